@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"os/user"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/daemon"
+	"provwatch/internal/provider"
+	"provwatch/internal/report"
+	"provwatch/internal/resolve"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+	"provwatch/internal/watch"
+)
+
+func runCommand(f *flags) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "run",
+		Short: "Seed, then watch for drift until stopped (the default)",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			environment, err := f.readEnvironment()
+			if err != nil {
+				return err
+			}
+			logWarnings(ctx, logger, environment)
+			// A SIGHUP during the boot is kept for when the watch begins.
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, syscall.SIGHUP)
+			defer signal.Stop(reload)
+
+			config, stop, err := f.startDatabase(ctx, logger)
+			if err != nil {
+				return err
+			}
+			err = daemon.Run(ctx, daemon.Options{
+				Environment:       environment,
+				ReadEnvironment:   f.readEnvironment,
+				Database:          config,
+				ConnectTimeout:    f.connectTimeout,
+				Migrate:           schema.Mode(f.migrate),
+				TolerateBootDrift: f.onBootDrift == "alert",
+				CredentialDrift:   verify.CredentialMode(f.credentials),
+				Resync:            f.resync,
+				HTTPAddress:       f.httpAddress,
+				Debug:             f.debug,
+				ShutdownTimeout:   f.shutdownTimeout,
+				Version:           version,
+				Logger:            logger,
+			}, reload)
+			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.shutdownTimeout)
+			defer cancel()
+			return errors.Join(err, stop(stopping))
+		},
+	}
+	f.addRunFlags(command.Flags())
+	return command
+}
+
+func seedCommand(f *flags) *cobra.Command {
+	var dryRun bool
+	command := &cobra.Command{
+		Use:   "seed",
+		Short: "Seed once and exit, or with --dry-run print what a seed would do",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			environment, config, err := f.environmentAndDatabase(ctx, logger)
+			if err != nil {
+				return err
+			}
+			pool, err := f.connect(ctx, config, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			if dryRun {
+				plan, err := seed.DryRun(ctx, pool, environment.Providers, false)
+				if err != nil {
+					return err
+				}
+				if err := f.printer().Plan(plan, false); err != nil {
+					return err
+				}
+				return planError(plan)
+			}
+			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), logger); err != nil {
+				return err
+			}
+			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger)
+			if err != nil {
+				return err
+			}
+			if err := audit.NewDeliverer(pool, logger, nil).Deliver(ctx); err != nil {
+				logger.WarnContext(ctx, "audit entries stay in the outbox until a worker runs", "error", err)
+			}
+			return f.printer().Plan(plan, true)
+		},
+	}
+	command.Flags().BoolVar(&dryRun, "dry-run", false, "print the plan and write nothing")
+	return command
+}
+
+// planError turns a plan that holds a drift, which has been printed, into an
+// exit code.
+func planError(plan seed.Plan) error {
+	var drift *seed.DriftError
+	if err := plan.Err(); errors.As(err, &drift) {
+		if drift.Drifted() {
+			return errDrift
+		}
+		return errors.New("a provider's row cannot be compared with the environment")
+	}
+	return nil
+}
+
+func verifyCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Compare the database with the environment once; exit 2 when they differ",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			environment, config, err := f.environmentAndDatabase(ctx, logger)
+			if err != nil {
+				return err
+			}
+			pool, err := f.connect(ctx, config, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			plan, err := seed.DryRun(ctx, pool, environment.Providers, f.credentials != string(verify.IgnoreCredentials))
+			if err != nil {
+				return err
+			}
+			if err := f.printer().Verification(plan); err != nil {
+				return err
+			}
+			if len(report.Drifts(plan)) > 0 {
+				return errDrift
+			}
+			return nil
+		},
+	}
+}
+
+func resolveCommand(f *flags) *cobra.Command {
+	var take string
+	var withKeys bool
+	command := &cobra.Command{
+		Use:   "resolve NAME --take env|db",
+		Short: "End a provider's drift: write the environment's fields to the database, or accept the database's",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, logger := c.Context(), f.logger()
+			if take != "env" && take != "db" {
+				return &usageError{errors.New("--take must be env (write the environment's fields to the database) or db (accept the database's)")}
+			}
+			if withKeys && take == "db" {
+				return &usageError{errors.New("--with-keys goes with --take env")}
+			}
+			environment, config, err := f.environmentAndDatabase(ctx, logger)
+			if err != nil {
+				return err
+			}
+			desired, err := named(environment, args[0])
+			if err != nil {
+				return err
+			}
+			pool, err := f.connect(ctx, config, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), logger); err != nil {
+				return err
+			}
+			var outcome resolve.Outcome
+			if take == "env" {
+				outcome, err = resolve.TakeEnv(ctx, pool, desired, withKeys, operator())
+			} else {
+				outcome, err = resolve.TakeDB(ctx, pool, desired, f.credentials == string(verify.AlertCredentials), operator())
+			}
+			if err != nil {
+				return err
+			}
+			if err := audit.NewDeliverer(pool, logger, nil).Deliver(ctx); err != nil {
+				logger.WarnContext(ctx, "audit entries stay in the outbox until a worker runs", "error", err)
+			}
+			return f.printer().Resolution(outcome, take)
+		},
+	}
+	command.Flags().StringVar(&take, "take", "", "which side stands: env, db")
+	command.Flags().BoolVar(&withKeys, "with-keys", false, "with --take env: replace the stored keys and Bedrock credentials by the environment's as well")
+	return command
+}
+
+func named(environment seed.Environment, name string) (provider.Desired, error) {
+	for _, d := range environment.Providers {
+		if d.Name == name {
+			return d, nil
+		}
+	}
+	return provider.Desired{}, &usageError{fmt.Errorf("the environment names no provider %q; run \"worker verify\" with the same environment to see those that it names", name)}
+}
+
+// operator is the actor of what a person does with this program.
+func operator() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return "operator:" + u.Username
+	}
+	return fmt.Sprintf("operator:uid=%d", os.Getuid())
+}
+
+func watchCommand(f *flags) *cobra.Command {
+	var since int64
+	command := &cobra.Command{
+		Use:   "watch",
+		Short: "Print drift alerts as they are published, until stopped",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			config, err := f.database()
+			if err != nil {
+				return err
+			}
+			pool, err := f.connect(ctx, config, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			if _, err := usableSchema(ctx, config); err != nil {
+				return err
+			}
+			if !c.Flags().Changed("since") {
+				if since, err = watch.Latest(ctx, pool); err != nil {
+					return err
+				}
+			}
+			return watch.Follow(ctx, pool, config, since, logger, f.printer().Alert)
+		},
+	}
+	command.Flags().Int64Var(&since, "since", 0, "print the alerts above this seq first; 0 prints all (default: only new ones)")
+	return command
+}
+
+// usableSchema checks that our own tables are there, without changing anything.
+func usableSchema(ctx context.Context, config *pgxpool.Config) (schema.Status, error) {
+	status, err := schema.Inspect(ctx, config.ConnConfig)
+	if err == nil && len(status.Applied) == 0 {
+		err = &schema.UnusableError{Reason: "provwatch's tables are not there yet; start \"worker run\", or run \"worker migrate\""}
+	}
+	return status, err
+}
+
+func migrateCommand(f *flags) *cobra.Command {
+	var dryRun bool
+	command := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the database's schema up to date",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			config, err := f.database()
+			if err != nil {
+				return err
+			}
+			pool, err := f.connect(ctx, config, logger)
+			if err != nil {
+				return err
+			}
+			pool.Close()
+			if dryRun {
+				status, err := schema.Inspect(ctx, config.ConnConfig)
+				if err != nil {
+					return err
+				}
+				return f.printer().Schema(status, false)
+			}
+			before, after, err := schema.Migrate(ctx, config.ConnConfig)
+			if err != nil {
+				return err
+			}
+			return f.printer().Schema(after, !before.UpToDate())
+		},
+	}
+	command.Flags().BoolVar(&dryRun, "dry-run", false, "print what is there and what is pending, and change nothing")
+	return command
+}
+
+func versionCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return f.printer().Version(version)
+		},
+	}
+}
+
+// environmentAndDatabase reads the environment and finds the database, in this
+// order: the environment is checked before anything connects.
+func (f *flags) environmentAndDatabase(ctx context.Context, logger *slog.Logger) (seed.Environment, *pgxpool.Config, error) {
+	environment, err := f.readEnvironment()
+	if err != nil {
+		return environment, nil, err
+	}
+	logWarnings(ctx, logger, environment)
+	config, err := f.database()
+	return environment, config, err
+}
+
+func logWarnings(ctx context.Context, logger *slog.Logger, environment seed.Environment) {
+	for _, warning := range environment.Warnings {
+		logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
+	}
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+
+	"provwatch/internal/embedded"
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+)
+
+// Exit codes (spec section 8).
+const (
+	exitOK       = 0
+	exitFailure  = 1
+	exitDrift    = 2
+	exitUsage    = 3 // bad environment or flags
+	exitDatabase = 4 // database unreachable or schema unusable
+)
+
+// usageError is a mistake in flags or arguments.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// errDrift says that a drift was found and has been printed.
+var errDrift = errors.New("drift found")
+
+func exitCode(err error) int {
+	var (
+		usage       *usageError
+		environment *seed.EnvironmentError
+		drift       *seed.DriftError
+		unreachable *postgres.UnreachableError
+		unusable    *schema.UnusableError
+	)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage), errors.As(err, &environment):
+		return exitUsage
+	case errors.Is(err, errDrift), errors.As(err, &drift) && drift.Drifted():
+		return exitDrift
+	case errors.As(err, &unreachable), errors.As(err, &unusable), errors.Is(err, embedded.ErrNotRunning):
+		return exitDatabase
+	default:
+		return exitFailure
+	}
+}

@@ -1,0 +1,48 @@
+// Command worker is the provwatch daemon and its tools: it seeds AI providers
+// from the environment into Postgres, watches both for drift, and publishes
+// alerts.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// sameSignal is how close together two signals count as one.
+const sameSignal = 100 * time.Millisecond
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		<-signals
+		first := time.Now()
+		cancel()
+		// At the second signal, whoever sent it does not want to wait. Signals that
+		// arrive together are one: timeout(1) and some supervisors signal both the
+		// process and its group.
+		for range signals {
+			if time.Since(first) > sameSignal {
+				os.Exit(exitFailure)
+			}
+		}
+	}()
+
+	root := newRootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "worker: %v\n", err)
+	}
+	return exitCode(err)
+}

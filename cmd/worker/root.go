@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"provwatch/internal/embedded"
+	"provwatch/internal/report"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+// version is set by the build.
+var version = "dev"
+
+// flags are the values of all flags; each command uses those that it has.
+type flags struct {
+	envFile        string
+	dataDir        string
+	connectTimeout time.Duration
+	migrate        string
+	credentials    string
+	output         string
+	logFormat      string
+	logLevel       string
+
+	onBootDrift     string
+	resync          time.Duration
+	httpAddress     string
+	debug           bool
+	shutdownTimeout time.Duration
+}
+
+func newRootCommand() *cobra.Command {
+	var f flags
+	root := &cobra.Command{
+		Use:   "worker",
+		Short: "Seed AI providers from the environment into Postgres, and watch both for drift",
+		Long: "worker seeds AI providers from CODER_AIBRIDGE_* variables into Postgres, never overwriting what an\n" +
+			"operator changed, and then watches both sides and publishes an alert for each drift.\n\n" +
+			"Without a command it does what \"worker run\" does. The database is that of DATABASE_URL, else of libpq's\n" +
+			"PG* variables; without either, \"worker run\" starts a private PostgreSQL in --data-dir, and the other\n" +
+			"commands use the one that runs there.\n\n" +
+			"Every flag can be set by a variable as well: --log-level by PROVWATCH_LOG_LEVEL. A flag given wins.\n\n" +
+			"Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
+	})
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if err := setFromEnvironment(c.Flags()); err != nil {
+			return &usageError{err}
+		}
+		return f.check(c.Flags())
+	}
+
+	p := root.PersistentFlags()
+	p.StringVar(&f.envFile, "env-file", "", "read CODER_AIBRIDGE_* variables from this file as well; SIGHUP reads it again")
+	p.StringVar(&f.dataDir, "data-dir", "", "folder of the private PostgreSQL, used when no database is configured (default "+dataDirText()+")")
+	p.DurationVar(&f.connectTimeout, "connect-timeout", 30*time.Second, "how long to try to reach the database at the start")
+	p.StringVar(&f.migrate, "migrate", string(schema.Auto), "what to do about a schema that is not up to date: auto (migrate), check (fail), off")
+	p.StringVar(&f.credentials, "credential-drift", string(verify.IgnoreCredentials), "what to do about keys that differ from the environment's: ignore, warn, alert")
+	p.StringVarP(&f.output, "output", "o", "text", "form of what is printed: text, json")
+	p.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text, json")
+	p.StringVar(&f.logLevel, "log-level", "info", "lowest level that is logged: debug, info, warn, error")
+
+	run := runCommand(&f)
+	// "worker" alone is "worker run", flags included.
+	f.addRunFlags(root.Flags())
+	root.RunE = run.RunE
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), versionCommand(&f))
+	for _, c := range append(root.Commands(), root) {
+		wrapArgs(c)
+	}
+	return root
+}
+
+func (f *flags) addRunFlags(p *pflag.FlagSet) {
+	p.StringVar(&f.onBootDrift, "on-boot-drift", "fail", "what a drift found by the seed does: fail (exit 2), alert (publish it and go on watching)")
+	p.DurationVar(&f.resync, "resync", 5*time.Minute, "how often everything is verified without being notified, give or take a tenth")
+	p.StringVar(&f.httpAddress, "http-addr", "", "serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)")
+	p.BoolVar(&f.debug, "debug", false, "serve the Go profiler on --http-addr as well")
+	p.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long to take for stopping after SIGTERM or SIGINT")
+}
+
+// wrapArgs makes wrong arguments usage errors.
+func wrapArgs(c *cobra.Command) {
+	check := c.Args
+	c.Args = func(c *cobra.Command, args []string) error {
+		var err error
+		switch {
+		case check != nil:
+			err = check(c, args)
+		case len(args) > 0:
+			err = fmt.Errorf("unknown command %q", args[0])
+			if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
+				err = fmt.Errorf("%w; did you mean %q?", err, similar[0])
+			}
+		}
+		if err != nil {
+			return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+const variablePrefix = "PROVWATCH_"
+
+func variableOf(flag string) string {
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// setFromEnvironment sets the flags that were not given from their PROVWATCH_*
+// variables. An empty variable counts as not set.
+func setFromEnvironment(set *pflag.FlagSet) error {
+	var failed error
+	set.VisitAll(func(flag *pflag.Flag) {
+		variable := variableOf(flag.Name)
+		value := os.Getenv(variable)
+		if failed != nil || flag.Changed || value == "" || flag.Name == "help" || flag.Name == "version" {
+			return
+		}
+		if err := set.Set(flag.Name, value); err != nil {
+			failed = fmt.Errorf("%s cannot be used for --%s: want a %s", variable, flag.Name, flag.Value.Type())
+		}
+	})
+	return failed
+}
+
+// check checks the values of the flags, before anything connects.
+func (f *flags) check(set *pflag.FlagSet) error {
+	for _, choice := range []struct {
+		flag, value string
+		of          []string
+	}{
+		{"migrate", f.migrate, []string{"auto", "check", "off"}},
+		{"credential-drift", f.credentials, []string{"ignore", "warn", "alert"}},
+		{"output", f.output, []string{"text", "json"}},
+		{"log-format", f.logFormat, []string{"text", "json"}},
+		{"log-level", f.logLevel, []string{"debug", "info", "warn", "error"}},
+		{"on-boot-drift", f.onBootDrift, []string{"fail", "alert"}},
+	} {
+		if !slices.Contains(choice.of, choice.value) {
+			return &usageError{fmt.Errorf("--%s (or %s) must be one of %s, not %q",
+				choice.flag, variableOf(choice.flag), strings.Join(choice.of, ", "), choice.value)}
+		}
+	}
+	for _, duration := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"connect-timeout", f.connectTimeout},
+		{"resync", f.resync},
+		{"shutdown-timeout", f.shutdownTimeout},
+	} {
+		if duration.value <= 0 {
+			return &usageError{fmt.Errorf("--%s (or %s) must be positive, such as 30s", duration.flag, variableOf(duration.flag))}
+		}
+	}
+	if f.debug && f.httpAddress == "" {
+		return &usageError{fmt.Errorf("--debug serves the profiler on --http-addr, which is not set")}
+	}
+	return nil
+}
+
+func (f *flags) logger() *slog.Logger {
+	var level slog.Level
+	// check has made sure of the value.
+	_ = level.UnmarshalText([]byte(f.logLevel))
+	options := &slog.HandlerOptions{Level: level}
+	if f.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+func (f *flags) printer() *report.Printer {
+	color := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return report.New(os.Stdout, f.output == "json", color)
+}
+
+func (f *flags) readEnvironment() (seed.Environment, error) {
+	return seed.ReadEnvironment(os.Environ(), f.envFile)
+}
+
+func dataDirText() string {
+	dir, err := embedded.DefaultDataDir()
+	if err != nil {
+		return "none"
+	}
+	return dir
+}

@@ -1,0 +1,96 @@
+// Package audit keeps audit entries: they are staged in an outbox inside the
+// transaction that they describe, and delivered after it commits (spec section
+// 5). A rollback leaves no entry, a kill loses none.
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/store"
+)
+
+// Action is what was done to a provider.
+type Action string
+
+// The actions that are audited.
+const (
+	ProviderCreated Action = "provider.create"
+	ProviderUpdated Action = "provider.update"
+	KeyCreated      Action = "provider_key.create"
+	KeysReplaced    Action = "provider_keys.replace"
+	DriftAccepted   Action = "drift.accept"
+)
+
+// System is the actor of what the worker does on its own.
+const System = "system"
+
+// Entry is one audited action. Its details must hold no secret: keys are masked
+// before an entry is made of them.
+type Entry struct {
+	ID         uuid.UUID
+	OccurredAt time.Time
+	Actor      string
+	Action     Action
+	Provider   string
+	ProviderID uuid.UUID // uuid.Nil where there is no row
+	Details    Details
+}
+
+// Details says what an action did. Fields that do not apply are left out.
+type Details struct {
+	Type    string `json:"type,omitempty"`
+	BaseURL string `json:"base_url,omitempty"` // without userinfo and query
+	Region  string `json:"bedrock_region,omitempty"`
+	Keys    *int   `json:"keys,omitempty"` // how many keys were stored
+	KeyID   string `json:"key_id,omitempty"`
+	Masked  string `json:"masked_key,omitempty"`
+	// Changes are the fields that were written, with both values.
+	Changes []Change `json:"changes,omitempty"`
+	EnvHash string   `json:"env_hash,omitempty"`
+	DBHash  string   `json:"db_hash,omitempty"`
+	Kind    string   `json:"kind,omitempty"` // of the accepted drift
+}
+
+// Change is one field that an action wrote.
+type Change struct {
+	Field string `json:"field"`
+	Old   string `json:"old"`
+	New   string `json:"new"`
+}
+
+// Stage writes entries to the outbox. db must be the transaction that the
+// entries describe, and that transaction must hold the seed lock, which puts
+// the entries of one provider in the order of their commits.
+func Stage(ctx context.Context, db store.DBTX, entries []Entry) error {
+	var params []store.StageAuditEntriesParams
+	for chunk := range slices.Chunk(entries, store.Chunk) {
+		var p store.StageAuditEntriesParams
+		for _, e := range chunk {
+			details, err := json.Marshal(e.Details)
+			if err != nil {
+				return fmt.Errorf("encode audit entry for provider %q: %w", e.Provider, err)
+			}
+			p.Ids = append(p.Ids, e.ID)
+			p.OccurredAts = append(p.OccurredAts, e.OccurredAt)
+			p.Actors = append(p.Actors, e.Actor)
+			p.Actions = append(p.Actions, string(e.Action))
+			p.Providers = append(p.Providers, e.Provider)
+			p.ProviderIds = append(p.ProviderIds, e.ProviderID)
+			p.Details = append(p.Details, string(details))
+		}
+		params = append(params, p)
+	}
+	if len(params) == 0 {
+		return nil
+	}
+	if err := store.FirstError(store.New(db).StageAuditEntries(ctx, params).Exec); err != nil {
+		return fmt.Errorf("stage audit entries: %w", err)
+	}
+	return nil
+}

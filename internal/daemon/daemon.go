@@ -1,0 +1,276 @@
+// Package daemon is the story of "worker run": seed, listen, verify, deliver,
+// until told to stop.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/listener"
+	"provwatch/internal/observe"
+	"provwatch/internal/postgres"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+// Options configure a daemon.
+type Options struct {
+	// Environment is the provider configuration at the start; ReadEnvironment
+	// reads it again at each reload.
+	Environment     seed.Environment
+	ReadEnvironment func() (seed.Environment, error)
+
+	Database       *pgxpool.Config
+	ConnectTimeout time.Duration
+	Migrate        schema.Mode
+
+	// TolerateBootDrift makes a drift found by the seed an alert instead of an
+	// error (--on-boot-drift=alert).
+	TolerateBootDrift bool
+	CredentialDrift   verify.CredentialMode
+	Resync            time.Duration
+
+	HTTPAddress     string // empty: no HTTP
+	Debug           bool
+	ShutdownTimeout time.Duration
+	Version         string
+	Logger          *slog.Logger
+}
+
+// Run runs until ctx ends, and then stops in order: it takes no more work,
+// delivers what is queued and closes its connections, all within
+// ShutdownTimeout. Each value received from reload reads the environment again
+// and verifies everything.
+//
+// The error is a [*seed.DriftError], [*postgres.UnreachableError],
+// [*schema.UnusableError], or another failure of the boot; once the boot is
+// done Run never fails.
+func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
+	metrics := observe.NewMetrics(o.Version)
+	var health health
+	var server *observe.Server
+	if o.HTTPAddress != "" {
+		var err error
+		if server, err = observe.Listen(ctx, o.HTTPAddress, metrics, health.ready, o.Debug); err != nil {
+			return err
+		}
+		o.Logger.InfoContext(ctx, "serving HTTP", "address", server.Address())
+	}
+
+	// What runs beside the boot and the watch ends with serving.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	var servers conc.WaitGroup
+	defer servers.Wait()
+	defer stopServing()
+	if server != nil {
+		servers.Go(func() {
+			if err := server.Serve(serving); err != nil {
+				o.Logger.ErrorContext(serving, "HTTP server failed", "error", err)
+			}
+		})
+	}
+
+	pool, err := postgres.Connect(ctx, o.Database, o.ConnectTimeout, o.Logger)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	defer pool.Close()
+	if err := schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, o.Logger); err != nil {
+		return stopped(ctx, err)
+	}
+	plan, err := seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	metrics.Seeded(plan)
+	seed.LogPlan(ctx, o.Logger, plan)
+
+	d := &daemon{
+		Options:   o,
+		worker:    uuid.New(),
+		pool:      pool,
+		metrics:   metrics,
+		health:    &health,
+		pending:   listener.NewPending(),
+		deliverer: audit.NewDeliverer(pool, o.Logger, metrics),
+		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, metrics),
+	}
+	d.watch(ctx, reload)
+	d.stop(ctx)
+	return nil
+}
+
+// stopped turns an error of the boot into none when the reason is that the
+// worker was asked to stop.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+type daemon struct {
+	Options
+	worker    uuid.UUID
+	pool      *pgxpool.Pool
+	metrics   *observe.Metrics
+	health    *health
+	pending   *listener.Pending
+	deliverer *audit.Deliverer
+	verifier  *verify.Verifier
+
+	// Events to be told of when the next full verification has succeeded.
+	booted, reconnected, reloaded atomic.Bool
+}
+
+// watch runs until ctx ends and all its goroutines have.
+func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
+	listen := listener.New(postgres.ListenConfig(d.Database), pubsub.ProvidersChanged, d, d.Logger)
+	var group conc.WaitGroup
+	defer group.Wait()
+	group.Go(func() { listen.Run(ctx) })
+	group.Go(func() {
+		d.verifier.Run(ctx, d.pending, func(r listener.Request, err error) { d.verified(ctx, r, err) })
+	})
+	group.Go(func() { d.deliverer.Run(ctx) })
+	group.Go(func() { d.resync(ctx) })
+	group.Go(func() { d.reloadAt(ctx, reload) })
+}
+
+// Listening implements [listener.Handler]. Everything is verified after LISTEN
+// is in effect, so that no change falls between the two.
+func (d *daemon) Listening(reconnected bool) {
+	d.metrics.ListenerConnected(reconnected)
+	d.health.setListening(nil)
+	if reconnected {
+		d.reconnected.Store(true)
+		d.pending.All(pubsub.SourceResync)
+	} else {
+		d.pending.All(pubsub.SourceBoot)
+	}
+	d.deliverer.Wake()
+}
+
+// Notified implements [listener.Handler].
+func (d *daemon) Notified(payload string) {
+	d.metrics.NotificationReceived(d.pending.Hint(payload))
+	// Whoever changed a provider may have staged an audit entry as well.
+	d.deliverer.Wake()
+}
+
+// Lost implements [listener.Handler].
+func (d *daemon) Lost(err error) {
+	d.metrics.ListenerLost()
+	d.health.setListening(fmt.Errorf("not listening: %w", err))
+}
+
+func (d *daemon) verified(ctx context.Context, request listener.Request, err error) {
+	if err != nil {
+		d.health.setVerified(fmt.Errorf("the last verification failed: %w", err))
+		return
+	}
+	d.health.setVerified(nil)
+	if !request.All {
+		return
+	}
+	if !d.booted.Swap(true) {
+		d.Logger.InfoContext(ctx, "ready", "providers", d.verifier.Providers(), "worker", d.worker.String())
+		d.publishStatus(ctx, pubsub.EventReady)
+	}
+	if d.reconnected.Swap(false) {
+		d.publishStatus(ctx, pubsub.EventReconnected)
+	}
+	if d.reloaded.Swap(false) {
+		d.publishStatus(ctx, pubsub.EventReloaded)
+	}
+}
+
+// resync asks for a full verification at each interval, jittered by a tenth so
+// that workers started together do not stay together.
+func (d *daemon) resync(ctx context.Context) {
+	for {
+		jitter := 0.9 + 0.2*rand.Float64()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(float64(d.Resync) * jitter)):
+			d.pending.All(pubsub.SourceResync)
+			d.deliverer.Wake()
+		}
+	}
+}
+
+// reloadAt reads the environment again at each signal. One that cannot be used
+// is reported and changes nothing.
+func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reload:
+		}
+		environment, err := d.ReadEnvironment()
+		if err != nil {
+			d.Logger.ErrorContext(ctx, "the environment cannot be used, keeping the one in use", "error", err)
+			continue
+		}
+		for _, warning := range environment.Warnings {
+			d.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
+		}
+		supported, err := d.supported(ctx, environment.Providers)
+		if err != nil {
+			d.Logger.ErrorContext(ctx, "the environment cannot be compared with the database, keeping the one in use", "error", err)
+			continue
+		}
+		d.verifier.SetDesired(supported)
+		d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
+		d.reloaded.Store(true)
+		d.pending.All(pubsub.SourceReload)
+	}
+}
+
+func (d *daemon) supported(ctx context.Context, desired []provider.Desired) ([]provider.Desired, error) {
+	plan, err := seed.MakePlan(ctx, d.pool, desired, false)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Supported(), nil
+}
+
+// publishStatus tells whoever listens. It is news, not state: a failure is
+// logged and nothing more.
+func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event) {
+	status := pubsub.Status{
+		Event: event, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(), At: time.Now(),
+	}
+	if err := pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload()); err != nil {
+		d.Logger.WarnContext(ctx, "status not published", "event", string(event), "error", err)
+	}
+}
+
+// stop delivers what is queued. Entries that cannot be delivered in time stay in
+// the outbox, and the next start delivers them.
+func (d *daemon) stop(ctx context.Context) {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.ShutdownTimeout)
+	defer cancel()
+	d.Logger.InfoContext(limited, "stopping")
+	d.publishStatus(limited, pubsub.EventStopping)
+	if err := d.deliverer.Deliver(limited); err != nil {
+		d.Logger.WarnContext(limited, "audit entries stay in the outbox until the next start", "error", err)
+	}
+	d.Logger.InfoContext(limited, "stopped")
+}

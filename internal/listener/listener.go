@@ -1,0 +1,144 @@
+// Package listener owns the one connection that LISTENs: it reconnects for
+// ever, and gathers what notifications ask for until a verification takes it
+// (spec section 6).
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/pubsub"
+)
+
+const (
+	// probeInterval is how long the connection may stay quiet before it is
+	// probed. TCP keep-alive finds a vanished peer; the probe finds a server or a
+	// proxy that accepts bytes and no longer answers.
+	probeInterval = 30 * time.Second
+	// probeTimeout is how long a probe, a connection attempt or a LISTEN may take.
+	probeTimeout = 10 * time.Second
+	// maxBackOff bounds the wait between attempts to reconnect.
+	maxBackOff = 15 * time.Second
+)
+
+// Handler is told what happens on the listening connection. Its methods are
+// called one at a time and must not block.
+type Handler interface {
+	// Listening is called each time LISTEN is in effect: everything committed
+	// from now on is notified of, so what is read from now on misses nothing.
+	// reconnected is false the first time.
+	Listening(reconnected bool)
+	// Notified is called for each notification. Its payload is a hint from
+	// outside, never data.
+	Notified(payload string)
+	// Lost is called when the connection is lost.
+	Lost(err error)
+}
+
+// Listener listens on one channel.
+type Listener struct {
+	config  *pgx.ConnConfig
+	channel pubsub.Channel
+	handler Handler
+	logger  *slog.Logger
+}
+
+// New returns a listener; [Listener.Run] connects it.
+func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger *slog.Logger) *Listener {
+	return &Listener{config: config, channel: channel, handler: handler, logger: logger}
+}
+
+// Run listens until ctx ends. A lost connection is made anew, with backoff and
+// jitter, without limit of tries.
+func (l *Listener) Run(ctx context.Context) {
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval = 50 * time.Millisecond
+	retry.MaxInterval = maxBackOff
+	listenedBefore := false
+	for {
+		err := l.listen(ctx, func() {
+			retry.Reset()
+			l.logger.InfoContext(ctx, "listening", "channel", string(l.channel), "reconnected", listenedBefore)
+			l.handler.Listening(listenedBefore)
+			listenedBefore = true
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		wait := retry.NextBackOff()
+		l.handler.Lost(err)
+		l.logger.WarnContext(ctx, "listening connection lost", "error", err, "retry_in", wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// listen connects, listens and hands notifications on until the connection
+// fails or ctx ends.
+func (l *Listener) listen(ctx context.Context, listening func()) error {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// ctx may have ended, and closing politely is worth a moment.
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing)
+	}()
+	listening()
+	for {
+		waiting, cancel := context.WithTimeout(ctx, probeInterval)
+		notification, err := conn.WaitForNotification(waiting)
+		quiet := waiting.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			l.handler.Notified(notification.Payload)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case quiet && !conn.IsClosed():
+			if err := probe(ctx, conn); err != nil {
+				return fmt.Errorf("no answer on the listening connection: %w", err)
+			}
+		default:
+			return err
+		}
+	}
+}
+
+func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
+	limited, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(limited, l.config)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(limited, "LISTEN "+pgx.Identifier{string(l.channel)}.Sanitize()); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on channel %s: %w", l.channel, err), conn.Close(limited))
+	}
+	return conn, nil
+}
+
+// probe asks for a sign of life. Notifications that arrive meanwhile are kept by
+// the connection for the next wait.
+func probe(ctx context.Context, conn *pgx.Conn) error {
+	limited, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	err := conn.Ping(limited)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && !conn.IsClosed() {
+		return nil // the server answered, if only with a refusal
+	}
+	return err
+}

@@ -1,0 +1,176 @@
+// Package observe shows the worker to its operators over HTTP: Prometheus
+// metrics, liveness and readiness.
+package observe
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+// Metrics are the worker's metrics. They name no provider and hold no value of
+// one, so that their number is bounded.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	seedProviders *prometheus.CounterVec
+	drifts        *prometheus.GaugeVec
+	alerts        *prometheus.CounterVec
+	verifyTime    *prometheus.HistogramVec
+	verifyErrors  *prometheus.CounterVec
+	lastVerified  *prometheus.GaugeVec
+	notifications prometheus.Counter
+	coalesced     prometheus.Counter
+	reconnects    prometheus.Counter
+	listening     prometheus.Gauge
+	outboxDepth   prometheus.Gauge
+	outboxOldest  atomic.Pointer[time.Time]
+	delivered     prometheus.Counter
+}
+
+// NewMetrics returns metrics in a registry of their own, together with those of
+// the Go runtime and the process.
+func NewMetrics(version string) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "provwatch", Name: name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "provwatch", Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "provwatch", Name: name, Help: help})
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "provwatch", Name: name, Help: help}, labels)
+	}
+
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+
+		seedProviders: counters("seed_providers_total", "Providers that a seed looked at, by what it did about them.", "action"),
+		drifts:        gauges("drift_providers", "Providers that drift now, by kind.", "kind"),
+		alerts:        counters("drift_alerts_total", "Drift alerts published, by kind and by what prompted the verification.", "kind", "source"),
+		verifyTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "provwatch", Name: "verification_duration_seconds",
+			Help:    "Time that a verification took, by scope.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}, []string{"scope"}),
+		verifyErrors:  counters("verification_errors_total", "Verifications that failed, by scope; each is tried again.", "scope"),
+		lastVerified:  gauges("last_verification_timestamp_seconds", "When the last verification succeeded, as Unix time, by scope.", "scope"),
+		notifications: counter("notifications_received_total", "Notifications received on ai_providers_changed."),
+		coalesced:     counter("notifications_coalesced_total", "Notifications that joined a verification already waiting."),
+		reconnects:    counter("listener_reconnects_total", "Times that the listening connection was made anew."),
+		listening:     gauge("listener_connected", "Whether LISTEN is in effect (1) or not (0)."),
+		outboxDepth:   gauge("audit_outbox_entries", "Audit entries that wait for delivery, when last looked at."),
+		delivered:     counter("audit_delivered_entries_total", "Audit entries delivered."),
+	}
+	m.registry.MustRegister(
+		m.seedProviders, m.drifts, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
+		m.notifications, m.coalesced, m.reconnects, m.listening, m.outboxDepth, m.delivered,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "provwatch", Name: "audit_outbox_oldest_age_seconds",
+			Help: "Age of the oldest audit entry that waits for delivery; 0 when none does.",
+		}, m.outboxOldestAge),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "provwatch", Name: "build_info", Help: "Always 1; the version is a label.",
+			ConstLabels: prometheus.Labels{"version": version},
+		}, func() float64 { return 1 }),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	// A series that appears only with its first event hides that event from
+	// rate() and increase().
+	for _, kind := range driftKinds {
+		m.drifts.WithLabelValues(string(kind))
+	}
+	for _, action := range []seed.Action{
+		seed.Insert, seed.Unchanged, seed.Accepted, seed.Drifted, seed.Undecodable, seed.StickyDeleted, seed.Unsupported,
+	} {
+		m.seedProviders.WithLabelValues(string(action))
+	}
+	for _, kind := range append(driftKinds, provider.Resolved) {
+		for _, source := range []pubsub.Source{pubsub.SourceBoot, pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceReload} {
+			m.alerts.WithLabelValues(string(kind), string(source))
+		}
+	}
+	for _, scope := range []verify.Scope{verify.Full, verify.Hinted} {
+		m.verifyTime.WithLabelValues(string(scope))
+		m.verifyErrors.WithLabelValues(string(scope))
+	}
+	return m
+}
+
+var driftKinds = []provider.Kind{provider.Missing, provider.Deleted, provider.Disabled, provider.Changed}
+
+// Seeded counts the steps of a seed.
+func (m *Metrics) Seeded(plan seed.Plan) {
+	for _, step := range plan.Steps {
+		m.seedProviders.WithLabelValues(string(step.Action)).Inc()
+	}
+}
+
+// Verified implements [verify.Metrics].
+func (m *Metrics) Verified(scope verify.Scope, took time.Duration, err error) {
+	m.verifyTime.WithLabelValues(string(scope)).Observe(took.Seconds())
+	if err != nil {
+		m.verifyErrors.WithLabelValues(string(scope)).Inc()
+		return
+	}
+	m.lastVerified.WithLabelValues(string(scope)).SetToCurrentTime()
+}
+
+// AlertPublished implements [verify.Metrics].
+func (m *Metrics) AlertPublished(kind provider.Kind, source pubsub.Source) {
+	m.alerts.WithLabelValues(string(kind), string(source)).Inc()
+}
+
+// DriftsObserved implements [verify.Metrics].
+func (m *Metrics) DriftsObserved(byKind map[provider.Kind]int) {
+	for _, kind := range driftKinds {
+		m.drifts.WithLabelValues(string(kind)).Set(float64(byKind[kind]))
+	}
+}
+
+// OutboxObserved implements [audit.Metrics].
+func (m *Metrics) OutboxObserved(outbox audit.Outbox) {
+	m.outboxDepth.Set(float64(outbox.Depth))
+	m.outboxOldest.Store(&outbox.Oldest)
+}
+
+// EntriesDelivered implements [audit.Metrics].
+func (m *Metrics) EntriesDelivered(n int) { m.delivered.Add(float64(n)) }
+
+func (m *Metrics) outboxOldestAge() float64 {
+	oldest := m.outboxOldest.Load()
+	if oldest == nil || oldest.IsZero() {
+		return 0
+	}
+	return time.Since(*oldest).Seconds()
+}
+
+// NotificationReceived counts a notification, and whether it coalesced.
+func (m *Metrics) NotificationReceived(coalesced bool) {
+	m.notifications.Inc()
+	if coalesced {
+		m.coalesced.Inc()
+	}
+}
+
+// ListenerConnected records that LISTEN is in effect.
+func (m *Metrics) ListenerConnected(reconnected bool) {
+	m.listening.Set(1)
+	if reconnected {
+		m.reconnects.Inc()
+	}
+}
+
+// ListenerLost records that the listening connection is lost.
+func (m *Metrics) ListenerLost() { m.listening.Set(0) }

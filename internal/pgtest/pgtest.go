@@ -1,0 +1,343 @@
+// Package pgtest gives tests databases on real PostgreSQL servers: an empty
+// database per test on a server that a package's tests share, or a server of
+// its own for a test that stops or kills it.
+//
+// It needs an installation of PostgreSQL, see [embedded.FindBinDir], and uses
+// no server that is already running.
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"provwatch/internal/embedded"
+)
+
+// timeout bounds every wait for a server, on a machine that is busy with the
+// tests of other packages.
+const timeout = 2 * time.Minute
+
+// settings trade safety for speed: what is lost in a crash of the machine is a
+// test. A killed server still recovers all that was committed.
+var settings = map[string]string{
+	"fsync":                 "off",
+	"full_page_writes":      "off",
+	"max_connections":       "300",
+	"max_replication_slots": "100",
+	"max_wal_senders":       "100",
+	"wal_level":             "logical",
+}
+
+// shared is the cluster of [NewDatabase].
+var shared struct {
+	mu      sync.Mutex
+	cluster *Cluster
+	err     error // of the one attempt to start it
+}
+
+// Main is [Run] and os.Exit; call it from TestMain.
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run runs a package's tests, removes the cluster that they shared and then
+// fails if the tests left goroutines behind. It returns the exit code.
+func Run(m *testing.M) int {
+	running := goleak.IgnoreCurrent()
+	code := m.Run()
+	shared.mu.Lock()
+	if shared.cluster != nil {
+		if err := shared.cluster.remove(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
+	shared.mu.Unlock()
+	// A test that failed may well have left something running.
+	if code == 0 {
+		if err := goleak.Find(running); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
+}
+
+// NewDatabase creates an empty database on the cluster that the tests of a
+// package share, and returns its URL, for pgx and libpq alike. The database is
+// dropped at the end of the test, with its replication slots and whoever is
+// still connected. The package's TestMain must call [Main].
+func NewDatabase(t testing.TB) string {
+	t.Helper()
+	shared.mu.Lock()
+	if shared.cluster == nil && shared.err == nil {
+		shared.cluster, shared.err = start()
+	}
+	c, err := shared.cluster, shared.err
+	shared.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.NewDatabase(t)
+}
+
+// Cluster is a PostgreSQL server for tests. Its methods other than NewDatabase
+// and URL must not be called concurrently.
+type Cluster struct {
+	dir       string           // of the data dir and nothing else
+	server    *embedded.Server // nil while stopped
+	socketDir string
+	port      int
+	databases atomic.Int64
+
+	// The undertaker is a process that stops the server and removes dir once
+	// its standard input is closed: by remove, or by the end of this process
+	// whichever way it ends, the test timeout's panic and SIGKILL included.
+	undertaker *exec.Cmd
+	bell       io.Closer
+}
+
+const undertakerScript = `
+cat >/dev/null
+pid=$(head -n 1 "$1/data/pgdata/postmaster.pid" 2>/dev/null) &&
+	while kill -QUIT "$pid" 2>/dev/null; do sleep 0.1; done
+rm -rf "$1"`
+
+// NewCluster starts a server for this test alone, which is stopped and removed
+// at its end.
+func NewCluster(t testing.TB) *Cluster {
+	t.Helper()
+	c, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func start() (_ *Cluster, err error) {
+	dir, err := os.MkdirTemp("", "provwatch-pgtest-")
+	if err != nil {
+		return nil, fmt.Errorf("starting a test cluster: %w", err)
+	}
+	c := &Cluster{dir: dir, undertaker: exec.Command("/bin/sh", "-c", undertakerScript, "sh", dir)}
+	// A Ctrl-C in the terminal is not meant for it.
+	c.undertaker.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if c.bell, err = c.undertaker.StdinPipe(); err == nil {
+		err = c.undertaker.Start()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a test cluster: %w", err), os.RemoveAll(dir))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.remove())
+		}
+	}()
+
+	// The server's user, who is not root, has to get at the data dir.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("starting a test cluster: %w", err)
+	}
+	if err := c.startServer(); err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(c.server.ConnString())
+	if err != nil {
+		return nil, fmt.Errorf("starting a test cluster: %w", err)
+	}
+	c.socketDir, c.port = config.Host, int(config.Port)
+	return c, nil
+}
+
+// startServer starts the server, at the port it had before if it had one.
+func (c *Cluster) startServer() (err error) {
+	s := maps.Clone(settings)
+	if c.port != 0 {
+		s["port"] = strconv.Itoa(c.port)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	c.server, err = embedded.Start(ctx, embedded.Options{DataDir: filepath.Join(c.dir, "data"), Settings: s})
+	return err
+}
+
+// stop stops the server by "fast" or "immediate" shutdown.
+func (c *Cluster) stop(mode string) error {
+	if c.server == nil {
+		return nil
+	}
+	if mode == "immediate" {
+		if err := c.kill(); err != nil {
+			return fmt.Errorf("stopping a test cluster: %w", err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	err := c.server.Stop(ctx)
+	c.server = nil
+	return err
+}
+
+// kill shuts the server down without a checkpoint and waits for its end.
+func (c *Cluster) kill() error {
+	name := filepath.Join(c.dir, "data", "pgdata", "postmaster.pid")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", name, err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(timeout); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the server (pid %d) has not ended after %v", pid, timeout)
+		}
+	}
+}
+
+// remove stops the server and removes its folder.
+func (c *Cluster) remove() error {
+	return errors.Join(c.stop("immediate"), c.bell.Close(), c.undertaker.Wait())
+}
+
+// URL returns the URL of the cluster's database "provwatch", by unix socket as
+// a superuser. It stays the same over a restart.
+func (c *Cluster) URL() string { return c.databaseURL("provwatch") }
+
+func (c *Cluster) databaseURL(name string) string {
+	// net/url, which pgx uses, has no percent-encoded slash in a host, so the
+	// folder goes where libpq takes it too.
+	u := url.URL{
+		Scheme:   "postgres",
+		User:     url.User("provwatch"),
+		Path:     "/" + name,
+		RawQuery: url.Values{"host": {c.socketDir}, "port": {strconv.Itoa(c.port)}, "sslmode": {"disable"}}.Encode(),
+	}
+	return u.String()
+}
+
+// NewDatabase creates an empty database and returns its URL. It is dropped at
+// the end of the test, if the server is running then.
+func (c *Cluster) NewDatabase(t testing.TB) string {
+	t.Helper()
+	name := "test_" + strconv.FormatInt(c.databases.Add(1), 10)
+	if err := c.exec("CREATE DATABASE " + name); err != nil {
+		t.Fatalf("creating a test database: %v", err)
+	}
+	t.Cleanup(func() {
+		if c.server == nil {
+			return
+		}
+		// A slot keeps its database from being dropped, and its walsender
+		// keeps the slot.
+		if err := c.exec(
+			"SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE database = '"+name+"' AND active",
+			"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '"+name+"'",
+			"DROP DATABASE IF EXISTS "+name+" WITH (FORCE)",
+		); err != nil {
+			t.Errorf("dropping a test database: %v", err)
+		}
+	})
+	return c.databaseURL(name)
+}
+
+// exec runs statements, each on its own, in the database "postgres".
+func (c *Cluster) exec(statements ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.databaseURL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	return nil
+}
+
+// Stop stops the server. mode is "fast", for a proper shutdown, or
+// "immediate", for an end as in a crash, after which the server has to
+// recover.
+func (c *Cluster) Stop(t testing.TB, mode string) {
+	t.Helper()
+	if mode != "fast" && mode != "immediate" {
+		t.Fatalf("stopping a test cluster: there is no mode %q", mode)
+	}
+	if err := c.stop(mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// StartAgain starts the server after [Cluster.Stop], at the same port and
+// socket.
+func (c *Cluster) StartAgain(t testing.TB) {
+	t.Helper()
+	if err := c.startServer(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Restart is [Cluster.Stop] and [Cluster.StartAgain].
+func (c *Cluster) Restart(t testing.TB, mode string) {
+	t.Helper()
+	c.Stop(t, mode)
+	c.StartAgain(t)
+}
+
+// TCPAddr returns the host:port at which the server listens for TCP, for
+// proxies that cut connections.
+func (c *Cluster) TCPAddr() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port))
+}
+
+// TCPURL returns the URL of the same database as databaseURL, one of this
+// cluster's, by way of TCP at addr: [Cluster.TCPAddr] or a proxy before it. The
+// URL holds the password, which TCP needs.
+func (c *Cluster) TCPURL(t testing.TB, databaseURL, addr string) string {
+	t.Helper()
+	password, err := os.ReadFile(filepath.Join(c.dir, "data", "password"))
+	if err != nil {
+		t.Fatalf("reading the password of a test cluster: %v", err)
+	}
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatalf("parsing the URL of a test database: %v", err)
+	}
+	u.User = url.UserPassword("provwatch", strings.TrimSpace(string(password)))
+	u.Host = addr
+	u.RawQuery = "sslmode=disable"
+	return u.String()
+}

@@ -1,0 +1,129 @@
+// Package postgres connects to PostgreSQL and sorts its errors.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// maxConns is how many connections a worker uses beside the listener's:
+	// verification and audit delivery, each at most one.
+	maxConns = 2
+	// maxConnIdle closes connections between verifications that are far apart.
+	maxConnIdle = time.Minute
+	// idleInTransaction lets the server end the session of a worker that froze
+	// inside a transaction, and with it the advisory locks that others wait for.
+	idleInTransaction = "60s"
+)
+
+// keepAlive finds a peer that vanished without closing the connection within
+// about half a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// ParseURL parses a DATABASE_URL: a postgres:// URL or libpq's keywords. What
+// it leaves out comes from libpq's PG* variables; an empty url takes everything
+// from them. An error never holds any part of the URL, which has a password.
+func ParseURL(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		if url == "" {
+			return nil, errors.New("the PG* variables cannot be used: check PGPORT, PGSSLMODE, PGSERVICE and PGCONNECT_TIMEOUT")
+		}
+		return nil, errors.New("DATABASE_URL is neither a postgres:// URL nor libpq keywords that can be used: " +
+			"check its port, sslmode and certificate files, and that special characters of the password are percent-encoded")
+	}
+	config.MaxConns = maxConns
+	config.MinConns = 0
+	config.MaxConnIdleTime = maxConnIdle
+	params := config.ConnConfig.RuntimeParams
+	setDefault(params, "application_name", "provwatch")
+	setDefault(params, "idle_in_transaction_session_timeout", idleInTransaction)
+	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	return config, nil
+}
+
+func setDefault(params map[string]string, name, value string) {
+	if _, set := params[name]; !set {
+		params[name] = value
+	}
+}
+
+// UnreachableError says that the database could not be connected to; exit code
+// 4 (spec section 8).
+type UnreachableError struct {
+	Address string // host and database, without credentials
+	Err     error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("cannot connect to PostgreSQL at %s: %v; check DATABASE_URL (or PG*), that the server runs, and --connect-timeout",
+		e.Address, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Connect opens a pool, trying again with backoff until the server answers or
+// timeout has passed. What waiting does not mend, such as a wrong password, ends
+// it at once. Errors are [*UnreachableError], or ctx's own.
+func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger) (*pgxpool.Pool, error) {
+	address := fmt.Sprintf("%s:%d/%s", config.ConnConfig.Host, config.ConnConfig.Port, config.ConnConfig.Database)
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, &UnreachableError{Address: address, Err: err}
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var last error
+	_, err = backoff.Retry(limited, func() (struct{}, error) {
+		err := pool.Ping(limited)
+		if err != nil && limited.Err() == nil {
+			last = err
+		}
+		if isFinal(err) {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	},
+		backoff.WithMaxElapsedTime(0),
+		backoff.WithNotify(func(err error, wait time.Duration) {
+			logger.WarnContext(ctx, "database not reachable yet, trying again", "address", address, "error", err, "retry_in", wait)
+		}))
+	if err == nil {
+		return pool, nil
+	}
+	pool.Close()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if last == nil {
+		last = fmt.Errorf("no answer within %s", timeout)
+	}
+	return nil, &UnreachableError{Address: address, Err: last}
+}
+
+// isFinal reports whether connecting failed for a reason that waiting does not
+// mend: credentials, or a database that is not there.
+func isFinal(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) &&
+		(pgerrcode.IsInvalidAuthorizationSpecification(pg.Code) || pg.Code == pgerrcode.InvalidCatalogName)
+}
+
+// ListenConfig returns the configuration of the listening connection beside the
+// pool.
+func ListenConfig(config *pgxpool.Config) *pgx.ConnConfig {
+	listen := config.ConnConfig.Copy()
+	listen.RuntimeParams["application_name"] += "-listener"
+	return listen
+}

@@ -1,0 +1,51 @@
+package postgres
+
+import (
+	"errors"
+	"io"
+	"net"
+	"slices"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// IsConnectionLoss reports whether err says that the connection broke or could
+// not be made, or that the server is going down or coming up.
+func IsConnectionLoss(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pgerrcode.IsConnectionException(pg.Code) || slices.Contains([]string{
+			pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow,
+		}, pg.Code)
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// WithoutValues returns err with everything removed that the server may have
+// quoted from a row or a parameter. It is for statements that carry secrets: a
+// check constraint or trigger of another program can put the failing row into
+// its message.
+func WithoutValues(err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return err
+	}
+	message := "the server refused the statement"
+	if pg.ConstraintName != "" {
+		message += ": constraint " + pg.ConstraintName
+	}
+	if pg.ColumnName != "" {
+		message += ": column " + pg.ColumnName
+	}
+	if pg.TableName != "" {
+		message += " of table " + pg.TableName
+	}
+	return &pgconn.PgError{
+		Severity: pg.Severity, Code: pg.Code, Message: message,
+		SchemaName: pg.SchemaName, TableName: pg.TableName, ColumnName: pg.ColumnName, ConstraintName: pg.ConstraintName,
+	}
+}

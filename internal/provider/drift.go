@@ -1,0 +1,228 @@
+package provider
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/secret"
+)
+
+// Kind says how the database differs from the environment (spec section 6).
+type Kind string
+
+// The kinds of drift, strongest first: a provider that is both disabled and
+// changed is reported as disabled, with all differing fields.
+const (
+	InSync   Kind = "in_sync"
+	Missing  Kind = "missing"  // no row of this name
+	Deleted  Kind = "deleted"  // soft-deleted
+	Disabled Kind = "disabled" // live, but not enabled
+	Changed  Kind = "changed"  // live and enabled, with another canonical hash
+	// Resolved is the kind of the alert that ends a drift; an observation never
+	// has it.
+	Resolved Kind = "resolved"
+)
+
+// Field is one difference, in displayable form: no secret, and URLs without
+// userinfo and query.
+type Field struct {
+	Name string `json:"name"`
+	Env  string `json:"env"`
+	DB   string `json:"db"`
+}
+
+// Observation is the result of comparing one desired provider with the
+// database at one moment.
+type Observation struct {
+	Provider   string
+	ProviderID uuid.UUID // uuid.Nil when there is no row
+	Kind       Kind
+	Fields     []Field
+	EnvHash    string
+	// DBHash is empty when there is no row, or when Undecodable is set.
+	DBHash string
+	// Credentials sums up how credentials differ, in counts alone; empty when
+	// they agree or were not compared.
+	Credentials string
+	// Undecodable is why the row's settings cannot be decoded, else nil.
+	Undecodable error
+}
+
+// Compare compares what the environment asks for with the row that stands for
+// the provider, nil when there is none. With credentials set, the row's Keys
+// must be loaded, and key sets and Bedrock credentials are compared as well
+// (spec section 2, --credential-drift).
+func Compare(desired Desired, row *Row, credentials bool) Observation {
+	want := desired.Canonical()
+	o := Observation{Provider: desired.Name, Kind: InSync, EnvHash: want.Hash()}
+	if row == nil {
+		o.Kind = Missing
+		return o
+	}
+	o.ProviderID = row.ID
+
+	have, err := row.Canonical()
+	if err != nil {
+		o.Undecodable = err
+		o.Fields = append(o.Fields, Field{Name: "settings", Env: settingsSummary(desired), DB: "undecodable: " + err.Error()})
+		have = Canonical{Type: row.Type, BaseURL: row.BaseURL, BedrockRegion: want.BedrockRegion}
+	} else {
+		o.DBHash = have.Hash()
+	}
+	o.Fields = append(o.Fields, canonicalFields(want, have)...)
+	if credentials && err == nil {
+		differing := credentialFields(desired, row)
+		o.Credentials = summary(differing)
+		o.Fields = append(o.Fields, differing...)
+	}
+
+	switch {
+	case row.Deleted:
+		o.Kind = Deleted
+		o.Fields = append([]Field{{Name: "deleted", Env: "false", DB: "true"}}, o.Fields...)
+	case !row.Enabled:
+		o.Kind = Disabled
+		o.Fields = append([]Field{{Name: "enabled", Env: "true", DB: "false"}}, o.Fields...)
+	case len(o.Fields) > 0:
+		o.Kind = Changed
+	}
+	return o
+}
+
+// WithoutCredentials returns the observation as if credentials had not been
+// compared.
+func (o Observation) WithoutCredentials() Observation {
+	if o.Credentials == "" {
+		return o
+	}
+	o.Credentials = ""
+	o.Fields = slices.DeleteFunc(slices.Clone(o.Fields), func(f Field) bool {
+		return f.Name == apiKeysField || f.Name == bedrockCredentialsField
+	})
+	if o.Kind == Changed && len(o.Fields) == 0 {
+		o.Kind = InSync
+	}
+	return o
+}
+
+// The names of the fields that compare credentials.
+const (
+	apiKeysField            = "api_keys"
+	bedrockCredentialsField = "bedrock_credentials"
+)
+
+// HashDiffers reports whether the row is one that the seed must not take for
+// the desired provider: its canonical hash differs or cannot be computed.
+// A missing row does not differ.
+func (o Observation) HashDiffers() bool {
+	return o.Kind != Missing && o.DBHash != o.EnvHash
+}
+
+func canonicalFields(want, have Canonical) []Field {
+	var fields []Field
+	if want.Type != have.Type {
+		fields = append(fields, Field{Name: "type", Env: string(want.Type), DB: string(have.Type)})
+	}
+	if want.BaseURL != have.BaseURL {
+		f := Field{Name: "base_url", Env: DisplayURL(want.BaseURL), DB: DisplayURL(have.BaseURL)}
+		if f.Env == f.DB {
+			f.DB += " (differs in a part that is not shown)"
+		}
+		fields = append(fields, f)
+	}
+	if want.BedrockRegion != have.BedrockRegion {
+		fields = append(fields, Field{Name: "bedrock_region", Env: want.BedrockRegion, DB: have.BedrockRegion})
+	}
+	return fields
+}
+
+func settingsSummary(d Desired) string {
+	if d.Bedrock == nil {
+		return "none"
+	}
+	return bedrockSettingsType
+}
+
+// credentialFields compares the key sets, regardless of order, and the Bedrock
+// pair. Its fields hold counts only, never a key or the hash of one.
+func credentialFields(desired Desired, row *Row) []Field {
+	var fields []Field
+	inEnv := make(map[string]bool, len(desired.Keys))
+	for _, key := range desired.Keys {
+		inEnv[key.Reveal()] = true
+	}
+	inDB := make(map[string]bool, len(row.Keys))
+	encrypted := 0
+	for _, stored := range row.Keys {
+		if stored.KeyID != "" {
+			encrypted++
+			continue
+		}
+		inDB[stored.Key.Reveal()] = true
+	}
+	onlyEnv, onlyDB := countMissing(inEnv, inDB), countMissing(inDB, inEnv)
+	if onlyEnv+onlyDB+encrypted > 0 {
+		f := Field{
+			Name: apiKeysField,
+			Env:  fmt.Sprintf("%d, of these %d not in the database", len(inEnv), onlyEnv),
+			DB:   fmt.Sprintf("%d, of these %d not in the environment", len(inDB)+encrypted, onlyDB),
+		}
+		if encrypted > 0 {
+			f.DB += fmt.Sprintf(" and %d encrypted with a key that this worker does not have", encrypted)
+		}
+		fields = append(fields, f)
+	}
+
+	var want, have Bedrock
+	if desired.Bedrock != nil {
+		want = *desired.Bedrock
+	}
+	if stored, err := DecodeSettings(row.Settings, row.SettingsKeyID); err == nil && stored != nil {
+		have = *stored
+	}
+	differ := 0
+	for _, pair := range [][2]secret.Text{{want.AccessKey, have.AccessKey}, {want.AccessKeySecret, have.AccessKeySecret}} {
+		if !pair[0].Equal(pair[1]) {
+			differ++
+		}
+	}
+	if differ > 0 {
+		fields = append(fields, Field{
+			Name: bedrockCredentialsField,
+			Env:  fmt.Sprintf("%d of 2 set", countSet(want.AccessKey, want.AccessKeySecret)),
+			DB:   fmt.Sprintf("%d of 2 set, %d of 2 differ", countSet(have.AccessKey, have.AccessKeySecret), differ),
+		})
+	}
+	return fields
+}
+
+func countMissing(from, in map[string]bool) int {
+	n := 0
+	for key := range from {
+		if !in[key] {
+			n++
+		}
+	}
+	return n
+}
+
+func countSet(texts ...secret.Text) int {
+	n := 0
+	for _, t := range texts {
+		if !t.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+func summary(fields []Field) string {
+	parts := make([]string, len(fields))
+	for i, f := range fields {
+		parts[i] = f.Name + ": env " + f.Env + "; db " + f.DB
+	}
+	return strings.Join(parts, "; ")
+}

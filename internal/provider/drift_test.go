@@ -1,0 +1,263 @@
+package provider_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+)
+
+var rowID = uuid.MustParse("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+
+func secrets(plain ...string) []secret.Text {
+	var all []secret.Text
+	for _, p := range plain {
+		all = append(all, secret.New(p))
+	}
+	return all
+}
+
+func stored(plain ...string) []provider.StoredKey {
+	var all []provider.StoredKey
+	for _, p := range plain {
+		all = append(all, provider.StoredKey{Key: secret.New(p)})
+	}
+	return all
+}
+
+// desiredAndRow are in sync.
+func desiredAndRow() (provider.Desired, *provider.Row) {
+	return provider.Desired{Name: "a", Type: provider.OpenAI, BaseURL: "https://h/v1", Keys: secrets("key-1", "key-2")},
+		&provider.Row{ID: rowID, Name: "a", Type: provider.OpenAI, BaseURL: "https://h/v1", Enabled: true, Keys: stored("key-1", "key-2")}
+}
+
+func bedrockAndRow() (provider.Desired, *provider.Row) {
+	d := provider.Desired{Name: "b", Type: provider.Anthropic, Bedrock: &provider.Bedrock{
+		Region: "us-east-1", Model: "m", AccessKey: secret.New("AK-1"), AccessKeySecret: secret.New("SK-1")}}
+	return d, &provider.Row{ID: rowID, Name: "b", Type: provider.Anthropic, Enabled: true, Settings: d.Settings()}
+}
+
+func TestCompare(t *testing.T) {
+	type field = provider.Field
+	for name, c := range map[string]struct {
+		change      func(*provider.Desired, *provider.Row)
+		bedrock     bool // begin with a Bedrock provider
+		credentials bool
+		kind        provider.Kind
+		fields      []field
+		hashDiffers bool
+		undecodable error
+	}{
+		"an equal row is in sync": {
+			change: func(*provider.Desired, *provider.Row) {},
+			kind:   provider.InSync,
+		},
+		"an equal Bedrock row is in sync": {
+			bedrock: true, credentials: true,
+			change: func(*provider.Desired, *provider.Row) {},
+			kind:   provider.InSync,
+		},
+		"models are not compared": {
+			bedrock: true, credentials: true,
+			change: func(d *provider.Desired, _ *provider.Row) { d.Bedrock.Model = "another" },
+			kind:   provider.InSync,
+		},
+		"credentials are not compared unless asked for": {
+			change: func(_ *provider.Desired, r *provider.Row) { r.Keys = nil },
+			kind:   provider.InSync,
+		},
+		"every canonical field that differs is shown": {
+			bedrock: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				r.Type, r.BaseURL, d.Bedrock.Region = provider.OpenAI, "https://h/", "eu-west-1"
+			},
+			kind: provider.Changed, hashDiffers: true,
+			fields: []field{{"type", "anthropic", "openai"}, {"base_url", "", "https://h/"}, {"bedrock_region", "eu-west-1", "us-east-1"}},
+		},
+		"base URLs are shown without userinfo and query": {
+			change: func(d *provider.Desired, r *provider.Row) {
+				d.BaseURL, r.BaseURL = "https://u:pw@h/1?pw", "https://h/2#pw"
+			},
+			kind: provider.Changed, hashDiffers: true,
+			fields: []field{{"base_url", "https://h/1", "https://h/2"}},
+		},
+		"base URLs that differ in a part that is not shown say so": {
+			change: func(d *provider.Desired, _ *provider.Row) { d.BaseURL += "?key=pw" },
+			kind:   provider.Changed, hashDiffers: true,
+			fields: []field{{"base_url", "https://h/v1", "https://h/v1 (differs in a part that is not shown)"}},
+		},
+		"a disabled row is disabled": {
+			change: func(_ *provider.Desired, r *provider.Row) { r.Enabled = false },
+			kind:   provider.Disabled,
+			fields: []field{{"enabled", "true", "false"}},
+		},
+		"a row both disabled and changed is disabled, with all differing fields": {
+			change: func(_ *provider.Desired, r *provider.Row) { r.Enabled, r.BaseURL = false, "https://h/2" },
+			kind:   provider.Disabled, hashDiffers: true,
+			fields: []field{{"enabled", "true", "false"}, {"base_url", "https://h/v1", "https://h/2"}},
+		},
+		"a soft-deleted row is deleted": {
+			change: func(_ *provider.Desired, r *provider.Row) { r.Deleted = true },
+			kind:   provider.Deleted,
+			fields: []field{{"deleted", "false", "true"}},
+		},
+		"a row both soft-deleted and disabled is deleted": {
+			change: func(_ *provider.Desired, r *provider.Row) { r.Deleted, r.Enabled = true, false },
+			kind:   provider.Deleted,
+			fields: []field{{"deleted", "false", "true"}},
+		},
+		"settings that cannot be decoded are never taken for equal": {
+			change: func(_ *provider.Desired, r *provider.Row) { r.Settings = secret.New("pw") },
+			kind:   provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsNotJSON, credentials: true,
+			fields: []field{{"settings", "none", "undecodable: settings are not a JSON object"}},
+		},
+		"of a row that cannot be decoded the other fields are compared": {
+			bedrock: true,
+			change: func(_ *provider.Desired, r *provider.Row) {
+				r.SettingsKeyID, r.BaseURL = "pw", "https://h/"
+			},
+			kind: provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsKeyID,
+			fields: []field{
+				{"settings", "bedrock", "undecodable: settings are encrypted with a key that this worker does not have (settings_key_id)"},
+				{"base_url", "", "https://h/"},
+			},
+		},
+		"keys in another order are equal": {
+			credentials: true,
+			change:      func(_ *provider.Desired, r *provider.Row) { slices.Reverse(r.Keys) },
+			kind:        provider.InSync,
+		},
+		"keys that differ are counted": {
+			credentials: true,
+			change:      func(_ *provider.Desired, r *provider.Row) { r.Keys = stored("pw-3", "key-2", "pw-4") },
+			kind:        provider.Changed,
+			fields:      []field{{"api_keys", "2, of these 1 not in the database", "3, of these 2 not in the environment"}},
+		},
+		"keys missing from the database are counted": {
+			credentials: true,
+			change:      func(_ *provider.Desired, r *provider.Row) { r.Keys = nil },
+			kind:        provider.Changed,
+			fields:      []field{{"api_keys", "2, of these 2 not in the database", "0, of these 0 not in the environment"}},
+		},
+		"encrypted keys are counted apart": {
+			credentials: true,
+			change: func(_ *provider.Desired, r *provider.Row) {
+				r.Keys = append(r.Keys, provider.StoredKey{Key: secret.New("pw"), KeyID: "pw"})
+			},
+			kind: provider.Changed,
+			fields: []field{{"api_keys", "2, of these 0 not in the database",
+				"3, of these 0 not in the environment and 1 encrypted with a key that this worker does not have"}},
+		},
+		"the Bedrock pair is compared by counts": {
+			bedrock: true, credentials: true,
+			change: func(d *provider.Desired, _ *provider.Row) { d.Bedrock.AccessKeySecret = secret.New("pw") },
+			kind:   provider.Changed,
+			fields: []field{{"bedrock_credentials", "2 of 2 set", "2 of 2 set, 1 of 2 differ"}},
+		},
+		"an absent Bedrock pair differs from a stored one": {
+			bedrock: true, credentials: true,
+			change: func(d *provider.Desired, _ *provider.Row) {
+				d.Bedrock.AccessKey, d.Bedrock.AccessKeySecret = secret.Text{}, secret.Text{}
+			},
+			kind:   provider.Changed,
+			fields: []field{{"bedrock_credentials", "0 of 2 set", "2 of 2 set, 2 of 2 differ"}},
+		},
+		"credentials come after the canonical fields": {
+			credentials: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				r.Enabled, r.BaseURL, r.Keys = false, "https://h/2", stored("key-1")
+			},
+			kind: provider.Disabled, hashDiffers: true,
+			fields: []field{{"enabled", "true", "false"}, {"base_url", "https://h/v1", "https://h/2"},
+				{"api_keys", "2, of these 1 not in the database", "1, of these 0 not in the environment"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			desired, row := desiredAndRow()
+			if c.bedrock {
+				desired, row = bedrockAndRow()
+			}
+			c.change(&desired, row)
+			o := provider.Compare(desired, row, c.credentials)
+			require.Equal(t, c.kind, o.Kind)
+			require.Equal(t, c.fields, o.Fields)
+			require.Equal(t, c.hashDiffers, o.HashDiffers())
+			require.Equal(t, desired.Name, o.Provider)
+			require.Equal(t, rowID, o.ProviderID)
+			require.Equal(t, desired.Canonical().Hash(), o.EnvHash)
+			require.Equal(t, c.undecodable, o.Undecodable)
+			if c.undecodable != nil {
+				require.Empty(t, o.DBHash)
+			} else {
+				have, err := row.Canonical()
+				require.NoError(t, err)
+				require.Equal(t, have.Hash(), o.DBHash)
+			}
+			for _, f := range o.Fields {
+				for _, plain := range []string{"pw", "key-", "AK-", "SK-"} {
+					require.NotContains(t, f.Env+f.DB+o.Credentials, plain)
+				}
+			}
+		})
+	}
+}
+
+func TestAProviderWithoutARowIsMissing(t *testing.T) {
+	desired, _ := desiredAndRow()
+	o := provider.Compare(desired, nil, true)
+	require.Equal(t, provider.Observation{Provider: "a", Kind: provider.Missing, EnvHash: desired.Canonical().Hash()}, o)
+	require.False(t, o.HashDiffers())
+}
+
+func TestCredentialsAreSummedUpInOneLine(t *testing.T) {
+	desired, row := bedrockAndRow()
+	desired.Bedrock.AccessKey = secret.New("AK-2")
+	row.Keys = stored("key-1")
+	require.Equal(t, "api_keys: env 0, of these 0 not in the database; db 1, of these 1 not in the environment; "+
+		"bedrock_credentials: env 2 of 2 set; db 2 of 2 set, 1 of 2 differ",
+		provider.Compare(desired, row, true).Credentials)
+	require.Empty(t, provider.Compare(desired, row, false).Credentials)
+}
+
+func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		plain := rapid.SliceOfN(rapid.StringMatching(`[a-c]{1,2}`), 0, 6)
+		desired, row := desiredAndRow()
+		desired.Keys = secrets(plain.Draw(t, "environment")...)
+		row.Keys = stored(plain.Draw(t, "database")...)
+		before := provider.Compare(desired, row, true)
+
+		desired.Keys = rapid.Permutation(desired.Keys).Draw(t, "environment, shuffled")
+		row.Keys = rapid.Permutation(row.Keys).Draw(t, "database, shuffled")
+		require.Equal(t, before, provider.Compare(desired, row, true))
+	})
+}
+
+func TestWithoutCredentialsIsWhatAComparisonWithoutThemGives(t *testing.T) {
+	changes := map[string]func(*provider.Desired, *provider.Row){
+		"nothing":      func(*provider.Desired, *provider.Row) {},
+		"keys":         func(_ *provider.Desired, r *provider.Row) { r.Keys = stored("key-3") },
+		"Bedrock pair": func(d *provider.Desired, _ *provider.Row) { d.Bedrock.AccessKey = secret.New("AK-2") },
+		"base URL":     func(_ *provider.Desired, r *provider.Row) { r.BaseURL = "https://h/2" },
+		"disabled":     func(_ *provider.Desired, r *provider.Row) { r.Enabled = false },
+		"undecodable":  func(_ *provider.Desired, r *provider.Row) { r.Settings = secret.New("x") },
+	}
+	for first, change := range changes {
+		for second, changeToo := range changes {
+			t.Run(first+" and "+second, func(t *testing.T) {
+				desired, row := bedrockAndRow()
+				change(&desired, row)
+				changeToo(&desired, row)
+				got, want := provider.Compare(desired, row, true).WithoutCredentials(), provider.Compare(desired, row, false)
+				require.ElementsMatch(t, want.Fields, got.Fields)
+				got.Fields, want.Fields = nil, nil
+				require.Equal(t, want, got)
+			})
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package provider
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/secret"
+)
+
+// Desired is a provider as the environment asks for it.
+type Desired struct {
+	Name    string
+	Type    Type
+	BaseURL string
+	// Keys are the bearer keys, in the order of the environment. A Bedrock
+	// provider has none.
+	Keys []secret.Text
+	// Bedrock is nil unless the provider is a Bedrock one (spec section 1).
+	Bedrock *Bedrock
+	// Origin is the environment variable that named the provider, without its
+	// value, for messages: for example CODER_AIBRIDGE_PROVIDER_0_TYPE.
+	Origin string
+}
+
+// Canonical returns the fields that the database must agree with.
+func (d Desired) Canonical() Canonical {
+	c := Canonical{Type: d.Type, BaseURL: d.BaseURL}
+	if d.Bedrock != nil {
+		c.BedrockRegion = d.Bedrock.Region
+	}
+	return c
+}
+
+// Settings returns the text for the settings column, absent for a provider
+// that is not a Bedrock one.
+func (d Desired) Settings() secret.Text {
+	if d.Bedrock == nil {
+		return secret.Text{}
+	}
+	return d.Bedrock.Encode()
+}
+
+// Row is a provider as the database holds it.
+type Row struct {
+	ID            uuid.UUID
+	Name          string
+	Type          Type
+	BaseURL       string
+	Enabled       bool
+	Deleted       bool
+	Settings      secret.Text
+	SettingsKeyID string
+	UpdatedAt     time.Time
+	// Keys are the stored bearer keys; they are loaded only where they are
+	// compared.
+	Keys []StoredKey
+}
+
+// StoredKey is a row of ai_provider_keys.
+type StoredKey struct {
+	Key secret.Text
+	// KeyID names the key that Key is encrypted with; empty for plain text.
+	KeyID string
+}
+
+// Canonical returns the row's canonical fields, or why its settings cannot be
+// decoded.
+func (r Row) Canonical() (Canonical, error) {
+	bedrock, err := DecodeSettings(r.Settings, r.SettingsKeyID)
+	if err != nil {
+		return Canonical{}, err
+	}
+	c := Canonical{Type: r.Type, BaseURL: r.BaseURL}
+	if bedrock != nil {
+		c.BedrockRegion = bedrock.Region
+	}
+	return c, nil
+}
+
+// Current picks, among all rows of one name, the one that stands for the
+// provider: the live one, else the one soft-deleted last. It returns nil when
+// there is none.
+func Current(rows []Row) *Row {
+	var best *Row
+	for i := range rows {
+		row := &rows[i]
+		switch {
+		case best == nil,
+			best.Deleted && !row.Deleted,
+			best.Deleted == row.Deleted && row.UpdatedAt.After(best.UpdatedAt):
+			best = row
+		}
+	}
+	return best
+}

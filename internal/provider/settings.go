@@ -1,0 +1,108 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"provwatch/internal/secret"
+)
+
+// Bedrock is what the settings column of an Amazon Bedrock provider holds.
+type Bedrock struct {
+	Region          string
+	Model           string
+	SmallFastModel  string
+	AccessKey       secret.Text
+	AccessKeySecret secret.Text
+}
+
+// The discriminators of the settings JSON (spec section 3).
+const (
+	bedrockSettingsType    = "bedrock"
+	bedrockSettingsVersion = 1
+)
+
+// bedrockSettings is the stored form of [Bedrock]. It alone holds the secrets
+// as plain strings, and never leaves this file.
+type bedrockSettings struct {
+	Type            string `json:"_type"`
+	Version         int    `json:"_version"`
+	Region          string `json:"region"`
+	Model           string `json:"model"`
+	SmallFastModel  string `json:"small_fast_model"`
+	AccessKey       string `json:"access_key,omitempty"`
+	AccessKeySecret string `json:"access_key_secret,omitempty"`
+}
+
+// Encode returns the JSON to be stored in the settings column. The result
+// holds the plain credentials, which is why it is a secret.
+func (b Bedrock) Encode() secret.Text {
+	encoded, err := json.Marshal(bedrockSettings{
+		Type:            bedrockSettingsType,
+		Version:         bedrockSettingsVersion,
+		Region:          b.Region,
+		Model:           b.Model,
+		SmallFastModel:  b.SmallFastModel,
+		AccessKey:       b.AccessKey.Reveal(),
+		AccessKeySecret: b.AccessKeySecret.Reveal(),
+	})
+	if err != nil {
+		panic("provider: a struct of strings always marshals: " + err.Error())
+	}
+	return secret.New(string(encoded))
+}
+
+// Reasons for which settings cannot be decoded. They carry nothing of the
+// settings' text, since that can hold a secret.
+var (
+	ErrSettingsNotJSON  = errors.New("settings are not a JSON object")
+	ErrSettingsType     = errors.New(`settings have an unknown "_type"`)
+	ErrSettingsVersion  = errors.New(`settings have an unknown "_version"`)
+	ErrSettingsKeyID    = errors.New("settings are encrypted with a key that this worker does not have (settings_key_id)")
+	ErrSettingsBadShape = errors.New("settings have a field of the wrong JSON type")
+)
+
+// DecodeSettings decodes the settings column. Absent settings (NULL, empty,
+// JSON null or an empty object) give nil: the provider is not a Bedrock one.
+// Anything else that is not Bedrock settings of version 1 in plain text is an
+// error, one of the Err… values above, so that such a row is never taken for
+// equal to the environment (spec section 4).
+func DecodeSettings(settings secret.Text, keyID string) (*Bedrock, error) {
+	if keyID != "" {
+		return nil, ErrSettingsKeyID
+	}
+	text := bytes.TrimSpace([]byte(settings.Reveal()))
+	if len(text) == 0 || bytes.Equal(text, []byte("null")) {
+		return nil, nil
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil {
+		return nil, ErrSettingsNotJSON
+	}
+	if len(members) == 0 {
+		return nil, nil
+	}
+	// The discriminators come first: of another type or version nothing else
+	// is known, not even that its fields have the types expected here.
+	var kind string
+	if json.Unmarshal(members["_type"], &kind) != nil || kind != bedrockSettingsType {
+		return nil, ErrSettingsType
+	}
+	var version json.Number
+	if json.Unmarshal(members["_version"], &version) != nil || version.String() != fmt.Sprint(bedrockSettingsVersion) {
+		return nil, ErrSettingsVersion
+	}
+	var stored bedrockSettings
+	if json.Unmarshal(text, &stored) != nil {
+		return nil, ErrSettingsBadShape
+	}
+	return &Bedrock{
+		Region:          stored.Region,
+		Model:           stored.Model,
+		SmallFastModel:  stored.SmallFastModel,
+		AccessKey:       secret.New(stored.AccessKey),
+		AccessKeySecret: secret.New(stored.AccessKeySecret),
+	}, nil
+}

@@ -1,0 +1,21 @@
+// Package pubsub gives the NOTIFY channels their names and their payloads their
+// types (spec sections 6 and 7).
+package pubsub
+
+// Channel is the name of a NOTIFY channel.
+type Channel string
+
+const (
+	// ProvidersChanged is listened to: any payload or none, from our triggers
+	// or from another program. A payload is a hint and never data.
+	ProvidersChanged Channel = "ai_providers_changed"
+
+	// DriftAlerts carries a [DriftAlert] for each row of provwatch.drift_alerts.
+	DriftAlerts Channel = "ai_provider_drift"
+	// Seeds carries a [Seeded] for each provider that a seed inserted.
+	Seeds Channel = "ai_provider_seeded"
+	// AuditEntries carries an [AuditEntry] for each row of provwatch.audit_log.
+	AuditEntries Channel = "ai_provider_audit"
+	// Statuses carries a [Status] for each event in a worker's life.
+	Statuses Channel = "provwatch_status"
+)

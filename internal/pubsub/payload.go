@@ -1,0 +1,173 @@
+package pubsub
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/provider"
+)
+
+// Version is the value of the field "v" of every payload. It changes when a
+// field changes its meaning or goes away, not when one is added.
+const Version = 1
+
+// MaxPayload is the largest payload sent, in bytes. PostgreSQL's own limit is
+// 7,999.
+const MaxPayload = 7899
+
+// maxNameShown bounds the provider's name in a truncated payload, in bytes.
+// Names have no bound of their own.
+const maxNameShown = 256
+
+// Source says what prompted the verification that found a drift.
+type Source string
+
+// The sources of a verification (spec section 7).
+const (
+	SourceBoot   Source = "boot"
+	SourceNotify Source = "notify"
+	SourceResync Source = "resync"
+	SourceReload Source = "reload"
+)
+
+// Truncation is part of every payload. A payload that would be too long is sent
+// without its open-ended fields, with Truncated set and Row naming the table row
+// that holds the whole.
+type Truncation struct {
+	Truncated bool   `json:"truncated,omitempty"`
+	Row       string `json:"row,omitempty"`
+}
+
+// DriftAlert is the payload of [DriftAlerts], schema docs/schemas/drift.json.
+type DriftAlert struct {
+	V          int              `json:"v"`
+	ID         uuid.UUID        `json:"id"`
+	Seq        int64            `json:"seq"`
+	Kind       provider.Kind    `json:"kind"`
+	Provider   string           `json:"provider"`
+	ProviderID *uuid.UUID       `json:"provider_id"` // null when there is no row
+	Fields     []provider.Field `json:"fields"`
+	EnvHash    string           `json:"env_hash"`
+	DBHash     string           `json:"db_hash"` // empty when there is none
+	Source     Source           `json:"source"`
+	DetectedAt time.Time        `json:"detected_at"`
+	Truncation
+}
+
+// Payload returns the alert as a NOTIFY payload.
+func (a DriftAlert) Payload() string {
+	a.V, a.DetectedAt = Version, a.DetectedAt.UTC()
+	if a.Fields == nil {
+		a.Fields = []provider.Field{}
+	}
+	full := encode(a)
+	if len(full) <= MaxPayload {
+		return full
+	}
+	a.Truncation = Truncation{Truncated: true, Row: fmt.Sprintf("provwatch.drift_alerts seq=%d", a.Seq)}
+	a.Fields = []provider.Field{}
+	a.Provider = cut(a.Provider)
+	return encode(a)
+}
+
+// Seeded is the payload of [Seeds], schema docs/schemas/seeded.json.
+type Seeded struct {
+	V          int           `json:"v"`
+	Provider   string        `json:"provider"`
+	ProviderID uuid.UUID     `json:"provider_id"`
+	Type       provider.Type `json:"type"`
+	BaseURL    string        `json:"base_url"` // without userinfo and query
+	Keys       int           `json:"keys"`     // how many keys were stored
+	SeededAt   time.Time     `json:"seeded_at"`
+	Truncation
+}
+
+// Payload returns the message as a NOTIFY payload.
+func (s Seeded) Payload() string {
+	s.V, s.SeededAt = Version, s.SeededAt.UTC()
+	full := encode(s)
+	if len(full) <= MaxPayload {
+		return full
+	}
+	s.Truncation = Truncation{Truncated: true, Row: "ai_providers id=" + s.ProviderID.String()}
+	s.BaseURL, s.Provider = "", cut(s.Provider)
+	return encode(s)
+}
+
+// AuditEntry is the payload of [AuditEntries], schema docs/schemas/audit.json.
+type AuditEntry struct {
+	V          int             `json:"v"`
+	ID         uuid.UUID       `json:"id"`
+	Actor      string          `json:"actor"`
+	Action     string          `json:"action"`
+	Provider   string          `json:"provider"`
+	ProviderID *uuid.UUID      `json:"provider_id"`
+	Details    json.RawMessage `json:"details"`
+	OccurredAt time.Time       `json:"occurred_at"`
+	Truncation
+}
+
+// Payload returns the entry as a NOTIFY payload.
+func (e AuditEntry) Payload() string {
+	e.V, e.OccurredAt = Version, e.OccurredAt.UTC()
+	full := encode(e)
+	if len(full) <= MaxPayload {
+		return full
+	}
+	e.Truncation = Truncation{Truncated: true, Row: "provwatch.audit_log id=" + e.ID.String()}
+	e.Details = json.RawMessage("{}")
+	e.Actor, e.Provider = cut(e.Actor), cut(e.Provider)
+	return encode(e)
+}
+
+// Event is what happened to a worker.
+type Event string
+
+// The events in a worker's life.
+const (
+	// EventReady: seeded, listening, and verified once.
+	EventReady Event = "ready"
+	// EventReconnected: the listening connection was lost and is back;
+	// everything is verified again.
+	EventReconnected Event = "reconnected"
+	// EventReloaded: the environment file was read again.
+	EventReloaded Event = "reloaded"
+	// EventStopping: the worker was asked to stop.
+	EventStopping Event = "stopping"
+)
+
+// Status is the payload of [Statuses], schema docs/schemas/status.json.
+type Status struct {
+	V         int       `json:"v"`
+	Event     Event     `json:"event"`
+	Worker    uuid.UUID `json:"worker"`  // made anew at each start
+	Version   string    `json:"version"` // of the worker's binary
+	Providers int       `json:"providers"`
+	At        time.Time `json:"at"`
+}
+
+// Payload returns the message as a NOTIFY payload. It has no open-ended field.
+func (s Status) Payload() string {
+	s.V, s.At = Version, s.At.UTC()
+	return encode(s)
+}
+
+func encode(message any) string {
+	encoded, err := json.Marshal(message)
+	if err != nil {
+		panic("pubsub: a payload of plain fields always marshals: " + err.Error())
+	}
+	return string(encoded)
+}
+
+// cut shortens a name to what a truncated payload has room for. JSON escapes
+// blow a byte up to six, which the limit allows for.
+func cut(name string) string {
+	if len(name) <= maxNameShown {
+		return name
+	}
+	return name[:maxNameShown]
+}

@@ -1,0 +1,337 @@
+// Package report prints what the commands found and did: aligned tables for
+// people, with colour on a terminal, and JSON for programs.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/resolve"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+)
+
+// Printer prints reports in one form.
+type Printer struct {
+	out   io.Writer
+	json  bool
+	color bool
+}
+
+// New returns a printer of JSON, or of text with or without colour.
+func New(out io.Writer, json, color bool) *Printer {
+	return &Printer{out: out, json: json, color: color}
+}
+
+// sign is how a plan marks an action, in the manner of a diff.
+type sign struct {
+	mark, means string
+	colors      text.Colors
+}
+
+var (
+	green  = text.Colors{text.FgGreen}
+	yellow = text.Colors{text.FgYellow}
+	red    = text.Colors{text.FgRed}
+	faint  = text.Colors{text.Faint}
+	bold   = text.Colors{text.Bold}
+)
+
+func signOf(action seed.Action) sign {
+	switch action {
+	case seed.Insert:
+		return sign{"+", "insert", green}
+	case seed.Drifted:
+		return sign{"~", "drift", yellow}
+	case seed.Undecodable:
+		return sign{"!", "cannot be compared", red}
+	case seed.StickyDeleted:
+		return sign{"-", "soft-deleted, stays so", red}
+	case seed.Accepted:
+		return sign{"=", "drift accepted", faint}
+	case seed.Unsupported:
+		return sign{"?", "type not in the database's enum, skipped", yellow}
+	default:
+		return sign{"=", "unchanged", faint}
+	}
+}
+
+// step is a [seed.Step] as JSON.
+type step struct {
+	Action   seed.Action      `json:"action"`
+	Provider string           `json:"provider"`
+	Type     provider.Type    `json:"type"`
+	BaseURL  string           `json:"base_url"`
+	Region   string           `json:"bedrock_region,omitempty"`
+	Keys     int              `json:"keys"`
+	Kind     provider.Kind    `json:"state"`
+	Fields   []provider.Field `json:"fields"`
+	EnvHash  string           `json:"env_hash"`
+	DBHash   string           `json:"db_hash"`
+}
+
+func stepOf(s seed.Step) step {
+	fields := s.Observation.Fields
+	if fields == nil {
+		fields = []provider.Field{}
+	}
+	return step{
+		Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
+		Region: s.Desired.Canonical().BedrockRegion, Keys: len(s.Desired.Keys), Kind: s.Observation.Kind, Fields: fields,
+		EnvHash: s.Observation.EnvHash, DBHash: s.Observation.DBHash,
+	}
+}
+
+// Plan prints what a seed would do, or with done set, what it did.
+func (p *Printer) Plan(plan seed.Plan, done bool) error {
+	if p.json {
+		steps := make([]step, len(plan.Steps))
+		for i, s := range plan.Steps {
+			steps[i] = stepOf(s)
+		}
+		return p.encode(map[string]any{"applied": done, "steps": steps})
+	}
+	t := p.table("", "PROVIDER", "PLAN", "FIELD", "ENVIRONMENT", "DATABASE")
+	for _, s := range plan.Steps {
+		sign := signOf(s.Action)
+		fields := s.Observation.Fields
+		if s.Action == seed.Insert {
+			fields = inserted(s.Desired)
+		}
+		p.rows(t, []string{p.paint(sign.colors, sign.mark), p.paint(sign.colors, s.Desired.Name), p.paint(sign.colors, sign.means)}, fields)
+	}
+	if err := p.render(t); err != nil {
+		return err
+	}
+	verb := "Plan"
+	if done {
+		verb = "Done"
+	}
+	_, err := fmt.Fprintf(p.out, "%s: %d to insert, %d drifted, %d not comparable, %d soft-deleted, %d unchanged, %d accepted, %d skipped.\n",
+		verb, plan.Count(seed.Insert), plan.Count(seed.Drifted), plan.Count(seed.Undecodable), plan.Count(seed.StickyDeleted),
+		plan.Count(seed.Unchanged), plan.Count(seed.Accepted), plan.Count(seed.Unsupported))
+	return err
+}
+
+// inserted shows an insertion as differences from nothing.
+func inserted(d provider.Desired) []provider.Field {
+	fields := []provider.Field{
+		{Name: "type", Env: string(d.Type)},
+		{Name: "base_url", Env: provider.DisplayURL(d.BaseURL)},
+	}
+	if region := d.Canonical().BedrockRegion; region != "" {
+		fields = append(fields, provider.Field{Name: "bedrock_region", Env: region})
+	}
+	return append(fields, provider.Field{Name: "api_keys", Env: strconv.Itoa(len(d.Keys))})
+}
+
+// Verification prints how the database compares with the environment.
+func (p *Printer) Verification(plan seed.Plan) error {
+	if p.json {
+		steps := make([]step, len(plan.Steps))
+		for i, s := range plan.Steps {
+			steps[i] = stepOf(s)
+		}
+		return p.encode(map[string]any{"drifts": len(Drifts(plan)), "providers": steps})
+	}
+	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
+	for _, s := range plan.Steps {
+		state, colors := string(s.Observation.Kind), yellow
+		switch {
+		case s.Action == seed.Unsupported:
+			state = "type not in the database's enum"
+		case s.Observation.Kind == provider.InSync:
+			state, colors = "in sync", green
+		case s.Accepted():
+			state, colors = state+", accepted", faint
+		}
+		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, s.Observation.Fields)
+	}
+	if err := p.render(t); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(p.out, "%d of %d providers drift.\n", len(Drifts(plan)), len(plan.Steps))
+	return err
+}
+
+// Drifts returns the steps of providers that are not as the environment asks
+// for, without accepted drifts.
+func Drifts(plan seed.Plan) []seed.Step {
+	var drifts []seed.Step
+	for _, s := range plan.Steps {
+		if s.Action != seed.Unsupported && s.Observation.Kind != provider.InSync && !s.Accepted() {
+			drifts = append(drifts, s)
+		}
+	}
+	return drifts
+}
+
+// Resolution prints what was resolved. taken is the side that was taken.
+func (p *Printer) Resolution(o resolve.Outcome, taken string) error {
+	if p.json {
+		if o.Fields == nil {
+			o.Fields = []provider.Field{}
+		}
+		return p.encode(map[string]any{"taken": taken, "outcome": o})
+	}
+	var what string
+	switch {
+	case o.Kind == provider.InSync:
+		what = "already agrees with the environment; nothing was written"
+	case taken == "db":
+		what = fmt.Sprintf("was %s, which is now accepted until either side changes", o.Kind)
+	case o.KeysReplaced:
+		what = fmt.Sprintf("was %s; the environment's fields and keys are written", o.Kind)
+	default:
+		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not", o.Kind)
+	}
+	if _, err := fmt.Fprintf(p.out, "%s %s.\n", p.paint(bold, o.Provider), what); err != nil || len(o.Fields) == 0 {
+		return err
+	}
+	t := p.table("FIELD", "ENVIRONMENT", "DATABASE")
+	p.rows(t, nil, o.Fields)
+	return p.render(t)
+}
+
+// Alert prints one alert, in a line or more.
+func (p *Printer) Alert(a pubsub.DriftAlert) error {
+	if p.json {
+		return p.encodeLine(a)
+	}
+	colors := yellow
+	if a.Kind == provider.Resolved {
+		colors = green
+	}
+	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
+		p.paint(colors, string(a.Kind)), p.paint(bold, a.Provider), a.Source)
+	if err != nil || len(a.Fields) == 0 {
+		return err
+	}
+	for _, f := range a.Fields {
+		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", f.Name, cell(f.Env), cell(f.DB)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Version prints the program's version and what it was built with.
+func (p *Printer) Version(version string) error {
+	if p.json {
+		return p.encode(map[string]string{"version": version, "go": runtime.Version()})
+	}
+	_, err := fmt.Fprintf(p.out, "provwatch worker %s (%s)\n", version, runtime.Version())
+	return err
+}
+
+// Schema prints what the database's schema has and lacks.
+func (p *Printer) Schema(s schema.Status, changed bool) error {
+	if p.json {
+		return p.encode(map[string]any{"changed": changed, "up_to_date": s.UpToDate(), "schema": s})
+	}
+	made := "provwatch"
+	if s.Foreign {
+		made = "another program"
+	}
+	state := p.paint(green, "up to date")
+	if !s.UpToDate() {
+		state = p.paint(yellow, "not up to date")
+	}
+	if changed {
+		state += ", migrated now"
+	}
+	_, err := fmt.Fprintf(p.out, "Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers missing: %t\n  provider tables made by: %s\n",
+		state, list(s.Applied), list(s.Pending), s.TriggersMissing, made)
+	return err
+}
+
+func list(versions []int64) string {
+	if len(versions) == 0 {
+		return "none"
+	}
+	words := make([]string, len(versions))
+	for i, v := range versions {
+		words[i] = strconv.FormatInt(v, 10)
+	}
+	return strings.Join(words, ", ")
+}
+
+func (p *Printer) encode(v any) error {
+	encoder := json.NewEncoder(p.out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+func (p *Printer) encodeLine(v any) error { return json.NewEncoder(p.out).Encode(v) }
+
+func (p *Printer) paint(colors text.Colors, s string) string {
+	if !p.color {
+		return s
+	}
+	return colors.Sprint(s)
+}
+
+func (p *Printer) table(header ...string) table.Writer {
+	t := table.NewWriter()
+	style := table.StyleDefault
+	style.Options = table.Options{}
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
+	row := make(table.Row, len(header))
+	for i, h := range header {
+		row[i] = p.paint(bold, h)
+	}
+	t.AppendHeader(row)
+	return t
+}
+
+// rows appends a row for each field, the lead columns in the first one only.
+func (p *Printer) rows(t table.Writer, lead []string, fields []provider.Field) {
+	if len(fields) == 0 {
+		fields = []provider.Field{{}}
+	}
+	for i, f := range fields {
+		var row table.Row
+		for _, l := range lead {
+			if i > 0 {
+				l = ""
+			}
+			row = append(row, l)
+		}
+		if f.Name == "" {
+			row = append(row, "", "", "")
+		} else {
+			row = append(row, f.Name, cell(f.Env), cell(f.DB))
+		}
+		t.AppendRow(row)
+	}
+}
+
+func (p *Printer) render(t table.Writer) error {
+	_, err := fmt.Fprintln(p.out, t.Render())
+	return err
+}
+
+// cell shows a value. Control characters, which a row can hold, do not reach
+// the terminal.
+func cell(s string) string {
+	if s == "" {
+		return "-"
+	}
+	if quoted := strconv.Quote(s); quoted != `"`+s+`"` {
+		return quoted
+	}
+	return s
+}

@@ -1,0 +1,342 @@
+// Package schema brings the database's schema to what the worker needs, and
+// tells whether it is there (spec section 3).
+package schema
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+
+	sqlfiles "provwatch/sql"
+
+	"provwatch/internal/store"
+)
+
+// Lock is the id of the advisory lock that puts migrations in turn, held by the
+// session: the ASCII bytes "pwschema".
+const Lock int64 = 0x7077736368656d61
+
+// Mode says what to do about a schema that is not up to date.
+type Mode string
+
+// The modes of --migrate.
+const (
+	Auto  Mode = "auto"  // bring it up to date
+	Check Mode = "check" // fail if it is not up to date
+	Off   Mode = "off"   // fail only if it cannot be used at all
+)
+
+const (
+	// versionTable is where goose keeps the versions applied.
+	versionTable = "provwatch.schema_migrations"
+	// providerTables is the version of the migration that makes the gateway's
+	// own tables. It is left out where another program has made them.
+	providerTables = 1
+	// triggers is how many triggers sql/triggers.sql makes.
+	triggers = 8
+	// lockTimeout keeps a migration that waits for a lock on a busy provider
+	// table from making all later writers wait behind it.
+	lockTimeout = "5s"
+)
+
+// UnusableError says that the schema is not what the worker needs; exit code 4
+// (spec section 8).
+type UnusableError struct {
+	Reason string // includes the remedy
+	Err    error  // may be nil
+}
+
+func (e *UnusableError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("the database's schema cannot be used: %s: %v", e.Reason, e.Err)
+	}
+	return "the database's schema cannot be used: " + e.Reason
+}
+
+func (e *UnusableError) Unwrap() error { return e.Err }
+
+// Status says what the database has and lacks.
+type Status struct {
+	// Foreign reports whether another program made the provider tables.
+	Foreign bool `json:"foreign_provider_tables"`
+	// Applied and Pending are migration versions.
+	Applied []int64 `json:"applied"`
+	Pending []int64 `json:"pending"`
+	// TriggersMissing reports whether a trigger on the provider tables is missing
+	// or disabled.
+	TriggersMissing bool `json:"triggers_missing"`
+}
+
+// UpToDate reports whether there is nothing to do.
+func (s Status) UpToDate() bool { return len(s.Pending) == 0 && !s.TriggersMissing }
+
+// Ensure does what mode says. The error is an [*UnusableError], or ctx's own.
+func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, logger *slog.Logger) error {
+	switch mode {
+	case Auto:
+		before, after, err := Migrate(ctx, config)
+		if err != nil {
+			return err
+		}
+		if !before.UpToDate() {
+			logger.InfoContext(ctx, "schema migrated", "applied", after.Applied, "foreign_provider_tables", after.Foreign)
+		}
+		return nil
+	case Check:
+		status, err := Inspect(ctx, config)
+		if err != nil {
+			return err
+		}
+		if !status.UpToDate() {
+			return &UnusableError{Reason: fmt.Sprintf(
+				"it is not up to date (pending migrations: %v, triggers missing: %t); run \"worker migrate\", or use --migrate=auto",
+				status.Pending, status.TriggersMissing)}
+		}
+		return nil
+	default:
+		status, err := Inspect(ctx, config)
+		if err != nil {
+			return err
+		}
+		if len(status.Pending) > 0 {
+			return &UnusableError{Reason: fmt.Sprintf(
+				"migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
+		}
+		if status.TriggersMissing {
+			logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen only when another program "+
+				"notifies ai_providers_changed, and at each resync", "remedy", "run \"worker migrate\"")
+		}
+		return nil
+	}
+}
+
+// Inspect looks at the schema and changes nothing.
+func Inspect(ctx context.Context, config *pgx.ConnConfig) (Status, error) {
+	var status Status
+	err := withConn(ctx, config, func(conn *pgx.Conn) (err error) {
+		status, err = inspect(ctx, conn)
+		return err
+	})
+	return status, err
+}
+
+// Migrate brings the schema up to date, under [Lock], and returns what it found
+// and what it left. An up-to-date schema is only looked at.
+func Migrate(ctx context.Context, config *pgx.ConnConfig) (before, after Status, err error) {
+	err = withConn(ctx, config, func(conn *pgx.Conn) error {
+		if before, err = inspect(ctx, conn); err != nil || before.UpToDate() {
+			after = before
+			return err
+		}
+		queries := store.New(conn)
+		if err := queries.LockMigration(ctx, Lock); err != nil {
+			return unusable("take the migration lock", err)
+		}
+		// The lock also ends with the session; giving it back early is a
+		// courtesy that needs no error.
+		defer func() { _ = queries.UnlockMigration(context.WithoutCancel(ctx), Lock) }()
+
+		if err := migrate(ctx, conn, config); err != nil {
+			return err
+		}
+		after, err = inspect(ctx, conn)
+		return err
+	})
+	return before, after, err
+}
+
+func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig) error {
+	if err := store.New(conn).CreateSchema(ctx); err != nil {
+		return unusable("create the schema provwatch (the role needs CREATE on the database)", err)
+	}
+	// Another worker may have migrated while this one waited for the lock.
+	status, err := inspect(ctx, conn)
+	if err != nil {
+		return err
+	}
+	path, err := store.New(conn).ProviderSearchPath(ctx)
+	if err != nil {
+		return unusable("read the search_path", err)
+	}
+	if path == "" {
+		return &UnusableError{Reason: "the search_path names no schema, so that there is no place for the gateway's tables; set it for the role"}
+	}
+	migrating := config.Copy()
+	migrating.RuntimeParams["lock_timeout"] = lockTimeout
+	migrating.RuntimeParams["search_path"] = path
+	db := stdlib.OpenDB(*migrating)
+	defer db.Close()
+	provider, err := newProvider(db, status)
+	if err != nil {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return unusable("migrate", err)
+	}
+	if status.TriggersMissing {
+		_, err := db.ExecContext(ctx, sqlfiles.Triggers)
+		if err != nil {
+			return unusable("create the triggers on the provider tables (the role must own them or have TRIGGER on them)", err)
+		}
+	}
+	return nil
+}
+
+func newProvider(db *sql.DB, status Status) (*goose.Provider, error) {
+	versions, err := database.NewStore(database.DialectPostgres, versionTable)
+	if err != nil {
+		return nil, err
+	}
+	migrations, err := fs.Sub(sqlfiles.Migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	options := []goose.ProviderOption{goose.WithStore(versions), goose.WithDisableGlobalRegistry(true)}
+	if status.Foreign {
+		options = append(options, goose.WithExcludeVersions([]int64{providerTables}))
+	}
+	return goose.NewProvider(database.DialectCustom, db, migrations, options...)
+}
+
+func inspect(ctx context.Context, conn *pgx.Conn) (Status, error) {
+	queries := store.New(conn)
+	found, err := queries.InspectSchema(ctx)
+	if err != nil {
+		return Status{}, unusable("look at it", err)
+	}
+	var status Status
+	if found.Migrations {
+		if status.Applied, err = queries.ListAppliedMigrations(ctx); err != nil {
+			return Status{}, unusable("read "+versionTable, err)
+		}
+		// goose records its start as version 0.
+		status.Applied = slices.DeleteFunc(status.Applied, func(v int64) bool { return v == 0 })
+	}
+	ours := slices.Contains(status.Applied, providerTables)
+	status.Foreign = found.Providers && !ours
+
+	switch {
+	case found.Providers != found.ProviderKeys:
+		return Status{}, &UnusableError{Reason: "only one of the tables ai_providers and ai_provider_keys is there; " +
+			"check the search_path, or finish what made or dropped the other"}
+	case !found.Providers && len(status.Applied) > 0:
+		return Status{}, &UnusableError{Reason: "the tables ai_providers and ai_provider_keys are gone, or not on the search_path; " +
+			"restore them, or drop the schema provwatch to start anew"}
+	case found.Providers && !found.ProviderType:
+		return Status{}, &UnusableError{Reason: "the enum ai_provider_type is not on the search_path; check the search_path"}
+	case found.Providers:
+		if err := checkColumns(ctx, queries); err != nil {
+			return Status{}, err
+		}
+		count, err := queries.CountTriggers(ctx)
+		if err != nil {
+			return Status{}, unusable("look at the triggers", err)
+		}
+		status.TriggersMissing = count < triggers
+	default:
+		status.TriggersMissing = true
+	}
+
+	all, err := versions()
+	if err != nil {
+		return Status{}, err
+	}
+	for _, v := range all {
+		if !slices.Contains(status.Applied, v) && !(status.Foreign && v == providerTables) {
+			status.Pending = append(status.Pending, v)
+		}
+	}
+	return status, nil
+}
+
+// versions returns the versions of the embedded migrations in ascending order.
+func versions() ([]int64, error) {
+	files, err := fs.Glob(sqlfiles.Migrations, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	list := make([]int64, len(files))
+	for i, file := range files {
+		if list[i], err = goose.NumericComponent(file); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// Columns that the worker reads or writes, by table.
+var (
+	providerColumns = []string{"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at"}
+	keyColumns      = []string{"id", "provider_id", "api_key", "api_key_key_id", "created_at"}
+)
+
+// Columns that the worker gives a value to when it inserts.
+var (
+	providerInserts = []string{"id", "type", "name", "base_url", "settings"}
+	keyInserts      = []string{"id", "provider_id", "api_key"}
+)
+
+// checkColumns checks that provider tables made by another program have the
+// columns that the worker uses, and none that an insert would have to fill
+// without knowing it.
+func checkColumns(ctx context.Context, queries *store.Queries) error {
+	for _, table := range []struct {
+		name           string
+		needed, filled []string
+	}{
+		{"ai_providers", providerColumns, providerInserts},
+		{"ai_provider_keys", keyColumns, keyInserts},
+	} {
+		columns, err := queries.ListColumns(ctx, table.name)
+		if err != nil {
+			return unusable("look at table "+table.name, err)
+		}
+		var missing, unknown []string
+		for _, name := range table.needed {
+			if !slices.ContainsFunc(columns, func(c store.ListColumnsRow) bool { return c.Name == name }) {
+				missing = append(missing, name)
+			}
+		}
+		for _, c := range columns {
+			if c.Required && !slices.Contains(table.filled, c.Name) {
+				unknown = append(unknown, c.Name)
+			}
+		}
+		if len(missing) > 0 {
+			return &UnusableError{Reason: fmt.Sprintf("table %s lacks the columns %s; it is of a version of the gateway that this worker does not know",
+				table.name, strings.Join(missing, ", "))}
+		}
+		if len(unknown) > 0 {
+			return &UnusableError{Reason: fmt.Sprintf("table %s has columns that need a value which this worker does not know: %s; give them a default",
+				table.name, strings.Join(unknown, ", "))}
+		}
+	}
+	return nil
+}
+
+func withConn(ctx context.Context, config *pgx.ConnConfig, do func(*pgx.Conn) error) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return unusable("connect", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return do(conn)
+}
+
+func unusable(doing string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &UnusableError{Reason: "cannot " + doing, Err: err}
+}

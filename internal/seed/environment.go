@@ -1,0 +1,238 @@
+package seed
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"provwatch/internal/provider"
+)
+
+// Environment is the provider configuration that the environment variables ask
+// for (spec section 1).
+type Environment struct {
+	Providers []provider.Desired // in name order, one a name
+	Warnings  []Finding          // legacy variables first, then by index and variable
+}
+
+// Finding is an error or a warning about one variable (spec section 1). It
+// never holds the value of a variable, not even of one that is not supposed to
+// be secret: a key can be pasted anywhere.
+type Finding struct {
+	// Variable is the name as it was spelt. For an environment file that cannot
+	// be read it is the path of the file.
+	Variable string
+	Message  string
+}
+
+// String returns "VARIABLE: message", always one line.
+func (f Finding) String() string {
+	name := f.Variable
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+		// Names are whatever the parent process chose, line breaks included.
+		name = strconv.Quote(name)
+	}
+	return name + ": " + f.Message
+}
+
+// EnvironmentError holds every error found in the environment (spec section
+// 1), in the order of [Environment.Warnings]. The worker exits with code 3.
+type EnvironmentError struct {
+	Findings []Finding
+}
+
+// Error says how many errors there are, and then each on a line of its own.
+func (e *EnvironmentError) Error() string {
+	var b strings.Builder
+	if len(e.Findings) == 1 {
+		b.WriteString("1 error in the environment:")
+	} else {
+		fmt.Fprintf(&b, "%d errors in the environment:", len(e.Findings))
+	}
+	for _, f := range e.Findings {
+		b.WriteString("\n  " + f.String())
+	}
+	return b.String()
+}
+
+// ParseEnvironment parses the variables, by name, into the desired providers
+// (spec section 1). It looks at nothing else and has no effects.
+//
+// A variable set to the empty string counts as not set. Variables that are
+// neither provider variables nor look like misspelt ones are the gateway's own
+// and are passed over silently, DUMP_DIR included.
+//
+// When there are errors the result has no providers, but still the warnings,
+// and the error is an [*EnvironmentError].
+func ParseEnvironment(variables map[string]string) (Environment, error) {
+	var p parser
+	legacy, entries := p.group(variables)
+	p.parseLegacy(legacy)
+	p.checkGaps(entries)
+	for _, e := range entries {
+		p.parseIndexed(e)
+	}
+
+	sortFindings(p.warnings)
+	env := Environment{Warnings: p.warnings}
+	if len(p.errors) > 0 {
+		sortFindings(p.errors)
+		return env, &EnvironmentError{Findings: p.errors}
+	}
+	for _, s := range p.standing {
+		env.Providers = append(env.Providers, s.desired)
+	}
+	slices.SortFunc(env.Providers, func(a, b provider.Desired) int { return cmp.Compare(a.Name, b.Name) })
+	return env, nil
+}
+
+// parser collects what it finds instead of stopping at the first error.
+type parser struct {
+	errors   []Finding
+	warnings []Finding
+	standing map[string]standing // the providers so far, by name
+}
+
+// standing is a provider that has its name, and the variables to be named to
+// whoever wants the same name.
+type standing struct {
+	desired provider.Desired
+	// variables give an indexed provider its name, or make a legacy provider
+	// exist.
+	variables []string
+	legacy    bool
+}
+
+func (p *parser) errorf(variable, format string, args ...any) {
+	p.errors = append(p.errors, Finding{variable, fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) warnf(variable, format string, args ...any) {
+	p.warnings = append(p.warnings, Finding{variable, fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) stand(s standing) {
+	if p.standing == nil {
+		p.standing = make(map[string]standing)
+	}
+	p.standing[s.desired.Name] = s
+}
+
+// variable is a variable that is set.
+type variable struct {
+	name  string // as it was spelt
+	value string
+}
+
+// entry is all variables of one index, or all legacy variables.
+type entry struct {
+	place   place  // of its first variable in name order
+	first   string // the name of that variable
+	fields  map[string]variable
+	rivals  map[string][]string // other spellings of a field, with another value
+	unknown []unknownField
+}
+
+type unknownField struct{ variable, field string }
+
+// set returns the variable of the field, and whether it is set.
+func (e *entry) set(field string) (variable, bool) {
+	v, ok := e.fields[field]
+	return v, ok
+}
+
+// firstSet returns the name of the first of the fields' variables that is set,
+// or the empty string.
+func (e *entry) firstSet(fields ...string) string {
+	for _, f := range fields {
+		if v, ok := e.fields[f]; ok {
+			return v.name
+		}
+	}
+	return ""
+}
+
+// nameOf returns the field's variable as it is spelt or, when it is not set, as
+// it would be spelt.
+func (e *entry) nameOf(field string) string {
+	if v, ok := e.fields[field]; ok {
+		return v.name
+	}
+	return e.place.stem + field
+}
+
+// group sorts the variables by what their names say: the legacy ones, and the
+// indexed ones in the numeric order of their indices.
+func (p *parser) group(variables map[string]string) (legacy *entry, indexed []*entry) {
+	entries := make(map[int]*entry)
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		value := variables[name]
+		if value == "" {
+			continue
+		}
+		at, ok := placeOf(name)
+		if !ok {
+			continue
+		}
+		if at.fault != "" {
+			p.errorf(name, "%s", at.fault)
+			continue
+		}
+		e := entries[at.index]
+		if e == nil {
+			e = &entry{place: at, first: name, fields: make(map[string]variable), rivals: make(map[string][]string)}
+			entries[at.index] = e
+		}
+		e.add(at, variable{name, value})
+	}
+
+	if legacy = entries[legacyIndex]; legacy == nil {
+		legacy = &entry{place: place{stem: prefix}}
+	}
+	delete(entries, legacyIndex)
+	for _, index := range slices.Sorted(maps.Keys(entries)) {
+		indexed = append(indexed, entries[index])
+	}
+	return legacy, indexed
+}
+
+func (e *entry) add(at place, v variable) {
+	if !slices.Contains(at.known(), at.field) {
+		e.unknown = append(e.unknown, unknownField{v.name, at.field})
+		return
+	}
+	// The same field can be spelt in several ways: with either prefix, and its
+	// index with leading zeros.
+	switch before, ok := e.fields[at.field]; {
+	case !ok:
+		e.fields[at.field] = v
+	case before.value != v.value:
+		e.rivals[at.field] = append(e.rivals[at.field], v.name)
+	}
+}
+
+// reportRivals reports the field when it is set to several values. The first
+// one in name order is the one that other checks see.
+func (p *parser) reportRivals(e *entry, field string) {
+	for _, name := range e.rivals[field] {
+		p.errorf(name, "is set to another value than %s, which means the same; remove one of them", e.nameOf(field))
+	}
+}
+
+func (p *parser) reportUnknown(e *entry) {
+	for _, u := range e.unknown {
+		p.warnf(u.variable, "is not a known field and is ignored; the nearest known one is %s", nearest(u.field, e.place.nearby()))
+	}
+}
+
+// sortFindings sorts by index (legacy variables first, those without a valid
+// index last), then by variable. What is found in one variable keeps its order.
+func sortFindings(findings []Finding) {
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(orderOf(a.Variable), orderOf(b.Variable)), cmp.Compare(a.Variable, b.Variable))
+	})
+}

@@ -1,0 +1,96 @@
+package seed
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-envparse"
+)
+
+// ReadEnvironment parses the provider variables of the process, given in the
+// form of [os.Environ], and of the environment file, if envFile names one (spec
+// section 1). The file is read anew by each call.
+//
+// A variable that is set in both has its value from the process, as with docker
+// compose; where the two values differ, a warning names the variable. In either
+// place a variable set to the empty string counts as not set.
+//
+// A line of the file is NAME=value, optionally with "export" before it. Values
+// can be quoted, and need to be when they hold a "#"; nothing in them is
+// expanded.
+//
+// A file that cannot be read or parsed is an [*EnvironmentError] too.
+func ReadEnvironment(environ []string, envFile string) (Environment, error) {
+	variables := make(map[string]string, len(environ))
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		if _, repeated := variables[name]; !repeated { // the first one counts, as with os.Getenv
+			variables[name] = value
+		}
+	}
+
+	var overridden []Finding
+	if envFile != "" {
+		fromFile, err := readEnvFile(envFile)
+		if err != nil {
+			return Environment{}, &EnvironmentError{Findings: []Finding{{envFile, err.Error()}}}
+		}
+		for _, name := range slices.Sorted(maps.Keys(fromFile)) {
+			value := fromFile[name]
+			if variables[name] == "" {
+				variables[name] = value
+			} else if _, ok := placeOf(name); ok && value != "" && value != variables[name] {
+				overridden = append(overridden, Finding{name,
+					fmt.Sprintf("has another value in the file %s; the value of the process environment is used", envFile)})
+			}
+		}
+	}
+
+	env, err := ParseEnvironment(variables)
+	env.Warnings = append(overridden, env.Warnings...)
+	sortFindings(env.Warnings)
+	return env, err
+}
+
+// readEnvFile returns an error without anything of the file's text: the parser
+// quotes single characters in some of its own, and these can be part of a key.
+func readEnvFile(path string) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		var pathError *fs.PathError
+		if errors.As(err, &pathError) {
+			err = pathError.Err // the path is named already
+		}
+		return nil, fmt.Errorf("the environment file cannot be read: %w", err)
+	}
+	variables, err := envparse.Parse(bytes.NewReader(text))
+	if err == nil {
+		return variables, nil
+	}
+
+	var parseError *envparse.ParseError
+	if !errors.As(err, &parseError) {
+		return nil, errors.New("the environment file cannot be parsed")
+	}
+	if errors.Is(parseError.Err, bufio.ErrTooLong) {
+		// The scanner gives up before it has counted the line.
+		return nil, fmt.Errorf("line %d is too long; at most %d bytes are allowed", parseError.Line+1, bufio.MaxScanTokenSize-1)
+	}
+	problem := "holds a character or an escape sequence that is not allowed"
+	for _, known := range []error{
+		envparse.ErrMissingSeparator, envparse.ErrEmptyKey, envparse.ErrUnmatchedDouble, envparse.ErrUnmatchedSingle,
+		envparse.ErrIncompleteEscape, envparse.ErrIncompleteHex, envparse.ErrIncompleteSur, envparse.ErrMultibyteEscape,
+	} {
+		if errors.Is(parseError.Err, known) {
+			problem = known.Error()
+		}
+	}
+	return nil, fmt.Errorf("line %d: %s; write NAME=value, with the value in single quotes if it holds \", # or \\", parseError.Line, problem)
+}

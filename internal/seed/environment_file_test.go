@@ -1,0 +1,129 @@
+package seed_test
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/seed"
+)
+
+func writeEnvFile(t *testing.T, text string) string {
+	path := filepath.Join(t.TempDir(), "provwatch.env")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+func TestReadEnvironmentWithoutAFileReadsTheProcessAlone(t *testing.T) {
+	env, err := seed.ReadEnvironment([]string{
+		"CODER_AIBRIDGE_OPENAI_KEY=sk=1", "CODER_AIBRIDGE_OPENAI_KEY=sk-2", "=C:=x", "", "CODER_AIBRIDGE_ANTHROPIC_KEY",
+	}, "")
+	require.NoError(t, err)
+	require.Empty(t, env.Warnings)
+	require.Equal(t, []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/",
+		Keys: []string{"sk=1"}, Origin: "CODER_AIBRIDGE_OPENAI_KEY"}}, plain(env.Providers))
+}
+
+func TestReadEnvironmentMergesTheFileWithTheProcess(t *testing.T) {
+	const (
+		p0 = "CODER_AIBRIDGE_PROVIDER_0_"
+		p1 = "CODER_AI_GATEWAY_PROVIDER_1_"
+	)
+	path := writeEnvFile(t, strings.Join([]string{
+		"# providers",
+		"",
+		"export " + p0 + "TYPE=openai",
+		p0 + "NAME = from-file   # a comment",
+		p0 + "KEYS='a$HOME#,b'",
+		p0 + `BASE_URL="https://file/"`,
+		p1 + "TYPE=openai",
+		p1 + "NAME=other",
+		"CODER_AIBRIDGE_ENABLED=false",
+		"CODER_AIBRIDGE_OPENAI_DUMP_DIR=/file",
+		"PATH=/file",
+		"CODER_AIBRIDGE_OPENAI_KYE=file",
+		"CODER_AIBRIDGE_ANTHROPIC_KEY=",
+	}, "\r\n"))
+	env, err := seed.ReadEnvironment([]string{
+		p0 + "NAME=from-process",                                                                  // differs
+		p0 + "BASE_URL=",                                                                          // not set
+		p1 + "NAME=other",                                                                         // the same
+		"CODER_AIBRIDGE_ENABLED=true", "CODER_AIBRIDGE_OPENAI_DUMP_DIR=/process", "PATH=/process", // not of interest
+		"CODER_AIBRIDGE_OPENAI_KYE=process",
+	}, path)
+	require.NoError(t, err)
+	require.Equal(t, []desired{
+		{Name: "from-process", Type: "openai", BaseURL: "https://file/", Keys: []string{"a$HOME#", "b"}, Origin: p0 + "TYPE"},
+		{Name: "other", Type: "openai", Origin: p1 + "TYPE"},
+	}, plain(env.Providers))
+	require.Equal(t, []string{
+		"CODER_AIBRIDGE_OPENAI_KYE: has another value in the file " + path + "; the value of the process environment is used",
+		"CODER_AIBRIDGE_OPENAI_KYE: is not a known field and is ignored; the nearest known one is OPENAI_KEY",
+		p0 + "NAME: has another value in the file " + path + "; the value of the process environment is used",
+	}, texts(env.Warnings))
+}
+
+func TestAnErrorInTheFileNamesFileAndLineAndNothingOfTheText(t *testing.T) {
+	const (
+		name  = "CODER_AIBRIDGE_OPENAI_KEY"
+		write = `; write NAME=value, with the value in single quotes if it holds ", # or \`
+	)
+	for problem, c := range map[string]struct{ line, want string }{
+		"a line without a separator": {"sk-§§§", "line 2: missing =" + write},
+		"a line without a name":      {"=sk-§§§", "line 2: empty key" + write},
+		"a name with a bad start":    {"§§§=", "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"a name with a bad part":     {"sk-§§§==", "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"an unmatched double quote":  {name + `="§§§`, `line 2: unmatched "` + write},
+		"an unmatched single quote":  {name + "='§§§", "line 2: unmatched '" + write},
+		"an incomplete escape":       {name + `="§§§\`, "line 2: incomplete escape sequence" + write},
+		"an unknown escape":          {name + `="\§§§"`, "line 2: multibyte characters disallowed in escape sequences" + write},
+		"another unknown escape":     {name + `="\Q§§§"`, "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"an incomplete hex sequence": {name + `="\u00`, "line 2: incomplete hex sequence" + write},
+		"a bad hex sequence":         {name + `="\u00§§"`, "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"half a surrogate pair":      {name + `="\ud800§§§"`, "line 2: incomplete Unicode surrogate pair" + write},
+		"a control character":        {name + "=a\x01§§§", "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"a line that is too long":    {name + "=" + strings.Repeat("§", bufio.MaxScanTokenSize), "line 2 is too long; at most 65535 bytes are allowed"},
+	} {
+		t.Run(problem, func(t *testing.T) {
+			path := writeEnvFile(t, "A=b\n"+c.line+"\nC=d\n")
+			env, err := seed.ReadEnvironment([]string{"CODER_AIBRIDGE_ANTHROPIC_KEY=k"}, path)
+			require.Empty(t, env)
+			require.EqualError(t, err, "1 error in the environment:\n  "+path+": "+c.want)
+			var wrong *seed.EnvironmentError
+			require.ErrorAs(t, err, &wrong)
+			require.NotContains(t, err.Error(), "§")
+		})
+	}
+}
+
+func TestAFileThatCannotBeReadIsAnEnvironmentError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "absent.env")
+	_, err := seed.ReadEnvironment(nil, path)
+	var wrong *seed.EnvironmentError
+	require.True(t, errors.As(err, &wrong))
+	require.Equal(t, []string{path + ": the environment file cannot be read: no such file or directory"}, texts(wrong.Findings))
+}
+
+func TestTheFileIsReadAnewByEachCall(t *testing.T) {
+	path := writeEnvFile(t, "CODER_AIBRIDGE_OPENAI_KEY=a")
+	before, err := seed.ReadEnvironment(nil, path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, []byte("CODER_AIBRIDGE_OPENAI_KEY=b"), 0o600))
+	after, err := seed.ReadEnvironment(nil, path)
+	require.NoError(t, err)
+	require.Equal(t, "a", before.Providers[0].Keys[0].Reveal())
+	require.Equal(t, "b", after.Providers[0].Keys[0].Reveal())
+}
+
+func TestWarningsOfTheFileAreKeptBesidesErrors(t *testing.T) {
+	path := writeEnvFile(t, "CODER_AIBRIDGE_PROVIDER_0_NAME=a")
+	env, err := seed.ReadEnvironment([]string{"CODER_AIBRIDGE_PROVIDER_0_NAME=b"}, path)
+	require.Error(t, err)
+	require.Empty(t, env.Providers)
+	require.Len(t, env.Warnings, 1)
+}

@@ -1,0 +1,150 @@
+package seed_test
+
+import (
+	"errors"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/seed"
+)
+
+// FuzzParseEnvironment parses arbitrary environments, one NAME=value a line.
+//
+// Whether a message holds a value cannot be told from arbitrary values: "key"
+// is a word of many messages. So every environment is parsed a second time with
+// its values marked, and then no message may hold the mark.
+func FuzzParseEnvironment(f *testing.F) {
+	for _, cases := range [][]environmentCase{legacyCases, legacyBedrockCases, indexedCases, credentialCases} {
+		for _, c := range cases {
+			lines := strings.Fields(spell(c.env))
+			for _, name := range slices.Sorted(maps.Keys(c.extra)) {
+				lines = append(lines, spell(name)+"="+c.extra[name])
+			}
+			f.Add(strings.Join(lines, "\n"))
+		}
+	}
+	f.Fuzz(func(t *testing.T, input string) {
+		variables := make(map[string]string)
+		marked := make(map[string]string)
+		for line := range strings.Lines(input) {
+			name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+			if !ok {
+				continue
+			}
+			variables[name] = value
+			// Names are shown, and must not hold the mark by themselves.
+			if !strings.Contains(strings.ToLower(name), mark) {
+				marked[name] = withMark(name, value)
+			}
+		}
+		checkEnvironment(t, variables)
+		for _, text := range checkEnvironment(t, marked) {
+			if strings.Contains(strings.ToLower(text), mark) {
+				t.Fatalf("a message holds a value: %q", text)
+			}
+		}
+	})
+}
+
+const mark = "q7zleak"
+
+// withMark puts the mark on both ends of the value, of each element of a list,
+// so that any longer piece of it holds the mark. The environment keeps its
+// meaning as far as possible: types and names stay what they are where that is
+// one of the constants that messages may show, and URLs stay URLs.
+func withMark(name, value string) string {
+	field := name[strings.LastIndex(name, "_")+1:]
+	if value == "" || field == "TYPE" || field == "NAME" {
+		for _, constant := range []string{"", "openai", "anthropic"} {
+			if strings.EqualFold(value, constant) {
+				return value
+			}
+		}
+	}
+	if scheme, rest, ok := strings.Cut(value, "://"); ok && field == "URL" {
+		return scheme + "://" + mark + rest + mark
+	}
+	elements := strings.Split(value, ",")
+	for i, element := range elements {
+		if trimmed := strings.TrimSpace(element); trimmed != "" {
+			elements[i] = " " + mark + trimmed + mark
+		}
+	}
+	// A name with a blank before it would never be valid.
+	return strings.TrimSpace(strings.Join(elements, ","))
+}
+
+var validName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+// checkEnvironment parses the variables, checks what holds for all of them, and
+// returns every text that the result shows.
+func checkEnvironment(t *testing.T, variables map[string]string) []string {
+	env, err := seed.ParseEnvironment(variables)
+	again, errAgain := seed.ParseEnvironment(maps.Clone(variables))
+	require.Equal(t, plain(env.Providers), plain(again.Providers))
+	require.Equal(t, env.Warnings, again.Warnings)
+	require.Equal(t, err, errAgain)
+
+	shown := texts(env.Warnings)
+	findings := env.Warnings
+	if err != nil {
+		var wrong *seed.EnvironmentError
+		require.True(t, errors.As(err, &wrong))
+		require.NotEmpty(t, wrong.Findings)
+		require.Empty(t, env.Providers)
+		shown = append(shown, texts(wrong.Findings)...)
+		shown = append(shown, err.Error())
+		require.Equal(t, len(wrong.Findings), strings.Count(err.Error(), "\n"), "a finding is one line")
+		findings = slices.Concat(findings, wrong.Findings)
+	}
+	for _, finding := range findings {
+		require.Contains(t, variables, finding.Variable)
+		require.NotEmpty(t, variables[finding.Variable], "an empty value counts as not set")
+		require.NotEmpty(t, finding.Message)
+	}
+
+	before := ""
+	for _, p := range env.Providers {
+		require.Less(t, before, p.Name, "names are sorted and unique")
+		before = p.Name
+		require.Regexp(t, validName, p.Name)
+		require.Contains(t, provider.Types(), p.Type)
+		require.Contains(t, variables, p.Origin)
+		require.LessOrEqual(t, len(p.Keys), 5)
+		if p.Bedrock != nil {
+			require.Equal(t, provider.Anthropic, p.Type)
+			require.Empty(t, p.Keys, "a Bedrock provider has no keys")
+			require.Equal(t, p.Bedrock.AccessKey.IsZero(), p.Bedrock.AccessKeySecret.IsZero())
+			require.NotEmpty(t, p.Bedrock.Model)
+			require.NotEmpty(t, p.Bedrock.SmallFastModel)
+		}
+		requireStorable(t, p.BaseURL)
+		if p.BaseURL != "" {
+			require.True(t, strings.HasPrefix(strings.ToLower(p.BaseURL), "http"))
+		}
+		for _, key := range p.Keys {
+			require.False(t, key.IsZero())
+			requireStorable(t, key.Reveal())
+		}
+		if b := p.Bedrock; b != nil {
+			for _, s := range []string{b.Region, b.Model, b.SmallFastModel, b.AccessKey.Reveal(), b.AccessKeySecret.Reveal()} {
+				requireStorable(t, s)
+			}
+			decoded, err := provider.DecodeSettings(p.Settings(), "")
+			require.NoError(t, err)
+			require.Equal(t, b.Region, decoded.Region)
+		}
+	}
+	return shown
+}
+
+func requireStorable(t *testing.T, s string) {
+	require.True(t, utf8.ValidString(s) && !strings.Contains(s, "\x00"), "Postgres cannot store it")
+}

@@ -1,0 +1,171 @@
+package seed
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+)
+
+// namePattern is the CHECK of the column ai_providers.name (spec section 3).
+var namePattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+// checkGaps reports the indices that are skipped, a run of them at a time: an
+// index can be as large as maxIndex. An entry counts whatever is wrong with it.
+func (p *parser) checkGaps(entries []*entry) {
+	next := 0
+	for _, e := range entries {
+		at := e.firstSet("TYPE")
+		if at == "" {
+			at = e.first
+		}
+		const remedy = "number the providers 0, 1, 2, … without a gap"
+		switch last := e.place.index - 1; {
+		case last == next:
+			p.errorf(at, "index %d is skipped; %s", next, remedy)
+		case last > next:
+			p.errorf(at, "indices %d to %d are skipped; %s", next, last, remedy)
+		}
+		next = e.place.index + 1
+	}
+}
+
+// parseIndexed parses the variables of one index (spec section 1).
+//
+// An entry of an unknown type is skipped with a warning, and its other fields
+// are not looked at: they can be right for a version that knows the type.
+// Without a type, or with two, the checks that need no type are still made.
+func (p *parser) parseIndexed(e *entry) {
+	kind, ok := e.set("TYPE")
+	known := ok && len(e.rivals["TYPE"]) == 0
+	if known && !slices.Contains(provider.Types(), provider.Type(kind.value)) {
+		p.warnf(kind.name, "%s", unknownType(kind.value))
+		return
+	}
+	for _, field := range indexedFields {
+		p.reportRivals(e, field)
+	}
+	p.reportUnknown(e)
+	if !ok {
+		p.errorf(e.first, "its provider has no type; set %s to %s", e.nameOf("TYPE"), typeList(" or "))
+	}
+
+	d := provider.Desired{Type: provider.Type(kind.value), Origin: kind.name}
+	switch {
+	case !known:
+		p.checkUntyped(e)
+	case d.Type == provider.Anthropic:
+		p.parseAnthropic(e, &d, "", "")
+	default:
+		p.rejectBedrock(e)
+		p.parseBearer(e, &d, "", "")
+	}
+
+	naming := kind
+	if name, ok := e.set("NAME"); ok {
+		naming = name
+		if !namePattern.MatchString(name.value) {
+			p.errorf(name.name, "the name does not match %s (lower-case letters and digits, with single hyphens between)", namePattern)
+			return
+		}
+	} else if !known {
+		return
+	}
+	d.Name = naming.value
+	p.claimName(e, d, naming.name, known)
+}
+
+// claimName adds the provider, unless its name is taken: by a legacy provider,
+// which is an error, or by one of a lower index, into which an equal one folds.
+// A provider without a known type is checked, but not added.
+func (p *parser) claimName(e *entry, d provider.Desired, naming string, known bool) {
+	s, taken := p.standing[d.Name]
+	switch {
+	case taken && s.legacy:
+		p.errorf(naming, "its provider has the name of the legacy provider %q; remove either %s or the variables %s*",
+			s.desired.Name, strings.Join(s.variables, ", "), e.place.stem)
+	case !known:
+	case !taken:
+		p.stand(standing{desired: d, variables: []string{naming}})
+	case s.desired.Canonical().Hash() != d.Canonical().Hash():
+		p.errorf(naming, "its provider has the name that %s gives to another one, and differs from it; "+
+			"give it another name, or remove one of the two", s.variables[0])
+	default:
+		message := fmt.Sprintf("its provider equals the one that %s names and is folded into it", s.variables[0])
+		if ignored := differing(s.desired, d); len(ignored) > 0 {
+			message += "; its " + strings.Join(ignored, " and ") + " differ and are ignored"
+		}
+		p.warnf(naming, "%s", message)
+	}
+}
+
+// differing returns what a provider has that is not in the canonical hash and
+// would be lost by folding it into the other.
+func differing(into, from provider.Desired) []string {
+	var parts []string
+	if !maps.Equal(keySet(into.Keys), keySet(from.Keys)) {
+		parts = append(parts, "keys")
+	}
+	var a, b provider.Bedrock
+	if into.Bedrock != nil {
+		a = *into.Bedrock
+	}
+	if from.Bedrock != nil {
+		b = *from.Bedrock
+	}
+	if !a.AccessKey.Equal(b.AccessKey) || !a.AccessKeySecret.Equal(b.AccessKeySecret) {
+		parts = append(parts, "AWS credentials")
+	}
+	if a.Model != b.Model || a.SmallFastModel != b.SmallFastModel {
+		parts = append(parts, "models")
+	}
+	return parts
+}
+
+func keySet(keys []secret.Text) map[string]bool {
+	set := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		set[k.Reveal()] = true
+	}
+	return set
+}
+
+// unknownType shows the nearest known type only if the value is that type in
+// another case, since a message must not hold a value.
+func unknownType(value string) string {
+	message := "the type is none that this version can seed (" + typeList(", ") + "); its provider is skipped"
+	for _, t := range provider.Types() {
+		if strings.EqualFold(value, string(t)) {
+			message += "; write " + string(t) + " in lower case"
+		}
+	}
+	return message
+}
+
+func typeList(separator string) string {
+	var names []string
+	for _, t := range provider.Types() {
+		names = append(names, string(t))
+	}
+	return strings.Join(names, separator)
+}
+
+// rejectBedrock reports every Bedrock field of a provider that cannot be one.
+func (p *parser) rejectBedrock(e *entry) {
+	for _, field := range indexedFields {
+		if v, ok := e.set(field); ok && strings.HasPrefix(field, "BEDROCK_") {
+			p.errorf(v.name, "is only for providers of type %s; remove it, or change %s", provider.Anthropic, e.nameOf("TYPE"))
+		}
+	}
+}
+
+// checkUntyped makes the checks that do not depend on the provider's type.
+func (p *parser) checkUntyped(e *entry) {
+	var discarded provider.Desired
+	p.parseBearer(e, &discarded, "", "")
+	p.parseBedrock(e, &discarded)
+}

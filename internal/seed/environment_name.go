@@ -1,0 +1,147 @@
+package seed
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// The two prefixes of all variables; they mean the same.
+const (
+	prefix      = "CODER_AIBRIDGE_"
+	aliasPrefix = "CODER_AI_GATEWAY_"
+)
+
+// dumpDir is a field of the gateway's own.
+const dumpDir = "DUMP_DIR"
+
+// legacyFields and indexedFields are what can follow the prefix, or the index.
+var (
+	legacyFields = []string{
+		"OPENAI_KEY", "OPENAI_BASE_URL",
+		"ANTHROPIC_KEY", "ANTHROPIC_BASE_URL",
+		"BEDROCK_BASE_URL", "BEDROCK_REGION", "BEDROCK_ACCESS_KEY", "BEDROCK_ACCESS_KEY_SECRET",
+		"BEDROCK_MODEL", "BEDROCK_SMALL_FAST_MODEL",
+	}
+	indexedFields = []string{
+		"TYPE", "NAME", "BASE_URL", "KEY", "KEYS",
+		"BEDROCK_BASE_URL", "BEDROCK_REGION",
+		"BEDROCK_ACCESS_KEY", "BEDROCK_ACCESS_KEYS", "BEDROCK_ACCESS_KEY_SECRET", "BEDROCK_ACCESS_KEY_SECRETS",
+		"BEDROCK_MODEL", "BEDROCK_SMALL_FAST_MODEL",
+	}
+
+	// legacyGroups begin the fields of legacy variables. A misspelt field is
+	// noticed only within a group: anything else is the gateway's own.
+	legacyGroups = []string{"OPENAI_", "ANTHROPIC_", "BEDROCK_"}
+
+	// The fields that a misspelt one is compared with: DUMP_DIR can be misspelt
+	// too.
+	legacyNearby = append(slices.Clone(legacyFields),
+		"OPENAI_"+dumpDir, "ANTHROPIC_"+dumpDir, "BEDROCK_"+dumpDir)
+	indexedNearby = append(slices.Clone(indexedFields), dumpDir)
+)
+
+// Indices of places that are not those of an indexed provider, so that they
+// sort before and after all of these.
+const (
+	legacyIndex  = -1
+	maxIndex     = math.MaxInt32
+	invalidIndex = math.MaxInt
+)
+
+// place is what the name of a variable says about it.
+type place struct {
+	index int
+	stem  string // the name up to the field: CODER_AIBRIDGE_PROVIDER_0_
+	field string // OPENAI_KEY, or KEY of an indexed provider; not always known
+	fault string // why the name is an error, else empty
+}
+
+func (at place) known() []string {
+	if at.index == legacyIndex {
+		return legacyFields
+	}
+	return indexedFields
+}
+
+func (at place) nearby() []string {
+	if at.index == legacyIndex {
+		return legacyNearby
+	}
+	return indexedNearby
+}
+
+// placeOf returns what a variable's name says about it; false for one that is
+// to be passed over silently.
+func placeOf(name string) (at place, ok bool) {
+	stem := prefix
+	field, ok := strings.CutPrefix(name, prefix)
+	if !ok {
+		stem = aliasPrefix
+		if field, ok = strings.CutPrefix(name, aliasPrefix); !ok {
+			return place{}, false
+		}
+	}
+	if numbered, ok := strings.CutPrefix(field, "PROVIDER_"); ok {
+		return indexedPlace(stem+"PROVIDER_", numbered)
+	}
+	for _, group := range legacyGroups {
+		if rest, ok := strings.CutPrefix(field, group); ok {
+			return place{index: legacyIndex, stem: stem, field: field}, rest != dumpDir
+		}
+	}
+	return place{}, false
+}
+
+// indexedPlace returns the place of a variable, split before its index.
+func indexedPlace(stem, numbered string) (at place, ok bool) {
+	digits, field, _ := strings.Cut(numbered, "_")
+	at = place{index: invalidIndex, stem: stem + digits + "_", field: field}
+	form := fmt.Sprintf("the form is %s<N>_<FIELD>, with N = 0, 1, 2, …", stem)
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+		at.fault = "its index is not a decimal number; " + form
+		return at, true
+	}
+	index, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || index > maxIndex {
+		at.fault = "its index is too large; " + form
+		return at, true
+	}
+	at.index = int(index)
+	if field == "" {
+		at.fault = "it names no field; " + form
+	}
+	return at, field != dumpDir
+}
+
+// orderOf returns the index by which findings about the variable are sorted.
+func orderOf(variable string) int {
+	at, _ := placeOf(variable)
+	return at.index
+}
+
+// nearest returns the known field that the field is most likely a misspelling
+// of: of those at the least distance the one with the longest beginning in
+// common.
+func nearest(field string, known []string) string {
+	best, bestDistance, bestCommon := "", math.MaxInt, 0
+	for _, k := range known {
+		distance, common := levenshtein.ComputeDistance(field, k), commonPrefix(field, k)
+		if distance < bestDistance || distance == bestDistance && common > bestCommon {
+			best, bestDistance, bestCommon = k, distance, common
+		}
+	}
+	return best
+}
+
+func commonPrefix(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}

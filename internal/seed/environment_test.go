@@ -1,0 +1,768 @@
+package seed_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+	"provwatch/internal/seed"
+)
+
+const (
+	sonnet = "global.anthropic.claude-sonnet-4-5-20250929-v1:0"
+	haiku  = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
+)
+
+// desired is a provider.Desired with its secrets in plain text, so that two can
+// be compared.
+type desired struct {
+	Name, Type, BaseURL string
+	Keys                []string
+	Bedrock             *bedrock
+	Origin              string
+}
+
+type bedrock struct{ Region, Model, SmallFastModel, AccessKey, AccessKeySecret string }
+
+func plain(providers []provider.Desired) []desired {
+	var all []desired
+	for _, p := range providers {
+		d := desired{Name: p.Name, Type: string(p.Type), BaseURL: p.BaseURL, Origin: p.Origin}
+		if len(p.Keys) > 0 {
+			d.Keys = secret.RevealAll(p.Keys)
+		}
+		if b := p.Bedrock; b != nil {
+			d.Bedrock = &bedrock{b.Region, b.Model, b.SmallFastModel, b.AccessKey.Reveal(), b.AccessKeySecret.Reveal()}
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+func texts(findings []seed.Finding) []string {
+	var all []string
+	for _, f := range findings {
+		all = append(all, f.String())
+	}
+	return all
+}
+
+// spell writes the prefixes out: @ is the usual one, ~ the alias.
+func spell(s string) string {
+	return strings.NewReplacer("@", "CODER_AIBRIDGE_", "~", "CODER_AI_GATEWAY_").Replace(s)
+}
+
+func spellAll(all []string) []string {
+	var spelt []string
+	for _, s := range all {
+		spelt = append(spelt, spell(s))
+	}
+	return spelt
+}
+
+// environment is NAME=value, separated by spaces or line breaks.
+func environment(s string) map[string]string {
+	variables := make(map[string]string)
+	for _, pair := range strings.Fields(spell(s)) {
+		name, value, _ := strings.Cut(pair, "=")
+		variables[name] = value
+	}
+	return variables
+}
+
+const (
+	form      = "; the form is @PROVIDER_<N>_<FIELD>, with N = 0, 1, 2, …"
+	noGap     = "number the providers 0, 1, 2, … without a gap"
+	badURL    = "is not an absolute http or https URL with a host; write it as https://HOST/PATH"
+	badName   = "the name does not match ^[a-z0-9]+(-[a-z0-9]+)*$ (lower-case letters and digits, with single hyphens between)"
+	badText   = "is not text that can be stored; it must be valid UTF-8 without a NUL character"
+	modelOnly = "is ignored: a model alone does not make the provider a Bedrock one; set "
+	skipped   = "the type is none that this version can seed (anthropic, openai); its provider is skipped"
+	unknown   = "is not a known field and is ignored; the nearest known one is "
+)
+
+type environmentCase struct {
+	name      string
+	env       string
+	extra     map[string]string // variables whose values hold spaces
+	providers []desired         // none are expected with errors
+	warnings  []string
+	errors    []string
+}
+
+// Legacy variables.
+var legacyCases = []environmentCase{
+	{
+		name: "no variables give no providers",
+	},
+	{
+		name:      "a legacy OpenAI key makes the provider openai with the default base URL",
+		env:       "@OPENAI_KEY=sk-1",
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Origin: "@OPENAI_KEY"}},
+	},
+	{
+		name:      "a legacy OpenAI base URL replaces the default",
+		env:       "@OPENAI_KEY=sk-1 @OPENAI_BASE_URL=http://proxy:8080/v1",
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "http://proxy:8080/v1", Keys: []string{"sk-1"}, Origin: "@OPENAI_KEY"}},
+	},
+	{
+		name:      "a legacy Anthropic key makes the provider anthropic with the default base URL",
+		env:       "@ANTHROPIC_KEY=sk-2",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"}, Origin: "@ANTHROPIC_KEY"}},
+	},
+	{
+		name: "providers are in name order",
+		env:  "@OPENAI_KEY=sk-1 @ANTHROPIC_KEY=sk-2 @PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=a",
+		providers: []desired{
+			{Name: "a", Type: "openai", Origin: "@PROVIDER_0_TYPE"},
+			{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"}, Origin: "@ANTHROPIC_KEY"},
+			{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Origin: "@OPENAI_KEY"},
+		},
+	},
+	{
+		name:     "a legacy OpenAI base URL without a key is ignored with a warning",
+		env:      "@OPENAI_BASE_URL=https://h/",
+		warnings: []string{"@OPENAI_BASE_URL: is ignored: no key; set @OPENAI_KEY, or remove this variable"},
+	},
+	{
+		name:     "a legacy Anthropic base URL without a key is ignored with a warning",
+		env:      "~ANTHROPIC_BASE_URL=https://h/",
+		warnings: []string{"~ANTHROPIC_BASE_URL: is ignored: no key; set ~ANTHROPIC_KEY, or remove this variable"},
+	},
+	{
+		name: "an empty value counts as not set",
+		env:  "@OPENAI_KEY= @ANTHROPIC_KEY= @PROVIDER_0_TYPE= @PROVIDER_X_TYPE= @OPENAI_KYE= @PROVIDER_7= @BEDROCK_REGION=",
+	},
+	{
+		name:      "a legacy key is kept verbatim, commas and spaces included",
+		extra:     map[string]string{"@OPENAI_KEY": " a,b "},
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{" a,b "}, Origin: "@OPENAI_KEY"}},
+	},
+	{
+		name:      "the alias prefix means the same for legacy variables",
+		env:       "~OPENAI_KEY=sk-1 @OPENAI_BASE_URL=https://h/",
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://h/", Keys: []string{"sk-1"}, Origin: "~OPENAI_KEY"}},
+	},
+	{
+		name:      "a legacy field under both prefixes with one value is fine",
+		env:       "@OPENAI_KEY=sk-1 ~OPENAI_KEY=sk-1",
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Origin: "@OPENAI_KEY"}},
+	},
+	{
+		name:   "a legacy field under both prefixes with different values is an error",
+		env:    "@OPENAI_KEY=sk-1 ~OPENAI_KEY=sk-2",
+		errors: []string{"~OPENAI_KEY: is set to another value than @OPENAI_KEY, which means the same; remove one of them"},
+	},
+	{
+		name:      "an empty value under one prefix leaves the other",
+		env:       "@OPENAI_KEY= ~OPENAI_KEY=sk-2",
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-2"}, Origin: "~OPENAI_KEY"}},
+	},
+	{
+		name: "unknown names beginning like legacy ones are warned of with the nearest known one",
+		env:  "@OPENAI_KYE=x @ANTHROPIC_BASEURL=x @BEDROCK_ACCESS_KEYS=x ~OPENAI_DUMP_DIRS=x",
+		warnings: []string{
+			"@ANTHROPIC_BASEURL: " + unknown + "ANTHROPIC_BASE_URL",
+			"@BEDROCK_ACCESS_KEYS: " + unknown + "BEDROCK_ACCESS_KEY",
+			"@OPENAI_KYE: " + unknown + "OPENAI_KEY",
+			"~OPENAI_DUMP_DIRS: " + unknown + "OPENAI_DUMP_DIR",
+		},
+	},
+	{
+		name: "the gateway's own variables and those of others are passed over silently",
+		env: "@ENABLED=true @OPENAI_DUMP_DIR=/x ~ANTHROPIC_DUMP_DIR=/x @BEDROCK_DUMP_DIR=/x @OPENAI=x @= @X=x " +
+			"@PROVIDERX=x @PROVIDER=x @PROVIDERS_0_TYPE=x PATH=/bin AIBRIDGE_OPENAI_KEY=x XCODER_AIBRIDGE_OPENAI_KEY=x",
+		extra: map[string]string{"@": "x"},
+	},
+	{
+		name:   "a base URL that is not absolute, not http or without a host is an error",
+		env:    "@OPENAI_KEY=a @OPENAI_BASE_URL=ftp://host/ @ANTHROPIC_KEY=b @ANTHROPIC_BASE_URL=https:///path",
+		errors: []string{"@ANTHROPIC_BASE_URL: " + badURL, "@OPENAI_BASE_URL: " + badURL},
+	},
+	{
+		name:   "a base URL that does not parse is an error without the value",
+		env:    "@OPENAI_KEY=a @OPENAI_BASE_URL=https://user:sk-pass%zz",
+		errors: []string{"@OPENAI_BASE_URL: " + badURL},
+	},
+	{
+		name:   "a key pasted as a base URL is an error without the value",
+		env:    "@OPENAI_KEY=a @OPENAI_BASE_URL=sk-pasted",
+		errors: []string{"@OPENAI_BASE_URL: " + badURL},
+	},
+	{
+		name:   "a value that Postgres cannot store is an error",
+		extra:  map[string]string{"@OPENAI_KEY": "a\x00b", "@OPENAI_BASE_URL": "https://h/\xff", "@ANTHROPIC_KEY": "\xff"},
+		errors: []string{"@ANTHROPIC_KEY: " + badText, "@OPENAI_BASE_URL: " + badText, "@OPENAI_KEY: " + badText},
+	},
+	{
+		name:     "a value that is not stored may be anything",
+		extra:    map[string]string{"@ANTHROPIC_BASE_URL": "a\x00b", "@BEDROCK_MODEL": "\xff"},
+		warnings: []string{"@ANTHROPIC_BASE_URL: is ignored: no key; set @ANTHROPIC_KEY, or remove this variable", "@BEDROCK_MODEL: " + modelOnly + "@BEDROCK_REGION, or remove this variable"},
+	},
+}
+
+// Bedrock, legacy.
+var legacyBedrockCases = []environmentCase{
+	{
+		name: "a legacy Bedrock provider with credentials has the Bedrock base URL and no keys",
+		env:  "@BEDROCK_BASE_URL=https://b/ @BEDROCK_REGION=us-east-1 @BEDROCK_ACCESS_KEY=AK @BEDROCK_ACCESS_KEY_SECRET=SK @BEDROCK_MODEL=m @BEDROCK_SMALL_FAST_MODEL=s",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Origin: "@BEDROCK_ACCESS_KEY",
+			Bedrock: &bedrock{"us-east-1", "m", "s", "AK", "SK"}}},
+	},
+	{
+		name: "a legacy Bedrock provider without a Bedrock base URL has an empty one, and the default models",
+		env:  "@BEDROCK_ACCESS_KEY=AK @BEDROCK_ACCESS_KEY_SECRET=SK",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@BEDROCK_ACCESS_KEY",
+			Bedrock: &bedrock{"", sonnet, haiku, "AK", "SK"}}},
+	},
+	{
+		name: "a legacy region alone makes a Bedrock provider without stored credentials",
+		env:  "@BEDROCK_REGION=us-east-1",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@BEDROCK_REGION",
+			Bedrock: &bedrock{"us-east-1", sonnet, haiku, "", ""}}},
+	},
+	{
+		name: "a legacy Bedrock base URL alone makes a Bedrock provider without stored credentials",
+		env:  "~BEDROCK_BASE_URL=https://b/",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Origin: "~BEDROCK_BASE_URL",
+			Bedrock: &bedrock{"", sonnet, haiku, "", ""}}},
+	},
+	{
+		name: "legacy models alone make no provider and are ignored with a warning",
+		env:  "@BEDROCK_MODEL=m ~BEDROCK_SMALL_FAST_MODEL=s",
+		warnings: []string{
+			"@BEDROCK_MODEL: " + modelOnly + "@BEDROCK_REGION, or remove this variable",
+			"~BEDROCK_SMALL_FAST_MODEL: " + modelOnly + "@BEDROCK_REGION, or remove this variable",
+		},
+	},
+	{
+		name: "a legacy Anthropic key together with AWS credentials is ignored with a warning",
+		env:  "@ANTHROPIC_KEY=sk-2 @ANTHROPIC_BASE_URL=https://a/ @BEDROCK_ACCESS_KEY=AK @BEDROCK_ACCESS_KEY_SECRET=SK",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@BEDROCK_ACCESS_KEY",
+			Bedrock: &bedrock{"", sonnet, haiku, "AK", "SK"}}},
+		warnings: []string{
+			"@ANTHROPIC_BASE_URL: is ignored: @BEDROCK_ACCESS_KEY makes the provider a Bedrock one, whose base URL is @BEDROCK_BASE_URL; remove this variable",
+			"@ANTHROPIC_KEY: is ignored: @BEDROCK_ACCESS_KEY makes the provider a Bedrock one; remove one of them",
+		},
+	},
+	{
+		name: "a legacy Anthropic key together with Bedrock metadata alone is a bearer provider, with warnings",
+		env:  "@ANTHROPIC_KEY=sk-2 @BEDROCK_BASE_URL=https://b/ @BEDROCK_REGION=us-east-1 @BEDROCK_MODEL=m @BEDROCK_SMALL_FAST_MODEL=s",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"},
+			Origin: "@ANTHROPIC_KEY"}},
+		warnings: []string{
+			"@BEDROCK_BASE_URL: " + bearerWins("@ANTHROPIC_KEY", "@"),
+			"@BEDROCK_MODEL: " + bearerWins("@ANTHROPIC_KEY", "@"),
+			"@BEDROCK_REGION: " + bearerWins("@ANTHROPIC_KEY", "@"),
+			"@BEDROCK_SMALL_FAST_MODEL: " + bearerWins("@ANTHROPIC_KEY", "@"),
+		},
+	},
+	{
+		name: "a legacy Anthropic key together with a model alone is a bearer provider, with a warning",
+		env:  "@ANTHROPIC_KEY=sk-2 @BEDROCK_MODEL=m",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"},
+			Origin: "@ANTHROPIC_KEY"}},
+		warnings: []string{"@BEDROCK_MODEL: " + bearerWins("@ANTHROPIC_KEY", "@")},
+	},
+	{
+		name: "a legacy Anthropic base URL is ignored by a Bedrock provider without credentials",
+		env:  "@ANTHROPIC_BASE_URL=https://a/ @BEDROCK_REGION=us-east-1",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@BEDROCK_REGION",
+			Bedrock: &bedrock{"us-east-1", sonnet, haiku, "", ""}}},
+		warnings: []string{"@ANTHROPIC_BASE_URL: is ignored: @BEDROCK_REGION makes the provider a Bedrock one, whose base URL is @BEDROCK_BASE_URL; remove this variable"},
+	},
+	{
+		name:   "a legacy access key without its secret is an error",
+		env:    "@BEDROCK_ACCESS_KEY=AK",
+		errors: []string{"@BEDROCK_ACCESS_KEY: has no secret; set @BEDROCK_ACCESS_KEY_SECRET, or remove this variable"},
+	},
+	{
+		name:   "a legacy secret without its access key is an error",
+		env:    "@BEDROCK_ACCESS_KEY_SECRET=SK",
+		errors: []string{"@BEDROCK_ACCESS_KEY_SECRET: has no access key; set @BEDROCK_ACCESS_KEY, or remove this variable"},
+	},
+	{
+		name:   "a Bedrock base URL must be a URL as well",
+		env:    "@BEDROCK_BASE_URL=bedrock.local",
+		errors: []string{"@BEDROCK_BASE_URL: " + badURL},
+	},
+	{
+		name:  "Bedrock fields that Postgres cannot store are errors",
+		extra: map[string]string{"@BEDROCK_REGION": "\xff", "@BEDROCK_MODEL": "a\x00", "@BEDROCK_ACCESS_KEY": "\xfe", "@BEDROCK_ACCESS_KEY_SECRET": "\x00"},
+		errors: []string{
+			"@BEDROCK_ACCESS_KEY: " + badText, "@BEDROCK_ACCESS_KEY_SECRET: " + badText,
+			"@BEDROCK_MODEL: " + badText, "@BEDROCK_REGION: " + badText,
+		},
+	},
+}
+
+func bearerWins(key, stem string) string {
+	return "is ignored: with " + key + " and without AWS credentials the provider is not a Bedrock one; set " +
+		stem + "BEDROCK_ACCESS_KEY and " + stem + "BEDROCK_ACCESS_KEY_SECRET instead of the key, or remove this variable"
+}
+
+// Indexed variables.
+var indexedCases = []environmentCase{
+	{
+		name: "an indexed provider has its fields, and no default base URL",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=my-openai-2 @PROVIDER_0_BASE_URL=https://h/v1 @PROVIDER_0_KEY=sk-1 " +
+			"@PROVIDER_1_TYPE=anthropic @PROVIDER_1_KEY=sk-2",
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", Keys: []string{"sk-2"}, Origin: "@PROVIDER_1_TYPE"},
+			{Name: "my-openai-2", Type: "openai", BaseURL: "https://h/v1", Keys: []string{"sk-1"}, Origin: "@PROVIDER_0_TYPE"},
+		},
+	},
+	{
+		name:      "an indexed provider without a name takes its type as name",
+		env:       "@PROVIDER_0_TYPE=openai",
+		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
+	},
+	{
+		name:      "the alias prefix means the same for indexed variables",
+		env:       "~PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=sk-1",
+		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"sk-1"}, Origin: "~PROVIDER_0_TYPE"}},
+	},
+	{
+		name: "indices are compared as numbers",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_1_TYPE=copilot @PROVIDER_2_TYPE=x @PROVIDER_3_TYPE=x @PROVIDER_4_TYPE=x @PROVIDER_5_TYPE=x " +
+			"@PROVIDER_6_TYPE=x @PROVIDER_7_TYPE=x @PROVIDER_8_TYPE=x @PROVIDER_9_TYPE=x @PROVIDER_10_TYPE=x",
+		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
+		warnings: []string{
+			"@PROVIDER_1_TYPE: " + skipped, "@PROVIDER_2_TYPE: " + skipped, "@PROVIDER_3_TYPE: " + skipped, "@PROVIDER_4_TYPE: " + skipped,
+			"@PROVIDER_5_TYPE: " + skipped, "@PROVIDER_6_TYPE: " + skipped, "@PROVIDER_7_TYPE: " + skipped, "@PROVIDER_8_TYPE: " + skipped,
+			"@PROVIDER_9_TYPE: " + skipped, "@PROVIDER_10_TYPE: " + skipped,
+		},
+	},
+	{
+		name:      "an index may have leading zeros",
+		env:       "@PROVIDER_00_TYPE=openai @PROVIDER_0_KEY=sk-1 @PROVIDER_000_BASE_URL=https://h/ @PROVIDER_0000000000000_NAME=n",
+		providers: []desired{{Name: "n", Type: "openai", BaseURL: "https://h/", Keys: []string{"sk-1"}, Origin: "@PROVIDER_00_TYPE"}},
+	},
+	{
+		name:      "an index spelt in two ways with one value is fine",
+		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_00_TYPE=openai ~PROVIDER_0_TYPE=openai",
+		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_00_TYPE"}},
+	},
+	{
+		name: "an index spelt in two ways with different values is an error",
+		env:  "@PROVIDER_0_TYPE=openai @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=a @PROVIDER_01_NAME=b ~PROVIDER_1_NAME=c",
+		errors: []string{
+			"@PROVIDER_1_NAME: is set to another value than @PROVIDER_01_NAME, which means the same; remove one of them",
+			"~PROVIDER_1_NAME: is set to another value than @PROVIDER_01_NAME, which means the same; remove one of them",
+		},
+	},
+	{
+		name:   "an indexed field under both prefixes with different values is an error",
+		env:    "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=a ~PROVIDER_0_KEY=b",
+		errors: []string{"~PROVIDER_0_KEY: is set to another value than @PROVIDER_0_KEY, which means the same; remove one of them"},
+	},
+	{
+		name: "a type set to two values is an error, and only checks that need no type are made",
+		env:  "@PROVIDER_0_TYPE=openai ~PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_0_KEYS=a,a",
+		errors: []string{
+			"@PROVIDER_0_KEYS: element 1 repeats element 0",
+			"~PROVIDER_0_TYPE: is set to another value than @PROVIDER_0_TYPE, which means the same; remove one of them",
+		},
+	},
+	{
+		name:   "a skipped index is an error",
+		env:    "@PROVIDER_0_TYPE=openai @PROVIDER_2_TYPE=anthropic",
+		errors: []string{"@PROVIDER_2_TYPE: index 1 is skipped; " + noGap},
+	},
+	{
+		name:   "indices that begin at 1 skip 0",
+		env:    "@PROVIDER_1_NAME=a @PROVIDER_1_TYPE=openai",
+		errors: []string{"@PROVIDER_1_TYPE: index 0 is skipped; " + noGap},
+	},
+	{
+		name:   "a run of skipped indices is one error, however long",
+		env:    "@PROVIDER_0_TYPE=openai @PROVIDER_1999999999_TYPE=anthropic",
+		errors: []string{"@PROVIDER_1999999999_TYPE: indices 1 to 1999999998 are skipped; " + noGap},
+	},
+	{
+		name: "every gap is reported",
+		env:  "@PROVIDER_1_TYPE=openai @PROVIDER_3_TYPE=anthropic @PROVIDER_3_NAME=b @PROVIDER_2147483647_TYPE=copilot",
+		warnings: []string{
+			"@PROVIDER_2147483647_TYPE: " + skipped,
+		},
+		errors: []string{
+			"@PROVIDER_1_TYPE: index 0 is skipped; " + noGap,
+			"@PROVIDER_3_TYPE: index 2 is skipped; " + noGap,
+			"@PROVIDER_2147483647_TYPE: indices 4 to 2147483646 are skipped; " + noGap,
+		},
+	},
+	{
+		name: "an index that is not a decimal number is an error",
+		env:  "@PROVIDER_X_TYPE=openai @PROVIDER_-1_TYPE=openai @PROVIDER__TYPE=openai @PROVIDER_+1_TYPE=openai @PROVIDER_1e3_KEY=k @PROVIDER_٣_KEY=k @PROVIDER_=x @PROVIDER_Y=x",
+		errors: []string{
+			"@PROVIDER_: its index is not a decimal number" + form,
+			"@PROVIDER_+1_TYPE: its index is not a decimal number" + form,
+			"@PROVIDER_-1_TYPE: its index is not a decimal number" + form,
+			"@PROVIDER_1e3_KEY: its index is not a decimal number" + form,
+			"@PROVIDER_X_TYPE: its index is not a decimal number" + form,
+			"@PROVIDER_Y: its index is not a decimal number" + form,
+			"@PROVIDER__TYPE: its index is not a decimal number" + form,
+			"@PROVIDER_٣_KEY: its index is not a decimal number" + form,
+		},
+	},
+	{
+		name: "an index that is too large is an error",
+		env:  "@PROVIDER_2147483648_TYPE=openai @PROVIDER_99999999999999999999999999_TYPE=openai",
+		errors: []string{
+			"@PROVIDER_2147483648_TYPE: its index is too large" + form,
+			"@PROVIDER_99999999999999999999999999_TYPE: its index is too large" + form,
+		},
+	},
+	{
+		name:   "an index without a field is an error",
+		env:    "~PROVIDER_0=openai ~PROVIDER_0_=openai",
+		errors: []string{"~PROVIDER_0: it names no field" + strings.Replace(form, "@", "~", 1), "~PROVIDER_0_: it names no field" + strings.Replace(form, "@", "~", 1)},
+	},
+	{
+		name:   "an index without a type is an error",
+		env:    "@PROVIDER_0_TYPE=openai ~PROVIDER_01_NAME=a ~PROVIDER_01_KEY=k",
+		errors: []string{"~PROVIDER_01_KEY: its provider has no type; set ~PROVIDER_01_TYPE to anthropic or openai"},
+	},
+	{
+		name: "without a type the checks that need none are made",
+		env: "@PROVIDER_0_NAME=No @PROVIDER_0_BASE_URL=x @PROVIDER_0_BEDROCK_BASE_URL=x @PROVIDER_0_KEYS=a,,a @PROVIDER_0_BEDROCK_ACCESS_KEY=k " +
+			"@PROVIDER_0_APIKEY=x",
+		warnings: []string{"@PROVIDER_0_APIKEY: " + unknown + "KEY"},
+		errors: []string{
+			"@PROVIDER_0_APIKEY: its provider has no type; set @PROVIDER_0_TYPE to anthropic or openai",
+			"@PROVIDER_0_BASE_URL: " + badURL,
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY: has no secret; set @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET, or remove this variable",
+			"@PROVIDER_0_BEDROCK_BASE_URL: " + badURL,
+			"@PROVIDER_0_KEYS: element 1 is empty; remove it, or the comma before or after it",
+			"@PROVIDER_0_KEYS: element 2 repeats element 0",
+			"@PROVIDER_0_NAME: " + badName,
+		},
+	},
+	{
+		name: "an unknown field is warned of with the nearest known one, and makes the index exist",
+		env:  "@PROVIDER_0_TYPE=openai @PROVIDER_0_KYE=x @PROVIDER_0_DUMPDIR=x @PROVIDER_0_TYPE_=x @PROVIDER_1_TYP=anthropic",
+		warnings: []string{
+			"@PROVIDER_0_DUMPDIR: " + unknown + "DUMP_DIR",
+			"@PROVIDER_0_KYE: " + unknown + "KEY",
+			"@PROVIDER_0_TYPE_: " + unknown + "TYPE",
+			"@PROVIDER_1_TYP: " + unknown + "TYPE",
+		},
+		errors: []string{"@PROVIDER_1_TYP: its provider has no type; set @PROVIDER_1_TYPE to anthropic or openai"},
+	},
+	{
+		name:      "an indexed DUMP_DIR is passed over silently and does not make the index exist",
+		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_DUMP_DIR=/a ~PROVIDER_0_DUMP_DIR=/b @PROVIDER_7_DUMP_DIR=/x",
+		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
+	},
+	{
+		name:   "an index with DUMP_DIR alone is a gap",
+		env:    "@PROVIDER_0_DUMP_DIR=/a @PROVIDER_1_TYPE=openai",
+		errors: []string{"@PROVIDER_1_TYPE: index 0 is skipped; " + noGap},
+	},
+	{
+		name: "an unknown type is skipped with a warning, its fields unseen, and is no gap",
+		env: "@PROVIDER_0_TYPE=copilot @PROVIDER_0_NAME=NO @PROVIDER_0_KEY=a ~PROVIDER_0_KEY=b @PROVIDER_0_KEYS=,, @PROVIDER_0_BASE_URL=x " +
+			"@PROVIDER_0_COLOUR=red @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_1_TYPE=openai",
+		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_1_TYPE"}},
+		warnings:  []string{"@PROVIDER_0_TYPE: " + skipped},
+	},
+	{
+		name:      "a provider of an unknown type does not take a name",
+		env:       "@PROVIDER_0_TYPE=copilot @PROVIDER_0_NAME=a @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=a",
+		providers: []desired{{Name: "a", Type: "openai", Origin: "@PROVIDER_1_TYPE"}},
+		warnings:  []string{"@PROVIDER_0_TYPE: " + skipped},
+	},
+	{
+		name:     "a known type in another case is unknown, and the message says which it resembles",
+		env:      "@PROVIDER_0_TYPE=OpenAI @PROVIDER_1_TYPE=opnai",
+		warnings: []string{"@PROVIDER_0_TYPE: " + skipped + "; write openai in lower case", "@PROVIDER_1_TYPE: " + skipped},
+	},
+	{
+		name: "a name that does not match the pattern is an error on the name",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=Upper @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=-a @PROVIDER_2_TYPE=openai @PROVIDER_2_NAME=a--b " +
+			"@PROVIDER_3_TYPE=openai @PROVIDER_3_NAME=a_b @PROVIDER_4_TYPE=openai @PROVIDER_4_NAME=a- @PROVIDER_5_TYPE=openai",
+		extra: map[string]string{"@PROVIDER_5_NAME": "a\n"},
+		errors: []string{
+			"@PROVIDER_0_NAME: " + badName, "@PROVIDER_1_NAME: " + badName, "@PROVIDER_2_NAME: " + badName,
+			"@PROVIDER_3_NAME: " + badName, "@PROVIDER_4_NAME: " + badName, "@PROVIDER_5_NAME: " + badName,
+		},
+	},
+	{
+		name:   "an indexed name equal to that of a legacy provider is an error that says what to remove",
+		env:    "~OPENAI_KEY=a @PROVIDER_0_TYPE=anthropic @PROVIDER_0_NAME=openai",
+		errors: []string{`@PROVIDER_0_NAME: its provider has the name of the legacy provider "openai"; remove either ~OPENAI_KEY or the variables @PROVIDER_0_*`},
+	},
+	{
+		name: "an indexed type that becomes the name of a legacy provider is an error too",
+		env:  "@ANTHROPIC_KEY=a @BEDROCK_REGION=r @PROVIDER_0_TYPE=anthropic @PROVIDER_0_KEY=a",
+		warnings: []string{
+			"@BEDROCK_REGION: " + bearerWins("@ANTHROPIC_KEY", "@"),
+		},
+		errors: []string{`@PROVIDER_0_TYPE: its provider has the name of the legacy provider "anthropic"; remove either @ANTHROPIC_KEY, @BEDROCK_REGION or the variables @PROVIDER_0_*`},
+	},
+	{
+		name: "an indexed name equal to that of a legacy provider is an error even without a type",
+		env:  "@OPENAI_KEY=a @PROVIDER_0_NAME=openai",
+		errors: []string{
+			"@PROVIDER_0_NAME: its provider has no type; set @PROVIDER_0_TYPE to anthropic or openai",
+			`@PROVIDER_0_NAME: its provider has the name of the legacy provider "openai"; remove either @OPENAI_KEY or the variables @PROVIDER_0_*`,
+		},
+	},
+	{
+		name:      "a legacy name is free when the legacy provider is not configured",
+		env:       "@OPENAI_BASE_URL=https://h/ @PROVIDER_0_TYPE=openai",
+		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
+		warnings:  []string{"@OPENAI_BASE_URL: is ignored: no key; set @OPENAI_KEY, or remove this variable"},
+	},
+	{
+		name: "two indexed providers of one name with different hashes are an error",
+		env:  "@PROVIDER_0_TYPE=openai @PROVIDER_0_BASE_URL=https://a/ @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=openai @PROVIDER_1_BASE_URL=https://b/",
+		errors: []string{
+			"@PROVIDER_1_NAME: its provider has the name that @PROVIDER_0_TYPE gives to another one, and differs from it; give it another name, or remove one of the two",
+		},
+	},
+	{
+		name:      "two indexed providers of one name with equal hashes fold into the first",
+		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=a @PROVIDER_0_KEYS=k,l @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=a @PROVIDER_1_KEYS=l,k",
+		providers: []desired{{Name: "a", Type: "openai", Keys: []string{"k", "l"}, Origin: "@PROVIDER_0_TYPE"}},
+		warnings:  []string{"@PROVIDER_1_NAME: its provider equals the one that @PROVIDER_0_NAME names and is folded into it"},
+	},
+	{
+		name:      "folding says that keys differ and are ignored",
+		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=k @PROVIDER_1_TYPE=openai @PROVIDER_1_KEY=l @PROVIDER_2_TYPE=openai",
+		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"k"}, Origin: "@PROVIDER_0_TYPE"}},
+		warnings: []string{
+			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its keys differ and are ignored",
+			"@PROVIDER_2_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its keys differ and are ignored",
+		},
+	},
+	{
+		name: "folding says that AWS credentials and models differ and are ignored",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_1_TYPE=anthropic @PROVIDER_1_BEDROCK_REGION=r " +
+			"@PROVIDER_1_BEDROCK_ACCESS_KEY=AK @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET=SK @PROVIDER_1_BEDROCK_MODEL=m",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_0_TYPE", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}}},
+		warnings: []string{
+			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its AWS credentials and models differ and are ignored",
+		},
+	},
+	{
+		name:  "findings are sorted: legacy ones, by index, those without an index, and within by variable",
+		env:   "@PROVIDER_10_TYPE=openai @PROVIDER_2_NAME=a @PROVIDER_X_KEY=x @PROVIDER_2_KEYS=a,a @OPENAI_KEY=a ~OPENAI_KEY=b @ANTHROPIC_KEY=a ~ANTHROPIC_KEY=b",
+		extra: nil,
+		errors: []string{
+			"~ANTHROPIC_KEY: is set to another value than @ANTHROPIC_KEY, which means the same; remove one of them",
+			"~OPENAI_KEY: is set to another value than @OPENAI_KEY, which means the same; remove one of them",
+			"@PROVIDER_2_KEYS: indices 0 to 1 are skipped; " + noGap,
+			"@PROVIDER_2_KEYS: its provider has no type; set @PROVIDER_2_TYPE to anthropic or openai",
+			"@PROVIDER_2_KEYS: element 1 repeats element 0",
+			"@PROVIDER_10_TYPE: indices 3 to 9 are skipped; " + noGap,
+			`@PROVIDER_10_TYPE: its provider has the name of the legacy provider "openai"; remove either @OPENAI_KEY or the variables @PROVIDER_10_*`,
+			"@PROVIDER_X_KEY: its index is not a decimal number" + form,
+		},
+	},
+	{
+		name:   "a finding is one line, whatever the name of the variable",
+		extra:  map[string]string{"@PROVIDER_X\ny_KEY": "k"},
+		errors: []string{`"@PROVIDER_X\ny_KEY": its index is not a decimal number` + form},
+	},
+}
+
+// Keys and Bedrock, indexed.
+var credentialCases = []environmentCase{
+	{
+		name:      "a singular key is kept verbatim, and the elements of a list are trimmed",
+		extra:     map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEY": " a, b", "@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_KEYS": " a,\tb c ,d"},
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Keys: []string{"a", "b c", "d"}, Origin: "@PROVIDER_1_TYPE"}, {Name: "openai", Type: "openai", Keys: []string{" a, b"}, Origin: "@PROVIDER_0_TYPE"}},
+	},
+	{
+		name: "the singular and the plural of one field together are an error",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=a ~PROVIDER_0_KEYS=b @PROVIDER_1_TYPE=anthropic @PROVIDER_1_BEDROCK_ACCESS_KEY=a " +
+			"@PROVIDER_1_BEDROCK_ACCESS_KEYS=a @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET=s @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRETS=s,t",
+		errors: []string{
+			"~PROVIDER_0_KEYS: cannot be combined with @PROVIDER_0_KEY; remove one of them",
+			"@PROVIDER_1_BEDROCK_ACCESS_KEYS: cannot be combined with @PROVIDER_1_BEDROCK_ACCESS_KEY; remove one of them",
+			"@PROVIDER_1_BEDROCK_ACCESS_KEY_SECRETS: cannot be combined with @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET; remove one of them",
+		},
+	},
+	{
+		name:  "empty and repeated keys in a list are errors, by their index",
+		extra: map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEYS": "a, ,a ,b, a"},
+		errors: []string{
+			"@PROVIDER_0_KEYS: element 1 is empty; remove it, or the comma before or after it",
+			"@PROVIDER_0_KEYS: element 2 repeats element 0",
+			"@PROVIDER_0_KEYS: element 4 repeats element 0",
+		},
+	},
+	{
+		name:   "a list of blanks is an empty element",
+		extra:  map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEYS": " "},
+		errors: []string{"@PROVIDER_0_KEYS: element 0 is empty; remove it, or the comma before or after it"},
+	},
+	{
+		name:      "five keys are allowed",
+		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=a,b,c,d,e",
+		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"a", "b", "c", "d", "e"}, Origin: "@PROVIDER_0_TYPE"}},
+	},
+	{
+		name:   "more than five keys are an error",
+		env:    "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=a,b,c,d,e,f",
+		errors: []string{"@PROVIDER_0_KEYS: holds 6 elements; at most 5 are allowed"},
+	},
+	{
+		name: "more than five access keys are an error",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEYS=a,b,c,d,e,f " +
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1,2,3,4,5,6",
+		warnings: []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 5"},
+		errors:   []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: holds 6 elements; at most 5 are allowed"},
+	},
+	{
+		name: "empty and repeated access keys are errors, and of secrets only empty ones",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEYS=a,a, " +
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1,1,",
+		warnings: []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 2"},
+		errors: []string{
+			"@PROVIDER_0_BEDROCK_ACCESS_KEYS: element 2 is empty; remove it, or the comma before or after it",
+			"@PROVIDER_0_BEDROCK_ACCESS_KEYS: element 1 repeats element 0",
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS: element 2 is empty; remove it, or the comma before or after it",
+		},
+	},
+	{
+		name: "of several pairs the first is stored, with a warning, and secrets may repeat",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEYS=a,b,c " +
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1,1,3",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_0_TYPE", Bedrock: &bedrock{"", sonnet, haiku, "a", "1"}}},
+		warnings:  []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 2"},
+	},
+	{
+		name:      "a singular access key pairs with a list of one secret",
+		env:       "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEY=a ~PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_0_TYPE", Bedrock: &bedrock{"", sonnet, haiku, "a", "1"}}},
+	},
+	{
+		name: "unequal counts of access keys and secrets are an error",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEYS=a,b " +
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1,2,3",
+		errors: []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: access keys and secrets do not pair: here are 2, in @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS are 3; give each access key one secret"},
+	},
+	{
+		name: "access keys without secrets, and secrets without access keys, are errors",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEYS=a,b " +
+			"@PROVIDER_1_TYPE=anthropic @PROVIDER_1_NAME=b @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET=s",
+		errors: []string{
+			"@PROVIDER_0_BEDROCK_ACCESS_KEYS: has no secret; set @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS, or remove this variable",
+			"@PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET: has no access key; set @PROVIDER_1_BEDROCK_ACCESS_KEY, or remove this variable",
+		},
+	},
+	{
+		name: "a Bedrock field on another type is an error, each",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_0_BEDROCK_BASE_URL=x @PROVIDER_0_BEDROCK_ACCESS_KEY=a " +
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1, @PROVIDER_0_BEDROCK_MODEL=m @PROVIDER_0_BEDROCK_SMALL_FAST_MODEL=s",
+		errors: []string{
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_BASE_URL: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_MODEL: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_REGION: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_SMALL_FAST_MODEL: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
+		},
+	},
+	{
+		name: "bearer keys together with AWS credentials on one indexed provider are an error",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_KEYS=k,k @PROVIDER_0_BEDROCK_ACCESS_KEY=a " +
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET=1",
+		errors: []string{
+			"@PROVIDER_0_KEYS: element 1 repeats element 0",
+			"@PROVIDER_0_KEYS: cannot be combined with AWS credentials (@PROVIDER_0_BEDROCK_ACCESS_KEY); remove one of them",
+		},
+	},
+	{
+		name: "indexed bearer keys together with Bedrock metadata alone are a bearer provider, with warnings",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_KEY=k @PROVIDER_0_BASE_URL=https://a/ @PROVIDER_0_BEDROCK_REGION=r " +
+			"@PROVIDER_0_BEDROCK_BASE_URL=not-looked-at @PROVIDER_0_BEDROCK_MODEL=m",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://a/", Keys: []string{"k"}, Origin: "@PROVIDER_0_TYPE"}},
+		warnings: []string{
+			"@PROVIDER_0_BEDROCK_BASE_URL: " + bearerWins("@PROVIDER_0_KEY", "@PROVIDER_0_"),
+			"@PROVIDER_0_BEDROCK_MODEL: " + bearerWins("@PROVIDER_0_KEY", "@PROVIDER_0_"),
+			"@PROVIDER_0_BEDROCK_REGION: " + bearerWins("@PROVIDER_0_KEY", "@PROVIDER_0_"),
+		},
+	},
+	{
+		name: "indexed Bedrock metadata alone makes a Bedrock provider without stored credentials",
+		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_0_BEDROCK_BASE_URL=https://b/ @PROVIDER_0_BEDROCK_SMALL_FAST_MODEL=s " +
+			"@PROVIDER_0_BASE_URL=https://a/",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Origin: "@PROVIDER_0_TYPE",
+			Bedrock: &bedrock{"r", sonnet, "s", "", ""}}},
+		warnings: []string{"@PROVIDER_0_BASE_URL: is ignored: @PROVIDER_0_BEDROCK_REGION makes the provider a Bedrock one, whose base URL is @PROVIDER_0_BEDROCK_BASE_URL; remove this variable"},
+	},
+	{
+		name:      "an indexed model alone does not make a Bedrock provider and is ignored with a warning",
+		env:       "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_MODEL=m",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_0_TYPE"}},
+		warnings:  []string{"@PROVIDER_0_BEDROCK_MODEL: " + modelOnly + "@PROVIDER_0_BEDROCK_REGION, or remove this variable"},
+	},
+	{
+		name: "of a list the element that Postgres cannot store is named by its index",
+		extra: map[string]string{
+			"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEYS": "a,\xff,b\x00",
+			"@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_BEDROCK_ACCESS_KEYS": "a\x00,b", "@PROVIDER_1_BEDROCK_ACCESS_KEY_SECRETS": "a,\xff",
+		},
+		warnings: []string{"@PROVIDER_1_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 1"},
+		errors: []string{
+			"@PROVIDER_0_KEYS: element 1 " + badText, "@PROVIDER_0_KEYS: element 2 " + badText,
+			"@PROVIDER_1_BEDROCK_ACCESS_KEYS: element 0 " + badText,
+		},
+	},
+}
+
+func TestParseEnvironment(t *testing.T) {
+	for group, cases := range map[string][]environmentCase{
+		"legacy": legacyCases, "legacy Bedrock": legacyBedrockCases, "indexed": indexedCases, "credentials": credentialCases,
+	} {
+		for _, c := range cases {
+			t.Run(group+"/"+c.name, func(t *testing.T) {
+				variables := environment(c.env)
+				for name, value := range c.extra {
+					variables[spell(name)] = value
+				}
+				env, err := seed.ParseEnvironment(variables)
+				require.Equal(t, spellAll(c.warnings), texts(env.Warnings), "warnings")
+
+				var wrong *seed.EnvironmentError
+				if errors.As(err, &wrong) {
+					require.Equal(t, spellAll(c.errors), texts(wrong.Findings), "errors")
+				} else {
+					require.NoError(t, err)
+					require.Empty(t, c.errors, "errors that were not found")
+				}
+				want := c.providers
+				for i := range want {
+					want[i].Origin = spell(want[i].Origin)
+				}
+				require.Equal(t, want, plain(env.Providers), "providers")
+			})
+		}
+	}
+}
+
+func TestABaseURLIsStoredVerbatim(t *testing.T) {
+	const baseURL = "HTTPS://u:p%40@H:443?api-version=1#f"
+	env, err := seed.ParseEnvironment(map[string]string{"CODER_AIBRIDGE_OPENAI_KEY": "k", "CODER_AIBRIDGE_OPENAI_BASE_URL": baseURL})
+	require.NoError(t, err)
+	require.Empty(t, env.Warnings)
+	require.Equal(t, baseURL, env.Providers[0].BaseURL)
+}
+
+func TestAnEnvironmentErrorCountsAndListsItsFindings(t *testing.T) {
+	_, err := seed.ParseEnvironment(environment("@PROVIDER_0_NAME=a"))
+	require.EqualError(t, err, spell("1 error in the environment:\n"+
+		"  @PROVIDER_0_NAME: its provider has no type; set @PROVIDER_0_TYPE to anthropic or openai"))
+
+	_, err = seed.ParseEnvironment(environment("@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=a,a @OPENAI_KEY=k @OPENAI_BASE_URL=x @PROVIDER_0_NAME=n"))
+	require.EqualError(t, err, spell("2 errors in the environment:\n"+
+		"  @OPENAI_BASE_URL: "+badURL+"\n"+
+		"  @PROVIDER_0_KEYS: element 1 repeats element 0"))
+}

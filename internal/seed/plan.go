@@ -1,0 +1,330 @@
+package seed
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/store"
+)
+
+// Action is what a seed does about one desired provider (spec section 4).
+type Action string
+
+// The actions of a plan.
+const (
+	// Insert: there is no row, so the row and its keys are inserted.
+	Insert Action = "insert"
+	// Unchanged: the live row has the same canonical hash. Nothing is written;
+	// keys are never added to or changed.
+	Unchanged Action = "unchanged"
+	// Accepted: the live row differs, and an operator accepted that with
+	// "worker resolve --take db".
+	Accepted Action = "accepted"
+	// Drifted: the live row has another canonical hash.
+	Drifted Action = "drift"
+	// Undecodable: the live row's settings cannot be decoded, so that there is
+	// no telling whether it differs.
+	Undecodable Action = "undecodable"
+	// StickyDeleted: the row is soft-deleted and is not resurrected.
+	StickyDeleted Action = "deleted"
+	// Unsupported: the database's enum lacks the provider's type.
+	Unsupported Action = "unsupported"
+)
+
+// Step is what a seed does, or would do, about one desired provider.
+type Step struct {
+	Action      Action
+	Desired     provider.Desired
+	Observation provider.Observation
+	Row         *provider.Row // the row compared with, nil when there is none
+
+	accepted bool
+}
+
+// Accepted reports whether the provider's drift is one that an operator
+// accepted and that still is as it was then.
+func (s Step) Accepted() bool { return s.accepted }
+
+// Plan is a step for each desired provider, in name order.
+type Plan struct {
+	Steps []Step
+}
+
+// Count returns how many steps have the action.
+func (p Plan) Count(action Action) int {
+	n := 0
+	for _, s := range p.Steps {
+		if s.Action == action {
+			n++
+		}
+	}
+	return n
+}
+
+// Err returns a [*DriftError] when the plan holds a drift or a row that cannot
+// be decoded, else nil.
+func (p Plan) Err() error {
+	var e DriftError
+	for _, s := range p.Steps {
+		if s.Action == Drifted || s.Action == Undecodable {
+			e.Steps = append(e.Steps, s)
+		}
+	}
+	if len(e.Steps) == 0 {
+		return nil
+	}
+	return &e
+}
+
+// DriftError reports every provider whose row is not the one that the
+// environment asks for.
+type DriftError struct {
+	Steps []Step // of action Drifted or Undecodable
+}
+
+// Drifted reports whether there is a drift among the steps, and not only rows
+// that cannot be decoded.
+func (e *DriftError) Drifted() bool {
+	return slices.ContainsFunc(e.Steps, func(s Step) bool { return s.Action == Drifted })
+}
+
+// Error names each provider, what differs, and the ways out (spec section 4).
+func (e *DriftError) Error() string {
+	lines := make([]string, len(e.Steps))
+	for i, s := range e.Steps {
+		lines[i] = s.problem()
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (s Step) problem() string {
+	name := s.Desired.Name
+	if s.Action == Undecodable {
+		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
+			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env\", or remove its variables (%s)",
+			name, s.Observation.Undecodable, name, s.Desired.Origin)
+	}
+	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
+		"either make both agree (change the variables of %s, or \"worker resolve %s --take env\" to write them to the database), "+
+		"or keep the database's values with \"worker resolve %s --take db\"",
+		name, FieldList(s.Observation.Fields), s.Desired.Origin, name, name)
+}
+
+// FieldList formats differences in one line.
+func FieldList(fields []provider.Field) string {
+	parts := make([]string, len(fields))
+	for i, f := range fields {
+		parts[i] = fmt.Sprintf("%s (environment %q, database %q)", f.Name, f.Env, f.DB)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// MakePlan compares the desired providers with the database, as db sees it, and
+// writes nothing. With credentials set, credentials are compared as well, and
+// show in the observations; a seed acts on canonical hashes alone.
+func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, credentials bool) (Plan, error) {
+	queries := store.New(db)
+	rows, err := loadRows(ctx, queries, desired, credentials)
+	if err != nil {
+		return Plan{}, err
+	}
+	accepted, err := loadAccepted(ctx, queries, desired)
+	if err != nil {
+		return Plan{}, err
+	}
+	labels, err := queries.ListProviderTypes(ctx)
+	if err != nil {
+		return Plan{}, fmt.Errorf("look up the types that the database knows: %w", err)
+	}
+	return makePlan(desired, rows, accepted, labels, credentials), nil
+}
+
+// DryRun is MakePlan in a read-only transaction, for a database that need not
+// have been migrated: tables that are not there count as empty ones.
+func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, credentials bool) (plan Plan, err error) {
+	readOnly := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, pool, readOnly, func(tx pgx.Tx) error {
+		queries := store.New(tx)
+		found, err := queries.InspectSchema(ctx)
+		if err != nil {
+			return fmt.Errorf("look at the schema: %w", err)
+		}
+		if found.Providers && found.ProviderKeys && found.AcceptedDrifts {
+			plan, err = MakePlan(ctx, tx, desired, credentials)
+			return err
+		}
+		var rows map[string][]provider.Row
+		var labels []string
+		for _, t := range provider.Types() {
+			labels = append(labels, string(t))
+		}
+		if found.Providers && found.ProviderKeys {
+			if rows, err = loadRows(ctx, queries, desired, credentials); err != nil {
+				return err
+			}
+			if labels, err = queries.ListProviderTypes(ctx); err != nil {
+				return fmt.Errorf("look up the types that the database knows: %w", err)
+			}
+		}
+		plan = makePlan(desired, rows, nil, labels, credentials)
+		return nil
+	})
+	return plan, err
+}
+
+func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, credentials bool) Plan {
+	plan := Plan{Steps: make([]Step, len(desired))}
+	for i, d := range desired {
+		row := provider.Current(rows[d.Name])
+		o := provider.Compare(d, row, credentials)
+		a := accepted[d.Name]
+		plan.Steps[i] = Step{
+			Action: action(d, o, a, labels), Desired: d, Observation: o, Row: row,
+			accepted: a.kind == o.Kind && a.holds(o),
+		}
+	}
+	return plan
+}
+
+// acceptance is an accepted drift: it holds while both hashes are as they were.
+type acceptance struct {
+	kind    provider.Kind
+	env, db string
+}
+
+func (a acceptance) holds(o provider.Observation) bool {
+	return a.kind != "" && a.env == o.EnvHash && a.db == o.DBHash
+}
+
+func action(d provider.Desired, o provider.Observation, accepted acceptance, labels []string) Action {
+	switch {
+	case !slices.Contains(labels, string(d.Type)):
+		return Unsupported
+	case o.Kind == provider.Missing:
+		return Insert
+	case o.Kind == provider.Deleted:
+		return StickyDeleted
+	case o.Undecodable != nil:
+		return Undecodable
+	case !o.HashDiffers():
+		return Unchanged
+	case accepted.holds(o):
+		return Accepted
+	default:
+		return Drifted
+	}
+}
+
+// loadRows loads all rows of the desired names, soft-deleted and disabled ones
+// too, in one query, and their keys in another where they are compared.
+func loadRows(ctx context.Context, queries *store.Queries, desired []provider.Desired, keys bool) (map[string][]provider.Row, error) {
+	stored, err := queries.ListProviders(ctx, names(desired))
+	if err != nil {
+		return nil, fmt.Errorf("load providers: %w", err)
+	}
+	keysOf := map[uuid.UUID][]provider.StoredKey{}
+	if keys {
+		ids := make([]uuid.UUID, len(stored))
+		for i, row := range stored {
+			ids[i] = row.ID
+		}
+		if keysOf, err = LoadKeys(ctx, queries, ids); err != nil {
+			return nil, err
+		}
+	}
+	rows := make(map[string][]provider.Row, len(stored))
+	for _, s := range stored {
+		row := provider.Row{
+			ID: s.ID, Name: s.Name, Type: s.Type, BaseURL: s.BaseUrl, Enabled: s.Enabled, Deleted: s.Deleted,
+			Settings: s.Settings, UpdatedAt: s.UpdatedAt, Keys: keysOf[s.ID],
+		}
+		if s.SettingsKeyID != nil {
+			row.SettingsKeyID = *s.SettingsKeyID
+		}
+		rows[s.Name] = append(rows[s.Name], row)
+	}
+	return rows, nil
+}
+
+// LoadKeys loads the stored keys of the providers given.
+func LoadKeys(ctx context.Context, queries *store.Queries, providerIDs []uuid.UUID) (map[uuid.UUID][]provider.StoredKey, error) {
+	stored, err := queries.ListProviderKeys(ctx, providerIDs)
+	if err != nil {
+		return nil, fmt.Errorf("load provider keys: %w", err)
+	}
+	keys := make(map[uuid.UUID][]provider.StoredKey, len(providerIDs))
+	for _, s := range stored {
+		key := provider.StoredKey{Key: s.ApiKey}
+		if s.ApiKeyKeyID != nil {
+			key.KeyID = *s.ApiKeyKeyID
+		}
+		keys[s.ProviderID] = append(keys[s.ProviderID], key)
+	}
+	return keys, nil
+}
+
+func loadAccepted(ctx context.Context, queries *store.Queries, desired []provider.Desired) (map[string]acceptance, error) {
+	stored, err := queries.ListAcceptedDrifts(ctx, names(desired))
+	if err != nil {
+		return nil, fmt.Errorf("load accepted drifts: %w", err)
+	}
+	accepted := make(map[string]acceptance, len(stored))
+	for _, s := range stored {
+		accepted[s.Provider] = acceptance{kind: provider.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
+	}
+	return accepted, nil
+}
+
+func names(desired []provider.Desired) []string {
+	list := make([]string, len(desired))
+	for i, d := range desired {
+		list[i] = d.Name
+	}
+	return list
+}
+
+// Supported returns the desired providers whose type the database knows.
+func (p Plan) Supported() []provider.Desired {
+	var supported []provider.Desired
+	for _, s := range p.Steps {
+		if s.Action != Unsupported {
+			supported = append(supported, s.Desired)
+		}
+	}
+	return supported
+}
+
+// LogPlan logs what a seed did, a line for each provider that it did anything
+// about and one for the whole.
+func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
+	if len(p.Steps) == 0 {
+		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch",
+			"remedy", "set CODER_AIBRIDGE_* variables, or --env-file")
+		return
+	}
+	for _, s := range p.Steps {
+		switch s.Action {
+		case Insert:
+			logger.InfoContext(ctx, "provider seeded", "provider", s.Desired.Name, "provider_id", s.Observation.ProviderID.String(),
+				"type", string(s.Desired.Type), "keys", len(s.Desired.Keys))
+		case StickyDeleted:
+			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
+				"remedy", "remove its variables ("+s.Desired.Origin+"), or \"worker resolve "+s.Desired.Name+" --take env\"")
+		case Unsupported:
+			logger.WarnContext(ctx, "the database's enum ai_provider_type lacks the provider's type, skipping the provider",
+				"provider", s.Desired.Name, "type", string(s.Desired.Type))
+		case Accepted:
+			logger.InfoContext(ctx, "provider differs from the environment, which was accepted", "provider", s.Desired.Name)
+		}
+	}
+	logger.InfoContext(ctx, "seed done", "inserted", p.Count(Insert), "unchanged", p.Count(Unchanged), "accepted", p.Count(Accepted),
+		"drifted", p.Count(Drifted), "undecodable", p.Count(Undecodable), "soft_deleted", p.Count(StickyDeleted), "unsupported", p.Count(Unsupported))
+}

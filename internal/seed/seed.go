@@ -1,0 +1,292 @@
+package seed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/postgres"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/secret"
+	"provwatch/internal/store"
+)
+
+// Lock is the id of the advisory lock that puts seeds in turn (spec section 4):
+// the ASCII bytes "provseed". Whatever stages audit entries holds it.
+const Lock int64 = 0x70726f7673656564
+
+// maxTries bounds how often a seed is tried that another writer's commit or a
+// lost connection broke off.
+const maxTries = 5
+
+// Seed inserts the desired providers that the database lacks, in one
+// transaction under the advisory lock [Lock], and returns what it did.
+//
+// When a live row differs from the environment, or cannot be compared, Seed
+// writes nothing and returns the plan with a [*DriftError]; with tolerateDrift
+// it seeds what is missing all the same and leaves the drift to its caller.
+func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger) (Plan, error) {
+	try := func() (Plan, error) {
+		plan, err := seedOnce(ctx, pool, desired, tolerateDrift)
+		if err != nil && !worthAnotherTry(err) {
+			return plan, backoff.Permanent(err)
+		}
+		return plan, err
+	}
+	return backoff.Retry(ctx, try,
+		backoff.WithMaxTries(maxTries),
+		backoff.WithNotify(func(err error, wait time.Duration) {
+			logger.WarnContext(ctx, "seed broken off, trying again", "error", err, "retry_in", wait)
+		}))
+}
+
+// worthAnotherTry reports whether a seed failed for a reason that a second try
+// gets past. Trying again is safe even when the commit's outcome is unknown:
+// rows that made it are found unchanged.
+func worthAnotherTry(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && slices.Contains([]string{
+		pgerrcode.SerializationFailure,
+		pgerrcode.DeadlockDetected,
+		pgerrcode.UniqueViolation, // the gateway can insert a provider without our lock
+	}, pg.Code) {
+		return true
+	}
+	return postgres.IsConnectionLoss(err)
+}
+
+func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool) (plan Plan, err error) {
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		queries := store.New(tx)
+		if err := queries.LockSeed(ctx, Lock); err != nil {
+			return fmt.Errorf("take the seed lock: %w", err)
+		}
+		if err := queries.SilenceTriggers(ctx); err != nil {
+			return err
+		}
+		plan, err = MakePlan(ctx, tx, desired, false)
+		if err != nil {
+			return err
+		}
+		if err := plan.Err(); err != nil && !tolerateDrift {
+			return err
+		}
+		return apply(ctx, tx, &plan)
+	})
+	var drift *DriftError
+	if err != nil && !errors.As(err, &drift) {
+		return plan, fmt.Errorf("seed providers: %w", err)
+	}
+	return plan, err
+}
+
+// apply writes what the plan asks for. The number of statements does not depend
+// on the number of providers up to [store.Chunk] of them, and beyond that they
+// are pipelined.
+func apply(ctx context.Context, tx pgx.Tx, plan *Plan) error {
+	now := time.Now()
+	var rows providerRows
+	var firstSeen observations
+	var entries []audit.Entry
+	var seeded []string
+	for i := range plan.Steps {
+		step := &plan.Steps[i]
+		switch step.Action {
+		case Insert:
+			id, err := uuid.NewV7()
+			if err != nil {
+				return err
+			}
+			step.Observation.ProviderID = id
+			created, err := rows.add(id, step.Desired, audit.System, now)
+			if err != nil {
+				return err
+			}
+			entries = append(entries, created...)
+			seeded = append(seeded, pubsub.Seeded{
+				Provider:   step.Desired.Name,
+				ProviderID: id,
+				Type:       step.Desired.Type,
+				BaseURL:    provider.DisplayURL(step.Desired.BaseURL),
+				Keys:       len(step.Desired.Keys),
+				SeededAt:   now,
+			}.Payload())
+		case StickyDeleted:
+			// Warned of by the seed, hence where the watch starts from.
+			firstSeen = append(firstSeen, step.Observation)
+		}
+	}
+	if err := rows.insert(ctx, tx); err != nil {
+		return err
+	}
+	if err := firstSeen.record(ctx, tx); err != nil {
+		return err
+	}
+	if err := audit.Stage(ctx, tx, entries); err != nil {
+		return err
+	}
+	return pubsub.Publish(ctx, tx, pubsub.Seeds, seeded...)
+}
+
+// InsertProvider inserts one provider with the keys that d holds, and stages
+// the audit entries, in the transaction tx, which must hold the seed lock.
+func InsertProvider(ctx context.Context, tx pgx.Tx, d provider.Desired, actor string) (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	var rows providerRows
+	entries, err := rows.add(id, d, actor, time.Now())
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if err := rows.insert(ctx, tx); err != nil {
+		return uuid.Nil, err
+	}
+	return id, audit.Stage(ctx, tx, entries)
+}
+
+// InsertKeys inserts keys for a provider and stages an audit entry for each, in
+// the transaction tx, which must hold the seed lock.
+func InsertKeys(ctx context.Context, tx pgx.Tx, id uuid.UUID, d provider.Desired, actor string) error {
+	var rows providerRows
+	entries, err := rows.addKeys(id, d, actor, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := rows.insert(ctx, tx); err != nil {
+		return err
+	}
+	return audit.Stage(ctx, tx, entries)
+}
+
+type providerRow struct {
+	id      uuid.UUID
+	desired provider.Desired
+}
+
+type keyRow struct {
+	id, providerID uuid.UUID
+	key            secret.Text
+}
+
+// providerRows collects the rows of providers and keys to be inserted.
+type providerRows struct {
+	providers []providerRow
+	keys      []keyRow
+}
+
+// add adds a provider and its keys, and returns the audit entries for them.
+func (r *providerRows) add(id uuid.UUID, d provider.Desired, actor string, now time.Time) ([]audit.Entry, error) {
+	r.providers = append(r.providers, providerRow{id: id, desired: d})
+	entryID, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	keys := len(d.Keys)
+	entries := []audit.Entry{{
+		ID: entryID, OccurredAt: now, Actor: actor, Action: audit.ProviderCreated, Provider: d.Name, ProviderID: id,
+		Details: audit.Details{
+			Type:    string(d.Type),
+			BaseURL: provider.DisplayURL(d.BaseURL),
+			Region:  d.Canonical().BedrockRegion,
+			Keys:    &keys,
+		},
+	}}
+	keyEntries, err := r.addKeys(id, d, actor, now)
+	return append(entries, keyEntries...), err
+}
+
+func (r *providerRows) addKeys(providerID uuid.UUID, d provider.Desired, actor string, now time.Time) ([]audit.Entry, error) {
+	var entries []audit.Entry
+	for _, key := range d.Keys {
+		keyID, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		entryID, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		r.keys = append(r.keys, keyRow{id: keyID, providerID: providerID, key: key})
+		entries = append(entries, audit.Entry{
+			ID: entryID, OccurredAt: now, Actor: actor, Action: audit.KeyCreated, Provider: d.Name, ProviderID: providerID,
+			Details: audit.Details{KeyID: keyID.String(), Masked: key.Mask()},
+		})
+	}
+	return entries, nil
+}
+
+func (r *providerRows) insert(ctx context.Context, db store.DBTX) error {
+	queries := store.New(db)
+	var providers []store.InsertProvidersParams
+	for chunk := range slices.Chunk(r.providers, store.Chunk) {
+		var p store.InsertProvidersParams
+		for _, row := range chunk {
+			p.Ids = append(p.Ids, row.id)
+			p.Types = append(p.Types, string(row.desired.Type))
+			p.Names = append(p.Names, row.desired.Name)
+			p.BaseUrls = append(p.BaseUrls, row.desired.BaseURL)
+			p.Settings = append(p.Settings, row.desired.Settings().Reveal())
+		}
+		providers = append(providers, p)
+	}
+	if len(providers) > 0 {
+		if err := store.FirstError(queries.InsertProviders(ctx, providers).Exec); err != nil {
+			return fmt.Errorf("insert providers: %w", postgres.WithoutValues(err))
+		}
+	}
+	var keys []store.InsertProviderKeysParams
+	for chunk := range slices.Chunk(r.keys, store.Chunk) {
+		var p store.InsertProviderKeysParams
+		for _, row := range chunk {
+			p.Ids = append(p.Ids, row.id)
+			p.ProviderIds = append(p.ProviderIds, row.providerID)
+			p.ApiKeys = append(p.ApiKeys, row.key.Reveal())
+		}
+		keys = append(keys, p)
+	}
+	if len(keys) > 0 {
+		if err := store.FirstError(queries.InsertProviderKeys(ctx, keys).Exec); err != nil {
+			return fmt.Errorf("insert provider keys: %w", postgres.WithoutValues(err))
+		}
+	}
+	return nil
+}
+
+// observations are the first ones of providers.
+type observations []provider.Observation
+
+func (os observations) record(ctx context.Context, db store.DBTX) error {
+	var params []store.RecordFirstObservationsParams
+	for chunk := range slices.Chunk(os, store.Chunk) {
+		var p store.RecordFirstObservationsParams
+		for _, o := range chunk {
+			p.Providers = append(p.Providers, o.Provider)
+			p.ProviderIds = append(p.ProviderIds, o.ProviderID)
+			p.Kinds = append(p.Kinds, string(o.Kind))
+			p.EnvHashes = append(p.EnvHashes, o.EnvHash)
+			p.DbHashes = append(p.DbHashes, o.DBHash)
+		}
+		params = append(params, p)
+	}
+	if len(params) == 0 {
+		return nil
+	}
+	if err := store.FirstError(store.New(db).RecordFirstObservations(ctx, params).Exec); err != nil {
+		return fmt.Errorf("record soft-deleted providers: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+// Package watch follows the drift alerts of a database, for "worker watch".
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
+
+	"provwatch/internal/listener"
+	"provwatch/internal/postgres"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+)
+
+const (
+	// pageSize is how many alerts are read at a time.
+	pageSize = 500
+	// retryAfter is the wait before alerts are read again after a lost connection.
+	retryAfter = time.Second
+)
+
+// Latest returns the seq of the latest alert, 0 when there was none yet.
+func Latest(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
+	seq, err := store.New(pool).LastAlertSeq(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return seq, err
+}
+
+// Follow calls show for every alert with a seq above since, in order, until ctx
+// ends or show fails. Notifications only prompt it to read
+// provwatch.drift_alerts, so that alerts published while it was disconnected are
+// not missed.
+func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, since int64, logger *slog.Logger, show func(pubsub.DriftAlert) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	prompt := make(prompter, 1)
+	listen := listener.New(postgres.ListenConfig(config), pubsub.DriftAlerts, prompt, logger)
+	var group conc.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() { listen.Run(ctx) })
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-prompt:
+		}
+		for {
+			alerts, err := store.New(pool).ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: since, MaxAlerts: pageSize})
+			if err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				if !postgres.IsConnectionLoss(err) {
+					return fmt.Errorf("read provwatch.drift_alerts: %w", err)
+				}
+				logger.WarnContext(ctx, "alerts not read, trying again", "error", err, "retry_in", retryAfter)
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-time.After(retryAfter):
+				}
+				continue
+			}
+			for _, row := range alerts {
+				alert, err := driftAlert(row)
+				if err != nil {
+					return err
+				}
+				if err := show(alert); err != nil {
+					return err
+				}
+				since = row.Seq
+			}
+			if len(alerts) < pageSize {
+				break
+			}
+		}
+	}
+}
+
+func driftAlert(row store.ProvwatchDriftAlert) (pubsub.DriftAlert, error) {
+	alert := pubsub.DriftAlert{
+		V: pubsub.Version, ID: row.ID, Seq: row.Seq, Kind: provider.Kind(row.Kind), Provider: row.Provider, ProviderID: row.ProviderID,
+		EnvHash: row.EnvHash, DBHash: row.DbHash, Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(),
+	}
+	if err := json.Unmarshal(row.Fields, &alert.Fields); err != nil {
+		return alert, fmt.Errorf("decode the fields of alert %d: %w", row.Seq, err)
+	}
+	return alert, nil
+}
+
+// prompter prompts a look at the alerts whenever there can be new ones.
+type prompter chan struct{}
+
+func (p prompter) prompt() {
+	select {
+	case p <- struct{}{}:
+	default:
+	}
+}
+
+func (p prompter) Listening(bool)  { p.prompt() }
+func (p prompter) Notified(string) { p.prompt() }
+func (p prompter) Lost(error)      {}

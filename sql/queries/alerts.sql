@@ -1,0 +1,49 @@
+-- name: LockAlerts :one
+-- Reads the last seq and puts all writers of alerts in turn until the end of
+-- the transaction.
+SELECT last_seq FROM provwatch.alert_counter FOR UPDATE;
+
+-- name: AdvanceAlertCounter :exec
+UPDATE provwatch.alert_counter SET last_seq = @last_seq;
+
+-- name: InsertAlerts :batchexec
+INSERT INTO provwatch.drift_alerts
+    (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at)
+SELECT
+    unnest(@seqs::bigint[]), unnest(@ids::uuid[]), unnest(@kinds::text[]), unnest(@providers::text[]),
+    nullif(unnest(@provider_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid),
+    unnest(@fields::text[])::jsonb, unnest(@env_hashes::text[]), unnest(@db_hashes::text[]),
+    unnest(@sources::text[]), unnest(@detected_ats::timestamptz[]);
+
+-- name: RecordObservations :batchexec
+INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
+SELECT
+    unnest(@providers::text[]),
+    nullif(unnest(@provider_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid),
+    unnest(@kinds::text[]), unnest(@env_hashes::text[]), unnest(@db_hashes::text[]), unnest(@credentials::text[])
+ON CONFLICT (provider) DO UPDATE
+SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
+    db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now();
+
+-- name: ListUnnamedStates :many
+-- What was observed of providers that the environment no longer names.
+SELECT provider, provider_id, kind, env_hash, db_hash
+FROM provwatch.drift_state
+WHERE NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = provider)
+ORDER BY provider;
+
+-- name: ForgetObservations :exec
+DELETE FROM provwatch.drift_state WHERE provider = ANY(@providers::text[]);
+
+-- name: CountDrifts :many
+SELECT kind, count(*) AS providers FROM provwatch.drift_state GROUP BY kind;
+
+-- name: LastAlertSeq :one
+SELECT last_seq FROM provwatch.alert_counter;
+
+-- name: ListAlertsSince :many
+SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at
+FROM provwatch.drift_alerts
+WHERE seq > @seq
+ORDER BY seq
+LIMIT @max_alerts;

@@ -1,0 +1,70 @@
+-- name: LookAtProviders :many
+-- Everything that a comparison needs, for the providers named and for those
+-- that the hinted ids belong to or were last seen under: all rows of each name,
+-- what was last observed, and an accepted drift.
+WITH looked_at AS (
+    SELECT unnest(@names::text[]) AS name
+    UNION
+    SELECT p.name FROM ai_providers p WHERE p.id = ANY(@ids::uuid[])
+    UNION
+    SELECT s.provider FROM provwatch.drift_state s WHERE s.provider_id = ANY(@ids::uuid[])
+)
+SELECT
+    looked_at.name::text AS name,
+    p.id, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id, p.updated_at,
+    s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
+    s.db_hash AS state_db_hash, s.credentials AS state_credentials,
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash
+FROM looked_at
+LEFT JOIN ai_providers p ON p.name = looked_at.name
+LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
+LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name;
+
+-- name: ListProviders :many
+-- All rows of the names given, soft-deleted and disabled ones too.
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id, updated_at
+FROM ai_providers
+WHERE name = ANY(@names::text[]);
+
+-- name: ListProviderKeys :many
+SELECT provider_id, api_key, api_key_key_id
+FROM ai_provider_keys
+WHERE provider_id = ANY(@provider_ids::uuid[])
+ORDER BY created_at, id;
+
+-- name: ListProviderTypes :many
+-- The labels of the database's enum, which can be other than ours.
+SELECT enumlabel::text AS label
+FROM pg_catalog.pg_enum
+WHERE enumtypid = to_regtype('ai_provider_type')
+ORDER BY enumsortorder;
+
+-- name: InsertProviders :batchexec
+-- The settings are empty where there are none, since an array has no room for
+-- an absent secret.
+INSERT INTO ai_providers (id, type, name, base_url, settings)
+SELECT
+    unnest(@ids::uuid[]),
+    unnest(@types::text[])::ai_provider_type,
+    unnest(@names::text[]),
+    unnest(@base_urls::text[]),
+    nullif(unnest(@settings::text[]), '');
+
+-- name: InsertProviderKeys :batchexec
+INSERT INTO ai_provider_keys (id, provider_id, api_key)
+SELECT unnest(@ids::uuid[]), unnest(@provider_ids::uuid[]), unnest(@api_keys::text[]);
+
+-- name: UpdateProvider :exec
+-- Writes the environment's fields to a row (worker resolve --take env).
+UPDATE ai_providers
+SET type = (@type::text)::ai_provider_type,
+    base_url = @base_url,
+    settings = nullif(@settings::text, ''),
+    settings_key_id = NULL,
+    enabled = true,
+    deleted = false,
+    updated_at = now()
+WHERE id = @id;
+
+-- name: DeleteProviderKeys :exec
+DELETE FROM ai_provider_keys WHERE provider_id = @provider_id;

@@ -1,0 +1,35 @@
+-- name: LockSeed :exec
+-- Puts seeds, and everything else that stages audit entries, in turn until the
+-- end of the transaction.
+SELECT pg_advisory_xact_lock(@lock_id::bigint);
+
+-- name: SilenceTriggers :exec
+-- Keeps our triggers silent until the end of the transaction.
+SELECT set_config('provwatch.seeding', 'on', true);
+
+-- name: ListAcceptedDrifts :many
+SELECT provider, kind, env_hash, db_hash
+FROM provwatch.accepted_drift
+WHERE provider = ANY(@providers::text[]);
+
+-- name: AcceptDrift :exec
+INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
+VALUES (@provider, @kind, @env_hash, @db_hash, @accepted_by)
+ON CONFLICT (provider) DO UPDATE
+SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
+    accepted_by = excluded.accepted_by, accepted_at = now();
+
+-- name: WithdrawAcceptedDrifts :exec
+DELETE FROM provwatch.accepted_drift WHERE provider = ANY(@providers::text[]);
+
+-- name: RecordFirstObservations :batchexec
+-- The starting state of providers never observed before: no alert comes of it.
+INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash)
+SELECT
+    unnest(@providers::text[]), unnest(@provider_ids::uuid[]), unnest(@kinds::text[]),
+    unnest(@env_hashes::text[]), unnest(@db_hashes::text[])
+ON CONFLICT (provider) DO NOTHING;
+
+-- name: Notify :batchexec
+-- Sends one notification for each payload.
+SELECT pg_notify(@channel::text, payload) FROM unnest(@payloads::text[]) AS payload;

@@ -1,0 +1,448 @@
+// Package test drives the built worker from outside, as an operator would: real
+// processes, real signals, a real PostgreSQL.
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/pubsub"
+)
+
+// patience bounds every wait for something that must happen.
+const patience = 30 * time.Second
+
+// workerBinary is the worker, built with the race detector.
+var workerBinary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "provwatch-test-")
+	if err != nil {
+		panic(err)
+	}
+	// Other users, such as the one that PostgreSQL runs as, start it too.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		panic(err)
+	}
+	workerBinary = filepath.Join(dir, "worker")
+	build := exec.Command("go", "build", "-race", "-ldflags=-X main.version=test", "-o", workerBinary, "provwatch/cmd/worker")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := pgtest.Run(m)
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// world is one test's database, the workers that it starts, and everything that
+// they emit.
+type world struct {
+	t   *testing.T
+	url string
+	db  *pgx.Conn
+
+	mu      sync.Mutex
+	emitted bytes.Buffer // all output of all workers, and all payloads
+	secrets []string
+	notes   map[pubsub.Channel][]string
+}
+
+// newWorld gives the test a database and listens on every channel that a worker
+// publishes on. At the end of the test, everything that was emitted or stored by
+// provwatch is searched for the secrets that it was given.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorldOn(t, pgtest.NewDatabase(t))
+}
+
+func newWorldOn(t *testing.T, url string) *world {
+	t.Helper()
+	w := &world{t: t, url: url, notes: map[pubsub.Channel][]string{}}
+	w.db = w.connect()
+	w.listen()
+	t.Cleanup(w.searchForSecrets)
+	return w
+}
+
+func (w *world) connect() *pgx.Conn {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.url)
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// listen gathers payloads until the test ends.
+func (w *world) listen() {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.url)
+	require.NoError(w.t, err)
+	for _, channel := range []pubsub.Channel{pubsub.DriftAlerts, pubsub.Seeds, pubsub.AuditEntries, pubsub.Statuses, pubsub.ProvidersChanged} {
+		_, err := conn.Exec(w.t.Context(), "LISTEN "+string(channel))
+		require.NoError(w.t, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			n, err := conn.WaitForNotification(ctx)
+			if err != nil {
+				return
+			}
+			w.mu.Lock()
+			w.notes[pubsub.Channel(n.Channel)] = append(w.notes[pubsub.Channel(n.Channel)], n.Payload)
+			if n.Channel != string(pubsub.ProvidersChanged) {
+				fmt.Fprintln(&w.emitted, n.Payload)
+			}
+			w.mu.Unlock()
+		}
+	}()
+	w.t.Cleanup(func() {
+		cancel()
+		<-done
+		_ = conn.Close(context.Background())
+	})
+}
+
+// payloads returns what was published on the channel so far.
+func (w *world) payloads(channel pubsub.Channel) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.notes[channel])
+}
+
+// secret registers a value that nothing may emit, and returns it.
+func (w *world) secret(value string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.secrets = append(w.secrets, value)
+	return value
+}
+
+func (w *world) emit(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fmt.Fprintln(&w.emitted, text)
+}
+
+func (w *world) searchForSecrets() {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, w.url)
+	if err != nil {
+		w.t.Errorf("search provwatch's tables for secrets: %v", err)
+		return
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	tables, err := queryStrings(ctx, conn, `SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'provwatch'`)
+	if err != nil {
+		w.t.Errorf("search provwatch's tables for secrets: %v", err)
+		return
+	}
+	for _, table := range tables {
+		rows, err := queryStrings(ctx, conn, "SELECT to_jsonb(r)::text FROM "+table+" r")
+		if err != nil {
+			w.t.Errorf("search %s for secrets: %v", table, err)
+		}
+		w.emit(strings.Join(rows, "\n"))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, secret := range w.secrets {
+		if at := bytes.Index(w.emitted.Bytes(), []byte(secret)); at >= 0 {
+			from, to := max(0, at-80), min(w.emitted.Len(), at+len(secret)+20)
+			w.t.Errorf("a secret was emitted: …%s…", w.emitted.Bytes()[from:to])
+		}
+	}
+}
+
+func queryStrings(ctx context.Context, conn *pgx.Conn, query string, args ...any) ([]string, error) {
+	rows, err := conn.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// strings returns the result of a query of one text column.
+func (w *world) strings(query string, args ...any) []string {
+	w.t.Helper()
+	list, err := queryStrings(w.t.Context(), w.db, query, args...)
+	require.NoError(w.t, err)
+	return list
+}
+
+func (w *world) exec(query string, args ...any) {
+	w.t.Helper()
+	_, err := w.db.Exec(w.t.Context(), query, args...)
+	require.NoError(w.t, err)
+}
+
+// count returns the result of a query of one number.
+func (w *world) count(query string, args ...any) int {
+	w.t.Helper()
+	var n int
+	require.NoError(w.t, w.db.QueryRow(w.t.Context(), query, args...).Scan(&n))
+	return n
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, condition func() bool, message string, args ...any) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: "+message, append([]any{patience}, args...)...)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// environ is a worker's environment, beside what every process needs.
+type environ map[string]string
+
+func (w *world) command(env environ, args ...string) *exec.Cmd {
+	command := exec.Command(workerBinary, args...)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1"}
+	if _, set := env["DATABASE_URL"]; !set {
+		command.Env = append(command.Env, "DATABASE_URL="+w.url)
+	}
+	for name, value := range env {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	return command
+}
+
+// result is what a command that has ended left.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// run runs a worker command to its end.
+func (w *world) run(env environ, args ...string) result {
+	w.t.Helper()
+	command := w.command(env, args...)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	require.NoError(w.t, command.Start())
+	timer := time.AfterFunc(patience, func() { _ = command.Process.Kill() })
+	err := command.Wait()
+	if !timer.Stop() {
+		w.t.Fatalf("worker %s did not end within %s\n%s%s", strings.Join(args, " "), patience, &stdout, &stderr)
+	}
+	r := result{command.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	w.emit(r.stdout)
+	w.emit(r.stderr)
+	require.NotContains(w.t, r.stderr, "DATA RACE")
+	var exit *exec.ExitError
+	if err != nil {
+		require.ErrorAs(w.t, err, &exit)
+	}
+	return r
+}
+
+// worker is a running "worker run" or "worker watch".
+type worker struct {
+	w       *world
+	command *exec.Cmd
+	ended   chan struct{}
+
+	mu  sync.Mutex
+	log []string // lines of standard error
+	out []string // lines of standard output
+}
+
+// start starts a worker command that goes on until it is stopped, at the latest
+// at the end of the test.
+func (w *world) start(env environ, args ...string) *worker {
+	w.t.Helper()
+	p := &worker{w: w, command: w.command(env, args...), ended: make(chan struct{})}
+	stderr, err := p.command.StderrPipe()
+	require.NoError(w.t, err)
+	stdout, err := p.command.StdoutPipe()
+	require.NoError(w.t, err)
+	require.NoError(w.t, p.command.Start())
+	var readers sync.WaitGroup
+	readers.Go(func() { p.gather(stderr, &p.log) })
+	readers.Go(func() { p.gather(stdout, &p.out) })
+	go func() {
+		defer close(p.ended)
+		readers.Wait()
+		_ = p.command.Wait()
+	}()
+	w.t.Cleanup(func() {
+		_ = p.command.Process.Kill()
+		<-p.ended
+		log := strings.Join(p.lines(), "\n")
+		if strings.Contains(log, "DATA RACE") {
+			w.t.Error("the worker has a data race")
+		}
+		if w.t.Failed() {
+			w.t.Logf("log of worker %s:\n%s", strings.Join(args, " "), log)
+		}
+	})
+	return p
+}
+
+func (p *worker) gather(from io.Reader, into *[]string) {
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		p.w.emit(lines.Text())
+		p.mu.Lock()
+		*into = append(*into, lines.Text())
+		p.mu.Unlock()
+	}
+}
+
+func (p *worker) lines() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.log)
+}
+
+func (p *worker) output() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.out)
+}
+
+// logged returns the number of log lines that contain all the texts.
+func (p *worker) logged(texts ...string) int {
+	n := 0
+	for _, line := range p.lines() {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// waitFor waits for a log line that contains all the texts.
+func (p *worker) waitFor(texts ...string) {
+	p.w.t.Helper()
+	eventually(p.w.t, func() bool {
+		select {
+		case <-p.ended:
+			// All is logged that ever will be.
+			if p.logged(texts...) == 0 {
+				p.w.t.Fatalf("the worker ended with %s and never logged %q:\n%s", p.command.ProcessState, texts, strings.Join(p.lines(), "\n"))
+			}
+		default:
+		}
+		return p.logged(texts...) > 0
+	}, "the worker logs %q", texts)
+}
+
+// ready waits until the worker has seeded, listens, and has verified once.
+func (p *worker) ready() *worker {
+	p.w.t.Helper()
+	p.waitFor("msg=ready")
+	return p
+}
+
+func (p *worker) signal(s syscall.Signal) {
+	p.w.t.Helper()
+	require.NoError(p.w.t, p.command.Process.Signal(s))
+}
+
+// wait waits for the worker's end and returns its exit code, -1 after a kill.
+func (p *worker) wait() int {
+	p.w.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.w.t.Fatalf("the worker did not end within %s:\n%s", patience, strings.Join(p.lines(), "\n"))
+	}
+	return p.command.ProcessState.ExitCode()
+}
+
+// kill9 kills the worker, which gets no chance to do anything about it.
+func (p *worker) kill9() {
+	p.w.t.Helper()
+	p.signal(syscall.SIGKILL)
+	require.Equal(p.w.t, -1, p.wait())
+}
+
+// stop stops the worker cleanly.
+func (p *worker) stop() {
+	p.w.t.Helper()
+	p.signal(syscall.SIGTERM)
+	require.Equal(p.w.t, 0, p.wait(), "exit code after SIGTERM")
+}
+
+// alerts returns all alerts in order, each as "kind provider".
+func (w *world) alerts() []string {
+	w.t.Helper()
+	return w.strings(`SELECT kind || ' ' || provider FROM provwatch.drift_alerts ORDER BY seq`)
+}
+
+// expectAlerts waits until exactly these alerts have been published, each as
+// "kind provider", and checks that the rows, their gapless seq and the
+// notifications agree.
+func (w *world) expectAlerts(want ...string) {
+	w.t.Helper()
+	eventually(w.t, func() bool { return len(w.alerts()) >= len(want) }, "alerts %q, have %q", want, lazily(w.alerts))
+	require.Equal(w.t, want, w.alerts())
+	require.Equal(w.t, len(want), w.count(`SELECT coalesce(max(seq), 0) FROM provwatch.drift_alerts`), "seq has gaps")
+	eventually(w.t, func() bool { return len(w.payloads(pubsub.DriftAlerts)) >= len(want) }, "notifications of %d alerts", len(want))
+	var notified []string
+	for i, payload := range w.payloads(pubsub.DriftAlerts) {
+		var alert pubsub.DriftAlert
+		require.NoError(w.t, json.Unmarshal([]byte(payload), &alert))
+		require.EqualValues(w.t, i+1, alert.Seq)
+		notified = append(notified, string(alert.Kind)+" "+alert.Provider)
+	}
+	require.Equal(w.t, want, notified, "notified on %s", pubsub.DriftAlerts)
+}
+
+// lazily defers a call to when its result is printed.
+func lazily(f func() []string) fmt.Stringer { return lazy(f) }
+
+type lazy func() []string
+
+func (f lazy) String() string { return fmt.Sprintf("%q", f()) }
+
+// Environments that most tests use.
+const (
+	openAIKey    = "sk-openai-0123456789-abcdefghij-OPENAI"
+	anthropicKey = "sk-ant-0123456789-abcdefghij-ANTHROPIC"
+)
+
+// twoProviders names the providers openai and anthropic.
+func (w *world) twoProviders() environ {
+	return environ{
+		"CODER_AIBRIDGE_OPENAI_KEY":    w.secret(openAIKey),
+		"CODER_AIBRIDGE_ANTHROPIC_KEY": w.secret(anthropicKey),
+	}
+}
+
+// with returns a copy of the environment with one more variable.
+func (e environ) with(name, value string) environ {
+	more := environ{name: value}
+	for n, v := range e {
+		if n != name {
+			more[n] = v
+		}
+	}
+	return more
+}
