@@ -25,16 +25,20 @@ func IsConnectionLoss(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
-// WithoutValues returns err with everything removed that the server may have
-// quoted from a row or a parameter. It is for statements that carry secrets: a
-// check constraint or trigger of another program can put the failing row into
-// its message.
+// quotesNothing are the classes of SQLSTATE whose messages name objects and
+// conditions, and never quote a row or a parameter.
+var quotesNothing = []string{"08", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+
+// WithoutValues returns err without anything that the server may have quoted
+// from a row or a parameter. It is for transactions that write secrets: a check
+// constraint or trigger of another program can put the failing row into its
+// message, at the commit too.
 func WithoutValues(err error) error {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	if !errors.As(err, &pg) || slices.Contains(quotesNothing, pg.Code[:min(2, len(pg.Code))]) {
 		return err
 	}
-	message := "the server refused the statement"
+	message := "the server refused to write (its message is withheld, since it may quote a secret; the server's log has it)"
 	if pg.ConstraintName != "" {
 		message += ": constraint " + pg.ConstraintName
 	}

@@ -75,7 +75,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, desired provider.Desired, 
 		return pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, outcome.ProviderID.String())
 	})
 	if err != nil {
-		return Outcome{}, fmt.Errorf("resolve provider %q: %w", desired.Name, err)
+		return Outcome{}, fmt.Errorf("resolve provider %q: %w", desired.Name, postgres.WithoutValues(err))
 	}
 	return outcome, nil
 }
@@ -121,7 +121,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, step seed.Step, withKeys bool, acto
 		BaseUrl:  desired.BaseURL,
 		Settings: desired.Settings().Reveal(),
 	}); err != nil {
-		return outcome, fmt.Errorf("update the row: %w", postgres.WithoutValues(err))
+		return outcome, fmt.Errorf("update the row: %w", err)
 	}
 	entries := []audit.Entry{{
 		OccurredAt: time.Now(), Actor: actor, Action: audit.ProviderUpdated, Provider: desired.Name, ProviderID: observed.ProviderID,

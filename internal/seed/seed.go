@@ -87,7 +87,7 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 	})
 	var drift *DriftError
 	if err != nil && !errors.As(err, &drift) {
-		return plan, fmt.Errorf("seed providers: %w", err)
+		return plan, fmt.Errorf("seed providers: %w", postgres.WithoutValues(err))
 	}
 	return plan, err
 }
@@ -245,7 +245,7 @@ func (r *providerRows) insert(ctx context.Context, db store.DBTX) error {
 	}
 	if len(providers) > 0 {
 		if err := store.FirstError(queries.InsertProviders(ctx, providers).Exec); err != nil {
-			return fmt.Errorf("insert providers: %w", postgres.WithoutValues(err))
+			return fmt.Errorf("insert providers: %w", err)
 		}
 	}
 	var keys []store.InsertProviderKeysParams
@@ -260,7 +260,7 @@ func (r *providerRows) insert(ctx context.Context, db store.DBTX) error {
 	}
 	if len(keys) > 0 {
 		if err := store.FirstError(queries.InsertProviderKeys(ctx, keys).Exec); err != nil {
-			return fmt.Errorf("insert provider keys: %w", postgres.WithoutValues(err))
+			return fmt.Errorf("insert provider keys: %w", err)
 		}
 	}
 	return nil

@@ -1,0 +1,33 @@
+package pgtest
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
+)
+
+// NewPool creates a database as [NewDatabase] does, migrates it, and returns a
+// pool on it with its configuration. The pool is closed at the end of the test.
+func NewPool(t testing.TB) (*pgxpool.Pool, *pgxpool.Config) {
+	t.Helper()
+	config, err := postgres.ParseURL(NewDatabase(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MaxConns = 32
+	if _, _, err := schema.Migrate(t.Context(), config.ConnConfig); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, time.Minute, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool, config
+}

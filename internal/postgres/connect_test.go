@@ -1,0 +1,86 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func TestAnUnusableURLIsReportedWithoutAnyPartOfIt(t *testing.T) {
+	for _, bad := range []string{
+		"postgres://user:hunter2@host:port/db", "postgres://user:hunter2%zz@host/db", "user=u password='hunter2 host=h",
+		"postgres://user:hunter2@host/db?sslmode=hunter2", "hunter2",
+	} {
+		_, err := postgres.ParseURL(bad)
+		require.Error(t, err, bad)
+		require.NotContains(t, err.Error(), "hunter2")
+		require.Contains(t, err.Error(), "DATABASE_URL")
+	}
+}
+
+func TestAnUnreachableServerIsTriedUntilTheTimeout(t *testing.T) {
+	// A port that nothing listens on.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	config, err := postgres.ParseURL("postgres://u:hunter2@" + address + "/db?sslmode=disable")
+	require.NoError(t, err)
+	start := time.Now()
+	_, err = postgres.Connect(t.Context(), config, 700*time.Millisecond, quiet)
+	var unreachable *postgres.UnreachableError
+	require.ErrorAs(t, err, &unreachable)
+	require.Contains(t, err.Error(), "connection refused")
+	require.NotContains(t, err.Error(), "hunter2")
+	require.GreaterOrEqual(t, time.Since(start), 300*time.Millisecond, "one try is not all")
+}
+
+func TestWhatWaitingDoesNotMendEndsConnectingAtOnce(t *testing.T) {
+	good := pgtest.NewDatabase(t)
+	u, err := url.Parse(good)
+	require.NoError(t, err)
+	u.Path = "/no-such-database"
+	config, err := postgres.ParseURL(u.String())
+	require.NoError(t, err)
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = postgres.Connect(limited, config, time.Hour, quiet)
+	var unreachable *postgres.UnreachableError
+	require.ErrorAs(t, err, &unreachable)
+	require.Contains(t, err.Error(), "no-such-database")
+}
+
+func TestAServerThatComesUpInTimeIsReached(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	config, err := postgres.ParseURL(cluster.URL())
+	require.NoError(t, err)
+	cluster.Stop(t, "fast")
+	connected := make(chan error, 1)
+	go func() {
+		pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, time.Minute, quiet)
+		if err == nil {
+			pool.Close()
+		}
+		connected <- err
+	}()
+	select {
+	case err := <-connected:
+		t.Fatalf("connected to a stopped server: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	cluster.StartAgain(t)
+	require.NoError(t, <-connected)
+}

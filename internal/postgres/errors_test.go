@@ -1,0 +1,44 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/postgres"
+)
+
+func TestErrorsThatCanQuoteARowLoseTheirMessage(t *testing.T) {
+	const secret = "sk-secret"
+	for _, code := range []string{"23514", "22P02", "P0001", "44000", "XX000", "ZZ123", "", "2"} {
+		err := postgres.WithoutValues(fmt.Errorf("insert: %w", &pgconn.PgError{
+			Severity: "ERROR", Code: code, Message: "failing row contains " + secret, Detail: secret, Hint: secret, Where: secret,
+			ConstraintName: "keys_check", TableName: "ai_provider_keys",
+		}))
+		require.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), secret, "SQLSTATE %q", code)
+		require.Contains(t, err.Error(), "constraint keys_check")
+		var pg *pgconn.PgError
+		require.ErrorAs(t, err, &pg)
+		require.Equal(t, code, pg.Code)
+	}
+	denied := &pgconn.PgError{Severity: "ERROR", Code: "42501", Message: "permission denied for table ai_providers"}
+	require.Equal(t, error(denied), postgres.WithoutValues(denied))
+	require.Equal(t, io.EOF, postgres.WithoutValues(io.EOF))
+}
+
+func TestConnectionLossIsToldFromOtherErrors(t *testing.T) {
+	for _, lost := range []error{
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, &net.OpError{Op: "read", Err: errors.New("connection reset")},
+		&pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "57P03"}, &pgconn.PgError{Code: "08006"},
+	} {
+		require.True(t, postgres.IsConnectionLoss(fmt.Errorf("x: %w", lost)), "%v", lost)
+	}
+	for _, other := range []error{errors.New("x"), &pgconn.PgError{Code: "42501"}, &pgconn.PgError{Code: "57014"}} {
+		require.False(t, postgres.IsConnectionLoss(other), "%v", other)
+	}
+}
