@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
@@ -36,6 +38,7 @@ func runCommand(f *flags) *cobra.Command {
 				return err
 			}
 			logWarnings(ctx, logger, environment)
+			stopBy := deadlineAfter(ctx, f.shutdownTimeout)
 			// A SIGHUP during the boot is kept for when the watch begins.
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, syscall.SIGHUP)
@@ -56,17 +59,33 @@ func runCommand(f *flags) *cobra.Command {
 				Resync:            f.resync,
 				HTTPAddress:       f.httpAddress,
 				Debug:             f.debug,
-				ShutdownTimeout:   f.shutdownTimeout,
+				StopBy:            stopBy,
 				Version:           version,
 				Logger:            logger,
 			}, reload)
-			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.shutdownTimeout)
+			stopping, cancel := context.WithDeadline(context.WithoutCancel(ctx), stopBy())
 			defer cancel()
 			return errors.Join(err, stop(stopping))
 		},
 	}
 	f.addRunFlags(command.Flags())
 	return command
+}
+
+// deadlineAfter returns a function that tells until when stopping may take: for
+// timeout from the moment at which ctx ended, from now if it has not.
+func deadlineAfter(ctx context.Context, timeout time.Duration) func() time.Time {
+	var ended atomic.Pointer[time.Time]
+	context.AfterFunc(ctx, func() {
+		now := time.Now()
+		ended.Store(&now)
+	})
+	return func() time.Time {
+		if at := ended.Load(); at != nil {
+			return at.Add(timeout)
+		}
+		return time.Now().Add(timeout)
+	}
 }
 
 func seedCommand(f *flags) *cobra.Command {

@@ -44,16 +44,17 @@ type Options struct {
 	CredentialDrift   verify.CredentialMode
 	Resync            time.Duration
 
-	HTTPAddress     string // empty: no HTTP
-	Debug           bool
-	ShutdownTimeout time.Duration
-	Version         string
-	Logger          *slog.Logger
+	HTTPAddress string // empty: no HTTP
+	Debug       bool
+	// StopBy tells, once ctx has ended, until when stopping may take.
+	StopBy  func() time.Time
+	Version string
+	Logger  *slog.Logger
 }
 
 // Run runs until ctx ends, and then stops in order: it takes no more work,
-// delivers what is queued and closes its connections, all within
-// ShutdownTimeout. Each value received from reload reads the environment again
+// delivers what is queued and closes its connections, by the time that StopBy
+// tells. Each value received from reload reads the environment again
 // and verifies everything.
 //
 // The error is a [*seed.DriftError], [*postgres.UnreachableError],
@@ -162,14 +163,11 @@ func (d *daemon) Listening(reconnected bool) {
 	} else {
 		d.pending.All(pubsub.SourceBoot)
 	}
-	d.deliverer.Wake()
 }
 
 // Notified implements [listener.Handler].
 func (d *daemon) Notified(payload string) {
 	d.metrics.NotificationReceived(d.pending.Hint(payload))
-	// Whoever changed a provider may have staged an audit entry as well.
-	d.deliverer.Wake()
 }
 
 // Lost implements [listener.Handler].
@@ -184,6 +182,9 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 		return
 	}
 	d.health.setVerified(nil)
+	// Whoever changed a provider may have staged an audit entry as well. The
+	// verifier's limit on what a flood of notifications costs holds for this too.
+	d.deliverer.Wake()
 	if !request.All {
 		return
 	}
@@ -209,7 +210,6 @@ func (d *daemon) resync(ctx context.Context) {
 			return
 		case <-time.After(time.Duration(float64(d.Resync) * jitter)):
 			d.pending.All(pubsub.SourceResync)
-			d.deliverer.Wake()
 		}
 	}
 }
@@ -265,7 +265,7 @@ func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event) {
 // stop delivers what is queued. Entries that cannot be delivered in time stay in
 // the outbox, and the next start delivers them.
 func (d *daemon) stop(ctx context.Context) {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.ShutdownTimeout)
+	limited, cancel := context.WithDeadline(context.WithoutCancel(ctx), d.StopBy())
 	defer cancel()
 	d.Logger.InfoContext(limited, "stopping")
 	d.publishStatus(limited, pubsub.EventStopping)

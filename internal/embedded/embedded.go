@@ -484,6 +484,10 @@ func (s *Server) launch(ctx context.Context, settings map[string]string) (err er
 		"max_wal_senders":         "10",
 		"max_replication_slots":   "10",
 		"shared_buffers":          "32MB",
+		// The log must not quote rows, which hold keys: terse leaves out the
+		// details of an error, among them the failing row.
+		"log_error_verbosity": "terse",
+		"log_checkpoints":     "off",
 	}
 	maps.Copy(all, settings)
 	for attempt := 1; ; attempt++ {

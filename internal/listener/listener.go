@@ -48,11 +48,16 @@ type Listener struct {
 	channel pubsub.Channel
 	handler Handler
 	logger  *slog.Logger
+
+	probeInterval, probeTimeout time.Duration
 }
 
 // New returns a listener; [Listener.Run] connects it.
 func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger *slog.Logger) *Listener {
-	return &Listener{config: config, channel: channel, handler: handler, logger: logger}
+	return &Listener{
+		config: config, channel: channel, handler: handler, logger: logger,
+		probeInterval: probeInterval, probeTimeout: probeTimeout,
+	}
 }
 
 // Run listens until ctx ends. A lost connection is made anew, with backoff and
@@ -98,7 +103,7 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 	}()
 	listening()
 	for {
-		waiting, cancel := context.WithTimeout(ctx, probeInterval)
+		waiting, cancel := context.WithTimeout(ctx, l.probeInterval)
 		notification, err := conn.WaitForNotification(waiting)
 		quiet := waiting.Err() != nil
 		cancel()
@@ -108,7 +113,7 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case quiet && !conn.IsClosed():
-			if err := probe(ctx, conn); err != nil {
+			if err := l.probe(ctx, conn); err != nil {
 				return fmt.Errorf("no answer on the listening connection: %w", err)
 			}
 		default:
@@ -118,7 +123,7 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 }
 
 func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
-	limited, cancel := context.WithTimeout(ctx, probeTimeout)
+	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(limited, l.config)
 	if err != nil {
@@ -132,8 +137,8 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 
 // probe asks for a sign of life. Notifications that arrive meanwhile are kept by
 // the connection for the next wait.
-func probe(ctx context.Context, conn *pgx.Conn) error {
-	limited, cancel := context.WithTimeout(ctx, probeTimeout)
+func (l *Listener) probe(ctx context.Context, conn *pgx.Conn) error {
+	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
 	defer cancel()
 	err := conn.Ping(limited)
 	var pg *pgconn.PgError

@@ -1,0 +1,183 @@
+package audit_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/pubsub"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func entry(provider string, n int) audit.Entry {
+	return audit.Entry{
+		ID: uuid.New(), OccurredAt: time.Now(), Actor: audit.System, Action: audit.ProviderCreated,
+		Provider: provider, Details: audit.Details{Keys: &n},
+	}
+}
+
+func stage(t *testing.T, pool *pgxpool.Pool, entries ...audit.Entry) {
+	t.Helper()
+	require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		return audit.Stage(t.Context(), tx, entries)
+	}))
+}
+
+func count(t *testing.T, pool *pgxpool.Pool, query string) (n int) {
+	t.Helper()
+	require.NoError(t, pool.QueryRow(t.Context(), query).Scan(&n))
+	return n
+}
+
+func TestARollbackLeavesNoEntry(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	refused := errors.New("rolled back")
+	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		return errors.Join(audit.Stage(t.Context(), tx, []audit.Entry{entry("p", 1)}), refused)
+	})
+	require.ErrorIs(t, err, refused)
+	require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))
+	require.Zero(t, count(t, pool, `SELECT (SELECT count(*) FROM provwatch.audit_outbox) + (SELECT count(*) FROM provwatch.audit_log)`))
+}
+
+func TestNothingIsDeliveredBeforeItsTransactionCommits(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, audit.Stage(t.Context(), tx, []audit.Entry{entry("p", 1)}))
+	deliverer := audit.NewDeliverer(pool, quiet, nil)
+	require.NoError(t, deliverer.Deliver(t.Context()))
+	require.Zero(t, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, deliverer.Deliver(t.Context()))
+	require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
+}
+
+func TestConcurrentDeliverersDeliverEachEntryOnceAndInOrderPerProvider(t *testing.T) {
+	t.Parallel()
+	pool, config := pgtest.NewPool(t)
+	listening, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
+	require.NoError(t, err)
+	defer func() { _ = listening.Close(context.Background()) }()
+	_, err = listening.Exec(t.Context(), "LISTEN "+string(pubsub.AuditEntries))
+	require.NoError(t, err)
+
+	const providers, perProvider = 5, 500
+	var entries []audit.Entry
+	for n := range perProvider {
+		for p := range providers {
+			entries = append(entries, entry(fmt.Sprintf("p-%d", p), n))
+		}
+	}
+	stage(t, pool, entries...)
+	var group sync.WaitGroup
+	failed := make([]error, 8)
+	for i := range failed {
+		group.Go(func() { failed[i] = audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()) })
+	}
+	group.Wait()
+	require.NoError(t, errors.Join(failed...))
+	require.Zero(t, count(t, pool, `SELECT count(*) FROM provwatch.audit_outbox`))
+	require.Equal(t, len(entries), count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
+
+	next := map[string]int{}
+	for range entries {
+		waiting, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		n, err := listening.WaitForNotification(waiting)
+		cancel()
+		require.NoError(t, err)
+		var published pubsub.AuditEntry
+		require.NoError(t, json.Unmarshal([]byte(n.Payload), &published))
+		var details audit.Details
+		require.NoError(t, json.Unmarshal(published.Details, &details))
+		require.Equal(t, next[published.Provider], *details.Keys, "order of provider %s", published.Provider)
+		next[published.Provider]++
+	}
+	_, err = pool.Exec(t.Context(), "SELECT pg_notify($1, 'marker')", string(pubsub.AuditEntries))
+	require.NoError(t, err)
+	n, err := listening.WaitForNotification(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "marker", n.Payload, "no entry is published twice")
+}
+
+func TestADeliveryThatWasNotAcknowledgedIsRepeatedWithoutDoubling(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	e := entry("p", 1)
+	stage(t, pool, e)
+	// As a worker leaves it that was killed between the two transactions.
+	_, err := pool.Exec(t.Context(), `INSERT INTO provwatch.audit_log (seq, id, occurred_at, actor, action, provider, provider_id, details)
+		SELECT * FROM provwatch.audit_outbox`)
+	require.NoError(t, err)
+	stage(t, pool, entry("q", 2))
+	require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))
+	require.Zero(t, count(t, pool, `SELECT count(*) FROM provwatch.audit_outbox`))
+	require.Equal(t, 2, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
+}
+
+// recorder records what a deliverer measures.
+type recorder struct {
+	mu        sync.Mutex
+	outbox    audit.Outbox
+	delivered int
+}
+
+func (r *recorder) OutboxObserved(o audit.Outbox) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outbox = o
+}
+
+func (r *recorder) EntriesDelivered(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delivered += n
+}
+
+func (r *recorder) get() (audit.Outbox, int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.outbox, r.delivered
+}
+
+func TestARunningDelivererTriesAgainUntilItSucceedsAndEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, err := pool.Exec(t.Context(), `ALTER TABLE provwatch.audit_log ADD CONSTRAINT refuse CHECK (false) NOT VALID`)
+	require.NoError(t, err)
+	var metrics recorder
+	deliverer := audit.NewDeliverer(pool, quiet, &metrics)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		deliverer.Run(ctx)
+	}()
+	stage(t, pool, entry("p", 1), entry("p", 2))
+	deliverer.Wake()
+	require.Eventually(t, func() bool { o, _ := metrics.get(); return o.Depth == 2 && !o.Oldest.IsZero() }, 10*time.Second, 10*time.Millisecond)
+	require.Zero(t, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
+	_, err = pool.Exec(t.Context(), `ALTER TABLE provwatch.audit_log DROP CONSTRAINT refuse`)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { o, n := metrics.get(); return o.Depth == 0 && n == 2 }, 20*time.Second, 10*time.Millisecond)
+	require.Equal(t, 2, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
+	cancel()
+	<-ended
+}

@@ -1,0 +1,214 @@
+package listener
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/pubsub"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// events records what a listener tells its handler.
+type events struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (e *events) add(event string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.list = append(e.list, event)
+}
+
+func (e *events) Listening(reconnected bool) {
+	if reconnected {
+		e.add("listening again")
+	} else {
+		e.add("listening")
+	}
+}
+func (e *events) Notified(payload string) { e.add("notified " + payload) }
+func (e *events) Lost(error)              { e.add("lost") }
+
+func (e *events) waitFor(t *testing.T, want ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(e.list) >= len(want)
+	}, 30*time.Second, 5*time.Millisecond)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	require.Equal(t, want, e.list)
+}
+
+// run runs a listener until the end of the test.
+func run(t *testing.T, l *Listener) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+}
+
+func configOf(t *testing.T, url string) *pgx.ConnConfig {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	config.RuntimeParams["application_name"] = "listener-under-test"
+	return config
+}
+
+func exec(t *testing.T, url, query string, args ...any) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	_, err = conn.Exec(t.Context(), query, args...)
+	require.NoError(t, err)
+}
+
+func TestNotificationsArriveInOrderAndLostConnectionsAreMadeAnew(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewDatabase(t)
+	var seen events
+	run(t, New(configOf(t, url), pubsub.ProvidersChanged, &seen, quiet))
+	seen.waitFor(t, "listening")
+	exec(t, url, "SELECT pg_notify('ai_providers_changed', x) FROM unnest(ARRAY['a','b']) x")
+	seen.waitFor(t, "listening", "notified a", "notified b")
+	exec(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener-under-test'")
+	seen.waitFor(t, "listening", "notified a", "notified b", "lost", "listening again")
+	exec(t, url, "NOTIFY ai_providers_changed, 'c'")
+	seen.waitFor(t, "listening", "notified a", "notified b", "lost", "listening again", "notified c")
+}
+
+// silentProxy forwards TCP until it is told to go silent: it then keeps its
+// connections open, swallows what arrives, and answers nothing.
+type silentProxy struct {
+	net.Listener
+	silent atomic.Bool
+}
+
+func newSilentProxy(t *testing.T, upstream string) *silentProxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &silentProxy{Listener: l}
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	group.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", upstream)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			mu.Lock()
+			conns = append(conns, client, server)
+			mu.Unlock()
+			pump := func(to io.Writer, from io.Reader) {
+				buffer := make([]byte, 4096)
+				for {
+					n, err := from.Read(buffer)
+					if err != nil {
+						return
+					}
+					if !p.silent.Load() {
+						_, _ = to.Write(buffer[:n])
+					}
+				}
+			}
+			group.Go(func() { pump(server, client) })
+			group.Go(func() { pump(client, server) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		mu.Unlock()
+		group.Wait()
+	})
+	return p
+}
+
+func TestAConnectionThatStaysOpenButNoLongerAnswersIsFoundAndReplaced(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	database := cluster.NewDatabase(t)
+	proxy := newSilentProxy(t, cluster.TCPAddr())
+	var seen events
+	l := New(configOf(t, cluster.TCPURL(t, database, proxy.Addr().String())), pubsub.ProvidersChanged, &seen, quiet)
+	l.probeInterval, l.probeTimeout = 200*time.Millisecond, 500*time.Millisecond
+	run(t, l)
+	seen.waitFor(t, "listening")
+	// Quiet for several probes is no reason to reconnect.
+	time.Sleep(time.Second)
+	exec(t, database, "NOTIFY ai_providers_changed, 'a'")
+	seen.waitFor(t, "listening", "notified a")
+
+	proxy.silent.Store(true)
+	require.Eventually(t, func() bool {
+		seen.mu.Lock()
+		defer seen.mu.Unlock()
+		return strings.HasSuffix(strings.Join(seen.list, ","), "lost")
+	}, 30*time.Second, 5*time.Millisecond)
+	proxy.silent.Store(false)
+	require.Eventually(t, func() bool {
+		seen.mu.Lock()
+		defer seen.mu.Unlock()
+		return seen.list[len(seen.list)-1] == "listening again"
+	}, 30*time.Second, 5*time.Millisecond)
+}
+
+func TestAListenerEndsWithItsContextWhileItCannotConnect(t *testing.T) {
+	t.Parallel()
+	var seen events
+	u := url.URL{Scheme: "postgres", Host: "127.0.0.1:1", Path: "/db", RawQuery: "sslmode=disable"}
+	l := New(configOf(t, u.String()), pubsub.ProvidersChanged, &seen, quiet)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.Run(ctx)
+	}()
+	require.Eventually(t, func() bool {
+		seen.mu.Lock()
+		defer seen.mu.Unlock()
+		return len(seen.list) >= 2
+	}, 30*time.Second, 5*time.Millisecond)
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Fatal("still running")
+	}
+}

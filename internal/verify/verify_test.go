@@ -1,0 +1,328 @@
+package verify_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/listener"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/secret"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var (
+	quiet = slog.New(slog.DiscardHandler)
+
+	boot   = listener.Request{All: true, Source: pubsub.SourceBoot}
+	resync = listener.Request{All: true, Source: pubsub.SourceResync}
+)
+
+// counter counts what a verifier measures.
+type counter struct {
+	mu       sync.Mutex
+	verified int
+	failed   int
+	drifting map[provider.Kind]int
+}
+
+func (c *counter) Verified(_ verify.Scope, _ time.Duration, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.verified++
+	if err != nil {
+		c.failed++
+	}
+}
+func (c *counter) AlertPublished(provider.Kind, pubsub.Source) {}
+func (c *counter) DriftsObserved(byKind map[provider.Kind]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drifting = byKind
+}
+
+func openAI(name string, keys ...string) provider.Desired {
+	d := provider.Desired{Name: name, Type: provider.OpenAI, BaseURL: "https://h/", Origin: "X"}
+	for _, key := range keys {
+		d.Keys = append(d.Keys, secret.New(key))
+	}
+	return d
+}
+
+// seeded returns a database in which the providers are seeded, and a verifier
+// that has verified them once.
+func seeded(t *testing.T, mode verify.CredentialMode, desired ...provider.Desired) (*pgxpool.Pool, *verify.Verifier, *counter) {
+	t.Helper()
+	pool, _ := pgtest.NewPool(t)
+	_, err := seed.Seed(t.Context(), pool, desired, false, quiet)
+	require.NoError(t, err)
+	var metrics counter
+	v := verify.New(pool, desired, mode, quiet, &metrics)
+	require.NoError(t, v.Verify(t.Context(), boot))
+	require.Empty(t, alerts(t, pool))
+	return pool, v, &metrics
+}
+
+func exec(t *testing.T, pool *pgxpool.Pool, query string, args ...any) {
+	t.Helper()
+	_, err := pool.Exec(t.Context(), query, args...)
+	require.NoError(t, err)
+}
+
+func alerts(t *testing.T, pool *pgxpool.Pool) []string {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `SELECT concat_ws(' ', seq, kind, provider, source) FROM provwatch.drift_alerts ORDER BY seq`)
+	require.NoError(t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return list
+}
+
+func idOf(t *testing.T, pool *pgxpool.Pool, name string) (id uuid.UUID) {
+	t.Helper()
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT id FROM ai_providers WHERE name = $1`, name).Scan(&id))
+	return id
+}
+
+func TestALookThatShowsNothingNewIsOneQuery(t *testing.T) {
+	t.Parallel()
+	pool, _, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	var statements int
+	config := pool.Config()
+	config.ConnConfig.Tracer = queryCounter{&statements}
+	counted, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer counted.Close()
+	v := verify.New(counted, []provider.Desired{openAI("a"), openAI("b")}, verify.IgnoreCredentials, quiet, metrics)
+	for _, request := range []listener.Request{resync, {ProviderIDs: []uuid.UUID{idOf(t, pool, "a"), uuid.New()}, Source: pubsub.SourceNotify}} {
+		require.NoError(t, v.Verify(t.Context(), request))
+		statements = 0
+		require.NoError(t, v.Verify(t.Context(), request))
+		require.Equal(t, 1, statements)
+	}
+}
+
+type queryCounter struct{ n *int }
+
+func (c queryCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	*c.n++
+	return ctx
+}
+func (queryCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func TestAHintedVerificationReadsOnlyWhatIsHintedAt(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "b")}, Source: pubsub.SourceNotify}))
+	require.Equal(t, []string{"1 disabled b notify"}, alerts(t, pool))
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 disabled b notify", "2 disabled a resync"}, alerts(t, pool))
+}
+
+func TestARenamedOrRemovedRowIsFoundByTheIDItHad(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	a, b := idOf(t, pool, "a"), idOf(t, pool, "b")
+	exec(t, pool, `UPDATE ai_providers SET name = 'elsewhere' WHERE name = 'a'`)
+	exec(t, pool, `DELETE FROM ai_providers WHERE name = 'b'`)
+	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{a, b}, Source: pubsub.SourceNotify}))
+	require.Equal(t, []string{"1 missing a notify", "2 missing b notify"}, alerts(t, pool))
+	var id uuid.UUID
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT provider_id FROM provwatch.drift_alerts WHERE provider = 'b'`).Scan(&id))
+	require.Equal(t, b, id, "the alert names the row that was there")
+}
+
+func TestTwoWorkersThatSeeOneTransitionAlertItOnce(t *testing.T) {
+	t.Parallel()
+	pool, first, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	var workers []*verify.Verifier
+	for range 7 {
+		workers = append(workers, verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{}))
+	}
+	workers = append(workers, first)
+	var want []string
+	for i := range 20 {
+		exec(t, pool, `UPDATE ai_providers SET enabled = $1`, i%2 == 1)
+		kind := "disabled"
+		if i%2 == 1 {
+			kind = "resolved"
+		}
+		want = append(want, fmt.Sprintf("%d %s a resync", i+1, kind))
+		var group sync.WaitGroup
+		failed := make([]error, len(workers))
+		for n, v := range workers {
+			group.Go(func() { failed[n] = v.Verify(t.Context(), resync) })
+		}
+		group.Wait()
+		require.NoError(t, errors.Join(failed...))
+		require.Equal(t, want, alerts(t, pool))
+	}
+}
+
+func TestADriftToOtherValuesIsAnotherAlertButNotOnceTheRowIsDeleted(t *testing.T) {
+	t.Parallel()
+	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	for _, change := range []string{
+		`UPDATE ai_providers SET base_url = 'https://1/'`,
+		`UPDATE ai_providers SET base_url = 'https://2/'`,
+		`UPDATE ai_providers SET updated_at = now()`,
+		`UPDATE ai_providers SET deleted = true`,
+		`UPDATE ai_providers SET base_url = 'https://3/'`,
+		`DELETE FROM ai_providers`,
+	} {
+		exec(t, pool, change)
+		require.NoError(t, v.Verify(t.Context(), resync))
+	}
+	require.Equal(t, []string{"1 changed a resync", "2 changed a resync", "3 deleted a resync", "4 missing a resync"}, alerts(t, pool))
+	require.Equal(t, map[provider.Kind]int{provider.Missing: 1}, metrics.drifting)
+}
+
+func TestAFailedVerificationLosesNothingAndGapsNoSeq(t *testing.T) {
+	t.Parallel()
+	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	exec(t, pool, `UPDATE ai_providers SET enabled = false WHERE name = 'a'`)
+	exec(t, pool, `ALTER TABLE provwatch.drift_state ADD CONSTRAINT refuse CHECK (kind = 'in_sync')`)
+	require.Error(t, v.Verify(t.Context(), resync))
+	require.Equal(t, 1, metrics.failed)
+	require.Empty(t, alerts(t, pool))
+	exec(t, pool, `ALTER TABLE provwatch.drift_state DROP CONSTRAINT refuse`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 disabled a resync"}, alerts(t, pool))
+}
+
+func TestCredentialDriftIsAnAlertOnlyWhenAskedFor(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[verify.CredentialMode][]string{
+		verify.IgnoreCredentials: {},
+		verify.WarnCredentials:   {},
+		verify.AlertCredentials:  {"1 changed a resync", "2 changed a resync", "3 resolved a resync"},
+	} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			pool, v, _ := seeded(t, mode, openAI("a", "key-1", "key-2"))
+			for _, change := range []string{
+				`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-3' FROM ai_providers`,
+				`UPDATE ai_provider_keys SET updated_at = now()`,
+				`DELETE FROM ai_provider_keys WHERE api_key IN ('key-1', 'key-3')`,
+				`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-1' FROM ai_providers`,
+			} {
+				exec(t, pool, change)
+				require.NoError(t, v.Verify(t.Context(), resync))
+			}
+			require.Equal(t, want, alerts(t, pool))
+			var fields string
+			require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce(string_agg(fields::text, ''), '') FROM provwatch.drift_alerts`).Scan(&fields))
+			require.NotContains(t, fields, "key-")
+		})
+	}
+}
+
+func TestADifferenceOfCredentialsIsWarnedOfOnce(t *testing.T) {
+	t.Parallel()
+	pool, _, _ := seeded(t, verify.IgnoreCredentials, openAI("a", "key-1"))
+	exec(t, pool, `UPDATE ai_provider_keys SET api_key = 'key-2'`)
+	var log strings.Builder
+	v := verify.New(pool, []provider.Desired{openAI("a", "key-1")}, verify.WarnCredentials, slog.New(slog.NewTextHandler(&log, nil)), &counter{})
+	for range 3 {
+		require.NoError(t, v.Verify(t.Context(), resync))
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "credentials in the database differ"), log.String())
+	require.NotContains(t, log.String(), "key-1")
+	require.NotContains(t, log.String(), "key-2")
+	require.Empty(t, alerts(t, pool))
+}
+
+func TestAnAcceptedDriftIsInSyncUntilEitherSideChanges(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	exec(t, pool, `UPDATE ai_providers SET base_url = 'https://db/'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
+		SELECT provider, kind, env_hash, db_hash, 'test' FROM provwatch.drift_state`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 changed a resync", "2 resolved a resync"}, alerts(t, pool))
+
+	// Another kind of drift is not the one that was accepted.
+	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `UPDATE ai_providers SET enabled = true`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"3 disabled a resync", "4 resolved a resync"}, alerts(t, pool)[2:])
+
+	exec(t, pool, `UPDATE ai_providers SET base_url = 'https://db-2/'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `UPDATE ai_providers SET base_url = 'https://db/'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"5 changed a resync", "6 changed a resync"}, alerts(t, pool)[4:], "it does not hold again once a side has changed")
+}
+
+func TestARowThatCannotBeDecodedIsAChangeAndNeverEqual(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	exec(t, pool, `UPDATE ai_providers SET settings = 'a secret that is not JSON'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `UPDATE ai_providers SET settings = NULL, settings_key_id = 'key-7'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `UPDATE ai_providers SET settings_key_id = NULL`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 changed a resync", "2 resolved a resync"}, alerts(t, pool))
+	var fields string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT fields::text FROM provwatch.drift_alerts WHERE seq = 1`).Scan(&fields))
+	require.Equal(t, `[{"db": "undecodable: settings are not a JSON object", "env": "none", "name": "settings"}]`, fields)
+}
+
+func TestProvidersTheEnvironmentNoLongerNamesAreClosedAtBootAndReloadOnly(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"), openAI("c"))
+	exec(t, pool, `UPDATE ai_providers SET enabled = false WHERE name IN ('a', 'b')`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	v.SetDesired([]provider.Desired{openAI("a")})
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Len(t, alerts(t, pool), 2)
+	require.NoError(t, v.Verify(t.Context(), listener.Request{All: true, Source: pubsub.SourceReload}))
+	require.Equal(t, []string{"1 disabled a resync", "2 disabled b resync", "3 resolved b reload"}, alerts(t, pool))
+	require.NoError(t, v.Verify(t.Context(), boot))
+	require.Len(t, alerts(t, pool), 3)
+}
+
+func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
+	t.Parallel()
+	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	exec(t, pool, `ALTER TABLE provwatch.drift_alerts RENAME TO hidden`)
+	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	pending := listener.NewPending()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		v.Run(ctx, pending, func(listener.Request, error) {})
+	}()
+	pending.Hint(idOf(t, pool, "a").String())
+	failures := func() int {
+		metrics.mu.Lock()
+		defer metrics.mu.Unlock()
+		return metrics.failed
+	}
+	require.Eventually(t, func() bool { return failures() >= 2 }, 20*time.Second, 5*time.Millisecond)
+	exec(t, pool, `ALTER TABLE provwatch.hidden RENAME TO drift_alerts`)
+	require.Eventually(t, func() bool { return len(alerts(t, pool)) == 1 }, 20*time.Second, 10*time.Millisecond)
+	cancel()
+	<-ended
+}

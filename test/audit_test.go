@@ -1,0 +1,180 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pubsub"
+)
+
+// lock takes a table lock in a transaction of its own, and returns what ends it.
+func (w *world) lock(table, mode string) (unlock func()) {
+	w.t.Helper()
+	conn := w.connect()
+	tx, err := conn.Begin(w.t.Context())
+	require.NoError(w.t, err)
+	_, err = tx.Exec(w.t.Context(), fmt.Sprintf("LOCK TABLE %s IN %s MODE", table, mode))
+	require.NoError(w.t, err)
+	return func() {
+		w.t.Helper()
+		require.NoError(w.t, tx.Rollback(w.t.Context()))
+	}
+}
+
+// waiting reports whether a worker waits for a lock on the table.
+func (w *world) waiting(table string) bool {
+	w.t.Helper()
+	return w.count(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE l.relation = to_regclass($1) AND NOT l.granted AND a.application_name LIKE 'provwatch%'`, table) > 0
+}
+
+// endSessions ends the sessions that killed workers left, which would otherwise
+// finish the statement that they wait in once its lock is free. A machine that
+// loses power does not do that either.
+func (w *world) endSessions() {
+	w.t.Helper()
+	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name LIKE 'provwatch%'`)
+	eventually(w.t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'provwatch%'`) == 0
+	}, "the killed worker's sessions end")
+}
+
+// expectAuditOfTwoProviders checks that the log holds exactly the entries of a
+// seed of the providers openai and anthropic, in order per provider, and that
+// each was published once.
+func (w *world) expectAuditOfTwoProviders() {
+	w.t.Helper()
+	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
+	for _, name := range []string{"anthropic", "openai"} {
+		require.Equal(w.t, []string{"provider.create", "provider_key.create"},
+			w.strings(`SELECT action FROM provwatch.audit_log WHERE provider = $1 ORDER BY seq`, name))
+	}
+	require.Equal(w.t, 4, w.count(`SELECT count(*) FROM provwatch.audit_log`))
+	eventually(w.t, func() bool { return len(w.payloads(pubsub.AuditEntries)) == 4 }, "four entries are published")
+}
+
+func TestKilledBetweenCommitAndDeliveryLosesNoAuditEntryAndDoublesNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.Equal(t, 0, w.run(nil, "migrate").code)
+	env := w.twoProviders()
+
+	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
+	p := w.start(env, "run")
+	// The seed has committed and its delivery waits.
+	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
+	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_outbox`))
+	p.kill9()
+	w.endSessions()
+	unlock()
+	require.Zero(t, w.count(`SELECT count(*) FROM provwatch.audit_log`))
+	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_outbox`))
+
+	w.start(env, "run").ready()
+	w.expectAuditOfTwoProviders()
+}
+
+func TestKilledAfterDeliveryBeforeAcknowledgementDoublesNoAuditEntry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.Equal(t, 0, w.run(nil, "migrate").code)
+	env := w.twoProviders()
+
+	// The delivery is held back until the acknowledgement is blocked as well: a
+	// SHARE lock lets the delivery read the outbox, and keeps the
+	// acknowledgement from deleting.
+	unlockLog := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
+	p := w.start(env, "run")
+	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
+	unlockOutbox := w.lock("provwatch.audit_outbox", "SHARE")
+	unlockLog()
+	eventually(t, func() bool { return w.waiting("provwatch.audit_outbox") }, "the acknowledgement waits")
+	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_log`), "delivered")
+	p.kill9()
+	w.endSessions()
+	unlockOutbox()
+	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_outbox`), "not acknowledged")
+
+	w.start(env, "run").ready()
+	w.expectAuditOfTwoProviders()
+}
+
+func TestKilledBeforeTheSeedCommitsLeavesNeitherRowsNorAuditEntries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.Equal(t, 0, w.run(nil, "migrate").code)
+	env := w.twoProviders()
+	unlock := w.lock("provwatch.audit_outbox", "ACCESS EXCLUSIVE")
+	p := w.start(env, "run")
+	eventually(t, func() bool { return w.waiting("provwatch.audit_outbox") }, "the seed waits to stage its entries")
+	p.kill9()
+	w.endSessions()
+	unlock()
+	require.Zero(t, w.count(`SELECT (SELECT count(*) FROM ai_providers) + (SELECT count(*) FROM provwatch.audit_outbox)`))
+	require.Empty(t, w.payloads(pubsub.Seeds))
+
+	w.start(env, "run").ready()
+	w.expectAuditOfTwoProviders()
+	require.Len(t, w.payloads(pubsub.Seeds), 2)
+}
+
+func TestSixteenWorkersBootingAtOnceSeedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	var workers []*worker
+	for range 16 {
+		workers = append(workers, w.start(env, "run"))
+	}
+	var ready sync.WaitGroup
+	for _, p := range workers {
+		ready.Go(func() { p.ready() })
+	}
+	ready.Wait()
+	require.Equal(t, []string{"anthropic", "openai"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
+	require.Equal(t, 2, w.count(`SELECT count(*) FROM ai_provider_keys`))
+	w.expectAuditOfTwoProviders()
+	require.Len(t, w.payloads(pubsub.Seeds), 2)
+	require.Empty(t, w.payloads(pubsub.ProvidersChanged), "a seed publishes nothing on the channel that it listens to")
+
+	// All of them watch; each transition is alerted once all the same.
+	w.exec(`UPDATE ai_providers SET enabled = false`)
+	w.expectAlerts("disabled anthropic", "disabled openai")
+	w.exec(`UPDATE ai_providers SET enabled = true`)
+	w.expectAlerts("disabled anthropic", "disabled openai", "resolved anthropic", "resolved openai")
+	for _, p := range workers {
+		p.stop()
+	}
+}
+
+func TestARotatedKeySurvivesARestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	w.start(env, "run").ready().stop()
+	w.exec(`UPDATE ai_provider_keys SET api_key = $1`, w.secret("rotated-by-an-operator-0123456789"))
+	before := w.strings(`SELECT to_jsonb(k)::text FROM ai_provider_keys k ORDER BY id`)
+	w.start(env, "run").ready().stop()
+	require.Equal(t, before, w.strings(`SELECT to_jsonb(k)::text FROM ai_provider_keys k ORDER BY id`))
+	require.Empty(t, w.alerts())
+}
+
+// tryExec runs a statement that may fail because the server is being restarted.
+func tryExec(ctx context.Context, url, query string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	_, err = conn.Exec(ctx, query)
+	return err
+}

@@ -1,0 +1,118 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+)
+
+func TestTerminatedConnectionsLoseNoDrift(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	var want []string
+	for i := range 6 {
+		// The change is made while the worker cannot know of it.
+		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'provwatch%'`)
+		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, i%2 == 1)
+		kind := "disabled"
+		if i%2 == 1 {
+			kind = "resolved"
+		}
+		want = append(want, kind+" openai")
+		w.expectAlerts(want...)
+	}
+	eventually(t, func() bool { return p.metric("provwatch_listener_reconnects_total") >= 6 }, "six reconnects are counted")
+	p.stop()
+}
+
+func TestAServerRestartedImmediatelyLosesNoDrift(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	url := cluster.NewDatabase(t)
+	w := &world{t: t, url: url}
+	env := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(openAIKey)}
+	p := w.start(env, "run").ready()
+	for i := range 3 {
+		kind, enabled := "disabled", "false"
+		if i%2 == 1 {
+			kind, enabled = "resolved", "true"
+		}
+		cluster.Stop(t, "immediate")
+		cluster.StartAgain(t)
+		// Committed at once after the restart, perhaps before the worker is back.
+		require.NoError(t, tryExec(t.Context(), url, "UPDATE ai_providers SET enabled = "+enabled))
+		eventually(t, func() bool {
+			return tryExec(t.Context(), url, fmt.Sprintf(`DO $$ BEGIN
+				IF (SELECT count(*) FROM provwatch.drift_alerts) <> %d
+				OR (SELECT kind FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1) <> '%s' THEN RAISE 'not yet'; END IF; END $$`, i+1, kind)) == nil
+		}, "alert %d, %s", i+1, kind)
+	}
+	p.stop()
+	w.db = w.connect()
+	require.Equal(t, []string{"disabled openai", "resolved openai", "disabled openai"}, w.alerts())
+	w.searchForSecrets()
+}
+
+// TestStreamsThatAreCutOrGoSilentLoseNoDrift puts a real TCP proxy between the
+// worker and the server.
+func TestStreamsThatAreCutOrGoSilentLoseNoDrift(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	w := newWorldOn(t, cluster.NewDatabase(t))
+
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	proxy := toxiproxy.NewProxy(server, "postgres", "127.0.0.1:0", cluster.TCPAddr())
+	require.NoError(t, proxy.Start())
+	t.Cleanup(proxy.Stop)
+	toxic := func(name, attributes string) (remove func()) {
+		t.Helper()
+		_, err := proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(
+			`{"name": %q, "type": %q, "stream": "downstream", "toxicity": 1, "attributes": %s}`, name, name, attributes)))
+		require.NoError(t, err)
+		return func() { require.NoError(t, proxy.Toxics.RemoveToxic(t.Context(), name)) }
+	}
+
+	env := w.twoProviders().with("DATABASE_URL", cluster.TCPURL(t, w.url, proxy.Listen))
+	p := w.start(env, "run").ready()
+	var want []string
+	change := func(enabled bool) {
+		t.Helper()
+		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, enabled)
+		kind := "disabled"
+		if enabled {
+			kind = "resolved"
+		}
+		want = append(want, kind+" openai")
+	}
+	change(false)
+	w.expectAlerts(want...)
+
+	// Cut: every connection is closed, and new ones are refused.
+	proxy.Stop()
+	p.waitFor("listening connection lost")
+	change(true)
+	require.Len(t, w.alerts(), 1)
+	require.NoError(t, proxy.Start())
+	w.expectAlerts(want...)
+
+	// Reset in the middle of a stream.
+	remove := toxic("reset_peer", `{"timeout": 0}`)
+	change(false)
+	eventually(t, func() bool { return p.logged("listening connection lost") >= 2 }, "the connection is lost again")
+	remove()
+	w.expectAlerts(want...)
+
+	// Slow, and in pieces of a few bytes.
+	remove = toxic("slicer", `{"average_size": 3, "size_variation": 2, "delay": 100}`)
+	change(true)
+	w.expectAlerts(want...)
+	remove()
+	p.stop()
+}
