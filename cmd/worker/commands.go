@@ -46,7 +46,7 @@ func runCommand(f *flags) *cobra.Command {
 
 			config, stop, err := f.startDatabase(ctx, logger)
 			if err != nil {
-				return err
+				return unlessStopped(ctx, err)
 			}
 			err = daemon.Run(ctx, daemon.Options{
 				Environment:       environment,
@@ -86,6 +86,15 @@ func deadlineAfter(ctx context.Context, timeout time.Duration) func() time.Time 
 		}
 		return time.Now().Add(timeout)
 	}
+}
+
+// unlessStopped returns no error when the reason for err is that the worker was
+// asked to stop, which is how a command that runs until then ends.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
 }
 
 func seedCommand(f *flags) *cobra.Command {
@@ -165,6 +174,9 @@ func verifyCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.credentials == string(verify.WarnCredentials) {
+				warnCredentials(ctx, logger, plan)
+			}
 			if err := f.printer().Verification(plan); err != nil {
 				return err
 			}
@@ -173,6 +185,18 @@ func verifyCommand(f *flags) *cobra.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// warnCredentials logs the credentials that differ and takes them out of the
+// plan: a warning is no drift.
+func warnCredentials(ctx context.Context, logger *slog.Logger, plan seed.Plan) {
+	for i := range plan.Steps {
+		o := &plan.Steps[i].Observation
+		if o.Credentials != "" {
+			logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
+			*o = o.WithoutCredentials()
+		}
 	}
 }
 
@@ -258,15 +282,15 @@ func watchCommand(f *flags) *cobra.Command {
 			}
 			pool, err := f.connect(ctx, config, logger)
 			if err != nil {
-				return err
+				return unlessStopped(ctx, err)
 			}
 			defer pool.Close()
 			if _, err := usableSchema(ctx, config); err != nil {
-				return err
+				return unlessStopped(ctx, err)
 			}
 			if !c.Flags().Changed("since") {
 				if since, err = watch.Latest(ctx, pool); err != nil {
-					return err
+					return unlessStopped(ctx, err)
 				}
 			}
 			return watch.Follow(ctx, pool, config, since, logger, f.printer().Alert)

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -15,8 +18,8 @@ import (
 // configuredDatabase returns the database that DATABASE_URL or libpq's PG*
 // variables name, nil when neither does.
 func configuredDatabase() (*pgxpool.Config, error) {
-	url := os.Getenv("DATABASE_URL")
-	if url == "" {
+	databaseURL := os.Getenv("DATABASE_URL")
+	if databaseURL == "" {
 		set := false
 		for _, variable := range []string{"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"} {
 			set = set || os.Getenv(variable) != ""
@@ -25,7 +28,7 @@ func configuredDatabase() (*pgxpool.Config, error) {
 			return nil, nil
 		}
 	}
-	config, err := postgres.ParseURL(url)
+	config, err := postgres.ParseURL(databaseURL)
 	if err != nil {
 		return nil, &usageError{err}
 	}
@@ -70,10 +73,23 @@ func (f *flags) startDatabase(ctx context.Context, logger *slog.Logger) (config 
 	if err != nil {
 		return nil, nil, fmt.Errorf("start a private PostgreSQL, since DATABASE_URL is not set: %w", err)
 	}
+	if config, err = postgres.ParseURL(server.ConnString()); err != nil {
+		return nil, nil, errors.Join(err, server.Stop(context.WithoutCancel(ctx)))
+	}
 	logger.InfoContext(ctx, "DATABASE_URL is not set: a private PostgreSQL runs", "version", server.Version(), "data_dir", dir,
-		"connect_with", fmt.Sprintf("psql %q", server.ConnString()))
-	config, err = postgres.ParseURL(server.ConnString())
-	return config, server.Stop, err
+		"connect_with", psqlCommand(config))
+	return config, server.Stop, nil
+}
+
+// psqlCommand returns a shell command that connects to the database by unix
+// socket. It holds neither a double quote nor a backslash, so that it is the same
+// in the log, which escapes them.
+func psqlCommand(config *pgxpool.Config) string {
+	c := config.ConnConfig
+	// libpq takes a plus sign for itself and not for a space.
+	host := strings.ReplaceAll(url.QueryEscape(c.Host), "+", "%20")
+	return fmt.Sprintf("psql 'postgres://%s@/%s?host=%s&port=%d&sslmode=disable'",
+		url.PathEscape(c.User), url.PathEscape(c.Database), host, c.Port)
 }
 
 func (f *flags) privateDataDir() (string, error) {

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -41,7 +42,12 @@ func run(args []string) int {
 	root := newRootCommand()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err != nil {
+	switch {
+	case err == nil:
+	case root.PersistentFlags().Lookup("log-format").Value.String() == "json":
+		// Whoever reads the log line by line reads this one too.
+		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error("failed", "error", err.Error(), "exit_code", exitCode(err))
+	default:
 		fmt.Fprintf(os.Stderr, "worker: %v\n", err)
 	}
 	return exitCode(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -56,6 +57,8 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version,
 	}
+	// Unlike cobra's own message, [wrapArgs] has no default for it.
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
 	})
@@ -167,6 +170,15 @@ func (f *flags) check(set *pflag.FlagSet) error {
 	} {
 		if duration.value <= 0 {
 			return &usageError{fmt.Errorf("--%s (or %s) must be positive, such as 30s", duration.flag, variableOf(duration.flag))}
+		}
+	}
+	if f.httpAddress != "" {
+		_, port, err := net.SplitHostPort(f.httpAddress)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			return &usageError{fmt.Errorf("--http-addr (or %s) must be HOST:PORT, such as 127.0.0.1:9464", variableOf("http-addr"))}
 		}
 	}
 	if f.debug && f.httpAddress == "" {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -59,7 +60,8 @@ type DriftAlert struct {
 
 // Payload returns the alert as a NOTIFY payload.
 func (a DriftAlert) Payload() string {
-	a.V, a.DetectedAt = Version, a.DetectedAt.UTC()
+	// To the microsecond, as the row has it.
+	a.V, a.DetectedAt = Version, a.DetectedAt.UTC().Truncate(time.Microsecond)
 	if a.Fields == nil {
 		a.Fields = []provider.Field{}
 	}
@@ -149,9 +151,10 @@ type Status struct {
 	At        time.Time `json:"at"`
 }
 
-// Payload returns the message as a NOTIFY payload. It has no open-ended field.
+// Payload returns the message as a NOTIFY payload. Its one open-ended field, the
+// version, is cut.
 func (s Status) Payload() string {
-	s.V, s.At = Version, s.At.UTC()
+	s.V, s.At, s.Version = Version, s.At.UTC(), cut(s.Version)
 	return encode(s)
 }
 
@@ -163,11 +166,15 @@ func encode(message any) string {
 	return string(encoded)
 }
 
-// cut shortens a name to what a truncated payload has room for. JSON escapes
-// blow a byte up to six, which the limit allows for.
+// cut shortens a name to what a truncated payload has room for, between two
+// characters. JSON escapes blow a byte up to six, which the limit allows for.
 func cut(name string) string {
 	if len(name) <= maxNameShown {
 		return name
 	}
-	return name[:maxNameShown]
+	end := maxNameShown
+	for end > 0 && !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return name[:end]
 }

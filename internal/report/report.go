@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -237,6 +238,8 @@ func (p *Printer) Version(version string) error {
 // Schema prints what the database's schema has and lacks.
 func (p *Printer) Schema(s schema.Status, changed bool) error {
 	if p.json {
+		// Lists are never null.
+		s.Applied, s.Pending = append([]int64{}, s.Applied...), append([]int64{}, s.Pending...)
 		return p.encode(map[string]any{"changed": changed, "up_to_date": s.UpToDate(), "schema": s})
 	}
 	made := "provwatch"
@@ -330,8 +333,8 @@ func cell(s string) string {
 	if s == "" {
 		return "-"
 	}
-	if quoted := strconv.Quote(s); quoted != `"`+s+`"` {
-		return quoted
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) || r == unicode.ReplacementChar }) {
+		return strconv.Quote(s)
 	}
 	return s
 }

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+)
+
+// documentedFlag is a row of the README's table of flags, without its meaning.
+type documentedFlag struct {
+	name, variable, value, commands string
+}
+
+func readmeFlags(t *testing.T) []documentedFlag {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(readme), "\n## Flags\n")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n## ")
+	var flags []documentedFlag
+	for _, row := range regexp.MustCompile(`(?m)^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \| .+ \|$`).FindAllStringSubmatch(section, -1)[1:] {
+		if !strings.HasPrefix(row[1], "---") {
+			flags = append(flags, documentedFlag{row[1], row[2], row[3], row[4]})
+		}
+	}
+	return flags
+}
+
+// actualFlags returns what the table must hold, in its order.
+func actualFlags() []documentedFlag {
+	root := newRootCommand()
+	commands := map[string][]string{} // by flag, "" for one of all commands
+	flags := map[string]*pflag.Flag{}
+	note := func(command string) func(*pflag.Flag) {
+		return func(f *pflag.Flag) {
+			if f.Name != "help" && f.Name != "version" {
+				flags[f.Name] = f
+				commands[f.Name] = append(commands[f.Name], command)
+			}
+		}
+	}
+	root.PersistentFlags().VisitAll(note("all"))
+	for _, c := range root.Commands() {
+		c.LocalNonPersistentFlags().VisitAll(note(c.Name()))
+	}
+	var list []documentedFlag
+	for name, f := range flags {
+		row := documentedFlag{
+			name: "`--" + name + "`", variable: "`" + variableOf(name) + "`", value: "`" + f.DefValue + "`",
+			commands: strings.Join(slices.Sorted(slices.Values(commands[name])), ", "),
+		}
+		if f.Shorthand != "" {
+			row.name += ", `-" + f.Shorthand + "`"
+		}
+		// Not given, --since is not 0 but the latest alert.
+		if f.DefValue == "" || name == "since" {
+			row.value = "–"
+		}
+		list = append(list, row)
+	}
+	slices.SortFunc(list, func(a, b documentedFlag) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+func TestTheREADMEsTableOfFlagsIsTheFlags(t *testing.T) {
+	require.Equal(t, actualFlags(), readmeFlags(t))
+}
+
+// TestWorkerAloneTakesTheFlagsOfRun compares the flags, as "worker" alone does
+// what "worker run" does.
+func TestWorkerAloneTakesTheFlagsOfRun(t *testing.T) {
+	root := newRootCommand()
+	run, _, err := root.Find([]string{"run"})
+	require.NoError(t, err)
+	names := func(c *cobra.Command) (list []string) {
+		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && f.Name != "version" {
+				list = append(list, f.Name+"="+f.DefValue)
+			}
+		})
+		return list
+	}
+	require.NotEmpty(t, names(run))
+	require.Equal(t, names(run), names(root))
+}
+
+func TestAVariableSetsAFlagThatIsNotGiven(t *testing.T) {
+	for name, c := range map[string]struct {
+		variable string
+		args     []string
+		want     string
+		problem  string
+	}{
+		"not set":     {want: "5m0s"},
+		"empty":       {variable: "", want: "5m0s"},
+		"set":         {variable: "7m", want: "7m0s"},
+		"a flag wins": {variable: "7m", args: []string{"--resync", "9m"}, want: "9m0s"},
+		"not usable":  {variable: "soon", problem: "PROVWATCH_RESYNC cannot be used for --resync: want a duration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("PROVWATCH_RESYNC", c.variable)
+			root := newRootCommand()
+			run, _, err := root.Find([]string{"run"})
+			require.NoError(t, err)
+			require.NoError(t, run.ParseFlags(c.args))
+			err = setFromEnvironment(run.Flags())
+			if c.problem != "" {
+				require.EqualError(t, err, c.problem)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, c.want, run.Flags().Lookup("resync").Value.String())
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package observe
+
+import (
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+// descPattern takes a descriptor's string apart, the one way to its parts.
+var descPattern = regexp.MustCompile(`^Desc\{fqName: "(provwatch_[^"]*)", .*, constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
+
+// registered returns the labels of every metric of our own, by name.
+func registered(t *testing.T, m *Metrics) map[string]string {
+	t.Helper()
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		defer close(descs)
+		m.registry.Describe(descs)
+	}()
+	labels := map[string]string{}
+	for d := range descs {
+		if parts := descPattern.FindStringSubmatch(d.String()); parts != nil {
+			constant, _, _ := strings.Cut(parts[2], "=")
+			labels[parts[1]] = strings.ReplaceAll(constant+parts[3], ",", ", ")
+		}
+	}
+	require.Greater(t, len(labels), 10)
+	return labels
+}
+
+func TestTheREADMEsMetricsTableIsComplete(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(readme), "\n## Metrics\n")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| \\w+ \\|([^|]*)\\| .* \\|$").FindAllStringSubmatch(section, -1) {
+		require.NotContains(t, documented, row[1], "twice in the table")
+		documented[row[1]] = strings.TrimSpace(strings.ReplaceAll(row[2], "`", ""))
+	}
+	require.Equal(t, registered(t, NewMetrics("test")), documented)
+}
+
+func TestMetricsFollowPrometheusConventions(t *testing.T) {
+	m := NewMetrics("test")
+	m.Seeded(seed.Plan{Steps: []seed.Step{{Action: seed.Insert}}})
+	m.Verified(verify.Full, time.Millisecond, nil)
+	m.Verified(verify.Hinted, time.Millisecond, errors.New("x"))
+	m.AlertPublished(provider.Changed, pubsub.SourceNotify)
+	m.DriftsObserved(map[provider.Kind]int{provider.Changed: 1})
+	m.OutboxObserved(audit.Outbox{Depth: 1, Oldest: time.Now()})
+	m.EntriesDelivered(1)
+	m.NotificationReceived(true)
+	m.ListenerConnected(true)
+	problems, err := testutil.GatherAndLint(m.registry)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+}
+
+func TestMetricsCountWhatHappens(t *testing.T) {
+	m := NewMetrics("test")
+	value := testutil.ToFloat64
+
+	m.Seeded(seed.Plan{Steps: []seed.Step{{Action: seed.Insert}, {Action: seed.Insert}, {Action: seed.Unchanged}}})
+	require.Equal(t, 2.0, value(m.seedProviders.WithLabelValues("insert")))
+	require.Equal(t, 0.0, value(m.seedProviders.WithLabelValues("drift")), "a series is there before its first event")
+
+	m.DriftsObserved(map[provider.Kind]int{provider.Missing: 3})
+	m.DriftsObserved(map[provider.Kind]int{provider.Changed: 1})
+	require.Equal(t, 0.0, value(m.drifts.WithLabelValues("missing")))
+	require.Equal(t, 1.0, value(m.drifts.WithLabelValues("changed")))
+
+	m.Verified(verify.Full, time.Second, errors.New("x"))
+	require.Equal(t, 1.0, value(m.verifyErrors.WithLabelValues("full")))
+	require.Zero(t, testutil.CollectAndCount(m.lastVerified), "a failure is no success")
+	m.Verified(verify.Full, time.Second, nil)
+	require.InDelta(t, float64(time.Now().Unix()), value(m.lastVerified.WithLabelValues("full")), 60)
+
+	m.NotificationReceived(false)
+	m.NotificationReceived(true)
+	require.Equal(t, 2.0, value(m.notifications))
+	require.Equal(t, 1.0, value(m.coalesced))
+
+	m.ListenerConnected(false)
+	m.ListenerLost()
+	require.Equal(t, 0.0, value(m.listening))
+	m.ListenerConnected(true)
+	require.Equal(t, 1.0, value(m.listening))
+	require.Equal(t, 1.0, value(m.reconnects))
+
+	require.Equal(t, 0.0, m.outboxOldestAge())
+	m.OutboxObserved(audit.Outbox{Depth: 2, Oldest: time.Now().Add(-time.Hour)})
+	require.Equal(t, 2.0, value(m.outboxDepth))
+	require.InDelta(t, 3600, m.outboxOldestAge(), 60)
+	m.OutboxObserved(audit.Outbox{})
+	require.Equal(t, 0.0, m.outboxOldestAge())
+	m.EntriesDelivered(5)
+	require.Equal(t, 5.0, value(m.delivered))
+}

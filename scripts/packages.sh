@@ -1,0 +1,38 @@
+# Sourced by the other scripts: installing a package through the system's
+# package manager.
+
+# as_root runs a command as root, with sudo where that is needed.
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		echo "$0: installing packages needs root, and there is no sudo: run it as root, or install $what yourself" >&2
+		exit 1
+	fi
+}
+
+# manager prints the system's package manager, nothing if it is not known.
+manager() {
+	for name in apt-get dnf yum zypper apk pacman brew; do
+		if command -v "$name" >/dev/null; then
+			echo "$name"
+			break
+		fi
+	done
+}
+
+# install installs packages with the manager named first.
+install() {
+	with=$1
+	shift
+	case $with in
+	apt-get) as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ;;
+	dnf | yum) as_root "$with" install -y "$@" ;;
+	zypper) as_root zypper --non-interactive install "$@" ;;
+	apk) as_root apk add "$@" ;;
+	pacman) as_root pacman -Sy --noconfirm --needed "$@" ;;
+	brew) brew install "$@" ;;
+	esac
+}

@@ -1,0 +1,71 @@
+package test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(text)
+}
+
+func TestEachDirectDependencyIsExplained(t *testing.T) {
+	t.Parallel()
+	direct := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^(?:require )?\t?([a-z]\S*/\S*) v\S+$`).FindAllStringSubmatch(read(t, "../go.mod"), -1) {
+		direct[m[1]] = true
+	}
+	require.Contains(t, direct, "github.com/jackc/pgx/v5")
+	tools := regexp.MustCompile(`(?m)^\t?(?:tool )?([a-z]\S*)/cmd/\w+$`).FindAllStringSubmatch(read(t, "../tools/go.mod"), -1)
+	require.NotEmpty(t, tools)
+	for _, m := range tools {
+		direct[m[1]] = true
+	}
+
+	explained := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*`) \\| .+ \\|$").FindAllStringSubmatch(read(t, "../docs/dependencies.md"), -1) {
+		for _, name := range strings.Split(row[1], ", ") {
+			explained[strings.Trim(name, "`")] = true
+		}
+	}
+	require.Equal(t, direct, explained)
+}
+
+func TestEachTestThatAGuaranteeNamesExists(t *testing.T) {
+	t.Parallel()
+	var tests strings.Builder
+	require.NoError(t, filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "_test.go") {
+			tests.WriteString(read(t, path))
+		}
+		return err
+	}))
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(read(t, "../docs/guarantees.md"), -1)
+	require.Greater(t, len(named), 20)
+	for _, name := range named {
+		require.Contains(t, tests.String(), "\nfunc "+name[1]+"(", "a test named in docs/guarantees.md")
+	}
+}
+
+// TestLinksInTheDocumentationLeadSomewhere checks links to files of the repository.
+func TestLinksInTheDocumentationLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	documents, err := filepath.Glob("../docs/*.md")
+	require.NoError(t, err)
+	for _, document := range append(documents, "../README.md", "../CHANGELOG.md") {
+		for _, link := range regexp.MustCompile(`\]\(([^)#]+)`).FindAllStringSubmatch(read(t, document), -1) {
+			if !strings.Contains(link[1], "://") {
+				require.FileExists(t, filepath.Join(filepath.Dir(document), link[1]), "linked in %s", document)
+			}
+		}
+	}
+}

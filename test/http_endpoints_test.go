@@ -1,0 +1,358 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/seed"
+)
+
+// series returns all series of the worker, as in the exposition format; of a
+// histogram the count alone.
+func (p *worker) series() map[string]float64 {
+	p.w.t.Helper()
+	status, body := p.get("/metrics")
+	require.Equal(p.w.t, http.StatusOK, status)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	require.NoError(p.w.t, err)
+	series := map[string]float64{}
+	for name, family := range families {
+		for _, m := range family.GetMetric() {
+			var labels []string
+			for _, label := range m.GetLabel() {
+				labels = append(labels, fmt.Sprintf("%s=%q", label.GetName(), label.GetValue()))
+			}
+			key := name
+			if len(labels) > 0 {
+				key += "{" + strings.Join(labels, ",") + "}"
+			}
+			switch {
+			case m.GetHistogram() != nil:
+				series[key] = float64(m.GetHistogram().GetSampleCount())
+			case m.GetCounter() != nil:
+				series[key] = m.GetCounter().GetValue()
+			default:
+				series[key] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	return series
+}
+
+// onServer runs a statement in another database of the same server.
+func (w *world) onServer(format string) {
+	w.t.Helper()
+	config, err := pgx.ParseConfig(w.url)
+	require.NoError(w.t, err)
+	name := config.Database
+	require.NoError(w.t, tryExec(w.t.Context(), strings.Replace(w.url, "/"+name+"?", "/postgres?", 1), fmt.Sprintf(format, name)))
+}
+
+func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.migrate()
+	holder := w.connect()
+	_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, seed.Lock)
+	require.NoError(t, err)
+	p := w.launch(w.twoProviders(), "run", "--http-addr=127.0.0.1:0")
+	expect := func(path string, status int, body string) {
+		t.Helper()
+		var gotStatus int
+		var gotBody string
+		eventually(t, func() bool {
+			gotStatus, gotBody = p.get(path)
+			return gotStatus == status && strings.HasPrefix(gotBody, body)
+		}, "%s answers %d %q, and not %s", path, status, body, lazily(func() []string { return []string{fmt.Sprint(gotStatus), gotBody} }))
+	}
+
+	// The seed waits for its lock.
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == 1
+	}, "the seed waits")
+	expect("/readyz", http.StatusServiceUnavailable, "not ready: booting\n")
+	expect("/healthz", http.StatusOK, "ok\n")
+	require.Zero(t, p.series()["provwatch_listener_connected"])
+	require.NoError(t, holder.Close(t.Context()))
+	p.ready()
+	expect("/readyz", http.StatusOK, "ok\n")
+	require.Equal(t, 1.0, p.series()["provwatch_listener_connected"])
+
+	// The connection is lost, and no other is let in.
+	t.Cleanup(func() {
+		if t.Failed() {
+			w.onServer(`ALTER DATABASE %s ALLOW_CONNECTIONS true`)
+		}
+	})
+	w.onServer(`ALTER DATABASE %s ALLOW_CONNECTIONS false`)
+	w.endSessions()
+	expect("/readyz", http.StatusServiceUnavailable, "not ready: not listening: ")
+	expect("/healthz", http.StatusOK, "ok\n")
+	require.Zero(t, p.series()["provwatch_listener_connected"])
+	require.Zero(t, p.series()["provwatch_listener_reconnects_total"])
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.onServer(`ALTER DATABASE %s ALLOW_CONNECTIONS true`)
+	expect("/readyz", http.StatusOK, "ok\n")
+	w.expectAlerts("disabled openai")
+	series := p.series()
+	require.Equal(t, 1.0, series["provwatch_listener_connected"])
+	require.Equal(t, 1.0, series["provwatch_listener_reconnects_total"])
+	require.Equal(t, 1.0, series[`provwatch_drift_alerts_total{kind="disabled",source="resync"}`])
+	p.stop()
+}
+
+func TestMetricsCountSeedsAndDrifts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.migrate()
+	w.insertProvider("openai", "openai", "https://api.openai.com/v1/")
+	p := w.launch(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	eventually(t, func() bool { return p.series()["provwatch_audit_delivered_entries_total"] == 2 }, "the seed's entries are delivered")
+	before := p.series()
+	for name, want := range map[string]float64{
+		`provwatch_seed_providers_total{action="insert"}`:               1,
+		`provwatch_seed_providers_total{action="unchanged"}`:            1,
+		`provwatch_seed_providers_total{action="accepted"}`:             0,
+		`provwatch_seed_providers_total{action="drift"}`:                0,
+		`provwatch_seed_providers_total{action="undecodable"}`:          0,
+		`provwatch_seed_providers_total{action="deleted"}`:              0,
+		`provwatch_seed_providers_total{action="unsupported"}`:          0,
+		`provwatch_drift_providers{kind="missing"}`:                     0,
+		`provwatch_drift_providers{kind="deleted"}`:                     0,
+		`provwatch_drift_providers{kind="disabled"}`:                    0,
+		`provwatch_drift_providers{kind="changed"}`:                     0,
+		`provwatch_drift_alerts_total{kind="disabled",source="notify"}`: 0,
+		`provwatch_drift_alerts_total{kind="resolved",source="boot"}`:   0,
+		`provwatch_verification_duration_seconds{scope="full"}`:         1,
+		`provwatch_verification_duration_seconds{scope="hinted"}`:       0,
+		`provwatch_verification_errors_total{scope="full"}`:             0,
+		`provwatch_verification_errors_total{scope="hinted"}`:           0,
+		`provwatch_notifications_received_total`:                        0,
+		`provwatch_notifications_coalesced_total`:                       0,
+		`provwatch_listener_reconnects_total`:                           0,
+		`provwatch_listener_connected`:                                  1,
+		`provwatch_audit_outbox_entries`:                                0,
+		`provwatch_audit_outbox_oldest_age_seconds`:                     0,
+		`provwatch_build_info{version="test"}`:                          1,
+	} {
+		require.Contains(t, before, name)
+		require.Equal(t, want, before[name], name)
+	}
+	require.Contains(t, before, "go_goroutines")
+	require.Contains(t, before, "process_resident_memory_bytes")
+	lastVerified := before[`provwatch_last_verification_timestamp_seconds{scope="full"}`]
+	require.InDelta(t, time.Now().Unix(), lastVerified, 60)
+
+	// Each step moves what it should, by one, and nothing else that counts.
+	step := func(script, alert string, moves map[string]float64) {
+		t.Helper()
+		before := p.series()
+		w.exec(script)
+		w.expectAlerts(append(w.alertsBefore(alert), alert)...)
+		maps.Copy(moves, map[string]float64{
+			`provwatch_notifications_received_total`:                  1,
+			`provwatch_verification_duration_seconds{scope="hinted"}`: 1,
+		})
+		eventually(t, func() bool {
+			after := p.series()
+			for name, by := range moves {
+				if after[name] != before[name]+by {
+					return false
+				}
+			}
+			return true
+		}, "the metrics move by %v", moves)
+		after := p.series()
+		for name, value := range after {
+			if _, moved := moves[name]; moved || !strings.HasPrefix(name, "provwatch_") || strings.Contains(name, "timestamp") {
+				continue
+			}
+			require.Equal(t, before[name], value, name)
+		}
+	}
+	step(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai", map[string]float64{
+		`provwatch_drift_alerts_total{kind="disabled",source="notify"}`: 1, `provwatch_drift_providers{kind="disabled"}`: 1,
+	})
+	step(`UPDATE ai_providers SET enabled = true, base_url = 'https://h/' WHERE name = 'openai'`, "changed openai", map[string]float64{
+		`provwatch_drift_alerts_total{kind="changed",source="notify"}`: 1, `provwatch_drift_providers{kind="changed"}`: 1,
+		`provwatch_drift_providers{kind="disabled"}`: -1,
+	})
+	step(`UPDATE ai_providers SET base_url = 'https://api.openai.com/v1/' WHERE name = 'openai'`, "resolved openai", map[string]float64{
+		`provwatch_drift_alerts_total{kind="resolved",source="notify"}`: 1, `provwatch_drift_providers{kind="changed"}`: -1,
+	})
+	step(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai", map[string]float64{
+		`provwatch_drift_alerts_total{kind="missing",source="notify"}`: 1, `provwatch_drift_providers{kind="missing"}`: 1,
+	})
+
+	// A full verification, prompted by something that is no hint.
+	full := `provwatch_verification_duration_seconds{scope="full"}`
+	w.exec(`NOTIFY ai_providers_changed`)
+	eventually(t, func() bool { return p.series()[full] == before[full]+1 }, "everything is verified")
+	require.GreaterOrEqual(t, p.series()[`provwatch_last_verification_timestamp_seconds{scope="full"}`], lastVerified)
+	p.stop()
+}
+
+// alertsBefore returns the alerts published so far, without next if it is
+// already the last of them.
+func (w *world) alertsBefore(next string) []string {
+	w.t.Helper()
+	alerts := w.alerts()
+	if n := len(alerts); n > 0 && alerts[n-1] == next {
+		return alerts[:n-1]
+	}
+	return alerts
+}
+
+func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.launch(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	w.exec(`ALTER TABLE provwatch.drift_state RENAME TO hidden`)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	eventually(t, func() bool { return p.series()[`provwatch_verification_errors_total{scope="hinted"}`] >= 1 }, "the failure is counted")
+	status, body := p.get("/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, body, "not ready: the last verification failed: ")
+	w.exec(`ALTER TABLE provwatch.hidden RENAME TO drift_state`)
+	w.expectAlerts("disabled openai")
+	eventually(t, func() bool {
+		status, _ := p.get("/readyz")
+		return status == http.StatusOK
+	}, "it is ready again")
+	p.stop()
+}
+
+func TestTheOutboxIsMeasuredWhileDeliveryIsBlocked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.migrate()
+	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
+	p := w.launch(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
+	const depth, age, delivered = "provwatch_audit_outbox_entries", "provwatch_audit_outbox_oldest_age_seconds", "provwatch_audit_delivered_entries_total"
+	first := p.series()
+	require.Equal(t, 4.0, first[depth])
+	require.Positive(t, first[age])
+	require.Less(t, first[age], 60.0)
+	require.Zero(t, first[delivered])
+	require.Greater(t, p.series()[age], first[age], "it grows")
+	unlock()
+	eventually(t, func() bool { return p.series()[depth] == 0 }, "the outbox is empty")
+	require.Equal(t, 4.0, p.series()[delivered])
+	require.Zero(t, p.series()[age])
+	p.stop()
+}
+
+func TestTheProfilerIsServedOnlyWithDebug(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	pages := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/debug/pprof/heap"}
+	for flag, want := range map[string]int{"--debug=false": http.StatusNotFound, "--debug": http.StatusOK} {
+		p := w.launch(env, "run", "--http-addr=127.0.0.1:0", flag).ready()
+		for _, page := range pages {
+			status, _ := p.get(page)
+			require.Equal(t, want, status, "%s %s", page, flag)
+		}
+		status, _ := p.get("/")
+		require.Equal(t, http.StatusNotFound, status)
+		p.stop()
+	}
+}
+
+func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = busy.Close() })
+	address := busy.Addr().String()
+	r := w.call(w.twoProviders(), "run", "--http-addr="+address)
+	require.Equal(t, result{1, "", "worker: serve HTTP on --http-addr: listen tcp " + address + ": bind: address already in use\n"}, r)
+	r = w.call(w.twoProviders(), "run", "--http-addr=192.0.2.1:9464")
+	require.Equal(t, result{1, "", "worker: serve HTTP on --http-addr: listen tcp 192.0.2.1:9464: bind: cannot assign requested address\n"}, r)
+	w.unmigrated()
+}
+
+func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
+	p := w.launch(env.with("CODER_AIBRIDGE_OPENAI_BASE_URLL", "https://h/"), "run", "--log-format=json", "--http-addr=127.0.0.1:0", "--env-file", file)
+	p.waitFor(`"msg":"ready"`)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai", "resolved openai")
+	require.NotZero(t, w.count(`SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name LIKE 'provwatch%'`))
+	p.waitFor(`"msg":"listening"`, `"reconnected":true`)
+	p.stop()
+
+	keys := map[string]string{}
+	parse := func(line string) map[string]any {
+		t.Helper()
+		var entry map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &entry), line)
+		for key, value := range entry {
+			require.IsNotType(t, map[string]any{}, value, "%s is an object, such as a value of the wrong type gives: %s", key, line)
+		}
+		at, err := time.Parse(time.RFC3339Nano, entry["time"].(string))
+		require.NoError(t, err)
+		require.WithinDuration(t, time.Now(), at, time.Hour)
+		require.Contains(t, []any{"DEBUG", "INFO", "WARN", "ERROR"}, entry["level"])
+		return entry
+	}
+	for _, line := range p.lines() {
+		entry := parse(line)
+		list := strings.Join(slices.Sorted(maps.Keys(entry)), " ")
+		message := entry["msg"].(string)
+		if before, seen := keys[message]; seen {
+			require.Equal(t, before, list, "the keys of %q differ from line to line", message)
+		}
+		keys[message] = list
+	}
+	for message, want := range map[string]string{
+		"schema migrated":           "applied foreign_provider_tables level msg time",
+		"provider seeded":           "keys level msg provider provider_id time type",
+		"seed done":                 "accepted drifted inserted level msg soft_deleted time unchanged undecodable unsupported",
+		"serving HTTP":              "address level msg time",
+		"listening":                 "channel level msg reconnected time",
+		"listening connection lost": "error level msg retry_in time",
+		"ready":                     "level msg providers time worker",
+		"drift":                     "fields kind level msg provider seq source time",
+		"drift resolved":            "fields kind level msg provider seq source time",
+		"stopping":                  "level msg time",
+		"stopped":                   "level msg time",
+	} {
+		require.Equal(t, want, keys[message], message)
+	}
+
+	// An error that ends the worker is a line of the log as well.
+	w.exec(`UPDATE ai_providers SET base_url = 'https://h/' WHERE name = 'openai'`)
+	r := w.call(env, "run", "--log-format=json")
+	require.Equal(t, 2, r.code)
+	lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")
+	for _, line := range lines {
+		parse(line)
+	}
+	last := parse(lines[len(lines)-1])
+	require.Equal(t, "ERROR", last["level"])
+	require.Equal(t, 2.0, last["exit_code"])
+	require.Contains(t, last["error"], `AI provider "openai" already exists in the database and differs`)
+}

@@ -1,0 +1,200 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pubsub"
+)
+
+// newPrivateWorld returns a world without a database, and a data dir that the
+// user who runs PostgreSQL can reach. Whatever a failed test leaves running is
+// stopped.
+func newPrivateWorld(t *testing.T) (w *world, dir string, env environ) {
+	t.Helper()
+	// Not t.TempDir, whose parent is closed to other users. The rest of the
+	// name is what a path can have.
+	parent, err := os.MkdirTemp("", "provwatch private's&+$HOME-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(parent, 0o755))
+	dir = filepath.Join(parent, "data")
+	t.Cleanup(func() {
+		if pid := postmasterPID(dir); pid != 0 {
+			_ = syscall.Kill(pid, syscall.SIGQUIT)
+			eventually(t, func() bool { return len(serversOf(t, dir)) == 0 }, "the server ends")
+		}
+		require.NoError(t, os.RemoveAll(parent))
+	})
+	w = &world{t: t, notes: map[pubsub.Channel][]string{}}
+	env = w.twoProviders()
+	env["DATABASE_URL"] = ""
+	env["PROVWATCH_DATA_DIR"] = dir
+	return w, dir, env
+}
+
+func postmasterPID(dir string) int {
+	text, err := os.ReadFile(filepath.Join(dir, "pgdata", "postmaster.pid"))
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, _ := strconv.Atoi(first)
+	return pid
+}
+
+// serversOf returns the processes whose working directory is the data dir's:
+// every process of a PostgreSQL server has that.
+func serversOf(t *testing.T, dir string) []string {
+	t.Helper()
+	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	require.NoError(t, err)
+	var found []string
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, dir) {
+			found = append(found, filepath.Dir(link))
+		}
+	}
+	return found
+}
+
+var connectWith = regexp.MustCompile(`connect_with="([^"]*)"`)
+
+// attach waits until the worker's private server runs, runs the psql command
+// that the worker printed in a shell, and connects the world to the server.
+func (w *world) attach(p *worker) {
+	w.t.Helper()
+	p.waitFor("DATABASE_URL is not set: a private PostgreSQL runs", "version=", "data_dir=")
+	matches := connectWith.FindAllStringSubmatch(strings.Join(p.lines(), "\n"), -1)
+	require.Len(w.t, matches, 1)
+	command := matches[0][1]
+	out, err := exec.Command("/bin/sh", "-c", command+` -XAtc "SELECT current_user || ' ' || current_database()"`).CombinedOutput()
+	require.NoError(w.t, err, "%s: %s", command, out)
+	require.Equal(w.t, "provwatch provwatch\n", string(out))
+	w.url = strings.Trim(strings.TrimPrefix(command, "psql "), "'")
+	w.db = w.connect()
+}
+
+func TestWithoutADatabaseAPrivateOneIsStartedSharedAndStopped(t *testing.T) {
+	t.Parallel()
+	w, dir, env := newPrivateWorld(t)
+
+	// With nothing running, the other commands say what to do.
+	for _, args := range []string{"seed", "seed --dry-run", "verify", "watch", "migrate", "resolve openai --take db"} {
+		require.Equal(t, result{4, "", fmt.Sprintf("worker: no private PostgreSQL server is running in %[1]s: "+
+			"start it with: worker run --data-dir %[1]s, or set DATABASE_URL\n", dir)}, w.call(env, strings.Fields(args)...))
+	}
+	require.NoDirExists(t, dir)
+
+	p := w.launch(env, "run").ready()
+	w.attach(p)
+	w.listen()
+	require.Equal(t, []string{"anthropic", "openai"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
+	eventually(t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_log`) == 4 }, "the seed is audited")
+
+	// Other processes attach to it.
+	require.Equal(t, 0, w.call(env, "verify").code)
+	require.Equal(t, 0, w.call(environ{"DATABASE_URL": ""}, "migrate", "--dry-run", "--data-dir", dir).code)
+	watch := w.launch(environ{"DATABASE_URL": ""}, "watch", "--since", "0", "--data-dir", dir)
+	watch.waitFor("msg=listening")
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	eventually(t, func() bool { return len(watch.output()) == 2 }, "the alert is printed")
+	require.Contains(t, watch.output()[0], "#1  disabled  openai  (notify)")
+	watch.stop()
+	require.Equal(t, 2, w.call(env, "verify").code)
+
+	// A second worker is told why not, and does the first no harm.
+	r := w.call(env, "run")
+	require.Equal(t, 1, r.code)
+	require.Equal(t, fmt.Sprintf("worker: start a private PostgreSQL, since DATABASE_URL is not set: starting the private PostgreSQL in %[1]s: "+
+		"another worker (pid %[2]d) is using %[1]s: set DATABASE_URL to share its database, or choose another --data-dir\n", dir, p.command.Process.Pid), r.stderr)
+	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai", "resolved openai")
+
+	require.NotEmpty(t, serversOf(t, dir))
+	w.searchForSecrets()
+	p.stop()
+	require.Empty(t, serversOf(t, dir))
+	require.NoFileExists(t, filepath.Join(dir, "pgdata", "postmaster.pid"))
+}
+
+func TestThePrivateDatabaseKeepsItsDataAndSurvivesAKill(t *testing.T) {
+	t.Parallel()
+	w, dir, env := newPrivateWorld(t)
+	p := w.launch(env, "run").ready()
+	w.attach(p)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	eventually(t, func() bool { return len(w.alerts()) == 1 }, "the drift is alerted")
+	p.stop()
+
+	// Restarted: the alert is not repeated, and the next one has the next seq.
+	p = w.launch(env, "run").ready()
+	w.attach(p)
+	require.Equal(t, []string{"disabled openai"}, w.alerts())
+
+	// Killed: the server goes on, and the next worker adopts it and what
+	// happened meanwhile.
+	p.kill9()
+	require.NotEmpty(t, serversOf(t, dir))
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
+	p = w.launch(env, "run").ready()
+	p.waitFor("level=WARN", "left behind by another worker; adopting it")
+	w.attach(p)
+	require.Equal(t, []string{"disabled openai", "disabled anthropic"}, w.alerts())
+
+	// Killed together with its server: that recovers.
+	server := postmasterPID(dir)
+	p.kill9()
+	require.NoError(t, syscall.Kill(server, syscall.SIGKILL))
+	eventually(t, func() bool { return len(serversOf(t, dir)) == 0 }, "the server's processes end")
+	p = w.launch(env, "run").ready()
+	p.waitFor("level=WARN", "did not end properly; it will recover")
+	w.attach(p)
+	require.Equal(t, []string{"disabled openai", "disabled anthropic"}, w.alerts())
+	require.Equal(t, 2, w.count(`SELECT count(*) FROM ai_provider_keys`))
+	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_log`))
+	w.exec(`UPDATE ai_providers SET enabled = true`)
+	eventually(t, func() bool { return len(w.alerts()) == 4 }, "the drifts are resolved")
+	require.Equal(t, 4, w.count(`SELECT max(seq) FROM provwatch.drift_alerts`))
+	w.searchForSecrets()
+
+	// Data of another major version are left alone.
+	p.stop()
+	version := filepath.Join(dir, "pgdata", "PG_VERSION")
+	ours, err := os.ReadFile(version)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(version, []byte("9\n"), 0o600))
+	r := w.call(env, "run")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stderr, "the data in "+filepath.Join(dir, "pgdata")+" are of PostgreSQL 9, but the programs found are of PostgreSQL "+strings.TrimSpace(string(ours)))
+	require.Contains(t, r.stderr, "(nothing was changed)")
+	require.NoError(t, os.WriteFile(version, ours, 0o600))
+	p = w.launch(env, "run").ready()
+	w.attach(p)
+	require.Len(t, w.alerts(), 4)
+	p.stop()
+	require.Empty(t, serversOf(t, dir))
+}
+
+func TestStoppedWhileThePrivateDatabaseIsMadeAWorkerExitsInOrder(t *testing.T) {
+	t.Parallel()
+	w, dir, env := newPrivateWorld(t)
+	p := w.launch(env, "run")
+	p.waitFor("initialising private PostgreSQL")
+	p.stop()
+	require.Empty(t, serversOf(t, dir))
+	require.NoFileExists(t, filepath.Join(dir, "pgdata", "postmaster.pid"))
+	// Nothing half-made is in the way of the next start.
+	p = w.launch(env, "run").ready()
+	p.stop()
+	require.Empty(t, serversOf(t, dir))
+}

@@ -1,0 +1,194 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/embedded"
+)
+
+// tourCommand is a command of the README's tour and what it prints.
+type tourCommand struct {
+	line string
+	want []string // "…" stands for one character or more
+}
+
+// tourCommands parses the console blocks of a section.
+func tourCommands(t *testing.T, section string) []tourCommand {
+	t.Helper()
+	require.NotRegexp(t, "(?m)^```(sh|bash|sql|text)", section, "every block of the tour is a console block, which is run")
+	var commands []tourCommand
+	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(section, -1) {
+		for line := range strings.Lines(block[1]) {
+			line = strings.TrimRight(line, " \n")
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				commands = append(commands, tourCommand{line: command})
+				continue
+			}
+			require.NotEmpty(t, commands, "output before the first command")
+			last := &commands[len(commands)-1]
+			last.want = append(last.want, line)
+		}
+	}
+	return commands
+}
+
+// mismatch says how the output differs from what the README shows, else it is
+// empty. White space at the end of a line does not count.
+func (c tourCommand) mismatch(output string) string {
+	var got []string
+	for line := range strings.Lines(output) {
+		got = append(got, strings.TrimRight(line, " \n"))
+	}
+	matches := slices.EqualFunc(c.want, got, func(want, got string) bool {
+		pattern := strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".+")
+		return regexp.MustCompile("^" + pattern + "$").MatchString(got)
+	})
+	if matches {
+		return ""
+	}
+	return fmt.Sprintf("$ %s\nprinted:\n%s\nbut the README shows:\n%s", c.line, strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+}
+
+// readmeSection returns the text below a heading of the README.
+func readmeSection(t *testing.T, heading string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(readme), "\n"+heading+"\n")
+	require.True(t, found, heading)
+	section, _, _ = strings.Cut(section, "\n## ")
+	return section
+}
+
+func TestTheREADMEsTourPrintsWhatItShows(t *testing.T) {
+	t.Parallel()
+	commands := tourCommands(t, readmeSection(t, "## A 60-second tour"))
+	require.Greater(t, len(commands), 10)
+
+	outputs := runTour(t, commands)
+	for i, c := range commands {
+		if difference := c.mismatch(outputs[i]); difference != "" {
+			t.Error(difference)
+		}
+		// A wrong README would have been noticed.
+		more, less := c, c
+		more.want = append(slices.Clone(c.want), "…")
+		require.NotEmpty(t, more.mismatch(outputs[i]))
+		if len(c.want) > 0 {
+			less.want = c.want[:len(c.want)-1]
+			require.NotEmpty(t, less.mismatch(outputs[i]))
+		}
+	}
+}
+
+// runTour runs the commands in one shell, in a folder that looks like the
+// repository after "make build", and returns what each printed.
+func runTour(t *testing.T, commands []tourCommand) []string {
+	t.Helper()
+	// Not t.TempDir, which is closed to the user that PostgreSQL runs as.
+	dir, err := os.MkdirTemp("", "provwatch-tour-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+	require.NoError(t, os.Symlink(workerBinary, filepath.Join(dir, "bin", "worker")))
+	deploy, err := filepath.Abs("../deploy")
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(deploy, filepath.Join(dir, "deploy")))
+
+	const mark = "\x1e"
+	var script strings.Builder
+	for _, c := range commands {
+		// Between two commands, $? stays as it is.
+		fmt.Fprintf(&script, "tour_status=$?; printf '%s'; (exit $tour_status)\n%s\n", mark, c.line)
+	}
+	binDir, err := embedded.FindBinDir(t.Context(), 0)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "sh", "-c", script.String())
+	shell.Dir = dir
+	shell.Env = []string{
+		"PATH=" + os.Getenv("PATH") + ":" + binDir, // of psql
+		"HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C", "GORACE=halt_on_error=1",
+	}
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	shell.Cancel = func() error { return syscall.Kill(-shell.Process.Pid, syscall.SIGTERM) }
+	shell.WaitDelay = patience
+
+	printed, err := os.Create(filepath.Join(dir, "printed"))
+	require.NoError(t, err)
+	defer func() { _ = printed.Close() }()
+	shell.Stdout, shell.Stderr = printed, printed
+	runErr := shell.Run()
+	// A tour that broke off left its worker behind.
+	_ = syscall.Kill(-shell.Process.Pid, syscall.SIGTERM)
+
+	all, err := os.ReadFile(printed.Name())
+	require.NoError(t, err)
+	log, _ := os.ReadFile(filepath.Join(dir, "worker.log"))
+	require.NoError(t, runErr, "%s\nworker.log:\n%s", all, log)
+	require.NotContains(t, string(log), "DATA RACE")
+	if t.Failed() {
+		t.Logf("worker.log:\n%s", log)
+	}
+	outputs := strings.Split(string(all), mark)[1:]
+	require.Len(t, outputs, len(commands))
+	return outputs
+}
+
+func TestATourThatIsWrongIsNoticed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		want   []string
+		output string
+		same   bool
+	}{
+		"equal":                  {[]string{"a", "b"}, "a\nb\n", true},
+		"no output":              {nil, "", true},
+		"space at the end":       {[]string{"a"}, "a  \n", true},
+		"a volatile part":        {[]string{"pid …, done"}, "pid 4711, done\n", true},
+		"an empty volatile part": {[]string{"pid …, done"}, "pid , done\n", false},
+		"another line":           {[]string{"a"}, "b\n", false},
+		"more output":            {[]string{"a"}, "a\nb\n", false},
+		"less output":            {[]string{"a", "b"}, "a\n", false},
+		"unexpected output":      {nil, "sh: x: not found\n", false},
+		"a pattern is text":      {[]string{"a.c"}, "abc\n", false},
+	} {
+		require.Equal(t, c.same, tourCommand{want: c.want}.mismatch(c.output) == "", name)
+	}
+}
+
+func TestTheREADMEsExamplePayloadsAreValid(t *testing.T) {
+	t.Parallel()
+	section := readmeSection(t, "## Channels")
+	schemas := map[string]string{}
+	for _, row := range regexp.MustCompile(`(?m)^\| .(\w+). \| \[\w+\.json\]\((docs/schemas/\w+\.json)\)`).FindAllStringSubmatch(section, -1) {
+		schemas[row[1]] = row[2]
+	}
+	require.Len(t, schemas, 4)
+	examples := regexp.MustCompile("`(\\w+)`:\n\n```json\n(.*)\n```").FindAllStringSubmatch(section, -1)
+	require.Len(t, examples, 4)
+	for _, example := range examples {
+		compiler := jsonschema.NewCompiler()
+		compiler.AssertFormat()
+		schema, err := compiler.Compile(filepath.Join("..", schemas[example[1]]))
+		require.NoError(t, err)
+		payload, err := jsonschema.UnmarshalJSON(strings.NewReader(example[2]))
+		require.NoError(t, err)
+		require.NoError(t, schema.Validate(payload), example[1])
+	}
+}
