@@ -23,22 +23,6 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// promptly keeps the race detector from sleeping for a second at each exit with
-// code 0.
-func promptly(env environ) environ { return env.with("GORACE", "halt_on_error=1 atexit_sleep_ms=0") }
-
-// call runs a worker command to its end.
-func (w *world) call(env environ, args ...string) result {
-	w.t.Helper()
-	return w.run(promptly(env), args...)
-}
-
-// launch starts a worker command that goes on until it is stopped.
-func (w *world) launch(env environ, args ...string) *worker {
-	w.t.Helper()
-	return w.start(promptly(env), args...)
-}
-
 // dump returns every row of every table that the database has, so that two
 // dumps are equal only when nothing was written in between.
 func (w *world) dump() []string {
@@ -87,7 +71,7 @@ func (w *world) insertProvider(kind, name, baseURL string, more ...string) {
 
 func (w *world) migrate() {
 	w.t.Helper()
-	require.Equal(w.t, 0, w.call(nil, "migrate").code)
+	require.Equal(w.t, 0, w.run(nil, "migrate").code)
 }
 
 const (
@@ -109,7 +93,7 @@ func TestSeedPrintsWhatItDidAndASecondSeedDoesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()
-	r := w.call(env, "seed")
+	r := w.run(env, "seed")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Equal(t, block(`
 		   PROVIDER   PLAN    FIELD     ENVIRONMENT                 DATABASE
@@ -125,14 +109,14 @@ func TestSeedPrintsWhatItDidAndASecondSeedDoesNothing(t *testing.T) {
 	require.Equal(t, []string{anthropicKey, openAIKey}, w.strings(`SELECT api_key FROM ai_provider_keys ORDER BY api_key`))
 
 	before := w.dump()
-	r = w.call(env, "seed")
+	r = w.run(env, "seed")
 	require.Equal(t, result{0, block(`
 		   PROVIDER   PLAN       FIELD  ENVIRONMENT  DATABASE
 		=  anthropic  unchanged
 		=  openai     unchanged
 		Done: 0 to insert, 0 drifted, 0 not comparable, 0 soft-deleted, 2 unchanged, 0 accepted, 0 skipped.
 		`), ""}, r)
-	r = w.call(env, "seed", "-o", "json")
+	r = w.run(env, "seed", "-o", "json")
 	require.Equal(t, 0, r.code)
 	require.Empty(t, r.stderr)
 	require.JSONEq(t, `{"applied": true, "steps": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`}`, r.stdout)
@@ -152,8 +136,8 @@ func TestADryRunOnAnEmptyDatabasePlansInsertionsAndMakesNothing(t *testing.T) {
 		                      base_url  https://api.openai.com/v1/  -
 		                      api_keys  1                           -
 		Plan: 2 to insert, 0 drifted, 0 not comparable, 0 soft-deleted, 0 unchanged, 0 accepted, 0 skipped.
-		`), ""}, w.call(env, "seed", "--dry-run"))
-	r := w.call(env, "seed", "--dry-run", "-o", "json")
+		`), ""}, w.run(env, "seed", "--dry-run"))
+	r := w.run(env, "seed", "--dry-run", "-o", "json")
 	require.Equal(t, 0, r.code)
 	require.JSONEq(t, `{"applied": false, "steps": `+stepsJSON("insert", "missing", "", "")+`}`, r.stdout)
 	w.unmigrated()
@@ -192,7 +176,7 @@ func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
 	w.insertProvider("openai", "same", "https://same.example/v1")
 	w.insertProvider("openai", "kept", "https://by-the-operator.example/v1")
 	w.insertProvider("openai", "not-in-the-environment", "https://other.example/v1", "settings = 'garbage'")
-	require.Equal(t, 0, w.call(env, "resolve", "kept", "--take", "db").code)
+	require.Equal(t, 0, w.run(env, "resolve", "kept", "--take", "db").code)
 
 	before := w.dump()
 	require.Equal(t, result{2, block(`
@@ -207,9 +191,9 @@ func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
 		-  retired   soft-deleted, stays so  deleted         false                      true
 		=  same      unchanged
 		Plan: 1 to insert, 2 drifted, 0 not comparable, 1 soft-deleted, 1 unchanged, 1 accepted, 0 skipped.
-		`), "worker: drift found\n"}, w.call(env, "seed", "--dry-run"))
+		`), "worker: drift found\n"}, w.run(env, "seed", "--dry-run"))
 
-	r := w.call(env, "seed", "--dry-run", "-o", "json")
+	r := w.run(env, "seed", "--dry-run", "-o", "json")
 	require.Equal(t, 2, r.code)
 	var plan struct {
 		Applied bool
@@ -247,7 +231,7 @@ func differs(name, fields, variable string) string {
 func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	require.Equal(t, 0, w.call(w.twoProviders(), "seed").code)
+	require.Equal(t, 0, w.run(w.twoProviders(), "seed").code)
 	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1', type = 'anthropic' WHERE name = 'openai'`)
 	w.exec(`UPDATE ai_providers SET settings = '{"_type": "bedrock", "_version": 1, "region": "us-east-1"}' WHERE name = 'anthropic'`)
 	env := w.twoProviders().
@@ -258,8 +242,8 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 			"CODER_AIBRIDGE_OPENAI_KEY") + "\n"
 
 	before := w.dump()
-	require.Equal(t, result{2, "", want}, w.call(env, "seed"))
-	r := w.call(env, "run")
+	require.Equal(t, result{2, "", want}, w.run(env, "seed"))
+	r := w.run(env, "run")
 	require.Equal(t, 2, r.code)
 	require.Equal(t, want, r.stderr[strings.Index(r.stderr, "worker: "):])
 	require.Empty(t, r.stdout)
@@ -267,7 +251,7 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 	require.Len(t, w.payloads(pubsub.Seeds), 2, "of the first seed")
 
 	// With --on-boot-drift=alert the same boot succeeds.
-	p := w.launch(env, "run", "--on-boot-drift=alert").ready()
+	p := w.start(env, "run", "--on-boot-drift=alert").ready()
 	w.expectAlerts("changed anthropic", "changed openai")
 	require.Equal(t, []string{"boot", "boot"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
 	require.Equal(t, []string{"extra"}, w.strings(`SELECT name FROM ai_providers JOIN ai_provider_keys k ON k.provider_id = ai_providers.id
@@ -297,16 +281,16 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			want := fmt.Sprintf(`AI provider "openai" already exists in the database and cannot be compared with the environment: %s; `+
 				`repair its settings, write the environment's fields to it with "worker resolve openai --take env", `+
 				`or remove its variables (CODER_AIBRIDGE_OPENAI_KEY)`, settings.problem)
-			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.call(env, "seed"))
-			r := w.call(env, "seed", "--dry-run")
+			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
+			r := w.run(env, "seed", "--dry-run")
 			require.Equal(t, 1, r.code)
 			require.Contains(t, r.stdout, "!  openai     cannot be compared  settings  none                        undecodable: "+settings.problem+"\n")
-			r = w.call(env, "resolve", "openai", "--take", "db")
+			r = w.run(env, "resolve", "openai", "--take", "db")
 			require.Equal(t, 1, r.code)
 			require.Contains(t, r.stderr, settings.problem)
 			require.Equal(t, before, w.dump())
 
-			p := w.launch(env, "run", "--on-boot-drift=alert").ready()
+			p := w.start(env, "run", "--on-boot-drift=alert").ready()
 			w.expectAlerts("changed openai")
 			require.Equal(t, []string{`[{"db": "undecodable: ` + strings.ReplaceAll(settings.problem, `"`, `\"`) + `", "env": "none", "name": "settings"}]`},
 				w.strings(`SELECT fields::text FROM provwatch.drift_alerts`))
@@ -314,8 +298,8 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 
 			// Once the environment does not name it, nobody looks at it.
 			delete(env, "CODER_AIBRIDGE_OPENAI_KEY")
-			require.Equal(t, 0, w.call(env, "seed").code)
-			require.Equal(t, 0, w.call(env, "verify").code)
+			require.Equal(t, 0, w.run(env, "seed").code)
+			require.Equal(t, 0, w.run(env, "verify").code)
 		})
 	}
 }
@@ -329,18 +313,18 @@ func TestVerifyTellsDriftByItsExitCode(t *testing.T) {
 		anthropic  missing
 		openai     missing
 		2 of 2 providers drift.
-		`), "worker: drift found\n"}, w.call(env, "verify"))
+		`), "worker: drift found\n"}, w.run(env, "verify"))
 	w.unmigrated()
 
-	require.Equal(t, 0, w.call(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").code)
 	before := w.dump()
 	require.Equal(t, result{0, block(`
 		PROVIDER   STATE    FIELD  ENVIRONMENT  DATABASE
 		anthropic  in sync
 		openai     in sync
 		0 of 2 providers drift.
-		`), ""}, w.call(env, "verify"))
-	r := w.call(env, "verify", "-o", "json")
+		`), ""}, w.run(env, "verify"))
+	r := w.run(env, "verify", "-o", "json")
 	require.Equal(t, 0, r.code)
 	require.JSONEq(t, `{"drifts": 0, "providers": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`}`, r.stdout)
 	require.Equal(t, before, w.dump())
@@ -353,8 +337,8 @@ func TestVerifyTellsDriftByItsExitCode(t *testing.T) {
 		openai     disabled  enabled   true                        false
 		                     base_url  https://api.openai.com/v1/  (not a URL, withheld)
 		1 of 2 providers drift.
-		`), "worker: drift found\n"}, w.call(env, "verify"))
-	r = w.call(env, "verify", "-o", "json")
+		`), "worker: drift found\n"}, w.run(env, "verify"))
+	r = w.run(env, "verify", "-o", "json")
 	require.Equal(t, 2, r.code)
 	var verification struct {
 		Drifts    int
@@ -397,9 +381,9 @@ func TestVerifyComparesCredentialsOnlyWhenAskedTo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env, first, second := w.oneProviderWithTwoKeys()
-	require.Equal(t, 0, w.call(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").code)
 	other := env.with("CODER_AIBRIDGE_PROVIDER_0_KEYS", second+" , "+first)
-	require.Equal(t, 0, w.call(other, "verify", "--credential-drift=alert").code, "the order of keys does not matter")
+	require.Equal(t, 0, w.run(other, "verify", "--credential-drift=alert").code, "the order of keys does not matter")
 	w.addKey("sk-third-0123456789-abcdef")
 
 	inSync := block(`
@@ -407,21 +391,21 @@ func TestVerifyComparesCredentialsOnlyWhenAskedTo(t *testing.T) {
 		proxy     in sync
 		0 of 1 providers drift.
 		`)
-	require.Equal(t, result{0, inSync, ""}, w.call(env, "verify"))
-	require.Equal(t, result{0, inSync, ""}, w.call(env, "verify", "--credential-drift=ignore"))
+	require.Equal(t, result{0, inSync, ""}, w.run(env, "verify"))
+	require.Equal(t, result{0, inSync, ""}, w.run(env, "verify", "--credential-drift=ignore"))
 	require.Equal(t, result{2, block(`
 		PROVIDER  STATE    FIELD     ENVIRONMENT                      DATABASE
 		proxy     changed  api_keys  2, of these 0 not in the database  3, of these 1 not in the environment
 		1 of 1 providers drift.
-		`), "worker: drift found\n"}.squeezed(), w.call(env, "verify", "--credential-drift=alert").squeezed())
-	r := w.call(env, "verify", "--credential-drift=warn")
+		`), "worker: drift found\n"}.squeezed(), w.run(env, "verify", "--credential-drift=alert").squeezed())
+	r := w.run(env, "verify", "--credential-drift=warn")
 	require.Equal(t, 0, r.code, "a warning is no drift")
 	require.Equal(t, inSync, r.stdout)
 	require.Equal(t, 1, strings.Count(r.stderr, "level=WARN"), r.stderr)
 	require.Contains(t, r.stderr, "provider=proxy")
 	require.Contains(t, r.stderr, "2, of these 0 not in the database; db 3, of these 1 not in the environment")
-	require.Equal(t, 0, w.call(env.with("PROVWATCH_CREDENTIAL_DRIFT", "ignore"), "verify").code)
-	require.Equal(t, 2, w.call(env.with("PROVWATCH_CREDENTIAL_DRIFT", "alert"), "verify").code)
+	require.Equal(t, 0, w.run(env.with("PROVWATCH_CREDENTIAL_DRIFT", "ignore"), "verify").code)
+	require.Equal(t, 2, w.run(env.with("PROVWATCH_CREDENTIAL_DRIFT", "alert"), "verify").code)
 }
 
 // squeezed returns the result with runs of spaces as one.
@@ -434,9 +418,9 @@ func TestAKeyAddedAndRemovedIsAlertedInCounts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env, first, second := w.oneProviderWithTwoKeys()
-	w.launch(env, "run", "--credential-drift=alert").ready().stop()
+	w.start(env, "run", "--credential-drift=alert").ready().stop()
 	env["CODER_AIBRIDGE_PROVIDER_0_KEYS"] = second + "," + first // no difference
-	p := w.launch(env, "run", "--credential-drift=alert").ready()
+	p := w.start(env, "run", "--credential-drift=alert").ready()
 	w.addKey("sk-third-0123456789-abcdef")
 	w.expectAlerts("changed proxy")
 	require.Equal(t, []string{`[{"db": "3, of these 1 not in the environment", "env": "2, of these 0 not in the database", "name": "api_keys"}]`},
@@ -458,7 +442,7 @@ func TestCredentialsThatAreIgnoredOrWarnedOfAreNotAlerted(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			env, _, _ := w.oneProviderWithTwoKeys()
-			p := w.launch(env, "run", "--credential-drift="+mode).ready()
+			p := w.start(env, "run", "--credential-drift="+mode).ready()
 			w.addKey("sk-third-0123456789-abcdef")
 			if mode == "warn" {
 				p.waitFor("level=WARN", "credentials in the database differ", "provider=proxy", "3, of these 1 not in the environment")
@@ -494,8 +478,8 @@ func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.
 	} {
 		env["CODER_AIBRIDGE_PROVIDER_0_"+name] = value
 	}
-	w.launch(env, "run").ready().stop()
-	p := w.launch(env, "run").ready()
+	w.start(env, "run").ready().stop()
+	p := w.start(env, "run").ready()
 	w.exec(`TRUNCATE provwatch.audit_log`) // of the seed
 	var alerts []string
 	drift := func(script string, want ...string) {
@@ -506,7 +490,7 @@ func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.
 	}
 	resolve := func(output, provider string, args ...string) {
 		t.Helper()
-		r := w.call(env, append([]string{"resolve", provider, "--take", "env"}, args...)...)
+		r := w.run(env, append([]string{"resolve", provider, "--take", "env"}, args...)...)
 		require.Equal(t, 0, r.code, r.stderr)
 		require.Equal(t, output, strings.SplitAfter(r.stdout, "\n")[0])
 		alerts = append(alerts, "resolved "+provider)
@@ -572,17 +556,17 @@ func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.
 	drift(`UPDATE ai_providers SET settings = (SELECT settings FROM ai_providers WHERE name = 'aws') WHERE name = 'anthropic'`, "changed anthropic")
 	before := w.dump()
 	require.Equal(t, result{1, "", `worker: resolve provider "anthropic": its stored Bedrock credentials would be discarded, ` +
-		"since the environment's provider is not a Bedrock one; repeat with --with-keys\n"}, w.call(env, "resolve", "anthropic", "--take", "env"))
+		"since the environment's provider is not a Bedrock one; repeat with --with-keys\n"}, w.run(env, "resolve", "anthropic", "--take", "env"))
 	require.Equal(t, before, w.dump())
 	resolve("anthropic was changed; the environment's fields and keys are written.\n", "anthropic", "--with-keys")
 	require.Equal(t, []string{"anthropic https://api.anthropic.com/ t f "}, row("anthropic"))
 	require.Equal(t, []string{anthropicKey}, keysOf("anthropic"))
 
-	require.Equal(t, 0, w.call(env, "verify").code)
+	require.Equal(t, 0, w.run(env, "verify").code)
 
 	// In sync: nothing is written.
 	before = w.dump()
-	require.Equal(t, result{0, "openai already agrees with the environment; nothing was written.\n", ""}, w.call(env, "resolve", "openai", "--take", "env"))
+	require.Equal(t, result{0, "openai already agrees with the environment; nothing was written.\n", ""}, w.run(env, "resolve", "openai", "--take", "env"))
 	require.Equal(t, before, w.dump())
 	w.expectAlerts(alerts...)
 
@@ -612,11 +596,11 @@ func TestAcceptingTheDatabasesSideHoldsUntilEitherSideChanges(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			env := w.twoProviders()
-			p := w.launch(env, "run").ready()
+			p := w.start(env, "run").ready()
 			w.exec(drift)
 			w.expectAlerts(kind + " openai")
 			providers := w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`)
-			r := w.call(env, "resolve", "openai", "--take", "db")
+			r := w.run(env, "resolve", "openai", "--take", "db")
 			require.Equal(t, 0, r.code, r.stderr)
 			require.Equal(t, "openai was "+kind+", which is now accepted until either side changes.\n", strings.SplitAfter(r.stdout, "\n")[0])
 			want := []string{kind + " openai", "resolved openai"}
@@ -627,12 +611,12 @@ func TestAcceptingTheDatabasesSideHoldsUntilEitherSideChanges(t *testing.T) {
 
 			// The next boots neither fail nor alert.
 			p.stop()
-			require.Equal(t, 0, w.call(env, "seed").code)
-			require.Equal(t, 0, w.call(env, "seed", "--dry-run").code)
-			r = w.call(env, "verify")
+			require.Equal(t, 0, w.run(env, "seed").code)
+			require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
+			r = w.run(env, "verify")
 			require.Equal(t, 0, r.code)
 			require.Contains(t, r.stdout, "openai     "+kind+", accepted")
-			p = w.launch(env, "run").ready()
+			p = w.start(env, "run").ready()
 			w.expectAlerts(want...)
 
 			// The database's side changes: alerted, and the acceptance is gone for
@@ -646,24 +630,29 @@ func TestAcceptingTheDatabasesSideHoldsUntilEitherSideChanges(t *testing.T) {
 				want = append(want, kind+" openai")
 			}
 			w.expectAlerts(want...)
-			require.Equal(t, 2, w.call(env, "verify").code)
+			require.Equal(t, 2, w.run(env, "verify").code)
 
 			// Accepted anew; then the environment's side changes.
-			require.Equal(t, 0, w.call(env, "resolve", "openai", "--take", "db", "-o", "json").code)
+			require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "db", "-o", "json").code)
 			want = append(want, "resolved openai")
 			w.expectAlerts(want...)
 			p.stop()
 			other := env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://another.example/v1")
-			require.Equal(t, 2, w.call(other, "verify").code)
+			require.Equal(t, 2, w.run(other, "verify").code)
 			if kind != "deleted" {
-				require.Equal(t, 2, w.call(other, "seed").code)
-				require.Equal(t, 2, w.call(other, "run").code)
+				require.Equal(t, 2, w.run(other, "seed").code)
+				require.Equal(t, 2, w.run(other, "run").code)
 			}
-			p = w.launch(other, "run", "--on-boot-drift=alert").ready()
+			p = w.start(other, "run", "--on-boot-drift=alert").ready()
 			want = append(want, kind+" openai")
 			w.expectAlerts(want...)
 			require.Equal(t, []string{"boot"}, w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1`))
-			require.Zero(t, w.count(`SELECT count(*) FROM provwatch.accepted_drift`))
+			p.stop()
+			// It is not withdrawn for this: a worker with the environment for which it
+			// was accepted, as during a deployment, still has it.
+			p = w.start(env, "run").ready()
+			want = append(want, "resolved openai")
+			w.expectAlerts(want...)
 			p.stop()
 		})
 	}
@@ -673,7 +662,7 @@ func TestResolveRefusesWhatCannotBeResolved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()
-	require.Equal(t, 0, w.call(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").code)
 	w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
 	before := w.dump()
 	for _, test := range []struct {
@@ -691,7 +680,7 @@ func TestResolveRefusesWhatCannotBeResolved(t *testing.T) {
 		{"", 3, `accepts 1 arg(s), received 0; see "worker resolve --help"`},
 		{"openai anthropic --take db", 3, `accepts 1 arg(s), received 2; see "worker resolve --help"`},
 	} {
-		r := w.call(env, append([]string{"resolve"}, strings.Fields(test.args)...)...)
+		r := w.run(env, append([]string{"resolve"}, strings.Fields(test.args)...)...)
 		require.Equal(t, result{test.code, "", "worker: " + test.want + "\n"}, r, test.args)
 	}
 	require.Equal(t, before, w.dump())
@@ -702,15 +691,15 @@ var alertTime = regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  `)
 func TestWatchFollowsTheAlertsAndCanCatchUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.launch(w.twoProviders(), "run").ready()
+	p := w.start(w.twoProviders(), "run").ready()
 	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`)
 	w.expectAlerts("changed openai")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
 	w.expectAlerts("changed openai", "disabled anthropic")
 
-	fresh := w.launch(nil, "watch")
-	all := w.launch(nil, "watch", "--since", "0")
-	last := w.launch(nil, "watch", "--since", "1", "-o", "json")
+	fresh := w.start(nil, "watch")
+	all := w.start(nil, "watch", "--since", "0")
+	last := w.start(nil, "watch", "--since", "1", "-o", "json")
 	for _, watch := range []*worker{fresh, all, last} {
 		watch.waitFor("msg=listening")
 	}
@@ -752,8 +741,8 @@ func TestWatchFollowsTheAlertsAndCanCatchUp(t *testing.T) {
 func TestWatchNeitherMissesNorRepeatsAnAlertWhenItsConnectionsAreTerminated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.launch(w.twoProviders(), "run").ready()
-	watch := w.launch(environ{"DATABASE_URL": w.url + "&application_name=watcher"}, "watch", "-o", "json")
+	p := w.start(w.twoProviders(), "run").ready()
+	watch := w.start(environ{"DATABASE_URL": w.url + "&application_name=watcher"}, "watch", "-o", "json")
 	watch.waitFor("msg=listening")
 	var want []string
 	const rounds = 3
@@ -781,7 +770,7 @@ func TestWatchBeforeAnyMigrationSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: provwatch's tables are not there yet; " +
-		"start \"worker run\", or run \"worker migrate\"\n"}, w.call(nil, "watch"))
+		"start \"worker run\", or run \"worker migrate\"\n"}, w.run(nil, "watch"))
 	w.unmigrated()
 }
 
@@ -795,29 +784,29 @@ func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 	}
 	versions := w.migrationVersions()
 	list := strings.Join(versions, ", ")
-	require.Equal(t, result{0, schema("not up to date", "none", list, true), ""}, w.call(nil, "migrate", "--dry-run"))
-	r := w.call(nil, "migrate", "--dry-run", "-o", "json")
+	require.Equal(t, result{0, schema("not up to date", "none", list, true), ""}, w.run(nil, "migrate", "--dry-run"))
+	r := w.run(nil, "migrate", "--dry-run", "-o", "json")
 	require.JSONEq(t, `{"changed": false, "up_to_date": false, "schema":
 		{"foreign_provider_tables": false, "applied": [], "pending": [`+list+`], "triggers_missing": true}}`, r.stdout)
 	for _, command := range []string{"run", "seed"} {
-		r = w.call(env, command, "--migrate=check")
+		r = w.run(env, command, "--migrate=check")
 		require.Equal(t, 4, r.code)
 		require.Equal(t, "worker: the database's schema cannot be used: it is not up to date (pending migrations: ["+strings.Join(versions, " ")+
 			"], triggers missing: true); run \"worker migrate\", or use --migrate=auto\n", r.stderr)
-		r = w.call(env, command, "--migrate=off")
+		r = w.run(env, command, "--migrate=off")
 		require.Equal(t, 4, r.code)
 		require.Equal(t, "worker: the database's schema cannot be used: migrations ["+strings.Join(versions, " ")+
 			"] are pending and --migrate=off leaves them so; run \"worker migrate\"\n", r.stderr)
 	}
 	w.unmigrated()
 
-	require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.call(nil, "migrate"))
+	require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.run(nil, "migrate"))
 	before := w.dump()
-	require.Equal(t, result{0, schema("up to date", list, "none", false), ""}, w.call(nil, "migrate"))
-	require.Equal(t, result{0, schema("up to date", list, "none", false), ""}, w.call(nil, "migrate", "--dry-run"))
+	require.Equal(t, result{0, schema("up to date", list, "none", false), ""}, w.run(nil, "migrate"))
+	require.Equal(t, result{0, schema("up to date", list, "none", false), ""}, w.run(nil, "migrate", "--dry-run"))
 	require.Equal(t, before, w.dump())
-	require.Equal(t, 0, w.call(env, "seed", "--migrate=check").code)
-	require.Equal(t, 0, w.call(env, "seed", "--migrate=off").code)
+	require.Equal(t, 0, w.run(env, "seed", "--migrate=check").code)
+	require.Equal(t, 0, w.run(env, "seed", "--migrate=off").code)
 
 	// A trigger that is dropped, or disabled, is noticed and put back.
 	for _, damage := range []string{
@@ -825,18 +814,18 @@ func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 		`ALTER TABLE ai_provider_keys DISABLE TRIGGER provwatch_key_insert`,
 	} {
 		w.exec(damage)
-		require.Equal(t, result{0, schema("not up to date", list, "none", true), ""}, w.call(nil, "migrate", "--dry-run"))
-		r = w.call(env, "seed", "--migrate=check")
+		require.Equal(t, result{0, schema("not up to date", list, "none", true), ""}, w.run(nil, "migrate", "--dry-run"))
+		r = w.run(env, "seed", "--migrate=check")
 		require.Equal(t, 4, r.code)
 		require.Contains(t, r.stderr, "(pending migrations: [], triggers missing: true)")
-		r = w.call(env, "seed", "--migrate=off")
+		r = w.run(env, "seed", "--migrate=off")
 		require.Equal(t, 0, r.code)
 		require.Contains(t, r.stderr, "level=WARN")
 		require.Contains(t, r.stderr, `remedy="run \"worker migrate\""`)
-		require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.call(nil, "migrate"))
+		require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.run(nil, "migrate"))
 		require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%' AND tgenabled = 'O'`))
 	}
-	p := w.launch(env, "run", "--migrate=check").ready()
+	p := w.start(env, "run", "--migrate=check").ready()
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
 	p.stop()
@@ -859,17 +848,17 @@ func (w *world) migrationVersions() []string {
 func TestVersionAndHelp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	require.Equal(t, result{0, "provwatch worker test (" + runtime.Version() + ")\n", ""}, w.call(nil, "version"))
-	r := w.call(nil, "version", "-o", "json")
+	require.Equal(t, result{0, "provwatch worker test (" + runtime.Version() + ")\n", ""}, w.run(nil, "version"))
+	r := w.run(nil, "version", "-o", "json")
 	require.JSONEq(t, `{"version": "test", "go": "`+runtime.Version()+`"}`, r.stdout)
-	require.Equal(t, result{0, "worker version test\n", ""}, w.call(nil, "--version"))
+	require.Equal(t, result{0, "worker version test\n", ""}, w.run(nil, "--version"))
 
-	r = w.call(nil, "--help")
+	r = w.run(nil, "--help")
 	require.Equal(t, 0, r.code)
 	require.Contains(t, r.stdout, "Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.")
 	for _, command := range []string{"run", "seed", "verify", "resolve", "watch", "migrate", "version"} {
 		require.Regexp(t, `(?m)^  `+command+` +[A-Z]`, r.stdout)
-		help := w.call(nil, command, "--help")
+		help := w.run(nil, command, "--help")
 		require.Equal(t, 0, help.code)
 		require.Contains(t, help.stdout, "worker "+command)
 		require.Contains(t, help.stdout, "--log-format")
@@ -886,7 +875,7 @@ func TestOutputHasColourOnATerminalAlone(t *testing.T) {
 	w := newWorld(t)
 	env := w.twoProviders()
 	for _, args := range []string{"seed --dry-run", "verify", "migrate --dry-run", "version"} {
-		r := w.call(env, strings.Fields(args)...)
+		r := w.run(env, strings.Fields(args)...)
 		require.NotContains(t, r.stdout+r.stderr, "\x1b", "in a pipe: %s", args)
 	}
 	onTerminal := func(env environ, args string) string {
@@ -1025,7 +1014,7 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 			for name, value := range test.env {
 				env = env.with(name, value)
 			}
-			require.Equal(t, result{3, "", "worker: " + test.want + "\n"}, w.call(env, strings.Fields(test.args)...))
+			require.Equal(t, result{3, "", "worker: " + test.want + "\n"}, w.run(env, strings.Fields(test.args)...))
 			for _, secret := range w.secrets {
 				require.NotContains(t, w.emitted.String(), secret)
 			}
@@ -1034,7 +1023,7 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 	require.Zero(t, d.connections.Load(), "nothing connects")
 
 	// The decoy would have noticed.
-	r := w.call(good, "run", "--connect-timeout=200ms")
+	r := w.run(good, "run", "--connect-timeout=200ms")
 	require.Equal(t, 4, r.code)
 	require.NotZero(t, d.connections.Load())
 	require.NotContains(t, r.stderr, "pw-of-the-decoy")
@@ -1055,7 +1044,7 @@ func TestADatabaseThatCannotBeReachedIsExitCode4(t *testing.T) {
 	for name, address := range map[string]string{"silent": silent.Addr().String(), "refusing": closed.Addr().String()} {
 		for _, command := range []string{"run", "seed", "verify", "watch", "migrate"} {
 			start := time.Now()
-			r := w.call(env.with("DATABASE_URL", "postgres://u:"+password+"@"+address+"/d?sslmode=disable"), command, "--connect-timeout=300ms")
+			r := w.run(env.with("DATABASE_URL", "postgres://u:"+password+"@"+address+"/d?sslmode=disable"), command, "--connect-timeout=300ms")
 			require.Equal(t, 4, r.code, "%s: %s", name, r.stderr)
 			require.Less(t, time.Since(start), 10*time.Second)
 			require.Contains(t, r.stderr, "worker: cannot connect to PostgreSQL at "+address+"/d: ")
@@ -1068,7 +1057,7 @@ func TestADatabaseThatCannotBeReachedIsExitCode4(t *testing.T) {
 	require.NoError(t, err)
 	for _, command := range []string{"run", "migrate"} {
 		start := time.Now()
-		r := w.call(env.with("DATABASE_URL", strings.Replace(w.url, "/"+config.Database+"?", "/no_such_database?", 1)), command)
+		r := w.run(env.with("DATABASE_URL", strings.Replace(w.url, "/"+config.Database+"?", "/no_such_database?", 1)), command)
 		require.Equal(t, 4, r.code)
 		require.Less(t, time.Since(start), 15*time.Second)
 		require.NotContains(t, r.stderr, "trying again")
@@ -1103,15 +1092,15 @@ func TestARoleThatMayNotCreateIsToldWhatItNeeds(t *testing.T) {
 	role, url := w.role("reader")
 	env := w.twoProviders().with("DATABASE_URL", url)
 	for _, args := range []string{"run", "seed", "migrate"} {
-		r := w.call(env, strings.Fields(args)...)
+		r := w.run(env, strings.Fields(args)...)
 		require.Equal(t, 4, r.code)
 		require.Equal(t, "worker: the database's schema cannot be used: cannot create the schema provwatch (the role needs CREATE on the database): "+
 			"ERROR: permission denied for database "+strings.TrimSuffix(role, "_reader")+" (SQLSTATE 42501)\n", r.stderr)
 	}
 	w.unmigrated()
 	// To look is not to create.
-	require.Equal(t, 0, w.call(env, "seed", "--dry-run").code)
-	require.Equal(t, 0, w.call(env, "migrate", "--dry-run").code)
+	require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
+	require.Equal(t, 0, w.run(env, "migrate", "--dry-run").code)
 	w.unmigrated()
 }
 
@@ -1121,7 +1110,7 @@ func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
 	w.migrate()
 	env := w.twoProviders()
 	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
-	p := w.launch(env, "run", "--shutdown-timeout=10m").ready()
+	p := w.start(env, "run", "--shutdown-timeout=10m").ready()
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
 	p.signal(syscall.SIGTERM)
 	p.waitFor("msg=stopping")
@@ -1142,7 +1131,7 @@ func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
 	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_outbox`))
 
 	// Nothing is lost: the next boot delivers.
-	p = w.launch(env, "run").ready()
+	p = w.start(env, "run").ready()
 	w.expectAuditOfTwoProviders()
 	p.stop()
 }
@@ -1153,7 +1142,7 @@ func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
 	w.migrate()
 	env := w.twoProviders()
 	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
-	p := w.launch(env, "run", "--shutdown-timeout=1s").ready()
+	p := w.start(env, "run", "--shutdown-timeout=1s").ready()
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
 	start := time.Now()
 	p.stop() // with exit code 0
@@ -1165,7 +1154,7 @@ func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
 	w.endSessions()
 	unlock()
 
-	p = w.launch(env, "run").ready()
+	p = w.start(env, "run").ready()
 	w.expectAuditOfTwoProviders()
 	p.stop()
 }
@@ -1176,7 +1165,7 @@ func TestAWorkerStoppedWhileItBootsExitsInOrder(t *testing.T) {
 	w.migrate()
 	unlock := w.lock("ai_providers", "ACCESS EXCLUSIVE")
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		p := w.launch(w.twoProviders(), "run")
+		p := w.start(w.twoProviders(), "run")
 		eventually(t, func() bool { return w.waiting("ai_providers") }, "the seed waits")
 		p.signal(s)
 		require.Equal(t, 0, p.wait())

@@ -221,7 +221,7 @@ type environ map[string]string
 
 func (w *world) command(env environ, args ...string) *exec.Cmd {
 	command := exec.Command(workerBinary, args...)
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1"}
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
 	if _, set := env["DATABASE_URL"]; !set {
 		command.Env = append(command.Env, "DATABASE_URL="+w.url)
 	}

@@ -68,7 +68,7 @@ func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
 	holder := w.connect()
 	_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, seed.Lock)
 	require.NoError(t, err)
-	p := w.launch(w.twoProviders(), "run", "--http-addr=127.0.0.1:0")
+	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0")
 	expect := func(path string, status int, body string) {
 		t.Helper()
 		var gotStatus int
@@ -120,7 +120,7 @@ func TestMetricsCountSeedsAndDrifts(t *testing.T) {
 	w := newWorld(t)
 	w.migrate()
 	w.insertProvider("openai", "openai", "https://api.openai.com/v1/")
-	p := w.launch(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	eventually(t, func() bool { return p.series()["provwatch_audit_delivered_entries_total"] == 2 }, "the seed's entries are delivered")
 	before := p.series()
 	for name, want := range map[string]float64{
@@ -220,7 +220,7 @@ func (w *world) alertsBefore(next string) []string {
 func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.launch(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	w.exec(`ALTER TABLE provwatch.drift_state RENAME TO hidden`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	eventually(t, func() bool { return p.series()[`provwatch_verification_errors_total{scope="hinted"}`] >= 1 }, "the failure is counted")
@@ -241,7 +241,7 @@ func TestTheOutboxIsMeasuredWhileDeliveryIsBlocked(t *testing.T) {
 	w := newWorld(t)
 	w.migrate()
 	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
-	p := w.launch(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
 	const depth, age, delivered = "provwatch_audit_outbox_entries", "provwatch_audit_outbox_oldest_age_seconds", "provwatch_audit_delivered_entries_total"
 	first := p.series()
@@ -263,7 +263,7 @@ func TestTheProfilerIsServedOnlyWithDebug(t *testing.T) {
 	env := w.twoProviders()
 	pages := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/debug/pprof/heap"}
 	for flag, want := range map[string]int{"--debug=false": http.StatusNotFound, "--debug": http.StatusOK} {
-		p := w.launch(env, "run", "--http-addr=127.0.0.1:0", flag).ready()
+		p := w.start(env, "run", "--http-addr=127.0.0.1:0", flag).ready()
 		for _, page := range pages {
 			status, _ := p.get(page)
 			require.Equal(t, want, status, "%s %s", page, flag)
@@ -281,9 +281,9 @@ func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = busy.Close() })
 	address := busy.Addr().String()
-	r := w.call(w.twoProviders(), "run", "--http-addr="+address)
+	r := w.run(w.twoProviders(), "run", "--http-addr="+address)
 	require.Equal(t, result{1, "", "worker: serve HTTP on --http-addr: listen tcp " + address + ": bind: address already in use\n"}, r)
-	r = w.call(w.twoProviders(), "run", "--http-addr=192.0.2.1:9464")
+	r = w.run(w.twoProviders(), "run", "--http-addr=192.0.2.1:9464")
 	require.Equal(t, result{1, "", "worker: serve HTTP on --http-addr: listen tcp 192.0.2.1:9464: bind: cannot assign requested address\n"}, r)
 	w.unmigrated()
 }
@@ -293,7 +293,7 @@ func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
 	w := newWorld(t)
 	env := w.twoProviders()
 	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
-	p := w.launch(env.with("CODER_AIBRIDGE_OPENAI_BASE_URLL", "https://h/"), "run", "--log-format=json", "--http-addr=127.0.0.1:0", "--env-file", file)
+	p := w.start(env.with("CODER_AIBRIDGE_OPENAI_BASE_URLL", "https://h/"), "run", "--log-format=json", "--http-addr=127.0.0.1:0", "--env-file", file)
 	p.waitFor(`"msg":"ready"`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
@@ -345,7 +345,7 @@ func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
 
 	// An error that ends the worker is a line of the log as well.
 	w.exec(`UPDATE ai_providers SET base_url = 'https://h/' WHERE name = 'openai'`)
-	r := w.call(env, "run", "--log-format=json")
+	r := w.run(env, "run", "--log-format=json")
 	require.Equal(t, 2, r.code)
 	lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")
 	for _, line := range lines {

@@ -90,30 +90,30 @@ func TestWithoutADatabaseAPrivateOneIsStartedSharedAndStopped(t *testing.T) {
 	// With nothing running, the other commands say what to do.
 	for _, args := range []string{"seed", "seed --dry-run", "verify", "watch", "migrate", "resolve openai --take db"} {
 		require.Equal(t, result{4, "", fmt.Sprintf("worker: no private PostgreSQL server is running in %[1]s: "+
-			"start it with: worker run --data-dir %[1]s, or set DATABASE_URL\n", dir)}, w.call(env, strings.Fields(args)...))
+			"start it with: worker run --data-dir %[1]s, or set DATABASE_URL\n", dir)}, w.run(env, strings.Fields(args)...))
 	}
 	require.NoDirExists(t, dir)
 
-	p := w.launch(env, "run").ready()
+	p := w.start(env, "run").ready()
 	w.attach(p)
 	w.listen()
 	require.Equal(t, []string{"anthropic", "openai"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
 	eventually(t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_log`) == 4 }, "the seed is audited")
 
 	// Other processes attach to it.
-	require.Equal(t, 0, w.call(env, "verify").code)
-	require.Equal(t, 0, w.call(environ{"DATABASE_URL": ""}, "migrate", "--dry-run", "--data-dir", dir).code)
-	watch := w.launch(environ{"DATABASE_URL": ""}, "watch", "--since", "0", "--data-dir", dir)
+	require.Equal(t, 0, w.run(env, "verify").code)
+	require.Equal(t, 0, w.run(environ{"DATABASE_URL": ""}, "migrate", "--dry-run", "--data-dir", dir).code)
+	watch := w.start(environ{"DATABASE_URL": ""}, "watch", "--since", "0", "--data-dir", dir)
 	watch.waitFor("msg=listening")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
 	eventually(t, func() bool { return len(watch.output()) == 2 }, "the alert is printed")
 	require.Contains(t, watch.output()[0], "#1  disabled  openai  (notify)")
 	watch.stop()
-	require.Equal(t, 2, w.call(env, "verify").code)
+	require.Equal(t, 2, w.run(env, "verify").code)
 
 	// A second worker is told why not, and does the first no harm.
-	r := w.call(env, "run")
+	r := w.run(env, "run")
 	require.Equal(t, 1, r.code)
 	require.Equal(t, fmt.Sprintf("worker: start a private PostgreSQL, since DATABASE_URL is not set: starting the private PostgreSQL in %[1]s: "+
 		"another worker (pid %[2]d) is using %[1]s: set DATABASE_URL to share its database, or choose another --data-dir\n", dir, p.command.Process.Pid), r.stderr)
@@ -130,14 +130,14 @@ func TestWithoutADatabaseAPrivateOneIsStartedSharedAndStopped(t *testing.T) {
 func TestThePrivateDatabaseKeepsItsDataAndSurvivesAKill(t *testing.T) {
 	t.Parallel()
 	w, dir, env := newPrivateWorld(t)
-	p := w.launch(env, "run").ready()
+	p := w.start(env, "run").ready()
 	w.attach(p)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	eventually(t, func() bool { return len(w.alerts()) == 1 }, "the drift is alerted")
 	p.stop()
 
 	// Restarted: the alert is not repeated, and the next one has the next seq.
-	p = w.launch(env, "run").ready()
+	p = w.start(env, "run").ready()
 	w.attach(p)
 	require.Equal(t, []string{"disabled openai"}, w.alerts())
 
@@ -146,7 +146,7 @@ func TestThePrivateDatabaseKeepsItsDataAndSurvivesAKill(t *testing.T) {
 	p.kill9()
 	require.NotEmpty(t, serversOf(t, dir))
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
-	p = w.launch(env, "run").ready()
+	p = w.start(env, "run").ready()
 	p.waitFor("level=WARN", "left behind by another worker; adopting it")
 	w.attach(p)
 	require.Equal(t, []string{"disabled openai", "disabled anthropic"}, w.alerts())
@@ -156,7 +156,7 @@ func TestThePrivateDatabaseKeepsItsDataAndSurvivesAKill(t *testing.T) {
 	p.kill9()
 	require.NoError(t, syscall.Kill(server, syscall.SIGKILL))
 	eventually(t, func() bool { return len(serversOf(t, dir)) == 0 }, "the server's processes end")
-	p = w.launch(env, "run").ready()
+	p = w.start(env, "run").ready()
 	p.waitFor("level=WARN", "did not end properly; it will recover")
 	w.attach(p)
 	require.Equal(t, []string{"disabled openai", "disabled anthropic"}, w.alerts())
@@ -173,12 +173,12 @@ func TestThePrivateDatabaseKeepsItsDataAndSurvivesAKill(t *testing.T) {
 	ours, err := os.ReadFile(version)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(version, []byte("9\n"), 0o600))
-	r := w.call(env, "run")
+	r := w.run(env, "run")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.stderr, "the data in "+filepath.Join(dir, "pgdata")+" are of PostgreSQL 9, but the programs found are of PostgreSQL "+strings.TrimSpace(string(ours)))
 	require.Contains(t, r.stderr, "(nothing was changed)")
 	require.NoError(t, os.WriteFile(version, ours, 0o600))
-	p = w.launch(env, "run").ready()
+	p = w.start(env, "run").ready()
 	w.attach(p)
 	require.Len(t, w.alerts(), 4)
 	p.stop()
@@ -188,13 +188,13 @@ func TestThePrivateDatabaseKeepsItsDataAndSurvivesAKill(t *testing.T) {
 func TestStoppedWhileThePrivateDatabaseIsMadeAWorkerExitsInOrder(t *testing.T) {
 	t.Parallel()
 	w, dir, env := newPrivateWorld(t)
-	p := w.launch(env, "run")
+	p := w.start(env, "run")
 	p.waitFor("initialising private PostgreSQL")
 	p.stop()
 	require.Empty(t, serversOf(t, dir))
 	require.NoFileExists(t, filepath.Join(dir, "pgdata", "postmaster.pid"))
 	// Nothing half-made is in the way of the next start.
-	p = w.launch(env, "run").ready()
+	p = w.start(env, "run").ready()
 	p.stop()
 	require.Empty(t, serversOf(t, dir))
 }

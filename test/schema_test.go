@@ -78,14 +78,14 @@ func TestTablesOfAnotherProgramGetOurTriggersAndNothingElse(t *testing.T) {
 		with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_0_NAME", "retired").
 		with("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://retired.example/")
 
-	r := w.call(env, "migrate", "--dry-run")
+	r := w.run(env, "migrate", "--dry-run")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Contains(t, r.stdout, "migrations applied: none\n  migrations pending: 2")
 	require.Contains(t, r.stdout, "provider tables made by: another program")
-	require.Equal(t, 0, w.call(env, "seed", "--dry-run").code)
+	require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
 	require.Equal(t, objects, w.schemaDump())
 
-	p := w.launch(env, "run").ready()
+	p := w.start(env, "run").ready()
 	p.waitFor("level=INFO", `msg="schema migrated"`, "foreign_provider_tables=true")
 	p.waitFor("level=WARN", "soft-deleted", "provider=retired")
 	w.expectAuditOfTwoProviders()
@@ -107,14 +107,14 @@ func TestTablesOfAnotherProgramGetOurTriggersAndNothingElse(t *testing.T) {
 	w.expectAlerts("changed openai", "disabled anthropic", "resolved retired")
 	their(`UPDATE ai_providers SET deleted = true WHERE name = 'retired'`)
 	w.expectAlerts("changed openai", "disabled anthropic", "resolved retired", "deleted retired")
-	r = w.call(env, "resolve", "openai", "--take", "env")
+	r = w.run(env, "resolve", "openai", "--take", "env")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Equal(t, []string{"openai /emojis/x.png"}, w.strings(`SELECT concat_ws(' ', type, icon) FROM ai_providers WHERE name = 'openai'`))
-	r = w.call(env, "resolve", "anthropic", "--take", "db")
+	r = w.run(env, "resolve", "anthropic", "--take", "db")
 	require.Equal(t, 0, r.code, r.stderr)
 	w.expectAlerts("changed openai", "disabled anthropic", "resolved retired", "deleted retired", "resolved openai", "resolved anthropic")
 	p.stop()
-	require.Equal(t, 0, w.call(env, "seed", "--migrate=check").code)
+	require.Equal(t, 0, w.run(env, "seed", "--migrate=check").code)
 
 	require.Equal(t, 0, w.count(`SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relowner <> $1::regrole`, owner))
 	kept := slices.DeleteFunc(w.schemaDump(), func(object string) bool {
@@ -136,7 +136,7 @@ func TestATriggerDroppedFromForeignTablesIsPutBackByTheirOwner(t *testing.T) {
 	objects := w.schemaDump()
 	w.exec(`DROP TRIGGER provwatch_key_delete ON ai_provider_keys`)
 	require.NotEqual(t, objects, w.schemaDump())
-	require.Equal(t, 4, w.call(w.twoProviders(), "run", "--migrate=check").code)
+	require.Equal(t, 4, w.run(w.twoProviders(), "run", "--migrate=check").code)
 	w.migrate()
 	require.Equal(t, objects, w.schemaDump())
 }
@@ -157,10 +157,10 @@ func TestATypeThatTheDatabaseDoesNotKnowIsSkippedWithAWarning(t *testing.T) {
 	w := newWorld(t)
 	w.minimalTables(`'openai', 'copilot'`, "")
 	env := w.twoProviders()
-	r := w.call(env, "seed", "--dry-run")
+	r := w.run(env, "seed", "--dry-run")
 	require.Equal(t, 0, r.code)
 	require.Contains(t, r.stdout, "?  anthropic  type not in the database's enum, skipped\n")
-	p := w.launch(env, "run").ready()
+	p := w.start(env, "run").ready()
 	p.waitFor("level=WARN", "lacks the provider's type", "provider=anthropic", "type=anthropic")
 	p.waitFor("msg=ready", "providers=1")
 	require.Equal(t, []string{"openai"}, w.strings(`SELECT name FROM ai_providers`))
@@ -169,10 +169,10 @@ func TestATypeThatTheDatabaseDoesNotKnowIsSkippedWithAWarning(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET type = 'openai'`)
 	w.expectAlerts("changed openai", "resolved openai")
 	p.stop()
-	r = w.call(env, "verify")
+	r = w.run(env, "verify")
 	require.Equal(t, 0, r.code)
 	require.Contains(t, r.stdout, "anthropic  type not in the database's enum\n")
-	r = w.call(env, "resolve", "anthropic", "--take", "env")
+	r = w.run(env, "resolve", "anthropic", "--take", "env")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.stderr, `resolve provider "anthropic": the database's enum ai_provider_type lacks the type anthropic`)
 }
@@ -216,7 +216,7 @@ func TestASchemaThatTheWorkerCannotUseIsLeftAlone(t *testing.T) {
 			objects := w.schemaDump()
 			env := w.twoProviders()
 			for _, args := range []string{"run", "run --migrate=check", "run --migrate=off", "seed", "migrate", "migrate --dry-run", "watch"} {
-				r := w.call(env, strings.Fields(args)...)
+				r := w.run(env, strings.Fields(args)...)
 				require.Equal(t, result{4, "", cannot + test.want + "\n"}, r, args)
 			}
 			require.Equal(t, objects, w.schemaDump())
@@ -231,7 +231,7 @@ func TestTablesThatAreGoneAreNotMadeAnew(t *testing.T) {
 	w.migrate()
 	w.exec(`DROP TABLE ai_providers, ai_provider_keys`)
 	before := w.dump()
-	r := w.call(w.twoProviders(), "run")
+	r := w.run(w.twoProviders(), "run")
 	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: the tables ai_providers and ai_provider_keys are gone, " +
 		"or not on the search_path; restore them, or drop the schema provwatch to start anew\n"}, r)
 	require.Equal(t, before, w.dump())
@@ -242,7 +242,7 @@ func TestEightWorkersMigratingAtOnceAllSucceed(t *testing.T) {
 	w := newWorld(t)
 	var workers []*worker
 	for range 8 {
-		workers = append(workers, w.launch(nil, "migrate", "-o", "json"))
+		workers = append(workers, w.start(nil, "migrate", "-o", "json"))
 	}
 	changed := 0
 	for _, p := range workers {
@@ -255,5 +255,5 @@ func TestEightWorkersMigratingAtOnceAllSucceed(t *testing.T) {
 	versions := w.migrationVersions()
 	require.Equal(t, versions, w.strings(`SELECT version_id::text FROM provwatch.schema_migrations WHERE version_id > 0 ORDER BY version_id`))
 	require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`))
-	require.Equal(t, 0, w.call(w.twoProviders(), "seed", "--migrate=check").code)
+	require.Equal(t, 0, w.run(w.twoProviders(), "seed", "--migrate=check").code)
 }

@@ -48,6 +48,10 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return unlessStopped(ctx, err)
 			}
+			var reserve time.Duration // for stopping the private server
+			if stop != nil {
+				reserve = min(f.shutdownTimeout/2, 5*time.Second)
+			}
 			err = daemon.Run(ctx, daemon.Options{
 				Environment:       environment,
 				ReadEnvironment:   f.readEnvironment,
@@ -59,10 +63,13 @@ func runCommand(f *flags) *cobra.Command {
 				Resync:            f.resync,
 				HTTPAddress:       f.httpAddress,
 				Debug:             f.debug,
-				StopBy:            stopBy,
+				StopBy:            func() time.Time { return stopBy().Add(-reserve) },
 				Version:           version,
 				Logger:            logger,
 			}, reload)
+			if stop == nil {
+				return err
+			}
 			stopping, cancel := context.WithDeadline(context.WithoutCancel(ctx), stopBy())
 			defer cancel()
 			return errors.Join(err, stop(stopping))
@@ -285,9 +292,6 @@ func watchCommand(f *flags) *cobra.Command {
 				return unlessStopped(ctx, err)
 			}
 			defer pool.Close()
-			if _, err := usableSchema(ctx, config); err != nil {
-				return unlessStopped(ctx, err)
-			}
 			if !c.Flags().Changed("since") {
 				if since, err = watch.Latest(ctx, pool); err != nil {
 					return unlessStopped(ctx, err)
@@ -298,15 +302,6 @@ func watchCommand(f *flags) *cobra.Command {
 	}
 	command.Flags().Int64Var(&since, "since", 0, "print the alerts above this seq first; 0 prints all (default: only new ones)")
 	return command
-}
-
-// usableSchema checks that our own tables are there, without changing anything.
-func usableSchema(ctx context.Context, config *pgxpool.Config) (schema.Status, error) {
-	status, err := schema.Inspect(ctx, config.ConnConfig)
-	if err == nil && len(status.Applied) == 0 {
-		err = &schema.UnusableError{Reason: "provwatch's tables are not there yet; start \"worker run\", or run \"worker migrate\""}
-	}
-	return status, err
 }
 
 func migrateCommand(f *flags) *cobra.Command {

@@ -59,11 +59,11 @@ func (f *flags) connect(ctx context.Context, config *pgxpool.Config, logger *slo
 }
 
 // startDatabase returns the configured database, else starts the private one.
-// The caller stops it.
+// The caller stops it; stop is nil for a configured one.
 func (f *flags) startDatabase(ctx context.Context, logger *slog.Logger) (config *pgxpool.Config, stop func(context.Context) error, err error) {
 	config, err = configuredDatabase()
 	if err != nil || config != nil {
-		return config, func(context.Context) error { return nil }, err
+		return config, nil, err
 	}
 	dir, err := f.privateDataDir()
 	if err != nil {

@@ -56,6 +56,9 @@ func actualFlags() []documentedFlag {
 			name: "`--" + name + "`", variable: "`" + variableOf(name) + "`", value: "`" + f.DefValue + "`",
 			commands: strings.Join(slices.Sorted(slices.Values(commands[name])), ", "),
 		}
+		if variableOf(name) == "" {
+			row.variable = "–"
+		}
 		if f.Shorthand != "" {
 			row.name += ", `-" + f.Shorthand + "`"
 		}

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -43,7 +44,7 @@ func run(args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, errDrift): // which has been printed
 	case root.PersistentFlags().Lookup("log-format").Value.String() == "json":
 		// Whoever reads the log line by line reads this one too.
 		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error("failed", "error", err.Error(), "exit_code", exitCode(err))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -51,7 +52,8 @@ func newRootCommand() *cobra.Command {
 			"Without a command it does what \"worker run\" does. The database is that of DATABASE_URL, else of libpq's\n" +
 			"PG* variables; without either, \"worker run\" starts a private PostgreSQL in --data-dir, and the other\n" +
 			"commands use the one that runs there.\n\n" +
-			"Every flag can be set by a variable as well: --log-level by PROVWATCH_LOG_LEVEL. A flag given wins.\n\n" +
+			"A flag that is not about one call alone can be set by a variable as well: --log-level by\n" +
+			"PROVWATCH_LOG_LEVEL. A flag given wins.\n\n" +
 			"Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -107,7 +109,7 @@ func wrapArgs(c *cobra.Command) {
 		case check != nil:
 			err = check(c, args)
 		case len(args) > 0:
-			err = fmt.Errorf("unknown command %q", args[0])
+			err = errors.New("unknown command")
 			if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
 				err = fmt.Errorf("%w; did you mean %q?", err, similar[0])
 			}
@@ -121,7 +123,15 @@ func wrapArgs(c *cobra.Command) {
 
 const variablePrefix = "PROVWATCH_"
 
+// perCall are the flags that have no variable: they say what one call is to do,
+// and must not be left behind in an environment.
+var perCall = []string{"dry-run", "take", "with-keys", "since", "help", "version"}
+
+// variableOf returns the variable of a flag, empty for one that has none.
 func variableOf(flag string) string {
+	if slices.Contains(perCall, flag) {
+		return ""
+	}
 	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
@@ -132,7 +142,7 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 	set.VisitAll(func(flag *pflag.Flag) {
 		variable := variableOf(flag.Name)
 		value := os.Getenv(variable)
-		if failed != nil || flag.Changed || value == "" || flag.Name == "help" || flag.Name == "version" {
+		if failed != nil || variable == "" || flag.Changed || value == "" {
 			return
 		}
 		if err := set.Set(flag.Name, value); err != nil {
@@ -156,8 +166,8 @@ func (f *flags) check(set *pflag.FlagSet) error {
 		{"on-boot-drift", f.onBootDrift, []string{"fail", "alert"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {
-			return &usageError{fmt.Errorf("--%s (or %s) must be one of %s, not %q",
-				choice.flag, variableOf(choice.flag), strings.Join(choice.of, ", "), choice.value)}
+			return &usageError{fmt.Errorf("--%s (or %s) must be one of %s",
+				choice.flag, variableOf(choice.flag), strings.Join(choice.of, ", "))}
 		}
 	}
 	for _, duration := range []struct {

@@ -89,6 +89,10 @@ func (d *Deliverer) Run(ctx context.Context) {
 // Deliver delivers until the outbox is empty.
 func (d *Deliverer) Deliver(ctx context.Context) error {
 	for {
+		// Before the lock, for which a worker can wait behind another.
+		if err := d.observe(ctx); err != nil {
+			return fmt.Errorf("look at the audit outbox: %w", err)
+		}
 		delivered, err := d.deliverBatch(ctx)
 		if err != nil {
 			return fmt.Errorf("deliver audit entries: %w", err)
@@ -113,13 +117,6 @@ func (d *Deliverer) Deliver(ctx context.Context) error {
 func (d *Deliverer) deliverBatch(ctx context.Context) (delivered []uuid.UUID, err error) {
 	err = d.underLock(ctx, func(tx pgx.Tx) error {
 		queries := store.New(tx)
-		if d.metrics != nil {
-			outbox, err := queries.OutboxDepth(ctx)
-			if err != nil {
-				return err
-			}
-			d.metrics.OutboxObserved(Outbox{Depth: outbox.Depth, Oldest: oldest(outbox)})
-		}
 		staged, err := queries.ListStagedAuditEntries(ctx, batchSize)
 		if err != nil || len(staged) == 0 {
 			return err
@@ -153,6 +150,17 @@ func (d *Deliverer) deliverBatch(ctx context.Context) (delivered []uuid.UUID, er
 		return pubsub.Publish(ctx, tx, pubsub.AuditEntries, payloads...)
 	})
 	return delivered, err
+}
+
+func (d *Deliverer) observe(ctx context.Context) error {
+	if d.metrics == nil {
+		return nil
+	}
+	outbox, err := store.New(d.pool).OutboxDepth(ctx)
+	if err == nil {
+		d.metrics.OutboxObserved(Outbox{Depth: outbox.Depth, Oldest: oldest(outbox)})
+	}
+	return err
 }
 
 func oldest(outbox store.OutboxDepthRow) time.Time {

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -76,9 +77,8 @@ func (p *Pending) add(change func(), source pubsub.Source) (coalesced bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	coalesced = p.all || len(p.hints) > 0
-	wasAll := p.all
 	change()
-	if !coalesced || (p.all && !wasAll && source != pubsub.SourceNotify) {
+	if !coalesced || reach(source) > reach(p.source) {
 		p.source = source
 	}
 	select {
@@ -86,6 +86,14 @@ func (p *Pending) add(change func(), source pubsub.Source) (coalesced bool) {
 	default:
 	}
 	return coalesced
+}
+
+// reach ranks sources by what a verification prompted by them does: at a boot or
+// a reload it also looks after what the environment no longer names.
+func reach(source pubsub.Source) int {
+	return slices.Index([]pubsub.Source{
+		pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceBoot, pubsub.SourceReload,
+	}, source)
 }
 
 // Ready receives when there is something to take.

@@ -58,6 +58,16 @@ func TestTheMostFarReachingSourceIsKept(t *testing.T) {
 	p.Hint("garbage")
 	r, _ := p.Take()
 	require.Equal(t, pubsub.SourceReload, r.Source)
+
+	p.Hint("")
+	p.All(pubsub.SourceReload)
+	r, _ = p.Take()
+	require.Equal(t, pubsub.SourceReload, r.Source, "over a request for everything that a notification made")
+
+	p.All(pubsub.SourceResync)
+	p.Again(r)
+	r, _ = p.Take()
+	require.Equal(t, pubsub.SourceReload, r.Source, "put back over a resync")
 }
 
 func TestAFailedRequestIsPutBackWithWhatCameMeanwhile(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -22,10 +23,13 @@ const (
 	maxConns = 2
 	// maxConnIdle closes connections between verifications that are far apart.
 	maxConnIdle = time.Minute
-	// idleInTransaction lets the server end the session of a worker that froze
-	// inside a transaction, and with it the advisory locks that others wait for.
-	idleInTransaction = "60s"
 )
+
+// sessionSettings let the server end the session of a worker that froze inside a
+// transaction, and with it the locks that others wait for, but not one that
+// waits: the worker bounds its statements itself, and a listener is quiet for as
+// long as nothing happens.
+const sessionSettings = `SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET idle_session_timeout = 0`
 
 // keepAlive finds a peer that vanished without closing the connection within
 // about half a minute.
@@ -36,6 +40,9 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 // from them. An error never holds any part of the URL, which has a password.
 func ParseURL(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
+	if err == nil && strings.Contains(url, "://") && misread(config.ConnConfig) {
+		err = errors.New("misread")
+	}
 	if err != nil {
 		if url == "" {
 			return nil, errors.New("the PG* variables cannot be used: check PGPORT, PGSSLMODE, PGSERVICE and PGCONNECT_TIMEOUT")
@@ -48,9 +55,21 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 	config.MaxConnIdleTime = maxConnIdle
 	params := config.ConnConfig.RuntimeParams
 	setDefault(params, "application_name", "provwatch")
-	setDefault(params, "idle_in_transaction_session_timeout", idleInTransaction)
+	// Set after connecting, since a pooler refuses parameters that it does not
+	// know at the start of a connection.
+	config.ConnConfig.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		return conn.Exec(ctx, sessionSettings).Close()
+	}
 	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	return config, nil
+}
+
+// misread reports whether a part of the URL's userinfo was read as something
+// else, as when an unescaped "/" in a password ends the host's part: the host and
+// database are shown in messages.
+func misread(config *pgx.ConnConfig) bool {
+	return strings.Contains(config.Host+config.Database, "@") && !strings.HasPrefix(config.Host, "/") ||
+		strings.Contains(config.Database, "@")
 }
 
 func setDefault(params map[string]string, name, value string) {

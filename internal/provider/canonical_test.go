@@ -92,6 +92,7 @@ func bedrockOf(t *rapid.T, region string) *provider.Bedrock {
 func TestCredentialsAndModelsNeverChangeTheHash(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := canonical().Draw(t, "canonical")
+		c.BedrockRegion = withoutNUL(c.BedrockRegion)
 		isBedrock := c.BedrockRegion != "" || rapid.Bool().Draw(t, "Bedrock")
 		hashes := make(map[string]bool)
 		for range 2 {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"provwatch/internal/secret"
 )
@@ -61,7 +62,7 @@ var (
 	ErrSettingsType     = errors.New(`settings have an unknown "_type"`)
 	ErrSettingsVersion  = errors.New(`settings have an unknown "_version"`)
 	ErrSettingsKeyID    = errors.New("settings are encrypted with a key that this worker does not have (settings_key_id)")
-	ErrSettingsBadShape = errors.New("settings have a field of the wrong JSON type")
+	ErrSettingsBadShape = errors.New("settings have a field that is not as it should be")
 )
 
 // DecodeSettings decodes the settings column. Absent settings (NULL, empty,
@@ -95,7 +96,8 @@ func DecodeSettings(settings secret.Text, keyID string) (*Bedrock, error) {
 		return nil, ErrSettingsVersion
 	}
 	var stored bedrockSettings
-	if json.Unmarshal(text, &stored) != nil {
+	// A region with a NUL can be written in JSON, and neither in jsonb nor in text.
+	if json.Unmarshal(text, &stored) != nil || strings.ContainsRune(stored.Region, 0) {
 		return nil, ErrSettingsBadShape
 	}
 	return &Bedrock{

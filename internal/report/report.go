@@ -105,6 +105,9 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 	t := p.table("", "PROVIDER", "PLAN", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, s := range plan.Steps {
 		sign := signOf(s.Action)
+		if s.Action == seed.Unchanged && s.Observation.Kind == provider.Disabled {
+			sign.means = "unchanged, but disabled"
+		}
 		fields := s.Observation.Fields
 		if s.Action == seed.Insert {
 			fields = inserted(s.Desired)
@@ -214,12 +217,12 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		colors = green
 	}
 	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
-		p.paint(colors, string(a.Kind)), p.paint(bold, a.Provider), a.Source)
+		p.paint(colors, cell(string(a.Kind))), p.paint(bold, cell(a.Provider)), cell(string(a.Source)))
 	if err != nil || len(a.Fields) == 0 {
 		return err
 	}
 	for _, f := range a.Fields {
-		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", f.Name, cell(f.Env), cell(f.DB)); err != nil {
+		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", cell(f.Name), cell(f.Env), cell(f.DB)); err != nil {
 			return err
 		}
 	}
@@ -316,7 +319,7 @@ func (p *Printer) rows(t table.Writer, lead []string, fields []provider.Field) {
 		if f.Name == "" {
 			row = append(row, "", "", "")
 		} else {
-			row = append(row, f.Name, cell(f.Env), cell(f.DB))
+			row = append(row, cell(f.Name), cell(f.Env), cell(f.DB))
 		}
 		t.AppendRow(row)
 	}

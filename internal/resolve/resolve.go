@@ -57,6 +57,11 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, desired provider.Desired, 
 		if err := store.New(tx).LockSeed(ctx, seed.Lock); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
 		}
+		// Whoever is writing to the row, such as a gateway that rotates its
+		// credentials, goes first: what it writes is what is read below.
+		if _, err := store.New(tx).LockProviders(ctx, desired.Name); err != nil {
+			return fmt.Errorf("lock its row: %w", err)
+		}
 		plan, err := seed.MakePlan(ctx, tx, []provider.Desired{desired}, compareCredentials)
 		if err != nil {
 			return err
@@ -87,7 +92,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, step seed.Step, withKeys bool, acto
 		Provider: desired.Name, ProviderID: observed.ProviderID,
 		Kind: observed.Kind, Fields: observed.Fields, KeysReplaced: withKeys,
 	}
-	if err := queries.WithdrawAcceptedDrifts(ctx, []string{desired.Name}); err != nil {
+	if err := queries.WithdrawAcceptedDrift(ctx, desired.Name); err != nil {
 		return outcome, err
 	}
 	if observed.Kind == provider.Missing {
@@ -115,13 +120,17 @@ func takeEnv(ctx context.Context, tx pgx.Tx, step seed.Step, withKeys bool, acto
 		}
 		desired.Bedrock = withCredentials(desired.Bedrock, stored)
 	}
-	if err := queries.UpdateProvider(ctx, store.UpdateProviderParams{
+	updated, err := queries.UpdateProvider(ctx, store.UpdateProviderParams{
 		ID:       observed.ProviderID,
 		Type:     string(desired.Type),
 		BaseUrl:  desired.BaseURL,
 		Settings: desired.Settings().Reveal(),
-	}); err != nil {
+	})
+	if err != nil {
 		return outcome, fmt.Errorf("update the row: %w", err)
+	}
+	if updated != 1 {
+		return outcome, fmt.Errorf("update the row: it is gone")
 	}
 	entries := []audit.Entry{{
 		OccurredAt: time.Now(), Actor: actor, Action: audit.ProviderUpdated, Provider: desired.Name, ProviderID: observed.ProviderID,

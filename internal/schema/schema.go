@@ -11,8 +11,12 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -47,6 +51,8 @@ const (
 	// lockTimeout keeps a migration that waits for a lock on a busy provider
 	// table from making all later writers wait behind it.
 	lockTimeout = "5s"
+	// maxLockWait is how long such a migration is tried again.
+	maxLockWait = time.Minute
 )
 
 // UnusableError says that the schema is not what the worker needs; exit code 4
@@ -75,6 +81,8 @@ type Status struct {
 	// TriggersMissing reports whether a trigger on the provider tables is missing
 	// or disabled.
 	TriggersMissing bool `json:"triggers_missing"`
+
+	ownSchema, readOnly bool
 }
 
 // UpToDate reports whether there is nothing to do.
@@ -88,6 +96,9 @@ func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, logger *slog
 		if err != nil {
 			return err
 		}
+		if after.readOnly {
+			return readOnlyError()
+		}
 		if !before.UpToDate() {
 			logger.InfoContext(ctx, "schema migrated", "applied", after.Applied, "foreign_provider_tables", after.Foreign)
 		}
@@ -96,6 +107,9 @@ func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, logger *slog
 		status, err := Inspect(ctx, config)
 		if err != nil {
 			return err
+		}
+		if status.readOnly {
+			return readOnlyError()
 		}
 		if !status.UpToDate() {
 			return &UnusableError{Reason: fmt.Sprintf(
@@ -108,6 +122,9 @@ func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, logger *slog
 		if err != nil {
 			return err
 		}
+		if status.readOnly {
+			return readOnlyError()
+		}
 		if len(status.Pending) > 0 {
 			return &UnusableError{Reason: fmt.Sprintf(
 				"migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
@@ -118,6 +135,10 @@ func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, logger *slog
 		}
 		return nil
 	}
+}
+
+func readOnlyError() error {
+	return &UnusableError{Reason: "it is read-only; connect to the primary, with a role that may write"}
 }
 
 // Inspect looks at the schema and changes nothing.
@@ -142,11 +163,9 @@ func Migrate(ctx context.Context, config *pgx.ConnConfig) (before, after Status,
 		if err := queries.LockMigration(ctx, Lock); err != nil {
 			return unusable("take the migration lock", err)
 		}
-		// The lock also ends with the session; giving it back early is a
-		// courtesy that needs no error.
-		defer func() { _ = queries.UnlockMigration(context.WithoutCancel(ctx), Lock) }()
-
-		if err := migrate(ctx, conn, config); err != nil {
+		// The lock ends with the session.
+		err := backoffOnLocks(ctx, func() error { return migrate(ctx, conn, config) })
+		if err != nil {
 			return err
 		}
 		after, err = inspect(ctx, conn)
@@ -155,14 +174,36 @@ func Migrate(ctx context.Context, config *pgx.ConnConfig) (before, after Status,
 	return before, after, err
 }
 
+// backoffOnLocks tries again for a while when a provider table is locked by a
+// transaction of the gateway's.
+func backoffOnLocks(ctx context.Context, do func() error) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := do()
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && pg.Code == pgerrcode.LockNotAvailable {
+			return struct{}{}, err
+		}
+		if err != nil {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxElapsedTime(maxLockWait))
+	return err
+}
+
 func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig) error {
-	if err := store.New(conn).CreateSchema(ctx); err != nil {
-		return unusable("create the schema provwatch (the role needs CREATE on the database)", err)
-	}
 	// Another worker may have migrated while this one waited for the lock.
 	status, err := inspect(ctx, conn)
 	if err != nil {
 		return err
+	}
+	if status.readOnly {
+		return readOnlyError()
+	}
+	if !status.ownSchema {
+		if err := store.New(conn).CreateSchema(ctx); err != nil {
+			return unusable("create the schema provwatch (the role needs CREATE on the database)", err)
+		}
 	}
 	path, err := store.New(conn).ProviderSearchPath(ctx)
 	if err != nil {
@@ -171,22 +212,22 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig) error 
 	if path == "" {
 		return &UnusableError{Reason: "the search_path names no schema, so that there is no place for the gateway's tables; set it for the role"}
 	}
-	migrating := config.Copy()
-	migrating.RuntimeParams["lock_timeout"] = lockTimeout
-	migrating.RuntimeParams["search_path"] = path
-	db := stdlib.OpenDB(*migrating)
+	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = '%s'; SET search_path = %s", lockTimeout, path))
+		return err
+	}))
 	defer db.Close()
 	provider, err := newProvider(db, status)
 	if err != nil {
 		return err
 	}
 	if _, err := provider.Up(ctx); err != nil {
-		return unusable("migrate", err)
+		return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path"), err)
 	}
 	if status.TriggersMissing {
 		_, err := db.ExecContext(ctx, sqlfiles.Triggers)
 		if err != nil {
-			return unusable("create the triggers on the provider tables (the role must own them or have TRIGGER on them)", err)
+			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them"), err)
 		}
 	}
 	return nil
@@ -214,7 +255,7 @@ func inspect(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	if err != nil {
 		return Status{}, unusable("look at it", err)
 	}
-	var status Status
+	status := Status{ownSchema: found.OwnSchema, readOnly: found.ReadOnly}
 	if found.Migrations {
 		if status.Applied, err = queries.ListAppliedMigrations(ctx); err != nil {
 			return Status{}, unusable("read "+versionTable, err)
@@ -302,13 +343,16 @@ func checkColumns(ctx context.Context, queries *store.Queries) error {
 		if err != nil {
 			return unusable("look at table "+table.name, err)
 		}
-		var missing, unknown []string
+		var missing, unknown, mistyped []string
 		for _, name := range table.needed {
 			if !slices.ContainsFunc(columns, func(c store.ListColumnsRow) bool { return c.Name == name }) {
 				missing = append(missing, name)
 			}
 		}
 		for _, c := range columns {
+			if strings.HasSuffix(c.Name, "id") && slices.Contains(table.filled, c.Name) && c.Type != "uuid" {
+				mistyped = append(mistyped, c.Name)
+			}
 			if c.Required && !slices.Contains(table.filled, c.Name) {
 				unknown = append(unknown, c.Name)
 			}
@@ -316,6 +360,10 @@ func checkColumns(ctx context.Context, queries *store.Queries) error {
 		if len(missing) > 0 {
 			return &UnusableError{Reason: fmt.Sprintf("table %s lacks the columns %s; it is of a version of the gateway that this worker does not know",
 				table.name, strings.Join(missing, ", "))}
+		}
+		if len(mistyped) > 0 {
+			return &UnusableError{Reason: fmt.Sprintf("columns of table %s are not of type uuid: %s; it is not the gateway's table, or of a version that this worker does not know",
+				table.name, strings.Join(mistyped, ", "))}
 		}
 		if len(unknown) > 0 {
 			return &UnusableError{Reason: fmt.Sprintf("table %s has columns that need a value which this worker does not know: %s; give them a default",
@@ -330,8 +378,21 @@ func withConn(ctx context.Context, config *pgx.ConnConfig, do func(*pgx.Conn) er
 	if err != nil {
 		return unusable("connect", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing)
+	}()
 	return do(conn)
+}
+
+// ifDenied returns what the role lacks, when that is why err is.
+func ifDenied(err error, lacks string) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege {
+		return " (" + lacks + ")"
+	}
+	return ""
 }
 
 func unusable(doing string, err error) error {

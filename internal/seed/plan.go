@@ -236,7 +236,7 @@ func loadRows(ctx context.Context, queries *store.Queries, desired []provider.De
 		for i, row := range stored {
 			ids[i] = row.ID
 		}
-		if keysOf, err = LoadKeys(ctx, queries, ids); err != nil {
+		if keysOf, err = loadKeys(ctx, queries, ids); err != nil {
 			return nil, err
 		}
 	}
@@ -254,8 +254,8 @@ func loadRows(ctx context.Context, queries *store.Queries, desired []provider.De
 	return rows, nil
 }
 
-// LoadKeys loads the stored keys of the providers given.
-func LoadKeys(ctx context.Context, queries *store.Queries, providerIDs []uuid.UUID) (map[uuid.UUID][]provider.StoredKey, error) {
+// loadKeys loads the stored keys of the providers given.
+func loadKeys(ctx context.Context, queries *store.Queries, providerIDs []uuid.UUID) (map[uuid.UUID][]provider.StoredKey, error) {
 	stored, err := queries.ListProviderKeys(ctx, providerIDs)
 	if err != nil {
 		return nil, fmt.Errorf("load provider keys: %w", err)

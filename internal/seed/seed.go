@@ -124,6 +124,9 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan) error {
 				SeededAt:   now,
 			}.Payload())
 		case StickyDeleted:
+			if step.accepted {
+				continue
+			}
 			// Warned of by the seed, hence where the watch starts from.
 			firstSeen = append(firstSeen, step.Observation)
 		}

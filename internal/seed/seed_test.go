@@ -232,6 +232,7 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 		"not JSON":                "not json, and a secret",
 		"another version":         `{"_type":"bedrock","_version":2,"region":"us-east-1"}`,
 		"an unknown type":         `{"_type":"vertex","_version":1}`,
+		"a region with a NUL":     `{"_type":"bedrock","_version":1,"region":"us\u0000"}`,
 		"the wrong type of value": `{"_type":"bedrock","_version":1,"region":7}`,
 	} {
 		t.Run(name, func(t *testing.T) {

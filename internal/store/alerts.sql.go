@@ -59,14 +59,14 @@ func (q *Queries) ForgetObservations(ctx context.Context, providers []string) er
 }
 
 const lastAlertSeq = `-- name: LastAlertSeq :one
-SELECT last_seq FROM provwatch.alert_counter
+SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts
 `
 
 func (q *Queries) LastAlertSeq(ctx context.Context) (int64, error) {
 	row := q.db.QueryRow(ctx, lastAlertSeq)
-	var last_seq int64
-	err := row.Scan(&last_seq)
-	return last_seq, err
+	var seq int64
+	err := row.Scan(&seq)
+	return seq, err
 }
 
 const listAlertsSince = `-- name: ListAlertsSince :many

@@ -85,7 +85,8 @@ func (q *Queries) ListProviderTypes(ctx context.Context) ([]string, error) {
 }
 
 const listProviders = `-- name: ListProviders :many
-SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id, updated_at
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
+    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
 FROM ai_providers
 WHERE name = ANY($1::text[])
 `
@@ -133,20 +134,52 @@ func (q *Queries) ListProviders(ctx context.Context, names []string) ([]ListProv
 	return items, nil
 }
 
+const lockProviders = `-- name: LockProviders :many
+SELECT id FROM ai_providers WHERE name = $1 FOR UPDATE
+`
+
+// Locks all rows of a name until the end of the transaction, so that what is
+// read of them is what is written over.
+func (q *Queries) LockProviders(ctx context.Context, name string) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, lockProviders, name)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lookAtProviders = `-- name: LookAtProviders :many
 WITH looked_at AS (
-    SELECT unnest($1::text[]) AS name
+    SELECT unnest($2::text[]) AS name
     UNION
-    SELECT p.name FROM ai_providers p WHERE p.id = ANY($2::uuid[])
+    SELECT p.name FROM ai_providers p WHERE p.id = ANY($3::uuid[])
     UNION
-    SELECT s.provider FROM provwatch.drift_state s WHERE s.provider_id = ANY($2::uuid[])
+    SELECT s.provider FROM provwatch.drift_state s WHERE s.provider_id = ANY($3::uuid[])
 )
 SELECT
     looked_at.name::text AS name,
-    p.id, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id, p.updated_at,
+    p.id, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id,
+    coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    -- In this statement, so that a row and its keys are of one moment.
+    CASE WHEN $1::boolean THEN ARRAY(
+        SELECT k.api_key FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,
+    CASE WHEN $1::boolean THEN ARRAY(
+        SELECT coalesce(k.api_key_key_id, '') FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
 FROM looked_at
 LEFT JOIN ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
@@ -154,8 +187,9 @@ LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
 `
 
 type LookAtProvidersParams struct {
-	Names []string
-	Ids   []uuid.UUID
+	WithKeys bool
+	Names    []string
+	Ids      []uuid.UUID
 }
 
 type LookAtProvidersRow struct {
@@ -167,7 +201,7 @@ type LookAtProvidersRow struct {
 	Deleted          *bool
 	Settings         secret.Text
 	SettingsKeyID    *string
-	UpdatedAt        *time.Time
+	UpdatedAt        time.Time
 	StateKind        *string
 	StateProviderID  *uuid.UUID
 	StateEnvHash     *string
@@ -176,13 +210,15 @@ type LookAtProvidersRow struct {
 	AcceptedKind     *string
 	AcceptedEnvHash  *string
 	AcceptedDbHash   *string
+	ApiKeys          []string
+	ApiKeyKeyIds     []string
 }
 
 // Everything that a comparison needs, for the providers named and for those
 // that the hinted ids belong to or were last seen under: all rows of each name,
 // what was last observed, and an accepted drift.
 func (q *Queries) LookAtProviders(ctx context.Context, arg LookAtProvidersParams) ([]LookAtProvidersRow, error) {
-	rows, err := q.db.Query(ctx, lookAtProviders, arg.Names, arg.Ids)
+	rows, err := q.db.Query(ctx, lookAtProviders, arg.WithKeys, arg.Names, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +244,8 @@ func (q *Queries) LookAtProviders(ctx context.Context, arg LookAtProvidersParams
 			&i.AcceptedKind,
 			&i.AcceptedEnvHash,
 			&i.AcceptedDbHash,
+			&i.ApiKeys,
+			&i.ApiKeyKeyIds,
 		); err != nil {
 			return nil, err
 		}
@@ -219,7 +257,7 @@ func (q *Queries) LookAtProviders(ctx context.Context, arg LookAtProvidersParams
 	return items, nil
 }
 
-const updateProvider = `-- name: UpdateProvider :exec
+const updateProvider = `-- name: UpdateProvider :execrows
 UPDATE ai_providers
 SET type = ($1::text)::ai_provider_type,
     base_url = $2,
@@ -239,12 +277,15 @@ type UpdateProviderParams struct {
 }
 
 // Writes the environment's fields to a row (worker resolve --take env).
-func (q *Queries) UpdateProvider(ctx context.Context, arg UpdateProviderParams) error {
-	_, err := q.db.Exec(ctx, updateProvider,
+func (q *Queries) UpdateProvider(ctx context.Context, arg UpdateProviderParams) (int64, error) {
+	result, err := q.db.Exec(ctx, updateProvider,
 		arg.Type,
 		arg.BaseUrl,
 		arg.Settings,
 		arg.ID,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

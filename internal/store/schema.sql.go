@@ -42,7 +42,9 @@ SELECT
     (to_regclass('ai_provider_keys') IS NOT NULL)::boolean AS provider_keys,
     (to_regtype('ai_provider_type') IS NOT NULL)::boolean AS provider_type,
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
-    (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts
+    (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
+    (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
+    current_setting('transaction_read_only')::boolean AS read_only
 `
 
 type InspectSchemaRow struct {
@@ -51,6 +53,8 @@ type InspectSchemaRow struct {
 	ProviderType   bool
 	Migrations     bool
 	AcceptedDrifts bool
+	OwnSchema      bool
+	ReadOnly       bool
 }
 
 func (q *Queries) InspectSchema(ctx context.Context) (InspectSchemaRow, error) {
@@ -62,6 +66,8 @@ func (q *Queries) InspectSchema(ctx context.Context) (InspectSchemaRow, error) {
 		&i.ProviderType,
 		&i.Migrations,
 		&i.AcceptedDrifts,
+		&i.OwnSchema,
+		&i.ReadOnly,
 	)
 	return i, err
 }
@@ -93,6 +99,7 @@ func (q *Queries) ListAppliedMigrations(ctx context.Context) ([]int64, error) {
 const listColumns = `-- name: ListColumns :many
 SELECT
     a.attname::text AS name,
+    format_type(a.atttypid, a.atttypmod) AS type,
     (a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '')::boolean AS required
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = to_regclass($1::text) AND a.attnum > 0 AND NOT a.attisdropped
@@ -101,6 +108,7 @@ ORDER BY a.attnum
 
 type ListColumnsRow struct {
 	Name     string
+	Type     string
 	Required bool
 }
 
@@ -115,7 +123,7 @@ func (q *Queries) ListColumns(ctx context.Context, tableName string) ([]ListColu
 	var items []ListColumnsRow
 	for rows.Next() {
 		var i ListColumnsRow
-		if err := rows.Scan(&i.Name, &i.Required); err != nil {
+		if err := rows.Scan(&i.Name, &i.Type, &i.Required); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -148,13 +156,4 @@ func (q *Queries) ProviderSearchPath(ctx context.Context) (string, error) {
 	var search_path string
 	err := row.Scan(&search_path)
 	return search_path, err
-}
-
-const unlockMigration = `-- name: UnlockMigration :exec
-SELECT pg_advisory_unlock($1::bigint)
-`
-
-func (q *Queries) UnlockMigration(ctx context.Context, lockID int64) error {
-	_, err := q.db.Exec(ctx, unlockMigration, lockID)
-	return err
 }

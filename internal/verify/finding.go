@@ -11,6 +11,7 @@ import (
 
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
 
@@ -57,12 +58,16 @@ func newSighting(row store.LookAtProvidersRow) *sighting {
 	return &s
 }
 
-func providerRow(row store.LookAtProvidersRow, keys []provider.StoredKey) provider.Row {
+func providerRow(row store.LookAtProvidersRow) provider.Row {
+	var keys []provider.StoredKey
+	for i, key := range row.ApiKeys {
+		keys = append(keys, provider.StoredKey{Key: secret.New(key), KeyID: row.ApiKeyKeyIds[i]})
+	}
 	return provider.Row{
 		ID: *row.ID, Name: row.Name, Type: deref(row.Type), BaseURL: deref(row.BaseUrl),
 		Enabled: deref(row.Enabled), Deleted: deref(row.Deleted),
 		Settings: row.Settings, SettingsKeyID: deref(row.SettingsKeyID),
-		UpdatedAt: deref(row.UpdatedAt), Keys: keys,
+		UpdatedAt: row.UpdatedAt, Keys: keys,
 	}
 }
 
@@ -81,12 +86,13 @@ type finding struct {
 	kind        provider.Kind // in sync as well when its drift is accepted
 	observation provider.Observation
 	// alert is the kind of the alert to publish, empty for none.
-	alert    provider.Kind
-	record   bool // the recorded state is to be replaced
-	withdraw bool // the accepted drift no longer holds
+	alert  provider.Kind
+	record bool // the recorded state is to be replaced
+	// withdraw is an accepted drift that no longer holds, nil for none.
+	withdraw *acceptance
 }
 
-func (f finding) isNews() bool { return f.alert != "" || f.record || f.withdraw }
+func (f finding) isNews() bool { return f.alert != "" || f.record || f.withdraw != nil }
 
 // judge compares an observation with what was last recorded. A provider without
 // a recorded state counts as in sync until now.
@@ -102,11 +108,14 @@ func judge(name string, o provider.Observation, s *sighting) finding {
 	}
 	f.observation = o
 
-	if s.accepted != nil {
+	if a := s.accepted; a != nil {
 		switch {
-		case s.accepted.envHash != o.EnvHash || s.accepted.dbHash != o.DBHash:
-			f.withdraw = true
-		case s.accepted.kind == o.Kind:
+		case a.dbHash != o.DBHash || o.Kind == provider.InSync:
+			// With another environment alone it does not hold, and is kept all the
+			// same: of two workers during a deployment one must not undo what was
+			// accepted for the other.
+			f.withdraw = a
+		case a.envHash == o.EnvHash && a.kind == o.Kind:
 			f.kind = provider.InSync
 		}
 	}

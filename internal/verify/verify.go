@@ -121,13 +121,16 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 	start := time.Now()
 	defer func() { v.metrics.Verified(scope, time.Since(start), err) }()
 
-	params := store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}}
-	if request.All {
-		params = store.LookAtProvidersParams{Names: v.names, Ids: []uuid.UUID{}}
-	}
-	findings, err := v.look(ctx, v.pool, params)
+	findings, known, err := v.lookAt(ctx, request)
 	if err != nil {
 		return fmt.Errorf("verify providers: %w", err)
+	}
+	if !known {
+		// An id that belongs to nothing is no usable hint: another program's, or of
+		// a row that came and went.
+		if findings, _, err = v.lookAt(ctx, listener.Request{All: true, Source: request.Source}); err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
 	}
 	var news []string
 	for _, f := range findings {
@@ -159,30 +162,32 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 	return nil
 }
 
-// look reads what the parameters ask for and judges it. Names that the
-// environment does not have are passed over.
-func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtProvidersParams) ([]finding, error) {
-	queries := store.New(db)
-	looked, err := queries.LookAtProviders(ctx, params)
-	if err != nil {
-		return nil, err
+// lookAt looks at what is requested. known is false when a hint belongs to no row
+// and to no provider observed before.
+func (v *Verifier) lookAt(ctx context.Context, request listener.Request) (findings []finding, known bool, err error) {
+	params := store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}}
+	if request.All {
+		params = store.LookAtProvidersParams{Names: v.names, Ids: []uuid.UUID{}}
 	}
-	compareCredentials := v.credentials != IgnoreCredentials
-	keys := map[uuid.UUID][]provider.StoredKey{}
-	if compareCredentials {
-		var ids []uuid.UUID
-		for _, row := range looked {
-			if _, named := v.desired[row.Name]; named && row.ID != nil {
-				ids = append(ids, *row.ID)
-			}
-		}
-		if keys, err = seed.LoadKeys(ctx, queries, ids); err != nil {
-			return nil, err
-		}
-	}
+	findings, seen, err := v.look(ctx, v.pool, params)
+	known = !slices.ContainsFunc(params.Ids, func(id uuid.UUID) bool { return !seen[id] })
+	return findings, known, err
+}
 
+// look reads what the parameters ask for and judges it. Names that the
+// environment does not have are passed over. It returns the ids that it came
+// across as well.
+func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtProvidersParams) ([]finding, map[uuid.UUID]bool, error) {
+	compareCredentials := v.credentials != IgnoreCredentials
+	params.WithKeys = compareCredentials
+	looked, err := store.New(db).LookAtProviders(ctx, params)
+	if err != nil {
+		return nil, nil, err
+	}
+	ids := make(map[uuid.UUID]bool, len(looked))
 	seen := make(map[string]*sighting, len(looked))
 	for _, row := range looked {
+		ids[deref(row.ID)], ids[deref(row.StateProviderID)] = true, true
 		if _, named := v.desired[row.Name]; !named {
 			continue
 		}
@@ -192,7 +197,7 @@ func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtP
 			seen[row.Name] = s
 		}
 		if row.ID != nil {
-			s.rows = append(s.rows, providerRow(row, keys[*row.ID]))
+			s.rows = append(s.rows, providerRow(row))
 		}
 	}
 	findings := make([]finding, 0, len(seen))
@@ -204,7 +209,7 @@ func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtP
 		}
 		findings = append(findings, judge(name, o, s))
 	}
-	return findings, nil
+	return findings, ids, nil
 }
 
 func (v *Verifier) warnCredentials(ctx context.Context, o provider.Observation) {
@@ -227,18 +232,21 @@ func (v *Verifier) settle(ctx context.Context, names []string, source pubsub.Sou
 		}
 		// READ COMMITTED: this look is made after the lock is held, so that it
 		// sees all that whoever held it before has recorded.
-		findings, err = v.look(ctx, tx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}})
+		findings, _, err = v.look(ctx, tx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}})
 		if err != nil {
 			return err
 		}
 		slices.SortFunc(findings, func(a, b finding) int { return cmp.Compare(a.name, b.name) })
 
-		var withdrawn []string
+		var withdrawn store.WithdrawStaleAcceptedDriftsParams
 		var states store.RecordObservationsParams
 		alerts = alerts[:0]
 		for _, f := range findings {
-			if f.withdraw {
-				withdrawn = append(withdrawn, f.name)
+			if f.withdraw != nil {
+				withdrawn.Providers = append(withdrawn.Providers, f.name)
+				withdrawn.Kinds = append(withdrawn.Kinds, string(f.withdraw.kind))
+				withdrawn.EnvHashes = append(withdrawn.EnvHashes, f.withdraw.envHash)
+				withdrawn.DbHashes = append(withdrawn.DbHashes, f.withdraw.dbHash)
 			}
 			if f.record {
 				f.appendTo(&states)
@@ -252,8 +260,8 @@ func (v *Verifier) settle(ctx context.Context, names []string, source pubsub.Sou
 				alerts = append(alerts, alert)
 			}
 		}
-		if len(withdrawn) > 0 {
-			if err := queries.WithdrawAcceptedDrifts(ctx, withdrawn); err != nil {
+		if len(withdrawn.Providers) > 0 {
+			if err := queries.WithdrawStaleAcceptedDrifts(ctx, withdrawn); err != nil {
 				return err
 			}
 		}

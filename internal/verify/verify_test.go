@@ -109,7 +109,7 @@ func TestALookThatShowsNothingNewIsOneQuery(t *testing.T) {
 	require.NoError(t, err)
 	defer counted.Close()
 	v := verify.New(counted, []provider.Desired{openAI("a"), openAI("b")}, verify.IgnoreCredentials, quiet, metrics)
-	for _, request := range []listener.Request{resync, {ProviderIDs: []uuid.UUID{idOf(t, pool, "a"), uuid.New()}, Source: pubsub.SourceNotify}} {
+	for _, request := range []listener.Request{resync, {ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}} {
 		require.NoError(t, v.Verify(t.Context(), request))
 		statements = 0
 		require.NoError(t, v.Verify(t.Context(), request))
@@ -133,6 +133,52 @@ func TestAHintedVerificationReadsOnlyWhatIsHintedAt(t *testing.T) {
 	require.Equal(t, []string{"1 disabled b notify"}, alerts(t, pool))
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"1 disabled b notify", "2 disabled a resync"}, alerts(t, pool))
+}
+
+func TestAHintThatBelongsToNothingAsksForEverything(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	hints := []uuid.UUID{idOf(t, pool, "b"), uuid.New()}
+	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: hints, Source: pubsub.SourceNotify}))
+	require.Equal(t, []string{"1 disabled a notify", "2 disabled b notify"}, alerts(t, pool))
+}
+
+func TestARowThatJSONBCannotHoldStopsNoOtherAlert(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	exec(t, pool, `UPDATE ai_providers SET enabled = false WHERE name = 'a'`)
+	exec(t, pool, `UPDATE ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us\u0000"}', updated_at = 'infinity' WHERE name = 'b'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 disabled a resync", "2 changed b resync"}, alerts(t, pool))
+}
+
+func TestAnAcceptanceForAnotherEnvironmentIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	exec(t, pool, `UPDATE ai_providers SET base_url = 'https://db/'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
+		SELECT provider, kind, env_hash, db_hash, 'test' FROM provwatch.drift_state`)
+	other := openAI("a")
+	other.BaseURL = "https://another-environment/"
+	require.NoError(t, verify.New(pool, []provider.Desired{other}, verify.IgnoreCredentials, quiet, &counter{}).Verify(t.Context(), resync))
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 changed a resync", "2 changed a resync", "3 resolved a resync"}, alerts(t, pool))
+}
+
+func TestAnAcceptanceOfADisabledProviderEndsWhenItIsEnabled(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
+		SELECT provider, kind, env_hash, db_hash, 'test' FROM provwatch.drift_state`)
+	for _, enabled := range []bool{false, true, false} {
+		exec(t, pool, `UPDATE ai_providers SET enabled = $1`, enabled)
+		require.NoError(t, v.Verify(t.Context(), resync))
+	}
+	require.Equal(t, []string{"1 disabled a resync", "2 resolved a resync", "3 disabled a resync"}, alerts(t, pool))
 }
 
 func TestARenamedOrRemovedRowIsFoundByTheIDItHad(t *testing.T) {

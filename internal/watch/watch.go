@@ -9,7 +9,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
@@ -17,6 +18,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
 
@@ -27,13 +29,26 @@ const (
 	retryAfter = time.Second
 )
 
-// Latest returns the seq of the latest alert, 0 when there was none yet.
+// Latest returns the seq of the latest alert, 0 when there was none yet. The
+// error is a [*schema.UnusableError] when the table of alerts is not there.
 func Latest(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
 	seq, err := store.New(pool).LastAlertSeq(ctx)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, nil
+	return seq, readError(err)
+}
+
+// readError explains why alerts cannot be read.
+func readError(err error) error {
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg) && (pg.Code == pgerrcode.UndefinedTable || pg.Code == pgerrcode.InvalidSchemaName):
+		return &schema.UnusableError{Reason: "provwatch's tables are not there yet; start \"worker run\", or run \"worker migrate\""}
+	case errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege:
+		return &schema.UnusableError{Reason: "the role needs USAGE on the schema provwatch and SELECT on provwatch.drift_alerts", Err: err}
+	default:
+		return fmt.Errorf("read provwatch.drift_alerts: %w", err)
 	}
-	return seq, err
 }
 
 // Follow calls show for every alert with a seq above since, in order, until ctx
@@ -62,7 +77,7 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 					return nil
 				}
 				if !postgres.IsConnectionLoss(err) {
-					return fmt.Errorf("read provwatch.drift_alerts: %w", err)
+					return readError(err)
 				}
 				logger.WarnContext(ctx, "alerts not read, trying again", "error", err, "retry_in", retryAfter)
 				select {

@@ -86,24 +86,36 @@ CREATE TABLE provwatch.accepted_drift (
 -- section 4). Every name in it is qualified, since it runs with the rights and
 -- the search_path of whoever writes to the provider tables.
 
+--
+-- Whatever goes wrong in it must not fail the writer: it then sends a
+-- notification without a hint.
+
 -- +goose StatementBegin
 CREATE FUNCTION provwatch.notify_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
-    hints pg_catalog.uuid[];
+    hints pg_catalog.text[];
+    lookup pg_catalog.text := 'SELECT ARRAY(SELECT %1$I::pg_catalog.text FROM changed';
 BEGIN
     IF pg_catalog.current_setting('provwatch.seeding', true) = 'on' THEN
         RETURN NULL;
     END IF;
     IF TG_OP <> 'TRUNCATE' THEN
-        EXECUTE pg_catalog.format('SELECT ARRAY(SELECT DISTINCT %I FROM changed LIMIT 65)', TG_ARGV[0]) INTO hints;
+        IF TG_OP = 'UPDATE' THEN
+            lookup := lookup || ' UNION SELECT %1$I::pg_catalog.text FROM former';
+        ELSE
+            lookup := lookup || ' GROUP BY 1';
+        END IF;
+        EXECUTE pg_catalog.format(lookup || ' LIMIT 65)', TG_ARGV[0]) INTO hints;
     END IF;
     IF TG_OP = 'TRUNCATE' OR pg_catalog.cardinality(hints) > 64 THEN
         PERFORM pg_catalog.pg_notify('ai_providers_changed', '');
     ELSE
-        PERFORM pg_catalog.pg_notify('ai_providers_changed', hint::pg_catalog.text)
-        FROM pg_catalog.unnest(hints) AS hint;
+        PERFORM pg_catalog.pg_notify('ai_providers_changed', hint) FROM pg_catalog.unnest(hints) AS hint;
     END IF;
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    PERFORM pg_catalog.pg_notify('ai_providers_changed', '');
     RETURN NULL;
 END
 $$;

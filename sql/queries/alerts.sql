@@ -39,7 +39,7 @@ DELETE FROM provwatch.drift_state WHERE provider = ANY(@providers::text[]);
 SELECT kind, count(*) AS providers FROM provwatch.drift_state GROUP BY kind;
 
 -- name: LastAlertSeq :one
-SELECT last_seq FROM provwatch.alert_counter;
+SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts;
 
 -- name: ListAlertsSince :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at

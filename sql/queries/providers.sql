@@ -11,10 +11,16 @@ WITH looked_at AS (
 )
 SELECT
     looked_at.name::text AS name,
-    p.id, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id, p.updated_at,
+    p.id, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id,
+    coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    -- In this statement, so that a row and its keys are of one moment.
+    CASE WHEN @with_keys::boolean THEN ARRAY(
+        SELECT k.api_key FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,
+    CASE WHEN @with_keys::boolean THEN ARRAY(
+        SELECT coalesce(k.api_key_key_id, '') FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
 FROM looked_at
 LEFT JOIN ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
@@ -22,7 +28,8 @@ LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name;
 
 -- name: ListProviders :many
 -- All rows of the names given, soft-deleted and disabled ones too.
-SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id, updated_at
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
+    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
 FROM ai_providers
 WHERE name = ANY(@names::text[]);
 
@@ -54,7 +61,12 @@ SELECT
 INSERT INTO ai_provider_keys (id, provider_id, api_key)
 SELECT unnest(@ids::uuid[]), unnest(@provider_ids::uuid[]), unnest(@api_keys::text[]);
 
--- name: UpdateProvider :exec
+-- name: LockProviders :many
+-- Locks all rows of a name until the end of the transaction, so that what is
+-- read of them is what is written over.
+SELECT id FROM ai_providers WHERE name = @name FOR UPDATE;
+
+-- name: UpdateProvider :execrows
 -- Writes the environment's fields to a row (worker resolve --take env).
 UPDATE ai_providers
 SET type = (@type::text)::ai_provider_type,

@@ -4,7 +4,9 @@ SELECT
     (to_regclass('ai_provider_keys') IS NOT NULL)::boolean AS provider_keys,
     (to_regtype('ai_provider_type') IS NOT NULL)::boolean AS provider_type,
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
-    (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts;
+    (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
+    (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
+    current_setting('transaction_read_only')::boolean AS read_only;
 
 -- name: ListAppliedMigrations :many
 SELECT version_id FROM provwatch.schema_migrations WHERE is_applied ORDER BY version_id;
@@ -14,6 +16,7 @@ SELECT version_id FROM provwatch.schema_migrations WHERE is_applied ORDER BY ver
 -- are required.
 SELECT
     a.attname::text AS name,
+    format_type(a.atttypid, a.atttypmod) AS type,
     (a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '')::boolean AS required
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = to_regclass(@table_name::text) AND a.attnum > 0 AND NOT a.attisdropped
@@ -31,9 +34,6 @@ WHERE t.tgrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys')
 
 -- name: LockMigration :exec
 SELECT pg_advisory_lock(@lock_id::bigint);
-
--- name: UnlockMigration :exec
-SELECT pg_advisory_unlock(@lock_id::bigint);
 
 -- name: CreateSchema :exec
 CREATE SCHEMA IF NOT EXISTS provwatch;

@@ -1,0 +1,89 @@
+package resolve_test
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/resolve"
+	"provwatch/internal/secret"
+	"provwatch/internal/seed"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func bedrock(region string) provider.Desired {
+	return provider.Desired{Name: "aws", Type: provider.Anthropic, Origin: "X", Bedrock: &provider.Bedrock{
+		Region: region, Model: "m", SmallFastModel: "s",
+		AccessKey: secret.New("AKIA-environment"), AccessKeySecret: secret.New("environment"),
+	}}
+}
+
+// seededWith returns a database with the provider seeded.
+func seededWith(t *testing.T, d provider.Desired) *pgxpool.Pool {
+	t.Helper()
+	pool, _ := pgtest.NewPool(t)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{d}, false, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return pool
+}
+
+// during runs a statement in a transaction of another program, resolves while it
+// is open, and commits it once the resolving waits for it.
+func during(t *testing.T, pool *pgxpool.Pool, statement string, take func() error) error {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), statement)
+	require.NoError(t, err)
+	resolved := make(chan error, 1)
+	go func() { resolved <- take() }()
+	require.Eventually(t, func() bool {
+		var waiting int
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
+		return waiting > 0
+	}, 30*time.Second, 5*time.Millisecond)
+	require.NoError(t, tx.Commit(t.Context()))
+	return <-resolved
+}
+
+func value(t *testing.T, pool *pgxpool.Pool, query string) (text string) {
+	t.Helper()
+	err := pool.QueryRow(t.Context(), query).Scan(&text)
+	if err != pgx.ErrNoRows {
+		require.NoError(t, err)
+	}
+	return text
+}
+
+func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
+	t.Parallel()
+	pool := seededWith(t, bedrock("us-east-1"))
+	err := during(t, pool, `UPDATE ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
+		_, err := resolve.TakeEnv(t.Context(), pool, bedrock("eu-west-1"), false, "operator:test")
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, "rotated eu-west-1", value(t, pool, `SELECT concat_ws(' ', settings::jsonb->>'access_key_secret', settings::jsonb->>'region') FROM ai_providers`))
+}
+
+func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) {
+	t.Parallel()
+	pool := seededWith(t, bedrock("us-east-1"))
+	var outcome resolve.Outcome
+	err := during(t, pool, `DELETE FROM ai_providers`, func() (err error) {
+		outcome, err = resolve.TakeEnv(t.Context(), pool, bedrock("eu-west-1"), false, "operator:test")
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, provider.Missing, outcome.Kind)
+	require.Equal(t, outcome.ProviderID.String(), value(t, pool, `SELECT id::text FROM ai_providers`))
+	require.Equal(t, "provider.create", value(t, pool, `SELECT action FROM provwatch.audit_outbox ORDER BY seq DESC LIMIT 1`))
+}
