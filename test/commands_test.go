@@ -191,7 +191,7 @@ func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
 		-  retired   soft-deleted, stays so  deleted         false                      true
 		=  same      unchanged
 		Plan: 1 to insert, 2 drifted, 0 not comparable, 1 soft-deleted, 1 unchanged, 1 accepted, 0 skipped.
-		`), "worker: drift found\n"}, w.run(env, "seed", "--dry-run"))
+		`), ""}, w.run(env, "seed", "--dry-run"))
 
 	r := w.run(env, "seed", "--dry-run", "-o", "json")
 	require.Equal(t, 2, r.code)
@@ -313,7 +313,7 @@ func TestVerifyTellsDriftByItsExitCode(t *testing.T) {
 		anthropic  missing
 		openai     missing
 		2 of 2 providers drift.
-		`), "worker: drift found\n"}, w.run(env, "verify"))
+		`), ""}, w.run(env, "verify"))
 	w.unmigrated()
 
 	require.Equal(t, 0, w.run(env, "seed").code)
@@ -337,7 +337,7 @@ func TestVerifyTellsDriftByItsExitCode(t *testing.T) {
 		openai     disabled  enabled   true                        false
 		                     base_url  https://api.openai.com/v1/  (not a URL, withheld)
 		1 of 2 providers drift.
-		`), "worker: drift found\n"}, w.run(env, "verify"))
+		`), ""}, w.run(env, "verify"))
 	r = w.run(env, "verify", "-o", "json")
 	require.Equal(t, 2, r.code)
 	var verification struct {
@@ -397,7 +397,7 @@ func TestVerifyComparesCredentialsOnlyWhenAskedTo(t *testing.T) {
 		PROVIDER  STATE    FIELD     ENVIRONMENT                      DATABASE
 		proxy     changed  api_keys  2, of these 0 not in the database  3, of these 1 not in the environment
 		1 of 1 providers drift.
-		`), "worker: drift found\n"}.squeezed(), w.run(env, "verify", "--credential-drift=alert").squeezed())
+		`), ""}.squeezed(), w.run(env, "verify", "--credential-drift=alert").squeezed())
 	r := w.run(env, "verify", "--credential-drift=warn")
 	require.Equal(t, 0, r.code, "a warning is no drift")
 	require.Equal(t, inSync, r.stdout)
@@ -948,8 +948,8 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 		args string
 		want string // without "worker: " and the final line break
 	}{
-		{"unknown command", nil, "frobnicate", `unknown command "frobnicate"; see "worker --help"`},
-		{"misspelt command", nil, "verfy", `unknown command "verfy"; did you mean "verify"?; see "worker --help"`},
+		{"unknown command", nil, "frobnicate", `unknown command; see "worker --help"`},
+		{"misspelt command", nil, "verfy", `unknown command; did you mean "verify"?; see "worker --help"`},
 		{"argument too many", nil, "run now", `unknown command "now" for "worker run"; see "worker run --help"`},
 		{"unknown flag", nil, "run --frob", `unknown flag: --frob; see "worker run --help"`},
 		{"flag of another command", nil, "verify --resync=1m", `unknown flag: --resync; see "worker verify --help"`},
@@ -959,21 +959,21 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 		{"negative duration", nil, "run --resync=-1s", "--resync (or PROVWATCH_RESYNC) must be positive, such as 30s"},
 		{"zero timeout", nil, "verify --connect-timeout=0s", "--connect-timeout (or PROVWATCH_CONNECT_TIMEOUT) must be positive, such as 30s"},
 		{"zero shutdown", nil, "run --shutdown-timeout=0s", "--shutdown-timeout (or PROVWATCH_SHUTDOWN_TIMEOUT) must be positive, such as 30s"},
-		{"no such form", nil, "verify -o yaml", `--output (or PROVWATCH_OUTPUT) must be one of text, json, not "yaml"`},
-		{"no such log form", nil, "run --log-format=xml", `--log-format (or PROVWATCH_LOG_FORMAT) must be one of text, json, not "xml"`},
-		{"no such level", nil, "run --log-level=loud", `--log-level (or PROVWATCH_LOG_LEVEL) must be one of debug, info, warn, error, not "loud"`},
-		{"no such migration mode", nil, "seed --migrate=maybe", `--migrate (or PROVWATCH_MIGRATE) must be one of auto, check, off, not "maybe"`},
-		{"no such credential mode", nil, "verify --credential-drift=fail", `--credential-drift (or PROVWATCH_CREDENTIAL_DRIFT) must be one of ignore, warn, alert, not "fail"`},
-		{"no such drift mode", nil, "run --on-boot-drift=ignore", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert, not "ignore"`},
+		{"no such form", nil, "verify -o yaml", `--output (or PROVWATCH_OUTPUT) must be one of text, json`},
+		{"no such log form", nil, "run --log-format=xml", `--log-format (or PROVWATCH_LOG_FORMAT) must be one of text, json`},
+		{"no such level", nil, "run --log-level=loud", `--log-level (or PROVWATCH_LOG_LEVEL) must be one of debug, info, warn, error`},
+		{"no such migration mode", nil, "seed --migrate=maybe", `--migrate (or PROVWATCH_MIGRATE) must be one of auto, check, off`},
+		{"no such credential mode", nil, "verify --credential-drift=fail", `--credential-drift (or PROVWATCH_CREDENTIAL_DRIFT) must be one of ignore, warn, alert`},
+		{"no such drift mode", nil, "run --on-boot-drift=ignore", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert`},
 		{"debug without HTTP", nil, "run --debug", "--debug serves the profiler on --http-addr, which is not set"},
 		{"HTTP address without port", nil, "run --http-addr=localhost", "--http-addr (or PROVWATCH_HTTP_ADDR) must be HOST:PORT, such as 127.0.0.1:9464"},
 		{"HTTP address of no port", nil, "run --http-addr=127.0.0.1:many", "--http-addr (or PROVWATCH_HTTP_ADDR) must be HOST:PORT, such as 127.0.0.1:9464"},
 		{"HTTP port too large", nil, "run --http-addr=127.0.0.1:65536", "--http-addr (or PROVWATCH_HTTP_ADDR) must be HOST:PORT, such as 127.0.0.1:9464"},
 
 		{"variable not a duration", environ{"PROVWATCH_RESYNC": pasted}, "run", "PROVWATCH_RESYNC cannot be used for --resync: want a duration"},
-		{"variable not a bool", environ{"PROVWATCH_DRY_RUN": pasted}, "seed", "PROVWATCH_DRY_RUN cannot be used for --dry-run: want a bool"},
-		{"variable of no choice", environ{"PROVWATCH_MIGRATE": "maybe"}, "run", `--migrate (or PROVWATCH_MIGRATE) must be one of auto, check, off, not "maybe"`},
-		{"variable of no choice, alone", environ{"PROVWATCH_ON_BOOT_DRIFT": "maybe"}, "", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert, not "maybe"`},
+		{"variable not a bool", environ{"PROVWATCH_DEBUG": pasted}, "run", "PROVWATCH_DEBUG cannot be used for --debug: want a bool"},
+		{"variable of no choice", environ{"PROVWATCH_MIGRATE": "maybe"}, "run", `--migrate (or PROVWATCH_MIGRATE) must be one of auto, check, off`},
+		{"variable of no choice, alone", environ{"PROVWATCH_ON_BOOT_DRIFT": "maybe"}, "", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert`},
 		{"variable not positive", environ{"PROVWATCH_CONNECT_TIMEOUT": "-5s"}, "migrate", "--connect-timeout (or PROVWATCH_CONNECT_TIMEOUT) must be positive, such as 30s"},
 
 		{"database URL that does not parse", environ{"DATABASE_URL": "postgres://u:" + pasted + "@host:port/d"}, "run",

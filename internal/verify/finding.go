@@ -110,7 +110,7 @@ func judge(name string, o provider.Observation, s *sighting) finding {
 
 	if a := s.accepted; a != nil {
 		switch {
-		case a.dbHash != o.DBHash || o.Kind == provider.InSync:
+		case a.dbHash != o.DBHash, a.envHash == o.EnvHash && o.Kind == provider.InSync:
 			// With another environment alone it does not hold, and is kept all the
 			// same: of two workers during a deployment one must not undo what was
 			// accepted for the other.

@@ -106,7 +106,7 @@ BEGIN
         ELSE
             lookup := lookup || ' GROUP BY 1';
         END IF;
-        EXECUTE pg_catalog.format(lookup || ' LIMIT 65)', TG_ARGV[0]) INTO hints;
+        EXECUTE pg_catalog.format(lookup || ' ORDER BY 1 LIMIT 65)', TG_ARGV[0]) INTO hints;
     END IF;
     IF TG_OP = 'TRUNCATE' OR pg_catalog.cardinality(hints) > 64 THEN
         PERFORM pg_catalog.pg_notify('ai_providers_changed', '');
