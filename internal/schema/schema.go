@@ -255,14 +255,20 @@ func inspect(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	if err != nil {
 		return Status{}, unusable("look at it", err)
 	}
-	status := Status{ownSchema: found.OwnSchema, readOnly: found.ReadOnly}
+	var applied []int64
 	if found.Migrations {
-		if status.Applied, err = queries.ListAppliedMigrations(ctx); err != nil {
+		if applied, err = queries.ListAppliedMigrations(ctx); err != nil {
 			return Status{}, unusable("read "+versionTable, err)
 		}
 		// goose records its start as version 0.
-		status.Applied = slices.DeleteFunc(status.Applied, func(v int64) bool { return v == 0 })
+		applied = slices.DeleteFunc(applied, func(v int64) bool { return v == 0 })
+		// Another worker may be migrating. What a migration has made is looked for
+		// after the list of migrations is read, so that it is there.
+		if found, err = queries.InspectSchema(ctx); err != nil {
+			return Status{}, unusable("look at it", err)
+		}
 	}
+	status := Status{Applied: applied, ownSchema: found.OwnSchema, readOnly: found.ReadOnly}
 	ours := slices.Contains(status.Applied, providerTables)
 	status.Foreign = found.Providers && !ours
 
