@@ -10,7 +10,20 @@ import "embed"
 //go:embed migrations/*.sql
 var Migrations embed.FS
 
-// Triggers creates the triggers on the provider tables, anew where they exist.
+// Triggers creates the triggers on the provider tables; DropTriggers removes
+// those that are there.
 //
 //go:embed triggers.sql
 var Triggers string
+
+//go:embed triggers_drop.sql
+var DropTriggers string
+
+// Publication creates the publication that the WAL source reads, anew where it
+// exists; Publication14 does so for PostgreSQL 14.
+//
+//go:embed publication.sql
+var Publication string
+
+//go:embed publication14.sql
+var Publication14 string

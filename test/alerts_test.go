@@ -16,76 +16,80 @@ import (
 // that spec section 6 names.
 func TestEachChangeGivesExactlyItsAlertsInOrder(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.start(w.twoProviders(), "run").ready()
-	id := w.strings(`SELECT id::text FROM ai_providers WHERE name = 'openai'`)[0]
-	var want []string
-	step := func(script string, alerts ...string) {
-		t.Helper()
-		w.exec(script)
-		want = append(want, alerts...)
-		w.expectAlerts(want...)
-	}
+	bothSources(t, func(t *testing.T, w *world) {
+		w.start(w.twoProviders(), "run").ready()
+		id := w.strings(`SELECT id::text FROM ai_providers WHERE name = 'openai'`)[0]
+		var want []string
+		step := func(script string, alerts ...string) {
+			t.Helper()
+			w.exec(script)
+			want = append(want, alerts...)
+			w.expectAlerts(want...)
+		}
 
-	step(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`, "changed openai")
-	step(`UPDATE ai_providers SET base_url = 'https://other.example/v1' WHERE name = 'openai'`, "changed openai")
-	step(`UPDATE ai_providers SET base_url = 'https://api.openai.com/v1/' WHERE name = 'openai'`, "resolved openai")
-	step(`UPDATE ai_providers SET type = 'anthropic' WHERE name = 'openai'`, "changed openai")
-	step(`UPDATE ai_providers SET type = 'openai' WHERE name = 'openai'`, "resolved openai")
-	step(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
-	step(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`, "resolved openai")
-	step(`UPDATE ai_providers SET deleted = true WHERE name = 'openai'`, "deleted openai")
-	step(`UPDATE ai_providers SET deleted = false WHERE name = 'openai'`, "resolved openai")
-	step(`UPDATE ai_providers SET name = 'openai-old' WHERE name = 'openai'`, "missing openai")
-	step(`UPDATE ai_providers SET name = 'openai' WHERE name = 'openai-old'`, "resolved openai")
-	step(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai")
-	step(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'openai', 'https://api.openai.com/v1/')`, "resolved openai")
-	// Several providers in one statement; a row that is replaced by another.
-	step(`UPDATE ai_providers SET enabled = false`, "disabled anthropic", "disabled openai")
-	step(`UPDATE ai_providers SET enabled = true`, "resolved anthropic", "resolved openai")
-	step(`TRUNCATE ai_providers CASCADE`, "missing anthropic", "missing openai")
-	step(fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url) VALUES ('%s', 'openai', 'openai', 'https://api.openai.com/v1/')`, id), "resolved openai")
-	// What is not canonical is no drift: the next drift has the next seq.
-	w.exec(`UPDATE ai_providers SET display_name = 'OpenAI', updated_at = now()`)
-	w.exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'rotated' FROM ai_providers`)
-	w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'not-in-the-environment', 'https://h/')`)
-	step(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
+		step(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`, "changed openai")
+		step(`UPDATE ai_providers SET base_url = 'https://other.example/v1' WHERE name = 'openai'`, "changed openai")
+		step(`UPDATE ai_providers SET base_url = 'https://api.openai.com/v1/' WHERE name = 'openai'`, "resolved openai")
+		step(`UPDATE ai_providers SET type = 'anthropic' WHERE name = 'openai'`, "changed openai")
+		step(`UPDATE ai_providers SET type = 'openai' WHERE name = 'openai'`, "resolved openai")
+		step(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
+		step(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`, "resolved openai")
+		step(`UPDATE ai_providers SET deleted = true WHERE name = 'openai'`, "deleted openai")
+		step(`UPDATE ai_providers SET deleted = false WHERE name = 'openai'`, "resolved openai")
+		step(`UPDATE ai_providers SET name = 'openai-old' WHERE name = 'openai'`, "missing openai")
+		step(`UPDATE ai_providers SET name = 'openai' WHERE name = 'openai-old'`, "resolved openai")
+		step(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai")
+		step(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'openai', 'https://api.openai.com/v1/')`, "resolved openai")
+		// Several providers in one statement; a row that is replaced by another.
+		step(`UPDATE ai_providers SET enabled = false`, "disabled anthropic", "disabled openai")
+		step(`UPDATE ai_providers SET enabled = true`, "resolved anthropic", "resolved openai")
+		step(`TRUNCATE ai_providers CASCADE`, "missing anthropic", "missing openai")
+		step(fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url) VALUES ('%s', 'openai', 'openai', 'https://api.openai.com/v1/')`, id), "resolved openai")
+		// What is not canonical is no drift: the next drift has the next seq.
+		w.exec(`UPDATE ai_providers SET display_name = 'OpenAI', updated_at = now()`)
+		w.exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'rotated' FROM ai_providers`)
+		w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'not-in-the-environment', 'https://h/')`)
+		step(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
+	})
 }
 
 func TestARowReplacedUnderAnotherIDIsStillFollowed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.start(w.twoProviders(), "run").ready()
-	w.exec(`WITH gone AS (DELETE FROM ai_providers WHERE name = 'openai' RETURNING *)
-		SELECT 1 FROM gone`)
-	w.expectAlerts("missing openai")
-	w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'openai', 'https://api.openai.com/v1/')`)
-	w.expectAlerts("missing openai", "resolved openai")
-	w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
-	w.expectAlerts("missing openai", "resolved openai", "missing openai")
+	bothSources(t, func(t *testing.T, w *world) {
+		w.start(w.twoProviders(), "run").ready()
+		w.exec(`WITH gone AS (DELETE FROM ai_providers WHERE name = 'openai' RETURNING *)
+			SELECT 1 FROM gone`)
+		w.expectAlerts("missing openai")
+		w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'openai', 'https://api.openai.com/v1/')`)
+		w.expectAlerts("missing openai", "resolved openai")
+		w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
+		w.expectAlerts("missing openai", "resolved openai", "missing openai")
+	})
 }
 
 func TestGarbageAndLargePayloadsAreHarmless(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.start(w.twoProviders(), "run").ready()
-	for _, payload := range []string{
-		"", "garbage", "{}", `{"id":1}`, "'; DROP TABLE ai_providers; --", "\x01\x02\u2028%s%n", strings.Repeat("x", 7999),
-		strings.Repeat("🔑", 1900), "00000000-0000-0000-0000-000000000000", "{00000000-0000-0000-0000-000000000000}",
-		"urn:uuid:00000000-0000-0000-0000-000000000000",
-	} {
-		w.exec(`SELECT pg_notify('ai_providers_changed', $1)`, payload)
-	}
-	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-	w.expectAlerts("disabled openai")
-	require.Zero(t, p.logged("level=ERROR"))
-	require.Zero(t, p.logged("verification failed"))
-	p.stop()
+	bothSources(t, func(t *testing.T, w *world) {
+		p := w.start(w.twoProviders(), "run").ready()
+		for _, payload := range []string{
+			"", "garbage", "{}", `{"id":1}`, "'; DROP TABLE ai_providers; --", "\x01\x02\u2028%s%n", strings.Repeat("x", 7999),
+			strings.Repeat("🔑", 1900), "00000000-0000-0000-0000-000000000000", "{00000000-0000-0000-0000-000000000000}",
+			"urn:uuid:00000000-0000-0000-0000-000000000000",
+		} {
+			w.exec(`SELECT pg_notify('ai_providers_changed', $1)`, payload)
+		}
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai")
+		require.Zero(t, p.logged("level=ERROR"))
+		require.Zero(t, p.logged("verification failed"))
+		p.stop()
+	})
 }
 
 func TestANotificationFromAnotherProgramPromptsAFullVerification(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	w.start(w.twoProviders(), "run").ready()
 	// Another program without our triggers, which notifies on its own.
 	w.exec(`SET session_replication_role = replica`)
@@ -100,6 +104,7 @@ func TestANotificationFromAnotherProgramPromptsAFullVerification(t *testing.T) {
 func TestAResyncFindsWhatNothingNotifiedOf(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	w.start(w.twoProviders(), "run", "--resync=300ms").ready()
 	w.exec(`SET session_replication_role = replica`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
@@ -112,29 +117,30 @@ func TestAResyncFindsWhatNothingNotifiedOf(t *testing.T) {
 // by the reads of the provider table.
 func TestABurstOfNotificationsCostsABoundedNumberOfVerifications(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
-	before := p.metric("provwatch_verification_duration_seconds_count")
+	bothSources(t, func(t *testing.T, w *world) {
+		p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+		before := p.metric("provwatch_verification_duration_seconds_count")
 
-	const notifications = 100_000
-	start := time.Now()
-	// Distinct payloads in 100 transactions: PostgreSQL drops repetitions inside
-	// one transaction, so that these are really 100,000 notifications.
-	for i := range 100 {
-		w.exec(`SELECT pg_notify('ai_providers_changed', format('%s-%s', $1::int, n)) FROM generate_series(1, $2) n`, i, notifications/100)
-	}
-	eventually(t, func() bool { return p.metric("provwatch_notifications_received_total") >= notifications }, "all notifications are received")
-	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-	w.expectAlerts("disabled openai")
-	took := time.Since(start)
+		const notifications = 100_000
+		start := time.Now()
+		// Distinct payloads in 100 transactions: PostgreSQL drops repetitions inside
+		// one transaction, so that these are really 100,000 notifications.
+		for i := range 100 {
+			w.exec(`SELECT pg_notify('ai_providers_changed', format('%s-%s', $1::int, n)) FROM generate_series(1, $2) n`, i, notifications/100)
+		}
+		eventually(t, func() bool { return p.metric("provwatch_notifications_received_total") >= notifications }, "all notifications are received")
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai")
+		took := time.Since(start)
 
-	verifications := p.metric("provwatch_verification_duration_seconds_count") - before
-	// One at once for each of the limiter's burst, and 20 a second.
-	bound := 20 + 20*took.Seconds() + 5
-	require.LessOrEqual(t, verifications, bound, "verifications of %d notifications in %s", notifications, took)
-	require.GreaterOrEqual(t, verifications, 2.0)
-	require.GreaterOrEqual(t, p.metric("provwatch_notifications_coalesced_total"), notifications-bound)
-	p.stop()
+		verifications := p.metric("provwatch_verification_duration_seconds_count") - before
+		// One at once for each of the limiter's burst, and 20 a second.
+		bound := 20 + 20*took.Seconds() + 5
+		require.LessOrEqual(t, verifications, bound, "verifications of %d notifications in %s", notifications, took)
+		require.GreaterOrEqual(t, verifications, 2.0)
+		require.GreaterOrEqual(t, p.metric("provwatch_notifications_coalesced_total"), notifications-bound)
+		p.stop()
+	})
 }
 
 func TestARestartRepeatsNoAlertAndMissesNone(t *testing.T) {
@@ -151,7 +157,7 @@ func TestARestartRepeatsNoAlertAndMissesNone(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
 	p = w.start(env, "run").ready()
 	w.expectAlerts("disabled openai", "disabled anthropic")
-	require.Equal(t, []string{"notify", "boot"}, w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq`))
+	require.Equal(t, []string{"wal", "wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq`))
 	w.exec(`UPDATE ai_providers SET enabled = true`)
 	w.expectAlerts("disabled openai", "disabled anthropic", "resolved anthropic", "resolved openai")
 	p.stop()
@@ -171,34 +177,35 @@ func TestWhatTheSeedWarnedOfIsTheStartingState(t *testing.T) {
 
 func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
-	p := w.start(nil, "run", "--env-file", file).ready()
+	bothSources(t, func(t *testing.T, w *world) {
+		file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
+		p := w.start(nil, "run", "--env-file", file).ready()
 
-	w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\nCODER_AIBRIDGE_OPENAI_BASE_URL=https://proxy.example/v1\n")
-	p.signal(syscall.SIGHUP)
-	w.expectAlerts("changed openai")
-	require.Equal(t, []string{"reload"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
+		w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\nCODER_AIBRIDGE_OPENAI_BASE_URL=https://proxy.example/v1\n")
+		p.signal(syscall.SIGHUP)
+		w.expectAlerts("changed openai")
+		require.Equal(t, []string{"reload"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
 
-	// A file that cannot be used is reported and changes nothing.
-	w.rewrite(file, "CODER_AIBRIDGE_PROVIDER_7_KEY="+w.secret("sk-in-a-broken-file-0123456789")+"\n")
-	p.signal(syscall.SIGHUP)
-	p.waitFor("level=ERROR", "CODER_AIBRIDGE_PROVIDER_7")
+		// A file that cannot be used is reported and changes nothing.
+		w.rewrite(file, "CODER_AIBRIDGE_PROVIDER_7_KEY="+w.secret("sk-in-a-broken-file-0123456789")+"\n")
+		p.signal(syscall.SIGHUP)
+		p.waitFor("level=ERROR", "CODER_AIBRIDGE_PROVIDER_7")
 
-	w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
-	p.signal(syscall.SIGHUP)
-	w.expectAlerts("changed openai", "resolved openai")
+		w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
+		p.signal(syscall.SIGHUP)
+		w.expectAlerts("changed openai", "resolved openai")
 
-	// A provider that the environment no longer names has nothing to differ from.
-	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-	w.expectAlerts("changed openai", "resolved openai", "disabled openai")
-	w.rewrite(file, "")
-	p.signal(syscall.SIGHUP)
-	w.expectAlerts("changed openai", "resolved openai", "disabled openai", "resolved openai")
-	eventually(t, func() bool {
-		return strings.Contains(strings.Join(w.payloads(pubsub.Statuses), "\n"), `"event":"reloaded"`)
-	}, "status reloaded is published")
-	p.stop()
+		// A provider that the environment no longer names has nothing to differ from.
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("changed openai", "resolved openai", "disabled openai")
+		w.rewrite(file, "")
+		p.signal(syscall.SIGHUP)
+		w.expectAlerts("changed openai", "resolved openai", "disabled openai", "resolved openai")
+		eventually(t, func() bool {
+			return strings.Contains(strings.Join(w.payloads(pubsub.Statuses), "\n"), `"event":"reloaded"`)
+		}, "status reloaded is published")
+		p.stop()
+	})
 }
 
 func TestAlertsHoldNoPartOfAURLThatCanBeSecret(t *testing.T) {

@@ -691,6 +691,7 @@ var alertTime = regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  `)
 func TestWatchFollowsTheAlertsAndCanCatchUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	p := w.start(w.twoProviders(), "run").ready()
 	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`)
 	w.expectAlerts("changed openai")
@@ -777,22 +778,30 @@ func TestWatchBeforeAnyMigrationSaysWhatToDo(t *testing.T) {
 func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	env := w.twoProviders()
 	schema := func(state, applied, pending string, missing bool) string {
-		return fmt.Sprintf("Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers missing: %t\n  provider tables made by: provwatch\n",
-			state, applied, pending, missing)
+		todo := ""
+		switch {
+		case pending != "none":
+			todo = "  to be done: migrations [" + strings.ReplaceAll(pending, ",", "") + "], triggers on the provider tables\n"
+		case missing:
+			todo = "  to be done: triggers on the provider tables\n"
+		}
+		return fmt.Sprintf("Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %t\n  publication: false\n  provider tables made by: provwatch\n%s",
+			state, applied, pending, !missing, todo)
 	}
 	versions := w.migrationVersions()
 	list := strings.Join(versions, ", ")
 	require.Equal(t, result{0, schema("not up to date", "none", list, true), ""}, w.run(nil, "migrate", "--dry-run"))
 	r := w.run(nil, "migrate", "--dry-run", "-o", "json")
-	require.JSONEq(t, `{"changed": false, "up_to_date": false, "schema":
-		{"foreign_provider_tables": false, "applied": [], "pending": [`+list+`], "triggers_missing": true}}`, r.stdout)
+	require.JSONEq(t, `{"changed": false, "up_to_date": false, "done": [], "lacks": ["migrations [`+strings.Join(versions, " ")+`]", "triggers on the provider tables"],
+		"schema": {"foreign_provider_tables": false, "applied": [], "pending": [`+list+`], "triggers": false, "some_triggers": false, "publication": false}}`, r.stdout)
 	for _, command := range []string{"run", "seed"} {
 		r = w.run(env, command, "--migrate=check")
 		require.Equal(t, 4, r.code)
-		require.Equal(t, "worker: the database's schema cannot be used: it is not up to date (pending migrations: ["+strings.Join(versions, " ")+
-			"], triggers missing: true); run \"worker migrate\", or use --migrate=auto\n", r.stderr)
+		require.Equal(t, "worker: the database's schema cannot be used: it is not up to date (migrations ["+strings.Join(versions, " ")+
+			"], triggers on the provider tables); run \"worker migrate\", or use --migrate=auto\n", r.stderr)
 		r = w.run(env, command, "--migrate=off")
 		require.Equal(t, 4, r.code)
 		require.Equal(t, "worker: the database's schema cannot be used: migrations ["+strings.Join(versions, " ")+
@@ -817,7 +826,7 @@ func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 		require.Equal(t, result{0, schema("not up to date", list, "none", true), ""}, w.run(nil, "migrate", "--dry-run"))
 		r = w.run(env, "seed", "--migrate=check")
 		require.Equal(t, 4, r.code)
-		require.Contains(t, r.stderr, "(pending migrations: [], triggers missing: true)")
+		require.Contains(t, r.stderr, "(triggers on the provider tables)")
 		r = w.run(env, "seed", "--migrate=off")
 		require.Equal(t, 0, r.code)
 		require.Contains(t, r.stderr, "level=WARN")
@@ -1107,6 +1116,7 @@ func TestARoleThatMayNotCreateIsToldWhatItNeeds(t *testing.T) {
 func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	w.migrate()
 	env := w.twoProviders()
 	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
@@ -1139,6 +1149,7 @@ func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
 func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	w.migrate()
 	env := w.twoProviders()
 	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")

@@ -58,6 +58,8 @@ type world struct {
 	t   *testing.T
 	url string
 	db  *pgx.Conn
+	// source is the --source of the test's workers; empty for the default.
+	source string
 
 	mu      sync.Mutex
 	emitted bytes.Buffer // all output of all workers, and all payloads
@@ -224,6 +226,9 @@ func (w *world) command(env environ, args ...string) *exec.Cmd {
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
 	if _, set := env["DATABASE_URL"]; !set {
 		command.Env = append(command.Env, "DATABASE_URL="+w.url)
+	}
+	if w.source != "" {
+		command.Env = append(command.Env, "PROVWATCH_SOURCE="+w.source)
 	}
 	for name, value := range env {
 		command.Env = append(command.Env, name+"="+value)
@@ -413,6 +418,19 @@ func (w *world) expectAlerts(want ...string) {
 		notified = append(notified, string(alert.Kind)+" "+alert.Provider)
 	}
 	require.Equal(w.t, want, notified, "notified on %s", pubsub.DriftAlerts)
+}
+
+// bothSources runs a test once with each source.
+func bothSources(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	for _, source := range []string{"notify", "wal"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.source = source
+			test(t, w)
+		})
+	}
 }
 
 // lazily defers a call to when its result is printed.

@@ -64,6 +64,7 @@ func (w *world) onServer(format string) {
 func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	w.migrate()
 	holder := w.connect()
 	_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, seed.Lock)
@@ -118,6 +119,7 @@ func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
 func TestMetricsCountSeedsAndDrifts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	w.migrate()
 	w.insertProvider("openai", "openai", "https://api.openai.com/v1/")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -220,6 +222,7 @@ func (w *world) alertsBefore(next string) []string {
 func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	w.exec(`ALTER TABLE provwatch.drift_state RENAME TO hidden`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -239,6 +242,7 @@ func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {
 func TestTheOutboxIsMeasuredWhileDeliveryIsBlocked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	w.migrate()
 	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -328,7 +332,7 @@ func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
 		keys[message] = list
 	}
 	for message, want := range map[string]string{
-		"schema migrated":           "applied foreign_provider_tables level msg time",
+		"schema migrated":           "done foreign_provider_tables level msg time",
 		"provider seeded":           "keys level msg provider provider_id time type",
 		"seed done":                 "accepted drifted inserted level msg soft_deleted time unchanged undecodable unsupported",
 		"serving HTTP":              "address level msg time",

@@ -131,6 +131,7 @@ func TestTablesOfAnotherProgramGetOurTriggersAndNothingElse(t *testing.T) {
 func TestATriggerDroppedFromForeignTablesIsPutBackByTheirOwner(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	w.foreignSchema()
 	w.migrate()
 	objects := w.schemaDump()
@@ -240,6 +241,7 @@ func TestTablesThatAreGoneAreNotMadeAnew(t *testing.T) {
 func TestEightWorkersMigratingAtOnceAllSucceed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.source = "notify"
 	var workers []*worker
 	for range 8 {
 		workers = append(workers, w.start(nil, "migrate", "-o", "json"))

@@ -23,6 +23,7 @@ import (
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
+	"provwatch/internal/wal"
 	"provwatch/internal/watch"
 )
 
@@ -34,6 +35,10 @@ func runCommand(f *flags) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			environment, err := f.readEnvironment()
+			if err != nil {
+				return err
+			}
+			maxLag, err := f.maxLag()
 			if err != nil {
 				return err
 			}
@@ -61,6 +66,8 @@ func runCommand(f *flags) *cobra.Command {
 				TolerateBootDrift: f.onBootDrift == "alert",
 				CredentialDrift:   verify.CredentialMode(f.credentials),
 				Resync:            f.resync,
+				Source:            daemon.SourceMode(f.source),
+				SlotMaxLag:        maxLag,
 				HTTPAddress:       f.httpAddress,
 				Debug:             f.debug,
 				StopBy:            func() time.Time { return stopBy().Add(-reserve) },
@@ -131,7 +138,7 @@ func seedCommand(f *flags) *cobra.Command {
 				}
 				return planError(plan)
 			}
-			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), logger); err != nil {
+			if err := f.ensureSchema(ctx, pool, config, logger); err != nil {
 				return err
 			}
 			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger)
@@ -235,7 +242,7 @@ func resolveCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), logger); err != nil {
+			if err := f.ensureSchema(ctx, pool, config, logger); err != nil {
 				return err
 			}
 			var outcome resolve.Outcome
@@ -320,22 +327,67 @@ func migrateCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pool.Close()
+			defer pool.Close()
+			needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
+			if err != nil {
+				return err
+			}
 			if dryRun {
 				status, err := schema.Inspect(ctx, config.ConnConfig)
 				if err != nil {
 					return err
 				}
-				return f.printer().Schema(status, false)
+				return f.printer().Schema(status, status.Lacks(needs), nil)
 			}
-			before, after, err := schema.Migrate(ctx, config.ConnConfig)
+			before, after, err := schema.Migrate(ctx, config.ConnConfig, needs)
 			if err != nil {
 				return err
 			}
-			return f.printer().Schema(after, !before.UpToDate())
+			return f.printer().Schema(after, after.Lacks(needs), before.Lacks(needs))
 		},
 	}
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "print what is there and what is pending, and change nothing")
+	return command
+}
+
+// ensureSchema makes sure of the schema for the source that a worker with these
+// flags would use.
+func (f *flags) ensureSchema(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, logger *slog.Logger) error {
+	needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
+	if err != nil {
+		return err
+	}
+	return schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger)
+}
+
+func slotCommand(f *flags) *cobra.Command {
+	command := &cobra.Command{Use: "slot", Short: "Manage the replication slot of the WAL source"}
+	command.AddCommand(&cobra.Command{
+		Use:   "drop",
+		Short: "Drop the replication slot, for uninstalling; a worker that runs makes it anew",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			config, err := f.database()
+			if err != nil {
+				return err
+			}
+			pool, err := f.connect(ctx, config, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			server, err := wal.Inspect(ctx, pool)
+			if server.Slot == "" {
+				return err
+			}
+			dropped, err := wal.DropSlot(ctx, pool, server.Slot)
+			if err != nil {
+				return err
+			}
+			return f.printer().SlotDropped(server.Slot, dropped)
+		},
+	})
 	return command
 }
 

@@ -4,16 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"provwatch/internal/daemon"
 	"provwatch/internal/embedded"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
@@ -34,6 +37,9 @@ type flags struct {
 	output         string
 	logFormat      string
 	logLevel       string
+
+	source     string
+	slotMaxLag string
 
 	onBootDrift     string
 	resync          time.Duration
@@ -81,11 +87,13 @@ func newRootCommand() *cobra.Command {
 	p.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text, json")
 	p.StringVar(&f.logLevel, "log-level", "info", "lowest level that is logged: debug, info, warn, error")
 
+	p.StringVar(&f.source, "source", string(daemon.AutoSource), "where changes come from: auto (the WAL where it can be read, else notifications), notify, wal")
+
 	run := runCommand(&f)
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), versionCommand(&f))
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), versionCommand(&f))
 	for _, c := range append(root.Commands(), root) {
 		wrapArgs(c)
 	}
@@ -95,6 +103,7 @@ func newRootCommand() *cobra.Command {
 func (f *flags) addRunFlags(p *pflag.FlagSet) {
 	p.StringVar(&f.onBootDrift, "on-boot-drift", "fail", "what a drift found by the seed does: fail (exit 2), alert (publish it and go on watching)")
 	p.DurationVar(&f.resync, "resync", 5*time.Minute, "how often everything is verified without being notified, give or take a tenth")
+	p.StringVar(&f.slotMaxLag, "slot-max-lag", "4GiB", "how much WAL the replication slot may retain before it is given up, such as 500MB; 0 for no limit")
 	p.StringVar(&f.httpAddress, "http-addr", "", "serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)")
 	p.BoolVar(&f.debug, "debug", false, "serve the Go profiler on --http-addr as well")
 	p.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long to take for stopping after SIGTERM or SIGINT")
@@ -164,6 +173,7 @@ func (f *flags) check(set *pflag.FlagSet) error {
 		{"log-format", f.logFormat, []string{"text", "json"}},
 		{"log-level", f.logLevel, []string{"debug", "info", "warn", "error"}},
 		{"on-boot-drift", f.onBootDrift, []string{"fail", "alert"}},
+		{"source", f.source, []string{"auto", "notify", "wal"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {
 			return &usageError{fmt.Errorf("--%s (or %s) must be one of %s",
@@ -191,6 +201,9 @@ func (f *flags) check(set *pflag.FlagSet) error {
 			return &usageError{fmt.Errorf("--http-addr (or %s) must be HOST:PORT, such as 127.0.0.1:9464", variableOf("http-addr"))}
 		}
 	}
+	if _, err := f.maxLag(); err != nil {
+		return &usageError{fmt.Errorf("--slot-max-lag (or %s) must be an amount of bytes, such as 500MB or 4GiB", variableOf("slot-max-lag"))}
+	}
 	if f.debug && f.httpAddress == "" {
 		return &usageError{fmt.Errorf("--debug serves the profiler on --http-addr, which is not set")}
 	}
@@ -211,6 +224,15 @@ func (f *flags) logger() *slog.Logger {
 func (f *flags) printer() *report.Printer {
 	color := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return report.New(os.Stdout, f.output == "json", color)
+}
+
+// maxLag returns --slot-max-lag in bytes.
+func (f *flags) maxLag() (int64, error) {
+	bytes, err := humanize.ParseBytes(f.slotMaxLag)
+	if err != nil || bytes > math.MaxInt64 {
+		return 0, errors.New("not an amount of bytes")
+	}
+	return int64(bytes), nil
 }
 
 func (f *flags) readEnvironment() (seed.Environment, error) {

@@ -44,6 +44,11 @@ type Options struct {
 	CredentialDrift   verify.CredentialMode
 	Resync            time.Duration
 
+	// Source is where changes come from (--source).
+	Source SourceMode
+	// SlotMaxLag is how many bytes of WAL the slot may retain (--slot-max-lag).
+	SlotMaxLag int64
+
 	HTTPAddress string // empty: no HTTP
 	Debug       bool
 	// StopBy tells, once ctx has ended, until when stopping may take.
@@ -90,7 +95,11 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		return stopped(ctx, err)
 	}
 	defer closePool(pool, o.StopBy)
-	if err := schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, o.Logger); err != nil {
+	needs, err := o.Source.Needs(ctx, pool)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	if err := schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger); err != nil {
 		return stopped(ctx, err)
 	}
 	plan, err := seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger)
@@ -107,6 +116,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		metrics:   metrics,
 		health:    &health,
 		pending:   listener.NewPending(),
+		elected:   make(chan context.Context, 1),
 		deliverer: audit.NewDeliverer(pool, o.Logger, metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, metrics),
 	}
@@ -148,6 +158,12 @@ type daemon struct {
 	deliverer *audit.Deliverer
 	verifier  *verify.Verifier
 
+	// Leadership: a context that ends with it is sent on elected when it begins.
+	elected chan context.Context
+	depose  context.CancelFunc // ends the current leadership; of the listener's goroutine
+
+	source atomic.Value // the source of alerts while leading, a string
+
 	// Events to be told of when the next full verification has succeeded.
 	booted, reconnected, reloaded atomic.Bool
 }
@@ -155,12 +171,11 @@ type daemon struct {
 // watch runs until ctx ends and all its goroutines have.
 func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	listen := listener.New(postgres.ListenConfig(d.Database), pubsub.ProvidersChanged, d, d.Logger)
+	listen.Lead(leaderFunc(func() { d.leading(ctx) }))
 	var group conc.WaitGroup
 	defer group.Wait()
 	group.Go(func() { listen.Run(ctx) })
-	group.Go(func() {
-		d.verifier.Run(ctx, d.pending, func(r listener.Request, err error) { d.verified(ctx, r, err) })
-	})
+	group.Go(func() { d.follow(ctx) })
 	group.Go(func() { d.deliverer.Run(ctx) })
 	group.Go(func() { d.resync(ctx) })
 	group.Go(func() { d.reloadAt(ctx, reload) })
@@ -187,6 +202,10 @@ func (d *daemon) Notified(payload string) {
 // Lost implements [listener.Handler].
 func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()
+	if d.depose != nil {
+		d.depose()
+		d.depose = nil
+	}
 	d.health.setListening(fmt.Errorf("not listening: %w", err))
 }
 
@@ -204,13 +223,13 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	}
 	if !d.booted.Swap(true) {
 		d.Logger.InfoContext(ctx, "ready", "providers", d.verifier.Providers(), "worker", d.worker.String())
-		d.publishStatus(ctx, pubsub.EventReady)
+		d.publishStatus(ctx, pubsub.EventReady, "")
 	}
 	if d.reconnected.Swap(false) {
-		d.publishStatus(ctx, pubsub.EventReconnected)
+		d.publishStatus(ctx, pubsub.EventReconnected, "")
 	}
 	if d.reloaded.Swap(false) {
-		d.publishStatus(ctx, pubsub.EventReloaded)
+		d.publishStatus(ctx, pubsub.EventReloaded, "")
 	}
 }
 
@@ -267,10 +286,11 @@ func (d *daemon) supported(ctx context.Context, desired []provider.Desired) ([]p
 
 // publishStatus tells whoever listens. It is news, not state: a failure is
 // logged and nothing more.
-func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event) {
+func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event, reason string) {
 	status := pubsub.Status{
-		Event: event, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(), At: time.Now(),
+		Event: event, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(), At: time.Now(), Reason: reason,
 	}
+	status.Source, _ = d.source.Load().(string)
 	if err := pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload()); err != nil {
 		d.Logger.WarnContext(ctx, "status not published", "event", string(event), "error", err)
 	}
@@ -282,7 +302,7 @@ func (d *daemon) stop(ctx context.Context) {
 	limited, cancel := context.WithDeadline(context.WithoutCancel(ctx), d.StopBy())
 	defer cancel()
 	d.Logger.InfoContext(limited, "stopping")
-	d.publishStatus(limited, pubsub.EventStopping)
+	d.publishStatus(limited, pubsub.EventStopping, "")
 	if err := d.deliverer.Deliver(limited); err != nil {
 		d.Logger.WarnContext(limited, "audit entries stay in the outbox until the next start", "error", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
 )
 
 const (
@@ -26,7 +27,21 @@ const (
 	probeTimeout = 10 * time.Second
 	// maxBackOff bounds the wait between attempts to reconnect.
 	maxBackOff = 15 * time.Second
+	// leadInterval is how often a standby tries to become the leader. It polls,
+	// since a session that waits for an advisory lock holds a snapshot all the
+	// while, which keeps VACUUM from its work.
+	leadInterval = 250 * time.Millisecond
 )
+
+// LeaderLock is the id of the advisory lock that the leader of a database's
+// workers holds: the ASCII bytes "pwleader".
+const LeaderLock int64 = 0x70776c6561646572
+
+// Leader is told when the listening session has become the leader. Leadership
+// ends with the session: the next Handler.Lost takes it away.
+type Leader interface {
+	Leading()
+}
 
 // Handler is told what happens on the listening connection. Its methods are
 // called one at a time and must not block.
@@ -47,6 +62,7 @@ type Listener struct {
 	config  *pgx.ConnConfig
 	channel pubsub.Channel
 	handler Handler
+	leader  Leader // nil for a listener that does not lead
 	logger  *slog.Logger
 
 	probeInterval, probeTimeout time.Duration
@@ -59,6 +75,10 @@ func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger
 		probeInterval: probeInterval, probeTimeout: probeTimeout,
 	}
 }
+
+// Lead makes the listening session take part in the election of the leader, by
+// the session advisory lock [LeaderLock]. It is called before Run.
+func (l *Listener) Lead(leader Leader) { l.leader = leader }
 
 // Run listens until ctx ends. A lost connection is made anew, with backoff and
 // jitter, without limit of tries.
@@ -101,9 +121,24 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
+	// First of all, so that a worker without others is never a standby.
+	leading, err := l.tryLead(ctx, conn)
+	if err != nil {
+		return err
+	}
 	listening()
+	probed := time.Now()
 	for {
-		waiting, cancel := context.WithTimeout(ctx, l.probeInterval)
+		wait := l.probeInterval
+		if l.leader != nil && !leading {
+			if leading, err = l.tryLead(ctx, conn); err != nil {
+				return err
+			}
+			if !leading {
+				wait = leadInterval
+			}
+		}
+		waiting, cancel := context.WithTimeout(ctx, wait)
 		notification, err := conn.WaitForNotification(waiting)
 		quiet := waiting.Err() != nil
 		cancel()
@@ -113,6 +148,10 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case quiet && !conn.IsClosed():
+			if time.Since(probed) < l.probeInterval {
+				continue
+			}
+			probed = time.Now()
 			if err := l.probe(ctx, conn); err != nil {
 				return fmt.Errorf("no answer on the listening connection: %w", err)
 			}
@@ -120,6 +159,22 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 			return err
 		}
 	}
+}
+
+// tryLead tries to become the leader, and tells the leader if it has.
+func (l *Listener) tryLead(ctx context.Context, conn *pgx.Conn) (leads bool, err error) {
+	if l.leader == nil {
+		return false, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
+	defer cancel()
+	if leads, err = store.New(conn).TryLead(limited, LeaderLock); err != nil {
+		return false, fmt.Errorf("try to become the leader: %w", err)
+	}
+	if leads {
+		l.leader.Leading()
+	}
+	return leads, nil
 }
 
 func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {

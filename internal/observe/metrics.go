@@ -14,6 +14,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
+	"provwatch/internal/wal"
 )
 
 // Metrics are the worker's metrics. They name no provider and hold no value of
@@ -34,6 +35,11 @@ type Metrics struct {
 	outboxDepth   prometheus.Gauge
 	outboxOldest  atomic.Pointer[time.Time]
 	delivered     prometheus.Counter
+	leader        prometheus.Gauge
+	source        *prometheus.GaugeVec
+	slotRetained  prometheus.Gauge
+	slotStatus    *prometheus.GaugeVec
+	transactions  prometheus.Counter
 }
 
 // NewMetrics returns metrics in a registry of their own, together with those of
@@ -71,10 +77,16 @@ func NewMetrics(version string) *Metrics {
 		listening:     gauge("listener_connected", "Whether LISTEN is in effect (1) or not (0)."),
 		outboxDepth:   gauge("audit_outbox_entries", "Audit entries that wait for delivery, when last looked at."),
 		delivered:     counter("audit_delivered_entries_total", "Audit entries delivered."),
+		leader:        gauge("leader", "Whether this worker is the one that publishes alerts (1) or stands by (0)."),
+		source:        gauges("source", "The source that alerts come from: 1 for the one in use, while leading.", "source"),
+		slotRetained:  gauge("slot_retained_bytes", "Bytes of WAL that the replication slot keeps the server from removing, when last looked at."),
+		slotStatus:    gauges("slot_wal_status", "The replication slot's wal_status: 1 for the one that holds, when last looked at.", "status"),
+		transactions:  counter("wal_transactions_total", "Transactions of the WAL that were handled."),
 	}
 	m.registry.MustRegister(
 		m.seedProviders, m.drifts, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.outboxDepth, m.delivered,
+		m.leader, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "provwatch", Name: "audit_outbox_oldest_age_seconds",
 			Help: "Age of the oldest audit entry that waits for delivery; 0 when none does.",
@@ -97,10 +109,11 @@ func NewMetrics(version string) *Metrics {
 		m.seedProviders.WithLabelValues(string(action))
 	}
 	for _, kind := range append(driftKinds, provider.Resolved) {
-		for _, source := range []pubsub.Source{pubsub.SourceBoot, pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceReload} {
+		for _, source := range []pubsub.Source{pubsub.SourceBoot, pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceReload, pubsub.SourceWAL} {
 			m.alerts.WithLabelValues(string(kind), string(source))
 		}
 	}
+	m.SourceUsed("")
 	for _, scope := range []verify.Scope{verify.Full, verify.Hinted} {
 		m.verifyTime.WithLabelValues(string(scope))
 		m.verifyErrors.WithLabelValues(string(scope))
@@ -174,3 +187,35 @@ func (m *Metrics) ListenerConnected(reconnected bool) {
 
 // ListenerLost records that the listening connection is lost.
 func (m *Metrics) ListenerLost() { m.listening.Set(0) }
+
+// Leading records whether this worker is the leader.
+func (m *Metrics) Leading(leads bool) {
+	if leads {
+		m.leader.Set(1)
+		return
+	}
+	m.leader.Set(0)
+	m.SourceUsed("")
+}
+
+// SourceUsed records the source that alerts come from, empty for none.
+func (m *Metrics) SourceUsed(source string) { setOne(m.source, source, "notify", "wal") }
+
+// SlotObserved implements [wal.Metrics].
+func (m *Metrics) SlotObserved(s wal.SlotStatus) {
+	m.slotRetained.Set(float64(s.RetainedBytes))
+	setOne(m.slotStatus, s.WALStatus, "reserved", "extended", "unreserved", "lost")
+}
+
+// TransactionsHandled implements [wal.Metrics].
+func (m *Metrics) TransactionsHandled(n int) { m.transactions.Add(float64(n)) }
+
+// setOne sets the series of one value to 1 and those of the others to 0.
+func setOne(gauges *prometheus.GaugeVec, value string, all ...string) {
+	for _, v := range all {
+		gauges.WithLabelValues(v).Set(0)
+	}
+	if value != "" {
+		gauges.WithLabelValues(value).Set(1)
+	}
+}

@@ -21,7 +21,7 @@ func NewPool(t testing.TB) (*pgxpool.Pool, *pgxpool.Config) {
 		t.Fatal(err)
 	}
 	config.MaxConns = 32
-	if _, _, err := schema.Migrate(t.Context(), config.ConnConfig); err != nil {
+	if _, _, err := schema.Migrate(t.Context(), config.ConnConfig, schema.Needs{Triggers: true}); err != nil {
 		t.Fatal(err)
 	}
 	pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, time.Minute, slog.New(slog.DiscardHandler))

@@ -141,8 +141,14 @@ func isFinal(err error) bool {
 
 // ListenConfig returns the configuration of the listening connection beside the
 // pool.
-func ListenConfig(config *pgxpool.Config) *pgx.ConnConfig {
-	listen := config.ConnConfig.Copy()
-	listen.RuntimeParams["application_name"] += "-listener"
-	return listen
+func ListenConfig(config *pgxpool.Config) *pgx.ConnConfig { return named(config, "-listener") }
+
+// ReplicationConfig returns the configuration of the connection that reads the
+// WAL.
+func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig { return named(config, "-wal") }
+
+func named(config *pgxpool.Config, suffix string) *pgx.ConnConfig {
+	copied := config.ConnConfig.Copy()
+	copied.RuntimeParams["application_name"] += suffix
+	return copied
 }

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/google/uuid"
@@ -51,10 +52,19 @@ type Row struct {
 	Deleted       bool
 	Settings      secret.Text
 	SettingsKeyID string
-	UpdatedAt     time.Time
+	// Decoded, when set, stands for Settings: the WAL source decodes them as they
+	// pass by and keeps nothing else of them.
+	Decoded   *DecodedSettings
+	UpdatedAt time.Time
 	// Keys are the stored bearer keys; they are loaded only where they are
 	// compared.
 	Keys []StoredKey
+}
+
+// DecodedSettings is what the canonical hash needs of the settings column.
+type DecodedSettings struct {
+	BedrockRegion string
+	Err           error // why the settings cannot be decoded, else nil
 }
 
 // StoredKey is a row of ai_provider_keys.
@@ -67,20 +77,19 @@ type StoredKey struct {
 // Canonical returns the row's canonical fields, or why its settings cannot be
 // decoded.
 func (r Row) Canonical() (Canonical, error) {
-	bedrock, err := DecodeSettings(r.Settings, r.SettingsKeyID)
-	if err != nil {
-		return Canonical{}, err
+	decoded := r.Decoded
+	if decoded == nil {
+		decoded = DecodeRegion(r.Settings, r.SettingsKeyID)
 	}
-	c := Canonical{Type: r.Type, BaseURL: r.BaseURL}
-	if bedrock != nil {
-		c.BedrockRegion = bedrock.Region
+	if decoded.Err != nil {
+		return Canonical{}, decoded.Err
 	}
-	return c, nil
+	return Canonical{Type: r.Type, BaseURL: r.BaseURL, BedrockRegion: decoded.BedrockRegion}, nil
 }
 
 // Current picks, among all rows of one name, the one that stands for the
-// provider: the live one, else the one soft-deleted last. It returns nil when
-// there is none.
+// provider: the live one, else the one soft-deleted last, else the one of the
+// highest id. It returns nil when there is none.
 func Current(rows []Row) *Row {
 	var best *Row
 	for i := range rows {
@@ -88,7 +97,8 @@ func Current(rows []Row) *Row {
 		switch {
 		case best == nil,
 			best.Deleted && !row.Deleted,
-			best.Deleted == row.Deleted && row.UpdatedAt.After(best.UpdatedAt):
+			best.Deleted == row.Deleted && row.UpdatedAt.After(best.UpdatedAt),
+			best.Deleted == row.Deleted && row.UpdatedAt.Equal(best.UpdatedAt) && bytes.Compare(row.ID[:], best.ID[:]) > 0:
 			best = row
 		}
 	}

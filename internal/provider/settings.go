@@ -108,3 +108,17 @@ func DecodeSettings(settings secret.Text, keyID string) (*Bedrock, error) {
 		AccessKeySecret: secret.New(stored.AccessKeySecret),
 	}, nil
 }
+
+// DecodeRegion decodes the settings column and keeps only what the canonical
+// hash needs of it.
+func DecodeRegion(settings secret.Text, keyID string) *DecodedSettings {
+	bedrock, err := DecodeSettings(settings, keyID)
+	switch {
+	case err != nil:
+		return &DecodedSettings{Err: err}
+	case bedrock == nil:
+		return &DecodedSettings{}
+	default:
+		return &DecodedSettings{BedrockRegion: bedrock.Region}
+	}
+}

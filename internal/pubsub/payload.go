@@ -32,7 +32,15 @@ const (
 	SourceNotify Source = "notify"
 	SourceResync Source = "resync"
 	SourceReload Source = "reload"
+	SourceWAL    Source = "wal"
 )
+
+// Commit is the transaction that an alert from the WAL comes from.
+type Commit struct {
+	LSN         string    `json:"lsn"` // the end of its commit record
+	XID         int64     `json:"xid"`
+	CommittedAt time.Time `json:"committed_at"`
+}
 
 // Truncation is part of every payload. A payload that would be too long is sent
 // without its open-ended fields, with Truncated set and Row naming the table row
@@ -55,6 +63,7 @@ type DriftAlert struct {
 	DBHash     string           `json:"db_hash"` // empty when there is none
 	Source     Source           `json:"source"`
 	DetectedAt time.Time        `json:"detected_at"`
+	*Commit                     // of an alert from the WAL, else nil
 	Truncation
 }
 
@@ -62,6 +71,11 @@ type DriftAlert struct {
 func (a DriftAlert) Payload() string {
 	// To the microsecond, as the row has it.
 	a.V, a.DetectedAt = Version, a.DetectedAt.UTC().Truncate(time.Microsecond)
+	if a.Commit != nil {
+		utc := *a.Commit
+		utc.CommittedAt = utc.CommittedAt.UTC()
+		a.Commit = &utc
+	}
 	if a.Fields == nil {
 		a.Fields = []provider.Field{}
 	}
@@ -135,6 +149,13 @@ const (
 	// EventReconnected: the listening connection was lost and is back;
 	// everything is verified again.
 	EventReconnected Event = "reconnected"
+	// EventLeading: the worker became the one that publishes alerts.
+	EventLeading Event = "leading"
+	// EventSource: alerts come from another source now.
+	EventSource Event = "source"
+	// EventGap: the replication slot was lost or given up, so that changes that
+	// were reversed meanwhile cannot be told; everything is verified again.
+	EventGap Event = "gap"
 	// EventReloaded: the environment file was read again.
 	EventReloaded Event = "reloaded"
 	// EventStopping: the worker was asked to stop.
@@ -148,13 +169,15 @@ type Status struct {
 	Worker    uuid.UUID `json:"worker"`  // made anew at each start
 	Version   string    `json:"version"` // of the worker's binary
 	Providers int       `json:"providers"`
+	Source    string    `json:"source,omitempty"` // of alerts: notify or wal
+	Reason    string    `json:"reason,omitempty"` // of a gap or a change of source
 	At        time.Time `json:"at"`
 }
 
-// Payload returns the message as a NOTIFY payload. Its one open-ended field, the
-// version, is cut.
+// Payload returns the message as a NOTIFY payload. Its open-ended fields are cut.
 func (s Status) Payload() string {
-	s.V, s.At, s.Version = Version, s.At.UTC(), cut(s.Version)
+	s.V, s.At = Version, s.At.UTC()
+	s.Version, s.Reason = cut(s.Version), cut(s.Reason)
 	return encode(s)
 }
 

@@ -238,26 +238,46 @@ func (p *Printer) Version(version string) error {
 	return err
 }
 
-// Schema prints what the database's schema has and lacks.
-func (p *Printer) Schema(s schema.Status, changed bool) error {
+// Schema prints what the database's schema has, what it lacks for the source in
+// use, and what was done about it.
+func (p *Printer) Schema(s schema.Status, lacks, done []string) error {
 	if p.json {
 		// Lists are never null.
 		s.Applied, s.Pending = append([]int64{}, s.Applied...), append([]int64{}, s.Pending...)
-		return p.encode(map[string]any{"changed": changed, "up_to_date": s.UpToDate(), "schema": s})
+		return p.encode(map[string]any{
+			"changed": len(done) > 0, "up_to_date": len(lacks) == 0, "schema": s,
+			"lacks": append([]string{}, lacks...), "done": append([]string{}, done...),
+		})
 	}
 	made := "provwatch"
 	if s.Foreign {
 		made = "another program"
 	}
 	state := p.paint(green, "up to date")
-	if !s.UpToDate() {
+	if len(lacks) > 0 {
 		state = p.paint(yellow, "not up to date")
 	}
-	if changed {
+	if len(done) > 0 {
 		state += ", migrated now"
 	}
-	_, err := fmt.Fprintf(p.out, "Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers missing: %t\n  provider tables made by: %s\n",
-		state, list(s.Applied), list(s.Pending), s.TriggersMissing, made)
+	_, err := fmt.Fprintf(p.out, "Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %t\n  publication: %t\n  provider tables made by: %s\n",
+		state, list(s.Applied), list(s.Pending), s.Triggers, s.Publication, made)
+	if err == nil && len(lacks) > 0 {
+		_, err = fmt.Fprintf(p.out, "  to be done: %s\n", strings.Join(lacks, ", "))
+	}
+	return err
+}
+
+// SlotDropped prints whether there was a slot to drop.
+func (p *Printer) SlotDropped(slot string, dropped bool) error {
+	if p.json {
+		return p.encode(map[string]any{"slot": slot, "dropped": dropped})
+	}
+	what := "dropped"
+	if !dropped {
+		what = "not there"
+	}
+	_, err := fmt.Fprintf(p.out, "Replication slot %s: %s.\n", slot, what)
 	return err
 }
 

@@ -46,6 +46,8 @@ const (
 	// providerTables is the version of the migration that makes the gateway's
 	// own tables. It is left out where another program has made them.
 	providerTables = 1
+	// columnLists is the server version that has column lists of publications.
+	columnLists = 150000
 	// triggers is how many triggers sql/triggers.sql makes.
 	triggers = 8
 	// lockTimeout keeps a migration that waits for a lock on a busy provider
@@ -71,6 +73,14 @@ func (e *UnusableError) Error() string {
 
 func (e *UnusableError) Unwrap() error { return e.Err }
 
+// Needs says what the worker needs beside the tables: it is notified by triggers,
+// or reads the WAL through a publication. Where it needs no triggers it wants
+// none, since writers pay for them.
+type Needs struct {
+	Triggers    bool
+	Publication bool
+}
+
 // Status says what the database has and lacks.
 type Status struct {
 	// Foreign reports whether another program made the provider tables.
@@ -78,63 +88,69 @@ type Status struct {
 	// Applied and Pending are migration versions.
 	Applied []int64 `json:"applied"`
 	Pending []int64 `json:"pending"`
-	// TriggersMissing reports whether a trigger on the provider tables is missing
-	// or disabled.
-	TriggersMissing bool `json:"triggers_missing"`
+	// Triggers reports whether all our triggers on the provider tables are there
+	// and enabled, SomeTriggers whether any is there.
+	Triggers     bool `json:"triggers"`
+	SomeTriggers bool `json:"some_triggers"`
+	// Publication reports whether the publication has both provider tables.
+	Publication bool `json:"publication"`
 
 	ownSchema, readOnly bool
+	columnLists         bool // the server knows them
 }
 
-// UpToDate reports whether there is nothing to do.
-func (s Status) UpToDate() bool { return len(s.Pending) == 0 && !s.TriggersMissing }
+// Lacks returns what is to be done, in words, for what the worker needs.
+func (s Status) Lacks(needs Needs) []string {
+	var todo []string
+	if len(s.Pending) > 0 {
+		todo = append(todo, fmt.Sprintf("migrations %v", s.Pending))
+	}
+	if needs.Triggers && !s.Triggers {
+		todo = append(todo, "triggers on the provider tables")
+	}
+	if needs.Publication && !s.Publication {
+		todo = append(todo, "the publication of the provider tables")
+	}
+	if needs.Publication && !needs.Triggers && s.SomeTriggers {
+		todo = append(todo, "removal of the triggers, which the WAL source does not need")
+	}
+	return todo
+}
 
 // Ensure does what mode says. The error is an [*UnusableError], or ctx's own.
-func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, logger *slog.Logger) error {
-	switch mode {
-	case Auto:
-		before, after, err := Migrate(ctx, config)
+func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, needs Needs, logger *slog.Logger) error {
+	if mode == Auto {
+		before, after, err := Migrate(ctx, config, needs)
 		if err != nil {
 			return err
 		}
 		if after.readOnly {
 			return readOnlyError()
 		}
-		if !before.UpToDate() {
-			logger.InfoContext(ctx, "schema migrated", "applied", after.Applied, "foreign_provider_tables", after.Foreign)
-		}
-		return nil
-	case Check:
-		status, err := Inspect(ctx, config)
-		if err != nil {
-			return err
-		}
-		if status.readOnly {
-			return readOnlyError()
-		}
-		if !status.UpToDate() {
-			return &UnusableError{Reason: fmt.Sprintf(
-				"it is not up to date (pending migrations: %v, triggers missing: %t); run \"worker migrate\", or use --migrate=auto",
-				status.Pending, status.TriggersMissing)}
-		}
-		return nil
-	default:
-		status, err := Inspect(ctx, config)
-		if err != nil {
-			return err
-		}
-		if status.readOnly {
-			return readOnlyError()
-		}
-		if len(status.Pending) > 0 {
-			return &UnusableError{Reason: fmt.Sprintf(
-				"migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
-		}
-		if status.TriggersMissing {
-			logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen only when another program "+
-				"notifies ai_providers_changed, and at each resync", "remedy", "run \"worker migrate\"")
+		if done := before.Lacks(needs); len(done) > 0 {
+			logger.InfoContext(ctx, "schema migrated", "done", strings.Join(done, ", "), "foreign_provider_tables", after.Foreign)
 		}
 		return nil
 	}
+	status, err := Inspect(ctx, config)
+	if err != nil {
+		return err
+	}
+	todo := status.Lacks(needs)
+	switch {
+	case len(todo) == 0:
+		return nil
+	case mode == Check:
+		return &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate\", or use --migrate=auto", strings.Join(todo, ", "))}
+	case len(status.Pending) > 0:
+		return &UnusableError{Reason: fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
+	case needs.Publication && !status.Publication:
+		return &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate\""}
+	case needs.Triggers && !status.Triggers:
+		logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen only when another program "+
+			"notifies ai_providers_changed, and at each resync", "remedy", "run \"worker migrate\"")
+	}
+	return nil
 }
 
 func readOnlyError() error {
@@ -153,9 +169,9 @@ func Inspect(ctx context.Context, config *pgx.ConnConfig) (Status, error) {
 
 // Migrate brings the schema up to date, under [Lock], and returns what it found
 // and what it left. An up-to-date schema is only looked at.
-func Migrate(ctx context.Context, config *pgx.ConnConfig) (before, after Status, err error) {
+func Migrate(ctx context.Context, config *pgx.ConnConfig, needs Needs) (before, after Status, err error) {
 	err = withConn(ctx, config, func(conn *pgx.Conn) error {
-		if before, err = inspect(ctx, conn); err != nil || before.UpToDate() {
+		if before, err = inspect(ctx, conn); err != nil || len(before.Lacks(needs)) == 0 {
 			after = before
 			return err
 		}
@@ -164,7 +180,7 @@ func Migrate(ctx context.Context, config *pgx.ConnConfig) (before, after Status,
 			return unusable("take the migration lock", err)
 		}
 		// The lock ends with the session.
-		err := backoffOnLocks(ctx, func() error { return migrate(ctx, conn, config) })
+		err := backoffOnLocks(ctx, func() error { return migrate(ctx, conn, config, needs) })
 		if err != nil {
 			return err
 		}
@@ -191,7 +207,7 @@ func backoffOnLocks(ctx context.Context, do func() error) error {
 	return err
 }
 
-func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig) error {
+func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs Needs) error {
 	// Another worker may have migrated while this one waited for the lock.
 	status, err := inspect(ctx, conn)
 	if err != nil {
@@ -224,10 +240,24 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig) error 
 	if _, err := provider.Up(ctx); err != nil {
 		return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path"), err)
 	}
-	if status.TriggersMissing {
-		_, err := db.ExecContext(ctx, sqlfiles.Triggers)
-		if err != nil {
+	if needs.Triggers && !status.Triggers {
+		if _, err := db.ExecContext(ctx, sqlfiles.Triggers); err != nil {
 			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them"), err)
+		}
+	}
+	if needs.Publication && !status.Publication {
+		publication := sqlfiles.Publication
+		if !status.columnLists {
+			publication = sqlfiles.Publication14
+		}
+		if _, err := db.ExecContext(ctx, publication); err != nil {
+			return unusable("create the publication of the provider tables"+
+				ifDenied(err, "the role must own them and have CREATE on the database"), err)
+		}
+	}
+	if needs.Publication && !needs.Triggers && status.SomeTriggers {
+		if _, err := db.ExecContext(ctx, sqlfiles.DropTriggers); err != nil {
+			return unusable("remove the triggers on the provider tables"+ifDenied(err, "the role must own them"), err)
 		}
 	}
 	return nil
@@ -268,7 +298,7 @@ func inspect(ctx context.Context, conn *pgx.Conn) (Status, error) {
 			return Status{}, unusable("look at it", err)
 		}
 	}
-	status := Status{Applied: applied, ownSchema: found.OwnSchema, readOnly: found.ReadOnly}
+	status := Status{Applied: applied, ownSchema: found.OwnSchema, readOnly: found.ReadOnly, columnLists: found.ServerVersion >= columnLists}
 	ours := slices.Contains(status.Applied, providerTables)
 	status.Foreign = found.Providers && !ours
 
@@ -289,9 +319,12 @@ func inspect(ctx context.Context, conn *pgx.Conn) (Status, error) {
 		if err != nil {
 			return Status{}, unusable("look at the triggers", err)
 		}
-		status.TriggersMissing = count < triggers
-	default:
-		status.TriggersMissing = true
+		status.Triggers, status.SomeTriggers = count >= triggers, count > 0
+		published, err := queries.InspectPublication(ctx)
+		if err != nil {
+			return Status{}, unusable("look at the publication", err)
+		}
+		status.Publication = published.Tables == 2 && (published.Limited == 2 || !status.columnLists)
 	}
 
 	all, err := versions()

@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -70,7 +71,8 @@ func (q *Queries) LastAlertSeq(ctx context.Context) (int64, error) {
 }
 
 const listAlertsSince = `-- name: ListAlertsSince :many
-SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at
+SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at
 FROM provwatch.drift_alerts
 WHERE seq > $1
 ORDER BY seq
@@ -82,15 +84,31 @@ type ListAlertsSinceParams struct {
 	MaxAlerts int32
 }
 
-func (q *Queries) ListAlertsSince(ctx context.Context, arg ListAlertsSinceParams) ([]ProvwatchDriftAlert, error) {
+type ListAlertsSinceRow struct {
+	Seq         int64
+	ID          uuid.UUID
+	Kind        string
+	Provider    string
+	ProviderID  *uuid.UUID
+	Fields      []byte
+	EnvHash     string
+	DbHash      string
+	Source      string
+	DetectedAt  time.Time
+	Lsn         string
+	Xid         int64
+	CommittedAt *time.Time
+}
+
+func (q *Queries) ListAlertsSince(ctx context.Context, arg ListAlertsSinceParams) ([]ListAlertsSinceRow, error) {
 	rows, err := q.db.Query(ctx, listAlertsSince, arg.Seq, arg.MaxAlerts)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ProvwatchDriftAlert
+	var items []ListAlertsSinceRow
 	for rows.Next() {
-		var i ProvwatchDriftAlert
+		var i ListAlertsSinceRow
 		if err := rows.Scan(
 			&i.Seq,
 			&i.ID,
@@ -102,6 +120,63 @@ func (q *Queries) ListAlertsSince(ctx context.Context, arg ListAlertsSinceParams
 			&i.DbHash,
 			&i.Source,
 			&i.DetectedAt,
+			&i.Lsn,
+			&i.Xid,
+			&i.CommittedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listStates = `-- name: ListStates :many
+SELECT
+    named::text AS name,
+    s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
+    s.db_hash AS state_db_hash, s.credentials AS state_credentials,
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash
+FROM unnest($1::text[]) AS named
+LEFT JOIN provwatch.drift_state s ON s.provider = named
+LEFT JOIN provwatch.accepted_drift a ON a.provider = named
+`
+
+type ListStatesRow struct {
+	Name             string
+	StateKind        *string
+	StateProviderID  *uuid.UUID
+	StateEnvHash     *string
+	StateDbHash      *string
+	StateCredentials *string
+	AcceptedKind     *string
+	AcceptedEnvHash  *string
+	AcceptedDbHash   *string
+}
+
+// What was last recorded of the providers named, and what was accepted.
+func (q *Queries) ListStates(ctx context.Context, names []string) ([]ListStatesRow, error) {
+	rows, err := q.db.Query(ctx, listStates, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListStatesRow
+	for rows.Next() {
+		var i ListStatesRow
+		if err := rows.Scan(
+			&i.Name,
+			&i.StateKind,
+			&i.StateProviderID,
+			&i.StateEnvHash,
+			&i.StateDbHash,
+			&i.StateCredentials,
+			&i.AcceptedKind,
+			&i.AcceptedEnvHash,
+			&i.AcceptedDbHash,
 		); err != nil {
 			return nil, err
 		}

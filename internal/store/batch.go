@@ -20,12 +20,15 @@ var (
 
 const insertAlerts = `-- name: InsertAlerts :batchexec
 INSERT INTO provwatch.drift_alerts
-    (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at)
+    (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
 SELECT
     unnest($1::bigint[]), unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]),
     nullif(unnest($5::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid),
     unnest($6::text[])::jsonb, unnest($7::text[]), unnest($8::text[]),
-    unnest($9::text[]), unnest($10::timestamptz[])
+    unnest($9::text[]), unnest($10::timestamptz[]),
+    -- An empty lsn means that the alert is not from the WAL.
+    nullif(unnest($11::text[]), '')::pg_lsn, nullif(unnest($12::bigint[]), 0),
+    nullif(unnest($13::timestamptz[]), 'epoch')
 `
 
 type InsertAlertsBatchResults struct {
@@ -35,16 +38,19 @@ type InsertAlertsBatchResults struct {
 }
 
 type InsertAlertsParams struct {
-	Seqs        []int64
-	Ids         []uuid.UUID
-	Kinds       []string
-	Providers   []string
-	ProviderIds []uuid.UUID
-	Fields      []string
-	EnvHashes   []string
-	DbHashes    []string
-	Sources     []string
-	DetectedAts []time.Time
+	Seqs         []int64
+	Ids          []uuid.UUID
+	Kinds        []string
+	Providers    []string
+	ProviderIds  []uuid.UUID
+	Fields       []string
+	EnvHashes    []string
+	DbHashes     []string
+	Sources      []string
+	DetectedAts  []time.Time
+	Lsns         []string
+	Xids         []int64
+	CommittedAts []time.Time
 }
 
 func (q *Queries) InsertAlerts(ctx context.Context, arg []InsertAlertsParams) *InsertAlertsBatchResults {
@@ -61,6 +67,9 @@ func (q *Queries) InsertAlerts(ctx context.Context, arg []InsertAlertsParams) *I
 			a.DbHashes,
 			a.Sources,
 			a.DetectedAts,
+			a.Lsns,
+			a.Xids,
+			a.CommittedAts,
 		}
 		batch.Queue(insertAlerts, vals...)
 	}
@@ -250,6 +259,85 @@ func (b *NotifyBatchResults) Exec(f func(int, error)) {
 }
 
 func (b *NotifyBatchResults) Close() error {
+	b.closed = true
+	return b.br.Close()
+}
+
+const putMirror = `-- name: PutMirror :batchexec
+INSERT INTO provwatch.wal_mirror (id, name, type, base_url, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted)
+SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted
+FROM (SELECT
+    unnest($1::uuid[]) AS id, unnest($2::text[]) AS name, unnest($3::text[]) AS type,
+    unnest($4::text[]) AS base_url, unnest($5::boolean[]) AS kept, unnest($6::text[]) AS base_url_shown,
+    unnest($7::text[]) AS bedrock_region, unnest($8::text[]) AS undecodable,
+    unnest($9::text[]) AS db_hash, unnest($10::boolean[]) AS enabled, unnest($11::boolean[]) AS deleted
+) AS rows
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
+    bedrock_region = excluded.bedrock_region, undecodable = excluded.undecodable, db_hash = excluded.db_hash,
+    enabled = excluded.enabled, deleted = excluded.deleted
+`
+
+type PutMirrorBatchResults struct {
+	br     pgx.BatchResults
+	tot    int
+	closed bool
+}
+
+type PutMirrorParams struct {
+	Ids            []uuid.UUID
+	Names          []string
+	Types          []string
+	BaseUrls       []string
+	Kept           []bool
+	BaseUrlsShown  []string
+	BedrockRegions []string
+	Undecodables   []string
+	DbHashes       []string
+	Enableds       []bool
+	Deleteds       []bool
+}
+
+// An empty base URL that is not shown as empty is one that is not kept.
+func (q *Queries) PutMirror(ctx context.Context, arg []PutMirrorParams) *PutMirrorBatchResults {
+	batch := &pgx.Batch{}
+	for _, a := range arg {
+		vals := []interface{}{
+			a.Ids,
+			a.Names,
+			a.Types,
+			a.BaseUrls,
+			a.Kept,
+			a.BaseUrlsShown,
+			a.BedrockRegions,
+			a.Undecodables,
+			a.DbHashes,
+			a.Enableds,
+			a.Deleteds,
+		}
+		batch.Queue(putMirror, vals...)
+	}
+	br := q.db.SendBatch(ctx, batch)
+	return &PutMirrorBatchResults{br, len(arg), false}
+}
+
+func (b *PutMirrorBatchResults) Exec(f func(int, error)) {
+	defer b.br.Close()
+	for t := 0; t < b.tot; t++ {
+		if b.closed {
+			if f != nil {
+				f(t, ErrBatchAlreadyClosed)
+			}
+			continue
+		}
+		_, err := b.br.Exec()
+		if f != nil {
+			f(t, err)
+		}
+	}
+}
+
+func (b *PutMirrorBatchResults) Close() error {
 	b.closed = true
 	return b.br.Close()
 }

@@ -20,16 +20,3 @@ type ProvwatchAuditOutbox struct {
 	ProviderID *uuid.UUID
 	Details    []byte
 }
-
-type ProvwatchDriftAlert struct {
-	Seq        int64
-	ID         uuid.UUID
-	Kind       string
-	Provider   string
-	ProviderID *uuid.UUID
-	Fields     []byte
-	EnvHash    string
-	DbHash     string
-	Source     string
-	DetectedAt time.Time
-}

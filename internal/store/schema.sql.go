@@ -44,7 +44,8 @@ SELECT
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
     (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
-    current_setting('transaction_read_only')::boolean AS read_only
+    current_setting('transaction_read_only')::boolean AS read_only,
+    current_setting('server_version_num')::int AS server_version
 `
 
 type InspectSchemaRow struct {
@@ -55,6 +56,7 @@ type InspectSchemaRow struct {
 	AcceptedDrifts bool
 	OwnSchema      bool
 	ReadOnly       bool
+	ServerVersion  int32
 }
 
 func (q *Queries) InspectSchema(ctx context.Context) (InspectSchemaRow, error) {
@@ -68,6 +70,7 @@ func (q *Queries) InspectSchema(ctx context.Context) (InspectSchemaRow, error) {
 		&i.AcceptedDrifts,
 		&i.OwnSchema,
 		&i.ReadOnly,
+		&i.ServerVersion,
 	)
 	return i, err
 }

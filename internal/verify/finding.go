@@ -30,32 +30,28 @@ type acceptance struct {
 	envHash, dbHash string
 }
 
-// sighting is everything that one look shows of one name.
+// sighting is one provider as observed, beside what was recorded of it.
 type sighting struct {
-	rows     []provider.Row
-	state    *state
-	accepted *acceptance
+	observation provider.Observation
+	state       *state      // nil: nothing was recorded yet
+	accepted    *acceptance // nil: nothing was accepted
 }
 
-func newSighting(row store.LookAtProvidersRow) *sighting {
-	var s sighting
-	if row.StateKind != nil {
-		s.state = &state{
-			kind:        provider.Kind(*row.StateKind),
-			envHash:     deref(row.StateEnvHash),
-			dbHash:      deref(row.StateDbHash),
-			credentials: deref(row.StateCredentials),
-			providerID:  deref(row.StateProviderID),
-		}
+func recordedState(kind, envHash, dbHash, credentials *string, id *uuid.UUID) *state {
+	if kind == nil {
+		return nil
 	}
-	if row.AcceptedKind != nil {
-		s.accepted = &acceptance{
-			kind:    provider.Kind(*row.AcceptedKind),
-			envHash: deref(row.AcceptedEnvHash),
-			dbHash:  deref(row.AcceptedDbHash),
-		}
+	return &state{
+		kind: provider.Kind(*kind), envHash: deref(envHash), dbHash: deref(dbHash),
+		credentials: deref(credentials), providerID: deref(id),
 	}
-	return &s
+}
+
+func recordedAcceptance(kind, envHash, dbHash *string) *acceptance {
+	if kind == nil {
+		return nil
+	}
+	return &acceptance{kind: provider.Kind(*kind), envHash: deref(envHash), dbHash: deref(dbHash)}
 }
 
 func providerRow(row store.LookAtProvidersRow) provider.Row {
@@ -85,6 +81,7 @@ type finding struct {
 	name        string
 	kind        provider.Kind // in sync as well when its drift is accepted
 	observation provider.Observation
+	commit      *pubsub.Commit // the transaction that it comes from, nil unless from the WAL
 	// alert is the kind of the alert to publish, empty for none.
 	alert  provider.Kind
 	record bool // the recorded state is to be replaced
@@ -96,8 +93,9 @@ func (f finding) isNews() bool { return f.alert != "" || f.record || f.withdraw 
 
 // judge compares an observation with what was last recorded. A provider without
 // a recorded state counts as in sync until now.
-func judge(name string, o provider.Observation, s *sighting) finding {
-	f := finding{name: name, kind: o.Kind}
+func judge(s sighting) finding {
+	o := s.observation
+	f := finding{name: o.Provider, kind: o.Kind}
 	before := state{kind: provider.InSync}
 	if s.state != nil {
 		before = *s.state
@@ -120,7 +118,7 @@ func judge(name string, o provider.Observation, s *sighting) finding {
 		}
 	}
 
-	now := state{kind: f.kind, providerID: o.ProviderID, envHash: o.EnvHash, dbHash: o.DBHash, credentials: o.Credentials}
+	now := f.state()
 	f.record = s.state == nil || now != before
 	switch {
 	case f.kind == provider.InSync && before.kind != provider.InSync:
@@ -129,6 +127,12 @@ func judge(name string, o provider.Observation, s *sighting) finding {
 		f.alert = f.kind
 	}
 	return f
+}
+
+// state returns what is to be recorded.
+func (f finding) state() state {
+	o := f.observation
+	return state{kind: f.kind, providerID: o.ProviderID, envHash: o.EnvHash, dbHash: o.DBHash, credentials: o.Credentials}
 }
 
 // sameDrift reports whether two states are the same drift, so that the second
@@ -161,7 +165,7 @@ func (f finding) driftAlert(seq int64, source pubsub.Source) (pubsub.DriftAlert,
 	alert := pubsub.DriftAlert{
 		ID: id, Seq: seq, Kind: f.alert, Provider: f.name,
 		EnvHash: f.observation.EnvHash, DBHash: f.observation.DBHash,
-		Source: source, DetectedAt: time.Now(),
+		Source: source, DetectedAt: time.Now(), Commit: f.commit,
 	}
 	if f.observation.ProviderID != uuid.Nil {
 		alert.ProviderID = &f.observation.ProviderID
@@ -199,6 +203,13 @@ func publish(ctx context.Context, tx pgx.Tx, alerts []pubsub.DriftAlert) error {
 		rows.DbHashes = append(rows.DbHashes, a.DBHash)
 		rows.Sources = append(rows.Sources, string(a.Source))
 		rows.DetectedAts = append(rows.DetectedAts, a.DetectedAt)
+		commit := pubsub.Commit{CommittedAt: time.Unix(0, 0)}
+		if a.Commit != nil {
+			commit = *a.Commit
+		}
+		rows.Lsns = append(rows.Lsns, commit.LSN)
+		rows.Xids = append(rows.Xids, commit.XID)
+		rows.CommittedAts = append(rows.CommittedAts, commit.CommittedAt)
 		payloads[i] = a.Payload()
 	}
 	queries := store.New(tx)

@@ -112,29 +112,16 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 	v.mu.Lock()
 	defer v.mu.Unlock()
 
-	scope, timeout := Hinted, hintedTimeout
-	if request.All {
-		scope, timeout = Full, fullTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	start := time.Now()
-	defer func() { v.metrics.Verified(scope, time.Since(start), err) }()
-
-	findings, known, err := v.lookAt(ctx, request)
+	ctx, done := v.measured(ctx, request)
+	defer func() { done(err) }()
+	sightings, err := v.lookAt(ctx, request)
 	if err != nil {
 		return fmt.Errorf("verify providers: %w", err)
 	}
-	if !known {
-		// An id that belongs to nothing is no usable hint: another program's, or of
-		// a row that came and went.
-		if findings, _, err = v.lookAt(ctx, listener.Request{All: true, Source: request.Source}); err != nil {
-			return fmt.Errorf("verify providers: %w", err)
-		}
-	}
 	var news []string
-	for _, f := range findings {
-		if f.isNews() {
+	for _, s := range sightings {
+		if f := judge(s); f.isNews() {
 			news = append(news, f.name)
 		} else {
 			v.note(f)
@@ -152,32 +139,39 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 		}
 	}
 
+	v.count()
+	v.logger.DebugContext(ctx, "verified", "full", request.All, "source", string(request.Source),
+		"providers", len(sightings), "news", len(news), "took", time.Since(start))
+	return nil
+}
+
+// count tells the metrics how many providers drift.
+func (v *Verifier) count() {
 	byKind := map[provider.Kind]int{}
 	for _, kind := range v.drifting {
 		byKind[kind]++
 	}
 	v.metrics.DriftsObserved(byKind)
-	v.logger.DebugContext(ctx, "verified", "scope", string(scope), "source", string(request.Source),
-		"providers", len(findings), "news", len(news), "took", time.Since(start))
-	return nil
 }
 
-// lookAt looks at what is requested. known is false when a hint belongs to no row
-// and to no provider observed before.
-func (v *Verifier) lookAt(ctx context.Context, request listener.Request) (findings []finding, known bool, err error) {
+// lookAt looks at what is requested, and at everything when a hint belongs to no
+// row and to no provider observed before: it is no usable hint then, but another
+// program's, or of a row that came and went.
+func (v *Verifier) lookAt(ctx context.Context, request listener.Request) ([]sighting, error) {
 	params := store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}}
 	if request.All {
 		params = store.LookAtProvidersParams{Names: v.names, Ids: []uuid.UUID{}}
 	}
-	findings, seen, err := v.look(ctx, v.pool, params)
-	known = !slices.ContainsFunc(params.Ids, func(id uuid.UUID) bool { return !seen[id] })
-	return findings, known, err
+	sightings, seen, err := v.look(ctx, v.pool, params)
+	if err == nil && slices.ContainsFunc(params.Ids, func(id uuid.UUID) bool { return !seen[id] }) {
+		return v.lookAt(ctx, listener.Request{All: true, Source: request.Source})
+	}
+	return sightings, err
 }
 
-// look reads what the parameters ask for and judges it. Names that the
-// environment does not have are passed over. It returns the ids that it came
-// across as well.
-func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtProvidersParams) ([]finding, map[uuid.UUID]bool, error) {
+// look reads what the parameters ask for. Names that the environment does not
+// have are passed over. It returns the ids that it came across as well.
+func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtProvidersParams) ([]sighting, map[uuid.UUID]bool, error) {
 	compareCredentials := v.credentials != IgnoreCredentials
 	params.WithKeys = compareCredentials
 	looked, err := store.New(db).LookAtProviders(ctx, params)
@@ -186,30 +180,33 @@ func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtP
 	}
 	ids := make(map[uuid.UUID]bool, len(looked))
 	seen := make(map[string]*sighting, len(looked))
+	rows := make(map[string][]provider.Row, len(looked))
 	for _, row := range looked {
 		ids[deref(row.ID)], ids[deref(row.StateProviderID)] = true, true
 		if _, named := v.desired[row.Name]; !named {
 			continue
 		}
-		s := seen[row.Name]
-		if s == nil {
-			s = newSighting(row)
-			seen[row.Name] = s
+		if seen[row.Name] == nil {
+			seen[row.Name] = &sighting{
+				state:    recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
+				accepted: recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+			}
 		}
 		if row.ID != nil {
-			s.rows = append(s.rows, providerRow(row))
+			rows[row.Name] = append(rows[row.Name], providerRow(row))
 		}
 	}
-	findings := make([]finding, 0, len(seen))
+	sightings := make([]sighting, 0, len(seen))
 	for name, s := range seen {
-		o := provider.Compare(v.desired[name], provider.Current(s.rows), compareCredentials)
+		s.observation = provider.Compare(v.desired[name], provider.Current(rows[name]), compareCredentials)
 		if v.credentials == WarnCredentials {
-			v.warnCredentials(ctx, o)
-			o = o.WithoutCredentials()
+			v.warnCredentials(ctx, s.observation)
+			s.observation = s.observation.WithoutCredentials()
 		}
-		findings = append(findings, judge(name, o, s))
+		sightings = append(sightings, *s)
 	}
-	return findings, ids, nil
+	slices.SortFunc(sightings, func(a, b sighting) int { return cmp.Compare(a.observation.Provider, b.observation.Provider) })
+	return sightings, ids, nil
 }
 
 func (v *Verifier) warnCredentials(ctx context.Context, o provider.Observation) {
@@ -222,63 +219,29 @@ func (v *Verifier) warnCredentials(ctx context.Context, o provider.Observation) 
 // settle looks again at the named providers, under the alerts' lock, and records
 // what is new.
 func (v *Verifier) settle(ctx context.Context, names []string, source pubsub.Source) error {
-	var alerts []pubsub.DriftAlert
-	var findings []finding
+	var recorded Recorded
 	err := pgx.BeginFunc(ctx, v.pool, func(tx pgx.Tx) error {
-		queries := store.New(tx)
-		last, err := queries.LockAlerts(ctx)
+		last, err := store.New(tx).LockAlerts(ctx)
 		if err != nil {
 			return err
 		}
 		// READ COMMITTED: this look is made after the lock is held, so that it
 		// sees all that whoever held it before has recorded.
-		findings, _, err = v.look(ctx, tx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}})
+		sightings, _, err := v.look(ctx, tx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}})
 		if err != nil {
 			return err
 		}
-		slices.SortFunc(findings, func(a, b finding) int { return cmp.Compare(a.name, b.name) })
-
-		var withdrawn store.WithdrawStaleAcceptedDriftsParams
-		var states store.RecordObservationsParams
-		alerts = alerts[:0]
-		for _, f := range findings {
-			if f.withdraw != nil {
-				withdrawn.Providers = append(withdrawn.Providers, f.name)
-				withdrawn.Kinds = append(withdrawn.Kinds, string(f.withdraw.kind))
-				withdrawn.EnvHashes = append(withdrawn.EnvHashes, f.withdraw.envHash)
-				withdrawn.DbHashes = append(withdrawn.DbHashes, f.withdraw.dbHash)
-			}
-			if f.record {
-				f.appendTo(&states)
-			}
-			if f.alert != "" {
-				last++
-				alert, err := f.driftAlert(last, source)
-				if err != nil {
-					return err
-				}
-				alerts = append(alerts, alert)
-			}
+		findings := make([]finding, len(sightings))
+		for i, s := range sightings {
+			findings[i] = judge(s)
 		}
-		if len(withdrawn.Providers) > 0 {
-			if err := queries.WithdrawStaleAcceptedDrifts(ctx, withdrawn); err != nil {
-				return err
-			}
-		}
-		if len(states.Providers) > 0 {
-			if err := store.FirstError(queries.RecordObservations(ctx, []store.RecordObservationsParams{states}).Exec); err != nil {
-				return err
-			}
-		}
-		return publish(ctx, tx, alerts)
+		recorded, err = write(ctx, tx, last, findings, source)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	for _, f := range findings {
-		v.note(f)
-	}
-	v.announce(ctx, alerts)
+	v.announce(ctx, recorded)
 	return nil
 }
 
@@ -328,7 +291,7 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 		delete(v.drifting, name)
 		delete(v.warned, name)
 	}
-	v.announce(ctx, alerts)
+	v.announce(ctx, Recorded{alerts: alerts})
 	return nil
 }
 
@@ -342,8 +305,11 @@ func (v *Verifier) note(f finding) {
 }
 
 // announce logs and counts alerts whose transaction has committed.
-func (v *Verifier) announce(ctx context.Context, alerts []pubsub.DriftAlert) {
-	for _, a := range alerts {
+func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
+	for _, f := range recorded.findings {
+		v.note(f)
+	}
+	for _, a := range recorded.alerts {
 		level, message := slog.LevelWarn, "drift"
 		if a.Kind == provider.Resolved {
 			level, message = slog.LevelInfo, "drift resolved"

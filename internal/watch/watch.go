@@ -104,10 +104,13 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 	}
 }
 
-func driftAlert(row store.ProvwatchDriftAlert) (pubsub.DriftAlert, error) {
+func driftAlert(row store.ListAlertsSinceRow) (pubsub.DriftAlert, error) {
 	alert := pubsub.DriftAlert{
 		V: pubsub.Version, ID: row.ID, Seq: row.Seq, Kind: provider.Kind(row.Kind), Provider: row.Provider, ProviderID: row.ProviderID,
 		EnvHash: row.EnvHash, DBHash: row.DbHash, Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(),
+	}
+	if row.Lsn != "" && row.CommittedAt != nil {
+		alert.Commit = &pubsub.Commit{LSN: row.Lsn, XID: row.Xid, CommittedAt: row.CommittedAt.UTC()}
 	}
 	if err := json.Unmarshal(row.Fields, &alert.Fields); err != nil {
 		return alert, fmt.Errorf("decode the fields of alert %d: %w", row.Seq, err)

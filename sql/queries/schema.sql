@@ -6,7 +6,8 @@ SELECT
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
     (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
-    current_setting('transaction_read_only')::boolean AS read_only;
+    current_setting('transaction_read_only')::boolean AS read_only,
+    current_setting('server_version_num')::int AS server_version;
 
 -- name: ListAppliedMigrations :many
 SELECT version_id FROM provwatch.schema_migrations WHERE is_applied ORDER BY version_id;

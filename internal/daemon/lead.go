@@ -1,0 +1,246 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/listener"
+	"provwatch/internal/postgres"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
+	"provwatch/internal/store"
+	"provwatch/internal/wal"
+)
+
+// SourceMode says where changes come from.
+type SourceMode string
+
+// The modes of --source.
+const (
+	AutoSource   SourceMode = "auto"   // the WAL where it can be read, else notifications
+	NotifySource SourceMode = "notify" // notifications
+	WALSource    SourceMode = "wal"    // the WAL
+)
+
+const (
+	// firstReturn and maxReturn bound the wait before --source=auto tries the WAL
+	// again that it fell back from.
+	firstReturn = 5 * time.Second
+	maxReturn   = 5 * time.Minute
+	// standbyPause is the least time between two verifications of a standby.
+	standbyPause = time.Second
+)
+
+// Needs tells what the source needs of the schema: triggers to be notified, or a
+// publication to read the WAL. The error is a [*schema.UnusableError] when the
+// WAL is asked for and cannot be read.
+func (m SourceMode) Needs(ctx context.Context, pool *pgxpool.Pool) (schema.Needs, error) {
+	if m == NotifySource {
+		return schema.Needs{Triggers: true}, nil
+	}
+	_, err := wal.Inspect(ctx, pool)
+	var unusable *wal.UnusableError
+	switch {
+	case err == nil:
+		return schema.Needs{Publication: true}, nil
+	case errors.As(err, &unusable) && m == AutoSource:
+		return schema.Needs{Triggers: true}, nil
+	case errors.As(err, &unusable):
+		return schema.Needs{}, &schema.UnusableError{Reason: "--source=wal is not possible", Err: err}
+	default:
+		return schema.Needs{}, err
+	}
+}
+
+// leaderFunc makes a function a [listener.Leader].
+type leaderFunc func()
+
+func (f leaderFunc) Leading() { f() }
+
+// leading is called on the listener's goroutine when its session has become the
+// leader. ctx is that of the daemon.
+func (d *daemon) leading(ctx context.Context) {
+	leadership, depose := context.WithCancel(ctx)
+	d.depose = depose
+	// The one before has ended, whether or not it was taken notice of.
+	select {
+	case <-d.elected:
+	default:
+	}
+	d.elected <- leadership
+}
+
+// follow stands by until this worker is the leader, then leads until it no
+// longer is, for as long as ctx lasts.
+func (d *daemon) follow(ctx context.Context) {
+	first := pubsub.SourceBoot
+	for {
+		d.metrics.Leading(false)
+		leadership := d.standBy(ctx)
+		if leadership == nil {
+			return
+		}
+		d.metrics.Leading(true)
+		d.Logger.InfoContext(ctx, "leading", "worker", d.worker.String())
+		d.publishStatus(ctx, pubsub.EventLeading, "")
+		d.lead(leadership, first)
+		if ctx.Err() != nil {
+			return
+		}
+		d.Logger.WarnContext(ctx, "no longer leading")
+		d.source.Store("")
+		first = pubsub.SourceResync
+	}
+}
+
+// standBy verifies without publishing, so that its connections, caches and
+// errors are those of a worker that is ready to lead. It returns the leadership
+// when it begins, nil when ctx ends.
+func (d *daemon) standBy(ctx context.Context) context.Context {
+	var pause <-chan time.Time
+	for {
+		// Leading comes first: what is pending is then for the leader to verify.
+		select {
+		case leadership := <-d.elected:
+			return leadership
+		default:
+		}
+		ready := d.pending.Ready()
+		if pause != nil {
+			ready = nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case leadership := <-d.elected:
+			return leadership
+		case <-pause:
+			pause = nil
+		case <-ready:
+			select {
+			case leadership := <-d.elected:
+				return leadership
+			default:
+			}
+			request, ok := d.pending.Take()
+			if !ok {
+				continue
+			}
+			_, err := d.verifier.Look(ctx, request)
+			if ctx.Err() != nil {
+				return nil
+			}
+			d.verified(ctx, request, err)
+			if err != nil {
+				d.Logger.WarnContext(ctx, "verification failed, trying again", "error", err)
+				d.pending.Again(request)
+			}
+			pause = time.After(standbyPause)
+		}
+	}
+}
+
+// lead publishes alerts from the source, one at a time, until ctx ends with the
+// leadership. first is the source of the verification that it begins with.
+func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
+	back := backoff.NewExponentialBackOff()
+	back.InitialInterval, back.MaxInterval = firstReturn, maxReturn
+	for ctx.Err() == nil {
+		reason := ""
+		if d.Source != NotifySource {
+			err := d.readWAL(ctx, first)
+			if err == nil {
+				return
+			}
+			reason = err.Error()
+			d.verified(ctx, listener.Request{All: true}, err)
+			if d.Source == WALSource {
+				wait := back.NextBackOff()
+				d.Logger.ErrorContext(ctx, "the WAL cannot be read, trying again", "error", err, "retry_in", wait)
+				select {
+				case <-ctx.Done():
+				case <-time.After(wait):
+				}
+				continue
+			}
+			first = pubsub.SourceResync
+		}
+		limited, cancel := ctx, context.CancelFunc(func() {})
+		if d.Source == AutoSource {
+			limited, cancel = context.WithTimeout(ctx, back.NextBackOff())
+		}
+		d.readNotifications(limited, first, reason)
+		cancel()
+		first = pubsub.SourceResync
+	}
+}
+
+// use records and announces the source that alerts come from now.
+func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
+	if before, _ := d.source.Swap(string(source)).(string); before == string(source) {
+		return
+	}
+	d.metrics.SourceUsed(string(source))
+	d.Logger.InfoContext(ctx, "alerts come from this source now", "source", string(source), "reason", reason)
+	d.publishStatus(ctx, pubsub.EventSource, reason)
+}
+
+// readWAL leads by the WAL. It returns nil when ctx ends, and otherwise why the
+// WAL cannot be read.
+func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
+	source := wal.Source{
+		Pool:     d.pool,
+		Config:   postgres.ReplicationConfig(d.Database),
+		Verifier: d.verifier,
+		Pending:  d.pending,
+		MaxLag:   d.SlotMaxLag,
+		Logger:   d.Logger,
+		Metrics:  d.metrics,
+		Verified: func(r listener.Request, err error) { d.verified(ctx, r, err) },
+		Publish: func(ctx context.Context) error {
+			d.use(ctx, WALSource, "")
+			return schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Publication: true}, d.Logger)
+		},
+		Gap: func(ctx context.Context, tx pgx.Tx, reason string) error {
+			status := pubsub.Status{
+				Event: pubsub.EventGap, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(),
+				Source: string(WALSource), Reason: reason, At: time.Now(),
+			}
+			return pubsub.Publish(ctx, tx, pubsub.Statuses, status.Payload())
+		},
+	}
+	return source.Run(ctx, first)
+}
+
+// readNotifications leads by notifications until ctx ends. What the WAL source
+// has kept is forgotten first: it does not know of what is alerted from here on,
+// and a slot that nobody reads keeps the server's disk filling.
+func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, reason string) {
+	if err := d.retireSlot(ctx); err != nil {
+		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop")
+	}
+	if err := schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Triggers: true}, d.Logger); err != nil {
+		d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
+	}
+	d.use(ctx, NotifySource, reason)
+	d.pending.All(first)
+	d.verifier.Run(ctx, d.pending, func(r listener.Request, err error) { d.verified(ctx, r, err) })
+}
+
+func (d *daemon) retireSlot(ctx context.Context) error {
+	if err := store.New(d.pool).ForgetWALPosition(ctx); err != nil {
+		return fmt.Errorf("forget the position in the WAL: %w", err)
+	}
+	server, err := wal.Inspect(ctx, d.pool)
+	if server.Slot == "" {
+		return err
+	}
+	_, err = wal.DropSlot(ctx, d.pool, server.Slot)
+	return err
+}

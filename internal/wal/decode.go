@@ -1,0 +1,233 @@
+// Package wal is the second source of provider changes: it reads them from the
+// write-ahead log through a replication slot, where none is lost while nobody
+// listens, and where writers pay nothing for it.
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pglogrepl"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+)
+
+// The tables that are read.
+const (
+	providersTable = "ai_providers"
+	keysTable      = "ai_provider_keys"
+)
+
+// transaction is one committed transaction, reduced to what matters here.
+type transaction struct {
+	end         pglogrepl.LSN // the end of its commit record: what is confirmed once it is handled
+	xid         uint32
+	committedAt time.Time
+	changes     []change
+	keysTouched bool
+	markers     []string // tokens of our own messages
+}
+
+// change is one change of the provider table.
+type change struct {
+	truncate bool
+	// removed is the id of a row that is gone, uuid.Nil for none.
+	removed uuid.UUID
+	// put is the new version of a row, nil for none.
+	put *version
+}
+
+// version is a row as the stream shows it. A field that was not changed and is
+// stored out of line (TOAST) does not travel: it is as it was.
+type version struct {
+	id               uuid.UUID
+	name             string
+	kind             provider.Type
+	enabled, deleted bool
+
+	baseURL          string
+	baseURLUnchanged bool
+
+	// The settings are decoded as soon as they arrive, since they can hold a
+	// secret, and only this is kept.
+	settings          provider.DecodedSettings
+	settingsUnchanged bool
+}
+
+// errSchema says that a table of the stream lacks what is needed of it.
+var errSchema = errors.New("the provider table in the WAL lacks a column that is needed")
+
+// decoder assembles transactions from the messages of pgoutput. Its zero value
+// is ready for the start of a stream.
+type decoder struct {
+	relations map[uint32]*relation
+	current   *transaction // the one that is being read, nil between two
+}
+
+type relation struct {
+	name    string
+	columns []string
+}
+
+// inTransaction reports whether a transaction has begun and not yet ended.
+func (d *decoder) inTransaction() bool { return d.current != nil }
+
+// decode takes one message, and returns the transaction that it completes, if
+// any. It never keeps the message.
+func (d *decoder) decode(data []byte) (*transaction, error) {
+	message, err := pglogrepl.Parse(data)
+	if err != nil {
+		// The library's errors can quote the message.
+		return nil, errors.New("a message of the replication stream cannot be parsed")
+	}
+	switch m := message.(type) {
+	case *pglogrepl.RelationMessage:
+		if d.relations == nil {
+			d.relations = map[uint32]*relation{}
+		}
+		r := &relation{name: m.RelationName}
+		for _, c := range m.Columns {
+			r.columns = append(r.columns, c.Name)
+		}
+		d.relations[m.RelationID] = r
+		return nil, nil
+	case *pglogrepl.BeginMessage:
+		d.current = &transaction{xid: m.Xid, committedAt: m.CommitTime}
+		return nil, nil
+	case *pglogrepl.TypeMessage, *pglogrepl.OriginMessage:
+		return nil, nil
+	case *pglogrepl.LogicalDecodingMessage:
+		if d.current != nil && m.Prefix == markerPrefix {
+			d.current.markers = append(d.current.markers, string(m.Content))
+		}
+		return nil, nil
+	}
+	if d.current == nil {
+		return nil, errors.New("the replication stream has a change outside a transaction")
+	}
+	switch m := message.(type) {
+	case *pglogrepl.CommitMessage:
+		done := d.current
+		done.end = m.TransactionEndLSN
+		d.current = nil
+		return done, nil
+	case *pglogrepl.InsertMessage:
+		return nil, d.row(m.RelationID, nil, m.Tuple)
+	case *pglogrepl.UpdateMessage:
+		return nil, d.row(m.RelationID, m.OldTuple, m.NewTuple)
+	case *pglogrepl.DeleteMessage:
+		return nil, d.row(m.RelationID, m.OldTuple, nil)
+	case *pglogrepl.TruncateMessage:
+		for _, id := range m.RelationIDs {
+			switch r := d.relations[id]; {
+			case r == nil:
+				return nil, errors.New("the replication stream truncates a table that it did not describe")
+			case r.name == providersTable:
+				d.current.changes = append(d.current.changes, change{truncate: true})
+			case r.name == keysTable:
+				d.current.keysTouched = true
+			}
+		}
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("the replication stream has a message of unexpected type %T", message)
+	}
+}
+
+// row takes a change of one row: of the old version the stream has the primary
+// key at most.
+func (d *decoder) row(relationID uint32, before, after *pglogrepl.TupleData) error {
+	r := d.relations[relationID]
+	if r == nil {
+		return errors.New("the replication stream changes a table that it did not describe")
+	}
+	if r.name == keysTable {
+		d.current.keysTouched = true
+		return nil
+	}
+	if r.name != providersTable {
+		return nil
+	}
+	var c change
+	if before != nil {
+		id, err := r.id(before)
+		if err != nil {
+			return err
+		}
+		c.removed = id
+	}
+	if after != nil {
+		v, err := r.version(after)
+		if err != nil {
+			return err
+		}
+		c.put = v
+		if c.removed == v.id {
+			c.removed = uuid.Nil
+		}
+	}
+	d.current.changes = append(d.current.changes, c)
+	return nil
+}
+
+func (r *relation) column(tuple *pglogrepl.TupleData, name string) (*pglogrepl.TupleDataColumn, error) {
+	i := slices.Index(r.columns, name)
+	if i < 0 || i >= len(tuple.Columns) {
+		return nil, fmt.Errorf("%w: %s", errSchema, name)
+	}
+	return tuple.Columns[i], nil
+}
+
+func (r *relation) id(tuple *pglogrepl.TupleData) (uuid.UUID, error) {
+	c, err := r.column(tuple, "id")
+	if err != nil {
+		return uuid.Nil, err
+	}
+	id, err := uuid.ParseBytes(c.Data)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("%w: the id is not a uuid", errSchema)
+	}
+	return id, nil
+}
+
+func (r *relation) version(tuple *pglogrepl.TupleData) (*version, error) {
+	var v version
+	var err error
+	if v.id, err = r.id(tuple); err != nil {
+		return nil, err
+	}
+	text := func(name string) (value string, kind uint8) {
+		c, failed := r.column(tuple, name)
+		if failed != nil {
+			err = failed
+			return "", 0
+		}
+		return string(c.Data), c.DataType
+	}
+	const unchanged = pglogrepl.TupleDataTypeToast
+	v.name, _ = text("name")
+	kind, _ := text("type")
+	v.kind = provider.Type(kind)
+	enabled, _ := text("enabled")
+	deleted, _ := text("deleted")
+	v.enabled, v.deleted = enabled == "t", deleted == "t"
+	var state uint8
+	v.baseURL, state = text("base_url")
+	v.baseURLUnchanged = state == unchanged
+	settings, state := text("settings")
+	v.settingsUnchanged = state == unchanged
+	keyID, _ := text("settings_key_id")
+	if !v.settingsUnchanged {
+		v.settings = *provider.DecodeRegion(secret.New(settings), keyID)
+	} else if keyID != "" {
+		v.settings, v.settingsUnchanged = provider.DecodedSettings{Err: provider.ErrSettingsKeyID}, false
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &v, nil
+}

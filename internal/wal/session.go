@@ -1,0 +1,578 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/sourcegraph/conc/pool"
+
+	"provwatch/internal/listener"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+	"provwatch/internal/verify"
+)
+
+const (
+	// statusInterval is how often the server is told what is handled, at least;
+	// it ends a stream that says nothing for wal_sender_timeout, 60 s by default.
+	statusInterval = time.Second
+	// quietStatusInterval is the same while there is nothing new to tell.
+	quietStatusInterval = 10 * time.Second
+	// slotInterval is how often the slot's retained bytes are looked at.
+	slotInterval = 10 * time.Second
+	// checkPause is the least time between two verifications, so that
+	// notifications, which any role can send, cannot keep the database busy.
+	checkPause = 50 * time.Millisecond
+	// markerTimeout is how long a marker may take through the stream before the
+	// stream is taken for stuck.
+	markerTimeout = time.Minute
+	// maxBatch is how many transactions are recorded in one.
+	maxBatch = 500
+	// buffered is how many transactions wait for being recorded.
+	buffered = 2000
+	// disagreements is how often in a row a look may disagree with the mirror. A
+	// commit shows in the WAL shortly before it shows to queries, so that once is
+	// no contradiction.
+	disagreements = 20
+)
+
+// session is one connection's worth of streaming. Its mirror and position are
+// what is stored: when anything fails the session is thrown away, and the next
+// one starts from there.
+type session struct {
+	*Source
+	server Server
+	conn   *pgconn.PgConn
+
+	mirror    *mirror
+	applied   pglogrepl.LSN // everything up to here is handled
+	stored    pglogrepl.LSN // what wal_position says
+	confirmed atomic.Uint64 // what the server may forget, an LSN
+
+	check     *check // the verification under way, nil for none
+	disagreed map[string]int
+}
+
+// check is a verification that waits for the stream to have passed the moment
+// at which it looked.
+type check struct {
+	request  listener.Request
+	observed []verify.Observed
+	token    string
+	// touched are the providers that the stream has shown a change of since the
+	// look: for these the stream knows better.
+	touched map[string]bool
+}
+
+// event is what the receiver hands on: a transaction, or that the stream has
+// passed a position.
+type event struct {
+	transaction *transaction
+	passed      pglogrepl.LSN
+}
+
+// session streams until something fails or ctx ends.
+func (s *Source) session(ctx context.Context, source pubsub.Source, streaming func()) error {
+	server, err := Inspect(ctx, s.Pool)
+	if err != nil {
+		return err
+	}
+	config := s.Config.Copy()
+	config.RuntimeParams["replication"] = "database"
+	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
+	if err != nil {
+		return fmt.Errorf("open a replication connection: %w", err)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing)
+	}()
+	one := &session{Source: s, server: server, conn: conn, disagreed: map[string]int{}}
+	if err := one.begin(ctx); err != nil {
+		return err
+	}
+	s.Logger.InfoContext(ctx, "streaming", "slot", server.Slot, "from", one.applied.String())
+	streaming()
+	s.Pending.All(source)
+
+	events := make(chan event, buffered)
+	group := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
+	group.Go(func(ctx context.Context) error { return one.receive(ctx, events) })
+	group.Go(func(ctx context.Context) error { return one.handle(ctx, events) })
+	group.Go(func(ctx context.Context) error { return one.watchSlot(ctx) })
+	err = group.Wait()
+	one.confirm()
+	if one.check != nil {
+		s.Pending.Again(one.check.request)
+	}
+	return err
+}
+
+// begin finds or makes the slot and the mirror that goes with it, and starts the
+// stream.
+func (s *session) begin(ctx context.Context) error {
+	if err := s.Publish(ctx); err != nil {
+		return err
+	}
+	queries := store.New(s.Pool)
+	position, err := queries.ReadWALPosition(ctx)
+	known := err == nil
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("read provwatch.wal_position: %w", err)
+	}
+	slot, err := queries.InspectSlot(ctx, s.server.Slot)
+	exists := err == nil
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
+	}
+
+	reason := s.gap
+	switch {
+	case !known:
+		// The first time, or after another source was the authority: nothing was
+		// promised of what the slot may hold.
+	case reason != "":
+	case position.Slot != s.server.Slot:
+		reason = fmt.Sprintf("the database has the position of slot %s, as after a restore or a copy", position.Slot)
+	case !exists:
+		reason = "the replication slot is gone"
+	case slot.WalStatus == "lost":
+		reason = "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"
+	}
+	if !known || reason != "" {
+		if _, err := DropSlot(ctx, s.Pool, s.server.Slot); err != nil {
+			return err
+		}
+		if s.mirror, s.applied, err = s.createSlot(ctx, reason); err != nil {
+			return err
+		}
+		s.Logger.InfoContext(ctx, "replication slot created", "slot", s.server.Slot, "at", s.applied.String())
+		s.gap = ""
+	} else {
+		s.mirror = newMirror()
+		if err := s.mirror.load(ctx, queries); err != nil {
+			return fmt.Errorf("read the mirror of the providers: %w", err)
+		}
+		if s.applied, err = pglogrepl.ParseLSN(position.AppliedLsn); err != nil {
+			return fmt.Errorf("read provwatch.wal_position: %w", err)
+		}
+	}
+	s.stored = s.applied
+	s.confirmed.Store(uint64(s.applied))
+	return s.startStream(ctx)
+}
+
+func (s *session) startStream(ctx context.Context) error {
+	options := pglogrepl.StartReplicationOptions{PluginArgs: []string{
+		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
+	}}
+	for {
+		// Position 0 means: from what the slot has confirmed.
+		err := pglogrepl.StartReplication(ctx, s.conn, s.server.Slot, 0, options)
+		var pg *pgconn.PgError
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &pg):
+			return fmt.Errorf("start streaming from replication slot %s: %w", s.server.Slot, err)
+		case pg.Code == pgerrcode.ObjectInUse:
+			// Only the leader streams, and that is this worker: whoever holds the
+			// slot is what another one left.
+			if err := store.New(s.Pool).TerminateSlotHolder(ctx, s.server.Slot); err != nil {
+				return fmt.Errorf("end the session that holds replication slot %s: %w", s.server.Slot, err)
+			}
+			if err := sleep(ctx, slotBusyPause); err != nil {
+				return err
+			}
+		case pg.Code == pgerrcode.ObjectNotInPrerequisiteState:
+			return &gapError{reason: "the server refuses to stream from the replication slot: " + pg.Message}
+		default:
+			return fmt.Errorf("start streaming from replication slot %s: %w", s.server.Slot, err)
+		}
+	}
+}
+
+// receive reads the stream, and tells the server what is handled.
+func (s *session) receive(ctx context.Context, events chan<- event) error {
+	var d decoder
+	sent, sentAt := uint64(0), time.Time{}
+	status := func(force bool) error {
+		confirmed := s.confirmed.Load()
+		if !force && confirmed == sent && time.Since(sentAt) < quietStatusInterval {
+			return nil
+		}
+		sent, sentAt = confirmed, time.Now()
+		return pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: pglogrepl.LSN(confirmed)})
+	}
+	handOn := func(e event) error {
+		for {
+			select {
+			case events <- e:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(statusInterval):
+				if err := status(false); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for {
+		waiting, cancel := context.WithTimeout(ctx, statusInterval)
+		raw, err := s.conn.ReceiveMessage(waiting)
+		cancel()
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if !pgconn.Timeout(err) {
+				return fmt.Errorf("read the replication stream: %w", err)
+			}
+			if err := status(false); err != nil {
+				return fmt.Errorf("confirm on the replication stream: %w", err)
+			}
+			continue
+		}
+		if failed, ok := raw.(*pgproto3.ErrorResponse); ok {
+			err := pgconn.ErrorResponseToPgError(failed)
+			if err.Code == pgerrcode.UndefinedObject {
+				// The publication as it was when the change was made counts.
+				return &gapError{reason: "the publication was not there all the time: " + err.Message}
+			}
+			return fmt.Errorf("read the replication stream: %w", err)
+		}
+		data, ok := raw.(*pgproto3.CopyData)
+		if !ok || len(data.Data) == 0 {
+			continue
+		}
+		switch data.Data[0] {
+		case pglogrepl.PrimaryKeepaliveMessageByteID:
+			keepAlive, err := pglogrepl.ParsePrimaryKeepaliveMessage(data.Data[1:])
+			if err != nil {
+				return errors.New("a keep-alive of the replication stream cannot be parsed")
+			}
+			// Inside a transaction the position is not past anything yet.
+			if !d.inTransaction() {
+				if err := handOn(event{passed: keepAlive.ServerWALEnd}); err != nil {
+					return err
+				}
+			}
+			if err := status(keepAlive.ReplyRequested); err != nil {
+				return fmt.Errorf("confirm on the replication stream: %w", err)
+			}
+		case pglogrepl.XLogDataByteID:
+			log, err := pglogrepl.ParseXLogData(data.Data[1:])
+			if err != nil {
+				return errors.New("a message of the replication stream cannot be parsed")
+			}
+			done, err := d.decode(log.WALData)
+			if err != nil {
+				return err
+			}
+			if done != nil {
+				if err := handOn(event{transaction: done}); err != nil {
+					return err
+				}
+			}
+			if time.Since(sentAt) > statusInterval {
+				if err := status(false); err != nil {
+					return fmt.Errorf("confirm on the replication stream: %w", err)
+				}
+			}
+		}
+	}
+}
+
+// confirm tells the server once more what is handled, when the stream ends.
+func (s *session) confirm() {
+	if s.conn.IsClosed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: pglogrepl.LSN(s.confirmed.Load())})
+}
+
+// handle records transactions in batches, and verifies what is pending.
+func (s *session) handle(ctx context.Context, events <-chan event) error {
+	var pause, stuck <-chan time.Time
+	for {
+		ready := s.Pending.Ready()
+		if s.check != nil || pause != nil {
+			ready = nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-pause:
+			pause = nil
+		case <-stuck:
+			return fmt.Errorf("the replication stream has not passed a marker for %s", markerTimeout)
+		case e := <-events:
+			if err := s.record(ctx, gather(e, events)); err != nil {
+				return err
+			}
+			if s.check == nil && stuck != nil {
+				stuck, pause = nil, time.After(checkPause)
+			}
+		case <-ready:
+			request, ok := s.Pending.Take()
+			if !ok {
+				continue
+			}
+			if err := s.look(ctx, request); err != nil {
+				s.Verified(request, err)
+				s.Pending.Again(request)
+				return err
+			}
+			if s.check != nil {
+				stuck = time.After(markerTimeout)
+			} else {
+				pause = time.After(checkPause)
+			}
+		}
+	}
+}
+
+// gather takes what else is there without waiting for it.
+func gather(first event, events <-chan event) []event {
+	batch := []event{first}
+	for len(batch) < maxBatch {
+		select {
+		case e := <-events:
+			batch = append(batch, e)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// record handles a batch: it brings the mirror up to date, and writes what the
+// mirror now is, the position, and the alerts of every transaction, in one
+// transaction.
+func (s *session) record(ctx context.Context, batch []event) error {
+	var observed []verify.Observed
+	var reread []uuid.UUID
+	handled, keysTouched, marked := 0, false, false
+	passed := s.applied
+	for _, e := range batch {
+		if e.transaction == nil {
+			passed = max(passed, e.passed)
+			continue
+		}
+		t := e.transaction
+		if t.end <= s.stored {
+			continue // handled before a restart, and recorded
+		}
+		handled++
+		passed = max(passed, t.end)
+		keysTouched = keysTouched || t.keysTouched
+		touched := map[string]bool{}
+		for _, c := range t.changes {
+			names, unknown := s.mirror.apply(c)
+			for _, name := range names {
+				touched[name] = true
+			}
+			if unknown != uuid.Nil {
+				reread = append(reread, unknown)
+			}
+		}
+		commit := &pubsub.Commit{LSN: t.end.String(), XID: int64(t.xid), CommittedAt: t.committedAt}
+		for _, name := range slices.Sorted(maps.Keys(touched)) {
+			if s.check != nil {
+				s.check.touched[name] = true
+			}
+			if o, named := s.observe(name); named {
+				observed = append(observed, verify.Observed{Observation: o, Commit: commit})
+			}
+		}
+		marked = marked || s.check != nil && slices.Contains(t.markers, s.check.token)
+	}
+
+	if len(observed) > 0 || len(s.mirror.changed) > 0 {
+		recorded, err := s.write(ctx, observed, pubsub.SourceWAL, passed)
+		if err != nil {
+			return fmt.Errorf("record changes from the WAL: %w", err)
+		}
+		s.Verifier.Announce(ctx, recorded)
+	}
+	s.applied = passed
+	s.confirmed.Store(uint64(passed))
+	s.Metrics.TransactionsHandled(handled)
+
+	if len(reread) > 0 {
+		return s.reread(ctx, reread)
+	}
+	if keysTouched && s.Verifier.ComparesCredentials() {
+		s.Pending.All(pubsub.SourceWAL)
+	}
+	if marked {
+		return s.finishCheck(ctx)
+	}
+	return nil
+}
+
+// write writes observations, the mirror and the position in one transaction. The
+// lock on the position, which must be as this session left it, keeps a worker
+// that was the leader once from writing over the one that is.
+func (s *session) write(ctx context.Context, observed []verify.Observed, source pubsub.Source, position pglogrepl.LSN) (recorded verify.Recorded, err error) {
+	err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
+		queries := store.New(tx)
+		held, err := queries.LockWALPosition(ctx)
+		if err != nil {
+			return fmt.Errorf("lock provwatch.wal_position: %w", err)
+		}
+		if held.Slot != s.server.Slot || held.AppliedLsn != s.stored.String() {
+			return errors.New("another worker has recorded from the replication slot meanwhile")
+		}
+		if recorded, err = s.Verifier.Record(ctx, tx, observed, source); err != nil {
+			return err
+		}
+		if err := s.mirror.save(ctx, queries); err != nil {
+			return err
+		}
+		return queries.AdvanceWALPosition(ctx, position.String())
+	})
+	if err == nil {
+		s.stored = position
+	}
+	return recorded, err
+}
+
+// observe compares what the mirror holds of a name with the environment.
+func (s *session) observe(name string) (provider.Observation, bool) {
+	desired, named := s.Verifier.Named(name)
+	if !named {
+		return provider.Observation{}, false
+	}
+	row := s.mirror.observed(desired)
+	o, named := s.Verifier.Observe(name, row)
+	if row != nil && o.Undecodable == nil {
+		o.DBHash = s.mirror.hashOf(row.ID)
+	}
+	return o, named
+}
+
+// look begins a verification: it reads what is requested, as it is now, and
+// sends a marker after it. Once the stream has passed the marker, the mirror
+// holds everything that the look could see.
+func (s *session) look(ctx context.Context, request listener.Request) error {
+	c := &check{request: request, token: uuid.NewString(), touched: map[string]bool{}}
+	var err error
+	if c.observed, err = s.Verifier.Look(ctx, request); err != nil {
+		return err
+	}
+	if err := store.New(s.Pool).EmitMarker(ctx, c.token); err != nil {
+		return fmt.Errorf("write a marker to the WAL: %w", err)
+	}
+	s.check = c
+	return nil
+}
+
+// finishCheck ends a verification whose marker has come. What it saw is recorded
+// for the providers of which the stream has shown no change since: for these it
+// agrees with the mirror.
+func (s *session) finishCheck(ctx context.Context) error {
+	c := s.check
+	s.check = nil
+	var agreed []verify.Observed
+	again := false
+	for _, o := range c.observed {
+		if c.touched[o.Provider] {
+			again = again || s.Verifier.ComparesCredentials()
+			continue
+		}
+		mirrored, named := s.observe(o.Provider)
+		seen := o.Observation.WithoutCredentials()
+		if named && !agree(mirrored, seen) {
+			s.disagreed[o.Provider]++
+			if s.disagreed[o.Provider] > disagreements {
+				return &gapError{reason: fmt.Sprintf("the mirror of provider %q disagrees with the provider table", o.Provider)}
+			}
+			again = true
+			continue
+		}
+		delete(s.disagreed, o.Provider)
+		agreed = append(agreed, o)
+	}
+	recorded, err := s.write(ctx, agreed, c.request.Source, s.applied)
+	if err != nil {
+		s.Verified(c.request, err)
+		s.Pending.Again(c.request)
+		return fmt.Errorf("record a verification: %w", err)
+	}
+	s.Verifier.Announce(ctx, recorded)
+	if c.request.All && (c.request.Source == pubsub.SourceBoot || c.request.Source == pubsub.SourceReload) {
+		if err := s.Verifier.CloseUnnamed(ctx, c.request.Source); err != nil {
+			s.Verified(c.request, err)
+			s.Pending.Again(c.request)
+			return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
+		}
+	}
+	s.Verified(c.request, nil)
+	if again {
+		s.Pending.Again(c.request)
+	}
+	return nil
+}
+
+// agree reports whether two observations show the same state. Of several
+// soft-deleted rows of a name the two may have picked different ones.
+func agree(a, b provider.Observation) bool {
+	return a.Kind == b.Kind && (a.Kind == provider.Deleted || a.DBHash == b.DBHash && a.ProviderID == b.ProviderID)
+}
+
+// reread starts anew with a slot and a mirror as of now: the stream has shown a
+// row without fields that the mirror does not have. It takes a row larger than
+// PostgreSQL stores in line, changed around a restart.
+func (s *session) reread(_ context.Context, ids []uuid.UUID) error {
+	return &gapError{reason: fmt.Sprintf("the WAL does not hold all of row %s, and neither does the mirror", ids[0])}
+}
+
+// watchSlot measures the slot, and gives it up rather than fill the server's
+// disk.
+func (s *session) watchSlot(ctx context.Context) error {
+	warned := false
+	for {
+		slot, err := store.New(s.Pool).InspectSlot(ctx, s.server.Slot)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return &gapError{reason: "the replication slot is gone"}
+		case err != nil:
+			return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
+		case slot.WalStatus == "lost":
+			return &gapError{reason: "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"}
+		}
+		s.Metrics.SlotObserved(SlotStatus{RetainedBytes: slot.RetainedBytes, WALStatus: slot.WalStatus})
+		if s.MaxLag > 0 {
+			if slot.RetainedBytes > s.MaxLag {
+				return &gapError{reason: fmt.Sprintf("the replication slot retains %d bytes of WAL, more than --slot-max-lag", slot.RetainedBytes)}
+			}
+			if over := slot.RetainedBytes > s.MaxLag/2; over != warned {
+				warned = over
+				if over {
+					s.Logger.WarnContext(ctx, "the replication slot retains more than half of --slot-max-lag",
+						"slot", s.server.Slot, "retained_bytes", slot.RetainedBytes, "wal_status", slot.WalStatus)
+				}
+			}
+		}
+		if err := sleep(ctx, slotInterval); err != nil {
+			return err
+		}
+	}
+}

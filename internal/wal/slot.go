@@ -1,0 +1,167 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/store"
+)
+
+const (
+	outputPlugin = "pgoutput"
+	publication  = "provwatch"
+	// markerPrefix tells our own WAL messages from those of others.
+	markerPrefix = "provwatch"
+
+	// createTimeout is how long creating a slot may take. It waits for every
+	// transaction of the database that is running, and nothing is verified by the
+	// WAL meanwhile.
+	createTimeout = 5 * time.Second
+
+	// versionFailover is the first server version with failover slots, as in
+	// server_version_num.
+	versionFailover = 170000
+)
+
+// UnusableError says that the WAL cannot be read from this database as it is.
+type UnusableError struct {
+	Reason string // includes the remedy
+	Err    error  // may be nil
+}
+
+func (e *UnusableError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("the WAL cannot be read: %s: %v", e.Reason, e.Err)
+	}
+	return "the WAL cannot be read: " + e.Reason
+}
+
+func (e *UnusableError) Unwrap() error { return e.Err }
+
+// Server is what matters of a server for reading its WAL.
+type Server struct {
+	Version int
+	// Slot is the name of this database's slot. Slots are named for the whole
+	// server, hence the database's oid in it.
+	Slot string
+}
+
+// Inspect tells whether the WAL can be read. The error is an [*UnusableError],
+// or one of the connection.
+func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
+	found, err := store.New(pool).InspectReplication(ctx)
+	if err != nil {
+		return Server{}, fmt.Errorf("look at the server's replication settings: %w", err)
+	}
+	server := Server{Version: int(found.ServerVersion), Slot: fmt.Sprintf("provwatch_%d", found.DatabaseOid)}
+	switch {
+	case found.InRecovery:
+		return server, &UnusableError{Reason: "the server is a standby; connect to the primary"}
+	case found.WalLevel != "logical":
+		return server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
+	case !found.MayReplicate:
+		return server, &UnusableError{Reason: "the role may not replicate; ALTER ROLE … REPLICATION"}
+	}
+	return server, nil
+}
+
+// DropSlot drops the slot of the database, whoever streams from it. It reports
+// whether there was one.
+func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped bool, err error) {
+	queries := store.New(pool)
+	for {
+		switch _, err := queries.InspectSlot(ctx, slot); {
+		case errors.Is(err, pgx.ErrNoRows):
+			return dropped, nil
+		case err != nil:
+			return dropped, fmt.Errorf("look at replication slot %s: %w", slot, err)
+		}
+		if err := queries.TerminateSlotHolder(ctx, slot); err != nil {
+			return dropped, fmt.Errorf("end the session that streams from replication slot %s: %w", slot, err)
+		}
+		err := queries.DropSlot(ctx, slot)
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && pg.Code == pgerrcode.ObjectInUse {
+			if err := sleep(ctx, slotBusyPause); err != nil {
+				return dropped, err
+			}
+			continue // the session that held it is still ending
+		}
+		if err != nil {
+			return dropped, fmt.Errorf("drop replication slot %s: %w", slot, err)
+		}
+		dropped = true
+	}
+}
+
+// createSlot creates the slot and reads the provider table exactly as of the
+// slot's start, by the snapshot that creating it exports. With a reason, a gap
+// is announced in the transaction that makes the new slot count.
+func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglogrepl.LSN, error) {
+	server := s.server
+	options := pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "EXPORT_SNAPSHOT"}
+	if server.Version >= versionFailover {
+		options.SnapshotAction = "(SNAPSHOT 'export', FAILOVER true)"
+	}
+	limited, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	created, err := pglogrepl.CreateReplicationSlot(limited, s.conn, server.Slot, outputPlugin, options)
+	if limited.Err() != nil && ctx.Err() == nil {
+		// The server waits for every transaction that was running to end.
+		return nil, 0, &UnusableError{Reason: fmt.Sprintf(
+			"a replication slot was not created within %s: a transaction that has been running for longer holds it up; end it (pg_stat_activity, xact_start)", createTimeout)}
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("create replication slot %s: %w", server.Slot, err)
+	}
+	start, err := pglogrepl.ParseLSN(created.ConsistentPoint)
+	if err != nil {
+		return nil, 0, fmt.Errorf("create replication slot %s: %w", server.Slot, err)
+	}
+	m := newMirror()
+	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		// The name comes from the server, which wants it as a literal.
+		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+created.SnapshotName+"'"); err != nil {
+			return err
+		}
+		rows, err := store.New(tx).ListAllProviders(ctx)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			m.put(mirrorOf(row))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the providers as of the start of replication slot %s: %w", server.Slot, err)
+	}
+	err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
+		queries := store.New(tx)
+		if err := queries.ClearMirror(ctx); err != nil {
+			return err
+		}
+		if err := m.save(ctx, queries); err != nil {
+			return err
+		}
+		if err := queries.StartWALPosition(ctx, store.StartWALPositionParams{Slot: server.Slot, AppliedLsn: start.String()}); err != nil {
+			return err
+		}
+		if reason == "" {
+			return nil
+		}
+		return s.Gap(ctx, tx, reason)
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("store the mirror of the providers: %w", err)
+	}
+	return m, start, nil
+}

@@ -1,0 +1,135 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/listener"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/verify"
+)
+
+const (
+	// slotBusyPause is the wait for a slot whose former holder is being ended.
+	slotBusyPause = 50 * time.Millisecond
+	// maxBackOff bounds the wait between attempts to stream again.
+	maxBackOff = 15 * time.Second
+)
+
+// SlotStatus is how the slot stands.
+type SlotStatus struct {
+	RetainedBytes int64
+	WALStatus     string // as in pg_replication_slots
+}
+
+// Metrics receives what a [Source] measures.
+type Metrics interface {
+	SlotObserved(SlotStatus)
+	TransactionsHandled(n int)
+}
+
+// Source reads the WAL and records what it shows, while it runs the only one to
+// do so.
+type Source struct {
+	Pool     *pgxpool.Pool
+	Config   *pgx.ConnConfig // of the replication connection
+	Verifier *verify.Verifier
+	// Pending holds what else is to be verified: resyncs, reloads, hints.
+	Pending *listener.Pending
+	// MaxLag is how many bytes of WAL the slot may retain before it is given up;
+	// 0 means no limit.
+	MaxLag  int64
+	Logger  *slog.Logger
+	Metrics Metrics
+	// Verified is called after each verification with its error.
+	Verified func(listener.Request, error)
+	// Publish makes sure of the publication.
+	Publish func(context.Context) error
+	// Gap announces that changes may have passed unseen, in the transaction after
+	// which the stream starts anew. A full verification follows.
+	Gap func(ctx context.Context, tx pgx.Tx, reason string) error
+
+	gap string // why the next session must start with a new slot
+}
+
+// gapError ends a session whose slot is lost or must be given up: the next one
+// starts with a new slot.
+type gapError struct{ reason string }
+
+func (e *gapError) Error() string { return e.reason }
+
+// Run reads the WAL until ctx ends, and streams again after every failure that
+// may pass. It returns an [*UnusableError] when the slot cannot be used as the
+// server is, and nil when ctx ends. first is the source of the verification
+// that the first session begins with.
+func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval = 50 * time.Millisecond
+	retry.MaxInterval = maxBackOff
+	source := first
+	for {
+		// A connection that fails is made anew; so is everything that the session
+		// knows, from what is stored: there is one way to start.
+		err := s.session(ctx, source, retry.Reset)
+		if ctx.Err() != nil {
+			return nil
+		}
+		source = pubsub.SourceResync
+		var gap *gapError
+		if errors.As(err, &gap) {
+			s.Logger.WarnContext(ctx, "replication slot given up", "reason", gap.reason)
+			s.gap = gap.reason
+		} else if unusable := asUnusable(err); unusable != nil {
+			return unusable
+		} else {
+			s.Verified(listener.Request{All: true, Source: source}, err)
+		}
+		wait := retry.NextBackOff()
+		s.Logger.WarnContext(ctx, "replication stream ended, starting it again", "error", err, "retry_in", wait)
+		if sleep(ctx, wait) != nil {
+			return nil
+		}
+	}
+}
+
+// asUnusable tells failures that waiting does not mend from those that pass.
+func asUnusable(err error) *UnusableError {
+	var unusable *UnusableError
+	if errors.As(err, &unusable) {
+		return unusable
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return nil
+	}
+	switch pg.Code {
+	case pgerrcode.InsufficientPrivilege:
+		return &UnusableError{Reason: "the role lacks a privilege; it needs REPLICATION, and pg_hba.conf must let it connect", Err: err}
+	case pgerrcode.ConfigurationLimitExceeded:
+		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
+	case pgerrcode.InvalidAuthorizationSpecification, pgerrcode.InvalidPassword:
+		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
+	case pgerrcode.UndefinedObject:
+		return &UnusableError{Reason: "the publication or the plugin is not there; run \"worker migrate\"", Err: err}
+	}
+	return nil
+}
+
+// sleep waits, or returns ctx's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("interrupted: %w", ctx.Err())
+	case <-time.After(d):
+		return nil
+	}
+}

@@ -1,0 +1,90 @@
+-- name: LockWALPosition :one
+-- Puts whoever applies transactions in turn until the end of the transaction.
+SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position FOR UPDATE;
+
+-- name: ReadWALPosition :one
+SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position;
+
+-- name: StartWALPosition :exec
+INSERT INTO provwatch.wal_position (slot, applied_lsn) VALUES (@slot, (@applied_lsn::text)::pg_lsn)
+ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn;
+
+-- name: AdvanceWALPosition :exec
+UPDATE provwatch.wal_position SET applied_lsn = (@applied_lsn::text)::pg_lsn;
+
+-- name: ForgetWALPosition :exec
+DELETE FROM provwatch.wal_position;
+
+-- name: ClearMirror :exec
+DELETE FROM provwatch.wal_mirror;
+
+-- name: ListMirror :many
+-- The mirror, and the base URL of the provider table for those whose base URL
+-- the mirror does not keep.
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.undecodable, m.db_hash, m.enabled, m.deleted,
+    p.base_url AS current_base_url
+FROM provwatch.wal_mirror m
+LEFT JOIN ai_providers p ON p.id = m.id AND m.base_url IS NULL;
+
+-- name: PutMirror :batchexec
+-- An empty base URL that is not shown as empty is one that is not kept.
+INSERT INTO provwatch.wal_mirror (id, name, type, base_url, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted)
+SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted
+FROM (SELECT
+    unnest(@ids::uuid[]) AS id, unnest(@names::text[]) AS name, unnest(@types::text[]) AS type,
+    unnest(@base_urls::text[]) AS base_url, unnest(@kept::boolean[]) AS kept, unnest(@base_urls_shown::text[]) AS base_url_shown,
+    unnest(@bedrock_regions::text[]) AS bedrock_region, unnest(@undecodables::text[]) AS undecodable,
+    unnest(@db_hashes::text[]) AS db_hash, unnest(@enableds::boolean[]) AS enabled, unnest(@deleteds::boolean[]) AS deleted
+) AS rows
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
+    bedrock_region = excluded.bedrock_region, undecodable = excluded.undecodable, db_hash = excluded.db_hash,
+    enabled = excluded.enabled, deleted = excluded.deleted;
+
+-- name: DropFromMirror :exec
+DELETE FROM provwatch.wal_mirror WHERE id = ANY(@ids::uuid[]);
+
+-- name: ListAllProviders :many
+-- Every row of the provider table, for a new mirror.
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id
+FROM ai_providers;
+
+-- name: EmitMarker :exec
+-- Writes a message to the WAL, in a transaction of its own: whoever reads the
+-- stream up to it has read everything that was committed before.
+SELECT pg_logical_emit_message(true, 'provwatch', @token::text);
+
+-- name: InspectReplication :one
+SELECT
+    current_setting('wal_level')::text AS wal_level,
+    current_setting('server_version_num')::int AS server_version,
+    (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()) AS database_oid,
+    (SELECT rolsuper OR rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user)::boolean AS may_replicate,
+    pg_is_in_recovery() AS in_recovery;
+
+-- name: InspectSlot :one
+SELECT
+    active, coalesce(wal_status, 'lost')::text AS wal_status, coalesce(confirmed_flush_lsn::text, '')::text AS confirmed_flush_lsn,
+    coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained_bytes
+FROM pg_catalog.pg_replication_slots
+WHERE slot_name = @slot::text;
+
+-- name: DropSlot :exec
+SELECT pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = @slot::text;
+
+-- name: TerminateSlotHolder :exec
+-- Ends whoever streams from the slot, such as a worker that froze.
+SELECT pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots WHERE slot_name = @slot::text AND active;
+
+-- name: InspectPublication :one
+-- How many of the two provider tables the publication has, and how many of them
+-- with a column list, which PostgreSQL 14 does not know.
+SELECT
+    count(*) AS tables,
+    count(*) FILTER (WHERE to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) AS limited
+FROM pg_catalog.pg_publication_rel r
+JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+WHERE p.pubname = 'provwatch' AND r.prrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys'));
+
+-- name: TryLead :one
+SELECT pg_try_advisory_lock(@lock_id::bigint) AS leads;
