@@ -88,8 +88,8 @@ func TestAChangeAndItsReversalWhileTheWorkerWasDownAreBothAlerted(t *testing.T) 
 }
 
 // TestKilledAtAnyMomentTheWorkerGivesTheTransitionsOfOneThatNeverStopped makes
-// 1,000 random changes while workers are killed, and compares with a model that
-// sees every commit.
+// 1,000 random changes while the worker is down and more while it is killed, and
+// compares with a history that knows every commit.
 func TestKilledAtAnyMomentTheWorkerGivesTheTransitionsOfOneThatNeverStopped(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -100,19 +100,23 @@ func TestKilledAtAnyMomentTheWorkerGivesTheTransitionsOfOneThatNeverStopped(t *t
 	p := w.start(env, "run").ready()
 
 	m := newHistory(w)
-	const changes = 1000
-	for i := range changes {
+	for range 100 {
 		m.change(random)
-		switch {
-		case i == 100:
-			p.kill9() // and 500 changes while nobody reads
-		case i == 600:
-			p = w.start(env, "run", "--on-boot-drift=alert")
-		case i > 600 && i%100 == 0:
-			p.kill9()
-			p = w.start(env, "run", "--on-boot-drift=alert")
-		}
 	}
+	p.kill9()
+	for range 1000 {
+		m.change(random) // while nobody reads
+	}
+	// Killed again and again while it catches up and while more comes.
+	for range 8 {
+		p = w.start(env, "run", "--on-boot-drift=alert")
+		p.waitFor("msg=streaming")
+		for range random.IntN(60) {
+			m.change(random)
+		}
+		p.kill9()
+	}
+	p = w.start(env, "run", "--on-boot-drift=alert")
 	m.settle()
 	eventually(t, func() bool { return len(w.alerts()) >= len(m.want) }, "%d alerts, have %s", len(m.want),
 		lazily(func() []string { return []string{fmt.Sprint(len(w.alerts()))} }))
