@@ -79,10 +79,9 @@ func (d *decoder) inTransaction() bool { return d.current != nil }
 // decode takes one message, and returns the transaction that it completes, if
 // any. It never keeps the message.
 func (d *decoder) decode(data []byte) (*transaction, error) {
-	message, err := pglogrepl.Parse(data)
+	message, err := parse(data)
 	if err != nil {
-		// The library's errors can quote the message.
-		return nil, errors.New("a message of the replication stream cannot be parsed")
+		return nil, err
 	}
 	switch m := message.(type) {
 	case *pglogrepl.RelationMessage:
@@ -136,6 +135,22 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 	default:
 		return nil, fmt.Errorf("the replication stream has a message of unexpected type %T", message)
 	}
+}
+
+// parse parses a message of pgoutput. Its error holds nothing of the message.
+func parse(data []byte) (message pglogrepl.Message, err error) {
+	unreadable := errors.New("a message of the replication stream cannot be parsed")
+	// The library reads past the end of a message that is cut short. Such a
+	// message ends the stream, and not the worker.
+	defer func() {
+		if recover() != nil {
+			message, err = nil, unreadable
+		}
+	}()
+	if message, err = pglogrepl.Parse(data); err != nil {
+		return nil, unreadable
+	}
+	return message, nil
 }
 
 // row takes a change of one row: of the old version the stream has the primary

@@ -101,7 +101,8 @@ func (m *mirror) hashOf(id uuid.UUID) string {
 	return ""
 }
 
-// apply applies one change and returns the names that it touches. reread is the
+// apply applies one change and returns the names of the providers that it changes
+// something of. reread is the
 // id of a row of which the stream and the mirror together do not know enough.
 func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	if c.truncate {
@@ -169,7 +170,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 		reread = v.id
 	}
 	if before != nil && *before == *row {
-		return touched, reread
+		return nil, reread // as an update of columns that do not travel
 	}
 	m.put(row)
 	return touched, reread

@@ -1,0 +1,154 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/schema"
+)
+
+// stream runs statements, each in a transaction of its own, and returns what a
+// decoder makes of the stream that the server sends for them.
+func stream(t *testing.T, prepare string, statements ...string) []*transaction {
+	t.Helper()
+	pool, config := pgtest.NewPool(t)
+	_, _, err := schema.Migrate(t.Context(), config.ConnConfig, schema.Needs{Publication: true})
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), prepare)
+	require.NoError(t, err)
+	replication := config.ConnConfig.Copy()
+	replication.RuntimeParams["replication"] = "database"
+	conn, err := pgconn.ConnectConfig(t.Context(), &replication.Config)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	_, err = pglogrepl.CreateReplicationSlot(t.Context(), conn, "decode_"+strings.ReplaceAll(uuid.NewString(), "-", ""), outputPlugin,
+		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, Temporary: true})
+	require.NoError(t, err)
+	var slot string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT slot_name FROM pg_replication_slots WHERE active_pid = $1`, conn.PID()).Scan(&slot))
+	for _, statement := range statements {
+		_, err := pool.Exec(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+	_, err = pool.Exec(t.Context(), `SELECT pg_logical_emit_message(true, 'provwatch', 'end')`)
+	require.NoError(t, err)
+	require.NoError(t, pglogrepl.StartReplication(t.Context(), conn, slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
+		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
+	}}))
+	var d decoder
+	var list []*transaction
+	for {
+		waiting, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		raw, err := conn.ReceiveMessage(waiting)
+		cancel()
+		require.NoError(t, err)
+		data, ok := raw.(*pgproto3.CopyData)
+		if !ok || data.Data[0] != pglogrepl.XLogDataByteID {
+			continue
+		}
+		log, err := pglogrepl.ParseXLogData(data.Data[1:])
+		require.NoError(t, err)
+		done, err := d.decode(log.WALData)
+		require.NoError(t, err)
+		if done == nil {
+			continue
+		}
+		if len(done.markers) > 0 {
+			require.Equal(t, []string{"end"}, done.markers)
+			return list
+		}
+		// PostgreSQL 14 sends transactions that changed nothing published.
+		if len(done.changes) > 0 || done.keysTouched {
+			list = append(list, done)
+		}
+	}
+}
+
+func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
+	t.Parallel()
+	id, other := uuid.New(), uuid.New()
+	list := stream(t, `ALTER TABLE ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`,
+		fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url, settings) VALUES ('%s', 'anthropic', 'aws', 'https://h/',
+			'{"_type":"bedrock","_version":1,"region":"us-east-1","access_key_secret":"%s"}')`, id, strings.Repeat("s", 10000)),
+		`UPDATE ai_providers SET enabled = false`,
+		fmt.Sprintf(`UPDATE ai_providers SET id = '%s', settings = NULL`, other),
+		`UPDATE ai_providers SET settings = 'broken'`,
+		`UPDATE ai_providers SET settings_key_id = 'k'`,
+		`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'secret' FROM ai_providers`,
+		`DELETE FROM ai_providers`,
+		`TRUNCATE ai_providers CASCADE`,
+	)
+	require.Len(t, list, 8)
+	for i, tx := range list {
+		require.NotZero(t, tx.end)
+		require.NotZero(t, tx.xid)
+		require.WithinDuration(t, time.Now(), tx.committedAt, time.Minute)
+		if i > 0 {
+			require.Greater(t, tx.end, list[i-1].end)
+		}
+	}
+	row := version{id: id, name: "aws", kind: provider.Anthropic, enabled: true, baseURL: "https://h/", settings: provider.DecodedSettings{BedrockRegion: "us-east-1"}}
+	require.Equal(t, []change{{put: &row}}, list[0].changes)
+	disabled := row
+	disabled.enabled, disabled.settings, disabled.settingsUnchanged = false, provider.DecodedSettings{}, true
+	require.Equal(t, []change{{put: &disabled}}, list[1].changes)
+	moved := disabled
+	moved.id, moved.settingsUnchanged = other, false
+	require.Equal(t, []change{{removed: id, put: &moved}}, list[2].changes)
+	broken := moved
+	broken.settings.Err = provider.ErrSettingsNotJSON
+	require.Equal(t, []change{{put: &broken}}, list[3].changes)
+	encrypted := moved
+	encrypted.settings.Err = provider.ErrSettingsKeyID
+	require.Equal(t, []change{{put: &encrypted}}, list[4].changes)
+	require.True(t, list[5].keysTouched)
+	require.Empty(t, list[5].changes)
+	require.Equal(t, []change{{removed: other}}, list[6].changes)
+	require.True(t, list[6].keysTouched, "by the cascade")
+	require.Equal(t, []change{{truncate: true}}, list[7].changes)
+}
+
+func TestNothingOfAStreamThatCannotBeReadIsShown(t *testing.T) {
+	for name, data := range map[string]string{
+		"an unknown message":               "?secret",
+		"a change outside a transaction":   "I\x00\x00\x00\x01N\x00\x01t\x00\x00\x00\x06secret",
+		"a relation that ends too early":   "R\x00\x00",
+		"an insert that ends too early":    "I\x00\x00\x00\x01N\x00\x01t\x00\x00\x00\x06sec",
+		"an empty message":                 "",
+		"a commit that ends too early":     "C\x00",
+		"a truncate of an unknown table":   "T\x00\x00\x00\x01\x00\x00\x00\x00\x09",
+		"a message that ends too early":    "M\x01secret",
+		"a delete without an old version":  "D\x00\x00\x00\x01",
+		"an update of an unknown relation": "U\x00\x00\x00\x01N\x00\x01t\x00\x00\x00\x06secret",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, begun := range []bool{false, true} {
+				d := decoder{}
+				if begun {
+					d.current = &transaction{}
+				}
+				_, err := d.decode([]byte(data))
+				if err != nil {
+					require.NotContains(t, err.Error(), "sec")
+				}
+			}
+		})
+	}
+}
+
+func TestOtherProgramsMessagesAreNoMarkers(t *testing.T) {
+	t.Parallel()
+	list := stream(t, `SELECT 1`, `SELECT pg_logical_emit_message(true, 'another', 'x')`, `SELECT pg_logical_emit_message(false, 'provwatch', 'x')`)
+	require.Empty(t, list)
+}

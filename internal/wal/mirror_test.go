@@ -1,0 +1,206 @@
+package wal
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/store"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// fullRow is a row as the table has it.
+type fullRow struct {
+	name, baseURL, region string
+	enabled, deleted      bool
+}
+
+func (r fullRow) version(id uuid.UUID) *version {
+	return &version{
+		id: id, name: r.name, kind: provider.OpenAI, enabled: r.enabled, deleted: r.deleted, baseURL: r.baseURL,
+		settings: provider.DecodedSettings{BedrockRegion: r.region},
+	}
+}
+
+func (r fullRow) hash() string {
+	return provider.Canonical{Type: provider.OpenAI, BaseURL: r.baseURL, BedrockRegion: r.region}.Hash()
+}
+
+func drawRow(t *rapid.T) fullRow {
+	return fullRow{
+		name:    rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name"),
+		baseURL: rapid.SampledFrom([]string{"", "https://h/", "https://user:pw@h/?q", "https://other/"}).Draw(t, "base URL"),
+		region:  rapid.SampledFrom([]string{"", "us-east-1", "eu-west-1"}).Draw(t, "region"),
+		enabled: rapid.Bool().Draw(t, "enabled"), deleted: rapid.Bool().Draw(t, "deleted"),
+	}
+}
+
+// TestTheMirrorIsTheTableWhateverTheStreamLeavesOut makes random changes to a
+// table, shows the mirror of each what the stream would, and compares.
+func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
+	ids := make([]uuid.UUID, 4)
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		table := map[uuid.UUID]fullRow{}
+		m := newMirror()
+		apply := func(c change) {
+			if _, reread := m.apply(c); reread != uuid.Nil {
+				t.Fatalf("row %s has to be read again", reread)
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"insert": func(t *rapid.T) {
+				id := rapid.SampledFrom(ids).Draw(t, "id")
+				if _, exists := table[id]; exists {
+					t.Skip("exists")
+				}
+				table[id] = drawRow(t)
+				apply(change{put: table[id].version(id)})
+			},
+			"update": func(t *rapid.T) {
+				id := rapid.SampledFrom(ids).Draw(t, "id")
+				before, exists := table[id]
+				if !exists {
+					t.Skip("does not exist")
+				}
+				after := drawRow(t)
+				c := change{}
+				to := id
+				if rapid.Bool().Draw(t, "new id") {
+					to = rapid.SampledFrom(ids).Draw(t, "to")
+					if _, taken := table[to]; taken && to != id {
+						t.Skip("taken")
+					}
+				}
+				if rapid.Bool().Draw(t, "base URL out of line") {
+					after.baseURL = before.baseURL
+				}
+				if rapid.Bool().Draw(t, "settings out of line") {
+					after.region = before.region
+				}
+				c.put = after.version(to)
+				if after.baseURL == before.baseURL && rapid.Bool().Draw(t, "base URL does not travel") {
+					c.put.baseURL, c.put.baseURLUnchanged = "", true
+				}
+				if after.region == before.region && rapid.Bool().Draw(t, "settings do not travel") {
+					c.put.settings, c.put.settingsUnchanged = provider.DecodedSettings{}, true
+				}
+				if to != id {
+					c.removed = id
+				}
+				delete(table, id)
+				table[to] = after
+				apply(c)
+			},
+			"delete": func(t *rapid.T) {
+				id := rapid.SampledFrom(ids).Draw(t, "id")
+				delete(table, id)
+				apply(change{removed: id})
+			},
+			"truncate": func(*rapid.T) {
+				clear(table)
+				apply(change{truncate: true})
+			},
+			"": func(t *rapid.T) {
+				if len(m.rows) != len(table) {
+					t.Fatalf("the mirror has %d rows, the table %d", len(m.rows), len(table))
+				}
+				byName := map[string]int{}
+				for id, want := range table {
+					have := m.rows[id]
+					if have == nil || have.name != want.name || have.enabled != want.enabled || have.deleted != want.deleted ||
+						have.hash != want.hash() || !have.baseURLKnown || have.BaseURL != want.baseURL {
+						t.Fatalf("row %s: the mirror has %+v, the table %+v", id, have, want)
+					}
+					byName[want.name]++
+				}
+				for name, n := range byName {
+					if len(m.byName[name]) != n {
+						t.Fatalf("%d rows of name %s, want %d", len(m.byName[name]), name, n)
+					}
+				}
+			},
+		})
+	})
+}
+
+func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	queries := store.New(pool)
+	m := newMirror()
+	rows := map[string]fullRow{
+		"plain":  {name: "plain", baseURL: "https://h/", enabled: true},
+		"secret": {name: "secret", baseURL: "https://user:hunter2@h/?token=hunter2", enabled: true},
+		"moved":  {name: "moved", baseURL: "https://user:hunter2@h/", enabled: true},
+		"gone":   {name: "gone", baseURL: "https://user:hunter2@h/", region: "us-east-1", deleted: true},
+	}
+	ids := map[string]uuid.UUID{}
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		ids[name] = uuid.New()
+		m.apply(change{put: rows[name].version(ids[name])})
+	}
+	broken := &version{id: uuid.New(), name: "broken", settings: provider.DecodedSettings{Err: provider.ErrSettingsNotJSON}}
+	m.apply(change{put: broken})
+	require.NoError(t, m.save(t.Context(), queries))
+
+	var stored string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT string_agg(to_jsonb(r)::text, ',') FROM provwatch.wal_mirror r`).Scan(&stored))
+	require.NotContains(t, stored, "hunter2")
+
+	// Meanwhile one of them was changed, and one removed, in the table.
+	for name, baseURL := range map[string]string{"plain": rows["plain"].baseURL, "secret": rows["secret"].baseURL, "moved": "https://elsewhere/"} {
+		_, err := pool.Exec(t.Context(), `INSERT INTO ai_providers (id, type, name, base_url) VALUES ($1, 'openai', $2, $3)`, ids[name], name, baseURL)
+		require.NoError(t, err)
+	}
+	loaded := newMirror()
+	require.NoError(t, loaded.load(t.Context(), queries))
+	require.Len(t, loaded.rows, len(m.rows))
+	require.Empty(t, loaded.changed)
+	for id, want := range m.rows {
+		have := loaded.rows[id]
+		require.Equal(t, want.hash, have.hash, want.name)
+		require.Equal(t, want.undecodable, have.undecodable, want.name)
+		require.Equal(t, []any{want.name, want.enabled, want.deleted, want.BedrockRegion, want.baseURLShown},
+			[]any{have.name, have.enabled, have.deleted, have.BedrockRegion, have.baseURLShown})
+	}
+	for name, known := range map[string]bool{"plain": true, "secret": true, "moved": false, "gone": false} {
+		require.Equal(t, known, loaded.rows[ids[name]].baseURLKnown, name)
+	}
+	// One that is not known is compared by its hash all the same.
+	same := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: rows["moved"].baseURL}
+	require.Equal(t, provider.InSync, provider.Compare(same, loaded.observed(same), false).Kind)
+	other := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: "https://elsewhere/"}
+	require.Equal(t, provider.Changed, provider.Compare(other, loaded.observed(other), false).Kind)
+}
+
+func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {
+	for name, v := range map[string]*version{
+		"its base URL": {id: uuid.New(), name: "a", baseURLUnchanged: true},
+		"its settings": {id: uuid.New(), name: "a", settingsUnchanged: true},
+	} {
+		_, reread := newMirror().apply(change{put: v})
+		require.Equal(t, v.id, reread, fmt.Sprintf("%s does not travel and is not in the mirror", name))
+	}
+}
+
+func TestAnUpdateThatChangesNothingTouchesNothing(t *testing.T) {
+	m := newMirror()
+	id := uuid.New()
+	row := fullRow{name: "a", baseURL: "https://h/"}
+	m.apply(change{put: row.version(id)})
+	clear(m.changed)
+	touched, _ := m.apply(change{put: row.version(id)})
+	require.Empty(t, m.changed)
+	require.Empty(t, touched)
+}
