@@ -69,6 +69,8 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
 		return server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
 	case !found.MayReplicate:
 		return server, &UnusableError{Reason: "the role may not replicate; ALTER ROLE … REPLICATION"}
+	case !found.MayPublish:
+		return server, &UnusableError{Reason: "the provider tables are not published, and the role does not own them; run \"worker migrate --source=wal\" as their owner"}
 	}
 	return server, nil
 }

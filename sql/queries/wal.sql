@@ -60,7 +60,12 @@ SELECT
     current_setting('server_version_num')::int AS server_version,
     (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()) AS database_oid,
     (SELECT rolsuper OR rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user)::boolean AS may_replicate,
-    pg_is_in_recovery() AS in_recovery;
+    pg_is_in_recovery() AS in_recovery,
+    -- Only the owner of a table can publish it.
+    (EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'provwatch') OR NOT EXISTS (
+        SELECT FROM pg_catalog.pg_class c
+        WHERE c.oid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys')) AND NOT pg_has_role(c.relowner, 'USAGE')
+    ))::boolean AS may_publish;
 
 -- name: InspectSlot :one
 SELECT
