@@ -34,7 +34,7 @@ func runCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			environment, err := f.readEnvironment()
+			environment, err := f.environment(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -42,7 +42,6 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			logWarnings(ctx, logger, environment)
 			stopBy := deadlineAfter(ctx, f.shutdownTimeout)
 			// A SIGHUP during the boot is kept for when the watch begins.
 			reload := make(chan os.Signal, 1)
@@ -119,11 +118,11 @@ func seedCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			environment, config, err := f.environmentAndDatabase(ctx, logger)
+			environment, err := f.environment(ctx, logger)
 			if err != nil {
 				return err
 			}
-			pool, err := f.connect(ctx, config, logger)
+			pool, config, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -175,11 +174,11 @@ func verifyCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			environment, config, err := f.environmentAndDatabase(ctx, logger)
+			environment, err := f.environment(ctx, logger)
 			if err != nil {
 				return err
 			}
-			pool, err := f.connect(ctx, config, logger)
+			pool, _, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -229,7 +228,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			if withKeys && take == "db" {
 				return &usageError{errors.New("--with-keys goes with --take env")}
 			}
-			environment, config, err := f.environmentAndDatabase(ctx, logger)
+			environment, err := f.environment(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -237,7 +236,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pool, err := f.connect(ctx, config, logger)
+			pool, config, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -290,11 +289,7 @@ func watchCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			config, err := f.database()
-			if err != nil {
-				return err
-			}
-			pool, err := f.connect(ctx, config, logger)
+			pool, config, err := f.open(ctx, logger)
 			if err != nil {
 				return unlessStopped(ctx, err)
 			}
@@ -319,11 +314,7 @@ func migrateCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			config, err := f.database()
-			if err != nil {
-				return err
-			}
-			pool, err := f.connect(ctx, config, logger)
+			pool, config, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -368,11 +359,7 @@ func slotCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			config, err := f.database()
-			if err != nil {
-				return err
-			}
-			pool, err := f.connect(ctx, config, logger)
+			pool, _, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -402,16 +389,14 @@ func versionCommand(f *flags) *cobra.Command {
 	}
 }
 
-// environmentAndDatabase reads the environment and finds the database, in this
-// order: the environment is checked before anything connects.
-func (f *flags) environmentAndDatabase(ctx context.Context, logger *slog.Logger) (seed.Environment, *pgxpool.Config, error) {
+// environment reads the environment and logs what it warns of. Commands call it
+// before they open the database: it is checked before anything connects.
+func (f *flags) environment(ctx context.Context, logger *slog.Logger) (seed.Environment, error) {
 	environment, err := f.readEnvironment()
-	if err != nil {
-		return environment, nil, err
+	if err == nil {
+		logWarnings(ctx, logger, environment)
 	}
-	logWarnings(ctx, logger, environment)
-	config, err := f.database()
-	return environment, config, err
+	return environment, err
 }
 
 func logWarnings(ctx context.Context, logger *slog.Logger, environment seed.Environment) {

@@ -53,9 +53,14 @@ func (f *flags) database() (*pgxpool.Config, error) {
 	return postgres.ParseURL(attached)
 }
 
-// connect opens a pool on the database.
-func (f *flags) connect(ctx context.Context, config *pgxpool.Config, logger *slog.Logger) (*pgxpool.Pool, error) {
-	return postgres.Connect(ctx, config, f.connectTimeout, logger)
+// open finds the database and opens a pool on it, which the caller closes.
+func (f *flags) open(ctx context.Context, logger *slog.Logger) (*pgxpool.Pool, *pgxpool.Config, error) {
+	config, err := f.database()
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := postgres.Connect(ctx, config, f.connectTimeout, logger)
+	return pool, config, err
 }
 
 // startDatabase returns the configured database, else starts the private one.
