@@ -187,7 +187,11 @@ func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
 		return
 	}
 	d.metrics.SourceUsed(string(source))
-	d.Logger.InfoContext(ctx, "alerts come from this source now", "source", string(source), "reason", reason)
+	logger := d.Logger
+	if reason != "" {
+		logger = logger.With("reason", reason)
+	}
+	logger.InfoContext(ctx, "alerts come from this source now", "source", string(source))
 	d.publishStatus(ctx, pubsub.EventSource, reason)
 }
 
