@@ -27,3 +27,8 @@ var Publication string
 
 //go:embed publication14.sql
 var Publication14 string
+
+// DropPublication drops the publication.
+//
+//go:embed publication_drop.sql
+var DropPublication string

@@ -3,8 +3,11 @@ package test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pubsub"
 )
 
 func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.T) {
@@ -32,5 +35,122 @@ func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai", "resolved openai")
 	require.Equal(t, []string{"notify", "wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq`))
+	p.stop()
+}
+
+// TestTablesThatCannotBePublishedAreWrittenToWithoutFail gives the provider tables
+// another replica identity: publishing them would make the gateway's updates
+// fail.
+func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
+	w.exec(`ALTER TABLE ai_providers REPLICA IDENTITY FULL`)
+	env := w.twoProviders()
+	r := w.run(env, "run", "--source=wal")
+	require.Equal(t, 4, r.code)
+	require.Contains(t, r.stderr, "ALTER TABLE … REPLICA IDENTITY DEFAULT")
+	p := w.start(env, "run").ready()
+	p.waitFor("source=notify")
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+
+	// Back to what can be published, and away from it under the running worker.
+	w.exec(`ALTER TABLE ai_providers REPLICA IDENTITY DEFAULT`)
+	p.waitFor("source=wal")
+	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai", "resolved openai")
+	w.exec(`ALTER TABLE ai_providers REPLICA IDENTITY FULL`)
+	eventually(t, func() bool {
+		return tryExec(t.Context(), w.url, `UPDATE ai_providers SET enabled = false WHERE name = 'openai'`) == nil
+	}, "the gateway can write again")
+	w.expectAlerts("disabled openai", "resolved openai", "disabled openai")
+	w.waitForStatus(pubsub.EventGap, 1)
+	p.stop()
+}
+
+// TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting holds a transaction
+// that has read a provider table, as a backup does, while the worker returns to
+// the WAL.
+func TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
+	unlock := w.lock("ai_providers", "ACCESS SHARE")
+	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
+	p.waitFor("triggers that the WAL source does not need are still there")
+	for range 50 {
+		start := time.Now()
+		w.count(`SELECT count(*) FROM ai_providers`)
+		require.Less(t, time.Since(start), 2*time.Second)
+	}
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	unlock()
+	p.stop()
+	p = w.start(w.twoProviders(), "run", "--source=wal").ready()
+	eventually(t, func() bool { return w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`) == 0 }, "the triggers are removed")
+	p.stop()
+}
+
+func TestSeveralLiveRowsOfANameAreOneProvider(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		w.run(nil, "migrate")
+		w.exec(`DROP INDEX ai_providers_name_live_idx`)
+		p := w.start(w.twoProviders(), "run", "--resync=300ms").ready()
+		w.exec(`INSERT INTO ai_providers (id, type, name, base_url, updated_at) VALUES
+			('00000000-0000-0000-0000-000000000001', 'openai', 'openai', 'https://newer.example/', now() + interval '1 hour')`)
+		w.expectAlerts("changed openai")
+		w.exec(`UPDATE ai_providers SET updated_at = now() + interval '2 hours' WHERE base_url = 'https://api.openai.com/v1/'`)
+		w.expectAlerts("changed openai", "resolved openai")
+		w.exec(`DELETE FROM ai_providers WHERE base_url = 'https://api.openai.com/v1/'`)
+		w.expectAlerts("changed openai", "resolved openai", "changed openai")
+		require.Zero(t, p.logged("replication slot given up"))
+		p.stop()
+	})
+}
+
+func TestAStreamThatCannotBeReadIsLeftBehindWithAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start(w.twoProviders(), "run").ready()
+	p.kill9()
+	w.exec(`ALTER TABLE ai_providers RENAME COLUMN base_url TO url`)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.exec(`ALTER TABLE ai_providers RENAME COLUMN url TO base_url`)
+	p = w.start(w.twoProviders(), "run").ready()
+	w.waitForStatus(pubsub.EventGap, 1)
+	w.expectAlerts("disabled openai")
+	p.stop()
+}
+
+func TestAGapIsAnnouncedAfterAKillBeforeTheNewSlotCounts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	w.start(env, "run").ready().kill9()
+	w.endSessions()
+	// As a worker leaves it that was killed with a new slot and the old position.
+	name, _, _ := w.slot()
+	w.exec(`UPDATE provwatch.wal_position SET gap = 'the slot was lost'`)
+	w.exec(`SELECT pg_drop_replication_slot($1)`, name)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, name)
+	p := w.start(env, "run", "--on-boot-drift=alert").ready()
+	w.waitForStatus(pubsub.EventGap, 1)
+	w.expectAlerts("disabled openai")
+	p.stop()
+}
+
+func TestFallingBackWithUnreadWALIsAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	w.start(env, "run").ready().kill9()
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+	p := w.start(env, "run", "--source=notify").ready()
+	w.waitForStatus(pubsub.EventGap, 1)
 	p.stop()
 }

@@ -25,6 +25,7 @@ import (
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
+	"provwatch/internal/wal"
 )
 
 // Options configure a daemon.
@@ -96,10 +97,19 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	}
 	defer closePool(pool, o.StopBy)
 	needs, err := o.Source.Needs(ctx, pool)
+	var unusable *wal.UnusableError
+	if errors.As(err, &unusable) && unusable.Unpublish {
+		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
+	}
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	if err := schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger); err != nil {
+	err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger)
+	if err != nil && needs.Publication && o.Source == AutoSource && ctx.Err() == nil {
+		o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
+		err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, schema.Needs{Triggers: true}, o.Logger)
+	}
+	if err != nil {
 		return stopped(ctx, err)
 	}
 	plan, err := seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger)
@@ -162,7 +172,8 @@ type daemon struct {
 	elected chan context.Context
 	depose  context.CancelFunc // ends the current leadership; of the listener's goroutine
 
-	source atomic.Value // the source of alerts while leading, a string
+	session atomic.Uint32 // the server's process of the session that leads
+	source  atomic.Value  // the source of alerts while leading, a string
 
 	// Events to be told of when the next full verification has succeeded.
 	booted, reconnected, reloaded atomic.Bool
@@ -171,7 +182,7 @@ type daemon struct {
 // watch runs until ctx ends and all its goroutines have.
 func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	listen := listener.New(postgres.ListenConfig(d.Database), pubsub.ProvidersChanged, d, d.Logger)
-	listen.Lead(leaderFunc(func() { d.leading(ctx) }))
+	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	var group conc.WaitGroup
 	defer group.Wait()
 	group.Go(func() { listen.Run(ctx) })

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
@@ -33,6 +34,10 @@ const (
 	// again that it fell back from.
 	firstReturn = 5 * time.Second
 	maxReturn   = 5 * time.Minute
+	// triggerPause and retirePause are the waits before triggers are removed, and
+	// the WAL source is retired, again.
+	triggerPause = 30 * time.Second
+	retirePause  = time.Second
 	// standbyPause is the least time between two verifications of a standby.
 	standbyPause = time.Second
 )
@@ -59,13 +64,14 @@ func (m SourceMode) Needs(ctx context.Context, pool *pgxpool.Pool) (schema.Needs
 }
 
 // leaderFunc makes a function a [listener.Leader].
-type leaderFunc func()
+type leaderFunc func(pid uint32)
 
-func (f leaderFunc) Leading() { f() }
+func (f leaderFunc) Leading(pid uint32) { f(pid) }
 
 // leading is called on the listener's goroutine when its session has become the
 // leader. ctx is that of the daemon.
-func (d *daemon) leading(ctx context.Context) {
+func (d *daemon) leading(ctx context.Context, pid uint32) {
+	d.session.Store(pid)
 	leadership, depose := context.WithCancel(ctx)
 	d.depose = depose
 	// The one before has ended, whether or not it was taken notice of.
@@ -89,6 +95,7 @@ func (d *daemon) follow(ctx context.Context) {
 		d.metrics.Leading(true)
 		d.Logger.InfoContext(ctx, "leading", "worker", d.worker.String())
 		d.publishStatus(ctx, pubsub.EventLeading, "")
+		d.verifier.TakeOver()
 		d.lead(leadership, first)
 		if ctx.Err() != nil {
 			return
@@ -154,9 +161,17 @@ func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 	for ctx.Err() == nil {
 		reason := ""
 		if d.Source != NotifySource {
+			began := time.Now()
 			err := d.readWAL(ctx, first)
 			if err == nil {
 				return
+			}
+			if time.Since(began) > maxReturn {
+				back.Reset()
+			}
+			var unusable *wal.UnusableError
+			if errors.As(err, &unusable) && unusable.Unpublish {
+				d.unpublish(ctx)
 			}
 			reason = err.Error()
 			d.verified(ctx, listener.Request{All: true}, err)
@@ -179,6 +194,21 @@ func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 		cancel()
 		first = pubsub.SourceResync
 	}
+}
+
+// stillLeads fails when the listening session no longer holds the leader's lock,
+// which the listener can take a while to notice of a connection that went silent.
+func (d *daemon) stillLeads(ctx context.Context) error {
+	leads, err := store.New(d.pool).HoldsLeadership(ctx, store.HoldsLeadershipParams{
+		Pid: int32(d.session.Load()), LockID: listener.LeaderLock,
+	})
+	if err != nil {
+		return fmt.Errorf("make sure of leading: %w", err)
+	}
+	if !leads {
+		return errors.New("another worker may be the leader by now")
+	}
+	return nil
 }
 
 // use records and announces the source that alerts come from now.
@@ -207,44 +237,112 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 		Logger:   d.Logger,
 		Metrics:  d.metrics,
 		Verified: func(r listener.Request, err error) { d.verified(ctx, r, err) },
+		Fallback: d.Source == AutoSource,
+		Lead:     d.stillLeads,
 		Publish: func(ctx context.Context) error {
-			d.use(ctx, WALSource, "")
 			return schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Publication: true}, d.Logger)
 		},
-		Gap: func(ctx context.Context, tx pgx.Tx, reason string) error {
-			status := pubsub.Status{
-				Event: pubsub.EventGap, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(),
-				Source: string(WALSource), Reason: reason, At: time.Now(),
-			}
-			return pubsub.Publish(ctx, tx, pubsub.Statuses, status.Payload())
+		Streaming: func(ctx context.Context) {
+			d.use(ctx, WALSource, "")
+			d.removeTriggers(ctx)
 		},
+		Gap: d.publishGap,
 	}
 	return source.Run(ctx, first)
+}
+
+// removeTriggers removes the triggers that notifications needed, and tries again
+// for as long as a provider table is in use.
+func (d *daemon) removeTriggers(ctx context.Context) {
+	if d.Migrate != schema.Auto {
+		return
+	}
+	for {
+		err := schema.RemoveTriggers(ctx, d.Database.ConnConfig)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		d.Logger.InfoContext(ctx, "triggers that the WAL source does not need are still there", "error", err, "retry_in", triggerPause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(triggerPause):
+		}
+	}
+}
+
+// unpublish drops the publication, which makes writing to the provider tables
+// fail as they are.
+func (d *daemon) unpublish(ctx context.Context) {
+	if err := schema.DropPublication(ctx, d.Database.ConnConfig); err != nil {
+		d.Logger.ErrorContext(ctx, "the publication makes writing to the provider tables fail and cannot be dropped", "error", err,
+			"remedy", "DROP PUBLICATION provwatch")
+	}
 }
 
 // readNotifications leads by notifications until ctx ends. What the WAL source
 // has kept is forgotten first: it does not know of what is alerted from here on,
 // and a slot that nobody reads keeps the server's disk filling.
 func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, reason string) {
-	if err := d.retireSlot(ctx); err != nil {
-		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop")
-	}
-	if err := schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Triggers: true}, d.Logger); err != nil {
-		d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
+	for {
+		err := d.retireSlot(ctx, reason)
+		if err == nil {
+			break
+		}
+		d.Logger.WarnContext(ctx, "the WAL source is not retired, trying again", "error", err, "retry_in", retirePause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retirePause):
+		}
 	}
 	d.use(ctx, NotifySource, reason)
 	d.pending.All(first)
+	var group conc.WaitGroup
+	defer group.Wait()
+	group.Go(func() {
+		if err := schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Triggers: true}, d.Logger); err != nil && ctx.Err() == nil {
+			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
+		}
+	})
 	d.verifier.Run(ctx, d.pending, func(r listener.Request, err error) { d.verified(ctx, r, err) })
 }
 
-func (d *daemon) retireSlot(ctx context.Context) error {
-	if err := store.New(d.pool).ForgetWALPosition(ctx); err != nil {
+// retireSlot forgets the position in the WAL, and says so if there was one, and
+// drops the slot if it can.
+func (d *daemon) retireSlot(ctx context.Context, reason string) error {
+	if err := d.stillLeads(ctx); err != nil {
+		return err
+	}
+	if reason == "" {
+		reason = "notifications are the source"
+	}
+	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+		forgotten, err := store.New(tx).ForgetWALPosition(ctx)
+		if err != nil || forgotten == 0 {
+			return err
+		}
+		return d.publishGap(ctx, tx, reason)
+	})
+	if err != nil {
 		return fmt.Errorf("forget the position in the WAL: %w", err)
 	}
 	server, err := wal.Inspect(ctx, d.pool)
 	if server.Slot == "" {
 		return err
 	}
-	_, err = wal.DropSlot(ctx, d.pool, server.Slot)
-	return err
+	if _, err := wal.DropSlot(ctx, d.pool, server.Slot); err != nil {
+		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop")
+	}
+	return nil
+}
+
+// publishGap announces, when tx commits, that changes may have passed unseen.
+func (d *daemon) publishGap(ctx context.Context, tx pgx.Tx, reason string) error {
+	source, _ := d.source.Load().(string)
+	status := pubsub.Status{
+		Event: pubsub.EventGap, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(),
+		Source: source, Reason: reason, At: time.Now(),
+	}
+	return pubsub.Publish(ctx, tx, pubsub.Statuses, status.Payload())
 }

@@ -40,7 +40,8 @@ const LeaderLock int64 = 0x70776c6561646572
 // Leader is told when the listening session has become the leader. Leadership
 // ends with the session: the next Handler.Lost takes it away.
 type Leader interface {
-	Leading()
+	// Leading gets the process id of the server's side of the session.
+	Leading(pid uint32)
 }
 
 // Handler is told what happens on the listening connection. Its methods are
@@ -172,7 +173,7 @@ func (l *Listener) tryLead(ctx context.Context, conn *pgx.Conn) (leads bool, err
 		return false, fmt.Errorf("try to become the leader: %w", err)
 	}
 	if leads {
-		l.leader.Leading()
+		l.leader.Leading(conn.PgConn().PID())
 	}
 	return leads, nil
 }

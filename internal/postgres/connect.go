@@ -29,7 +29,10 @@ const (
 // transaction, and with it the locks that others wait for, but not one that
 // waits: the worker bounds its statements itself, and a listener is quiet for as
 // long as nothing happens.
-const sessionSettings = `SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET idle_session_timeout = 0`
+//
+// A commit that is reported must be durable, since alerts are confirmed by it.
+const sessionSettings = `SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET idle_session_timeout = 0; ` +
+	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
 
 // keepAlive finds a peer that vanished without closing the connection within
 // about half a minute.
@@ -145,7 +148,14 @@ func ListenConfig(config *pgxpool.Config) *pgx.ConnConfig { return named(config,
 
 // ReplicationConfig returns the configuration of the connection that reads the
 // WAL.
-func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig { return named(config, "-wal") }
+func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig {
+	replication := named(config, "-wal")
+	replication.RuntimeParams["replication"] = "database"
+	// Values travel as text, and times in these forms are read.
+	replication.RuntimeParams["datestyle"] = "ISO"
+	replication.RuntimeParams["timezone"] = "UTC"
+	return replication
+}
 
 func named(config *pgxpool.Config, suffix string) *pgx.ConnConfig {
 	copied := config.ConnConfig.Copy()

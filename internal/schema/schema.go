@@ -53,6 +53,8 @@ const (
 	// lockTimeout keeps a migration that waits for a lock on a busy provider
 	// table from making all later writers wait behind it.
 	lockTimeout = "5s"
+	// removalLockTimeout is the same for the removal of triggers.
+	removalLockTimeout = "100ms"
 	// maxLockWait is how long such a migration is tried again.
 	maxLockWait = time.Minute
 )
@@ -74,8 +76,7 @@ func (e *UnusableError) Error() string {
 func (e *UnusableError) Unwrap() error { return e.Err }
 
 // Needs says what the worker needs beside the tables: it is notified by triggers,
-// or reads the WAL through a publication. Where it needs no triggers it wants
-// none, since writers pay for them.
+// or reads the WAL through a publication.
 type Needs struct {
 	Triggers    bool
 	Publication bool
@@ -110,9 +111,6 @@ func (s Status) Lacks(needs Needs) []string {
 	}
 	if needs.Publication && !s.Publication {
 		todo = append(todo, "the publication of the provider tables")
-	}
-	if needs.Publication && !needs.Triggers && s.SomeTriggers {
-		todo = append(todo, "removal of the triggers, which the WAL source does not need")
 	}
 	return todo
 }
@@ -255,12 +253,35 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 				ifDenied(err, "the role must own them and have CREATE on the database"), err)
 		}
 	}
-	if needs.Publication && !needs.Triggers && status.SomeTriggers {
-		if _, err := db.ExecContext(ctx, sqlfiles.DropTriggers); err != nil {
-			return unusable("remove the triggers on the provider tables"+ifDenied(err, "the role must own them"), err)
-		}
-	}
 	return nil
+}
+
+// RemoveTriggers removes our triggers from the provider tables, which the WAL
+// source does not need. Removing one needs the whole table for itself, and while
+// it waits for that everybody else waits behind it: it gives up soon, and is to
+// be tried again later. Triggers that stay do no harm but cost writers a little.
+func RemoveTriggers(ctx context.Context, config *pgx.ConnConfig) error {
+	return withConn(ctx, config, func(conn *pgx.Conn) error {
+		status, err := inspect(ctx, conn)
+		if err != nil || !status.SomeTriggers {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "SET lock_timeout = '"+removalLockTimeout+"'; "+sqlfiles.DropTriggers); err != nil {
+			return fmt.Errorf("remove the triggers on the provider tables%s: %w", ifDenied(err, "the role must own them"), err)
+		}
+		return nil
+	})
+}
+
+// DropPublication drops the publication, which makes updates of the provider
+// tables fail once their replica identity is another than their id.
+func DropPublication(ctx context.Context, config *pgx.ConnConfig) error {
+	return withConn(ctx, config, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, sqlfiles.DropPublication); err != nil {
+			return fmt.Errorf("drop the publication%s: %w", ifDenied(err, "the role must own it"), err)
+		}
+		return nil
+	})
 }
 
 func newProvider(db *sql.DB, status Status) (*goose.Provider, error) {

@@ -264,18 +264,20 @@ func (b *NotifyBatchResults) Close() error {
 }
 
 const putMirror = `-- name: PutMirror :batchexec
-INSERT INTO provwatch.wal_mirror (id, name, type, base_url, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted)
-SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted
+INSERT INTO provwatch.wal_mirror
+    (id, name, type, base_url, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted, updated_at)
+SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted, updated_at
 FROM (SELECT
     unnest($1::uuid[]) AS id, unnest($2::text[]) AS name, unnest($3::text[]) AS type,
     unnest($4::text[]) AS base_url, unnest($5::boolean[]) AS kept, unnest($6::text[]) AS base_url_shown,
     unnest($7::text[]) AS bedrock_region, unnest($8::text[]) AS undecodable,
-    unnest($9::text[]) AS db_hash, unnest($10::boolean[]) AS enabled, unnest($11::boolean[]) AS deleted
+    unnest($9::text[]) AS db_hash, unnest($10::boolean[]) AS enabled, unnest($11::boolean[]) AS deleted,
+    unnest($12::timestamptz[]) AS updated_at
 ) AS rows
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
     bedrock_region = excluded.bedrock_region, undecodable = excluded.undecodable, db_hash = excluded.db_hash,
-    enabled = excluded.enabled, deleted = excluded.deleted
+    enabled = excluded.enabled, deleted = excluded.deleted, updated_at = excluded.updated_at
 `
 
 type PutMirrorBatchResults struct {
@@ -296,6 +298,7 @@ type PutMirrorParams struct {
 	DbHashes       []string
 	Enableds       []bool
 	Deleteds       []bool
+	UpdatedAts     []time.Time
 }
 
 // An empty base URL that is not shown as empty is one that is not kept.
@@ -314,6 +317,7 @@ func (q *Queries) PutMirror(ctx context.Context, arg []PutMirrorParams) *PutMirr
 			a.DbHashes,
 			a.Enableds,
 			a.Deleteds,
+			a.UpdatedAts,
 		}
 		batch.Queue(putMirror, vals...)
 	}

@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"provwatch/internal/provider"
@@ -60,13 +61,37 @@ func (q *Queries) EmitMarker(ctx context.Context, token string) error {
 	return err
 }
 
-const forgetWALPosition = `-- name: ForgetWALPosition :exec
+const forgetWALPosition = `-- name: ForgetWALPosition :execrows
 DELETE FROM provwatch.wal_position
 `
 
-func (q *Queries) ForgetWALPosition(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, forgetWALPosition)
-	return err
+func (q *Queries) ForgetWALPosition(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, forgetWALPosition)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const holdsLeadership = `-- name: HoldsLeadership :one
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = $1::int AND objsubid = 1
+        AND classid::bigint = ($2::bigint >> 32) AND objid::bigint = ($2::bigint & 4294967295)
+)::boolean AS leads
+`
+
+type HoldsLeadershipParams struct {
+	Pid    int32
+	LockID int64
+}
+
+// Whether the session holds the leader's lock.
+func (q *Queries) HoldsLeadership(ctx context.Context, arg HoldsLeadershipParams) (bool, error) {
+	row := q.db.QueryRow(ctx, holdsLeadership, arg.Pid, arg.LockID)
+	var leads bool
+	err := row.Scan(&leads)
+	return leads, err
 }
 
 const inspectPublication = `-- name: InspectPublication :one
@@ -75,7 +100,7 @@ SELECT
     count(*) FILTER (WHERE to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) AS limited
 FROM pg_catalog.pg_publication_rel r
 JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-WHERE p.pubname = 'provwatch' AND r.prrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys'))
+WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND r.prrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys'))
 `
 
 type InspectPublicationRow struct {
@@ -103,7 +128,17 @@ SELECT
     (EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'provwatch') OR NOT EXISTS (
         SELECT FROM pg_catalog.pg_class c
         WHERE c.oid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys')) AND NOT pg_has_role(c.relowner, 'USAGE')
-    ))::boolean AS may_publish
+    ))::boolean AS may_publish,
+    -- A publication of updates and deletes fails those of a table whose replica
+    -- identity is not covered by the columns that travel.
+    (to_regclass('ai_providers') IS NULL OR (
+        SELECT count(*) FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_index i ON i.indrelid = c.oid
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+        WHERE c.oid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys')) AND c.relkind = 'r'
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+            AND i.indnkeyatts = 1 AND a.attname = 'id'
+    ) = 2)::boolean AS identified
 `
 
 type InspectReplicationRow struct {
@@ -113,6 +148,7 @@ type InspectReplicationRow struct {
 	MayReplicate  bool
 	InRecovery    bool
 	MayPublish    bool
+	Identified    bool
 }
 
 func (q *Queries) InspectReplication(ctx context.Context) (InspectReplicationRow, error) {
@@ -125,6 +161,7 @@ func (q *Queries) InspectReplication(ctx context.Context) (InspectReplicationRow
 		&i.MayReplicate,
 		&i.InRecovery,
 		&i.MayPublish,
+		&i.Identified,
 	)
 	return i, err
 }
@@ -157,7 +194,8 @@ func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow,
 }
 
 const listAllProviders = `-- name: ListAllProviders :many
-SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
+    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
 FROM ai_providers
 `
 
@@ -170,6 +208,7 @@ type ListAllProvidersRow struct {
 	Deleted       bool
 	Settings      secret.Text
 	SettingsKeyID *string
+	UpdatedAt     time.Time
 }
 
 // Every row of the provider table, for a new mirror.
@@ -191,6 +230,7 @@ func (q *Queries) ListAllProviders(ctx context.Context) ([]ListAllProvidersRow, 
 			&i.Deleted,
 			&i.Settings,
 			&i.SettingsKeyID,
+			&i.UpdatedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -203,7 +243,7 @@ func (q *Queries) ListAllProviders(ctx context.Context) ([]ListAllProvidersRow, 
 }
 
 const listMirror = `-- name: ListMirror :many
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.undecodable, m.db_hash, m.enabled, m.deleted,
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.undecodable, m.db_hash, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
 LEFT JOIN ai_providers p ON p.id = m.id AND m.base_url IS NULL
@@ -220,6 +260,7 @@ type ListMirrorRow struct {
 	DbHash         string
 	Enabled        bool
 	Deleted        bool
+	UpdatedAt      time.Time
 	CurrentBaseUrl *string
 }
 
@@ -245,6 +286,7 @@ func (q *Queries) ListMirror(ctx context.Context) ([]ListMirrorRow, error) {
 			&i.DbHash,
 			&i.Enabled,
 			&i.Deleted,
+			&i.UpdatedAt,
 			&i.CurrentBaseUrl,
 		); err != nil {
 			return nil, err
@@ -274,25 +316,36 @@ func (q *Queries) LockWALPosition(ctx context.Context) (LockWALPositionRow, erro
 	return i, err
 }
 
+const markGap = `-- name: MarkGap :exec
+UPDATE provwatch.wal_position SET gap = $1 WHERE gap = ''
+`
+
+// Says durably that the slot can no longer be relied upon. The first reason stands.
+func (q *Queries) MarkGap(ctx context.Context, reason string) error {
+	_, err := q.db.Exec(ctx, markGap, reason)
+	return err
+}
+
 const readWALPosition = `-- name: ReadWALPosition :one
-SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position
+SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position
 `
 
 type ReadWALPositionRow struct {
 	Slot       string
 	AppliedLsn string
+	Gap        string
 }
 
 func (q *Queries) ReadWALPosition(ctx context.Context) (ReadWALPositionRow, error) {
 	row := q.db.QueryRow(ctx, readWALPosition)
 	var i ReadWALPositionRow
-	err := row.Scan(&i.Slot, &i.AppliedLsn)
+	err := row.Scan(&i.Slot, &i.AppliedLsn, &i.Gap)
 	return i, err
 }
 
 const startWALPosition = `-- name: StartWALPosition :exec
 INSERT INTO provwatch.wal_position (slot, applied_lsn) VALUES ($1, ($2::text)::pg_lsn)
-ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn
+ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn, gap = ''
 `
 
 type StartWALPositionParams struct {

@@ -128,7 +128,8 @@ func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {
 }
 
 // CloseUnnamed ends the drifts of providers that the environment no longer
-// names.
+// names, the first time that it is called after the environment or the leader
+// changed.
 func (v *Verifier) CloseUnnamed(ctx context.Context, source pubsub.Source) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

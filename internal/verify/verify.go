@@ -75,11 +75,14 @@ type Verifier struct {
 	logger      *slog.Logger
 	metrics     Metrics
 
-	mu       sync.Mutex
-	desired  map[string]provider.Desired
-	names    []string
-	drifting map[string]provider.Kind // providers that drift
-	warned   map[string]string        // by provider: the credential difference last logged
+	mu      sync.Mutex
+	desired map[string]provider.Desired
+	// unsettled: what was recorded of providers that the environment does not name
+	// has not been closed yet.
+	unsettled bool
+	names     []string
+	drifting  map[string]provider.Kind // providers that drift
+	warned    map[string]string        // by provider: the credential difference last logged
 }
 
 // New returns a verifier for the desired providers.
@@ -97,6 +100,7 @@ func New(pool *pgxpool.Pool, desired []provider.Desired, credentials CredentialM
 func (v *Verifier) SetDesired(desired []provider.Desired) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.unsettled = true
 	v.desired = make(map[string]provider.Desired, len(desired))
 	v.names = make([]string, len(desired))
 	for i, d := range desired {
@@ -133,7 +137,7 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 			return fmt.Errorf("record drift: %w", err)
 		}
 	}
-	if request.All && (request.Source == pubsub.SourceBoot || request.Source == pubsub.SourceReload) {
+	if request.All {
 		if err := v.forgetUnnamed(ctx, request.Source); err != nil {
 			return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
 		}
@@ -245,14 +249,30 @@ func (v *Verifier) settle(ctx context.Context, names []string, source pubsub.Sou
 	return nil
 }
 
+// TakeOver prepares for following another worker, whose environment may have
+// named other providers.
+func (v *Verifier) TakeOver() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.unsettled = true
+}
+
 // forgetUnnamed ends the drifts of providers that the environment no longer
-// names: there is nothing left that they could differ from.
+// names, unless that was done before: there is nothing left that they could
+// differ from.
 func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) error {
+	if !v.unsettled {
+		return nil
+	}
 	var alerts []pubsub.DriftAlert
 	var forgotten []string
 	unnamed, err := store.New(v.pool).ListUnnamedStates(ctx, v.names)
-	if err != nil || len(unnamed) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(unnamed) == 0 {
+		v.unsettled = false
+		return nil
 	}
 	err = pgx.BeginFunc(ctx, v.pool, func(tx pgx.Tx) error {
 		queries := store.New(tx)
@@ -292,6 +312,7 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 		delete(v.warned, name)
 	}
 	v.announce(ctx, Recorded{alerts: alerts})
+	v.unsettled = false
 	return nil
 }
 

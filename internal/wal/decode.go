@@ -48,6 +48,7 @@ type version struct {
 	name             string
 	kind             provider.Type
 	enabled, deleted bool
+	updatedAt        time.Time
 
 	baseURL          string
 	baseURLUnchanged bool
@@ -230,6 +231,11 @@ func (r *relation) version(tuple *pglogrepl.TupleData) (*version, error) {
 	enabled, _ := text("enabled")
 	deleted, _ := text("deleted")
 	v.enabled, v.deleted = enabled == "t", deleted == "t"
+	// In the ISO form that the session asks for; infinite ones count as none.
+	updatedAt, _ := text("updated_at")
+	if at, err := time.Parse("2006-01-02 15:04:05.999999-07", updatedAt); err == nil {
+		v.updatedAt = at.UTC()
+	}
 	var state uint8
 	v.baseURL, state = text("base_url")
 	v.baseURLUnchanged = state == unchanged

@@ -94,6 +94,12 @@ func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
 		require.NotZero(t, tx.end)
 		require.NotZero(t, tx.xid)
 		require.WithinDuration(t, time.Now(), tx.committedAt, time.Minute)
+		for _, c := range tx.changes {
+			if c.put != nil {
+				require.WithinDuration(t, time.Now(), c.put.updatedAt, time.Minute)
+				c.put.updatedAt = time.Time{}
+			}
+		}
 		if i > 0 {
 			require.Greater(t, tx.end, list[i-1].end)
 		}

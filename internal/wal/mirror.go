@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -20,6 +21,7 @@ type mirrorRow struct {
 	id               uuid.UUID
 	name             string
 	enabled, deleted bool
+	updatedAt        time.Time
 	undecodable      string // why the settings cannot be decoded, empty if they can
 	hash             string // empty if undecodable
 
@@ -32,7 +34,7 @@ type mirrorRow struct {
 // row returns the row in the form that is compared with the environment.
 func (m *mirrorRow) row(desired provider.Desired) *provider.Row {
 	row := &provider.Row{
-		ID: m.id, Name: m.name, Type: m.Type, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted,
+		ID: m.id, Name: m.name, Type: m.Type, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
 		Decoded: &provider.DecodedSettings{BedrockRegion: m.BedrockRegion},
 	}
 	if m.undecodable != "" {
@@ -139,7 +141,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	touched = append(touched, v.name)
 
 	row := &mirrorRow{
-		id: v.id, name: v.name, enabled: v.enabled, deleted: v.deleted,
+		id: v.id, name: v.name, enabled: v.enabled, deleted: v.deleted, updatedAt: v.updatedAt,
 		Canonical:    provider.Canonical{Type: v.kind, BaseURL: v.baseURL, BedrockRegion: v.settings.BedrockRegion},
 		baseURLKnown: true, baseURLShown: provider.DisplayURL(v.baseURL),
 	}
@@ -169,8 +171,15 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	default:
 		reread = v.id
 	}
-	if before != nil && *before == *row {
-		return nil, reread // as an update of columns that do not travel
+	if before != nil {
+		same := *before
+		same.updatedAt = row.updatedAt
+		if same == *row && len(m.byName[row.name]) == 1 {
+			// As an update of columns that do not travel. The time matters only among
+			// several rows of a name.
+			before.updatedAt = row.updatedAt
+			return nil, reread
+		}
 	}
 	m.put(row)
 	return touched, reread
@@ -184,7 +193,7 @@ func mirrorOf(r store.ListAllProvidersRow) *mirrorRow {
 	}
 	decoded := provider.DecodeRegion(r.Settings, keyID)
 	row := &mirrorRow{
-		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted,
+		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
 		Canonical:    provider.Canonical{Type: r.Type, BaseURL: r.BaseUrl, BedrockRegion: decoded.BedrockRegion},
 		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseUrl),
 	}
@@ -204,7 +213,7 @@ func (m *mirror) load(ctx context.Context, queries *store.Queries) error {
 	}
 	for _, s := range stored {
 		row := &mirrorRow{
-			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, undecodable: s.Undecodable, hash: s.DbHash,
+			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), undecodable: s.Undecodable, hash: s.DbHash,
 			Canonical:    provider.Canonical{Type: provider.Type(s.Type), BedrockRegion: s.BedrockRegion},
 			baseURLShown: s.BaseUrlShown,
 		}
@@ -258,6 +267,7 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 			p.DbHashes = append(p.DbHashes, row.hash)
 			p.Enableds = append(p.Enableds, row.enabled)
 			p.Deleteds = append(p.Deleteds, row.deleted)
+			p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)
 		}
 		params = append(params, p)
 	}

@@ -53,8 +53,9 @@ const (
 // one starts from there.
 type session struct {
 	*Source
-	server Server
-	conn   *pgconn.PgConn
+	server   Server
+	conn     *pgconn.PgConn
+	progress func()
 
 	mirror    *mirror
 	applied   pglogrepl.LSN // everything up to here is handled
@@ -84,14 +85,16 @@ type event struct {
 }
 
 // session streams until something fails or ctx ends.
-func (s *Source) session(ctx context.Context, source pubsub.Source, streaming func()) error {
+// progress is called when something was recorded.
+func (s *Source) session(ctx context.Context, source pubsub.Source, progress func()) error {
 	server, err := Inspect(ctx, s.Pool)
 	if err != nil {
 		return err
 	}
-	config := s.Config.Copy()
-	config.RuntimeParams["replication"] = "database"
-	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
+	if err := s.Lead(ctx); err != nil {
+		return err
+	}
+	conn, err := pgconn.ConnectConfig(ctx, &s.Config.Config)
 	if err != nil {
 		return fmt.Errorf("open a replication connection: %w", err)
 	}
@@ -100,12 +103,11 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, streaming fu
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
-	one := &session{Source: s, server: server, conn: conn, disagreed: map[string]int{}}
+	one := &session{Source: s, server: server, conn: conn, progress: progress, disagreed: map[string]int{}}
 	if err := one.begin(ctx); err != nil {
 		return err
 	}
 	s.Logger.InfoContext(ctx, "streaming", "slot", server.Slot, "from", one.applied.String())
-	streaming()
 	s.Pending.All(source)
 
 	events := make(chan event, buffered)
@@ -113,6 +115,10 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, streaming fu
 	group.Go(func(ctx context.Context) error { return one.receive(ctx, events) })
 	group.Go(func(ctx context.Context) error { return one.handle(ctx, events) })
 	group.Go(func(ctx context.Context) error { return one.watchSlot(ctx) })
+	group.Go(func(ctx context.Context) error {
+		s.Streaming(ctx)
+		return nil
+	})
 	err = group.Wait()
 	one.confirm()
 	if one.check != nil {
@@ -140,6 +146,9 @@ func (s *session) begin(ctx context.Context) error {
 	}
 
 	reason := s.gap
+	if reason == "" && known {
+		reason = position.Gap
+	}
 	switch {
 	case !known:
 		// The first time, or after another source was the authority: nothing was
@@ -153,6 +162,11 @@ func (s *session) begin(ctx context.Context) error {
 		reason = "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"
 	}
 	if !known || reason != "" {
+		// A kill from here on until the new slot counts must not leave the old
+		// position with it.
+		if err := queries.MarkGap(ctx, reason); err != nil {
+			return fmt.Errorf("mark the gap: %w", err)
+		}
 		if _, err := DropSlot(ctx, s.Pool, s.server.Slot); err != nil {
 			return err
 		}
@@ -197,6 +211,8 @@ func (s *session) startStream(ctx context.Context) error {
 			if err := sleep(ctx, slotBusyPause); err != nil {
 				return err
 			}
+		case pg.Code == pgerrcode.UndefinedObject:
+			return &gapError{reason: "the replication slot is gone"}
 		case pg.Code == pgerrcode.ObjectNotInPrerequisiteState:
 			return &gapError{reason: "the server refuses to stream from the replication slot: " + pg.Message}
 		default:
@@ -281,7 +297,8 @@ func (s *session) receive(ctx context.Context, events chan<- event) error {
 			}
 			done, err := d.decode(log.WALData)
 			if err != nil {
-				return err
+				// The same message comes again after every restart.
+				return &gapError{reason: err.Error()}
 			}
 			if done != nil {
 				if err := handOn(event{transaction: done}); err != nil {
@@ -384,6 +401,8 @@ func (s *session) record(ctx context.Context, batch []event) error {
 		keysTouched = keysTouched || t.keysTouched
 		touched := map[string]bool{}
 		for _, c := range t.changes {
+			// Of the credentials of a Bedrock provider the stream shows nothing.
+			keysTouched = true
 			names, unknown := s.mirror.apply(c)
 			for _, name := range names {
 				touched[name] = true
@@ -414,6 +433,9 @@ func (s *session) record(ctx context.Context, batch []event) error {
 	s.applied = passed
 	s.confirmed.Store(uint64(passed))
 	s.Metrics.TransactionsHandled(handled)
+	if handled > 0 {
+		s.progress()
+	}
 
 	if len(reread) > 0 {
 		return s.reread(ctx, reread)
@@ -502,6 +524,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 		if named && !agree(mirrored, seen) {
 			s.disagreed[o.Provider]++
 			if s.disagreed[o.Provider] > disagreements {
+				s.Pending.Again(c.request)
 				return &gapError{reason: fmt.Sprintf("the mirror of provider %q disagrees with the provider table", o.Provider)}
 			}
 			again = true
@@ -517,13 +540,14 @@ func (s *session) finishCheck(ctx context.Context) error {
 		return fmt.Errorf("record a verification: %w", err)
 	}
 	s.Verifier.Announce(ctx, recorded)
-	if c.request.All && (c.request.Source == pubsub.SourceBoot || c.request.Source == pubsub.SourceReload) {
+	if c.request.All {
 		if err := s.Verifier.CloseUnnamed(ctx, c.request.Source); err != nil {
 			s.Verified(c.request, err)
 			s.Pending.Again(c.request)
 			return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
 		}
 	}
+	s.progress()
 	s.Verified(c.request, nil)
 	if again {
 		s.Pending.Again(c.request)
@@ -549,6 +573,14 @@ func (s *session) reread(_ context.Context, ids []uuid.UUID) error {
 func (s *session) watchSlot(ctx context.Context) error {
 	warned := false
 	for {
+		// What made the WAL usable can end, and some of it harms writers; so can
+		// leading, before the listener notices.
+		if _, err := Inspect(ctx, s.Pool); err != nil {
+			return err
+		}
+		if err := s.Lead(ctx); err != nil {
+			return err
+		}
 		slot, err := store.New(s.Pool).InspectSlot(ctx, s.server.Slot)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):

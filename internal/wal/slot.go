@@ -35,6 +35,8 @@ const (
 type UnusableError struct {
 	Reason string // includes the remedy
 	Err    error  // may be nil
+	// Unpublish is set when publishing the tables makes writing to them fail.
+	Unpublish bool
 }
 
 func (e *UnusableError) Error() string {
@@ -63,6 +65,9 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
 	}
 	server := Server{Version: int(found.ServerVersion), Slot: fmt.Sprintf("provwatch_%d", found.DatabaseOid)}
 	switch {
+	case !found.Identified:
+		return server, &UnusableError{Unpublish: true, Reason: "the replica identity of the provider tables is not their primary key id, " +
+			"so that publishing them would make updates fail; ALTER TABLE … REPLICA IDENTITY DEFAULT"}
 	case found.InRecovery:
 		return server, &UnusableError{Reason: "the server is a standby; connect to the primary"}
 	case found.WalLevel != "logical":
@@ -91,6 +96,9 @@ func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped boo
 		}
 		err := queries.DropSlot(ctx, slot)
 		var pg *pgconn.PgError
+		if errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedObject {
+			continue // dropped by somebody else meanwhile
+		}
 		if errors.As(err, &pg) && pg.Code == pgerrcode.ObjectInUse {
 			if err := sleep(ctx, slotBusyPause); err != nil {
 				return dropped, err

@@ -14,7 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/listener"
+	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
 	"provwatch/internal/verify"
 )
 
@@ -23,6 +25,8 @@ const (
 	slotBusyPause = 50 * time.Millisecond
 	// maxBackOff bounds the wait between attempts to stream again.
 	maxBackOff = 15 * time.Second
+	// patience is how long sessions may fail before another source is to be used.
+	patience = 20 * time.Second
 )
 
 // SlotStatus is how the slot stands.
@@ -52,8 +56,16 @@ type Source struct {
 	Metrics Metrics
 	// Verified is called after each verification with its error.
 	Verified func(listener.Request, error)
+	// Fallback makes Run give up, with an [*UnusableError], when nothing but
+	// connecting has failed for [patience].
+	Fallback bool
+	// Lead fails when this worker is no longer the leader.
+	Lead func(context.Context) error
 	// Publish makes sure of the publication.
 	Publish func(context.Context) error
+	// Streaming is called on a goroutine of its own each time that the stream has
+	// begun, with a context that ends with it.
+	Streaming func(context.Context)
 	// Gap announces that changes may have passed unseen, in the transaction after
 	// which the stream starts anew. A full verification follows.
 	Gap func(ctx context.Context, tx pgx.Tx, reason string) error
@@ -76,14 +88,27 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 	retry.InitialInterval = 50 * time.Millisecond
 	retry.MaxInterval = maxBackOff
 	source := first
+	var failing time.Time // since when sessions fail for other reasons than connecting
+	progress := func() {
+		retry.Reset()
+		failing = time.Time{}
+	}
 	for {
 		// A connection that fails is made anew; so is everything that the session
 		// knows, from what is stored: there is one way to start.
-		err := s.session(ctx, source, retry.Reset)
+		err := s.session(ctx, source, progress)
 		if ctx.Err() != nil {
 			return nil
 		}
 		source = pubsub.SourceResync
+		switch {
+		case postgres.IsConnectionLoss(err):
+			failing = time.Time{}
+		case failing.IsZero():
+			failing = time.Now()
+		case s.Fallback && time.Since(failing) > patience:
+			return &UnusableError{Reason: fmt.Sprintf("it has failed for %s; see the log", patience), Err: err}
+		}
 		var gap *gapError
 		if errors.As(err, &gap) {
 			s.Logger.WarnContext(ctx, "replication slot given up", "reason", gap.reason)
@@ -108,18 +133,20 @@ func asUnusable(err error) *UnusableError {
 		return unusable
 	}
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	var schemaError *schema.UnusableError
+	switch {
+	case errors.As(err, &schemaError) && !postgres.IsConnectionLoss(err):
+		return &UnusableError{Reason: "the publication cannot be made sure of", Err: err}
+	case !errors.As(err, &pg):
 		return nil
 	}
 	switch pg.Code {
 	case pgerrcode.InsufficientPrivilege:
 		return &UnusableError{Reason: "the role lacks a privilege; it needs REPLICATION, and pg_hba.conf must let it connect", Err: err}
-	case pgerrcode.ConfigurationLimitExceeded:
+	case pgerrcode.ConfigurationLimitExceeded, pgerrcode.TooManyConnections:
 		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
 	case pgerrcode.InvalidAuthorizationSpecification, pgerrcode.InvalidPassword:
 		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
-	case pgerrcode.UndefinedObject:
-		return &UnusableError{Reason: "the publication or the plugin is not there; run \"worker migrate\"", Err: err}
 	}
 	return nil
 }

@@ -20,7 +20,8 @@ CREATE TABLE provwatch.wal_mirror (
     undecodable    text NOT NULL,
     db_hash        text NOT NULL,
     enabled        boolean NOT NULL,
-    deleted        boolean NOT NULL
+    deleted        boolean NOT NULL,
+    updated_at     timestamptz NOT NULL
 );
 
 -- The slot that the mirror goes with, and the end of the last transaction whose
@@ -28,5 +29,9 @@ CREATE TABLE provwatch.wal_mirror (
 CREATE TABLE provwatch.wal_position (
     singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     slot        text NOT NULL,
-    applied_lsn pg_lsn NOT NULL
+    applied_lsn pg_lsn NOT NULL,
+    -- Why the slot can no longer be relied upon, empty while it can. It is set
+    -- before the slot is touched, and cleared by the transaction after which
+    -- another one counts and the gap is announced.
+    gap         text NOT NULL DEFAULT ''
 );

@@ -3,16 +3,20 @@
 SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position FOR UPDATE;
 
 -- name: ReadWALPosition :one
-SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position;
+SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position;
 
 -- name: StartWALPosition :exec
 INSERT INTO provwatch.wal_position (slot, applied_lsn) VALUES (@slot, (@applied_lsn::text)::pg_lsn)
-ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn;
+ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn, gap = '';
+
+-- name: MarkGap :exec
+-- Says durably that the slot can no longer be relied upon. The first reason stands.
+UPDATE provwatch.wal_position SET gap = @reason WHERE gap = '';
 
 -- name: AdvanceWALPosition :exec
 UPDATE provwatch.wal_position SET applied_lsn = (@applied_lsn::text)::pg_lsn;
 
--- name: ForgetWALPosition :exec
+-- name: ForgetWALPosition :execrows
 DELETE FROM provwatch.wal_position;
 
 -- name: ClearMirror :exec
@@ -21,32 +25,35 @@ DELETE FROM provwatch.wal_mirror;
 -- name: ListMirror :many
 -- The mirror, and the base URL of the provider table for those whose base URL
 -- the mirror does not keep.
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.undecodable, m.db_hash, m.enabled, m.deleted,
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.undecodable, m.db_hash, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
 LEFT JOIN ai_providers p ON p.id = m.id AND m.base_url IS NULL;
 
 -- name: PutMirror :batchexec
 -- An empty base URL that is not shown as empty is one that is not kept.
-INSERT INTO provwatch.wal_mirror (id, name, type, base_url, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted)
-SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted
+INSERT INTO provwatch.wal_mirror
+    (id, name, type, base_url, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted, updated_at)
+SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, undecodable, db_hash, enabled, deleted, updated_at
 FROM (SELECT
     unnest(@ids::uuid[]) AS id, unnest(@names::text[]) AS name, unnest(@types::text[]) AS type,
     unnest(@base_urls::text[]) AS base_url, unnest(@kept::boolean[]) AS kept, unnest(@base_urls_shown::text[]) AS base_url_shown,
     unnest(@bedrock_regions::text[]) AS bedrock_region, unnest(@undecodables::text[]) AS undecodable,
-    unnest(@db_hashes::text[]) AS db_hash, unnest(@enableds::boolean[]) AS enabled, unnest(@deleteds::boolean[]) AS deleted
+    unnest(@db_hashes::text[]) AS db_hash, unnest(@enableds::boolean[]) AS enabled, unnest(@deleteds::boolean[]) AS deleted,
+    unnest(@updated_ats::timestamptz[]) AS updated_at
 ) AS rows
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
     bedrock_region = excluded.bedrock_region, undecodable = excluded.undecodable, db_hash = excluded.db_hash,
-    enabled = excluded.enabled, deleted = excluded.deleted;
+    enabled = excluded.enabled, deleted = excluded.deleted, updated_at = excluded.updated_at;
 
 -- name: DropFromMirror :exec
 DELETE FROM provwatch.wal_mirror WHERE id = ANY(@ids::uuid[]);
 
 -- name: ListAllProviders :many
 -- Every row of the provider table, for a new mirror.
-SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
+    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
 FROM ai_providers;
 
 -- name: EmitMarker :exec
@@ -65,7 +72,17 @@ SELECT
     (EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'provwatch') OR NOT EXISTS (
         SELECT FROM pg_catalog.pg_class c
         WHERE c.oid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys')) AND NOT pg_has_role(c.relowner, 'USAGE')
-    ))::boolean AS may_publish;
+    ))::boolean AS may_publish,
+    -- A publication of updates and deletes fails those of a table whose replica
+    -- identity is not covered by the columns that travel.
+    (to_regclass('ai_providers') IS NULL OR (
+        SELECT count(*) FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_index i ON i.indrelid = c.oid
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+        WHERE c.oid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys')) AND c.relkind = 'r'
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+            AND i.indnkeyatts = 1 AND a.attname = 'id'
+    ) = 2)::boolean AS identified;
 
 -- name: InspectSlot :one
 SELECT
@@ -89,7 +106,15 @@ SELECT
     count(*) FILTER (WHERE to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) AS limited
 FROM pg_catalog.pg_publication_rel r
 JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-WHERE p.pubname = 'provwatch' AND r.prrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys'));
+WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND r.prrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys'));
+
+-- name: HoldsLeadership :one
+-- Whether the session holds the leader's lock.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = @pid::int AND objsubid = 1
+        AND classid::bigint = (@lock_id::bigint >> 32) AND objid::bigint = (@lock_id::bigint & 4294967295)
+)::boolean AS leads;
 
 -- name: TryLead :one
 SELECT pg_try_advisory_lock(@lock_id::bigint) AS leads;
