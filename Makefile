@@ -16,11 +16,14 @@ DATA_DIR ?=
 PROVIDER_VARIABLES := ^(CODER_AIBRIDGE_[^=]*|CODER_AI_GATEWAY_[^=]*|PROVWATCH_ENV_FILE)=.
 # For make fuzz: how long each target runs.
 FUZZTIME ?= 30s
+# For make bench: which benchmarks run, and their flags.
+BENCH      ?= .
+BENCHFLAGS ?=
 
-.PHONY: help run build test lint generate fuzz clean go postgres cc
+.PHONY: help run build test test-matrix bench lint generate fuzz clean go postgres cc
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
 
 run: build ## start the worker; ARGS="--log-level debug", DATA_DIR=folder
 	@if [ -z "$$DATABASE_URL$$PGHOST$$PGPORT$$PGDATABASE$$PGUSER$$PGSERVICE" ]; then scripts/install-postgres.sh; fi
@@ -35,6 +38,12 @@ build: go ## build bin/worker
 
 test: go postgres cc ## run all tests with the race detector
 	go test -race -timeout 10m ./...
+
+test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18"
+	@scripts/test-matrix.sh
+
+bench: go postgres ## run the benchmarks of docs/benchmarks.md; BENCH=Writers, BENCHFLAGS="-fsync off"
+	go test -tags bench -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h ./bench $(BENCHFLAGS)
 
 lint: go ## check formatting, vet, staticcheck, generated code and go.mod
 	@unformatted=$$(gofmt -l cmd internal sql test); \

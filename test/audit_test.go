@@ -66,7 +66,7 @@ func TestKilledBetweenCommitAndDeliveryLosesNoAuditEntryAndDoublesNone(t *testin
 	require.Equal(t, 0, w.run(nil, "migrate").code)
 	env := w.twoProviders()
 
-	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
+	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
 	p := w.start(env, "run")
 	// The seed has committed and its delivery waits.
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
@@ -90,7 +90,7 @@ func TestKilledAfterDeliveryBeforeAcknowledgementDoublesNoAuditEntry(t *testing.
 	// The delivery is held back until the acknowledgement is blocked as well: a
 	// SHARE lock lets the delivery read the outbox, and keeps the
 	// acknowledgement from deleting.
-	unlockLog := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
+	unlockLog := w.lock("provwatch.audit_log", "EXCLUSIVE")
 	p := w.start(env, "run")
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
 	unlockOutbox := w.lock("provwatch.audit_outbox", "SHARE")
@@ -111,7 +111,7 @@ func TestKilledBeforeTheSeedCommitsLeavesNeitherRowsNorAuditEntries(t *testing.T
 	w := newWorld(t)
 	require.Equal(t, 0, w.run(nil, "migrate").code)
 	env := w.twoProviders()
-	unlock := w.lock("provwatch.audit_outbox", "ACCESS EXCLUSIVE")
+	unlock := w.lock("provwatch.audit_outbox", "EXCLUSIVE")
 	p := w.start(env, "run")
 	eventually(t, func() bool { return w.waiting("provwatch.audit_outbox") }, "the seed waits to stage its entries")
 	p.kill9()

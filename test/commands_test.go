@@ -1119,7 +1119,7 @@ func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
 	w.source = "notify"
 	w.migrate()
 	env := w.twoProviders()
-	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
+	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
 	p := w.start(env, "run", "--shutdown-timeout=10m").ready()
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
 	p.signal(syscall.SIGTERM)
@@ -1152,7 +1152,7 @@ func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
 	w.source = "notify"
 	w.migrate()
 	env := w.twoProviders()
-	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
+	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
 	p := w.start(env, "run", "--shutdown-timeout=1s").ready()
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
 	start := time.Now()
@@ -1174,7 +1174,7 @@ func TestAWorkerStoppedWhileItBootsExitsInOrder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.migrate()
-	unlock := w.lock("ai_providers", "ACCESS EXCLUSIVE")
+	unlock := w.lock("ai_providers", "EXCLUSIVE")
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		p := w.start(w.twoProviders(), "run")
 		eventually(t, func() bool { return w.waiting("ai_providers") }, "the seed waits")

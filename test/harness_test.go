@@ -420,6 +420,15 @@ func (w *world) expectAlerts(want ...string) {
 	require.Equal(w.t, want, notified, "notified on %s", pubsub.DriftAlerts)
 }
 
+// needsInstalledServer skips a test whose worker starts a private PostgreSQL when
+// the tests are to run on another one than the installed.
+func needsInstalledServer(t *testing.T) {
+	t.Helper()
+	if dir := pgtest.BinDir(); dir != "" {
+		t.Skipf("a private PostgreSQL is the installed one, and the tests run on that of %s", dir)
+	}
+}
+
 // bothSources runs a test once with each source.
 func bothSources(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()

@@ -244,7 +244,7 @@ func TestTheOutboxIsMeasuredWhileDeliveryIsBlocked(t *testing.T) {
 	w := newWorld(t)
 	w.source = "notify"
 	w.migrate()
-	unlock := w.lock("provwatch.audit_log", "ACCESS EXCLUSIVE")
+	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
 	const depth, age, delivered = "provwatch_audit_outbox_entries", "provwatch_audit_outbox_oldest_age_seconds", "provwatch_audit_delivered_entries_total"

@@ -21,6 +21,7 @@ import (
 // stopped.
 func newPrivateWorld(t *testing.T) (w *world, dir string, env environ) {
 	t.Helper()
+	needsInstalledServer(t)
 	// Not t.TempDir, whose parent is closed to other users. The rest of the
 	// name is what a path can have.
 	parent, err := os.MkdirTemp("", "provwatch private's&+$HOME-")

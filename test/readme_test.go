@@ -75,6 +75,7 @@ func readmeSection(t *testing.T, heading string) string {
 
 func TestTheREADMEsTourPrintsWhatItShows(t *testing.T) {
 	t.Parallel()
+	needsInstalledServer(t)
 	commands := tourCommands(t, readmeSection(t, "## A 60-second tour"))
 	require.Greater(t, len(commands), 10)
 
@@ -180,15 +181,17 @@ func TestTheREADMEsExamplePayloadsAreValid(t *testing.T) {
 		schemas[row[1]] = row[2]
 	}
 	require.Len(t, schemas, 4)
-	examples := regexp.MustCompile("`(\\w+)`:\n\n```json\n(.*)\n```").FindAllStringSubmatch(section, -1)
+	examples := regexp.MustCompile("`(\\w+)`:\n\n```json\n((?:.+\n)+?)```").FindAllStringSubmatch(section, -1)
 	require.Len(t, examples, 4)
 	for _, example := range examples {
 		compiler := jsonschema.NewCompiler()
 		compiler.AssertFormat()
 		schema, err := compiler.Compile(filepath.Join("..", schemas[example[1]]))
 		require.NoError(t, err)
-		payload, err := jsonschema.UnmarshalJSON(strings.NewReader(example[2]))
-		require.NoError(t, err)
-		require.NoError(t, schema.Validate(payload), example[1])
+		for line := range strings.Lines(example[2]) {
+			payload, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+			require.NoError(t, err)
+			require.NoError(t, schema.Validate(payload), example[1])
+		}
 	}
 }

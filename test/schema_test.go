@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
 )
 
 // foreignSchema makes the tables of testdata/foreign_schema.sql, owned by a role
@@ -27,7 +29,8 @@ func (w *world) foreignSchema() (owner, ownerURL string) {
 var objectHeader = regexp.MustCompile(`(?m)^-- Name: .*$`)
 
 // schemaDump returns pg_dump's objects of the schema public, each with its
-// header first.
+// header first. It skips the test when pg_dump is older than the server, which
+// it refuses then.
 func (w *world) schemaDump() []string {
 	w.t.Helper()
 	pgDump, err := exec.LookPath("pg_dump")
@@ -36,6 +39,9 @@ func (w *world) schemaDump() []string {
 	command := exec.Command(pgDump, "--schema-only", "--schema=public", "--dbname", w.url)
 	command.Stderr = &stderr
 	out, err := command.Output()
+	if err != nil && pgtest.BinDir() != "" && strings.Contains(stderr.String(), "server version mismatch") {
+		w.t.Skip(stderr.String())
+	}
 	require.NoError(w.t, err, stderr.String())
 	// Newer versions of pg_dump put a random token into \restrict.
 	text := regexp.MustCompile(`(?m)^\\(un)?restrict .*\n`).ReplaceAllString(string(out), "")

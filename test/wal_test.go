@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
 )
 
@@ -300,10 +301,11 @@ func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 
 func TestASlotThatRetainsTooMuchIsGivenUp(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	// Its long transactions would hold up the creation of other tests' slots.
+	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t))
 	p := w.start(w.twoProviders(), "run", "--slot-max-lag=4MB").ready()
 	// What keeps the worker from recording keeps the slot from advancing.
-	unlock := w.lock("provwatch.alert_counter", "ACCESS EXCLUSIVE")
+	unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.exec(`CREATE TABLE busy AS SELECT n, repeat('x', 1000) AS filler FROM generate_series(1, 20000) n`)
 	p.waitFor("replication slot given up", "more than --slot-max-lag")
@@ -363,6 +365,16 @@ func TestSlotDropUninstallsTheSlot(t *testing.T) {
 	name, _, _ = w.slot()
 	require.Empty(t, name)
 	require.Contains(t, w.run(nil, "slot", "drop").stdout, "not there")
+}
+
+func TestTheSlotIsAFailoverSlotWhereTheServerHasThem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if version := w.count(`SELECT current_setting('server_version_num')::int`); version < 170000 {
+		t.Skipf("PostgreSQL %d has no failover slots, 17 and later have", version/10000)
+	}
+	w.start(w.twoProviders(), "run").ready()
+	require.Equal(t, []string{"true"}, w.strings(`SELECT failover::text FROM pg_replication_slots WHERE database = current_database()`))
 }
 
 func TestNotificationsAsTheSourceDropTheSlot(t *testing.T) {

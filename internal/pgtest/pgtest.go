@@ -2,8 +2,8 @@
 // database per test on a server that a package's tests share, or a server of
 // its own for a test that stops or kills it.
 //
-// It needs an installation of PostgreSQL, see [embedded.FindBinDir], and uses
-// no server that is already running.
+// It needs the programs of PostgreSQL, see [BinDir], and uses no server that is
+// already running.
 package pgtest
 
 import (
@@ -35,6 +35,11 @@ import (
 // timeout bounds every wait for a server, on a machine that is busy with the
 // tests of other packages.
 const timeout = 2 * time.Minute
+
+// BinDir returns the folder of initdb, pg_ctl and postgres that every cluster is
+// started with: that of the variable PROVWATCH_TEST_POSTGRES, or "" for the
+// installed ones, see [embedded.FindBinDir].
+func BinDir() string { return os.Getenv("PROVWATCH_TEST_POSTGRES") }
 
 // settings trade safety for speed: what is lost in a crash of the machine is a
 // test. A killed server still recovers all that was committed.
@@ -179,7 +184,7 @@ func (c *Cluster) startServer() (err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	c.server, err = embedded.Start(ctx, embedded.Options{DataDir: filepath.Join(c.dir, "data"), Settings: s})
+	c.server, err = embedded.Start(ctx, embedded.Options{DataDir: filepath.Join(c.dir, "data"), BinDir: BinDir(), Settings: s})
 	return err
 }
 

@@ -75,3 +75,13 @@ func TestAClusterKeepsItsAddressesAndDataOverARestart(t *testing.T) {
 	c.StartAgain(t)
 	require.Equal(t, "provwatch", queryText(t, connect(t, c.URL()), "SELECT current_database()::text"))
 }
+
+func TestTheServersAreThoseOfTheFolderThatIsSet(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PROVWATCH_TEST_POSTGRES", dir)
+	c, err := start()
+	if err == nil {
+		require.NoError(t, c.remove())
+	}
+	require.ErrorContains(t, err, "looking for PostgreSQL's programs in "+dir)
+}

@@ -21,9 +21,9 @@ const (
 	// markerPrefix tells our own WAL messages from those of others.
 	markerPrefix = "provwatch"
 
-	// createTimeout is how long creating a slot may take. It waits for every
-	// transaction of the database that is running, and nothing is verified by the
-	// WAL meanwhile.
+	// createTimeout is how long creating a slot may take where there is another
+	// source: it waits for every transaction of the server that has written and is
+	// still running, and nothing is verified meanwhile.
 	createTimeout = 5 * time.Second
 
 	// versionFailover is the first server version with failover slots, as in
@@ -121,7 +121,10 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 	if server.Version >= versionFailover {
 		options.SnapshotAction = "(SNAPSHOT 'export', FAILOVER true)"
 	}
-	limited, cancel := context.WithTimeout(ctx, createTimeout)
+	limited, cancel := ctx, context.CancelFunc(func() {})
+	if s.Fallback {
+		limited, cancel = context.WithTimeout(ctx, createTimeout)
+	}
 	defer cancel()
 	created, err := pglogrepl.CreateReplicationSlot(limited, s.conn, server.Slot, outputPlugin, options)
 	if limited.Err() != nil && ctx.Err() == nil {
