@@ -106,8 +106,10 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	}
 	err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger)
 	if err != nil && needs.Publication && o.Source == AutoSource && ctx.Err() == nil {
-		o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
-		err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, schema.Needs{Triggers: true}, o.Logger)
+		if schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, schema.Needs{Triggers: true}, o.Logger) == nil {
+			o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
+			err = nil
+		}
 	}
 	if err != nil {
 		return stopped(ctx, err)
