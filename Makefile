@@ -46,9 +46,10 @@ bench: go postgres ## run the benchmarks of docs/benchmarks.md; BENCH=Writers, B
 	go test -tags bench -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h ./bench $(BENCHFLAGS)
 
 lint: go ## check formatting, vet, staticcheck, generated code and go.mod
-	@unformatted=$$(gofmt -l cmd internal sql test); \
+	@unformatted=$$(gofmt -l cmd internal sql test bench); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
+	go vet -tags bench ./bench
 	$(TOOL) staticcheck ./...
 	$(SQLC) diff -f sql/sqlc.yaml
 	go mod tidy -diff
