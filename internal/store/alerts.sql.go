@@ -21,35 +21,6 @@ func (q *Queries) AdvanceAlertCounter(ctx context.Context, lastSeq int64) error 
 	return err
 }
 
-const countDrifts = `-- name: CountDrifts :many
-SELECT kind, count(*) AS providers FROM provwatch.drift_state GROUP BY kind
-`
-
-type CountDriftsRow struct {
-	Kind      string
-	Providers int64
-}
-
-func (q *Queries) CountDrifts(ctx context.Context) ([]CountDriftsRow, error) {
-	rows, err := q.db.Query(ctx, countDrifts)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []CountDriftsRow
-	for rows.Next() {
-		var i CountDriftsRow
-		if err := rows.Scan(&i.Kind, &i.Providers); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const forgetObservations = `-- name: ForgetObservations :exec
 DELETE FROM provwatch.drift_state WHERE provider = ANY($1::text[])
 `

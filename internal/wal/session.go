@@ -384,7 +384,7 @@ func gather(first event, events <-chan event) []event {
 // transaction.
 func (s *session) record(ctx context.Context, batch []event) error {
 	var observed []verify.Observed
-	var reread []uuid.UUID
+	var unread []uuid.UUID
 	handled, keysTouched, marked := 0, false, false
 	passed := s.applied
 	for _, e := range batch {
@@ -408,7 +408,7 @@ func (s *session) record(ctx context.Context, batch []event) error {
 				touched[name] = true
 			}
 			if unknown != uuid.Nil {
-				reread = append(reread, unknown)
+				unread = append(unread, unknown)
 			}
 		}
 		commit := &pubsub.Commit{LSN: t.end.String(), XID: int64(t.xid), CommittedAt: t.committedAt}
@@ -437,8 +437,8 @@ func (s *session) record(ctx context.Context, batch []event) error {
 		s.progress()
 	}
 
-	if len(reread) > 0 {
-		return s.reread(ctx, reread)
+	if len(unread) > 0 {
+		return reread(unread[0])
 	}
 	if keysTouched && s.Verifier.ComparesCredentials() {
 		s.Pending.All(pubsub.SourceWAL)
@@ -561,11 +561,11 @@ func agree(a, b provider.Observation) bool {
 	return a.Kind == b.Kind && (a.Kind == provider.Deleted || a.DBHash == b.DBHash && a.ProviderID == b.ProviderID)
 }
 
-// reread starts anew with a slot and a mirror as of now: the stream has shown a
+// reread makes the stream start anew with a slot and a mirror as of now: the stream has shown a
 // row without fields that the mirror does not have. It takes a row larger than
 // PostgreSQL stores in line, changed around a restart.
-func (s *session) reread(_ context.Context, ids []uuid.UUID) error {
-	return &gapError{reason: fmt.Sprintf("the WAL does not hold all of row %s, and neither does the mirror", ids[0])}
+func reread(id uuid.UUID) error {
+	return &gapError{reason: fmt.Sprintf("the WAL does not hold all of row %s, and neither does the mirror", id)}
 }
 
 // watchSlot measures the slot, and gives it up rather than fill the server's

@@ -38,9 +38,6 @@ ORDER BY provider;
 -- name: ForgetObservations :exec
 DELETE FROM provwatch.drift_state WHERE provider = ANY(@providers::text[]);
 
--- name: CountDrifts :many
-SELECT kind, count(*) AS providers FROM provwatch.drift_state GROUP BY kind;
-
 -- name: LastAlertSeq :one
 SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts;
 
