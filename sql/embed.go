@@ -32,3 +32,15 @@ var Publication14 string
 //
 //go:embed publication_drop.sql
 var DropPublication string
+
+// ScanProviders, ScanNamedProviders and ScanStates are read row by row, which
+// sqlc has no form for.
+//
+//go:embed scan_providers.sql
+var ScanProviders string
+
+//go:embed scan_named_providers.sql
+var ScanNamedProviders string
+
+//go:embed scan_states.sql
+var ScanStates string

@@ -34,6 +34,8 @@ const (
 	// again that it fell back from.
 	firstReturn = 5 * time.Second
 	maxReturn   = 5 * time.Minute
+	// takeOverPause is the wait before taking over is tried again.
+	takeOverPause = time.Second
 	// triggerPause and retirePause are the waits before triggers are removed, and
 	// the WAL source is retired, again.
 	triggerPause = 30 * time.Second
@@ -95,7 +97,6 @@ func (d *daemon) follow(ctx context.Context) {
 		d.metrics.Leading(true)
 		d.Logger.InfoContext(ctx, "leading", "worker", d.worker.String())
 		d.publishStatus(ctx, pubsub.EventLeading, "")
-		d.verifier.TakeOver()
 		d.lead(leadership, first)
 		if ctx.Err() != nil {
 			return
@@ -139,7 +140,7 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 			if !ok {
 				continue
 			}
-			_, err := d.verifier.Look(ctx, request)
+			_, err := d.verifier.Suspects(ctx, request)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -158,6 +159,17 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 	back := backoff.NewExponentialBackOff()
 	back.InitialInterval, back.MaxInterval = firstReturn, maxReturn
+	for ctx.Err() == nil {
+		err := d.verifier.TakeOver(ctx)
+		if err == nil {
+			break
+		}
+		d.Logger.WarnContext(ctx, "not leading yet, trying again", "error", err, "retry_in", takeOverPause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(takeOverPause):
+		}
+	}
 	for ctx.Err() == nil {
 		reason := ""
 		if d.Source != NotifySource {

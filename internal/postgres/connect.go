@@ -54,7 +54,8 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 			"check its port, sslmode and certificate files, and that special characters of the password are percent-encoded")
 	}
 	config.MaxConns = maxConns
-	config.MinConns = 0
+	// One stays open, so that a change does not wait for a connection.
+	config.MinConns = 1
 	config.MaxConnIdleTime = maxConnIdle
 	params := config.ConnConfig.RuntimeParams
 	setDefault(params, "application_name", "provwatch")

@@ -12,21 +12,13 @@ import (
 	"github.com/google/uuid"
 )
 
-const advanceAlertCounter = `-- name: AdvanceAlertCounter :exec
-UPDATE provwatch.alert_counter SET last_seq = $1
+const beginGeneration = `-- name: BeginGeneration :exec
+UPDATE provwatch.alert_counter SET generation = generation + 1
 `
 
-func (q *Queries) AdvanceAlertCounter(ctx context.Context, lastSeq int64) error {
-	_, err := q.db.Exec(ctx, advanceAlertCounter, lastSeq)
-	return err
-}
-
-const forgetObservations = `-- name: ForgetObservations :exec
-DELETE FROM provwatch.drift_state WHERE provider = ANY($1::text[])
-`
-
-func (q *Queries) ForgetObservations(ctx context.Context, providers []string) error {
-	_, err := q.db.Exec(ctx, forgetObservations, providers)
+// Refuses from now on what a former leader has looked at and not yet recorded.
+func (q *Queries) BeginGeneration(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, beginGeneration)
 	return err
 }
 
@@ -160,7 +152,9 @@ func (q *Queries) ListStates(ctx context.Context, names []string) ([]ListStatesR
 }
 
 const listUnnamedStates = `-- name: ListUnnamedStates :many
-SELECT provider, provider_id, kind, env_hash, db_hash
+SELECT provider, provider_id, kind, env_hash, db_hash,
+    (SELECT generation FROM provwatch.alert_counter) AS generation,
+    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
 FROM provwatch.drift_state
 WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS named WHERE named = provider)
 ORDER BY provider
@@ -172,6 +166,8 @@ type ListUnnamedStatesRow struct {
 	Kind       string
 	EnvHash    string
 	DbHash     string
+	Generation int64
+	LastSeq    int64
 }
 
 // What was observed of providers that the environment no longer names.
@@ -190,6 +186,8 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) ([]List
 			&i.Kind,
 			&i.EnvHash,
 			&i.DbHash,
+			&i.Generation,
+			&i.LastSeq,
 		); err != nil {
 			return nil, err
 		}
@@ -202,14 +200,153 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) ([]List
 }
 
 const lockAlerts = `-- name: LockAlerts :one
-SELECT last_seq FROM provwatch.alert_counter FOR UPDATE
+SELECT last_seq, generation FROM provwatch.alert_counter FOR UPDATE
 `
+
+type LockAlertsRow struct {
+	LastSeq    int64
+	Generation int64
+}
 
 // Reads the last seq and puts all writers of alerts in turn until the end of
 // the transaction.
-func (q *Queries) LockAlerts(ctx context.Context) (int64, error) {
+func (q *Queries) LockAlerts(ctx context.Context) (LockAlertsRow, error) {
 	row := q.db.QueryRow(ctx, lockAlerts)
-	var last_seq int64
-	err := row.Scan(&last_seq)
-	return last_seq, err
+	var i LockAlertsRow
+	err := row.Scan(&i.LastSeq, &i.Generation)
+	return i, err
+}
+
+const record = `-- name: Record :many
+WITH claimed AS (
+    UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1
+    WHERE generation = $3
+    RETURNING generation
+), withdrawn AS (
+    -- What was seen to hold no longer, unless it was accepted anew since.
+    DELETE FROM provwatch.accepted_drift a
+    USING (SELECT unnest($4::text[]) AS provider, unnest($5::text[]) AS kind,
+        unnest($6::text[]) AS env_hash, unnest($7::text[]) AS db_hash) AS stale
+    WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
+        AND EXISTS (SELECT FROM claimed)
+), recorded AS (
+    INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
+    SELECT provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid), kind, env_hash, db_hash, credentials
+    FROM (SELECT
+        unnest($8::text[]) AS provider, unnest($9::uuid[]) AS provider_id,
+        unnest($10::text[]) AS kind, unnest($11::text[]) AS env_hash,
+        unnest($12::text[]) AS db_hash, unnest($13::text[]) AS credentials
+    ) AS states
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider) DO UPDATE
+    SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
+        db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now()
+), forgotten AS (
+    DELETE FROM provwatch.drift_state
+    WHERE provider = ANY($14::text[]) AND EXISTS (SELECT FROM claimed)
+), alerted AS (
+    INSERT INTO provwatch.drift_alerts
+        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
+    SELECT
+        seq, id, kind, provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid),
+        fields::jsonb, env_hash, db_hash, $15::text, detected_at,
+        -- An empty lsn means that the alert is not from the WAL.
+        nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch')
+    FROM (SELECT
+        unnest($2::bigint[]) AS seq, unnest($16::uuid[]) AS id, unnest($17::text[]) AS kind,
+        unnest($18::text[]) AS provider, unnest($19::uuid[]) AS provider_id,
+        unnest($20::text[]) AS fields, unnest($21::text[]) AS env_hash, unnest($22::text[]) AS db_hash,
+        unnest($23::timestamptz[]) AS detected_at,
+        unnest($24::text[]) AS lsn, unnest($25::bigint[]) AS xid, unnest($26::timestamptz[]) AS committed_at
+    ) AS alerts
+    WHERE EXISTS (SELECT FROM claimed)
+)
+SELECT
+    claimed.generation,
+    (SELECT count(pg_notify('ai_provider_drift', payload)) FROM unnest($1::text[]) AS payload) AS notified
+FROM claimed
+`
+
+type RecordParams struct {
+	Payloads           []string
+	Seqs               []int64
+	Generation         int64
+	WithdrawnProviders []string
+	WithdrawnKinds     []string
+	WithdrawnEnvHashes []string
+	WithdrawnDbHashes  []string
+	StateProviders     []string
+	StateProviderIds   []uuid.UUID
+	StateKinds         []string
+	StateEnvHashes     []string
+	StateDbHashes      []string
+	StateCredentials   []string
+	Forgotten          []string
+	Source             string
+	Ids                []uuid.UUID
+	Kinds              []string
+	Providers          []string
+	ProviderIds        []uuid.UUID
+	Fields             []string
+	EnvHashes          []string
+	DbHashes           []string
+	DetectedAts        []time.Time
+	Lsns               []string
+	Xids               []int64
+	CommittedAts       []time.Time
+}
+
+type RecordRow struct {
+	Generation int64
+	Notified   int64
+}
+
+// Writes states and alerts, withdraws accepted drifts, and notifies, all of it
+// or, when the generation is another by now, nothing: it then returns no row.
+// One statement, so that it is one round trip.
+func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, error) {
+	rows, err := q.db.Query(ctx, record,
+		arg.Payloads,
+		arg.Seqs,
+		arg.Generation,
+		arg.WithdrawnProviders,
+		arg.WithdrawnKinds,
+		arg.WithdrawnEnvHashes,
+		arg.WithdrawnDbHashes,
+		arg.StateProviders,
+		arg.StateProviderIds,
+		arg.StateKinds,
+		arg.StateEnvHashes,
+		arg.StateDbHashes,
+		arg.StateCredentials,
+		arg.Forgotten,
+		arg.Source,
+		arg.Ids,
+		arg.Kinds,
+		arg.Providers,
+		arg.ProviderIds,
+		arg.Fields,
+		arg.EnvHashes,
+		arg.DbHashes,
+		arg.DetectedAts,
+		arg.Lsns,
+		arg.Xids,
+		arg.CommittedAts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RecordRow
+	for rows.Next() {
+		var i RecordRow
+		if err := rows.Scan(&i.Generation, &i.Notified); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -103,28 +103,3 @@ func (q *Queries) WithdrawAcceptedDrift(ctx context.Context, provider string) er
 	_, err := q.db.Exec(ctx, withdrawAcceptedDrift, provider)
 	return err
 }
-
-const withdrawStaleAcceptedDrifts = `-- name: WithdrawStaleAcceptedDrifts :exec
-DELETE FROM provwatch.accepted_drift a
-USING (SELECT unnest($1::text[]) AS provider, unnest($2::text[]) AS kind,
-    unnest($3::text[]) AS env_hash, unnest($4::text[]) AS db_hash) AS stale
-WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
-`
-
-type WithdrawStaleAcceptedDriftsParams struct {
-	Providers []string
-	Kinds     []string
-	EnvHashes []string
-	DbHashes  []string
-}
-
-// Withdraws what was seen to hold no longer, unless it was accepted anew since.
-func (q *Queries) WithdrawStaleAcceptedDrifts(ctx context.Context, arg WithdrawStaleAcceptedDriftsParams) error {
-	_, err := q.db.Exec(ctx, withdrawStaleAcceptedDrifts,
-		arg.Providers,
-		arg.Kinds,
-		arg.EnvHashes,
-		arg.DbHashes,
-	)
-	return err
-}

@@ -193,61 +193,22 @@ func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow,
 	return i, err
 }
 
-const listAllProviders = `-- name: ListAllProviders :many
-SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
-    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
-FROM ai_providers
-`
-
-type ListAllProvidersRow struct {
-	ID            uuid.UUID
-	Name          string
-	Type          provider.Type
-	BaseUrl       string
-	Enabled       bool
-	Deleted       bool
-	Settings      secret.Text
-	SettingsKeyID *string
-	UpdatedAt     time.Time
-}
-
-// Every row of the provider table, for a new mirror.
-func (q *Queries) ListAllProviders(ctx context.Context) ([]ListAllProvidersRow, error) {
-	rows, err := q.db.Query(ctx, listAllProviders)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListAllProvidersRow
-	for rows.Next() {
-		var i ListAllProvidersRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.Type,
-			&i.BaseUrl,
-			&i.Enabled,
-			&i.Deleted,
-			&i.Settings,
-			&i.SettingsKeyID,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listMirror = `-- name: ListMirror :many
 SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.undecodable, m.db_hash, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
 LEFT JOIN ai_providers p ON p.id = m.id AND m.base_url IS NULL
+WHERE m.name IN (
+    SELECT unnest($1::text[])
+    UNION ALL
+    SELECT known.name FROM provwatch.wal_mirror known WHERE known.id = ANY($2::uuid[])
+)
 `
+
+type ListMirrorParams struct {
+	Names []string
+	Ids   []uuid.UUID
+}
 
 type ListMirrorRow struct {
 	ID             uuid.UUID
@@ -264,10 +225,11 @@ type ListMirrorRow struct {
 	CurrentBaseUrl *string
 }
 
-// The mirror, and the base URL of the provider table for those whose base URL
-// the mirror does not keep.
-func (q *Queries) ListMirror(ctx context.Context) ([]ListMirrorRow, error) {
-	rows, err := q.db.Query(ctx, listMirror)
+// The rows of the mirror that have one of the ids or names, or share a name with
+// a row of one of the ids, and the base URL of the provider table for those
+// whose base URL the mirror does not keep.
+func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListMirrorRow, error) {
+	rows, err := q.db.Query(ctx, listMirror, arg.Names, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -288,6 +250,64 @@ func (q *Queries) ListMirror(ctx context.Context) ([]ListMirrorRow, error) {
 			&i.Deleted,
 			&i.UpdatedAt,
 			&i.CurrentBaseUrl,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listProvidersAfter = `-- name: ListProvidersAfter :many
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
+    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
+FROM ai_providers
+WHERE id > $1::uuid OR $2::boolean
+ORDER BY id
+LIMIT $3
+`
+
+type ListProvidersAfterParams struct {
+	After        uuid.UUID
+	First        bool
+	MaxProviders int32
+}
+
+type ListProvidersAfterRow struct {
+	ID            uuid.UUID
+	Name          string
+	Type          provider.Type
+	BaseUrl       string
+	Enabled       bool
+	Deleted       bool
+	Settings      secret.Text
+	SettingsKeyID *string
+	UpdatedAt     time.Time
+}
+
+// Rows of the provider table in the order of their ids, for a new mirror.
+func (q *Queries) ListProvidersAfter(ctx context.Context, arg ListProvidersAfterParams) ([]ListProvidersAfterRow, error) {
+	rows, err := q.db.Query(ctx, listProvidersAfter, arg.After, arg.First, arg.MaxProviders)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListProvidersAfterRow
+	for rows.Next() {
+		var i ListProvidersAfterRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Type,
+			&i.BaseUrl,
+			&i.Enabled,
+			&i.Deleted,
+			&i.Settings,
+			&i.SettingsKeyID,
+			&i.UpdatedAt,
 		); err != nil {
 			return nil, err
 		}

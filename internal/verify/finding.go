@@ -1,13 +1,11 @@
 package verify
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -148,13 +146,13 @@ func sameDrift(a, b state) bool {
 	return a.envHash == b.envHash && a.dbHash == b.dbHash && a.credentials == b.credentials
 }
 
-func (f finding) appendTo(p *store.RecordObservationsParams) {
-	p.Providers = append(p.Providers, f.name)
-	p.ProviderIds = append(p.ProviderIds, f.observation.ProviderID)
-	p.Kinds = append(p.Kinds, string(f.kind))
-	p.EnvHashes = append(p.EnvHashes, f.observation.EnvHash)
-	p.DbHashes = append(p.DbHashes, f.observation.DBHash)
-	p.Credentials = append(p.Credentials, f.observation.Credentials)
+func (f finding) appendTo(p *store.RecordParams) {
+	p.StateProviders = append(p.StateProviders, f.name)
+	p.StateProviderIds = append(p.StateProviderIds, f.observation.ProviderID)
+	p.StateKinds = append(p.StateKinds, string(f.kind))
+	p.StateEnvHashes = append(p.StateEnvHashes, f.observation.EnvHash)
+	p.StateDbHashes = append(p.StateDbHashes, f.observation.DBHash)
+	p.StateCredentials = append(p.StateCredentials, f.observation.Credentials)
 }
 
 func (f finding) driftAlert(seq int64, source pubsub.Source) (pubsub.DriftAlert, error) {
@@ -176,15 +174,9 @@ func (f finding) driftAlert(seq int64, source pubsub.Source) (pubsub.DriftAlert,
 	return alert, nil
 }
 
-// publish writes alerts as rows, advances the counter, whose row the transaction
-// holds locked, and notifies.
-func publish(ctx context.Context, tx pgx.Tx, alerts []pubsub.DriftAlert) error {
-	if len(alerts) == 0 {
-		return nil
-	}
-	var rows store.InsertAlertsParams
-	payloads := make([]string, len(alerts))
-	for i, a := range alerts {
+// appendAlerts adds alerts and their payloads to what is recorded.
+func appendAlerts(p *store.RecordParams, alerts []pubsub.DriftAlert) error {
+	for _, a := range alerts {
 		fields := a.Fields
 		if fields == nil {
 			fields = []provider.Field{}
@@ -193,31 +185,23 @@ func publish(ctx context.Context, tx pgx.Tx, alerts []pubsub.DriftAlert) error {
 		if err != nil {
 			return fmt.Errorf("encode the fields of provider %q: %w", a.Provider, err)
 		}
-		rows.Seqs = append(rows.Seqs, a.Seq)
-		rows.Ids = append(rows.Ids, a.ID)
-		rows.Kinds = append(rows.Kinds, string(a.Kind))
-		rows.Providers = append(rows.Providers, a.Provider)
-		rows.ProviderIds = append(rows.ProviderIds, deref(a.ProviderID))
-		rows.Fields = append(rows.Fields, string(encoded))
-		rows.EnvHashes = append(rows.EnvHashes, a.EnvHash)
-		rows.DbHashes = append(rows.DbHashes, a.DBHash)
-		rows.Sources = append(rows.Sources, string(a.Source))
-		rows.DetectedAts = append(rows.DetectedAts, a.DetectedAt)
 		commit := pubsub.Commit{CommittedAt: time.Unix(0, 0)}
 		if a.Commit != nil {
 			commit = *a.Commit
 		}
-		rows.Lsns = append(rows.Lsns, commit.LSN)
-		rows.Xids = append(rows.Xids, commit.XID)
-		rows.CommittedAts = append(rows.CommittedAts, commit.CommittedAt)
-		payloads[i] = a.Payload()
+		p.Seqs = append(p.Seqs, a.Seq)
+		p.Ids = append(p.Ids, a.ID)
+		p.Kinds = append(p.Kinds, string(a.Kind))
+		p.Providers = append(p.Providers, a.Provider)
+		p.ProviderIds = append(p.ProviderIds, deref(a.ProviderID))
+		p.Fields = append(p.Fields, string(encoded))
+		p.EnvHashes = append(p.EnvHashes, a.EnvHash)
+		p.DbHashes = append(p.DbHashes, a.DBHash)
+		p.DetectedAts = append(p.DetectedAts, a.DetectedAt)
+		p.Lsns = append(p.Lsns, commit.LSN)
+		p.Xids = append(p.Xids, commit.XID)
+		p.CommittedAts = append(p.CommittedAts, commit.CommittedAt)
+		p.Payloads = append(p.Payloads, a.Payload())
 	}
-	queries := store.New(tx)
-	if err := store.FirstError(queries.InsertAlerts(ctx, []store.InsertAlertsParams{rows}).Exec); err != nil {
-		return err
-	}
-	if err := queries.AdvanceAlertCounter(ctx, alerts[len(alerts)-1].Seq); err != nil {
-		return err
-	}
-	return pubsub.Publish(ctx, tx, pubsub.DriftAlerts, payloads...)
+	return nil
 }

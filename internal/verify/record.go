@@ -3,8 +3,10 @@ package verify
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/listener"
@@ -24,8 +26,9 @@ type Observed struct {
 // Recorded is what [Verifier.Record] has written, to be announced once its
 // transaction has committed.
 type Recorded struct {
-	findings []finding
-	alerts   []pubsub.DriftAlert
+	generation int64 // that it made, 0 if nothing was written
+	findings   []finding
+	alerts     []pubsub.DriftAlert
 }
 
 // Observe compares a provider with a row, nil for none, without its credentials.
@@ -33,33 +36,66 @@ type Recorded struct {
 func (v *Verifier) Observe(name string, row *provider.Row) (provider.Observation, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	desired, named := v.desired[name]
-	if !named {
+	w := v.desired[name]
+	if w == nil {
 		return provider.Observation{}, false
 	}
-	return provider.Compare(desired, row, false), true
+	return provider.Compare(w.desired, row, false), true
 }
 
 // Named returns the desired provider of a name.
 func (v *Verifier) Named(name string) (provider.Desired, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	desired, named := v.desired[name]
-	return desired, named
+	w := v.desired[name]
+	if w == nil {
+		return provider.Desired{}, false
+	}
+	return w.desired, true
 }
 
-// Look looks at what is requested and records nothing.
-func (v *Verifier) Look(ctx context.Context, request listener.Request) (observed []Observed, err error) {
+// Names returns the names of all desired providers.
+func (v *Verifier) Names() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.names
+}
+
+// Suspects tells which providers are to be looked at for the request: those that
+// are not seen to be in sync as recorded.
+func (v *Verifier) Suspects(ctx context.Context, request listener.Request) (names []string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	ctx, done := v.measured(ctx, request)
 	defer func() { done(err) }()
-	sightings, err := v.lookAt(ctx, request)
+	names, err = v.suspects(ctx, request, func(looked look) error {
+		for _, s := range looked.sightings {
+			names = append(names, s.observation.Provider)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("verify providers: %w", err)
 	}
-	for _, s := range sightings {
-		observed = append(observed, Observed{Observation: s.observation})
+	return names, nil
+}
+
+// MaxLook is how many providers are to be looked at with one [Verifier.Look].
+const MaxLook = chunk
+
+// Look looks at the providers named and records nothing.
+func (v *Verifier) Look(ctx context.Context, names []string) ([]Observed, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, hintedTimeout)
+	defer cancel()
+	looked, err := v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}})
+	if err != nil {
+		return nil, fmt.Errorf("verify providers: %w", err)
+	}
+	observed := make([]Observed, len(looked.sightings))
+	for i, s := range looked.sightings {
+		observed[i] = Observed{Observation: s.observation}
 	}
 	return observed, nil
 }
@@ -75,7 +111,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 		return Recorded{}, nil
 	}
 	queries := store.New(tx)
-	last, err := queries.LockAlerts(ctx)
+	locked, err := queries.LockAlerts(ctx)
 	if err != nil {
 		return Recorded{}, err
 	}
@@ -116,7 +152,14 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 			s.accepted = nil
 		}
 	}
-	return write(ctx, tx, last, findings, source)
+	if !slices.ContainsFunc(findings, finding.isNews) {
+		return Recorded{findings: findings}, nil
+	}
+	recorded, err := write(ctx, tx, locked.Generation, locked.LastSeq, findings, nil, source)
+	if err == nil && recorded.generation == 0 {
+		err = errRace // never, under the lock
+	}
+	return recorded, err
 }
 
 // Announce logs and counts what was recorded.
@@ -150,20 +193,21 @@ func (v *Verifier) measured(ctx context.Context, request listener.Request) (cont
 	}
 }
 
-// write writes what is new in the findings, in their order, and notifies. last
-// is the seq of the latest alert; the transaction holds the alerts' lock.
-func write(ctx context.Context, tx pgx.Tx, last int64, findings []finding, source pubsub.Source) (Recorded, error) {
-	queries := store.New(tx)
+// write writes what is new in the findings, in their order, and notifies; what
+// is recorded of the forgotten is removed. The findings are of the generation,
+// and last is the seq of its latest alert: when it is over by now, nothing is
+// written, and the result has no generation.
+func write(ctx context.Context, db store.DBTX, generation, last int64, findings []finding, forgotten []string, source pubsub.Source) (Recorded, error) {
+	params := store.RecordParams{Generation: generation, Source: string(source), Forgotten: forgotten}
 	recorded := Recorded{findings: findings}
-	var withdrawn store.WithdrawStaleAcceptedDriftsParams
 	latest := map[string]finding{} // to be recorded, by name
 	var names []string
 	for _, f := range findings {
 		if f.withdraw != nil {
-			withdrawn.Providers = append(withdrawn.Providers, f.name)
-			withdrawn.Kinds = append(withdrawn.Kinds, string(f.withdraw.kind))
-			withdrawn.EnvHashes = append(withdrawn.EnvHashes, f.withdraw.envHash)
-			withdrawn.DbHashes = append(withdrawn.DbHashes, f.withdraw.dbHash)
+			params.WithdrawnProviders = append(params.WithdrawnProviders, f.name)
+			params.WithdrawnKinds = append(params.WithdrawnKinds, string(f.withdraw.kind))
+			params.WithdrawnEnvHashes = append(params.WithdrawnEnvHashes, f.withdraw.envHash)
+			params.WithdrawnDbHashes = append(params.WithdrawnDbHashes, f.withdraw.dbHash)
 		}
 		if f.record {
 			if _, again := latest[f.name]; !again {
@@ -180,21 +224,21 @@ func write(ctx context.Context, tx pgx.Tx, last int64, findings []finding, sourc
 			recorded.alerts = append(recorded.alerts, alert)
 		}
 	}
-	if len(withdrawn.Providers) > 0 {
-		if err := queries.WithdrawStaleAcceptedDrifts(ctx, withdrawn); err != nil {
-			return Recorded{}, err
-		}
+	for _, name := range names {
+		latest[name].appendTo(&params)
 	}
-	if len(names) > 0 {
-		var states store.RecordObservationsParams
-		for _, name := range names {
-			latest[name].appendTo(&states)
-		}
-		if err := store.FirstError(queries.RecordObservations(ctx, []store.RecordObservationsParams{states}).Exec); err != nil {
-			return Recorded{}, err
-		}
+	if err := appendAlerts(&params, recorded.alerts); err != nil {
+		return Recorded{}, err
 	}
-	return recorded, publish(ctx, tx, recorded.alerts)
+	done, err := store.New(db).Record(ctx, params)
+	if err != nil {
+		return Recorded{}, err
+	}
+	if len(done) == 0 {
+		return Recorded{}, nil
+	}
+	recorded.generation = done[0].Generation
+	return recorded, nil
 }
 
 // ComparesCredentials reports whether credentials are looked at.

@@ -3,14 +3,16 @@
 // section 6).
 //
 // It is level-triggered: a request says where to look, never what happened. A
-// look is one query. Only when it shows something new is a transaction opened,
-// which looks again under the alerts' lock and writes the alerts, the new state
-// and the notifications together.
+// look is one query. When it shows something new, one statement writes the
+// alerts, the new state and the notifications together, unless somebody has
+// recorded anything since the look: then it writes nothing, and the look is
+// repeated.
 package verify
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -18,7 +20,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/listener"
@@ -54,9 +55,13 @@ const (
 	fullTimeout   = 2 * time.Minute
 	hintedTimeout = 10 * time.Second
 
-	// settleChunk is how many providers one transaction records, so that the
-	// alerts' lock is not held for long.
-	settleChunk = 2000
+	// chunk is how many providers are looked at and recorded at a time, so that
+	// neither memory nor the time that a row of ours is locked grows with them.
+	chunk = 2000
+
+	// maxRaces bounds how often a look is repeated because somebody else has
+	// recorded something since.
+	maxRaces = 10
 )
 
 // Metrics receives what a [Verifier] measures.
@@ -76,13 +81,19 @@ type Verifier struct {
 	metrics     Metrics
 
 	mu      sync.Mutex
-	desired map[string]provider.Desired
+	desired map[string]*watched
+	names   []string // of the desired providers, sorted
 	// unsettled: what was recorded of providers that the environment does not name
 	// has not been closed yet.
 	unsettled bool
-	names     []string
 	drifting  map[string]provider.Kind // providers that drift
 	warned    map[string]string        // by provider: the credential difference last logged
+
+	// What is recorded is known of the generation: each watched.settled is right
+	// as long as there is no later one.
+	known      bool
+	generation int64
+	scans      uint32
 }
 
 // New returns a verifier for the desired providers.
@@ -101,12 +112,14 @@ func (v *Verifier) SetDesired(desired []provider.Desired) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.unsettled = true
-	v.desired = make(map[string]provider.Desired, len(desired))
+	v.known = false
+	v.desired = make(map[string]*watched, len(desired))
 	v.names = make([]string, len(desired))
 	for i, d := range desired {
-		v.desired[d.Name] = d
+		v.desired[d.Name] = &watched{desired: d}
 		v.names[i] = d.Name
 	}
+	slices.Sort(v.names)
 }
 
 // Verify does one verification. Its alerts are durable and published when it
@@ -119,22 +132,24 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 	start := time.Now()
 	ctx, done := v.measured(ctx, request)
 	defer func() { done(err) }()
-	sightings, err := v.lookAt(ctx, request)
+	looked, news := 0, 0
+	each := func(s look) error {
+		looked += len(s.sightings)
+		recorded, err := v.settle(ctx, s, request.Source)
+		news += recorded
+		return err
+	}
+	names, err := v.suspects(ctx, request, each)
 	if err != nil {
 		return fmt.Errorf("verify providers: %w", err)
 	}
-	var news []string
-	for _, s := range sightings {
-		if f := judge(s); f.isNews() {
-			news = append(news, f.name)
-		} else {
-			v.note(f)
+	for some := range slices.Chunk(names, chunk) {
+		looked, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}})
+		if err == nil {
+			err = each(looked)
 		}
-	}
-	slices.Sort(news)
-	for chunk := range slices.Chunk(news, settleChunk) {
-		if err := v.settle(ctx, chunk, request.Source); err != nil {
-			return fmt.Errorf("record drift: %w", err)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
 		}
 	}
 	if request.All {
@@ -145,7 +160,7 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 
 	v.count()
 	v.logger.DebugContext(ctx, "verified", "full", request.All, "source", string(request.Source),
-		"providers", len(sightings), "news", len(news), "took", time.Since(start))
+		"looked_at", looked, "news", news, "took", time.Since(start))
 	return nil
 }
 
@@ -158,36 +173,50 @@ func (v *Verifier) count() {
 	v.metrics.DriftsObserved(byKind)
 }
 
-// lookAt looks at what is requested, and at everything when a hint belongs to no
-// row and to no provider observed before: it is no usable hint then, but another
-// program's, or of a row that came and went.
-func (v *Verifier) lookAt(ctx context.Context, request listener.Request) ([]sighting, error) {
-	params := store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}}
-	if request.All {
-		params = store.LookAtProvidersParams{Names: v.names, Ids: []uuid.UUID{}}
+// suspects returns the names of the providers that are to be looked at for the
+// request. What it has looked at already, it hands to each.
+func (v *Verifier) suspects(ctx context.Context, request listener.Request, each func(look) error) ([]string, error) {
+	if !request.All {
+		looked, err := v.look(ctx, store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}})
+		if err != nil {
+			return nil, err
+		}
+		// A hint that belongs to no row and to no provider observed before is no
+		// usable hint, but another program's, or of a row that came and went.
+		if !slices.ContainsFunc(request.ProviderIDs, func(id uuid.UUID) bool { return !looked.ids[id] }) {
+			return nil, each(looked)
+		}
 	}
-	sightings, seen, err := v.look(ctx, v.pool, params)
-	if err == nil && slices.ContainsFunc(params.Ids, func(id uuid.UUID) bool { return !seen[id] }) {
-		return v.lookAt(ctx, listener.Request{All: true, Source: request.Source})
+	if v.credentials != IgnoreCredentials {
+		return v.names, nil // a scan reads no keys
 	}
-	return sightings, err
+	return v.scan(ctx, v.pool)
+}
+
+// look is what a look has seen, in one moment.
+type look struct {
+	sightings  []sighting         // in the order of their names
+	ids        map[uuid.UUID]bool // that it came across
+	generation int64              // of what is recorded
+	lastSeq    int64              // of the latest alert
 }
 
 // look reads what the parameters ask for. Names that the environment does not
-// have are passed over. It returns the ids that it came across as well.
-func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtProvidersParams) ([]sighting, map[uuid.UUID]bool, error) {
+// have are passed over.
+func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams) (look, error) {
 	compareCredentials := v.credentials != IgnoreCredentials
 	params.WithKeys = compareCredentials
-	looked, err := store.New(db).LookAtProviders(ctx, params)
+	found, err := store.New(v.pool).LookAtProviders(ctx, params)
 	if err != nil {
-		return nil, nil, err
+		return look{}, err
 	}
-	ids := make(map[uuid.UUID]bool, len(looked))
-	seen := make(map[string]*sighting, len(looked))
-	rows := make(map[string][]provider.Row, len(looked))
-	for _, row := range looked {
-		ids[deref(row.ID)], ids[deref(row.StateProviderID)] = true, true
-		if _, named := v.desired[row.Name]; !named {
+	looked := look{ids: make(map[uuid.UUID]bool, len(found))}
+	seen := make(map[string]*sighting, len(found))
+	rows := make(map[string][]provider.Row, len(found))
+	for _, row := range found {
+		looked.generation, looked.lastSeq = row.Generation, row.LastSeq
+		looked.ids[deref(row.ID)], looked.ids[deref(row.StateProviderID)] = true, true
+		if v.desired[row.Name] == nil {
 			continue
 		}
 		if seen[row.Name] == nil {
@@ -200,17 +229,16 @@ func (v *Verifier) look(ctx context.Context, db store.DBTX, params store.LookAtP
 			rows[row.Name] = append(rows[row.Name], providerRow(row))
 		}
 	}
-	sightings := make([]sighting, 0, len(seen))
 	for name, s := range seen {
-		s.observation = provider.Compare(v.desired[name], provider.Current(rows[name]), compareCredentials)
+		s.observation = provider.Compare(v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
 		if v.credentials == WarnCredentials {
 			v.warnCredentials(ctx, s.observation)
 			s.observation = s.observation.WithoutCredentials()
 		}
-		sightings = append(sightings, *s)
+		looked.sightings = append(looked.sightings, *s)
 	}
-	slices.SortFunc(sightings, func(a, b sighting) int { return cmp.Compare(a.observation.Provider, b.observation.Provider) })
-	return sightings, ids, nil
+	slices.SortFunc(looked.sightings, func(a, b sighting) int { return cmp.Compare(a.observation.Provider, b.observation.Provider) })
+	return looked, nil
 }
 
 func (v *Verifier) warnCredentials(ctx context.Context, o provider.Observation) {
@@ -220,41 +248,52 @@ func (v *Verifier) warnCredentials(ctx context.Context, o provider.Observation) 
 	v.warned[o.Provider] = o.Credentials
 }
 
-// settle looks again at the named providers, under the alerts' lock, and records
-// what is new.
-func (v *Verifier) settle(ctx context.Context, names []string, source pubsub.Source) error {
-	var recorded Recorded
-	err := pgx.BeginFunc(ctx, v.pool, func(tx pgx.Tx) error {
-		last, err := store.New(tx).LockAlerts(ctx)
+// settle records what is new in a look, and returns of how many providers. When
+// somebody has recorded anything since, it looks at these again.
+func (v *Verifier) settle(ctx context.Context, looked look, source pubsub.Source) (news int, err error) {
+	for range maxRaces {
+		var findings []finding
+		var names []string
+		for _, s := range looked.sightings {
+			f := judge(s)
+			if !f.isNews() {
+				v.note(f)
+				continue
+			}
+			findings, names = append(findings, f), append(names, f.name)
+		}
+		if len(findings) == 0 {
+			return 0, nil
+		}
+		recorded, err := write(ctx, v.pool, looked.generation, looked.lastSeq, findings, nil, source)
 		if err != nil {
-			return err
+			return 0, fmt.Errorf("record drift: %w", err)
 		}
-		// READ COMMITTED: this look is made after the lock is held, so that it
-		// sees all that whoever held it before has recorded.
-		sightings, _, err := v.look(ctx, tx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}})
-		if err != nil {
-			return err
+		if recorded.generation != 0 {
+			v.announce(ctx, recorded)
+			return len(findings), nil
 		}
-		findings := make([]finding, len(sightings))
-		for i, s := range sightings {
-			findings[i] = judge(s)
+		if looked, err = v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}}); err != nil {
+			return 0, err
 		}
-		recorded, err = write(ctx, tx, last, findings, source)
-		return err
-	})
-	if err != nil {
-		return err
 	}
-	v.announce(ctx, recorded)
-	return nil
+	return 0, errRace
 }
 
+// errRace says that other workers keep recording.
+var errRace = errors.New("record drift: another worker records all the while")
+
 // TakeOver prepares for following another worker, whose environment may have
-// named other providers.
-func (v *Verifier) TakeOver() {
+// named other providers, and keeps it from recording what it has looked at
+// before.
+func (v *Verifier) TakeOver(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.unsettled = true
+	if err := store.New(v.pool).BeginGeneration(ctx); err != nil {
+		return fmt.Errorf("take over from another worker: %w", err)
+	}
+	return nil
 }
 
 // forgetUnnamed ends the drifts of providers that the environment no longer
@@ -264,56 +303,42 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 	if !v.unsettled {
 		return nil
 	}
-	var alerts []pubsub.DriftAlert
-	var forgotten []string
-	unnamed, err := store.New(v.pool).ListUnnamedStates(ctx, v.names)
-	if err != nil {
-		return err
-	}
-	if len(unnamed) == 0 {
+	for range maxRaces {
+		unnamed, err := store.New(v.pool).ListUnnamedStates(ctx, v.names)
+		if err != nil {
+			return err
+		}
+		if len(unnamed) == 0 {
+			v.unsettled = false
+			return nil
+		}
+		var findings []finding
+		var forgotten []string
+		for _, state := range unnamed {
+			forgotten = append(forgotten, state.Provider)
+			if provider.Kind(state.Kind) != provider.InSync {
+				findings = append(findings, finding{
+					name: state.Provider, kind: provider.InSync, alert: provider.Resolved,
+					observation: provider.Observation{Provider: state.Provider, ProviderID: deref(state.ProviderID), DBHash: state.DbHash},
+				})
+			}
+		}
+		recorded, err := write(ctx, v.pool, unnamed[0].Generation, unnamed[0].LastSeq, findings, forgotten, source)
+		if err != nil {
+			return err
+		}
+		if recorded.generation == 0 {
+			continue
+		}
+		for _, name := range forgotten {
+			delete(v.drifting, name)
+			delete(v.warned, name)
+		}
+		v.announce(ctx, recorded)
 		v.unsettled = false
 		return nil
 	}
-	err = pgx.BeginFunc(ctx, v.pool, func(tx pgx.Tx) error {
-		queries := store.New(tx)
-		last, err := queries.LockAlerts(ctx)
-		if err != nil {
-			return err
-		}
-		unnamed, err := queries.ListUnnamedStates(ctx, v.names)
-		if err != nil {
-			return err
-		}
-		for _, state := range unnamed {
-			forgotten = append(forgotten, state.Provider)
-			if provider.Kind(state.Kind) == provider.InSync {
-				continue
-			}
-			last++
-			id, err := uuid.NewV7()
-			if err != nil {
-				return err
-			}
-			alerts = append(alerts, pubsub.DriftAlert{
-				ID: id, Seq: last, Kind: provider.Resolved, Provider: state.Provider, ProviderID: state.ProviderID,
-				DBHash: state.DbHash, Source: source, DetectedAt: time.Now(),
-			})
-		}
-		if err := queries.ForgetObservations(ctx, forgotten); err != nil {
-			return err
-		}
-		return publish(ctx, tx, alerts)
-	})
-	if err != nil {
-		return err
-	}
-	for _, name := range forgotten {
-		delete(v.drifting, name)
-		delete(v.warned, name)
-	}
-	v.announce(ctx, Recorded{alerts: alerts})
-	v.unsettled = false
-	return nil
+	return errRace
 }
 
 // note keeps count of the providers that drift.
@@ -327,6 +352,9 @@ func (v *Verifier) note(f finding) {
 
 // announce logs and counts alerts whose transaction has committed.
 func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
+	if recorded.generation != 0 {
+		v.recordedBy(recorded.generation, recorded.findings)
+	}
 	for _, f := range recorded.findings {
 		v.note(f)
 	}

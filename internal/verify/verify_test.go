@@ -353,7 +353,7 @@ func TestProvidersTheEnvironmentNoLongerNamesAreClosedOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, want, alerts(t, pool))
-	v.TakeOver()
+	require.NoError(t, v.TakeOver(t.Context()))
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, append(want, "4 resolved c resync"), alerts(t, pool))
 }

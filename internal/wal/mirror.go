@@ -3,7 +3,6 @@ package wal
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -52,16 +51,37 @@ func (m *mirrorRow) row(desired provider.Desired) *provider.Row {
 // mirror is the provider table as of the last transaction that was handled. The
 // stream shows deletes by their id alone, and updates without what did not
 // change: the mirror knows the rest.
+//
+// It is stored in provwatch.wal_mirror. In memory are the rows that the stream
+// shows changes of, which are fetched before they are applied, and not many more.
 type mirror struct {
 	rows   map[uuid.UUID]*mirrorRow
 	byName map[string]map[uuid.UUID]bool
 
+	// Of these ids and names everything that is stored is in rows.
+	ids   map[uuid.UUID]bool
+	names map[string]bool
+
 	// What differs from the stored mirror, to be written with the next batch.
-	changed map[uuid.UUID]bool
+	changed   map[uuid.UUID]bool
+	truncated bool // nothing that is stored counts any more
 }
 
+// maxInMemory is how many rows stay in memory after they are stored.
+const maxInMemory = 20_000
+
 func newMirror() *mirror {
-	return &mirror{rows: map[uuid.UUID]*mirrorRow{}, byName: map[string]map[uuid.UUID]bool{}, changed: map[uuid.UUID]bool{}}
+	var m mirror
+	m.reset()
+	return &m
+}
+
+// reset forgets all rows, which are to be fetched again.
+func (m *mirror) reset() {
+	*m = mirror{
+		rows: map[uuid.UUID]*mirrorRow{}, byName: map[string]map[uuid.UUID]bool{},
+		ids: map[uuid.UUID]bool{}, names: map[string]bool{}, changed: map[uuid.UUID]bool{},
+	}
 }
 
 func (m *mirror) remove(id uuid.UUID) {
@@ -82,7 +102,7 @@ func (m *mirror) put(row *mirrorRow) {
 		m.byName[row.name] = map[uuid.UUID]bool{}
 	}
 	m.byName[row.name][row.id] = true
-	m.changed[row.id] = true
+	m.changed[row.id], m.ids[row.id] = true, true
 }
 
 // observed returns the row that stands for a provider, nil for none.
@@ -103,18 +123,15 @@ func (m *mirror) hashOf(id uuid.UUID) string {
 	return ""
 }
 
-// apply applies one change and returns the names of the providers that it changes
-// something of. reread is the
-// id of a row of which the stream and the mirror together do not know enough.
+// apply applies one change, whose rows have been fetched, and returns the names
+// of the providers that it changes something of; a truncation changes all.
+// reread is the id of a row of which the stream and the mirror together do not
+// know enough.
 func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	if c.truncate {
-		for _, row := range m.rows {
-			touched = append(touched, row.name)
-		}
-		for _, id := range slices.Collect(maps.Keys(m.rows)) {
-			m.remove(id)
-		}
-		return touched, uuid.Nil
+		m.reset()
+		m.truncated = true
+		return nil, uuid.Nil
 	}
 	if c.removed != uuid.Nil {
 		if row := m.rows[c.removed]; row != nil {
@@ -186,7 +203,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 }
 
 // mirrorOf makes a mirror row of a row that was read from the table.
-func mirrorOf(r store.ListAllProvidersRow) *mirrorRow {
+func mirrorOf(r store.ListProvidersAfterRow) *mirrorRow {
 	keyID := ""
 	if r.SettingsKeyID != nil {
 		keyID = *r.SettingsKeyID
@@ -205,13 +222,29 @@ func mirrorOf(r store.ListAllProvidersRow) *mirrorRow {
 	return row
 }
 
-// load reads the stored mirror.
-func (m *mirror) load(ctx context.Context, queries *store.Queries) error {
-	stored, err := queries.ListMirror(ctx)
+// fetch brings into memory all that is stored of the rows of the ids, of all rows
+// that share a name with one of them, and of the rows of the names.
+func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.UUID, names []string) error {
+	if m.truncated {
+		return nil
+	}
+	ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return m.ids[id] })
+	names = slices.DeleteFunc(names, func(name string) bool { return m.names[name] })
+	if len(ids)+len(names) == 0 {
+		return nil
+	}
+	stored, err := queries.ListMirror(ctx, store.ListMirrorParams{Ids: ids, Names: names})
 	if err != nil {
 		return err
 	}
+	for _, name := range names {
+		m.names[name] = true
+	}
 	for _, s := range stored {
+		m.names[s.Name] = true
+		if m.ids[s.ID] {
+			continue // what is in memory is newer
+		}
 		row := &mirrorRow{
 			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), undecodable: s.Undecodable, hash: s.DbHash,
 			Canonical:    provider.Canonical{Type: provider.Type(s.Type), BedrockRegion: s.BedrockRegion},
@@ -225,13 +258,21 @@ func (m *mirror) load(ctx context.Context, queries *store.Queries) error {
 			row.baseURLKnown = row.Hash() == row.hash
 		}
 		m.put(row)
+		delete(m.changed, row.id)
 	}
-	clear(m.changed)
+	for _, id := range ids {
+		m.ids[id] = true
+	}
 	return nil
 }
 
 // save writes what has changed to the stored mirror.
 func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
+	if m.truncated {
+		if err := queries.ClearMirror(ctx); err != nil {
+			return err
+		}
+	}
 	var gone []uuid.UUID
 	var put []*mirrorRow
 	for id := range m.changed {
@@ -276,6 +317,17 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 			return err
 		}
 	}
-	clear(m.changed)
 	return nil
 }
+
+// saved is called when what [mirror.save] has written is committed.
+func (m *mirror) saved() {
+	clear(m.changed)
+	m.truncated = false
+	if len(m.ids)+len(m.names) > maxInMemory {
+		m.reset()
+	}
+}
+
+// differs reports whether there is anything to save.
+func (m *mirror) differs() bool { return len(m.changed) > 0 || m.truncated }

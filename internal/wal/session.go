@@ -38,10 +38,14 @@ const (
 	// markerTimeout is how long a marker may take through the stream before the
 	// stream is taken for stuck.
 	markerTimeout = time.Minute
+	// recordPause is the least time between two batches, so that a flood of changes
+	// is recorded in a few large transactions. The first after a pause is recorded
+	// at once.
+	recordPause = 50 * time.Millisecond
 	// maxBatch is how many transactions are recorded in one.
-	maxBatch = 500
+	maxBatch = 5000
 	// buffered is how many transactions wait for being recorded.
-	buffered = 2000
+	buffered = 5000
 	// disagreements is how often in a row a look may disagree with the mirror. A
 	// commit shows in the WAL shortly before it shows to queries, so that once is
 	// no contradiction.
@@ -61,15 +65,19 @@ type session struct {
 	applied   pglogrepl.LSN // everything up to here is handled
 	stored    pglogrepl.LSN // what wal_position says
 	confirmed atomic.Uint64 // what the server may forget, an LSN
+	walEnd    atomic.Uint64 // how far the server has got, an LSN, as of its last message
 
-	check     *check // the verification under way, nil for none
-	disagreed map[string]int
+	recordedAt time.Time // when something was recorded last
+	check      *check    // the verification under way, nil for none
+	disagreed  map[string]int
 }
 
 // check is a verification that waits for the stream to have passed the moment
 // at which it looked.
 type check struct {
 	request  listener.Request
+	names    []string // of the providers that are still to be looked at
+	again    bool     // some of them are to be verified again
 	observed []verify.Observed
 	token    string
 	// touched are the providers that the stream has shown a change of since the
@@ -177,9 +185,6 @@ func (s *session) begin(ctx context.Context) error {
 		s.gap = ""
 	} else {
 		s.mirror = newMirror()
-		if err := s.mirror.load(ctx, queries); err != nil {
-			return fmt.Errorf("read the mirror of the providers: %w", err)
-		}
 		if s.applied, err = pglogrepl.ParseLSN(position.AppliedLsn); err != nil {
 			return fmt.Errorf("read provwatch.wal_position: %w", err)
 		}
@@ -234,6 +239,11 @@ func (s *session) receive(ctx context.Context, events chan<- event) error {
 		return pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: pglogrepl.LSN(confirmed)})
 	}
 	handOn := func(e event) error {
+		select {
+		case events <- e:
+			return nil
+		default:
+		}
 		for {
 			select {
 			case events <- e:
@@ -247,10 +257,23 @@ func (s *session) receive(ctx context.Context, events chan<- event) error {
 			}
 		}
 	}
+	// The connection's own deadline, and not a context for each message, which
+	// costs as much as decoding it.
+	interrupt := context.AfterFunc(ctx, func() { _ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
+	defer interrupt()
+	var deadline time.Time
 	for {
-		waiting, cancel := context.WithTimeout(ctx, statusInterval)
-		raw, err := s.conn.ReceiveMessage(waiting)
-		cancel()
+		if now := time.Now(); deadline.Sub(now) < statusInterval/2 {
+			deadline = now.Add(statusInterval)
+			if err := s.conn.Conn().SetReadDeadline(deadline); err != nil {
+				return fmt.Errorf("read the replication stream: %w", err)
+			}
+		}
+		// After the deadline is set, so that it does not undo the interruption.
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		raw, err := s.conn.ReceiveMessage(context.Background())
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -258,6 +281,7 @@ func (s *session) receive(ctx context.Context, events chan<- event) error {
 			if !pgconn.Timeout(err) {
 				return fmt.Errorf("read the replication stream: %w", err)
 			}
+			deadline = time.Time{}
 			if err := status(false); err != nil {
 				return fmt.Errorf("confirm on the replication stream: %w", err)
 			}
@@ -281,6 +305,7 @@ func (s *session) receive(ctx context.Context, events chan<- event) error {
 			if err != nil {
 				return errors.New("a keep-alive of the replication stream cannot be parsed")
 			}
+			s.walEnd.Store(uint64(keepAlive.ServerWALEnd))
 			// Inside a transaction the position is not past anything yet.
 			if !d.inTransaction() {
 				if err := handOn(event{passed: keepAlive.ServerWALEnd}); err != nil {
@@ -295,6 +320,7 @@ func (s *session) receive(ctx context.Context, events chan<- event) error {
 			if err != nil {
 				return errors.New("a message of the replication stream cannot be parsed")
 			}
+			s.walEnd.Store(uint64(log.ServerWALEnd))
 			done, err := d.decode(log.WALData)
 			if err != nil {
 				// The same message comes again after every restart.
@@ -340,18 +366,22 @@ func (s *session) handle(ctx context.Context, events <-chan event) error {
 		case <-stuck:
 			return fmt.Errorf("the replication stream has not passed a marker for %s", markerTimeout)
 		case e := <-events:
-			if err := s.record(ctx, gather(e, events)); err != nil {
+			before := s.check
+			if err := s.record(ctx, s.gather(ctx, e, events)); err != nil {
 				return err
 			}
-			if s.check == nil && stuck != nil {
+			switch {
+			case s.check == nil && stuck != nil:
 				stuck, pause = nil, time.After(checkPause)
+			case s.check != before:
+				stuck = time.After(markerTimeout)
 			}
 		case <-ready:
 			request, ok := s.Pending.Take()
 			if !ok {
 				continue
 			}
-			if err := s.look(ctx, request); err != nil {
+			if err := s.verify(ctx, request); err != nil {
 				s.Verified(request, err)
 				s.Pending.Again(request)
 				return err
@@ -365,14 +395,32 @@ func (s *session) handle(ctx context.Context, events <-chan event) error {
 	}
 }
 
-// gather takes what else is there without waiting for it.
-func gather(first event, events <-chan event) []event {
+// gather takes what else is there, and waits for more until the next batch is
+// due. A verification waits for none.
+func (s *session) gather(ctx context.Context, first event, events <-chan event) []event {
 	batch := []event{first}
+	var due <-chan time.Time
+	if wait := recordPause - time.Since(s.recordedAt); wait > 0 && s.check == nil {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		due = timer.C
+	}
 	for len(batch) < maxBatch {
+		if due == nil {
+			select {
+			case e := <-events:
+				batch = append(batch, e)
+			default:
+				return batch
+			}
+			continue
+		}
 		select {
 		case e := <-events:
 			batch = append(batch, e)
-		default:
+		case <-due:
+			due = nil
+		case <-ctx.Done():
 			return batch
 		}
 	}
@@ -387,6 +435,9 @@ func (s *session) record(ctx context.Context, batch []event) error {
 	var unread []uuid.UUID
 	handled, keysTouched, marked := 0, false, false
 	passed := s.applied
+	if err := s.fetch(ctx, batch); err != nil {
+		return err
+	}
 	for _, e := range batch {
 		if e.transaction == nil {
 			passed = max(passed, e.passed)
@@ -404,6 +455,9 @@ func (s *session) record(ctx context.Context, batch []event) error {
 			// Of the credentials of a Bedrock provider the stream shows nothing.
 			keysTouched = true
 			names, unknown := s.mirror.apply(c)
+			if c.truncate {
+				names = s.Verifier.Names()
+			}
 			for _, name := range names {
 				touched[name] = true
 			}
@@ -423,12 +477,13 @@ func (s *session) record(ctx context.Context, batch []event) error {
 		marked = marked || s.check != nil && slices.Contains(t.markers, s.check.token)
 	}
 
-	if len(observed) > 0 || len(s.mirror.changed) > 0 {
+	if len(observed) > 0 || s.mirror.differs() {
 		recorded, err := s.write(ctx, observed, pubsub.SourceWAL, passed)
 		if err != nil {
 			return fmt.Errorf("record changes from the WAL: %w", err)
 		}
 		s.Verifier.Announce(ctx, recorded)
+		s.recordedAt = time.Now()
 	}
 	s.applied = passed
 	s.confirmed.Store(uint64(passed))
@@ -472,8 +527,32 @@ func (s *session) write(ctx context.Context, observed []verify.Observed, source 
 	})
 	if err == nil {
 		s.stored = position
+		s.mirror.saved()
 	}
 	return recorded, err
+}
+
+// fetch brings what a batch changes of the mirror into memory.
+func (s *session) fetch(ctx context.Context, batch []event) error {
+	var ids []uuid.UUID
+	var names []string
+	for _, e := range batch {
+		if e.transaction == nil {
+			continue
+		}
+		for _, c := range e.transaction.changes {
+			if c.removed != uuid.Nil {
+				ids = append(ids, c.removed)
+			}
+			if c.put != nil {
+				ids, names = append(ids, c.put.id), append(names, c.put.name)
+			}
+		}
+	}
+	if err := s.mirror.fetch(ctx, store.New(s.Pool), ids, names); err != nil {
+		return fmt.Errorf("read the mirror of the providers: %w", err)
+	}
+	return nil
 }
 
 // observe compares what the mirror holds of a name with the environment.
@@ -490,33 +569,54 @@ func (s *session) observe(name string) (provider.Observation, bool) {
 	return o, named
 }
 
-// look begins a verification: it reads what is requested, as it is now, and
-// sends a marker after it. Once the stream has passed the marker, the mirror
-// holds everything that the look could see.
-func (s *session) look(ctx context.Context, request listener.Request) error {
-	c := &check{request: request, token: uuid.NewString(), touched: map[string]bool{}}
-	var err error
-	if c.observed, err = s.Verifier.Look(ctx, request); err != nil {
+// verify begins a verification of what is requested.
+func (s *session) verify(ctx context.Context, request listener.Request) error {
+	names, err := s.Verifier.Suspects(ctx, request)
+	if err != nil {
 		return err
 	}
-	if err := store.New(s.Pool).EmitMarker(ctx, c.token); err != nil {
+	return s.look(ctx, &check{request: request, names: names})
+}
+
+// look goes on with a verification: it reads the next providers as they are now,
+// and sends a marker after it. Once the stream has passed the marker, the mirror
+// holds everything that the look could see.
+func (s *session) look(ctx context.Context, c *check) error {
+	names := c.names[:min(len(c.names), verify.MaxLook)]
+	next := &check{request: c.request, names: c.names[len(names):], again: c.again, token: uuid.NewString(), touched: map[string]bool{}}
+	var err error
+	if next.observed, err = s.Verifier.Look(ctx, names); err != nil {
+		return err
+	}
+	if err := store.New(s.Pool).EmitMarker(ctx, next.token); err != nil {
 		return fmt.Errorf("write a marker to the WAL: %w", err)
 	}
-	s.check = c
+	s.check = next
 	return nil
 }
 
-// finishCheck ends a verification whose marker has come. What it saw is recorded
-// for the providers of which the stream has shown no change since: for these it
-// agrees with the mirror.
+// finishCheck records a look whose marker has come, for the providers of which
+// the stream has shown no change since: for these it agrees with the mirror. It
+// then looks at the next ones, or ends the verification.
 func (s *session) finishCheck(ctx context.Context) error {
 	c := s.check
 	s.check = nil
+	failed := func(what string, err error) error {
+		s.Verified(c.request, err)
+		s.Pending.Again(c.request)
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	names := make([]string, len(c.observed))
+	for i, o := range c.observed {
+		names[i] = o.Provider
+	}
+	if err := s.mirror.fetch(ctx, store.New(s.Pool), nil, names); err != nil {
+		return failed("read the mirror of the providers", err)
+	}
 	var agreed []verify.Observed
-	again := false
 	for _, o := range c.observed {
 		if c.touched[o.Provider] {
-			again = again || s.Verifier.ComparesCredentials()
+			c.again = c.again || s.Verifier.ComparesCredentials()
 			continue
 		}
 		mirrored, named := s.observe(o.Provider)
@@ -527,29 +627,33 @@ func (s *session) finishCheck(ctx context.Context) error {
 				s.Pending.Again(c.request)
 				return &gapError{reason: fmt.Sprintf("the mirror of provider %q disagrees with the provider table", o.Provider)}
 			}
-			again = true
+			c.again = true
 			continue
 		}
 		delete(s.disagreed, o.Provider)
 		agreed = append(agreed, o)
 	}
-	recorded, err := s.write(ctx, agreed, c.request.Source, s.applied)
-	if err != nil {
-		s.Verified(c.request, err)
-		s.Pending.Again(c.request)
-		return fmt.Errorf("record a verification: %w", err)
+	if len(agreed) > 0 {
+		recorded, err := s.write(ctx, agreed, c.request.Source, s.applied)
+		if err != nil {
+			return failed("record a verification", err)
+		}
+		s.Verifier.Announce(ctx, recorded)
 	}
-	s.Verifier.Announce(ctx, recorded)
+	if len(c.names) > 0 {
+		if err := s.look(ctx, c); err != nil {
+			return failed("go on with a verification", err)
+		}
+		return nil
+	}
 	if c.request.All {
 		if err := s.Verifier.CloseUnnamed(ctx, c.request.Source); err != nil {
-			s.Verified(c.request, err)
-			s.Pending.Again(c.request)
-			return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
+			return failed("close the drifts of providers that the environment no longer names", err)
 		}
 	}
 	s.progress()
 	s.Verified(c.request, nil)
-	if again {
+	if c.again {
 		s.Pending.Again(c.request)
 	}
 	return nil
@@ -570,9 +674,23 @@ func reread(id uuid.UUID) error {
 
 // watchSlot measures the slot, and gives it up rather than fill the server's
 // disk.
+//
+// While the WAL does not grow there is nothing to measure, and no query is sent.
 func (s *session) watchSlot(ctx context.Context) error {
-	warned := false
-	for {
+	warned, measured := false, 0
+	var before [2]uint64
+	for ; ; measured++ {
+		// Once more after the last change: the server follows a confirmation later.
+		now := [2]uint64{s.walEnd.Load(), s.confirmed.Load()}
+		if now != before {
+			before, measured = now, 0
+		}
+		if measured > 1 {
+			if err := sleep(ctx, slotInterval); err != nil {
+				return err
+			}
+			continue
+		}
 		// What made the WAL usable can end, and some of it harms writers; so can
 		// leading, before the listener notices.
 		if _, err := Inspect(ctx, s.Pool); err != nil {

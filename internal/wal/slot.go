@@ -112,7 +112,7 @@ func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped boo
 	}
 }
 
-// createSlot creates the slot and reads the provider table exactly as of the
+// createSlot creates the slot and mirrors the provider table exactly as of the
 // slot's start, by the snapshot that creating it exports. With a reason, a gap
 // is announced in the transaction that makes the new slot count.
 func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglogrepl.LSN, error) {
@@ -139,31 +139,32 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 	if err != nil {
 		return nil, 0, fmt.Errorf("create replication slot %s: %w", server.Slot, err)
 	}
+	// One transaction, which sees the tables as of the slot's start and writes what
+	// it sees.
 	m := newMirror()
-	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		// The name comes from the server, which wants it as a literal.
 		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+created.SnapshotName+"'"); err != nil {
 			return err
 		}
-		rows, err := store.New(tx).ListAllProviders(ctx)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			m.put(mirrorOf(row))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("read the providers as of the start of replication slot %s: %w", server.Slot, err)
-	}
-	err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 		queries := store.New(tx)
-		if err := queries.ClearMirror(ctx); err != nil {
-			return err
-		}
-		if err := m.save(ctx, queries); err != nil {
-			return err
+		m.truncated = true
+		for page := (store.ListProvidersAfterParams{First: true, MaxProviders: store.Chunk}); ; page.First = false {
+			rows, err := queries.ListProvidersAfter(ctx, page)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				m.put(mirrorOf(row))
+			}
+			if err := m.save(ctx, queries); err != nil {
+				return err
+			}
+			m.reset()
+			if len(rows) < store.Chunk {
+				break
+			}
+			page.After = rows[len(rows)-1].ID
 		}
 		if err := queries.StartWALPosition(ctx, store.StartWALPositionParams{Slot: server.Slot, AppliedLsn: start.String()}); err != nil {
 			return err
@@ -174,7 +175,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 		return s.Gap(ctx, tx, reason)
 	})
 	if err != nil {
-		return nil, 0, fmt.Errorf("store the mirror of the providers: %w", err)
+		return nil, 0, fmt.Errorf("mirror the providers as of the start of replication slot %s: %w", server.Slot, err)
 	}
 	return m, start, nil
 }

@@ -1,42 +1,72 @@
+-- name: BeginGeneration :exec
+-- Refuses from now on what a former leader has looked at and not yet recorded.
+UPDATE provwatch.alert_counter SET generation = generation + 1;
+
 -- name: LockAlerts :one
 -- Reads the last seq and puts all writers of alerts in turn until the end of
 -- the transaction.
-SELECT last_seq FROM provwatch.alert_counter FOR UPDATE;
+SELECT last_seq, generation FROM provwatch.alert_counter FOR UPDATE;
 
--- name: AdvanceAlertCounter :exec
-UPDATE provwatch.alert_counter SET last_seq = @last_seq;
-
--- name: InsertAlerts :batchexec
-INSERT INTO provwatch.drift_alerts
-    (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
+-- name: Record :many
+-- Writes states and alerts, withdraws accepted drifts, and notifies, all of it
+-- or, when the generation is another by now, nothing: it then returns no row.
+-- One statement, so that it is one round trip.
+WITH claimed AS (
+    UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality(@seqs::bigint[]), 0), generation = generation + 1
+    WHERE generation = @generation
+    RETURNING generation
+), withdrawn AS (
+    -- What was seen to hold no longer, unless it was accepted anew since.
+    DELETE FROM provwatch.accepted_drift a
+    USING (SELECT unnest(@withdrawn_providers::text[]) AS provider, unnest(@withdrawn_kinds::text[]) AS kind,
+        unnest(@withdrawn_env_hashes::text[]) AS env_hash, unnest(@withdrawn_db_hashes::text[]) AS db_hash) AS stale
+    WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
+        AND EXISTS (SELECT FROM claimed)
+), recorded AS (
+    INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
+    SELECT provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid), kind, env_hash, db_hash, credentials
+    FROM (SELECT
+        unnest(@state_providers::text[]) AS provider, unnest(@state_provider_ids::uuid[]) AS provider_id,
+        unnest(@state_kinds::text[]) AS kind, unnest(@state_env_hashes::text[]) AS env_hash,
+        unnest(@state_db_hashes::text[]) AS db_hash, unnest(@state_credentials::text[]) AS credentials
+    ) AS states
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider) DO UPDATE
+    SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
+        db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now()
+), forgotten AS (
+    DELETE FROM provwatch.drift_state
+    WHERE provider = ANY(@forgotten::text[]) AND EXISTS (SELECT FROM claimed)
+), alerted AS (
+    INSERT INTO provwatch.drift_alerts
+        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
+    SELECT
+        seq, id, kind, provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid),
+        fields::jsonb, env_hash, db_hash, @source::text, detected_at,
+        -- An empty lsn means that the alert is not from the WAL.
+        nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch')
+    FROM (SELECT
+        unnest(@seqs::bigint[]) AS seq, unnest(@ids::uuid[]) AS id, unnest(@kinds::text[]) AS kind,
+        unnest(@providers::text[]) AS provider, unnest(@provider_ids::uuid[]) AS provider_id,
+        unnest(@fields::text[]) AS fields, unnest(@env_hashes::text[]) AS env_hash, unnest(@db_hashes::text[]) AS db_hash,
+        unnest(@detected_ats::timestamptz[]) AS detected_at,
+        unnest(@lsns::text[]) AS lsn, unnest(@xids::bigint[]) AS xid, unnest(@committed_ats::timestamptz[]) AS committed_at
+    ) AS alerts
+    WHERE EXISTS (SELECT FROM claimed)
+)
 SELECT
-    unnest(@seqs::bigint[]), unnest(@ids::uuid[]), unnest(@kinds::text[]), unnest(@providers::text[]),
-    nullif(unnest(@provider_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid),
-    unnest(@fields::text[])::jsonb, unnest(@env_hashes::text[]), unnest(@db_hashes::text[]),
-    unnest(@sources::text[]), unnest(@detected_ats::timestamptz[]),
-    -- An empty lsn means that the alert is not from the WAL.
-    nullif(unnest(@lsns::text[]), '')::pg_lsn, nullif(unnest(@xids::bigint[]), 0),
-    nullif(unnest(@committed_ats::timestamptz[]), 'epoch');
-
--- name: RecordObservations :batchexec
-INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
-SELECT
-    unnest(@providers::text[]),
-    nullif(unnest(@provider_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid),
-    unnest(@kinds::text[]), unnest(@env_hashes::text[]), unnest(@db_hashes::text[]), unnest(@credentials::text[])
-ON CONFLICT (provider) DO UPDATE
-SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
-    db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now();
+    claimed.generation,
+    (SELECT count(pg_notify('ai_provider_drift', payload)) FROM unnest(@payloads::text[]) AS payload) AS notified
+FROM claimed;
 
 -- name: ListUnnamedStates :many
 -- What was observed of providers that the environment no longer names.
-SELECT provider, provider_id, kind, env_hash, db_hash
+SELECT provider, provider_id, kind, env_hash, db_hash,
+    (SELECT generation FROM provwatch.alert_counter) AS generation,
+    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
 FROM provwatch.drift_state
 WHERE NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = provider)
 ORDER BY provider;
-
--- name: ForgetObservations :exec
-DELETE FROM provwatch.drift_state WHERE provider = ANY(@providers::text[]);
 
 -- name: LastAlertSeq :one
 SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts;

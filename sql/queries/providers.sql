@@ -16,6 +16,8 @@ SELECT
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    (SELECT generation FROM provwatch.alert_counter) AS generation,
+    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
     CASE WHEN @with_keys::boolean THEN ARRAY(
         SELECT k.api_key FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,

@@ -22,13 +22,6 @@ SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_ha
 -- name: WithdrawAcceptedDrift :exec
 DELETE FROM provwatch.accepted_drift WHERE provider = @provider;
 
--- name: WithdrawStaleAcceptedDrifts :exec
--- Withdraws what was seen to hold no longer, unless it was accepted anew since.
-DELETE FROM provwatch.accepted_drift a
-USING (SELECT unnest(@providers::text[]) AS provider, unnest(@kinds::text[]) AS kind,
-    unnest(@env_hashes::text[]) AS env_hash, unnest(@db_hashes::text[]) AS db_hash) AS stale
-WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash);
-
 -- name: RecordFirstObservations :batchexec
 -- The starting state of providers never observed before: no alert comes of it.
 INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash)

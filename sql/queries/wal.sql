@@ -23,12 +23,18 @@ DELETE FROM provwatch.wal_position;
 DELETE FROM provwatch.wal_mirror;
 
 -- name: ListMirror :many
--- The mirror, and the base URL of the provider table for those whose base URL
--- the mirror does not keep.
+-- The rows of the mirror that have one of the ids or names, or share a name with
+-- a row of one of the ids, and the base URL of the provider table for those
+-- whose base URL the mirror does not keep.
 SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.undecodable, m.db_hash, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
-LEFT JOIN ai_providers p ON p.id = m.id AND m.base_url IS NULL;
+LEFT JOIN ai_providers p ON p.id = m.id AND m.base_url IS NULL
+WHERE m.name IN (
+    SELECT unnest(@names::text[])
+    UNION ALL
+    SELECT known.name FROM provwatch.wal_mirror known WHERE known.id = ANY(@ids::uuid[])
+);
 
 -- name: PutMirror :batchexec
 -- An empty base URL that is not shown as empty is one that is not kept.
@@ -50,11 +56,14 @@ ON CONFLICT (id) DO UPDATE SET
 -- name: DropFromMirror :exec
 DELETE FROM provwatch.wal_mirror WHERE id = ANY(@ids::uuid[]);
 
--- name: ListAllProviders :many
--- Every row of the provider table, for a new mirror.
+-- name: ListProvidersAfter :many
+-- Rows of the provider table in the order of their ids, for a new mirror.
 SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
     coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
-FROM ai_providers;
+FROM ai_providers
+WHERE id > @after::uuid OR @first::boolean
+ORDER BY id
+LIMIT @max_providers;
 
 -- name: EmitMarker :exec
 -- Writes a message to the WAL, in a transaction of its own: whoever reads the

@@ -1,0 +1,163 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+	sqlfiles "provwatch/sql"
+)
+
+// scanAll is from how many names on a scan reads the whole provider table, and
+// sends no names: an environment that large names most of it.
+const scanAll = 20_000
+
+// watched is one desired provider and what is known of it between two looks.
+type watched struct {
+	desired provider.Desired
+	// settled is the id of the row that is recorded as in sync with desired,
+	// uuid.Nil if none is, or if what is recorded is not known.
+	settled uuid.UUID
+	// What the scan of the number has seen: a row in sync with desired, and how
+	// many rows that are not deleted.
+	scan   uint32
+	live   uint8
+	inSync uuid.UUID
+}
+
+// see notes a row that a scan has come across.
+func (w *watched) see(scan uint32, row *provider.Row) {
+	if w.scan != scan {
+		w.scan, w.live, w.inSync = scan, 0, uuid.Nil
+	}
+	if row.Deleted {
+		return // a live row of the name stands for the provider, if there is one
+	}
+	w.live = min(w.live+1, 2)
+	if !row.Enabled {
+		return
+	}
+	if have, err := row.Canonical(); err == nil && have == w.desired.Canonical() {
+		w.inSync = row.ID
+	}
+}
+
+// isSettled reports whether the scan has seen the provider exactly as it is
+// recorded: one live row, in sync.
+func (w *watched) isSettled(scan uint32) bool {
+	return w.scan == scan && w.live == 1 && w.inSync != uuid.Nil && w.inSync == w.settled
+}
+
+// scan reads the rows of all providers and returns the names of those that are
+// not seen to be in sync as recorded: these are to be looked at. What is
+// recorded of the others is known from the last time, unless somebody has
+// recorded something since.
+//
+// Its memory does not grow with the number of rows.
+func (v *Verifier) scan(ctx context.Context, db query) (suspects []string, err error) {
+	v.scans++
+	scanned := v.scans
+	generation, err := v.scanProviders(ctx, db, scanned)
+	if err != nil {
+		return nil, err
+	}
+	if !v.known || generation != v.generation {
+		if err := v.scanStates(ctx, db); err != nil {
+			return nil, fmt.Errorf("read what is recorded: %w", err)
+		}
+	}
+	for _, name := range v.names {
+		if !v.desired[name].isSettled(scanned) {
+			suspects = append(suspects, name)
+		}
+	}
+	return suspects, nil
+}
+
+// query is what a scan needs of a connection.
+type query interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func (v *Verifier) scanProviders(ctx context.Context, db query, scanned uint32) (generation int64, err error) {
+	sql, args := sqlfiles.ScanProviders, []any{}
+	if len(v.names) < scanAll {
+		sql, args = sqlfiles.ScanNamedProviders, []any{v.names}
+	}
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	// Valid until the next row, and most of it is compared and dropped.
+	var name, kind, baseURL, settings, keyID pgtype.DriverBytes
+	var id pgtype.UUID
+	var enabled, deleted pgtype.Bool
+	for rows.Next() {
+		if err := rows.Scan(&generation, &id, &name, &kind, &baseURL, &enabled, &deleted, &settings, &keyID); err != nil {
+			return 0, err
+		}
+		w := v.desired[string(name)]
+		if w == nil || !id.Valid {
+			continue
+		}
+		w.see(scanned, &provider.Row{
+			ID: id.Bytes, Type: provider.Type(kind), BaseURL: string(baseURL), Enabled: enabled.Bool, Deleted: deleted.Bool,
+			Settings: secret.New(string(settings)), SettingsKeyID: string(keyID),
+		})
+	}
+	return generation, rows.Err()
+}
+
+// scanStates reads which providers are recorded as in sync.
+func (v *Verifier) scanStates(ctx context.Context, db query) error {
+	for _, w := range v.desired {
+		w.settled = uuid.Nil
+	}
+	v.known = false
+	rows, err := db.Query(ctx, sqlfiles.ScanStates)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var name, envHash pgtype.DriverBytes
+	var id *uuid.UUID
+	for rows.Next() {
+		if err := rows.Scan(&v.generation, &name, &id, &envHash); err != nil {
+			return err
+		}
+		if w := v.desired[string(name)]; w != nil && w.desired.Canonical().Hash() == string(envHash) {
+			w.settled = deref(id)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	v.known = true
+	return nil
+}
+
+// recordedBy notes what was recorded in a generation, made from the one before.
+func (v *Verifier) recordedBy(generation int64, findings []finding) {
+	if generation != v.generation+1 {
+		v.known = false // somebody else has recorded as well
+	}
+	v.generation = generation
+	for _, f := range findings {
+		w := v.desired[f.name]
+		if w == nil || !f.record {
+			continue
+		}
+		s := f.state()
+		w.settled = uuid.Nil
+		// Not where its drift was accepted: that can end without a change of hashes.
+		if s.kind == provider.InSync && f.observation.Kind == provider.InSync && s.credentials == "" {
+			w.settled = s.providerID
+		}
+	}
+}

@@ -1,0 +1,11 @@
+-- Every provider that is recorded as in sync because it is, and not because its
+-- drift was accepted, with the hash that both sides had; and the generation. At
+-- least one row, and in one moment.
+SELECT c.generation, s.provider, s.provider_id, s.env_hash
+FROM provwatch.alert_counter c
+LEFT JOIN (
+    SELECT provider, provider_id, env_hash
+    FROM provwatch.drift_state
+    WHERE kind = 'in_sync' AND env_hash = db_hash AND credentials = ''
+        AND NOT EXISTS (SELECT FROM provwatch.accepted_drift a WHERE a.provider = drift_state.provider)
+) AS s ON true
