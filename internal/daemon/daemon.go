@@ -105,6 +105,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		return stopped(ctx, err)
 	}
 	err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger)
+	published := err == nil && needs.Publication
 	if err != nil && needs.Publication && o.Source == AutoSource && ctx.Err() == nil {
 		if schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, schema.Needs{Triggers: true}, o.Logger) == nil {
 			o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
@@ -132,6 +133,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		deliverer: audit.NewDeliverer(pool, o.Logger, metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, metrics),
 	}
+	d.published.Store(published)
 	d.watch(ctx, reload)
 	d.stop(ctx)
 	return nil
@@ -173,6 +175,9 @@ type daemon struct {
 	// Leadership: a context that ends with it is sent on elected when it begins.
 	elected chan context.Context
 	depose  context.CancelFunc // ends the current leadership; of the listener's goroutine
+
+	// The boot has just made sure of the publication.
+	published atomic.Bool
 
 	session atomic.Uint32 // the server's process of the session that leads
 	source  atomic.Value  // the source of alerts while leading, a string

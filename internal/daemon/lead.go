@@ -252,6 +252,9 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 		Fallback: d.Source == AutoSource,
 		Lead:     d.stillLeads,
 		Publish: func(ctx context.Context) error {
+			if d.published.Swap(false) {
+				return nil
+			}
 			return schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Publication: true}, d.Logger)
 		},
 		Streaming: func(ctx context.Context) {

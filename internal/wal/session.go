@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/sourcegraph/conc/pool"
+	"golang.org/x/time/rate"
 
 	"provwatch/internal/listener"
 	"provwatch/internal/provider"
@@ -38,10 +39,10 @@ const (
 	// markerTimeout is how long a marker may take through the stream before the
 	// stream is taken for stuck.
 	markerTimeout = time.Minute
-	// recordPause is the least time between two batches, so that a flood of changes
-	// is recorded in a few large transactions. The first after a pause is recorded
-	// at once.
-	recordPause = 50 * time.Millisecond
+	// recordsPerSecond bounds how often a flood of changes is recorded, so that it
+	// is in a few large transactions. A change in quieter times is at once.
+	recordsPerSecond = 20
+	recordBurst      = 50
 	// maxBatch is how many transactions are recorded in one.
 	maxBatch = 5000
 	// buffered is how many transactions wait for being recorded.
@@ -67,9 +68,9 @@ type session struct {
 	confirmed atomic.Uint64 // what the server may forget, an LSN
 	walEnd    atomic.Uint64 // how far the server has got, an LSN, as of its last message
 
-	recordedAt time.Time // when something was recorded last
-	check      *check    // the verification under way, nil for none
-	disagreed  map[string]int
+	limiter   *rate.Limiter
+	check     *check // the verification under way, nil for none
+	disagreed map[string]int
 }
 
 // check is a verification that waits for the stream to have passed the moment
@@ -111,7 +112,8 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
-	one := &session{Source: s, server: server, conn: conn, progress: progress, disagreed: map[string]int{}}
+	one := &session{Source: s, server: server, conn: conn, progress: progress, disagreed: map[string]int{},
+		limiter: rate.NewLimiter(recordsPerSecond, recordBurst)}
 	if err := one.begin(ctx); err != nil {
 		return err
 	}
@@ -400,10 +402,12 @@ func (s *session) handle(ctx context.Context, events <-chan event) error {
 func (s *session) gather(ctx context.Context, first event, events <-chan event) []event {
 	batch := []event{first}
 	var due <-chan time.Time
-	if wait := recordPause - time.Since(s.recordedAt); wait > 0 && s.check == nil {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		due = timer.C
+	if s.check == nil {
+		if wait := s.limiter.Reserve().Delay(); wait > 0 {
+			timer := time.NewTimer(wait)
+			defer timer.Stop()
+			due = timer.C
+		}
 	}
 	for len(batch) < maxBatch {
 		if due == nil {
@@ -483,7 +487,6 @@ func (s *session) record(ctx context.Context, batch []event) error {
 			return fmt.Errorf("record changes from the WAL: %w", err)
 		}
 		s.Verifier.Announce(ctx, recorded)
-		s.recordedAt = time.Now()
 	}
 	s.applied = passed
 	s.confirmed.Store(uint64(passed))
