@@ -200,9 +200,9 @@ func TestASchemaThatTheWorkerCannotUseIsLeftAlone(t *testing.T) {
 		"a column that is not there": {
 			func(w *world) {
 				w.minimalTables(`'openai', 'anthropic'`, "")
-				w.exec(`ALTER TABLE ai_provider_keys DROP COLUMN api_key_key_id, DROP COLUMN created_at`)
+				w.exec(`ALTER TABLE ai_provider_keys DROP COLUMN api_key, DROP COLUMN api_key_key_id`)
 			},
-			"table ai_provider_keys lacks the columns api_key_key_id, created_at; it is of a version of the gateway that this worker does not know",
+			"table ai_provider_keys lacks the columns api_key, api_key_key_id; it is of a version of the gateway that this worker does not know",
 		},
 		"one table of two": {
 			func(w *world) {
