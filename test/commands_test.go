@@ -1103,7 +1103,8 @@ func TestARoleThatMayNotCreateIsToldWhatItNeeds(t *testing.T) {
 	for _, args := range []string{"run", "seed", "migrate"} {
 		r := w.run(env, strings.Fields(args)...)
 		require.Equal(t, 4, r.code)
-		require.Equal(t, "worker: the database's schema cannot be used: cannot create the schema provwatch (the role needs CREATE on the database): "+
+		require.Equal(t, "worker: the database's schema cannot be used: cannot create the schema provwatch "+
+			"(the role needs CREATE on the database; or run \"worker migrate\" as the owner): "+
 			"ERROR: permission denied for database "+strings.TrimSuffix(role, "_reader")+" (SQLSTATE 42501)\n", r.stderr)
 	}
 	w.unmigrated()
