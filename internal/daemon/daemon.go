@@ -213,6 +213,13 @@ func (d *daemon) Notified(payload string) {
 	d.metrics.NotificationReceived(d.pending.Hint(payload))
 }
 
+// Gather implements [listener.Handler].
+func (d *daemon) Gather(on bool) {
+	if d.pending.Gather(on) {
+		d.metrics.NotificationCoalesced()
+	}
+}
+
 // Lost implements [listener.Handler].
 func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()

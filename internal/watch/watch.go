@@ -128,4 +128,5 @@ func (p prompter) prompt() {
 
 func (p prompter) Listening(bool)  { p.prompt() }
 func (p prompter) Notified(string) { p.prompt() }
+func (p prompter) Gather(bool)     {}
 func (p prompter) Lost(error)      {}
