@@ -259,12 +259,14 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		return err
 	}))
 	defer db.Close()
-	provider, err := newProvider(db, status)
-	if err != nil {
-		return err
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path and must own the schema provwatch", ""), err)
+	if len(status.Pending) > 0 {
+		provider, err := newProvider(db, status)
+		if err != nil {
+			return err
+		}
+		if _, err := provider.Up(ctx); err != nil {
+			return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path and must own the schema provwatch", ""), err)
+		}
 	}
 	if needs.Triggers && !status.Triggers {
 		if _, err := db.ExecContext(ctx, sqlfiles.Triggers); err != nil {
