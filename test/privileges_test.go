@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -136,6 +137,17 @@ func TestAnOwnerThatMayNotReplicatePreparesBothSources(t *testing.T) {
 	require.Equal(t, 0, w.run(environ{"DATABASE_URL": owner.url}, "migrate", "--source=wal").code)
 
 	w.prepare()
+	// An owner that is no superuser grants the same.
+	script, err := os.ReadFile("../sql/roles.sql")
+	require.NoError(t, err)
+	w.exec(`REVOKE ALL ON ALL TABLES IN SCHEMA public, provwatch FROM provwatch_wal`)
+	require.NoError(t, tryExec(t.Context(), owner.url, string(script)))
+	// As docs/privileges.md has it for roles that would take the locks.
+	_, security, found := strings.Cut(read(t, "../docs/privileges.md"), "```sql\n")
+	require.True(t, found)
+	security, _, _ = strings.Cut(security, "```")
+	w.exec(security)
+
 	p := w.start(w.twoProviders(), "run").ready()
 	for i := range 2 {
 		if i > 0 {
