@@ -104,13 +104,13 @@ func TestARoleThatMayNotMigrateSaysWhoIsTo(t *testing.T) {
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
 		require.Equal(t, 0, w.run(env, "seed").code, "nothing is to be migrated")
-		before := w.schemaDump()
+		before := w.dump()
 		w.exec(`UPDATE provwatch.schema_migrations SET version_id = -version_id WHERE version_id = (SELECT max(version_id) FROM provwatch.schema_migrations)`)
 		r := w.run(env, "run")
 		require.Equal(t, 4, r.code, r.stderr)
 		require.Contains(t, r.stderr, `run "worker migrate" as the owner`)
 		w.exec(`UPDATE provwatch.schema_migrations SET version_id = -version_id WHERE version_id < 0`)
-		require.Equal(t, before, w.schemaDump())
+		require.Equal(t, before, w.dump())
 
 		if w.source == "notify" {
 			w.exec(`DROP TRIGGER provwatch_key_delete ON ai_provider_keys`)

@@ -24,6 +24,8 @@ const (
 	maxConns = 2
 	// maxConnIdle closes connections between verifications that are far apart.
 	maxConnIdle = time.Minute
+	// closeTimeout is how long closing a pool that has not connected may take.
+	closeTimeout = 100 * time.Millisecond
 )
 
 // sessionSettings let the server end the session of a worker that froze inside a
@@ -126,7 +128,7 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	if err == nil {
 		return pool, nil
 	}
-	pool.Close()
+	closeUnconnected(pool)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -135,6 +137,21 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	}
 	remedy, _ := diagnose(last, config.ConnConfig)
 	return nil, &UnreachableError{Address: address, Remedy: remedy, Err: last}
+}
+
+// closeUnconnected closes a pool, and leaves it to the end of the process when a
+// server that takes connections and says nothing keeps it from closing: the pool
+// makes its first connection with a context of its own.
+func closeUnconnected(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
 }
 
 // anyRemedy is what to do where nothing tells the cause.
