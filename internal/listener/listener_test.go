@@ -188,7 +188,7 @@ func TestAConnectionThatStaysOpenButNoLongerAnswersIsFoundAndReplaced(t *testing
 	proxy := newSilentProxy(t, cluster.TCPAddr())
 	var seen events
 	l := New(configOf(t, cluster.TCPURL(t, database, proxy.Addr().String())), pubsub.ProvidersChanged, &seen, quiet)
-	l.probeInterval, l.probeTimeout = 200*time.Millisecond, 500*time.Millisecond
+	l.probeInterval, l.probeTimeout = 200*time.Millisecond, 3*time.Second
 	run(t, l)
 	seen.waitFor(t, "listening")
 	// Quiet for several probes is no reason to reconnect.
