@@ -1,6 +1,6 @@
 // Package sql holds the SQL that provwatch runs: goose migrations and the
 // triggers, embedded here, and the queries, from which sqlc generates
-// internal/store.
+// internal/store; and the roles, which an administrator creates.
 package sql
 
 import "embed"

@@ -88,8 +88,7 @@ func TestGarbageAndLargePayloadsAreHarmless(t *testing.T) {
 
 func TestANotificationFromAnotherProgramPromptsAFullVerification(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	w.start(w.twoProviders(), "run").ready()
 	// Another program without our triggers, which notifies on its own.
 	w.exec(`SET session_replication_role = replica`)
@@ -103,8 +102,7 @@ func TestANotificationFromAnotherProgramPromptsAFullVerification(t *testing.T) {
 
 func TestAResyncFindsWhatNothingNotifiedOf(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	w.start(w.twoProviders(), "run", "--resync=300ms").ready()
 	w.exec(`SET session_replication_role = replica`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)

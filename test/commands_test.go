@@ -125,7 +125,7 @@ func TestSeedPrintsWhatItDidAndASecondSeedDoesNothing(t *testing.T) {
 
 func TestADryRunOnAnEmptyDatabasePlansInsertionsAndMakesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	env := w.twoProviders()
 	require.Equal(t, result{0, block(`
 		   PROVIDER   PLAN    FIELD     ENVIRONMENT                 DATABASE
@@ -306,7 +306,7 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 
 func TestVerifyTellsDriftByItsExitCode(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	env := w.twoProviders()
 	require.Equal(t, result{2, block(`
 		PROVIDER   STATE    FIELD  ENVIRONMENT  DATABASE
@@ -690,8 +690,7 @@ var alertTime = regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  `)
 
 func TestWatchFollowsTheAlertsAndCanCatchUp(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	p := w.start(w.twoProviders(), "run").ready()
 	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`)
 	w.expectAlerts("changed openai")
@@ -769,7 +768,7 @@ func TestWatchNeitherMissesNorRepeatsAnAlertWhenItsConnectionsAreTerminated(t *t
 
 func TestWatchBeforeAnyMigrationSaysWhatToDo(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: provwatch's tables are not there yet; " +
 		"start \"worker run\", or run \"worker migrate\"\n"}, w.run(nil, "watch"))
 	w.unmigrated()
@@ -777,7 +776,7 @@ func TestWatchBeforeAnyMigrationSaysWhatToDo(t *testing.T) {
 
 func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	w.source = "notify"
 	env := w.twoProviders()
 	schema := func(state, applied, pending string, missing bool) string {
@@ -856,7 +855,7 @@ func (w *world) migrationVersions() []string {
 
 func TestVersionAndHelp(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	require.Equal(t, result{0, "provwatch worker test (" + runtime.Version() + ")\n", ""}, w.run(nil, "version"))
 	r := w.run(nil, "version", "-o", "json")
 	require.JSONEq(t, `{"version": "test", "go": "`+runtime.Version()+`"}`, r.stdout)
@@ -1090,20 +1089,19 @@ func (w *world) role(suffix string) (name, url string) {
 		require.NoError(w.t, err)
 		require.NoError(w.t, conn.Close(ctx))
 	})
-	url = strings.Replace(w.url, "postgres://"+config.User+"@", "postgres://"+name+"@", 1)
-	require.NotEqual(w.t, w.url, url)
-	return name, url
+	return name, w.as(name)
 }
 
 func TestARoleThatMayNotCreateIsToldWhatItNeeds(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	role, url := w.role("reader")
 	env := w.twoProviders().with("DATABASE_URL", url)
 	for _, args := range []string{"run", "seed", "migrate"} {
 		r := w.run(env, strings.Fields(args)...)
 		require.Equal(t, 4, r.code)
-		require.Equal(t, "worker: the database's schema cannot be used: cannot create the schema provwatch (the role needs CREATE on the database): "+
+		require.Equal(t, "worker: the database's schema cannot be used: cannot create the schema provwatch "+
+			"(the role needs CREATE on the database; or run \"worker migrate\" as the owner): "+
 			"ERROR: permission denied for database "+strings.TrimSuffix(role, "_reader")+" (SQLSTATE 42501)\n", r.stderr)
 	}
 	w.unmigrated()
@@ -1115,8 +1113,7 @@ func TestARoleThatMayNotCreateIsToldWhatItNeeds(t *testing.T) {
 
 func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	w.migrate()
 	env := w.twoProviders()
 	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
@@ -1148,8 +1145,7 @@ func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
 
 func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	w.migrate()
 	env := w.twoProviders()
 	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")

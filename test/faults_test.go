@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -37,6 +38,7 @@ func TestAServerRestartedImmediatelyLosesNoDrift(t *testing.T) {
 	cluster := pgtest.NewCluster(t)
 	url := cluster.NewDatabase(t)
 	w := &world{t: t, url: url}
+	w.prepare()
 	env := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(openAIKey)}
 	p := w.start(env, "run").ready()
 	for i := range 3 {
@@ -65,7 +67,7 @@ func TestAServerRestartedImmediatelyLosesNoDrift(t *testing.T) {
 func TestStreamsThatAreCutOrGoSilentLoseNoDrift(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
-	w := newWorldOn(t, cluster.NewDatabase(t))
+	w := newWorldOn(t, cluster.NewDatabase(t), "")
 
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	proxy := toxiproxy.NewProxy(server, "postgres", "127.0.0.1:0", cluster.TCPAddr())
@@ -79,7 +81,10 @@ func TestStreamsThatAreCutOrGoSilentLoseNoDrift(t *testing.T) {
 		return func() { require.NoError(t, proxy.Toxics.RemoveToxic(t.Context(), name)) }
 	}
 
-	env := w.twoProviders().with("DATABASE_URL", cluster.TCPURL(t, w.url, proxy.Listen))
+	target, err := url.Parse(cluster.TCPURL(t, w.url, proxy.Listen))
+	require.NoError(t, err)
+	target.User = url.UserPassword("test_wal", "password-of-wal")
+	env := w.twoProviders().with("DATABASE_URL", target.String())
 	p := w.start(env, "run").ready()
 	var want []string
 	change := func(enabled bool) {

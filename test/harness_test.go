@@ -24,6 +24,7 @@ import (
 
 	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
 )
 
 // patience bounds every wait for something that must happen.
@@ -55,11 +56,15 @@ func TestMain(m *testing.M) {
 // world is one test's database, the workers that it starts, and everything that
 // they emit.
 type world struct {
-	t   *testing.T
+	t *testing.T
+	// url and db are the owner's, a superuser's: the test looks and changes by them.
 	url string
 	db  *pgx.Conn
 	// source is the --source of the test's workers; empty for the default.
 	source string
+	// login is the role that each command connects as, empty where all of them do
+	// as the owner.
+	login map[string]string
 
 	mu      sync.Mutex
 	emitted bytes.Buffer // all output of all workers, and all payloads
@@ -67,21 +72,91 @@ type world struct {
 	notes   map[pubsub.Channel][]string
 }
 
-// newWorld gives the test a database and listens on every channel that a worker
-// publishes on. At the end of the test, everything that was emitted or stored by
-// provwatch is searched for the secrets that it was given.
+// newWorld gives the test a database that its owner has migrated for the WAL, and
+// listens on every channel that a worker publishes on. Commands connect as roles
+// that have what sql/roles.sql grants and nothing more. At the end of the test,
+// everything that was emitted or stored by provwatch is searched for the secrets
+// that it was given.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return newWorldOn(t, pgtest.NewDatabase(t))
+	return newWorldOn(t, pgtest.NewDatabase(t), "")
 }
 
-func newWorldOn(t *testing.T, url string) *world {
+// newWorldOf is newWorld for workers of one source.
+func newWorldOf(t *testing.T, source string) *world {
+	t.Helper()
+	return newWorldOn(t, pgtest.NewDatabase(t), source)
+}
+
+func newWorldOn(t *testing.T, url, source string) *world {
+	t.Helper()
+	w := newEmptyWorldOn(t, url)
+	w.source = source
+	w.prepare()
+	return w
+}
+
+// newEmptyWorld is newWorld with an empty database, where commands connect as the
+// owner: for tests of what only an owner may do.
+func newEmptyWorld(t *testing.T) *world {
+	t.Helper()
+	return newEmptyWorldOn(t, pgtest.NewDatabase(t))
+}
+
+func newEmptyWorldOn(t *testing.T, url string) *world {
 	t.Helper()
 	w := &world{t: t, url: url, notes: map[pubsub.Channel][]string{}}
 	w.db = w.connect()
 	w.listen()
 	t.Cleanup(w.searchForSecrets)
 	return w
+}
+
+// logins makes roles that can log in, a member each of the group roles. They are
+// the cluster's, which all databases share and which goes with its tests.
+const logins = `DO $$
+DECLARE
+	source text;
+BEGIN
+	FOREACH source IN ARRAY ARRAY['notify', 'wal', 'operator', 'reader'] LOOP
+		IF to_regrole('test_' || source) IS NULL THEN
+			BEGIN
+				EXECUTE format('CREATE ROLE %I LOGIN %s PASSWORD %L IN ROLE %I', 'test_' || source,
+					CASE source WHEN 'wal' THEN 'REPLICATION' ELSE 'NOREPLICATION' END, 'password-of-' || source, 'provwatch_' || source);
+			EXCEPTION WHEN duplicate_object OR unique_violation THEN
+				NULL;
+			END;
+		END IF;
+	END LOOP;
+END $$`
+
+// prepare does what an administrator does for workers that connect as roles of
+// their own (docs/privileges.md).
+func (w *world) prepare() {
+	w.t.Helper()
+	conn := w.connect()
+	needs, worker := schema.Needs{Publication: true}, "test_wal"
+	if w.source == "notify" {
+		needs, worker = schema.Needs{Triggers: true}, "test_notify"
+	}
+	_, _, err := schema.Migrate(w.t.Context(), conn.Config(), needs)
+	require.NoError(w.t, err)
+	script, err := os.ReadFile("../sql/roles.sql")
+	require.NoError(w.t, err)
+	for _, statements := range []string{string(script), logins} {
+		_, err = conn.Exec(w.t.Context(), statements)
+		require.NoError(w.t, err)
+	}
+	require.NoError(w.t, conn.Close(w.t.Context()))
+	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "watch": "test_reader"}
+}
+
+// as returns the database's URL for a role.
+func (w *world) as(role string) string {
+	w.t.Helper()
+	url := strings.Replace(w.url, "postgres://provwatch@", "postgres://"+role+"@", 1)
+	require.NotEqual(w.t, w.url, url)
+	return url
 }
 
 func (w *world) connect() *pgx.Conn {
@@ -225,7 +300,14 @@ func (w *world) command(env environ, args ...string) *exec.Cmd {
 	command := exec.Command(workerBinary, args...)
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
 	if _, set := env["DATABASE_URL"]; !set {
-		command.Env = append(command.Env, "DATABASE_URL="+w.url)
+		url, name := w.url, "run"
+		if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+			name = args[0]
+		}
+		if role := w.login[name]; role != "" {
+			url = w.as(role)
+		}
+		command.Env = append(command.Env, "DATABASE_URL="+url)
 	}
 	if w.source != "" {
 		command.Env = append(command.Env, "PROVWATCH_SOURCE="+w.source)
@@ -435,9 +517,7 @@ func bothSources(t *testing.T, test func(t *testing.T, w *world)) {
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.source = source
-			test(t, w)
+			test(t, newWorldOf(t, source))
 		})
 	}
 }

@@ -63,8 +63,7 @@ func (w *world) onServer(format string) {
 
 func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	w.migrate()
 	holder := w.connect()
 	_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, seed.Lock)
@@ -118,8 +117,7 @@ func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
 
 func TestMetricsCountSeedsAndDrifts(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	w.migrate()
 	w.insertProvider("openai", "openai", "https://api.openai.com/v1/")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -221,8 +219,7 @@ func (w *world) alertsBefore(next string) []string {
 
 func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	w.exec(`ALTER TABLE provwatch.drift_state RENAME TO hidden`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -241,8 +238,7 @@ func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {
 
 func TestTheOutboxIsMeasuredWhileDeliveryIsBlocked(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "notify"
+	w := newWorldOf(t, "notify")
 	w.migrate()
 	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -280,7 +276,7 @@ func TestTheProfilerIsServedOnlyWithDebug(t *testing.T) {
 
 func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = busy.Close() })
@@ -294,7 +290,7 @@ func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
 
 func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	env := w.twoProviders()
 	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
 	p := w.start(env.with("CODER_AIBRIDGE_OPENAI_BASE_URLL", "https://h/"), "run", "--log-format=json", "--http-addr=127.0.0.1:0", "--env-file", file)

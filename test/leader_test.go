@@ -15,8 +15,7 @@ import (
 // by kill -9 and by SIGTERM in turn, with a change while it is down.
 func TestAHundredFailoversDoubleNoAlertAndMissNone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.source = "wal"
+	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
 	// One change for each failover, before, while and after the leader ends: the
 	// worker that takes over sees each as a transaction of its own.

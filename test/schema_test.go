@@ -72,7 +72,7 @@ func (w *world) theirRows() []string {
 
 func TestTablesOfAnotherProgramGetOurTriggersAndNothingElse(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	owner, ownerURL := w.foreignSchema()
 	// The worker is a third role, with no more rights than it needs.
 	role, roleURL := w.role("worker")
@@ -136,7 +136,7 @@ func TestTablesOfAnotherProgramGetOurTriggersAndNothingElse(t *testing.T) {
 
 func TestATriggerDroppedFromForeignTablesIsPutBackByTheirOwner(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	w.source = "notify"
 	w.foreignSchema()
 	w.migrate()
@@ -161,7 +161,7 @@ func (w *world) minimalTables(labels, more string) {
 
 func TestATypeThatTheDatabaseDoesNotKnowIsSkippedWithAWarning(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	w.minimalTables(`'openai', 'copilot'`, "")
 	env := w.twoProviders()
 	r := w.run(env, "seed", "--dry-run")
@@ -200,9 +200,9 @@ func TestASchemaThatTheWorkerCannotUseIsLeftAlone(t *testing.T) {
 		"a column that is not there": {
 			func(w *world) {
 				w.minimalTables(`'openai', 'anthropic'`, "")
-				w.exec(`ALTER TABLE ai_provider_keys DROP COLUMN api_key_key_id, DROP COLUMN created_at`)
+				w.exec(`ALTER TABLE ai_provider_keys DROP COLUMN api_key, DROP COLUMN api_key_key_id`)
 			},
-			"table ai_provider_keys lacks the columns api_key_key_id, created_at; it is of a version of the gateway that this worker does not know",
+			"table ai_provider_keys lacks the columns api_key, api_key_key_id; it is of a version of the gateway that this worker does not know",
 		},
 		"one table of two": {
 			func(w *world) {
@@ -218,7 +218,7 @@ func TestASchemaThatTheWorkerCannotUseIsLeftAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newEmptyWorld(t)
 			test.make(w)
 			objects := w.schemaDump()
 			env := w.twoProviders()
@@ -234,7 +234,7 @@ func TestASchemaThatTheWorkerCannotUseIsLeftAlone(t *testing.T) {
 
 func TestTablesThatAreGoneAreNotMadeAnew(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	w.migrate()
 	w.exec(`DROP TABLE ai_providers, ai_provider_keys`)
 	before := w.dump()
@@ -246,7 +246,7 @@ func TestTablesThatAreGoneAreNotMadeAnew(t *testing.T) {
 
 func TestEightWorkersMigratingAtOnceAllSucceed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	w.source = "notify"
 	var workers []*worker
 	for range 8 {

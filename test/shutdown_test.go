@@ -19,7 +19,7 @@ import (
 func TestStoppingInTimeDoesNotDependOnTheServer(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
-	w := newWorldOn(t, cluster.NewDatabase(t))
+	w := newWorldOn(t, cluster.NewDatabase(t), "")
 	p := w.start(w.twoProviders(), "run", "--shutdown-timeout=2s").ready()
 
 	freeze := w.serverProcesses()

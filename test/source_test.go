@@ -12,7 +12,7 @@ import (
 
 func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
 	role := w.limitedRole()
 	w.exec(fmt.Sprintf(`ALTER ROLE %[1]s REPLICATION;
@@ -43,7 +43,7 @@ func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.
 // fail.
 func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
 	w.exec(`ALTER TABLE ai_providers REPLICA IDENTITY FULL`)
 	env := w.twoProviders()
@@ -74,7 +74,7 @@ func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
 // the WAL.
 func TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
 	unlock := w.lock("ai_providers", "ACCESS SHARE")
 	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
@@ -146,6 +146,7 @@ func TestAGapIsAnnouncedAfterAKillBeforeTheNewSlotCounts(t *testing.T) {
 func TestFallingBackWithUnreadWALIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").code)
 	env := w.twoProviders()
 	w.start(env, "run").ready().kill9()
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)

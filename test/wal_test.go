@@ -302,7 +302,7 @@ func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 func TestASlotThatRetainsTooMuchIsGivenUp(t *testing.T) {
 	t.Parallel()
 	// Its long transactions would hold up the creation of other tests' slots.
-	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t))
+	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "")
 	p := w.start(w.twoProviders(), "run", "--slot-max-lag=4MB").ready()
 	// What keeps the worker from recording keeps the slot from advancing.
 	unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
@@ -317,7 +317,7 @@ func TestASlotThatRetainsTooMuchIsGivenUp(t *testing.T) {
 
 func TestAutoFallsBackToNotificationsAndReturnsToTheWAL(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
 	env := w.twoProviders()
 	role := w.limitedRole()
 	p := w.start(env.with("DATABASE_URL", role.url), "run").ready()
@@ -351,7 +351,7 @@ func (w *world) limitedRole() role {
 	w.t.Cleanup(func() {
 		_ = tryExec(w.t.Context(), w.url, fmt.Sprintf("DROP OWNED BY %s CASCADE; DROP ROLE %s", name, name))
 	})
-	return role{name: name, url: strings.Replace(w.url, "postgres://provwatch@", "postgres://"+name+"@", 1)}
+	return role{name: name, url: w.as(name)}
 }
 
 func TestSlotDropUninstallsTheSlot(t *testing.T) {
@@ -380,6 +380,7 @@ func TestTheSlotIsAFailoverSlotWhereTheServerHasThem(t *testing.T) {
 func TestNotificationsAsTheSourceDropTheSlot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").code)
 	env := w.twoProviders()
 	w.start(env, "run").ready().stop()
 	w.start(env, "run", "--source=notify").ready()

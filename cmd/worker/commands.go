@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/audit"
@@ -130,14 +129,20 @@ func seedCommand(f *flags) *cobra.Command {
 			if dryRun {
 				plan, err := seed.DryRun(ctx, pool, environment.Providers, false)
 				if err != nil {
-					return err
+					return schema.Explain(ctx, pool, schema.Verifying, err)
 				}
 				if err := f.printer().Plan(plan, false); err != nil {
 					return err
 				}
 				return planError(plan)
 			}
-			if err := f.ensureSchema(ctx, pool, config, logger); err != nil {
+			// For the source that a worker with these flags would use.
+			needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
+			if err != nil {
+				return err
+			}
+			needs.Use = schema.Seeding
+			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
 				return err
 			}
 			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger)
@@ -183,9 +188,13 @@ func verifyCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			plan, err := seed.DryRun(ctx, pool, environment.Providers, f.credentials != string(verify.IgnoreCredentials))
+			use, credentials := schema.Verifying, f.credentials != string(verify.IgnoreCredentials)
+			if credentials {
+				use |= schema.Credentials
+			}
+			plan, err := seed.DryRun(ctx, pool, environment.Providers, credentials)
 			if err != nil {
-				return err
+				return schema.Explain(ctx, pool, use, err)
 			}
 			if f.credentials == string(verify.WarnCredentials) {
 				warnCredentials(ctx, logger, plan)
@@ -241,7 +250,9 @@ func resolveCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			if err := f.ensureSchema(ctx, pool, config, logger); err != nil {
+			// An operator's role need not be one that can watch.
+			needs := schema.Needs{Use: schema.Resolving}
+			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
 				return err
 			}
 			var outcome resolve.Outcome
@@ -296,10 +307,11 @@ func watchCommand(f *flags) *cobra.Command {
 			defer pool.Close()
 			if !c.Flags().Changed("since") {
 				if since, err = watch.Latest(ctx, pool); err != nil {
-					return unlessStopped(ctx, err)
+					return unlessStopped(ctx, schema.Explain(ctx, pool, schema.Watching, err))
 				}
 			}
-			return watch.Follow(ctx, pool, config, since, logger, f.printer().Alert)
+			err = watch.Follow(ctx, pool, config, since, logger, f.printer().Alert)
+			return schema.Explain(ctx, pool, schema.Watching, err)
 		},
 	}
 	command.Flags().Int64Var(&since, "since", 0, "print the alerts above this seq first; 0 prints all (default: only new ones)")
@@ -319,7 +331,7 @@ func migrateCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
+			needs, err := daemon.SourceMode(f.source).Prepares(ctx, pool)
 			if err != nil {
 				return err
 			}
@@ -339,16 +351,6 @@ func migrateCommand(f *flags) *cobra.Command {
 	}
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "print what is there and what is pending, and change nothing")
 	return command
-}
-
-// ensureSchema makes sure of the schema for the source that a worker with these
-// flags would use.
-func (f *flags) ensureSchema(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, logger *slog.Logger) error {
-	needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
-	if err != nil {
-		return err
-	}
-	return schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger)
 }
 
 func slotCommand(f *flags) *cobra.Command {

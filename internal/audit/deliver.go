@@ -62,15 +62,17 @@ func (d *Deliverer) Wake() {
 }
 
 // Run delivers at each Wake until ctx ends. A delivery that fails is tried
-// again with backoff, without limit.
-func (d *Deliverer) Run(ctx context.Context) {
+// again with backoff, without limit. done is called after each, with its error.
+func (d *Deliverer) Run(ctx context.Context, done func(error)) {
 	retry := backoff.NewExponentialBackOff()
 	for {
 		var again <-chan time.Time
-		if err := d.Deliver(ctx); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
+		err := d.Deliver(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		done(err)
+		if err != nil {
 			wait := retry.NextBackOff()
 			d.logger.WarnContext(ctx, "audit delivery failed, trying again", "error", err, "retry_in", wait)
 			again = time.After(wait)

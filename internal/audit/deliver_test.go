@@ -168,7 +168,7 @@ func TestARunningDelivererTriesAgainUntilItSucceedsAndEndsWithItsContext(t *test
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		deliverer.Run(ctx)
+		deliverer.Run(ctx, func(error) {})
 	}()
 	stage(t, pool, entry("p", 1), entry("p", 2))
 	deliverer.Wake()

@@ -107,7 +107,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger)
 	published := err == nil && needs.Publication
 	if err != nil && needs.Publication && o.Source == AutoSource && ctx.Err() == nil {
-		if schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, schema.Needs{Triggers: true}, o.Logger) == nil {
+		if schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, schema.Needs{Triggers: true, Use: schema.Notifications}, o.Logger) == nil {
 			o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
 			err = nil
 		}
@@ -181,6 +181,7 @@ type daemon struct {
 
 	session atomic.Uint32 // the server's process of the session that leads
 	source  atomic.Value  // the source of alerts while leading, a string
+	told    told
 
 	// Events to be told of when the next full verification has succeeded.
 	booted, reconnected, reloaded atomic.Bool
@@ -194,7 +195,7 @@ func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	defer group.Wait()
 	group.Go(func() { listen.Run(ctx) })
 	group.Go(func() { d.follow(ctx) })
-	group.Go(func() { d.deliverer.Run(ctx) })
+	group.Go(func() { d.deliverer.Run(ctx, func(err error) { d.mindPrivileges(ctx, err) }) })
 	group.Go(func() { d.resync(ctx) })
 	group.Go(func() { d.reloadAt(ctx, reload) })
 }
@@ -217,6 +218,13 @@ func (d *daemon) Notified(payload string) {
 	d.metrics.NotificationReceived(d.pending.Hint(payload))
 }
 
+// Gather implements [listener.Handler].
+func (d *daemon) Gather(on bool) {
+	if d.pending.Gather(on) {
+		d.metrics.NotificationCoalesced()
+	}
+}
+
 // Lost implements [listener.Handler].
 func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()
@@ -228,6 +236,7 @@ func (d *daemon) Lost(err error) {
 }
 
 func (d *daemon) verified(ctx context.Context, request listener.Request, err error) {
+	d.mindPrivileges(ctx, err)
 	if err != nil {
 		d.health.setVerified(fmt.Errorf("the last verification failed: %w", err))
 		return
@@ -260,6 +269,8 @@ func (d *daemon) resync(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(time.Duration(float64(d.Resync) * jitter)):
+			// One that is missing is to be known of before a drift needs it.
+			d.checkPrivileges(ctx)
 			d.pending.All(pubsub.SourceResync)
 		}
 	}
@@ -297,7 +308,7 @@ func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
 func (d *daemon) supported(ctx context.Context, desired []provider.Desired) ([]provider.Desired, error) {
 	plan, err := seed.MakePlan(ctx, d.pool, desired, false)
 	if err != nil {
-		return nil, err
+		return nil, schema.Explain(ctx, d.pool, d.roleUse(), err)
 	}
 	return plan.Supported(), nil
 }

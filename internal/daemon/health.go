@@ -11,8 +11,10 @@ type health struct {
 	mu        sync.Mutex
 	listening error
 	verified  error
-	listened  bool // listening has been set
-	looked    bool // verified has been set
+	// privileges says which privileges the role lacks.
+	privileges error
+	listened   bool // listening has been set
+	looked     bool // verified has been set
 }
 
 func (h *health) setListening(err error) {
@@ -27,11 +29,23 @@ func (h *health) setVerified(err error) {
 	h.verified, h.looked = err, true
 }
 
+func (h *health) setPrivileges(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.privileges = err
+}
+
+func (h *health) lacksPrivileges() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.privileges != nil
+}
+
 func (h *health) ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.listened || !h.looked {
 		return errors.New("booting")
 	}
-	return errors.Join(h.listening, h.verified)
+	return errors.Join(h.listening, h.verified, h.privileges)
 }

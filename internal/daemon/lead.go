@@ -49,20 +49,34 @@ const (
 // WAL is asked for and cannot be read.
 func (m SourceMode) Needs(ctx context.Context, pool *pgxpool.Pool) (schema.Needs, error) {
 	if m == NotifySource {
-		return schema.Needs{Triggers: true}, nil
+		return schema.Needs{Triggers: true, Use: schema.Notifications}, nil
 	}
 	_, err := wal.Inspect(ctx, pool)
 	var unusable *wal.UnusableError
 	switch {
 	case err == nil:
-		return schema.Needs{Publication: true}, nil
+		return schema.Needs{Publication: true, Use: schema.WAL}, nil
 	case errors.As(err, &unusable) && m == AutoSource:
-		return schema.Needs{Triggers: true}, nil
+		return schema.Needs{Triggers: true, Use: schema.Notifications}, nil
 	case errors.As(err, &unusable):
 		return schema.Needs{}, &schema.UnusableError{Reason: "--source=wal is not possible", Err: err}
 	default:
 		return schema.Needs{}, err
 	}
+}
+
+// Prepares tells what is to be made for workers of the source by a role that is
+// not theirs, as [SourceMode.Needs] does for one that is: whether it may
+// replicate itself makes no difference, and theirs may not, either.
+func (m SourceMode) Prepares(ctx context.Context, pool *pgxpool.Pool) (schema.Needs, error) {
+	_, err := wal.Inspect(ctx, pool)
+	var unusable *wal.UnusableError
+	if m != NotifySource && errors.As(err, &unusable) && unusable.RoleOnly {
+		return schema.Needs{Publication: true, Triggers: m == AutoSource}, nil
+	}
+	needs, err := m.Needs(ctx, pool)
+	needs.Use = 0
+	return needs, err
 }
 
 // leaderFunc makes a function a [listener.Leader].
@@ -240,6 +254,13 @@ func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
 // readWAL leads by the WAL. It returns nil when ctx ends, and otherwise why the
 // WAL cannot be read.
 func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
+	if d.Source == AutoSource {
+		// Only a privilege that notifications do without is a reason to fall back.
+		err := schema.CheckPrivileges(ctx, d.pool, schema.WAL)
+		if err != nil && schema.CheckPrivileges(ctx, d.pool, schema.Notifications) == nil {
+			return err
+		}
+	}
 	source := wal.Source{
 		Pool:     d.pool,
 		Config:   postgres.ReplicationConfig(d.Database),
@@ -277,6 +298,12 @@ func (d *daemon) removeTriggers(ctx context.Context) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
+		if schema.IsDenied(err) {
+			if d.told.isNews("triggers stay", err.Error()) {
+				d.Logger.InfoContext(ctx, "triggers that the WAL source does not need stay, since the role does not own the provider tables", "error", err)
+			}
+			return
+		}
 		d.Logger.InfoContext(ctx, "triggers that the WAL source does not need are still there", "error", err, "retry_in", triggerPause)
 		select {
 		case <-ctx.Done():
@@ -289,9 +316,10 @@ func (d *daemon) removeTriggers(ctx context.Context) {
 // unpublish drops the publication, which makes writing to the provider tables
 // fail as they are.
 func (d *daemon) unpublish(ctx context.Context) {
-	if err := schema.DropPublication(ctx, d.Database.ConnConfig); err != nil {
+	err := schema.DropPublication(ctx, d.Database.ConnConfig)
+	if err != nil && ctx.Err() == nil && d.told.isNews("unpublish", err.Error()) {
 		d.Logger.ErrorContext(ctx, "the publication makes writing to the provider tables fail and cannot be dropped", "error", err,
-			"remedy", "DROP PUBLICATION provwatch")
+			"remedy", "DROP PUBLICATION provwatch, as its owner")
 	}
 }
 
@@ -316,7 +344,8 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 	var group conc.WaitGroup
 	defer group.Wait()
 	group.Go(func() {
-		if err := schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Triggers: true}, d.Logger); err != nil && ctx.Err() == nil {
+		err := schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Triggers: true}, d.Logger)
+		if err != nil && ctx.Err() == nil && d.told.isNews("no triggers", err.Error()) {
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
 		}
 	})

@@ -54,6 +54,11 @@ type Handler interface {
 	// Notified is called for each notification. Its payload is a hint from
 	// outside, never data.
 	Notified(payload string)
+	// Gather is called with true before notifications that belong together, and
+	// with false after the last of them. The first of a burst is handed on alone
+	// and at once. With it the server is asked for an answer, and the others belong
+	// together: those of one transaction, however many, all come before the answer.
+	Gather(on bool)
 	// Lost is called when the connection is lost.
 	Lost(err error)
 }
@@ -140,12 +145,15 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 			}
 		}
 		waiting, cancel := context.WithTimeout(ctx, wait)
-		notification, err := conn.WaitForNotification(waiting)
+		_, err := conn.WaitForNotification(waiting) // the handler has it
 		quiet := waiting.Err() != nil
 		cancel()
 		switch {
 		case err == nil:
-			l.handler.Notified(notification.Payload)
+			probed = time.Now()
+			if err := l.probe(ctx, conn); err != nil {
+				return fmt.Errorf("no answer on the listening connection: %w", err)
+			}
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case quiet && !conn.IsClosed():
@@ -169,6 +177,8 @@ func (l *Listener) tryLead(ctx context.Context, conn *pgx.Conn) (leads bool, err
 	}
 	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
 	defer cancel()
+	l.handler.Gather(true)
+	defer l.handler.Gather(false)
 	if leads, err = store.New(conn).TryLead(limited, LeaderLock); err != nil {
 		return false, fmt.Errorf("try to become the leader: %w", err)
 	}
@@ -181,7 +191,10 @@ func (l *Listener) tryLead(ctx context.Context, conn *pgx.Conn) (leads bool, err
 func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(limited, l.config)
+	config := l.config.Copy()
+	// As they are received, so that none has to be kept.
+	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { l.handler.Notified(n.Payload) }
+	conn, err := pgx.ConnectConfig(limited, config)
 	if err != nil {
 		return nil, err
 	}
@@ -191,11 +204,12 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// probe asks for a sign of life. Notifications that arrive meanwhile are kept by
-// the connection for the next wait.
+// probe asks for a sign of life, and gathers the notifications that come before it.
 func (l *Listener) probe(ctx context.Context, conn *pgx.Conn) error {
 	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
 	defer cancel()
+	l.handler.Gather(true)
+	defer l.handler.Gather(false)
 	err := conn.Ping(limited)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && !conn.IsClosed() {

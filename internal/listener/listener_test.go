@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -43,6 +44,7 @@ func (e *events) Listening(reconnected bool) {
 	}
 }
 func (e *events) Notified(payload string) { e.add("notified " + payload) }
+func (e *events) Gather(bool)             {}
 func (e *events) Lost(error)              { e.add("lost") }
 
 func (e *events) waitFor(t *testing.T, want ...string) {
@@ -97,10 +99,29 @@ func TestNotificationsArriveInOrderAndLostConnectionsAreMadeAnew(t *testing.T) {
 	seen.waitFor(t, "listening")
 	exec(t, url, "SELECT pg_notify('ai_providers_changed', x) FROM unnest(ARRAY['a','b']) x")
 	seen.waitFor(t, "listening", "notified a", "notified b")
-	exec(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener-under-test'")
+	exec(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'listener-under-test'")
 	seen.waitFor(t, "listening", "notified a", "notified b", "lost", "listening again")
 	exec(t, url, "NOTIFY ai_providers_changed, 'c'")
 	seen.waitFor(t, "listening", "notified a", "notified b", "lost", "listening again", "notified c")
+}
+
+// gatherings also records what is gathered.
+type gatherings struct{ events }
+
+func (g *gatherings) Gather(on bool) { g.add(fmt.Sprintf("gather %t", on)) }
+
+func TestABurstIsHandedOnAsItsFirstAndAllTheOthersTogether(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewDatabase(t)
+	var seen gatherings
+	run(t, New(configOf(t, url), pubsub.ProvidersChanged, &seen, quiet))
+	seen.waitFor(t, "listening")
+	exec(t, url, "SELECT pg_notify('ai_providers_changed', n::text) FROM generate_series(1, 10000) n")
+	want := []string{"listening", "notified 1", "gather true"}
+	for n := 2; n <= 10000; n++ {
+		want = append(want, fmt.Sprint("notified ", n))
+	}
+	seen.waitFor(t, append(want, "gather false")...)
 }
 
 // silentProxy forwards TCP until it is told to go silent: it then keeps its
@@ -167,7 +188,7 @@ func TestAConnectionThatStaysOpenButNoLongerAnswersIsFoundAndReplaced(t *testing
 	proxy := newSilentProxy(t, cluster.TCPAddr())
 	var seen events
 	l := New(configOf(t, cluster.TCPURL(t, database, proxy.Addr().String())), pubsub.ProvidersChanged, &seen, quiet)
-	l.probeInterval, l.probeTimeout = 200*time.Millisecond, 500*time.Millisecond
+	l.probeInterval, l.probeTimeout = 200*time.Millisecond, 3*time.Second
 	run(t, l)
 	seen.waitFor(t, "listening")
 	// Quiet for several probes is no reason to reconnect.

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -29,7 +30,15 @@ type Request struct {
 type Pending struct {
 	ready chan struct{} // holds a token while there is something to take
 
-	mu     sync.Mutex
+	mu sync.Mutex
+	wanted
+	// gathering: hints are kept in gathered, where nobody takes them yet.
+	gathering bool
+	gathered  wanted
+}
+
+// wanted is what is to be looked at. It does not grow beyond [maxHints].
+type wanted struct {
 	all    bool
 	hints  map[uuid.UUID]struct{}
 	source pubsub.Source
@@ -37,55 +46,91 @@ type Pending struct {
 
 // NewPending returns an empty set of requests.
 func NewPending() *Pending {
-	return &Pending{ready: make(chan struct{}, 1), hints: make(map[uuid.UUID]struct{})}
+	return &Pending{
+		ready:  make(chan struct{}, 1),
+		wanted: wanted{hints: make(map[uuid.UUID]struct{})}, gathered: wanted{hints: make(map[uuid.UUID]struct{})},
+	}
+}
+
+func (w *wanted) empty() bool { return !w.all && len(w.hints) == 0 }
+
+func (w *wanted) hint(id uuid.UUID) {
+	w.hints[id] = struct{}{}
+	if len(w.hints) > maxHints {
+		w.all = true
+		clear(w.hints)
+	}
 }
 
 // Hint adds a notification. A payload that is not a provider's id is no usable
 // hint, and asks for everything. It reports whether the notification coalesced
 // with requests that were already waiting.
 func (p *Pending) Hint(payload string) (coalesced bool) {
-	// Only the form that our triggers send counts; Parse alone takes others.
-	id, err := uuid.Parse(payload)
-	if err != nil || len(payload) != len(id.String()) {
-		return p.add(func() { p.all = true }, pubsub.SourceNotify)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to := &p.wanted
+	if p.gathering {
+		to = &p.gathered
 	}
-	return p.add(func() {
-		p.hints[id] = struct{}{}
-		if len(p.hints) > maxHints {
-			p.all = true
-			clear(p.hints)
-		}
-	}, pubsub.SourceNotify)
+	coalesced = !to.empty()
+	if !coalesced {
+		to.source = pubsub.SourceNotify
+	}
+	// Only the form that our triggers send counts; Parse alone takes others.
+	if id, err := uuid.Parse(payload); err != nil || len(payload) != len(id.String()) {
+		to.all = true
+	} else {
+		to.hint(id)
+	}
+	if !p.gathering {
+		p.signal()
+	}
+	return coalesced
+}
+
+// Gather keeps the hints that follow from being taken, and with false lets them
+// be taken together. It reports whether they join requests that were already
+// waiting: the first of them, of which [Pending.Hint] could not tell, has
+// coalesced then.
+func (p *Pending) Gather(on bool) (joined bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gathering = on
+	r, some := p.gathered.take()
+	if !some {
+		return false
+	}
+	joined = !p.empty()
+	p.put(r)
+	return joined
 }
 
 // All asks for everything to be verified.
-func (p *Pending) All(source pubsub.Source) {
-	p.add(func() { p.all = true }, source)
-}
+func (p *Pending) All(source pubsub.Source) { p.Again(Request{All: true, Source: source}) }
 
 // Again puts back a request whose verification failed.
 func (p *Pending) Again(r Request) {
-	p.add(func() {
-		p.all = p.all || r.All
-		for _, id := range r.ProviderIDs {
-			p.hints[id] = struct{}{}
-		}
-	}, r.Source)
-}
-
-func (p *Pending) add(change func(), source pubsub.Source) (coalesced bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	coalesced = p.all || len(p.hints) > 0
-	change()
-	if !coalesced || reach(source) > reach(p.source) {
-		p.source = source
+	p.put(r)
+}
+
+func (p *Pending) put(r Request) {
+	if p.empty() || reach(r.Source) > reach(p.source) {
+		p.source = r.Source
 	}
+	p.all = p.all || r.All
+	for _, id := range r.ProviderIDs {
+		p.hint(id)
+	}
+	p.signal()
+}
+
+func (p *Pending) signal() {
 	select {
 	case p.ready <- struct{}{}:
 	default:
 	}
-	return coalesced
 }
 
 // reach ranks sources by what a verification prompted by them does: at a boot or
@@ -104,16 +149,18 @@ func (p *Pending) Ready() <-chan struct{} { return p.ready }
 func (p *Pending) Take() (r Request, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.all && len(p.hints) == 0 {
+	return p.take()
+}
+
+func (w *wanted) take() (r Request, ok bool) {
+	if w.empty() {
 		return Request{}, false
 	}
-	r = Request{All: p.all, Source: p.source}
-	if !p.all {
-		for id := range p.hints {
-			r.ProviderIDs = append(r.ProviderIDs, id)
-		}
+	r = Request{All: w.all, Source: w.source}
+	if !w.all {
+		r.ProviderIDs = slices.Collect(maps.Keys(w.hints))
 	}
-	p.all = false
-	clear(p.hints)
+	w.all = false
+	clear(w.hints)
 	return r, true
 }

@@ -27,6 +27,32 @@ func TestHintsAreGatheredWithoutRepetition(t *testing.T) {
 	require.False(t, ok, "taken is gone")
 }
 
+func TestWhatIsGatheredIsTakenTogether(t *testing.T) {
+	p := NewPending()
+	a, b := uuid.New(), uuid.New()
+	p.Gather(true)
+	require.False(t, p.Hint(a.String()), "the first of what is taken together")
+	_, ok := p.Take()
+	require.False(t, ok, "more may come")
+	require.True(t, p.Hint(b.String()))
+	p.All(pubsub.SourceResync)
+	r, ok := p.Take()
+	require.True(t, ok)
+	require.Equal(t, Request{All: true, Source: pubsub.SourceResync}, r, "what else is asked for does not wait")
+	require.False(t, p.Gather(false), "nothing waits")
+	r, ok = p.Take()
+	require.True(t, ok)
+	require.ElementsMatch(t, []uuid.UUID{a, b}, r.ProviderIDs)
+	require.Equal(t, pubsub.SourceNotify, r.Source)
+
+	p.Hint(a.String())
+	p.Gather(true)
+	require.False(t, p.Hint(b.String()), "not known yet")
+	require.True(t, p.Gather(false), "another waits")
+	r, _ = p.Take()
+	require.ElementsMatch(t, []uuid.UUID{a, b}, r.ProviderIDs)
+}
+
 func TestAPayloadThatIsNoProviderIDAsksForEverything(t *testing.T) {
 	id := uuid.New()
 	for _, payload := range []string{"", "x", "{}", "urn:uuid:" + id.String(), "{" + id.String() + "}", id.String() + " "} {
@@ -114,6 +140,15 @@ func TestNothingAskedForIsEverLost(t *testing.T) {
 			"all": func(t *rapid.T) {
 				p.All(rapid.SampledFrom([]pubsub.Source{pubsub.SourceBoot, pubsub.SourceResync, pubsub.SourceReload}).Draw(t, "source"))
 				all = true
+			},
+			"gather": func(t *rapid.T) {
+				// All of these are among what is taken next.
+				p.Gather(true)
+				for _, id := range rapid.SliceOf(rapid.SampledFrom(ids)).Draw(t, "gathered") {
+					p.Hint(id.String())
+					hinted[id] = true
+				}
+				p.Gather(false)
 			},
 			"take": func(t *rapid.T) {
 				r, ok := p.Take()

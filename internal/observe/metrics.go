@@ -173,9 +173,13 @@ func (m *Metrics) outboxOldestAge() float64 {
 func (m *Metrics) NotificationReceived(coalesced bool) {
 	m.notifications.Inc()
 	if coalesced {
-		m.coalesced.Inc()
+		m.NotificationCoalesced()
 	}
 }
+
+// NotificationCoalesced counts that a notification has coalesced that was
+// received before.
+func (m *Metrics) NotificationCoalesced() { m.coalesced.Inc() }
 
 // ListenerConnected records that LISTEN is in effect.
 func (m *Metrics) ListenerConnected(reconnected bool) {

@@ -3,6 +3,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,8 @@ const (
 	maxConns = 2
 	// maxConnIdle closes connections between verifications that are far apart.
 	maxConnIdle = time.Minute
+	// closeTimeout is how long closing a pool that has not connected may take.
+	closeTimeout = 100 * time.Millisecond
 )
 
 // sessionSettings let the server end the session of a worker that froze inside a
@@ -92,12 +95,12 @@ func setDefault(params map[string]string, name, value string) {
 // 4 (spec section 8).
 type UnreachableError struct {
 	Address string // host and database, without credentials
+	Remedy  string
 	Err     error
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("cannot connect to PostgreSQL at %s: %v; check DATABASE_URL (or PG*), that the server runs, and --connect-timeout",
-		e.Address, e.Err)
+	return fmt.Sprintf("cannot connect to PostgreSQL at %s: %v; %s", e.Address, e.Err, e.Remedy)
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
@@ -109,7 +112,7 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	address := fmt.Sprintf("%s:%d/%s", config.ConnConfig.Host, config.ConnConfig.Port, config.ConnConfig.Database)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, &UnreachableError{Address: address, Err: err}
+		return nil, &UnreachableError{Address: address, Remedy: anyRemedy, Err: err}
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -119,7 +122,7 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 		if err != nil && limited.Err() == nil {
 			last = err
 		}
-		if isFinal(err) {
+		if _, final := diagnose(err, config.ConnConfig); final {
 			return struct{}{}, backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -131,22 +134,69 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	if err == nil {
 		return pool, nil
 	}
-	pool.Close()
+	closeUnconnected(pool)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if last == nil {
 		last = fmt.Errorf("no answer within %s", timeout)
 	}
-	return nil, &UnreachableError{Address: address, Err: last}
+	remedy, _ := diagnose(last, config.ConnConfig)
+	return nil, &UnreachableError{Address: address, Remedy: remedy, Err: last}
 }
 
-// isFinal reports whether connecting failed for a reason that waiting does not
-// mend: credentials, or a database that is not there.
-func isFinal(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) &&
-		(pgerrcode.IsInvalidAuthorizationSpecification(pg.Code) || pg.Code == pgerrcode.InvalidCatalogName)
+// closeUnconnected closes a pool, and leaves it to the end of the process when a
+// server that takes connections and says nothing keeps it from closing: the pool
+// makes its first connection with a context of its own.
+func closeUnconnected(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
+}
+
+// anyRemedy is what to do where nothing tells the cause.
+const anyRemedy = "check DATABASE_URL (or PG*), that the server runs, and --connect-timeout"
+
+// diagnose returns what to do about a connection that failed, and whether
+// waiting does not mend it, as it does neither wrong credentials nor a
+// certificate that does not count.
+func diagnose(err error, config *pgx.ConnConfig) (remedy string, final bool) {
+	var (
+		pg        *pgconn.PgError
+		authority x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+		invalid   x509.CertificateInvalidError
+	)
+	switch {
+	case err == nil:
+		return anyRemedy, false
+	case errors.As(err, &authority):
+		return "the server's certificate must be signed by a CA of the file sslrootcert (PGSSLROOTCERT)", true
+	case errors.As(err, &hostname):
+		return "connect by a host name that is in the server's certificate, or give it one that has this name", true
+	case errors.As(err, &invalid):
+		return "renew the server's certificate, or that of its CA", true
+	// The last two have no types.
+	case strings.Contains(err.Error(), "server refused TLS connection"):
+		return "the server has no TLS: set ssl=on there, or, where the network may be trusted, sslmode=disable here (PGSSLMODE)", true
+	case strings.Contains(err.Error(), "remote error: tls:"):
+		return "the server refused the certificate of sslcert (PGSSLCERT): renew it, or have it signed by a CA of the server's ssl_ca_file", true
+	case !errors.As(err, &pg):
+		return anyRemedy, false
+	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
+		return "give the role what pg_hba.conf asks of it: sslcert and sslkey (PGSSLCERT, PGSSLKEY) for a client certificate, " +
+			"which must name it and be signed by a CA of the server's ssl_ca_file, or sslmode (PGSSLMODE) for TLS", true
+	case pg.Code == pgerrcode.InsufficientPrivilege:
+		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", pgx.Identifier{config.Database}.Sanitize(), pgx.Identifier{config.User}.Sanitize()), true
+	default:
+		return anyRemedy, pgerrcode.IsInvalidAuthorizationSpecification(pg.Code) || pg.Code == pgerrcode.InvalidCatalogName
+	}
 }
 
 // ListenConfig returns the configuration of the listening connection beside the

@@ -76,10 +76,12 @@ func (e *UnusableError) Error() string {
 func (e *UnusableError) Unwrap() error { return e.Err }
 
 // Needs says what the worker needs beside the tables: it is notified by triggers,
-// or reads the WAL through a publication.
+// or reads the WAL through a publication, and its role has the privileges for a
+// use, zero for none in particular.
 type Needs struct {
 	Triggers    bool
 	Publication bool
+	Use         Use
 }
 
 // Status says what the database has and lacks.
@@ -115,40 +117,64 @@ func (s Status) Lacks(needs Needs) []string {
 	return todo
 }
 
-// Ensure does what mode says. The error is an [*UnusableError], or ctx's own.
+// Ensure does what mode says, and then makes sure of the role's privileges. The
+// error is an [*UnusableError], or ctx's own.
 func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, needs Needs, logger *slog.Logger) error {
-	if mode == Auto {
-		before, after, err := Migrate(ctx, config, needs)
+	return withConn(ctx, config, func(conn *pgx.Conn) error {
+		found, err := findLacking(ctx, conn, needs.Use)
+		if err != nil {
+			return unusable("use it", err)
+		}
+		if found.blind {
+			return found.err()
+		}
+		migrated, err := ensure(ctx, conn, config, mode, needs, logger)
 		if err != nil {
 			return err
 		}
-		if after.readOnly {
-			return readOnlyError()
+		if migrated {
+			if found, err = findLacking(ctx, conn, needs.Use); err != nil {
+				return unusable("use it", err)
+			}
 		}
-		if done := before.Lacks(needs); len(done) > 0 {
+		return found.err()
+	})
+}
+
+// ensure does what mode says, and reports whether it changed anything.
+func ensure(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, mode Mode, needs Needs, logger *slog.Logger) (migrated bool, err error) {
+	if mode == Auto {
+		before, after, err := migrateUnderLock(ctx, conn, config, needs)
+		if err != nil {
+			return false, err
+		}
+		if after.readOnly {
+			return false, readOnlyError()
+		}
+		done := before.Lacks(needs)
+		if len(done) > 0 {
 			logger.InfoContext(ctx, "schema migrated", "done", strings.Join(done, ", "), "foreign_provider_tables", after.Foreign)
 		}
-		return nil
+		return len(done) > 0, nil
 	}
-	status, err := Inspect(ctx, config)
+	status, err := inspect(ctx, conn)
 	if err != nil {
-		return err
+		return false, err
 	}
 	todo := status.Lacks(needs)
 	switch {
 	case len(todo) == 0:
-		return nil
 	case mode == Check:
-		return &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate\", or use --migrate=auto", strings.Join(todo, ", "))}
+		return false, &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate\", or use --migrate=auto", strings.Join(todo, ", "))}
 	case len(status.Pending) > 0:
-		return &UnusableError{Reason: fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
+		return false, &UnusableError{Reason: fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
 	case needs.Publication && !status.Publication:
-		return &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate\""}
+		return false, &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate\""}
 	case needs.Triggers && !status.Triggers:
 		logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen only when another program "+
 			"notifies ai_providers_changed, and at each resync", "remedy", "run \"worker migrate\"")
 	}
-	return nil
+	return false, nil
 }
 
 func readOnlyError() error {
@@ -169,22 +195,24 @@ func Inspect(ctx context.Context, config *pgx.ConnConfig) (Status, error) {
 // and what it left. An up-to-date schema is only looked at.
 func Migrate(ctx context.Context, config *pgx.ConnConfig, needs Needs) (before, after Status, err error) {
 	err = withConn(ctx, config, func(conn *pgx.Conn) error {
-		if before, err = inspect(ctx, conn); err != nil || len(before.Lacks(needs)) == 0 {
-			after = before
-			return err
-		}
-		queries := store.New(conn)
-		if err := queries.LockMigration(ctx, Lock); err != nil {
-			return unusable("take the migration lock", err)
-		}
-		// The lock ends with the session.
-		err := backoffOnLocks(ctx, func() error { return migrate(ctx, conn, config, needs) })
-		if err != nil {
-			return err
-		}
-		after, err = inspect(ctx, conn)
+		before, after, err = migrateUnderLock(ctx, conn, config, needs)
 		return err
 	})
+	return before, after, err
+}
+
+func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs Needs) (before, after Status, err error) {
+	if before, err = inspect(ctx, conn); err != nil || len(before.Lacks(needs)) == 0 {
+		return before, before, err
+	}
+	if err := store.New(conn).LockMigration(ctx, Lock); err != nil {
+		return before, before, unusable("take the migration lock", err)
+	}
+	// The lock ends with the session.
+	if err := backoffOnLocks(ctx, func() error { return migrate(ctx, conn, config, needs) }); err != nil {
+		return before, before, err
+	}
+	after, err = inspect(ctx, conn)
 	return before, after, err
 }
 
@@ -216,7 +244,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 	}
 	if !status.ownSchema {
 		if err := store.New(conn).CreateSchema(ctx); err != nil {
-			return unusable("create the schema provwatch (the role needs CREATE on the database)", err)
+			return unusable("create the schema provwatch"+ifDenied(err, "the role needs CREATE on the database", ""), err)
 		}
 	}
 	path, err := store.New(conn).ProviderSearchPath(ctx)
@@ -231,16 +259,18 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		return err
 	}))
 	defer db.Close()
-	provider, err := newProvider(db, status)
-	if err != nil {
-		return err
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path"), err)
+	if len(status.Pending) > 0 {
+		provider, err := newProvider(db, status)
+		if err != nil {
+			return err
+		}
+		if _, err := provider.Up(ctx); err != nil {
+			return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path and must own the schema provwatch", ""), err)
+		}
 	}
 	if needs.Triggers && !status.Triggers {
 		if _, err := db.ExecContext(ctx, sqlfiles.Triggers); err != nil {
-			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them"), err)
+			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them", " --source=notify"), err)
 		}
 	}
 	if needs.Publication && !status.Publication {
@@ -250,7 +280,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		}
 		if _, err := db.ExecContext(ctx, publication); err != nil {
 			return unusable("create the publication of the provider tables"+
-				ifDenied(err, "the role must own them and have CREATE on the database"), err)
+				ifDenied(err, "the role must own them and have CREATE on the database", " --source=wal"), err)
 		}
 	}
 	return nil
@@ -267,7 +297,7 @@ func RemoveTriggers(ctx context.Context, config *pgx.ConnConfig) error {
 			return err
 		}
 		if _, err := conn.Exec(ctx, "SET lock_timeout = '"+removalLockTimeout+"'; "+sqlfiles.DropTriggers); err != nil {
-			return fmt.Errorf("remove the triggers on the provider tables%s: %w", ifDenied(err, "the role must own them"), err)
+			return fmt.Errorf("remove the triggers on the provider tables: %w", err)
 		}
 		return nil
 	})
@@ -278,7 +308,7 @@ func RemoveTriggers(ctx context.Context, config *pgx.ConnConfig) error {
 func DropPublication(ctx context.Context, config *pgx.ConnConfig) error {
 	return withConn(ctx, config, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, sqlfiles.DropPublication); err != nil {
-			return fmt.Errorf("drop the publication%s: %w", ifDenied(err, "the role must own it"), err)
+			return fmt.Errorf("drop the publication: %w", err)
 		}
 		return nil
 	})
@@ -379,7 +409,7 @@ func versions() ([]int64, error) {
 // Columns that the worker reads or writes, by table.
 var (
 	providerColumns = []string{"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at"}
-	keyColumns      = []string{"id", "provider_id", "api_key", "api_key_key_id", "created_at"}
+	keyColumns      = []string{"id", "provider_id", "api_key", "api_key_key_id"}
 )
 
 // Columns that the worker gives a value to when it inserts.
@@ -446,13 +476,12 @@ func withConn(ctx context.Context, config *pgx.ConnConfig, do func(*pgx.Conn) er
 	return do(conn)
 }
 
-// ifDenied returns what the role lacks, when that is why err is.
-func ifDenied(err error, lacks string) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege {
-		return " (" + lacks + ")"
+// ifDenied returns what the role lacks and who need not, when that is why err is.
+func ifDenied(err error, lacks, flags string) string {
+	if !IsDenied(err) {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf(" (%s; or run \"worker migrate%s\" as the owner)", lacks, flags)
 }
 
 func unusable(doing string, err error) error {

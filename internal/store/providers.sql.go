@@ -27,7 +27,7 @@ const listProviderKeys = `-- name: ListProviderKeys :many
 SELECT provider_id, api_key, api_key_key_id
 FROM ai_provider_keys
 WHERE provider_id = ANY($1::uuid[])
-ORDER BY created_at, id
+ORDER BY id
 `
 
 type ListProviderKeysRow struct {

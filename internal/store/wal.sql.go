@@ -121,6 +121,7 @@ const inspectReplication = `-- name: InspectReplication :one
 SELECT
     current_setting('wal_level')::text AS wal_level,
     current_setting('server_version_num')::int AS server_version,
+    current_user::text AS role,
     (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()) AS database_oid,
     (SELECT rolsuper OR rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user)::boolean AS may_replicate,
     pg_is_in_recovery() AS in_recovery,
@@ -144,6 +145,7 @@ SELECT
 type InspectReplicationRow struct {
 	WalLevel      string
 	ServerVersion int32
+	Role          string
 	DatabaseOid   int64
 	MayReplicate  bool
 	InRecovery    bool
@@ -157,6 +159,7 @@ func (q *Queries) InspectReplication(ctx context.Context) (InspectReplicationRow
 	err := row.Scan(
 		&i.WalLevel,
 		&i.ServerVersion,
+		&i.Role,
 		&i.DatabaseOid,
 		&i.MayReplicate,
 		&i.InRecovery,

@@ -212,8 +212,8 @@ func (s *session) startStream(ctx context.Context) error {
 		case pg.Code == pgerrcode.ObjectInUse:
 			// Only the leader streams, and that is this worker: whoever holds the
 			// slot is what another one left.
-			if err := store.New(s.Pool).TerminateSlotHolder(ctx, s.server.Slot); err != nil {
-				return fmt.Errorf("end the session that holds replication slot %s: %w", s.server.Slot, err)
+			if err := endSlotHolder(ctx, store.New(s.Pool), s.server.Slot); err != nil {
+				return err
 			}
 			if err := sleep(ctx, slotBusyPause); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
 
@@ -37,6 +38,8 @@ type UnusableError struct {
 	Err    error  // may be nil
 	// Unpublish is set when publishing the tables makes writing to them fail.
 	Unpublish bool
+	// RoleOnly is set when another role could read the WAL.
+	RoleOnly bool
 }
 
 func (e *UnusableError) Error() string {
@@ -72,10 +75,11 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
 		return server, &UnusableError{Reason: "the server is a standby; connect to the primary"}
 	case found.WalLevel != "logical":
 		return server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
-	case !found.MayReplicate:
-		return server, &UnusableError{Reason: "the role may not replicate; ALTER ROLE … REPLICATION"}
 	case !found.MayPublish:
 		return server, &UnusableError{Reason: "the provider tables are not published, and the role does not own them; run \"worker migrate --source=wal\" as their owner"}
+	case !found.MayReplicate:
+		return server, &UnusableError{RoleOnly: true, Reason: fmt.Sprintf("the role may not replicate; ALTER ROLE %s REPLICATION;",
+			pgx.Identifier{found.Role}.Sanitize())}
 	}
 	return server, nil
 }
@@ -91,8 +95,8 @@ func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped boo
 		case err != nil:
 			return dropped, fmt.Errorf("look at replication slot %s: %w", slot, err)
 		}
-		if err := queries.TerminateSlotHolder(ctx, slot); err != nil {
-			return dropped, fmt.Errorf("end the session that streams from replication slot %s: %w", slot, err)
+		if err := endSlotHolder(ctx, queries, slot); err != nil {
+			return dropped, err
 		}
 		err := queries.DropSlot(ctx, slot)
 		var pg *pgconn.PgError
@@ -109,6 +113,20 @@ func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped boo
 			return dropped, fmt.Errorf("drop replication slot %s: %w", slot, err)
 		}
 		dropped = true
+	}
+}
+
+// endSlotHolder ends the session that streams from the slot, if there is one.
+func endSlotHolder(ctx context.Context, queries *store.Queries, slot string) error {
+	err := queries.TerminateSlotHolder(ctx, slot)
+	switch {
+	case err == nil:
+		return nil
+	case schema.IsDenied(err):
+		return fmt.Errorf("end the session that streams from replication slot %s, which is another role's: %w; "+
+			"let all workers of a database be one role, or grant theirs pg_signal_backend", slot, err)
+	default:
+		return fmt.Errorf("end the session that streams from replication slot %s: %w", slot, err)
 	}
 }
 

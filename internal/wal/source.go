@@ -126,7 +126,8 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 	}
 }
 
-// asUnusable tells failures that waiting does not mend from those that pass.
+// asUnusable tells failures that waiting does not mend from those that pass. A
+// privilege on a table that is denied is none: another source would lack it too.
 func asUnusable(err error) *UnusableError {
 	var unusable *UnusableError
 	if errors.As(err, &unusable) {
@@ -141,8 +142,6 @@ func asUnusable(err error) *UnusableError {
 		return nil
 	}
 	switch pg.Code {
-	case pgerrcode.InsufficientPrivilege:
-		return &UnusableError{Reason: "the role lacks a privilege; it needs REPLICATION, and pg_hba.conf must let it connect", Err: err}
 	case pgerrcode.ConfigurationLimitExceeded, pgerrcode.TooManyConnections:
 		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
 	case pgerrcode.InvalidAuthorizationSpecification, pgerrcode.InvalidPassword:

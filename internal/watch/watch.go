@@ -44,8 +44,6 @@ func readError(err error) error {
 		return nil
 	case errors.As(err, &pg) && (pg.Code == pgerrcode.UndefinedTable || pg.Code == pgerrcode.InvalidSchemaName):
 		return &schema.UnusableError{Reason: "provwatch's tables are not there yet; start \"worker run\", or run \"worker migrate\""}
-	case errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege:
-		return &schema.UnusableError{Reason: "the role needs USAGE on the schema provwatch and SELECT on provwatch.drift_alerts", Err: err}
 	default:
 		return fmt.Errorf("read provwatch.drift_alerts: %w", err)
 	}
@@ -130,4 +128,5 @@ func (p prompter) prompt() {
 
 func (p prompter) Listening(bool)  { p.prompt() }
 func (p prompter) Notified(string) { p.prompt() }
+func (p prompter) Gather(bool)     {}
 func (p prompter) Lost(error)      {}

@@ -39,7 +39,7 @@ WHERE name = ANY(@names::text[]);
 SELECT provider_id, api_key, api_key_key_id
 FROM ai_provider_keys
 WHERE provider_id = ANY(@provider_ids::uuid[])
-ORDER BY created_at, id;
+ORDER BY id;
 
 -- name: ListProviderTypes :many
 -- The labels of the database's enum, which can be other than ours.

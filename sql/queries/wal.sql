@@ -74,6 +74,7 @@ SELECT pg_logical_emit_message(true, 'provwatch', @token::text);
 SELECT
     current_setting('wal_level')::text AS wal_level,
     current_setting('server_version_num')::int AS server_version,
+    current_user::text AS role,
     (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()) AS database_oid,
     (SELECT rolsuper OR rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user)::boolean AS may_replicate,
     pg_is_in_recovery() AS in_recovery,

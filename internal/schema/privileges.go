@@ -1,0 +1,195 @@
+package schema
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/store"
+)
+
+// Use says what a role is used for, and hence which privileges it needs. Uses
+// can be combined.
+type Use uint
+
+// The uses of a role. Each but Credentials stands for a group role of
+// sql/roles.sql or a part of one.
+const (
+	Notifications Use = 1 << iota // worker run by notifications: provwatch_notify
+	WAL                           // worker run by the WAL, or by either: provwatch_wal
+	Seeding                       // worker seed
+	Verifying                     // worker verify, worker seed --dry-run
+	Credentials                   // comparing credentials, on top of Verifying
+	Resolving                     // worker resolve: provwatch_operator
+	Watching                      // worker watch: provwatch_reader
+
+	running = Notifications | WAL
+	writing = running | Seeding | Resolving // all that stage audit entries
+)
+
+// privilege is one grant of sql/roles.sql, for the uses that need it.
+type privilege struct {
+	schema  string // empty for that of the provider tables
+	table   string // empty for a privilege on the schema itself
+	action  string
+	columns []string // none for the whole table
+	uses    Use
+}
+
+// privileges is what sql/roles.sql grants; a test compares the two.
+var privileges = []privilege{
+	{"provwatch", "", "USAGE", nil, writing | Verifying | Credentials | Watching},
+	{"", "", "USAGE", nil, writing | Verifying | Credentials},
+	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, writing},
+
+	{"", "ai_providers", "SELECT", []string{
+		"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
+	}, writing | Verifying},
+	{"", "ai_providers", "INSERT", []string{"id", "type", "name", "base_url", "settings"}, writing},
+	{"", "ai_providers", "UPDATE", []string{
+		"type", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
+	}, Resolving},
+	{"", "ai_provider_keys", "SELECT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, running | Credentials | Resolving},
+	{"", "ai_provider_keys", "INSERT", []string{"id", "provider_id", "api_key"}, writing},
+	{"", "ai_provider_keys", "DELETE", nil, Resolving},
+
+	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying},
+	{"provwatch", "accepted_drift", "INSERT", nil, Resolving},
+	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},
+	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving},
+
+	{"provwatch", "audit_outbox", "SELECT", nil, writing},
+	{"provwatch", "audit_outbox", "INSERT", nil, writing},
+	{"provwatch", "audit_outbox", "DELETE", nil, writing},
+	{"provwatch", "audit_log", "SELECT", []string{"id"}, writing},
+	{"provwatch", "audit_log", "INSERT", nil, writing},
+
+	{"provwatch", "drift_state", "SELECT", nil, running | Seeding},
+	{"provwatch", "drift_state", "INSERT", nil, running | Seeding},
+	{"provwatch", "drift_state", "UPDATE", nil, running},
+	{"provwatch", "drift_state", "DELETE", nil, running},
+	{"provwatch", "drift_alerts", "INSERT", nil, running},
+	{"provwatch", "drift_alerts", "SELECT", nil, Watching},
+	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation"}, running},
+	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation"}, running},
+
+	{"provwatch", "wal_position", "DELETE", nil, running},
+	{"provwatch", "wal_position", "SELECT", nil, WAL},
+	{"provwatch", "wal_position", "INSERT", nil, WAL},
+	{"provwatch", "wal_position", "UPDATE", nil, WAL},
+	{"provwatch", "wal_mirror", "SELECT", nil, WAL},
+	{"provwatch", "wal_mirror", "INSERT", nil, WAL},
+	{"provwatch", "wal_mirror", "UPDATE", nil, WAL},
+	{"provwatch", "wal_mirror", "DELETE", nil, WAL},
+}
+
+// lacking is what a role lacks of the privileges for a use.
+type lacking struct {
+	role       string
+	statements []string // the grants, ready to be run
+	// blind is set when without them the schema cannot even be looked at.
+	blind bool
+}
+
+func (l lacking) err() error {
+	if len(l.statements) == 0 {
+		return nil
+	}
+	return &UnusableError{Reason: fmt.Sprintf("the role %q lacks privileges; let the tables' owner run sql/roles.sql and make it a member of one of its roles, or run\n%s",
+		l.role, strings.Join(l.statements, "\n"))}
+}
+
+// CheckPrivileges returns an [*UnusableError] that holds the GRANT statements
+// that the role lacks for a use. Tables that are not there are passed over.
+func CheckPrivileges(ctx context.Context, db store.DBTX, use Use) error {
+	found, err := findLacking(ctx, db, use)
+	if err != nil {
+		return err
+	}
+	return found.err()
+}
+
+// Explain replaces an error about a privilege that the server denied by that of
+// [CheckPrivileges], and returns any other as it is.
+func Explain(ctx context.Context, db store.DBTX, use Use, err error) error {
+	if !IsDenied(err) {
+		return err
+	}
+	var unusable *UnusableError
+	if check := CheckPrivileges(ctx, db, use); errors.As(check, &unusable) {
+		return check
+	}
+	return err
+}
+
+// IsDenied reports whether the server denied a privilege.
+func IsDenied(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege
+}
+
+func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
+	var asked store.ListMissingPrivilegesParams
+	ask := func(p privilege, column string) {
+		asked.Schemas = append(asked.Schemas, p.schema)
+		asked.Tables = append(asked.Tables, p.table)
+		asked.Columns = append(asked.Columns, column)
+		asked.Privileges = append(asked.Privileges, p.action)
+	}
+	for _, p := range privileges {
+		switch {
+		case p.uses&use == 0:
+		case len(p.columns) == 0:
+			ask(p, "")
+		default:
+			for _, column := range p.columns {
+				ask(p, column)
+			}
+		}
+	}
+	if len(asked.Schemas) == 0 {
+		return lacking{}, nil
+	}
+	missing, err := store.New(db).ListMissingPrivileges(ctx, asked)
+	if err != nil {
+		return lacking{}, fmt.Errorf("look at the role's privileges: %w", err)
+	}
+	var found lacking
+	for _, p := range privileges {
+		var of []store.ListMissingPrivilegesRow
+		for _, row := range missing {
+			if row.OfProviders == (p.schema == "") && row.TableName == p.table && row.Privilege == p.action {
+				of = append(of, row)
+			}
+		}
+		if len(of) == 0 {
+			continue
+		}
+		found.role = of[0].Role
+		found.statements = append(found.statements, p.grant(of))
+		found.blind = found.blind || p.table == "" || p.table == "schema_migrations"
+	}
+	return found, nil
+}
+
+// grant returns the statement that grants what is missing of a privilege.
+func (p privilege) grant(missing []store.ListMissingPrivilegesRow) string {
+	schema, role := missing[0].SchemaName, pgx.Identifier{missing[0].Role}.Sanitize()
+	if p.table == "" {
+		return fmt.Sprintf("GRANT %s ON SCHEMA %s TO %s;", p.action, schema, role)
+	}
+	columns := ""
+	if len(p.columns) > 0 {
+		names := slices.DeleteFunc(slices.Clone(p.columns), func(column string) bool {
+			return !slices.ContainsFunc(missing, func(row store.ListMissingPrivilegesRow) bool { return row.ColumnName == column })
+		})
+		columns = " (" + strings.Join(names, ", ") + ")"
+	}
+	return fmt.Sprintf("GRANT %s%s ON TABLE %s.%s TO %s;", p.action, columns, schema, p.table, role)
+}

@@ -1,0 +1,250 @@
+package schema_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/schema"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// roles are the group roles of sql/roles.sql: what they are used for, and the
+// queries of sql/queries that this takes.
+var roles = map[string]struct {
+	use     schema.Use
+	queries []string
+}{
+	"provwatch_notify":   {schema.Notifications, slices.Concat(looking, seeding, delivering, following)},
+	"provwatch_wal":      {schema.WAL, slices.Concat(looking, seeding, delivering, following, reading)},
+	"provwatch_operator": {schema.Resolving | schema.Credentials, slices.Concat(looking, resolving, delivering)},
+	"provwatch_reader":   {schema.Watching, []string{"LastAlertSeq", "ListAlertsSince"}},
+}
+
+var (
+	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "InspectPublication", "ListMissingPrivileges"}
+	seeding = []string{
+		"LockSeed", "SilenceTriggers", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
+		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify",
+	}
+	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "LogAuditEntries", "AcknowledgeAuditEntries", "OutboxDepth"}
+	following  = []string{
+		"TryLead", "HoldsLeadership", "BeginGeneration", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
+		"LockAlerts", "Record", "ListUnnamedStates",
+		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition",
+	}
+	reading = []string{
+		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "ClearMirror", "ListMirror",
+		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
+	}
+	resolving = []string{
+		"LockSeed", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
+		"InsertProviderKeys", "UpdateProvider", "DeleteProviderKeys", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify",
+	}
+	// migrating is left to the owner.
+	migrating = []string{"LockMigration", "CreateSchema", "ProviderSearchPath"}
+)
+
+// prepared is a database whose provider tables are in a schema of their own,
+// which not everybody may use, with the roles of sql/roles.sql.
+func prepared(t *testing.T, providers string) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(pgtest.NewDatabase(t))
+	require.NoError(t, err)
+	config.RuntimeParams["search_path"] = `"$user", ` + pgx.Identifier{providers}.Sanitize()
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	_, err = conn.Exec(t.Context(), "CREATE SCHEMA "+pgx.Identifier{providers}.Sanitize())
+	require.NoError(t, err)
+	_, _, err = schema.Migrate(t.Context(), config, schema.Needs{Triggers: true, Publication: true})
+	require.NoError(t, err)
+	script, err := os.ReadFile("../../sql/roles.sql")
+	require.NoError(t, err)
+	for range 2 { // it can be run again
+		_, err = conn.Exec(t.Context(), string(script))
+		require.NoError(t, err)
+	}
+	return conn
+}
+
+// granted returns the statements that grant what a role has been granted, one
+// for each privilege on a schema, a table or a column.
+func granted(t *testing.T, conn *pgx.Conn, role string) []string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), `
+		SELECT format('GRANT %s ON SCHEMA %I TO "%s";', a.privilege_type, nspname, $1::text)
+		FROM pg_namespace, aclexplode(nspacl) a WHERE a.grantee = $1::text::regrole
+		UNION ALL
+		SELECT format('GRANT %s ON TABLE %I.%I TO "%s";', a.privilege_type, nspname, relname, $1::text)
+		FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace, aclexplode(relacl) a WHERE a.grantee = $1::text::regrole
+		UNION ALL
+		SELECT format('GRANT %s (%I) ON TABLE %I.%I TO "%s";', a.privilege_type, attname, nspname, relname, $1::text)
+		FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace, aclexplode(attacl) a
+		WHERE a.grantee = $1::text::regrole
+		ORDER BY 1`, role)
+	require.NoError(t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return list
+}
+
+// without runs a test as the role, with one privilege revoked from it.
+func without(t *testing.T, conn *pgx.Conn, role, grant string, test func(pgx.Tx)) {
+	t.Helper()
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	revoke := strings.Replace(strings.Replace(grant, "GRANT ", "REVOKE ", 1), " TO ", " FROM ", 1)
+	_, err = tx.Exec(t.Context(), revoke+"; SET LOCAL ROLE "+role)
+	require.NoError(t, err)
+	test(tx)
+}
+
+func TestEachPrivilegeThatARoleLosesIsMissedByTheStatementThatGrantsIt(t *testing.T) {
+	t.Parallel()
+	conn := prepared(t, "gateway")
+	for role, r := range roles {
+		grants := granted(t, conn, role)
+		require.NotEmpty(t, grants)
+		for _, grant := range grants {
+			without(t, conn, role, grant, func(tx pgx.Tx) {
+				err := schema.CheckPrivileges(t.Context(), tx, r.use)
+				var unusable *schema.UnusableError
+				require.ErrorAs(t, err, &unusable, "%s: %s is not missed", role, grant)
+				require.Equal(t, []string{grant}, statements(err))
+				require.Contains(t, err.Error(), fmt.Sprintf("the role %q lacks privileges", role))
+				_, err = tx.Exec(t.Context(), "RESET ROLE; "+grant+" SET LOCAL ROLE "+role)
+				require.NoError(t, err)
+				require.NoError(t, schema.CheckPrivileges(t.Context(), tx, r.use))
+			})
+		}
+	}
+}
+
+func statements(err error) []string {
+	return regexp.MustCompile(`(?m)^GRANT .*;$`).FindAllString(err.Error(), -1)
+}
+
+// TestEachPrivilegeIsNeededByAQuery lets the server check the privileges of each
+// query that a role's uses make, which EXPLAIN does and goes no further.
+func TestEachPrivilegeIsNeededByAQuery(t *testing.T) {
+	t.Parallel()
+	conn := prepared(t, "gateway")
+	queries := readQueries(t)
+	used := slices.Clone(migrating)
+	for role, r := range roles {
+		used = append(used, r.queries...)
+		denied := func(tx pgx.Tx) []string {
+			var list []string
+			for _, name := range r.queries {
+				require.NotEmpty(t, queries[name], name)
+				err := pgx.BeginFunc(t.Context(), tx, func(tx pgx.Tx) error {
+					_, err := tx.Exec(t.Context(), "EXPLAIN "+queries[name])
+					return err
+				})
+				if schema.IsDenied(err) {
+					list = append(list, name)
+				} else {
+					require.NoError(t, err, name)
+				}
+			}
+			return list
+		}
+		for i, grant := range granted(t, conn, role) {
+			if i == 0 {
+				without(t, conn, role, "GRANT USAGE ON SCHEMA public TO provwatch_notify", func(tx pgx.Tx) {
+					require.Empty(t, denied(tx), "%s lacks a privilege", role)
+				})
+			}
+			without(t, conn, role, grant, func(tx pgx.Tx) {
+				if strings.Contains(grant, "ON SCHEMA gateway") {
+					// Names that are not found are not denied.
+					_, err := tx.Exec(t.Context(), "EXPLAIN SELECT id FROM gateway.ai_providers")
+					require.True(t, schema.IsDenied(err))
+					return
+				}
+				require.NotEmpty(t, denied(tx), "%s does not need: %s", role, grant)
+			})
+		}
+	}
+	slices.Sort(used)
+	require.Equal(t, slices.Sorted(maps.Keys(queries)), slices.Compact(used), "the queries of all roles are all queries")
+}
+
+// readQueries returns the queries of sql/queries by name, and those of which each
+// has a file, with a constant for each parameter: null, or for a switch true.
+func readQueries(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("../../sql/queries/*.sql")
+	require.NoError(t, err)
+	queries := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for section := range strings.SplitSeq(string(text), "-- name: ") {
+			name, query, found := strings.Cut(section, "\n")
+			if name, _, named := strings.Cut(name, " "); found && named {
+				query = regexp.MustCompile(`@\w+::boolean THEN`).ReplaceAllString(query, "true THEN")
+				queries[name] = regexp.MustCompile(`@\w+`).ReplaceAllString(query, "NULL")
+			}
+		}
+	}
+	require.NotEmpty(t, queries)
+	scans, err := filepath.Glob("../../sql/scan_*.sql")
+	require.NoError(t, err)
+	for _, file := range scans {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		queries[strings.TrimSuffix(filepath.Base(file), ".sql")] = strings.ReplaceAll(string(text), "$1", "NULL::text[]")
+	}
+	return queries
+}
+
+func TestAllThatIsMissingIsToldAtOnceAndQuoted(t *testing.T) {
+	t.Parallel()
+	conn := prepared(t, "The Gateway")
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `CREATE ROLE "we""ird role"; SET LOCAL ROLE "we""ird role"`)
+	require.NoError(t, err)
+	err = schema.CheckPrivileges(t.Context(), tx, schema.Notifications)
+	want := statements(err)
+	require.Contains(t, want, `GRANT USAGE ON SCHEMA "The Gateway" TO "we""ird role";`)
+	require.Contains(t, want, `GRANT INSERT (id, provider_id, api_key) ON TABLE "The Gateway".ai_provider_keys TO "we""ird role";`)
+	require.Contains(t, want, `GRANT INSERT ON TABLE provwatch.drift_alerts TO "we""ird role";`)
+	_, err = tx.Exec(t.Context(), "RESET ROLE; "+strings.Join(want, "\n")+` SET LOCAL ROLE "we""ird role"`)
+	require.NoError(t, err)
+	require.NoError(t, schema.CheckPrivileges(t.Context(), tx, schema.Notifications))
+	require.Error(t, schema.CheckPrivileges(t.Context(), tx, schema.WAL), "of the WAL's there are more")
+}
+
+func TestOnlyADeniedPrivilegeIsExplained(t *testing.T) {
+	t.Parallel()
+	conn := prepared(t, "gateway")
+	other := errors.New("another")
+	require.Equal(t, other, schema.Explain(t.Context(), conn, schema.WAL, other))
+	without(t, conn, "provwatch_reader", "GRANT SELECT ON TABLE provwatch.drift_alerts TO provwatch_reader;", func(tx pgx.Tx) {
+		denied := pgx.BeginFunc(t.Context(), tx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), "SELECT FROM provwatch.drift_alerts")
+			return err
+		})
+		require.Equal(t, []string{`GRANT SELECT ON TABLE provwatch.drift_alerts TO "provwatch_reader";`},
+			statements(schema.Explain(t.Context(), tx, schema.Watching, denied)))
+		// Denied was something else.
+		require.Equal(t, denied, schema.Explain(t.Context(), tx, 0, denied))
+	})
+}

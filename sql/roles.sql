@@ -1,0 +1,76 @@
+-- Roles with exactly the privileges that provwatch needs, see docs/privileges.md.
+-- Run it after "worker migrate", with psql or any other client, as the owner of
+-- the provider tables and of the schema provwatch or as a superuser. It may be
+-- run again, and is to be after an upgrade: it takes back what these roles had
+-- on the tables before it grants what they need.
+--
+-- The roles are the server's, the grants this database's. Nobody can log in as
+-- one of them; make a role that can a member:
+--
+--     CREATE ROLE worker LOGIN PASSWORD '…' IN ROLE provwatch_wal;
+--     ALTER ROLE worker REPLICATION; -- for the WAL: an attribute, which members do not inherit
+
+BEGIN;
+
+-- Creating them needs CREATEROLE, the first time.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_operator', 'provwatch_reader'] LOOP
+        IF to_regrole(name) IS NULL THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL; -- for another database, at the same moment
+            END;
+        END IF;
+    END LOOP;
+END
+$$;
+
+REVOKE ALL ON ai_providers, ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
+
+-- To find the tables. The provider tables are those of the search_path.
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
+DO $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO provwatch_notify, provwatch_wal, provwatch_operator',
+        (SELECT relnamespace::regnamespace FROM pg_catalog.pg_class WHERE oid = 'ai_providers'::regclass));
+END
+$$;
+
+-- To tell whether the schema is up to date.
+GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_operator;
+
+-- To compare the providers with the environment, and to seed those that are missing.
+GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at), INSERT (id, type, name, base_url, settings)
+    ON ai_providers TO provwatch_notify, provwatch_wal, provwatch_operator;
+GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key)
+    ON ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator;
+
+-- To stage audit entries and to deliver them. The log itself is neither read nor changed.
+GRANT SELECT, INSERT, DELETE ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal, provwatch_operator;
+GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_operator;
+
+-- To publish alerts, each once. Those published are neither read nor changed.
+GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
+GRANT SELECT (last_seq, generation), UPDATE (last_seq, generation) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
+GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state TO provwatch_notify, provwatch_wal;
+-- A drift that was accepted is withdrawn when it no longer is what it was.
+GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal;
+
+-- To read the WAL; and by notifications, to forget how far it was read.
+GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal;
+GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
+
+-- To resolve a drift: write the environment's side to the provider tables, or accept the database's.
+GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON ai_providers TO provwatch_operator;
+GRANT DELETE ON ai_provider_keys TO provwatch_operator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_operator;
+
+-- To follow the alerts.
+GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
+
+COMMIT;

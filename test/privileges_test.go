@@ -1,0 +1,165 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var grantStatement = regexp.MustCompile(`(?m)GRANT [^;]* TO "[^"]*";`)
+
+// TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks lets each command say
+// what its role lacks, and runs that.
+func TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		role, url := w.role("nobody")
+		env := w.twoProviders().with("DATABASE_URL", url)
+		told := func(command string) {
+			t.Helper()
+			r := w.run(env, strings.Fields(command)...)
+			require.Equal(t, 4, r.code, "%s: %s", command, r.stderr)
+			require.Contains(t, r.stderr, fmt.Sprintf("worker: the database's schema cannot be used: the role %q lacks privileges; "+
+				"let the tables' owner run sql/roles.sql and make it a member of one of its roles, or run\n", role))
+			grants := grantStatement.FindAllString(r.stderr, -1)
+			require.NotEmpty(t, grants, r.stderr)
+			w.exec(strings.Join(grants, " "))
+		}
+		if w.source == "wal" {
+			r := w.run(env, "run")
+			require.Equal(t, 4, r.code)
+			require.Contains(t, r.stderr, `--source=wal is not possible: the WAL cannot be read: the role may not replicate; ALTER ROLE "`+role+`" REPLICATION;`)
+			w.exec(`ALTER ROLE ` + role + ` REPLICATION`)
+		}
+		told("run")
+		p := w.start(env, "run").ready()
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai")
+		told("watch --since 0")
+		told("resolve openai --take env")
+		require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "env", "--with-keys").code)
+		w.expectAlerts("disabled openai", "resolved openai")
+		p.stop()
+
+		w.exec(`REVOKE ALL ON ALL TABLES IN SCHEMA public, provwatch FROM ` + role)
+		for _, command := range []string{"verify", "seed"} {
+			told(command)
+			require.Equal(t, 0, w.run(env, strings.Fields(command)...).code, command)
+		}
+		told("verify --credential-drift=alert")
+		require.Equal(t, 0, w.run(env, "verify", "--credential-drift=alert").code)
+		require.Equal(t, 0, w.count(`SELECT count(*) FROM pg_class WHERE relowner = $1::regrole`, role))
+	})
+}
+
+func TestARoleThatMayNotConnectIsToldSoAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	database := w.strings(`SELECT current_database()::text`)[0]
+	w.exec(`REVOKE CONNECT ON DATABASE ` + database + ` FROM PUBLIC`)
+	r := w.run(w.twoProviders(), "run")
+	require.Equal(t, 4, r.code)
+	require.Contains(t, r.stderr, `permission denied for database "`+database+`"`)
+	require.Contains(t, r.stderr, `GRANT CONNECT ON DATABASE "`+database+`" TO "test_wal";`)
+	require.NotContains(t, r.stderr, "trying again")
+}
+
+// TestAPrivilegeLostWhileTheWorkerRunsIsNamedUntilItIsBack revokes privileges that
+// a verification, the delivery of audit entries, and nothing at all need next.
+func TestAPrivilegeLostWhileTheWorkerRunsIsNamedUntilItIsBack(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0", "--resync=1s").ready()
+		role := "test_" + w.source
+		lost := func(privilege, table string, meanwhile func()) {
+			t.Helper()
+			w.exec(fmt.Sprintf(`REVOKE %s ON %s FROM provwatch_%s`, privilege, table, w.source))
+			meanwhile()
+			grant := fmt.Sprintf(`GRANT %s ON TABLE %s TO "%s";`, privilege, table, role)
+			eventually(t, func() bool {
+				status, body := p.get("/readyz")
+				return status == http.StatusServiceUnavailable && strings.Contains(body, grant)
+			}, "%s is missed on /readyz", grant)
+			require.Equal(t, 1, p.logged("the role has lost privileges", strings.ReplaceAll(grant, `"`, `\"`)), "once")
+			w.exec(fmt.Sprintf(`GRANT %s ON %s TO provwatch_%s`, privilege, table, w.source))
+			eventually(t, func() bool { status, _ := p.get("/readyz"); return status == http.StatusOK }, "the worker is ready with %s", grant)
+		}
+		lost("INSERT", "provwatch.drift_alerts", func() { w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`) })
+		w.expectAlerts("disabled openai")
+		lost("SELECT", "provwatch.audit_outbox", func() { w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`) })
+		w.expectAlerts("disabled openai", "resolved openai")
+		lost("INSERT (id, type, name, base_url, settings)", "public.ai_providers", func() {})
+		require.NotZero(t, p.logged("the role has its privileges again"))
+		p.stop()
+	})
+}
+
+func TestARoleThatMayNotMigrateSaysWhoIsTo(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		require.Equal(t, 0, w.run(env, "seed").code, "nothing is to be migrated")
+		before := w.dump()
+		w.exec(`UPDATE provwatch.schema_migrations SET version_id = -version_id WHERE version_id = (SELECT max(version_id) FROM provwatch.schema_migrations)`)
+		r := w.run(env, "run")
+		require.Equal(t, 4, r.code, r.stderr)
+		require.Contains(t, r.stderr, `run "worker migrate" as the owner`)
+		w.exec(`UPDATE provwatch.schema_migrations SET version_id = -version_id WHERE version_id < 0`)
+		require.Equal(t, before, w.dump())
+
+		if w.source == "notify" {
+			w.exec(`DROP TRIGGER provwatch_key_delete ON ai_provider_keys`)
+		} else {
+			w.exec(`DROP PUBLICATION provwatch`)
+		}
+		r = w.run(env, "run")
+		require.Equal(t, 4, r.code, r.stderr)
+		require.Regexp(t, `run "worker migrate --source=`+w.source+`" as (the|their) owner`, r.stderr)
+		require.Equal(t, 0, w.run(nil, "migrate").code)
+		w.start(env, "run").ready().stop()
+	})
+}
+
+// TestAnOwnerThatMayNotReplicatePreparesBothSources lets an owner prepare the
+// database for a worker that changes its source.
+func TestAnOwnerThatMayNotReplicatePreparesBothSources(t *testing.T) {
+	t.Parallel()
+	w := newEmptyWorld(t)
+	owner := w.limitedRole()
+	r := w.run(environ{"DATABASE_URL": owner.url}, "migrate")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Contains(t, r.stdout, "triggers: true\n  publication: true\n")
+	require.Equal(t, 0, w.run(environ{"DATABASE_URL": owner.url}, "migrate", "--source=wal").code)
+
+	w.prepare()
+	// An owner that is no superuser grants the same.
+	script, err := os.ReadFile("../sql/roles.sql")
+	require.NoError(t, err)
+	w.exec(`REVOKE ALL ON ALL TABLES IN SCHEMA public, provwatch FROM provwatch_wal`)
+	require.NoError(t, tryExec(t.Context(), owner.url, string(script)))
+	// As docs/privileges.md has it for roles that would take the locks.
+	_, security, found := strings.Cut(read(t, "../docs/privileges.md"), "```sql\n")
+	require.True(t, found)
+	security, _, _ = strings.Cut(security, "```")
+	w.exec(security)
+
+	p := w.start(w.twoProviders(), "run").ready()
+	for i := range 2 {
+		if i > 0 {
+			// A stream that begins anew says nothing new.
+			w.exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()`)
+		}
+		eventually(t, func() bool { return p.logged("msg=streaming") == i+1 }, "the worker streams")
+		p.waitFor("triggers that the WAL source does not need stay, since the role does not own the provider tables")
+		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, i > 0)
+		w.expectAlerts([]string{"disabled openai", "resolved openai"}[:i+1]...)
+	}
+	require.Equal(t, 1, p.logged("triggers that the WAL source does not need"))
+	require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`))
+	p.stop()
+}
