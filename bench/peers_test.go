@@ -238,26 +238,27 @@ func playAnswerWAL(ctx context.Context) error {
 	}
 }
 
-// playRead reads up to a position, which it reads from its standard input and
-// which may come when it has been passed already.
+// playRead reads until a transaction has ended with which it has read as many
+// changes as its standard input says, which may come when they have been read
+// already.
 func playRead(ctx context.Context) error {
-	var target atomic.Uint64
-	target.Store(math.MaxUint64)
+	var target atomic.Int64
+	target.Store(math.MaxInt64)
 	reader, err := startReading(ctx)
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	fmt.Println("streaming", began.UnixNano())
+	fmt.Println("streaming", time.Now().UnixNano())
 	// It ends with the process.
 	go func() {
 		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-		if lsn, err := pglogrepl.ParseLSN(strings.TrimSpace(line)); err == nil {
-			target.Store(uint64(lsn))
+		if n, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64); err == nil {
+			target.Store(n)
 		}
 	}()
-	changes := 0
-	for uint64(reader.confirmed) < target.Load() {
+	changes, committed := int64(0), int64(0)
+	ended := time.Now()
+	for committed < target.Load() {
 		message, err := reader.next(ctx)
 		if err != nil {
 			return err
@@ -265,12 +266,14 @@ func playRead(ctx context.Context) error {
 		switch message.(type) {
 		case *pglogrepl.InsertMessage, *pglogrepl.UpdateMessage, *pglogrepl.DeleteMessage:
 			changes++
+		case *pglogrepl.CommitMessage:
+			committed = changes
+			ended = time.Now()
 		}
 	}
 	if err := reader.confirm(ctx); err != nil {
 		return err
 	}
-	ended := time.Now()
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		return err
