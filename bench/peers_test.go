@@ -88,7 +88,7 @@ func playConnect(ctx context.Context) error {
 
 // scanProvider scans what selectProvider and selectProviders read, with the Go
 // types that the worker has for it.
-func scanProvider(rows interface{ Scan(...any) error }, p *store.ListProvidersRow) error {
+func scanProvider(rows rowScanner, p *store.ListProvidersRow) error {
 	return rows.Scan(&p.ID, &p.Name, &p.Type, &p.BaseUrl, &p.Enabled, &p.Deleted, &p.Settings, &p.SettingsKeyID, &p.UpdatedAt)
 }
 

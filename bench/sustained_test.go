@@ -76,17 +76,17 @@ func BenchmarkSustained(b *testing.B) {
 		for name := range strings.SplitSeq(*sustainedCases, ",") {
 			perTransaction, news, _ := strings.Cut(name, " ")
 			before := readUsage()
-			d, replay := newReplay(b, fmt.Sprintf("sustained_%d", len(cases)), n, sizes(b, perTransaction)[0], news == "news")
+			replay := newReplay(b, fmt.Sprintf("sustained_%d", len(cases)), n, sizes(b, perTransaction)[0], news == "news")
 			for round := range *sustainedRounds {
-				arms := []func(string, int){replay.bare, replay.worker}
+				arms := []func(string){replay.bare, replay.worker}
 				for i := range arms {
-					arms[(round+i)%2](name, round)
+					arms[(round+i)%2](name)
 				}
 			}
 			replay.report(r, name)
 			if *profile != "" {
 				replay.profiling = strings.ReplaceAll(fmt.Sprintf("sustained-%d-%s", n, name), " ", "-")
-				replay.worker(name, 0)
+				replay.worker(name)
 				replay.profiling = ""
 			}
 			c := caseOf{n: n, name: name, foreign: readUsage().foreign(before)}
@@ -94,7 +94,6 @@ func BenchmarkSustained(b *testing.B) {
 				c.lag = replay.live(r, name)
 			}
 			replay.drop()
-			_ = d
 			cases = append(cases, c)
 		}
 	}
@@ -132,7 +131,7 @@ type replay struct {
 
 // newReplay makes the database, a slot at the start of the backlog, and the
 // backlog.
-func newReplay(b *testing.B, name string, n, perTransaction int, news bool) (*database, *replay) {
+func newReplay(b *testing.B, name string, n, perTransaction int, news bool) *replay {
 	b.Helper()
 	ctx := context.Background()
 	d := emptyDatabase(b, name)
@@ -166,17 +165,22 @@ func newReplay(b *testing.B, name string, n, perTransaction int, news bool) (*da
 		r.alerts += *backlog / 10
 	}
 	execute(b, d.conn, "VACUUM ANALYZE ai_providers")
-	return d, r
+	return r
 }
 
-func (r *replay) drop() {
-	execute(r.b, r.conn, "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE database = current_database() AND active")
-	execute(r.b, r.conn, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+// drop drops all slots of the database, so that they no longer keep WAL.
+func (r *replay) drop() { r.dropSlots("%") }
+
+// dropSlots drops the slots of a name, whoever reads them.
+func (r *replay) dropSlots(like string) {
+	execute(r.b, r.conn, `SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots
+		WHERE database = current_database() AND slot_name LIKE $1 AND active`, like)
+	execute(r.b, r.conn, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database() AND slot_name LIKE $1", like)
 }
 
 // copySlot makes a slot that begins where the backlog does.
 func (r *replay) copySlot(slot string) {
-	execute(r.b, r.conn, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", slot)
+	r.dropSlots(slot)
 	execute(r.b, r.conn, "SELECT pg_copy_logical_replication_slot($1, $2)", r.name+"_start", slot)
 }
 
@@ -198,7 +202,7 @@ func (r *replay) report(to *result, name string) {
 }
 
 // bare reads the backlog with the bare reader.
-func (r *replay) bare(name string, _ int) {
+func (r *replay) bare(name string) {
 	slot := r.name + "_bare"
 	r.copySlot(slot)
 	execute(r.b, r.conn, "CHECKPOINT")
@@ -211,13 +215,12 @@ func (r *replay) bare(name string, _ int) {
 		r.b.Fatalf("the bare reader has read %d changes, want %d", read[1], *backlog+1)
 	}
 	r.keep(name, "bare reader", time.Duration(read[0]-streaming[0]), float64(read[2])/1e9, 0)
-	execute(r.b, r.conn, "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = $1 AND active", slot)
-	execute(r.b, r.conn, "SELECT pg_drop_replication_slot($1)", slot)
+	r.dropSlots(slot)
 }
 
 // worker lets the worker handle the backlog: it has when the alert of the last
 // change is committed.
-func (r *replay) worker(name string, _ int) {
+func (r *replay) worker(name string) {
 	b, ctx := r.b, context.Background()
 	r.copySlot(r.slot)
 	for _, table := range kept {
@@ -352,8 +355,7 @@ func (r *replay) live(to *result, name string) string {
 			fmt.Fprintln(p.input, written+1)
 			read := p.expect("read")
 			p.end()
-			execute(b, r.conn, "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = $1 AND active", slot)
-			execute(b, r.conn, "SELECT pg_drop_replication_slot($1)", slot)
+			r.dropSlots(slot)
 			return written, time.Unix(0, read[0]).Sub(at)
 		}},
 		{"worker", func() (int64, time.Duration) {
