@@ -272,15 +272,14 @@ func (r *replay) worker(name string) {
 // saveProfile writes a processor profile of the worker, of a second or until it
 // is told to stop.
 func (w *worker) saveProfile(name string, stop <-chan struct{}) {
-	_, address, _ := strings.Cut(w.text(), "address=")
-	address, _, _ = strings.Cut(address, "\n")
+	address := w.address()
 	for i := 0; ; i++ {
 		select {
 		case <-stop:
 			return
 		default:
 		}
-		response, err := http.Get("http://" + strings.TrimSpace(address) + "/debug/pprof/profile?seconds=1")
+		response, err := http.Get("http://" + address + "/debug/pprof/profile?seconds=1")
 		if err != nil {
 			w.b.Error(err)
 			return
