@@ -62,7 +62,7 @@ func BenchmarkLatency(b *testing.B) {
 	for i := range warm + *alerts {
 		for j := range arms {
 			a := arms[(i+j)%len(arms)]
-			// The source notify verifies at most 20 times a second.
+			// Alerts are written at most 20 times a second, and the arms take turns.
 			time.Sleep(5*time.Millisecond + rand.N(15*time.Millisecond))
 			row := i % *providers
 			tx, err := a.database.conn.Begin(ctx)

@@ -25,9 +25,10 @@ import (
 )
 
 var (
-	seedSizes  = flag.String("seed-sizes", "10,1000,100000", "Seed: numbers of providers")
-	seedRounds = flag.Int("seed-rounds", 30, "Seed: rounds of the smallest size; larger ones have fewer, and at least 3")
-	seedSlow   = flag.Int("seed-slow", 20000, "Seed: from this size on there is one round row by row")
+	seedSizes    = flag.String("seed-sizes", "10,1000,100000", "Seed: numbers of providers")
+	seedRounds   = flag.Int("seed-rounds", 30, "Seed: rounds of the smallest size; larger ones have fewer, and at least 3")
+	seedSlow     = flag.Int("seed-slow", 20000, "Seed: from this size on there is one round row by row")
+	seedOneByOne = flag.Int("seed-rows", 100000, "Seed: the largest size that is seeded row by row as well")
 )
 
 // sizes parses a list of numbers.
@@ -96,7 +97,7 @@ func BenchmarkSeed(b *testing.B) {
 		for round := -1; round < roundsOf(*seedRounds, n, 20000); round++ {
 			for i := range arms {
 				arm := arms[(max(0, round)+i)%len(arms)]
-				if n >= *seedSlow && arm.name == "row by row" && round != 0 {
+				if arm.name == "row by row" && (n > *seedOneByOne || n >= *seedSlow && round != 0) {
 					continue
 				}
 				if took := turn(arm.do); round >= 0 {

@@ -56,8 +56,8 @@ func BenchmarkStandbys(b *testing.B) {
 			r.add(source, count, "workers' cores, idle", after.cores(before, pids...))
 
 			for i := range *standbyChanges {
-				// The source notify verifies at most 20 times a second.
-				time.Sleep(30*time.Millisecond + rand.N(20*time.Millisecond))
+				// Alerts are written at most 20 times a second.
+				time.Sleep(55*time.Millisecond + rand.N(20*time.Millisecond))
 				tx, err := d.conn.Begin(ctx)
 				if err != nil {
 					b.Fatal(err)
