@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	width, height = 16 * vg.Centimeter, 10 * vg.Centimeter
+	width, height = 19 * vg.Centimeter, 9 * vg.Centimeter
 	dotsPerInch   = 144
 )
 
@@ -70,21 +70,21 @@ var pictures = []picture{
 	{
 		file: "seed", benchmark: "seed", title: "Seed of empty tables", x: "providers", y: "ms", logY: true,
 		lines: []line{
-			seconds("row by row", "row by row, in one transaction"), seconds("seed", "provwatch"), seconds("COPY", "COPY alone"),
-			seconds("parse", "parsing the environment file"),
+			seconds("row by row", "row by row"), seconds("seed", "provwatch"), seconds("COPY", "COPY alone"),
+			seconds("parse", "parsing the file"),
 		},
 	},
 	{
 		file: "sustained", benchmark: "sustained", title: "Backlog in the WAL, one change a transaction, one of ten an alert", x: "providers", y: "changes a second", logY: true,
 		lines: []line{
-			{arm: "bare reader, 1 news", metric: "changes per second", label: "bare reader that only decodes", scale: 1, at: 0.5},
+			{arm: "bare reader, 1 news", metric: "changes per second", label: "bare reader", scale: 1, at: 0.5},
 			{arm: "worker, 1 news", metric: "changes per second", label: "provwatch", scale: 1, at: 0.5},
 		},
 	},
 	{
 		file: "full", benchmark: "full", title: "Full verification, everything in sync", x: "providers", y: "ms", logY: true,
 		lines: []line{
-			seconds("verification", "provwatch"), seconds("SELECT, with what was recorded", "SELECT with what was recorded"), seconds("SELECT", "SELECT of the same columns"),
+			seconds("verification", "provwatch"), seconds("SELECT, with what was recorded", "SELECT, and states"), seconds("SELECT", "SELECT"),
 		},
 	},
 	{
@@ -112,7 +112,21 @@ var pictures = []picture{
 	},
 }
 
-var colors = []color.RGBA{{0xd5, 0x5e, 0x00, 0xff}, {0x00, 0x72, 0xb2, 0xff}, {0x00, 0x9e, 0x73, 0xff}, {0x8a, 0x5a, 0x9e, 0xff}}
+// colors are those of arms, the same in each picture, and can be told apart by
+// the colour-blind.
+var colors = map[string]color.RGBA{
+	"seed": blue, "worker, 1 news": blue, "verification": blue, "wal": blue,
+	"row by row": orange, "bare reader, 1 news": orange, "SELECT, with what was recorded": orange, "notify": orange,
+	"COPY": green, "SELECT": green,
+	"parse": purple,
+}
+
+var (
+	blue   = color.RGBA{0x00, 0x72, 0xb2, 0xff}
+	orange = color.RGBA{0xd5, 0x5e, 0x00, 0xff}
+	green  = color.RGBA{0x00, 0x9e, 0x73, 0xff}
+	purple = color.RGBA{0x8a, 0x5a, 0x9e, 0xff}
+)
 
 func main() {
 	log.SetFlags(0)
@@ -157,7 +171,8 @@ func (p picture) draw(r result, path string) error {
 	picture.Title.Text = p.title
 	picture.X.Label.Text, picture.Y.Label.Text = p.x, p.y
 	picture.BackgroundColor = color.White
-	picture.Legend.Padding = vg.Points(2)
+	legend := plot.NewLegend()
+	legend.Padding, legend.Left, legend.Top = vg.Points(3), true, true
 	picture.Title.Padding, picture.X.Padding, picture.Y.Padding = vg.Points(8), vg.Points(4), vg.Points(4)
 	if p.workers {
 		picture.X.Tick.Marker = plot.ConstantTicks(ticksAt(r, p))
@@ -172,7 +187,7 @@ func (p picture) draw(r result, path string) error {
 	picture.Add(grid)
 
 	low, high := math.Inf(1), 0.0
-	for i, l := range p.lines {
+	for _, l := range p.lines {
 		list := l.points(r)
 		if len(list.XYs) == 0 {
 			return fmt.Errorf("there is no %q of %q", l.metric, l.arm)
@@ -185,23 +200,24 @@ func (p picture) draw(r result, path string) error {
 		if err != nil {
 			return err
 		}
-		drawn.Color, dots.Color, bars.Color = colors[i], colors[i], colors[i]
+		drawn.Color, dots.Color, bars.Color = colors[l.arm], colors[l.arm], colors[l.arm]
 		drawn.Width, dots.Radius, dots.Shape, bars.LineStyle.Width = vg.Points(1.8), vg.Points(3), draw.CircleGlyph{}, vg.Points(0.8)
+		if l.at != 0.5 {
+			drawn.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
+		}
 		picture.Add(drawn, dots, bars)
-		picture.Legend.Add(l.label, drawn, dots)
+		legend.Add(l.label, drawn, dots)
 		for j, xy := range list.XYs {
 			low, high = min(low, xy.Y-list.YErrors[j].Low), max(high, xy.Y+list.YErrors[j].High)
 		}
 	}
 	if p.logY {
-		// Whole decades, or a legend would have nothing to stand beside.
+		// Whole decades.
 		picture.Y.Min, picture.Y.Max = math.Pow(10, math.Floor(math.Log10(low))), math.Pow(10, math.Ceil(math.Log10(high)))
 	} else {
 		picture.Y.Min, picture.Y.Max = 0, high*1.1
 	}
-	picture.Legend.Top = true
-	picture.Legend.Left = p.logY && !p.workers
-	return save(picture, path)
+	return save(picture, legend, path)
 }
 
 // points returns the line's points.
@@ -277,9 +293,14 @@ func thousands(value float64) string {
 	return whole
 }
 
-func save(picture *plot.Plot, path string) error {
+// save writes the picture with its legend to the right, where it hides nothing.
+func save(picture *plot.Plot, legend plot.Legend, path string) error {
 	canvas := vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(dotsPerInch))
-	picture.Draw(draw.New(canvas))
+	margin := vg.Points(8)
+	all := draw.Crop(draw.New(canvas), margin, -margin, margin, -margin)
+	beside := legend.Rectangle(all).Size().X + 3*margin
+	picture.Draw(draw.Crop(all, 0, -beside, 0, 0))
+	legend.Draw(draw.Crop(all, all.Size().X-beside+2*margin, 0, 0, -5*margin))
 	file, err := os.Create(path)
 	if err != nil {
 		return err
