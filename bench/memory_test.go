@@ -108,8 +108,8 @@ func (d *database) recordAll(desired []provider.Desired) {
 // measureMemory measures a worker whose environment names the first n providers.
 func (d *database) measureMemory(r *result, source, arm string, n int) {
 	b := d.b
-	started := time.Now()
-	w := d.launch(nil, "--source="+source, "--env-file="+environmentFile(b, n), "--http-addr=127.0.0.1:0", "--resync=24h")
+	file, started := environmentFile(b, n), time.Now()
+	w := d.launch(nil, "--source="+source, "--env-file="+file, "--http-addr=127.0.0.1:0", "--resync=24h")
 	w.waitLonger("msg=ready", largeBoot)
 	r.add(arm, n, "ready after seconds", w.at("msg=ready").Sub(started).Seconds())
 	time.Sleep(*memorySettle)
