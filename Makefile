@@ -20,7 +20,7 @@ FUZZTIME ?= 30s
 BENCH      ?= .
 BENCHFLAGS ?=
 
-.PHONY: help run build test test-matrix bench lint generate fuzz clean go postgres cc
+.PHONY: help run build test test-matrix bench bench-plots lint generate fuzz clean go postgres cc
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -43,13 +43,22 @@ test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; 
 	@scripts/test-matrix.sh
 
 bench: go postgres ## run the benchmarks of docs/benchmarks.md; BENCH=Writers, BENCHFLAGS="-fsync off"
-	go test -tags bench -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h ./bench $(BENCHFLAGS)
+	go test -tags bench -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 3h ./bench $(BENCHFLAGS)
+
+bench-plots: go postgres ## measure how cost grows, within 10 minutes, and draw docs/plots
+	go test -tags bench -run '^$$' -bench '^Benchmark(Seed|Sustained|Full|Standbys)$$' -benchtime 1x -timeout 10m ./bench -results results/plots \
+		-seed-sizes 10,100,1000,10000,100000 -seed-rounds 10 -seed-slow 10000 -seed-rows 10000 \
+		-sustained-sizes 10,100,1000,10000,100000 -sustained-cases "1 news" -sustained-rounds 3 -backlog 30000 -live 0 \
+		-full-sizes 100,1000,10000,100000 -full-rounds 15 \
+		-standby-changes 60 -standby-idle 2s -standby-busy 2s
+	cd tools && go run ./plots ../bench/results/plots ../docs/plots
 
 lint: go ## check formatting, vet, staticcheck, generated code and go.mod
-	@unformatted=$$(gofmt -l cmd internal sql test bench); \
+	@unformatted=$$(gofmt -l cmd internal sql test bench tools); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags bench ./bench
+	cd tools && go vet ./...
 	$(TOOL) staticcheck ./...
 	$(SQLC) diff -f sql/sqlc.yaml
 	go mod tidy -diff

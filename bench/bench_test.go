@@ -47,6 +47,9 @@ var (
 
 	failovers = flag.Int("failovers", 25, "Failover: repetitions for each way and source")
 	alerts    = flag.Int("alerts", 400, "Latency: changes for each arm")
+
+	results = flag.String("results", "results", "folder that results are written to as JSON, one file for each benchmark")
+	profile = flag.String("profile", "", "folder for processor profiles of what Seed, Sustained and Full measure, each of a run more that does not count")
 )
 
 // patience bounds every wait for something that must happen.
@@ -58,6 +61,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		os.Exit(play(role))
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }
@@ -88,6 +94,7 @@ func run(m *testing.M) int {
 type cluster struct {
 	base       *pgx.ConnConfig
 	version    string
+	log        string // path of the server's log
 	postmaster int
 	undertaker *exec.Cmd
 	bell       io.Closer
@@ -128,10 +135,11 @@ func startCluster() (_ *cluster, err error) {
 		DataDir: filepath.Join(dir, "data"), BinDir: pgtest.BinDir(),
 		Settings: map[string]string{
 			"fsync": *fsync, "full_page_writes": *fsync,
-			"wal_level": "logical", "max_connections": "100", "max_replication_slots": "20", "max_wal_senders": "20",
+			"wal_level": "logical", "max_connections": "200", "max_replication_slots": "40", "max_wal_senders": "40",
 			// What runs at times of its own would hit one arm and not the other:
 			// each slice begins with a VACUUM and a checkpoint instead.
 			"autovacuum": "off", "checkpoint_timeout": "1h", "max_wal_size": "8GB",
+			"log_line_prefix": "%q%d %a: ",
 		},
 	})
 	if err != nil {
@@ -144,6 +152,7 @@ func startCluster() (_ *cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.log = filepath.Join(dir, "data", "postgres.log")
 	line, _, _ := strings.Cut(string(pid), "\n")
 	if c.postmaster, err = strconv.Atoi(line); err != nil {
 		return nil, err
@@ -179,17 +188,7 @@ func driftedURL(i int) string   { return fmt.Sprintf("https://drifted-%d.example
 func newDatabase(b *testing.B, name, source string) *database {
 	b.Helper()
 	ctx := context.Background()
-	d := &database{b: b, name: name}
-	admin := connect(b, "postgres")
-	execute(b, admin, "CREATE DATABASE "+name)
-	d.conn = connect(b, name)
-	b.Cleanup(func() {
-		_ = d.conn.Close(ctx)
-		execute(b, admin, "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE database = '"+name+"' AND active")
-		execute(b, admin, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '"+name+"'")
-		execute(b, admin, "DROP DATABASE "+name+" WITH (FORCE)")
-		_ = admin.Close(ctx)
-	})
+	d := emptyDatabase(b, name)
 	install := source
 	if source == "" {
 		install = "notify"
@@ -221,6 +220,25 @@ func newDatabase(b *testing.B, name, source string) *database {
 	if have != want || len(d.ids) != *providers {
 		b.Fatalf("database %s has %s and %d providers, want %s and %d", name, have, len(d.ids), want, *providers)
 	}
+	return d
+}
+
+// emptyDatabase makes a database without any table, which is dropped at the end
+// of the benchmark.
+func emptyDatabase(b *testing.B, name string) *database {
+	b.Helper()
+	ctx := context.Background()
+	d := &database{b: b, name: name}
+	admin := connect(b, "postgres")
+	execute(b, admin, "CREATE DATABASE "+name)
+	d.conn = connect(b, name)
+	b.Cleanup(func() {
+		_ = d.conn.Close(ctx)
+		execute(b, admin, "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE database = '"+name+"' AND active")
+		execute(b, admin, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '"+name+"'")
+		execute(b, admin, "DROP DATABASE "+name+" WITH (FORCE)")
+		_ = admin.Close(ctx)
+	})
 	return d
 }
 
@@ -304,35 +322,62 @@ func await(b *testing.B, arrivals <-chan arrival, text string) time.Time {
 type worker struct {
 	b       *testing.B
 	command *exec.Cmd
+	log     string // path of what it logs
 	ended   chan struct{}
-
-	mu  sync.Mutex
-	log bytes.Buffer
 }
 
-func (w *worker) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.log.Write(p)
+func (w *worker) text() string {
+	text, err := os.ReadFile(w.log)
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	return string(text)
 }
 
-func (w *worker) logged(text string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return bytes.Contains(w.log.Bytes(), []byte(text))
-}
+func (w *worker) logged(text string) bool { return strings.Contains(w.text(), text) }
 
-func (d *database) start(source string) *worker {
-	d.b.Helper()
-	w := &worker{b: d.b, ended: make(chan struct{}), command: exec.Command(binary, "run", "--source="+source, "--on-boot-drift=alert")}
-	w.command.Env = []string{"PATH=" + os.Getenv("PATH"), fmt.Sprintf("DATABASE_URL=host=%s port=%d user=%s dbname=%s",
-		server.base.Host, server.base.Port, server.base.User, d.name)}
-	for i := range *providers {
-		for field, value := range map[string]string{"TYPE": "openai", "NAME": providerName(i), "BASE_URL": providerURL(i), "KEY": "sk-bench-0123456789"} {
-			w.command.Env = append(w.command.Env, fmt.Sprintf("CODER_AIBRIDGE_PROVIDER_%d_%s=%s", i, field, value))
+// at returns the time of the first line of its log that contains the text, to
+// the millisecond.
+func (w *worker) at(text string) time.Time {
+	w.b.Helper()
+	for line := range strings.Lines(w.text()) {
+		if stamp, ok := strings.CutPrefix(line, "time="); ok && strings.Contains(line, text) {
+			stamp, _, _ = strings.Cut(stamp, " ")
+			at, err := time.Parse(time.RFC3339Nano, stamp)
+			if err != nil {
+				w.b.Fatal(err)
+			}
+			return at
 		}
 	}
-	w.command.Stderr = w
+	w.b.Fatalf("the worker did not log %q:\n%s", text, w.text())
+	return time.Time{}
+}
+
+// start starts a worker for the providers of the database.
+func (d *database) start(source string) *worker {
+	d.b.Helper()
+	var env []string
+	for i := range *providers {
+		for field, value := range map[string]string{"TYPE": "openai", "NAME": providerName(i), "BASE_URL": providerURL(i), "KEY": "sk-bench-0123456789"} {
+			env = append(env, fmt.Sprintf("CODER_AIBRIDGE_PROVIDER_%d_%s=%s", i, field, value))
+		}
+	}
+	return d.launch(env, "--source="+source)
+}
+
+// launch starts a worker. Its log goes to a file, so that this process does not
+// work while the worker logs.
+func (d *database) launch(env []string, args ...string) *worker {
+	d.b.Helper()
+	log, err := os.CreateTemp(filepath.Dir(binary), "worker-*.log")
+	if err != nil {
+		d.b.Fatal(err)
+	}
+	defer log.Close()
+	w := &worker{b: d.b, log: log.Name(), ended: make(chan struct{}), command: exec.Command(binary, append([]string{"run", "--on-boot-drift=alert"}, args...)...)}
+	w.command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + d.dsn()}, env...)
+	w.command.Stderr = log
 	if err := w.command.Start(); err != nil {
 		d.b.Fatal(err)
 	}
@@ -347,18 +392,27 @@ func (d *database) start(source string) *worker {
 	return w
 }
 
+// dsn returns how to connect to the database, as libpq's keywords.
+func (d *database) dsn() string {
+	return fmt.Sprintf("host=%s port=%d user=%s dbname=%s", server.base.Host, server.base.Port, server.base.User, d.name)
+}
+
 // waitFor waits for a text in the worker's log.
 func (w *worker) waitFor(text string) *worker {
 	w.b.Helper()
-	for deadline := time.Now().Add(patience); !w.logged(text); time.Sleep(2 * time.Millisecond) {
+	return w.waitLonger(text, patience)
+}
+
+func (w *worker) waitLonger(text string, limit time.Duration) *worker {
+	w.b.Helper()
+	for deadline := time.Now().Add(limit); !w.logged(text); time.Sleep(2 * time.Millisecond) {
 		select {
 		case <-w.ended:
-			w.b.Fatalf("the worker ended:\n%s", &w.log)
+			w.b.Fatalf("the worker ended:\n%s", w.text())
 		default:
 		}
 		if time.Now().After(deadline) {
-			w.mu.Lock()
-			w.b.Fatalf("the worker did not log %q within %s:\n%s", text, patience, &w.log)
+			w.b.Fatalf("the worker did not log %q within %s:\n%s", text, limit, w.text())
 		}
 	}
 	return w
@@ -392,6 +446,18 @@ func median(list []float64) float64 {
 		return (s[n/2-1] + s[n/2]) / 2
 	}
 	return s[len(s)/2]
+}
+
+// middle formats a list as its median and quartiles.
+func middle(format string, list []float64) string {
+	if len(list) == 0 {
+		return "–"
+	}
+	if len(list) == 1 {
+		return fmt.Sprintf(format, list[0])
+	}
+	s := slices.Sorted(slices.Values(list))
+	return fmt.Sprintf(format+" ["+format+" … "+format+"]", median(s), quantile(s, 0.25), quantile(s, 0.75))
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Microseconds())/1000) }

@@ -3,6 +3,8 @@
 package bench
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -10,55 +12,146 @@ import (
 	"time"
 )
 
-// BenchmarkLatency measures from when a change is sent to the server, its commit
-// included, to when its alert has arrived, beside a notification that is sent in
-// the same way without provwatch.
+// BenchmarkLatency measures from when a change is committed to when its alert
+// has arrived, beside the least that could answer a change: a listener, or a
+// reader of the WAL, that answers at once.
 func BenchmarkLatency(b *testing.B) {
 	type arm struct {
 		name     string
+		of       string // the arm that it is compared with
 		database *database
 		arrivals <-chan arrival
-		took     []time.Duration
+		bare     string // role of the peer, empty for the worker
+
+		// From just before the commit and from when it returned; of an alert also
+		// from before the commit to its detection, and from there to its arrival.
+		before, after, detected, published []time.Duration
 	}
-	arms := []*arm{{name: "bare LISTEN/NOTIFY"}, {name: "notify"}, {name: "wal"}}
+	arms := []*arm{
+		{name: "bare LISTEN/NOTIFY", bare: roleAnswer},
+		{name: "bare LISTEN/NOTIFY, with a row", bare: roleAnswer},
+		{name: "notify", of: "bare LISTEN/NOTIFY"},
+		{name: "bare WAL reader", bare: roleAnswerWAL},
+		{name: "bare WAL reader, with a row", bare: roleAnswerWAL},
+		{name: "wal", of: "bare WAL reader"},
+	}
+	ctx := context.Background()
 	for i, a := range arms {
-		if i == 0 {
-			a.database = newDatabase(b, "latency_bare", "")
-			a.arrivals = a.database.listen("bench")
+		name := fmt.Sprintf("latency_%d", i)
+		if a.bare == "" {
+			a.database = newDatabase(b, name, a.name)
+			a.arrivals = a.database.listen("ai_provider_drift")
+			a.database.start(a.name).ready()
 			continue
 		}
-		a.database = newDatabase(b, "latency_"+a.name, a.name)
-		a.arrivals = a.database.listen("ai_provider_drift")
-		a.database.start(a.name).ready()
+		a.database = newDatabase(b, name, "")
+		execute(b, a.database.conn, answersTable)
+		a.arrivals = a.database.listen("answers")
+		env := []string{slotVariable + "=" + name}
+		if i%3 == 1 {
+			env = append(env, insertVariable+"=1")
+		}
+		if a.bare == roleAnswerWAL {
+			execute(b, a.database.conn, barePublication)
+			execute(b, a.database.conn, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", name)
+		}
+		a.database.peer(a.bare, env...).expect("ready")
 	}
-	const warm = 10
+	r := newResult("latency")
+	const warm = 20
 	for i := range warm + *alerts {
-		for j, a := range arms {
-			// The source notify verifies at most 20 times a second.
-			time.Sleep(10*time.Millisecond + rand.N(20*time.Millisecond))
+		for j := range arms {
+			a := arms[(i+j)%len(arms)]
+			// Alerts are written at most 20 times a second, and the arms take turns.
+			time.Sleep(5*time.Millisecond + rand.N(15*time.Millisecond))
 			row := i % *providers
-			start, text := time.Now(), fmt.Sprintf(`"provider":%q`, providerName(row))
-			if j == 0 {
-				text = a.database.ids[row]
-				execute(b, a.database.conn, `WITH changed AS (`+toggle+` RETURNING id) SELECT pg_notify('bench', id::text) FROM changed`,
-					a.database.ids[row], providerURL(row), driftedURL(row))
-			} else {
-				a.database.toggle(row)
+			tx, err := a.database.conn.Begin(ctx)
+			if err != nil {
+				b.Fatal(err)
 			}
-			took := await(b, a.arrivals, text).Sub(start)
-			if i >= warm {
-				a.took = append(a.took, took)
+			change := func(sql string, args ...any) {
+				if _, err := tx.Exec(ctx, sql, args...); err != nil {
+					b.Fatal(err)
+				}
+			}
+			change(toggle, a.database.ids[row], providerURL(row), driftedURL(row))
+			if a.bare == roleAnswer {
+				change("SELECT pg_notify('changes', $1)", a.database.ids[row])
+			}
+			start := time.Now()
+			if err := tx.Commit(ctx); err != nil {
+				b.Fatal(err)
+			}
+			committed := time.Now()
+			got := next(b, a.arrivals)
+			if i < warm {
+				continue
+			}
+			a.before = append(a.before, got.at.Sub(start))
+			a.after = append(a.after, got.at.Sub(committed))
+			if a.bare == "" {
+				var alert struct {
+					ProviderID string    `json:"provider_id"`
+					DetectedAt time.Time `json:"detected_at"`
+				}
+				if err := json.Unmarshal([]byte(got.payload), &alert); err != nil {
+					b.Fatal(err)
+				}
+				if alert.ProviderID != a.database.ids[row] {
+					b.Fatalf("an alert of %s arrived, want one of %s", alert.ProviderID, a.database.ids[row])
+				}
+				a.detected = append(a.detected, alert.DetectedAt.Sub(start))
+				a.published = append(a.published, got.at.Sub(alert.DetectedAt))
+			} else if got.payload != a.database.ids[row] {
+				b.Fatalf("an answer of %s arrived, want one of %s", got.payload, a.database.ids[row])
 			}
 		}
 	}
-
-	fmt.Printf("\nLatency: %d changes for each arm, %d providers; ms\n\n", *alerts, *providers)
-	header("arm", "p50", "p90", "p99", "max", "p50 of bare", "p99 of bare")
 	for _, a := range arms {
-		slices.Sort(a.took)
-		of := func(q float64) time.Duration { return quantile(a.took, q) }
-		ratio := func(q float64) string { return fmt.Sprintf("%.1f", float64(of(q))/float64(quantile(arms[0].took, q))) }
-		row(a.name, milliseconds(of(0.5)), milliseconds(of(0.9)), milliseconds(of(0.99)), milliseconds(of(1)), ratio(0.5), ratio(0.99))
+		for metric, list := range map[string][]time.Duration{"before commit": a.before, "after commit": a.after, "detected": a.detected, "published": a.published} {
+			for _, took := range list {
+				r.add(a.name, *providers, metric, took.Seconds())
+			}
+		}
+	}
+	r.close(b)
+
+	fmt.Printf("\nLatency: %d changes for each arm, %d providers, fsync %s; ms; foreign cores %.2f\n\n", *alerts, *providers, *fsync, r.ForeignCores)
+	header("arm", "from the commit: p50", "p90", "p99", "max", "p50 of bare", "p99 of bare", "from its end: p50", "p90", "p99", "until detected: p50", "from there: p50")
+	quantiles := map[string][]time.Duration{}
+	for _, a := range arms {
+		for _, list := range [][]time.Duration{a.before, a.after, a.detected, a.published} {
+			slices.Sort(list)
+		}
+		quantiles[a.name] = a.before
+		of := func(list []time.Duration, q float64) string {
+			if len(list) == 0 {
+				return "–"
+			}
+			return milliseconds(quantile(list, q))
+		}
+		ratio := func(q float64) string {
+			if a.of == "" {
+				return "–"
+			}
+			// Beside the bare answer, and beside the one that is as durable.
+			return fmt.Sprintf("%.2f (with a row: %.2f)", float64(quantile(a.before, q))/float64(quantile(quantiles[a.of], q)),
+				float64(quantile(a.before, q))/float64(quantile(quantiles[a.of+", with a row"], q)))
+		}
+		row(a.name, of(a.before, 0.5), of(a.before, 0.9), of(a.before, 0.99), of(a.before, 1), ratio(0.5), ratio(0.99),
+			of(a.after, 0.5), of(a.after, 0.9), of(a.after, 0.99), of(a.detected, 0.5), of(a.published, 0.5))
 	}
 	fmt.Println()
+}
+
+// next waits for what arrives next.
+func next(b *testing.B, arrivals <-chan arrival) arrival {
+	b.Helper()
+	select {
+	case a := <-arrivals:
+		return a
+	case <-time.After(patience):
+		b.Fatalf("nothing arrived within %s", patience)
+		return arrival{}
+	}
 }

@@ -21,8 +21,10 @@ func read(t *testing.T, path string) string {
 func TestEachDirectDependencyIsExplained(t *testing.T) {
 	t.Parallel()
 	direct := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^(?:require )?\t?([a-z]\S*/\S*) v\S+$`).FindAllStringSubmatch(read(t, "../go.mod"), -1) {
-		direct[m[1]] = true
+	for _, module := range []string{"../go.mod", "../tools/go.mod"} {
+		for _, m := range regexp.MustCompile(`(?m)^(?:require )?\t?([a-z]\S*/\S*) v\S+$`).FindAllStringSubmatch(read(t, module), -1) {
+			direct[m[1]] = true
+		}
 	}
 	require.Contains(t, direct, "github.com/jackc/pgx/v5")
 	tools := regexp.MustCompile(`(?m)^\t?(?:tool )?([a-z]\S*)/cmd/\w+$`).FindAllStringSubmatch(read(t, "../tools/go.mod"), -1)
