@@ -38,6 +38,10 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
 			maxLag, err := f.maxLag()
 			if err != nil {
 				return err
@@ -59,6 +63,7 @@ func runCommand(f *flags) *cobra.Command {
 			err = daemon.Run(ctx, daemon.Options{
 				Environment:       environment,
 				ReadEnvironment:   f.readEnvironment,
+				Keys:              keys,
 				Database:          config,
 				ConnectTimeout:    f.connectTimeout,
 				Migrate:           schema.Mode(f.migrate),
@@ -122,13 +127,17 @@ func seedCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
 			pool, config, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
 			if dryRun {
-				plan, err := seed.DryRun(ctx, pool, environment.Providers, false)
+				plan, err := seed.DryRun(ctx, pool, environment.Providers, false, seed.WithKeys(keys))
 				if err != nil {
 					return err
 				}
@@ -140,7 +149,7 @@ func seedCommand(f *flags) *cobra.Command {
 			if err := f.ensureSchema(ctx, pool, config, logger); err != nil {
 				return err
 			}
-			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger)
+			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger, seed.WithKeys(keys))
 			if err != nil {
 				return err
 			}
@@ -178,12 +187,16 @@ func verifyCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
 			pool, _, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
-			plan, err := seed.DryRun(ctx, pool, environment.Providers, f.credentials != string(verify.IgnoreCredentials))
+			plan, err := seed.DryRun(ctx, pool, environment.Providers, f.credentials != string(verify.IgnoreCredentials), seed.WithKeys(keys))
 			if err != nil {
 				return err
 			}
@@ -236,6 +249,10 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
 			pool, config, err := f.open(ctx, logger)
 			if err != nil {
 				return err
@@ -246,9 +263,9 @@ func resolveCommand(f *flags) *cobra.Command {
 			}
 			var outcome resolve.Outcome
 			if take == "env" {
-				outcome, err = resolve.TakeEnv(ctx, pool, desired, withKeys, operator())
+				outcome, err = resolve.TakeEnv(ctx, pool, keys, desired, withKeys, operator())
 			} else {
-				outcome, err = resolve.TakeDB(ctx, pool, desired, f.credentials == string(verify.AlertCredentials), operator())
+				outcome, err = resolve.TakeDB(ctx, pool, keys, desired, f.credentials == string(verify.AlertCredentials), operator())
 			}
 			if err != nil {
 				return err
