@@ -98,6 +98,10 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), versionCommand(&f))
 	wrapArgs(root)
 	for _, c := range root.Commands() {
+		if !c.Runnable() {
+			// One that only has commands of its own: another is a mistake.
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
 		wrapArgs(c)
 		for _, sub := range c.Commands() {
 			wrapArgs(sub)
