@@ -45,9 +45,9 @@ $$;
 GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_operator;
 
 -- To compare the providers with the environment, and to seed those that are missing.
-GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at), INSERT (id, type, name, base_url, settings)
+GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at), INSERT (id, type, name, base_url, settings, settings_key_id)
     ON ai_providers TO provwatch_notify, provwatch_wal, provwatch_operator;
-GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key)
+GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key, api_key_key_id)
     ON ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator;
 
 -- To stage audit entries and to deliver them. The log itself is neither read nor changed.
@@ -65,9 +65,10 @@ GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal;
 GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
 
--- To resolve a drift: write the environment's side to the provider tables, or accept the database's.
+-- To resolve a drift: write the environment's side to the provider tables, or accept the database's; and to
+-- encrypt stored secrets anew.
 GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON ai_providers TO provwatch_operator;
-GRANT DELETE ON ai_provider_keys TO provwatch_operator;
+GRANT UPDATE (api_key, api_key_key_id), DELETE ON ai_provider_keys TO provwatch_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_operator;
 
 -- To follow the alerts.

@@ -37,6 +37,10 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
 			maxLag, err := f.maxLag()
 			if err != nil {
 				return err
@@ -58,6 +62,7 @@ func runCommand(f *flags) *cobra.Command {
 			err = daemon.Run(ctx, daemon.Options{
 				Environment:       environment,
 				ReadEnvironment:   f.readEnvironment,
+				Keys:              keys,
 				Database:          config,
 				ConnectTimeout:    f.connectTimeout,
 				Migrate:           schema.Mode(f.migrate),
@@ -121,13 +126,17 @@ func seedCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
 			pool, config, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
 			if dryRun {
-				plan, err := seed.DryRun(ctx, pool, environment.Providers, false)
+				plan, err := seed.DryRun(ctx, pool, environment.Providers, false, seed.WithKeys(keys))
 				if err != nil {
 					return schema.Explain(ctx, pool, schema.Verifying, err)
 				}
@@ -145,7 +154,7 @@ func seedCommand(f *flags) *cobra.Command {
 			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
 				return err
 			}
-			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger)
+			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger, seed.WithKeys(keys))
 			if err != nil {
 				return err
 			}
@@ -183,6 +192,10 @@ func verifyCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
 			pool, _, err := f.open(ctx, logger)
 			if err != nil {
 				return err
@@ -192,7 +205,7 @@ func verifyCommand(f *flags) *cobra.Command {
 			if credentials {
 				use |= schema.Credentials
 			}
-			plan, err := seed.DryRun(ctx, pool, environment.Providers, credentials)
+			plan, err := seed.DryRun(ctx, pool, environment.Providers, credentials, seed.WithKeys(keys))
 			if err != nil {
 				return schema.Explain(ctx, pool, use, err)
 			}
@@ -245,6 +258,10 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
 			pool, config, err := f.open(ctx, logger)
 			if err != nil {
 				return err
@@ -257,9 +274,9 @@ func resolveCommand(f *flags) *cobra.Command {
 			}
 			var outcome resolve.Outcome
 			if take == "env" {
-				outcome, err = resolve.TakeEnv(ctx, pool, desired, withKeys, operator())
+				outcome, err = resolve.TakeEnv(ctx, pool, keys, desired, withKeys, operator())
 			} else {
-				outcome, err = resolve.TakeDB(ctx, pool, desired, f.credentials == string(verify.AlertCredentials), operator())
+				outcome, err = resolve.TakeDB(ctx, pool, keys, desired, f.credentials == string(verify.AlertCredentials), operator())
 			}
 			if err != nil {
 				return err

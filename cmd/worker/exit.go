@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 
+	"provwatch/internal/atrest"
 	"provwatch/internal/embedded"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
@@ -31,6 +32,7 @@ func exitCode(err error) int {
 	var (
 		usage       *usageError
 		environment *seed.EnvironmentError
+		keyset      *atrest.KeysetError
 		drift       *seed.DriftError
 		unreachable *postgres.UnreachableError
 		unusable    *schema.UnusableError
@@ -38,7 +40,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.As(err, &environment):
+	case errors.As(err, &usage), errors.As(err, &environment), errors.As(err, &keyset):
 		return exitUsage
 	case errors.Is(err, errDrift), errors.As(err, &drift) && drift.Drifted():
 		return exitDrift

@@ -30,6 +30,7 @@ var version = "dev"
 // flags are the values of all flags; each command uses those that it has.
 type flags struct {
 	envFile        string
+	keyset         string
 	dataDir        string
 	connectTimeout time.Duration
 	migrate        string
@@ -79,6 +80,7 @@ func newRootCommand() *cobra.Command {
 
 	p := root.PersistentFlags()
 	p.StringVar(&f.envFile, "env-file", "", "read CODER_AIBRIDGE_* variables from this file as well; SIGHUP reads it again")
+	p.StringVar(&f.keyset, "keyset", "", "keyset file to encrypt stored keys and settings with, see \"worker keys\"; SIGHUP reads it again (default: plain text)")
 	p.StringVar(&f.dataDir, "data-dir", "", "folder of the private PostgreSQL, used when no database is configured (default "+dataDirText()+")")
 	p.DurationVar(&f.connectTimeout, "connect-timeout", 30*time.Second, "how long to try to reach the database at the start")
 	p.StringVar(&f.migrate, "migrate", string(schema.Auto), "what to do about a schema that is not up to date: auto (migrate), check (fail), off")
@@ -93,9 +95,17 @@ func newRootCommand() *cobra.Command {
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), versionCommand(&f))
-	for _, c := range append(root.Commands(), root) {
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), versionCommand(&f))
+	wrapArgs(root)
+	for _, c := range root.Commands() {
+		if !c.Runnable() {
+			// One that only has commands of its own: another is a mistake.
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
 		wrapArgs(c)
+		for _, sub := range c.Commands() {
+			wrapArgs(sub)
+		}
 	}
 	return root
 }

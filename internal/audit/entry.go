@@ -25,6 +25,9 @@ const (
 	KeyCreated      Action = "provider_key.create"
 	KeysReplaced    Action = "provider_keys.replace"
 	DriftAccepted   Action = "drift.accept"
+
+	ProviderReencrypted Action = "provider.reencrypt"
+	ProviderDecrypted   Action = "provider.decrypt"
 )
 
 // System is the actor of what the worker does on its own.
@@ -50,6 +53,8 @@ type Details struct {
 	Keys    *int   `json:"keys,omitempty"` // how many keys were stored
 	KeyID   string `json:"key_id,omitempty"`
 	Masked  string `json:"masked_key,omitempty"`
+	// EncryptionKeyID is the id of the key that secrets are now encrypted with.
+	EncryptionKeyID string `json:"encryption_key_id,omitempty"`
 	// Changes are the fields that were written, with both values.
 	Changes []Change `json:"changes,omitempty"`
 	EnvHash string   `json:"env_hash,omitempty"`

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
+	"provwatch/internal/atrest"
 	"provwatch/internal/audit"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
@@ -34,6 +35,8 @@ type Options struct {
 	// reads it again at each reload.
 	Environment     seed.Environment
 	ReadEnvironment func() (seed.Environment, error)
+	// Keys encrypts what is stored as a secret; it is read again at each reload.
+	Keys *atrest.Keyset
 
 	Database       *pgxpool.Config
 	ConnectTimeout time.Duration
@@ -115,10 +118,12 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	plan, err := seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger)
+	plan, err := seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, seed.WithKeys(o.Keys))
 	if err != nil {
 		return stopped(ctx, err)
 	}
+	// From here on nothing needs the credentials of the environment as they are.
+	o.Environment = seed.Environment{}
 	metrics.Seeded(plan)
 	seed.LogPlan(ctx, o.Logger, plan)
 
@@ -134,6 +139,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, metrics),
 	}
 	d.published.Store(published)
+	d.verifier.Decrypt(o.Keys)
 	d.watch(ctx, reload)
 	d.stop(ctx)
 	return nil
@@ -276,8 +282,8 @@ func (d *daemon) resync(ctx context.Context) {
 	}
 }
 
-// reloadAt reads the environment again at each signal. One that cannot be used
-// is reported and changes nothing.
+// reloadAt reads the environment and the keyset again at each signal. If one of
+// them cannot be used, that is reported and changes nothing.
 func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
 	for {
 		select {
@@ -288,6 +294,10 @@ func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
 		environment, err := d.ReadEnvironment()
 		if err != nil {
 			d.Logger.ErrorContext(ctx, "the environment cannot be used, keeping the one in use", "error", err)
+			continue
+		}
+		if err := d.Keys.Reload(); err != nil {
+			d.Logger.ErrorContext(ctx, "the keyset cannot be used, keeping it and the environment in use", "error", err)
 			continue
 		}
 		for _, warning := range environment.Warnings {

@@ -265,6 +265,7 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 		Pool:     d.pool,
 		Config:   postgres.ReplicationConfig(d.Database),
 		Verifier: d.verifier,
+		Keys:     d.Keys,
 		Pending:  d.pending,
 		MaxLag:   d.SlotMaxLag,
 		Logger:   d.Logger,

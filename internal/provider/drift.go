@@ -44,6 +44,8 @@ type Observation struct {
 	EnvHash    string
 	// DBHash is empty when there is no row, or when Undecodable is set.
 	DBHash string
+	// DBRegion is the row's Bedrock region, where DBHash is set.
+	DBRegion string
 	// Credentials sums up how credentials differ, in counts alone; empty when
 	// they agree or were not compared.
 	Credentials string
@@ -67,10 +69,10 @@ func Compare(desired Desired, row *Row, credentials bool) Observation {
 	have, err := row.Canonical()
 	if err != nil {
 		o.Undecodable = err
-		o.Fields = append(o.Fields, Field{Name: "settings", Env: settingsSummary(desired), DB: "undecodable: " + err.Error()})
+		o.Fields = append(o.Fields, Field{Name: settingsField, Env: settingsSummary(desired), DB: "undecodable: " + err.Error()})
 		have = Canonical{Type: row.Type, BaseURL: row.BaseURL, BedrockRegion: want.BedrockRegion}
 	} else {
-		o.DBHash = have.Hash()
+		o.DBHash, o.DBRegion = have.Hash(), have.BedrockRegion
 	}
 	o.Fields = append(o.Fields, canonicalFields(want, have)...)
 	if credentials && err == nil {
@@ -108,6 +110,16 @@ func (o Observation) WithoutCredentials() Observation {
 	return o
 }
 
+// OfSettings reports whether the field comes from the settings column, hence
+// depends on whether that can be decoded.
+func (f Field) OfSettings() bool { return f.Name == settingsField || f.Name == regionField }
+
+// The names of the fields that come from the settings column.
+const (
+	settingsField = "settings"
+	regionField   = "bedrock_region"
+)
+
 // The names of the fields that compare credentials.
 const (
 	apiKeysField            = "api_keys"
@@ -134,7 +146,7 @@ func canonicalFields(want, have Canonical) []Field {
 		fields = append(fields, f)
 	}
 	if want.BedrockRegion != have.BedrockRegion {
-		fields = append(fields, Field{Name: "bedrock_region", Env: want.BedrockRegion, DB: have.BedrockRegion})
+		fields = append(fields, Field{Name: regionField, Env: want.BedrockRegion, DB: have.BedrockRegion})
 	}
 	return fields
 }
@@ -155,10 +167,13 @@ func credentialFields(desired Desired, row *Row) []Field {
 		inEnv[key.Reveal()] = true
 	}
 	inDB := make(map[string]bool, len(row.Keys))
-	encrypted := 0
+	encrypted, reason := 0, "encrypted with a key that this worker does not have"
 	for _, stored := range row.Keys {
 		if stored.KeyID != "" {
 			encrypted++
+			if stored.Err != nil {
+				reason = "that cannot be decrypted: " + stored.Err.Error()
+			}
 			continue
 		}
 		inDB[stored.Key.Reveal()] = true
@@ -171,7 +186,7 @@ func credentialFields(desired Desired, row *Row) []Field {
 			DB:   fmt.Sprintf("%d, of these %d not in the environment", len(inDB)+encrypted, onlyDB),
 		}
 		if encrypted > 0 {
-			f.DB += fmt.Sprintf(" and %d encrypted with a key that this worker does not have", encrypted)
+			f.DB += fmt.Sprintf(" and %d %s", encrypted, reason)
 		}
 		fields = append(fields, f)
 	}
@@ -180,7 +195,9 @@ func credentialFields(desired Desired, row *Row) []Field {
 	if desired.Bedrock != nil {
 		want = *desired.Bedrock
 	}
-	if stored, err := DecodeSettings(row.Settings, row.SettingsKeyID); err == nil && stored != nil {
+	if row.Decoded != nil {
+		have.AccessKey, have.AccessKeySecret = row.Decoded.AccessKey, row.Decoded.AccessKeySecret
+	} else if stored, err := DecodeSettings(row.Settings, row.SettingsKeyID); err == nil && stored != nil {
 		have = *stored
 	}
 	differ := 0

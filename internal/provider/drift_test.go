@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -152,6 +153,15 @@ func TestCompare(t *testing.T) {
 			kind: provider.Changed,
 			fields: []field{{"api_keys", "2, of these 0 not in the database",
 				"3, of these 0 not in the environment and 1 encrypted with a key that this worker does not have"}},
+		},
+		"a key that does not decrypt says why": {
+			credentials: true,
+			change: func(_ *provider.Desired, r *provider.Row) {
+				r.Keys = append(r.Keys, provider.StoredKey{Key: secret.New("pw"), KeyID: "pw", Err: errors.New("the reason")})
+			},
+			kind: provider.Changed,
+			fields: []field{{"api_keys", "2, of these 0 not in the database",
+				"3, of these 0 not in the environment and 1 that cannot be decrypted: the reason"}},
 		},
 		"the Bedrock pair is compared by counts": {
 			bedrock: true, credentials: true,

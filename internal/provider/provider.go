@@ -53,7 +53,8 @@ type Row struct {
 	Settings      secret.Text
 	SettingsKeyID string
 	// Decoded, when set, stands for Settings: the WAL source decodes them as they
-	// pass by and keeps nothing else of them.
+	// pass by and keeps nothing else of them, and encrypted ones are decoded where
+	// the row is loaded.
 	Decoded   *DecodedSettings
 	UpdatedAt time.Time
 	// Keys are the stored bearer keys; they are loaded only where they are
@@ -65,13 +66,18 @@ type Row struct {
 type DecodedSettings struct {
 	BedrockRegion string
 	Err           error // why the settings cannot be decoded, else nil
+	// AccessKey and AccessKeySecret are set only where credentials are compared.
+	AccessKey, AccessKeySecret secret.Text
 }
 
 // StoredKey is a row of ai_provider_keys.
 type StoredKey struct {
+	ID  uuid.UUID
 	Key secret.Text
 	// KeyID names the key that Key is encrypted with; empty for plain text.
 	KeyID string
+	// Err is why Key cannot be decrypted, nil if that was not tried.
+	Err error
 }
 
 // Canonical returns the row's canonical fields, or why its settings cannot be

@@ -25,8 +25,8 @@ const (
 	bedrockSettingsVersion = 1
 )
 
-// bedrockSettings is the stored form of [Bedrock]. It alone holds the secrets
-// as plain strings, and never leaves this file.
+// bedrockSettings is the stored form of [Bedrock] as it is encoded. It alone
+// holds the secrets as plain strings, and never leaves this file.
 type bedrockSettings struct {
 	Type            string `json:"_type"`
 	Version         int    `json:"_version"`
@@ -36,6 +36,48 @@ type bedrockSettings struct {
 	AccessKey       string `json:"access_key,omitempty"`
 	AccessKeySecret string `json:"access_key_secret,omitempty"`
 }
+
+// storedSettings is the same as it is decoded.
+type storedSettings struct {
+	Type            string     `json:"_type"`
+	Version         int        `json:"_version"`
+	Region          string     `json:"region"`
+	Model           string     `json:"model"`
+	SmallFastModel  string     `json:"small_fast_model"`
+	AccessKey       credential `json:"access_key"`
+	AccessKeySecret credential `json:"access_key_secret"`
+}
+
+// credential is a JSON string that is not decoded unless it is needed: unlike a
+// Go string it can be cleared.
+type credential struct{ quoted []byte }
+
+// UnmarshalJSON takes what would unmarshal into a string, and a null for none.
+func (c *credential) UnmarshalJSON(quoted []byte) error {
+	switch {
+	case bytes.Equal(quoted, []byte("null")):
+		return nil
+	case quoted[0] != '"':
+		return ErrSettingsBadShape
+	}
+	clear(c.quoted)
+	c.quoted = bytes.Clone(quoted)
+	return nil
+}
+
+// take decodes the credential and clears it.
+func (c *credential) take() (text secret.Text) {
+	if len(c.quoted) > 0 {
+		var plain string
+		// It was found to be valid when it was taken.
+		_ = json.Unmarshal(c.quoted, &plain)
+		text = secret.New(plain)
+	}
+	c.clear()
+	return text
+}
+
+func (c *credential) clear() { clear(c.quoted) }
 
 // Encode returns the JSON to be stored in the settings column. The result
 // holds the plain credentials, which is why it is a secret.
@@ -74,11 +116,36 @@ func DecodeSettings(settings secret.Text, keyID string) (*Bedrock, error) {
 	if keyID != "" {
 		return nil, ErrSettingsKeyID
 	}
-	text := bytes.TrimSpace([]byte(settings.Reveal()))
+	return ParseSettings([]byte(settings.Reveal()))
+}
+
+// ParseSettings is [DecodeSettings] of settings that were decrypted. It does not
+// keep the text, which the caller can clear.
+func ParseSettings(text []byte) (*Bedrock, error) {
+	stored, err := parseSettings(text)
+	if stored == nil {
+		return nil, err
+	}
+	return &Bedrock{
+		Region:          stored.Region,
+		Model:           stored.Model,
+		SmallFastModel:  stored.SmallFastModel,
+		AccessKey:       stored.AccessKey.take(),
+		AccessKeySecret: stored.AccessKeySecret.take(),
+	}, nil
+}
+
+func parseSettings(text []byte) (*storedSettings, error) {
+	text = bytes.TrimSpace(text)
 	if len(text) == 0 || bytes.Equal(text, []byte("null")) {
 		return nil, nil
 	}
 	var members map[string]json.RawMessage
+	defer func() {
+		for _, member := range members {
+			clear(member)
+		}
+	}()
 	if json.Unmarshal(text, &members) != nil {
 		return nil, ErrSettingsNotJSON
 	}
@@ -95,30 +162,38 @@ func DecodeSettings(settings secret.Text, keyID string) (*Bedrock, error) {
 	if json.Unmarshal(members["_version"], &version) != nil || version.String() != fmt.Sprint(bedrockSettingsVersion) {
 		return nil, ErrSettingsVersion
 	}
-	var stored bedrockSettings
+	var stored storedSettings
 	// A region with a NUL can be written in JSON, and neither in jsonb nor in text.
 	if json.Unmarshal(text, &stored) != nil || strings.ContainsRune(stored.Region, 0) {
+		stored.AccessKey.clear()
+		stored.AccessKeySecret.clear()
 		return nil, ErrSettingsBadShape
 	}
-	return &Bedrock{
-		Region:          stored.Region,
-		Model:           stored.Model,
-		SmallFastModel:  stored.SmallFastModel,
-		AccessKey:       secret.New(stored.AccessKey),
-		AccessKeySecret: secret.New(stored.AccessKeySecret),
-	}, nil
+	return &stored, nil
 }
 
 // DecodeRegion decodes the settings column and keeps only what the canonical
 // hash needs of it.
 func DecodeRegion(settings secret.Text, keyID string) *DecodedSettings {
-	bedrock, err := DecodeSettings(settings, keyID)
+	if keyID != "" {
+		return &DecodedSettings{Err: ErrSettingsKeyID}
+	}
+	return ParseRegion([]byte(settings.Reveal()))
+}
+
+// ParseRegion is [DecodeRegion] of settings that were decrypted. It does not
+// keep the text, which the caller can clear, and copies no credential of it into
+// a string.
+func ParseRegion(text []byte) *DecodedSettings {
+	stored, err := parseSettings(text)
 	switch {
 	case err != nil:
 		return &DecodedSettings{Err: err}
-	case bedrock == nil:
+	case stored == nil:
 		return &DecodedSettings{}
 	default:
-		return &DecodedSettings{BedrockRegion: bedrock.Region}
+		stored.AccessKey.clear()
+		stored.AccessKeySecret.clear()
+		return &DecodedSettings{BedrockRegion: stored.Region}
 	}
 }

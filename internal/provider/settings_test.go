@@ -86,6 +86,7 @@ func TestSettingsThatCannotBeDecodedAreAnErrorWithoutTheirText(t *testing.T) {
 		"two versions":                         {`{"_type":"bedrock","_version":1,"_version":2}`, "", provider.ErrSettingsVersion},
 		"a field of another JSON type":         {`{"_type":"bedrock","_version":1,"region":{"` + leak + `":"` + leak + `"}}`, "", provider.ErrSettingsBadShape},
 		"a credential of another JSON type":    {`{"_type":"bedrock","_version":1,"access_key":["` + leak + `"]}`, "", provider.ErrSettingsBadShape},
+		"a credential that is one only later":  {`{"_type":"bedrock","_version":1,"access_key":7,"access_key":"` + leak + `"}`, "", provider.ErrSettingsBadShape},
 		"encrypted":                            {leak, leak, provider.ErrSettingsKeyID},
 		"encrypted, though it looks like JSON": {`{"_type":"bedrock","_version":1}`, leak, provider.ErrSettingsKeyID},
 		"encrypted, though empty":              {"", leak, provider.ErrSettingsKeyID},
@@ -110,6 +111,25 @@ func TestNoErrorOfDecodingHoldsAnythingOfTheInput(t *testing.T) {
 		keyID := rapid.SampledFrom([]string{"", "", leak}).Draw(t, "key id")
 		if _, err := provider.DecodeSettings(secret.New(settings), keyID); err != nil {
 			require.NotContains(t, err.Error(), leak)
+		}
+	})
+}
+
+func TestDecodingKeepsNothingOfTheTextAndTheRegionAloneIsDecodedTheSameWay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := bedrockOf(t, withoutNUL(text().Draw(t, "region")))
+		plain := []byte(b.Encode().Reveal())
+		if rapid.Bool().Draw(t, "cut off") {
+			plain = plain[:rapid.IntRange(0, len(plain)).Draw(t, "length")]
+		}
+		decoded, err := provider.ParseSettings(plain)
+		region := provider.ParseRegion(plain)
+		clear(plain)
+		require.Equal(t, err, region.Err)
+		require.True(t, region.AccessKey.IsZero() && region.AccessKeySecret.IsZero())
+		if decoded != nil {
+			require.Equal(t, plainBedrock(*b), plainBedrock(*decoded))
+			require.Equal(t, b.Region, region.BedrockRegion)
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/store"
 )
@@ -30,13 +31,19 @@ type Outcome struct {
 	KeysReplaced bool `json:"keys_replaced"`
 }
 
+// Keys encrypts the secrets that are stored, and decodes stored settings.
+type Keys interface {
+	seed.Keys
+	OpenSettings(id uuid.UUID, stored secret.Text, keyID string) (*provider.Bedrock, error)
+}
+
 // TakeEnv writes the environment's fields to the provider's row: a changed row
 // is updated, a disabled one enabled, a soft-deleted one restored, a missing one
 // inserted. Credentials are written only withKeys; what would discard stored
 // ones without it is an error. It is audited in the actor's name.
-func TakeEnv(ctx context.Context, pool *pgxpool.Pool, desired provider.Desired, withKeys bool, actor string) (Outcome, error) {
-	return resolve(ctx, pool, desired, withKeys, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
-		return takeEnv(ctx, tx, step, withKeys, actor)
+func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, withKeys bool, actor string) (Outcome, error) {
+	return resolve(ctx, pool, keys, desired, withKeys, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
+		return takeEnv(ctx, tx, keys, step, withKeys, actor)
 	})
 }
 
@@ -44,13 +51,13 @@ func TakeEnv(ctx context.Context, pool *pgxpool.Pool, desired provider.Desired, 
 // accepted. It holds while both canonical hashes stay as they are, and then
 // neither fails a boot nor is alerted. It is audited in the actor's name.
 // compareCredentials says whether differing credentials count as a drift.
-func TakeDB(ctx context.Context, pool *pgxpool.Pool, desired provider.Desired, compareCredentials bool, actor string) (Outcome, error) {
-	return resolve(ctx, pool, desired, compareCredentials, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
+func TakeDB(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, compareCredentials bool, actor string) (Outcome, error) {
+	return resolve(ctx, pool, keys, desired, compareCredentials, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
 		return takeDB(ctx, tx, step, actor)
 	})
 }
 
-func resolve(ctx context.Context, pool *pgxpool.Pool, desired provider.Desired, compareCredentials bool,
+func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, compareCredentials bool,
 	take func(pgx.Tx, seed.Step) (Outcome, error),
 ) (outcome Outcome, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
@@ -62,7 +69,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, desired provider.Desired, 
 		if _, err := store.New(tx).LockProviders(ctx, desired.Name); err != nil {
 			return fmt.Errorf("lock its row: %w", err)
 		}
-		plan, err := seed.MakePlan(ctx, tx, []provider.Desired{desired}, compareCredentials)
+		plan, err := seed.MakePlan(ctx, tx, []provider.Desired{desired}, compareCredentials, seed.WithKeys(keys))
 		if err != nil {
 			return err
 		}
@@ -85,7 +92,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, desired provider.Desired, 
 	return outcome, nil
 }
 
-func takeEnv(ctx context.Context, tx pgx.Tx, step seed.Step, withKeys bool, actor string) (Outcome, error) {
+func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys bool, actor string) (Outcome, error) {
 	queries := store.New(tx)
 	desired, observed := step.Desired, step.Observation
 	outcome := Outcome{
@@ -100,7 +107,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, step seed.Step, withKeys bool, acto
 			desired.Keys = nil
 			desired.Bedrock = withCredentials(desired.Bedrock, nil)
 		}
-		id, err := seed.InsertProvider(ctx, tx, desired, actor)
+		id, err := seed.InsertProvider(ctx, tx, keys, desired, actor)
 		outcome.ProviderID = id
 		return outcome, err
 	}
@@ -111,7 +118,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, step seed.Step, withKeys bool, acto
 	}
 
 	if !withKeys {
-		stored, err := provider.DecodeSettings(step.Row.Settings, step.Row.SettingsKeyID)
+		stored, err := keys.OpenSettings(step.Row.ID, step.Row.Settings, step.Row.SettingsKeyID)
 		switch {
 		case err != nil:
 			return outcome, fmt.Errorf("its stored settings would be discarded, with any credentials in them (%w); repeat with --with-keys to write the environment's", err)
@@ -120,11 +127,16 @@ func takeEnv(ctx context.Context, tx pgx.Tx, step seed.Step, withKeys bool, acto
 		}
 		desired.Bedrock = withCredentials(desired.Bedrock, stored)
 	}
+	settings, keyID, err := keys.SealSettings(observed.ProviderID, desired.Settings())
+	if err != nil {
+		return outcome, fmt.Errorf("encrypt its settings: %w", err)
+	}
 	updated, err := queries.UpdateProvider(ctx, store.UpdateProviderParams{
-		ID:       observed.ProviderID,
-		Type:     string(desired.Type),
-		BaseUrl:  desired.BaseURL,
-		Settings: desired.Settings().Reveal(),
+		ID:            observed.ProviderID,
+		Type:          string(desired.Type),
+		BaseUrl:       desired.BaseURL,
+		Settings:      settings,
+		SettingsKeyID: keyID,
 	})
 	if err != nil {
 		return outcome, fmt.Errorf("update the row: %w", err)
@@ -150,7 +162,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, step seed.Step, withKeys bool, acto
 		return outcome, err
 	}
 	if withKeys {
-		return outcome, seed.InsertKeys(ctx, tx, observed.ProviderID, desired, actor)
+		return outcome, seed.InsertKeys(ctx, tx, keys, observed.ProviderID, desired, actor)
 	}
 	return outcome, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/atrest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/resolve"
@@ -32,6 +33,14 @@ func seededWith(t *testing.T, d provider.Desired) *pgxpool.Pool {
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{d}, false, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return pool
+}
+
+// plainText are the keys of a worker without a keyset.
+func plainText(t *testing.T) *atrest.Keyset {
+	t.Helper()
+	keys, err := atrest.Load("")
+	require.NoError(t, err)
+	return keys
 }
 
 // during runs a statement in a transaction of another program, resolves while it
@@ -67,7 +76,7 @@ func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	err := during(t, pool, `UPDATE ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
-		_, err := resolve.TakeEnv(t.Context(), pool, bedrock("eu-west-1"), false, "operator:test")
+		_, err := resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)
@@ -79,7 +88,7 @@ func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) 
 	pool := seededWith(t, bedrock("us-east-1"))
 	var outcome resolve.Outcome
 	err := during(t, pool, `DELETE FROM ai_providers`, func() (err error) {
-		outcome, err = resolve.TakeEnv(t.Context(), pool, bedrock("eu-west-1"), false, "operator:test")
+		outcome, err = resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)

@@ -26,7 +26,7 @@ const (
 	Seeding                       // worker seed
 	Verifying                     // worker verify, worker seed --dry-run
 	Credentials                   // comparing credentials, on top of Verifying
-	Resolving                     // worker resolve: provwatch_operator
+	Resolving                     // worker resolve, worker keys: provwatch_operator
 	Watching                      // worker watch: provwatch_reader
 
 	running = Notifications | WAL
@@ -51,12 +51,13 @@ var privileges = []privilege{
 	{"", "ai_providers", "SELECT", []string{
 		"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
 	}, writing | Verifying},
-	{"", "ai_providers", "INSERT", []string{"id", "type", "name", "base_url", "settings"}, writing},
+	{"", "ai_providers", "INSERT", []string{"id", "type", "name", "base_url", "settings", "settings_key_id"}, writing},
 	{"", "ai_providers", "UPDATE", []string{
 		"type", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
 	}, Resolving},
 	{"", "ai_provider_keys", "SELECT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, running | Credentials | Resolving},
-	{"", "ai_provider_keys", "INSERT", []string{"id", "provider_id", "api_key"}, writing},
+	{"", "ai_provider_keys", "INSERT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, writing},
+	{"", "ai_provider_keys", "UPDATE", []string{"api_key", "api_key_key_id"}, Resolving},
 	{"", "ai_provider_keys", "DELETE", nil, Resolving},
 
 	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying},

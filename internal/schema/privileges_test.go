@@ -51,7 +51,8 @@ var (
 	}
 	resolving = []string{
 		"LockSeed", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
-		"InsertProviderKeys", "UpdateProvider", "DeleteProviderKeys", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify",
+		"InsertProviderKeys", "UpdateProvider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
+		"BoundIdleTransaction", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify",
 	}
 	// migrating is left to the owner.
 	migrating = []string{"LockMigration", "CreateSchema", "ProviderSearchPath"}

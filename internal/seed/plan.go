@@ -130,9 +130,9 @@ func FieldList(fields []provider.Field) string {
 // MakePlan compares the desired providers with the database, as db sees it, and
 // writes nothing. With credentials set, credentials are compared as well, and
 // show in the observations; a seed acts on canonical hashes alone.
-func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, credentials bool) (Plan, error) {
+func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, credentials bool, options ...Option) (Plan, error) {
 	queries := store.New(db)
-	rows, err := loadRows(ctx, queries, desired, credentials)
+	rows, err := loadRows(ctx, queries, desired, credentials, keysOf(options))
 	if err != nil {
 		return Plan{}, err
 	}
@@ -149,7 +149,7 @@ func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, cr
 
 // DryRun is MakePlan in a read-only transaction, for a database that need not
 // have been migrated: tables that are not there count as empty ones.
-func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, credentials bool) (plan Plan, err error) {
+func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, credentials bool, options ...Option) (plan Plan, err error) {
 	readOnly := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err = pgx.BeginTxFunc(ctx, pool, readOnly, func(tx pgx.Tx) error {
 		queries := store.New(tx)
@@ -158,7 +158,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 			return fmt.Errorf("look at the schema: %w", err)
 		}
 		if found.Providers && found.ProviderKeys && found.AcceptedDrifts {
-			plan, err = MakePlan(ctx, tx, desired, credentials)
+			plan, err = MakePlan(ctx, tx, desired, credentials, options...)
 			return err
 		}
 		var rows map[string][]provider.Row
@@ -167,7 +167,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 			labels = append(labels, string(t))
 		}
 		if found.Providers && found.ProviderKeys {
-			if rows, err = loadRows(ctx, queries, desired, credentials); err != nil {
+			if rows, err = loadRows(ctx, queries, desired, credentials, keysOf(options)); err != nil {
 				return err
 			}
 			if labels, err = queries.ListProviderTypes(ctx); err != nil {
@@ -224,8 +224,9 @@ func action(d provider.Desired, o provider.Observation, accepted acceptance, lab
 }
 
 // loadRows loads all rows of the desired names, soft-deleted and disabled ones
-// too, in one query, and their keys in another where they are compared.
-func loadRows(ctx context.Context, queries *store.Queries, desired []provider.Desired, keys bool) (map[string][]provider.Row, error) {
+// too, in one query, and their keys in another where they are compared. What is
+// encrypted is decoded.
+func loadRows(ctx context.Context, queries *store.Queries, desired []provider.Desired, keys bool, keyset Keys) (map[string][]provider.Row, error) {
 	stored, err := queries.ListProviders(ctx, names(desired))
 	if err != nil {
 		return nil, fmt.Errorf("load providers: %w", err)
@@ -249,6 +250,7 @@ func loadRows(ctx context.Context, queries *store.Queries, desired []provider.De
 		if s.SettingsKeyID != nil {
 			row.SettingsKeyID = *s.SettingsKeyID
 		}
+		keyset.OpenRow(&row, keys)
 		rows[s.Name] = append(rows[s.Name], row)
 	}
 	return rows, nil
@@ -262,7 +264,7 @@ func loadKeys(ctx context.Context, queries *store.Queries, providerIDs []uuid.UU
 	}
 	keys := make(map[uuid.UUID][]provider.StoredKey, len(providerIDs))
 	for _, s := range stored {
-		key := provider.StoredKey{Key: s.ApiKey}
+		key := provider.StoredKey{ID: s.ID, Key: s.ApiKey}
 		if s.ApiKeyKeyID != nil {
 			key.KeyID = *s.ApiKeyKeyID
 		}

@@ -37,9 +37,9 @@ const maxTries = 5
 // When a live row differs from the environment, or cannot be compared, Seed
 // writes nothing and returns the plan with a [*DriftError]; with tolerateDrift
 // it seeds what is missing all the same and leaves the drift to its caller.
-func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger) (Plan, error) {
+func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (Plan, error) {
 	try := func() (Plan, error) {
-		plan, err := seedOnce(ctx, pool, desired, tolerateDrift)
+		plan, err := seedOnce(ctx, pool, desired, tolerateDrift, options...)
 		if err != nil && !worthAnotherTry(err) {
 			return plan, backoff.Permanent(err)
 		}
@@ -67,7 +67,7 @@ func worthAnotherTry(err error) bool {
 	return postgres.IsConnectionLoss(err)
 }
 
-func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool) (plan Plan, err error) {
+func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan Plan, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		queries := store.New(tx)
 		if err := queries.LockSeed(ctx, Lock); err != nil {
@@ -76,14 +76,14 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 		if err := queries.SilenceTriggers(ctx); err != nil {
 			return err
 		}
-		plan, err = MakePlan(ctx, tx, desired, false)
+		plan, err = MakePlan(ctx, tx, desired, false, options...)
 		if err != nil {
 			return err
 		}
 		if err := plan.Err(); err != nil && !tolerateDrift {
 			return err
 		}
-		return apply(ctx, tx, &plan)
+		return apply(ctx, tx, &plan, keysOf(options))
 	})
 	var drift *DriftError
 	if err != nil && !errors.As(err, &drift) {
@@ -95,7 +95,7 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 // apply writes what the plan asks for. The number of statements does not depend
 // on the number of providers up to [store.Chunk] of them, and beyond that they
 // are pipelined.
-func apply(ctx context.Context, tx pgx.Tx, plan *Plan) error {
+func apply(ctx context.Context, tx pgx.Tx, plan *Plan, keys Keys) error {
 	now := time.Now()
 	var rows providerRows
 	var firstSeen observations
@@ -131,7 +131,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan) error {
 			firstSeen = append(firstSeen, step.Observation)
 		}
 	}
-	if err := rows.insert(ctx, tx); err != nil {
+	if err := rows.insert(ctx, tx, keys); err != nil {
 		return err
 	}
 	if err := firstSeen.record(ctx, tx); err != nil {
@@ -145,7 +145,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan) error {
 
 // InsertProvider inserts one provider with the keys that d holds, and stages
 // the audit entries, in the transaction tx, which must hold the seed lock.
-func InsertProvider(ctx context.Context, tx pgx.Tx, d provider.Desired, actor string) (uuid.UUID, error) {
+func InsertProvider(ctx context.Context, tx pgx.Tx, keys Keys, d provider.Desired, actor string) (uuid.UUID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return uuid.Nil, err
@@ -155,7 +155,7 @@ func InsertProvider(ctx context.Context, tx pgx.Tx, d provider.Desired, actor st
 	if err != nil {
 		return uuid.Nil, err
 	}
-	if err := rows.insert(ctx, tx); err != nil {
+	if err := rows.insert(ctx, tx, keys); err != nil {
 		return uuid.Nil, err
 	}
 	return id, audit.Stage(ctx, tx, entries)
@@ -163,13 +163,13 @@ func InsertProvider(ctx context.Context, tx pgx.Tx, d provider.Desired, actor st
 
 // InsertKeys inserts keys for a provider and stages an audit entry for each, in
 // the transaction tx, which must hold the seed lock.
-func InsertKeys(ctx context.Context, tx pgx.Tx, id uuid.UUID, d provider.Desired, actor string) error {
+func InsertKeys(ctx context.Context, tx pgx.Tx, keys Keys, id uuid.UUID, d provider.Desired, actor string) error {
 	var rows providerRows
 	entries, err := rows.addKeys(id, d, actor, time.Now())
 	if err != nil {
 		return err
 	}
-	if err := rows.insert(ctx, tx); err != nil {
+	if err := rows.insert(ctx, tx, keys); err != nil {
 		return err
 	}
 	return audit.Stage(ctx, tx, entries)
@@ -232,7 +232,7 @@ func (r *providerRows) addKeys(providerID uuid.UUID, d provider.Desired, actor s
 	return entries, nil
 }
 
-func (r *providerRows) insert(ctx context.Context, db store.DBTX) error {
+func (r *providerRows) insert(ctx context.Context, db store.DBTX, keyset Keys) error {
 	queries := store.New(db)
 	var providers []store.InsertProvidersParams
 	for chunk := range slices.Chunk(r.providers, store.Chunk) {
@@ -242,7 +242,12 @@ func (r *providerRows) insert(ctx context.Context, db store.DBTX) error {
 			p.Types = append(p.Types, string(row.desired.Type))
 			p.Names = append(p.Names, row.desired.Name)
 			p.BaseUrls = append(p.BaseUrls, row.desired.BaseURL)
-			p.Settings = append(p.Settings, row.desired.Settings().Reveal())
+			settings, keyID, err := keyset.SealSettings(row.id, row.desired.Settings())
+			if err != nil {
+				return fmt.Errorf("encrypt the settings of provider %q: %w", row.desired.Name, err)
+			}
+			p.Settings = append(p.Settings, settings)
+			p.SettingsKeyIds = append(p.SettingsKeyIds, keyID)
 		}
 		providers = append(providers, p)
 	}
@@ -257,7 +262,12 @@ func (r *providerRows) insert(ctx context.Context, db store.DBTX) error {
 		for _, row := range chunk {
 			p.Ids = append(p.Ids, row.id)
 			p.ProviderIds = append(p.ProviderIds, row.providerID)
-			p.ApiKeys = append(p.ApiKeys, row.key.Reveal())
+			key, keyID, err := keyset.SealKey(row.id, row.key)
+			if err != nil {
+				return fmt.Errorf("encrypt a key of provider %s: %w", row.providerID, err)
+			}
+			p.ApiKeys = append(p.ApiKeys, key)
+			p.ApiKeyKeyIds = append(p.ApiKeyKeyIds, keyID)
 		}
 		keys = append(keys, p)
 	}

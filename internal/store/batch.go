@@ -19,8 +19,8 @@ var (
 )
 
 const insertProviderKeys = `-- name: InsertProviderKeys :batchexec
-INSERT INTO ai_provider_keys (id, provider_id, api_key)
-SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::text[])
+INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id)
+SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::text[]), nullif(unnest($4::text[]), '')
 `
 
 type InsertProviderKeysBatchResults struct {
@@ -30,9 +30,10 @@ type InsertProviderKeysBatchResults struct {
 }
 
 type InsertProviderKeysParams struct {
-	Ids         []uuid.UUID
-	ProviderIds []uuid.UUID
-	ApiKeys     []string
+	Ids          []uuid.UUID
+	ProviderIds  []uuid.UUID
+	ApiKeys      []string
+	ApiKeyKeyIds []string
 }
 
 func (q *Queries) InsertProviderKeys(ctx context.Context, arg []InsertProviderKeysParams) *InsertProviderKeysBatchResults {
@@ -42,6 +43,7 @@ func (q *Queries) InsertProviderKeys(ctx context.Context, arg []InsertProviderKe
 			a.Ids,
 			a.ProviderIds,
 			a.ApiKeys,
+			a.ApiKeyKeyIds,
 		}
 		batch.Queue(insertProviderKeys, vals...)
 	}
@@ -71,13 +73,14 @@ func (b *InsertProviderKeysBatchResults) Close() error {
 }
 
 const insertProviders = `-- name: InsertProviders :batchexec
-INSERT INTO ai_providers (id, type, name, base_url, settings)
+INSERT INTO ai_providers (id, type, name, base_url, settings, settings_key_id)
 SELECT
     unnest($1::uuid[]),
     unnest($2::text[])::ai_provider_type,
     unnest($3::text[]),
     unnest($4::text[]),
-    nullif(unnest($5::text[]), '')
+    nullif(unnest($5::text[]), ''),
+    nullif(unnest($6::text[]), '')
 `
 
 type InsertProvidersBatchResults struct {
@@ -87,15 +90,16 @@ type InsertProvidersBatchResults struct {
 }
 
 type InsertProvidersParams struct {
-	Ids      []uuid.UUID
-	Types    []string
-	Names    []string
-	BaseUrls []string
-	Settings []string
+	Ids            []uuid.UUID
+	Types          []string
+	Names          []string
+	BaseUrls       []string
+	Settings       []string
+	SettingsKeyIds []string
 }
 
 // The settings are empty where there are none, since an array has no room for
-// an absent secret.
+// an absent secret, and so are the ids of the keys of what is not encrypted.
 func (q *Queries) InsertProviders(ctx context.Context, arg []InsertProvidersParams) *InsertProvidersBatchResults {
 	batch := &pgx.Batch{}
 	for _, a := range arg {
@@ -105,6 +109,7 @@ func (q *Queries) InsertProviders(ctx context.Context, arg []InsertProvidersPara
 			a.Names,
 			a.BaseUrls,
 			a.Settings,
+			a.SettingsKeyIds,
 		}
 		batch.Queue(insertProviders, vals...)
 	}

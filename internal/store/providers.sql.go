@@ -24,13 +24,14 @@ func (q *Queries) DeleteProviderKeys(ctx context.Context, providerID uuid.UUID) 
 }
 
 const listProviderKeys = `-- name: ListProviderKeys :many
-SELECT provider_id, api_key, api_key_key_id
+SELECT id, provider_id, api_key, api_key_key_id
 FROM ai_provider_keys
 WHERE provider_id = ANY($1::uuid[])
 ORDER BY id
 `
 
 type ListProviderKeysRow struct {
+	ID          uuid.UUID
 	ProviderID  uuid.UUID
 	ApiKey      secret.Text
 	ApiKeyKeyID *string
@@ -45,7 +46,12 @@ func (q *Queries) ListProviderKeys(ctx context.Context, providerIds []uuid.UUID)
 	var items []ListProviderKeysRow
 	for rows.Next() {
 		var i ListProviderKeysRow
-		if err := rows.Scan(&i.ProviderID, &i.ApiKey, &i.ApiKeyKeyID); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.ProviderID,
+			&i.ApiKey,
+			&i.ApiKeyKeyID,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -179,6 +185,8 @@ SELECT
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
     CASE WHEN $1::boolean THEN ARRAY(
+        SELECT k.id FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::uuid[] AS api_key_row_ids,
+    CASE WHEN $1::boolean THEN ARRAY(
         SELECT k.api_key FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,
     CASE WHEN $1::boolean THEN ARRAY(
         SELECT coalesce(k.api_key_key_id, '') FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
@@ -214,6 +222,7 @@ type LookAtProvidersRow struct {
 	AcceptedDbHash   *string
 	Generation       int64
 	LastSeq          int64
+	ApiKeyRowIds     []uuid.UUID
 	ApiKeys          []string
 	ApiKeyKeyIds     []string
 }
@@ -250,6 +259,7 @@ func (q *Queries) LookAtProviders(ctx context.Context, arg LookAtProvidersParams
 			&i.AcceptedDbHash,
 			&i.Generation,
 			&i.LastSeq,
+			&i.ApiKeyRowIds,
 			&i.ApiKeys,
 			&i.ApiKeyKeyIds,
 		); err != nil {
@@ -268,18 +278,19 @@ UPDATE ai_providers
 SET type = ($1::text)::ai_provider_type,
     base_url = $2,
     settings = nullif($3::text, ''),
-    settings_key_id = NULL,
+    settings_key_id = nullif($4::text, ''),
     enabled = true,
     deleted = false,
     updated_at = now()
-WHERE id = $4
+WHERE id = $5
 `
 
 type UpdateProviderParams struct {
-	Type     string
-	BaseUrl  string
-	Settings string
-	ID       uuid.UUID
+	Type          string
+	BaseUrl       string
+	Settings      string
+	SettingsKeyID string
+	ID            uuid.UUID
 }
 
 // Writes the environment's fields to a row (worker resolve --take env).
@@ -288,6 +299,7 @@ func (q *Queries) UpdateProvider(ctx context.Context, arg UpdateProviderParams) 
 		arg.Type,
 		arg.BaseUrl,
 		arg.Settings,
+		arg.SettingsKeyID,
 		arg.ID,
 	)
 	if err != nil {

@@ -55,7 +55,7 @@ func recordedAcceptance(kind, envHash, dbHash *string) *acceptance {
 func providerRow(row store.LookAtProvidersRow) provider.Row {
 	var keys []provider.StoredKey
 	for i, key := range row.ApiKeys {
-		keys = append(keys, provider.StoredKey{Key: secret.New(key), KeyID: row.ApiKeyKeyIds[i]})
+		keys = append(keys, provider.StoredKey{ID: row.ApiKeyRowIds[i], Key: secret.New(key), KeyID: row.ApiKeyKeyIds[i]})
 	}
 	return provider.Row{
 		ID: *row.ID, Name: row.Name, Type: deref(row.Type), BaseURL: deref(row.BaseUrl),

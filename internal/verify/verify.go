@@ -77,6 +77,7 @@ type Metrics interface {
 type Verifier struct {
 	pool        *pgxpool.Pool
 	credentials CredentialMode
+	secrets     secrets
 	logger      *slog.Logger
 	metrics     Metrics
 
@@ -99,7 +100,8 @@ type Verifier struct {
 // New returns a verifier for the desired providers.
 func New(pool *pgxpool.Pool, desired []provider.Desired, credentials CredentialMode, logger *slog.Logger, metrics Metrics) *Verifier {
 	v := &Verifier{
-		pool: pool, credentials: credentials, logger: logger, metrics: metrics,
+		secrets: newSecrets(),
+		pool:    pool, credentials: credentials, logger: logger, metrics: metrics,
 		drifting: map[string]provider.Kind{}, warned: map[string]string{},
 	}
 	v.SetDesired(desired)
@@ -116,7 +118,7 @@ func (v *Verifier) SetDesired(desired []provider.Desired) {
 	v.desired = make(map[string]*watched, len(desired))
 	v.names = make([]string, len(desired))
 	for i, d := range desired {
-		v.desired[d.Name] = &watched{desired: d}
+		v.desired[d.Name] = &watched{desired: v.compared(d)}
 		v.names[i] = d.Name
 	}
 	slices.Sort(v.names)
@@ -226,7 +228,7 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams)
 			}
 		}
 		if row.ID != nil {
-			rows[row.Name] = append(rows[row.Name], providerRow(row))
+			rows[row.Name] = append(rows[row.Name], v.opened(providerRow(row)))
 		}
 	}
 	for name, s := range seen {

@@ -106,10 +106,11 @@ func (v *Verifier) scanProviders(ctx context.Context, db query, scanned uint32) 
 		if w == nil || !id.Valid {
 			continue
 		}
-		w.see(scanned, &provider.Row{
+		row := v.opened(provider.Row{
 			ID: id.Bytes, Type: provider.Type(kind), BaseURL: string(baseURL), Enabled: enabled.Bool, Deleted: deleted.Bool,
 			Settings: secret.New(string(settings)), SettingsKeyID: string(keyID),
 		})
+		w.see(scanned, &row)
 	}
 	return generation, rows.Err()
 }

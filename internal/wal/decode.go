@@ -67,11 +67,13 @@ var errSchema = errors.New("the provider table in the WAL lacks a column that is
 type decoder struct {
 	relations map[uint32]*relation
 	current   *transaction // the one that is being read, nil between two
+	keys      Keys         // nil for none
 }
 
 type relation struct {
 	name    string
 	columns []string
+	keys    Keys
 }
 
 // inTransaction reports whether a transaction has begun and not yet ended.
@@ -89,7 +91,7 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 		if d.relations == nil {
 			d.relations = map[uint32]*relation{}
 		}
-		r := &relation{name: m.RelationName}
+		r := &relation{name: m.RelationName, keys: orNone(d.keys)}
 		for _, c := range m.Columns {
 			r.columns = append(r.columns, c.Name)
 		}
@@ -242,10 +244,8 @@ func (r *relation) version(tuple *pglogrepl.TupleData) (*version, error) {
 	settings, state := text("settings")
 	v.settingsUnchanged = state == unchanged
 	keyID, _ := text("settings_key_id")
-	if !v.settingsUnchanged {
-		v.settings = *provider.DecodeRegion(secret.New(settings), keyID)
-	} else if keyID != "" {
-		v.settings, v.settingsUnchanged = provider.DecodedSettings{Err: provider.ErrSettingsKeyID}, false
+	if !v.settingsUnchanged || !r.keys.Has(keyID) {
+		v.settings, v.settingsUnchanged = *r.keys.OpenRegion(v.id, secret.New(settings), keyID), false
 	}
 	if err != nil {
 		return nil, err

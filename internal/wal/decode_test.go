@@ -22,6 +22,12 @@ import (
 // decoder makes of the stream that the server sends for them.
 func stream(t *testing.T, prepare string, statements ...string) []*transaction {
 	t.Helper()
+	return streamWith(t, nil, prepare, statements...)
+}
+
+// streamWith is [stream] with a decoder that has keys.
+func streamWith(t *testing.T, keys Keys, prepare string, statements ...string) []*transaction {
+	t.Helper()
 	pool, config := pgtest.NewPool(t)
 	_, _, err := schema.Migrate(t.Context(), config.ConnConfig, schema.Needs{Publication: true})
 	require.NoError(t, err)
@@ -46,7 +52,7 @@ func stream(t *testing.T, prepare string, statements ...string) []*transaction {
 	require.NoError(t, pglogrepl.StartReplication(t.Context(), conn, slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
 		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
 	}}))
-	var d decoder
+	d := decoder{keys: keys}
 	var list []*transaction
 	for {
 		waiting, cancel := context.WithTimeout(t.Context(), 30*time.Second)

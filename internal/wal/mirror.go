@@ -203,12 +203,12 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 }
 
 // mirrorOf makes a mirror row of a row that was read from the table.
-func mirrorOf(r store.ListProvidersAfterRow) *mirrorRow {
+func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	keyID := ""
 	if r.SettingsKeyID != nil {
 		keyID = *r.SettingsKeyID
 	}
-	decoded := provider.DecodeRegion(r.Settings, keyID)
+	decoded := orNone(keys).OpenRegion(r.ID, r.Settings, keyID)
 	row := &mirrorRow{
 		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
 		Canonical:    provider.Canonical{Type: r.Type, BaseURL: r.BaseUrl, BedrockRegion: decoded.BedrockRegion},

@@ -173,7 +173,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 				return err
 			}
 			for _, row := range rows {
-				m.put(mirrorOf(row))
+				m.put(mirrorOf(row, s.Keys))
 			}
 			if err := m.save(ctx, queries); err != nil {
 				return err

@@ -47,6 +47,7 @@ type Source struct {
 	Pool     *pgxpool.Pool
 	Config   *pgx.ConnConfig // of the replication connection
 	Verifier *verify.Verifier
+	Keys     Keys // nil: encrypted settings cannot be decoded
 	// Pending holds what else is to be verified: resyncs, reloads, hints.
 	Pending *listener.Pending
 	// MaxLag is how many bytes of WAL the slot may retain before it is given up;

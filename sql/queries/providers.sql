@@ -20,6 +20,8 @@ SELECT
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
     CASE WHEN @with_keys::boolean THEN ARRAY(
+        SELECT k.id FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::uuid[] AS api_key_row_ids,
+    CASE WHEN @with_keys::boolean THEN ARRAY(
         SELECT k.api_key FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,
     CASE WHEN @with_keys::boolean THEN ARRAY(
         SELECT coalesce(k.api_key_key_id, '') FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
@@ -36,7 +38,7 @@ FROM ai_providers
 WHERE name = ANY(@names::text[]);
 
 -- name: ListProviderKeys :many
-SELECT provider_id, api_key, api_key_key_id
+SELECT id, provider_id, api_key, api_key_key_id
 FROM ai_provider_keys
 WHERE provider_id = ANY(@provider_ids::uuid[])
 ORDER BY id;
@@ -50,18 +52,19 @@ ORDER BY enumsortorder;
 
 -- name: InsertProviders :batchexec
 -- The settings are empty where there are none, since an array has no room for
--- an absent secret.
-INSERT INTO ai_providers (id, type, name, base_url, settings)
+-- an absent secret, and so are the ids of the keys of what is not encrypted.
+INSERT INTO ai_providers (id, type, name, base_url, settings, settings_key_id)
 SELECT
     unnest(@ids::uuid[]),
     unnest(@types::text[])::ai_provider_type,
     unnest(@names::text[]),
     unnest(@base_urls::text[]),
-    nullif(unnest(@settings::text[]), '');
+    nullif(unnest(@settings::text[]), ''),
+    nullif(unnest(@settings_key_ids::text[]), '');
 
 -- name: InsertProviderKeys :batchexec
-INSERT INTO ai_provider_keys (id, provider_id, api_key)
-SELECT unnest(@ids::uuid[]), unnest(@provider_ids::uuid[]), unnest(@api_keys::text[]);
+INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id)
+SELECT unnest(@ids::uuid[]), unnest(@provider_ids::uuid[]), unnest(@api_keys::text[]), nullif(unnest(@api_key_key_ids::text[]), '');
 
 -- name: LockProviders :many
 -- Locks all rows of a name until the end of the transaction, so that what is
@@ -74,7 +77,7 @@ UPDATE ai_providers
 SET type = (@type::text)::ai_provider_type,
     base_url = @base_url,
     settings = nullif(@settings::text, ''),
-    settings_key_id = NULL,
+    settings_key_id = nullif(@settings_key_id::text, ''),
     enabled = true,
     deleted = false,
     updated_at = now()

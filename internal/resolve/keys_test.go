@@ -1,0 +1,76 @@
+package resolve_test
+
+import (
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/atrest"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/resolve"
+	"provwatch/internal/secret"
+	"provwatch/internal/seed"
+)
+
+func newKeyset(t *testing.T) *atrest.Keyset {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	_, err := atrest.Add(path)
+	require.NoError(t, err)
+	keys, err := atrest.Load(path)
+	require.NoError(t, err)
+	return keys
+}
+
+// storedBedrock returns the settings of the one row that there is.
+func storedBedrock(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) *provider.Bedrock {
+	t.Helper()
+	var id uuid.UUID
+	var stored secret.Text
+	var keyID string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT id, settings, settings_key_id FROM ai_providers`).Scan(&id, &stored, &keyID))
+	require.Equal(t, keys.Primary(), keyID)
+	decoded, err := keys.OpenSettings(id, stored, keyID)
+	require.NoError(t, err)
+	return decoded
+}
+
+func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	keys := newKeyset(t)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrock("us-east-1")}, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
+	require.NoError(t, err)
+
+	rotated := bedrock("eu-west-1")
+	rotated.Bedrock.AccessKeySecret = secret.New("of another environment")
+	outcome, err := resolve.TakeEnv(t.Context(), pool, keys, rotated, false, "operator:test")
+	require.NoError(t, err)
+	require.Equal(t, provider.Changed, outcome.Kind)
+	stored := storedBedrock(t, pool, keys)
+	require.Equal(t, []string{"eu-west-1", "environment"}, []string{stored.Region, stored.AccessKeySecret.Reveal()}, "the stored credentials are kept")
+
+	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, "operator:test")
+	require.NoError(t, err)
+	require.Equal(t, "bedrock_credentials", outcome.Fields[0].Name)
+	require.Equal(t, "of another environment", storedBedrock(t, pool, keys).AccessKeySecret.Reveal())
+	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, "operator:test")
+	require.NoError(t, err)
+	require.Equal(t, provider.InSync, outcome.Kind)
+
+	// Without the key nothing is discarded unless that is asked for.
+	other := newKeyset(t)
+	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), false, "operator:test")
+	require.ErrorIs(t, err, atrest.ErrUnknownKey)
+	require.ErrorContains(t, err, "would be discarded")
+	_, err = resolve.TakeDB(t.Context(), pool, other, bedrock("ap-east-1"), false, "operator:test")
+	require.ErrorIs(t, err, atrest.ErrUnknownKey)
+	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), true, "operator:test")
+	require.NoError(t, err)
+	require.Equal(t, "ap-east-1", storedBedrock(t, pool, other).Region)
+}

@@ -1,0 +1,47 @@
+package seed
+
+import (
+	"github.com/google/uuid"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+)
+
+// Keys encrypts what is stored as a secret, and decodes what is stored so.
+type Keys interface {
+	// SealSettings and SealKey return a secret of the row with the id as it is to
+	// be stored, and the id of the key that it is encrypted with, empty for plain
+	// text.
+	SealSettings(id uuid.UUID, plain secret.Text) (stored, keyID string, err error)
+	SealKey(id uuid.UUID, plain secret.Text) (stored, keyID string, err error)
+	// OpenRow decodes what the row holds encrypted, its credentials only when asked.
+	OpenRow(row *provider.Row, credentials bool)
+}
+
+// Option is how a seed or a plan differs from the usual.
+type Option func(*Keys)
+
+// WithKeys encrypts and decrypts with the keys given. Without it everything is
+// stored in plain text, and encrypted settings cannot be decoded.
+func WithKeys(keys Keys) Option { return func(k *Keys) { *k = keys } }
+
+func keysOf(options []Option) Keys {
+	var keys Keys = plainText{}
+	for _, option := range options {
+		option(&keys)
+	}
+	return keys
+}
+
+// plainText are the [Keys] of whoever has none.
+type plainText struct{}
+
+func (plainText) SealSettings(_ uuid.UUID, plain secret.Text) (stored, keyID string, err error) {
+	return plain.Reveal(), "", nil
+}
+
+func (plainText) SealKey(_ uuid.UUID, plain secret.Text) (stored, keyID string, err error) {
+	return plain.Reveal(), "", nil
+}
+
+func (plainText) OpenRow(*provider.Row, bool) {}

@@ -1,0 +1,94 @@
+package verify
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"hash"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+)
+
+// Keys decodes what rows hold encrypted.
+type Keys interface {
+	OpenRow(row *provider.Row, credentials bool)
+}
+
+// secrets is what a verifier needs to compare credentials without keeping any:
+// it compares digests of them, made with a key that only this process has.
+type secrets struct {
+	keys   Keys // nil: what is encrypted cannot be decoded
+	digest hash.Hash
+}
+
+func newSecrets() secrets {
+	key := make([]byte, sha256.Size)
+	// It never fails.
+	_, _ = rand.Read(key)
+	return secrets{digest: hmac.New(sha256.New, key)}
+}
+
+// Decrypt makes the verifier decode encrypted rows with the keys given. It is to
+// be called before the first verification.
+func (v *Verifier) Decrypt(keys Keys) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.secrets.keys = keys
+}
+
+// digested returns what is compared in place of a credential.
+func (s *secrets) digested(credential secret.Text) secret.Text {
+	if credential.IsZero() {
+		return credential
+	}
+	s.digest.Reset()
+	_, _ = s.digest.Write([]byte(credential.Reveal()))
+	return secret.New(string(s.digest.Sum(nil)))
+}
+
+// compared returns of a desired provider what is compared, and no credential.
+func (v *Verifier) compared(desired provider.Desired) provider.Desired {
+	credentials := v.credentials != IgnoreCredentials
+	var keys []secret.Text
+	if credentials {
+		for _, key := range desired.Keys {
+			keys = append(keys, v.secrets.digested(key))
+		}
+	}
+	desired.Keys = keys
+	if b := desired.Bedrock; b != nil {
+		desired.Bedrock = &provider.Bedrock{Region: b.Region, Model: b.Model, SmallFastModel: b.SmallFastModel}
+		if credentials {
+			desired.Bedrock.AccessKey, desired.Bedrock.AccessKeySecret = v.secrets.digested(b.AccessKey), v.secrets.digested(b.AccessKeySecret)
+		}
+	}
+	return desired
+}
+
+// opened returns a row as it is compared: decoded, and with digests in place of
+// credentials.
+func (v *Verifier) opened(row provider.Row) provider.Row {
+	credentials := v.credentials != IgnoreCredentials
+	if v.secrets.keys != nil {
+		v.secrets.keys.OpenRow(&row, credentials)
+	}
+	if !credentials {
+		return row
+	}
+	if row.Decoded == nil {
+		stored, err := provider.DecodeSettings(row.Settings, row.SettingsKeyID)
+		row.Decoded = &provider.DecodedSettings{Err: err}
+		if stored != nil {
+			row.Decoded.BedrockRegion = stored.Region
+			row.Decoded.AccessKey, row.Decoded.AccessKeySecret = stored.AccessKey, stored.AccessKeySecret
+		}
+	}
+	row.Decoded.AccessKey, row.Decoded.AccessKeySecret = v.secrets.digested(row.Decoded.AccessKey), v.secrets.digested(row.Decoded.AccessKeySecret)
+	for i := range row.Keys {
+		if row.Keys[i].KeyID == "" {
+			row.Keys[i].Key = v.secrets.digested(row.Keys[i].Key)
+		}
+	}
+	return row
+}

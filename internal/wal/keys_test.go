@@ -1,0 +1,99 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/atrest"
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+)
+
+func newKeyset(t *testing.T) *atrest.Keyset {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	_, err := atrest.Add(path)
+	require.NoError(t, err)
+	keys, err := atrest.Load(path)
+	require.NoError(t, err)
+	return keys
+}
+
+func TestEncryptedSettingsAreDecodedAsTheyPassBy(t *testing.T) {
+	t.Parallel()
+	keys := newKeyset(t)
+	id := uuid.New()
+	// Long enough to be stored out of line.
+	settings := provider.Bedrock{Region: "us-east-1", AccessKeySecret: secret.New(strings.Repeat("s", 10000))}.Encode()
+	sealed, keyID, err := keys.SealSettings(id, settings)
+	require.NoError(t, err)
+	list := streamWith(t, keys, `ALTER TABLE ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`,
+		fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES ('%s', 'anthropic', 'aws', '', '%s', '%s')`, id, sealed, keyID),
+		`UPDATE ai_providers SET enabled = false`, // the settings do not travel
+		`UPDATE ai_providers SET settings_key_id = '7'`,
+		fmt.Sprintf(`UPDATE ai_providers SET settings_key_id = '%s', settings = settings || 'x'`, keyID),
+	)
+	require.Len(t, list, 4)
+	settingsOf := func(i int) provider.DecodedSettings { return list[i].changes[0].put.settings }
+	require.Equal(t, provider.DecodedSettings{BedrockRegion: "us-east-1"}, settingsOf(0))
+	require.True(t, list[1].changes[0].put.settingsUnchanged)
+	require.ErrorIs(t, settingsOf(2).Err, atrest.ErrUnknownKey)
+	require.False(t, list[2].changes[0].put.settingsUnchanged)
+	require.ErrorIs(t, settingsOf(3).Err, atrest.ErrNotDecrypted)
+}
+
+func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
+	desired := provider.Desired{Name: "aws", Type: provider.Anthropic, Bedrock: &provider.Bedrock{Region: "us-east-1"}}
+	undecodable := errors.New("encrypted with another key")
+	for name, c := range map[string]struct {
+		seen  func(*provider.Row)
+		taken bool
+	}{
+		"decoded":                   {func(r *provider.Row) { r.Decoded = &provider.DecodedSettings{BedrockRegion: "us-east-1"} }, true},
+		"decoded to another region": {func(r *provider.Row) { r.Decoded = &provider.DecodedSettings{BedrockRegion: "eu-west-1"} }, true},
+		"still undecodable":         {func(*provider.Row) {}, false},
+		"decoded, and something else differs": {func(r *provider.Row) {
+			r.Decoded, r.BaseURL = &provider.DecodedSettings{BedrockRegion: "us-east-1"}, "https://h/"
+		}, false},
+		"decoded, and disabled": {func(r *provider.Row) {
+			r.Decoded, r.Enabled = &provider.DecodedSettings{BedrockRegion: "us-east-1"}, false
+		}, false},
+		"another row": {func(r *provider.Row) {
+			r.Decoded, r.ID = &provider.DecodedSettings{BedrockRegion: "us-east-1"}, uuid.New()
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			row := mirrorRow{
+				Canonical: provider.Canonical{Type: provider.Anthropic}, id: uuid.New(), name: "aws", enabled: true,
+				undecodable: undecodable.Error(), baseURLKnown: true,
+			}
+			m := newMirror()
+			m.put(&row)
+			clear(m.changed)
+			before := *m.observed(desired)
+			seen := before
+			c.seen(&seen)
+			observed := provider.Compare(desired, &seen, false)
+			require.Equal(t, c.taken, m.redecode(provider.Compare(desired, &before, false), observed))
+			require.Equal(t, c.taken, m.changed[row.id], "it is stored anew")
+			if !c.taken {
+				require.Equal(t, before, *m.observed(desired))
+				return
+			}
+			now := provider.Compare(desired, m.observed(desired), false)
+			require.True(t, agree(now, observed))
+			require.Equal(t, observed.DBHash, m.hashOf(row.id))
+
+			// And back, once the key is gone.
+			require.True(t, m.redecode(now, provider.Compare(desired, &before, false)))
+			require.Equal(t, provider.Compare(desired, &before, false).Fields, provider.Compare(desired, m.observed(desired), false).Fields)
+			require.Empty(t, m.hashOf(row.id))
+		})
+	}
+}
