@@ -225,7 +225,7 @@ func TestAllThatIsMissingIsToldAtOnceAndQuoted(t *testing.T) {
 	err = schema.CheckPrivileges(t.Context(), tx, schema.Notifications)
 	want := statements(err)
 	require.Contains(t, want, `GRANT USAGE ON SCHEMA "The Gateway" TO "we""ird role";`)
-	require.Contains(t, want, `GRANT INSERT (id, provider_id, api_key) ON TABLE "The Gateway".ai_provider_keys TO "we""ird role";`)
+	require.Contains(t, want, `GRANT INSERT (id, provider_id, api_key, api_key_key_id) ON TABLE "The Gateway".ai_provider_keys TO "we""ird role";`)
 	require.Contains(t, want, `GRANT INSERT ON TABLE provwatch.drift_alerts TO "we""ird role";`)
 	_, err = tx.Exec(t.Context(), "RESET ROLE; "+strings.Join(want, "\n")+` SET LOCAL ROLE "we""ird role"`)
 	require.NoError(t, err)
