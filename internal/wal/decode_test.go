@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -14,41 +15,37 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/schema"
 )
 
-// stream runs statements, each in a transaction of its own, and returns what a
-// decoder makes of the stream that the server sends for them.
-func stream(t *testing.T, prepare string, statements ...string) []*transaction {
+// messages runs statements, each in a transaction of its own unless it says
+// otherwise, and returns the messages that the server sends for them.
+func messages(t *testing.T, prepare string, statements ...string) (list [][]byte) {
 	t.Helper()
 	pool, config := pgtest.NewPool(t)
 	_, _, err := schema.Migrate(t.Context(), config.ConnConfig, schema.Needs{Publication: true})
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), prepare)
 	require.NoError(t, err)
-	replication := config.ConnConfig.Copy()
-	replication.RuntimeParams["replication"] = "database"
-	conn, err := pgconn.ConnectConfig(t.Context(), &replication.Config)
+	conn, err := pgconn.ConnectConfig(t.Context(), &postgres.ReplicationConfig(config).Config)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(context.Background()) }()
-	_, err = pglogrepl.CreateReplicationSlot(t.Context(), conn, "decode_"+strings.ReplaceAll(uuid.NewString(), "-", ""), outputPlugin,
+	slot := "decode_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	_, err = pglogrepl.CreateReplicationSlot(t.Context(), conn, slot, outputPlugin,
 		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, Temporary: true})
 	require.NoError(t, err)
-	var slot string
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT slot_name FROM pg_replication_slots WHERE active_pid = $1`, conn.PID()).Scan(&slot))
 	for _, statement := range statements {
 		_, err := pool.Exec(t.Context(), statement)
 		require.NoError(t, err, statement)
 	}
-	_, err = pool.Exec(t.Context(), `SELECT pg_logical_emit_message(true, 'provwatch', 'end')`)
+	_, err = pool.Exec(t.Context(), `SELECT pg_logical_emit_message(true, 'end', '')`)
 	require.NoError(t, err)
 	require.NoError(t, pglogrepl.StartReplication(t.Context(), conn, slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
 		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
 	}}))
-	var d decoder
-	var list []*transaction
-	for {
+	for end := false; ; {
 		waiting, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		raw, err := conn.ReceiveMessage(waiting)
 		cancel()
@@ -59,20 +56,34 @@ func stream(t *testing.T, prepare string, statements ...string) []*transaction {
 		}
 		log, err := pglogrepl.ParseXLogData(data.Data[1:])
 		require.NoError(t, err)
-		done, err := d.decode(log.WALData)
+		list = append(list, bytes.Clone(log.WALData))
+		message, err := pglogrepl.Parse(log.WALData)
 		require.NoError(t, err)
-		if done == nil {
-			continue
+		switch m := message.(type) {
+		case *pglogrepl.LogicalDecodingMessage:
+			end = end || m.Prefix == "end"
+		case *pglogrepl.CommitMessage:
+			if end {
+				return list
+			}
 		}
-		if len(done.markers) > 0 {
-			require.Equal(t, []string{"end"}, done.markers)
-			return list
-		}
+	}
+}
+
+// stream runs statements as [messages] does, and returns what a decoder makes of
+// the stream that the server sends for them.
+func stream(t *testing.T, prepare string, statements ...string) (list []*transaction) {
+	t.Helper()
+	var d decoder
+	for _, message := range messages(t, prepare, statements...) {
+		done, err := d.decode(message)
+		require.NoError(t, err)
 		// PostgreSQL 14 sends transactions that changed nothing published.
-		if len(done.changes) > 0 || done.keysTouched {
+		if done != nil && (len(done.changes) > 0 || done.keysTouched || len(done.markers) > 0) {
 			list = append(list, done)
 		}
 	}
+	return list
 }
 
 func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
@@ -155,6 +166,11 @@ func TestNothingOfAStreamThatCannotBeReadIsShown(t *testing.T) {
 
 func TestOtherProgramsMessagesAreNoMarkers(t *testing.T) {
 	t.Parallel()
-	list := stream(t, `SELECT 1`, `SELECT pg_logical_emit_message(true, 'another', 'x')`, `SELECT pg_logical_emit_message(false, 'provwatch', 'x')`)
-	require.Empty(t, list)
+	list := stream(t, `SELECT 1`,
+		`SELECT pg_logical_emit_message(true, 'another', 'x')`,
+		`SELECT pg_logical_emit_message(false, 'provwatch', 'x')`,
+		`SELECT pg_logical_emit_message(true, 'provwatch', repeat('x', 37))`,
+		`SELECT pg_logical_emit_message(true, 'provwatch', 'first') FROM generate_series(1, 100)`)
+	require.Len(t, list, 1)
+	require.Equal(t, []string{"first"}, list[0].markers, "what others write does not pile up")
 }
