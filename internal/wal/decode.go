@@ -45,10 +45,12 @@ type change struct {
 // stored out of line (TOAST) does not travel: it is as it was.
 type version struct {
 	id               uuid.UUID
-	name             string
 	kind             provider.Type
 	enabled, deleted bool
 	updatedAt        time.Time
+
+	name          string
+	nameUnchanged bool
 
 	baseURL          string
 	baseURLUnchanged bool
@@ -249,7 +251,7 @@ func (r *relation) version(tuple *pglogrepl.TupleData) (*version, error) {
 		}
 		return value == "t"
 	}
-	v.name, _ = required("name")
+	v.name, v.nameUnchanged = required("name")
 	kind, _ := required("type")
 	v.kind = provider.Type(kind)
 	v.enabled, v.deleted = truth("enabled"), truth("deleted")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -173,4 +174,27 @@ func TestOtherProgramsMessagesAreNoMarkers(t *testing.T) {
 		`SELECT pg_logical_emit_message(true, 'provwatch', 'first') FROM generate_series(1, 100)`)
 	require.Len(t, list, 1)
 	require.Equal(t, []string{"first"}, list[0].markers, "what others write does not pile up")
+}
+
+func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	name := make([]byte, 2500) // which an index just holds, and compresses to nothing shorter
+	for i := range name {
+		name[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[random.IntN(36)]
+	}
+	list := stream(t, `SELECT 1`,
+		fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', '%s', 'https://h/')`, name),
+		`UPDATE ai_providers SET enabled = false`,
+		`UPDATE ai_providers SET id = gen_random_uuid()`)
+	m := newMirror()
+	for _, tx := range list {
+		require.Len(t, tx.changes, 1)
+		touched, reread := m.apply(tx.changes[0])
+		require.Zero(t, reread)
+		require.Subset(t, []string{string(name)}, touched)
+		require.Len(t, m.byName[string(name)], 1)
+	}
+	require.True(t, list[1].changes[0].put.nameUnchanged, "else this test shows nothing")
+	require.True(t, list[2].changes[0].put.nameUnchanged)
 }
