@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
@@ -21,15 +22,19 @@ import (
 	"provwatch/internal/schema"
 )
 
-// messages runs statements, each in a transaction of its own unless it says
-// otherwise, and returns the messages that the server sends for them.
-func messages(t *testing.T, prepare string, statements ...string) (list [][]byte) {
+// published creates a database whose provider tables are published.
+func published(t *testing.T) (*pgxpool.Pool, *pgxpool.Config) {
 	t.Helper()
 	pool, config := pgtest.NewPool(t)
 	_, _, err := schema.Migrate(t.Context(), config.ConnConfig, schema.Needs{Publication: true})
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), prepare)
-	require.NoError(t, err)
+	return pool, config
+}
+
+// messages runs statements, each in a transaction of its own unless it says
+// otherwise, and returns the messages that the server sends for them.
+func messages(t *testing.T, pool *pgxpool.Pool, config *pgxpool.Config, statements ...string) (list [][]byte) {
+	t.Helper()
 	conn, err := pgconn.ConnectConfig(t.Context(), &postgres.ReplicationConfig(config).Config)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(context.Background()) }()
@@ -75,8 +80,11 @@ func messages(t *testing.T, prepare string, statements ...string) (list [][]byte
 // the stream that the server sends for them.
 func stream(t *testing.T, prepare string, statements ...string) (list []*transaction) {
 	t.Helper()
+	pool, config := published(t)
+	_, err := pool.Exec(t.Context(), prepare)
+	require.NoError(t, err)
 	var d decoder
-	for _, message := range messages(t, prepare, statements...) {
+	for _, message := range messages(t, pool, config, statements...) {
 		done, err := d.decode(message)
 		require.NoError(t, err)
 		// PostgreSQL 14 sends transactions that changed nothing published.

@@ -163,8 +163,8 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 		}
 	}
 	if v.settingsUnchanged {
-		if before == nil {
-			reread = v.id
+		if before == nil || before.undecodable == provider.ErrSettingsKeyID.Error() {
+			reread = v.id // or they are what was encrypted, and no longer count as such
 		} else {
 			row.BedrockRegion, row.undecodable = before.BedrockRegion, before.undecodable
 		}
