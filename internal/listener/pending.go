@@ -49,13 +49,7 @@ func (p *Pending) Hint(payload string) (coalesced bool) {
 	if err != nil || len(payload) != len(id.String()) {
 		return p.add(func() { p.all = true }, pubsub.SourceNotify)
 	}
-	return p.add(func() {
-		p.hints[id] = struct{}{}
-		if len(p.hints) > maxHints {
-			p.all = true
-			clear(p.hints)
-		}
-	}, pubsub.SourceNotify)
+	return p.add(func() { p.hints[id] = struct{}{} }, pubsub.SourceNotify)
 }
 
 // All asks for everything to be verified.
@@ -78,6 +72,10 @@ func (p *Pending) add(change func(), source pubsub.Source) (coalesced bool) {
 	defer p.mu.Unlock()
 	coalesced = p.all || len(p.hints) > 0
 	change()
+	if len(p.hints) > maxHints {
+		p.all = true
+		clear(p.hints)
+	}
 	if !coalesced || reach(source) > reach(p.source) {
 		p.source = source
 	}
