@@ -129,8 +129,9 @@ type AuditEntry struct {
 // Payload returns the entry as a NOTIFY payload.
 func (e AuditEntry) Payload() string {
 	e.V, e.OccurredAt = Version, shown(e.OccurredAt)
-	// Details are what a row holds: jsonb nests deeper than this JSON may.
-	if json.Valid(e.Details) {
+	// Details are what a row holds: jsonb nests deeper than this JSON may, and is
+	// UTF-8 only in a database that is.
+	if json.Valid(e.Details) && utf8.Valid(e.Details) {
 		if full := encode(e); len(full) <= MaxPayload {
 			return full
 		}
