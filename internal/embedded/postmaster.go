@@ -48,9 +48,9 @@ func readPostmaster(pgdata string) (postmaster, error) {
 	}
 	// The last of the lines may be written in part.
 	if len(lines) > 5 {
-		port, err := strconv.Atoi(strings.TrimSpace(lines[3]))
-		if err == nil && lines[4] != "" {
-			p.port, p.socketDir = port, lines[4]
+		port, err := strconv.ParseUint(strings.TrimSpace(lines[3]), 10, 16)
+		if err == nil && port != 0 && lines[4] != "" {
+			p.port, p.socketDir = int(port), lines[4]
 			if !filepath.IsAbs(p.socketDir) {
 				p.socketDir = filepath.Join(pgdata, p.socketDir)
 			}

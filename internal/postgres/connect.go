@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,11 +79,17 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 }
 
 // misread reports whether a part of the URL's userinfo was read as something
-// else, as when an unescaped "/" in a password ends the host's part: the host and
-// database are shown in messages.
+// else, as when an unescaped "/" in a password ends the host's part, or a comma
+// after an unescaped "@" begins another host: hosts and database are shown in
+// messages.
 func misread(config *pgx.ConnConfig) bool {
-	return strings.Contains(config.Host+config.Database, "@") && !strings.HasPrefix(config.Host, "/") ||
-		strings.Contains(config.Database, "@")
+	hosts := []string{config.Host}
+	for _, fallback := range config.Fallbacks {
+		hosts = append(hosts, fallback.Host)
+	}
+	return strings.Contains(config.Database, "@") || slices.ContainsFunc(hosts, func(host string) bool {
+		return strings.Contains(host, "@") && !strings.HasPrefix(host, "/")
+	})
 }
 
 func setDefault(params map[string]string, name, value string) {

@@ -23,6 +23,7 @@ func TestAnUnusableURLIsReportedWithoutAnyPartOfIt(t *testing.T) {
 		"postgres://user:hunter2@host:port/db", "postgres://user:hunter2%zz@host/db", "user=u password='hunter2 host=h",
 		"postgres://user:hunter2@host/db?sslmode=hunter2", "hunter2",
 		"postgres://user:5/hunter2@host/db", "postgres://user:hunter2/x@host:5432/db",
+		"postgres://user:pass@word,hunter2@host/db", "postgres://user:pass@word,x@hunter2,h@host/db",
 	} {
 		_, err := postgres.ParseURL(bad)
 		require.Error(t, err, bad)

@@ -30,5 +30,11 @@ func DisplayURL(raw string) string {
 	if strings.Count(raw, "@") > userinfoEnds {
 		return unparseableURL
 	}
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	shown := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	// A path that is not escaped as it has to be is escaped anew, and a "%40" of it
+	// becomes what looks like the end of userinfo.
+	if strings.Contains(shown, "@") {
+		return unparseableURL
+	}
+	return shown
 }

@@ -70,10 +70,10 @@ type DriftAlert struct {
 // Payload returns the alert as a NOTIFY payload.
 func (a DriftAlert) Payload() string {
 	// To the microsecond, as the row has it.
-	a.V, a.DetectedAt = Version, a.DetectedAt.UTC().Truncate(time.Microsecond)
+	a.V, a.DetectedAt = Version, shown(a.DetectedAt).Truncate(time.Microsecond)
 	if a.Commit != nil {
 		utc := *a.Commit
-		utc.CommittedAt = utc.CommittedAt.UTC()
+		utc.CommittedAt = shown(utc.CommittedAt)
 		a.Commit = &utc
 	}
 	if a.Fields == nil {
@@ -103,7 +103,7 @@ type Seeded struct {
 
 // Payload returns the message as a NOTIFY payload.
 func (s Seeded) Payload() string {
-	s.V, s.SeededAt = Version, s.SeededAt.UTC()
+	s.V, s.SeededAt = Version, shown(s.SeededAt)
 	full := encode(s)
 	if len(full) <= MaxPayload {
 		return full
@@ -128,14 +128,17 @@ type AuditEntry struct {
 
 // Payload returns the entry as a NOTIFY payload.
 func (e AuditEntry) Payload() string {
-	e.V, e.OccurredAt = Version, e.OccurredAt.UTC()
-	full := encode(e)
-	if len(full) <= MaxPayload {
-		return full
+	e.V, e.OccurredAt = Version, shown(e.OccurredAt)
+	// Details are what a row holds: jsonb nests deeper than this JSON may, and is
+	// UTF-8 only in a database that is.
+	if json.Valid(e.Details) && utf8.Valid(e.Details) {
+		if full := encode(e); len(full) <= MaxPayload {
+			return full
+		}
 	}
 	e.Truncation = Truncation{Truncated: true, Row: "provwatch.audit_log id=" + e.ID.String()}
 	e.Details = json.RawMessage("{}")
-	e.Actor, e.Provider = cut(e.Actor), cut(e.Provider)
+	e.Actor, e.Action, e.Provider = cut(e.Actor), cut(e.Action), cut(e.Provider)
 	return encode(e)
 }
 
@@ -176,7 +179,7 @@ type Status struct {
 
 // Payload returns the message as a NOTIFY payload. Its open-ended fields are cut.
 func (s Status) Payload() string {
-	s.V, s.At = Version, s.At.UTC()
+	s.V, s.At = Version, shown(s.At)
 	s.Version, s.Reason = cut(s.Version), cut(s.Reason)
 	return encode(s)
 }
@@ -187,6 +190,19 @@ func encode(message any) string {
 		panic("pubsub: a payload of plain fields always marshals: " + err.Error())
 	}
 	return string(encoded)
+}
+
+// shown returns a time in UTC, the nearest that RFC 3339 has: PostgreSQL's go
+// further.
+func shown(t time.Time) time.Time {
+	t = t.UTC()
+	if earliest := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC); t.Before(earliest) {
+		return earliest
+	}
+	if latest := time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC); t.After(latest) {
+		return latest
+	}
+	return t
 }
 
 // cut shortens a name to what a truncated payload has room for, between two

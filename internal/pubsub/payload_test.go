@@ -21,7 +21,7 @@ import (
 )
 
 // schema compiles one of docs/schemas, with formats asserted.
-func schema(t *testing.T, name string) *jsonschema.Schema {
+func schema(t testing.TB, name string) *jsonschema.Schema {
 	t.Helper()
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertFormat()

@@ -29,7 +29,7 @@ type transaction struct {
 	committedAt time.Time
 	changes     []change
 	keysTouched bool
-	markers     []string // tokens of our own messages
+	markers     []string // the token of our own message, if it has one
 }
 
 // change is one change of the provider table.
@@ -45,10 +45,12 @@ type change struct {
 // stored out of line (TOAST) does not travel: it is as it was.
 type version struct {
 	id               uuid.UUID
-	name             string
 	kind             provider.Type
 	enabled, deleted bool
 	updatedAt        time.Time
+
+	name          string
+	nameUnchanged bool
 
 	baseURL          string
 	baseURLUnchanged bool
@@ -60,14 +62,20 @@ type version struct {
 }
 
 // errSchema says that a table of the stream lacks what is needed of it.
-var errSchema = errors.New("the provider table in the WAL lacks a column that is needed")
+var errSchema = errors.New("the provider table in the WAL is not as it has to be")
+
+// maxMarker is the length of the tokens of our own messages, in bytes: that of a
+// uuid.
+const maxMarker = 36
 
 // decoder assembles transactions from the messages of pgoutput. Its zero value
 // is ready for the start of a stream.
 type decoder struct {
 	relations map[uint32]*relation
-	current   *transaction // the one that is being read, nil between two
-	keys      Keys         // nil for none
+	keys      Keys          // nil for none
+	current   *transaction  // the one that is being read, nil between two
+	commit    pglogrepl.LSN // of current: the position that its commit has to have
+	failed    error
 }
 
 type relation struct {
@@ -80,8 +88,20 @@ type relation struct {
 func (d *decoder) inTransaction() bool { return d.current != nil }
 
 // decode takes one message, and returns the transaction that it completes, if
-// any. It never keeps the message.
+// any. It never keeps the message. After an error it returns that error alone: a
+// transaction that lacks a change must not be taken for a whole one.
 func (d *decoder) decode(data []byte) (*transaction, error) {
+	if d.failed != nil {
+		return nil, d.failed
+	}
+	done, err := d.next(data)
+	if err != nil {
+		d.failed, d.current = err, nil
+	}
+	return done, err
+}
+
+func (d *decoder) next(data []byte) (*transaction, error) {
 	message, err := parse(data)
 	if err != nil {
 		return nil, err
@@ -98,13 +118,18 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 		d.relations[m.RelationID] = r
 		return nil, nil
 	case *pglogrepl.BeginMessage:
-		d.current = &transaction{xid: m.Xid, committedAt: m.CommitTime}
+		if d.current != nil {
+			return nil, errors.New("the replication stream begins a transaction inside another")
+		}
+		d.current, d.commit = &transaction{xid: m.Xid, committedAt: m.CommitTime}, m.FinalLSN
 		return nil, nil
 	case *pglogrepl.TypeMessage, *pglogrepl.OriginMessage:
 		return nil, nil
 	case *pglogrepl.LogicalDecodingMessage:
-		if d.current != nil && m.Prefix == markerPrefix {
-			d.current.markers = append(d.current.markers, string(m.Content))
+		// Any role can write messages, as many and as long as it likes; ours is the
+		// only one of its transaction.
+		if d.current != nil && m.Prefix == markerPrefix && len(m.Content) <= maxMarker && len(d.current.markers) == 0 {
+			d.current.markers = []string{string(m.Content)}
 		}
 		return nil, nil
 	}
@@ -113,6 +138,9 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 	}
 	switch m := message.(type) {
 	case *pglogrepl.CommitMessage:
+		if m.CommitLSN != d.commit || m.TransactionEndLSN <= m.CommitLSN {
+			return nil, errors.New("the replication stream commits another transaction than it began")
+		}
 		done := d.current
 		done.end = m.TransactionEndLSN
 		d.current = nil
@@ -138,22 +166,6 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 	default:
 		return nil, fmt.Errorf("the replication stream has a message of unexpected type %T", message)
 	}
-}
-
-// parse parses a message of pgoutput. Its error holds nothing of the message.
-func parse(data []byte) (message pglogrepl.Message, err error) {
-	unreadable := errors.New("a message of the replication stream cannot be parsed")
-	// The library reads past the end of a message that is cut short. Such a
-	// message ends the stream, and not the worker.
-	defer func() {
-		if recover() != nil {
-			message, err = nil, unreadable
-		}
-	}()
-	if message, err = pglogrepl.Parse(data); err != nil {
-		return nil, unreadable
-	}
-	return message, nil
 }
 
 // row takes a change of one row: of the old version the stream has the primary
@@ -195,7 +207,7 @@ func (d *decoder) row(relationID uint32, before, after *pglogrepl.TupleData) err
 func (r *relation) column(tuple *pglogrepl.TupleData, name string) (*pglogrepl.TupleDataColumn, error) {
 	i := slices.Index(r.columns, name)
 	if i < 0 || i >= len(tuple.Columns) {
-		return nil, fmt.Errorf("%w: %s", errSchema, name)
+		return nil, fmt.Errorf("%w: it has no column %s", errSchema, name)
 	}
 	return tuple.Columns[i], nil
 }
@@ -207,7 +219,7 @@ func (r *relation) id(tuple *pglogrepl.TupleData) (uuid.UUID, error) {
 	}
 	id, err := uuid.ParseBytes(c.Data)
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("%w: the id is not a uuid", errSchema)
+		return uuid.Nil, fmt.Errorf("%w: an id is not a uuid", errSchema)
 	}
 	return id, nil
 }
@@ -227,24 +239,39 @@ func (r *relation) version(tuple *pglogrepl.TupleData) (*version, error) {
 		return string(c.Data), c.DataType
 	}
 	const unchanged = pglogrepl.TupleDataTypeToast
-	v.name, _ = text("name")
-	kind, _ := text("type")
+	required := func(name string) (value string, isUnchanged bool) {
+		value, kind := text(name)
+		if kind == pglogrepl.TupleDataTypeNull {
+			err = fmt.Errorf("%w: a %s is null", errSchema, name)
+		}
+		return value, kind == unchanged
+	}
+	truth := func(name string) bool {
+		value, _ := text(name)
+		if err == nil && value != "t" && value != "f" {
+			err = fmt.Errorf("%w: %s is not true or false", errSchema, name)
+		}
+		return value == "t"
+	}
+	v.name, v.nameUnchanged = required("name")
+	kind, _ := required("type")
 	v.kind = provider.Type(kind)
-	enabled, _ := text("enabled")
-	deleted, _ := text("deleted")
-	v.enabled, v.deleted = enabled == "t", deleted == "t"
-	// In the ISO form that the session asks for; infinite ones count as none.
+	v.enabled, v.deleted = truth("enabled"), truth("deleted")
+	// In the ISO form that the session asks for; no time and infinite ones count as
+	// the epoch, as in a query.
 	updatedAt, _ := text("updated_at")
+	v.updatedAt = time.Unix(0, 0).UTC()
 	if at, err := time.Parse("2006-01-02 15:04:05.999999-07", updatedAt); err == nil {
 		v.updatedAt = at.UTC()
 	}
-	var state uint8
-	v.baseURL, state = text("base_url")
-	v.baseURLUnchanged = state == unchanged
+	v.baseURL, v.baseURLUnchanged = required("base_url")
 	settings, state := text("settings")
 	v.settingsUnchanged = state == unchanged
-	keyID, _ := text("settings_key_id")
-	if !v.settingsUnchanged || !r.keys.Has(keyID) {
+	keyID, state := text("settings_key_id")
+	switch {
+	case state == unchanged: // only what is long does not travel, and no key id of ours is
+		v.settings, v.settingsUnchanged = provider.DecodedSettings{Err: provider.ErrSettingsKeyID}, false
+	case !v.settingsUnchanged || !r.keys.Has(keyID):
 		v.settings, v.settingsUnchanged = *r.keys.OpenRegion(v.id, secret.New(settings), keyID), false
 	}
 	if err != nil {

@@ -1,8 +1,10 @@
 package wal
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -11,50 +13,45 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/schema"
 )
 
-// stream runs statements, each in a transaction of its own, and returns what a
-// decoder makes of the stream that the server sends for them.
-func stream(t *testing.T, prepare string, statements ...string) []*transaction {
-	t.Helper()
-	return streamWith(t, nil, prepare, statements...)
-}
-
-// streamWith is [stream] with a decoder that has keys.
-func streamWith(t *testing.T, keys Keys, prepare string, statements ...string) []*transaction {
+// published creates a database whose provider tables are published.
+func published(t *testing.T) (*pgxpool.Pool, *pgxpool.Config) {
 	t.Helper()
 	pool, config := pgtest.NewPool(t)
 	_, _, err := schema.Migrate(t.Context(), config.ConnConfig, schema.Needs{Publication: true})
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), prepare)
-	require.NoError(t, err)
-	replication := config.ConnConfig.Copy()
-	replication.RuntimeParams["replication"] = "database"
-	conn, err := pgconn.ConnectConfig(t.Context(), &replication.Config)
+	return pool, config
+}
+
+// messages runs statements, each in a transaction of its own unless it says
+// otherwise, and returns the messages that the server sends for them.
+func messages(t *testing.T, pool *pgxpool.Pool, config *pgxpool.Config, statements ...string) (list [][]byte) {
+	t.Helper()
+	conn, err := pgconn.ConnectConfig(t.Context(), &postgres.ReplicationConfig(config).Config)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(context.Background()) }()
-	_, err = pglogrepl.CreateReplicationSlot(t.Context(), conn, "decode_"+strings.ReplaceAll(uuid.NewString(), "-", ""), outputPlugin,
+	slot := "decode_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	_, err = pglogrepl.CreateReplicationSlot(t.Context(), conn, slot, outputPlugin,
 		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, Temporary: true})
 	require.NoError(t, err)
-	var slot string
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT slot_name FROM pg_replication_slots WHERE active_pid = $1`, conn.PID()).Scan(&slot))
 	for _, statement := range statements {
 		_, err := pool.Exec(t.Context(), statement)
 		require.NoError(t, err, statement)
 	}
-	_, err = pool.Exec(t.Context(), `SELECT pg_logical_emit_message(true, 'provwatch', 'end')`)
+	_, err = pool.Exec(t.Context(), `SELECT pg_logical_emit_message(true, 'end', '')`)
 	require.NoError(t, err)
 	require.NoError(t, pglogrepl.StartReplication(t.Context(), conn, slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
 		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
 	}}))
-	d := decoder{keys: keys}
-	var list []*transaction
-	for {
+	for end := false; ; {
 		waiting, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		raw, err := conn.ReceiveMessage(waiting)
 		cancel()
@@ -65,20 +62,43 @@ func streamWith(t *testing.T, keys Keys, prepare string, statements ...string) [
 		}
 		log, err := pglogrepl.ParseXLogData(data.Data[1:])
 		require.NoError(t, err)
-		done, err := d.decode(log.WALData)
+		list = append(list, bytes.Clone(log.WALData))
+		message, err := pglogrepl.Parse(log.WALData)
 		require.NoError(t, err)
-		if done == nil {
-			continue
+		switch m := message.(type) {
+		case *pglogrepl.LogicalDecodingMessage:
+			end = end || m.Prefix == "end"
+		case *pglogrepl.CommitMessage:
+			if end {
+				return list
+			}
 		}
-		if len(done.markers) > 0 {
-			require.Equal(t, []string{"end"}, done.markers)
-			return list
-		}
+	}
+}
+
+// stream runs statements as [messages] does, and returns what a decoder makes of
+// the stream that the server sends for them.
+func stream(t *testing.T, prepare string, statements ...string) []*transaction {
+	t.Helper()
+	return streamWith(t, nil, prepare, statements...)
+}
+
+// streamWith is [stream] with a decoder that has keys.
+func streamWith(t *testing.T, keys Keys, prepare string, statements ...string) (list []*transaction) {
+	t.Helper()
+	pool, config := published(t)
+	_, err := pool.Exec(t.Context(), prepare)
+	require.NoError(t, err)
+	d := decoder{keys: keys}
+	for _, message := range messages(t, pool, config, statements...) {
+		done, err := d.decode(message)
+		require.NoError(t, err)
 		// PostgreSQL 14 sends transactions that changed nothing published.
-		if len(done.changes) > 0 || done.keysTouched {
+		if done != nil && (len(done.changes) > 0 || done.keysTouched || len(done.markers) > 0) {
 			list = append(list, done)
 		}
 	}
+	return list
 }
 
 func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
@@ -161,6 +181,34 @@ func TestNothingOfAStreamThatCannotBeReadIsShown(t *testing.T) {
 
 func TestOtherProgramsMessagesAreNoMarkers(t *testing.T) {
 	t.Parallel()
-	list := stream(t, `SELECT 1`, `SELECT pg_logical_emit_message(true, 'another', 'x')`, `SELECT pg_logical_emit_message(false, 'provwatch', 'x')`)
-	require.Empty(t, list)
+	list := stream(t, `SELECT 1`,
+		`SELECT pg_logical_emit_message(true, 'another', 'x')`,
+		`SELECT pg_logical_emit_message(false, 'provwatch', 'x')`,
+		`SELECT pg_logical_emit_message(true, 'provwatch', repeat('x', 37))`,
+		`SELECT pg_logical_emit_message(true, 'provwatch', 'first') FROM generate_series(1, 100)`)
+	require.Len(t, list, 1)
+	require.Equal(t, []string{"first"}, list[0].markers, "what others write does not pile up")
+}
+
+func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	name := make([]byte, 2500) // which an index just holds, and compresses to nothing shorter
+	for i := range name {
+		name[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[random.IntN(36)]
+	}
+	list := stream(t, `SELECT 1`,
+		fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', '%s', 'https://h/')`, name),
+		`UPDATE ai_providers SET enabled = false`,
+		`UPDATE ai_providers SET id = gen_random_uuid()`)
+	m := newMirror()
+	for _, tx := range list {
+		require.Len(t, tx.changes, 1)
+		touched, reread := m.apply(tx.changes[0])
+		require.Zero(t, reread)
+		require.Subset(t, []string{string(name)}, touched)
+		require.Len(t, m.byName[string(name)], 1)
+	}
+	require.True(t, list[1].changes[0].put.nameUnchanged, "else this test shows nothing")
+	require.True(t, list[2].changes[0].put.nameUnchanged)
 }

@@ -137,7 +137,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 		if row := m.rows[c.removed]; row != nil {
 			touched = append(touched, row.name)
 		}
-		if c.put == nil || c.put.baseURLUnchanged || c.put.settingsUnchanged {
+		if c.put == nil || c.put.nameUnchanged || c.put.baseURLUnchanged || c.put.settingsUnchanged {
 			// An id that changes takes what did not travel along.
 			if c.put != nil && m.rows[c.removed] != nil {
 				moved := *m.rows[c.removed]
@@ -152,6 +152,13 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	}
 	v := c.put
 	before := m.rows[v.id]
+	if v.nameUnchanged {
+		if before == nil {
+			return touched, v.id
+		}
+		named := *v
+		named.name, v = before.name, &named
+	}
 	if before != nil {
 		touched = append(touched, before.name)
 	}
@@ -173,8 +180,8 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 		}
 	}
 	if v.settingsUnchanged {
-		if before == nil {
-			reread = v.id
+		if before == nil || before.undecodable == provider.ErrSettingsKeyID.Error() {
+			reread = v.id // or they are what was encrypted, and no longer count as such
 		} else {
 			row.BedrockRegion, row.undecodable = before.BedrockRegion, before.undecodable
 		}

@@ -185,12 +185,21 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 }
 
 func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {
-	for name, v := range map[string]*version{
-		"its base URL": {id: uuid.New(), name: "a", baseURLUnchanged: true},
-		"its settings": {id: uuid.New(), name: "a", settingsUnchanged: true},
+	id := uuid.New()
+	encrypted := fullRow{name: "a"}.version(id)
+	encrypted.settings.Err = provider.ErrSettingsKeyID
+	for name, c := range map[string]struct{ before, after *version }{
+		"its base URL": {after: &version{id: id, name: "a", baseURLUnchanged: true}},
+		"its settings": {after: &version{id: id, name: "a", settingsUnchanged: true}},
+		"its name":     {after: &version{id: id, nameUnchanged: true}},
+		"its settings, which count as plain text from now on": {encrypted, &version{id: id, name: "a", settingsUnchanged: true}},
 	} {
-		_, reread := newMirror().apply(change{put: v})
-		require.Equal(t, v.id, reread, fmt.Sprintf("%s does not travel and is not in the mirror", name))
+		m := newMirror()
+		if c.before != nil {
+			m.apply(change{put: c.before})
+		}
+		_, reread := m.apply(change{put: c.after})
+		require.Equal(t, id, reread, fmt.Sprintf("%s does not travel and is not in the mirror", name))
 	}
 }
 

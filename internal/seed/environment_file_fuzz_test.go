@@ -1,0 +1,104 @@
+package seed_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-envparse"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/seed"
+)
+
+// fileErrors are all errors of an environment file: they hold nothing of its text.
+var fileErrors = regexp.MustCompile(`^line \d+( is too long; at most 65535 bytes are allowed|: (` +
+	`missing =|empty key|unmatched "|unmatched '|incomplete escape sequence|incomplete hex sequence|incomplete Unicode surrogate pair` +
+	`|multibyte characters disallowed in escape sequences|holds a character or an escape sequence that is not allowed` +
+	`); write NAME=value, with the value in single quotes if it holds ", # or \\)$`)
+
+// FuzzReadEnvironment reads arbitrary environment files beside an arbitrary
+// environment of the process, one NAME=value a line: an error shows nothing of the
+// file, the process wins, and what is written to a file in quotes is read from it
+// as it was.
+func FuzzReadEnvironment(f *testing.F) {
+	const openai = "CODER_AIBRIDGE_OPENAI_KEY"
+	for _, file := range []string{
+		"", openai + "=sk", "export " + openai + ` = "a\nb" # comment`, openai + "='sk", "\ufeff" + openai + "=sk", openai + "=\x00", "=sk", "sk-q7zleak",
+		openai + `="\ud83d\ude00"`, openai + `="\ud83d"`, openai + "=a\r\n" + openai + "=b\r", "CODER_AIBRIDGE_PROVIDER_0_TYPE=openai\nCODER_AIBRIDGE_PROVIDER_0_KEYS='a, b'",
+		strings.Repeat("x", 66000), openai + "=a'b'\"c\"",
+	} {
+		f.Add(file, openai+"=process\nPATH=/bin")
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, file, process string) {
+		path := filepath.Join(dir, "env")
+		read := func(environ []string, text string) (seed.Environment, error) {
+			require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+			return seed.ReadEnvironment(environ, path)
+		}
+		environ := strings.Split(process, "\n")
+		variables := map[string]string{}
+		for _, pair := range environ {
+			name, value, _ := strings.Cut(pair, "=")
+			if _, repeated := variables[name]; !repeated {
+				variables[name] = value
+			}
+		}
+
+		env, err := read(environ, file)
+		fromFile, unusable := envparse.Parse(strings.NewReader(file))
+		if unusable != nil {
+			var wrong *seed.EnvironmentError
+			require.True(t, errors.As(err, &wrong))
+			require.Len(t, wrong.Findings, 1)
+			require.Equal(t, path, wrong.Findings[0].Variable)
+			require.Regexp(t, fileErrors, wrong.Findings[0].Message)
+			require.Empty(t, env)
+		} else {
+			merged := maps.Clone(variables)
+			for name, value := range fromFile {
+				if merged[name] == "" {
+					merged[name] = value
+				}
+			}
+			want, errWant := seed.ParseEnvironment(merged)
+			require.Equal(t, errWant, err)
+			require.Equal(t, plain(want.Providers), plain(env.Providers))
+			require.GreaterOrEqual(t, len(env.Warnings), len(want.Warnings))
+			for _, warning := range env.Warnings {
+				if !slices.Contains(want.Warnings, warning) {
+					require.Contains(t, warning.Message, "has another value in the file")
+					require.NotEqual(t, variables[warning.Variable], fromFile[warning.Variable])
+					require.NotEmpty(t, variables[warning.Variable])
+				}
+			}
+		}
+
+		// The process's variables, as far as a file can hold them, from a file.
+		var lines []string
+		kept := map[string]string{}
+		for name, value := range variables {
+			if nameOfFile.MatchString(name) && valueOfFile.MatchString(value) {
+				kept[name] = value
+				lines = append(lines, fmt.Sprintf("export %s='%s'", name, value))
+			}
+		}
+		env, err = read(nil, strings.Join(lines, "\n"))
+		want, errWant := seed.ParseEnvironment(kept)
+		require.Equal(t, errWant, err)
+		require.Equal(t, plain(want.Providers), plain(env.Providers))
+		require.Equal(t, want.Warnings, env.Warnings)
+	})
+}
+
+var (
+	nameOfFile  = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	valueOfFile = regexp.MustCompile(`^[^'\x00-\x1f\x7f-\x{9f}\x{fffd}]{0,1000}$`)
+)
