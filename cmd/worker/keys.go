@@ -11,7 +11,6 @@ import (
 
 	"provwatch/internal/atrest"
 	"provwatch/internal/audit"
-	"provwatch/internal/daemon"
 	"provwatch/internal/embedded"
 	"provwatch/internal/postgres"
 	"provwatch/internal/reencrypt"
@@ -178,12 +177,7 @@ func (f *flags) reencryptCommand(name, short string,
 				return err
 			}
 			defer pool.Close()
-			needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
-			if err != nil {
-				return err
-			}
-			needs.Use = schema.Resolving
-			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
+			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), schema.Needs{Use: schema.Resolving}, logger); err != nil {
 				return err
 			}
 			summary, err := do(ctx, pool, keys, operator(), logger)
