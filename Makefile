@@ -16,11 +16,15 @@ DATA_DIR ?=
 PROVIDER_VARIABLES := ^(CODER_AIBRIDGE_[^=]*|CODER_AI_GATEWAY_[^=]*|PROVWATCH_ENV_FILE)=.
 # For make fuzz: how long each target runs.
 FUZZTIME ?= 30s
+# For make soak: how long it runs, and the seed of a run to be repeated.
+SOAK ?= 10m
+SEED ?=
+SOURCE ?=
 # For make bench: which benchmarks run, and their flags.
 BENCH      ?= .
 BENCHFLAGS ?=
 
-.PHONY: help run build test test-matrix bench bench-plots lint generate fuzz clean go postgres cc
+.PHONY: help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -53,11 +57,15 @@ bench-plots: go postgres ## measure how cost grows, within 10 minutes, and draw 
 		-standby-changes 60 -standby-idle 2s -standby-busy 2s
 	cd tools && go run ./plots ../bench/results/plots ../docs/plots
 
+soak: go postgres cc ## run workers under faults and check their alerts against what was committed; SOAK=60s, SEED=n
+	go test -race -tags soak -run '^TestSoak$$' -count 1 -timeout 1h -v ./test/soak -args -length $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOURCE),-source $(SOURCE))
+
 lint: go ## check formatting, vet, staticcheck, generated code and go.mod
 	@unformatted=$$(gofmt -l cmd internal sql test bench tools); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags bench ./bench
+	go vet -tags soak ./test/soak
 	cd tools && go vet ./...
 	$(TOOL) staticcheck ./...
 	$(SQLC) diff -f sql/sqlc.yaml

@@ -1,0 +1,128 @@
+package soak
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// notice is what one notification says, reduced to what identifies it.
+type notice struct {
+	channel, payload string
+}
+
+// epoch is what one listening session received, from the moment at which LISTEN
+// was in effect.
+type epoch struct {
+	from    position
+	notices []notice
+	last    bool // the session was there to the end
+}
+
+const (
+	driftChannel  = "ai_provider_drift"
+	seededChannel = "ai_provider_seeded"
+	auditChannel  = "ai_provider_audit"
+	statusChannel = "provwatch_status"
+)
+
+// payload is what the channels' payloads have of interest.
+type payload struct {
+	ID         string `json:"id"`
+	Seq        int64  `json:"seq"`
+	Kind       string `json:"kind"`
+	Provider   string `json:"provider"`
+	ProviderID string `json:"provider_id"`
+	DBHash     string `json:"db_hash"`
+	Action     string `json:"action"`
+	Event      string `json:"event"`
+	Reason     string `json:"reason"`
+	LSN        string `json:"lsn"`
+	Truncated  bool   `json:"truncated"`
+}
+
+// event is something that was committed and has to be notified of.
+type event struct {
+	id  string
+	end position
+}
+
+// checkNotices holds what was received against what was committed: within one
+// session everything is notified of once and in order, without a gap.
+func (c *checker) checkNotices(epochs []epoch) []violation {
+	var found []violation
+	var alerts, entries, seeds, gaps []event
+	rows := map[string]alert{}
+	for _, a := range c.alerts {
+		alerts = append(alerts, event{a.id, a.end})
+		rows[a.id] = a
+	}
+	for _, e := range c.delivered {
+		entries = append(entries, event{e.id, 0})
+	}
+	for _, id := range c.seeded {
+		seeds = append(seeds, event{id, 0})
+	}
+	for _, r := range c.resets {
+		if r.announce {
+			gaps = append(gaps, event{"", r.end})
+		}
+	}
+	for i, e := range epochs {
+		received := map[string][]string{}
+		reached := e.from // the session was there when this was committed
+		for _, n := range e.notices {
+			var p payload
+			if err := json.Unmarshal([]byte(n.payload), &p); err != nil {
+				found = append(found, violation{Rule: ruleNotify, Detail: n.channel + ": " + err.Error()})
+				continue
+			}
+			switch n.channel {
+			case driftChannel:
+				a, known := rows[p.ID]
+				if !known || a.seq != p.Seq || a.kind != p.Kind || a.provider != p.Provider || a.providerID != p.ProviderID || a.dbHash != p.DBHash {
+					found = append(found, violation{Rule: ruleNotify, Provider: p.Provider, Detail: fmt.Sprintf("the payload of alert %d is not as the row: %s", p.Seq, n.payload)})
+				}
+				reached = max(reached, a.end)
+				received[n.channel] = append(received[n.channel], p.ID)
+			case auditChannel:
+				received[n.channel] = append(received[n.channel], p.ID)
+			case seededChannel:
+				received[n.channel] = append(received[n.channel], p.ProviderID)
+			case statusChannel:
+				if p.Event == "gap" {
+					received[n.channel] = append(received[n.channel], p.Reason)
+				}
+			}
+		}
+		for channel, events := range map[string][]event{driftChannel: alerts, auditChannel: entries, seededChannel: seeds} {
+			var all []string
+			for _, e := range events {
+				all = append(all, e.id)
+			}
+			have := received[channel]
+			if len(have) == 0 {
+				continue
+			}
+			at := slices.Index(all, have[0])
+			switch {
+			case at < 0 || at+len(have) > len(all) || !slices.Equal(all[at:at+len(have)], have):
+				found = append(found, violation{Rule: ruleNotify, Detail: fmt.Sprintf("what session %d received on %s is not what was committed, in order: %d from %s", i, channel, len(have), have[0])})
+			case at > 0 && channel == driftChannel && events[at-1].end > e.from:
+				found = append(found, violation{Rule: ruleNotify, Detail: fmt.Sprintf("session %d did not receive alert %s", i, all[at-1])})
+			case e.last && at+len(have) < len(all):
+				found = append(found, violation{Rule: ruleNotify, Detail: fmt.Sprintf("session %d did not receive the last %d on %s", i, len(all)-at-len(have), channel)})
+			}
+		}
+		due := 0
+		for _, g := range gaps {
+			if g.end > e.from && (g.end < reached || e.last) {
+				due++
+			}
+		}
+		if n := len(received[statusChannel]); n < due {
+			found = append(found, violation{Rule: ruleGap, At: e.from.String(), Detail: fmt.Sprintf("%d gaps and %d events while session %d listened", due, n, i)})
+		}
+	}
+	return found
+}

@@ -1,0 +1,350 @@
+package soak
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// script plants a history for the checker, in the form that the server's decoder
+// gives, with one provider, alpha.
+type script struct {
+	t       *testing.T
+	c       *checker
+	decoder decoder
+	now     position
+	xid     int64
+	seq     int64
+	wanted  wanted
+}
+
+// newScript begins with alpha seeded and, for the WAL source, with its slot.
+func newScript(t *testing.T, source string) *script {
+	w := environment()[0][0]
+	s := &script{t: t, c: newChecker([][]wanted{{w}}), wanted: w, now: 0x1000}
+	s.commit(s.seed("11111111-0000-0000-0000-000000000001")...)
+	if source == "wal" {
+		s.commit(s.position("INSERT", s.now, ""))
+	}
+	return s
+}
+
+const stamp = "2026-07-01 12:00:00.5+00"
+
+// commit feeds a transaction and returns its position.
+func (s *script) commit(lines ...string) position {
+	s.t.Helper()
+	s.xid++
+	all := append([]string{fmt.Sprintf("BEGIN %d", s.xid)}, lines...)
+	all = append(all, fmt.Sprintf("COMMIT %d (at %s)", s.xid, stamp))
+	for _, line := range all {
+		s.now += 0x10
+		tx, err := s.decoder.decode(s.now, line)
+		require.NoError(s.t, err)
+		if tx != nil {
+			s.c.add(*tx)
+		}
+	}
+	return s.now
+}
+
+func (s *script) seed(id string) []string {
+	key := strings.Replace(id, "11111111", "22222222", 1)
+	return []string{
+		fmt.Sprintf("table public.ai_providers: INSERT: id[uuid]:'%s' type[ai_provider_type]:'openai' name[text]:'alpha' display_name[text]:null enabled[boolean]:true deleted[boolean]:false base_url[text]:'%s' settings[text]:null settings_key_id[text]:null updated_at[timestamp with time zone]:'%s'", id, s.wanted.baseURL, stamp),
+		fmt.Sprintf("table public.ai_provider_keys: INSERT: id[uuid]:'%s' provider_id[uuid]:'%s' api_key[text]:'k'", key, id),
+		s.entry("audit_outbox", 1, "provider.create", id, `{}`),
+		s.entry("audit_outbox", 2, "provider_key.create", id, fmt.Sprintf(`{"key_id": "%s", "masked_key": "****0000"}`, key)),
+	}
+}
+
+func (s *script) entry(table string, seq int, action, id, details string) string {
+	return fmt.Sprintf("table provwatch.%s: INSERT: seq[bigint]:%d id[uuid]:'entry-%s-%d' action[text]:'%s' provider[text]:'alpha' provider_id[uuid]:'%s' details[jsonb]:'%s'",
+		table, seq, id[len(id)-1:], seq, action, id, details)
+}
+
+func (s *script) update(enabled bool) []string {
+	return []string{
+		fmt.Sprintf("table soak.history: INSERT: id[uuid]:'%d' op[text]:'flip' providers[text]:'alpha'", s.xid),
+		fmt.Sprintf("table public.ai_providers: UPDATE: id[uuid]:'11111111-0000-0000-0000-000000000001' type[ai_provider_type]:'openai' name[text]:'alpha' enabled[boolean]:%v deleted[boolean]:false base_url[text]:unchanged-toast-datum settings[text]:null settings_key_id[text]:null updated_at[timestamp with time zone]:'%s'", enabled, stamp),
+	}
+}
+
+func (s *script) position(action string, at position, gap string) string {
+	return fmt.Sprintf("table provwatch.wal_position: %s: singleton[boolean]:true slot[text]:'s' applied_lsn[pg_lsn]:'%s' gap[text]:'%s'", action, at, gap)
+}
+
+// alert writes an alert of the latest transaction, from the WAL if of is not 0.
+func (s *script) alert(kind string, of position) []string {
+	s.seq++
+	fields, lsn, source := `[]`, "lsn[pg_lsn]:null xid[bigint]:null committed_at[timestamp with time zone]:null", "notify"
+	if kind == disabled {
+		fields = `[{"name": "enabled"}]`
+	}
+	if of != 0 {
+		m := s.c.tracks["alpha"].moments
+		lsn = fmt.Sprintf("lsn[pg_lsn]:'%s' xid[bigint]:%d committed_at[timestamp with time zone]:'%s'", of, m[s.c.tracks["alpha"].at(of)].xid, stamp)
+		source = "wal"
+	}
+	hash := s.wanted.hash()
+	return []string{fmt.Sprintf("table provwatch.drift_alerts: INSERT: seq[bigint]:%d id[uuid]:'alert-%d' kind[text]:'%s' provider[text]:'alpha' provider_id[uuid]:'11111111-0000-0000-0000-000000000001' fields[jsonb]:'%s' env_hash[text]:'%s' db_hash[text]:'%s' source[text]:'%s' detected_at[timestamp with time zone]:'%s' %s",
+		s.seq, s.seq, kind, fields, hash, hash, source, stamp, lsn)}
+}
+
+// streamed is a transaction of the WAL source that has handled everything.
+func (s *script) streamed(to position, alerts ...string) {
+	s.t.Helper()
+	s.commit(append(alerts, s.position("UPDATE", to, ""))...)
+}
+
+func (s *script) deliver() {
+	id := "11111111-0000-0000-0000-000000000001"
+	s.commit(
+		s.entry("audit_log", 1, "provider.create", id, `{}`),
+		s.entry("audit_log", 2, "provider_key.create", id, `{"key_id": "22222222-0000-0000-0000-000000000001", "masked_key": "****0000"}`))
+	s.commit("table provwatch.audit_outbox: DELETE: seq[bigint]:1", "table provwatch.audit_outbox: DELETE: seq[bigint]:2")
+}
+
+// rules finishes the check and returns which rules were broken.
+func (s *script) rules() []string {
+	s.c.finish()
+	return rulesOf(s.c.violations)
+}
+
+func rulesOf(violations []violation) (rules []string) {
+	for _, v := range violations {
+		rules = append(rules, v.Rule)
+	}
+	return rules
+}
+
+func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{"wal", "notify"} {
+		s := newScript(t, source)
+		s.deliver()
+		first := s.commit(s.update(false)...)
+		second := s.commit(s.update(true)...)
+		if source == "wal" {
+			s.streamed(second, append(s.alert(disabled, first), s.alert(resolved, second)...)...)
+			third := s.commit(s.update(false)...)
+			s.streamed(third, s.alert(disabled, third)...)
+			// In a gap it is enabled: one look after it says so.
+			s.commit(s.update(true)...)
+			s.commit(s.position("UPDATE", third, "the replication slot is gone"))
+			s.commit(s.position("UPDATE", s.now, ""))
+			s.streamed(s.now, s.alert(resolved, 0)...)
+			require.Len(t, s.c.resets, 2)
+		} else {
+			// Between two looks it was disabled and enabled, which needs no alert.
+			s.commit(s.update(false)...)
+			s.commit(s.alert(disabled, 0)...)
+			s.commit(s.update(true)...)
+			s.commit(s.alert(resolved, 0)...)
+		}
+		require.Empty(t, s.rules(), "%v", s.c.violations)
+	}
+}
+
+func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		source string
+		plant  func(s *script, first, second position)
+		want   string
+	}{
+		"doubled, wal": {"wal", func(s *script, first, second position) {
+			s.streamed(second, append(append(s.alert(disabled, first), s.alert(disabled, first)...), s.alert(resolved, second)...)...)
+		}, ruleLost},
+		"doubled after a takeover, wal": {"wal", func(s *script, first, second position) {
+			s.streamed(first, s.alert(disabled, first)...)
+			s.streamed(first, s.alert(disabled, first)...)
+			s.streamed(second, s.alert(resolved, second)...)
+		}, ruleDoubled},
+		"lost pair, wal":     {"wal", func(s *script, _, second position) { s.streamed(second) }, ruleLost},
+		"never handled, wal": {"wal", func(*script, position, position) {}, ruleLost},
+		"out of order, wal": {"wal", func(s *script, first, second position) {
+			s.streamed(second, append(s.alert(resolved, second), s.alert(disabled, first)...)...)
+		}, ruleLost},
+		"a look that repeats, wal": {"wal", func(s *script, first, second position) {
+			s.streamed(second, append(s.alert(disabled, first), s.alert(resolved, second)...)...)
+			s.streamed(second, s.alert(resolved, 0)...)
+		}, ruleDoubled},
+		"with another transaction's id": {"wal", func(s *script, first, second position) {
+			a := append(s.alert(disabled, first), s.alert(resolved, second)...)
+			a[0] = strings.Replace(a[0], " xid[bigint]:", " xid[bigint]:9", 1)
+			s.streamed(second, a...)
+		}, ruleContent},
+		"the position goes back": {"wal", func(s *script, first, second position) {
+			s.streamed(second, append(s.alert(disabled, first), s.alert(resolved, second)...)...)
+			s.streamed(first)
+		}, ruleOrder},
+		"doubled, notify": {"notify", func(s *script, _, _ position) {
+			s.commit(s.alert(disabled, 0)...)
+			s.commit(s.alert(disabled, 0)...)
+			s.commit(s.alert(resolved, 0)...)
+		}, ruleDoubled},
+		"lost at the end, notify": {"notify", func(s *script, _, _ position) { s.commit(s.alert(disabled, 0)...) }, ruleLost},
+		"of an earlier state, notify": {"notify", func(s *script, _, _ position) {
+			s.commit(s.alert(disabled, 0)...)
+			s.commit(s.alert(resolved, 0)...)
+			s.commit(s.alert(disabled, 0)...)
+			s.commit(s.alert(resolved, 0)...)
+		}, ruleOrder},
+		"of a drift that never was": {"notify", func(s *script, _, _ position) {
+			s.commit(s.alert(changed, 0)...)
+			s.commit(s.alert(resolved, 0)...)
+		}, rulePhantom},
+		"seq with a gap": {"notify", func(s *script, _, _ position) {
+			s.seq++
+			s.commit(s.alert(disabled, 0)...)
+			s.commit(s.alert(resolved, 0)...)
+		}, ruleSeq},
+		"a state that was not alerted": {"notify", func(s *script, _, _ position) {
+			s.commit("table provwatch.drift_state: UPDATE: provider[text]:'alpha' kind[text]:'disabled' db_hash[text]:'x' observed_at[timestamp with time zone]:'" + stamp + "'")
+		}, ruleState},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScript(t, test.source)
+			s.deliver()
+			first := s.commit(s.update(false)...)
+			second := s.commit(s.update(true)...)
+			test.plant(s, first, second)
+			require.Contains(t, s.rules(), test.want)
+		})
+	}
+}
+
+func TestTheCheckerFindsAPlantedSeedOrAuditEntry(t *testing.T) {
+	t.Parallel()
+	const id, other = "11111111-0000-0000-0000-000000000001", "11111111-0000-0000-0000-000000000002"
+	tests := map[string]struct {
+		plant func(s *script)
+		want  string
+	}{
+		"an entry that was not delivered": {func(*script) {}, ruleAuditLost},
+		"an entry without its row": {func(s *script) {
+			s.deliver()
+			s.commit(s.entry("audit_outbox", 3, "provider.create", other, `{}`))
+		}, ruleAudit},
+		"an entry in the log alone": {func(s *script) {
+			s.deliver()
+			s.commit(s.entry("audit_log", 3, "provider.create", other, `{}`))
+		}, ruleAudit},
+		"an entry that left the outbox too early": {func(s *script) {
+			s.commit("table provwatch.audit_outbox: DELETE: seq[bigint]:1")
+			s.deliver()
+		}, ruleAuditLost},
+		"delivered out of order": {func(s *script) {
+			s.commit(s.entry("audit_log", 2, "provider_key.create", id, `{"key_id": "22222222-0000-0000-0000-000000000001", "masked_key": "****0000"}`))
+			s.commit(s.entry("audit_log", 1, "provider.create", id, `{}`))
+		}, ruleAuditSeq},
+		"a row without its entries": {func(s *script) {
+			s.deliver()
+			s.commit(s.update(true)[0], "table public.ai_providers: DELETE: id[uuid]:'"+id+"'")
+			s.commit(s.seed(other)[:2]...)
+		}, ruleAuditLost},
+		"seeded twice": {func(s *script) {
+			s.deliver()
+			s.commit(s.seed(other)...)
+		}, ruleSeed},
+		"a key that is added to a provider": {func(s *script) {
+			s.deliver()
+			s.commit("table public.ai_provider_keys: INSERT: id[uuid]:'k' provider_id[uuid]:'" + id + "' api_key[text]:'k'")
+		}, ruleSeed},
+		"a row that the worker changes": {func(s *script) {
+			s.deliver()
+			s.commit(s.update(true)[1])
+		}, ruleSeedWrite},
+		"a seed with other values": {func(s *script) {
+			s.deliver()
+			s.commit(s.update(true)[0], "table public.ai_providers: DELETE: id[uuid]:'"+id+"'")
+			lines := s.seed(other)
+			lines[0] = strings.Replace(lines[0], "alpha.example", "other.example", 1)
+			s.commit(lines...)
+		}, ruleSeedPart},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScript(t, "notify")
+			test.plant(s)
+			require.Contains(t, s.rules(), test.want)
+		})
+	}
+}
+
+func TestTheCheckerFindsTwoLeaders(t *testing.T) {
+	t.Parallel()
+	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }
+	var l leaderWatch
+	for s := 0.0; s < 10; s++ {
+		l.sample(at(s), map[int]string{1: "w0"})
+	}
+	for s := 10.0; s < 20; s++ {
+		l.sample(at(s), map[int]string{2: "w1"})
+	}
+	alerts := []alert{{seq: 1, began: at(5)}, {seq: 2, began: at(10.5)}, {seq: 3, began: at(15)}, {seq: 4, began: at(15)}}
+	authors := map[int64]string{1: "w0", 2: "w0", 3: "w1"} // nobody logged the fourth
+	require.Empty(t, l.interlopers(alerts, authors))
+	authors[4] = "w0"
+	require.Equal(t, []string{ruleLeaders}, rulesOf(l.interlopers(alerts, authors)))
+	require.Empty(t, l.violations)
+	l.sample(at(20), map[int]string{2: "w1", 3: "w2"})
+	require.Equal(t, []string{ruleLeaders}, rulesOf(l.violations))
+}
+
+func TestTheCheckerFindsNotificationsThatAreMissingDoubledOrForged(t *testing.T) {
+	t.Parallel()
+	s := newScript(t, "wal")
+	first := s.commit(s.update(false)...)
+	second := s.commit(s.update(true)...)
+	third := s.commit(s.update(false)...)
+	s.streamed(third, append(append(s.alert(disabled, first), s.alert(resolved, second)...), s.alert(disabled, third)...)...)
+	s.commit(s.position("UPDATE", third, "gone"))
+	s.commit(s.position("UPDATE", s.now, ""))
+	note := func(seq int) notice {
+		a := s.c.alerts[seq-1]
+		return notice{driftChannel, fmt.Sprintf(`{"id":%q,"seq":%d,"kind":%q,"provider":%q,"provider_id":%q,"db_hash":%q}`, a.id, a.seq, a.kind, a.provider, a.providerID, a.dbHash)}
+	}
+	forged := note(1)
+	forged.payload = strings.Replace(forged.payload, disabled, deleted, 1)
+	gap := notice{statusChannel, `{"event":"gap","reason":"gone"}`}
+	tests := map[string]struct {
+		notices []notice
+		last    bool
+		want    string
+	}{
+		"all":                 {[]notice{note(1), note(2), note(3), gap}, true, ""},
+		"cut off at the end":  {[]notice{note(1), note(2)}, false, ""},
+		"one is missing":      {[]notice{note(1), note(3), gap}, true, ruleNotify},
+		"the first is":        {[]notice{note(2), note(3), gap}, true, ruleNotify},
+		"the last is":         {[]notice{note(1), note(2), gap}, true, ruleNotify},
+		"one is doubled":      {[]notice{note(1), note(2), note(2), note(3), gap}, true, ruleNotify},
+		"one is forged":       {[]notice{forged, note(2), note(3), gap}, true, ruleNotify},
+		"the gap was silent":  {[]notice{note(1), note(2), note(3)}, true, ruleGap},
+		"garbage is reported": {[]notice{{driftChannel, "x"}, note(1), note(2), note(3), gap}, true, ruleNotify},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			found := rulesOf(s.c.checkNotices([]epoch{{notices: test.notices, last: test.last}}))
+			if test.want == "" {
+				require.Empty(t, found)
+			} else {
+				require.Contains(t, found, test.want)
+			}
+		})
+	}
+}
+
+func TestTheModelAgreesWithTheSpecificationsHashes(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "cabd847272bab8fade7606c5259fb29ed03a0da450c7dfb684b5c0fb84010a07", canonicalHash("openai", "https://api.openai.com/v1/", ""))
+	require.Equal(t, "59c8fadf820004492d9dd9f85d704e452e251c143cd0fc7a66a111288f8f739b", canonicalHash("anthropic", "", "us-east-1"))
+	require.Equal(t, "cac0b2c673917f99234fb2e90b97d934ec9cfa3322712608545d35ab0c763b50", canonicalHash("openai", "https://h/?a=1&b=<2>", ""))
+}

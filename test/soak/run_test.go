@@ -1,0 +1,136 @@
+//go:build soak
+
+package soak
+
+import (
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+)
+
+var (
+	length     = flag.Duration("length", 10*time.Minute, "how long faults are injected")
+	seed       = flag.Uint64("seed", 0, "the seed of the schedule; 0 for a new one")
+	source     = flag.String("source", "", "run one world, with this --source; empty for notify and wal side by side")
+	reportFile = flag.String("report", "", "write the report to this file as well, as JSON")
+	keep       = flag.String("keep", "", "keep the workers' logs in this folder")
+)
+
+// settleTime bounds how long everything may take to be as it should after the
+// last fault: 30 seconds, and the longest documented wait before a try, 15
+// seconds and half of it as jitter.
+const settleTime = 30*time.Second + 15*time.Second*3/2
+
+var workerBinary string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "provwatch-soak-")
+	if err != nil {
+		panic(err)
+	}
+	workerBinary = filepath.Join(dir, "worker")
+	build := exec.Command("go", "build", "-race", "-buildvcs=false", "-ldflags=-X main.version=soak", "-o", workerBinary, "provwatch/cmd/worker")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := pgtest.Run(m)
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// report is what a run did and found.
+type report struct {
+	Seed         uint64         `json:"seed"`
+	Source       string         `json:"source"`
+	Length       string         `json:"length"`
+	Commits      int            `json:"commits"` // of writers
+	Refused      int            `json:"refused"` // transactions of writers that failed
+	Unknown      int            `json:"unknown"` // commits whose outcome was looked up
+	Seeds        int            `json:"seeds"`
+	Transactions int            `json:"transactions"` // all that were checked
+	Alerts       int            `json:"alerts"`
+	AuditEntries int            `json:"audit_entries"`
+	Leaders      int            `json:"leaders"` // times that the leader changed
+	Starts       int            `json:"worker_starts"`
+	Faults       map[string]int `json:"faults"`
+	Skipped      map[string]int `json:"skipped"`
+	Gaps         int            `json:"gaps_announced"`
+	Convergence  string         `json:"convergence"`
+	Violations   []violation    `json:"violations"`
+}
+
+// TestSoak breaks what it can for a while and checks that nothing was lost.
+func TestSoak(t *testing.T) {
+	if *seed == 0 {
+		*seed = uint64(time.Now().UnixNano() % 1_000_000)
+	}
+	fmt.Printf("soak: seed %d, %s; repeat with SEED=%d SOAK=%s\n", *seed, *length, *seed, *length)
+	sources := []string{"notify", "wal"}
+	if *source != "" {
+		sources = []string{*source}
+	}
+	var mu sync.Mutex
+	var reports []report
+	t.Run("world", func(t *testing.T) {
+		for _, s := range sources {
+			t.Run(s, func(t *testing.T) {
+				t.Parallel()
+				r := run(t, *seed, s, *length)
+				mu.Lock()
+				defer mu.Unlock()
+				reports = append(reports, r)
+			})
+		}
+	})
+	printReports(reports)
+	if *reportFile != "" {
+		text, err := json.MarshalIndent(reports, "", "  ")
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(*reportFile, append(text, '\n'), 0o644))
+	}
+}
+
+func printReports(reports []report) {
+	summary := table.NewWriter()
+	summary.SetStyle(table.StyleLight)
+	faults := table.NewWriter()
+	faults.SetStyle(table.StyleLight)
+	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "faults", "gaps", "converged in", "violations"})
+	header := table.Row{"fault"}
+	for _, r := range reports {
+		n := 0
+		for _, count := range r.Faults {
+			n += count
+		}
+		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
+		header = append(header, r.Source)
+	}
+	faults.AppendHeader(header)
+	for _, k := range faultWeights {
+		line := table.Row{k.kind}
+		for _, r := range reports {
+			text := fmt.Sprint(r.Faults[k.kind])
+			if n := r.Skipped[k.kind]; n > 0 {
+				text += fmt.Sprintf(" (%d skipped)", n)
+			}
+			line = append(line, text)
+		}
+		faults.AppendRow(line)
+	}
+	fmt.Println(summary.Render())
+	fmt.Println(faults.Render())
+}

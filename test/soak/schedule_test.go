@@ -1,0 +1,124 @@
+package soak
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// op is one thing that a writer does, after a pause.
+type op struct {
+	pause    time.Duration
+	kind     string
+	provider string
+	other    string // of the same writer
+	n        int
+}
+
+// fault is one thing that the nemesis does, after a pause.
+type fault struct {
+	pause  time.Duration
+	kind   string
+	worker int // one of three
+	length time.Duration
+	n      int
+}
+
+// schedule is all that a run does on purpose.
+type schedule struct {
+	ops     [][]op // by writer
+	faults  []fault
+	resyncs []time.Duration // by worker, 0 for the default
+}
+
+// weights says how often each is done, relative to one another.
+type weights []struct {
+	kind   string
+	weight int
+}
+
+func (w weights) pick(r *rand.Rand) string {
+	total := 0
+	for _, k := range w {
+		total += k.weight
+	}
+	n := r.IntN(total)
+	for _, k := range w {
+		if n -= k.weight; n < 0 {
+			return k.kind
+		}
+	}
+	panic("unreachable")
+}
+
+var opWeights = weights{
+	{"url", 14}, {"type", 6}, {"region", 8}, {"undecodable", 4}, {"several", 6}, {"reverse", 6}, {"rollback", 6},
+	{"disable", 12}, {"enable", 12}, {"soft-delete", 8}, {"undelete", 8}, {"delete", 6}, {"insert", 8}, {"restore", 16},
+	{"rename", 6}, {"rename-back", 8}, {"rotate", 10}, {"touch", 6}, {"swap", 4}, {"new-id", 2}, {"large-url", 3},
+	{"secret-url", 3}, {"flicker", 4},
+}
+
+var faultWeights = weights{
+	{"kill", 5}, {"kill-leader", 6}, {"stop", 4}, {"freeze", 3}, {"freeze-leader", 6}, {"freeze-and-terminate-leader", 4},
+	{"restart-server", 5}, {"terminate-all", 4}, {"terminate-some", 5}, {"terminate-walsender", 4}, {"terminate-leader", 5},
+	{"cut", 4}, {"silence", 6}, {"silence-leader-and-terminate", 4}, {"half-silence", 5}, {"latency", 4}, {"bandwidth", 3}, {"slicer", 4}, {"cut-inside", 5}, {"reset", 3},
+	{"drop-slot", 4}, {"wal", 3}, {"flood", 3}, {"forged", 3}, {"reload", 3}, {"clock", 3}, {"long-transaction", 3},
+}
+
+// plan makes the schedule of a seed: the same for the same seed, source and
+// length.
+func plan(seed uint64, source string, length time.Duration) schedule {
+	stream := uint64(0)
+	for _, c := range source {
+		stream = stream*131 + uint64(c)
+	}
+	groups := environment()
+	s := schedule{ops: make([][]op, len(groups))}
+	for i, group := range groups {
+		r := rand.New(rand.NewPCG(seed, stream+uint64(i)+1))
+		for at := time.Duration(0); at < length; {
+			o := op{kind: opWeights.pick(r), provider: group[r.IntN(len(group))].name, other: group[r.IntN(len(group))].name, n: r.IntN(1000)}
+			o.pause = time.Duration(20+r.IntN(380)) * time.Millisecond
+			at += o.pause
+			s.ops[i] = append(s.ops[i], o)
+		}
+	}
+	r := rand.New(rand.NewPCG(seed, stream))
+	for range 3 {
+		s.resyncs = append(s.resyncs, []time.Duration{0, 0, 4 * time.Second}[r.IntN(3)])
+	}
+	for at := time.Duration(0); at < length; {
+		f := fault{kind: faultWeights.pick(r), worker: r.IntN(3), n: r.IntN(1000)}
+		f.pause = time.Duration(300+r.IntN(2500)) * time.Millisecond
+		f.length = time.Duration(300+r.IntN(6000)) * time.Millisecond
+		at += f.pause
+		s.faults = append(s.faults, f)
+	}
+	return s
+}
+
+func TestASeedGivesTheSameScheduleEachTime(t *testing.T) {
+	t.Parallel()
+	first := plan(7, "wal", time.Minute)
+	require.Equal(t, first, plan(7, "wal", time.Minute))
+	require.NotEqual(t, first, plan(8, "wal", time.Minute))
+	require.NotEqual(t, first, plan(7, "notify", time.Minute))
+}
+
+func TestAScheduleOfTenMinutesHasEveryFaultAndEveryKindOfWrite(t *testing.T) {
+	t.Parallel()
+	s := plan(1, "wal", 10*time.Minute)
+	faults, ops := map[string]int{}, map[string]int{}
+	for _, f := range s.faults {
+		faults[f.kind]++
+	}
+	for _, list := range s.ops {
+		for _, o := range list {
+			ops[o.kind]++
+		}
+	}
+	require.Len(t, faults, len(faultWeights))
+	require.Len(t, ops, len(opWeights))
+}

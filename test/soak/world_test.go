@@ -1,0 +1,389 @@
+//go:build soak
+
+package soak
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+)
+
+// world is one run: a server, three workers behind a proxy each, writers, a
+// nemesis, and who watches them.
+type world struct {
+	t        *testing.T
+	source   string
+	schedule schedule
+	cluster  *pgtest.Cluster
+	url      string
+	groups   [][]wanted
+	envFile  string
+	workers  []*worker
+
+	mu       sync.Mutex
+	checker  *checker
+	leaders  leaderWatch
+	epochs   []epoch
+	emitted  bytes.Buffer // everything that workers logged and published
+	authors  map[int64]string
+	found    []violation
+	commits  int
+	refused  int
+	unknown  int
+	faults   map[string]int
+	skipped  map[string]int
+	starts   int
+	dropped  int // slots
+	decoded  position
+	begun    map[string]bool
+	finished map[string]bool // writers' transactions whose commit was acknowledged
+}
+
+// run runs one world and reports.
+func run(t *testing.T, seed uint64, source string, length time.Duration) report {
+	w := &world{
+		t: t, source: source, schedule: plan(seed, source, length), groups: environment(),
+		cluster: pgtest.NewCluster(t), envFile: filepath.Join(t.TempDir(), "providers.env"),
+		authors: map[int64]string{}, faults: map[string]int{}, skipped: map[string]int{},
+		begun: map[string]bool{}, finished: map[string]bool{},
+	}
+	w.url = w.cluster.NewDatabase(t)
+	w.checker = newChecker(w.groups)
+	w.prepare()
+	w.writeEnvFile(false)
+
+	// Who watches ends last.
+	watching, stopWatching := context.WithCancel(context.Background())
+	var watchers sync.WaitGroup
+	defer watchers.Wait()
+	defer stopWatching()
+	watchers.Go(func() { w.decode(watching) })
+	watchers.Go(func() { w.sampleLeaders(watching) })
+	watchers.Go(func() { w.listen(watching) })
+
+	for i := range 3 {
+		w.workers = append(w.workers, newWorker(w, i))
+	}
+	defer func() {
+		for _, p := range w.workers {
+			p.end()
+		}
+	}()
+	// At once: one of them seeds.
+	for _, p := range w.workers {
+		p.launch()
+	}
+	w.eventually(2*time.Minute, "all workers are ready", func() bool { return w.allReady() == "" && w.stored() })
+
+	writing, stopWriting := context.WithTimeout(context.Background(), length)
+	var writers sync.WaitGroup
+	for i, ops := range w.schedule.ops {
+		writers.Go(func() { w.write(writing, i, ops) })
+	}
+	w.nemesis(writing)
+	<-writing.Done()
+	stopWriting()
+	writers.Wait()
+
+	r := report{Seed: seed, Source: source, Length: length.String()}
+	settled := w.settle("the last fault", func() bool { return true })
+	r.Convergence = settled
+	// A start seeds what was deleted, and the leader, another one, has to hear of it.
+	if settled != "" && w.remove("alpha") == nil && w.settle("a delete", func() bool { return len(w.checker.unseeded()) > 0 }) != "" && w.standby().signal(syscall.SIGTERM, true) {
+		w.settle("a start", func() bool { return len(w.checker.unseeded()) == 0 })
+	}
+	// Nothing may come after all that was due.
+	time.Sleep(2 * time.Second)
+	for _, p := range w.workers {
+		p.stopInOrder()
+	}
+	w.drain()
+	time.Sleep(300 * time.Millisecond)
+	stopWatching()
+	watchers.Wait()
+
+	w.finish(&r)
+	for _, v := range r.Violations {
+		t.Errorf("seed %d, %s: %s", seed, source, v)
+	}
+	return r
+}
+
+// settle waits until everything is as it should be, and also holds, and returns how long it took,
+// empty when it took too long.
+func (w *world) settle(after string, also func() bool) string {
+	began := time.Now()
+	for why := ""; ; time.Sleep(200 * time.Millisecond) {
+		if why = w.unsettled(also); why == "" {
+			return time.Since(began).Round(100 * time.Millisecond).String()
+		}
+		if time.Since(began) > settleTime {
+			w.violate(ruleConverge, "%s after %s: %s", settleTime, after, why)
+			return ""
+		}
+	}
+}
+
+// finish makes all checks that are made once at the end.
+func (w *world) finish(r *report) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.checker
+	c.finish()
+	w.found = append(w.found, c.violations...)
+	w.found = append(w.found, c.checkNotices(w.epochs)...)
+	w.found = append(w.found, w.leaders.violations...)
+	w.found = append(w.found, w.leaders.interlopers(c.alerts, w.authors)...)
+	announced := 0
+	for _, reset := range c.resets {
+		if reset.announce {
+			announced++
+		}
+	}
+	if w.source == "wal" && announced > w.dropped {
+		w.found = append(w.found, violation{Rule: ruleGapCause, Detail: fmt.Sprintf("%d gaps after %d slots were dropped: %v", announced, w.dropped, c.resets)})
+	}
+	w.checkHistory()
+	w.searchForSecrets()
+	r.Commits, r.Refused, r.Unknown, r.Seeds, r.Transactions = w.commits, w.refused, w.unknown, c.seeds, c.transactions
+	r.Alerts, r.AuditEntries, r.Leaders, r.Starts = len(c.alerts), len(c.delivered), len(w.leaders.holdings), w.starts
+	r.Faults, r.Skipped, r.Gaps, r.Violations = maps.Clone(w.faults), w.skipped, announced, w.found
+}
+
+// checkHistory compares what was decoded with the history table: each
+// transaction of a writer's put a row there, so that the outcome of a commit
+// whose answer was lost is known.
+func (w *world) checkHistory() {
+	conn, err := pgx.Connect(context.Background(), w.url)
+	require.NoError(w.t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	rows, err := conn.Query(context.Background(), "SELECT id::text FROM soak.history")
+	require.NoError(w.t, err)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(w.t, err)
+	for _, id := range ids {
+		if !w.checker.labels[id] {
+			w.found = append(w.found, violation{Rule: ruleHistory, Detail: "transaction " + id + " was not decoded"})
+		}
+	}
+	for id := range w.finished {
+		if !slices.Contains(ids, id) {
+			w.found = append(w.found, violation{Rule: ruleHistory, Detail: "transaction " + id + " was acknowledged and is gone"})
+		}
+	}
+	if len(ids) != len(w.checker.labels) {
+		w.found = append(w.found, violation{Rule: ruleHistory, Detail: fmt.Sprintf("%d transactions were decoded and %d written", len(w.checker.labels), len(ids))})
+	}
+	tables, err := conn.Query(context.Background(), `SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'provwatch'`)
+	require.NoError(w.t, err)
+	names, err := pgx.CollectRows(tables, pgx.RowTo[string])
+	require.NoError(w.t, err)
+	for _, name := range names {
+		rows, err := conn.Query(context.Background(), "SELECT to_jsonb(r)::text FROM "+name+" r")
+		require.NoError(w.t, err)
+		texts, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(w.t, err)
+		for _, text := range texts {
+			w.emitted.WriteString(text + "\n")
+		}
+	}
+}
+
+// secretMark is in every secret that a writer makes up.
+const secretMark = "S3CR3T"
+
+func (w *world) searchForSecrets() {
+	secrets := []string{secretMark}
+	for _, group := range w.groups {
+		for _, p := range group {
+			secrets = append(secrets, p.keys...)
+			if p.accessKey != "" {
+				secrets = append(secrets, p.accessKey, p.accessKeySecret)
+			}
+		}
+	}
+	for _, secret := range secrets {
+		if at := bytes.Index(w.emitted.Bytes(), []byte(secret)); at >= 0 {
+			w.found = append(w.found, violation{Rule: ruleSecret, Detail: string(w.emitted.Bytes()[max(0, at-200):min(w.emitted.Len(), at+40)])})
+		}
+	}
+}
+
+func (w *world) violate(rule, format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.found = append(w.found, violation{Rule: rule, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (w *world) eventually(within time.Duration, what string, condition func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(within); !condition(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("not within %s: %s", within, what)
+		}
+	}
+}
+
+// prepare makes the history table, ballast for the WAL, and the slot by which
+// the history is decoded, before there is anything else.
+func (w *world) prepare() {
+	conn, err := pgx.Connect(w.t.Context(), w.url)
+	require.NoError(w.t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	for _, sql := range []string{
+		"CREATE SCHEMA soak",
+		"CREATE TABLE soak.history (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id uuid NOT NULL UNIQUE, op text NOT NULL, providers text NOT NULL)",
+		"CREATE TABLE soak.ballast AS SELECT n, repeat(md5(n::text), 20) AS text FROM generate_series(1, 30000) n",
+		"CREATE INDEX ballast_idx ON soak.ballast (text)",
+		"SELECT pg_create_logical_replication_slot('soak_history', 'test_decoding')",
+	} {
+		_, err := conn.Exec(w.t.Context(), sql)
+		require.NoError(w.t, err, sql)
+	}
+}
+
+// writeEnvFile writes the environment file, with or without the late providers.
+func (w *world) writeEnvFile(late bool) {
+	var b strings.Builder
+	n := 0
+	for _, group := range w.groups {
+		for _, p := range group {
+			if p.late && !late {
+				continue
+			}
+			set := func(field, value string) {
+				if value != "" {
+					fmt.Fprintf(&b, "CODER_AIBRIDGE_PROVIDER_%d_%s='%s'\n", n, field, value)
+				}
+			}
+			set("TYPE", p.kind)
+			set("NAME", p.name)
+			set("BASE_URL", p.baseURL)
+			set("KEYS", strings.Join(p.keys, ","))
+			set("BEDROCK_REGION", p.region)
+			set("BEDROCK_ACCESS_KEY", p.accessKey)
+			set("BEDROCK_ACCESS_KEY_SECRET", p.accessKeySecret)
+			n++
+		}
+	}
+	next := w.envFile + ".next"
+	require.NoError(w.t, os.WriteFile(next, []byte(b.String()), 0o600))
+	require.NoError(w.t, os.Rename(next, w.envFile))
+}
+
+func (w *world) allReady() string {
+	for _, p := range w.workers {
+		if err := p.ready(); err != nil {
+			return fmt.Sprintf("worker %d: %v", p.index, err)
+		}
+	}
+	return ""
+}
+
+// stored says whether a state is recorded of every provider that is named.
+func (w *world) stored() bool {
+	recorded := w.recorded()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name, p := range w.checker.tracks {
+		if p.named && recorded[name] == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// recorded reads the kind recorded of each provider; nil when it cannot.
+func (w *world) recorded() map[string]string {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, w.url)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, "SELECT provider, kind FROM provwatch.drift_state")
+	if err != nil {
+		return nil
+	}
+	kinds := map[string]string{}
+	var name, kind string
+	if _, err := pgx.ForEachRow(rows, []any{&name, &kind}, func() error {
+		kinds[name] = kind
+		return nil
+	}); err != nil {
+		return nil
+	}
+	return kinds
+}
+
+// unsettled says what is not yet as it should be, empty when all is.
+func (w *world) unsettled(also func() bool) string {
+	if why := w.allReady(); why != "" {
+		return why
+	}
+	recorded := w.recorded()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !also() {
+		return "what was written or seeded is not there"
+	}
+	if waiting := w.checker.settled(); len(waiting) > 0 {
+		return strings.Join(waiting, "; ")
+	}
+	for name, p := range w.checker.tracks {
+		if p.named && recorded[name] != p.now().kind {
+			return fmt.Sprintf("%s is %s and recorded as %q", name, p.now().kind, recorded[name])
+		}
+	}
+	return ""
+}
+
+// workerURL is the URL of the database by way of a worker's proxy.
+func (w *world) workerURL(listen, application string) string {
+	return w.cluster.TCPURL(w.t, w.url, listen) + "&application_name=" + url.QueryEscape(application)
+}
+
+// pause waits, or returns false when ctx ends.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func uuidOf(r *rand.Rand) string {
+	return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", r.Uint32(), r.Uint32()&0xffff, r.Uint32()&0xfff, r.Uint32()&0xfff, r.Uint64()&0xffffffffffff)
+}
+
+// settled says of which providers something is left to be alerted.
+func (c *checker) settled() (waiting []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.tracks)) {
+		p := c.tracks[name]
+		if p.named && !sameDrift(p.recorded, p.now()) {
+			waiting = append(waiting, fmt.Sprintf("%s is %s and was last alerted as %s", name, p.now(), p.recorded))
+		}
+	}
+	if len(c.staged) > 0 {
+		waiting = append(waiting, fmt.Sprintf("%d audit entries in the outbox", len(c.staged)))
+	}
+	return waiting
+}
