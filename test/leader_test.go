@@ -115,3 +115,19 @@ func TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn(t *testing.T) {
 		second.stop()
 	})
 }
+
+// TestTheLeaderAlertsWhatTheStartOfAnotherWorkerHasSeeded: triggers are silent in
+// a seed, and the worker that seeds publishes nothing while it stands by.
+func TestTheLeaderAlertsWhatTheStartOfAnotherWorkerHasSeeded(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		leader := w.start(env, "run").ready()
+		w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
+		w.expectAlerts("missing openai")
+		standby := w.start(env, "run").ready()
+		w.expectAlerts("missing openai", "resolved openai")
+		standby.stop()
+		leader.stop()
+	})
+}

@@ -196,6 +196,9 @@ type daemon struct {
 // watch runs until ctx ends and all its goroutines have.
 func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	listen := listener.New(postgres.ListenConfig(d.Database), pubsub.ProvidersChanged, d, d.Logger)
+	// Triggers are silent in a seed, and a worker that only stands by alerts
+	// nothing of what its own seed has ended: the leader looks.
+	listen.Also(pubsub.Seeds)
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	var group conc.WaitGroup
 	defer group.Wait()

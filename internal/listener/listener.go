@@ -63,10 +63,11 @@ type Handler interface {
 	Lost(err error)
 }
 
-// Listener listens on one channel.
+// Listener listens on one channel, and on others that say as much.
 type Listener struct {
 	config  *pgx.ConnConfig
 	channel pubsub.Channel
+	also    []pubsub.Channel
 	handler Handler
 	leader  Leader // nil for a listener that does not lead
 	logger  *slog.Logger
@@ -85,6 +86,10 @@ func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger
 // Lead makes the listening session take part in the election of the leader, by
 // the session advisory lock [LeaderLock]. It is called before Run.
 func (l *Listener) Lead(leader Leader) { l.leader = leader }
+
+// Also makes notifications of another channel count as well. It is called before
+// Run.
+func (l *Listener) Also(channel pubsub.Channel) { l.also = append(l.also, channel) }
 
 // Run listens until ctx ends. A lost connection is made anew, with backoff and
 // jitter, without limit of tries.
@@ -198,8 +203,10 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(limited, "LISTEN "+pgx.Identifier{string(l.channel)}.Sanitize()); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen on channel %s: %w", l.channel, err), conn.Close(limited))
+	for _, channel := range append([]pubsub.Channel{l.channel}, l.also...) {
+		if _, err := conn.Exec(limited, "LISTEN "+pgx.Identifier{string(channel)}.Sanitize()); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen on channel %s: %w", channel, err), conn.Close(limited))
+		}
 	}
 	return conn, nil
 }

@@ -12,7 +12,8 @@ const (
 
 	// DriftAlerts carries a [DriftAlert] for each row of provwatch.drift_alerts.
 	DriftAlerts Channel = "ai_provider_drift"
-	// Seeds carries a [Seeded] for each provider that a seed inserted.
+	// Seeds carries a [Seeded] for each provider that a seed inserted. Workers
+	// listen to it, too: as a hint that there is something to look at.
 	Seeds Channel = "ai_provider_seeded"
 	// AuditEntries carries an [AuditEntry] for each row of provwatch.audit_log.
 	AuditEntries Channel = "ai_provider_audit"

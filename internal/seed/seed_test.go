@@ -143,7 +143,7 @@ func TestASecondSeedWritesNothingEvenWhenKeysAndModelsWereRotated(t *testing.T) 
 	require.Equal(t, before, contents(t, pool))
 }
 
-func TestASeedPublishesNothingOnTheChannelThatItListensTo(t *testing.T) {
+func TestASeedPublishesNothingOnAIProvidersChanged(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	changed := listen(t, config, pubsub.ProvidersChanged)
