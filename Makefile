@@ -16,10 +16,12 @@ DATA_DIR ?=
 PROVIDER_VARIABLES := ^(CODER_AIBRIDGE_[^=]*|CODER_AI_GATEWAY_[^=]*|PROVWATCH_ENV_FILE)=.
 # For make fuzz: how long each target runs.
 FUZZTIME ?= 30s
-# For make soak: how long it runs, and the seed of a run to be repeated.
-SOAK ?= 10m
-SEED ?=
+# For make soak: how long it runs, the seed of a run to be repeated, a source to run
+# alone, and a file for the report as JSON.
+SOAK   ?= 10m
+SEED   ?=
 SOURCE ?=
+REPORT ?=
 # For make bench: which benchmarks run, and their flags.
 BENCH      ?= .
 BENCHFLAGS ?=
@@ -57,8 +59,8 @@ bench-plots: go postgres ## measure how cost grows, within 10 minutes, and draw 
 		-standby-changes 60 -standby-idle 2s -standby-busy 2s
 	cd tools && go run ./plots ../bench/results/plots ../docs/plots
 
-soak: go postgres cc ## run workers under faults and check their alerts against what was committed; SOAK=60s, SEED=n
-	go test -race -tags soak -run '^TestSoak$$' -count 1 -timeout 1h -v ./test/soak -args -length $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOURCE),-source $(SOURCE))
+soak: go postgres cc ## run workers under faults and check their alerts against what was committed; SOAK=60s, SEED=n, SOURCE=wal, REPORT=file
+	go test -race -tags soak -run '^TestSoak$$' -count 1 -timeout 1h -v ./test/soak -args -length $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOURCE),-source $(SOURCE)) $(if $(REPORT),-report $(abspath $(REPORT)))
 
 lint: go ## check formatting, vet, staticcheck, generated code and go.mod
 	@unformatted=$$(gofmt -l cmd internal sql test bench tools); \

@@ -137,7 +137,14 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 			s.commit(s.position("UPDATE", third, "the replication slot is gone"))
 			s.commit(s.position("UPDATE", s.now, ""))
 			s.streamed(s.now, s.alert(resolved, 0)...)
-			require.Len(t, s.c.resets, 2)
+			// In another it is disabled; then a transaction changes nothing of it, and
+			// the next one enables it before anything has looked.
+			s.commit(s.update(false)...)
+			s.commit(s.position("UPDATE", s.now, "the replication slot is gone"))
+			s.commit(s.position("UPDATE", s.now, ""))
+			s.streamed(s.commit(s.update(false)...))
+			s.streamed(s.commit(s.update(true)...))
+			require.Len(t, s.c.resets, 3)
 		} else {
 			// Between two looks it was disabled and enabled, which needs no alert.
 			s.commit(s.update(false)...)
