@@ -68,18 +68,12 @@ func (v *Verifier) Suspects(ctx context.Context, request listener.Request) (name
 	defer v.mu.Unlock()
 	ctx, done := v.measured(ctx, request)
 	defer func() { done(err) }()
-	var hinted []string
-	names, err = v.suspects(ctx, request, func(looked look) error {
-		for _, s := range looked.sightings {
-			hinted = append(hinted, s.observation.Provider)
-		}
-		return nil
-	})
+	hinted, names, err := v.suspects(ctx, request)
 	if err != nil {
 		return nil, fmt.Errorf("verify providers: %w", err)
 	}
-	if hinted != nil {
-		return hinted, nil
+	for _, s := range hinted.sightings {
+		names = append(names, s.observation.Provider)
 	}
 	return names, nil
 }

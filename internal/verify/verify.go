@@ -134,25 +134,25 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 	start := time.Now()
 	ctx, done := v.measured(ctx, request)
 	defer func() { done(err) }()
-	looked, news := 0, 0
-	each := func(s look) error {
-		looked += len(s.sightings)
-		recorded, err := v.settle(ctx, s, request.Source)
-		news += recorded
-		return err
+	hinted, names, err := v.suspects(ctx, request)
+	if err != nil {
+		return fmt.Errorf("verify providers: %w", err)
 	}
-	names, err := v.suspects(ctx, request, each)
+	looked := len(hinted.sightings) + len(names)
+	news, err := v.settle(ctx, hinted, request.Source)
 	if err != nil {
 		return fmt.Errorf("verify providers: %w", err)
 	}
 	for some := range slices.Chunk(names, chunk) {
-		looked, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}})
-		if err == nil {
-			err = each(looked)
-		}
+		seen, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}})
 		if err != nil {
 			return fmt.Errorf("verify providers: %w", err)
 		}
+		recorded, err := v.settle(ctx, seen, request.Source)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		news += recorded
 	}
 	if request.All {
 		if err := v.forgetUnnamed(ctx, request.Source); err != nil {
@@ -175,24 +175,25 @@ func (v *Verifier) count() {
 	v.metrics.DriftsObserved(byKind)
 }
 
-// suspects returns the names of the providers that are to be looked at for the
-// request. What it has looked at already, it hands to each.
-func (v *Verifier) suspects(ctx context.Context, request listener.Request, each func(look) error) ([]string, error) {
+// suspects returns what a look at the request's hints has seen, or the names of
+// the providers that are to be looked at.
+func (v *Verifier) suspects(ctx context.Context, request listener.Request) (hinted look, names []string, err error) {
 	if !request.All {
 		looked, err := v.look(ctx, store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}})
 		if err != nil {
-			return nil, err
+			return look{}, nil, err
 		}
 		// A hint that belongs to no row and to no provider observed before is no
 		// usable hint, but another program's, or of a row that came and went.
 		if !slices.ContainsFunc(request.ProviderIDs, func(id uuid.UUID) bool { return !looked.ids[id] }) {
-			return nil, each(looked)
+			return looked, nil, nil
 		}
 	}
 	if v.credentials != IgnoreCredentials {
-		return v.names, nil // a scan reads no keys
+		return look{}, v.names, nil // a scan reads no keys
 	}
-	return v.scan(ctx, v.pool)
+	names, err = v.scan(ctx)
+	return look{}, names, err
 }
 
 // look is what a look has seen, in one moment.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"provwatch/internal/provider"
@@ -59,15 +58,15 @@ func (w *watched) isSettled(scan uint32) bool {
 // recorded something since.
 //
 // Its memory does not grow with the number of rows.
-func (v *Verifier) scan(ctx context.Context, db query) (suspects []string, err error) {
+func (v *Verifier) scan(ctx context.Context) (suspects []string, err error) {
 	v.scans++
 	scanned := v.scans
-	generation, err := v.scanProviders(ctx, db, scanned)
+	generation, err := v.scanProviders(ctx, scanned)
 	if err != nil {
 		return nil, err
 	}
 	if !v.known || generation != v.generation {
-		if err := v.scanStates(ctx, db); err != nil {
+		if err := v.scanStates(ctx); err != nil {
 			return nil, fmt.Errorf("read what is recorded: %w", err)
 		}
 	}
@@ -79,17 +78,12 @@ func (v *Verifier) scan(ctx context.Context, db query) (suspects []string, err e
 	return suspects, nil
 }
 
-// query is what a scan needs of a connection.
-type query interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-func (v *Verifier) scanProviders(ctx context.Context, db query, scanned uint32) (generation int64, err error) {
+func (v *Verifier) scanProviders(ctx context.Context, scanned uint32) (generation int64, err error) {
 	sql, args := sqlfiles.ScanProviders, []any{}
 	if len(v.names) < scanAll {
 		sql, args = sqlfiles.ScanNamedProviders, []any{v.names}
 	}
-	rows, err := db.Query(ctx, sql, args...)
+	rows, err := v.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -116,12 +110,12 @@ func (v *Verifier) scanProviders(ctx context.Context, db query, scanned uint32) 
 }
 
 // scanStates reads which providers are recorded as in sync.
-func (v *Verifier) scanStates(ctx context.Context, db query) error {
+func (v *Verifier) scanStates(ctx context.Context) error {
 	for _, w := range v.desired {
 		w.settled = uuid.Nil
 	}
 	v.known = false
-	rows, err := db.Query(ctx, sqlfiles.ScanStates)
+	rows, err := v.pool.Query(ctx, sqlfiles.ScanStates)
 	if err != nil {
 		return err
 	}
