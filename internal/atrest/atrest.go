@@ -227,12 +227,7 @@ func (k *Keyset) OpenRow(row *provider.Row, credentials bool) {
 	switch {
 	case row.SettingsKeyID == "" || row.Decoded != nil:
 	case credentials:
-		bedrock, err := k.OpenSettings(row.ID, row.Settings, row.SettingsKeyID)
-		row.Decoded = &provider.DecodedSettings{Err: err}
-		if bedrock != nil {
-			row.Decoded.BedrockRegion = bedrock.Region
-			row.Decoded.AccessKey, row.Decoded.AccessKeySecret = bedrock.AccessKey, bedrock.AccessKeySecret
-		}
+		row.Decoded = provider.DecodedWithCredentials(k.OpenSettings(row.ID, row.Settings, row.SettingsKeyID))
 	default:
 		row.Decoded = k.OpenRegion(row.ID, row.Settings, row.SettingsKeyID)
 	}

@@ -70,6 +70,15 @@ type DecodedSettings struct {
 	AccessKey, AccessKeySecret secret.Text
 }
 
+// DecodedWithCredentials returns the same with credentials, of what
+// [DecodeSettings] returned.
+func DecodedWithCredentials(bedrock *Bedrock, err error) *DecodedSettings {
+	if bedrock == nil {
+		return &DecodedSettings{Err: err}
+	}
+	return &DecodedSettings{BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret}
+}
+
 // StoredKey is a row of ai_provider_keys.
 type StoredKey struct {
 	ID  uuid.UUID

@@ -77,12 +77,7 @@ func (v *Verifier) opened(row provider.Row) provider.Row {
 		return row
 	}
 	if row.Decoded == nil {
-		stored, err := provider.DecodeSettings(row.Settings, row.SettingsKeyID)
-		row.Decoded = &provider.DecodedSettings{Err: err}
-		if stored != nil {
-			row.Decoded.BedrockRegion = stored.Region
-			row.Decoded.AccessKey, row.Decoded.AccessKeySecret = stored.AccessKey, stored.AccessKeySecret
-		}
+		row.Decoded = provider.DecodedWithCredentials(provider.DecodeSettings(row.Settings, row.SettingsKeyID))
 	}
 	row.Decoded.AccessKey, row.Decoded.AccessKeySecret = v.secrets.digested(row.Decoded.AccessKey), v.secrets.digested(row.Decoded.AccessKeySecret)
 	for i := range row.Keys {
