@@ -320,7 +320,7 @@ func (s *session) receive(ctx context.Context, events chan<- event) error {
 		case pglogrepl.XLogDataByteID:
 			log, err := pglogrepl.ParseXLogData(data.Data[1:])
 			if err != nil {
-				return errors.New("a message of the replication stream cannot be parsed")
+				return errUnreadable
 			}
 			s.walEnd.Store(uint64(log.ServerWALEnd))
 			done, err := d.decode(log.WALData)
@@ -672,9 +672,9 @@ func agree(a, b provider.Observation) bool {
 	return a.Kind == b.Kind && (a.Kind == provider.Deleted || a.DBHash == b.DBHash && a.ProviderID == b.ProviderID)
 }
 
-// reread makes the stream start anew with a slot and a mirror as of now: the stream has shown a
-// row without fields that the mirror does not have. It takes a row larger than
-// PostgreSQL stores in line, changed around a restart.
+// reread makes the stream start anew with a slot and a mirror as of now: the
+// stream has shown a row without fields that the mirror does not have. It takes a
+// row larger than PostgreSQL stores in line, changed around a restart.
 func reread(id uuid.UUID) error {
 	return &gapError{reason: fmt.Sprintf("the WAL does not hold all of row %s, and neither does the mirror", id)}
 }
