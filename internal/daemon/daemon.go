@@ -98,7 +98,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	defer closePool(pool, o.StopBy)
+	defer func() { postgres.Close(pool, time.Until(o.StopBy())) }()
 	needs, err := o.Source.Needs(ctx, pool)
 	var unusable *wal.UnusableError
 	if errors.As(err, &unusable) && unusable.Unpublish {
@@ -143,20 +143,6 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	d.watch(ctx, reload)
 	d.stop(ctx)
 	return nil
-}
-
-// closePool closes the pool, and leaves it to the end of the process when a
-// server that hangs keeps it from closing in time.
-func closePool(pool *pgxpool.Pool, by func() time.Time) {
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		pool.Close()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(time.Until(by())):
-	}
 }
 
 // stopped turns an error of the boot into none when the reason is that the

@@ -141,7 +141,9 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	if err == nil {
 		return pool, nil
 	}
-	closeUnconnected(pool)
+	// The pool makes its first connection with a context of its own, which a server
+	// that takes connections and says nothing keeps waiting.
+	Close(pool, closeTimeout)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -152,10 +154,9 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	return nil, &UnreachableError{Address: address, Remedy: remedy, Err: last}
 }
 
-// closeUnconnected closes a pool, and leaves it to the end of the process when a
-// server that takes connections and says nothing keeps it from closing: the pool
-// makes its first connection with a context of its own.
-func closeUnconnected(pool *pgxpool.Pool) {
+// Close closes a pool, and leaves it to the end of the process when a server that
+// hangs keeps it from closing within the time given.
+func Close(pool *pgxpool.Pool, within time.Duration) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
@@ -163,7 +164,7 @@ func closeUnconnected(pool *pgxpool.Pool) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(closeTimeout):
+	case <-time.After(within):
 	}
 }
 
