@@ -34,12 +34,10 @@ const (
 	// again that it fell back from.
 	firstReturn = 5 * time.Second
 	maxReturn   = 5 * time.Minute
-	// takeOverPause is the wait before taking over is tried again.
-	takeOverPause = time.Second
-	// triggerPause and retirePause are the waits before triggers are removed, and
-	// the WAL source is retired, again.
+	// leadPause is the wait before taking over, or retiring the WAL source, is
+	// tried again, triggerPause that before removing triggers is.
+	leadPause    = time.Second
 	triggerPause = 30 * time.Second
-	retirePause  = time.Second
 	// standbyPause is the least time between two verifications of a standby.
 	standbyPause = time.Second
 )
@@ -173,16 +171,8 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 	back := backoff.NewExponentialBackOff()
 	back.InitialInterval, back.MaxInterval = firstReturn, maxReturn
-	for ctx.Err() == nil {
-		err := d.verifier.TakeOver(ctx)
-		if err == nil {
-			break
-		}
-		d.Logger.WarnContext(ctx, "not leading yet, trying again", "error", err, "retry_in", takeOverPause)
-		select {
-		case <-ctx.Done():
-		case <-time.After(takeOverPause):
-		}
+	if !d.untilDone(ctx, "not leading yet, trying again", d.verifier.TakeOver) {
+		return
 	}
 	for ctx.Err() == nil {
 		reason := ""
@@ -220,6 +210,23 @@ func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 		cancel()
 		first = pubsub.SourceResync
 	}
+}
+
+// untilDone tries until do succeeds, which it reports, or ctx ends. message is
+// logged of each failure.
+func (d *daemon) untilDone(ctx context.Context, message string, do func(context.Context) error) bool {
+	for ctx.Err() == nil {
+		err := do(ctx)
+		if err == nil {
+			return true
+		}
+		d.Logger.WarnContext(ctx, message, "error", err, "retry_in", leadPause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(leadPause):
+		}
+	}
+	return false
 }
 
 // stillLeads fails when the listening session no longer holds the leader's lock,
@@ -328,17 +335,9 @@ func (d *daemon) unpublish(ctx context.Context) {
 // has kept is forgotten first: it does not know of what is alerted from here on,
 // and a slot that nobody reads keeps the server's disk filling.
 func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, reason string) {
-	for {
-		err := d.retireSlot(ctx, reason)
-		if err == nil {
-			break
-		}
-		d.Logger.WarnContext(ctx, "the WAL source is not retired, trying again", "error", err, "retry_in", retirePause)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(retirePause):
-		}
+	retire := func(ctx context.Context) error { return d.retireSlot(ctx, reason) }
+	if !d.untilDone(ctx, "the WAL source is not retired, trying again", retire) {
+		return
 	}
 	d.use(ctx, NotifySource, reason)
 	d.pending.All(first)
