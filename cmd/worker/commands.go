@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"provwatch/internal/audit"
 	"provwatch/internal/daemon"
 	"provwatch/internal/provider"
 	"provwatch/internal/report"
@@ -158,9 +157,7 @@ func seedCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := audit.NewDeliverer(pool, logger, nil).Deliver(ctx); err != nil {
-				logger.WarnContext(ctx, "audit entries stay in the outbox until a worker runs", "error", err)
-			}
+			deliver(ctx, pool, logger)
 			return f.printer().Plan(plan, true)
 		},
 	}
@@ -258,20 +255,11 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			keys, err := f.keys()
-			if err != nil {
-				return err
-			}
-			pool, config, err := f.open(ctx, logger)
+			keys, pool, err := f.openAsOperator(ctx, logger)
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
-			// An operator's role need not be one that can watch.
-			needs := schema.Needs{Use: schema.Resolving}
-			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
-				return err
-			}
 			var outcome resolve.Outcome
 			if take == "env" {
 				outcome, err = resolve.TakeEnv(ctx, pool, keys, desired, withKeys, operator())
@@ -281,9 +269,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := audit.NewDeliverer(pool, logger, nil).Deliver(ctx); err != nil {
-				logger.WarnContext(ctx, "audit entries stay in the outbox until a worker runs", "error", err)
-			}
+			deliver(ctx, pool, logger)
 			return f.printer().Resolution(outcome, take)
 		},
 	}

@@ -11,8 +11,11 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/atrest"
+	"provwatch/internal/audit"
 	"provwatch/internal/embedded"
 	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
 )
 
 // configuredDatabase returns the database that DATABASE_URL or libpq's PG*
@@ -102,4 +105,30 @@ func (f *flags) privateDataDir() (string, error) {
 		return f.dataDir, nil
 	}
 	return embedded.DefaultDataDir()
+}
+
+// openAsOperator reads --keyset and opens the database for a command that changes
+// providers. Its role need not be one that can watch.
+func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (*atrest.Keyset, *pgxpool.Pool, error) {
+	keys, err := f.keys()
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, config, err := f.open(ctx, logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	needs := schema.Needs{Use: schema.Resolving}
+	if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
+	return keys, pool, nil
+}
+
+// deliver delivers the audit entries that a command has staged.
+func deliver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) {
+	if err := audit.NewDeliverer(pool, logger, nil).Deliver(ctx); err != nil {
+		logger.WarnContext(ctx, "audit entries stay in the outbox until a worker runs", "error", err)
+	}
 }

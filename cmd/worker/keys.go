@@ -10,12 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/atrest"
-	"provwatch/internal/audit"
 	"provwatch/internal/embedded"
 	"provwatch/internal/postgres"
 	"provwatch/internal/reencrypt"
 	"provwatch/internal/report"
-	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
 
@@ -101,22 +99,23 @@ func (f *flags) listKeys(ctx context.Context, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	pool, _, err := f.open(ctx, logger)
+	uses, err := f.keyUses(ctx, logger)
 	if errors.Is(err, embedded.ErrNotRunning) {
 		return f.printer().Keys(list, nil)
 	}
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
-	uses, err := keyUses(ctx, pool)
-	if err != nil {
-		return err
-	}
 	return f.printer().Keys(list, uses)
 }
 
-func keyUses(ctx context.Context, pool *pgxpool.Pool) ([]report.KeyUse, error) {
+// keyUses opens the database and counts what each key is used for.
+func (f *flags) keyUses(ctx context.Context, logger *slog.Logger) ([]report.KeyUse, error) {
+	pool, _, err := f.open(ctx, logger)
+	if err != nil {
+		return nil, err
+	}
+	defer pool.Close()
 	counted, err := store.New(pool).CountKeyUse(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("count what each key is used for: %w", postgres.WithoutValues(err))
@@ -135,12 +134,7 @@ func (f *flags) removeKey(ctx context.Context, logger *slog.Logger, id string) e
 	if _, err := f.keys(); err != nil {
 		return err
 	}
-	pool, _, err := f.open(ctx, logger)
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	uses, err := keyUses(ctx, pool)
+	uses, err := f.keyUses(ctx, logger)
 	if err != nil {
 		return err
 	}
@@ -168,27 +162,18 @@ func (f *flags) reencryptCommand(name, short string,
 			if err := f.needKeyset(); err != nil {
 				return err
 			}
-			keys, err := f.keys()
-			if err != nil {
-				return err
-			}
-			pool, config, err := f.open(ctx, logger)
+			keys, pool, err := f.openAsOperator(ctx, logger)
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
-			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), schema.Needs{Use: schema.Resolving}, logger); err != nil {
-				return err
-			}
 			summary, err := do(ctx, pool, keys, operator(), logger)
 			if err != nil {
 				// What was written stays written.
 				logger.ErrorContext(ctx, "not finished; it can be run again", "settings", summary.Settings, "api_keys", summary.APIKeys)
 				return err
 			}
-			if err := audit.NewDeliverer(pool, logger, nil).Deliver(ctx); err != nil {
-				logger.WarnContext(ctx, "audit entries stay in the outbox until a worker runs", "error", err)
-			}
+			deliver(ctx, pool, logger)
 			return errors.Join(f.printer().Reencryption(summary), summary.Err())
 		},
 	}
