@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/atrest"
+	"provwatch/internal/atrest/atresttest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/secret"
@@ -23,17 +24,8 @@ import (
 // newKeyset makes a keyset file with one key.
 func newKeyset(t *testing.T) (path, keyID string) {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "keyset.json")
-	keyID, err := atrest.Add(path)
-	require.NoError(t, err)
-	return path, keyID
-}
-
-func loadKeyset(t *testing.T, path string) *atrest.Keyset {
-	t.Helper()
-	keys, err := atrest.Load(path)
-	require.NoError(t, err)
-	return keys
+	path, keys := atresttest.NewKeyset(t)
+	return path, keys.Primary()
 }
 
 const awsSecret = "aws-secret-0123456789-abcdefghij"
@@ -230,7 +222,7 @@ func TestRotatingWhileAllAreWritingRaisesNoAlertAndLosesNothing(t *testing.T) {
 		p.signal(syscall.SIGHUP)
 		p.waitFor("environment reloaded")
 		require.NoError(t, atrest.Promote(path, second))
-		gateway := w.startGateway(loadKeyset(t, path))
+		gateway := w.startGateway(atresttest.Load(t, path))
 		r := w.run(env, "keys", "rotate")
 		require.Zero(t, r.code, r.stderr)
 		written := gateway.stop()
@@ -385,7 +377,7 @@ func TestARotationThatIsKilledIsFinishedByTheNext(t *testing.T) {
 	require.Zero(t, r.code, r.stderr)
 	require.Equal(t, providers, encrypted())
 	require.Equal(t, providers, w.count(`SELECT count(*) FROM provwatch.audit_log WHERE action = 'provider.reencrypt'`), "an entry for each, and none twice")
-	keys := loadKeyset(t, path)
+	keys := atresttest.Load(t, path)
 	rows, err := w.db.Query(t.Context(), `SELECT k.id, k.api_key, k.api_key_key_id, p.name FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id`)
 	require.NoError(t, err)
 	var id uuid.UUID

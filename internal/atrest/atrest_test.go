@@ -13,25 +13,10 @@ import (
 	"pgregory.net/rapid"
 
 	"provwatch/internal/atrest"
+	"provwatch/internal/atrest/atresttest"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
-
-// newKeyset makes a keyset file with one key and loads it.
-func newKeyset(t *testing.T) (path string, keys *atrest.Keyset) {
-	t.Helper()
-	path = filepath.Join(t.TempDir(), "keyset.json")
-	_, err := atrest.Add(path)
-	require.NoError(t, err)
-	return path, load(t, path)
-}
-
-func load(t *testing.T, path string) *atrest.Keyset {
-	t.Helper()
-	keys, err := atrest.Load(path)
-	require.NoError(t, err)
-	return keys
-}
 
 // sealed encrypts a text that must be encrypted.
 func sealed(t require.TestingT, keys *atrest.Keyset, plain string, at atrest.Place) (secret.Text, string) {
@@ -42,7 +27,7 @@ func sealed(t require.TestingT, keys *atrest.Keyset, plain string, at atrest.Pla
 }
 
 func TestWhatIsSealedOpensAtItsPlaceAndIsNotReadable(t *testing.T) {
-	_, keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	rapid.Check(t, func(t *rapid.T) {
 		plain := rapid.StringN(1, -1, -1).Draw(t, "plain")
 		at := atrest.SettingsOf(uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")))
@@ -63,7 +48,7 @@ func TestWhatIsSealedOpensAtItsPlaceAndIsNotReadable(t *testing.T) {
 }
 
 func TestACiphertextOpensNowhereElse(t *testing.T) {
-	_, keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	a, b := uuid.New(), uuid.New()
 	stored, keyID := sealed(t, keys, "AKIA-plain", atrest.KeyOf(a))
 	for name, at := range map[string]atrest.Place{"another row": atrest.KeyOf(b), "another column": atrest.SettingsOf(a)} {
@@ -74,7 +59,7 @@ func TestACiphertextOpensNowhereElse(t *testing.T) {
 }
 
 func TestAChangedCiphertextDoesNotOpen(t *testing.T) {
-	_, keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	at := atrest.SettingsOf(uuid.New())
 	stored, keyID := sealed(t, keys, "AKIA-plain", at)
 	raw, err := base64.StdEncoding.DecodeString(stored.Reveal())
@@ -95,7 +80,7 @@ func TestAChangedCiphertextDoesNotOpen(t *testing.T) {
 }
 
 func TestOnlyTheKeyThatIsNamedOpens(t *testing.T) {
-	path, keys := newKeyset(t)
+	path, keys := atresttest.NewKeyset(t)
 	first := keys.Primary()
 	at := atrest.SettingsOf(uuid.New())
 	stored, _ := sealed(t, keys, "AKIA-plain", at)
@@ -113,7 +98,7 @@ func TestOnlyTheKeyThatIsNamedOpens(t *testing.T) {
 	_, err = keys.Open(stored, "", at)
 	require.NoError(t, err, "without a key id it is plain text, which the settings decoder refuses")
 
-	_, other := newKeyset(t)
+	_, other := atresttest.NewKeyset(t)
 	_, err = other.Open(stored, first, at)
 	require.ErrorIs(t, err, atrest.ErrUnknownKey)
 	require.ErrorContains(t, err, `"`+first+`" (settings_key_id)`)
@@ -121,7 +106,7 @@ func TestOnlyTheKeyThatIsNamedOpens(t *testing.T) {
 }
 
 func TestWithoutKeysEverythingIsPlainText(t *testing.T) {
-	none := load(t, "")
+	none := atresttest.Load(t, "")
 	at := atrest.KeyOf(uuid.New())
 	stored, keyID, err := none.Seal(secret.New("plain"), at)
 	require.NoError(t, err)
@@ -138,14 +123,14 @@ func TestWithoutKeysEverythingIsPlainText(t *testing.T) {
 }
 
 func TestAbsentSecretsStayAbsent(t *testing.T) {
-	_, keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	stored, keyID, err := keys.SealSettings(uuid.New(), secret.Text{})
 	require.NoError(t, err)
 	require.Empty(t, stored+keyID)
 }
 
 func TestAKeyAddedIsUsedOnceItIsPromotedAndTheFormerOneStillOpens(t *testing.T) {
-	path, keys := newKeyset(t)
+	path, keys := atresttest.NewKeyset(t)
 	first := keys.Primary()
 	at := atrest.KeyOf(uuid.New())
 	stored, _ := sealed(t, keys, "plain", at)
@@ -176,7 +161,7 @@ func TestAKeyAddedIsUsedOnceItIsPromotedAndTheFormerOneStillOpens(t *testing.T) 
 }
 
 func TestAKeyThatTheFileDoesNotHaveIsAnError(t *testing.T) {
-	path, _ := newKeyset(t)
+	path, _ := atresttest.NewKeyset(t)
 	for _, id := range []string{"7", "", "x", "99999999999999999999"} {
 		require.ErrorContains(t, atrest.Promote(path, id), "has no key")
 		require.ErrorContains(t, atrest.Remove(path, id), "has no key")
@@ -184,7 +169,7 @@ func TestAKeyThatTheFileDoesNotHaveIsAnError(t *testing.T) {
 }
 
 func TestKeysAddedAtOnceAreAllKept(t *testing.T) {
-	path, _ := newKeyset(t)
+	path, _ := atresttest.NewKeyset(t)
 	const writers = 8
 	ids := make([]string, writers)
 	failed := make([]error, writers)
@@ -193,7 +178,7 @@ func TestKeysAddedAtOnceAreAllKept(t *testing.T) {
 		group.Go(func() { ids[i], failed[i] = atrest.Add(path) })
 	}
 	group.Wait()
-	keys := load(t, path)
+	keys := atresttest.Load(t, path)
 	for i, id := range ids {
 		require.NoError(t, failed[i])
 		require.True(t, keys.Has(id))
@@ -204,7 +189,7 @@ func TestKeysAddedAtOnceAreAllKept(t *testing.T) {
 }
 
 func TestAFileThatOthersCanAccessIsRefused(t *testing.T) {
-	path, keys := newKeyset(t)
+	path, keys := atresttest.NewKeyset(t)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.EqualValues(t, 0o600, info.Mode().Perm())
@@ -246,7 +231,7 @@ const ofTinkey = `{
 func TestAKeysetOfTinkeyIsUsedAndWhatItsDisabledKeysEncryptedIsNotOpened(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyset.json")
 	require.NoError(t, os.WriteFile(path, []byte(ofTinkey), 0o600))
-	keys := load(t, path)
+	keys := atresttest.Load(t, path)
 	require.Equal(t, "1931667682", keys.Primary())
 	require.False(t, keys.Has("5"))
 	at := atrest.SettingsOf(uuid.New())
@@ -258,7 +243,7 @@ func TestAKeysetOfTinkeyIsUsedAndWhatItsDisabledKeysEncryptedIsNotOpened(t *test
 
 func TestAFileThatCannotBeUsedIsRefusedWithoutItsContentAndChangesNothing(t *testing.T) {
 	const material = "GiBm9oBvtd7UOKDWTnQx2iTCLpsmOMi1WTs0jDqnpTBGbQ"
-	path, keys := newKeyset(t)
+	path, keys := atresttest.NewKeyset(t)
 	primary := keys.Primary()
 	for name, content := range map[string]string{
 		"empty":                   "",
@@ -292,19 +277,19 @@ func TestAFileThatCannotBeUsedIsRefusedWithoutItsContentAndChangesNothing(t *tes
 }
 
 func TestAnEditKeepsTheLinkToTheFile(t *testing.T) {
-	path, _ := newKeyset(t)
+	path, _ := atresttest.NewKeyset(t)
 	link := filepath.Join(t.TempDir(), "link.json")
 	require.NoError(t, os.Symlink(path, link))
 	id, err := atrest.Add(link)
 	require.NoError(t, err)
-	require.True(t, load(t, path).Has(id))
+	require.True(t, atresttest.Load(t, path).Has(id))
 	target, err := os.Readlink(link)
 	require.NoError(t, err)
 	require.Equal(t, path, target)
 }
 
 func TestARowIsDecodedWithWhatIsAskedForAndNoMore(t *testing.T) {
-	_, keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	bedrock := provider.Bedrock{Region: "eu-west-1", AccessKey: secret.New("AKIA-plain"), AccessKeySecret: secret.New("plain")}
 	id, key, lost := uuid.New(), uuid.New(), uuid.New()
 	settings, settingsKeyID, err := keys.SealSettings(id, bedrock.Encode())

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/atrest"
+	"provwatch/internal/atrest/atresttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/reencrypt"
@@ -26,17 +26,6 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var quiet = slog.New(slog.DiscardHandler)
-
-// newKeyset makes a keyset file with one key and loads it.
-func newKeyset(t *testing.T) (path string, keys *atrest.Keyset) {
-	t.Helper()
-	path = filepath.Join(t.TempDir(), "keyset.json")
-	_, err := atrest.Add(path)
-	require.NoError(t, err)
-	keys, err = atrest.Load(path)
-	require.NoError(t, err)
-	return path, keys
-}
 
 // promoteAnother adds a key to the keyset and makes it the primary one.
 func promoteAnother(t *testing.T, path string, keys *atrest.Keyset) {
@@ -109,7 +98,7 @@ func contents(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) (plain map[
 
 func TestRotatingReencryptsEverythingAndChangesNothingElse(t *testing.T) {
 	t.Parallel()
-	path, keys := newKeyset(t)
+	path, keys := atresttest.NewKeyset(t)
 	none, err := atrest.Load("")
 	require.NoError(t, err)
 	// More than one batch.
@@ -155,7 +144,7 @@ func TestRotatingReencryptsEverythingAndChangesNothingElse(t *testing.T) {
 
 func TestWhatCannotBeDecryptedIsReportedAndLeftWhileTheRestIsDone(t *testing.T) {
 	t.Parallel()
-	path, keys := newKeyset(t)
+	path, keys := atresttest.NewKeyset(t)
 	pool := seeded(t, 3, keys)
 	former := keys.Primary()
 	promoteAnother(t, path, keys)
@@ -185,7 +174,7 @@ func TestWhatCannotBeDecryptedIsReportedAndLeftWhileTheRestIsDone(t *testing.T) 
 // a rotation that waits for somebody else.
 func TestARowThatSomebodyHoldsIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
-	_, keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	none, err := atrest.Load("")
 	require.NoError(t, err)
 	pool := seeded(t, 2, none)
@@ -262,7 +251,7 @@ func (g *gateway) run(ctx context.Context, providers, keyRows []uuid.UUID) error
 
 func TestRotationsAndWritersAtOnceLoseNoUpdateAndMakeNobodyWait(t *testing.T) {
 	t.Parallel()
-	path, keys := newKeyset(t)
+	path, keys := atresttest.NewKeyset(t)
 	pool := seeded(t, 150, keys)
 	before, _ := contents(t, pool, keys)
 	list := func(query string) []uuid.UUID {
@@ -322,7 +311,7 @@ func TestRotationsAndWritersAtOnceLoseNoUpdateAndMakeNobodyWait(t *testing.T) {
 
 func TestAWriterThatComesFirstIsNeverOverwritten(t *testing.T) {
 	t.Parallel()
-	_, keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	none, err := atrest.Load("")
 	require.NoError(t, err)
 	pool := seeded(t, 1, none)

@@ -2,7 +2,6 @@ package resolve_test
 
 import (
 	"log/slog"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/uuid"
@@ -10,22 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/atrest"
+	"provwatch/internal/atrest/atresttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/resolve"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 )
-
-func newKeyset(t *testing.T) *atrest.Keyset {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keyset.json")
-	_, err := atrest.Add(path)
-	require.NoError(t, err)
-	keys, err := atrest.Load(path)
-	require.NoError(t, err)
-	return keys
-}
 
 // storedBedrock returns the settings of the one row that there is.
 func storedBedrock(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) *provider.Bedrock {
@@ -43,7 +33,7 @@ func storedBedrock(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) *provi
 func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrock("us-east-1")}, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
 	require.NoError(t, err)
 
@@ -64,7 +54,7 @@ func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t 
 	require.Equal(t, provider.InSync, outcome.Kind)
 
 	// Without the key nothing is discarded unless that is asked for.
-	other := newKeyset(t)
+	_, other := atresttest.NewKeyset(t)
 	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), false, "operator:test")
 	require.ErrorIs(t, err, atrest.ErrUnknownKey)
 	require.ErrorContains(t, err, "would be discarded")

@@ -1,27 +1,17 @@
 package seed_test
 
 import (
-	"path/filepath"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/atrest"
+	"provwatch/internal/atrest/atresttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/seed"
 )
-
-func newKeyset(t *testing.T) *atrest.Keyset {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keyset.json")
-	_, err := atrest.Add(path)
-	require.NoError(t, err)
-	keys, err := atrest.Load(path)
-	require.NoError(t, err)
-	return keys
-}
 
 // opened returns the secrets that are stored, decrypted.
 func opened(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) (settings []*provider.Bedrock, apiKeys []string) {
@@ -45,7 +35,7 @@ func opened(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) (settings []*
 func TestASeedWithAKeysetStoresNoPlainTextAndFindsItsRowsUnchanged(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/", "sk-first", "sk-second")}
 	for i, action := range []seed.Action{seed.Insert, seed.Unchanged} {
 		plan, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
@@ -81,7 +71,8 @@ func TestASeedWithAKeysetStoresNoPlainTextAndFindsItsRowsUnchanged(t *testing.T)
 func TestAKeyThatIsMissingIsAnErrorForItsProviderAloneWhileOthersAreSeeded(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	first, second := newKeyset(t), newKeyset(t)
+	_, first := atresttest.NewKeyset(t)
+	_, second := atresttest.NewKeyset(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1")}, false, quiet, seed.WithKeys(first))
 	require.NoError(t, err)
 
@@ -111,7 +102,7 @@ func TestAKeyThatIsMissingIsAnErrorForItsProviderAloneWhileOthersAreSeeded(t *te
 func TestSettingsMovedFromAnotherRowAreNeverTakenForEqual(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	desired := []provider.Desired{bedrockIn("a", "us-east-1"), bedrockIn("b", "us-east-1")}
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)

@@ -1,7 +1,6 @@
 package verify_test
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/atrest"
+	"provwatch/internal/atrest/atresttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
@@ -25,12 +25,8 @@ func bedrock(name, accessKeySecret string) provider.Desired {
 func TestEncryptedCredentialsAreComparedLikeOthers(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	path := filepath.Join(t.TempDir(), "keyset.json")
-	_, err := atrest.Add(path)
-	require.NoError(t, err)
-	keys, err := atrest.Load(path)
-	require.NoError(t, err)
-	_, err = seed.Seed(t.Context(), pool, []provider.Desired{bedrock("aws", "plain-1"), openAI("gpt", "key-1", "key-2")}, false, quiet, seed.WithKeys(keys))
+	_, keys := atresttest.NewKeyset(t)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrock("aws", "plain-1"), openAI("gpt", "key-1", "key-2")}, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
 	exec(t, pool, `INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-3' FROM ai_providers WHERE name = 'gpt'`)
 

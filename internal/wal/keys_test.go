@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,23 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/atrest"
+	"provwatch/internal/atrest/atresttest"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
 
-func newKeyset(t *testing.T) *atrest.Keyset {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keyset.json")
-	_, err := atrest.Add(path)
-	require.NoError(t, err)
-	keys, err := atrest.Load(path)
-	require.NoError(t, err)
-	return keys
-}
-
 func TestEncryptedSettingsAreDecodedAsTheyPassBy(t *testing.T) {
 	t.Parallel()
-	keys := newKeyset(t)
+	_, keys := atresttest.NewKeyset(t)
 	id := uuid.New()
 	// Long enough to be stored out of line.
 	settings := provider.Bedrock{Region: "us-east-1", AccessKeySecret: secret.New(strings.Repeat("s", 10000))}.Encode()
