@@ -168,7 +168,8 @@ type daemon struct {
 	elected chan context.Context
 	depose  context.CancelFunc // ends the current leadership; of the listener's goroutine
 
-	// The boot has just made sure of the publication.
+	// The boot has just made sure of the publication, and of the privileges that go
+	// with it.
 	published atomic.Bool
 
 	session atomic.Uint32 // the server's process of the session that leads

@@ -261,7 +261,7 @@ func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
 // readWAL leads by the WAL. It returns nil when ctx ends, and otherwise why the
 // WAL cannot be read.
 func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
-	if d.Source == AutoSource {
+	if d.Source == AutoSource && !d.published.Load() {
 		// Only a privilege that notifications do without is a reason to fall back.
 		err := schema.CheckPrivileges(ctx, d.pool, schema.WAL)
 		if err != nil && schema.CheckPrivileges(ctx, d.pool, schema.Notifications) == nil {
