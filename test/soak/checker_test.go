@@ -576,12 +576,13 @@ func (c *checker) look(a alert) {
 		from = p.at(c.applied)
 		to = from
 	}
-	// Of several states that look the same, that of the row which the alert names.
+	// Of several states that look the same, as all do that cannot be decoded, that
+	// of the row and with the fields which the alert names.
 	for _, exact := range []bool{true, false} {
 		for i := from; i <= to; i++ {
 			m := p.moments[i]
 			if m.end < a.end && transition(p.recorded, m.state) == a.kind && (m.kind == missing || m.kind == deleted || m.hash == a.dbHash) &&
-				(!exact || m.kind == missing || m.kind == deleted || m.id == a.providerID) {
+				(!exact || m.kind == missing || m.kind == deleted || m.id == a.providerID && slices.Equal(m.fields, a.fields)) {
 				c.compare(p, a, a.kind, m.state)
 				p.handled, p.recorded = i, m.state
 				return

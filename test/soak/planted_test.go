@@ -156,6 +156,28 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 	}
 }
 
+// All states that cannot be decoded look the same but for their fields.
+func TestTheCheckerKnowsWhichUndecodableStateAnAlertIsOf(t *testing.T) {
+	t.Parallel()
+	for _, fields := range []string{`[{"name": "settings"}]`, `[{"name": "settings"}, {"name": "type"}]`, `[{"name": "type"}]`} {
+		s := newScript(t, "notify")
+		s.deliver()
+		for _, kind := range []string{"openai", "anthropic"} {
+			rows := s.update(true)
+			rows[1] = strings.NewReplacer("settings[text]:null", "settings[text]:'no json'", "]:'openai'", "]:'"+kind+"'").Replace(rows[1])
+			s.commit(rows...)
+		}
+		a := s.alert(changed, 0)
+		a[0] = strings.NewReplacer("fields[jsonb]:'[]'", "fields[jsonb]:'"+fields+"'", "db_hash[text]:'"+s.wanted.hash()+"'", "db_hash[text]:''").Replace(a[0])
+		s.commit(a...)
+		var want []string
+		if !strings.Contains(fields, "settings") {
+			want = []string{ruleContent}
+		}
+		require.Equal(t, want, s.rules(), "%s: %v", fields, s.c.violations)
+	}
+}
+
 func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
@@ -37,6 +38,8 @@ var workerBinary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// Toxics log by a logger of their own.
+	zerolog.SetGlobalLevel(zerolog.Disabled)
 	dir, err := os.MkdirTemp("", "provwatch-soak-")
 	if err != nil {
 		panic(err)

@@ -15,6 +15,7 @@ type op struct {
 	provider string
 	other    string // of the same writer
 	n        int
+	patience time.Duration // after which the writer hangs up on its commit; 0 for never
 }
 
 // fault is one thing that the nemesis does, after a pause.
@@ -81,6 +82,9 @@ func plan(seed uint64, source string, length time.Duration) schedule {
 		for at := time.Duration(0); at < length; {
 			o := op{kind: opWeights.pick(r), provider: group[r.IntN(len(group))].name, other: group[r.IntN(len(group))].name, n: r.IntN(1000)}
 			o.pause = time.Duration(20+r.IntN(380)) * time.Millisecond
+			if r.IntN(12) == 0 {
+				o.patience = time.Duration(1+r.IntN(1500)) * time.Microsecond
+			}
 			at += o.pause
 			s.ops[i] = append(s.ops[i], o)
 		}

@@ -84,6 +84,11 @@ func (w *world) transact(ctx context.Context, conn *pgx.Conn, r *rand.Rand, o op
 		_ = tx.Rollback(ctx)
 		return err
 	}
+	if o.patience > 0 {
+		var hangUp context.CancelFunc
+		ctx, hangUp = context.WithTimeout(ctx, o.patience)
+		defer hangUp()
+	}
 	err = tx.Commit(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
