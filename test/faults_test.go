@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/seed"
 )
 
 func TestTerminatedConnectionsLoseNoDrift(t *testing.T) {
@@ -39,27 +41,70 @@ func TestAServerRestartedImmediatelyLosesNoDrift(t *testing.T) {
 	url := cluster.NewDatabase(t)
 	w := &world{t: t, url: url}
 	w.prepare()
-	env := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(openAIKey)}
-	p := w.start(env, "run").ready()
+	content := "CODER_AIBRIDGE_OPENAI_KEY=" + w.secret(openAIKey) + "\n"
+	file := w.file("providers.env", content)
+	p := w.start(nil, "run", "--env-file", file).ready()
 	for i := range 3 {
 		kind, enabled := "disabled", "false"
 		if i%2 == 1 {
 			kind, enabled = "resolved", "true"
 		}
 		cluster.Stop(t, "immediate")
+		if i == 2 {
+			// It is taken notice of now, and done when it can be.
+			w.rewrite(file, content+"CODER_AIBRIDGE_ANTHROPIC_KEY="+w.secret(anthropicKey)+"\n")
+			p.signal(syscall.SIGHUP)
+			p.waitFor("level=WARN", "cannot be reloaded while the database is away")
+		}
 		cluster.StartAgain(t)
 		// Committed at once after the restart, perhaps before the worker is back.
 		require.NoError(t, tryExec(t.Context(), url, "UPDATE ai_providers SET enabled = "+enabled))
 		eventually(t, func() bool {
 			return tryExec(t.Context(), url, fmt.Sprintf(`DO $$ BEGIN
-				IF (SELECT count(*) FROM provwatch.drift_alerts) <> %d
-				OR (SELECT kind FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1) <> '%s' THEN RAISE 'not yet'; END IF; END $$`, i+1, kind)) == nil
+				IF (SELECT array_agg(kind ORDER BY seq) FROM provwatch.drift_alerts WHERE provider = 'openai')[%d:] IS DISTINCT FROM ARRAY['%s']
+				THEN RAISE 'not yet'; END IF; END $$`, i+1, kind)) == nil
 		}, "alert %d, %s", i+1, kind)
 	}
-	p.stop()
 	w.db = w.connect()
-	require.Equal(t, []string{"disabled openai", "resolved openai", "disabled openai"}, w.alerts())
+	eventually(t, func() bool { return len(w.alerts()) == 4 }, "the environment is reloaded")
+	require.ElementsMatch(t, []string{"disabled openai", "resolved openai", "disabled openai", "missing anthropic"}, w.alerts())
+	p.stop()
 	w.searchForSecrets()
+}
+
+// TestAStartOutlastsARestartOfTheServer ends the connection in the middle of a
+// start, in a seed that waits for the lock.
+func TestAStartOutlastsARestartOfTheServer(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	w := &world{t: t, url: cluster.NewDatabase(t)}
+	w.prepare()
+	env := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(openAIKey)}
+	restart := func(again func()) {
+		t.Helper()
+		holder := w.connect()
+		_, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock($1)", seed.Lock)
+		require.NoError(t, err)
+		eventually(t, func() bool {
+			var waits bool
+			require.NoError(t, holder.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)").Scan(&waits))
+			return waits
+		}, "the seed waits for its lock")
+		cluster.Stop(t, "immediate")
+		again()
+	}
+
+	p := w.start(env, "run")
+	restart(func() { cluster.StartAgain(t) })
+	p.ready().stop()
+	require.Positive(t, p.logged("level=WARN", "connection lost, trying again"))
+
+	ended := make(chan result)
+	go func() { ended <- w.run(env, "seed", "--connect-timeout=2s") }()
+	restart(func() {})
+	r := <-ended
+	require.Equal(t, 4, r.code, r.stderr)
+	require.Contains(t, r.stderr, "cannot connect to PostgreSQL at")
 }
 
 // TestStreamsThatAreCutOrGoSilentLoseNoDrift puts a real TCP proxy between the

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/daemon"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/report"
 	"provwatch/internal/resolve"
@@ -144,16 +145,20 @@ func seedCommand(f *flags) *cobra.Command {
 				}
 				return planError(plan)
 			}
-			// For the source that a worker with these flags would use.
-			needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
-			if err != nil {
+			var plan seed.Plan
+			err = postgres.Persist(ctx, config, f.connectTimeout, logger, func() error {
+				// For the source that a worker with these flags would use.
+				needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
+				if err != nil {
+					return err
+				}
+				needs.Use = schema.Seeding
+				if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
+					return err
+				}
+				plan, err = seed.Seed(ctx, pool, environment.Providers, false, logger, seed.WithKeys(keys))
 				return err
-			}
-			needs.Use = schema.Seeding
-			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
-				return err
-			}
-			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger, seed.WithKeys(keys))
+			})
 			if err != nil {
 				return err
 			}

@@ -44,7 +44,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errDrift), errors.As(err, &drift) && drift.Drifted():
 		return exitDrift
-	case errors.As(err, &unreachable), errors.As(err, &unusable), errors.Is(err, embedded.ErrNotRunning):
+	case errors.As(err, &unreachable), errors.As(err, &unusable), errors.Is(err, embedded.ErrNotRunning),
+		postgres.IsConnectionLoss(err):
 		return exitDatabase
 	default:
 		return exitFailure

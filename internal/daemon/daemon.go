@@ -21,13 +21,15 @@ import (
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
-	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
 )
+
+// reloadPause is the wait before a reload is tried again.
+const reloadPause = time.Second
 
 // Options configure a daemon.
 type Options struct {
@@ -99,26 +101,15 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		return stopped(ctx, err)
 	}
 	defer func() { postgres.Close(pool, time.Until(o.StopBy())) }()
-	needs, err := o.Source.Needs(ctx, pool)
-	var unusable *wal.UnusableError
-	if errors.As(err, &unusable) && unusable.Unpublish {
-		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
-	}
-	if err != nil {
-		return stopped(ctx, err)
-	}
-	err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger)
-	published := err == nil && needs.Publication
-	if err != nil && needs.Publication && o.Source == AutoSource && ctx.Err() == nil {
-		if schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, schema.Needs{Triggers: true, Use: schema.Notifications}, o.Logger) == nil {
-			o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
-			err = nil
+	var published bool
+	var plan seed.Plan
+	err = postgres.Persist(ctx, o.Database, o.ConnectTimeout, o.Logger, func() error {
+		if published, err = o.prepare(ctx, pool); err != nil {
+			return err
 		}
-	}
-	if err != nil {
-		return stopped(ctx, err)
-	}
-	plan, err := seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, seed.WithKeys(o.Keys))
+		plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, seed.WithKeys(o.Keys))
+		return err
+	})
 	if err != nil {
 		return stopped(ctx, err)
 	}
@@ -143,6 +134,29 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	d.watch(ctx, reload)
 	d.stop(ctx)
 	return nil
+}
+
+// prepare makes sure of what the source needs of the schema, and reports whether
+// that is the publication.
+func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool, err error) {
+	needs, err := o.Source.Needs(ctx, pool)
+	var unusable *wal.UnusableError
+	if errors.As(err, &unusable) && unusable.Unpublish {
+		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
+	}
+	if err != nil {
+		return false, err
+	}
+	err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger)
+	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil {
+		return err == nil && needs.Publication, err
+	}
+	notified := schema.Needs{Triggers: true, Use: schema.Notifications}
+	if schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, notified, o.Logger) != nil {
+		return false, err
+	}
+	o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
+	return false, nil
 }
 
 // stopped turns an error of the boot into none when the reason is that the
@@ -272,45 +286,60 @@ func (d *daemon) resync(ctx context.Context) {
 	}
 }
 
-// reloadAt reads the environment and the keyset again at each signal. If one of
-// them cannot be used, that is reported and changes nothing.
+// reloadAt reloads at each signal, and again while the database is away, since
+// nobody sends a second signal for that.
 func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
+	var again <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-reload:
+		case <-again:
 		}
-		environment, err := d.ReadEnvironment()
-		if err != nil {
-			d.Logger.ErrorContext(ctx, "the environment cannot be used, keeping the one in use", "error", err)
-			continue
+		again = nil
+		if !d.reload(ctx) {
+			again = time.After(reloadPause)
 		}
-		if err := d.Keys.Reload(); err != nil {
-			d.Logger.ErrorContext(ctx, "the keyset cannot be used, keeping it and the environment in use", "error", err)
-			continue
-		}
-		for _, warning := range environment.Warnings {
-			d.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
-		}
-		supported, err := d.supported(ctx, environment.Providers)
-		if err != nil {
-			d.Logger.ErrorContext(ctx, "the environment cannot be compared with the database, keeping the one in use", "error", err)
-			continue
-		}
-		d.verifier.SetDesired(supported)
-		d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
-		d.reloaded.Store(true)
-		d.pending.All(pubsub.SourceReload)
 	}
 }
 
-func (d *daemon) supported(ctx context.Context, desired []provider.Desired) ([]provider.Desired, error) {
-	plan, err := seed.MakePlan(ctx, d.pool, desired, false)
+// reload reads the environment and the keyset again. If one of them cannot be
+// used, that is reported and changes nothing. It returns false when it is to be
+// tried again.
+func (d *daemon) reload(ctx context.Context) (done bool) {
+	environment, err := d.ReadEnvironment()
 	if err != nil {
-		return nil, schema.Explain(ctx, d.pool, d.roleUse(), err)
+		d.Logger.ErrorContext(ctx, "the environment cannot be used, keeping the one in use", "error", err)
+		return true
 	}
-	return plan.Supported(), nil
+	supported, unsupported, err := seed.Supported(ctx, d.pool, environment.Providers)
+	if ctx.Err() != nil {
+		return true
+	}
+	if postgres.IsConnectionLoss(err) {
+		d.Logger.WarnContext(ctx, "the environment cannot be reloaded while the database is away, trying again",
+			"error", err, "retry_in", reloadPause)
+		return false
+	}
+	if err != nil {
+		err = schema.Explain(ctx, d.pool, d.roleUse(), err)
+		d.Logger.ErrorContext(ctx, "the environment cannot be compared with the database, keeping the one in use", "error", err)
+		return true
+	}
+	if err := d.Keys.Reload(); err != nil {
+		d.Logger.ErrorContext(ctx, "the keyset cannot be used, keeping it and the environment in use", "error", err)
+		return true
+	}
+	for _, warning := range environment.Warnings {
+		d.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
+	}
+	seed.LogUnsupported(ctx, d.Logger, unsupported)
+	d.verifier.SetDesired(supported)
+	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
+	d.reloaded.Store(true)
+	d.pending.All(pubsub.SourceReload)
+	return true
 }
 
 // publishStatus tells whoever listens. It is news, not state: a failure is

@@ -116,7 +116,7 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 // timeout has passed. What waiting does not mend, such as a wrong password, ends
 // it at once. Errors are [*UnreachableError], or ctx's own.
 func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger) (*pgxpool.Pool, error) {
-	address := fmt.Sprintf("%s:%d/%s", config.ConnConfig.Host, config.ConnConfig.Port, config.ConnConfig.Database)
+	address := addressOf(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, &UnreachableError{Address: address, Remedy: anyRemedy, Err: err}
@@ -152,6 +152,43 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	}
 	remedy, _ := diagnose(last, config.ConnConfig)
 	return nil, &UnreachableError{Address: address, Remedy: remedy, Err: last}
+}
+
+// Persist calls do, and again with backoff for as long as it loses the
+// connection, until timeout has passed since the first loss: the server may be
+// restarting, or another one be taking its place. The error is then an
+// [*UnreachableError], and otherwise that of do, or ctx's own.
+func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error) error {
+	err := do()
+	if !IsConnectionLoss(err) {
+		return err
+	}
+	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err)
+	last := err
+	_, err = backoff.Retry(ctx, func() (struct{}, error) {
+		err := do()
+		if err != nil && !IsConnectionLoss(err) {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if err != nil {
+			last = err
+		}
+		return struct{}{}, err
+	},
+		backoff.WithMaxElapsedTime(timeout),
+		backoff.WithNotify(func(err error, wait time.Duration) {
+			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err, "retry_in", wait)
+		}))
+	if err == nil || ctx.Err() != nil || !IsConnectionLoss(err) {
+		return err
+	}
+	remedy, _ := diagnose(last, config.ConnConfig)
+	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: last}
+}
+
+func addressOf(config *pgxpool.Config) string {
+	c := config.ConnConfig
+	return fmt.Sprintf("%s:%d/%s", c.Host, c.Port, c.Database)
 }
 
 // Close closes a pool, and leaves it to the end of the process when a server that

@@ -293,6 +293,31 @@ func names(desired []provider.Desired) []string {
 	return list
 }
 
+// Supported divides the desired providers into those whose type the database
+// knows and the rest.
+func Supported(ctx context.Context, db store.DBTX, desired []provider.Desired) (supported, unsupported []provider.Desired, err error) {
+	labels, err := store.New(db).ListProviderTypes(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("look up the types that the database knows: %w", err)
+	}
+	for _, d := range desired {
+		if slices.Contains(labels, string(d.Type)) {
+			supported = append(supported, d)
+		} else {
+			unsupported = append(unsupported, d)
+		}
+	}
+	return supported, unsupported, nil
+}
+
+// LogUnsupported warns of providers whose type the database does not know.
+func LogUnsupported(ctx context.Context, logger *slog.Logger, unsupported []provider.Desired) {
+	for _, d := range unsupported {
+		logger.WarnContext(ctx, "the database's enum ai_provider_type lacks the provider's type, skipping the provider",
+			"provider", d.Name, "type", string(d.Type))
+	}
+}
+
 // Supported returns the desired providers whose type the database knows.
 func (p Plan) Supported() []provider.Desired {
 	var supported []provider.Desired
@@ -321,8 +346,7 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
 				"remedy", "remove its variables ("+s.Desired.Origin+"), or \"worker resolve "+s.Desired.Name+" --take env\"")
 		case Unsupported:
-			logger.WarnContext(ctx, "the database's enum ai_provider_type lacks the provider's type, skipping the provider",
-				"provider", s.Desired.Name, "type", string(s.Desired.Type))
+			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
 		case Accepted:
 			logger.InfoContext(ctx, "provider differs from the environment, which was accepted", "provider", s.Desired.Name)
 		}

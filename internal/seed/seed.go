@@ -27,8 +27,8 @@ import (
 // the ASCII bytes "provseed". Whatever stages audit entries holds it.
 const Lock int64 = 0x70726f7673656564
 
-// maxTries bounds how often a seed is tried that another writer's commit or a
-// lost connection broke off.
+// maxTries bounds how often a seed is tried that another writer's commit broke
+// off.
 const maxTries = 5
 
 // Seed inserts the desired providers that the database lacks, in one
@@ -37,6 +37,9 @@ const maxTries = 5
 // When a live row differs from the environment, or cannot be compared, Seed
 // writes nothing and returns the plan with a [*DriftError]; with tolerateDrift
 // it seeds what is missing all the same and leaves the drift to its caller.
+//
+// Seeding again is safe after any error, even when the commit's outcome is not
+// known: rows that made it are found unchanged.
 func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (Plan, error) {
 	try := func() (Plan, error) {
 		plan, err := seedOnce(ctx, pool, desired, tolerateDrift, options...)
@@ -53,18 +56,14 @@ func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, t
 }
 
 // worthAnotherTry reports whether a seed failed for a reason that a second try
-// gets past. Trying again is safe even when the commit's outcome is unknown:
-// rows that made it are found unchanged.
+// gets past.
 func worthAnotherTry(err error) bool {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && slices.Contains([]string{
+	return errors.As(err, &pg) && slices.Contains([]string{
 		pgerrcode.SerializationFailure,
 		pgerrcode.DeadlockDetected,
 		pgerrcode.UniqueViolation, // the gateway can insert a provider without our lock
-	}, pg.Code) {
-		return true
-	}
-	return postgres.IsConnectionLoss(err)
+	}, pg.Code)
 }
 
 func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan Plan, err error) {
