@@ -205,7 +205,7 @@ func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	defer group.Wait()
 	group.Go(func() { listen.Run(ctx) })
 	group.Go(func() { d.follow(ctx) })
-	group.Go(func() { d.deliverer.Run(ctx, func(err error) { d.mindPrivileges(ctx, err) }) })
+	group.Go(func() { d.deliverer.Run(ctx, func(err error) { d.mind(ctx, err) }) })
 	group.Go(func() { d.resync(ctx) })
 	group.Go(func() { d.reloadAt(ctx, reload) })
 }
@@ -235,6 +235,21 @@ func (d *daemon) Gather(on bool) {
 	}
 }
 
+// QueueUsage implements [listener.Handler].
+func (d *daemon) QueueUsage(usage float64) {
+	d.metrics.NotifyQueue(usage)
+	text := ""
+	if usage >= 0.5 {
+		text = "filling"
+	} else {
+		d.told.isNews("queue full", "")
+	}
+	if d.told.isNews("queue", text) && text != "" {
+		d.Logger.Warn("the server's queue of notifications is filling: once it is full, transactions that notify fail",
+			"usage", usage, "remedy", queueRemedy)
+	}
+}
+
 // Lost implements [listener.Handler].
 func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()
@@ -246,7 +261,7 @@ func (d *daemon) Lost(err error) {
 }
 
 func (d *daemon) verified(ctx context.Context, request listener.Request, err error) {
-	d.mindPrivileges(ctx, err)
+	d.mind(ctx, err)
 	if err != nil {
 		d.health.setVerified(fmt.Errorf("the last verification failed: %w", err))
 		return

@@ -59,6 +59,9 @@ type Handler interface {
 	// and at once. With it the server is asked for an answer, and the others belong
 	// together: those of one transaction, however many, all come before the answer.
 	Gather(on bool)
+	// QueueUsage is called now and then while nothing is notified of, with how full
+	// the server's queue of notifications is, from 0 to 1.
+	QueueUsage(usage float64)
 	// Lost is called when the connection is lost.
 	Lost(err error)
 }
@@ -166,7 +169,7 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 				continue
 			}
 			probed = time.Now()
-			if err := l.probe(ctx, conn); err != nil {
+			if err := l.keepAlive(ctx, conn); err != nil {
 				return fmt.Errorf("no answer on the listening connection: %w", err)
 			}
 		default:
@@ -213,11 +216,27 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 
 // probe asks for a sign of life, and gathers the notifications that come before it.
 func (l *Listener) probe(ctx context.Context, conn *pgx.Conn) error {
+	return l.ask(ctx, conn, conn.Ping)
+}
+
+// keepAlive is a probe by a question whose asking is of use in itself: it frees
+// the queue of notifications of what all have read.
+func (l *Listener) keepAlive(ctx context.Context, conn *pgx.Conn) error {
+	return l.ask(ctx, conn, func(ctx context.Context) error {
+		usage, err := store.New(conn).NotificationQueueUsage(ctx)
+		if err == nil {
+			l.handler.QueueUsage(usage)
+		}
+		return err
+	})
+}
+
+func (l *Listener) ask(ctx context.Context, conn *pgx.Conn, question func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
 	defer cancel()
 	l.handler.Gather(true)
 	defer l.handler.Gather(false)
-	err := conn.Ping(limited)
+	err := question(limited)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && !conn.IsClosed() {
 		return nil // the server answered, if only with a refusal

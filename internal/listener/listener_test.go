@@ -26,8 +26,9 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // events records what a listener tells its handler.
 type events struct {
-	mu   sync.Mutex
-	list []string
+	mu    sync.Mutex
+	list  []string
+	usage atomic.Int64 // how often it was told how full the queue is
 }
 
 func (e *events) add(event string) {
@@ -45,6 +46,7 @@ func (e *events) Listening(reconnected bool) {
 }
 func (e *events) Notified(payload string) { e.add("notified " + payload) }
 func (e *events) Gather(bool)             {}
+func (e *events) QueueUsage(float64)      { e.usage.Add(1) }
 func (e *events) Lost(error)              { e.add("lost") }
 
 func (e *events) waitFor(t *testing.T, want ...string) {
@@ -193,6 +195,7 @@ func TestAConnectionThatStaysOpenButNoLongerAnswersIsFoundAndReplaced(t *testing
 	seen.waitFor(t, "listening")
 	// Quiet for several probes is no reason to reconnect.
 	time.Sleep(time.Second)
+	require.GreaterOrEqual(t, seen.usage.Load(), int64(2), "the queue is looked at meanwhile")
 	exec(t, database, "NOTIFY ai_providers_changed, 'a'")
 	seen.waitFor(t, "listening", "notified a")
 

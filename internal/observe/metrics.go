@@ -32,6 +32,7 @@ type Metrics struct {
 	coalesced     prometheus.Counter
 	reconnects    prometheus.Counter
 	listening     prometheus.Gauge
+	notifyQueue   prometheus.Gauge
 	outboxDepth   prometheus.Gauge
 	outboxOldest  atomic.Pointer[time.Time]
 	delivered     prometheus.Counter
@@ -75,6 +76,7 @@ func NewMetrics(version string) *Metrics {
 		coalesced:     counter("notifications_coalesced_total", "Notifications that joined a verification already waiting."),
 		reconnects:    counter("listener_reconnects_total", "Times that the listening connection was made anew."),
 		listening:     gauge("listener_connected", "Whether LISTEN is in effect (1) or not (0)."),
+		notifyQueue:   gauge("notify_queue_usage_ratio", "How full the server's queue of notifications is, from 0 to 1, when last looked at."),
 		outboxDepth:   gauge("audit_outbox_entries", "Audit entries that wait for delivery, when last looked at."),
 		delivered:     counter("audit_delivered_entries_total", "Audit entries delivered."),
 		leader:        gauge("leader", "Whether this worker is the one that publishes alerts (1) or stands by (0)."),
@@ -85,7 +87,7 @@ func NewMetrics(version string) *Metrics {
 	}
 	m.registry.MustRegister(
 		m.seedProviders, m.drifts, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
-		m.notifications, m.coalesced, m.reconnects, m.listening, m.outboxDepth, m.delivered,
+		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "provwatch", Name: "audit_outbox_oldest_age_seconds",
@@ -188,6 +190,10 @@ func (m *Metrics) ListenerConnected(reconnected bool) {
 		m.reconnects.Inc()
 	}
 }
+
+// NotifyQueue records how full the server's queue of notifications is, from 0 to
+// 1.
+func (m *Metrics) NotifyQueue(usage float64) { m.notifyQueue.Set(usage) }
 
 // ListenerLost records that the listening connection is lost.
 func (m *Metrics) ListenerLost() { m.listening.Set(0) }

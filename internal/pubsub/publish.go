@@ -2,8 +2,12 @@ package pubsub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/store"
 )
@@ -23,4 +27,23 @@ func Publish(ctx context.Context, db store.DBTX, channel Channel, payloads ...st
 		return fmt.Errorf("publish on channel %s: %w", channel, err)
 	}
 	return nil
+}
+
+// IsQueueFull reports whether err can be the server's refusal of a transaction
+// because its queue of notifications is full, which is so while a session that
+// listens stays in a transaction. [FreeQueue] is to be called before the
+// transaction is tried again.
+func IsQueueFull(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == pgerrcode.ProgramLimitExceeded
+}
+
+// FreeQueue frees the part of the server's queue of notifications that every
+// session has read, and returns how full it was before, from 0 to 1: a full queue
+// stays full, also when nobody keeps it any longer, until somebody asks for that.
+func FreeQueue(ctx context.Context, db store.DBTX) (usage float64, err error) {
+	if usage, err = store.New(db).NotificationQueueUsage(ctx); err != nil {
+		return 0, fmt.Errorf("free the queue of notifications: %w", err)
+	}
+	return usage, nil
 }

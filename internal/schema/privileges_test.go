@@ -37,7 +37,7 @@ var (
 	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "InspectPublication", "ListMissingPrivileges"}
 	seeding = []string{
 		"LockSeed", "SilenceTriggers", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
-		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify",
+		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify", "NotificationQueueUsage",
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "LogAuditEntries", "AcknowledgeAuditEntries", "OutboxDepth"}
 	following  = []string{

@@ -43,6 +43,10 @@ const maxTries = 5
 func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (Plan, error) {
 	try := func() (Plan, error) {
 		plan, err := seedOnce(ctx, pool, desired, tolerateDrift, options...)
+		if pubsub.IsQueueFull(err) {
+			_, freeing := pubsub.FreeQueue(ctx, pool)
+			return plan, errors.Join(err, freeing)
+		}
 		if err != nil && !worthAnotherTry(err) {
 			return plan, backoff.Permanent(err)
 		}

@@ -85,6 +85,20 @@ func (q *Queries) LockSeed(ctx context.Context, lockID int64) error {
 	return err
 }
 
+const notificationQueueUsage = `-- name: NotificationQueueUsage :one
+SELECT pg_notification_queue_usage()::float8
+`
+
+// How full the server's queue of notifications is, from 0 to 1. Asking for it
+// also frees the part that every session has read. The server does that by itself
+// only when a notification goes out, so that a queue which is full stays full.
+func (q *Queries) NotificationQueueUsage(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, notificationQueueUsage)
+	var column_1 float64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const silenceTriggers = `-- name: SilenceTriggers :exec
 SELECT set_config('provwatch.seeding', 'on', true)
 `

@@ -103,7 +103,8 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 		}
 		source = pubsub.SourceResync
 		switch {
-		case postgres.IsConnectionLoss(err):
+		case postgres.IsConnectionLoss(err), pubsub.IsQueueFull(err):
+			// Another source would do no better.
 			failing = time.Time{}
 		case failing.IsZero():
 			failing = time.Now()

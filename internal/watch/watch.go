@@ -126,7 +126,8 @@ func (p prompter) prompt() {
 	}
 }
 
-func (p prompter) Listening(bool)  { p.prompt() }
-func (p prompter) Notified(string) { p.prompt() }
-func (p prompter) Gather(bool)     {}
-func (p prompter) Lost(error)      {}
+func (p prompter) Listening(bool)     { p.prompt() }
+func (p prompter) Notified(string)    { p.prompt() }
+func (p prompter) Gather(bool)        {}
+func (p prompter) QueueUsage(float64) {}
+func (p prompter) Lost(error)         {}

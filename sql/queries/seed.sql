@@ -33,3 +33,9 @@ ON CONFLICT (provider) DO NOTHING;
 -- name: Notify :batchexec
 -- Sends one notification for each payload.
 SELECT pg_notify(@channel::text, payload) FROM unnest(@payloads::text[]) AS payload;
+
+-- name: NotificationQueueUsage :one
+-- How full the server's queue of notifications is, from 0 to 1. Asking for it
+-- also frees the part that every session has read. The server does that by itself
+-- only when a notification goes out, so that a queue which is full stays full.
+SELECT pg_notification_queue_usage()::float8;

@@ -4,6 +4,7 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // workers' sessions are those of applications named w0.1, w2.17-listener, …
@@ -221,8 +223,9 @@ func (w *world) dropSlot(ctx context.Context) bool {
 	return false
 }
 
-// flood fills the queue of notifications as far as is bounded, while a session
-// that listens stays in a transaction and so keeps the queue's tail.
+// flood fills the queue of notifications, as far as is bounded where it takes 8
+// GB, while a session that listens stays in a transaction and so keeps the
+// queue's tail. Where it is full every transaction that notifies fails.
 func (w *world) flood(ctx context.Context, length time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, length+5*time.Second)
 	defer cancel()
@@ -236,11 +239,23 @@ func (w *world) flood(ctx context.Context, length time.Duration) {
 			return
 		}
 	}
-	// 100,000 notifications, 80 MB of the queue.
-	for range 20 {
-		if !w.exec(ctx, "SELECT pg_notify('soak_flood', n || repeat('x', 800)) FROM generate_series(1, 5000) n") {
+	// 100,000 notifications, 80 MB of the queue, few in a transaction, since what
+	// a refused transaction has put there nobody is told to read.
+	flooder, err := pgx.Connect(ctx, w.url+"&application_name=soak-nemesis")
+	if err != nil {
+		return
+	}
+	defer func() { _ = flooder.Close(context.Background()) }()
+	for range 1000 {
+		if _, err = flooder.Exec(ctx, "SELECT pg_notify('soak_flood', n || repeat('x', 800)) FROM generate_series(1, 100) n"); err != nil {
 			break
 		}
+	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Message == "too many notifications in the NOTIFY queue" {
+		w.mu.Lock()
+		w.faults["queue-full"]++
+		w.mu.Unlock()
 	}
 	pause(ctx, length)
 }

@@ -245,6 +245,15 @@ func (w *world) eventually(within time.Duration, what string, condition func() b
 func (w *world) prepare() {
 	conn, err := pgx.Connect(w.t.Context(), w.url)
 	require.NoError(w.t, err)
+	// A queue that a flood fills, where the server lets its size be set.
+	var fillable bool
+	if conn.QueryRow(w.t.Context(), "SELECT true FROM pg_settings WHERE name = 'max_notify_queue_pages'").Scan(&fillable) == nil {
+		_, err := conn.Exec(w.t.Context(), "ALTER SYSTEM SET max_notify_queue_pages = 64")
+		require.NoError(w.t, err)
+		w.cluster.Restart(w.t, "fast")
+		conn, err = pgx.Connect(w.t.Context(), w.url)
+		require.NoError(w.t, err)
+	}
 	defer func() { _ = conn.Close(context.Background()) }()
 	for _, sql := range []string{
 		"CREATE SCHEMA soak",
