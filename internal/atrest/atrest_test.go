@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
@@ -270,7 +271,9 @@ func TestAFileThatCannotBeUsedIsRefusedWithoutItsContentAndChangesNothing(t *tes
 		_, err = atrest.Add(path)
 		require.Error(t, err, name)
 	}
-	for name, path := range map[string]string{"absent": filepath.Join(t.TempDir(), "none"), "a folder": t.TempDir()} {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	for name, path := range map[string]string{"absent": filepath.Join(t.TempDir(), "none"), "a folder": t.TempDir(), "a pipe": pipe} {
 		_, err := atrest.Load(path)
 		require.ErrorAs(t, err, new(*atrest.KeysetError), name)
 	}

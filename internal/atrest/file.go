@@ -31,7 +31,8 @@ const maxFileSize = 1 << 20
 
 // readFile reads a keyset file that nobody but its owner can read.
 func readFile(path string) (*keyset.Handle, error) {
-	file, err := os.Open(path)
+	// To open a pipe would otherwise wait for somebody to write to it.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("it does not exist; create it with \"worker keys add\": %w", fs.ErrNotExist)
