@@ -4,6 +4,7 @@ package reencrypt
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -223,7 +224,7 @@ func (r *run) read(ctx context.Context, queries *store.Queries, providers []stor
 			continue
 		}
 		b.settings.Ids = append(b.settings.Ids, p.ID)
-		b.settings.Olds = append(b.settings.Olds, p.Settings.Reveal())
+		b.settings.OldDigests = append(b.settings.OldDigests, digest(p.Settings))
 		b.settings.OldKeyIds = append(b.settings.OldKeyIds, p.SettingsKeyID)
 		b.settings.News = append(b.settings.News, replacement)
 	}
@@ -238,11 +239,20 @@ func (r *run) read(ctx context.Context, queries *store.Queries, providers []stor
 			continue
 		}
 		b.keys.Ids = append(b.keys.Ids, k.ID)
-		b.keys.Olds = append(b.keys.Olds, k.ApiKey.Reveal())
+		b.keys.OldDigests = append(b.keys.OldDigests, digest(k.ApiKey))
 		b.keys.OldKeyIds = append(b.keys.OldKeyIds, k.ApiKeyKeyID)
 		b.keys.News = append(b.keys.News, replacement)
 	}
 	return b, nil
+}
+
+// digest returns what stands for a stored value in a statement that is to write
+// over that value alone.
+func digest(stored secret.Text) []byte {
+	text := []byte(stored.Reveal())
+	defer clear(text)
+	sum := sha256.Sum256(text)
+	return sum[:]
 }
 
 // fail notes the first failure of a provider.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -236,6 +237,41 @@ func TestWhatIsWrittenWithAnotherKeyBehindARotationIsFoundByIt(t *testing.T) {
 			require.Equal(t, test.keys, summary.APIKeys)
 		})
 	}
+}
+
+// parameters is a tracer that notes the parameters of all statements.
+type parameters struct{ text strings.Builder }
+
+func (p *parameters) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	for _, arg := range q.Args {
+		// Byte arrays are noted as text as well.
+		_, _ = fmt.Fprintf(&p.text, "%v %q\n", arg, arg)
+	}
+	return ctx
+}
+
+func (p *parameters) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func TestARotationSendsNoPlainTextThatTheServerCouldLog(t *testing.T) {
+	t.Parallel()
+	_, keys := atresttest.NewKeyset(t)
+	none, err := atrest.Load("")
+	require.NoError(t, err)
+	pool := seeded(t, 1, none)
+	var sent parameters
+	config := pool.Config()
+	config.ConnConfig.Tracer = &sent
+	config.MaxConns = 1
+	traced, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer traced.Close()
+	summary, err := reencrypt.Rotate(t.Context(), traced, keys, "operator:test", quiet)
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 2}, []int{summary.Settings, summary.APIKeys})
+	require.NotContains(t, sent.text.String(), "plain")
+	_, err = reencrypt.Decrypt(t.Context(), traced, keys, "operator:test", quiet)
+	require.NoError(t, err)
+	require.Contains(t, sent.text.String(), "sk-plain-0-a", "the tracer sees what is sent")
 }
 
 // gateway writes for as long as ctx lasts, as a gateway does that has the keyset,

@@ -171,12 +171,12 @@ func (q *Queries) ListStoredSecrets(ctx context.Context, arg ListStoredSecretsPa
 
 const replaceStoredKeys = `-- name: ReplaceStoredKeys :many
 WITH replacement AS (
-    SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS old, unnest($4::text[]) AS old_key_id,
+    SELECT unnest($2::uuid[]) AS id, unnest($3::bytea[]) AS old_digest, unnest($4::text[]) AS old_key_id,
         unnest($5::text[]) AS new
 ), locked AS MATERIALIZED (
     SELECT k.id, r.new
     FROM ai_provider_keys k JOIN replacement r ON r.id = k.id
-    WHERE k.api_key = r.old AND coalesce(k.api_key_key_id, '') = r.old_key_id
+    WHERE sha256(convert_to(k.api_key, 'UTF8')) = r.old_digest AND coalesce(k.api_key_key_id, '') = r.old_key_id
     FOR NO KEY UPDATE OF k SKIP LOCKED
 )
 UPDATE ai_provider_keys k
@@ -187,11 +187,11 @@ RETURNING k.id, k.provider_id
 `
 
 type ReplaceStoredKeysParams struct {
-	KeyID     string
-	Ids       []uuid.UUID
-	Olds      []string
-	OldKeyIds []string
-	News      []string
+	KeyID      string
+	Ids        []uuid.UUID
+	OldDigests [][]byte
+	OldKeyIds  []string
+	News       []string
 }
 
 type ReplaceStoredKeysRow struct {
@@ -204,7 +204,7 @@ func (q *Queries) ReplaceStoredKeys(ctx context.Context, arg ReplaceStoredKeysPa
 	rows, err := q.db.Query(ctx, replaceStoredKeys,
 		arg.KeyID,
 		arg.Ids,
-		arg.Olds,
+		arg.OldDigests,
 		arg.OldKeyIds,
 		arg.News,
 	)
@@ -228,12 +228,12 @@ func (q *Queries) ReplaceStoredKeys(ctx context.Context, arg ReplaceStoredKeysPa
 
 const replaceStoredSettings = `-- name: ReplaceStoredSettings :many
 WITH replacement AS (
-    SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS old, unnest($4::text[]) AS old_key_id,
+    SELECT unnest($2::uuid[]) AS id, unnest($3::bytea[]) AS old_digest, unnest($4::text[]) AS old_key_id,
         unnest($5::text[]) AS new
 ), locked AS MATERIALIZED (
     SELECT p.id, r.new
     FROM ai_providers p JOIN replacement r ON r.id = p.id
-    WHERE p.settings = r.old AND coalesce(p.settings_key_id, '') = r.old_key_id
+    WHERE sha256(convert_to(p.settings, 'UTF8')) = r.old_digest AND coalesce(p.settings_key_id, '') = r.old_key_id
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
 UPDATE ai_providers p
@@ -244,21 +244,22 @@ RETURNING p.id
 `
 
 type ReplaceStoredSettingsParams struct {
-	KeyID     string
-	Ids       []uuid.UUID
-	Olds      []string
-	OldKeyIds []string
-	News      []string
+	KeyID      string
+	Ids        []uuid.UUID
+	OldDigests [][]byte
+	OldKeyIds  []string
+	News       []string
 }
 
 // Writes settings that are encrypted anew to the rows whose settings still are
-// what was read. A row that somebody else is writing to is left for the next
+// what was read, told by its SHA-256: what was read can be plain text, and a server
+// that logs statements logs their parameters. A row that somebody else is writing to is left for the next
 // time: nobody is waited for while rows are locked.
 func (q *Queries) ReplaceStoredSettings(ctx context.Context, arg ReplaceStoredSettingsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, replaceStoredSettings,
 		arg.KeyID,
 		arg.Ids,
-		arg.Olds,
+		arg.OldDigests,
 		arg.OldKeyIds,
 		arg.News,
 	)

@@ -22,15 +22,16 @@ ORDER BY k.id;
 
 -- name: ReplaceStoredSettings :many
 -- Writes settings that are encrypted anew to the rows whose settings still are
--- what was read. A row that somebody else is writing to is left for the next
+-- what was read, told by its SHA-256: what was read can be plain text, and a server
+-- that logs statements logs their parameters. A row that somebody else is writing to is left for the next
 -- time: nobody is waited for while rows are locked.
 WITH replacement AS (
-    SELECT unnest(@ids::uuid[]) AS id, unnest(@olds::text[]) AS old, unnest(@old_key_ids::text[]) AS old_key_id,
+    SELECT unnest(@ids::uuid[]) AS id, unnest(@old_digests::bytea[]) AS old_digest, unnest(@old_key_ids::text[]) AS old_key_id,
         unnest(@news::text[]) AS new
 ), locked AS MATERIALIZED (
     SELECT p.id, r.new
     FROM ai_providers p JOIN replacement r ON r.id = p.id
-    WHERE p.settings = r.old AND coalesce(p.settings_key_id, '') = r.old_key_id
+    WHERE sha256(convert_to(p.settings, 'UTF8')) = r.old_digest AND coalesce(p.settings_key_id, '') = r.old_key_id
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
 UPDATE ai_providers p
@@ -42,12 +43,12 @@ RETURNING p.id;
 -- name: ReplaceStoredKeys :many
 -- The same for API keys.
 WITH replacement AS (
-    SELECT unnest(@ids::uuid[]) AS id, unnest(@olds::text[]) AS old, unnest(@old_key_ids::text[]) AS old_key_id,
+    SELECT unnest(@ids::uuid[]) AS id, unnest(@old_digests::bytea[]) AS old_digest, unnest(@old_key_ids::text[]) AS old_key_id,
         unnest(@news::text[]) AS new
 ), locked AS MATERIALIZED (
     SELECT k.id, r.new
     FROM ai_provider_keys k JOIN replacement r ON r.id = k.id
-    WHERE k.api_key = r.old AND coalesce(k.api_key_key_id, '') = r.old_key_id
+    WHERE sha256(convert_to(k.api_key, 'UTF8')) = r.old_digest AND coalesce(k.api_key_key_id, '') = r.old_key_id
     FOR NO KEY UPDATE OF k SKIP LOCKED
 )
 UPDATE ai_provider_keys k
