@@ -393,6 +393,8 @@ func TestAWriterThatComesFirstIsNeverOverwritten(t *testing.T) {
 	none, err := atrest.Load("")
 	require.NoError(t, err)
 	pool := seeded(t, 1, none)
+	// Whatever a transaction sees by default.
+	exec(t, pool, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$`)
 	// The rotation has read, and waits for the seed lock, while the gateway writes.
 	holder, err := pool.Begin(t.Context())
 	require.NoError(t, err)
