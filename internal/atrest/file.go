@@ -217,6 +217,8 @@ func edit(path string, change func(manager *keyset.Manager, isNew bool) error) e
 	err := func() error {
 		if resolved, err := filepath.EvalSymlinks(path); err == nil {
 			path = resolved // replace the file, not the link
+		} else if _, lost := os.Lstat(path); lost == nil {
+			return errors.New("it is a symbolic link to a file that cannot be reached, such as one that is not mounted")
 		}
 		dir, err := os.Open(filepath.Dir(path))
 		if err != nil {
