@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
@@ -270,7 +271,9 @@ func TestAFileThatCannotBeUsedIsRefusedWithoutItsContentAndChangesNothing(t *tes
 		_, err = atrest.Add(path)
 		require.Error(t, err, name)
 	}
-	for name, path := range map[string]string{"absent": filepath.Join(t.TempDir(), "none"), "a folder": t.TempDir()} {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	for name, path := range map[string]string{"absent": filepath.Join(t.TempDir(), "none"), "a folder": t.TempDir(), "a pipe": pipe} {
 		_, err := atrest.Load(path)
 		require.ErrorAs(t, err, new(*atrest.KeysetError), name)
 	}
@@ -283,6 +286,9 @@ func TestAnEditKeepsTheLinkToTheFile(t *testing.T) {
 	id, err := atrest.Add(link)
 	require.NoError(t, err)
 	require.True(t, atresttest.Load(t, path).Has(id))
+	require.NoError(t, os.Remove(path))
+	_, err = atrest.Add(link)
+	require.ErrorContains(t, err, "not mounted")
 	target, err := os.Readlink(link)
 	require.NoError(t, err)
 	require.Equal(t, path, target)

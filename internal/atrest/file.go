@@ -31,7 +31,8 @@ const maxFileSize = 1 << 20
 
 // readFile reads a keyset file that nobody but its owner can read.
 func readFile(path string) (*keyset.Handle, error) {
-	file, err := os.Open(path)
+	// To open a pipe would otherwise wait for somebody to write to it.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("it does not exist; create it with \"worker keys add\": %w", fs.ErrNotExist)
@@ -216,6 +217,8 @@ func edit(path string, change func(manager *keyset.Manager, isNew bool) error) e
 	err := func() error {
 		if resolved, err := filepath.EvalSymlinks(path); err == nil {
 			path = resolved // replace the file, not the link
+		} else if _, lost := os.Lstat(path); lost == nil {
+			return errors.New("it is a symbolic link to a file that cannot be reached, such as one that is not mounted")
 		}
 		dir, err := os.Open(filepath.Dir(path))
 		if err != nil {

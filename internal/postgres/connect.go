@@ -36,7 +36,11 @@ const (
 // long as nothing happens.
 //
 // A commit that is reported must be durable, since alerts are confirmed by it.
-const sessionSettings = `SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET idle_session_timeout = 0; ` +
+//
+// Whoever has waited for one of our locks must see what its holder has committed,
+// also where the database or the role has another level than the usual one.
+const sessionSettings = `SET default_transaction_isolation = 'read committed'; ` +
+	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET idle_session_timeout = 0; ` +
 	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
 
 // keepAlive finds a peer that vanished without closing the connection within

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -100,6 +101,12 @@ func (r Row) Canonical() (Canonical, error) {
 		return Canonical{}, decoded.Err
 	}
 	return Canonical{Type: r.Type, BaseURL: r.BaseURL, BedrockRegion: decoded.BedrockRegion}, nil
+}
+
+// HasEncrypted reports whether the settings, or any of the Keys that are loaded and
+// not decrypted, are encrypted.
+func (r Row) HasEncrypted() bool {
+	return r.SettingsKeyID != "" || slices.ContainsFunc(r.Keys, func(k StoredKey) bool { return k.KeyID != "" })
 }
 
 // Current picks, among all rows of one name, the one that stands for the

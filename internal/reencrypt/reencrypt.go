@@ -4,6 +4,7 @@ package reencrypt
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -27,7 +28,7 @@ const (
 	// batchSize is how many providers one transaction writes to.
 	batchSize = 200
 	// maxPasses bounds how often everything is gone through. The first does all that
-	// there is, unless others write at the same time.
+	// there is and the second finds nothing, unless others write at the same time.
 	maxPasses = 10
 	// passPause is the wait before another pass when somebody else is writing to
 	// what is left.
@@ -51,8 +52,8 @@ type Summary struct {
 	APIKeys  int    `json:"api_keys"`
 	// Failures are left as they were.
 	Failures []Failure `json:"failures"`
-	// Left are rows that others were writing to all the while, or that they wrote
-	// with another key.
+	// Left are rows that the last pass still has found: others were writing to them
+	// all the while, or wrote them with another key.
 	Left int `json:"left"`
 }
 
@@ -133,14 +134,17 @@ func newRun(pool *pgxpool.Pool, logger *slog.Logger, actor string) *run {
 func (r *run) all(ctx context.Context) (Summary, error) {
 	r.summary.KeyID = r.keyID
 	for range maxPasses {
-		left, err := r.pass(ctx)
-		r.summary.Left = left
+		found, written, err := r.pass(ctx)
+		r.summary.Left = found
 		r.summary.Failures = r.failuresByName()
 		if err != nil {
 			return r.summary, fmt.Errorf("re-encrypt: %w", postgres.WithoutValues(err))
 		}
-		if left == 0 {
+		if found == 0 {
 			break
+		}
+		if found == written {
+			continue // others may have written with another key where the pass had been
 		}
 		select {
 		case <-ctx.Done():
@@ -162,9 +166,9 @@ func (r *run) failuresByName() []Failure {
 	return failures
 }
 
-// pass goes through all providers once, and returns how many rows it has found
-// and not written.
-func (r *run) pass(ctx context.Context) (left int, err error) {
+// pass goes through all providers once, and returns how many rows it has found to
+// be encrypted anew, and how many of these it has written.
+func (r *run) pass(ctx context.Context) (found, written int, err error) {
 	r.failures = map[uuid.UUID]Failure{}
 	queries := store.New(r.pool)
 	for after, first := uuid.Nil, true; ; first = false {
@@ -172,21 +176,22 @@ func (r *run) pass(ctx context.Context) (left int, err error) {
 			KeyID: r.keyID, First: first, After: after, MaxProviders: batchSize,
 		})
 		if err != nil {
-			return left, fmt.Errorf("list stored secrets: %w", err)
+			return found, written, fmt.Errorf("list stored secrets: %w", err)
 		}
 		if len(providers) == 0 {
-			return left, nil
+			return found, written, nil
 		}
 		after = providers[len(providers)-1].ID
 		b, err := r.read(ctx, queries, providers)
 		if err != nil {
-			return left, err
+			return found, written, err
 		}
-		written, err := r.write(ctx, b)
+		found += len(b.settings.Ids) + len(b.keys.Ids)
+		n, err := r.write(ctx, b)
 		if err != nil {
-			return left, fmt.Errorf("write a batch: %w", err)
+			return found, written, fmt.Errorf("write a batch: %w", err)
 		}
-		left += len(b.settings.Ids) + len(b.keys.Ids) - written
+		written += n
 		if time.Since(r.reported) > progressInterval {
 			r.reported = time.Now()
 			r.logger.InfoContext(ctx, "re-encrypting", "settings", r.summary.Settings, "api_keys", r.summary.APIKeys,
@@ -219,7 +224,7 @@ func (r *run) read(ctx context.Context, queries *store.Queries, providers []stor
 			continue
 		}
 		b.settings.Ids = append(b.settings.Ids, p.ID)
-		b.settings.Olds = append(b.settings.Olds, p.Settings.Reveal())
+		b.settings.OldDigests = append(b.settings.OldDigests, digest(p.Settings))
 		b.settings.OldKeyIds = append(b.settings.OldKeyIds, p.SettingsKeyID)
 		b.settings.News = append(b.settings.News, replacement)
 	}
@@ -234,11 +239,20 @@ func (r *run) read(ctx context.Context, queries *store.Queries, providers []stor
 			continue
 		}
 		b.keys.Ids = append(b.keys.Ids, k.ID)
-		b.keys.Olds = append(b.keys.Olds, k.ApiKey.Reveal())
+		b.keys.OldDigests = append(b.keys.OldDigests, digest(k.ApiKey))
 		b.keys.OldKeyIds = append(b.keys.OldKeyIds, k.ApiKeyKeyID)
 		b.keys.News = append(b.keys.News, replacement)
 	}
 	return b, nil
+}
+
+// digest returns what stands for a stored value in a statement that is to write
+// over that value alone.
+func digest(stored secret.Text) []byte {
+	text := []byte(stored.Reveal())
+	defer clear(text)
+	sum := sha256.Sum256(text)
+	return sum[:]
 }
 
 // fail notes the first failure of a provider.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -106,6 +107,8 @@ func TestRotatingReencryptsEverythingAndChangesNothingElse(t *testing.T) {
 	exec(t, pool, `UPDATE ai_providers SET deleted = true WHERE name = 'aws-7'`)
 	exec(t, pool, `UPDATE ai_providers SET enabled = false WHERE name = 'gpt-7'`)
 	exec(t, pool, `UPDATE ai_providers SET settings = '' WHERE name = 'gpt-8'`)
+	// An empty key id means plain text as well, here of nothing.
+	exec(t, pool, `UPDATE ai_providers SET settings_key_id = '' WHERE name IN ('gpt-8', 'gpt-9')`)
 	before, keyIDs := contents(t, pool, keys)
 	require.Equal(t, map[string]int{"": 451}, keyIDs)
 	const rest = `SELECT md5(string_agg(row::text, ' ' ORDER BY id)) FROM (
@@ -194,6 +197,81 @@ func TestARowThatSomebodyHoldsIsNotWaitedFor(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, summary.Err())
 	require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM ai_providers WHERE name = 'aws-0' AND base_url = 'https://writer/' AND settings_key_id IS NOT NULL`))
+}
+
+func TestWhatIsWrittenWithAnotherKeyBehindARotationIsFoundByIt(t *testing.T) {
+	t.Parallel()
+	_, keys := atresttest.NewKeyset(t)
+	none, err := atrest.Load("")
+	require.NoError(t, err)
+	// Whenever keys are encrypted, another is stored in plain text where the rotation
+	// has just been, until there are as many.
+	const behind = `
+		CREATE FUNCTION write_behind() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'sk-late' FROM ai_providers
+			WHERE name = 'gpt-0' AND (SELECT count(*) FROM ai_provider_keys) < %d;
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER write_behind AFTER UPDATE ON ai_provider_keys FOR EACH STATEMENT EXECUTE FUNCTION write_behind()`
+	for name, test := range map[string]struct {
+		keys int
+		err  string
+	}{
+		"a writer that stops":   {keys: 5},
+		"a writer that goes on": {keys: 1000, err: "1 rows are being written to by others, or written with another key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := seeded(t, 1, none)
+			exec(t, pool, fmt.Sprintf(behind, test.keys))
+			summary, err := reencrypt.Rotate(t.Context(), pool, keys, "operator:test", quiet)
+			require.NoError(t, err)
+			plain := count(t, pool, `SELECT count(*) FROM ai_provider_keys WHERE api_key_key_id IS NULL`)
+			if test.err != "" {
+				require.ErrorContains(t, summary.Err(), test.err)
+				require.Equal(t, 1, plain)
+				return
+			}
+			require.NoError(t, summary.Err())
+			require.Zero(t, plain)
+			require.Equal(t, test.keys, summary.APIKeys)
+		})
+	}
+}
+
+// parameters is a tracer that notes the parameters of all statements.
+type parameters struct{ text strings.Builder }
+
+func (p *parameters) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	for _, arg := range q.Args {
+		// Byte arrays are noted as text as well.
+		_, _ = fmt.Fprintf(&p.text, "%v %q\n", arg, arg)
+	}
+	return ctx
+}
+
+func (p *parameters) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func TestARotationSendsNoPlainTextThatTheServerCouldLog(t *testing.T) {
+	t.Parallel()
+	_, keys := atresttest.NewKeyset(t)
+	none, err := atrest.Load("")
+	require.NoError(t, err)
+	pool := seeded(t, 1, none)
+	var sent parameters
+	config := pool.Config()
+	config.ConnConfig.Tracer = &sent
+	config.MaxConns = 1
+	traced, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer traced.Close()
+	summary, err := reencrypt.Rotate(t.Context(), traced, keys, "operator:test", quiet)
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 2}, []int{summary.Settings, summary.APIKeys})
+	require.NotContains(t, sent.text.String(), "plain")
+	_, err = reencrypt.Decrypt(t.Context(), traced, keys, "operator:test", quiet)
+	require.NoError(t, err)
+	require.Contains(t, sent.text.String(), "sk-plain-0-a", "the tracer sees what is sent")
 }
 
 // gateway writes for as long as ctx lasts, as a gateway does that has the keyset,
@@ -315,6 +393,8 @@ func TestAWriterThatComesFirstIsNeverOverwritten(t *testing.T) {
 	none, err := atrest.Load("")
 	require.NoError(t, err)
 	pool := seeded(t, 1, none)
+	// Whatever a transaction sees by default.
+	exec(t, pool, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$`)
 	// The rotation has read, and waits for the seed lock, while the gateway writes.
 	holder, err := pool.Begin(t.Context())
 	require.NoError(t, err)

@@ -64,3 +64,26 @@ func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t 
 	require.NoError(t, err)
 	require.Equal(t, "ap-east-1", storedBedrock(t, pool, other).Region)
 }
+
+func TestEncryptedSecretsAreNotReplacedByPlainTextForLackOfAKeyset(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, keys := atresttest.NewKeyset(t)
+	openai := func(baseURL, key string) provider.Desired {
+		return provider.Desired{Name: "openai", Type: provider.OpenAI, BaseURL: baseURL, Keys: []secret.Text{secret.New(key)}}
+	}
+	desired := []provider.Desired{bedrock("us-east-1"), openai("https://h/", "sk-stored")}
+	_, err := seed.Seed(t.Context(), pool, desired, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
+	require.NoError(t, err)
+	for _, d := range []provider.Desired{bedrock("eu-west-1"), openai("https://h/", "sk-other")} {
+		_, err := resolve.TakeEnv(t.Context(), pool, plainText(t), d, true, "operator:test")
+		require.ErrorContains(t, err, "would be replaced by plain text: give the --keyset")
+	}
+	// What leaves them alone needs no keyset.
+	_, err = resolve.TakeEnv(t.Context(), pool, plainText(t), openai("https://other/", "sk-other"), false, "operator:test")
+	require.NoError(t, err)
+	var encrypted int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM ai_providers WHERE settings_key_id = $1) +
+		(SELECT count(*) FROM ai_provider_keys WHERE api_key_key_id = $1)`, keys.Primary()).Scan(&encrypted))
+	require.Equal(t, 2, encrypted)
+}

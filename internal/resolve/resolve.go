@@ -34,13 +34,17 @@ type Outcome struct {
 // Keys encrypts the secrets that are stored, and decodes stored settings.
 type Keys interface {
 	seed.Keys
+	// Primary returns the id of the key that secrets are encrypted with, empty when
+	// they are stored in plain text.
+	Primary() string
 	OpenSettings(id uuid.UUID, stored secret.Text, keyID string) (*provider.Bedrock, error)
 }
 
 // TakeEnv writes the environment's fields to the provider's row: a changed row
 // is updated, a disabled one enabled, a soft-deleted one restored, a missing one
 // inserted. Credentials are written only withKeys; what would discard stored
-// ones without it is an error. It is audited in the actor's name.
+// ones without it is an error, and so is what would put plain text in the place
+// of encrypted ones. It is audited in the actor's name.
 func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, withKeys bool, actor string) (Outcome, error) {
 	return resolve(ctx, pool, keys, desired, withKeys, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
 		return takeEnv(ctx, tx, keys, step, withKeys, actor)
@@ -117,6 +121,10 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 		return outcome, nil
 	}
 
+	if withKeys && keys.Primary() == "" && step.Row.HasEncrypted() {
+		return outcome, fmt.Errorf("its stored secrets are encrypted, and would be replaced by plain text: " +
+			"give the --keyset (if it is lost, a new one, which \"worker keys add\" creates)")
+	}
 	if !withKeys {
 		stored, err := keys.OpenSettings(step.Row.ID, step.Row.Settings, step.Row.SettingsKeyID)
 		switch {

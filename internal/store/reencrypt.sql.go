@@ -26,10 +26,10 @@ const countKeyUse = `-- name: CountKeyUse :many
 SELECT key_id::text AS key_id, sum(settings)::bigint AS settings, sum(api_keys)::bigint AS api_keys
 FROM (
     SELECT coalesce(settings_key_id, '') AS key_id, count(*) AS settings, 0 AS api_keys
-    FROM ai_providers WHERE settings <> '' OR settings_key_id IS NOT NULL GROUP BY 1
+    FROM ai_providers WHERE settings <> '' OR settings_key_id <> '' GROUP BY 1
     UNION ALL
     SELECT coalesce(api_key_key_id, ''), 0, count(*)
-    FROM ai_provider_keys WHERE api_key <> '' OR api_key_key_id IS NOT NULL GROUP BY 1
+    FROM ai_provider_keys WHERE api_key <> '' OR api_key_key_id <> '' GROUP BY 1
 ) AS used
 GROUP BY key_id
 ORDER BY key_id
@@ -65,7 +65,7 @@ func (q *Queries) CountKeyUse(ctx context.Context) ([]CountKeyUseRow, error) {
 const listStoredKeys = `-- name: ListStoredKeys :many
 SELECT k.id, k.provider_id, k.api_key, coalesce(k.api_key_key_id, '')::text AS api_key_key_id
 FROM ai_provider_keys k
-WHERE k.provider_id = ANY($1::uuid[]) AND (k.api_key <> '' OR k.api_key_key_id IS NOT NULL) AND coalesce(k.api_key_key_id, '') <> $2::text
+WHERE k.provider_id = ANY($1::uuid[]) AND (k.api_key <> '' OR k.api_key_key_id <> '') AND coalesce(k.api_key_key_id, '') <> $2::text
 ORDER BY k.id
 `
 
@@ -110,12 +110,12 @@ func (q *Queries) ListStoredKeys(ctx context.Context, arg ListStoredKeysParams) 
 const listStoredSecrets = `-- name: ListStoredSecrets :many
 SELECT p.id, p.name, p.settings, coalesce(p.settings_key_id, '')::text AS settings_key_id,
     -- Whether the settings are among what is stored so.
-    coalesce((p.settings <> '' OR p.settings_key_id IS NOT NULL) AND coalesce(p.settings_key_id, '') <> $1::text, false)::boolean AS settings_stale
+    coalesce((p.settings <> '' OR p.settings_key_id <> '') AND coalesce(p.settings_key_id, '') <> $1::text, false)::boolean AS settings_stale
 FROM ai_providers p
 WHERE ($2::boolean OR p.id > $3) AND (
-    (p.settings <> '' OR p.settings_key_id IS NOT NULL) AND coalesce(p.settings_key_id, '') <> $1::text
+    (p.settings <> '' OR p.settings_key_id <> '') AND coalesce(p.settings_key_id, '') <> $1::text
     OR EXISTS (SELECT FROM ai_provider_keys k
-        WHERE k.provider_id = p.id AND (k.api_key <> '' OR k.api_key_key_id IS NOT NULL) AND coalesce(k.api_key_key_id, '') <> $1::text))
+        WHERE k.provider_id = p.id AND (k.api_key <> '' OR k.api_key_key_id <> '') AND coalesce(k.api_key_key_id, '') <> $1::text))
 ORDER BY p.id
 LIMIT $4
 `
@@ -136,7 +136,8 @@ type ListStoredSecretsRow struct {
 }
 
 // The next providers, by id, that store a secret with another key than the one
-// given, empty for plain text.
+// given, empty for plain text. Where there is neither a secret nor the id of a key
+// there is nothing to encrypt.
 func (q *Queries) ListStoredSecrets(ctx context.Context, arg ListStoredSecretsParams) ([]ListStoredSecretsRow, error) {
 	rows, err := q.db.Query(ctx, listStoredSecrets,
 		arg.KeyID,
@@ -170,12 +171,12 @@ func (q *Queries) ListStoredSecrets(ctx context.Context, arg ListStoredSecretsPa
 
 const replaceStoredKeys = `-- name: ReplaceStoredKeys :many
 WITH replacement AS (
-    SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS old, unnest($4::text[]) AS old_key_id,
+    SELECT unnest($2::uuid[]) AS id, unnest($3::bytea[]) AS old_digest, unnest($4::text[]) AS old_key_id,
         unnest($5::text[]) AS new
 ), locked AS MATERIALIZED (
     SELECT k.id, r.new
     FROM ai_provider_keys k JOIN replacement r ON r.id = k.id
-    WHERE k.api_key = r.old AND coalesce(k.api_key_key_id, '') = r.old_key_id
+    WHERE sha256(convert_to(k.api_key, 'UTF8')) = r.old_digest AND coalesce(k.api_key_key_id, '') = r.old_key_id
     FOR NO KEY UPDATE OF k SKIP LOCKED
 )
 UPDATE ai_provider_keys k
@@ -186,11 +187,11 @@ RETURNING k.id, k.provider_id
 `
 
 type ReplaceStoredKeysParams struct {
-	KeyID     string
-	Ids       []uuid.UUID
-	Olds      []string
-	OldKeyIds []string
-	News      []string
+	KeyID      string
+	Ids        []uuid.UUID
+	OldDigests [][]byte
+	OldKeyIds  []string
+	News       []string
 }
 
 type ReplaceStoredKeysRow struct {
@@ -203,7 +204,7 @@ func (q *Queries) ReplaceStoredKeys(ctx context.Context, arg ReplaceStoredKeysPa
 	rows, err := q.db.Query(ctx, replaceStoredKeys,
 		arg.KeyID,
 		arg.Ids,
-		arg.Olds,
+		arg.OldDigests,
 		arg.OldKeyIds,
 		arg.News,
 	)
@@ -227,12 +228,12 @@ func (q *Queries) ReplaceStoredKeys(ctx context.Context, arg ReplaceStoredKeysPa
 
 const replaceStoredSettings = `-- name: ReplaceStoredSettings :many
 WITH replacement AS (
-    SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS old, unnest($4::text[]) AS old_key_id,
+    SELECT unnest($2::uuid[]) AS id, unnest($3::bytea[]) AS old_digest, unnest($4::text[]) AS old_key_id,
         unnest($5::text[]) AS new
 ), locked AS MATERIALIZED (
     SELECT p.id, r.new
     FROM ai_providers p JOIN replacement r ON r.id = p.id
-    WHERE p.settings = r.old AND coalesce(p.settings_key_id, '') = r.old_key_id
+    WHERE sha256(convert_to(p.settings, 'UTF8')) = r.old_digest AND coalesce(p.settings_key_id, '') = r.old_key_id
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
 UPDATE ai_providers p
@@ -243,21 +244,22 @@ RETURNING p.id
 `
 
 type ReplaceStoredSettingsParams struct {
-	KeyID     string
-	Ids       []uuid.UUID
-	Olds      []string
-	OldKeyIds []string
-	News      []string
+	KeyID      string
+	Ids        []uuid.UUID
+	OldDigests [][]byte
+	OldKeyIds  []string
+	News       []string
 }
 
 // Writes settings that are encrypted anew to the rows whose settings still are
-// what was read. A row that somebody else is writing to is left for the next
+// what was read, told by its SHA-256: what was read can be plain text, and a server
+// that logs statements logs their parameters. A row that somebody else is writing to is left for the next
 // time: nobody is waited for while rows are locked.
 func (q *Queries) ReplaceStoredSettings(ctx context.Context, arg ReplaceStoredSettingsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, replaceStoredSettings,
 		arg.KeyID,
 		arg.Ids,
-		arg.Olds,
+		arg.OldDigests,
 		arg.OldKeyIds,
 		arg.News,
 	)
