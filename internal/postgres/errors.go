@@ -21,6 +21,10 @@ func IsConnectionLoss(err error) bool {
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "listen" {
+		return false // on an address of this machine
+	}
 	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }

@@ -38,7 +38,7 @@ func TestConnectionLossIsToldFromOtherErrors(t *testing.T) {
 	} {
 		require.True(t, postgres.IsConnectionLoss(fmt.Errorf("x: %w", lost)), "%v", lost)
 	}
-	for _, other := range []error{errors.New("x"), &pgconn.PgError{Code: "42501"}, &pgconn.PgError{Code: "57014"}} {
+	for _, other := range []error{errors.New("x"), &net.OpError{Op: "listen", Err: errors.New("address in use")}, &pgconn.PgError{Code: "42501"}, &pgconn.PgError{Code: "57014"}} {
 		require.False(t, postgres.IsConnectionLoss(other), "%v", other)
 	}
 }
