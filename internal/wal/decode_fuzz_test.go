@@ -126,6 +126,7 @@ func checkMirror(t *testing.T, m *mirror) {
 		require.True(t, utf8.ValidString(row.BedrockRegion) && !strings.Contains(row.BedrockRegion, "\x00"), "%q", row.BedrockRegion)
 		if row.undecodable != "" {
 			require.Empty(t, row.hash)
+			require.Contains(t, settingsErrors, row.undecodable, "it holds nothing of the settings")
 		}
 		if row.baseURLKnown {
 			require.Equal(t, provider.DisplayURL(row.BaseURL), row.baseURLShown)
@@ -134,6 +135,11 @@ func checkMirror(t *testing.T, m *mirror) {
 			}
 		}
 	}
+}
+
+var settingsErrors = []string{
+	provider.ErrSettingsNotJSON.Error(), provider.ErrSettingsType.Error(), provider.ErrSettingsVersion.Error(),
+	provider.ErrSettingsKeyID.Error(), provider.ErrSettingsBadShape.Error(),
 }
 
 // FuzzDecodeHistory makes a history of a provider table out of its input, and
