@@ -520,7 +520,7 @@ func (h *history) change(tx *transaction) {
 		h.send(write(pglogrepl.MessageTypeInsert).uint32(otherRelation).tuple('N', other))
 	case 8:
 		prefix, content := pick(h, []string{markerPrefix, markerPrefix, "other"}), h.text()
-		if prefix == markerPrefix && len(tx.markers) == 0 {
+		if prefix == markerPrefix && len(content) <= len(uuid.UUID{}.String()) && len(tx.markers) == 0 {
 			tx.markers = []string{content}
 		}
 		h.send(write(pglogrepl.MessageTypeMessage).byte(1).lsn(h.position).text(prefix).counted([]byte(content)))
