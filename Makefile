@@ -14,8 +14,10 @@ ARGS     ?=
 DATA_DIR ?=
 # Variables that name providers, or a file that does, when they are not empty.
 PROVIDER_VARIABLES := ^(CODER_AIBRIDGE_[^=]*|CODER_AI_GATEWAY_[^=]*|PROVWATCH_ENV_FILE)=.
-# For make fuzz: how long each target runs.
+# For make fuzz: how long each target runs, as a duration or as 10000x executions, and
+# one to run alone.
 FUZZTIME ?= 30s
+TARGET   ?=
 # For make soak: how long it runs, the seed of a run to be repeated, a source to run
 # alone, and a file for the report as JSON.
 SOAK   ?= 10m
@@ -76,13 +78,8 @@ lint: go ## check formatting, vet, staticcheck, generated code and go.mod
 generate: go ## generate internal/store from sql/
 	$(SQLC) generate -f sql/sqlc.yaml
 
-fuzz: go ## run each fuzz target for FUZZTIME
-	@for dir in $$(grep -rl '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u); do \
-		for target in $$(go test -list '^Fuzz' ./$$dir | grep '^Fuzz'); do \
-			echo "$$dir $$target"; \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; \
-		done; \
-	done
+fuzz: go ## run each fuzz target for FUZZTIME; TARGET=FuzzHint
+	@FUZZTIME='$(FUZZTIME)' TARGET='$(TARGET)' scripts/fuzz.sh
 
 clean: ## remove what was built
 	rm -rf bin

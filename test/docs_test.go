@@ -58,6 +58,29 @@ func TestEachTestThatAGuaranteeNamesExists(t *testing.T) {
 	}
 }
 
+func TestEachFuzzTargetHasACorpusAndIsDocumented(t *testing.T) {
+	t.Parallel()
+	targets := map[string]bool{}
+	require.NoError(t, filepath.WalkDir("../internal", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "_test.go") {
+			for _, target := range regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`).FindAllStringSubmatch(read(t, path), -1) {
+				targets[target[1]] = true
+				corpus, err := os.ReadDir(filepath.Join(filepath.Dir(path), "testdata", "fuzz", target[1]))
+				require.NoError(t, err)
+				require.NotEmpty(t, corpus, target[1])
+			}
+		}
+		return err
+	}))
+	require.NotEmpty(t, targets)
+
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(Fuzz\\w+)` \\|").FindAllStringSubmatch(read(t, "../docs/fuzzing.md"), -1) {
+		documented[row[1]] = true
+	}
+	require.Equal(t, targets, documented)
+}
+
 // TestLinksInTheDocumentationLeadSomewhere checks links to files of the repository.
 func TestLinksInTheDocumentationLeadSomewhere(t *testing.T) {
 	t.Parallel()

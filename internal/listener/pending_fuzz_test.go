@@ -2,6 +2,7 @@ package listener
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,33 +15,59 @@ import (
 
 // FuzzHint sends notifications as any role can, one payload a line, while
 // verifications take what is pending, and put back what failed: all that was asked
-// for is looked at, and nothing but a bounded number of ids is kept.
+// for is looked at, at once or after it was gathered, for the most far-reaching
+// reason, and nothing but a bounded number of ids is kept.
 //
-// The lines "look", "done" and "failed" stand for a verification and its end, and
-// "burst N" for notifications of 300 ids.
+// The lines "look", "done" and "failed" stand for a verification and its end,
+// "gather" and "handed on" for the beginning and the end of notifications that
+// belong together, "burst N" for notifications of 300 ids, and the name of a source
+// for a request of its own.
 func FuzzHint(f *testing.F) {
 	id := uuid.UUID{1}.String()
 	for _, input := range []string{
 		"", id, strings.ToUpper(id), "{" + id + "}", "urn:uuid:" + id, "urn:uuid:0", strings.ReplaceAll(id, "-", ""), id + "\n" + id + "\nlook\n" + id,
 		"burst 1\nlook\nburst 2\nfailed\nlook\nburst 3\nfailed", "burst 1\nburst 2\n" + id, id + "\nx\nlook\nfailed\n" + id + "\nlook\nlook",
 		`{"v":1,"id":"` + id + `"}`, "\x00", strings.Repeat("x", 7999), strings.Repeat("-", 36), "00000000-0000-0000-0000-00000000000g",
+		id + "\ngather\nburst 1\nlook\nburst 2\nhanded on\nlook", "gather\nx\ngather\n" + id + "\nhanded on\nhanded on\nlook\nfailed",
+		"resync\nlook\nreload\nfailed\nboot\nlook\n" + id + "\nresync", "gather\n" + id + "\nreload\nlook\nhanded on\nresync",
 	} {
 		f.Add(input)
 	}
 	f.Fuzz(func(t *testing.T, input string) {
 		p := NewPending()
 		// By payload; what is not a provider's id asks for everything.
-		asked, looking := map[string]bool{}, map[string]bool{}
-		all, allLooking := false, false
+		asked, looking, gathered := map[string]bool{}, map[string]bool{}, map[string]bool{}
+		all, allLooking, allGathered := false, false, false
+		gathering := false
+		var source pubsub.Source // of what is asked for
 		var underWay *Request
+		waiting := func() bool { return all || len(asked) > 0 }
+		// From the least to the most far-reaching.
+		sources := []pubsub.Source{pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceBoot, pubsub.SourceReload}
+		from := func(another pubsub.Source) {
+			if !waiting() || slices.Index(sources, another) > slices.Index(sources, source) {
+				source = another
+			}
+		}
+		gather := func(on bool) {
+			some := allGathered || len(gathered) > 0
+			require.Equal(t, some && waiting(), p.Gather(on))
+			if some {
+				from(pubsub.SourceNotify)
+				maps.Copy(asked, gathered)
+				all = all || allGathered
+				require.Len(t, p.ready, 1, "a verification is asked for")
+			}
+			gathered, allGathered, gathering = map[string]bool{}, false, on
+		}
 		look := func() {
 			r, ok := p.Take()
-			require.Equal(t, all || len(asked) > 0, ok)
+			require.Equal(t, waiting(), ok)
 			if !ok {
 				return
 			}
 			underWay = &r
-			require.Equal(t, pubsub.SourceNotify, r.Source)
+			require.Equal(t, source, r.Source)
 			require.LessOrEqual(t, len(r.ProviderIDs), maxHints)
 			if r.All {
 				require.Empty(t, r.ProviderIDs)
@@ -60,15 +87,30 @@ func FuzzHint(f *testing.F) {
 			if failed && underWay != nil {
 				p.Again(*underWay)
 				require.LessOrEqual(t, len(p.hints), maxHints)
+				from(underWay.Source)
 				maps.Copy(asked, looking)
 				all = all || allLooking
 			}
 			underWay = nil
 		}
 		hint := func(payload string) {
-			waiting := all || len(asked) > 0
-			require.Equal(t, waiting, p.Hint(payload))
-			if _, err := uuid.Parse(payload); err == nil && len(payload) == 36 {
+			_, err := uuid.Parse(payload)
+			isID := err == nil && len(payload) == 36
+			if gathering {
+				ready := len(p.ready)
+				require.Equal(t, allGathered || len(gathered) > 0, p.Hint(payload))
+				require.Len(t, p.ready, ready, "nobody is told yet")
+				require.LessOrEqual(t, len(p.gathered.hints), maxHints)
+				if isID {
+					gathered[strings.ToLower(payload)] = true
+				} else {
+					allGathered = true
+				}
+				return
+			}
+			require.Equal(t, waiting(), p.Hint(payload))
+			from(pubsub.SourceNotify)
+			if isID {
 				asked[strings.ToLower(payload)] = true
 			} else {
 				all = true
@@ -83,6 +125,12 @@ func FuzzHint(f *testing.F) {
 				look()
 			case line == "done" || line == "failed":
 				finish(line == "failed")
+			case line == "gather" || line == "handed on":
+				gather(line == "gather")
+			case slices.Contains(sources[1:], pubsub.Source(line)):
+				p.All(pubsub.Source(line))
+				from(pubsub.Source(line))
+				all = true
 			case isBurst && err == nil:
 				for i := range byte(150) {
 					hint(uuid.UUID{byte(n), byte(n >> 8), i, 1}.String())
@@ -92,6 +140,7 @@ func FuzzHint(f *testing.F) {
 				hint(line)
 			}
 		}
+		gather(false)
 		finish(true)
 		look()
 		finish(false)

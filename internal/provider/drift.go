@@ -104,8 +104,11 @@ func (o Observation) WithoutCredentials() Observation {
 	o.Fields = slices.DeleteFunc(slices.Clone(o.Fields), func(f Field) bool {
 		return f.Name == apiKeysField || f.Name == bedrockCredentialsField
 	})
-	if o.Kind == Changed && len(o.Fields) == 0 {
-		o.Kind = InSync
+	if len(o.Fields) == 0 {
+		o.Fields = nil // as of what was found in sync at once
+		if o.Kind == Changed {
+			o.Kind = InSync
+		}
 	}
 	return o
 }

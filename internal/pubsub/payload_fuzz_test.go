@@ -1,6 +1,7 @@
 package pubsub_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/audit"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 )
@@ -25,7 +27,7 @@ func FuzzPayload(f *testing.F) {
 	f.Add("a", "", "", "", strings.Repeat("x", 9000), "{", int64(253402300800000000), int64(1))
 	f.Add("a", "", "", "", "", `{"a":"`+strings.Repeat("<", 2000)+`"}`, int64(-62167219200000001), int64(1))
 	schemas := map[string]*jsonschema.Schema{}
-	for _, name := range []string{"drift.json", "seeded.json", "status.json"} {
+	for _, name := range []string{"drift.json", "seeded.json", "audit.json", "status.json"} {
 		schemas[name] = schema(f, name)
 	}
 	f.Fuzz(func(t *testing.T, name, one, other, actor, action, details string, micros, seq int64) {
@@ -51,6 +53,13 @@ func FuzzPayload(f *testing.F) {
 			}
 			require.True(t, strings.HasPrefix(invalidOneByOne(whole), got) || len(whole) > 256, "%q", got)
 			require.LessOrEqual(t, len(got), 3*256)
+		}
+		sameDetails := func(whole string, got json.RawMessage) {
+			// To the digit: numbers of a row can be larger than a float64, and more precise.
+			var compact, escaped bytes.Buffer
+			require.NoError(t, json.Compact(&compact, []byte(whole)))
+			json.HTMLEscape(&escaped, compact.Bytes())
+			require.Equal(t, escaped.String(), string(got))
 		}
 		time := func(got time.Time) {
 			require.Equal(t, got.UTC(), got)
@@ -87,7 +96,19 @@ func FuzzPayload(f *testing.F) {
 		cutOff(action, entry.Action, entry.Truncated)
 		time(entry.OccurredAt)
 		if !entry.Truncated {
-			require.JSONEq(t, details, string(entry.Details))
+			sameDetails(details, entry.Details)
+		}
+
+		// As they are staged: only then are details what the schema describes.
+		changed, err := json.Marshal(audit.Details{BaseURL: one, Changes: []audit.Change{{Field: "base_url", Old: one, New: other}}})
+		require.NoError(t, err)
+		entry = pubsub.AuditEntry{}
+		check(pubsub.AuditEntry{
+			ID: id, Actor: "operator:" + actor, Action: string(audit.ProviderUpdated), Provider: name, ProviderID: &id, Details: changed, OccurredAt: when,
+		}.Payload(), schemas["audit.json"], &entry)
+		cutOff("operator:"+actor, entry.Actor, entry.Truncated)
+		if !entry.Truncated {
+			sameDetails(string(changed), entry.Details)
 		}
 
 		var status pubsub.Status

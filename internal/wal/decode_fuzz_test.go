@@ -126,6 +126,7 @@ func checkMirror(t *testing.T, m *mirror) {
 		require.True(t, utf8.ValidString(row.BedrockRegion) && !strings.Contains(row.BedrockRegion, "\x00"), "%q", row.BedrockRegion)
 		if row.undecodable != "" {
 			require.Empty(t, row.hash)
+			require.Contains(t, settingsErrors, row.undecodable, "it holds nothing of the settings")
 		}
 		if row.baseURLKnown {
 			require.Equal(t, provider.DisplayURL(row.BaseURL), row.baseURLShown)
@@ -134,6 +135,11 @@ func checkMirror(t *testing.T, m *mirror) {
 			}
 		}
 	}
+}
+
+var settingsErrors = []string{
+	provider.ErrSettingsNotJSON.Error(), provider.ErrSettingsType.Error(), provider.ErrSettingsVersion.Error(),
+	provider.ErrSettingsKeyID.Error(), provider.ErrSettingsBadShape.Error(),
 }
 
 // FuzzDecodeHistory makes a history of a provider table out of its input, and
@@ -514,7 +520,7 @@ func (h *history) change(tx *transaction) {
 		h.send(write(pglogrepl.MessageTypeInsert).uint32(otherRelation).tuple('N', other))
 	case 8:
 		prefix, content := pick(h, []string{markerPrefix, markerPrefix, "other"}), h.text()
-		if prefix == markerPrefix && len(tx.markers) == 0 {
+		if prefix == markerPrefix && len(content) <= len(uuid.UUID{}.String()) && len(tx.markers) == 0 {
 			tx.markers = []string{content}
 		}
 		h.send(write(pglogrepl.MessageTypeMessage).byte(1).lsn(h.position).text(prefix).counted([]byte(content)))
