@@ -6,6 +6,9 @@
 export PATH := $(PATH):/usr/local/go/bin
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+# A static binary that does not tell where it was built.
+BUILD   := CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags='-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 TOOL    := go tool -modfile=tools/go.mod
 SQLC    := $(TOOL) sqlc
 
@@ -40,7 +43,7 @@ run: build ## start the worker; ARGS="--log-level debug", DATA_DIR=folder
 	exec bin/worker run $(if $(DATA_DIR),--data-dir='$(DATA_DIR)') $(ARGS)
 
 build: go ## build bin/worker
-	@go build -buildvcs=false -ldflags='-X main.version=$(VERSION)' -o bin/worker ./cmd/worker
+	@$(BUILD) -o bin/worker ./cmd/worker
 
 test: go postgres cc ## run all tests with the race detector
 	go test -race -timeout 10m ./...

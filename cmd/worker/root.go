@@ -24,9 +24,6 @@ import (
 	"provwatch/internal/verify"
 )
 
-// version is set by the build.
-var version = "dev"
-
 // flags are the values of all flags; each command uses those that it has.
 type flags struct {
 	envFile        string
@@ -64,7 +61,7 @@ func newRootCommand() *cobra.Command {
 			"Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version,
+		Version:       buildInfo().Version,
 	}
 	// Unlike cobra's own message, [wrapArgs] has no default for it.
 	root.SuggestionsMinimumDistance = 2
