@@ -285,6 +285,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			return f.printer().Resolution(outcome, take)
 		},
 	}
+	command.ValidArgsFunction = f.completeProvider
 	command.Flags().StringVar(&take, "take", "", "which side stands: env, db")
 	command.Flags().BoolVar(&withKeys, "with-keys", false, "with --take env: replace the stored keys and Bedrock credentials by the environment's as well")
 	return command

@@ -46,6 +46,9 @@ type flags struct {
 	shutdownTimeout time.Duration
 }
 
+// more adds commands of a build that is not the worker's.
+var more = func(*cobra.Command) {}
+
 func newRootCommand() *cobra.Command {
 	var f flags
 	root := &cobra.Command{
@@ -93,6 +96,8 @@ func newRootCommand() *cobra.Command {
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
 	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), versionCommand(&f))
+	more(root)
+	f.complete(root)
 	wrapArgs(root)
 	for _, c := range root.Commands() {
 		if !c.Runnable() {
@@ -168,12 +173,14 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 	return failed
 }
 
-// check checks the values of the flags, before anything connects.
-func (f *flags) check(set *pflag.FlagSet) error {
-	for _, choice := range []struct {
-		flag, value string
-		of          []string
-	}{
+// choice is a flag that takes one of a few values.
+type choice struct {
+	flag, value string
+	of          []string
+}
+
+func (f *flags) choices() []choice {
+	return []choice{
 		{"migrate", f.migrate, []string{"auto", "check", "off"}},
 		{"credential-drift", f.credentials, []string{"ignore", "warn", "alert"}},
 		{"output", f.output, []string{"text", "json"}},
@@ -181,7 +188,12 @@ func (f *flags) check(set *pflag.FlagSet) error {
 		{"log-level", f.logLevel, []string{"debug", "info", "warn", "error"}},
 		{"on-boot-drift", f.onBootDrift, []string{"fail", "alert"}},
 		{"source", f.source, []string{"auto", "notify", "wal"}},
-	} {
+	}
+}
+
+// check checks the values of the flags, before anything connects.
+func (f *flags) check(set *pflag.FlagSet) error {
+	for _, choice := range f.choices() {
 		if !slices.Contains(choice.of, choice.value) {
 			return &usageError{fmt.Errorf("--%s (or %s) must be one of %s",
 				choice.flag, variableOf(choice.flag), strings.Join(choice.of, ", "))}
