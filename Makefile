@@ -69,10 +69,10 @@ sbom: build ## write dist/worker.cdx.json: the modules that bin/worker is made o
 
 # The SBOM of the file BINARY, into the file OUTPUT.
 sbom-of: go
-	cd tools/deploy && go tool cyclonedx-gomod bin -json -noserial -notimestamp -version '$(VERSION)' -output '$(abspath $(OUTPUT))' '$(abspath $(BINARY))'
+	cd tools/deploy && go tool cyclonedx-gomod bin -json -std -noserial -notimestamp -version '$(VERSION)' -output '$(abspath $(OUTPUT))' '$(abspath $(BINARY))'
 
 check-deploy: go ## check the files of deploy against the worker and the metrics that it has
-	cd tools/deploy && go vet ./... && go test ./...
+	cd tools/deploy && go vet ./... && go test -count 1 ./...
 
 test: go postgres cc ## run all tests with the race detector
 	go test -race -timeout 10m ./...
