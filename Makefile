@@ -107,7 +107,6 @@ lint: go check-deploy ## check formatting, vet, staticcheck, generated code and 
 	@written=$$(mktemp) && $(DOCS) configuration $$written && \
 	{ diff -u docs/configuration.md $$written || { echo "docs/configuration.md is not up to date, run make generate"; rm $$written; exit 1; }; } && rm $$written
 	go mod tidy -diff
-	cd tools/deploy && go mod tidy -diff
 
 generate: go ## generate internal/store from sql/, and docs/configuration.md from the commands and flags
 	$(SQLC) generate -f sql/sqlc.yaml
