@@ -6,6 +6,10 @@
 export PATH := $(PATH):/usr/local/go/bin
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+# A static binary that does not tell where it was built.
+BUILD   := CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags='-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
+DOCS    := go run -buildvcs=false -tags docs -ldflags='-X main.version=$(VERSION)' ./cmd/worker docs
 TOOL    := go tool -modfile=tools/go.mod
 SQLC    := $(TOOL) sqlc
 
@@ -28,7 +32,10 @@ REPORT ?=
 BENCH      ?= .
 BENCHFLAGS ?=
 
-.PHONY: help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc
+# For make dist: the time that man pages are of.
+EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+.PHONY: dist release-files sbom sbom-of check-deploy help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -42,7 +49,32 @@ run: build ## start the worker; ARGS="--log-level debug", DATA_DIR=folder
 	exec bin/worker run $(if $(DATA_DIR),--data-dir='$(DATA_DIR)') $(ARGS)
 
 build: go ## build bin/worker
-	@go build -buildvcs=false -ldflags='-X main.version=$(VERSION)' -o bin/worker ./cmd/worker
+	@$(BUILD) -o bin/worker ./cmd/worker
+
+dist: build ## build what is released into dist: the worker, man pages, completions, SBOM and checksums
+	@mkdir -p dist
+	@cp bin/worker dist/worker
+	@$(MAKE) --no-print-directory release-files OUTPUT=dist
+	@$(MAKE) --no-print-directory sbom-of BINARY=dist/worker OUTPUT=dist/worker.cdx.json
+	@rm -f dist/checksums.txt && cd dist && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >../checksums.tmp && mv ../checksums.tmp checksums.txt
+	@cat dist/checksums.txt
+
+# Man pages and completions, into the folder OUTPUT.
+release-files: build
+	@rm -rf $(OUTPUT)/man $(OUTPUT)/completions && mkdir -p $(OUTPUT)/completions
+	@SOURCE_DATE_EPOCH=$(EPOCH) $(DOCS) man $(OUTPUT)/man
+	@for shell in bash zsh fish powershell; do bin/worker completion $$shell >$(OUTPUT)/completions/worker.$$shell; done
+
+sbom: build ## write dist/worker.cdx.json: the modules that bin/worker is made of, as CycloneDX
+	@mkdir -p dist
+	@$(MAKE) --no-print-directory sbom-of BINARY=bin/worker OUTPUT=dist/worker.cdx.json
+
+# The SBOM of the file BINARY, into the file OUTPUT.
+sbom-of: go
+	cd tools/deploy && go tool cyclonedx-gomod bin -json -std -noserial -notimestamp -version '$(VERSION)' -output '$(abspath $(OUTPUT))' '$(abspath $(BINARY))'
+
+check-deploy: go ## check the files of deploy against the worker and the metrics that it has
+	cd tools/deploy && go vet ./... && go test -count 1 ./...
 
 test: go postgres cc ## run all tests with the race detector
 	go test -race -timeout 10m ./...
@@ -64,25 +96,29 @@ bench-plots: go postgres ## measure how cost grows, within 10 minutes, and draw 
 soak: go postgres cc ## run workers under faults and check their alerts against what was committed; SOAK=60s, SEED=n, SOURCE=wal, REPORT=file
 	go test -race -tags soak -run '^TestSoak$$' -count 1 -timeout 1h -v ./test/soak -args -length $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOURCE),-source $(SOURCE)) $(if $(REPORT),-report $(abspath $(REPORT)))
 
-lint: go ## check formatting, vet, staticcheck, generated code and go.mod
+lint: go check-deploy ## check formatting, vet, staticcheck, generated code and documents, deploy and go.mod
 	@unformatted=$$(gofmt -l cmd internal sql test bench tools); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags bench ./bench
 	go vet -tags soak ./test/soak
+	go vet -tags docs ./cmd/worker
 	cd tools && go vet ./...
 	$(TOOL) staticcheck ./...
 	$(SQLC) diff -f sql/sqlc.yaml
+	@written=$$(mktemp) && $(DOCS) configuration $$written && \
+	{ diff -u docs/configuration.md $$written || { echo "docs/configuration.md is not up to date, run make generate"; rm $$written; exit 1; }; } && rm $$written
 	go mod tidy -diff
 
-generate: go ## generate internal/store from sql/
+generate: go ## generate internal/store from sql/, and docs/configuration.md from the commands and flags
 	$(SQLC) generate -f sql/sqlc.yaml
+	$(DOCS) configuration docs/configuration.md
 
 fuzz: go ## run each fuzz target for FUZZTIME; TARGET=FuzzHint
 	@FUZZTIME='$(FUZZTIME)' TARGET='$(TARGET)' scripts/fuzz.sh
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist release
 
 go:
 	@command -v go >/dev/null || { echo "Go is needed to build the worker: install Go 1.26 or later from https://go.dev/dl/" >&2; exit 1; }

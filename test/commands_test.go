@@ -856,9 +856,9 @@ func (w *world) migrationVersions() []string {
 func TestVersionAndHelp(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
-	require.Equal(t, result{0, "provwatch worker test (" + runtime.Version() + ")\n", ""}, w.run(nil, "version"))
+	require.Equal(t, result{0, "provwatch worker test (commit 0123abc, " + runtime.Version() + ")\n", ""}, w.run(nil, "version"))
 	r := w.run(nil, "version", "-o", "json")
-	require.JSONEq(t, `{"version": "test", "go": "`+runtime.Version()+`"}`, r.stdout)
+	require.JSONEq(t, `{"version": "test", "commit": "0123abc", "go": "`+runtime.Version()+`"}`, r.stdout)
 	require.Equal(t, result{0, "worker version test\n", ""}, w.run(nil, "--version"))
 
 	r = w.run(nil, "--help")

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,16 +22,18 @@ func read(t *testing.T, path string) string {
 func TestEachDirectDependencyIsExplained(t *testing.T) {
 	t.Parallel()
 	direct := map[string]bool{}
-	for _, module := range []string{"../go.mod", "../tools/go.mod"} {
+	for _, module := range []string{"../go.mod", "../tools/go.mod", "../tools/deploy/go.mod"} {
 		for _, m := range regexp.MustCompile(`(?m)^(?:require )?\t?([a-z]\S*/\S*) v\S+$`).FindAllStringSubmatch(read(t, module), -1) {
 			direct[m[1]] = true
 		}
 	}
 	require.Contains(t, direct, "github.com/jackc/pgx/v5")
-	tools := regexp.MustCompile(`(?m)^\t?(?:tool )?([a-z]\S*)/cmd/\w+$`).FindAllStringSubmatch(read(t, "../tools/go.mod"), -1)
-	require.NotEmpty(t, tools)
-	for _, m := range tools {
-		direct[m[1]] = true
+	for _, module := range []string{"../tools/go.mod", "../tools/deploy/go.mod"} {
+		tools := regexp.MustCompile(`(?m)^\t?(?:tool )?([a-z]\S*)/cmd/[\w-]+$`).FindAllStringSubmatch(read(t, module), -1)
+		require.NotEmpty(t, tools)
+		for _, m := range tools {
+			direct[m[1]] = true
+		}
 	}
 
 	explained := map[string]bool{}
@@ -81,16 +84,64 @@ func TestEachFuzzTargetHasACorpusAndIsDocumented(t *testing.T) {
 	require.Equal(t, targets, documented)
 }
 
-// TestLinksInTheDocumentationLeadSomewhere checks links to files of the repository.
+// TestLinksInTheDocumentationLeadSomewhere checks links to files and headings of
+// the repository.
 func TestLinksInTheDocumentationLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	documents, err := filepath.Glob("../docs/*.md")
 	require.NoError(t, err)
-	for _, document := range append(documents, "../README.md", "../CHANGELOG.md") {
-		for _, link := range regexp.MustCompile(`\]\(([^)#]+)`).FindAllStringSubmatch(read(t, document), -1) {
-			if !strings.Contains(link[1], "://") {
-				require.FileExists(t, filepath.Join(filepath.Dir(document), link[1]), "linked in %s", document)
+	anchors := 0
+	for _, document := range append(documents, "../README.md", "../CHANGELOG.md", "../CONTRIBUTING.md", "../SECURITY.md") {
+		for _, link := range regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]+))?\)`).FindAllStringSubmatch(read(t, document), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			target := filepath.Join(filepath.Dir(document), link[1])
+			if link[1] == "" {
+				target = document
+			}
+			_, err := os.Stat(target)
+			require.NoError(t, err, "linked in %s", document)
+			if link[2] != "" {
+				anchors++
+				require.Contains(t, headings(read(t, target)), link[2], "a heading of %s, linked in %s", target, document)
 			}
 		}
+	}
+	require.Greater(t, anchors, 10)
+}
+
+// headings returns the anchors of a document's headings.
+func headings(text string) (list []string) {
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
+		anchor := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		list = append(list, strings.ReplaceAll(anchor, " ", "-"))
+	}
+	return list
+}
+
+// TestTheRunbookHasEveryKindEventAndReason checks that nothing that a worker tells
+// of is left out of docs/runbook.md.
+func TestTheRunbookHasEveryKindEventAndReason(t *testing.T) {
+	t.Parallel()
+	runbook := read(t, "../docs/runbook.md")
+	enum := func(schema, property string) []string {
+		var s struct {
+			Properties map[string]struct{ Enum []string }
+		}
+		require.NoError(t, json.Unmarshal([]byte(read(t, "../docs/schemas/"+schema)), &s))
+		require.NotEmpty(t, s.Properties[property].Enum)
+		return s.Properties[property].Enum
+	}
+	for _, kind := range enum("drift.json", "kind") {
+		require.Contains(t, runbook, "\n### "+kind+"\n")
+	}
+	for _, event := range enum("status.json", "event") {
+		require.Contains(t, runbook, "\n| `"+event+"` | ")
+	}
+	health := read(t, "../internal/daemon/health.go") + read(t, "../internal/daemon/daemon.go")
+	for _, reason := range []string{"booting", "not listening: ", "the last verification failed: "} {
+		require.Contains(t, health, `"`+reason, "the reason that the worker gives")
+		require.Contains(t, runbook, "\n| `"+reason)
 	}
 }

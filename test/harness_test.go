@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	workerBinary = filepath.Join(dir, "worker")
-	build := exec.Command("go", "build", "-race", "-ldflags=-X main.version=test", "-o", workerBinary, "provwatch/cmd/worker")
+	build := exec.Command("go", "build", "-race", "-ldflags=-X main.version=test -X main.commit=0123abc", "-o", workerBinary, "provwatch/cmd/worker")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
 		os.Exit(1)

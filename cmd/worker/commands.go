@@ -21,6 +21,7 @@ import (
 	"provwatch/internal/resolve"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
+	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
 	"provwatch/internal/watch"
@@ -59,7 +60,13 @@ func runCommand(f *flags) *cobra.Command {
 			if stop != nil {
 				reserve = min(f.shutdownTimeout/2, 5*time.Second)
 			}
+			service := systemd.New(logger)
+			// Until the end of the shutdown, which the watchdog covers as well.
+			serving, served := context.WithCancel(context.WithoutCancel(ctx))
+			defer served()
+			go service.Run(serving)
 			err = daemon.Run(ctx, daemon.Options{
+				Systemd:           service,
 				Environment:       environment,
 				ReadEnvironment:   f.readEnvironment,
 				Keys:              keys,
@@ -74,7 +81,7 @@ func runCommand(f *flags) *cobra.Command {
 				HTTPAddress:       f.httpAddress,
 				Debug:             f.debug,
 				StopBy:            func() time.Time { return stopBy().Add(-reserve) },
-				Version:           version,
+				Version:           buildInfo().Version,
 				Logger:            logger,
 			}, reload)
 			if stop == nil {
@@ -278,6 +285,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			return f.printer().Resolution(outcome, take)
 		},
 	}
+	command.ValidArgsFunction = f.completeProvider
 	command.Flags().StringVar(&take, "take", "", "which side stands: env, db")
 	command.Flags().BoolVar(&withKeys, "with-keys", false, "with --take env: replace the stored keys and Bedrock credentials by the environment's as well")
 	return command
@@ -391,10 +399,10 @@ func slotCommand(f *flags) *cobra.Command {
 func versionCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
+		Short: "Print the version, the commit it was built from, and the version of Go",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return f.printer().Version(version)
+			return f.printer().Version(buildInfo())
 		},
 	}
 }

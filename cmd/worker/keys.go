@@ -44,9 +44,10 @@ func keysCommand(f *flags) *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use:   "promote ID",
-			Short: "Make a key of --keyset the primary one, which new secrets are encrypted with",
-			Args:  cobra.ExactArgs(1),
+			Use:               "promote ID",
+			Short:             "Make a key of --keyset the primary one, which new secrets are encrypted with",
+			Args:              cobra.ExactArgs(1),
+			ValidArgsFunction: f.completeKey,
 			RunE: func(_ *cobra.Command, args []string) error {
 				if err := f.needKeyset(); err != nil {
 					return err
@@ -60,9 +61,10 @@ func keysCommand(f *flags) *cobra.Command {
 		f.reencryptCommand("rotate", "Encrypt with the primary key all stored secrets that are not, while everything runs", reencrypt.Rotate),
 		f.reencryptCommand("decrypt", "Store all secrets in plain text again, for uninstalling", reencrypt.Decrypt),
 		&cobra.Command{
-			Use:   "remove ID",
-			Short: "Remove a key from --keyset, unless rows use it",
-			Args:  cobra.ExactArgs(1),
+			Use:               "remove ID",
+			Short:             "Remove a key from --keyset, unless rows use it",
+			Args:              cobra.ExactArgs(1),
+			ValidArgsFunction: f.completeKey,
 			RunE: func(c *cobra.Command, args []string) error {
 				return f.removeKey(c.Context(), f.logger(), args[0])
 			},

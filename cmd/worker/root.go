@@ -24,9 +24,6 @@ import (
 	"provwatch/internal/verify"
 )
 
-// version is set by the build.
-var version = "dev"
-
 // flags are the values of all flags; each command uses those that it has.
 type flags struct {
 	envFile        string
@@ -49,6 +46,9 @@ type flags struct {
 	shutdownTimeout time.Duration
 }
 
+// more adds commands of a build that is not the worker's.
+var more = func(*cobra.Command) {}
+
 func newRootCommand() *cobra.Command {
 	var f flags
 	root := &cobra.Command{
@@ -64,7 +64,7 @@ func newRootCommand() *cobra.Command {
 			"Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version,
+		Version:       buildInfo().Version,
 	}
 	// Unlike cobra's own message, [wrapArgs] has no default for it.
 	root.SuggestionsMinimumDistance = 2
@@ -96,6 +96,8 @@ func newRootCommand() *cobra.Command {
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
 	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), versionCommand(&f))
+	more(root)
+	f.complete(root)
 	wrapArgs(root)
 	for _, c := range root.Commands() {
 		if !c.Runnable() {
@@ -171,12 +173,14 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 	return failed
 }
 
-// check checks the values of the flags, before anything connects.
-func (f *flags) check(set *pflag.FlagSet) error {
-	for _, choice := range []struct {
-		flag, value string
-		of          []string
-	}{
+// choice is a flag that takes one of a few values.
+type choice struct {
+	flag, value string
+	of          []string
+}
+
+func (f *flags) choices() []choice {
+	return []choice{
 		{"migrate", f.migrate, []string{"auto", "check", "off"}},
 		{"credential-drift", f.credentials, []string{"ignore", "warn", "alert"}},
 		{"output", f.output, []string{"text", "json"}},
@@ -184,7 +188,12 @@ func (f *flags) check(set *pflag.FlagSet) error {
 		{"log-level", f.logLevel, []string{"debug", "info", "warn", "error"}},
 		{"on-boot-drift", f.onBootDrift, []string{"fail", "alert"}},
 		{"source", f.source, []string{"auto", "notify", "wal"}},
-	} {
+	}
+}
+
+// check checks the values of the flags, before anything connects.
+func (f *flags) check(set *pflag.FlagSet) error {
+	for _, choice := range f.choices() {
 		if !slices.Contains(choice.of, choice.value) {
 			return &usageError{fmt.Errorf("--%s (or %s) must be one of %s",
 				choice.flag, variableOf(choice.flag), strings.Join(choice.of, ", "))}

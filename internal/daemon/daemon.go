@@ -24,6 +24,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
+	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
 )
@@ -57,6 +58,8 @@ type Options struct {
 
 	HTTPAddress string // empty: no HTTP
 	Debug       bool
+	// Systemd is told how the daemon does; nil for nobody.
+	Systemd *systemd.Service
 	// StopBy tells, once ctx has ended, until when stopping may take.
 	StopBy  func() time.Time
 	Version string
@@ -74,10 +77,13 @@ type Options struct {
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	metrics := observe.NewMetrics(o.Version)
 	var health health
+	var life life
+	alive := func() error { return life.check(time.Now()) }
+	member := o.Systemd.Join(alive)
 	var server *observe.Server
 	if o.HTTPAddress != "" {
 		var err error
-		if server, err = observe.Listen(ctx, o.HTTPAddress, metrics, health.ready, o.Debug); err != nil {
+		if server, err = observe.Listen(ctx, o.HTTPAddress, metrics, alive, health.ready, o.Debug); err != nil {
 			return err
 		}
 		o.Logger.InfoContext(ctx, "serving HTTP", "address", server.Address())
@@ -124,6 +130,8 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		pool:      pool,
 		metrics:   metrics,
 		health:    &health,
+		life:      &life,
+		member:    member,
 		pending:   listener.NewPending(),
 		elected:   make(chan context.Context, 1),
 		deliverer: audit.NewDeliverer(pool, o.Logger, metrics),
@@ -174,6 +182,8 @@ type daemon struct {
 	pool      *pgxpool.Pool
 	metrics   *observe.Metrics
 	health    *health
+	life      *life
+	member    *systemd.Member
 	pending   *listener.Pending
 	deliverer *audit.Deliverer
 	verifier  *verify.Verifier
@@ -201,13 +211,16 @@ func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	// nothing of what its own seed has ended: the leader looks.
 	listen.Also(pubsub.Seeds)
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
+	listen.Progress(d.life.cameRound)
 	var group conc.WaitGroup
 	defer group.Wait()
-	group.Go(func() { listen.Run(ctx) })
-	group.Go(func() { d.follow(ctx) })
-	group.Go(func() { d.deliverer.Run(ctx, func(err error) { d.mind(ctx, err) }) })
-	group.Go(func() { d.resync(ctx) })
-	group.Go(func() { d.reloadAt(ctx, reload) })
+	stopping := func() bool { return ctx.Err() != nil }
+	start := func(name string, work func()) { group.Go(d.life.guard(name, stopping, work)) }
+	start("listener", func() { listen.Run(ctx) })
+	start("source", func() { d.follow(ctx) })
+	start("deliverer", func() { d.deliverer.Run(ctx, func(err error) { d.mind(ctx, err) }) })
+	start("resync", func() { d.resync(ctx) })
+	start("reload", func() { d.reloadAt(ctx, reload) })
 }
 
 // Listening implements [listener.Handler]. Everything is verified after LISTEN
@@ -258,10 +271,13 @@ func (d *daemon) Lost(err error) {
 		d.depose = nil
 	}
 	d.health.setListening(fmt.Errorf("not listening: %w", err))
+	d.describe()
 }
 
 func (d *daemon) verified(ctx context.Context, request listener.Request, err error) {
 	d.mind(ctx, err)
+	d.life.verified()
+	defer d.describe()
 	if err != nil {
 		d.health.setVerified(fmt.Errorf("the last verification failed: %w", err))
 		return
@@ -276,6 +292,7 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	if !d.booted.Swap(true) {
 		d.Logger.InfoContext(ctx, "ready", "providers", d.verifier.Providers(), "worker", d.worker.String())
 		d.publishStatus(ctx, pubsub.EventReady, "")
+		d.member.Ready()
 	}
 	if d.reconnected.Swap(false) {
 		d.publishStatus(ctx, pubsub.EventReconnected, "")
@@ -296,6 +313,7 @@ func (d *daemon) resync(ctx context.Context) {
 		case <-time.After(time.Duration(float64(d.Resync) * jitter)):
 			// One that is missing is to be known of before a drift needs it.
 			d.checkPrivileges(ctx)
+			d.life.ask()
 			d.pending.All(pubsub.SourceResync)
 		}
 	}
@@ -313,9 +331,12 @@ func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
 		case <-again:
 		}
 		again = nil
+		d.member.Reloading()
 		if !d.reload(ctx) {
 			again = time.After(reloadPause)
+			continue
 		}
+		d.member.Reloaded()
 	}
 }
 
@@ -375,6 +396,7 @@ func (d *daemon) stop(ctx context.Context) {
 	limited, cancel := context.WithDeadline(context.WithoutCancel(ctx), d.StopBy())
 	defer cancel()
 	d.Logger.InfoContext(limited, "stopping")
+	d.member.Stopping()
 	d.publishStatus(limited, pubsub.EventStopping, "")
 	if err := d.deliverer.Deliver(limited); err != nil {
 		d.Logger.WarnContext(limited, "audit entries stay in the outbox until the next start", "error", err)

@@ -115,6 +115,7 @@ func (d *daemon) follow(ctx context.Context) {
 		}
 		d.Logger.WarnContext(ctx, "no longer leading")
 		d.source.Store("")
+		d.describe()
 		first = pubsub.SourceResync
 	}
 }
@@ -123,6 +124,7 @@ func (d *daemon) follow(ctx context.Context) {
 // errors are those of a worker that is ready to lead. It returns the leadership
 // when it begins, nil when ctx ends.
 func (d *daemon) standBy(ctx context.Context) context.Context {
+	defer d.life.take()()
 	var pause <-chan time.Time
 	for {
 		// Leading comes first: what is pending is then for the leader to verify.
@@ -250,6 +252,7 @@ func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
 		return
 	}
 	d.metrics.SourceUsed(string(source))
+	d.describe()
 	logger := d.Logger
 	if reason != "" {
 		logger = logger.With("reason", reason)
@@ -287,6 +290,7 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 			return schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Publication: true}, d.Logger)
 		},
 		Streaming: func(ctx context.Context) {
+			context.AfterFunc(ctx, d.life.take())
 			d.use(ctx, WALSource, "")
 			d.removeTriggers(ctx)
 		},
@@ -349,6 +353,7 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
 		}
 	})
+	defer d.life.take()()
 	d.verifier.Run(ctx, d.pending, func(r listener.Request, err error) { d.verified(ctx, r, err) })
 }
 

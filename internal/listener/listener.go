@@ -73,7 +73,9 @@ type Listener struct {
 	also    []pubsub.Channel
 	handler Handler
 	leader  Leader // nil for a listener that does not lead
-	logger  *slog.Logger
+	// progress is called each time that the listener comes round.
+	progress func()
+	logger   *slog.Logger
 
 	probeInterval, probeTimeout time.Duration
 }
@@ -82,9 +84,14 @@ type Listener struct {
 func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger *slog.Logger) *Listener {
 	return &Listener{
 		config: config, channel: channel, handler: handler, logger: logger,
-		probeInterval: probeInterval, probeTimeout: probeTimeout,
+		progress: func() {}, probeInterval: probeInterval, probeTimeout: probeTimeout,
 	}
 }
+
+// Progress makes the listener call progress each time that it comes round, at the
+// latest after each of its waits, which are all bounded, whatever the server does.
+// It is called before Run.
+func (l *Listener) Progress(progress func()) { l.progress = progress }
 
 // Lead makes the listening session take part in the election of the leader, by
 // the session advisory lock [LeaderLock]. It is called before Run.
@@ -102,6 +109,7 @@ func (l *Listener) Run(ctx context.Context) {
 	retry.MaxInterval = maxBackOff
 	listenedBefore := false
 	for {
+		l.progress()
 		err := l.listen(ctx, func() {
 			retry.Reset()
 			l.logger.InfoContext(ctx, "listening", "channel", string(l.channel), "reconnected", listenedBefore)
@@ -143,6 +151,7 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 	listening()
 	probed := time.Now()
 	for {
+		l.progress()
 		wait := l.probeInterval
 		if l.leader != nil && !leading {
 			if leading, err = l.tryLead(ctx, conn); err != nil {

@@ -15,6 +15,10 @@ import (
 // Readiness tells whether the worker does its job, and if not, why.
 type Readiness func() error
 
+// Liveness tells whether the worker makes progress, and if not, why. A database
+// that is away is a matter of readiness alone.
+type Liveness func() error
+
 // Server serves /metrics, /healthz and /readyz, and with debug set the Go
 // profiler below /debug/pprof/.
 type Server struct {
@@ -23,7 +27,7 @@ type Server struct {
 }
 
 // Listen binds the address, so that a bad one is known before the worker starts.
-func Listen(ctx context.Context, address string, m *Metrics, ready Readiness, debug bool) (*Server, error) {
+func Listen(ctx context.Context, address string, m *Metrics, alive Liveness, ready Readiness, debug bool) (*Server, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -32,6 +36,10 @@ func Listen(ctx context.Context, address string, m *Metrics, ready Readiness, de
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := alive(); err != nil {
+			http.Error(w, "not alive: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {

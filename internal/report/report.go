@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -229,12 +228,23 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 	return nil
 }
 
-// Version prints the program's version and what it was built with.
-func (p *Printer) Version(version string) error {
+// Build is what a program was built from.
+type Build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"` // empty when it is not known
+	Go      string `json:"go"`
+}
+
+// Version prints what this program was built from.
+func (p *Printer) Version(build Build) error {
 	if p.json {
-		return p.encode(map[string]string{"version": version, "go": runtime.Version()})
+		return p.encode(build)
 	}
-	_, err := fmt.Fprintf(p.out, "provwatch worker %s (%s)\n", version, runtime.Version())
+	from := build.Go
+	if build.Commit != "" {
+		from = "commit " + build.Commit + ", " + from
+	}
+	_, err := fmt.Fprintf(p.out, "provwatch worker %s (%s)\n", build.Version, from)
 	return err
 }
 

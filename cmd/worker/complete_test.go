@@ -1,0 +1,52 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+)
+
+// completions returns what a shell is told that can follow.
+func completions(t *testing.T, args ...string) []string {
+	t.Helper()
+	root := newRootCommand()
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetErr(&bytes.Buffer{})
+	root.SetArgs(append([]string{cobra.ShellCompNoDescRequestCmd}, args...))
+	require.NoError(t, root.Execute())
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	return lines[:len(lines)-1] // the last is what the shell is to do
+}
+
+func TestShellsCompleteCommandsValuesAndNames(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "providers.env")
+	require.NoError(t, os.WriteFile(file, []byte("CODER_AIBRIDGE_OPENAI_KEY=k\nCODER_AIBRIDGE_ANTHROPIC_KEY=k\n"), 0o600))
+	require.Subset(t, completions(t, ""), []string{"run", "seed", "verify", "resolve", "watch", "completion"})
+	require.Equal(t, []string{"auto", "notify", "wal"}, completions(t, "run", "--source", ""))
+	require.Equal(t, []string{"text", "json"}, completions(t, "verify", "-o", ""))
+	require.Equal(t, []string{"env", "db"}, completions(t, "resolve", "openai", "--take", ""))
+	require.Equal(t, []string{"anthropic", "openai"}, completions(t, "resolve", "--env-file", file, ""))
+	t.Setenv("PROVWATCH_ENV_FILE", file)
+	require.Equal(t, []string{"anthropic", "openai"}, completions(t, "resolve", ""))
+	require.Empty(t, completions(t, "resolve", "openai", ""))
+	require.Empty(t, completions(t, "run", "--resync", ""), "no names of files")
+	require.Empty(t, completions(t, "keys", "promote", "--keyset", filepath.Join(dir, "none"), ""))
+}
+
+func TestEachShellGetsAScript(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		root := newRootCommand()
+		var out bytes.Buffer
+		root.SetOut(&out)
+		root.SetArgs([]string{"completion", shell})
+		require.NoError(t, root.Execute())
+		require.Contains(t, out.String(), "__complete", shell)
+	}
+}

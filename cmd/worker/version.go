@@ -1,0 +1,32 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"provwatch/internal/report"
+)
+
+// version and commit are set by the build; see buildInfo for one that does not.
+var version, commit string
+
+// buildInfo returns what this program was built from: what the build set, else
+// what the go command noted, as "go install" does.
+func buildInfo() report.Build {
+	build := report.Build{Version: version, Commit: commit, Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if ok && build.Version == "" && info.Main.Version != "(devel)" {
+		build.Version = info.Main.Version
+	}
+	if build.Version == "" {
+		build.Version = "dev"
+	}
+	if ok && build.Commit == "" {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				build.Commit = setting.Value
+			}
+		}
+	}
+	return build
+}

@@ -1,0 +1,275 @@
+package deploy
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/observe"
+)
+
+var promQL = parser.NewParser(parser.Options{})
+
+// origin are the labels that a scrape adds.
+var origin = []string{"job", "instance", "pod"}
+
+// registered returns the labels of every metric that the worker registers.
+func registered(t *testing.T) map[string][]string {
+	t.Helper()
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		defer close(descs)
+		observe.NewMetrics("test").Describe(descs)
+	}()
+	pattern := regexp.MustCompile(`^Desc\{fqName: "([^"]+)", .*, constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
+	metrics := map[string][]string{}
+	for desc := range descs {
+		if parts := pattern.FindStringSubmatch(desc.String()); parts != nil {
+			labels := strings.Split(parts[3], ",")
+			for _, constant := range regexp.MustCompile(`(\w+)=`).FindAllStringSubmatch(parts[2], -1) {
+				labels = append(labels, constant[1])
+			}
+			metrics[parts[1]] = slices.DeleteFunc(labels, func(l string) bool { return l == "" })
+		}
+	}
+	require.Equal(t, []string{"kind", "source"}, metrics["provwatch_drift_alerts_total"])
+	require.Equal(t, []string{"version"}, metrics["provwatch_build_info"])
+	return metrics
+}
+
+// problems returns the metrics and labels of an expression that no worker has;
+// shown are labels that a text about its result names.
+func problems(t *testing.T, metrics map[string][]string, expression string, shown ...string) (list []string) {
+	t.Helper()
+	expression = strings.ReplaceAll(expression, "$__rate_interval", "5m") // Grafana's
+	tree, err := promQL.ParseExpr(expression)
+	require.NoError(t, err, expression)
+	available := slices.Clone(origin)
+	used := slices.Clone(shown)
+	parser.Inspect(tree, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.VectorSelector:
+			labels, known := metrics[n.Name]
+			if base, ok := strings.CutSuffix(n.Name, "_bucket"); ok && !known {
+				labels, known = metrics[base]
+				labels = append(slices.Clone(labels), "le")
+			}
+			if base, ok := strings.CutSuffix(n.Name, "_count"); ok && !known {
+				labels, known = metrics[base]
+			}
+			if !known {
+				list = append(list, "metric "+n.Name)
+			}
+			available = append(available, labels...)
+			for _, matcher := range n.LabelMatchers {
+				if matcher.Name != "__name__" && !slices.Contains(append(labels, origin...), matcher.Name) {
+					list = append(list, "label "+matcher.Name+" of "+n.Name)
+				}
+			}
+		case *parser.AggregateExpr:
+			used = append(used, n.Grouping...)
+		case *parser.BinaryExpr:
+			if n.VectorMatching != nil {
+				used = append(used, n.VectorMatching.MatchingLabels...)
+				used = append(used, n.VectorMatching.Include...)
+			}
+		}
+		return nil
+	})
+	for _, label := range used {
+		if !slices.Contains(available, label) {
+			list = append(list, "label "+label)
+		}
+	}
+	return list
+}
+
+func TestMetricsAndLabelsThatDoNotExistAreNoticed(t *testing.T) {
+	metrics := registered(t)
+	for expression, want := range map[string][]string{
+		`provwatch_leader == 1`: nil,
+		`sum by (le) (rate(provwatch_verification_duration_seconds_bucket[$__rate_interval]))`: nil,
+		`provwatch_leaders == 1`:           {"metric provwatch_leaders"},
+		`provwatch_leader{kind="x"}`:       {"label kind of provwatch_leader"},
+		`sum by (kind) (provwatch_leader)`: {"label kind"},
+		`provwatch_leader * on (instance, source) provwatch_listener_connected`:                     {"label source"},
+		`increase(provwatch_leader_total[5m]) > 0 or absent(provwatch_source{source="wal", x="y"})`: {"metric provwatch_leader_total", "label x of provwatch_source"},
+	} {
+		require.ElementsMatch(t, want, problems(t, metrics, expression), expression)
+	}
+	require.Equal(t, []string{"label kind"}, problems(t, metrics, "provwatch_leader", "kind"))
+}
+
+func rules(t *testing.T) []rulefmt.Rule {
+	t.Helper()
+	groups, errs := rulefmt.Parse([]byte(readDeploy(t, "prometheus/provwatch.rules.yaml")), false, model.UTF8Validation, promQL, slog.New(slog.DiscardHandler))
+	require.Empty(t, errs)
+	require.Len(t, groups.Groups, 1)
+	require.Greater(t, len(groups.Groups[0].Rules), 10)
+	return groups.Groups[0].Rules
+}
+
+func TestTheRulesAreOfMetricsThatTheWorkerHasAndEachIsInTheRunbook(t *testing.T) {
+	metrics := registered(t)
+	runbook, err := os.ReadFile(filepath.Join(repository, "docs", "runbook.md"))
+	require.NoError(t, err)
+	for _, rule := range rules(t) {
+		var shown []string
+		for _, label := range regexp.MustCompile(`\$labels\.(\w+)`).FindAllStringSubmatch(rule.Annotations["summary"], -1) {
+			shown = append(shown, label[1])
+		}
+		require.Empty(t, problems(t, metrics, rule.Expr, shown...), rule.Alert)
+		require.Equal(t, "docs/runbook.md#"+strings.ToLower(rule.Alert), rule.Annotations["runbook_url"])
+		require.Contains(t, string(runbook), "\n### "+rule.Alert+"\n")
+		require.Contains(t, []string{"warning", "critical"}, rule.Labels["severity"])
+		require.NotEmpty(t, rule.Annotations["summary"])
+	}
+}
+
+// TestEachRuleFiresWhenItShouldAndNotOtherwise evaluates each expression after an
+// hour of samples, one a minute.
+func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
+	// Two workers of a database: a leads, b stands by.
+	const healthy = `
+		provwatch_build_info{job="w", instance="a", version="1"} 1x60
+		provwatch_build_info{job="w", instance="b", version="1"} 1x60
+		provwatch_leader{job="w", instance="a"} 1x60
+		provwatch_leader{job="w", instance="b"} 0x60
+		provwatch_listener_connected{job="w", instance="a"} 1x60
+		provwatch_listener_connected{job="w", instance="b"} 1x60
+		provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 1x29
+		provwatch_drift_providers{job="w", instance="a", kind="changed"} 0x60
+		provwatch_drift_providers{job="w", instance="b", kind="changed"} 3x60
+		provwatch_last_verification_timestamp_seconds{job="w", instance="a", scope="full"} 0+60x60
+		provwatch_last_verification_timestamp_seconds{job="w", instance="a", scope="hinted"} 0x60
+		provwatch_verification_errors_total{job="w", instance="a", scope="full"} 0x59 1
+		provwatch_verification_errors_total{job="w", instance="a", scope="hinted"} 0x59 1
+		provwatch_audit_outbox_oldest_age_seconds{job="w", instance="a"} 1x60
+		provwatch_slot_retained_bytes{job="w", instance="a"} 1000x60
+		provwatch_slot_retained_bytes{job="w", instance="b"} 9000000000x60
+		provwatch_slot_wal_status{job="w", instance="a", status="reserved"} 1x60
+		provwatch_slot_wal_status{job="w", instance="a", status="lost"} 0x60
+		provwatch_slot_wal_status{job="w", instance="b", status="lost"} 1x60
+		provwatch_source{job="w", instance="a", source="wal"} 1x60
+		provwatch_source{job="w", instance="a", source="notify"} 0x60
+		provwatch_source{job="w2", instance="c", source="notify"} 1x60
+		provwatch_source{job="w2", instance="c", source="wal"} 0x60`
+	// The series that are otherwise, by the rule that is to fire then; a rule fires
+	// in no other case than its own, unless another names it.
+	cases := map[string]struct{ series, also string }{
+		"ProvwatchDrift":               {series: `provwatch_drift_providers{job="w", instance="a", kind="changed"} 0x50 2x9`},
+		"ProvwatchAbsent":              {series: `provwatch_build_info{job="w", instance="a", version="1"} _x60` + "\n" + `provwatch_build_info{job="w", instance="b", version="1"} _x60`},
+		"ProvwatchNoLeader":            {series: `provwatch_leader{job="w", instance="a"} 1x50 0x9`},
+		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchDrift ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk"},
+		"ProvwatchNotListening":        {series: `provwatch_listener_connected{job="w", instance="b"} 1x50 0x9`},
+		"ProvwatchReconnecting":        {series: `provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 0+1x29`},
+		"ProvwatchVerificationStale":   {series: `provwatch_last_verification_timestamp_seconds{job="w", instance="a", scope="full"} 0+60x40 2400x19`},
+		"ProvwatchVerificationFailing": {series: `provwatch_verification_errors_total{job="w", instance="a", scope="full"} 0x50 0+1x9`},
+		"ProvwatchAuditStuck":          {series: `provwatch_audit_outbox_oldest_age_seconds{job="w", instance="a"} 0+10x60`},
+		"ProvwatchSlotRetainsWAL":      {series: `provwatch_slot_retained_bytes{job="w", instance="a"} 3000000000x60`},
+		"ProvwatchSlotAtRisk":          {series: `provwatch_slot_wal_status{job="w", instance="a", status="lost"} 0x50 1x9`},
+		"ProvwatchFellBack": {series: `provwatch_source{job="w", instance="a", source="wal"} 1x50 0x9` + "\n" +
+			`provwatch_source{job="w", instance="a", source="notify"} 0x50 1x9`},
+	}
+	firing := func(t *testing.T, different string) (list []string) {
+		t.Helper()
+		load := "load 1m\n"
+		replaced := map[string]bool{}
+		for line := range strings.Lines(different) {
+			series, _, _ := strings.Cut(strings.TrimSpace(line), "} ")
+			replaced[series] = true
+			load += "\t" + strings.TrimSpace(line) + "\n"
+		}
+		for line := range strings.Lines(healthy) {
+			series, _, _ := strings.Cut(strings.TrimSpace(line), "} ")
+			if series != "" && !replaced[series] {
+				load += "\t" + strings.TrimSpace(line) + "\n"
+			}
+		}
+		storage := promqltest.LoadedStorage(t, load)
+		defer func() { _ = storage.Close() }()
+		engine := promqltest.NewTestEngine(t, false, 5*time.Minute, 10000)
+		for _, rule := range rules(t) {
+			query, err := engine.NewInstantQuery(t.Context(), storage, nil, rule.Expr, time.Unix(3600, 0))
+			require.NoError(t, err)
+			result := query.Exec(t.Context())
+			require.NoError(t, result.Err, rule.Alert)
+			vector, err := result.Vector()
+			require.NoError(t, err)
+			if len(vector) > 0 {
+				list = append(list, rule.Alert)
+			}
+			query.Close()
+		}
+		return list
+	}
+	require.Empty(t, firing(t, ""), "nothing fires while all is well")
+	require.Len(t, cases, len(rules(t)), "each rule has a case")
+	for alert, c := range cases {
+		t.Run(alert, func(t *testing.T) {
+			require.ElementsMatch(t, append(strings.Fields(c.also), alert), firing(t, c.series))
+		})
+	}
+}
+
+func TestTheDashboardIsOfMetricsThatTheWorkerHas(t *testing.T) {
+	var dashboard struct {
+		Panels []struct {
+			ID          int
+			Title, Type string
+			Description string
+			Datasource  struct{ UID string }
+			GridPos     struct{ X, Y, W, H int }
+			FieldConfig map[string]any
+			Targets     []struct{ Expr, LegendFormat string }
+		}
+		Templating struct {
+			List []struct{ Name, Definition string }
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(readDeploy(t, "grafana/provwatch.json")), &dashboard))
+	variables := map[string]bool{"__rate_interval": true}
+	for _, v := range dashboard.Templating.List {
+		variables[v.Name] = true
+	}
+	metrics := registered(t)
+	shown, ids := map[string]bool{}, map[int]bool{}
+	for _, panel := range dashboard.Panels {
+		require.False(t, ids[panel.ID], "panel %d is there twice", panel.ID)
+		ids[panel.ID] = true
+		require.Equal(t, "${datasource}", panel.Datasource.UID)
+		require.NotEmpty(t, panel.Targets, panel.Title)
+		require.LessOrEqual(t, panel.GridPos.X+panel.GridPos.W, 24, panel.Title)
+		for _, target := range panel.Targets {
+			for _, variable := range regexp.MustCompile(`\$\{?(\w+)`).FindAllStringSubmatch(target.Expr, -1) {
+				require.True(t, variables[variable[1]], "$%s in %s", variable[1], target.Expr)
+			}
+			var labels []string
+			for _, label := range regexp.MustCompile(`\{\{(\w+)\}\}`).FindAllStringSubmatch(target.LegendFormat, -1) {
+				labels = append(labels, label[1])
+			}
+			require.Empty(t, problems(t, metrics, target.Expr, labels...), "%s: %s", panel.Title, target.Expr)
+			for _, name := range regexp.MustCompile(`provwatch_\w+`).FindAllString(target.Expr, -1) {
+				shown[strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count")] = true
+			}
+		}
+	}
+	for name := range metrics {
+		if strings.HasPrefix(name, "provwatch_") {
+			require.True(t, shown[name], "%s is on the dashboard", name)
+		}
+	}
+}

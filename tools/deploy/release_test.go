@@ -1,0 +1,122 @@
+package deploy
+
+import (
+	"debug/buildinfo"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+)
+
+// makeTarget runs a target of the Makefile.
+func makeTarget(t *testing.T, arguments ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "make", append([]string{"--no-print-directory", "-C", repository}, arguments...)...).CombinedOutput()
+	require.NoError(t, err, "make %s\n%s", strings.Join(arguments, " "), out)
+}
+
+func TestTheSBOMListsTheModulesOfTheBinary(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sbom.json")
+	makeTarget(t, "sbom-of", "BINARY="+worker, "OUTPUT="+file)
+	var bom struct {
+		BOMFormat  string
+		Components []struct{ Name, Version, PURL string }
+	}
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(content, &bom))
+	require.Equal(t, "CycloneDX", bom.BOMFormat)
+	listed := map[string]string{}
+	for _, c := range bom.Components {
+		listed[c.Name] = c.Version
+	}
+	info, err := buildinfo.ReadFile(worker)
+	require.NoError(t, err)
+	require.Greater(t, len(info.Deps), 20)
+	for _, module := range info.Deps {
+		require.Equal(t, module.Version, listed[module.Path], module.Path)
+	}
+	require.NotEmpty(t, listed["std"], "Go's own library")
+}
+
+func TestEachCommandHasAManPageAndEachShellItsCompletions(t *testing.T) {
+	dir := t.TempDir()
+	makeTarget(t, "release-files", "OUTPUT="+dir)
+	_, help := run(t, nil, "--help")
+	_, commands, found := strings.Cut(help, "Available Commands:\n")
+	require.True(t, found)
+	commands, _, _ = strings.Cut(commands, "\n\n")
+	names := regexp.MustCompile(`(?m)^  (\w+) `).FindAllStringSubmatch(commands, -1)
+	require.Greater(t, len(names), 7)
+	for _, name := range names {
+		if name[1] == "help" || name[1] == "completion" {
+			continue
+		}
+		page, err := os.ReadFile(filepath.Join(dir, "man", "worker-"+name[1]+".1"))
+		require.NoError(t, err)
+		require.Contains(t, string(page), ".SH NAME\nworker-"+name[1]+" - ")
+	}
+	main, err := os.ReadFile(filepath.Join(dir, "man", "worker.1"))
+	require.NoError(t, err)
+	require.Contains(t, string(main), "Exit codes:")
+	home, err := os.UserHomeDir()
+	require.NoError(t, err)
+	if home != "/" {
+		require.NotContains(t, string(main), home+"/", "the page does not depend on who writes it")
+	}
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		require.FileExists(t, filepath.Join(dir, "completions", "worker."+shell))
+	}
+}
+
+// TestTheReleaseIsOfWhatExists checks of .goreleaser.yaml what goreleaser itself
+// would find out only when it releases.
+func TestTheReleaseIsOfWhatExists(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join(repository, ".goreleaser.yaml"))
+	require.NoError(t, err)
+	makefile, err := os.ReadFile(filepath.Join(repository, "Makefile"))
+	require.NoError(t, err)
+	var release struct {
+		Before struct{ Hooks []string }
+		Builds []struct {
+			Main           string
+			Env            []string
+			Flags, Ldflags []string
+		}
+		Archives []struct{ Files []any }
+		Sboms    []struct {
+			Cmd  string
+			Args []string
+		}
+	}
+	require.NoError(t, yaml.Unmarshal(content, &release))
+	require.Len(t, release.Builds, 1)
+	build := release.Builds[0]
+	require.DirExists(t, filepath.Join(repository, build.Main))
+	require.Equal(t, []string{"CGO_ENABLED=0"}, build.Env)
+	require.Contains(t, build.Flags, "-trimpath")
+	for _, variable := range []string{"main.version", "main.commit"} {
+		require.Contains(t, build.Ldflags[0], "-X "+variable+"=")
+		require.Contains(t, string(makefile), "-X "+variable+"=")
+	}
+	require.Equal(t, []string{"make release-files OUTPUT=release"}, release.Before.Hooks)
+	require.Regexp(t, `(?m)^release-files:`, string(makefile))
+	require.Len(t, release.Sboms, 1)
+	require.Equal(t, "make", release.Sboms[0].Cmd)
+	require.Equal(t, []string{"-C", "..", "sbom-of", "BINARY=dist/$artifact", "OUTPUT=dist/$document"}, release.Sboms[0].Args)
+	for _, file := range release.Archives[0].Files {
+		if pattern, ok := file.(string); ok {
+			matches, err := filepath.Glob(filepath.Join(repository, pattern))
+			require.NoError(t, err)
+			require.NotEmpty(t, matches, pattern)
+			continue
+		}
+		require.Regexp(t, `^release/(man|completions)/\*$`, file.(map[string]any)["src"])
+	}
+}
