@@ -162,10 +162,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 			return err
 		}
 		var rows map[string][]provider.Row
-		var labels []string
-		for _, t := range provider.Types() {
-			labels = append(labels, string(t))
-		}
+		labels := migratedTypes
 		if found.Providers && found.ProviderKeys {
 			if rows, err = loadRows(ctx, queries, desired, credentials, keysOf(options)); err != nil {
 				return err
@@ -179,6 +176,10 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 	})
 	return plan, err
 }
+
+// migratedTypes are the labels of the enum that our migration makes where there
+// is none.
+var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)}
 
 func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, credentials bool) Plan {
 	plan := Plan{Steps: make([]Step, len(desired))}
@@ -314,7 +315,8 @@ func Supported(ctx context.Context, db store.DBTX, desired []provider.Desired) (
 func LogUnsupported(ctx context.Context, logger *slog.Logger, unsupported []provider.Desired) {
 	for _, d := range unsupported {
 		logger.WarnContext(ctx, "the database's enum ai_provider_type lacks the provider's type, skipping the provider",
-			"provider", d.Name, "type", string(d.Type))
+			"provider", d.Name, "type", string(d.Type),
+			"remedy", "upgrade the gateway, whose migrations add the types that it can serve, and restart the worker; or remove its variables ("+d.Origin+")")
 	}
 }
 
