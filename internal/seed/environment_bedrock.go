@@ -93,7 +93,8 @@ func (p *parser) parseBedrock(e *entry, d *provider.Desired) {
 }
 
 // parseAccessKey returns the first pair of access key and secret, since the
-// settings hold one, and the variable of the access key. Every access key needs its secret, also those that are not stored.
+// settings hold one, and the variable of the access key. Every access key needs
+// its secret, also those that are not stored.
 func (p *parser) parseAccessKey(e *entry) (key, keySecret secret.Text, variable string) {
 	keys := p.parseList(e, "BEDROCK_ACCESS_KEY", "BEDROCK_ACCESS_KEYS")
 	p.checkCount(keys)
