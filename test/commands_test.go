@@ -972,6 +972,10 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 		{"no such level", nil, "run --log-level=loud", `--log-level (or PROVWATCH_LOG_LEVEL) must be one of debug, info, warn, error`},
 		{"no such migration mode", nil, "seed --migrate=maybe", `--migrate (or PROVWATCH_MIGRATE) must be one of auto, check, off`},
 		{"no such credential mode", nil, "verify --credential-drift=fail", `--credential-drift (or PROVWATCH_CREDENTIAL_DRIFT) must be one of ignore, warn, alert`},
+		{"no such compat", nil, "seed --compat=upstream", `--compat (or PROVWATCH_COMPAT) must be one of none, upstream-credentials`},
+		{"compat that nobody minds", environ{"PROVWATCH_COMPAT": "upstream-credentials"}, "run --on-boot-drift=alert",
+			"--compat=upstream-credentials finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, " +
+				"and that ignores them: use --on-boot-drift=fail, or set --credential-drift (or PROVWATCH_CREDENTIAL_DRIFT) to warn or alert"},
 		{"no such drift mode", nil, "run --on-boot-drift=ignore", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert`},
 		{"debug without HTTP", nil, "run --debug", "--debug serves the profiler on --http-addr, which is not set"},
 		{"HTTP address without port", nil, "run --http-addr=localhost", "--http-addr (or PROVWATCH_HTTP_ADDR) must be HOST:PORT, such as 127.0.0.1:9464"},
@@ -1004,7 +1008,8 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 			"  CODER_AIBRIDGE_PROVIDER_0_BASE_URL: is not an absolute http or https URL with a host; write it as https://HOST/PATH",
 			"  CODER_AIBRIDGE_PROVIDER_0_NAME: the name does not match ^[a-z0-9]+(-[a-z0-9]+)*$ (lower-case letters and digits, with single hyphens between)",
 			"  CODER_AIBRIDGE_PROVIDER_2_KEYS: index 1 is skipped; number the providers 0, 1, 2, … without a gap",
-			"  CODER_AIBRIDGE_PROVIDER_2_KEYS: its provider has no type; set CODER_AIBRIDGE_PROVIDER_2_TYPE to anthropic or openai",
+			"  CODER_AIBRIDGE_PROVIDER_2_KEYS: its provider has no type; set CODER_AIBRIDGE_PROVIDER_2_TYPE to " +
+				"anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter or vercel",
 			"  CODER_AIBRIDGE_PROVIDER_2_KEYS: element 1 is empty; remove it, or the comma before or after it",
 			"  CODER_AIBRIDGE_PROVIDER_2_KEYS: element 2 repeats element 0",
 		}, "\n")},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provwatch/internal/atrest"
 	"provwatch/internal/daemon"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -66,23 +67,24 @@ func runCommand(f *flags) *cobra.Command {
 			defer served()
 			go service.Run(serving)
 			err = daemon.Run(ctx, daemon.Options{
-				Systemd:           service,
-				Environment:       environment,
-				ReadEnvironment:   f.readEnvironment,
-				Keys:              keys,
-				Database:          config,
-				ConnectTimeout:    f.connectTimeout,
-				Migrate:           schema.Mode(f.migrate),
-				TolerateBootDrift: f.onBootDrift == "alert",
-				CredentialDrift:   verify.CredentialMode(f.credentials),
-				Resync:            f.resync,
-				Source:            daemon.SourceMode(f.source),
-				SlotMaxLag:        maxLag,
-				HTTPAddress:       f.httpAddress,
-				Debug:             f.debug,
-				StopBy:            func() time.Time { return stopBy().Add(-reserve) },
-				Version:           buildInfo().Version,
-				Logger:            logger,
+				Systemd:            service,
+				Environment:        environment,
+				ReadEnvironment:    f.readEnvironment,
+				Keys:               keys,
+				Database:           config,
+				ConnectTimeout:     f.connectTimeout,
+				Migrate:            schema.Mode(f.migrate),
+				TolerateBootDrift:  f.onBootDrift == "alert",
+				RequireCredentials: f.requiresCredentials(),
+				CredentialDrift:    verify.CredentialMode(f.credentials),
+				Resync:             f.resync,
+				Source:             daemon.SourceMode(f.source),
+				SlotMaxLag:         maxLag,
+				HTTPAddress:        f.httpAddress,
+				Debug:              f.debug,
+				StopBy:             func() time.Time { return stopBy().Add(-reserve) },
+				Version:            buildInfo().Version,
+				Logger:             logger,
 			}, reload)
 			if stop == nil {
 				return err
@@ -143,9 +145,9 @@ func seedCommand(f *flags) *cobra.Command {
 			}
 			defer pool.Close()
 			if dryRun {
-				plan, err := seed.DryRun(ctx, pool, environment.Providers, false, seed.WithKeys(keys))
+				plan, err := seed.DryRun(ctx, pool, environment.Providers, false, f.seedOptions(keys)...)
 				if err != nil {
-					return schema.Explain(ctx, pool, schema.Verifying, err)
+					return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
 				}
 				if err := f.printer().Plan(plan, false); err != nil {
 					return err
@@ -159,11 +161,11 @@ func seedCommand(f *flags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				needs.Use = schema.Seeding
+				needs.Use = f.comparing(schema.Seeding)
 				if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
 					return err
 				}
-				plan, err = seed.Seed(ctx, pool, environment.Providers, false, logger, seed.WithKeys(keys))
+				plan, err = seed.Seed(ctx, pool, environment.Providers, false, logger, f.seedOptions(keys)...)
 				return err
 			})
 			if err != nil {
@@ -175,6 +177,23 @@ func seedCommand(f *flags) *cobra.Command {
 	}
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "print the plan and write nothing")
 	return command
+}
+
+// seedOptions are how a seed, or whatever foretells one, is done.
+func (f *flags) seedOptions(keys *atrest.Keyset) []seed.Option {
+	options := []seed.Option{seed.WithKeys(keys)}
+	if f.requiresCredentials() {
+		options = append(options, seed.RequireCredentials())
+	}
+	return options
+}
+
+// comparing adds to a use what comparing credentials needs, if they are.
+func (f *flags) comparing(use schema.Use) schema.Use {
+	if f.requiresCredentials() {
+		use |= schema.Credentials
+	}
+	return use
 }
 
 // planError turns a plan that holds a drift, which has been printed, into an
@@ -210,15 +229,16 @@ func verifyCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			use, credentials := schema.Verifying, f.credentials != string(verify.IgnoreCredentials)
+			use, credentials := f.comparing(schema.Verifying), f.credentials != string(verify.IgnoreCredentials)
 			if credentials {
 				use |= schema.Credentials
 			}
-			plan, err := seed.DryRun(ctx, pool, environment.Providers, credentials, seed.WithKeys(keys))
+			plan, err := seed.DryRun(ctx, pool, environment.Providers, credentials, f.seedOptions(keys)...)
 			if err != nil {
 				return schema.Explain(ctx, pool, use, err)
 			}
-			if f.credentials == string(verify.WarnCredentials) {
+			// Where a start would fail for them they are a drift.
+			if f.credentials == string(verify.WarnCredentials) && !f.requiresCredentials() {
 				warnCredentials(ctx, logger, plan)
 			}
 			if err := f.printer().Verification(plan); err != nil {
@@ -276,7 +296,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			if take == "env" {
 				outcome, err = resolve.TakeEnv(ctx, pool, keys, desired, withKeys, operator())
 			} else {
-				outcome, err = resolve.TakeDB(ctx, pool, keys, desired, f.credentials == string(verify.AlertCredentials), operator())
+				outcome, err = resolve.TakeDB(ctx, pool, keys, desired, f.credentials == string(verify.AlertCredentials), operator(), f.seedOptions(keys)...)
 			}
 			if err != nil {
 				return err

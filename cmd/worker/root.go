@@ -32,6 +32,7 @@ type flags struct {
 	connectTimeout time.Duration
 	migrate        string
 	credentials    string
+	compat         string
 	output         string
 	logFormat      string
 	logLevel       string
@@ -85,6 +86,7 @@ func newRootCommand() *cobra.Command {
 	p.DurationVar(&f.connectTimeout, "connect-timeout", 30*time.Second, "how long to try to reach the database at the start")
 	p.StringVar(&f.migrate, "migrate", string(schema.Auto), "what to do about a schema that is not up to date: auto (migrate), check (fail), off")
 	p.StringVar(&f.credentials, "credential-drift", string(verify.IgnoreCredentials), "what to do about keys that differ from the environment's: ignore, warn, alert")
+	p.StringVar(&f.compat, "compat", compatNone, "as what program to seed: none, upstream-credentials (credentials must agree at the start as well)")
 	p.StringVarP(&f.output, "output", "o", "text", "form of what is printed: text, json")
 	p.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text, json")
 	p.StringVar(&f.logLevel, "log-level", "info", "lowest level that is logged: debug, info, warn, error")
@@ -183,6 +185,7 @@ func (f *flags) choices() []choice {
 	return []choice{
 		{"migrate", f.migrate, []string{"auto", "check", "off"}},
 		{"credential-drift", f.credentials, []string{"ignore", "warn", "alert"}},
+		{"compat", f.compat, []string{compatNone, compatUpstreamCredentials}},
 		{"output", f.output, []string{"text", "json"}},
 		{"log-format", f.logFormat, []string{"text", "json"}},
 		{"log-level", f.logLevel, []string{"debug", "info", "warn", "error"}},
@@ -198,6 +201,11 @@ func (f *flags) check(set *pflag.FlagSet) error {
 			return &usageError{fmt.Errorf("--%s (or %s) must be one of %s",
 				choice.flag, variableOf(choice.flag), strings.Join(choice.of, ", "))}
 		}
+	}
+	if f.requiresCredentials() && f.onBootDrift == "alert" && f.credentials == string(verify.IgnoreCredentials) {
+		return &usageError{fmt.Errorf("--compat=%s finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, "+
+			"and that ignores them: use --on-boot-drift=fail, or set --credential-drift (or %s) to warn or alert",
+			compatUpstreamCredentials, variableOf("credential-drift"))}
 	}
 	for _, duration := range []struct {
 		flag  string
@@ -228,6 +236,15 @@ func (f *flags) check(set *pflag.FlagSet) error {
 	}
 	return nil
 }
+
+// The values of --compat.
+const (
+	compatNone                = "none"
+	compatUpstreamCredentials = "upstream-credentials"
+)
+
+// requiresCredentials reports whether a seed fails when credentials differ.
+func (f *flags) requiresCredentials() bool { return f.compat == compatUpstreamCredentials }
 
 func (f *flags) logger() *slog.Logger {
 	var level slog.Level

@@ -48,8 +48,11 @@ type Options struct {
 	// TolerateBootDrift makes a drift found by the seed an alert instead of an
 	// error (--on-boot-drift=alert).
 	TolerateBootDrift bool
-	CredentialDrift   verify.CredentialMode
-	Resync            time.Duration
+	// RequireCredentials makes other credentials than the environment's a drift for
+	// the seed, not for the watch (--compat=upstream-credentials).
+	RequireCredentials bool
+	CredentialDrift    verify.CredentialMode
+	Resync             time.Duration
 
 	// Source is where changes come from (--source).
 	Source SourceMode
@@ -109,11 +112,15 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	defer func() { postgres.Close(pool, time.Until(o.StopBy())) }()
 	var published bool
 	var plan seed.Plan
+	options := []seed.Option{seed.WithKeys(o.Keys)}
+	if o.RequireCredentials {
+		options = append(options, seed.RequireCredentials())
+	}
 	err = postgres.Persist(ctx, o.Database, o.ConnectTimeout, o.Logger, func() error {
 		if published, err = o.prepare(ctx, pool); err != nil {
 			return err
 		}
-		plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, seed.WithKeys(o.Keys))
+		plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
 		return err
 	})
 	if err != nil {

@@ -194,15 +194,12 @@ func credentialFields(desired Desired, row *Row) []Field {
 		fields = append(fields, f)
 	}
 
-	var want, have Bedrock
+	var want Bedrock
 	if desired.Bedrock != nil {
 		want = *desired.Bedrock
 	}
-	if row.Decoded != nil {
-		have.AccessKey, have.AccessKeySecret = row.Decoded.AccessKey, row.Decoded.AccessKeySecret
-	} else if stored, err := DecodeSettings(row.Settings, row.SettingsKeyID); err == nil && stored != nil {
-		have = *stored
-	}
+	// Settings that cannot be decoded are a difference of their own.
+	have, _ := row.bedrock()
 	differ := 0
 	for _, pair := range [][2]secret.Text{{want.AccessKey, have.AccessKey}, {want.AccessKeySecret, have.AccessKeySecret}} {
 		if !pair[0].Equal(pair[1]) {

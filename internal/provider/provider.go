@@ -23,6 +23,9 @@ type Desired struct {
 	// Origin is the environment variable that named the provider, without its
 	// value, for messages: for example CODER_AIBRIDGE_PROVIDER_0_TYPE.
 	Origin string
+	// CredentialsOrigin is the variable that holds the keys, or the access keys of
+	// a Bedrock provider; empty when there are none.
+	CredentialsOrigin string
 }
 
 // Canonical returns the fields that the database must agree with.

@@ -11,7 +11,7 @@ import (
 )
 
 func TestTypesAreInAlphabeticalOrder(t *testing.T) {
-	require.Equal(t, []provider.Type{"anthropic", "openai"}, provider.Types())
+	require.Equal(t, []provider.Type{"anthropic", "azure", "bedrock", "copilot", "google", "openai", "openai-compat", "openrouter", "vercel"}, provider.Types())
 }
 
 func TestCurrentPicksTheRowThatStandsForTheProvider(t *testing.T) {

@@ -7,11 +7,21 @@ package provider
 // enum ai_provider_type (spec section 3).
 type Type string
 
-// The types that this version can seed.
+// The types that this version can seed, each where the database's enum has it.
 const (
-	OpenAI    Type = "openai"
-	Anthropic Type = "anthropic"
+	Anthropic     Type = "anthropic"
+	Azure         Type = "azure"
+	AmazonBedrock Type = "bedrock"
+	Copilot       Type = "copilot"
+	Google        Type = "google"
+	OpenAI        Type = "openai"
+	OpenAICompat  Type = "openai-compat"
+	OpenRouter    Type = "openrouter"
+	Vercel        Type = "vercel"
 )
 
 // Types returns the types that this version can seed, in alphabetical order.
-func Types() []Type { return []Type{Anthropic, OpenAI} }
+// Which of them a database can hold is looked up in its enum.
+func Types() []Type {
+	return []Type{Anthropic, Azure, AmazonBedrock, Copilot, Google, OpenAI, OpenAICompat, OpenRouter, Vercel}
+}

@@ -127,6 +127,20 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 	}
 }
 
+func TestSchemasKnowEveryTypeThatCanBeSeeded(t *testing.T) {
+	t.Parallel()
+	for _, kind := range provider.Types() {
+		seeded := pubsub.Seeded{Provider: "a", ProviderID: someID, Type: kind, SeededAt: someTime}.Payload()
+		require.NoError(t, schema(t, "seeded.json").Validate(decoded(t, seeded)), kind)
+		details, err := json.Marshal(audit.Details{Type: string(kind)})
+		require.NoError(t, err)
+		entry := pubsub.AuditEntry{
+			ID: someID, Actor: audit.System, Action: string(audit.ProviderCreated), Provider: "a", ProviderID: &someID, Details: details, OccurredAt: someTime,
+		}.Payload()
+		require.NoError(t, schema(t, "audit.json").Validate(decoded(t, entry)), kind)
+	}
+}
+
 // TestSchemasRefuseWhatIsNotAPayload makes sure that the schemas are strict:
 // every field is required, none may be added, and formats count.
 func TestSchemasRefuseWhatIsNotAPayload(t *testing.T) {

@@ -87,3 +87,33 @@ func TestEncryptedSecretsAreNotReplacedByPlainTextForLackOfAKeyset(t *testing.T)
 		(SELECT count(*) FROM ai_provider_keys WHERE api_key_key_id = $1)`, keys.Primary()).Scan(&encrypted))
 	require.Equal(t, 2, encrypted)
 }
+
+func TestADriftOfCredentialsThatMustAgreeCannotBeAccepted(t *testing.T) {
+	t.Parallel()
+	_, keys := atresttest.NewKeyset(t)
+	_, other := atresttest.NewKeyset(t)
+	stored := provider.Desired{Name: "gpt", Type: provider.OpenAI, BaseURL: "https://h/", Origin: "X", Keys: []secret.Text{secret.New("k")}}
+	pool, _ := pgtest.NewPool(t)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{stored}, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
+	require.NoError(t, err)
+
+	desired := stored
+	desired.BaseURL = "https://env/"
+	takeDB := func(k *atrest.Keyset) (resolve.Outcome, error) {
+		return resolve.TakeDB(t.Context(), pool, k, desired, false, "operator:test", seed.RequireCredentials())
+	}
+	_, err = takeDB(other)
+	require.ErrorContains(t, err, "its credentials cannot be compared: ")
+	desired.Keys = []secret.Text{secret.New("rotated")}
+	_, err = takeDB(keys)
+	require.ErrorContains(t, err, "its credentials differ: ")
+	require.ErrorContains(t, err, "use --take env --with-keys")
+	var accepted int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM provwatch.accepted_drift`).Scan(&accepted))
+	require.Zero(t, accepted)
+	// What agrees does not stand in the way.
+	desired.Keys = stored.Keys
+	outcome, err := takeDB(keys)
+	require.NoError(t, err)
+	require.Equal(t, provider.Changed, outcome.Kind)
+}

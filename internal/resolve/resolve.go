@@ -54,15 +54,16 @@ func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 // TakeDB records that the database's difference from the environment is
 // accepted. It holds while both canonical hashes stay as they are, and then
 // neither fails a boot nor is alerted. It is audited in the actor's name.
-// compareCredentials says whether differing credentials count as a drift.
-func TakeDB(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, compareCredentials bool, actor string) (Outcome, error) {
+// compareCredentials says whether differing credentials count as a drift. With
+// [seed.RequireCredentials] they cannot be accepted: a seed would not go by it.
+func TakeDB(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
 	return resolve(ctx, pool, keys, desired, compareCredentials, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
 		return takeDB(ctx, tx, step, actor)
-	})
+	}, options...)
 }
 
 func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, compareCredentials bool,
-	take func(pgx.Tx, seed.Step) (Outcome, error),
+	take func(pgx.Tx, seed.Step) (Outcome, error), options ...seed.Option,
 ) (outcome Outcome, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if err := store.New(tx).LockSeed(ctx, seed.Lock); err != nil {
@@ -73,7 +74,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 		if _, err := store.New(tx).LockProviders(ctx, desired.Name); err != nil {
 			return fmt.Errorf("lock its row: %w", err)
 		}
-		plan, err := seed.MakePlan(ctx, tx, []provider.Desired{desired}, compareCredentials, seed.WithKeys(keys))
+		plan, err := seed.MakePlan(ctx, tx, []provider.Desired{desired}, compareCredentials, append(options, seed.WithKeys(keys))...)
 		if err != nil {
 			return err
 		}
@@ -205,6 +206,9 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 		return outcome, nil
 	case observed.Kind == provider.Missing:
 		return outcome, fmt.Errorf("it has no row that could be kept, and the next boot seeds it again; remove its variables (%s) instead", step.Desired.Origin)
+	case step.CredentialsProblem() != nil:
+		return outcome, fmt.Errorf("%w; that cannot be accepted with --compat=upstream-credentials, since nothing is stored of credentials that it could be tied to; "+
+			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())
 	case observed.Undecodable != nil:
 		return outcome, fmt.Errorf("its row cannot be compared, hence not accepted: %w; repair its settings, or use --take env", observed.Undecodable)
 	}

@@ -76,7 +76,7 @@ func (p *parser) warnModelsIgnored(e *entry) {
 
 // parseBearer parses the fields of a provider that is not a Bedrock one.
 func (p *parser) parseBearer(e *entry, d *provider.Desired, group, defaultBaseURL string) {
-	d.Keys = p.parseKeys(e, group+"KEY", group+"KEYS")
+	d.Keys, d.CredentialsOrigin = p.parseKeys(e, group+"KEY", group+"KEYS")
 	d.BaseURL = p.parseBaseURL(e, group+"BASE_URL", defaultBaseURL)
 }
 
@@ -89,12 +89,13 @@ func (p *parser) parseBedrock(e *entry, d *provider.Desired) {
 		Model:          p.parseText(e, "BEDROCK_MODEL", defaultBedrockModel),
 		SmallFastModel: p.parseText(e, "BEDROCK_SMALL_FAST_MODEL", defaultBedrockSmallFastModel),
 	}
-	d.Bedrock.AccessKey, d.Bedrock.AccessKeySecret = p.parseAccessKey(e)
+	d.Bedrock.AccessKey, d.Bedrock.AccessKeySecret, d.CredentialsOrigin = p.parseAccessKey(e)
 }
 
-// parseAccessKey returns the first pair of access key and secret: the settings
-// hold one. Every access key needs its secret, also those that are not stored.
-func (p *parser) parseAccessKey(e *entry) (key, keySecret secret.Text) {
+// parseAccessKey returns the first pair of access key and secret, since the
+// settings hold one, and the variable of the access key. Every access key needs
+// its secret, also those that are not stored.
+func (p *parser) parseAccessKey(e *entry) (key, keySecret secret.Text, variable string) {
 	keys := p.parseList(e, "BEDROCK_ACCESS_KEY", "BEDROCK_ACCESS_KEYS")
 	p.checkCount(keys)
 	p.checkRepeats(keys)
@@ -117,9 +118,9 @@ func (p *parser) parseAccessKey(e *entry) (key, keySecret secret.Text) {
 		if more := len(keys.elements) - 1; more > 0 {
 			p.warnf(keys.variable, "only the first access key and its secret are stored; not stored: %d", more)
 		}
-		return secret.New(keys.elements[0]), secret.New(secrets.elements[0])
+		return secret.New(keys.elements[0]), secret.New(secrets.elements[0]), keys.variable
 	}
-	return secret.Text{}, secret.Text{}
+	return secret.Text{}, secret.Text{}, ""
 }
 
 // counterpart returns the field to be set besides l, in the same number.

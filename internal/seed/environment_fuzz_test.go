@@ -21,7 +21,7 @@ import (
 // is a word of many messages. So every environment is parsed a second time with
 // its values marked, and then no message may hold the mark.
 func FuzzParseEnvironment(f *testing.F) {
-	for _, cases := range [][]environmentCase{legacyCases, legacyBedrockCases, indexedCases, credentialCases} {
+	for _, cases := range [][]environmentCase{legacyCases, legacyBedrockCases, indexedCases, typeCases, credentialCases} {
 		for _, c := range cases {
 			lines := strings.Fields(spell(c.env))
 			for _, name := range slices.Sorted(maps.Keys(c.extra)) {
@@ -62,10 +62,8 @@ const mark = "q7zleak"
 func withMark(name, value string) string {
 	field := name[strings.LastIndex(name, "_")+1:]
 	if value == "" || field == "TYPE" || field == "NAME" {
-		for _, constant := range []string{"", "openai", "anthropic"} {
-			if strings.EqualFold(value, constant) {
-				return value
-			}
+		if value == "" || slices.ContainsFunc(provider.Types(), func(t provider.Type) bool { return strings.EqualFold(value, string(t)) }) {
+			return value
 		}
 	}
 	if scheme, rest, ok := strings.Cut(value, "://"); ok && field == "URL" {
@@ -117,13 +115,28 @@ func checkEnvironment(t *testing.T, variables map[string]string) []string {
 		require.Regexp(t, validName, p.Name)
 		require.Contains(t, provider.Types(), p.Type)
 		require.Contains(t, variables, p.Origin)
+		if p.CredentialsOrigin != "" {
+			require.Contains(t, variables, p.CredentialsOrigin)
+		}
+		hasCredentials := len(p.Keys) > 0 || p.Bedrock != nil && !p.Bedrock.AccessKey.IsZero()
+		require.Equal(t, hasCredentials, p.CredentialsOrigin != "")
 		require.LessOrEqual(t, len(p.Keys), 5)
 		if p.Bedrock != nil {
-			require.Equal(t, provider.Anthropic, p.Type)
+			require.Contains(t, []provider.Type{provider.Anthropic, provider.AmazonBedrock}, p.Type)
 			require.Empty(t, p.Keys, "a Bedrock provider has no keys")
 			require.Equal(t, p.Bedrock.AccessKey.IsZero(), p.Bedrock.AccessKeySecret.IsZero())
 			require.NotEmpty(t, p.Bedrock.Model)
 			require.NotEmpty(t, p.Bedrock.SmallFastModel)
+		}
+		switch p.Type {
+		case provider.AmazonBedrock:
+			require.NotNil(t, p.Bedrock)
+		case provider.Copilot:
+			require.Empty(t, p.Keys)
+			require.NotEmpty(t, p.BaseURL)
+		case provider.OpenAI, provider.Anthropic:
+		default:
+			require.NotEmpty(t, p.BaseURL, "only these types have a meaning without one")
 		}
 		requireStorable(t, p.BaseURL)
 		if p.BaseURL != "" {

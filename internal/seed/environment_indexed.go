@@ -51,18 +51,14 @@ func (p *parser) parseIndexed(e *entry) {
 	}
 	p.reportUnknown(e)
 	if !ok {
-		p.errorf(e.first, "its provider has no type; set %s to %s", e.nameOf("TYPE"), typeList(" or "))
+		p.errorf(e.first, "its provider has no type; set %s to %s", e.nameOf("TYPE"), anyType())
 	}
 
 	d := provider.Desired{Type: provider.Type(kind.value), Origin: kind.name}
-	switch {
-	case !known:
+	if known {
+		p.parseTyped(e, &d)
+	} else {
 		p.checkUntyped(e)
-	case d.Type == provider.Anthropic:
-		p.parseAnthropic(e, &d, "", "")
-	default:
-		p.rejectBedrock(e)
-		p.parseBearer(e, &d, "", "")
 	}
 
 	naming := kind
@@ -132,35 +128,6 @@ func keySet(keys []secret.Text) map[string]bool {
 		set[k.Reveal()] = true
 	}
 	return set
-}
-
-// unknownType shows the nearest known type only if the value is that type in
-// another case, since a message must not hold a value.
-func unknownType(value string) string {
-	message := "the type is none that this version can seed (" + typeList(", ") + "); its provider is skipped"
-	for _, t := range provider.Types() {
-		if strings.EqualFold(value, string(t)) {
-			message += "; write " + string(t) + " in lower case"
-		}
-	}
-	return message
-}
-
-func typeList(separator string) string {
-	var names []string
-	for _, t := range provider.Types() {
-		names = append(names, string(t))
-	}
-	return strings.Join(names, separator)
-}
-
-// rejectBedrock reports every Bedrock field of a provider that cannot be one.
-func (p *parser) rejectBedrock(e *entry) {
-	for _, field := range indexedFields {
-		if v, ok := e.set(field); ok && strings.HasPrefix(field, "BEDROCK_") {
-			p.errorf(v.name, "is only for providers of type %s; remove it, or change %s", provider.Anthropic, e.nameOf("TYPE"))
-		}
-	}
 }
 
 // checkUntyped makes the checks that do not depend on the provider's type.

@@ -9,8 +9,8 @@ const (
 	legacyAnthropic = "anthropic"
 )
 
-// Base URLs of legacy providers that set none. An indexed provider without one
-// has an empty base URL, as the gateway itself stores it.
+// Base URLs of legacy providers that set none; see indexedBaseURLs for indexed
+// ones.
 const (
 	defaultOpenAIBaseURL    = "https://api.openai.com/v1/"
 	defaultAnthropicBaseURL = "https://api.anthropic.com/"

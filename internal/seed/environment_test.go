@@ -81,7 +81,8 @@ const (
 	badName   = "the name does not match ^[a-z0-9]+(-[a-z0-9]+)*$ (lower-case letters and digits, with single hyphens between)"
 	badText   = "is not text that can be stored; it must be valid UTF-8 without a NUL character"
 	modelOnly = "is ignored: a model alone does not make the provider a Bedrock one; set "
-	skipped   = "the type is none that this version can seed (anthropic, openai); its provider is skipped"
+	skipped   = "the type is none that this version can seed (anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter, vercel); its provider is skipped"
+	anyType   = "anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter or vercel"
 	unknown   = "is not a known field and is ignored; the nearest known one is "
 )
 
@@ -328,7 +329,7 @@ var indexedCases = []environmentCase{
 	},
 	{
 		name: "indices are compared as numbers",
-		env: "@PROVIDER_0_TYPE=openai @PROVIDER_1_TYPE=copilot @PROVIDER_2_TYPE=x @PROVIDER_3_TYPE=x @PROVIDER_4_TYPE=x @PROVIDER_5_TYPE=x " +
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_1_TYPE=cohere @PROVIDER_2_TYPE=x @PROVIDER_3_TYPE=x @PROVIDER_4_TYPE=x @PROVIDER_5_TYPE=x " +
 			"@PROVIDER_6_TYPE=x @PROVIDER_7_TYPE=x @PROVIDER_8_TYPE=x @PROVIDER_9_TYPE=x @PROVIDER_10_TYPE=x",
 		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
 		warnings: []string{
@@ -385,7 +386,7 @@ var indexedCases = []environmentCase{
 	},
 	{
 		name: "every gap is reported",
-		env:  "@PROVIDER_1_TYPE=openai @PROVIDER_3_TYPE=anthropic @PROVIDER_3_NAME=b @PROVIDER_2147483647_TYPE=copilot",
+		env:  "@PROVIDER_1_TYPE=openai @PROVIDER_3_TYPE=anthropic @PROVIDER_3_NAME=b @PROVIDER_2147483647_TYPE=cohere",
 		warnings: []string{
 			"@PROVIDER_2147483647_TYPE: " + skipped,
 		},
@@ -425,7 +426,7 @@ var indexedCases = []environmentCase{
 	{
 		name:   "an index without a type is an error",
 		env:    "@PROVIDER_0_TYPE=openai ~PROVIDER_01_NAME=a ~PROVIDER_01_KEY=k",
-		errors: []string{"~PROVIDER_01_KEY: its provider has no type; set ~PROVIDER_01_TYPE to anthropic or openai"},
+		errors: []string{"~PROVIDER_01_KEY: its provider has no type; set ~PROVIDER_01_TYPE to " + anyType},
 	},
 	{
 		name: "without a type the checks that need none are made",
@@ -433,7 +434,7 @@ var indexedCases = []environmentCase{
 			"@PROVIDER_0_APIKEY=x",
 		warnings: []string{"@PROVIDER_0_APIKEY: " + unknown + "KEY"},
 		errors: []string{
-			"@PROVIDER_0_APIKEY: its provider has no type; set @PROVIDER_0_TYPE to anthropic or openai",
+			"@PROVIDER_0_APIKEY: its provider has no type; set @PROVIDER_0_TYPE to " + anyType,
 			"@PROVIDER_0_BASE_URL: " + badURL,
 			"@PROVIDER_0_BEDROCK_ACCESS_KEY: has no secret; set @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET, or remove this variable",
 			"@PROVIDER_0_BEDROCK_BASE_URL: " + badURL,
@@ -451,7 +452,7 @@ var indexedCases = []environmentCase{
 			"@PROVIDER_0_TYPE_: " + unknown + "TYPE",
 			"@PROVIDER_1_TYP: " + unknown + "TYPE",
 		},
-		errors: []string{"@PROVIDER_1_TYP: its provider has no type; set @PROVIDER_1_TYPE to anthropic or openai"},
+		errors: []string{"@PROVIDER_1_TYP: its provider has no type; set @PROVIDER_1_TYPE to " + anyType},
 	},
 	{
 		name:      "an indexed DUMP_DIR is passed over silently and does not make the index exist",
@@ -465,14 +466,14 @@ var indexedCases = []environmentCase{
 	},
 	{
 		name: "an unknown type is skipped with a warning, its fields unseen, and is no gap",
-		env: "@PROVIDER_0_TYPE=copilot @PROVIDER_0_NAME=NO @PROVIDER_0_KEY=a ~PROVIDER_0_KEY=b @PROVIDER_0_KEYS=,, @PROVIDER_0_BASE_URL=x " +
+		env: "@PROVIDER_0_TYPE=cohere @PROVIDER_0_NAME=NO @PROVIDER_0_KEY=a ~PROVIDER_0_KEY=b @PROVIDER_0_KEYS=,, @PROVIDER_0_BASE_URL=x " +
 			"@PROVIDER_0_COLOUR=red @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_1_TYPE=openai",
 		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_1_TYPE"}},
 		warnings:  []string{"@PROVIDER_0_TYPE: " + skipped},
 	},
 	{
 		name:      "a provider of an unknown type does not take a name",
-		env:       "@PROVIDER_0_TYPE=copilot @PROVIDER_0_NAME=a @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=a",
+		env:       "@PROVIDER_0_TYPE=cohere @PROVIDER_0_NAME=a @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=a",
 		providers: []desired{{Name: "a", Type: "openai", Origin: "@PROVIDER_1_TYPE"}},
 		warnings:  []string{"@PROVIDER_0_TYPE: " + skipped},
 	},
@@ -508,7 +509,7 @@ var indexedCases = []environmentCase{
 		name: "an indexed name equal to that of a legacy provider is an error even without a type",
 		env:  "@OPENAI_KEY=a @PROVIDER_0_NAME=openai",
 		errors: []string{
-			"@PROVIDER_0_NAME: its provider has no type; set @PROVIDER_0_TYPE to anthropic or openai",
+			"@PROVIDER_0_NAME: its provider has no type; set @PROVIDER_0_TYPE to " + anyType,
 			`@PROVIDER_0_NAME: its provider has the name of the legacy provider "openai"; remove either @OPENAI_KEY or the variables @PROVIDER_0_*`,
 		},
 	},
@@ -557,7 +558,7 @@ var indexedCases = []environmentCase{
 			"~ANTHROPIC_KEY: is set to another value than @ANTHROPIC_KEY, which means the same; remove one of them",
 			"~OPENAI_KEY: is set to another value than @OPENAI_KEY, which means the same; remove one of them",
 			"@PROVIDER_2_KEYS: indices 0 to 1 are skipped; " + noGap,
-			"@PROVIDER_2_KEYS: its provider has no type; set @PROVIDER_2_TYPE to anthropic or openai",
+			"@PROVIDER_2_KEYS: its provider has no type; set @PROVIDER_2_TYPE to " + anyType,
 			"@PROVIDER_2_KEYS: element 1 repeats element 0",
 			"@PROVIDER_10_TYPE: indices 3 to 9 are skipped; " + noGap,
 			`@PROVIDER_10_TYPE: its provider has the name of the legacy provider "openai"; remove either @OPENAI_KEY or the variables @PROVIDER_10_*`,
@@ -568,6 +569,74 @@ var indexedCases = []environmentCase{
 		name:   "a finding is one line, whatever the name of the variable",
 		extra:  map[string]string{"@PROVIDER_X\ny_KEY": "k"},
 		errors: []string{`"@PROVIDER_X\ny_KEY": its index is not a decimal number` + form},
+	},
+}
+
+// Types, indexed.
+var typeCases = []environmentCase{
+	{
+		name: "types with a public endpoint have it as their base URL, and openai and anthropic an empty one",
+		env: "@PROVIDER_0_TYPE=google @PROVIDER_0_KEY=g @PROVIDER_1_TYPE=openrouter @PROVIDER_1_KEYS=o,p @PROVIDER_2_TYPE=vercel @PROVIDER_2_KEY=v " +
+			"@PROVIDER_3_TYPE=copilot @PROVIDER_4_TYPE=openai @PROVIDER_5_TYPE=anthropic",
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_5_TYPE"},
+			{Name: "copilot", Type: "copilot", BaseURL: "https://api.individual.githubcopilot.com", Origin: "@PROVIDER_3_TYPE"},
+			{Name: "google", Type: "google", BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai/", Keys: []string{"g"}, Origin: "@PROVIDER_0_TYPE"},
+			{Name: "openai", Type: "openai", Origin: "@PROVIDER_4_TYPE"},
+			{Name: "openrouter", Type: "openrouter", BaseURL: "https://openrouter.ai/api/v1/", Keys: []string{"o", "p"}, Origin: "@PROVIDER_1_TYPE"},
+			{Name: "vercel", Type: "vercel", BaseURL: "https://ai-gateway.vercel.sh/v1/", Keys: []string{"v"}, Origin: "@PROVIDER_2_TYPE"},
+		},
+	},
+	{
+		name: "a base URL replaces that of any type",
+		env: "@PROVIDER_0_TYPE=azure @PROVIDER_0_BASE_URL=https://r.openai.azure.com/openai/v1 @PROVIDER_0_KEY=a @PROVIDER_1_TYPE=openai-compat " +
+			"@PROVIDER_1_BASE_URL=http://llm:8000/v1 @PROVIDER_2_TYPE=copilot @PROVIDER_2_BASE_URL=https://api.business.githubcopilot.com",
+		providers: []desired{
+			{Name: "azure", Type: "azure", BaseURL: "https://r.openai.azure.com/openai/v1", Keys: []string{"a"}, Origin: "@PROVIDER_0_TYPE"},
+			{Name: "copilot", Type: "copilot", BaseURL: "https://api.business.githubcopilot.com", Origin: "@PROVIDER_2_TYPE"},
+			{Name: "openai-compat", Type: "openai-compat", BaseURL: "http://llm:8000/v1", Origin: "@PROVIDER_1_TYPE"},
+		},
+	},
+	{
+		name: "types without a public endpoint need a base URL, which is reported with all other errors",
+		env:  "@PROVIDER_0_TYPE=azure @PROVIDER_0_KEYS=k,k ~PROVIDER_1_TYPE=openai-compat @PROVIDER_2_TYPE=azure @PROVIDER_2_NAME=a2 @PROVIDER_2_BASE_URL=x",
+		errors: []string{
+			"@PROVIDER_0_KEYS: element 1 repeats element 0",
+			"@PROVIDER_0_TYPE: its provider has no base URL, and there is no usual one for the type azure; set @PROVIDER_0_BASE_URL",
+			"~PROVIDER_1_TYPE: its provider has no base URL, and there is no usual one for the type openai-compat; set ~PROVIDER_1_BASE_URL",
+			"@PROVIDER_2_BASE_URL: " + badURL,
+		},
+	},
+	{
+		name: "copilot has no keys, and like other types no Bedrock field",
+		env:  "@PROVIDER_0_TYPE=copilot @PROVIDER_0_KEY=k @PROVIDER_1_TYPE=google @PROVIDER_1_BEDROCK_REGION=r",
+		errors: []string{
+			"@PROVIDER_0_KEY: a provider of type copilot has no keys: the gateway uses the token that each user sends; remove this variable",
+			"@PROVIDER_1_BEDROCK_REGION: is only for providers of type anthropic or bedrock; remove it, or change @PROVIDER_1_TYPE",
+		},
+	},
+	{
+		name: "the type bedrock is a Bedrock provider whatever made it one, with the same settings as of type anthropic",
+		env: "@PROVIDER_0_TYPE=bedrock @PROVIDER_0_BEDROCK_REGION=us-east-1 @PROVIDER_0_BEDROCK_ACCESS_KEYS=A,B @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=S,T " +
+			"@PROVIDER_1_TYPE=bedrock @PROVIDER_1_NAME=vpc @PROVIDER_1_BEDROCK_BASE_URL=https://vpc/ @PROVIDER_1_BASE_URL=https://b/ @PROVIDER_1_BEDROCK_MODEL=m " +
+			"@PROVIDER_2_TYPE=anthropic @PROVIDER_2_BEDROCK_REGION=us-east-1",
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_2_TYPE", Bedrock: &bedrock{"us-east-1", sonnet, haiku, "", ""}},
+			{Name: "bedrock", Type: "bedrock", Origin: "@PROVIDER_0_TYPE", Bedrock: &bedrock{"us-east-1", sonnet, haiku, "A", "S"}},
+			{Name: "vpc", Type: "bedrock", BaseURL: "https://vpc/", Origin: "@PROVIDER_1_TYPE", Bedrock: &bedrock{"", "m", haiku, "", ""}},
+		},
+		warnings: []string{
+			"@PROVIDER_0_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 1",
+			"@PROVIDER_1_BASE_URL: is ignored: the base URL of a provider of type bedrock is @PROVIDER_1_BEDROCK_BASE_URL; remove this variable",
+		},
+	},
+	{
+		name: "the type bedrock needs more than models, and has no bearer keys",
+		env:  "@PROVIDER_0_TYPE=bedrock @PROVIDER_0_BEDROCK_MODEL=m @PROVIDER_1_TYPE=bedrock @PROVIDER_1_BEDROCK_REGION=r @PROVIDER_1_KEYS=k,l @PROVIDER_1_NAME=b",
+		errors: []string{
+			"@PROVIDER_0_TYPE: its provider has neither a region nor a base URL nor AWS credentials; set @PROVIDER_0_BEDROCK_REGION",
+			"@PROVIDER_1_KEYS: a provider of type bedrock has no keys: it uses AWS credentials (@PROVIDER_1_BEDROCK_ACCESS_KEY) or those of its surroundings; remove this variable",
+		},
 	},
 }
 
@@ -662,12 +731,12 @@ var credentialCases = []environmentCase{
 		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_0_BEDROCK_BASE_URL=x @PROVIDER_0_BEDROCK_ACCESS_KEY=a " +
 			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1, @PROVIDER_0_BEDROCK_MODEL=m @PROVIDER_0_BEDROCK_SMALL_FAST_MODEL=s",
 		errors: []string{
-			"@PROVIDER_0_BEDROCK_ACCESS_KEY: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
-			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
-			"@PROVIDER_0_BEDROCK_BASE_URL: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
-			"@PROVIDER_0_BEDROCK_MODEL: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
-			"@PROVIDER_0_BEDROCK_REGION: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
-			"@PROVIDER_0_BEDROCK_SMALL_FAST_MODEL: is only for providers of type anthropic; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY: is only for providers of type anthropic or bedrock; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS: is only for providers of type anthropic or bedrock; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_BASE_URL: is only for providers of type anthropic or bedrock; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_MODEL: is only for providers of type anthropic or bedrock; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_REGION: is only for providers of type anthropic or bedrock; remove it, or change @PROVIDER_0_TYPE",
+			"@PROVIDER_0_BEDROCK_SMALL_FAST_MODEL: is only for providers of type anthropic or bedrock; remove it, or change @PROVIDER_0_TYPE",
 		},
 	},
 	{
@@ -720,7 +789,7 @@ var credentialCases = []environmentCase{
 
 func TestParseEnvironment(t *testing.T) {
 	for group, cases := range map[string][]environmentCase{
-		"legacy": legacyCases, "legacy Bedrock": legacyBedrockCases, "indexed": indexedCases, "credentials": credentialCases,
+		"legacy": legacyCases, "legacy Bedrock": legacyBedrockCases, "indexed": indexedCases, "types": typeCases, "credentials": credentialCases,
 	} {
 		for _, c := range cases {
 			t.Run(group+"/"+c.name, func(t *testing.T) {
@@ -759,10 +828,23 @@ func TestABaseURLIsStoredVerbatim(t *testing.T) {
 func TestAnEnvironmentErrorCountsAndListsItsFindings(t *testing.T) {
 	_, err := seed.ParseEnvironment(environment("@PROVIDER_0_NAME=a"))
 	require.EqualError(t, err, spell("1 error in the environment:\n"+
-		"  @PROVIDER_0_NAME: its provider has no type; set @PROVIDER_0_TYPE to anthropic or openai"))
+		"  @PROVIDER_0_NAME: its provider has no type; set @PROVIDER_0_TYPE to "+anyType))
 
 	_, err = seed.ParseEnvironment(environment("@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=a,a @OPENAI_KEY=k @OPENAI_BASE_URL=x @PROVIDER_0_NAME=n"))
 	require.EqualError(t, err, spell("2 errors in the environment:\n"+
 		"  @OPENAI_BASE_URL: "+badURL+"\n"+
 		"  @PROVIDER_0_KEYS: element 1 repeats element 0"))
+}
+
+func TestADesiredProviderNamesTheVariableOfItsCredentials(t *testing.T) {
+	env, err := seed.ParseEnvironment(environment("@OPENAI_KEY=k @PROVIDER_0_TYPE=google ~PROVIDER_0_KEYS=a,b @PROVIDER_1_TYPE=bedrock " +
+		"@PROVIDER_1_BEDROCK_ACCESS_KEY=A @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET=S @PROVIDER_2_TYPE=copilot"))
+	require.NoError(t, err)
+	origins := map[string]string{}
+	for _, p := range env.Providers {
+		origins[p.Name] = p.CredentialsOrigin
+	}
+	require.Equal(t, map[string]string{
+		"bedrock": spell("@PROVIDER_1_BEDROCK_ACCESS_KEY"), "copilot": "", "google": spell("~PROVIDER_0_KEYS"), "openai": spell("@OPENAI_KEY"),
+	}, origins)
 }

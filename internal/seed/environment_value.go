@@ -80,17 +80,17 @@ func (p *parser) checkStorable(l list, i int) bool {
 	return false
 }
 
-// parseKeys returns the bearer keys, in their order.
-func (p *parser) parseKeys(e *entry, singular, plural string) []secret.Text {
+// parseKeys returns the bearer keys, in their order, and the variable that holds
+// them.
+func (p *parser) parseKeys(e *entry, singular, plural string) (keys []secret.Text, variable string) {
 	l := p.parseList(e, singular, plural)
 	p.checkCount(l)
 	p.checkRepeats(l)
-	var keys []secret.Text
 	for i, element := range l.elements {
 		p.checkStorable(l, i)
 		keys = append(keys, secret.New(element))
 	}
-	return keys
+	return keys, l.variable
 }
 
 // parseText returns the field's value, or the default when it is not set.

@@ -19,18 +19,31 @@ type Keys interface {
 }
 
 // Option is how a seed or a plan differs from the usual.
-type Option func(*Keys)
+type Option func(*options)
+
+type options struct {
+	keys Keys
+	// credentials must agree as well.
+	credentials bool
+}
 
 // WithKeys encrypts and decrypts with the keys given. Without it everything is
 // stored in plain text, and encrypted settings cannot be decoded.
-func WithKeys(keys Keys) Option { return func(k *Keys) { *k = keys } }
+func WithKeys(keys Keys) Option { return func(o *options) { o.keys = keys } }
 
-func keysOf(options []Option) Keys {
-	var keys Keys = plainText{}
-	for _, option := range options {
-		option(&keys)
+// RequireCredentials makes it a drift that the credentials of a live row are
+// other than the environment's, whatever their order, as the public gateway has
+// it (--compat=upstream-credentials). No acceptance holds for such a drift, since
+// nothing is stored of credentials that it could be tied to. Credentials that
+// cannot be decrypted make the row one that cannot be compared.
+func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
+
+func optionsOf(list []Option) options {
+	o := options{keys: plainText{}}
+	for _, option := range list {
+		option(&o)
 	}
-	return keys
+	return o
 }
 
 // plainText are the [Keys] of whoever has none.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/provider"
+	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
 
@@ -22,16 +23,19 @@ type Action string
 const (
 	// Insert: there is no row, so the row and its keys are inserted.
 	Insert Action = "insert"
-	// Unchanged: the live row has the same canonical hash. Nothing is written;
-	// keys are never added to or changed.
+	// Unchanged: the live row has the same canonical hash, and the same credentials
+	// where they are required to agree. Nothing is written; keys are never added to
+	// or changed.
 	Unchanged Action = "unchanged"
 	// Accepted: the live row differs, and an operator accepted that with
 	// "worker resolve --take db".
 	Accepted Action = "accepted"
-	// Drifted: the live row has another canonical hash.
+	// Drifted: the live row has another canonical hash, or other credentials where
+	// they are required to agree.
 	Drifted Action = "drift"
-	// Undecodable: the live row's settings cannot be decoded, so that there is
-	// no telling whether it differs.
+	// Undecodable: the live row's settings cannot be decoded, or its credentials
+	// are required to agree and cannot be decrypted, so that there is no telling
+	// whether it differs.
 	Undecodable Action = "undecodable"
 	// StickyDeleted: the row is soft-deleted and is not resurrected.
 	StickyDeleted Action = "deleted"
@@ -47,6 +51,23 @@ type Step struct {
 	Row         *provider.Row // the row compared with, nil when there is none
 
 	accepted bool
+	// Where credentials are required to agree: that they do not, or why they
+	// cannot be compared.
+	credentialsDiffer       bool
+	incomparableCredentials error
+}
+
+// CredentialsProblem returns how credentials that are required to agree do not,
+// nil where they do or are not required to. The seed goes by no acceptance of it.
+func (s Step) CredentialsProblem() error {
+	switch {
+	case s.incomparableCredentials != nil:
+		return fmt.Errorf("its credentials cannot be compared: %w", s.incomparableCredentials)
+	case s.credentialsDiffer:
+		return fmt.Errorf("its credentials differ: %s", FieldList(s.Observation.Fields))
+	default:
+		return nil
+	}
 }
 
 // Accepted reports whether the provider's drift is one that an operator
@@ -107,7 +128,22 @@ func (e *DriftError) Error() string {
 
 func (s Step) problem() string {
 	name := s.Desired.Name
-	if s.Action == Undecodable {
+	switch {
+	case s.incomparableCredentials != nil:
+		besides := ""
+		if s.Observation.HashDiffers() {
+			besides = "; it differs in " + FieldList(s.Observation.Fields)
+		}
+		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
+			"otherwise replace the stored credentials by those of the environment (%s) with "+
+			"\"worker resolve %s --take env --with-keys\", or drop --compat=upstream-credentials",
+			name, s.incomparableCredentials, besides, s.credentialsOrigin(), name)
+	case s.credentialsDiffer:
+		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
+			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
+			"or write the environment's to the database with \"worker resolve %s --take env --with-keys\", or drop --compat=upstream-credentials",
+			name, FieldList(s.Observation.Fields), s.credentialsOrigin(), name)
+	case s.Action == Undecodable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
 			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env\", or remove its variables (%s)",
 			name, s.Observation.Undecodable, name, s.Desired.Origin)
@@ -116,6 +152,14 @@ func (s Step) problem() string {
 		"either make both agree (change the variables of %s, or \"worker resolve %s --take env\" to write them to the database), "+
 		"or keep the database's values with \"worker resolve %s --take db\"",
 		name, FieldList(s.Observation.Fields), s.Desired.Origin, name, name)
+}
+
+// credentialsOrigin returns the variable to look at for credentials.
+func (s Step) credentialsOrigin() string {
+	if s.Desired.CredentialsOrigin != "" {
+		return s.Desired.CredentialsOrigin
+	}
+	return "none is set in the variables of " + s.Desired.Origin
 }
 
 // FieldList formats differences in one line.
@@ -129,10 +173,12 @@ func FieldList(fields []provider.Field) string {
 
 // MakePlan compares the desired providers with the database, as db sees it, and
 // writes nothing. With credentials set, credentials are compared as well, and
-// show in the observations; a seed acts on canonical hashes alone.
+// show in the observations; a seed acts on canonical hashes alone, unless with
+// [RequireCredentials].
 func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, credentials bool, options ...Option) (Plan, error) {
 	queries := store.New(db)
-	rows, err := loadRows(ctx, queries, desired, credentials, keysOf(options))
+	o := optionsOf(options)
+	rows, err := loadRows(ctx, queries, desired, credentials || o.credentials, o.keys)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -144,12 +190,13 @@ func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, cr
 	if err != nil {
 		return Plan{}, fmt.Errorf("look up the types that the database knows: %w", err)
 	}
-	return makePlan(desired, rows, accepted, labels, credentials), nil
+	return makePlan(desired, rows, accepted, labels, credentials, o.credentials), nil
 }
 
 // DryRun is MakePlan in a read-only transaction, for a database that need not
 // have been migrated: tables that are not there count as empty ones.
 func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, credentials bool, options ...Option) (plan Plan, err error) {
+	o := optionsOf(options)
 	readOnly := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err = pgx.BeginTxFunc(ctx, pool, readOnly, func(tx pgx.Tx) error {
 		queries := store.New(tx)
@@ -162,36 +209,56 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 			return err
 		}
 		var rows map[string][]provider.Row
-		var labels []string
-		for _, t := range provider.Types() {
-			labels = append(labels, string(t))
-		}
+		labels := migratedTypes
 		if found.Providers && found.ProviderKeys {
-			if rows, err = loadRows(ctx, queries, desired, credentials, keysOf(options)); err != nil {
+			if rows, err = loadRows(ctx, queries, desired, credentials || o.credentials, o.keys); err != nil {
 				return err
 			}
 			if labels, err = queries.ListProviderTypes(ctx); err != nil {
 				return fmt.Errorf("look up the types that the database knows: %w", err)
 			}
 		}
-		plan = makePlan(desired, rows, nil, labels, credentials)
+		plan = makePlan(desired, rows, nil, labels, credentials, o.credentials)
 		return nil
 	})
 	return plan, err
 }
 
-func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, credentials bool) Plan {
+// migratedTypes are the labels of the enum that our migration makes where there
+// is none.
+var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)}
+
+// makePlan compares credentials as well when they are to be shown, or required to
+// agree.
+func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, shown, required bool) Plan {
 	plan := Plan{Steps: make([]Step, len(desired))}
+	digester := secret.NewDigester()
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
-		o := provider.Compare(d, row, credentials)
-		a := accepted[d.Name]
-		plan.Steps[i] = Step{
-			Action: action(d, o, a, labels), Desired: d, Observation: o, Row: row,
-			accepted: a.kind == o.Kind && a.holds(o),
+		step := Step{Desired: d, Row: row, Observation: provider.Compare(d, row, shown || required)}
+		if required {
+			step.requireCredentials(digester)
 		}
+		a := accepted[d.Name]
+		step.Action = step.action(a, labels)
+		step.accepted = a.kind == step.Observation.Kind && a.holds(step.Observation) && step.CredentialsProblem() == nil
+		plan.Steps[i] = step
 	}
 	return plan
+}
+
+// requireCredentials compares the credentials of a live row. A deleted one stays
+// deleted, whatever its credentials.
+func (s *Step) requireCredentials(by secret.Digester) {
+	if s.Row == nil || s.Row.Deleted || s.Observation.Undecodable != nil {
+		return
+	}
+	stored, err := s.Row.CredentialDigest(by)
+	if err != nil {
+		s.incomparableCredentials = err
+		return
+	}
+	s.credentialsDiffer = !stored.Equal(s.Desired.CredentialDigest(by))
 }
 
 // acceptance is an accepted drift: it holds while both hashes are as they were.
@@ -204,16 +271,19 @@ func (a acceptance) holds(o provider.Observation) bool {
 	return a.kind != "" && a.env == o.EnvHash && a.db == o.DBHash
 }
 
-func action(d provider.Desired, o provider.Observation, accepted acceptance, labels []string) Action {
+func (s Step) action(accepted acceptance, labels []string) Action {
+	o := s.Observation
 	switch {
-	case !slices.Contains(labels, string(d.Type)):
+	case !slices.Contains(labels, string(s.Desired.Type)):
 		return Unsupported
 	case o.Kind == provider.Missing:
 		return Insert
 	case o.Kind == provider.Deleted:
 		return StickyDeleted
-	case o.Undecodable != nil:
+	case o.Undecodable != nil, s.incomparableCredentials != nil:
 		return Undecodable
+	case s.credentialsDiffer:
+		return Drifted
 	case !o.HashDiffers():
 		return Unchanged
 	case accepted.holds(o):
@@ -314,7 +384,8 @@ func Supported(ctx context.Context, db store.DBTX, desired []provider.Desired) (
 func LogUnsupported(ctx context.Context, logger *slog.Logger, unsupported []provider.Desired) {
 	for _, d := range unsupported {
 		logger.WarnContext(ctx, "the database's enum ai_provider_type lacks the provider's type, skipping the provider",
-			"provider", d.Name, "type", string(d.Type))
+			"provider", d.Name, "type", string(d.Type),
+			"remedy", "upgrade the gateway, whose migrations add the types that it can serve, and restart the worker; or remove its variables ("+d.Origin+")")
 	}
 }
 

@@ -86,7 +86,7 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 		if err := plan.Err(); err != nil && !tolerateDrift {
 			return err
 		}
-		return apply(ctx, tx, &plan, keysOf(options))
+		return apply(ctx, tx, &plan, optionsOf(options).keys)
 	})
 	var drift *DriftError
 	if err != nil && !errors.As(err, &drift) {

@@ -372,6 +372,30 @@ func TestADatabaseWhoseEnumLacksATypeGetsTheOtherProvidersOnly(t *testing.T) {
 	require.Len(t, plan.Supported(), 1)
 }
 
+func TestADryRunOfAnEmptyDatabaseSkipsTheTypesThatTheMigrationDoesNotMake(t *testing.T) {
+	t.Parallel()
+	var desired []provider.Desired
+	for _, kind := range provider.Types() {
+		desired = append(desired, provider.Desired{Name: string(kind), Type: kind, BaseURL: "https://h/"})
+	}
+	empty, err := pgxpool.New(t.Context(), pgtest.NewDatabase(t))
+	require.NoError(t, err)
+	defer empty.Close()
+	migrated, _ := pgtest.NewPool(t)
+	foretold, err := seed.DryRun(t.Context(), empty, desired, false)
+	require.NoError(t, err)
+	done, err := seed.Seed(t.Context(), migrated, desired, false, quiet)
+	require.NoError(t, err)
+	var inserted []string
+	for i, step := range done.Steps {
+		require.Equal(t, step.Action, foretold.Steps[i].Action, step.Desired.Name)
+		if step.Action == seed.Insert {
+			inserted = append(inserted, step.Desired.Name)
+		}
+	}
+	require.Equal(t, []string{"anthropic", "openai"}, inserted)
+}
+
 func TestAnAcceptedDriftHoldsOnlyWhileBothHashesStayAsTheyWere(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

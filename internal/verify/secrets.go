@@ -1,11 +1,6 @@
 package verify
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"hash"
-
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
@@ -19,15 +14,10 @@ type Keys interface {
 // it compares digests of them, made with a key that only this process has.
 type secrets struct {
 	keys   Keys // nil: what is encrypted cannot be decoded
-	digest hash.Hash
+	digest secret.Digester
 }
 
-func newSecrets() secrets {
-	key := make([]byte, sha256.Size)
-	// It never fails.
-	_, _ = rand.Read(key)
-	return secrets{digest: hmac.New(sha256.New, key)}
-}
+func newSecrets() secrets { return secrets{digest: secret.NewDigester()} }
 
 // Decrypt makes the verifier decode encrypted rows with the keys given. It is to
 // be called before the first verification.
@@ -37,30 +27,20 @@ func (v *Verifier) Decrypt(keys Keys) {
 	v.secrets.keys = keys
 }
 
-// digested returns what is compared in place of a credential.
-func (s *secrets) digested(credential secret.Text) secret.Text {
-	if credential.IsZero() {
-		return credential
-	}
-	s.digest.Reset()
-	_, _ = s.digest.Write([]byte(credential.Reveal()))
-	return secret.New(string(s.digest.Sum(nil)))
-}
-
 // compared returns of a desired provider what is compared, and no credential.
 func (v *Verifier) compared(desired provider.Desired) provider.Desired {
 	credentials := v.credentials != IgnoreCredentials
 	var keys []secret.Text
 	if credentials {
 		for _, key := range desired.Keys {
-			keys = append(keys, v.secrets.digested(key))
+			keys = append(keys, v.secrets.digest.Of(key))
 		}
 	}
 	desired.Keys = keys
 	if b := desired.Bedrock; b != nil {
 		desired.Bedrock = &provider.Bedrock{Region: b.Region, Model: b.Model, SmallFastModel: b.SmallFastModel}
 		if credentials {
-			desired.Bedrock.AccessKey, desired.Bedrock.AccessKeySecret = v.secrets.digested(b.AccessKey), v.secrets.digested(b.AccessKeySecret)
+			desired.Bedrock.AccessKey, desired.Bedrock.AccessKeySecret = v.secrets.digest.Of(b.AccessKey), v.secrets.digest.Of(b.AccessKeySecret)
 		}
 	}
 	return desired
@@ -79,10 +59,10 @@ func (v *Verifier) opened(row provider.Row) provider.Row {
 	if row.Decoded == nil {
 		row.Decoded = provider.DecodedWithCredentials(provider.DecodeSettings(row.Settings, row.SettingsKeyID))
 	}
-	row.Decoded.AccessKey, row.Decoded.AccessKeySecret = v.secrets.digested(row.Decoded.AccessKey), v.secrets.digested(row.Decoded.AccessKeySecret)
+	row.Decoded.AccessKey, row.Decoded.AccessKeySecret = v.secrets.digest.Of(row.Decoded.AccessKey), v.secrets.digest.Of(row.Decoded.AccessKeySecret)
 	for i := range row.Keys {
 		if row.Keys[i].KeyID == "" {
-			row.Keys[i].Key = v.secrets.digested(row.Keys[i].Key)
+			row.Keys[i].Key = v.secrets.digest.Of(row.Keys[i].Key)
 		}
 	}
 	return row

@@ -1,0 +1,137 @@
+package seed_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/atrest/atresttest"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+	"provwatch/internal/seed"
+)
+
+// rotated returns the Bedrock provider with another secret.
+func rotated(d provider.Desired) provider.Desired {
+	b := *d.Bedrock
+	b.AccessKeySecret = secret.New("aws-secret-rotated")
+	d.Bedrock = &b
+	return d
+}
+
+func actions(plan seed.Plan) (list []seed.Action) {
+	for _, step := range plan.Steps {
+		list = append(list, step.Action)
+	}
+	return list
+}
+
+func TestWhereCredentialsMustAgreeARotatedOneFailsTheSeedAndWritesNothing(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	gpt := openAI("gpt", "https://h/", "sk-first-0123456789abcdef", "sk-second-0123456789abcdef")
+	gpt.CredentialsOrigin = "CODER_AIBRIDGE_PROVIDER_0_KEYS"
+	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), gpt}
+	strict := seed.RequireCredentials()
+	for _, action := range []seed.Action{seed.Insert, seed.Unchanged} {
+		plan, err := seed.Seed(t.Context(), pool, desired, false, quiet, strict)
+		require.NoError(t, err)
+		require.Equal(t, []seed.Action{action, action}, actions(plan))
+	}
+	before := contents(t, pool)
+	gpt.Keys = []secret.Text{gpt.Keys[1], gpt.Keys[0]}
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{gpt}, false, quiet, strict)
+	require.NoError(t, err, "the order of keys does not matter")
+
+	gpt.Keys = []secret.Text{gpt.Keys[0], secret.New("sk-third-0123456789abcdef")}
+	other := []provider.Desired{rotated(desired[0]), gpt, openAI("new", "https://h/")}
+	_, err = seed.Seed(t.Context(), pool, other, false, quiet, strict)
+	require.EqualError(t, err, `AI provider "aws" already exists in the database and differs from the current environment configuration: `+
+		`bedrock_credentials (environment "2 of 2 set", database "2 of 2 set, 1 of 2 differ"); `+
+		`with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (none is set in the variables of CODER_AIBRIDGE_PROVIDER_1_TYPE), `+
+		`or write the environment's to the database with "worker resolve aws --take env --with-keys", or drop --compat=upstream-credentials
+AI provider "gpt" already exists in the database and differs from the current environment configuration: `+
+		`api_keys (environment "2, of these 1 not in the database", database "2, of these 1 not in the environment"); `+
+		`with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (CODER_AIBRIDGE_PROVIDER_0_KEYS), `+
+		`or write the environment's to the database with "worker resolve gpt --take env --with-keys", or drop --compat=upstream-credentials`)
+	var drift *seed.DriftError
+	require.ErrorAs(t, err, &drift)
+	require.True(t, drift.Drifted())
+	require.Equal(t, before, contents(t, pool))
+	// The published hash is the same with and without.
+	require.Equal(t, gpt.Canonical().Hash(), drift.Steps[1].Observation.EnvHash)
+	require.Equal(t, gpt.Canonical().Hash(), drift.Steps[1].Observation.DBHash)
+
+	// It is asked for, or it does not matter.
+	plan, err := seed.Seed(t.Context(), pool, other, false, quiet)
+	require.NoError(t, err)
+	require.Equal(t, []seed.Action{seed.Unchanged, seed.Unchanged, seed.Insert}, actions(plan))
+	// A disabled row is compared all the same, and a deleted one stays deleted.
+	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET enabled = false, deleted = (name = 'aws')`)
+	require.NoError(t, err)
+	plan, err = seed.MakePlan(t.Context(), pool, other, false, strict)
+	require.NoError(t, err)
+	require.Equal(t, []seed.Action{seed.StickyDeleted, seed.Drifted, seed.Unchanged}, actions(plan))
+}
+
+func TestAnAcceptedDriftNeverCoversCredentialsThatMustAgree(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://h/", "k")}, false, quiet)
+	require.NoError(t, err)
+	desired := openAI("gpt", "https://env/", "k")
+	_, err = pool.Exec(t.Context(), `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
+		VALUES ('gpt', 'changed', $1, $2, 'test')`, desired.Canonical().Hash(), openAI("gpt", "https://h/").Canonical().Hash())
+	require.NoError(t, err)
+	step := func(d provider.Desired, options ...seed.Option) seed.Step {
+		plan, err := seed.MakePlan(t.Context(), pool, []provider.Desired{d}, false, options...)
+		require.NoError(t, err)
+		return plan.Steps[0]
+	}
+	agreeing := step(desired, seed.RequireCredentials())
+	require.Equal(t, seed.Accepted, agreeing.Action)
+	require.True(t, agreeing.Accepted())
+	desired.Keys = []secret.Text{secret.New("rotated")}
+	require.Equal(t, seed.Accepted, step(desired).Action)
+	differing := step(desired, seed.RequireCredentials())
+	require.Equal(t, seed.Drifted, differing.Action)
+	require.ErrorContains(t, differing.CredentialsProblem(), "its credentials differ: ")
+	require.False(t, differing.Accepted())
+}
+
+func TestEncryptedCredentialsThatMustAgreeAreComparedInPlainTextAndNeverGuessedAt(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, keys := atresttest.NewKeyset(t)
+	_, others := atresttest.NewKeyset(t)
+	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/", "k", "l"), openAI("plain", "https://h/")}
+	_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
+	require.NoError(t, err)
+	plan := func(d []provider.Desired, k seed.Keys) seed.Plan {
+		plan, err := seed.MakePlan(t.Context(), pool, d, false, seed.RequireCredentials(), seed.WithKeys(k))
+		require.NoError(t, err)
+		return plan
+	}
+	require.Equal(t, []seed.Action{seed.Unchanged, seed.Unchanged, seed.Unchanged}, actions(plan(desired, keys)))
+	other := []provider.Desired{rotated(desired[0]), openAI("gpt", "https://h/", "k", "m")}
+	require.Equal(t, []seed.Action{seed.Drifted, seed.Drifted}, actions(plan(other, keys)))
+
+	missing := plan(desired, others)
+	require.Equal(t, []seed.Action{seed.Undecodable, seed.Undecodable, seed.Unchanged}, actions(missing))
+	require.ErrorContains(t, missing.Steps[1].CredentialsProblem(), "its credentials cannot be compared: ")
+	err = missing.Err()
+	var drift *seed.DriftError
+	require.ErrorAs(t, err, &drift)
+	require.False(t, drift.Drifted(), "exit code 1")
+	require.ErrorContains(t, err, `AI provider "gpt" already exists in the database, and its credentials cannot be compared with the environment's: `+
+		`encrypted with key "`+keys.Primary()+`" (api_key_key_id)`)
+	require.ErrorContains(t, err, "add the key to its --keyset")
+	// A drift beside it is not kept back.
+	require.ErrorContains(t, plan([]provider.Desired{openAI("gpt", "https://env/", "k", "l")}, others).Err(),
+		`it differs in base_url (environment "https://env/", database "https://h/")`)
+	// Without the need to agree it is none of the seed's business.
+	lenient, err := seed.MakePlan(t.Context(), pool, desired[1:2], false, seed.WithKeys(others))
+	require.NoError(t, err)
+	require.Equal(t, seed.Unchanged, lenient.Steps[0].Action)
+}

@@ -1,0 +1,94 @@
+package test
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// moreTypes names a provider of each type that needs nothing but its type, and a
+// base URL or region.
+func moreTypes(w *world) environ {
+	return environ{
+		"CODER_AIBRIDGE_PROVIDER_0_TYPE":           "azure",
+		"CODER_AIBRIDGE_PROVIDER_0_BASE_URL":       "https://r.openai.azure.com/openai/v1",
+		"CODER_AIBRIDGE_PROVIDER_0_KEY":            w.secret(openAIKey),
+		"CODER_AIBRIDGE_PROVIDER_1_TYPE":           "bedrock",
+		"CODER_AIBRIDGE_PROVIDER_1_BEDROCK_REGION": "us-east-1",
+		"CODER_AIBRIDGE_PROVIDER_2_TYPE":           "copilot",
+		"CODER_AIBRIDGE_PROVIDER_3_TYPE":           "google",
+		"CODER_AIBRIDGE_PROVIDER_4_TYPE":           "openai-compat",
+		"CODER_AIBRIDGE_PROVIDER_4_BASE_URL":       "http://llm.example:8000/v1",
+		"CODER_AIBRIDGE_PROVIDER_5_TYPE":           "openrouter",
+		"CODER_AIBRIDGE_PROVIDER_6_TYPE":           "vercel",
+	}
+}
+
+func TestEachTypeThatTheDatabasesEnumHasIsSeededAndWatched(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		// As the gateway that owns the enum would.
+		for _, kind := range []string{"azure", "bedrock", "copilot", "google", "openai-compat", "openrouter", "vercel"} {
+			w.exec(`ALTER TYPE ai_provider_type ADD VALUE '` + kind + `'`)
+		}
+		env := moreTypes(w)
+		p := w.start(env, "run").ready()
+		require.Equal(t, []string{
+			"azure azure https://r.openai.azure.com/openai/v1 1 ",
+			"bedrock bedrock  0 us-east-1",
+			"copilot copilot https://api.individual.githubcopilot.com 0 ",
+			"google google https://generativelanguage.googleapis.com/v1beta/openai/ 0 ",
+			"openai-compat openai-compat http://llm.example:8000/v1 0 ",
+			"openrouter openrouter https://openrouter.ai/api/v1/ 0 ",
+			"vercel vercel https://ai-gateway.vercel.sh/v1/ 0 ",
+		}, w.strings(`SELECT concat_ws(' ', name, type, base_url, (SELECT count(*) FROM ai_provider_keys WHERE provider_id = p.id),
+			coalesce(settings::jsonb->>'region', '')) FROM ai_providers p ORDER BY name`))
+		w.exec(`UPDATE ai_providers SET settings = replace(settings, 'us-east-1', 'eu-west-1') WHERE name = 'bedrock'`)
+		w.expectAlerts("changed bedrock")
+		w.exec(`UPDATE ai_providers SET type = 'openai' WHERE name = 'azure'`)
+		w.expectAlerts("changed bedrock", "changed azure")
+		p.stop()
+		r := w.run(env, "resolve", "bedrock", "--take", "env")
+		require.Equal(t, 0, r.code, r.stderr)
+		require.Equal(t, 2, w.run(env, "verify").code, "azure")
+		require.Equal(t, 0, w.run(env, "resolve", "azure", "--take", "env").code)
+		require.Equal(t, 0, w.run(env, "verify").code)
+	})
+}
+
+func TestATypeThatTheEnumGainsLaterIsWatchedFromAReloadAndSeededAtAStart(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	env := w.twoProviders()
+	for name, value := range moreTypes(w) {
+		env[name] = value
+	}
+	p := w.start(env, "run", "--resync=200ms", "--log-level=debug").ready()
+	for _, kind := range []string{"azure", "bedrock", "copilot", "google", "openai-compat", "openrouter", "vercel"} {
+		p.waitFor("level=WARN", "lacks the provider's type", "provider="+kind, "upgrade the gateway")
+	}
+	p.waitFor("msg=ready", "providers=2")
+	require.Equal(t, []string{"anthropic", "openai"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
+	r := w.run(env, "verify")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Contains(t, r.stdout, "0 of 9 providers drift.\n")
+
+	w.exec(`ALTER TYPE ai_provider_type ADD VALUE 'google'`)
+	r = w.run(env, "seed", "--dry-run")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Contains(t, r.stdout, "Plan: 1 to insert,")
+	resyncs := p.logged("msg=verified", "full=true", "source=resync")
+	eventually(t, func() bool { return p.logged("msg=verified", "full=true", "source=resync") > resyncs+1 }, "two resyncs")
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	p.signal(syscall.SIGHUP)
+	p.waitFor("environment reloaded", "providers=3")
+	w.expectAlerts("disabled openai", "missing google")
+	p.stop()
+
+	p = w.start(env, "run").ready()
+	w.expectAlerts("disabled openai", "missing google", "resolved google")
+	require.Equal(t, []string{"google"}, w.strings(`SELECT type FROM ai_providers WHERE name = 'google'`))
+	p.stop()
+}
