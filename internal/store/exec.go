@@ -2,6 +2,13 @@
 // sqlc; only this file is written by hand.
 package store
 
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
 // Chunk is how many rows one statement of a pipelined batch carries.
 const Chunk = 5000
 
@@ -16,4 +23,36 @@ func FirstError(exec func(func(int, error))) error {
 		}
 	})
 	return first
+}
+
+// Plan is what a plan of a seed is made from.
+type Plan struct {
+	Providers []ListProvidersRow
+	Accepted  []ListAcceptedDriftsRow
+	Types     []string
+}
+
+// LoadPlan is [Queries.ListProviders], [Queries.ListAcceptedDrifts] and
+// [Queries.ListProviderTypes] in one round trip.
+func (q *Queries) LoadPlan(ctx context.Context, names []string) (plan Plan, err error) {
+	var batch pgx.Batch
+	batch.Queue(listProviders, names).Query(func(rows pgx.Rows) (err error) {
+		if plan.Providers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[ListProvidersRow]); err != nil {
+			return fmt.Errorf("load providers: %w", err)
+		}
+		return nil
+	})
+	batch.Queue(listAcceptedDrifts, names).Query(func(rows pgx.Rows) (err error) {
+		if plan.Accepted, err = pgx.CollectRows(rows, pgx.RowToStructByPos[ListAcceptedDriftsRow]); err != nil {
+			return fmt.Errorf("load accepted drifts: %w", err)
+		}
+		return nil
+	})
+	batch.Queue(listProviderTypes).Query(func(rows pgx.Rows) (err error) {
+		if plan.Types, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return fmt.Errorf("look up the types that the database knows: %w", err)
+		}
+		return nil
+	})
+	return plan, q.db.SendBatch(ctx, &batch).Close()
 }
