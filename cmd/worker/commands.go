@@ -129,7 +129,7 @@ func seedCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pool, config, err := f.open(ctx, logger)
+			pool, _, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -150,7 +150,7 @@ func seedCommand(f *flags) *cobra.Command {
 				return err
 			}
 			needs.Use = schema.Seeding
-			if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
+			if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 				return err
 			}
 			plan, err := seed.Seed(ctx, pool, environment.Providers, false, logger, seed.WithKeys(keys))

@@ -107,10 +107,10 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger)
+	err = schema.Ensure(ctx, pool, o.Migrate, needs, o.Logger)
 	published := err == nil && needs.Publication
 	if err != nil && needs.Publication && o.Source == AutoSource && ctx.Err() == nil {
-		if schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, schema.Needs{Triggers: true, Use: schema.Notifications}, o.Logger) == nil {
+		if schema.Ensure(ctx, pool, o.Migrate, schema.Needs{Triggers: true, Use: schema.Notifications}, o.Logger) == nil {
 			o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
 			err = nil
 		}

@@ -134,7 +134,7 @@ func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, cr
 	queries := store.New(db)
 	stored, err := queries.LoadPlan(ctx, names(desired))
 	if err != nil {
-		return Plan{}, err
+		return Plan{}, fmt.Errorf("load providers, accepted drifts and the types that the database knows: %w", err)
 	}
 	rows, err := openRows(ctx, queries, stored.Providers, credentials, keysOf(options))
 	if err != nil {
