@@ -153,7 +153,7 @@ func seedCommand(f *flags) *cobra.Command {
 					return err
 				}
 				needs.Use = schema.Seeding
-				if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
+				if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 					return err
 				}
 				plan, err = seed.Seed(ctx, pool, environment.Providers, false, logger, seed.WithKeys(keys))
