@@ -100,7 +100,14 @@ func (d *database) config() *pgxpool.Config {
 func (d *database) pool(prepare func(context.Context, *pgx.Conn) error) *pgxpool.Pool {
 	d.b.Helper()
 	config := d.config()
-	config.AfterConnect = prepare
+	asTheWorker := config.AfterConnect
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		err := asTheWorker(ctx, conn)
+		if err == nil && prepare != nil {
+			err = prepare(ctx, conn)
+		}
+		return err
+	}
 	pool, err := postgres.Connect(context.Background(), config, patience, slog.New(slog.DiscardHandler))
 	if err != nil {
 		d.b.Fatal(err)

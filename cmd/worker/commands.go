@@ -162,7 +162,7 @@ func seedCommand(f *flags) *cobra.Command {
 					return err
 				}
 				needs.Use = f.comparing(schema.Seeding)
-				if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
+				if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 					return err
 				}
 				plan, err = seed.Seed(ctx, pool, environment.Providers, false, logger, f.seedOptions(keys)...)

@@ -114,12 +114,12 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (*atres
 	if err != nil {
 		return nil, nil, err
 	}
-	pool, config, err := f.open(ctx, logger)
+	pool, _, err := f.open(ctx, logger)
 	if err != nil {
 		return nil, nil, err
 	}
 	needs := schema.Needs{Use: schema.Resolving}
-	if err := schema.Ensure(ctx, config.ConnConfig, schema.Mode(f.migrate), needs, logger); err != nil {
+	if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 		pool.Close()
 		return nil, nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -73,28 +72,23 @@ type Change struct {
 // entries describe, and that transaction must hold the seed lock, which puts
 // the entries of one provider in the order of their commits.
 func Stage(ctx context.Context, db store.DBTX, entries []Entry) error {
-	var params []store.StageAuditEntriesParams
-	for chunk := range slices.Chunk(entries, store.Chunk) {
-		var p store.StageAuditEntriesParams
-		for _, e := range chunk {
-			details, err := json.Marshal(e.Details)
-			if err != nil {
-				return fmt.Errorf("encode audit entry for provider %q: %w", e.Provider, err)
-			}
-			p.Ids = append(p.Ids, e.ID)
-			p.OccurredAts = append(p.OccurredAts, e.OccurredAt)
-			p.Actors = append(p.Actors, e.Actor)
-			p.Actions = append(p.Actions, string(e.Action))
-			p.Providers = append(p.Providers, e.Provider)
-			p.ProviderIds = append(p.ProviderIds, e.ProviderID)
-			p.Details = append(p.Details, string(details))
-		}
-		params = append(params, p)
-	}
-	if len(params) == 0 {
+	if len(entries) == 0 {
 		return nil
 	}
-	if err := store.FirstError(store.New(db).StageAuditEntries(ctx, params).Exec); err != nil {
+	rows := make([]store.StageAuditEntriesParams, len(entries))
+	for i, e := range entries {
+		details, err := json.Marshal(e.Details)
+		if err != nil {
+			return fmt.Errorf("encode audit entry for provider %q: %w", e.Provider, err)
+		}
+		rows[i] = store.StageAuditEntriesParams{
+			ID: e.ID, OccurredAt: e.OccurredAt, Actor: e.Actor, Action: string(e.Action), Provider: e.Provider, Details: details,
+		}
+		if e.ProviderID != uuid.Nil {
+			rows[i].ProviderID = &entries[i].ProviderID
+		}
+	}
+	if _, err := store.New(db).StageAuditEntries(ctx, rows); err != nil {
 		return fmt.Errorf("stage audit entries: %w", err)
 	}
 	return nil

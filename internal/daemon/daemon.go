@@ -162,12 +162,12 @@ func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published boo
 	if err != nil {
 		return false, err
 	}
-	err = schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, needs, o.Logger)
+	err = schema.Ensure(ctx, pool, o.Migrate, needs, o.Logger)
 	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil {
 		return err == nil && needs.Publication, err
 	}
 	notified := schema.Needs{Triggers: true, Use: schema.Notifications}
-	if schema.Ensure(ctx, o.Database.ConnConfig, o.Migrate, notified, o.Logger) != nil {
+	if schema.Ensure(ctx, pool, o.Migrate, notified, o.Logger) != nil {
 		return false, err
 	}
 	o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)

@@ -287,7 +287,7 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 			if d.published.Swap(false) {
 				return nil
 			}
-			return schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Publication: true}, d.Logger)
+			return schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Publication: true}, d.Logger)
 		},
 		Streaming: func(ctx context.Context) {
 			context.AfterFunc(ctx, d.life.take())
@@ -306,7 +306,7 @@ func (d *daemon) removeTriggers(ctx context.Context) {
 		return
 	}
 	for {
-		err := schema.RemoveTriggers(ctx, d.Database.ConnConfig)
+		err := schema.RemoveTriggers(ctx, d.pool)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
@@ -348,7 +348,7 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 	var group conc.WaitGroup
 	defer group.Wait()
 	group.Go(func() {
-		err := schema.Ensure(ctx, d.Database.ConnConfig, d.Migrate, schema.Needs{Triggers: true}, d.Logger)
+		err := schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true}, d.Logger)
 		if err != nil && ctx.Err() == nil && d.told.isNews("no triggers", err.Error()) {
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -215,10 +216,14 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	var statements, channels []string
 	for _, channel := range append([]pubsub.Channel{l.channel}, l.also...) {
-		if _, err := conn.Exec(limited, "LISTEN "+pgx.Identifier{string(channel)}.Sanitize()); err != nil {
-			return nil, errors.Join(fmt.Errorf("listen on channel %s: %w", channel, err), conn.Close(limited))
-		}
+		statements = append(statements, "LISTEN "+pgx.Identifier{string(channel)}.Sanitize())
+		channels = append(channels, string(channel))
+	}
+	// In one round trip and one transaction.
+	if err := conn.PgConn().Exec(limited, strings.Join(statements, "; ")).Close(); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", strings.Join(channels, ", "), err), conn.Close(limited))
 	}
 	return conn, nil
 }

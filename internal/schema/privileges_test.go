@@ -36,7 +36,7 @@ var roles = map[string]struct {
 var (
 	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "InspectPublication", "ListMissingPrivileges"}
 	seeding = []string{
-		"LockSeed", "SilenceTriggers", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
+		"BeginSeed", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
 		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify", "NotificationQueueUsage",
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "LogAuditEntries", "AcknowledgeAuditEntries", "OutboxDepth"}
@@ -50,7 +50,7 @@ var (
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
 	}
 	resolving = []string{
-		"LockSeed", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
+		"LockSeed", "SilenceTriggers", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
 		"InsertProviderKeys", "UpdateProvider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
 		"BoundIdleTransaction", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify",
 	}

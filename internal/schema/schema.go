@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -118,63 +119,61 @@ func (s Status) Lacks(needs Needs) []string {
 }
 
 // Ensure does what mode says, and then makes sure of the role's privileges. The
-// error is an [*UnusableError], or ctx's own.
-func Ensure(ctx context.Context, config *pgx.ConnConfig, mode Mode, needs Needs, logger *slog.Logger) error {
-	return withConn(ctx, config, func(conn *pgx.Conn) error {
-		found, err := findLacking(ctx, conn, needs.Use)
-		if err != nil {
-			return unusable("use it", err)
-		}
-		if found.blind {
-			return found.err()
-		}
-		migrated, err := ensure(ctx, conn, config, mode, needs, logger)
-		if err != nil {
-			return err
-		}
-		if migrated {
-			if found, err = findLacking(ctx, conn, needs.Use); err != nil {
-				return unusable("use it", err)
-			}
-		}
-		return found.err()
-	})
-}
-
-// ensure does what mode says, and reports whether it changed anything.
-func ensure(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, mode Mode, needs Needs, logger *slog.Logger) (migrated bool, err error) {
-	if mode == Auto {
-		before, after, err := migrateUnderLock(ctx, conn, config, needs)
-		if err != nil {
-			return false, err
-		}
-		if after.readOnly {
-			return false, readOnlyError()
-		}
-		done := before.Lacks(needs)
-		if len(done) > 0 {
-			logger.InfoContext(ctx, "schema migrated", "done", strings.Join(done, ", "), "foreign_provider_tables", after.Foreign)
-		}
-		return len(done) > 0, nil
-	}
-	status, err := inspect(ctx, conn)
+// schema is looked at through the pool; what is migrated is so by a connection of
+// its own, which ends with its locks. The error is an [*UnusableError], or ctx's
+// own.
+func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, logger *slog.Logger) error {
+	found, err := findLacking(ctx, pool, needs.Use)
 	if err != nil {
-		return false, err
+		return unusable("use it", err)
+	}
+	if found.blind {
+		return found.err()
+	}
+	status, err := inspect(ctx, pool)
+	if err != nil {
+		return err
 	}
 	todo := status.Lacks(needs)
+	if mode == Auto && len(todo) > 0 {
+		if err := migrateAndLog(ctx, pool.Config().ConnConfig, needs, logger); err != nil {
+			return err
+		}
+		if found, err = findLacking(ctx, pool, needs.Use); err != nil {
+			return unusable("use it", err)
+		}
+		return found.err()
+	}
 	switch {
+	case mode == Auto && status.readOnly:
+		return readOnlyError()
 	case len(todo) == 0:
 	case mode == Check:
-		return false, &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate\", or use --migrate=auto", strings.Join(todo, ", "))}
+		return &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate\", or use --migrate=auto", strings.Join(todo, ", "))}
 	case len(status.Pending) > 0:
-		return false, &UnusableError{Reason: fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
+		return &UnusableError{Reason: fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
 	case needs.Publication && !status.Publication:
-		return false, &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate\""}
+		return &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate\""}
 	case needs.Triggers && !status.Triggers:
 		logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen only when another program "+
 			"notifies ai_providers_changed, and at each resync", "remedy", "run \"worker migrate\"")
 	}
-	return false, nil
+	return found.err()
+}
+
+func migrateAndLog(ctx context.Context, config *pgx.ConnConfig, needs Needs, logger *slog.Logger) error {
+	before, after, err := Migrate(ctx, config, needs)
+	if err != nil {
+		return err
+	}
+	if after.readOnly {
+		return readOnlyError()
+	}
+	// Nothing, when another worker was faster.
+	if done := before.Lacks(needs); len(done) > 0 {
+		logger.InfoContext(ctx, "schema migrated", "done", strings.Join(done, ", "), "foreign_provider_tables", after.Foreign)
+	}
+	return nil
 }
 
 func readOnlyError() error {
@@ -290,12 +289,15 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 // source does not need. Removing one needs the whole table for itself, and while
 // it waits for that everybody else waits behind it: it gives up soon, and is to
 // be tried again later. Triggers that stay do no harm but cost writers a little.
-func RemoveTriggers(ctx context.Context, config *pgx.ConnConfig) error {
-	return withConn(ctx, config, func(conn *pgx.Conn) error {
-		status, err := inspect(ctx, conn)
-		if err != nil || !status.SomeTriggers {
-			return err
-		}
+func RemoveTriggers(ctx context.Context, pool *pgxpool.Pool) error {
+	count, err := store.New(pool).CountTriggers(ctx)
+	if err != nil {
+		return unusable("look at the triggers", err)
+	}
+	if count == 0 {
+		return nil
+	}
+	return withConn(ctx, pool.Config().ConnConfig, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "SET lock_timeout = '"+removalLockTimeout+"'; "+sqlfiles.DropTriggers); err != nil {
 			return fmt.Errorf("remove the triggers on the provider tables: %w", err)
 		}
@@ -330,25 +332,21 @@ func newProvider(db *sql.DB, status Status) (*goose.Provider, error) {
 	return goose.NewProvider(database.DialectCustom, db, migrations, options...)
 }
 
-func inspect(ctx context.Context, conn *pgx.Conn) (Status, error) {
-	queries := store.New(conn)
-	found, err := queries.InspectSchema(ctx)
+func inspect(ctx context.Context, db store.DBTX) (Status, error) {
+	queries := store.New(db)
+	first, err := queries.InspectSchema(ctx)
 	if err != nil {
 		return Status{}, unusable("look at it", err)
 	}
-	var applied []int64
-	if found.Migrations {
-		if applied, err = queries.ListAppliedMigrations(ctx); err != nil {
-			return Status{}, unusable("read "+versionTable, err)
-		}
-		// goose records its start as version 0.
-		applied = slices.DeleteFunc(applied, func(v int64) bool { return v == 0 })
-		// Another worker may be migrating. What a migration has made is looked for
-		// after the list of migrations is read, so that it is there.
-		if found, err = queries.InspectSchema(ctx); err != nil {
-			return Status{}, unusable("look at it", err)
-		}
+	// Another worker may be migrating. What a migration has made is looked for
+	// after the list of migrations is read, so that it is there.
+	details, err := queries.InspectDetails(ctx, first.Migrations)
+	if err != nil {
+		return Status{}, unusable("look at it", err)
 	}
+	found := details.Schema
+	// goose records its start as version 0.
+	applied := slices.DeleteFunc(details.Applied, func(v int64) bool { return v == 0 })
 	status := Status{Applied: applied, ownSchema: found.OwnSchema, readOnly: found.ReadOnly, columnLists: found.ServerVersion >= columnLists}
 	ours := slices.Contains(status.Applied, providerTables)
 	status.Foreign = found.Providers && !ours
@@ -363,18 +361,11 @@ func inspect(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	case found.Providers && !found.ProviderType:
 		return Status{}, &UnusableError{Reason: "the enum ai_provider_type is not on the search_path; check the search_path"}
 	case found.Providers:
-		if err := checkColumns(ctx, queries); err != nil {
+		if err := checkColumns(details); err != nil {
 			return Status{}, err
 		}
-		count, err := queries.CountTriggers(ctx)
-		if err != nil {
-			return Status{}, unusable("look at the triggers", err)
-		}
+		count, published := details.Triggers, details.Publication
 		status.Triggers, status.SomeTriggers = count >= triggers, count > 0
-		published, err := queries.InspectPublication(ctx)
-		if err != nil {
-			return Status{}, unusable("look at the publication", err)
-		}
 		status.Publication = published.Tables == 2 && (published.Limited == 2 || !status.columnLists)
 	}
 
@@ -421,18 +412,16 @@ var (
 // checkColumns checks that provider tables made by another program have the
 // columns that the worker uses, and none that an insert would have to fill
 // without knowing it.
-func checkColumns(ctx context.Context, queries *store.Queries) error {
+func checkColumns(details store.SchemaDetails) error {
 	for _, table := range []struct {
 		name           string
+		columns        []store.ListColumnsRow
 		needed, filled []string
 	}{
-		{"ai_providers", providerColumns, providerInserts},
-		{"ai_provider_keys", keyColumns, keyInserts},
+		{"ai_providers", details.ProviderColumns, providerColumns, providerInserts},
+		{"ai_provider_keys", details.KeyColumns, keyColumns, keyInserts},
 	} {
-		columns, err := queries.ListColumns(ctx, table.name)
-		if err != nil {
-			return unusable("look at table "+table.name, err)
-		}
+		columns := table.columns
 		var missing, unknown, mistyped []string
 		for _, name := range table.needed {
 			if !slices.ContainsFunc(columns, func(c store.ListColumnsRow) bool { return c.Name == name }) {

@@ -83,10 +83,10 @@ func ParseEnvironment(variables map[string]string) (Environment, error) {
 		sortFindings(p.errors)
 		return env, &EnvironmentError{Findings: p.errors}
 	}
-	for _, s := range p.standing {
-		env.Providers = append(env.Providers, s.desired)
+	env.Providers = make([]provider.Desired, 0, len(p.standing))
+	for _, name := range slices.Sorted(maps.Keys(p.standing)) {
+		env.Providers = append(env.Providers, p.standing[name].desired)
 	}
-	slices.SortFunc(env.Providers, func(a, b provider.Desired) int { return cmp.Compare(a.Name, b.Name) })
 	return env, nil
 }
 
@@ -130,11 +130,12 @@ type variable struct {
 
 // entry is all variables of one index, or all legacy variables.
 type entry struct {
-	place   place  // of its first variable in name order
-	first   string // the name of that variable
-	fields  map[string]variable
-	rivals  map[string][]string // other spellings of a field, with another value
-	unknown []unknownField
+	variables []variable // until they are arranged
+	place     place      // of its first variable in name order
+	first     string     // the name of that variable
+	fields    map[string]variable
+	rivals    map[string][]string // other spellings of a field, with another value
+	unknown   []unknownField
 }
 
 type unknownField struct{ variable, field string }
@@ -169,8 +170,7 @@ func (e *entry) nameOf(field string) string {
 // indexed ones in the numeric order of their indices.
 func (p *parser) group(variables map[string]string) (legacy *entry, indexed []*entry) {
 	entries := make(map[int]*entry)
-	for _, name := range slices.Sorted(maps.Keys(variables)) {
-		value := variables[name]
+	for name, value := range variables {
 		if value == "" {
 			continue
 		}
@@ -184,10 +184,13 @@ func (p *parser) group(variables map[string]string) (legacy *entry, indexed []*e
 		}
 		e := entries[at.index]
 		if e == nil {
-			e = &entry{place: at, first: name, fields: make(map[string]variable), rivals: make(map[string][]string)}
+			e = &entry{}
 			entries[at.index] = e
 		}
-		e.add(at, variable{name, value})
+		e.variables = append(e.variables, variable{name, value})
+	}
+	for _, e := range entries {
+		e.arrange()
 	}
 
 	if legacy = entries[legacyIndex]; legacy == nil {
@@ -198,6 +201,21 @@ func (p *parser) group(variables map[string]string) (legacy *entry, indexed []*e
 		indexed = append(indexed, entries[index])
 	}
 	return legacy, indexed
+}
+
+// arrange goes through the entry's variables in name order: sorting the few of
+// each entry is cheaper by far than sorting those of all.
+func (e *entry) arrange() {
+	slices.SortFunc(e.variables, func(a, b variable) int { return cmp.Compare(a.name, b.name) })
+	e.fields = make(map[string]variable, len(e.variables))
+	for i, v := range e.variables {
+		at, _ := placeOf(v.name)
+		if i == 0 {
+			e.place, e.first = at, v.name
+		}
+		e.add(at, v)
+	}
+	e.variables = nil
 }
 
 func (e *entry) add(at place, v variable) {
@@ -211,6 +229,9 @@ func (e *entry) add(at place, v variable) {
 	case !ok:
 		e.fields[at.field] = v
 	case before.value != v.value:
+		if e.rivals == nil {
+			e.rivals = make(map[string][]string)
+		}
 		e.rivals[at.field] = append(e.rivals[at.field], v.name)
 	}
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-envparse"
@@ -28,28 +26,32 @@ import (
 //
 // A file that cannot be read or parsed is an [*EnvironmentError] too.
 func ReadEnvironment(environ []string, envFile string) (Environment, error) {
-	variables := make(map[string]string, len(environ))
+	process := make(map[string]string, len(environ))
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
-		if _, repeated := variables[name]; !repeated { // the first one counts, as with os.Getenv
-			variables[name] = value
+		if _, repeated := process[name]; !repeated { // the first one counts, as with os.Getenv
+			process[name] = value
 		}
 	}
 
+	variables := process
 	var overridden []Finding
 	if envFile != "" {
-		fromFile, err := readEnvFile(envFile)
-		if err != nil {
+		var err error
+		if variables, err = readEnvFile(envFile); err != nil {
 			return Environment{}, &EnvironmentError{Findings: []Finding{{envFile, err.Error()}}}
 		}
-		for _, name := range slices.Sorted(maps.Keys(fromFile)) {
-			value := fromFile[name]
-			if variables[name] == "" {
-				variables[name] = value
-			} else if _, ok := placeOf(name); ok && value != "" && value != variables[name] {
-				overridden = append(overridden, Finding{name,
-					fmt.Sprintf("has another value in the file %s; the value of the process environment is used", envFile)})
+		for name, value := range process {
+			if value == "" {
+				continue
 			}
+			if inFile := variables[name]; inFile != "" && inFile != value {
+				if _, ok := placeOf(name); ok {
+					overridden = append(overridden, Finding{name,
+						fmt.Sprintf("has another value in the file %s; the value of the process environment is used", envFile)})
+				}
+			}
+			variables[name] = value
 		}
 	}
 

@@ -1,7 +1,6 @@
 package seed
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -87,7 +86,7 @@ func placeOf(name string) (at place, ok bool) {
 		}
 	}
 	if numbered, ok := strings.CutPrefix(field, "PROVIDER_"); ok {
-		return indexedPlace(stem+"PROVIDER_", numbered)
+		return indexedPlace(name, numbered)
 	}
 	for _, group := range legacyGroups {
 		if rest, ok := strings.CutPrefix(field, group); ok {
@@ -97,23 +96,29 @@ func placeOf(name string) (at place, ok bool) {
 	return place{}, false
 }
 
-// indexedPlace returns the place of a variable, split before its index.
-func indexedPlace(stem, numbered string) (at place, ok bool) {
-	digits, field, _ := strings.Cut(numbered, "_")
-	at = place{index: invalidIndex, stem: stem + digits + "_", field: field}
-	form := fmt.Sprintf("the form is %s<N>_<FIELD>, with N = 0, 1, 2, …", stem)
+// indexedPlace returns the place of a variable. numbered is the part of its name
+// from the index on.
+func indexedPlace(name, numbered string) (at place, ok bool) {
+	digits, field, separated := strings.Cut(numbered, "_")
+	at = place{index: invalidIndex, stem: strings.TrimSuffix(name, field), field: field}
+	if !separated {
+		at.stem += "_"
+	}
+	fault := func(what string) string {
+		return what + "; the form is " + strings.TrimSuffix(name, numbered) + "<N>_<FIELD>, with N = 0, 1, 2, …"
+	}
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
-		at.fault = "its index is not a decimal number; " + form
+		at.fault = fault("its index is not a decimal number")
 		return at, true
 	}
 	index, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || index > maxIndex {
-		at.fault = "its index is too large; " + form
+		at.fault = fault("its index is too large")
 		return at, true
 	}
 	at.index = int(index)
 	if field == "" {
-		at.fault = "it names no field; " + form
+		at.fault = fault("it names no field")
 	}
 	return at, field != dumpDir
 }

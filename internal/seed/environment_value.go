@@ -61,6 +61,9 @@ func (p *parser) checkCount(l list) {
 }
 
 func (p *parser) checkRepeats(l list) {
+	if len(l.elements) < 2 {
+		return
+	}
 	first := make(map[string]int, len(l.elements))
 	for i, element := range l.elements {
 		if before, ok := first[element]; !ok {

@@ -178,19 +178,19 @@ func FieldList(fields []provider.Field) string {
 func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, credentials bool, options ...Option) (Plan, error) {
 	queries := store.New(db)
 	o := optionsOf(options)
-	rows, err := loadRows(ctx, queries, desired, credentials || o.credentials, o.keys)
+	stored, err := queries.LoadPlan(ctx, names(desired))
+	if err != nil {
+		return Plan{}, fmt.Errorf("load providers, accepted drifts and the types that the database knows: %w", err)
+	}
+	rows, err := openRows(ctx, queries, stored.Providers, credentials || o.credentials, o.keys)
 	if err != nil {
 		return Plan{}, err
 	}
-	accepted, err := loadAccepted(ctx, queries, desired)
-	if err != nil {
-		return Plan{}, err
+	accepted := make(map[string]acceptance, len(stored.Accepted))
+	for _, s := range stored.Accepted {
+		accepted[s.Provider] = acceptance{kind: provider.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
 	}
-	labels, err := queries.ListProviderTypes(ctx)
-	if err != nil {
-		return Plan{}, fmt.Errorf("look up the types that the database knows: %w", err)
-	}
-	return makePlan(desired, rows, accepted, labels, credentials, o.credentials), nil
+	return makePlan(desired, rows, accepted, stored.Types, credentials, o.credentials), nil
 }
 
 // DryRun is MakePlan in a read-only transaction, for a database that need not
@@ -211,7 +211,11 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 		var rows map[string][]provider.Row
 		labels := migratedTypes
 		if found.Providers && found.ProviderKeys {
-			if rows, err = loadRows(ctx, queries, desired, credentials || o.credentials, o.keys); err != nil {
+			stored, err := queries.ListProviders(ctx, names(desired))
+			if err != nil {
+				return fmt.Errorf("load providers: %w", err)
+			}
+			if rows, err = openRows(ctx, queries, stored, credentials || o.credentials, o.keys); err != nil {
 				return err
 			}
 			if labels, err = queries.ListProviderTypes(ctx); err != nil {
@@ -293,14 +297,9 @@ func (s Step) action(accepted acceptance, labels []string) Action {
 	}
 }
 
-// loadRows loads all rows of the desired names, soft-deleted and disabled ones
-// too, in one query, and their keys in another where they are compared. What is
-// encrypted is decoded.
-func loadRows(ctx context.Context, queries *store.Queries, desired []provider.Desired, keys bool, keyset Keys) (map[string][]provider.Row, error) {
-	stored, err := queries.ListProviders(ctx, names(desired))
-	if err != nil {
-		return nil, fmt.Errorf("load providers: %w", err)
-	}
+// openRows returns the stored rows by name, with their keys, loaded in one query,
+// where they are compared. What is encrypted is decoded.
+func openRows(ctx context.Context, queries *store.Queries, stored []store.ListProvidersRow, keys bool, keyset Keys) (_ map[string][]provider.Row, err error) {
 	keysOf := map[uuid.UUID][]provider.StoredKey{}
 	if keys {
 		ids := make([]uuid.UUID, len(stored))
@@ -341,18 +340,6 @@ func loadKeys(ctx context.Context, queries *store.Queries, providerIDs []uuid.UU
 		keys[s.ProviderID] = append(keys[s.ProviderID], key)
 	}
 	return keys, nil
-}
-
-func loadAccepted(ctx context.Context, queries *store.Queries, desired []provider.Desired) (map[string]acceptance, error) {
-	stored, err := queries.ListAcceptedDrifts(ctx, names(desired))
-	if err != nil {
-		return nil, fmt.Errorf("load accepted drifts: %w", err)
-	}
-	accepted := make(map[string]acceptance, len(stored))
-	for _, s := range stored {
-		accepted[s.Provider] = acceptance{kind: provider.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
-	}
-	return accepted, nil
 }
 
 func names(desired []provider.Desired) []string {

@@ -72,12 +72,8 @@ func worthAnotherTry(err error) bool {
 
 func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan Plan, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		queries := store.New(tx)
-		if err := queries.LockSeed(ctx, Lock); err != nil {
+		if err := store.New(tx).BeginSeed(ctx, Lock); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
-		}
-		if err := queries.SilenceTriggers(ctx); err != nil {
-			return err
 		}
 		plan, err = MakePlan(ctx, tx, desired, false, options...)
 		if err != nil {

@@ -11,7 +11,7 @@ type Variable struct {
 
 // fieldMeanings says what each field is for. Legacy fields of one meaning share one.
 var fieldMeanings = map[string]string{
-	"TYPE":                       "type of the provider, " + typeList(" or ") + "; required",
+	"TYPE":                       "type of the provider, " + anyType() + "; required",
 	"NAME":                       "name of the provider, of lower-case letters and digits with single hyphens between; the type where it is not set",
 	"BASE_URL":                   "base URL, an absolute http or https URL",
 	"KEY":                        "API key",

@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -112,4 +113,14 @@ func (q *Queries) OutboxDepth(ctx context.Context) (OutboxDepthRow, error) {
 	var i OutboxDepthRow
 	err := row.Scan(&i.Depth, &i.OldestAgeSeconds)
 	return i, err
+}
+
+type StageAuditEntriesParams struct {
+	ID         uuid.UUID
+	OccurredAt time.Time
+	Actor      string
+	Action     string
+	Provider   string
+	ProviderID *uuid.UUID
+	Details    []byte
 }

@@ -2,6 +2,12 @@
 // sqlc; only this file is written by hand.
 package store
 
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
 // Chunk is how many rows one statement of a pipelined batch carries.
 const Chunk = 5000
 
@@ -16,4 +22,63 @@ func FirstError(exec func(func(int, error))) error {
 		}
 	})
 	return first
+}
+
+// Plan is what a plan of a seed is made from.
+type Plan struct {
+	Providers []ListProvidersRow
+	Accepted  []ListAcceptedDriftsRow
+	Types     []string
+}
+
+// LoadPlan is [Queries.ListProviders], [Queries.ListAcceptedDrifts] and
+// [Queries.ListProviderTypes] in one round trip.
+func (q *Queries) LoadPlan(ctx context.Context, names []string) (plan Plan, err error) {
+	var batch pgx.Batch
+	collect(&batch, &plan.Providers, pgx.RowToStructByPos[ListProvidersRow], listProviders, names)
+	collect(&batch, &plan.Accepted, pgx.RowToStructByPos[ListAcceptedDriftsRow], listAcceptedDrifts, names)
+	collect(&batch, &plan.Types, pgx.RowTo[string], listProviderTypes)
+	return plan, q.db.SendBatch(ctx, &batch).Close()
+}
+
+// SchemaDetails is what the database has of the schema, each looked at after the
+// one before.
+type SchemaDetails struct {
+	Applied                     []int64
+	Schema                      InspectSchemaRow
+	ProviderColumns, KeyColumns []ListColumnsRow // none of a table that is not there
+	Triggers                    int64
+	Publication                 InspectPublicationRow
+}
+
+// InspectDetails is [Queries.ListAppliedMigrations], if there can be any,
+// [Queries.InspectSchema], [Queries.ListColumns] of both provider tables,
+// [Queries.CountTriggers] and [Queries.InspectPublication] in one round trip.
+func (q *Queries) InspectDetails(ctx context.Context, migrations bool) (details SchemaDetails, err error) {
+	var batch pgx.Batch
+	if migrations {
+		collect(&batch, &details.Applied, pgx.RowTo[int64], listAppliedMigrations)
+	}
+	collectOne(&batch, &details.Schema, pgx.RowToStructByPos[InspectSchemaRow], inspectSchema)
+	collect(&batch, &details.ProviderColumns, pgx.RowToStructByPos[ListColumnsRow], listColumns, "ai_providers")
+	collect(&batch, &details.KeyColumns, pgx.RowToStructByPos[ListColumnsRow], listColumns, "ai_provider_keys")
+	collectOne(&batch, &details.Triggers, pgx.RowTo[int64], countTriggers)
+	collectOne(&batch, &details.Publication, pgx.RowToStructByPos[InspectPublicationRow], inspectPublication)
+	return details, q.db.SendBatch(ctx, &batch).Close()
+}
+
+// collect queues a query whose rows go to list.
+func collect[T any](batch *pgx.Batch, list *[]T, scan pgx.RowToFunc[T], sql string, args ...any) {
+	batch.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
+		*list, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+}
+
+// collectOne queues a query whose row goes to one.
+func collectOne[T any](batch *pgx.Batch, one *T, scan pgx.RowToFunc[T], sql string, args ...any) {
+	batch.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
+		*one, err = pgx.CollectExactlyOneRow(rows, scan)
+		return err
+	})
 }

@@ -36,6 +36,16 @@ func (q *Queries) AcceptDrift(ctx context.Context, arg AcceptDriftParams) error 
 	return err
 }
 
+const beginSeed = `-- name: BeginSeed :exec
+SELECT pg_advisory_xact_lock($1::bigint), set_config('provwatch.seeding', 'on', true)
+`
+
+// LockSeed and SilenceTriggers at once.
+func (q *Queries) BeginSeed(ctx context.Context, lockID int64) error {
+	_, err := q.db.Exec(ctx, beginSeed, lockID)
+	return err
+}
+
 const listAcceptedDrifts = `-- name: ListAcceptedDrifts :many
 SELECT provider, kind, env_hash, db_hash
 FROM provwatch.accepted_drift

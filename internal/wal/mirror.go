@@ -167,7 +167,13 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	row := &mirrorRow{
 		id: v.id, name: v.name, enabled: v.enabled, deleted: v.deleted, updatedAt: v.updatedAt,
 		Canonical:    provider.Canonical{Type: v.kind, BaseURL: v.baseURL, BedrockRegion: v.settings.BedrockRegion},
-		baseURLKnown: true, baseURLShown: provider.DisplayURL(v.baseURL),
+		baseURLKnown: true,
+	}
+	// Most changes leave it as it was, and parsing it costs more than all else.
+	if before != nil && before.baseURLKnown && before.BaseURL == v.baseURL {
+		row.baseURLShown = before.baseURLShown
+	} else {
+		row.baseURLShown = provider.DisplayURL(v.baseURL)
 	}
 	if v.settings.Err != nil {
 		row.undecodable = v.settings.Err.Error()
@@ -188,6 +194,8 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	}
 	switch {
 	case row.undecodable != "":
+	case row.baseURLKnown && before != nil && before.baseURLKnown && before.undecodable == "" && before.Canonical == row.Canonical:
+		row.hash = before.hash
 	case row.baseURLKnown:
 		row.hash = row.Hash()
 	case before != nil && before.Type == row.Type && before.BedrockRegion == row.BedrockRegion && before.undecodable == "":

@@ -1,10 +1,7 @@
--- name: StageAuditEntries :batchexec
--- A provider id that is all zeros means none.
+-- name: StageAuditEntries :copyfrom
+-- By COPY, which writes the rows of a page at once, and while they still arrive.
 INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, provider_id, details)
-SELECT
-    unnest(@ids::uuid[]), unnest(@occurred_ats::timestamptz[]), unnest(@actors::text[]), unnest(@actions::text[]),
-    unnest(@providers::text[]), nullif(unnest(@provider_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid),
-    unnest(@details::text[])::jsonb;
+VALUES (@id, @occurred_at, @actor, @action, @provider, @provider_id, @details);
 
 -- name: LockDelivery :exec
 -- Lets one worker at a time deliver, so that the order per provider holds.

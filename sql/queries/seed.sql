@@ -3,6 +3,10 @@
 -- end of the transaction.
 SELECT pg_advisory_xact_lock(@lock_id::bigint);
 
+-- name: BeginSeed :exec
+-- LockSeed and SilenceTriggers at once.
+SELECT pg_advisory_xact_lock(@lock_id::bigint), set_config('provwatch.seeding', 'on', true);
+
 -- name: SilenceTriggers :exec
 -- Keeps our triggers silent until the end of the transaction.
 SELECT set_config('provwatch.seeding', 'on', true);
