@@ -34,7 +34,7 @@ func (f *sinkFlags) add(p *pflag.FlagSet) {
 	p.StringVar(&f.webhookURL, "webhook-url", "", "post alerts and audit entries to this URL as CloudEvents, signed by --webhook-secret-file")
 	p.StringVar(&f.webhookSecretFile, "webhook-secret-file", "", "file of the secrets that --webhook-url knows, a line each")
 	p.StringVar(&f.webhookCAFile, "webhook-ca-file", "", "CAs that may sign the certificate of --webhook-url (default: the system's)")
-	p.StringVar(&f.alertmanagerURL, "alertmanager-url", "", "send alerts to the Prometheus Alertmanager at this URL, by its API v2")
+	p.StringVar(&f.alertmanagerURL, "alertmanager-url", "", "send alerts to the Prometheus Alertmanager at this URL, or to all members of a cluster at URLs separated by commas")
 	p.StringVar(&f.alertmanagerCAFile, "alertmanager-ca-file", "", "CAs that may sign the certificate of --alertmanager-url (default: the system's)")
 	p.StringVar(&f.alertmanagerRunbookURL, "alertmanager-runbook-url", "", "annotation runbook_url of the alerts sent to --alertmanager-url")
 	p.StringVar(&f.natsURL, "nats-url", "", "publish alerts and audit entries to NATS JetStream at these URLs, separated by commas")

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -20,6 +21,9 @@ const (
 	// fires that is not: Prometheus does as much.
 	repeatInterval = time.Minute
 	firesFor       = 4 * repeatInterval
+	// memberGrace is how long the other members of a cluster may take once one has
+	// taken an alert.
+	memberGrace = time.Second
 	// repeatChunk is how many alerts a request repeats.
 	repeatChunk = 500
 	// alertName is the label alertname of all alerts.
@@ -30,8 +34,11 @@ const (
 // v2: an alert for each provider and kind of drift. An event sends all that it
 // says of its provider, what no longer holds included, so that to repeat one does
 // no harm; what fires is repeated for as long as it does.
+//
+// The members of a cluster do not tell each other of alerts: each is sent all of
+// them, and it is enough that one takes them, since the others are told again.
 type Alertmanager struct {
-	poster     *poster
+	members    []*poster
 	runbookURL string
 	interval   time.Duration
 
@@ -48,19 +55,25 @@ type alertmanagerAlert struct {
 }
 
 // NewAlertmanager returns the Alertmanager at an http or https URL, which can have
-// a path. caFile is as for [NewWebhook]. Alerts have the runbook's URL as an
+// a path, or the cluster whose members are at several, separated by commas. caFile
+// is as for [NewWebhook]. Alerts have the runbook's URL as an
 // annotation if it is not empty. An error holds no part of the URL.
 func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
-	poster, err := newPoster(to, caFile)
-	if err != nil {
-		return nil, err
+	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, firing: map[string]Event{}}
+	for member := range strings.SplitSeq(to, ",") {
+		member = strings.TrimSpace(member)
+		poster, err := newPoster(member, caFile)
+		if err != nil {
+			return nil, err
+		}
+		u, err := url.Parse(member)
+		if err != nil {
+			return nil, err // never, or there would be no poster
+		}
+		poster.url = u.JoinPath("api", "v2", "alerts").String()
+		a.members = append(a.members, poster)
 	}
-	u, err := url.Parse(to)
-	if err != nil {
-		return nil, err // never, or there would be no poster
-	}
-	poster.url = u.JoinPath("api", "v2", "alerts").String()
-	return &Alertmanager{poster: poster, runbookURL: runbookURL, interval: repeatInterval, firing: map[string]Event{}}, nil
+	return a, nil
 }
 
 // Name implements [Sink].
@@ -70,7 +83,11 @@ func (*Alertmanager) Name() string { return "alertmanager" }
 func (*Alertmanager) Streams() []Stream { return []Stream{Drift} }
 
 // Close implements [Sink].
-func (a *Alertmanager) Close() { a.poster.close() }
+func (a *Alertmanager) Close() {
+	for _, member := range a.members {
+		member.close()
+	}
+}
 
 // Send implements [Sink].
 func (a *Alertmanager) Send(ctx context.Context, e Event) error {
@@ -156,5 +173,28 @@ func (a *Alertmanager) post(ctx context.Context, alerts []alertmanagerAlert) err
 	if err != nil {
 		return &RefusedError{Reason: "it cannot be JSON: " + err.Error()}
 	}
-	return a.poster.post(ctx, body, http.Header{"Content-Type": {"application/json"}})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan error, len(a.members))
+	for _, member := range a.members {
+		go func() { answers <- member.post(ctx, body, http.Header{"Content-Type": {"application/json"}}) }()
+	}
+	var failure error
+	taken := false
+	for range a.members {
+		err := <-answers
+		var refused *RefusedError
+		switch {
+		case err == nil && !taken:
+			taken = true
+			defer time.AfterFunc(memberGrace, cancel).Stop()
+		case err != nil && (failure == nil || errors.As(failure, &refused)):
+			// One that can be tried again counts more than a refusal.
+			failure = err
+		}
+	}
+	if taken {
+		return nil
+	}
+	return failure
 }

@@ -13,6 +13,9 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
 )
 
 // postableAlerts is what Alertmanager's API v2 (api/v2/openapi.yaml) says of the
@@ -163,6 +166,31 @@ func TestAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
 	runner.Wake(Audit)
 	after("deleted b", "b deleted")
 }
+
+func TestAMemberOfAnAlertmanagerClusterThatFailsDelaysNoneOfTheOthers(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { discard(r.Body); <-r.Context().Done() }))
+	t.Cleanup(hanging.Close)
+	refusing := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(refusing.Close)
+	cluster, err := NewAlertmanager(strings.Join([]string{hanging.URL, "http://127.0.0.1:1", refusing.URL, s.server.URL + "/prefix"}, ", "), "", "")
+	require.NoError(t, err)
+	f.alert("missing a")
+	f.run(time.Hour, cluster)
+	s.expectFiring("a missing")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 1 }, "one of them is enough")
+	require.Zero(t, f.metrics.of("failed alertmanager drift"))
+
+	none, err := NewAlertmanager(refusing.URL+",http://127.0.0.1:1,"+refusing.URL, "", "")
+	require.NoError(t, err)
+	err = none.Send(t.Context(), Event{Stream: Drift, Provider: "a", alert: &pubsub.DriftAlert{Kind: provider.Resolved}})
+	require.ErrorContains(t, err, "connection refused", "it can be tried again")
+	none.Close()
+}
+
+func discard(body io.Reader) { _, _ = io.Copy(io.Discard, body) }
 
 func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
 	t.Parallel()
