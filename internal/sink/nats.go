@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -28,7 +27,8 @@ type NATS struct {
 	prefix  string
 	options []nats.Option
 
-	mu   sync.Mutex
+	// turn is held by whoever connects or closes.
+	turn chan struct{}
 	conn *nats.Conn // nil until something is sent
 	js   jetstream.JetStream
 }
@@ -75,7 +75,7 @@ func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error)
 		}
 		options = append(options, nats.UserCredentials(credentials))
 	}
-	return &NATS{servers: servers, stream: stream, prefix: prefix, options: options}, nil
+	return &NATS{servers: servers, stream: stream, prefix: prefix, options: options, turn: make(chan struct{}, 1)}, nil
 }
 
 // Name implements [Sink].
@@ -86,8 +86,8 @@ func (*NATS) Streams() []Stream { return []Stream{Drift, Audit} }
 
 // Close implements [Sink].
 func (n *NATS) Close() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
 	if n.conn != nil {
 		n.conn.Close()
 		n.conn, n.js = nil, nil
@@ -104,7 +104,7 @@ func (n *NATS) Send(ctx context.Context, e Event) error {
 	if len(subject) > maxSubject {
 		return &RefusedError{Reason: fmt.Sprintf("its subject would be longer than %d bytes", maxSubject)}
 	}
-	js, err := n.connect()
+	js, err := n.connect(ctx)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
@@ -129,22 +129,45 @@ func (n *NATS) Send(ctx context.Context, e Event) error {
 	}
 }
 
-// connect connects, the first time.
-func (n *NATS) connect() (jetstream.JetStream, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.js != nil {
+// connect connects, the first time. The library takes no context for it: what it
+// still does when ctx ends, it ends by itself.
+func (n *NATS) connect(ctx context.Context) (jetstream.JetStream, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case n.turn <- struct{}{}:
+	}
+	defer func() { <-n.turn }()
+	if n.js != nil && !n.conn.IsClosed() {
 		return n.js, nil
 	}
-	conn, err := nats.Connect(n.servers, n.options...)
-	if err != nil {
-		return nil, err
+	type connected struct {
+		conn *nats.Conn
+		err  error
 	}
-	js, err := jetstream.New(conn)
-	if err != nil {
-		conn.Close()
-		return nil, err
+	done := make(chan connected, 1)
+	go func() {
+		conn, err := nats.Connect(n.servers, n.options...)
+		done <- connected{conn, err}
+	}()
+	select {
+	case <-ctx.Done():
+		go func() {
+			if late := <-done; late.err == nil {
+				late.conn.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	case c := <-done:
+		if c.err != nil {
+			return nil, c.err
+		}
+		js, err := jetstream.New(c.conn)
+		if err != nil {
+			c.conn.Close()
+			return nil, err
+		}
+		n.conn, n.js = c.conn, js
+		return js, nil
 	}
-	n.conn, n.js = conn, js
-	return js, nil
 }

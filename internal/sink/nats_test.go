@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -151,6 +152,28 @@ func TestNATSRefusesWhatIsTooLargeAndAnotherStreamIsNotTheOneAskedFor(t *testing
 	err = n.sink("OTHER").Send(t.Context(), Event{Stream: Drift, Provider: "a", Data: []byte("{}")})
 	require.ErrorContains(t, err, "expected stream does not match")
 	require.NotErrorAs(t, err, &refused)
+}
+
+// TestANATSServerThatSaysNothingIsNotWaitedForWhenStopping lets connections be
+// accepted by a server that never speaks.
+func TestANATSServerThatSaysNothingIsNotWaitedForWhenStopping(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	s, err := NewNATS("nats://"+silent.Addr().String(), "", "provwatch", "", "")
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		if conn, err := silent.Accept(); err == nil {
+			accepted <- conn
+			stop()
+		}
+	}()
+	require.ErrorIs(t, s.Send(ctx, Event{Stream: Drift, Provider: "a", Data: []byte("{}")}), context.Canceled)
+	s.Close()
+	require.NoError(t, (<-accepted).Close(), "which ends what is left of it")
 }
 
 func TestNATSOptionsThatCannotBeUsedAreRefused(t *testing.T) {

@@ -195,6 +195,10 @@ func (q *queue) look(ctx context.Context) error {
 func (q *queue) start(ctx context.Context) error {
 	var firing []Event
 	err := q.query(ctx, func(ctx context.Context) (err error) {
+		// An operator may have deleted it, to begin anew.
+		if err := register(ctx, q.pool, q.options, q.sink, q.stream); err != nil {
+			return err
+		}
 		q.cursor, err = store.New(q.pool).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 		if err != nil {
 			return fmt.Errorf("read the cursor: %w", err)

@@ -67,11 +67,18 @@ func NewRunner(
 func Register(ctx context.Context, db store.DBTX, o Options) error {
 	for _, s := range o.Sinks {
 		for _, stream := range s.Streams() {
-			err := store.New(db).RegisterSink(ctx, store.RegisterSinkParams{Sink: s.Name(), Stream: string(stream), FromStart: o.FromStart})
-			if err != nil {
-				return fmt.Errorf("register sink %s: %w", s.Name(), err)
+			if err := register(ctx, db, o, s, stream); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+func register(ctx context.Context, db store.DBTX, o Options, s Sink, stream Stream) error {
+	err := store.New(db).RegisterSink(ctx, store.RegisterSinkParams{Sink: s.Name(), Stream: string(stream), FromStart: o.FromStart})
+	if err != nil {
+		return fmt.Errorf("register sink %s: %w", s.Name(), err)
 	}
 	return nil
 }
