@@ -2,14 +2,19 @@ package sink
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,11 +28,14 @@ type natsServer struct {
 	server  *server.Server
 }
 
-func startNATS(t *testing.T) *natsServer {
+func startNATS(t *testing.T, change ...func(*server.Options)) *natsServer {
 	t.Helper()
 	n := &natsServer{t: t, options: &server.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 64 << 10, MaxPending: 64 << 10,
 	}}
+	for _, c := range change {
+		c(n.options)
+	}
 	n.start()
 	n.options.Port = n.server.Addr().(*net.TCPAddr).Port
 	t.Cleanup(n.stop)
@@ -51,9 +59,9 @@ func (n *natsServer) stop() {
 func (n *natsServer) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.options.Port) }
 
 // stream makes a stream, and returns a function that reads all that is in it.
-func (n *natsServer) stream(config jetstream.StreamConfig) func() []*jetstream.RawStreamMsg {
+func (n *natsServer) stream(config jetstream.StreamConfig, options ...nats.Option) func() []*jetstream.RawStreamMsg {
 	n.t.Helper()
-	conn, err := nats.Connect(n.url(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	conn, err := nats.Connect(n.url(), append(options, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))...)
 	require.NoError(n.t, err)
 	n.t.Cleanup(conn.Close)
 	js, err := jetstream.New(conn)
@@ -152,6 +160,38 @@ func TestNATSRefusesWhatIsTooLargeAndAnotherStreamIsNotTheOneAskedFor(t *testing
 	err = n.sink("OTHER").Send(t.Context(), Event{Stream: Drift, Provider: "a", Data: []byte("{}")})
 	require.ErrorContains(t, err, "expected stream does not match")
 	require.NotErrorAs(t, err, &refused)
+}
+
+func TestManyClustersShareAStreamOverTLS(t *testing.T) {
+	t.Parallel()
+	certified := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(certified.Close)
+	n := startNATS(t, func(o *server.Options) { o.TLSConfig = &tls.Config{Certificates: certified.TLS.Certificates} })
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified.Certificate().Raw}), 0o600))
+	messages := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"provwatch.>"}}, nats.RootCAs(ca))
+
+	trusting, err := NewNATS(n.url(), "FLEET", "provwatch", "", ca)
+	require.NoError(t, err)
+	t.Cleanup(trusting.Close)
+	var ids []string
+	for _, cluster := range []string{"eu.1", "eu", "us"} {
+		e := Event{Stream: Drift, ID: uuid.New(), Provider: "a", Cluster: cluster, Data: []byte("{}")}
+		ids = append(ids, e.ID.String())
+		for range 2 {
+			require.NoError(t, trusting.Send(t.Context(), e))
+		}
+	}
+	var subjects, got []string
+	for _, m := range messages() {
+		subjects, got = append(subjects, m.Subject), append(got, m.Header.Get(nats.MsgIdHdr))
+	}
+	require.Equal(t, []string{"provwatch.eu%2E1.drift.a", "provwatch.eu.drift.a", "provwatch.us.drift.a"}, subjects)
+	require.Equal(t, ids, got)
+
+	other, err := NewNATS(n.url(), "", "provwatch", "", "")
+	require.NoError(t, err)
+	require.ErrorContains(t, other.Send(t.Context(), Event{Stream: Drift, Provider: "a", Data: []byte("{}")}), "certificate")
 }
 
 // TestANATSServerThatSaysNothingIsNotWaitedForWhenStopping lets connections be
