@@ -17,7 +17,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_operator', 'provwatch_reader'] LOOP
+    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks'] LOOP
         IF to_regrole(name) IS NULL THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', name);
@@ -29,11 +29,11 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON ai_providers, ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
+REVOKE ALL ON ai_providers, ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 
 -- To find the tables. The provider tables are those of the search_path.
-GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 DO $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %s TO provwatch_notify, provwatch_wal, provwatch_operator',
@@ -70,6 +70,18 @@ GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
 GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON ai_providers TO provwatch_operator;
 GRANT UPDATE (api_key, api_key_key_id), DELETE ON ai_provider_keys TO provwatch_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_operator;
+
+-- To see what sinks did not get, and to have it tried again.
+GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_operator;
+GRANT UPDATE (retry) ON provwatch.sink_dead_letters TO provwatch_operator;
+GRANT SELECT (seq) ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_operator;
+
+-- For a worker that has sinks, in addition: to read what they are to get, and to keep how far they got.
+GRANT SELECT ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_sinks;
+GRANT SELECT (provider, kind) ON provwatch.drift_state TO provwatch_sinks;
+GRANT SELECT, INSERT, UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_sinks;
+GRANT SELECT, INSERT, UPDATE (retry, attempts, reason, at), DELETE ON provwatch.sink_dead_letters TO provwatch_sinks;
+GRANT SELECT, DELETE ON provwatch.sink_gaps TO provwatch_sinks;
 
 -- To follow the alerts.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;

@@ -47,6 +47,10 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			sinks, err := f.sinks.options()
+			if err != nil {
+				return err
+			}
 			stopBy := deadlineAfter(ctx, f.shutdownTimeout)
 			// A SIGHUP during the boot is kept for when the watch begins.
 			reload := make(chan os.Signal, 1)
@@ -80,6 +84,7 @@ func runCommand(f *flags) *cobra.Command {
 				Resync:             f.resync,
 				Source:             daemon.SourceMode(f.source),
 				SlotMaxLag:         maxLag,
+				Sinks:              sinks,
 				HTTPAddress:        f.httpAddress,
 				Debug:              f.debug,
 				StopBy:             func() time.Time { return stopBy().Add(-reserve) },

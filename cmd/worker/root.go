@@ -45,6 +45,8 @@ type flags struct {
 	httpAddress     string
 	debug           bool
 	shutdownTimeout time.Duration
+
+	sinks sinkFlags
 }
 
 // more adds commands of a build that is not the worker's.
@@ -97,7 +99,7 @@ func newRootCommand() *cobra.Command {
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), versionCommand(&f))
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), sinksCommand(&f), versionCommand(&f))
 	more(root)
 	f.complete(root)
 	wrapArgs(root)
@@ -121,6 +123,7 @@ func (f *flags) addRunFlags(p *pflag.FlagSet) {
 	p.StringVar(&f.httpAddress, "http-addr", "", "serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)")
 	p.BoolVar(&f.debug, "debug", false, "serve the Go profiler on --http-addr as well")
 	p.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long to take for stopping after SIGTERM or SIGINT")
+	f.sinks.add(p)
 }
 
 // wrapArgs makes wrong arguments usage errors.
@@ -148,7 +151,7 @@ const variablePrefix = "PROVWATCH_"
 
 // perCall are the flags that have no variable: they say what one call is to do,
 // and must not be left behind in an environment.
-var perCall = []string{"dry-run", "take", "with-keys", "since", "help", "version"}
+var perCall = []string{"dry-run", "take", "with-keys", "since", "all", "stream", "help", "version"}
 
 // variableOf returns the variable of a flag, empty for one that has none.
 func variableOf(flag string) string {
@@ -234,7 +237,7 @@ func (f *flags) check(set *pflag.FlagSet) error {
 	if f.debug && f.httpAddress == "" {
 		return &usageError{fmt.Errorf("--debug serves the profiler on --http-addr, which is not set")}
 	}
-	return nil
+	return f.sinks.check()
 }
 
 // The values of --compat.

@@ -24,6 +24,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
+	"provwatch/internal/sink"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
@@ -58,6 +59,9 @@ type Options struct {
 	Source SourceMode
 	// SlotMaxLag is how many bytes of WAL the slot may retain (--slot-max-lag).
 	SlotMaxLag int64
+
+	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
+	Sinks sink.Options
 
 	HTTPAddress string // empty: no HTTP
 	Debug       bool
@@ -120,6 +124,9 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		if published, err = o.prepare(ctx, pool); err != nil {
 			return err
 		}
+		if err := o.prepareSinks(ctx, pool); err != nil {
+			return err
+		}
 		plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
 		return err
 	})
@@ -144,6 +151,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		deliverer: audit.NewDeliverer(pool, o.Logger, metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, metrics),
 	}
+	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, metrics, d.stillLeads, d.publishFor)
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
 	d.watch(ctx, reload)
@@ -155,6 +163,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 // that is the publication.
 func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool, err error) {
 	needs, err := o.Source.Needs(ctx, pool)
+	needs.Use |= o.sinkUse()
 	var unusable *wal.UnusableError
 	if errors.As(err, &unusable) && unusable.Unpublish {
 		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
@@ -166,7 +175,7 @@ func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published boo
 	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil {
 		return err == nil && needs.Publication, err
 	}
-	notified := schema.Needs{Triggers: true, Use: schema.Notifications}
+	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse()}
 	if schema.Ensure(ctx, pool, o.Migrate, notified, o.Logger) != nil {
 		return false, err
 	}
@@ -194,6 +203,7 @@ type daemon struct {
 	pending   *listener.Pending
 	deliverer *audit.Deliverer
 	verifier  *verify.Verifier
+	sinks     *sink.Runner
 
 	// Leadership: a context that ends with it is sent on elected when it begins.
 	elected chan context.Context
@@ -217,6 +227,7 @@ func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	// Triggers are silent in a seed, and a worker that only stands by alerts
 	// nothing of what its own seed has ended: the leader looks.
 	listen.Also(pubsub.Seeds)
+	d.listenForSinks(listen)
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	listen.Progress(d.life.cameRound)
 	var group conc.WaitGroup

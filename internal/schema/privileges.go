@@ -28,6 +28,8 @@ const (
 	Credentials                   // comparing credentials, on top of Verifying
 	Resolving                     // worker resolve, worker keys: provwatch_operator
 	Watching                      // worker watch: provwatch_reader
+	Sinks                         // worker run with sinks, on top of its source's: provwatch_sinks
+	SinkRetries                   // worker sinks: provwatch_operator
 
 	running = Notifications | WAL
 	writing = running | Seeding | Resolving // all that stage audit entries
@@ -44,7 +46,7 @@ type privilege struct {
 
 // privileges is what sql/roles.sql grants; a test compares the two.
 var privileges = []privilege{
-	{"provwatch", "", "USAGE", nil, writing | Verifying | Credentials | Watching},
+	{"provwatch", "", "USAGE", nil, writing | Verifying | Credentials | Watching | Sinks | SinkRetries},
 	{"", "", "USAGE", nil, writing | Verifying | Credentials},
 	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, writing},
 
@@ -70,13 +72,17 @@ var privileges = []privilege{
 	{"provwatch", "audit_outbox", "DELETE", nil, writing},
 	{"provwatch", "audit_log", "SELECT", []string{"id"}, writing},
 	{"provwatch", "audit_log", "INSERT", nil, writing},
+	{"provwatch", "audit_log", "SELECT", nil, Sinks},
+	{"provwatch", "audit_log", "SELECT", []string{"seq"}, SinkRetries},
 
 	{"provwatch", "drift_state", "SELECT", nil, running | Seeding},
+	{"provwatch", "drift_state", "SELECT", []string{"provider", "kind"}, Sinks},
 	{"provwatch", "drift_state", "INSERT", nil, running | Seeding},
 	{"provwatch", "drift_state", "UPDATE", nil, running},
 	{"provwatch", "drift_state", "DELETE", nil, running},
 	{"provwatch", "drift_alerts", "INSERT", nil, running},
-	{"provwatch", "drift_alerts", "SELECT", nil, Watching},
+	{"provwatch", "drift_alerts", "SELECT", nil, Watching | Sinks},
+	{"provwatch", "drift_alerts", "SELECT", []string{"seq"}, SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation"}, running},
 	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation"}, running},
 
@@ -88,6 +94,17 @@ var privileges = []privilege{
 	{"provwatch", "wal_mirror", "INSERT", nil, WAL},
 	{"provwatch", "wal_mirror", "UPDATE", nil, WAL},
 	{"provwatch", "wal_mirror", "DELETE", nil, WAL},
+
+	{"provwatch", "sink_cursors", "SELECT", nil, Sinks | SinkRetries},
+	{"provwatch", "sink_cursors", "INSERT", nil, Sinks},
+	{"provwatch", "sink_cursors", "UPDATE", []string{"seq", "moved_at"}, Sinks},
+	{"provwatch", "sink_dead_letters", "SELECT", nil, Sinks | SinkRetries},
+	{"provwatch", "sink_dead_letters", "INSERT", nil, Sinks},
+	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry", "attempts", "reason", "at"}, Sinks},
+	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry"}, SinkRetries},
+	{"provwatch", "sink_dead_letters", "DELETE", nil, Sinks},
+	{"provwatch", "sink_gaps", "SELECT", nil, Sinks},
+	{"provwatch", "sink_gaps", "DELETE", nil, Sinks},
 }
 
 // lacking is what a role lacks of the privileges for a use.
@@ -165,7 +182,7 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 	for _, p := range privileges {
 		var of []store.ListMissingPrivilegesRow
 		for _, row := range missing {
-			if row.OfProviders == (p.schema == "") && row.TableName == p.table && row.Privilege == p.action {
+			if p.uses&use != 0 && p.covers(row) {
 				of = append(of, row)
 			}
 		}
@@ -177,6 +194,15 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 		found.blind = found.blind || p.table == "" || p.table == "schema_migrations"
 	}
 	return found, nil
+}
+
+// covers reports whether the privilege is the one that is missing, or has it as a
+// column: there can be several on a table, on other columns for other uses.
+func (p privilege) covers(row store.ListMissingPrivilegesRow) bool {
+	if row.OfProviders != (p.schema == "") || row.TableName != p.table || row.Privilege != p.action {
+		return false
+	}
+	return row.ColumnName == "" && len(p.columns) == 0 || slices.Contains(p.columns, row.ColumnName)
 }
 
 // grant returns the statement that grants what is missing of a privilege.

@@ -29,7 +29,8 @@ var roles = map[string]struct {
 }{
 	"provwatch_notify":   {schema.Notifications, slices.Concat(looking, seeding, delivering, following)},
 	"provwatch_wal":      {schema.WAL, slices.Concat(looking, seeding, delivering, following, reading)},
-	"provwatch_operator": {schema.Resolving | schema.Credentials, slices.Concat(looking, resolving, delivering)},
+	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, resolving, delivering, retrying)},
+	"provwatch_sinks":    {schema.Sinks, sinking},
 	"provwatch_reader":   {schema.Watching, []string{"LastAlertSeq", "ListAlertsSince"}},
 }
 
@@ -54,6 +55,11 @@ var (
 		"InsertProviderKeys", "UpdateProvider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
 		"BoundIdleTransaction", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify",
 	}
+	sinking = []string{
+		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ListAlertsSince", "LastAlertSeq", "ListAuditEntriesSince", "LastAuditSeq",
+		"ListFiring", "BuryEvent", "TakeSinkGaps", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
+	}
+	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}
 	// migrating is left to the owner.
 	migrating = []string{"LockMigration", "CreateSchema", "ProviderSearchPath"}
 )

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -80,6 +81,7 @@ type Verifier struct {
 	secrets     secrets
 	logger      *slog.Logger
 	metrics     Metrics
+	watching    atomic.Int64 // of the desired providers
 
 	mu      sync.Mutex
 	desired map[string]*watched
@@ -122,6 +124,7 @@ func (v *Verifier) SetDesired(desired []provider.Desired) {
 		v.names[i] = d.Name
 	}
 	slices.Sort(v.names)
+	v.watching.Store(int64(len(v.names)))
 }
 
 // Verify does one verification. Its alerts are durable and published when it
@@ -372,9 +375,5 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 	}
 }
 
-// Providers returns how many providers are watched.
-func (v *Verifier) Providers() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.names)
-}
+// Providers returns how many providers are watched. It waits for no verification.
+func (v *Verifier) Providers() int { return int(v.watching.Load()) }
