@@ -95,7 +95,7 @@ func newRootCommand() *cobra.Command {
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), versionCommand(&f))
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), versionCommand(&f))
 	wrapArgs(root)
 	for _, c := range root.Commands() {
 		if !c.Runnable() {
