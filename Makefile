@@ -26,7 +26,7 @@ REPORT ?=
 BENCH      ?= .
 BENCHFLAGS ?=
 
-.PHONY: help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc
+.PHONY: help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -42,7 +42,7 @@ run: build ## start the worker; ARGS="--log-level debug", DATA_DIR=folder
 build: go ## build bin/worker
 	@go build -buildvcs=false -ldflags='-X main.version=$(VERSION)' -o bin/worker ./cmd/worker
 
-test: go postgres cc ## run all tests with the race detector
+test: go postgres cc chromium ## run all tests with the race detector
 	go test -race -timeout 10m ./...
 
 test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18"
@@ -96,3 +96,6 @@ postgres:
 
 cc:
 	@scripts/install-cc.sh
+
+chromium:
+	@scripts/install-chromium.sh

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
+	"provwatch/internal/secret"
 	"provwatch/internal/status"
+	"provwatch/internal/web"
 )
 
 // How much of the history "worker status" prints.
@@ -11,6 +15,18 @@ const (
 	statusProviders = status.MaxPage
 	statusHistory   = 20
 )
+
+// httpToken reads --http-token-file.
+func (f *flags) httpToken() (secret.Text, error) {
+	if f.httpTokenFile == "" {
+		return secret.Text{}, nil
+	}
+	token, err := web.ReadToken(f.httpTokenFile)
+	if err != nil {
+		return secret.Text{}, &usageError{fmt.Errorf("--http-token-file (or %s): %w", variableOf("http-token-file"), err)}
+	}
+	return token, nil
+}
 
 func statusCommand(f *flags) *cobra.Command {
 	return &cobra.Command{

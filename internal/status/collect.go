@@ -149,6 +149,8 @@ func (c collector) providers(ctx context.Context, s *Status, mayCompare bool) er
 	}
 	if s.MoreProviders = len(listed) > limit(c.query.Providers); s.MoreProviders {
 		listed = listed[:limit(c.query.Providers)]
+		last := listed[len(listed)-1]
+		s.Next = Cursor{State: States[last.Rank], Name: last.Name}
 	}
 	names := make([]string, len(listed))
 	s.Providers = make([]Provider, len(listed))

@@ -184,8 +184,9 @@ func TestPagesAreBoundedAndContinueWhereTheOneBeforeEnds(t *testing.T) {
 		if !s.MoreProviders && !s.MoreAlerts && !s.MoreAudit {
 			break
 		}
-		last := s.Providers[len(s.Providers)-1]
-		query.After = status.Cursor{State: last.State, Name: last.Name}
+		if query.After = s.Next; !s.MoreProviders {
+			query.After = status.Cursor{State: status.InSync, Name: "~"}
+		}
 		query.AlertsBefore, query.AuditBefore = alerts[len(alerts)-1], entries[len(entries)-1]
 	}
 	require.Equal(t, livedSummaries, providers)

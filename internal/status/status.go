@@ -37,8 +37,9 @@ type Status struct {
 	// Counts has each state. It is of all providers, whatever was searched for.
 	Counts    map[State]int `json:"counts"`
 	Providers []Provider    `json:"providers"`
-	// MoreProviders is set when there are more than Providers; After continues.
+	// MoreProviders is set when there are more than Providers: after Next.
 	MoreProviders bool         `json:"more_providers"`
+	Next          Cursor       `json:"-"`
 	Alerts        []Alert      `json:"alerts"` // the latest first
 	MoreAlerts    bool         `json:"more_alerts"`
 	Audit         []AuditEntry `json:"audit"` // the latest first
