@@ -129,6 +129,7 @@ type providerView struct {
 	look
 	State status.State
 	About string
+	Note  string // in place of differences
 }
 
 type alertView struct {
@@ -210,7 +211,7 @@ func summary(s status.Status) string {
 		return "There are no providers."
 	}
 	drifting := s.Counts[status.Drifted] + s.Counts[status.SoftDeleted]
-	return fmt.Sprintf("%d of %d providers drift or are soft-deleted.", drifting, s.Total())
+	return fmt.Sprintf("Drifted or soft-deleted: %d of %d providers.", drifting, s.Total())
 }
 
 func leaderText(d status.Database, w status.Worker) string {
@@ -262,6 +263,12 @@ func (v *view) providers(s status.Status, q status.Query) {
 		}
 		if p.Enabled != nil && !*p.Enabled {
 			about = append(about, "disabled")
+		}
+		switch {
+		case p.State == status.DBOnly:
+			row.Note = "the environment does not name it"
+		case p.Kind == provider.Missing:
+			row.Note = "there is no row of this name"
 		}
 		row.About = strings.Join(about, ", ")
 		v.Providers = append(v.Providers, row)
