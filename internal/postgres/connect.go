@@ -40,7 +40,7 @@ const sessionSettings = `SET idle_in_transaction_session_timeout = '60s'; SET st
 	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
 
 // statusSettings bound what a look at the status costs the server.
-const statusSettings = `SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET default_transaction_read_only = on`
+const statusSettings = `SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET jit = off; SET default_transaction_read_only = on`
 
 // keepAlive finds a peer that vanished without closing the connection within
 // about half a minute.

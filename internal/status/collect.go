@@ -125,7 +125,7 @@ func (c collector) counts(ctx context.Context, s *Status) error {
 		s.Counts[state] = 0
 	}
 	for _, row := range counts {
-		s.Counts[States[row.Rank]] = int(row.Providers)
+		s.Counts[States[row.Rank]] += int(row.Providers)
 	}
 	return nil
 }

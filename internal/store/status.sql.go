@@ -13,31 +13,31 @@ import (
 )
 
 const countStates = `-- name: CountStates :many
-WITH known AS (
-    SELECT provider AS name FROM provwatch.drift_state WHERE NOT $1::boolean
-    UNION ALL
-    SELECT unnest($2::text[])
-)
 SELECT
     CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END::int AS rank,
     count(*) AS providers
 FROM provwatch.drift_state s
 LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-WHERE NOT $1::boolean OR EXISTS (SELECT FROM unnest($2::text[]) AS named WHERE named = s.provider)
+LEFT JOIN unnest($1::text[]) AS named (name) ON named.name = s.provider
+WHERE NOT $2::boolean OR named.name IS NOT NULL
 GROUP BY 1
 UNION ALL
 SELECT 2, count(*)
 FROM ai_providers p
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM known WHERE known.name = p.name)
+WHERE NOT $2::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+UNION ALL
+SELECT 2, count(*)
+FROM ai_providers p
+WHERE $2::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
 UNION ALL
 SELECT 3, count(*)
-FROM unnest($2::text[]) AS named
-WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named)
+FROM unnest($1::text[]) AS named (name)
+WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
 `
 
 type CountStatesParams struct {
-	ByEnvironment bool
 	Named         []string
+	ByEnvironment bool
 }
 
 type CountStatesRow struct {
@@ -46,8 +46,9 @@ type CountStatesRow struct {
 }
 
 // How many providers are in each state, by the rank that ListStatus gives it.
+// Of the arms for what is in the database alone the server runs one.
 func (q *Queries) CountStates(ctx context.Context, arg CountStatesParams) ([]CountStatesRow, error) {
-	rows, err := q.db.Query(ctx, countStates, arg.ByEnvironment, arg.Named)
+	rows, err := q.db.Query(ctx, countStates, arg.Named, arg.ByEnvironment)
 	if err != nil {
 		return nil, err
 	}
@@ -288,26 +289,27 @@ func (q *Queries) ListRowsInBrief(ctx context.Context, names []string) ([]ListRo
 }
 
 const listStatus = `-- name: ListStatus :many
-WITH known AS (
-    SELECT provider AS name FROM provwatch.drift_state WHERE NOT $6::boolean
-    UNION ALL
-    SELECT unnest($7::text[])
-), listed AS (
+WITH listed AS (
     SELECT
         s.provider AS name,
         CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END AS rank,
         s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at
     FROM provwatch.drift_state s
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-    WHERE NOT $6::boolean OR EXISTS (SELECT FROM unnest($7::text[]) AS named WHERE named = s.provider)
+    LEFT JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
+    WHERE NOT $7::boolean OR named.name IS NOT NULL
     UNION ALL
-    SELECT DISTINCT p.name, 2, '', '', '', '', NULL::timestamptz, NULL, NULL, NULL::timestamptz
+    SELECT p.name, 2, '', '', '', '', NULL::timestamptz, NULL, NULL, NULL::timestamptz
     FROM ai_providers p
-    WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM known WHERE known.name = p.name)
+    WHERE NOT $7::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
     UNION ALL
-    SELECT named, 3, '', '', '', '', NULL, NULL, NULL, NULL
-    FROM unnest($7::text[]) AS named
-    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named)
+    SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+    FROM ai_providers p
+    WHERE $7::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
+    UNION ALL
+    SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
+    FROM unnest($6::text[]) AS named (name)
+    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
@@ -325,8 +327,8 @@ type ListStatusParams struct {
 	AfterRank     int32
 	AfterName     string
 	MaxProviders  int32
-	ByEnvironment bool
 	Named         []string
+	ByEnvironment bool
 }
 
 type ListStatusRow struct {
@@ -355,8 +357,8 @@ func (q *Queries) ListStatus(ctx context.Context, arg ListStatusParams) ([]ListS
 		arg.AfterRank,
 		arg.AfterName,
 		arg.MaxProviders,
-		arg.ByEnvironment,
 		arg.Named,
+		arg.ByEnvironment,
 	)
 	if err != nil {
 		return nil, err

@@ -29,26 +29,27 @@ LIMIT @max_workers;
 
 -- name: CountStates :many
 -- How many providers are in each state, by the rank that ListStatus gives it.
-WITH known AS (
-    SELECT provider AS name FROM provwatch.drift_state WHERE NOT @by_environment::boolean
-    UNION ALL
-    SELECT unnest(@named::text[])
-)
+-- Of the arms for what is in the database alone the server runs one.
 SELECT
     CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END::int AS rank,
     count(*) AS providers
 FROM provwatch.drift_state s
 LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-WHERE NOT @by_environment::boolean OR EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = s.provider)
+LEFT JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
+WHERE NOT @by_environment::boolean OR named.name IS NOT NULL
 GROUP BY 1
 UNION ALL
 SELECT 2, count(*)
 FROM ai_providers p
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM known WHERE known.name = p.name)
+WHERE NOT @by_environment::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+UNION ALL
+SELECT 2, count(*)
+FROM ai_providers p
+WHERE @by_environment::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
 UNION ALL
 SELECT 3, count(*)
-FROM unnest(@named::text[]) AS named
-WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named);
+FROM unnest(@named::text[]) AS named (name)
+WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name);
 
 -- name: ListStatus :many
 -- A page of providers, what is worth a look first: those that drift (0), are
@@ -57,26 +58,27 @@ WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named);
 --
 -- Which providers the environment names is told by what was recorded, or with
 -- by_environment set by the names given.
-WITH known AS (
-    SELECT provider AS name FROM provwatch.drift_state WHERE NOT @by_environment::boolean
-    UNION ALL
-    SELECT unnest(@named::text[])
-), listed AS (
+WITH listed AS (
     SELECT
         s.provider AS name,
         CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END AS rank,
         s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at
     FROM provwatch.drift_state s
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-    WHERE NOT @by_environment::boolean OR EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = s.provider)
+    LEFT JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
+    WHERE NOT @by_environment::boolean OR named.name IS NOT NULL
     UNION ALL
-    SELECT DISTINCT p.name, 2, '', '', '', '', NULL::timestamptz, NULL, NULL, NULL::timestamptz
+    SELECT p.name, 2, '', '', '', '', NULL::timestamptz, NULL, NULL, NULL::timestamptz
     FROM ai_providers p
-    WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM known WHERE known.name = p.name)
+    WHERE NOT @by_environment::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
     UNION ALL
-    SELECT named, 3, '', '', '', '', NULL, NULL, NULL, NULL
-    FROM unnest(@named::text[]) AS named
-    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named)
+    SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+    FROM ai_providers p
+    WHERE @by_environment::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
+    UNION ALL
+    SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
+    FROM unnest(@named::text[]) AS named (name)
+    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,

@@ -5,6 +5,7 @@
   const live = document.getElementById("live");
   const announcement = document.getElementById("announcement");
   let fetching = false, again = false, stale = false, timer;
+  let rested = 0; // the time from which on the page may be fetched again
 
   function say(text, state) {
     live.hidden = false;
@@ -15,8 +16,10 @@
   async function refresh() {
     if (document.hidden) { stale = true; return; }
     if (fetching) { again = true; return; }
-    fetching = true;
     clearTimeout(timer);
+    const began = performance.now();
+    if (began < rested) { timer = setTimeout(refresh, rested - began); return; }
+    fetching = true;
     try {
       const response = await fetch(location.href, { cache: "no-store" });
       const type = response.headers.get("Content-Type") || "";
@@ -26,6 +29,8 @@
       // The connection of the events tells, and is made anew by the browser.
     }
     fetching = false;
+    // A page that takes its time, of very many providers, is asked for less often.
+    rested = performance.now() + 3 * (performance.now() - began);
     timer = setTimeout(refresh, 1000 * (Number(document.getElementById("main").dataset.refresh) || 60));
     if (again) { again = false; refresh(); }
   }
@@ -63,10 +68,8 @@
     }
     Object.assign(main.dataset, next.dataset);
     document.title = page.title;
-    for (const other of ["as-of"]) {
-      const now = page.getElementById(other);
-      if (now) document.getElementById(other).replaceChildren(...now.childNodes);
-    }
+    const asOf = page.getElementById("as-of");
+    if (asOf) document.getElementById("as-of").replaceChildren(...asOf.childNodes);
     if (next.dataset.alert && next.dataset.alert !== before.alert) announcement.textContent = next.dataset.alert + ". " + next.dataset.summary;
     else if (next.dataset.summary !== before.summary) announcement.textContent = next.dataset.summary;
   }
@@ -76,8 +79,8 @@
   events.addEventListener("change", refresh);
   events.addEventListener("error", () => {
     if (events.readyState === EventSource.CLOSED) {
-      say("Live updates are off", "off");
-      timer = setTimeout(refresh, 60000);
+      say("Live updates are off", "off"); // the page is fetched from time to time all the same
+      refresh();
     } else {
       say("Disconnected, trying again", "off");
     }
