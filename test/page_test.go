@@ -126,10 +126,18 @@ func (b *browser) until(condition string) {
 }
 
 // html returns the document as it is, by the browser and not by a script.
-func (b *browser) html() string {
+func (b *browser) html() (html string) {
 	b.w.t.Helper()
-	root := call(b, dom.GetDocument, dom.GetDocumentParams{})
-	html := call(b, dom.GetOuterHTML, dom.GetOuterHTMLParams{NodeID: root.Root.NodeID}).OuterHTML
+	// What a document's id stands for can be gone by the next call.
+	eventually(b.w.t, func() bool {
+		ctx, cancel := context.WithTimeout(b.ctx, patience)
+		defer cancel()
+		root, err := chromedp.Call(ctx, dom.GetDocument, dom.GetDocumentParams{})
+		require.NoError(b.w.t, err)
+		outer, err := chromedp.Call(ctx, dom.GetOuterHTML, dom.GetOuterHTMLParams{BackendNodeID: root.Root.BackendNodeID})
+		html = outer.OuterHTML
+		return err == nil
+	}, "the browser shows the document")
 	b.w.emit(html)
 	return html
 }

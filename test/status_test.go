@@ -54,7 +54,7 @@ func TestThePageAsksForItsTokenAndTheOtherEndpointsDoNot(t *testing.T) {
 	for path, want := range map[string]int{
 		"/": 401, "/events": 401, "/style.css": 401, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/nothing": 404,
 	} {
-		code, body = p.get(path)
+		code, _ = p.get(path)
 		require.Equal(t, want, code, path)
 	}
 	code, body = p.getWithToken(token)

@@ -64,9 +64,9 @@ func (p *Printer) statusProviders(s status.Status) error {
 		case status.InSync:
 			colors = green
 		case status.Accepted:
-			state, colors = string(row.Kind)+", accepted", faint
+			state, colors = cell(string(row.Kind))+", accepted", faint
 		case status.Drifted:
-			state = string(row.Kind)
+			state = cell(string(row.Kind))
 		}
 		p.rows(t, []string{cell(row.Name), p.paint(colors, state)}, row.Fields)
 	}

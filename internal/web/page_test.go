@@ -401,7 +401,7 @@ func TestAnyNumberOfChangesIsOneEventASecond(t *testing.T) {
 		for len(client.written) > 0 {
 			<-client.written
 		}
-		time.Sleep(began.Add(61 * time.Second).Sub(time.Now()))
+		time.Sleep(time.Until(began.Add(61 * time.Second)))
 		synctest.Wait()
 		require.Len(t, client.written, 4)
 		require.Equal(t, ":\n\n", <-client.written)
