@@ -51,6 +51,10 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			token, err := f.httpToken()
+			if err != nil {
+				return err
+			}
 			stopBy := deadlineAfter(ctx, f.shutdownTimeout)
 			// A SIGHUP during the boot is kept for when the watch begins.
 			reload := make(chan os.Signal, 1)
@@ -86,6 +90,7 @@ func runCommand(f *flags) *cobra.Command {
 				SlotMaxLag:         maxLag,
 				Sinks:              sinks,
 				HTTPAddress:        f.httpAddress,
+				HTTPToken:          token,
 				Debug:              f.debug,
 				StopBy:             func() time.Time { return stopBy().Add(-reserve) },
 				Version:            buildInfo().Version,

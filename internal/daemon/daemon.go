@@ -23,11 +23,13 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
+	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/sink"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
+	"provwatch/internal/web"
 )
 
 // reloadPause is the wait before a reload is tried again.
@@ -64,7 +66,10 @@ type Options struct {
 	Sinks sink.Options
 
 	HTTPAddress string // empty: no HTTP
-	Debug       bool
+	// HTTPToken is what the status page asks for (--http-token-file); absent, it is
+	// served on loopback addresses alone.
+	HTTPToken secret.Text
+	Debug     bool
 	// Systemd is told how the daemon does; nil for nobody.
 	Systemd *systemd.Service
 	// StopBy tells, once ctx has ended, until when stopping may take.
@@ -82,7 +87,7 @@ type Options struct {
 // [*schema.UnusableError], or another failure of the boot; once the boot is
 // done Run never fails.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
-	metrics := observe.NewMetrics(o.Version)
+	metrics := telling{Metrics: observe.NewMetrics(o.Version)}
 	var health health
 	var life life
 	alive := func() error { return life.check(time.Now()) }
@@ -90,9 +95,14 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	var server *observe.Server
 	if o.HTTPAddress != "" {
 		var err error
-		if server, err = observe.Listen(ctx, o.HTTPAddress, metrics, alive, health.ready, o.Debug); err != nil {
+		if server, err = observe.Listen(ctx, o.HTTPAddress, metrics.Metrics, alive, health.ready, o.Debug); err != nil {
 			return err
 		}
+		if metrics.page, err = newStatusPage(ctx, o, &health, server); err != nil {
+			return errors.Join(err, server.Close())
+		}
+		defer metrics.page.close()
+		health.changed = func() { metrics.tell(web.Health) }
 		o.Logger.InfoContext(ctx, "serving HTTP", "address", server.Address())
 	}
 
@@ -152,6 +162,9 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, metrics),
 	}
 	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, metrics, d.stillLeads, d.publishFor)
+	if metrics.page != nil {
+		metrics.page.daemon.Store(d)
+	}
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
 	d.watch(ctx, reload)
@@ -196,7 +209,7 @@ type daemon struct {
 	Options
 	worker    uuid.UUID
 	pool      *pgxpool.Pool
-	metrics   *observe.Metrics
+	metrics   telling
 	health    *health
 	life      *life
 	member    *systemd.Member
@@ -213,6 +226,7 @@ type daemon struct {
 	// with it.
 	published atomic.Bool
 
+	leads   atomic.Bool
 	session atomic.Uint32 // the server's process of the session that leads
 	source  atomic.Value  // the source of alerts while leading, a string
 	told    told
@@ -297,10 +311,10 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	d.life.verified()
 	defer d.describe()
 	if err != nil {
-		d.health.setVerified(fmt.Errorf("the last verification failed: %w", err))
+		d.health.setVerified(request.All, fmt.Errorf("the last verification failed: %w", err))
 		return
 	}
-	d.health.setVerified(nil)
+	d.health.setVerified(request.All, nil)
 	// Whoever changed a provider may have staged an audit entry as well. The
 	// verifier's limit on what a flood of notifications costs holds for this too.
 	d.deliverer.Wake()

@@ -101,11 +101,13 @@ func (d *daemon) leading(ctx context.Context, pid uint32) {
 func (d *daemon) follow(ctx context.Context) {
 	first := pubsub.SourceBoot
 	for {
+		d.leads.Store(false)
 		d.metrics.Leading(false)
 		leadership := d.standBy(ctx)
 		if leadership == nil {
 			return
 		}
+		d.leads.Store(true)
 		d.metrics.Leading(true)
 		d.Logger.InfoContext(ctx, "leading", "worker", d.worker.String())
 		d.publishStatus(ctx, pubsub.EventLeading, "")

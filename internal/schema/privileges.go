@@ -30,6 +30,7 @@ const (
 	Watching                      // worker watch: provwatch_reader
 	Sinks                         // worker run with sinks, on top of its source's: provwatch_sinks
 	SinkRetries                   // worker sinks: provwatch_operator
+	Reporting                     // worker status, the status page: provwatch_reader and the roles of workers
 
 	running = Notifications | WAL
 	writing = running | Seeding | Resolving // all that stage audit entries
@@ -46,13 +47,14 @@ type privilege struct {
 
 // privileges is what sql/roles.sql grants; a test compares the two.
 var privileges = []privilege{
-	{"provwatch", "", "USAGE", nil, writing | Verifying | Credentials | Watching | Sinks | SinkRetries},
-	{"", "", "USAGE", nil, writing | Verifying | Credentials},
+	{"provwatch", "", "USAGE", nil, writing | Verifying | Credentials | Watching | Reporting | Sinks | SinkRetries},
+	{"", "", "USAGE", nil, writing | Verifying | Credentials | Reporting},
 	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, writing},
 
 	{"", "ai_providers", "SELECT", []string{
 		"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
 	}, writing | Verifying},
+	{"", "ai_providers", "SELECT", []string{"id", "type", "name", "enabled", "deleted"}, Reporting},
 	{"", "ai_providers", "INSERT", []string{"id", "type", "name", "base_url", "settings", "settings_key_id"}, writing},
 	{"", "ai_providers", "UPDATE", []string{
 		"type", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
@@ -62,26 +64,27 @@ var privileges = []privilege{
 	{"", "ai_provider_keys", "UPDATE", []string{"api_key", "api_key_key_id"}, Resolving},
 	{"", "ai_provider_keys", "DELETE", nil, Resolving},
 
-	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying},
+	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying | Reporting},
 	{"provwatch", "accepted_drift", "INSERT", nil, Resolving},
 	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},
 	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving},
 
-	{"provwatch", "audit_outbox", "SELECT", nil, writing},
+	{"provwatch", "audit_outbox", "SELECT", nil, writing | Reporting},
 	{"provwatch", "audit_outbox", "INSERT", nil, writing},
 	{"provwatch", "audit_outbox", "DELETE", nil, writing},
 	{"provwatch", "audit_log", "SELECT", []string{"id"}, writing},
+	{"provwatch", "audit_log", "SELECT", []string{"seq", "occurred_at", "actor", "action", "provider", "details"}, Reporting},
 	{"provwatch", "audit_log", "INSERT", nil, writing},
 	{"provwatch", "audit_log", "SELECT", nil, Sinks},
 	{"provwatch", "audit_log", "SELECT", []string{"seq"}, SinkRetries},
 
-	{"provwatch", "drift_state", "SELECT", nil, running | Seeding},
+	{"provwatch", "drift_state", "SELECT", nil, running | Seeding | Reporting},
 	{"provwatch", "drift_state", "SELECT", []string{"provider", "kind"}, Sinks},
 	{"provwatch", "drift_state", "INSERT", nil, running | Seeding},
 	{"provwatch", "drift_state", "UPDATE", nil, running},
 	{"provwatch", "drift_state", "DELETE", nil, running},
 	{"provwatch", "drift_alerts", "INSERT", nil, running},
-	{"provwatch", "drift_alerts", "SELECT", nil, Watching | Sinks},
+	{"provwatch", "drift_alerts", "SELECT", nil, Watching | Reporting | Sinks},
 	{"provwatch", "drift_alerts", "SELECT", []string{"seq"}, SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation"}, running},
 	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation"}, running},
@@ -190,7 +193,10 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 			continue
 		}
 		found.role = of[0].Role
-		found.statements = append(found.statements, p.grant(of))
+		// Two uses can need the same.
+		if statement := p.grant(of); !slices.Contains(found.statements, statement) {
+			found.statements = append(found.statements, statement)
+		}
 		found.blind = found.blind || p.table == "" || p.table == "schema_migrations"
 	}
 	return found, nil

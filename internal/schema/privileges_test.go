@@ -27,11 +27,11 @@ var roles = map[string]struct {
 	use     schema.Use
 	queries []string
 }{
-	"provwatch_notify":   {schema.Notifications, slices.Concat(looking, seeding, delivering, following)},
-	"provwatch_wal":      {schema.WAL, slices.Concat(looking, seeding, delivering, following, reading)},
+	"provwatch_notify":   {schema.Notifications | schema.Reporting, slices.Concat(looking, seeding, delivering, following, reporting)},
+	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, seeding, delivering, following, reading, reporting)},
 	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, resolving, delivering, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
-	"provwatch_reader":   {schema.Watching, []string{"LastAlertSeq", "ListAlertsSince"}},
+	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"LastAlertSeq", "ListAlertsSince"}, reporting)},
 }
 
 var (
@@ -49,6 +49,10 @@ var (
 	reading = []string{
 		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "ClearMirror", "ListMirror",
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
+	}
+	reporting = []string{
+		"InspectStatus", "ListWorkers", "InspectSlot", "OutboxDepth", "CountStates", "ListStatus", "ListRowsInBrief", "ListLatestDrifts",
+		"ListAlertsBefore", "ListAuditEntriesBefore",
 	}
 	resolving = []string{
 		"LockSeed", "SilenceTriggers", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",

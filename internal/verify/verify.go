@@ -81,7 +81,10 @@ type Verifier struct {
 	secrets     secrets
 	logger      *slog.Logger
 	metrics     Metrics
-	watching    atomic.Int64 // of the desired providers
+
+	// named is what desired is, for those who do not wait for a verification. Only
+	// what is desired of each is to be read of it.
+	named atomic.Pointer[map[string]*watched]
 
 	mu      sync.Mutex
 	desired map[string]*watched
@@ -117,14 +120,15 @@ func (v *Verifier) SetDesired(desired []provider.Desired) {
 	defer v.mu.Unlock()
 	v.unsettled = true
 	v.known = false
-	v.desired = make(map[string]*watched, len(desired))
+	byName := make(map[string]*watched, len(desired))
+	v.desired = byName
 	v.names = make([]string, len(desired))
 	for i, d := range desired {
 		v.desired[d.Name] = &watched{desired: v.compared(d)}
 		v.names[i] = d.Name
 	}
 	slices.Sort(v.names)
-	v.watching.Store(int64(len(v.names)))
+	v.named.Store(&byName)
 }
 
 // Verify does one verification. Its alerts are durable and published when it
@@ -376,4 +380,4 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 }
 
 // Providers returns how many providers are watched. It waits for no verification.
-func (v *Verifier) Providers() int { return int(v.watching.Load()) }
+func (v *Verifier) Providers() int { return len(*v.named.Load()) }
