@@ -106,3 +106,16 @@ func TestAFileThatCannotBeReadIsNamed(t *testing.T) {
 	_, err := Read("/does/not/exist.yaml")
 	require.EqualError(t, err, "/does/not/exist.yaml: the file of --config cannot be read: no such file or directory")
 }
+
+func TestTheExampleIsUsableAndHasEachWayToNameAnEnvironmentAndADatabase(t *testing.T) {
+	targets, err := Read("../../deploy/provwatch.example.yaml")
+	require.NoError(t, err)
+	require.Len(t, targets, 3)
+	var ways [5]bool
+	for _, target := range targets {
+		for i, value := range []string{target.EnvFile, target.EnvPrefix, target.DatabaseURLEnv, target.DatabaseURLFile, target.Database} {
+			ways[i] = ways[i] || value != ""
+		}
+	}
+	require.Equal(t, [5]bool{true, true, true, true, true}, ways)
+}
