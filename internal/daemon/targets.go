@@ -264,10 +264,10 @@ func (f *fleet) turn(ctx context.Context, server string) (done func(), err error
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	done = sync.OnceFunc(func() { <-turns })
-	timer := time.AfterFunc(f.turnTime, done)
+	giveBack := sync.OnceFunc(func() { <-turns })
+	timer := time.AfterFunc(f.turnTime, giveBack)
 	return func() {
 		timer.Stop()
-		done()
+		giveBack()
 	}, nil
 }
