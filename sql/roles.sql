@@ -17,7 +17,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_operator', 'provwatch_reader'] LOOP
+    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks'] LOOP
         IF to_regrole(name) IS NULL THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', name);
@@ -29,14 +29,14 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON ai_providers, ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
+REVOKE ALL ON ai_providers, ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 
 -- To find the tables. The provider tables are those of the search_path.
-GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader;
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 DO $$
 BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA %s TO provwatch_notify, provwatch_wal, provwatch_operator',
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader',
         (SELECT relnamespace::regnamespace FROM pg_catalog.pg_class WHERE oid = 'ai_providers'::regclass));
 END
 $$;
@@ -50,11 +50,11 @@ GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key
 GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key, api_key_key_id)
     ON ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator;
 
--- To stage audit entries and to deliver them. The log itself is neither read nor changed.
+-- To stage audit entries and to deliver them. The log itself is not changed, and read for the status page alone.
 GRANT SELECT, INSERT, DELETE ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal, provwatch_operator;
 GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_operator;
 
--- To publish alerts, each once. Those published are neither read nor changed.
+-- To publish alerts, each once. Those published are not changed, and read for the status page alone.
 GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
 GRANT SELECT (last_seq, generation), UPDATE (last_seq, generation) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state TO provwatch_notify, provwatch_wal;
@@ -71,7 +71,26 @@ GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updat
 GRANT UPDATE (api_key, api_key_key_id), DELETE ON ai_provider_keys TO provwatch_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_operator;
 
+-- To see what sinks did not get, and to have it tried again.
+GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_operator;
+GRANT UPDATE (retry) ON provwatch.sink_dead_letters TO provwatch_operator;
+GRANT SELECT (seq) ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_operator;
+
+-- For a worker that has sinks, in addition: to read what they are to get, and to keep how far they got.
+GRANT SELECT ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_sinks;
+GRANT SELECT (provider, kind) ON provwatch.drift_state TO provwatch_sinks;
+GRANT SELECT, INSERT, UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_sinks;
+GRANT SELECT, INSERT, UPDATE (retry, attempts, reason, at), DELETE ON provwatch.sink_dead_letters TO provwatch_sinks;
+GRANT SELECT, DELETE ON provwatch.sink_gaps TO provwatch_sinks;
+
 -- To follow the alerts.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
+
+-- To report, with "worker status" and on the status page. A reader gets at no base URL and no settings, which can
+-- hold credentials: it sees what was recorded.
+GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
+GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_reader;
+GRANT SELECT ON provwatch.drift_state, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
+GRANT SELECT (id, type, name, enabled, deleted) ON ai_providers TO provwatch_reader;
 
 COMMIT;

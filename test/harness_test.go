@@ -148,7 +148,7 @@ func (w *world) prepare() {
 		require.NoError(w.t, err)
 	}
 	require.NoError(w.t, conn.Close(w.t.Context()))
-	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "keys": "test_operator", "watch": "test_reader"}
+	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "keys": "test_operator", "watch": "test_reader", "status": "test_reader"}
 }
 
 // as returns the database's URL for a role.

@@ -268,7 +268,7 @@ func TestTheProfilerIsServedOnlyWithDebug(t *testing.T) {
 			status, _ := p.get(page)
 			require.Equal(t, want, status, "%s %s", page, flag)
 		}
-		status, _ := p.get("/")
+		status, _ := p.get("/debug/")
 		require.Equal(t, http.StatusNotFound, status)
 		p.stop()
 	}

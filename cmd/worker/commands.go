@@ -66,6 +66,12 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if options.Sinks, err = f.sinks.options(); err != nil {
+				return err
+			}
+			if options.HTTPToken, err = f.httpToken(); err != nil {
+				return err
+			}
 			config, stop, err := f.startDatabase(ctx, logger)
 			if err != nil {
 				return unlessStopped(ctx, err)

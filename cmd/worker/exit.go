@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net"
 
 	"provwatch/internal/atrest"
 	"provwatch/internal/embedded"
@@ -36,6 +37,7 @@ func exitCode(err error) int {
 		drift       *seed.DriftError
 		unreachable *postgres.UnreachableError
 		unusable    *schema.UnusableError
+		network     *net.OpError
 	)
 	switch {
 	case err == nil:
@@ -44,6 +46,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errDrift), errors.As(err, &drift) && drift.Drifted():
 		return exitDrift
+	case errors.As(err, &network) && network.Op == "listen":
+		return exitFailure // --http-addr is taken, and the database has nothing to do with it
 	case errors.As(err, &unreachable), errors.As(err, &unusable), errors.Is(err, embedded.ErrNotRunning),
 		postgres.IsConnectionLoss(err):
 		return exitDatabase

@@ -46,8 +46,11 @@ type flags struct {
 	onBootDrift     string
 	resync          time.Duration
 	httpAddress     string
+	httpTokenFile   string
 	debug           bool
 	shutdownTimeout time.Duration
+
+	sinks sinkFlags
 }
 
 // more adds commands of a build that is not the worker's.
@@ -111,7 +114,7 @@ func newRootCommand() *cobra.Command {
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), versionCommand(&f))
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), sinksCommand(&f), versionCommand(&f))
 	more(root)
 	f.complete(root)
 	wrapArgs(root)
@@ -132,9 +135,11 @@ func (f *flags) addRunFlags(p *pflag.FlagSet) {
 	p.StringVar(&f.onBootDrift, "on-boot-drift", "fail", "what a drift found by the seed does: fail (exit 2), alert (publish it and go on watching)")
 	p.DurationVar(&f.resync, "resync", 5*time.Minute, "how often everything is verified without being notified, give or take a tenth")
 	p.StringVar(&f.slotMaxLag, "slot-max-lag", "4GiB", "how much WAL the replication slot may retain before it is given up, such as 500MB; 0 for no limit")
-	p.StringVar(&f.httpAddress, "http-addr", "", "serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)")
+	p.StringVar(&f.httpAddress, "http-addr", "", "serve the status page, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)")
+	p.StringVar(&f.httpTokenFile, "http-token-file", "", "file of the token that the status page asks for; without one it is served on loopback addresses alone")
 	p.BoolVar(&f.debug, "debug", false, "serve the Go profiler on --http-addr as well")
 	p.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long to take for stopping after SIGTERM or SIGINT")
+	f.sinks.add(p)
 }
 
 // wrapArgs makes wrong arguments usage errors.
@@ -162,7 +167,7 @@ const variablePrefix = "PROVWATCH_"
 
 // perCall are the flags that have no variable: they say what one call is to do,
 // and must not be left behind in an environment.
-var perCall = []string{"target", "dry-run", "take", "with-keys", "since", "help", "version"}
+var perCall = []string{"target", "dry-run", "take", "with-keys", "since", "all", "stream", "help", "version"}
 
 // variableOf returns the variable of a flag, empty for one that has none.
 func variableOf(flag string) string {
@@ -245,10 +250,13 @@ func (f *flags) check(set *pflag.FlagSet) error {
 	if _, err := f.maxLag(); err != nil {
 		return &usageError{fmt.Errorf("--slot-max-lag (or %s) must be an amount of bytes, such as 500MB or 4GiB", variableOf("slot-max-lag"))}
 	}
+	if f.httpTokenFile != "" && f.httpAddress == "" {
+		return &usageError{errors.New("--http-token-file is for the status page on --http-addr, which is not set")}
+	}
 	if f.debug && f.httpAddress == "" {
 		return &usageError{fmt.Errorf("--debug serves the profiler on --http-addr, which is not set")}
 	}
-	return nil
+	return f.sinks.check()
 }
 
 // The values of --compat.

@@ -76,6 +76,13 @@ func (f *flags) checkAlone() error {
 	if f.dataDir != "" {
 		set = append(set, "--data-dir (or "+variableOf("data-dir")+")")
 	}
+	// What tells databases apart, and the page, are of one.
+	if f.sinks.cluster != "" {
+		set = append(set, "--cluster-name (or "+variableOf("cluster-name")+")")
+	}
+	if f.httpTokenFile != "" {
+		set = append(set, "--http-token-file (or "+variableOf("http-token-file")+")")
+	}
 	if os.Getenv("DATABASE_URL") != "" {
 		set = append(set, "DATABASE_URL")
 	}
@@ -194,6 +201,10 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 	var targets []daemon.Target
 	for i := range read {
 		t := &read[i]
+		common := common
+		if common.Sinks, err = f.sinks.options(); err != nil {
+			return err
+		}
 		target := daemon.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
 			return t.options(ctx, logger, common)
 		}}

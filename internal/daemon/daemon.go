@@ -23,10 +23,13 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
+	"provwatch/internal/secret"
 	"provwatch/internal/seed"
+	"provwatch/internal/sink"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
+	"provwatch/internal/web"
 )
 
 // reloadPause is the wait before a reload is tried again.
@@ -59,7 +62,13 @@ type Options struct {
 	// SlotMaxLag is how many bytes of WAL the slot may retain (--slot-max-lag).
 	SlotMaxLag int64
 
+	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
+	Sinks sink.Options
+
 	Serving
+	// HTTPToken is what the status page asks for (--http-token-file); absent, it is
+	// served on loopback addresses alone.
+	HTTPToken secret.Text
 	// StopBy tells, once ctx has ended, until when stopping may take.
 	StopBy  func() time.Time
 	Version string
@@ -83,28 +92,41 @@ type Serving struct {
 // [*schema.UnusableError], or another failure of the boot; once the boot is
 // done Run never fails.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
-	metrics := observe.NewMetrics(o.Version)
+	metrics := telling{Metrics: observe.NewMetrics(o.Version)}
 	var health health
 	var life life
 	alive := func() error { return life.check(time.Now()) }
 	member := o.Systemd.Join(alive)
-	stopServing, err := o.Serving.serve(ctx, metrics, alive, health.ready, o.Logger)
+	stopServing, err := o.Serving.serve(ctx, metrics.Metrics, alive, health.ready, o.Logger, func(server *observe.Server) (err error) {
+		metrics.page, err = newStatusPage(ctx, o, &health, server)
+		return err
+	})
 	if err != nil {
 		return err
+	}
+	if metrics.page != nil {
+		defer metrics.page.close()
+		health.changed = func() { metrics.tell(web.Health) }
 	}
 	defer stopServing()
 	return o.watch(ctx, &course{metrics: metrics, health: &health, life: &life, member: member, say: member.Status, up: func() {}}, reload)
 }
 
 // serve serves HTTP, if that is asked for, until the function that it returns is
-// called: beside the boot, the watch and the end.
-func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive observe.Liveness, ready observe.Readiness, logger *slog.Logger) (stop func(), err error) {
+// called: beside the boot, the watch and the end. mount, which may be nil, adds to
+// what is served.
+func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive observe.Liveness, ready observe.Readiness, logger *slog.Logger, mount func(*observe.Server) error) (stop func(), err error) {
 	if s.HTTPAddress == "" {
 		return func() {}, nil
 	}
 	server, err := observe.Listen(ctx, s.HTTPAddress, metrics, alive, ready, s.Debug)
 	if err != nil {
 		return nil, err
+	}
+	if mount != nil {
+		if err := mount(server); err != nil {
+			return nil, errors.Join(err, server.Close())
+		}
 	}
 	logger.InfoContext(ctx, "serving HTTP", "address", server.Address())
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -122,7 +144,7 @@ func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive obser
 
 // course is what outlives or shows one run of a daemon.
 type course struct {
-	metrics *observe.Metrics
+	metrics telling
 	health  *health
 	life    *life
 	member  *systemd.Member
@@ -153,6 +175,9 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		if published, err = o.prepare(ctx, pool); err != nil {
 			return err
 		}
+		if err := o.prepareSinks(ctx, pool); err != nil {
+			return err
+		}
 		plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
 		return err
 	})
@@ -174,6 +199,10 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		deliverer: audit.NewDeliverer(pool, o.Logger, c.metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 	}
+	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, c.metrics, d.stillLeads, d.publishFor)
+	if c.metrics.page != nil {
+		c.metrics.page.daemon.Store(d)
+	}
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
 	c.up()
@@ -189,6 +218,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 // that is the publication.
 func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool, err error) {
 	needs, err := o.Source.Needs(ctx, pool)
+	needs.Use |= o.sinkUse()
 	var unusable *wal.UnusableError
 	if errors.As(err, &unusable) && unusable.Unpublish {
 		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
@@ -200,7 +230,7 @@ func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published boo
 	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil {
 		return err == nil && needs.Publication, err
 	}
-	notified := schema.Needs{Triggers: true, Use: schema.Notifications}
+	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse()}
 	if schema.Ensure(ctx, pool, o.Migrate, notified, o.Logger) != nil {
 		return false, err
 	}
@@ -225,6 +255,7 @@ type daemon struct {
 	pending   *listener.Pending
 	deliverer *audit.Deliverer
 	verifier  *verify.Verifier
+	sinks     *sink.Runner
 
 	// Leadership: a context that ends with it is sent on elected when it begins.
 	elected chan context.Context
@@ -234,6 +265,7 @@ type daemon struct {
 	// with it.
 	published atomic.Bool
 
+	leads   atomic.Bool
 	session atomic.Uint32 // the server's process of the session that leads
 	source  atomic.Value  // the source of alerts while leading, a string
 	told    told
@@ -250,6 +282,7 @@ func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	// Triggers are silent in a seed, and a worker that only stands by alerts
 	// nothing of what its own seed has ended: the leader looks.
 	listen.Also(pubsub.Seeds)
+	d.listenForSinks(listen)
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	listen.Progress(d.life.cameRound)
 	var group conc.WaitGroup
@@ -328,10 +361,10 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	d.life.verified()
 	defer d.describe()
 	if err != nil {
-		d.health.setVerified(fmt.Errorf("the last verification failed: %w", err))
+		d.health.setVerified(request.All, fmt.Errorf("the last verification failed: %w", err))
 		return
 	}
-	d.health.setVerified(nil)
+	d.health.setVerified(request.All, nil)
 	// Whoever changed a provider may have staged an audit entry as well. The
 	// verifier's limit on what a flood of notifications costs holds for this too.
 	d.deliverer.Wake()

@@ -3,6 +3,9 @@ package daemon
 import (
 	"errors"
 	"sync"
+	"time"
+
+	"provwatch/internal/status"
 )
 
 // health is what /readyz tells. Its zero value is that of a worker that is still
@@ -15,25 +18,48 @@ type health struct {
 	privileges error
 	listened   bool // listening has been set
 	looked     bool // verified has been set
+
+	// Since when the listener is connected, and when a verification, and one of
+	// everything, last succeeded; zero for never.
+	listeningSince, lastVerified, lastResync time.Time
+
+	changed func() // called when ready would tell something else; nil for nobody
+}
+
+// set changes what is told.
+func (h *health) set(change func()) {
+	h.mu.Lock()
+	before := h.told()
+	change()
+	after := h.told()
+	h.mu.Unlock()
+	if before != after && h.changed != nil {
+		h.changed()
+	}
 }
 
 func (h *health) setListening(err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.listening, h.listened = err, true
+	h.set(func() {
+		h.listening, h.listened = err, true
+		if h.listeningSince = time.Now(); err != nil {
+			h.listeningSince = time.Time{}
+		}
+	})
 }
 
-func (h *health) setVerified(err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.verified, h.looked = err, true
+func (h *health) setVerified(all bool, err error) {
+	h.set(func() {
+		h.verified, h.looked = err, true
+		if err == nil {
+			h.lastVerified = time.Now()
+		}
+		if err == nil && all {
+			h.lastResync = h.lastVerified
+		}
+	})
 }
 
-func (h *health) setPrivileges(err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.privileges = err
-}
+func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 
 func (h *health) lacksPrivileges() bool {
 	h.mu.Lock()
@@ -44,6 +70,35 @@ func (h *health) lacksPrivileges() bool {
 func (h *health) ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.err()
+}
+
+// told is what ready tells, as text. h.mu is held.
+func (h *health) told() string {
+	if err := h.err(); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// worker returns what the status page shows of the health.
+func (h *health) worker() status.Worker {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	return status.Worker{
+		NotReady: h.told(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
+		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync),
+	}
+}
+
+// err is why the worker is not ready. h.mu is held.
+func (h *health) err() error {
 	if !h.listened || !h.looked {
 		return errors.New("booting")
 	}

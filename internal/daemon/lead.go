@@ -101,15 +101,21 @@ func (d *daemon) leading(ctx context.Context, pid uint32) {
 func (d *daemon) follow(ctx context.Context) {
 	first := pubsub.SourceBoot
 	for {
+		d.leads.Store(false)
 		d.metrics.Leading(false)
 		leadership := d.standBy(ctx)
 		if leadership == nil {
 			return
 		}
+		d.leads.Store(true)
 		d.metrics.Leading(true)
 		d.Logger.InfoContext(ctx, "leading", "worker", d.worker.String())
 		d.publishStatus(ctx, pubsub.EventLeading, "")
+		// One that is stuck is waited for no longer than it takes to notice.
+		var sinks conc.WaitGroup
+		sinks.Go(func() { d.sinks.Run(leadership) })
 		d.lead(leadership, first)
+		sinks.Wait()
 		if ctx.Err() != nil {
 			return
 		}
@@ -388,10 +394,5 @@ func (d *daemon) retireSlot(ctx context.Context, reason string) error {
 
 // publishGap announces, when tx commits, that changes may have passed unseen.
 func (d *daemon) publishGap(ctx context.Context, tx pgx.Tx, reason string) error {
-	source, _ := d.source.Load().(string)
-	status := pubsub.Status{
-		Event: pubsub.EventGap, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(),
-		Source: source, Reason: reason, At: time.Now(),
-	}
-	return pubsub.Publish(ctx, tx, pubsub.Statuses, status.Payload())
+	return d.publishFor(ctx, tx, pubsub.EventGap, reason)
 }

@@ -11,9 +11,9 @@ import (
 // roleUse is what the role is used for now.
 func (d *daemon) roleUse() schema.Use {
 	if source, _ := d.source.Load().(string); d.Source == WALSource || source == string(WALSource) {
-		return schema.WAL
+		return schema.WAL | d.sinkUse()
 	}
-	return schema.Notifications
+	return schema.Notifications | d.sinkUse()
 }
 
 // checkPrivileges looks whether the role still has its privileges: the worker

@@ -61,7 +61,7 @@ func RunTargets(ctx context.Context, targets []Target, s Serving, version string
 	}
 	f.status = s.Systemd.Join(func() error { return nil })
 	f.status.Ready()
-	stopServing, err := s.serve(ctx, f.metrics, f.alive, f.ready, logger)
+	stopServing, err := s.serve(ctx, f.metrics, f.alive, f.ready, logger, nil)
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (t *target) watch(ctx context.Context) error {
 	t.health, t.life = health, life
 	t.mu.Unlock()
 	return o.watch(ctx, &course{
-		metrics: t.metrics, health: health, life: life, member: t.member, restarts: true,
+		metrics: telling{Metrics: t.metrics}, health: health, life: life, member: t.member, restarts: true,
 		say: func(string) { t.fleet.describe() },
 		up: func() {
 			done()

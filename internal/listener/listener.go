@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +74,7 @@ type Listener struct {
 	config  *pgx.ConnConfig
 	channel pubsub.Channel
 	also    []pubsub.Channel
+	wakes   map[pubsub.Channel]func()
 	handler Handler
 	leader  Leader // nil for a listener that does not lead
 	// progress is called each time that the listener comes round.
@@ -101,6 +104,15 @@ func (l *Listener) Lead(leader Leader) { l.leader = leader }
 // Also makes notifications of another channel count as well. It is called before
 // Run.
 func (l *Listener) Also(channel pubsub.Channel) { l.also = append(l.also, channel) }
+
+// Wake makes each notification of another channel call wake, which must not block,
+// and not the handler. It is called before Run.
+func (l *Listener) Wake(channel pubsub.Channel, wake func()) {
+	if l.wakes == nil {
+		l.wakes = map[pubsub.Channel]func(){}
+	}
+	l.wakes[channel] = wake
+}
 
 // Run listens until ctx ends. A lost connection is made anew, with backoff and
 // jitter, without limit of tries.
@@ -211,13 +223,19 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	defer cancel()
 	config := l.config.Copy()
 	// As they are received, so that none has to be kept.
-	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { l.handler.Notified(n.Payload) }
+	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) {
+		if wake := l.wakes[pubsub.Channel(n.Channel)]; wake != nil {
+			wake()
+			return
+		}
+		l.handler.Notified(n.Payload)
+	}
 	conn, err := pgx.ConnectConfig(limited, config)
 	if err != nil {
 		return nil, err
 	}
 	var statements, channels []string
-	for _, channel := range append([]pubsub.Channel{l.channel}, l.also...) {
+	for _, channel := range slices.AppendSeq(append([]pubsub.Channel{l.channel}, l.also...), maps.Keys(l.wakes)) {
 		statements = append(statements, "LISTEN "+pgx.Identifier{string(channel)}.Sanitize())
 		channels = append(channels, string(channel))
 	}

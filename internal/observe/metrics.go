@@ -41,6 +41,12 @@ type Metrics struct {
 	slotRetained  prometheus.Gauge
 	slotStatus    *prometheus.GaugeVec
 	transactions  prometheus.Counter
+
+	sinkDelivered   *prometheus.CounterVec
+	sinkFailures    *prometheus.CounterVec
+	sinkDeadLetters *prometheus.CounterVec
+	sinkGaps        *prometheus.CounterVec
+	sinkLag         *prometheus.GaugeVec
 }
 
 // NewMetrics returns metrics in a registry of their own, together with those of
@@ -103,11 +109,18 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		slotRetained:  gauge("slot_retained_bytes", "Bytes of WAL that the replication slot keeps the server from removing, when last looked at."),
 		slotStatus:    gauges("slot_wal_status", "The replication slot's wal_status: 1 for the one that holds, when last looked at.", "status"),
 		transactions:  counter("wal_transactions_total", "Transactions of the WAL that were handled."),
+
+		sinkDelivered:   counters("sink_delivered_total", "Events that a sink acknowledged.", "sink", "stream"),
+		sinkFailures:    counters("sink_failures_total", "Times that a sink did not take an event.", "sink", "stream"),
+		sinkDeadLetters: counters("sink_dead_letters_total", "Events that a sink refused, or did not take in time.", "sink", "stream"),
+		sinkGaps:        counters("sink_gaps_total", "Times that events were deleted before a sink had them.", "sink", "stream"),
+		sinkLag:         gauges("sink_lag_events", "Events that a sink has not acknowledged yet, when last looked at, while leading.", "sink", "stream"),
 	}
 	in.MustRegister(
 		m.seedProviders, m.drifts, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.source, m.slotRetained, m.slotStatus, m.transactions,
+		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "provwatch", Name: "audit_outbox_oldest_age_seconds",
 			Help: "Age of the oldest audit entry that waits for delivery; 0 when none does.",
@@ -219,6 +232,8 @@ func (m *Metrics) Leading(leads bool) {
 	}
 	m.leader.Set(0)
 	m.SourceUsed("")
+	// The leader's tell.
+	m.sinkLag.Reset()
 }
 
 // SourceUsed records the source that alerts come from, empty for none.
@@ -232,6 +247,34 @@ func (m *Metrics) SlotObserved(s wal.SlotStatus) {
 
 // TransactionsHandled implements [wal.Metrics].
 func (m *Metrics) TransactionsHandled(n int) { m.transactions.Add(float64(n)) }
+
+// SinkConfigured implements [sink.Metrics].
+func (m *Metrics) SinkConfigured(sink, stream string) {
+	for _, counters := range []*prometheus.CounterVec{m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps} {
+		counters.WithLabelValues(sink, stream)
+	}
+}
+
+// SinkDelivered implements [sink.Metrics].
+func (m *Metrics) SinkDelivered(sink, stream string) {
+	m.sinkDelivered.WithLabelValues(sink, stream).Inc()
+}
+
+// SinkFailed implements [sink.Metrics].
+func (m *Metrics) SinkFailed(sink, stream string) { m.sinkFailures.WithLabelValues(sink, stream).Inc() }
+
+// SinkDeadLetter implements [sink.Metrics].
+func (m *Metrics) SinkDeadLetter(sink, stream string) {
+	m.sinkDeadLetters.WithLabelValues(sink, stream).Inc()
+}
+
+// SinkGap implements [sink.Metrics].
+func (m *Metrics) SinkGap(sink, stream string) { m.sinkGaps.WithLabelValues(sink, stream).Inc() }
+
+// SinkLag implements [sink.Metrics].
+func (m *Metrics) SinkLag(sink, stream string, events int64) {
+	m.sinkLag.WithLabelValues(sink, stream).Set(float64(events))
+}
 
 // setOne sets the series of one value to 1 and those of the others to 0.
 func setOne(gauges *prometheus.GaugeVec, value string, all ...string) {

@@ -23,6 +23,7 @@ type Liveness func() error
 // profiler below /debug/pprof/.
 type Server struct {
 	listener net.Listener
+	mux      *http.ServeMux
 	server   *http.Server
 }
 
@@ -58,6 +59,7 @@ func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness
 	}
 	return &Server{
 		listener: listener,
+		mux:      mux,
 		server: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: 5 * time.Second,
@@ -66,9 +68,23 @@ func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness
 	}, nil
 }
 
+// Handle serves the pattern, as [http.ServeMux.Handle] does. It is to be called
+// before Serve.
+func (s *Server) Handle(pattern string, handler http.Handler) { s.mux.Handle(pattern, handler) }
+
+// AtShutdown has f called when the server begins to shut down, to end answers
+// that last.
+func (s *Server) AtShutdown(f func()) { s.server.RegisterOnShutdown(f) }
+
+// BoundTo returns the address that the server is bound to.
+func (s *Server) BoundTo() net.Addr { return s.listener.Addr() }
+
 // Address returns the address that the server is bound to, with the port that
 // was chosen when the configured one was 0.
 func (s *Server) Address() string { return s.listener.Addr().String() }
+
+// Close closes a server that is not to serve.
+func (s *Server) Close() error { return s.listener.Close() }
 
 // Serve serves until ctx ends, and then gives running requests a second.
 func (s *Server) Serve(ctx context.Context) error {

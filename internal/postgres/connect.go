@@ -46,6 +46,9 @@ const sessionSettings = `SET default_transaction_isolation = 'read committed'; `
 	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET idle_session_timeout = 0; ` +
 	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
 
+// statusSettings bound what a look at the status costs the server.
+const statusSettings = `SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET jit = off; SET default_transaction_read_only = on`
+
 // keepAlive finds a peer that vanished without closing the connection within
 // about half a minute.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
@@ -272,6 +275,23 @@ func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig {
 	replication.RuntimeParams["datestyle"] = "ISO"
 	replication.RuntimeParams["timezone"] = "UTC"
 	return replication
+}
+
+// StatusConfig returns the configuration of a pool that reads the status, and
+// only while somebody asks for it: one connection beside the worker's own, so that
+// whoever looks never keeps a verification waiting.
+func StatusConfig(config *pgxpool.Config) *pgxpool.Config {
+	copied := config.Copy()
+	copied.MaxConns, copied.MinConns = 1, 0
+	connect := copied.ConnConfig.AfterConnect
+	copied.ConnConfig.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if err := connect(ctx, conn); err != nil {
+			return err
+		}
+		return conn.Exec(ctx, statusSettings).Close()
+	}
+	copied.ConnConfig.RuntimeParams["application_name"] += "-status"
+	return copied
 }
 
 func named(config *pgxpool.Config, suffix string) *pgx.ConnConfig {

@@ -101,9 +101,7 @@ func (o Observation) WithoutCredentials() Observation {
 		return o
 	}
 	o.Credentials = ""
-	o.Fields = slices.DeleteFunc(slices.Clone(o.Fields), func(f Field) bool {
-		return f.Name == apiKeysField || f.Name == bedrockCredentialsField
-	})
+	o.Fields = slices.DeleteFunc(slices.Clone(o.Fields), Field.OfCredentials)
 	if len(o.Fields) == 0 {
 		o.Fields = nil // as of what was found in sync at once
 		if o.Kind == Changed {
@@ -116,6 +114,11 @@ func (o Observation) WithoutCredentials() Observation {
 // OfSettings reports whether the field comes from the settings column, hence
 // depends on whether that can be decoded.
 func (f Field) OfSettings() bool { return f.Name == settingsField || f.Name == regionField }
+
+// OfCredentials reports whether the field compares credentials.
+func (f Field) OfCredentials() bool {
+	return f.Name == apiKeysField || f.Name == bedrockCredentialsField
+}
 
 // The names of the fields that come from the settings column.
 const (

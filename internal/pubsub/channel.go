@@ -19,4 +19,8 @@ const (
 	AuditEntries Channel = "ai_provider_audit"
 	// Statuses carries a [Status] for each event in a worker's life.
 	Statuses Channel = "provwatch_status"
+
+	// SinkRequests is listened to by workers that have sinks: there are dead letters
+	// to be tried again, or events were deleted before a sink had them.
+	SinkRequests Channel = "provwatch_sinks"
 )

@@ -67,8 +67,11 @@ type DriftAlert struct {
 	Truncation
 }
 
-// Payload returns the alert as a NOTIFY payload.
-func (a DriftAlert) Payload() string {
+// Whole returns the alert as JSON of any length.
+func (a DriftAlert) Whole() string { return encode(a.exact()) }
+
+// exact returns the alert with its times as they are shown.
+func (a DriftAlert) exact() DriftAlert {
 	// To the microsecond, as the row has it.
 	a.V, a.DetectedAt = Version, shown(a.DetectedAt).Truncate(time.Microsecond)
 	if a.Commit != nil {
@@ -79,6 +82,12 @@ func (a DriftAlert) Payload() string {
 	if a.Fields == nil {
 		a.Fields = []provider.Field{}
 	}
+	return a
+}
+
+// Payload returns the alert as a NOTIFY payload.
+func (a DriftAlert) Payload() string {
+	a = a.exact()
 	full := encode(a)
 	if len(full) <= MaxPayload {
 		return full
@@ -126,12 +135,25 @@ type AuditEntry struct {
 	Truncation
 }
 
+// Whole returns the entry as JSON of any length: truncated only where the details
+// cannot be JSON.
+func (e AuditEntry) Whole() string {
+	if !e.encodable() {
+		return e.Payload()
+	}
+	e.V, e.OccurredAt = Version, shown(e.OccurredAt)
+	return encode(e)
+}
+
+// encodable reports whether the details can be part of JSON. They are what a row
+// holds: jsonb nests deeper than this JSON may, and is UTF-8 only in a database
+// that is.
+func (e AuditEntry) encodable() bool { return json.Valid(e.Details) && utf8.Valid(e.Details) }
+
 // Payload returns the entry as a NOTIFY payload.
 func (e AuditEntry) Payload() string {
 	e.V, e.OccurredAt = Version, shown(e.OccurredAt)
-	// Details are what a row holds: jsonb nests deeper than this JSON may, and is
-	// UTF-8 only in a database that is.
-	if json.Valid(e.Details) && utf8.Valid(e.Details) {
+	if e.encodable() {
 		if full := encode(e); len(full) <= MaxPayload {
 			return full
 		}
@@ -159,6 +181,10 @@ const (
 	// EventGap: the replication slot was lost or given up, so that changes that
 	// were reversed meanwhile cannot be told; everything is verified again.
 	EventGap Event = "gap"
+	// EventDeadLetter: a sink refused an event, or did not take it in time.
+	EventDeadLetter Event = "dead_letter"
+	// EventSinkGap: events were deleted before a sink had them.
+	EventSinkGap Event = "sink_gap"
 	// EventReloaded: the environment file was read again.
 	EventReloaded Event = "reloaded"
 	// EventStopping: the worker was asked to stop.
@@ -173,7 +199,7 @@ type Status struct {
 	Version   string    `json:"version"` // of the worker's binary
 	Providers int       `json:"providers"`
 	Source    string    `json:"source,omitempty"` // of alerts: notify or wal
-	Reason    string    `json:"reason,omitempty"` // of a gap or a change of source
+	Reason    string    `json:"reason,omitempty"` // of a gap, a change of source, or what a sink did not get
 	At        time.Time `json:"at"`
 }
 

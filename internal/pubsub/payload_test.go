@@ -118,6 +118,8 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 		{"status.json", false, pubsub.Status{Event: pubsub.EventReady, Worker: someID, Version: "v1.0.0", Providers: 3, At: someTime}},
 		{"status.json", false, pubsub.Status{Event: pubsub.EventStopping, Worker: someID, Version: long, At: someTime}},
 		{"status.json", false, pubsub.Status{Event: pubsub.EventReloaded, Worker: someID, Version: "dev", At: someTime}},
+		{"status.json", false, pubsub.Status{Event: pubsub.EventDeadLetter, Worker: someID, Version: "dev", Reason: long, At: someTime}},
+		{"status.json", false, pubsub.Status{Event: pubsub.EventSinkGap, Worker: someID, Version: "dev", Source: "wal", Reason: "x", At: someTime}},
 		{"status.json", false, pubsub.Status{Event: pubsub.EventReconnected, Worker: someID, Version: "dev", At: someTime}},
 	} {
 		text := c.message.Payload()

@@ -11,9 +11,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/audit"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
+	"provwatch/internal/status"
 )
 
 // FuzzAlert prints what rows can hold that anybody may have written: no control
@@ -37,6 +39,15 @@ func FuzzAlert(f *testing.F) {
 		step.Observation = provider.Observation{Provider: "a", Kind: provider.Changed, Fields: a.Fields}
 		require.NoError(t, New(&out, false, false).Verification(seed.Plan{Steps: []seed.Step{step}}))
 		requirePrintable(t, out.String(), 4)
+
+		out.Reset()
+		require.NoError(t, New(&out, false, false).Status(status.Status{
+			Database:  status.Database{Workers: []status.Session{{Role: env, Leads: true}}},
+			Providers: []status.Provider{{Name: name, State: status.Drifted, Kind: provider.Kind(db), Fields: a.Fields}},
+			Alerts:    []status.Alert{{Seq: seq, Kind: provider.Kind(env), Provider: db, Fields: a.Fields}},
+			Audit:     []status.AuditEntry{{Actor: name, Action: audit.Action(field), Provider: db, Details: audit.Details{Type: env}}},
+		}))
+		requirePrintable(t, out.String(), 2+4+5+4+2)
 
 		out.Reset()
 		err := New(&out, true, false).Alert(a)

@@ -28,6 +28,9 @@ const (
 	Credentials                   // comparing credentials, on top of Verifying
 	Resolving                     // worker resolve, worker keys: provwatch_operator
 	Watching                      // worker watch: provwatch_reader
+	Sinks                         // worker run with sinks, on top of its source's: provwatch_sinks
+	SinkRetries                   // worker sinks: provwatch_operator
+	Reporting                     // worker status, the status page: provwatch_reader and the roles of workers
 
 	running = Notifications | WAL
 	writing = running | Seeding | Resolving // all that stage audit entries
@@ -44,13 +47,14 @@ type privilege struct {
 
 // privileges is what sql/roles.sql grants; a test compares the two.
 var privileges = []privilege{
-	{"provwatch", "", "USAGE", nil, writing | Verifying | Credentials | Watching},
-	{"", "", "USAGE", nil, writing | Verifying | Credentials},
+	{"provwatch", "", "USAGE", nil, writing | Verifying | Credentials | Watching | Reporting | Sinks | SinkRetries},
+	{"", "", "USAGE", nil, writing | Verifying | Credentials | Reporting},
 	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, writing},
 
 	{"", "ai_providers", "SELECT", []string{
 		"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
 	}, writing | Verifying},
+	{"", "ai_providers", "SELECT", []string{"id", "type", "name", "enabled", "deleted"}, Reporting},
 	{"", "ai_providers", "INSERT", []string{"id", "type", "name", "base_url", "settings", "settings_key_id"}, writing},
 	{"", "ai_providers", "UPDATE", []string{
 		"type", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
@@ -60,23 +64,28 @@ var privileges = []privilege{
 	{"", "ai_provider_keys", "UPDATE", []string{"api_key", "api_key_key_id"}, Resolving},
 	{"", "ai_provider_keys", "DELETE", nil, Resolving},
 
-	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying},
+	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying | Reporting},
 	{"provwatch", "accepted_drift", "INSERT", nil, Resolving},
 	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},
 	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving},
 
-	{"provwatch", "audit_outbox", "SELECT", nil, writing},
+	{"provwatch", "audit_outbox", "SELECT", nil, writing | Reporting},
 	{"provwatch", "audit_outbox", "INSERT", nil, writing},
 	{"provwatch", "audit_outbox", "DELETE", nil, writing},
 	{"provwatch", "audit_log", "SELECT", []string{"id"}, writing},
+	{"provwatch", "audit_log", "SELECT", []string{"seq", "occurred_at", "actor", "action", "provider", "details"}, Reporting},
 	{"provwatch", "audit_log", "INSERT", nil, writing},
+	{"provwatch", "audit_log", "SELECT", nil, Sinks},
+	{"provwatch", "audit_log", "SELECT", []string{"seq"}, SinkRetries},
 
-	{"provwatch", "drift_state", "SELECT", nil, running | Seeding},
+	{"provwatch", "drift_state", "SELECT", nil, running | Seeding | Reporting},
+	{"provwatch", "drift_state", "SELECT", []string{"provider", "kind"}, Sinks},
 	{"provwatch", "drift_state", "INSERT", nil, running | Seeding},
 	{"provwatch", "drift_state", "UPDATE", nil, running},
 	{"provwatch", "drift_state", "DELETE", nil, running},
 	{"provwatch", "drift_alerts", "INSERT", nil, running},
-	{"provwatch", "drift_alerts", "SELECT", nil, Watching},
+	{"provwatch", "drift_alerts", "SELECT", nil, Watching | Reporting | Sinks},
+	{"provwatch", "drift_alerts", "SELECT", []string{"seq"}, SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation"}, running},
 	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation"}, running},
 
@@ -88,6 +97,17 @@ var privileges = []privilege{
 	{"provwatch", "wal_mirror", "INSERT", nil, WAL},
 	{"provwatch", "wal_mirror", "UPDATE", nil, WAL},
 	{"provwatch", "wal_mirror", "DELETE", nil, WAL},
+
+	{"provwatch", "sink_cursors", "SELECT", nil, Sinks | SinkRetries},
+	{"provwatch", "sink_cursors", "INSERT", nil, Sinks},
+	{"provwatch", "sink_cursors", "UPDATE", []string{"seq", "moved_at"}, Sinks},
+	{"provwatch", "sink_dead_letters", "SELECT", nil, Sinks | SinkRetries},
+	{"provwatch", "sink_dead_letters", "INSERT", nil, Sinks},
+	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry", "attempts", "reason", "at"}, Sinks},
+	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry"}, SinkRetries},
+	{"provwatch", "sink_dead_letters", "DELETE", nil, Sinks},
+	{"provwatch", "sink_gaps", "SELECT", nil, Sinks},
+	{"provwatch", "sink_gaps", "DELETE", nil, Sinks},
 }
 
 // lacking is what a role lacks of the privileges for a use.
@@ -165,7 +185,7 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 	for _, p := range privileges {
 		var of []store.ListMissingPrivilegesRow
 		for _, row := range missing {
-			if row.OfProviders == (p.schema == "") && row.TableName == p.table && row.Privilege == p.action {
+			if p.uses&use != 0 && p.covers(row) {
 				of = append(of, row)
 			}
 		}
@@ -173,10 +193,22 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 			continue
 		}
 		found.role = of[0].Role
-		found.statements = append(found.statements, p.grant(of))
+		// Two uses can need the same.
+		if statement := p.grant(of); !slices.Contains(found.statements, statement) {
+			found.statements = append(found.statements, statement)
+		}
 		found.blind = found.blind || p.table == "" || p.table == "schema_migrations"
 	}
 	return found, nil
+}
+
+// covers reports whether the privilege is the one that is missing, or has it as a
+// column: there can be several on a table, on other columns for other uses.
+func (p privilege) covers(row store.ListMissingPrivilegesRow) bool {
+	if row.OfProviders != (p.schema == "") || row.TableName != p.table || row.Privilege != p.action {
+		return false
+	}
+	return row.ColumnName == "" && len(p.columns) == 0 || slices.Contains(p.columns, row.ColumnName)
 }
 
 // grant returns the statement that grants what is missing of a privilege.

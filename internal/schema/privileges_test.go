@@ -27,10 +27,11 @@ var roles = map[string]struct {
 	use     schema.Use
 	queries []string
 }{
-	"provwatch_notify":   {schema.Notifications, slices.Concat(looking, seeding, delivering, following)},
-	"provwatch_wal":      {schema.WAL, slices.Concat(looking, seeding, delivering, following, reading)},
-	"provwatch_operator": {schema.Resolving | schema.Credentials, slices.Concat(looking, resolving, delivering)},
-	"provwatch_reader":   {schema.Watching, []string{"LastAlertSeq", "ListAlertsSince"}},
+	"provwatch_notify":   {schema.Notifications | schema.Reporting, slices.Concat(looking, seeding, delivering, following, reporting)},
+	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, seeding, delivering, following, reading, reporting)},
+	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, resolving, delivering, retrying)},
+	"provwatch_sinks":    {schema.Sinks, sinking},
+	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"LastAlertSeq", "ListAlertsSince"}, reporting)},
 }
 
 var (
@@ -49,11 +50,20 @@ var (
 		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "ClearMirror", "ListMirror",
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
 	}
+	reporting = []string{
+		"InspectStatus", "ListWorkers", "InspectSlot", "OutboxDepth", "CountStates", "ListStatus", "ListRowsInBrief", "ListLatestDrifts",
+		"ListAlertsBefore", "ListAuditEntriesBefore",
+	}
 	resolving = []string{
 		"LockSeed", "SilenceTriggers", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
 		"InsertProviderKeys", "UpdateProvider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
 		"BoundIdleTransaction", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify",
 	}
+	sinking = []string{
+		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ListAlertsSince", "LastAlertSeq", "ListAuditEntriesSince", "LastAuditSeq",
+		"ListFiring", "BuryEvent", "TakeSinkGaps", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
+	}
+	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}
 	// migrating is left to the owner.
 	migrating = []string{"LockMigration", "CreateSchema", "ProviderSearchPath"}
 )

@@ -20,3 +20,15 @@ type ProvwatchAuditOutbox struct {
 	ProviderID *uuid.UUID
 	Details    []byte
 }
+
+type ProvwatchSinkDeadLetter struct {
+	Sink     string
+	Stream   string
+	Seq      int64
+	EventID  uuid.UUID
+	Provider string
+	Reason   string
+	Attempts int32
+	At       time.Time
+	Retry    bool
+}

@@ -43,11 +43,9 @@ func (v *Verifier) Observe(name string, row *provider.Row) (provider.Observation
 	return provider.Compare(w.desired, row, false), true
 }
 
-// Named returns the desired provider of a name.
+// Named returns the desired provider of a name. It waits for no verification.
 func (v *Verifier) Named(name string) (provider.Desired, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	w := v.desired[name]
+	w := (*v.named.Load())[name]
 	if w == nil {
 		return provider.Desired{}, false
 	}

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -81,6 +82,10 @@ type Verifier struct {
 	logger      *slog.Logger
 	metrics     Metrics
 
+	// named is what desired is, for those who do not wait for a verification. Only
+	// what is desired of each is to be read of it.
+	named atomic.Pointer[map[string]*watched]
+
 	mu      sync.Mutex
 	desired map[string]*watched
 	names   []string // of the desired providers, sorted
@@ -115,13 +120,15 @@ func (v *Verifier) SetDesired(desired []provider.Desired) {
 	defer v.mu.Unlock()
 	v.unsettled = true
 	v.known = false
-	v.desired = make(map[string]*watched, len(desired))
+	byName := make(map[string]*watched, len(desired))
+	v.desired = byName
 	v.names = make([]string, len(desired))
 	for i, d := range desired {
 		v.desired[d.Name] = &watched{desired: v.compared(d)}
 		v.names[i] = d.Name
 	}
 	slices.Sort(v.names)
+	v.named.Store(&byName)
 }
 
 // Verify does one verification. Its alerts are durable and published when it
@@ -372,9 +379,5 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 	}
 }
 
-// Providers returns how many providers are watched.
-func (v *Verifier) Providers() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.names)
-}
+// Providers returns how many providers are watched. It waits for no verification.
+func (v *Verifier) Providers() int { return len(*v.named.Load()) }

@@ -93,6 +93,12 @@ type event struct {
 	passed      pglogrepl.LSN
 }
 
+// isNews reports whether the event is a transaction of the provider tables, or one
+// that a verification waits for.
+func (e event) isNews() bool {
+	return e.transaction != nil && (len(e.transaction.changes) > 0 || e.transaction.keysTouched || len(e.transaction.markers) > 0)
+}
+
 // session streams until something fails or ctx ends.
 // progress is called when something was recorded.
 func (s *Source) session(ctx context.Context, source pubsub.Source, progress func()) error {
@@ -398,9 +404,13 @@ func (s *session) handle(ctx context.Context, events <-chan event) error {
 }
 
 // gather takes what else is there, and waits for more until the next batch is
-// due. A verification waits for none.
+// due. A verification waits for none, and nothing waits for what needs no record:
+// each alert is followed by news of its own transaction, which are none.
 func (s *session) gather(ctx context.Context, first event, events <-chan event) []event {
 	batch := []event{first}
+	if !first.isNews() {
+		return batch
+	}
 	var due <-chan time.Time
 	if s.check == nil {
 		if wait := s.limiter.Reserve().Delay(); wait > 0 {

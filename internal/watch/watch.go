@@ -86,7 +86,7 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 				continue
 			}
 			for _, row := range alerts {
-				alert, err := driftAlert(row)
+				alert, err := Alert(row)
 				if err != nil {
 					return err
 				}
@@ -102,7 +102,8 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 	}
 }
 
-func driftAlert(row store.ListAlertsSinceRow) (pubsub.DriftAlert, error) {
+// Alert returns the alert of a row.
+func Alert(row store.ListAlertsSinceRow) (pubsub.DriftAlert, error) {
 	alert := pubsub.DriftAlert{
 		V: pubsub.Version, ID: row.ID, Seq: row.Seq, Kind: provider.Kind(row.Kind), Provider: row.Provider, ProviderID: row.ProviderID,
 		EnvHash: row.EnvHash, DBHash: row.DbHash, Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(),

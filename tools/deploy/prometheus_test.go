@@ -168,14 +168,19 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 		provwatch_source{job="w", instance="a", source="wal"} 1x60
 		provwatch_source{job="w", instance="a", source="notify"} 0x60
 		provwatch_source{job="w2", instance="c", source="notify"} 1x60
-		provwatch_source{job="w2", instance="c", source="wal"} 0x60`
+		provwatch_source{job="w2", instance="c", source="wal"} 0x60
+		provwatch_notify_queue_usage_ratio{job="w", instance="a"} 0.1x60
+		provwatch_sink_lag_events{job="w", instance="a", sink="webhook", stream="drift"} 0x60
+		provwatch_sink_lag_events{job="w", instance="b", sink="webhook", stream="drift"} 5x60
+		provwatch_sink_dead_letters_total{job="w", instance="a", sink="webhook", stream="drift"} 2x60
+		provwatch_sink_gaps_total{job="w", instance="a", sink="webhook", stream="drift"} 0x60`
 	// The series that are otherwise, by the rule that is to fire then; a rule fires
 	// in no other case than its own, unless another names it.
 	cases := map[string]struct{ series, also string }{
 		"ProvwatchDrift":               {series: `provwatch_drift_providers{job="w", instance="a", kind="changed"} 0x50 2x9`},
 		"ProvwatchAbsent":              {series: `provwatch_build_info{job="w", instance="a", version="1"} _x60` + "\n" + `provwatch_build_info{job="w", instance="b", version="1"} _x60`},
 		"ProvwatchNoLeader":            {series: `provwatch_leader{job="w", instance="a"} 1x50 0x9`},
-		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchDrift ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk"},
+		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchDrift ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk ProvwatchSinkBehind"},
 		"ProvwatchTargetDown":          {series: `provwatch_target_up{job="w", instance="a"} 1x50 0x9`},
 		"ProvwatchNotListening":        {series: `provwatch_listener_connected{job="w", instance="b"} 1x50 0x9`},
 		"ProvwatchReconnecting":        {series: `provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 0+1x29`},
@@ -184,6 +189,9 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 		"ProvwatchAuditStuck":          {series: `provwatch_audit_outbox_oldest_age_seconds{job="w", instance="a"} 0+10x60`},
 		"ProvwatchSlotRetainsWAL":      {series: `provwatch_slot_retained_bytes{job="w", instance="a"} 3000000000x60`},
 		"ProvwatchSlotAtRisk":          {series: `provwatch_slot_wal_status{job="w", instance="a", status="lost"} 0x50 1x9`},
+		"ProvwatchNotifyQueueFilling":  {series: `provwatch_notify_queue_usage_ratio{job="w", instance="a"} 0.1x50 0.6x9`},
+		"ProvwatchSinkBehind":          {series: `provwatch_sink_lag_events{job="w", instance="a", sink="webhook", stream="drift"} 0x30 4x29`},
+		"ProvwatchSinkLostEvents":      {series: `provwatch_sink_dead_letters_total{job="w", instance="a", sink="webhook", stream="drift"} 2x50 3x9`},
 		"ProvwatchFellBack": {series: `provwatch_source{job="w", instance="a", source="wal"} 1x50 0x9` + "\n" +
 			`provwatch_source{job="w", instance="a", source="notify"} 0x50 1x9`},
 	}

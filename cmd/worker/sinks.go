@@ -1,0 +1,172 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"provwatch/internal/schema"
+	"provwatch/internal/sink"
+)
+
+// sinkFlags are the values of the flags about sinks.
+type sinkFlags struct {
+	cluster, from string
+	giveUp        time.Duration
+
+	webhookURL, webhookSecretFile, webhookCAFile string
+
+	alertmanagerURL, alertmanagerCAFile, alertmanagerRunbookURL string
+
+	natsURL, natsStream, natsSubject, natsCreds, natsCAFile string
+}
+
+func (f *sinkFlags) add(p *pflag.FlagSet) {
+	p.StringVar(&f.cluster, "cluster-name", "", "what sinks are told that this database is called (default: its name and the server's system identifier)")
+	p.StringVar(&f.from, "sink-from", "end", "what a sink that is new gets first: start (all that is kept), end (what comes from now on)")
+	p.DurationVar(&f.giveUp, "sink-give-up", time.Hour, "how long a sink is sent an event that it does not take, before it becomes a dead letter")
+	p.StringVar(&f.webhookURL, "webhook-url", "", "post alerts and audit entries to this URL as CloudEvents, signed by --webhook-secret-file")
+	p.StringVar(&f.webhookSecretFile, "webhook-secret-file", "", "file of the secrets that --webhook-url knows, a line each")
+	p.StringVar(&f.webhookCAFile, "webhook-ca-file", "", "CAs that may sign the certificate of --webhook-url (default: the system's)")
+	p.StringVar(&f.alertmanagerURL, "alertmanager-url", "", "send alerts to the Prometheus Alertmanager at this URL, or to all members of a cluster at URLs separated by commas")
+	p.StringVar(&f.alertmanagerCAFile, "alertmanager-ca-file", "", "CAs that may sign the certificate of --alertmanager-url (default: the system's)")
+	p.StringVar(&f.alertmanagerRunbookURL, "alertmanager-runbook-url", "", "annotation runbook_url of the alerts sent to --alertmanager-url")
+	p.StringVar(&f.natsURL, "nats-url", "", "publish alerts and audit entries to NATS JetStream at these URLs, separated by commas")
+	p.StringVar(&f.natsStream, "nats-stream", "", "the stream that must take what is published to --nats-url (default: whichever has the subject)")
+	p.StringVar(&f.natsSubject, "nats-subject", "provwatch", "what the subjects of --nats-url begin with")
+	p.StringVar(&f.natsCreds, "nats-creds", "", "credentials file of the user of --nats-url")
+	p.StringVar(&f.natsCAFile, "nats-ca-file", "", "CAs that may sign the certificate of --nats-url (default: the system's)")
+}
+
+// check checks what can be told without reading a file.
+func (f *sinkFlags) check() error {
+	wrong := func(flag, want string) error {
+		return &usageError{fmt.Errorf("--%s (or %s) %s", flag, variableOf(flag), want)}
+	}
+	switch {
+	case !slices.Contains([]string{"start", "end"}, f.from):
+		return wrong("sink-from", "must be one of start, end")
+	case f.giveUp <= 0:
+		return wrong("sink-give-up", "must be positive, such as 30s")
+	}
+	for _, needed := range []struct{ flag, value, by, with string }{
+		{"webhook-secret-file", f.webhookSecretFile, "webhook-url", f.webhookURL},
+		{"webhook-url", f.webhookURL, "webhook-secret-file", f.webhookSecretFile},
+		{"webhook-url", f.webhookURL, "webhook-ca-file", f.webhookCAFile},
+		{"alertmanager-url", f.alertmanagerURL, "alertmanager-ca-file", f.alertmanagerCAFile},
+		{"alertmanager-url", f.alertmanagerURL, "alertmanager-runbook-url", f.alertmanagerRunbookURL},
+		{"nats-url", f.natsURL, "nats-stream", f.natsStream},
+		{"nats-url", f.natsURL, "nats-creds", f.natsCreds},
+		{"nats-url", f.natsURL, "nats-ca-file", f.natsCAFile},
+	} {
+		if needed.with != "" && needed.value == "" {
+			return wrong(needed.flag, "is needed by --"+needed.by)
+		}
+	}
+	if u, err := url.Parse(f.alertmanagerRunbookURL); err != nil || f.alertmanagerRunbookURL != "" && !u.IsAbs() {
+		return wrong("alertmanager-runbook-url", "must be an absolute URL")
+	}
+	return nil
+}
+
+// options returns the sinks that are configured. Nothing is connected to yet.
+func (f *sinkFlags) options() (sink.Options, error) {
+	o := sink.Options{Cluster: f.cluster, FromStart: f.from == "start", GiveUp: f.giveUp}
+	var failed error
+	add := func(flag string, s sink.Sink, err error) {
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("--%s (or %s) cannot be used: %w", flag, variableOf(flag), err))
+		}
+		o.Sinks = append(o.Sinks, s)
+	}
+	if f.webhookURL != "" {
+		s, err := sink.NewWebhook(f.webhookURL, f.webhookSecretFile, f.webhookCAFile)
+		add("webhook-url", s, err)
+	}
+	if f.alertmanagerURL != "" {
+		s, err := sink.NewAlertmanager(f.alertmanagerURL, f.alertmanagerCAFile, f.alertmanagerRunbookURL)
+		add("alertmanager-url", s, err)
+	}
+	if f.natsURL != "" {
+		s, err := sink.NewNATS(f.natsURL, f.natsStream, f.natsSubject, f.natsCreds, f.natsCAFile)
+		add("nats-url", s, err)
+	}
+	if failed != nil {
+		return sink.Options{}, &usageError{failed}
+	}
+	return o, nil
+}
+
+func sinksCommand(f *flags) *cobra.Command {
+	command := &cobra.Command{Use: "sinks", Short: "See how far sinks are, and have them try again what they did not take"}
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "Show each sink's progress, and its dead letters",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			pool, _, err := f.open(ctx, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			state, err := sink.Inspect(ctx, pool)
+			if err != nil {
+				return schema.Explain(ctx, pool, schema.SinkRetries, err)
+			}
+			return f.printer().Sinks(state)
+		},
+	}
+	var all bool
+	var stream string
+	retry := &cobra.Command{
+		Use:   "retry [SINK] --all|SEQ...",
+		Short: "Let the leader send dead letters of a sink once more",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, logger := c.Context(), f.logger()
+			name := ""
+			var seqs []int64
+			for i, arg := range args {
+				seq, err := strconv.ParseInt(arg, 10, 64)
+				switch {
+				case err != nil && i == 0:
+					name = arg
+				case err != nil || seq < 1:
+					return &usageError{fmt.Errorf("%q is no seq; see \"worker sinks list\"", arg)}
+				default:
+					seqs = append(seqs, seq)
+				}
+			}
+			if all == (len(seqs) > 0) || name == "" && !all {
+				return &usageError{errors.New("name the sink and the SEQ of its dead letters, or give --all")}
+			}
+			if !slices.Contains([]string{"", string(sink.Drift), string(sink.Audit)}, stream) {
+				return &usageError{errors.New("--stream must be one of drift, audit")}
+			}
+			pool, _, err := f.open(ctx, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			asked, err := sink.Retry(ctx, pool, name, sink.Stream(stream), all, seqs)
+			if err != nil {
+				return schema.Explain(ctx, pool, schema.SinkRetries, err)
+			}
+			if asked == 0 && !all {
+				return fmt.Errorf("sink %s has no such dead letter; see \"worker sinks list\"", name)
+			}
+			return f.printer().SinkRetries(asked)
+		},
+	}
+	retry.Flags().BoolVar(&all, "all", false, "all dead letters, of the sink or without one of all sinks")
+	retry.Flags().StringVar(&stream, "stream", "", "only those of one stream: drift, audit (default both)")
+	command.AddCommand(list, retry)
+	return command
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"provwatch/internal/secret"
+	"provwatch/internal/status"
+	"provwatch/internal/web"
+)
+
+// How much of the history "worker status" prints.
+const (
+	statusProviders = status.MaxPage
+	statusHistory   = 20
+)
+
+// httpToken reads --http-token-file.
+func (f *flags) httpToken() (secret.Text, error) {
+	if f.httpTokenFile == "" {
+		return secret.Text{}, nil
+	}
+	token, err := web.ReadToken(f.httpTokenFile)
+	if err != nil {
+		return secret.Text{}, &usageError{fmt.Errorf("--http-token-file (or %s): %w", variableOf("http-token-file"), err)}
+	}
+	return token, nil
+}
+
+func statusCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Print how the providers are, who watches them, and the latest alerts and audit entries",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			environment, err := f.environment(ctx, logger)
+			if err != nil {
+				return err
+			}
+			keys, err := f.keys()
+			if err != nil {
+				return err
+			}
+			pool, _, err := f.open(ctx, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			// Without an environment, what was recorded tells what it names.
+			var known status.Environment
+			if len(environment.Providers) > 0 {
+				known = status.EnvironmentOf(environment.Providers)
+			}
+			s, err := status.Collect(ctx, pool, keys, known, status.Query{Providers: statusProviders, Alerts: statusHistory, Audit: statusHistory})
+			if err != nil {
+				return err
+			}
+			return f.printer().Status(s)
+		},
+	}
+}

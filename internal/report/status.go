@@ -1,0 +1,163 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/status"
+)
+
+// stateNames are the states as people read them.
+var stateNames = map[status.State]string{
+	status.Drifted:     "drifted",
+	status.SoftDeleted: "soft-deleted",
+	status.DBOnly:      "in the database only",
+	status.Unverified:  "not verified yet",
+	status.Accepted:    "accepted",
+	status.InSync:      "in sync",
+}
+
+// Status prints how providers are and how they are watched.
+func (p *Printer) Status(s status.Status) error {
+	if p.json {
+		return p.encode(s)
+	}
+	var counts []string
+	for _, state := range status.States {
+		if n := s.Counts[state]; n > 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", n, stateNames[state]))
+		}
+	}
+	line := fmt.Sprintf("%d providers", s.Total())
+	if len(counts) > 0 {
+		line += ": " + strings.Join(counts, ", ")
+	}
+	if _, err := fmt.Fprintf(p.out, "%s.\n\n", line); err != nil {
+		return err
+	}
+	if err := p.statusProviders(s); err != nil {
+		return err
+	}
+	if err := p.watching(s.Database); err != nil {
+		return err
+	}
+	if err := p.statusAlerts(s); err != nil {
+		return err
+	}
+	return p.statusAudit(s)
+}
+
+func (p *Printer) statusProviders(s status.Status) error {
+	if len(s.Providers) == 0 {
+		return nil
+	}
+	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
+	for _, row := range s.Providers {
+		state, colors := stateNames[row.State], yellow
+		switch row.State {
+		case status.InSync:
+			colors = green
+		case status.Accepted:
+			state, colors = cell(string(row.Kind))+", accepted", faint
+		case status.Drifted:
+			state = cell(string(row.Kind))
+		}
+		p.rows(t, []string{cell(row.Name), p.paint(colors, state)}, row.Fields)
+	}
+	if err := p.render(t); err != nil {
+		return err
+	}
+	if s.MoreProviders {
+		return p.lines(fmt.Sprintf("and %d more", s.Total()-len(s.Providers)))
+	}
+	return p.lines()
+}
+
+func (p *Printer) watching(d status.Database) error {
+	var lines []string
+	say := func(name, format string, args ...any) {
+		lines = append(lines, fmt.Sprintf("%-10s %s", name, fmt.Sprintf(format, args...)))
+	}
+	switch leader := d.Leader(); {
+	case leader != nil:
+		from := ""
+		if leader.Address != "" {
+			from = " from " + leader.Address
+		}
+		say("Leader:", "session %d of role %s%s%s", leader.PID, cell(leader.Role), from, since(leader.Since))
+	default:
+		say("Leader:", "none")
+	}
+	say("Listeners:", "%d", len(d.Workers))
+	switch {
+	case d.Slot == nil:
+		say("Slot:", "none")
+	default:
+		activity := "not read by anybody"
+		if d.Slot.Active {
+			activity = "being read"
+		}
+		say("Slot:", "%s, %s, %s, keeps %s of WAL", d.Slot.Name, activity, d.Slot.WALStatus, humanize.IBytes(uint64(max(d.Slot.RetainedBytes, 0))))
+	}
+	waiting := strconv.Itoa(d.Undelivered) + " entries wait"
+	if d.Oldest != nil {
+		waiting += since(d.Oldest)
+	}
+	say("Audit:", "%s", waiting)
+	return p.lines(lines...)
+}
+
+func (p *Printer) statusAlerts(s status.Status) error {
+	if len(s.Alerts) == 0 {
+		return p.lines("No alerts.")
+	}
+	t := p.table("ALERT", "DETECTED", "KIND", "PROVIDER", "FIELD", "ENVIRONMENT", "DATABASE")
+	for _, a := range s.Alerts {
+		colors := yellow
+		if a.Kind == provider.Resolved {
+			colors = green
+		}
+		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(string(a.Kind))), cell(a.Provider)}, a.Fields)
+	}
+	if err := p.render(t); err != nil {
+		return err
+	}
+	return p.lines()
+}
+
+func (p *Printer) statusAudit(s status.Status) error {
+	if len(s.Audit) == 0 {
+		_, err := fmt.Fprintln(p.out, "No audit entries.")
+		return err
+	}
+	t := p.table("AUDIT", "OCCURRED", "ACTOR", "ACTION", "PROVIDER", "DETAILS")
+	for _, a := range s.Audit {
+		details, err := json.Marshal(a.Details)
+		if err != nil {
+			return err
+		}
+		t.AppendRow([]any{
+			"#" + strconv.FormatInt(a.Seq, 10), a.OccurredAt.Format(time.RFC3339), cell(a.Actor), cell(string(a.Action)), cell(a.Provider), cell(string(details)),
+		})
+	}
+	return p.render(t)
+}
+
+// lines prints a paragraph.
+func (p *Printer) lines(lines ...string) error {
+	_, err := fmt.Fprintln(p.out, strings.Join(append(lines, ""), "\n"))
+	return err
+}
+
+func since(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return " since " + t.Format(time.RFC3339)
+}

@@ -1,0 +1,233 @@
+package sink
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+)
+
+// postableAlerts is what Alertmanager's API v2 (api/v2/openapi.yaml) says of the
+// body of POST /alerts, as a JSON Schema.
+const postableAlerts = `{
+	"type": "array",
+	"items": {
+		"type": "object",
+		"required": ["labels"],
+		"properties": {
+			"labels": {"$ref": "#/$defs/labelSet"},
+			"generatorURL": {"type": "string", "format": "uri"},
+			"startsAt": {"type": "string", "format": "date-time"},
+			"endsAt": {"type": "string", "format": "date-time"},
+			"annotations": {"$ref": "#/$defs/labelSet"}
+		},
+		"additionalProperties": false
+	},
+	"$defs": {"labelSet": {"type": "object", "additionalProperties": {"type": "string"}}}
+}`
+
+// alertmanagerServer keeps alerts as Alertmanager does: by their labels, firing
+// until they end.
+type alertmanagerServer struct {
+	t      *testing.T
+	server *httptest.Server
+	schema *jsonschema.Schema
+
+	mu       sync.Mutex
+	alerts   map[string]map[string]any // by labels
+	requests int
+}
+
+func newAlertmanagerServer(t *testing.T) *alertmanagerServer {
+	t.Helper()
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(postableAlerts))
+	require.NoError(t, err)
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+	require.NoError(t, compiler.AddResource("alerts.json", document))
+	schema, err := compiler.Compile("alerts.json")
+	require.NoError(t, err)
+	s := &alertmanagerServer{t: t, schema: schema, alerts: map[string]map[string]any{}}
+	s.server = httptest.NewServer(s)
+	t.Cleanup(s.server.Close)
+	return s
+}
+
+func (s *alertmanagerServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(string(body)))
+	if err == nil {
+		err = s.schema.Validate(value)
+	}
+	if err != nil || r.URL.Path != "/prefix/api/v2/alerts" || r.Header.Get("Content-Type") != "application/json" {
+		s.t.Errorf("POST %s: %v\n%s", r.URL.Path, err, body)
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests++
+	for _, element := range value.([]any) {
+		alert := element.(map[string]any)
+		if ends(alert).Before(parseTime(alert["startsAt"])) {
+			s.t.Errorf("it ends before it starts: %v", alert)
+		}
+		s.alerts[fmt.Sprint(alert["labels"])] = alert
+	}
+}
+
+func parseTime(value any) time.Time {
+	t, err := time.Parse(time.RFC3339, value.(string))
+	if err != nil {
+		panic(err) // the schema says that it is one
+	}
+	return t
+}
+
+func ends(alert map[string]any) time.Time { return parseTime(alert["endsAt"]) }
+
+// firing returns the alerts that fire, each "provider kind".
+func (s *alertmanagerServer) firing() []map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []map[string]any
+	for _, alert := range s.alerts {
+		if ends(alert).After(time.Now()) {
+			list = append(list, alert)
+		}
+	}
+	return list
+}
+
+func (s *alertmanagerServer) expectFiring(want ...string) {
+	s.t.Helper()
+	names := func() []string {
+		list := []string{}
+		for _, alert := range s.firing() {
+			labels := alert["labels"].(map[string]any)
+			list = append(list, fmt.Sprint(labels["provider"], " ", labels["kind"]))
+		}
+		slices.Sort(list)
+		return list
+	}
+	eventually(s.t, func() bool { return slices.Equal(names(), want) }, "%q fires", want)
+}
+
+// forget is what Alertmanager does when it restarts without its data.
+func (s *alertmanagerServer) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.alerts)
+}
+
+func newAlertmanager(t *testing.T, s *alertmanagerServer) *Alertmanager {
+	t.Helper()
+	a, err := NewAlertmanager(s.server.URL+"/prefix/", "", "https://runbooks.example/drift")
+	require.NoError(t, err)
+	return a
+}
+
+func TestAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	runner, _ := f.run(time.Hour, newAlertmanager(t, s))
+	after := func(alert string, firing ...string) {
+		f.alert(alert)
+		runner.Wake(Drift)
+		s.expectFiring(firing...)
+	}
+	after("changed a", "a changed")
+	alert := s.firing()[0]
+	require.Equal(t, map[string]any{"alertname": "ProviderDrift", "provider": "a", "kind": "changed", "cluster": "fleet 7"}, alert["labels"])
+	annotations := alert["annotations"].(map[string]any)
+	require.Equal(t, "https://runbooks.example/drift", annotations["runbook_url"])
+	require.Contains(t, annotations["fields"], `base_url: environment "https://a.example/", database "https://b.example/x`)
+	require.Equal(t, "1", annotations["seq"])
+	require.InDelta(t, float64(firesFor), float64(time.Until(ends(alert))), float64(time.Minute))
+	// Another kind of drift takes the place of the one before.
+	after("disabled a", "a disabled")
+	after("missing b", "a disabled", "b missing")
+	after("resolved a", "b missing")
+	after("resolved b")
+	// Audit entries are no alerts.
+	f.audit("a")
+	runner.Wake(Audit)
+	after("deleted b", "b deleted")
+}
+
+func TestAMemberOfAnAlertmanagerClusterThatFailsDelaysNoneOfTheOthers(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { discard(r.Body); <-r.Context().Done() }))
+	t.Cleanup(hanging.Close)
+	refusing := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(refusing.Close)
+	cluster, err := NewAlertmanager(strings.Join([]string{hanging.URL, "http://127.0.0.1:1", refusing.URL, s.server.URL + "/prefix"}, ", "), "", "")
+	require.NoError(t, err)
+	f.alert("missing a")
+	f.run(time.Hour, cluster)
+	s.expectFiring("a missing")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 1 }, "one of them is enough")
+	require.Zero(t, f.metrics.of("failed alertmanager drift"))
+
+	none, err := NewAlertmanager(refusing.URL+",http://127.0.0.1:1,"+refusing.URL, "", "")
+	require.NoError(t, err)
+	err = none.Send(t.Context(), Event{Stream: Drift, Provider: "a", alert: &pubsub.DriftAlert{Kind: provider.Resolved}})
+	require.ErrorContains(t, err, "connection refused", "it can be tried again")
+	none.Close()
+}
+
+func discard(body io.Reader) { _, _ = io.Copy(io.Discard, body) }
+
+func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	f.alert("changed a", "missing b", "resolved a", "deleted c")
+	often := func() *Alertmanager {
+		a := newAlertmanager(t, s)
+		a.interval = 10 * time.Millisecond
+		return a
+	}
+	_, stop := f.run(time.Hour, often())
+	s.expectFiring("b missing", "c deleted")
+	s.forget()
+	s.expectFiring("b missing", "c deleted")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 4 }, "the cursor is at the end")
+	stop()
+
+	s.forget()
+	runner, _ := f.run(time.Hour, often())
+	s.expectFiring("b missing", "c deleted")
+	f.alert("resolved b", "resolved c")
+	runner.Wake(Drift)
+	s.expectFiring()
+	// While nothing drifts there is nothing to tell.
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 6 }, "the cursor is at the end")
+	s.forget()
+	f.alert("missing d")
+	runner.Wake(Drift)
+	s.expectFiring("d missing")
+	s.mu.Lock()
+	before := s.requests
+	s.mu.Unlock()
+	eventually(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.requests > before+1 }, "it is told again")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for labels := range s.alerts {
+		require.Contains(t, labels, "provider:d", "what was over before is not told of")
+	}
+}

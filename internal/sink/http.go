@@ -1,0 +1,148 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// maxResponse is how much of a response is read, in bytes, and maxShown how much
+	// of a refusal's is shown.
+	maxResponse = 64 << 10
+	maxShown    = 200
+)
+
+// poster posts JSON to one URL.
+type poster struct {
+	url    string
+	client *http.Client
+}
+
+// newPoster returns a poster to an http or https URL, whose server's certificate
+// is verified by the CAs in a file of PEM, or by the system's if it names none. An
+// error holds no part of the URL.
+func newPoster(to, caFile string) (*poster, error) {
+	u, err := url.Parse(to)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, errors.New("want an absolute http or https URL")
+	}
+	config, err := tlsConfig(caFile)
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = config
+	transport.MaxIdleConnsPerHost = 2 // one for each stream
+	transport.MaxResponseHeaderBytes = maxResponse
+	return &poster{url: to, client: &http.Client{
+		Transport: transport,
+		// A signature, or what the URL says of who sends, is for one server alone.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// tlsConfig trusts the CAs in a file, or the system's.
+func tlsConfig(caFile string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile == "" {
+		return config, nil
+	}
+	text, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, err
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", caFile)
+	}
+	return config, nil
+}
+
+func (p *poster) post(ctx context.Context, body []byte, header http.Header) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
+	if err != nil {
+		return errors.New("the URL cannot be used")
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	request.Header.Set("User-Agent", "provwatch")
+	response, err := p.client.Do(request)
+	if err != nil {
+		return withoutURL(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	// All of it, so that the connection can be used again, and half an answer is none.
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
+	switch {
+	case err != nil:
+		return fmt.Errorf("HTTP %s, but no whole answer: %w", response.Status, withoutURL(err))
+	case response.StatusCode/100 == 2:
+		return nil
+	}
+	reason := "HTTP " + response.Status
+	if shown := shownAnswer(answer); shown != "" {
+		reason += ": " + shown
+	}
+	switch {
+	case response.StatusCode/100 == 3:
+		return errors.New("HTTP " + response.Status + ": redirects are not followed; configure the URL that it leads to")
+	case retryAfter(response) > 0:
+		return &BusyError{Reason: reason, After: retryAfter(response)}
+	case response.StatusCode/100 == 4 && response.StatusCode != http.StatusRequestTimeout &&
+		response.StatusCode != http.StatusTooEarly && response.StatusCode != http.StatusTooManyRequests:
+		return &RefusedError{Reason: reason}
+	default:
+		return errors.New(reason)
+	}
+}
+
+func (p *poster) close() { p.client.CloseIdleConnections() }
+
+// withoutURL returns an error without the URL, which can hold a secret.
+func withoutURL(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		return wrapped.Err
+	}
+	return err
+}
+
+// retryAfter returns how long the server asks to wait before the next request, 0
+// if it does not. Only answers that say "later" can.
+func retryAfter(response *http.Response) time.Duration {
+	switch response.StatusCode {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+	default:
+		return 0
+	}
+	value := response.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(time.Until(at), 0)
+	}
+	return 0
+}
+
+// shownAnswer returns the beginning of an answer, in printable characters.
+func shownAnswer(answer []byte) string {
+	text := string(answer[:min(len(answer), maxShown)])
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == '\uFFFD' {
+			return ' '
+		}
+		return r
+	}, text))
+}

@@ -1,0 +1,108 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
+	"provwatch/internal/store"
+)
+
+// maxLetters is how many dead letters are listed.
+const maxLetters = 1000
+
+// State is how far all sinks of a database are, those that no worker has any more
+// included.
+type State struct {
+	Sinks []Progress `json:"sinks"`
+	// DeadLetters are the first maxLetters of them.
+	DeadLetters []DeadLetter `json:"dead_letters"`
+}
+
+// Progress is how far a sink is with a stream.
+type Progress struct {
+	Sink        string    `json:"sink"`
+	Stream      Stream    `json:"stream"`
+	Seq         int64     `json:"seq"`    // all events up to it are acknowledged, or dead letters
+	Behind      int64     `json:"behind"` // how many events come after it
+	DeadLetters int64     `json:"dead_letters"`
+	MovedAt     time.Time `json:"moved_at"` // when seq was last changed
+}
+
+// DeadLetter is an event that a sink did not take.
+type DeadLetter struct {
+	Sink     string    `json:"sink"`
+	Stream   Stream    `json:"stream"`
+	Seq      int64     `json:"seq"`
+	EventID  uuid.UUID `json:"event_id"`
+	Provider string    `json:"provider"`
+	Reason   string    `json:"reason"`
+	Attempts int       `json:"attempts"`
+	At       time.Time `json:"at"`
+	Retry    bool      `json:"retry"` // whether another try is asked for
+}
+
+// Inspect reads how far sinks are. The error is a [*schema.UnusableError] when the
+// tables are not there.
+func Inspect(ctx context.Context, db store.DBTX) (State, error) {
+	queries := store.New(db)
+	sinks, err := queries.ListSinks(ctx)
+	if err != nil {
+		return State{}, readError(err)
+	}
+	letters, err := queries.ListDeadLetters(ctx, maxLetters)
+	if err != nil {
+		return State{}, readError(err)
+	}
+	state := State{Sinks: []Progress{}, DeadLetters: []DeadLetter{}}
+	for _, s := range sinks {
+		state.Sinks = append(state.Sinks, Progress{
+			Sink: s.Sink, Stream: Stream(s.Stream), Seq: s.Seq, Behind: s.Behind, DeadLetters: s.DeadLetters, MovedAt: s.MovedAt.UTC(),
+		})
+	}
+	for _, l := range letters {
+		state.DeadLetters = append(state.DeadLetters, DeadLetter{
+			Sink: l.Sink, Stream: Stream(l.Stream), Seq: l.Seq, EventID: l.EventID, Provider: l.Provider, Reason: l.Reason,
+			Attempts: int(l.Attempts), At: l.At.UTC(), Retry: l.Retry,
+		})
+	}
+	return state, nil
+}
+
+// Retry asks the leader to send dead letters once more: all of them or those of
+// the seqs, of one sink and one stream or, where these are empty, of all. It
+// returns how many there are.
+func Retry(ctx context.Context, pool *pgxpool.Pool, sink string, stream Stream, all bool, seqs []int64) (asked int64, err error) {
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		asked, err = store.New(tx).RequestSinkRetries(ctx, store.RequestSinkRetriesParams{
+			Sink: sink, Stream: string(stream), Every: all, Seqs: seqs,
+		})
+		if err != nil {
+			return err
+		}
+		return pubsub.Publish(ctx, tx, pubsub.SinkRequests, "")
+	})
+	return asked, readError(err)
+}
+
+// readError explains why the tables of sinks cannot be used.
+func readError(err error) error {
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg) && (pg.Code == pgerrcode.UndefinedTable || pg.Code == pgerrcode.InvalidSchemaName):
+		return &schema.UnusableError{Reason: "provwatch's tables of sinks are not there yet; start \"worker run\", or run \"worker migrate\""}
+	default:
+		return fmt.Errorf("read provwatch's tables of sinks: %w", err)
+	}
+}

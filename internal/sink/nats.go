@@ -1,0 +1,173 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// maxSubject bounds a subject, in bytes: the server ends a connection for a
+// protocol line of more than 4,096.
+const maxSubject = 2048
+
+// NATS publishes each event to a stream of NATS JetStream as CloudEvents 1.0 JSON,
+// on the subject PREFIX.CLUSTER.drift.PROVIDER or PREFIX.CLUSTER.audit.PROVIDER.
+// The event's id is the message's, by which the stream drops repeats.
+type NATS struct {
+	servers string
+	stream  string
+	prefix  string
+	options []nats.Option
+
+	// turn is held by whoever connects or closes.
+	turn chan struct{}
+	conn *nats.Conn // nil until something is sent
+	js   jetstream.JetStream
+}
+
+// NewNATS returns the servers at URLs separated by commas. An acknowledgement must
+// come from the stream, unless it is empty. credentials is the file of a user's
+// JWT and seed, empty for none. caFile is as for [NewWebhook], and one that is named
+// makes TLS a must. An error holds no part of a URL.
+func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error) {
+	for server := range strings.SplitSeq(servers, ",") {
+		u, err := url.Parse(strings.TrimSpace(server))
+		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" && u.Scheme != "ws" && u.Scheme != "wss" {
+			return nil, errors.New("want URLs such as nats://host:4222 or tls://host:4222")
+		}
+	}
+	for part := range strings.SplitSeq(prefix, ".") {
+		if part == "" || strings.ContainsAny(part, "*> \t\r\n") {
+			return nil, errors.New("the subject must be tokens separated by dots, without wildcards")
+		}
+	}
+	if strings.ContainsAny(stream, ".*> \t\r\n/\\") {
+		return nil, errors.New("this is no name of a stream")
+	}
+	if _, err := tlsConfig(caFile); err != nil {
+		return nil, err
+	}
+	options := []nats.Option{
+		nats.Name("provwatch"),
+		nats.Timeout(sendTimeout / 2),
+		nats.MaxReconnects(-1),
+		nats.ReconnectJitter(100*time.Millisecond, time.Second),
+		// What cannot be sent now is tried again by the queue.
+		nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(),
+		// It would be printed; whatever concerns an event is returned to its sender.
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+	}
+	if caFile != "" {
+		options = append(options, nats.RootCAs(caFile))
+	}
+	if credentials != "" {
+		if _, err := os.Stat(credentials); err != nil {
+			return nil, err
+		}
+		options = append(options, nats.UserCredentials(credentials))
+	}
+	return &NATS{servers: servers, stream: stream, prefix: prefix, options: options, turn: make(chan struct{}, 1)}, nil
+}
+
+// Name implements [Sink].
+func (*NATS) Name() string { return "nats" }
+
+// Streams implements [Sink].
+func (*NATS) Streams() []Stream { return []Stream{Drift, Audit} }
+
+// Close implements [Sink].
+func (n *NATS) Close() {
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
+	if n.conn != nil {
+		n.conn.Close()
+		n.conn, n.js = nil, nil
+	}
+}
+
+// Send implements [Sink].
+func (n *NATS) Send(ctx context.Context, e Event) error {
+	body, err := e.CloudEvent()
+	if err != nil {
+		return &RefusedError{Reason: "it cannot be a CloudEvent: " + err.Error()}
+	}
+	subject := strings.Join([]string{n.prefix, token(e.Cluster), string(e.Stream), token(e.Provider)}, ".")
+	if len(subject) > maxSubject {
+		return &RefusedError{Reason: fmt.Sprintf("its subject would be longer than %d bytes", maxSubject)}
+	}
+	js, err := n.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	message := &nats.Msg{Subject: subject, Data: body, Header: nats.Header{"Content-Type": {event.ApplicationCloudEventsJSON}}}
+	options := []jetstream.PublishOpt{jetstream.WithMsgID(e.ID.String())}
+	if n.stream != "" {
+		options = append(options, jetstream.WithExpectStream(n.stream))
+	}
+	_, err = js.PublishMsg(ctx, message, options...)
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum:
+		return &RefusedError{Reason: fmt.Sprintf("%v (%d bytes)", err, len(body))}
+	case errors.Is(err, nats.ErrReconnectBufExceeded):
+		return errors.New("not connected")
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return fmt.Errorf("%w: no stream has the subject %s", err, subject)
+	default:
+		return err
+	}
+}
+
+// connect connects, the first time. The library takes no context for it: what it
+// still does when ctx ends, it ends by itself.
+func (n *NATS) connect(ctx context.Context) (jetstream.JetStream, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case n.turn <- struct{}{}:
+	}
+	defer func() { <-n.turn }()
+	if n.js != nil && !n.conn.IsClosed() {
+		return n.js, nil
+	}
+	type connected struct {
+		conn *nats.Conn
+		err  error
+	}
+	done := make(chan connected, 1)
+	go func() {
+		conn, err := nats.Connect(n.servers, n.options...)
+		done <- connected{conn, err}
+	}()
+	select {
+	case <-ctx.Done():
+		go func() {
+			if late := <-done; late.err == nil {
+				late.conn.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	case c := <-done:
+		if c.err != nil {
+			return nil, c.err
+		}
+		js, err := jetstream.New(c.conn)
+		if err != nil {
+			c.conn.Close()
+			return nil, err
+		}
+		n.conn, n.js = c.conn, js
+		return js, nil
+	}
+}

@@ -1,0 +1,234 @@
+package sink
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+)
+
+// natsServer is a NATS server with JetStream, in this process.
+type natsServer struct {
+	t       *testing.T
+	options *server.Options
+	server  *server.Server
+}
+
+func startNATS(t *testing.T, change ...func(*server.Options)) *natsServer {
+	t.Helper()
+	n := &natsServer{t: t, options: &server.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 64 << 10, MaxPending: 64 << 10,
+	}}
+	for _, c := range change {
+		c(n.options)
+	}
+	n.start()
+	n.options.Port = n.server.Addr().(*net.TCPAddr).Port
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *natsServer) start() {
+	n.t.Helper()
+	s, err := server.NewServer(n.options)
+	require.NoError(n.t, err)
+	n.server = s
+	go s.Start()
+	require.True(n.t, s.ReadyForConnections(patience))
+}
+
+func (n *natsServer) stop() {
+	n.server.Shutdown()
+	n.server.WaitForShutdown()
+}
+
+func (n *natsServer) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.options.Port) }
+
+// stream makes a stream, and returns a function that reads all that is in it.
+func (n *natsServer) stream(config jetstream.StreamConfig, options ...nats.Option) func() []*jetstream.RawStreamMsg {
+	n.t.Helper()
+	conn, err := nats.Connect(n.url(), append(options, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))...)
+	require.NoError(n.t, err)
+	n.t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	require.NoError(n.t, err)
+	stream, err := js.CreateStream(n.t.Context(), config)
+	require.NoError(n.t, err)
+	return func() []*jetstream.RawStreamMsg {
+		info, err := stream.Info(n.t.Context())
+		if err != nil {
+			return nil // while the server restarts
+		}
+		var messages []*jetstream.RawStreamMsg
+		for seq := uint64(1); seq <= info.State.LastSeq; seq++ {
+			message, err := stream.GetMsg(n.t.Context(), seq)
+			if err != nil {
+				return nil
+			}
+			messages = append(messages, message)
+		}
+		return messages
+	}
+}
+
+func (n *natsServer) sink(stream string) *NATS {
+	n.t.Helper()
+	s, err := NewNATS(n.url(), stream, "ops.provwatch", "", "")
+	require.NoError(n.t, err)
+	n.t.Cleanup(s.Close)
+	return s
+}
+
+func kinds(t *testing.T, messages []*jetstream.RawStreamMsg) (list []string) {
+	t.Helper()
+	for _, m := range messages {
+		event, err := parse(m.Data)
+		require.NoError(t, err)
+		require.Equal(t, event.ID(), m.Header.Get(nats.MsgIdHdr))
+		require.Equal(t, "application/cloudevents+json", m.Header.Get("Content-Type"))
+		list = append(list, strings.TrimPrefix(m.Subject, "ops.provwatch.fleet%207.")+" "+event.kind)
+	}
+	return list
+}
+
+func TestNATSGetsEveryEventOnceOverRestartsOfEitherSide(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	n := startNATS(t)
+	f.alert("changed a", "missing b")
+	f.audit("a.b *")
+	// Nobody has made a stream for it.
+	runner, stop := f.run(time.Hour, n.sink("FLEET"))
+	eventually(t, func() bool { return f.metrics.of("failed nats drift") > 0 && f.metrics.of("failed nats audit") > 0 }, "no stream takes it")
+	messages := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}})
+	eventually(t, func() bool { return len(messages()) == 3 }, "all of it is in the stream")
+	require.ElementsMatch(t, []string{"drift.a changed", "drift.b missing", "audit.a%2Eb%20%2A provider.create"}, kinds(t, messages()))
+
+	n.stop()
+	f.alert("resolved a")
+	runner.Wake(Drift)
+	failed := f.metrics.of("failed nats drift")
+	eventually(t, func() bool { return f.metrics.of("failed nats drift") > failed }, "the server is away")
+	n.start()
+	eventually(t, func() bool { return len(messages()) == 4 }, "it comes when the server is back")
+	stop()
+
+	// A worker that was killed before its cursor moved repeats what it sent.
+	_, err := f.pool.Exec(t.Context(), `UPDATE provwatch.sink_cursors SET seq = 0`)
+	require.NoError(t, err)
+	f.alert("resolved b")
+	f.run(time.Hour, n.sink("FLEET"))
+	eventually(t, func() bool { return f.cursor("nats", Drift) == 4 && f.cursor("nats", Audit) == 1 }, "all is acknowledged")
+	require.Len(t, messages(), 5, "the stream drops repeats by the id")
+	require.Empty(t, f.letters())
+}
+
+func TestNATSRefusesWhatIsTooLargeAndAnotherStreamIsNotTheOneAskedFor(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	n := startNATS(t)
+	messages := n.stream(jetstream.StreamConfig{Name: "SMALL", Subjects: []string{"ops.provwatch.>"}, MaxMsgSize: 8 << 10})
+	f.alert("changed a", "missing b") // the first is larger
+	_, stop := f.run(time.Hour, n.sink(""))
+	eventually(t, func() bool { return f.cursor("nats", Drift) == 2 }, "the cursor is at the end")
+	stop()
+	require.Equal(t, []string{"drift.b missing"}, kinds(t, messages()))
+	require.Len(t, f.letters(), 1)
+	require.Contains(t, f.letters()[0].Reason, "message size exceeds maximum allowed")
+
+	s := n.sink("")
+	err := s.Send(t.Context(), Event{Stream: Drift, Provider: "a", Data: []byte(`"` + strings.Repeat("x", 64<<10) + `"`)})
+	var refused *RefusedError
+	require.ErrorAs(t, err, &refused)
+	require.ErrorContains(t, err, "maximum payload exceeded")
+	require.ErrorAs(t, s.Send(t.Context(), Event{Stream: Audit, Provider: strings.Repeat("x", maxSubject), Data: []byte("{}")}), &refused)
+
+	err = n.sink("OTHER").Send(t.Context(), Event{Stream: Drift, Provider: "a", Data: []byte("{}")})
+	require.ErrorContains(t, err, "expected stream does not match")
+	require.NotErrorAs(t, err, &refused)
+}
+
+func TestManyClustersShareAStreamOverTLS(t *testing.T) {
+	t.Parallel()
+	certified := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(certified.Close)
+	n := startNATS(t, func(o *server.Options) { o.TLSConfig = &tls.Config{Certificates: certified.TLS.Certificates} })
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified.Certificate().Raw}), 0o600))
+	messages := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"provwatch.>"}}, nats.RootCAs(ca))
+
+	trusting, err := NewNATS(n.url(), "FLEET", "provwatch", "", ca)
+	require.NoError(t, err)
+	t.Cleanup(trusting.Close)
+	var ids []string
+	for _, cluster := range []string{"eu.1", "eu", "us"} {
+		e := Event{Stream: Drift, ID: uuid.New(), Provider: "a", Cluster: cluster, Data: []byte("{}")}
+		ids = append(ids, e.ID.String())
+		for range 2 {
+			require.NoError(t, trusting.Send(t.Context(), e))
+		}
+	}
+	var subjects, got []string
+	for _, m := range messages() {
+		subjects, got = append(subjects, m.Subject), append(got, m.Header.Get(nats.MsgIdHdr))
+	}
+	require.Equal(t, []string{"provwatch.eu%2E1.drift.a", "provwatch.eu.drift.a", "provwatch.us.drift.a"}, subjects)
+	require.Equal(t, ids, got)
+
+	other, err := NewNATS(n.url(), "", "provwatch", "", "")
+	require.NoError(t, err)
+	require.ErrorContains(t, other.Send(t.Context(), Event{Stream: Drift, Provider: "a", Data: []byte("{}")}), "certificate")
+}
+
+// TestANATSServerThatSaysNothingIsNotWaitedForWhenStopping lets connections be
+// accepted by a server that never speaks.
+func TestANATSServerThatSaysNothingIsNotWaitedForWhenStopping(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	s, err := NewNATS("nats://"+silent.Addr().String(), "", "provwatch", "", "")
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		if conn, err := silent.Accept(); err == nil {
+			accepted <- conn
+			stop()
+		}
+	}()
+	require.ErrorIs(t, s.Send(ctx, Event{Stream: Drift, Provider: "a", Data: []byte("{}")}), context.Canceled)
+	s.Close()
+	require.NoError(t, (<-accepted).Close(), "which ends what is left of it")
+}
+
+func TestNATSOptionsThatCannotBeUsedAreRefused(t *testing.T) {
+	t.Parallel()
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for _, c := range []struct{ url, stream, prefix, creds, ca, problem string }{
+		{"nats://h, http://h", "", "p", "", "", "want URLs such as"},
+		{"nats://h", "a.b", "p", "", "", "no name of a stream"},
+		{"nats://h", "", "p.*", "", "", "without wildcards"},
+		{"nats://h", "", "p.", "", "", "tokens separated by dots"},
+		{"nats://h", "", "p", empty + "not", "", "no such file"},
+		{"nats://h", "", "p", "", empty, "no certificate"},
+	} {
+		_, err := NewNATS(c.url, c.stream, c.prefix, c.creds, c.ca)
+		require.ErrorContains(t, err, c.problem)
+	}
+}

@@ -1,0 +1,608 @@
+package sink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/time/rate"
+
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+	"provwatch/internal/watch"
+)
+
+const (
+	// window is how many events a queue holds in memory.
+	window = 100
+	// maxAhead is how far a queue delivers beyond an event that fails: as many
+	// events are repeated if the worker is killed then.
+	maxAhead = 10_000
+	// sendTimeout is how long a sink may take to acknowledge an event.
+	sendTimeout = 10 * time.Second
+	// firstRetry and maxRetry bound the wait before an event is sent again, and
+	// maxBusy the wait that a sink may ask for.
+	firstRetry = 500 * time.Millisecond
+	maxRetry   = time.Minute
+	maxBusy    = time.Hour
+	// saveInterval is how long acknowledged events may stay unsaved, and how long
+	// leading is taken for granted, while events are being sent.
+	saveInterval = time.Second
+	// wakesPerSecond bounds what a flood of notifications costs: anyone who connects
+	// to the database may send them. What comes in between is one.
+	wakesPerSecond = 20
+)
+
+// queue feeds one stream to one sink.
+//
+// Events go out in the order of the stream. When one fails, those of its provider
+// wait for it, while those of others go on; when those fail too, everything
+// waits, since then it is the sink that fails.
+type queue struct {
+	*Runner
+	sink   Sink
+	stream Stream
+	logger *slog.Logger
+
+	wake      chan struct{} // there can be new events
+	attention chan struct{} // there can be gaps, or dead letters to be tried again
+	wakes     *rate.Limiter
+
+	// Failures, while this worker leads.
+	holds  map[string]*hold // by provider
+	pause  *backoff.ExponentialBackOff
+	paused time.Time // until when nothing is sent
+	failed int       // failures in a row since the pause
+
+	pending   []*item // from the first that is not done
+	undone    int     // how many of pending are not
+	read      int64   // seq up to which the stream was read
+	last      int64   // of the stream, as far as known
+	more      bool    // there can be more to read
+	retries   bool    // there can be dead letters to be tried again
+	cursor    int64   // seq up to which all is done
+	saved     int64   // cursor as it is stored
+	savedAt   time.Time
+	confirmed time.Time // when this worker was last seen to lead
+	repeatAt  time.Time // zero for not
+}
+
+type item struct {
+	Event // seq alone once it is done
+	done  bool
+}
+
+// hold keeps back the events of a provider one of which has failed.
+type hold struct {
+	since    time.Time // the first failure
+	until    time.Time
+	attempts int
+	backoff  *backoff.ExponentialBackOff
+}
+
+func newQueue(r *Runner, s Sink, stream Stream) *queue {
+	return &queue{
+		Runner: r, sink: s, stream: stream, logger: r.logger.With("sink", s.Name(), "stream", string(stream)),
+		wake: make(chan struct{}, 1), attention: make(chan struct{}, 1),
+		wakes: rate.NewLimiter(wakesPerSecond, wakesPerSecond),
+	}
+}
+
+func (q *queue) newBackOff() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = q.firstRetry, maxRetry
+	return b
+}
+
+// run delivers until ctx ends.
+func (q *queue) run(ctx context.Context) {
+	q.holds, q.pause = map[string]*hold{}, q.newBackOff()
+	q.paused, q.failed = time.Time{}, 0
+	retry := q.newBackOff()
+	for {
+		began := time.Now()
+		err := q.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > maxRetry {
+			retry.Reset()
+		}
+		wait := retry.NextBackOff()
+		q.logger.WarnContext(ctx, "sink waits, trying again", "error", err, "retry_in", wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// follow delivers from the stored cursor on, until ctx ends or the database fails.
+func (q *queue) follow(ctx context.Context) (err error) {
+	if err := q.start(ctx); err != nil {
+		return err
+	}
+	// What was acknowledged need not be repeated by whoever goes on.
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if saveErr := q.save(closing); err == nil {
+			err = saveErr
+		}
+	}()
+	for ctx.Err() == nil {
+		if err := q.look(ctx); err != nil {
+			return err
+		}
+		next, wait := q.next(time.Now())
+		if q.cursor > q.saved && (next == nil || time.Since(q.savedAt) > saveInterval) {
+			if err := q.save(ctx); err != nil {
+				return err
+			}
+		}
+		switch {
+		case !q.repeatAt.IsZero() && !time.Now().Before(q.repeatAt):
+			err = q.repeat(ctx)
+		case next == nil && q.retries:
+		case next == nil:
+			q.await(ctx, wait)
+		default:
+			err = q.deliver(ctx, next)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look looks at the database for what it was woken for.
+func (q *queue) look(ctx context.Context) error {
+	select {
+	case <-q.wake:
+		if q.wakes.Wait(ctx) != nil {
+			return nil // ctx has ended
+		}
+		q.more = true
+	default:
+	}
+	select {
+	case <-q.attention:
+		if q.wakes.Wait(ctx) != nil {
+			return nil
+		}
+		q.retries = true
+		if err := q.gaps(ctx); err != nil {
+			return err
+		}
+	default:
+	}
+	if q.retries {
+		if err := q.retryNext(ctx); err != nil {
+			return err
+		}
+	}
+	return q.fill(ctx)
+}
+
+// start reads where to begin.
+func (q *queue) start(ctx context.Context) error {
+	var firing []Event
+	err := q.query(ctx, func(ctx context.Context) (err error) {
+		// An operator may have deleted it, to begin anew.
+		if err := register(ctx, q.pool, q.options, q.sink, q.stream); err != nil {
+			return err
+		}
+		q.cursor, err = store.New(q.pool).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+		if err != nil {
+			return fmt.Errorf("read the cursor: %w", err)
+		}
+		if _, ok := q.sink.(repeater); ok {
+			firing, err = q.firing(ctx)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	q.read, q.saved, q.last, q.savedAt, q.confirmed = q.cursor, q.cursor, q.cursor, time.Now(), time.Time{}
+	q.pending, q.undone, q.more, q.retries, q.repeatAt = nil, 0, true, false, time.Time{}
+	prompt(q.attention)
+	if r, ok := q.sink.(repeater); ok {
+		r.Restore(firing)
+		q.repeatAt = time.Now()
+	}
+	return nil
+}
+
+// fill reads events while there are more and there is room for them.
+func (q *queue) fill(ctx context.Context) error {
+	room := window - q.undone
+	if !q.more || room < window/2 || len(q.pending) >= maxAhead {
+		return nil
+	}
+	return q.query(ctx, func(ctx context.Context) error {
+		events, err := q.list(ctx, q.read, room)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			q.pending = append(q.pending, &item{Event: e})
+			q.read = e.Seq
+		}
+		q.undone += len(events)
+		q.more = len(events) == room
+		q.last = max(q.last, q.read)
+		if q.more {
+			if q.last, err = q.end(ctx); err != nil {
+				return err
+			}
+		}
+		q.metrics.SinkLag(q.sink.Name(), string(q.stream), q.last-q.cursor)
+		return nil
+	})
+}
+
+// next returns the first event that may be sent now; nil if there is none, with
+// the time until there can be one, zero for not before there are new events.
+func (q *queue) next(now time.Time) (*item, time.Duration) {
+	if now.Before(q.paused) {
+		if q.undone == 0 {
+			return nil, 0
+		}
+		return nil, q.paused.Sub(now)
+	}
+	var wait time.Duration
+	passed := map[string]bool{}
+	for _, i := range q.pending {
+		if i.done || passed[i.Provider] {
+			continue
+		}
+		h := q.holds[i.Provider]
+		if h == nil || !now.Before(h.until) {
+			return i, 0
+		}
+		passed[i.Provider] = true
+		if until := h.until.Sub(now); wait == 0 || until < wait {
+			wait = until
+		}
+	}
+	return nil, wait
+}
+
+// await waits for new events, or for as long as wait says unless it is zero, or
+// until something is to be repeated.
+func (q *queue) await(ctx context.Context, wait time.Duration) {
+	if !q.repeatAt.IsZero() {
+		if until := max(time.Until(q.repeatAt), time.Millisecond); wait == 0 || until < wait {
+			wait = until
+		}
+	}
+	var timer <-chan time.Time
+	if wait > 0 {
+		timer = time.After(wait)
+	}
+	select {
+	case <-ctx.Done():
+	case <-timer:
+	case <-q.wake:
+		prompt(q.wake) // to be looked at in its turn
+	case <-q.attention:
+		prompt(q.attention)
+	}
+}
+
+// lead makes sure, at most once in saveInterval, that this worker is the leader.
+func (q *queue) lead(ctx context.Context) error {
+	if time.Since(q.confirmed) < saveInterval {
+		return nil
+	}
+	if err := q.query(ctx, q.confirm); err != nil {
+		return err
+	}
+	q.confirmed = time.Now()
+	return nil
+}
+
+func (q *queue) send(ctx context.Context, e Event) error {
+	if e.unusable != nil {
+		return &RefusedError{Reason: e.unusable.Error()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.sendTimeout)
+	defer cancel()
+	return q.sink.Send(ctx, e)
+}
+
+// deliver sends an event. The error is one of the database.
+func (q *queue) deliver(ctx context.Context, i *item) error {
+	if err := q.lead(ctx); err != nil {
+		return err
+	}
+	err := q.send(ctx, i.Event)
+	if err != nil && ctx.Err() != nil {
+		return nil // it is not the sink's failure
+	}
+	if err != nil {
+		return q.fail(ctx, i, err)
+	}
+	q.metrics.SinkDelivered(q.sink.Name(), string(q.stream))
+	if h := q.holds[i.Provider]; h != nil {
+		q.logger.InfoContext(ctx, "sink has taken the event", "seq", i.Seq, "provider", i.Provider, "attempts", h.attempts+1)
+	}
+	q.failed = 0
+	q.pause.Reset()
+	q.finish(i)
+	q.minded()
+	return nil
+}
+
+// minded makes sure that a sink that repeats is called again.
+func (q *queue) minded() {
+	if r, ok := q.sink.(repeater); ok && q.repeatAt.IsZero() {
+		q.repeatAt = time.Now().Add(r.Interval())
+	}
+}
+
+// finish marks an event as done, and moves the cursor over those that are.
+func (q *queue) finish(i *item) {
+	delete(q.holds, i.Provider)
+	*i = item{Event: Event{Seq: i.Seq}, done: true}
+	q.undone--
+	n := 0
+	for n < len(q.pending) && q.pending[n].done {
+		q.cursor = q.pending[n].Seq
+		n++
+	}
+	q.pending = q.pending[n:]
+	q.metrics.SinkLag(q.sink.Name(), string(q.stream), q.last-q.cursor)
+}
+
+// fail decides what becomes of an event that a sink did not take.
+func (q *queue) fail(ctx context.Context, i *item, failure error) error {
+	q.metrics.SinkFailed(q.sink.Name(), string(q.stream))
+	now := time.Now()
+	h := q.holds[i.Provider]
+	if h == nil {
+		h = &hold{since: now, backoff: q.newBackOff()}
+		q.holds[i.Provider] = h
+	}
+	h.attempts++
+	var refused *RefusedError
+	if errors.As(failure, &refused) || now.Sub(h.since) >= q.options.GiveUp {
+		if err := q.bury(ctx, i, failure, h.attempts); err != nil {
+			return err
+		}
+		q.finish(i)
+		q.minded()
+		return nil
+	}
+	wait := h.backoff.NextBackOff()
+	var busy *BusyError
+	if errors.As(failure, &busy) {
+		wait = max(wait, min(busy.After, maxBusy))
+		q.paused = now.Add(min(busy.After, maxBusy))
+	}
+	h.until = now.Add(wait)
+	// One provider's event can be at fault; when another's fails as well, it is the
+	// sink.
+	if q.failed++; q.failed > 1 {
+		q.failed = 0
+		if until := now.Add(q.pause.NextBackOff()); until.After(q.paused) {
+			q.paused = until
+		}
+	}
+	q.logger.WarnContext(ctx, "sink has not taken the event, trying again",
+		"seq", i.Seq, "provider", i.Provider, "error", failure, "attempts", h.attempts, "retry_in", wait, "give_up_in", q.options.GiveUp-now.Sub(h.since))
+	return nil
+}
+
+// bury makes a dead letter of an event.
+func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) error {
+	err := q.query(ctx, func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
+			err := store.New(tx).BuryEvent(ctx, store.BuryEventParams{
+				Sink: q.sink.Name(), Stream: string(q.stream), Seq: i.Seq, EventID: i.ID, Provider: i.Provider,
+				Reason: failure.Error(), Attempts: int32(attempts),
+			})
+			if err != nil {
+				return err
+			}
+			return q.announce(ctx, tx, pubsub.EventDeadLetter, fmt.Sprintf("sink %s, %s %d: %v", q.sink.Name(), q.stream, i.Seq, failure))
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("keep a dead letter: %w", err)
+	}
+	q.metrics.SinkDeadLetter(q.sink.Name(), string(q.stream))
+	q.logger.ErrorContext(ctx, "sink does not get the event, which is a dead letter now",
+		"seq", i.Seq, "provider", i.Provider, "error", failure, "attempts", attempts, "remedy", fmt.Sprintf("worker sinks retry %s %d", q.sink.Name(), i.Seq))
+	return nil
+}
+
+// save stores the cursor.
+func (q *queue) save(ctx context.Context) error {
+	if q.cursor == q.saved {
+		return nil
+	}
+	err := q.query(ctx, func(ctx context.Context) error {
+		return store.New(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
+	})
+	if err != nil {
+		return fmt.Errorf("move the cursor: %w", err)
+	}
+	q.saved, q.savedAt = q.cursor, time.Now()
+	return nil
+}
+
+// repeat lets a sink that repeats do so.
+func (q *queue) repeat(ctx context.Context) error {
+	if err := q.lead(ctx); err != nil {
+		return err
+	}
+	sending, cancel := context.WithTimeout(ctx, q.sendTimeout)
+	defer cancel()
+	r := q.sink.(repeater)
+	again, err := r.Repeat(sending)
+	if err != nil && ctx.Err() == nil {
+		q.metrics.SinkFailed(q.sink.Name(), string(q.stream))
+		q.logger.WarnContext(ctx, "sink was not told again of what drifts, trying again", "error", err, "retry_in", r.Interval())
+	}
+	q.repeatAt = time.Time{}
+	if again {
+		q.repeatAt = time.Now().Add(r.Interval())
+	}
+	return nil
+}
+
+// retryNext tries one of the dead letters again that an operator asks for: events
+// that come meanwhile have their turn in between.
+func (q *queue) retryNext(ctx context.Context) error {
+	var letters []int64
+	err := q.query(ctx, func(ctx context.Context) (err error) {
+		letters, err = store.New(q.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("look for dead letters to be tried again: %w", err)
+	}
+	q.retries = len(letters) > 0
+	for _, seq := range letters {
+		if err := q.retry(ctx, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retry sends a dead letter, once.
+func (q *queue) retry(ctx context.Context, seq int64) error {
+	if err := q.lead(ctx); err != nil {
+		return err
+	}
+	var events []Event
+	err := q.query(ctx, func(ctx context.Context) (err error) {
+		events, err = q.list(ctx, seq-1, 1)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	failure := errors.New("its row was deleted")
+	if len(events) == 1 && events[0].Seq == seq {
+		failure = q.send(ctx, events[0])
+	}
+	if failure != nil && ctx.Err() != nil {
+		return nil // it stays asked for
+	}
+	if failure == nil {
+		q.metrics.SinkDelivered(q.sink.Name(), string(q.stream))
+		q.logger.InfoContext(ctx, "sink has taken a dead letter", "seq", seq)
+	} else {
+		q.metrics.SinkFailed(q.sink.Name(), string(q.stream))
+		q.logger.WarnContext(ctx, "sink has not taken a dead letter, which stays", "seq", seq, "error", failure)
+	}
+	return q.query(ctx, func(ctx context.Context) error {
+		if failure == nil {
+			return store.New(q.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq})
+		}
+		return store.New(q.pool).EndSinkRetry(ctx, store.EndSinkRetryParams{
+			Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, Reason: failure.Error(),
+		})
+	})
+}
+
+// gaps announces events that were deleted before the sink had them.
+func (q *queue) gaps(ctx context.Context) error {
+	var lost, upTo int64
+	err := q.query(ctx, func(ctx context.Context) error {
+		lost, upTo = 0, 0
+		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
+			gaps, err := store.New(tx).TakeSinkGaps(ctx, store.TakeSinkGapsParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+			if err != nil || len(gaps) == 0 {
+				return err
+			}
+			for _, g := range gaps {
+				lost += g.Lost
+				upTo = max(upTo, g.UpTo)
+			}
+			return q.announce(ctx, tx, pubsub.EventSinkGap,
+				fmt.Sprintf("sink %s: %d of %s up to seq %d were deleted before it had them", q.sink.Name(), lost, q.stream, upTo))
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("look for gaps: %w", err)
+	}
+	if lost > 0 {
+		q.metrics.SinkGap(q.sink.Name(), string(q.stream))
+		q.logger.ErrorContext(ctx, "events were deleted before the sink had them", "lost", lost, "up_to", upTo)
+	}
+	return nil
+}
+
+// list reads events of the stream above seq.
+func (q *queue) list(ctx context.Context, seq int64, limit int) ([]Event, error) {
+	queries := store.New(q.pool)
+	if q.stream == Audit {
+		rows, err := queries.ListAuditEntriesSince(ctx, store.ListAuditEntriesSinceParams{Seq: seq, MaxEntries: int32(limit)})
+		if err != nil {
+			return nil, fmt.Errorf("read provwatch.audit_log: %w", err)
+		}
+		events := make([]Event, len(rows))
+		for i, row := range rows {
+			entry := pubsub.AuditEntry{
+				ID: row.ID, Actor: row.Actor, Action: row.Action, Provider: row.Provider, ProviderID: row.ProviderID,
+				Details: row.Details, OccurredAt: row.OccurredAt,
+			}
+			events[i] = Event{
+				Stream: Audit, Seq: row.Seq, ID: row.ID, Provider: row.Provider, Time: row.OccurredAt.UTC(), Cluster: q.options.Cluster,
+				Data: json.RawMessage(entry.Whole()),
+			}
+		}
+		return events, nil
+	}
+	rows, err := queries.ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: seq, MaxAlerts: int32(limit)})
+	if err != nil {
+		return nil, fmt.Errorf("read provwatch.drift_alerts: %w", err)
+	}
+	events := make([]Event, len(rows))
+	for i, row := range rows {
+		events[i] = q.alerted(row)
+	}
+	return events, nil
+}
+
+func (q *queue) alerted(row store.ListAlertsSinceRow) Event {
+	alert, err := watch.Alert(row)
+	return Event{
+		Stream: Drift, Seq: row.Seq, ID: row.ID, Provider: row.Provider, Time: row.DetectedAt.UTC(), Cluster: q.options.Cluster,
+		Data: json.RawMessage(alert.Whole()), alert: &alert, unusable: err,
+	}
+}
+
+// firing reads the last alert of each provider whose drift was alerted and is not
+// over.
+func (q *queue) firing(ctx context.Context) ([]Event, error) {
+	rows, err := store.New(q.pool).ListFiring(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read what drifts: %w", err)
+	}
+	events := make([]Event, len(rows))
+	for i, row := range rows {
+		events[i] = q.alerted(store.ListAlertsSinceRow(row))
+	}
+	return events, nil
+}
+
+// end reads the seq of the stream's last event.
+func (q *queue) end(ctx context.Context) (int64, error) {
+	if q.stream == Audit {
+		return store.New(q.pool).LastAuditSeq(ctx)
+	}
+	return store.New(q.pool).LastAlertSeq(ctx)
+}

@@ -1,0 +1,148 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
+
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+)
+
+// Metrics receives what a [Runner] measures.
+type Metrics interface {
+	SinkConfigured(sink, stream string)
+	SinkDelivered(sink, stream string)
+	SinkFailed(sink, stream string)
+	SinkDeadLetter(sink, stream string)
+	SinkGap(sink, stream string)
+	SinkLag(sink, stream string, events int64)
+}
+
+// Runner feeds sinks.
+type Runner struct {
+	options Options
+	pool    *pgxpool.Pool
+	logger  *slog.Logger
+	metrics Metrics
+	queues  []*queue
+
+	// connection lets the queues have one connection of the pool between them, so
+	// that verification never waits for more than one of their queries.
+	connection chan struct{}
+	confirm    func(context.Context) error
+	announce   func(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error
+
+	firstRetry, sendTimeout time.Duration
+}
+
+// NewRunner returns a runner, to be registered. It calls confirm before it sends
+// after a while, which fails when this worker may no longer be the leader, and
+// announce, in the transaction db, of each event that a sink does not get.
+func NewRunner(
+	pool *pgxpool.Pool, options Options, logger *slog.Logger, metrics Metrics,
+	confirm func(context.Context) error,
+	announce func(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error,
+) *Runner {
+	r := &Runner{
+		options: options, pool: pool, logger: logger, metrics: metrics, confirm: confirm, announce: announce,
+		connection: make(chan struct{}, 1), firstRetry: firstRetry, sendTimeout: sendTimeout,
+	}
+	for _, s := range options.Sinks {
+		for _, stream := range s.Streams() {
+			r.queues = append(r.queues, newQueue(r, s, stream))
+			metrics.SinkConfigured(s.Name(), string(stream))
+		}
+	}
+	return r
+}
+
+// Register makes the cursors of sinks that are new: at the end of the streams,
+// unless they are to begin at the start. It is called before the seed, so that
+// what the seed writes is delivered.
+func Register(ctx context.Context, db store.DBTX, o Options) error {
+	for _, s := range o.Sinks {
+		for _, stream := range s.Streams() {
+			if err := register(ctx, db, o, s, stream); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func register(ctx context.Context, db store.DBTX, o Options, s Sink, stream Stream) error {
+	err := store.New(db).RegisterSink(ctx, store.RegisterSinkParams{Sink: s.Name(), Stream: string(stream), FromStart: o.FromStart})
+	if err != nil {
+		return fmt.Errorf("register sink %s: %w", s.Name(), err)
+	}
+	return nil
+}
+
+// ClusterName returns what a database is called that was given no name: its own,
+// and the server's system identifier.
+func ClusterName(ctx context.Context, db store.DBTX) (string, error) {
+	system, err := store.New(db).DescribeSystem(ctx)
+	if err != nil {
+		return "", fmt.Errorf("name the database for sinks: %w; set --cluster-name", err)
+	}
+	return fmt.Sprintf("%s-%d", system.Database, system.SystemIdentifier), nil
+}
+
+// Wake says that there can be new events of a stream. It never blocks.
+func (r *Runner) Wake(stream Stream) {
+	for _, q := range r.queues {
+		if q.stream == stream {
+			prompt(q.wake)
+		}
+	}
+}
+
+// Attend says that there can be dead letters to be tried again, or events that
+// were deleted. It never blocks.
+func (r *Runner) Attend() {
+	for _, q := range r.queues {
+		prompt(q.attention)
+	}
+}
+
+func prompt(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run delivers until ctx ends, which it is to do with the leadership. What is
+// there is delivered at once, and what comes at each Wake.
+func (r *Runner) Run(ctx context.Context) {
+	var group conc.WaitGroup
+	for _, q := range r.queues {
+		group.Go(func() { q.run(ctx) })
+	}
+	group.Wait()
+	for _, s := range r.options.Sinks {
+		s.Close()
+	}
+}
+
+// query calls do with the connection that the queues share.
+func (r *Runner) query(ctx context.Context, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case r.connection <- struct{}{}:
+	}
+	defer func() { <-r.connection }()
+	return do(ctx)
+}
+
+// queryTimeout bounds each access to the database, the wait for a connection
+// included.
+const queryTimeout = 10 * time.Second

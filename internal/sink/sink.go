@@ -1,0 +1,147 @@
+// Package sink delivers alerts and audit entries to systems outside the database,
+// from the tables that hold them: at least once, in order per provider
+// (docs/sinks.md).
+package sink
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+)
+
+// Stream is one of the tables that sinks are fed from.
+type Stream string
+
+// The streams.
+const (
+	Drift Stream = "drift" // provwatch.drift_alerts
+	Audit Stream = "audit" // provwatch.audit_log
+)
+
+// Event is an alert or an audit entry on its way to a sink.
+type Event struct {
+	Stream Stream
+	// Seq is the event's place in its stream.
+	Seq int64
+	// ID is that of the alert or the entry: the same each time that it is sent.
+	ID       uuid.UUID
+	Provider string
+	Time     time.Time
+	// Cluster names the database that it comes from (--cluster-name).
+	Cluster string
+	// Data is the whole payload, by docs/schemas/drift.json or audit.json.
+	Data json.RawMessage
+
+	// alert is the alert of [Drift], nil of [Audit].
+	alert *pubsub.DriftAlert
+	// unusable says why the event's row cannot be sent, nil for one that can.
+	unusable error
+}
+
+// kind is the alert's, empty for an audit entry.
+func (e Event) kind() provider.Kind {
+	if e.alert == nil {
+		return ""
+	}
+	return e.alert.Kind
+}
+
+// CloudEvent returns the event as CloudEvents 1.0 JSON in structured mode.
+func (e Event) CloudEvent() ([]byte, error) {
+	c := event.New(event.CloudEventsVersionV1)
+	c.SetID(e.ID.String())
+	c.SetSource("urn:provwatch:" + url.PathEscape(e.Cluster))
+	c.SetType(fmt.Sprintf("dev.provwatch.%s.v%d", e.Stream, pubsub.Version))
+	if e.Provider != "" {
+		c.SetSubject(e.Provider)
+	}
+	c.SetTime(e.Time)
+	// Consumers that see repeats can tell by it what is older.
+	c.SetExtension("sequence", fmt.Sprintf("%020d", e.Seq))
+	if err := c.SetData(event.ApplicationJSON, e.Data); err != nil {
+		return nil, err
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(c)
+}
+
+// Sink is where events are delivered to. Events of different streams are sent at
+// the same time.
+type Sink interface {
+	// Name is the sink's, in tables, metrics and logs.
+	Name() string
+	// Streams are those that it takes.
+	Streams() []Stream
+	// Send returns nil once the sink has acknowledged the event. An error is a
+	// [*RefusedError] when it makes no sense to send it again, a [*BusyError] when
+	// the sink says for how long not to; it holds no secret.
+	Send(context.Context, Event) error
+	// Close ends connections that the sink keeps. It can be sent to again.
+	Close()
+}
+
+// repeater is a sink that wants to be told again and again of what is the case.
+type repeater interface {
+	Sink
+	// Restore makes known which drifts are alerted and not over.
+	Restore([]Event)
+	// Interval is how often it is to be told.
+	Interval() time.Duration
+	// Repeat tells the sink of them, and reports whether there are any. What fails is
+	// told again at the next time.
+	Repeat(context.Context) (bool, error)
+}
+
+// RefusedError says that a sink will not take an event, however often it is sent.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+// BusyError says that a sink asks not to be sent anything for a while.
+type BusyError struct {
+	Reason string
+	After  time.Duration
+}
+
+func (e *BusyError) Error() string { return e.Reason }
+
+// Options configure what is delivered, and where to. Their zero value has no sink.
+type Options struct {
+	Sinks []Sink
+	// Cluster names the database in every event (--cluster-name); empty for its name
+	// and the server's system identifier.
+	Cluster string
+	// FromStart makes a sink that is new get all that is in the tables
+	// (--sink-from=start).
+	FromStart bool
+	// GiveUp is how long an event is tried (--sink-give-up).
+	GiveUp time.Duration
+}
+
+// token makes text one token of a NATS subject.
+func token(text string) string {
+	var b strings.Builder
+	for _, c := range []byte(text) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	if b.Len() == 0 {
+		return "%"
+	}
+	return b.String()
+}

@@ -1,0 +1,375 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/listener"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
+	"provwatch/internal/store"
+)
+
+// maxWorkers bounds the sessions that are listed.
+const maxWorkers = 50
+
+// Keys decodes what rows hold encrypted.
+type Keys interface {
+	OpenRow(row *provider.Row, credentials bool)
+}
+
+// DB begins transactions: a pool, or a connection.
+type DB interface {
+	store.DBTX
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+// Collect collects what the query asks for, in one snapshot. Where the role may
+// read the rows' settings and the environment is known, the providers on the page
+// are compared as they are now; otherwise what was recorded of them last is shown.
+//
+// A role that lacks privileges gets a [*schema.UnusableError] that names them, and
+// so does a database that was never migrated.
+func Collect(ctx context.Context, db DB, keys Keys, environment Environment, query Query) (Status, error) {
+	var s Status
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, db, snapshot, func(tx pgx.Tx) error {
+		c := collector{queries: store.New(tx), keys: keys, environment: environment, query: query}
+		return c.collect(ctx, &s)
+	})
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedTable {
+		err = &schema.UnusableError{Reason: "it has no providers or nothing of provwatch yet; run \"worker migrate\"", Err: err}
+	}
+	if err != nil {
+		return Status{}, fmt.Errorf("collect the status: %w", schema.Explain(ctx, db, schema.Reporting, err))
+	}
+	return s, nil
+}
+
+type collector struct {
+	queries     *store.Queries
+	keys        Keys
+	environment Environment
+	query       Query
+}
+
+func (c collector) collect(ctx context.Context, s *Status) error {
+	found, err := c.queries.InspectStatus(ctx)
+	if err != nil {
+		return err
+	}
+	s.At = found.At.UTC()
+	s.Database.Name, s.Database.Server = found.Database, found.ServerVersion
+	if err := c.watching(ctx, &s.Database, found.Slot); err != nil {
+		return err
+	}
+	if err := c.counts(ctx, s); err != nil {
+		return err
+	}
+	if err := c.providers(ctx, s, found.MayCompare); err != nil {
+		return err
+	}
+	if err := c.alerts(ctx, s); err != nil {
+		return err
+	}
+	return c.audit(ctx, s)
+}
+
+func (c collector) watching(ctx context.Context, d *Database, slotName string) error {
+	workers, err := c.queries.ListWorkers(ctx, store.ListWorkersParams{LockID: listener.LeaderLock, MaxWorkers: maxWorkers})
+	if err != nil {
+		return err
+	}
+	d.Workers = []Session{}
+	for _, w := range workers {
+		d.Workers = append(d.Workers, Session{PID: int(w.Pid), Role: w.Role, Address: w.Address, Since: utc(w.BackendStart), Leads: w.Leads})
+	}
+	slot, err := c.queries.InspectSlot(ctx, slotName)
+	switch {
+	case err == nil:
+		d.Slot = &Slot{Name: slotName, Active: slot.Active != nil && *slot.Active, WALStatus: slot.WalStatus, RetainedBytes: slot.RetainedBytes}
+	case !errors.Is(err, pgx.ErrNoRows):
+		return err
+	}
+	outbox, err := c.queries.OutboxDepth(ctx)
+	if err != nil {
+		return err
+	}
+	d.Undelivered = int(outbox.Depth)
+	if outbox.Depth > 0 {
+		oldest := time.Now().Add(-time.Duration(outbox.OldestAgeSeconds * float64(time.Second))).UTC()
+		d.Oldest = &oldest
+	}
+	return nil
+}
+
+func (c collector) counts(ctx context.Context, s *Status) error {
+	counts, err := c.queries.CountStates(ctx, store.CountStatesParams{ByEnvironment: c.environment.Names != nil, Named: c.environment.Names})
+	if err != nil {
+		return err
+	}
+	s.Counts = make(map[State]int, len(States))
+	for _, state := range States {
+		s.Counts[state] = 0
+	}
+	for _, row := range counts {
+		s.Counts[States[row.Rank]] += int(row.Providers)
+	}
+	return nil
+}
+
+func (c collector) providers(ctx context.Context, s *Status, mayCompare bool) error {
+	params := store.ListStatusParams{
+		Search: c.query.Search, AfterRank: -1, MaxProviders: int32(limit(c.query.Providers)) + 1,
+		ByEnvironment: c.environment.Names != nil, Named: c.environment.Names,
+	}
+	for rank, state := range States {
+		if len(c.query.States) == 0 || slices.Contains(c.query.States, state) {
+			params.Ranks = append(params.Ranks, int32(rank))
+		}
+		if state == c.query.After.State {
+			params.AfterRank, params.AfterName = int32(rank), c.query.After.Name
+		}
+	}
+	listed, err := c.queries.ListStatus(ctx, params)
+	if err != nil {
+		return err
+	}
+	if s.MoreProviders = len(listed) > limit(c.query.Providers); s.MoreProviders {
+		listed = listed[:limit(c.query.Providers)]
+		last := listed[len(listed)-1]
+		s.Next = Cursor{State: States[last.Rank], Name: last.Name}
+	}
+	names := make([]string, len(listed))
+	s.Providers = make([]Provider, len(listed))
+	for i, row := range listed {
+		names[i] = row.Name
+		s.Providers[i] = recorded(row)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	drifts, err := c.latestDrifts(ctx, names)
+	if err != nil {
+		return err
+	}
+	for i, row := range listed {
+		drifts.explain(&s.Providers[i], row)
+	}
+	if !mayCompare {
+		return c.inBrief(ctx, s.Providers, names)
+	}
+	return c.compare(ctx, s.Providers, listed, names)
+}
+
+// recorded returns a provider as it was recorded.
+func recorded(row store.ListStatusRow) Provider {
+	p := Provider{Name: row.Name, State: States[row.Rank]}
+	switch p.State {
+	case Drifted, SoftDeleted:
+		p.Kind = provider.Kind(row.Kind)
+	case Accepted:
+		p.Kind = provider.Kind(*row.AcceptedKind)
+		p.AcceptedAt = utc(row.AcceptedAt)
+		if row.AcceptedBy != nil {
+			p.AcceptedBy = *row.AcceptedBy
+		}
+	}
+	if row.ObservedAt.After(time.Unix(0, 0)) {
+		p.Since = utc(&row.ObservedAt)
+	}
+	return p
+}
+
+// drifts are the latest alerts of drifts, by provider.
+type drifts map[string]store.ListLatestDriftsRow
+
+func (c collector) latestDrifts(ctx context.Context, names []string) (drifts, error) {
+	rows, err := c.queries.ListLatestDrifts(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	latest := make(drifts, len(rows))
+	for _, row := range rows {
+		latest[row.Provider] = row
+	}
+	return latest, nil
+}
+
+// explain sets the fields of a recorded drift: those of its alert, if that was of
+// the same values.
+func (d drifts) explain(p *Provider, row store.ListStatusRow) {
+	alert, found := d[row.Name]
+	switch {
+	case p.Kind == "":
+	case found && alert.Kind == string(p.Kind) && alert.EnvHash == row.EnvHash && alert.DbHash == row.DbHash:
+		p.Fields = fieldsOf(alert.Fields)
+	case p.Kind == provider.Deleted:
+		p.Fields = []provider.Field{{Name: "deleted", Env: "false", DB: "true"}}
+	case p.Kind == provider.Disabled:
+		p.Fields = []provider.Field{{Name: "enabled", Env: "true", DB: "false"}}
+	}
+}
+
+// inBrief sets what a role sees that may not read settings.
+func (c collector) inBrief(ctx context.Context, providers []Provider, names []string) error {
+	rows, err := c.queries.ListRowsInBrief(ctx, names)
+	if err != nil {
+		return err
+	}
+	for i := range providers {
+		p := &providers[i]
+		at := slices.IndexFunc(rows, func(row store.ListRowsInBriefRow) bool { return row.Name == p.Name })
+		if at < 0 {
+			continue
+		}
+		p.Type = provider.Type(rows[at].Type)
+		if p.State == DBOnly {
+			p.Enabled = &rows[at].Enabled
+		}
+	}
+	return nil
+}
+
+// compare replaces what was recorded by how things are now.
+func (c collector) compare(ctx context.Context, providers []Provider, listed []store.ListStatusRow, names []string) error {
+	found, err := c.queries.ListProviders(ctx, names)
+	if err != nil {
+		return err
+	}
+	rows := make(map[string][]provider.Row, len(names))
+	for _, f := range found {
+		row := provider.Row{
+			ID: f.ID, Name: f.Name, Type: f.Type, BaseURL: f.BaseUrl, Enabled: f.Enabled, Deleted: f.Deleted,
+			Settings: f.Settings, UpdatedAt: f.UpdatedAt,
+		}
+		if f.SettingsKeyID != nil {
+			row.SettingsKeyID = *f.SettingsKeyID
+		}
+		c.keys.OpenRow(&row, false)
+		rows[f.Name] = append(rows[f.Name], row)
+	}
+	for i := range providers {
+		p, row := &providers[i], provider.Current(rows[names[i]])
+		if row != nil {
+			p.Type, p.BaseURL = row.Type, provider.DisplayURL(row.BaseURL)
+			if p.State == DBOnly {
+				p.Enabled = &row.Enabled
+			}
+		}
+		if c.environment.Desired == nil {
+			continue
+		}
+		desired, named := c.environment.Desired(p.Name)
+		if !named {
+			continue
+		}
+		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
+		p.now(provider.Compare(desired, row, false), listed[i])
+	}
+	return nil
+}
+
+// now makes a provider what it is seen to be.
+func (p *Provider) now(o provider.Observation, row store.ListStatusRow) {
+	asRecorded := o.EnvHash == row.EnvHash && o.DBHash == row.DbHash
+	switch {
+	case asRecorded && o.Kind == provider.InSync && row.Credentials != "":
+		// Credentials are not looked at here: what was recorded of them stands.
+	case asRecorded && p.State == Accepted && o.Kind == p.Kind:
+		p.Fields = o.Fields
+	case p.State == DBOnly, p.State == Unverified:
+		// Named by now, and what there is to say of it is for the verification.
+		p.State, p.Kind, p.Fields = Unverified, o.Kind, o.Fields
+		if o.Kind == provider.InSync {
+			p.Kind = ""
+		}
+	case o.Kind == provider.InSync:
+		p.State, p.Kind, p.Fields = InSync, "", nil
+	default:
+		credentials := slices.DeleteFunc(p.Fields, func(f provider.Field) bool { return !f.OfCredentials() })
+		p.State, p.Kind, p.Fields = Drifted, o.Kind, o.Fields
+		if o.Kind == provider.Deleted {
+			p.State = SoftDeleted
+		}
+		if asRecorded && row.Credentials != "" {
+			p.Fields = append(p.Fields, credentials...)
+		}
+	}
+}
+
+func (c collector) alerts(ctx context.Context, s *Status) error {
+	most := limit(c.query.Alerts)
+	rows, err := c.queries.ListAlertsBefore(ctx, store.ListAlertsBeforeParams{Before: before(c.query.AlertsBefore), MaxAlerts: int32(most) + 1})
+	if err != nil {
+		return err
+	}
+	if s.MoreAlerts = len(rows) > most; s.MoreAlerts {
+		rows = rows[:most]
+	}
+	s.Alerts = []Alert{}
+	for _, row := range rows {
+		s.Alerts = append(s.Alerts, Alert{
+			Seq: row.Seq, Kind: provider.Kind(row.Kind), Provider: row.Provider, Fields: fieldsOf(row.Fields),
+			Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(), CommittedAt: utc(row.CommittedAt),
+		})
+	}
+	return nil
+}
+
+func (c collector) audit(ctx context.Context, s *Status) error {
+	most := limit(c.query.Audit)
+	rows, err := c.queries.ListAuditEntriesBefore(ctx, store.ListAuditEntriesBeforeParams{Before: before(c.query.AuditBefore), MaxEntries: int32(most) + 1})
+	if err != nil {
+		return err
+	}
+	if s.MoreAudit = len(rows) > most; s.MoreAudit {
+		rows = rows[:most]
+	}
+	s.Audit = []AuditEntry{}
+	for _, row := range rows {
+		entry := AuditEntry{
+			Seq: row.Seq, OccurredAt: row.OccurredAt.UTC(), Actor: row.Actor, Action: audit.Action(row.Action), Provider: row.Provider,
+		}
+		// What another version has written of an action may not fit; the rest does.
+		_ = json.Unmarshal(row.Details, &entry.Details)
+		s.Audit = append(s.Audit, entry)
+	}
+	return nil
+}
+
+func fieldsOf(encoded []byte) []provider.Field {
+	fields := []provider.Field{}
+	// Anything else than what we have written there shows as no field.
+	_ = json.Unmarshal(encoded, &fields)
+	return fields
+}
+
+func before(seq int64) int64 {
+	if seq <= 0 {
+		return math.MaxInt64
+	}
+	return seq
+}
+
+func limit(n int) int { return min(max(n, 1), MaxPage) }
+
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	return &u
+}

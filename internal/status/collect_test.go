@@ -1,0 +1,285 @@
+package status_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/atrest"
+	"provwatch/internal/audit"
+	"provwatch/internal/listener"
+	"provwatch/internal/observe"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/resolve"
+	"provwatch/internal/schema"
+	"provwatch/internal/secret"
+	"provwatch/internal/seed"
+	"provwatch/internal/status"
+	"provwatch/internal/verify"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var (
+	quiet = slog.New(slog.DiscardHandler)
+	full  = listener.Request{All: true, Source: pubsub.SourceBoot}
+	every = status.Query{Providers: 100, Alerts: 100, Audit: 100}
+)
+
+const key = "sk-status-0123456789-abcdefghij-STATUS"
+
+func desired(names ...string) []provider.Desired {
+	var list []provider.Desired
+	for _, name := range names {
+		list = append(list, provider.Desired{
+			Name: name, Type: provider.OpenAI, BaseURL: "https://" + name + ".example/v1/", Origin: "X", Keys: []secret.Text{secret.New(key)},
+		})
+	}
+	return list
+}
+
+func plain(t *testing.T) *atrest.Keyset {
+	t.Helper()
+	keys, err := atrest.Load("")
+	require.NoError(t, err)
+	return keys
+}
+
+// lived is a database with a provider in each state but unverified.
+func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
+	t.Helper()
+	pool, _ := pgtest.NewPool(t)
+	environment := desired("accepted", "changed", "deleted", "disabled", "missing", "synced")
+	_, err := seed.Seed(t.Context(), pool, environment, false, quiet)
+	require.NoError(t, err)
+	v := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	require.NoError(t, v.Verify(t.Context(), full))
+	_, err = pool.Exec(t.Context(), `
+		UPDATE ai_providers SET base_url = 'https://user:password@other.example/v1/?key=hidden' WHERE name = 'changed';
+		UPDATE ai_providers SET enabled = false WHERE name IN ('accepted', 'disabled');
+		UPDATE ai_providers SET deleted = true WHERE name = 'deleted';
+		DELETE FROM ai_providers WHERE name = 'missing';
+		INSERT INTO ai_providers (id, type, name, base_url, enabled)
+		VALUES (gen_random_uuid(), 'openai', 'unnamed', 'https://user:password@unnamed.example/', false)`)
+	require.NoError(t, err)
+	_, err = resolve.TakeDB(t.Context(), pool, plain(t), environment[0], false, "operator:test")
+	require.NoError(t, err)
+	require.NoError(t, v.Verify(t.Context(), full))
+	require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))
+	return pool, environment
+}
+
+// summary is a provider in one line.
+func summary(p status.Provider) string {
+	line := fmt.Sprintf("%s %s %s", p.State, p.Name, p.Kind)
+	for _, f := range p.Fields {
+		line += fmt.Sprintf(" %s=%s|%s", f.Name, f.Env, f.DB)
+	}
+	return line
+}
+
+func summaries(s status.Status) (list []string) {
+	for _, p := range s.Providers {
+		list = append(list, summary(p))
+	}
+	return list
+}
+
+var livedSummaries = []string{
+	"drifted changed changed base_url=https://changed.example/v1/|https://other.example/v1/",
+	"drifted disabled disabled enabled=true|false",
+	"drifted missing missing",
+	"soft_deleted deleted deleted deleted=false|true",
+	"database_only unnamed ",
+	"accepted accepted disabled enabled=true|false",
+	"in_sync synced ",
+}
+
+func TestEachStateIsToldFromTheEnvironmentAndFromWhatWasRecorded(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	for name, e := range map[string]status.Environment{
+		"compared":                status.EnvironmentOf(environment),
+		"compared, names unknown": {Desired: status.EnvironmentOf(environment).Desired},
+		"recorded":                {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := status.Collect(t.Context(), pool, plain(t), e, every)
+			require.NoError(t, err)
+			require.Equal(t, livedSummaries, summaries(s))
+			require.Equal(t, map[status.State]int{
+				status.Drifted: 3, status.SoftDeleted: 1, status.DBOnly: 1, status.Unverified: 0, status.Accepted: 1, status.InSync: 1,
+			}, s.Counts)
+			require.Equal(t, 7, s.Total())
+			require.Equal(t, "operator:test", s.Providers[5].AcceptedBy)
+			require.False(t, *s.Providers[4].Enabled)
+			require.Equal(t, "https://unnamed.example/", s.Providers[4].BaseURL)
+			require.Len(t, s.Alerts, 4)
+			require.EqualValues(t, 4, s.Alerts[0].Seq)
+			require.Equal(t, audit.DriftAccepted, s.Audit[0].Action)
+			require.Len(t, s.Audit, 6*2+1)
+			require.Empty(t, s.Database.Workers)
+			require.Nil(t, s.Database.Slot)
+			require.Zero(t, s.Database.Undelivered)
+		})
+	}
+}
+
+// TestWhatChangedSinceTheLastVerificationIsShownAsItIs compares a page with rows
+// that nobody has verified since.
+func TestWhatChangedSinceTheLastVerificationIsShownAsItIs(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	_, err := pool.Exec(t.Context(), `
+		UPDATE ai_providers SET enabled = true WHERE name IN ('accepted', 'disabled');
+		UPDATE ai_providers SET deleted = true WHERE name = 'synced'`)
+	require.NoError(t, err)
+	environment = append(environment, desired("unnamed", "new")...)
+	e := status.Environment{Desired: status.EnvironmentOf(environment).Desired}
+	s, err := status.Collect(t.Context(), pool, plain(t), e, every)
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		livedSummaries[0],
+		"in_sync disabled ",
+		livedSummaries[2],
+		livedSummaries[3],
+		"unverified unnamed disabled enabled=true|false base_url=https://unnamed.example/v1/|https://unnamed.example/",
+		"in_sync accepted ",
+		"soft_deleted synced deleted deleted=false|true",
+	}, summaries(s))
+
+	s, err = status.Collect(t.Context(), pool, plain(t), status.EnvironmentOf(environment), every)
+	require.NoError(t, err)
+	require.Equal(t, 2, s.Counts[status.Unverified])
+	require.Zero(t, s.Counts[status.DBOnly])
+	require.Contains(t, summaries(s), "unverified new missing")
+}
+
+func TestPagesAreBoundedAndContinueWhereTheOneBeforeEnds(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	e := status.EnvironmentOf(environment)
+	var providers []string
+	var alerts, entries []int64
+	query := status.Query{Providers: 2, Alerts: 3, Audit: 5}
+	for {
+		s, err := status.Collect(t.Context(), pool, plain(t), e, query)
+		require.NoError(t, err)
+		providers = append(providers, summaries(s)...)
+		for _, a := range s.Alerts {
+			alerts = append(alerts, a.Seq)
+		}
+		for _, a := range s.Audit {
+			entries = append(entries, a.Seq)
+		}
+		if !s.MoreProviders && !s.MoreAlerts && !s.MoreAudit {
+			break
+		}
+		if query.After = s.Next; !s.MoreProviders {
+			query.After = status.Cursor{State: status.InSync, Name: "~"}
+		}
+		query.AlertsBefore, query.AuditBefore = alerts[len(alerts)-1], entries[len(entries)-1]
+	}
+	require.Equal(t, livedSummaries, providers)
+	require.Equal(t, []int64{4, 3, 2, 1}, alerts)
+	require.Len(t, entries, 13)
+	require.IsDecreasing(t, entries)
+
+	s, err := status.Collect(t.Context(), pool, plain(t), e, status.Query{States: []status.State{status.Drifted, status.InSync}, Search: "s", Providers: 100})
+	require.NoError(t, err)
+	require.Equal(t, []string{livedSummaries[1], livedSummaries[2], livedSummaries[6]}, summaries(s))
+	// The search is a text and no pattern.
+	s, err = status.Collect(t.Context(), pool, plain(t), e, status.Query{Search: "%", Providers: 100})
+	require.NoError(t, err)
+	require.Empty(t, s.Providers)
+}
+
+// TestAReaderSeesWhatWasRecordedAndNoSettings collects as the roles of
+// sql/roles.sql.
+func TestAReaderSeesWhatWasRecordedAndNoSettings(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	script, err := os.ReadFile("../../sql/roles.sql")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), string(script))
+	require.NoError(t, err)
+	as := func(role string) *pgx.Conn {
+		conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		_, err = conn.Exec(t.Context(), "SET ROLE "+role)
+		require.NoError(t, err)
+		return conn
+	}
+	s, err := status.Collect(t.Context(), as("provwatch_reader"), plain(t), status.EnvironmentOf(environment), every)
+	require.NoError(t, err)
+	require.Equal(t, livedSummaries, summaries(s))
+	require.Empty(t, s.Providers[4].BaseURL)
+	require.False(t, *s.Providers[4].Enabled)
+
+	for _, role := range []string{"provwatch_notify", "provwatch_wal"} {
+		s, err := status.Collect(t.Context(), as(role), plain(t), status.EnvironmentOf(environment), every)
+		require.NoError(t, err)
+		require.Equal(t, livedSummaries, summaries(s))
+		require.Equal(t, "https://unnamed.example/", s.Providers[4].BaseURL)
+	}
+
+	_, err = status.Collect(t.Context(), as("provwatch_operator"), plain(t), status.Environment{}, every)
+	var unusable *schema.UnusableError
+	require.ErrorAs(t, err, &unusable)
+	require.ErrorContains(t, err, `GRANT SELECT ON TABLE provwatch.drift_alerts TO "provwatch_operator";`)
+}
+
+func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	environment := desired("one")
+	_, err := seed.Seed(t.Context(), pool, environment, false, quiet)
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `UPDATE ai_provider_keys SET api_key = 'sk-another-secret-key-0123456789'`)
+	require.NoError(t, err)
+	v := verify.New(pool, environment, verify.AlertCredentials, quiet, observe.NewMetrics("test"))
+	require.NoError(t, v.Verify(t.Context(), full))
+	want := "drifted one changed api_keys=1, of these 1 not in the database|1, of these 1 not in the environment"
+	s, err := status.Collect(t.Context(), pool, plain(t), status.EnvironmentOf(environment), every)
+	require.NoError(t, err)
+	require.Equal(t, []string{want}, summaries(s))
+	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET enabled = false`)
+	require.NoError(t, err)
+	s, err = status.Collect(t.Context(), pool, plain(t), status.EnvironmentOf(environment), every)
+	require.NoError(t, err)
+	require.Equal(t, "drifted one disabled enabled=true|false"+want[len("drifted one changed"):], summary(s.Providers[0]))
+}
+
+// TestTheLeaderIsTheSessionThatHoldsItsLock makes sessions as workers have them.
+func TestTheLeaderIsTheSessionThatHoldsItsLock(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	config := pool.Config().ConnConfig
+	config.RuntimeParams["application_name"] = "provwatch-listener"
+	var pids []int
+	for range 2 {
+		conn, err := pgx.ConnectConfig(t.Context(), config)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		pids = append(pids, int(conn.PgConn().PID()))
+		_, err = conn.Exec(t.Context(), `SELECT pg_try_advisory_lock($1)`, listener.LeaderLock)
+		require.NoError(t, err)
+	}
+	s, err := status.Collect(t.Context(), pool, plain(t), status.Environment{}, every)
+	require.NoError(t, err)
+	require.Len(t, s.Database.Workers, 2)
+	leader := s.Database.Leader()
+	require.NotNil(t, leader)
+	require.Equal(t, pids[0], leader.PID)
+	require.WithinDuration(t, time.Now(), *leader.Since, time.Hour)
+}

@@ -1,0 +1,195 @@
+// Package status tells how the providers are and how they are watched: from the
+// database and the environment, for "worker status" and for the status page. It
+// writes nothing.
+package status
+
+import (
+	"time"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+)
+
+// State is how a provider is.
+type State string
+
+// The states, what is worth a look first.
+const (
+	Drifted     State = "drifted"       // missing, disabled or changed
+	SoftDeleted State = "soft_deleted"  // and stays so: no seed resurrects it
+	DBOnly      State = "database_only" // a live row that the environment does not name
+	Unverified  State = "unverified"    // named by the environment, and not looked at yet
+	Accepted    State = "accepted"      // a drift that an operator accepted, and that is as it was then
+	InSync      State = "in_sync"
+)
+
+// States are all states in their order, which is that of a listing. Their index
+// is their rank in sql/queries/status.sql.
+var States = []State{Drifted, SoftDeleted, DBOnly, Unverified, Accepted, InSync}
+
+// Status is how things are at one moment. Nothing in it is a secret: URLs are
+// without userinfo and query, keys are not in it.
+type Status struct {
+	At       time.Time `json:"at"` // by the database's clock
+	Worker   *Worker   `json:"worker,omitempty"`
+	Database Database  `json:"database"`
+	// Counts has each state. It is of all providers, whatever was searched for.
+	Counts    map[State]int `json:"counts"`
+	Providers []Provider    `json:"providers"`
+	// MoreProviders is set when there are more than Providers: after Next.
+	MoreProviders bool         `json:"more_providers"`
+	Next          Cursor       `json:"-"`
+	Alerts        []Alert      `json:"alerts"` // the latest first
+	MoreAlerts    bool         `json:"more_alerts"`
+	Audit         []AuditEntry `json:"audit"` // the latest first
+	MoreAudit     bool         `json:"more_audit"`
+}
+
+// Total returns how many providers there are.
+func (s Status) Total() int {
+	total := 0
+	for _, n := range s.Counts {
+		total += n
+	}
+	return total
+}
+
+// Worker is what a running worker knows of itself.
+type Worker struct {
+	ID      string    `json:"id"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Leads   bool      `json:"leads"`
+	// PID is the server's process of the listening session, while it leads.
+	PID    int    `json:"pid,omitempty"`
+	Source string `json:"source,omitempty"` // of alerts, while leading: wal, notify
+	// NotReady is why the worker does not do its job, empty when it does.
+	NotReady       string     `json:"not_ready,omitempty"`
+	Listening      bool       `json:"listening"`
+	ListeningSince *time.Time `json:"listening_since,omitempty"`
+	LastResync     *time.Time `json:"last_resync,omitempty"` // when everything was last verified
+	LastVerified   *time.Time `json:"last_verified,omitempty"`
+	Providers      int        `json:"providers"` // that the environment names
+}
+
+// Database is what the database tells of who watches it.
+type Database struct {
+	Name    string    `json:"name"`
+	Server  string    `json:"server_version"`
+	Workers []Session `json:"workers"`
+	// Slot is the replication slot of the WAL source, nil when there is none.
+	Slot        *Slot      `json:"slot,omitempty"`
+	Undelivered int        `json:"undelivered_audit_entries"`
+	Oldest      *time.Time `json:"oldest_undelivered,omitempty"`
+}
+
+// Leader returns the session that leads, nil when none does.
+func (d Database) Leader() *Session {
+	for i := range d.Workers {
+		if d.Workers[i].Leads {
+			return &d.Workers[i]
+		}
+	}
+	return nil
+}
+
+// Session is the listening session of a worker.
+type Session struct {
+	PID  int    `json:"pid"`
+	Role string `json:"role"`
+	// Address and Since are empty by unix socket, and for those who may not see
+	// them of another role.
+	Address string     `json:"address,omitempty"`
+	Since   *time.Time `json:"since,omitempty"`
+	Leads   bool       `json:"leads"`
+}
+
+// Slot is the state of a replication slot, as pg_replication_slots has it.
+type Slot struct {
+	Name          string `json:"name"`
+	Active        bool   `json:"active"`
+	WALStatus     string `json:"wal_status"`
+	RetainedBytes int64  `json:"retained_bytes"`
+}
+
+// Provider is how one provider is.
+type Provider struct {
+	Name  string `json:"name"`
+	State State  `json:"state"`
+	// Kind is how it drifts, or how it did when that was accepted; empty for one in
+	// sync and for one that the environment does not name.
+	Kind    provider.Kind    `json:"kind,omitempty"`
+	Type    provider.Type    `json:"type,omitempty"`
+	BaseURL string           `json:"base_url,omitempty"` // as it may be shown
+	Enabled *bool            `json:"enabled,omitempty"`  // of one in the database alone
+	Fields  []provider.Field `json:"fields,omitempty"`
+	// Since is when what is recorded of it last changed.
+	Since      *time.Time `json:"since,omitempty"`
+	AcceptedBy string     `json:"accepted_by,omitempty"`
+	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
+}
+
+// Alert is one drift alert.
+type Alert struct {
+	Seq         int64            `json:"seq"`
+	Kind        provider.Kind    `json:"kind"`
+	Provider    string           `json:"provider"`
+	Fields      []provider.Field `json:"fields"`
+	Source      pubsub.Source    `json:"source"`
+	DetectedAt  time.Time        `json:"detected_at"`
+	CommittedAt *time.Time       `json:"committed_at,omitempty"`
+}
+
+// AuditEntry is one delivered audit entry.
+type AuditEntry struct {
+	Seq        int64         `json:"seq"`
+	OccurredAt time.Time     `json:"occurred_at"`
+	Actor      string        `json:"actor"`
+	Action     audit.Action  `json:"action"`
+	Provider   string        `json:"provider"`
+	Details    audit.Details `json:"details"`
+}
+
+// Cursor is where a page of providers begins: after this one.
+type Cursor struct {
+	State State
+	Name  string
+}
+
+// Query says which part of what there is to show.
+type Query struct {
+	// States limits the providers, none for all. Search is a part of their names.
+	States []State
+	Search string
+	After  Cursor
+	// AlertsBefore and AuditBefore are the seq to go back from, 0 for the latest.
+	AlertsBefore, AuditBefore int64
+	// Limits, each at most [MaxPage].
+	Providers, Alerts, Audit int
+}
+
+// MaxPage is the most of anything that is collected at once.
+const MaxPage = 200
+
+// Environment is what the environment asks for, where it is known.
+type Environment struct {
+	// Desired returns the provider of a name. Nil: the environment is not known.
+	Desired func(name string) (provider.Desired, bool)
+	// Names are all names, so that they tell what is in the database alone. Nil:
+	// what was recorded tells, which is what the leader's environment names.
+	Names []string
+}
+
+// EnvironmentOf returns the environment of the providers given.
+func EnvironmentOf(providers []provider.Desired) Environment {
+	byName := make(map[string]provider.Desired, len(providers))
+	names := make([]string, len(providers))
+	for i, d := range providers {
+		byName[d.Name], names[i] = d, d.Name
+	}
+	return Environment{Names: names, Desired: func(name string) (provider.Desired, bool) {
+		d, named := byName[name]
+		return d, named
+	}}
+}

@@ -1,0 +1,214 @@
+// Package web serves the status page: how the providers are and how they are
+// watched, read-only, for people. It is one HTML document that the server renders
+// whole; a small script fetches it again at each event.
+package web
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"provwatch/internal/status"
+)
+
+//go:embed assets
+var assets embed.FS
+
+const (
+	// pageSize is how many providers, alerts and audit entries a page shows each.
+	pageSize = 100
+	// collectTimeout bounds how long a request waits for the database, its turn
+	// included.
+	collectTimeout = 5 * time.Second
+	// writeTimeout bounds how long a client may take for what is written to it.
+	writeTimeout = 10 * time.Second
+	// maxSearch bounds what is searched for, in bytes.
+	maxSearch = 200
+
+	// A leader tells of all that changes. A worker that stands by does not hear of
+	// what the leader records, so that its page looks by itself, while somebody
+	// has it open.
+	leaderRefresh, standbyRefresh = 60, 5 // seconds
+)
+
+// policy lets a page load its own style and script and nothing else.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// Paths are those of the page, as patterns of [http.ServeMux].
+var Paths = []string{"/{$}", "/events", "/style.css", "/script.js"}
+
+// Options are what a page shows, and to whom.
+type Options struct {
+	// Collect collects from the database. It is called by one request at a time.
+	Collect func(ctx context.Context, query status.Query) (status.Status, error)
+	// Worker tells what the worker knows of itself, without the database.
+	Worker func() status.Worker
+	Access Access
+	Logger *slog.Logger
+}
+
+// Page serves the status page below the path that it is mounted at: its links are
+// relative. Its methods may be called by several goroutines.
+type Page struct {
+	Options
+	ctx     context.Context // of whatever outlives a request
+	cancel  context.CancelFunc
+	handler http.Handler
+	events  *events
+	// flights are the collections that requests wait for, by query; turn lets one
+	// of them at a time at the database.
+	flights singleflight.Group
+	turn    chan struct{}
+}
+
+// New returns a page, which is to be closed.
+func New(o Options) *Page {
+	p := &Page{Options: o, events: newEvents(), turn: make(chan struct{}, 1)}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", p.page)
+	mux.Handle("GET /events", p.events)
+	mux.HandleFunc("GET /style.css", asset("text/css; charset=utf-8", "style.css"))
+	mux.HandleFunc("GET /script.js", asset("text/javascript; charset=utf-8", "script.js"))
+	p.handler = secured(o.Access.guard(mux))
+	return p
+}
+
+// ServeHTTP implements [http.Handler].
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.handler.ServeHTTP(w, r) }
+
+// Changed tells whoever has the page open that something has changed. It never
+// blocks, and does nothing while nobody has.
+func (p *Page) Changed(c Change) { p.events.publish(c) }
+
+// Close ends all streams of events and all collections.
+func (p *Page) Close() {
+	p.cancel()
+	p.events.close()
+}
+
+// secured sets the headers that every answer has, refusals included.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func asset(contentType, name string) http.HandlerFunc {
+	content, err := assets.ReadFile("assets/" + name)
+	if err != nil {
+		panic(err) // it is part of the program
+	}
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_, _ = w.Write(content)
+	}
+}
+
+var document = template.Must(template.New("page.html").Funcs(functions).ParseFS(assets, "assets/page.html"))
+
+func (p *Page) page(w http.ResponseWriter, r *http.Request) {
+	query := queryOf(r)
+	v := view{Worker: p.Worker(), At: time.Now()}
+	s, err := p.collect(r.Context(), query)
+	if r.Context().Err() != nil {
+		return
+	}
+	code := http.StatusOK
+	if err != nil {
+		p.Logger.WarnContext(r.Context(), "the status page cannot be collected", "error", err)
+		v.Failure, code = err.Error(), http.StatusServiceUnavailable
+	}
+	v.fill(s, query)
+	var body bytes.Buffer
+	if err := document.Execute(&body, v); err != nil {
+		p.Logger.ErrorContext(r.Context(), "the status page cannot be rendered", "error", err)
+		http.Error(w, "the status page cannot be rendered", http.StatusInternalServerError)
+		return
+	}
+	// A client that does not read is not waited for.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = body.WriteTo(w)
+}
+
+// collect collects for a request. Requests for the same wait together for one
+// collection, but never for one that has begun before they came: what they were
+// told of may be newer.
+func (p *Page) collect(ctx context.Context, query status.Query) (status.Status, error) {
+	key := fmt.Sprintf("%+v", query)
+	done := p.flights.DoChan(key, func() (any, error) {
+		limited, cancel := context.WithTimeout(p.ctx, collectTimeout)
+		defer cancel()
+		select {
+		case p.turn <- struct{}{}:
+			defer func() { <-p.turn }()
+		case <-limited.Done():
+			p.flights.Forget(key)
+			return nil, errors.New("too many want to see the page at once; reload it")
+		}
+		p.flights.Forget(key)
+		return p.Collect(limited, query)
+	})
+	select {
+	case <-ctx.Done():
+		return status.Status{}, ctx.Err()
+	case result := <-done:
+		if result.Err != nil {
+			return status.Status{}, result.Err
+		}
+		return result.Val.(status.Status), nil
+	}
+}
+
+// queryOf returns what a request asks for. What cannot be used counts as not
+// given.
+func queryOf(r *http.Request) status.Query {
+	values := r.URL.Query()
+	q := status.Query{Providers: pageSize, Alerts: pageSize, Audit: pageSize}
+	for _, state := range status.States {
+		if values.Get("state") == string(state) {
+			q.States = []status.State{state}
+		}
+		if name, found := strings.CutPrefix(values.Get("after"), string(state)+":"); found {
+			q.After = status.Cursor{State: state, Name: text(name)}
+		}
+	}
+	q.Search = text(values.Get("q"))
+	if len(q.Search) > maxSearch {
+		q.Search = text(q.Search[:maxSearch])
+	}
+	q.AlertsBefore, q.AuditBefore = seq(values.Get("alerts_before")), seq(values.Get("audit_before"))
+	return q
+}
+
+// text returns a value as PostgreSQL takes it.
+func text(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(strings.TrimSpace(s), "\x00", ""), "")
+}
+
+func seq(s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 1 {
+		return 0
+	}
+	return n
+}

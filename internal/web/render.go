@@ -1,0 +1,356 @@
+package web
+
+import (
+	"fmt"
+	"html/template"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/dustin/go-humanize"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/provider"
+	"provwatch/internal/status"
+)
+
+// maxShown bounds a value that is shown, in bytes: names have no bound of their
+// own.
+const maxShown = 500
+
+var functions = template.FuncMap{
+	"shown": shown,
+	"value": func(s string) string {
+		if s == "" {
+			return "(empty)"
+		}
+		return shown(s)
+	},
+	"when":  func(t any) string { return timeOf(t).Format("2006-01-02 15:04:05") },
+	"stamp": func(t any) string { return timeOf(t).Format("2006-01-02T15:04:05.000Z") },
+	"bytes": func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
+}
+
+func timeOf(t any) time.Time {
+	switch t := t.(type) {
+	case time.Time:
+		return t.UTC()
+	case *time.Time:
+		return t.UTC()
+	default:
+		panic(fmt.Sprintf("web: %T is no time", t))
+	}
+}
+
+// shown returns a value, of any string type, without what could pass for
+// something else: control characters, and those that turn the direction of text.
+func shown(v any) string {
+	s := fmt.Sprint(v)
+	cut := len(s) > maxShown
+	if cut {
+		s = s[:maxShown]
+		for !utf8.ValidString(s) && len(s) > maxShown-utf8.UTFMax {
+			s = s[:len(s)-1]
+		}
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) || r == unicode.ReplacementChar }) {
+		s = strconv.Quote(s)
+	}
+	if cut {
+		s += "…"
+	}
+	return s
+}
+
+// look is how a state or a kind is shown: never by its colour alone.
+type look struct {
+	State status.State // whose colours it has
+	Sign  string
+	Label string
+}
+
+var states = map[status.State]look{
+	status.Drifted:     {status.Drifted, "▲", "drifted"},
+	status.SoftDeleted: {status.SoftDeleted, "✕", "soft-deleted"},
+	status.DBOnly:      {status.DBOnly, "◆", "in the database only"},
+	status.Unverified:  {status.Unverified, "◌", "not verified yet"},
+	status.Accepted:    {status.Accepted, "✓", "accepted"},
+	status.InSync:      {status.InSync, "●", "in sync"},
+}
+
+func lookOfKind(kind provider.Kind) look {
+	switch kind {
+	case provider.Resolved, provider.InSync:
+		return look{status.InSync, "●", string(kind)}
+	case provider.Deleted:
+		return look{status.SoftDeleted, "✕", "soft-deleted"}
+	default:
+		return look{status.Drifted, "▲", shown(kind)}
+	}
+}
+
+// view is what the template renders.
+type view struct {
+	Failure  string // why there is nothing of the database, empty if there is
+	At       time.Time
+	Worker   status.Worker
+	Database *status.Database
+	Self     string // the page, as it was asked for
+
+	Summary, LatestAlert string
+	Drifting             int
+	Refresh              int // seconds
+
+	Search           string
+	Counts           []countView
+	Providers        []providerView
+	ProvidersCaption string
+	Alerts           []alertView
+	Audit            []auditView
+
+	ProviderPages, AlertPages, AuditPages pages
+	Source, LeaderText                    string
+}
+
+type countView struct {
+	State      status.State
+	N          int
+	Sign, Name string
+	Link       string
+	Selected   bool
+}
+
+type providerView struct {
+	status.Provider
+	look
+	State status.State
+	About string
+	Note  string // in place of differences
+}
+
+type alertView struct {
+	status.Alert
+	look
+}
+
+type auditView struct {
+	status.AuditEntry
+	Details []detail
+}
+
+type detail struct{ Name, Text string }
+
+// pages are the links to other parts of a list.
+type pages struct {
+	Of, Key          string
+	First, FirstText string
+	Next, NextText   string
+}
+
+// link returns the page with other parameters than those of the query.
+func link(q status.Query, fragment string, change func(url.Values)) string {
+	values := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	if len(q.States) == 1 {
+		set("state", string(q.States[0]))
+	}
+	set("q", q.Search)
+	if q.After.State != "" {
+		set("after", string(q.After.State)+":"+q.After.Name)
+	}
+	if q.AlertsBefore > 0 {
+		set("alerts_before", strconv.FormatInt(q.AlertsBefore, 10))
+	}
+	if q.AuditBefore > 0 {
+		set("audit_before", strconv.FormatInt(q.AuditBefore, 10))
+	}
+	change(values)
+	target := "./"
+	if encoded := values.Encode(); encoded != "" {
+		target += "?" + encoded
+	}
+	return target + fragment
+}
+
+func (v *view) fill(s status.Status, q status.Query) {
+	v.Self = link(q, "", func(url.Values) {})
+	v.Refresh = standbyRefresh
+	if v.Worker.Leads {
+		v.Refresh = leaderRefresh
+	}
+	v.Source = v.Worker.Source
+	switch {
+	case !v.Worker.Leads:
+		v.Source = "the leader's"
+	case v.Source == "":
+		v.Source = "none yet"
+	}
+	if v.Failure != "" {
+		v.Summary = "The database cannot be read."
+		return
+	}
+	v.At, v.Database, v.Search = s.At, &s.Database, q.Search
+	v.Drifting = s.Counts[status.Drifted] + s.Counts[status.SoftDeleted]
+	v.Summary = summary(s)
+	v.LeaderText = leaderText(s.Database, v.Worker)
+	v.counts(s, q)
+	v.providers(s, q)
+	v.history(s, q)
+}
+
+func summary(s status.Status) string {
+	if s.Total() == 0 {
+		return "There are no providers."
+	}
+	drifting := s.Counts[status.Drifted] + s.Counts[status.SoftDeleted]
+	return fmt.Sprintf("Drifted or soft-deleted: %d of %d providers.", drifting, s.Total())
+}
+
+func leaderText(d status.Database, w status.Worker) string {
+	leader := d.Leader()
+	switch {
+	case leader == nil:
+		return "none"
+	case w.Leads && w.PID == leader.PID:
+		return fmt.Sprintf("this worker, session %d of role %s", leader.PID, shown(leader.Role))
+	}
+	text := fmt.Sprintf("another worker, session %d of role %s", leader.PID, shown(leader.Role))
+	if leader.Address != "" {
+		text += " from " + leader.Address
+	}
+	if leader.Since != nil {
+		text += " since " + leader.Since.Format("2006-01-02 15:04:05")
+	}
+	return text
+}
+
+func (v *view) counts(s status.Status, q status.Query) {
+	for _, state := range status.States {
+		v.Counts = append(v.Counts, countView{
+			State: state, N: s.Counts[state], Sign: states[state].Sign, Name: states[state].Label,
+			Selected: slices.Contains(q.States, state),
+			Link: link(q, "#providers", func(values url.Values) {
+				values.Set("state", string(state))
+				values.Del("after")
+				values.Del("q")
+			}),
+		})
+	}
+}
+
+func (v *view) providers(s status.Status, q status.Query) {
+	for _, p := range s.Providers {
+		row := providerView{Provider: p, look: states[p.State], State: p.State}
+		switch {
+		case p.State == status.Drifted:
+			row.look = lookOfKind(p.Kind)
+		case p.State == status.Accepted && p.Kind != "":
+			row.Label = shown(p.Kind) + ", accepted"
+		}
+		var about []string
+		for _, part := range []string{string(p.Type), p.BaseURL} {
+			if part != "" {
+				about = append(about, part)
+			}
+		}
+		if p.Enabled != nil && !*p.Enabled {
+			about = append(about, "disabled")
+		}
+		switch {
+		case p.State == status.DBOnly:
+			row.Note = "the environment does not name it"
+		case p.Kind == provider.Missing:
+			row.Note = "there is no row of this name"
+		}
+		row.About = strings.Join(about, ", ")
+		v.Providers = append(v.Providers, row)
+	}
+	what := "Providers"
+	if len(q.States) == 1 {
+		what += " " + states[q.States[0]].Label
+	}
+	if q.Search != "" {
+		what += fmt.Sprintf(" whose name contains “%s”", shown(q.Search))
+	}
+	switch {
+	case len(s.Providers) == 0:
+		v.ProvidersCaption = "There are no " + strings.ToLower(what[:1]) + what[1:] + "."
+	case q.After.State != "" || s.MoreProviders:
+		v.ProvidersCaption = fmt.Sprintf("%s, %d of them", what, len(s.Providers))
+	default:
+		v.ProvidersCaption = fmt.Sprintf("%s, %d in all", what, len(s.Providers))
+	}
+	v.ProviderPages = pages{Of: "Pages of providers", Key: "providers", FirstText: "First providers", NextText: "More providers"}
+	if q.After.State != "" {
+		v.ProviderPages.First = link(q, "#providers", func(values url.Values) { values.Del("after") })
+	}
+	if s.MoreProviders {
+		v.ProviderPages.Next = link(q, "#providers", func(values url.Values) { values.Set("after", string(s.Next.State)+":"+s.Next.Name) })
+	}
+}
+
+func (v *view) history(s status.Status, q status.Query) {
+	for _, a := range s.Alerts {
+		v.Alerts = append(v.Alerts, alertView{a, lookOfKind(a.Kind)})
+	}
+	if len(s.Alerts) > 0 {
+		v.LatestAlert = fmt.Sprintf("Alert %d: %s, %s", s.Alerts[0].Seq, shown(s.Alerts[0].Provider), lookOfKind(s.Alerts[0].Kind).Label)
+	}
+	for _, e := range s.Audit {
+		v.Audit = append(v.Audit, auditView{e, detailsOf(e.Details)})
+	}
+	v.AlertPages = pages{Of: "Pages of alerts", Key: "alerts", FirstText: "Latest alerts", NextText: "Older alerts"}
+	v.AuditPages = pages{Of: "Pages of audit entries", Key: "audit", FirstText: "Latest entries", NextText: "Older entries"}
+	if q.AlertsBefore > 0 {
+		v.AlertPages.First = link(q, "#alerts", func(values url.Values) { values.Del("alerts_before") })
+	}
+	if s.MoreAlerts {
+		before := strconv.FormatInt(s.Alerts[len(s.Alerts)-1].Seq, 10)
+		v.AlertPages.Next = link(q, "#alerts", func(values url.Values) { values.Set("alerts_before", before) })
+	}
+	if q.AuditBefore > 0 {
+		v.AuditPages.First = link(q, "#audit", func(values url.Values) { values.Del("audit_before") })
+	}
+	if s.MoreAudit {
+		before := strconv.FormatInt(s.Audit[len(s.Audit)-1].Seq, 10)
+		v.AuditPages.Next = link(q, "#audit", func(values url.Values) { values.Set("audit_before", before) })
+	}
+}
+
+// detailsOf returns the details of an audit entry that say something to people.
+func detailsOf(d audit.Details) []detail {
+	var list []detail
+	add := func(name, text string) {
+		if text != "" {
+			list = append(list, detail{name, text})
+		}
+	}
+	add("type", d.Type)
+	add("base URL", d.BaseURL)
+	add("Bedrock region", d.Region)
+	if d.Keys != nil {
+		add("keys", strconv.Itoa(*d.Keys))
+	}
+	add("key", d.Masked)
+	add("encrypted with", d.EncryptionKeyID)
+	add("drift", d.Kind)
+	for _, c := range d.Changes {
+		add(c.Field, fmt.Sprintf("%s → %s", orEmpty(c.Old), orEmpty(c.New)))
+	}
+	return list
+}
+
+func orEmpty(s string) string {
+	if s == "" {
+		return "(empty)"
+	}
+	return s
+}

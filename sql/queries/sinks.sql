@@ -1,0 +1,85 @@
+-- name: RegisterSink :exec
+-- Makes the cursor of a sink that is new, at the beginning or at the end of its
+-- stream. One that is there stays as it is.
+INSERT INTO provwatch.sink_cursors (sink, stream, seq)
+SELECT @sink::text, @stream::text, CASE
+    WHEN @from_start::boolean THEN 0
+    WHEN @stream::text = 'drift' THEN (SELECT coalesce(max(seq), 0) FROM provwatch.drift_alerts)
+    ELSE (SELECT coalesce(max(seq), 0) FROM provwatch.audit_log)
+END
+ON CONFLICT DO NOTHING;
+
+-- name: ReadSinkCursor :one
+SELECT seq FROM provwatch.sink_cursors WHERE sink = @sink AND stream = @stream;
+
+-- name: MoveSinkCursor :exec
+-- Only ever forward: all that a former leader says was acknowledged was.
+UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = now()
+WHERE sink = @sink AND stream = @stream AND seq < @seq;
+
+-- name: ListAuditEntriesSince :many
+SELECT seq, id, occurred_at, actor, action, provider, provider_id, details
+FROM provwatch.audit_log
+WHERE seq > @seq
+ORDER BY seq
+LIMIT @max_entries;
+
+-- name: LastAuditSeq :one
+SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.audit_log;
+
+-- name: ListFiring :many
+-- The last alert of each provider whose drift was alerted and is not over.
+SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
+    alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at
+FROM provwatch.drift_state s
+JOIN provwatch.drift_alerts alert
+    ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
+WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved';
+
+-- name: BuryEvent :exec
+-- Only an event that the cursor has not passed: a former leader must not declare
+-- dead what was delivered since.
+INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts)
+SELECT @sink::text, @stream::text, @seq::bigint, @event_id::uuid, @provider::text, @reason::text, @attempts::integer
+WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = @sink AND c.stream = @stream AND c.seq < @seq)
+ON CONFLICT DO NOTHING;
+
+-- name: TakeSinkGaps :many
+DELETE FROM provwatch.sink_gaps WHERE sink = @sink AND stream = @stream RETURNING lost, up_to;
+
+-- name: NextSinkRetry :many
+-- The first dead letter that is to be tried again, if there is one.
+SELECT seq FROM provwatch.sink_dead_letters WHERE sink = @sink AND stream = @stream AND retry ORDER BY seq LIMIT 1;
+
+-- name: EndSinkRetry :exec
+-- The dead letter stays, with another reason.
+UPDATE provwatch.sink_dead_letters SET retry = false, attempts = attempts + 1, reason = @reason, at = now()
+WHERE sink = @sink AND stream = @stream AND seq = @seq;
+
+-- name: DropDeadLetter :exec
+DELETE FROM provwatch.sink_dead_letters WHERE sink = @sink AND stream = @stream AND seq = @seq;
+
+-- name: ListSinks :many
+SELECT
+    c.sink, c.stream, c.seq, c.moved_at,
+    (CASE c.stream
+        WHEN 'drift' THEN (SELECT count(*) FROM provwatch.drift_alerts e WHERE e.seq > c.seq)
+        ELSE (SELECT count(*) FROM provwatch.audit_log e WHERE e.seq > c.seq)
+    END)::bigint AS behind,
+    (SELECT count(*) FROM provwatch.sink_dead_letters d WHERE d.sink = c.sink AND d.stream = c.stream) AS dead_letters
+FROM provwatch.sink_cursors c
+ORDER BY c.sink, c.stream DESC;
+
+-- name: ListDeadLetters :many
+SELECT sink, stream, seq, event_id, provider, reason, attempts, at, retry
+FROM provwatch.sink_dead_letters
+ORDER BY sink, stream DESC, seq
+LIMIT @max_letters;
+
+-- name: RequestSinkRetries :execrows
+UPDATE provwatch.sink_dead_letters SET retry = true
+WHERE (@sink::text = '' OR sink = @sink::text) AND (@every::boolean OR seq = ANY(@seqs::bigint[])) AND (@stream::text = '' OR stream = @stream::text);
+
+-- name: DescribeSystem :one
+-- What tells this database from others.
+SELECT current_database()::text AS database, (SELECT system_identifier FROM pg_catalog.pg_control_system())::bigint AS system_identifier;
