@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -79,7 +80,7 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
 		return 1
 	}
-	if server, err = startCluster(); err != nil {
+	if server, err = startCluster(nil); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -108,7 +109,8 @@ pid=$(head -n 1 "$1/data/pgdata/postmaster.pid" 2>/dev/null) &&
 	while kill -QUIT "$pid" 2>/dev/null; do sleep 0.1; done
 rm -rf "$1"`
 
-func startCluster() (_ *cluster, err error) {
+// startCluster starts a server, with settings beside the usual ones or in their place.
+func startCluster(others map[string]string) (_ *cluster, err error) {
 	dir, err := os.MkdirTemp("", "provwatch-bench-pg-")
 	if err != nil {
 		return nil, err
@@ -131,16 +133,18 @@ func startCluster() (_ *cluster, err error) {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	settings := map[string]string{
+		"fsync": *fsync, "full_page_writes": *fsync,
+		"wal_level": "logical", "max_connections": "200", "max_replication_slots": "40", "max_wal_senders": "40",
+		// What runs at times of its own would hit one arm and not the other:
+		// each slice begins with a VACUUM and a checkpoint instead.
+		"autovacuum": "off", "checkpoint_timeout": "1h", "max_wal_size": "8GB",
+		"log_line_prefix": "%q%d %a: ",
+	}
+	maps.Copy(settings, others)
 	started, err := embedded.Start(ctx, embedded.Options{
 		DataDir: filepath.Join(dir, "data"), BinDir: pgtest.BinDir(),
-		Settings: map[string]string{
-			"fsync": *fsync, "full_page_writes": *fsync,
-			"wal_level": "logical", "max_connections": "200", "max_replication_slots": "40", "max_wal_senders": "40",
-			// What runs at times of its own would hit one arm and not the other:
-			// each slice begins with a VACUUM and a checkpoint instead.
-			"autovacuum": "off", "checkpoint_timeout": "1h", "max_wal_size": "8GB",
-			"log_line_prefix": "%q%d %a: ",
-		},
+		Settings: settings,
 	})
 	if err != nil {
 		return nil, err
@@ -370,22 +374,27 @@ func (d *database) start(source string) *worker {
 // work while the worker logs.
 func (d *database) launch(env []string, args ...string) *worker {
 	d.b.Helper()
+	return launch(d.b, append([]string{"DATABASE_URL=" + d.dsn()}, env...), args...)
+}
+
+func launch(b *testing.B, env []string, args ...string) *worker {
+	b.Helper()
 	log, err := os.CreateTemp(filepath.Dir(binary), "worker-*.log")
 	if err != nil {
-		d.b.Fatal(err)
+		b.Fatal(err)
 	}
 	defer log.Close()
-	w := &worker{b: d.b, log: log.Name(), ended: make(chan struct{}), command: exec.Command(binary, append([]string{"run", "--on-boot-drift=alert"}, args...)...)}
-	w.command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + d.dsn()}, env...)
+	w := &worker{b: b, log: log.Name(), ended: make(chan struct{}), command: exec.Command(binary, append([]string{"run", "--on-boot-drift=alert"}, args...)...)}
+	w.command.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 	w.command.Stderr = log
 	if err := w.command.Start(); err != nil {
-		d.b.Fatal(err)
+		b.Fatal(err)
 	}
 	go func() {
 		defer close(w.ended)
 		_ = w.command.Wait()
 	}()
-	d.b.Cleanup(func() {
+	b.Cleanup(func() {
 		_ = w.command.Process.Kill()
 		<-w.ended
 	})

@@ -35,6 +35,25 @@ func runCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
+			stopBy := deadlineAfter(ctx, f.shutdownTimeout)
+			// A SIGHUP during the boot is kept for when the watch begins.
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, syscall.SIGHUP)
+			defer signal.Stop(reload)
+			service := systemd.New(logger)
+			// Until the end of the shutdown, which the watchdog covers as well.
+			serving, served := context.WithCancel(context.WithoutCancel(ctx))
+			defer served()
+			common := daemon.Options{
+				Serving: daemon.Serving{HTTPAddress: f.httpAddress, Debug: f.debug, Systemd: service},
+				StopBy:  stopBy,
+				Version: buildInfo().Version,
+				Logger:  logger,
+			}
+			if f.config != "" {
+				go service.Run(serving)
+				return f.runTargets(ctx, logger, common.Serving, common, reload)
+			}
 			environment, err := f.environment(ctx, logger)
 			if err != nil {
 				return err
@@ -43,59 +62,27 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			maxLag, err := f.maxLag()
+			options, err := f.daemonOptions(common)
 			if err != nil {
 				return err
 			}
-			sinks, err := f.sinks.options()
-			if err != nil {
+			if options.Sinks, err = f.sinks.options(); err != nil {
 				return err
 			}
-			token, err := f.httpToken()
-			if err != nil {
+			if options.HTTPToken, err = f.httpToken(); err != nil {
 				return err
 			}
-			stopBy := deadlineAfter(ctx, f.shutdownTimeout)
-			// A SIGHUP during the boot is kept for when the watch begins.
-			reload := make(chan os.Signal, 1)
-			signal.Notify(reload, syscall.SIGHUP)
-			defer signal.Stop(reload)
-
 			config, stop, err := f.startDatabase(ctx, logger)
 			if err != nil {
 				return unlessStopped(ctx, err)
 			}
-			var reserve time.Duration // for stopping the private server
 			if stop != nil {
-				reserve = min(f.shutdownTimeout/2, 5*time.Second)
+				reserve := min(f.shutdownTimeout/2, 5*time.Second) // for stopping the private server
+				options.StopBy = func() time.Time { return stopBy().Add(-reserve) }
 			}
-			service := systemd.New(logger)
-			// Until the end of the shutdown, which the watchdog covers as well.
-			serving, served := context.WithCancel(context.WithoutCancel(ctx))
-			defer served()
+			options.Environment, options.ReadEnvironment, options.Keys, options.Database = environment, f.readEnvironment, keys, config
 			go service.Run(serving)
-			err = daemon.Run(ctx, daemon.Options{
-				Systemd:            service,
-				Environment:        environment,
-				ReadEnvironment:    f.readEnvironment,
-				Keys:               keys,
-				Database:           config,
-				ConnectTimeout:     f.connectTimeout,
-				Migrate:            schema.Mode(f.migrate),
-				TolerateBootDrift:  f.onBootDrift == "alert",
-				RequireCredentials: f.requiresCredentials(),
-				CredentialDrift:    verify.CredentialMode(f.credentials),
-				Resync:             f.resync,
-				Source:             daemon.SourceMode(f.source),
-				SlotMaxLag:         maxLag,
-				Sinks:              sinks,
-				HTTPAddress:        f.httpAddress,
-				HTTPToken:          token,
-				Debug:              f.debug,
-				StopBy:             func() time.Time { return stopBy().Add(-reserve) },
-				Version:            buildInfo().Version,
-				Logger:             logger,
-			}, reload)
+			err = daemon.Run(ctx, options, reload)
 			if stop == nil {
 				return err
 			}

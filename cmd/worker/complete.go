@@ -10,7 +10,7 @@ import (
 )
 
 // files are the flags that name a file, which shells complete by themselves.
-var files = []string{"env-file", "keyset"}
+var files = []string{"config", "env-file", "keyset"}
 
 // complete tells shells what can follow: values of flags, and names that a
 // command takes. The scripts are printed by cobra's command "completion".

@@ -41,6 +41,12 @@ func configuredDatabase() (*pgxpool.Config, error) {
 // database returns the configured database, else the private one that runs in
 // --data-dir.
 func (f *flags) database() (*pgxpool.Config, error) {
+	if f.target != nil {
+		return f.target.openDatabase()
+	}
+	if err := f.needTarget(); err != nil {
+		return nil, err
+	}
 	config, err := configuredDatabase()
 	if err != nil || config != nil {
 		return config, err

@@ -27,6 +27,9 @@ import (
 // flags are the values of all flags; each command uses those that it has.
 type flags struct {
 	envFile        string
+	config         string
+	targetName     string
+	target         *fileTarget // of --target, once it is selected
 	keyset         string
 	dataDir        string
 	connectTimeout time.Duration
@@ -55,6 +58,7 @@ var more = func(*cobra.Command) {}
 
 func newRootCommand() *cobra.Command {
 	var f flags
+	run := runCommand(&f)
 	root := &cobra.Command{
 		Use:   "worker",
 		Short: "Seed AI providers from the environment into Postgres, and watch both for drift",
@@ -79,11 +83,22 @@ func newRootCommand() *cobra.Command {
 		if err := setFromEnvironment(c.Flags()); err != nil {
 			return &usageError{err}
 		}
-		return f.check(c.Flags())
+		if err := f.check(c.Flags()); err != nil {
+			return err
+		}
+		if c == run || c == root { // which takes all targets
+			if f.targetName != "" {
+				return &usageError{errors.New("--target is for the other commands: worker run takes all targets of --config")}
+			}
+			return nil
+		}
+		return f.selectTarget()
 	}
 
 	p := root.PersistentFlags()
 	p.StringVar(&f.envFile, "env-file", "", "read CODER_AIBRIDGE_* variables from this file as well; SIGHUP reads it again")
+	p.StringVar(&f.config, "config", "", "YAML file of the databases to watch, each with an environment of its own, in place of one database")
+	p.StringVar(&f.targetName, "target", "", "with --config: the target that a command other than run is for")
 	p.StringVar(&f.keyset, "keyset", "", "keyset file to encrypt stored keys and settings with, see \"worker keys\"; SIGHUP reads it again (default: plain text)")
 	p.StringVar(&f.dataDir, "data-dir", "", "folder of the private PostgreSQL, used when no database is configured (default "+dataDirText()+")")
 	p.DurationVar(&f.connectTimeout, "connect-timeout", 30*time.Second, "how long to try to reach the database at the start")
@@ -96,7 +111,6 @@ func newRootCommand() *cobra.Command {
 
 	p.StringVar(&f.source, "source", string(daemon.AutoSource), "where changes come from: auto (the WAL where it can be read, else notifications), notify, wal")
 
-	run := runCommand(&f)
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
@@ -153,7 +167,7 @@ const variablePrefix = "PROVWATCH_"
 
 // perCall are the flags that have no variable: they say what one call is to do,
 // and must not be left behind in an environment.
-var perCall = []string{"dry-run", "take", "with-keys", "since", "all", "stream", "help", "version"}
+var perCall = []string{"target", "dry-run", "take", "with-keys", "since", "all", "stream", "help", "version"}
 
 // variableOf returns the variable of a flag, empty for one that has none.
 func variableOf(flag string) string {
@@ -280,6 +294,12 @@ func (f *flags) maxLag() (int64, error) {
 }
 
 func (f *flags) readEnvironment() (seed.Environment, error) {
+	if f.target != nil {
+		return f.target.environment()
+	}
+	if err := f.needTarget(); err != nil {
+		return seed.Environment{}, err
+	}
 	return seed.ReadEnvironment(os.Environ(), f.envFile)
 }
 

@@ -106,12 +106,12 @@ func (l *life) check(now time.Time) error {
 // describe tells the service manager what the worker does.
 func (d *daemon) describe() {
 	if err := d.health.ready(); err != nil {
-		d.member.Status("not ready: " + err.Error())
+		d.say("not ready: " + err.Error())
 		return
 	}
 	if source, _ := d.source.Load().(string); source != "" {
-		d.member.Status(fmt.Sprintf("watching %d providers, leading, source %s", d.verifier.Providers(), source))
+		d.say(fmt.Sprintf("watching %d providers, leading, source %s", d.verifier.Providers(), source))
 		return
 	}
-	d.member.Status(fmt.Sprintf("watching %d providers, standing by", d.verifier.Providers()))
+	d.say(fmt.Sprintf("watching %d providers, standing by", d.verifier.Providers()))
 }

@@ -65,17 +65,22 @@ type Options struct {
 	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
 	Sinks sink.Options
 
-	HTTPAddress string // empty: no HTTP
+	Serving
 	// HTTPToken is what the status page asks for (--http-token-file); absent, it is
 	// served on loopback addresses alone.
 	HTTPToken secret.Text
-	Debug     bool
-	// Systemd is told how the daemon does; nil for nobody.
-	Systemd *systemd.Service
 	// StopBy tells, once ctx has ended, until when stopping may take.
 	StopBy  func() time.Time
 	Version string
 	Logger  *slog.Logger
+}
+
+// Serving is what a process has once, however many databases it watches.
+type Serving struct {
+	HTTPAddress string // empty: no HTTP
+	Debug       bool
+	// Systemd is told how the daemon does; nil for nobody.
+	Systemd *systemd.Service
 }
 
 // Run runs until ctx ends, and then stops in order: it takes no more work,
@@ -92,33 +97,69 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	var life life
 	alive := func() error { return life.check(time.Now()) }
 	member := o.Systemd.Join(alive)
-	var server *observe.Server
-	if o.HTTPAddress != "" {
-		var err error
-		if server, err = observe.Listen(ctx, o.HTTPAddress, metrics.Metrics, alive, health.ready, o.Debug); err != nil {
-			return err
-		}
-		if metrics.page, err = newStatusPage(ctx, o, &health, server); err != nil {
-			return errors.Join(err, server.Close())
-		}
+	stopServing, err := o.Serving.serve(ctx, metrics.Metrics, alive, health.ready, o.Logger, func(server *observe.Server) (err error) {
+		metrics.page, err = newStatusPage(ctx, o, &health, server)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if metrics.page != nil {
 		defer metrics.page.close()
 		health.changed = func() { metrics.tell(web.Health) }
-		o.Logger.InfoContext(ctx, "serving HTTP", "address", server.Address())
 	}
+	defer stopServing()
+	return o.watch(ctx, &course{metrics: metrics, health: &health, life: &life, member: member, say: member.Status, up: func() {}}, reload)
+}
 
-	// What runs beside the boot and the watch ends with serving.
+// serve serves HTTP, if that is asked for, until the function that it returns is
+// called: beside the boot, the watch and the end. mount, which may be nil, adds to
+// what is served.
+func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive observe.Liveness, ready observe.Readiness, logger *slog.Logger, mount func(*observe.Server) error) (stop func(), err error) {
+	if s.HTTPAddress == "" {
+		return func() {}, nil
+	}
+	server, err := observe.Listen(ctx, s.HTTPAddress, metrics, alive, ready, s.Debug)
+	if err != nil {
+		return nil, err
+	}
+	if mount != nil {
+		if err := mount(server); err != nil {
+			return nil, errors.Join(err, server.Close())
+		}
+	}
+	logger.InfoContext(ctx, "serving HTTP", "address", server.Address())
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	var servers conc.WaitGroup
-	defer servers.Wait()
-	defer stopServing()
-	if server != nil {
-		servers.Go(func() {
-			if err := server.Serve(serving); err != nil {
-				o.Logger.ErrorContext(serving, "HTTP server failed", "error", err)
-			}
-		})
-	}
+	servers.Go(func() {
+		if err := server.Serve(serving); err != nil {
+			logger.ErrorContext(serving, "HTTP server failed", "error", err)
+		}
+	})
+	return func() {
+		stopServing()
+		servers.Wait()
+	}, nil
+}
 
+// course is what outlives or shows one run of a daemon.
+type course struct {
+	metrics telling
+	health  *health
+	life    *life
+	member  *systemd.Member
+	say     func(status string) // tells the service manager in words
+	up      func()              // is called when the boot is done
+	// restarts ends the run when one of its goroutines does, for somebody who runs
+	// it again.
+	restarts bool
+}
+
+// errEnded says that the watch has ended though nobody asked for it.
+var errEnded = errors.New("a part of the worker has ended by itself")
+
+// watch is [Run] of one database.
+func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) error {
 	pool, err := postgres.Connect(ctx, o.Database, o.ConnectTimeout, o.Logger)
 	if err != nil {
 		return stopped(ctx, err)
@@ -145,29 +186,30 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	}
 	// From here on nothing needs the credentials of the environment as they are.
 	o.Environment = seed.Environment{}
-	metrics.Seeded(plan)
+	c.metrics.Seeded(plan)
 	seed.LogPlan(ctx, o.Logger, plan)
 
 	d := &daemon{
 		Options:   o,
+		course:    c,
 		worker:    uuid.New(),
 		pool:      pool,
-		metrics:   metrics,
-		health:    &health,
-		life:      &life,
-		member:    member,
 		pending:   listener.NewPending(),
 		elected:   make(chan context.Context, 1),
-		deliverer: audit.NewDeliverer(pool, o.Logger, metrics),
-		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, metrics),
+		deliverer: audit.NewDeliverer(pool, o.Logger, c.metrics),
+		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 	}
-	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, metrics, d.stillLeads, d.publishFor)
-	if metrics.page != nil {
-		metrics.page.daemon.Store(d)
+	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, c.metrics, d.stillLeads, d.publishFor)
+	if c.metrics.page != nil {
+		c.metrics.page.daemon.Store(d)
 	}
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
+	c.up()
 	d.watch(ctx, reload)
+	if ctx.Err() == nil {
+		return errEnded
+	}
 	d.stop(ctx)
 	return nil
 }
@@ -207,12 +249,9 @@ func stopped(ctx context.Context, err error) error {
 
 type daemon struct {
 	Options
+	*course
 	worker    uuid.UUID
 	pool      *pgxpool.Pool
-	metrics   telling
-	health    *health
-	life      *life
-	member    *systemd.Member
 	pending   *listener.Pending
 	deliverer *audit.Deliverer
 	verifier  *verify.Verifier
@@ -237,6 +276,8 @@ type daemon struct {
 
 // watch runs until ctx ends and all its goroutines have.
 func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	listen := listener.New(postgres.ListenConfig(d.Database), pubsub.ProvidersChanged, d, d.Logger)
 	// Triggers are silent in a seed, and a worker that only stands by alerts
 	// nothing of what its own seed has ended: the leader looks.
@@ -247,7 +288,16 @@ func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	var group conc.WaitGroup
 	defer group.Wait()
 	stopping := func() bool { return ctx.Err() != nil }
-	start := func(name string, work func()) { group.Go(d.life.guard(name, stopping, work)) }
+	start := func(name string, work func()) {
+		guarded := d.life.guard(name, stopping, work)
+		group.Go(func() {
+			if d.restarts {
+				// The group keeps a panic until all others have ended.
+				defer end()
+			}
+			guarded()
+		})
+	}
 	start("listener", func() { listen.Run(ctx) })
 	start("source", func() { d.follow(ctx) })
 	start("deliverer", func() { d.deliverer.Run(ctx, func(err error) { d.mind(ctx, err) }) })

@@ -52,6 +52,25 @@ type Metrics struct {
 // NewMetrics returns metrics in a registry of their own, together with those of
 // the Go runtime and the process.
 func NewMetrics(version string) *Metrics {
+	registry := newRegistry(version)
+	return newMetrics(registry, registry)
+}
+
+// newRegistry returns a registry of what there is once in a process.
+func newRegistry(version string) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "provwatch", Name: "build_info", Help: "Always 1; the version is a label.",
+			ConstLabels: prometheus.Labels{"version": version},
+		}, func() float64 { return 1 }),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return registry
+}
+
+func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "provwatch", Name: name, Help: help})
 	}
@@ -66,7 +85,7 @@ func NewMetrics(version string) *Metrics {
 	}
 
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
+		registry: registry,
 
 		seedProviders: counters("seed_providers_total", "Providers that a seed looked at, by what it did about them.", "action"),
 		drifts:        gauges("drift_providers", "Providers that drift now, by kind.", "kind"),
@@ -97,7 +116,7 @@ func NewMetrics(version string) *Metrics {
 		sinkGaps:        counters("sink_gaps_total", "Times that events were deleted before a sink had them.", "sink", "stream"),
 		sinkLag:         gauges("sink_lag_events", "Events that a sink has not acknowledged yet, when last looked at, while leading.", "sink", "stream"),
 	}
-	m.registry.MustRegister(
+	in.MustRegister(
 		m.seedProviders, m.drifts, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.source, m.slotRetained, m.slotStatus, m.transactions,
@@ -106,12 +125,6 @@ func NewMetrics(version string) *Metrics {
 			Namespace: "provwatch", Name: "audit_outbox_oldest_age_seconds",
 			Help: "Age of the oldest audit entry that waits for delivery; 0 when none does.",
 		}, m.outboxOldestAge),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "provwatch", Name: "build_info", Help: "Always 1; the version is a label.",
-			ConstLabels: prometheus.Labels{"version": version},
-		}, func() float64 { return 1 }),
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	// A series that appears only with its first event hides that event from
 	// rate() and increase().

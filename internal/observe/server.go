@@ -28,14 +28,14 @@ type Server struct {
 }
 
 // Listen binds the address, so that a bad one is known before the worker starts.
-func Listen(ctx context.Context, address string, m *Metrics, alive Liveness, ready Readiness, debug bool) (*Server, error) {
+func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness, ready Readiness, debug bool) (*Server, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("serve HTTP on --http-addr: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.exposed(), promhttp.HandlerOpts{Registry: metrics.exposed()}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := alive(); err != nil {
 			http.Error(w, "not alive: "+err.Error(), http.StatusServiceUnavailable)

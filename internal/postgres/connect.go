@@ -26,6 +26,9 @@ const (
 	maxConns = 2
 	// maxConnIdle closes connections between verifications that are far apart.
 	maxConnIdle = time.Minute
+	// sharedConnIdle closes connections of a worker that watches many databases; a
+	// burst of changes comes within it.
+	sharedConnIdle = 10 * time.Second
 	// closeTimeout is how long closing a pool that has not connected may take.
 	closeTimeout = 100 * time.Millisecond
 )
@@ -83,6 +86,14 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 	}
 	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	return config, nil
+}
+
+// Share makes the pool keep no connection while nothing happens, for a worker that
+// watches many databases: a change then waits for a connection to be made.
+func Share(config *pgxpool.Config) {
+	config.MinConns = 0
+	config.MaxConnIdleTime = sharedConnIdle
+	config.HealthCheckPeriod = sharedConnIdle
 }
 
 // misread reports whether a part of the URL's userinfo was read as something

@@ -61,6 +61,43 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 	return env, err
 }
 
+// ReadPrefixed parses the provider variables of the process, given in the form of
+// [os.Environ], that have begins in place of CODER_AIBRIDGE_ before their names: one
+// of several environments in one process. Findings name variables as they are
+// spelt.
+func ReadPrefixed(environ []string, begins string) (Environment, error) {
+	variables := map[string]string{}
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		rest, ok := strings.CutPrefix(name, begins)
+		if _, repeated := variables[prefix+rest]; ok && !repeated {
+			variables[prefix+rest] = value
+		}
+	}
+	env, err := ParseEnvironment(variables)
+	spell := func(findings []Finding) {
+		for i := range findings {
+			f := &findings[i]
+			f.Variable = strings.ReplaceAll(f.Variable, prefix, begins)
+			f.Message = strings.ReplaceAll(f.Message, prefix, begins)
+		}
+	}
+	var failed *EnvironmentError
+	if errors.As(err, &failed) {
+		spell(failed.Findings)
+	}
+	spell(env.Warnings)
+	for i := range env.Providers {
+		d := &env.Providers[i]
+		d.Origin = strings.ReplaceAll(d.Origin, prefix, begins)
+		d.CredentialsOrigin = strings.ReplaceAll(d.CredentialsOrigin, prefix, begins)
+	}
+	if len(env.Providers) == 0 && err == nil {
+		env.Warnings = append(env.Warnings, Finding{begins, "no variable that begins so names a provider; nothing is watched"})
+	}
+	return env, err
+}
+
 // readEnvFile returns an error without anything of the file's text: the parser
 // quotes single characters in some of its own, and these can be part of a key.
 func readEnvFile(path string) (map[string]string, error) {

@@ -127,3 +127,25 @@ func TestWarningsOfTheFileAreKeptBesidesErrors(t *testing.T) {
 	require.Empty(t, env.Providers)
 	require.Len(t, env.Warnings, 1)
 }
+
+func TestAPrefixTakesThePlaceOfTheUsualOneInNamesAndFindings(t *testing.T) {
+	environ := []string{
+		"BILLING_OPENAI_KEY=sk-billing", "BILLING_OPENAI_KEY=second", "SEARCH_OPENAI_KEY=sk-search", "CODER_AIBRIDGE_ANTHROPIC_KEY=sk-ant",
+		"BILLING_DATABASE_URL=postgres://u:p@h/d",
+	}
+	env, err := seed.ReadPrefixed(environ, "BILLING_")
+	require.NoError(t, err)
+	require.Empty(t, env.Warnings)
+	require.Equal(t, []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/",
+		Keys: []string{"sk-billing"}, Origin: "BILLING_OPENAI_KEY"}}, plain(env.Providers))
+
+	_, err = seed.ReadPrefixed(append(environ, "BILLING_PROVIDER_0_KEY=sk-x"), "BILLING_")
+	var failed *seed.EnvironmentError
+	require.ErrorAs(t, err, &failed)
+	require.NotContains(t, err.Error(), "CODER_AIBRIDGE_")
+	require.Contains(t, err.Error(), "BILLING_PROVIDER_0_")
+
+	env, err = seed.ReadPrefixed(environ, "BILING_")
+	require.NoError(t, err)
+	require.Equal(t, []seed.Finding{{"BILING_", "no variable that begins so names a provider; nothing is watched"}}, env.Warnings)
+}

@@ -16,7 +16,7 @@ import (
 )
 
 // Service is this process as the service manager sees it. Its members are the
-// daemons that run in it: it is ready when all of them are, and alive only while
+// daemons that run in it: it is ready when all of them are, or have failed once, and alive only while
 // all of them are. It is safe for concurrent use; a nil one does nothing.
 type Service struct {
 	logger   *slog.Logger
@@ -100,6 +100,10 @@ func (s *Service) alive() error {
 
 // Ready tells that the daemon does its job.
 func (m *Member) Ready() { m.set(func() { m.ready = true }) }
+
+// Tried tells that the daemon's start has failed and is tried again, which the
+// service's does not wait for.
+func (m *Member) Tried() { m.Ready() }
 
 // Reloading tells that the daemon reads its configuration again, until
 // [Member.Reloaded]. While it boots it is not said.

@@ -23,8 +23,8 @@ import (
 
 var promQL = parser.NewParser(parser.Options{})
 
-// origin are the labels that a scrape adds.
-var origin = []string{"job", "instance", "pod"}
+// origin are the labels that a scrape adds, and with several targets the worker.
+var origin = []string{"job", "instance", "pod", "target"}
 
 // registered returns the labels of every metric that the worker registers.
 func registered(t *testing.T) map[string][]string {
@@ -33,6 +33,7 @@ func registered(t *testing.T) map[string][]string {
 	go func() {
 		defer close(descs)
 		observe.NewMetrics("test").Describe(descs)
+		observe.NewTargets("test").Describe(descs)
 	}()
 	pattern := regexp.MustCompile(`^Desc\{fqName: "([^"]+)", .*, constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
 	metrics := map[string][]string{}
@@ -146,6 +147,7 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 	const healthy = `
 		provwatch_build_info{job="w", instance="a", version="1"} 1x60
 		provwatch_build_info{job="w", instance="b", version="1"} 1x60
+		provwatch_target_up{job="w", instance="a"} 1x60
 		provwatch_leader{job="w", instance="a"} 1x60
 		provwatch_leader{job="w", instance="b"} 0x60
 		provwatch_listener_connected{job="w", instance="a"} 1x60
@@ -179,6 +181,7 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 		"ProvwatchAbsent":              {series: `provwatch_build_info{job="w", instance="a", version="1"} _x60` + "\n" + `provwatch_build_info{job="w", instance="b", version="1"} _x60`},
 		"ProvwatchNoLeader":            {series: `provwatch_leader{job="w", instance="a"} 1x50 0x9`},
 		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchDrift ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk ProvwatchSinkBehind"},
+		"ProvwatchTargetDown":          {series: `provwatch_target_up{job="w", instance="a"} 1x50 0x9`},
 		"ProvwatchNotListening":        {series: `provwatch_listener_connected{job="w", instance="b"} 1x50 0x9`},
 		"ProvwatchReconnecting":        {series: `provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 0+1x29`},
 		"ProvwatchVerificationStale":   {series: `provwatch_last_verification_timestamp_seconds{job="w", instance="a", scope="full"} 0+60x40 2400x19`},
@@ -192,7 +195,9 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 		"ProvwatchFellBack": {series: `provwatch_source{job="w", instance="a", source="wal"} 1x50 0x9` + "\n" +
 			`provwatch_source{job="w", instance="a", source="notify"} 0x50 1x9`},
 	}
-	firing := func(t *testing.T, different string) (list []string) {
+	// The same of one of several targets.
+	targeted := strings.NewReplacer(`{job=`, `{target="t", job=`)
+	fired := func(t *testing.T, healthy, different string) (list []string) {
 		t.Helper()
 		load := "load 1m\n"
 		replaced := map[string]bool{}
@@ -222,6 +227,12 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 			}
 			query.Close()
 		}
+		return list
+	}
+	firing := func(t *testing.T, different string) []string {
+		t.Helper()
+		list := fired(t, healthy, different)
+		require.Equal(t, list, fired(t, targeted.Replace(healthy), targeted.Replace(different)), "with the label target")
 		return list
 	}
 	require.Empty(t, firing(t, ""), "nothing fires while all is well")

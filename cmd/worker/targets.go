@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/pflag"
+
+	"provwatch/internal/atrest"
+	"provwatch/internal/config"
+	"provwatch/internal/daemon"
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+// fileTarget is a target of --config with the flags that hold for it.
+type fileTarget struct {
+	config.Target
+	flags *flags
+	// database is nil for one whose URL is in a file, which is read when it is needed.
+	database *pgxpool.Config
+}
+
+// readTargets reads the targets of --config. The error holds everything that can be
+// known to be wrong before anything connects.
+func (f *flags) readTargets() ([]fileTarget, error) {
+	if err := f.checkAlone(); err != nil {
+		return nil, err
+	}
+	read, err := config.Read(f.config)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	var targets []fileTarget
+	failed := &config.Error{Path: f.config}
+	at := map[string]string{} // the targets by their databases
+	for _, t := range read {
+		found := func(line int, err error) {
+			failed.Findings = append(failed.Findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
+		}
+		one := fileTarget{Target: t}
+		if one.flags, err = f.with(t, found); err != nil {
+			found(t.Line, err)
+		}
+		if t.DatabaseURLFile == "" {
+			if one.database, err = one.openDatabase(); err != nil {
+				found(t.Line, err)
+			} else if other, taken := at[placeOf(one.database)]; taken {
+				found(t.Line, fmt.Errorf("its database is that of target %s", other))
+			} else {
+				at[placeOf(one.database)] = t.Name
+			}
+		}
+		targets = append(targets, one)
+	}
+	if len(failed.Findings) > 0 {
+		return nil, &usageError{failed}
+	}
+	return targets, nil
+}
+
+// checkAlone refuses what each target has of its own.
+func (f *flags) checkAlone() error {
+	var set []string
+	if f.envFile != "" {
+		set = append(set, "--env-file (or "+variableOf("env-file")+")")
+	}
+	if f.dataDir != "" {
+		set = append(set, "--data-dir (or "+variableOf("data-dir")+")")
+	}
+	// What tells databases apart, and the page, are of one.
+	if f.sinks.cluster != "" {
+		set = append(set, "--cluster-name (or "+variableOf("cluster-name")+")")
+	}
+	if f.httpTokenFile != "" {
+		set = append(set, "--http-token-file (or "+variableOf("http-token-file")+")")
+	}
+	if os.Getenv("DATABASE_URL") != "" {
+		set = append(set, "DATABASE_URL")
+	}
+	if len(set) > 0 {
+		return &usageError{fmt.Errorf("--config (or %s) names the databases and their environments: it cannot be used together with %s",
+			variableOf("config"), strings.Join(set, ", "))}
+	}
+	return nil
+}
+
+// with returns the flags as they are for a target. A value that its flag does not
+// take is found at its line; the error is of the flags together.
+func (f *flags) with(t config.Target, found func(line int, err error)) (*flags, error) {
+	own := *f
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	set.StringVar(&own.source, "source", own.source, "")
+	set.DurationVar(&own.resync, "resync", own.resync, "")
+	set.StringVar(&own.keyset, "keyset", own.keyset, "")
+	set.StringVar(&own.migrate, "migrate", own.migrate, "")
+	set.StringVar(&own.onBootDrift, "on-boot-drift", own.onBootDrift, "")
+	set.StringVar(&own.credentials, "credential-drift", own.credentials, "")
+	set.StringVar(&own.compat, "compat", own.compat, "")
+	set.StringVar(&own.slotMaxLag, "slot-max-lag", own.slotMaxLag, "")
+	for _, o := range t.Overrides {
+		if err := set.Set(o.Flag, o.Value); err != nil {
+			found(o.Line, fmt.Errorf("%s must be a %s", strings.ReplaceAll(o.Flag, "-", "_"), set.Lookup(o.Flag).Value.Type()))
+		}
+	}
+	return &own, own.check(set)
+}
+
+// openDatabase returns the configuration of the target's database.
+func (t *fileTarget) openDatabase() (*pgxpool.Config, error) {
+	text, from := t.Database, "database"
+	switch {
+	case t.DatabaseURLEnv != "":
+		from = t.DatabaseURLEnv
+		text = os.Getenv(t.DatabaseURLEnv)
+	case t.DatabaseURLFile != "":
+		from = t.DatabaseURLFile
+		content, err := os.ReadFile(t.DatabaseURLFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the database's URL: %w", err)
+		}
+		text = strings.TrimSpace(string(content))
+	}
+	if text == "" {
+		return nil, fmt.Errorf("%s is empty or not set, and should say which database to watch", from)
+	}
+	parsed, err := postgres.ParseURL(text)
+	if err != nil {
+		// Its own message names DATABASE_URL.
+		return nil, fmt.Errorf("%s is neither a postgres:// URL nor libpq keywords that can be used: check its port, sslmode and "+
+			"certificate files, and that special characters of a password are percent-encoded", from)
+	}
+	postgres.Share(parsed)
+	return parsed, nil
+}
+
+func serverOf(c *pgxpool.Config) string {
+	return net.JoinHostPort(c.ConnConfig.Host, strconv.Itoa(int(c.ConnConfig.Port)))
+}
+
+func placeOf(c *pgxpool.Config) string { return serverOf(c) + "/" + c.ConnConfig.Database }
+
+// environment reads the target's environment, and nothing of the others'.
+func (t *fileTarget) environment() (seed.Environment, error) {
+	if t.EnvFile != "" {
+		return seed.ReadEnvironment(nil, t.EnvFile)
+	}
+	return seed.ReadPrefixed(os.Environ(), t.EnvPrefix)
+}
+
+// options is what the daemon runs, read anew by each call.
+func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common daemon.Options) (daemon.Options, error) {
+	environment, err := t.environment()
+	if err != nil {
+		return daemon.Options{}, err
+	}
+	logWarnings(ctx, logger, environment)
+	keys, err := atrest.Load(t.flags.keyset)
+	if err != nil {
+		return daemon.Options{}, err
+	}
+	database := t.database
+	if database == nil {
+		if database, err = t.openDatabase(); err != nil {
+			return daemon.Options{}, err
+		}
+	}
+	o, err := t.flags.daemonOptions(common)
+	o.Environment, o.ReadEnvironment, o.Keys, o.Database = environment, t.environment, keys, database
+	return o, err
+}
+
+// daemonOptions adds to options what the flags say of a database's daemon.
+func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
+	maxLag, err := f.maxLag()
+	o.ConnectTimeout = f.connectTimeout
+	o.Migrate = schema.Mode(f.migrate)
+	o.TolerateBootDrift = f.onBootDrift == "alert"
+	o.RequireCredentials = f.requiresCredentials()
+	o.CredentialDrift = verify.CredentialMode(f.credentials)
+	o.Resync = f.resync
+	o.Source = daemon.SourceMode(f.source)
+	o.SlotMaxLag = maxLag
+	return o, err
+}
+
+// runTargets is "worker run" with --config.
+func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving daemon.Serving, common daemon.Options, reload <-chan os.Signal) error {
+	read, err := f.readTargets()
+	if err != nil {
+		return err
+	}
+	var targets []daemon.Target
+	for i := range read {
+		t := &read[i]
+		common := common
+		if common.Sinks, err = f.sinks.options(); err != nil {
+			return err
+		}
+		target := daemon.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
+			return t.options(ctx, logger, common)
+		}}
+		if t.database != nil {
+			target.Server = serverOf(t.database)
+		}
+		targets = append(targets, target)
+	}
+	return daemon.RunTargets(ctx, targets, serving, common.Version, logger, reload)
+}
+
+// selectTarget makes the environment and the database of every command those of
+// --target.
+func (f *flags) selectTarget() error {
+	if f.targetName == "" {
+		return nil
+	}
+	if f.config == "" {
+		return &usageError{fmt.Errorf("--target names one of the targets of --config (or %s), which is not set", variableOf("config"))}
+	}
+	targets, err := f.readTargets()
+	if err != nil {
+		return err
+	}
+	for i := range targets {
+		if t := &targets[i]; t.Name == f.targetName {
+			*f = *t.flags
+			f.target = t
+			return nil
+		}
+	}
+	return &usageError{fmt.Errorf("%s has no target of the name that --target gives", f.config)}
+}
+
+// needTarget refuses what a command has of its own where --config names it for each
+// target.
+func (f *flags) needTarget() error {
+	if f.config != "" && f.target == nil {
+		return &usageError{fmt.Errorf("--config (or %s) names several databases: say by --target which one is meant", variableOf("config"))}
+	}
+	return nil
+}

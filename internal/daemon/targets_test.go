@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/atrest"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
+	"provwatch/internal/verify"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// panicking panics at the first line that says that the worker is ready, on the
+// goroutine that verifies.
+type panicking struct {
+	slog.Handler
+	ready *atomic.Int32
+	line  chan string
+}
+
+func (p panicking) Enabled(context.Context, slog.Level) bool { return true }
+func (p panicking) WithAttrs([]slog.Attr) slog.Handler       { return p }
+
+func (p panicking) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "ready" && p.ready.Add(1) == 1 {
+		panic("at the first time")
+	}
+	p.line <- r.Message
+	return nil
+}
+
+// TestAPanicInATargetIsItsErrorAndItIsTriedAgain has one that panics in its boot,
+// and one that does so on a goroutine of its watch.
+func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
+	database, err := postgres.ParseURL(pgtest.NewDatabase(t))
+	require.NoError(t, err)
+	keys, err := atrest.Load("")
+	require.NoError(t, err)
+	handler := panicking{slog.DiscardHandler, &atomic.Int32{}, make(chan string, 1000)}
+	stopBy := func() time.Time { return time.Now().Add(10 * time.Second) }
+	targets := []Target{
+		{Name: "boot", Open: func(context.Context, *slog.Logger) (Options, error) { panic("in the boot") }},
+		{Name: "watch", Open: func(context.Context, *slog.Logger) (Options, error) {
+			return Options{Database: database, Keys: keys, ConnectTimeout: 10 * time.Second, Migrate: schema.Auto, Source: NotifySource,
+				CredentialDrift: verify.IgnoreCredentials, Resync: time.Hour, StopBy: stopBy}, nil
+		}},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- RunTargets(ctx, targets, Serving{}, "test", slog.New(handler), make(chan os.Signal)) }()
+	counts := map[string]int{}
+	deadline := time.After(30 * time.Second)
+	for counts["ready"] == 0 {
+		select {
+		case line := <-handler.line:
+			counts[line]++
+		case <-deadline:
+			t.Fatalf("not ready again: %v", counts)
+		}
+	}
+	require.GreaterOrEqual(t, counts["a part of the worker has panicked"], 2)
+	require.EqualValues(t, 2, handler.ready.Load())
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+func TestATargetThatHangsInItsBootDoesNotKeepTheOthersOfItsServerWaiting(t *testing.T) {
+	t.Parallel()
+	f := &fleet{turns: map[string]chan struct{}{"x": make(chan struct{}, 1)}, turnTime: 20 * time.Millisecond}
+	done, err := f.turn(t.Context(), "x")
+	require.NoError(t, err)
+	second, err := f.turn(t.Context(), "x") // once the first one's time is over
+	require.NoError(t, err)
+	done()
+	second() // which gives back one turn, and no more than that
+	third, err := f.turn(t.Context(), "x")
+	require.NoError(t, err)
+	third()
+}
+
+func TestReadinessNamesEachTargetThatIsNotReady(t *testing.T) {
+	ready := &target{Target: Target{Name: "a"}, health: &health{listened: true, looked: true}}
+	booting := &target{Target: Target{Name: "b"}, health: &health{}}
+	failed := &target{Target: Target{Name: "c"}, health: &health{}, failed: errors.New("no database")}
+	require.NoError(t, (&fleet{targets: []*target{ready}}).ready())
+	require.EqualError(t, (&fleet{targets: []*target{ready, booting, failed}}).ready(), "target b: booting\ntarget c: no database")
+}

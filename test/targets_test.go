@@ -1,0 +1,137 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func writeFile(t *testing.T, path, text string) string {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// TestAFailingTargetHarmsNoOtherAndRecovers has one target that can be watched, one
+// whose database does not exist, and one that drifts at the boot.
+func TestAFailingTargetHarmsNoOtherAndRecovers(t *testing.T) {
+	t.Parallel()
+	good, drifting := newEmptyWorld(t), newEmptyWorld(t)
+	dir := t.TempDir()
+	openAI := "CODER_AIBRIDGE_OPENAI_KEY=" + good.secret(openAIKey) + "\n"
+	goodEnv := writeFile(t, filepath.Join(dir, "good.env"), openAI)
+	writeFile(t, filepath.Join(dir, "drifting.env"), openAI)
+	writeFile(t, filepath.Join(dir, "drifting.url"), drifting.url+"\n")
+	created := good.db.Config().Database + "_created"
+	file := writeFile(t, filepath.Join(dir, "provwatch.yaml"), `
+targets:
+  - {name: good, env_file: good.env, database_url_env: GOOD_URL, resync: 1h}
+  - {name: missing, env_prefix: MISSING_, database_url_env: MISSING_URL}
+  - {name: drifting, env_file: drifting.env, database_url_file: drifting.url}
+`)
+	env := environ{
+		"DATABASE_URL": "", "PROVWATCH_SOURCE": "notify", "PROVWATCH_CONFIG": file,
+		"GOOD_URL": good.url, "MISSING_OPENAI_KEY": openAIKey,
+		"MISSING_URL": strings.Replace(good.url, good.db.Config().Database, created, 1),
+		// Of no target.
+		"CODER_AIBRIDGE_ANTHROPIC_KEY": good.secret(anthropicKey),
+	}
+	require.Equal(t, 0, good.run(env, "seed", "--target=drifting").code)
+	drifting.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.example/'`)
+	require.Equal(t, 2, good.run(env, "verify", "--target=drifting").code)
+
+	manager := newServiceManager(t)
+	p := good.start(env.with("NOTIFY_SOCKET", manager.socket), "run", "--http-addr=127.0.0.1:0")
+	p.waitFor("msg=ready", "target=good")
+	p.waitFor("the target has failed", "target=missing", "does not exist")
+	p.waitFor("the target has failed", "target=drifting", "base_url")
+	status, body := p.get("/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, body, "target missing: cannot connect")
+	require.Contains(t, body, "target drifting: ")
+	require.NotContains(t, body, "target good")
+	status, _ = p.get("/healthz")
+	require.Equal(t, http.StatusOK, status)
+	_, metrics := p.get("/metrics")
+	for _, want := range []string{
+		`provwatch_leader{target="good"} 1`, `provwatch_leader{target="drifting"} 0`,
+		`provwatch_target_up{target="good"} 1`, `provwatch_target_up{target="missing"} 0`, `provwatch_build_info{version="test"} 1`,
+	} {
+		require.Contains(t, metrics, "\n"+want+"\n")
+	}
+	eventually(t, func() bool { return manager.count("READY=1") == 1 }, "the service's start waits for no target that fails")
+	eventually(t, func() bool { return manager.count("STATUS=watching 1 of 3 targets, not ready: missing, drifting") > 0 }, "the status names those that fail")
+	require.Equal(t, "openai", good.strings(`SELECT string_agg(name, ',') FROM ai_providers`)[0])
+	good.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.example/'`)
+	good.expectAlerts("changed openai")
+
+	good.exec("CREATE DATABASE " + pgx.Identifier{created}.Sanitize())
+	t.Cleanup(func() {
+		// The worker is killed before: its cleanup comes later than its start.
+		_, err := good.db.Exec(context.Background(), fmt.Sprintf("DROP DATABASE %s WITH (FORCE)", pgx.Identifier{created}.Sanitize()))
+		require.NoError(t, err)
+	})
+	drifting.exec(`UPDATE ai_providers SET base_url = 'https://api.openai.com/v1/'`)
+	writeFile(t, goodEnv, openAI+"CODER_AIBRIDGE_ANTHROPIC_KEY="+anthropicKey+"\n")
+	p.signal(syscall.SIGHUP) // which ends the waits, too
+	p.waitFor("msg=ready", "target=missing")
+	p.waitFor("msg=ready", "target=drifting")
+	p.waitFor("environment reloaded", "target=good", "providers=2")
+	good.expectAlerts("changed openai", "missing anthropic")
+	eventually(t, func() bool { status, _ := p.get("/readyz"); return status == http.StatusOK }, "all are ready")
+	eventually(t, func() bool { return manager.count("STATUS=watching 3 of 3 targets") > 0 }, "the status is that of all")
+	_, metrics = p.get("/metrics")
+	require.Contains(t, metrics, "\n"+`provwatch_target_up{target="missing"} 1`+"\n")
+
+	p.stop()
+	require.Equal(t, 3, p.logged("msg=stopped"))
+}
+
+func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *testing.T) {
+	t.Parallel()
+	w := newEmptyWorld(t)
+	file := writeFile(t, filepath.Join(t.TempDir(), "provwatch.yaml"), `targets:
+  - name: a
+    env_prefix: A_
+    database_url_env: A_URL
+    source: guess
+    resync: soon
+  - {name: b, env_prefix: B_, database: host=127.0.0.1 port=1 dbname=b}
+  - {name: c, env_prefix: C_, database: host=127.0.0.1 port=1 dbname=b}
+`)
+	env := environ{"DATABASE_URL": "", "A_URL": "postgres://u:" + w.secret("s3cret-of-a-url") + "@host:port/d"}
+	for _, args := range [][]string{{"run", "--config=" + file}, {"verify", "--config=" + file, "--target=b"}} {
+		r := w.run(env, args...)
+		require.Equal(t, 3, r.code)
+		for _, want := range []string{
+			file + ":2: target a: --source (or PROVWATCH_SOURCE) must be one of auto, notify, wal", file + ":6: target a: resync must be a duration",
+			file + ":2: target a: A_URL is neither a postgres:// URL nor", file + ":8: target c: its database is that of target b",
+		} {
+			require.Contains(t, r.stderr, want)
+		}
+	}
+	for _, c := range []struct {
+		env  environ
+		args []string
+		want string
+	}{
+		{environ{"DATABASE_URL": w.url}, []string{"run", "--config=" + file}, "cannot be used together with DATABASE_URL"},
+		{env, []string{"run", "--config=" + file, "--env-file=x", "--data-dir=y"}, "together with --env-file (or PROVWATCH_ENV_FILE), --data-dir (or PROVWATCH_DATA_DIR)"},
+		{env, []string{"run", "--config=" + file, "--target=a"}, "worker run takes all targets"},
+		{env, []string{"verify", "--config=" + file}, "say by --target which one is meant"},
+		{env, []string{"verify", "--target=a"}, "--config (or PROVWATCH_CONFIG), which is not set"},
+	} {
+		r := w.run(c.env, c.args...)
+		require.Equal(t, 3, r.code, c.args)
+		require.Contains(t, r.stderr, c.want)
+	}
+	require.Equal(t, 0, w.run(env.with("PROVWATCH_CONFIG", file), "version").code)
+}
