@@ -245,8 +245,9 @@ func diagnose(err error, config *pgx.ConnConfig) (remedy string, final bool) {
 		return "connect by a host name that is in the server's certificate, or give it one that has this name", true
 	case errors.As(err, &invalid):
 		return "renew the server's certificate, or that of its CA", true
-	// The last two have no types.
-	case strings.Contains(err.Error(), "server refused TLS connection"):
+	// The last two have no types. With sslmode=prefer a server without TLS is then
+	// connected to without, and what it says to that is what counts.
+	case strings.Contains(err.Error(), "server refused TLS connection") && !errors.As(err, &pg):
 		return "the server has no TLS: set ssl=on there, or, where the network may be trusted, sslmode=disable here (PGSSLMODE)", true
 	case strings.Contains(err.Error(), "remote error: tls:"):
 		return "the server refused the certificate of sslcert (PGSSLCERT): renew it, or have it signed by a CA of the server's ssl_ca_file", true
@@ -255,10 +256,14 @@ func diagnose(err error, config *pgx.ConnConfig) (remedy string, final bool) {
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
 		return "give the role what pg_hba.conf asks of it: sslcert and sslkey (PGSSLCERT, PGSSLKEY) for a client certificate, " +
 			"which must name it and be signed by a CA of the server's ssl_ca_file, or sslmode (PGSSLMODE) for TLS", true
+	case pg.Code == pgerrcode.InvalidPassword:
+		return "check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)", true
+	case pg.Code == pgerrcode.InvalidCatalogName:
+		return "check the database's name in DATABASE_URL (or PGDATABASE)", true
 	case pg.Code == pgerrcode.InsufficientPrivilege:
 		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", pgx.Identifier{config.Database}.Sanitize(), pgx.Identifier{config.User}.Sanitize()), true
 	default:
-		return anyRemedy, pgerrcode.IsInvalidAuthorizationSpecification(pg.Code) || pg.Code == pgerrcode.InvalidCatalogName
+		return anyRemedy, pgerrcode.IsInvalidAuthorizationSpecification(pg.Code)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
@@ -62,6 +63,42 @@ func TestWhatWaitingDoesNotMendEndsConnectingAtOnce(t *testing.T) {
 	var unreachable *postgres.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.Contains(t, err.Error(), "no-such-database")
+}
+
+func TestAServerWithoutTLSIsJudgedByWhatItSaysWithout(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	conn, err := pgx.Connect(t.Context(), cluster.URL())
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "CREATE ROLE full_up LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0")
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	connect := func(user, password, database string, timeout time.Duration) (string, time.Duration) {
+		u, err := url.Parse(cluster.TCPURL(t, cluster.URL(), cluster.TCPAddr()))
+		require.NoError(t, err)
+		if user != "" {
+			u.User = url.UserPassword(user, password)
+		}
+		u.Path, u.RawQuery = "/"+database, "sslmode=prefer"
+		config, err := postgres.ParseURL(u.String())
+		require.NoError(t, err)
+		limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		_, err = postgres.Connect(limited, config, timeout, quiet)
+		var unreachable *postgres.UnreachableError
+		require.ErrorAs(t, err, &unreachable)
+		require.NotContains(t, err.Error(), "ssl=on")
+		return err.Error(), time.Since(start)
+	}
+
+	message, _ := connect("full_up", "wrong", "provwatch", time.Hour)
+	require.Contains(t, message, "check the user and the password")
+	message, _ = connect("", "", "no-such-database", time.Hour)
+	require.Contains(t, message, "check the database's name")
+	message, took := connect("full_up", "hunter2", "provwatch", 700*time.Millisecond)
+	require.Contains(t, message, "too many connections")
+	require.GreaterOrEqual(t, took, 300*time.Millisecond, "one try is not all")
 }
 
 func TestAServerThatComesUpInTimeIsReached(t *testing.T) {
