@@ -92,5 +92,6 @@ GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
 GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_reader;
 GRANT SELECT ON provwatch.drift_state, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
 GRANT SELECT (id, type, name, enabled, deleted) ON ai_providers TO provwatch_reader;
+GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_reader;
 
 COMMIT;

@@ -31,7 +31,7 @@ func (f *flags) httpToken() (secret.Text, error) {
 func statusCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Print how the providers are, who watches them, and the latest alerts and audit entries",
+		Short: "Print how the providers are, who watches them, the latest alerts and audit entries, and how far sinks are",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()

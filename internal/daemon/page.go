@@ -136,3 +136,6 @@ func (t telling) SourceUsed(source string) {
 	t.Metrics.SourceUsed(source)
 	t.tell(web.Leader)
 }
+
+// SinkStored implements [sink.Metrics].
+func (t telling) SinkStored(string, string) { t.tell(web.Sinks) }

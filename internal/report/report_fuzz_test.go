@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
+	"provwatch/internal/sink"
 	"provwatch/internal/status"
 )
 
@@ -48,6 +49,13 @@ func FuzzAlert(f *testing.F) {
 			Audit:     []status.AuditEntry{{Actor: name, Action: audit.Action(field), Provider: db, Details: audit.Details{Type: env}}},
 		}))
 		requirePrintable(t, out.String(), 2+4+5+4+2)
+
+		out.Reset()
+		require.NoError(t, New(&out, false, false).Status(status.Status{
+			Sinks:       []sink.Progress{{Sink: name, Stream: sink.Drift, DeadLetters: 1}},
+			DeadLetters: []sink.DeadLetter{{Sink: name, Stream: sink.Drift, Provider: db, Reason: env, Seq: seq, Retry: true}},
+		}))
+		requirePrintable(t, out.String(), 2+5+2+1+1+2+1+2)
 
 		out.Reset()
 		err := New(&out, true, false).Alert(a)

@@ -18,6 +18,10 @@ func (p *Printer) Sinks(state sink.State) error {
 		_, err := fmt.Fprintln(p.out, "There is no sink; see \"worker run --help\".")
 		return err
 	}
+	return p.sinks(state)
+}
+
+func (p *Printer) sinks(state sink.State) error {
 	t := p.table("SINK", "STREAM", "SEQ", "BEHIND", "DEAD LETTERS", "MOVED")
 	for _, s := range state.Sinks {
 		t.AppendRow(table.Row{cell(s.Sink), string(s.Stream), s.Seq, s.Behind, s.DeadLetters, s.MovedAt.Format(time.RFC3339)})

@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"provwatch/internal/provider"
+	"provwatch/internal/sink"
 	"provwatch/internal/status"
 )
 
@@ -50,7 +51,10 @@ func (p *Printer) Status(s status.Status) error {
 	if err := p.statusAlerts(s); err != nil {
 		return err
 	}
-	return p.statusAudit(s)
+	if err := p.statusAudit(s); err != nil {
+		return err
+	}
+	return p.statusSinks(s)
 }
 
 func (p *Printer) statusProviders(s status.Status) error {
@@ -147,6 +151,25 @@ func (p *Printer) statusAudit(s status.Status) error {
 		})
 	}
 	return p.render(t)
+}
+
+// statusSinks prints nothing where there are no sinks.
+func (p *Printer) statusSinks(s status.Status) error {
+	if s.SinksUnread != "" {
+		lines := strings.Split(s.SinksUnread, "\n")
+		for i, line := range lines {
+			lines[i] = cell(line)
+		}
+		_, err := fmt.Fprintf(p.out, "\nSinks are not known: %s\n", strings.Join(lines, "\n"))
+		return err
+	}
+	if len(s.Sinks) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(p.out); err != nil {
+		return err
+	}
+	return p.sinks(sink.State{Sinks: s.Sinks, DeadLetters: s.DeadLetters})
 }
 
 // lines prints a paragraph.

@@ -98,10 +98,10 @@ var privileges = []privilege{
 	{"provwatch", "wal_mirror", "UPDATE", nil, WAL},
 	{"provwatch", "wal_mirror", "DELETE", nil, WAL},
 
-	{"provwatch", "sink_cursors", "SELECT", nil, Sinks | SinkRetries},
+	{"provwatch", "sink_cursors", "SELECT", nil, Sinks | SinkRetries | Reporting},
 	{"provwatch", "sink_cursors", "INSERT", nil, Sinks},
 	{"provwatch", "sink_cursors", "UPDATE", []string{"seq", "moved_at"}, Sinks},
-	{"provwatch", "sink_dead_letters", "SELECT", nil, Sinks | SinkRetries},
+	{"provwatch", "sink_dead_letters", "SELECT", nil, Sinks | SinkRetries | Reporting},
 	{"provwatch", "sink_dead_letters", "INSERT", nil, Sinks},
 	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry", "attempts", "reason", "at"}, Sinks},
 	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry"}, SinkRetries},

@@ -52,7 +52,7 @@ var (
 	}
 	reporting = []string{
 		"InspectStatus", "ListWorkers", "InspectSlot", "OutboxDepth", "CountStates", "ListStatus", "ListRowsInBrief", "ListLatestDrifts",
-		"ListAlertsBefore", "ListAuditEntriesBefore",
+		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{
 		"LockSeed", "SilenceTriggers", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",

@@ -7,10 +7,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +29,8 @@ const (
 type poster struct {
 	url    string
 	client *http.Client
+	// hide replaces what an answer repeats of the URL, which can hold a secret.
+	hide *strings.Replacer
 }
 
 // newPoster returns a poster to an http or https URL, whose server's certificate
@@ -45,7 +49,7 @@ func newPoster(to, caFile string) (*poster, error) {
 	transport.TLSClientConfig = config
 	transport.MaxIdleConnsPerHost = 2 // one for each stream
 	transport.MaxResponseHeaderBytes = maxResponse
-	return &poster{url: to, client: &http.Client{
+	return &poster{url: to, hide: hider(u), client: &http.Client{
 		Transport: transport,
 		// A signature, or what the URL says of who sends, is for one server alone.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -92,7 +96,7 @@ func (p *poster) post(ctx context.Context, body []byte, header http.Header) erro
 		return nil
 	}
 	reason := "HTTP " + response.Status
-	if shown := shownAnswer(answer); shown != "" {
+	if shown := shownAnswer(p.hide.Replace(string(answer))); shown != "" {
 		reason += ": " + shown
 	}
 	switch {
@@ -109,6 +113,40 @@ func (p *poster) post(ctx context.Context, body []byte, header http.Header) erro
 }
 
 func (p *poster) close() { p.client.CloseIdleConnections() }
+
+// hider replaces what only whoever knows a URL knows of it: its userinfo, its
+// query, and its path as a whole and each part that is long enough for a secret.
+// Servers like to repeat the path that they do not know.
+func hider(u *url.URL) *strings.Replacer {
+	var hidden []string
+	hide := func(least int, texts ...string) {
+		for _, text := range texts {
+			if len(text) >= least {
+				hidden = append(hidden, text, url.PathEscape(text), url.QueryEscape(text), html.EscapeString(text))
+			}
+		}
+	}
+	const short = 8 // as are "api", "alerts" and the like
+	hide(2, u.Path, u.EscapedPath(), u.RequestURI())
+	hide(short, strings.Split(u.Path, "/")...)
+	hide(short, strings.Split(u.EscapedPath(), "/")...)
+	hide(1, u.RawQuery)
+	for _, values := range u.Query() {
+		hide(short, values...)
+	}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		hide(1, u.User.String(), password)
+		hide(short, u.User.Username())
+	}
+	// At one place the first that fits is taken.
+	slices.SortFunc(hidden, func(a, b string) int { return len(b) - len(a) })
+	pairs := make([]string, 0, 2*len(hidden))
+	for _, text := range hidden {
+		pairs = append(pairs, text, "…")
+	}
+	return strings.NewReplacer(pairs...)
+}
 
 // withoutURL returns an error without the URL, which can hold a secret.
 func withoutURL(err error) error {
@@ -137,8 +175,8 @@ func retryAfter(response *http.Response) time.Duration {
 }
 
 // shownAnswer returns the beginning of an answer, in printable characters.
-func shownAnswer(answer []byte) string {
-	text := string(answer[:min(len(answer), maxShown)])
+func shownAnswer(answer string) string {
+	text := answer[:min(len(answer), maxShown)]
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r == '\uFFFD' {
 			return ' '

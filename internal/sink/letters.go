@@ -24,7 +24,7 @@ const maxLetters = 1000
 // included.
 type State struct {
 	Sinks []Progress `json:"sinks"`
-	// DeadLetters are the first maxLetters of them.
+	// DeadLetters are not all of them where there are many.
 	DeadLetters []DeadLetter `json:"dead_letters"`
 }
 
@@ -51,15 +51,29 @@ type DeadLetter struct {
 	Retry    bool      `json:"retry"` // whether another try is asked for
 }
 
-// Inspect reads how far sinks are. The error is a [*schema.UnusableError] when the
+// Inspect reads how far sinks are, and the first of their dead letters: those of
+// one sink after the other, by seq. The error is a [*schema.UnusableError] when the
 // tables are not there.
 func Inspect(ctx context.Context, db store.DBTX) (State, error) {
-	queries := store.New(db)
-	sinks, err := queries.ListSinks(ctx)
+	letters, err := store.New(db).ListDeadLetters(ctx, maxLetters)
 	if err != nil {
 		return State{}, readError(err)
 	}
-	letters, err := queries.ListDeadLetters(ctx, maxLetters)
+	return inspect(ctx, db, letters)
+}
+
+// InspectLatest is [Inspect] with the latest dead letters, at most so many, the
+// latest first.
+func InspectLatest(ctx context.Context, db store.DBTX, most int) (State, error) {
+	letters, err := store.New(db).ListLatestDeadLetters(ctx, int32(most))
+	if err != nil {
+		return State{}, readError(err)
+	}
+	return inspect(ctx, db, letters)
+}
+
+func inspect(ctx context.Context, db store.DBTX, letters []store.ProvwatchSinkDeadLetter) (State, error) {
+	sinks, err := store.New(db).ListSinks(ctx)
 	if err != nil {
 		return State{}, readError(err)
 	}

@@ -420,6 +420,7 @@ func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) 
 		return fmt.Errorf("keep a dead letter: %w", err)
 	}
 	q.metrics.SinkDeadLetter(q.sink.Name(), string(q.stream))
+	q.metrics.SinkStored(q.sink.Name(), string(q.stream))
 	q.logger.ErrorContext(ctx, "sink does not get the event, which is a dead letter now",
 		"seq", i.Seq, "provider", i.Provider, "error", failure, "attempts", attempts, "remedy", fmt.Sprintf("worker sinks retry %s %d", q.sink.Name(), i.Seq))
 	return nil
@@ -437,6 +438,7 @@ func (q *queue) save(ctx context.Context) error {
 		return fmt.Errorf("move the cursor: %w", err)
 	}
 	q.saved, q.savedAt = q.cursor, time.Now()
+	q.metrics.SinkStored(q.sink.Name(), string(q.stream))
 	return nil
 }
 
@@ -507,7 +509,7 @@ func (q *queue) retry(ctx context.Context, seq int64) error {
 		q.metrics.SinkFailed(q.sink.Name(), string(q.stream))
 		q.logger.WarnContext(ctx, "sink has not taken a dead letter, which stays", "seq", seq, "error", failure)
 	}
-	return q.query(ctx, func(ctx context.Context) error {
+	err = q.query(ctx, func(ctx context.Context) error {
 		if failure == nil {
 			return store.New(q.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq})
 		}
@@ -515,6 +517,11 @@ func (q *queue) retry(ctx context.Context, seq int64) error {
 			Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, Reason: failure.Error(),
 		})
 	})
+	if err != nil {
+		return fmt.Errorf("keep what became of a dead letter: %w", err)
+	}
+	q.metrics.SinkStored(q.sink.Name(), string(q.stream))
+	return nil
 }
 
 // gaps announces events that were deleted before the sink had them.

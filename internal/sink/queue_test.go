@@ -126,6 +126,7 @@ func TestEventsDeletedBeforeASinkHadThemAreAnnounced(t *testing.T) {
 	f.alert("missing a")
 	_, stop := f.run(time.Hour, newWebhook(t, c.server.URL))
 	c.expect(Drift, "missing a")
+	eventually(t, func() bool { return f.metrics.of("stored webhook drift") == 1 }, "the cursor is stored")
 	stop()
 
 	prune := func(statements ...string) {

@@ -21,6 +21,8 @@ type Metrics interface {
 	SinkDeadLetter(sink, stream string)
 	SinkGap(sink, stream string)
 	SinkLag(sink, stream string, events int64)
+	// SinkStored says that what [Inspect] reads of it is not what it was.
+	SinkStored(sink, stream string)
 }
 
 // Runner feeds sinks.

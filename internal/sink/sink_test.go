@@ -62,6 +62,7 @@ func (m *tally) SinkDelivered(sink, stream string)  { m.add("delivered", sink, s
 func (m *tally) SinkFailed(sink, stream string)     { m.add("failed", sink, stream) }
 func (m *tally) SinkDeadLetter(sink, stream string) { m.add("dead", sink, stream) }
 func (m *tally) SinkGap(sink, stream string)        { m.add("gap", sink, stream) }
+func (m *tally) SinkStored(sink, stream string)     { m.add("stored", sink, stream) }
 func (m *tally) SinkLag(sink, stream string, events int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

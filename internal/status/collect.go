@@ -18,6 +18,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
+	"provwatch/internal/sink"
 	"provwatch/internal/store"
 )
 
@@ -43,10 +44,16 @@ type DB interface {
 // so does a database that was never migrated.
 func Collect(ctx context.Context, db DB, keys Keys, environment Environment, query Query) (Status, error) {
 	var s Status
+	var unread error
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, db, snapshot, func(tx pgx.Tx) error {
 		c := collector{queries: store.New(tx), keys: keys, environment: environment, query: query}
-		return c.collect(ctx, &s)
+		if err := c.collect(ctx, &s); err != nil {
+			return err
+		}
+		var err error
+		unread, err = s.collectSinks(ctx, tx)
+		return err
 	})
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedTable {
@@ -54,6 +61,9 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 	}
 	if err != nil {
 		return Status{}, fmt.Errorf("collect the status: %w", schema.Explain(ctx, db, schema.Reporting, err))
+	}
+	if unread != nil {
+		s.SinksUnread = schema.Explain(ctx, db, schema.Reporting, unread).Error()
 	}
 	return s, nil
 }
@@ -348,6 +358,31 @@ func (c collector) audit(ctx context.Context, s *Status) error {
 		s.Audit = append(s.Audit, entry)
 	}
 	return nil
+}
+
+// collectSinks collects how far sinks are. What the server has against it is
+// returned as unread, since it concerns nothing else: a role may lack the
+// privileges, which came later than those for the rest, and counting what a sink
+// did not get for a long time may take too long.
+func (s *Status) collectSinks(ctx context.Context, tx pgx.Tx) (unread, err error) {
+	s.Sinks, s.DeadLetters = []sink.Progress{}, []sink.DeadLetter{}
+	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+		found, err := sink.InspectLatest(ctx, tx, MaxDeadLetters)
+		if err == nil {
+			s.Sinks, s.DeadLetters = found.Sinks, found.DeadLetters
+		}
+		return err
+	})
+	var absent *schema.UnusableError
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &absent):
+		return nil, nil // and so there can be no sinks
+	case errors.As(err, &pg):
+		return err, nil
+	default:
+		return nil, err
+	}
 }
 
 func fieldsOf(encoded []byte) []provider.Field {

@@ -9,6 +9,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/sink"
 )
 
 // State is how a provider is.
@@ -44,7 +45,16 @@ type Status struct {
 	MoreAlerts    bool         `json:"more_alerts"`
 	Audit         []AuditEntry `json:"audit"` // the latest first
 	MoreAudit     bool         `json:"more_audit"`
+	// Sinks are empty where there are none, and where SinksUnread says why they are
+	// not known.
+	Sinks       []sink.Progress   `json:"sinks"`
+	DeadLetters []sink.DeadLetter `json:"dead_letters"` // at most MaxDeadLetters, the latest first
+	SinksUnread string            `json:"sinks_unread,omitempty"`
 }
+
+// MaxDeadLetters is how many dead letters are collected. "worker sinks list" has
+// more.
+const MaxDeadLetters = 20
 
 // Total returns how many providers there are.
 func (s Status) Total() int {

@@ -260,6 +260,43 @@ func (q *Queries) ListFiring(ctx context.Context) ([]ListFiringRow, error) {
 	return items, nil
 }
 
+const listLatestDeadLetters = `-- name: ListLatestDeadLetters :many
+SELECT sink, stream, seq, event_id, provider, reason, attempts, at, retry
+FROM provwatch.sink_dead_letters
+ORDER BY at DESC, seq DESC, sink
+LIMIT $1
+`
+
+func (q *Queries) ListLatestDeadLetters(ctx context.Context, maxLetters int32) ([]ProvwatchSinkDeadLetter, error) {
+	rows, err := q.db.Query(ctx, listLatestDeadLetters, maxLetters)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ProvwatchSinkDeadLetter
+	for rows.Next() {
+		var i ProvwatchSinkDeadLetter
+		if err := rows.Scan(
+			&i.Sink,
+			&i.Stream,
+			&i.Seq,
+			&i.EventID,
+			&i.Provider,
+			&i.Reason,
+			&i.Attempts,
+			&i.At,
+			&i.Retry,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listSinks = `-- name: ListSinks :many
 SELECT
     c.sink, c.stream, c.seq, c.moved_at,

@@ -20,9 +20,10 @@ const (
 	Leader                       // who leads, or from which source
 	Resync                       // everything was verified
 	Providers                    // providers were looked at, which may have changed
+	Sinks                        // a sink has got further, or there is a dead letter more or less
 )
 
-var changeNames = []string{"alerts", "audit", "health", "leader", "resync", "providers"}
+var changeNames = []string{"alerts", "audit", "health", "leader", "resync", "providers", "sinks"}
 
 func (c Change) String() string {
 	var names []string

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
+	"provwatch/internal/sink"
 	"provwatch/internal/status"
 	"provwatch/internal/web"
 )
@@ -191,6 +193,10 @@ func TestWhatIsShownIsEscapedAndCut(t *testing.T) {
 			}},
 			Alerts: []status.Alert{{Seq: 1, Provider: evil, Kind: provider.Kind(evil), Fields: fields}},
 			Audit:  []status.AuditEntry{{Seq: 1, Provider: evil, Actor: evil, Action: audit.Action(evil), Details: audit.Details{Type: evil}}},
+			Sinks:  []sink.Progress{{Sink: evil, Stream: sink.Stream(evil), DeadLetters: 1}},
+			DeadLetters: []sink.DeadLetter{
+				{Sink: evil, Stream: sink.Stream(evil), Provider: evil, Reason: evil}, {Provider: long, Reason: long},
+			},
 		}, nil
 	})
 	response, body := get(t, server, "/?q="+`%22%3E%3Cscript%3E`)
@@ -232,6 +238,50 @@ func TestTheQueryIsTakenFromTheAddressAndTheLinksKeepIt(t *testing.T) {
 	// What cannot be used counts as not given.
 	_, _ = get(t, server, "/?state=other&q=%00%ff"+strings.Repeat("a", 500)+"&after=other:x&alerts_before=-1&audit_before=99999999999999999999")
 	require.Equal(t, status.Query{Search: strings.Repeat("a", 200), Providers: 100, Alerts: 100, Audit: 100}, *asked.Load())
+}
+
+// TestSinksAreShownWhereThereAreSome reads the section and its place in the
+// navigation.
+func TestSinksAreShownWhereThereAreSome(t *testing.T) {
+	at := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	answers := map[string]status.Status{
+		"none": {},
+		"some": {
+			Sinks: []sink.Progress{
+				{Sink: "nats", Stream: sink.Drift, Seq: 7, MovedAt: at},
+				{Sink: "webhook", Stream: sink.Drift, Seq: 4, Behind: 3, MovedAt: at},
+				{Sink: "webhook", Stream: sink.Audit, Seq: 9, Behind: 2, DeadLetters: 21, MovedAt: at},
+			},
+			DeadLetters: []sink.DeadLetter{
+				{Sink: "webhook", Stream: sink.Audit, Seq: 8, Provider: "openai", Reason: "HTTP 410 Gone", Attempts: 2, At: at, Retry: true},
+			},
+		},
+		"unread": {SinksUnread: "GRANT SELECT ON TABLE provwatch.sink_cursors TO somebody;"},
+	}
+	_, server := serve(t, local, func(_ context.Context, q status.Query) (status.Status, error) { return answers[q.Search], nil })
+	_, body := get(t, server, "/?q=none")
+	require.NotContains(t, strings.ToLower(body), "sink")
+	_, body = get(t, server, "/?q=some")
+	section := text(body)
+	for _, says := range []string{
+		"Audit Sinks Health",
+		"nats stream drift ● delivering events behind 0 dead letters 0 last moved 2026-07-01 12:00:00 , to #7",
+		"webhook stream drift ▲ behind events behind 3 dead letters 0 ",
+		"webhook stream audit ▲ dead letters events behind 2 dead letters 21 ",
+		"Dead letters, the latest first, 1 of 21.",
+		"webhook #8 stream audit 2026-07-01 12:00:00 openai attempts: 2 to be tried again HTTP 410 Gone",
+	} {
+		require.Contains(t, section, says)
+	}
+	require.Equal(t, 2, strings.Count(body[strings.Index(body, `id="sinks"`):], "<caption>"))
+	_, body = get(t, server, "/?q=unread")
+	require.Contains(t, text(body), "Sinks How far sinks are cannot be read. GRANT SELECT ON TABLE provwatch.sink_cursors TO somebody; Health")
+	require.Contains(t, body, `href="#sinks"`)
+}
+
+// text returns the text of a page, without its tags.
+func text(page string) string {
+	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")), " ")
 }
 
 func TestWithoutTheDatabaseThePageShowsTheWorker(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/provider"
+	"provwatch/internal/sink"
 	"provwatch/internal/status"
 )
 
@@ -93,6 +94,17 @@ func lookOfKind(kind provider.Kind) look {
 	}
 }
 
+func lookOfSink(p sink.Progress) look {
+	switch {
+	case p.DeadLetters > 0:
+		return look{status.SoftDeleted, "▲", "dead letters"}
+	case p.Behind > 0:
+		return look{status.Drifted, "▲", "behind"}
+	default:
+		return look{status.InSync, "●", "delivering"}
+	}
+}
+
 // view is what the template renders.
 type view struct {
 	Failure  string // why there is nothing of the database, empty if there is
@@ -111,6 +123,10 @@ type view struct {
 	ProvidersCaption string
 	Alerts           []alertView
 	Audit            []auditView
+	Sinks            []sinkView
+	SinksUnread      string // why nothing is known of sinks
+	DeadLetters      []sink.DeadLetter
+	LettersCaption   string
 
 	ProviderPages, AlertPages, AuditPages pages
 	Source, LeaderText                    string
@@ -140,6 +156,11 @@ type alertView struct {
 type auditView struct {
 	status.AuditEntry
 	Details []detail
+}
+
+type sinkView struct {
+	sink.Progress
+	look
 }
 
 type detail struct{ Name, Text string }
@@ -204,6 +225,7 @@ func (v *view) fill(s status.Status, q status.Query) {
 	v.counts(s, q)
 	v.providers(s, q)
 	v.history(s, q)
+	v.sinks(s)
 }
 
 func summary(s status.Status) string {
@@ -322,6 +344,19 @@ func (v *view) history(s status.Status, q status.Query) {
 	if s.MoreAudit {
 		before := strconv.FormatInt(s.Audit[len(s.Audit)-1].Seq, 10)
 		v.AuditPages.Next = link(q, "#audit", func(values url.Values) { values.Set("audit_before", before) })
+	}
+}
+
+func (v *view) sinks(s status.Status) {
+	v.SinksUnread, v.DeadLetters = s.SinksUnread, s.DeadLetters
+	var letters int64
+	for _, p := range s.Sinks {
+		v.Sinks = append(v.Sinks, sinkView{p, lookOfSink(p)})
+		letters += p.DeadLetters
+	}
+	v.LettersCaption = "Dead letters, the latest first"
+	if n := len(s.DeadLetters); int64(n) < letters {
+		v.LettersCaption += fmt.Sprintf(", %d of %d", n, letters)
 	}
 }
 

@@ -76,6 +76,12 @@ FROM provwatch.sink_dead_letters
 ORDER BY sink, stream DESC, seq
 LIMIT @max_letters;
 
+-- name: ListLatestDeadLetters :many
+SELECT sink, stream, seq, event_id, provider, reason, attempts, at, retry
+FROM provwatch.sink_dead_letters
+ORDER BY at DESC, seq DESC, sink
+LIMIT @max_letters;
+
 -- name: RequestSinkRetries :execrows
 UPDATE provwatch.sink_dead_letters SET retry = true
 WHERE (@sink::text = '' OR sink = @sink::text) AND (@every::boolean OR seq = ANY(@seqs::bigint[])) AND (@stream::text = '' OR stream = @stream::text);
