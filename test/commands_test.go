@@ -279,7 +279,7 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			w.insertProvider("openai", "openai", "https://api.openai.com/v1/", settings.set)
 			before := w.dump()
 			want := fmt.Sprintf(`AI provider "openai" already exists in the database and cannot be compared with the environment: %s; `+
-				`repair its settings, write the environment's fields to it with "worker resolve openai --take env", `+
+				`repair its settings, write the environment's fields to it with "worker resolve openai --take env --with-keys", `+
 				`or remove its variables (CODER_AIBRIDGE_OPENAI_KEY)`, settings.problem)
 			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
 			r := w.run(env, "seed", "--dry-run")
@@ -528,7 +528,8 @@ func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.
 	require.Equal(t, stored, keys())
 
 	drift(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai")
-	resolve("openai was missing; the environment's fields are written, its keys are not.\n", "openai")
+	resolve("openai was missing; the environment's fields are written, and it has no keys: "+
+		"repeat with --with-keys to write those of the environment.\n", "openai")
 	require.Equal(t, openAIRow, row("openai"))
 	require.Empty(t, keysOf("openai"))
 	drift(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai")
@@ -1210,4 +1211,19 @@ func TestAnEnvironmentFileThatIsNotReadableIsNamed(t *testing.T) {
 	require.ErrorAs(t, err, &exit)
 	require.Equal(t, 3, exit.ExitCode())
 	require.Equal(t, "worker: 1 error in the environment:\n  "+file+": the environment file cannot be read: permission denied\n", string(out))
+}
+
+// TestCommandsThatFoundNothingToDoSayWhy keeps a prefix or a name misspelt from
+// passing for success.
+func TestCommandsThatFoundNothingToDoSayWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, name := range []string{"seed", "verify"} {
+		r := w.run(environ{"CODER_AIBRIDE_OPENAI_KEY": "sk-misspelt"}, name)
+		require.Equal(t, 0, r.code, r.stderr)
+		require.Contains(t, r.stderr, "the environment names no provider")
+	}
+	r := w.run(nil, "sinks", "retry", "nosuch", "--all")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stderr, "sink nosuch has no such dead letter")
 }

@@ -169,6 +169,7 @@ func seedCommand(f *flags) *cobra.Command {
 				return err
 			}
 			deliver(ctx, pool, logger)
+			seed.WarnOfNoProviders(ctx, logger, plan)
 			return f.printer().Plan(plan, true)
 		},
 	}
@@ -238,6 +239,7 @@ func verifyCommand(f *flags) *cobra.Command {
 			if f.credentials == string(verify.WarnCredentials) && !f.requiresCredentials() {
 				warnCredentials(ctx, logger, plan)
 			}
+			seed.WarnOfNoProviders(ctx, logger, plan)
 			if err := f.printer().Verification(plan); err != nil {
 				return err
 			}

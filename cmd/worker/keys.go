@@ -133,7 +133,8 @@ func (f *flags) removeKey(ctx context.Context, logger *slog.Logger, id string) e
 	if err := f.needKeyset(); err != nil {
 		return err
 	}
-	if _, err := f.keys(); err != nil {
+	keys, err := f.keys()
+	if err != nil {
 		return err
 	}
 	uses, err := f.keyUses(ctx, logger)
@@ -141,6 +142,10 @@ func (f *flags) removeKey(ctx context.Context, logger *slog.Logger, id string) e
 		return err
 	}
 	for _, use := range uses {
+		if use.KeyID == id && id == keys.Primary() {
+			return fmt.Errorf("key %s is the primary one, and %d settings and %d API keys are encrypted with it; "+
+				"make another one primary with \"worker keys promote\", and run \"worker keys rotate\" first", id, use.Settings, use.APIKeys)
+		}
 		if use.KeyID == id {
 			return fmt.Errorf("key %s is in use: %d settings and %d API keys are encrypted with it; run \"worker keys rotate\" first", id, use.Settings, use.APIKeys)
 		}

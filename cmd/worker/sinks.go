@@ -159,7 +159,7 @@ func sinksCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return schema.Explain(ctx, pool, schema.SinkRetries, err)
 			}
-			if asked == 0 && !all {
+			if asked == 0 && name != "" {
 				return fmt.Errorf("sink %s has no such dead letter; see \"worker sinks list\"", name)
 			}
 			return f.printer().SinkRetries(asked)

@@ -29,13 +29,20 @@ func (e *KeysetError) Unwrap() error { return e.Err }
 // maxFileSize is more than any keyset of a sane number of keys.
 const maxFileSize = 1 << 20
 
+// missingFileError says that there is no keyset file, and is [fs.ErrNotExist].
+type missingFileError struct{}
+
+func (missingFileError) Error() string { return `it does not exist; create it with "worker keys add"` }
+
+func (missingFileError) Unwrap() error { return fs.ErrNotExist }
+
 // readFile reads a keyset file that nobody but its owner can read.
 func readFile(path string) (*keyset.Handle, error) {
 	// To open a pipe would otherwise wait for somebody to write to it.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("it does not exist; create it with \"worker keys add\": %w", fs.ErrNotExist)
+			return nil, missingFileError{}
 		}
 		return nil, withoutPath(err)
 	}

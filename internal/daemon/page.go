@@ -35,10 +35,15 @@ func newStatusPage(ctx context.Context, o Options, h *health, server *observe.Se
 		return nil, err
 	}
 	p := &statusPage{pool: pool, started: time.Now(), options: o, health: h}
+	loopback := web.IsLoopback(server.BoundTo())
+	if !loopback && o.HTTPToken.IsZero() {
+		o.Logger.WarnContext(ctx, "the status page is not served on this address without a token", "address", server.Address(),
+			"remedy", "--http-token-file, or an address of loopback")
+	}
 	p.Page = web.New(web.Options{
 		Collect: p.collect,
 		Worker:  p.worker,
-		Access:  web.Access{Token: o.HTTPToken, Loopback: web.IsLoopback(server.BoundTo())},
+		Access:  web.Access{Token: o.HTTPToken, Loopback: loopback},
 		Logger:  o.Logger,
 	})
 	for _, path := range web.Paths {

@@ -195,6 +195,8 @@ func (p *Printer) Resolution(o resolve.Outcome, taken string) error {
 		what = fmt.Sprintf("was %s, which is now accepted until either side changes", o.Kind)
 	case o.KeysReplaced:
 		what = fmt.Sprintf("was %s; the environment's fields and keys are written", o.Kind)
+	case o.Kind == provider.Missing:
+		what = "was missing; the environment's fields are written, and it has no keys: repeat with --with-keys to write those of the environment"
 	default:
 		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not", o.Kind)
 	}

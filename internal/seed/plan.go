@@ -145,7 +145,7 @@ func (s Step) problem() string {
 			name, FieldList(s.Observation.Fields), s.credentialsOrigin(), name)
 	case s.Action == Undecodable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
-			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env\", or remove its variables (%s)",
+			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env --with-keys\", or remove its variables (%s)",
 			name, s.Observation.Undecodable, name, s.Desired.Origin)
 	}
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
@@ -387,12 +387,20 @@ func (p Plan) Supported() []provider.Desired {
 	return supported
 }
 
+// WarnOfNoProviders warns when there is nothing to seed, to watch or to compare,
+// which can be a prefix misspelt.
+func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, p Plan) {
+	if len(p.Steps) == 0 {
+		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch",
+			"remedy", "set CODER_AIBRIDGE_* variables, or --env-file")
+	}
+}
+
 // LogPlan logs what a seed did, a line for each provider that it did anything
 // about and one for the whole.
 func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 	if len(p.Steps) == 0 {
-		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch",
-			"remedy", "set CODER_AIBRIDGE_* variables, or --env-file")
+		WarnOfNoProviders(ctx, logger, p)
 		return
 	}
 	for _, s := range p.Steps {

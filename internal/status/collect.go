@@ -57,7 +57,7 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 	})
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedTable {
-		err = &schema.UnusableError{Reason: "it has no providers or nothing of provwatch yet; run \"worker migrate\"", Err: err}
+		err = &schema.UnusableError{Reason: "it has no provider tables, or none of provwatch yet; run \"worker migrate\"", Err: err}
 	}
 	if err != nil {
 		return Status{}, fmt.Errorf("collect the status: %w", schema.Explain(ctx, db, schema.Reporting, err))
