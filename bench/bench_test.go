@@ -281,21 +281,42 @@ type arrival struct {
 }
 
 // listen returns what arrives on the channel from now on, until the benchmark
-// ends.
+// ends. All that arrives is taken, whether or not anybody asks for it: a server's
+// process that cannot send what it has would hold up DROP DATABASE of others.
 func (d *database) listen(channel string) <-chan arrival {
 	d.b.Helper()
 	conn := connect(d.b, d.name)
 	execute(d.b, conn, "LISTEN "+channel)
-	arrivals := make(chan arrival, 1000)
+	received, arrivals := make(chan arrival), make(chan arrival)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
+		defer close(received)
 		for {
 			n, err := conn.WaitForNotification(ctx)
 			if err != nil {
 				return
 			}
-			arrivals <- arrival{time.Now(), n.Payload}
+			received <- arrival{time.Now(), n.Payload}
+		}
+	})
+	done.Go(func() {
+		var waiting []arrival
+		for {
+			var next arrival
+			var out chan arrival // nil while nothing waits
+			if len(waiting) > 0 {
+				next, out = waiting[0], arrivals
+			}
+			select {
+			case a, more := <-received:
+				if !more {
+					return
+				}
+				waiting = append(waiting, a)
+			case out <- next:
+				waiting = waiting[1:]
+			}
 		}
 	})
 	d.b.Cleanup(func() {
@@ -304,6 +325,17 @@ func (d *database) listen(channel string) <-chan arrival {
 		_ = conn.Close(context.Background())
 	})
 	return arrivals
+}
+
+// drain drops what has arrived, until nothing more comes for a moment.
+func drain(arrivals <-chan arrival) {
+	for {
+		select {
+		case <-arrivals:
+		case <-time.After(50 * time.Millisecond):
+			return
+		}
+	}
 }
 
 // await waits for a payload that contains the text.

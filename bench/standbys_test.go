@@ -84,9 +84,7 @@ func BenchmarkStandbys(b *testing.B) {
 			r.add(source, count, "alerts per second", float64(alertsAfter-alerts)/took)
 			r.add(source, count, "server's µs for a transaction", after.cores(before, after.server()...)*took*1e6/float64(written))
 			r.add(source, count, "seconds behind", behind.Seconds())
-			for len(arrivals) > 0 {
-				<-arrivals
-			}
+			drain(arrivals)
 		}
 		for _, c := range conns {
 			_ = c.Close(ctx)
