@@ -123,3 +123,12 @@ func TestAVariableSetsAFlagThatIsNotGiven(t *testing.T) {
 		})
 	}
 }
+
+func TestAVariableThatIsNoFlagsIsNoticed(t *testing.T) {
+	unknown := unknownVariables(newRootCommand(), []string{
+		"PROVWATCH_LOGLEVEL=debug", "PROVWATCH_WEBHOOK_URLL=https://h/", "PROVWATCH_RESYNC=5m", "PROVWATCH_TAKEN=", "HOME=/",
+	})
+	require.Equal(t, []unknownVariable{
+		{"PROVWATCH_LOGLEVEL", "PROVWATCH_LOG_LEVEL"}, {"PROVWATCH_WEBHOOK_URLL", "PROVWATCH_WEBHOOK_URL"},
+	}, unknown)
+}

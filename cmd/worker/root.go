@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -85,6 +87,9 @@ func newRootCommand() *cobra.Command {
 		}
 		if err := f.check(c.Flags()); err != nil {
 			return err
+		}
+		for _, unknown := range unknownVariables(c.Root(), os.Environ()) {
+			f.logger().WarnContext(c.Context(), "the variable belongs to no flag and has no effect", "variable", unknown.name, "nearest", unknown.nearest)
 		}
 		if c == run || c == root { // which takes all targets
 			if f.targetName != "" {
@@ -212,6 +217,42 @@ func (f *flags) choices() []choice {
 		{"source", f.source, []string{"auto", "notify", "wal"}},
 	}
 }
+
+// unknownVariable is a variable that looks like a flag's.
+type unknownVariable struct{ name, nearest string }
+
+// unknownVariables returns the PROVWATCH_* variables that are set and belong to no
+// flag of any command, each with the one that it is most likely a misspelling of.
+func unknownVariables(root *cobra.Command, environment []string) (unknown []unknownVariable) {
+	var known []string
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		note := func(flag *pflag.Flag) {
+			if variable := variableOf(flag.Name); variable != "" {
+				known = append(known, variable)
+			}
+		}
+		c.Flags().VisitAll(note)
+		c.PersistentFlags().VisitAll(note)
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+	for _, entry := range environment {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, variablePrefix) || value == "" || slices.Contains(known, name) || slices.Contains(testVariables, name) {
+			continue
+		}
+		unknown = append(unknown, unknownVariable{name, slices.MinFunc(known, func(a, b string) int {
+			return cmp.Compare(levenshtein.ComputeDistance(name, a), levenshtein.ComputeDistance(name, b))
+		})})
+	}
+	return unknown
+}
+
+// testVariables are those of the tests, which a worker that they start inherits.
+var testVariables = []string{"PROVWATCH_TEST_POSTGRES", "PROVWATCH_TEST_CHROMIUM", "PROVWATCH_PG_CACHE", "PROVWATCH_SCREENSHOTS"}
 
 // check checks the values of the flags, before anything connects.
 func (f *flags) check(set *pflag.FlagSet) error {
