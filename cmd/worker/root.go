@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -244,9 +242,7 @@ func unknownVariables(root *cobra.Command, environment []string) (unknown []unkn
 		if !strings.HasPrefix(name, variablePrefix) || value == "" || slices.Contains(known, name) || slices.Contains(testVariables, name) {
 			continue
 		}
-		unknown = append(unknown, unknownVariable{name, slices.MinFunc(known, func(a, b string) int {
-			return cmp.Compare(levenshtein.ComputeDistance(name, a), levenshtein.ComputeDistance(name, b))
-		})})
+		unknown = append(unknown, unknownVariable{name, seed.Nearest(name, known)})
 	}
 	return unknown
 }

@@ -246,7 +246,7 @@ func (p *parser) reportRivals(e *entry, field string) {
 
 func (p *parser) reportUnknown(e *entry) {
 	for _, u := range e.unknown {
-		p.warnf(u.variable, "is not a known field and is ignored; the nearest known one is %s", nearest(u.field, e.place.nearby()))
+		p.warnf(u.variable, "is not a known field and is ignored; the nearest known one is %s", Nearest(u.field, e.place.nearby()))
 	}
 }
 

@@ -129,13 +129,12 @@ func orderOf(variable string) int {
 	return at.index
 }
 
-// nearest returns the known field that the field is most likely a misspelling
-// of: of those at the least distance the one with the longest beginning in
-// common.
-func nearest(field string, known []string) string {
+// Nearest returns the known name that the name is most likely a misspelling of:
+// of those at the least distance the one with the longest beginning in common.
+func Nearest(name string, known []string) string {
 	best, bestDistance, bestCommon := "", math.MaxInt, 0
 	for _, k := range known {
-		distance, common := levenshtein.ComputeDistance(field, k), commonPrefix(field, k)
+		distance, common := levenshtein.ComputeDistance(name, k), commonPrefix(name, k)
 		if distance < bestDistance || distance == bestDistance && common > bestCommon {
 			best, bestDistance, bestCommon = k, distance, common
 		}
