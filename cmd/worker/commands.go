@@ -128,15 +128,7 @@ func seedCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			environment, err := f.environment(ctx, logger)
-			if err != nil {
-				return err
-			}
-			keys, err := f.keys()
-			if err != nil {
-				return err
-			}
-			pool, config, err := f.open(ctx, logger)
+			environment, keys, pool, config, err := f.openWithEnvironment(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -214,15 +206,7 @@ func verifyCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			environment, err := f.environment(ctx, logger)
-			if err != nil {
-				return err
-			}
-			keys, err := f.keys()
-			if err != nil {
-				return err
-			}
-			pool, _, err := f.open(ctx, logger)
+			environment, keys, pool, _, err := f.openWithEnvironment(ctx, logger)
 			if err != nil {
 				return err
 			}

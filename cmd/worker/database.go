@@ -16,6 +16,7 @@ import (
 	"provwatch/internal/embedded"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
+	"provwatch/internal/seed"
 )
 
 // configuredDatabase returns the database that DATABASE_URL or libpq's PG*
@@ -70,6 +71,20 @@ func (f *flags) open(ctx context.Context, logger *slog.Logger) (*pgxpool.Pool, *
 	}
 	pool, err := postgres.Connect(ctx, config, f.connectTimeout, logger)
 	return pool, config, err
+}
+
+// openWithEnvironment is [flags.open] for a command that compares the database
+// with the environment: what cannot be used of that is known before anything
+// connects.
+func (f *flags) openWithEnvironment(ctx context.Context, logger *slog.Logger) (environment seed.Environment, keys *atrest.Keyset, pool *pgxpool.Pool, config *pgxpool.Config, err error) {
+	if environment, err = f.environment(ctx, logger); err != nil {
+		return environment, nil, nil, nil, err
+	}
+	if keys, err = f.keys(); err != nil {
+		return environment, nil, nil, nil, err
+	}
+	pool, config, err = f.open(ctx, logger)
+	return environment, keys, pool, config, err
 }
 
 // startDatabase returns the configured database, else starts the private one.

@@ -35,15 +35,7 @@ func statusCommand(f *flags) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			environment, err := f.environment(ctx, logger)
-			if err != nil {
-				return err
-			}
-			keys, err := f.keys()
-			if err != nil {
-				return err
-			}
-			pool, _, err := f.open(ctx, logger)
+			environment, keys, pool, _, err := f.openWithEnvironment(ctx, logger)
 			if err != nil {
 				return err
 			}
