@@ -959,6 +959,12 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 	}{
 		{"unknown command", nil, "frobnicate", `unknown command; see "worker --help"`},
 		{"misspelt command", nil, "verfy", `unknown command; did you mean "verify"?; see "worker --help"`},
+		{"unknown command of a group", nil, "keys frobnicate", `unknown command; "worker keys" has add, decrypt, list, promote, remove, rotate; see "worker keys --help"`},
+		{"misspelt command of a group", nil, "keys rotat", `unknown command; did you mean "rotate"?; see "worker keys --help"`},
+		{"unknown shell", nil, "completion nosh", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
+		{"no shell", nil, "completion", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
+		{"help of an unknown command", nil, "help frobnicate", `unknown command; see "worker --help"`},
+		{"help of an unknown command of a group", nil, "help keys rotat", `unknown command; did you mean "rotate"?; see "worker keys --help"`},
 		{"argument too many", nil, "run now", `unknown command "now" for "worker run"; see "worker run --help"`},
 		{"unknown flag", nil, "run --frob", `unknown flag: --frob; see "worker run --help"`},
 		{"flag of another command", nil, "verify --resync=1m", `unknown flag: --resync; see "worker verify --help"`},

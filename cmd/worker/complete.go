@@ -1,7 +1,10 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -12,8 +15,49 @@ import (
 // files are the flags that name a file, which shells complete by themselves.
 var files = []string{"config", "env-file", "keyset"}
 
+// shells are those that there is a completion script for.
+var shells = []string{"bash", "fish", "powershell", "zsh"}
+
+func completionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "completion SHELL",
+		Short: "Print a script that completes commands, values and names in " + strings.Join(shells, ", "),
+		Long: "Print a script that completes commands, values and names in a shell.\n\n" +
+			"For the shell that runs:\n\n" +
+			"  bash        source <(worker completion bash)   # needs the package bash-completion\n" +
+			"  fish        worker completion fish | source\n" +
+			"  powershell  worker completion powershell | Out-String | Invoke-Expression\n" +
+			"  zsh         source <(worker completion zsh)    # after compinit\n\n" +
+			"For each new one, put that line into its start-up file, or what is printed where it looks for completions:\n\n" +
+			"  bash        /etc/bash_completion.d/worker\n" +
+			"  fish        ~/.config/fish/completions/worker.fish\n" +
+			"  zsh         the file _worker in a folder of $fpath",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains(shells, args[0]) {
+				return fmt.Errorf("the shell must be one of %s", strings.Join(shells, ", "))
+			}
+			return nil
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return shells, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			root, out := c.Root(), c.OutOrStdout()
+			return map[string]func(io.Writer) error{
+				"bash":       func(w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+				"fish":       func(w io.Writer) error { return root.GenFishCompletion(w, true) },
+				"powershell": root.GenPowerShellCompletionWithDesc,
+				"zsh":        root.GenZshCompletion,
+			}[args[0]](out)
+		},
+	}
+}
+
 // complete tells shells what can follow: values of flags, and names that a
-// command takes. The scripts are printed by cobra's command "completion".
+// command takes.
 func (f *flags) complete(c *cobra.Command) {
 	values := map[string]cobra.CompletionFunc{
 		"take":     cobra.FixedCompletions([]string{"env", "db"}, cobra.ShellCompDirectiveNoFileComp),

@@ -41,7 +41,8 @@ func TestShellsCompleteCommandsValuesAndNames(t *testing.T) {
 }
 
 func TestEachShellGetsAScript(t *testing.T) {
-	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+	require.Equal(t, shells, completions(t, "completion", ""))
+	for _, shell := range shells {
 		root := newRootCommand()
 		var out bytes.Buffer
 		root.SetOut(&out)

@@ -117,19 +117,31 @@ func newRootCommand() *cobra.Command {
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), sinksCommand(&f), versionCommand(&f))
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), sinksCommand(&f), versionCommand(&f), completionCommand())
 	more(root)
 	f.complete(root)
 	wrapArgs(root)
 	for _, c := range root.Commands() {
 		if !c.Runnable() {
-			// One that only has commands of its own: another is a mistake.
+			// One that only has commands of its own: anything else is a mistake.
 			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 		}
 		wrapArgs(c)
 		for _, sub := range c.Commands() {
 			wrapArgs(sub)
 		}
+	}
+	root.InitDefaultHelpCmd()
+	help, _, _ := root.Find([]string{"help"})
+	help.Args = func(_ *cobra.Command, args []string) error {
+		c, rest, err := root.Find(args)
+		if err == nil && len(rest) > 0 {
+			err = unknownCommand(c, rest)
+		}
+		if err != nil {
+			return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
+		}
+		return nil
 	}
 	return root
 }
@@ -154,16 +166,31 @@ func wrapArgs(c *cobra.Command) {
 		case check != nil:
 			err = check(c, args)
 		case len(args) > 0:
-			err = errors.New("unknown command")
-			if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
-				err = fmt.Errorf("%w; did you mean %q?", err, similar[0])
-			}
+			err = unknownCommand(c, args)
 		}
 		if err != nil {
 			return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
 		}
 		return nil
 	}
+}
+
+// unknownCommand is the error of what is not a command of c.
+func unknownCommand(c *cobra.Command, args []string) error {
+	if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
+		return fmt.Errorf("unknown command; did you mean %q?", similar[0])
+	}
+	if !c.HasParent() {
+		return errors.New("unknown command") // of which there are many
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		names = append(names, sub.Name())
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("%q has no commands of its own", c.CommandPath())
+	}
+	return fmt.Errorf("unknown command; %q has %s", c.CommandPath(), strings.Join(names, ", "))
 }
 
 const variablePrefix = "PROVWATCH_"
