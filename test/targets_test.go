@@ -112,7 +112,7 @@ func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *te
 		r := w.run(env, args...)
 		require.Equal(t, 3, r.code)
 		for _, want := range []string{
-			file + ":2: target a: --source (or PROVWATCH_SOURCE) must be one of auto, notify, wal", file + ":6: target a: resync must be a duration",
+			file + ":2: target a: --source (or PROVWATCH_SOURCE) must be one of auto, notify, wal", file + ":6: target a: resync must be a duration, such as 30s",
 			file + ":2: target a: A_URL is neither a postgres:// URL nor", file + ":8: target c: its database is that of target b",
 		} {
 			require.Contains(t, r.stderr, want)

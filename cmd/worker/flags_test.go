@@ -105,7 +105,9 @@ func TestAVariableSetsAFlagThatIsNotGiven(t *testing.T) {
 		"empty":       {variable: "", want: "5m0s"},
 		"set":         {variable: "7m", want: "7m0s"},
 		"a flag wins": {variable: "7m", args: []string{"--resync", "9m"}, want: "9m0s"},
-		"not usable":  {variable: "soon", problem: "PROVWATCH_RESYNC cannot be used for --resync: want a duration"},
+		"not usable":  {variable: "soon", problem: "PROVWATCH_RESYNC cannot be used for --resync: want a duration, such as 30s"},
+		"no unit":     {variable: "5", problem: "PROVWATCH_RESYNC cannot be used for --resync: want a duration with its unit, such as 5s"},
+		"a secret":    {variable: "1234567890", problem: "PROVWATCH_RESYNC cannot be used for --resync: want a duration, such as 30s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("PROVWATCH_RESYNC", c.variable)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,6 +78,11 @@ func newRootCommand() *cobra.Command {
 	// Unlike cobra's own message, [wrapArgs] has no default for it.
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		var invalid *pflag.InvalidValueError
+		if errors.As(err, &invalid) {
+			flag := invalid.GetFlag()
+			err = fmt.Errorf("%q cannot be used for --%s: want %s", invalid.GetValue(), flag.Name, wanted(flag, invalid.GetValue()))
+		}
 		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
 	})
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
@@ -218,10 +224,29 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 			return
 		}
 		if err := set.Set(flag.Name, value); err != nil {
-			failed = fmt.Errorf("%s cannot be used for --%s: want a %s", variable, flag.Name, flag.Value.Type())
+			// A value can be a secret in the wrong place, hence is not shown.
+			failed = fmt.Errorf("%s cannot be used for --%s: want %s", variable, flag.Name, wanted(flag, value))
 		}
 	})
 	return failed
+}
+
+// wanted says what a flag takes that does not take the value.
+func wanted(flag *pflag.Flag, value string) string {
+	switch flag.Value.Type() {
+	case "duration":
+		const noSecret = 16 // bits of a number
+		if _, err := strconv.ParseUint(value, 10, noSecret); err == nil {
+			return "a duration with its unit, such as " + value + "s"
+		}
+		return "a duration, such as 30s"
+	case "bool":
+		return "true or false"
+	case "int64":
+		return "a whole number"
+	default:
+		return "a " + flag.Value.Type()
+	}
 }
 
 // choice is a flag that takes one of a few values.

@@ -108,7 +108,7 @@ func (f *flags) with(t config.Target, found func(line int, err error)) (*flags, 
 	set.StringVar(&own.slotMaxLag, "slot-max-lag", own.slotMaxLag, "")
 	for _, o := range t.Overrides {
 		if err := set.Set(o.Flag, o.Value); err != nil {
-			found(o.Line, fmt.Errorf("%s must be a %s", strings.ReplaceAll(o.Flag, "-", "_"), set.Lookup(o.Flag).Value.Type()))
+			found(o.Line, fmt.Errorf("%s must be %s", strings.ReplaceAll(o.Flag, "-", "_"), wanted(set.Lookup(o.Flag), o.Value)))
 		}
 	}
 	return &own, own.check(set)
