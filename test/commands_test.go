@@ -268,7 +268,7 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 		"not JSON":        {`settings = 'garbage with sk-inside-0123456789'`, "settings are not a JSON object"},
 		"another version": {`settings = '{"_type": "bedrock", "_version": 2, "x": "sk-inside-0123456789"}'`, `settings have an unknown "_version"`},
 		"encrypted": {`settings_key_id = 'key-7', settings = 'sk-inside-0123456789'`,
-			`encrypted with key "key-7" (settings_key_id), which this worker does not have: add the key to its --keyset, and send it SIGHUP`},
+			`encrypted with key "key-7" (settings_key_id), and this worker has no keyset: start it with the --keyset that holds the key`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -406,7 +406,7 @@ func TestAMissingKeyIsAnErrorForItsProviderAloneUntilAReloadHasIt(t *testing.T) 
 		r := w.run(env, "run")
 		require.Equal(t, 1, r.code)
 		require.Contains(t, r.stderr, `AI provider "aws" already exists in the database and cannot be compared`)
-		require.Contains(t, r.stderr, `encrypted with key "`+keyID+`" (settings_key_id), which this worker does not have`)
+		require.Contains(t, r.stderr, `encrypted with key "`+keyID+`" (settings_key_id), which this worker does not have: add the key to its --keyset, and send it SIGHUP`)
 		require.NotContains(t, r.stderr, "openai")
 
 		p := w.start(env, "run", "--on-boot-drift", "alert").ready()

@@ -87,6 +87,8 @@ type DecryptError struct {
 	Column string // which names the key
 	KeyID  string // as in the database, which can hold anything
 	Err    error  // one of the Err… values above
+	// NoKeyset reports whether there was no keyset to look for the key in.
+	NoKeyset bool
 }
 
 func (e *DecryptError) Unwrap() error { return e.Err }
@@ -99,6 +101,8 @@ func (e *DecryptError) Error() string {
 	}
 	encrypted := fmt.Sprintf("encrypted with key %q (%s)", id, e.Column)
 	switch {
+	case e.NoKeyset:
+		return encrypted + ", and this worker has no keyset: start it with the --keyset that holds the key"
 	case errors.Is(e.Err, ErrUnknownKey):
 		return encrypted + ", which this worker does not have: add the key to its --keyset, and send it SIGHUP"
 	case errors.Is(e.Err, ErrContradiction):
@@ -149,10 +153,11 @@ func (k *Keyset) Open(stored secret.Text, keyID string, at Place) ([]byte, error
 	if keyID == "" {
 		return []byte(stored.Reveal()), nil
 	}
+	keys := k.keys.Load()
 	failed := func(reason error) ([]byte, error) {
-		return nil, &DecryptError{Column: at.keyIDColumn(), KeyID: keyID, Err: reason}
+		return nil, &DecryptError{Column: at.keyIDColumn(), KeyID: keyID, Err: reason, NoKeyset: keys.primary == ""}
 	}
-	key := k.keys.Load().byID[keyID]
+	key := keys.byID[keyID]
 	if key == nil {
 		return failed(ErrUnknownKey)
 	}
