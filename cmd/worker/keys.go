@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
@@ -143,17 +144,23 @@ func (f *flags) removeKey(ctx context.Context, logger *slog.Logger, id string) e
 	}
 	for _, use := range uses {
 		if use.KeyID == id && id == keys.Primary() {
-			return fmt.Errorf("key %s is the primary one, and %d settings and %d API keys are encrypted with it; "+
-				"make another one primary with \"worker keys promote\", and run \"worker keys rotate\" first", id, use.Settings, use.APIKeys)
+			return fmt.Errorf("key %s is the primary one, and %s are encrypted with it; "+
+				"make another one primary with \"worker keys promote\", and run \"worker keys rotate\" first", id, secretsOf(use))
 		}
 		if use.KeyID == id {
-			return fmt.Errorf("key %s is in use: %d settings and %d API keys are encrypted with it; run \"worker keys rotate\" first", id, use.Settings, use.APIKeys)
+			return fmt.Errorf("key %s is in use: %s are encrypted with it; run \"worker keys rotate\" first", id, secretsOf(use))
 		}
 	}
 	if err := atrest.Remove(f.keyset, id); err != nil {
 		return err
 	}
 	return f.printKey(id, "removed")
+}
+
+// secretsOf says what a key is used for.
+func secretsOf(use report.KeyUse) string {
+	return fmt.Sprintf("the settings of %s and %s",
+		english.Plural(int(use.Settings), "provider", ""), english.Plural(int(use.APIKeys), "API key", ""))
 }
 
 // reencryptCommand is "keys rotate" or "keys decrypt".

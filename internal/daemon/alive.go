@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 const (
@@ -109,9 +111,10 @@ func (d *daemon) describe() {
 		d.say("not ready: " + err.Error())
 		return
 	}
+	watching := "watching " + english.Plural(d.verifier.Providers(), "provider", "")
 	if source, _ := d.source.Load().(string); source != "" {
-		d.say(fmt.Sprintf("watching %d providers, leading, source %s", d.verifier.Providers(), source))
+		d.say(watching + ", leading, source " + source)
 		return
 	}
-	d.say(fmt.Sprintf("watching %d providers, standing by", d.verifier.Providers()))
+	d.say(watching + ", standing by")
 }

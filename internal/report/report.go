@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
@@ -116,12 +117,12 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 	if err := p.render(t); err != nil {
 		return err
 	}
-	verb := "Plan"
+	lead, insert := "Plan", "to insert"
 	if done {
-		verb = "Done"
+		lead, insert = "Done", "inserted"
 	}
-	_, err := fmt.Fprintf(p.out, "%s: %d to insert, %d drifted, %d not comparable, %d soft-deleted, %d unchanged, %d accepted, %d skipped.\n",
-		verb, plan.Count(seed.Insert), plan.Count(seed.Drifted), plan.Count(seed.Undecodable), plan.Count(seed.StickyDeleted),
+	_, err := fmt.Fprintf(p.out, "%s: %d %s, %d drifted, %d not comparable, %d soft-deleted, %d unchanged, %d accepted, %d skipped.\n",
+		lead, plan.Count(seed.Insert), insert, plan.Count(seed.Drifted), plan.Count(seed.Undecodable), plan.Count(seed.StickyDeleted),
 		plan.Count(seed.Unchanged), plan.Count(seed.Accepted), plan.Count(seed.Unsupported))
 	return err
 }
@@ -163,7 +164,12 @@ func (p *Printer) Verification(plan seed.Plan) error {
 	if err := p.render(t); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(p.out, "%d of %d providers drift.\n", len(Drifts(plan)), len(plan.Steps))
+	drifts, all := len(Drifts(plan)), len(plan.Steps)
+	verb := "drift"
+	if drifts == 1 || all == 1 {
+		verb = "drifts"
+	}
+	_, err := fmt.Fprintf(p.out, "%d of %s %s.\n", drifts, english.Plural(all, "provider", ""), verb)
 	return err
 }
 
