@@ -781,19 +781,25 @@ func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 	w.source = "notify"
 	env := w.twoProviders()
 	schema := func(state, applied, pending string, missing bool) string {
-		todo := ""
+		todo, triggers, made := "", "yes", "provwatch"
+		if missing {
+			triggers = "no"
+		}
+		if applied == "none" {
+			made = "nobody yet, provwatch will"
+		}
 		switch {
 		case pending != "none":
-			todo = "  to be done: migrations [" + strings.ReplaceAll(pending, ",", "") + "], triggers on the provider tables\n"
+			todo = "  to be done by \"worker migrate\": migrations [" + strings.ReplaceAll(pending, ",", "") + "], triggers on the provider tables\n"
 		case missing:
-			todo = "  to be done: triggers on the provider tables\n"
+			todo = "  to be done by \"worker migrate\": triggers on the provider tables\n"
 		}
-		return fmt.Sprintf("Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %t\n  publication: false\n  provider tables made by: provwatch\n%s",
-			state, applied, pending, !missing, todo)
+		return fmt.Sprintf("Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %s\n  publication: no\n  provider tables made by: %s\n%s",
+			state, applied, pending, triggers, made, todo)
 	}
 	versions := w.migrationVersions()
 	list := strings.Join(versions, ", ")
-	require.Equal(t, result{0, schema("not up to date", "none", list, true), ""}, w.run(nil, "migrate", "--dry-run"))
+	require.Equal(t, result{0, schema("not there yet", "none", list, true), ""}, w.run(nil, "migrate", "--dry-run"))
 	r := w.run(nil, "migrate", "--dry-run", "-o", "json")
 	require.JSONEq(t, `{"changed": false, "up_to_date": false, "done": [], "lacks": ["migrations [`+strings.Join(versions, " ")+`]", "triggers on the provider tables"],
 		"schema": {"foreign_provider_tables": false, "applied": [], "pending": [`+list+`], "triggers": false, "some_triggers": false, "publication": false}}`, r.stdout)

@@ -135,7 +135,7 @@ func TestAnOwnerThatMayNotReplicatePreparesBothSources(t *testing.T) {
 	owner := w.limitedRole()
 	r := w.run(environ{"DATABASE_URL": owner.url}, "migrate")
 	require.Equal(t, 0, r.code, r.stderr)
-	require.Contains(t, r.stdout, "triggers: true\n  publication: true\n")
+	require.Contains(t, r.stdout, "triggers: yes\n  publication: yes\n")
 	require.Equal(t, 0, w.run(environ{"DATABASE_URL": owner.url}, "migrate", "--source=wal").code)
 
 	w.prepare()

@@ -268,20 +268,26 @@ func (p *Printer) Schema(s schema.Status, lacks, done []string) error {
 		})
 	}
 	made := "provwatch"
-	if s.Foreign {
+	switch {
+	case s.Foreign:
 		made = "another program"
+	case len(s.Applied) == 0:
+		made = "nobody yet, provwatch will"
 	}
 	state := p.paint(green, "up to date")
-	if len(lacks) > 0 {
+	switch {
+	case len(lacks) > 0 && len(s.Applied) == 0:
+		state = p.paint(yellow, "not there yet")
+	case len(lacks) > 0:
 		state = p.paint(yellow, "not up to date")
 	}
 	if len(done) > 0 {
 		state += ", migrated now"
 	}
-	_, err := fmt.Fprintf(p.out, "Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %t\n  publication: %t\n  provider tables made by: %s\n",
-		state, list(s.Applied), list(s.Pending), s.Triggers, s.Publication, made)
+	_, err := fmt.Fprintf(p.out, "Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %s\n  publication: %s\n  provider tables made by: %s\n",
+		state, list(s.Applied), list(s.Pending), yesNo(s.Triggers), yesNo(s.Publication), made)
 	if err == nil && len(lacks) > 0 {
-		_, err = fmt.Fprintf(p.out, "  to be done: %s\n", strings.Join(lacks, ", "))
+		_, err = fmt.Fprintf(p.out, "  to be done by \"worker migrate\": %s\n", strings.Join(lacks, ", "))
 	}
 	return err
 }
@@ -297,6 +303,13 @@ func (p *Printer) SlotDropped(slot string, dropped bool) error {
 	}
 	_, err := fmt.Fprintf(p.out, "Replication slot %s: %s.\n", slot, what)
 	return err
+}
+
+func yesNo(there bool) string {
+	if there {
+		return "yes"
+	}
+	return "no"
 }
 
 func list(versions []int64) string {
