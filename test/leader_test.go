@@ -60,6 +60,11 @@ func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
 		second := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
 		require.Equal(t, 1.0, first.metric("provwatch_leader"))
 		require.Zero(t, second.metric("provwatch_leader"))
+		leader := w.strings(`SELECT format('leader_session=%s leader_role=%s leader_since=%s', pid, usename,
+			to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+			FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted AND pg_stat_activity.datname = current_database()`)[0]
+		second.waitFor(`msg="standing by until the leader ends"`, leader)
+		require.Zero(t, first.logged("standing by"))
 		require.Equal(t, 1, w.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`))
 
@@ -72,6 +77,7 @@ func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai", "resolved openai")
 		require.Equal(t, 1.0, second.metric("provwatch_leader"))
+		require.Equal(t, 1, second.logged("standing by"))
 		second.stop()
 		var leaders []string
 		for _, s := range w.statuses() {

@@ -348,11 +348,12 @@ func (d *daemon) QueueUsage(usage float64) {
 // Lost implements [listener.Handler].
 func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()
+	// First of all, since who listens and does not lead stands by.
+	d.health.setListening(fmt.Errorf("not listening: %w", err))
 	if d.depose != nil {
 		d.depose()
 		d.depose = nil
 	}
-	d.health.setListening(fmt.Errorf("not listening: %w", err))
 	d.describe()
 }
 

@@ -132,6 +132,7 @@ func (d *daemon) follow(ctx context.Context) {
 func (d *daemon) standBy(ctx context.Context) context.Context {
 	defer d.life.take()()
 	var pause <-chan time.Time
+	said := false
 	for {
 		// Leading comes first: what is pending is then for the leader to verify.
 		select {
@@ -151,10 +152,17 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 		case <-pause:
 			pause = nil
 		case <-ready:
+			// A session tries to lead before it counts as listening: one that listens
+			// here, and was not elected, stands by.
+			listens := d.health.worker().Listening
 			select {
 			case leadership := <-d.elected:
 				return leadership
 			default:
+			}
+			if listens && !said {
+				d.sayStandingBy(ctx)
+				said = true
 			}
 			request, ok := d.pending.Take()
 			if !ok {
@@ -172,6 +180,25 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 			pause = time.After(standbyPause)
 		}
 	}
+}
+
+// sayStandingBy logs that this worker stands by, and for which session, where that
+// can be told.
+func (d *daemon) sayStandingBy(ctx context.Context) {
+	logger := d.Logger
+	workers, err := store.New(d.pool).ListWorkers(ctx, store.ListWorkersParams{LockID: listener.LeaderLock, MaxWorkers: 1})
+	// The one that leads comes first.
+	if err == nil && len(workers) > 0 && workers[0].Leads {
+		leader := workers[0]
+		logger = logger.With("leader_session", leader.Pid, "leader_role", leader.Role)
+		if leader.Address != "" {
+			logger = logger.With("leader_address", leader.Address)
+		}
+		if leader.BackendStart != nil {
+			logger = logger.With("leader_since", leader.BackendStart.UTC().Format(time.RFC3339))
+		}
+	}
+	logger.InfoContext(ctx, "standing by until the leader ends", "worker", d.worker.String())
 }
 
 // lead publishes alerts from the source, one at a time, until ctx ends with the
