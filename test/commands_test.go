@@ -224,7 +224,7 @@ func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
 // differs is the error about a drifted provider, word for word (spec section 4).
 func differs(name, fields, variable string) string {
 	return fmt.Sprintf(`AI provider "%[1]s" already exists in the database and differs from the current environment configuration: %[2]s; `+
-		`either make both agree (change the variables of %[3]s, or "worker resolve %[1]s --take env" to write them to the database), `+
+		`either make both agree (change the variables %[3]s, or "worker resolve %[1]s --take env" to write them to the database), `+
 		`or keep the database's values with "worker resolve %[1]s --take db"`, name, fields, variable)
 }
 
@@ -237,9 +237,9 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 	env := w.twoProviders().
 		with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_0_NAME", "extra").
 		with("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-extra-0123456789-abcdef"))
-	want := "worker: " + differs("anthropic", `bedrock_region (environment "", database "us-east-1")`, "CODER_AIBRIDGE_ANTHROPIC_KEY") + "\n" +
+	want := "worker: " + differs("anthropic", `bedrock_region (environment "", database "us-east-1")`, "CODER_AIBRIDGE_ANTHROPIC_*") + "\n" +
 		differs("openai", `type (environment "openai", database "anthropic"), base_url (environment "https://api.openai.com/v1/", database "https://proxy.example/v1")`,
-			"CODER_AIBRIDGE_OPENAI_KEY") + "\n"
+			"CODER_AIBRIDGE_OPENAI_*") + "\n"
 
 	before := w.dump()
 	require.Equal(t, result{2, "", want}, w.run(env, "seed"))
@@ -280,7 +280,7 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			before := w.dump()
 			want := fmt.Sprintf(`AI provider "openai" already exists in the database and cannot be compared with the environment: %s; `+
 				`repair its settings, write the environment's fields to it with "worker resolve openai --take env --with-keys", `+
-				`or remove its variables (CODER_AIBRIDGE_OPENAI_KEY)`, settings.problem)
+				`or remove its variables (CODER_AIBRIDGE_OPENAI_*)`, settings.problem)
 			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
 			r := w.run(env, "seed", "--dry-run")
 			require.Equal(t, 1, r.code)
@@ -672,7 +672,7 @@ func TestResolveRefusesWhatCannotBeResolved(t *testing.T) {
 		want string
 	}{
 		{"openai --take db", 1, `resolve provider "openai": it has no row that could be kept, and the next boot seeds it again; ` +
-			"remove its variables (CODER_AIBRIDGE_OPENAI_KEY) instead"},
+			"remove its variables (CODER_AIBRIDGE_OPENAI_*) instead"},
 		{"nobody --take env", 3, `the environment names no provider "nobody"; run "worker verify" with the same environment to see those that it names`},
 		{"nobody --take db", 3, `the environment names no provider "nobody"; run "worker verify" with the same environment to see those that it names`},
 		{"openai", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},

@@ -97,7 +97,7 @@ func TestCredentialsAndModelsNeverChangeTheHash(t *testing.T) {
 		hashes := make(map[string]bool)
 		for range 2 {
 			d := provider.Desired{
-				Name: text().Draw(t, "name"), Origin: text().Draw(t, "origin"),
+				Name: text().Draw(t, "name"), Variables: text().Draw(t, "variables"),
 				Type: c.Type, BaseURL: c.BaseURL, Keys: rapid.SliceOf(secretText()).Draw(t, "keys"),
 			}
 			if isBedrock {

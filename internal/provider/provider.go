@@ -20,9 +20,9 @@ type Desired struct {
 	Keys []secret.Text
 	// Bedrock is nil unless the provider is a Bedrock one (spec section 1).
 	Bedrock *Bedrock
-	// Origin is the environment variable that named the provider, without its
-	// value, for messages: for example CODER_AIBRIDGE_PROVIDER_0_TYPE.
-	Origin string
+	// Variables are patterns of all environment variables that make the provider,
+	// for messages: for example CODER_AIBRIDGE_PROVIDER_0_*.
+	Variables string
 	// CredentialsOrigin is the variable that holds the keys, or the access keys of
 	// a Bedrock provider; empty when there are none.
 	CredentialsOrigin string

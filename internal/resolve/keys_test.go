@@ -92,7 +92,7 @@ func TestADriftOfCredentialsThatMustAgreeCannotBeAccepted(t *testing.T) {
 	t.Parallel()
 	_, keys := atresttest.NewKeyset(t)
 	_, other := atresttest.NewKeyset(t)
-	stored := provider.Desired{Name: "gpt", Type: provider.OpenAI, BaseURL: "https://h/", Origin: "X", Keys: []secret.Text{secret.New("k")}}
+	stored := provider.Desired{Name: "gpt", Type: provider.OpenAI, BaseURL: "https://h/", Variables: "X", Keys: []secret.Text{secret.New("k")}}
 	pool, _ := pgtest.NewPool(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{stored}, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
 	require.NoError(t, err)

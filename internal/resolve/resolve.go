@@ -205,7 +205,7 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 	case observed.Kind == provider.InSync:
 		return outcome, nil
 	case observed.Kind == provider.Missing:
-		return outcome, fmt.Errorf("it has no row that could be kept, and the next boot seeds it again; remove its variables (%s) instead", step.Desired.Origin)
+		return outcome, fmt.Errorf("it has no row that could be kept, and the next boot seeds it again; remove its variables (%s) instead", step.Desired.Variables)
 	case step.CredentialsProblem() != nil:
 		return outcome, fmt.Errorf("%w; that cannot be accepted with --compat=upstream-credentials, since nothing is stored of credentials that it could be tied to; "+
 			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())

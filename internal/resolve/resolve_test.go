@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func bedrock(region string) provider.Desired {
-	return provider.Desired{Name: "aws", Type: provider.Anthropic, Origin: "X", Bedrock: &provider.Bedrock{
+	return provider.Desired{Name: "aws", Type: provider.Anthropic, Variables: "X", Bedrock: &provider.Bedrock{
 		Region: region, Model: "m", SmallFastModel: "s",
 		AccessKey: secret.New("AKIA-environment"), AccessKeySecret: secret.New("environment"),
 	}}

@@ -49,7 +49,7 @@ func TestWhereCredentialsMustAgreeARotatedOneFailsTheSeedAndWritesNothing(t *tes
 	_, err = seed.Seed(t.Context(), pool, other, false, quiet, strict)
 	require.EqualError(t, err, `AI provider "aws" already exists in the database and differs from the current environment configuration: `+
 		`bedrock_credentials (environment "2 of 2 set", database "2 of 2 set, 1 of 2 differ"); `+
-		`with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (none is set in the variables of CODER_AIBRIDGE_PROVIDER_1_TYPE), `+
+		`with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (none is set in the variables CODER_AIBRIDGE_PROVIDER_1_*), `+
 		`or write the environment's to the database with "worker resolve aws --take env --with-keys", or drop --compat=upstream-credentials
 AI provider "gpt" already exists in the database and differs from the current environment configuration: `+
 		`api_keys (environment "2, of these 1 not in the database", database "2, of these 1 not in the environment"); `+

@@ -135,7 +135,10 @@ type entry struct {
 	first     string     // the name of that variable
 	fields    map[string]variable
 	rivals    map[string][]string // other spellings of a field, with another value
-	unknown   []unknownField
+	// groups begin the names of its variables: up to the index, or of a legacy one
+	// up to the first word of its field, as it is spelt.
+	groups  []string
+	unknown []unknownField
 }
 
 type unknownField struct{ variable, field string }
@@ -155,6 +158,18 @@ func (e *entry) firstSet(fields ...string) string {
 		}
 	}
 	return ""
+}
+
+// variablesOf returns patterns of all variables of the groups that end so, for
+// messages.
+func (e *entry) variablesOf(ends ...string) string {
+	var patterns []string
+	for _, group := range e.groups {
+		if slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(group, end) }) {
+			patterns = append(patterns, group+"*")
+		}
+	}
+	return strings.Join(patterns, ", ")
 }
 
 // nameOf returns the field's variable as it is spelt or, when it is not set, as
@@ -222,6 +237,14 @@ func (e *entry) add(at place, v variable) {
 	if !slices.Contains(at.known(), at.field) {
 		e.unknown = append(e.unknown, unknownField{v.name, at.field})
 		return
+	}
+	group := at.stem
+	if at.index == legacyIndex {
+		word, _, _ := strings.Cut(at.field, "_")
+		group = v.name[:len(at.stem)+len(word)+1]
+	}
+	if !slices.Contains(e.groups, group) {
+		e.groups = append(e.groups, group)
 	}
 	// The same field can be spelt in several ways: with either prefix, and its
 	// index with leading zeros.

@@ -89,7 +89,7 @@ func ReadPrefixed(environ []string, begins string) (Environment, error) {
 	spell(env.Warnings)
 	for i := range env.Providers {
 		d := &env.Providers[i]
-		d.Origin = strings.ReplaceAll(d.Origin, prefix, begins)
+		d.Variables = strings.ReplaceAll(d.Variables, prefix, begins)
 		d.CredentialsOrigin = strings.ReplaceAll(d.CredentialsOrigin, prefix, begins)
 	}
 	if len(env.Providers) == 0 && err == nil {

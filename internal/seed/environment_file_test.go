@@ -26,7 +26,7 @@ func TestReadEnvironmentWithoutAFileReadsTheProcessAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, env.Warnings)
 	require.Equal(t, []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/",
-		Keys: []string{"sk=1"}, Origin: "CODER_AIBRIDGE_OPENAI_KEY"}}, plain(env.Providers))
+		Keys: []string{"sk=1"}, Variables: "CODER_AIBRIDGE_OPENAI_*"}}, plain(env.Providers))
 }
 
 func TestReadEnvironmentMergesTheFileWithTheProcess(t *testing.T) {
@@ -58,8 +58,8 @@ func TestReadEnvironmentMergesTheFileWithTheProcess(t *testing.T) {
 	}, path)
 	require.NoError(t, err)
 	require.Equal(t, []desired{
-		{Name: "from-process", Type: "openai", BaseURL: "https://file/", Keys: []string{"a$HOME#", "b"}, Origin: p0 + "TYPE"},
-		{Name: "other", Type: "openai", Origin: p1 + "TYPE"},
+		{Name: "from-process", Type: "openai", BaseURL: "https://file/", Keys: []string{"a$HOME#", "b"}, Variables: p0 + "*"},
+		{Name: "other", Type: "openai", Variables: p1 + "*"},
 	}, plain(env.Providers))
 	require.Equal(t, []string{
 		"CODER_AIBRIDGE_OPENAI_KYE: has another value in the file " + path + "; the value of the process environment is used",
@@ -137,7 +137,7 @@ func TestAPrefixTakesThePlaceOfTheUsualOneInNamesAndFindings(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, env.Warnings)
 	require.Equal(t, []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/",
-		Keys: []string{"sk-billing"}, Origin: "BILLING_OPENAI_KEY"}}, plain(env.Providers))
+		Keys: []string{"sk-billing"}, Variables: "BILLING_OPENAI_*"}}, plain(env.Providers))
 
 	_, err = seed.ReadPrefixed(append(environ, "BILLING_PROVIDER_0_KEY=sk-x"), "BILLING_")
 	var failed *seed.EnvironmentError

@@ -114,7 +114,13 @@ func checkEnvironment(t *testing.T, variables map[string]string) []string {
 		before = p.Name
 		require.Regexp(t, validName, p.Name)
 		require.Contains(t, provider.Types(), p.Type)
-		require.Contains(t, variables, p.Origin)
+		for pattern := range strings.SplitSeq(p.Variables, ", ") {
+			begins, found := strings.CutSuffix(pattern, "*")
+			require.True(t, found)
+			require.True(t, slices.ContainsFunc(slices.Collect(maps.Keys(variables)), func(name string) bool {
+				return strings.HasPrefix(name, begins)
+			}), pattern)
+		}
 		if p.CredentialsOrigin != "" {
 			require.Contains(t, variables, p.CredentialsOrigin)
 		}

@@ -54,7 +54,7 @@ func (p *parser) parseIndexed(e *entry) {
 		p.errorf(e.first, "its provider has no type; set %s to %s", e.nameOf("TYPE"), anyType())
 	}
 
-	d := provider.Desired{Type: provider.Type(kind.value), Origin: kind.name}
+	d := provider.Desired{Type: provider.Type(kind.value), Variables: e.variablesOf("")}
 	if known {
 		p.parseTyped(e, &d)
 	} else {
@@ -96,6 +96,8 @@ func (p *parser) claimName(e *entry, d provider.Desired, naming string, known bo
 			message += "; its " + strings.Join(ignored, " and ") + " differ and are ignored"
 		}
 		p.warnf(naming, "%s", message)
+		s.desired.Variables += ", " + d.Variables
+		p.stand(s)
 	}
 }
 

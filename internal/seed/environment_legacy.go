@@ -36,7 +36,7 @@ func (p *parser) parseLegacyOpenAI(e *entry) {
 		p.warnWithoutKey(e, "OPENAI_BASE_URL", "OPENAI_KEY")
 		return
 	}
-	d := provider.Desired{Name: legacyOpenAI, Type: provider.OpenAI, Origin: key.name}
+	d := provider.Desired{Name: legacyOpenAI, Type: provider.OpenAI, Variables: e.variablesOf("_OPENAI_")}
 	p.parseBearer(e, &d, "OPENAI_", defaultOpenAIBaseURL)
 	p.stand(standing{desired: d, variables: []string{key.name}, legacy: true})
 }
@@ -56,11 +56,8 @@ func (p *parser) parseLegacyAnthropic(e *entry) {
 		return
 	}
 
-	d := provider.Desired{Name: legacyAnthropic, Type: provider.Anthropic, Origin: makers[0]}
+	d := provider.Desired{Name: legacyAnthropic, Type: provider.Anthropic, Variables: e.variablesOf("_ANTHROPIC_", "_BEDROCK_")}
 	p.parseAnthropic(e, &d, "ANTHROPIC_", defaultAnthropicBaseURL)
-	if _, ok := e.set("ANTHROPIC_KEY"); ok && d.Bedrock != nil {
-		d.Origin = makers[1] // the key is ignored
-	}
 	p.stand(standing{desired: d, variables: makers, legacy: true})
 }
 

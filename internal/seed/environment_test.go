@@ -23,7 +23,7 @@ type desired struct {
 	Name, Type, BaseURL string
 	Keys                []string
 	Bedrock             *bedrock
-	Origin              string
+	Variables           string
 }
 
 type bedrock struct{ Region, Model, SmallFastModel, AccessKey, AccessKeySecret string }
@@ -31,7 +31,7 @@ type bedrock struct{ Region, Model, SmallFastModel, AccessKey, AccessKeySecret s
 func plain(providers []provider.Desired) []desired {
 	var all []desired
 	for _, p := range providers {
-		d := desired{Name: p.Name, Type: string(p.Type), BaseURL: p.BaseURL, Origin: p.Origin}
+		d := desired{Name: p.Name, Type: string(p.Type), BaseURL: p.BaseURL, Variables: p.Variables}
 		if len(p.Keys) > 0 {
 			d.Keys = secret.RevealAll(p.Keys)
 		}
@@ -103,25 +103,25 @@ var legacyCases = []environmentCase{
 	{
 		name:      "a legacy OpenAI key makes the provider openai with the default base URL",
 		env:       "@OPENAI_KEY=sk-1",
-		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Origin: "@OPENAI_KEY"}},
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Variables: "@OPENAI_*"}},
 	},
 	{
 		name:      "a legacy OpenAI base URL replaces the default",
 		env:       "@OPENAI_KEY=sk-1 @OPENAI_BASE_URL=http://proxy:8080/v1",
-		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "http://proxy:8080/v1", Keys: []string{"sk-1"}, Origin: "@OPENAI_KEY"}},
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "http://proxy:8080/v1", Keys: []string{"sk-1"}, Variables: "@OPENAI_*"}},
 	},
 	{
 		name:      "a legacy Anthropic key makes the provider anthropic with the default base URL",
 		env:       "@ANTHROPIC_KEY=sk-2",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"}, Origin: "@ANTHROPIC_KEY"}},
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"}, Variables: "@ANTHROPIC_*"}},
 	},
 	{
 		name: "providers are in name order",
 		env:  "@OPENAI_KEY=sk-1 @ANTHROPIC_KEY=sk-2 @PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=a",
 		providers: []desired{
-			{Name: "a", Type: "openai", Origin: "@PROVIDER_0_TYPE"},
-			{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"}, Origin: "@ANTHROPIC_KEY"},
-			{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Origin: "@OPENAI_KEY"},
+			{Name: "a", Type: "openai", Variables: "@PROVIDER_0_*"},
+			{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"}, Variables: "@ANTHROPIC_*"},
+			{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Variables: "@OPENAI_*"},
 		},
 	},
 	{
@@ -141,17 +141,17 @@ var legacyCases = []environmentCase{
 	{
 		name:      "a legacy key is kept verbatim, commas and spaces included",
 		extra:     map[string]string{"@OPENAI_KEY": " a,b "},
-		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{" a,b "}, Origin: "@OPENAI_KEY"}},
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{" a,b "}, Variables: "@OPENAI_*"}},
 	},
 	{
 		name:      "the alias prefix means the same for legacy variables",
 		env:       "~OPENAI_KEY=sk-1 @OPENAI_BASE_URL=https://h/",
-		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://h/", Keys: []string{"sk-1"}, Origin: "~OPENAI_KEY"}},
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://h/", Keys: []string{"sk-1"}, Variables: "@OPENAI_*, ~OPENAI_*"}},
 	},
 	{
 		name:      "a legacy field under both prefixes with one value is fine",
 		env:       "@OPENAI_KEY=sk-1 ~OPENAI_KEY=sk-1",
-		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Origin: "@OPENAI_KEY"}},
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Variables: "@OPENAI_*, ~OPENAI_*"}},
 	},
 	{
 		name:   "a legacy field under both prefixes with different values is an error",
@@ -161,7 +161,7 @@ var legacyCases = []environmentCase{
 	{
 		name:      "an empty value under one prefix leaves the other",
 		env:       "@OPENAI_KEY= ~OPENAI_KEY=sk-2",
-		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-2"}, Origin: "~OPENAI_KEY"}},
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-2"}, Variables: "~OPENAI_*"}},
 	},
 	{
 		name: "unknown names beginning like legacy ones are warned of with the nearest known one",
@@ -211,25 +211,25 @@ var legacyBedrockCases = []environmentCase{
 	{
 		name: "a legacy Bedrock provider with credentials has the Bedrock base URL and no keys",
 		env:  "@BEDROCK_BASE_URL=https://b/ @BEDROCK_REGION=us-east-1 @BEDROCK_ACCESS_KEY=AK @BEDROCK_ACCESS_KEY_SECRET=SK @BEDROCK_MODEL=m @BEDROCK_SMALL_FAST_MODEL=s",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Origin: "@BEDROCK_ACCESS_KEY",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Variables: "@BEDROCK_*",
 			Bedrock: &bedrock{"us-east-1", "m", "s", "AK", "SK"}}},
 	},
 	{
 		name: "a legacy Bedrock provider without a Bedrock base URL has an empty one, and the default models",
 		env:  "@BEDROCK_ACCESS_KEY=AK @BEDROCK_ACCESS_KEY_SECRET=SK",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@BEDROCK_ACCESS_KEY",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@BEDROCK_*",
 			Bedrock: &bedrock{"", sonnet, haiku, "AK", "SK"}}},
 	},
 	{
 		name: "a legacy region alone makes a Bedrock provider without stored credentials",
 		env:  "@BEDROCK_REGION=us-east-1",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@BEDROCK_REGION",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@BEDROCK_*",
 			Bedrock: &bedrock{"us-east-1", sonnet, haiku, "", ""}}},
 	},
 	{
 		name: "a legacy Bedrock base URL alone makes a Bedrock provider without stored credentials",
 		env:  "~BEDROCK_BASE_URL=https://b/",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Origin: "~BEDROCK_BASE_URL",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Variables: "~BEDROCK_*",
 			Bedrock: &bedrock{"", sonnet, haiku, "", ""}}},
 	},
 	{
@@ -243,7 +243,7 @@ var legacyBedrockCases = []environmentCase{
 	{
 		name: "a legacy Anthropic key together with AWS credentials is ignored with a warning",
 		env:  "@ANTHROPIC_KEY=sk-2 @ANTHROPIC_BASE_URL=https://a/ @BEDROCK_ACCESS_KEY=AK @BEDROCK_ACCESS_KEY_SECRET=SK",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@BEDROCK_ACCESS_KEY",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@ANTHROPIC_*, @BEDROCK_*",
 			Bedrock: &bedrock{"", sonnet, haiku, "AK", "SK"}}},
 		warnings: []string{
 			"@ANTHROPIC_BASE_URL: is ignored: @BEDROCK_ACCESS_KEY makes the provider a Bedrock one, whose base URL is @BEDROCK_BASE_URL; remove this variable",
@@ -254,7 +254,7 @@ var legacyBedrockCases = []environmentCase{
 		name: "a legacy Anthropic key together with Bedrock metadata alone is a bearer provider, with warnings",
 		env:  "@ANTHROPIC_KEY=sk-2 @BEDROCK_BASE_URL=https://b/ @BEDROCK_REGION=us-east-1 @BEDROCK_MODEL=m @BEDROCK_SMALL_FAST_MODEL=s",
 		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"},
-			Origin: "@ANTHROPIC_KEY"}},
+			Variables: "@ANTHROPIC_*, @BEDROCK_*"}},
 		warnings: []string{
 			"@BEDROCK_BASE_URL: " + bearerWins("@ANTHROPIC_KEY", "@"),
 			"@BEDROCK_MODEL: " + bearerWins("@ANTHROPIC_KEY", "@"),
@@ -266,13 +266,13 @@ var legacyBedrockCases = []environmentCase{
 		name: "a legacy Anthropic key together with a model alone is a bearer provider, with a warning",
 		env:  "@ANTHROPIC_KEY=sk-2 @BEDROCK_MODEL=m",
 		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"sk-2"},
-			Origin: "@ANTHROPIC_KEY"}},
+			Variables: "@ANTHROPIC_*, @BEDROCK_*"}},
 		warnings: []string{"@BEDROCK_MODEL: " + bearerWins("@ANTHROPIC_KEY", "@")},
 	},
 	{
 		name: "a legacy Anthropic base URL is ignored by a Bedrock provider without credentials",
 		env:  "@ANTHROPIC_BASE_URL=https://a/ @BEDROCK_REGION=us-east-1",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@BEDROCK_REGION",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@ANTHROPIC_*, @BEDROCK_*",
 			Bedrock: &bedrock{"us-east-1", sonnet, haiku, "", ""}}},
 		warnings: []string{"@ANTHROPIC_BASE_URL: is ignored: @BEDROCK_REGION makes the provider a Bedrock one, whose base URL is @BEDROCK_BASE_URL; remove this variable"},
 	},
@@ -313,25 +313,25 @@ var indexedCases = []environmentCase{
 		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=my-openai-2 @PROVIDER_0_BASE_URL=https://h/v1 @PROVIDER_0_KEY=sk-1 " +
 			"@PROVIDER_1_TYPE=anthropic @PROVIDER_1_KEY=sk-2",
 		providers: []desired{
-			{Name: "anthropic", Type: "anthropic", Keys: []string{"sk-2"}, Origin: "@PROVIDER_1_TYPE"},
-			{Name: "my-openai-2", Type: "openai", BaseURL: "https://h/v1", Keys: []string{"sk-1"}, Origin: "@PROVIDER_0_TYPE"},
+			{Name: "anthropic", Type: "anthropic", Keys: []string{"sk-2"}, Variables: "@PROVIDER_1_*"},
+			{Name: "my-openai-2", Type: "openai", BaseURL: "https://h/v1", Keys: []string{"sk-1"}, Variables: "@PROVIDER_0_*"},
 		},
 	},
 	{
 		name:      "an indexed provider without a name takes its type as name",
 		env:       "@PROVIDER_0_TYPE=openai",
-		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*"}},
 	},
 	{
 		name:      "the alias prefix means the same for indexed variables",
 		env:       "~PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=sk-1",
-		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"sk-1"}, Origin: "~PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"sk-1"}, Variables: "@PROVIDER_0_*, ~PROVIDER_0_*"}},
 	},
 	{
 		name: "indices are compared as numbers",
 		env: "@PROVIDER_0_TYPE=openai @PROVIDER_1_TYPE=cohere @PROVIDER_2_TYPE=x @PROVIDER_3_TYPE=x @PROVIDER_4_TYPE=x @PROVIDER_5_TYPE=x " +
 			"@PROVIDER_6_TYPE=x @PROVIDER_7_TYPE=x @PROVIDER_8_TYPE=x @PROVIDER_9_TYPE=x @PROVIDER_10_TYPE=x",
-		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*"}},
 		warnings: []string{
 			"@PROVIDER_1_TYPE: " + skipped, "@PROVIDER_2_TYPE: " + skipped, "@PROVIDER_3_TYPE: " + skipped, "@PROVIDER_4_TYPE: " + skipped,
 			"@PROVIDER_5_TYPE: " + skipped, "@PROVIDER_6_TYPE: " + skipped, "@PROVIDER_7_TYPE: " + skipped, "@PROVIDER_8_TYPE: " + skipped,
@@ -341,12 +341,12 @@ var indexedCases = []environmentCase{
 	{
 		name:      "an index may have leading zeros",
 		env:       "@PROVIDER_00_TYPE=openai @PROVIDER_0_KEY=sk-1 @PROVIDER_000_BASE_URL=https://h/ @PROVIDER_0000000000000_NAME=n",
-		providers: []desired{{Name: "n", Type: "openai", BaseURL: "https://h/", Keys: []string{"sk-1"}, Origin: "@PROVIDER_00_TYPE"}},
+		providers: []desired{{Name: "n", Type: "openai", BaseURL: "https://h/", Keys: []string{"sk-1"}, Variables: "@PROVIDER_0000000000000_*, @PROVIDER_000_*, @PROVIDER_00_*, @PROVIDER_0_*"}},
 	},
 	{
 		name:      "an index spelt in two ways with one value is fine",
 		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_00_TYPE=openai ~PROVIDER_0_TYPE=openai",
-		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_00_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_00_*, @PROVIDER_0_*, ~PROVIDER_0_*"}},
 	},
 	{
 		name: "an index spelt in two ways with different values is an error",
@@ -457,7 +457,7 @@ var indexedCases = []environmentCase{
 	{
 		name:      "an indexed DUMP_DIR is passed over silently and does not make the index exist",
 		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_DUMP_DIR=/a ~PROVIDER_0_DUMP_DIR=/b @PROVIDER_7_DUMP_DIR=/x",
-		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*"}},
 	},
 	{
 		name:   "an index with DUMP_DIR alone is a gap",
@@ -468,13 +468,13 @@ var indexedCases = []environmentCase{
 		name: "an unknown type is skipped with a warning, its fields unseen, and is no gap",
 		env: "@PROVIDER_0_TYPE=cohere @PROVIDER_0_NAME=NO @PROVIDER_0_KEY=a ~PROVIDER_0_KEY=b @PROVIDER_0_KEYS=,, @PROVIDER_0_BASE_URL=x " +
 			"@PROVIDER_0_COLOUR=red @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_1_TYPE=openai",
-		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_1_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_1_*"}},
 		warnings:  []string{"@PROVIDER_0_TYPE: " + skipped},
 	},
 	{
 		name:      "a provider of an unknown type does not take a name",
 		env:       "@PROVIDER_0_TYPE=cohere @PROVIDER_0_NAME=a @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=a",
-		providers: []desired{{Name: "a", Type: "openai", Origin: "@PROVIDER_1_TYPE"}},
+		providers: []desired{{Name: "a", Type: "openai", Variables: "@PROVIDER_1_*"}},
 		warnings:  []string{"@PROVIDER_0_TYPE: " + skipped},
 	},
 	{
@@ -516,7 +516,7 @@ var indexedCases = []environmentCase{
 	{
 		name:      "a legacy name is free when the legacy provider is not configured",
 		env:       "@OPENAI_BASE_URL=https://h/ @PROVIDER_0_TYPE=openai",
-		providers: []desired{{Name: "openai", Type: "openai", Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*"}},
 		warnings:  []string{"@OPENAI_BASE_URL: is ignored: no key; set @OPENAI_KEY, or remove this variable"},
 	},
 	{
@@ -529,13 +529,13 @@ var indexedCases = []environmentCase{
 	{
 		name:      "two indexed providers of one name with equal hashes fold into the first",
 		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=a @PROVIDER_0_KEYS=k,l @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=a @PROVIDER_1_KEYS=l,k",
-		providers: []desired{{Name: "a", Type: "openai", Keys: []string{"k", "l"}, Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "a", Type: "openai", Keys: []string{"k", "l"}, Variables: "@PROVIDER_0_*, @PROVIDER_1_*"}},
 		warnings:  []string{"@PROVIDER_1_NAME: its provider equals the one that @PROVIDER_0_NAME names and is folded into it"},
 	},
 	{
 		name:      "folding says that keys differ and are ignored",
 		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=k @PROVIDER_1_TYPE=openai @PROVIDER_1_KEY=l @PROVIDER_2_TYPE=openai",
-		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"k"}, Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"k"}, Variables: "@PROVIDER_0_*, @PROVIDER_1_*, @PROVIDER_2_*"}},
 		warnings: []string{
 			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its keys differ and are ignored",
 			"@PROVIDER_2_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its keys differ and are ignored",
@@ -545,7 +545,7 @@ var indexedCases = []environmentCase{
 		name: "folding says that AWS credentials and models differ and are ignored",
 		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_1_TYPE=anthropic @PROVIDER_1_BEDROCK_REGION=r " +
 			"@PROVIDER_1_BEDROCK_ACCESS_KEY=AK @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET=SK @PROVIDER_1_BEDROCK_MODEL=m",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_0_TYPE", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}}},
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_0_*, @PROVIDER_1_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}}},
 		warnings: []string{
 			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its AWS credentials and models differ and are ignored",
 		},
@@ -579,12 +579,12 @@ var typeCases = []environmentCase{
 		env: "@PROVIDER_0_TYPE=google @PROVIDER_0_KEY=g @PROVIDER_1_TYPE=openrouter @PROVIDER_1_KEYS=o,p @PROVIDER_2_TYPE=vercel @PROVIDER_2_KEY=v " +
 			"@PROVIDER_3_TYPE=copilot @PROVIDER_4_TYPE=openai @PROVIDER_5_TYPE=anthropic",
 		providers: []desired{
-			{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_5_TYPE"},
-			{Name: "copilot", Type: "copilot", BaseURL: "https://api.individual.githubcopilot.com", Origin: "@PROVIDER_3_TYPE"},
-			{Name: "google", Type: "google", BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai/", Keys: []string{"g"}, Origin: "@PROVIDER_0_TYPE"},
-			{Name: "openai", Type: "openai", Origin: "@PROVIDER_4_TYPE"},
-			{Name: "openrouter", Type: "openrouter", BaseURL: "https://openrouter.ai/api/v1/", Keys: []string{"o", "p"}, Origin: "@PROVIDER_1_TYPE"},
-			{Name: "vercel", Type: "vercel", BaseURL: "https://ai-gateway.vercel.sh/v1/", Keys: []string{"v"}, Origin: "@PROVIDER_2_TYPE"},
+			{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_5_*"},
+			{Name: "copilot", Type: "copilot", BaseURL: "https://api.individual.githubcopilot.com", Variables: "@PROVIDER_3_*"},
+			{Name: "google", Type: "google", BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai/", Keys: []string{"g"}, Variables: "@PROVIDER_0_*"},
+			{Name: "openai", Type: "openai", Variables: "@PROVIDER_4_*"},
+			{Name: "openrouter", Type: "openrouter", BaseURL: "https://openrouter.ai/api/v1/", Keys: []string{"o", "p"}, Variables: "@PROVIDER_1_*"},
+			{Name: "vercel", Type: "vercel", BaseURL: "https://ai-gateway.vercel.sh/v1/", Keys: []string{"v"}, Variables: "@PROVIDER_2_*"},
 		},
 	},
 	{
@@ -592,9 +592,9 @@ var typeCases = []environmentCase{
 		env: "@PROVIDER_0_TYPE=azure @PROVIDER_0_BASE_URL=https://r.openai.azure.com/openai/v1 @PROVIDER_0_KEY=a @PROVIDER_1_TYPE=openai-compat " +
 			"@PROVIDER_1_BASE_URL=http://llm:8000/v1 @PROVIDER_2_TYPE=copilot @PROVIDER_2_BASE_URL=https://api.business.githubcopilot.com",
 		providers: []desired{
-			{Name: "azure", Type: "azure", BaseURL: "https://r.openai.azure.com/openai/v1", Keys: []string{"a"}, Origin: "@PROVIDER_0_TYPE"},
-			{Name: "copilot", Type: "copilot", BaseURL: "https://api.business.githubcopilot.com", Origin: "@PROVIDER_2_TYPE"},
-			{Name: "openai-compat", Type: "openai-compat", BaseURL: "http://llm:8000/v1", Origin: "@PROVIDER_1_TYPE"},
+			{Name: "azure", Type: "azure", BaseURL: "https://r.openai.azure.com/openai/v1", Keys: []string{"a"}, Variables: "@PROVIDER_0_*"},
+			{Name: "copilot", Type: "copilot", BaseURL: "https://api.business.githubcopilot.com", Variables: "@PROVIDER_2_*"},
+			{Name: "openai-compat", Type: "openai-compat", BaseURL: "http://llm:8000/v1", Variables: "@PROVIDER_1_*"},
 		},
 	},
 	{
@@ -621,9 +621,9 @@ var typeCases = []environmentCase{
 			"@PROVIDER_1_TYPE=bedrock @PROVIDER_1_NAME=vpc @PROVIDER_1_BEDROCK_BASE_URL=https://vpc/ @PROVIDER_1_BASE_URL=https://b/ @PROVIDER_1_BEDROCK_MODEL=m " +
 			"@PROVIDER_2_TYPE=anthropic @PROVIDER_2_BEDROCK_REGION=us-east-1",
 		providers: []desired{
-			{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_2_TYPE", Bedrock: &bedrock{"us-east-1", sonnet, haiku, "", ""}},
-			{Name: "bedrock", Type: "bedrock", Origin: "@PROVIDER_0_TYPE", Bedrock: &bedrock{"us-east-1", sonnet, haiku, "A", "S"}},
-			{Name: "vpc", Type: "bedrock", BaseURL: "https://vpc/", Origin: "@PROVIDER_1_TYPE", Bedrock: &bedrock{"", "m", haiku, "", ""}},
+			{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_2_*", Bedrock: &bedrock{"us-east-1", sonnet, haiku, "", ""}},
+			{Name: "bedrock", Type: "bedrock", Variables: "@PROVIDER_0_*", Bedrock: &bedrock{"us-east-1", sonnet, haiku, "A", "S"}},
+			{Name: "vpc", Type: "bedrock", BaseURL: "https://vpc/", Variables: "@PROVIDER_1_*", Bedrock: &bedrock{"", "m", haiku, "", ""}},
 		},
 		warnings: []string{
 			"@PROVIDER_0_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 1",
@@ -645,7 +645,7 @@ var credentialCases = []environmentCase{
 	{
 		name:      "a singular key is kept verbatim, and the elements of a list are trimmed",
 		extra:     map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEY": " a, b", "@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_KEYS": " a,\tb c ,d"},
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Keys: []string{"a", "b c", "d"}, Origin: "@PROVIDER_1_TYPE"}, {Name: "openai", Type: "openai", Keys: []string{" a, b"}, Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Keys: []string{"a", "b c", "d"}, Variables: "@PROVIDER_1_*"}, {Name: "openai", Type: "openai", Keys: []string{" a, b"}, Variables: "@PROVIDER_0_*"}},
 	},
 	{
 		name: "the singular and the plural of one field together are an error",
@@ -674,7 +674,7 @@ var credentialCases = []environmentCase{
 	{
 		name:      "five keys are allowed",
 		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=a,b,c,d,e",
-		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"a", "b", "c", "d", "e"}, Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"a", "b", "c", "d", "e"}, Variables: "@PROVIDER_0_*"}},
 	},
 	{
 		name:   "more than five keys are an error",
@@ -703,13 +703,13 @@ var credentialCases = []environmentCase{
 		name: "of several pairs the first is stored, with a warning, and secrets may repeat",
 		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEYS=a,b,c " +
 			"@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1,1,3",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_0_TYPE", Bedrock: &bedrock{"", sonnet, haiku, "a", "1"}}},
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_0_*", Bedrock: &bedrock{"", sonnet, haiku, "a", "1"}}},
 		warnings:  []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 2"},
 	},
 	{
 		name:      "a singular access key pairs with a list of one secret",
 		env:       "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEY=a ~PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_0_TYPE", Bedrock: &bedrock{"", sonnet, haiku, "a", "1"}}},
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_0_*, ~PROVIDER_0_*", Bedrock: &bedrock{"", sonnet, haiku, "a", "1"}}},
 	},
 	{
 		name: "unequal counts of access keys and secrets are an error",
@@ -752,7 +752,7 @@ var credentialCases = []environmentCase{
 		name: "indexed bearer keys together with Bedrock metadata alone are a bearer provider, with warnings",
 		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_KEY=k @PROVIDER_0_BASE_URL=https://a/ @PROVIDER_0_BEDROCK_REGION=r " +
 			"@PROVIDER_0_BEDROCK_BASE_URL=not-looked-at @PROVIDER_0_BEDROCK_MODEL=m",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://a/", Keys: []string{"k"}, Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://a/", Keys: []string{"k"}, Variables: "@PROVIDER_0_*"}},
 		warnings: []string{
 			"@PROVIDER_0_BEDROCK_BASE_URL: " + bearerWins("@PROVIDER_0_KEY", "@PROVIDER_0_"),
 			"@PROVIDER_0_BEDROCK_MODEL: " + bearerWins("@PROVIDER_0_KEY", "@PROVIDER_0_"),
@@ -763,14 +763,14 @@ var credentialCases = []environmentCase{
 		name: "indexed Bedrock metadata alone makes a Bedrock provider without stored credentials",
 		env: "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_REGION=r @PROVIDER_0_BEDROCK_BASE_URL=https://b/ @PROVIDER_0_BEDROCK_SMALL_FAST_MODEL=s " +
 			"@PROVIDER_0_BASE_URL=https://a/",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Origin: "@PROVIDER_0_TYPE",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Variables: "@PROVIDER_0_*",
 			Bedrock: &bedrock{"r", sonnet, "s", "", ""}}},
 		warnings: []string{"@PROVIDER_0_BASE_URL: is ignored: @PROVIDER_0_BEDROCK_REGION makes the provider a Bedrock one, whose base URL is @PROVIDER_0_BEDROCK_BASE_URL; remove this variable"},
 	},
 	{
 		name:      "an indexed model alone does not make a Bedrock provider and is ignored with a warning",
 		env:       "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_MODEL=m",
-		providers: []desired{{Name: "anthropic", Type: "anthropic", Origin: "@PROVIDER_0_TYPE"}},
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_0_*"}},
 		warnings:  []string{"@PROVIDER_0_BEDROCK_MODEL: " + modelOnly + "@PROVIDER_0_BEDROCK_REGION, or remove this variable"},
 	},
 	{
@@ -809,7 +809,7 @@ func TestParseEnvironment(t *testing.T) {
 				}
 				want := c.providers
 				for i := range want {
-					want[i].Origin = spell(want[i].Origin)
+					want[i].Variables = spell(want[i].Variables)
 				}
 				require.Equal(t, want, plain(env.Providers), "providers")
 			})

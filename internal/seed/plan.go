@@ -146,12 +146,12 @@ func (s Step) problem() string {
 	case s.Action == Undecodable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
 			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env --with-keys\", or remove its variables (%s)",
-			name, s.Observation.Undecodable, name, s.Desired.Origin)
+			name, s.Observation.Undecodable, name, s.Desired.Variables)
 	}
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
-		"either make both agree (change the variables of %s, or \"worker resolve %s --take env\" to write them to the database), "+
+		"either make both agree (change the variables %s, or \"worker resolve %s --take env\" to write them to the database), "+
 		"or keep the database's values with \"worker resolve %s --take db\"",
-		name, FieldList(s.Observation.Fields), s.Desired.Origin, name, name)
+		name, FieldList(s.Observation.Fields), s.Desired.Variables, name, name)
 }
 
 // credentialsOrigin returns the variable to look at for credentials.
@@ -159,7 +159,7 @@ func (s Step) credentialsOrigin() string {
 	if s.Desired.CredentialsOrigin != "" {
 		return s.Desired.CredentialsOrigin
 	}
-	return "none is set in the variables of " + s.Desired.Origin
+	return "none is set in the variables " + s.Desired.Variables
 }
 
 // FieldList formats differences in one line.
@@ -372,7 +372,7 @@ func LogUnsupported(ctx context.Context, logger *slog.Logger, unsupported []prov
 	for _, d := range unsupported {
 		logger.WarnContext(ctx, "the database's enum ai_provider_type lacks the provider's type, skipping the provider",
 			"provider", d.Name, "type", string(d.Type),
-			"remedy", "upgrade the gateway, whose migrations add the types that it can serve, and restart the worker; or remove its variables ("+d.Origin+")")
+			"remedy", "upgrade the gateway, whose migrations add the types that it can serve, and restart the worker; or remove its variables ("+d.Variables+")")
 	}
 }
 
@@ -410,7 +410,7 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 				"type", string(s.Desired.Type), "keys", len(s.Desired.Keys))
 		case StickyDeleted:
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
-				"remedy", "remove its variables ("+s.Desired.Origin+"), or \"worker resolve "+s.Desired.Name+" --take env\"")
+				"remedy", "remove its variables ("+s.Desired.Variables+"), or \"worker resolve "+s.Desired.Name+" --take env\"")
 		case Unsupported:
 			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
 		case Accepted:

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 var quiet = slog.New(slog.DiscardHandler)
 
 func openAI(name, baseURL string, keys ...string) provider.Desired {
-	d := provider.Desired{Name: name, Type: provider.OpenAI, BaseURL: baseURL, Origin: "CODER_AIBRIDGE_PROVIDER_0_TYPE"}
+	d := provider.Desired{Name: name, Type: provider.OpenAI, BaseURL: baseURL, Variables: "CODER_AIBRIDGE_PROVIDER_0_*"}
 	for _, key := range keys {
 		d.Keys = append(d.Keys, secret.New(key))
 	}
@@ -35,7 +35,7 @@ func openAI(name, baseURL string, keys ...string) provider.Desired {
 }
 
 func bedrockIn(name, region string) provider.Desired {
-	return provider.Desired{Name: name, Type: provider.Anthropic, Origin: "CODER_AIBRIDGE_PROVIDER_1_TYPE", Bedrock: &provider.Bedrock{
+	return provider.Desired{Name: name, Type: provider.Anthropic, Variables: "CODER_AIBRIDGE_PROVIDER_1_*", Bedrock: &provider.Bedrock{
 		Region: region, Model: "m", SmallFastModel: "s", AccessKey: secret.New("AKIA-test"), AccessKeySecret: secret.New("aws-secret"),
 	}}
 }

@@ -43,7 +43,7 @@ func desired(names ...string) []provider.Desired {
 	var list []provider.Desired
 	for _, name := range names {
 		list = append(list, provider.Desired{
-			Name: name, Type: provider.OpenAI, BaseURL: "https://" + name + ".example/v1/", Origin: "X", Keys: []secret.Text{secret.New(key)},
+			Name: name, Type: provider.OpenAI, BaseURL: "https://" + name + ".example/v1/", Variables: "X", Keys: []secret.Text{secret.New(key)},
 		})
 	}
 	return list

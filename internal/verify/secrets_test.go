@@ -17,7 +17,7 @@ import (
 )
 
 func bedrock(name, accessKeySecret string) provider.Desired {
-	return provider.Desired{Name: name, Type: provider.Anthropic, Origin: "X", Bedrock: &provider.Bedrock{
+	return provider.Desired{Name: name, Type: provider.Anthropic, Variables: "X", Bedrock: &provider.Bedrock{
 		Region: "us-east-1", AccessKey: secret.New("AKIA-plain"), AccessKeySecret: secret.New(accessKeySecret),
 	}}
 }

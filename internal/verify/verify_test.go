@@ -57,7 +57,7 @@ func (c *counter) DriftsObserved(byKind map[provider.Kind]int) {
 }
 
 func openAI(name string, keys ...string) provider.Desired {
-	d := provider.Desired{Name: name, Type: provider.OpenAI, BaseURL: "https://h/", Origin: "X"}
+	d := provider.Desired{Name: name, Type: provider.OpenAI, BaseURL: "https://h/", Variables: "X"}
 	for _, key := range keys {
 		d.Keys = append(d.Keys, secret.New(key))
 	}
