@@ -36,6 +36,14 @@ func TestWithCompatARotatedKeyFailsAStartUntilItIsResolved(t *testing.T) {
 	r = w.run(env, "resolve", "proxy", "--take", "db")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.stderr, "that cannot be accepted with --compat=upstream-credentials")
+	refused := result{1, "", `worker: resolve provider "proxy": its credentials differ: ` +
+		`api_keys (environment "2, of these 1 not in the database", database "2, of these 1 not in the environment"); ` +
+		"stored credentials may have been rotated, and are not overwritten unasked: repeat with --with-keys to replace them by the environment's, " +
+		"or set those of the database in the environment (CODER_AIBRIDGE_PROVIDER_0_KEYS)\n"}
+	require.Equal(t, refused, w.run(env, "resolve", "proxy", "--take", "env"))
+	require.Equal(t, refused, w.run(env, "resolve", "proxy", "--take", "env", "--compat=none", "--credential-drift=alert"))
+	r = w.run(env, "resolve", "proxy", "--take", "env", "--compat=none")
+	require.Equal(t, result{0, "proxy already agrees with the environment; nothing was written.\n", ""}, r, "credentials are nobody's matter")
 	require.Equal(t, before, w.dump())
 
 	// The ways out: the watch alone minds them, or nobody, or both sides agree.
@@ -53,4 +61,18 @@ func TestWithCompatARotatedKeyFailsAStartUntilItIsResolved(t *testing.T) {
 	p.stop()
 	require.Equal(t, 2, w.run(env, "run").code)
 	require.Equal(t, []string{"true"}, w.strings(`SELECT DISTINCT (env_hash = db_hash)::text FROM provwatch.drift_alerts`), "the hashes published are canonical")
+
+	// Where fields differ as well they are written, and the keys stay.
+	w.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.example/v1'`)
+	r = w.run(env, "resolve", "proxy", "--take", "env")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, block(`
+		proxy was changed; the environment's fields are written, its keys are not, and still differ: repeat with --with-keys to replace those stored.
+		FIELD     ENVIRONMENT               DATABASE
+		base_url  https://proxy.example/v1  https://elsewhere.example/v1
+		`), r.stdout)
+	require.Equal(t, []string{`[{"new": "https://proxy.example/v1", "old": "https://elsewhere.example/v1", "field": "base_url"}]`},
+		w.strings(`SELECT details ->> 'changes' FROM provwatch.audit_log WHERE action = 'provider.update' ORDER BY seq DESC LIMIT 1`))
+	require.Equal(t, []string{first}, w.strings(`SELECT api_key FROM ai_provider_keys`))
+	require.Equal(t, 1, w.run(env, "resolve", "proxy", "--take", "env").code, "its credentials differ")
 }

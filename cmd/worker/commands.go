@@ -276,10 +276,11 @@ func resolveCommand(f *flags) *cobra.Command {
 			}
 			defer pool.Close()
 			var outcome resolve.Outcome
+			compare := f.credentials == string(verify.AlertCredentials)
 			if take == "env" {
-				outcome, err = resolve.TakeEnv(ctx, pool, keys, desired, withKeys, operator())
+				outcome, err = resolve.TakeEnv(ctx, pool, keys, desired, withKeys, compare, operator(), f.seedOptions(keys)...)
 			} else {
-				outcome, err = resolve.TakeDB(ctx, pool, keys, desired, f.credentials == string(verify.AlertCredentials), operator(), f.seedOptions(keys)...)
+				outcome, err = resolve.TakeDB(ctx, pool, keys, desired, compare, operator(), f.seedOptions(keys)...)
 			}
 			if err != nil {
 				return err

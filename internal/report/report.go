@@ -201,6 +201,9 @@ func (p *Printer) Resolution(o resolve.Outcome, taken string) error {
 		what = fmt.Sprintf("was %s, which is now accepted until either side changes", o.Kind)
 	case o.KeysReplaced:
 		what = fmt.Sprintf("was %s; the environment's fields and keys are written", o.Kind)
+	case o.KeysDiffer:
+		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not, and still differ: "+
+			"repeat with --with-keys to replace those stored", o.Kind)
 	case o.Kind == provider.Missing:
 		what = "was missing; the environment's fields are written, and it has no keys: repeat with --with-keys to write those of the environment"
 	default:

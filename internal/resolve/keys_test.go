@@ -39,28 +39,28 @@ func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t 
 
 	rotated := bedrock("eu-west-1")
 	rotated.Bedrock.AccessKeySecret = secret.New("of another environment")
-	outcome, err := resolve.TakeEnv(t.Context(), pool, keys, rotated, false, "operator:test")
+	outcome, err := resolve.TakeEnv(t.Context(), pool, keys, rotated, false, false, "operator:test")
 	require.NoError(t, err)
 	require.Equal(t, provider.Changed, outcome.Kind)
 	stored := storedBedrock(t, pool, keys)
 	require.Equal(t, []string{"eu-west-1", "environment"}, []string{stored.Region, stored.AccessKeySecret.Reveal()}, "the stored credentials are kept")
 
-	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, "operator:test")
+	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, false, "operator:test")
 	require.NoError(t, err)
 	require.Equal(t, "bedrock_credentials", outcome.Fields[0].Name)
 	require.Equal(t, "of another environment", storedBedrock(t, pool, keys).AccessKeySecret.Reveal())
-	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, "operator:test")
+	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, false, "operator:test")
 	require.NoError(t, err)
 	require.Equal(t, provider.InSync, outcome.Kind)
 
 	// Without the key nothing is discarded unless that is asked for.
 	_, other := atresttest.NewKeyset(t)
-	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), false, "operator:test")
+	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), false, false, "operator:test")
 	require.ErrorIs(t, err, atrest.ErrUnknownKey)
 	require.ErrorContains(t, err, "would be discarded")
 	_, err = resolve.TakeDB(t.Context(), pool, other, bedrock("ap-east-1"), false, "operator:test")
 	require.ErrorIs(t, err, atrest.ErrUnknownKey)
-	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), true, "operator:test")
+	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), true, false, "operator:test")
 	require.NoError(t, err)
 	require.Equal(t, "ap-east-1", storedBedrock(t, pool, other).Region)
 }
@@ -76,11 +76,11 @@ func TestEncryptedSecretsAreNotReplacedByPlainTextForLackOfAKeyset(t *testing.T)
 	_, err := seed.Seed(t.Context(), pool, desired, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
 	require.NoError(t, err)
 	for _, d := range []provider.Desired{bedrock("eu-west-1"), openai("https://h/", "sk-other")} {
-		_, err := resolve.TakeEnv(t.Context(), pool, plainText(t), d, true, "operator:test")
+		_, err := resolve.TakeEnv(t.Context(), pool, plainText(t), d, true, false, "operator:test")
 		require.ErrorContains(t, err, "would be replaced by plain text: give the --keyset")
 	}
 	// What leaves them alone needs no keyset.
-	_, err = resolve.TakeEnv(t.Context(), pool, plainText(t), openai("https://other/", "sk-other"), false, "operator:test")
+	_, err = resolve.TakeEnv(t.Context(), pool, plainText(t), openai("https://other/", "sk-other"), false, false, "operator:test")
 	require.NoError(t, err)
 	var encrypted int
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM ai_providers WHERE settings_key_id = $1) +

@@ -29,6 +29,8 @@ type Outcome struct {
 	// KeysReplaced reports whether the stored credentials are now the
 	// environment's.
 	KeysReplaced bool `json:"keys_replaced"`
+	// KeysDiffer reports that they were compared, differ, and were left as they are.
+	KeysDiffer bool `json:"keys_differ"`
 }
 
 // Keys encrypts the secrets that are stored, and decodes stored settings.
@@ -42,13 +44,16 @@ type Keys interface {
 
 // TakeEnv writes the environment's fields to the provider's row: a changed row
 // is updated, a disabled one enabled, a soft-deleted one restored, a missing one
-// inserted. Credentials are written only withKeys; what would discard stored
-// ones without it is an error, and so is what would put plain text in the place
-// of encrypted ones. It is audited in the actor's name.
-func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, withKeys bool, actor string) (Outcome, error) {
-	return resolve(ctx, pool, keys, desired, withKeys, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
+// inserted. Credentials are written only withKeys, since whoever rotated them may
+// have done so in the database; what would discard stored ones without it is an
+// error, and so is a drift of nothing but credentials, and what would put plain
+// text in the place of encrypted ones. It is audited in the actor's name.
+// compareCredentials says whether differing credentials count as a drift, which
+// they also do with [seed.RequireCredentials].
+func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, withKeys, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
+	return resolve(ctx, pool, keys, desired, withKeys || compareCredentials, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
 		return takeEnv(ctx, tx, keys, step, withKeys, actor)
-	})
+	}, options...)
 }
 
 // TakeDB records that the database's difference from the environment is
@@ -103,6 +108,19 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 	outcome := Outcome{
 		Provider: desired.Name, ProviderID: observed.ProviderID,
 		Kind: observed.Kind, Fields: observed.Fields, KeysReplaced: withKeys,
+	}
+	if !withKeys && observed.Credentials != "" {
+		observed = observed.WithoutCredentials()
+		if observed.Kind == provider.InSync {
+			problem := step.CredentialsProblem()
+			if problem == nil { // they were not required to agree
+				problem = fmt.Errorf("its credentials differ: %s", seed.FieldList(outcome.Fields))
+			}
+			return outcome, fmt.Errorf("%w; stored credentials may have been rotated, and are not overwritten unasked: "+
+				"repeat with --with-keys to replace them by the environment's, or set those of the database in the environment (%s)",
+				problem, step.CredentialsOrigin())
+		}
+		outcome.Fields, outcome.KeysDiffer = observed.Fields, true
 	}
 	if err := queries.WithdrawAcceptedDrift(ctx, desired.Name); err != nil {
 		return outcome, err

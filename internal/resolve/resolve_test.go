@@ -76,7 +76,7 @@ func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	err := during(t, pool, `UPDATE ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
-		_, err := resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, "operator:test")
+		_, err := resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)
@@ -88,7 +88,7 @@ func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) 
 	pool := seededWith(t, bedrock("us-east-1"))
 	var outcome resolve.Outcome
 	err := during(t, pool, `DELETE FROM ai_providers`, func() (err error) {
-		outcome, err = resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, "operator:test")
+		outcome, err = resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)

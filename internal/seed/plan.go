@@ -137,12 +137,12 @@ func (s Step) problem() string {
 		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
 			"otherwise replace the stored credentials by those of the environment (%s) with "+
 			"\"worker resolve %s --take env --with-keys\", or drop --compat=upstream-credentials",
-			name, s.incomparableCredentials, besides, s.credentialsOrigin(), name)
+			name, s.incomparableCredentials, besides, s.CredentialsOrigin(), name)
 	case s.credentialsDiffer:
 		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
 			"or write the environment's to the database with \"worker resolve %s --take env --with-keys\", or drop --compat=upstream-credentials",
-			name, FieldList(s.Observation.Fields), s.credentialsOrigin(), name)
+			name, FieldList(s.Observation.Fields), s.CredentialsOrigin(), name)
 	case s.Action == Undecodable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
 			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env --with-keys\", or remove its variables (%s)",
@@ -154,8 +154,8 @@ func (s Step) problem() string {
 		name, FieldList(s.Observation.Fields), s.Desired.Variables, name, name)
 }
 
-// credentialsOrigin returns the variable to look at for credentials.
-func (s Step) credentialsOrigin() string {
+// CredentialsOrigin returns the variable to look at for credentials, for messages.
+func (s Step) CredentialsOrigin() string {
 	if s.Desired.CredentialsOrigin != "" {
 		return s.Desired.CredentialsOrigin
 	}
