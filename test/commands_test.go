@@ -678,8 +678,8 @@ func TestResolveRefusesWhatCannotBeResolved(t *testing.T) {
 		{"openai", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take both", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take db --with-keys", 3, "--with-keys goes with --take env"},
-		{"", 3, `accepts 1 arg(s), received 0; see "worker resolve --help"`},
-		{"openai anthropic --take db", 3, `accepts 1 arg(s), received 2; see "worker resolve --help"`},
+		{"", 3, `want one argument: worker resolve NAME --take env|db; see "worker resolve --help"`},
+		{"openai anthropic --take db", 3, `want one argument: worker resolve NAME --take env|db; see "worker resolve --help"`},
 	} {
 		r := w.run(env, append([]string{"resolve"}, strings.Fields(test.args)...)...)
 		require.Equal(t, result{test.code, "", "worker: " + test.want + "\n"}, r, test.args)
@@ -973,6 +973,7 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 		{"help of an unknown command of a group", nil, "help keys rotat", `unknown command; did you mean "rotate"?; see "worker keys --help"`},
 		{"argument too many", nil, "run now", `unknown command "now" for "worker run"; see "worker run --help"`},
 		{"unknown flag", nil, "run --frob", `unknown flag: --frob; see "worker run --help"`},
+		{"misspelt flag", nil, "run --htp-addr=x", `unknown flag: --htp-addr; did you mean --http-addr?; see "worker run --help"`},
 		{"flag of another command", nil, "verify --resync=1m", `unknown flag: --resync; see "worker verify --help"`},
 		{"flag without value", nil, "watch --since", `flag needs an argument: --since; see "worker watch --help"`},
 		{"not a duration", nil, "run --resync=soon", `"soon" cannot be used for --resync: want a duration, such as 30s; see "worker run --help"`},

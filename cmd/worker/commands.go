@@ -253,7 +253,7 @@ func resolveCommand(f *flags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "resolve NAME --take env|db",
 		Short: "End a provider's drift: write the environment's fields to the database, or accept the database's",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneArgument,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, logger := c.Context(), f.logger()
 			if take != "env" && take != "db" {

@@ -47,7 +47,7 @@ func keysCommand(f *flags) *cobra.Command {
 		&cobra.Command{
 			Use:               "promote ID",
 			Short:             "Make a key of --keyset the primary one, which new secrets are encrypted with",
-			Args:              cobra.ExactArgs(1),
+			Args:              oneArgument,
 			ValidArgsFunction: f.completeKey,
 			RunE: func(_ *cobra.Command, args []string) error {
 				if err := f.needKeyset(); err != nil {
@@ -64,7 +64,7 @@ func keysCommand(f *flags) *cobra.Command {
 		&cobra.Command{
 			Use:               "remove ID",
 			Short:             "Remove a key from --keyset, unless rows use it",
-			Args:              cobra.ExactArgs(1),
+			Args:              oneArgument,
 			ValidArgsFunction: f.completeKey,
 			RunE: func(c *cobra.Command, args []string) error {
 				return f.removeKey(c.Context(), f.logger(), args[0])

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -82,6 +83,12 @@ func newRootCommand() *cobra.Command {
 		if errors.As(err, &invalid) {
 			flag := invalid.GetFlag()
 			err = fmt.Errorf("%q cannot be used for --%s: want %s", invalid.GetValue(), flag.Name, wanted(flag, invalid.GetValue()))
+		}
+		var unknown *pflag.NotExistError
+		if errors.As(err, &unknown) {
+			if similar := similarFlag(c, unknown.GetSpecifiedName()); similar != "" {
+				err = fmt.Errorf("%w; did you mean --%s?", err, similar)
+			}
 		}
 		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
 	})
@@ -229,6 +236,26 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 		}
 	})
 	return failed
+}
+
+// similarFlag returns the flag of a command that the name is a misspelling of,
+// empty when there is none so near.
+func similarFlag(c *cobra.Command, name string) string {
+	var known []string
+	c.Flags().VisitAll(func(flag *pflag.Flag) { known = append(known, flag.Name) })
+	nearest := seed.Nearest(name, known)
+	if levenshtein.ComputeDistance(name, nearest) > c.Root().SuggestionsMinimumDistance {
+		return ""
+	}
+	return nearest
+}
+
+// oneArgument is the check of a command that takes one, which its use names.
+func oneArgument(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("want one argument: %s %s", c.Parent().CommandPath(), c.Use)
+	}
+	return nil
 }
 
 // wanted says what a flag takes that does not take the value.
