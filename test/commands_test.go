@@ -1232,8 +1232,8 @@ func TestAnEnvironmentFileThatIsNotReadableIsNamed(t *testing.T) {
 func TestCommandsThatFoundNothingToDoSayWhy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for _, name := range []string{"seed", "verify"} {
-		r := w.run(environ{"CODER_AIBRIDE_OPENAI_KEY": "sk-misspelt"}, name)
+	for _, name := range []string{"seed", "seed --dry-run", "verify"} {
+		r := w.run(environ{"CODER_AIBRIDE_OPENAI_KEY": "sk-misspelt"}, strings.Fields(name)...)
 		require.Equal(t, 0, r.code, r.stderr)
 		require.Contains(t, r.stderr, "the environment names no provider")
 	}

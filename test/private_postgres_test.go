@@ -116,7 +116,7 @@ func TestWithoutADatabaseAPrivateOneIsStartedSharedAndStopped(t *testing.T) {
 	// A second worker is told why not, and does the first no harm.
 	r := w.run(env, "run")
 	require.Equal(t, 1, r.code)
-	require.Equal(t, fmt.Sprintf("worker: start a private PostgreSQL, since DATABASE_URL is not set: starting the private PostgreSQL in %[1]s: "+
+	require.Equal(t, fmt.Sprintf("worker: DATABASE_URL is not set: starting the private PostgreSQL in %[1]s: "+
 		"another worker (pid %[2]d) is using %[1]s: set DATABASE_URL to share its database, or choose another --data-dir\n", dir, p.command.Process.Pid), r.stderr)
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai", "resolved openai")

@@ -138,6 +138,7 @@ func seedCommand(f *flags) *cobra.Command {
 				if err != nil {
 					return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
 				}
+				seed.WarnOfNoProviders(ctx, logger, plan)
 				if err := f.printer().Plan(plan, false); err != nil {
 					return err
 				}

@@ -100,7 +100,7 @@ func (f *flags) startDatabase(ctx context.Context, logger *slog.Logger) (config 
 	}
 	server, err := embedded.Start(ctx, embedded.Options{DataDir: dir, Logger: logger})
 	if err != nil {
-		return nil, nil, fmt.Errorf("start a private PostgreSQL, since DATABASE_URL is not set: %w", err)
+		return nil, nil, fmt.Errorf("DATABASE_URL is not set: %w", err)
 	}
 	if config, err = postgres.ParseURL(server.ConnString()); err != nil {
 		return nil, nil, errors.Join(err, server.Stop(context.WithoutCancel(ctx)))
