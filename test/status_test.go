@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/listener"
 	"provwatch/internal/status"
 )
 
@@ -109,12 +110,15 @@ func TestThePageOfAStandbyTellsWhoLeads(t *testing.T) {
 	leader := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	leader.waitFor("msg=leading")
 	standby := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	verified := "<dt>Everything verified</dt><dd><time"
 	_, body := leader.get("/")
+	require.Contains(t, body, verified)
 	require.Contains(t, body, "this worker, session ")
 	require.Contains(t, body, "<dd>2</dd>", "workers connected")
 	_, body = standby.get("/")
 	require.Contains(t, body, "another worker, session ")
 	require.Contains(t, body, "stands by")
+	require.Contains(t, body, verified, "by the leader")
 	require.Contains(t, body, "Drifted or soft-deleted: 0 of 2 providers.")
 	leader.stop()
 	eventually(t, func() bool {
@@ -137,7 +141,7 @@ func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
 			"3 providers: 1 drifted, 1 in the database only, 1 in sync.\n",
 			"openai      changed               base_url  https://api.openai.com/v1/  https://proxy.example/v1/\n",
 			"experiment  in the database only\n", "anthropic   in sync\n",
-			"Leader:    session ", " of role test_wal", "Listeners: 1\n", "being read, reserved, keeps ", "#1     ", "provider_key.create",
+			"Leader:    session ", " of role test_wal", "Listeners: 1\n", "Verified:  everything, last at 2", "being read, reserved, keeps ", "#1     ", "provider_key.create",
 		} {
 			require.Contains(t, r.stdout, line, name)
 		}
@@ -148,6 +152,7 @@ func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
 		require.Equal(t, 1, s.Counts[status.Drifted])
 		require.Nil(t, s.Worker)
 		require.True(t, s.Database.Slot.Active)
+		require.WithinDuration(t, s.At, *s.Database.VerifiedAt, 2*patience)
 		require.EqualValues(t, 1, s.Alerts[0].Seq)
 		require.Len(t, s.Audit, 4)
 	}
@@ -156,4 +161,33 @@ func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
 	r := w.run(environ{"DATABASE_URL": newEmptyWorld(t).url}, "status")
 	require.Equal(t, 4, r.code, r.stdout)
 	require.Contains(t, r.stderr, "worker migrate")
+}
+
+// verifiedAt returns when everything was last verified, as "worker status" tells.
+func (w *world) verifiedAt() *time.Time {
+	w.t.Helper()
+	r := w.run(nil, "status", "-o", "json")
+	require.Equal(w.t, 0, r.code, r.stderr)
+	var s status.Status
+	require.NoError(w.t, json.Unmarshal([]byte(r.stdout), &s))
+	return s.Database.VerifiedAt
+}
+
+func TestStatusTellsWhenTheLeaderHasLastVerifiedEverything(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		other := w.connect() // leads, and verifies nothing
+		_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, listener.LeaderLock)
+		require.NoError(t, err)
+		p := w.start(w.twoProviders(), "run", "--resync=1s").ready()
+		require.Contains(t, w.run(nil, "status").stdout, "Verified:  not noted yet\n", "a worker that stands by notes nothing")
+		require.NoError(t, other.Close(t.Context()))
+
+		var first *time.Time
+		eventually(t, func() bool { first = w.verifiedAt(); return first != nil }, "the leader notes it")
+		eventually(t, func() bool { return w.verifiedAt().After(*first) }, "each resync notes it")
+		p.stop()
+		last := w.verifiedAt()
+		require.Equal(t, last, w.verifiedAt(), "it stays when nobody leads")
+	})
 }

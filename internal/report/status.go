@@ -109,6 +109,14 @@ func (p *Printer) watching(d status.Database) error {
 		}
 		say("Slot:", "%s, %s, %s, keeps %s of WAL", d.Slot.Name, activity, d.Slot.WALStatus, humanize.IBytes(uint64(max(d.Slot.RetainedBytes, 0))))
 	}
+	switch {
+	case d.VerifiedAt != nil:
+		say("Verified:", "everything, last at %s", d.VerifiedAt.Format(time.RFC3339))
+	case d.VerifiedUnread != "":
+		say("Verified:", "not known: %s", cellLines(d.VerifiedUnread))
+	case d.KeepsVerified:
+		say("Verified:", "not noted yet")
+	}
 	waiting := strconv.Itoa(d.Undelivered) + " entries wait"
 	if d.Oldest != nil {
 		waiting += since(d.Oldest)
@@ -156,11 +164,7 @@ func (p *Printer) statusAudit(s status.Status) error {
 // statusSinks prints nothing where there are no sinks.
 func (p *Printer) statusSinks(s status.Status) error {
 	if s.SinksUnread != "" {
-		lines := strings.Split(s.SinksUnread, "\n")
-		for i, line := range lines {
-			lines[i] = cell(line)
-		}
-		_, err := fmt.Fprintf(p.out, "\nSinks are not known: %s\n", strings.Join(lines, "\n"))
+		_, err := fmt.Fprintf(p.out, "\nSinks are not known: %s\n", cellLines(s.SinksUnread))
 		return err
 	}
 	if len(s.Sinks) == 0 {
@@ -170,6 +174,15 @@ func (p *Printer) statusSinks(s status.Status) error {
 		return err
 	}
 	return p.sinks(sink.State{Sinks: s.Sinks, DeadLetters: s.DeadLetters})
+}
+
+// cellLines is [cell] of a text of several lines.
+func cellLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = cell(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // lines prints a paragraph.

@@ -47,7 +47,7 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 	var unread error
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, db, snapshot, func(tx pgx.Tx) error {
-		c := collector{queries: store.New(tx), keys: keys, environment: environment, query: query}
+		c := collector{tx: tx, queries: store.New(tx), keys: keys, environment: environment, query: query}
 		if err := c.collect(ctx, &s); err != nil {
 			return err
 		}
@@ -69,6 +69,7 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 }
 
 type collector struct {
+	tx          pgx.Tx
 	queries     *store.Queries
 	keys        Keys
 	environment Environment
@@ -83,6 +84,9 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	s.At = found.At.UTC()
 	s.Database.Name, s.Database.Server = found.Database, found.ServerVersion
 	if err := c.watching(ctx, &s.Database, found.Slot); err != nil {
+		return err
+	}
+	if err := c.verified(ctx, &s.Database, found); err != nil {
 		return err
 	}
 	if err := c.counts(ctx, s); err != nil {
@@ -123,6 +127,25 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 		d.Oldest = &oldest
 	}
 	return nil
+}
+
+// verified collects when everything was last verified. A role that may not know
+// is told so beside the rest, since the privilege for it came later.
+func (c collector) verified(ctx context.Context, d *Database, found store.InspectStatusRow) error {
+	if d.KeepsVerified = found.KeepsVerified; !d.KeepsVerified {
+		return nil
+	}
+	if found.MayReadVerified {
+		at, err := c.queries.ReadVerified(ctx)
+		d.VerifiedAt = utc(at)
+		return err
+	}
+	err := schema.CheckPrivileges(ctx, c.tx, schema.Reporting)
+	var lacking *schema.UnusableError
+	if errors.As(err, &lacking) {
+		d.VerifiedUnread, err = lacking.Error(), nil
+	}
+	return err
 }
 
 func (c collector) counts(ctx context.Context, s *Status) error {
