@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/listener"
+	"provwatch/internal/pgtest"
 	"provwatch/internal/status"
 )
 
@@ -190,4 +191,51 @@ func TestStatusTellsWhenTheLeaderHasLastVerifiedEverything(t *testing.T) {
 		last := w.verifiedAt()
 		require.Equal(t, last, w.verifiedAt(), "it stays when nobody leads")
 	})
+}
+
+// TestAHotStandbyTellsWhatItHasReplayed reads from a standby, and is refused what
+// would write.
+func TestAHotStandbyTellsWhatItHasReplayed(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.NewCluster(t)
+	w := newWorldOn(t, primary.URL(), "")
+	p := w.start(w.twoProviders(), "run").ready()
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	p.stop()
+	verified := w.verifiedAt()
+	// The standby has the slot as well, as one has that synchronises it.
+	standby := primary.NewStandby(t)
+	w.db, w.login = w.connect(), nil
+	w.exec(`UPDATE ai_providers SET deleted = true WHERE name = 'anthropic'`)
+
+	env := w.twoProviders().with("DATABASE_URL", standby.URL())
+	var r result
+	eventually(t, func() bool { r = w.run(env, "status"); return strings.Contains(r.stdout, "soft-deleted") }, "the standby replays")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Regexp(t, `(?m)^Replica:   what it has replayed, up to a commit at 2\S+Z; only the primary knows who watches$`, r.stdout)
+	require.Contains(t, r.stdout, "Verified:  everything, last at "+verified.Format(time.RFC3339)+"\n")
+	for _, unknown := range []string{"Leader:", "Listeners:", "Slot:"} {
+		require.NotContains(t, r.stdout, unknown)
+	}
+	r = w.run(env, "status", "-o", "json")
+	require.Equal(t, 0, r.code, r.stderr)
+	var s status.Status
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &s))
+	require.WithinDuration(t, time.Now(), *s.Database.Replica.ReplayedAt, 2*patience)
+	require.Equal(t, verified, s.Database.VerifiedAt)
+	require.NotContains(t, r.stdout, `"workers"`)
+	require.NotContains(t, r.stdout, `"slot"`)
+
+	const cannot = "worker: the database's schema cannot be used: "
+	const readOnly = cannot + "the server is a standby, which is read-only; connect to the primary\n"
+	const byWAL = cannot + "--source=wal is not possible: the WAL cannot be read: the server is a standby; connect to the primary\n"
+	for args, want := range map[string]result{
+		"run":                 {4, "", readOnly},
+		"run --migrate=check": {4, "", readOnly},
+		"run --source=wal":    {4, "", byWAL},
+		"slot drop":           {1, "", "worker: the WAL cannot be read: the server is a standby; connect to the primary\n"},
+	} {
+		require.Equal(t, want, w.run(env, strings.Fields(args)...), args)
+	}
 }

@@ -88,7 +88,15 @@ func (p *Printer) watching(d status.Database) error {
 	say := func(name, format string, args ...any) {
 		lines = append(lines, fmt.Sprintf("%-10s %s", name, fmt.Sprintf(format, args...)))
 	}
+	if d.Replica != nil {
+		upTo := ""
+		if d.Replica.ReplayedAt != nil {
+			upTo = ", up to a commit at " + d.Replica.ReplayedAt.Format(time.RFC3339)
+		}
+		say("Replica:", "what it has replayed%s; only the primary knows who watches", upTo)
+	}
 	switch leader := d.Leader(); {
+	case d.Replica != nil:
 	case leader != nil:
 		from := ""
 		if leader.Address != "" {
@@ -98,8 +106,11 @@ func (p *Printer) watching(d status.Database) error {
 	default:
 		say("Leader:", "none")
 	}
-	say("Listeners:", "%d", len(d.Workers))
+	if d.Replica == nil {
+		say("Listeners:", "%d", len(d.Workers))
+	}
 	switch {
+	case d.Replica != nil:
 	case d.Slot == nil:
 		say("Slot:", "none")
 	default:

@@ -83,7 +83,12 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	}
 	s.At = found.At.UTC()
 	s.Database.Name, s.Database.Server = found.Database, found.ServerVersion
-	if err := c.watching(ctx, &s.Database, found.Slot); err != nil {
+	if found.InRecovery {
+		s.Database.Replica = &Replica{ReplayedAt: noted(found.ReplayedAt)}
+	} else if err := c.watching(ctx, &s.Database, found.Slot); err != nil {
+		return err
+	}
+	if err := c.outbox(ctx, &s.Database); err != nil {
 		return err
 	}
 	if err := c.verified(ctx, &s.Database, found); err != nil {
@@ -117,6 +122,10 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 	case !errors.Is(err, pgx.ErrNoRows):
 		return err
 	}
+	return nil
+}
+
+func (c collector) outbox(ctx context.Context, d *Database) error {
 	outbox, err := c.queries.OutboxDepth(ctx)
 	if err != nil {
 		return err
@@ -220,9 +229,7 @@ func recorded(row store.ListStatusRow) Provider {
 			p.AcceptedBy = *row.AcceptedBy
 		}
 	}
-	if row.ObservedAt.After(time.Unix(0, 0)) {
-		p.Since = utc(&row.ObservedAt)
-	}
+	p.Since = noted(row.ObservedAt)
 	return p
 }
 
@@ -423,6 +430,14 @@ func before(seq int64) int64 {
 }
 
 func limit(n int) int { return min(max(n, 1), MaxPage) }
+
+// noted returns a time that the queries have as the epoch where there is none.
+func noted(t time.Time) *time.Time {
+	if !t.After(time.Unix(0, 0)) {
+		return nil
+	}
+	return utc(&t)
+}
 
 func utc(t *time.Time) *time.Time {
 	if t == nil {

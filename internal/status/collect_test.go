@@ -337,6 +337,7 @@ func TestWhenEverythingWasVerifiedIsToldWhereItIsNotedAndMayBeRead(t *testing.T)
 		s, err := status.Collect(t.Context(), reader, plain(t), status.Environment{}, every)
 		require.NoError(t, err)
 		require.Equal(t, livedSummaries, summaries(s))
+		require.Nil(t, s.Database.Replica)
 		return s.Database
 	}
 	d := after("")

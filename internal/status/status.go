@@ -87,7 +87,10 @@ type Worker struct {
 type Database struct {
 	Name   string `json:"name"`
 	Server string `json:"server_version"`
-	Workers []Session `json:"workers"`
+	// Replica is set for a hot standby. Who watches is known to its primary alone:
+	// Workers and Slot are then not set.
+	Replica *Replica  `json:"replica,omitempty"`
+	Workers []Session `json:"workers,omitzero"`
 	// Slot is the replication slot of the WAL source, nil when there is none.
 	Slot *Slot `json:"slot,omitempty"`
 	// VerifiedAt is when the leader has last verified everything: then a
@@ -100,6 +103,13 @@ type Database struct {
 	KeepsVerified bool       `json:"-"`
 	Undelivered   int        `json:"undelivered_audit_entries"`
 	Oldest        *time.Time `json:"oldest_undelivered,omitempty"`
+}
+
+// Replica is how far a server is that replays the WAL of another.
+type Replica struct {
+	// ReplayedAt is when the last transaction that it has replayed was committed;
+	// nil when there was none since it started.
+	ReplayedAt *time.Time `json:"replayed_at,omitempty"`
 }
 
 // Leader returns the session that leads, nil when none does.

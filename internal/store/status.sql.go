@@ -78,6 +78,8 @@ SELECT
         AND has_column_privilege(to_regclass('ai_providers'), 'settings_key_id', 'SELECT')
         AND has_column_privilege(to_regclass('ai_providers'), 'base_url', 'SELECT'), false)::boolean AS may_compare,
     (SELECT 'provwatch_' || oid FROM pg_catalog.pg_database WHERE datname = current_database())::text AS slot,
+    pg_is_in_recovery() AS in_recovery,
+    coalesce(pg_last_xact_replay_timestamp(), 'epoch')::timestamptz AS replayed_at,
     -- Whether the database notes when everything was verified, which one that an
     -- earlier version has migrated does not, and whether the role may know.
     (kept.attnum IS NOT NULL)::boolean AS keeps_verified,
@@ -93,6 +95,8 @@ type InspectStatusRow struct {
 	At              time.Time
 	MayCompare      bool
 	Slot            string
+	InRecovery      bool
+	ReplayedAt      time.Time
 	KeepsVerified   bool
 	MayReadVerified bool
 }
@@ -107,6 +111,8 @@ func (q *Queries) InspectStatus(ctx context.Context) (InspectStatusRow, error) {
 		&i.At,
 		&i.MayCompare,
 		&i.Slot,
+		&i.InRecovery,
+		&i.ReplayedAt,
 		&i.KeepsVerified,
 		&i.MayReadVerified,
 	)
