@@ -56,7 +56,7 @@ GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_
 
 -- To publish alerts, each once. Those published are not changed, and read for the status page alone.
 GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
-GRANT SELECT (last_seq, generation), UPDATE (last_seq, generation) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
+GRANT SELECT (last_seq, generation), UPDATE (last_seq, generation, verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state TO provwatch_notify, provwatch_wal;
 -- A drift that was accepted is withdrawn when it no longer is what it was.
 GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal;
@@ -90,6 +90,7 @@ GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
 -- hold credentials: it sees what was recorded.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
 GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_reader;
+GRANT SELECT (verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_reader;
 GRANT SELECT ON provwatch.drift_state, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
 GRANT SELECT (id, type, name, enabled, deleted) ON ai_providers TO provwatch_reader;
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_reader;

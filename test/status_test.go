@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/listener"
+	"provwatch/internal/pgtest"
 	"provwatch/internal/status"
 )
 
@@ -109,12 +111,15 @@ func TestThePageOfAStandbyTellsWhoLeads(t *testing.T) {
 	leader := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	leader.waitFor("msg=leading")
 	standby := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
+	verified := "<dt>Everything verified</dt><dd><time"
 	_, body := leader.get("/")
+	require.Contains(t, body, verified)
 	require.Contains(t, body, "this worker, session ")
 	require.Contains(t, body, "<dd>2</dd>", "workers connected")
 	_, body = standby.get("/")
 	require.Contains(t, body, "another worker, session ")
 	require.Contains(t, body, "stands by")
+	require.Contains(t, body, verified, "by the leader")
 	require.Contains(t, body, "Drifted or soft-deleted: 0 of 2 providers.")
 	leader.stop()
 	eventually(t, func() bool {
@@ -137,7 +142,7 @@ func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
 			"3 providers: 1 drifted, 1 in the database only, 1 in sync.\n",
 			"openai      changed               base_url  https://api.openai.com/v1/  https://proxy.example/v1/\n",
 			"experiment  in the database only\n", "anthropic   in sync\n",
-			"Leader:    session ", " of role test_wal", "Listeners: 1\n", "being read, reserved, keeps ", "#1     ", "provider_key.create",
+			"Leader:    session ", " of role test_wal", "Listeners: 1\n", "Verified:  everything, last at 2", "being read, reserved, keeps ", "#1     ", "provider_key.create",
 		} {
 			require.Contains(t, r.stdout, line, name)
 		}
@@ -148,6 +153,7 @@ func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
 		require.Equal(t, 1, s.Counts[status.Drifted])
 		require.Nil(t, s.Worker)
 		require.True(t, s.Database.Slot.Active)
+		require.WithinDuration(t, s.At, *s.Database.VerifiedAt, 2*patience)
 		require.EqualValues(t, 1, s.Alerts[0].Seq)
 		require.Len(t, s.Audit, 4)
 	}
@@ -156,4 +162,80 @@ func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
 	r := w.run(environ{"DATABASE_URL": newEmptyWorld(t).url}, "status")
 	require.Equal(t, 4, r.code, r.stdout)
 	require.Contains(t, r.stderr, "worker migrate")
+}
+
+// verifiedAt returns when everything was last verified, as "worker status" tells.
+func (w *world) verifiedAt() *time.Time {
+	w.t.Helper()
+	r := w.run(nil, "status", "-o", "json")
+	require.Equal(w.t, 0, r.code, r.stderr)
+	var s status.Status
+	require.NoError(w.t, json.Unmarshal([]byte(r.stdout), &s))
+	return s.Database.VerifiedAt
+}
+
+func TestStatusTellsWhenTheLeaderHasLastVerifiedEverything(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		other := w.connect() // leads, and verifies nothing
+		_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, listener.LeaderLock)
+		require.NoError(t, err)
+		p := w.start(w.twoProviders(), "run", "--resync=1s").ready()
+		require.Contains(t, w.run(nil, "status").stdout, "Verified:  not noted yet\n", "a worker that stands by notes nothing")
+		require.NoError(t, other.Close(t.Context()))
+
+		var first *time.Time
+		eventually(t, func() bool { first = w.verifiedAt(); return first != nil }, "the leader notes it")
+		eventually(t, func() bool { return w.verifiedAt().After(*first) }, "each resync notes it")
+		p.stop()
+		last := w.verifiedAt()
+		require.Equal(t, last, w.verifiedAt(), "it stays when nobody leads")
+	})
+}
+
+// TestAHotStandbyTellsWhatItHasReplayed reads from a standby, and is refused what
+// would write.
+func TestAHotStandbyTellsWhatItHasReplayed(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.NewCluster(t)
+	w := newWorldOn(t, primary.URL(), "")
+	p := w.start(w.twoProviders(), "run").ready()
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	p.stop()
+	verified := w.verifiedAt()
+	// The standby has the slot as well, as one has that synchronises it.
+	standby := primary.NewStandby(t)
+	w.db, w.login = w.connect(), nil
+	w.exec(`UPDATE ai_providers SET deleted = true WHERE name = 'anthropic'`)
+
+	env := w.twoProviders().with("DATABASE_URL", standby.URL())
+	var r result
+	eventually(t, func() bool { r = w.run(env, "status"); return strings.Contains(r.stdout, "soft-deleted") }, "the standby replays")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Regexp(t, `(?m)^Replica:   what it has replayed, up to a commit at 2\S+Z; only the primary knows who watches$`, r.stdout)
+	require.Contains(t, r.stdout, "Verified:  everything, last at "+verified.Format(time.RFC3339)+"\n")
+	for _, unknown := range []string{"Leader:", "Listeners:", "Slot:"} {
+		require.NotContains(t, r.stdout, unknown)
+	}
+	r = w.run(env, "status", "-o", "json")
+	require.Equal(t, 0, r.code, r.stderr)
+	var s status.Status
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &s))
+	require.WithinDuration(t, time.Now(), *s.Database.Replica.ReplayedAt, 2*patience)
+	require.Equal(t, verified, s.Database.VerifiedAt)
+	require.NotContains(t, r.stdout, `"workers"`)
+	require.NotContains(t, r.stdout, `"slot"`)
+
+	const cannot = "worker: the database's schema cannot be used: "
+	const readOnly = cannot + "the server is a standby, which is read-only; connect to the primary\n"
+	const byWAL = cannot + "--source=wal is not possible: the WAL cannot be read: the server is a standby; connect to the primary\n"
+	for args, want := range map[string]result{
+		"run":                 {4, "", readOnly},
+		"run --migrate=check": {4, "", readOnly},
+		"run --source=wal":    {4, "", byWAL},
+		"slot drop":           {1, "", "worker: the WAL cannot be read: the server is a standby; connect to the primary\n"},
+	} {
+		require.Equal(t, want, w.run(env, strings.Fields(args)...), args)
+	}
 }

@@ -26,6 +26,7 @@ import (
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/sink"
+	"provwatch/internal/store"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
@@ -34,6 +35,14 @@ import (
 
 // reloadPause is the wait before a reload is tried again.
 const reloadPause = time.Second
+
+const (
+	// notePause is the least time between two notes that everything was verified,
+	// so that a flood of verifications is none of writes.
+	notePause = time.Second
+	// noteTimeout is how long a verification waits for its note.
+	noteTimeout = 5 * time.Second
+)
 
 // Options configure a daemon.
 type Options struct {
@@ -269,6 +278,7 @@ type daemon struct {
 	session atomic.Uint32 // the server's process of the session that leads
 	source  atomic.Value  // the source of alerts while leading, a string
 	told    told
+	noted   time.Time // when it was last noted that everything was verified; of the source's goroutine
 
 	// Events to be told of when the next full verification has succeeded.
 	booted, reconnected, reloaded atomic.Bool
@@ -372,6 +382,8 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	if !request.All {
 		return
 	}
+	d.noteVerified(ctx)
+	d.metrics.tell(web.Resync)
 	if !d.booted.Swap(true) {
 		d.Logger.InfoContext(ctx, "ready", "providers", d.verifier.Providers(), "worker", d.worker.String())
 		d.publishStatus(ctx, pubsub.EventReady, "")
@@ -387,6 +399,31 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	}
 	if d.reloaded.Swap(false) {
 		d.publishStatus(ctx, pubsub.EventReloaded, "")
+	}
+}
+
+// noteVerified notes, while leading, that everything has been verified, for
+// "worker status" and the pages of others. Nothing depends on it: a failure is
+// told, and the next verification notes it again.
+func (d *daemon) noteVerified(ctx context.Context) {
+	if !d.leads.Load() || time.Since(d.noted) < notePause {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	err := store.New(d.pool).NoteVerified(limited, store.NoteVerifiedParams{Pid: int32(d.session.Load()), LockID: listener.LeaderLock})
+	if ctx.Err() != nil {
+		return
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+		d.mind(ctx, err)
+	} else {
+		d.noted = time.Now()
+	}
+	if d.told.isNews("verified not noted", text) && err != nil {
+		d.Logger.WarnContext(ctx, "that everything was verified is not noted", "error", err)
 	}
 }
 

@@ -105,9 +105,8 @@ func (t telling) Verified(scope verify.Scope, took time.Duration, err error) {
 	switch {
 	case err != nil:
 		t.tell(web.Health)
-	case scope == verify.Full:
-		t.tell(web.Resync)
-	default:
+	case scope == verify.Hinted:
+		// One of everything is told of by whoever knows what came of it.
 		t.tell(web.Providers)
 	}
 }

@@ -104,7 +104,7 @@ func NewDatabase(t testing.TB) string {
 	t.Helper()
 	shared.mu.Lock()
 	if shared.cluster == nil && shared.err == nil {
-		shared.cluster, shared.err = start()
+		shared.cluster, shared.err = start(nil)
 	}
 	c, err := shared.cluster, shared.err
 	shared.mu.Unlock()
@@ -122,6 +122,7 @@ type Cluster struct {
 	socketDir string
 	port      int
 	databases atomic.Int64
+	primary   *Cluster // of a hot standby, nil for another
 
 	// The undertaker is a process that stops the server and removes dir once
 	// its standard input is closed: by remove, or by the end of this process
@@ -140,7 +141,7 @@ rm -rf "$1"`
 // at its end.
 func NewCluster(t testing.TB) *Cluster {
 	t.Helper()
-	c, err := start()
+	c, err := start(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +153,35 @@ func NewCluster(t testing.TB) *Cluster {
 	return c
 }
 
-func start() (_ *Cluster, err error) {
+// NewStandby starts a hot standby of the server, for this test alone. The server
+// is stopped and started again for it.
+func (c *Cluster) NewStandby(t testing.TB) *Cluster {
+	t.Helper()
+	c.Stop(t, "fast")
+	standby, err := start(func(s *Cluster) error {
+		s.primary = c
+		// Of a server that is shut down, so that no more than its files is needed.
+		data := filepath.Join(s.dir, "data")
+		if out, err := exec.Command("cp", "-a", filepath.Join(c.dir, "data"), data).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		signal := exec.Command("cp", "-a", "PG_VERSION", "standby.signal") // whoever owns one owns the other
+		signal.Dir = filepath.Join(data, "pgdata")
+		return errors.Join(signal.Run(), c.startServer())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := standby.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return standby
+}
+
+// start starts a server, in the data dir that prepare has filled unless it is nil.
+func start(prepare func(*Cluster) error) (_ *Cluster, err error) {
 	dir, err := os.MkdirTemp("", "provwatch-pgtest-")
 	if err != nil {
 		return nil, fmt.Errorf("starting a test cluster: %w", err)
@@ -176,6 +205,11 @@ func start() (_ *Cluster, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("starting a test cluster: %w", err)
 	}
+	if prepare != nil {
+		if err := prepare(c); err != nil {
+			return nil, fmt.Errorf("preparing a test cluster: %w", err)
+		}
+	}
 	if err := c.startServer(); err != nil {
 		return nil, err
 	}
@@ -192,6 +226,9 @@ func (c *Cluster) startServer() (err error) {
 	s := maps.Clone(settings)
 	if c.port != 0 {
 		s["port"] = strconv.Itoa(c.port)
+	}
+	if c.primary != nil {
+		s["primary_conninfo"] = fmt.Sprintf("host='%s' port=%d user=provwatch", c.primary.socketDir, c.primary.port)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()

@@ -79,7 +79,7 @@ func TestAClusterKeepsItsAddressesAndDataOverARestart(t *testing.T) {
 func TestTheServersAreThoseOfTheFolderThatIsSet(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PROVWATCH_TEST_POSTGRES", dir)
-	c, err := start()
+	c, err := start(nil)
 	if err == nil {
 		require.NoError(t, c.remove())
 	}

@@ -89,7 +89,15 @@ func (p *Printer) watching(d status.Database) error {
 	say := func(name, format string, args ...any) {
 		lines = append(lines, fmt.Sprintf("%-10s %s", name, fmt.Sprintf(format, args...)))
 	}
+	if d.Replica != nil {
+		upTo := ""
+		if d.Replica.ReplayedAt != nil {
+			upTo = ", up to a commit at " + d.Replica.ReplayedAt.Format(time.RFC3339)
+		}
+		say("Replica:", "what it has replayed%s; only the primary knows who watches", upTo)
+	}
 	switch leader := d.Leader(); {
+	case d.Replica != nil:
 	case leader != nil:
 		from := ""
 		if leader.Address != "" {
@@ -99,8 +107,11 @@ func (p *Printer) watching(d status.Database) error {
 	default:
 		say("Leader:", "none")
 	}
-	say("Listeners:", "%d", len(d.Workers))
+	if d.Replica == nil {
+		say("Listeners:", "%d", len(d.Workers))
+	}
 	switch {
+	case d.Replica != nil:
 	case d.Slot == nil:
 		say("Slot:", "none")
 	default:
@@ -109,6 +120,14 @@ func (p *Printer) watching(d status.Database) error {
 			activity = "being read"
 		}
 		say("Slot:", "%s, %s, %s, keeps %s of WAL", d.Slot.Name, activity, d.Slot.WALStatus, humanize.IBytes(uint64(max(d.Slot.RetainedBytes, 0))))
+	}
+	switch {
+	case d.VerifiedAt != nil:
+		say("Verified:", "everything, last at %s", d.VerifiedAt.Format(time.RFC3339))
+	case d.VerifiedUnread != "":
+		say("Verified:", "not known: %s", cellLines(d.VerifiedUnread))
+	case d.KeepsVerified:
+		say("Verified:", "not noted yet")
 	}
 	waiting := strconv.Itoa(d.Undelivered) + english.PluralWord(d.Undelivered, " entry waits", " entries wait")
 	if d.Oldest != nil {
@@ -157,11 +176,7 @@ func (p *Printer) statusAudit(s status.Status) error {
 // statusSinks prints nothing where there are no sinks.
 func (p *Printer) statusSinks(s status.Status) error {
 	if s.SinksUnread != "" {
-		lines := strings.Split(s.SinksUnread, "\n")
-		for i, line := range lines {
-			lines[i] = cell(line)
-		}
-		_, err := fmt.Fprintf(p.out, "\nSinks are not known: %s\n", strings.Join(lines, "\n"))
+		_, err := fmt.Fprintf(p.out, "\nSinks are not known: %s\n", cellLines(s.SinksUnread))
 		return err
 	}
 	if len(s.Sinks) == 0 {
@@ -171,6 +186,15 @@ func (p *Printer) statusSinks(s status.Status) error {
 		return err
 	}
 	return p.sinks(sink.State{Sinks: s.Sinks, DeadLetters: s.DeadLetters})
+}
+
+// cellLines is [cell] of a text of several lines.
+func cellLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = cell(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // lines prints a paragraph.

@@ -87,7 +87,8 @@ var privileges = []privilege{
 	{"provwatch", "drift_alerts", "SELECT", nil, Watching | Reporting | Sinks},
 	{"provwatch", "drift_alerts", "SELECT", []string{"seq"}, SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation"}, running},
-	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation"}, running},
+	{"provwatch", "alert_counter", "SELECT", []string{"verified_at"}, Reporting},
+	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation", "verified_at"}, running},
 
 	{"provwatch", "wal_position", "DELETE", nil, running},
 	{"provwatch", "wal_position", "SELECT", nil, WAL},

@@ -43,7 +43,7 @@ var (
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "LogAuditEntries", "AcknowledgeAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"TryLead", "HoldsLeadership", "BeginGeneration", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
-		"LockAlerts", "Record", "ListUnnamedStates",
+		"LockAlerts", "Record", "ListUnnamedStates", "NoteVerified",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition",
 	}
 	reading = []string{
@@ -51,7 +51,7 @@ var (
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
 	}
 	reporting = []string{
-		"InspectStatus", "ListWorkers", "InspectSlot", "OutboxDepth", "CountStates", "ListStatus", "ListRowsInBrief", "ListLatestDrifts",
+		"InspectStatus", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountStates", "ListStatus", "ListRowsInBrief", "ListLatestDrifts",
 		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{

@@ -99,8 +99,8 @@ type Status struct {
 	// Publication reports whether the publication has both provider tables.
 	Publication bool `json:"publication"`
 
-	ownSchema, readOnly bool
-	columnLists         bool // the server knows them
+	ownSchema, readOnly, standby bool
+	columnLists                  bool // the server knows them
 }
 
 // Lacks returns what is to be done, in words, for what the worker needs.
@@ -134,6 +134,9 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 	if err != nil {
 		return err
 	}
+	if err := status.writable(); err != nil {
+		return err
+	}
 	todo := status.Lacks(needs)
 	if mode == Auto && len(todo) > 0 {
 		if err := migrateAndLog(ctx, pool.Config().ConnConfig, needs, logger); err != nil {
@@ -145,8 +148,6 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 		return found.err()
 	}
 	switch {
-	case mode == Auto && status.readOnly:
-		return readOnlyError()
 	case len(todo) == 0:
 	case mode == Check:
 		return &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate\", or use --migrate=auto", strings.Join(todo, ", "))}
@@ -166,9 +167,6 @@ func migrateAndLog(ctx context.Context, config *pgx.ConnConfig, needs Needs, log
 	if err != nil {
 		return err
 	}
-	if after.readOnly {
-		return readOnlyError()
-	}
 	// Nothing, when another worker was faster.
 	if done := before.Lacks(needs); len(done) > 0 {
 		logger.InfoContext(ctx, "schema migrated", "done", strings.Join(done, ", "), "foreign_provider_tables", after.Foreign)
@@ -176,8 +174,16 @@ func migrateAndLog(ctx context.Context, config *pgx.ConnConfig, needs Needs, log
 	return nil
 }
 
-func readOnlyError() error {
-	return &UnusableError{Reason: "it is read-only; connect to the primary, with a role that may write"}
+// writable says why nothing can be written to the database, if that is so.
+func (s Status) writable() error {
+	switch {
+	case s.standby:
+		return &UnusableError{Reason: "the server is a standby, which is read-only; connect to the primary"}
+	case s.readOnly:
+		return &UnusableError{Reason: "it is read-only; connect to the primary, with a role that may write"}
+	default:
+		return nil
+	}
 }
 
 // Inspect looks at the schema and changes nothing.
@@ -238,8 +244,8 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 	if err != nil {
 		return err
 	}
-	if status.readOnly {
-		return readOnlyError()
+	if err := status.writable(); err != nil {
+		return err
 	}
 	if !status.ownSchema {
 		if err := store.New(conn).CreateSchema(ctx); err != nil {
@@ -347,7 +353,7 @@ func inspect(ctx context.Context, db store.DBTX) (Status, error) {
 	found := details.Schema
 	// goose records its start as version 0.
 	applied := slices.DeleteFunc(details.Applied, func(v int64) bool { return v == 0 })
-	status := Status{Applied: applied, ownSchema: found.OwnSchema, readOnly: found.ReadOnly, columnLists: found.ServerVersion >= columnLists}
+	status := Status{Applied: applied, ownSchema: found.OwnSchema, readOnly: found.ReadOnly, standby: found.InRecovery, columnLists: found.ServerVersion >= columnLists}
 	ours := slices.Contains(status.Applied, providerTables)
 	status.Foreign = found.Providers && !ours
 

@@ -47,7 +47,7 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 	var unread error
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, db, snapshot, func(tx pgx.Tx) error {
-		c := collector{queries: store.New(tx), keys: keys, environment: environment, query: query}
+		c := collector{tx: tx, queries: store.New(tx), keys: keys, environment: environment, query: query}
 		if err := c.collect(ctx, &s); err != nil {
 			return err
 		}
@@ -69,6 +69,7 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 }
 
 type collector struct {
+	tx          pgx.Tx
 	queries     *store.Queries
 	keys        Keys
 	environment Environment
@@ -82,7 +83,15 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	}
 	s.At = found.At.UTC()
 	s.Database.Name, s.Database.Server = found.Database, found.ServerVersion
-	if err := c.watching(ctx, &s.Database, found.Slot); err != nil {
+	if found.InRecovery {
+		s.Database.Replica = &Replica{ReplayedAt: noted(found.ReplayedAt)}
+	} else if err := c.watching(ctx, &s.Database, found.Slot); err != nil {
+		return err
+	}
+	if err := c.outbox(ctx, &s.Database); err != nil {
+		return err
+	}
+	if err := c.verified(ctx, &s.Database, found); err != nil {
 		return err
 	}
 	if err := c.counts(ctx, s); err != nil {
@@ -113,6 +122,10 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 	case !errors.Is(err, pgx.ErrNoRows):
 		return err
 	}
+	return nil
+}
+
+func (c collector) outbox(ctx context.Context, d *Database) error {
 	outbox, err := c.queries.OutboxDepth(ctx)
 	if err != nil {
 		return err
@@ -123,6 +136,25 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 		d.Oldest = &oldest
 	}
 	return nil
+}
+
+// verified collects when everything was last verified. A role that may not know
+// is told so beside the rest, since the privilege for it came later.
+func (c collector) verified(ctx context.Context, d *Database, found store.InspectStatusRow) error {
+	if d.KeepsVerified = found.KeepsVerified; !d.KeepsVerified {
+		return nil
+	}
+	if found.MayReadVerified {
+		at, err := c.queries.ReadVerified(ctx)
+		d.VerifiedAt = utc(at)
+		return err
+	}
+	err := schema.CheckPrivileges(ctx, c.tx, schema.Reporting)
+	var lacking *schema.UnusableError
+	if errors.As(err, &lacking) {
+		d.VerifiedUnread, err = lacking.Error(), nil
+	}
+	return err
 }
 
 func (c collector) counts(ctx context.Context, s *Status) error {
@@ -197,9 +229,7 @@ func recorded(row store.ListStatusRow) Provider {
 			p.AcceptedBy = *row.AcceptedBy
 		}
 	}
-	if row.ObservedAt.After(time.Unix(0, 0)) {
-		p.Since = utc(&row.ObservedAt)
-	}
+	p.Since = noted(row.ObservedAt)
 	return p
 }
 
@@ -400,6 +430,14 @@ func before(seq int64) int64 {
 }
 
 func limit(n int) int { return min(max(n, 1), MaxPage) }
+
+// noted returns a time that the queries have as the epoch where there is none.
+func noted(t time.Time) *time.Time {
+	if !t.After(time.Unix(0, 0)) {
+		return nil
+	}
+	return utc(&t)
+}
 
 func utc(t *time.Time) *time.Time {
 	if t == nil {

@@ -316,6 +316,49 @@ func TestWhatKeepsSinksFromBeingReadKeepsNothingElse(t *testing.T) {
 	require.Empty(t, s.SinksUnread)
 }
 
+// TestWhenEverythingWasVerifiedIsToldWhereItIsNotedAndMayBeRead collects it as a
+// reader, and then without the privilege for it and without the column.
+func TestWhenEverythingWasVerifiedIsToldWhereItIsNotedAndMayBeRead(t *testing.T) {
+	t.Parallel()
+	pool, _ := lived(t)
+	script, err := os.ReadFile("../../sql/roles.sql")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), string(script))
+	require.NoError(t, err)
+	config := pool.Config().ConnConfig
+	config.RuntimeParams["role"] = "provwatch_reader"
+	reader, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = reader.Close(context.Background()) })
+	after := func(change string) status.Database {
+		t.Helper()
+		_, err := pool.Exec(t.Context(), change)
+		require.NoError(t, err)
+		s, err := status.Collect(t.Context(), reader, plain(t), status.Environment{}, every)
+		require.NoError(t, err)
+		require.Equal(t, livedSummaries, summaries(s))
+		require.Nil(t, s.Database.Replica)
+		return s.Database
+	}
+	d := after("")
+	require.True(t, d.KeepsVerified)
+	require.Nil(t, d.VerifiedAt, "no leader has noted it yet")
+	require.Empty(t, d.VerifiedUnread)
+
+	d = after(`UPDATE provwatch.alert_counter SET verified_at = '2026-07-01 14:00+02'`)
+	require.Equal(t, time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC), *d.VerifiedAt)
+
+	d = after(`REVOKE SELECT (verified_at) ON provwatch.alert_counter FROM provwatch_reader`)
+	require.Nil(t, d.VerifiedAt)
+	require.Contains(t, d.VerifiedUnread, `GRANT SELECT (verified_at) ON TABLE provwatch.alert_counter TO "provwatch_reader";`)
+
+	// A database that an earlier version has migrated.
+	d = after(`ALTER TABLE provwatch.alert_counter DROP COLUMN verified_at`)
+	require.False(t, d.KeepsVerified)
+	require.Nil(t, d.VerifiedAt)
+	require.Empty(t, d.VerifiedUnread)
+}
+
 func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

@@ -85,13 +85,31 @@ type Worker struct {
 
 // Database is what the database tells of who watches it.
 type Database struct {
-	Name    string    `json:"name"`
-	Server  string    `json:"server_version"`
-	Workers []Session `json:"workers"`
+	Name   string `json:"name"`
+	Server string `json:"server_version"`
+	// Replica is set for a hot standby. Who watches is known to its primary alone:
+	// Workers and Slot are then not set.
+	Replica *Replica  `json:"replica,omitempty"`
+	Workers []Session `json:"workers,omitzero"`
 	// Slot is the replication slot of the WAL source, nil when there is none.
-	Slot        *Slot      `json:"slot,omitempty"`
-	Undelivered int        `json:"undelivered_audit_entries"`
-	Oldest      *time.Time `json:"oldest_undelivered,omitempty"`
+	Slot *Slot `json:"slot,omitempty"`
+	// VerifiedAt is when the leader has last verified everything: then a
+	// verification ended that has compared every provider with the leader's
+	// environment, and has published all that was new. Nil when none is noted, for
+	// which VerifiedUnread can have a reason.
+	VerifiedAt     *time.Time `json:"verified_at,omitempty"`
+	VerifiedUnread string     `json:"verified_unread,omitempty"`
+	// KeepsVerified is false for a database that an earlier version has migrated.
+	KeepsVerified bool       `json:"-"`
+	Undelivered   int        `json:"undelivered_audit_entries"`
+	Oldest        *time.Time `json:"oldest_undelivered,omitempty"`
+}
+
+// Replica is how far a server is that replays the WAL of another.
+type Replica struct {
+	// ReplayedAt is when the last transaction that it has replayed was committed;
+	// nil when there was none since it started.
+	ReplayedAt *time.Time `json:"replayed_at,omitempty"`
 }
 
 // Leader returns the session that leads, nil when none does.

@@ -217,6 +217,27 @@ func (q *Queries) LockAlerts(ctx context.Context) (LockAlertsRow, error) {
 	return i, err
 }
 
+const noteVerified = `-- name: NoteVerified :exec
+UPDATE provwatch.alert_counter SET verified_at = now()
+WHERE EXISTS (
+    SELECT FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = $1::int AND objsubid = 1
+        AND classid::bigint = ($2::bigint >> 32) AND objid::bigint = ($2::bigint & 4294967295)
+)
+`
+
+type NoteVerifiedParams struct {
+	Pid    int32
+	LockID int64
+}
+
+// Notes that everything has been verified, if the session still holds the
+// leader's lock: what others see of it is what the leader says.
+func (q *Queries) NoteVerified(ctx context.Context, arg NoteVerifiedParams) error {
+	_, err := q.db.Exec(ctx, noteVerified, arg.Pid, arg.LockID)
+	return err
+}
+
 const record = `-- name: Record :many
 WITH claimed AS (
     UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1

@@ -45,6 +45,7 @@ SELECT
     (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
     current_setting('transaction_read_only')::boolean AS read_only,
+    pg_is_in_recovery() AS in_recovery,
     current_setting('server_version_num')::int AS server_version
 `
 
@@ -56,6 +57,7 @@ type InspectSchemaRow struct {
 	AcceptedDrifts bool
 	OwnSchema      bool
 	ReadOnly       bool
+	InRecovery     bool
 	ServerVersion  int32
 }
 
@@ -70,6 +72,7 @@ func (q *Queries) InspectSchema(ctx context.Context) (InspectSchemaRow, error) {
 		&i.AcceptedDrifts,
 		&i.OwnSchema,
 		&i.ReadOnly,
+		&i.InRecovery,
 		&i.ServerVersion,
 	)
 	return i, err

@@ -77,15 +77,28 @@ SELECT
     coalesce(has_column_privilege(to_regclass('ai_providers'), 'settings', 'SELECT')
         AND has_column_privilege(to_regclass('ai_providers'), 'settings_key_id', 'SELECT')
         AND has_column_privilege(to_regclass('ai_providers'), 'base_url', 'SELECT'), false)::boolean AS may_compare,
-    (SELECT 'provwatch_' || oid FROM pg_catalog.pg_database WHERE datname = current_database())::text AS slot
+    (SELECT 'provwatch_' || oid FROM pg_catalog.pg_database WHERE datname = current_database())::text AS slot,
+    pg_is_in_recovery() AS in_recovery,
+    coalesce(pg_last_xact_replay_timestamp(), 'epoch')::timestamptz AS replayed_at,
+    -- Whether the database notes when everything was verified, which one that an
+    -- earlier version has migrated does not, and whether the role may know.
+    (kept.attnum IS NOT NULL)::boolean AS keeps_verified,
+    coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified
+FROM (SELECT) AS one
+LEFT JOIN pg_catalog.pg_attribute kept
+    ON kept.attrelid = to_regclass('provwatch.alert_counter') AND kept.attname = 'verified_at' AND NOT kept.attisdropped
 `
 
 type InspectStatusRow struct {
-	Database      string
-	ServerVersion string
-	At            time.Time
-	MayCompare    bool
-	Slot          string
+	Database        string
+	ServerVersion   string
+	At              time.Time
+	MayCompare      bool
+	Slot            string
+	InRecovery      bool
+	ReplayedAt      time.Time
+	KeepsVerified   bool
+	MayReadVerified bool
 }
 
 // The slot is the one of this database, see internal/wal.
@@ -98,6 +111,10 @@ func (q *Queries) InspectStatus(ctx context.Context) (InspectStatusRow, error) {
 		&i.At,
 		&i.MayCompare,
 		&i.Slot,
+		&i.InRecovery,
+		&i.ReplayedAt,
+		&i.KeepsVerified,
+		&i.MayReadVerified,
 	)
 	return i, err
 }
@@ -443,4 +460,15 @@ func (q *Queries) ListWorkers(ctx context.Context, arg ListWorkersParams) ([]Lis
 		return nil, err
 	}
 	return items, nil
+}
+
+const readVerified = `-- name: ReadVerified :one
+SELECT verified_at FROM provwatch.alert_counter
+`
+
+func (q *Queries) ReadVerified(ctx context.Context) (*time.Time, error) {
+	row := q.db.QueryRow(ctx, readVerified)
+	var verified_at *time.Time
+	err := row.Scan(&verified_at)
+	return verified_at, err
 }

@@ -68,11 +68,12 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
 	}
 	server := Server{Version: int(found.ServerVersion), Slot: fmt.Sprintf("provwatch_%d", found.DatabaseOid)}
 	switch {
+	case found.InRecovery:
+		// Nor is a slot there this worker's to drop.
+		return Server{}, &UnusableError{Reason: "the server is a standby; connect to the primary"}
 	case !found.Identified:
 		return server, &UnusableError{Unpublish: true, Reason: "the replica identity of the provider tables is not their primary key id, " +
 			"so that publishing them would make updates fail; ALTER TABLE … REPLICA IDENTITY DEFAULT"}
-	case found.InRecovery:
-		return server, &UnusableError{Reason: "the server is a standby; connect to the primary"}
 	case found.WalLevel != "logical":
 		return server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
 	case !found.MayPublish:

@@ -2,6 +2,16 @@
 -- Refuses from now on what a former leader has looked at and not yet recorded.
 UPDATE provwatch.alert_counter SET generation = generation + 1;
 
+-- name: NoteVerified :exec
+-- Notes that everything has been verified, if the session still holds the
+-- leader's lock: what others see of it is what the leader says.
+UPDATE provwatch.alert_counter SET verified_at = now()
+WHERE EXISTS (
+    SELECT FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = @pid::int AND objsubid = 1
+        AND classid::bigint = (@lock_id::bigint >> 32) AND objid::bigint = (@lock_id::bigint & 4294967295)
+);
+
 -- name: LockAlerts :one
 -- Reads the last seq and puts all writers of alerts in turn until the end of
 -- the transaction.

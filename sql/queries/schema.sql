@@ -7,6 +7,7 @@ SELECT
     (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
     current_setting('transaction_read_only')::boolean AS read_only,
+    pg_is_in_recovery() AS in_recovery,
     current_setting('server_version_num')::int AS server_version;
 
 -- name: ListAppliedMigrations :many

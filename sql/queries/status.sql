@@ -9,7 +9,19 @@ SELECT
     coalesce(has_column_privilege(to_regclass('ai_providers'), 'settings', 'SELECT')
         AND has_column_privilege(to_regclass('ai_providers'), 'settings_key_id', 'SELECT')
         AND has_column_privilege(to_regclass('ai_providers'), 'base_url', 'SELECT'), false)::boolean AS may_compare,
-    (SELECT 'provwatch_' || oid FROM pg_catalog.pg_database WHERE datname = current_database())::text AS slot;
+    (SELECT 'provwatch_' || oid FROM pg_catalog.pg_database WHERE datname = current_database())::text AS slot,
+    pg_is_in_recovery() AS in_recovery,
+    coalesce(pg_last_xact_replay_timestamp(), 'epoch')::timestamptz AS replayed_at,
+    -- Whether the database notes when everything was verified, which one that an
+    -- earlier version has migrated does not, and whether the role may know.
+    (kept.attnum IS NOT NULL)::boolean AS keeps_verified,
+    coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified
+FROM (SELECT) AS one
+LEFT JOIN pg_catalog.pg_attribute kept
+    ON kept.attrelid = to_regclass('provwatch.alert_counter') AND kept.attname = 'verified_at' AND NOT kept.attisdropped;
+
+-- name: ReadVerified :one
+SELECT verified_at FROM provwatch.alert_counter;
 
 -- name: ListWorkers :many
 -- The listening sessions of this database's workers, and which of them leads.
