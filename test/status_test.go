@@ -234,6 +234,7 @@ func TestAHotStandbyTellsWhatItHasReplayed(t *testing.T) {
 		"run":                 {4, "", readOnly},
 		"run --migrate=check": {4, "", readOnly},
 		"run --source=wal":    {4, "", byWAL},
+		"watch":               {4, "", readOnly},
 		"slot drop":           {1, "", "worker: the WAL cannot be read: the server is a standby; connect to the primary\n"},
 	} {
 		require.Equal(t, want, w.run(env, strings.Fields(args)...), args)

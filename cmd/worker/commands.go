@@ -326,6 +326,9 @@ func watchCommand(f *flags) *cobra.Command {
 				return unlessStopped(ctx, err)
 			}
 			defer pool.Close()
+			if err := schema.Listenable(ctx, pool); err != nil {
+				return unlessStopped(ctx, err)
+			}
 			if !c.Flags().Changed("since") {
 				if since, err = watch.Latest(ctx, pool); err != nil {
 					return unlessStopped(ctx, schema.Explain(ctx, pool, schema.Watching, err))

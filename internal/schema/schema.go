@@ -174,11 +174,27 @@ func migrateAndLog(ctx context.Context, config *pgx.ConnConfig, needs Needs, log
 	return nil
 }
 
+var errStandby = &UnusableError{Reason: "the server is a standby, which is read-only; connect to the primary"}
+
+// Listenable makes sure that sessions can LISTEN, as they cannot on a hot
+// standby: the error is an [*UnusableError] there.
+func Listenable(ctx context.Context, pool *pgxpool.Pool) error {
+	found, err := store.New(pool).InspectSchema(ctx)
+	switch {
+	case err != nil:
+		return unusable("look at it", err)
+	case found.InRecovery:
+		return errStandby
+	default:
+		return nil
+	}
+}
+
 // writable says why nothing can be written to the database, if that is so.
 func (s Status) writable() error {
 	switch {
 	case s.standby:
-		return &UnusableError{Reason: "the server is a standby, which is read-only; connect to the primary"}
+		return errStandby
 	case s.readOnly:
 		return &UnusableError{Reason: "it is read-only; connect to the primary, with a role that may write"}
 	default:
