@@ -56,8 +56,9 @@ type queue struct {
 	// Failures, while this worker leads.
 	holds  map[string]*hold // by provider
 	pause  *backoff.ExponentialBackOff
-	paused time.Time // until when nothing is sent
-	failed int       // failures in a row since the pause
+	paused time.Time                   // until when nothing is sent
+	failed int                         // failures in a row since the pause
+	again  *backoff.ExponentialBackOff // of what is to be repeated
 
 	pending   []*item // from the first that is not done
 	undone    int     // how many of pending are not
@@ -101,7 +102,7 @@ func (q *queue) newBackOff() *backoff.ExponentialBackOff {
 
 // run delivers until ctx ends.
 func (q *queue) run(ctx context.Context) {
-	q.holds, q.pause = map[string]*hold{}, q.newBackOff()
+	q.holds, q.pause, q.again = map[string]*hold{}, q.newBackOff(), q.newBackOff()
 	q.paused, q.failed = time.Time{}, 0
 	retry := q.newBackOff()
 	for {
@@ -450,14 +451,20 @@ func (q *queue) repeat(ctx context.Context) error {
 	sending, cancel := context.WithTimeout(ctx, q.sendTimeout)
 	defer cancel()
 	r := q.sink.(repeater)
-	again, err := r.Repeat(sending)
-	if err != nil && ctx.Err() == nil {
+	more, err := r.Repeat(sending)
+	wait := r.Interval()
+	switch {
+	case err == nil:
+		q.again.Reset()
+	case ctx.Err() == nil:
+		// It may have lost all that it knew, so it is told soon after it is back.
+		wait = min(wait, q.again.NextBackOff())
 		q.metrics.SinkFailed(q.sink.Name(), string(q.stream))
-		q.logger.WarnContext(ctx, "sink was not told again of what drifts, trying again", "error", err, "retry_in", r.Interval())
+		q.logger.WarnContext(ctx, "sink was not told again of what drifts, trying again", "error", err, "retry_in", wait)
 	}
 	q.repeatAt = time.Time{}
-	if again {
-		q.repeatAt = time.Now().Add(r.Interval())
+	if more {
+		q.repeatAt = time.Now().Add(wait)
 	}
 	return nil
 }
