@@ -336,7 +336,7 @@ func TestVerifyTellsDriftByItsExitCode(t *testing.T) {
 		anthropic  in sync
 		openai     disabled  enabled   true                        false
 		                     base_url  https://api.openai.com/v1/  (not a URL, withheld)
-		1 of 2 providers drift.
+		1 of 2 providers drifts.
 		`), ""}, w.run(env, "verify"))
 	r = w.run(env, "verify", "-o", "json")
 	require.Equal(t, 2, r.code)
@@ -389,14 +389,14 @@ func TestVerifyComparesCredentialsOnlyWhenAskedTo(t *testing.T) {
 	inSync := block(`
 		PROVIDER  STATE    FIELD  ENVIRONMENT  DATABASE
 		proxy     in sync
-		0 of 1 providers drift.
+		0 of 1 provider drift.
 		`)
 	require.Equal(t, result{0, inSync, ""}, w.run(env, "verify"))
 	require.Equal(t, result{0, inSync, ""}, w.run(env, "verify", "--credential-drift=ignore"))
 	require.Equal(t, result{2, block(`
 		PROVIDER  STATE    FIELD     ENVIRONMENT                      DATABASE
 		proxy     changed  api_keys  2, of these 0 not in the database  3, of these 1 not in the environment
-		1 of 1 providers drift.
+		1 of 1 provider drifts.
 		`), ""}.squeezed(), w.run(env, "verify", "--credential-drift=alert").squeezed())
 	r := w.run(env, "verify", "--credential-drift=warn")
 	require.Equal(t, 0, r.code, "a warning is no drift")

@@ -160,7 +160,7 @@ func TestTheKeysCommandsTakeADatabaseToEncryptionToAnotherKeyAndBack(t *testing.
 	require.Equal(t, []string{first + " enabled true 0 0", " plaintext false 1 1"}, list())
 
 	r = keys("rotate")
-	require.Equal(t, result{0, "1 settings and 1 API keys written, encrypted with key " + first + " now.\n", ""}, r)
+	require.Equal(t, result{0, "1 setting and 1 API key written, encrypted with key " + first + " now.\n", ""}, r)
 	require.Equal(t, []string{first + " enabled true 1 1"}, list())
 	require.Equal(t, []string{first}, w.keyIDs())
 	require.Equal(t, 2, w.run(env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://other/"), "verify", "--keyset", path, "--credential-drift", "alert").code)
@@ -175,7 +175,7 @@ func TestTheKeysCommandsTakeADatabaseToEncryptionToAnotherKeyAndBack(t *testing.
 	require.Contains(t, r.stdout, "Key "+second+": promoted.\n")
 	r = keys("remove", first)
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, "key "+first+" is in use: 1 settings and 1 API keys are encrypted with it")
+	require.Contains(t, r.stderr, "key "+first+" is in use: 1 setting and 1 API key are encrypted with it")
 	require.Zero(t, keys("rotate").code)
 	require.Zero(t, keys("remove", first).code)
 	require.Equal(t, 1, keys("remove", second).code, "it is in use")
@@ -191,7 +191,7 @@ func TestTheKeysCommandsTakeADatabaseToEncryptionToAnotherKeyAndBack(t *testing.
 	require.Contains(t, r.stdout, "not in the keyset")
 	w.exec(`UPDATE ai_provider_keys SET api_key_key_id = $1`, second)
 
-	require.Equal(t, result{0, "1 settings and 1 API keys written, in plain text now.\n", ""}, keys("decrypt"))
+	require.Equal(t, result{0, "1 setting and 1 API key written, in plain text now.\n", ""}, keys("decrypt"))
 	require.Equal(t, []string{"plain"}, w.keyIDs())
 	require.Zero(t, w.run(env, "verify", "--credential-drift", "alert").code)
 	r = keys("remove", second)

@@ -327,6 +327,9 @@ func TestASinkThatIsConfiguredWronglyIsExitCode3BeforeAnythingConnects(t *testin
 	file := w.file("secret", w.secret("secret-of-the-webhook"))
 	hidden := w.secret("hidden-in-the-url")
 	for args, problem := range map[string]string{
+		"--webhook-url=https://h/ --webhook-secret-file=" + w.file("short", w.secret("a-short-secret")): "--webhook-secret-file (or PROVWATCH_WEBHOOK_SECRET_FILE) cannot be used: a secret in ",
+		"--webhook-url=https://h/ --webhook-ca-file=" + file + " --webhook-secret-file=" + file:         "--webhook-ca-file (or PROVWATCH_WEBHOOK_CA_FILE) cannot be used: ",
+		"--nats-url=nats://h --nats-creds=" + file + "-not":                                             "--nats-creds (or PROVWATCH_NATS_CREDS) cannot be used: ",
 		"--webhook-url=https://h/": "--webhook-secret-file (or PROVWATCH_WEBHOOK_SECRET_FILE) is needed by --webhook-url",
 		"--webhook-url=ftp://h/" + hidden + " --webhook-secret-file=" + file: "--webhook-url (or PROVWATCH_WEBHOOK_URL) cannot be used: want an absolute http or https URL",
 		"--webhook-url=https://h/ --webhook-secret-file=" + file + "-not":    "no such file",

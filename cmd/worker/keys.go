@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
@@ -137,17 +138,18 @@ func (f *flags) removeKey(ctx context.Context, logger *slog.Logger, id string) e
 	if err != nil {
 		return err
 	}
-	uses, err := f.keyUses(ctx, logger)
+	all, err := f.keyUses(ctx, logger)
 	if err != nil {
 		return err
 	}
-	for _, use := range uses {
+	for _, use := range all {
+		uses := fmt.Sprintf("%s and %s", english.Plural(int(use.Settings), "setting", ""), english.Plural(int(use.APIKeys), "API key", ""))
 		if use.KeyID == id && id == keys.Primary() {
-			return fmt.Errorf("key %s is the primary one, and %d settings and %d API keys are encrypted with it; "+
-				"make another one primary with \"worker keys promote\", and run \"worker keys rotate\" first", id, use.Settings, use.APIKeys)
+			return fmt.Errorf("key %s is the primary one, and %s are encrypted with it; "+
+				"make another one primary with \"worker keys promote\", and run \"worker keys rotate\" first", id, uses)
 		}
 		if use.KeyID == id {
-			return fmt.Errorf("key %s is in use: %d settings and %d API keys are encrypted with it; run \"worker keys rotate\" first", id, use.Settings, use.APIKeys)
+			return fmt.Errorf("key %s is in use: %s are encrypted with it; run \"worker keys rotate\" first", id, uses)
 		}
 	}
 	if err := atrest.Remove(f.keyset, id); err != nil {

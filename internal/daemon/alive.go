@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 const (
@@ -110,8 +112,8 @@ func (d *daemon) describe() {
 		return
 	}
 	if source, _ := d.source.Load().(string); source != "" {
-		d.say(fmt.Sprintf("watching %d providers, leading, source %s", d.verifier.Providers(), source))
+		d.say(fmt.Sprintf("watching %s, leading, source %s", english.Plural(d.verifier.Providers(), "provider", ""), source))
 		return
 	}
-	d.say(fmt.Sprintf("watching %d providers, standing by", d.verifier.Providers()))
+	d.say(fmt.Sprintf("watching %s, standing by", english.Plural(d.verifier.Providers(), "provider", "")))
 }

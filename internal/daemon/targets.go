@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/dustin/go-humanize/english"
 	"github.com/sourcegraph/conc"
 	"github.com/sourcegraph/conc/panics"
 
@@ -131,7 +132,7 @@ func (f *fleet) describe() {
 			missing = append(missing, t.Name)
 		}
 	}
-	text := fmt.Sprintf("watching %d of %d targets", len(f.targets)-len(missing), len(f.targets))
+	text := fmt.Sprintf("watching %d of %s", len(f.targets)-len(missing), english.Plural(len(f.targets), "target", ""))
 	if len(missing) > 0 {
 		more := ""
 		if n := len(missing) - namesInStatus; n > 0 {

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -61,11 +62,11 @@ type Summary struct {
 func (s Summary) Err() error {
 	var problems []string
 	if n := len(s.Failures); n > 0 {
-		problems = append(problems, fmt.Sprintf("secrets of %d providers cannot be decrypted and are left as they were", n))
+		problems = append(problems, fmt.Sprintf("secrets of %s cannot be decrypted and are left as they were", english.Plural(n, "provider", "")))
 	}
 	if s.Left > 0 {
-		problems = append(problems, fmt.Sprintf("%d rows are being written to by others, or written with another key; "+
-			"run it again once whoever writes uses the same primary key", s.Left))
+		problems = append(problems, fmt.Sprintf("%s being written to by others, or written with another key; "+
+			"run it again once whoever writes uses the same primary key", english.Plural(int(s.Left), "row is", "rows are")))
 	}
 	if len(problems) == 0 {
 		return nil

@@ -218,7 +218,7 @@ func TestWhatIsWrittenWithAnotherKeyBehindARotationIsFoundByIt(t *testing.T) {
 		err  string
 	}{
 		"a writer that stops":   {keys: 5},
-		"a writer that goes on": {keys: 1000, err: "1 rows are being written to by others, or written with another key"},
+		"a writer that goes on": {keys: 1000, err: "1 row is being written to by others, or written with another key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

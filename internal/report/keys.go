@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"provwatch/internal/atrest"
@@ -102,7 +103,7 @@ func (p *Printer) Reencryption(s reencrypt.Summary) error {
 	if s.KeyID != "" {
 		with = "encrypted with key " + s.KeyID + " now"
 	}
-	if _, err := fmt.Fprintf(p.out, "%d settings and %d API keys written, %s.\n", s.Settings, s.APIKeys, with); err != nil || len(s.Failures) == 0 {
+	if _, err := fmt.Fprintf(p.out, "%s and %s written, %s.\n", english.Plural(int(s.Settings), "setting", ""), english.Plural(int(s.APIKeys), "API key", ""), with); err != nil || len(s.Failures) == 0 {
 		return err
 	}
 	t := p.table("PROVIDER", "LEFT AS IT WAS")

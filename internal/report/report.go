@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
@@ -163,7 +164,7 @@ func (p *Printer) Verification(plan seed.Plan) error {
 	if err := p.render(t); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(p.out, "%d of %d providers drift.\n", len(Drifts(plan)), len(plan.Steps))
+	_, err := fmt.Fprintf(p.out, "%d of %s %s.\n", len(Drifts(plan)), english.Plural(len(plan.Steps), "provider", ""), english.PluralWord(len(Drifts(plan)), "drifts", "drift"))
 	return err
 }
 

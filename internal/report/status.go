@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"provwatch/internal/provider"
 	"provwatch/internal/sink"
@@ -35,7 +36,7 @@ func (p *Printer) Status(s status.Status) error {
 			counts = append(counts, fmt.Sprintf("%d %s", n, stateNames[state]))
 		}
 	}
-	line := fmt.Sprintf("%d providers", s.Total())
+	line := english.Plural(s.Total(), "provider", "")
 	if len(counts) > 0 {
 		line += ": " + strings.Join(counts, ", ")
 	}

@@ -68,7 +68,7 @@ type alertmanagerAlert struct {
 // NewAlertmanager returns the Alertmanager at an http or https URL, which can have
 // a path, or the cluster whose members are at several, separated by commas. caFile
 // is as for [NewWebhook]. Alerts have the runbook's URL as an
-// annotation if it is not empty. An error holds no part of the URL.
+// annotation if it is not empty. The error is a [*SettingError] that holds no part of the URL.
 func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
 	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, said: map[string]said{}}
 	for member := range strings.SplitSeq(to, ",") {

@@ -103,6 +103,18 @@ type repeater interface {
 	Repeat(context.Context) (bool, error)
 }
 
+// SettingError says that a sink's setting cannot be used.
+type SettingError struct {
+	// Setting is what its flag has after the sink's name, such as "secret-file".
+	Setting string
+	Err     error
+}
+
+func (e *SettingError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong with it.
+func (e *SettingError) Unwrap() error { return e.Err }
+
 // RefusedError says that a sink will not take an event, however often it is sent.
 type RefusedError struct{ Reason string }
 
