@@ -32,8 +32,8 @@ func newSinkWorld(t *testing.T, source string) *world {
 
 // delivery is a CloudEvent that a sink was sent.
 type delivery struct {
-	ID, Type, Subject string
-	Data              struct {
+	ID, Type, Source, Subject string
+	Data                      struct {
 		Seq          int64
 		Kind, Action string
 	}
