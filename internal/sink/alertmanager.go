@@ -29,6 +29,8 @@ const (
 	// a clock that is behind the worker's it would not be over yet, and Alertmanager
 	// would keep the end that it was told of before.
 	clockMargin = 10 * time.Second
+	// maxValue is how much of a field's value an annotation has, in bytes.
+	maxValue = 500
 	// alertName is the label alertname of all alerts.
 	alertName = "ProviderDrift"
 )
@@ -112,6 +114,11 @@ func (a *Alertmanager) say(e Event) []alertmanagerAlert {
 	defer a.mu.Unlock()
 	now := time.Now()
 	before := a.said[e.Provider]
+	if before.Seq > e.Seq {
+		// It is known what came of it: what is the case now is to be told, and what was
+		// is not to fire for a moment.
+		e = before.Event
+	}
 	s := said{Event: e, over: before.over, until: now.Add(firesFor)}
 	if before.ID != e.ID || s.over == nil {
 		s.over = a.over(before, e, now)
@@ -158,12 +165,17 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // Restore implements [repeater].
-func (a *Alertmanager) Restore(firing []Event) {
+func (a *Alertmanager) Restore(last []Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.said = make(map[string]said, len(firing))
-	for _, e := range firing {
-		a.said[e.Provider] = said{Event: e}
+	a.said = make(map[string]said, len(last))
+	for _, e := range last {
+		s := said{Event: e}
+		if e.kind() == provider.Resolved {
+			now := time.Now()
+			s.over, s.until = a.over(said{}, e, now), now.Add(firesFor)
+		}
+		a.said[e.Provider] = s
 	}
 }
 
@@ -209,7 +221,7 @@ func (a *Alertmanager) fires(e Event, now time.Time) alertmanagerAlert {
 	alert.Annotations["seq"] = fmt.Sprint(e.Seq)
 	var fields []string
 	for _, f := range e.alert.Fields {
-		fields = append(fields, fmt.Sprintf("%s: environment %q, database %q", f.Name, f.Env, f.DB))
+		fields = append(fields, fmt.Sprintf("%s: environment %q, database %q", f.Name, shortened(f.Env), shortened(f.DB)))
 	}
 	if len(fields) > 0 {
 		alert.Annotations["fields"] = strings.Join(fields, "\n")
@@ -218,6 +230,15 @@ func (a *Alertmanager) fires(e Event, now time.Time) alertmanagerAlert {
 		alert.Annotations["runbook_url"] = a.runbookURL
 	}
 	return alert
+}
+
+// shortened keeps a value from making an alert too long for whoever is notified of
+// it. Webhooks and NATS get the whole.
+func shortened(value string) string {
+	if len(value) <= maxValue {
+		return value
+	}
+	return strings.ToValidUTF8(value[:maxValue], "") + "…"
 }
 
 func (a *Alertmanager) alert(e Event, kind provider.Kind) alertmanagerAlert {

@@ -48,6 +48,7 @@ type alertmanagerServer struct {
 
 	mu       sync.Mutex
 	alerts   map[string]map[string]any // by labels
+	fired    map[string]bool           // what has ever fired
 	requests int
 }
 
@@ -60,7 +61,7 @@ func newAlertmanagerServer(t *testing.T) *alertmanagerServer {
 	require.NoError(t, compiler.AddResource("alerts.json", document))
 	schema, err := compiler.Compile("alerts.json")
 	require.NoError(t, err)
-	s := &alertmanagerServer{t: t, schema: schema, alerts: map[string]map[string]any{}}
+	s := &alertmanagerServer{t: t, schema: schema, alerts: map[string]map[string]any{}, fired: map[string]bool{}}
 	s.server = httptest.NewServer(s)
 	t.Cleanup(s.server.Close)
 	return s
@@ -86,6 +87,9 @@ func (s *alertmanagerServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.t.Errorf("it ends before it starts: %v", alert)
 		}
 		s.alerts[fmt.Sprint(alert["labels"])] = alert
+		if labels := alert["labels"].(map[string]any); ends(alert).After(time.Now()) {
+			s.fired[fmt.Sprint(labels["provider"], " ", labels["kind"])] = true
+		}
 	}
 }
 
@@ -291,4 +295,40 @@ func TestTheRealAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
 	require.Empty(t, s.Firing())
 	require.Len(t, s.Notified(), notified)
 	require.Zero(t, f.metrics.of("dead alertmanager drift"))
+}
+
+func TestAlertmanagerIsToldWhatIsTheCaseAndNotWhatWas(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	f.alert("changed a", "missing b", "resolved a", "disabled c", "missing c")
+	runner, _ := f.run(time.Hour, newAlertmanager(t, s))
+	s.expectFiring("b missing", "c missing")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 5 }, "the cursor is at the end")
+	require.NotContains(t, s.hasFired(), "a changed", "it was over when a worker began")
+	require.NotContains(t, s.hasFired(), "c disabled")
+
+	// A dead letter of what is over, and one of what is another drift by now.
+	_, err := f.pool.Exec(t.Context(), `INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts, retry)
+		SELECT 'alertmanager', 'drift', seq, id, provider, 'refused', 1, true FROM provwatch.drift_alerts WHERE seq IN (1, 4)`)
+	require.NoError(t, err)
+	runner.Attend()
+	eventually(t, func() bool { return len(f.letters()) == 0 }, "they are taken")
+	require.Equal(t, []string{"b missing", "c missing"}, s.hasFired())
+
+	// What everybody who is notified gets is not as long as a value may be.
+	f.alert("changed d")
+	runner.Wake(Drift)
+	s.expectFiring("b missing", "c missing", "d changed")
+	for _, alert := range s.firing() {
+		fields, _ := alert["annotations"].(map[string]any)["fields"].(string)
+		require.Less(t, len(fields), 2*maxValue)
+	}
+}
+
+// hasFired returns what has ever fired, each "provider kind".
+func (s *alertmanagerServer) hasFired() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.fired))
 }

@@ -94,7 +94,8 @@ type Sink interface {
 // repeater is a sink that wants to be told again and again of what is the case.
 type repeater interface {
 	Sink
-	// Restore makes known which drifts are alerted and not over.
+	// Restore makes known the last alerts of providers: of those that drift, and of
+	// those whose drift was over since the sink was last sent something.
 	Restore([]Event)
 	// Interval is how often it is to be told.
 	Interval() time.Duration
