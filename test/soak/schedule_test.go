@@ -107,7 +107,8 @@ func plan(seed uint64, source string, length time.Duration) schedule {
 		s.faults = append(s.faults, f)
 	}
 	r = rand.New(rand.NewPCG(seed, stream+uint64(len(groups))+1))
-	for at := time.Duration(0); at < length; {
+	// None shortly before the end, so that sinks need not be waited for then.
+	for at := time.Duration(0); at < length-5*time.Second; {
 		f := fault{kind: momentWeights.pick(r), n: r.IntN(1000)}
 		f.pause = time.Duration(500+r.IntN(2500)) * time.Millisecond
 		f.length = time.Duration(300+r.IntN(3000)) * time.Millisecond
