@@ -35,7 +35,7 @@ BENCHFLAGS ?=
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium
+.PHONY: dist release-files sbom sbom-of check-deploy help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -76,7 +76,7 @@ sbom-of: go
 check-deploy: go ## check the files of deploy against the worker and the metrics that it has
 	cd tools/deploy && go vet ./... && go test -count 1 ./...
 
-test: go postgres cc chromium ## run all tests with the race detector
+test: go postgres cc chromium alertmanager ## run all tests with the race detector
 	go test -race -timeout 10m ./...
 
 test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18"
@@ -132,3 +132,6 @@ cc:
 
 chromium:
 	@scripts/install-chromium.sh
+
+alertmanager:
+	@scripts/install-alertmanager.sh

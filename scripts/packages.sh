@@ -28,7 +28,7 @@ install() {
 	with=$1
 	shift
 	case $with in
-	apt-get) as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ;;
+	apt-get) as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" ;;
 	dnf | yum) as_root "$with" install -y "$@" ;;
 	zypper) as_root zypper --non-interactive install "$@" ;;
 	apk) as_root apk add "$@" ;;

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/alertmanagertest"
 	"provwatch/internal/pubsub"
 )
 
@@ -31,8 +32,8 @@ func newSinkWorld(t *testing.T, source string) *world {
 
 // delivery is a CloudEvent that a sink was sent.
 type delivery struct {
-	ID, Type, Subject string
-	Data              struct {
+	ID, Type, Source, Subject string
+	Data                      struct {
 		Seq          int64
 		Kind, Action string
 	}
@@ -226,6 +227,63 @@ func TestASinkThatHangsDelaysNeitherTheOthersNorVerification(t *testing.T) {
 	require.Zero(t, p.logged("level=ERROR"))
 }
 
+// TestARealAlertmanagerIsToldWhatFiresAndWhatIsOverWhoeverIsKilled kills the worker,
+// and Alertmanager, which forgets all alerts.
+func TestARealAlertmanagerIsToldWhatFiresAndWhatIsOverWhoeverIsKilled(t *testing.T) {
+	t.Parallel()
+	alertmanager := alertmanagertest.Start(t)
+	w := newSinkWorld(t, "wal")
+	notified := func() (list []string) {
+		for _, alert := range alertmanager.Notified() {
+			list = append(list, alert.String())
+		}
+		return list
+	}
+	var want []string
+	expect := func(next ...string) {
+		t.Helper()
+		want = append(want, next...)
+		eventually(t, func() bool { return slices.Equal(notified(), want) }, "%q, have %s", want, lazily(notified))
+	}
+	start := func() *worker {
+		return w.start(w.twoProviders(), "run", "--on-boot-drift=alert", "--alertmanager-url="+alertmanager.URL, "--alertmanager-runbook-url=https://wiki.example/provwatch", "--cluster-name=eu 1").ready()
+	}
+	p := start()
+	const ours = `UPDATE ai_providers SET base_url = 'https://api.openai.com/v1/' WHERE name = 'openai'`
+	w.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.example/' WHERE name = 'openai'`)
+	expect("firing changed openai")
+	fired := alertmanager.Notified()[0]
+	require.Equal(t, map[string]string{"alertname": "ProviderDrift", "provider": "openai", "kind": "changed", "cluster": "eu 1"}, fired.Labels)
+	require.Equal(t, map[string]string{
+		"summary":     "AI provider openai: changed, unlike the environment asks for",
+		"fields":      `base_url: environment "https://api.openai.com/v1/", database "https://elsewhere.example/"`,
+		"runbook_url": "https://wiki.example/provwatch",
+		"alert_id":    w.strings(`SELECT id::text FROM provwatch.drift_alerts`)[0], "seq": "1",
+	}, fired.Annotations)
+	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE detected_at = $1`, fired.StartsAt))
+
+	p.kill9()
+	alertmanager.Stop()
+	alertmanager.StartAgain()
+	p = start()
+	expect("firing changed openai")
+
+	p.kill9()
+	w.exec(ours)
+	p = start()
+	expect("resolved changed openai")
+	require.Equal(t, fired.Annotations, alertmanager.Notified()[2].Annotations)
+
+	// So it is by the operator's word.
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
+	expect("firing disabled anthropic")
+	require.Equal(t, 0, w.run(w.twoProviders(), "resolve", "anthropic", "--take=env").code)
+	expect("resolved disabled anthropic")
+	require.Empty(t, alertmanager.Firing())
+	p.stop()
+	require.Zero(t, w.count(`SELECT count(*) FROM provwatch.sink_dead_letters`))
+}
+
 func TestDeadLettersAreShownAndTriedAgainWhenAsked(t *testing.T) {
 	t.Parallel()
 	w := newSinkWorld(t, "notify")
@@ -269,6 +327,9 @@ func TestASinkThatIsConfiguredWronglyIsExitCode3BeforeAnythingConnects(t *testin
 	file := w.file("secret", w.secret("secret-of-the-webhook"))
 	hidden := w.secret("hidden-in-the-url")
 	for args, problem := range map[string]string{
+		"--webhook-url=https://h/ --webhook-secret-file=" + w.file("short", w.secret("a-short-secret")): "--webhook-secret-file (or PROVWATCH_WEBHOOK_SECRET_FILE) cannot be used: a secret in ",
+		"--webhook-url=https://h/ --webhook-ca-file=" + file + " --webhook-secret-file=" + file:         "--webhook-ca-file (or PROVWATCH_WEBHOOK_CA_FILE) cannot be used: ",
+		"--nats-url=nats://h --nats-creds=" + file + "-not":                                             "--nats-creds (or PROVWATCH_NATS_CREDS) cannot be used: ",
 		"--webhook-url=https://h/": "--webhook-secret-file (or PROVWATCH_WEBHOOK_SECRET_FILE) is needed by --webhook-url",
 		"--webhook-url=ftp://h/" + hidden + " --webhook-secret-file=" + file: "--webhook-url (or PROVWATCH_WEBHOOK_URL) cannot be used: want an absolute http or https URL",
 		"--webhook-url=https://h/ --webhook-secret-file=" + file + "-not":    "no such file",

@@ -6,11 +6,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 )
 
@@ -134,4 +138,95 @@ func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *te
 		require.Contains(t, r.stderr, c.want)
 	}
 	require.Equal(t, 0, w.run(env.with("PROVWATCH_CONFIG", file), "version").code)
+}
+
+// TestTargetsShareSinksAreToldApartAndDelayNoOther has two targets whose providers
+// have the same names, and a webhook that hangs for one of them.
+func TestTargetsShareSinksAreToldApartAndDelayNoOther(t *testing.T) {
+	t.Parallel()
+	hung, well := newEmptyWorld(t), newEmptyWorld(t)
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "both.env"), "CODER_AIBRIDGE_OPENAI_KEY="+hung.secret(openAIKey)+"\n")
+	file := writeFile(t, filepath.Join(dir, "provwatch.yaml"), `
+targets:
+  - {name: hung, env_file: both.env, database_url_env: HUNG_URL, cluster_name: region 1}
+  - {name: well, env_file: both.env, database_url_env: WELL_URL}
+`)
+	system := well.strings(`SELECT current_database() || '-' || system_identifier FROM pg_control_system()`)[0]
+	e := well.endpoint()
+	e.answer(func(_ http.ResponseWriter, r *http.Request, d delivery) {
+		if d.Source == "urn:provwatch:region%201" {
+			<-r.Context().Done()
+		}
+	})
+	messages := startNATS(t)
+	p := well.start(well.webhook(e).with("DATABASE_URL", "").with("PROVWATCH_SOURCE", "notify").with("PROVWATCH_CONFIG", file).
+		with("HUNG_URL", hung.url).with("WELL_URL", well.url).with("PROVWATCH_NATS_URL", messages.url), "run")
+	p.waitFor("msg=ready", "target=hung")
+	p.waitFor("msg=ready", "target=well")
+	eventually(t, func() bool {
+		return slices.ContainsFunc(e.got("audit"), func(d delivery) bool { return d.Source == "urn:provwatch:region%201" })
+	}, "the webhook hangs for one target")
+	var want []string
+	for i := range 4 {
+		kind := []string{"disabled openai", "resolved openai"}[i%2]
+		want = append(want, kind)
+		for _, w := range []*world{hung, well} {
+			w.exec(`UPDATE ai_providers SET enabled = $1`, i%2 == 1)
+			w.expectAlerts(want...)
+		}
+		eventually(t, func() bool {
+			return slices.Equal(once(slices.DeleteFunc(e.got("drift"), func(d delivery) bool { return d.Source != "urn:provwatch:"+system })), want)
+		}, "the other target's alerts arrive: %q", want)
+	}
+	// In the stream that they share, none takes the place of another.
+	for _, cluster := range []string{"region%201", system} {
+		eventually(t, func() bool { return len(messages.on("provwatch."+cluster+".drift.openai")) == 4 }, "the alerts of %s are in the stream", cluster)
+		eventually(t, func() bool { return len(messages.on("provwatch."+cluster+".audit.openai")) == 2 }, "the audit entries of %s are in the stream", cluster)
+		for i, body := range messages.on("provwatch." + cluster + ".drift.openai") {
+			require.Contains(t, body, `"source":"urn:provwatch:`+cluster+`"`)
+			require.Contains(t, body, fmt.Sprintf(`"sequence":"%020d"`, i+1))
+		}
+	}
+	require.Len(t, once(e.got("drift")), 5, "in order: one of the target whose webhook hangs")
+	p.stop()
+}
+
+// stream is a stream of a NATS server with JetStream, in this process.
+type stream struct {
+	t      *testing.T
+	url    string
+	stream jetstream.Stream
+}
+
+func startNATS(t *testing.T) *stream {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	require.NoError(t, err)
+	go s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	require.True(t, s.ReadyForConnections(patience))
+	conn, err := nats.Connect(s.ClientURL())
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	made, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PROVWATCH", Subjects: []string{"provwatch.>"}})
+	require.NoError(t, err)
+	return &stream{t, s.ClientURL(), made}
+}
+
+// on returns the messages of a subject, in order.
+func (s *stream) on(subject string) (bodies []string) {
+	s.t.Helper()
+	info, err := s.stream.Info(s.t.Context())
+	require.NoError(s.t, err)
+	for seq := uint64(1); seq <= info.State.LastSeq; seq++ {
+		message, err := s.stream.GetMsg(s.t.Context(), seq)
+		require.NoError(s.t, err)
+		if message.Subject == subject {
+			bodies = append(bodies, string(message.Data))
+		}
+	}
+	return bodies
 }

@@ -327,7 +327,7 @@ func unknownVariables(root *cobra.Command, environment []string) (unknown []unkn
 }
 
 // testVariables are those of the tests, which a worker that they start inherits.
-var testVariables = []string{"PROVWATCH_TEST_POSTGRES", "PROVWATCH_TEST_CHROMIUM", "PROVWATCH_PG_CACHE", "PROVWATCH_SCREENSHOTS"}
+var testVariables = []string{"PROVWATCH_TEST_POSTGRES", "PROVWATCH_TEST_CHROMIUM", "PROVWATCH_TEST_ALERTMANAGER", "PROVWATCH_PG_CACHE", "PROVWATCH_SCREENSHOTS"}
 
 // check checks the values of the flags, before anything connects.
 func (f *flags) check(set *pflag.FlagSet) error {

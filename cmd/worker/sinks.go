@@ -79,23 +79,27 @@ func (f *sinkFlags) check() error {
 func (f *sinkFlags) options() (sink.Options, error) {
 	o := sink.Options{Cluster: f.cluster, FromStart: f.from == "start", GiveUp: f.giveUp}
 	var failed error
-	add := func(flag string, s sink.Sink, err error) {
+	add := func(s sink.Sink, name string, err error) {
 		if err != nil {
+			flag := name + "-url"
+			if wrong, ok := errors.AsType[*sink.SettingError](err); ok {
+				flag = name + "-" + wrong.Setting
+			}
 			failed = errors.Join(failed, fmt.Errorf("--%s (or %s) cannot be used: %w", flag, variableOf(flag), err))
 		}
 		o.Sinks = append(o.Sinks, s)
 	}
 	if f.webhookURL != "" {
 		s, err := sink.NewWebhook(f.webhookURL, f.webhookSecretFile, f.webhookCAFile)
-		add("webhook-url", s, err)
+		add(s, "webhook", err)
 	}
 	if f.alertmanagerURL != "" {
 		s, err := sink.NewAlertmanager(f.alertmanagerURL, f.alertmanagerCAFile, f.alertmanagerRunbookURL)
-		add("alertmanager-url", s, err)
+		add(s, "alertmanager", err)
 	}
 	if f.natsURL != "" {
 		s, err := sink.NewNATS(f.natsURL, f.natsStream, f.natsSubject, f.natsCreds, f.natsCAFile)
-		add("nats-url", s, err)
+		add(s, "nats", err)
 	}
 	if failed != nil {
 		return sink.Options{}, &usageError{failed}

@@ -106,6 +106,7 @@ func (f *flags) with(t config.Target, found func(line int, err error)) (*flags, 
 	set.StringVar(&own.credentials, "credential-drift", own.credentials, "")
 	set.StringVar(&own.compat, "compat", own.compat, "")
 	set.StringVar(&own.slotMaxLag, "slot-max-lag", own.slotMaxLag, "")
+	set.StringVar(&own.sinks.cluster, "cluster-name", own.sinks.cluster, "")
 	for _, o := range t.Overrides {
 		if err := set.Set(o.Flag, o.Value); err != nil {
 			found(o.Line, fmt.Errorf("%s must be %s", strings.ReplaceAll(o.Flag, "-", "_"), wanted(set.Lookup(o.Flag), o.Value)))
@@ -202,7 +203,7 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 	for i := range read {
 		t := &read[i]
 		common := common
-		if common.Sinks, err = f.sinks.options(); err != nil {
+		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err
 		}
 		target := daemon.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {

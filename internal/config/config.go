@@ -46,7 +46,7 @@ type Override struct {
 
 // overrides are the fields that stand for a flag: source_x is the flag source-x.
 var overrides = []string{
-	"source", "resync", "keyset", "migrate", "on_boot_drift", "credential_drift", "compat", "slot_max_lag",
+	"source", "resync", "keyset", "migrate", "on_boot_drift", "credential_drift", "compat", "slot_max_lag", "cluster_name",
 }
 
 var fields = append([]string{
@@ -173,7 +173,7 @@ func (p *parser) file(node *yaml.Node) {
 		p.find(list.Line, "", "targets must be a list of at least one target")
 		return
 	}
-	lines := map[string]int{}
+	lines, clusters := map[string]int{}, map[string]string{}
 	for i, item := range list.Content {
 		target, ok := p.target(resolved(item), i)
 		if !ok {
@@ -184,6 +184,13 @@ func (p *parser) file(node *yaml.Node) {
 			continue
 		}
 		lines[target.Name] = target.Line
+		for _, o := range target.Overrides {
+			if other, taken := clusters[o.Value]; o.Flag == "cluster-name" && taken {
+				p.find(o.Line, target.Name, "its cluster_name is that of target %s: sinks could not tell their providers apart", other)
+			} else if o.Flag == "cluster-name" {
+				clusters[o.Value] = target.Name
+			}
+		}
 		p.targets = append(p.targets, target)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"provwatch/internal/sink"
@@ -50,6 +51,6 @@ func (p *Printer) SinkRetries(asked int64) error {
 	if p.json {
 		return p.encode(map[string]any{"asked": asked})
 	}
-	_, err := fmt.Fprintf(p.out, "The worker that leads is to send %d dead letters again; \"worker sinks list\" shows those that it still has.\n", asked)
+	_, err := fmt.Fprintf(p.out, "The worker that leads is to send %s again; \"worker sinks list\" shows those that it still has.\n", english.Plural(int(asked), "dead letter", ""))
 	return err
 }

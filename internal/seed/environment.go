@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/dustin/go-humanize/english"
+
 	"provwatch/internal/provider"
 )
 
@@ -48,11 +50,7 @@ type EnvironmentError struct {
 // Error says how many errors there are, and then each on a line of its own.
 func (e *EnvironmentError) Error() string {
 	var b strings.Builder
-	if len(e.Findings) == 1 {
-		b.WriteString("1 error in the environment:")
-	} else {
-		fmt.Fprintf(&b, "%d errors in the environment:", len(e.Findings))
-	}
+	b.WriteString(english.Plural(len(e.Findings), "error", "") + " in the environment:")
 	for _, f := range e.Findings {
 		b.WriteString("\n  " + f.String())
 	}

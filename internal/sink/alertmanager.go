@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,6 +25,12 @@ const (
 	memberGrace = time.Second
 	// repeatChunk is how many alerts a request repeats.
 	repeatChunk = 500
+	// clockMargin is how much earlier an alert is said to have ended than it has: by
+	// a clock that is behind the worker's it would not be over yet, and Alertmanager
+	// would keep the end that it was told of before.
+	clockMargin = 10 * time.Second
+	// maxValue is how much of a field's value an annotation has, in bytes.
+	maxValue = 500
 	// alertName is the label alertname of all alerts.
 	alertName = "ProviderDrift"
 )
@@ -33,7 +38,8 @@ const (
 // Alertmanager keeps a Prometheus Alertmanager told of what drifts, by its API
 // v2: an alert for each provider and kind of drift. An event sends all that it
 // says of its provider, what no longer holds included, so that to repeat one does
-// no harm; what fires is repeated for as long as it does.
+// no harm; what fires is repeated for as long as it does, and what is over until it
+// would have ended by itself.
 //
 // The members of a cluster do not tell each other of alerts: each is sent all of
 // them, and it is enough that one takes them, since the others are told again.
@@ -42,8 +48,15 @@ type Alertmanager struct {
 	runbookURL string
 	interval   time.Duration
 
-	mu     sync.Mutex
-	firing map[string]Event // by provider, its last alert
+	mu   sync.Mutex
+	said map[string]said // by provider
+}
+
+// said is what is to be repeated of a provider.
+type said struct {
+	Event                     // its last alert
+	over  []alertmanagerAlert // the kinds of drift that it is not, or no longer
+	until time.Time           // when they are not repeated any more
 }
 
 // alertmanagerAlert is an element of what POST /api/v2/alerts takes.
@@ -57,9 +70,9 @@ type alertmanagerAlert struct {
 // NewAlertmanager returns the Alertmanager at an http or https URL, which can have
 // a path, or the cluster whose members are at several, separated by commas. caFile
 // is as for [NewWebhook]. Alerts have the runbook's URL as an
-// annotation if it is not empty. An error holds no part of the URL.
+// annotation if it is not empty. The error is a [*SettingError] that holds no part of the URL.
 func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
-	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, firing: map[string]Event{}}
+	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, said: map[string]said{}}
 	for member := range strings.SplitSeq(to, ",") {
 		member = strings.TrimSpace(member)
 		poster, err := newPoster(member, caFile)
@@ -92,33 +105,77 @@ func (a *Alertmanager) Close() {
 // Send implements [Sink].
 func (a *Alertmanager) Send(ctx context.Context, e Event) error {
 	// Whatever becomes of the request, this is what is to be repeated.
+	return a.post(ctx, a.say(e))
+}
+
+// say notes an event and returns all that it says.
+func (a *Alertmanager) say(e Event) []alertmanagerAlert {
 	a.mu.Lock()
-	if e.kind() == provider.Resolved {
-		delete(a.firing, e.Provider)
-	} else {
-		a.firing[e.Provider] = e
+	defer a.mu.Unlock()
+	now := time.Now()
+	before := a.said[e.Provider]
+	if before.Seq > e.Seq {
+		// It is known what came of it: what is the case now is to be told, and what was
+		// is not to fire for a moment.
+		e = before.Event
 	}
-	a.mu.Unlock()
+	s := said{Event: e, over: before.over, until: now.Add(firesFor)}
+	if before.ID != e.ID || s.over == nil {
+		s.over = a.over(before, e, now)
+	}
+	a.said[e.Provider] = s
+	if e.kind() == provider.Resolved {
+		return s.over
+	}
+	return append(slices.Clone(s.over), a.fires(e, now))
+}
+
+// over returns the alerts that an event ends.
+func (a *Alertmanager) over(before said, e Event, now time.Time) []alertmanagerAlert {
 	var alerts []alertmanagerAlert
 	for _, kind := range []provider.Kind{provider.Missing, provider.Deleted, provider.Disabled, provider.Changed} {
 		if kind == e.kind() {
-			alerts = append(alerts, a.fires(e))
 			continue
 		}
-		ended := a.alert(e, kind)
-		ended.StartsAt, ended.EndsAt = e.Time, e.Time
+		var ended alertmanagerAlert
+		if kind == before.kind() && before.ID != e.ID {
+			// With its annotations, which are what a notification of its end shows.
+			ended = a.fires(before.Event, now)
+			ended.EndsAt = earlier(e.Time, now).Add(-clockMargin)
+		} else {
+			// It is not known to have fired, and no clock that is behind is to make it.
+			ended = a.alert(e, kind)
+			ended.Annotations["summary"] = fmt.Sprintf("AI provider %s: not %s", e.Provider, kind)
+			ended.EndsAt = earlier(e.Time, now).Add(-firesFor)
+			ended.StartsAt = ended.EndsAt
+		}
+		ended.StartsAt = earlier(ended.StartsAt, ended.EndsAt)
 		alerts = append(alerts, ended)
 	}
-	return a.post(ctx, alerts)
+	return alerts
+}
+
+// earlier returns the earlier of two times: that of an event can be by a clock that
+// is ahead, and Alertmanager refuses an alert that ends before it starts.
+func earlier(a, b time.Time) time.Time {
+	if a.After(b) {
+		a = b
+	}
+	return a.UTC()
 }
 
 // Restore implements [repeater].
-func (a *Alertmanager) Restore(firing []Event) {
+func (a *Alertmanager) Restore(last []Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.firing = make(map[string]Event, len(firing))
-	for _, e := range firing {
-		a.firing[e.Provider] = e
+	a.said = make(map[string]said, len(last))
+	for _, e := range last {
+		s := said{Event: e}
+		if e.kind() == provider.Resolved {
+			now := time.Now()
+			s.over, s.until = a.over(said{}, e, now), now.Add(firesFor)
+		}
+		a.said[e.Provider] = s
 	}
 }
 
@@ -127,30 +184,44 @@ func (a *Alertmanager) Interval() time.Duration { return a.interval }
 
 // Repeat implements [repeater].
 func (a *Alertmanager) Repeat(ctx context.Context) (bool, error) {
-	a.mu.Lock()
-	firing := slices.Collect(maps.Values(a.firing))
-	a.mu.Unlock()
-	for chunk := range slices.Chunk(firing, repeatChunk) {
-		alerts := make([]alertmanagerAlert, len(chunk))
-		for i, e := range chunk {
-			alerts[i] = a.fires(e)
-		}
-		if err := a.post(ctx, alerts); err != nil {
+	alerts := a.repeated(time.Now())
+	for chunk := range slices.Chunk(alerts, repeatChunk) {
+		if err := a.post(ctx, chunk); err != nil {
 			return true, err
 		}
 	}
-	return len(firing) > 0, nil
+	return len(alerts) > 0, nil
 }
 
-func (a *Alertmanager) fires(e Event) alertmanagerAlert {
+// repeated returns all that is to be told again, and forgets the rest.
+func (a *Alertmanager) repeated(now time.Time) []alertmanagerAlert {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var alerts []alertmanagerAlert
+	for name, s := range a.said {
+		told := now.After(s.until)
+		if !told {
+			alerts = append(alerts, s.over...)
+		}
+		switch {
+		case s.kind() != provider.Resolved:
+			alerts = append(alerts, a.fires(s.Event, now))
+		case told:
+			delete(a.said, name)
+		}
+	}
+	return alerts
+}
+
+func (a *Alertmanager) fires(e Event, now time.Time) alertmanagerAlert {
 	alert := a.alert(e, e.kind())
-	alert.StartsAt, alert.EndsAt = e.Time, time.Now().Add(firesFor).UTC()
+	alert.StartsAt, alert.EndsAt = earlier(e.Time, now), now.Add(firesFor).UTC()
 	alert.Annotations["summary"] = fmt.Sprintf("AI provider %s: %s, unlike the environment asks for", e.Provider, e.kind())
 	alert.Annotations["alert_id"] = e.ID.String()
 	alert.Annotations["seq"] = fmt.Sprint(e.Seq)
 	var fields []string
 	for _, f := range e.alert.Fields {
-		fields = append(fields, fmt.Sprintf("%s: environment %q, database %q", f.Name, f.Env, f.DB))
+		fields = append(fields, fmt.Sprintf("%s: environment %q, database %q", f.Name, shortened(f.Env), shortened(f.DB)))
 	}
 	if len(fields) > 0 {
 		alert.Annotations["fields"] = strings.Join(fields, "\n")
@@ -159,6 +230,15 @@ func (a *Alertmanager) fires(e Event) alertmanagerAlert {
 		alert.Annotations["runbook_url"] = a.runbookURL
 	}
 	return alert
+}
+
+// shortened keeps a value from making an alert too long for whoever is notified of
+// it. Webhooks and NATS get the whole.
+func shortened(value string) string {
+	if len(value) <= maxValue {
+		return value
+	}
+	return strings.ToValidUTF8(value[:maxValue], "") + "…"
 }
 
 func (a *Alertmanager) alert(e Event, kind provider.Kind) alertmanagerAlert {

@@ -3,6 +3,7 @@ package sink
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/alertmanagertest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 )
@@ -46,6 +48,7 @@ type alertmanagerServer struct {
 
 	mu       sync.Mutex
 	alerts   map[string]map[string]any // by labels
+	fired    map[string]bool           // what has ever fired
 	requests int
 }
 
@@ -58,7 +61,7 @@ func newAlertmanagerServer(t *testing.T) *alertmanagerServer {
 	require.NoError(t, compiler.AddResource("alerts.json", document))
 	schema, err := compiler.Compile("alerts.json")
 	require.NoError(t, err)
-	s := &alertmanagerServer{t: t, schema: schema, alerts: map[string]map[string]any{}}
+	s := &alertmanagerServer{t: t, schema: schema, alerts: map[string]map[string]any{}, fired: map[string]bool{}}
 	s.server = httptest.NewServer(s)
 	t.Cleanup(s.server.Close)
 	return s
@@ -84,6 +87,9 @@ func (s *alertmanagerServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.t.Errorf("it ends before it starts: %v", alert)
 		}
 		s.alerts[fmt.Sprint(alert["labels"])] = alert
+		if labels := alert["labels"].(map[string]any); ends(alert).After(time.Now()) {
+			s.fired[fmt.Sprint(labels["provider"], " ", labels["kind"])] = true
+		}
 	}
 }
 
@@ -210,14 +216,16 @@ func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
 	stop()
 
 	s.forget()
-	runner, _ := f.run(time.Hour, often())
+	runner, stop := f.run(time.Hour, often())
 	s.expectFiring("b missing", "c deleted")
 	f.alert("resolved b", "resolved c")
 	runner.Wake(Drift)
 	s.expectFiring()
-	// While nothing drifts there is nothing to tell.
 	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 6 }, "the cursor is at the end")
+	stop()
+	// While nothing drifts there is nothing to tell.
 	s.forget()
+	runner, _ = f.run(time.Hour, often())
 	f.alert("missing d")
 	runner.Wake(Drift)
 	s.expectFiring("d missing")
@@ -230,4 +238,97 @@ func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
 	for labels := range s.alerts {
 		require.Contains(t, labels, "provider:d", "what was over before is not told of")
 	}
+}
+
+// TestTheRealAlertmanagerFiresExactlyWhatDrifts has the program itself say what it
+// makes of what it is sent, by a clock that is ahead as well.
+func TestTheRealAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
+	t.Parallel()
+	s := alertmanagertest.Start(t)
+	f := newFeed(t)
+	a, err := NewAlertmanager(s.URL, "", "https://runbooks.example/drift")
+	require.NoError(t, err)
+	a.interval = 50 * time.Millisecond
+	runner, _ := f.run(time.Hour, a)
+	notified := 0
+	expect := func(want ...string) {
+		t.Helper()
+		from := notified
+		notified += len(want)
+		eventually(t, func() bool { return len(s.Notified()) >= notified }, "%q", want)
+		list := []string{}
+		for _, alert := range s.Notified()[from:] {
+			list = append(list, alert.String())
+		}
+		slices.Sort(list)
+		require.Equal(t, want, list)
+	}
+	after := func(alert string, want ...string) {
+		t.Helper()
+		f.alert(alert)
+		runner.Wake(Drift)
+		expect(want...)
+	}
+	after("changed a", "firing changed a")
+	alert := s.Notified()[0]
+	require.Equal(t, map[string]string{"alertname": "ProviderDrift", "provider": "a", "kind": "changed", "cluster": "fleet 7"}, alert.Labels)
+	require.Equal(t, "https://runbooks.example/drift", alert.Annotations["runbook_url"])
+	require.Contains(t, alert.Annotations["fields"], `base_url: environment "https://a.example/", database "https://b.example/x`)
+	after("disabled a", "firing disabled a", "resolved changed a")
+	// What has ended is told as it was told when it fired.
+	ended := slices.IndexFunc(s.Notified(), func(a alertmanagertest.Alert) bool { return a.Status == "resolved" })
+	require.True(t, maps.Equal(alert.Annotations, s.Notified()[ended].Annotations))
+
+	// Its memory is lost; what fires, fires again.
+	s.Stop()
+	s.StartAgain()
+	expect("firing disabled a")
+	after("resolved a", "resolved disabled a")
+
+	// By a clock that is a day ahead, an alert neither starts nor ends in the future.
+	_, err = f.pool.Exec(t.Context(), `CREATE FUNCTION ahead() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN NEW.detected_at := now() + interval '1 day'; RETURN NEW; END $$;
+		CREATE TRIGGER ahead BEFORE INSERT ON provwatch.drift_alerts FOR EACH ROW EXECUTE FUNCTION ahead()`)
+	require.NoError(t, err)
+	after("missing b", "firing missing b")
+	after("resolved b", "resolved missing b")
+	require.Empty(t, s.Firing())
+	require.Len(t, s.Notified(), notified)
+	require.Zero(t, f.metrics.of("dead alertmanager drift"))
+}
+
+func TestAlertmanagerIsToldWhatIsTheCaseAndNotWhatWas(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	f.alert("changed a", "missing b", "resolved a", "disabled c", "missing c")
+	runner, _ := f.run(time.Hour, newAlertmanager(t, s))
+	s.expectFiring("b missing", "c missing")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 5 }, "the cursor is at the end")
+	require.NotContains(t, s.hasFired(), "a changed", "it was over when a worker began")
+	require.NotContains(t, s.hasFired(), "c disabled")
+
+	// A dead letter of what is over, and one of what is another drift by now.
+	_, err := f.pool.Exec(t.Context(), `INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts, retry)
+		SELECT 'alertmanager', 'drift', seq, id, provider, 'refused', 1, true FROM provwatch.drift_alerts WHERE seq IN (1, 4)`)
+	require.NoError(t, err)
+	runner.Attend()
+	eventually(t, func() bool { return len(f.letters()) == 0 }, "they are taken")
+	require.Equal(t, []string{"b missing", "c missing"}, s.hasFired())
+
+	// What everybody who is notified gets is not as long as a value may be.
+	f.alert("changed d")
+	runner.Wake(Drift)
+	s.expectFiring("b missing", "c missing", "d changed")
+	for _, alert := range s.firing() {
+		fields, _ := alert["annotations"].(map[string]any)["fields"].(string)
+		require.Less(t, len(fields), 2*maxValue)
+	}
+}
+
+// hasFired returns what has ever fired, each "provider kind".
+func (s *alertmanagerServer) hasFired() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.fired))
 }

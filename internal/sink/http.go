@@ -34,16 +34,16 @@ type poster struct {
 }
 
 // newPoster returns a poster to an http or https URL, whose server's certificate
-// is verified by the CAs in a file of PEM, or by the system's if it names none. An
-// error holds no part of the URL.
+// is verified by the CAs in a file of PEM, or by the system's if it names none. The
+// error is a [*SettingError] that holds no part of the URL.
 func newPoster(to, caFile string) (*poster, error) {
 	u, err := url.Parse(to)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, errors.New("want an absolute http or https URL")
+		return nil, &SettingError{"url", errors.New("want an absolute http or https URL")}
 	}
 	config, err := tlsConfig(caFile)
 	if err != nil {
-		return nil, err
+		return nil, &SettingError{"ca-file", err}
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = config

@@ -36,24 +36,24 @@ type NATS struct {
 // NewNATS returns the servers at URLs separated by commas. An acknowledgement must
 // come from the stream, unless it is empty. credentials is the file of a user's
 // JWT and seed, empty for none. caFile is as for [NewWebhook], and one that is named
-// makes TLS a must. An error holds no part of a URL.
+// makes TLS a must. The error is a [*SettingError] that holds no part of a URL.
 func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error) {
 	for server := range strings.SplitSeq(servers, ",") {
 		u, err := url.Parse(strings.TrimSpace(server))
 		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" && u.Scheme != "ws" && u.Scheme != "wss" {
-			return nil, errors.New("want URLs such as nats://host:4222 or tls://host:4222")
+			return nil, &SettingError{"url", errors.New("want URLs such as nats://host:4222 or tls://host:4222")}
 		}
 	}
 	for part := range strings.SplitSeq(prefix, ".") {
 		if part == "" || strings.ContainsAny(part, "*> \t\r\n") {
-			return nil, errors.New("the subject must be tokens separated by dots, without wildcards")
+			return nil, &SettingError{"subject", errors.New("it must be tokens separated by dots, without wildcards")}
 		}
 	}
 	if strings.ContainsAny(stream, ".*> \t\r\n/\\") {
-		return nil, errors.New("this is no name of a stream")
+		return nil, &SettingError{"stream", errors.New("this is no name of a stream")}
 	}
 	if _, err := tlsConfig(caFile); err != nil {
-		return nil, err
+		return nil, &SettingError{"ca-file", err}
 	}
 	options := []nats.Option{
 		nats.Name("provwatch"),
@@ -71,7 +71,7 @@ func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error)
 	}
 	if credentials != "" {
 		if _, err := os.Stat(credentials); err != nil {
-			return nil, err
+			return nil, &SettingError{"creds", err}
 		}
 		options = append(options, nats.UserCredentials(credentials))
 	}

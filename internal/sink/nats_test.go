@@ -232,3 +232,26 @@ func TestNATSOptionsThatCannotBeUsedAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, c.problem)
 	}
 }
+
+func TestAStreamThatIsDeletedAndMadeAgainGetsWhatCameMeanwhile(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	n := startNATS(t)
+	config := jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}}
+	messages := n.stream(config)
+	f.alert("missing a")
+	runner, _ := f.run(time.Hour, n.sink("FLEET"))
+	eventually(t, func() bool { return len(messages()) == 1 }, "it is in the stream")
+	conn, err := nats.Connect(n.url())
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	require.NoError(t, js.DeleteStream(t.Context(), "FLEET"))
+	f.alert("resolved a", "missing b")
+	runner.Wake(Drift)
+	eventually(t, func() bool { return f.metrics.of("failed nats drift") > 0 }, "no stream takes it")
+	messages = n.stream(config)
+	eventually(t, func() bool { return len(messages()) == 2 }, "what came meanwhile is in the stream")
+	require.ElementsMatch(t, []string{"drift.a resolved", "drift.b missing"}, kinds(t, messages()))
+}

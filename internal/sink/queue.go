@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -56,8 +57,9 @@ type queue struct {
 	// Failures, while this worker leads.
 	holds  map[string]*hold // by provider
 	pause  *backoff.ExponentialBackOff
-	paused time.Time // until when nothing is sent
-	failed int       // failures in a row since the pause
+	paused time.Time                   // until when nothing is sent
+	failed int                         // failures in a row since the pause
+	again  *backoff.ExponentialBackOff // of what is to be repeated
 
 	pending   []*item // from the first that is not done
 	undone    int     // how many of pending are not
@@ -101,7 +103,7 @@ func (q *queue) newBackOff() *backoff.ExponentialBackOff {
 
 // run delivers until ctx ends.
 func (q *queue) run(ctx context.Context) {
-	q.holds, q.pause = map[string]*hold{}, q.newBackOff()
+	q.holds, q.pause, q.again = map[string]*hold{}, q.newBackOff(), q.newBackOff()
 	q.paused, q.failed = time.Time{}, 0
 	retry := q.newBackOff()
 	for {
@@ -204,7 +206,7 @@ func (q *queue) start(ctx context.Context) error {
 			return fmt.Errorf("read the cursor: %w", err)
 		}
 		if _, ok := q.sink.(repeater); ok {
-			firing, err = q.firing(ctx)
+			firing, err = q.firing(ctx, q.cursor)
 		}
 		return err
 	})
@@ -406,12 +408,18 @@ func (q *queue) fail(ctx context.Context, i *item, failure error) error {
 func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) error {
 	err := q.query(ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
-			err := store.New(tx).BuryEvent(ctx, store.BuryEventParams{
+			kept, err := store.New(tx).BuryEvent(ctx, store.BuryEventParams{
 				Sink: q.sink.Name(), Stream: string(q.stream), Seq: i.Seq, EventID: i.ID, Provider: i.Provider,
 				Reason: failure.Error(), Attempts: int32(attempts),
 			})
 			if err != nil {
 				return err
+			}
+			if kept == 0 {
+				// It is one already, or another leader has got further, or it cannot be one.
+				if err := q.hasCursor(ctx, tx); err != nil {
+					return err
+				}
 			}
 			return q.announce(ctx, tx, pubsub.EventDeadLetter, fmt.Sprintf("sink %s, %s %d: %v", q.sink.Name(), q.stream, i.Seq, failure))
 		})
@@ -432,7 +440,11 @@ func (q *queue) save(ctx context.Context) error {
 		return nil
 	}
 	err := q.query(ctx, func(ctx context.Context) error {
-		return store.New(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
+		moved, err := store.New(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
+		if err != nil || moved > 0 {
+			return err
+		}
+		return q.hasCursor(ctx, q.pool)
 	})
 	if err != nil {
 		return fmt.Errorf("move the cursor: %w", err)
@@ -440,6 +452,16 @@ func (q *queue) save(ctx context.Context) error {
 	q.saved, q.savedAt = q.cursor, time.Now()
 	q.metrics.SinkStored(q.sink.Name(), string(q.stream))
 	return nil
+}
+
+// hasCursor returns an error if the cursor was deleted, so that the stream is
+// begun anew.
+func (q *queue) hasCursor(ctx context.Context, db store.DBTX) error {
+	_, err := store.New(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errors.New("the row of the cursor was deleted: the sink begins anew")
+	}
+	return err
 }
 
 // repeat lets a sink that repeats do so.
@@ -450,14 +472,20 @@ func (q *queue) repeat(ctx context.Context) error {
 	sending, cancel := context.WithTimeout(ctx, q.sendTimeout)
 	defer cancel()
 	r := q.sink.(repeater)
-	again, err := r.Repeat(sending)
-	if err != nil && ctx.Err() == nil {
+	more, err := r.Repeat(sending)
+	wait := r.Interval()
+	switch {
+	case err == nil:
+		q.again.Reset()
+	case ctx.Err() == nil:
+		// It may have lost all that it knew, so it is told soon after it is back.
+		wait = min(wait, q.again.NextBackOff())
 		q.metrics.SinkFailed(q.sink.Name(), string(q.stream))
-		q.logger.WarnContext(ctx, "sink was not told again of what drifts, trying again", "error", err, "retry_in", r.Interval())
+		q.logger.WarnContext(ctx, "sink was not told again of what drifts, trying again", "error", err, "retry_in", wait)
 	}
 	q.repeatAt = time.Time{}
-	if again {
-		q.repeatAt = time.Now().Add(r.Interval())
+	if more {
+		q.repeatAt = time.Now().Add(wait)
 	}
 	return nil
 }
@@ -487,17 +515,29 @@ func (q *queue) retry(ctx context.Context, seq int64) error {
 	if err := q.lead(ctx); err != nil {
 		return err
 	}
-	var events []Event
-	err := q.query(ctx, func(ctx context.Context) (err error) {
-		events, err = q.list(ctx, seq-1, 1)
+	var event *Event
+	err := q.query(ctx, func(ctx context.Context) error {
+		events, err := q.list(ctx, seq-1, 1)
+		if err != nil || len(events) == 0 || events[0].Seq != seq {
+			return err
+		}
+		event = &events[0]
+		if _, ok := q.sink.(repeater); !ok {
+			return nil
+		}
+		// A sink that keeps what is the case is told that, and not what was.
+		last, err := q.firing(ctx, seq)
+		if i := slices.IndexFunc(last, func(e Event) bool { return e.Provider == event.Provider }); i >= 0 {
+			event = &last[i]
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	failure := errors.New("its row was deleted")
-	if len(events) == 1 && events[0].Seq == seq {
-		failure = q.send(ctx, events[0])
+	if event != nil {
+		failure = q.send(ctx, *event)
 	}
 	if failure != nil && ctx.Err() != nil {
 		return nil // it stays asked for
@@ -593,9 +633,9 @@ func (q *queue) alerted(row store.ListAlertsSinceRow) Event {
 }
 
 // firing reads the last alert of each provider whose drift was alerted and is not
-// over.
-func (q *queue) firing(ctx context.Context) ([]Event, error) {
-	rows, err := store.New(q.pool).ListFiring(ctx)
+// over, or is over by an alert above seq.
+func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
+	rows, err := store.New(q.pool).ListFiring(ctx, seq)
 	if err != nil {
 		return nil, fmt.Errorf("read what drifts: %w", err)
 	}

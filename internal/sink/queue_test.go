@@ -184,5 +184,38 @@ func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursorBack(t *testing.T) 
 	require.EqualValues(t, 2, f.cursor("webhook", Drift))
 	require.NoError(t, former.bury(t.Context(), &item{Event: Event{Seq: 2, Provider: "b"}}, context.Canceled, 1))
 	require.Empty(t, f.letters())
-	require.NoError(t, store.New(f.pool).MoveSinkCursor(t.Context(), store.MoveSinkCursorParams{Sink: "webhook", Stream: "drift", Seq: 3}))
+	_, err := store.New(f.pool).MoveSinkCursor(t.Context(), store.MoveSinkCursorParams{Sink: "webhook", Stream: "drift", Seq: 3})
+	require.NoError(t, err)
+}
+
+func TestASinkWhoseCursorIsDeletedBeginsAnewAndKeepsItsDeadLetters(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	var refuses atomic.Bool
+	c := newConsumer(t, func(w http.ResponseWriter, _ *http.Request, _ received) bool {
+		if refuses.Load() {
+			w.WriteHeader(http.StatusGone)
+		}
+		return refuses.Load()
+	})
+	c.server.Start()
+	f.alert("missing a")
+	runner, _ := f.run(time.Hour, newWebhook(t, c.server.URL))
+	forget := func() {
+		t.Helper()
+		_, err := f.pool.Exec(t.Context(), `DELETE FROM provwatch.sink_cursors WHERE sink = 'webhook' AND stream = 'drift'`)
+		require.NoError(t, err)
+	}
+	eventually(t, func() bool { return f.cursor("webhook", Drift) == 1 }, "the cursor is at the end")
+	forget()
+	f.alert("missing b")
+	runner.Wake(Drift)
+	c.expect(Drift, "missing a", "missing b", "missing a", "missing b")
+	eventually(t, func() bool { return f.cursor("webhook", Drift) == 2 }, "the cursor is at the end")
+
+	refuses.Store(true)
+	forget()
+	f.alert("missing c")
+	runner.Wake(Drift)
+	eventually(t, func() bool { return len(f.letters()) == 3 }, "all of it is refused, and kept as dead letters")
 }

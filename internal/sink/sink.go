@@ -94,7 +94,8 @@ type Sink interface {
 // repeater is a sink that wants to be told again and again of what is the case.
 type repeater interface {
 	Sink
-	// Restore makes known which drifts are alerted and not over.
+	// Restore makes known the last alerts of providers: of those that drift, and of
+	// those whose drift was over since the sink was last sent something.
 	Restore([]Event)
 	// Interval is how often it is to be told.
 	Interval() time.Duration
@@ -102,6 +103,18 @@ type repeater interface {
 	// told again at the next time.
 	Repeat(context.Context) (bool, error)
 }
+
+// SettingError says that a sink's setting cannot be used.
+type SettingError struct {
+	// Setting is what its flag has after the sink's name, such as "secret-file".
+	Setting string
+	Err     error
+}
+
+func (e *SettingError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong with it.
+func (e *SettingError) Unwrap() error { return e.Err }
 
 // RefusedError says that a sink will not take an event, however often it is sent.
 type RefusedError struct{ Reason string }

@@ -35,8 +35,8 @@ type Webhook struct {
 
 // NewWebhook returns a webhook to an http or https URL. secretFile holds one or
 // more secrets, a line each, by every one of which is signed; caFile, if it is
-// not empty, the CAs that may have signed the server's certificate. An error
-// holds neither a secret nor a part of the URL.
+// not empty, the CAs that may have signed the server's certificate. The error
+// is a [*SettingError], which holds neither a secret nor a part of the URL.
 func NewWebhook(to, secretFile, caFile string) (*Webhook, error) {
 	poster, err := newPoster(to, caFile)
 	if err != nil {
@@ -44,7 +44,7 @@ func NewWebhook(to, secretFile, caFile string) (*Webhook, error) {
 	}
 	secrets, err := readSecrets(secretFile)
 	if err != nil {
-		return nil, err
+		return nil, &SettingError{"secret-file", err}
 	}
 	return &Webhook{poster: poster, secrets: secrets}, nil
 }

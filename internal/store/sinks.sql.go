@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const buryEvent = `-- name: BuryEvent :exec
+const buryEvent = `-- name: BuryEvent :execrows
 INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts)
 SELECT $1::text, $2::text, $3::bigint, $4::uuid, $5::text, $6::text, $7::integer
 WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = $1 AND c.stream = $2 AND c.seq < $3)
@@ -31,8 +31,8 @@ type BuryEventParams struct {
 
 // Only an event that the cursor has not passed: a former leader must not declare
 // dead what was delivered since.
-func (q *Queries) BuryEvent(ctx context.Context, arg BuryEventParams) error {
-	_, err := q.db.Exec(ctx, buryEvent,
+func (q *Queries) BuryEvent(ctx context.Context, arg BuryEventParams) (int64, error) {
+	result, err := q.db.Exec(ctx, buryEvent,
 		arg.Sink,
 		arg.Stream,
 		arg.Seq,
@@ -41,7 +41,10 @@ func (q *Queries) BuryEvent(ctx context.Context, arg BuryEventParams) error {
 		arg.Reason,
 		arg.Attempts,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const describeSystem = `-- name: DescribeSystem :one
@@ -206,7 +209,7 @@ SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert
 FROM provwatch.drift_state s
 JOIN provwatch.drift_alerts alert
     ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
-WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved'
+WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > $1::bigint
 `
 
 type ListFiringRow struct {
@@ -225,9 +228,10 @@ type ListFiringRow struct {
 	CommittedAt *time.Time
 }
 
-// The last alert of each provider whose drift was alerted and is not over.
-func (q *Queries) ListFiring(ctx context.Context) ([]ListFiringRow, error) {
-	rows, err := q.db.Query(ctx, listFiring)
+// The last alert of each provider whose drift was alerted and is not over, or is over
+// by an alert above seq.
+func (q *Queries) ListFiring(ctx context.Context, seq int64) ([]ListFiringRow, error) {
+	rows, err := q.db.Query(ctx, listFiring, seq)
 	if err != nil {
 		return nil, err
 	}
@@ -345,7 +349,7 @@ func (q *Queries) ListSinks(ctx context.Context) ([]ListSinksRow, error) {
 	return items, nil
 }
 
-const moveSinkCursor = `-- name: MoveSinkCursor :exec
+const moveSinkCursor = `-- name: MoveSinkCursor :execrows
 UPDATE provwatch.sink_cursors SET seq = $1, moved_at = now()
 WHERE sink = $2 AND stream = $3 AND seq < $1
 `
@@ -357,9 +361,12 @@ type MoveSinkCursorParams struct {
 }
 
 // Only ever forward: all that a former leader says was acknowledged was.
-func (q *Queries) MoveSinkCursor(ctx context.Context, arg MoveSinkCursorParams) error {
-	_, err := q.db.Exec(ctx, moveSinkCursor, arg.Seq, arg.Sink, arg.Stream)
-	return err
+func (q *Queries) MoveSinkCursor(ctx context.Context, arg MoveSinkCursorParams) (int64, error) {
+	result, err := q.db.Exec(ctx, moveSinkCursor, arg.Seq, arg.Sink, arg.Stream)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const nextSinkRetry = `-- name: NextSinkRetry :many

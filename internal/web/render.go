@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"provwatch/internal/audit"
 	"provwatch/internal/provider"
@@ -233,7 +234,7 @@ func summary(s status.Status) string {
 		return "There are no providers."
 	}
 	drifting := s.Counts[status.Drifted] + s.Counts[status.SoftDeleted]
-	return fmt.Sprintf("Drifted or soft-deleted: %d of %d providers.", drifting, s.Total())
+	return fmt.Sprintf("Drifted or soft-deleted: %d of %s.", drifting, english.Plural(s.Total(), "provider", ""))
 }
 
 func leaderText(d status.Database, w status.Worker) string {

@@ -12,7 +12,7 @@ ON CONFLICT DO NOTHING;
 -- name: ReadSinkCursor :one
 SELECT seq FROM provwatch.sink_cursors WHERE sink = @sink AND stream = @stream;
 
--- name: MoveSinkCursor :exec
+-- name: MoveSinkCursor :execrows
 -- Only ever forward: all that a former leader says was acknowledged was.
 UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = now()
 WHERE sink = @sink AND stream = @stream AND seq < @seq;
@@ -28,15 +28,16 @@ LIMIT @max_entries;
 SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.audit_log;
 
 -- name: ListFiring :many
--- The last alert of each provider whose drift was alerted and is not over.
+-- The last alert of each provider whose drift was alerted and is not over, or is over
+-- by an alert above seq.
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
     alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at
 FROM provwatch.drift_state s
 JOIN provwatch.drift_alerts alert
     ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
-WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved';
+WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > @seq::bigint;
 
--- name: BuryEvent :exec
+-- name: BuryEvent :execrows
 -- Only an event that the cursor has not passed: a former leader must not declare
 -- dead what was delivered since.
 INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts)

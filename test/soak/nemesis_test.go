@@ -154,9 +154,11 @@ func (w *world) inject(ctx context.Context, f fault, name string, until func(tim
 
 const terminateLeader = "SELECT pg_terminate_backend(pid) FROM (" + leaderLock + ") AS leader"
 
-func both(p *worker, name, kind, attributes string) func() {
-	up := p.toxic(name+"-up", kind, "upstream", attributes)
-	down := p.toxic(name+"-down", kind, "downstream", attributes)
+func both(l interface {
+	toxic(name, kind, stream, attributes string) func()
+}, name, kind, attributes string) func() {
+	up := l.toxic(name+"-up", kind, "upstream", attributes)
+	down := l.toxic(name+"-down", kind, "downstream", attributes)
 	return func() {
 		up()
 		down()

@@ -68,7 +68,9 @@ type report struct {
 	Transactions int            `json:"transactions"` // all that were checked
 	Alerts       int            `json:"alerts"`
 	AuditEntries int            `json:"audit_entries"`
-	Leaders      int            `json:"leaders"` // times that the leader changed
+	Deliveries   int            `json:"deliveries"`   // to all sinks, repeats included
+	DeadLetters  int            `json:"dead_letters"` // all of them refused
+	Leaders      int            `json:"leaders"`      // times that the leader changed
 	Starts       int            `json:"worker_starts"`
 	Faults       map[string]int `json:"faults"`
 	Skipped      map[string]int `json:"skipped"`
@@ -113,19 +115,19 @@ func printReports(reports []report) {
 	summary.SetStyle(table.StyleLight)
 	faults := table.NewWriter()
 	faults.SetStyle(table.StyleLight)
-	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "faults", "gaps", "converged in", "violations"})
+	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "sent", "dead letters", "faults", "gaps", "converged in", "violations"})
 	header := table.Row{"fault"}
 	for _, r := range reports {
 		n := 0
 		for _, count := range r.Faults {
 			n += count
 		}
-		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
+		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, r.Deliveries, r.DeadLetters, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
 		header = append(header, r.Source)
 	}
 	faults.AppendHeader(header)
 	// A flood that has filled the queue counts once more.
-	for _, k := range append(slices.Clone(faultWeights), weights{{"queue-full", 0}}...) {
+	for _, k := range slices.Concat(faultWeights, weights{{"queue-full", 0}}, momentWeights) {
 		line := table.Row{k.kind}
 		for _, r := range reports {
 			text := fmt.Sprint(r.Faults[k.kind])

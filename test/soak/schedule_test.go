@@ -31,6 +31,7 @@ type fault struct {
 type schedule struct {
 	ops     [][]op // by writer
 	faults  []fault
+	moments []fault         // of the sinks
 	resyncs []time.Duration // by worker, 0 for the default
 }
 
@@ -68,6 +69,11 @@ var faultWeights = weights{
 	{"drop-slot", 4}, {"wal", 3}, {"flood", 3}, {"forged", 3}, {"reload", 3}, {"clock", 3}, {"long-transaction", 3},
 }
 
+var momentWeights = weights{
+	{"webhook-down", 3}, {"webhook-fails", 3}, {"webhook-slow", 3}, {"webhook-hangs", 3}, {"webhook-breaks-off", 3}, {"webhook-refuses", 2},
+	{"nats-restart", 4}, {"nats-silence", 3}, {"nats-down", 3}, {"nats-slow", 2},
+}
+
 // plan makes the schedule of a seed: the same for the same seed, source and
 // length.
 func plan(seed uint64, source string, length time.Duration) schedule {
@@ -100,6 +106,15 @@ func plan(seed uint64, source string, length time.Duration) schedule {
 		at += f.pause
 		s.faults = append(s.faults, f)
 	}
+	r = rand.New(rand.NewPCG(seed, stream+uint64(len(groups))+1))
+	// None shortly before the end, so that sinks need not be waited for then.
+	for at := time.Duration(0); at < length-5*time.Second; {
+		f := fault{kind: momentWeights.pick(r), n: r.IntN(1000)}
+		f.pause = time.Duration(500+r.IntN(2500)) * time.Millisecond
+		f.length = time.Duration(300+r.IntN(3000)) * time.Millisecond
+		at += f.pause + f.length
+		s.moments = append(s.moments, f)
+	}
 	return s
 }
 
@@ -125,4 +140,9 @@ func TestAScheduleOfTenMinutesHasEveryFaultAndEveryKindOfWrite(t *testing.T) {
 	}
 	require.Len(t, faults, len(faultWeights))
 	require.Len(t, ops, len(opWeights))
+	moments := map[string]int{}
+	for _, f := range s.moments {
+		moments[f.kind]++
+	}
+	require.Len(t, moments, len(momentWeights))
 }

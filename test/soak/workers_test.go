@@ -20,17 +20,13 @@ import (
 	"syscall"
 	"time"
 
-	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 )
 
 // worker is one of the three, which is started again whenever it ends.
 type worker struct {
-	w     *world
+	*line
 	index int
-	proxy *toxiproxy.Proxy
-	plug  sync.Mutex // held while the proxy is started or stopped
 
 	ended   chan struct{} // closed when the supervisor has ended
 	quit    chan struct{}
@@ -48,10 +44,7 @@ type worker struct {
 }
 
 func newWorker(w *world, index int) *worker {
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p := &worker{w: w, index: index, ended: make(chan struct{}), quit: make(chan struct{})}
-	p.proxy = toxiproxy.NewProxy(server, fmt.Sprintf("worker-%d", index), "127.0.0.1:0", w.cluster.TCPAddr())
-	require.NoError(w.t, p.proxy.Start())
+	p := &worker{line: newLine(w, fmt.Sprintf("worker %d", index), w.cluster.TCPAddr()), index: index, ended: make(chan struct{}), quit: make(chan struct{})}
 	if *keep != "" {
 		var err error
 		p.file, err = os.Create(filepath.Join(*keep, fmt.Sprintf("%s-%d.log", w.source, index)))
@@ -86,6 +79,7 @@ func (p *worker) live() {
 	p.life++
 	name := fmt.Sprintf("w%d.%d", p.index, p.life)
 	args := []string{workerBinary, "run", "--http-addr=127.0.0.1:0", "--on-boot-drift=alert", "--env-file=" + p.w.envFile, "--source=" + p.w.source, "--log-level=debug"}
+	args = append(args, p.w.sinks.args...)
 	if resync := p.w.schedule.resyncs[p.index]; resync != 0 {
 		args = append(args, "--resync="+resync.String())
 	}
@@ -235,47 +229,4 @@ func (p *worker) ready() error {
 		return fmt.Errorf("/readyz says %d: %s", response.StatusCode, strings.TrimSpace(string(text)))
 	}
 	return nil
-}
-
-// toxic adds a toxic to the worker's proxy and returns what removes it.
-func (p *worker) toxic(name, kind, stream, attributes string) (remove func()) {
-	_, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(
-		`{"name": %q, "type": %q, "stream": %q, "toxicity": 1, "attributes": %s}`, name, kind, stream, attributes)))
-	if err != nil {
-		p.w.violate(ruleHistory, "add a toxic: %v", err)
-	}
-	return func() {
-		removed := make(chan struct{})
-		go func() {
-			defer close(removed)
-			_ = p.proxy.Toxics.RemoveToxic(context.Background(), name)
-		}()
-		select {
-		case <-removed:
-		case <-time.After(3 * time.Second):
-			// It waits for a stream that nobody reads.
-			p.unplug()
-			<-removed
-			p.replug()
-		}
-	}
-}
-
-func (p *worker) unplug() {
-	p.plug.Lock()
-	defer p.plug.Unlock()
-	p.proxy.Stop()
-}
-
-func (p *worker) replug() {
-	p.plug.Lock()
-	defer p.plug.Unlock()
-	for range 50 {
-		err := p.proxy.Start()
-		if err == nil || errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	p.w.violate(ruleHistory, "the proxy of worker %d does not start again", p.index)
 }

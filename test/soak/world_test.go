@@ -35,6 +35,7 @@ type world struct {
 	groups   [][]wanted
 	envFile  string
 	workers  []*worker
+	sinks    *sinks
 
 	mu       sync.Mutex
 	checker  *checker
@@ -67,6 +68,7 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 	w.checker = newChecker(w.groups)
 	w.prepare()
 	w.writeEnvFile(false)
+	w.sinks = newSinks(w)
 
 	// Who watches ends last.
 	watching, stopWatching := context.WithCancel(context.Background())
@@ -96,6 +98,7 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 	for i, ops := range w.schedule.ops {
 		writers.Go(func() { w.write(writing, i, ops) })
 	}
+	writers.Go(func() { w.sinks.fail(writing, w.schedule.moments) })
 	w.nemesis(writing)
 	<-writing.Done()
 	stopWriting()
@@ -110,6 +113,7 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 	}
 	// Nothing may come after all that was due.
 	time.Sleep(2 * time.Second)
+	w.settle("all else", func() bool { return true })
 	for _, p := range w.workers {
 		p.stopInOrder()
 	}
@@ -160,6 +164,7 @@ func (w *world) finish(r *report) {
 		w.found = append(w.found, violation{Rule: ruleGapCause, Detail: fmt.Sprintf("%d gaps after %d slots were dropped: %v", announced, w.dropped, c.resets)})
 	}
 	w.checkHistory()
+	w.checkSinks(r)
 	w.searchForSecrets()
 	r.Commits, r.Refused, r.Unknown, r.Seeds, r.Transactions = w.commits, w.refused, w.unknown, c.seeds, c.transactions
 	r.Alerts, r.AuditEntries, r.Leaders, r.Starts = len(c.alerts), len(c.delivered), len(w.leaders.holdings), w.starts
@@ -345,6 +350,9 @@ func (w *world) recorded() map[string]string {
 // unsettled says what is not yet as it should be, empty when all is.
 func (w *world) unsettled(also func() bool) string {
 	if why := w.allReady(); why != "" {
+		return why
+	}
+	if why := w.sinksBehind(); why != "" {
 		return why
 	}
 	recorded := w.recorded()

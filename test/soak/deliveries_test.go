@@ -1,0 +1,162 @@
+package soak
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// arrival is one time that a sink was sent an event, as the sink saw it.
+type arrival struct {
+	stream, id, provider string
+	what                 string // kind of the alert, or action of the entry
+	seq                  int64
+	// received and answered count what happened at the sink, in order; answered is 0
+	// for an event that it neither acknowledged nor refused.
+	received, answered int
+	refused            bool
+}
+
+// delivery is all that a sink was sent, and what the worker says of it.
+type delivery struct {
+	sink     string
+	arrivals []arrival
+	letters  []string // ids of the dead letters
+	once     bool     // whether it drops repeats by itself
+}
+
+// streamed is an event as it was committed.
+type streamed struct {
+	id, provider, what string
+	seq                int64
+}
+
+// committed returns the events of each stream, in order.
+func (c *checker) committed() map[string][]streamed {
+	events := map[string][]streamed{"drift": nil, "audit": nil}
+	for _, a := range c.alerts {
+		events["drift"] = append(events["drift"], streamed{a.id, a.provider, a.kind, a.seq})
+	}
+	for _, e := range c.delivered {
+		events["audit"] = append(events["audit"], streamed{e.id, e.provider, e.action, e.seq})
+	}
+	return events
+}
+
+// checkDelivery holds what a sink was sent against what was committed: each event
+// arrived, or was refused and is a dead letter; none came before the one before it
+// of its provider was settled; and nothing else came.
+func (c *checker) checkDelivery(d delivery) (found []violation) {
+	find := func(rule, provider, format string, args ...any) {
+		found = append(found, violation{Rule: rule, Provider: provider, Detail: d.sink + ": " + fmt.Sprintf(format, args...)})
+	}
+	for stream, events := range c.committed() {
+		known, before, last := map[string]streamed{}, map[string]string{}, map[string]string{}
+		for _, e := range events {
+			known[e.id] = e
+			before[e.id], last[e.provider] = last[e.provider], e.id
+		}
+		settled, taken, refused := map[string]int{}, map[string]int{}, map[string]bool{}
+		for _, a := range d.arrivals {
+			if a.stream != stream || a.answered == 0 {
+				continue
+			}
+			if at, ok := settled[a.id]; !ok || a.answered < at {
+				settled[a.id] = a.answered
+			}
+			if a.refused {
+				refused[a.id] = true
+			} else {
+				taken[a.id]++
+			}
+		}
+		for _, a := range d.arrivals {
+			if a.stream != stream {
+				continue
+			}
+			e, ok := known[a.id]
+			if !ok || e != (streamed{a.id, a.provider, a.what, a.seq}) {
+				find(ruleSinkPhantom, a.provider, "%s %d, %s, id %s, is not what was committed: %v", stream, a.seq, a.what, a.id, e)
+				continue
+			}
+			if previous := before[a.id]; previous != "" && (settled[previous] == 0 || settled[previous] > a.received) {
+				find(ruleSinkOrder, a.provider, "%s %d came before the one before it, %d, was settled", stream, a.seq, known[previous].seq)
+			}
+		}
+		for _, e := range events {
+			dead := slices.Contains(d.letters, e.id)
+			switch {
+			case taken[e.id] == 0 && !dead:
+				find(ruleSinkLost, e.provider, "%s %d, %s, did not arrive and is no dead letter", stream, e.seq, e.what)
+			case dead && !refused[e.id]:
+				find(ruleSinkLetter, e.provider, "%s %d is a dead letter and was not refused", stream, e.seq)
+			case d.once && taken[e.id] > 1:
+				find(ruleSinkDoubled, e.provider, "%s %d is there %d times", stream, e.seq, taken[e.id])
+			}
+		}
+	}
+	return found
+}
+
+func TestTheCheckerFindsDeliveriesThatAreMissingForgedOrOutOfOrder(t *testing.T) {
+	t.Parallel()
+	c := newChecker(environment())
+	for i, provider := range []string{"alpha", "beta", "alpha"} {
+		c.alerts = append(c.alerts, alert{seq: int64(i + 1), id: fmt.Sprint("a", i+1), kind: missing, provider: provider})
+	}
+	c.delivered = []entry{{id: "e1", action: "provider.create", provider: "alpha", seq: 4}}
+	// came is an arrival of alert 1, 2 or 3, or of the entry, 4, that is taken at once.
+	came := func(seq int64, at int) arrival {
+		if seq == 4 {
+			return arrival{"audit", "e1", "alpha", "provider.create", 4, at, at + 1, false}
+		}
+		a := c.alerts[seq-1]
+		return arrival{"drift", a.id, a.provider, a.kind, seq, at, at + 1, false}
+	}
+	changed := func(a arrival, change func(*arrival)) arrival {
+		change(&a)
+		return a
+	}
+	open := func(a *arrival) { a.answered = 0 }
+	refuse := func(a *arrival) { a.refused = true }
+	for name, test := range map[string]struct {
+		delivery
+		want []string
+	}{
+		"all of it":     {delivery{arrivals: []arrival{came(4, 1), came(1, 3), came(3, 5), came(2, 7)}}, nil},
+		"repeats":       {delivery{arrivals: []arrival{changed(came(1, 1), open), came(1, 2), came(4, 4), came(2, 5), came(3, 7), came(1, 9)}}, nil},
+		"a dead letter": {delivery{arrivals: []arrival{changed(came(1, 1), refuse), came(3, 3), came(2, 5), came(4, 7)}, letters: []string{"a1"}}, nil},
+		"a lost alert":  {delivery{arrivals: []arrival{came(1, 1), came(3, 3), came(4, 5)}}, []string{ruleSinkLost}},
+		"a lost entry":  {delivery{arrivals: []arrival{came(1, 1), came(2, 3), came(3, 5)}}, []string{ruleSinkLost}},
+		"one that was not acknowledged": {
+			delivery{arrivals: []arrival{came(1, 1), changed(came(2, 3), open), came(3, 5), came(4, 7)}}, []string{ruleSinkLost},
+		},
+		"one that was refused and forgotten": {
+			delivery{arrivals: []arrival{came(1, 1), changed(came(2, 3), refuse), came(3, 5), came(4, 7)}}, []string{ruleSinkLost},
+		},
+		"a dead letter that nobody refused": {
+			delivery{arrivals: []arrival{came(1, 1), came(3, 3), came(4, 5)}, letters: []string{"a2"}}, []string{ruleSinkLetter},
+		},
+		"a later one first": {
+			delivery{arrivals: []arrival{came(3, 1), came(1, 3), came(2, 5), came(4, 7)}}, []string{ruleSinkOrder},
+		},
+		"a later one while the one before is under way": {
+			delivery{arrivals: []arrival{changed(came(1, 1), func(a *arrival) { a.answered = 9 }), came(3, 3), came(2, 5), came(4, 7)}}, []string{ruleSinkOrder},
+		},
+		"one that was never committed": {
+			delivery{arrivals: []arrival{came(1, 1), came(2, 3), came(3, 5), came(4, 7), {"drift", "x", "alpha", missing, 4, 9, 10, false}}}, []string{ruleSinkPhantom},
+		},
+		"one with another kind": {
+			delivery{arrivals: []arrival{came(1, 1), changed(came(2, 3), func(a *arrival) { a.what = deleted }), came(3, 5), came(4, 7)}}, []string{ruleSinkPhantom},
+		},
+		"one twice where repeats are dropped": {
+			delivery{arrivals: []arrival{came(1, 1), came(2, 3), came(3, 5), came(4, 7), came(2, 9)}, once: true}, []string{ruleSinkDoubled},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, test.want, rulesOf(c.checkDelivery(test.delivery)))
+		})
+	}
+}
