@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -9,8 +10,10 @@ import (
 	"provwatch/internal/atrest"
 )
 
-// files are the flags that name a file, which shells complete by themselves.
-var files = []string{"config", "env-file", "keyset"}
+// namesFile tells whether a flag names a file, which shells complete by themselves.
+func namesFile(flag string) bool {
+	return strings.HasSuffix(flag, "-file") || slices.Contains([]string{"config", "keyset", "nats-creds"}, flag)
+}
 
 // complete tells shells what can follow: values of flags, and names that a
 // command takes. The scripts are printed by cobra's command "completion".
@@ -27,7 +30,7 @@ func (f *flags) complete(c *cobra.Command) {
 		if complete == nil {
 			complete = cobra.NoFileCompletions
 		}
-		if flag.Value.Type() != "bool" && !slices.Contains(files, flag.Name) {
+		if flag.Value.Type() != "bool" && !namesFile(flag.Name) {
 			// It fails for a flag that does not exist or is registered twice.
 			if err := c.RegisterFlagCompletionFunc(flag.Name, complete); err != nil {
 				panic(err)
