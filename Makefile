@@ -32,10 +32,13 @@ REPORT ?=
 BENCH      ?= .
 BENCHFLAGS ?=
 
+# For make check-unit: the Debian, which debootstrap makes where there is none.
+DEBIAN ?= $(HOME)/.cache/provwatch-debian
+
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager
+.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -75,6 +78,13 @@ sbom-of: go
 
 check-deploy: go ## check the files of deploy against the worker and the metrics that it has
 	cd tools/deploy && go vet ./... && go test -count 1 ./...
+
+# Its build uses the modules and the build cache of this machine.
+check-image: go postgres ## build the image of deploy/Dockerfile with podman, on stand-ins for its bases, and run it
+	cd tools/deploy && go vet -tags image ./... && go test -tags image -count 1 -run '^TestTheImage' -v .
+
+check-unit: go ## boot a Debian with systemd in a container, as root, and run deploy/systemd in it; DEBIAN=folder
+	cd tools/deploy && go vet -tags nspawn ./... && DEBIAN='$(abspath $(DEBIAN))' go test -tags nspawn -count 1 -run '^TestTheUnitRuns' -v .
 
 test: go postgres cc chromium alertmanager ## run all tests with the race detector
 	go test -race -timeout 10m ./...

@@ -12,8 +12,10 @@ import (
 	"provwatch/internal/atrest"
 )
 
-// files are the flags that name a file, which shells complete by themselves.
-var files = []string{"config", "env-file", "keyset"}
+// namesFile tells whether a flag names a file, which shells complete by themselves.
+func namesFile(flag string) bool {
+	return strings.HasSuffix(flag, "-file") || slices.Contains([]string{"config", "keyset", "nats-creds"}, flag)
+}
 
 // shells are those that there is a completion script for.
 var shells = []string{"bash", "fish", "powershell", "zsh"}
@@ -71,7 +73,7 @@ func (f *flags) complete(c *cobra.Command) {
 		if complete == nil {
 			complete = cobra.NoFileCompletions
 		}
-		if flag.Value.Type() != "bool" && !slices.Contains(files, flag.Name) {
+		if flag.Value.Type() != "bool" && !namesFile(flag.Name) {
 			// It fails for a flag that does not exist or is registered twice.
 			if err := c.RegisterFlagCompletionFunc(flag.Name, complete); err != nil {
 				panic(err)

@@ -2,17 +2,26 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 )
 
 // completions returns what a shell is told that can follow.
 func completions(t *testing.T, args ...string) []string {
+	t.Helper()
+	lines, _ := completed(t, args...)
+	return lines
+}
+
+// completed returns what can follow, and whether names of files can as well.
+func completed(t *testing.T, args ...string) (_ []string, filenames bool) {
 	t.Helper()
 	root := newRootCommand()
 	var out bytes.Buffer
@@ -21,7 +30,24 @@ func completions(t *testing.T, args ...string) []string {
 	root.SetArgs(append([]string{cobra.ShellCompNoDescRequestCmd}, args...))
 	require.NoError(t, root.Execute())
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	return lines[:len(lines)-1] // the last is what the shell is to do
+	// The last is what the shell is to do.
+	return lines[:len(lines)-1], lines[len(lines)-1] == fmt.Sprintf(":%d", cobra.ShellCompDirectiveDefault)
+}
+
+func TestShellsCompleteNamesOfFilesWhereAFileIsNamed(t *testing.T) {
+	run, _, err := newRootCommand().Find([]string{"run"})
+	require.NoError(t, err)
+	var named []string
+	run.Flags().VisitAll(func(flag *pflag.Flag) {
+		if flag.Value.Type() == "bool" {
+			return
+		}
+		if _, filenames := completed(t, "run", "--"+flag.Name, ""); filenames {
+			named = append(named, flag.Name)
+		}
+	})
+	require.Equal(t, []string{"alertmanager-ca-file", "config", "env-file", "http-token-file", "keyset", "nats-ca-file", "nats-creds",
+		"webhook-ca-file", "webhook-secret-file"}, named)
 }
 
 func TestShellsCompleteCommandsValuesAndNames(t *testing.T) {

@@ -7,6 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
@@ -89,4 +92,23 @@ func TestTheKubernetesExampleRunsTheWorkerAsASidecarOfTheGateway(t *testing.T) {
 	require.False(t, *security.AllowPrivilegeEscalation)
 	require.EqualValues(t, 65532, *security.RunAsUser, "the image's user")
 	require.Equal(t, []corev1.Capability{"ALL"}, security.Capabilities.Drop)
+}
+
+// TestTheSidecarMeetsTheRestrictedPodSecurityStandard asks what the API server asks
+// in a namespace that enforces it. The gateway's own containers are not ours.
+func TestTheSidecarMeetsTheRestrictedPodSecurityStandard(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	require.NoError(t, err)
+	refused := func(pod *corev1.PodSpec) string {
+		restricted := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+		result := policy.AggregateCheckResults(evaluator.EvaluatePod(restricted, &metav1.ObjectMeta{}, pod))
+		require.Equal(t, result.Allowed, len(result.ForbiddenReasons) == 0)
+		return result.ForbiddenDetail()
+	}
+	deployments, _ := render(t, "example")
+	pod := deployments["gateway"].Spec.Template.Spec
+	pod.Containers = nil
+	require.Empty(t, refused(&pod))
+	pod.InitContainers[0].SecurityContext.SeccompProfile = nil
+	require.Contains(t, refused(&pod), "seccompProfile")
 }

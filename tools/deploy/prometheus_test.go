@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	grafanaprometheus "github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/grafana/grafana-foundation-sdk/go/stat"
+	"github.com/grafana/grafana-foundation-sdk/go/statetimeline"
+	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
@@ -241,6 +248,42 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 		t.Run(alert, func(t *testing.T) {
 			require.ElementsMatch(t, append(strings.Fields(c.also), alert), firing(t, c.series))
 		})
+	}
+}
+
+// TestGrafanaKnowsEachFieldOfTheDashboard decodes it by the types that are made from
+// Grafana's own schemas.
+func TestGrafanaKnowsEachFieldOfTheDashboard(t *testing.T) {
+	runtime := cog.NewRuntime()
+	runtime.RegisterPanelcfgVariant(stat.VariantConfig())
+	runtime.RegisterPanelcfgVariant(statetimeline.VariantConfig())
+	runtime.RegisterPanelcfgVariant(timeseries.VariantConfig())
+	runtime.RegisterDataqueryVariant(grafanaprometheus.VariantConfig())
+	content := readDeploy(t, "grafana/provwatch.json")
+	mistakes := func(content string) (list []string) {
+		t.Helper()
+		//lint:ignore SA1019 What every Grafana can import is of this version.
+		var d dashboard.Dashboard
+		err := d.UnmarshalJSONStrict([]byte(content))
+		if err == nil {
+			err = d.Validate()
+		}
+		var all cog.BuildErrors
+		if err != nil && !errors.As(err, &all) {
+			return []string{err.Error()}
+		}
+		for _, mistake := range all {
+			// Grafana has a default for each.
+			if mistake.Message != "required field is missing from input" {
+				list = append(list, mistake.Error())
+			}
+		}
+		return list
+	}
+	require.Empty(t, mistakes(content))
+	for _, name := range []string{"gridPos", "colorMode", "legendFormat", "reduceOptions", "schemaVersion"} {
+		require.Contains(t, content, `"`+name+`"`)
+		require.Len(t, mistakes(strings.Replace(content, `"`+name+`"`, `"`+name+`x"`, 1)), 1, name)
 	}
 }
 

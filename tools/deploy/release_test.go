@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"debug/buildinfo"
 	"encoding/json"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 )
@@ -75,6 +77,27 @@ func TestEachCommandHasAManPageAndEachShellItsCompletions(t *testing.T) {
 	}
 }
 
+// TestGoreleaserKnowsEachFieldOfTheRelease validates .goreleaser.yaml by what
+// "goreleaser jsonschema" of version 2.16.0 prints.
+func TestGoreleaserKnowsEachFieldOfTheRelease(t *testing.T) {
+	schema, err := jsonschema.NewCompiler().Compile("testdata/goreleaser.schema.json")
+	require.NoError(t, err)
+	content, err := os.ReadFile(filepath.Join(repository, ".goreleaser.yaml"))
+	require.NoError(t, err)
+	validate := func(content string) error {
+		asJSON, err := yaml.YAMLToJSONStrict([]byte(content))
+		require.NoError(t, err)
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(asJSON))
+		require.NoError(t, err)
+		return schema.Validate(value)
+	}
+	require.NoError(t, validate(string(content)))
+	for _, name := range []string{"before", "mod_timestamp", "formats", "documents", "draft"} {
+		require.Contains(t, string(content), name+":")
+		require.Error(t, validate(strings.Replace(string(content), name+":", name+"x:", 1)), name)
+	}
+}
+
 // TestTheReleaseIsOfWhatExists checks of .goreleaser.yaml what goreleaser itself
 // would find out only when it releases.
 func TestTheReleaseIsOfWhatExists(t *testing.T) {
@@ -110,6 +133,10 @@ func TestTheReleaseIsOfWhatExists(t *testing.T) {
 	require.Len(t, release.Sboms, 1)
 	require.Equal(t, "make", release.Sboms[0].Cmd)
 	require.Equal(t, []string{"-C", "..", "sbom-of", "BINARY=dist/$artifact", "OUTPUT=dist/$document"}, release.Sboms[0].Args)
+	// What docs/deployment.md installs and what it refers to.
+	for _, file := range []string{"deploy/example.env", "deploy/provwatch.example.yaml", "deploy/kubernetes/*/*", "docs/schemas/*"} {
+		require.Contains(t, release.Archives[0].Files, file)
+	}
 	for _, file := range release.Archives[0].Files {
 		if pattern, ok := file.(string); ok {
 			matches, err := filepath.Glob(filepath.Join(repository, pattern))

@@ -1,11 +1,13 @@
 package deploy
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -67,6 +69,38 @@ func TestTheUnitStartsTheWorkerAndItsEnvironmentIsTheWorkers(t *testing.T) {
 		}
 	}
 	requireUsable(t, usable, strings.Fields(arguments)...)
+}
+
+// TestACrashUnderTheUnitIsNoExitCodeThatIsNotRestarted aborts a worker as the
+// watchdog does.
+func TestACrashUnderTheUnitIsNoExitCodeThatIsNotRestarted(t *testing.T) {
+	unit := readDeploy(t, "systemd/provwatch.service")
+	require.Contains(t, settings(unit), "RestartPreventExitStatus=2 3")
+	var environment []string
+	for _, setting := range settings(unit) {
+		if variable, ok := strings.CutPrefix(setting, "Environment="); ok {
+			environment = append(environment, variable)
+		}
+	}
+	abort := func(environment []string) *os.ProcessState {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), "sh", "-c", `ulimit -c 0; exec "$0" run`, worker)
+		command.Env = append(environment, "DATABASE_URL=postgres://worker@127.0.0.1:1/gateway?sslmode=disable",
+			"PROVWATCH_CONNECT_TIMEOUT=10m", "PROVWATCH_HTTP_ADDR=127.0.0.1:0")
+		log, err := command.StderrPipe()
+		require.NoError(t, err)
+		require.NoError(t, command.Start())
+		lines := bufio.NewScanner(log)
+		require.True(t, lines.Scan(), "it runs: %v", lines.Err())
+		require.NoError(t, command.Process.Signal(syscall.SIGABRT))
+		for lines.Scan() { // until it has ended
+		}
+		require.Error(t, command.Wait())
+		return command.ProcessState
+	}
+	require.Equal(t, 2, abort(nil).ExitCode(), "what the unit is to avoid")
+	state := abort(environment).Sys().(syscall.WaitStatus)
+	require.True(t, state.Signaled() && state.Signal() == syscall.SIGABRT, "%v", state)
 }
 
 func TestSystemdTakesTheUnit(t *testing.T) {
