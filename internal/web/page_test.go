@@ -279,6 +279,23 @@ func TestSinksAreShownWhereThereAreSome(t *testing.T) {
 	require.Contains(t, body, `href="#sinks"`)
 }
 
+func TestWhatHasNoFieldsSaysWhatItMeans(t *testing.T) {
+	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
+		return status.Status{
+			Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: provider.Missing}, {Name: "synced", State: status.InSync}},
+			Alerts:    []status.Alert{{Seq: 2, Provider: "gone", Kind: provider.Resolved}, {Seq: 1, Provider: "gone", Kind: provider.Missing}},
+		}, nil
+	})
+	_, body := get(t, server, "/")
+	for _, says := range []string{
+		"gone ▲ missing no row in the database synced ● in sync no differences",
+		"gone ● resolved the drift has ended",
+		"gone ▲ missing no row in the database Audit",
+	} {
+		require.Contains(t, text(body), says)
+	}
+}
+
 // text returns the text of a page, without its tags.
 func text(page string) string {
 	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")), " ")
@@ -341,7 +358,12 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 // stream opens a stream of events and returns its lines. It ends with ctx.
 func stream(t *testing.T, ctx context.Context, server *httptest.Server) (int, <-chan string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/events", nil)
+	return streamOf(t, ctx, server, "/events")
+}
+
+func streamOf(t *testing.T, ctx context.Context, server *httptest.Server, path string) (int, <-chan string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
 	require.NoError(t, err)
 	response, err := server.Client().Do(request)
 	require.NoError(t, err)
