@@ -47,7 +47,7 @@ targets:
 	eventually(t, func() bool { return strings.Contains(look("/", 200), "leads, source notify") }, "it leads")
 	body := look("/", 200)
 	for _, says := range []string{
-		"Not ready: 1 of 3 targets. Drifted or soft-deleted: 0 providers.", `href="targets/good/"`, "<dd>1, none drifts</dd>", "starting", "unread.url: no such file",
+		"Targets not ready: 1 of 3. Providers drifted or soft-deleted: 0.", `href="targets/good/"`, "<dd>1, none drifting</dd>", "starting", "unread.url: no such file",
 	} {
 		require.Contains(t, body, says)
 	}

@@ -315,9 +315,9 @@ func TestWithoutTheDatabaseThePageShowsTheWorker(t *testing.T) {
 // TestRequestsAreCollectedOneAtATimeAndTogether has many ask at once, while one
 // collection is under way that began before they came.
 func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
-	var collecting, most, collected atomic.Int32
+	var collecting, most, collected, came atomic.Int32
 	release, began := make(chan struct{}), make(chan struct{}, 100)
-	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
+	page, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		most.Store(max(most.Load(), collecting.Add(1)))
 		defer collecting.Add(-1)
 		collected.Add(1)
@@ -325,6 +325,10 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 		<-release
 		return status.Status{At: time.Now()}, nil
 	})
+	page.Worker = func() status.Worker { // is asked just before the collection
+		came.Add(1)
+		return status.Worker{}
+	}
 	answers := make(chan int, 60)
 	ask := func(path string) {
 		go func() {
@@ -345,6 +349,7 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 	for i := range 3 {
 		ask(fmt.Sprintf("/?q=%d", i))
 	}
+	require.Eventually(t, func() bool { return came.Load() == 54 }, 10*time.Second, time.Millisecond)
 	close(release)
 	for range 54 {
 		require.Equal(t, http.StatusOK, <-answers)

@@ -257,7 +257,7 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 		})
 	}
 	v.Worth = counts[notReady] + counts[drifting]
-	v.Summary = fmt.Sprintf("Not ready: %d of %d targets. Drifted or soft-deleted: %d providers.", counts[notReady], len(targets), drifts)
+	v.Summary = fmt.Sprintf("Targets not ready: %d of %d. Providers drifted or soft-deleted: %d.", counts[notReady], len(targets), drifts)
 	what := "Targets"
 	if q.State != "" {
 		what += " " + targetStates[slices.IndexFunc(v.Counts, func(c targetCount) bool { return c.Selected })].Label
@@ -282,7 +282,7 @@ func viewOf(t Target, state targetState) targetView {
 		v.Role = "leads, source " + w.Source
 	case w.Leads:
 		v.Role = "leads"
-	case w.Listening:
+	case w.Listening && state != standingBy:
 		v.Role = "stands by"
 	}
 	if state == notReady {
@@ -303,9 +303,9 @@ func viewOf(t Target, state targetState) targetView {
 	case len(parts) > 0:
 		v.Providers += ", of them " + strings.Join(parts, ", ")
 	case t.Drifts != nil:
-		v.Providers += ", none drifts"
-	case v.Role == "stands by":
-		v.Providers += ", how they are is the leader's to know"
+		v.Providers += ", none drifting"
+	case !t.Worker.Leads && t.Worker.Listening:
+		v.Providers += ", the leader knows how they are"
 	}
 	return v
 }

@@ -79,13 +79,13 @@ func TestTheOverviewShowsWhatIsWorthALookFirst(t *testing.T) {
 	require.Equal(t, []string{"down", "drifting", "booting", "standby", "a-synced", "b-synced"}, list)
 	says := text(body)
 	for _, want := range []string{
-		"Not ready: 1 of 6 targets. Drifted or soft-deleted: 6 providers.",
+		"Targets not ready: 1 of 6. Providers drifted or soft-deleted: 6.",
 		"1 ✕ not ready 1 ▲ with drift 1 ◌ starting 1 ◇ standing by 2 ● without drift",
-		`down ✕ not ready reason &#34;cannot connect to host\x1b[31m: no such host&#34; providers 3 last resync 2026-07-01 12:00:00`,
+		`down ✕ not ready &#34;cannot connect to host\x1b[31m: no such host&#34; providers 3 last resync 2026-07-01 12:00:00`,
 		"drifting ▲ with drift leads, source wal providers 9, of them 2 missing, 3 changed, 1 soft-deleted last resync 2026-07-01 12:00:00",
 		"booting ◌ starting last resync none yet",
-		"standby ◇ standing by stands by providers 7, how they are is the leader&#39;s to know last resync",
-		"b-synced ● without drift leads, source wal providers 2, none drifts last resync",
+		"standby ◇ standing by providers 7, the leader knows how they are last resync",
+		"b-synced ● without drift leads, source wal providers 2, none drifting last resync",
 		"Targets, 6 in all",
 	} {
 		require.Contains(t, says, want)
@@ -109,7 +109,7 @@ func TestEachTargetHasAPageOfItsOwn(t *testing.T) {
 	response, body := get(t, server, "/targets/billing/")
 	require.Equal(t, http.StatusOK, response.StatusCode)
 	require.Contains(t, body, "<title>provwatch – billing</title>")
-	require.Contains(t, text(body), "target billing database database-of-billing")
+	require.Contains(t, text(body), "target billing , database database-of-billing")
 	require.Contains(t, body, `<a id="all-targets" href="../../">`)
 
 	// A name is escaped in the address, and found again.
