@@ -51,7 +51,7 @@ var (
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
 	}
 	reporting = []string{
-		"InspectStatus", "ListWorkers", "InspectSlot", "OutboxDepth", "CountStates", "ListStatus", "ListRowsInBrief", "ListLatestDrifts",
+		"InspectStatus", "ListWorkers", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",
 		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{
