@@ -21,6 +21,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
 )
 
 // chromium returns the browser that the page is tested in. A test is skipped where
@@ -226,7 +228,7 @@ const poorContrast = `(() => {
 func TestTheStatusPageInABrowser(t *testing.T) {
 	t.Parallel()
 	chromium(t) // before a worker starts for nothing
-	w := newWorld(t)
+	w := newWorldOn(t, pgtest.NamedDatabase(t, "gateway"), "")
 	env := w.twoProviders().with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_0_NAME", "synced").
 		with("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://gateway.example/v1/").with("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-synced-0123456789-abcdefghij-SYNCED"))
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
@@ -242,7 +244,7 @@ func TestTheStatusPageInABrowser(t *testing.T) {
 	b.until(`document.querySelector("#providers tbody tr").innerText.includes("https://proxy.example/v1/")`)
 	b.until(`document.getElementById("announcement").textContent === "Alert 1: openai, changed. Drifted or soft-deleted: 1 of 3 providers."`)
 	require.True(t, eval[bool](b, `window.loadedOnce`), "the page was loaded anew")
-	require.Equal(t, "(1) provwatch – "+w.strings(`SELECT current_database()`)[0], eval[string](b, `document.title`))
+	require.Equal(t, "(1) provwatch – gateway", eval[string](b, `document.title`))
 
 	// What is being typed stays, and so do focus and scroll.
 	b.script(`q.focus()`)
@@ -254,7 +256,7 @@ func TestTheStatusPageInABrowser(t *testing.T) {
 	b.until(`document.getElementById("count-soft_deleted").innerText.startsWith("1") && document.getElementById("count-database_only").innerText.startsWith("1")`)
 	require.Equal(t, "anth 4 q 120", eval[string](b, `[q.value, q.selectionStart, document.activeElement.id, scrollY].join(" ")`))
 
-	byItsLooks := func() {
+	looks := func(prefix string) {
 		b.script(`q.value = ""; q.blur()`)
 		for _, size := range []struct {
 			name          string
@@ -263,7 +265,7 @@ func TestTheStatusPageInABrowser(t *testing.T) {
 			for _, scheme := range []string{"light", "dark"} {
 				b.view(size.width, size.height, scheme)
 				b.script(`scrollTo(0, 0)`)
-				b.shoot(size.name + "-" + scheme)
+				b.shoot(prefix + size.name + "-" + scheme)
 				require.Empty(t, eval[[]string](b, poorContrast), "%s, %s", size.name, scheme)
 				require.LessOrEqual(t, eval[int64](b, `document.documentElement.scrollWidth`), size.width, "%s: the page is wider than the window", size.name)
 			}
@@ -319,6 +321,53 @@ func TestTheStatusPageInABrowser(t *testing.T) {
 		b.until(`location.search === "?state=drifted" && document.querySelectorAll("#providers tbody tr").length === 1`)
 	}
 
+	// A second worker stands by for one target, and leads for others.
+	ofManyTargets := func() {
+		dir := t.TempDir()
+		for _, name := range []string{"gateway", "billing", "search"} {
+			writeFile(t, filepath.Join(dir, name+".env"), "CODER_AIBRIDGE_OPENAI_KEY="+w.secret("sk-"+name+"-0123456789-abcdefghij")+"\n")
+		}
+		file := writeFile(t, filepath.Join(dir, "provwatch.yaml"), `
+targets:
+  - {name: billing, env_file: billing.env, database_url_env: BILLING_URL}
+  - {name: gateway, env_file: gateway.env, database_url_env: GATEWAY_URL, on_boot_drift: alert, source: wal}
+  - {name: research, env_file: gateway.env, database_url_file: /run/secrets/research-database-url}
+  - {name: search, env_file: search.env, database_url_env: SEARCH_URL}
+`)
+		search := pgtest.NamedDatabase(t, "search")
+		many := w.start(environ{
+			"DATABASE_URL": "", "PROVWATCH_SOURCE": "notify", "GATEWAY_URL": w.url, "BILLING_URL": pgtest.NewDatabase(t), "SEARCH_URL": search,
+		}, "run", "--config="+file, "--http-addr=127.0.0.1:0")
+		act(b, chromedp.Navigate("http://"+many.httpAddress()+"/"))
+		b.until(`document.getElementById("live").textContent === "Live"`)
+		b.until(`["1 not", "0 with drift", "1 standing", "2 without"].every((n, i) => document.querySelectorAll(".counts a")[[0, 1, 3, 4][i]].innerText.replace(/\W+/g, " ").startsWith(n))`)
+		b.script(`window.loadedOnce = true`)
+		require.NoError(t, tryExec(t.Context(), search, `UPDATE ai_providers SET base_url = 'https://proxy.example/v1/'`))
+		const rows = `[...document.querySelectorAll("#targets tbody th")].map((e) => e.innerText).join(" ")`
+		b.until(rows + ` === "research search gateway billing"`)
+		b.until(`document.getElementById("announcement").textContent === "Targets not ready: 1 of 4. Providers drifted or soft-deleted: 1."`)
+		require.True(t, eval[bool](b, `window.loadedOnce`), "the overview was loaded anew")
+		require.Equal(t, "(2) provwatch – targets", eval[string](b, `document.title`))
+		looks("targets-")
+		roles := b.roles()
+		for _, role := range []string{"table Targets, 4 in all", "rowheader search", "link search", "link 1 not ready", "search Targets", "columnheader Watch"} {
+			require.Contains(t, roles, role)
+		}
+
+		b.view(1200, 900, "light")
+		b.script(`document.getElementById("show").focus()`)
+		require.Equal(t, "target-research", b.press(kb.Tab))
+		require.Equal(t, "target-search", b.press(kb.Tab))
+		act(b, chromedp.KeyEvent(kb.Enter))
+		b.until(`location.pathname === "/targets/search/" && document.getElementById("live")?.textContent === "Live"`)
+		b.until(`document.querySelector("#providers tbody tr")?.innerText.includes("https://proxy.example/v1/")`)
+		b.shoot("target-desktop-light")
+		b.script(`document.getElementById("all-targets").click()`)
+		b.until(`location.pathname === "/" && ` + rows + ` === "research search gateway billing"`)
+		b.html()
+		many.stop()
+	}
+
 	withoutJavaScript := func() {
 		call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 		base := "http://" + p.httpAddress() + "/"
@@ -341,10 +390,13 @@ func TestTheStatusPageInABrowser(t *testing.T) {
 		b.until(`document.getElementById("live").textContent === "Live"`)
 	}
 
-	byItsLooks()
+	looks("")
 	byAScreenReader()
 	byKeyboard()
 	withoutJavaScript()
+	ofManyTargets()
+	act(b, chromedp.Navigate("http://"+p.httpAddress()+"/"))
+	b.until(`document.getElementById("live").textContent === "Live"`)
 	b.mu.Lock()
 	require.Empty(t, b.problems, "errors of the page")
 	b.mu.Unlock()

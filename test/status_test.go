@@ -16,10 +16,10 @@ import (
 	"provwatch/internal/status"
 )
 
-// getWithToken fetches the status page.
-func (p *worker) getWithToken(token string) (code int, body string) {
+// getWithToken fetches a page of the worker that asks for a token.
+func (p *worker) getWithToken(path, token string) (code int, body string) {
 	p.w.t.Helper()
-	request, err := http.NewRequestWithContext(p.w.t.Context(), http.MethodGet, "http://"+p.httpAddress()+"/", nil)
+	request, err := http.NewRequestWithContext(p.w.t.Context(), http.MethodGet, "http://"+p.httpAddress()+path, nil)
 	require.NoError(p.w.t, err)
 	request.Header.Set("Authorization", "Bearer "+token)
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -59,7 +59,7 @@ func TestThePageAsksForItsTokenAndTheOtherEndpointsDoNot(t *testing.T) {
 		code, _ = p.get(path)
 		require.Equal(t, want, code, path)
 	}
-	code, body = p.getWithToken(token)
+	code, body = p.getWithToken("/", token)
 	require.Equal(t, http.StatusOK, code)
 	require.Contains(t, body, "Drifted or soft-deleted: 0 of 2 providers.")
 	require.Contains(t, body, "provider_key.create")

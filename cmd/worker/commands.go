@@ -44,8 +44,12 @@ func runCommand(f *flags) *cobra.Command {
 			// Until the end of the shutdown, which the watchdog covers as well.
 			serving, served := context.WithCancel(context.WithoutCancel(ctx))
 			defer served()
+			token, err := f.httpToken()
+			if err != nil {
+				return err
+			}
 			common := daemon.Options{
-				Serving: daemon.Serving{HTTPAddress: f.httpAddress, Debug: f.debug, Systemd: service},
+				Serving: daemon.Serving{HTTPAddress: f.httpAddress, HTTPToken: token, Debug: f.debug, Systemd: service},
 				StopBy:  stopBy,
 				Version: buildInfo().Version,
 				Logger:  logger,
@@ -67,9 +71,6 @@ func runCommand(f *flags) *cobra.Command {
 				return err
 			}
 			if options.Sinks, err = f.sinks.options(); err != nil {
-				return err
-			}
-			if options.HTTPToken, err = f.httpToken(); err != nil {
 				return err
 			}
 			config, stop, err := f.startDatabase(ctx, logger)

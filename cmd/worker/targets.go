@@ -76,12 +76,9 @@ func (f *flags) checkAlone() error {
 	if f.dataDir != "" {
 		set = append(set, "--data-dir (or "+variableOf("data-dir")+")")
 	}
-	// What tells databases apart, and the page, are of one.
+	// What tells databases apart is of one.
 	if f.sinks.cluster != "" {
 		set = append(set, "--cluster-name (or "+variableOf("cluster-name")+")")
-	}
-	if f.httpTokenFile != "" {
-		set = append(set, "--http-token-file (or "+variableOf("http-token-file")+")")
 	}
 	if os.Getenv("DATABASE_URL") != "" {
 		set = append(set, "DATABASE_URL")

@@ -75,9 +75,6 @@ type Options struct {
 	Sinks sink.Options
 
 	Serving
-	// HTTPToken is what the status page asks for (--http-token-file); absent, it is
-	// served on loopback addresses alone.
-	HTTPToken secret.Text
 	// StopBy tells, once ctx has ended, until when stopping may take.
 	StopBy  func() time.Time
 	Version string
@@ -87,7 +84,10 @@ type Options struct {
 // Serving is what a process has once, however many databases it watches.
 type Serving struct {
 	HTTPAddress string // empty: no HTTP
-	Debug       bool
+	// HTTPToken is what the status page asks for (--http-token-file); absent, it is
+	// served on loopback addresses alone.
+	HTTPToken secret.Text
+	Debug     bool
 	// Systemd is told how the daemon does; nil for nobody.
 	Systemd *systemd.Service
 }
@@ -106,15 +106,14 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	var life life
 	alive := func() error { return life.check(time.Now()) }
 	member := o.Systemd.Join(alive)
-	stopServing, err := o.Serving.serve(ctx, metrics.Metrics, alive, health.ready, o.Logger, func(server *observe.Server) (err error) {
-		metrics.page, err = newStatusPage(ctx, o, &health, server)
-		return err
+	stopServing, err := o.Serving.serve(ctx, metrics.Metrics, alive, health.ready, o.Logger, func(server *observe.Server) {
+		metrics.page = mountPage(ctx, o, &health, server)
 	})
 	if err != nil {
 		return err
 	}
 	if metrics.page != nil {
-		defer metrics.page.close()
+		defer func() { metrics.page.close(o.StopBy()) }()
 		health.changed = func() { metrics.tell(web.Health) }
 	}
 	defer stopServing()
@@ -122,9 +121,8 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 }
 
 // serve serves HTTP, if that is asked for, until the function that it returns is
-// called: beside the boot, the watch and the end. mount, which may be nil, adds to
-// what is served.
-func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive observe.Liveness, ready observe.Readiness, logger *slog.Logger, mount func(*observe.Server) error) (stop func(), err error) {
+// called: beside the boot, the watch and the end. mount adds to what is served.
+func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive observe.Liveness, ready observe.Readiness, logger *slog.Logger, mount func(*observe.Server)) (stop func(), err error) {
 	if s.HTTPAddress == "" {
 		return func() {}, nil
 	}
@@ -132,11 +130,7 @@ func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive obser
 	if err != nil {
 		return nil, err
 	}
-	if mount != nil {
-		if err := mount(server); err != nil {
-			return nil, errors.Join(err, server.Close())
-		}
-	}
+	mount(server)
 	logger.InfoContext(ctx, "serving HTTP", "address", server.Address())
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	var servers conc.WaitGroup
@@ -209,9 +203,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 	}
 	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, c.metrics, d.stillLeads, d.publishFor)
-	if c.metrics.page != nil {
-		c.metrics.page.daemon.Store(d)
-	}
+	c.metrics.page.run(d)
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
 	c.up()

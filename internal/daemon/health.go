@@ -26,6 +26,20 @@ type health struct {
 	changed func() // called when ready would tell something else; nil for nobody
 }
 
+// next returns the health of a next try: when everything was verified is still so.
+func (h *health) next() *health {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, changed: h.changed}
+}
+
+// hasLooked reports whether a verification has ended, whichever way.
+func (h *health) hasLooked() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.looked
+}
+
 // set changes what is told.
 func (h *health) set(change func()) {
 	h.mu.Lock()

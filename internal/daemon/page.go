@@ -2,11 +2,15 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/atrest"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -16,67 +20,164 @@ import (
 	"provwatch/internal/web"
 )
 
-// statusPage is the status page of a worker: it is there from the beginning of
-// the boot, as the HTTP server is.
+// statusPage is the status page of a database: it is there from the beginning of
+// the boot, as the HTTP server is, and with several databases through all tries.
 type statusPage struct {
 	*web.Page
-	pool    *pgxpool.Pool // its own, see [postgres.StatusConfig]
+	version string
 	started time.Time
-	options Options
-	health  *health
-	daemon  atomic.Pointer[daemon] // nil while booting
+	// health tells what the worker's health is now.
+	health func() status.Worker
+	// also is told of each change as well; nil for nobody.
+	also func(web.Change)
+
+	drifts atomic.Pointer[map[provider.Kind]int] // as last told by the verifier
+
+	mu       sync.Mutex
+	database *pgxpool.Config // nil: not known yet
+	pool     *pgxpool.Pool   // its own, see [postgres.StatusConfig]; made when somebody looks
+	keys     *atrest.Keyset
+	booting  map[string]provider.Desired // what the environment names, without credentials, until there is a daemon
+	daemon   *daemon                     // nil while booting
 }
 
-// newStatusPage mounts the status page on the server. It connects to the database
-// when it is asked for.
-func newStatusPage(ctx context.Context, o Options, h *health, server *observe.Server) (*statusPage, error) {
-	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), postgres.StatusConfig(o.Database))
-	if err != nil {
-		return nil, err
-	}
-	p := &statusPage{pool: pool, started: time.Now(), options: o, health: h}
+func (p *statusPage) options() web.Options { return web.Options{Collect: p.collect, Worker: p.worker} }
+
+// access tells who may see pages on the server.
+func (s Serving) access(ctx context.Context, server *observe.Server, logger *slog.Logger) web.Access {
 	loopback := web.IsLoopback(server.BoundTo())
-	if !loopback && o.HTTPToken.IsZero() {
-		o.Logger.WarnContext(ctx, "the status page is not served on this address without a token", "address", server.Address(),
+	if !loopback && s.HTTPToken.IsZero() {
+		logger.WarnContext(ctx, "the status page is not served on this address without a token", "address", server.Address(),
 			"remedy", "--http-token-file, or an address of loopback")
 	}
-	p.Page = web.New(web.Options{
-		Collect: p.collect,
-		Worker:  p.worker,
-		Access:  web.Access{Token: o.HTTPToken, Loopback: loopback},
-		Logger:  o.Logger,
-	})
+	return web.Access{Token: s.HTTPToken, Loopback: loopback}
+}
+
+// mountPage mounts the status page of the only database on the server. It connects
+// to the database when it is asked for.
+func mountPage(ctx context.Context, o Options, h *health, server *observe.Server) *statusPage {
+	p := &statusPage{version: o.Version, started: time.Now(), health: h.worker}
+	shown := p.options()
+	shown.Access, shown.Logger = o.access(ctx, server, o.Logger), o.Logger
+	p.Page = web.New(shown)
+	p.boot(o)
 	for _, path := range web.Paths {
 		server.Handle("GET "+path, p)
 	}
 	server.AtShutdown(p.Page.Close)
-	return p, nil
+	return p
 }
 
-// close closes the page and its connection, if it has one.
-func (p *statusPage) close() {
+// tell tells whoever looks that something has changed.
+func (p *statusPage) tell(c web.Change) {
+	if p == nil {
+		return
+	}
+	p.Changed(c)
+	if p.also != nil {
+		p.also(c)
+	}
+}
+
+// boot has the page show what a boot is of.
+func (p *statusPage) boot(o Options) {
+	if p == nil {
+		return
+	}
+	named := make(map[string]provider.Desired, len(o.Environment.Providers))
+	for _, desired := range o.Environment.Providers {
+		named[desired.Name] = desired.WithoutCredentials()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.database != o.Database && p.pool != nil {
+		go p.pool.Close() // which waits for who looks at it
+		p.pool = nil
+	}
+	p.database, p.keys, p.booting, p.daemon = o.Database, o.Keys, named, nil
+}
+
+// run has the page show a daemon whose boot is done.
+func (p *statusPage) run(d *daemon) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.booting, p.daemon = nil, d
+}
+
+// end has the page show no daemon: its try is over.
+func (p *statusPage) end() {
+	if p == nil {
+		return
+	}
+	p.drifts.Store(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.daemon = nil
+}
+
+// close closes the page, and its connection by the time given, if it has one.
+func (p *statusPage) close(by time.Time) {
 	p.Page.Close()
-	postgres.Close(p.pool, time.Until(p.options.StopBy()))
+	p.mu.Lock()
+	pool := p.pool
+	p.pool, p.database = nil, nil
+	p.mu.Unlock()
+	if pool != nil {
+		postgres.Close(pool, time.Until(by))
+	}
 }
 
 func (p *statusPage) collect(ctx context.Context, query status.Query) (status.Status, error) {
-	var environment status.Environment
-	if d := p.daemon.Load(); d != nil {
-		environment.Desired = d.verifier.Named
+	pool, keys, environment, err := p.open()
+	if err != nil {
+		return status.Status{}, err
 	}
-	conn, err := p.pool.Acquire(ctx)
+	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return status.Status{}, err
 	}
 	defer conn.Release()
-	return status.Collect(ctx, conn, p.options.Keys, environment, query)
+	return status.Collect(ctx, conn, keys, environment, query)
+}
+
+// open returns what there is to collect from.
+func (p *statusPage) open() (*pgxpool.Pool, *atrest.Keyset, status.Environment, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var environment status.Environment
+	if p.database == nil {
+		return nil, nil, environment, errors.New("it is not known which one it is, as long as the target cannot be opened")
+	}
+	if p.pool == nil {
+		pool, err := pgxpool.NewWithConfig(context.Background(), postgres.StatusConfig(p.database))
+		if err != nil {
+			return nil, nil, environment, err
+		}
+		p.pool = pool
+	}
+	switch booting := p.booting; {
+	case p.daemon != nil:
+		environment.Desired = p.daemon.verifier.Named
+	case booting != nil:
+		environment.Desired = func(name string) (provider.Desired, bool) {
+			desired, named := booting[name]
+			return desired, named
+		}
+	}
+	return p.pool, p.keys, environment, nil
 }
 
 // worker tells what this worker knows of itself.
 func (p *statusPage) worker() status.Worker {
-	w := p.health.worker()
-	w.Version, w.Started = p.options.Version, p.started
-	if d := p.daemon.Load(); d != nil {
+	w := p.health()
+	w.Version, w.Started = p.version, p.started
+	p.mu.Lock()
+	d := p.daemon
+	p.mu.Unlock()
+	if d != nil {
 		w.ID, w.Providers = d.worker.String(), d.verifier.Providers()
 		if w.Leads = d.leads.Load(); w.Leads {
 			w.PID = int(d.session.Load())
@@ -93,9 +194,13 @@ type telling struct {
 	page *statusPage // nil: nobody to tell
 }
 
-func (t telling) tell(c web.Change) {
+func (t telling) tell(c web.Change) { t.page.tell(c) }
+
+// DriftsObserved implements [verify.Metrics].
+func (t telling) DriftsObserved(byKind map[provider.Kind]int) {
+	t.Metrics.DriftsObserved(byKind)
 	if t.page != nil {
-		t.page.Changed(c)
+		t.page.drifts.Store(&byKind)
 	}
 }
 

@@ -16,7 +16,9 @@ import (
 	"github.com/sourcegraph/conc/panics"
 
 	"provwatch/internal/observe"
+	"provwatch/internal/status"
 	"provwatch/internal/systemd"
+	"provwatch/internal/web"
 )
 
 const (
@@ -31,6 +33,8 @@ const (
 	// namesInStatus bounds what the service manager is told: a message of more than
 	// 4 KiB is dropped.
 	namesInStatus = 10
+	// closePagesWithin is how long closing the connections of status pages may take.
+	closePagesWithin = time.Second
 )
 
 // Target is one of several databases that a process watches.
@@ -62,11 +66,14 @@ func RunTargets(ctx context.Context, targets []Target, s Serving, version string
 	}
 	f.status = s.Systemd.Join(func() error { return nil })
 	f.status.Ready()
-	stopServing, err := s.serve(ctx, f.metrics, f.alive, f.ready, logger, nil)
+	stopServing, err := s.serve(ctx, f.metrics, f.alive, f.ready, logger, func(server *observe.Server) { f.mount(ctx, s, version, server) })
 	if err != nil {
 		return err
 	}
-	defer stopServing()
+	defer func() {
+		stopServing()
+		f.closePages()
+	}()
 	var group conc.WaitGroup
 	defer group.Wait()
 	for _, t := range f.targets {
@@ -85,6 +92,43 @@ type fleet struct {
 	turns   map[string]chan struct{} // to boot, by server
 	// turnTime is how long a turn is at most.
 	turnTime time.Duration
+}
+
+// mount mounts the status pages on the server.
+func (f *fleet) mount(ctx context.Context, s Serving, version string, server *observe.Server) {
+	pages := web.NewTargets(web.TargetsOptions{List: f.list, Access: s.access(ctx, server, f.logger), Logger: f.logger})
+	for _, t := range f.targets {
+		page := &statusPage{version: version, started: time.Now(), health: t.worker, also: pages.Changed}
+		page.Page = pages.Add(t.Name, page.options())
+		t.page, t.health.changed = page, func() { page.tell(web.Health) }
+	}
+	for _, path := range web.TargetsPaths {
+		server.Handle("GET "+path, pages)
+	}
+	server.AtShutdown(pages.Close)
+}
+
+// list tells of all targets what this worker knows by itself.
+func (f *fleet) list() []web.Target {
+	list := make([]web.Target, 0, len(f.targets))
+	for _, t := range f.targets {
+		shown := web.Target{Name: t.Name, Worker: t.page.worker(), Starting: t.starting()}
+		if drifts := t.page.drifts.Load(); drifts != nil && shown.Worker.Leads {
+			shown.Drifts = *drifts
+		}
+		list = append(list, shown)
+	}
+	return list
+}
+
+// closePages closes the connections of the pages, all by one time.
+func (f *fleet) closePages() {
+	by := time.Now().Add(closePagesWithin)
+	for _, t := range f.targets {
+		if t.page != nil {
+			t.page.close(by)
+		}
+	}
 }
 
 func (f *fleet) reloadAll(ctx context.Context, reload <-chan os.Signal) {
@@ -151,6 +195,7 @@ type target struct {
 	member  *systemd.Member
 	logger  *slog.Logger
 	reload  chan os.Signal
+	page    *statusPage // nil: HTTP is off
 
 	mu     sync.Mutex
 	health *health // of the current try
@@ -175,6 +220,25 @@ func (t *target) ready() error {
 	return health.ready()
 }
 
+// worker returns what the status page shows of the health.
+func (t *target) worker() status.Worker {
+	t.mu.Lock()
+	failed, health := t.failed, t.health
+	t.mu.Unlock()
+	w := health.worker()
+	if failed != nil {
+		w.NotReady = failed.Error()
+	}
+	return w
+}
+
+// starting reports whether nothing has failed, and nothing was verified yet.
+func (t *target) starting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed == nil && !t.health.hasLooked()
+}
+
 // run tries until ctx ends.
 func (t *target) run(ctx context.Context) {
 	back := backoff.NewExponentialBackOff()
@@ -182,6 +246,7 @@ func (t *target) run(ctx context.Context) {
 	for {
 		began := time.Now()
 		err := t.try(ctx)
+		t.page.end()
 		t.metrics.Leading(false)
 		t.metrics.ListenerLost()
 		t.fleet.metrics.Down(t.Name, ctx.Err() == nil)
@@ -197,8 +262,9 @@ func (t *target) run(ctx context.Context) {
 		wait := back.NextBackOff()
 		t.logger.ErrorContext(ctx, "the target has failed, trying again", "error", err, "retry_in", wait)
 		t.mu.Lock()
-		t.failed, t.life = err, &life{}
+		t.failed, t.life, t.health = err, &life{}, t.health.next()
 		t.mu.Unlock()
+		t.page.tell(web.Health | web.Leader)
 		t.member.Tried()
 		t.fleet.describe()
 		select {
@@ -239,12 +305,14 @@ func (t *target) watch(ctx context.Context) error {
 		return err
 	}
 	o.Logger = t.logger
-	health, life := &health{}, &life{}
+	t.page.boot(o)
+	life := &life{}
 	t.mu.Lock()
+	health := t.health.next()
 	t.health, t.life = health, life
 	t.mu.Unlock()
 	return o.watch(ctx, &course{
-		metrics: telling{Metrics: t.metrics}, health: health, life: life, member: t.member, restarts: true,
+		metrics: telling{Metrics: t.metrics, page: t.page}, health: health, life: life, member: t.member, restarts: true,
 		say: func(string) { t.fleet.describe() },
 		up: func() {
 			done()
@@ -252,6 +320,7 @@ func (t *target) watch(ctx context.Context) error {
 			t.failed = nil
 			t.mu.Unlock()
 			t.fleet.metrics.Up(t.Name)
+			t.page.tell(web.Health)
 		},
 	}, t.reload)
 }

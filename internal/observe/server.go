@@ -83,9 +83,6 @@ func (s *Server) BoundTo() net.Addr { return s.listener.Addr() }
 // was chosen when the configured one was 0.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
-// Close closes a server that is not to serve.
-func (s *Server) Close() error { return s.listener.Close() }
-
 // Serve serves until ctx ends, and then gives running requests a second.
 func (s *Server) Serve(ctx context.Context) error {
 	stopped := make(chan struct{})

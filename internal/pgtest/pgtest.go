@@ -102,6 +102,18 @@ func Run(m *testing.M) int {
 // still connected. The package's TestMain must call [Main].
 func NewDatabase(t testing.TB) string {
 	t.Helper()
+	return sharedCluster(t).NewDatabase(t)
+}
+
+// NamedDatabase is [NewDatabase] with a name that no other test uses, for one that
+// shows it to people.
+func NamedDatabase(t testing.TB, name string) string {
+	t.Helper()
+	return sharedCluster(t).newDatabase(t, name)
+}
+
+func sharedCluster(t testing.TB) *Cluster {
+	t.Helper()
 	shared.mu.Lock()
 	if shared.cluster == nil && shared.err == nil {
 		shared.cluster, shared.err = start(nil)
@@ -111,7 +123,7 @@ func NewDatabase(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.NewDatabase(t)
+	return c
 }
 
 // Cluster is a PostgreSQL server for tests. Its methods other than NewDatabase
@@ -303,7 +315,11 @@ func (c *Cluster) databaseURL(name string) string {
 // the end of the test, if the server is running then.
 func (c *Cluster) NewDatabase(t testing.TB) string {
 	t.Helper()
-	name := "test_" + strconv.FormatInt(c.databases.Add(1), 10)
+	return c.newDatabase(t, "test_"+strconv.FormatInt(c.databases.Add(1), 10))
+}
+
+func (c *Cluster) newDatabase(t testing.TB, name string) string {
+	t.Helper()
 	if err := c.exec("CREATE DATABASE " + name); err != nil {
 		t.Fatalf("creating a test database: %v", err)
 	}

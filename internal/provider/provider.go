@@ -46,6 +46,15 @@ func (d Desired) Settings() secret.Text {
 	return d.Bedrock.Encode()
 }
 
+// WithoutCredentials returns the provider without its keys and access keys.
+func (d Desired) WithoutCredentials() Desired {
+	d.Keys = nil
+	if b := d.Bedrock; b != nil {
+		d.Bedrock = &Bedrock{Region: b.Region, Model: b.Model, SmallFastModel: b.SmallFastModel}
+	}
+	return d
+}
+
 // Row is a provider as the database holds it.
 type Row struct {
 	ID            uuid.UUID

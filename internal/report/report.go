@@ -159,7 +159,7 @@ func (p *Printer) Verification(plan seed.Plan) error {
 		case s.Accepted():
 			state, colors = state+", accepted", faint
 		}
-		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, s.Observation.Fields)
+		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, differences(s.Observation.Kind, s.Observation.Fields))
 	}
 	if err := p.render(t); err != nil {
 		return err
@@ -357,6 +357,17 @@ func (p *Printer) table(header ...string) table.Writer {
 	return t
 }
 
+// noRow stands in for the fields of a provider that is missing.
+var noRow = provider.Field{DB: "no row"}
+
+// differences returns the fields to print of a provider, or of its alert.
+func differences(kind provider.Kind, fields []provider.Field) []provider.Field {
+	if kind == provider.Missing && len(fields) == 0 {
+		return []provider.Field{noRow}
+	}
+	return fields
+}
+
 // rows appends a row for each field, the lead columns in the first one only.
 func (p *Printer) rows(t table.Writer, lead []string, fields []provider.Field) {
 	if len(fields) == 0 {
@@ -370,9 +381,12 @@ func (p *Printer) rows(t table.Writer, lead []string, fields []provider.Field) {
 			}
 			row = append(row, l)
 		}
-		if f.Name == "" {
+		switch {
+		case f == noRow:
+			row = append(row, "", "", f.DB)
+		case f.Name == "":
 			row = append(row, "", "", "")
-		} else {
+		default:
 			row = append(row, cell(f.Name), cell(f.Env), cell(f.DB))
 		}
 		t.AppendRow(row)

@@ -73,7 +73,7 @@ func (p *Printer) statusProviders(s status.Status) error {
 		case status.Drifted:
 			state = cell(string(row.Kind))
 		}
-		p.rows(t, []string{cell(row.Name), p.paint(colors, state)}, row.Fields)
+		p.rows(t, []string{cell(row.Name), p.paint(colors, state)}, differences(row.Kind, row.Fields))
 	}
 	if err := p.render(t); err != nil {
 		return err
@@ -147,7 +147,7 @@ func (p *Printer) statusAlerts(s status.Status) error {
 		if a.Kind == provider.Resolved {
 			colors = green
 		}
-		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(string(a.Kind))), cell(a.Provider)}, a.Fields)
+		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(string(a.Kind))), cell(a.Provider)}, differences(a.Kind, a.Fields))
 	}
 	if err := p.render(t); err != nil {
 		return err

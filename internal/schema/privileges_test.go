@@ -51,7 +51,7 @@ var (
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
 	}
 	reporting = []string{
-		"InspectStatus", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountStates", "ListStatus", "ListRowsInBrief", "ListLatestDrifts",
+		"InspectStatus", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",
 		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{

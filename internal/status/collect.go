@@ -158,7 +158,7 @@ func (c collector) verified(ctx context.Context, d *Database, found store.Inspec
 }
 
 func (c collector) counts(ctx context.Context, s *Status) error {
-	counts, err := c.queries.CountStates(ctx, store.CountStatesParams{ByEnvironment: c.environment.Names != nil, Named: c.environment.Names})
+	counts, err := c.count(ctx)
 	if err != nil {
 		return err
 	}
@@ -172,20 +172,58 @@ func (c collector) counts(ctx context.Context, s *Status) error {
 	return nil
 }
 
-func (c collector) providers(ctx context.Context, s *Status, mayCompare bool) error {
-	params := store.ListStatusParams{
-		Search: c.query.Search, AfterRank: -1, MaxProviders: int32(limit(c.query.Providers)) + 1,
-		ByEnvironment: c.environment.Names != nil, Named: c.environment.Names,
+func (c collector) count(ctx context.Context) ([]store.CountRecordedRow, error) {
+	if c.environment.Names == nil {
+		return c.queries.CountRecorded(ctx)
 	}
+	counts, err := c.queries.CountNamed(ctx, c.environment.Names)
+	recorded := make([]store.CountRecordedRow, len(counts))
+	for i, row := range counts {
+		recorded[i] = store.CountRecordedRow(row)
+	}
+	return recorded, err
+}
+
+// list lists the providers of a page, and one more if there are more.
+func (c collector) list(ctx context.Context, counts map[State]int) ([]store.ListRecordedRow, error) {
+	params := store.ListRecordedParams{
+		Ranks: []int32{}, Search: c.query.Search, AfterRank: -1, MaxProviders: int32(limit(c.query.Providers)) + 1,
+	}
+	if after := slices.Index(States, c.query.After.State); after >= 0 {
+		params.AfterRank, params.AfterName = int32(after), c.query.After.Name
+	}
+	// With very many providers it is the ranks that are not looked at that make a
+	// page cheap: those of which there are none, and those after the page is full.
+	room := int(params.MaxProviders)
 	for rank, state := range States {
-		if len(c.query.States) == 0 || slices.Contains(c.query.States, state) {
-			params.Ranks = append(params.Ranks, int32(rank))
+		if len(c.query.States) > 0 && !slices.Contains(c.query.States, state) || int32(rank) < params.AfterRank || counts[state] == 0 || room <= 0 {
+			continue
 		}
-		if state == c.query.After.State {
-			params.AfterRank, params.AfterName = int32(rank), c.query.After.Name
+		params.Ranks = append(params.Ranks, int32(rank))
+		// Not known is how many come after a name, or match a search.
+		if int32(rank) > params.AfterRank && c.query.Search == "" {
+			room -= counts[state]
 		}
 	}
-	listed, err := c.queries.ListStatus(ctx, params)
+	if len(params.Ranks) == 0 {
+		return nil, nil
+	}
+	if c.environment.Names == nil {
+		return c.queries.ListRecorded(ctx, params)
+	}
+	rows, err := c.queries.ListNamed(ctx, store.ListNamedParams{
+		Ranks: params.Ranks, Search: params.Search, AfterRank: params.AfterRank, AfterName: params.AfterName,
+		MaxProviders: params.MaxProviders, Named: c.environment.Names,
+	})
+	listed := make([]store.ListRecordedRow, len(rows))
+	for i, row := range rows {
+		listed[i] = store.ListRecordedRow(row)
+	}
+	return listed, err
+}
+
+func (c collector) providers(ctx context.Context, s *Status, mayCompare bool) error {
+	listed, err := c.list(ctx, s.Counts)
 	if err != nil {
 		return err
 	}
@@ -217,7 +255,7 @@ func (c collector) providers(ctx context.Context, s *Status, mayCompare bool) er
 }
 
 // recorded returns a provider as it was recorded.
-func recorded(row store.ListStatusRow) Provider {
+func recorded(row store.ListRecordedRow) Provider {
 	p := Provider{Name: row.Name, State: States[row.Rank]}
 	switch p.State {
 	case Drifted, SoftDeleted:
@@ -250,7 +288,7 @@ func (c collector) latestDrifts(ctx context.Context, names []string) (drifts, er
 
 // explain sets the fields of a recorded drift: those of its alert, if that was of
 // the same values.
-func (d drifts) explain(p *Provider, row store.ListStatusRow) {
+func (d drifts) explain(p *Provider, row store.ListRecordedRow) {
 	alert, found := d[row.Name]
 	switch {
 	case p.Kind == "":
@@ -284,7 +322,7 @@ func (c collector) inBrief(ctx context.Context, providers []Provider, names []st
 }
 
 // compare replaces what was recorded by how things are now.
-func (c collector) compare(ctx context.Context, providers []Provider, listed []store.ListStatusRow, names []string) error {
+func (c collector) compare(ctx context.Context, providers []Provider, listed []store.ListRecordedRow, names []string) error {
 	found, err := c.queries.ListProviders(ctx, names)
 	if err != nil {
 		return err
@@ -323,7 +361,7 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 }
 
 // now makes a provider what it is seen to be.
-func (p *Provider) now(o provider.Observation, row store.ListStatusRow) {
+func (p *Provider) now(o provider.Observation, row store.ListRecordedRow) {
 	asRecorded := o.EnvHash == row.EnvHash && o.DBHash == row.DbHash
 	switch {
 	case asRecorded && o.Kind == provider.InSync && row.Credentials != "":

@@ -12,50 +12,87 @@ import (
 	"github.com/google/uuid"
 )
 
-const countStates = `-- name: CountStates :many
+const countNamed = `-- name: CountNamed :many
 SELECT
     CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END::int AS rank,
     count(*) AS providers
 FROM provwatch.drift_state s
+JOIN unnest($1::text[]) AS named (name) ON named.name = s.provider
 LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-LEFT JOIN unnest($1::text[]) AS named (name) ON named.name = s.provider
-WHERE NOT $2::boolean OR named.name IS NOT NULL
 GROUP BY 1
 UNION ALL
 SELECT 2, count(*)
 FROM ai_providers p
-WHERE NOT $2::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-UNION ALL
-SELECT 2, count(*)
-FROM ai_providers p
-WHERE $2::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
 UNION ALL
 SELECT 3, count(*)
 FROM unnest($1::text[]) AS named (name)
 WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
 `
 
-type CountStatesParams struct {
-	Named         []string
-	ByEnvironment bool
-}
-
-type CountStatesRow struct {
+type CountNamedRow struct {
 	Rank      int32
 	Providers int64
 }
 
-// How many providers are in each state, by the rank that ListStatus gives it.
-// Of the arms for what is in the database alone the server runs one.
-func (q *Queries) CountStates(ctx context.Context, arg CountStatesParams) ([]CountStatesRow, error) {
-	rows, err := q.db.Query(ctx, countStates, arg.Named, arg.ByEnvironment)
+// CountRecorded where the names that the environment names are given.
+func (q *Queries) CountNamed(ctx context.Context, named []string) ([]CountNamedRow, error) {
+	rows, err := q.db.Query(ctx, countNamed, named)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []CountStatesRow
+	var items []CountNamedRow
 	for rows.Next() {
-		var i CountStatesRow
+		var i CountNamedRow
+		if err := rows.Scan(&i.Rank, &i.Providers); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const countRecorded = `-- name: CountRecorded :many
+WITH accepted AS (
+    SELECT count(*) AS providers
+    FROM provwatch.accepted_drift a
+    JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
+    WHERE s.kind = 'in_sync'
+)
+SELECT CASE kind WHEN 'in_sync' THEN 5 WHEN 'deleted' THEN 1 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+FROM provwatch.drift_state
+GROUP BY 1
+UNION ALL
+SELECT 4, providers FROM accepted
+UNION ALL
+SELECT 5, -providers FROM accepted
+UNION ALL
+SELECT 2, count(*)
+FROM ai_providers p
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+`
+
+type CountRecordedRow struct {
+	Rank      int32
+	Providers int64
+}
+
+// How many providers are in each state, by the rank that ListRecorded gives it, as
+// it was recorded which providers the environment names. What is of one rank adds
+// up.
+func (q *Queries) CountRecorded(ctx context.Context) ([]CountRecordedRow, error) {
+	rows, err := q.db.Query(ctx, countRecorded)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CountRecordedRow
+	for rows.Next() {
+		var i CountRecordedRow
 		if err := rows.Scan(&i.Rank, &i.Providers); err != nil {
 			return nil, err
 		}
@@ -268,6 +305,224 @@ func (q *Queries) ListLatestDrifts(ctx context.Context, names []string) ([]ListL
 	return items, nil
 }
 
+const listNamed = `-- name: ListNamed :many
+WITH listed AS (
+    SELECT
+        s.provider AS name,
+        CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END AS rank,
+        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at
+    FROM provwatch.drift_state s
+    JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
+    LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
+    -- What the rank tells as well, before the joins.
+    WHERE s.kind <> 'in_sync' OR $1::int[] && '{4,5}'::int[]
+    UNION ALL
+    SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+    FROM ai_providers p
+    WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
+    UNION ALL
+    SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
+    FROM unnest($6::text[]) AS named (name)
+    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
+)
+SELECT
+    name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at
+FROM listed
+WHERE rank = ANY($1::int[]) AND strpos(name, $2::text) > 0
+    AND (rank, name) > ($3::int, $4::text)
+ORDER BY rank, name
+LIMIT $5
+`
+
+type ListNamedParams struct {
+	Ranks        []int32
+	Search       string
+	AfterRank    int32
+	AfterName    string
+	MaxProviders int32
+	Named        []string
+}
+
+type ListNamedRow struct {
+	Name         string
+	Rank         int32
+	Kind         string
+	EnvHash      string
+	DbHash       string
+	Credentials  string
+	ObservedAt   time.Time
+	AcceptedKind *string
+	AcceptedBy   *string
+	AcceptedAt   *time.Time
+}
+
+// ListRecorded where the names that the environment names are given: those that were
+// not verified yet (3) are in it as well.
+func (q *Queries) ListNamed(ctx context.Context, arg ListNamedParams) ([]ListNamedRow, error) {
+	rows, err := q.db.Query(ctx, listNamed,
+		arg.Ranks,
+		arg.Search,
+		arg.AfterRank,
+		arg.AfterName,
+		arg.MaxProviders,
+		arg.Named,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListNamedRow
+	for rows.Next() {
+		var i ListNamedRow
+		if err := rows.Scan(
+			&i.Name,
+			&i.Rank,
+			&i.Kind,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Credentials,
+			&i.ObservedAt,
+			&i.AcceptedKind,
+			&i.AcceptedBy,
+			&i.AcceptedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listRecorded = `-- name: ListRecorded :many
+WITH listed AS (
+    (
+        SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at
+        FROM provwatch.drift_state s
+        WHERE 0 = ANY($2::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
+            AND strpos(s.provider, $3::text) > 0 AND (0, s.provider) > ($4::int, $5::text)
+        ORDER BY s.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 1, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL
+        FROM provwatch.drift_state s
+        WHERE 1 = ANY($2::int[]) AND s.kind = 'deleted'
+            AND strpos(s.provider, $3::text) > 0 AND (1, s.provider) > ($4::int, $5::text)
+        ORDER BY s.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+        FROM ai_providers p
+        WHERE 2 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND strpos(p.name, $3::text) > 0 AND (2, p.name) > ($4::int, $5::text)
+        ORDER BY p.name
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 4, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at
+        FROM provwatch.accepted_drift a
+        JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
+        WHERE 4 = ANY($2::int[]) AND s.kind = 'in_sync'
+            AND strpos(s.provider, $3::text) > 0 AND (4, s.provider) > ($4::int, $5::text)
+        ORDER BY s.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL
+        FROM provwatch.drift_state s
+        WHERE 5 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
+            AND s.provider > CASE $4::int WHEN 5 THEN $5::text ELSE '' END
+            AND NOT EXISTS (
+                SELECT FROM provwatch.accepted_drift a
+                WHERE a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
+            )
+        ORDER BY s.provider
+        LIMIT $1
+    )
+)
+SELECT
+    name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at
+FROM listed
+ORDER BY rank, name
+LIMIT $1
+`
+
+type ListRecordedParams struct {
+	MaxProviders int32
+	Ranks        []int32
+	Search       string
+	AfterRank    int32
+	AfterName    string
+}
+
+type ListRecordedRow struct {
+	Name         string
+	Rank         int32
+	Kind         string
+	EnvHash      string
+	DbHash       string
+	Credentials  string
+	ObservedAt   time.Time
+	AcceptedKind *string
+	AcceptedBy   *string
+	AcceptedAt   *time.Time
+}
+
+// A page of providers, what is worth a look first: those that drift (0), are
+// soft-deleted (1), are in the database alone (2), whose drift was accepted (4),
+// that are in sync (5). What was recorded tells which providers the environment
+// names.
+//
+// Each arm ends with the page, so that those in sync are read in the order of their
+// index, and no further; an arm whose rank is not asked for is not run.
+func (q *Queries) ListRecorded(ctx context.Context, arg ListRecordedParams) ([]ListRecordedRow, error) {
+	rows, err := q.db.Query(ctx, listRecorded,
+		arg.MaxProviders,
+		arg.Ranks,
+		arg.Search,
+		arg.AfterRank,
+		arg.AfterName,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListRecordedRow
+	for rows.Next() {
+		var i ListRecordedRow
+		if err := rows.Scan(
+			&i.Name,
+			&i.Rank,
+			&i.Kind,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Credentials,
+			&i.ObservedAt,
+			&i.AcceptedKind,
+			&i.AcceptedBy,
+			&i.AcceptedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listRowsInBrief = `-- name: ListRowsInBrief :many
 SELECT id, name, type::text AS type, enabled FROM ai_providers WHERE NOT deleted AND name = ANY($1::text[])
 `
@@ -294,107 +549,6 @@ func (q *Queries) ListRowsInBrief(ctx context.Context, names []string) ([]ListRo
 			&i.Name,
 			&i.Type,
 			&i.Enabled,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listStatus = `-- name: ListStatus :many
-WITH listed AS (
-    SELECT
-        s.provider AS name,
-        CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END AS rank,
-        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at
-    FROM provwatch.drift_state s
-    LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-    LEFT JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
-    WHERE NOT $7::boolean OR named.name IS NOT NULL
-    UNION ALL
-    SELECT p.name, 2, '', '', '', '', NULL::timestamptz, NULL, NULL, NULL::timestamptz
-    FROM ai_providers p
-    WHERE NOT $7::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-    UNION ALL
-    SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
-    FROM ai_providers p
-    WHERE $7::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
-    UNION ALL
-    SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
-    FROM unnest($6::text[]) AS named (name)
-    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
-)
-SELECT
-    name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at
-FROM listed
-WHERE rank = ANY($1::int[]) AND strpos(name, $2::text) > 0
-    AND (rank, name) > ($3::int, $4::text)
-ORDER BY rank, name
-LIMIT $5
-`
-
-type ListStatusParams struct {
-	Ranks         []int32
-	Search        string
-	AfterRank     int32
-	AfterName     string
-	MaxProviders  int32
-	Named         []string
-	ByEnvironment bool
-}
-
-type ListStatusRow struct {
-	Name         string
-	Rank         int32
-	Kind         string
-	EnvHash      string
-	DbHash       string
-	Credentials  string
-	ObservedAt   time.Time
-	AcceptedKind *string
-	AcceptedBy   *string
-	AcceptedAt   *time.Time
-}
-
-// A page of providers, what is worth a look first: those that drift (0), are
-// soft-deleted (1), are in the database alone (2), were not verified yet (3),
-// whose drift was accepted (4), that are in sync (5).
-//
-// Which providers the environment names is told by what was recorded, or with
-// by_environment set by the names given.
-func (q *Queries) ListStatus(ctx context.Context, arg ListStatusParams) ([]ListStatusRow, error) {
-	rows, err := q.db.Query(ctx, listStatus,
-		arg.Ranks,
-		arg.Search,
-		arg.AfterRank,
-		arg.AfterName,
-		arg.MaxProviders,
-		arg.Named,
-		arg.ByEnvironment,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListStatusRow
-	for rows.Next() {
-		var i ListStatusRow
-		if err := rows.Scan(
-			&i.Name,
-			&i.Rank,
-			&i.Kind,
-			&i.EnvHash,
-			&i.DbHash,
-			&i.Credentials,
-			&i.ObservedAt,
-			&i.AcceptedKind,
-			&i.AcceptedBy,
-			&i.AcceptedAt,
 		); err != nil {
 			return nil, err
 		}

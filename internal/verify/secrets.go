@@ -29,21 +29,17 @@ func (v *Verifier) Decrypt(keys Keys) {
 
 // compared returns of a desired provider what is compared, and no credential.
 func (v *Verifier) compared(desired provider.Desired) provider.Desired {
-	credentials := v.credentials != IgnoreCredentials
-	var keys []secret.Text
-	if credentials {
-		for _, key := range desired.Keys {
-			keys = append(keys, v.secrets.digest.Of(key))
-		}
+	compared := desired.WithoutCredentials()
+	if v.credentials == IgnoreCredentials {
+		return compared
 	}
-	desired.Keys = keys
+	for _, key := range desired.Keys {
+		compared.Keys = append(compared.Keys, v.secrets.digest.Of(key))
+	}
 	if b := desired.Bedrock; b != nil {
-		desired.Bedrock = &provider.Bedrock{Region: b.Region, Model: b.Model, SmallFastModel: b.SmallFastModel}
-		if credentials {
-			desired.Bedrock.AccessKey, desired.Bedrock.AccessKeySecret = v.secrets.digest.Of(b.AccessKey), v.secrets.digest.Of(b.AccessKeySecret)
-		}
+		compared.Bedrock.AccessKey, compared.Bedrock.AccessKeySecret = v.secrets.digest.Of(b.AccessKey), v.secrets.digest.Of(b.AccessKeySecret)
 	}
-	return desired
+	return compared
 }
 
 // opened returns a row as it is compared: decoded, and with digests in place of

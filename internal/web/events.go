@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,9 +48,24 @@ const (
 	clientRetry = 2 * time.Second
 )
 
+// seats are for all streams of a process, however many pages they are of.
+type seats struct{ taken atomic.Int32 }
+
+func (s *seats) take() bool {
+	if s.taken.Add(1) > maxClients {
+		s.free()
+		return false
+	}
+	return true
+}
+
+func (s *seats) free() { s.taken.Add(-1) }
+
 // events are the streams of server-sent events, each of which gets every change.
 // Changes in quick succession become one event.
 type events struct {
+	seats *seats
+
 	mu      sync.Mutex
 	clients map[*client]bool
 	pending Change
@@ -63,7 +79,7 @@ type client struct {
 	gone    chan struct{}
 }
 
-func newEvents() *events { return &events{clients: map[*client]bool{}} }
+func newEvents(s *seats) *events { return &events{seats: s, clients: map[*client]bool{}} }
 
 func (e *events) publish(c Change) {
 	e.mu.Lock()
@@ -104,6 +120,7 @@ func (e *events) send() {
 func (e *events) drop(c *client) {
 	if e.clients[c] {
 		delete(e.clients, c)
+		e.seats.free()
 		close(c.gone)
 	}
 }
@@ -119,7 +136,7 @@ func (e *events) join() (*client, error) {
 	switch {
 	case e.closed:
 		return nil, errClosed
-	case len(e.clients) >= maxClients:
+	case !e.seats.take():
 		return nil, errFull
 	}
 	c := &client{changes: make(chan Change, 1), gone: make(chan struct{})}

@@ -12,6 +12,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,7 @@ type Options struct {
 // relative. Its methods may be called by several goroutines.
 type Page struct {
 	Options
+	target  string          // of several, empty for the only database
 	ctx     context.Context // of whatever outlives a request
 	cancel  context.CancelFunc
 	handler http.Handler
@@ -72,8 +74,10 @@ type Page struct {
 }
 
 // New returns a page, which is to be closed.
-func New(o Options) *Page {
-	p := &Page{Options: o, events: newEvents(), turn: make(chan struct{}, 1)}
+func New(o Options) *Page { return newPage(o, "", &seats{}) }
+
+func newPage(o Options, target string, s *seats) *Page {
+	p := &Page{Options: o, target: target, events: newEvents(s), turn: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", p.page)
@@ -122,11 +126,11 @@ func asset(contentType, name string) http.HandlerFunc {
 	}
 }
 
-var document = template.Must(template.New("page.html").Funcs(functions).ParseFS(assets, "assets/page.html"))
+var documents = template.Must(template.New("").Funcs(functions).ParseFS(assets, "assets/*.html"))
 
 func (p *Page) page(w http.ResponseWriter, r *http.Request) {
 	query := queryOf(r)
-	v := view{Worker: p.Worker(), At: time.Now()}
+	v := view{Target: p.target, Worker: p.Worker(), At: time.Now()}
 	s, err := p.collect(r.Context(), query)
 	if r.Context().Err() != nil {
 		return
@@ -138,12 +142,16 @@ func (p *Page) page(w http.ResponseWriter, r *http.Request) {
 	}
 	v.fill(s, query)
 	var body bytes.Buffer
-	if err := document.Execute(&body, v); err != nil {
+	if err := documents.ExecuteTemplate(&body, "page.html", v); err != nil {
 		p.Logger.ErrorContext(r.Context(), "the status page cannot be rendered", "error", err)
 		http.Error(w, "the status page cannot be rendered", http.StatusInternalServerError)
 		return
 	}
-	// A client that does not read is not waited for.
+	answer(w, code, &body)
+}
+
+// answer writes a document. A client that does not read is not waited for.
+func answer(w http.ResponseWriter, code int, body *bytes.Buffer) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
@@ -192,12 +200,18 @@ func queryOf(r *http.Request) status.Query {
 			q.After = status.Cursor{State: state, Name: text(name)}
 		}
 	}
-	q.Search = text(values.Get("q"))
-	if len(q.Search) > maxSearch {
-		q.Search = text(q.Search[:maxSearch])
-	}
+	q.Search = searched(values)
 	q.AlertsBefore, q.AuditBefore = seq(values.Get("alerts_before")), seq(values.Get("audit_before"))
 	return q
+}
+
+// searched returns what is searched for, empty for nothing.
+func searched(values url.Values) string {
+	search := text(values.Get("q"))
+	if len(search) > maxSearch {
+		search = text(search[:maxSearch])
+	}
+	return search
 }
 
 // text returns a value as PostgreSQL takes it.

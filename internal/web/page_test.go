@@ -279,6 +279,23 @@ func TestSinksAreShownWhereThereAreSome(t *testing.T) {
 	require.Contains(t, body, `href="#sinks"`)
 }
 
+func TestWhatHasNoFieldsSaysWhatItMeans(t *testing.T) {
+	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
+		return status.Status{
+			Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: provider.Missing}, {Name: "synced", State: status.InSync}},
+			Alerts:    []status.Alert{{Seq: 2, Provider: "gone", Kind: provider.Resolved}, {Seq: 1, Provider: "gone", Kind: provider.Missing}},
+		}, nil
+	})
+	_, body := get(t, server, "/")
+	for _, says := range []string{
+		"gone ▲ missing no row in the database synced ● in sync no differences",
+		"gone ● resolved the drift has ended",
+		"gone ▲ missing no row in the database Audit",
+	} {
+		require.Contains(t, text(body), says)
+	}
+}
+
 // text returns the text of a page, without its tags.
 func text(page string) string {
 	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")), " ")
@@ -298,9 +315,9 @@ func TestWithoutTheDatabaseThePageShowsTheWorker(t *testing.T) {
 // TestRequestsAreCollectedOneAtATimeAndTogether has many ask at once, while one
 // collection is under way that began before they came.
 func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
-	var collecting, most, collected atomic.Int32
+	var collecting, most, collected, came atomic.Int32
 	release, began := make(chan struct{}), make(chan struct{}, 100)
-	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
+	page, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		most.Store(max(most.Load(), collecting.Add(1)))
 		defer collecting.Add(-1)
 		collected.Add(1)
@@ -308,6 +325,10 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 		<-release
 		return status.Status{At: time.Now()}, nil
 	})
+	page.Worker = func() status.Worker { // is asked just before the collection
+		came.Add(1)
+		return status.Worker{}
+	}
 	answers := make(chan int, 60)
 	ask := func(path string) {
 		go func() {
@@ -328,6 +349,7 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 	for i := range 3 {
 		ask(fmt.Sprintf("/?q=%d", i))
 	}
+	require.Eventually(t, func() bool { return came.Load() == 54 }, 10*time.Second, time.Millisecond)
 	close(release)
 	for range 54 {
 		require.Equal(t, http.StatusOK, <-answers)
@@ -341,7 +363,12 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 // stream opens a stream of events and returns its lines. It ends with ctx.
 func stream(t *testing.T, ctx context.Context, server *httptest.Server) (int, <-chan string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/events", nil)
+	return streamOf(t, ctx, server, "/events")
+}
+
+func streamOf(t *testing.T, ctx context.Context, server *httptest.Server, path string) (int, <-chan string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
 	require.NoError(t, err)
 	response, err := server.Client().Do(request)
 	require.NoError(t, err)

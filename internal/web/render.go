@@ -106,8 +106,12 @@ func lookOfSink(p sink.Progress) look {
 	}
 }
 
+// noRow is how one that is missing differs.
+const noRow = "no row in the database"
+
 // view is what the template renders.
 type view struct {
+	Target   string // of several, empty for the only database
 	Failure  string // why there is nothing of the database, empty if there is
 	At       time.Time
 	Worker   status.Worker
@@ -152,6 +156,7 @@ type providerView struct {
 type alertView struct {
 	status.Alert
 	look
+	Note string // in place of differences
 }
 
 type auditView struct {
@@ -195,11 +200,16 @@ func link(q status.Query, fragment string, change func(url.Values)) string {
 		set("audit_before", strconv.FormatInt(q.AuditBefore, 10))
 	}
 	change(values)
-	target := "./"
+	return address(values, fragment)
+}
+
+// address returns that of a page, relative to it.
+func address(values url.Values, fragment string) string {
+	to := "./"
 	if encoded := values.Encode(); encoded != "" {
-		target += "?" + encoded
+		to += "?" + encoded
 	}
-	return target + fragment
+	return to + fragment
 }
 
 func (v *view) fill(s status.Status, q status.Query) {
@@ -291,7 +301,7 @@ func (v *view) providers(s status.Status, q status.Query) {
 		case p.State == status.DBOnly:
 			row.Note = "the environment does not name it"
 		case p.Kind == provider.Missing:
-			row.Note = "there is no row of this name"
+			row.Note = noRow
 		}
 		row.About = strings.Join(about, ", ")
 		v.Providers = append(v.Providers, row)
@@ -322,7 +332,14 @@ func (v *view) providers(s status.Status, q status.Query) {
 
 func (v *view) history(s status.Status, q status.Query) {
 	for _, a := range s.Alerts {
-		v.Alerts = append(v.Alerts, alertView{a, lookOfKind(a.Kind)})
+		row := alertView{Alert: a, look: lookOfKind(a.Kind)}
+		switch a.Kind {
+		case provider.Missing:
+			row.Note = noRow
+		case provider.Resolved:
+			row.Note = "the drift has ended"
+		}
+		v.Alerts = append(v.Alerts, row)
 	}
 	if len(s.Alerts) > 0 {
 		v.LatestAlert = fmt.Sprintf("Alert %d: %s, %s", s.Alerts[0].Seq, shown(s.Alerts[0].Provider), lookOfKind(s.Alerts[0].Kind).Label)

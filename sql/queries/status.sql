@@ -39,54 +39,130 @@ WHERE a.datname = current_database() AND a.application_name LIKE '%-listener'
 ORDER BY leads DESC, a.pid
 LIMIT @max_workers;
 
--- name: CountStates :many
--- How many providers are in each state, by the rank that ListStatus gives it.
--- Of the arms for what is in the database alone the server runs one.
+-- name: CountRecorded :many
+-- How many providers are in each state, by the rank that ListRecorded gives it, as
+-- it was recorded which providers the environment names. What is of one rank adds
+-- up.
+WITH accepted AS (
+    SELECT count(*) AS providers
+    FROM provwatch.accepted_drift a
+    JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
+    WHERE s.kind = 'in_sync'
+)
+SELECT CASE kind WHEN 'in_sync' THEN 5 WHEN 'deleted' THEN 1 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+FROM provwatch.drift_state
+GROUP BY 1
+UNION ALL
+SELECT 4, providers FROM accepted
+UNION ALL
+SELECT 5, -providers FROM accepted
+UNION ALL
+SELECT 2, count(*)
+FROM ai_providers p
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name);
+
+-- name: ListRecorded :many
+-- A page of providers, what is worth a look first: those that drift (0), are
+-- soft-deleted (1), are in the database alone (2), whose drift was accepted (4),
+-- that are in sync (5). What was recorded tells which providers the environment
+-- names.
+--
+-- Each arm ends with the page, so that those in sync are read in the order of their
+-- index, and no further; an arm whose rank is not asked for is not run.
+WITH listed AS (
+    (
+        SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at
+        FROM provwatch.drift_state s
+        WHERE 0 = ANY(@ranks::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
+            AND strpos(s.provider, @search::text) > 0 AND (0, s.provider) > (@after_rank::int, @after_name::text)
+        ORDER BY s.provider
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 1, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL
+        FROM provwatch.drift_state s
+        WHERE 1 = ANY(@ranks::int[]) AND s.kind = 'deleted'
+            AND strpos(s.provider, @search::text) > 0 AND (1, s.provider) > (@after_rank::int, @after_name::text)
+        ORDER BY s.provider
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+        FROM ai_providers p
+        WHERE 2 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND strpos(p.name, @search::text) > 0 AND (2, p.name) > (@after_rank::int, @after_name::text)
+        ORDER BY p.name
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 4, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at
+        FROM provwatch.accepted_drift a
+        JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
+        WHERE 4 = ANY(@ranks::int[]) AND s.kind = 'in_sync'
+            AND strpos(s.provider, @search::text) > 0 AND (4, s.provider) > (@after_rank::int, @after_name::text)
+        ORDER BY s.provider
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL
+        FROM provwatch.drift_state s
+        WHERE 5 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
+            AND s.provider > CASE @after_rank::int WHEN 5 THEN @after_name::text ELSE '' END
+            AND NOT EXISTS (
+                SELECT FROM provwatch.accepted_drift a
+                WHERE a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
+            )
+        ORDER BY s.provider
+        LIMIT @max_providers
+    )
+)
+SELECT
+    name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at
+FROM listed
+ORDER BY rank, name
+LIMIT @max_providers;
+
+-- name: CountNamed :many
+-- CountRecorded where the names that the environment names are given.
 SELECT
     CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END::int AS rank,
     count(*) AS providers
 FROM provwatch.drift_state s
+JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
 LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-LEFT JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
-WHERE NOT @by_environment::boolean OR named.name IS NOT NULL
 GROUP BY 1
 UNION ALL
 SELECT 2, count(*)
 FROM ai_providers p
-WHERE NOT @by_environment::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-UNION ALL
-SELECT 2, count(*)
-FROM ai_providers p
-WHERE @by_environment::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
 UNION ALL
 SELECT 3, count(*)
 FROM unnest(@named::text[]) AS named (name)
 WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name);
 
--- name: ListStatus :many
--- A page of providers, what is worth a look first: those that drift (0), are
--- soft-deleted (1), are in the database alone (2), were not verified yet (3),
--- whose drift was accepted (4), that are in sync (5).
---
--- Which providers the environment names is told by what was recorded, or with
--- by_environment set by the names given.
+-- name: ListNamed :many
+-- ListRecorded where the names that the environment names are given: those that were
+-- not verified yet (3) are in it as well.
 WITH listed AS (
     SELECT
         s.provider AS name,
         CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END AS rank,
         s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at
     FROM provwatch.drift_state s
+    JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-    LEFT JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
-    WHERE NOT @by_environment::boolean OR named.name IS NOT NULL
-    UNION ALL
-    SELECT p.name, 2, '', '', '', '', NULL::timestamptz, NULL, NULL, NULL::timestamptz
-    FROM ai_providers p
-    WHERE NOT @by_environment::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+    -- What the rank tells as well, before the joins.
+    WHERE s.kind <> 'in_sync' OR @ranks::int[] && '{4,5}'::int[]
     UNION ALL
     SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
     FROM ai_providers p
-    WHERE @by_environment::boolean AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
+    WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
     FROM unnest(@named::text[]) AS named (name)

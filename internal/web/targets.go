@@ -1,0 +1,311 @@
+package web
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/status"
+)
+
+// TargetsPaths are those of the pages of several databases, as patterns of
+// [http.ServeMux].
+var TargetsPaths = append(slices.Clone(Paths), "/targets/")
+
+// Target is what a worker knows by itself of how one of several databases is
+// watched.
+type Target struct {
+	Name   string
+	Worker status.Worker
+	// Starting: nothing has failed, and nothing was verified yet.
+	Starting bool
+	// Drifts is how many providers drift, by kind, whose drift was not accepted. Nil
+	// where it is not known: before the first verification, and while another worker
+	// leads, whose it is to know.
+	Drifts map[provider.Kind]int
+}
+
+// TargetsOptions are what the overview of several databases shows, and to whom.
+type TargetsOptions struct {
+	// List returns all targets as they are. It asks no database.
+	List   func() []Target
+	Access Access
+	Logger *slog.Logger
+}
+
+// Targets serves the pages of several databases: an overview, and below targets/NAME/
+// the page of each. Its methods may be called by several goroutines, but for Add.
+type Targets struct {
+	TargetsOptions
+	handler http.Handler
+	events  *events
+	seats   *seats
+	pages   map[string]*Page
+}
+
+// NewTargets returns the pages, without that of any target. They are to be closed.
+func NewTargets(o TargetsOptions) *Targets {
+	t := &Targets{TargetsOptions: o, seats: &seats{}, pages: map[string]*Page{}}
+	t.events = newEvents(t.seats)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", t.overview)
+	mux.Handle("GET /events", t.events)
+	mux.HandleFunc("GET /style.css", asset("text/css; charset=utf-8", "style.css"))
+	mux.HandleFunc("GET /script.js", asset("text/javascript; charset=utf-8", "script.js"))
+	mux.HandleFunc("GET /targets/{$}", func(w http.ResponseWriter, _ *http.Request) { redirect(w, "../") })
+	mux.HandleFunc("GET /targets/{name}", t.target)
+	mux.HandleFunc("GET /targets/{name}/{rest...}", t.target)
+	t.handler = secured(o.Access.guard(mux))
+	return t
+}
+
+// Add adds the page of a target, before anything is served. Access and Logger of its
+// options do not count.
+func (t *Targets) Add(name string, o Options) *Page {
+	o.Access, o.Logger = t.Access, t.Logger.With("target", name)
+	page := newPage(o, name, t.seats)
+	t.pages[name] = page
+	return page
+}
+
+// ServeHTTP implements [http.Handler].
+func (t *Targets) ServeHTTP(w http.ResponseWriter, r *http.Request) { t.handler.ServeHTTP(w, r) }
+
+// Changed tells whoever has the overview open that something has changed. It never
+// blocks.
+func (t *Targets) Changed(c Change) { t.events.publish(c) }
+
+// Close closes the overview and the page of every target.
+func (t *Targets) Close() {
+	t.events.close()
+	for _, page := range t.pages {
+		page.Close()
+	}
+}
+
+// target serves a part of the page of a target.
+func (t *Targets) target(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	page := t.pages[name]
+	if page == nil {
+		refuse(w, http.StatusNotFound, "There is no target of this name.\n")
+		return
+	}
+	if !strings.Contains(strings.TrimPrefix(r.URL.EscapedPath(), "/targets/"), "/") {
+		redirect(w, url.PathEscape(name)+"/") // its links are relative
+		return
+	}
+	inner := r.Clone(r.Context())
+	inner.URL.Path, inner.URL.RawPath = "/"+r.PathValue("rest"), ""
+	page.ServeHTTP(w, inner)
+}
+
+// redirect leads to an address that is relative, so that it is right behind a proxy
+// as well that has the pages below another path.
+func redirect(w http.ResponseWriter, to string) {
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusFound)
+}
+
+func (t *Targets) overview(w http.ResponseWriter, r *http.Request) {
+	v := overviewOf(t.List(), targetsQueryOf(r))
+	var body bytes.Buffer
+	if err := documents.ExecuteTemplate(&body, "targets.html", v); err != nil {
+		t.cannotRender(r.Context(), w, err)
+		return
+	}
+	answer(w, http.StatusOK, &body)
+}
+
+func (t *Targets) cannotRender(ctx context.Context, w http.ResponseWriter, err error) {
+	t.Logger.ErrorContext(ctx, "the overview of targets cannot be rendered", "error", err)
+	http.Error(w, "the overview of targets cannot be rendered", http.StatusInternalServerError)
+}
+
+// targetState is how a target is, in the order of a listing: what is worth a look
+// first.
+type targetState int
+
+const (
+	notReady targetState = iota
+	drifting
+	starting
+	standingBy // ready, and for the leader to know how its providers are
+	steady
+)
+
+var targetStates = []struct {
+	Key string // in an address
+	look
+}{
+	notReady:   {"not_ready", look{status.SoftDeleted, "✕", "not ready"}},
+	drifting:   {"drifting", look{status.Drifted, "▲", "with drift"}},
+	starting:   {"starting", look{status.Unverified, "◌", "starting"}},
+	standingBy: {"standing_by", look{status.Accepted, "◇", "standing by"}},
+	steady:     {"no_drift", look{status.InSync, "●", "without drift"}},
+}
+
+func (t Target) state() targetState {
+	switch {
+	case t.Starting:
+		return starting
+	case t.Worker.NotReady != "":
+		return notReady
+	case t.drifting() > 0:
+		return drifting
+	case t.Drifts == nil && t.Worker.Leads:
+		return starting // to lead
+	case t.Drifts == nil:
+		return standingBy
+	default:
+		return steady
+	}
+}
+
+// drifting is how many of its providers are known to drift.
+func (t Target) drifting() int {
+	n := 0
+	for _, providers := range t.Drifts {
+		n += providers
+	}
+	return n
+}
+
+// targetsQuery says which targets to show.
+type targetsQuery struct {
+	State  string // the key of a state, empty for all
+	Search string // a part of the name
+}
+
+func targetsQueryOf(r *http.Request) targetsQuery {
+	values := r.URL.Query()
+	q := targetsQuery{Search: searched(values)}
+	for _, state := range targetStates {
+		if values.Get("state") == state.Key {
+			q.State = state.Key
+		}
+	}
+	return q
+}
+
+func (q targetsQuery) link(fragment string) string {
+	values := url.Values{}
+	for name, value := range map[string]string{"state": q.State, "q": q.Search} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	return address(values, fragment)
+}
+
+// overview is what the template renders.
+type overview struct {
+	At      time.Time
+	Self    string // the page, as it was asked for
+	Summary string
+	Worth   int // a look: how many targets are
+	Search  string
+	Counts  []targetCount
+	Targets []targetView
+	Caption string
+}
+
+type targetCount struct {
+	look
+	Key      string
+	N        int
+	Link     string
+	Selected bool
+}
+
+type targetView struct {
+	Target
+	look
+	state             targetState
+	Link              string
+	Role              string
+	Reason, Providers string
+}
+
+func overviewOf(targets []Target, q targetsQuery) overview {
+	v := overview{At: time.Now(), Self: q.link(""), Search: q.Search}
+	counts, drifts := make([]int, len(targetStates)), 0
+	for _, t := range targets {
+		state := t.state()
+		counts[state]++
+		drifts += t.drifting()
+		if q.State != "" && q.State != targetStates[state].Key || !strings.Contains(t.Name, q.Search) {
+			continue
+		}
+		v.Targets = append(v.Targets, viewOf(t, state))
+	}
+	slices.SortFunc(v.Targets, func(a, b targetView) int {
+		return cmp.Or(cmp.Compare(a.state, b.state), cmp.Compare(a.Name, b.Name))
+	})
+	for state, s := range targetStates {
+		v.Counts = append(v.Counts, targetCount{
+			look: s.look, Key: s.Key, N: counts[state], Selected: s.Key == q.State, Link: targetsQuery{State: s.Key}.link("#targets"),
+		})
+	}
+	v.Worth = counts[notReady] + counts[drifting]
+	v.Summary = fmt.Sprintf("Targets not ready: %d of %d. Providers drifted or soft-deleted: %d.", counts[notReady], len(targets), drifts)
+	what := "Targets"
+	if q.State != "" {
+		what += " " + targetStates[slices.IndexFunc(v.Counts, func(c targetCount) bool { return c.Selected })].Label
+	}
+	if q.Search != "" {
+		what += fmt.Sprintf(" whose name contains “%s”", shown(q.Search))
+	}
+	v.Caption = fmt.Sprintf("%s, %d in all", what, len(v.Targets))
+	if len(v.Targets) == 0 {
+		v.Caption = "There are no " + strings.ToLower(what[:1]) + what[1:] + "."
+	}
+	return v
+}
+
+// kindOrder is that of what is said of drifts.
+var kindOrder = []provider.Kind{provider.Missing, provider.Disabled, provider.Changed, provider.Deleted}
+
+func viewOf(t Target, state targetState) targetView {
+	v := targetView{Target: t, state: state, look: targetStates[state].look, Link: "targets/" + url.PathEscape(t.Name) + "/"}
+	switch w := t.Worker; {
+	case w.Leads && w.Source != "":
+		v.Role = "leads, source " + w.Source
+	case w.Leads:
+		v.Role = "leads"
+	case w.Listening && state != standingBy:
+		v.Role = "stands by"
+	}
+	if state == notReady {
+		// What follows is for the target's page.
+		v.Reason, _, _ = strings.Cut(t.Worker.NotReady, "\n")
+	}
+	if t.Worker.ID == "" {
+		return v // it was not seeded yet
+	}
+	v.Providers = strconv.Itoa(t.Worker.Providers)
+	var parts []string
+	for _, kind := range kindOrder {
+		if n := t.Drifts[kind]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, lookOfKind(kind).Label))
+		}
+	}
+	switch {
+	case len(parts) > 0:
+		v.Providers += ", of them " + strings.Join(parts, ", ")
+	case t.Drifts != nil:
+		v.Providers += ", none drifting"
+	case !t.Worker.Leads && t.Worker.Listening:
+		v.Providers += ", the leader knows how they are"
+	}
+	return v
+}
