@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 )
@@ -18,7 +20,19 @@ import (
 const sameSignal = 100 * time.Millisecond
 
 func main() {
-	os.Exit(run(os.Args[1:]))
+	os.Exit(guarded(os.Stderr, func() int { return run(os.Args[1:]) }))
+}
+
+// guarded makes a panic of command a failure: by itself it would end the program
+// with exit code 2, which says that a drift was found.
+func guarded(stderr io.Writer, command func() int) (code int) {
+	defer func() {
+		if value := recover(); value != nil {
+			fmt.Fprintf(stderr, "panic: %v\n\n%s", value, debug.Stack())
+			code = exitFailure
+		}
+	}()
+	return command()
 }
 
 func run(args []string) int {
