@@ -310,8 +310,8 @@ func TestVerifyTellsDriftByItsExitCode(t *testing.T) {
 	env := w.twoProviders()
 	require.Equal(t, result{2, block(`
 		PROVIDER   STATE    FIELD  ENVIRONMENT  DATABASE
-		anthropic  missing
-		openai     missing
+		anthropic  missing                      no row
+		openai     missing                      no row
 		2 of 2 providers drift.
 		`), ""}, w.run(env, "verify"))
 	w.unmigrated()

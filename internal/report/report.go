@@ -151,15 +151,17 @@ func (p *Printer) Verification(plan seed.Plan) error {
 	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, s := range plan.Steps {
 		state, colors := string(s.Observation.Kind), yellow
+		fields := differences(s.Observation.Kind, s.Observation.Fields)
 		switch {
 		case s.Action == seed.Unsupported:
+			fields = nil // it was not looked for
 			state = "type not in the database's enum"
 		case s.Observation.Kind == provider.InSync:
 			state, colors = "in sync", green
 		case s.Accepted():
 			state, colors = state+", accepted", faint
 		}
-		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, differences(s.Observation.Kind, s.Observation.Fields))
+		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, fields)
 	}
 	if err := p.render(t); err != nil {
 		return err
