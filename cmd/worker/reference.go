@@ -57,10 +57,33 @@ func writeManPages(dir string) error {
 	}
 	root := documented()
 	root.DisableAutoGenTag = true
+	visit(root, func(c *cobra.Command) {
+		c.Short, c.Long = markdown(c.Short), markdown(c.Long)
+		// Those of the parents are visited with the parents.
+		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { f.Usage = markdown(f.Usage) })
+		c.PersistentFlags().VisitAll(func(f *pflag.Flag) { f.Usage = markdown(f.Usage) })
+	})
 	return doc.GenManTree(root, &doc.GenManHeader{
 		Title: "WORKER", Section: "1", Source: "provwatch " + buildInfo().Version, Manual: "provwatch",
 	}, dir)
 }
+
+// markdown returns the markdown of which a plain text is made, since that is what
+// man pages are written from: CODER_AIBRIDGE_* would be an emphasis. Indented lines
+// stay as they are.
+func markdown(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "  ") {
+			lines[i] = "  " + line // four spaces are code, in which nothing is escaped
+			continue
+		}
+		lines[i] = special.Replace(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+var special = strings.NewReplacer(`\`, `\\`, "`", "\\`", `*`, `\*`, `_`, `\_`, `[`, `\[`, `]`, `\]`, `<`, `\<`, `>`, `\>`, `&`, `\&`, `~`, `\~`)
 
 type flagRow struct{ Flag, Variable, Default, Commands, Meaning string }
 

@@ -64,6 +64,24 @@ func TestEachCommandHasAManPageAndEachShellItsCompletions(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, string(page), ".SH NAME\nworker-"+name[1]+" - ")
 	}
+	// What is special in the language that the pages are written from stays what it is.
+	pages, err := filepath.Glob(filepath.Join(dir, "man", "*.1"))
+	require.NoError(t, err)
+	for _, file := range pages {
+		page, err := os.ReadFile(file)
+		require.NoError(t, err)
+		command := strings.Split(strings.TrimSuffix(filepath.Base(file), ".1"), "-")[1:]
+		_, help := run(t, nil, append(command, "--help")...)
+		special := regexp.MustCompile("\\S*[_*<>`~$&\\[\\]]\\S*").FindAllString(help, -1)
+		require.Contains(t, special, "CODER_AIBRIDGE_*", file)
+		for _, word := range special {
+			if word == "[command]" { // of the help, not of a page
+				continue
+			}
+			require.Contains(t, string(page), word, file)
+		}
+		require.NotContains(t, string(page), `\fI`, "%s: nothing is emphasised", file)
+	}
 	main, err := os.ReadFile(filepath.Join(dir, "man", "worker.1"))
 	require.NoError(t, err)
 	require.Contains(t, string(main), "Exit codes:")
