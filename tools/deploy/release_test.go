@@ -152,7 +152,7 @@ func TestTheReleaseIsOfWhatExists(t *testing.T) {
 	require.Equal(t, "make", release.Sboms[0].Cmd)
 	require.Equal(t, []string{"-C", "..", "sbom-of", "BINARY=dist/$artifact", "OUTPUT=dist/$document"}, release.Sboms[0].Args)
 	// What docs/deployment.md installs and what it refers to.
-	for _, file := range []string{"deploy/example.env", "deploy/provwatch.example.yaml", "deploy/kubernetes/*/*", "docs/schemas/*"} {
+	for _, file := range []string{"deploy/example.env", "deploy/systemd/*", "deploy/provwatch.example.yaml", "deploy/kubernetes/*/*", "docs/schemas/*"} {
 		require.Contains(t, release.Archives[0].Files, file)
 	}
 	for _, file := range release.Archives[0].Files {

@@ -63,12 +63,19 @@ func TestTheUnitStartsTheWorkerAndItsEnvironmentIsTheWorkers(t *testing.T) {
 		switch name {
 		case "DATABASE_URL":
 		case "PROVWATCH_ENV_FILE":
-			usable = append(usable, name+"="+filepath.Join(repository, "deploy", "example.env"))
+			usable = append(usable, name+"="+filepath.Join(repository, "deploy", "systemd", "providers.env"))
 		default:
 			usable = append(usable, variable)
 		}
 	}
 	requireUsable(t, usable, strings.Fields(arguments)...)
+
+	// Whoever starts it unedited has no made-up provider in his database.
+	providers := readDeploy(t, "systemd/providers.env")
+	require.Empty(t, settings(providers))
+	edited := settings(regexp.MustCompile(`(?m)^#(CODER_\w+=)`).ReplaceAllString(providers, "$1"))
+	require.Len(t, edited, 4)
+	requireUsable(t, edited, strings.Fields(arguments)...)
 }
 
 // TestACrashUnderTheUnitIsNoExitCodeThatIsNotRestarted aborts a worker as the

@@ -119,15 +119,35 @@ func (m *machine) set(name, value string) {
 func TestTheUnitRunsUnderSystemd(t *testing.T) {
 	document, err := os.ReadFile(repository + "/docs/deployment.md")
 	require.NoError(t, err)
-	block := regexp.MustCompile("(?s)\n## systemd\n.*?```sh\n(.*?)\n(systemctl [^\n]*)\n```").FindStringSubmatch(string(document))
+	block := regexp.MustCompile("(?s)\n## systemd\n.*?```sh\n(.*?)\n```.*?```sh\n(.*?)\n(systemctl [^\n]*)\n```").FindStringSubmatch(string(document))
 	require.NotNil(t, block)
-	install, start := block[1], block[2]
+	install, look, start := block[1], block[2], block[3]
+	runbook, err := os.ReadFile(repository + "/docs/runbook.md")
+	require.NoError(t, err)
+	withIt := regexp.MustCompile("(?s)\n## With the unit's environment\n.*?```sh\n(systemd-run --shell [^\n]*)\n(systemd-run .*?)\n```").FindStringSubmatch(string(runbook))
+	require.NotNil(t, withIt)
+	shell, command := withIt[1], withIt[2]
 
 	m := newMachine(t)
 	m.do(install)
-	m.do(`pg_lsclusters --no-header | grep -q online; cd / && su postgres -c "psql -qc \"CREATE ROLE worker LOGIN PASSWORD 'made-up'\" -c 'CREATE DATABASE gateway OWNER worker'"`)
-	m.set("DATABASE_URL", "postgres://worker@127.0.0.1/gateway?sslmode=require")
+	// Unedited it does not start, and names what is to be edited.
+	_, err = m.try(start)
+	require.Error(t, err)
+	require.Equal(t, "4", m.unit("ExecMainStatus"), m.log())
+	require.Contains(t, m.log(), "db.example")
+	m.do("systemctl stop provwatch")
+	m.do("cat deploy/example.env >/etc/provwatch/providers.env")
+
+	// What a shell would take otherwise than systemd does.
+	const password = "made-up$HOME#1 &;2"
+	m.do("pg_lsclusters --no-header | grep -q online; cd / && su postgres -c 'psql -qv ON_ERROR_STOP=1' <<'E'\n" +
+		"CREATE ROLE worker LOGIN PASSWORD '" + password + "';\nCREATE DATABASE gateway OWNER worker;\nE")
+	m.set("PGPASSWORD", password)
+	m.set("DATABASE_URL", "postgres://worker@127.0.0.1/gateway?sslmode=require&connect_timeout=10")
+	require.Contains(t, m.do(look), "Plan: 2 to insert, ")
 	m.do(start)
+	require.Contains(t, m.do(command), "0 of 2 providers drift.")
+	require.Contains(t, m.do(fmt.Sprintf("echo 'worker verify; exit' | script -qec '%s' /dev/null", shell)), "0 of 2 providers drift.")
 	require.Equal(t, "active", m.unit("ActiveState"))
 	require.Equal(t, "watching 2 providers, leading, source notify", m.unit("StatusText"))
 	pid, err := strconv.Atoi(m.unit("MainPID"))
