@@ -87,7 +87,7 @@ check-unit: go ## boot a Debian with systemd in a container, as root, and run de
 	cd tools/deploy && go vet -tags nspawn ./... && DEBIAN='$(abspath $(DEBIAN))' go test -tags nspawn -count 1 -run '^TestTheUnitRuns' -v .
 
 test: go postgres cc chromium alertmanager ## run all tests with the race detector
-	go test -race -timeout 10m ./...
+	go test -race -parallel 4 -timeout 10m ./...
 
 test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18"
 	@scripts/test-matrix.sh

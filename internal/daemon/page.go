@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/atrest"
 	"provwatch/internal/observe"
@@ -31,7 +32,8 @@ type statusPage struct {
 	// also is told of each change as well; nil for nobody.
 	also func(web.Change)
 
-	drifts atomic.Pointer[map[provider.Kind]int] // as last told by the verifier
+	drifts  atomic.Pointer[map[provider.Kind]int] // as last told by the verifier
+	closing conc.WaitGroup                        // connections of former tries
 
 	mu       sync.Mutex
 	database *pgxpool.Config // nil: not known yet
@@ -91,7 +93,8 @@ func (p *statusPage) boot(o Options) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.database != o.Database && p.pool != nil {
-		go p.pool.Close() // which waits for who looks at it
+		former := p.pool
+		p.closing.Go(func() { postgres.Close(former, closePagesWithin) }) // who looks at it is waited for
 		p.pool = nil
 	}
 	p.database, p.keys, p.booting, p.daemon = o.Database, o.Keys, named, nil
@@ -128,6 +131,7 @@ func (p *statusPage) close(by time.Time) {
 	if pool != nil {
 		postgres.Close(pool, time.Until(by))
 	}
+	p.closing.Wait()
 }
 
 func (p *statusPage) collect(ctx context.Context, query status.Query) (status.Status, error) {
