@@ -177,7 +177,7 @@ func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
-		p := w.start(nil, "run", "--env-file", file).ready()
+		p := w.start(nil, "run", "--env-file", file, "--http-addr=127.0.0.1:0").ready()
 
 		w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\nCODER_AIBRIDGE_OPENAI_BASE_URL=https://proxy.example/v1\n")
 		p.signal(syscall.SIGHUP)
@@ -202,6 +202,7 @@ func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
 		eventually(t, func() bool {
 			return strings.Contains(strings.Join(w.payloads(pubsub.Statuses), "\n"), `"event":"reloaded"`)
 		}, "status reloaded is published")
+		eventually(t, func() bool { return p.metric("provwatch_drift_providers") == 0 }, "no provider drifts any more")
 		p.stop()
 	})
 }
