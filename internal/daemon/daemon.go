@@ -158,11 +158,20 @@ type course struct {
 	restarts bool
 }
 
+// loaded tells that the environment was read, with the error for which it is not
+// used.
+func (c *course) loaded(err error) {
+	c.metrics.Loaded(err == nil)
+	c.health.setLoaded(err)
+	c.metrics.tell(web.Health)
+}
+
 // errEnded says that the watch has ended though nobody asked for it.
 var errEnded = errors.New("a part of the worker has ended by itself")
 
 // watch is [Run] of one database.
 func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) error {
+	c.loaded(nil)
 	pool, err := postgres.Connect(ctx, o.Database, o.ConnectTimeout, o.Logger)
 	if err != nil {
 		return stopped(ctx, err)
@@ -206,6 +215,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	c.metrics.page.run(d)
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
+	c.metrics.Watching(d.verifier.Providers())
 	c.up()
 	d.watch(ctx, reload)
 	if ctx.Err() == nil {
@@ -463,7 +473,7 @@ func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
 func (d *daemon) reload(ctx context.Context) (done bool) {
 	environment, err := d.ReadEnvironment()
 	if err != nil {
-		d.Logger.ErrorContext(ctx, "the environment cannot be used, keeping the one in use", "error", err)
+		d.refuse(ctx, "the environment cannot be used, keeping the one in use", err)
 		return true
 	}
 	supported, unsupported, err := seed.Supported(ctx, d.pool, environment.Providers)
@@ -477,22 +487,31 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 	}
 	if err != nil {
 		err = schema.Explain(ctx, d.pool, d.roleUse(), err)
-		d.Logger.ErrorContext(ctx, "the environment cannot be compared with the database, keeping the one in use", "error", err)
+		d.refuse(ctx, "the environment cannot be compared with the database, keeping the one in use", err)
 		return true
 	}
 	if err := d.Keys.Reload(); err != nil {
-		d.Logger.ErrorContext(ctx, "the keyset cannot be used, keeping it and the environment in use", "error", err)
+		d.refuse(ctx, "the keyset cannot be used, keeping it and the environment in use", err)
 		return true
 	}
 	for _, warning := range environment.Warnings {
 		d.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
 	}
 	seed.LogUnsupported(ctx, d.Logger, unsupported)
+	seed.WarnOfNoProviders(ctx, d.Logger.With("watched_before", d.verifier.Providers()), len(environment.Providers))
 	d.verifier.SetDesired(supported)
+	d.loaded(nil)
+	d.metrics.Watching(len(supported))
 	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 	d.reloaded.Store(true)
 	d.pending.All(pubsub.SourceReload)
 	return true
+}
+
+// refuse reports a reload that changes nothing.
+func (d *daemon) refuse(ctx context.Context, message string, err error) {
+	d.Logger.ErrorContext(ctx, message, "error", err)
+	d.loaded(err)
 }
 
 // publishStatus tells whoever listens. It is news, not state: a failure is

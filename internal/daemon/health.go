@@ -23,6 +23,11 @@ type health struct {
 	// everything, last succeeded; zero for never.
 	listeningSince, lastVerified, lastResync time.Time
 
+	// When the environment in use was read, and why what was read last is not in
+	// use; readiness does not depend on it.
+	loadedAt time.Time
+	refused  error
+
 	changed func() // called when ready would tell something else; nil for nobody
 }
 
@@ -73,6 +78,16 @@ func (h *health) setVerified(all bool, err error) {
 	})
 }
 
+// setLoaded tells that the environment was read, with the error for which it is not
+// used.
+func (h *health) setLoaded(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.refused = err; err == nil {
+		h.loadedAt = time.Now()
+	}
+}
+
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 
 func (h *health) lacksPrivileges() bool {
@@ -105,10 +120,14 @@ func (h *health) worker() status.Worker {
 		}
 		return &t
 	}
-	return status.Worker{
+	w := status.Worker{
 		NotReady: h.told(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
-		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync),
+		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync), EnvironmentRead: at(h.loadedAt),
 	}
+	if h.refused != nil {
+		w.ReloadRefused = h.refused.Error()
+	}
+	return w
 }
 
 // err is why the worker is not ready. h.mu is held.
