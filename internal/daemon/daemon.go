@@ -172,10 +172,11 @@ var errEnded = errors.New("a part of the worker has ended by itself")
 // watch is [Run] of one database.
 func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) error {
 	c.loaded(nil)
-	pool, err := postgres.Connect(ctx, o.Database, o.ConnectTimeout, o.Logger)
+	pool, err := postgres.Connect(ctx, o.Database, o.ConnectTimeout, o.Logger, c.health.setConnecting)
 	if err != nil {
 		return stopped(ctx, err)
 	}
+	c.health.setConnecting(nil)
 	defer func() { postgres.Close(pool, time.Until(o.StopBy())) }()
 	var published bool
 	var plan seed.Plan
@@ -187,12 +188,13 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		if published, err = o.prepare(ctx, pool); err != nil {
 			return err
 		}
+		c.health.setConnecting(nil) // it can now wait for a lock, or take its time
 		if err := o.prepareSinks(ctx, pool); err != nil {
 			return err
 		}
 		plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
 		return err
-	})
+	}, c.health.setConnecting)
 	if err != nil {
 		return stopped(ctx, err)
 	}
@@ -514,14 +516,21 @@ func (d *daemon) refuse(ctx context.Context, message string, err error) {
 	d.loaded(err)
 }
 
-// publishStatus tells whoever listens. It is news, not state: a failure is
-// logged and nothing more.
+// publishStatus tells whoever listens. It is news, not state: after a connection
+// that is lost it is tried once more, and can be there twice; a failure is logged
+// and nothing more.
 func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event, reason string) {
 	status := pubsub.Status{
 		Event: event, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(), At: time.Now(), Reason: reason,
 	}
 	status.Source, _ = d.source.Load().(string)
-	if err := pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload()); err != nil {
+	err := pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload())
+	if postgres.IsConnectionLoss(err) {
+		// The others can be lost as well, and are not noticed to be while they are new.
+		d.pool.Reset()
+		err = pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload())
+	}
+	if err != nil {
 		d.Logger.WarnContext(ctx, "status not published", "event", string(event), "error", err)
 	}
 }

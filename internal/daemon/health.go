@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ type health struct {
 	mu        sync.Mutex
 	listening error
 	verified  error
+	// connecting is why the boot cannot go on yet, nil while it goes on.
+	connecting error
 	// privileges says which privileges the role lacks.
 	privileges error
 	listened   bool // listening has been set
@@ -38,11 +41,11 @@ func (h *health) next() *health {
 	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, changed: h.changed}
 }
 
-// hasLooked reports whether a verification has ended, whichever way.
-func (h *health) hasLooked() bool {
+// starting reports whether nothing has failed, and no verification has ended.
+func (h *health) starting() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.looked
+	return !h.looked && h.connecting == nil
 }
 
 // set changes what is told.
@@ -88,6 +91,9 @@ func (h *health) setLoaded(err error) {
 	}
 }
 
+// setConnecting tells why the boot cannot go on yet, nil when it goes on.
+func (h *health) setConnecting(err error) { h.set(func() { h.connecting = err }) }
+
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 
 func (h *health) lacksPrivileges() bool {
@@ -132,7 +138,10 @@ func (h *health) worker() status.Worker {
 
 // err is why the worker is not ready. h.mu is held.
 func (h *health) err() error {
-	if !h.listened || !h.looked {
+	switch {
+	case h.connecting != nil:
+		return fmt.Errorf("booting: %w", h.connecting)
+	case !h.listened || !h.looked:
 		return errors.New("booting")
 	}
 	return errors.Join(h.listening, h.verified, h.privileges)
