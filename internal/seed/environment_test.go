@@ -483,11 +483,11 @@ var indexedCases = []environmentCase{
 		warnings: []string{"@PROVIDER_0_TYPE: " + skipped + "; write openai in lower case"},
 	},
 	{
-		name: "a misspelt type is told the one that is meant, and what resembles none is not shown",
+		name: "a misspelt type is told the one that is meant, and what resembles none is told nothing",
 		env:  "@PROVIDER_0_TYPE=opneai @PROVIDER_1_TYPE=Antropic @PROVIDER_2_TYPE=sk-openai-0123456789",
 		warnings: []string{
-			"@PROVIDER_0_TYPE: " + skipped + `; "opneai" is most likely a misspelling of openai`,
-			"@PROVIDER_1_TYPE: " + skipped + `; "Antropic" is most likely a misspelling of anthropic`,
+			"@PROVIDER_0_TYPE: " + skipped + "; it is most likely a misspelling of openai",
+			"@PROVIDER_1_TYPE: " + skipped + "; it is most likely a misspelling of anthropic",
 			"@PROVIDER_2_TYPE: " + skipped,
 		},
 	},

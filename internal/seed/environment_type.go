@@ -82,8 +82,8 @@ func (p *parser) rejectBedrock(e *entry) {
 // maxTypo is how many letters a misspelt type differs in from the one that is meant.
 const maxTypo = 2
 
-// unknownType names the type that the value is most likely a misspelling of. The
-// value is shown only beside one, since it can be a key that is in the wrong place.
+// unknownType names the type that the value is most likely a misspelling of, and
+// never the value, which can be a key that is in the wrong place.
 func unknownType(value string) string {
 	message := "the type is none that this version can seed (" + strings.Join(typeNames(), ", ") + "); its provider is skipped"
 	for _, name := range typeNames() {
@@ -93,7 +93,7 @@ func unknownType(value string) string {
 	}
 	nearest := Nearest(strings.ToLower(value), typeNames())
 	if levenshtein.ComputeDistance(strings.ToLower(value), nearest) <= maxTypo {
-		message += fmt.Sprintf("; %q is most likely a misspelling of %s", value, nearest)
+		message += "; it is most likely a misspelling of " + nearest
 	}
 	return message
 }
