@@ -268,6 +268,10 @@ func diagnose(err error, config *pgx.ConnConfig) (remedy string, final bool) {
 		return "the server refused the certificate of sslcert (PGSSLCERT): renew it, or have it signed by a CA of the server's ssl_ca_file", true
 	case !errors.As(err, &pg):
 		return anyRemedy, false
+	// There is no such role, or one that may not log in, which only the function of the
+	// server tells in every language.
+	case pg.Code == pgerrcode.InvalidAuthorizationSpecification && pg.Routine == "InitializeSessionUserId":
+		return "check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN", true
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
 		return "give the role what pg_hba.conf asks of it: sslcert and sslkey (PGSSLCERT, PGSSLKEY) for a client certificate, " +
 			"which must name it and be signed by a CA of the server's ssl_ca_file, or sslmode (PGSSLMODE) for TLS", true
