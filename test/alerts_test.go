@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -177,7 +178,7 @@ func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
-		p := w.start(nil, "run", "--env-file", file).ready()
+		p := w.start(nil, "run", "--env-file", file, "--http-addr=127.0.0.1:0").ready()
 
 		w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\nCODER_AIBRIDGE_OPENAI_BASE_URL=https://proxy.example/v1\n")
 		p.signal(syscall.SIGHUP)
@@ -188,10 +189,19 @@ func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
 		w.rewrite(file, "CODER_AIBRIDGE_PROVIDER_7_KEY="+w.secret("sk-in-a-broken-file-0123456789")+"\n")
 		p.signal(syscall.SIGHUP)
 		p.waitFor("level=ERROR", "CODER_AIBRIDGE_PROVIDER_7")
+		eventually(t, func() bool { return p.metric("provwatch_last_reload_successful") == 0 }, "the reload is refused")
+		status, page := p.get("/")
+		require.Equal(t, http.StatusOK, status)
+		require.Regexp(t, `the last reload was refused</span>: [^<]*CODER_AIBRIDGE_PROVIDER_7`, page)
+		status, _ = p.get("/readyz")
+		require.Equal(t, http.StatusOK, status, "the environment before is watched")
 
 		w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
 		p.signal(syscall.SIGHUP)
 		w.expectAlerts("changed openai", "resolved openai")
+		require.Equal(t, 1.0, p.metric("provwatch_last_reload_successful"))
+		require.InDelta(t, time.Now().Unix(), p.metric("provwatch_last_reload_success_timestamp_seconds"), 60)
+		require.Equal(t, 1.0, p.metric("provwatch_providers"))
 
 		// A provider that the environment no longer names has nothing to differ from.
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -199,9 +209,12 @@ func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
 		w.rewrite(file, "")
 		p.signal(syscall.SIGHUP)
 		w.expectAlerts("changed openai", "resolved openai", "disabled openai", "resolved openai")
+		p.waitFor("level=WARN", "the environment names no provider", "watched_before=1")
+		require.Zero(t, p.metric("provwatch_providers"))
 		eventually(t, func() bool {
 			return strings.Contains(strings.Join(w.payloads(pubsub.Statuses), "\n"), `"event":"reloaded"`)
 		}, "status reloaded is published")
+		eventually(t, func() bool { return p.metric("provwatch_drift_providers") == 0 }, "no provider drifts any more")
 		p.stop()
 	})
 }

@@ -140,7 +140,7 @@ func TestTheRunbookHasEveryKindEventAndReason(t *testing.T) {
 		require.Contains(t, runbook, "\n| `"+event+"` | ")
 	}
 	health := read(t, "../internal/daemon/health.go") + read(t, "../internal/daemon/daemon.go")
-	for _, reason := range []string{"booting", "not listening: ", "the last verification failed: "} {
+	for _, reason := range []string{"booting", "booting: ", "not listening: ", "the last verification failed: "} {
 		require.Contains(t, health, `"`+reason, "the reason that the worker gives")
 		require.Contains(t, runbook, "\n| `"+reason)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // TestTheStatusPageOfManyTargets has one target that is watched, one whose database
-// takes connections and says nothing, and one of which not even the database's URL
+// takes connections and says nothing, one whose database does not run, and one of which not even the database's URL
 // can be read.
 func TestTheStatusPageOfManyTargets(t *testing.T) {
 	t.Parallel()
@@ -21,19 +21,24 @@ func TestTheStatusPageOfManyTargets(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })
+	down, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, down.Close())
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "good.env"), "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
 	file := writeFile(t, filepath.Join(dir, "provwatch.yaml"), fmt.Sprintf(`
 targets:
   - {name: good, env_file: good.env, database_url_env: GOOD_URL, resync: 1h}
   - {name: silent, env_prefix: SILENT_, database: "host=127.0.0.1 port=%d dbname=x sslmode=disable"}
+  - {name: down, env_prefix: SILENT_, database: "host=127.0.0.1 port=%d dbname=y sslmode=disable"}
   - {name: unread, env_prefix: UNREAD_, database_url_file: unread.url}
-`, silent.Addr().(*net.TCPAddr).Port))
+`, silent.Addr().(*net.TCPAddr).Port, down.Addr().(*net.TCPAddr).Port))
 	token := w.secret("token-0123456789-abcdefghij")
 	p := w.start(environ{"DATABASE_URL": "", "PROVWATCH_SOURCE": "notify", "GOOD_URL": w.url, "SILENT_OPENAI_KEY": w.secret("sk-silent-0123456789")},
-		"run", "--config="+file, "--http-addr=0.0.0.0:0", "--http-token-file="+w.file("token", token))
+		"run", "--config="+file, "--connect-timeout=1h", "--http-addr=0.0.0.0:0", "--http-token-file="+w.file("token", token))
 	p.waitFor("msg=ready", "target=good")
 	p.waitFor("the target has failed", "target=unread")
+	p.waitFor("database not reachable yet", "target=down")
 	for _, path := range []string{"/", "/events", "/targets/good/", "/targets/good/events", "/targets/nothing/"} {
 		code, _ := p.get(path)
 		require.Equal(t, http.StatusUnauthorized, code, path)
@@ -47,11 +52,17 @@ targets:
 	eventually(t, func() bool { return strings.Contains(look("/", 200), "leads, source notify") }, "it leads")
 	body := look("/", 200)
 	for _, says := range []string{
-		"Targets not ready: 1 of 3. Providers drifted or soft-deleted: 0.", `href="targets/good/"`, "<dd>1, none drifting</dd>", "starting", "unread.url: no such file",
+		"Targets not ready: 2 of 4. Providers drifted or soft-deleted: 0.", `href="targets/good/"`, "<dd>1, none drifting</dd>", "starting", "unread.url: no such file",
+		"booting: cannot connect to PostgreSQL at 127.0.0.1:",
 	} {
 		require.Contains(t, body, says)
 	}
 	require.Less(t, strings.Index(body, `href="targets/unread/"`), strings.Index(body, `href="targets/silent/"`))
+	require.Less(t, strings.Index(body, `href="targets/down/"`), strings.Index(body, `href="targets/silent/"`))
+	_, readiness := p.get("/readyz")
+	require.Contains(t, readiness, "target silent: booting\n")
+	require.Regexp(t, `target down: booting: cannot connect to PostgreSQL at 127.0.0.1:\d+/y: .*connection refused`, readiness)
+	require.Contains(t, look("/targets/down/", 503), "booting: cannot connect to PostgreSQL at 127.0.0.1:")
 	require.Less(t, strings.Index(body, `href="targets/silent/"`), strings.Index(body, `href="targets/good/"`))
 
 	// What changes is told on the overview and on the target's own page.

@@ -139,7 +139,7 @@ func seedCommand(f *flags) *cobra.Command {
 				if err != nil {
 					return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
 				}
-				seed.WarnOfNoProviders(ctx, logger, plan)
+				seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
 				if err := f.printer().Plan(plan, false); err != nil {
 					return err
 				}
@@ -163,7 +163,7 @@ func seedCommand(f *flags) *cobra.Command {
 				return err
 			}
 			deliver(ctx, pool, logger)
-			seed.WarnOfNoProviders(ctx, logger, plan)
+			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
 			return f.printer().Plan(plan, true)
 		},
 	}
@@ -225,7 +225,7 @@ func verifyCommand(f *flags) *cobra.Command {
 			if f.credentials == string(verify.WarnCredentials) && !f.requiresCredentials() {
 				warnCredentials(ctx, logger, plan)
 			}
-			seed.WarnOfNoProviders(ctx, logger, plan)
+			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
 			if err := f.printer().Verification(plan); err != nil {
 				return err
 			}

@@ -158,15 +158,25 @@ type course struct {
 	restarts bool
 }
 
+// loaded tells that the environment was read, with the error for which it is not
+// used.
+func (c *course) loaded(err error) {
+	c.metrics.Loaded(err == nil)
+	c.health.setLoaded(err)
+	c.metrics.tell(web.Health)
+}
+
 // errEnded says that the watch has ended though nobody asked for it.
 var errEnded = errors.New("a part of the worker has ended by itself")
 
 // watch is [Run] of one database.
 func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) error {
-	pool, err := postgres.Connect(ctx, o.Database, o.ConnectTimeout, o.Logger)
+	c.loaded(nil)
+	pool, err := postgres.Connect(ctx, o.Database, o.ConnectTimeout, o.Logger, c.health.setConnecting)
 	if err != nil {
 		return stopped(ctx, err)
 	}
+	c.health.setConnecting(nil)
 	defer func() { postgres.Close(pool, time.Until(o.StopBy())) }()
 	var published bool
 	var plan seed.Plan
@@ -178,12 +188,13 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		if published, err = o.prepare(ctx, pool); err != nil {
 			return err
 		}
+		c.health.setConnecting(nil) // it can now wait for a lock, or take its time
 		if err := o.prepareSinks(ctx, pool); err != nil {
 			return err
 		}
 		plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
 		return err
-	})
+	}, c.health.setConnecting)
 	if err != nil {
 		return stopped(ctx, err)
 	}
@@ -206,6 +217,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	c.metrics.page.run(d)
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
+	c.metrics.Watching(d.verifier.Providers())
 	c.up()
 	if err := d.watch(ctx, reload); err != nil {
 		return err
@@ -471,7 +483,7 @@ func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
 func (d *daemon) reload(ctx context.Context) (done bool) {
 	environment, err := d.ReadEnvironment()
 	if err != nil {
-		d.Logger.ErrorContext(ctx, "the environment cannot be used, keeping the one in use", "error", err)
+		d.refuse(ctx, "the environment cannot be used, keeping the one in use", err)
 		return true
 	}
 	supported, unsupported, err := seed.Supported(ctx, d.pool, environment.Providers)
@@ -485,32 +497,48 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 	}
 	if err != nil {
 		err = schema.Explain(ctx, d.pool, d.roleUse(), err)
-		d.Logger.ErrorContext(ctx, "the environment cannot be compared with the database, keeping the one in use", "error", err)
+		d.refuse(ctx, "the environment cannot be compared with the database, keeping the one in use", err)
 		return true
 	}
 	if err := d.Keys.Reload(); err != nil {
-		d.Logger.ErrorContext(ctx, "the keyset cannot be used, keeping it and the environment in use", "error", err)
+		d.refuse(ctx, "the keyset cannot be used, keeping it and the environment in use", err)
 		return true
 	}
 	for _, warning := range environment.Warnings {
 		d.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
 	}
 	seed.LogUnsupported(ctx, d.Logger, unsupported)
+	seed.WarnOfNoProviders(ctx, d.Logger.With("watched_before", d.verifier.Providers()), len(environment.Providers))
 	d.verifier.SetDesired(supported)
+	d.loaded(nil)
+	d.metrics.Watching(len(supported))
 	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 	d.reloaded.Store(true)
 	d.pending.All(pubsub.SourceReload)
 	return true
 }
 
-// publishStatus tells whoever listens. It is news, not state: a failure is
-// logged and nothing more.
+// refuse reports a reload that changes nothing.
+func (d *daemon) refuse(ctx context.Context, message string, err error) {
+	d.Logger.ErrorContext(ctx, message, "error", err)
+	d.loaded(err)
+}
+
+// publishStatus tells whoever listens. It is news, not state: after a connection
+// that is lost it is tried once more, and can be there twice; a failure is logged
+// and nothing more.
 func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event, reason string) {
 	status := pubsub.Status{
 		Event: event, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(), At: time.Now(), Reason: reason,
 	}
 	status.Source, _ = d.source.Load().(string)
-	if err := pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload()); err != nil {
+	err := pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload())
+	if postgres.IsConnectionLoss(err) {
+		// The others can be lost as well, and are not noticed to be while they are new.
+		d.pool.Reset()
+		err = pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload())
+	}
+	if err != nil {
 		d.Logger.WarnContext(ctx, "status not published", "event", string(event), "error", err)
 	}
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ type health struct {
 	mu        sync.Mutex
 	listening error
 	verified  error
+	// connecting is why the boot cannot go on yet, nil while it goes on.
+	connecting error
 	// privileges says which privileges the role lacks.
 	privileges error
 	listened   bool // listening has been set
@@ -22,6 +25,11 @@ type health struct {
 	// Since when the listener is connected, and when a verification, and one of
 	// everything, last succeeded; zero for never.
 	listeningSince, lastVerified, lastResync time.Time
+
+	// When the environment in use was read, and why what was read last is not in
+	// use; readiness does not depend on it.
+	loadedAt time.Time
+	refused  error
 
 	changed func() // called when ready would tell something else; nil for nobody
 }
@@ -33,11 +41,11 @@ func (h *health) next() *health {
 	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, changed: h.changed}
 }
 
-// hasLooked reports whether a verification has ended, whichever way.
-func (h *health) hasLooked() bool {
+// starting reports whether nothing has failed, and no verification has ended.
+func (h *health) starting() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.looked
+	return !h.looked && h.connecting == nil
 }
 
 // set changes what is told.
@@ -73,6 +81,19 @@ func (h *health) setVerified(all bool, err error) {
 	})
 }
 
+// setLoaded tells that the environment was read, with the error for which it is not
+// used.
+func (h *health) setLoaded(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.refused = err; err == nil {
+		h.loadedAt = time.Now()
+	}
+}
+
+// setConnecting tells why the boot cannot go on yet, nil when it goes on.
+func (h *health) setConnecting(err error) { h.set(func() { h.connecting = err }) }
+
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 
 func (h *health) lacksPrivileges() bool {
@@ -105,15 +126,22 @@ func (h *health) worker() status.Worker {
 		}
 		return &t
 	}
-	return status.Worker{
+	w := status.Worker{
 		NotReady: h.told(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
-		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync),
+		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync), EnvironmentRead: at(h.loadedAt),
 	}
+	if h.refused != nil {
+		w.ReloadRefused = h.refused.Error()
+	}
+	return w
 }
 
 // err is why the worker is not ready. h.mu is held.
 func (h *health) err() error {
-	if !h.listened || !h.looked {
+	switch {
+	case h.connecting != nil:
+		return fmt.Errorf("booting: %w", h.connecting)
+	case !h.listened || !h.looked:
 		return errors.New("booting")
 	}
 	return errors.Join(h.listening, h.verified, h.privileges)

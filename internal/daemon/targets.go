@@ -236,7 +236,7 @@ func (t *target) worker() status.Worker {
 func (t *target) starting() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.failed == nil && !t.health.hasLooked()
+	return t.failed == nil && t.health.starting()
 }
 
 // run tries until ctx ends.

@@ -22,6 +22,9 @@ import (
 type Metrics struct {
 	registry *prometheus.Registry
 
+	providers     prometheus.Gauge
+	reloadOK      prometheus.Gauge
+	reloadOKTime  prometheus.Gauge
 	seedProviders *prometheus.CounterVec
 	drifts        *prometheus.GaugeVec
 	alerts        *prometheus.CounterVec
@@ -87,6 +90,10 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	m := &Metrics{
 		registry: registry,
 
+		providers: gauge("providers", "Providers that are watched: those of the environment whose type the database has."),
+		reloadOK: gauge("last_reload_successful",
+			"Whether what was last read of the environment and the keyset, at the start or at a reload, is in use (1) or was refused (0)."),
+		reloadOKTime:  gauge("last_reload_success_timestamp_seconds", "When the environment that is in use was read, as Unix time."),
 		seedProviders: counters("seed_providers_total", "Providers that a seed looked at, by what it did about them.", "action"),
 		drifts:        gauges("drift_providers", "Providers that drift now, by kind.", "kind"),
 		alerts:        counters("drift_alerts_total", "Drift alerts published, by kind and by what prompted the verification.", "kind", "source"),
@@ -117,6 +124,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		sinkLag:         gauges("sink_lag_events", "Events that a sink has not acknowledged yet, when last looked at, while leading.", "sink", "stream"),
 	}
 	in.MustRegister(
+		m.providers, m.reloadOK, m.reloadOKTime,
 		m.seedProviders, m.drifts, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.source, m.slotRetained, m.slotStatus, m.transactions,
@@ -150,6 +158,19 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 }
 
 var driftKinds = []provider.Kind{provider.Missing, provider.Deleted, provider.Disabled, provider.Changed}
+
+// Watching records how many providers are watched.
+func (m *Metrics) Watching(providers int) { m.providers.Set(float64(providers)) }
+
+// Loaded records whether the environment that was read is in use.
+func (m *Metrics) Loaded(inUse bool) {
+	if !inUse {
+		m.reloadOK.Set(0)
+		return
+	}
+	m.reloadOK.Set(1)
+	m.reloadOKTime.SetToCurrentTime()
+}
 
 // Seeded counts the steps of a seed.
 func (m *Metrics) Seeded(plan seed.Plan) {

@@ -132,8 +132,9 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Connect opens a pool, trying again with backoff until the server answers or
 // timeout has passed. What waiting does not mend, such as a wrong password, ends
-// it at once. Errors are [*UnreachableError], or ctx's own.
-func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger) (*pgxpool.Pool, error) {
+// it at once. Errors are [*UnreachableError], or ctx's own. failed are called after
+// each try that is to be repeated, with its error as Connect would return it.
+func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, failed ...func(error)) (*pgxpool.Pool, error) {
 	address := addressOf(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -155,6 +156,7 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 		backoff.WithMaxElapsedTime(0),
 		backoff.WithNotify(func(err error, wait time.Duration) {
 			logger.WarnContext(ctx, "database not reachable yet, trying again", "address", address, "error", err, "retry_in", wait)
+			tell(failed, config, err)
 		}))
 	if err == nil {
 		return pool, nil
@@ -168,20 +170,21 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	if last == nil {
 		last = fmt.Errorf("no answer within %s", timeout)
 	}
-	remedy, _ := diagnose(last, config.ConnConfig)
-	return nil, &UnreachableError{Address: address, Remedy: remedy, Err: last}
+	return nil, unreachable(config, last)
 }
 
 // Persist calls do, and again with backoff for as long as it loses the
 // connection, until timeout has passed since the first loss: the server may be
 // restarting, or another one be taking its place. The error is then an
-// [*UnreachableError], and otherwise that of do, or ctx's own.
-func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error) error {
+// [*UnreachableError], and otherwise that of do, or ctx's own. failed are called
+// after each loss, with its error as Persist would return it.
+func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error, failed ...func(error)) error {
 	err := do()
 	if !IsConnectionLoss(err) {
 		return err
 	}
 	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err)
+	tell(failed, config, err)
 	last := err
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
@@ -196,12 +199,24 @@ func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 		backoff.WithMaxElapsedTime(timeout),
 		backoff.WithNotify(func(err error, wait time.Duration) {
 			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err, "retry_in", wait)
+			tell(failed, config, err)
 		}))
 	if err == nil || ctx.Err() != nil || !IsConnectionLoss(err) {
 		return err
 	}
-	remedy, _ := diagnose(last, config.ConnConfig)
-	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: last}
+	return unreachable(config, last)
+}
+
+// tell calls the functions with the error of a try.
+func tell(failed []func(error), config *pgxpool.Config, err error) {
+	for _, f := range failed {
+		f(unreachable(config, err))
+	}
+}
+
+func unreachable(config *pgxpool.Config, err error) *UnreachableError {
+	remedy, _ := diagnose(err, config.ConnConfig)
+	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: err}
 }
 
 func addressOf(config *pgxpool.Config) string {

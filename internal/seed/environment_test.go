@@ -479,8 +479,17 @@ var indexedCases = []environmentCase{
 	},
 	{
 		name:     "a known type in another case is unknown, and the message says which it resembles",
-		env:      "@PROVIDER_0_TYPE=OpenAI @PROVIDER_1_TYPE=opnai",
-		warnings: []string{"@PROVIDER_0_TYPE: " + skipped + "; write openai in lower case", "@PROVIDER_1_TYPE: " + skipped},
+		env:      "@PROVIDER_0_TYPE=OpenAI",
+		warnings: []string{"@PROVIDER_0_TYPE: " + skipped + "; write openai in lower case"},
+	},
+	{
+		name: "a misspelt type is told the one that is meant, and what resembles none is told nothing",
+		env:  "@PROVIDER_0_TYPE=opneai @PROVIDER_1_TYPE=Antropic @PROVIDER_2_TYPE=sk-openai-0123456789",
+		warnings: []string{
+			"@PROVIDER_0_TYPE: " + skipped + "; it is most likely a misspelling of openai",
+			"@PROVIDER_1_TYPE: " + skipped + "; it is most likely a misspelling of anthropic",
+			"@PROVIDER_2_TYPE: " + skipped,
+		},
 	},
 	{
 		name: "a name that does not match the pattern is an error on the name",

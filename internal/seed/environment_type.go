@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
+
 	"provwatch/internal/provider"
 )
 
@@ -77,14 +79,21 @@ func (p *parser) rejectBedrock(e *entry) {
 	}
 }
 
-// unknownType shows the nearest known type only if the value is that type in
-// another case, since a message must not hold a value.
+// maxTypo is how many letters a misspelt type differs in from the one that is meant.
+const maxTypo = 2
+
+// unknownType names the type that the value is most likely a misspelling of, and
+// never the value, which can be a key that is in the wrong place.
 func unknownType(value string) string {
 	message := "the type is none that this version can seed (" + strings.Join(typeNames(), ", ") + "); its provider is skipped"
 	for _, name := range typeNames() {
 		if strings.EqualFold(value, name) {
-			message += "; write " + name + " in lower case"
+			return message + "; write " + name + " in lower case"
 		}
+	}
+	nearest := Nearest(strings.ToLower(value), typeNames())
+	if levenshtein.ComputeDistance(strings.ToLower(value), nearest) <= maxTypo {
+		message += "; it is most likely a misspelling of " + nearest
 	}
 	return message
 }

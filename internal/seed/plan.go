@@ -387,10 +387,10 @@ func (p Plan) Supported() []provider.Desired {
 	return supported
 }
 
-// WarnOfNoProviders warns when there is nothing to seed, to watch or to compare,
-// which can be a prefix misspelt.
-func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, p Plan) {
-	if len(p.Steps) == 0 {
+// WarnOfNoProviders warns when the environment names none: there is nothing to seed,
+// to watch or to compare, which can be a prefix misspelt or a file emptied.
+func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int) {
+	if named == 0 {
 		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch",
 			"remedy", "set CODER_AIBRIDGE_* variables, or --env-file")
 	}
@@ -400,7 +400,7 @@ func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, p Plan) {
 // about and one for the whole.
 func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 	if len(p.Steps) == 0 {
-		WarnOfNoProviders(ctx, logger, p)
+		WarnOfNoProviders(ctx, logger, 0)
 		return
 	}
 	for _, s := range p.Steps {

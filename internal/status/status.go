@@ -81,6 +81,10 @@ type Worker struct {
 	LastResync     *time.Time `json:"last_resync,omitempty"` // when everything was last verified
 	LastVerified   *time.Time `json:"last_verified,omitempty"`
 	Providers      int        `json:"providers"` // that the environment names
+	// EnvironmentRead is when the environment in use was read. ReloadRefused is why
+	// what was read since is not in use, empty when it is.
+	EnvironmentRead *time.Time `json:"environment_read,omitempty"`
+	ReloadRefused   string     `json:"reload_refused,omitempty"`
 }
 
 // Database is what the database tells of who watches it.

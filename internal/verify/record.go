@@ -166,13 +166,17 @@ func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {
 	v.count()
 }
 
-// CloseUnnamed ends the drifts of providers that the environment no longer
-// names, the first time that it is called after the environment or the leader
-// changed.
+// CloseUnnamed ends a full verification: it ends the drifts of providers that the
+// environment no longer names, the first time that it is called after the
+// environment or the leader changed, and counts the providers that drift.
 func (v *Verifier) CloseUnnamed(ctx context.Context, source pubsub.Source) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.forgetUnnamed(ctx, source)
+	if err := v.forgetUnnamed(ctx, source); err != nil {
+		return err
+	}
+	v.count()
+	return nil
 }
 
 // measured bounds a verification in time and measures it.

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -319,7 +320,7 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 			return err
 		}
 		if len(unnamed) == 0 {
-			v.unsettled = false
+			v.settleUnnamed()
 			return nil
 		}
 		var findings []finding
@@ -340,15 +341,19 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 		if recorded.generation == 0 {
 			continue
 		}
-		for _, name := range forgotten {
-			delete(v.drifting, name)
-			delete(v.warned, name)
-		}
 		v.announce(ctx, recorded)
-		v.unsettled = false
+		v.settleUnnamed()
 		return nil
 	}
 	return errRace
+}
+
+// settleUnnamed takes what was recorded of providers that the environment does not
+// name for closed, by whomever.
+func (v *Verifier) settleUnnamed() {
+	v.unsettled = false
+	maps.DeleteFunc(v.drifting, func(name string, _ provider.Kind) bool { return v.desired[name] == nil })
+	maps.DeleteFunc(v.warned, func(name, _ string) bool { return v.desired[name] == nil })
 }
 
 // note keeps count of the providers that drift.

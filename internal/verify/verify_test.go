@@ -358,6 +358,26 @@ func TestProvidersTheEnvironmentNoLongerNamesAreClosedOnce(t *testing.T) {
 	require.Equal(t, append(want, "4 resolved c resync"), alerts(t, pool))
 }
 
+func TestADriftThatEndedWhileAnotherWorkerLedIsNoLongerCounted(t *testing.T) {
+	t.Parallel()
+	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, map[provider.Kind]int{provider.Disabled: 2}, metrics.drifting)
+
+	exec(t, pool, `UPDATE ai_providers SET enabled = true WHERE name = 'a'`)
+	another := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+	require.NoError(t, another.TakeOver(t.Context()))
+	require.NoError(t, another.Verify(t.Context(), resync))
+	require.Len(t, alerts(t, pool), 4, "a is in sync, and b is named no longer")
+
+	v.SetDesired([]provider.Desired{openAI("a")})
+	require.NoError(t, v.TakeOver(t.Context()))
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Len(t, alerts(t, pool), 4)
+	require.Empty(t, metrics.drifting)
+}
+
 func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 	t.Parallel()
 	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"))

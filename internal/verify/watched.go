@@ -73,7 +73,10 @@ func (v *Verifier) scan(ctx context.Context) (suspects []string, err error) {
 	for _, name := range v.names {
 		if !v.desired[name].isSettled(scanned) {
 			suspects = append(suspects, name)
+			continue
 		}
+		// Its drift may have ended while another worker led, or by a seed.
+		delete(v.drifting, name)
 	}
 	return suspects, nil
 }

@@ -155,6 +155,13 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 		provwatch_build_info{job="w", instance="a", version="1"} 1x60
 		provwatch_build_info{job="w", instance="b", version="1"} 1x60
 		provwatch_target_up{job="w", instance="a"} 1x60
+		provwatch_providers{job="w", instance="a"} 2x60
+		provwatch_providers{job="w", instance="b"} 2x60
+		provwatch_providers{job="w", instance="booting"} 0x60
+		provwatch_last_reload_successful{job="w", instance="a"} 1x60
+		provwatch_last_reload_success_timestamp_seconds{job="w", instance="a"} 100x60
+		provwatch_last_reload_successful{job="w", instance="booting"} 0x60
+		provwatch_last_reload_success_timestamp_seconds{job="w", instance="booting"} 0x60
 		provwatch_leader{job="w", instance="a"} 1x60
 		provwatch_leader{job="w", instance="b"} 0x60
 		provwatch_listener_connected{job="w", instance="a"} 1x60
@@ -189,6 +196,8 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 		"ProvwatchNoLeader":            {series: `provwatch_leader{job="w", instance="a"} 1x50 0x9`},
 		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchDrift ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk ProvwatchSinkBehind"},
 		"ProvwatchTargetDown":          {series: `provwatch_target_up{job="w", instance="a"} 1x50 0x9`},
+		"ProvwatchWatchesNothing":      {series: `provwatch_providers{job="w", instance="a"} 2x50 0x9`},
+		"ProvwatchReloadRefused":       {series: `provwatch_last_reload_successful{job="w", instance="a"} 1x50 0x9`},
 		"ProvwatchNotListening":        {series: `provwatch_listener_connected{job="w", instance="b"} 1x50 0x9`},
 		"ProvwatchReconnecting":        {series: `provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 0+1x29`},
 		"ProvwatchVerificationStale":   {series: `provwatch_last_verification_timestamp_seconds{job="w", instance="a", scope="full"} 0+60x40 2400x19`},

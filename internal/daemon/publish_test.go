@@ -1,0 +1,50 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/verify"
+)
+
+// TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost ends them while
+// they are too new for the pool to look whether they still live.
+func TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost(t *testing.T) {
+	t.Parallel()
+	pool, config := pgtest.NewPool(t)
+	listening, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listening.Close(context.Background()) })
+	_, err = listening.Exec(t.Context(), "LISTEN "+string(pubsub.Statuses))
+	require.NoError(t, err)
+
+	var held []*pgxpool.Conn
+	for range config.MaxConns {
+		conn, err := pool.Acquire(t.Context())
+		require.NoError(t, err)
+		held = append(held, conn)
+	}
+	for _, conn := range held {
+		_, err := listening.Exec(t.Context(), `SELECT pg_terminate_backend($1, 10000)`, int32(conn.Conn().PgConn().PID()))
+		require.NoError(t, err)
+	}
+	for _, conn := range held {
+		conn.Release()
+	}
+	d := &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, pool: pool,
+		verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
+	d.publishStatus(t.Context(), pubsub.EventLeading, "")
+	limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	notification, err := listening.WaitForNotification(limited)
+	require.NoError(t, err)
+	require.Contains(t, notification.Payload, `"event":"leading"`)
+}
