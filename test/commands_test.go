@@ -606,6 +606,11 @@ func TestAcceptingTheDatabasesSideHoldsUntilEitherSideChanges(t *testing.T) {
 			require.Equal(t, "openai was "+kind+", which is now accepted until either side changes.\n", strings.SplitAfter(r.stdout, "\n")[0])
 			want := []string{kind + " openai", "resolved openai"}
 			w.expectAlerts(want...)
+			accepted := w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`)
+			r = w.run(env, "resolve", "openai", "--take", "db")
+			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, "openai is "+kind+", which is already accepted until either side changes; nothing was written.\n", strings.SplitAfter(r.stdout, "\n")[0])
+			require.Equal(t, accepted, w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`))
 			require.Equal(t, providers, w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`), "the database's side stands")
 			require.Equal(t, []string{operator(t) + " drift.accept openai " + kind},
 				w.strings(`SELECT concat_ws(' ', actor, action, provider, details ->> 'kind') FROM provwatch.audit_log WHERE actor <> 'system'`))
@@ -1239,5 +1244,5 @@ func TestCommandsThatFoundNothingToDoSayWhy(t *testing.T) {
 	}
 	r := w.run(nil, "sinks", "retry", "nosuch", "--all")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, "sink nosuch has no such dead letter")
+	require.Contains(t, r.stderr, `there is no sink "nosuch": no worker has sent this database's events to any`)
 }

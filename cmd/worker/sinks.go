@@ -164,6 +164,13 @@ func sinksCommand(f *flags) *cobra.Command {
 				return schema.Explain(ctx, pool, schema.SinkRetries, err)
 			}
 			if asked == 0 && name != "" {
+				state, err := sink.Inspect(ctx, pool)
+				if err != nil {
+					return schema.Explain(ctx, pool, schema.SinkRetries, err)
+				}
+				if err := state.Knows(name); err != nil {
+					return err
+				}
 				return fmt.Errorf("sink %s has no such dead letter; see \"worker sinks list\"", name)
 			}
 			return f.printer().SinkRetries(asked)
