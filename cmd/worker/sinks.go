@@ -171,7 +171,7 @@ func sinksCommand(f *flags) *cobra.Command {
 				if err := state.Knows(name); err != nil {
 					return err
 				}
-				return fmt.Errorf("sink %s has no such dead letter; see \"worker sinks list\"", name)
+				return fmt.Errorf("sink %s has no such dead letter; see \"worker sinks list%s\"", name, f.commandFlags())
 			}
 			return f.printer().SinkRetries(asked)
 		},

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -172,6 +173,7 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 		}
 	}
 	o, err := t.flags.daemonOptions(common)
+	o.CommandFlags = t.commandFlags()
 	o.Environment, o.ReadEnvironment, o.Keys, o.Database = environment, t.environment, keys, database
 	return o, err
 }
@@ -203,6 +205,7 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err
 		}
+		common.Sinks.CommandFlags = t.commandFlags()
 		target := daemon.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
 			return t.options(ctx, logger, common)
 		}}
@@ -235,6 +238,26 @@ func (f *flags) selectTarget() error {
 		}
 	}
 	return &usageError{fmt.Errorf("%s has no target of the name that --target gives", f.config)}
+}
+
+// commandFlags are what selects the target, for commands in messages.
+func (t *fileTarget) commandFlags() string {
+	file := t.flags.config
+	if !plainWord.MatchString(file) {
+		file = "'" + strings.ReplaceAll(file, "'", `'\''`) + "'"
+	}
+	return " --config " + file + " --target " + t.Name
+}
+
+// plainWord is what no shell takes for anything else.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./][A-Za-z0-9_./-]*$`)
+
+// commandFlags are those of the selected target, none without one.
+func (f *flags) commandFlags() string {
+	if f.target == nil {
+		return ""
+	}
+	return f.target.commandFlags()
 }
 
 // needTarget refuses what a command has of its own where --config names it for each

@@ -74,6 +74,10 @@ type Options struct {
 	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
 	Sinks sink.Options
 
+	// CommandFlags follow each command of the program in messages: those that select
+	// a target of --config, each after a space.
+	CommandFlags string
+
 	Serving
 	// StopBy tells, once ctx has ended, until when stopping may take.
 	StopBy  func() time.Time
@@ -170,7 +174,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	defer func() { postgres.Close(pool, time.Until(o.StopBy())) }()
 	var published bool
 	var plan seed.Plan
-	options := []seed.Option{seed.WithKeys(o.Keys)}
+	options := []seed.Option{seed.WithKeys(o.Keys), seed.ForTarget(o.CommandFlags)}
 	if o.RequireCredentials {
 		options = append(options, seed.RequireCredentials())
 	}

@@ -414,7 +414,7 @@ func (d *daemon) retireSlot(ctx context.Context, reason string) error {
 		return err
 	}
 	if _, err := wal.DropSlot(ctx, d.pool, server.Slot); err != nil {
-		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop")
+		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop"+d.CommandFlags)
 	}
 	return nil
 }
