@@ -120,19 +120,34 @@ func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *te
     database_url_env: A_URL
     source: guess
     resync: soon
+    compat: other
+    slot_max_lag: much
   - {name: b, env_prefix: B_, database: host=127.0.0.1 port=1 dbname=b}
   - {name: c, env_prefix: C_, database: host=127.0.0.1 port=1 dbname=b}
+  - name: D
+    env_prefix: D_
+    database_url_env: D_URL
+    migrate: never
+  - name: e
+    env_prefix: E_
+    database: host=127.0.0.1 port=1 dbname=e
+    on_boot_drift: alert
+    compat: upstream-credentials
 `)
 	env := environ{"DATABASE_URL": "", "A_URL": "postgres://u:" + w.secret("s3cret-of-a-url") + "@host:port/d"}
 	for _, args := range [][]string{{"run", "--config=" + file}, {"verify", "--config=" + file, "--target=b"}} {
 		r := w.run(env, args...)
 		require.Equal(t, 3, r.code)
 		for _, want := range []string{
-			file + ":2: target a: --source (or PROVWATCH_SOURCE) must be one of auto, notify, wal", file + ":6: target a: resync must be a duration, such as 30s",
-			file + ":2: target a: A_URL is neither a postgres:// URL nor", file + ":8: target c: its database is that of target b",
+			file + ":5: target a: source must be one of auto, notify, wal", file + ":6: target a: resync must be a duration, such as 30s",
+			file + ":7: target a: compat must be one of none, upstream-credentials", file + ":8: target a: slot_max_lag must be an amount of bytes",
+			file + ":2: target a: A_URL is neither a postgres:// URL nor", file + ":10: target c: its database is that of target b",
+			file + ":11: target 4 of the list needs a name", file + ":11: D_URL is empty or not set", file + ":14: migrate must be one of auto, check, off",
+			file + ":19: target e: compat: upstream-credentials finds credentials",
 		} {
 			require.Contains(t, r.stderr, want)
 		}
+		require.Equal(t, 10, strings.Count(r.stderr, file+":"), r.stderr)
 	}
 	for _, c := range []struct {
 		env  environ

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,22 +38,20 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 	if err := f.checkAlone(); err != nil {
 		return nil, err
 	}
+	failed := &config.Error{Path: f.config}
 	read, err := config.Read(f.config)
-	if err != nil {
+	if err != nil && !errors.As(err, &failed) {
 		return nil, &usageError{err}
 	}
 	var targets []fileTarget
-	failed := &config.Error{Path: f.config}
 	at := map[string]string{} // the targets by their databases
 	for _, t := range read {
 		found := func(line int, err error) {
 			failed.Findings = append(failed.Findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
 		}
 		one := fileTarget{Target: t}
-		if one.flags, err = f.with(t, found); err != nil {
-			found(t.Line, err)
-		}
-		if t.DatabaseURLFile == "" {
+		one.flags = f.with(t, found)
+		if t.DatabaseURLEnv != "" || t.Database != "" {
 			if one.database, err = one.openDatabase(); err != nil {
 				found(t.Line, err)
 			} else if other, taken := at[placeOf(one.database)]; taken {
@@ -91,9 +91,9 @@ func (f *flags) checkAlone() error {
 	return nil
 }
 
-// with returns the flags as they are for a target. A value that its flag does not
-// take is found at its line; the error is of the flags together.
-func (f *flags) with(t config.Target, found func(line int, err error)) (*flags, error) {
+// with returns the flags as they are for a target. What is wrong with them is found,
+// each at the line of its value.
+func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 	own := *f
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.StringVar(&own.source, "source", own.source, "")
@@ -106,11 +106,27 @@ func (f *flags) with(t config.Target, found func(line int, err error)) (*flags, 
 	set.StringVar(&own.slotMaxLag, "slot-max-lag", own.slotMaxLag, "")
 	set.StringVar(&own.sinks.cluster, "cluster-name", own.sinks.cluster, "")
 	for _, o := range t.Overrides {
+		flag := set.Lookup(o.Flag)
+		before := flag.Value.String()
 		if err := set.Set(o.Flag, o.Value); err != nil {
-			found(o.Line, fmt.Errorf("%s must be %s", strings.ReplaceAll(o.Flag, "-", "_"), wanted(set.Lookup(o.Flag), o.Value)))
+			_ = flag.Value.Set(before) // a duration is 0 now
+			found(o.Line, fmt.Errorf("%s must be %s", strings.ReplaceAll(o.Flag, "-", "_"), wanted(flag, o.Value)))
 		}
 	}
-	return &own, own.check(set)
+	for _, p := range own.problems() {
+		line := t.Line
+		for _, o := range t.Overrides {
+			if o.Flag == p.flag || slices.Contains(p.among, o.Flag) && line == t.Line {
+				line = o.Line
+			}
+		}
+		if p.among != nil {
+			found(line, errors.New(p.inFile))
+		} else {
+			found(line, fmt.Errorf("%s %s", strings.ReplaceAll(p.flag, "-", "_"), p.want))
+		}
+	}
+	return &own
 }
 
 // openDatabase returns the configuration of the target's database.
