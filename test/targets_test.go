@@ -89,6 +89,11 @@ targets:
 	good.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.example/'`)
 	good.expectAlerts("changed openai")
 
+	unmigrated := writeFile(t, filepath.Join(dir, "it's new.yaml"), "targets: [{name: new, env_file: good.env, database_url_env: NEW_URL, migrate: check}]")
+	r = good.run(env.with("NEW_URL", newEmptyWorld(t).url), "seed", "--config="+unmigrated, "--target=new")
+	require.Equal(t, 4, r.code)
+	require.Contains(t, r.stderr, `run "worker migrate --config '`+strings.Replace(unmigrated, "'", `'\''`, 1)+`' --target new", or`)
+
 	good.exec("CREATE DATABASE " + pgx.Identifier{created}.Sanitize())
 	t.Cleanup(func() {
 		// The worker is killed before: its cleanup comes later than its start.

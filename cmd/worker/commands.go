@@ -152,7 +152,7 @@ func seedCommand(f *flags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				needs.Use = f.comparing(schema.Seeding)
+				needs.Use, needs.CommandFlags = f.comparing(schema.Seeding), f.commandFlags()
 				if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 					return err
 				}
@@ -360,6 +360,7 @@ func migrateCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			needs.CommandFlags = f.commandFlags()
 			if dryRun {
 				status, err := schema.Inspect(ctx, config.ConnConfig)
 				if err != nil {

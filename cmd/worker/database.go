@@ -156,7 +156,7 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (*atres
 	if err != nil {
 		return nil, nil, err
 	}
-	needs := schema.Needs{Use: schema.Resolving}
+	needs := schema.Needs{Use: schema.Resolving, CommandFlags: f.commandFlags()}
 	if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 		pool.Close()
 		return nil, nil, err

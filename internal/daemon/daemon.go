@@ -224,6 +224,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool, err error) {
 	needs, err := o.Source.Needs(ctx, pool)
 	needs.Use |= o.sinkUse()
+	needs.CommandFlags = o.CommandFlags
 	var unusable *wal.UnusableError
 	if errors.As(err, &unusable) && unusable.Unpublish {
 		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
@@ -235,7 +236,7 @@ func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published boo
 	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil {
 		return err == nil && needs.Publication, err
 	}
-	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse()}
+	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse(), CommandFlags: o.CommandFlags}
 	if schema.Ensure(ctx, pool, o.Migrate, notified, o.Logger) != nil {
 		return false, err
 	}
