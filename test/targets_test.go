@@ -94,10 +94,11 @@ targets:
 	require.Equal(t, 4, r.code)
 	require.Contains(t, r.stderr, `run "worker migrate --config '`+strings.Replace(unmigrated, "'", `'\''`, 1)+`' --target new", or`)
 
-	good.exec("CREATE DATABASE " + pgx.Identifier{created}.Sanitize())
+	create, drop := "CREATE DATABASE "+pgx.Identifier{created}.Sanitize(), "DROP DATABASE "+pgx.Identifier{created}.Sanitize()+" WITH (FORCE)"
+	good.exec(create)
 	t.Cleanup(func() {
 		// The worker is killed before: its cleanup comes later than its start.
-		_, err := good.db.Exec(context.Background(), fmt.Sprintf("DROP DATABASE %s WITH (FORCE)", pgx.Identifier{created}.Sanitize()))
+		_, err := good.db.Exec(context.Background(), drop)
 		require.NoError(t, err)
 	})
 	drifting.exec(`UPDATE ai_providers SET base_url = 'https://api.openai.com/v1/'`)
@@ -111,6 +112,12 @@ targets:
 	eventually(t, func() bool { return manager.count("STATUS=watching 3 of 3 targets") > 0 }, "the status is that of all")
 	_, metrics = p.get("/metrics")
 	require.Contains(t, metrics, "\n"+`provwatch_target_up{target="missing"} 1`+"\n")
+
+	// One that is watched is begun anew when its database is made anew.
+	good.exec(drop)
+	good.exec(create)
+	eventually(t, func() bool { return p.logged("msg=ready", "target=missing") == 2 }, "it is migrated, seeded and watched again")
+	require.Equal(t, 1, p.logged("msg=ready", "target=good"))
 
 	p.stop()
 	require.Equal(t, 3, p.logged("msg=stopped"))

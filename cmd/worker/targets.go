@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
@@ -30,6 +31,7 @@ type fileTarget struct {
 	flags *flags
 	// database is nil for one whose URL is in a file, which is read when it is needed.
 	database *pgxpool.Config
+	places   *places // of all targets
 }
 
 // readTargets reads the targets of --config. The error holds everything that can be
@@ -44,20 +46,18 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 		return nil, &usageError{err}
 	}
 	var targets []fileTarget
-	at := map[string]string{} // the targets by their databases
+	at := &places{of: map[string]string{}}
 	for _, t := range read {
 		found := func(line int, err error) {
 			failed.Findings = append(failed.Findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
 		}
-		one := fileTarget{Target: t}
+		one := fileTarget{Target: t, places: at}
 		one.flags = f.with(t, found)
 		if t.DatabaseURLEnv != "" || t.Database != "" {
 			if one.database, err = one.openDatabase(); err != nil {
 				found(t.Line, err)
-			} else if other, taken := at[placeOf(one.database)]; taken {
-				found(t.Line, fmt.Errorf("its database is that of target %s", other))
-			} else {
-				at[placeOf(one.database)] = t.Name
+			} else if err := at.take(t.Name, one.database); err != nil {
+				found(t.Line, err)
 			}
 		}
 		targets = append(targets, one)
@@ -163,6 +163,27 @@ func serverOf(c *pgxpool.Config) string {
 
 func placeOf(c *pgxpool.Config) string { return serverOf(c) + "/" + c.ConnConfig.Database }
 
+// places are the databases of the targets that are known so far. Where two have the
+// same one, only that which leads would be watched.
+type places struct {
+	mu sync.Mutex
+	of map[string]string // by target
+}
+
+// take makes the database that of the target, unless it is that of another.
+func (p *places) take(target string, database *pgxpool.Config) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	place := placeOf(database)
+	for other, taken := range p.of {
+		if taken == place && other != target {
+			return fmt.Errorf("its database is that of target %s", other)
+		}
+	}
+	p.of[target] = place
+	return nil
+}
+
 // environment reads the target's environment, and nothing of the others'.
 func (t *fileTarget) environment() (seed.Environment, error) {
 	if t.EnvFile != "" {
@@ -185,6 +206,9 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 	database := t.database
 	if database == nil {
 		if database, err = t.openDatabase(); err != nil {
+			return daemon.Options{}, err
+		}
+		if err := t.places.take(t.Name, database); err != nil {
 			return daemon.Options{}, err
 		}
 	}

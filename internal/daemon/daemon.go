@@ -211,9 +211,8 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
 	c.up()
-	d.watch(ctx, reload)
-	if ctx.Err() == nil {
-		return errEnded
+	if err := d.watch(ctx, reload); err != nil {
+		return err
 	}
 	d.stop(ctx)
 	return nil
@@ -271,6 +270,9 @@ type daemon struct {
 	// with it.
 	published atomic.Bool
 
+	// Ends the watch, with the reason.
+	end context.CancelCauseFunc
+
 	leads   atomic.Bool
 	session atomic.Uint32 // the server's process of the session that leads
 	source  atomic.Value  // the source of alerts while leading, a string
@@ -281,10 +283,12 @@ type daemon struct {
 	booted, reconnected, reloaded atomic.Bool
 }
 
-// watch runs until ctx ends and all its goroutines have.
-func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
-	ctx, end := context.WithCancel(ctx)
-	defer end()
+// watch runs until ctx ends and all its goroutines have, and then returns nil.
+// Its error is why it has ended before.
+func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
+	ctx, end := context.WithCancelCause(parent)
+	defer end(nil)
+	d.end = end
 	listen := listener.New(postgres.ListenConfig(d.Database), pubsub.ProvidersChanged, d, d.Logger)
 	// Triggers are silent in a seed, and a worker that only stands by alerts
 	// nothing of what its own seed has ended: the leader looks.
@@ -293,14 +297,13 @@ func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	listen.Progress(d.life.cameRound)
 	var group conc.WaitGroup
-	defer group.Wait()
 	stopping := func() bool { return ctx.Err() != nil }
 	start := func(name string, work func()) {
 		guarded := d.life.guard(name, stopping, work)
 		group.Go(func() {
 			if d.restarts {
 				// The group keeps a panic until all others have ended.
-				defer end()
+				defer end(errEnded)
 			}
 			guarded()
 		})
@@ -310,6 +313,11 @@ func (d *daemon) watch(ctx context.Context, reload <-chan os.Signal) {
 	start("deliverer", func() { d.deliverer.Run(ctx, func(err error) { d.mind(ctx, err) }) })
 	start("resync", func() { d.resync(ctx) })
 	start("reload", func() { d.reloadAt(ctx, reload) })
+	group.Wait()
+	if parent.Err() != nil {
+		return nil
+	}
+	return context.Cause(ctx)
 }
 
 // Listening implements [listener.Handler]. Everything is verified after LISTEN

@@ -173,8 +173,8 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 				return nil
 			}
 			d.verified(ctx, request, err)
+			d.sayAgain(ctx, "verification failed, trying again", err, standbyPause)
 			if err != nil {
-				d.Logger.WarnContext(ctx, "verification failed, trying again", "error", err)
 				d.pending.Again(request)
 			}
 			pause = time.After(standbyPause)
@@ -247,21 +247,37 @@ func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 	}
 }
 
-// untilDone tries until do succeeds, which it reports, or ctx ends. message is
-// logged of each failure.
+// untilDone tries until do succeeds, which it reports, or ctx ends. Nothing is
+// verified meanwhile, so that the worker is not ready. message is logged of failures.
 func (d *daemon) untilDone(ctx context.Context, message string, do func(context.Context) error) bool {
-	for ctx.Err() == nil {
+	for {
 		err := do(ctx)
+		if ctx.Err() != nil {
+			return false
+		}
+		d.sayAgain(ctx, message, err, leadPause)
 		if err == nil {
 			return true
 		}
-		d.Logger.WarnContext(ctx, message, "error", err, "retry_in", leadPause)
+		d.verified(ctx, listener.Request{All: true}, err)
 		select {
 		case <-ctx.Done():
+			return false
 		case <-time.After(leadPause):
 		}
 	}
-	return false
+}
+
+// sayAgain logs the error of what is tried again soon, unless it is what was logged
+// before of the same; nil for none. Many databases of one server fail together.
+func (d *daemon) sayAgain(ctx context.Context, message string, err error, retryIn time.Duration) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if d.told.isNews(message, text) && err != nil {
+		d.Logger.WarnContext(ctx, message, "error", err, "retry_in", retryIn)
+	}
 }
 
 // stillLeads fails when the listening session no longer holds the leader's lock,
@@ -320,7 +336,7 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 			if d.published.Swap(false) {
 				return nil
 			}
-			return schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Publication: true}, d.Logger)
+			return schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Publication: true, CommandFlags: d.CommandFlags}, d.Logger)
 		},
 		Streaming: func(ctx context.Context) {
 			context.AfterFunc(ctx, d.life.take())
@@ -381,7 +397,7 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 	var group conc.WaitGroup
 	defer group.Wait()
 	group.Go(func() {
-		err := schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true}, d.Logger)
+		err := schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true, CommandFlags: d.CommandFlags}, d.Logger)
 		if err != nil && ctx.Err() == nil && d.told.isNews("no triggers", err.Error()) {
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
 		}

@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 
 	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
 )
 
 // queueRemedy finds who keeps the queue of notifications from being freed.
@@ -15,6 +17,7 @@ const queueRemedy = "end the session that listens and stays in a transaction: " 
 func (d *daemon) mind(ctx context.Context, err error) {
 	d.mindPrivileges(ctx, err)
 	d.mindQueue(ctx, err)
+	d.mindSchema(ctx, err)
 }
 
 // mindQueue frees the queue of notifications when err is that it is full. What
@@ -32,5 +35,13 @@ func (d *daemon) mindQueue(ctx context.Context, err error) {
 	if d.told.isNews("queue full", "full") {
 		d.Logger.ErrorContext(ctx, "the server's queue of notifications is full: no alert can be published until it is not",
 			"error", err, "usage", usage, "remedy", queueRemedy)
+	}
+}
+
+// mindSchema ends a watch that is run again when err is that the schema is gone: the
+// database was dropped and made again, and only the boot migrates and seeds it.
+func (d *daemon) mindSchema(ctx context.Context, err error) {
+	if d.restarts && schema.IsGone(ctx, d.pool, err) {
+		d.end(fmt.Errorf("the database no longer has the schema provwatch: %w", err))
 	}
 }

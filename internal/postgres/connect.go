@@ -227,6 +227,7 @@ func Close(pool *pgxpool.Pool, within time.Duration) {
 // remedies name the places that say how to connect.
 type remedies struct {
 	any      string // where nothing tells the cause
+	user     string
 	password string
 	database string
 }
@@ -234,12 +235,14 @@ type remedies struct {
 var (
 	ofVariables = remedies{
 		any:      "check DATABASE_URL (or PG*), that the server runs, and --connect-timeout",
+		user:     "check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN",
 		password: "check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)",
 		database: "check the database's name in DATABASE_URL (or PGDATABASE)",
 	}
 	// With --config, DATABASE_URL must not be set.
 	ofTarget = remedies{
 		any:      "check the target's database in the file of --config, that the server runs, and --connect-timeout",
+		user:     "check the user in the target's database_url_env, database_url_file or database (or PGUSER), and that its role is there and has LOGIN",
 		password: "check the user and the password of the target's database: those of its database_url_env or database_url_file, else PGUSER, PGPASSWORD and PGPASSFILE",
 		database: "check the database's name in the target's database_url_env, database_url_file or database",
 	}
@@ -280,6 +283,10 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 		return "the server refused the certificate of sslcert (PGSSLCERT): renew it, or have it signed by a CA of the server's ssl_ca_file", true
 	case !errors.As(err, &pg):
 		return remedies.any, false
+	// There is no such role, or one that may not log in, which only the function of the
+	// server tells in every language.
+	case pg.Code == pgerrcode.InvalidAuthorizationSpecification && pg.Routine == "InitializeSessionUserId":
+		return remedies.user, true
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
 		return "give the role what pg_hba.conf asks of it: sslcert and sslkey (PGSSLCERT, PGSSLKEY) for a client certificate, " +
 			"which must name it and be signed by a CA of the server's ssl_ca_file, or sslmode (PGSSLMODE) for TLS", true

@@ -70,7 +70,7 @@ func TestAServerWithoutTLSIsJudgedByWhatItSaysWithout(t *testing.T) {
 	cluster := pgtest.NewCluster(t)
 	conn, err := pgx.Connect(t.Context(), cluster.URL())
 	require.NoError(t, err)
-	_, err = conn.Exec(t.Context(), "CREATE ROLE full_up LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0")
+	_, err = conn.Exec(t.Context(), "CREATE ROLE full_up LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0; CREATE ROLE no_login PASSWORD 'hunter2'")
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
 	connect := func(user, password, database string, timeout time.Duration) (string, time.Duration) {
@@ -94,6 +94,8 @@ func TestAServerWithoutTLSIsJudgedByWhatItSaysWithout(t *testing.T) {
 
 	message, _ := connect("full_up", "wrong", "provwatch", time.Hour)
 	require.Contains(t, message, "check the user and the password")
+	message, _ = connect("no_login", "hunter2", "provwatch", time.Hour)
+	require.Contains(t, message, "has LOGIN")
 	message, _ = connect("", "", "no-such-database", time.Hour)
 	require.Contains(t, message, "check the database's name")
 	message, took := connect("full_up", "hunter2", "provwatch", 700*time.Millisecond)

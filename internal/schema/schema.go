@@ -205,6 +205,17 @@ func (s Status) writable() error {
 	}
 }
 
+// IsGone reports whether err is that a table does not exist because the database
+// has nothing of ours, as after it was dropped and made again.
+func IsGone(ctx context.Context, db store.DBTX, err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != pgerrcode.UndefinedTable && pg.Code != pgerrcode.InvalidSchemaName {
+		return false
+	}
+	objects, err := store.New(db).InspectSchema(ctx)
+	return err == nil && !objects.OwnSchema
+}
+
 // Inspect looks at the schema and changes nothing.
 func Inspect(ctx context.Context, config *pgx.ConnConfig) (Status, error) {
 	var status Status

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/daemon"
+)
+
+// TestATargetWhoseFileNamesTheDatabaseOfAnotherFails has files that are read when a
+// target is started, and a database that is known before.
+func TestATargetWhoseFileNamesTheDatabaseOfAnotherFails(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	write("none.env", "")
+	write("b.url", "postgres://u:hunter2@db.example:5432/two")
+	write("c.url", "postgres://other:hunter2@db.example/two")
+	t.Setenv("DATABASE_URL", "")
+	var f flags
+	f.addRunFlags(pflag.NewFlagSet("", pflag.ContinueOnError))
+	f.config = write("targets.yaml", `
+targets:
+  - {name: a, env_file: none.env, database: host=db.example port=5432 dbname=one}
+  - {name: b, env_file: none.env, database_url_file: b.url}
+  - {name: c, env_file: none.env, database_url_file: c.url}
+`)
+	f.output, f.logFormat, f.logLevel, f.connectTimeout = "text", "text", "info", time.Second
+	f.source, f.migrate, f.credentials, f.compat = "auto", "auto", "ignore", "none"
+	targets, err := f.readTargets()
+	require.NoError(t, err)
+	open := func(i int) error {
+		_, err := targets[i].options(t.Context(), slog.New(slog.DiscardHandler), daemon.Options{})
+		return err
+	}
+	require.NoError(t, open(1))
+	require.EqualError(t, open(2), "its database is that of target b")
+	require.NoError(t, open(1), "it is its own")
+
+	write("b.url", "postgres://u:hunter2@db.example/one")
+	require.EqualError(t, open(1), "its database is that of target a")
+	write("b.url", "postgres://u:hunter2@db.example/three")
+	require.NoError(t, open(1))
+	require.NoError(t, open(2))
+}
