@@ -16,8 +16,6 @@ SQLC    := $(TOOL) sqlc
 # For make run: arguments of the worker, and the folder of the private PostgreSQL.
 ARGS     ?=
 DATA_DIR ?=
-# Variables that name providers, or a file that does, when they are not empty.
-PROVIDER_VARIABLES := ^(CODER_AIBRIDGE_[^=]*|CODER_AI_GATEWAY_[^=]*|PROVWATCH_ENV_FILE)=.
 # For make fuzz: how long each target runs, as a duration or as 10000x executions, and
 # one to run alone.
 FUZZTIME ?= 30s
@@ -43,13 +41,8 @@ EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
 
-run: build ## start the worker; ARGS="--log-level debug", DATA_DIR=folder
-	@if [ -z "$$DATABASE_URL$$PGHOST$$PGPORT$$PGDATABASE$$PGUSER$$PGSERVICE" ]; then scripts/install-postgres.sh; fi
-	@$(if $(findstring --env-file,$(ARGS)),,if ! env | grep -qE '$(PROVIDER_VARIABLES)'; then \
-		echo "No provider variable is set: using the made-up providers of deploy/example.env" >&2; \
-		export PROVWATCH_ENV_FILE=deploy/example.env; \
-	fi;) \
-	exec bin/worker run $(if $(DATA_DIR),--data-dir='$(DATA_DIR)') $(ARGS)
+run: build ## start the worker with a status page, on a private PostgreSQL unless DATABASE_URL is set; ARGS="--log-level debug", DATA_DIR=folder
+	@DATA_DIR='$(DATA_DIR)' exec scripts/run.sh $(ARGS)
 
 build: go ## build bin/worker
 	@$(BUILD) -o bin/worker ./cmd/worker

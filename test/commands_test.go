@@ -606,6 +606,11 @@ func TestAcceptingTheDatabasesSideHoldsUntilEitherSideChanges(t *testing.T) {
 			require.Equal(t, "openai was "+kind+", which is now accepted until either side changes.\n", strings.SplitAfter(r.stdout, "\n")[0])
 			want := []string{kind + " openai", "resolved openai"}
 			w.expectAlerts(want...)
+			accepted := w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`)
+			r = w.run(env, "resolve", "openai", "--take", "db")
+			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, "openai is "+kind+", which is already accepted until either side changes; nothing was written.\n", strings.SplitAfter(r.stdout, "\n")[0])
+			require.Equal(t, accepted, w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`))
 			require.Equal(t, providers, w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`), "the database's side stands")
 			require.Equal(t, []string{operator(t) + " drift.accept openai " + kind},
 				w.strings(`SELECT concat_ws(' ', actor, action, provider, details ->> 'kind') FROM provwatch.audit_log WHERE actor <> 'system'`))
@@ -992,7 +997,9 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 			"--compat=upstream-credentials finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, " +
 				"and that ignores them: use --on-boot-drift=fail, or set --credential-drift (or PROVWATCH_CREDENTIAL_DRIFT) to warn or alert"},
 		{"no such drift mode", nil, "run --on-boot-drift=ignore", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert`},
-		{"debug without HTTP", nil, "run --debug", "--debug serves the profiler on --http-addr, which is not set"},
+		{"debug without HTTP", nil, "run --debug", "--debug (or PROVWATCH_DEBUG) serves the profiler on --http-addr, which is not set"},
+		{"several", environ{"PROVWATCH_CONNECT_TIMEOUT": "soon"}, "run --source=notfy --resync=0", "PROVWATCH_CONNECT_TIMEOUT cannot be used for --connect-timeout: want a duration, such as 30s\n" +
+			"--source (or PROVWATCH_SOURCE) must be one of auto, notify, wal\n--resync (or PROVWATCH_RESYNC) must be positive, such as 30s"},
 		{"HTTP address without port", nil, "run --http-addr=localhost", "--http-addr (or PROVWATCH_HTTP_ADDR) must be HOST:PORT, such as 127.0.0.1:9464"},
 		{"HTTP address of no port", nil, "run --http-addr=127.0.0.1:many", "--http-addr (or PROVWATCH_HTTP_ADDR) must be HOST:PORT, such as 127.0.0.1:9464"},
 		{"HTTP port too large", nil, "run --http-addr=127.0.0.1:65536", "--http-addr (or PROVWATCH_HTTP_ADDR) must be HOST:PORT, such as 127.0.0.1:9464"},
@@ -1239,5 +1246,5 @@ func TestCommandsThatFoundNothingToDoSayWhy(t *testing.T) {
 	}
 	r := w.run(nil, "sinks", "retry", "nosuch", "--all")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, "sink nosuch has no such dead letter")
+	require.Contains(t, r.stderr, `there is no sink "nosuch": no worker has sent this database's events to any`)
 }

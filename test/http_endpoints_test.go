@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -287,6 +288,12 @@ func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
 	r = w.run(w.twoProviders(), "run", "--http-addr=192.0.2.1:9464")
 	require.Equal(t, result{1, "", "worker: serve HTTP on --http-addr: listen tcp 192.0.2.1:9464: bind: cannot assign requested address\n"}, r)
 	w.unmigrated()
+	// Nor is a private PostgreSQL made.
+	private := filepath.Join(t.TempDir(), "data")
+	r = w.run(environ{"DATABASE_URL": "", "PROVWATCH_DATA_DIR": private}, "run", "--http-addr="+address)
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stderr, "bind: address already in use")
+	require.NoDirExists(t, private)
 }
 
 func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {

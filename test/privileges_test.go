@@ -20,12 +20,12 @@ func TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks(t *testing.T) {
 	bothSources(t, func(t *testing.T, w *world) {
 		role, url := w.role("nobody")
 		env := w.twoProviders().with("DATABASE_URL", url)
-		told := func(command string) {
+		told := func(command, group string) {
 			t.Helper()
 			r := w.run(env, strings.Fields(command)...)
 			require.Equal(t, 4, r.code, "%s: %s", command, r.stderr)
 			require.Contains(t, r.stderr, fmt.Sprintf("worker: the database's schema cannot be used: the role %q lacks privileges; "+
-				"let the tables' owner run sql/roles.sql and make it a member of one of its roles, or run\n", role))
+				"let the tables' owner run sql/roles.sql and make it a member of %s, or run\n", role, group))
 			grants := grantStatement.FindAllString(r.stderr, -1)
 			require.NotEmpty(t, grants, r.stderr)
 			w.exec(strings.Join(grants, " "))
@@ -36,22 +36,22 @@ func TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks(t *testing.T) {
 			require.Contains(t, r.stderr, `--source=wal is not possible: the WAL cannot be read: the role may not replicate; ALTER ROLE "`+role+`" REPLICATION;`)
 			w.exec(`ALTER ROLE ` + role + ` REPLICATION`)
 		}
-		told("run")
+		told("run", "provwatch_"+w.source)
 		p := w.start(env, "run").ready()
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai")
-		told("watch --since 0")
-		told("resolve openai --take env")
+		told("watch --since 0", "provwatch_reader")
+		told("resolve openai --take env", "provwatch_operator")
 		require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "env", "--with-keys").code)
 		w.expectAlerts("disabled openai", "resolved openai")
 		p.stop()
 
 		w.exec(`REVOKE ALL ON ALL TABLES IN SCHEMA public, provwatch FROM ` + role)
 		for _, command := range []string{"verify", "seed"} {
-			told(command)
+			told(command, map[string]string{"verify": "provwatch_operator", "seed": "provwatch_notify"}[command])
 			require.Equal(t, 0, w.run(env, strings.Fields(command)...).code, command)
 		}
-		told("verify --credential-drift=alert")
+		told("verify --credential-drift=alert", "provwatch_operator")
 		require.Equal(t, 0, w.run(env, "verify", "--credential-drift=alert").code)
 		require.Equal(t, 0, w.count(`SELECT count(*) FROM pg_class WHERE relowner = $1::regrole`, role))
 	})

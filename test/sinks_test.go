@@ -309,6 +309,9 @@ func TestDeadLettersAreShownAndTriedAgainWhenAsked(t *testing.T) {
 	r = w.run(nil, "sinks", "retry", "webhook", "7")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.stderr, "sink webhook has no such dead letter")
+	r = w.run(nil, "sinks", "retry", "webhok", "--all")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stderr, `there is no sink "webhok": there are webhook`+"\n")
 	for _, args := range []string{"", "webhook", "webhook x", "1", "webhook --all 1", "webhook 1 --stream=x"} {
 		require.Equal(t, 3, w.run(nil, append([]string{"sinks", "retry"}, strings.Fields(args)...)...).code, args)
 	}

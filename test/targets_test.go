@@ -51,12 +51,24 @@ targets:
 	require.Equal(t, 0, good.run(env, "seed", "--target=drifting").code)
 	drifting.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.example/'`)
 	require.Equal(t, 2, good.run(env, "verify", "--target=drifting").code)
+	// What is to be typed is for this target, and names nothing that --config forbids.
+	r := good.run(env, "resolve", "nobody", "--take=db", "--target=drifting")
+	require.Equal(t, 3, r.code)
+	require.Contains(t, r.stderr, `run "worker verify --config `+file+` --target drifting" with`)
+	r = good.run(env.with("MISSING_OPENAI_KEY", ""), "verify", "--target=missing")
+	require.Equal(t, 4, r.code)
+	require.Contains(t, r.stderr, "; check the database's name in the target's database_url_env, ")
+	require.NotContains(t, r.stderr, "DATABASE_URL")
+	none := writeFile(t, filepath.Join(dir, "none.yaml"), "targets: [{name: none, env_prefix: NONE_, database_url_env: GOOD_URL}]")
+	r = good.run(env, "verify", "--config="+none, "--target=none")
+	require.Equal(t, 0, r.code)
+	require.Contains(t, r.stderr, "in the target's env_file, or variables that begin with its env_prefix")
 
 	manager := newServiceManager(t)
 	p := good.start(env.with("NOTIFY_SOCKET", manager.socket), "run", "--http-addr=127.0.0.1:0")
 	p.waitFor("msg=ready", "target=good")
 	p.waitFor("the target has failed", "target=missing", "does not exist")
-	p.waitFor("the target has failed", "target=drifting", "base_url")
+	p.waitFor("the target has failed", "target=drifting", "base_url", "worker resolve openai --take db --config "+file+" --target drifting")
 	status, body := p.get("/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Contains(t, body, "target missing: cannot connect")
@@ -76,6 +88,11 @@ targets:
 	require.Equal(t, "openai", good.strings(`SELECT string_agg(name, ',') FROM ai_providers`)[0])
 	good.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.example/'`)
 	good.expectAlerts("changed openai")
+
+	unmigrated := writeFile(t, filepath.Join(dir, "it's new.yaml"), "targets: [{name: new, env_file: good.env, database_url_env: NEW_URL, migrate: check}]")
+	r = good.run(env.with("NEW_URL", newEmptyWorld(t).url), "seed", "--config="+unmigrated, "--target=new")
+	require.Equal(t, 4, r.code)
+	require.Contains(t, r.stderr, `run "worker migrate --config '`+strings.Replace(unmigrated, "'", `'\''`, 1)+`' --target new", or`)
 
 	create, drop := "CREATE DATABASE "+pgx.Identifier{created}.Sanitize(), "DROP DATABASE "+pgx.Identifier{created}.Sanitize()+" WITH (FORCE)"
 	good.exec(create)
@@ -115,19 +132,34 @@ func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *te
     database_url_env: A_URL
     source: guess
     resync: soon
+    compat: other
+    slot_max_lag: much
   - {name: b, env_prefix: B_, database: host=127.0.0.1 port=1 dbname=b}
   - {name: c, env_prefix: C_, database: host=127.0.0.1 port=1 dbname=b}
+  - name: D
+    env_prefix: D_
+    database_url_env: D_URL
+    migrate: never
+  - name: e
+    env_prefix: E_
+    database: host=127.0.0.1 port=1 dbname=e
+    on_boot_drift: alert
+    compat: upstream-credentials
 `)
 	env := environ{"DATABASE_URL": "", "A_URL": "postgres://u:" + w.secret("s3cret-of-a-url") + "@host:port/d"}
 	for _, args := range [][]string{{"run", "--config=" + file}, {"verify", "--config=" + file, "--target=b"}} {
 		r := w.run(env, args...)
 		require.Equal(t, 3, r.code)
 		for _, want := range []string{
-			file + ":2: target a: --source (or PROVWATCH_SOURCE) must be one of auto, notify, wal", file + ":6: target a: resync must be a duration, such as 30s",
-			file + ":2: target a: A_URL is neither a postgres:// URL nor", file + ":8: target c: its database is that of target b",
+			file + ":5: target a: source must be one of auto, notify, wal", file + ":6: target a: resync must be a duration, such as 30s",
+			file + ":7: target a: compat must be one of none, upstream-credentials", file + ":8: target a: slot_max_lag must be an amount of bytes",
+			file + ":2: target a: A_URL is neither a postgres:// URL nor", file + ":10: target c: its database is that of target b",
+			file + ":11: target 4 of the list needs a name", file + ":11: D_URL is empty or not set", file + ":14: migrate must be one of auto, check, off",
+			file + ":19: target e: compat: upstream-credentials finds credentials",
 		} {
 			require.Contains(t, r.stderr, want)
 		}
+		require.Equal(t, 10, strings.Count(r.stderr, file+":"), r.stderr)
 	}
 	for _, c := range []struct {
 		env  environ

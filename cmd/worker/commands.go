@@ -139,7 +139,7 @@ func seedCommand(f *flags) *cobra.Command {
 				if err != nil {
 					return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
 				}
-				seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
+				seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
 				if err := f.printer().Plan(plan, false); err != nil {
 					return err
 				}
@@ -152,7 +152,7 @@ func seedCommand(f *flags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				needs.Use = f.comparing(schema.Seeding)
+				needs.Use, needs.CommandFlags = f.comparing(schema.Seeding), f.commandFlags()
 				if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 					return err
 				}
@@ -163,7 +163,7 @@ func seedCommand(f *flags) *cobra.Command {
 				return err
 			}
 			deliver(ctx, pool, logger)
-			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
+			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
 			return f.printer().Plan(plan, true)
 		},
 	}
@@ -173,7 +173,7 @@ func seedCommand(f *flags) *cobra.Command {
 
 // seedOptions are how a seed, or whatever foretells one, is done.
 func (f *flags) seedOptions(keys *atrest.Keyset) []seed.Option {
-	options := []seed.Option{seed.WithKeys(keys)}
+	options := []seed.Option{seed.WithKeys(keys), seed.ForTarget(f.commandFlags())}
 	if f.requiresCredentials() {
 		options = append(options, seed.RequireCredentials())
 	}
@@ -225,7 +225,7 @@ func verifyCommand(f *flags) *cobra.Command {
 			if f.credentials == string(verify.WarnCredentials) && !f.requiresCredentials() {
 				warnCredentials(ctx, logger, plan)
 			}
-			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
+			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
 			if err := f.printer().Verification(plan); err != nil {
 				return err
 			}
@@ -268,7 +268,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			desired, err := named(environment, args[0])
+			desired, err := f.named(environment, args[0])
 			if err != nil {
 				return err
 			}
@@ -297,13 +297,13 @@ func resolveCommand(f *flags) *cobra.Command {
 	return command
 }
 
-func named(environment seed.Environment, name string) (provider.Desired, error) {
+func (f *flags) named(environment seed.Environment, name string) (provider.Desired, error) {
 	for _, d := range environment.Providers {
 		if d.Name == name {
 			return d, nil
 		}
 	}
-	return provider.Desired{}, &usageError{fmt.Errorf("the environment names no provider %q; run \"worker verify\" with the same environment to see those that it names", name)}
+	return provider.Desired{}, &usageError{fmt.Errorf("the environment names no provider %q; run \"worker verify%s\" with the same environment to see those that it names", name, f.commandFlags())}
 }
 
 // operator is the actor of what a person does with this program.
@@ -360,6 +360,7 @@ func migrateCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			needs.CommandFlags = f.commandFlags()
 			if dryRun {
 				status, err := schema.Inspect(ctx, config.ConnConfig)
 				if err != nil {

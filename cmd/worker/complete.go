@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"provwatch/internal/atrest"
+	"provwatch/internal/config"
 )
 
 // namesFile tells whether a flag names a file, which shells complete by themselves.
@@ -63,6 +64,7 @@ func completionCommand() *cobra.Command {
 func (f *flags) complete(c *cobra.Command) {
 	values := map[string]cobra.CompletionFunc{
 		"take":     cobra.FixedCompletions([]string{"env", "db"}, cobra.ShellCompDirectiveNoFileComp),
+		"target":   f.completeTarget,
 		"data-dir": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 	}
 	for _, choice := range f.choices() {
@@ -90,10 +92,24 @@ func (f *flags) complete(c *cobra.Command) {
 	}
 }
 
+// completeTarget completes the name of a target of --config, of a file with mistakes
+// as well. It connects to nothing.
+func (f *flags) completeTarget(c *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if setFromEnvironment(c.Flags()) == nil && f.config != "" {
+		targets, _ := config.Read(f.config)
+		for _, t := range targets {
+			if t.Name != "" {
+				names = append(names, t.Name)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
 // completeProvider completes the name of a provider of the environment. It
 // connects to nothing.
 func (f *flags) completeProvider(c *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-	if len(args) > 0 || setFromEnvironment(c.Flags()) != nil {
+	if len(args) > 0 || setFromEnvironment(c.Flags()) != nil || f.selectTarget() != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	environment, err := f.readEnvironment()
@@ -108,7 +124,7 @@ func (f *flags) completeProvider(c *cobra.Command, args []string, _ string) (nam
 
 // completeKey completes the id of a key of --keyset.
 func (f *flags) completeKey(c *cobra.Command, args []string, _ string) (ids []string, _ cobra.ShellCompDirective) {
-	if len(args) > 0 || setFromEnvironment(c.Flags()) != nil || f.keyset == "" {
+	if len(args) > 0 || setFromEnvironment(c.Flags()) != nil || f.selectTarget() != nil || f.keyset == "" {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	keys, err := atrest.List(f.keyset)

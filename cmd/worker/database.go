@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -94,6 +95,10 @@ func (f *flags) startDatabase(ctx context.Context, logger *slog.Logger) (config 
 	if err != nil || config != nil {
 		return config, nil, err
 	}
+	// A server is not to be started, and made at first, for a worker that cannot run.
+	if err := f.tryHTTPAddress(ctx); err != nil {
+		return nil, nil, err
+	}
 	dir, err := f.privateDataDir()
 	if err != nil {
 		return nil, nil, err
@@ -108,6 +113,18 @@ func (f *flags) startDatabase(ctx context.Context, logger *slog.Logger) (config 
 	logger.InfoContext(ctx, "DATABASE_URL is not set: a private PostgreSQL runs", "version", server.Version(), "data_dir", dir,
 		"connect_with", psqlCommand(config))
 	return config, server.Stop, nil
+}
+
+// tryHTTPAddress says whether --http-addr can be bound. The daemon binds it later.
+func (f *flags) tryHTTPAddress(ctx context.Context) error {
+	if f.httpAddress == "" {
+		return nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", f.httpAddress)
+	if err != nil {
+		return fmt.Errorf("serve HTTP on --http-addr: %w", err)
+	}
+	return listener.Close()
 }
 
 // psqlCommand returns a shell command that connects to the database by unix
@@ -139,7 +156,7 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (*atres
 	if err != nil {
 		return nil, nil, err
 	}
-	needs := schema.Needs{Use: schema.Resolving}
+	needs := schema.Needs{Use: schema.Resolving, CommandFlags: f.commandFlags()}
 	if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 		pool.Close()
 		return nil, nil, err

@@ -93,11 +93,9 @@ func newRootCommand() *cobra.Command {
 		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
 	})
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
-		if err := setFromEnvironment(c.Flags()); err != nil {
+		// A variable that cannot be used leaves its flag as it was.
+		if err := errors.Join(setFromEnvironment(c.Flags()), f.check()); err != nil {
 			return &usageError{err}
-		}
-		if err := f.check(c.Flags()); err != nil {
-			return err
 		}
 		for _, unknown := range unknownVariables(c.Root(), os.Environ()) {
 			f.logger().WarnContext(c.Context(), "the variable belongs to no flag and has no effect", "variable", unknown.name, "nearest", unknown.nearest)
@@ -227,12 +225,14 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 	set.VisitAll(func(flag *pflag.Flag) {
 		variable := variableOf(flag.Name)
 		value := os.Getenv(variable)
-		if failed != nil || variable == "" || flag.Changed || value == "" {
+		if variable == "" || flag.Changed || value == "" {
 			return
 		}
+		before := flag.Value.String()
 		if err := set.Set(flag.Name, value); err != nil {
+			_ = flag.Value.Set(before) // a duration is 0 now
 			// A value can be a secret in the wrong place, hence is not shown.
-			failed = fmt.Errorf("%s cannot be used for --%s: want %s", variable, flag.Name, wanted(flag, value))
+			failed = errors.Join(failed, fmt.Errorf("%s cannot be used for --%s: want %s", variable, flag.Name, wanted(flag, value)))
 		}
 	})
 	return failed
@@ -329,18 +329,55 @@ func unknownVariables(root *cobra.Command, environment []string) (unknown []unkn
 // testVariables are those of the tests, which a worker that they start inherits.
 var testVariables = []string{"PROVWATCH_TEST_POSTGRES", "PROVWATCH_TEST_CHROMIUM", "PROVWATCH_TEST_ALERTMANAGER", "PROVWATCH_PG_CACHE", "PROVWATCH_SCREENSHOTS"}
 
-// check checks the values of the flags, before anything connects.
-func (f *flags) check(set *pflag.FlagSet) error {
+// problem is why the value of a flag cannot be used.
+type problem struct {
+	flag string
+	// want goes on after the flag's name.
+	want string
+	// among is for flags that cannot be used together: all of them, and what to say in
+	// terms of the file of --config.
+	among  []string
+	inFile string
+}
+
+func (p problem) Error() string {
+	if p.among != nil {
+		return "--" + p.flag + p.want
+	}
+	if variable := variableOf(p.flag); variable != "" {
+		return fmt.Sprintf("--%s (or %s) %s", p.flag, variable, p.want)
+	}
+	return fmt.Sprintf("--%s %s", p.flag, p.want)
+}
+
+// check checks the values of the flags, before anything connects. The error says all
+// that is wrong, each on a line of its own.
+func (f *flags) check() error {
+	var all []error
+	for _, p := range f.problems() {
+		all = append(all, p)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return &usageError{errors.Join(all...)}
+}
+
+func (f *flags) problems() (all []problem) {
 	for _, choice := range f.choices() {
 		if !slices.Contains(choice.of, choice.value) {
-			return &usageError{fmt.Errorf("--%s (or %s) must be one of %s",
-				choice.flag, variableOf(choice.flag), strings.Join(choice.of, ", "))}
+			all = append(all, problem{flag: choice.flag, want: "must be one of " + strings.Join(choice.of, ", ")})
 		}
 	}
 	if f.requiresCredentials() && f.onBootDrift == "alert" && f.credentials == string(verify.IgnoreCredentials) {
-		return &usageError{fmt.Errorf("--compat=%s finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, "+
-			"and that ignores them: use --on-boot-drift=fail, or set --credential-drift (or %s) to warn or alert",
-			compatUpstreamCredentials, variableOf("credential-drift"))}
+		all = append(all, problem{
+			flag: "compat", among: []string{"compat", "on-boot-drift", "credential-drift"},
+			want: fmt.Sprintf("=%s finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, "+
+				"and that ignores them: use --on-boot-drift=fail, or set --credential-drift (or %s) to warn or alert",
+				compatUpstreamCredentials, variableOf("credential-drift")),
+			inFile: fmt.Sprintf("compat: %s finds credentials that differ at the start, which on_boot_drift: alert leaves to the watch, "+
+				"and that ignores them: use on_boot_drift: fail, or set credential_drift to warn or alert", compatUpstreamCredentials),
+		})
 	}
 	for _, duration := range []struct {
 		flag  string
@@ -351,7 +388,7 @@ func (f *flags) check(set *pflag.FlagSet) error {
 		{"shutdown-timeout", f.shutdownTimeout},
 	} {
 		if duration.value <= 0 {
-			return &usageError{fmt.Errorf("--%s (or %s) must be positive, such as 30s", duration.flag, variableOf(duration.flag))}
+			all = append(all, problem{flag: duration.flag, want: "must be positive, such as 30s"})
 		}
 	}
 	if f.httpAddress != "" {
@@ -360,19 +397,19 @@ func (f *flags) check(set *pflag.FlagSet) error {
 			_, err = net.LookupPort("tcp", port)
 		}
 		if err != nil {
-			return &usageError{fmt.Errorf("--http-addr (or %s) must be HOST:PORT, such as 127.0.0.1:9464", variableOf("http-addr"))}
+			all = append(all, problem{flag: "http-addr", want: "must be HOST:PORT, such as 127.0.0.1:9464"})
 		}
 	}
 	if _, err := f.maxLag(); err != nil {
-		return &usageError{fmt.Errorf("--slot-max-lag (or %s) must be an amount of bytes, such as 500MB or 4GiB", variableOf("slot-max-lag"))}
+		all = append(all, problem{flag: "slot-max-lag", want: "must be an amount of bytes, such as 500MB or 4GiB"})
 	}
 	if f.httpTokenFile != "" && f.httpAddress == "" {
-		return &usageError{errors.New("--http-token-file is for the status page on --http-addr, which is not set")}
+		all = append(all, problem{flag: "http-token-file", want: "is for the status page on --http-addr, which is not set"})
 	}
 	if f.debug && f.httpAddress == "" {
-		return &usageError{fmt.Errorf("--debug serves the profiler on --http-addr, which is not set")}
+		all = append(all, problem{flag: "debug", want: "serves the profiler on --http-addr, which is not set"})
 	}
-	return f.sinks.check()
+	return append(all, f.sinks.problems()...)
 }
 
 // The values of --compat.

@@ -44,16 +44,14 @@ func (f *sinkFlags) add(p *pflag.FlagSet) {
 	p.StringVar(&f.natsCAFile, "nats-ca-file", "", "CAs that may sign the certificate of --nats-url (default: the system's)")
 }
 
-// check checks what can be told without reading a file.
-func (f *sinkFlags) check() error {
-	wrong := func(flag, want string) error {
-		return &usageError{fmt.Errorf("--%s (or %s) %s", flag, variableOf(flag), want)}
+// problems returns what can be told to be wrong without reading a file.
+func (f *sinkFlags) problems() (all []problem) {
+	wrong := func(flag, want string) { all = append(all, problem{flag: flag, want: want}) }
+	if !slices.Contains([]string{"start", "end"}, f.from) {
+		wrong("sink-from", "must be one of start, end")
 	}
-	switch {
-	case !slices.Contains([]string{"start", "end"}, f.from):
-		return wrong("sink-from", "must be one of start, end")
-	case f.giveUp <= 0:
-		return wrong("sink-give-up", "must be positive, such as 30s")
+	if f.giveUp <= 0 {
+		wrong("sink-give-up", "must be positive, such as 30s")
 	}
 	for _, needed := range []struct{ flag, value, by, with string }{
 		{"webhook-secret-file", f.webhookSecretFile, "webhook-url", f.webhookURL},
@@ -66,13 +64,13 @@ func (f *sinkFlags) check() error {
 		{"nats-url", f.natsURL, "nats-ca-file", f.natsCAFile},
 	} {
 		if needed.with != "" && needed.value == "" {
-			return wrong(needed.flag, "is needed by --"+needed.by)
+			wrong(needed.flag, "is needed by --"+needed.by)
 		}
 	}
 	if u, err := url.Parse(f.alertmanagerRunbookURL); err != nil || f.alertmanagerRunbookURL != "" && !u.IsAbs() {
-		return wrong("alertmanager-runbook-url", "must be an absolute URL")
+		wrong("alertmanager-runbook-url", "must be an absolute URL")
 	}
-	return nil
+	return all
 }
 
 // options returns the sinks that are configured. Nothing is connected to yet.
@@ -164,7 +162,14 @@ func sinksCommand(f *flags) *cobra.Command {
 				return schema.Explain(ctx, pool, schema.SinkRetries, err)
 			}
 			if asked == 0 && name != "" {
-				return fmt.Errorf("sink %s has no such dead letter; see \"worker sinks list\"", name)
+				state, err := sink.Inspect(ctx, pool)
+				if err != nil {
+					return schema.Explain(ctx, pool, schema.SinkRetries, err)
+				}
+				if err := state.Knows(name); err != nil {
+					return err
+				}
+				return fmt.Errorf("sink %s has no such dead letter; see \"worker sinks list%s\"", name, f.commandFlags())
 			}
 			return f.printer().SinkRetries(asked)
 		},

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,22 +40,20 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 	if err := f.checkAlone(); err != nil {
 		return nil, err
 	}
+	failed := &config.Error{Path: f.config}
 	read, err := config.Read(f.config)
-	if err != nil {
+	if err != nil && !errors.As(err, &failed) {
 		return nil, &usageError{err}
 	}
 	var targets []fileTarget
-	failed := &config.Error{Path: f.config}
 	at := &places{of: map[string]string{}}
 	for _, t := range read {
 		found := func(line int, err error) {
 			failed.Findings = append(failed.Findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
 		}
 		one := fileTarget{Target: t, places: at}
-		if one.flags, err = f.with(t, found); err != nil {
-			found(t.Line, err)
-		}
-		if t.DatabaseURLFile == "" {
+		one.flags = f.with(t, found)
+		if t.DatabaseURLEnv != "" || t.Database != "" {
 			if one.database, err = one.openDatabase(); err != nil {
 				found(t.Line, err)
 			} else if err := at.take(t.Name, one.database); err != nil {
@@ -90,9 +91,9 @@ func (f *flags) checkAlone() error {
 	return nil
 }
 
-// with returns the flags as they are for a target. A value that its flag does not
-// take is found at its line; the error is of the flags together.
-func (f *flags) with(t config.Target, found func(line int, err error)) (*flags, error) {
+// with returns the flags as they are for a target. What is wrong with them is found,
+// each at the line of its value.
+func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 	own := *f
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.StringVar(&own.source, "source", own.source, "")
@@ -105,11 +106,27 @@ func (f *flags) with(t config.Target, found func(line int, err error)) (*flags, 
 	set.StringVar(&own.slotMaxLag, "slot-max-lag", own.slotMaxLag, "")
 	set.StringVar(&own.sinks.cluster, "cluster-name", own.sinks.cluster, "")
 	for _, o := range t.Overrides {
+		flag := set.Lookup(o.Flag)
+		before := flag.Value.String()
 		if err := set.Set(o.Flag, o.Value); err != nil {
-			found(o.Line, fmt.Errorf("%s must be %s", strings.ReplaceAll(o.Flag, "-", "_"), wanted(set.Lookup(o.Flag), o.Value)))
+			_ = flag.Value.Set(before) // a duration is 0 now
+			found(o.Line, fmt.Errorf("%s must be %s", strings.ReplaceAll(o.Flag, "-", "_"), wanted(flag, o.Value)))
 		}
 	}
-	return &own, own.check(set)
+	for _, p := range own.problems() {
+		line := t.Line
+		for _, o := range t.Overrides {
+			if o.Flag == p.flag || slices.Contains(p.among, o.Flag) && line == t.Line {
+				line = o.Line
+			}
+		}
+		if p.among != nil {
+			found(line, errors.New(p.inFile))
+		} else {
+			found(line, fmt.Errorf("%s %s", strings.ReplaceAll(p.flag, "-", "_"), p.want))
+		}
+	}
+	return &own
 }
 
 // openDatabase returns the configuration of the target's database.
@@ -196,6 +213,7 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 		}
 	}
 	o, err := t.flags.daemonOptions(common)
+	o.CommandFlags = t.commandFlags()
 	o.Environment, o.ReadEnvironment, o.Keys, o.Database = environment, t.environment, keys, database
 	return o, err
 }
@@ -227,6 +245,7 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err
 		}
+		common.Sinks.CommandFlags = t.commandFlags()
 		target := daemon.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
 			return t.options(ctx, logger, common)
 		}}
@@ -259,6 +278,26 @@ func (f *flags) selectTarget() error {
 		}
 	}
 	return &usageError{fmt.Errorf("%s has no target of the name that --target gives", f.config)}
+}
+
+// commandFlags are what selects the target, for commands in messages.
+func (t *fileTarget) commandFlags() string {
+	file := t.flags.config
+	if !plainWord.MatchString(file) {
+		file = "'" + strings.ReplaceAll(file, "'", `'\''`) + "'"
+	}
+	return " --config " + file + " --target " + t.Name
+}
+
+// plainWord is what no shell takes for anything else.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./][A-Za-z0-9_./-]*$`)
+
+// commandFlags are those of the selected target, none without one.
+func (f *flags) commandFlags() string {
+	if f.target == nil {
+		return ""
+	}
+	return f.target.commandFlags()
 }
 
 // needTarget refuses what a command has of its own where --config names it for each

@@ -15,7 +15,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
 	"go.yaml.in/yaml/v3"
+
+	"provwatch/internal/seed"
 )
 
 // Target is a database that is to be watched, and the environment that it is to
@@ -54,7 +57,8 @@ var fields = append([]string{
 }, overrides...)
 
 // Finding is what is wrong at a place of the file. It never holds a value of the
-// file other than a target's name: a password can be pasted anywhere.
+// file other than a target's name: a password can be pasted anywhere. An unknown
+// field is named where its name is a word.
 type Finding struct {
 	Line    int    // 0 for the whole file
 	Target  string // empty where it is of none, or of one without a name
@@ -70,7 +74,7 @@ type Error struct {
 // Error says all of it, each on a line of its own: PATH:LINE: target NAME: why.
 func (e *Error) Error() string {
 	lines := make([]string, 0, len(e.Findings))
-	for _, f := range e.Findings {
+	for _, f := range slices.SortedStableFunc(slices.Values(e.Findings), func(a, b Finding) int { return a.Line - b.Line }) {
 		line := e.Path
 		if f.Line > 0 {
 			line += fmt.Sprintf(":%d", f.Line)
@@ -84,7 +88,8 @@ func (e *Error) Error() string {
 }
 
 // Read reads the file. Paths in it are relative to its folder. The error is an
-// [*Error] that holds everything that is wrong.
+// [*Error] that holds everything that is wrong; the targets are then those that
+// could be read, in part or whole, for whoever has more to check of them.
 func Read(path string) ([]Target, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -95,9 +100,6 @@ func Read(path string) ([]Target, error) {
 		return nil, &Error{Path: path, Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", err)}}}
 	}
 	targets, findings := parse(text)
-	if len(findings) > 0 {
-		return nil, &Error{Path: path, Findings: findings}
-	}
 	for i := range targets {
 		t := &targets[i]
 		places := []*string{&t.EnvFile, &t.DatabaseURLFile}
@@ -111,6 +113,9 @@ func Read(path string) ([]Target, error) {
 				*place = filepath.Join(filepath.Dir(path), *place)
 			}
 		}
+	}
+	if len(findings) > 0 {
+		return targets, &Error{Path: path, Findings: findings}
 	}
 	return targets, nil
 }
@@ -133,7 +138,6 @@ func parse(text []byte) ([]Target, []Finding) {
 		return nil, []Finding{{Line: more.Line, Message: "it holds a second document; only one is allowed"}}
 	}
 	p.file(document.Content[0])
-	slices.SortStableFunc(p.findings, func(a, b Finding) int { return a.Line - b.Line })
 	return p.targets, p.findings
 }
 
@@ -179,7 +183,8 @@ func (p *parser) file(node *yaml.Node) {
 		if !ok {
 			continue
 		}
-		if line, taken := lines[target.Name]; taken {
+		p.targets = append(p.targets, target)
+		if line, taken := lines[target.Name]; taken && target.Name != "" {
 			p.find(target.Line, target.Name, "the target at line %d has the same name", line)
 			continue
 		}
@@ -191,7 +196,6 @@ func (p *parser) file(node *yaml.Node) {
 				clusters[o.Value] = target.Name
 			}
 		}
-		p.targets = append(p.targets, target)
 	}
 }
 
@@ -214,7 +218,7 @@ func (p *parser) mapping(node *yaml.Node, target, what string, known []string) m
 		key, value := node.Content[i], resolved(node.Content[i+1])
 		switch {
 		case !slices.Contains(known, key.Value):
-			p.find(key.Line, target, "%s has a field that is not one of %s", what, strings.Join(known, ", "))
+			p.find(key.Line, target, "%s has %s", what, unknownField(key.Value, known))
 		case values[key.Value] != nil:
 			p.find(key.Line, target, "%s is there twice", key.Value)
 		default:
@@ -224,12 +228,31 @@ func (p *parser) mapping(node *yaml.Node, target, what string, known []string) m
 	return values
 }
 
+// unknownField says which field is not known, and which may be meant: of a word
+// alone, since a key can also be a line that has lost its field.
+func unknownField(name string, known []string) string {
+	if !fieldPattern.MatchString(name) {
+		return "a field that is not one of " + strings.Join(known, ", ")
+	}
+	nearest := seed.Nearest(name, known)
+	if levenshtein.ComputeDistance(name, nearest) <= maxMisspelling {
+		return fmt.Sprintf("the unknown field %q; did you mean %s?", name, nearest)
+	}
+	return fmt.Sprintf("the unknown field %q, which is not one of %s", name, strings.Join(known, ", "))
+}
+
+// maxMisspelling is how many letters a name may differ by from the one that is meant.
+const maxMisspelling = 2
+
 var (
+	fieldPattern    = regexp.MustCompile(`^[A-Za-z_-]{1,32}$`)
 	namePattern     = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	passwordKeyword = regexp.MustCompile(`(?i)\b(ssl)?password\s*=`)
 )
 
+// target returns what can be read of a target, and whether it is one at all. A value
+// that cannot be used is left out.
 func (p *parser) target(node *yaml.Node, index int) (Target, bool) {
 	name := ""
 	if node.Kind == yaml.MappingNode {
@@ -239,7 +262,6 @@ func (p *parser) target(node *yaml.Node, index int) (Target, bool) {
 			}
 		}
 	}
-	before := len(p.findings)
 	values := p.mapping(node, name, fmt.Sprintf("target %d of the list", index+1), fields)
 	if values == nil {
 		return Target{}, false
@@ -255,6 +277,7 @@ func (p *parser) target(node *yaml.Node, index int) (Target, bool) {
 		}
 		if value.Kind != yaml.ScalarNode || value.Value == "" || value.Tag == "!!null" {
 			p.find(value.Line, name, "%s must be a text that is not empty", field)
+			return ""
 		}
 		return value.Value
 	}
@@ -267,16 +290,18 @@ func (p *parser) target(node *yaml.Node, index int) (Target, bool) {
 	}
 	if v := values["database_url_env"]; v != nil && !variablePattern.MatchString(t.DatabaseURLEnv) {
 		p.find(v.Line, name, "database_url_env must be the name of a variable, such as BILLING_DATABASE_URL")
+		t.DatabaseURLEnv = ""
 	}
 	if v := values["database"]; v != nil && hasPassword(t.Database) {
 		p.find(v.Line, name, "database must not hold a password: use database_url_env or database_url_file, or libpq's PGPASSFILE")
+		t.Database = ""
 	}
 	for _, field := range overrides {
-		if v := values[field]; v != nil {
-			t.Overrides = append(t.Overrides, Override{Flag: strings.ReplaceAll(field, "_", "-"), Value: text(field), Line: v.Line})
+		if value := text(field); value != "" {
+			t.Overrides = append(t.Overrides, Override{Flag: strings.ReplaceAll(field, "_", "-"), Value: value, Line: values[field].Line})
 		}
 	}
-	return t, len(p.findings) == before
+	return t, true
 }
 
 func (p *parser) exactlyOne(t Target, values map[string]*yaml.Node, of ...string) {

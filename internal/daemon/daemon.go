@@ -74,6 +74,10 @@ type Options struct {
 	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
 	Sinks sink.Options
 
+	// CommandFlags follow each command of the program in messages: those that select
+	// a target of --config, each after a space.
+	CommandFlags string
+
 	Serving
 	// StopBy tells, once ctx has ended, until when stopping may take.
 	StopBy  func() time.Time
@@ -180,7 +184,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	defer func() { postgres.Close(pool, time.Until(o.StopBy())) }()
 	var published bool
 	var plan seed.Plan
-	options := []seed.Option{seed.WithKeys(o.Keys)}
+	options := []seed.Option{seed.WithKeys(o.Keys), seed.ForTarget(o.CommandFlags)}
 	if o.RequireCredentials {
 		options = append(options, seed.RequireCredentials())
 	}
@@ -231,6 +235,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool, err error) {
 	needs, err := o.Source.Needs(ctx, pool)
 	needs.Use |= o.sinkUse()
+	needs.CommandFlags = o.CommandFlags
 	var unusable *wal.UnusableError
 	if errors.As(err, &unusable) && unusable.Unpublish {
 		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
@@ -242,7 +247,7 @@ func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published boo
 	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil {
 		return err == nil && needs.Publication, err
 	}
-	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse()}
+	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse(), CommandFlags: o.CommandFlags}
 	if schema.Ensure(ctx, pool, o.Migrate, notified, o.Logger) != nil {
 		return false, err
 	}
@@ -508,7 +513,7 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 		d.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
 	}
 	seed.LogUnsupported(ctx, d.Logger, unsupported)
-	seed.WarnOfNoProviders(ctx, d.Logger.With("watched_before", d.verifier.Providers()), len(environment.Providers))
+	seed.WarnOfNoProviders(ctx, d.Logger.With("watched_before", d.verifier.Providers()), len(environment.Providers), d.CommandFlags)
 	d.verifier.SetDesired(supported)
 	d.loaded(nil)
 	d.metrics.Watching(len(supported))

@@ -336,7 +336,7 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 			if d.published.Swap(false) {
 				return nil
 			}
-			return schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Publication: true}, d.Logger)
+			return schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Publication: true, CommandFlags: d.CommandFlags}, d.Logger)
 		},
 		Streaming: func(ctx context.Context) {
 			context.AfterFunc(ctx, d.life.take())
@@ -397,7 +397,7 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 	var group conc.WaitGroup
 	defer group.Wait()
 	group.Go(func() {
-		err := schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true}, d.Logger)
+		err := schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true, CommandFlags: d.CommandFlags}, d.Logger)
 		if err != nil && ctx.Err() == nil && d.told.isNews("no triggers", err.Error()) {
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
 		}
@@ -430,7 +430,7 @@ func (d *daemon) retireSlot(ctx context.Context, reason string) error {
 		return err
 	}
 	if _, err := wal.DropSlot(ctx, d.pool, server.Slot); err != nil {
-		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop")
+		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop"+d.CommandFlags)
 	}
 	return nil
 }

@@ -89,7 +89,8 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 }
 
 // Share makes the pool keep no connection while nothing happens, for a worker that
-// watches many databases: a change then waits for a connection to be made.
+// watches many databases: a change then waits for a connection to be made. Errors of
+// connecting are then told as those of a target of --config.
 func Share(config *pgxpool.Config) {
 	config.MinConns = 0
 	config.MaxConnIdleTime = sharedConnIdle
@@ -138,7 +139,7 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	address := addressOf(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, &UnreachableError{Address: address, Remedy: anyRemedy, Err: err}
+		return nil, &UnreachableError{Address: address, Remedy: remediesFor(config).any, Err: err}
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -148,7 +149,7 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 		if err != nil && limited.Err() == nil {
 			last = err
 		}
-		if _, final := diagnose(err, config.ConnConfig); final {
+		if _, final := diagnose(err, config); final {
 			return struct{}{}, backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -215,7 +216,7 @@ func tell(failed []func(error), config *pgxpool.Config, err error) {
 }
 
 func unreachable(config *pgxpool.Config, err error) *UnreachableError {
-	remedy, _ := diagnose(err, config.ConnConfig)
+	remedy, _ := diagnose(err, config)
 	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: err}
 }
 
@@ -238,13 +239,42 @@ func Close(pool *pgxpool.Pool, within time.Duration) {
 	}
 }
 
-// anyRemedy is what to do where nothing tells the cause.
-const anyRemedy = "check DATABASE_URL (or PG*), that the server runs, and --connect-timeout"
+// remedies name the places that say how to connect.
+type remedies struct {
+	any      string // where nothing tells the cause
+	user     string
+	password string
+	database string
+}
+
+var (
+	ofVariables = remedies{
+		any:      "check DATABASE_URL (or PG*), that the server runs, and --connect-timeout",
+		user:     "check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN",
+		password: "check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)",
+		database: "check the database's name in DATABASE_URL (or PGDATABASE)",
+	}
+	// With --config, DATABASE_URL must not be set.
+	ofTarget = remedies{
+		any:      "check the target's database in the file of --config, that the server runs, and --connect-timeout",
+		user:     "check the user in the target's database_url_env, database_url_file or database (or PGUSER), and that its role is there and has LOGIN",
+		password: "check the user and the password of the target's database: those of its database_url_env or database_url_file, else PGUSER, PGPASSWORD and PGPASSFILE",
+		database: "check the database's name in the target's database_url_env, database_url_file or database",
+	}
+)
+
+func remediesFor(config *pgxpool.Config) remedies {
+	if config.MinConns == 0 { // see [Share]
+		return ofTarget
+	}
+	return ofVariables
+}
 
 // diagnose returns what to do about a connection that failed, and whether
 // waiting does not mend it, as it does neither wrong credentials nor a
 // certificate that does not count.
-func diagnose(err error, config *pgx.ConnConfig) (remedy string, final bool) {
+func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
+	remedies := remediesFor(config)
 	var (
 		pg        *pgconn.PgError
 		authority x509.UnknownAuthorityError
@@ -253,7 +283,7 @@ func diagnose(err error, config *pgx.ConnConfig) (remedy string, final bool) {
 	)
 	switch {
 	case err == nil:
-		return anyRemedy, false
+		return remedies.any, false
 	case errors.As(err, &authority):
 		return "the server's certificate must be signed by a CA of the file sslrootcert (PGSSLROOTCERT)", true
 	case errors.As(err, &hostname):
@@ -267,22 +297,22 @@ func diagnose(err error, config *pgx.ConnConfig) (remedy string, final bool) {
 	case strings.Contains(err.Error(), "remote error: tls:"):
 		return "the server refused the certificate of sslcert (PGSSLCERT): renew it, or have it signed by a CA of the server's ssl_ca_file", true
 	case !errors.As(err, &pg):
-		return anyRemedy, false
+		return remedies.any, false
 	// There is no such role, or one that may not log in, which only the function of the
 	// server tells in every language.
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification && pg.Routine == "InitializeSessionUserId":
-		return "check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN", true
+		return remedies.user, true
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
 		return "give the role what pg_hba.conf asks of it: sslcert and sslkey (PGSSLCERT, PGSSLKEY) for a client certificate, " +
 			"which must name it and be signed by a CA of the server's ssl_ca_file, or sslmode (PGSSLMODE) for TLS", true
 	case pg.Code == pgerrcode.InvalidPassword:
-		return "check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)", true
+		return remedies.password, true
 	case pg.Code == pgerrcode.InvalidCatalogName:
-		return "check the database's name in DATABASE_URL (or PGDATABASE)", true
+		return remedies.database, true
 	case pg.Code == pgerrcode.InsufficientPrivilege:
-		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", pgx.Identifier{config.Database}.Sanitize(), pgx.Identifier{config.User}.Sanitize()), true
+		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", pgx.Identifier{config.ConnConfig.Database}.Sanitize(), pgx.Identifier{config.ConnConfig.User}.Sanitize()), true
 	default:
-		return anyRemedy, pgerrcode.IsInvalidAuthorizationSpecification(pg.Code)
+		return remedies.any, pgerrcode.IsInvalidAuthorizationSpecification(pg.Code)
 	}
 }
 

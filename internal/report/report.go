@@ -199,6 +199,8 @@ func (p *Printer) Resolution(o resolve.Outcome, taken string) error {
 	switch {
 	case o.Kind == provider.InSync:
 		what = "already agrees with the environment; nothing was written"
+	case o.AlreadyAccepted:
+		what = fmt.Sprintf("is %s, which is already accepted until either side changes; nothing was written", o.Kind)
 	case taken == "db":
 		what = fmt.Sprintf("was %s, which is now accepted until either side changes", o.Kind)
 	case o.KeysReplaced:

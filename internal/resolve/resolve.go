@@ -31,6 +31,9 @@ type Outcome struct {
 	KeysReplaced bool `json:"keys_replaced"`
 	// KeysDiffer reports that they were compared, differ, and were left as they are.
 	KeysDiffer bool `json:"keys_differ"`
+	// AlreadyAccepted reports that the drift was accepted before, as it is now:
+	// nothing was written.
+	AlreadyAccepted bool `json:"already_accepted"`
 }
 
 // Keys encrypts the secrets that are stored, and decodes stored settings.
@@ -58,7 +61,8 @@ func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 
 // TakeDB records that the database's difference from the environment is
 // accepted. It holds while both canonical hashes stay as they are, and then
-// neither fails a boot nor is alerted. It is audited in the actor's name.
+// neither fails a boot nor is alerted. It is audited in the actor's name, unless it
+// is accepted as it is already.
 // compareCredentials says whether differing credentials count as a drift. With
 // [seed.RequireCredentials] they cannot be accepted: a seed would not go by it.
 func TakeDB(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
@@ -90,7 +94,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 		if err != nil {
 			return err
 		}
-		if outcome.Kind == provider.InSync && !outcome.KeysReplaced {
+		if outcome.AlreadyAccepted || outcome.Kind == provider.InSync && !outcome.KeysReplaced {
 			return nil
 		}
 		// Watching workers look again, with our triggers or without.
@@ -229,6 +233,9 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())
 	case observed.Undecodable != nil:
 		return outcome, fmt.Errorf("its row cannot be compared, hence not accepted: %w; repair its settings, or use --take env", observed.Undecodable)
+	case step.Accepted():
+		outcome.AlreadyAccepted = true
+		return outcome, nil
 	}
 	if err := store.New(tx).AcceptDrift(ctx, store.AcceptDriftParams{
 		Provider: observed.Provider, Kind: string(observed.Kind),

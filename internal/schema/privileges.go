@@ -36,6 +36,26 @@ const (
 	writing = running | Seeding | Resolving // all that stage audit entries
 )
 
+// groups returns the group roles of sql/roles.sql that have what the use needs, and
+// of those that do the ones that have least beside it.
+func (u Use) groups() []string {
+	var groups []string
+	switch {
+	case u&WAL != 0:
+		groups = append(groups, "provwatch_wal")
+	case u&(Notifications|Seeding) != 0:
+		groups = append(groups, "provwatch_notify")
+	case u&(Verifying|Credentials|Resolving|SinkRetries) != 0:
+		groups = append(groups, "provwatch_operator")
+	case u&(Watching|Reporting) != 0:
+		groups = append(groups, "provwatch_reader")
+	}
+	if u&Sinks != 0 {
+		groups = append(groups, "provwatch_sinks")
+	}
+	return groups
+}
+
 // privilege is one grant of sql/roles.sql, for the uses that need it.
 type privilege struct {
 	schema  string // empty for that of the provider tables
@@ -114,6 +134,7 @@ var privileges = []privilege{
 // lacking is what a role lacks of the privileges for a use.
 type lacking struct {
 	role       string
+	use        Use
 	statements []string // the grants, ready to be run
 	// blind is set when without them the schema cannot even be looked at.
 	blind bool
@@ -123,8 +144,8 @@ func (l lacking) err() error {
 	if len(l.statements) == 0 {
 		return nil
 	}
-	return &UnusableError{Reason: fmt.Sprintf("the role %q lacks privileges; let the tables' owner run sql/roles.sql and make it a member of one of its roles, or run\n%s",
-		l.role, strings.Join(l.statements, "\n"))}
+	return &UnusableError{Reason: fmt.Sprintf("the role %q lacks privileges; let the tables' owner run sql/roles.sql and make it a member of %s, or run\n%s",
+		l.role, strings.Join(l.use.groups(), " and "), strings.Join(l.statements, "\n"))}
 }
 
 // CheckPrivileges returns an [*UnusableError] that holds the GRANT statements
@@ -182,7 +203,7 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 	if err != nil {
 		return lacking{}, fmt.Errorf("look at the role's privileges: %w", err)
 	}
-	var found lacking
+	found := lacking{use: use}
 	for _, p := range privileges {
 		var of []store.ListMissingPrivilegesRow
 		for _, row := range missing {

@@ -145,6 +145,35 @@ func TestEachPrivilegeThatARoleLosesIsMissedByTheStatementThatGrantsIt(t *testin
 	}
 }
 
+// TestTheGroupThatARoleIsToJoinHasWhatItLacks joins what the error names, for each use
+// that a command makes of a role.
+func TestTheGroupThatARoleIsToJoinHasWhatItLacks(t *testing.T) {
+	t.Parallel()
+	conn := prepared(t, "gateway")
+	for use, want := range map[schema.Use]string{
+		schema.WAL:                            "provwatch_wal",
+		schema.WAL | schema.Sinks:             "provwatch_wal and provwatch_sinks",
+		schema.Notifications | schema.Sinks:   "provwatch_notify and provwatch_sinks",
+		schema.Seeding | schema.Credentials:   "provwatch_notify",
+		schema.Verifying:                      "provwatch_operator",
+		schema.Verifying | schema.Credentials: "provwatch_operator",
+		schema.Resolving:                      "provwatch_operator",
+		schema.SinkRetries:                    "provwatch_operator",
+		schema.Watching:                       "provwatch_reader",
+		schema.Reporting:                      "provwatch_reader",
+	} {
+		tx, err := conn.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), "CREATE ROLE joins_a_group; SET LOCAL ROLE joins_a_group")
+		require.NoError(t, err)
+		require.ErrorContains(t, schema.CheckPrivileges(t.Context(), tx, use), "make it a member of "+want+", or run\n")
+		_, err = tx.Exec(t.Context(), "RESET ROLE; GRANT "+strings.ReplaceAll(want, " and ", ", ")+" TO joins_a_group; SET LOCAL ROLE joins_a_group")
+		require.NoError(t, err)
+		require.NoError(t, schema.CheckPrivileges(t.Context(), tx, use), want)
+		require.NoError(t, tx.Rollback(t.Context()))
+	}
+}
+
 func statements(err error) []string {
 	return regexp.MustCompile(`(?m)^GRANT .*;$`).FindAllString(err.Error(), -1)
 }

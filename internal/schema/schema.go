@@ -83,6 +83,9 @@ type Needs struct {
 	Triggers    bool
 	Publication bool
 	Use         Use
+	// CommandFlags follow each command of the program in messages: those that select
+	// a target of --config, each after a space.
+	CommandFlags string
 }
 
 // Status says what the database has and lacks.
@@ -150,14 +153,14 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 	switch {
 	case len(todo) == 0:
 	case mode == Check:
-		return &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate\", or use --migrate=auto", strings.Join(todo, ", "))}
+		return &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate%s\", or use --migrate=auto", strings.Join(todo, ", "), needs.CommandFlags)}
 	case len(status.Pending) > 0:
-		return &UnusableError{Reason: fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so; run \"worker migrate\"", status.Pending)}
+		return &UnusableError{Reason: fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so; run \"worker migrate%s\"", status.Pending, needs.CommandFlags)}
 	case needs.Publication && !status.Publication:
-		return &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate\""}
+		return &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate" + needs.CommandFlags + "\""}
 	case needs.Triggers && !status.Triggers:
 		logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen only when another program "+
-			"notifies ai_providers_changed, and at each resync", "remedy", "run \"worker migrate\"")
+			"notifies ai_providers_changed, and at each resync", "remedy", "run \"worker migrate"+needs.CommandFlags+"\"")
 	}
 	return found.err()
 }
@@ -276,7 +279,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 	}
 	if !status.ownSchema {
 		if err := store.New(conn).CreateSchema(ctx); err != nil {
-			return unusable("create the schema provwatch"+ifDenied(err, "the role needs CREATE on the database", ""), err)
+			return unusable("create the schema provwatch"+ifDenied(err, "the role needs CREATE on the database", needs.CommandFlags), err)
 		}
 	}
 	path, err := store.New(conn).ProviderSearchPath(ctx)
@@ -297,12 +300,12 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 			return err
 		}
 		if _, err := provider.Up(ctx); err != nil {
-			return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path and must own the schema provwatch", ""), err)
+			return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path and must own the schema provwatch", needs.CommandFlags), err)
 		}
 	}
 	if needs.Triggers && !status.Triggers {
 		if _, err := db.ExecContext(ctx, sqlfiles.Triggers); err != nil {
-			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them", " --source=notify"), err)
+			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them", needs.CommandFlags+" --source=notify"), err)
 		}
 	}
 	if needs.Publication && !status.Publication {
@@ -312,7 +315,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		}
 		if _, err := db.ExecContext(ctx, publication); err != nil {
 			return unusable("create the publication of the provider tables"+
-				ifDenied(err, "the role must own them and have CREATE on the database", " --source=wal"), err)
+				ifDenied(err, "the role must own them and have CREATE on the database", needs.CommandFlags+" --source=wal"), err)
 		}
 	}
 	return nil

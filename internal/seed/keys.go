@@ -25,6 +25,8 @@ type options struct {
 	keys Keys
 	// credentials must agree as well.
 	credentials bool
+	// flags follow each command of the program in messages.
+	flags string
 }
 
 // WithKeys encrypts and decrypts with the keys given. Without it everything is
@@ -37,6 +39,10 @@ func WithKeys(keys Keys) Option { return func(o *options) { o.keys = keys } }
 // nothing is stored of credentials that it could be tied to. Credentials that
 // cannot be decrypted make the row one that cannot be compared.
 func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
+
+// ForTarget makes messages those of a target of --config: commands in them are
+// followed by the flags given, which select it and begin with a space.
+func ForTarget(flags string) Option { return func(o *options) { o.flags = flags } }
 
 func optionsOf(list []Option) options {
 	o := options{keys: plainText{}}

@@ -51,6 +51,7 @@ type Step struct {
 	Row         *provider.Row // the row compared with, nil when there is none
 
 	accepted bool
+	flags    string // see [ForTarget]
 	// Where credentials are required to agree: that they do not, or why they
 	// cannot be compared.
 	credentialsDiffer       bool
@@ -77,6 +78,8 @@ func (s Step) Accepted() bool { return s.accepted }
 // Plan is a step for each desired provider, in name order.
 type Plan struct {
 	Steps []Step
+
+	flags string // see [ForTarget]
 }
 
 // Count returns how many steps have the action.
@@ -136,22 +139,22 @@ func (s Step) problem() string {
 		}
 		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
 			"otherwise replace the stored credentials by those of the environment (%s) with "+
-			"\"worker resolve %s --take env --with-keys\", or drop --compat=upstream-credentials",
-			name, s.incomparableCredentials, besides, s.CredentialsOrigin(), name)
+			"\"worker resolve %s --take env --with-keys%s\", or drop --compat=upstream-credentials",
+			name, s.incomparableCredentials, besides, s.CredentialsOrigin(), name, s.flags)
 	case s.credentialsDiffer:
 		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
-			"or write the environment's to the database with \"worker resolve %s --take env --with-keys\", or drop --compat=upstream-credentials",
-			name, FieldList(s.Observation.Fields), s.CredentialsOrigin(), name)
+			"or write the environment's to the database with \"worker resolve %s --take env --with-keys%s\", or drop --compat=upstream-credentials",
+			name, FieldList(s.Observation.Fields), s.CredentialsOrigin(), name, s.flags)
 	case s.Action == Undecodable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
-			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env --with-keys\", or remove its variables (%s)",
-			name, s.Observation.Undecodable, name, s.Desired.Variables)
+			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env --with-keys%s\", or remove its variables (%s)",
+			name, s.Observation.Undecodable, name, s.flags, s.Desired.Variables)
 	}
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
-		"either make both agree (change the variables %s, or \"worker resolve %s --take env\" to write them to the database), "+
-		"or keep the database's values with \"worker resolve %s --take db\"",
-		name, FieldList(s.Observation.Fields), s.Desired.Variables, name, name)
+		"either make both agree (change the variables %s, or \"worker resolve %s --take env%s\" to write them to the database), "+
+		"or keep the database's values with \"worker resolve %s --take db%s\"",
+		name, FieldList(s.Observation.Fields), s.Desired.Variables, name, s.flags, name, s.flags)
 }
 
 // CredentialsOrigin returns the variable to look at for credentials, for messages.
@@ -190,7 +193,7 @@ func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, cr
 	for _, s := range stored.Accepted {
 		accepted[s.Provider] = acceptance{kind: provider.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
 	}
-	return makePlan(desired, rows, accepted, stored.Types, credentials, o.credentials), nil
+	return makePlan(desired, rows, accepted, stored.Types, credentials, o), nil
 }
 
 // DryRun is MakePlan in a read-only transaction, for a database that need not
@@ -222,7 +225,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 				return fmt.Errorf("look up the types that the database knows: %w", err)
 			}
 		}
-		plan = makePlan(desired, rows, nil, labels, credentials, o.credentials)
+		plan = makePlan(desired, rows, nil, labels, credentials, o)
 		return nil
 	})
 	return plan, err
@@ -234,12 +237,13 @@ var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)
 
 // makePlan compares credentials as well when they are to be shown, or required to
 // agree.
-func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, shown, required bool) Plan {
-	plan := Plan{Steps: make([]Step, len(desired))}
+func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, shown bool, o options) Plan {
+	plan := Plan{Steps: make([]Step, len(desired)), flags: o.flags}
+	required := o.credentials
 	digester := secret.NewDigester()
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
-		step := Step{Desired: d, Row: row, Observation: provider.Compare(d, row, shown || required)}
+		step := Step{Desired: d, Row: row, flags: o.flags, Observation: provider.Compare(d, row, shown || required)}
 		if required {
 			step.requireCredentials(digester)
 		}
@@ -388,11 +392,15 @@ func (p Plan) Supported() []provider.Desired {
 }
 
 // WarnOfNoProviders warns when the environment names none: there is nothing to seed,
-// to watch or to compare, which can be a prefix misspelt or a file emptied.
-func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int) {
+// to watch or to compare, which can be a prefix misspelt or a file emptied. flags are
+// those of [ForTarget], empty without --config.
+func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int, flags string) {
 	if named == 0 {
-		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch",
-			"remedy", "set CODER_AIBRIDGE_* variables, or --env-file")
+		remedy := "set CODER_AIBRIDGE_* variables, or --env-file"
+		if flags != "" { // which --config forbids
+			remedy = "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix"
+		}
+		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch", "remedy", remedy)
 	}
 }
 
@@ -400,7 +408,7 @@ func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int) {
 // about and one for the whole.
 func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 	if len(p.Steps) == 0 {
-		WarnOfNoProviders(ctx, logger, 0)
+		WarnOfNoProviders(ctx, logger, 0, p.flags)
 		return
 	}
 	for _, s := range p.Steps {
@@ -410,7 +418,7 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 				"type", string(s.Desired.Type), "keys", len(s.Desired.Keys))
 		case StickyDeleted:
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
-				"remedy", "remove its variables ("+s.Desired.Variables+"), or \"worker resolve "+s.Desired.Name+" --take env\"")
+				"remedy", "remove its variables ("+s.Desired.Variables+"), or \"worker resolve "+s.Desired.Name+" --take env"+s.flags+"\"")
 		case Unsupported:
 			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
 		case Accepted:

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,6 +51,23 @@ type DeadLetter struct {
 	Attempts int       `json:"attempts"`
 	At       time.Time `json:"at"`
 	Retry    bool      `json:"retry"` // whether another try is asked for
+}
+
+// Knows returns an error that names the sinks there are when none has the name.
+func (s State) Knows(name string) error {
+	var names []string
+	for _, p := range s.Sinks {
+		if p.Sink == name {
+			return nil
+		}
+		if !slices.Contains(names, p.Sink) { // one line for each stream
+			names = append(names, p.Sink)
+		}
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("there is no sink %q: no worker has sent this database's events to any", name)
+	}
+	return fmt.Errorf("there is no sink %q: there are %s", name, strings.Join(names, ", "))
 }
 
 // Inspect reads how far sinks are, and the first of their dead letters: those of

@@ -430,7 +430,7 @@ func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) 
 	q.metrics.SinkDeadLetter(q.sink.Name(), string(q.stream))
 	q.metrics.SinkStored(q.sink.Name(), string(q.stream))
 	q.logger.ErrorContext(ctx, "sink does not get the event, which is a dead letter now",
-		"seq", i.Seq, "provider", i.Provider, "error", failure, "attempts", attempts, "remedy", fmt.Sprintf("worker sinks retry %s %d", q.sink.Name(), i.Seq))
+		"seq", i.Seq, "provider", i.Provider, "error", failure, "attempts", attempts, "remedy", fmt.Sprintf("worker sinks retry %s %d%s", q.sink.Name(), i.Seq, q.options.CommandFlags))
 	return nil
 }
 

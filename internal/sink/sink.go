@@ -140,6 +140,9 @@ type Options struct {
 	FromStart bool
 	// GiveUp is how long an event is tried (--sink-give-up).
 	GiveUp time.Duration
+	// CommandFlags follow each command of the program in messages: those that select
+	// a target of --config, each after a space.
+	CommandFlags string
 }
 
 // token makes text one token of a NATS subject.
