@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"provwatch/internal/schema"
 )
 
@@ -63,7 +65,7 @@ func BenchmarkPage(b *testing.B) {
 				c := exec.Command(binary, append([]string{"status"}, args...)...)
 				c.Env = []string{"DATABASE_URL=" + d.dsn()}
 				out, err := c.CombinedOutput()
-				if err == nil && !strings.HasPrefix(string(out), fmt.Sprintf("%d providers: ", n)) {
+				if err == nil && !strings.HasPrefix(string(out), english.Plural(n, "provider", "")+": ") {
 					err = fmt.Errorf("worker status has printed:\n%.4000s", out)
 				}
 				return err
@@ -71,7 +73,7 @@ func BenchmarkPage(b *testing.B) {
 		}
 		last := desired[n-1].Name
 		looks := []look{
-			{"page", page("", fmt.Sprintf("of %d providers", n))},
+			{"page", page("", "of "+english.Plural(n, "provider", ""))},
 			{"page, in sync", page("?state=in_sync", "Providers in sync, 100 of them")},
 			{"page, one name", page("?q="+last, "1 in all")},
 			{"page, the end of the list", page("?after=in_sync:"+last, "There are no providers.")},
