@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -243,11 +242,7 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 func similarFlag(c *cobra.Command, name string) string {
 	var known []string
 	c.Flags().VisitAll(func(flag *pflag.Flag) { known = append(known, flag.Name) })
-	nearest := seed.Nearest(name, known)
-	if levenshtein.ComputeDistance(name, nearest) > c.Root().SuggestionsMinimumDistance {
-		return ""
-	}
-	return nearest
+	return seed.Misspelt(name, known)
 }
 
 // oneArgument is the check of a command that takes one, which its use names.

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"go.yaml.in/yaml/v3"
 
 	"provwatch/internal/seed"
@@ -234,15 +233,11 @@ func unknownField(name string, known []string) string {
 	if !fieldPattern.MatchString(name) {
 		return "a field that is not one of " + strings.Join(known, ", ")
 	}
-	nearest := seed.Nearest(name, known)
-	if levenshtein.ComputeDistance(name, nearest) <= maxMisspelling {
-		return fmt.Sprintf("the unknown field %q; did you mean %s?", name, nearest)
+	if meant := seed.Misspelt(name, known); meant != "" {
+		return fmt.Sprintf("the unknown field %q; did you mean %s?", name, meant)
 	}
 	return fmt.Sprintf("the unknown field %q, which is not one of %s", name, strings.Join(known, ", "))
 }
-
-// maxMisspelling is how many letters a name may differ by from the one that is meant.
-const maxMisspelling = 2
 
 var (
 	fieldPattern    = regexp.MustCompile(`^[A-Za-z_-]{1,32}$`)

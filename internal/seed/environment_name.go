@@ -142,6 +142,19 @@ func Nearest(name string, known []string) string {
 	return best
 }
 
+// maxMisspelling is how many letters a name may differ by from the one that is meant.
+const maxMisspelling = 2
+
+// Misspelt returns the known name that the name is a misspelling of, empty when
+// there is none so near.
+func Misspelt(name string, known []string) string {
+	nearest := Nearest(name, known)
+	if levenshtein.ComputeDistance(name, nearest) > maxMisspelling {
+		return ""
+	}
+	return nearest
+}
+
 func commonPrefix(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

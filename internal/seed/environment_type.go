@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
-
 	"provwatch/internal/provider"
 )
 
@@ -79,9 +77,6 @@ func (p *parser) rejectBedrock(e *entry) {
 	}
 }
 
-// maxTypo is how many letters a misspelt type differs in from the one that is meant.
-const maxTypo = 2
-
 // unknownType names the type that the value is most likely a misspelling of, and
 // never the value, which can be a key that is in the wrong place.
 func unknownType(value string) string {
@@ -91,9 +86,8 @@ func unknownType(value string) string {
 			return message + "; write " + name + " in lower case"
 		}
 	}
-	nearest := Nearest(strings.ToLower(value), typeNames())
-	if levenshtein.ComputeDistance(strings.ToLower(value), nearest) <= maxTypo {
-		message += "; it is most likely a misspelling of " + nearest
+	if meant := Misspelt(strings.ToLower(value), typeNames()); meant != "" {
+		message += "; it is most likely a misspelling of " + meant
 	}
 	return message
 }
