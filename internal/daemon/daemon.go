@@ -432,14 +432,12 @@ func (d *daemon) noteVerified(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	text := ""
 	if err != nil {
-		text = err.Error()
 		d.mind(ctx, err)
 	} else {
 		d.noted = time.Now()
 	}
-	if d.told.isNews("verified not noted", text) && err != nil {
+	if d.told.isNewError("verified not noted", err) && err != nil {
 		d.Logger.WarnContext(ctx, "that everything was verified is not noted", "error", err)
 	}
 }

@@ -271,11 +271,7 @@ func (d *daemon) untilDone(ctx context.Context, message string, do func(context.
 // sayAgain logs the error of what is tried again soon, unless it is what was logged
 // before of the same; nil for none. Many databases of one server fail together.
 func (d *daemon) sayAgain(ctx context.Context, message string, err error, retryIn time.Duration) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if d.told.isNews(message, text) && err != nil {
+	if d.told.isNewError(message, err) && err != nil {
 		d.Logger.WarnContext(ctx, message, "error", err, "retry_in", retryIn)
 	}
 }

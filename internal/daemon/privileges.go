@@ -25,11 +25,7 @@ func (d *daemon) checkPrivileges(ctx context.Context) {
 		return // not known
 	}
 	d.health.setPrivileges(lacking)
-	text := ""
-	if lacking != nil {
-		text = lacking.Error()
-	}
-	if !d.told.isNews("privileges", text) {
+	if !d.told.isNewError("privileges", lacking) {
 		return
 	}
 	if lacking != nil {
@@ -52,6 +48,15 @@ func (d *daemon) mindPrivileges(ctx context.Context, err error) {
 type told struct {
 	mu   sync.Mutex
 	last map[string]string
+}
+
+// isNewError is [told.isNews] of an error; nil for none.
+func (t *told) isNewError(matter string, err error) bool {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	return t.isNews(matter, text)
 }
 
 // isNews reports whether text is other than what was last told of the matter, and
