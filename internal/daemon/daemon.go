@@ -405,7 +405,7 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 		d.Logger.InfoContext(ctx, "ready", "providers", d.verifier.Providers(), "worker", d.worker.String())
 		d.publishStatus(ctx, pubsub.EventReady, "")
 		d.member.Ready()
-		if d.Database.MinConns == 0 {
+		if postgres.IsShared(d.Database) {
 			// Those of the boot are not kept until they have been idle for long: many
 			// databases boot together.
 			d.pool.Reset()

@@ -97,6 +97,9 @@ func Share(config *pgxpool.Config) {
 	config.HealthCheckPeriod = sharedConnIdle
 }
 
+// IsShared reports whether the pool is as [Share] makes it.
+func IsShared(config *pgxpool.Config) bool { return config.MinConns == 0 }
+
 // misread reports whether a part of the URL's userinfo was read as something
 // else, as when an unescaped "/" in a password ends the host's part, or a comma
 // after an unescaped "@" begins another host: hosts and database are shown in
@@ -264,7 +267,7 @@ var (
 )
 
 func remediesFor(config *pgxpool.Config) remedies {
-	if config.MinConns == 0 { // see [Share]
+	if IsShared(config) {
 		return ofTarget
 	}
 	return ofVariables
