@@ -205,11 +205,16 @@ func (s Status) writable() error {
 	}
 }
 
+// IsMissing reports whether a table, or the schema that it is in, does not exist.
+func IsMissing(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == pgerrcode.UndefinedTable || pg.Code == pgerrcode.InvalidSchemaName)
+}
+
 // IsGone reports whether err is that a table does not exist because the database
 // has nothing of ours, as after it was dropped and made again.
 func IsGone(ctx context.Context, db store.DBTX, err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != pgerrcode.UndefinedTable && pg.Code != pgerrcode.InvalidSchemaName {
+	if !IsMissing(err) {
 		return false
 	}
 	objects, err := store.New(db).InspectSchema(ctx)

@@ -2,16 +2,13 @@ package sink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/pubsub"
@@ -129,11 +126,10 @@ func Retry(ctx context.Context, pool *pgxpool.Pool, sink string, stream Stream, 
 
 // readError explains why the tables of sinks cannot be used.
 func readError(err error) error {
-	var pg *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &pg) && (pg.Code == pgerrcode.UndefinedTable || pg.Code == pgerrcode.InvalidSchemaName):
+	case schema.IsMissing(err):
 		return &schema.UnusableError{Reason: "provwatch's tables of sinks are not there yet; start \"worker run\", or run \"worker migrate\""}
 	default:
 		return fmt.Errorf("read provwatch's tables of sinks: %w", err)

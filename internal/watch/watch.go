@@ -4,13 +4,10 @@ package watch
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgerrcode"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
@@ -38,11 +35,10 @@ func Latest(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
 
 // readError explains why alerts cannot be read.
 func readError(err error) error {
-	var pg *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &pg) && (pg.Code == pgerrcode.UndefinedTable || pg.Code == pgerrcode.InvalidSchemaName):
+	case schema.IsMissing(err):
 		return &schema.UnusableError{Reason: "provwatch's tables are not there yet; start \"worker run\", or run \"worker migrate\""}
 	default:
 		return fmt.Errorf("read provwatch.drift_alerts: %w", err)
