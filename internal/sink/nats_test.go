@@ -118,10 +118,10 @@ func TestNATSGetsEveryEventOnceOverRestartsOfEitherSide(t *testing.T) {
 	eventually(t, func() bool { return len(messages()) == 3 }, "all of it is in the stream")
 	require.ElementsMatch(t, []string{"drift.a changed", "drift.b missing", "audit.a%2Eb%20%2A provider.create"}, kinds(t, messages()))
 
+	failed := f.metrics.of("failed nats drift")
 	n.stop()
 	f.alert("resolved a")
 	runner.Wake(Drift)
-	failed := f.metrics.of("failed nats drift")
 	eventually(t, func() bool { return f.metrics.of("failed nats drift") > failed }, "the server is away")
 	n.start()
 	eventually(t, func() bool { return len(messages()) == 4 }, "it comes when the server is back")
