@@ -1011,13 +1011,11 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 		{"variable not positive", environ{"PROVWATCH_CONNECT_TIMEOUT": "-5s"}, "migrate", "--connect-timeout (or PROVWATCH_CONNECT_TIMEOUT) must be positive, such as 30s"},
 
 		{"database URL that does not parse", environ{"DATABASE_URL": "postgres://u:" + pasted + "@host:port/d"}, "run",
-			"DATABASE_URL is neither a postgres:// URL nor libpq keywords that can be used: check its port, sslmode and certificate files, " +
-				"and that special characters of the password are percent-encoded"},
+			"DATABASE_URL has a port that is not a number from 1 to 65535: percent-encode special characters of the password, which may have ended up there"},
 		{"database URL that is none", environ{"DATABASE_URL": pasted}, "watch",
-			"DATABASE_URL is neither a postgres:// URL nor libpq keywords that can be used: check its port, sslmode and certificate files, " +
-				"and that special characters of the password are percent-encoded"},
+			"DATABASE_URL is not a connection string: write a URL that begins with postgres:// or postgresql://, or libpq keywords such as host=HOST dbname=NAME"},
 		{"PG variables that cannot be used", environ{"DATABASE_URL": "", "PGHOST": "h", "PGPORT": "many", "PGPASSWORD": pasted}, "run",
-			"the PG* variables cannot be used: check PGPORT, PGSSLMODE, PGSERVICE and PGCONNECT_TIMEOUT"},
+			"PGPORT has a port that is not a number from 1 to 65535: it must hold that value alone; a connection string goes into DATABASE_URL"},
 
 		{"broken environment", environ{
 			"CODER_AIBRIDGE_PROVIDER_0_TYPE": "openai", "CODER_AIBRIDGE_PROVIDER_0_NAME": "No_" + pasted,
@@ -1038,7 +1036,7 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 		{"environment file that is not there", nil, "run --env-file=" + absent,
 			"1 error in the environment:\n  " + absent + ": the environment file cannot be read: no such file or directory"},
 		{"environment file that is a folder", environ{"PROVWATCH_ENV_FILE": folder}, "verify",
-			"1 error in the environment:\n  " + folder + ": the environment file cannot be read: is a directory"},
+			"1 error in the environment:\n  " + folder + ": the environment file cannot be read: it is a directory, not a regular file"},
 		{"environment file that does not parse", nil, "seed --env-file=" + malformed,
 			"1 error in the environment:\n  " + malformed + ": line 2: missing =; write NAME=value, with the value in single quotes if it holds \", # or \\"},
 	}

@@ -153,7 +153,7 @@ func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *te
 		for _, want := range []string{
 			file + ":5: target a: source must be one of auto, notify, wal", file + ":6: target a: resync must be a duration, such as 30s",
 			file + ":7: target a: compat must be one of none, upstream-credentials", file + ":8: target a: slot_max_lag must be an amount of bytes",
-			file + ":2: target a: A_URL is neither a postgres:// URL nor", file + ":10: target c: its database is that of target b",
+			file + ":2: target a: A_URL has a port that is not a number", file + ":10: target c: its database is that of target b",
 			file + ":11: target 4 of the list needs a name", file + ":11: D_URL is empty or not set", file + ":14: migrate must be one of auto, check, off",
 			file + ":19: target e: compat: upstream-credentials finds credentials",
 		} {

@@ -33,11 +33,7 @@ func configuredDatabase() (*pgxpool.Config, error) {
 			return nil, nil
 		}
 	}
-	config, err := postgres.ParseURL(databaseURL)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	return config, nil
+	return postgres.ParseURL(databaseURL)
 }
 
 // database returns the configured database, else the private one that runs in

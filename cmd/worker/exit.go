@@ -34,6 +34,7 @@ func exitCode(err error) int {
 		usage       *usageError
 		environment *seed.EnvironmentError
 		keyset      *atrest.KeysetError
+		database    *postgres.ConnectionStringError
 		drift       *seed.DriftError
 		unreachable *postgres.UnreachableError
 		unusable    *schema.UnusableError
@@ -42,7 +43,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.As(err, &environment), errors.As(err, &keyset):
+	case errors.As(err, &usage), errors.As(err, &environment), errors.As(err, &keyset),
+		errors.As(err, &database):
 		return exitUsage
 	case errors.Is(err, errDrift), errors.As(err, &drift) && drift.Drifted():
 		return exitDrift

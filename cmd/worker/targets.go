@@ -20,6 +20,7 @@ import (
 	"provwatch/internal/config"
 	"provwatch/internal/daemon"
 	"provwatch/internal/postgres"
+	"provwatch/internal/regularfile"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
@@ -53,10 +54,18 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 		}
 		one := fileTarget{Target: t, places: at}
 		one.flags = f.with(t, found)
-		if t.DatabaseURLEnv != "" || t.Database != "" {
-			if one.database, err = one.openDatabase(); err != nil {
+		switch database, err := one.openDatabase(); {
+		case t.DatabaseURLFile != "":
+			// One that is not there, or empty, may be by the time that the target starts.
+			if isUnusable(err) {
 				found(t.Line, err)
-			} else if err := at.take(t.Name, one.database); err != nil {
+			}
+		case t.DatabaseURLEnv == "" && t.Database == "": // which has been found
+		case err != nil:
+			found(t.Line, err)
+		default:
+			one.database = database
+			if err := at.take(t.Name, database); err != nil {
 				found(t.Line, err)
 			}
 		}
@@ -138,23 +147,32 @@ func (t *fileTarget) openDatabase() (*pgxpool.Config, error) {
 		text = os.Getenv(t.DatabaseURLEnv)
 	case t.DatabaseURLFile != "":
 		from = t.DatabaseURLFile
-		content, err := os.ReadFile(t.DatabaseURLFile)
+		content, err := regularfile.Read(t.DatabaseURLFile, regularfile.Limit)
 		if err != nil {
-			return nil, fmt.Errorf("read the database's URL: %w", err)
+			return nil, &usageError{fmt.Errorf("read the database's URL: %w", err)}
 		}
 		text = strings.TrimSpace(string(content))
 	}
 	if text == "" {
-		return nil, fmt.Errorf("%s is empty or not set, and should say which database to watch", from)
+		return nil, &usageError{fmt.Errorf("%s is empty or not set, and should say which database to watch", from)}
 	}
-	parsed, err := postgres.ParseURL(text)
+	parsed, err := postgres.Parse(from, text)
 	if err != nil {
-		// Its own message names DATABASE_URL.
-		return nil, fmt.Errorf("%s is neither a postgres:// URL nor libpq keywords that can be used: check its port, sslmode and "+
-			"certificate files, and that special characters of a password are percent-encoded", from)
+		return nil, err
 	}
 	postgres.Share(parsed)
 	return parsed, nil
+}
+
+// isUnusable reports whether an error of [fileTarget.openDatabase] is of a file that
+// holds, or is, something else than a file with a URL.
+func isUnusable(err error) bool {
+	var (
+		text *postgres.ConnectionStringError
+		kind *regularfile.TypeError
+		size *regularfile.SizeError
+	)
+	return errors.As(err, &text) || errors.As(err, &kind) || errors.As(err, &size)
 }
 
 func serverOf(c *pgxpool.Config) string {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"provwatch/internal/regularfile"
 )
 
 // KeysetError says why a keyset file cannot be used. It holds nothing of it.
@@ -26,9 +27,6 @@ type KeysetError struct {
 func (e *KeysetError) Error() string { return fmt.Sprintf("keyset %s: %v", e.Path, e.Err) }
 func (e *KeysetError) Unwrap() error { return e.Err }
 
-// maxFileSize is more than any keyset of a sane number of keys.
-const maxFileSize = 1 << 20
-
 // missingFileError says that there is no keyset file, and is [fs.ErrNotExist].
 type missingFileError struct{}
 
@@ -38,30 +36,18 @@ func (missingFileError) Unwrap() error { return fs.ErrNotExist }
 
 // readFile reads a keyset file that nobody but its owner can read.
 func readFile(path string) (*keyset.Handle, error) {
-	// To open a pipe would otherwise wait for somebody to write to it.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, missingFileError{}
-		}
-		return nil, withoutPath(err)
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
+	text, info, err := regularfile.ReadInfo(path, regularfile.Limit)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, missingFileError{}
 	case err != nil:
-		return nil, withoutPath(err)
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is not a file")
-	case info.Mode().Perm()&0o077 != 0:
+		return nil, regularfile.Cause(err)
+	}
+	defer clear(text)
+	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("others than its owner can access it (mode %04o), and whoever reads it can decrypt the stored secrets; run: chmod 600 %s",
 			info.Mode().Perm(), path)
 	}
-	text, err := io.ReadAll(io.LimitReader(file, maxFileSize))
-	if err != nil {
-		return nil, withoutPath(err)
-	}
-	defer clear(text)
 	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(text)))
 	if err != nil {
 		// The parser's own message can quote the file.
@@ -69,16 +55,6 @@ func readFile(path string) (*keyset.Handle, error) {
 			"or tinkey create-keyset --key-template AES256_GCM --out-format json")
 	}
 	return handle, nil
-}
-
-// withoutPath returns an error of a file operation without the path, which the
-// [KeysetError] around it names.
-func withoutPath(err error) error {
-	var failed *fs.PathError
-	if errors.As(err, &failed) {
-		return failed.Err
-	}
-	return err
 }
 
 // usableKeys returns the enabled keys of a keyset.
@@ -229,7 +205,7 @@ func edit(path string, change func(manager *keyset.Manager, isNew bool) error) e
 		}
 		dir, err := os.Open(filepath.Dir(path))
 		if err != nil {
-			return fmt.Errorf("open its folder: %w", withoutPath(err))
+			return fmt.Errorf("open its folder: %w", regularfile.Cause(err))
 		}
 		defer func() { _ = dir.Close() }()
 		if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
@@ -268,7 +244,7 @@ func replaceFile(path string, dir *os.File, handle *keyset.Handle) (err error) {
 	// Only its owner can access it.
 	file, err := os.CreateTemp(filepath.Dir(path), ".keyset-*")
 	if err != nil {
-		return withoutPath(err)
+		return regularfile.Cause(err)
 	}
 	defer func() {
 		if err != nil {
@@ -279,15 +255,15 @@ func replaceFile(path string, dir *os.File, handle *keyset.Handle) (err error) {
 	if before, err := os.Stat(path); err == nil {
 		if owner, ok := before.Sys().(*syscall.Stat_t); ok {
 			if err := file.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-				return fmt.Errorf("keep its owner: %w", withoutPath(err))
+				return fmt.Errorf("keep its owner: %w", regularfile.Cause(err))
 			}
 		}
 	}
 	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(file)); err != nil {
-		return fmt.Errorf("write it: %w", withoutPath(err))
+		return fmt.Errorf("write it: %w", regularfile.Cause(err))
 	}
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("write it: %w", withoutPath(err))
+		return fmt.Errorf("write it: %w", regularfile.Cause(err))
 	}
 	if err := os.Rename(file.Name(), path); err != nil {
 		return fmt.Errorf("put it in place: %w", err)

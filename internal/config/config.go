@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,8 +15,13 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"provwatch/internal/regularfile"
 	"provwatch/internal/seed"
 )
+
+// maxSize is the largest size of the file, in bytes: that of a thousand targets with
+// room to spare.
+const maxSize = 10 << 20
 
 // Target is a database that is to be watched, and the environment that it is to
 // be as.
@@ -90,13 +93,10 @@ func (e *Error) Error() string {
 // [*Error] that holds everything that is wrong; the targets are then those that
 // could be read, in part or whole, for whoever has more to check of them.
 func Read(path string) ([]Target, error) {
-	text, err := os.ReadFile(path)
+	text, err := regularfile.Read(path, maxSize)
 	if err != nil {
-		var failed *fs.PathError
-		if errors.As(err, &failed) {
-			err = failed.Err // the path is named already
-		}
-		return nil, &Error{Path: path, Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", err)}}}
+		// The path is named already.
+		return nil, &Error{Path: path, Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", regularfile.Cause(err))}}}
 	}
 	targets, findings := parse(text)
 	for i := range targets {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"provwatch/internal/regularfile"
 )
 
 // ErrNoBinaries is returned, wrapped, when no installation of PostgreSQL is
@@ -167,7 +169,7 @@ func binVersion(ctx context.Context, dir string) (int, error) {
 // dataVersion returns the major version of a PostgreSQL data directory, or 0
 // if the folder is absent or empty.
 func dataVersion(pgdata string) (int, error) {
-	text, err := os.ReadFile(filepath.Join(pgdata, "PG_VERSION"))
+	text, err := regularfile.Read(filepath.Join(pgdata, "PG_VERSION"), regularfile.Limit)
 	if err == nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(text)), ".")
 		major, err := strconv.Atoi(first)

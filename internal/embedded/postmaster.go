@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/regularfile"
 )
 
 // cannotConnectNow is the SQLSTATE of a server that is starting up or shutting
@@ -37,7 +39,7 @@ type postmaster struct {
 // lines are: process id, data directory, start time, port, socket folder,
 // listen address, shared memory, status.
 func readPostmaster(pgdata string) (postmaster, error) {
-	text, err := os.ReadFile(filepath.Join(pgdata, "postmaster.pid"))
+	text, err := regularfile.Read(filepath.Join(pgdata, "postmaster.pid"), regularfile.Limit)
 	if err != nil {
 		return postmaster{}, err
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -55,18 +54,29 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 
 // ParseURL parses a DATABASE_URL: a postgres:// URL or libpq's keywords. What
 // it leaves out comes from libpq's PG* variables; an empty url takes everything
-// from them. An error never holds any part of the URL, which has a password.
-func ParseURL(url string) (*pgxpool.Config, error) {
-	config, err := pgxpool.ParseConfig(url)
-	if err == nil && strings.Contains(url, "://") && misread(config.ConnConfig) {
-		err = errors.New("misread")
+// from them. The error is a [*ConnectionStringError].
+func ParseURL(url string) (*pgxpool.Config, error) { return Parse("DATABASE_URL", url) }
+
+// Parse is [ParseURL] of a text that comes from source: a variable, a file, or a field
+// of a file, which errors name.
+func Parse(source, text string) (*pgxpool.Config, error) {
+	settings, reason := parseConnectionString(text)
+	if reason != "" {
+		return nil, &ConnectionStringError{source, reason}
 	}
+	if err := settings.checkVariables(); err != nil {
+		return nil, err
+	}
+	if err := settings.checkFiles(source); err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(settings.String())
 	if err != nil {
-		if url == "" {
-			return nil, errors.New("the PG* variables cannot be used: check PGPORT, PGSSLMODE, PGSERVICE and PGCONNECT_TIMEOUT")
+		// Which quotes what it cannot use.
+		if text == "" {
+			return nil, &ConnectionStringError{"the PG* variables", "cannot be used: check PGPORT, PGSSLMODE, PGSERVICE and PGCONNECT_TIMEOUT"}
 		}
-		return nil, errors.New("DATABASE_URL is neither a postgres:// URL nor libpq keywords that can be used: " +
-			"check its port, sslmode and certificate files, and that special characters of the password are percent-encoded")
+		return nil, &ConnectionStringError{source, "cannot be used: check its sslmode, certificate files, timeouts and the number of its ports, and the PG* variables for what it leaves out"}
 	}
 	config.MaxConns = maxConns
 	// One stays open, so that a change does not wait for a connection.
@@ -99,20 +109,6 @@ func Share(config *pgxpool.Config) {
 
 // IsShared reports whether the pool is as [Share] makes it.
 func IsShared(config *pgxpool.Config) bool { return config.MinConns == 0 }
-
-// misread reports whether a part of the URL's userinfo was read as something
-// else, as when an unescaped "/" in a password ends the host's part, or a comma
-// after an unescaped "@" begins another host: hosts and database are shown in
-// messages.
-func misread(config *pgx.ConnConfig) bool {
-	hosts := []string{config.Host}
-	for _, fallback := range config.Fallbacks {
-		hosts = append(hosts, fallback.Host)
-	}
-	return strings.Contains(config.Database, "@") || slices.ContainsFunc(hosts, func(host string) bool {
-		return strings.Contains(host, "@") && !strings.HasPrefix(host, "/")
-	})
-}
 
 func setDefault(params map[string]string, name, value string) {
 	if _, set := params[name]; !set {

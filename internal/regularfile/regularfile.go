@@ -36,24 +36,31 @@ func (e *SizeError) Error() string {
 // error is an [*fs.PathError] and holds nothing of the content; its cause is a
 // [*TypeError], a [*SizeError], or what the system says.
 func Read(path string, limit int64) ([]byte, error) {
+	content, _, err := ReadInfo(path, limit)
+	return content, err
+}
+
+// ReadInfo is [Read] for a caller that judges the file's mode or owner as well: info
+// is that of the file that was read.
+func ReadInfo(path string, limit int64) (content []byte, info fs.FileInfo, err error) {
 	file, info, err := Open(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = file.Close() }()
 	if info.Size() > limit {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: &SizeError{limit}}
+		return nil, nil, &fs.PathError{Op: "read", Path: path, Err: &SizeError{limit}}
 	}
 	// The size of a file in /proc is 0, and another may grow.
-	content, err := io.ReadAll(io.LimitReader(file, limit+1))
+	content, err = io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: Cause(err)}
+		return nil, nil, &fs.PathError{Op: "read", Path: path, Err: Cause(err)}
 	}
 	if int64(len(content)) > limit {
 		clear(content)
-		return nil, &fs.PathError{Op: "read", Path: path, Err: &SizeError{limit}}
+		return nil, nil, &fs.PathError{Op: "read", Path: path, Err: &SizeError{limit}}
 	}
-	return content, nil
+	return content, info, nil
 }
 
 // Open opens a regular file for reading, and returns it with its type, mode and

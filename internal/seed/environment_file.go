@@ -5,11 +5,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/hashicorp/go-envparse"
+
+	"provwatch/internal/regularfile"
 )
 
 // ReadEnvironment parses the provider variables of the process, given in the
@@ -101,13 +101,9 @@ func ReadPrefixed(environ []string, begins string) (Environment, error) {
 // readEnvFile returns an error without anything of the file's text: the parser
 // quotes single characters in some of its own, and these can be part of a key.
 func readEnvFile(path string) (map[string]string, error) {
-	text, err := os.ReadFile(path)
+	text, err := regularfile.Read(path, regularfile.Limit)
 	if err != nil {
-		var pathError *fs.PathError
-		if errors.As(err, &pathError) {
-			err = pathError.Err // the path is named already
-		}
-		return nil, fmt.Errorf("the environment file cannot be read: %w", err)
+		return nil, fmt.Errorf("the environment file cannot be read: %w", regularfile.Cause(err)) // the path is named already
 	}
 	variables, err := envparse.Parse(bytes.NewReader(text))
 	if err == nil {

@@ -11,11 +11,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"provwatch/internal/regularfile"
 )
 
 const (
@@ -41,12 +42,22 @@ func newPoster(to, caFile string) (*poster, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, &SettingError{"url", errors.New("want an absolute http or https URL")}
 	}
+	if isSplitPassword(u) {
+		return nil, &SettingError{"url", errSplitPassword}
+	}
 	config, err := tlsConfig(caFile)
 	if err != nil {
 		return nil, &SettingError{"ca-file", err}
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = config
+	transport.Proxy = func(request *http.Request) (*url.URL, error) {
+		proxy, err := http.ProxyFromEnvironment(request)
+		if err != nil { // which quotes it, with its password
+			return nil, errors.New("the proxy of HTTPS_PROXY or HTTP_PROXY is no URL that can be used")
+		}
+		return proxy, nil
+	}
 	transport.MaxIdleConnsPerHost = 2 // one for each stream
 	transport.MaxResponseHeaderBytes = maxResponse
 	return &poster{url: to, hide: hider(u), client: &http.Client{
@@ -56,13 +67,22 @@ func newPoster(to, caFile string) (*poster, error) {
 	}}, nil
 }
 
+var errSplitPassword = errors.New("it has an @ after its host and port, which may be a part of the password: " +
+	"percent-encode special characters of the user and the password, / as %2F, ? as %3F, # as %23, @ as %40; and an @ elsewhere as %40")
+
+// isSplitPassword reports whether the host and port of a URL may be the user and the
+// beginning of the password, which a special character that is not escaped ends.
+func isSplitPassword(u *url.URL) bool {
+	return u.User == nil && u.Port() != "" && strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@")
+}
+
 // tlsConfig trusts the CAs in a file, or the system's.
 func tlsConfig(caFile string) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile == "" {
 		return config, nil
 	}
-	text, err := os.ReadFile(caFile)
+	text, err := regularfile.Read(caFile, regularfile.Limit)
 	if err != nil {
 		return nil, err
 	}

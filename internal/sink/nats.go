@@ -2,16 +2,19 @@ package sink
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+
+	"provwatch/internal/regularfile"
 )
 
 // maxSubject bounds a subject, in bytes: the server ends a connection for a
@@ -43,6 +46,9 @@ func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error)
 		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" && u.Scheme != "ws" && u.Scheme != "wss" {
 			return nil, &SettingError{"url", errors.New("want URLs such as nats://host:4222 or tls://host:4222")}
 		}
+		if isSplitPassword(u) {
+			return nil, &SettingError{"url", errSplitPassword}
+		}
 	}
 	for part := range strings.SplitSeq(prefix, ".") {
 		if part == "" || strings.ContainsAny(part, "*> \t\r\n") {
@@ -67,15 +73,47 @@ func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error)
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}
 	if caFile != "" {
-		options = append(options, nats.RootCAs(caFile))
+		// Read again by each connect, since it may have been renewed.
+		options = append(options, nats.ClientTLSConfig(nil, func() (*x509.CertPool, error) {
+			config, err := tlsConfig(caFile)
+			if err != nil {
+				return nil, err
+			}
+			return config.RootCAs, nil
+		}))
 	}
 	if credentials != "" {
-		if _, err := os.Stat(credentials); err != nil {
+		if _, err := regularfile.Read(credentials, regularfile.Limit); err != nil {
 			return nil, &SettingError{"creds", err}
 		}
-		options = append(options, nats.UserCredentials(credentials))
+		options = append(options, userOf(credentials))
 	}
 	return &NATS{servers: servers, stream: stream, prefix: prefix, options: options, turn: make(chan struct{}, 1)}, nil
+}
+
+// userOf authenticates as the user of a credentials file, which each connect reads
+// again.
+func userOf(credentials string) nats.Option {
+	return nats.UserJWT(func() (string, error) {
+		content, err := regularfile.Read(credentials, regularfile.Limit)
+		if err != nil {
+			return "", err
+		}
+		defer clear(content)
+		return nkeys.ParseDecoratedJWT(content)
+	}, func(nonce []byte) ([]byte, error) {
+		content, err := regularfile.Read(credentials, regularfile.Limit)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(content)
+		pair, err := nkeys.ParseDecoratedNKey(content)
+		if err != nil {
+			return nil, errors.New("the credentials hold no seed that can be used")
+		}
+		defer pair.Wipe()
+		return pair.Sign(nonce)
+	})
 }
 
 // Name implements [Sink].

@@ -7,13 +7,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"provwatch/internal/regularfile"
 	"provwatch/internal/secret"
 )
 
@@ -52,7 +52,7 @@ func NewWebhook(to, secretFile, caFile string) (*Webhook, error) {
 // readSecrets reads secrets, a line each: in the form "whsec_" and base64, or as
 // they are.
 func readSecrets(file string) ([]secret.Text, error) {
-	text, err := os.ReadFile(file)
+	text, err := regularfile.Read(file, regularfile.Limit)
 	if err != nil {
 		return nil, err
 	}

@@ -8,9 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 
+	"provwatch/internal/regularfile"
 	"provwatch/internal/secret"
 )
 
@@ -35,7 +35,7 @@ func IsLoopback(address net.Addr) bool {
 // ReadToken reads the file of a token, whose white space at the end is dropped.
 // An error holds nothing of it.
 func ReadToken(path string) (secret.Text, error) {
-	content, err := os.ReadFile(path)
+	content, err := regularfile.Read(path, regularfile.Limit)
 	if err != nil {
 		return secret.Text{}, fmt.Errorf("read the token: %w", err)
 	}
