@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -168,7 +167,7 @@ func TestARotatedKeySurvivesARestart(t *testing.T) {
 
 // tryExec runs a statement that may fail because the server is being restarted.
 func tryExec(ctx context.Context, url, query string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {

@@ -25,10 +25,11 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
+	"provwatch/internal/waittest"
 )
 
-// patience bounds every wait for something that must happen.
-const patience = 30 * time.Second
+// patience bounds every wait for an event, see [waittest.Patience].
+const patience = waittest.Patience
 
 // workerBinary is the worker, built with the race detector.
 var workerBinary string
@@ -284,13 +285,7 @@ func (w *world) count(query string, args ...any) int {
 // eventually waits until the condition holds.
 func eventually(t *testing.T, condition func() bool, message string, args ...any) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: "+message, append([]any{patience}, args...)...)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	waittest.Until(t, condition, message, args...)
 }
 
 // environ is a worker's environment, beside what every process needs.

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -26,7 +25,7 @@ func (p *worker) httpAddress() string {
 // get fetches a page of the worker.
 func (p *worker) get(path string) (status int, body string) {
 	p.w.t.Helper()
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get("http://" + p.httpAddress() + path)
 	require.NoError(p.w.t, err)
 	defer func() { _ = response.Body.Close() }()

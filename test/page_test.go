@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
@@ -231,7 +230,8 @@ func TestTheStatusPageInABrowser(t *testing.T) {
 	w := newWorldOn(t, pgtest.NamedDatabase(t, "gateway"), "")
 	env := w.twoProviders().with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_0_NAME", "synced").
 		with("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://gateway.example/v1/").with("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-synced-0123456789-abcdefghij-SYNCED"))
-	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
+	// A page that kept the worker from stopping would do so for this time.
+	p := w.start(env, "run", "--http-addr=127.0.0.1:0", "--shutdown-timeout=1h").ready()
 	b := w.browse()
 	b.view(1200, 900, "light")
 	act(b, chromedp.Navigate("http://"+p.httpAddress()+"/"))
@@ -403,9 +403,7 @@ targets:
 	b.mu.Unlock()
 
 	// An open page does not keep the worker from stopping.
-	began := time.Now()
 	p.stop()
-	require.Less(t, time.Since(began), 5*time.Second)
 	b.until(`document.getElementById("live").textContent === "Disconnected, trying again"`)
 	b.html()
 }

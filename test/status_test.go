@@ -22,7 +22,7 @@ func (p *worker) getWithToken(path, token string) (code int, body string) {
 	request, err := http.NewRequestWithContext(p.w.t.Context(), http.MethodGet, "http://"+p.httpAddress()+path, nil)
 	require.NoError(p.w.t, err)
 	request.Header.Set("Authorization", "Bearer "+token)
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	require.NoError(p.w.t, err)
 	defer func() { _ = response.Body.Close() }()

@@ -1,8 +1,10 @@
 package test
 
 import (
+	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 // serviceManager receives what a worker tells its service manager.
 type serviceManager struct {
+	t      *testing.T
 	socket string
 	mu     sync.Mutex
 	said   []string
@@ -22,7 +25,7 @@ type serviceManager struct {
 
 func newServiceManager(t *testing.T) *serviceManager {
 	t.Helper()
-	m := &serviceManager{socket: filepath.Join(t.TempDir(), "notify")}
+	m := &serviceManager{t: t, socket: filepath.Join(t.TempDir(), "notify")}
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.socket, Net: "unixgram"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
@@ -51,6 +54,19 @@ func (m *serviceManager) count(state string) int {
 		}
 	}
 	return n
+}
+
+// settle waits until everything is counted that was sent so far: datagrams arrive
+// in the order in which they are sent.
+func (m *serviceManager) settle() {
+	m.t.Helper()
+	conn, err := net.Dial("unixgram", m.socket)
+	require.NoError(m.t, err)
+	defer func() { _ = conn.Close() }()
+	want := m.count("SETTLE=1") + 1
+	_, err = conn.Write([]byte("SETTLE=1"))
+	require.NoError(m.t, err)
+	eventually(m.t, func() bool { return m.count("SETTLE=1") == want }, "what was sent is counted")
 }
 
 // states returns what was said of the worker's state, in order.
@@ -102,9 +118,17 @@ func TestAFrozenWorkerDoesNotAnswerTheWatchdog(t *testing.T) {
 	p := w.start(w.twoProviders().with("NOTIFY_SOCKET", manager.socket).with("WATCHDOG_USEC", "20000"), "run").ready()
 	eventually(t, func() bool { return manager.count("WATCHDOG=1") > 5 }, "the watchdog is answered")
 	p.signal(syscall.SIGSTOP)
-	other := w.start(w.twoProviders(), "run").ready() // takes many times as long as the watchdog's
+	eventually(t, func() bool {
+		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+		require.NoError(t, err)
+		_, after, _ := strings.Cut(string(state), ") ")
+		return strings.HasPrefix(after, "T")
+	}, "the worker is frozen")
+	manager.settle()
 	before := manager.count("WATCHDOG=1")
-	other.stop()
+	// This takes many times as long as the watchdog's.
+	w.start(w.twoProviders(), "run").ready().stop()
+	manager.settle()
 	require.Equal(t, before, manager.count("WATCHDOG=1"))
 	p.signal(syscall.SIGCONT)
 	p.stop()

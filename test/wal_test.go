@@ -282,9 +282,9 @@ func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 
 	// Dropped under the running worker.
 	w.exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1`, name)
-	for tryExec(t.Context(), w.url, fmt.Sprintf(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '%s' AND active; SELECT pg_drop_replication_slot('%s')`, name, name)) != nil {
-		time.Sleep(5 * time.Millisecond)
-	}
+	eventually(t, func() bool {
+		return tryExec(t.Context(), w.url, fmt.Sprintf(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '%s' AND active; SELECT pg_drop_replication_slot('%s')`, name, name)) == nil
+	}, "the slot is dropped before the worker takes it again")
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.waitForStatus(pubsub.EventGap, 2)
 	w.expectAlerts("disabled openai", "resolved openai")
@@ -326,7 +326,7 @@ func TestAutoFallsBackToNotificationsAndReturnsToTheWAL(t *testing.T) {
 	w.expectAlerts("disabled openai")
 	w.exec(fmt.Sprintf(`ALTER ROLE %s REPLICATION`, role.name))
 	p.waitFor("alerts come from this source now", "source=wal")
-	require.Eventually(t, func() bool { return w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`) == 0 }, patience, 20*time.Millisecond)
+	eventually(t, func() bool { return w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`) == 0 }, "the triggers are removed")
 	p.waitFor("msg=streaming")
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai", "resolved openai")

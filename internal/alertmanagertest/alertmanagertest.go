@@ -17,10 +17,9 @@ import (
 	"sync"
 	"testing"
 	"time"
-)
 
-// patience bounds the wait for a start.
-const patience = 30 * time.Second
+	"provwatch/internal/waittest"
+)
 
 // Alert is one of a notification's, or one that Alertmanager has.
 type Alert struct {
@@ -120,8 +119,8 @@ func (s *Server) StartAgain() {
 	case text := <-ended:
 		ended <- text
 		s.t.Fatalf("Alertmanager does not start:\n%s", text)
-	case <-time.After(patience):
-		s.t.Fatalf("Alertmanager does not listen within %s", patience)
+	case <-time.After(waittest.Patience):
+		s.t.Fatalf("Alertmanager does not listen within %s", waittest.Patience)
 	}
 }
 

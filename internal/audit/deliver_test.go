@@ -18,6 +18,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -97,11 +98,10 @@ func TestConcurrentDeliverersDeliverEachEntryOnceAndInOrderPerProvider(t *testin
 	require.Zero(t, count(t, pool, `SELECT count(*) FROM provwatch.audit_outbox`))
 	require.Equal(t, len(entries), count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
 
+	waiting := waittest.Context(t)
 	next := map[string]int{}
 	for range entries {
-		waiting, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		n, err := listening.WaitForNotification(waiting)
-		cancel()
 		require.NoError(t, err)
 		var published pubsub.AuditEntry
 		require.NoError(t, json.Unmarshal([]byte(n.Payload), &published))
@@ -112,7 +112,7 @@ func TestConcurrentDeliverersDeliverEachEntryOnceAndInOrderPerProvider(t *testin
 	}
 	_, err = pool.Exec(t.Context(), "SELECT pg_notify($1, 'marker')", string(pubsub.AuditEntries))
 	require.NoError(t, err)
-	n, err := listening.WaitForNotification(t.Context())
+	n, err := listening.WaitForNotification(waiting)
 	require.NoError(t, err)
 	require.Equal(t, "marker", n.Payload, "no entry is published twice")
 }
@@ -172,11 +172,11 @@ func TestARunningDelivererTriesAgainUntilItSucceedsAndEndsWithItsContext(t *test
 	}()
 	stage(t, pool, entry("p", 1), entry("p", 2))
 	deliverer.Wake()
-	require.Eventually(t, func() bool { o, _ := metrics.get(); return o.Depth == 2 && !o.Oldest.IsZero() }, 10*time.Second, 10*time.Millisecond)
+	waittest.Until(t, func() bool { o, _ := metrics.get(); return o.Depth == 2 && !o.Oldest.IsZero() }, "two entries are in the outbox")
 	require.Zero(t, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
 	_, err = pool.Exec(t.Context(), `ALTER TABLE provwatch.audit_log DROP CONSTRAINT refuse`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { o, n := metrics.get(); return o.Depth == 0 && n == 2 }, 20*time.Second, 10*time.Millisecond)
+	waittest.Until(t, func() bool { o, n := metrics.get(); return o.Depth == 0 && n == 2 }, "both are delivered")
 	require.Equal(t, 2, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
 	cancel()
 	<-ended

@@ -181,7 +181,11 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		return stopped(ctx, err)
 	}
 	c.health.setConnecting(nil)
-	defer func() { postgres.Close(pool, time.Until(o.StopBy())) }()
+	defer func() {
+		if !postgres.Close(pool, time.Until(o.StopBy())) {
+			o.Logger.WarnContext(ctx, "connections not closed: the server does not answer")
+		}
+	}()
 	var published bool
 	var plan seed.Plan
 	options := []seed.Option{seed.WithKeys(o.Keys), seed.ForTarget(o.CommandFlags)}
@@ -213,7 +217,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		worker:    uuid.New(),
 		pool:      pool,
 		pending:   listener.NewPending(),
-		elected:   make(chan context.Context, 1),
+		elected:   make(chan leadership, 1),
 		deliverer: audit.NewDeliverer(pool, o.Logger, c.metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 	}
@@ -274,9 +278,12 @@ type daemon struct {
 	verifier  *verify.Verifier
 	sinks     *sink.Runner
 
-	// Leadership: a context that ends with it is sent on elected when it begins.
-	elected chan context.Context
+	elected chan leadership    // receives each leadership when it begins
 	depose  context.CancelFunc // ends the current leadership; of the listener's goroutine
+	// asked is closed once Listening has asked for its verification; nil until the
+	// session leads, or after. Of the listener's goroutine.
+	asked chan struct{}
+	hears bool // LISTEN is in effect; of the listener's goroutine
 
 	// The boot has just made sure of the publication, and of the privileges that go
 	// with it.
@@ -343,6 +350,11 @@ func (d *daemon) Listening(reconnected bool) {
 	} else {
 		d.pending.All(pubsub.SourceBoot)
 	}
+	d.hears = true
+	if d.asked != nil {
+		close(d.asked)
+		d.asked = nil
+	}
 }
 
 // Notified implements [listener.Handler].
@@ -377,6 +389,7 @@ func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()
 	// First of all, since who listens and does not lead stands by.
 	d.health.setListening(fmt.Errorf("not listening: %w", err))
+	d.hears, d.asked = false, nil
 	if d.depose != nil {
 		d.depose()
 		d.depose = nil

@@ -82,18 +82,33 @@ type leaderFunc func(pid uint32)
 
 func (f leaderFunc) Leading(pid uint32) { f(pid) }
 
+// leadership is the time for which a session leads.
+type leadership struct {
+	ctx context.Context // ends with it
+	// asked is closed once the session listens and has asked for the verification that
+	// this takes. The leader waits for it, so that its first verification is that one
+	// as well, and no second follows it when the worker is ready.
+	asked <-chan struct{}
+}
+
 // leading is called on the listener's goroutine when its session has become the
 // leader. ctx is that of the daemon.
 func (d *daemon) leading(ctx context.Context, pid uint32) {
 	d.session.Store(pid)
-	leadership, depose := context.WithCancel(ctx)
+	ctx, depose := context.WithCancel(ctx)
 	d.depose = depose
+	asked := make(chan struct{})
+	if d.hears {
+		close(asked)
+	} else {
+		d.asked = asked
+	}
 	// The one before has ended, whether or not it was taken notice of.
 	select {
 	case <-d.elected:
 	default:
 	}
-	d.elected <- leadership
+	d.elected <- leadership{ctx, asked}
 }
 
 // follow stands by until this worker is the leader, then leads until it no
@@ -103,9 +118,14 @@ func (d *daemon) follow(ctx context.Context) {
 	for {
 		d.leads.Store(false)
 		d.metrics.Leading(false)
-		leadership := d.standBy(ctx)
-		if leadership == nil {
+		term, ok := d.standBy(ctx)
+		if !ok {
 			return
+		}
+		select {
+		case <-term.asked:
+		case <-term.ctx.Done(): // the connection was lost before
+			continue
 		}
 		d.leads.Store(true)
 		d.metrics.Leading(true)
@@ -113,8 +133,8 @@ func (d *daemon) follow(ctx context.Context) {
 		d.publishStatus(ctx, pubsub.EventLeading, "")
 		// One that is stuck is waited for no longer than it takes to notice.
 		var sinks conc.WaitGroup
-		sinks.Go(func() { d.sinks.Run(leadership) })
-		d.lead(leadership, first)
+		sinks.Go(func() { d.sinks.Run(term.ctx) })
+		d.lead(term.ctx, first)
 		sinks.Wait()
 		if ctx.Err() != nil {
 			return
@@ -128,16 +148,16 @@ func (d *daemon) follow(ctx context.Context) {
 
 // standBy verifies without publishing, so that its connections, caches and
 // errors are those of a worker that is ready to lead. It returns the leadership
-// when it begins, nil when ctx ends.
-func (d *daemon) standBy(ctx context.Context) context.Context {
+// when it begins, and false when ctx ends.
+func (d *daemon) standBy(ctx context.Context) (leadership, bool) {
 	defer d.life.take()()
 	var pause <-chan time.Time
 	said := false
 	for {
 		// Leading comes first: what is pending is then for the leader to verify.
 		select {
-		case leadership := <-d.elected:
-			return leadership
+		case term := <-d.elected:
+			return term, true
 		default:
 		}
 		ready := d.pending.Ready()
@@ -146,9 +166,9 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
-		case leadership := <-d.elected:
-			return leadership
+			return leadership{}, false
+		case term := <-d.elected:
+			return term, true
 		case <-pause:
 			pause = nil
 		case <-ready:
@@ -156,8 +176,8 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 			// here, and was not elected, stands by.
 			listens := d.health.worker().Listening
 			select {
-			case leadership := <-d.elected:
-				return leadership
+			case term := <-d.elected:
+				return term, true
 			default:
 			}
 			if listens && !said {
@@ -170,7 +190,7 @@ func (d *daemon) standBy(ctx context.Context) context.Context {
 			}
 			_, err := d.verifier.Suspects(ctx, request)
 			if ctx.Err() != nil {
-				return nil
+				return leadership{}, false
 			}
 			d.verified(ctx, request, err)
 			d.sayAgain(ctx, "verification failed, trying again", err, standbyPause)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -13,6 +12,7 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/verify"
+	"provwatch/internal/waittest"
 )
 
 // TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost ends them while
@@ -42,9 +42,7 @@ func TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost(t *testing.
 	d := &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, pool: pool,
 		verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
 	d.publishStatus(t.Context(), pubsub.EventLeading, "")
-	limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	notification, err := listening.WaitForNotification(limited)
+	notification, err := listening.WaitForNotification(waittest.Context(t))
 	require.NoError(t, err)
 	require.Contains(t, notification.Payload, `"event":"leading"`)
 }

@@ -16,6 +16,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
 	"provwatch/internal/verify"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -47,11 +48,11 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 	keys, err := atrest.Load("")
 	require.NoError(t, err)
 	handler := panicking{slog.DiscardHandler, &atomic.Int32{}, make(chan string, 1000)}
-	stopBy := func() time.Time { return time.Now().Add(10 * time.Second) }
+	stopBy := func() time.Time { return time.Now().Add(waittest.Patience) }
 	targets := []Target{
 		{Name: "boot", Open: func(context.Context, *slog.Logger) (Options, error) { panic("in the boot") }},
 		{Name: "watch", Open: func(context.Context, *slog.Logger) (Options, error) {
-			return Options{Database: database, Keys: keys, ConnectTimeout: 10 * time.Second, Migrate: schema.Auto, Source: NotifySource,
+			return Options{Database: database, Keys: keys, ConnectTimeout: waittest.Patience, Migrate: schema.Auto, Source: NotifySource,
 				CredentialDrift: verify.IgnoreCredentials, Resync: time.Hour, StopBy: stopBy}, nil
 		}},
 	}
@@ -59,14 +60,8 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- RunTargets(ctx, targets, Serving{}, "test", slog.New(handler), make(chan os.Signal)) }()
 	counts := map[string]int{}
-	deadline := time.After(30 * time.Second)
 	for counts["ready"] == 0 {
-		select {
-		case line := <-handler.line:
-			counts[line]++
-		case <-deadline:
-			t.Fatalf("not ready again: %v", counts)
-		}
+		counts[waittest.Receive(t, handler.line, "ready again, after %v", counts)]++
 	}
 	require.GreaterOrEqual(t, counts["a part of the worker has panicked"], 2)
 	require.EqualValues(t, 2, handler.ready.Load())

@@ -17,6 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"provwatch/internal/waittest"
 )
 
 // childDir, in the environment, makes the test program a worker that starts
@@ -219,10 +221,10 @@ func TestAServerThatWasKilledRecovers(t *testing.T) {
 	process, err := os.FindProcess(p.pid)
 	require.NoError(t, err)
 	require.NoError(t, process.Kill())
-	require.Eventually(t, func() bool {
+	waittest.Until(t, func() bool {
 		_, ok := s.running()
 		return !ok
-	}, 10*time.Second, 10*time.Millisecond)
+	}, "the server is gone")
 	require.NoError(t, s.Stop(t.Context()), "stopping a server that is gone is no error")
 	require.FileExists(t, filepath.Join(dir, "pgdata", "postmaster.pid"))
 

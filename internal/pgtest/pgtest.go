@@ -30,11 +30,11 @@ import (
 	"go.uber.org/goleak"
 
 	"provwatch/internal/embedded"
+	"provwatch/internal/waittest"
 )
 
-// timeout bounds every wait for a server, on a machine that is busy with the
-// tests of other packages.
-const timeout = 2 * time.Minute
+// timeout bounds every wait for a server.
+const timeout = waittest.Patience
 
 // BinDir returns the folder of initdb, pg_ctl and postgres that every cluster is
 // started with: that of the variable PROVWATCH_TEST_POSTGRES, or "" for the

@@ -224,17 +224,19 @@ func addressOf(config *pgxpool.Config) string {
 	return fmt.Sprintf("%s:%d/%s", c.Host, c.Port, c.Database)
 }
 
-// Close closes a pool, and leaves it to the end of the process when a server that
-// hangs keeps it from closing within the time given.
-func Close(pool *pgxpool.Pool, within time.Duration) {
-	closed := make(chan struct{})
+// Close closes a pool, and reports whether that succeeded within the time given. A
+// server that hangs can keep it from closing: the end of the process then does it.
+func Close(pool *pgxpool.Pool, within time.Duration) (closed bool) {
+	done := make(chan struct{})
 	go func() {
-		defer close(closed)
+		defer close(done)
 		pool.Close()
 	}()
 	select {
-	case <-closed:
+	case <-done:
+		return true
 	case <-time.After(within):
+		return false
 	}
 }
 

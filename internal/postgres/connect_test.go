@@ -5,14 +5,19 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -33,21 +38,46 @@ func TestAnUnusableURLIsReportedWithoutAnyPartOfIt(t *testing.T) {
 	}
 }
 
+// TestAnUnreachableServerIsTriedUntilTheTimeout runs on a clock of its own, with a
+// dialer in the place of the network.
 func TestAnUnreachableServerIsTriedUntilTheTimeout(t *testing.T) {
-	// A port that nothing listens on.
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
-	config, err := postgres.ParseURL("postgres://u:hunter2@" + address + "/db?sslmode=disable")
-	require.NoError(t, err)
-	start := time.Now()
-	_, err = postgres.Connect(t.Context(), config, 700*time.Millisecond, quiet)
-	var unreachable *postgres.UnreachableError
-	require.ErrorAs(t, err, &unreachable)
-	require.Contains(t, err.Error(), "connection refused")
-	require.NotContains(t, err.Error(), "hunter2")
-	require.GreaterOrEqual(t, time.Since(start), 300*time.Millisecond, "one try is not all")
+	const timeout = 30 * time.Second
+	for _, test := range []struct {
+		name    string
+		dial    pgconn.DialFunc
+		tries   int // at least
+		message string
+	}{
+		{"refusing", func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }, 5, "connection refused"},
+		{"silent", func(ctx context.Context, _, _ string) (net.Conn, error) {
+			select { // the pool also connects by itself, with a context that does not end
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(time.Hour):
+				return nil, syscall.ETIMEDOUT
+			}
+		}, 0, "no answer within 30s"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				config, err := postgres.ParseURL("postgres://u:hunter2@127.0.0.1:5432/db?sslmode=disable")
+				require.NoError(t, err)
+				config.ConnConfig.DialFunc = test.dial
+				tries, start := 0, time.Now()
+				_, err = postgres.Connect(t.Context(), config, timeout, quiet, func(err error) {
+					tries++
+					require.ErrorContains(t, err, test.message)
+				})
+				var unreachable *postgres.UnreachableError
+				require.ErrorAs(t, err, &unreachable)
+				require.ErrorContains(t, err, test.message)
+				require.NotContains(t, err.Error(), "hunter2")
+				require.GreaterOrEqual(t, tries, test.tries)
+				require.InDelta(t, timeout, time.Since(start), float64(time.Second))
+				time.Sleep(2 * time.Hour) // until the pool's own attempt has ended
+			})
+		})
+	}
 }
 
 func TestWhatWaitingDoesNotMendEndsConnectingAtOnce(t *testing.T) {
@@ -57,9 +87,7 @@ func TestWhatWaitingDoesNotMendEndsConnectingAtOnce(t *testing.T) {
 	u.Path = "/no-such-database"
 	config, err := postgres.ParseURL(u.String())
 	require.NoError(t, err)
-	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	_, err = postgres.Connect(limited, config, time.Hour, quiet)
+	_, err = postgres.Connect(waittest.Context(t), config, time.Hour, quiet)
 	var unreachable *postgres.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.Contains(t, err.Error(), "no-such-database")
@@ -73,7 +101,7 @@ func TestAServerWithoutTLSIsJudgedByWhatItSaysWithout(t *testing.T) {
 	_, err = conn.Exec(t.Context(), "CREATE ROLE full_up LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0; CREATE ROLE no_login PASSWORD 'hunter2'")
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
-	connect := func(user, password, database string, timeout time.Duration) (string, time.Duration) {
+	configOf := func(user, password, database string) *pgxpool.Config {
 		u, err := url.Parse(cluster.TCPURL(t, cluster.URL(), cluster.TCPAddr()))
 		require.NoError(t, err)
 		if user != "" {
@@ -82,25 +110,35 @@ func TestAServerWithoutTLSIsJudgedByWhatItSaysWithout(t *testing.T) {
 		u.Path, u.RawQuery = "/"+database, "sslmode=prefer"
 		config, err := postgres.ParseURL(u.String())
 		require.NoError(t, err)
-		limited, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		start := time.Now()
-		_, err = postgres.Connect(limited, config, timeout, quiet)
+		return config
+	}
+	for _, test := range []struct{ user, password, database, message string }{
+		{"full_up", "wrong", "provwatch", "check the user and the password"},
+		{"no_login", "hunter2", "provwatch", "has LOGIN"},
+		{"", "", "no-such-database", "check the database's name"},
+	} {
+		_, err := postgres.Connect(waittest.Context(t), configOf(test.user, test.password, test.database), time.Hour, quiet)
 		var unreachable *postgres.UnreachableError
 		require.ErrorAs(t, err, &unreachable)
+		require.ErrorContains(t, err, test.message)
 		require.NotContains(t, err.Error(), "ssl=on")
-		return err.Error(), time.Since(start)
 	}
 
-	message, _ := connect("full_up", "wrong", "provwatch", time.Hour)
-	require.Contains(t, message, "check the user and the password")
-	message, _ = connect("no_login", "hunter2", "provwatch", time.Hour)
-	require.Contains(t, message, "has LOGIN")
-	message, _ = connect("", "", "no-such-database", time.Hour)
-	require.Contains(t, message, "check the database's name")
-	message, took := connect("full_up", "hunter2", "provwatch", 700*time.Millisecond)
-	require.Contains(t, message, "too many connections")
-	require.GreaterOrEqual(t, took, 300*time.Millisecond, "one try is not all")
+	// Waiting can mend too many connections.
+	limited, cancel := context.WithCancel(waittest.Context(t))
+	defer cancel()
+	tries := 0
+	_, err = postgres.Connect(limited, configOf("full_up", "hunter2", "provwatch"), time.Hour, quiet, func(err error) {
+		var unreachable *postgres.UnreachableError
+		require.ErrorAs(t, err, &unreachable)
+		require.ErrorContains(t, err, "too many connections")
+		require.NotContains(t, err.Error(), "ssl=on")
+		if tries++; tries == 2 {
+			cancel()
+		}
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, 2, tries)
 }
 
 func TestAServerThatComesUpInTimeIsReached(t *testing.T) {
@@ -109,19 +147,18 @@ func TestAServerThatComesUpInTimeIsReached(t *testing.T) {
 	config, err := postgres.ParseURL(cluster.URL())
 	require.NoError(t, err)
 	cluster.Stop(t, "fast")
-	connected := make(chan error, 1)
+	connected, failed := make(chan error, 1), make(chan struct{}, 1000)
 	go func() {
-		pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, time.Minute, quiet)
+		pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, waittest.Patience, quiet, func(error) { failed <- struct{}{} })
 		if err == nil {
 			pool.Close()
 		}
 		connected <- err
 	}()
-	select {
-	case err := <-connected:
-		t.Fatalf("connected to a stopped server: %v", err)
-	case <-time.After(300 * time.Millisecond):
+	for range 2 {
+		waittest.Receive(t, failed, "a try fails")
 	}
+	require.Empty(t, connected)
 	cluster.StartAgain(t)
 	require.NoError(t, <-connected)
 }

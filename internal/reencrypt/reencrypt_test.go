@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -22,6 +21,7 @@ import (
 	"provwatch/internal/reencrypt"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -409,9 +409,9 @@ func TestAWriterThatComesFirstIsNeverOverwritten(t *testing.T) {
 		summary, err := reencrypt.Rotate(t.Context(), rotating, keys, "operator:test", quiet)
 		done <- errors.Join(err, summary.Err())
 	}()
-	require.Eventually(t, func() bool {
+	waittest.Until(t, func() bool {
 		return count(t, pool, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
-	}, 30*time.Second, 5*time.Millisecond)
+	}, "the rotation waits for the lock")
 	exec(t, pool, `UPDATE ai_provider_keys SET api_key = 'rotated by the gateway'`)
 	exec(t, pool, `UPDATE ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"moved"}' WHERE settings IS NOT NULL`)
 	require.NoError(t, holder.Commit(t.Context()))

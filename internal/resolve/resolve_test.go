@@ -3,7 +3,6 @@ package resolve_test
 import (
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,6 +14,7 @@ import (
 	"provwatch/internal/resolve"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -53,12 +53,12 @@ func during(t *testing.T, pool *pgxpool.Pool, statement string, take func() erro
 	require.NoError(t, err)
 	resolved := make(chan error, 1)
 	go func() { resolved <- take() }()
-	require.Eventually(t, func() bool {
+	waittest.Until(t, func() bool {
 		var waiting int
 		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
 		return waiting > 0
-	}, 30*time.Second, 5*time.Millisecond)
+	}, "the resolving waits for the lock")
 	require.NoError(t, tx.Commit(t.Context()))
 	return <-resolved
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +19,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -312,10 +312,21 @@ func TestASeedWaitsForTheAdvisoryLock(t *testing.T) {
 	_, err = tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock($1)`, seed.Lock)
 	require.NoError(t, err)
 
-	limited, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	limited, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err = seed.Seed(limited, pool, []provider.Desired{openAI("gpt", "https://h/")}, false, quiet)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	seeding := make(chan error, 1)
+	go func() {
+		_, err := seed.Seed(limited, pool, []provider.Desired{openAI("gpt", "https://h/")}, false, quiet)
+		seeding <- err
+	}()
+	waittest.Until(t, func() bool {
+		var waits bool
+		require.NoError(t, tx.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&waits))
+		return waits
+	}, "the seed waits")
+	cancel()
+	require.ErrorIs(t, waittest.Receive(t, seeding, "the seed ends"), context.Canceled)
 	require.NoError(t, tx.Rollback(t.Context()))
 	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://h/")}, false, quiet)
 	require.NoError(t, err)

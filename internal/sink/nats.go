@@ -30,7 +30,7 @@ type NATS struct {
 	prefix  string
 	options []nats.Option
 
-	// turn is held by whoever connects or closes.
+	// turn is held while connecting or closing.
 	turn chan struct{}
 	conn *nats.Conn // nil until something is sent
 	js   jetstream.JetStream
@@ -142,7 +142,7 @@ func (n *NATS) Send(ctx context.Context, e Event) error {
 	if len(subject) > maxSubject {
 		return &RefusedError{Reason: fmt.Sprintf("its subject would be longer than %d bytes", maxSubject)}
 	}
-	js, err := n.connect(ctx)
+	conn, js, err := n.connect(ctx)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
@@ -151,11 +151,15 @@ func (n *NATS) Send(ctx context.Context, e Event) error {
 	if n.stream != "" {
 		options = append(options, jetstream.WithExpectStream(n.stream))
 	}
-	_, err = js.PublishMsg(ctx, message, options...)
+	connected, release := whileConnected(ctx, conn)
+	defer release()
+	_, err = js.PublishMsg(connected, message, options...)
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, context.Canceled) && context.Cause(connected) == errConnectionLost:
+		return errConnectionLost
 	case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum:
 		return &RefusedError{Reason: fmt.Sprintf("%v (%d bytes)", err, len(body))}
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
@@ -167,17 +171,42 @@ func (n *NATS) Send(ctx context.Context, e Event) error {
 	}
 }
 
+// errConnectionLost means that the server may or may not have the event. The queue
+// sends it again, and the stream drops the repeat.
+var errConnectionLost = errors.New("connection lost before the acknowledgement")
+
+// whileConnected returns a context that ends with errConnectionLost as its cause as
+// soon as conn leaves the status CONNECTED. The library lets a request wait for its
+// own context instead, although the acknowledgement of a lost connection never
+// comes. It must be called before the publish, so that no loss is missed. release
+// frees what it holds.
+func whileConnected(ctx context.Context, conn *nats.Conn) (connected context.Context, release func()) {
+	connected, cancel := context.WithCancelCause(ctx)
+	left := conn.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	go func() {
+		// Removing the listener closes the channel. The library drops further changes
+		// once the channel's buffer is full, so that it need not be drained.
+		if _, changed := <-left; changed {
+			cancel(errConnectionLost)
+		}
+	}()
+	return connected, func() {
+		conn.RemoveStatusListener(left)
+		cancel(context.Canceled)
+	}
+}
+
 // connect connects, the first time. The library takes no context for it: what it
 // still does when ctx ends, it ends by itself.
-func (n *NATS) connect(ctx context.Context) (jetstream.JetStream, error) {
+func (n *NATS) connect(ctx context.Context) (*nats.Conn, jetstream.JetStream, error) {
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	case n.turn <- struct{}{}:
 	}
 	defer func() { <-n.turn }()
 	if n.js != nil && !n.conn.IsClosed() {
-		return n.js, nil
+		return n.conn, n.js, nil
 	}
 	type connected struct {
 		conn *nats.Conn
@@ -195,17 +224,17 @@ func (n *NATS) connect(ctx context.Context) (jetstream.JetStream, error) {
 				late.conn.Close()
 			}
 		}()
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	case c := <-done:
 		if c.err != nil {
-			return nil, c.err
+			return nil, nil, c.err
 		}
 		js, err := jetstream.New(c.conn)
 		if err != nil {
 			c.conn.Close()
-			return nil, err
+			return nil, nil, err
 		}
 		n.conn, n.js = c.conn, js
-		return js, nil
+		return c.conn, js, nil
 	}
 }

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +21,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/waittest"
 )
 
 // natsServer is a NATS server with JetStream, in this process.
@@ -48,7 +52,7 @@ func (n *natsServer) start() {
 	require.NoError(n.t, err)
 	n.server = s
 	go s.Start()
-	require.True(n.t, s.ReadyForConnections(patience))
+	require.True(n.t, s.ReadyForConnections(waittest.Patience))
 }
 
 func (n *natsServer) stop() {
@@ -58,8 +62,14 @@ func (n *natsServer) stop() {
 
 func (n *natsServer) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.options.Port) }
 
-// stream makes a stream, and returns a function that reads all that is in it.
-func (n *natsServer) stream(config jetstream.StreamConfig, options ...nats.Option) func() []*jetstream.RawStreamMsg {
+// storedStream is a stream as a consumer sees it.
+type storedStream struct {
+	t      *testing.T
+	stream jetstream.Stream
+}
+
+// stream makes a stream.
+func (n *natsServer) stream(config jetstream.StreamConfig, options ...nats.Option) *storedStream {
 	n.t.Helper()
 	conn, err := nats.Connect(n.url(), append(options, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))...)
 	require.NoError(n.t, err)
@@ -68,21 +78,48 @@ func (n *natsServer) stream(config jetstream.StreamConfig, options ...nats.Optio
 	require.NoError(n.t, err)
 	stream, err := js.CreateStream(n.t.Context(), config)
 	require.NoError(n.t, err)
-	return func() []*jetstream.RawStreamMsg {
-		info, err := stream.Info(n.t.Context())
-		if err != nil {
-			return nil // while the server restarts
-		}
-		var messages []*jetstream.RawStreamMsg
-		for seq := uint64(1); seq <= info.State.LastSeq; seq++ {
-			message, err := stream.GetMsg(n.t.Context(), seq)
-			if err != nil {
-				return nil
-			}
-			messages = append(messages, message)
-		}
-		return messages
+	return &storedStream{n.t, stream}
+}
+
+// messages returns all that is stored. The server must run.
+func (s *storedStream) messages() []*jetstream.RawStreamMsg {
+	s.t.Helper()
+	messages, err := s.read()
+	require.NoError(s.t, err)
+	return messages
+}
+
+func (s *storedStream) read() ([]*jetstream.RawStreamMsg, error) {
+	info, err := s.stream.Info(s.t.Context())
+	if err != nil {
+		return nil, err
 	}
+	var messages []*jetstream.RawStreamMsg
+	for seq := uint64(1); seq <= info.State.LastSeq; seq++ {
+		message, err := s.stream.GetMsg(s.t.Context(), seq)
+		if err != nil {
+			return nil, err
+		}
+		messages = append(messages, message)
+	}
+	return messages, nil
+}
+
+// wait waits until n messages are stored and returns them. Errors are those of a
+// server that is starting again; the last is in the failure.
+func (s *storedStream) wait(n int, message string) (messages []*jetstream.RawStreamMsg) {
+	s.t.Helper()
+	var err error
+	eventually(s.t, func() bool {
+		var read []*jetstream.RawStreamMsg
+		read, err = s.read()
+		if err == nil {
+			messages = read
+		}
+		return err == nil && len(read) >= n
+	}, "%s: %s stored, want %d, last error %s", message, waittest.Lazy(func() any { return len(messages) }), n, waittest.Lazy(func() any { return err }))
+	require.Len(s.t, messages, n, message)
+	return messages
 }
 
 func (n *natsServer) sink(stream string) *NATS {
@@ -114,9 +151,12 @@ func TestNATSGetsEveryEventOnceOverRestartsOfEitherSide(t *testing.T) {
 	// Nobody has made a stream for it.
 	runner, stop := f.run(time.Hour, n.sink("FLEET"))
 	eventually(t, func() bool { return f.metrics.of("failed nats drift") > 0 && f.metrics.of("failed nats audit") > 0 }, "no stream takes it")
-	messages := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}})
-	eventually(t, func() bool { return len(messages()) == 3 }, "all of it is in the stream")
-	require.ElementsMatch(t, []string{"drift.a changed", "drift.b missing", "audit.a%2Eb%20%2A provider.create"}, kinds(t, messages()))
+	stream := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}})
+	// What is stored can still lack its acknowledgement, which a stop would then lose.
+	eventually(t, func() bool {
+		return f.metrics.of("delivered nats drift") == 2 && f.metrics.of("delivered nats audit") == 1
+	}, "all of it is acknowledged")
+	require.ElementsMatch(t, []string{"drift.a changed", "drift.b missing", "audit.a%2Eb%20%2A provider.create"}, kinds(t, stream.messages()))
 
 	failed := f.metrics.of("failed nats drift")
 	n.stop()
@@ -124,7 +164,7 @@ func TestNATSGetsEveryEventOnceOverRestartsOfEitherSide(t *testing.T) {
 	runner.Wake(Drift)
 	eventually(t, func() bool { return f.metrics.of("failed nats drift") > failed }, "the server is away")
 	n.start()
-	eventually(t, func() bool { return len(messages()) == 4 }, "it comes when the server is back")
+	stream.wait(4, "it comes when the server is back")
 	stop()
 
 	// A worker that was killed before its cursor moved repeats what it sent.
@@ -133,7 +173,7 @@ func TestNATSGetsEveryEventOnceOverRestartsOfEitherSide(t *testing.T) {
 	f.alert("resolved b")
 	f.run(time.Hour, n.sink("FLEET"))
 	eventually(t, func() bool { return f.cursor("nats", Drift) == 4 && f.cursor("nats", Audit) == 1 }, "all is acknowledged")
-	require.Len(t, messages(), 5, "the stream drops repeats by the id")
+	require.Len(t, stream.messages(), 5, "the stream drops repeats by the id")
 	require.Empty(t, f.letters())
 }
 
@@ -141,12 +181,12 @@ func TestNATSRefusesWhatIsTooLargeAndAnotherStreamIsNotTheOneAskedFor(t *testing
 	t.Parallel()
 	f := newFeed(t)
 	n := startNATS(t)
-	messages := n.stream(jetstream.StreamConfig{Name: "SMALL", Subjects: []string{"ops.provwatch.>"}, MaxMsgSize: 8 << 10})
+	stream := n.stream(jetstream.StreamConfig{Name: "SMALL", Subjects: []string{"ops.provwatch.>"}, MaxMsgSize: 8 << 10})
 	f.alert("changed a", "missing b") // the first is larger
 	_, stop := f.run(time.Hour, n.sink(""))
 	eventually(t, func() bool { return f.cursor("nats", Drift) == 2 }, "the cursor is at the end")
 	stop()
-	require.Equal(t, []string{"drift.b missing"}, kinds(t, messages()))
+	require.Equal(t, []string{"drift.b missing"}, kinds(t, stream.messages()))
 	require.Len(t, f.letters(), 1)
 	require.Contains(t, f.letters()[0].Reason, "message size exceeds maximum allowed")
 
@@ -169,7 +209,7 @@ func TestManyClustersShareAStreamOverTLS(t *testing.T) {
 	n := startNATS(t, func(o *server.Options) { o.TLSConfig = &tls.Config{Certificates: certified.TLS.Certificates} })
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified.Certificate().Raw}), 0o600))
-	messages := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"provwatch.>"}}, nats.RootCAs(ca))
+	stream := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"provwatch.>"}}, nats.RootCAs(ca))
 
 	trusting, err := NewNATS(n.url(), "FLEET", "provwatch", "", ca)
 	require.NoError(t, err)
@@ -183,7 +223,7 @@ func TestManyClustersShareAStreamOverTLS(t *testing.T) {
 		}
 	}
 	var subjects, got []string
-	for _, m := range messages() {
+	for _, m := range stream.messages() {
 		subjects, got = append(subjects, m.Subject), append(got, m.Header.Get(nats.MsgIdHdr))
 	}
 	require.Equal(t, []string{"provwatch.eu%2E1.drift.a", "provwatch.eu.drift.a", "provwatch.us.drift.a"}, subjects)
@@ -238,10 +278,12 @@ func TestAStreamThatIsDeletedAndMadeAgainGetsWhatCameMeanwhile(t *testing.T) {
 	f := newFeed(t)
 	n := startNATS(t)
 	config := jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}}
-	messages := n.stream(config)
+	stream := n.stream(config)
 	f.alert("missing a")
 	runner, _ := f.run(time.Hour, n.sink("FLEET"))
-	eventually(t, func() bool { return len(messages()) == 1 }, "it is in the stream")
+	// What is stored can still lack its acknowledgement, without which it is sent again.
+	eventually(t, func() bool { return f.metrics.of("delivered nats drift") == 1 }, "it is acknowledged")
+	require.Len(t, stream.messages(), 1)
 	conn, err := nats.Connect(n.url())
 	require.NoError(t, err)
 	defer conn.Close()
@@ -251,7 +293,103 @@ func TestAStreamThatIsDeletedAndMadeAgainGetsWhatCameMeanwhile(t *testing.T) {
 	f.alert("resolved a", "missing b")
 	runner.Wake(Drift)
 	eventually(t, func() bool { return f.metrics.of("failed nats drift") > 0 }, "no stream takes it")
-	messages = n.stream(config)
-	eventually(t, func() bool { return len(messages()) == 2 }, "what came meanwhile is in the stream")
-	require.ElementsMatch(t, []string{"drift.a resolved", "drift.b missing"}, kinds(t, messages()))
+	messages := n.stream(config).wait(2, "what came meanwhile is in the stream")
+	require.ElementsMatch(t, []string{"drift.a resolved", "drift.b missing"}, kinds(t, messages))
+}
+
+// lateDialer makes connections whose end the client learns of only when the test
+// says so: until then it believes that it is connected, and what it writes is lost.
+type lateDialer struct {
+	// published receives once an event is written on a connection.
+	published chan struct{}
+
+	mu    sync.Mutex
+	learn chan struct{} // of the connections that are made from now on
+}
+
+func newLateDialer() *lateDialer {
+	return &lateDialer{published: make(chan struct{}, 1), learn: make(chan struct{})}
+}
+
+// Dial implements [nats.CustomDialer].
+func (d *lateDialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := net.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &lateConn{conn, d.published, d.learn}, nil
+}
+
+// tell lets the client learn of the end of the connections that there are.
+func (d *lateDialer) tell() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.learn)
+	d.learn = make(chan struct{})
+}
+
+type lateConn struct {
+	net.Conn
+	published chan<- struct{}
+	learn     <-chan struct{}
+}
+
+func (c *lateConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		<-c.learn
+	}
+	return n, err
+}
+
+// Write never fails, as it does not while the system still buffers what a peer that
+// is gone will not take.
+func (c *lateConn) Write(b []byte) (int, error) {
+	_, _ = c.Conn.Write(b)
+	if bytes.Contains(b, []byte("HPUB ")) {
+		select {
+		case c.published <- struct{}{}:
+		default:
+		}
+	}
+	return len(b), nil
+}
+
+func TestASendEndsAsSoonAsItsConnectionIsLost(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	stream := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}})
+	s := n.sink("FLEET")
+	late := newLateDialer()
+	t.Cleanup(late.tell)
+	s.options = append(s.options, nats.SetCustomDialer(late), nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0))
+	event := func() Event {
+		return Event{Stream: Drift, ID: uuid.New(), Provider: "a", Cluster: "fleet 7", Data: []byte("{}")}
+	}
+	// A send that nothing ends but its own limit is a failure.
+	limited, cancel := context.WithTimeout(t.Context(), waittest.Patience)
+	defer cancel()
+	// Each reconnect is a connection whose loss must be noticed again.
+	for round := range 3 {
+		stored := len(stream.wait(round, "those of the rounds before"))
+		eventually(t, func() bool { return s.Send(limited, event()) == nil }, "the server takes an event")
+		stream.wait(stored+1, "it is stored once")
+		<-late.published
+		n.stop()
+		result := make(chan error, 1)
+		go func() { result <- s.Send(limited, event()) }()
+		<-late.published
+		select {
+		case err := <-result:
+			t.Fatalf("the send ended before the client could know: %v", err)
+		default:
+		}
+		late.tell()
+		require.ErrorIs(t, <-result, errConnectionLost)
+		require.NoError(t, limited.Err())
+		require.ErrorContains(t, s.Send(limited, event()), "not connected", "nothing is buffered for later")
+		n.start()
+	}
 }

@@ -27,12 +27,10 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
 	"provwatch/internal/store"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
-
-// patience bounds every wait for something that must happen.
-const patience = 30 * time.Second
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -110,7 +108,7 @@ func (f *feed) run(giveUp time.Duration, sinks ...Sink) (*Runner, func()) {
 			f.announced = append(f.announced, string(event)+": "+reason)
 			return nil
 		})
-	runner.firstRetry, runner.sendTimeout = time.Millisecond, patience
+	runner.firstRetry = time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -188,13 +186,7 @@ func (f *feed) letters() []DeadLetter {
 
 func eventually(t *testing.T, condition func() bool, message string, args ...any) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: "+message, append([]any{patience}, args...)...)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	waittest.Until(t, condition, message, args...)
 }
 
 // received is a CloudEvent as a consumer sees it.

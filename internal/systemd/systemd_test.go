@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/waittest"
 )
 
 // manager receives what a service manager would, on a socket of its own.
@@ -24,7 +26,7 @@ func manager(t *testing.T) func() string {
 	t.Setenv("NOTIFY_SOCKET", path)
 	return func() string {
 		t.Helper()
-		require.NoError(t, socket.SetReadDeadline(time.Now().Add(10*time.Second)))
+		require.NoError(t, socket.SetReadDeadline(time.Now().Add(waittest.Patience)))
 		buffer := make([]byte, 4096)
 		n, err := socket.Read(buffer)
 		require.NoError(t, err)

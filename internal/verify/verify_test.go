@@ -22,6 +22,7 @@ import (
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -396,9 +397,9 @@ func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 		defer metrics.mu.Unlock()
 		return metrics.failed
 	}
-	require.Eventually(t, func() bool { return failures() >= 2 }, 20*time.Second, 5*time.Millisecond)
+	waittest.Until(t, func() bool { return failures() >= 2 }, "two verifications fail")
 	exec(t, pool, `ALTER TABLE provwatch.hidden RENAME TO drift_alerts`)
-	require.Eventually(t, func() bool { return len(alerts(t, pool)) == 1 }, 20*time.Second, 10*time.Millisecond)
+	waittest.Until(t, func() bool { return len(alerts(t, pool)) == 1 }, "the drift is alerted")
 	cancel()
 	<-ended
 }

@@ -20,6 +20,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/schema"
+	"provwatch/internal/waittest"
 )
 
 // published creates a database whose provider tables are published.
@@ -51,10 +52,9 @@ func messages(t *testing.T, pool *pgxpool.Pool, config *pgxpool.Config, statemen
 	require.NoError(t, pglogrepl.StartReplication(t.Context(), conn, slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
 		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
 	}}))
+	waiting := waittest.Context(t)
 	for end := false; ; {
-		waiting, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		raw, err := conn.ReceiveMessage(waiting)
-		cancel()
 		require.NoError(t, err)
 		data, ok := raw.(*pgproto3.CopyData)
 		if !ok || data.Data[0] != pglogrepl.XLogDataByteID {

@@ -27,6 +27,7 @@ import (
 	"provwatch/internal/secret"
 	"provwatch/internal/sink"
 	"provwatch/internal/status"
+	"provwatch/internal/waittest"
 	"provwatch/internal/web"
 )
 
@@ -349,7 +350,7 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 	for i := range 3 {
 		ask(fmt.Sprintf("/?q=%d", i))
 	}
-	require.Eventually(t, func() bool { return came.Load() == 54 }, 10*time.Second, time.Millisecond)
+	waittest.Until(t, func() bool { return came.Load() == 54 }, "all have asked")
 	close(release)
 	for range 54 {
 		require.Equal(t, http.StatusOK, <-answers)
@@ -420,12 +421,12 @@ func TestStreamsAreLimitedAndThoseThatEndMakeRoom(t *testing.T) {
 		for range lines {
 		}
 	}
-	require.Eventually(t, func() bool {
+	waittest.Until(t, func() bool {
 		once, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		code, _ := stream(t, once, server)
 		return code == http.StatusOK
-	}, 10*time.Second, 10*time.Millisecond)
+	}, "there is room")
 }
 
 // recorder is a client of a stream, at whose writes time does not pass.
