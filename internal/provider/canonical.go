@@ -26,3 +26,70 @@ func (c Canonical) Hash() string {
 	sum := sha256.Sum256(encoded)
 	return hex.EncodeToString(sum[:])
 }
+
+// IsBedrock reports whether a row is that of a Bedrock provider, by its type and
+// by whether its settings are of "_type" bedrock (spec section 2). The gateway
+// rewrites the type of such rows from anthropic to bedrock when it starts.
+func IsBedrock(column Type, bedrockSettings bool) bool {
+	return column == AmazonBedrock || column == Anthropic && bedrockSettings
+}
+
+// CanonicalOfRow returns the canonical fields of a row by itself. The type of a
+// Bedrock row is bedrock, whatever its column says.
+func CanonicalOfRow(column Type, baseURL string, settings DecodedSettings) Canonical {
+	c := Canonical{Type: column, BaseURL: baseURL, BedrockRegion: settings.BedrockRegion}
+	if IsBedrock(column, settings.IsBedrock) {
+		c.Type = AmazonBedrock
+	}
+	return c
+}
+
+// notBedrock stands for the type of a row that has the label of a Bedrock
+// provider of the environment and is no Bedrock row: the two types differ, and so
+// must the hashes.
+const notBedrock = Anthropic + " (not Bedrock)"
+
+// against returns the canonical fields of a row, made by [CanonicalOfRow], as
+// they are compared with those of a desired provider. When both are Bedrock the
+// type is that of the environment; when one of them is, the types differ.
+func (c Canonical) against(desiredType Type, desiredIsBedrock bool) Canonical {
+	switch {
+	case !desiredIsBedrock:
+	case c.Type == AmazonBedrock:
+		c.Type = desiredType
+	case c.Type == desiredType:
+		c.Type = notBedrock
+	}
+	return c
+}
+
+// RowHashes are the canonical hashes that a row has, one for each kind of
+// provider that it is compared with.
+type RowHashes struct {
+	// Alone is the hash of the row by itself, which holds against every provider
+	// but the one below.
+	Alone string
+	// Anthropic is the hash against a Bedrock provider that the environment calls
+	// anthropic.
+	Anthropic string
+}
+
+// RowHashes returns the hashes of a row's canonical fields, made by
+// [CanonicalOfRow].
+func (c Canonical) RowHashes() RowHashes {
+	h := RowHashes{Alone: c.Hash()}
+	h.Anthropic = h.Alone
+	if anthropic := c.against(Anthropic, true); anthropic != c {
+		h.Anthropic = anthropic.Hash()
+	}
+	return h
+}
+
+// Against returns the hash that is compared with the one of a desired provider:
+// the two are equal exactly when all canonical fields are.
+func (h RowHashes) Against(d Desired) string {
+	if d.Bedrock != nil && d.Type == Anthropic {
+		return h.Anthropic
+	}
+	return h.Alone
+}

@@ -42,10 +42,15 @@ type Observation struct {
 	Kind       Kind
 	Fields     []Field
 	EnvHash    string
-	// DBHash is empty when there is no row, or when Undecodable is set.
+	// DBHash is the row's hash as it is compared with EnvHash: see
+	// [RowHashes.Against]. It is empty when there is no row, or when Undecodable is
+	// set.
 	DBHash string
-	// DBRegion is the row's Bedrock region, where DBHash is set.
-	DBRegion string
+	// DBType is the row's type as its column has it; DBSettings and DBHashes are
+	// what the row's settings and canonical fields come to.
+	DBType     Type
+	DBSettings DecodedSettings // without credentials
+	DBHashes   RowHashes
 	// Credentials sums up how credentials differ, in counts alone; empty when
 	// they agree or were not compared.
 	Credentials string
@@ -66,16 +71,27 @@ func Compare(desired Desired, row *Row, credentials bool) Observation {
 	}
 	o.ProviderID = row.ID
 
-	have, err := row.Canonical()
-	if err != nil {
-		o.Undecodable = err
-		o.Fields = append(o.Fields, Field{Name: settingsField, Env: settingsSummary(desired), DB: "undecodable: " + err.Error()})
-		have = Canonical{Type: row.Type, BaseURL: row.BaseURL, BedrockRegion: want.BedrockRegion}
+	settings := row.decoded()
+	o.DBType = row.Type
+	o.DBSettings = DecodedSettings{IsBedrock: settings.IsBedrock, BedrockRegion: settings.BedrockRegion, Err: settings.Err}
+	stored := CanonicalOfRow(row.Type, row.BaseURL, settings)
+	have := stored.against(desired.Type, desired.Bedrock != nil)
+	if settings.Err != nil {
+		o.Undecodable = settings.Err
+		o.Fields = append(o.Fields, Field{Name: settingsField, Env: settingsSummary(desired), DB: "undecodable: " + settings.Err.Error()})
+		have.BedrockRegion = want.BedrockRegion
+		if desired.Bedrock != nil && row.Type == Anthropic {
+			have.Type = want.Type // whether it is a Bedrock row, its settings would tell
+		}
 	} else {
-		o.DBHash, o.DBRegion = have.Hash(), have.BedrockRegion
+		o.DBHashes = stored.RowHashes()
+		o.DBHash = o.DBHashes.Against(desired)
+	}
+	if want.Type != have.Type {
+		o.Fields = append(o.Fields, typeField(desired.Type, row.Type, stored.Type == AmazonBedrock))
 	}
 	o.Fields = append(o.Fields, canonicalFields(want, have)...)
-	if credentials && err == nil {
+	if credentials && settings.Err == nil {
 		differing := credentialFields(desired, row)
 		o.Credentials = summary(differing)
 		o.Fields = append(o.Fields, differing...)
@@ -111,9 +127,12 @@ func (o Observation) WithoutCredentials() Observation {
 	return o
 }
 
-// OfSettings reports whether the field comes from the settings column, hence
-// depends on whether that can be decoded.
-func (f Field) OfSettings() bool { return f.Name == settingsField || f.Name == regionField }
+// OfSettings reports whether the field depends on the settings column, hence on
+// whether that can be decoded. The type does, since settings make a row of type
+// anthropic a Bedrock one.
+func (f Field) OfSettings() bool {
+	return f.Name == settingsField || f.Name == regionField || f.Name == typeFieldName
+}
 
 // OfCredentials reports whether the field compares credentials.
 func (f Field) OfCredentials() bool {
@@ -124,6 +143,7 @@ func (f Field) OfCredentials() bool {
 const (
 	settingsField = "settings"
 	regionField   = "bedrock_region"
+	typeFieldName = "type"
 )
 
 // The names of the fields that compare credentials.
@@ -139,11 +159,23 @@ func (o Observation) HashDiffers() bool {
 	return o.Kind != Missing && o.DBHash != o.EnvHash
 }
 
+// typeField is the difference of two types, which can have one label: whether
+// they are Bedrock then makes the difference.
+func typeField(env, column Type, rowIsBedrock bool) Field {
+	f := Field{Name: typeFieldName, Env: string(env), DB: string(column)}
+	switch {
+	case env != column:
+	case rowIsBedrock:
+		f.DB += " (Bedrock)"
+	default:
+		f.DB = string(notBedrock)
+	}
+	return f
+}
+
+// canonicalFields are the differences of the canonical fields but the type.
 func canonicalFields(want, have Canonical) []Field {
 	var fields []Field
-	if want.Type != have.Type {
-		fields = append(fields, Field{Name: "type", Env: string(want.Type), DB: string(have.Type)})
-	}
 	if want.BaseURL != have.BaseURL {
 		f := Field{Name: "base_url", Env: DisplayURL(want.BaseURL), DB: DisplayURL(have.BaseURL)}
 		if f.Env == f.DB {

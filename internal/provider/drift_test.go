@@ -52,6 +52,7 @@ func TestCompare(t *testing.T) {
 		kind        provider.Kind
 		fields      []field
 		hashDiffers bool
+		dbHash      provider.Canonical // what DBHash is of, if that matters
 		undecodable error
 	}{
 		"an equal row is in sync": {
@@ -79,6 +80,87 @@ func TestCompare(t *testing.T) {
 			},
 			kind: provider.Changed, hashDiffers: true,
 			fields: []field{{"type", "anthropic", "openai"}, {"base_url", "", "https://h/"}, {"bedrock_region", "eu-west-1", "us-east-1"}},
+		},
+		"a Bedrock row that the gateway has rewritten is in sync": {
+			bedrock: true, credentials: true,
+			change: func(_ *provider.Desired, r *provider.Row) { r.Type = provider.AmazonBedrock },
+			kind:   provider.InSync,
+			dbHash: provider.Canonical{Type: provider.Anthropic, BedrockRegion: "us-east-1"},
+		},
+		"a Bedrock row from before the type was there is in sync": {
+			bedrock: true, credentials: true,
+			change: func(d *provider.Desired, _ *provider.Row) { d.Type = provider.AmazonBedrock },
+			kind:   provider.InSync,
+			dbHash: provider.Canonical{Type: provider.AmazonBedrock, BedrockRegion: "us-east-1"},
+		},
+		"another region is a drift whatever the labels": {
+			bedrock: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				r.Type, d.Bedrock.Region = provider.AmazonBedrock, "eu-west-1"
+			},
+			kind: provider.Changed, hashDiffers: true,
+			fields: []field{{"bedrock_region", "eu-west-1", "us-east-1"}},
+			dbHash: provider.Canonical{Type: provider.Anthropic, BedrockRegion: "us-east-1"},
+		},
+		"a row of type bedrock without settings is a Bedrock one": {
+			bedrock: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				r.Type, r.Settings, d.Bedrock.Region = provider.AmazonBedrock, secret.Text{}, ""
+			},
+			kind: provider.InSync,
+		},
+		"a Bedrock row is no bearer provider": {
+			bedrock: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				r.Settings = provider.Bedrock{}.Encode()
+				d.Bedrock = nil
+			},
+			kind: provider.Changed, hashDiffers: true,
+			fields: []field{{"type", "anthropic", "anthropic (Bedrock)"}},
+			dbHash: provider.Canonical{Type: provider.AmazonBedrock},
+		},
+		"a rewritten Bedrock row is no bearer provider": {
+			bedrock: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				r.Type, r.Settings = provider.AmazonBedrock, provider.Bedrock{}.Encode()
+				d.Bedrock = nil
+			},
+			kind: provider.Changed, hashDiffers: true,
+			fields: []field{{"type", "anthropic", "bedrock"}},
+			dbHash: provider.Canonical{Type: provider.AmazonBedrock},
+		},
+		"a bearer row is no Bedrock provider, though nothing else differs": {
+			bedrock: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				d.Bedrock.Region, r.Settings = "", secret.Text{}
+			},
+			kind: provider.Changed, hashDiffers: true,
+			fields: []field{{"type", "anthropic", "anthropic (not Bedrock)"}},
+		},
+		"a bearer row is no provider of type bedrock": {
+			bedrock: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				d.Type, d.Bedrock.Region, r.Settings = provider.AmazonBedrock, "", secret.Text{}
+			},
+			kind: provider.Changed, hashDiffers: true,
+			fields: []field{{"type", "bedrock", "anthropic"}},
+			dbHash: provider.Canonical{Type: provider.Anthropic},
+		},
+		"whether undecodable settings make a Bedrock row is not guessed": {
+			bedrock: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				d.Type, r.SettingsKeyID = provider.AmazonBedrock, "key"
+			},
+			kind: provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsKeyID,
+			fields: []field{{"settings", "bedrock", "undecodable: " + provider.ErrSettingsKeyID.Error()}},
+		},
+		"a row of type bedrock with undecodable settings is a Bedrock one": {
+			bedrock: true,
+			change: func(_ *provider.Desired, r *provider.Row) {
+				r.Type, r.Settings = provider.AmazonBedrock, secret.New("broken")
+			},
+			kind: provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsNotJSON,
+			fields: []field{{"settings", "bedrock", "undecodable: " + provider.ErrSettingsNotJSON.Error()}},
 		},
 		"base URLs are shown without userinfo and query": {
 			change: func(d *provider.Desired, r *provider.Row) {
@@ -204,9 +286,11 @@ func TestCompare(t *testing.T) {
 			if c.undecodable != nil {
 				require.Empty(t, o.DBHash)
 			} else {
-				have, err := row.Canonical()
-				require.NoError(t, err)
-				require.Equal(t, have.Hash(), o.DBHash)
+				require.Equal(t, o.DBHashes.Against(desired), o.DBHash)
+				require.Equal(t, !row.HashEqual(desired), o.HashDiffers())
+			}
+			if hash := c.dbHash; hash != (provider.Canonical{}) {
+				require.Equal(t, hash.Hash(), o.DBHash)
 			}
 			for _, f := range o.Fields {
 				for _, plain := range []string{"pw", "key-", "AK-", "SK-"} {
@@ -215,6 +299,45 @@ func TestCompare(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBedrockTypesAreEqual compares a Bedrock provider with a Bedrock row under
+// each label that either side can have.
+func TestBedrockTypesAreEqual(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := provider.Desired{Name: "aws", BaseURL: text().Draw(t, "base URL"), Bedrock: bedrockOf(t, withoutNUL(text().Draw(t, "region")))}
+		settings := bedrockOf(t, withoutNUL(text().Draw(t, "stored region"))).Encode()
+		if rapid.Bool().Draw(t, "same settings") {
+			settings = d.Settings()
+		}
+		if rapid.Bool().Draw(t, "undecodable settings") {
+			settings = secret.New(rapid.SampledFrom([]string{
+				`{"_type":"bedrock","_version":2,"region":7}`, `{"_type":"bedrock","_version":1,"region":7}`, `{"_type":"other"}`, `broken`,
+			}).Draw(t, "settings"))
+		}
+		row := provider.Row{
+			ID: rowID, Settings: settings, BaseURL: rapid.SampledFrom([]string{d.BaseURL, "https://h/"}).Draw(t, "stored base URL"),
+			SettingsKeyID: rapid.SampledFrom([]string{"", "", "key"}).Draw(t, "settings key id"),
+			Enabled:       rapid.Bool().Draw(t, "enabled"), Deleted: rapid.Bool().Draw(t, "deleted"),
+		}
+		credentials := rapid.Bool().Draw(t, "credentials")
+		var answers []provider.Observation
+		for _, d.Type = range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
+			hashes := map[string]bool{}
+			for _, row.Type = range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
+				o := provider.Compare(d, &row, credentials)
+				require.Equal(t, o.DBHash == o.EnvHash, row.HashEqual(d))
+				require.Equal(t, d.Canonical().Hash(), o.EnvHash, "it is the environment's own")
+				hashes[o.DBHash] = true
+				o.EnvHash, o.DBHash, o.DBType, o.DBHashes = "", map[bool]string{true: "equal"}[o.DBHash == o.EnvHash], "", provider.RowHashes{}
+				answers = append(answers, o)
+			}
+			require.Len(t, hashes, 1, "it does not depend on the row's label")
+		}
+		for _, o := range answers[1:] {
+			require.Equal(t, answers[0], o)
+		}
+	})
 }
 
 func TestAProviderWithoutARowIsMissing(t *testing.T) {

@@ -77,6 +77,9 @@ type Row struct {
 
 // DecodedSettings is what the canonical hash needs of the settings column.
 type DecodedSettings struct {
+	// IsBedrock reports whether the settings are of "_type" bedrock, also where Err
+	// says that the rest of them cannot be decoded.
+	IsBedrock     bool
 	BedrockRegion string
 	Err           error // why the settings cannot be decoded, else nil
 	// AccessKey and AccessKeySecret are set only where credentials are compared.
@@ -87,9 +90,9 @@ type DecodedSettings struct {
 // [DecodeSettings] returned.
 func DecodedWithCredentials(bedrock *Bedrock, err error) *DecodedSettings {
 	if bedrock == nil {
-		return &DecodedSettings{Err: err}
+		return &DecodedSettings{IsBedrock: ofBedrock(err), Err: err}
 	}
-	return &DecodedSettings{BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret}
+	return &DecodedSettings{IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret}
 }
 
 // StoredKey is a row of ai_provider_keys.
@@ -102,17 +105,28 @@ type StoredKey struct {
 	Err error
 }
 
-// Canonical returns the row's canonical fields, or why its settings cannot be
-// decoded.
-func (r Row) Canonical() (Canonical, error) {
-	decoded := r.Decoded
-	if decoded == nil {
-		decoded = DecodeRegion(r.Settings, r.SettingsKeyID)
+func (r Row) decoded() DecodedSettings {
+	if r.Decoded != nil {
+		return *r.Decoded
 	}
+	return *DecodeRegion(r.Settings, r.SettingsKeyID)
+}
+
+// Canonical returns the canonical fields of the row by itself, as
+// [CanonicalOfRow] does, or why its settings cannot be decoded.
+func (r Row) Canonical() (Canonical, error) {
+	decoded := r.decoded()
 	if decoded.Err != nil {
 		return Canonical{}, decoded.Err
 	}
-	return Canonical{Type: r.Type, BaseURL: r.BaseURL, BedrockRegion: decoded.BedrockRegion}, nil
+	return CanonicalOfRow(r.Type, r.BaseURL, decoded), nil
+}
+
+// HashEqual reports whether the row's canonical hash equals that of the desired
+// provider. It does not when the row's settings cannot be decoded.
+func (r Row) HashEqual(d Desired) bool {
+	have, err := r.Canonical()
+	return err == nil && have.against(d.Type, d.Bedrock != nil) == d.Canonical()
 }
 
 // HasEncrypted reports whether the settings, or any of the Keys that are loaded and

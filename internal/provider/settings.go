@@ -188,12 +188,18 @@ func ParseRegion(text []byte) *DecodedSettings {
 	stored, err := parseSettings(text)
 	switch {
 	case err != nil:
-		return &DecodedSettings{Err: err}
+		return &DecodedSettings{IsBedrock: ofBedrock(err), Err: err}
 	case stored == nil:
 		return &DecodedSettings{}
 	default:
 		stored.AccessKey.clear()
 		stored.AccessKeySecret.clear()
-		return &DecodedSettings{BedrockRegion: stored.Region}
+		return &DecodedSettings{IsBedrock: true, BedrockRegion: stored.Region}
 	}
+}
+
+// ofBedrock reports whether settings that cannot be decoded are of "_type"
+// bedrock all the same.
+func ofBedrock(err error) bool {
+	return errors.Is(err, ErrSettingsVersion) || errors.Is(err, ErrSettingsBadShape)
 }

@@ -197,7 +197,8 @@ func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow,
 }
 
 const listMirror = `-- name: ListMirror :many
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.undecodable, m.db_hash, m.enabled, m.deleted, m.updated_at,
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_settings, m.undecodable,
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
 LEFT JOIN ai_providers p ON p.id = m.id AND m.base_url IS NULL
@@ -214,18 +215,20 @@ type ListMirrorParams struct {
 }
 
 type ListMirrorRow struct {
-	ID             uuid.UUID
-	Name           string
-	Type           string
-	BaseUrl        *string
-	BaseUrlShown   string
-	BedrockRegion  string
-	Undecodable    string
-	DbHash         string
-	Enabled        bool
-	Deleted        bool
-	UpdatedAt      time.Time
-	CurrentBaseUrl *string
+	ID              uuid.UUID
+	Name            string
+	Type            string
+	BaseUrl         *string
+	BaseUrlShown    string
+	BedrockRegion   string
+	BedrockSettings bool
+	Undecodable     string
+	DbHash          string
+	DbHashAnthropic string
+	Enabled         bool
+	Deleted         bool
+	UpdatedAt       time.Time
+	CurrentBaseUrl  *string
 }
 
 // The rows of the mirror that have one of the ids or names, or share a name with
@@ -247,8 +250,10 @@ func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListM
 			&i.BaseUrl,
 			&i.BaseUrlShown,
 			&i.BedrockRegion,
+			&i.BedrockSettings,
 			&i.Undecodable,
 			&i.DbHash,
+			&i.DbHashAnthropic,
 			&i.Enabled,
 			&i.Deleted,
 			&i.UpdatedAt,

@@ -41,7 +41,7 @@ func (w *watched) see(scan uint32, row *provider.Row) {
 	if !row.Enabled {
 		return
 	}
-	if have, err := row.Canonical(); err == nil && have == w.desired.Canonical() {
+	if row.HashEqual(w.desired) {
 		w.inSync = row.ID
 	}
 }

@@ -125,13 +125,13 @@ func checkMirror(t *testing.T, m *mirror) {
 		require.True(t, m.changed[id])
 		require.True(t, utf8.ValidString(row.BedrockRegion) && !strings.Contains(row.BedrockRegion, "\x00"), "%q", row.BedrockRegion)
 		if row.undecodable != "" {
-			require.Empty(t, row.hash)
+			require.Empty(t, row.hashes)
 			require.Contains(t, settingsErrors, row.undecodable, "it holds nothing of the settings")
 		}
 		if row.baseURLKnown {
 			require.Equal(t, provider.DisplayURL(row.BaseURL), row.baseURLShown)
-			if row.undecodable == "" && row.hash != row.Hash() {
-				t.Fatalf("the hash of %+v is %s", row.Canonical, row.hash)
+			if row.undecodable == "" && row.hashes != row.RowHashes() {
+				t.Fatalf("the hashes of %+v are %s", row.Canonical, row.hashes)
 			}
 		}
 	}
@@ -303,7 +303,7 @@ func (h *history) row() stored {
 		settings = h.text()
 	}
 	s := stored{
-		name: pick(h, []string{"a", "b", "a-name-that-is-long-enough-for-more-than-one-word"}), kind: pick(h, []provider.Type{"openai", "anthropic", "copilot"}),
+		name: pick(h, []string{"a", "b", "a-name-that-is-long-enough-for-more-than-one-word"}), kind: pick(h, []provider.Type{"openai", "anthropic", "bedrock"}),
 		baseURL: pick(h, []string{"", "https://h/", "https://u:q7zleak@h/?q7zleak", "text"}), enabled: h.coin(), deleted: h.coin(),
 		settings:  pick(h, []*string{&settings, nil}),
 		updatedAt: time.UnixMicro(int64(binary.BigEndian.Uint32([]byte{h.next(), 1, h.next(), 2})) * 1e5).UTC(),
@@ -342,14 +342,15 @@ func (t table) requireMirrored(test *testing.T, m *mirror) {
 		have := m.rows[id]
 		require.NotNil(test, have)
 		want := mirrorRow{
-			Canonical: provider.Canonical{Type: row.kind, BaseURL: row.baseURL, BedrockRegion: row.decoded().BedrockRegion},
-			id:        id, name: row.name, enabled: row.enabled, deleted: row.deleted, updatedAt: row.updatedAt,
+			Canonical: provider.CanonicalOfRow(row.kind, row.baseURL, row.decoded()),
+			column:    row.kind, bedrockSettings: row.decoded().IsBedrock,
+			id: id, name: row.name, enabled: row.enabled, deleted: row.deleted, updatedAt: row.updatedAt,
 			baseURLKnown: true, baseURLShown: provider.DisplayURL(row.baseURL),
 		}
 		if err := row.decoded().Err; err != nil {
 			want.undecodable = err.Error()
 		} else {
-			want.hash = want.Hash()
+			want.hashes = want.RowHashes()
 		}
 		if want != *have {
 			require.Equal(test, want, *have)

@@ -130,7 +130,7 @@ func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
 			require.Greater(t, tx.end, list[i-1].end)
 		}
 	}
-	row := version{id: id, name: "aws", kind: provider.Anthropic, enabled: true, baseURL: "https://h/", settings: provider.DecodedSettings{BedrockRegion: "us-east-1"}}
+	row := version{id: id, name: "aws", kind: provider.Anthropic, enabled: true, baseURL: "https://h/", settings: provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}}
 	require.Equal(t, []change{{put: &row}}, list[0].changes)
 	disabled := row
 	disabled.enabled, disabled.settings, disabled.settingsUnchanged = false, provider.DecodedSettings{}, true

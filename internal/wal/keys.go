@@ -41,11 +41,12 @@ func orNone(keys Keys) Keys {
 func (m *mirror) redecode(mirrored, seen provider.Observation) bool {
 	row := m.rows[seen.ProviderID]
 	if row == nil || mirrored.ProviderID != seen.ProviderID || (mirrored.Undecodable == nil) == (seen.Undecodable == nil) ||
-		!sameBesideSettings(mirrored.Fields, seen.Fields) {
+		row.column != seen.DBType || !sameBesideSettings(mirrored.Fields, seen.Fields) {
 		return false
 	}
 	anew := *row
-	anew.BedrockRegion, anew.hash, anew.undecodable = seen.DBRegion, seen.DBHash, ""
+	anew.setSettings(seen.DBSettings)
+	anew.hashes, anew.undecodable = seen.DBHashes, ""
 	if seen.Undecodable != nil {
 		anew.undecodable = seen.Undecodable.Error()
 	}

@@ -31,7 +31,7 @@ func TestEncryptedSettingsAreDecodedAsTheyPassBy(t *testing.T) {
 	)
 	require.Len(t, list, 4)
 	settingsOf := func(i int) provider.DecodedSettings { return list[i].changes[0].put.settings }
-	require.Equal(t, provider.DecodedSettings{BedrockRegion: "us-east-1"}, settingsOf(0))
+	require.Equal(t, provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, settingsOf(0))
 	require.True(t, list[1].changes[0].put.settingsUnchanged)
 	require.ErrorIs(t, settingsOf(2).Err, atrest.ErrUnknownKey)
 	require.False(t, list[2].changes[0].put.settingsUnchanged)
@@ -45,22 +45,30 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 		seen  func(*provider.Row)
 		taken bool
 	}{
-		"decoded":                   {func(r *provider.Row) { r.Decoded = &provider.DecodedSettings{BedrockRegion: "us-east-1"} }, true},
-		"decoded to another region": {func(r *provider.Row) { r.Decoded = &provider.DecodedSettings{BedrockRegion: "eu-west-1"} }, true},
-		"still undecodable":         {func(*provider.Row) {}, false},
+		"decoded": {func(r *provider.Row) {
+			r.Decoded = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}
+		}, true},
+		"decoded to another region": {func(r *provider.Row) {
+			r.Decoded = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "eu-west-1"}
+		}, true},
+		"decoded to those of another provider": {func(r *provider.Row) { r.Decoded = &provider.DecodedSettings{} }, true},
+		"decoded, and of another type": {func(r *provider.Row) {
+			r.Decoded, r.Type = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, provider.AmazonBedrock
+		}, false},
+		"still undecodable": {func(*provider.Row) {}, false},
 		"decoded, and something else differs": {func(r *provider.Row) {
-			r.Decoded, r.BaseURL = &provider.DecodedSettings{BedrockRegion: "us-east-1"}, "https://h/"
+			r.Decoded, r.BaseURL = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, "https://h/"
 		}, false},
 		"decoded, and disabled": {func(r *provider.Row) {
-			r.Decoded, r.Enabled = &provider.DecodedSettings{BedrockRegion: "us-east-1"}, false
+			r.Decoded, r.Enabled = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, false
 		}, false},
 		"another row": {func(r *provider.Row) {
-			r.Decoded, r.ID = &provider.DecodedSettings{BedrockRegion: "us-east-1"}, uuid.New()
+			r.Decoded, r.ID = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, uuid.New()
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			row := mirrorRow{
-				Canonical: provider.Canonical{Type: provider.Anthropic}, id: uuid.New(), name: "aws", enabled: true,
+				Canonical: provider.Canonical{Type: provider.Anthropic}, column: provider.Anthropic, id: uuid.New(), name: "aws", enabled: true,
 				undecodable: undecodable.Error(), baseURLKnown: true,
 			}
 			m := newMirror()
@@ -78,12 +86,12 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 			}
 			now := provider.Compare(desired, m.observed(desired), false)
 			require.True(t, agree(now, observed))
-			require.Equal(t, observed.DBHash, m.hashOf(row.id))
+			require.Equal(t, observed.DBHash, m.hashesOf(row.id).Against(desired))
 
 			// And back, once the key is gone.
 			require.True(t, m.redecode(now, provider.Compare(desired, &before, false)))
 			require.Equal(t, provider.Compare(desired, &before, false).Fields, provider.Compare(desired, m.observed(desired), false).Fields)
-			require.Empty(t, m.hashOf(row.id))
+			require.Empty(t, m.hashesOf(row.id))
 		})
 	}
 }

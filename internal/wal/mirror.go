@@ -15,14 +15,18 @@ import (
 // mirrorRow is a row of the provider table as of the last transaction that was
 // handled.
 type mirrorRow struct {
-	provider.Canonical // BaseURL is right only if baseURLKnown
+	// Canonical are the fields of the row by itself. BaseURL is right only if
+	// baseURLKnown.
+	provider.Canonical
+	column          provider.Type // the type as the table has it
+	bedrockSettings bool          // whether the settings are of "_type" bedrock
 
 	id               uuid.UUID
 	name             string
 	enabled, deleted bool
 	updatedAt        time.Time
-	undecodable      string // why the settings cannot be decoded, empty if they can
-	hash             string // empty if undecodable
+	undecodable      string             // why the settings cannot be decoded, empty if they can
+	hashes           provider.RowHashes // empty if undecodable
 
 	// The base URL is not known after a restart if it has a part that can be
 	// secret, which is never stored a second time, and was changed meanwhile.
@@ -30,18 +34,24 @@ type mirrorRow struct {
 	baseURLShown string
 }
 
+// setSettings makes the settings those given, and with them the canonical type.
+func (m *mirrorRow) setSettings(s provider.DecodedSettings) {
+	m.bedrockSettings = s.IsBedrock
+	m.Canonical = provider.CanonicalOfRow(m.column, m.BaseURL, s)
+}
+
 // row returns the row in the form that is compared with the environment.
 func (m *mirrorRow) row(desired provider.Desired) *provider.Row {
 	row := &provider.Row{
-		ID: m.id, Name: m.name, Type: m.Type, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
-		Decoded: &provider.DecodedSettings{BedrockRegion: m.BedrockRegion},
+		ID: m.id, Name: m.name, Type: m.column, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
+		Decoded: &provider.DecodedSettings{IsBedrock: m.bedrockSettings, BedrockRegion: m.BedrockRegion},
 	}
 	if m.undecodable != "" {
 		row.Decoded.Err = errors.New(m.undecodable)
 	}
 	if !m.baseURLKnown {
 		row.BaseURL = m.baseURLShown
-		if m.hash == desired.Canonical().Hash() {
+		if m.hashes.Against(desired) == desired.Canonical().Hash() {
 			row.BaseURL = desired.BaseURL
 		}
 	}
@@ -114,13 +124,13 @@ func (m *mirror) observed(desired provider.Desired) *provider.Row {
 	return provider.Current(rows)
 }
 
-// hashOf returns the hash that the mirror knows of a row, also one whose base
-// URL it does not know.
-func (m *mirror) hashOf(id uuid.UUID) string {
+// hashesOf returns the hashes that the mirror knows of a row, also of one whose
+// base URL it does not know.
+func (m *mirror) hashesOf(id uuid.UUID) provider.RowHashes {
 	if row := m.rows[id]; row != nil {
-		return row.hash
+		return row.hashes
 	}
-	return ""
+	return provider.RowHashes{}
 }
 
 // apply applies one change, whose rows have been fetched, and returns the names
@@ -166,8 +176,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 
 	row := &mirrorRow{
 		id: v.id, name: v.name, enabled: v.enabled, deleted: v.deleted, updatedAt: v.updatedAt,
-		Canonical:    provider.Canonical{Type: v.kind, BaseURL: v.baseURL, BedrockRegion: v.settings.BedrockRegion},
-		baseURLKnown: true,
+		Canonical: provider.Canonical{BaseURL: v.baseURL}, column: v.kind, baseURLKnown: true,
 	}
 	// Most changes leave it as it was, and parsing it costs more than all else.
 	if before != nil && before.baseURLKnown && before.BaseURL == v.baseURL {
@@ -185,21 +194,24 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 			row.BaseURL, row.baseURLKnown, row.baseURLShown = before.BaseURL, before.baseURLKnown, before.baseURLShown
 		}
 	}
+	settings := v.settings
 	if v.settingsUnchanged {
 		if before == nil || before.undecodable == provider.ErrSettingsKeyID.Error() {
 			reread = v.id // or they are what was encrypted, and no longer count as such
 		} else {
-			row.BedrockRegion, row.undecodable = before.BedrockRegion, before.undecodable
+			settings = provider.DecodedSettings{IsBedrock: before.bedrockSettings, BedrockRegion: before.BedrockRegion}
+			row.undecodable = before.undecodable
 		}
 	}
+	row.setSettings(settings)
 	switch {
 	case row.undecodable != "":
 	case row.baseURLKnown && before != nil && before.baseURLKnown && before.undecodable == "" && before.Canonical == row.Canonical:
-		row.hash = before.hash
+		row.hashes = before.hashes
 	case row.baseURLKnown:
-		row.hash = row.Hash()
+		row.hashes = row.RowHashes()
 	case before != nil && before.Type == row.Type && before.BedrockRegion == row.BedrockRegion && before.undecodable == "":
-		row.hash = before.hash
+		row.hashes = before.hashes
 	default:
 		reread = v.id
 	}
@@ -226,13 +238,14 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	decoded := orNone(keys).OpenRegion(r.ID, r.Settings, keyID)
 	row := &mirrorRow{
 		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
-		Canonical:    provider.Canonical{Type: r.Type, BaseURL: r.BaseUrl, BedrockRegion: decoded.BedrockRegion},
+		Canonical: provider.Canonical{BaseURL: r.BaseUrl}, column: r.Type,
 		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseUrl),
 	}
+	row.setSettings(*decoded)
 	if decoded.Err != nil {
 		row.undecodable = decoded.Err.Error()
 	} else {
-		row.hash = row.Hash()
+		row.hashes = row.RowHashes()
 	}
 	return row
 }
@@ -261,16 +274,17 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 			continue // what is in memory is newer
 		}
 		row := &mirrorRow{
-			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), undecodable: s.Undecodable, hash: s.DbHash,
-			Canonical:    provider.Canonical{Type: provider.Type(s.Type), BedrockRegion: s.BedrockRegion},
-			baseURLShown: s.BaseUrlShown,
+			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), undecodable: s.Undecodable,
+			hashes: provider.RowHashes{Alone: s.DbHash, Anthropic: s.DbHashAnthropic},
+			column: provider.Type(s.Type), baseURLShown: s.BaseUrlShown,
 		}
+		row.setSettings(provider.DecodedSettings{IsBedrock: s.BedrockSettings, BedrockRegion: s.BedrockRegion})
 		if s.BaseUrl != nil {
 			row.BaseURL, row.baseURLKnown = *s.BaseUrl, true
 		} else if s.CurrentBaseUrl != nil {
 			// Right if it was not changed meanwhile, which the hash tells.
 			row.BaseURL = *s.CurrentBaseUrl
-			row.baseURLKnown = row.Hash() == row.hash
+			row.baseURLKnown = row.Hash() == row.hashes.Alone
 		}
 		m.put(row)
 		delete(m.changed, row.id)
@@ -314,13 +328,15 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 			}
 			p.Ids = append(p.Ids, row.id)
 			p.Names = append(p.Names, row.name)
-			p.Types = append(p.Types, string(row.Type))
+			p.Types = append(p.Types, string(row.column))
 			p.BaseUrls = append(p.BaseUrls, baseURL)
 			p.Kept = append(p.Kept, kept)
 			p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
 			p.BedrockRegions = append(p.BedrockRegions, row.BedrockRegion)
 			p.Undecodables = append(p.Undecodables, row.undecodable)
-			p.DbHashes = append(p.DbHashes, row.hash)
+			p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
+			p.DbHashes = append(p.DbHashes, row.hashes.Alone)
+			p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)
 			p.Enableds = append(p.Enableds, row.enabled)
 			p.Deleteds = append(p.Deleteds, row.deleted)
 			p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,23 +20,33 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // fullRow is a row as the table has it.
 type fullRow struct {
+	kind                  provider.Type // empty for openai
 	name, baseURL, region string
+	bedrock               bool // whether the settings are of "_type" bedrock
 	enabled, deleted      bool
 }
 
+func (r fullRow) settings() provider.DecodedSettings {
+	return provider.DecodedSettings{IsBedrock: r.bedrock, BedrockRegion: r.region}
+}
+
+func (r fullRow) column() provider.Type { return cmp.Or(r.kind, provider.OpenAI) }
+
 func (r fullRow) version(id uuid.UUID) *version {
 	return &version{
-		id: id, name: r.name, kind: provider.OpenAI, enabled: r.enabled, deleted: r.deleted, baseURL: r.baseURL,
-		settings: provider.DecodedSettings{BedrockRegion: r.region},
+		id: id, name: r.name, kind: r.column(), enabled: r.enabled, deleted: r.deleted, baseURL: r.baseURL,
+		settings: r.settings(),
 	}
 }
 
-func (r fullRow) hash() string {
-	return provider.Canonical{Type: provider.OpenAI, BaseURL: r.baseURL, BedrockRegion: r.region}.Hash()
+func (r fullRow) hashes() provider.RowHashes {
+	return provider.CanonicalOfRow(r.column(), r.baseURL, r.settings()).RowHashes()
 }
 
 func drawRow(t *rapid.T) fullRow {
 	return fullRow{
+		kind:    rapid.SampledFrom([]provider.Type{provider.OpenAI, provider.Anthropic, provider.AmazonBedrock}).Draw(t, "type"),
+		bedrock: rapid.Bool().Draw(t, "Bedrock settings"),
 		name:    rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name"),
 		baseURL: rapid.SampledFrom([]string{"", "https://h/", "https://user:pw@h/?q", "https://other/"}).Draw(t, "base URL"),
 		region:  rapid.SampledFrom([]string{"", "us-east-1", "eu-west-1"}).Draw(t, "region"),
@@ -86,13 +97,13 @@ func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
 					after.baseURL = before.baseURL
 				}
 				if rapid.Bool().Draw(t, "settings out of line") {
-					after.region = before.region
+					after.region, after.bedrock = before.region, before.bedrock
 				}
 				c.put = after.version(to)
 				if after.baseURL == before.baseURL && rapid.Bool().Draw(t, "base URL does not travel") {
 					c.put.baseURL, c.put.baseURLUnchanged = "", true
 				}
-				if after.region == before.region && rapid.Bool().Draw(t, "settings do not travel") {
+				if after.region == before.region && after.bedrock == before.bedrock && rapid.Bool().Draw(t, "settings do not travel") {
 					c.put.settings, c.put.settingsUnchanged = provider.DecodedSettings{}, true
 				}
 				if to != id {
@@ -119,7 +130,7 @@ func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
 				for id, want := range table {
 					have := m.rows[id]
 					if have == nil || have.name != want.name || have.enabled != want.enabled || have.deleted != want.deleted ||
-						have.hash != want.hash() || !have.baseURLKnown || have.BaseURL != want.baseURL {
+						have.hashes != want.hashes() || have.column != want.column() || !have.baseURLKnown || have.BaseURL != want.baseURL {
 						t.Fatalf("row %s: the mirror has %+v, the table %+v", id, have, want)
 					}
 					byName[want.name]++
@@ -143,6 +154,7 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 		"plain":  {name: "plain", baseURL: "https://h/", enabled: true},
 		"secret": {name: "secret", baseURL: "https://user:hunter2@h/?token=hunter2", enabled: true},
 		"moved":  {name: "moved", baseURL: "https://user:hunter2@h/", enabled: true},
+		"aws":    {name: "aws", kind: provider.Anthropic, baseURL: "https://user:hunter2@aws/", bedrock: true, enabled: true},
 		"gone":   {name: "gone", baseURL: "https://user:hunter2@h/", region: "us-east-1", deleted: true},
 	}
 	ids := map[string]uuid.UUID{}
@@ -169,17 +181,24 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 	require.Empty(t, loaded.changed)
 	for id, want := range m.rows {
 		have := loaded.rows[id]
-		require.Equal(t, want.hash, have.hash, want.name)
+		require.Equal(t, want.hashes, have.hashes, want.name)
+		require.Equal(t, []any{want.column, want.Type, want.bedrockSettings}, []any{have.column, have.Type, have.bedrockSettings}, want.name)
 		require.Equal(t, want.undecodable, have.undecodable, want.name)
 		require.Equal(t, []any{want.name, want.enabled, want.deleted, want.BedrockRegion, want.baseURLShown},
 			[]any{have.name, have.enabled, have.deleted, have.BedrockRegion, have.baseURLShown})
 	}
-	for name, known := range map[string]bool{"plain": true, "secret": true, "moved": false, "gone": false} {
+	for name, known := range map[string]bool{"plain": true, "secret": true, "moved": false, "gone": false, "aws": false} {
 		require.Equal(t, known, loaded.rows[ids[name]].baseURLKnown, name)
 	}
 	// One that is not known is compared by its hash all the same.
 	same := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: rows["moved"].baseURL}
 	require.Equal(t, provider.InSync, provider.Compare(same, loaded.observed(same), false).Kind)
+	for _, label := range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
+		aws := provider.Desired{Name: "aws", Type: label, BaseURL: rows["aws"].baseURL, Bedrock: &provider.Bedrock{}}
+		require.Equal(t, provider.InSync, provider.Compare(aws, loaded.observed(aws), false).Kind, label)
+		aws.Type, aws.Bedrock = provider.Anthropic, nil
+		require.Equal(t, provider.Changed, provider.Compare(aws, loaded.observed(aws), false).Kind, label)
+	}
 	other := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: "https://elsewhere/"}
 	require.Equal(t, provider.Changed, provider.Compare(other, loaded.observed(other), false).Kind)
 }
