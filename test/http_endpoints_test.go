@@ -259,14 +259,16 @@ func TestTheOutboxIsMeasuredWhileDeliveryIsBlocked(t *testing.T) {
 	p.stop()
 }
 
+// profilerPages are the pages of the profiler that answer at once.
+var profilerPages = []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/debug/pprof/heap", "/debug/pprof/goroutine?debug=2", "/debug/pprof/trace?seconds=0.1"}
+
 func TestTheProfilerIsServedOnlyWithDebug(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()
-	pages := []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/debug/pprof/heap"}
 	for flag, want := range map[string]int{"--debug=false": http.StatusNotFound, "--debug": http.StatusOK} {
 		p := w.start(env, "run", "--http-addr=127.0.0.1:0", flag).ready()
-		for _, page := range pages {
+		for _, page := range profilerPages {
 			status, _ := p.get(page)
 			require.Equal(t, want, status, "%s %s", page, flag)
 		}

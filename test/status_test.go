@@ -44,22 +44,31 @@ func TestThePageAsksForItsTokenAndTheOtherEndpointsDoNot(t *testing.T) {
 	require.Equal(t, 3, w.run(w.twoProviders(), "run", "--http-token-file="+w.file("token", token)).code, "without an address")
 
 	// The connection is by loopback, the address is not.
-	p := w.start(w.twoProviders(), "run", "--http-addr=0.0.0.0:0").ready()
-	code, body := p.get("/")
-	require.Equal(t, http.StatusForbidden, code)
-	require.Contains(t, body, "--http-token-file FILE")
-	code, _ = p.get("/events")
-	require.Equal(t, http.StatusForbidden, code)
+	p := w.start(w.twoProviders(), "run", "--http-addr=0.0.0.0:0", "--debug").ready()
+	for _, path := range append([]string{"/", "/events"}, profilerPages...) {
+		code, body := p.get(path)
+		require.Equal(t, http.StatusForbidden, code, path)
+		require.Contains(t, body, "--http-token-file FILE")
+	}
 	p.stop()
 
-	p = w.start(w.twoProviders().with("PROVWATCH_HTTP_TOKEN_FILE", w.file("token", token+"\n")), "run", "--http-addr=0.0.0.0:0").ready()
+	p = w.start(w.twoProviders().with("PROVWATCH_HTTP_TOKEN_FILE", w.file("token", token+"\n")), "run", "--http-addr=0.0.0.0:0", "--debug").ready()
 	for path, want := range map[string]int{
 		"/": 401, "/events": 401, "/style.css": 401, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/nothing": 404,
 	} {
-		code, _ = p.get(path)
+		code, _ := p.get(path)
 		require.Equal(t, want, code, path)
 	}
-	code, body = p.getWithToken("/", token)
+	for _, page := range profilerPages {
+		code, body := p.get(page)
+		require.Equal(t, http.StatusUnauthorized, code, page)
+		require.NotContains(t, body, "http-addr=", "the command line")
+		code, _ = p.getWithToken(page, token+"x")
+		require.Equal(t, http.StatusUnauthorized, code, page)
+		code, _ = p.getWithToken(page, token)
+		require.Equal(t, http.StatusOK, code, page)
+	}
+	code, body := p.getWithToken("/", token)
 	require.Equal(t, http.StatusOK, code)
 	require.Contains(t, body, "Drifted or soft-deleted: 0 of 2 providers.")
 	require.Contains(t, body, "provider_key.create")

@@ -35,11 +35,11 @@ targets:
 `, silent.Addr().(*net.TCPAddr).Port, down.Addr().(*net.TCPAddr).Port))
 	token := w.secret("token-0123456789-abcdefghij")
 	p := w.start(environ{"DATABASE_URL": "", "PROVWATCH_SOURCE": "notify", "GOOD_URL": w.url, "SILENT_OPENAI_KEY": w.secret("sk-silent-0123456789")},
-		"run", "--config="+file, "--connect-timeout=1h", "--http-addr=0.0.0.0:0", "--http-token-file="+w.file("token", token))
+		"run", "--config="+file, "--connect-timeout=1h", "--http-addr=0.0.0.0:0", "--debug", "--http-token-file="+w.file("token", token))
 	p.waitFor("msg=ready", "target=good")
 	p.waitFor("the target has failed", "target=unread")
 	p.waitFor("database not reachable yet", "target=down")
-	for _, path := range []string{"/", "/events", "/targets/good/", "/targets/good/events", "/targets/nothing/"} {
+	for _, path := range []string{"/", "/events", "/targets/good/", "/targets/good/events", "/targets/nothing/", "/debug/pprof/", "/debug/pprof/cmdline"} {
 		code, _ := p.get(path)
 		require.Equal(t, http.StatusUnauthorized, code, path)
 	}

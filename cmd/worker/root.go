@@ -161,8 +161,8 @@ func (f *flags) addRunFlags(p *pflag.FlagSet) {
 	p.DurationVar(&f.resync, "resync", 5*time.Minute, "how often everything is verified without being notified, give or take a tenth")
 	p.StringVar(&f.slotMaxLag, "slot-max-lag", "4GiB", "how much WAL the replication slot may retain before it is given up, such as 500MB; 0 for no limit")
 	p.StringVar(&f.httpAddress, "http-addr", "", "serve the status page, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)")
-	p.StringVar(&f.httpTokenFile, "http-token-file", "", "file of the token that the status page asks for; without one it is served on loopback addresses alone")
-	p.BoolVar(&f.debug, "debug", false, "serve the Go profiler on --http-addr as well")
+	p.StringVar(&f.httpTokenFile, "http-token-file", "", "file of the token that the status page and the profiler ask for; without one they are served on loopback addresses alone")
+	p.BoolVar(&f.debug, "debug", false, "serve the Go profiler on --http-addr as well, to those who may see the status page")
 	p.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long to take for stopping after SIGTERM or SIGINT")
 	f.sinks.add(p)
 }

@@ -88,8 +88,8 @@ type Options struct {
 // Serving is what a process has once, however many databases it watches.
 type Serving struct {
 	HTTPAddress string // empty: no HTTP
-	// HTTPToken is what the status page asks for (--http-token-file); absent, it is
-	// served on loopback addresses alone.
+	// HTTPToken is what the status page and the profiler ask for (--http-token-file);
+	// absent, they are served on loopback addresses alone.
 	HTTPToken secret.Text
 	Debug     bool
 	// Systemd is told how the daemon does; nil for nobody.
@@ -110,8 +110,8 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	var life life
 	alive := func() error { return life.check(time.Now()) }
 	member := o.Systemd.Join(alive)
-	stopServing, err := o.Serving.serve(ctx, metrics.Metrics, alive, health.ready, o.Logger, func(server *observe.Server) {
-		metrics.page = mountPage(ctx, o, &health, server)
+	stopServing, err := o.Serving.serve(ctx, metrics.Metrics, alive, health.ready, o.Logger, func(server *observe.Server, access web.Access) {
+		metrics.page = mountPage(o, &health, server, access)
 	})
 	if err != nil {
 		return err
@@ -125,16 +125,21 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 }
 
 // serve serves HTTP, if that is asked for, until the function that it returns is
-// called: beside the boot, the watch and the end. mount adds to what is served.
-func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive observe.Liveness, ready observe.Readiness, logger *slog.Logger, mount func(*observe.Server)) (stop func(), err error) {
+// called: beside the boot, the watch and the end. mount adds the pages, which are for
+// those who have access.
+func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive observe.Liveness, ready observe.Readiness, logger *slog.Logger, mount func(*observe.Server, web.Access)) (stop func(), err error) {
 	if s.HTTPAddress == "" {
 		return func() {}, nil
 	}
-	server, err := observe.Listen(ctx, s.HTTPAddress, metrics, alive, ready, s.Debug)
+	server, err := observe.Listen(ctx, s.HTTPAddress, metrics, alive, ready)
 	if err != nil {
 		return nil, err
 	}
-	mount(server)
+	access := s.access(ctx, server, logger)
+	mount(server, access)
+	if s.Debug {
+		server.Handle(observe.ProfilerPath, access.Guard(observe.Profiler()))
+	}
 	logger.InfoContext(ctx, "serving HTTP", "address", server.Address())
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	var servers conc.WaitGroup

@@ -45,7 +45,7 @@ type statusPage struct {
 
 func (p *statusPage) options() web.Options { return web.Options{Collect: p.collect, Worker: p.worker} }
 
-// access tells who may see pages on the server.
+// access tells who may see pages and the profiler on the server.
 func (s Serving) access(ctx context.Context, server *observe.Server, logger *slog.Logger) web.Access {
 	loopback := web.IsLoopback(server.BoundTo())
 	if !loopback && s.HTTPToken.IsZero() {
@@ -57,10 +57,10 @@ func (s Serving) access(ctx context.Context, server *observe.Server, logger *slo
 
 // mountPage mounts the status page of the only database on the server. It connects
 // to the database when it is asked for.
-func mountPage(ctx context.Context, o Options, h *health, server *observe.Server) *statusPage {
+func mountPage(o Options, h *health, server *observe.Server, access web.Access) *statusPage {
 	p := &statusPage{version: o.Version, started: time.Now(), health: h.worker}
 	shown := p.options()
-	shown.Access, shown.Logger = o.access(ctx, server, o.Logger), o.Logger
+	shown.Access, shown.Logger = access, o.Logger
 	p.Page = web.New(shown)
 	p.boot(o)
 	for _, path := range web.Paths {

@@ -66,7 +66,7 @@ func RunTargets(ctx context.Context, targets []Target, s Serving, version string
 	}
 	f.status = s.Systemd.Join(func() error { return nil })
 	f.status.Ready()
-	stopServing, err := s.serve(ctx, f.metrics, f.alive, f.ready, logger, func(server *observe.Server) { f.mount(ctx, s, version, server) })
+	stopServing, err := s.serve(ctx, f.metrics, f.alive, f.ready, logger, func(server *observe.Server, access web.Access) { f.mount(version, server, access) })
 	if err != nil {
 		return err
 	}
@@ -95,8 +95,8 @@ type fleet struct {
 }
 
 // mount mounts the status pages on the server.
-func (f *fleet) mount(ctx context.Context, s Serving, version string, server *observe.Server) {
-	pages := web.NewTargets(web.TargetsOptions{List: f.list, Access: s.access(ctx, server, f.logger), Logger: f.logger})
+func (f *fleet) mount(version string, server *observe.Server, access web.Access) {
+	pages := web.NewTargets(web.TargetsOptions{List: f.list, Access: access, Logger: f.logger})
 	for _, t := range f.targets {
 		page := &statusPage{version: version, started: time.Now(), health: t.worker, also: pages.Changed}
 		page.Page = pages.Add(t.Name, page.options())

@@ -19,8 +19,8 @@ type Readiness func() error
 // that is away is a matter of readiness alone.
 type Liveness func() error
 
-// Server serves /metrics, /healthz and /readyz, and with debug set the Go
-// profiler below /debug/pprof/.
+// Server serves /metrics, /healthz and /readyz, which need no authentication, and
+// what [Server.Handle] adds.
 type Server struct {
 	listener net.Listener
 	mux      *http.ServeMux
@@ -28,7 +28,7 @@ type Server struct {
 }
 
 // Listen binds the address, so that a bad one is known before the worker starts.
-func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness, ready Readiness, debug bool) (*Server, error) {
+func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness, ready Readiness) (*Server, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -50,13 +50,6 @@ func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	if debug {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	}
 	return &Server{
 		listener: listener,
 		mux:      mux,
@@ -66,6 +59,21 @@ func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness
 			IdleTimeout:       2 * time.Minute,
 		},
 	}, nil
+}
+
+// ProfilerPath is the pattern of what [Profiler] serves.
+const ProfilerPath = "GET /debug/pprof/"
+
+// Profiler serves the Go profiler. It shows the command line and whatever is in
+// memory: only those who may see the status page may see it.
+func Profiler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(ProfilerPath, pprof.Index)
+	mux.HandleFunc(ProfilerPath+"cmdline", pprof.Cmdline)
+	mux.HandleFunc(ProfilerPath+"profile", pprof.Profile)
+	mux.HandleFunc(ProfilerPath+"symbol", pprof.Symbol)
+	mux.HandleFunc(ProfilerPath+"trace", pprof.Trace)
+	return mux
 }
 
 // Handle serves the pattern, as [http.ServeMux.Handle] does. It is to be called

@@ -12,7 +12,7 @@ import (
 
 func TestLivenessAndReadinessAreToldApart(t *testing.T) {
 	var alive, ready error
-	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), func() error { return alive }, func() error { return ready }, false)
+	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), func() error { return alive }, func() error { return ready })
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)

@@ -17,7 +17,7 @@ import (
 // minToken is the least length of a token, in characters.
 const minToken = 16
 
-// Access says who may see the page.
+// Access says who may see the page, and whatever else is guarded by it.
 type Access struct {
 	// Token is what a client must show, by "Authorization: Bearer" or as the
 	// password of HTTP Basic. Absent: only a loopback address serves the page.
@@ -50,13 +50,17 @@ func ReadToken(path string) (secret.Text, error) {
 }
 
 const (
-	refusedAddress = "The status page is not served on this address without a token.\n" +
+	refusedAddress = "This page is not served on this address without a token.\n" +
 		"Start the worker with --http-token-file FILE, or bind --http-addr to 127.0.0.1.\n"
-	refusedHost = "The status page is served without a token under the names localhost, 127.0.0.1 and [::1] only.\n" +
+	refusedHost = "This page is served without a token under the names localhost, 127.0.0.1 and [::1] only.\n" +
 		"Use one of them, or start the worker with --http-token-file FILE.\n"
 	refusedSite  = "Another site's page may not load this.\n"
-	refusedToken = "The status page needs the token of --http-token-file, as a bearer token or as the password of any user.\n"
+	refusedToken = "This page needs the token of --http-token-file, as a bearer token or as the password of any user.\n"
 )
+
+// Guard lets those through who may see the page, and sets the headers that its
+// answers have.
+func (a Access) Guard(next http.Handler) http.Handler { return secured(a.guard(next)) }
 
 // guard lets those through who may see the page.
 func (a Access) guard(next http.Handler) http.Handler {

@@ -84,7 +84,7 @@ func newPage(o Options, target string, s *seats) *Page {
 	mux.Handle("GET /events", p.events)
 	mux.HandleFunc("GET /style.css", asset("text/css; charset=utf-8", "style.css"))
 	mux.HandleFunc("GET /script.js", asset("text/javascript; charset=utf-8", "script.js"))
-	p.handler = secured(o.Access.guard(mux))
+	p.handler = o.Access.Guard(mux)
 	return p
 }
 

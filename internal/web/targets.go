@@ -64,7 +64,7 @@ func NewTargets(o TargetsOptions) *Targets {
 	mux.HandleFunc("GET /targets/{$}", func(w http.ResponseWriter, _ *http.Request) { redirect(w, "../") })
 	mux.HandleFunc("GET /targets/{name}", t.target)
 	mux.HandleFunc("GET /targets/{name}/{rest...}", t.target)
-	t.handler = secured(o.Access.guard(mux))
+	t.handler = o.Access.Guard(mux)
 	return t
 }
 
