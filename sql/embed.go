@@ -44,3 +44,9 @@ var ScanNamedProviders string
 
 //go:embed scan_states.sql
 var ScanStates string
+
+// UpdateProvider writes columns of a row, each in a line of its own, so that
+// those which keep their values can be left out.
+//
+//go:embed update_provider.sql
+var UpdateProvider string

@@ -197,6 +197,11 @@ func (k *Keyset) SealKey(id uuid.UUID, plain secret.Text) (stored, keyID string,
 	return k.Seal(plain, KeyOf(id))
 }
 
+// PlainSettings is [Keyset.Open] for the settings of a provider.
+func (k *Keyset) PlainSettings(id uuid.UUID, stored secret.Text, keyID string) ([]byte, error) {
+	return k.Open(stored, keyID, SettingsOf(id))
+}
+
 // OpenSettings decodes the settings of a provider as [provider.DecodeSettings]
 // does, encrypted ones as well.
 func (k *Keyset) OpenSettings(id uuid.UUID, stored secret.Text, keyID string) (*provider.Bedrock, error) {

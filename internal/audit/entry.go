@@ -22,7 +22,7 @@ const (
 	ProviderCreated Action = "provider.create"
 	ProviderUpdated Action = "provider.update"
 	KeyCreated      Action = "provider_key.create"
-	KeysReplaced    Action = "provider_keys.replace"
+	KeyDeleted      Action = "provider_key.delete"
 	DriftAccepted   Action = "drift.accept"
 
 	ProviderReencrypted Action = "provider.reencrypt"

@@ -122,11 +122,23 @@ func (r Row) Canonical() (Canonical, error) {
 	return CanonicalOfRow(r.Type, r.BaseURL, decoded), nil
 }
 
+// CanonicalAgainst returns the row's canonical fields as they are compared with
+// those of the desired provider, or why its settings cannot be decoded: when both
+// are Bedrock the type is that of the environment, and when one is the types
+// differ.
+func (r Row) CanonicalAgainst(d Desired) (Canonical, error) {
+	c, err := r.Canonical()
+	if err != nil {
+		return Canonical{}, err
+	}
+	return c.against(d.Type, d.Bedrock != nil), nil
+}
+
 // HashEqual reports whether the row's canonical hash equals that of the desired
 // provider. It does not when the row's settings cannot be decoded.
 func (r Row) HashEqual(d Desired) bool {
-	have, err := r.Canonical()
-	return err == nil && have.against(d.Type, d.Bedrock != nil) == d.Canonical()
+	have, err := r.CanonicalAgainst(d)
+	return err == nil && have == d.Canonical()
 }
 
 // HasEncrypted reports whether the settings, or any of the Keys that are loaded and

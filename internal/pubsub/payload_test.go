@@ -70,7 +70,6 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 		require.NoError(t, err)
 		return encoded
 	}
-	one := 1
 
 	type payload interface{ Payload() string }
 	for _, c := range []struct {
@@ -100,8 +99,8 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 			e.Details = details(audit.Details{KeyID: someID.String(), Masked: "****wxyz"})
 		})},
 		{"audit.json", false, with(entry, func(e *pubsub.AuditEntry) {
-			e.Action, e.Actor = string(audit.KeysReplaced), "operator:root"
-			e.Details = details(audit.Details{Keys: &one})
+			e.Action, e.Actor = string(audit.KeyDeleted), "operator:root"
+			e.Details = details(audit.Details{KeyID: someID.String(), Masked: "****wxyz"})
 		})},
 		{"audit.json", false, with(entry, func(e *pubsub.AuditEntry) {
 			e.Action = string(audit.ProviderUpdated)

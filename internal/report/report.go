@@ -110,7 +110,7 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 		}
 		fields := s.Observation.Fields
 		if s.Action == seed.Insert {
-			fields = inserted(s.Desired)
+			fields = inserted(s)
 		}
 		p.rows(t, []string{p.paint(sign.colors, sign.mark), p.paint(sign.colors, s.Desired.Name), p.paint(sign.colors, sign.means)}, fields)
 	}
@@ -128,9 +128,10 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 }
 
 // inserted shows an insertion as differences from nothing.
-func inserted(d provider.Desired) []provider.Field {
+func inserted(s seed.Step) []provider.Field {
+	d := s.Desired
 	fields := []provider.Field{
-		{Name: "type", Env: string(d.Type)},
+		{Name: "type", Env: string(s.RowType)},
 		{Name: "base_url", Env: provider.DisplayURL(d.BaseURL)},
 	}
 	if region := d.Canonical().BedrockRegion; region != "" {
@@ -205,6 +206,8 @@ func (p *Printer) Resolution(o resolve.Outcome, taken string) error {
 		what = fmt.Sprintf("was %s, which is now accepted until either side changes", o.Kind)
 	case o.KeysReplaced:
 		what = fmt.Sprintf("was %s; the environment's fields and keys are written", o.Kind)
+	case o.KeysAgree:
+		what = fmt.Sprintf("was %s; the environment's fields are written, its keys were stored already", o.Kind)
 	case o.KeysDiffer:
 		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not, and still differ: "+
 			"repeat with --with-keys to replace those stored", o.Kind)

@@ -5,6 +5,7 @@ package resolve
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,13 +23,18 @@ import (
 
 // Outcome says what was resolved.
 type Outcome struct {
-	Provider   string           `json:"provider"`
-	ProviderID uuid.UUID        `json:"provider_id"`
-	Kind       provider.Kind    `json:"kind"` // of the drift that was found; in_sync: nothing was written
-	Fields     []provider.Field `json:"fields"`
-	// KeysReplaced reports whether the stored credentials are now the
+	Provider   string        `json:"provider"`
+	ProviderID uuid.UUID     `json:"provider_id"`
+	Kind       provider.Kind `json:"kind"` // of the drift that was found; in_sync: nothing was written
+	// Fields are those that were written with the environment's side, or that
+	// differ and were accepted with the database's.
+	Fields []provider.Field `json:"fields"`
+	// KeysReplaced reports that stored credentials differed, and now are the
 	// environment's.
 	KeysReplaced bool `json:"keys_replaced"`
+	// KeysAgree reports that they were to be written, and were the environment's
+	// already.
+	KeysAgree bool `json:"keys_agree"`
 	// KeysDiffer reports that they were compared, differ, and were left as they are.
 	KeysDiffer bool `json:"keys_differ"`
 	// AlreadyAccepted reports that the drift was accepted before, as it is now:
@@ -42,15 +48,21 @@ type Keys interface {
 	// Primary returns the id of the key that secrets are encrypted with, empty when
 	// they are stored in plain text.
 	Primary() string
-	OpenSettings(id uuid.UUID, stored secret.Text, keyID string) (*provider.Bedrock, error)
+	// PlainSettings returns the plain text of stored settings, for the caller to
+	// clear.
+	PlainSettings(id uuid.UUID, stored secret.Text, keyID string) ([]byte, error)
 }
 
 // TakeEnv writes the environment's fields to the provider's row: a changed row
 // is updated, a disabled one enabled, a soft-deleted one restored, a missing one
-// inserted. Credentials are written only withKeys, since whoever rotated them may
-// have done so in the database; what would discard stored ones without it is an
-// error, and so is a drift of nothing but credentials, and what would put plain
-// text in the place of encrypted ones. It is audited in the actor's name.
+// inserted. It writes what differs alone: columns and members of the settings that
+// provwatch does not know stay as they are, and so do the models. Credentials are
+// written only withKeys, since they may have been rotated in the database, and key
+// rows that hold a key of the environment stay even then. An error, with nothing
+// written, is what would remove stored credentials without it or where the
+// environment has none; what would remove members of the settings that provwatch
+// does not know; a drift of nothing but credentials without it; and what would
+// replace encrypted secrets by plain text. It is audited in the actor's name.
 // compareCredentials says whether differing credentials count as a drift, which
 // they also do with [seed.RequireCredentials].
 func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, withKeys, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
@@ -131,10 +143,9 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 	}
 	if observed.Kind == provider.Missing {
 		if !withKeys {
-			desired.Keys = nil
-			desired.Bedrock = withCredentials(desired.Bedrock, nil)
+			desired = desired.WithoutCredentials()
 		}
-		id, err := seed.InsertProvider(ctx, tx, keys, desired, actor)
+		id, err := seed.InsertProvider(ctx, tx, keys, desired, step.RowType, actor)
 		outcome.ProviderID = id
 		return outcome, err
 	}
@@ -143,72 +154,79 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 		outcome.KeysReplaced = false
 		return outcome, nil
 	}
-
-	if withKeys && keys.Primary() == "" && step.Row.HasEncrypted() {
-		return outcome, fmt.Errorf("its stored secrets are encrypted, and would be replaced by plain text: " +
-			"give the --keyset (if it is lost, a new one, which \"worker keys add\" creates)")
+	if observed.Undecodable != nil {
+		return outcome, undecodable(observed.ProviderID, observed.Undecodable)
 	}
-	if !withKeys {
-		stored, err := keys.OpenSettings(step.Row.ID, step.Row.Settings, step.Row.SettingsKeyID)
-		switch {
-		case err != nil:
-			return outcome, fmt.Errorf("its stored settings would be discarded, with any credentials in them (%w); repeat with --with-keys to write the environment's", err)
-		case desired.Bedrock == nil && stored != nil && !(stored.AccessKey.IsZero() && stored.AccessKeySecret.IsZero()):
-			return outcome, fmt.Errorf("its stored Bedrock credentials would be discarded, since the environment's provider is not a Bedrock one; repeat with --with-keys")
-		}
-		desired.Bedrock = withCredentials(desired.Bedrock, stored)
-	}
-	settings, keyID, err := keys.SealSettings(observed.ProviderID, desired.Settings())
+	settings, err := keys.PlainSettings(step.Row.ID, step.Row.Settings, step.Row.SettingsKeyID)
 	if err != nil {
-		return outcome, fmt.Errorf("encrypt its settings: %w", err)
+		return outcome, undecodable(observed.ProviderID, err)
 	}
-	updated, err := queries.UpdateProvider(ctx, store.UpdateProviderParams{
-		ID:            observed.ProviderID,
-		Type:          string(desired.Type),
-		BaseUrl:       desired.BaseURL,
-		Settings:      settings,
-		SettingsKeyID: keyID,
-	})
+	defer clear(settings)
+	w, err := planWrite(step, settings, withKeys)
 	if err != nil {
-		return outcome, fmt.Errorf("update the row: %w", err)
-	}
-	if updated != 1 {
-		return outcome, fmt.Errorf("update the row: it is gone")
-	}
-	entries := []audit.Entry{{
-		OccurredAt: time.Now(), Actor: actor, Action: audit.ProviderUpdated, Provider: desired.Name, ProviderID: observed.ProviderID,
-		Details: audit.Details{Changes: changes(observed.Fields), EnvHash: observed.EnvHash, DBHash: observed.DBHash},
-	}}
-	if withKeys {
-		count := len(desired.Keys)
-		if err := queries.DeleteProviderKeys(ctx, observed.ProviderID); err != nil {
-			return outcome, fmt.Errorf("delete the stored keys: %w", err)
-		}
-		entries = append(entries, audit.Entry{
-			OccurredAt: time.Now(), Actor: actor, Action: audit.KeysReplaced, Provider: desired.Name, ProviderID: observed.ProviderID,
-			Details: audit.Details{Keys: &count},
-		})
-	}
-	if err := stage(ctx, tx, entries); err != nil {
 		return outcome, err
 	}
-	if withKeys {
-		return outcome, seed.InsertKeys(ctx, tx, keys, observed.ProviderID, desired, actor)
-	}
-	return outcome, nil
+	outcome.Fields = w.fields
+	outcome.KeysReplaced, outcome.KeysAgree = w.ofCredentials(), withKeys && !w.ofCredentials()
+	return outcome, w.carryOut(ctx, tx, keys, step, actor)
 }
 
-// withCredentials returns the environment's Bedrock settings with the
-// credentials that are stored, none if there are none.
-func withCredentials(desired, stored *provider.Bedrock) *provider.Bedrock {
-	if desired == nil {
-		return nil
+// carryOut writes, and stages the audit entries for what it writes.
+func (w write) carryOut(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, actor string) error {
+	queries := store.New(tx)
+	desired, observed := step.Desired, step.Observation
+	now := time.Now()
+	var entries []audit.Entry
+	if w.ofRow() {
+		columns := w.columns
+		if w.settings != nil {
+			stored, keyID, err := keys.SealSettings(observed.ProviderID, *w.settings)
+			if err != nil {
+				return fmt.Errorf("encrypt its settings: %w", err)
+			}
+			columns.Settings = &stored
+			if keyID != step.Row.SettingsKeyID {
+				columns.SettingsKeyID = &keyID
+			}
+		}
+		updated, err := queries.UpdateProvider(ctx, observed.ProviderID, columns)
+		if err != nil {
+			return fmt.Errorf("update the row: %w", err)
+		}
+		if updated != 1 {
+			return fmt.Errorf("update the row: it is gone")
+		}
+		ofRow := slices.DeleteFunc(slices.Clone(w.fields), func(f provider.Field) bool { return f.Name == "api_keys" })
+		entries = append(entries, audit.Entry{
+			OccurredAt: now, Actor: actor, Action: audit.ProviderUpdated, Provider: desired.Name, ProviderID: observed.ProviderID,
+			Details: audit.Details{Changes: changes(ofRow), EnvHash: observed.EnvHash, DBHash: observed.DBHash},
+		})
 	}
-	kept := provider.Bedrock{Region: desired.Region, Model: desired.Model, SmallFastModel: desired.SmallFastModel}
-	if stored != nil {
-		kept.AccessKey, kept.AccessKeySecret = stored.AccessKey, stored.AccessKeySecret
+	if len(w.removed) > 0 {
+		var ids []uuid.UUID
+		for _, key := range w.removed {
+			if key.KeyID != "" && keys.Primary() == "" {
+				return errPlainText
+			}
+			ids = append(ids, key.ID)
+			deleted := audit.Entry{
+				OccurredAt: now, Actor: actor, Action: audit.KeyDeleted, Provider: desired.Name, ProviderID: observed.ProviderID,
+				Details: audit.Details{KeyID: key.ID.String()},
+			}
+			if key.KeyID == "" { // decrypted
+				deleted.Details.Masked = key.Key.Mask()
+			}
+			entries = append(entries, deleted)
+		}
+		if err := queries.DeleteProviderKeys(ctx, store.DeleteProviderKeysParams{ProviderID: observed.ProviderID, Ids: ids}); err != nil {
+			return fmt.Errorf("delete stored keys: %w", err)
+		}
 	}
-	return &kept
+	if err := stage(ctx, tx, entries); err != nil {
+		return err
+	}
+	desired.Keys = w.added
+	return seed.InsertKeys(ctx, tx, keys, observed.ProviderID, desired, actor)
 }
 
 // changes turns differences into what writing the environment's side changes.
@@ -232,7 +250,7 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 		return outcome, fmt.Errorf("%w; that cannot be accepted with --compat=upstream-credentials, since nothing is stored of credentials that it could be tied to; "+
 			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())
 	case observed.Undecodable != nil:
-		return outcome, fmt.Errorf("its row cannot be compared, hence not accepted: %w; repair its settings, or use --take env", observed.Undecodable)
+		return outcome, fmt.Errorf("its row cannot be compared, hence not accepted: %w; repair its settings", observed.Undecodable)
 	case step.Accepted():
 		outcome.AlreadyAccepted = true
 		return outcome, nil

@@ -49,6 +49,9 @@ type Step struct {
 	Desired     provider.Desired
 	Observation provider.Observation
 	Row         *provider.Row // the row compared with, nil when there is none
+	// RowType is the type that a row is written with: bedrock for a Bedrock provider
+	// where the enum has it, else the environment's.
+	RowType provider.Type
 
 	accepted bool
 	flags    string // see [ForTarget]
@@ -148,8 +151,8 @@ func (s Step) problem() string {
 			name, FieldList(s.Observation.Fields), s.CredentialsOrigin(), name, s.flags)
 	case s.Action == Undecodable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
-			"repair its settings, write the environment's fields to it with \"worker resolve %s --take env --with-keys%s\", or remove its variables (%s)",
-			name, s.Observation.Undecodable, name, s.flags, s.Desired.Variables)
+			"repair its settings, or remove its variables (%s)",
+			name, s.Observation.Undecodable, s.Desired.Variables)
 	}
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 		"either make both agree (change the variables %s, or \"worker resolve %s --take env%s\" to write them to the database), "+
@@ -244,6 +247,10 @@ func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accept
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
 		step := Step{Desired: d, Row: row, flags: o.flags, Observation: provider.Compare(d, row, shown || required)}
+		step.RowType = d.Type
+		if d.Bedrock != nil && slices.Contains(labels, string(provider.AmazonBedrock)) {
+			step.RowType = provider.AmazonBedrock
+		}
 		if required {
 			step.requireCredentials(digester)
 		}
@@ -415,7 +422,7 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 		switch s.Action {
 		case Insert:
 			logger.InfoContext(ctx, "provider seeded", "provider", s.Desired.Name, "provider_id", s.Observation.ProviderID.String(),
-				"type", string(s.Desired.Type), "keys", len(s.Desired.Keys))
+				"type", string(s.RowType), "keys", len(s.Desired.Keys))
 		case StickyDeleted:
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
 				"remedy", "remove its variables ("+s.Desired.Variables+"), or \"worker resolve "+s.Desired.Name+" --take env"+s.flags+"\"")

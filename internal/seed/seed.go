@@ -109,7 +109,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, keys Keys) error {
 				return err
 			}
 			step.Observation.ProviderID = id
-			created, err := rows.add(id, step.Desired, audit.System, now)
+			created, err := rows.add(id, step.Desired, step.RowType, audit.System, now)
 			if err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, keys Keys) error {
 			seeded = append(seeded, pubsub.Seeded{
 				Provider:   step.Desired.Name,
 				ProviderID: id,
-				Type:       step.Desired.Type,
+				Type:       step.RowType,
 				BaseURL:    provider.DisplayURL(step.Desired.BaseURL),
 				Keys:       len(step.Desired.Keys),
 				SeededAt:   now,
@@ -142,15 +142,16 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, keys Keys) error {
 	return pubsub.Publish(ctx, tx, pubsub.Seeds, seeded...)
 }
 
-// InsertProvider inserts one provider with the keys that d holds, and stages
-// the audit entries, in the transaction tx, which must hold the seed lock.
-func InsertProvider(ctx context.Context, tx pgx.Tx, keys Keys, d provider.Desired, actor string) (uuid.UUID, error) {
+// InsertProvider inserts one provider, as a row of the type given, with the keys
+// that d holds, and stages the audit entries, in the transaction tx, which must
+// hold the seed lock.
+func InsertProvider(ctx context.Context, tx pgx.Tx, keys Keys, d provider.Desired, rowType provider.Type, actor string) (uuid.UUID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return uuid.Nil, err
 	}
 	var rows providerRows
-	entries, err := rows.add(id, d, actor, time.Now())
+	entries, err := rows.add(id, d, rowType, actor, time.Now())
 	if err != nil {
 		return uuid.Nil, err
 	}
@@ -176,6 +177,7 @@ func InsertKeys(ctx context.Context, tx pgx.Tx, keys Keys, id uuid.UUID, d provi
 
 type providerRow struct {
 	id      uuid.UUID
+	rowType provider.Type
 	desired provider.Desired
 }
 
@@ -191,8 +193,8 @@ type providerRows struct {
 }
 
 // add adds a provider and its keys, and returns the audit entries for them.
-func (r *providerRows) add(id uuid.UUID, d provider.Desired, actor string, now time.Time) ([]audit.Entry, error) {
-	r.providers = append(r.providers, providerRow{id: id, desired: d})
+func (r *providerRows) add(id uuid.UUID, d provider.Desired, rowType provider.Type, actor string, now time.Time) ([]audit.Entry, error) {
+	r.providers = append(r.providers, providerRow{id: id, rowType: rowType, desired: d})
 	entryID, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
@@ -201,7 +203,7 @@ func (r *providerRows) add(id uuid.UUID, d provider.Desired, actor string, now t
 	entries := []audit.Entry{{
 		ID: entryID, OccurredAt: now, Actor: actor, Action: audit.ProviderCreated, Provider: d.Name, ProviderID: id,
 		Details: audit.Details{
-			Type:    string(d.Type),
+			Type:    string(rowType),
 			BaseURL: provider.DisplayURL(d.BaseURL),
 			Region:  d.Canonical().BedrockRegion,
 			Keys:    &keys,
@@ -238,7 +240,7 @@ func (r *providerRows) insert(ctx context.Context, db store.DBTX, keyset Keys) e
 		var p store.InsertProvidersParams
 		for _, row := range chunk {
 			p.Ids = append(p.Ids, row.id)
-			p.Types = append(p.Types, string(row.desired.Type))
+			p.Types = append(p.Types, string(row.rowType))
 			p.Names = append(p.Names, row.desired.Name)
 			p.BaseUrls = append(p.BaseUrls, row.desired.BaseURL)
 			settings, keyID, err := keyset.SealSettings(row.id, row.desired.Settings())

@@ -4,8 +4,13 @@ package store
 
 import (
 	"context"
+	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/provider"
+	sqlfiles "provwatch/sql"
 )
 
 // Chunk is how many rows one statement of a pipelined batch carries.
@@ -39,6 +44,47 @@ func (q *Queries) LoadPlan(ctx context.Context, names []string) (plan Plan, err 
 	collect(&batch, &plan.Accepted, pgx.RowToStructByPos[ListAcceptedDriftsRow], listAcceptedDrifts, names)
 	collect(&batch, &plan.Types, pgx.RowTo[string], listProviderTypes)
 	return plan, q.db.SendBatch(ctx, &batch).Close()
+}
+
+// ProviderColumns are the columns of a row that [Queries.UpdateProvider] writes:
+// those that are not nil.
+type ProviderColumns struct {
+	Type             *provider.Type
+	BaseURL          *string
+	Enabled, Deleted *bool
+	// Settings and SettingsKeyID are as they are stored; empty for NULL.
+	Settings, SettingsKeyID *string
+}
+
+// UpdateProvider writes columns of the row with the id, and when it did so, and
+// returns how many rows there are of that id. It names no other column: a trigger
+// of another one does not fire.
+func (q *Queries) UpdateProvider(ctx context.Context, id uuid.UUID, columns ProviderColumns) (int64, error) {
+	args := pgx.NamedArgs{"id": id}
+	left := map[string]bool{}
+	add(args, left, "type", columns.Type)
+	add(args, left, "base_url", columns.BaseURL)
+	add(args, left, "enabled", columns.Enabled)
+	add(args, left, "deleted", columns.Deleted)
+	add(args, left, "settings", columns.Settings)
+	add(args, left, "settings_key_id", columns.SettingsKeyID)
+	var statement strings.Builder
+	for line := range strings.Lines(sqlfiles.UpdateProvider) {
+		if column, _, _ := strings.Cut(strings.TrimSpace(line), " = "); !left[column] {
+			statement.WriteString(line)
+		}
+	}
+	tag, err := q.db.Exec(ctx, statement.String(), args)
+	return tag.RowsAffected(), err
+}
+
+// add adds the value of a column, or the column to those that are left out.
+func add[T any](args pgx.NamedArgs, left map[string]bool, column string, value *T) {
+	if value == nil {
+		left[column] = true
+		return
+	}
+	args[column] = *value
 }
 
 // SchemaDetails is what the database has of the schema, each looked at after the

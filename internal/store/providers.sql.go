@@ -15,11 +15,16 @@ import (
 )
 
 const deleteProviderKeys = `-- name: DeleteProviderKeys :exec
-DELETE FROM ai_provider_keys WHERE provider_id = $1
+DELETE FROM ai_provider_keys WHERE provider_id = $1 AND id = ANY($2::uuid[])
 `
 
-func (q *Queries) DeleteProviderKeys(ctx context.Context, providerID uuid.UUID) error {
-	_, err := q.db.Exec(ctx, deleteProviderKeys, providerID)
+type DeleteProviderKeysParams struct {
+	ProviderID uuid.UUID
+	Ids        []uuid.UUID
+}
+
+func (q *Queries) DeleteProviderKeys(ctx context.Context, arg DeleteProviderKeysParams) error {
+	_, err := q.db.Exec(ctx, deleteProviderKeys, arg.ProviderID, arg.Ids)
 	return err
 }
 
@@ -271,39 +276,4 @@ func (q *Queries) LookAtProviders(ctx context.Context, arg LookAtProvidersParams
 		return nil, err
 	}
 	return items, nil
-}
-
-const updateProvider = `-- name: UpdateProvider :execrows
-UPDATE ai_providers
-SET type = ($1::text)::ai_provider_type,
-    base_url = $2,
-    settings = nullif($3::text, ''),
-    settings_key_id = nullif($4::text, ''),
-    enabled = true,
-    deleted = false,
-    updated_at = now()
-WHERE id = $5
-`
-
-type UpdateProviderParams struct {
-	Type          string
-	BaseUrl       string
-	Settings      string
-	SettingsKeyID string
-	ID            uuid.UUID
-}
-
-// Writes the environment's fields to a row (worker resolve --take env).
-func (q *Queries) UpdateProvider(ctx context.Context, arg UpdateProviderParams) (int64, error) {
-	result, err := q.db.Exec(ctx, updateProvider,
-		arg.Type,
-		arg.BaseUrl,
-		arg.Settings,
-		arg.SettingsKeyID,
-		arg.ID,
-	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
 }

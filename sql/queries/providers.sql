@@ -71,17 +71,5 @@ SELECT unnest(@ids::uuid[]), unnest(@provider_ids::uuid[]), unnest(@api_keys::te
 -- read of them is what is written over.
 SELECT id FROM ai_providers WHERE name = @name FOR UPDATE;
 
--- name: UpdateProvider :execrows
--- Writes the environment's fields to a row (worker resolve --take env).
-UPDATE ai_providers
-SET type = (@type::text)::ai_provider_type,
-    base_url = @base_url,
-    settings = nullif(@settings::text, ''),
-    settings_key_id = nullif(@settings_key_id::text, ''),
-    enabled = true,
-    deleted = false,
-    updated_at = now()
-WHERE id = @id;
-
 -- name: DeleteProviderKeys :exec
-DELETE FROM ai_provider_keys WHERE provider_id = @provider_id;
+DELETE FROM ai_provider_keys WHERE provider_id = @provider_id AND id = ANY(@ids::uuid[]);

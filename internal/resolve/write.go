@@ -1,0 +1,217 @@
+package resolve
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+	"provwatch/internal/seed"
+	"provwatch/internal/store"
+)
+
+// write is what taking the environment's side writes to a row that is there:
+// what differs, and nothing that provwatch does not know (spec section 3).
+type write struct {
+	// columns lacks the settings, which are to be encrypted first.
+	columns  store.ProviderColumns
+	settings *secret.Text // in plain text, absent for none; nil: they stay
+
+	fields []provider.Field // that are written, as they differ
+
+	removed []provider.StoredKey
+	added   []secret.Text
+}
+
+// ofRow reports whether the row itself is written, and not only its keys.
+func (w write) ofRow() bool { return w.settings != nil || w.columns != (store.ProviderColumns{}) }
+
+// ofCredentials reports whether credentials are written.
+func (w write) ofCredentials() bool {
+	return len(w.removed)+len(w.added) > 0 || slices.ContainsFunc(w.fields, provider.Field.OfCredentials)
+}
+
+// planWrite returns what is to be written for the step, whose row must be there
+// with settings that can be decoded: settings is their plain text.
+func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err error) {
+	desired, row := step.Desired, step.Row
+	have, err := row.CanonicalAgainst(desired)
+	if err != nil {
+		return w, err
+	}
+	want := desired.Canonical()
+	if row.Deleted {
+		w.columns.Deleted = new(bool)
+		w.fields = append(w.fields, provider.Field{Name: "deleted", Env: "false", DB: "true"})
+	}
+	if !row.Enabled {
+		enabled := true
+		w.columns.Enabled = &enabled
+		w.fields = append(w.fields, provider.Field{Name: "enabled", Env: "true", DB: "false"})
+	}
+	typeDiffers := want.Type != have.Type
+	if typeDiffers && row.Type != step.RowType {
+		w.columns.Type = &step.RowType
+		w.fields = append(w.fields, provider.Field{Name: "type", Env: string(step.RowType), DB: string(row.Type)})
+	}
+	if want.BaseURL != have.BaseURL {
+		w.columns.BaseURL = &desired.BaseURL
+	}
+	for _, f := range step.Observation.Fields {
+		if f.Name == "base_url" || f.Name == "bedrock_region" || withKeys && f.OfCredentials() {
+			w.fields = append(w.fields, f)
+		}
+	}
+	if err := w.planSettings(step, settings, typeDiffers, withKeys); err != nil {
+		return w, err
+	}
+	if withKeys {
+		err = w.planKeys(step)
+	}
+	return w, err
+}
+
+// planSettings plans the settings: a Bedrock provider's are merged into those
+// that are stored, and those that make the row of another provider a Bedrock one,
+// or its hash another, are removed if nothing is lost by that.
+func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withKeys bool) error {
+	desired := step.Desired.Bedrock
+	stored, err := provider.ParseSettings(settings)
+	if err != nil {
+		return err
+	}
+	var pair []string // of the stored credentials
+	if stored != nil {
+		for _, member := range []struct {
+			name        string
+			stored, env secret.Text
+		}{
+			{"access_key", stored.AccessKey, accessKeys(desired)[0]},
+			{"access_key_secret", stored.AccessKeySecret, accessKeys(desired)[1]},
+		} {
+			if member.stored.IsZero() {
+				continue
+			}
+			pair = append(pair, member.name)
+			if withKeys && member.env.IsZero() && (desired != nil || len(step.Desired.Keys) == 0) {
+				return removesCredentials(step, "its stored "+member.name)
+			}
+		}
+	}
+	if desired != nil {
+		if stored == nil && !typeDiffers && desired.Region == "" && !(withKeys && hasCredentials(step.Desired)) {
+			return nil // a row of type bedrock needs none
+		}
+		merged, changed, err := desired.Merge(settings, withKeys)
+		if err != nil || !changed {
+			return err
+		}
+		w.settings = &merged
+		if stored == nil {
+			w.fields = append(w.fields, provider.Field{Name: "settings", Env: "bedrock", DB: "none"})
+		}
+		return nil
+	}
+	// Settings that another type makes meaningless must not come to life with the
+	// type that is written.
+	bedrock := provider.IsBedrock(step.Row.Type, stored != nil) || provider.IsBedrock(step.RowType, stored != nil)
+	if stored == nil || !bedrock && stored.Region == "" && !(withKeys && len(pair) > 0) {
+		return nil
+	}
+	unknown, err := provider.UnknownMembers(settings)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(unknown) > 0:
+		return fmt.Errorf("its stored settings are those of a Bedrock provider, which the environment's is not, and hold what provwatch does not know and would remove: %s; "+
+			"give the provider its Bedrock variables, remove these settings in the gateway, or keep the row with --take db", memberList(unknown))
+	case !withKeys && len(pair) > 0:
+		return fmt.Errorf("its stored Bedrock credentials (%s) would be removed, since the environment's provider is not a Bedrock one; repeat with --with-keys",
+			strings.Join(pair, ", "))
+	}
+	w.settings = &secret.Text{}
+	w.fields = append(w.fields, provider.Field{Name: "settings", Env: "none", DB: "bedrock"})
+	return nil
+}
+
+// planKeys plans the key rows: those that hold a key of the environment stay.
+func (w *write) planKeys(step seed.Step) error {
+	missing := map[string]secret.Text{}
+	for _, key := range step.Desired.Keys {
+		missing[key.Reveal()] = key
+	}
+	inEnv := func(key secret.Text) bool {
+		return slices.ContainsFunc(step.Desired.Keys, key.Equal)
+	}
+	for _, stored := range step.Row.Keys {
+		if stored.KeyID == "" && inEnv(stored.Key) {
+			delete(missing, stored.Key.Reveal())
+		} else {
+			w.removed = append(w.removed, stored)
+		}
+	}
+	if len(w.removed) > 0 && !hasCredentials(step.Desired) {
+		return removesCredentials(step, "its stored API keys")
+	}
+	for _, key := range step.Desired.Keys {
+		if _, add := missing[key.Reveal()]; add {
+			w.added = append(w.added, key)
+		}
+	}
+	return nil
+}
+
+// accessKeys returns access key and secret, absent ones for no Bedrock provider.
+func accessKeys(b *provider.Bedrock) [2]secret.Text {
+	if b == nil {
+		return [2]secret.Text{}
+	}
+	return [2]secret.Text{b.AccessKey, b.AccessKeySecret}
+}
+
+func hasCredentials(d provider.Desired) bool {
+	pair := accessKeys(d.Bedrock)
+	return len(d.Keys) > 0 || !pair[0].IsZero() || !pair[1].IsZero()
+}
+
+func removesCredentials(step seed.Step, what string) error {
+	return fmt.Errorf("%s would be removed, and the environment has none in their place; "+
+		"drop --with-keys to keep what is stored, set it in the environment (%s), or remove it in the gateway", what, step.CredentialsOrigin())
+}
+
+// maxListed bounds how many names of members an error holds, and maxMember how
+// long each is: whoever writes the row makes them up.
+const (
+	maxListed = 20
+	maxMember = 60
+)
+
+func memberList(names []string) string {
+	var shown []string
+	for _, name := range names[:min(len(names), maxListed)] {
+		if runes := []rune(name); len(runes) > maxMember {
+			name = string(runes[:maxMember]) + "…"
+		}
+		shown = append(shown, strconv.QuoteToASCII(name))
+	}
+	if more := len(names) - len(shown); more > 0 {
+		shown = append(shown, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(shown, ", ")
+}
+
+// undecodable says that a row's settings cannot be merged into.
+func undecodable(id uuid.UUID, reason error) error {
+	return fmt.Errorf("its stored settings cannot be decoded, and what they hold would be lost: %w; repair them, or give them up with "+
+		"\"UPDATE ai_providers SET settings = NULL, settings_key_id = NULL WHERE id = '%s'\" and repeat with --with-keys", reason, id)
+}
+
+// errPlainText says that encrypted secrets cannot be replaced.
+var errPlainText = errors.New("its stored secrets are encrypted, and would be replaced by plain text: " +
+	"give the --keyset (if it is lost, a new one, which \"worker keys add\" creates)")
