@@ -26,6 +26,8 @@ SOAK   ?= 10m
 SEED   ?=
 SOURCE ?=
 REPORT ?=
+# For make stress and make test-runs, see the scripts; their defaults are there.
+export BUDGET FAST SLOW BUSY TESTS RUNS LOG
 # For make bench: which benchmarks run, and their flags.
 BENCH      ?= .
 BENCHFLAGS ?=
@@ -36,7 +38,7 @@ DEBIAN ?= $(HOME)/.cache/provwatch-debian
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager
+.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -79,8 +81,14 @@ check-image: go postgres ## build the image of deploy/Dockerfile with podman, on
 check-unit: go ## boot a Debian with systemd in a container, as root, and run deploy/systemd in it; DEBIAN=folder
 	cd tools/deploy && go vet -tags nspawn ./... && DEBIAN='$(abspath $(DEBIAN))' go test -tags nspawn -count 1 -run '^TestTheUnitRuns' -v .
 
-test: go postgres cc chromium alertmanager ## run all tests with the race detector
-	go test -race -parallel 4 -timeout 10m ./...
+test: go postgres cc chromium alertmanager ## run all tests with the race detector, and count what is skipped
+	@scripts/test.sh ./...
+
+stress: go postgres cc chromium alertmanager ## run the tests most sensitive to load beside busy processes; BUDGET=3600 (seconds), FAST=200, SLOW=30 (runs), BUSY=4, TESTS=NATS, LOG=file
+	@scripts/stress-tests.sh
+
+test-runs: go postgres cc chromium alertmanager ## run all tests several times; RUNS=6, BUSY=4, LOG=file
+	@scripts/test-runs.sh
 
 test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18"
 	@scripts/test-matrix.sh
