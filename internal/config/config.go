@@ -17,6 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"provwatch/internal/regularfile"
 	"provwatch/internal/seed"
 )
 
@@ -96,7 +97,7 @@ func Read(path string) ([]Target, error) {
 		if errors.As(err, &failed) {
 			err = failed.Err // the path is named already
 		}
-		return nil, &Error{Path: path, Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", err)}}}
+		return nil, &Error{Path: regularfile.Shown(path), Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", err)}}}
 	}
 	targets, findings := parse(text)
 	for i := range targets {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/go-envparse"
+
+	"provwatch/internal/regularfile"
 )
 
 // ReadEnvironment parses the provider variables of the process, given in the
@@ -39,7 +41,7 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 	if envFile != "" {
 		var err error
 		if variables, err = readEnvFile(envFile); err != nil {
-			return Environment{}, &EnvironmentError{Findings: []Finding{{envFile, err.Error()}}}
+			return Environment{}, &EnvironmentError{Findings: []Finding{{regularfile.Shown(envFile), err.Error()}}}
 		}
 		for name, value := range process {
 			if value == "" {
