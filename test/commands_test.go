@@ -677,8 +677,9 @@ func TestResolveRefusesWhatCannotBeResolved(t *testing.T) {
 	}{
 		{"openai --take db", 1, `resolve provider "openai": it has no row that could be kept, and the next boot seeds it again; ` +
 			"remove its variables (CODER_AIBRIDGE_OPENAI_*) instead"},
-		{"nobody --take env", 3, `the environment names no provider "nobody"; run "worker verify" with the same environment to see those that it names`},
-		{"nobody --take db", 3, `the environment names no provider "nobody"; run "worker verify" with the same environment to see those that it names`},
+		{"nobody --take env", 3, `the environment names no provider of that name; run "worker verify" with the same environment to see those that it names`},
+		{"nobody --take db", 3, `the environment names no provider of that name; run "worker verify" with the same environment to see those that it names`},
+		{"opnai --take db", 3, `the environment names no provider of that name; did you mean openai? Or run "worker verify" with the same environment to see those that it names`},
 		{"openai", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take both", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take db --with-keys", 3, "--with-keys goes with --take env"},
@@ -975,14 +976,16 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 		{"no shell", nil, "completion", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
 		{"help of an unknown command", nil, "help frobnicate", `unknown command; see "worker --help"`},
 		{"help of an unknown command of a group", nil, "help keys rotat", `unknown command; did you mean "rotate"?; see "worker keys --help"`},
-		{"argument too many", nil, "run now", `unknown command "now" for "worker run"; see "worker run --help"`},
-		{"unknown flag", nil, "run --frob", `unknown flag: --frob; see "worker run --help"`},
-		{"misspelt flag", nil, "run --htp-addr=x", `unknown flag: --htp-addr; did you mean --http-addr?; see "worker run --help"`},
-		{"flag of another command", nil, "verify --resync=1m", `unknown flag: --resync; see "worker verify --help"`},
-		{"flag without value", nil, "watch --since", `flag needs an argument: --since; see "worker watch --help"`},
-		{"not a duration", nil, "run --resync=soon", `"soon" cannot be used for --resync: want a duration, such as 30s; see "worker run --help"`},
-		{"duration without a unit", nil, "run --resync=5", `"5" cannot be used for --resync: want a duration with its unit, such as 5s; see "worker run --help"`},
-		{"not a number", nil, "watch --since=first", `"first" cannot be used for --since: want a whole number; see "worker watch --help"`},
+		{"argument too many", nil, "run now", `"worker run" takes no arguments; see "worker run --help"`},
+		{"variable as an argument", nil, "run CODER_AIBRIDGE_OPENAI_KEY=" + pasted, `"worker run" takes no arguments; set a variable before the command, as in NAME=VALUE worker run; see "worker run --help"`},
+		{"variable as a command", nil, "CODER_AIBRIDGE_OPENAI_KEY=" + pasted, `unknown command; set a variable before the command, as in NAME=VALUE worker; see "worker --help"`},
+		{"unknown flag", nil, "run --frob", `unknown flag; see "worker run --help"`},
+		{"misspelt flag", nil, "run --htp-addr=x", `unknown flag; did you mean --http-addr?; see "worker run --help"`},
+		{"flag of another command", nil, "verify --resync=1m", `--resync is a flag of "worker run"; see "worker verify --help"`},
+		{"flag without value", nil, "watch --since", `--since needs a value; see "worker watch --help"`},
+		{"not a duration", nil, "run --resync=soon", `the value of --resync cannot be used: want a duration, such as 30s; see "worker run --help"`},
+		{"duration without a unit", nil, "run --resync=5", `the value of --resync cannot be used: want a duration with its unit, such as 5s; see "worker run --help"`},
+		{"not a number", nil, "watch --since=first", `the value of --since cannot be used: want a whole number; see "worker watch --help"`},
 		{"negative duration", nil, "run --resync=-1s", "--resync (or PROVWATCH_RESYNC) must be positive, such as 30s"},
 		{"zero timeout", nil, "verify --connect-timeout=0s", "--connect-timeout (or PROVWATCH_CONNECT_TIMEOUT) must be positive, such as 30s"},
 		{"zero shutdown", nil, "run --shutdown-timeout=0s", "--shutdown-timeout (or PROVWATCH_SHUTDOWN_TIMEOUT) must be positive, such as 30s"},
@@ -1241,5 +1244,5 @@ func TestCommandsThatFoundNothingToDoSayWhy(t *testing.T) {
 	}
 	r := w.run(nil, "sinks", "retry", "nosuch", "--all")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, `there is no sink "nosuch": no worker has sent this database's events to any`)
+	require.Contains(t, r.stderr, `there is no sink: no worker has sent this database's events to any`)
 }

@@ -32,7 +32,7 @@ func runCommand(f *flags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "run",
 		Short: "Seed, then watch for drift until stopped (the default)",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			stopBy := deadlineAfter(ctx, f.shutdownTimeout)
@@ -126,7 +126,7 @@ func seedCommand(f *flags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "seed",
 		Short: "Seed once and exit, or with --dry-run print what a seed would do",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			environment, keys, pool, config, err := f.openWithEnvironment(ctx, logger)
@@ -205,7 +205,7 @@ func verifyCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify",
 		Short: "Compare the database with the environment once; exit 2 when they differ",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			environment, keys, pool, _, err := f.openWithEnvironment(ctx, logger)
@@ -303,7 +303,15 @@ func (f *flags) named(environment seed.Environment, name string) (provider.Desir
 			return d, nil
 		}
 	}
-	return provider.Desired{}, &usageError{fmt.Errorf("the environment names no provider %q; run \"worker verify%s\" with the same environment to see those that it names", name, f.commandFlags())}
+	names := make([]string, len(environment.Providers))
+	for i, d := range environment.Providers {
+		names[i] = d.Name
+	}
+	meant := ""
+	if nearest := seed.Misspelt(name, names); nearest != "" {
+		meant = fmt.Sprintf("did you mean %s? Or ", nearest)
+	}
+	return provider.Desired{}, &usageError{fmt.Errorf("the environment names no provider of that name; %srun \"worker verify%s\" with the same environment to see those that it names", meant, f.commandFlags())}
 }
 
 // operator is the actor of what a person does with this program.
@@ -319,7 +327,7 @@ func watchCommand(f *flags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "watch",
 		Short: "Print drift alerts as they are published, until stopped",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			pool, config, err := f.open(ctx, logger)
@@ -348,7 +356,7 @@ func migrateCommand(f *flags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database's schema up to date",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			pool, config, err := f.open(ctx, logger)
@@ -384,7 +392,7 @@ func slotCommand(f *flags) *cobra.Command {
 	command.AddCommand(&cobra.Command{
 		Use:   "drop",
 		Short: "Drop the replication slot, for uninstalling; a worker that runs makes it anew",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			pool, _, err := f.open(ctx, logger)
@@ -410,7 +418,7 @@ func versionCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version, the commit it was built from, and the version of Go",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			return f.printer().Version(buildInfo())
 		},

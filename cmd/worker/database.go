@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"provwatch/internal/atrest"
 	"provwatch/internal/audit"
 	"provwatch/internal/embedded"
+	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
@@ -116,9 +116,9 @@ func (f *flags) tryHTTPAddress(ctx context.Context) error {
 	if f.httpAddress == "" {
 		return nil
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", f.httpAddress)
+	listener, err := observe.Bind(ctx, f.httpAddress)
 	if err != nil {
-		return fmt.Errorf("serve HTTP on --http-addr: %w", err)
+		return err
 	}
 	return listener.Close()
 }

@@ -24,7 +24,7 @@ func keysCommand(f *flags) *cobra.Command {
 		&cobra.Command{
 			Use:   "add",
 			Short: "Add a key to --keyset, not yet the primary one; create the file if there is none",
-			Args:  cobra.NoArgs,
+			Args:  noArguments,
 			RunE: func(*cobra.Command, []string) error {
 				if err := f.needKeyset(); err != nil {
 					return err
@@ -39,7 +39,7 @@ func keysCommand(f *flags) *cobra.Command {
 		&cobra.Command{
 			Use:   "list",
 			Short: "List the keys of --keyset and, where there is a database, how many rows use each",
-			Args:  cobra.NoArgs,
+			Args:  noArguments,
 			RunE: func(c *cobra.Command, _ []string) error {
 				return f.listKeys(c.Context(), f.logger())
 			},
@@ -170,7 +170,7 @@ func (f *flags) reencryptCommand(name, short string,
 	return &cobra.Command{
 		Use:   name,
 		Short: short,
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			if err := f.needKeyset(); err != nil {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -77,20 +76,7 @@ func newRootCommand() *cobra.Command {
 	}
 	// Unlike cobra's own message, [wrapArgs] has no default for it.
 	root.SuggestionsMinimumDistance = 2
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		var invalid *pflag.InvalidValueError
-		if errors.As(err, &invalid) {
-			flag := invalid.GetFlag()
-			err = fmt.Errorf("%q cannot be used for --%s: want %s", invalid.GetValue(), flag.Name, wanted(flag, invalid.GetValue()))
-		}
-		var unknown *pflag.NotExistError
-		if errors.As(err, &unknown) {
-			if similar := similarFlag(c, unknown.GetSpecifiedName()); similar != "" {
-				err = fmt.Errorf("%w; did you mean --%s?", err, similar)
-			}
-		}
-		return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		// A variable that cannot be used leaves its flag as it was.
 		if err := errors.Join(setFromEnvironment(c.Flags()), f.check()); err != nil {
@@ -148,10 +134,7 @@ func newRootCommand() *cobra.Command {
 		if err == nil && len(rest) > 0 {
 			err = unknownCommand(c, rest)
 		}
-		if err != nil {
-			return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
-		}
-		return nil
+		return usage(c, err)
 	}
 	return root
 }
@@ -165,42 +148,6 @@ func (f *flags) addRunFlags(p *pflag.FlagSet) {
 	p.BoolVar(&f.debug, "debug", false, "serve the Go profiler on --http-addr as well, to those who may see the status page")
 	p.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long to take for stopping after SIGTERM or SIGINT")
 	f.sinks.add(p)
-}
-
-// wrapArgs makes wrong arguments usage errors.
-func wrapArgs(c *cobra.Command) {
-	check := c.Args
-	c.Args = func(c *cobra.Command, args []string) error {
-		var err error
-		switch {
-		case check != nil:
-			err = check(c, args)
-		case len(args) > 0:
-			err = unknownCommand(c, args)
-		}
-		if err != nil {
-			return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
-		}
-		return nil
-	}
-}
-
-// unknownCommand is the error of what is not a command of c.
-func unknownCommand(c *cobra.Command, args []string) error {
-	if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
-		return fmt.Errorf("unknown command; did you mean %q?", similar[0])
-	}
-	if !c.HasParent() {
-		return errors.New("unknown command") // of which there are many
-	}
-	var names []string
-	for _, sub := range c.Commands() {
-		names = append(names, sub.Name())
-	}
-	if len(names) == 0 {
-		return fmt.Errorf("%q has no commands of its own", c.CommandPath())
-	}
-	return fmt.Errorf("unknown command; %q has %s", c.CommandPath(), strings.Join(names, ", "))
 }
 
 const variablePrefix = "PROVWATCH_"
@@ -235,40 +182,6 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 		}
 	})
 	return failed
-}
-
-// similarFlag returns the flag of a command that the name is a misspelling of,
-// empty when there is none so near.
-func similarFlag(c *cobra.Command, name string) string {
-	var known []string
-	c.Flags().VisitAll(func(flag *pflag.Flag) { known = append(known, flag.Name) })
-	return seed.Misspelt(name, known)
-}
-
-// oneArgument is the check of a command that takes one, which its use names.
-func oneArgument(c *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("want one argument: %s %s", c.Parent().CommandPath(), c.Use)
-	}
-	return nil
-}
-
-// wanted says what a flag takes that does not take the value.
-func wanted(flag *pflag.Flag, value string) string {
-	switch flag.Value.Type() {
-	case "duration":
-		const noSecret = 16 // bits of a number
-		if _, err := strconv.ParseUint(value, 10, noSecret); err == nil {
-			return "a duration with its unit, such as " + value + "s"
-		}
-		return "a duration, such as 30s"
-	case "bool":
-		return "true or false"
-	case "int64":
-		return "a whole number"
-	default:
-		return "a " + flag.Value.Type()
-	}
 }
 
 // choice is a flag that takes one of a few values.

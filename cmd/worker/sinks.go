@@ -110,7 +110,7 @@ func sinksCommand(f *flags) *cobra.Command {
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "Show each sink's progress, and its dead letters",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			pool, _, err := f.open(ctx, logger)
@@ -141,7 +141,7 @@ func sinksCommand(f *flags) *cobra.Command {
 				case err != nil && i == 0:
 					name = arg
 				case err != nil || seq < 1:
-					return &usageError{fmt.Errorf("%q is no seq; see \"worker sinks list\"", arg)}
+					return &usageError{fmt.Errorf("argument %d is no seq; see \"worker sinks list%s\"", i+1, f.commandFlags())}
 				default:
 					seqs = append(seqs, seq)
 				}

@@ -32,7 +32,7 @@ func statusCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Print how the providers are, who watches them, the latest alerts and audit entries, and how far sinks are",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			environment, keys, pool, _, err := f.openWithEnvironment(ctx, logger)

@@ -24,7 +24,9 @@ type KeysetError struct {
 	Err  error
 }
 
-func (e *KeysetError) Error() string { return fmt.Sprintf("keyset %s: %v", e.Path, e.Err) }
+func (e *KeysetError) Error() string {
+	return fmt.Sprintf("keyset %s: %v", regularfile.Shown(e.Path), e.Err)
+}
 func (e *KeysetError) Unwrap() error { return e.Err }
 
 // missingFileError says that there is no keyset file, and is [fs.ErrNotExist].
@@ -191,7 +193,7 @@ func editKey(path, id string, change func(*keyset.Manager, uint32) error) error 
 			return edit(path, func(manager *keyset.Manager, _ bool) error { return change(manager, uint32(parsed)) })
 		}
 	}
-	return &KeysetError{Path: path, Err: fmt.Errorf("it has no key %q; \"worker keys list\" shows those that it has", id)}
+	return &KeysetError{Path: path, Err: errors.New("it has no key of that id; \"worker keys list\" shows those that it has")}
 }
 
 // edit changes a keyset file, which is replaced as a whole. Edits of files in one

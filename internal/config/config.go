@@ -96,7 +96,7 @@ func Read(path string) ([]Target, error) {
 	text, err := regularfile.Read(path, maxSize)
 	if err != nil {
 		// The path is named already.
-		return nil, &Error{Path: path, Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", regularfile.Cause(err))}}}
+		return nil, &Error{Path: regularfile.Shown(path), Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", regularfile.Cause(err))}}}
 	}
 	targets, findings := parse(text)
 	for i := range targets {

@@ -29,10 +29,9 @@ type Server struct {
 
 // Listen binds the address, so that a bad one is known before the worker starts.
 func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness, ready Readiness) (*Server, error) {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", address)
+	listener, err := Bind(ctx, address)
 	if err != nil {
-		return nil, fmt.Errorf("serve HTTP on --http-addr: %w", err)
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.exposed(), promhttp.HandlerOpts{Registry: metrics.exposed()}))
@@ -59,6 +58,20 @@ func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness
 			IdleTimeout:       2 * time.Minute,
 		},
 	}, nil
+}
+
+// Bind binds the address. The error shows no host that does not exist: something else
+// can be given in its place.
+func Bind(ctx context.Context, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", address)
+	if _, unknown := errors.AsType[*net.DNSError](err); unknown {
+		err = errors.New("its host cannot be looked up")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("serve HTTP on --http-addr: %w", err)
+	}
+	return listener, nil
 }
 
 // ProfilerPath is the pattern of what [Profiler] serves.

@@ -33,8 +33,8 @@ func (e *SizeError) Error() string {
 
 // Read returns the content of the regular file at path, or at the end of the
 // symbolic links there, of at most limit bytes. It never waits for a writer. The
-// error is an [*fs.PathError] and holds nothing of the content; its cause is a
-// [*TypeError], a [*SizeError], or what the system says.
+// error is an [*fs.PathError] with the path as it is [Shown], and holds nothing of the
+// content; its cause is a [*TypeError], a [*SizeError], or what the system says.
 func Read(path string, limit int64) ([]byte, error) {
 	content, _, err := ReadInfo(path, limit)
 	return content, err
@@ -73,7 +73,7 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 		err = &TypeError{info.Mode()}
 	}
 	if err != nil {
-		return nil, nil, &fs.PathError{Op: "open", Path: path, Err: Cause(err)}
+		return nil, nil, &fs.PathError{Op: "open", Path: Shown(path), Err: Cause(err)}
 	}
 	// Opening a pipe to read it would otherwise wait for a writer.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)

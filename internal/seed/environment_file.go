@@ -39,7 +39,7 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 	if envFile != "" {
 		var err error
 		if variables, err = readEnvFile(envFile); err != nil {
-			return Environment{}, &EnvironmentError{Findings: []Finding{{envFile, err.Error()}}}
+			return Environment{}, &EnvironmentError{Findings: []Finding{{regularfile.Shown(envFile), err.Error()}}}
 		}
 		for name, value := range process {
 			if value == "" {

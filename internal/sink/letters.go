@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,9 +63,9 @@ func (s State) Knows(name string) error {
 		}
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("there is no sink %q: no worker has sent this database's events to any", name)
+		return errors.New("there is no sink: no worker has sent this database's events to any")
 	}
-	return fmt.Errorf("there is no sink %q: there are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("there is no sink of that name: there are %s", strings.Join(names, ", "))
 }
 
 // Inspect reads how far sinks are, and the first of their dead letters: those of

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"provwatch/internal/seed"
+)
+
+// What is wrong with a command line is said without a word of it: an API key can be
+// anywhere, as in "worker run CODER_AIBRIDGE_OPENAI_KEY=…", and the log keeps what is
+// printed. Messages name commands and flags that exist, places, and numbers too small
+// for a secret.
+
+// usage makes an error of the command line one that names the command's help.
+func usage(c *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
+}
+
+// flagError is the error of flags that cannot be parsed.
+func flagError(c *cobra.Command, err error) error {
+	var (
+		invalid  *pflag.InvalidValueError
+		unknown  *pflag.NotExistError
+		required *pflag.ValueRequiredError
+	)
+	switch {
+	case errors.As(err, &invalid):
+		flag := invalid.GetFlag()
+		err = fmt.Errorf("the value of --%s cannot be used: want %s", flag.Name, wanted(flag, invalid.GetValue()))
+	case errors.As(err, &required):
+		err = fmt.Errorf("--%s needs a value", required.GetFlag().Name)
+	case errors.As(err, &unknown):
+		err = unknownFlag(c, unknown.GetSpecifiedName())
+	default:
+		err = errors.New("the flags cannot be parsed: want --NAME=VALUE")
+	}
+	return usage(c, err)
+}
+
+// unknownFlag is the error of a flag that the command does not have.
+func unknownFlag(c *cobra.Command, name string) error {
+	var of []string // the commands that have it
+	var visit func(*cobra.Command)
+	visit = func(sub *cobra.Command) {
+		if sub.HasParent() && sub.LocalNonPersistentFlags().Lookup(name) != nil {
+			of = append(of, fmt.Sprintf("%q", sub.CommandPath()))
+		}
+		for _, s := range sub.Commands() {
+			visit(s)
+		}
+	}
+	visit(c.Root())
+	if len(of) > 0 {
+		return fmt.Errorf("--%s is a flag of %s", name, strings.Join(of, ", "))
+	}
+	if similar := similarFlag(c, name); similar != "" {
+		return fmt.Errorf("unknown flag; did you mean --%s?", similar)
+	}
+	return errors.New("unknown flag")
+}
+
+// noArguments is the check of a command that takes none.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%q takes no arguments%s", c.CommandPath(), variableHint(c, args))
+}
+
+// variableHint says where variables go when one is among the arguments.
+func variableHint(c *cobra.Command, args []string) string {
+	if !slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, "=") }) {
+		return ""
+	}
+	return "; set a variable before the command, as in NAME=VALUE " + c.CommandPath()
+}
+
+// wrapArgs makes wrong arguments usage errors.
+func wrapArgs(c *cobra.Command) {
+	check := c.Args
+	c.Args = func(c *cobra.Command, args []string) error {
+		var err error
+		switch {
+		case check != nil:
+			err = check(c, args)
+		case len(args) > 0:
+			err = unknownCommand(c, args)
+		}
+		return usage(c, err)
+	}
+}
+
+// unknownCommand is the error of what is not a command of c.
+func unknownCommand(c *cobra.Command, args []string) error {
+	if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
+		return fmt.Errorf("unknown command; did you mean %q?", similar[0])
+	}
+	if !c.HasParent() {
+		return errors.New("unknown command" + variableHint(c, args)) // of which there are many
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		names = append(names, sub.Name())
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("%q has no commands of its own", c.CommandPath())
+	}
+	return fmt.Errorf("unknown command; %q has %s", c.CommandPath(), strings.Join(names, ", "))
+}
+
+// similarFlag returns the flag of a command that the name is a misspelling of,
+// empty when there is none so near.
+func similarFlag(c *cobra.Command, name string) string {
+	var known []string
+	c.Flags().VisitAll(func(flag *pflag.Flag) { known = append(known, flag.Name) })
+	return seed.Misspelt(name, known)
+}
+
+// oneArgument is the check of a command that takes one, which its use names.
+func oneArgument(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("want one argument: %s %s", c.Parent().CommandPath(), c.Use)
+	}
+	return nil
+}
+
+// wanted says what a flag takes that does not take the value.
+func wanted(flag *pflag.Flag, value string) string {
+	switch flag.Value.Type() {
+	case "duration":
+		const noSecret = 16 // bits of a number
+		if _, err := strconv.ParseUint(value, 10, noSecret); err == nil {
+			return "a duration with its unit, such as " + value + "s"
+		}
+		return "a duration, such as 30s"
+	case "bool":
+		return "true or false"
+	case "int64":
+		return "a whole number"
+	default:
+		return "a " + flag.Value.Type()
+	}
+}
