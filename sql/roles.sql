@@ -30,7 +30,11 @@ END
 $$;
 
 REVOKE ALL ON ai_providers, ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+-- PUBLIC has what the owner's default privileges give it.
+REVOKE ALL ON SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 
 -- To find the tables. The provider tables are those of the search_path.
 GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
@@ -50,9 +54,13 @@ GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key
 GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key, api_key_key_id)
     ON ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator;
 
--- To stage audit entries and to deliver them. The log itself is not changed, and read for the status page alone.
-GRANT SELECT, INSERT, DELETE ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal, provwatch_operator;
-GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_operator;
+-- To stage audit entries, and to read or delete none: seq is the table's own.
+GRANT INSERT (id, occurred_at, actor, action, provider, provider_id, details)
+    ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal, provwatch_operator;
+-- To deliver them. The log itself is not changed, and read for the status page alone.
+GRANT SELECT, DELETE ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal;
+GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_wal;
+GRANT SELECT (last_seq), UPDATE (last_seq) ON provwatch.audit_counter TO provwatch_notify, provwatch_wal;
 
 -- To publish alerts, each once. Those published are not changed, and read for the status page alone.
 GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
@@ -74,14 +82,14 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_op
 -- To see what sinks did not get, and to have it tried again.
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_operator;
 GRANT UPDATE (retry) ON provwatch.sink_dead_letters TO provwatch_operator;
-GRANT SELECT (seq) ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_operator;
+GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_operator;
 
 -- For a worker that has sinks, in addition: to read what they are to get, and to keep how far they got.
 GRANT SELECT ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_sinks;
+GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_sinks;
 GRANT SELECT (provider, kind) ON provwatch.drift_state TO provwatch_sinks;
 GRANT SELECT, INSERT, UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_sinks;
 GRANT SELECT, INSERT, UPDATE (retry, attempts, reason, at), DELETE ON provwatch.sink_dead_letters TO provwatch_sinks;
-GRANT SELECT, DELETE ON provwatch.sink_gaps TO provwatch_sinks;
 
 -- To follow the alerts.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
@@ -91,6 +99,7 @@ GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
 GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_reader;
 GRANT SELECT (verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_reader;
+GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_reader;
 GRANT SELECT ON provwatch.drift_state, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
 GRANT SELECT (id, type, name, enabled, deleted) ON ai_providers TO provwatch_reader;
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_reader;

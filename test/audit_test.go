@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -45,6 +46,14 @@ func (w *world) endSessions() {
 	}, "the killed worker's sessions end")
 }
 
+// delivered returns the result of a query of one text column, once the worker that
+// runs has delivered what is staged.
+func (w *world) delivered(query string) []string {
+	w.t.Helper()
+	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
+	return w.strings(query)
+}
+
 // expectAuditOfTwoProviders checks that the log holds exactly the entries of a
 // seed of the providers openai and anthropic, in order per provider, and that
 // each was published once.
@@ -80,29 +89,81 @@ func TestKilledBetweenCommitAndDeliveryLosesNoAuditEntryAndDoublesNone(t *testin
 	w.expectAuditOfTwoProviders()
 }
 
-func TestKilledAfterDeliveryBeforeAcknowledgementDoublesNoAuditEntry(t *testing.T) {
+func TestKilledInTheMiddleOfADeliveryDoublesNoAuditEntry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.Equal(t, 0, w.run(nil, "migrate").code)
 	env := w.twoProviders()
 
-	// The delivery is held back until the acknowledgement is blocked as well: a
-	// SHARE lock lets the delivery read the outbox, and keeps the
-	// acknowledgement from deleting.
+	// The delivery writes to the log and waits to number its entries.
 	unlockLog := w.lock("provwatch.audit_log", "EXCLUSIVE")
 	p := w.start(env, "run")
 	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
-	unlockOutbox := w.lock("provwatch.audit_outbox", "SHARE")
-	unlockLog()
-	eventually(t, func() bool { return w.waiting("provwatch.audit_outbox") }, "the acknowledgement waits")
-	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_log`), "delivered")
 	p.kill9()
-	w.endSessions()
-	unlockOutbox()
-	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_outbox`), "not acknowledged")
+	// The server goes on with the statement of a worker that is gone.
+	unlockLog()
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'provwatch%'`) == 0
+	}, "the killed worker's sessions end")
+	require.Equal(t, 4, w.count(`SELECT (SELECT count(*) FROM provwatch.audit_outbox) + (SELECT count(*) FROM provwatch.audit_log)`))
 
 	w.start(env, "run").ready()
 	w.expectAuditOfTwoProviders()
+	require.Equal(t, 4, w.count(`SELECT last_seq FROM provwatch.audit_counter`))
+}
+
+// TestCommandsOfAnOperatorStageAuditEntries runs commands whose role cannot deliver,
+// with no worker and then with one.
+func TestCommandsOfAnOperatorStageAuditEntries(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		const staged = "Audit entries are staged. No worker runs; the next one delivers them.\n"
+		keyset, _ := newKeyset(t)
+		env := w.twoProviders()
+		require.Equal(t, 0, w.run(env, "seed").code)
+		disable := func() { w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`) }
+
+		disable()
+		r := w.run(env, "resolve", "openai", "--take", "env")
+		require.Equal(t, 0, r.code, r.stderr)
+		require.True(t, strings.HasSuffix(r.stdout, staged), r.stdout)
+		disable()
+		r = w.run(env, "resolve", "openai", "--take", "db", "-o", "json")
+		require.Contains(t, r.stdout, `"audit": "staged"`)
+		r = w.run(env, "resolve", "openai", "--take", "db")
+		require.NotContains(t, r.stdout, "staged", "nothing was written")
+		r = w.run(nil, "keys", "decrypt", "--keyset", keyset, "-o", "json")
+		require.Equal(t, 0, r.code, r.stderr)
+		require.NotContains(t, r.stdout, `"audit"`, "nothing was written")
+		r = w.run(nil, "keys", "rotate", "--keyset", keyset, "-o", "json")
+		require.Equal(t, 0, r.code, r.stderr)
+		require.Contains(t, r.stdout, `"audit": "staged"`)
+		want := []string{"provider.update", "drift.accept", "provider.reencrypt", "provider.reencrypt"}
+		require.Equal(t, want, w.strings(`SELECT action FROM provwatch.audit_outbox ORDER BY seq`))
+		require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_log`), "those of the seed")
+
+		// The resync is not waited for.
+		p := w.start(env.with("PROVWATCH_KEYSET", keyset), "run", "--resync=1h").ready()
+		entries := func() []string {
+			return w.delivered(`SELECT action FROM provwatch.audit_log WHERE actor <> 'system' ORDER BY seq`)
+		}
+		require.Equal(t, want, entries())
+		disable()
+		for _, side := range []string{"db", "env"} {
+			r = w.run(env, "resolve", "openai", "--take", side, "-o", "json", "--keyset", keyset)
+			require.Equal(t, 0, r.code, r.stderr)
+			require.NotContains(t, r.stdout, `"audit"`)
+		}
+		want = append(want, "provider.update")
+		require.Equal(t, want, entries(), "it was accepted before")
+		r = w.run(nil, "keys", "decrypt", "--keyset", keyset)
+		require.Equal(t, 0, r.code, r.stderr)
+		require.NotContains(t, r.stdout, "staged")
+		want = append(want, "provider.decrypt", "provider.decrypt")
+		require.Equal(t, want, entries())
+		require.Equal(t, w.count(`SELECT max(seq) FROM provwatch.audit_log`), w.count(`SELECT last_seq FROM provwatch.audit_counter`))
+		p.stop()
+	})
 }
 
 func TestKilledBeforeTheSeedCommitsLeavesNeitherRowsNorAuditEntries(t *testing.T) {

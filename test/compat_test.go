@@ -70,9 +70,10 @@ func TestWithCompatARotatedKeyFailsAStartUntilItIsResolved(t *testing.T) {
 		proxy was changed; the environment's fields are written, its keys are not, and still differ: repeat with --with-keys to replace those stored.
 		FIELD     ENVIRONMENT               DATABASE
 		base_url  https://proxy.example/v1  https://elsewhere.example/v1
+		Audit entries are staged. No worker runs; the next one delivers them.
 		`), r.stdout)
 	require.Equal(t, []string{`[{"new": "https://proxy.example/v1", "old": "https://elsewhere.example/v1", "field": "base_url"}]`},
-		w.strings(`SELECT details ->> 'changes' FROM provwatch.audit_log WHERE action = 'provider.update' ORDER BY seq DESC LIMIT 1`))
+		w.strings(`SELECT details ->> 'changes' FROM provwatch.audit_outbox WHERE action = 'provider.update' ORDER BY seq DESC LIMIT 1`))
 	require.Equal(t, []string{first}, w.strings(`SELECT api_key FROM ai_provider_keys`))
 	require.Equal(t, 1, w.run(env, "resolve", "proxy", "--take", "env").code, "its credentials differ")
 }

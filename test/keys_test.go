@@ -160,7 +160,8 @@ func TestTheKeysCommandsTakeADatabaseToEncryptionToAnotherKeyAndBack(t *testing.
 	require.Equal(t, []string{first + " enabled true 0 0", " plaintext false 1 1"}, list())
 
 	r = keys("rotate")
-	require.Equal(t, result{0, "Settings of 1 provider and 1 API key written, encrypted with key " + first + " now.\n", ""}, r)
+	require.Equal(t, result{0, "Settings of 1 provider and 1 API key written, encrypted with key " + first + " now.\n" +
+		"Audit entries are staged. No worker runs; the next one delivers them.\n", ""}, r)
 	require.Equal(t, []string{first + " enabled true 1 1"}, list())
 	require.Equal(t, []string{first}, w.keyIDs())
 	require.Equal(t, 2, w.run(env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://other/"), "verify", "--keyset", path, "--credential-drift", "alert").code)
@@ -191,12 +192,14 @@ func TestTheKeysCommandsTakeADatabaseToEncryptionToAnotherKeyAndBack(t *testing.
 	require.Contains(t, r.stdout, "not in the keyset")
 	w.exec(`UPDATE ai_provider_keys SET api_key_key_id = $1`, second)
 
-	require.Equal(t, result{0, "Settings of 1 provider and 1 API key written, in plain text now.\n", ""}, keys("decrypt"))
+	require.Equal(t, result{0, "Settings of 1 provider and 1 API key written, in plain text now.\n" +
+		"Audit entries are staged. No worker runs; the next one delivers them.\n", ""}, keys("decrypt"))
 	require.Equal(t, []string{"plain"}, w.keyIDs())
 	require.Zero(t, w.run(env, "verify", "--credential-drift", "alert").code)
 	r = keys("remove", second)
 	require.Equal(t, 3, r.code)
 	require.Contains(t, r.stderr, "its primary key cannot be removed")
+	require.Zero(t, w.run(env, "seed").code, "which delivers")
 	require.Equal(t, []string{
 		"aws provider.reencrypt " + first, "openai provider.reencrypt " + first,
 		"aws provider.reencrypt " + second, "openai provider.reencrypt " + second,
@@ -232,7 +235,8 @@ func TestRotatingWhileAllAreWritingRaisesNoAlertAndLosesNothing(t *testing.T) {
 			require.Equal(t, plain, gateway.read(row))
 		}
 		require.Greater(t, len(written), 3)
-		require.GreaterOrEqual(t, w.count(`SELECT count(DISTINCT provider_id) FROM provwatch.audit_log WHERE action = 'provider.reencrypt'`), 452,
+		reencrypted := w.delivered(`SELECT DISTINCT provider_id::text FROM provwatch.audit_log WHERE action = 'provider.reencrypt'`)
+		require.GreaterOrEqual(t, len(reencrypted), 452,
 			"all but what the gateway has written first")
 
 		// Whatever the rotation could have raised comes before this.
@@ -376,7 +380,7 @@ func TestARotationThatIsKilledIsFinishedByTheNext(t *testing.T) {
 	r := w.run(environ{"PROVWATCH_KEYSET": path}, "keys", "rotate")
 	require.Zero(t, r.code, r.stderr)
 	require.Equal(t, providers, encrypted())
-	require.Equal(t, providers, w.count(`SELECT count(*) FROM provwatch.audit_log WHERE action = 'provider.reencrypt'`), "an entry for each, and none twice")
+	require.Equal(t, providers, w.count(`SELECT count(*) FROM provwatch.audit_outbox WHERE action = 'provider.reencrypt'`), "an entry for each, and none twice")
 	keys := atresttest.Load(t, path)
 	rows, err := w.db.Query(t.Context(), `SELECT k.id, k.api_key, k.api_key_key_id, p.name FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id`)
 	require.NoError(t, err)

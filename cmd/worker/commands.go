@@ -287,8 +287,8 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			deliver(ctx, pool, logger)
-			return f.printer().Resolution(outcome, take)
+			staged := outcome.Written() && handOver(ctx, pool, logger)
+			return f.printer().Resolution(outcome, take, staged)
 		},
 	}
 	command.ValidArgsFunction = f.completeProvider

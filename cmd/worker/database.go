@@ -14,8 +14,10 @@ import (
 	"provwatch/internal/atrest"
 	"provwatch/internal/audit"
 	"provwatch/internal/embedded"
+	"provwatch/internal/listener"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
+	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 )
@@ -160,9 +162,22 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (*atres
 	return keys, pool, nil
 }
 
-// deliver delivers the audit entries that a command has staged.
+// deliver delivers the audit entries that a seed has staged.
 func deliver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) {
 	if err := audit.NewDeliverer(pool, logger, nil).Deliver(ctx); err != nil {
 		logger.WarnContext(ctx, "audit entries stay in the outbox until a worker runs", "error", err)
 	}
+}
+
+// handOver wakes the workers, which deliver the audit entries that a command has
+// staged: an operator's role cannot. It reports whether the entries stay staged,
+// since no worker leads.
+func handOver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (staged bool) {
+	err := pubsub.Publish(ctx, pool, pubsub.StagedEntries, "")
+	leads, leaderErr := listener.HasLeader(ctx, pool)
+	if err = errors.Join(err, leaderErr); err != nil {
+		// A worker looks at the outbox anyway, at the latest with the next --resync.
+		logger.WarnContext(ctx, "could not wake a worker to deliver the audit entries", "error", err)
+	}
+	return !leads
 }

@@ -182,13 +182,13 @@ func (f *flags) reencryptCommand(name, short string,
 			}
 			defer pool.Close()
 			summary, err := do(ctx, pool, keys, operator(), logger)
+			staged := summary.Written() && handOver(ctx, pool, logger)
 			if err != nil {
 				// What was written stays written.
 				logger.ErrorContext(ctx, "not finished; it can be run again", "settings", summary.Settings, "api_keys", summary.APIKeys)
 				return err
 			}
-			deliver(ctx, pool, logger)
-			return errors.Join(f.printer().Reencryption(summary), summary.Err())
+			return errors.Join(f.printer().Reencryption(summary, staged), summary.Err())
 		},
 	}
 }

@@ -10,17 +10,19 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
 
-// DeliveryLock is the id of the advisory lock under which entries are
-// delivered, one worker at a time: the ASCII bytes "pwdelivr".
-const DeliveryLock int64 = 0x707764656c697672
-
-// batchSize is how many entries are delivered at a time.
-const batchSize = 1000
+const (
+	// batchSize is how many entries are delivered at a time.
+	batchSize = 1000
+	// wakesPerSecond bounds what a flood of notifications costs: anyone who connects
+	// to the database may send them.
+	wakesPerSecond = 20
+)
 
 // Outbox describes the entries that wait for delivery.
 type Outbox struct {
@@ -37,20 +39,21 @@ type Metrics interface {
 // Deliverer moves entries from the outbox to provwatch.audit_log, and publishes
 // each on the audit channel as it enters the log.
 //
-// An entry is delivered in one transaction and acknowledged (removed from the
-// outbox) in the next. A kill in between repeats the delivery, which the log's
-// primary key makes harmless: the log and the channel get every entry exactly
-// once.
+// An entry leaves the outbox, enters the log and is published in one transaction,
+// which also gives it its seq: so the log and the channel get every entry exactly
+// once, and seq has no gaps and is in the order of commits.
 type Deliverer struct {
 	pool    *pgxpool.Pool
 	logger  *slog.Logger
 	metrics Metrics
 	wake    chan struct{}
+	wakes   *rate.Limiter
 }
 
 // NewDeliverer returns a deliverer. metrics may be nil.
 func NewDeliverer(pool *pgxpool.Pool, logger *slog.Logger, metrics Metrics) *Deliverer {
-	return &Deliverer{pool: pool, logger: logger, metrics: metrics, wake: make(chan struct{}, 1)}
+	return &Deliverer{pool: pool, logger: logger, metrics: metrics, wake: make(chan struct{}, 1),
+		wakes: rate.NewLimiter(wakesPerSecond, wakesPerSecond)}
 }
 
 // Wake asks a running [Deliverer.Run] to look at the outbox. It never blocks.
@@ -85,6 +88,9 @@ func (d *Deliverer) Run(ctx context.Context, done func(error)) {
 		case <-again:
 		case <-d.wake:
 		}
+		if d.wakes.Wait(ctx) != nil {
+			return // ctx has ended
+		}
 	}
 }
 
@@ -99,35 +105,32 @@ func (d *Deliverer) Deliver(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("deliver audit entries: %w", err)
 		}
-		if len(delivered) == 0 {
+		if delivered == 0 {
 			return nil
 		}
-		err = d.underLock(ctx, func(tx pgx.Tx) error {
-			return store.New(tx).AcknowledgeAuditEntries(ctx, delivered)
-		})
-		if err != nil {
-			return fmt.Errorf("acknowledge audit entries: %w", err)
-		}
 		if d.metrics != nil {
-			d.metrics.EntriesDelivered(len(delivered))
+			d.metrics.EntriesDelivered(delivered)
 		}
 	}
 }
 
-// deliverBatch writes the oldest entries of the outbox to the log and returns
-// their ids, including those that an earlier delivery already wrote.
-func (d *Deliverer) deliverBatch(ctx context.Context) (delivered []uuid.UUID, err error) {
-	err = d.underLock(ctx, func(tx pgx.Tx) error {
+// deliverBatch delivers the oldest entries of the outbox and returns how many.
+func (d *Deliverer) deliverBatch(ctx context.Context) (delivered int, err error) {
+	var repeated []uuid.UUID
+	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		queries := store.New(tx)
-		staged, err := queries.ListStagedAuditEntries(ctx, batchSize)
+		if _, err := queries.LockDelivery(ctx); err != nil {
+			return fmt.Errorf("lock the counter: %w", err)
+		}
+		staged, err := queries.ListStagedAuditEntries(ctx, store.ListStagedAuditEntriesParams{MaxDetails: pubsub.MaxPayload, MaxEntries: batchSize})
 		if err != nil || len(staged) == 0 {
 			return err
 		}
-		delivered = make([]uuid.UUID, len(staged))
+		ids := make([]uuid.UUID, len(staged))
 		for i, entry := range staged {
-			delivered[i] = entry.ID
+			ids[i] = entry.ID
 		}
-		logged, err := queries.LogAuditEntries(ctx, delivered)
+		logged, err := queries.DeliverAuditEntries(ctx, ids)
 		if err != nil {
 			return err
 		}
@@ -136,22 +139,32 @@ func (d *Deliverer) deliverBatch(ctx context.Context) (delivered []uuid.UUID, er
 			isNew[id] = true
 		}
 		var payloads []string
+		repeated = nil
 		for _, entry := range staged {
-			if isNew[entry.ID] {
-				payloads = append(payloads, pubsub.AuditEntry{
-					ID:         entry.ID,
-					Actor:      entry.Actor,
-					Action:     entry.Action,
-					Provider:   entry.Provider,
-					ProviderID: entry.ProviderID,
-					Details:    entry.Details,
-					OccurredAt: entry.OccurredAt,
-				}.Payload())
+			if !isNew[entry.ID] {
+				repeated = append(repeated, entry.ID)
+				continue
 			}
+			payloads = append(payloads, pubsub.AuditEntry{
+				ID:         entry.ID,
+				Actor:      entry.Actor,
+				Action:     entry.Action,
+				Provider:   entry.Provider,
+				ProviderID: entry.ProviderID,
+				Details:    entry.Details,
+				OccurredAt: entry.OccurredAt,
+			}.Payload())
 		}
+		delivered = len(staged)
 		return pubsub.Publish(ctx, tx, pubsub.AuditEntries, payloads...)
 	})
-	return delivered, err
+	if err != nil {
+		return 0, err
+	}
+	if len(repeated) > 0 {
+		d.logger.WarnContext(ctx, "audit entries dropped: the log already has entries of their ids", "ids", repeated)
+	}
+	return delivered, nil
 }
 
 func (d *Deliverer) observe(ctx context.Context) error {
@@ -170,13 +183,4 @@ func oldest(outbox store.OutboxDepthRow) time.Time {
 		return time.Time{}
 	}
 	return time.Now().Add(-time.Duration(outbox.OldestAgeSeconds * float64(time.Second)))
-}
-
-func (d *Deliverer) underLock(ctx context.Context, do func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		if err := store.New(tx).LockDelivery(ctx, DeliveryLock); err != nil {
-			return err
-		}
-		return do(tx)
-	})
 }

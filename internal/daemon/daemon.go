@@ -317,6 +317,7 @@ func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
 	// Triggers are silent in a seed, and a worker that only stands by alerts
 	// nothing of what its own seed has ended: the leader looks.
 	listen.Also(pubsub.Seeds)
+	listen.Wake(pubsub.StagedEntries, d.deliverer.Wake)
 	d.listenForSinks(listen)
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	listen.Progress(d.life.cameRound)

@@ -275,3 +275,13 @@ func (l *Listener) ask(ctx context.Context, conn *pgx.Conn, question func(contex
 	}
 	return err
 }
+
+// HasLeader reports whether a worker leads, as far as any role can see: whether a
+// listening session of a worker holds the leader's lock.
+func HasLeader(ctx context.Context, db store.DBTX) (bool, error) {
+	sessions, err := store.New(db).ListWorkers(ctx, store.ListWorkersParams{LockID: LeaderLock, MaxWorkers: 1})
+	if err != nil {
+		return false, fmt.Errorf("look for a worker that leads: %w", err)
+	}
+	return len(sessions) > 0 && sessions[0].Leads, nil
+}

@@ -21,6 +21,9 @@ const (
 	Statuses Channel = "provwatch_status"
 
 	// SinkRequests is listened to by workers that have sinks: there are dead letters
-	// to be tried again, or events were deleted before a sink had them.
+	// to be tried again.
 	SinkRequests Channel = "provwatch_sinks"
+	// StagedEntries is listened to by all workers: there are audit entries in the
+	// outbox, staged by who does not deliver them.
+	StagedEntries Channel = "provwatch_outbox"
 )

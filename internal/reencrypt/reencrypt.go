@@ -58,6 +58,9 @@ type Summary struct {
 	Left int `json:"left"`
 }
 
+// Written reports whether anything was written, and so an audit entry staged.
+func (s Summary) Written() bool { return s.Settings+s.APIKeys > 0 }
+
 // Err returns an error unless everything was done.
 func (s Summary) Err() error {
 	var problems []string

@@ -94,22 +94,35 @@ func (p *Printer) KeyChanged(id, done string, keys []atrest.KeyInfo) error {
 	return p.Keys(keys, nil)
 }
 
-// Reencryption prints what was encrypted anew.
-func (p *Printer) Reencryption(s reencrypt.Summary) error {
+// Reencryption prints what was encrypted anew. staged is whether its audit entries
+// wait for a worker.
+func (p *Printer) Reencryption(s reencrypt.Summary, staged bool) error {
 	if p.json {
-		return p.encode(s)
+		summary := struct {
+			reencrypt.Summary
+			Audit string `json:"audit,omitempty"`
+		}{Summary: s}
+		if staged {
+			summary.Audit = auditStaged
+		}
+		return p.encode(summary)
 	}
 	with := "in plain text now"
 	if s.KeyID != "" {
 		with = "encrypted with key " + s.KeyID + " now"
 	}
 	if _, err := fmt.Fprintf(p.out, "Settings of %s and %s written, %s.\n",
-		english.Plural(s.Settings, "provider", ""), english.Plural(s.APIKeys, "API key", ""), with); err != nil || len(s.Failures) == 0 {
+		english.Plural(s.Settings, "provider", ""), english.Plural(s.APIKeys, "API key", ""), with); err != nil {
 		return err
 	}
-	t := p.table("PROVIDER", "LEFT AS IT WAS")
-	for _, f := range s.Failures {
-		t.AppendRow(table.Row{p.paint(red, cell(f.Provider)), cell(f.Reason)})
+	if len(s.Failures) > 0 {
+		t := p.table("PROVIDER", "LEFT AS IT WAS")
+		for _, f := range s.Failures {
+			t.AppendRow(table.Row{p.paint(red, cell(f.Provider)), cell(f.Reason)})
+		}
+		if err := p.render(t); err != nil {
+			return err
+		}
 	}
-	return p.render(t)
+	return p.staged(staged)
 }

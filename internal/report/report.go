@@ -188,13 +188,31 @@ func Drifts(plan seed.Plan) []seed.Step {
 	return drifts
 }
 
-// Resolution prints what was resolved. taken is the side that was taken.
-func (p *Printer) Resolution(o resolve.Outcome, taken string) error {
+// auditStaged is the value of "audit" in JSON where audit entries wait for a
+// worker that delivers them; it is left out where one runs.
+const auditStaged = "staged"
+
+// staged prints that audit entries wait for a worker, if they do.
+func (p *Printer) staged(staged bool) error {
+	if !staged {
+		return nil
+	}
+	_, err := fmt.Fprintln(p.out, "Audit entries are staged. No worker runs; the next one delivers them.")
+	return err
+}
+
+// Resolution prints what was resolved. taken is the side that was taken, and
+// staged whether its audit entries wait for a worker.
+func (p *Printer) Resolution(o resolve.Outcome, taken string, staged bool) error {
 	if p.json {
 		if o.Fields == nil {
 			o.Fields = []provider.Field{}
 		}
-		return p.encode(map[string]any{"taken": taken, "outcome": o})
+		resolution := map[string]any{"taken": taken, "outcome": o}
+		if staged {
+			resolution["audit"] = auditStaged
+		}
+		return p.encode(resolution)
 	}
 	var what string
 	switch {
@@ -216,12 +234,17 @@ func (p *Printer) Resolution(o resolve.Outcome, taken string) error {
 	default:
 		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not", o.Kind)
 	}
-	if _, err := fmt.Fprintf(p.out, "%s %s.\n", p.paint(bold, o.Provider), what); err != nil || len(o.Fields) == 0 {
+	if _, err := fmt.Fprintf(p.out, "%s %s.\n", p.paint(bold, o.Provider), what); err != nil {
 		return err
 	}
-	t := p.table("FIELD", "ENVIRONMENT", "DATABASE")
-	p.rows(t, nil, o.Fields)
-	return p.render(t)
+	if len(o.Fields) > 0 {
+		t := p.table("FIELD", "ENVIRONMENT", "DATABASE")
+		p.rows(t, nil, o.Fields)
+		if err := p.render(t); err != nil {
+			return err
+		}
+	}
+	return p.staged(staged)
 }
 
 // Alert prints one alert, in a line or more.

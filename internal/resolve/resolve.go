@@ -42,6 +42,11 @@ type Outcome struct {
 	AlreadyAccepted bool `json:"already_accepted"`
 }
 
+// Written reports whether anything was written, and so an audit entry staged.
+func (o Outcome) Written() bool {
+	return !o.AlreadyAccepted && (o.Kind != provider.InSync || o.KeysReplaced)
+}
+
 // Keys encrypts the secrets that are stored, and decodes stored settings.
 type Keys interface {
 	seed.Keys
@@ -106,7 +111,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 		if err != nil {
 			return err
 		}
-		if outcome.AlreadyAccepted || outcome.Kind == provider.InSync && !outcome.KeysReplaced {
+		if !outcome.Written() {
 			return nil
 		}
 		// Watching workers look again, with our triggers or without.

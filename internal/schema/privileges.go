@@ -32,8 +32,9 @@ const (
 	SinkRetries                   // worker sinks: provwatch_operator
 	Reporting                     // worker status, the status page: provwatch_reader and the roles of workers
 
-	running = Notifications | WAL
-	writing = running | Seeding | Resolving // all that stage audit entries
+	running    = Notifications | WAL
+	delivering = running | Seeding      // all that deliver audit entries
+	writing    = delivering | Resolving // all that stage audit entries
 )
 
 // groups returns the group roles of sql/roles.sql that have what the use needs, and
@@ -89,14 +90,17 @@ var privileges = []privilege{
 	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},
 	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving},
 
-	{"provwatch", "audit_outbox", "SELECT", nil, writing | Reporting},
-	{"provwatch", "audit_outbox", "INSERT", nil, writing},
-	{"provwatch", "audit_outbox", "DELETE", nil, writing},
-	{"provwatch", "audit_log", "SELECT", []string{"id"}, writing},
+	{"provwatch", "audit_outbox", "INSERT", []string{
+		"id", "occurred_at", "actor", "action", "provider", "provider_id", "details",
+	}, writing},
+	{"provwatch", "audit_outbox", "SELECT", nil, delivering | Reporting},
+	{"provwatch", "audit_outbox", "DELETE", nil, delivering},
+	{"provwatch", "audit_log", "SELECT", []string{"id"}, delivering},
 	{"provwatch", "audit_log", "SELECT", []string{"seq", "occurred_at", "actor", "action", "provider", "details"}, Reporting},
-	{"provwatch", "audit_log", "INSERT", nil, writing},
+	{"provwatch", "audit_log", "INSERT", nil, delivering},
 	{"provwatch", "audit_log", "SELECT", nil, Sinks},
-	{"provwatch", "audit_log", "SELECT", []string{"seq"}, SinkRetries},
+	{"provwatch", "audit_counter", "SELECT", []string{"last_seq"}, delivering | Reporting | Sinks | SinkRetries},
+	{"provwatch", "audit_counter", "UPDATE", []string{"last_seq"}, delivering},
 
 	{"provwatch", "drift_state", "SELECT", nil, running | Seeding | Reporting},
 	{"provwatch", "drift_state", "SELECT", []string{"provider", "kind"}, Sinks},
@@ -105,8 +109,8 @@ var privileges = []privilege{
 	{"provwatch", "drift_state", "DELETE", nil, running},
 	{"provwatch", "drift_alerts", "INSERT", nil, running},
 	{"provwatch", "drift_alerts", "SELECT", nil, Watching | Reporting | Sinks},
-	{"provwatch", "drift_alerts", "SELECT", []string{"seq"}, SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation"}, running},
+	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Reporting | Sinks | SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"verified_at"}, Reporting},
 	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation", "verified_at"}, running},
 
@@ -127,8 +131,6 @@ var privileges = []privilege{
 	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry", "attempts", "reason", "at"}, Sinks},
 	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry"}, SinkRetries},
 	{"provwatch", "sink_dead_letters", "DELETE", nil, Sinks},
-	{"provwatch", "sink_gaps", "SELECT", nil, Sinks},
-	{"provwatch", "sink_gaps", "DELETE", nil, Sinks},
 }
 
 // lacking is what a role lacks of the privileges for a use.

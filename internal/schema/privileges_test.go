@@ -29,7 +29,7 @@ var roles = map[string]struct {
 }{
 	"provwatch_notify":   {schema.Notifications | schema.Reporting, slices.Concat(looking, seeding, delivering, following, reporting)},
 	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, seeding, delivering, following, reading, reporting)},
-	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, resolving, delivering, retrying)},
+	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, resolving, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
 	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"LastAlertSeq", "ListAlertsSince"}, reporting)},
 }
@@ -40,7 +40,7 @@ var (
 		"BeginSeed", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
 		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify", "NotificationQueueUsage",
 	}
-	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "LogAuditEntries", "AcknowledgeAuditEntries", "OutboxDepth"}
+	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"TryLead", "HoldsLeadership", "BeginGeneration", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
 		"LockAlerts", "Record", "ListUnnamedStates", "NoteVerified",
@@ -57,11 +57,11 @@ var (
 	resolving = []string{
 		"LockSeed", "SilenceTriggers", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
 		"InsertProviderKeys", "UpdateProvider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
-		"BoundIdleTransaction", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify",
+		"BoundIdleTransaction", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify", "ListWorkers",
 	}
 	sinking = []string{
-		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ListAlertsSince", "LastAlertSeq", "ListAuditEntriesSince", "LastAuditSeq",
-		"ListFiring", "BuryEvent", "TakeSinkGaps", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
+		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "PassSinkGap", "ReadAlertCounter", "ReadAuditCounter", "ListAlertsSince",
+		"ListAuditEntriesSince", "ListFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
 	}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}
 	// migrating is left to the owner.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/time/rate"
 
@@ -51,7 +52,7 @@ type queue struct {
 	logger *slog.Logger
 
 	wake      chan struct{} // there can be new events
-	attention chan struct{} // there can be gaps, or dead letters to be tried again
+	attention chan struct{} // there can be dead letters to be tried again
 	wakes     *rate.Limiter
 
 	// Failures, while this worker leads.
@@ -63,12 +64,14 @@ type queue struct {
 
 	pending   []*item // from the first that is not done
 	undone    int     // how many of pending are not
-	read      int64   // seq up to which the stream was read
+	read      place   // up to which the stream was read
+	complete  int64   // seq up to which there is nothing more to read
 	last      int64   // of the stream, as far as known
 	more      bool    // there can be more to read
 	retries   bool    // there can be dead letters to be tried again
 	cursor    int64   // seq up to which all is done
 	saved     int64   // cursor as it is stored
+	lost      gap     // what the cursor has passed since saved that was deleted
 	savedAt   time.Time
 	confirmed time.Time // when this worker was last seen to lead
 	repeatAt  time.Time // zero for not
@@ -77,6 +80,23 @@ type queue struct {
 type item struct {
 	Event // seq alone once it is done
 	done  bool
+	lost  int64 // how many events up to seq were deleted before they were read
+}
+
+// place is a place in a stream: that of an event, or after all of its seq. A seq
+// alone is none: in the log of audit entries others can insert rows that have the
+// seq of an entry.
+type place struct {
+	seq int64
+	id  uuid.UUID
+}
+
+func after(seq int64) place { return place{seq, uuid.Max} }
+
+// gap is events that were deleted before the sink had them.
+type gap struct {
+	events int64
+	upTo   int64 // the seq of the last
 }
 
 // hold keeps back the events of a provider one of which has failed.
@@ -180,9 +200,6 @@ func (q *queue) look(ctx context.Context) error {
 			return nil
 		}
 		q.retries = true
-		if err := q.gaps(ctx); err != nil {
-			return err
-		}
 	default:
 	}
 	if q.retries {
@@ -213,7 +230,8 @@ func (q *queue) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.read, q.saved, q.last, q.savedAt, q.confirmed = q.cursor, q.cursor, q.cursor, time.Now(), time.Time{}
+	q.read, q.complete, q.lost = after(q.cursor), q.cursor, gap{}
+	q.saved, q.last, q.savedAt, q.confirmed = q.cursor, q.cursor, time.Now(), time.Time{}
 	q.pending, q.undone, q.more, q.retries, q.repeatAt = nil, 0, true, false, time.Time{}
 	prompt(q.attention)
 	if r, ok := q.sink.(repeater); ok {
@@ -223,32 +241,47 @@ func (q *queue) start(ctx context.Context) error {
 	return nil
 }
 
-// fill reads events while there are more and there is room for them.
+// fill reads events while there are more and there is room for them. Seqs that it
+// does not find were deleted: a stream has no gaps by itself.
 func (q *queue) fill(ctx context.Context) error {
 	room := window - q.undone
 	if !q.more || room < window/2 || len(q.pending) >= maxAhead {
 		return nil
 	}
 	return q.query(ctx, func(ctx context.Context) error {
-		events, err := q.list(ctx, q.read, room)
+		// Before the events: all up to it are committed, and there unless deleted.
+		last, err := q.end(ctx)
+		if err != nil {
+			return err
+		}
+		events, err := q.list(ctx, q.read, last, room)
 		if err != nil {
 			return err
 		}
 		for _, e := range events {
+			q.miss(e.Seq - 1)
 			q.pending = append(q.pending, &item{Event: e})
-			q.read = e.Seq
+			q.read = place{e.Seq, e.ID}
 		}
 		q.undone += len(events)
-		q.more = len(events) == room
-		q.last = max(q.last, q.read)
+		q.last, q.more = max(last, q.cursor), len(events) == room
 		if q.more {
-			if q.last, err = q.end(ctx); err != nil {
-				return err
-			}
+			q.complete = max(q.complete, q.read.seq-1) // there can be others of its seq
+		} else {
+			q.miss(last)
+			q.complete = q.read.seq
 		}
-		q.metrics.SinkLag(q.sink.Name(), string(q.stream), q.last-q.cursor)
+		q.advance()
 		return nil
 	})
+}
+
+// miss takes the events up to seq that were not read for deleted.
+func (q *queue) miss(seq int64) {
+	if lost := seq - q.read.seq; lost > 0 {
+		q.pending = append(q.pending, &item{Event: Event{Seq: seq}, done: true, lost: lost})
+		q.read = after(seq)
+	}
 }
 
 // next returns the first event that may be sent now; nil if there is none, with
@@ -356,12 +389,24 @@ func (q *queue) finish(i *item) {
 	delete(q.holds, i.Provider)
 	*i = item{Event: Event{Seq: i.Seq}, done: true}
 	q.undone--
+	q.advance()
+}
+
+// advance moves the cursor over what is done, up to the first event that is not.
+func (q *queue) advance() {
 	n := 0
 	for n < len(q.pending) && q.pending[n].done {
-		q.cursor = q.pending[n].Seq
+		if i := q.pending[n]; i.lost > 0 {
+			q.lost = gap{q.lost.events + i.lost, i.Seq}
+		}
 		n++
 	}
 	q.pending = q.pending[n:]
+	reached := q.complete
+	if len(q.pending) > 0 {
+		reached = q.pending[0].Seq - 1
+	}
+	q.cursor = max(q.cursor, reached)
 	q.metrics.SinkLag(q.sink.Name(), string(q.stream), q.last-q.cursor)
 }
 
@@ -434,12 +479,15 @@ func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) 
 	return nil
 }
 
-// save stores the cursor.
+// save stores the cursor, and announces what it has passed that was deleted.
 func (q *queue) save(ctx context.Context) error {
 	if q.cursor == q.saved {
 		return nil
 	}
 	err := q.query(ctx, func(ctx context.Context) error {
+		if q.lost.events > 0 {
+			return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error { return q.passGap(ctx, tx) })
+		}
 		moved, err := store.New(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
 		if err != nil || moved > 0 {
 			return err
@@ -449,9 +497,30 @@ func (q *queue) save(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("move the cursor: %w", err)
 	}
+	if q.lost.events > 0 {
+		q.metrics.SinkGap(q.sink.Name(), string(q.stream))
+		q.logger.ErrorContext(ctx, "events were deleted before the sink had them", "lost", q.lost.events, "up_to", q.lost.upTo)
+		q.lost = gap{}
+	}
 	q.saved, q.savedAt = q.cursor, time.Now()
 	q.metrics.SinkStored(q.sink.Name(), string(q.stream))
 	return nil
+}
+
+// passGap moves the cursor and announces what it passes that was deleted: both, or
+// neither when another worker has moved the cursor, and so has announced it.
+func (q *queue) passGap(ctx context.Context, tx pgx.Tx) error {
+	moved, err := store.New(tx).PassSinkGap(ctx, store.PassSinkGapParams{
+		Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor, FormerSeq: q.saved,
+	})
+	if err != nil {
+		return err
+	}
+	if moved == 0 {
+		return errors.Join(q.hasCursor(ctx, tx), errors.New("another worker has moved it"))
+	}
+	return q.announce(ctx, tx, pubsub.EventSinkGap,
+		fmt.Sprintf("sink %s: %d of %s up to seq %d were deleted before it had them", q.sink.Name(), q.lost.events, q.stream, q.lost.upTo))
 }
 
 // hasCursor returns an error if the cursor was deleted, so that the stream is
@@ -493,7 +562,7 @@ func (q *queue) repeat(ctx context.Context) error {
 // retryNext tries one of the dead letters again that an operator asks for: events
 // that come meanwhile have their turn in between.
 func (q *queue) retryNext(ctx context.Context) error {
-	var letters []int64
+	var letters []store.NextSinkRetryRow
 	err := q.query(ctx, func(ctx context.Context) (err error) {
 		letters, err = store.New(q.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 		return err
@@ -502,8 +571,8 @@ func (q *queue) retryNext(ctx context.Context) error {
 		return fmt.Errorf("look for dead letters to be tried again: %w", err)
 	}
 	q.retries = len(letters) > 0
-	for _, seq := range letters {
-		if err := q.retry(ctx, seq); err != nil {
+	for _, letter := range letters {
+		if err := q.retry(ctx, letter.Seq, letter.EventID); err != nil {
 			return err
 		}
 	}
@@ -511,17 +580,18 @@ func (q *queue) retryNext(ctx context.Context) error {
 }
 
 // retry sends a dead letter, once.
-func (q *queue) retry(ctx context.Context, seq int64) error {
+func (q *queue) retry(ctx context.Context, seq int64, id uuid.UUID) error {
 	if err := q.lead(ctx); err != nil {
 		return err
 	}
 	var event *Event
 	err := q.query(ctx, func(ctx context.Context) error {
-		events, err := q.list(ctx, seq-1, 1)
-		if err != nil || len(events) == 0 || events[0].Seq != seq {
+		events, err := q.list(ctx, after(seq-1), seq, window)
+		at := slices.IndexFunc(events, func(e Event) bool { return e.ID == id })
+		if err != nil || at < 0 {
 			return err
 		}
-		event = &events[0]
+		event = &events[at]
 		if _, ok := q.sink.(repeater); !ok {
 			return nil
 		}
@@ -551,10 +621,10 @@ func (q *queue) retry(ctx context.Context, seq int64) error {
 	}
 	err = q.query(ctx, func(ctx context.Context) error {
 		if failure == nil {
-			return store.New(q.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq})
+			return store.New(q.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, EventID: id})
 		}
 		return store.New(q.pool).EndSinkRetry(ctx, store.EndSinkRetryParams{
-			Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, Reason: failure.Error(),
+			Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, EventID: id, Reason: failure.Error(),
 		})
 	})
 	if err != nil {
@@ -564,39 +634,14 @@ func (q *queue) retry(ctx context.Context, seq int64) error {
 	return nil
 }
 
-// gaps announces events that were deleted before the sink had them.
-func (q *queue) gaps(ctx context.Context) error {
-	var lost, upTo int64
-	err := q.query(ctx, func(ctx context.Context) error {
-		lost, upTo = 0, 0
-		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
-			gaps, err := store.New(tx).TakeSinkGaps(ctx, store.TakeSinkGapsParams{Sink: q.sink.Name(), Stream: string(q.stream)})
-			if err != nil || len(gaps) == 0 {
-				return err
-			}
-			for _, g := range gaps {
-				lost += g.Lost
-				upTo = max(upTo, g.UpTo)
-			}
-			return q.announce(ctx, tx, pubsub.EventSinkGap,
-				fmt.Sprintf("sink %s: %d of %s up to seq %d were deleted before it had them", q.sink.Name(), lost, q.stream, upTo))
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("look for gaps: %w", err)
-	}
-	if lost > 0 {
-		q.metrics.SinkGap(q.sink.Name(), string(q.stream))
-		q.logger.ErrorContext(ctx, "events were deleted before the sink had them", "lost", lost, "up_to", upTo)
-	}
-	return nil
-}
-
-// list reads events of the stream above seq.
-func (q *queue) list(ctx context.Context, seq int64, limit int) ([]Event, error) {
+// list reads events of the stream after a place and up to the seq that was its last.
+// What has a higher one was not written by a worker.
+func (q *queue) list(ctx context.Context, from place, last int64, limit int) ([]Event, error) {
 	queries := store.New(q.pool)
 	if q.stream == Audit {
-		rows, err := queries.ListAuditEntriesSince(ctx, store.ListAuditEntriesSinceParams{Seq: seq, MaxEntries: int32(limit)})
+		rows, err := queries.ListAuditEntriesSince(ctx, store.ListAuditEntriesSinceParams{
+			Seq: from.seq, ID: from.id, LastSeq: last, MaxEntries: int32(limit),
+		})
 		if err != nil {
 			return nil, fmt.Errorf("read provwatch.audit_log: %w", err)
 		}
@@ -613,13 +658,15 @@ func (q *queue) list(ctx context.Context, seq int64, limit int) ([]Event, error)
 		}
 		return events, nil
 	}
-	rows, err := queries.ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: seq, MaxAlerts: int32(limit)})
+	rows, err := queries.ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: from.seq, MaxAlerts: int32(limit)})
 	if err != nil {
 		return nil, fmt.Errorf("read provwatch.drift_alerts: %w", err)
 	}
-	events := make([]Event, len(rows))
-	for i, row := range rows {
-		events[i] = q.alerted(row)
+	var events []Event
+	for _, row := range rows {
+		if row.Seq <= last {
+			events = append(events, q.alerted(row))
+		}
 	}
 	return events, nil
 }
@@ -646,10 +693,15 @@ func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
 	return events, nil
 }
 
-// end reads the seq of the stream's last event.
-func (q *queue) end(ctx context.Context) (int64, error) {
+// end reads the seq of the stream's last event, whether or not that is left.
+func (q *queue) end(ctx context.Context) (last int64, err error) {
 	if q.stream == Audit {
-		return store.New(q.pool).LastAuditSeq(ctx)
+		last, err = store.New(q.pool).ReadAuditCounter(ctx)
+	} else {
+		last, err = store.New(q.pool).ReadAlertCounter(ctx)
 	}
-	return store.New(q.pool).LastAlertSeq(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the last seq of %s: %w", q.stream, err)
+	}
+	return last, nil
 }

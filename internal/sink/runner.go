@@ -104,8 +104,7 @@ func (r *Runner) Wake(stream Stream) {
 	}
 }
 
-// Attend says that there can be dead letters to be tried again, or events that
-// were deleted. It never blocks.
+// Attend says that there can be dead letters to be tried again. It never blocks.
 func (r *Runner) Attend() {
 	for _, q := range r.queues {
 		prompt(q.attention)

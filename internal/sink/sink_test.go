@@ -126,6 +126,35 @@ func (f *feed) announcements() []string {
 	return slices.Clone(f.announced)
 }
 
+// announcementsOf returns those of an event.
+func (f *feed) announcementsOf(event pubsub.Event) []string {
+	return slices.DeleteFunc(f.announcements(), func(text string) bool { return !strings.HasPrefix(text, string(event)+":") })
+}
+
+// strings returns the result of a query of one text column.
+func (f *feed) strings(query string) []string {
+	f.t.Helper()
+	rows, err := f.pool.Query(f.t.Context(), query)
+	require.NoError(f.t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(f.t, err)
+	return list
+}
+
+// lost adds up the events of the gaps that were announced.
+func (f *feed) lost() int {
+	f.t.Helper()
+	sum := 0
+	for _, text := range f.announcements() {
+		var sink string
+		var lost int
+		_, err := fmt.Sscanf(text, "sink_gap: sink %s %d of", &sink, &lost)
+		require.NoError(f.t, err, text)
+		sum += lost
+	}
+	return sum
+}
+
 // alert records alerts, each "kind provider".
 func (f *feed) alert(alerts ...string) {
 	f.t.Helper()
@@ -298,24 +327,27 @@ func TestNoEventAppearsBelowACursor(t *testing.T) {
 	}()
 	q := newQueue(&Runner{pool: f.pool, logger: quiet}, &Webhook{}, Audit)
 	var seen []int64
+	var from place
 	for ended := false; ; {
 		select {
 		case <-writing:
 			ended = true
 		default:
 		}
-		var after int64
-		if len(seen) > 0 {
-			after = seen[len(seen)-1]
-		}
-		events, err := q.list(t.Context(), after, 7)
+		last, err := q.end(t.Context())
+		require.NoError(t, err)
+		events, err := q.list(t.Context(), from, last, 7)
 		require.NoError(t, err)
 		for _, e := range events {
+			from = place{e.Seq, e.ID}
 			seen = append(seen, e.Seq)
 		}
 		if ended && len(events) == 0 {
 			break
 		}
+	}
+	for i, seq := range seen {
+		require.EqualValues(t, i+1, seq, "no seq is left out")
 	}
 	require.Len(t, seen, writers*rounds*2)
 }

@@ -12,33 +12,79 @@ import (
 	"github.com/google/uuid"
 )
 
-const acknowledgeAuditEntries = `-- name: AcknowledgeAuditEntries :exec
-DELETE FROM provwatch.audit_outbox WHERE id = ANY($1::uuid[])
+const deliverAuditEntries = `-- name: DeliverAuditEntries :many
+WITH taken AS (
+    DELETE FROM provwatch.audit_outbox WHERE id = ANY($1::uuid[])
+    RETURNING seq, id, occurred_at, actor, action, provider, provider_id, details
+), logged AS (
+    INSERT INTO provwatch.audit_log (seq, id, occurred_at, actor, action, provider, provider_id, details)
+    SELECT (SELECT last_seq FROM provwatch.audit_counter) + row_number() OVER (ORDER BY taken.seq),
+        id, occurred_at, actor, action, provider, provider_id, details
+    FROM taken
+    WHERE NOT EXISTS (SELECT FROM provwatch.audit_log former WHERE former.id = taken.id)
+    RETURNING id
+), counted AS (
+    UPDATE provwatch.audit_counter SET last_seq = last_seq + (SELECT count(*) FROM logged)
+)
+SELECT id FROM logged
 `
 
-func (q *Queries) AcknowledgeAuditEntries(ctx context.Context, ids []uuid.UUID) error {
-	_, err := q.db.Exec(ctx, acknowledgeAuditEntries, ids)
-	return err
-}
-
-const listStagedAuditEntries = `-- name: ListStagedAuditEntries :many
-SELECT seq, id, occurred_at, actor, action, provider, provider_id, details
-FROM provwatch.audit_outbox
-ORDER BY seq
-LIMIT $1
-`
-
-func (q *Queries) ListStagedAuditEntries(ctx context.Context, maxEntries int32) ([]ProvwatchAuditOutbox, error) {
-	rows, err := q.db.Query(ctx, listStagedAuditEntries, maxEntries)
+// Moves entries from the outbox to the log, and returns those that were not in it
+// yet. The transaction must hold the lock of LockDelivery.
+func (q *Queries) DeliverAuditEntries(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, deliverAuditEntries, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ProvwatchAuditOutbox
+	var items []uuid.UUID
 	for rows.Next() {
-		var i ProvwatchAuditOutbox
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listStagedAuditEntries = `-- name: ListStagedAuditEntries :many
+SELECT id, occurred_at, actor, action, provider, provider_id,
+    (CASE WHEN octet_length(details::text) <= $1::int THEN details END)::jsonb AS details
+FROM provwatch.audit_outbox
+ORDER BY seq
+LIMIT $2
+`
+
+type ListStagedAuditEntriesParams struct {
+	MaxDetails int32
+	MaxEntries int32
+}
+
+type ListStagedAuditEntriesRow struct {
+	ID         uuid.UUID
+	OccurredAt time.Time
+	Actor      string
+	Action     string
+	Provider   string
+	ProviderID *uuid.UUID
+	Details    []byte
+}
+
+// Details of more than max_details bytes are null: the log gets them all the same.
+func (q *Queries) ListStagedAuditEntries(ctx context.Context, arg ListStagedAuditEntriesParams) ([]ListStagedAuditEntriesRow, error) {
+	rows, err := q.db.Query(ctx, listStagedAuditEntries, arg.MaxDetails, arg.MaxEntries)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListStagedAuditEntriesRow
+	for rows.Next() {
+		var i ListStagedAuditEntriesRow
 		if err := rows.Scan(
-			&i.Seq,
 			&i.ID,
 			&i.OccurredAt,
 			&i.Actor,
@@ -57,45 +103,17 @@ func (q *Queries) ListStagedAuditEntries(ctx context.Context, maxEntries int32) 
 	return items, nil
 }
 
-const lockDelivery = `-- name: LockDelivery :exec
-SELECT pg_advisory_xact_lock($1::bigint)
+const lockDelivery = `-- name: LockDelivery :one
+SELECT last_seq FROM provwatch.audit_counter FOR UPDATE
 `
 
-// Lets one worker at a time deliver, so that the order per provider holds.
-func (q *Queries) LockDelivery(ctx context.Context, lockID int64) error {
-	_, err := q.db.Exec(ctx, lockDelivery, lockID)
-	return err
-}
-
-const logAuditEntries = `-- name: LogAuditEntries :many
-INSERT INTO provwatch.audit_log (seq, id, occurred_at, actor, action, provider, provider_id, details)
-SELECT seq, id, occurred_at, actor, action, provider, provider_id, details
-FROM provwatch.audit_outbox
-WHERE id = ANY($1::uuid[])
-ORDER BY seq
-ON CONFLICT (id) DO NOTHING
-RETURNING id
-`
-
-// Writes entries to the log and returns those that were not in it yet.
-func (q *Queries) LogAuditEntries(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, logAuditEntries, ids)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// Puts deliveries in turn until the end of the transaction. Not an advisory lock:
+// anyone could hold that.
+func (q *Queries) LockDelivery(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, lockDelivery)
+	var last_seq int64
+	err := row.Scan(&last_seq)
+	return last_seq, err
 }
 
 const outboxDepth = `-- name: OutboxDepth :one

@@ -10,17 +10,6 @@ import (
 	"github.com/google/uuid"
 )
 
-type ProvwatchAuditOutbox struct {
-	Seq        int64
-	ID         uuid.UUID
-	OccurredAt time.Time
-	Actor      string
-	Action     string
-	Provider   string
-	ProviderID *uuid.UUID
-	Details    []byte
-}
-
 type ProvwatchSinkDeadLetter struct {
 	Sink     string
 	Stream   string

@@ -65,30 +65,37 @@ func (q *Queries) DescribeSystem(ctx context.Context) (DescribeSystemRow, error)
 }
 
 const dropDeadLetter = `-- name: DropDeadLetter :exec
-DELETE FROM provwatch.sink_dead_letters WHERE sink = $1 AND stream = $2 AND seq = $3
+DELETE FROM provwatch.sink_dead_letters WHERE sink = $1 AND stream = $2 AND seq = $3 AND event_id = $4
 `
 
 type DropDeadLetterParams struct {
-	Sink   string
-	Stream string
-	Seq    int64
+	Sink    string
+	Stream  string
+	Seq     int64
+	EventID uuid.UUID
 }
 
 func (q *Queries) DropDeadLetter(ctx context.Context, arg DropDeadLetterParams) error {
-	_, err := q.db.Exec(ctx, dropDeadLetter, arg.Sink, arg.Stream, arg.Seq)
+	_, err := q.db.Exec(ctx, dropDeadLetter,
+		arg.Sink,
+		arg.Stream,
+		arg.Seq,
+		arg.EventID,
+	)
 	return err
 }
 
 const endSinkRetry = `-- name: EndSinkRetry :exec
 UPDATE provwatch.sink_dead_letters SET retry = false, attempts = attempts + 1, reason = $1, at = now()
-WHERE sink = $2 AND stream = $3 AND seq = $4
+WHERE sink = $2 AND stream = $3 AND seq = $4 AND event_id = $5
 `
 
 type EndSinkRetryParams struct {
-	Reason string
-	Sink   string
-	Stream string
-	Seq    int64
+	Reason  string
+	Sink    string
+	Stream  string
+	Seq     int64
+	EventID uuid.UUID
 }
 
 // The dead letter stays, with another reason.
@@ -98,31 +105,23 @@ func (q *Queries) EndSinkRetry(ctx context.Context, arg EndSinkRetryParams) erro
 		arg.Sink,
 		arg.Stream,
 		arg.Seq,
+		arg.EventID,
 	)
 	return err
-}
-
-const lastAuditSeq = `-- name: LastAuditSeq :one
-SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.audit_log
-`
-
-func (q *Queries) LastAuditSeq(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, lastAuditSeq)
-	var seq int64
-	err := row.Scan(&seq)
-	return seq, err
 }
 
 const listAuditEntriesSince = `-- name: ListAuditEntriesSince :many
 SELECT seq, id, occurred_at, actor, action, provider, provider_id, details
 FROM provwatch.audit_log
-WHERE seq > $1
-ORDER BY seq
-LIMIT $2
+WHERE (seq, id) > ($1::bigint, $2::uuid) AND seq <= $3::bigint
+ORDER BY seq, id
+LIMIT $4
 `
 
 type ListAuditEntriesSinceParams struct {
 	Seq        int64
+	ID         uuid.UUID
+	LastSeq    int64
 	MaxEntries int32
 }
 
@@ -137,8 +136,15 @@ type ListAuditEntriesSinceRow struct {
 	Details    []byte
 }
 
+// Rows above the counter are not the deliverer's. Nothing keeps others from having
+// the seq of an entry, so that a seq alone is no place to go on from.
 func (q *Queries) ListAuditEntriesSince(ctx context.Context, arg ListAuditEntriesSinceParams) ([]ListAuditEntriesSinceRow, error) {
-	rows, err := q.db.Query(ctx, listAuditEntriesSince, arg.Seq, arg.MaxEntries)
+	rows, err := q.db.Query(ctx, listAuditEntriesSince,
+		arg.Seq,
+		arg.ID,
+		arg.LastSeq,
+		arg.MaxEntries,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -304,10 +310,10 @@ func (q *Queries) ListLatestDeadLetters(ctx context.Context, maxLetters int32) (
 const listSinks = `-- name: ListSinks :many
 SELECT
     c.sink, c.stream, c.seq, c.moved_at,
-    (CASE c.stream
-        WHEN 'drift' THEN (SELECT count(*) FROM provwatch.drift_alerts e WHERE e.seq > c.seq)
-        ELSE (SELECT count(*) FROM provwatch.audit_log e WHERE e.seq > c.seq)
-    END)::bigint AS behind,
+    greatest((CASE c.stream
+        WHEN 'drift' THEN (SELECT last_seq FROM provwatch.alert_counter)
+        ELSE (SELECT last_seq FROM provwatch.audit_counter)
+    END) - c.seq, 0)::bigint AS behind,
     (SELECT count(*) FROM provwatch.sink_dead_letters d WHERE d.sink = c.sink AND d.stream = c.stream) AS dead_letters
 FROM provwatch.sink_cursors c
 ORDER BY c.sink, c.stream DESC
@@ -370,7 +376,7 @@ func (q *Queries) MoveSinkCursor(ctx context.Context, arg MoveSinkCursorParams) 
 }
 
 const nextSinkRetry = `-- name: NextSinkRetry :many
-SELECT seq FROM provwatch.sink_dead_letters WHERE sink = $1 AND stream = $2 AND retry ORDER BY seq LIMIT 1
+SELECT seq, event_id FROM provwatch.sink_dead_letters WHERE sink = $1 AND stream = $2 AND retry ORDER BY seq, event_id LIMIT 1
 `
 
 type NextSinkRetryParams struct {
@@ -378,25 +384,82 @@ type NextSinkRetryParams struct {
 	Stream string
 }
 
+type NextSinkRetryRow struct {
+	Seq     int64
+	EventID uuid.UUID
+}
+
 // The first dead letter that is to be tried again, if there is one.
-func (q *Queries) NextSinkRetry(ctx context.Context, arg NextSinkRetryParams) ([]int64, error) {
+func (q *Queries) NextSinkRetry(ctx context.Context, arg NextSinkRetryParams) ([]NextSinkRetryRow, error) {
 	rows, err := q.db.Query(ctx, nextSinkRetry, arg.Sink, arg.Stream)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	var items []NextSinkRetryRow
 	for rows.Next() {
-		var seq int64
-		if err := rows.Scan(&seq); err != nil {
+		var i NextSinkRetryRow
+		if err := rows.Scan(&i.Seq, &i.EventID); err != nil {
 			return nil, err
 		}
-		items = append(items, seq)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
 	return items, nil
+}
+
+const passSinkGap = `-- name: PassSinkGap :execrows
+UPDATE provwatch.sink_cursors SET seq = $1, moved_at = now()
+WHERE sink = $2 AND stream = $3 AND seq = $4
+`
+
+type PassSinkGapParams struct {
+	Seq       int64
+	Sink      string
+	Stream    string
+	FormerSeq int64
+}
+
+// MoveSinkCursor over events that were deleted, which are announced in the same
+// transaction: by whoever moves the cursor from where it found them, and by no
+// other.
+func (q *Queries) PassSinkGap(ctx context.Context, arg PassSinkGapParams) (int64, error) {
+	result, err := q.db.Exec(ctx, passSinkGap,
+		arg.Seq,
+		arg.Sink,
+		arg.Stream,
+		arg.FormerSeq,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const readAlertCounter = `-- name: ReadAlertCounter :one
+SELECT last_seq FROM provwatch.alert_counter
+`
+
+// The seq of the last alert, whether or not its row is left.
+func (q *Queries) ReadAlertCounter(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, readAlertCounter)
+	var last_seq int64
+	err := row.Scan(&last_seq)
+	return last_seq, err
+}
+
+const readAuditCounter = `-- name: ReadAuditCounter :one
+SELECT last_seq FROM provwatch.audit_counter
+`
+
+// The seq of the last entry delivered, whether or not its row is left.
+func (q *Queries) ReadAuditCounter(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, readAuditCounter)
+	var last_seq int64
+	err := row.Scan(&last_seq)
+	return last_seq, err
 }
 
 const readSinkCursor = `-- name: ReadSinkCursor :one
@@ -418,9 +481,12 @@ func (q *Queries) ReadSinkCursor(ctx context.Context, arg ReadSinkCursorParams) 
 const registerSink = `-- name: RegisterSink :exec
 INSERT INTO provwatch.sink_cursors (sink, stream, seq)
 SELECT $1::text, $2::text, CASE
-    WHEN $3::boolean THEN 0
-    WHEN $2::text = 'drift' THEN (SELECT coalesce(max(seq), 0) FROM provwatch.drift_alerts)
-    ELSE (SELECT coalesce(max(seq), 0) FROM provwatch.audit_log)
+    WHEN $2::text = 'drift' THEN least(
+        (SELECT last_seq FROM provwatch.alert_counter),
+        CASE WHEN $3::boolean THEN (SELECT min(seq) - 1 FROM provwatch.drift_alerts WHERE seq > 0) END)
+    ELSE least(
+        (SELECT last_seq FROM provwatch.audit_counter),
+        CASE WHEN $3::boolean THEN (SELECT min(seq) - 1 FROM provwatch.audit_log WHERE seq > 0) END)
 END
 ON CONFLICT DO NOTHING
 `
@@ -431,8 +497,8 @@ type RegisterSinkParams struct {
 	FromStart bool
 }
 
-// Makes the cursor of a sink that is new, at the beginning or at the end of its
-// stream. One that is there stays as it is.
+// Makes the cursor of a sink that is new, at the end of its stream or before the
+// first event that is left. One that is there stays as it is.
 func (q *Queries) RegisterSink(ctx context.Context, arg RegisterSinkParams) error {
 	_, err := q.db.Exec(ctx, registerSink, arg.Sink, arg.Stream, arg.FromStart)
 	return err
@@ -461,38 +527,4 @@ func (q *Queries) RequestSinkRetries(ctx context.Context, arg RequestSinkRetries
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const takeSinkGaps = `-- name: TakeSinkGaps :many
-DELETE FROM provwatch.sink_gaps WHERE sink = $1 AND stream = $2 RETURNING lost, up_to
-`
-
-type TakeSinkGapsParams struct {
-	Sink   string
-	Stream string
-}
-
-type TakeSinkGapsRow struct {
-	Lost int64
-	UpTo int64
-}
-
-func (q *Queries) TakeSinkGaps(ctx context.Context, arg TakeSinkGapsParams) ([]TakeSinkGapsRow, error) {
-	rows, err := q.db.Query(ctx, takeSinkGaps, arg.Sink, arg.Stream)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []TakeSinkGapsRow
-	for rows.Next() {
-		var i TakeSinkGapsRow
-		if err := rows.Scan(&i.Lost, &i.UpTo); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }

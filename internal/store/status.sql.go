@@ -211,7 +211,7 @@ func (q *Queries) ListAlertsBefore(ctx context.Context, arg ListAlertsBeforePara
 const listAuditEntriesBefore = `-- name: ListAuditEntriesBefore :many
 SELECT seq, occurred_at, actor, action, provider, details
 FROM provwatch.audit_log
-WHERE seq < $1
+WHERE seq < $1 AND seq <= (SELECT last_seq FROM provwatch.audit_counter)
 ORDER BY seq DESC
 LIMIT $2
 `

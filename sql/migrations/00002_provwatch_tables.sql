@@ -120,3 +120,7 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 -- +goose StatementEnd
+
+-- Only who creates a trigger needs to execute its function, not who writes to the
+-- table.
+REVOKE EXECUTE ON FUNCTION provwatch.notify_change() FROM PUBLIC;

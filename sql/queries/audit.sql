@@ -3,28 +3,36 @@
 INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, provider_id, details)
 VALUES (@id, @occurred_at, @actor, @action, @provider, @provider_id, @details);
 
--- name: LockDelivery :exec
--- Lets one worker at a time deliver, so that the order per provider holds.
-SELECT pg_advisory_xact_lock(@lock_id::bigint);
+-- name: LockDelivery :one
+-- Puts deliveries in turn until the end of the transaction. Not an advisory lock:
+-- anyone could hold that.
+SELECT last_seq FROM provwatch.audit_counter FOR UPDATE;
 
 -- name: ListStagedAuditEntries :many
-SELECT seq, id, occurred_at, actor, action, provider, provider_id, details
+-- Details of more than max_details bytes are null: the log gets them all the same.
+SELECT id, occurred_at, actor, action, provider, provider_id,
+    (CASE WHEN octet_length(details::text) <= @max_details::int THEN details END)::jsonb AS details
 FROM provwatch.audit_outbox
 ORDER BY seq
 LIMIT @max_entries;
 
--- name: LogAuditEntries :many
--- Writes entries to the log and returns those that were not in it yet.
-INSERT INTO provwatch.audit_log (seq, id, occurred_at, actor, action, provider, provider_id, details)
-SELECT seq, id, occurred_at, actor, action, provider, provider_id, details
-FROM provwatch.audit_outbox
-WHERE id = ANY(@ids::uuid[])
-ORDER BY seq
-ON CONFLICT (id) DO NOTHING
-RETURNING id;
-
--- name: AcknowledgeAuditEntries :exec
-DELETE FROM provwatch.audit_outbox WHERE id = ANY(@ids::uuid[]);
+-- name: DeliverAuditEntries :many
+-- Moves entries from the outbox to the log, and returns those that were not in it
+-- yet. The transaction must hold the lock of LockDelivery.
+WITH taken AS (
+    DELETE FROM provwatch.audit_outbox WHERE id = ANY(@ids::uuid[])
+    RETURNING seq, id, occurred_at, actor, action, provider, provider_id, details
+), logged AS (
+    INSERT INTO provwatch.audit_log (seq, id, occurred_at, actor, action, provider, provider_id, details)
+    SELECT (SELECT last_seq FROM provwatch.audit_counter) + row_number() OVER (ORDER BY taken.seq),
+        id, occurred_at, actor, action, provider, provider_id, details
+    FROM taken
+    WHERE NOT EXISTS (SELECT FROM provwatch.audit_log former WHERE former.id = taken.id)
+    RETURNING id
+), counted AS (
+    UPDATE provwatch.audit_counter SET last_seq = last_seq + (SELECT count(*) FROM logged)
+)
+SELECT id FROM logged;
 
 -- name: OutboxDepth :one
 SELECT count(*) AS depth, coalesce(extract(epoch FROM now() - min(occurred_at)), 0)::float8 AS oldest_age_seconds

@@ -1,11 +1,14 @@
 -- name: RegisterSink :exec
--- Makes the cursor of a sink that is new, at the beginning or at the end of its
--- stream. One that is there stays as it is.
+-- Makes the cursor of a sink that is new, at the end of its stream or before the
+-- first event that is left. One that is there stays as it is.
 INSERT INTO provwatch.sink_cursors (sink, stream, seq)
 SELECT @sink::text, @stream::text, CASE
-    WHEN @from_start::boolean THEN 0
-    WHEN @stream::text = 'drift' THEN (SELECT coalesce(max(seq), 0) FROM provwatch.drift_alerts)
-    ELSE (SELECT coalesce(max(seq), 0) FROM provwatch.audit_log)
+    WHEN @stream::text = 'drift' THEN least(
+        (SELECT last_seq FROM provwatch.alert_counter),
+        CASE WHEN @from_start::boolean THEN (SELECT min(seq) - 1 FROM provwatch.drift_alerts WHERE seq > 0) END)
+    ELSE least(
+        (SELECT last_seq FROM provwatch.audit_counter),
+        CASE WHEN @from_start::boolean THEN (SELECT min(seq) - 1 FROM provwatch.audit_log WHERE seq > 0) END)
 END
 ON CONFLICT DO NOTHING;
 
@@ -17,15 +20,29 @@ SELECT seq FROM provwatch.sink_cursors WHERE sink = @sink AND stream = @stream;
 UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = now()
 WHERE sink = @sink AND stream = @stream AND seq < @seq;
 
+-- name: PassSinkGap :execrows
+-- MoveSinkCursor over events that were deleted, which are announced in the same
+-- transaction: by whoever moves the cursor from where it found them, and by no
+-- other.
+UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = now()
+WHERE sink = @sink AND stream = @stream AND seq = @former_seq;
+
+-- name: ReadAlertCounter :one
+-- The seq of the last alert, whether or not its row is left.
+SELECT last_seq FROM provwatch.alert_counter;
+
+-- name: ReadAuditCounter :one
+-- The seq of the last entry delivered, whether or not its row is left.
+SELECT last_seq FROM provwatch.audit_counter;
+
 -- name: ListAuditEntriesSince :many
+-- Rows above the counter are not the deliverer's. Nothing keeps others from having
+-- the seq of an entry, so that a seq alone is no place to go on from.
 SELECT seq, id, occurred_at, actor, action, provider, provider_id, details
 FROM provwatch.audit_log
-WHERE seq > @seq
-ORDER BY seq
+WHERE (seq, id) > (@seq::bigint, @id::uuid) AND seq <= @last_seq::bigint
+ORDER BY seq, id
 LIMIT @max_entries;
-
--- name: LastAuditSeq :one
-SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.audit_log;
 
 -- name: ListFiring :many
 -- The last alert of each provider whose drift was alerted and is not over, or is over
@@ -45,28 +62,25 @@ SELECT @sink::text, @stream::text, @seq::bigint, @event_id::uuid, @provider::tex
 WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = @sink AND c.stream = @stream AND c.seq < @seq)
 ON CONFLICT DO NOTHING;
 
--- name: TakeSinkGaps :many
-DELETE FROM provwatch.sink_gaps WHERE sink = @sink AND stream = @stream RETURNING lost, up_to;
-
 -- name: NextSinkRetry :many
 -- The first dead letter that is to be tried again, if there is one.
-SELECT seq FROM provwatch.sink_dead_letters WHERE sink = @sink AND stream = @stream AND retry ORDER BY seq LIMIT 1;
+SELECT seq, event_id FROM provwatch.sink_dead_letters WHERE sink = @sink AND stream = @stream AND retry ORDER BY seq, event_id LIMIT 1;
 
 -- name: EndSinkRetry :exec
 -- The dead letter stays, with another reason.
 UPDATE provwatch.sink_dead_letters SET retry = false, attempts = attempts + 1, reason = @reason, at = now()
-WHERE sink = @sink AND stream = @stream AND seq = @seq;
+WHERE sink = @sink AND stream = @stream AND seq = @seq AND event_id = @event_id;
 
 -- name: DropDeadLetter :exec
-DELETE FROM provwatch.sink_dead_letters WHERE sink = @sink AND stream = @stream AND seq = @seq;
+DELETE FROM provwatch.sink_dead_letters WHERE sink = @sink AND stream = @stream AND seq = @seq AND event_id = @event_id;
 
 -- name: ListSinks :many
 SELECT
     c.sink, c.stream, c.seq, c.moved_at,
-    (CASE c.stream
-        WHEN 'drift' THEN (SELECT count(*) FROM provwatch.drift_alerts e WHERE e.seq > c.seq)
-        ELSE (SELECT count(*) FROM provwatch.audit_log e WHERE e.seq > c.seq)
-    END)::bigint AS behind,
+    greatest((CASE c.stream
+        WHEN 'drift' THEN (SELECT last_seq FROM provwatch.alert_counter)
+        ELSE (SELECT last_seq FROM provwatch.audit_counter)
+    END) - c.seq, 0)::bigint AS behind,
     (SELECT count(*) FROM provwatch.sink_dead_letters d WHERE d.sink = c.sink AND d.stream = c.stream) AS dead_letters
 FROM provwatch.sink_cursors c
 ORDER BY c.sink, c.stream DESC;

@@ -205,6 +205,6 @@ LIMIT @max_alerts;
 -- The latest delivered entries below a seq, the latest first.
 SELECT seq, occurred_at, actor, action, provider, details
 FROM provwatch.audit_log
-WHERE seq < @before
+WHERE seq < @before AND seq <= (SELECT last_seq FROM provwatch.audit_counter)
 ORDER BY seq DESC
 LIMIT @max_entries;
