@@ -128,7 +128,7 @@ func TestStreamsThatAreCutOrGoSilentLoseNoDrift(t *testing.T) {
 
 	target, err := url.Parse(cluster.TCPURL(t, w.url, proxy.Listen))
 	require.NoError(t, err)
-	target.User = url.UserPassword("test_wal", "password-of-wal")
+	target.User = url.UserPassword("test_wal", passwordOf("test_wal"))
 	env := w.twoProviders().with("DATABASE_URL", target.String())
 	p := w.start(env, "run").ready()
 	var want []string

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +67,11 @@ type world struct {
 	// login is the role that each command connects as, empty where all of them do
 	// as the owner.
 	login map[string]string
+	// server is the folder of the database's server, and logged how much its log held
+	// before the test. allLogged says that it logs each statement.
+	server    string
+	logged    int64
+	allLogged bool
 
 	mu      sync.Mutex
 	emitted bytes.Buffer // all output of all workers, and all payloads
@@ -108,28 +114,59 @@ func newEmptyWorldOn(t *testing.T, url string) *world {
 	t.Helper()
 	w := &world{t: t, url: url, notes: map[pubsub.Channel][]string{}}
 	w.db = w.connect()
+	w.findServer()
+	// Of each session of the test, and so of all that a worker sends.
+	w.allLogged = true
+	w.exec("ALTER DATABASE " + pgx.Identifier{w.db.Config().Database}.Sanitize() + " SET log_statement = 'all'")
 	w.listen()
 	t.Cleanup(w.searchForSecrets)
 	return w
 }
 
-// logins makes roles that can log in, a member each of the group roles. They are
-// the cluster's, which all databases share and which goes with its tests.
-const logins = `DO $$
-DECLARE
-	source text;
-BEGIN
-	FOREACH source IN ARRAY ARRAY['notify', 'wal', 'operator', 'reader'] LOOP
-		IF to_regrole('test_' || source) IS NULL THEN
-			BEGIN
-				EXECUTE format('CREATE ROLE %I LOGIN %s PASSWORD %L IN ROLE %I', 'test_' || source,
-					CASE source WHEN 'wal' THEN 'REPLICATION' ELSE 'NOREPLICATION' END, 'password-of-' || source, 'provwatch_' || source);
-			EXCEPTION WHEN duplicate_object OR unique_violation THEN
-				NULL;
-			END;
-		END IF;
-	END LOOP;
-END $$`
+// findServer finds the folder of the database's server, and makes secrets of the
+// passwords by which workers connect.
+func (w *world) findServer() {
+	w.t.Helper()
+	w.server = filepath.Dir(w.strings("SHOW data_directory")[0])
+	log, err := os.Stat(filepath.Join(w.server, "postgres.log"))
+	require.NoError(w.t, err)
+	w.logged = log.Size()
+	w.secret(w.ownerPassword())
+	w.secret(passwordMark)
+}
+
+// ownerPassword returns the password of the databases' owner.
+func (w *world) ownerPassword() string {
+	w.t.Helper()
+	password, err := os.ReadFile(filepath.Join(w.server, "password"))
+	require.NoError(w.t, err)
+	return strings.TrimSpace(string(password))
+}
+
+// passwordMark is in the password of each role of [world.createRole], with characters beside
+// that are escaped in a URL.
+const passwordMark = "S3cretQz7vLk9x"
+
+func passwordOf(role string) string { return "/@?#% '" + passwordMark + "-" + role }
+
+// createRole creates a role that logs in by [passwordOf], unless another test has: it
+// is the cluster's, which all databases share and which goes with its tests.
+func (w *world) createRole(name, attributes string) {
+	w.t.Helper()
+	conn := w.connect()
+	for _, statement := range []string{
+		"SET log_statement = none; SET log_min_error_statement = panic", // the next one has the password
+		`DO $$ BEGIN
+			CREATE ROLE ` + name + ` LOGIN PASSWORD '` + strings.ReplaceAll(passwordOf(name), "'", "''") + `' ` + attributes + `;
+		EXCEPTION WHEN duplicate_object OR unique_violation THEN
+			NULL;
+		END $$`,
+	} {
+		_, err := conn.Exec(w.t.Context(), statement)
+		require.NoError(w.t, err)
+	}
+	require.NoError(w.t, conn.Close(w.t.Context()))
+}
 
 // prepare does what an administrator does for workers that connect as roles of
 // their own (docs/privileges.md).
@@ -144,20 +181,40 @@ func (w *world) prepare() {
 	require.NoError(w.t, err)
 	script, err := os.ReadFile("../sql/roles.sql")
 	require.NoError(w.t, err)
-	for _, statements := range []string{string(script), logins} {
-		_, err = conn.Exec(w.t.Context(), statements)
-		require.NoError(w.t, err)
-	}
+	_, err = conn.Exec(w.t.Context(), string(script))
+	require.NoError(w.t, err)
 	require.NoError(w.t, conn.Close(w.t.Context()))
+	for _, group := range []string{"notify", "operator", "reader"} {
+		w.createRole("test_"+group, "IN ROLE provwatch_"+group)
+	}
+	w.createRole("test_wal", "REPLICATION IN ROLE provwatch_wal")
 	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "keys": "test_operator", "watch": "test_reader", "status": "test_reader"}
 }
 
-// as returns the database's URL for a role.
+// withPassword returns the database's URL by TCP, where the server asks for
+// the password that the URL holds: of a role of [world.createRole], or of the owner.
+func (w *world) withPassword(role string) string {
+	w.t.Helper()
+	config, err := pgx.ParseConfig(w.url)
+	require.NoError(w.t, err)
+	password := passwordOf(role)
+	if role == config.User {
+		password = w.ownerPassword()
+	}
+	u := url.URL{
+		Scheme: "postgres", User: url.UserPassword(role, password), Host: fmt.Sprintf("127.0.0.1:%d", config.Port),
+		Path: "/" + config.Database, RawQuery: "sslmode=disable",
+	}
+	return u.String()
+}
+
+// as returns the database's URL for a role by a unix socket, where the server asks for
+// no password.
 func (w *world) as(role string) string {
 	w.t.Helper()
-	url := strings.Replace(w.url, "postgres://provwatch@", "postgres://"+role+"@", 1)
-	require.NotEqual(w.t, w.url, url)
-	return url
+	other := strings.Replace(w.url, "postgres://provwatch@", "postgres://"+role+"@", 1)
+	require.NotEqual(w.t, w.url, other)
+	return other
 }
 
 func (w *world) connect() *pgx.Conn {
@@ -242,6 +299,7 @@ func (w *world) searchForSecrets() {
 		}
 		w.emit(strings.Join(rows, "\n"))
 	}
+	w.searchServerLog()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, secret := range w.secrets {
@@ -249,6 +307,37 @@ func (w *world) searchForSecrets() {
 			from, to := max(0, at-80), min(w.emitted.Len(), at+len(secret)+20)
 			w.t.Errorf("a secret was emitted: …%s…", w.emitted.Bytes()[from:to])
 		}
+	}
+}
+
+// searchServerLog searches what the server has logged during the test, of other tests
+// too, for the passwords by which workers connect. API keys are parameters of
+// statements, which it logs.
+func (w *world) searchServerLog() {
+	passwords := []string{w.ownerPassword(), passwordMark}
+	log, err := os.Open(filepath.Join(w.server, "postgres.log"))
+	if err == nil {
+		_, err = log.Seek(w.logged, io.SeekStart)
+	}
+	if err != nil {
+		w.t.Errorf("search the server's log for passwords: %v", err)
+		return
+	}
+	defer func() { _ = log.Close() }()
+	lines, statements := bufio.NewScanner(log), 0
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "statement: ") {
+			statements++
+		}
+		for _, password := range passwords {
+			if strings.Contains(lines.Text(), password) {
+				w.t.Errorf("the server has logged a password: %s", lines.Text())
+			}
+		}
+	}
+	if err := lines.Err(); err != nil || w.allLogged && statements == 0 {
+		w.t.Errorf("search the server's log for passwords: %d statements, %v", statements, err)
 	}
 }
 
@@ -295,14 +384,14 @@ func (w *world) command(env environ, args ...string) *exec.Cmd {
 	command := exec.Command(workerBinary, args...)
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
 	if _, set := env["DATABASE_URL"]; !set {
-		url, name := w.url, "run"
+		role, name := "provwatch", "run"
 		if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 			name = args[0]
 		}
-		if role := w.login[name]; role != "" {
-			url = w.as(role)
+		if w.login[name] != "" {
+			role = w.login[name]
 		}
-		command.Env = append(command.Env, "DATABASE_URL="+url)
+		command.Env = append(command.Env, "DATABASE_URL="+w.withPassword(role))
 	}
 	if w.source != "" {
 		command.Env = append(command.Env, "PROVWATCH_SOURCE="+w.source)

@@ -60,7 +60,7 @@ func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
 		second := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
 		require.Equal(t, 1.0, first.metric("provwatch_leader"))
 		require.Zero(t, second.metric("provwatch_leader"))
-		leader := w.strings(`SELECT format('leader_session=%s leader_role=%s leader_since=%s', pid, usename,
+		leader := w.strings(`SELECT format('leader_session=%s leader_role=%s leader_address=127.0.0.1 leader_since=%s', pid, usename,
 			to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
 			FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted AND pg_stat_activity.datname = current_database()`)[0]
 		second.waitFor(`msg="standing by until the leader ends"`, leader)

@@ -82,6 +82,7 @@ func (w *world) attach(p *worker) {
 	require.Equal(w.t, "provwatch provwatch\n", string(out))
 	w.url = strings.Trim(strings.TrimPrefix(command, "psql "), "'")
 	w.db = w.connect()
+	w.findServer()
 }
 
 func TestWithoutADatabaseAPrivateOneIsStartedSharedAndStopped(t *testing.T) {

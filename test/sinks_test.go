@@ -21,11 +21,7 @@ import (
 func newSinkWorld(t *testing.T, source string) *world {
 	t.Helper()
 	w := newWorldOf(t, source)
-	w.exec(`DO $$ BEGIN
-		CREATE ROLE test_sinks_` + source + ` LOGIN REPLICATION IN ROLE provwatch_` + source + `, provwatch_sinks;
-	EXCEPTION WHEN duplicate_object OR unique_violation THEN
-		NULL;
-	END $$`)
+	w.createRole("test_sinks_"+source, "REPLICATION IN ROLE provwatch_"+source+", provwatch_sinks")
 	w.login["run"], w.login["sinks"] = "test_sinks_"+source, "test_operator"
 	return w
 }

@@ -148,7 +148,7 @@ func TestTLSIsVerifiedOnEveryConnectionAndRefusedClearly(t *testing.T) {
 		u := url.URL{Scheme: "postgres", User: user, Host: net.JoinHostPort(host, port), Path: "/" + database, RawQuery: parameters.Encode()}
 		return u.String()
 	}
-	password := url.UserPassword("test_wal", w.secret("password-of-wal"))
+	password := url.UserPassword("test_wal", w.secret(passwordOf("test_wal")))
 	certified := url.User("test_certified")
 	env := w.twoProviders()
 	refused := func(name, url string, texts ...string) {

@@ -46,6 +46,7 @@ func BinDir() string { return os.Getenv("PROVWATCH_TEST_POSTGRES") }
 var settings = map[string]string{
 	"fsync":                 "off",
 	"full_page_writes":      "off",
+	"log_connections":       "on",
 	"max_connections":       "300",
 	"max_replication_slots": "100",
 	"max_wal_senders":       "100",
