@@ -56,7 +56,7 @@ var (
 	}
 	resolving = []string{
 		"LockSeed", "SilenceTriggers", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
-		"InsertProviderKeys", "UpdateProvider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
+		"InsertProviderKeys", "update_provider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
 		"BoundIdleTransaction", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify", "ListWorkers",
 	}
 	sinking = []string{
@@ -237,12 +237,14 @@ func readQueries(t *testing.T) map[string]string {
 		for section := range strings.SplitSeq(string(text), "-- name: ") {
 			name, query, found := strings.Cut(section, "\n")
 			if name, _, named := strings.Cut(name, " "); found && named {
-				query = regexp.MustCompile(`@\w+::boolean THEN`).ReplaceAllString(query, "true THEN")
-				queries[name] = regexp.MustCompile(`@\w+`).ReplaceAllString(query, "NULL")
+				queries[name] = withoutParameters(query)
 			}
 		}
 	}
 	require.NotEmpty(t, queries)
+	update, err := os.ReadFile("../../sql/update_provider.sql")
+	require.NoError(t, err)
+	queries["update_provider"] = withoutParameters(string(update))
 	scans, err := filepath.Glob("../../sql/scan_*.sql")
 	require.NoError(t, err)
 	for _, file := range scans {
@@ -251,6 +253,11 @@ func readQueries(t *testing.T) map[string]string {
 		queries[strings.TrimSuffix(filepath.Base(file), ".sql")] = strings.ReplaceAll(string(text), "$1", "NULL::text[]")
 	}
 	return queries
+}
+
+func withoutParameters(query string) string {
+	query = regexp.MustCompile(`@\w+::boolean THEN`).ReplaceAllString(query, "true THEN")
+	return regexp.MustCompile(`@\w+`).ReplaceAllString(query, "NULL")
 }
 
 func TestAllThatIsMissingIsToldAtOnceAndQuoted(t *testing.T) {

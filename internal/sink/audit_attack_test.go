@@ -170,7 +170,7 @@ func TestAnOperatorCannotSilenceTheAudit(t *testing.T) {
 
 	webhook := newRecorder(t)
 	server := startNATS(t)
-	read := server.stream(jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"ops.provwatch.>"}})
+	stored := server.stream(jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"ops.provwatch.>"}})
 	runner, _ := f.run(time.Hour, newWebhook(t, webhook.URL), server.sink("AUDIT"))
 	f.audit("genuine")
 	require.NoError(t, open.Commit(t.Context()))
@@ -187,7 +187,7 @@ func TestAnOperatorCannotSilenceTheAudit(t *testing.T) {
 		eventually(t, func() bool { return f.cursor(name, Audit) == int64(len(log)) }, "the cursor of %s is at the end, not at %d", name, f.cursor(name, Audit))
 	}
 	var published []string
-	for _, m := range read() {
+	for _, m := range stored.messages() {
 		published = append(published, m.Header.Get("Nats-Msg-Id"))
 	}
 	for name, got := range map[string][]string{"webhook": webhook.got(), "nats": published} {
