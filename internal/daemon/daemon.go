@@ -65,6 +65,10 @@ type Options struct {
 	RequireCredentials bool
 	CredentialDrift    verify.CredentialMode
 	Resync             time.Duration
+	// MaxBackOff bounds, before jitter, the wait until a connection that was lost or
+	// a verification that failed is tried again, and with it how long the worker is
+	// not ready after the cause has gone (--max-backoff).
+	MaxBackOff time.Duration
 
 	// Source is where changes come from (--source).
 	Source SourceMode
@@ -315,6 +319,7 @@ func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
 	d.listenForSinks(listen)
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	listen.Progress(d.life.cameRound)
+	listen.RetryWithin(d.MaxBackOff)
 	var group conc.WaitGroup
 	stopping := func() bool { return ctx.Err() != nil }
 	start := func(name string, work func()) {
