@@ -545,9 +545,10 @@ func (d *daemon) refuse(ctx context.Context, message string, err error) {
 	d.loaded(err)
 }
 
-// publishStatus tells whoever listens. It is news, not state: after a connection
-// that is lost it is tried once more, and can be there twice; a failure is logged
-// and nothing more.
+// publishStatus publishes an event. It is news, not state: after a connection that
+// is lost it is tried once more, and can be there twice; a failure is logged and
+// nothing more. One that a stop interrupts is no failure: the stop is news of its
+// own.
 func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event, reason string) {
 	status := pubsub.Status{
 		Event: event, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(), At: time.Now(), Reason: reason,
@@ -559,7 +560,7 @@ func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event, reason s
 		d.pool.Reset()
 		err = pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload())
 	}
-	if err != nil {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		d.Logger.WarnContext(ctx, "status not published", "event", string(event), "error", err)
 	}
 }

@@ -450,7 +450,7 @@ func (d *daemon) retireSlot(ctx context.Context, reason string) error {
 	if server.Slot == "" {
 		return err
 	}
-	if _, err := wal.DropSlot(ctx, d.pool, server.Slot); err != nil {
+	if _, err := wal.DropSlot(ctx, d.pool, server.Slot); err != nil && ctx.Err() == nil {
 		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop"+d.CommandFlags)
 	}
 	return nil
