@@ -65,9 +65,9 @@ type Options struct {
 	RequireCredentials bool
 	CredentialDrift    verify.CredentialMode
 	Resync             time.Duration
-	// MaxBackOff bounds, before jitter, the wait until a connection that was lost or
-	// a verification that failed is tried again, and with it how long the worker is
-	// not ready after the cause has gone (--max-backoff).
+	// MaxBackOff bounds, before jitter, the wait until a lost connection or a failed
+	// verification is tried again (--max-backoff). A worker can stay not ready for
+	// that time after the cause has gone.
 	MaxBackOff time.Duration
 
 	// Source is where changes come from (--source).
@@ -547,8 +547,8 @@ func (d *daemon) refuse(ctx context.Context, message string, err error) {
 
 // publishStatus publishes an event. It is news, not state: after a connection that
 // is lost it is tried once more, and can be there twice; a failure is logged and
-// nothing more. One that a stop interrupts is no failure: the stop is news of its
-// own.
+// nothing more. A publish that a stop interrupts is no failure: the stop is news of
+// its own.
 func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event, reason string) {
 	status := pubsub.Status{
 		Event: event, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(), At: time.Now(), Reason: reason,
