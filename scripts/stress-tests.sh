@@ -43,8 +43,8 @@ for n in "${!tests[@]}"; do
 	failures=0
 	want=1
 	while ((runs < want)); do
-		# One run by itself tells how long one takes; the others are few processes, since
-		# each starts a server of its own first.
+		# The first run shows how long one takes. The others share few processes, since
+		# each process starts a server of its own.
 		batch=1
 		if ((runs > 0)); then
 			spent=$((SECONDS - began))

@@ -396,6 +396,8 @@ func (w *world) command(env environ, args ...string) *exec.Cmd {
 	if w.source != "" {
 		command.Env = append(command.Env, "PROVWATCH_SOURCE="+w.source)
 	}
+	// What tests do to a database should not be waited for afterwards.
+	command.Env = append(command.Env, "PROVWATCH_MAX_BACKOFF=1s")
 	for name, value := range env {
 		command.Env = append(command.Env, name+"="+value)
 	}

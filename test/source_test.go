@@ -79,7 +79,7 @@ func TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting(t *testing.T) {
 	unlock := w.lock("ai_providers", "ACCESS SHARE")
 	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
 	p.waitFor("triggers that the WAL source does not need are still there")
-	// One that waited in a queue behind the worker would wait for the lock's end.
+	// A query that queued behind the worker would wait for the lock's end.
 	for range 50 {
 		_, err := w.db.Exec(waittest.Context(t), `SELECT count(*) FROM ai_providers`)
 		require.NoError(t, err)

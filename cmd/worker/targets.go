@@ -244,7 +244,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.TolerateBootDrift = f.onBootDrift == "alert"
 	o.RequireCredentials = f.requiresCredentials()
 	o.CredentialDrift = verify.CredentialMode(f.credentials)
-	o.Resync = f.resync
+	o.Resync, o.MaxBackOff = f.resync, f.maxBackOff
 	o.Source = daemon.SourceMode(f.source)
 	o.SlotMaxLag = maxLag
 	return o, err

@@ -65,6 +65,10 @@ type Options struct {
 	RequireCredentials bool
 	CredentialDrift    verify.CredentialMode
 	Resync             time.Duration
+	// MaxBackOff bounds, before jitter, the wait until a lost connection or a failed
+	// verification is tried again (--max-backoff). A worker can stay not ready for
+	// that time after the cause has gone.
+	MaxBackOff time.Duration
 
 	// Source is where changes come from (--source).
 	Source SourceMode
@@ -321,6 +325,7 @@ func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
 	d.listenForSinks(listen)
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	listen.Progress(d.life.cameRound)
+	listen.RetryWithin(d.MaxBackOff)
 	var group conc.WaitGroup
 	stopping := func() bool { return ctx.Err() != nil }
 	start := func(name string, work func()) {
@@ -546,9 +551,10 @@ func (d *daemon) refuse(ctx context.Context, message string, err error) {
 	d.loaded(err)
 }
 
-// publishStatus tells whoever listens. It is news, not state: after a connection
-// that is lost it is tried once more, and can be there twice; a failure is logged
-// and nothing more.
+// publishStatus publishes an event. It is news, not state: after a connection that
+// is lost it is tried once more, and can be there twice; a failure is logged and
+// nothing more. A publish that a stop interrupts is no failure: the stop is news of
+// its own.
 func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event, reason string) {
 	status := pubsub.Status{
 		Event: event, Worker: d.worker, Version: d.Version, Providers: d.verifier.Providers(), At: time.Now(), Reason: reason,
@@ -560,7 +566,7 @@ func (d *daemon) publishStatus(ctx context.Context, event pubsub.Event, reason s
 		d.pool.Reset()
 		err = pubsub.Publish(ctx, d.pool, pubsub.Statuses, status.Payload())
 	}
-	if err != nil {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		d.Logger.WarnContext(ctx, "status not published", "event", string(event), "error", err)
 	}
 }

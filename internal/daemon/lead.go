@@ -226,6 +226,10 @@ func (d *daemon) sayStandingBy(ctx context.Context) {
 func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 	back := backoff.NewExponentialBackOff()
 	back.InitialInterval, back.MaxInterval = firstReturn, maxReturn
+	if d.Source == WALSource {
+		// There is no other source meanwhile: the worker is not ready.
+		back.InitialInterval, back.MaxInterval = min(firstReturn, d.MaxBackOff), d.MaxBackOff
+	}
 	if !d.untilDone(ctx, "not leading yet, trying again", d.verifier.TakeOver) {
 		return
 	}
@@ -337,17 +341,18 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 		}
 	}
 	source := wal.Source{
-		Pool:     d.pool,
-		Config:   postgres.ReplicationConfig(d.Database),
-		Verifier: d.verifier,
-		Keys:     d.Keys,
-		Pending:  d.pending,
-		MaxLag:   d.SlotMaxLag,
-		Logger:   d.Logger,
-		Metrics:  d.metrics,
-		Verified: func(r listener.Request, err error) { d.verified(ctx, r, err) },
-		Fallback: d.Source == AutoSource,
-		Lead:     d.stillLeads,
+		Pool:       d.pool,
+		Config:     postgres.ReplicationConfig(d.Database),
+		Verifier:   d.verifier,
+		Keys:       d.Keys,
+		Pending:    d.pending,
+		MaxLag:     d.SlotMaxLag,
+		MaxBackOff: d.MaxBackOff,
+		Logger:     d.Logger,
+		Metrics:    d.metrics,
+		Verified:   func(r listener.Request, err error) { d.verified(ctx, r, err) },
+		Fallback:   d.Source == AutoSource,
+		Lead:       d.stillLeads,
 		Publish: func(ctx context.Context) error {
 			if d.published.Swap(false) {
 				return nil
@@ -419,7 +424,7 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 		}
 	})
 	defer d.life.take()()
-	d.verifier.Run(ctx, d.pending, func(r listener.Request, err error) { d.verified(ctx, r, err) })
+	d.verifier.Run(ctx, d.pending, d.MaxBackOff, func(r listener.Request, err error) { d.verified(ctx, r, err) })
 }
 
 // retireSlot forgets the position in the WAL, and says so if there was one, and
@@ -445,7 +450,7 @@ func (d *daemon) retireSlot(ctx context.Context, reason string) error {
 	if server.Slot == "" {
 		return err
 	}
-	if _, err := wal.DropSlot(ctx, d.pool, server.Slot); err != nil {
+	if _, err := wal.DropSlot(ctx, d.pool, server.Slot); err != nil && ctx.Err() == nil {
 		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop"+d.CommandFlags)
 	}
 	return nil

@@ -3,7 +3,9 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -45,4 +47,21 @@ func TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost(t *testing.
 	notification, err := listening.WaitForNotification(waittest.Context(t))
 	require.NoError(t, err)
 	require.Contains(t, notification.Payload, `"event":"leading"`)
+}
+
+func TestAStatusThatAStopInterruptsIsNoFailure(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	var log strings.Builder
+	d := &daemon{Options: Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, pool: pool,
+		verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	d.publishStatus(ctx, pubsub.EventReady, "")
+	require.Empty(t, log.String())
+
+	late, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
+	defer cancel()
+	d.publishStatus(late, pubsub.EventStopping, "")
+	require.Contains(t, log.String(), "status not published")
 }

@@ -28,7 +28,7 @@ const (
 	probeInterval = 30 * time.Second
 	// probeTimeout is how long a probe, a connection attempt or a LISTEN may take.
 	probeTimeout = 10 * time.Second
-	// maxBackOff bounds the wait between attempts to reconnect.
+	// maxBackOff bounds the wait between attempts to reconnect, before jitter.
 	maxBackOff = 15 * time.Second
 	// leadInterval is how often a standby tries to become the leader. It polls,
 	// since a session that waits for an advisory lock holds a snapshot all the
@@ -81,14 +81,14 @@ type Listener struct {
 	progress func()
 	logger   *slog.Logger
 
-	probeInterval, probeTimeout time.Duration
+	probeInterval, probeTimeout, maxBackOff time.Duration
 }
 
 // New returns a listener; [Listener.Run] connects it.
 func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger *slog.Logger) *Listener {
 	return &Listener{
 		config: config, channel: channel, handler: handler, logger: logger,
-		progress: func() {}, probeInterval: probeInterval, probeTimeout: probeTimeout,
+		progress: func() {}, probeInterval: probeInterval, probeTimeout: probeTimeout, maxBackOff: maxBackOff,
 	}
 }
 
@@ -96,6 +96,10 @@ func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger
 // latest after each of its waits, which are all bounded, whatever the server does.
 // It is called before Run.
 func (l *Listener) Progress(progress func()) { l.progress = progress }
+
+// RetryWithin bounds the wait between attempts to reconnect, before jitter. It is
+// called before Run.
+func (l *Listener) RetryWithin(limit time.Duration) { l.maxBackOff = limit }
 
 // Lead makes the listening session take part in the election of the leader, by
 // the session advisory lock [LeaderLock]. It is called before Run.
@@ -119,7 +123,7 @@ func (l *Listener) Wake(channel pubsub.Channel, wake func()) {
 func (l *Listener) Run(ctx context.Context) {
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval = 50 * time.Millisecond
-	retry.MaxInterval = maxBackOff
+	retry.MaxInterval = l.maxBackOff
 	listenedBefore := false
 	for {
 		l.progress()

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -246,4 +248,35 @@ func TestAListenerEndsWithItsContextWhileItCannotConnect(t *testing.T) {
 	}, "two attempts")
 	cancel()
 	waittest.Closed(t, ended, "the listener ends")
+}
+
+// moments records when a connection was lost.
+type moments struct {
+	events
+	lost []time.Time
+}
+
+func (m *moments) Lost(error) { m.lost = append(m.lost, time.Now()) }
+
+// TestReconnectsBackOffUpToTheirLimit runs on a clock of its own, with a dialer in the
+// place of the network.
+func TestReconnectsBackOffUpToTheirLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen moments
+		config := configOf(t, "postgres://127.0.0.1:1/db?sslmode=disable")
+		config.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
+		l := New(config, pubsub.ProvidersChanged, &seen, quiet)
+		l.RetryWithin(time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		l.Run(ctx)
+		require.Greater(t, len(seen.lost), 40)
+		require.Less(t, seen.lost[1].Sub(seen.lost[0]), time.Second, "the first wait is short")
+		longest := time.Duration(0)
+		for i := range seen.lost[1:] {
+			longest = max(longest, seen.lost[i+1].Sub(seen.lost[i]))
+		}
+		require.Greater(t, longest, time.Minute/2)
+		require.LessOrEqual(t, longest, time.Minute*3/2, "the limit and its jitter")
+	})
 }

@@ -171,8 +171,8 @@ func (n *NATS) Send(ctx context.Context, e Event) error {
 	}
 }
 
-// errConnectionLost means that the server may or may not have the event. The queue
-// sends it again, and the stream drops the repeat.
+// errConnectionLost leaves open whether the stream has the event. The queue sends
+// it again, and the stream drops the repeat.
 var errConnectionLost = errors.New("connection lost before the acknowledgement")
 
 // whileConnected returns a context that ends with errConnectionLost as its cause as

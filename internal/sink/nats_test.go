@@ -322,8 +322,8 @@ func (d *lateDialer) Dial(network, address string) (net.Conn, error) {
 	return &lateConn{conn, d.published, d.learn}, nil
 }
 
-// tell lets the client learn of the end of the connections that there are.
-func (d *lateDialer) tell() {
+// report lets the client learn of the end of the connections that there are.
+func (d *lateDialer) report() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	close(d.learn)
@@ -363,7 +363,7 @@ func TestASendEndsAsSoonAsItsConnectionIsLost(t *testing.T) {
 	stream := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}})
 	s := n.sink("FLEET")
 	late := newLateDialer()
-	t.Cleanup(late.tell)
+	t.Cleanup(late.report)
 	s.options = append(s.options, nats.SetCustomDialer(late), nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0))
 	event := func() Event {
 		return Event{Stream: Drift, ID: uuid.New(), Provider: "a", Cluster: "fleet 7", Data: []byte("{}")}
@@ -386,7 +386,7 @@ func TestASendEndsAsSoonAsItsConnectionIsLost(t *testing.T) {
 			t.Fatalf("the send ended before the client could know: %v", err)
 		default:
 		}
-		late.tell()
+		late.report()
 		require.ErrorIs(t, <-result, errConnectionLost)
 		require.NoError(t, limited.Err())
 		require.ErrorContains(t, s.Send(limited, event()), "not connected", "nothing is buffered for later")

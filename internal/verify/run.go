@@ -18,13 +18,11 @@ const (
 	burst        = 20
 )
 
-// maxBackOff bounds the wait before a failed verification is tried again.
-const maxBackOff = 15 * time.Second
-
 // Run verifies what pending gathers until ctx ends. A verification that fails is
-// tried again with backoff, without limit. done is called after each, with its
+// tried again with backoff, without limit of tries; maxBackOff bounds the wait,
+// before jitter. done is called after each, with its
 // error.
-func (v *Verifier) Run(ctx context.Context, pending *listener.Pending, done func(listener.Request, error)) {
+func (v *Verifier) Run(ctx context.Context, pending *listener.Pending, maxBackOff time.Duration, done func(listener.Request, error)) {
 	limiter := rate.NewLimiter(maxPerSecond, burst)
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval = 100 * time.Millisecond

@@ -389,7 +389,7 @@ func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		v.Run(ctx, pending, func(listener.Request, error) {})
+		v.Run(ctx, pending, time.Second, func(listener.Request, error) {})
 	}()
 	pending.Hint(idOf(t, pool, "a").String())
 	failures := func() int {

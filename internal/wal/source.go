@@ -23,8 +23,6 @@ import (
 const (
 	// slotBusyPause is the wait for a slot whose former holder is being ended.
 	slotBusyPause = 50 * time.Millisecond
-	// maxBackOff bounds the wait between attempts to stream again.
-	maxBackOff = 15 * time.Second
 	// patience is how long sessions may fail before another source is to be used.
 	patience = 20 * time.Second
 )
@@ -52,9 +50,11 @@ type Source struct {
 	Pending *listener.Pending
 	// MaxLag is how many bytes of WAL the slot may retain before it is given up;
 	// 0 means no limit.
-	MaxLag  int64
-	Logger  *slog.Logger
-	Metrics Metrics
+	MaxLag int64
+	// MaxBackOff bounds the wait between attempts to stream again, before jitter.
+	MaxBackOff time.Duration
+	Logger     *slog.Logger
+	Metrics    Metrics
 	// Verified is called after each verification with its error.
 	Verified func(listener.Request, error)
 	// Fallback makes Run give up, with an [*UnusableError], when nothing but
@@ -87,7 +87,7 @@ func (e *gapError) Error() string { return e.reason }
 func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval = 50 * time.Millisecond
-	retry.MaxInterval = maxBackOff
+	retry.MaxInterval = s.MaxBackOff
 	source := first
 	var failing time.Time // since when sessions fail for other reasons than connecting
 	progress := func() {
