@@ -210,17 +210,56 @@ func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
 		// A provider that the environment no longer names has nothing to differ from.
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("changed openai", "resolved openai", "disabled openai")
-		w.rewrite(file, "")
+		w.insertProvider("anthropic", "anthropic", "https://api.anthropic.com/")
+		w.rewrite(file, "CODER_AIBRIDGE_ANTHROPIC_KEY="+w.secret(anthropicKey)+"\n")
 		p.signal(syscall.SIGHUP)
 		w.expectAlerts("changed openai", "resolved openai", "disabled openai", "resolved openai")
-		p.waitFor("level=WARN", "the environment names no provider", "watched_before=1")
-		require.Zero(t, p.metric("provwatch_providers"))
+		require.Equal(t, 1.0, p.metric("provwatch_providers"))
 		eventually(t, func() bool {
 			return strings.Contains(strings.Join(w.payloads(pubsub.Statuses), "\n"), `"event":"reloaded"`)
 		}, "status reloaded is published")
 		eventually(t, func() bool { return p.metric("provwatch_drift_providers") == 0 }, "no provider drifts any more")
 		p.stop()
 	})
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	// A file that is emptied, or that names nothing that is a provider, is refused as
+	// any other that cannot be used: nothing is resolved, and drifts are alerted.
+	for name, content := range map[string]string{
+		"EmptyFile":             "",
+		"FileOfNoProvider":      "CODER_AIBRIDE_OPENAI_KEY=sk-misspelt\nPATH=/bin\n",
+		"FileOfEmptyVariables":  "CODER_AIBRIDGE_OPENAI_KEY=\n",
+		"FileOfOtherConfigured": "CODER_AIBRIDGE_OPENAI_DUMP_DIR=/tmp\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, "notify")
+			file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
+			p := w.start(nil, "run", "--env-file", file, "--http-addr=127.0.0.1:0").ready()
+			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+			w.expectAlerts("disabled openai")
+
+			w.rewrite(file, content)
+			p.signal(syscall.SIGHUP)
+			p.waitFor("level=ERROR", "the environment cannot be used, keeping the one in use", `error="it names no provider"`, "remedy=", "restart the worker")
+			eventually(t, func() bool { return p.metric("provwatch_last_reload_successful") == 0 }, "the reload is refused")
+			require.Equal(t, 1.0, p.metric("provwatch_providers"))
+			_, page := p.get("/")
+			require.Regexp(t, `the last reload was refused</span>: [^<]*it names no provider`, page)
+			status, _ := p.get("/readyz")
+			require.Equal(t, http.StatusOK, status, "the environment before is watched")
+			w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`)
+			w.expectAlerts("disabled openai", "disabled openai")
+
+			w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
+			p.signal(syscall.SIGHUP)
+			p.waitFor("environment reloaded")
+			require.Equal(t, 1.0, p.metric("provwatch_last_reload_successful"))
+			p.stop()
+		})
+	}
 }
 
 func TestAlertsHoldNoPartOfAURLThatCanBeSecret(t *testing.T) {

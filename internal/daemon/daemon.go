@@ -513,6 +513,12 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 		d.refuse(ctx, "the environment cannot be used, keeping the one in use", err)
 		return true
 	}
+	// A file that was emptied, or is being written, must not end the watch of all.
+	if len(environment.Providers) == 0 && d.verifier.Providers() > 0 {
+		d.refuse(ctx, "the environment cannot be used, keeping the one in use", seed.ErrNoProviders,
+			"remedy", seed.NoProvidersRemedy(d.CommandFlags)+"; to watch nothing, restart the worker")
+		return true
+	}
 	supported, unsupported, err := seed.Supported(ctx, d.pool, environment.Providers)
 	if ctx.Err() != nil {
 		return true
@@ -535,7 +541,7 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 		d.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
 	}
 	seed.LogUnsupported(ctx, d.Logger, unsupported)
-	seed.WarnOfNoProviders(ctx, d.Logger.With("watched_before", d.verifier.Providers()), len(environment.Providers), d.CommandFlags)
+	seed.WarnOfNoProviders(ctx, d.Logger, len(environment.Providers), d.CommandFlags)
 	d.verifier.SetDesired(supported)
 	d.loaded(nil)
 	d.metrics.Watching(len(supported))
@@ -546,8 +552,8 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 }
 
 // refuse reports a reload that changes nothing.
-func (d *daemon) refuse(ctx context.Context, message string, err error) {
-	d.Logger.ErrorContext(ctx, message, "error", err)
+func (d *daemon) refuse(ctx context.Context, message string, err error, more ...any) {
+	d.Logger.ErrorContext(ctx, message, append([]any{"error", err}, more...)...)
 	d.loaded(err)
 }
 

@@ -2,6 +2,7 @@ package seed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -403,12 +404,20 @@ func (p Plan) Supported() []provider.Desired {
 // those of [ForTarget], empty without --config.
 func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int, flags string) {
 	if named == 0 {
-		remedy := "set CODER_AIBRIDGE_* variables, or --env-file"
-		if flags != "" { // which --config forbids
-			remedy = "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix"
-		}
-		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch", "remedy", remedy)
+		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch", "remedy", NoProvidersRemedy(flags))
 	}
+}
+
+// ErrNoProviders says that the environment names no provider.
+var ErrNoProviders = errors.New("it names no provider")
+
+// NoProvidersRemedy says how an environment comes to name providers. flags are those
+// of [ForTarget].
+func NoProvidersRemedy(flags string) string {
+	if flags != "" { // --config forbids what follows
+		return "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix"
+	}
+	return "set CODER_AIBRIDGE_* variables, or --env-file"
 }
 
 // LogPlan logs what a seed did, a line for each provider that it did anything
