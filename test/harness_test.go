@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 )
@@ -134,20 +135,19 @@ END $$`
 // their own (docs/privileges.md).
 func (w *world) prepare() {
 	w.t.Helper()
-	conn := w.connect()
+	config, err := postgres.ParseURL(w.url)
+	require.NoError(w.t, err)
 	needs, worker := schema.Needs{Publication: true}, "test_wal"
 	if w.source == "notify" {
 		needs, worker = schema.Needs{Triggers: true}, "test_notify"
 	}
-	_, _, err := schema.Migrate(w.t.Context(), conn.Config(), needs)
+	_, _, err = schema.Migrate(w.t.Context(), config.ConnConfig, needs)
 	require.NoError(w.t, err)
 	script, err := os.ReadFile("../sql/roles.sql")
 	require.NoError(w.t, err)
 	for _, statements := range []string{string(script), logins} {
-		_, err = conn.Exec(w.t.Context(), statements)
-		require.NoError(w.t, err)
+		w.exec(statements)
 	}
-	require.NoError(w.t, conn.Close(w.t.Context()))
 	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "keys": "test_operator", "watch": "test_reader", "status": "test_reader"}
 }
 

@@ -103,7 +103,7 @@ func (d *Deliverer) Deliver(ctx context.Context) error {
 			return nil
 		}
 		err = d.underLock(ctx, func(tx pgx.Tx) error {
-			return store.New(tx).AcknowledgeAuditEntries(ctx, delivered)
+			return store.On(tx).AcknowledgeAuditEntries(ctx, delivered)
 		})
 		if err != nil {
 			return fmt.Errorf("acknowledge audit entries: %w", err)
@@ -118,7 +118,7 @@ func (d *Deliverer) Deliver(ctx context.Context) error {
 // their ids, including those that an earlier delivery already wrote.
 func (d *Deliverer) deliverBatch(ctx context.Context) (delivered []uuid.UUID, err error) {
 	err = d.underLock(ctx, func(tx pgx.Tx) error {
-		queries := store.New(tx)
+		queries := store.On(tx)
 		staged, err := queries.ListStagedAuditEntries(ctx, batchSize)
 		if err != nil || len(staged) == 0 {
 			return err
@@ -158,7 +158,7 @@ func (d *Deliverer) observe(ctx context.Context) error {
 	if d.metrics == nil {
 		return nil
 	}
-	outbox, err := store.New(d.pool).OutboxDepth(ctx)
+	outbox, err := store.On(d.pool).OutboxDepth(ctx)
 	if err == nil {
 		d.metrics.OutboxObserved(Outbox{Depth: outbox.Depth, Oldest: oldest(outbox)})
 	}
@@ -174,7 +174,7 @@ func oldest(outbox store.OutboxDepthRow) time.Time {
 
 func (d *Deliverer) underLock(ctx context.Context, do func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		if err := store.New(tx).LockDelivery(ctx, DeliveryLock); err != nil {
+		if err := store.On(tx).LockDelivery(ctx, DeliveryLock); err != nil {
 			return err
 		}
 		return do(tx)

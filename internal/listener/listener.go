@@ -209,7 +209,7 @@ func (l *Listener) tryLead(ctx context.Context, conn *pgx.Conn) (leads bool, err
 	defer cancel()
 	l.handler.Gather(true)
 	defer l.handler.Gather(false)
-	if leads, err = store.New(conn).TryLead(limited, LeaderLock); err != nil {
+	if leads, err = store.On(conn).TryLead(limited, LeaderLock); err != nil {
 		return false, fmt.Errorf("try to become the leader: %w", err)
 	}
 	if leads {
@@ -255,7 +255,7 @@ func (l *Listener) probe(ctx context.Context, conn *pgx.Conn) error {
 // the queue of notifications of what all have read.
 func (l *Listener) keepAlive(ctx context.Context, conn *pgx.Conn) error {
 	return l.ask(ctx, conn, func(ctx context.Context) error {
-		usage, err := store.New(conn).NotificationQueueUsage(ctx)
+		usage, err := store.On(conn).NotificationQueueUsage(ctx)
 		if err == nil {
 			l.handler.QueueUsage(usage)
 		}

@@ -75,12 +75,12 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 	take func(pgx.Tx, seed.Step) (Outcome, error), options ...seed.Option,
 ) (outcome Outcome, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if err := store.New(tx).LockSeed(ctx, seed.Lock); err != nil {
+		if err := store.On(tx).LockSeed(ctx, seed.Lock); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
 		}
 		// Whoever is writing to the row, such as a gateway that rotates its
 		// credentials, goes first: what it writes is what is read below.
-		if _, err := store.New(tx).LockProviders(ctx, desired.Name); err != nil {
+		if _, err := store.On(tx).LockProviders(ctx, desired.Name); err != nil {
 			return fmt.Errorf("lock its row: %w", err)
 		}
 		plan, err := seed.MakePlan(ctx, tx, []provider.Desired{desired}, compareCredentials, append(options, seed.WithKeys(keys))...)
@@ -107,7 +107,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 }
 
 func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys bool, actor string) (Outcome, error) {
-	queries := store.New(tx)
+	queries := store.On(tx)
 	desired, observed := step.Desired, step.Observation
 	outcome := Outcome{
 		Provider: desired.Name, ProviderID: observed.ProviderID,
@@ -162,18 +162,29 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 	if err != nil {
 		return outcome, fmt.Errorf("encrypt its settings: %w", err)
 	}
-	updated, err := queries.UpdateProvider(ctx, store.UpdateProviderParams{
-		ID:            observed.ProviderID,
-		Type:          string(desired.Type),
-		BaseUrl:       desired.BaseURL,
-		Settings:      settings,
-		SettingsKeyID: keyID,
+	err = queries.WriteProviders(ctx, func() error {
+		updated, err := queries.UpdateProvider(ctx, store.UpdateProviderParams{
+			ID:            observed.ProviderID,
+			Type:          string(desired.Type),
+			BaseUrl:       desired.BaseURL,
+			Settings:      settings,
+			SettingsKeyID: keyID,
+		})
+		if err != nil {
+			return fmt.Errorf("update the row: %w", err)
+		}
+		if updated != 1 {
+			return fmt.Errorf("update the row: it is gone")
+		}
+		if withKeys {
+			if err := queries.DeleteProviderKeys(ctx, observed.ProviderID); err != nil {
+				return fmt.Errorf("delete the stored keys: %w", err)
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return outcome, fmt.Errorf("update the row: %w", err)
-	}
-	if updated != 1 {
-		return outcome, fmt.Errorf("update the row: it is gone")
+		return outcome, err
 	}
 	entries := []audit.Entry{{
 		OccurredAt: time.Now(), Actor: actor, Action: audit.ProviderUpdated, Provider: desired.Name, ProviderID: observed.ProviderID,
@@ -181,9 +192,6 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 	}}
 	if withKeys {
 		count := len(desired.Keys)
-		if err := queries.DeleteProviderKeys(ctx, observed.ProviderID); err != nil {
-			return outcome, fmt.Errorf("delete the stored keys: %w", err)
-		}
 		entries = append(entries, audit.Entry{
 			OccurredAt: time.Now(), Actor: actor, Action: audit.KeysReplaced, Provider: desired.Name, ProviderID: observed.ProviderID,
 			Details: audit.Details{Keys: &count},
@@ -237,7 +245,7 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 		outcome.AlreadyAccepted = true
 		return outcome, nil
 	}
-	if err := store.New(tx).AcceptDrift(ctx, store.AcceptDriftParams{
+	if err := store.On(tx).AcceptDrift(ctx, store.AcceptDriftParams{
 		Provider: observed.Provider, Kind: string(observed.Kind),
 		EnvHash: observed.EnvHash, DbHash: observed.DBHash, AcceptedBy: actor,
 	}); err != nil {

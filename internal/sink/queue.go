@@ -201,7 +201,7 @@ func (q *queue) start(ctx context.Context) error {
 		if err := register(ctx, q.pool, q.options, q.sink, q.stream); err != nil {
 			return err
 		}
-		q.cursor, err = store.New(q.pool).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+		q.cursor, err = store.On(q.pool).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 		if err != nil {
 			return fmt.Errorf("read the cursor: %w", err)
 		}
@@ -408,7 +408,7 @@ func (q *queue) fail(ctx context.Context, i *item, failure error) error {
 func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) error {
 	err := q.query(ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
-			kept, err := store.New(tx).BuryEvent(ctx, store.BuryEventParams{
+			kept, err := store.On(tx).BuryEvent(ctx, store.BuryEventParams{
 				Sink: q.sink.Name(), Stream: string(q.stream), Seq: i.Seq, EventID: i.ID, Provider: i.Provider,
 				Reason: failure.Error(), Attempts: int32(attempts),
 			})
@@ -440,7 +440,7 @@ func (q *queue) save(ctx context.Context) error {
 		return nil
 	}
 	err := q.query(ctx, func(ctx context.Context) error {
-		moved, err := store.New(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
+		moved, err := store.On(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
 		if err != nil || moved > 0 {
 			return err
 		}
@@ -457,7 +457,7 @@ func (q *queue) save(ctx context.Context) error {
 // hasCursor returns an error if the cursor was deleted, so that the stream is
 // begun anew.
 func (q *queue) hasCursor(ctx context.Context, db store.DBTX) error {
-	_, err := store.New(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+	_, err := store.On(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errors.New("the row of the cursor was deleted: the sink begins anew")
 	}
@@ -495,7 +495,7 @@ func (q *queue) repeat(ctx context.Context) error {
 func (q *queue) retryNext(ctx context.Context) error {
 	var letters []int64
 	err := q.query(ctx, func(ctx context.Context) (err error) {
-		letters, err = store.New(q.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+		letters, err = store.On(q.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 		return err
 	})
 	if err != nil {
@@ -551,9 +551,9 @@ func (q *queue) retry(ctx context.Context, seq int64) error {
 	}
 	err = q.query(ctx, func(ctx context.Context) error {
 		if failure == nil {
-			return store.New(q.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq})
+			return store.On(q.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq})
 		}
-		return store.New(q.pool).EndSinkRetry(ctx, store.EndSinkRetryParams{
+		return store.On(q.pool).EndSinkRetry(ctx, store.EndSinkRetryParams{
 			Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, Reason: failure.Error(),
 		})
 	})
@@ -570,7 +570,7 @@ func (q *queue) gaps(ctx context.Context) error {
 	err := q.query(ctx, func(ctx context.Context) error {
 		lost, upTo = 0, 0
 		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
-			gaps, err := store.New(tx).TakeSinkGaps(ctx, store.TakeSinkGapsParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+			gaps, err := store.On(tx).TakeSinkGaps(ctx, store.TakeSinkGapsParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 			if err != nil || len(gaps) == 0 {
 				return err
 			}
@@ -594,7 +594,7 @@ func (q *queue) gaps(ctx context.Context) error {
 
 // list reads events of the stream above seq.
 func (q *queue) list(ctx context.Context, seq int64, limit int) ([]Event, error) {
-	queries := store.New(q.pool)
+	queries := store.On(q.pool)
 	if q.stream == Audit {
 		rows, err := queries.ListAuditEntriesSince(ctx, store.ListAuditEntriesSinceParams{Seq: seq, MaxEntries: int32(limit)})
 		if err != nil {
@@ -635,7 +635,7 @@ func (q *queue) alerted(row store.ListAlertsSinceRow) Event {
 // firing reads the last alert of each provider whose drift was alerted and is not
 // over, or is over by an alert above seq.
 func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
-	rows, err := store.New(q.pool).ListFiring(ctx, seq)
+	rows, err := store.On(q.pool).ListFiring(ctx, seq)
 	if err != nil {
 		return nil, fmt.Errorf("read what drifts: %w", err)
 	}
@@ -649,7 +649,7 @@ func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
 // end reads the seq of the stream's last event.
 func (q *queue) end(ctx context.Context) (int64, error) {
 	if q.stream == Audit {
-		return store.New(q.pool).LastAuditSeq(ctx)
+		return store.On(q.pool).LastAuditSeq(ctx)
 	}
-	return store.New(q.pool).LastAlertSeq(ctx)
+	return store.On(q.pool).LastAlertSeq(ctx)
 }
