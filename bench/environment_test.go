@@ -119,7 +119,7 @@ func (d *database) pool(prepare func(context.Context, *pgx.Conn) error) *pgxpool
 // registerEnum makes a connection know the enum of the provider type, as
 // COPY needs.
 func registerEnum(ctx context.Context, conn *pgx.Conn) error {
-	kind, err := conn.LoadType(ctx, "ai_provider_type")
+	kind, err := conn.LoadType(ctx, "public.ai_provider_type")
 	if err != nil {
 		return err
 	}

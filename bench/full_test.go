@@ -24,11 +24,11 @@ var (
 )
 
 const (
-	selectProviders = `SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id, updated_at FROM ai_providers`
+	selectProviders = `SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id, updated_at FROM public.ai_providers`
 	// selectRecorded reads what was recorded of each as well, which a verification
 	// needs.
 	selectRecorded = `SELECT p.id, p.name, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id, p.updated_at,
-		s.kind, s.env_hash, s.db_hash FROM ai_providers p LEFT JOIN provwatch.drift_state s ON s.provider = p.name`
+		s.kind, s.env_hash, s.db_hash FROM public.ai_providers p LEFT JOIN provwatch.drift_state s ON s.provider = p.name`
 )
 
 // BenchmarkFull measures a verification of everything, with everything in sync

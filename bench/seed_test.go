@@ -72,7 +72,7 @@ func BenchmarkSeed(b *testing.B) {
 			{"COPY", func() error { return copySeed(ctx, pool, rows) }},
 		}
 		turn := func(do func() error) time.Duration {
-			execute(b, d.conn, "TRUNCATE ai_providers, ai_provider_keys, provwatch.audit_outbox")
+			execute(b, d.conn, "TRUNCATE public.ai_providers, ai_provider_keys, provwatch.audit_outbox")
 			execute(b, d.conn, "CHECKPOINT")
 			// A seed is the first that a connection does: nothing is prepared yet.
 			pool.Reset()
@@ -85,7 +85,7 @@ func BenchmarkSeed(b *testing.B) {
 			}
 			took := time.Since(start)
 			var have [3]int
-			if err := d.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM ai_providers), (SELECT count(*) FROM ai_provider_keys),
+			if err := d.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM public.ai_providers), (SELECT count(*) FROM public.ai_provider_keys),
 				(SELECT count(*) FROM provwatch.audit_outbox)`).Scan(&have[0], &have[1], &have[2]); err != nil {
 				b.Fatal(err)
 			}
@@ -135,9 +135,9 @@ func BenchmarkSeed(b *testing.B) {
 // looked up by name and inserted, then each of its keys, then the audit entries.
 func seedRowByRow(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired) error {
 	const (
-		lookUp         = `SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id, updated_at FROM ai_providers WHERE name = $1`
-		insertProvider = `INSERT INTO ai_providers (id, type, name, base_url, settings) VALUES ($1, $2, $3, $4, $5)`
-		insertKey      = `INSERT INTO ai_provider_keys (id, provider_id, api_key) VALUES ($1, $2, $3)`
+		lookUp         = `SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id, updated_at FROM public.ai_providers WHERE name = $1`
+		insertProvider = `INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES ($1, $2, $3, $4, $5)`
+		insertKey      = `INSERT INTO public.ai_provider_keys (id, provider_id, api_key) VALUES ($1, $2, $3)`
 		insertEntry    = `INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, provider_id, details) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 	)
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {

@@ -5,6 +5,12 @@ package sql
 
 import "embed"
 
+// Gateway is the schema that the SQL here names for the provider tables and their
+// enum. Only once a session runs it is known which one that is, and
+// internal/postgres puts the name in place of this one: of "gateway.ai_provider…",
+// and of 'gateway' where a catalog query looks for it.
+const Gateway = "gateway"
+
 // Migrations holds the goose migrations in the folder "migrations".
 //
 //go:embed migrations/*.sql
@@ -18,6 +24,11 @@ var Triggers string
 
 //go:embed triggers_drop.sql
 var DropTriggers string
+
+// LocateTables says which schemas of the search path have the provider tables.
+//
+//go:embed locate_tables.sql
+var LocateTables string
 
 // Publication creates the publication that the WAL source reads, anew where it
 // exists; Publication14 does so for PostgreSQL 14.

@@ -4,5 +4,5 @@
 
 DROP PUBLICATION IF EXISTS provwatch;
 CREATE PUBLICATION provwatch FOR TABLE
-    ai_providers (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at),
-    ai_provider_keys (id);
+    gateway.ai_providers (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at),
+    gateway.ai_provider_keys (id);

@@ -2,4 +2,4 @@
 -- and the worker drops what it does not need as it reads them.
 
 DROP PUBLICATION IF EXISTS provwatch;
-CREATE PUBLICATION provwatch FOR TABLE ai_providers, ai_provider_keys;
+CREATE PUBLICATION provwatch FOR TABLE gateway.ai_providers, gateway.ai_provider_keys;

@@ -12,6 +12,19 @@
 
 BEGIN;
 
+-- Whatever the client's search path is, no name below is resolved through a schema
+-- that others may write to. Of that path only the schema with the provider tables
+-- is needed. A session of the worker has kept it already.
+DO $$
+BEGIN
+    IF pg_catalog.length(pg_catalog.current_setting('provwatch.search_path', true)) OPERATOR(pg_catalog.>) 0 THEN
+        RETURN;
+    END IF;
+    PERFORM pg_catalog.set_config('provwatch.search_path', pg_catalog.current_setting('search_path'), true);
+END
+$$;
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- Creating them needs CREATEROLE, the first time.
 DO $$
 DECLARE
@@ -29,30 +42,75 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON ai_providers, ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 -- PUBLIC has what the owner's default privileges give it.
 REVOKE ALL ON SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 
--- To find the tables. The provider tables are those of the search_path.
+-- To find the tables.
 GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+
+-- The provider tables: %1$I is their schema, found as sql/locate_tables.sql does.
 DO $$
+DECLARE
+    homes text[];
+    statement text;
 BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA %s TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader',
-        (SELECT relnamespace::regnamespace FROM pg_catalog.pg_class WHERE oid = 'ai_providers'::regclass));
+    SELECT array_agg(found.nspname ORDER BY found.position) INTO homes FROM (
+        SELECT n.nspname::text, min(path.position) AS position
+        FROM (
+            SELECT
+                CASE WHEN entry.match[1] LIKE '"%' THEN replace(substr(entry.match[1], 2, length(entry.match[1]) - 2), '""', '"')
+                    ELSE lower(entry.match[1] COLLATE "C") END::name AS name,
+                entry.position
+            FROM regexp_matches(current_setting('provwatch.search_path'), '"(?:[^"]|"")*"|[^",[:space:]]+', 'g')
+                WITH ORDINALITY AS entry (match, position)
+        ) AS path
+        JOIN pg_catalog.pg_namespace n ON n.nspname = CASE path.name WHEN '$user' THEN current_user ELSE path.name END
+        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'ai_providers' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        WHERE left(n.nspname::text, 3) <> 'pg_' AND n.nspname NOT IN ('information_schema', 'provwatch')
+        GROUP BY n.nspname
+    ) AS found;
+    IF homes IS NULL THEN
+        RAISE EXCEPTION 'the table ai_providers is in no schema of the search_path'
+            USING HINT = 'Set the search_path to the schema of the provider tables, and run "worker migrate" first.';
+    END IF;
+    IF cardinality(homes) > 1 THEN
+        RAISE EXCEPTION 'the table ai_providers is in several schemas of the search_path (%)', array_to_string(homes, ', ')
+            USING HINT = 'Set the search_path to the one of the gateway.';
+    END IF;
+    FOREACH statement IN ARRAY ARRAY[
+        'REVOKE ALL ON %1$I.ai_providers, %1$I.ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks',
+
+        -- To find the tables.
+        'GRANT USAGE ON SCHEMA %1$I TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader',
+
+        -- To compare the providers with the environment, and to seed those that are missing.
+        'GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at), INSERT (id, type, name, base_url, settings, settings_key_id)
+            ON %1$I.ai_providers TO provwatch_notify, provwatch_wal, provwatch_operator',
+        'GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key, api_key_key_id)
+            ON %1$I.ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator',
+
+        -- To resolve a drift by writing the environment's side to the tables, and to encrypt stored secrets anew.
+        'GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON %1$I.ai_providers TO provwatch_operator',
+        'GRANT UPDATE (api_key, api_key_key_id), DELETE ON %1$I.ai_provider_keys TO provwatch_operator',
+
+        -- To report. A reader gets at no base URL and no settings, which can hold credentials.
+        'GRANT SELECT (id, type, name, enabled, deleted) ON %1$I.ai_providers TO provwatch_reader'
+    ] LOOP
+        EXECUTE format(statement, homes[1]);
+    END LOOP;
 END
 $$;
 
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+
+-- To find the tables.
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+
 -- To tell whether the schema is up to date.
 GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_operator;
-
--- To compare the providers with the environment, and to seed those that are missing.
-GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at), INSERT (id, type, name, base_url, settings, settings_key_id)
-    ON ai_providers TO provwatch_notify, provwatch_wal, provwatch_operator;
-GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key, api_key_key_id)
-    ON ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator;
 
 -- To stage audit entries, and to read or delete none: seq is the table's own.
 GRANT INSERT (id, occurred_at, actor, action, provider, provider_id, details)
@@ -73,10 +131,7 @@ GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal;
 GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
 
--- To resolve a drift: write the environment's side to the provider tables, or accept the database's; and to
--- encrypt stored secrets anew.
-GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON ai_providers TO provwatch_operator;
-GRANT UPDATE (api_key, api_key_key_id), DELETE ON ai_provider_keys TO provwatch_operator;
+-- To resolve a drift by accepting the database's side.
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_operator;
 
 -- To see what sinks did not get, and to have it tried again.
@@ -94,14 +149,12 @@ GRANT SELECT, INSERT, UPDATE (retry, attempts, reason, at), DELETE ON provwatch.
 -- To follow the alerts.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
 
--- To report, with "worker status" and on the status page. A reader gets at no base URL and no settings, which can
--- hold credentials: it sees what was recorded.
+-- To report, with "worker status" and on the status page.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
 GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_reader;
 GRANT SELECT (verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_reader;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_reader;
 GRANT SELECT ON provwatch.drift_state, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
-GRANT SELECT (id, type, name, enabled, deleted) ON ai_providers TO provwatch_reader;
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_reader;
 
 COMMIT;

@@ -5,4 +5,4 @@ SELECT
     (SELECT generation FROM provwatch.alert_counter),
     p.id, p.name, p.type::text, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id
 FROM (SELECT) AS one
-LEFT JOIN ai_providers p ON true
+LEFT JOIN gateway.ai_providers p ON true

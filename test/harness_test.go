@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/waittest"
@@ -172,18 +173,17 @@ func (w *world) createRole(name, attributes string) {
 // their own (docs/privileges.md).
 func (w *world) prepare() {
 	w.t.Helper()
-	conn := w.connect()
+	config, err := postgres.ParseURL(w.url)
+	require.NoError(w.t, err)
 	needs, worker := schema.Needs{Publication: true}, "test_wal"
 	if w.source == "notify" {
 		needs, worker = schema.Needs{Triggers: true}, "test_notify"
 	}
-	_, _, err := schema.Migrate(w.t.Context(), conn.Config(), needs)
+	_, _, err = schema.Migrate(w.t.Context(), config.ConnConfig, needs)
 	require.NoError(w.t, err)
 	script, err := os.ReadFile("../sql/roles.sql")
 	require.NoError(w.t, err)
-	_, err = conn.Exec(w.t.Context(), string(script))
-	require.NoError(w.t, err)
-	require.NoError(w.t, conn.Close(w.t.Context()))
+	w.exec(string(script))
 	for _, group := range []string{"notify", "operator", "reader"} {
 		w.createRole("test_"+group, "IN ROLE provwatch_"+group)
 	}

@@ -69,7 +69,14 @@ func (f *flags) open(ctx context.Context, logger *slog.Logger) (*pgxpool.Pool, *
 		return nil, nil, err
 	}
 	pool, err := postgres.Connect(ctx, config, f.connectTimeout, logger)
-	return pool, config, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := schema.Locate(ctx, pool); err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
+	return pool, config, nil
 }
 
 // openWithEnvironment is [flags.open] for a command that compares the database

@@ -38,6 +38,7 @@ func exitCode(err error) int {
 		drift       *seed.DriftError
 		unreachable *postgres.UnreachableError
 		unusable    *schema.UnusableError
+		ambiguous   *postgres.AmbiguousTablesError
 		network     *net.OpError
 	)
 	switch {
@@ -50,7 +51,7 @@ func exitCode(err error) int {
 		return exitDrift
 	case errors.As(err, &network) && network.Op == "listen":
 		return exitFailure // --http-addr is taken, and the database has nothing to do with it
-	case errors.As(err, &unreachable), errors.As(err, &unusable), errors.Is(err, embedded.ErrNotRunning),
+	case errors.As(err, &unreachable), errors.As(err, &unusable), errors.As(err, &ambiguous), errors.Is(err, embedded.ErrNotRunning),
 		postgres.IsConnectionLoss(err):
 		return exitDatabase
 	default:

@@ -119,7 +119,7 @@ func (f *flags) keyUses(ctx context.Context, logger *slog.Logger) ([]report.KeyU
 		return nil, err
 	}
 	defer pool.Close()
-	counted, err := store.New(pool).CountKeyUse(ctx)
+	counted, err := store.On(pool).CountKeyUse(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("count what each key is used for: %w", postgres.WithoutValues(err))
 	}

@@ -118,7 +118,7 @@ func (d *Deliverer) Deliver(ctx context.Context) error {
 func (d *Deliverer) deliverBatch(ctx context.Context) (delivered int, err error) {
 	var repeated []uuid.UUID
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		queries := store.New(tx)
+		queries := store.On(tx)
 		if _, err := queries.LockDelivery(ctx); err != nil {
 			return fmt.Errorf("lock the counter: %w", err)
 		}
@@ -171,7 +171,7 @@ func (d *Deliverer) observe(ctx context.Context) error {
 	if d.metrics == nil {
 		return nil
 	}
-	outbox, err := store.New(d.pool).OutboxDepth(ctx)
+	outbox, err := store.On(d.pool).OutboxDepth(ctx)
 	if err == nil {
 		d.metrics.OutboxObserved(Outbox{Depth: outbox.Depth, Oldest: oldest(outbox)})
 	}

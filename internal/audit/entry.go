@@ -134,7 +134,7 @@ func Stage(ctx context.Context, db store.DBTX, entries []Entry) error {
 			rows[i].ProviderID = &entries[i].ProviderID
 		}
 	}
-	if _, err := store.New(db).StageAuditEntries(ctx, rows); err != nil {
+	if _, err := store.On(db).StageAuditEntries(ctx, rows); err != nil {
 		return fmt.Errorf("stage audit entries: %w", err)
 	}
 	return nil

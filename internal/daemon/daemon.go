@@ -452,7 +452,7 @@ func (d *daemon) noteVerified(ctx context.Context) {
 	}
 	limited, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
-	err := store.New(d.pool).NoteVerified(limited, store.NoteVerifiedParams{Pid: int32(d.session.Load()), LockID: listener.LeaderLock})
+	err := store.On(d.pool).NoteVerified(limited, store.NoteVerifiedParams{Pid: int32(d.session.Load()), LockID: listener.LeaderLock})
 	if ctx.Err() != nil {
 		return
 	}

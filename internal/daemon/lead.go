@@ -206,7 +206,7 @@ func (d *daemon) standBy(ctx context.Context) (leadership, bool) {
 // can be told.
 func (d *daemon) sayStandingBy(ctx context.Context) {
 	logger := d.Logger
-	workers, err := store.New(d.pool).ListWorkers(ctx, store.ListWorkersParams{LockID: listener.LeaderLock, MaxWorkers: 1})
+	workers, err := store.On(d.pool).ListWorkers(ctx, store.ListWorkersParams{LockID: listener.LeaderLock, MaxWorkers: 1})
 	// The one that leads comes first.
 	if err == nil && len(workers) > 0 && workers[0].Leads {
 		leader := workers[0]
@@ -303,7 +303,7 @@ func (d *daemon) sayAgain(ctx context.Context, message string, err error, retryI
 // stillLeads fails when the listening session no longer holds the leader's lock,
 // which the listener can take a while to notice of a connection that went silent.
 func (d *daemon) stillLeads(ctx context.Context) error {
-	leads, err := store.New(d.pool).HoldsLeadership(ctx, store.HoldsLeadershipParams{
+	leads, err := store.On(d.pool).HoldsLeadership(ctx, store.HoldsLeadershipParams{
 		Pid: int32(d.session.Load()), LockID: listener.LeaderLock,
 	})
 	if err != nil {
@@ -437,7 +437,7 @@ func (d *daemon) retireSlot(ctx context.Context, reason string) error {
 		reason = "notifications are the source"
 	}
 	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		forgotten, err := store.New(tx).ForgetWALPosition(ctx)
+		forgotten, err := store.On(tx).ForgetWALPosition(ctx)
 		if err != nil || forgotten == 0 {
 			return err
 		}

@@ -33,7 +33,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -581,7 +580,7 @@ func (s *Server) running() (postmaster, bool) {
 // prepare creates the database if it is absent and asks the server for its
 // version.
 func (s *Server) prepare(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, connString(s.socketDir, s.port, "postgres"))
+	conn, err := connect(ctx, connString(s.socketDir, s.port, "postgres"))
 	if err != nil {
 		return fmt.Errorf("connecting to the server: %w: see %s", err, s.logName())
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
 )
 
@@ -65,11 +66,20 @@ func (p postmaster) connString(database string) string {
 	return connString(p.socketDir, p.port, database)
 }
 
+// connect connects as the rest of the worker does, with its search path.
+func connect(ctx context.Context, connString string) (*pgx.Conn, error) {
+	config, err := postgres.ParseURL(connString)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config.ConnConfig)
+}
+
 // check connects to the server and makes sure that it is the server of pgdata.
 func (p postmaster) check(ctx context.Context, pgdata string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, p.connString("postgres"))
+	conn, err := connect(ctx, p.connString("postgres"))
 	if err != nil {
 		return err
 	}

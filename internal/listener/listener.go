@@ -213,7 +213,7 @@ func (l *Listener) tryLead(ctx context.Context, conn *pgx.Conn) (leads bool, err
 	defer cancel()
 	l.handler.Gather(true)
 	defer l.handler.Gather(false)
-	if leads, err = store.New(conn).TryLead(limited, LeaderLock); err != nil {
+	if leads, err = store.On(conn).TryLead(limited, LeaderLock); err != nil {
 		return false, fmt.Errorf("try to become the leader: %w", err)
 	}
 	if leads {
@@ -259,7 +259,7 @@ func (l *Listener) probe(ctx context.Context, conn *pgx.Conn) error {
 // the queue of notifications of what all have read.
 func (l *Listener) keepAlive(ctx context.Context, conn *pgx.Conn) error {
 	return l.ask(ctx, conn, func(ctx context.Context) error {
-		usage, err := store.New(conn).NotificationQueueUsage(ctx)
+		usage, err := store.On(conn).NotificationQueueUsage(ctx)
 		if err == nil {
 			l.handler.QueueUsage(usage)
 		}
@@ -283,7 +283,7 @@ func (l *Listener) ask(ctx context.Context, conn *pgx.Conn, question func(contex
 // HasLeader reports whether a worker leads, as far as any role can see: whether a
 // listening session of a worker holds the leader's lock.
 func HasLeader(ctx context.Context, db store.DBTX) (bool, error) {
-	sessions, err := store.New(db).ListWorkers(ctx, store.ListWorkersParams{LockID: LeaderLock, MaxWorkers: 1})
+	sessions, err := store.On(db).ListWorkers(ctx, store.ListWorkersParams{LockID: LeaderLock, MaxWorkers: 1})
 	if err != nil {
 		return false, fmt.Errorf("look for a worker that leads: %w", err)
 	}

@@ -91,9 +91,7 @@ func Parse(source, text string) (*pgxpool.Config, error) {
 	setDefault(params, "application_name", "provwatch")
 	// Set after connecting, since a pooler refuses parameters that it does not
 	// know at the start of a connection.
-	config.ConnConfig.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		return conn.Exec(ctx, sessionSettings).Close()
-	}
+	config.ConnConfig.AfterConnect = new(location).setUp
 	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	return config, nil
 }

@@ -23,7 +23,7 @@ func Publish(ctx context.Context, db store.DBTX, channel Channel, payloads ...st
 	if len(params) == 0 {
 		return nil
 	}
-	if err := store.FirstError(store.New(db).Notify(ctx, params).Exec); err != nil {
+	if err := store.FirstError(store.On(db).Notify(ctx, params).Exec); err != nil {
 		return fmt.Errorf("publish on channel %s: %w", channel, err)
 	}
 	return nil
@@ -42,7 +42,7 @@ func IsQueueFull(err error) bool {
 // session has read, and returns how full it was before, from 0 to 1: a full queue
 // stays full, also when nobody keeps it any longer, until somebody asks for that.
 func FreeQueue(ctx context.Context, db store.DBTX) (usage float64, err error) {
-	if usage, err = store.New(db).NotificationQueueUsage(ctx); err != nil {
+	if usage, err = store.On(db).NotificationQueueUsage(ctx); err != nil {
 		return 0, fmt.Errorf("free the queue of notifications: %w", err)
 	}
 	return usage, nil

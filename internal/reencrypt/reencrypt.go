@@ -174,7 +174,7 @@ func (r *run) failuresByName() []Failure {
 // be encrypted anew, and how many of these it has written.
 func (r *run) pass(ctx context.Context) (found, written int, err error) {
 	r.failures = map[uuid.UUID]Failure{}
-	queries := store.New(r.pool)
+	queries := store.On(r.pool)
 	for after, first := uuid.Nil, true; ; first = false {
 		providers, err := queries.ListStoredSecrets(ctx, store.ListStoredSecretsParams{
 			KeyID: r.keyID, First: first, After: after, MaxProviders: batchSize,
@@ -275,7 +275,7 @@ func (r *run) write(ctx context.Context, b batch) (written int, err error) {
 	var settings []uuid.UUID
 	var keys []store.ReplaceStoredKeysRow
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		queries := store.New(tx)
+		queries := store.On(tx)
 		if err := queries.BoundIdleTransaction(ctx); err != nil {
 			return err
 		}
@@ -286,10 +286,13 @@ func (r *run) write(ctx context.Context, b batch) (written int, err error) {
 		if err := queries.SilenceTriggers(ctx); err != nil {
 			return err
 		}
-		if settings, err = queries.ReplaceStoredSettings(ctx, b.settings); err != nil {
+		if err := queries.WriteProviders(ctx, func() error {
+			if settings, err = queries.ReplaceStoredSettings(ctx, b.settings); err != nil {
+				return err
+			}
+			keys, err = queries.ReplaceStoredKeys(ctx, b.keys)
 			return err
-		}
-		if keys, err = queries.ReplaceStoredKeys(ctx, b.keys); err != nil {
+		}); err != nil {
 			return err
 		}
 		changed := slices.Clone(settings)

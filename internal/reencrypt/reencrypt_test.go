@@ -76,8 +76,8 @@ func contents(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) (plain map[
 	t.Helper()
 	plain, keyIDs = map[uuid.UUID]string{}, map[string]int{}
 	rows, err := pool.Query(t.Context(), `
-		SELECT true, id, settings, coalesce(settings_key_id, '') FROM ai_providers WHERE settings IS NOT NULL
-		UNION ALL SELECT false, id, api_key, coalesce(api_key_key_id, '') FROM ai_provider_keys`)
+		SELECT true, id, settings, coalesce(settings_key_id, '') FROM public.ai_providers WHERE settings IS NOT NULL
+		UNION ALL SELECT false, id, api_key, coalesce(api_key_key_id, '') FROM public.ai_provider_keys`)
 	require.NoError(t, err)
 	var ofProvider bool
 	var id uuid.UUID
@@ -104,16 +104,16 @@ func TestRotatingReencryptsEverythingAndChangesNothingElse(t *testing.T) {
 	require.NoError(t, err)
 	// More than one batch.
 	pool := seeded(t, 150, none)
-	exec(t, pool, `UPDATE ai_providers SET deleted = true WHERE name = 'aws-7'`)
-	exec(t, pool, `UPDATE ai_providers SET enabled = false WHERE name = 'gpt-7'`)
-	exec(t, pool, `UPDATE ai_providers SET settings = '' WHERE name = 'gpt-8'`)
+	exec(t, pool, `UPDATE public.ai_providers SET deleted = true WHERE name = 'aws-7'`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'gpt-7'`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings = '' WHERE name = 'gpt-8'`)
 	// An empty key id means plain text as well, here of nothing.
-	exec(t, pool, `UPDATE ai_providers SET settings_key_id = '' WHERE name IN ('gpt-8', 'gpt-9')`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings_key_id = '' WHERE name IN ('gpt-8', 'gpt-9')`)
 	before, keyIDs := contents(t, pool, keys)
 	require.Equal(t, map[string]int{"": 451}, keyIDs)
 	const rest = `SELECT md5(string_agg(row::text, ' ' ORDER BY id)) FROM (
-		SELECT id, to_jsonb(p) - '{settings,settings_key_id}'::text[] AS row FROM ai_providers p
-		UNION ALL SELECT id, to_jsonb(k) - '{api_key,api_key_key_id}'::text[] FROM ai_provider_keys k) AS everything`
+		SELECT id, to_jsonb(p) - '{settings,settings_key_id}'::text[] AS row FROM public.ai_providers p
+		UNION ALL SELECT id, to_jsonb(k) - '{api_key,api_key_key_id}'::text[] FROM public.ai_provider_keys k) AS everything`
 	var restBefore, restAfter string
 	require.NoError(t, pool.QueryRow(t.Context(), rest).Scan(&restBefore))
 
@@ -151,9 +151,9 @@ func TestWhatCannotBeDecryptedIsReportedAndLeftWhileTheRestIsDone(t *testing.T) 
 	pool := seeded(t, 3, keys)
 	former := keys.Primary()
 	promoteAnother(t, path, keys)
-	exec(t, pool, `UPDATE ai_providers SET settings = (SELECT settings FROM ai_providers WHERE name = 'aws-1') WHERE name = 'aws-0'`)
-	exec(t, pool, `UPDATE ai_provider_keys SET api_key_key_id = '7' FROM ai_providers p WHERE p.id = provider_id AND name = 'gpt-0'`)
-	exec(t, pool, `UPDATE ai_providers SET settings_key_id = 'gone' WHERE name = 'gpt-1'`) // without settings
+	exec(t, pool, `UPDATE public.ai_providers SET settings = (SELECT settings FROM public.ai_providers WHERE name = 'aws-1') WHERE name = 'aws-0'`)
+	exec(t, pool, `UPDATE public.ai_provider_keys SET api_key_key_id = '7' FROM public.ai_providers p WHERE p.id = provider_id AND name = 'gpt-0'`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings_key_id = 'gone' WHERE name = 'gpt-1'`) // without settings
 	for range 2 {
 		summary, err := reencrypt.Rotate(t.Context(), pool, keys, "operator:test", quiet)
 		require.NoError(t, err)
@@ -165,10 +165,10 @@ func TestWhatCannotBeDecryptedIsReportedAndLeftWhileTheRestIsDone(t *testing.T) 
 		require.Contains(t, summary.Failures[1].Reason, `"7" (api_key_key_id)`)
 		require.Equal(t, "gpt-1", summary.Failures[2].Provider)
 		require.Contains(t, summary.Failures[2].Reason, `"gone" (settings_key_id)`)
-		require.Equal(t, 2, count(t, pool, `SELECT count(*) FROM ai_providers WHERE settings_key_id = $1`, keys.Primary()))
-		require.Equal(t, 4, count(t, pool, `SELECT count(*) FROM ai_provider_keys WHERE api_key_key_id = $1`, keys.Primary()))
-		require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM ai_providers WHERE settings_key_id = $1`, former))
-		require.Equal(t, 2, count(t, pool, `SELECT count(*) FROM ai_provider_keys WHERE api_key_key_id = '7'`))
+		require.Equal(t, 2, count(t, pool, `SELECT count(*) FROM public.ai_providers WHERE settings_key_id = $1`, keys.Primary()))
+		require.Equal(t, 4, count(t, pool, `SELECT count(*) FROM public.ai_provider_keys WHERE api_key_key_id = $1`, keys.Primary()))
+		require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM public.ai_providers WHERE settings_key_id = $1`, former))
+		require.Equal(t, 2, count(t, pool, `SELECT count(*) FROM public.ai_provider_keys WHERE api_key_key_id = '7'`))
 	}
 	require.Equal(t, 4, count(t, pool, `SELECT count(*) FROM provwatch.audit_outbox`), "no entry for what was not written")
 }
@@ -183,7 +183,7 @@ func TestARowThatSomebodyHoldsIsNotWaitedFor(t *testing.T) {
 	pool := seeded(t, 2, none)
 	writer, err := pool.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = writer.Exec(t.Context(), `UPDATE ai_providers SET base_url = 'https://writer/' WHERE name = 'aws-0'`)
+	_, err = writer.Exec(t.Context(), `UPDATE public.ai_providers SET base_url = 'https://writer/' WHERE name = 'aws-0'`)
 	require.NoError(t, err)
 
 	summary, err := reencrypt.Rotate(t.Context(), pool, keys, "operator:test", quiet)
@@ -196,7 +196,7 @@ func TestARowThatSomebodyHoldsIsNotWaitedFor(t *testing.T) {
 	summary, err = reencrypt.Rotate(t.Context(), pool, keys, "operator:test", quiet)
 	require.NoError(t, err)
 	require.NoError(t, summary.Err())
-	require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM ai_providers WHERE name = 'aws-0' AND base_url = 'https://writer/' AND settings_key_id IS NOT NULL`))
+	require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM public.ai_providers WHERE name = 'aws-0' AND base_url = 'https://writer/' AND settings_key_id IS NOT NULL`))
 }
 
 func TestWhatIsWrittenWithAnotherKeyBehindARotationIsFoundByIt(t *testing.T) {
@@ -208,11 +208,11 @@ func TestWhatIsWrittenWithAnotherKeyBehindARotationIsFoundByIt(t *testing.T) {
 	// has just been, until there are as many.
 	const behind = `
 		CREATE FUNCTION write_behind() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'sk-late' FROM ai_providers
-			WHERE name = 'gpt-0' AND (SELECT count(*) FROM ai_provider_keys) < %d;
+			INSERT INTO public.ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'sk-late' FROM public.ai_providers
+			WHERE name = 'gpt-0' AND (SELECT count(*) FROM public.ai_provider_keys) < %d;
 			RETURN NULL;
 		END $$;
-		CREATE TRIGGER write_behind AFTER UPDATE ON ai_provider_keys FOR EACH STATEMENT EXECUTE FUNCTION write_behind()`
+		CREATE TRIGGER write_behind AFTER UPDATE ON public.ai_provider_keys FOR EACH STATEMENT EXECUTE FUNCTION write_behind()`
 	for name, test := range map[string]struct {
 		keys int
 		err  string
@@ -226,7 +226,7 @@ func TestWhatIsWrittenWithAnotherKeyBehindARotationIsFoundByIt(t *testing.T) {
 			exec(t, pool, fmt.Sprintf(behind, test.keys))
 			summary, err := reencrypt.Rotate(t.Context(), pool, keys, "operator:test", quiet)
 			require.NoError(t, err)
-			plain := count(t, pool, `SELECT count(*) FROM ai_provider_keys WHERE api_key_key_id IS NULL`)
+			plain := count(t, pool, `SELECT count(*) FROM public.ai_provider_keys WHERE api_key_key_id IS NULL`)
 			if test.err != "" {
 				require.ErrorContains(t, summary.Err(), test.err)
 				require.Equal(t, 1, plain)
@@ -304,7 +304,7 @@ func (g *gateway) run(ctx context.Context, providers, keyRows []uuid.UUID) error
 		if err != nil {
 			return err
 		}
-		if _, err := conn.Exec(whole, `UPDATE ai_provider_keys SET api_key = $2, api_key_key_id = $3 WHERE id = $1`, key, stored, keyID); err != nil {
+		if _, err := conn.Exec(whole, `UPDATE public.ai_provider_keys SET api_key = $2, api_key_key_id = $3 WHERE id = $1`, key, stored, keyID); err != nil {
 			return err
 		}
 		g.keyOf[key] = plain
@@ -312,13 +312,13 @@ func (g *gateway) run(ctx context.Context, providers, keyRows []uuid.UUID) error
 		if stored, keyID, err = g.keys.SealSettings(id, settings); err != nil {
 			return err
 		}
-		if _, err := conn.Exec(whole, `UPDATE ai_providers SET settings = $2, settings_key_id = $3 WHERE id = $1`, id, stored, keyID); err != nil {
+		if _, err := conn.Exec(whole, `UPDATE public.ai_providers SET settings = $2, settings_key_id = $3 WHERE id = $1`, id, stored, keyID); err != nil {
 			return err
 		}
 		g.settings[id] = settings.Reveal()
 		other := providers[(n*7)%len(providers)]
 		baseURL := fmt.Sprintf("https://h/%d", n)
-		if _, err := conn.Exec(whole, `UPDATE ai_providers SET base_url = $2 WHERE id = $1`, other, baseURL); err != nil {
+		if _, err := conn.Exec(whole, `UPDATE public.ai_providers SET base_url = $2 WHERE id = $1`, other, baseURL); err != nil {
 			return err
 		}
 		g.baseURLs[other] = baseURL
@@ -339,7 +339,7 @@ func TestRotationsAndWritersAtOnceLoseNoUpdateAndMakeNobodyWait(t *testing.T) {
 		require.NoError(t, err)
 		return ids
 	}
-	providers, keyRows := list(`SELECT id FROM ai_providers WHERE settings IS NOT NULL ORDER BY name`), list(`SELECT id FROM ai_provider_keys ORDER BY id`)
+	providers, keyRows := list(`SELECT id FROM public.ai_providers WHERE settings IS NOT NULL ORDER BY name`), list(`SELECT id FROM public.ai_provider_keys ORDER BY id`)
 	config := pool.Config()
 	config.MaxConns = 8
 	shared, err := pgxpool.NewWithConfig(t.Context(), config)
@@ -383,7 +383,7 @@ func TestRotationsAndWritersAtOnceLoseNoUpdateAndMakeNobodyWait(t *testing.T) {
 	}
 	require.Equal(t, before, after)
 	for id, baseURL := range g.baseURLs {
-		require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM ai_providers WHERE id = $1 AND base_url = $2`, id, baseURL))
+		require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM public.ai_providers WHERE id = $1 AND base_url = $2`, id, baseURL))
 	}
 }
 
@@ -412,8 +412,8 @@ func TestAWriterThatComesFirstIsNeverOverwritten(t *testing.T) {
 	waittest.Until(t, func() bool {
 		return count(t, pool, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
 	}, "the rotation waits for the lock")
-	exec(t, pool, `UPDATE ai_provider_keys SET api_key = 'rotated by the gateway'`)
-	exec(t, pool, `UPDATE ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"moved"}' WHERE settings IS NOT NULL`)
+	exec(t, pool, `UPDATE public.ai_provider_keys SET api_key = 'rotated by the gateway'`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"moved"}' WHERE settings IS NOT NULL`)
 	require.NoError(t, holder.Commit(t.Context()))
 	require.NoError(t, <-done)
 	plain, keyIDs := contents(t, pool, keys)

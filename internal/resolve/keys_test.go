@@ -23,7 +23,7 @@ func storedBedrock(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) *provi
 	var id uuid.UUID
 	var stored secret.Text
 	var keyID string
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT id, settings, settings_key_id FROM ai_providers`).Scan(&id, &stored, &keyID))
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT id, settings, settings_key_id FROM public.ai_providers`).Scan(&id, &stored, &keyID))
 	require.Equal(t, keys.Primary(), keyID)
 	decoded, err := keys.OpenSettings(id, stored, keyID)
 	require.NoError(t, err)
@@ -62,7 +62,7 @@ func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t 
 	require.ErrorIs(t, err, atrest.ErrUnknownKey)
 	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), true, false, "operator:test")
 	require.ErrorIs(t, err, atrest.ErrUnknownKey, "what cannot be read is not overwritten either")
-	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET settings = NULL, settings_key_id = NULL`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET settings = NULL, settings_key_id = NULL`)
 	require.NoError(t, err)
 	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), true, false, "operator:test")
 	require.NoError(t, err)
@@ -87,8 +87,8 @@ func TestEncryptedSecretsAreNotReplacedByPlainTextForLackOfAKeyset(t *testing.T)
 	_, err = resolve.TakeEnv(t.Context(), pool, plainText(t), openai("https://other/", "sk-other"), false, false, "operator:test")
 	require.NoError(t, err)
 	var encrypted int
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM ai_providers WHERE settings_key_id = $1) +
-		(SELECT count(*) FROM ai_provider_keys WHERE api_key_key_id = $1)`, keys.Primary()).Scan(&encrypted))
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM public.ai_providers WHERE settings_key_id = $1) +
+		(SELECT count(*) FROM public.ai_provider_keys WHERE api_key_key_id = $1)`, keys.Primary()).Scan(&encrypted))
 	require.Equal(t, 2, encrypted)
 }
 

@@ -4,6 +4,7 @@ package resolve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -92,12 +93,12 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 	take func(pgx.Tx, seed.Step) (Outcome, error), options ...seed.Option,
 ) (outcome Outcome, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if err := store.New(tx).LockSeed(ctx, seed.Lock); err != nil {
+		if err := store.On(tx).LockSeed(ctx, seed.Lock); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
 		}
 		// Whoever is writing to the row, such as a gateway that rotates its
 		// credentials, goes first: what it writes is what is read below.
-		if _, err := store.New(tx).LockProviders(ctx, desired.Name); err != nil {
+		if _, err := store.On(tx).LockProviders(ctx, desired.Name); err != nil {
 			return fmt.Errorf("lock its row: %w", err)
 		}
 		plan, err := seed.MakePlan(ctx, tx, []provider.Desired{desired}, compareCredentials, append(options, seed.WithKeys(keys))...)
@@ -124,7 +125,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 }
 
 func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys bool, actor string) (Outcome, error) {
-	queries := store.New(tx)
+	queries := store.On(tx)
 	desired, observed := step.Desired, step.Observation
 	outcome := Outcome{
 		Provider: desired.Name, ProviderID: observed.ProviderID,
@@ -178,7 +179,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 
 // carryOut writes, and stages the audit entries for what it writes.
 func (w write) carryOut(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, actor string) error {
-	queries := store.New(tx)
+	queries := store.On(tx)
 	desired, observed := step.Desired, step.Observation
 	now := time.Now()
 	var entries []audit.Entry
@@ -194,12 +195,15 @@ func (w write) carryOut(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Ste
 				columns.SettingsKeyID = &keyID
 			}
 		}
-		updated, err := queries.UpdateProvider(ctx, observed.ProviderID, columns)
+		err := queries.WriteProviders(ctx, func() error {
+			updated, err := queries.UpdateProvider(ctx, observed.ProviderID, columns)
+			if err == nil && updated != 1 {
+				err = errors.New("it is gone")
+			}
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("update the row: %w", err)
-		}
-		if updated != 1 {
-			return fmt.Errorf("update the row: it is gone")
 		}
 		ofRow := slices.DeleteFunc(slices.Clone(w.fields), func(f provider.Field) bool { return f.Name == "api_keys" })
 		entries = append(entries, audit.Entry{
@@ -223,7 +227,10 @@ func (w write) carryOut(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Ste
 			}
 			entries = append(entries, deleted)
 		}
-		if err := queries.DeleteProviderKeys(ctx, store.DeleteProviderKeysParams{ProviderID: observed.ProviderID, Ids: ids}); err != nil {
+		err := queries.WriteProviders(ctx, func() error {
+			return queries.DeleteProviderKeys(ctx, store.DeleteProviderKeysParams{ProviderID: observed.ProviderID, Ids: ids})
+		})
+		if err != nil {
 			return fmt.Errorf("delete stored keys: %w", err)
 		}
 	}
@@ -260,7 +267,7 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 		outcome.AlreadyAccepted = true
 		return outcome, nil
 	}
-	if err := store.New(tx).AcceptDrift(ctx, store.AcceptDriftParams{
+	if err := store.On(tx).AcceptDrift(ctx, store.AcceptDriftParams{
 		Provider: observed.Provider, Kind: string(observed.Kind),
 		EnvHash: observed.EnvHash, DbHash: observed.DBHash, AcceptedBy: actor,
 	}); err != nil {

@@ -75,24 +75,24 @@ func value(t *testing.T, pool *pgxpool.Pool, query string) (text string) {
 func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
-	err := during(t, pool, `UPDATE ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
+	err := during(t, pool, `UPDATE public.ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
 		_, err := resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)
-	require.Equal(t, "rotated eu-west-1", value(t, pool, `SELECT concat_ws(' ', settings::jsonb->>'access_key_secret', settings::jsonb->>'region') FROM ai_providers`))
+	require.Equal(t, "rotated eu-west-1", value(t, pool, `SELECT concat_ws(' ', settings::jsonb->>'access_key_secret', settings::jsonb->>'region') FROM public.ai_providers`))
 }
 
 func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	var outcome resolve.Outcome
-	err := during(t, pool, `DELETE FROM ai_providers`, func() (err error) {
+	err := during(t, pool, `DELETE FROM public.ai_providers`, func() (err error) {
 		outcome, err = resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)
 	require.Equal(t, provider.Missing, outcome.Kind)
-	require.Equal(t, outcome.ProviderID.String(), value(t, pool, `SELECT id::text FROM ai_providers`))
+	require.Equal(t, outcome.ProviderID.String(), value(t, pool, `SELECT id::text FROM public.ai_providers`))
 	require.Equal(t, "provider.create", value(t, pool, `SELECT action FROM provwatch.audit_outbox ORDER BY seq DESC LIMIT 1`))
 }

@@ -31,7 +31,7 @@ const theirs = `
 	CREATE TABLE written (seq bigint GENERATED ALWAYS AS IDENTITY, what text NOT NULL);
 	CREATE FUNCTION record_write() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
-		INSERT INTO written (what) VALUES (TG_ARGV[0]);
+		INSERT INTO public.written (what) VALUES (TG_ARGV[0]);
 		RETURN NULL;
 	END $$;
 	DO $$
@@ -51,13 +51,17 @@ const theirs = `
 // newGateway returns a database with a gateway's tables.
 func newGateway(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	pool, _ := pgtest.NewPool(t)
+	pool, config := pgtest.NewPool(t)
+	// As the gateway, which has a search path of its own.
+	gateway, err := pgx.Connect(t.Context(), config.ConnString())
+	require.NoError(t, err)
 	for _, kind := range []string{"azure", "bedrock", "google", "openai-compat", "openrouter", "vercel", "copilot"} {
-		_, err := pool.Exec(t.Context(), `ALTER TYPE ai_provider_type ADD VALUE '`+kind+`'`)
+		_, err := gateway.Exec(t.Context(), `ALTER TYPE ai_provider_type ADD VALUE '`+kind+`'`)
 		require.NoError(t, err)
 	}
-	_, err := pool.Exec(t.Context(), theirs)
+	_, err = gateway.Exec(t.Context(), theirs)
 	require.NoError(t, err)
+	require.NoError(t, gateway.Close(t.Context()))
 	return pool
 }
 
@@ -178,8 +182,8 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, keys *atrest.Keyset, name 
 		}
 		return &s
 	}
-	exec(`INSERT INTO ai_providers (id, type, name, base_url, enabled, deleted, settings, settings_key_id, display_name, icon, extra, created_at, updated_at)
-		VALUES ($1, $2::text::ai_provider_type, $3, $4, $5, $6, $7, $8, 'Shown', '/icon.svg', '{"a": 1.0}', '2020-01-01', '2020-01-02')`,
+	exec(`INSERT INTO public.ai_providers (id, type, name, base_url, enabled, deleted, settings, settings_key_id, display_name, icon, extra, created_at, updated_at)
+		VALUES ($1, $2::text::public.ai_provider_type, $3, $4, $5, $6, $7, $8, 'Shown', '/icon.svg', '{"a": 1.0}', '2020-01-01', '2020-01-02')`,
 		id, rapid.SampledFrom([]string{"anthropic", "anthropic", "bedrock", "openai"}).Draw(t, "row type"), name,
 		rapid.SampledFrom([]string{"", "https://h/"}).Draw(t, "row base URL"), rapid.Bool().Draw(t, "enabled"),
 		rapid.Bool().Draw(t, "deleted"), null(stored), null(keyID))
@@ -187,7 +191,7 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, keys *atrest.Keyset, name 
 		keyRow := uuid.New()
 		sealed, sealedBy, err := keys.SealKey(keyRow, secret.New(key))
 		require.NoError(t, err)
-		exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id, note, created_at, updated_at)
+		exec(`INSERT INTO public.ai_provider_keys (id, provider_id, api_key, api_key_key_id, note, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, 'theirs', '2020-01-01', '2020-01-02')`, keyRow, id, sealed, null(sealedBy))
 	}
 	desired := drawDesired(t, name)
@@ -195,13 +199,13 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, keys *atrest.Keyset, name 
 
 	row := func() (columns map[string]any) {
 		var text string
-		require.NoError(t, pool.QueryRow(ctx, `SELECT to_jsonb(p)::text FROM ai_providers p WHERE id = $1`, id).Scan(&text))
+		require.NoError(t, pool.QueryRow(ctx, `SELECT to_jsonb(p)::text FROM public.ai_providers p WHERE id = $1`, id).Scan(&text))
 		require.NoError(t, json.Unmarshal([]byte(text), &columns))
 		return columns
 	}
 	plainSettings := func() string {
 		var stored, keyID *string
-		require.NoError(t, pool.QueryRow(ctx, `SELECT settings, settings_key_id FROM ai_providers WHERE id = $1`, id).Scan(&stored, &keyID))
+		require.NoError(t, pool.QueryRow(ctx, `SELECT settings, settings_key_id FROM public.ai_providers WHERE id = $1`, id).Scan(&stored, &keyID))
 		if stored == nil {
 			return ""
 		}
@@ -213,14 +217,14 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, keys *atrest.Keyset, name 
 		return string(text)
 	}
 	keyRows := func() []string {
-		return list(t, pool, `SELECT to_jsonb(k)::text FROM ai_provider_keys k WHERE provider_id = $1 ORDER BY id`, id)
+		return list(t, pool, `SELECT to_jsonb(k)::text FROM public.ai_provider_keys k WHERE provider_id = $1 ORDER BY id`, id)
 	}
 	everything := func() []string {
-		return append(append(list(t, pool, `SELECT to_jsonb(p)::text FROM ai_providers p WHERE id = $1`, id), keyRows()...),
+		return append(append(list(t, pool, `SELECT to_jsonb(p)::text FROM public.ai_providers p WHERE id = $1`, id), keyRows()...),
 			list(t, pool, `SELECT to_jsonb(o)::text FROM provwatch.audit_outbox o WHERE provider = $1 ORDER BY seq`, name)...)
 	}
 	written := func() []string {
-		what := list(t, pool, `WITH gone AS (DELETE FROM written RETURNING what) SELECT what FROM gone ORDER BY what`)
+		what := list(t, pool, `WITH gone AS (DELETE FROM public.written RETURNING what) SELECT what FROM gone ORDER BY what`)
 		return slices.Compact(what)
 	}
 	written()
@@ -286,7 +290,7 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, keys *atrest.Keyset, name 
 	// Both sides agree now, and there is nothing left to write.
 	var now provider.Row
 	var kind string
-	require.NoError(t, pool.QueryRow(ctx, `SELECT type::text, base_url, enabled, deleted FROM ai_providers WHERE id = $1`, id).
+	require.NoError(t, pool.QueryRow(ctx, `SELECT type::text, base_url, enabled, deleted FROM public.ai_providers WHERE id = $1`, id).
 		Scan(&kind, &now.BaseURL, &now.Enabled, &now.Deleted))
 	now.Type, now.Settings = provider.Type(kind), secret.New(plainSettings())
 	require.True(t, now.HashEqual(desired), "%s", plainSettings())

@@ -201,7 +201,7 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 	if len(asked.Schemas) == 0 {
 		return lacking{}, nil
 	}
-	missing, err := store.New(db).ListMissingPrivileges(ctx, asked)
+	missing, err := store.On(db).ListMissingPrivileges(ctx, asked)
 	if err != nil {
 		return lacking{}, fmt.Errorf("look at the role's privileges: %w", err)
 	}

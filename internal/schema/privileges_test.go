@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
 )
 
@@ -35,9 +36,9 @@ var roles = map[string]struct {
 }
 
 var (
-	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "InspectPublication", "ListMissingPrivileges"}
+	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "InspectPublication", "ListStrangers", "locate_tables", "ListMissingPrivileges"}
 	seeding = []string{
-		"BeginSeed", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
+		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
 		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify", "NotificationQueueUsage",
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
@@ -57,7 +58,7 @@ var (
 	resolving = []string{
 		"LockSeed", "SilenceTriggers", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
 		"InsertProviderKeys", "update_provider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
-		"BoundIdleTransaction", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify", "ListWorkers",
+		"BoundIdleTransaction", "RestoreSearchPath", "FixSearchPath", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify", "ListWorkers",
 	}
 	sinking = []string{
 		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "PassSinkGap", "ReadAlertCounter", "ReadAuditCounter", "ListAlertsSince",
@@ -65,15 +66,16 @@ var (
 	}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}
 	// migrating is left to the owner.
-	migrating = []string{"LockMigration", "CreateSchema", "ProviderSearchPath"}
+	migrating = []string{"LockMigration", "CreateSchema"}
 )
 
 // prepared is a database whose provider tables are in a schema of their own,
 // which not everybody may use, with the roles of sql/roles.sql.
 func prepared(t *testing.T, providers string) *pgx.Conn {
 	t.Helper()
-	config, err := pgx.ParseConfig(pgtest.NewDatabase(t))
+	pool, err := postgres.ParseURL(pgtest.NewDatabase(t))
 	require.NoError(t, err)
+	config := pool.ConnConfig
 	config.RuntimeParams["search_path"] = `"$user", ` + pgx.Identifier{providers}.Sanitize()
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
@@ -84,10 +86,16 @@ func prepared(t *testing.T, providers string) *pgx.Conn {
 	require.NoError(t, err)
 	script, err := os.ReadFile("../../sql/roles.sql")
 	require.NoError(t, err)
+	client, err := pgx.ParseConfig(config.ConnString())
+	require.NoError(t, err)
+	client.RuntimeParams["search_path"] = config.RuntimeParams["search_path"]
+	owner, err := pgx.ConnectConfig(t.Context(), client)
+	require.NoError(t, err)
 	for range 2 { // it can be run again
-		_, err = conn.Exec(t.Context(), string(script))
+		_, err = owner.Exec(t.Context(), string(script))
 		require.NoError(t, err)
 	}
+	require.NoError(t, owner.Close(t.Context()))
 	return conn
 }
 
@@ -247,7 +255,7 @@ func readQueries(t *testing.T) map[string]string {
 	queries["update_provider"] = withoutParameters(string(update))
 	scans, err := filepath.Glob("../../sql/scan_*.sql")
 	require.NoError(t, err)
-	for _, file := range scans {
+	for _, file := range append(scans, "../../sql/locate_tables.sql") {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		queries[strings.TrimSuffix(filepath.Base(file), ".sql")] = strings.ReplaceAll(string(text), "$1", "NULL::text[]")

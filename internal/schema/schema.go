@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"slices"
@@ -24,6 +25,7 @@ import (
 
 	sqlfiles "provwatch/sql"
 
+	"provwatch/internal/postgres"
 	"provwatch/internal/store"
 )
 
@@ -126,6 +128,9 @@ func (s Status) Lacks(needs Needs) []string {
 // its own, which ends with its locks. The error is an [*UnusableError], or ctx's
 // own.
 func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, logger *slog.Logger) error {
+	if _, err := Locate(ctx, pool); err != nil {
+		return err
+	}
 	found, err := findLacking(ctx, pool, needs.Use)
 	if err != nil {
 		return unusable("use it", err)
@@ -133,7 +138,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 	if found.blind {
 		return found.err()
 	}
-	status, err := inspect(ctx, pool)
+	status, err := look(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -182,7 +187,7 @@ var errStandby = &UnusableError{Reason: "the server is a standby, which is read-
 // Listenable makes sure that sessions can LISTEN, as they cannot on a hot
 // standby: the error is an [*UnusableError] there.
 func Listenable(ctx context.Context, pool *pgxpool.Pool) error {
-	found, err := store.New(pool).InspectSchema(ctx)
+	found, err := store.On(pool).InspectSchema(ctx)
 	switch {
 	case err != nil:
 		return unusable("look at it", err)
@@ -217,7 +222,7 @@ func IsGone(ctx context.Context, db store.DBTX, err error) bool {
 	if !IsMissing(err) {
 		return false
 	}
-	objects, err := store.New(db).InspectSchema(ctx)
+	objects, err := store.On(db).InspectSchema(ctx)
 	return err == nil && !objects.OwnSchema
 }
 
@@ -245,7 +250,7 @@ func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfi
 	if before, err = inspect(ctx, conn); err != nil || len(before.Lacks(needs)) == 0 {
 		return before, before, err
 	}
-	if err := store.New(conn).LockMigration(ctx, Lock); err != nil {
+	if err := store.On(conn).LockMigration(ctx, Lock); err != nil {
 		return before, before, unusable("take the migration lock", err)
 	}
 	// The lock ends with the session.
@@ -275,7 +280,11 @@ func backoffOnLocks(ctx context.Context, do func() error) error {
 
 func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs Needs) error {
 	// Another worker may have migrated while this one waited for the lock.
-	status, err := inspect(ctx, conn)
+	tables, err := Locate(ctx, conn)
+	if err != nil {
+		return err
+	}
+	status, err := look(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -283,33 +292,26 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		return err
 	}
 	if !status.ownSchema {
-		if err := store.New(conn).CreateSchema(ctx); err != nil {
+		if err := store.On(conn).CreateSchema(ctx); err != nil {
 			return unusable("create the schema provwatch"+ifDenied(err, "the role needs CREATE on the database", needs.CommandFlags), err)
 		}
 	}
-	path, err := store.New(conn).ProviderSearchPath(ctx)
-	if err != nil {
-		return unusable("read the search_path", err)
-	}
-	if path == "" {
-		return &UnusableError{Reason: "the search_path names no schema, so that there is no place for the gateway's tables; set it for the role"}
-	}
 	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = '%s'; SET search_path = %s", lockTimeout, path))
+		_, err := conn.Exec(ctx, "SET lock_timeout = '"+lockTimeout+"'")
 		return err
 	}))
 	defer db.Close()
 	if len(status.Pending) > 0 {
-		provider, err := newProvider(db, status)
+		provider, err := newProvider(db, status, tables)
 		if err != nil {
 			return err
 		}
 		if _, err := provider.Up(ctx); err != nil {
-			return unusable("migrate"+ifDenied(err, "the role needs CREATE on the first schema of its search_path and must own the schema provwatch", needs.CommandFlags), err)
+			return unusable("migrate"+ifDenied(err, "the role needs CREATE on a schema of its search_path and must own the schema provwatch", needs.CommandFlags), err)
 		}
 	}
 	if needs.Triggers && !status.Triggers {
-		if _, err := db.ExecContext(ctx, sqlfiles.Triggers); err != nil {
+		if _, err := db.ExecContext(ctx, tables.Qualify(sqlfiles.Triggers)); err != nil {
 			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them", needs.CommandFlags+" --source=notify"), err)
 		}
 	}
@@ -318,7 +320,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		if !status.columnLists {
 			publication = sqlfiles.Publication14
 		}
-		if _, err := db.ExecContext(ctx, publication); err != nil {
+		if _, err := db.ExecContext(ctx, tables.Qualify(publication)); err != nil {
 			return unusable("create the publication of the provider tables"+
 				ifDenied(err, "the role must own them and have CREATE on the database", needs.CommandFlags+" --source=wal"), err)
 		}
@@ -331,7 +333,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 // it waits for that everybody else waits behind it: it gives up soon, and is to
 // be tried again later. Triggers that stay do no harm but cost writers a little.
 func RemoveTriggers(ctx context.Context, pool *pgxpool.Pool) error {
-	count, err := store.New(pool).CountTriggers(ctx)
+	count, err := store.On(pool).CountTriggers(ctx)
 	if err != nil {
 		return unusable("look at the triggers", err)
 	}
@@ -339,7 +341,7 @@ func RemoveTriggers(ctx context.Context, pool *pgxpool.Pool) error {
 		return nil
 	}
 	return withConn(ctx, pool.Config().ConnConfig, func(conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, "SET lock_timeout = '"+removalLockTimeout+"'; "+sqlfiles.DropTriggers); err != nil {
+		if _, err := store.Gateway(conn).Exec(ctx, "SET lock_timeout = '"+removalLockTimeout+"'; "+sqlfiles.DropTriggers); err != nil {
 			return fmt.Errorf("remove the triggers on the provider tables: %w", err)
 		}
 		return nil
@@ -357,7 +359,7 @@ func DropPublication(ctx context.Context, config *pgx.ConnConfig) error {
 	})
 }
 
-func newProvider(db *sql.DB, status Status) (*goose.Provider, error) {
+func newProvider(db *sql.DB, status Status, tables *postgres.Tables) (*goose.Provider, error) {
 	versions, err := database.NewStore(database.DialectPostgres, versionTable)
 	if err != nil {
 		return nil, err
@@ -370,11 +372,71 @@ func newProvider(db *sql.DB, status Status) (*goose.Provider, error) {
 	if status.Foreign {
 		options = append(options, goose.WithExcludeVersions([]int64{providerTables}))
 	}
-	return goose.NewProvider(database.DialectCustom, db, migrations, options...)
+	return goose.NewProvider(database.DialectCustom, db, qualified{migrations, tables}, options...)
 }
 
+// qualified is a folder of SQL files in which the provider tables have their schema.
+type qualified struct {
+	fs.FS
+	tables *postgres.Tables
+}
+
+func (q qualified) Open(name string) (fs.File, error) {
+	file, err := q.FS.Open(name)
+	if err != nil || !strings.HasSuffix(name, ".sql") {
+		return file, err
+	}
+	text, err := io.ReadAll(file)
+	return qualifiedFile{file, strings.NewReader(q.tables.Qualify(string(text)))}, err
+}
+
+type qualifiedFile struct {
+	fs.File
+	text *strings.Reader
+}
+
+func (f qualifiedFile) Read(p []byte) (int, error) { return f.text.Read(p) }
+
+// Locate looks up where the provider tables are, for all statements that follow,
+// and makes sure that nobody can have planted others in their place, or the schema
+// provwatch. The error is an [*UnusableError], or ctx's own.
+func Locate(ctx context.Context, db store.DBTX) (*postgres.Tables, error) {
+	tables, err := postgres.Locate(ctx, db)
+	var ambiguous *postgres.AmbiguousTablesError
+	switch {
+	case errors.As(err, &ambiguous):
+		return nil, &UnusableError{Reason: ambiguous.Error()}
+	case err != nil:
+		return nil, unusable("find the provider tables", err)
+	case tables.Schema == "":
+		return nil, &UnusableError{Reason: "the search_path names no schema, so that there is no place for the gateway's tables; set it for the role"}
+	}
+	strangers, err := store.On(db).ListStrangers(ctx)
+	if err != nil {
+		return nil, unusable("look at its owner", err)
+	}
+	if len(strangers) > 0 {
+		var list []string
+		for _, s := range strangers {
+			list = append(list, fmt.Sprintf("%q %s", s.Role, s.How))
+		}
+		return nil, &UnusableError{Reason: "the schema provwatch is open to roles that are neither this one nor an owner of the database or of the provider tables (" +
+			strings.Join(list, ", ") + "), and what is in it can be planted; look at it, then drop it, or let the owner of the provider tables own it " +
+			"and all that is in it, and revoke CREATE on it"}
+	}
+	return tables, nil
+}
+
+// inspect is [look] once the tables are located.
 func inspect(ctx context.Context, db store.DBTX) (Status, error) {
-	queries := store.New(db)
+	if _, err := Locate(ctx, db); err != nil {
+		return Status{}, err
+	}
+	return look(ctx, db)
+}
+
+func look(ctx context.Context, db store.DBTX) (Status, error) {
+	queries := store.On(db)
 	first, err := queries.InspectSchema(ctx)
 	if err != nil {
 		return Status{}, unusable("look at it", err)
@@ -399,8 +461,6 @@ func inspect(ctx context.Context, db store.DBTX) (Status, error) {
 	case !found.Providers && len(status.Applied) > 0:
 		return Status{}, &UnusableError{Reason: "the tables ai_providers and ai_provider_keys are gone, or not on the search_path; " +
 			"restore them, or drop the schema provwatch to start anew"}
-	case found.Providers && !found.ProviderType:
-		return Status{}, &UnusableError{Reason: "the enum ai_provider_type is not on the search_path; check the search_path"}
 	case found.Providers:
 		if err := checkColumns(details); err != nil {
 			return Status{}, err
@@ -484,6 +544,9 @@ func checkColumns(details store.SchemaDetails) error {
 		if len(mistyped) > 0 {
 			return &UnusableError{Reason: fmt.Sprintf("columns of table %s are not of type uuid: %s; it is not the gateway's table, or of a version that this worker does not know",
 				table.name, strings.Join(mistyped, ", "))}
+		}
+		if i := slices.IndexFunc(columns, func(c store.ListColumnsRow) bool { return c.Name == "type" }); i >= 0 && !columns[i].IsEnum {
+			return &UnusableError{Reason: fmt.Sprintf("the column type of table %s is not of an enum; it is not the gateway's table, or of a version that this worker does not know", table.name)}
 		}
 		if len(unknown) > 0 {
 			return &UnusableError{Reason: fmt.Sprintf("table %s has columns that need a value which this worker does not know: %s; give them a default",

@@ -68,7 +68,7 @@ AI provider "gpt" already exists in the database and differs from the current en
 	require.NoError(t, err)
 	require.Equal(t, []seed.Action{seed.Unchanged, seed.Unchanged, seed.Insert}, actions(plan))
 	// A disabled row is compared all the same, and a deleted one stays deleted.
-	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET enabled = false, deleted = (name = 'aws')`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = false, deleted = (name = 'aws')`)
 	require.NoError(t, err)
 	plan, err = seed.MakePlan(t.Context(), pool, other, false, strict)
 	require.NoError(t, err)

@@ -48,8 +48,8 @@ func TestASeedWithAKeysetStoresNoPlainTextAndFindsItsRowsUnchanged(t *testing.T)
 		}
 	}
 	require.Equal(t, []string{keys.Primary(), keys.Primary(), keys.Primary()}, lines(t, pool, `
-		SELECT settings_key_id FROM ai_providers WHERE settings IS NOT NULL UNION ALL SELECT api_key_key_id FROM ai_provider_keys`))
-	require.Equal(t, []string{"gpt"}, lines(t, pool, `SELECT name FROM ai_providers WHERE settings IS NULL AND settings_key_id IS NULL`))
+		SELECT settings_key_id FROM public.ai_providers WHERE settings IS NOT NULL UNION ALL SELECT api_key_key_id FROM public.ai_provider_keys`))
+	require.Equal(t, []string{"gpt"}, lines(t, pool, `SELECT name FROM public.ai_providers WHERE settings IS NULL AND settings_key_id IS NULL`))
 	settings, apiKeys := opened(t, pool, keys)
 	require.ElementsMatch(t, []string{"sk-first", "sk-second"}, apiKeys)
 	require.Len(t, settings, 1)
@@ -89,10 +89,10 @@ func TestAKeyThatIsMissingIsAnErrorForItsProviderAloneWhileOthersAreSeeded(t *te
 	plan, err := seed.Seed(t.Context(), pool, desired, true, quiet, seed.WithKeys(second))
 	require.NoError(t, err)
 	require.Equal(t, []seed.Action{seed.Undecodable, seed.Insert}, []seed.Action{plan.Steps[0].Action, plan.Steps[1].Action})
-	require.Equal(t, []string{"aws " + first.Primary(), "new " + second.Primary()}, lines(t, pool, `SELECT name || ' ' || settings_key_id FROM ai_providers ORDER BY name`))
+	require.Equal(t, []string{"aws " + first.Primary(), "new " + second.Primary()}, lines(t, pool, `SELECT name || ' ' || settings_key_id FROM public.ai_providers ORDER BY name`))
 
 	// Of a row in plain text nothing is missing.
-	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us-east-1"}', settings_key_id = NULL WHERE name = 'aws'`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us-east-1"}', settings_key_id = NULL WHERE name = 'aws'`)
 	require.NoError(t, err)
 	plan, err = seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(second))
 	require.NoError(t, err)
@@ -106,7 +106,7 @@ func TestSettingsMovedFromAnotherRowAreNeverTakenForEqual(t *testing.T) {
 	desired := []provider.Desired{bedrockIn("a", "us-east-1"), bedrockIn("b", "us-east-1")}
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET settings = (SELECT settings FROM ai_providers WHERE name = 'b') WHERE name = 'a'`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET settings = (SELECT settings FROM public.ai_providers WHERE name = 'b') WHERE name = 'a'`)
 	require.NoError(t, err)
 	plan, err := seed.MakePlan(t.Context(), pool, desired, false, seed.WithKeys(keys))
 	require.NoError(t, err)

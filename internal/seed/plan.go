@@ -183,7 +183,7 @@ func FieldList(fields []provider.Field) string {
 // show in the observations; a seed acts on canonical hashes alone, unless with
 // [RequireCredentials].
 func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, credentials bool, options ...Option) (Plan, error) {
-	queries := store.New(db)
+	queries := store.On(db)
 	o := optionsOf(options)
 	stored, err := queries.LoadPlan(ctx, names(desired))
 	if err != nil {
@@ -206,7 +206,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 	o := optionsOf(options)
 	readOnly := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err = pgx.BeginTxFunc(ctx, pool, readOnly, func(tx pgx.Tx) error {
-		queries := store.New(tx)
+		queries := store.On(tx)
 		found, err := queries.InspectSchema(ctx)
 		if err != nil {
 			return fmt.Errorf("look at the schema: %w", err)
@@ -365,7 +365,7 @@ func names(desired []provider.Desired) []string {
 // Supported divides the desired providers into those whose type the database
 // knows and the rest.
 func Supported(ctx context.Context, db store.DBTX, desired []provider.Desired) (supported, unsupported []provider.Desired, err error) {
-	labels, err := store.New(db).ListProviderTypes(ctx)
+	labels, err := store.On(db).ListProviderTypes(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("look up the types that the database knows: %w", err)
 	}

@@ -72,7 +72,7 @@ func worthAnotherTry(err error) bool {
 
 func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan Plan, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if err := store.New(tx).BeginSeed(ctx, Lock); err != nil {
+		if err := store.On(tx).BeginSeed(ctx, Lock); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
 		}
 		plan, err = MakePlan(ctx, tx, desired, false, options...)
@@ -234,7 +234,14 @@ func (r *providerRows) addKeys(providerID uuid.UUID, d provider.Desired, actor s
 }
 
 func (r *providerRows) insert(ctx context.Context, db store.DBTX, keyset Keys) error {
-	queries := store.New(db)
+	if len(r.providers)+len(r.keys) == 0 {
+		return nil
+	}
+	queries := store.On(db)
+	return queries.WriteProviders(ctx, func() error { return r.write(ctx, queries, keyset) })
+}
+
+func (r *providerRows) write(ctx context.Context, queries *store.Queries, keyset Keys) error {
 	var providers []store.InsertProvidersParams
 	for chunk := range slices.Chunk(r.providers, store.Chunk) {
 		var p store.InsertProvidersParams
@@ -299,7 +306,7 @@ func (os observations) record(ctx context.Context, db store.DBTX) error {
 	if len(params) == 0 {
 		return nil
 	}
-	if err := store.FirstError(store.New(db).RecordFirstObservations(ctx, params).Exec); err != nil {
+	if err := store.FirstError(store.On(db).RecordFirstObservations(ctx, params).Exec); err != nil {
 		return fmt.Errorf("record soft-deleted providers: %w", err)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/secret"
@@ -53,8 +54,8 @@ func lines(t *testing.T, pool *pgxpool.Pool, query string) []string {
 func contents(t *testing.T, pool *pgxpool.Pool) []string {
 	t.Helper()
 	return lines(t, pool, `
-		SELECT 'provider ' || to_jsonb(r)::text FROM ai_providers r
-		UNION ALL SELECT 'key ' || to_jsonb(r)::text FROM ai_provider_keys r
+		SELECT 'provider ' || to_jsonb(r)::text FROM public.ai_providers r
+		UNION ALL SELECT 'key ' || to_jsonb(r)::text FROM public.ai_provider_keys r
 		UNION ALL SELECT 'outbox ' || to_jsonb(r)::text FROM provwatch.audit_outbox r
 		UNION ALL SELECT 'state ' || to_jsonb(r)::text FROM provwatch.drift_state r
 		UNION ALL SELECT 'alert ' || to_jsonb(r)::text FROM provwatch.drift_alerts r
@@ -103,12 +104,12 @@ func TestMissingProvidersAreInsertedWithTheirKeysAndAuditEntries(t *testing.T) {
 		"aws anthropic  enabled live",
 		"gpt openai https://user:pw@h/v1?q=1 enabled live",
 	}, lines(t, pool, `SELECT name || ' ' || type || ' ' || base_url || CASE WHEN enabled THEN ' enabled' ELSE '' END
-		|| CASE WHEN deleted THEN '' ELSE ' live' END FROM ai_providers ORDER BY name`))
+		|| CASE WHEN deleted THEN '' ELSE ' live' END FROM public.ai_providers ORDER BY name`))
 	require.Equal(t, []string{
 		`{"_type":"bedrock","_version":1,"region":"us-east-1","model":"m","small_fast_model":"s","access_key":"AKIA-test","access_key_secret":"aws-secret"}`,
-	}, lines(t, pool, `SELECT settings FROM ai_providers WHERE settings IS NOT NULL`))
+	}, lines(t, pool, `SELECT settings FROM public.ai_providers WHERE settings IS NOT NULL`))
 	require.Equal(t, []string{"sk-0123456789abcdef-first", "sk-0123456789abcdef-other"},
-		lines(t, pool, `SELECT api_key FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id WHERE p.name = 'gpt' ORDER BY 1`))
+		lines(t, pool, `SELECT api_key FROM public.ai_provider_keys k JOIN public.ai_providers p ON p.id = k.provider_id WHERE p.name = 'gpt' ORDER BY 1`))
 
 	require.Equal(t, []string{
 		`provider.create aws system {"keys": 0, "type": "anthropic", "bedrock_region": "us-east-1"}`,
@@ -131,7 +132,7 @@ func TestASecondSeedWritesNothingEvenWhenKeysAndModelsWereRotated(t *testing.T) 
 	pool, _ := pgtest.NewPool(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/", "key-1")}, false, quiet)
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `UPDATE ai_provider_keys SET api_key = 'rotated in the database'`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_provider_keys SET api_key = 'rotated in the database'`)
 	require.NoError(t, err)
 	before := contents(t, pool)
 
@@ -151,9 +152,9 @@ func TestASeedPublishesNothingOnAIProvidersChanged(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, changed())
 	// The triggers are silent for the seed's transaction only.
-	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET enabled = false`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, err)
-	require.Equal(t, lines(t, pool, `SELECT id::text FROM ai_providers`), changed())
+	require.Equal(t, lines(t, pool, `SELECT id::text FROM public.ai_providers`), changed())
 }
 
 func TestSixteenSeedsAtOnceInsertEachRowAndEachAuditEntryOnce(t *testing.T) {
@@ -185,7 +186,7 @@ func TestSixteenSeedsAtOnceInsertEachRowAndEachAuditEntryOnce(t *testing.T) {
 	}
 	require.Equal(t, providers, total, "inserts claimed by all seeds")
 	require.Equal(t, []string{"25 50 75 75"}, lines(t, pool, `SELECT concat_ws(' ',
-		(SELECT count(*) FROM ai_providers), (SELECT count(*) FROM ai_provider_keys),
+		(SELECT count(*) FROM public.ai_providers), (SELECT count(*) FROM public.ai_provider_keys),
 		(SELECT count(*) FROM provwatch.audit_outbox),
 		(SELECT count(DISTINCT (action, provider, details->>'key_id')) FROM provwatch.audit_outbox))`))
 	require.Len(t, seeded(), providers)
@@ -223,7 +224,7 @@ func TestDriftFailsWithAllDriftsNamedAndWritesNothing(t *testing.T) {
 	plan, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("a", "https://other/"), openAI("new", "https://new/", "key")}, true, quiet)
 	require.NoError(t, err, "drift is tolerated")
 	require.Equal(t, 1, plan.Count(seed.Insert))
-	require.Equal(t, []string{"https://a/", "https://new/"}, lines(t, pool, `SELECT base_url FROM ai_providers WHERE name IN ('a', 'new') ORDER BY 1`))
+	require.Equal(t, []string{"https://a/", "https://new/"}, lines(t, pool, `SELECT base_url FROM public.ai_providers WHERE name IN ('a', 'new') ORDER BY 1`))
 }
 
 func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing.T) {
@@ -238,7 +239,7 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, _ := pgtest.NewPool(t)
-			_, err := pool.Exec(t.Context(), `INSERT INTO ai_providers (id, type, name, base_url, settings) VALUES
+			_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES
 				(gen_random_uuid(), 'openai', 'broken', 'https://h/', $1),
 				(gen_random_uuid(), 'openai', 'not-ours', 'https://h/', $1)`, settings)
 			require.NoError(t, err)
@@ -256,7 +257,7 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 	t.Run("an unknown key id", func(t *testing.T) {
 		t.Parallel()
 		pool, _ := pgtest.NewPool(t)
-		_, err := pool.Exec(t.Context(), `INSERT INTO ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES
+		_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES
 			(gen_random_uuid(), 'openai', 'broken', 'https://h/', 'ciphertext', 'key-7')`)
 		require.NoError(t, err)
 		_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("broken", "https://h/")}, false, quiet)
@@ -267,20 +268,20 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 func TestSoftDeletedStaysDeletedAndALiveRowBeatsIt(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	_, err := pool.Exec(t.Context(), `INSERT INTO ai_providers (id, type, name, base_url, deleted) VALUES
+	_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, deleted) VALUES
 		(gen_random_uuid(), 'openai', 'gone', 'https://h/', true),
 		(gen_random_uuid(), 'openai', 'gone', 'https://older/', true),
 		(gen_random_uuid(), 'openai', 'back', 'https://old/', true),
 		(gen_random_uuid(), 'openai', 'back', 'https://h/', false)`)
 	require.NoError(t, err)
-	rows := lines(t, pool, `SELECT to_jsonb(r)::text FROM ai_providers r ORDER BY id`)
+	rows := lines(t, pool, `SELECT to_jsonb(r)::text FROM public.ai_providers r ORDER BY id`)
 	for range 2 {
 		plan, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("back", "https://h/"), openAI("gone", "https://h/", "key")}, false, quiet)
 		require.NoError(t, err)
 		require.Equal(t, seed.Unchanged, plan.Steps[0].Action)
 		require.Equal(t, seed.StickyDeleted, plan.Steps[1].Action)
-		require.Equal(t, rows, lines(t, pool, `SELECT to_jsonb(r)::text FROM ai_providers r ORDER BY id`))
-		require.Empty(t, lines(t, pool, `SELECT id::text FROM ai_provider_keys UNION ALL SELECT id::text FROM provwatch.audit_outbox`))
+		require.Equal(t, rows, lines(t, pool, `SELECT to_jsonb(r)::text FROM public.ai_providers r ORDER BY id`))
+		require.Empty(t, lines(t, pool, `SELECT id::text FROM public.ai_provider_keys UNION ALL SELECT id::text FROM provwatch.audit_outbox`))
 	}
 }
 
@@ -292,7 +293,7 @@ func TestARollbackLeavesNothing(t *testing.T) {
 	// written by then.
 	_, err := pool.Exec(t.Context(), `
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused %', NEW; END $$;
-		CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON ai_provider_keys DEFERRABLE INITIALLY DEFERRED
+		CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON public.ai_provider_keys DEFERRABLE INITIALLY DEFERRED
 			FOR EACH ROW EXECUTE FUNCTION refuse()`)
 	require.NoError(t, err)
 	before := contents(t, pool)
@@ -348,8 +349,8 @@ func TestASeedOfManyProvidersIsPipelinedAndNotARoundTripARow(t *testing.T) {
 	defer counted.Close()
 	_, err = seed.Seed(t.Context(), counted, desired, false, quiet)
 	require.NoError(t, err)
-	require.Equal(t, []string{"12000 12000 24000"}, lines(t, pool, `SELECT concat_ws(' ', (SELECT count(*) FROM ai_providers),
-		(SELECT count(*) FROM ai_provider_keys), (SELECT count(*) FROM provwatch.audit_outbox))`))
+	require.Equal(t, []string{"12000 12000 24000"}, lines(t, pool, `SELECT concat_ws(' ', (SELECT count(*) FROM public.ai_providers),
+		(SELECT count(*) FROM public.ai_provider_keys), (SELECT count(*) FROM provwatch.audit_outbox))`))
 	require.Less(t, statements, 20, "round trips of a seed")
 }
 
@@ -372,14 +373,14 @@ func TestADatabaseWhoseEnumLacksATypeGetsTheOtherProvidersOnly(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := pool.Exec(t.Context(), `
-		ALTER TYPE ai_provider_type RENAME TO former;
-		CREATE TYPE ai_provider_type AS ENUM ('openai', 'copilot');
-		ALTER TABLE ai_providers ALTER COLUMN type TYPE ai_provider_type USING type::text::ai_provider_type`)
+		ALTER TYPE public.ai_provider_type RENAME TO former;
+		CREATE TYPE public.ai_provider_type AS ENUM ('openai', 'copilot');
+		ALTER TABLE public.ai_providers ALTER COLUMN type TYPE public.ai_provider_type USING type::text::public.ai_provider_type`)
 	require.NoError(t, err)
 	plan, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/")}, false, quiet)
 	require.NoError(t, err)
 	require.Equal(t, seed.Unsupported, plan.Steps[0].Action)
-	require.Equal(t, []string{"gpt"}, lines(t, pool, `SELECT name FROM ai_providers`))
+	require.Equal(t, []string{"gpt"}, lines(t, pool, `SELECT name FROM public.ai_providers`))
 	require.Len(t, plan.Supported(), 1)
 }
 
@@ -389,7 +390,9 @@ func TestADryRunOfAnEmptyDatabaseSkipsTheTypesThatTheMigrationDoesNotMake(t *tes
 	for _, kind := range provider.Types() {
 		desired = append(desired, provider.Desired{Name: string(kind), Type: kind, BaseURL: "https://h/"})
 	}
-	empty, err := pgxpool.New(t.Context(), pgtest.NewDatabase(t))
+	config, err := postgres.ParseURL(pgtest.NewDatabase(t))
+	require.NoError(t, err)
+	empty, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	defer empty.Close()
 	migrated, _ := pgtest.NewPool(t)
@@ -423,7 +426,7 @@ func TestAnAcceptedDriftHoldsOnlyWhileBothHashesStayAsTheyWere(t *testing.T) {
 
 	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env-2/")}, false, quiet)
 	require.Error(t, err, "the environment changed")
-	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET base_url = 'https://db-2/'`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET base_url = 'https://db-2/'`)
 	require.NoError(t, err)
 	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env/")}, false, quiet)
 	require.Error(t, err, "the database changed")

@@ -72,7 +72,7 @@ func (s State) Knows(name string) error {
 // one sink after the other, by seq. The error is a [*schema.UnusableError] when the
 // tables are not there.
 func Inspect(ctx context.Context, db store.DBTX) (State, error) {
-	letters, err := store.New(db).ListDeadLetters(ctx, maxLetters)
+	letters, err := store.On(db).ListDeadLetters(ctx, maxLetters)
 	if err != nil {
 		return State{}, readError(err)
 	}
@@ -82,7 +82,7 @@ func Inspect(ctx context.Context, db store.DBTX) (State, error) {
 // InspectLatest is [Inspect] with the latest dead letters, at most so many, the
 // latest first.
 func InspectLatest(ctx context.Context, db store.DBTX, most int) (State, error) {
-	letters, err := store.New(db).ListLatestDeadLetters(ctx, int32(most))
+	letters, err := store.On(db).ListLatestDeadLetters(ctx, int32(most))
 	if err != nil {
 		return State{}, readError(err)
 	}
@@ -90,7 +90,7 @@ func InspectLatest(ctx context.Context, db store.DBTX, most int) (State, error) 
 }
 
 func inspect(ctx context.Context, db store.DBTX, letters []store.ProvwatchSinkDeadLetter) (State, error) {
-	sinks, err := store.New(db).ListSinks(ctx)
+	sinks, err := store.On(db).ListSinks(ctx)
 	if err != nil {
 		return State{}, readError(err)
 	}
@@ -114,7 +114,7 @@ func inspect(ctx context.Context, db store.DBTX, letters []store.ProvwatchSinkDe
 // returns how many there are.
 func Retry(ctx context.Context, pool *pgxpool.Pool, sink string, stream Stream, all bool, seqs []int64) (asked int64, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		asked, err = store.New(tx).RequestSinkRetries(ctx, store.RequestSinkRetriesParams{
+		asked, err = store.On(tx).RequestSinkRetries(ctx, store.RequestSinkRetriesParams{
 			Sink: sink, Stream: string(stream), Every: all, Seqs: seqs,
 		})
 		if err != nil {

@@ -218,7 +218,7 @@ func (q *queue) start(ctx context.Context) error {
 		if err := register(ctx, q.pool, q.options, q.sink, q.stream); err != nil {
 			return err
 		}
-		q.cursor, err = store.New(q.pool).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+		q.cursor, err = store.On(q.pool).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 		if err != nil {
 			return fmt.Errorf("read the cursor: %w", err)
 		}
@@ -453,7 +453,7 @@ func (q *queue) fail(ctx context.Context, i *item, failure error) error {
 func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) error {
 	err := q.query(ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
-			kept, err := store.New(tx).BuryEvent(ctx, store.BuryEventParams{
+			kept, err := store.On(tx).BuryEvent(ctx, store.BuryEventParams{
 				Sink: q.sink.Name(), Stream: string(q.stream), Seq: i.Seq, EventID: i.ID, Provider: i.Provider,
 				Reason: failure.Error(), Attempts: int32(attempts),
 			})
@@ -488,7 +488,7 @@ func (q *queue) save(ctx context.Context) error {
 		if q.lost.events > 0 {
 			return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error { return q.passGap(ctx, tx) })
 		}
-		moved, err := store.New(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
+		moved, err := store.On(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
 		if err != nil || moved > 0 {
 			return err
 		}
@@ -510,7 +510,7 @@ func (q *queue) save(ctx context.Context) error {
 // passGap moves the cursor and announces what it passes that was deleted: both, or
 // neither when another worker has moved the cursor, and so has announced it.
 func (q *queue) passGap(ctx context.Context, tx pgx.Tx) error {
-	moved, err := store.New(tx).PassSinkGap(ctx, store.PassSinkGapParams{
+	moved, err := store.On(tx).PassSinkGap(ctx, store.PassSinkGapParams{
 		Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor, FormerSeq: q.saved,
 	})
 	if err != nil {
@@ -526,7 +526,7 @@ func (q *queue) passGap(ctx context.Context, tx pgx.Tx) error {
 // hasCursor returns an error if the cursor was deleted, so that the stream is
 // begun anew.
 func (q *queue) hasCursor(ctx context.Context, db store.DBTX) error {
-	_, err := store.New(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+	_, err := store.On(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errors.New("the row of the cursor was deleted: the sink begins anew")
 	}
@@ -564,7 +564,7 @@ func (q *queue) repeat(ctx context.Context) error {
 func (q *queue) retryNext(ctx context.Context) error {
 	var letters []store.NextSinkRetryRow
 	err := q.query(ctx, func(ctx context.Context) (err error) {
-		letters, err = store.New(q.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+		letters, err = store.On(q.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 		return err
 	})
 	if err != nil {
@@ -621,9 +621,9 @@ func (q *queue) retry(ctx context.Context, seq int64, id uuid.UUID) error {
 	}
 	err = q.query(ctx, func(ctx context.Context) error {
 		if failure == nil {
-			return store.New(q.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, EventID: id})
+			return store.On(q.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, EventID: id})
 		}
-		return store.New(q.pool).EndSinkRetry(ctx, store.EndSinkRetryParams{
+		return store.On(q.pool).EndSinkRetry(ctx, store.EndSinkRetryParams{
 			Sink: q.sink.Name(), Stream: string(q.stream), Seq: seq, EventID: id, Reason: failure.Error(),
 		})
 	})
@@ -637,7 +637,7 @@ func (q *queue) retry(ctx context.Context, seq int64, id uuid.UUID) error {
 // list reads events of the stream after a place and up to the seq that was its last.
 // What has a higher one was not written by a worker.
 func (q *queue) list(ctx context.Context, from place, last int64, limit int) ([]Event, error) {
-	queries := store.New(q.pool)
+	queries := store.On(q.pool)
 	if q.stream == Audit {
 		rows, err := queries.ListAuditEntriesSince(ctx, store.ListAuditEntriesSinceParams{
 			Seq: from.seq, ID: from.id, LastSeq: last, MaxEntries: int32(limit),
@@ -682,7 +682,7 @@ func (q *queue) alerted(row store.ListAlertsSinceRow) Event {
 // firing reads the last alert of each provider whose drift was alerted and is not
 // over, or is over by an alert above seq.
 func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
-	rows, err := store.New(q.pool).ListFiring(ctx, seq)
+	rows, err := store.On(q.pool).ListFiring(ctx, seq)
 	if err != nil {
 		return nil, fmt.Errorf("read what drifts: %w", err)
 	}
@@ -696,9 +696,9 @@ func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
 // end reads the seq of the stream's last event, whether or not that is left.
 func (q *queue) end(ctx context.Context) (last int64, err error) {
 	if q.stream == Audit {
-		last, err = store.New(q.pool).ReadAuditCounter(ctx)
+		last, err = store.On(q.pool).ReadAuditCounter(ctx)
 	} else {
-		last, err = store.New(q.pool).ReadAlertCounter(ctx)
+		last, err = store.On(q.pool).ReadAlertCounter(ctx)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read the last seq of %s: %w", q.stream, err)

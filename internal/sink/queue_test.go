@@ -322,7 +322,7 @@ func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursorBack(t *testing.T) 
 	require.EqualValues(t, 2, f.cursor("webhook", Drift))
 	require.NoError(t, former.bury(t.Context(), &item{Event: Event{Seq: 2, Provider: "b"}}, context.Canceled, 1))
 	require.Empty(t, f.letters())
-	_, err := store.New(f.pool).MoveSinkCursor(t.Context(), store.MoveSinkCursorParams{Sink: "webhook", Stream: "drift", Seq: 3})
+	_, err := store.On(f.pool).MoveSinkCursor(t.Context(), store.MoveSinkCursorParams{Sink: "webhook", Stream: "drift", Seq: 3})
 	require.NoError(t, err)
 }
 

@@ -78,7 +78,7 @@ func Register(ctx context.Context, db store.DBTX, o Options) error {
 }
 
 func register(ctx context.Context, db store.DBTX, o Options, s Sink, stream Stream) error {
-	err := store.New(db).RegisterSink(ctx, store.RegisterSinkParams{Sink: s.Name(), Stream: string(stream), FromStart: o.FromStart})
+	err := store.On(db).RegisterSink(ctx, store.RegisterSinkParams{Sink: s.Name(), Stream: string(stream), FromStart: o.FromStart})
 	if err != nil {
 		return fmt.Errorf("register sink %s: %w", s.Name(), err)
 	}
@@ -88,7 +88,7 @@ func register(ctx context.Context, db store.DBTX, o Options, s Sink, stream Stre
 // ClusterName returns what a database is called that was given no name: its own,
 // and the server's system identifier.
 func ClusterName(ctx context.Context, db store.DBTX) (string, error) {
-	system, err := store.New(db).DescribeSystem(ctx)
+	system, err := store.On(db).DescribeSystem(ctx)
 	if err != nil {
 		return "", fmt.Errorf("name the database for sinks: %w; set --cluster-name", err)
 	}

@@ -185,7 +185,7 @@ func (f *feed) audit(names ...string) {
 
 func (f *feed) stage(names ...string) error {
 	return pgx.BeginFunc(f.t.Context(), f.pool, func(tx pgx.Tx) error {
-		if err := store.New(tx).LockSeed(f.t.Context(), seed.Lock); err != nil {
+		if err := store.On(tx).LockSeed(f.t.Context(), seed.Lock); err != nil {
 			return err
 		}
 		var entries []audit.Entry
@@ -201,7 +201,7 @@ func (f *feed) stage(names ...string) error {
 
 func (f *feed) cursor(sink string, stream Stream) int64 {
 	f.t.Helper()
-	seq, err := store.New(f.pool).ReadSinkCursor(f.t.Context(), store.ReadSinkCursorParams{Sink: sink, Stream: string(stream)})
+	seq, err := store.On(f.pool).ReadSinkCursor(f.t.Context(), store.ReadSinkCursorParams{Sink: sink, Stream: string(stream)})
 	require.NoError(f.t, err)
 	return seq
 }

@@ -47,7 +47,7 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 	var unread error
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, db, snapshot, func(tx pgx.Tx) error {
-		c := collector{tx: tx, queries: store.New(tx), keys: keys, environment: environment, query: query}
+		c := collector{tx: tx, queries: store.On(tx), keys: keys, environment: environment, query: query}
 		if err := c.collect(ctx, &s); err != nil {
 			return err
 		}

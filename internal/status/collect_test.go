@@ -66,11 +66,11 @@ func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 	v := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
 	require.NoError(t, v.Verify(t.Context(), full))
 	_, err = pool.Exec(t.Context(), `
-		UPDATE ai_providers SET base_url = 'https://user:password@other.example/v1/?key=hidden' WHERE name = 'changed';
-		UPDATE ai_providers SET enabled = false WHERE name IN ('accepted', 'disabled');
-		UPDATE ai_providers SET deleted = true WHERE name = 'deleted';
-		DELETE FROM ai_providers WHERE name = 'missing';
-		INSERT INTO ai_providers (id, type, name, base_url, enabled)
+		UPDATE public.ai_providers SET base_url = 'https://user:password@other.example/v1/?key=hidden' WHERE name = 'changed';
+		UPDATE public.ai_providers SET enabled = false WHERE name IN ('accepted', 'disabled');
+		UPDATE public.ai_providers SET deleted = true WHERE name = 'deleted';
+		DELETE FROM public.ai_providers WHERE name = 'missing';
+		INSERT INTO public.ai_providers (id, type, name, base_url, enabled)
 		VALUES (gen_random_uuid(), 'openai', 'unnamed', 'https://user:password@unnamed.example/', false)`)
 	require.NoError(t, err)
 	_, err = resolve.TakeDB(t.Context(), pool, plain(t), environment[0], false, "operator:test")
@@ -142,8 +142,8 @@ func TestWhatChangedSinceTheLastVerificationIsShownAsItIs(t *testing.T) {
 	t.Parallel()
 	pool, environment := lived(t)
 	_, err := pool.Exec(t.Context(), `
-		UPDATE ai_providers SET enabled = true WHERE name IN ('accepted', 'disabled');
-		UPDATE ai_providers SET deleted = true WHERE name = 'synced'`)
+		UPDATE public.ai_providers SET enabled = true WHERE name IN ('accepted', 'disabled');
+		UPDATE public.ai_providers SET deleted = true WHERE name = 'synced'`)
 	require.NoError(t, err)
 	environment = append(environment, desired("unnamed", "new")...)
 	e := status.Environment{Desired: status.EnvironmentOf(environment).Desired}
@@ -365,7 +365,7 @@ func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
 	environment := desired("one")
 	_, err := seed.Seed(t.Context(), pool, environment, false, quiet)
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `UPDATE ai_provider_keys SET api_key = 'sk-another-secret-key-0123456789'`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_provider_keys SET api_key = 'sk-another-secret-key-0123456789'`)
 	require.NoError(t, err)
 	v := verify.New(pool, environment, verify.AlertCredentials, quiet, observe.NewMetrics("test"))
 	require.NoError(t, v.Verify(t.Context(), full))
@@ -373,7 +373,7 @@ func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
 	s, err := status.Collect(t.Context(), pool, plain(t), status.EnvironmentOf(environment), every)
 	require.NoError(t, err)
 	require.Equal(t, []string{want}, summaries(s))
-	_, err = pool.Exec(t.Context(), `UPDATE ai_providers SET enabled = false`)
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, err)
 	s, err = status.Collect(t.Context(), pool, plain(t), status.EnvironmentOf(environment), every)
 	require.NoError(t, err)

@@ -19,8 +19,14 @@ var (
 )
 
 const insertProviderKeys = `-- name: InsertProviderKeys :batchexec
-INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id)
-SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::text[]), nullif(unnest($4::text[]), '')
+INSERT INTO gateway.ai_provider_keys (id, provider_id, api_key, api_key_key_id)
+SELECT id, provider_id, api_key, CASE WHEN api_key_key_id OPERATOR(pg_catalog.<>) '' THEN api_key_key_id END
+FROM (SELECT
+    pg_catalog.unnest($1::uuid[]) AS id,
+    pg_catalog.unnest($2::uuid[]) AS provider_id,
+    pg_catalog.unnest($3::text[]) AS api_key,
+    pg_catalog.unnest($4::text[]) AS api_key_key_id
+) AS new
 `
 
 type InsertProviderKeysBatchResults struct {
@@ -73,14 +79,19 @@ func (b *InsertProviderKeysBatchResults) Close() error {
 }
 
 const insertProviders = `-- name: InsertProviders :batchexec
-INSERT INTO ai_providers (id, type, name, base_url, settings, settings_key_id)
+INSERT INTO gateway.ai_providers (id, type, name, base_url, settings, settings_key_id)
 SELECT
-    unnest($1::uuid[]),
-    unnest($2::text[])::ai_provider_type,
-    unnest($3::text[]),
-    unnest($4::text[]),
-    nullif(unnest($5::text[]), ''),
-    nullif(unnest($6::text[]), '')
+    id, type::gateway.ai_provider_type, name, base_url,
+    CASE WHEN settings OPERATOR(pg_catalog.<>) '' THEN settings END,
+    CASE WHEN settings_key_id OPERATOR(pg_catalog.<>) '' THEN settings_key_id END
+FROM (SELECT
+    pg_catalog.unnest($1::uuid[]) AS id,
+    pg_catalog.unnest($2::text[]) AS type,
+    pg_catalog.unnest($3::text[]) AS name,
+    pg_catalog.unnest($4::text[]) AS base_url,
+    pg_catalog.unnest($5::text[]) AS settings,
+    pg_catalog.unnest($6::text[]) AS settings_key_id
+) AS new
 `
 
 type InsertProvidersBatchResults struct {
@@ -100,6 +111,10 @@ type InsertProvidersParams struct {
 
 // The settings are empty where there are none, since an array has no room for
 // an absent secret, and so are the ids of the keys of what is not encrypted.
+//
+// Run by WriteProviders, as are all statements that write to the provider tables:
+// with a search path that others may write to. Functions and operators are
+// qualified, and types come from pg_catalog, which is first.
 func (q *Queries) InsertProviders(ctx context.Context, arg []InsertProvidersParams) *InsertProvidersBatchResults {
 	batch := &pgx.Batch{}
 	for _, a := range arg {

@@ -74,7 +74,11 @@ func (q *Queries) UpdateProvider(ctx context.Context, id uuid.UUID, columns Prov
 			statement.WriteString(line)
 		}
 	}
-	tag, err := q.db.Exec(ctx, statement.String(), args)
+	sql, values, err := args.RewriteQuery(ctx, nil, statement.String(), nil)
+	if err != nil {
+		return 0, err
+	}
+	tag, err := q.db.Exec(ctx, sql, values...)
 	return tag.RowsAffected(), err
 }
 

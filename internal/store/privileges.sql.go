@@ -14,23 +14,12 @@ WITH wanted AS (
     SELECT
         unnest($1::text[]) AS schema_name, unnest($2::text[]) AS table_name,
         unnest($3::text[]) AS column_name, unnest($4::text[]) AS privilege
-), path AS (
-    SELECT n.oid, entry.position
-    FROM unnest(string_to_array(current_setting('search_path'), ',')) WITH ORDINALITY AS entry (name, position)
-    JOIN pg_catalog.pg_namespace n
-        ON n.nspname = CASE btrim(entry.name, ' "') WHEN '$user' THEN current_user::text ELSE btrim(entry.name, ' "') END
-), home AS (
-    SELECT coalesce(
-        (SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('ai_providers')),
-        (SELECT path.oid FROM path JOIN pg_catalog.pg_class c ON c.relnamespace = path.oid AND c.relname = 'ai_providers'
-            ORDER BY path.position LIMIT 1)
-    ) AS oid
 )
 SELECT
     current_user::text AS role, quote_ident(n.nspname)::text AS schema_name, (wanted.schema_name = '')::boolean AS of_providers,
     wanted.table_name::text AS table_name, wanted.column_name::text AS column_name, wanted.privilege::text AS privilege
 FROM wanted
-JOIN pg_catalog.pg_namespace n ON CASE wanted.schema_name WHEN '' THEN n.oid = (SELECT home.oid FROM home) ELSE n.nspname = wanted.schema_name END
+JOIN pg_catalog.pg_namespace n ON n.nspname = CASE wanted.schema_name WHEN '' THEN 'gateway' ELSE wanted.schema_name END
 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = wanted.column_name AND NOT a.attisdropped
 WHERE NOT CASE
@@ -58,8 +47,7 @@ type ListMissingPrivilegesRow struct {
 
 // Which of the privileges the role lacks: on a column, on a table where the
 // column is empty, on a schema where the table is empty too. The empty schema is
-// that of the provider tables, the first of the search_path that has them,
-// whether or not the role may use it. What is not there is passed over.
+// that of the provider tables. What is not there is passed over.
 func (q *Queries) ListMissingPrivileges(ctx context.Context, arg ListMissingPrivilegesParams) ([]ListMissingPrivilegesRow, error) {
 	rows, err := q.db.Query(ctx, listMissingPrivileges,
 		arg.Schemas,

@@ -15,7 +15,8 @@ import (
 )
 
 const deleteProviderKeys = `-- name: DeleteProviderKeys :exec
-DELETE FROM ai_provider_keys WHERE provider_id = $1 AND id = ANY($2::uuid[])
+DELETE FROM gateway.ai_provider_keys
+WHERE provider_id OPERATOR(pg_catalog.=) $1::uuid AND id OPERATOR(pg_catalog.=) ANY ($2::uuid[])
 `
 
 type DeleteProviderKeysParams struct {
@@ -30,7 +31,7 @@ func (q *Queries) DeleteProviderKeys(ctx context.Context, arg DeleteProviderKeys
 
 const listProviderKeys = `-- name: ListProviderKeys :many
 SELECT id, provider_id, api_key, api_key_key_id
-FROM ai_provider_keys
+FROM gateway.ai_provider_keys
 WHERE provider_id = ANY($1::uuid[])
 ORDER BY id
 `
@@ -68,13 +69,16 @@ func (q *Queries) ListProviderKeys(ctx context.Context, providerIds []uuid.UUID)
 }
 
 const listProviderTypes = `-- name: ListProviderTypes :many
-SELECT enumlabel::text AS label
-FROM pg_catalog.pg_enum
-WHERE enumtypid = to_regtype('ai_provider_type')
-ORDER BY enumsortorder
+SELECT e.enumlabel::text AS label
+FROM pg_catalog.pg_enum e
+JOIN pg_catalog.pg_attribute a ON a.atttypid = e.enumtypid AND a.attname = 'type' AND NOT a.attisdropped
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relname = 'ai_providers'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'gateway'
+ORDER BY e.enumsortorder
 `
 
-// The labels of the database's enum, which can be other than ours.
+// The labels of the database's enum, which can be other than ours: the enum is the
+// type of the column, whatever it is called and wherever it is.
 func (q *Queries) ListProviderTypes(ctx context.Context) ([]string, error) {
 	rows, err := q.db.Query(ctx, listProviderTypes)
 	if err != nil {
@@ -98,7 +102,7 @@ func (q *Queries) ListProviderTypes(ctx context.Context) ([]string, error) {
 const listProviders = `-- name: ListProviders :many
 SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
     coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
-FROM ai_providers
+FROM gateway.ai_providers
 WHERE name = ANY($1::text[])
 `
 
@@ -146,7 +150,7 @@ func (q *Queries) ListProviders(ctx context.Context, names []string) ([]ListProv
 }
 
 const lockProviders = `-- name: LockProviders :many
-SELECT id FROM ai_providers WHERE name = $1 FOR UPDATE
+SELECT id FROM gateway.ai_providers WHERE name = $1 FOR UPDATE
 `
 
 // Locks all rows of a name until the end of the transaction, so that what is
@@ -175,7 +179,7 @@ const lookAtProviders = `-- name: LookAtProviders :many
 WITH looked_at AS (
     SELECT unnest($2::text[]) AS name
     UNION
-    SELECT p.name FROM ai_providers p WHERE p.id = ANY($3::uuid[])
+    SELECT p.name FROM gateway.ai_providers p WHERE p.id = ANY($3::uuid[])
     UNION
     SELECT s.provider FROM provwatch.drift_state s WHERE s.provider_id = ANY($3::uuid[])
 )
@@ -190,13 +194,13 @@ SELECT
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
     CASE WHEN $1::boolean THEN ARRAY(
-        SELECT k.id FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::uuid[] AS api_key_row_ids,
+        SELECT k.id FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::uuid[] AS api_key_row_ids,
     CASE WHEN $1::boolean THEN ARRAY(
-        SELECT k.api_key FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,
+        SELECT k.api_key FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,
     CASE WHEN $1::boolean THEN ARRAY(
-        SELECT coalesce(k.api_key_key_id, '') FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
+        SELECT coalesce(k.api_key_key_id, '') FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
 FROM looked_at
-LEFT JOIN ai_providers p ON p.name = looked_at.name
+LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
 `

@@ -26,10 +26,10 @@ const countKeyUse = `-- name: CountKeyUse :many
 SELECT key_id::text AS key_id, sum(settings)::bigint AS settings, sum(api_keys)::bigint AS api_keys
 FROM (
     SELECT coalesce(settings_key_id, '') AS key_id, count(*) AS settings, 0 AS api_keys
-    FROM ai_providers WHERE settings <> '' OR settings_key_id <> '' GROUP BY 1
+    FROM gateway.ai_providers WHERE settings <> '' OR settings_key_id <> '' GROUP BY 1
     UNION ALL
     SELECT coalesce(api_key_key_id, ''), 0, count(*)
-    FROM ai_provider_keys WHERE api_key <> '' OR api_key_key_id <> '' GROUP BY 1
+    FROM gateway.ai_provider_keys WHERE api_key <> '' OR api_key_key_id <> '' GROUP BY 1
 ) AS used
 GROUP BY key_id
 ORDER BY key_id
@@ -64,7 +64,7 @@ func (q *Queries) CountKeyUse(ctx context.Context) ([]CountKeyUseRow, error) {
 
 const listStoredKeys = `-- name: ListStoredKeys :many
 SELECT k.id, k.provider_id, k.api_key, coalesce(k.api_key_key_id, '')::text AS api_key_key_id
-FROM ai_provider_keys k
+FROM gateway.ai_provider_keys k
 WHERE k.provider_id = ANY($1::uuid[]) AND (k.api_key <> '' OR k.api_key_key_id <> '') AND coalesce(k.api_key_key_id, '') <> $2::text
 ORDER BY k.id
 `
@@ -111,10 +111,10 @@ const listStoredSecrets = `-- name: ListStoredSecrets :many
 SELECT p.id, p.name, p.settings, coalesce(p.settings_key_id, '')::text AS settings_key_id,
     -- Whether the settings are among what is stored so.
     coalesce((p.settings <> '' OR p.settings_key_id <> '') AND coalesce(p.settings_key_id, '') <> $1::text, false)::boolean AS settings_stale
-FROM ai_providers p
+FROM gateway.ai_providers p
 WHERE ($2::boolean OR p.id > $3) AND (
     (p.settings <> '' OR p.settings_key_id <> '') AND coalesce(p.settings_key_id, '') <> $1::text
-    OR EXISTS (SELECT FROM ai_provider_keys k
+    OR EXISTS (SELECT FROM gateway.ai_provider_keys k
         WHERE k.provider_id = p.id AND (k.api_key <> '' OR k.api_key_key_id <> '') AND coalesce(k.api_key_key_id, '') <> $1::text))
 ORDER BY p.id
 LIMIT $4
@@ -171,18 +171,18 @@ func (q *Queries) ListStoredSecrets(ctx context.Context, arg ListStoredSecretsPa
 
 const replaceStoredKeys = `-- name: ReplaceStoredKeys :many
 WITH replacement AS (
-    SELECT unnest($2::uuid[]) AS id, unnest($3::bytea[]) AS old_digest, unnest($4::text[]) AS old_key_id,
-        unnest($5::text[]) AS new
+    SELECT pg_catalog.unnest($2::uuid[]) AS id, pg_catalog.unnest($3::bytea[]) AS old_digest, pg_catalog.unnest($4::text[]) AS old_key_id,
+        pg_catalog.unnest($5::text[]) AS new
 ), locked AS MATERIALIZED (
     SELECT k.id, r.new
-    FROM ai_provider_keys k JOIN replacement r ON r.id = k.id
-    WHERE sha256(convert_to(k.api_key, 'UTF8')) = r.old_digest AND coalesce(k.api_key_key_id, '') = r.old_key_id
+    FROM gateway.ai_provider_keys k JOIN replacement r ON r.id OPERATOR(pg_catalog.=) k.id
+    WHERE pg_catalog.sha256(pg_catalog.convert_to(k.api_key, 'UTF8')) OPERATOR(pg_catalog.=) r.old_digest AND coalesce(k.api_key_key_id, '') OPERATOR(pg_catalog.=) r.old_key_id
     FOR NO KEY UPDATE OF k SKIP LOCKED
 )
-UPDATE ai_provider_keys k
-SET api_key = locked.new, api_key_key_id = nullif($1::text, '')
+UPDATE gateway.ai_provider_keys k
+SET api_key = locked.new, api_key_key_id = CASE WHEN $1::text OPERATOR(pg_catalog.<>) '' THEN $1::text END
 FROM locked
-WHERE k.id = locked.id
+WHERE k.id OPERATOR(pg_catalog.=) locked.id
 RETURNING k.id, k.provider_id
 `
 
@@ -228,18 +228,18 @@ func (q *Queries) ReplaceStoredKeys(ctx context.Context, arg ReplaceStoredKeysPa
 
 const replaceStoredSettings = `-- name: ReplaceStoredSettings :many
 WITH replacement AS (
-    SELECT unnest($2::uuid[]) AS id, unnest($3::bytea[]) AS old_digest, unnest($4::text[]) AS old_key_id,
-        unnest($5::text[]) AS new
+    SELECT pg_catalog.unnest($2::uuid[]) AS id, pg_catalog.unnest($3::bytea[]) AS old_digest, pg_catalog.unnest($4::text[]) AS old_key_id,
+        pg_catalog.unnest($5::text[]) AS new
 ), locked AS MATERIALIZED (
     SELECT p.id, r.new
-    FROM ai_providers p JOIN replacement r ON r.id = p.id
-    WHERE sha256(convert_to(p.settings, 'UTF8')) = r.old_digest AND coalesce(p.settings_key_id, '') = r.old_key_id
+    FROM gateway.ai_providers p JOIN replacement r ON r.id OPERATOR(pg_catalog.=) p.id
+    WHERE pg_catalog.sha256(pg_catalog.convert_to(p.settings, 'UTF8')) OPERATOR(pg_catalog.=) r.old_digest AND coalesce(p.settings_key_id, '') OPERATOR(pg_catalog.=) r.old_key_id
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
-UPDATE ai_providers p
-SET settings = locked.new, settings_key_id = nullif($1::text, '')
+UPDATE gateway.ai_providers p
+SET settings = locked.new, settings_key_id = CASE WHEN $1::text OPERATOR(pg_catalog.<>) '' THEN $1::text END
 FROM locked
-WHERE p.id = locked.id
+WHERE p.id OPERATOR(pg_catalog.=) locked.id
 RETURNING p.id
 `
 

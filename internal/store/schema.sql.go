@@ -14,7 +14,9 @@ SELECT count(*)
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-WHERE t.tgrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys'))
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+WHERE cn.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys')
     AND NOT t.tgisinternal AND t.tgenabled <> 'D'
     AND n.nspname = 'provwatch' AND f.proname = 'notify_change'
 `
@@ -28,7 +30,7 @@ func (q *Queries) CountTriggers(ctx context.Context) (int64, error) {
 }
 
 const createSchema = `-- name: CreateSchema :exec
-CREATE SCHEMA IF NOT EXISTS provwatch
+CREATE SCHEMA provwatch
 `
 
 func (q *Queries) CreateSchema(ctx context.Context) error {
@@ -38,9 +40,10 @@ func (q *Queries) CreateSchema(ctx context.Context) error {
 
 const inspectSchema = `-- name: InspectSchema :one
 SELECT
-    (to_regclass('ai_providers') IS NOT NULL)::boolean AS providers,
-    (to_regclass('ai_provider_keys') IS NOT NULL)::boolean AS provider_keys,
-    (to_regtype('ai_provider_type') IS NOT NULL)::boolean AS provider_type,
+    EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'gateway' AND c.relname = 'ai_providers')::boolean AS providers,
+    EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'gateway' AND c.relname = 'ai_provider_keys')::boolean AS provider_keys,
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
     (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
@@ -52,7 +55,6 @@ SELECT
 type InspectSchemaRow struct {
 	Providers      bool
 	ProviderKeys   bool
-	ProviderType   bool
 	Migrations     bool
 	AcceptedDrifts bool
 	OwnSchema      bool
@@ -67,7 +69,6 @@ func (q *Queries) InspectSchema(ctx context.Context) (InspectSchemaRow, error) {
 	err := row.Scan(
 		&i.Providers,
 		&i.ProviderKeys,
-		&i.ProviderType,
 		&i.Migrations,
 		&i.AcceptedDrifts,
 		&i.OwnSchema,
@@ -106,15 +107,20 @@ const listColumns = `-- name: ListColumns :many
 SELECT
     a.attname::text AS name,
     format_type(a.atttypid, a.atttypmod) AS type,
+    t.typtype = 'e' AS is_enum,
     (a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '')::boolean AS required
 FROM pg_catalog.pg_attribute a
-WHERE a.attrelid = to_regclass($1::text) AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'gateway' AND c.relname = $1::text AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 `
 
 type ListColumnsRow struct {
 	Name     string
 	Type     string
+	IsEnum   bool
 	Required bool
 }
 
@@ -129,7 +135,78 @@ func (q *Queries) ListColumns(ctx context.Context, tableName string) ([]ListColu
 	var items []ListColumnsRow
 	for rows.Next() {
 		var i ListColumnsRow
-		if err := rows.Scan(&i.Name, &i.Type, &i.Required); err != nil {
+		if err := rows.Scan(
+			&i.Name,
+			&i.Type,
+			&i.IsEnum,
+			&i.Required,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listStrangers = `-- name: ListStrangers :many
+WITH own AS (
+    SELECT n.oid, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n WHERE n.nspname = 'provwatch'
+), me AS (
+    SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+), trusted AS (
+    SELECT me.oid FROM me
+    UNION
+    SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+    UNION
+    SELECT c.relowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'gateway' AND c.relname = 'ai_providers'
+), candidates AS (
+    SELECT own.nspowner AS role, 'owns it'::text AS how FROM own
+    UNION
+    SELECT c.relowner, 'owns something in it' FROM pg_catalog.pg_class c JOIN own ON own.oid = c.relnamespace
+    UNION
+    SELECT p.proowner, 'owns something in it' FROM pg_catalog.pg_proc p JOIN own ON own.oid = p.pronamespace
+    UNION
+    SELECT t.typowner, 'owns something in it' FROM pg_catalog.pg_type t JOIN own ON own.oid = t.typnamespace
+    UNION
+    SELECT a.grantee, 'may create in it' FROM own, aclexplode(own.nspacl) AS a WHERE a.privilege_type = 'CREATE'
+)
+SELECT coalesce(r.rolname, 'PUBLIC')::text AS role, candidates.how
+FROM candidates
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = candidates.role
+WHERE candidates.role = 0 OR NOT (
+    EXISTS (SELECT FROM trusted WHERE pg_has_role(candidates.role, trusted.oid, 'MEMBER'))
+    OR EXISTS (SELECT FROM me WHERE NOT r.rolcanlogin AND NOT me.rolsuper AND pg_has_role(me.oid, candidates.role, 'MEMBER'))
+    OR candidates.how <> 'owns it' AND EXISTS (SELECT FROM own WHERE pg_has_role(candidates.role, own.nspowner, 'MEMBER'))
+)
+ORDER BY candidates.how = 'owns it' DESC, role, how
+`
+
+type ListStrangersRow struct {
+	Role string
+	How  string
+}
+
+// Roles that could have planted something in the schema provwatch: its owner, the
+// owners of what is in it, and those who may create in it, where they are neither
+// trusted nor members of its owner. Trusted are the current role, the owner of the
+// database, that of the provider tables, whoever is a member of one of them, as a
+// superuser is of all, and a group that the current role is a member of. Of a role
+// that can log in this is not enough: before PostgreSQL 16 it can make others its
+// members.
+func (q *Queries) ListStrangers(ctx context.Context) ([]ListStrangersRow, error) {
+	rows, err := q.db.Query(ctx, listStrangers)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListStrangersRow
+	for rows.Next() {
+		var i ListStrangersRow
+		if err := rows.Scan(&i.Role, &i.How); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -147,19 +224,4 @@ SELECT pg_advisory_lock($1::bigint)
 func (q *Queries) LockMigration(ctx context.Context, lockID int64) error {
 	_, err := q.db.Exec(ctx, lockMigration, lockID)
 	return err
-}
-
-const providerSearchPath = `-- name: ProviderSearchPath :one
-SELECT coalesce(string_agg(quote_ident(name), ', ' ORDER BY position), '')::text AS search_path
-FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, position)
-WHERE name <> 'provwatch'
-`
-
-// The search_path without our own schema, which a role named provwatch has on
-// it by way of "$user": the gateway's tables do not belong there.
-func (q *Queries) ProviderSearchPath(ctx context.Context) (string, error) {
-	row := q.db.QueryRow(ctx, providerSearchPath)
-	var search_path string
-	err := row.Scan(&search_path)
-	return search_path, err
 }

@@ -46,6 +46,16 @@ func (q *Queries) BeginSeed(ctx context.Context, lockID int64) error {
 	return err
 }
 
+const fixSearchPath = `-- name: FixSearchPath :exec
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
+`
+
+// Ends what RestoreSearchPath began.
+func (q *Queries) FixSearchPath(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, fixSearchPath)
+	return err
+}
+
 const listAcceptedDrifts = `-- name: ListAcceptedDrifts :many
 SELECT provider, kind, env_hash, db_hash
 FROM provwatch.accepted_drift
@@ -107,6 +117,17 @@ func (q *Queries) NotificationQueueUsage(ctx context.Context) (float64, error) {
 	var column_1 float64
 	err := row.Scan(&column_1)
 	return column_1, err
+}
+
+const restoreSearchPath = `-- name: RestoreSearchPath :exec
+SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(current_setting('provwatch.search_path'), ''), 'pg_temp'), true)
+`
+
+// Puts the search path that the session began with after pg_catalog, until the end
+// of the transaction: see WriteProviders.
+func (q *Queries) RestoreSearchPath(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, restoreSearchPath)
+	return err
 }
 
 const silenceTriggers = `-- name: SilenceTriggers :exec

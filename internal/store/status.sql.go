@@ -22,7 +22,7 @@ LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash =
 GROUP BY 1
 UNION ALL
 SELECT 2, count(*)
-FROM ai_providers p
+FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
 UNION ALL
 SELECT 3, count(*)
@@ -72,7 +72,7 @@ UNION ALL
 SELECT 5, -providers FROM accepted
 UNION ALL
 SELECT 2, count(*)
-FROM ai_providers p
+FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
 `
 
@@ -111,9 +111,12 @@ SELECT
     now()::timestamptz AS at,
     -- Whether the role may compare rows with an environment, and not only read
     -- what was recorded of them.
-    coalesce(has_column_privilege(to_regclass('ai_providers'), 'settings', 'SELECT')
-        AND has_column_privilege(to_regclass('ai_providers'), 'settings_key_id', 'SELECT')
-        AND has_column_privilege(to_regclass('ai_providers'), 'base_url', 'SELECT'), false)::boolean AS may_compare,
+    (SELECT count(*) = 3 AND bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT'))
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'gateway' AND c.relname = 'ai_providers' AND a.attname IN ('settings', 'settings_key_id', 'base_url')
+            AND has_schema_privilege(n.oid, 'USAGE'))::boolean AS may_compare,
     (SELECT 'provwatch_' || oid FROM pg_catalog.pg_database WHERE datname = current_database())::text AS slot,
     pg_is_in_recovery() AS in_recovery,
     coalesce(pg_last_xact_replay_timestamp(), 'epoch')::timestamptz AS replayed_at,
@@ -318,7 +321,7 @@ WITH listed AS (
     WHERE s.kind <> 'in_sync' OR $1::int[] && '{4,5}'::int[]
     UNION ALL
     SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
-    FROM ai_providers p
+    FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
@@ -420,7 +423,7 @@ WITH listed AS (
     UNION ALL
     (
         SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
-        FROM ai_providers p
+        FROM gateway.ai_providers p
         WHERE 2 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND strpos(p.name, $3::text) > 0 AND (2, p.name) > ($4::int, $5::text)
         ORDER BY p.name
@@ -524,7 +527,7 @@ func (q *Queries) ListRecorded(ctx context.Context, arg ListRecordedParams) ([]L
 }
 
 const listRowsInBrief = `-- name: ListRowsInBrief :many
-SELECT id, name, type::text AS type, enabled FROM ai_providers WHERE NOT deleted AND name = ANY($1::text[])
+SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT deleted AND name = ANY($1::text[])
 `
 
 type ListRowsInBriefRow struct {

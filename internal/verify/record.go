@@ -106,7 +106,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if len(observed) == 0 {
 		return Recorded{}, nil
 	}
-	queries := store.New(tx)
+	queries := store.On(tx)
 	locked, err := queries.LockAlerts(ctx)
 	if err != nil {
 		return Recorded{}, err
@@ -230,7 +230,7 @@ func write(ctx context.Context, db store.DBTX, generation, last int64, findings 
 	if err := appendAlerts(&params, recorded.alerts); err != nil {
 		return Recorded{}, err
 	}
-	done, err := store.New(db).Record(ctx, params)
+	done, err := store.On(db).Record(ctx, params)
 	if err != nil {
 		return Recorded{}, err
 	}

@@ -28,7 +28,7 @@ func TestEncryptedCredentialsAreComparedLikeOthers(t *testing.T) {
 	_, keys := atresttest.NewKeyset(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrock("aws", "plain-1"), openAI("gpt", "key-1", "key-2")}, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
-	exec(t, pool, `INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-3' FROM ai_providers WHERE name = 'gpt'`)
+	exec(t, pool, `INSERT INTO public.ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-3' FROM public.ai_providers WHERE name = 'gpt'`)
 
 	v := verify.New(pool, []provider.Desired{bedrock("aws", "plain-1"), openAI("gpt", "key-3", "key-2", "key-1")}, verify.AlertCredentials, quiet, &counter{})
 	v.Decrypt(keys)
@@ -47,7 +47,7 @@ func TestEncryptedCredentialsAreComparedLikeOthers(t *testing.T) {
 	require.NoError(t, err)
 	v.Decrypt(none)
 	v.SetDesired([]provider.Desired{bedrock("aws", "plain-1"), openAI("gpt", "key-3", "key-2", "key-1"), openAI("new")})
-	exec(t, pool, `INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'new', 'https://h/')`)
+	exec(t, pool, `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'new', 'https://h/')`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"3 changed aws resync", "4 changed gpt resync"}, alerts(t, pool)[2:])
 	fields = value(t, pool, `SELECT string_agg(fields::text, ' ' ORDER BY seq) FROM provwatch.drift_alerts WHERE seq > 2`)

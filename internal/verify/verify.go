@@ -217,7 +217,7 @@ type look struct {
 func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams) (look, error) {
 	compareCredentials := v.credentials != IgnoreCredentials
 	params.WithKeys = compareCredentials
-	found, err := store.New(v.pool).LookAtProviders(ctx, params)
+	found, err := store.On(v.pool).LookAtProviders(ctx, params)
 	if err != nil {
 		return look{}, err
 	}
@@ -301,7 +301,7 @@ func (v *Verifier) TakeOver(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.unsettled = true
-	if err := store.New(v.pool).BeginGeneration(ctx); err != nil {
+	if err := store.On(v.pool).BeginGeneration(ctx); err != nil {
 		return fmt.Errorf("take over from another worker: %w", err)
 	}
 	return nil
@@ -315,7 +315,7 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 		return nil
 	}
 	for range maxRaces {
-		unnamed, err := store.New(v.pool).ListUnnamedStates(ctx, v.names)
+		unnamed, err := store.On(v.pool).ListUnnamedStates(ctx, v.names)
 		if err != nil {
 			return err
 		}

@@ -96,7 +96,7 @@ func alerts(t *testing.T, pool *pgxpool.Pool) []string {
 
 func idOf(t *testing.T, pool *pgxpool.Pool, name string) (id uuid.UUID) {
 	t.Helper()
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT id FROM ai_providers WHERE name = $1`, name).Scan(&id))
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT id FROM public.ai_providers WHERE name = $1`, name).Scan(&id))
 	return id
 }
 
@@ -129,7 +129,7 @@ func (queryCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndD
 func TestAHintedVerificationReadsOnlyWhatIsHintedAt(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
-	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "b")}, Source: pubsub.SourceNotify}))
 	require.Equal(t, []string{"1 disabled b notify"}, alerts(t, pool))
 	require.NoError(t, v.Verify(t.Context(), resync))
@@ -139,7 +139,7 @@ func TestAHintedVerificationReadsOnlyWhatIsHintedAt(t *testing.T) {
 func TestAHintThatBelongsToNothingAsksForEverything(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
-	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	hints := []uuid.UUID{idOf(t, pool, "b"), uuid.New()}
 	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: hints, Source: pubsub.SourceNotify}))
 	require.Equal(t, []string{"1 disabled a notify", "2 disabled b notify"}, alerts(t, pool))
@@ -148,8 +148,8 @@ func TestAHintThatBelongsToNothingAsksForEverything(t *testing.T) {
 func TestARowThatJSONBCannotHoldStopsNoOtherAlert(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
-	exec(t, pool, `UPDATE ai_providers SET enabled = false WHERE name = 'a'`)
-	exec(t, pool, `UPDATE ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us\u0000"}', updated_at = 'infinity' WHERE name = 'b'`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us\u0000"}', updated_at = 'infinity' WHERE name = 'b'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"1 disabled a resync", "2 changed b resync"}, alerts(t, pool))
 }
@@ -157,7 +157,7 @@ func TestARowThatJSONBCannotHoldStopsNoOtherAlert(t *testing.T) {
 func TestAnAcceptanceForAnotherEnvironmentIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
-	exec(t, pool, `UPDATE ai_providers SET base_url = 'https://db/'`)
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://db/'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
 		SELECT provider, kind, env_hash, db_hash, 'test' FROM provwatch.drift_state`)
@@ -171,12 +171,12 @@ func TestAnAcceptanceForAnotherEnvironmentIsLeftAlone(t *testing.T) {
 func TestAnAcceptanceOfADisabledProviderEndsWhenItIsEnabled(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
-	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
 		SELECT provider, kind, env_hash, db_hash, 'test' FROM provwatch.drift_state`)
 	for _, enabled := range []bool{false, true, false} {
-		exec(t, pool, `UPDATE ai_providers SET enabled = $1`, enabled)
+		exec(t, pool, `UPDATE public.ai_providers SET enabled = $1`, enabled)
 		require.NoError(t, v.Verify(t.Context(), resync))
 	}
 	require.Equal(t, []string{"1 disabled a resync", "2 resolved a resync", "3 disabled a resync"}, alerts(t, pool))
@@ -186,8 +186,8 @@ func TestARenamedOrRemovedRowIsFoundByTheIDItHad(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
 	a, b := idOf(t, pool, "a"), idOf(t, pool, "b")
-	exec(t, pool, `UPDATE ai_providers SET name = 'elsewhere' WHERE name = 'a'`)
-	exec(t, pool, `DELETE FROM ai_providers WHERE name = 'b'`)
+	exec(t, pool, `UPDATE public.ai_providers SET name = 'elsewhere' WHERE name = 'a'`)
+	exec(t, pool, `DELETE FROM public.ai_providers WHERE name = 'b'`)
 	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{a, b}, Source: pubsub.SourceNotify}))
 	require.Equal(t, []string{"1 missing a notify", "2 missing b notify"}, alerts(t, pool))
 	var id uuid.UUID
@@ -205,7 +205,7 @@ func TestTwoWorkersThatSeeOneTransitionAlertItOnce(t *testing.T) {
 	workers = append(workers, first)
 	var want []string
 	for i := range 20 {
-		exec(t, pool, `UPDATE ai_providers SET enabled = $1`, i%2 == 1)
+		exec(t, pool, `UPDATE public.ai_providers SET enabled = $1`, i%2 == 1)
 		kind := "disabled"
 		if i%2 == 1 {
 			kind = "resolved"
@@ -226,12 +226,12 @@ func TestADriftToOtherValuesIsAnotherAlertButNotOnceTheRowIsDeleted(t *testing.T
 	t.Parallel()
 	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"))
 	for _, change := range []string{
-		`UPDATE ai_providers SET base_url = 'https://1/'`,
-		`UPDATE ai_providers SET base_url = 'https://2/'`,
-		`UPDATE ai_providers SET updated_at = now()`,
-		`UPDATE ai_providers SET deleted = true`,
-		`UPDATE ai_providers SET base_url = 'https://3/'`,
-		`DELETE FROM ai_providers`,
+		`UPDATE public.ai_providers SET base_url = 'https://1/'`,
+		`UPDATE public.ai_providers SET base_url = 'https://2/'`,
+		`UPDATE public.ai_providers SET updated_at = now()`,
+		`UPDATE public.ai_providers SET deleted = true`,
+		`UPDATE public.ai_providers SET base_url = 'https://3/'`,
+		`DELETE FROM public.ai_providers`,
 	} {
 		exec(t, pool, change)
 		require.NoError(t, v.Verify(t.Context(), resync))
@@ -243,7 +243,7 @@ func TestADriftToOtherValuesIsAnotherAlertButNotOnceTheRowIsDeleted(t *testing.T
 func TestAFailedVerificationLosesNothingAndGapsNoSeq(t *testing.T) {
 	t.Parallel()
 	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
-	exec(t, pool, `UPDATE ai_providers SET enabled = false WHERE name = 'a'`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`)
 	exec(t, pool, `ALTER TABLE provwatch.drift_state ADD CONSTRAINT refuse CHECK (kind = 'in_sync')`)
 	require.Error(t, v.Verify(t.Context(), resync))
 	require.Equal(t, 1, metrics.failed)
@@ -264,10 +264,10 @@ func TestCredentialDriftIsAnAlertOnlyWhenAskedFor(t *testing.T) {
 			t.Parallel()
 			pool, v, _ := seeded(t, mode, openAI("a", "key-1", "key-2"))
 			for _, change := range []string{
-				`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-3' FROM ai_providers`,
-				`UPDATE ai_provider_keys SET updated_at = now()`,
-				`DELETE FROM ai_provider_keys WHERE api_key IN ('key-1', 'key-3')`,
-				`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-1' FROM ai_providers`,
+				`INSERT INTO public.ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-3' FROM public.ai_providers`,
+				`UPDATE public.ai_provider_keys SET updated_at = now()`,
+				`DELETE FROM public.ai_provider_keys WHERE api_key IN ('key-1', 'key-3')`,
+				`INSERT INTO public.ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-1' FROM public.ai_providers`,
 			} {
 				exec(t, pool, change)
 				require.NoError(t, v.Verify(t.Context(), resync))
@@ -283,7 +283,7 @@ func TestCredentialDriftIsAnAlertOnlyWhenAskedFor(t *testing.T) {
 func TestADifferenceOfCredentialsIsWarnedOfOnce(t *testing.T) {
 	t.Parallel()
 	pool, _, _ := seeded(t, verify.IgnoreCredentials, openAI("a", "key-1"))
-	exec(t, pool, `UPDATE ai_provider_keys SET api_key = 'key-2'`)
+	exec(t, pool, `UPDATE public.ai_provider_keys SET api_key = 'key-2'`)
 	var log strings.Builder
 	v := verify.New(pool, []provider.Desired{openAI("a", "key-1")}, verify.WarnCredentials, slog.New(slog.NewTextHandler(&log, nil)), &counter{})
 	for range 3 {
@@ -298,7 +298,7 @@ func TestADifferenceOfCredentialsIsWarnedOfOnce(t *testing.T) {
 func TestAnAcceptedDriftIsInSyncUntilEitherSideChanges(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
-	exec(t, pool, `UPDATE ai_providers SET base_url = 'https://db/'`)
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://db/'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
 		SELECT provider, kind, env_hash, db_hash, 'test' FROM provwatch.drift_state`)
@@ -307,15 +307,15 @@ func TestAnAcceptedDriftIsInSyncUntilEitherSideChanges(t *testing.T) {
 	require.Equal(t, []string{"1 changed a resync", "2 resolved a resync"}, alerts(t, pool))
 
 	// Another kind of drift is not the one that was accepted.
-	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
-	exec(t, pool, `UPDATE ai_providers SET enabled = true`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = true`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"3 disabled a resync", "4 resolved a resync"}, alerts(t, pool)[2:])
 
-	exec(t, pool, `UPDATE ai_providers SET base_url = 'https://db-2/'`)
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://db-2/'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
-	exec(t, pool, `UPDATE ai_providers SET base_url = 'https://db/'`)
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://db/'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"5 changed a resync", "6 changed a resync"}, alerts(t, pool)[4:], "it does not hold again once a side has changed")
 }
@@ -323,11 +323,11 @@ func TestAnAcceptedDriftIsInSyncUntilEitherSideChanges(t *testing.T) {
 func TestARowThatCannotBeDecodedIsAChangeAndNeverEqual(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
-	exec(t, pool, `UPDATE ai_providers SET settings = 'a secret that is not JSON'`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings = 'a secret that is not JSON'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
-	exec(t, pool, `UPDATE ai_providers SET settings = NULL, settings_key_id = 'key-7'`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings = NULL, settings_key_id = 'key-7'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
-	exec(t, pool, `UPDATE ai_providers SET settings_key_id = NULL`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings_key_id = NULL`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"1 changed a resync", "2 resolved a resync"}, alerts(t, pool))
 	var fields string
@@ -338,7 +338,7 @@ func TestARowThatCannotBeDecodedIsAChangeAndNeverEqual(t *testing.T) {
 func TestProvidersTheEnvironmentNoLongerNamesAreClosedOnce(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"), openAI("c"))
-	exec(t, pool, `UPDATE ai_providers SET enabled = false WHERE name IN ('a', 'b')`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name IN ('a', 'b')`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	v.SetDesired([]provider.Desired{openAI("a")})
 	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}))
@@ -362,11 +362,11 @@ func TestProvidersTheEnvironmentNoLongerNamesAreClosedOnce(t *testing.T) {
 func TestADriftThatEndedWhileAnotherWorkerLedIsNoLongerCounted(t *testing.T) {
 	t.Parallel()
 	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
-	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, map[provider.Kind]int{provider.Disabled: 2}, metrics.drifting)
 
-	exec(t, pool, `UPDATE ai_providers SET enabled = true WHERE name = 'a'`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'a'`)
 	another := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
 	require.NoError(t, another.TakeOver(t.Context()))
 	require.NoError(t, another.Verify(t.Context(), resync))
@@ -383,7 +383,7 @@ func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 	t.Parallel()
 	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"))
 	exec(t, pool, `ALTER TABLE provwatch.drift_alerts RENAME TO hidden`)
-	exec(t, pool, `UPDATE ai_providers SET enabled = false`)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	pending := listener.NewPending()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
+	"provwatch/internal/store"
 	sqlfiles "provwatch/sql"
 )
 
@@ -86,7 +87,7 @@ func (v *Verifier) scanProviders(ctx context.Context, scanned uint32) (generatio
 	if len(v.names) < scanAll {
 		sql, args = sqlfiles.ScanNamedProviders, []any{v.names}
 	}
-	rows, err := v.pool.Query(ctx, sql, args...)
+	rows, err := store.Gateway(v.pool).Query(ctx, sql, args...)
 	if err != nil {
 		return 0, err
 	}

@@ -104,16 +104,16 @@ func streamWith(t *testing.T, keys Keys, prepare string, statements ...string) (
 func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
 	t.Parallel()
 	id, other := uuid.New(), uuid.New()
-	list := stream(t, `ALTER TABLE ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`,
-		fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url, settings) VALUES ('%s', 'anthropic', 'aws', 'https://h/',
+	list := stream(t, `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`,
+		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES ('%s', 'anthropic', 'aws', 'https://h/',
 			'{"_type":"bedrock","_version":1,"region":"us-east-1","access_key_secret":"%s"}')`, id, strings.Repeat("s", 10000)),
-		`UPDATE ai_providers SET enabled = false`,
-		fmt.Sprintf(`UPDATE ai_providers SET id = '%s', settings = NULL`, other),
-		`UPDATE ai_providers SET settings = 'broken'`,
-		`UPDATE ai_providers SET settings_key_id = 'k'`,
-		`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'secret' FROM ai_providers`,
-		`DELETE FROM ai_providers`,
-		`TRUNCATE ai_providers CASCADE`,
+		`UPDATE public.ai_providers SET enabled = false`,
+		fmt.Sprintf(`UPDATE public.ai_providers SET id = '%s', settings = NULL`, other),
+		`UPDATE public.ai_providers SET settings = 'broken'`,
+		`UPDATE public.ai_providers SET settings_key_id = 'k'`,
+		`INSERT INTO public.ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'secret' FROM public.ai_providers`,
+		`DELETE FROM public.ai_providers`,
+		`TRUNCATE public.ai_providers CASCADE`,
 	)
 	require.Len(t, list, 8)
 	for i, tx := range list {
@@ -198,9 +198,9 @@ func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
 		name[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[random.IntN(36)]
 	}
 	list := stream(t, `SELECT 1`,
-		fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', '%s', 'https://h/')`, name),
-		`UPDATE ai_providers SET enabled = false`,
-		`UPDATE ai_providers SET id = gen_random_uuid()`)
+		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', '%s', 'https://h/')`, name),
+		`UPDATE public.ai_providers SET enabled = false`,
+		`UPDATE public.ai_providers SET id = gen_random_uuid()`)
 	m := newMirror()
 	for _, tx := range list {
 		require.Len(t, tx.changes, 1)

@@ -23,11 +23,11 @@ func TestEncryptedSettingsAreDecodedAsTheyPassBy(t *testing.T) {
 	settings := provider.Bedrock{Region: "us-east-1", AccessKeySecret: secret.New(strings.Repeat("s", 10000))}.Encode()
 	sealed, keyID, err := keys.SealSettings(id, settings)
 	require.NoError(t, err)
-	list := streamWith(t, keys, `ALTER TABLE ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`,
-		fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES ('%s', 'anthropic', 'aws', '', '%s', '%s')`, id, sealed, keyID),
-		`UPDATE ai_providers SET enabled = false`, // the settings do not travel
-		`UPDATE ai_providers SET settings_key_id = '7'`,
-		fmt.Sprintf(`UPDATE ai_providers SET settings_key_id = '%s', settings = settings || 'x'`, keyID),
+	list := streamWith(t, keys, `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`,
+		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES ('%s', 'anthropic', 'aws', '', '%s', '%s')`, id, sealed, keyID),
+		`UPDATE public.ai_providers SET enabled = false`, // the settings do not travel
+		`UPDATE public.ai_providers SET settings_key_id = '7'`,
+		fmt.Sprintf(`UPDATE public.ai_providers SET settings_key_id = '%s', settings = settings || 'x'`, keyID),
 	)
 	require.Len(t, list, 4)
 	settingsOf := func(i int) provider.DecodedSettings { return list[i].changes[0].put.settings }

@@ -108,7 +108,7 @@ func TestTheServersMessagesAreReadByteForByte(t *testing.T) {
 	t.Parallel()
 	const (
 		id     = "00000000-0000-4000-8000-000000000001"
-		insert = `INSERT INTO ai_providers (id, type, name, base_url, settings) VALUES ('` + id + `', 'anthropic', 'aws', 'https://u:q7zleak@h/',
+		insert = `INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES ('` + id + `', 'anthropic', 'aws', 'https://u:q7zleak@h/',
 			'{"_type":"bedrock","_version":1,"region":"us-east-1","access_key":"AK","access_key_secret":"q7zleak` + "%s" + `"}')`
 	)
 	plain := fmt.Sprintf(insert, "")
@@ -120,37 +120,37 @@ func TestTheServersMessagesAreReadByteForByte(t *testing.T) {
 		statements    []string
 	}{
 		{"rows", `SELECT 1`, []string{
-			plain, `UPDATE ai_providers SET enabled = false`, `UPDATE ai_providers SET id = gen_random_uuid()`, `DELETE FROM ai_providers`,
+			plain, `UPDATE public.ai_providers SET enabled = false`, `UPDATE public.ai_providers SET id = gen_random_uuid()`, `DELETE FROM public.ai_providers`,
 		}},
-		{"truncate", plain, []string{`TRUNCATE ai_providers CASCADE`, `TRUNCATE ai_provider_keys RESTART IDENTITY`}},
+		{"truncate", plain, []string{`TRUNCATE public.ai_providers CASCADE`, `TRUNCATE public.ai_provider_keys RESTART IDENTITY`}},
 		{"logical_messages", `SELECT 1`, []string{
 			`SELECT pg_logical_emit_message(true, 'provwatch', 'token')`, `SELECT pg_logical_emit_message(false, 'provwatch', 'token')`,
 			`SELECT pg_logical_emit_message(true, 'another', 'q7zleak')`, `BEGIN;` + plain + `; SELECT pg_logical_emit_message(false, 'x', ''); COMMIT`,
 		}},
 		{"keys", plain, []string{
-			`INSERT INTO ai_provider_keys (id, provider_id, api_key) VALUES ('` + id + `', '` + id + `', 'q7zleak')`,
-			`UPDATE ai_provider_keys SET api_key = 'q7zleak2'`, `DELETE FROM ai_providers`,
+			`INSERT INTO public.ai_provider_keys (id, provider_id, api_key) VALUES ('` + id + `', '` + id + `', 'q7zleak')`,
+			`UPDATE public.ai_provider_keys SET api_key = 'q7zleak2'`, `DELETE FROM public.ai_providers`,
 		}},
 		{"origin", `SELECT pg_replication_origin_create('` + elsewhere + `')`, []string{
 			`BEGIN; SELECT pg_replication_origin_session_setup('` + elsewhere + `'); SELECT pg_replication_origin_xact_setup('0/AB', '2026-01-02 03:04:05Z');` +
 				plain + `; COMMIT; SELECT pg_replication_origin_session_reset()`,
 		}},
 		{"rolled_back", plain, []string{
-			`BEGIN; SAVEPOINT a; DELETE FROM ai_providers; ROLLBACK TO a; UPDATE ai_providers SET deleted = true; COMMIT`, `BEGIN; DELETE FROM ai_providers; ROLLBACK`,
+			`BEGIN; SAVEPOINT a; DELETE FROM public.ai_providers; ROLLBACK TO a; UPDATE public.ai_providers SET deleted = true; COMMIT`, `BEGIN; DELETE FROM public.ai_providers; ROLLBACK`,
 		}},
 		{"altered", plain, []string{
-			`UPDATE ai_providers SET enabled = false`, `ALTER TABLE ai_providers ADD COLUMN more text DEFAULT 'x'`, `UPDATE ai_providers SET enabled = true`,
+			`UPDATE public.ai_providers SET enabled = false`, `ALTER TABLE public.ai_providers ADD COLUMN more text DEFAULT 'x'`, `UPDATE public.ai_providers SET enabled = true`,
 		}},
-		{"out_of_line", `ALTER TABLE ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`, []string{
-			fmt.Sprintf(insert, strings.Repeat("s", 2500)), `UPDATE ai_providers SET deleted = true`,
+		{"out_of_line", `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`, []string{
+			fmt.Sprintf(insert, strings.Repeat("s", 2500)), `UPDATE public.ai_providers SET deleted = true`,
 		}},
 		// Whole old rows: of tables that were not published as they are now.
-		{"identity_full", plain + `; ALTER TABLE ai_providers REPLICA IDENTITY FULL; DROP PUBLICATION provwatch;
-			CREATE PUBLICATION provwatch FOR TABLE ai_providers, ai_provider_keys`, []string{
-			`UPDATE ai_providers SET base_url = 'https://h/'`, `DELETE FROM ai_providers`,
+		{"identity_full", plain + `; ALTER TABLE public.ai_providers REPLICA IDENTITY FULL; DROP PUBLICATION provwatch;
+			CREATE PUBLICATION provwatch FOR TABLE public.ai_providers, public.ai_provider_keys`, []string{
+			`UPDATE public.ai_providers SET base_url = 'https://h/'`, `DELETE FROM public.ai_providers`,
 		}},
 	} {
-		_, err := pool.Exec(t.Context(), `TRUNCATE ai_providers CASCADE;`+c.prepare)
+		_, err := pool.Exec(t.Context(), `TRUNCATE public.ai_providers CASCADE;`+c.prepare)
 		require.NoError(t, err, c.name)
 		list := messages(t, pool, config, c.statements...)
 		var d decoder

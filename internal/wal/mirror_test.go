@@ -148,7 +148,7 @@ func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
 func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	queries := store.New(pool)
+	queries := store.On(pool)
 	m := newMirror()
 	rows := map[string]fullRow{
 		"plain":  {name: "plain", baseURL: "https://h/", enabled: true},
@@ -172,7 +172,7 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 
 	// Meanwhile one of them was changed, and one removed, in the table.
 	for name, baseURL := range map[string]string{"plain": rows["plain"].baseURL, "secret": rows["secret"].baseURL, "moved": "https://elsewhere/"} {
-		_, err := pool.Exec(t.Context(), `INSERT INTO ai_providers (id, type, name, base_url) VALUES ($1, 'openai', $2, $3)`, ids[name], name, baseURL)
+		_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES ($1, 'openai', $2, $3)`, ids[name], name, baseURL)
 		require.NoError(t, err)
 	}
 	loaded := newMirror()

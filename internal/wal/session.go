@@ -149,7 +149,7 @@ func (s *session) begin(ctx context.Context) error {
 	if err := s.Publish(ctx); err != nil {
 		return err
 	}
-	queries := store.New(s.Pool)
+	queries := store.On(s.Pool)
 	position, err := queries.ReadWALPosition(ctx)
 	known := err == nil
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -218,7 +218,7 @@ func (s *session) startStream(ctx context.Context) error {
 		case pg.Code == pgerrcode.ObjectInUse:
 			// Only the leader streams, and that is this worker: whoever holds the
 			// slot is what another one left.
-			if err := endSlotHolder(ctx, store.New(s.Pool), s.server.Slot); err != nil {
+			if err := endSlotHolder(ctx, store.On(s.Pool), s.server.Slot); err != nil {
 				return err
 			}
 			if err := sleep(ctx, slotBusyPause); err != nil {
@@ -522,7 +522,7 @@ func (s *session) record(ctx context.Context, batch []event) error {
 // that was the leader once from writing over the one that is.
 func (s *session) write(ctx context.Context, observed []verify.Observed, source pubsub.Source, position pglogrepl.LSN) (recorded verify.Recorded, err error) {
 	err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
-		queries := store.New(tx)
+		queries := store.On(tx)
 		held, err := queries.LockWALPosition(ctx)
 		if err != nil {
 			return fmt.Errorf("lock provwatch.wal_position: %w", err)
@@ -562,7 +562,7 @@ func (s *session) fetch(ctx context.Context, batch []event) error {
 			}
 		}
 	}
-	if err := s.mirror.fetch(ctx, store.New(s.Pool), ids, names); err != nil {
+	if err := s.mirror.fetch(ctx, store.On(s.Pool), ids, names); err != nil {
 		return fmt.Errorf("read the mirror of the providers: %w", err)
 	}
 	return nil
@@ -601,7 +601,7 @@ func (s *session) look(ctx context.Context, c *check) error {
 	if next.observed, err = s.Verifier.Look(ctx, names); err != nil {
 		return err
 	}
-	if err := store.New(s.Pool).EmitMarker(ctx, next.token); err != nil {
+	if err := store.On(s.Pool).EmitMarker(ctx, next.token); err != nil {
 		return fmt.Errorf("write a marker to the WAL: %w", err)
 	}
 	s.check = next
@@ -623,7 +623,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 	for i, o := range c.observed {
 		names[i] = o.Provider
 	}
-	if err := s.mirror.fetch(ctx, store.New(s.Pool), nil, names); err != nil {
+	if err := s.mirror.fetch(ctx, store.On(s.Pool), nil, names); err != nil {
 		return failed("read the mirror of the providers", err)
 	}
 	var agreed []verify.Observed
@@ -716,7 +716,7 @@ func (s *session) watchSlot(ctx context.Context) error {
 		if err := s.Lead(ctx); err != nil {
 			return err
 		}
-		slot, err := store.New(s.Pool).InspectSlot(ctx, s.server.Slot)
+		slot, err := store.On(s.Pool).InspectSlot(ctx, s.server.Slot)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return &gapError{reason: "the replication slot is gone"}

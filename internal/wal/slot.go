@@ -62,7 +62,7 @@ type Server struct {
 // Inspect tells whether the WAL can be read. The error is an [*UnusableError],
 // or one of the connection.
 func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
-	found, err := store.New(pool).InspectReplication(ctx)
+	found, err := store.On(pool).InspectReplication(ctx)
 	if err != nil {
 		return Server{}, fmt.Errorf("look at the server's replication settings: %w", err)
 	}
@@ -88,7 +88,7 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
 // DropSlot drops the slot of the database, whoever streams from it. It reports
 // whether there was one.
 func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped bool, err error) {
-	queries := store.New(pool)
+	queries := store.On(pool)
 	for {
 		switch _, err := queries.InspectSlot(ctx, slot); {
 		case errors.Is(err, pgx.ErrNoRows):
@@ -166,7 +166,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+created.SnapshotName+"'"); err != nil {
 			return err
 		}
-		queries := store.New(tx)
+		queries := store.On(tx)
 		m.truncated = true
 		for page := (store.ListProvidersAfterParams{First: true, MaxProviders: store.Chunk}); ; page.First = false {
 			rows, err := queries.ListProvidersAfter(ctx, page)

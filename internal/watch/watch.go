@@ -29,7 +29,7 @@ const (
 // Latest returns the seq of the latest alert, 0 when there was none yet. The
 // error is a [*schema.UnusableError] when the table of alerts is not there.
 func Latest(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
-	seq, err := store.New(pool).LastAlertSeq(ctx)
+	seq, err := store.On(pool).LastAlertSeq(ctx)
 	return seq, readError(err)
 }
 
@@ -65,7 +65,7 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 		case <-prompt:
 		}
 		for {
-			alerts, err := store.New(pool).ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: since, MaxAlerts: pageSize})
+			alerts, err := store.On(pool).ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: since, MaxAlerts: pageSize})
 			if err != nil {
 				if ctx.Err() != nil {
 					return nil

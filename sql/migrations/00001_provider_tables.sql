@@ -3,11 +3,11 @@
 -- of theirs is changed: see internal/schema.
 
 -- +goose Up
-CREATE TYPE ai_provider_type AS ENUM ('openai', 'anthropic');
+CREATE TYPE gateway.ai_provider_type AS ENUM ('openai', 'anthropic');
 
-CREATE TABLE ai_providers (
+CREATE TABLE gateway.ai_providers (
     id              uuid PRIMARY KEY,
-    type            ai_provider_type NOT NULL,
+    type            gateway.ai_provider_type NOT NULL,
     name            text NOT NULL CHECK (name ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
     display_name    text,
     enabled         boolean NOT NULL DEFAULT true,
@@ -19,17 +19,17 @@ CREATE TABLE ai_providers (
     updated_at      timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE UNIQUE INDEX ai_providers_name_live_idx ON ai_providers (name) WHERE NOT deleted;
+CREATE UNIQUE INDEX ai_providers_name_live_idx ON gateway.ai_providers (name) WHERE NOT deleted;
 -- Verification looks names up among soft-deleted rows as well.
-CREATE INDEX ai_providers_name_idx ON ai_providers (name);
+CREATE INDEX ai_providers_name_idx ON gateway.ai_providers (name);
 
-CREATE TABLE ai_provider_keys (
+CREATE TABLE gateway.ai_provider_keys (
     id             uuid PRIMARY KEY,
-    provider_id    uuid NOT NULL REFERENCES ai_providers (id) ON DELETE CASCADE,
+    provider_id    uuid NOT NULL REFERENCES gateway.ai_providers (id) ON DELETE CASCADE,
     api_key        text NOT NULL,
     api_key_key_id text,
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE INDEX ai_provider_keys_provider_id_idx ON ai_provider_keys (provider_id);
+CREATE INDEX ai_provider_keys_provider_id_idx ON gateway.ai_provider_keys (provider_id);

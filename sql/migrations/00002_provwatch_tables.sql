@@ -83,9 +83,10 @@ CREATE TABLE provwatch.accepted_drift (
 -- A statement that touches more than 64 providers sends one notification without
 -- a hint instead, so that a bulk change costs its writer no more than a small
 -- one. It is silent in a transaction that has set provwatch.seeding (spec
--- section 4). Every name in it is qualified, since it runs with the rights and
--- the search_path of whoever writes to the provider tables.
-
+-- section 4). Every name in it is qualified, operators too, since it runs with the
+-- rights and the search_path of whoever writes to the provider tables. A
+-- search_path of its own would do as well, and cost each of its calls the setting
+-- and the resetting; qualified names cost nothing once they are parsed.
 --
 -- Whatever goes wrong in it must not fail the writer: it then sends a
 -- notification without a hint.
@@ -97,18 +98,18 @@ DECLARE
     hints pg_catalog.text[];
     lookup pg_catalog.text := 'SELECT ARRAY(SELECT %1$I::pg_catalog.text FROM changed';
 BEGIN
-    IF pg_catalog.current_setting('provwatch.seeding', true) = 'on' THEN
+    IF pg_catalog.current_setting('provwatch.seeding', true) OPERATOR(pg_catalog.=) 'on' THEN
         RETURN NULL;
     END IF;
-    IF TG_OP <> 'TRUNCATE' THEN
-        IF TG_OP = 'UPDATE' THEN
-            lookup := lookup || ' UNION SELECT %1$I::pg_catalog.text FROM former';
+    IF TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+        IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+            lookup := lookup OPERATOR(pg_catalog.||) ' UNION SELECT %1$I::pg_catalog.text FROM former';
         ELSE
-            lookup := lookup || ' GROUP BY 1';
+            lookup := lookup OPERATOR(pg_catalog.||) ' GROUP BY 1';
         END IF;
-        EXECUTE pg_catalog.format(lookup || ' ORDER BY 1 LIMIT 65)', TG_ARGV[0]) INTO hints;
+        EXECUTE pg_catalog.format(lookup OPERATOR(pg_catalog.||) ' ORDER BY 1 LIMIT 65)', TG_ARGV[0]) INTO hints;
     END IF;
-    IF TG_OP = 'TRUNCATE' OR pg_catalog.cardinality(hints) > 64 THEN
+    IF TG_OP OPERATOR(pg_catalog.=) 'TRUNCATE' OR pg_catalog.cardinality(hints) OPERATOR(pg_catalog.>) 64 THEN
         PERFORM pg_catalog.pg_notify('ai_providers_changed', '');
     ELSE
         PERFORM pg_catalog.pg_notify('ai_providers_changed', hint) FROM pg_catalog.unnest(hints) AS hint;

@@ -5,7 +5,7 @@
 WITH looked_at AS (
     SELECT unnest(@names::text[]) AS name
     UNION
-    SELECT p.name FROM ai_providers p WHERE p.id = ANY(@ids::uuid[])
+    SELECT p.name FROM gateway.ai_providers p WHERE p.id = ANY(@ids::uuid[])
     UNION
     SELECT s.provider FROM provwatch.drift_state s WHERE s.provider_id = ANY(@ids::uuid[])
 )
@@ -20,13 +20,13 @@ SELECT
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
     CASE WHEN @with_keys::boolean THEN ARRAY(
-        SELECT k.id FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::uuid[] AS api_key_row_ids,
+        SELECT k.id FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::uuid[] AS api_key_row_ids,
     CASE WHEN @with_keys::boolean THEN ARRAY(
-        SELECT k.api_key FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,
+        SELECT k.api_key FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_keys,
     CASE WHEN @with_keys::boolean THEN ARRAY(
-        SELECT coalesce(k.api_key_key_id, '') FROM ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
+        SELECT coalesce(k.api_key_key_id, '') FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
 FROM looked_at
-LEFT JOIN ai_providers p ON p.name = looked_at.name
+LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name;
 
@@ -34,42 +34,61 @@ LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name;
 -- All rows of the names given, soft-deleted and disabled ones too.
 SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
     coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
-FROM ai_providers
+FROM gateway.ai_providers
 WHERE name = ANY(@names::text[]);
 
 -- name: ListProviderKeys :many
 SELECT id, provider_id, api_key, api_key_key_id
-FROM ai_provider_keys
+FROM gateway.ai_provider_keys
 WHERE provider_id = ANY(@provider_ids::uuid[])
 ORDER BY id;
 
 -- name: ListProviderTypes :many
--- The labels of the database's enum, which can be other than ours.
-SELECT enumlabel::text AS label
-FROM pg_catalog.pg_enum
-WHERE enumtypid = to_regtype('ai_provider_type')
-ORDER BY enumsortorder;
+-- The labels of the database's enum, which can be other than ours: the enum is the
+-- type of the column, whatever it is called and wherever it is.
+SELECT e.enumlabel::text AS label
+FROM pg_catalog.pg_enum e
+JOIN pg_catalog.pg_attribute a ON a.atttypid = e.enumtypid AND a.attname = 'type' AND NOT a.attisdropped
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relname = 'ai_providers'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'gateway'
+ORDER BY e.enumsortorder;
 
 -- name: InsertProviders :batchexec
 -- The settings are empty where there are none, since an array has no room for
 -- an absent secret, and so are the ids of the keys of what is not encrypted.
-INSERT INTO ai_providers (id, type, name, base_url, settings, settings_key_id)
+--
+-- Run by WriteProviders, as are all statements that write to the provider tables:
+-- with a search path that others may write to. Functions and operators are
+-- qualified, and types come from pg_catalog, which is first.
+INSERT INTO gateway.ai_providers (id, type, name, base_url, settings, settings_key_id)
 SELECT
-    unnest(@ids::uuid[]),
-    unnest(@types::text[])::ai_provider_type,
-    unnest(@names::text[]),
-    unnest(@base_urls::text[]),
-    nullif(unnest(@settings::text[]), ''),
-    nullif(unnest(@settings_key_ids::text[]), '');
+    id, type::gateway.ai_provider_type, name, base_url,
+    CASE WHEN settings OPERATOR(pg_catalog.<>) '' THEN settings END,
+    CASE WHEN settings_key_id OPERATOR(pg_catalog.<>) '' THEN settings_key_id END
+FROM (SELECT
+    pg_catalog.unnest(@ids::uuid[]) AS id,
+    pg_catalog.unnest(@types::text[]) AS type,
+    pg_catalog.unnest(@names::text[]) AS name,
+    pg_catalog.unnest(@base_urls::text[]) AS base_url,
+    pg_catalog.unnest(@settings::text[]) AS settings,
+    pg_catalog.unnest(@settings_key_ids::text[]) AS settings_key_id
+) AS new;
 
 -- name: InsertProviderKeys :batchexec
-INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id)
-SELECT unnest(@ids::uuid[]), unnest(@provider_ids::uuid[]), unnest(@api_keys::text[]), nullif(unnest(@api_key_key_ids::text[]), '');
+INSERT INTO gateway.ai_provider_keys (id, provider_id, api_key, api_key_key_id)
+SELECT id, provider_id, api_key, CASE WHEN api_key_key_id OPERATOR(pg_catalog.<>) '' THEN api_key_key_id END
+FROM (SELECT
+    pg_catalog.unnest(@ids::uuid[]) AS id,
+    pg_catalog.unnest(@provider_ids::uuid[]) AS provider_id,
+    pg_catalog.unnest(@api_keys::text[]) AS api_key,
+    pg_catalog.unnest(@api_key_key_ids::text[]) AS api_key_key_id
+) AS new;
 
 -- name: LockProviders :many
 -- Locks all rows of a name until the end of the transaction, so that what is
 -- read of them is what is written over.
-SELECT id FROM ai_providers WHERE name = @name FOR UPDATE;
+SELECT id FROM gateway.ai_providers WHERE name = @name FOR UPDATE;
 
 -- name: DeleteProviderKeys :exec
-DELETE FROM ai_provider_keys WHERE provider_id = @provider_id AND id = ANY(@ids::uuid[]);
+DELETE FROM gateway.ai_provider_keys
+WHERE provider_id OPERATOR(pg_catalog.=) @provider_id::uuid AND id OPERATOR(pg_catalog.=) ANY (@ids::uuid[]);

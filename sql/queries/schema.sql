@@ -1,8 +1,9 @@
 -- name: InspectSchema :one
 SELECT
-    (to_regclass('ai_providers') IS NOT NULL)::boolean AS providers,
-    (to_regclass('ai_provider_keys') IS NOT NULL)::boolean AS provider_keys,
-    (to_regtype('ai_provider_type') IS NOT NULL)::boolean AS provider_type,
+    EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'gateway' AND c.relname = 'ai_providers')::boolean AS providers,
+    EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'gateway' AND c.relname = 'ai_provider_keys')::boolean AS provider_keys,
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
     (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
@@ -19,9 +20,13 @@ SELECT version_id FROM provwatch.schema_migrations WHERE is_applied ORDER BY ver
 SELECT
     a.attname::text AS name,
     format_type(a.atttypid, a.atttypmod) AS type,
+    t.typtype = 'e' AS is_enum,
     (a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '')::boolean AS required
 FROM pg_catalog.pg_attribute a
-WHERE a.attrelid = to_regclass(@table_name::text) AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'gateway' AND c.relname = @table_name::text AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum;
 
 -- name: CountTriggers :one
@@ -30,19 +35,54 @@ SELECT count(*)
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-WHERE t.tgrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys'))
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+WHERE cn.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys')
     AND NOT t.tgisinternal AND t.tgenabled <> 'D'
     AND n.nspname = 'provwatch' AND f.proname = 'notify_change';
+
+-- name: ListStrangers :many
+-- Roles that could have planted something in the schema provwatch: its owner, the
+-- owners of what is in it, and those who may create in it, where they are neither
+-- trusted nor members of its owner. Trusted are the current role, the owner of the
+-- database, that of the provider tables, whoever is a member of one of them, as a
+-- superuser is of all, and a group that the current role is a member of. Of a role
+-- that can log in this is not enough: before PostgreSQL 16 it can make others its
+-- members.
+WITH own AS (
+    SELECT n.oid, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n WHERE n.nspname = 'provwatch'
+), me AS (
+    SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+), trusted AS (
+    SELECT me.oid FROM me
+    UNION
+    SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+    UNION
+    SELECT c.relowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'gateway' AND c.relname = 'ai_providers'
+), candidates AS (
+    SELECT own.nspowner AS role, 'owns it'::text AS how FROM own
+    UNION
+    SELECT c.relowner, 'owns something in it' FROM pg_catalog.pg_class c JOIN own ON own.oid = c.relnamespace
+    UNION
+    SELECT p.proowner, 'owns something in it' FROM pg_catalog.pg_proc p JOIN own ON own.oid = p.pronamespace
+    UNION
+    SELECT t.typowner, 'owns something in it' FROM pg_catalog.pg_type t JOIN own ON own.oid = t.typnamespace
+    UNION
+    SELECT a.grantee, 'may create in it' FROM own, aclexplode(own.nspacl) AS a WHERE a.privilege_type = 'CREATE'
+)
+SELECT coalesce(r.rolname, 'PUBLIC')::text AS role, candidates.how
+FROM candidates
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = candidates.role
+WHERE candidates.role = 0 OR NOT (
+    EXISTS (SELECT FROM trusted WHERE pg_has_role(candidates.role, trusted.oid, 'MEMBER'))
+    OR EXISTS (SELECT FROM me WHERE NOT r.rolcanlogin AND NOT me.rolsuper AND pg_has_role(me.oid, candidates.role, 'MEMBER'))
+    OR candidates.how <> 'owns it' AND EXISTS (SELECT FROM own WHERE pg_has_role(candidates.role, own.nspowner, 'MEMBER'))
+)
+ORDER BY candidates.how = 'owns it' DESC, role, how;
 
 -- name: LockMigration :exec
 SELECT pg_advisory_lock(@lock_id::bigint);
 
 -- name: CreateSchema :exec
-CREATE SCHEMA IF NOT EXISTS provwatch;
-
--- name: ProviderSearchPath :one
--- The search_path without our own schema, which a role named provwatch has on
--- it by way of "$user": the gateway's tables do not belong there.
-SELECT coalesce(string_agg(quote_ident(name), ', ' ORDER BY position), '')::text AS search_path
-FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, position)
-WHERE name <> 'provwatch';
+CREATE SCHEMA provwatch;

@@ -43,3 +43,12 @@ SELECT pg_notify(@channel::text, payload) FROM unnest(@payloads::text[]) AS payl
 -- also frees the part that every session has read. The server does that by itself
 -- only when a notification goes out, so that a queue which is full stays full.
 SELECT pg_notification_queue_usage()::float8;
+
+-- name: RestoreSearchPath :exec
+-- Puts the search path that the session began with after pg_catalog, until the end
+-- of the transaction: see WriteProviders.
+SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(current_setting('provwatch.search_path'), ''), 'pg_temp'), true);
+
+-- name: FixSearchPath :exec
+-- Ends what RestoreSearchPath began.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);

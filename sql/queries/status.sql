@@ -6,9 +6,12 @@ SELECT
     now()::timestamptz AS at,
     -- Whether the role may compare rows with an environment, and not only read
     -- what was recorded of them.
-    coalesce(has_column_privilege(to_regclass('ai_providers'), 'settings', 'SELECT')
-        AND has_column_privilege(to_regclass('ai_providers'), 'settings_key_id', 'SELECT')
-        AND has_column_privilege(to_regclass('ai_providers'), 'base_url', 'SELECT'), false)::boolean AS may_compare,
+    (SELECT count(*) = 3 AND bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT'))
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'gateway' AND c.relname = 'ai_providers' AND a.attname IN ('settings', 'settings_key_id', 'base_url')
+            AND has_schema_privilege(n.oid, 'USAGE'))::boolean AS may_compare,
     (SELECT 'provwatch_' || oid FROM pg_catalog.pg_database WHERE datname = current_database())::text AS slot,
     pg_is_in_recovery() AS in_recovery,
     coalesce(pg_last_xact_replay_timestamp(), 'epoch')::timestamptz AS replayed_at,
@@ -58,7 +61,7 @@ UNION ALL
 SELECT 5, -providers FROM accepted
 UNION ALL
 SELECT 2, count(*)
-FROM ai_providers p
+FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name);
 
 -- name: ListRecorded :many
@@ -91,7 +94,7 @@ WITH listed AS (
     UNION ALL
     (
         SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
-        FROM ai_providers p
+        FROM gateway.ai_providers p
         WHERE 2 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND strpos(p.name, @search::text) > 0 AND (2, p.name) > (@after_rank::int, @after_name::text)
         ORDER BY p.name
@@ -139,7 +142,7 @@ LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash =
 GROUP BY 1
 UNION ALL
 SELECT 2, count(*)
-FROM ai_providers p
+FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
 UNION ALL
 SELECT 3, count(*)
@@ -161,7 +164,7 @@ WITH listed AS (
     WHERE s.kind <> 'in_sync' OR @ranks::int[] && '{4,5}'::int[]
     UNION ALL
     SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
-    FROM ai_providers p
+    FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
@@ -179,7 +182,7 @@ LIMIT @max_providers;
 
 -- name: ListRowsInBrief :many
 -- What a role may see of live providers that may not compare them.
-SELECT id, name, type::text AS type, enabled FROM ai_providers WHERE NOT deleted AND name = ANY(@names::text[]);
+SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT deleted AND name = ANY(@names::text[]);
 
 -- name: ListLatestDrifts :many
 -- The latest alert of a drift of each provider named.

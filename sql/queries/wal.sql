@@ -30,7 +30,7 @@ SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.b
     m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
-LEFT JOIN ai_providers p ON p.id = m.id AND m.base_url IS NULL
+LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
 WHERE m.name IN (
     SELECT unnest(@names::text[])
     UNION ALL
@@ -64,7 +64,7 @@ DELETE FROM provwatch.wal_mirror WHERE id = ANY(@ids::uuid[]);
 -- Rows of the provider table in the order of their ids, for a new mirror.
 SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
     coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
-FROM ai_providers
+FROM gateway.ai_providers
 WHERE id > @after::uuid OR @first::boolean
 ORDER BY id
 LIMIT @max_providers;
@@ -85,15 +85,18 @@ SELECT
     -- Only the owner of a table can publish it.
     (EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'provwatch') OR NOT EXISTS (
         SELECT FROM pg_catalog.pg_class c
-        WHERE c.oid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys')) AND NOT pg_has_role(c.relowner, 'USAGE')
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys') AND NOT pg_has_role(c.relowner, 'USAGE')
     ))::boolean AS may_publish,
     -- A publication of updates and deletes fails those of a table whose replica
     -- identity is not covered by the columns that travel.
-    (to_regclass('ai_providers') IS NULL OR (
+    (NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'gateway' AND c.relname = 'ai_providers') OR (
         SELECT count(*) FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_index i ON i.indrelid = c.oid
         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
-        WHERE c.oid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys')) AND c.relkind = 'r'
+        WHERE n.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys') AND c.relkind = 'r'
             AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
             AND i.indnkeyatts = 1 AND a.attname = 'id'
     ) = 2)::boolean AS identified;
@@ -120,7 +123,10 @@ SELECT
     count(*) FILTER (WHERE to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) AS limited
 FROM pg_catalog.pg_publication_rel r
 JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND r.prrelid IN (to_regclass('ai_providers'), to_regclass('ai_provider_keys'));
+JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+    AND n.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys');
 
 -- name: HoldsLeadership :one
 -- Whether the session holds the leader's lock.

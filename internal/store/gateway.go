@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	sqlfiles "provwatch/sql"
+
+	"provwatch/internal/postgres"
+)
+
+// On returns the queries of a pool, a connection or a transaction. Unlike those of
+// [New], which is generated, they find the provider tables: see [Gateway].
+func On(db DBTX) *Queries { return New(Gateway(db)) }
+
+// Gateway returns db with the names of the provider tables qualified by their
+// schema in each statement that names them, as the files of sql/ write them. The
+// sessions of db are those of a configuration of [postgres.ParseURL].
+func Gateway(db DBTX) DBTX {
+	if g, ok := db.(gateway); ok {
+		return g
+	}
+	return gateway{db}
+}
+
+type gateway struct{ db DBTX }
+
+// args returns the arguments of a statement, with the qualifier before them where
+// the statement needs it.
+func (gateway) args(sql string, args []any) []any {
+	if !strings.Contains(sql, sqlfiles.Gateway) {
+		return args
+	}
+	return append([]any{postgres.Qualifier{}}, args...)
+}
+
+func (g gateway) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return g.db.Exec(ctx, sql, g.args(sql, args)...)
+}
+
+func (g gateway) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return g.db.Query(ctx, sql, g.args(sql, args)...)
+}
+
+func (g gateway) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return g.db.QueryRow(ctx, sql, g.args(sql, args)...)
+}
+
+// CopyFrom copies to a table of ours: those of the gateway are not copied to.
+func (g gateway) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	return g.db.CopyFrom(ctx, table, columns, rows)
+}
+
+func (g gateway) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	for _, query := range batch.QueuedQueries {
+		query.Arguments = g.args(query.SQL, query.Arguments)
+	}
+	return g.db.SendBatch(ctx, batch)
+}
+
+// WriteProviders runs do, which writes to the provider tables, with the search path
+// that the session began with: triggers and defaults that another program has put
+// on its tables may rely on one. What do runs must resolve no name through it. The
+// queries are those of a transaction, and constraints are checked before it returns.
+func (q *Queries) WriteProviders(ctx context.Context, do func() error) error {
+	if err := q.RestoreSearchPath(ctx); err != nil {
+		return fmt.Errorf("restore the search path: %w", err)
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	var batch pgx.Batch
+	// Triggers that are deferred would run with the other path.
+	batch.Queue("SET CONSTRAINTS ALL IMMEDIATE")
+	batch.Queue(fixSearchPath)
+	return q.db.SendBatch(ctx, &batch).Close()
+}
