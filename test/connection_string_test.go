@@ -129,7 +129,7 @@ func TestPasswordsOfSinkURLsAreNotShown(t *testing.T) {
 }
 
 // TestFilesThatBlockOrHaveNoEndAreRefused gives every flag and field that names a file
-// a pipe that nobody writes to, a device without end, a folder and too large a file.
+// a pipe without a writer, a device without end, a folder and too large a file.
 func TestFilesThatBlockOrHaveNoEndAreRefused(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t}

@@ -56,7 +56,7 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 		one.flags = f.with(t, found)
 		switch database, err := one.openDatabase(); {
 		case t.DatabaseURLFile != "":
-			// One that is not there, or empty, may be by the time that the target starts.
+			// A file that is absent or empty may be filled by the time that the target starts.
 			if isUnusable(err) {
 				found(t.Line, err)
 			}

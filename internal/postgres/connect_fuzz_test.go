@@ -11,10 +11,9 @@ import (
 )
 
 // FuzzParseURL parses arbitrary values of DATABASE_URL with a mark put into them, and
-// connection strings put together from parts whose password is marked: an error
-// holds nothing of them, what is accepted is what pgx makes of it and has known
-// parameters alone, and a password never ends up in what is shown of a server or sent
-// to it as anything else.
+// connection strings put together from parts whose password is marked. An error holds
+// no mark. An accepted text means what pgx makes of it, and has known parameters
+// alone. No marked password ends up in a host, a user, a database or a setting.
 func FuzzParseURL(f *testing.F) {
 	for _, s := range [][4]string{
 		{"postgres://u:p@h/d", "", "h:5432", "d"}, {"host=h dbname=d password='p", "5/", "h", "d?sslmode=disable"}, {"", "5?", "", ""}, {"postgresql://", "%2F", "[::1]", "?host=/tmp"},

@@ -121,7 +121,7 @@ func TestParseChecksTheVariablesAndTheServiceFile(t *testing.T) {
 			require.NotContains(t, err.Error(), "S3cret")
 		})
 	}
-	// One that is not asked is not judged.
+	// PGHOST has no effect beside the keyword host.
 	t.Setenv("PGHOST", url)
 	_, err := postgres.ParseURL("host=h")
 	require.NoError(t, err)

@@ -2,7 +2,7 @@ package postgres
 
 import "strings"
 
-// IsServerSetting reports whether a setting is one that is passed on to the server.
+// IsServerSetting reports whether the server is sent the setting.
 func IsServerSetting(name string) bool {
 	return serverSettings[strings.ToLower(name)] || name == "options"
 }

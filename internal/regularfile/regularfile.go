@@ -64,7 +64,7 @@ func ReadInfo(path string, limit int64) (content []byte, info fs.FileInfo, err e
 }
 
 // Open opens a regular file for reading, and returns it with its type, mode and
-// size as they are after opening. Errors are as those of [Read].
+// size at that time. Errors are as those of [Read].
 func Open(path string) (*os.File, fs.FileInfo, error) {
 	// Looked at before opening, which can do something to a device, and after it, since
 	// the path may lead elsewhere by then.

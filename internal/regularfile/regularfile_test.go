@@ -63,7 +63,7 @@ func TestReadBoundsTheSize(t *testing.T) {
 	_, err = Read(path, Limit)
 	require.EqualError(t, err, "read "+path+": it is larger than 1.0 MiB")
 
-	// Nothing is read of one that is larger, however large.
+	// Nothing is read of a larger file, however large.
 	require.NoError(t, os.Truncate(path, 1<<40))
 	_, err = Read(path, 10*Limit)
 	require.EqualError(t, err, "read "+path+": it is larger than 10 MiB")
