@@ -45,7 +45,7 @@ func TestMergeSettings(t *testing.T) {
 		"no region is an empty one":          {provider.Bedrock{Model: "m"}, false, `{"_type":"bedrock","_version":1,"role_arn":"r"}`, ""},
 		"members of other objects stay": {env, false, `{"a":{"region":"us-east-1"},"_type":"bedrock","_version":1,"b":["region"],"region":"us-east-1","c":"\"region\":\"x\""}`,
 			`{"a":{"region":"us-east-1"},"_type":"bedrock","_version":1,"b":["region"],"region":"eu-west-1","c":"\"region\":\"x\""}`},
-		"absent settings are made with the models":   {withPair, false, "", env.Encode().Reveal()},
+		"absent settings are made with the models": {withPair, false, "", env.Encode().Reveal()},
 		"null is absent":                             {env, true, " null ", env.Encode().Reveal()},
 		"an empty object is absent":                  {withPair, true, "{ }", withPair.Encode().Reveal()},
 		"an escaped value that is equal is not news": {provider.Bedrock{Region: "<é>"}, false, `{"_type":"bedrock","_version":1,"region":"\u003c\u00e9\u003e"}`, ""},
