@@ -18,7 +18,7 @@ func (w *world) gatewayTypes() {
 }
 
 // recordUpdates keeps, for each UPDATE of a provider's row, the columns that it
-// names and those that it changes.
+// names and the columns that it changes.
 func (w *world) recordUpdates() {
 	w.t.Helper()
 	w.exec(`
@@ -167,8 +167,8 @@ func TestBedrockTypes(t *testing.T) {
 			require.Equal(t, []string{"anthropic"}, w.strings(`SELECT type::text FROM ai_providers WHERE name = 'anthropic'`))
 			w.gatewayTypes()
 			var alerts []string
-			// Alerts come in the order of the changes, hence the one of a later change
-			// shows that there is none of an earlier one.
+			// Alerts come in the order of the changes: the alert of a later change shows
+			// that an earlier one caused none.
 			silent := func(what string) {
 				t.Helper()
 				w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)

@@ -42,7 +42,7 @@ type Observation struct {
 	Kind       Kind
 	Fields     []Field
 	EnvHash    string
-	// DBHash is the row's hash as it is compared with EnvHash: see
+	// DBHash is the row's hash that is compared with EnvHash: see
 	// [RowHashes.Against]. It is empty when there is no row, or when Undecodable is
 	// set.
 	DBHash string
@@ -127,7 +127,7 @@ func (o Observation) WithoutCredentials() Observation {
 	return o
 }
 
-// OfSettings reports whether the field depends on the settings column, hence on
+// OfSettings reports whether the field depends on the settings column, and so on
 // whether that can be decoded. The type does, since settings make a row of type
 // anthropic a Bedrock one.
 func (f Field) OfSettings() bool {

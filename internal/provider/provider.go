@@ -122,8 +122,8 @@ func (r Row) Canonical() (Canonical, error) {
 	return CanonicalOfRow(r.Type, r.BaseURL, decoded), nil
 }
 
-// CanonicalAgainst returns the row's canonical fields as they are compared with
-// those of the desired provider, or why its settings cannot be decoded: when both
+// CanonicalAgainst returns the row's canonical fields for a comparison with the
+// desired provider's, or why its settings cannot be decoded: when both
 // are Bedrock the type is that of the environment, and when one is the types
 // differ.
 func (r Row) CanonicalAgainst(d Desired) (Canonical, error) {

@@ -11,7 +11,7 @@ import (
 )
 
 // The members of stored settings that provwatch knows. The gateway stores others
-// beside them, which are left exactly as they are.
+// beside them, which stay unchanged.
 const (
 	memberType            = "_type"
 	memberVersion         = "_version"
@@ -39,13 +39,13 @@ func knownMember(name string) string {
 }
 
 // Merge returns stored settings, in plain text, with the region of b in the place
-// of theirs and, with credentials set, with those credentials that b has. Every
-// other member stays as it is, byte for byte and in its place: also the models,
-// which belong to whoever changed them since. Absent settings become those that b
-// encodes to, with the models, and with the credentials only if asked for.
+// of theirs and, with credentials set, the credentials that b has. Every other
+// member stays unchanged, byte for byte and in its place; so do the models, which
+// the gateway's administrators set. Absent settings become what b encodes to, with
+// the models, and with the credentials only if asked for.
 //
-// It reports false, with the settings as they are, when nothing differs. The error
-// is one of those of [DecodeSettings].
+// It reports false, with the settings unchanged, when nothing differs. The errors
+// are those of [DecodeSettings].
 func (b Bedrock) Merge(stored []byte, credentials bool) (merged secret.Text, changed bool, err error) {
 	have, err := ParseSettings(stored)
 	if err != nil {
@@ -88,9 +88,9 @@ func UnknownMembers(stored []byte) (names []string, err error) {
 }
 
 // setMembers sets string members of a JSON object that has at least one member,
-// and leaves all else of its text as it is. A member that is there more than once
-// gets the value in each place that has another, so that it does not matter which
-// of them a reader goes by; one that is not there is appended.
+// and leaves the rest of its text unchanged. A repeated member gets the value in
+// each place that has another one, so that a reader finds it whichever place it
+// reads. A missing member is appended.
 func setMembers(object []byte, values map[string]string) (string, error) {
 	var out bytes.Buffer
 	copied := 0 // up to here of object

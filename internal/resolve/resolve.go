@@ -27,8 +27,8 @@ type Outcome struct {
 	Provider   string        `json:"provider"`
 	ProviderID uuid.UUID     `json:"provider_id"`
 	Kind       provider.Kind `json:"kind"` // of the drift that was found; in_sync: nothing was written
-	// Fields are those that were written with the environment's side, or that
-	// differ and were accepted with the database's.
+	// Fields were written, where the environment's side was taken, or else differ
+	// and were accepted.
 	Fields []provider.Field `json:"fields"`
 	// KeysReplaced reports that stored credentials differed, and now are the
 	// environment's.

@@ -18,7 +18,7 @@ import (
 // write is what taking the environment's side writes to a row that is there:
 // what differs, and nothing that provwatch does not know (spec section 3).
 type write struct {
-	// columns lacks the settings, which are to be encrypted first.
+	// columns lacks the settings, which must be encrypted first.
 	columns  store.ProviderColumns
 	settings *secret.Text // in plain text, absent for none; nil: they stay
 
@@ -36,8 +36,8 @@ func (w write) ofCredentials() bool {
 	return len(w.removed)+len(w.added) > 0 || slices.ContainsFunc(w.fields, provider.Field.OfCredentials)
 }
 
-// planWrite returns what is to be written for the step, whose row must be there
-// with settings that can be decoded: settings is their plain text.
+// planWrite returns what must be written for the step. Its row must exist, with
+// settings that can be decoded: settings is their plain text.
 func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err error) {
 	desired, row := step.Desired, step.Row
 	have, err := row.CanonicalAgainst(desired)
@@ -76,9 +76,9 @@ func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err err
 	return w, err
 }
 
-// planSettings plans the settings: a Bedrock provider's are merged into those
-// that are stored, and those that make the row of another provider a Bedrock one,
-// or its hash another, are removed if nothing is lost by that.
+// planSettings plans the settings. A Bedrock provider's are merged into the stored
+// ones. Stored ones that would make the row of another provider a Bedrock row, or
+// change its hash, are removed if nothing unknown is lost.
 func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withKeys bool) error {
 	desired := step.Desired.Bedrock
 	stored, err := provider.ParseSettings(settings)
@@ -140,7 +140,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 	return nil
 }
 
-// planKeys plans the key rows: those that hold a key of the environment stay.
+// planKeys plans the key rows: a row that holds a key of the environment stays.
 func (w *write) planKeys(step seed.Step) error {
 	missing := map[string]secret.Text{}
 	for _, key := range step.Desired.Keys {
@@ -186,7 +186,7 @@ func removesCredentials(step seed.Step, what string) error {
 }
 
 // maxListed bounds how many names of members an error holds, and maxMember how
-// long each is: whoever writes the row makes them up.
+// long each is: any writer of the row can choose them.
 const (
 	maxListed = 20
 	maxMember = 60

@@ -73,7 +73,7 @@ func list(t require.TestingT, pool *pgxpool.Pool, query string, args ...any) []s
 	return all
 }
 
-// rawValues are JSON values that do not survive being decoded and encoded anew.
+// rawValues are JSON values that decoding and encoding would change.
 var rawValues = []string{
 	`1.0`, `1e400`, `-0`, `123456789012345678901234567890`, `"\u00e9\ud83d\ude00 <&>"`, `"é"`, `null`, `true`,
 	`{"b": 1,"a":[ 1 ,2.50 ], "a":{}}`, `[ ]`, `"arn:aws:iam::123456789012:role/B"`, `""`,
@@ -101,11 +101,11 @@ func drawSettings(t *rapid.T) string {
 	return space + "{" + space + strings.Join(rapid.Permutation(members).Draw(t, "order"), space+","+space) + space + "}" + space
 }
 
-// member is a member of a JSON object, its value as it is written.
+// member is a member of a JSON object, with the text of its value.
 type member struct{ name, raw string }
 
-// membersOf asks PostgreSQL, which keeps the text of a json value as it is, for
-// the members of settings: those that provwatch may write, and all others.
+// membersOf asks PostgreSQL, which keeps the text of a json value unchanged, for
+// the members of settings that provwatch may write, and for all others.
 func membersOf(t require.TestingT, pool *pgxpool.Pool, settings string) (writable, others []member) {
 	if settings == "" {
 		return nil, nil
@@ -148,8 +148,7 @@ func drawDesired(t *rapid.T, name string) provider.Desired {
 	return d
 }
 
-// TestTakeEnv/WritesWhatDiffersAndNothingElse resolves arbitrary rows with
-// arbitrary environments.
+// TestTakeEnv resolves arbitrary rows with arbitrary environments.
 func TestTakeEnv(t *testing.T) {
 	t.Parallel()
 	t.Run("WritesWhatDiffersAndNothingElse", func(t *testing.T) {

@@ -143,8 +143,8 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, keys Keys) error {
 }
 
 // InsertProvider inserts one provider, as a row of the type given, with the keys
-// that d holds, and stages the audit entries, in the transaction tx, which must
-// hold the seed lock.
+// that d holds, and stages the audit entries. The transaction tx must hold the seed
+// lock.
 func InsertProvider(ctx context.Context, tx pgx.Tx, keys Keys, d provider.Desired, rowType provider.Type, actor string) (uuid.UUID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {

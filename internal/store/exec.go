@@ -46,19 +46,20 @@ func (q *Queries) LoadPlan(ctx context.Context, names []string) (plan Plan, err 
 	return plan, q.db.SendBatch(ctx, &batch).Close()
 }
 
-// ProviderColumns are the columns of a row that [Queries.UpdateProvider] writes:
-// those that are not nil.
+// ProviderColumns are the columns of a row that [Queries.UpdateProvider] writes. It
+// leaves out a column that is nil.
 type ProviderColumns struct {
 	Type             *provider.Type
 	BaseURL          *string
 	Enabled, Deleted *bool
-	// Settings and SettingsKeyID are as they are stored; empty for NULL.
+	// Settings and SettingsKeyID are the stored texts; empty for NULL.
 	Settings, SettingsKeyID *string
 }
 
-// UpdateProvider writes columns of the row with the id, and when it did so, and
-// returns how many rows there are of that id. It names no other column: a trigger
-// of another one does not fire.
+// UpdateProvider writes columns of the row with the id, and updated_at, and returns
+// how many rows have that id. The statement names no other column, so that a
+// trigger of "UPDATE OF" another one does not fire, as it would for a column that
+// a CASE keeps.
 func (q *Queries) UpdateProvider(ctx context.Context, id uuid.UUID, columns ProviderColumns) (int64, error) {
 	args := pgx.NamedArgs{"id": id}
 	left := map[string]bool{}
@@ -82,7 +83,7 @@ func (q *Queries) UpdateProvider(ctx context.Context, id uuid.UUID, columns Prov
 	return tag.RowsAffected(), err
 }
 
-// add adds the value of a column, or the column to those that are left out.
+// add adds the value of a column to args, or the column to left.
 func add[T any](args pgx.NamedArgs, left map[string]bool, column string, value *T) {
 	if value == nil {
 		left[column] = true
