@@ -136,7 +136,9 @@ func (d *database) alert(drifting int) {
 		}
 	}
 	execute(b, d.conn, `INSERT INTO provwatch.audit_log (id, seq, occurred_at, actor, action, provider, details)
-		SELECT gen_random_uuid(), 1000000 + i, now(), 'bench', 'provider.create', 'provider-' || i, '{"type":"openai"}' FROM generate_series(1, $1) AS i`, *pageAlerts)
+		SELECT gen_random_uuid(), last_seq + i, now(), 'bench', 'provider.create', 'provider-' || i, '{"type":"openai"}'
+		FROM provwatch.audit_counter, generate_series(1, $1) AS i`, *pageAlerts)
+	execute(b, d.conn, `UPDATE provwatch.audit_counter SET last_seq = last_seq + $1`, *pageAlerts)
 	execute(b, d.conn, "VACUUM ANALYZE")
 	execute(b, d.conn, "CHECKPOINT")
 }

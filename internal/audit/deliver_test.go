@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -117,19 +118,50 @@ func TestConcurrentDeliverersDeliverEachEntryOnceAndInOrderPerProvider(t *testin
 	require.Equal(t, "marker", n.Payload, "no entry is published twice")
 }
 
-func TestADeliveryThatWasNotAcknowledgedIsRepeatedWithoutDoubling(t *testing.T) {
+func TestAnEntryWhoseIDIsInTheLogIsDropped(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	e := entry("p", 1)
 	stage(t, pool, e)
-	// As a worker leaves it that was killed between the two transactions.
-	_, err := pool.Exec(t.Context(), `INSERT INTO provwatch.audit_log (seq, id, occurred_at, actor, action, provider, provider_id, details)
-		SELECT * FROM provwatch.audit_outbox`)
-	require.NoError(t, err)
-	stage(t, pool, entry("q", 2))
-	require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))
+	deliverer := audit.NewDeliverer(pool, quiet, nil)
+	require.NoError(t, deliverer.Deliver(t.Context()))
+	forged := entry("p", 2)
+	forged.ID = e.ID
+	stage(t, pool, forged, entry("q", 3))
+	require.NoError(t, deliverer.Deliver(t.Context()))
 	require.Zero(t, count(t, pool, `SELECT count(*) FROM provwatch.audit_outbox`))
-	require.Equal(t, 2, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
+	require.Equal(t, 1, count(t, pool, `SELECT (details ->> 'keys')::int FROM provwatch.audit_log WHERE provider = 'p' AND seq = 1`), "it stays as it was")
+	require.Equal(t, 3, count(t, pool, `SELECT (details ->> 'keys')::int FROM provwatch.audit_log WHERE seq = 2`), "no seq is left out")
+	require.Equal(t, 2, count(t, pool, `SELECT last_seq FROM provwatch.audit_counter`))
+}
+
+func TestStageCutsWhatTheOutboxRefuses(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	long := strings.Repeat("ü", 200_000)
+	whole := audit.Details{BaseURL: long[:100_000]}
+	for i, test := range []struct {
+		details audit.Details
+		want    string // of the longest text, in characters
+	}{
+		{whole, "50000"},
+		{audit.Details{BaseURL: long, Kind: "changed", Changes: []audit.Change{{Field: "base_url", Old: long, New: long}}}, "1024"},
+		// What takes most bytes as JSON.
+		{audit.Details{Changes: []audit.Change{
+			{Field: "type", Old: strings.Repeat("\x01", 100_000), New: long}, {Field: "base_url", Old: long, New: strings.Repeat("<", 300_000)},
+		}}, "2048"},
+	} {
+		e := entry(fmt.Sprint(i)+long, 1)
+		e.Actor, e.Details = long, test.details
+		stage(t, pool, e)
+		require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))
+		var longest string
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT max(length(v #>> '{}'))::text FROM provwatch.audit_log, jsonb_path_query(details, '$.**') v
+			WHERE id = $1 AND jsonb_typeof(v) = 'string'`, e.ID).Scan(&longest))
+		require.Equal(t, test.want, longest)
+	}
+	require.Equal(t, 1000, count(t, pool, `SELECT max(octet_length(actor)) FROM provwatch.audit_log`))
+	require.Equal(t, 999, count(t, pool, `SELECT max(octet_length(provider)) FROM provwatch.audit_log`))
 }
 
 // recorder records what a deliverer measures.

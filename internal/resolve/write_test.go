@@ -53,7 +53,9 @@ func newGateway(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	pool, config := pgtest.NewPool(t)
 	// As the gateway, which has a search path of its own.
-	gateway, err := pgx.Connect(t.Context(), config.ConnString())
+	plain := config.ConnConfig.Copy()
+	plain.AfterConnect = nil
+	gateway, err := pgx.ConnectConfig(t.Context(), plain)
 	require.NoError(t, err)
 	for _, kind := range []string{"azure", "bedrock", "google", "openai-compat", "openrouter", "vercel", "copilot"} {
 		_, err := gateway.Exec(t.Context(), `ALTER TYPE ai_provider_type ADD VALUE '`+kind+`'`)

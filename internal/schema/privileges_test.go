@@ -73,14 +73,20 @@ var (
 // which not everybody may use, with the roles of sql/roles.sql.
 func prepared(t *testing.T, providers string) *pgx.Conn {
 	t.Helper()
-	pool, err := postgres.ParseURL(pgtest.NewDatabase(t))
+	return preparedOn(t, pgtest.NewDatabase(t), providers, "")
+}
+
+// preparedOn is prepared on a database, after a statement of its owner.
+func preparedOn(t *testing.T, url, providers, first string) *pgx.Conn {
+	t.Helper()
+	pool, err := postgres.ParseURL(url)
 	require.NoError(t, err)
 	config := pool.ConnConfig
 	config.RuntimeParams["search_path"] = `"$user", ` + pgx.Identifier{providers}.Sanitize()
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	_, err = conn.Exec(t.Context(), "CREATE SCHEMA "+pgx.Identifier{providers}.Sanitize())
+	_, err = conn.Exec(t.Context(), first+"; CREATE SCHEMA "+pgx.Identifier{providers}.Sanitize())
 	require.NoError(t, err)
 	_, _, err = schema.Migrate(t.Context(), config, schema.Needs{Triggers: true, Publication: true})
 	require.NoError(t, err)

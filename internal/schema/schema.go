@@ -312,7 +312,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 	}
 	if needs.Triggers && !status.Triggers {
 		if _, err := db.ExecContext(ctx, tables.Qualify(sqlfiles.Triggers)); err != nil {
-			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them", needs.CommandFlags+" --source=notify"), err)
+			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them and EXECUTE on provwatch.notify_change", needs.CommandFlags+" --source=notify"), err)
 		}
 	}
 	if needs.Publication && !status.Publication {

@@ -22,6 +22,7 @@ const (
 	ruleAudit       = "a phantom audit entry"
 	ruleAuditLost   = "a lost audit entry"
 	ruleAuditSeq    = "audit entries of a provider are out of order"
+	ruleAuditGap    = "the seq of audit entries has a gap"
 	ruleSeed        = "a seed inserted what was there"
 	ruleSeedWrite   = "the worker changed a row of the provider tables"
 	ruleSeedPart    = "a seed did not insert all that was missing, as the environment has it"
@@ -136,7 +137,7 @@ type checker struct {
 	entries   map[string]entry // every entry that was ever staged
 	delivered []entry
 	logged    map[string]bool
-	lastEntry map[string]int64 // by provider
+	lastEntry map[string]int64 // by provider, as staged
 
 	labels       map[string]bool // ids of the writers' transactions that were committed
 	seeded       []string        // ids of the rows that seeds inserted, in order
@@ -178,7 +179,8 @@ func (c *checker) add(t transaction) {
 	var positions []change
 	recorded := map[string]*state{}
 	began := map[string]time.Time{}
-	written := false // to the provider tables, other than by an INSERT
+	written := false      // to the provider tables, other than by an INSERT
+	var unstaged []string // ids of entries that left the outbox
 	for _, ch := range t.changes {
 		switch ch.table {
 		case "soak.history":
@@ -201,10 +203,8 @@ func (c *checker) add(t transaction) {
 		case "provwatch.audit_outbox":
 			if ch.action == "INSERT" {
 				staged = append(staged, parseEntry(ch.row))
-			} else if id := c.stagedID(ch.key.text("seq")); ch.action == "DELETE" && !c.logged[id] {
-				c.violate(ruleAuditLost, c.entries[id].provider, t.end, "entry %s left the outbox before it was in the log", id)
 			} else if ch.action == "DELETE" {
-				delete(c.staged, id)
+				unstaged = append(unstaged, c.stagedID(ch.key.text("seq")))
 			}
 		case "provwatch.audit_log":
 			c.deliver(ch, t.end)
@@ -230,6 +230,13 @@ func (c *checker) add(t transaction) {
 			recorded[name] = &state{kind: ch.row.text("kind"), hash: ch.row.text("db_hash")}
 			began[name], _ = time.Parse("2006-01-02 15:04:05.999999-07", ch.row.text("observed_at"))
 		}
+	}
+	for _, id := range unstaged {
+		if !c.logged[id] {
+			c.violate(ruleAuditLost, c.entries[id].provider, t.end, "entry %s left the outbox and is not in the log", id)
+			continue
+		}
+		delete(c.staged, id)
 	}
 	if label == "" && (len(inserted) > 0 || len(keys) > 0 || written || len(staged) > 0) {
 		label = "seed"
@@ -442,6 +449,8 @@ func (c *checker) deliver(ch change, end position) {
 	}
 	e := parseEntry(ch.row)
 	staged, known := c.entries[e.id]
+	place := staged.seq
+	staged.seq = e.seq // it is numbered anew
 	switch {
 	case !known:
 		c.violate(ruleAudit, e.provider, end, "entry %s was never staged by a transaction that committed", e.id)
@@ -450,10 +459,13 @@ func (c *checker) deliver(ch change, end position) {
 	case c.logged[e.id]:
 		c.violate(ruleAudit, e.provider, end, "entry %s is in the log twice", e.id)
 	}
-	if e.seq <= c.lastEntry[e.provider] {
-		c.violate(ruleAuditSeq, e.provider, end, "seq %d after %d", e.seq, c.lastEntry[e.provider])
+	if known && place <= c.lastEntry[e.provider] {
+		c.violate(ruleAuditSeq, e.provider, end, "what was staged as %d after %d", place, c.lastEntry[e.provider])
 	}
-	c.lastEntry[e.provider] = e.seq
+	c.lastEntry[e.provider] = place
+	if last := int64(len(c.delivered)); e.seq != last+1 {
+		c.violate(ruleAuditGap, e.provider, end, "seq %d after %d", e.seq, last)
+	}
 	c.logged[e.id] = true
 	c.delivered = append(c.delivered, e)
 }

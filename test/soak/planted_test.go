@@ -103,9 +103,9 @@ func (s *script) streamed(to position, alerts ...string) {
 func (s *script) deliver() {
 	id := "11111111-0000-0000-0000-000000000001"
 	s.commit(
+		"table provwatch.audit_outbox: DELETE: seq[bigint]:1", "table provwatch.audit_outbox: DELETE: seq[bigint]:2",
 		s.entry("audit_log", 1, "provider.create", id, `{}`),
 		s.entry("audit_log", 2, "provider_key.create", id, `{"key_id": "22222222-0000-0000-0000-000000000001", "masked_key": "****0000"}`))
-	s.commit("table provwatch.audit_outbox: DELETE: seq[bigint]:1", "table provwatch.audit_outbox: DELETE: seq[bigint]:2")
 }
 
 // rules finishes the check and returns which rules were broken.
@@ -270,9 +270,15 @@ func TestTheCheckerFindsAPlantedSeedOrAuditEntry(t *testing.T) {
 			s.deliver()
 		}, ruleAuditLost},
 		"delivered out of order": {func(s *script) {
-			s.commit(s.entry("audit_log", 2, "provider_key.create", id, `{"key_id": "22222222-0000-0000-0000-000000000001", "masked_key": "****0000"}`))
-			s.commit(s.entry("audit_log", 1, "provider.create", id, `{}`))
+			key := s.entry("audit_log", 2, "provider_key.create", id, `{"key_id": "22222222-0000-0000-0000-000000000001", "masked_key": "****0000"}`)
+			s.commit(strings.Replace(key, "seq[bigint]:2", "seq[bigint]:1", 1))
+			s.commit(strings.Replace(s.entry("audit_log", 1, "provider.create", id, `{}`), "seq[bigint]:1", "seq[bigint]:2", 1))
 		}, ruleAuditSeq},
+		"delivered with a gap": {func(s *script) {
+			s.commit(s.entry("audit_log", 1, "provider.create", id, `{}`))
+			key := s.entry("audit_log", 2, "provider_key.create", id, `{"key_id": "22222222-0000-0000-0000-000000000001", "masked_key": "****0000"}`)
+			s.commit(strings.Replace(key, "seq[bigint]:2", "seq[bigint]:3", 1))
+		}, ruleAuditGap},
 		"a row without its entries": {func(s *script) {
 			s.deliver()
 			s.commit(s.update(true)[0], "table public.ai_providers: DELETE: id[uuid]:'"+id+"'")
