@@ -3,20 +3,24 @@
 # given, so that there is something to see at once, and says what to type next.
 #
 # The made-up providers of deploy/example.env are for the private PostgreSQL alone:
-# in a database of the caller's they would be rows that nobody wants.
+# in a database of the caller's they would be rows that nobody wants. So is
+# --on-boot-drift=alert: there a row that was changed is what the demo is about, and
+# must not fail its next start.
 set -eu
 
-config=${PROVWATCH_CONFIG-} data_dir=${DATA_DIR:-${PROVWATCH_DATA_DIR-}} env_file=${PROVWATCH_ENV_FILE-} page=${PROVWATCH_HTTP_ADDR-}
+config=${PROVWATCH_CONFIG-} data_dir=${DATA_DIR:-${PROVWATCH_DATA_DIR-}} env_file=${PROVWATCH_ENV_FILE-} page=${PROVWATCH_HTTP_ADDR-} compat=${PROVWATCH_COMPAT-}
 set -- ${DATA_DIR:+"--data-dir=$DATA_DIR"} "$@"
 before=
 for argument in "$@"; do
 	case $before in
+	--compat) compat=$argument ;;
 	--config) config=$argument ;;
 	--data-dir) data_dir=$argument ;;
 	--env-file) env_file=$argument ;;
 	--http-addr) page=$argument ;;
 	esac
 	case $argument in
+	--compat=*) compat=${argument#*=} ;;
 	--config=*) config=${argument#*=} ;;
 	--data-dir=*) data_dir=${argument#*=} ;;
 	--env-file=*) env_file=${argument#*=} ;;
@@ -43,6 +47,10 @@ else
 	if [ -z "$env_file" ] && ! env | grep -qE '^(CODER_AIBRIDGE_|CODER_AI_GATEWAY_)[^=]*=.'; then
 		say "No provider variable is set: using the made-up providers of deploy/example.env"
 		export PROVWATCH_ENV_FILE=deploy/example.env
+	fi
+	# --compat checks at the start what an alert leaves to --credential-drift.
+	if [ -z "$compat" ]; then
+		export PROVWATCH_ON_BOOT_DRIFT="${PROVWATCH_ON_BOOT_DRIFT:-alert}"
 	fi
 	next="$next${data_dir:+ --data-dir $(quoted "$data_dir")}"
 fi

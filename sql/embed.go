@@ -44,6 +44,12 @@ var Publication14 string
 //go:embed publication_drop.sql
 var DropPublication string
 
+// Roles makes the group roles and grants them what they need. Any client can run it:
+// it holds no commands of psql.
+//
+//go:embed roles.sql
+var Roles string
+
 // ScanProviders, ScanNamedProviders and ScanStates are read row by row, which
 // sqlc has no form for.
 //

@@ -1,8 +1,10 @@
 -- Roles with exactly the privileges that provwatch needs, see docs/privileges.md.
--- Run it after "worker migrate", with psql or any other client, as the owner of
--- the provider tables and of the schema provwatch or as a superuser. It may be
--- run again, and is to be after an upgrade: it takes back what these roles had
--- on the tables before it grants what they need.
+-- Run it after "worker migrate", with psql or any other client, as a superuser or
+-- as the owner of the provider tables and of the schema provwatch. It can be run
+-- again, and must be after an upgrade: it takes back what these roles had on the
+-- tables before it grants what they need. "worker roles" prints it:
+--
+--     worker roles | psql -v ON_ERROR_STOP=1 "$DATABASE_URL"
 --
 -- The roles are the server's, the grants this database's. Nobody can log in as
 -- one of them; make a role that can a member:
@@ -24,6 +26,26 @@ BEGIN
 END
 $$;
 SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- Everything below needs the tables of provwatch. One error says so, instead of
+-- one for each of them.
+DO $$
+DECLARE
+    latest CONSTANT pg_catalog.int8 := 7; -- of sql/migrations
+    applied pg_catalog.int8;
+BEGIN
+    IF pg_catalog.to_regclass('provwatch.schema_migrations') IS NOT NULL THEN
+        SELECT pg_catalog.max(version_id) INTO applied FROM provwatch.schema_migrations WHERE is_applied;
+    END IF;
+    IF applied IS NULL OR applied OPERATOR(pg_catalog.<) latest THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = pg_catalog.format('the database %I has %s: run "worker migrate" first, with the DATABASE_URL of the owner of its tables',
+                pg_catalog.current_database(),
+                CASE WHEN applied IS NULL THEN 'no tables of provwatch' ELSE 'tables of an older provwatch' END);
+    END IF;
+END
+$$;
 
 -- Creating them needs CREATEROLE, the first time.
 DO $$

@@ -239,7 +239,8 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 		with("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-extra-0123456789-abcdef"))
 	want := "worker: " + differs("anthropic", `bedrock_region (environment "", database "us-east-1")`, "CODER_AIBRIDGE_ANTHROPIC_*") + "\n" +
 		differs("openai", `type (environment "openai", database "anthropic"), base_url (environment "https://api.openai.com/v1/", database "https://proxy.example/v1")`,
-			"CODER_AIBRIDGE_OPENAI_*") + "\n"
+			"CODER_AIBRIDGE_OPENAI_*") + "\n" +
+		`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"` + "\n"
 
 	before := w.dump()
 	require.Equal(t, result{2, "", want}, w.run(env, "seed"))
@@ -252,6 +253,8 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 
 	// With --on-boot-drift=alert the same boot succeeds.
 	p := w.start(env, "run", "--on-boot-drift=alert").ready()
+	p.waitFor("level=WARN", "provider differs from the environment", "provider=openai",
+		`remedy="worker resolve openai --take env, or worker resolve openai --take db"`)
 	w.expectAlerts("changed anthropic", "changed openai")
 	require.Equal(t, []string{"boot", "boot"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
 	require.Equal(t, []string{"extra"}, w.strings(`SELECT name FROM ai_providers JOIN ai_provider_keys k ON k.provider_id = ai_providers.id
@@ -279,7 +282,8 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			w.insertProvider("openai", "openai", "https://api.openai.com/v1/", settings.set)
 			before := w.dump()
 			want := fmt.Sprintf(`AI provider "openai" already exists in the database and cannot be compared with the environment: %s; `+
-				`repair its settings, or remove its variables (CODER_AIBRIDGE_OPENAI_*)`, settings.problem)
+				`repair its settings, or remove its variables (CODER_AIBRIDGE_OPENAI_*)`+"\n"+
+				`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`, settings.problem)
 			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
 			r := w.run(env, "seed", "--dry-run")
 			require.Equal(t, 1, r.code)

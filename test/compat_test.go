@@ -19,7 +19,8 @@ func TestWithCompatARotatedKeyFailsAStartUntilItIsResolved(t *testing.T) {
 	want := `worker: AI provider "proxy" already exists in the database and differs from the current environment configuration: ` +
 		`api_keys (environment "2, of these 1 not in the database", database "2, of these 1 not in the environment"); ` +
 		`with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (CODER_AIBRIDGE_PROVIDER_0_KEYS), ` +
-		`or write the environment's to the database with "worker resolve proxy --take env --with-keys", or drop --compat=upstream-credentials` + "\n"
+		`or write the environment's to the database with "worker resolve proxy --take env --with-keys --compat upstream-credentials", or drop --compat=upstream-credentials` + "\n" +
+		`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert --credential-drift=alert --compat upstream-credentials"` + "\n"
 	before := w.dump()
 	r := w.run(env, "run")
 	require.Equal(t, 2, r.code)

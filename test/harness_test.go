@@ -448,7 +448,14 @@ type worker struct {
 // at the end of the test.
 func (w *world) start(env environ, args ...string) *worker {
 	w.t.Helper()
+	return w.startCommand(func(*exec.Cmd) {}, env, args...)
+}
+
+// startCommand is start of a command that is changed before.
+func (w *world) startCommand(change func(*exec.Cmd), env environ, args ...string) *worker {
+	w.t.Helper()
 	p := &worker{w: w, command: w.command(env, args...), ended: make(chan struct{})}
+	change(p.command)
 	stderr, err := p.command.StderrPipe()
 	require.NoError(w.t, err)
 	stdout, err := p.command.StdoutPipe()

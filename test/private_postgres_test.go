@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -185,6 +186,116 @@ func TestThePrivateDatabaseKeepsItsDataAndSurvivesAKill(t *testing.T) {
 	require.Len(t, w.alerts(), 4)
 	p.stop()
 	require.Empty(t, serversOf(t, dir))
+}
+
+// shell runs a command of a message as it is printed, in a shell that has the worker
+// on its PATH and none of its variables.
+func (w *world) shell(dir, command string) result {
+	w.t.Helper()
+	shell := exec.Command("sh", "-c", command)
+	shell.Dir = dir
+	shell.Env = []string{"PATH=" + filepath.Dir(workerBinary) + ":" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
+	var stdout, stderr bytes.Buffer
+	shell.Stdout, shell.Stderr = &stdout, &stderr
+	err := shell.Run()
+	w.emit(stdout.String() + stderr.String())
+	var exit *exec.ExitError
+	if err != nil {
+		require.ErrorAs(w.t, err, &exit)
+	}
+	return result{shell.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+var printedCommand = regexp.MustCompile(`"(worker [^"]*)"`)
+
+// TestBootDrift changes a row of the private PostgreSQL, which stops with the worker
+// that is then not started for the drift.
+func TestBootDrift(t *testing.T) {
+	t.Parallel()
+	drifted := func(t *testing.T) (w *world, dir string, run func(more ...string) *worker) {
+		w, dir, _ = newPrivateWorld(t)
+		file := w.file("providers it's.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
+		// By variables, which the shell of an operator does not have.
+		env := environ{"DATABASE_URL": "", "PROVWATCH_DATA_DIR": dir, "PROVWATCH_ENV_FILE": file}
+		run = func(more ...string) *worker { return w.start(env, append([]string{"run"}, more...)...) }
+		p := run().ready()
+		w.attach(p)
+		w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`)
+		eventually(t, func() bool { return len(w.alerts()) == 1 }, "the drift is alerted")
+		p.signal(syscall.SIGINT)
+		require.Equal(t, 0, p.wait())
+		require.Empty(t, serversOf(t, dir))
+		return w, dir, run
+	}
+	commands := func(t *testing.T, text string) (takeEnv, takeDB, tolerate string) {
+		t.Helper()
+		var all []string
+		for _, match := range printedCommand.FindAllStringSubmatch(text, -1) {
+			all = append(all, match[1])
+		}
+		require.Len(t, all, 3, text)
+		return all[0], all[1], all[2]
+	}
+
+	t.Run("TakeEnv", func(t *testing.T) {
+		t.Parallel()
+		w, dir, run := drifted(t)
+		p := run()
+		require.Equal(t, 2, p.wait())
+		takeEnv, _, _ := commands(t, strings.Join(p.lines(), "\n"))
+		require.Empty(t, serversOf(t, dir))
+		r := w.shell(t.TempDir(), takeEnv)
+		require.Equal(t, 0, r.code, "%s: %s", takeEnv, r.stderr)
+		require.Contains(t, r.stderr, "it is started for this command")
+		require.Empty(t, serversOf(t, dir), "the server is stopped again")
+		p = run().ready()
+		w.attach(p)
+		require.Equal(t, []string{"https://api.openai.com/v1/"}, w.strings(`SELECT base_url FROM ai_providers`))
+		eventually(t, func() bool { return len(w.alerts()) == 2 }, "the drift is resolved")
+		require.Equal(t, []string{"changed openai", "resolved openai"}, w.alerts())
+		p.stop()
+	})
+	t.Run("TakeDB", func(t *testing.T) {
+		t.Parallel()
+		w, dir, run := drifted(t)
+		p := run()
+		require.Equal(t, 2, p.wait())
+		_, takeDB, _ := commands(t, strings.Join(p.lines(), "\n"))
+		r := w.shell(t.TempDir(), takeDB)
+		require.Equal(t, 0, r.code, "%s: %s", takeDB, r.stderr)
+		require.Empty(t, serversOf(t, dir), "the server is stopped again")
+		p = run().ready()
+		w.attach(p)
+		require.Equal(t, []string{"https://proxy.example/v1"}, w.strings(`SELECT base_url FROM ai_providers`))
+		p.stop()
+	})
+	t.Run("Alert", func(t *testing.T) {
+		t.Parallel()
+		w, dir, run := drifted(t)
+		p := run()
+		require.Equal(t, 2, p.wait())
+		takeEnv, _, tolerate := commands(t, strings.Join(p.lines(), "\n"))
+		require.True(t, strings.HasPrefix(tolerate, "worker run --on-boot-drift=alert --env-file "), tolerate)
+
+		// As it is printed, without the worker's name.
+		out, err := exec.Command("sh", "-c", "printf '%s\n' "+strings.TrimPrefix(tolerate, "worker ")).Output()
+		require.NoError(t, err)
+		p = w.start(environ{"DATABASE_URL": ""}, strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")...).ready()
+		w.attach(p)
+		require.Equal(t, []string{"changed openai"}, w.alerts())
+		p.waitFor("level=WARN", "provider differs from the environment", strings.ReplaceAll(takeEnv, `\`, `\\`))
+		r := w.shell(t.TempDir(), takeEnv)
+		require.Equal(t, 0, r.code, "%s: %s", takeEnv, r.stderr)
+		eventually(t, func() bool { return len(w.alerts()) == 2 }, "the drift is resolved")
+		require.Equal(t, []string{"changed openai", "resolved openai"}, w.alerts())
+		p.signal(syscall.SIGINT)
+		require.Equal(t, 0, p.wait())
+
+		p = run().ready()
+		require.Zero(t, p.logged("level=WARN", "differs"))
+		p.stop()
+		require.Empty(t, serversOf(t, dir))
+	})
 }
 
 func TestStoppedWhileThePrivateDatabaseIsMadeAWorkerExitsInOrder(t *testing.T) {

@@ -25,7 +25,7 @@ func TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks(t *testing.T) {
 			r := w.run(env, strings.Fields(command)...)
 			require.Equal(t, 4, r.code, "%s: %s", command, r.stderr)
 			require.Contains(t, r.stderr, fmt.Sprintf("worker: the database's schema cannot be used: the role %q lacks privileges; "+
-				"let the tables' owner run sql/roles.sql and make it a member of %s, or run\n", role, group))
+				"let the tables' owner run the SQL that \"worker roles\" prints and make it a member of %s, or run\n", role, group))
 			grants := grantStatement.FindAllString(r.stderr, -1)
 			require.NotEmpty(t, grants, r.stderr)
 			w.exec(strings.Join(grants, " "))

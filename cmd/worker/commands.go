@@ -173,7 +173,7 @@ func seedCommand(f *flags) *cobra.Command {
 
 // seedOptions are how a seed, or whatever foretells one, is done.
 func (f *flags) seedOptions(keys *atrest.Keyset) []seed.Option {
-	options := []seed.Option{seed.WithKeys(keys), seed.ForTarget(f.commandFlags())}
+	options := []seed.Option{seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies())}
 	if f.requiresCredentials() {
 		options = append(options, seed.RequireCredentials())
 	}
@@ -256,7 +256,7 @@ func resolveCommand(f *flags) *cobra.Command {
 		Use:   "resolve NAME --take env|db",
 		Short: "End a provider's drift: write the environment's fields to the database, or accept the database's",
 		Args:  oneArgument,
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) (failed error) {
 			ctx, logger := c.Context(), f.logger()
 			if take != "env" && take != "db" {
 				return &usageError{errors.New("--take must be env (write the environment's fields to the database) or db (accept the database's)")}
@@ -272,11 +272,11 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			keys, pool, err := f.openAsOperator(ctx, logger)
+			keys, pool, done, err := f.openAsOperator(ctx, logger)
 			if err != nil {
 				return err
 			}
-			defer pool.Close()
+			defer func() { failed = errors.Join(failed, done()) }()
 			var outcome resolve.Outcome
 			compare := f.credentials == string(verify.AlertCredentials)
 			if take == "env" {

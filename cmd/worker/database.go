@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -151,22 +152,64 @@ func (f *flags) privateDataDir() (string, error) {
 }
 
 // openAsOperator reads --keyset and opens the database for a command that changes
-// providers. Its role need not be one that can watch.
-func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (*atrest.Keyset, *pgxpool.Pool, error) {
-	keys, err := f.keys()
-	if err != nil {
-		return nil, nil, err
+// providers. Its role need not be one that can watch. The caller calls done at the end.
+//
+// A private PostgreSQL that does not run is started for the command and stopped by
+// done: a start that fails for a drift names these commands, and stops it.
+func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (keys *atrest.Keyset, pool *pgxpool.Pool, done func() error, err error) {
+	if keys, err = f.keys(); err != nil {
+		return nil, nil, nil, err
 	}
-	pool, _, err := f.open(ctx, logger)
+	stop := func() error { return nil }
+	config, err := f.database()
+	if errors.Is(err, embedded.ErrNotRunning) {
+		config, stop, err = f.startExisting(ctx, logger, err)
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	if pool, err = postgres.Connect(ctx, config, f.connectTimeout, logger); err != nil {
+		return nil, nil, nil, errors.Join(err, stop())
+	}
+	done = func() error {
+		pool.Close()
+		return stop()
 	}
 	needs := schema.Needs{Use: schema.Resolving, CommandFlags: f.commandFlags()}
 	if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
-		pool.Close()
+		return nil, nil, nil, errors.Join(err, done())
+	}
+	return keys, pool, done, nil
+}
+
+// stopTimeout bounds how long a command takes to stop the private PostgreSQL that it
+// has started.
+const stopTimeout = 30 * time.Second
+
+// startExisting starts the private PostgreSQL of --data-dir where there is one, and
+// returns notRunning where there is none.
+func (f *flags) startExisting(ctx context.Context, logger *slog.Logger, notRunning error) (config *pgxpool.Config, stop func() error, err error) {
+	dir, err := f.privateDataDir()
+	if err != nil {
 		return nil, nil, err
 	}
-	return keys, pool, nil
+	if !embedded.Exists(dir) {
+		return nil, nil, notRunning
+	}
+	logger.InfoContext(ctx, "the private PostgreSQL does not run: it is started for this command", "data_dir", dir)
+	server, err := embedded.Start(ctx, embedded.Options{DataDir: dir, Logger: logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	stop = func() error {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return server.Stop(limited)
+	}
+	if config, err = postgres.ParseURL(server.ConnString()); err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	return config, stop, nil
 }
 
 // deliver delivers the audit entries that a seed has staged.

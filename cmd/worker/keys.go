@@ -171,16 +171,16 @@ func (f *flags) reencryptCommand(name, short string,
 		Use:   name,
 		Short: short,
 		Args:  noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, _ []string) (failed error) {
 			ctx, logger := c.Context(), f.logger()
 			if err := f.needKeyset(); err != nil {
 				return err
 			}
-			keys, pool, err := f.openAsOperator(ctx, logger)
+			keys, pool, done, err := f.openAsOperator(ctx, logger)
 			if err != nil {
 				return err
 			}
-			defer pool.Close()
+			defer func() { failed = errors.Join(failed, done()) }()
 			summary, err := do(ctx, pool, keys, operator(), logger)
 			staged := summary.Written() && handOver(ctx, pool, logger)
 			if err != nil {

@@ -114,7 +114,7 @@ func newRootCommand() *cobra.Command {
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), sinksCommand(&f), versionCommand(&f), completionCommand())
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), sinksCommand(&f), rolesCommand(&f), versionCommand(&f), completionCommand())
 	more(root)
 	f.complete(root)
 	wrapArgs(root)

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +32,7 @@ type fileTarget struct {
 	// database is nil for one whose URL is in a file, which is read when it is needed.
 	database *pgxpool.Config
 	places   *places // of all targets
+	more     string  // flags of the command line that are not of the file, each after a space
 }
 
 // readTargets reads the targets of --config. The error holds everything that can be
@@ -52,7 +52,7 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 		found := func(line int, err error) {
 			failed.Findings = append(failed.Findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
 		}
-		one := fileTarget{Target: t, places: at}
+		one := fileTarget{Target: t, places: at, more: f.ownFlags()}
 		one.flags = f.with(t, found)
 		switch database, err := one.openDatabase(); {
 		case t.DatabaseURLFile != "":
@@ -231,7 +231,7 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 		}
 	}
 	o, err := t.flags.daemonOptions(common)
-	o.CommandFlags = t.commandFlags()
+	o.CommandFlags, o.Remedies = t.commandFlags(), t.remedies()
 	o.Environment, o.ReadEnvironment, o.Keys, o.Database = environment, t.environment, keys, database
 	return o, err
 }
@@ -247,6 +247,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.Resync, o.MaxBackOff = f.resync, f.maxBackOff
 	o.Source = daemon.SourceMode(f.source)
 	o.SlotMaxLag = maxLag
+	o.Remedies = f.remedies()
 	return o, err
 }
 
@@ -300,15 +301,8 @@ func (f *flags) selectTarget() error {
 
 // commandFlags are what selects the target, for commands in messages.
 func (t *fileTarget) commandFlags() string {
-	file := t.flags.config
-	if !plainWord.MatchString(file) {
-		file = "'" + strings.ReplaceAll(file, "'", `'\''`) + "'"
-	}
-	return " --config " + file + " --target " + t.Name
+	return " --config " + quoted(t.flags.config) + " --target " + t.Name
 }
-
-// plainWord is what no shell takes for anything else.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./][A-Za-z0-9_./-]*$`)
 
 // commandFlags are those of the selected target, none without one.
 func (f *flags) commandFlags() string {

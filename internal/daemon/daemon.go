@@ -81,6 +81,8 @@ type Options struct {
 	// CommandFlags follow each command of the program in messages: those that select
 	// a target of --config, each after a space.
 	CommandFlags string
+	// Remedies are the ways out of a drift at the boot, for messages.
+	Remedies seed.Remedies
 
 	Serving
 	// StopBy tells, once ctx has ended, until when stopping may take.
@@ -197,7 +199,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	}()
 	var published bool
 	var plan seed.Plan
-	options := []seed.Option{seed.WithKeys(o.Keys), seed.ForTarget(o.CommandFlags)}
+	options := []seed.Option{seed.WithKeys(o.Keys), seed.ForTarget(o.CommandFlags), seed.WithRemedies(o.Remedies)}
 	if o.RequireCredentials {
 		options = append(options, seed.RequireCredentials())
 	}

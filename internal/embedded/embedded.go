@@ -210,6 +210,12 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
+// Exists reports whether dataDir holds the data of a private server, running or not.
+func Exists(dataDir string) bool {
+	major, err := dataVersion(filepath.Join(dataDir, "pgdata"))
+	return err == nil && major != 0
+}
+
 // Attach returns the connection string of the private server that a worker is
 // running in dataDir, without taking any part in its life. The error wraps
 // [ErrNotRunning] when there is none.

@@ -269,6 +269,15 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 	return nil
 }
 
+// SQL prints statements.
+func (p *Printer) SQL(statements string) error {
+	if p.json {
+		return p.encode(map[string]string{"sql": statements})
+	}
+	_, err := fmt.Fprint(p.out, statements)
+	return err
+}
+
 // Build is what a program was built from.
 type Build struct {
 	Version string `json:"version"`

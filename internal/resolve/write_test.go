@@ -55,6 +55,7 @@ func newGateway(t *testing.T) *pgxpool.Pool {
 	// As the gateway, which has a search path of its own.
 	plain := config.ConnConfig.Copy()
 	plain.AfterConnect = nil
+	plain.RuntimeParams["search_path"] = "public"
 	gateway, err := pgx.ConnectConfig(t.Context(), plain)
 	require.NoError(t, err)
 	for _, kind := range []string{"azure", "bedrock", "google", "openai-compat", "openrouter", "vercel", "copilot"} {

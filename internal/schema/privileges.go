@@ -146,7 +146,7 @@ func (l lacking) err() error {
 	if len(l.statements) == 0 {
 		return nil
 	}
-	return &UnusableError{Reason: fmt.Sprintf("the role %q lacks privileges; let the tables' owner run sql/roles.sql and make it a member of %s, or run\n%s",
+	return &UnusableError{Reason: fmt.Sprintf("the role %q lacks privileges; let the tables' owner run the SQL that \"worker roles\" prints and make it a member of %s, or run\n%s",
 		l.role, strings.Join(l.use.groups(), " and "), strings.Join(l.statements, "\n"))}
 }
 

@@ -292,7 +292,14 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		return err
 	}
 	if !status.ownSchema {
-		if err := store.On(conn).CreateSchema(ctx); err != nil {
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			queries := store.On(tx)
+			if err := queries.CreateSchema(ctx); err != nil {
+				return err
+			}
+			return queries.CloseSchema(ctx)
+		})
+		if err != nil {
 			return unusable("create the schema provwatch"+ifDenied(err, "the role needs CREATE on the database", needs.CommandFlags), err)
 		}
 	}

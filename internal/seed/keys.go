@@ -25,8 +25,9 @@ type options struct {
 	keys Keys
 	// credentials must agree as well.
 	credentials bool
-	// flags follow each command of the program in messages.
-	flags string
+	// flags select a target of --config.
+	flags    string
+	remedies Remedies
 }
 
 // WithKeys encrypts and decrypts with the keys given. Without it everything is
@@ -40,9 +41,21 @@ func WithKeys(keys Keys) Option { return func(o *options) { o.keys = keys } }
 // cannot be decrypted make the row one that cannot be compared.
 func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
 
-// ForTarget makes messages those of a target of --config: commands in them are
-// followed by the flags given, which select it and begin with a space.
+// ForTarget makes messages those of a target of --config, which the flags given
+// select. They begin with a space.
 func ForTarget(flags string) Option { return func(o *options) { o.flags = flags } }
+
+// Remedies are the ways out of a drift as messages name them: commands that work as
+// they are printed.
+type Remedies struct {
+	// Flags follow "worker resolve NAME --take …", each after a space.
+	Flags string
+	// Tolerate is how the worker starts in spite of a drift; empty for no such way.
+	Tolerate string
+}
+
+// WithRemedies names these ways out.
+func WithRemedies(r Remedies) Option { return func(o *options) { o.remedies = r } }
 
 func optionsOf(list []Option) options {
 	o := options{keys: plainText{}}

@@ -55,7 +55,7 @@ type Step struct {
 	RowType provider.Type
 
 	accepted bool
-	flags    string // see [ForTarget]
+	flags    string // see [Remedies]
 	// Where credentials are required to agree: that they do not, or why they
 	// cannot be compared.
 	credentialsDiffer       bool
@@ -83,7 +83,8 @@ func (s Step) Accepted() bool { return s.accepted }
 type Plan struct {
 	Steps []Step
 
-	flags string // see [ForTarget]
+	flags    string // see [ForTarget]
+	tolerate string // see [Remedies]
 }
 
 // Count returns how many steps have the action.
@@ -100,7 +101,7 @@ func (p Plan) Count(action Action) int {
 // Err returns a [*DriftError] when the plan holds a drift or a row that cannot
 // be decoded, else nil.
 func (p Plan) Err() error {
-	var e DriftError
+	e := DriftError{tolerate: p.tolerate}
 	for _, s := range p.Steps {
 		if s.Action == Drifted || s.Action == Undecodable {
 			e.Steps = append(e.Steps, s)
@@ -116,6 +117,8 @@ func (p Plan) Err() error {
 // environment asks for.
 type DriftError struct {
 	Steps []Step // of action Drifted or Undecodable
+
+	tolerate string // see [Remedies]
 }
 
 // Drifted reports whether there is a drift among the steps, and not only rows
@@ -129,6 +132,9 @@ func (e *DriftError) Error() string {
 	lines := make([]string, len(e.Steps))
 	for i, s := range e.Steps {
 		lines[i] = s.problem()
+	}
+	if e.tolerate != "" {
+		lines = append(lines, "or start all the same, seeding what is missing and alerting what differs: "+e.tolerate)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -242,12 +248,12 @@ var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)
 // makePlan compares credentials as well when they are to be shown, or required to
 // agree.
 func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, shown bool, o options) Plan {
-	plan := Plan{Steps: make([]Step, len(desired)), flags: o.flags}
+	plan := Plan{Steps: make([]Step, len(desired)), flags: o.flags, tolerate: o.remedies.Tolerate}
 	required := o.credentials
 	digester := secret.NewDigester()
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
-		step := Step{Desired: d, Row: row, flags: o.flags, Observation: provider.Compare(d, row, shown || required)}
+		step := Step{Desired: d, Row: row, flags: o.remedies.Flags, Observation: provider.Compare(d, row, shown || required)}
 		step.RowType = d.Type
 		if d.Bedrock != nil && slices.Contains(labels, string(provider.AmazonBedrock)) {
 			step.RowType = provider.AmazonBedrock
@@ -420,6 +426,26 @@ func NoProvidersRemedy(flags string) string {
 	return "set CODER_AIBRIDGE_* variables, or --env-file"
 }
 
+// logTolerated warns of a drift that a start has tolerated.
+func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
+	command := "worker resolve " + s.Desired.Name + " --take "
+	if s.Action == Undecodable {
+		reason := s.Observation.Undecodable
+		if reason == nil {
+			reason = s.incomparableCredentials
+		}
+		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", reason,
+			"remedy", command+"env --with-keys"+s.flags)
+		return
+	}
+	remedy := command + "env" + s.flags + ", or " + command + "db" + s.flags
+	if s.credentialsDiffer {
+		remedy = command + "env --with-keys" + s.flags
+	}
+	logger.WarnContext(ctx, "provider differs from the environment", "provider", s.Desired.Name,
+		"fields", FieldList(s.Observation.Fields), "remedy", remedy)
+}
+
 // LogPlan logs what a seed did, a line for each provider that it did anything
 // about and one for the whole.
 func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
@@ -435,6 +461,8 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 		case StickyDeleted:
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
 				"remedy", "remove its variables ("+s.Desired.Variables+"), or \"worker resolve "+s.Desired.Name+" --take env"+s.flags+"\"")
+		case Drifted, Undecodable:
+			logTolerated(ctx, logger, s)
 		case Unsupported:
 			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
 		case Accepted:

@@ -9,6 +9,16 @@ import (
 	"context"
 )
 
+const closeSchema = `-- name: CloseSchema :exec
+REVOKE ALL ON SCHEMA provwatch FROM PUBLIC
+`
+
+// Default privileges of the owner can let PUBLIC create in a new schema.
+func (q *Queries) CloseSchema(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, closeSchema)
+	return err
+}
+
 const countTriggers = `-- name: CountTriggers :one
 SELECT count(*)
 FROM pg_catalog.pg_trigger t

@@ -86,3 +86,7 @@ SELECT pg_advisory_lock(@lock_id::bigint);
 
 -- name: CreateSchema :exec
 CREATE SCHEMA provwatch;
+
+-- name: CloseSchema :exec
+-- Default privileges of the owner can let PUBLIC create in a new schema.
+REVOKE ALL ON SCHEMA provwatch FROM PUBLIC;

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+// plainWord is what no shell takes for anything else.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./][A-Za-z0-9_./-]*$`)
+
+// quoted returns a word as a shell takes it.
+func quoted(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// ownFlags returns the flags that a command needs to work on the same database and
+// providers in the same way as this one, each after a space, wherever they come from:
+// a variable of this process need not be one of the shell that a command of a message is
+// typed into. The database of DATABASE_URL or PG* variables is not among them.
+func (f *flags) ownFlags() string {
+	var text strings.Builder
+	add := func(flag, value, otherwise string) {
+		if value != otherwise {
+			fmt.Fprintf(&text, " --%s %s", flag, quoted(value))
+		}
+	}
+	add("env-file", f.envFile, "")
+	if database, err := configuredDatabase(); database == nil && err == nil && f.config == "" {
+		add("data-dir", f.dataDir, "")
+	}
+	add("keyset", f.keyset, "")
+	add("migrate", f.migrate, string(schema.Auto))
+	add("credential-drift", f.credentials, string(verify.IgnoreCredentials))
+	add("compat", f.compat, compatNone)
+	return text.String()
+}
+
+// remedies are the ways out of a drift at the start.
+func (f *flags) remedies() seed.Remedies {
+	if f.target != nil {
+		return f.target.remedies()
+	}
+	own := f.ownFlags()
+	tolerate := " --on-boot-drift=alert"
+	if f.requiresCredentials() && f.credentials == string(verify.IgnoreCredentials) {
+		tolerate += " --credential-drift=alert" // without which it would ignore some
+	}
+	return seed.Remedies{Flags: own, Tolerate: `"worker run` + tolerate + own + `"`}
+}
+
+// remedies are those of a target, which starts anew by itself.
+func (t *fileTarget) remedies() seed.Remedies {
+	field := "on_boot_drift: alert"
+	if t.flags.requiresCredentials() && t.flags.credentials == string(verify.IgnoreCredentials) {
+		field += " and credential_drift: alert"
+	}
+	return seed.Remedies{
+		Flags:    t.commandFlags() + t.more,
+		Tolerate: fmt.Sprintf("%s for the target %s in %s", field, t.Name, t.flags.config),
+	}
+}

@@ -1,0 +1,22 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	sqlfiles "provwatch/sql"
+)
+
+func rolesCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "roles",
+		Short: "Print the SQL that makes the group roles and grants them what they need",
+		Long: "Print the SQL that makes the group roles and grants them what they need (docs/privileges.md).\n\n" +
+			"Run it after \"worker migrate\" and after each upgrade, as a superuser, or as the owner of the provider\n" +
+			"tables with CREATEROLE. It connects to nothing by itself:\n\n" +
+			"  worker roles | psql -v ON_ERROR_STOP=1 postgres://admin@db.example/gateway",
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			return f.printer().SQL(sqlfiles.Roles)
+		},
+	}
+}
