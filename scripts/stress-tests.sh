@@ -62,6 +62,7 @@ for n in "${!tests[@]}"; do
 		fi
 		if ! grep -qE "^--- (PASS|FAIL): $name " "$dir/output" && ((status == 0)); then
 			echo "$package $name did not run: $(grep -E '^(--- SKIP|testing: warning)' "$dir/output" | head -n 1)" | tee -a "$log"
+			failed=$((failed + 1))
 			break
 		fi
 		failures=$((failures + now))
@@ -78,7 +79,7 @@ for n in "${!tests[@]}"; do
 done
 echo "$total runs, $failed failures, $((SECONDS - end + budget)) s" | tee -a "$log"
 if ((failed > 0)); then
-	cat "$dir/failures" >>"$log"
+	cat "$dir/failures" >>"$log" 2>/dev/null || true
 	echo "what the failed runs printed: $log"
 	exit 1
 fi

@@ -59,6 +59,13 @@ func TestEachTestThatAGuaranteeNamesExists(t *testing.T) {
 	for _, name := range named {
 		require.Contains(t, tests.String(), "\nfunc "+name[1]+"(", "a test named in docs/guarantees.md")
 	}
+	for _, list := range []string{"../scripts/stress-tests.txt", "../.ci/expected-skips"} {
+		named := regexp.MustCompile(`(?m)^[^#\s]\S* (Test\w+)`).FindAllStringSubmatch(read(t, list), -1)
+		require.NotEmpty(t, named, list)
+		for _, name := range named {
+			require.Contains(t, tests.String(), "\nfunc "+name[1]+"(", "a test named in %s", list)
+		}
+	}
 }
 
 func TestEachFuzzTargetHasACorpusAndIsDocumented(t *testing.T) {

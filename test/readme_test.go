@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
@@ -118,7 +117,7 @@ func runTour(t *testing.T, commands []tourCommand) []string {
 	}
 	binDir, err := embedded.FindBinDir(t.Context(), 0)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience) // of the whole tour
 	defer cancel()
 	shell := exec.CommandContext(ctx, "sh", "-c", script.String())
 	shell.Dir = dir

@@ -330,6 +330,13 @@ func (d *lateDialer) report() {
 	d.learn = make(chan struct{})
 }
 
+// close does so for good, also for connections that are made later.
+func (d *lateDialer) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.learn)
+}
+
 type lateConn struct {
 	net.Conn
 	published chan<- struct{}
@@ -363,7 +370,7 @@ func TestASendEndsAsSoonAsItsConnectionIsLost(t *testing.T) {
 	stream := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}})
 	s := n.sink("FLEET")
 	late := newLateDialer()
-	t.Cleanup(late.report)
+	t.Cleanup(late.close)
 	s.options = append(s.options, nats.SetCustomDialer(late), nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0))
 	event := func() Event {
 		return Event{Stream: Drift, ID: uuid.New(), Provider: "a", Cluster: "fleet 7", Data: []byte("{}")}

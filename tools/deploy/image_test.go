@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/waittest"
 )
 
 // podman is a podman with images of its own.
@@ -202,9 +203,9 @@ func serverWithTLS(t *testing.T, cert, key []byte) (string, *pgx.Conn) {
 		_, err := conn.Exec(t.Context(), statement)
 		require.NoError(t, err)
 	}
-	require.Eventually(t, func() bool {
+	waittest.Until(t, func() bool {
 		return conn.QueryRow(t.Context(), `SHOW ssl`).Scan(&on) == nil && on == "on"
-	}, time.Minute, 10*time.Millisecond)
+	}, "the server offers TLS")
 	_, port, err := net.SplitHostPort(cluster.TCPAddr())
 	require.NoError(t, err)
 	return cluster.TCPURL(t, cluster.URL(), "localhost:"+port), conn
@@ -300,11 +301,7 @@ func TestTheImageIsBuiltAndRunsClosedIn(t *testing.T) {
 	}
 	within := func(condition func() bool, what string) {
 		t.Helper()
-		for end := time.Now().Add(time.Minute); !condition(); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%s: not within a minute\n%s", what, logs())
-			}
-		}
+		waittest.Until(t, condition, "%s\n%s", what, waittest.Lazy(func() any { return logs() }))
 	}
 	within(func() bool { code, _ := get("/readyz"); return code == http.StatusOK }, "the worker is ready")
 

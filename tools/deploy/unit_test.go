@@ -11,9 +11,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/waittest"
 )
 
 // machine is a Debian with systemd and PostgreSQL that runs in a container.
@@ -95,11 +96,7 @@ func (m *machine) log() string {
 
 func (m *machine) until(what string, condition func() bool) {
 	m.t.Helper()
-	for end := time.Now().Add(time.Minute); !condition(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			m.t.Fatalf("%s: not within a minute\n%s", what, m.log())
-		}
-	}
+	waittest.Until(m.t, condition, "%s\n%s", what, waittest.Lazy(func() any { return m.log() }))
 }
 
 // unit returns a property of the unit.

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"context"
 	"debug/elf"
 	"os"
 	"os/exec"
@@ -9,9 +8,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/waittest"
 )
 
 // worker is the worker as the Dockerfile builds it, from the files that it copies
@@ -37,9 +37,7 @@ func TestMain(m *testing.M) {
 // code and what it printed.
 func run(t *testing.T, environment []string, args ...string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	command := exec.CommandContext(ctx, worker, args...)
+	command := exec.CommandContext(waittest.Context(t), worker, args...)
 	command.Env = environment
 	out, err := command.CombinedOutput()
 	require.NotNil(t, command.ProcessState, "%v", err)
