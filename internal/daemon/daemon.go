@@ -248,6 +248,9 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 // prepare makes sure of what the source needs of the schema, and reports whether
 // that is the publication.
 func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool, err error) {
+	if _, err := schema.Locate(ctx, pool); err != nil {
+		return false, err
+	}
 	needs, err := o.Source.Needs(ctx, pool)
 	needs.Use |= o.sinkUse()
 	needs.CommandFlags = o.CommandFlags

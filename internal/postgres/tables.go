@@ -63,8 +63,8 @@ func (e *AmbiguousTablesError) Error() string {
 	for i, schema := range e.Schemas {
 		list[i] = pgx.Identifier{schema}.Sanitize()
 	}
-	return fmt.Sprintf("the table ai_providers is in several schemas of the search_path (%s); name the gateway's alone, "+
-		"as search_path=%s in DATABASE_URL, or by ALTER ROLE … SET search_path", strings.Join(list, ", "), e.Schemas[0])
+	return fmt.Sprintf("the table ai_providers is in several schemas of the search_path (%s), of which only one can be the gateway's; "+
+		"name it alone, by search_path=… in DATABASE_URL or by ALTER ROLE … SET search_path", strings.Join(list, ", "))
 }
 
 // location is what the sessions of one configuration know of the provider tables.
