@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
@@ -115,8 +116,14 @@ func TestCatalog(t *testing.T) {
 
 	t.Run("NoFunctionIsExposedWithoutAReason", func(t *testing.T) {
 		t.Parallel()
-		for name, how := range exposedFunctions(t, prepared(t, "gateway")) {
-			require.NotEmpty(t, exposed[name], "function %s: %s, for which no reason is listed", name, how)
+		_, config := pgtest.NewPool(t) // without sql/roles.sql
+		migrated, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = migrated.Close(context.Background()) })
+		for _, conn := range []*pgx.Conn{prepared(t, "gateway"), migrated} {
+			for name, how := range exposedFunctions(t, conn) {
+				require.NotEmpty(t, exposed[name], "function %s: %s, for which no reason is listed", name, how)
+			}
 		}
 	})
 
