@@ -94,7 +94,7 @@ func (p *Printer) KeyChanged(id, done string, keys []atrest.KeyInfo) error {
 	return p.Keys(keys, nil)
 }
 
-// Reencryption prints what was encrypted anew. staged is whether its audit entries
+// Reencryption prints what was re-encrypted, and with staged that its audit entries
 // wait for a worker.
 func (p *Printer) Reencryption(s reencrypt.Summary, staged bool) error {
 	if p.json {

@@ -14,8 +14,8 @@ import (
 	"provwatch/internal/schema"
 )
 
-// exposed are the functions that PUBLIC may execute or that run as their owner,
-// each with the reason why it must: there is none.
+// exposed lists the functions that PUBLIC may execute or that run as their owner,
+// each with the reason. The schema has no such function.
 var exposed = map[string]string{}
 
 // catalog is everything in the database that decides who may do what to the schema
@@ -105,8 +105,8 @@ func listed(t *testing.T) []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// TestCatalog compares who may do what with testdata/catalog.txt. Whoever adds a
-// table, function, trigger or grant adds it there too, and sees what it opens.
+// TestCatalog compares who may do what with testdata/catalog.txt. A change that adds
+// a table, function, trigger or grant adds its line there.
 func TestCatalog(t *testing.T) {
 	t.Parallel()
 	t.Run("IsAsListed", func(t *testing.T) {

@@ -139,8 +139,8 @@ func TestAnOperatorCannotSilenceTheAudit(t *testing.T) {
 		require.Equal(t, attack.code, pg.Code, "%s: %s", attack.statement, pg.Message)
 	}
 
-	// What can be staged: without the seed lock, with ids that are in use, as early as
-	// possible, as much as possible, with texts that are none.
+	// What can be staged: without the seed lock, with used ids, at the bounds of times
+	// and lengths, with control characters and blanks.
 	open, err := operator.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = open.Exec(t.Context(), stageRow+`VALUES ('00000000-0000-0000-0000-000000000001', now(), 'a', 'b', 'late', NULL, '{}')`)
@@ -201,8 +201,8 @@ func TestAnOperatorCannotSilenceTheAudit(t *testing.T) {
 	require.Empty(t, f.announcementsOf("sink_gap"))
 }
 
-// TestRowsPlantedInTheLogMoveNoCursor plants rows as whoever may insert into the
-// log: they keep no entry from being delivered and sent.
+// TestRowsPlantedInTheLogMoveNoCursor plants rows as a role that may insert into the
+// log. Every entry is delivered and sent all the same.
 func TestRowsPlantedInTheLogMoveNoCursor(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)

@@ -83,9 +83,9 @@ type item struct {
 	lost  int64 // how many events up to seq were deleted before they were read
 }
 
-// place is a place in a stream: that of an event, or after all of its seq. A seq
-// alone is none: in the log of audit entries others can insert rows that have the
-// seq of an entry.
+// place is a place in a stream: that of an event, or after all events of a seq. A
+// seq alone does not tell events apart: other programs can insert rows into the
+// audit log that have the seq of an entry.
 type place struct {
 	seq int64
 	id  uuid.UUID

@@ -29,8 +29,9 @@ WITH taken AS (
 SELECT id FROM logged
 `
 
-// Moves entries from the outbox to the log, and returns those that were not in it
-// yet. The transaction must hold the lock of LockDelivery.
+// Moves entries from the outbox to the log, and returns the ids of the new ones. An
+// entry whose id the log already has leaves the outbox and changes nothing. The
+// transaction must hold the lock of LockDelivery.
 func (q *Queries) DeliverAuditEntries(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, deliverAuditEntries, ids)
 	if err != nil {

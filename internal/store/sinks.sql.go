@@ -422,9 +422,8 @@ type PassSinkGapParams struct {
 	FormerSeq int64
 }
 
-// MoveSinkCursor over events that were deleted, which are announced in the same
-// transaction: by whoever moves the cursor from where it found them, and by no
-// other.
+// Moves the cursor over events that were deleted, which the same transaction
+// announces. Only the worker that read on from the stored cursor moves it.
 func (q *Queries) PassSinkGap(ctx context.Context, arg PassSinkGapParams) (int64, error) {
 	result, err := q.db.Exec(ctx, passSinkGap,
 		arg.Seq,
@@ -497,8 +496,8 @@ type RegisterSinkParams struct {
 	FromStart bool
 }
 
-// Makes the cursor of a sink that is new, at the end of its stream or before the
-// first event that is left. One that is there stays as it is.
+// Makes the cursor of a new sink, at the end of its stream or before the first event
+// that is left. An existing cursor stays unchanged.
 func (q *Queries) RegisterSink(ctx context.Context, arg RegisterSinkParams) error {
 	_, err := q.db.Exec(ctx, registerSink, arg.Sink, arg.Stream, arg.FromStart)
 	return err

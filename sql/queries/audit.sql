@@ -17,8 +17,9 @@ ORDER BY seq
 LIMIT @max_entries;
 
 -- name: DeliverAuditEntries :many
--- Moves entries from the outbox to the log, and returns those that were not in it
--- yet. The transaction must hold the lock of LockDelivery.
+-- Moves entries from the outbox to the log, and returns the ids of the new ones. An
+-- entry whose id the log already has leaves the outbox and changes nothing. The
+-- transaction must hold the lock of LockDelivery.
 WITH taken AS (
     DELETE FROM provwatch.audit_outbox WHERE id = ANY(@ids::uuid[])
     RETURNING seq, id, occurred_at, actor, action, provider, provider_id, details

@@ -1,6 +1,6 @@
 -- name: RegisterSink :exec
--- Makes the cursor of a sink that is new, at the end of its stream or before the
--- first event that is left. One that is there stays as it is.
+-- Makes the cursor of a new sink, at the end of its stream or before the first event
+-- that is left. An existing cursor stays unchanged.
 INSERT INTO provwatch.sink_cursors (sink, stream, seq)
 SELECT @sink::text, @stream::text, CASE
     WHEN @stream::text = 'drift' THEN least(
@@ -21,9 +21,8 @@ UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = now()
 WHERE sink = @sink AND stream = @stream AND seq < @seq;
 
 -- name: PassSinkGap :execrows
--- MoveSinkCursor over events that were deleted, which are announced in the same
--- transaction: by whoever moves the cursor from where it found them, and by no
--- other.
+-- Moves the cursor over events that were deleted, which the same transaction
+-- announces. Only the worker that read on from the stored cursor moves it.
 UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = now()
 WHERE sink = @sink AND stream = @stream AND seq = @former_seq;
 
