@@ -237,7 +237,7 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 	env := w.twoProviders().
 		with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_0_NAME", "extra").
 		with("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-extra-0123456789-abcdef"))
-	want := "worker: " + differs("anthropic", `bedrock_region (environment "", database "us-east-1")`, "CODER_AIBRIDGE_ANTHROPIC_*") + "\n" +
+	want := "worker: " + differs("anthropic", `type (environment "anthropic", database "anthropic (Bedrock)"), bedrock_region (environment "", database "us-east-1")`, "CODER_AIBRIDGE_ANTHROPIC_*") + "\n" +
 		differs("openai", `type (environment "openai", database "anthropic"), base_url (environment "https://api.openai.com/v1/", database "https://proxy.example/v1")`,
 			"CODER_AIBRIDGE_OPENAI_*") + "\n" +
 		`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"` + "\n"
