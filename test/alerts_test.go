@@ -276,11 +276,60 @@ func TestAnAlertTooLongForAPayloadPointsToItsRow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.start(w.twoProviders(), "run").ready()
-	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/' || repeat('long', 4000) WHERE name = 'openai'`)
+	// In JSON, which the payload is, each character takes six.
+	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/' || repeat('&', 4000) WHERE name = 'openai'`)
 	w.expectAlerts("changed openai")
 	payload := w.payloads(pubsub.DriftAlerts)[0]
 	require.Less(t, len(payload), 7900)
 	require.Contains(t, payload, `"truncated":true`)
 	require.Contains(t, payload, `"row":"provwatch.drift_alerts seq=1"`)
-	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE seq = 1 AND length(fields::text) > 16000`))
+	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE seq = 1 AND length(fields::text) > 1900`))
+}
+
+// TestLongValues gives a row a base URL of 9 MB, and a Bedrock one a region of as much.
+func TestLongValues(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
+		const long = 9 << 20
+		w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/' || repeat('p', $1) WHERE name = 'openai'`, long)
+		w.exec(`UPDATE ai_providers SET settings = '{"_type": "bedrock", "_version": 1, "region": "' || repeat('r', $1) || '"}' WHERE name = 'anthropic'`, long)
+		w.expectAlerts("changed openai", "changed anthropic")
+		shown := func(text, where string) {
+			t.Helper()
+			require.Less(t, len(text), 200_000, where)
+			require.Contains(t, text, "bytes in all", where)
+		}
+		for _, format := range []string{"text", "json"} {
+			for _, args := range [][]string{{"verify"}, {"status"}, {"seed", "--dry-run"}} {
+				r := w.run(env, append(args, "-o", format)...)
+				shown(r.stdout, strings.Join(args, " ")+" "+format)
+			}
+			watch := w.start(nil, "watch", "--since=0", "-o", format)
+			eventually(t, func() bool { return strings.Count(strings.Join(watch.output(), "\n"), "bytes in all") >= 2 }, "both alerts are printed")
+			shown(strings.Join(watch.output(), "\n"), "watch "+format)
+			watch.stop()
+		}
+		r := w.run(env, "seed")
+		require.Equal(t, 2, r.code)
+		shown(r.stderr, "the error of a start")
+		_, page := p.get("/")
+		require.Less(t, len(page), 200_000, "page") // which cuts values shorter
+		p.waitFor("msg=drift", "provider=anthropic")
+		shown(strings.Join(p.lines(), "\n"), "log")
+		require.Equal(t, 2, w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE length(fields::text) < 10000`))
+		for _, payload := range w.payloads(pubsub.DriftAlerts) {
+			require.NotContains(t, payload, `"truncated"`)
+			shown(payload, "payload")
+		}
+		r = w.run(env, "resolve", "openai", "--take", "db", "-o", "json")
+		require.Equal(t, 0, r.code, r.stderr)
+		shown(r.stdout, "resolve")
+		eventually(t, func() bool {
+			return w.count(`SELECT count(*) FROM provwatch.audit_log WHERE action = 'drift.accept' AND length(details::text) < 10000`) == 1
+		}, "it is audited")
+		require.Equal(t, 2, w.count(`SELECT count(*) FROM ai_providers WHERE length(base_url) > $1 OR length(settings) > $1`, long), "the rows hold the whole")
+		p.stop()
+	})
 }

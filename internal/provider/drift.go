@@ -26,8 +26,8 @@ const (
 	Resolved Kind = "resolved"
 )
 
-// Field is one difference, in displayable form: no secret, and URLs without
-// userinfo and query.
+// Field is one difference, in displayable form: no secret, URLs without userinfo
+// and query, and long values cut ([DisplayText]).
 type Field struct {
 	Name string `json:"name"`
 	Env  string `json:"env"`
@@ -177,14 +177,10 @@ func typeField(env, column Type, rowIsBedrock bool) Field {
 func canonicalFields(want, have Canonical) []Field {
 	var fields []Field
 	if want.BaseURL != have.BaseURL {
-		f := Field{Name: "base_url", Env: DisplayURL(want.BaseURL), DB: DisplayURL(have.BaseURL)}
-		if f.Env == f.DB {
-			f.DB += " (differs in a part that is not shown)"
-		}
-		fields = append(fields, f)
+		fields = append(fields, shownField("base_url", DisplayURL(want.BaseURL), DisplayURL(have.BaseURL)))
 	}
 	if want.BedrockRegion != have.BedrockRegion {
-		fields = append(fields, Field{Name: regionField, Env: want.BedrockRegion, DB: have.BedrockRegion})
+		fields = append(fields, shownField(regionField, want.BedrockRegion, have.BedrockRegion))
 	}
 	return fields
 }

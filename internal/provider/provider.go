@@ -37,6 +37,9 @@ func (d Desired) Canonical() Canonical {
 	return c
 }
 
+// DisplayRegion returns the Bedrock region as it may be shown.
+func (d Desired) DisplayRegion() string { return DisplayText(d.Canonical().BedrockRegion) }
+
 // Settings returns the text for the settings column, absent for a provider
 // that is not a Bedrock one.
 func (d Desired) Settings() secret.Text {

@@ -9,9 +9,31 @@ import (
 // cannot be told apart, and so cannot be removed.
 const unparseableURL = "(not a URL, withheld)"
 
-// DisplayURL returns a base URL as it may be shown, without userinfo, query
-// and fragment, which can hold credentials (spec section 7).
+// DisplayURL returns a base URL as it may be shown: as [PublicURL] has it, and cut as
+// [DisplayText] does.
 func DisplayURL(raw string) string {
+	if len(raw) <= 2*MaxShown {
+		return DisplayText(PublicURL(raw))
+	}
+	// Of a very long one no more is parsed than is shown. Without an "@" it has no
+	// userinfo, wherever it is cut; with one it is not looked at closer.
+	if strings.Contains(raw, "@") {
+		return unparseableURL
+	}
+	head := cutText(raw, 2*MaxShown)
+	if at := strings.LastIndexByte(head, '%'); at >= len(head)-2 { // half an escape
+		head = head[:at]
+	}
+	shown := PublicURL(head)
+	if shown == unparseableURL || strings.ContainsAny(head, "?#") {
+		return DisplayText(shown)
+	}
+	return cutAndMark(shown, len(raw))
+}
+
+// PublicURL returns a base URL without userinfo, query and fragment, which can hold
+// credentials (spec section 7).
+func PublicURL(raw string) string {
 	if raw == "" {
 		return ""
 	}

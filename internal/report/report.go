@@ -88,7 +88,7 @@ func stepOf(s seed.Step) step {
 	}
 	return step{
 		Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
-		Region: s.Desired.Canonical().BedrockRegion, Keys: len(s.Desired.Keys), Kind: s.Observation.Kind, Fields: fields,
+		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), Kind: s.Observation.Kind, Fields: fields,
 		EnvHash: s.Observation.EnvHash, DBHash: s.Observation.DBHash,
 	}
 }
@@ -134,7 +134,7 @@ func inserted(s seed.Step) []provider.Field {
 		{Name: "type", Env: string(s.RowType)},
 		{Name: "base_url", Env: provider.DisplayURL(d.BaseURL)},
 	}
-	if region := d.Canonical().BedrockRegion; region != "" {
+	if region := d.DisplayRegion(); region != "" {
 		fields = append(fields, provider.Field{Name: "bedrock_region", Env: region})
 	}
 	return append(fields, provider.Field{Name: "api_keys", Env: strconv.Itoa(len(d.Keys))})

@@ -205,7 +205,7 @@ func (r *providerRows) add(id uuid.UUID, d provider.Desired, rowType provider.Ty
 		Details: audit.Details{
 			Type:    string(rowType),
 			BaseURL: provider.DisplayURL(d.BaseURL),
-			Region:  d.Canonical().BedrockRegion,
+			Region:  d.DisplayRegion(),
 			Keys:    &keys,
 		},
 	}}

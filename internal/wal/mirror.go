@@ -182,7 +182,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	if before != nil && before.baseURLKnown && before.BaseURL == v.baseURL {
 		row.baseURLShown = before.baseURLShown
 	} else {
-		row.baseURLShown = provider.DisplayURL(v.baseURL)
+		row.baseURLShown = provider.PublicURL(v.baseURL)
 	}
 	if v.settings.Err != nil {
 		row.undecodable = v.settings.Err.Error()
@@ -239,7 +239,7 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	row := &mirrorRow{
 		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
 		Canonical: provider.Canonical{BaseURL: r.BaseUrl}, column: r.Type,
-		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseUrl),
+		baseURLKnown: true, baseURLShown: provider.PublicURL(r.BaseUrl),
 	}
 	row.setSettings(*decoded)
 	if decoded.Err != nil {

@@ -1,0 +1,47 @@
+package provider
+
+import (
+	"fmt"
+	"unicode/utf8"
+)
+
+// MaxShown bounds a value as it is shown, in bytes, the mark of a cut included. The
+// row alone holds more of it.
+const MaxShown = 2048
+
+// DisplayText returns a value as it may be shown: in logs, pages, alerts, payloads and
+// audit entries. One longer than [MaxShown] is cut between two characters, and says so.
+func DisplayText(value string) string {
+	if len(value) <= MaxShown {
+		return value
+	}
+	return cutAndMark(value, len(value))
+}
+
+// cutAndMark cuts a value, and says of how many bytes it is the beginning.
+func cutAndMark(value string, whole int) string {
+	mark := fmt.Sprintf("… (cut, %d bytes in all)", whole)
+	return cutText(value, MaxShown-len(mark)) + mark
+}
+
+// cutText returns the beginning of a value, of at most size bytes, which ends between
+// two characters.
+func cutText(value string, size int) string {
+	if len(value) <= size {
+		return value
+	}
+	for n := 1; n < utf8.UTFMax && size > 0 && !utf8.RuneStart(value[size]); n++ {
+		size--
+	}
+	return value[:size]
+}
+
+// shownField returns the difference of two values in displayable form. Where these
+// are the same, the second says that they are not.
+func shownField(name, env, db string) Field {
+	f := Field{Name: name, Env: DisplayText(env), DB: DisplayText(db)}
+	if f.Env == f.DB {
+		f.DB += " (differs in a part that is not shown)"
+	}
+	return f
+}
