@@ -48,6 +48,7 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			warnOfReaders(ctx, logger, f.httpTokenFile, f.sinks.webhookSecretFile, f.sinks.natsCreds)
 			common := daemon.Options{
 				Serving: daemon.Serving{HTTPAddress: f.httpAddress, HTTPToken: token, Debug: f.debug, Systemd: service},
 				StopBy:  stopBy,
@@ -58,10 +59,12 @@ func runCommand(f *flags) *cobra.Command {
 				go service.Run(serving)
 				return f.runTargets(ctx, logger, common.Serving, common, reload)
 			}
-			environment, err := f.environment(ctx, logger)
+			readEnvironment := withReaders(f.readEnvironment, f.envFile)
+			environment, err := readEnvironment()
 			if err != nil {
 				return err
 			}
+			logWarnings(ctx, logger, environment)
 			keys, err := f.keys()
 			if err != nil {
 				return err
@@ -81,7 +84,7 @@ func runCommand(f *flags) *cobra.Command {
 				reserve := min(f.shutdownTimeout/2, 5*time.Second) // for stopping the private server
 				options.StopBy = func() time.Time { return stopBy().Add(-reserve) }
 			}
-			options.Environment, options.ReadEnvironment, options.Keys, options.Database = environment, f.readEnvironment, keys, config
+			options.Environment, options.ReadEnvironment, options.Keys, options.Database = environment, readEnvironment, keys, config
 			go service.Run(serving)
 			err = daemon.Run(ctx, options, reload)
 			if stop == nil {

@@ -147,7 +147,7 @@ func (t *fileTarget) openDatabase() (*pgxpool.Config, error) {
 		text = os.Getenv(t.DatabaseURLEnv)
 	case t.DatabaseURLFile != "":
 		from = t.DatabaseURLFile
-		content, err := regularfile.Read(t.DatabaseURLFile, regularfile.Limit)
+		content, err := regularfile.ReadGuarded(t.DatabaseURLFile, regularfile.Limit)
 		if err != nil {
 			return nil, &usageError{fmt.Errorf("read the database's URL: %w", err)}
 		}
@@ -171,8 +171,9 @@ func isUnusable(err error) bool {
 		text *postgres.ConnectionStringError
 		kind *regularfile.TypeError
 		size *regularfile.SizeError
+		open *regularfile.WritableError
 	)
-	return errors.As(err, &text) || errors.As(err, &kind) || errors.As(err, &size)
+	return errors.As(err, &text) || errors.As(err, &kind) || errors.As(err, &size) || errors.As(err, &open)
 }
 
 func serverOf(c *pgxpool.Config) string {
@@ -212,7 +213,8 @@ func (t *fileTarget) environment() (seed.Environment, error) {
 
 // options is what the daemon runs, read anew by each call.
 func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common daemon.Options) (daemon.Options, error) {
-	environment, err := t.environment()
+	readEnvironment := withReaders(t.environment, t.EnvFile)
+	environment, err := readEnvironment()
 	if err != nil {
 		return daemon.Options{}, err
 	}
@@ -232,7 +234,7 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 	}
 	o, err := t.flags.daemonOptions(common)
 	o.CommandFlags, o.Remedies = t.commandFlags(), t.remedies()
-	o.Environment, o.ReadEnvironment, o.Keys, o.Database = environment, t.environment, keys, database
+	o.Environment, o.ReadEnvironment, o.Keys, o.Database = environment, readEnvironment, keys, database
 	return o, err
 }
 
@@ -260,6 +262,7 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 	var targets []daemon.Target
 	for i := range read {
 		t := &read[i]
+		warnOfReaders(ctx, logger.With("target", t.Name), t.DatabaseURLFile)
 		common := common
 		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err

@@ -93,7 +93,7 @@ func (e *Error) Error() string {
 // [*Error] that holds everything that is wrong; the targets are then those that
 // could be read, in part or whole, for whoever has more to check of them.
 func Read(path string) ([]Target, error) {
-	text, err := regularfile.Read(path, maxSize)
+	text, err := regularfile.ReadGuarded(path, maxSize)
 	if err != nil {
 		// The path is named already.
 		return nil, &Error{Path: regularfile.Shown(path), Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", regularfile.Cause(err))}}}

@@ -101,7 +101,7 @@ func ReadPrefixed(environ []string, begins string) (Environment, error) {
 // readEnvFile returns an error without anything of the file's text: the parser
 // quotes single characters in some of its own, and these can be part of a key.
 func readEnvFile(path string) (map[string]string, error) {
-	text, err := regularfile.Read(path, regularfile.Limit)
+	text, err := regularfile.ReadGuarded(path, regularfile.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("the environment file cannot be read: %w", regularfile.Cause(err)) // the path is named already
 	}

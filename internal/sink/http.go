@@ -82,7 +82,7 @@ func tlsConfig(caFile string) (*tls.Config, error) {
 	if caFile == "" {
 		return config, nil
 	}
-	text, err := regularfile.Read(caFile, regularfile.Limit)
+	text, err := regularfile.ReadGuarded(caFile, regularfile.Limit)
 	if err != nil {
 		return nil, err
 	}

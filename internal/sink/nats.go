@@ -83,7 +83,7 @@ func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error)
 		}))
 	}
 	if credentials != "" {
-		if _, err := regularfile.Read(credentials, regularfile.Limit); err != nil {
+		if _, err := regularfile.ReadGuarded(credentials, regularfile.Limit); err != nil {
 			return nil, &SettingError{"creds", err}
 		}
 		options = append(options, userOf(credentials))
@@ -95,14 +95,14 @@ func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error)
 // again.
 func userOf(credentials string) nats.Option {
 	return nats.UserJWT(func() (string, error) {
-		content, err := regularfile.Read(credentials, regularfile.Limit)
+		content, err := regularfile.ReadGuarded(credentials, regularfile.Limit)
 		if err != nil {
 			return "", err
 		}
 		defer clear(content)
 		return nkeys.ParseDecoratedJWT(content)
 	}, func(nonce []byte) ([]byte, error) {
-		content, err := regularfile.Read(credentials, regularfile.Limit)
+		content, err := regularfile.ReadGuarded(credentials, regularfile.Limit)
 		if err != nil {
 			return nil, err
 		}

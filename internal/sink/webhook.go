@@ -52,7 +52,7 @@ func NewWebhook(to, secretFile, caFile string) (*Webhook, error) {
 // readSecrets reads secrets, a line each: in the form "whsec_" and base64, or as
 // they are.
 func readSecrets(file string) ([]secret.Text, error) {
-	text, err := regularfile.Read(file, regularfile.Limit)
+	text, err := regularfile.ReadGuarded(file, regularfile.Limit)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func IsLoopback(address net.Addr) bool {
 // ReadToken reads the file of a token, whose white space at the end is dropped.
 // An error holds nothing of it.
 func ReadToken(path string) (secret.Text, error) {
-	content, err := regularfile.Read(path, regularfile.Limit)
+	content, err := regularfile.ReadGuarded(path, regularfile.Limit)
 	if err != nil {
 		return secret.Text{}, fmt.Errorf("read the token: %w", err)
 	}
