@@ -135,6 +135,7 @@ END $$`
 // their own (docs/privileges.md).
 func (w *world) prepare() {
 	w.t.Helper()
+	conn := w.connect()
 	config, err := postgres.ParseURL(w.url)
 	require.NoError(w.t, err)
 	needs, worker := schema.Needs{Publication: true}, "test_wal"
@@ -146,8 +147,10 @@ func (w *world) prepare() {
 	script, err := os.ReadFile("../sql/roles.sql")
 	require.NoError(w.t, err)
 	for _, statements := range []string{string(script), logins} {
-		w.exec(statements)
+		_, err = conn.Exec(w.t.Context(), statements)
+		require.NoError(w.t, err)
 	}
+	require.NoError(w.t, conn.Close(w.t.Context()))
 	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "keys": "test_operator", "watch": "test_reader", "status": "test_reader"}
 }
 
