@@ -5,10 +5,10 @@ package sql
 
 import "embed"
 
-// Gateway is the schema that the SQL here names for the provider tables and their
-// enum. Only once a session runs it is known which one that is, and
-// internal/postgres puts the name in place of this one: of "gateway.ai_provider…",
-// and of 'gateway' where a catalog query looks for it.
+// Gateway is the placeholder for the schema of the provider tables and their enum,
+// which a session looks up. internal/postgres replaces it by the schema's name: in
+// "gateway.ai_provider…", and as 'gateway' in a catalog query. It stands neither in
+// a comment nor in any other literal.
 const Gateway = "gateway"
 
 // Migrations holds the goose migrations in the folder "migrations".

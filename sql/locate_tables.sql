@@ -1,8 +1,7 @@
 -- The schemas of the search path that the session began with, in its order, and
--- what each has of the provider tables. The path is read as the server reads it;
--- schemas are those that exist, whether or not the role may use them, but neither
--- the server's own nor provwatch's, which a role of that name has on its path by
--- way of "$user".
+-- what each has of the provider tables. The path is read as the server reads it. A
+-- schema that the role may not use is listed too. The server's own schemas are not,
+-- nor is provwatch, which a role of that name has on its path by way of "$user".
 WITH path AS (
     SELECT
         CASE WHEN entry.match[1] LIKE '"%' THEN replace(substr(entry.match[1], 2, length(entry.match[1]) - 2), '""', '"')

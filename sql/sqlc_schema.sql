@@ -2,8 +2,8 @@
 -- goose keeps its version table there.
 CREATE SCHEMA provwatch;
 
--- The schema of the provider tables, whichever it is: internal/postgres puts its
--- name in place of this one.
+-- A placeholder for the schema of the provider tables: internal/postgres replaces it
+-- by the name.
 CREATE SCHEMA gateway;
 
 -- goose makes this one itself.

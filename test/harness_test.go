@@ -173,6 +173,7 @@ func (w *world) createRole(name, attributes string) {
 // their own (docs/privileges.md).
 func (w *world) prepare() {
 	w.t.Helper()
+	conn := w.connect()
 	config, err := postgres.ParseURL(w.url)
 	require.NoError(w.t, err)
 	needs, worker := schema.Needs{Publication: true}, "test_wal"
@@ -183,7 +184,6 @@ func (w *world) prepare() {
 	require.NoError(w.t, err)
 	script, err := os.ReadFile("../sql/roles.sql")
 	require.NoError(w.t, err)
-	conn := w.connect() // a test that restarts the server has no other
 	_, err = conn.Exec(w.t.Context(), string(script))
 	require.NoError(w.t, err)
 	require.NoError(w.t, conn.Close(w.t.Context()))

@@ -23,17 +23,17 @@ const fixSearchPath = `SELECT pg_catalog.set_config('provwatch.search_path', pg_
 
 // Tables says where the provider tables are.
 type Tables struct {
-	// Schema holds them. Where they are not there yet it is the one that they are
-	// made in: the first of the search path in which the role may create, else the
-	// first that there is, and empty where there is none.
+	// Schema holds them. Before they exist it is the schema to make them in: the
+	// first of the search path in which the role may create, else the first that
+	// exists. It is empty when the path names no schema that exists.
 	Schema string
 
 	replacer *strings.Replacer
 }
 
-// Qualify puts the schema of the provider tables, and the name of their enum, in
-// place of those that the files of sql/ name: "gateway" before a table or the
-// enum, and 'gateway' in a catalog query.
+// Qualify replaces the placeholder [sqlfiles.Gateway] by the schema of the provider
+// tables, and by the name of their enum: "gateway" before a table or the enum, and
+// 'gateway' in a catalog query.
 func (t *Tables) Qualify(sql string) string { return t.replacer.Replace(sql) }
 
 func newTables(schema string, enum pgx.Identifier) *Tables {

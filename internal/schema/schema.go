@@ -404,9 +404,10 @@ type qualifiedFile struct {
 
 func (f qualifiedFile) Read(p []byte) (int, error) { return f.text.Read(p) }
 
-// Locate looks up where the provider tables are, for all statements that follow,
-// and makes sure that nobody can have planted others in their place, or the schema
-// provwatch. The error is an [*UnusableError], or ctx's own.
+// Locate looks up where the provider tables are, for all statements that follow. It
+// refuses provider tables in several schemas of the search path, and a schema
+// provwatch that other roles may have planted something in. The error is an
+// [*UnusableError], or ctx's own.
 func Locate(ctx context.Context, db store.DBTX) (*postgres.Tables, error) {
 	tables, err := postgres.Locate(ctx, db)
 	var ambiguous *postgres.AmbiguousTablesError

@@ -432,3 +432,21 @@ func TestAnAcceptedDriftHoldsOnlyWhileBothHashesStayAsTheyWere(t *testing.T) {
 	require.Error(t, err, "the database changed")
 	require.True(t, strings.Contains(err.Error(), `"https://db-2/"`))
 }
+
+// TestTriggersOfAnotherProgramResolveNamesByTheSearchPath puts triggers on the tables
+// whose functions name a table without its schema, one that is deferred included.
+func TestTriggersOfAnotherProgramResolveNamesByTheSearchPath(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, err := pool.Exec(t.Context(), `
+		CREATE TABLE public.written (by text);
+		CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO written VALUES (TG_NAME); RETURN NEW; END $$;
+		CREATE TRIGGER before_insert BEFORE INSERT ON public.ai_providers FOR EACH ROW EXECUTE FUNCTION public.note();
+		CREATE CONSTRAINT TRIGGER deferred AFTER INSERT ON public.ai_provider_keys DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION public.note()`)
+	require.NoError(t, err)
+	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://h/", "key")}, false, quiet)
+	require.NoError(t, err)
+	require.Equal(t, []string{"before_insert", "deferred"}, lines(t, pool, `SELECT by FROM public.written ORDER BY by`))
+	require.Equal(t, []string{"pg_catalog, pg_temp"}, lines(t, pool, `SELECT current_setting('search_path')`))
+}

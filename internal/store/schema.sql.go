@@ -202,11 +202,10 @@ type ListStrangersRow struct {
 
 // Roles that could have planted something in the schema provwatch: its owner, the
 // owners of what is in it, and those who may create in it, where they are neither
-// trusted nor members of its owner. Trusted are the current role, the owner of the
-// database, that of the provider tables, whoever is a member of one of them, as a
-// superuser is of all, and a group that the current role is a member of. Of a role
-// that can log in this is not enough: before PostgreSQL 16 it can make others its
-// members.
+// trusted nor members of its owner. Trusted are the current role, the owners of the
+// database and of the provider tables, and members of these, as superusers are. So
+// is a group without LOGIN that the current role is a member of. A role that can log
+// in is not: before PostgreSQL 16 it can make any role its member.
 func (q *Queries) ListStrangers(ctx context.Context) ([]ListStrangersRow, error) {
 	rows, err := q.db.Query(ctx, listStrangers)
 	if err != nil {
