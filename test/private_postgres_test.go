@@ -237,18 +237,24 @@ func TestBootDrift(t *testing.T) {
 		return all[0], all[1], all[2]
 	}
 
+	// resolve runs a command that a failed start has named, and starts again.
+	resolve := func(t *testing.T, w *world, dir, command string, run func(...string) *worker) *worker {
+		t.Helper()
+		require.Empty(t, serversOf(t, dir))
+		r := w.shell(t.TempDir(), command)
+		require.Equal(t, 0, r.code, "%s: %s", command, r.stderr)
+		require.Contains(t, r.stderr, "it is started for this command")
+		require.Empty(t, serversOf(t, dir), "the server is stopped again")
+		return run().ready()
+	}
+
 	t.Run("TakeEnv", func(t *testing.T) {
 		t.Parallel()
 		w, dir, run := drifted(t)
 		p := run()
 		require.Equal(t, 2, p.wait())
 		takeEnv, _, _ := commands(t, strings.Join(p.lines(), "\n"))
-		require.Empty(t, serversOf(t, dir))
-		r := w.shell(t.TempDir(), takeEnv)
-		require.Equal(t, 0, r.code, "%s: %s", takeEnv, r.stderr)
-		require.Contains(t, r.stderr, "it is started for this command")
-		require.Empty(t, serversOf(t, dir), "the server is stopped again")
-		p = run().ready()
+		p = resolve(t, w, dir, takeEnv, run)
 		w.attach(p)
 		require.Equal(t, []string{"https://api.openai.com/v1/"}, w.strings(`SELECT base_url FROM ai_providers`))
 		eventually(t, func() bool { return len(w.alerts()) == 2 }, "the drift is resolved")
@@ -261,10 +267,7 @@ func TestBootDrift(t *testing.T) {
 		p := run()
 		require.Equal(t, 2, p.wait())
 		_, takeDB, _ := commands(t, strings.Join(p.lines(), "\n"))
-		r := w.shell(t.TempDir(), takeDB)
-		require.Equal(t, 0, r.code, "%s: %s", takeDB, r.stderr)
-		require.Empty(t, serversOf(t, dir), "the server is stopped again")
-		p = run().ready()
+		p = resolve(t, w, dir, takeDB, run)
 		w.attach(p)
 		require.Equal(t, []string{"https://proxy.example/v1"}, w.strings(`SELECT base_url FROM ai_providers`))
 		p.stop()

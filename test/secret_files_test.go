@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSecretFiles has every file of secrets be one that others may read, or write to.
+// TestSecretFiles opens every file of secrets to readers, and to writers.
 func TestSecretFiles(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
@@ -55,7 +55,7 @@ func TestSecretFiles(t *testing.T) {
 	closeAll()
 	p := w.start(nil, single...).ready()
 	require.Zero(t, p.logged(warning))
-	// At a reload as well, and one that others may write to is refused.
+	// A reload warns as well, and refuses a file that others may write to.
 	require.NoError(t, os.Chmod(envFile, 0o644))
 	p.signal(syscall.SIGHUP)
 	p.waitFor("level=WARN", warning, "variable="+fmt.Sprintf("%q", envFile))
@@ -80,7 +80,7 @@ func TestSecretFiles(t *testing.T) {
 	require.Zero(t, p.logged("level=WARN", warning, config), "which holds no secrets")
 	p.stop()
 
-	// In a folder that is closed nobody can.
+	// In a closed folder no other user can.
 	require.NoError(t, os.Chmod(dir, 0o700))
 	p = w.start(nil, single...).ready()
 	require.Zero(t, p.logged(warning), strings.Join(p.lines(), "\n"))

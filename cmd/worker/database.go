@@ -187,7 +187,7 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (keys *
 const stopTimeout = 30 * time.Second
 
 // startExisting starts the private PostgreSQL of --data-dir where there is one, and
-// returns notRunning where there is none.
+// returns notRunning where the folder has none.
 func (f *flags) startExisting(ctx context.Context, logger *slog.Logger, notRunning error) (config *pgxpool.Config, stop func() error, err error) {
 	dir, err := f.privateDataDir()
 	if err != nil {

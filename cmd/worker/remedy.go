@@ -21,10 +21,10 @@ func quoted(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// ownFlags returns the flags that a command needs to work on the same database and
-// providers in the same way as this one, each after a space, wherever they come from:
-// a variable of this process need not be one of the shell that a command of a message is
-// typed into. The database of DATABASE_URL or PG* variables is not among them.
+// ownFlags returns the flags, each after a space, with which a command works on the same
+// database and providers as this one. They include those set by a variable: the shell
+// that a command of a message is typed into need not have it. The database of
+// DATABASE_URL or PG* variables is not among them.
 func (f *flags) ownFlags() string {
 	var text strings.Builder
 	add := func(flag, value, otherwise string) {
@@ -56,7 +56,7 @@ func (f *flags) remedies() seed.Remedies {
 	return seed.Remedies{Flags: own, Tolerate: `"worker run` + tolerate + own + `"`}
 }
 
-// remedies are those of a target, which starts anew by itself.
+// remedies are those of a target, which the worker starts again by itself.
 func (t *fileTarget) remedies() seed.Remedies {
 	field := "on_boot_drift: alert"
 	if t.flags.requiresCredentials() && t.flags.credentials == string(verify.IgnoreCredentials) {

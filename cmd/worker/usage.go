@@ -18,7 +18,7 @@ import (
 // printed. Messages name commands and flags that exist, places, and numbers too small
 // for a secret.
 
-// usage makes an error of the command line one that names the command's help.
+// usage adds the command's help to an error of the command line.
 func usage(c *cobra.Command, err error) error {
 	if err == nil {
 		return nil
