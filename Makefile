@@ -90,8 +90,8 @@ stress: go postgres cc chromium alertmanager ## run the tests most sensitive to 
 test-runs: go postgres cc chromium alertmanager ## run all tests several times; RUNS=6, BUSY=4, LOG=file
 	@scripts/test-runs.sh
 
-test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18"
-	@scripts/test-matrix.sh
+test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18", RUN=WAL
+	@scripts/test-matrix.sh $(if $(RUN),-run '$(RUN)')
 
 bench: go postgres ## run the benchmarks of docs/benchmarks.md; BENCH=Writers, BENCHFLAGS="-fsync off"
 	go test -tags bench -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 3h ./bench $(BENCHFLAGS)
