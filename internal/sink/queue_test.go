@@ -234,10 +234,8 @@ func TestGap(t *testing.T) {
 	t.Run("BehindAnEventThatFails", func(t *testing.T) {
 		t.Parallel()
 		f := newFeed(t)
-		var ill atomic.Bool
-		ill.Store(true)
 		c := newConsumer(t, func(w http.ResponseWriter, _ *http.Request, e received) bool {
-			fails := ill.Load() && e.provider == "a"
+			fails := e.provider == "a"
 			if fails {
 				w.WriteHeader(500)
 			}
@@ -251,9 +249,11 @@ func TestGap(t *testing.T) {
 		require.EqualValues(t, 0, f.cursor("webhook", Drift), "the cursor does not pass what failed")
 		require.Empty(t, f.announcements(), "a gap is announced when the cursor passes it")
 		stop()
-		ill.Store(false)
-		f.run(time.Hour, newWebhook(t, c.server.URL))
-		c.expect(Drift, "missing d", "missing a", "missing d")
+		// No request of the run that has stopped reaches this one.
+		well := newConsumer(t, nil)
+		well.server.Start()
+		f.run(time.Hour, newWebhook(t, well.server.URL))
+		well.expect(Drift, "missing a", "missing d")
 		announced(f, "sink_gap: sink webhook: 2 of drift up to seq 3 were deleted before it had them")
 	})
 
@@ -265,9 +265,9 @@ func TestGap(t *testing.T) {
 		webhook := newWebhook(t, c.server.URL)
 		f.alert("missing a", "missing b")
 		runner, stop := f.run(time.Hour, webhook)
-		c.expect(Drift, "missing a", "missing b")
+		// What the consumer has taken is acknowledged to the sink later.
+		eventually(t, func() bool { return f.cursor("webhook", Drift) == 2 }, "the cursor is at the end")
 		stop()
-		require.EqualValues(t, 2, f.cursor("webhook", Drift))
 		former := newQueue(runner, webhook, Drift)
 		former.saved, former.cursor, former.lost = 1, 4, gap{2, 4}
 		require.ErrorContains(t, former.save(t.Context()), "another worker has moved it")
