@@ -183,7 +183,9 @@ var errConnectionLost = errors.New("connection lost before the acknowledgement")
 func whileConnected(ctx context.Context, conn *nats.Conn) (connected context.Context, release func()) {
 	connected, cancel := context.WithCancelCause(ctx)
 	left := conn.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		// Removing the listener closes the channel. The library drops further changes
 		// once the channel's buffer is full, so that it need not be drained.
 		if _, changed := <-left; changed {
@@ -192,6 +194,7 @@ func whileConnected(ctx context.Context, conn *nats.Conn) (connected context.Con
 	}()
 	return connected, func() {
 		conn.RemoveStatusListener(left)
+		<-ended
 		cancel(context.Canceled)
 	}
 }
