@@ -78,18 +78,7 @@ CREATE TABLE provwatch.accepted_drift (
     accepted_at timestamptz NOT NULL DEFAULT now()
 );
 
--- The trigger function sends provider ids as hints on ai_providers_changed; its
--- argument is the column that holds them. The triggers are in sql/triggers.sql.
--- A statement that touches more than 64 providers sends one notification without
--- a hint instead, so that a bulk change costs its writer no more than a small
--- one. It is silent in a transaction that has set provwatch.seeding (spec
--- section 4). Every name in it is qualified, operators too, since it runs with the
--- rights and the search_path of the writer. A search_path of its own would do as
--- well, and cost each call some 10 µs for setting and resetting it; qualified names
--- cost nothing once they are parsed.
---
--- Whatever goes wrong in it must not fail the writer: it then sends a
--- notification without a hint.
+-- The function of the triggers in sql/triggers.sql. Migration 7 replaces it.
 
 -- +goose StatementBegin
 CREATE FUNCTION provwatch.notify_change() RETURNS trigger
@@ -98,18 +87,18 @@ DECLARE
     hints pg_catalog.text[];
     lookup pg_catalog.text := 'SELECT ARRAY(SELECT %1$I::pg_catalog.text FROM changed';
 BEGIN
-    IF pg_catalog.current_setting('provwatch.seeding', true) OPERATOR(pg_catalog.=) 'on' THEN
+    IF pg_catalog.current_setting('provwatch.seeding', true) = 'on' THEN
         RETURN NULL;
     END IF;
-    IF TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
-        IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
-            lookup := lookup OPERATOR(pg_catalog.||) ' UNION SELECT %1$I::pg_catalog.text FROM former';
+    IF TG_OP <> 'TRUNCATE' THEN
+        IF TG_OP = 'UPDATE' THEN
+            lookup := lookup || ' UNION SELECT %1$I::pg_catalog.text FROM former';
         ELSE
-            lookup := lookup OPERATOR(pg_catalog.||) ' GROUP BY 1';
+            lookup := lookup || ' GROUP BY 1';
         END IF;
-        EXECUTE pg_catalog.format(lookup OPERATOR(pg_catalog.||) ' ORDER BY 1 LIMIT 65)', TG_ARGV[0]) INTO hints;
+        EXECUTE pg_catalog.format(lookup || ' ORDER BY 1 LIMIT 65)', TG_ARGV[0]) INTO hints;
     END IF;
-    IF TG_OP OPERATOR(pg_catalog.=) 'TRUNCATE' OR pg_catalog.cardinality(hints) OPERATOR(pg_catalog.>) 64 THEN
+    IF TG_OP = 'TRUNCATE' OR pg_catalog.cardinality(hints) > 64 THEN
         PERFORM pg_catalog.pg_notify('ai_providers_changed', '');
     ELSE
         PERFORM pg_catalog.pg_notify('ai_providers_changed', hint) FROM pg_catalog.unnest(hints) AS hint;
@@ -121,7 +110,3 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 -- +goose StatementEnd
-
--- Only who creates a trigger needs to execute its function, not who writes to the
--- table.
-REVOKE EXECUTE ON FUNCTION provwatch.notify_change() FROM PUBLIC;

@@ -17,14 +17,8 @@ CREATE TABLE provwatch.wal_mirror (
     base_url       text,
     base_url_shown text NOT NULL,
     bedrock_region text NOT NULL,
-    -- Whether the settings are of "_type" bedrock, which makes a row of type
-    -- anthropic a Bedrock one.
-    bedrock_settings boolean NOT NULL,
     undecodable    text NOT NULL,
-    -- The hash of the row by itself, and the one against a Bedrock provider that
-    -- the environment calls anthropic.
-    db_hash           text NOT NULL,
-    db_hash_anthropic text NOT NULL,
+    db_hash        text NOT NULL,
     enabled        boolean NOT NULL,
     deleted        boolean NOT NULL,
     updated_at     timestamptz NOT NULL
