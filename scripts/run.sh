@@ -46,6 +46,8 @@ else
 	"$(dirname "$0")/install-postgres.sh"
 	if [ -z "$env_file" ] && ! env | grep -qE '^(CODER_AIBRIDGE_|CODER_AI_GATEWAY_)[^=]*=.'; then
 		say "No provider variable is set: using the made-up providers of deploy/example.env"
+		# Keys that every user can read are warned of, and a checkout's are.
+		chmod o-r deploy/example.env 2>/dev/null || true
 		export PROVWATCH_ENV_FILE=deploy/example.env
 	fi
 	# --compat checks at the start what an alert leaves to --credential-drift.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -43,6 +45,16 @@ func (f *flags) ownFlags() string {
 	return text.String()
 }
 
+// program returns how the shell that a command of a message is typed into calls
+// this program: by its relative path where it was called by one, which "make run"
+// does, since it is then hardly on the PATH.
+func program() string {
+	if strings.Contains(os.Args[0], "/") && !filepath.IsAbs(os.Args[0]) {
+		return quoted(os.Args[0])
+	}
+	return "worker"
+}
+
 // remedies are the ways out of a drift at the start.
 func (f *flags) remedies() seed.Remedies {
 	if f.target != nil {
@@ -53,7 +65,7 @@ func (f *flags) remedies() seed.Remedies {
 	if f.requiresCredentials() && f.credentials == string(verify.IgnoreCredentials) {
 		tolerate += " --credential-drift=alert" // without which it would ignore some
 	}
-	return seed.Remedies{Flags: own, Tolerate: `"worker run` + tolerate + own + `"`}
+	return seed.Remedies{Command: program(), Flags: own, Tolerate: `"` + program() + ` run` + tolerate + own + `"`}
 }
 
 // remedies are those of a target, which the worker starts again by itself.
@@ -63,6 +75,7 @@ func (t *fileTarget) remedies() seed.Remedies {
 		field += " and credential_drift: alert"
 	}
 	return seed.Remedies{
+		Command:  program(),
 		Flags:    t.commandFlags() + t.more,
 		Tolerate: fmt.Sprintf("%s for the target %s in %s", field, t.Name, t.flags.config),
 	}

@@ -66,8 +66,8 @@ func newRootCommand() *cobra.Command {
 		Long: "worker seeds AI providers from CODER_AIBRIDGE_* variables into Postgres, never overwriting what an\n" +
 			"operator changed, and then watches both sides and publishes an alert for each drift.\n\n" +
 			"Without a command it does what \"worker run\" does. The database is that of DATABASE_URL, else of libpq's\n" +
-			"PG* variables; without either, \"worker run\" starts a private PostgreSQL in --data-dir, and the other\n" +
-			"commands use the one that runs there.\n\n" +
+			"PG* variables; without either, \"worker run\" starts a private PostgreSQL in --data-dir. \"worker resolve\",\n" +
+			"\"keys rotate\" and \"keys decrypt\" start it where it does not run; the other commands use the one that runs there.\n\n" +
 			"A flag that is not about one call alone can be set by a variable as well: --log-level by\n" +
 			"PROVWATCH_LOG_LEVEL. A flag given wins.\n\n" +
 			"Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.",

@@ -284,7 +284,7 @@ var plainKeyword = regexp.MustCompile(`^[a-z_]{1,63}$`)
 // After a password it may be a piece of that.
 func unknown(name string, shown bool) string {
 	if shown && plainKeyword.MatchString(name) {
-		return fmt.Sprintf("the unknown keyword %s: remove it", name)
+		return fmt.Sprintf("the unknown keyword %s: correct or remove it", name)
 	}
 	return "an unknown keyword: check the spelling of each, and that a password with special characters is quoted or percent-encoded"
 }

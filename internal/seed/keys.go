@@ -48,7 +48,9 @@ func ForTarget(flags string) Option { return func(o *options) { o.flags = flags 
 // Remedies are the ways out of a drift as messages name them: commands that work as
 // they are printed.
 type Remedies struct {
-	// Flags follow "worker resolve NAME --take …", each after a space.
+	// Command is how this program is called; empty for "worker".
+	Command string
+	// Flags follow "resolve NAME --take …", each after a space.
 	Flags string
 	// Tolerate is how the worker starts in spite of a drift; empty for no such way.
 	Tolerate string

@@ -55,7 +55,7 @@ type Step struct {
 	RowType provider.Type
 
 	accepted bool
-	flags    string // see [Remedies]
+	remedies Remedies
 	// Where credentials are required to agree: that they do not, or why they
 	// cannot be compared.
 	credentialsDiffer       bool
@@ -149,22 +149,31 @@ func (s Step) problem() string {
 		}
 		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
 			"otherwise replace the stored credentials by those of the environment (%s) with "+
-			"\"worker resolve %s --take env --with-keys%s\", or drop --compat=upstream-credentials",
-			name, s.incomparableCredentials, besides, s.CredentialsOrigin(), name, s.flags)
+			"\"%s\", or drop --compat=upstream-credentials",
+			name, s.incomparableCredentials, besides, s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
 	case s.credentialsDiffer:
 		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
-			"or write the environment's to the database with \"worker resolve %s --take env --with-keys%s\", or drop --compat=upstream-credentials",
-			name, FieldList(s.Observation.Fields), s.CredentialsOrigin(), name, s.flags)
+			"or write the environment's to the database with \"%s\", or drop --compat=upstream-credentials",
+			name, FieldList(s.Observation.Fields), s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
 	case s.Action == Undecodable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
 			"repair its settings, or remove its variables (%s)",
 			name, s.Observation.Undecodable, s.Desired.Variables)
 	}
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
-		"either make both agree (change the variables %s, or \"worker resolve %s --take env%s\" to write them to the database), "+
-		"or keep the database's values with \"worker resolve %s --take db%s\"",
-		name, FieldList(s.Observation.Fields), s.Desired.Variables, name, s.flags, name, s.flags)
+		"either make both agree (change the variables %s, or \"%s\" to write them to the database), "+
+		"or keep the database's values with \"%s\"",
+		name, FieldList(s.Observation.Fields), s.Desired.Variables, s.resolveBy("env"), s.resolveBy("db"))
+}
+
+// resolveBy returns the command that resolves the step's drift.
+func (s Step) resolveBy(take string) string {
+	command := s.remedies.Command
+	if command == "" {
+		command = "worker"
+	}
+	return command + " resolve " + s.Desired.Name + " --take " + take + s.remedies.Flags
 }
 
 // CredentialsOrigin returns the variable to look at for credentials, for messages.
@@ -253,7 +262,7 @@ func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accept
 	digester := secret.NewDigester()
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
-		step := Step{Desired: d, Row: row, flags: o.remedies.Flags, Observation: provider.Compare(d, row, shown || required)}
+		step := Step{Desired: d, Row: row, remedies: o.remedies, Observation: provider.Compare(d, row, shown || required)}
 		step.RowType = d.Type
 		if d.Bedrock != nil && slices.Contains(labels, string(provider.AmazonBedrock)) {
 			step.RowType = provider.AmazonBedrock
@@ -428,19 +437,17 @@ func NoProvidersRemedy(flags string) string {
 
 // logTolerated warns of a drift that a start has tolerated.
 func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
-	command := "worker resolve " + s.Desired.Name + " --take "
 	if s.Action == Undecodable {
-		reason := s.Observation.Undecodable
+		reason, remedy := s.Observation.Undecodable, "repair its settings, or remove its variables ("+s.Desired.Variables+")"
 		if reason == nil {
-			reason = s.incomparableCredentials
+			reason, remedy = s.incomparableCredentials, s.resolveBy("env --with-keys")
 		}
-		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", reason,
-			"remedy", command+"env --with-keys"+s.flags)
+		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", reason, "remedy", remedy)
 		return
 	}
-	remedy := command + "env" + s.flags + ", or " + command + "db" + s.flags
+	remedy := s.resolveBy("env") + ", or " + s.resolveBy("db")
 	if s.credentialsDiffer {
-		remedy = command + "env --with-keys" + s.flags
+		remedy = s.resolveBy("env --with-keys")
 	}
 	logger.WarnContext(ctx, "provider differs from the environment", "provider", s.Desired.Name,
 		"fields", FieldList(s.Observation.Fields), "remedy", remedy)
@@ -460,7 +467,7 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 				"type", string(s.RowType), "keys", len(s.Desired.Keys))
 		case StickyDeleted:
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
-				"remedy", "remove its variables ("+s.Desired.Variables+"), or \"worker resolve "+s.Desired.Name+" --take env"+s.flags+"\"")
+				"remedy", "remove its variables ("+s.Desired.Variables+"), or \""+s.resolveBy("env")+"\"")
 		case Drifted, Undecodable:
 			logTolerated(ctx, logger, s)
 		case Unsupported:
