@@ -4,10 +4,12 @@
 -- again, and must be after an upgrade: it takes back what these roles had on the
 -- tables before it grants what they need. "worker roles" prints it:
 --
---     worker roles | psql -v ON_ERROR_STOP=1 "$DATABASE_URL"
+--     worker roles | psql "$DATABASE_URL"
 --
--- The roles are the server's, the grants this database's. Nobody can log in as
--- one of them; make a role that can a member:
+-- The roles are the server's, the grants this database's: a member has them in every
+-- database of the server in which this was run, so that CONNECT is what keeps the
+-- worker of one database out of another. None of them can log in; make a role that
+-- can a member:
 --
 --     CREATE ROLE worker LOGIN PASSWORD '…' IN ROLE provwatch_wal;
 --     ALTER ROLE worker REPLICATION; -- for the WAL: an attribute, which members do not inherit
@@ -28,21 +30,22 @@ $$;
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- Everything below needs the tables of provwatch. One error says so, instead of
--- one for each of them.
+-- one for each of them. The catalog says it: no table is read, since one of another
+-- owner, such as a view in a schema planted under this name, would run code with the
+-- rights of whoever runs this.
 DO $$
 DECLARE
-    latest CONSTANT pg_catalog.int8 := 7; -- of sql/migrations
-    applied pg_catalog.int8;
+    latest CONSTANT text := 'audit_counter'; -- of the last of sql/migrations
+    made text[] := ARRAY(
+        SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'provwatch' AND c.relkind = 'r');
 BEGIN
-    IF pg_catalog.to_regclass('provwatch.schema_migrations') IS NOT NULL THEN
-        SELECT pg_catalog.max(version_id) INTO applied FROM provwatch.schema_migrations WHERE is_applied;
-    END IF;
-    IF applied IS NULL OR applied OPERATOR(pg_catalog.<) latest THEN
+    IF NOT latest = ANY (made) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = pg_catalog.format('the database %I has %s: run "worker migrate" first, with the DATABASE_URL of the owner of its tables',
-                pg_catalog.current_database(),
-                CASE WHEN applied IS NULL THEN 'no tables of provwatch' ELSE 'tables of an older provwatch' END);
+            MESSAGE = format('the database %I has %s: run "worker migrate" first, with the DATABASE_URL of the owner of its tables',
+                current_database(),
+                CASE WHEN 'schema_migrations' = ANY (made) THEN 'tables of an older provwatch' ELSE 'no tables of provwatch' END);
     END IF;
 END
 $$;

@@ -29,7 +29,7 @@ func TestRoles(t *testing.T) {
 		w := &world{t: t}
 		d := newDecoy(t, w)
 		r := w.run(environ{"DATABASE_URL": d.url}, "roles")
-		require.Equal(t, result{0, read(t, "../sql/roles.sql"), ""}, r)
+		require.Equal(t, result{0, "\\set ON_ERROR_STOP on\n" + read(t, "../sql/roles.sql"), ""}, r)
 		r = w.run(environ{"DATABASE_URL": d.url}, "roles", "-o", "json")
 		require.Equal(t, 0, r.code)
 		var printed map[string]string
@@ -43,13 +43,15 @@ func TestRoles(t *testing.T) {
 		for _, state := range []string{"no tables of provwatch", "tables of an older provwatch"} {
 			if strings.Contains(state, "older") {
 				w.migrate()
-				w.exec(`DELETE FROM provwatch.schema_migrations WHERE version_id = (SELECT max(version_id) FROM provwatch.schema_migrations)`)
+				w.exec(`DROP TABLE provwatch.audit_counter`)
 			}
 			// With a client that goes on after an error, and with psql as documented.
 			err := tryExec(t.Context(), w.url, sqlfiles.Roles)
 			require.ErrorContains(t, err, state)
 			require.ErrorContains(t, err, `run "worker migrate" first`)
-			out, err := w.psql("-v", "ON_ERROR_STOP=1", "-f", "../sql/roles.sql", w.url)
+			printed := w.run(nil, "roles")
+			require.Equal(t, 0, printed.code)
+			out, err := w.psql("-f", w.file("roles.sql", printed.stdout), w.url)
 			var exit *exec.ExitError
 			require.ErrorAs(t, err, &exit)
 			require.Equal(t, 3, exit.ExitCode())
@@ -61,10 +63,30 @@ func TestRoles(t *testing.T) {
 		t.Parallel()
 		files, err := fs.Glob(sqlfiles.Migrations, "migrations/*.sql")
 		require.NoError(t, err)
-		latest := regexp.MustCompile(`latest CONSTANT \S+ := (\d+);`).FindStringSubmatch(sqlfiles.Roles)
+		last, err := fs.ReadFile(sqlfiles.Migrations, files[len(files)-1])
+		require.NoError(t, err)
+		latest := regexp.MustCompile(`latest CONSTANT text := '(\w+)';`).FindStringSubmatch(sqlfiles.Roles)
 		require.NotNil(t, latest)
-		require.True(t, strings.HasPrefix(filepath.Base(files[len(files)-1]), fmt.Sprintf("%05s_", latest[1])),
-			"%s is the latest migration, and sql/roles.sql says %s", files[len(files)-1], latest[1])
+		require.Contains(t, string(last), "CREATE TABLE provwatch."+latest[1]+" ", "sql/roles.sql knows a table of the latest migration, %s", files[len(files)-1])
+	})
+	// Whoever runs it is often a superuser, and a view runs code as its reader.
+	t.Run("ReadNoTableOfTheSchema", func(t *testing.T) {
+		t.Parallel()
+		w := newEmptyWorld(t)
+		const planted = `
+			CREATE TABLE public.ran (by_role text);
+			CREATE FUNCTION provwatch.evil() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.ran VALUES (current_user); RETURN true; END $$;
+			CREATE VIEW provwatch.schema_migrations AS SELECT 7::bigint AS version_id, provwatch.evil() AS is_applied;
+			GRANT USAGE ON SCHEMA provwatch TO PUBLIC; GRANT SELECT ON provwatch.schema_migrations TO PUBLIC`
+		w.exec("CREATE SCHEMA provwatch;" + planted)
+		require.ErrorContains(t, tryExec(t.Context(), w.url, sqlfiles.Roles), "no tables of provwatch")
+		require.Zero(t, w.count(`SELECT count(*) FROM public.ran`))
+		// The owner of a schema that was migrated can do it afterwards.
+		w.exec(`DROP SCHEMA provwatch CASCADE; DROP TABLE public.ran`)
+		w.migrate()
+		w.exec("ALTER TABLE provwatch.schema_migrations RENAME TO former;" + planted)
+		require.NoError(t, tryExec(t.Context(), w.url, sqlfiles.Roles))
+		require.Zero(t, w.count(`SELECT count(*) FROM public.ran`))
 	})
 }
 

@@ -13,7 +13,8 @@ func rolesCommand(f *flags) *cobra.Command {
 		Long: "Print the SQL that makes the group roles and grants them what they need (docs/privileges.md).\n\n" +
 			"Run it after \"worker migrate\" and after each upgrade, as a superuser, or as the owner of the provider\n" +
 			"tables with CREATEROLE. It connects to nothing by itself:\n\n" +
-			"  worker roles | psql -v ON_ERROR_STOP=1 postgres://admin@db.example/gateway",
+			"  worker roles | psql postgres://admin@db.example/gateway\n\n" +
+			"What it prints is for psql, which stops at the first error. For another client, take the JSON's sql.",
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			return f.printer().SQL(sqlfiles.Roles)

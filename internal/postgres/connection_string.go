@@ -317,6 +317,8 @@ func (s parsed) check(remedy string) (reason string) {
 			return "has a control character in the value of " + name + ": " + remedy
 		case holdsConnectionString(value), (name == "dbname" || name == "user") && strings.Contains(value, "="):
 			return "has a connection string as the value of " + name + ": " + remedy
+		case (name == "dbname" || name == "user") && strings.Contains(value, ":"):
+			return "has a : in the value of " + name + ", which a password may follow: " + remedy
 		}
 	}
 	return ""
@@ -330,7 +332,7 @@ func holdsConnectionString(value string) bool {
 // default, a folder of a unix socket, an address, a name.
 func isHost(text string) bool {
 	if text == "" || strings.HasPrefix(text, "/") {
-		return !strings.Contains(text, "@")
+		return !strings.ContainsAny(text, "@:")
 	}
 	if _, err := netip.ParseAddr(text); err == nil {
 		return true

@@ -60,6 +60,10 @@ func TestParseRefusesWhatIsNoConnectionStringAndNamesTheCause(t *testing.T) {
 		"password= host=h user=S3cretQz7vLk9x": "without a value", "host=h dbname=\x00S3cretQz7vLk9x": "NUL", "host=h port=S3cretQz7vLk9x": "port",
 		"host=h sslmode=S3cretQz7vLk9x": "sslmode", "host=h connect_timeout=S3cretQz7vLk9x": "timeouts", "host=h target_session_attrs=S3cretQz7vLk9x": "cannot be used",
 
+		"host=h user=app:S3cretQz7vLk9x@h": "a : in the value of user", "dbname=app:S3cretQz7vLk9x@h:5432/d": "a : in the value of dbname",
+		"postgres://h:1/d?user=app:S3cretQz7vLk9x": "a : in the value of user", "postgres://h/app%3AS3cretQz7vLk9x%40h": "a : in the value of dbname",
+		"host=/tmp/app:S3cretQz7vLk9x": "host",
+
 		"host=h conect_timeout=3 password=S3cretQz7vLk9x": "the unknown keyword conect_timeout", "postgres://app:S3cretQz7vLk9x@h/d?serch_path=x": "the unknown keyword serch_path",
 	} {
 		_, err := postgres.Parse("A_URL", text)
@@ -121,6 +125,14 @@ func TestParseChecksTheVariablesAndTheServiceFile(t *testing.T) {
 			require.NotContains(t, err.Error(), "S3cret")
 		})
 	}
+	for _, variable := range []string{"PGUSER", "PGDATABASE"} {
+		t.Run(variable+"/Password", func(t *testing.T) {
+			t.Setenv(variable, "app:S3cretQz7vLk9x@h:5/d")
+			_, err := postgres.ParseURL("")
+			require.ErrorContains(t, err, variable+" has a : in the value of ")
+			require.NotContains(t, err.Error(), "S3cret")
+		})
+	}
 	// PGHOST has no effect beside the keyword host.
 	t.Setenv("PGHOST", url)
 	_, err := postgres.ParseURL("host=h")
@@ -137,6 +149,7 @@ func TestParseChecksTheVariablesAndTheServiceFile(t *testing.T) {
 		"[gateway]\nhost=h\nconect_timeout=3\n":               "the unknown keyword conect_timeout",
 		"[gateway]\nhost=h\ndbname=d;password=S3cretQz7vLk9x": "dbname",
 		"[gateway]\nhost=" + url:                              "host",
+		"[gateway]\nuser=app:S3cretQz7vLk9x":                  "user",
 		"[other]\npassword=S3cretQz7vLk9x\n":                  "no service of the name",
 	} {
 		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))

@@ -269,12 +269,12 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 	return nil
 }
 
-// SQL prints statements.
+// SQL prints statements: as text for psql, which then stops at the first error.
 func (p *Printer) SQL(statements string) error {
 	if p.json {
 		return p.encode(map[string]string{"sql": statements})
 	}
-	_, err := fmt.Fprint(p.out, statements)
+	_, err := fmt.Fprint(p.out, "\\set ON_ERROR_STOP on\n", statements)
 	return err
 }
 

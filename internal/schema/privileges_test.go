@@ -66,7 +66,7 @@ var (
 	}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}
 	// migrating is left to the owner.
-	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema"}
+	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome"}
 )
 
 // prepared is a database whose provider tables are in a schema of their own,

@@ -291,6 +291,16 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 	if err := status.writable(); err != nil {
 		return err
 	}
+	if !status.Foreign && slices.Contains(status.Pending, providerTables) {
+		owners, err := store.On(conn).ListStrangersAtHome(ctx)
+		if err != nil {
+			return unusable("look at the owner of the provider tables' schema", err)
+		}
+		if len(owners) > 0 {
+			return &UnusableError{Reason: fmt.Sprintf("the provider tables would be made in the schema %q, whose owner %q is neither this role nor the owner of the database, "+
+				"and could replace them; set the search_path to another schema, or let this role own it", tables.Schema, owners[0])}
+		}
+	}
 	if !status.ownSchema {
 		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			queries := store.On(tx)
@@ -419,20 +429,26 @@ func Locate(ctx context.Context, db store.DBTX) (*postgres.Tables, error) {
 	case tables.Schema == "":
 		return nil, &UnusableError{Reason: "the search_path names no schema, so that there is no place for the gateway's tables; set it for the role"}
 	}
+	return tables, refuseStrangers(ctx, db)
+}
+
+// refuseStrangers fails where others could have planted something in the schema
+// provwatch. Once it has passed with the schema there, nobody else can add to it.
+func refuseStrangers(ctx context.Context, db store.DBTX) error {
 	strangers, err := store.On(db).ListStrangers(ctx)
 	if err != nil {
-		return nil, unusable("look at its owner", err)
+		return unusable("look at its owner", err)
 	}
 	if len(strangers) > 0 {
 		var list []string
 		for _, s := range strangers {
 			list = append(list, fmt.Sprintf("%q %s", s.Role, s.How))
 		}
-		return nil, &UnusableError{Reason: "the schema provwatch is open to roles that are neither this one nor an owner of the database or of the provider tables (" +
+		return &UnusableError{Reason: "the schema provwatch is open to roles that are neither this one nor an owner of the database or of the provider tables (" +
 			strings.Join(list, ", ") + "), and what is in it can be planted; look at it, then drop it, or let the owner of the provider tables own it " +
 			"and all that is in it, and revoke CREATE on it"}
 	}
-	return tables, nil
+	return nil
 }
 
 // inspect is [look] once the tables are located.
@@ -448,6 +464,13 @@ func look(ctx context.Context, db store.DBTX) (Status, error) {
 	first, err := queries.InspectSchema(ctx)
 	if err != nil {
 		return Status{}, unusable("look at it", err)
+	}
+	// The schema may have come since the tables were located, and so not have been
+	// looked at.
+	if first.OwnSchema {
+		if err := refuseStrangers(ctx, db); err != nil {
+			return Status{}, err
+		}
 	}
 	// Another worker may be migrating. What a migration has made is looked for
 	// after the list of migrations is read, so that it is there.

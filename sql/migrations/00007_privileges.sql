@@ -14,8 +14,8 @@ DROP TABLE IF EXISTS provwatch.sink_gaps;
 -- argument is the column that holds them. The triggers are in sql/triggers.sql.
 -- A statement that touches more than 64 providers sends one notification without
 -- a hint instead, so that a bulk change costs its writer no more than a small
--- one. It is silent in a transaction that has set provwatch.seeding (spec
--- section 4). Every name in it is qualified, operators too, since it runs with the
+-- one. It is silent of inserts in a transaction that has set provwatch.seeding
+-- (spec section 4). Every name in it is qualified, operators too, since it runs with the
 -- rights and the search_path of the writer. A search_path of its own would do as
 -- well, and cost each call some 10 µs for setting and resetting it; qualified names
 -- cost nothing once they are parsed.
@@ -30,7 +30,8 @@ DECLARE
     hints pg_catalog.text[];
     lookup pg_catalog.text := 'SELECT ARRAY(SELECT %1$I::pg_catalog.text FROM changed';
 BEGIN
-    IF pg_catalog.current_setting('provwatch.seeding', true) OPERATOR(pg_catalog.=) 'on' THEN
+    -- Anyone can set it, and must not be able to hide a change by it.
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' AND pg_catalog.current_setting('provwatch.seeding', true) OPERATOR(pg_catalog.=) 'on' THEN
         RETURN NULL;
     END IF;
     IF TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
@@ -98,6 +99,7 @@ INSERT INTO provwatch.audit_counter (last_seq) SELECT count(*) FROM provwatch.au
 -- What can be staged can be delivered: read by a worker in bounded memory,
 -- indexed, and written as JSON. An operator may insert into the outbox directly,
 -- and must not be able to hold up what others have staged.
+UPDATE provwatch.audit_outbox SET details = '{}' WHERE octet_length(details::text) > 262144 OR jsonb_typeof(details) <> 'object';
 ALTER TABLE provwatch.audit_outbox ADD CONSTRAINT audit_outbox_deliverable CHECK (
     occurred_at >= '0001-01-01 00:00:00+00' AND occurred_at < '10000-01-01 00:00:00+00'
     AND octet_length(actor) BETWEEN 1 AND 1000 AND octet_length(action) BETWEEN 1 AND 1000 AND octet_length(provider) BETWEEN 1 AND 1000
@@ -107,4 +109,4 @@ ALTER TABLE provwatch.audit_log ADD CONSTRAINT audit_log_deliverable CHECK (
     occurred_at >= '0001-01-01 00:00:00+00' AND occurred_at < '10000-01-01 00:00:00+00'
     AND octet_length(actor) BETWEEN 1 AND 1000 AND octet_length(action) BETWEEN 1 AND 1000 AND octet_length(provider) BETWEEN 1 AND 1000
     AND jsonb_typeof(details) = 'object' AND octet_length(details::text) <= 262144
-);
+) NOT VALID; -- of entries that were delivered before

@@ -51,7 +51,7 @@ WHERE cn.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys
 WITH own AS (
     SELECT n.oid, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n WHERE n.nspname = 'provwatch'
 ), me AS (
-    SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+    SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
 ), trusted AS (
     SELECT me.oid FROM me
     UNION
@@ -75,10 +75,21 @@ FROM candidates
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = candidates.role
 WHERE candidates.role = 0 OR NOT (
     EXISTS (SELECT FROM trusted WHERE pg_has_role(candidates.role, trusted.oid, 'MEMBER'))
-    OR EXISTS (SELECT FROM me WHERE NOT r.rolcanlogin AND NOT me.rolsuper AND pg_has_role(me.oid, candidates.role, 'MEMBER'))
     OR candidates.how <> 'owns it' AND EXISTS (SELECT FROM own WHERE pg_has_role(candidates.role, own.nspowner, 'MEMBER'))
 )
 ORDER BY candidates.how = 'owns it' DESC, role, how;
+
+-- name: ListStrangersAtHome :many
+-- The owner of the schema that the provider tables are to be made in, where it is
+-- a stranger: it could replace them. "$user" is a schema that anyone who may create
+-- schemas can make for another role.
+SELECT r.rolname::text AS role
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner
+WHERE n.nspname = 'gateway' AND NOT (
+    r.rolsuper OR r.rolname = current_user OR r.rolname = 'pg_database_owner'
+    OR pg_has_role(r.oid, (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database()), 'MEMBER')
+);
 
 -- name: LockMigration :exec
 SELECT pg_advisory_lock(@lock_id::bigint);
