@@ -79,3 +79,19 @@ func (w *world) observable() []string {
 	}
 	return rows
 }
+
+// TestAnOperatorCannotHideAChange sets what keeps the triggers silent in a seed, as
+// anyone can, and changes a row.
+func TestAnOperatorCannotHideAChange(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		p := w.start(w.twoProviders(), "run").ready()
+		operator, err := pgx.Connect(t.Context(), w.as("test_operator"))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = operator.Close(context.Background()) })
+		_, err = operator.Exec(t.Context(), `SET provwatch.seeding = 'on'; UPDATE ai_providers SET base_url = 'https://evil.example/' WHERE name = 'openai'`)
+		require.NoError(t, err)
+		w.expectAlerts("changed openai")
+		p.stop()
+	})
+}

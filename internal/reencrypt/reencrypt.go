@@ -283,9 +283,6 @@ func (r *run) write(ctx context.Context, b batch) (written int, err error) {
 		if err := queries.LockSeed(ctx, seed.Lock); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
 		}
-		if err := queries.SilenceTriggers(ctx); err != nil {
-			return err
-		}
 		if err := queries.WriteProviders(ctx, func() error {
 			if settings, err = queries.ReplaceStoredSettings(ctx, b.settings); err != nil {
 				return err

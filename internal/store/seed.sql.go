@@ -40,7 +40,7 @@ const beginSeed = `-- name: BeginSeed :exec
 SELECT pg_advisory_xact_lock($1::bigint), set_config('provwatch.seeding', 'on', true)
 `
 
-// LockSeed and SilenceTriggers at once.
+// LockSeed, and keeps our triggers silent of what the transaction inserts.
 func (q *Queries) BeginSeed(ctx context.Context, lockID int64) error {
 	_, err := q.db.Exec(ctx, beginSeed, lockID)
 	return err
@@ -127,16 +127,6 @@ SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(current_se
 // of the transaction: see WriteProviders.
 func (q *Queries) RestoreSearchPath(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, restoreSearchPath)
-	return err
-}
-
-const silenceTriggers = `-- name: SilenceTriggers :exec
-SELECT set_config('provwatch.seeding', 'on', true)
-`
-
-// Keeps our triggers silent until the end of the transaction.
-func (q *Queries) SilenceTriggers(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, silenceTriggers)
 	return err
 }
 

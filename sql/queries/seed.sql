@@ -4,12 +4,8 @@
 SELECT pg_advisory_xact_lock(@lock_id::bigint);
 
 -- name: BeginSeed :exec
--- LockSeed and SilenceTriggers at once.
+-- LockSeed, and keeps our triggers silent of what the transaction inserts.
 SELECT pg_advisory_xact_lock(@lock_id::bigint), set_config('provwatch.seeding', 'on', true);
-
--- name: SilenceTriggers :exec
--- Keeps our triggers silent until the end of the transaction.
-SELECT set_config('provwatch.seeding', 'on', true);
 
 -- name: ListAcceptedDrifts :many
 SELECT provider, kind, env_hash, db_hash
