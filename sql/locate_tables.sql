@@ -9,16 +9,22 @@ WITH path AS (
         entry.position
     FROM regexp_matches(current_setting('provwatch.search_path'), '"(?:[^"]|"")*"|[^",[:space:]]+', 'g') WITH ORDINALITY AS entry (match, position)
 ), schemas AS (
-    SELECT n.oid, n.nspname, min(path.position) AS position
+    SELECT n.oid, n.nspname, n.nspowner, min(path.position) AS position
     FROM path
     JOIN pg_catalog.pg_namespace n ON n.nspname = CASE path.name WHEN '$user' THEN current_user ELSE path.name END
     WHERE left(n.nspname::text, 3) <> 'pg_' AND n.nspname NOT IN ('information_schema', 'provwatch')
-    GROUP BY n.oid, n.nspname
+    GROUP BY n.oid, n.nspname, n.nspowner
 )
 SELECT
     s.nspname::text AS schema,
     c.oid IS NOT NULL AS has_tables,
-    has_schema_privilege(s.oid, 'CREATE') AS may_create,
+    -- In the schema of a stranger, who could replace them, they are not made: anyone
+    -- who may create schemas can make one for the "$user" of another role.
+    has_schema_privilege(s.oid, 'CREATE') AND EXISTS (
+        SELECT FROM pg_catalog.pg_roles r
+        WHERE r.oid = s.nspowner AND (r.rolsuper OR r.rolname = current_user OR r.rolname = 'pg_database_owner'
+            OR pg_has_role(r.oid, (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database()), 'MEMBER'))
+    ) AS may_create,
     -- The enum is the type of the column, whatever it is called and wherever it is.
     coalesce(tn.nspname, s.nspname)::text AS type_schema,
     coalesce(t.typname, 'ai_provider_type')::text AS type_name

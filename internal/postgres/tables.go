@@ -24,8 +24,8 @@ const fixSearchPath = `SELECT pg_catalog.set_config('provwatch.search_path', pg_
 // Tables says where the provider tables are.
 type Tables struct {
 	// Schema holds them. Before they exist it is the schema to make them in: the
-	// first of the search path in which the role may create, else the first that
-	// exists. It is empty when the path names no schema that exists.
+	// first of the search path in which the role may create and that no stranger
+	// owns, else the first that exists. It is empty when the path names no schema that exists.
 	Schema string
 
 	replacer *strings.Replacer

@@ -76,6 +76,7 @@ func (n *natsServer) stream(config jetstream.StreamConfig, options ...nats.Optio
 	n.t.Cleanup(conn.Close)
 	js, err := jetstream.New(conn)
 	require.NoError(n.t, err)
+	config.Duplicates = time.Hour // far longer than any test waits
 	stream, err := js.CreateStream(n.t.Context(), config)
 	require.NoError(n.t, err)
 	return &storedStream{n.t, stream}
