@@ -265,6 +265,23 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadOfOneOfTwoSources empties the file of a worker whose own environment names
+// another provider.
+func TestReloadOfOneOfTwoSources(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
+	p := w.start(environ{"CODER_AIBRIDGE_ANTHROPIC_KEY": w.secret("made-up-key-of-south-0123")}, "run", "--env-file", file, "--http-addr=127.0.0.1:0").ready()
+	require.Equal(t, 2.0, p.metric("provwatch_providers"))
+	w.rewrite(file, "# being written\n")
+	p.signal(syscall.SIGHUP)
+	p.waitFor("level=ERROR", "the environment cannot be used, keeping the one in use", "its file sets no provider variable any more")
+	require.Equal(t, 2.0, p.metric("provwatch_providers"))
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	p.stop()
+}
+
 func TestAlertsHoldNoPartOfAURLThatCanBeSecret(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

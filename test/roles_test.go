@@ -69,7 +69,7 @@ func TestRoles(t *testing.T) {
 		require.NotNil(t, latest)
 		require.Contains(t, string(last), "CREATE TABLE provwatch."+latest[1]+" ", "sql/roles.sql knows a table of the latest migration, %s", files[len(files)-1])
 	})
-	// Whoever runs it is often a superuser, and a view runs code as its reader.
+	// A superuser often runs it, and a view runs code as its reader.
 	t.Run("ReadNoTableOfTheSchema", func(t *testing.T) {
 		t.Parallel()
 		w := newEmptyWorld(t)

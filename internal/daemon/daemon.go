@@ -218,6 +218,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		return stopped(ctx, err)
 	}
 	// From here on nothing needs the credentials of the environment as they are.
+	fileVariables := o.Environment.FileVariables
 	o.Environment = seed.Environment{}
 	c.metrics.Seeded(plan)
 	seed.LogPlan(ctx, o.Logger, plan)
@@ -231,6 +232,8 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		elected:   make(chan leadership, 1),
 		deliverer: audit.NewDeliverer(pool, o.Logger, c.metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
+
+		fileVariables: fileVariables,
 	}
 	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, c.metrics, d.stillLeads, d.publishFor)
 	c.metrics.page.run(d)
@@ -291,6 +294,9 @@ type daemon struct {
 	deliverer *audit.Deliverer
 	verifier  *verify.Verifier
 	sinks     *sink.Runner
+
+	// fileVariables is that of the environment in use. Of the goroutine that reloads.
+	fileVariables int
 
 	elected chan leadership    // receives each leadership when it begins
 	depose  context.CancelFunc // ends the current leadership; of the listener's goroutine
@@ -518,9 +524,17 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 		d.refuse(ctx, "the environment cannot be used, keeping the one in use", err)
 		return true
 	}
-	// A file that was emptied, or is being written, must not end the watch of all.
-	if len(environment.Providers) == 0 && d.verifier.Providers() > 0 {
-		d.refuse(ctx, "the environment cannot be used, keeping the one in use", seed.ErrNoProviders,
+	// A file that was emptied, or is being written, must not end the watch of all, nor of
+	// what the process's own variables do not name.
+	var empty error
+	switch {
+	case len(environment.Providers) == 0 && d.verifier.Providers() > 0:
+		empty = seed.ErrNoProviders
+	case environment.FileVariables == 0 && d.fileVariables > 0:
+		empty = errors.New("its file sets no provider variable any more")
+	}
+	if empty != nil {
+		d.refuse(ctx, "the environment cannot be used, keeping the one in use", empty,
 			"remedy", seed.NoProvidersRemedy(d.CommandFlags)+"; to watch nothing, restart the worker")
 		return true
 	}
@@ -548,6 +562,7 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 	seed.LogUnsupported(ctx, d.Logger, unsupported)
 	seed.WarnOfNoProviders(ctx, d.Logger, len(environment.Providers), d.CommandFlags)
 	d.verifier.SetDesired(supported)
+	d.fileVariables = environment.FileVariables
 	d.loaded(nil)
 	d.metrics.Watching(len(supported))
 	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))

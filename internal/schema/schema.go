@@ -433,7 +433,7 @@ func Locate(ctx context.Context, db store.DBTX) (*postgres.Tables, error) {
 }
 
 // refuseStrangers fails where others could have planted something in the schema
-// provwatch. Once it has passed with the schema there, nobody else can add to it.
+// provwatch. Once it has passed with the schema there, no stranger can add to it.
 func refuseStrangers(ctx context.Context, db store.DBTX) error {
 	strangers, err := store.On(db).ListStrangers(ctx)
 	if err != nil {

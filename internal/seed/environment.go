@@ -19,6 +19,9 @@ import (
 type Environment struct {
 	Providers []provider.Desired // in name order, one a name
 	Warnings  []Finding          // legacy variables first, then by index and variable
+	// FileVariables is how many provider variables the environment file sets, of no
+	// matter which value the process has; 0 without a file.
+	FileVariables int
 }
 
 // Finding is an error or a warning about one variable (spec section 1). It

@@ -35,11 +35,17 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 	}
 
 	variables := process
+	fileVariables := 0
 	var overridden []Finding
 	if envFile != "" {
 		var err error
 		if variables, err = readEnvFile(envFile); err != nil {
 			return Environment{}, &EnvironmentError{Findings: []Finding{{regularfile.Shown(envFile), err.Error()}}}
+		}
+		for name, value := range variables {
+			if _, ok := placeOf(name); ok && value != "" {
+				fileVariables++
+			}
 		}
 		for name, value := range process {
 			if value == "" {
@@ -56,6 +62,7 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 	}
 
 	env, err := ParseEnvironment(variables)
+	env.FileVariables = fileVariables
 	env.Warnings = append(overridden, env.Warnings...)
 	sortFindings(env.Warnings)
 	return env, err

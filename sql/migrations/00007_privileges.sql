@@ -1,6 +1,6 @@
 -- No function runs as its owner. Audit entries get their seq when they are
 -- delivered, from a counter that only the roles that deliver may change. The
--- mirror tells Bedrock rows apart (docs/architecture.md).
+-- mirror holds what the hash of a Bedrock row needs (docs/architecture.md).
 
 -- +goose Up
 
@@ -59,10 +59,10 @@ $$;
 -- table.
 REVOKE EXECUTE ON FUNCTION provwatch.notify_change() FROM PUBLIC;
 
--- What the hash of a Bedrock row needs: whether the settings are of "_type"
--- bedrock, which makes a row of type anthropic a Bedrock one, and, beside db_hash,
--- the hash against a Bedrock provider that the environment calls anthropic. The
--- mirror is read again, with a new slot.
+-- What the hash of a Bedrock row needs. Settings of "_type" bedrock make a row of
+-- type anthropic a Bedrock one. db_hash_anthropic is the hash against a Bedrock
+-- provider that the environment calls anthropic. The mirror is read again, with a
+-- new slot.
 DELETE FROM provwatch.wal_mirror;
 UPDATE provwatch.wal_position SET gap = 'the mirror gets more columns' WHERE gap = '';
 ALTER TABLE provwatch.wal_mirror
