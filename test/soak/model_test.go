@@ -58,6 +58,8 @@ func environment() (groups [][]wanted) {
 	return groups
 }
 
+func (w wanted) isBedrock() bool { return w.region != "" || w.accessKey != "" }
+
 func (w wanted) hash() string { return canonicalHash(w.kind, w.baseURL, w.region) }
 
 // canonicalHash is that of the specification, section 2.
@@ -100,6 +102,32 @@ func (r row) with(t tuple) (row, error) {
 	var err error
 	r.updatedAt, err = time.Parse("2006-01-02 15:04:05.999999-07", t.text("updated_at"))
 	return r, err
+}
+
+// ofBedrock reports whether the settings say that they are a Bedrock provider's, also
+// where they cannot be decoded.
+func (r row) ofBedrock() bool {
+	var s struct {
+		Type string `json:"_type"`
+	}
+	return r.settingsKeyID == "" && json.Unmarshal([]byte(r.settings), &s) == nil && s.Type == "bedrock"
+}
+
+// comparedType is the type of the row as section 2 of the specification compares
+// it: the types of two Bedrock sides are equal, and they differ where one side
+// alone is Bedrock.
+func (r row) comparedType(w wanted) string {
+	isBedrock := r.kind == "bedrock" || r.kind == "anthropic" && r.ofBedrock()
+	switch {
+	case isBedrock && w.isBedrock():
+		return w.kind
+	case isBedrock:
+		return "bedrock"
+	case w.isBedrock() && r.kind == w.kind:
+		return "anthropic (not Bedrock)"
+	default:
+		return r.kind
+	}
 }
 
 // region decodes the settings; ok is false where they cannot be.
@@ -166,12 +194,16 @@ func compare(w wanted, rows []row) state {
 		s.kind, s.fields = disabled, append(s.fields, "enabled")
 	}
 	region, ok := r.region()
+	kind := r.comparedType(w)
 	if ok {
-		s.hash = canonicalHash(r.kind, r.baseURL, region)
+		s.hash = canonicalHash(kind, r.baseURL, region)
 	} else {
 		s.fields = append(s.fields, "settings")
+		if w.isBedrock() && r.kind == "anthropic" {
+			kind = w.kind // the settings would say whether it is a Bedrock row
+		}
 	}
-	if r.kind != w.kind {
+	if kind != w.kind {
 		s.fields = append(s.fields, "type")
 	}
 	if r.baseURL != w.baseURL {
