@@ -30,9 +30,9 @@ $$;
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- Everything below needs the tables of provwatch. One error says so, instead of
--- one for each of them. The catalog says it: no table is read, since one of another
--- owner, such as a view in a schema planted under this name, would run code with the
--- rights of the role that runs this.
+-- one for each of them. Only the catalog is read: a view that another role planted
+-- under the name of a table would run code with the rights of the role that runs
+-- this.
 DO $$
 DECLARE
     latest CONSTANT text := 'audit_counter'; -- of the last of sql/migrations

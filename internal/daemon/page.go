@@ -45,7 +45,7 @@ type statusPage struct {
 
 func (p *statusPage) options() web.Options { return web.Options{Collect: p.collect, Worker: p.worker} }
 
-// access tells who may see pages and the profiler on the server.
+// access decides who may see pages and the profiler on the server.
 func (s Serving) access(ctx context.Context, server *observe.Server, logger *slog.Logger) web.Access {
 	loopback := web.IsLoopback(server.BoundTo())
 	if !loopback && s.HTTPToken.IsZero() {

@@ -62,7 +62,7 @@ type Keys interface {
 // TakeEnv writes the environment's fields to the provider's row: a changed row
 // is updated, a disabled one enabled, a soft-deleted one restored, a missing one
 // inserted. It writes what differs alone: columns and members of the settings that
-// provwatch does not know stay as they are, and so do the models. Credentials are
+// provwatch does not know stay unchanged, and so do the models. Credentials are
 // written only withKeys, since they may have been rotated in the database, and key
 // rows that hold a key of the environment stay even then. An error, with nothing
 // written, is what would remove stored credentials without it or where the
