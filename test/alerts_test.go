@@ -349,6 +349,11 @@ func TestLongValues(t *testing.T) {
 		eventually(t, func() bool {
 			return w.count(`SELECT count(*) FROM provwatch.audit_log WHERE action = 'drift.accept' AND length(details::text) < 10000`) == 1
 		}, "it is audited")
+		for _, table := range w.tables() {
+			if strings.HasPrefix(table, "provwatch.") {
+				require.Zero(t, w.count(`SELECT count(*) FROM `+table+` r WHERE length(r::text) > 20000`), "%s holds no more of them than is shown", table)
+			}
+		}
 		require.Equal(t, 2, w.count(`SELECT count(*) FROM ai_providers WHERE length(base_url) > $1 OR length(settings) > $1`, long), "the rows hold the whole")
 		p.stop()
 	})

@@ -1,7 +1,7 @@
 package provider
 
 import (
-	"fmt"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -20,9 +20,17 @@ func DisplayText(value string) string {
 
 // cutAndMark cuts a value, and says of how many bytes it is the beginning.
 func cutAndMark(value string, whole int) string {
-	mark := fmt.Sprintf("… (cut, %d bytes in all)", whole)
+	mark := cutMark(whole)
 	return cutText(value, MaxShown-len(mark)) + mark
 }
+
+// cutMark is what a value of so many bytes ends with where it is cut.
+func cutMark(whole int) string { return cutMarkBegin + strconv.Itoa(whole) + cutMarkEnd }
+
+const (
+	cutMarkBegin = "… (cut, "
+	cutMarkEnd   = " bytes in all)"
+)
 
 // cutText returns the beginning of a value, of at most size bytes, which ends between
 // two characters.

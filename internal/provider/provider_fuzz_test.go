@@ -160,6 +160,9 @@ func FuzzDisplayURL(f *testing.F) {
 	for _, raw := range []string{
 		"", "https://h/", "https://user:pw@h:8/p?q#f", "//u@h", "user:pw@h", "https:pw@h", "https:///pw", "https://u:p/w@h/", "https://h/a%40b", "http://[::1%25z]:8/",
 		"https://h?", "https://h/%", "\xff", "https://\u00e9/\u00e9", "https://h/\u202e", "https://h\\@x/", "https://h/ a", "a://b//c@d",
+		"https://h/a%40" + strings.Repeat("n", 2100), "https://h/" + strings.Repeat("%20", 2100), "https://h/" + strings.Repeat("\u00e9", 1100),
+		"http://[::1%25" + strings.Repeat("z", 2100) + "]/", "https://h/" + strings.Repeat("n", 5000), "https://h/n… (cut, 9999 bytes in all)", "… (cut, 9999 bytes in all)", "(not a URL, withheld)… (cut, 9999 bytes in all)",
+		"https://u:p@h/" + strings.Repeat("n", 2000) + "… (cut, 9999 bytes in all)",
 	} {
 		f.Add(raw)
 	}
@@ -172,15 +175,27 @@ func FuzzDisplayURL(f *testing.F) {
 		require.NotContains(t, shown, "@")
 		require.NotContains(t, shown, "?")
 		require.NotContains(t, shown, "#")
-		for i := range len(shown) {
-			if shown[i] <= ' ' || shown[i] >= 0x7f {
+		kept, mark, cut := strings.Cut(shown, "… (cut, ")
+		if cut {
+			require.LessOrEqual(t, len(shown), provider.MaxShown)
+			require.Regexp(t, `^[0-9]+ bytes in all\)$`, mark)
+		}
+		for i := range len(kept) {
+			if kept[i] <= ' ' || kept[i] >= 0x7f {
 				t.Fatalf("%q is shown as %q", raw, shown)
 			}
 		}
+		if cut && raw == shown {
+			return
+		}
 		// It is the same host and path.
 		whole, err := url.Parse(raw)
-		require.NoError(t, err)
-		u, err := url.Parse(shown)
+		if err != nil {
+			// Of a very long one the beginning alone is parsed.
+			require.True(t, len(raw) > 2*provider.MaxShown && !strings.Contains(raw, "@"), "%q is shown as %q", raw, shown)
+			return
+		}
+		u, err := url.Parse(kept)
 		if strings.Contains(whole.Host, "%") {
 			return // net/url writes zones that it does not read
 		}
@@ -188,7 +203,11 @@ func FuzzDisplayURL(f *testing.F) {
 		require.Nil(t, u.User)
 		require.NotEmpty(t, u.Host)
 		require.Equal(t, shown, provider.DisplayURL(shown), "what is shown is shown as it is")
-		require.Equal(t, []string{whole.Host, whole.Path}, []string{u.Host, u.Path})
+		if cut {
+			require.True(t, strings.HasPrefix(whole.Host+whole.Path, u.Host+u.Path))
+		} else {
+			require.Equal(t, []string{whole.Host, whole.Path}, []string{u.Host, u.Path})
+		}
 	})
 }
 

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -10,25 +11,61 @@ import (
 const unparseableURL = "(not a URL, withheld)"
 
 // DisplayURL returns a base URL as it may be shown: as [PublicURL] has it, and cut as
-// [DisplayText] does.
+// [DisplayText] does. What it returns it shows as it is.
 func DisplayURL(raw string) string {
+	if isCutURL(raw) {
+		return raw
+	}
 	if len(raw) <= 2*MaxShown {
-		return DisplayText(PublicURL(raw))
+		return cutURL(PublicURL(raw), 0)
 	}
 	// Of a very long one no more is parsed than is shown. Without an "@" it has no
 	// userinfo, wherever it is cut; with one it is not looked at closer.
 	if strings.Contains(raw, "@") {
 		return unparseableURL
 	}
-	head := cutText(raw, 2*MaxShown)
-	if at := strings.LastIndexByte(head, '%'); at >= len(head)-2 { // half an escape
-		head = head[:at]
+	head := withoutHalfEscape(cutText(raw, 2*MaxShown))
+	if strings.ContainsAny(head, "?#") {
+		return cutURL(PublicURL(head), 0)
 	}
-	shown := PublicURL(head)
-	if shown == unparseableURL || strings.ContainsAny(head, "?#") {
-		return DisplayText(shown)
+	return cutURL(PublicURL(head), len(raw))
+}
+
+// cutURL cuts a public URL, of which there are whole bytes in all if that is more, to
+// what may be shown.
+func cutURL(public string, whole int) string {
+	if public == unparseableURL || max(len(public), whole) <= MaxShown {
+		return public
 	}
-	return cutAndMark(shown, len(raw))
+	mark := cutMark(max(len(public), whole))
+	head := withoutHalfEscape(cutText(public, MaxShown-len(mark)))
+	if !isPublic(head) { // cut in its host, such as an IPv6 address with a long zone
+		return unparseableURL
+	}
+	return head + mark
+}
+
+// isCutURL reports whether a text is what [cutURL] makes of a longer one.
+func isCutURL(text string) bool {
+	head, mark, found := strings.Cut(text, cutMarkBegin)
+	if !found || len(text) > MaxShown {
+		return false
+	}
+	whole, err := strconv.Atoi(strings.TrimSuffix(mark, cutMarkEnd))
+	return err == nil && whole > MaxShown && text == head+cutMark(whole) && isPublic(head)
+}
+
+// isPublic reports whether a text is a URL of which [PublicURL] shows all.
+func isPublic(text string) bool {
+	return text != "" && text != unparseableURL && PublicURL(text) == text
+}
+
+// withoutHalfEscape returns the beginning of a URL without an escape that it cuts.
+func withoutHalfEscape(head string) string {
+	if at := strings.LastIndexByte(head, '%'); at >= 0 && at >= len(head)-2 {
+		return head[:at]
+	}
+	return head
 }
 
 // PublicURL returns a base URL without userinfo, query and fragment, which can hold

@@ -203,7 +203,7 @@ func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow,
 }
 
 const listMirror = `-- name: ListMirror :many
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_settings, m.undecodable,
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.undecodable,
     m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
@@ -221,20 +221,21 @@ type ListMirrorParams struct {
 }
 
 type ListMirrorRow struct {
-	ID              uuid.UUID
-	Name            string
-	Type            string
-	BaseUrl         *string
-	BaseUrlShown    string
-	BedrockRegion   string
-	BedrockSettings bool
-	Undecodable     string
-	DbHash          string
-	DbHashAnthropic string
-	Enabled         bool
-	Deleted         bool
-	UpdatedAt       time.Time
-	CurrentBaseUrl  *string
+	ID               uuid.UUID
+	Name             string
+	Type             string
+	BaseUrl          *string
+	BaseUrlShown     string
+	BedrockRegion    string
+	BedrockRegionCut bool
+	BedrockSettings  bool
+	Undecodable      string
+	DbHash           string
+	DbHashAnthropic  string
+	Enabled          bool
+	Deleted          bool
+	UpdatedAt        time.Time
+	CurrentBaseUrl   *string
 }
 
 // The rows of the mirror that have one of the ids or names, or share a name with
@@ -256,6 +257,7 @@ func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListM
 			&i.BaseUrl,
 			&i.BaseUrlShown,
 			&i.BedrockRegion,
+			&i.BedrockRegionCut,
 			&i.BedrockSettings,
 			&i.Undecodable,
 			&i.DbHash,

@@ -16,7 +16,7 @@ import (
 // handled.
 type mirrorRow struct {
 	// Canonical are the fields of the row by itself. BaseURL is right only if
-	// baseURLKnown.
+	// baseURLKnown, and BedrockRegion only if not regionCut.
 	provider.Canonical
 	column          provider.Type // the type as the table has it
 	bedrockSettings bool          // whether the settings are of "_type" bedrock
@@ -29,9 +29,12 @@ type mirrorRow struct {
 	hashes           provider.RowHashes // empty if undecodable
 
 	// The base URL is not known after a restart if it has a part that can be
-	// secret, which is never stored a second time, and was changed meanwhile.
+	// secret, or that is too long to be stored a second time, and was changed
+	// meanwhile.
 	baseURLKnown bool
 	baseURLShown string
+	// The region is cut after a restart if it is too long to be stored a second time.
+	regionCut bool
 }
 
 // setSettings makes the settings those given, and with them the canonical type.
@@ -49,13 +52,36 @@ func (m *mirrorRow) row(desired provider.Desired) *provider.Row {
 	if m.undecodable != "" {
 		row.Decoded.Err = errors.New(m.undecodable)
 	}
-	if !m.baseURLKnown {
-		row.BaseURL = m.baseURLShown
-		if m.hashes.Against(desired) == desired.Canonical().Hash() {
-			row.BaseURL = desired.BaseURL
-		}
+	if !m.baseURLKnown || m.regionCut {
+		m.complete(row, desired)
 	}
 	return row
+}
+
+// complete gives a row what is not known of it: that which is desired if the hashes
+// say so, else what is shown of it, and something else than what is desired.
+func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired) {
+	want := desired.Canonical()
+	same := *row.Decoded
+	baseURL := m.BaseURL
+	if !m.baseURLKnown {
+		baseURL = want.BaseURL
+	}
+	if m.regionCut {
+		same.BedrockRegion = want.BedrockRegion
+	}
+	if provider.CanonicalOfRow(m.column, baseURL, same).RowHashes() == m.hashes {
+		row.BaseURL, row.Decoded = baseURL, &same
+		return
+	}
+	if !m.baseURLKnown {
+		if row.BaseURL = m.baseURLShown; row.BaseURL == want.BaseURL && m.undecodable == "" {
+			row.BaseURL += "#" // which is not shown
+		}
+	}
+	if m.regionCut && row.Decoded.BedrockRegion == want.BedrockRegion {
+		row.Decoded.BedrockRegion += " "
+	}
 }
 
 // mirror is the provider table as of the last transaction that was handled. The
@@ -182,7 +208,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	if before != nil && before.baseURLKnown && before.BaseURL == v.baseURL {
 		row.baseURLShown = before.baseURLShown
 	} else {
-		row.baseURLShown = provider.PublicURL(v.baseURL)
+		row.baseURLShown = provider.DisplayURL(v.baseURL)
 	}
 	if v.settings.Err != nil {
 		row.undecodable = v.settings.Err.Error()
@@ -196,8 +222,8 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	}
 	settings := v.settings
 	if v.settingsUnchanged {
-		if before == nil || before.undecodable == provider.ErrSettingsKeyID.Error() {
-			reread = v.id // or they are what was encrypted, and no longer count as such
+		if before == nil || before.regionCut || before.undecodable == provider.ErrSettingsKeyID.Error() {
+			reread = v.id // in the last case they are what was encrypted, and no longer count as such
 		} else {
 			settings = provider.DecodedSettings{IsBedrock: before.bedrockSettings, BedrockRegion: before.BedrockRegion}
 			row.undecodable = before.undecodable
@@ -206,11 +232,11 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	row.setSettings(settings)
 	switch {
 	case row.undecodable != "":
-	case row.baseURLKnown && before != nil && before.baseURLKnown && before.undecodable == "" && before.Canonical == row.Canonical:
+	case row.baseURLKnown && before != nil && before.baseURLKnown && !before.regionCut && before.undecodable == "" && before.Canonical == row.Canonical:
 		row.hashes = before.hashes
 	case row.baseURLKnown:
 		row.hashes = row.RowHashes()
-	case before != nil && before.Type == row.Type && before.BedrockRegion == row.BedrockRegion && before.undecodable == "":
+	case before != nil && before.Type == row.Type && !before.regionCut && before.BedrockRegion == row.BedrockRegion && before.undecodable == "":
 		row.hashes = before.hashes
 	default:
 		reread = v.id
@@ -239,7 +265,7 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	row := &mirrorRow{
 		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
 		Canonical: provider.Canonical{BaseURL: r.BaseUrl}, column: r.Type,
-		baseURLKnown: true, baseURLShown: provider.PublicURL(r.BaseUrl),
+		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseUrl),
 	}
 	row.setSettings(*decoded)
 	if decoded.Err != nil {
@@ -276,7 +302,7 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 		row := &mirrorRow{
 			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), undecodable: s.Undecodable,
 			hashes: provider.RowHashes{Alone: s.DbHash, Anthropic: s.DbHashAnthropic},
-			column: provider.Type(s.Type), baseURLShown: s.BaseUrlShown,
+			column: provider.Type(s.Type), baseURLShown: s.BaseUrlShown, regionCut: s.BedrockRegionCut,
 		}
 		row.setSettings(provider.DecodedSettings{IsBedrock: s.BedrockSettings, BedrockRegion: s.BedrockRegion})
 		if s.BaseUrl != nil {
@@ -320,7 +346,9 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 	for chunk := range slices.Chunk(put, store.Chunk) {
 		var p store.PutMirrorParams
 		for _, row := range chunk {
-			// A base URL with more than what may be shown is not stored again.
+			// A base URL with more than what may be shown is not stored again, nor is a
+			// region.
+			region := provider.DisplayText(row.BedrockRegion)
 			kept := row.baseURLKnown && row.BaseURL == row.baseURLShown
 			baseURL := ""
 			if kept {
@@ -332,7 +360,8 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 			p.BaseUrls = append(p.BaseUrls, baseURL)
 			p.Kept = append(p.Kept, kept)
 			p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
-			p.BedrockRegions = append(p.BedrockRegions, row.BedrockRegion)
+			p.BedrockRegions = append(p.BedrockRegions, region)
+			p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
 			p.Undecodables = append(p.Undecodables, row.undecodable)
 			p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
 			p.DbHashes = append(p.DbHashes, row.hashes.Alone)

@@ -61,13 +61,15 @@ REVOKE EXECUTE ON FUNCTION provwatch.notify_change() FROM PUBLIC;
 
 -- What the hash of a Bedrock row needs. Settings of "_type" bedrock make a row of
 -- type anthropic a Bedrock one. db_hash_anthropic is the hash against a Bedrock
--- provider that the environment calls anthropic. The mirror is read again, with a
--- new slot.
+-- provider that the environment calls anthropic. A region too long to be shown is
+-- stored as it is shown, and base_url not at all then. The mirror is read again, with
+-- a new slot.
 DELETE FROM provwatch.wal_mirror;
 UPDATE provwatch.wal_position SET gap = 'the mirror gets more columns' WHERE gap = '';
 ALTER TABLE provwatch.wal_mirror
-    ADD COLUMN bedrock_settings  boolean NOT NULL,
-    ADD COLUMN db_hash_anthropic text NOT NULL;
+    ADD COLUMN bedrock_settings   boolean NOT NULL,
+    ADD COLUMN db_hash_anthropic  text NOT NULL,
+    ADD COLUMN bedrock_region_cut boolean NOT NULL;
 
 -- The seq of the last entry in audit_log. Who delivers locks the row until the
 -- end of the transaction: so seq has no gaps and is in commit order.

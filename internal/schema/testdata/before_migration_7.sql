@@ -3,7 +3,7 @@
 
 DELETE FROM provwatch.schema_migrations WHERE version_id = 7;
 DROP TABLE provwatch.audit_counter;
-ALTER TABLE provwatch.wal_mirror DROP COLUMN bedrock_settings, DROP COLUMN db_hash_anthropic;
+ALTER TABLE provwatch.wal_mirror DROP COLUMN bedrock_settings, DROP COLUMN db_hash_anthropic, DROP COLUMN bedrock_region_cut;
 DROP INDEX provwatch.audit_log_seq_idx;
 ALTER TABLE provwatch.audit_log DROP CONSTRAINT audit_log_deliverable, ADD UNIQUE (seq);
 ALTER TABLE provwatch.audit_outbox DROP CONSTRAINT audit_outbox_deliverable;
