@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -21,21 +22,50 @@ func TestStoppingInTimeDoesNotDependOnTheServer(t *testing.T) {
 	w := newWorldOn(t, cluster.NewDatabase(t), "")
 	p := w.start(w.twoProviders(), "run", "--shutdown-timeout=2s").ready()
 
-	freeze := w.serverProcesses()
-	signalAll := func(s syscall.Signal) {
-		for _, pid := range freeze {
-			_ = syscall.Kill(pid, s)
-		}
-	}
-	t.Cleanup(func() { signalAll(syscall.SIGCONT) })
-	signalAll(syscall.SIGSTOP)
+	thaw := w.freezeServer()
 	p.signal(syscall.SIGTERM)
 	code := p.wait()
-	signalAll(syscall.SIGCONT)
+	thaw()
 	require.Equal(t, 0, code)
 	// A worker that had waited for its connections would have closed them: each is given
 	// up after 15 seconds.
 	require.Equal(t, 1, p.logged("level=WARN", "connections not closed: the server does not answer"))
+}
+
+// TestAServerThatAnswersNoLongerIsNoticedInTime freezes the server while the worker is
+// connected to it, which closes nothing.
+func TestAServerThatAnswersNoLongerIsNoticedInTime(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	w := newWorldOn(t, cluster.NewDatabase(t), "")
+	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0", "--probe-interval=200ms", "--answer-timeout=2s", "--max-backoff=200ms").ready()
+	lost := p.logged("listening connection lost") // a busy machine can lose it before
+	thaw := w.freezeServer()
+	eventually(t, func() bool { return p.logged("listening connection lost") > lost }, "the connection is given up")
+	eventually(t, func() bool {
+		status, reason := p.get("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(reason, "not listening")
+	}, "it is not ready, and says why")
+	thaw()
+	eventually(t, func() bool { status, _ := p.get("/readyz"); return status == http.StatusOK }, "it is ready again")
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	p.stop()
+}
+
+// freezeServer stops all processes of the server, until thaw is called or the test ends.
+func (w *world) freezeServer() (thaw func()) {
+	w.t.Helper()
+	pids := w.serverProcesses()
+	signalAll := func(s syscall.Signal) {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, s)
+		}
+	}
+	thaw = func() { signalAll(syscall.SIGCONT) }
+	w.t.Cleanup(thaw)
+	signalAll(syscall.SIGSTOP)
+	return thaw
 }
 
 // serverProcesses returns the pids of the server's processes, the postmaster's

@@ -119,10 +119,16 @@ func TestAFrozenWorkerDoesNotAnswerTheWatchdog(t *testing.T) {
 	eventually(t, func() bool { return manager.count("WATCHDOG=1") > 5 }, "the watchdog is answered")
 	p.signal(syscall.SIGSTOP)
 	eventually(t, func() bool {
-		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+		// The state of the process is that of one thread, and the others stop by and by.
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.command.Process.Pid))
 		require.NoError(t, err)
-		_, after, _ := strings.Cut(string(state), ") ")
-		return strings.HasPrefix(after, "T")
+		require.NotEmpty(t, threads)
+		return !slices.ContainsFunc(threads, func(thread string) bool {
+			state, err := os.ReadFile(thread)
+			require.NoError(t, err)
+			_, after, _ := strings.Cut(string(state), ") ")
+			return !strings.HasPrefix(after, "T")
+		})
 	}, "the worker is frozen")
 	manager.settle()
 	before := manager.count("WATCHDOG=1")

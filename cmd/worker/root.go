@@ -46,6 +46,8 @@ type flags struct {
 	onBootDrift     string
 	resync          time.Duration
 	maxBackOff      time.Duration
+	probeInterval   time.Duration
+	answerTimeout   time.Duration
 	httpAddress     string
 	httpTokenFile   string
 	debug           bool
@@ -144,6 +146,8 @@ func (f *flags) addRunFlags(p *pflag.FlagSet) {
 	p.StringVar(&f.onBootDrift, "on-boot-drift", "fail", "what a drift found by the seed does: fail (exit 2), alert (publish it and go on watching)")
 	p.DurationVar(&f.resync, "resync", 5*time.Minute, "how often everything is verified without being notified, give or take a tenth")
 	p.DurationVar(&f.maxBackOff, "max-backoff", 15*time.Second, "longest wait, before jitter, until a lost connection or a failed verification is tried again")
+	p.DurationVar(&f.probeInterval, "probe-interval", 30*time.Second, "how long the listening connection may be quiet until the server is asked for an answer on it")
+	p.DurationVar(&f.answerTimeout, "answer-timeout", 10*time.Second, "how long that answer, a connection of the listener, or a verification of what a notification names may take until the connection is given up")
 	p.StringVar(&f.slotMaxLag, "slot-max-lag", "4GiB", "how much WAL the replication slot may retain before it is given up, such as 500MB; 0 for no limit")
 	p.StringVar(&f.httpAddress, "http-addr", "", "serve the status page, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)")
 	p.StringVar(&f.httpTokenFile, "http-token-file", "", "file of the token that the status page and the profiler ask for; without one they are served on loopback addresses alone")
@@ -296,6 +300,8 @@ func (f *flags) problems() (all []problem) {
 		{"connect-timeout", f.connectTimeout},
 		{"resync", f.resync},
 		{"max-backoff", f.maxBackOff},
+		{"probe-interval", f.probeInterval},
+		{"answer-timeout", f.answerTimeout},
 		{"shutdown-timeout", f.shutdownTimeout},
 	} {
 		if duration.value <= 0 {

@@ -69,6 +69,12 @@ type Options struct {
 	// verification is tried again (--max-backoff). A worker can stay not ready for
 	// that time after the cause has gone.
 	MaxBackOff time.Duration
+	// ProbeInterval is after how long a quiet listening connection is probed
+	// (--probe-interval), and AnswerTimeout how long a probe, a connection of the
+	// listener or a verification of what a notification names may take
+	// (--answer-timeout). A server that has stopped answering makes the worker not
+	// ready within the two together.
+	ProbeInterval, AnswerTimeout time.Duration
 
 	// Source is where changes come from (--source).
 	Source SourceMode
@@ -239,6 +245,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	c.metrics.page.run(d)
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
+	d.verifier.AnswerWithin(o.AnswerTimeout)
 	c.metrics.Watching(d.verifier.Providers())
 	c.up()
 	if err := d.watch(ctx, reload); err != nil {
@@ -337,6 +344,7 @@ func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
 	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
 	listen.Progress(d.life.cameRound)
 	listen.RetryWithin(d.MaxBackOff)
+	listen.Probe(d.ProbeInterval, d.AnswerTimeout)
 	var group conc.WaitGroup
 	stopping := func() bool { return ctx.Err() != nil }
 	start := func(name string, work func()) {

@@ -27,6 +27,7 @@ const (
 	// proxy that accepts bytes and no longer answers.
 	probeInterval = 30 * time.Second
 	// probeTimeout is how long a probe, a connection attempt or a LISTEN may take.
+	// For both, [Listener.Probe] can say otherwise.
 	probeTimeout = 10 * time.Second
 	// maxBackOff bounds the wait between attempts to reconnect, before jitter.
 	maxBackOff = 15 * time.Second
@@ -96,6 +97,13 @@ func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger
 // latest after each of its waits, which are all bounded, whatever the server does.
 // It is called before Run.
 func (l *Listener) Progress(progress func()) { l.progress = progress }
+
+// Probe sets after how long a quiet connection is probed (30 s by default), and how
+// long a probe, a connection attempt or a LISTEN may take (10 s). It is called before
+// Run.
+func (l *Listener) Probe(interval, timeout time.Duration) {
+	l.probeInterval, l.probeTimeout = interval, timeout
+}
 
 // RetryWithin bounds the wait between attempts to reconnect, before jitter. It is
 // called before Run.

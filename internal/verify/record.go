@@ -83,7 +83,7 @@ const MaxLook = chunk
 func (v *Verifier) Look(ctx context.Context, names []string) ([]Observed, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, hintedTimeout)
+	ctx, cancel := context.WithTimeout(ctx, v.answerWithin)
 	defer cancel()
 	looked, err := v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}})
 	if err != nil {
@@ -181,7 +181,7 @@ func (v *Verifier) CloseUnnamed(ctx context.Context, source pubsub.Source) error
 
 // measured bounds a verification in time and measures it.
 func (v *Verifier) measured(ctx context.Context, request listener.Request) (context.Context, func(error)) {
-	scope, timeout := Hinted, hintedTimeout
+	scope, timeout := Hinted, v.answerWithin
 	if request.All {
 		scope, timeout = Full, fullTimeout
 	}

@@ -53,7 +53,8 @@ const (
 
 const (
 	// A verification that takes longer is broken off and tried again, for the
-	// case that its connection is dead without having been closed.
+	// case that its connection is dead without having been closed. That of what is
+	// named is by default, see [Verifier.AnswerWithin].
 	fullTimeout   = 2 * time.Minute
 	hintedTimeout = 10 * time.Second
 
@@ -82,6 +83,8 @@ type Verifier struct {
 	secrets     secrets
 	logger      *slog.Logger
 	metrics     Metrics
+	// answerWithin bounds the verification of what is named.
+	answerWithin time.Duration
 
 	// named is what desired is, for those who do not wait for a verification. Only
 	// what is desired of each is to be read of it.
@@ -107,12 +110,16 @@ type Verifier struct {
 func New(pool *pgxpool.Pool, desired []provider.Desired, credentials CredentialMode, logger *slog.Logger, metrics Metrics) *Verifier {
 	v := &Verifier{
 		secrets: newSecrets(),
-		pool:    pool, credentials: credentials, logger: logger, metrics: metrics,
+		pool:    pool, credentials: credentials, logger: logger, metrics: metrics, answerWithin: hintedTimeout,
 		drifting: map[string]provider.Kind{}, warned: map[string]string{},
 	}
 	v.SetDesired(desired)
 	return v
 }
+
+// AnswerWithin bounds a verification of providers that are named, 10 s by default; one
+// of all may take two minutes. It is called before anything is verified.
+func (v *Verifier) AnswerWithin(limit time.Duration) { v.answerWithin = limit }
 
 // SetDesired replaces the desired providers. What it changes shows in the next
 // verification.
