@@ -38,7 +38,7 @@ DEBIAN ?= $(HOME)/.cache/provwatch-debian
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager
+.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager systemd
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -71,8 +71,9 @@ sbom: build ## write dist/worker.cdx.json: the modules that bin/worker is made o
 sbom-of: go
 	cd tools/deploy && go tool cyclonedx-gomod bin -json -std -noserial -notimestamp -version '$(VERSION)' -output '$(abspath $(OUTPUT))' '$(abspath $(BINARY))'
 
-check-deploy: go ## check the files of deploy against the worker and the metrics that it has
-	cd tools/deploy && go vet ./... && go test -count 1 ./...
+check-deploy: go cc systemd ## check the files of deploy against the worker and the metrics that it has
+	cd tools/deploy && go vet ./...
+	@MODULE=tools/deploy scripts/test.sh -count 1 ./...
 
 # Its build uses the modules and the build cache of this machine.
 check-image: go postgres ## build the image of deploy/Dockerfile with podman, on stand-ins for its bases, and run it
@@ -146,3 +147,6 @@ chromium:
 
 alertmanager:
 	@scripts/install-alertmanager.sh
+
+systemd:
+	@scripts/install-systemd.sh

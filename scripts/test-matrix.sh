@@ -3,11 +3,13 @@
 # the other, and prints a table of the results. A version that cannot be had is
 # no failure.
 #
-#   VERSIONS="14 18" scripts/test-matrix.sh [FLAGS OF go test]
+#   VERSIONS="14 18" EXPECTED_SKIPS=FILE scripts/test-matrix.sh [FLAGS OF go test]
 #
-# A version is a major version, or the folder of the programs of one.
+# A version is a major version, or the folder of the programs of one. With
+# EXPECTED_SKIPS, a skip of a test that FILE does not list is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/skips.sh
 logs=$(mktemp -d)
 table=$'POSTGRESQL\tRESULT\tPASSED\tFAILED\tSKIPPED\tSECONDS'
 status=0
@@ -41,8 +43,12 @@ for version in ${VERSIONS:-14 15 16 17 18}; do
 		status=1
 	fi
 	failures_and_skips "$log"
+	if ! sed -nE 's#^ *--- SKIP: ([^ ]+) .*#provwatch/test \1#p' "$log" | check_skips; then
+		result=FAILED
+		status=1
+	fi
 	if [ "$result" = FAILED ]; then
-		if [ "$(count FAIL "$log")" = 0 ] || grep -q '^panic: ' "$log"; then
+		if { [ "$(count FAIL "$log")" = 0 ] && ! grep -q '^ok' "$log"; } || grep -q '^panic: ' "$log"; then
 			tail -n 100 "$log"
 		fi
 		echo "all of its output: $log"
