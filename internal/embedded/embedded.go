@@ -560,7 +560,8 @@ func (s *Server) abandon() {
 // stopIfRunning stops the server, if there is one, and waits for its end. It
 // returns what pg_ctl printed.
 func (s *Server) stopIfRunning(ctx context.Context) (string, error) {
-	if _, ok := s.running(); !ok {
+	p, ok := s.running()
+	if !ok {
 		return "", nil
 	}
 	out, err := output(ctx, s.stopCommand(ctx))
@@ -570,7 +571,20 @@ func (s *Server) stopIfRunning(ctx context.Context) (string, error) {
 			err = nil
 		}
 	}
-	return out, err
+	if err != nil {
+		return out, err
+	}
+	// pg_ctl waits for the end of postmaster.pid, which the process outlives a little.
+	for {
+		if state, _ := inspect(p.pid, s.pgdata); state != processOurs {
+			return out, nil
+		}
+		select {
+		case <-ctx.Done():
+			return out, fmt.Errorf("process %d has not ended yet: %w", p.pid, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // running returns the live server of the data dir.

@@ -96,7 +96,14 @@ func start(t *testing.T, o Options) *Server {
 	t.Helper()
 	s, err := Start(t.Context(), o)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
+	t.Cleanup(func() {
+		p, running := s.running()
+		require.NoError(t, s.Stop(context.Background()))
+		if running {
+			state, _ := inspect(p.pid, s.pgdata)
+			require.Equal(t, processDead, state, "its process has ended")
+		}
+	})
 	return s
 }
 
