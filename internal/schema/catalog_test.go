@@ -187,7 +187,11 @@ func TestMigrationFromTheFormerSchema(t *testing.T) {
 		FROM unnest('{3, 4, 9, 9223372036854775807}'::bigint[]) WITH ORDINALITY AS u (s, n);
 		INSERT INTO provwatch.sink_cursors (sink, stream, seq) VALUES ('webhook', 'audit', 5), ('webhook', 'drift', 5), ('nats', 'audit', 9223372036854775807);
 		INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts)
-		VALUES ('nats', 'audit', 9, '00000000-0000-0000-0000-000000000003', 'p3', 'x', 1), ('nats', 'audit', 1, gen_random_uuid(), 'gone', 'x', 1)`)
+		VALUES ('nats', 'audit', 9, '00000000-0000-0000-0000-000000000003', 'p3', 'x', 1), ('nats', 'audit', 1, gen_random_uuid(), 'gone', 'x', 1);
+		-- Longer than what can be staged from now on: delivered before, and not yet.
+		UPDATE provwatch.audit_log SET details = jsonb_build_object('a', repeat('x', 300000)) WHERE seq = 3;
+		INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, details)
+		VALUES (gen_random_uuid(), now(), 'a', 'b', 'staged', jsonb_build_object('a', repeat('x', 300000)))`)
 	require.NoError(t, err)
 
 	_, after, err := schema.Migrate(t.Context(), conn.Config(), schema.Needs{Triggers: true, Publication: true})
@@ -201,6 +205,8 @@ func TestMigrationFromTheFormerSchema(t *testing.T) {
 	require.Equal(t, listed(t), readCatalog(t, conn))
 	require.Empty(t, lines(t, conn, `SELECT relname::text FROM pg_class WHERE relname = 'sink_gaps'`))
 	require.Equal(t, []string{"1 p1", "2 p2", "3 p3", "4 p4"}, lines(t, conn, `SELECT seq || ' ' || provider FROM provwatch.audit_log ORDER BY seq`))
+	require.Equal(t, []string{"p1"}, lines(t, conn, `SELECT provider FROM provwatch.audit_log WHERE length(details::text) > 300000`))
+	require.Equal(t, []string{"staged {}"}, lines(t, conn, `SELECT provider || ' ' || details FROM provwatch.audit_outbox`), "it can be delivered")
 	require.Equal(t, []string{"4"}, lines(t, conn, `SELECT last_seq::text FROM provwatch.audit_counter`))
 	require.Equal(t, []string{"nats audit 4", "webhook audit 2", "webhook drift 5"}, lines(t, conn, `SELECT concat_ws(' ', sink, stream, seq) FROM provwatch.sink_cursors ORDER BY 1`))
 	require.Equal(t, []string{"gone 1", "p3 3"}, lines(t, conn, `SELECT concat_ws(' ', provider, seq) FROM provwatch.sink_dead_letters ORDER BY 1`))
