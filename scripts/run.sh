@@ -3,7 +3,7 @@
 # given, so that there is something to see at once, and says what to type next.
 #
 # The made-up providers of deploy/example.env are for the private PostgreSQL alone:
-# in a database of the caller's they would be rows that nobody wants. So is
+# in a database of the caller's they would be rows that were not asked for. So is
 # --on-boot-drift=alert: there a row that was changed is what the demo is about, and
 # must not fail its next start.
 set -eu

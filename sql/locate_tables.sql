@@ -1,6 +1,6 @@
 -- The schemas of the search path that the session began with, in its order, and
 -- what each has of the provider tables. The path is read as the server reads it. A
--- schema that the role may not use is listed too. The server's own schemas are not,
+-- schema that the role cannot use is listed too. The server's own schemas are not,
 -- nor is provwatch, which a role of that name has on its path by way of "$user".
 WITH path AS (
     SELECT

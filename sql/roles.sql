@@ -111,13 +111,13 @@ BEGIN
         -- To find the tables.
         'GRANT USAGE ON SCHEMA %1$I TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader',
 
-        -- To compare the providers with the environment, and to seed those that are missing.
+        -- To compare the providers with the environment, and to seed the missing ones.
         'GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at), INSERT (id, type, name, base_url, settings, settings_key_id)
             ON %1$I.ai_providers TO provwatch_notify, provwatch_wal, provwatch_operator',
         'GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key, api_key_key_id)
             ON %1$I.ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator',
 
-        -- To resolve a drift by writing the environment's side to the tables, and to encrypt stored secrets anew.
+        -- To resolve a drift by writing the environment's side to the tables, and to encrypt stored secrets again.
         'GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON %1$I.ai_providers TO provwatch_operator',
         'GRANT UPDATE (api_key, api_key_key_id), DELETE ON %1$I.ai_provider_keys TO provwatch_operator',
 

@@ -248,14 +248,20 @@ func TestBootDrift(t *testing.T) {
 		return run().ready()
 	}
 
-	t.Run("TakeEnv", func(t *testing.T) {
-		t.Parallel()
+	// resolved takes the way out that pick picks of those of the message.
+	resolved := func(t *testing.T, pick func(takeEnv, takeDB string) string) (*world, *worker) {
+		t.Helper()
 		w, dir, run := drifted(t)
 		p := run()
 		require.Equal(t, 2, p.wait())
-		takeEnv, _, _ := commands(t, strings.Join(p.lines(), "\n"))
-		p = resolve(t, w, dir, takeEnv, run)
+		takeEnv, takeDB, _ := commands(t, strings.Join(p.lines(), "\n"))
+		p = resolve(t, w, dir, pick(takeEnv, takeDB), run)
 		w.attach(p)
+		return w, p
+	}
+	t.Run("TakeEnv", func(t *testing.T) {
+		t.Parallel()
+		w, p := resolved(t, func(takeEnv, _ string) string { return takeEnv })
 		require.Equal(t, []string{"https://api.openai.com/v1/"}, w.strings(`SELECT base_url FROM ai_providers`))
 		eventually(t, func() bool { return len(w.alerts()) == 2 }, "the drift is resolved")
 		require.Equal(t, []string{"changed openai", "resolved openai"}, w.alerts())
@@ -263,12 +269,7 @@ func TestBootDrift(t *testing.T) {
 	})
 	t.Run("TakeDB", func(t *testing.T) {
 		t.Parallel()
-		w, dir, run := drifted(t)
-		p := run()
-		require.Equal(t, 2, p.wait())
-		_, takeDB, _ := commands(t, strings.Join(p.lines(), "\n"))
-		p = resolve(t, w, dir, takeDB, run)
-		w.attach(p)
+		w, p := resolved(t, func(_, takeDB string) string { return takeDB })
 		require.Equal(t, []string{"https://proxy.example/v1"}, w.strings(`SELECT base_url FROM ai_providers`))
 		p.stop()
 	})

@@ -119,7 +119,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 }
 
 // similarFlag returns the flag of a command that the name is a misspelling of,
-// empty when there is none so near.
+// empty where no flag has a name so near.
 func similarFlag(c *cobra.Command, name string) string {
 	var known []string
 	c.Flags().VisitAll(func(flag *pflag.Flag) { known = append(known, flag.Name) })

@@ -70,10 +70,9 @@ type Options struct {
 	// that time after the cause has gone.
 	MaxBackOff time.Duration
 	// ProbeInterval is after how long a quiet listening connection is probed
-	// (--probe-interval), and AnswerTimeout how long a probe, a connection of the
-	// listener or a verification of what a notification names may take
-	// (--answer-timeout). A server that has stopped answering makes the worker not
-	// ready within the two together.
+	// (--probe-interval). AnswerTimeout is how long a probe, a connection of the
+	// listener or a hinted verification may take (--answer-timeout). A server that has
+	// stopped answering makes the worker not ready within the two together.
 	ProbeInterval, AnswerTimeout time.Duration
 
 	// Source is where changes come from (--source).

@@ -84,8 +84,8 @@ func TestMergingChangesWhatTheGatewayReadsAndNothingElse(t *testing.T) {
 	type member struct{ name, raw string }
 	read := func(t *rapid.T, text string) (known map[string]string, others []member) {
 		known = map[string]string{}
-		// The members one by one, in their order: a map would lose those that are
-		// there more than once.
+		// The members one by one, in their order: a map would lose members
+		// that are there more than once.
 		decoder := json.NewDecoder(strings.NewReader(text))
 		_, err := decoder.Token()
 		require.NoError(t, err)

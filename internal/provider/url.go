@@ -11,7 +11,7 @@ import (
 const unparseableURL = "(not a URL, withheld)"
 
 // DisplayURL returns a base URL as it may be shown: as [PublicURL] has it, and cut as
-// [DisplayText] does. What it returns it shows as it is.
+// [DisplayText] does. What it returns it shows unchanged.
 func DisplayURL(raw string) string {
 	if isCutURL(raw) {
 		return raw

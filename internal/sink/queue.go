@@ -84,7 +84,7 @@ type item struct {
 }
 
 // place is a place in a stream: that of an event, or after all events of a seq. A
-// seq alone does not tell events apart: other programs can insert rows into the
+// seq alone does not identify an event: other programs can insert rows into the
 // audit log that have the seq of an entry.
 type place struct {
 	seq int64

@@ -235,7 +235,7 @@ WHERE n.nspname = 'gateway' AND NOT (
 )
 `
 
-// The owner of the schema that the provider tables are to be made in, where it is
+// The owner of the schema in which the provider tables will be made, where it is
 // a stranger: it could replace them. "$user" is a schema that anyone who may create
 // schemas can make for another role.
 func (q *Queries) ListStrangersAtHome(ctx context.Context) ([]string, error) {

@@ -62,7 +62,7 @@ REVOKE EXECUTE ON FUNCTION provwatch.notify_change() FROM PUBLIC;
 -- What the hash of a Bedrock row needs. Settings of "_type" bedrock make a row of
 -- type anthropic a Bedrock one. db_hash_anthropic is the hash against a Bedrock
 -- provider that the environment calls anthropic. A region too long to be shown is
--- stored as it is shown, and base_url not at all then. The mirror is read again, with
+-- stored cut, and a base_url as long not at all. The mirror is read again, with
 -- a new slot.
 DELETE FROM provwatch.wal_mirror;
 UPDATE provwatch.wal_position SET gap = 'the mirror gets more columns' WHERE gap = '';

@@ -80,7 +80,7 @@ WHERE candidates.role = 0 OR NOT (
 ORDER BY candidates.how = 'owns it' DESC, role, how;
 
 -- name: ListStrangersAtHome :many
--- The owner of the schema that the provider tables are to be made in, where it is
+-- The owner of the schema in which the provider tables will be made, where it is
 -- a stranger: it could replace them. "$user" is a schema that anyone who may create
 -- schemas can make for another role.
 SELECT r.rolname::text AS role

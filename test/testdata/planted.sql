@@ -78,7 +78,7 @@ BEGIN
                 UNION ALL SELECT l.name WHERE o.oprright = 'anyarray'::regtype) AS r
         WHERE o.oprnamespace = 'pg_catalog'::regnamespace AND o.oprkind = 'b' AND o.oprname = ANY ({{operators}})
         UNION
-        -- Such as there are none of in pg_catalog.
+        -- Operators that pg_catalog does not have.
         SELECT o, pair.l, pair.r, CASE o WHEN '||' THEN 'text' ELSE 'bool' END
         FROM unnest({{operators}}) AS o, (VALUES ('text', 'varchar'), ('varchar', 'text'), ('varchar', 'varchar'), ('name', 'varchar'),
             ('uuid', 'text'), ('text', 'uuid'), ('int8', 'text'), ('int4', 'numeric'), ('"char"', 'text')) AS pair (l, r)
