@@ -106,10 +106,26 @@ func TestAResyncFindsWhatNothingNotifiedOf(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.start(w.twoProviders(), "run", "--resync=300ms").ready()
+	// A worker that has become the leader verifies everything once more. An alert is
+	// the leader's, and so its first verification is over, or this is it.
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
 	w.exec(`SET session_replication_role = replica`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
-	w.expectAlerts("disabled anthropic")
-	require.Equal(t, []string{"resync"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
+	w.expectAlerts("disabled openai", "disabled anthropic")
+	require.Equal(t, []string{"resync"}, w.strings(`SELECT source FROM provwatch.drift_alerts WHERE seq = 2`))
+}
+
+func TestReadyIsSaidOnceChangesAreListenedFor(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		// Resyncs come before the listening connection does.
+		p := w.start(w.twoProviders(), "run", "--resync=1ms").ready()
+		said := strings.Join(p.lines(), "\n")
+		require.Less(t, strings.Index(said, "msg=listening"), strings.Index(said, "msg=ready"), said)
+		require.Contains(t, said, "msg=listening")
+		p.stop()
+	})
 }
 
 // TestABurstOfNotificationsCostsABoundedNumberOfVerifications counts on the

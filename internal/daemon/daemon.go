@@ -443,7 +443,8 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	}
 	d.noteVerified(ctx)
 	d.metrics.tell(web.Resync)
-	if !d.booted.Swap(true) {
+	// A resync can come before the listening connection does.
+	if d.health.listens() && !d.booted.Swap(true) {
 		d.Logger.InfoContext(ctx, "ready", "providers", d.verifier.Providers(), "worker", d.worker.String())
 		d.publishStatus(ctx, pubsub.EventReady, "")
 		d.member.Ready()

@@ -96,6 +96,13 @@ func (h *health) setConnecting(err error) { h.set(func() { h.connecting = err })
 
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 
+// listens reports whether changes are listened for.
+func (h *health) listens() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.listened && h.listening == nil
+}
+
 func (h *health) lacksPrivileges() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
