@@ -21,7 +21,7 @@ func DisplayText(value string) string {
 // cutAndMark cuts a value, and says of how many bytes it is the beginning.
 func cutAndMark(value string, whole int) string {
 	mark := cutMark(whole)
-	return cutText(value, MaxShown-len(mark)) + mark
+	return CutText(value, MaxShown-len(mark)) + mark
 }
 
 // cutMark is what a value of so many bytes ends with where it is cut.
@@ -32,9 +32,9 @@ const (
 	cutMarkEnd   = " bytes in all)"
 )
 
-// cutText returns the beginning of a value, of at most size bytes, which ends between
+// CutText returns the beginning of a value, of at most size bytes, which ends between
 // two characters.
-func cutText(value string, size int) string {
+func CutText(value string, size int) string {
 	if len(value) <= size {
 		return value
 	}

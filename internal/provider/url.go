@@ -24,7 +24,7 @@ func DisplayURL(raw string) string {
 	if strings.Contains(raw, "@") {
 		return unparseableURL
 	}
-	head := withoutHalfEscape(cutText(raw, 2*MaxShown))
+	head := withoutHalfEscape(CutText(raw, 2*MaxShown))
 	if strings.ContainsAny(head, "?#") {
 		return cutURL(PublicURL(head), 0)
 	}
@@ -38,7 +38,7 @@ func cutURL(public string, whole int) string {
 		return public
 	}
 	mark := cutMark(max(len(public), whole))
-	head := withoutHalfEscape(cutText(public, MaxShown-len(mark)))
+	head := withoutHalfEscape(CutText(public, MaxShown-len(mark)))
 	if !isPublic(head) { // cut in its host, such as an IPv6 address with a long zone
 		return unparseableURL
 	}

@@ -233,13 +233,4 @@ func shown(t time.Time) time.Time {
 
 // cut shortens a name to what a truncated payload has room for, between two
 // characters. JSON escapes blow a byte up to six, which the limit allows for.
-func cut(name string) string {
-	if len(name) <= maxNameShown {
-		return name
-	}
-	end := maxNameShown
-	for end > 0 && !utf8.RuneStart(name[end]) {
-		end--
-	}
-	return name[:end]
-}
+func cut(name string) string { return provider.CutText(name, maxNameShown) }

@@ -23,6 +23,7 @@ import (
 func FuzzPayload(f *testing.F) {
 	f.Add("openai", "https://h/", "us-east-1", "operator:root", "provider.create", `{"keys":1}`, int64(1782900000123456), int64(7))
 	f.Add("a\xff\x00<&>\u2028", strings.Repeat(`"`, 3000), "\\", strings.Repeat("\x01", 300), strings.Repeat("é", 200), "", int64(-1), int64(1))
+	f.Add(strings.Repeat("\x8a", 9000), "", "", "", "", "", int64(1), int64(1))
 	f.Add("a", "", "", "", "", strings.Repeat("[", 10001)+strings.Repeat("]", 10001), int64(9e15), int64(1<<62))
 	f.Add("a", "", "", "", strings.Repeat("x", 9000), "{", int64(253402300800000000), int64(1))
 	f.Add("a", "", "", "", "", `{"a":"`+strings.Repeat("<", 2000)+`"}`, int64(-62167219200000001), int64(1))
