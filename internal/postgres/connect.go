@@ -43,7 +43,8 @@ const (
 // Whoever has waited for one of our locks must see what its holder has committed,
 // also where the database or the role has another level than the usual one.
 const sessionSettings = `SET default_transaction_isolation = 'read committed'; ` +
-	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET idle_session_timeout = 0; ` +
+	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
+	`SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL; ` + // of PostgreSQL 17
 	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
 
 // statusSettings bound what a look at the status costs the server.
