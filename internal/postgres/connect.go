@@ -38,11 +38,14 @@ const (
 // waits: the worker bounds its statements itself, and a listener is quiet for as
 // long as nothing happens.
 //
+// Where policies would hide rows from the role, a statement fails in place of
+// taking them for missing.
+//
 // A commit that is reported must be durable, since alerts are confirmed by it.
 //
 // Whoever has waited for one of our locks must see what its holder has committed,
 // also where the database or the role has another level than the usual one.
-const sessionSettings = `SET default_transaction_isolation = 'read committed'; ` +
+const sessionSettings = `SET default_transaction_isolation = 'read committed'; SET row_security = off; ` +
 	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
 	`SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL; ` + // of PostgreSQL 17
 	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
