@@ -92,8 +92,8 @@ func TestTheServerDecidesWhetherARoleMayReplicate(t *testing.T) {
 	}
 }
 
-// replicateAs hands a connection on to the server's socket. One that is to replicate is
-// another role's there.
+// replicateAs hands a connection on to the server's socket. A replication
+// connection is another role's there.
 func replicateAs(client net.Conn, socket, role, as string) {
 	defer client.Close()
 	server, err := net.Dial("unix", socket)

@@ -38,8 +38,8 @@ const (
 // waits: the worker bounds its statements itself, and a listener is quiet for as
 // long as nothing happens.
 //
-// Where policies would hide rows from the role, a statement fails in place of
-// taking them for missing.
+// Where policies would hide rows from the role, a statement fails: a hidden row
+// must not count as missing.
 //
 // A commit that is reported must be durable, since alerts are confirmed by it.
 //

@@ -299,7 +299,7 @@ func unknown(name string, shown bool) string {
 }
 
 // misspelt returns the keyword or setting that the name is a misspelling of, empty
-// when there is none so near.
+// when no known one is so near.
 func misspelt(name string) string {
 	best, least := "", 3
 	for _, known := range []map[string]bool{keywords, notOfPgx, serverSettings} {

@@ -18,9 +18,9 @@ import (
 )
 
 // notOfPgx are the keywords that are not handed to pgx, which would send them to the
-// server as settings. Those that nothing here reads have no meaning for the worker:
-// its connections have no compression and no GSSAPI, it opens the replication
-// connection by itself, and all its sessions must be on one server, so that hosts
+// server as settings. The keywords that nothing here reads have no meaning for the
+// worker. Its connections have no compression and no GSSAPI, and it opens the
+// replication connection by itself. All its sessions must be on one server, so hosts
 // are tried in the order given.
 var notOfPgx = set(`
 	hostaddr fallback_application_name keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout
@@ -127,7 +127,7 @@ func (s parsed) number(name string, otherwise int) int {
 
 // addresses are what hostaddr gives for each host, as many as hosts, each empty for
 // a host that is looked up. It gives s the hosts that pgx is to verify: an address is
-// its own host where there is none. It is nil without hostaddr.
+// its own host where host is empty. It is nil without hostaddr.
 func (s parsed) addresses() (addresses []string, reason string) {
 	if strings.Trim(s["hostaddr"], ",") == "" {
 		return nil, ""
@@ -163,8 +163,8 @@ func connectTo(config *pgconn.Config, addresses []string, hosts int) {
 	for _, fallback := range config.Fallbacks {
 		places = append(places, &fallback.Host)
 	}
-	// Each host is tried in as many ways, with TLS and without, but for unix sockets,
-	// which have one.
+	// Each host is tried in as many ways, with TLS and without, except
+	// unix sockets, which have one way.
 	sockets := 0
 	for _, place := range places {
 		if strings.HasPrefix(*place, "/") {

@@ -68,8 +68,8 @@ func TestLibpqKeywords(t *testing.T) {
 	})
 }
 
-// TestHostaddr/ConnectsToTheAddressAndVerifiesTheHost: libpq connects to hostaddr, and
-// host stays what TLS verifies.
+// TestHostaddr requires that hostaddr is connected to, and that host stays what TLS
+// verifies.
 func TestHostaddr(t *testing.T) {
 	withoutVariables(t)
 	type place struct {
@@ -100,7 +100,7 @@ func TestHostaddr(t *testing.T) {
 	require.Equal(t, []place{{"::1", 5432, "db.invalid"}}, places(t, "postgres://db.invalid/d?sslmode=verify-full&hostaddr=::1"))
 	require.Equal(t, []place{{"127.0.0.1", 1, "127.0.0.1"}}, places(t, verified+"hostaddr=127.0.0.1 port=1"))
 	require.Equal(t, []place{{"127.0.0.1", 1, "a"}, {"b", 2, "b"}, {"127.0.0.3", 3, "a"}}, places(t, verified+"host=a,b,a hostaddr=127.0.0.1,,127.0.0.3 port=1,2,3"))
-	// With TLS and without, but for a unix socket.
+	// With TLS and without, except for a unix socket.
 	require.Equal(t, []place{{"127.0.0.1", 1, "a"}, {"127.0.0.1", 1, ""}, {"/tmp", 1, ""}, {"127.0.0.3", 1, "c"}, {"127.0.0.3", 1, ""}},
 		places(t, "host=a,/tmp,c hostaddr=127.0.0.1,,127.0.0.3 port=1 sslmode=prefer"))
 	require.Equal(t, []place{{"127.0.0.1", 5432, ""}}, places(t, "host=/tmp hostaddr=127.0.0.1 sslmode=disable"))
