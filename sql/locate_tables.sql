@@ -27,9 +27,12 @@ SELECT
     ) AS may_create,
     -- The enum is the type of the column, whatever it is called and wherever it is.
     coalesce(tn.nspname, s.nspname)::text AS type_schema,
-    coalesce(t.typname, 'ai_provider_type')::text AS type_name
+    coalesce(t.typname, 'ai_provider_type')::text AS type_name,
+    coalesce(c.relkind::text, '') AS providers_kind,
+    coalesce(k.relkind::text, '') AS keys_kind
 FROM schemas s
 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = 'ai_providers' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+LEFT JOIN pg_catalog.pg_class k ON k.relnamespace = s.oid AND k.relname = 'ai_provider_keys' AND k.relkind IN ('r', 'p', 'v', 'm', 'f')
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'type' AND NOT a.attisdropped
 LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace

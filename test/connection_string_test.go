@@ -27,7 +27,7 @@ func malformed(host string) map[string]string {
 		"space in value": "host=127.0.0.1 password=" + password[:6] + " " + password[6:],
 		"not quoted":     "host=127.0.0.1 password=" + password[:6] + " " + strings.ToLower(password[6:]) + "=1 dbname=gateway",
 		"semicolons":     "host=127.0.0.1;user=app;password=" + password, "the password": password, "a word and a sign": password + "=",
-		"no such keyword": "host=127.0.0.1 passwd=" + password,
+		"no such keyword": "host=127.0.0.1 passwd=" + password, "no such sslmode": url[:len(url)-len("disable")] + "bogus", "keyword that is not honoured": url + "&sslcrl=/crl",
 	}
 }
 

@@ -169,6 +169,8 @@ func TestTLSIsVerifiedOnEveryConnectionAndRefusedClearly(t *testing.T) {
 	refused("another CA", target(password, "localhost", "sslrootcert", others.file),
 		"certificate signed by unknown authority", "signed by a CA of the file sslrootcert (PGSSLROOTCERT)")
 	refused("another host name", target(password, "127.0.0.1"), "127.0.0.1", "connect by a host name that is in the server's certificate")
+	refused("an address in place of the host name's", target(password, "db.invalid", "hostaddr", "127.0.0.1"),
+		"not db.invalid", "connect by a host name that is in the server's certificate")
 	refused("no TLS where it is asked for", target(password, "localhost", "sslmode", "disable"), "no encryption", "sslmode (PGSSLMODE) for TLS")
 	refused("no client certificate", target(certified, "localhost"),
 		"connection requires a valid client certificate", "sslcert and sslkey (PGSSLCERT, PGSSLKEY)")
@@ -187,7 +189,7 @@ func TestTLSIsVerifiedOnEveryConnectionAndRefusedClearly(t *testing.T) {
 		{target(password, "localhost"), "wal"},
 		{target(certified, "localhost", "sslcert", cert, "sslkey", key), "wal"},
 		{target(certified, "localhost", "sslcert", cert, "sslkey", key), "notify"},
-		{target(password, "localhost"), "notify"},
+		{target(password, "localhost", "hostaddr", "127.0.0.1", "ssl_min_protocol_version", "TLSv1.3", "gssencmode", "disable", "keepalives_idle", "30"), "notify"},
 	} {
 		p := w.start(env.with("DATABASE_URL", works.url), "run", "--source", works.source).ready()
 		kind := []string{"disabled", "resolved"}[i%2]

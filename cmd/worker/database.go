@@ -29,7 +29,7 @@ func configuredDatabase() (*pgxpool.Config, error) {
 	databaseURL := os.Getenv("DATABASE_URL")
 	if databaseURL == "" {
 		set := false
-		for _, variable := range []string{"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"} {
+		for _, variable := range []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"} {
 			set = set || os.Getenv(variable) != ""
 		}
 		if !set {

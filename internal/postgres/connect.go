@@ -2,6 +2,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -37,12 +38,16 @@ const (
 // waits: the worker bounds its statements itself, and a listener is quiet for as
 // long as nothing happens.
 //
+// Where policies would hide rows from the role, a statement fails: a hidden row
+// must not count as missing.
+//
 // A commit that is reported must be durable, since alerts are confirmed by it.
 //
 // Whoever has waited for one of our locks must see what its holder has committed,
 // also where the database or the role has another level than the usual one.
-const sessionSettings = `SET default_transaction_isolation = 'read committed'; ` +
-	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET idle_session_timeout = 0; ` +
+const sessionSettings = `SET default_transaction_isolation = 'read committed'; SET row_security = off; ` +
+	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
+	`SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL; ` + // of PostgreSQL 17
 	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
 
 // statusSettings bound what a look at the status costs the server.
@@ -67,16 +72,28 @@ func Parse(source, text string) (*pgxpool.Config, error) {
 	if err := settings.checkVariables(); err != nil {
 		return nil, err
 	}
-	if err := settings.checkFiles(source); err != nil {
+	merged, err := settings.withService(source)
+	if err != nil {
 		return nil, err
 	}
-	config, err := pgxpool.ParseConfig(settings.String())
+	if err := merged.checkFiles(source); err != nil {
+		return nil, err
+	}
+	handed := settings.forPgx()
+	addresses, reason := merged.addresses()
+	if reason != "" {
+		return nil, &ConnectionStringError{source, reason}
+	}
+	if addresses != nil {
+		handed["host"] = merged["host"]
+	}
+	config, err := pgxpool.ParseConfig(handed.String())
 	if err != nil {
 		// Which quotes what it cannot use.
 		if text == "" {
-			return nil, &ConnectionStringError{"the PG* variables", "cannot be used: check PGPORT, PGSSLMODE, PGSERVICE and PGCONNECT_TIMEOUT"}
+			return nil, &ConnectionStringError{"the PG* variables", "cannot be used: check PGPORT, PGSERVICE, PGREQUIREAUTH and the certificate files"}
 		}
-		return nil, &ConnectionStringError{source, "cannot be used: check its sslmode, certificate files, timeouts and the number of its ports, and the PG* variables for what it leaves out"}
+		return nil, &ConnectionStringError{source, "cannot be used: check its certificate files, require_auth, the pool's settings and the number of its ports, and the PG* variables for what it leaves out"}
 	}
 	config.MaxConns = maxConns
 	// One stays open, so that a change does not wait for a connection.
@@ -88,11 +105,18 @@ func Parse(source, text string) (*pgxpool.Config, error) {
 		return nil
 	}
 	params := config.ConnConfig.RuntimeParams
-	setDefault(params, "application_name", "provwatch")
+	for name := range notOfPgx {
+		delete(params, name) // which pgx has read from the service file
+	}
+	setDefault(params, "application_name", cmp.Or(merged["fallback_application_name"], "provwatch"))
+	connectTo(&config.ConnConfig.Config, addresses, strings.Count(merged["host"], ",")+1)
+	if reason := merged.boundTLS(&config.ConnConfig.Config); reason != "" {
+		return nil, &ConnectionStringError{source, reason}
+	}
 	// Set after connecting, since a pooler refuses parameters that it does not
 	// know at the start of a connection.
 	config.ConnConfig.AfterConnect = new(location).setUp
-	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	config.ConnConfig.DialFunc = merged.dial()
 	return config, nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // ConnectionStringError says why the text that says which database to connect to
@@ -274,9 +276,13 @@ func cutValue(text string) (value, rest, reason string) {
 	return v.String(), rest, ""
 }
 
-func isKnown(name string) bool { return keywords[name] || serverSettings[strings.ToLower(name)] }
+func isKnown(name string) bool {
+	return keywords[name] || notOfPgx[name] || serverSettings[strings.ToLower(name)]
+}
 
-func isSecret(name string) bool { return name == "password" || name == "sslpassword" }
+func isSecret(name string) bool {
+	return slices.Contains([]string{"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}, name)
+}
 
 var plainKeyword = regexp.MustCompile(`^[a-z_]{1,63}$`)
 
@@ -284,9 +290,26 @@ var plainKeyword = regexp.MustCompile(`^[a-z_]{1,63}$`)
 // After a password it may be a piece of that.
 func unknown(name string, shown bool) string {
 	if shown && plainKeyword.MatchString(name) {
+		if meant := misspelt(name); meant != "" {
+			return fmt.Sprintf("the unknown keyword %s: correct it to %s, or remove it", name, meant)
+		}
 		return fmt.Sprintf("the unknown keyword %s: correct or remove it", name)
 	}
 	return "an unknown keyword: check the spelling of each, and that a password with special characters is quoted or percent-encoded"
+}
+
+// misspelt returns the keyword or setting that the name is a misspelling of, empty
+// when no known one is so near.
+func misspelt(name string) string {
+	best, least := "", 3
+	for _, known := range []map[string]bool{keywords, notOfPgx, serverSettings} {
+		for _, k := range slices.Sorted(maps.Keys(known)) {
+			if distance := levenshtein.ComputeDistance(name, k); distance < least {
+				best, least = k, distance
+			}
+		}
+	}
+	return best
 }
 
 var (
@@ -310,6 +333,9 @@ func (s parsed) check(remedy string) (reason string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s)) {
 		value := s[name]
+		if reason := checkValue(name, value); reason != "" {
+			return reason
+		}
 		switch {
 		case isSecret(name):
 			continue

@@ -58,13 +58,20 @@ func TestParseRefusesWhatIsNoConnectionStringAndNamesTheCause(t *testing.T) {
 		"dbname=d;password=S3cretQz7vLk9x host=h": "dbname", "application_name=x;Password=S3cretQz7vLk9x host=h": "application_name",
 		"host=postgres://app:S3cretQz7vLk9x@h/d": "without the name", "dbname=postgres://app:S3cretQz7vLk9x@h/d": "without the name", "user=a dbname=postgres://app:S3cretQz7vLk9x@h/d": "dbname",
 		"password= host=h user=S3cretQz7vLk9x": "without a value", "host=h dbname=\x00S3cretQz7vLk9x": "NUL", "host=h port=S3cretQz7vLk9x": "port",
-		"host=h sslmode=S3cretQz7vLk9x": "sslmode", "host=h connect_timeout=S3cretQz7vLk9x": "timeouts", "host=h target_session_attrs=S3cretQz7vLk9x": "cannot be used",
+		"host=h sslmode=S3cretQz7vLk9x": "a value of sslmode that is none of disable, allow, prefer, require, verify-ca, verify-full", "postgres://h/d?sslmode=S3cretQz7vLk9x": "a value of sslmode",
+		"host=h connect_timeout=S3cretQz7vLk9x": "a value of connect_timeout that is not a whole number of seconds", "host=h target_session_attrs=S3cretQz7vLk9x": "a value of target_session_attrs",
+		"host=h keepalives_idle=S3cretQz7vLk9x": "a value of keepalives_idle", "host=h ssl_min_protocol_version=S3cretQz7vLk9x": "none of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3",
+		"host=h hostaddr=S3cretQz7vLk9x": "a hostaddr that is not an IP address", "host=h,i hostaddr=127.0.0.1": "1 addresses in hostaddr for 2 hosts",
+		"host=h sslcrl=S3cretQz7vLk9x": "not checked for revocation", "host=h sslcrldir=/S3cretQz7vLk9x": "not checked for revocation", "host=h gssencmode=require": "by sslmode",
+		"host=h requirepeer=S3cretQz7vLk9x": "requirepeer, which cannot be honoured", "host=h scram_client_key=S3cretQz7vLk9x": "a password is needed", "host=h oauth_client_id=S3cretQz7vLk9x": "OAuth",
+		"host=h ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=TLSv1.2": "a higher ssl_min_protocol_version", "host=h ssl_max_protocol_version=TLSv1.1": "set that too",
 
 		"host=h user=app:S3cretQz7vLk9x@h": "a : in the value of user", "dbname=app:S3cretQz7vLk9x@h:5432/d": "a : in the value of dbname",
 		"postgres://h:1/d?user=app:S3cretQz7vLk9x": "a : in the value of user", "postgres://h/app%3AS3cretQz7vLk9x%40h": "a : in the value of dbname",
 		"host=/tmp/app:S3cretQz7vLk9x": "host",
 
-		"host=h conect_timeout=3 password=S3cretQz7vLk9x": "the unknown keyword conect_timeout", "postgres://app:S3cretQz7vLk9x@h/d?serch_path=x": "the unknown keyword serch_path",
+		"host=h conect_timeout=3 password=S3cretQz7vLk9x": "the unknown keyword conect_timeout: correct it to connect_timeout", "postgres://app:S3cretQz7vLk9x@h/d?serch_path=x": "the unknown keyword serch_path: correct it to search_path",
+		"host=h gssenc_mode=disable": "correct it to gssencmode", "host=h nothing_like_any_of_them=1": "the unknown keyword nothing_like_any_of_them: correct or remove it",
 	} {
 		_, err := postgres.Parse("A_URL", text)
 		var bad *postgres.ConnectionStringError
@@ -115,6 +122,7 @@ func TestParseChecksTheVariablesAndTheServiceFile(t *testing.T) {
 	const url = "postgres://app:S3cretQz7vLk9x@h/d"
 	for variable, cause := range map[string]string{
 		"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user", "PGAPPNAME": "application_name", "PGOPTIONS": "options", "PGSERVICE": "service", "PGTZ": "timezone",
+		"PGHOSTADDR": "hostaddr",
 	} {
 		t.Run(variable, func(t *testing.T) {
 			t.Setenv(variable, url)

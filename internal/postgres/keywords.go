@@ -2,9 +2,9 @@ package postgres
 
 import "strings"
 
-// keywords are what a connection string can say, beside settings of the server: the
-// parameters of libpq that pgx knows by the names that libpq has for them, and pgx's
-// own of its pool and its cache of statements.
+// keywords are what a connection string can say, beside settings of the server and
+// [notOfPgx]: the parameters of libpq that pgx knows by the names that libpq has for
+// them, and pgx's own of its pool and its cache of statements.
 var keywords = set(`
 	host port dbname user password passfile connect_timeout service servicefile target_session_attrs
 	sslmode sslkey sslcert sslcertmode sslrootcert sslnegotiation sslpassword sslsni

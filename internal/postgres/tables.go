@@ -67,6 +67,19 @@ func (e *AmbiguousTablesError) Error() string {
 		"name it alone, by search_path=… in DATABASE_URL or by ALTER ROLE … SET search_path", strings.Join(list, ", "))
 }
 
+// kinds are the kinds of relations that a query reads as a table, by pg_class.relkind.
+var kinds = map[string]string{"p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+// TableKindError says that something else than an ordinary table is in the place of a
+// provider table: it has no triggers for its rows, or cannot be published, and the
+// gateway's are ordinary tables.
+type TableKindError struct{ Schema, Table, Kind string }
+
+func (e *TableKindError) Error() string {
+	return fmt.Sprintf("%s is %s, not an ordinary table; connect to the database of the gateway's own tables, or name their schema, by search_path=… in DATABASE_URL "+
+		"or by ALTER ROLE … SET search_path", pgx.Identifier{e.Schema, e.Table}.Sanitize(), e.Kind)
+}
+
 // location is what the sessions of one configuration know of the provider tables.
 type location struct{ known atomic.Pointer[Tables] }
 
@@ -86,7 +99,8 @@ type queryer interface {
 }
 
 // Locate looks up where the provider tables are, for all sessions of the
-// configuration that db's is of. The error can be an [*AmbiguousTablesError].
+// configuration that db's is of. The error can be an [*AmbiguousTablesError] or a
+// [*TableKindError].
 func Locate(ctx context.Context, db queryer) (*Tables, error) {
 	// The connection that a pool chooses shows itself when it runs the query.
 	var conn connOf
@@ -98,6 +112,7 @@ func Locate(ctx context.Context, db queryer) (*Tables, error) {
 		Schema               string
 		HasTables, MayCreate bool
 		TypeSchema, TypeName string
+		Providers, Keys      string // pg_class.relkind, empty where there is none
 	}
 	schemas, err := pgx.CollectRows(rows, pgx.RowToStructByPos[found])
 	if err != nil {
@@ -116,6 +131,11 @@ func Locate(ctx context.Context, db queryer) (*Tables, error) {
 	}
 	if len(having) > 1 {
 		return nil, &AmbiguousTablesError{Schemas: having}
+	}
+	for _, table := range [][2]string{{"ai_providers", chosen.Providers}, {"ai_provider_keys", chosen.Keys}} {
+		if kind := kinds[table[1]]; kind != "" {
+			return nil, &TableKindError{Schema: chosen.Schema, Table: table[0], Kind: kind}
+		}
 	}
 	tables := newTables(chosen.Schema, pgx.Identifier{chosen.TypeSchema, chosen.TypeName})
 	conn.location.known.Store(tables)

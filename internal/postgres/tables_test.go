@@ -39,6 +39,50 @@ func TestEverySessionBeginsWithAFixedSearchPath(t *testing.T) {
 	}
 }
 
+// TestNoTimeoutOfTheRoleEndsWhatASessionWaitsFor asks each kind of session that a worker
+// opens, as a role whose timeouts are short.
+func TestNoTimeoutOfTheRoleEndsWhatASessionWaitsFor(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewDatabase(t)
+	owner, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer owner.Close(context.Background())
+	const timeouts = `SELECT name FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout') ORDER BY name`
+	rows, err := owner.Query(t.Context(), timeouts)
+	require.NoError(t, err)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	database := pgx.Identifier{owner.Config().Database}.Sanitize()
+	for _, name := range names {
+		_, err := owner.Exec(t.Context(), fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET %s = '1min'", owner.Config().User, database, name))
+		require.NoError(t, err)
+	}
+	config, err := postgres.ParseURL(url)
+	require.NoError(t, err)
+	for session, c := range map[string]struct {
+		config *pgconn.Config
+		want   map[string]string // other than 0
+	}{
+		"of the pool, and of migrations": {&config.ConnConfig.Config, nil},
+		"that listens":                   {&postgres.ListenConfig(config).Config, nil},
+		"that reads the WAL":             {&postgres.ReplicationConfig(config).Config, nil},
+		"of the status page":             {&postgres.StatusConfig(config).ConnConfig.Config, map[string]string{"statement_timeout": "3s", "lock_timeout": "1s"}},
+	} {
+		conn, err := pgconn.ConnectConfig(t.Context(), c.config)
+		require.NoError(t, err)
+		for _, name := range names {
+			results, err := conn.Exec(t.Context(), "SHOW "+name).ReadAll()
+			require.NoError(t, err)
+			want := "0"
+			if other := c.want[name]; other != "" {
+				want = other
+			}
+			require.Equal(t, want, string(results[0].Rows[0][0]), "%s of the session %s", name, session)
+		}
+		require.NoError(t, conn.Close(context.Background()))
+	}
+}
+
 // pool is a pool as the worker has it, on a database that has the schemas.
 func pool(t *testing.T, path string, schemas ...string) *pgxpool.Pool {
 	t.Helper()

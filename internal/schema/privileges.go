@@ -138,11 +138,18 @@ type lacking struct {
 	role       string
 	use        Use
 	statements []string // the grants, ready to be run
+	secured    []string // tables whose rows policies can hide from it, quoted
 	// blind is set when without them the schema cannot even be looked at.
 	blind bool
 }
 
 func (l lacking) err() error {
+	if len(l.secured) > 0 {
+		role := pgx.Identifier{l.role}.Sanitize()
+		return &UnusableError{Reason: fmt.Sprintf("row level security applies to the role %q on %s, so that rows could be hidden from it; run ALTER ROLE %s BYPASSRLS; "+
+			"or ALTER TABLE … DISABLE ROW LEVEL SECURITY; or connect as their owner, to whom it applies only with FORCE ROW LEVEL SECURITY",
+			l.role, strings.Join(l.secured, " and "), role)}
+	}
 	if len(l.statements) == 0 {
 		return nil
 	}
@@ -151,7 +158,8 @@ func (l lacking) err() error {
 }
 
 // CheckPrivileges returns an [*UnusableError] that holds the GRANT statements
-// that the role lacks for a use. Tables that are not there are passed over.
+// that the role lacks for a use, or what to do about row level security that applies
+// to it. Tables that are not there are passed over.
 func CheckPrivileges(ctx context.Context, db store.DBTX, use Use) error {
 	found, err := findLacking(ctx, db, use)
 	if err != nil {
@@ -205,7 +213,15 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 	if err != nil {
 		return lacking{}, fmt.Errorf("look at the role's privileges: %w", err)
 	}
+	secured, err := store.On(db).ListSecuredTables(ctx, store.ListSecuredTablesParams{Schemas: asked.Schemas, Tables: asked.Tables})
+	if err != nil {
+		return lacking{}, fmt.Errorf("look for row level security: %w", err)
+	}
 	found := lacking{use: use}
+	for _, row := range secured {
+		found.role = row.Role
+		found.secured = append(found.secured, row.TableName)
+	}
 	for _, p := range privileges {
 		var of []store.ListMissingPrivilegesRow
 		for _, row := range missing {

@@ -415,15 +415,18 @@ type qualifiedFile struct {
 func (f qualifiedFile) Read(p []byte) (int, error) { return f.text.Read(p) }
 
 // Locate looks up where the provider tables are, for all statements that follow. It
-// refuses provider tables in several schemas of the search path, and a schema
-// provwatch that other roles may have planted something in. The error is an
+// refuses provider tables in several schemas of the search path, what is no ordinary
+// table in their place, and a schema provwatch that other roles may have planted something in. The error is an
 // [*UnusableError], or ctx's own.
 func Locate(ctx context.Context, db store.DBTX) (*postgres.Tables, error) {
 	tables, err := postgres.Locate(ctx, db)
 	var ambiguous *postgres.AmbiguousTablesError
+	var kind *postgres.TableKindError
 	switch {
 	case errors.As(err, &ambiguous):
 		return nil, &UnusableError{Reason: ambiguous.Error()}
+	case errors.As(err, &kind):
+		return nil, &UnusableError{Reason: kind.Error()}
 	case err != nil:
 		return nil, unusable("find the provider tables", err)
 	case tables.Schema == "":

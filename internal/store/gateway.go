@@ -64,7 +64,8 @@ func (g gateway) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResul
 
 // WriteProviders runs do, which writes to the provider tables, with the search path
 // that the session began with: triggers and defaults that another program has put
-// on its tables may rely on one. What do runs must resolve no name through it. The
+// on its tables may rely on one, and on row level security of tables of their own. What
+// do runs must resolve no name through it, and find the rows that it changes before. The
 // queries are those of a transaction, and constraints are checked before it returns.
 func (q *Queries) WriteProviders(ctx context.Context, do func() error) error {
 	if err := q.RestoreSearchPath(ctx); err != nil {

@@ -79,3 +79,44 @@ func (q *Queries) ListMissingPrivileges(ctx context.Context, arg ListMissingPriv
 	}
 	return items, nil
 }
+
+const listSecuredTables = `-- name: ListSecuredTables :many
+SELECT DISTINCT current_user::text AS role, format('%I.%I', n.nspname, c.relname)::text AS table_name
+FROM (SELECT unnest($1::text[]) AS schema_name, unnest($2::text[]) AS table_name) AS wanted
+JOIN pg_catalog.pg_namespace n ON n.nspname = CASE wanted.schema_name WHEN '' THEN 'gateway' ELSE wanted.schema_name END
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name AND c.relkind = 'r'
+WHERE row_security_active(c.oid)
+ORDER BY table_name
+`
+
+type ListSecuredTablesParams struct {
+	Schemas []string
+	Tables  []string
+}
+
+type ListSecuredTablesRow struct {
+	Role      string
+	TableName string
+}
+
+// Those of the tables whose rows policies can hide from the role. The empty schema is
+// that of the provider tables.
+func (q *Queries) ListSecuredTables(ctx context.Context, arg ListSecuredTablesParams) ([]ListSecuredTablesRow, error) {
+	rows, err := q.db.Query(ctx, listSecuredTables, arg.Schemas, arg.Tables)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListSecuredTablesRow
+	for rows.Next() {
+		var i ListSecuredTablesRow
+		if err := rows.Scan(&i.Role, &i.TableName); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

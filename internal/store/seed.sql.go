@@ -47,7 +47,7 @@ func (q *Queries) BeginSeed(ctx context.Context, lockID int64) error {
 }
 
 const fixSearchPath = `-- name: FixSearchPath :exec
-SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('row_security', 'off', true)
 `
 
 // Ends what RestoreSearchPath began.
@@ -120,7 +120,8 @@ func (q *Queries) NotificationQueueUsage(ctx context.Context) (float64, error) {
 }
 
 const restoreSearchPath = `-- name: RestoreSearchPath :exec
-SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(current_setting('provwatch.search_path'), ''), 'pg_temp'), true)
+SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(current_setting('provwatch.search_path'), ''), 'pg_temp'), true),
+    set_config('row_security', 'on', true)
 `
 
 // Puts the search path that the session began with after pg_catalog, until the end

@@ -126,7 +126,9 @@ SELECT
     current_setting('server_version_num')::int AS server_version,
     current_user::text AS role,
     (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()) AS database_oid,
+    -- The attribute. Patched servers have other ways, so that without it an attempt decides.
     (SELECT rolsuper OR rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user)::boolean AS may_replicate,
+    EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'rds_replication')::boolean AS is_rds,
     pg_is_in_recovery() AS in_recovery,
     -- Only the owner of a table can publish it.
     (EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'provwatch') OR NOT EXISTS (
@@ -154,6 +156,7 @@ type InspectReplicationRow struct {
 	Role          string
 	DatabaseOid   int64
 	MayReplicate  bool
+	IsRds         bool
 	InRecovery    bool
 	MayPublish    bool
 	Identified    bool
@@ -168,6 +171,7 @@ func (q *Queries) InspectReplication(ctx context.Context) (InspectReplicationRow
 		&i.Role,
 		&i.DatabaseOid,
 		&i.MayReplicate,
+		&i.IsRds,
 		&i.InRecovery,
 		&i.MayPublish,
 		&i.Identified,

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -26,6 +27,10 @@ const (
 	// source: it waits for every transaction of the server that has written and is
 	// still running, and nothing is verified meanwhile.
 	createTimeout = 5 * time.Second
+
+	// attemptTimeout is how long a replication connection may take that is opened to
+	// see whether the role may.
+	attemptTimeout = 10 * time.Second
 
 	// versionFailover is the first server version with failover slots, as in
 	// server_version_num.
@@ -79,10 +84,34 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
 	case !found.MayPublish:
 		return server, &UnusableError{Reason: "the provider tables are not published, and the role does not own them; run \"worker migrate --source=wal\" as their owner"}
 	case !found.MayReplicate:
-		return server, &UnusableError{RoleOnly: true, Reason: fmt.Sprintf("the role may not replicate; ALTER ROLE %s REPLICATION;",
-			pgx.Identifier{found.Role}.Sanitize())}
+		return server, tryReplication(ctx, pool, found)
 	}
 	return server, nil
+}
+
+// tryReplication opens a replication connection and closes it. The error is an
+// [*UnusableError] where the server refuses it for the role's sake.
+func tryReplication(ctx context.Context, pool *pgxpool.Pool, found store.InspectReplicationRow) error {
+	limited, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	conn, err := pgconn.ConnectConfig(limited, &postgres.ReplicationConfig(pool.Config()).Config)
+	switch {
+	case schema.IsDenied(err):
+		role := pgx.Identifier{found.Role}.Sanitize()
+		remedy := "ALTER ROLE " + role + " REPLICATION;"
+		if found.IsRds {
+			remedy = "GRANT rds_replication TO " + role + ";"
+		}
+		return &UnusableError{RoleOnly: true, Reason: "the role may not replicate; " + remedy}
+	case asUnusable(err) != nil:
+		return asUnusable(err)
+	case err != nil:
+		return fmt.Errorf("try a replication connection: %w", err)
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = conn.Close(closing)
+	return nil
 }
 
 // DropSlot drops the slot of the database, whoever streams from it. It reports

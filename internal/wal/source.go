@@ -103,7 +103,8 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 		}
 		source = pubsub.SourceResync
 		switch {
-		case postgres.IsConnectionLoss(err), pubsub.IsQueueFull(err):
+		case postgres.IsConnectionLoss(err), pubsub.IsQueueFull(err),
+			schema.IsDenied(err) && schema.CheckPrivileges(ctx, s.Pool, schema.Notifications) != nil:
 			// Another source would do no better.
 			failing = time.Time{}
 		case failing.IsZero():

@@ -19,3 +19,13 @@ WHERE NOT CASE
     WHEN wanted.column_name = '' THEN has_table_privilege(c.oid, wanted.privilege)
     ELSE has_column_privilege(c.oid, a.attnum, wanted.privilege)
 END;
+
+-- name: ListSecuredTables :many
+-- Those of the tables whose rows policies can hide from the role. The empty schema is
+-- that of the provider tables.
+SELECT DISTINCT current_user::text AS role, format('%I.%I', n.nspname, c.relname)::text AS table_name
+FROM (SELECT unnest(@schemas::text[]) AS schema_name, unnest(@tables::text[]) AS table_name) AS wanted
+JOIN pg_catalog.pg_namespace n ON n.nspname = CASE wanted.schema_name WHEN '' THEN 'gateway' ELSE wanted.schema_name END
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name AND c.relkind = 'r'
+WHERE row_security_active(c.oid)
+ORDER BY table_name;

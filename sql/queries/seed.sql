@@ -43,8 +43,9 @@ SELECT pg_notification_queue_usage()::float8;
 -- name: RestoreSearchPath :exec
 -- Puts the search path that the session began with after pg_catalog, until the end
 -- of the transaction: see WriteProviders.
-SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(current_setting('provwatch.search_path'), ''), 'pg_temp'), true);
+SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(current_setting('provwatch.search_path'), ''), 'pg_temp'), true),
+    set_config('row_security', 'on', true);
 
 -- name: FixSearchPath :exec
 -- Ends what RestoreSearchPath began.
-SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('row_security', 'off', true);

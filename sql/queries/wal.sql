@@ -80,7 +80,9 @@ SELECT
     current_setting('server_version_num')::int AS server_version,
     current_user::text AS role,
     (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()) AS database_oid,
+    -- The attribute. Patched servers have other ways, so that without it an attempt decides.
     (SELECT rolsuper OR rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user)::boolean AS may_replicate,
+    EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'rds_replication')::boolean AS is_rds,
     pg_is_in_recovery() AS in_recovery,
     -- Only the owner of a table can publish it.
     (EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'provwatch') OR NOT EXISTS (
