@@ -127,6 +127,7 @@ func (p *parser) stand(s standing) {
 type variable struct {
 	name  string // as it was spelt
 	value string
+	field string // the end of the name, as it was spelt; set when the entry is arranged
 }
 
 // entry is all variables of one index, or all legacy variables.
@@ -135,11 +136,19 @@ type entry struct {
 	place     place      // of its first variable in name order
 	first     string     // the name of that variable
 	fields    map[string]variable
-	rivals    map[string][]string // other spellings of a field, with another value
+	rivals    map[string][]rival // the field's other variables, where that is an error
 	// groups begin the names of its variables: up to the index, or of a legacy one
 	// up to the first word of its field, as it is spelt.
 	groups  []string
 	unknown []unknownField
+}
+
+// rival is a variable of a field that another variable sets too.
+type rival struct {
+	variable string
+	// respelt: the field's name is spelt in another way, which is an error whatever
+	// the values are (spec section 1).
+	respelt bool
 }
 
 type unknownField struct{ variable, field string }
@@ -161,12 +170,12 @@ func (e *entry) firstSet(fields ...string) string {
 	return ""
 }
 
-// variablesOf returns patterns of all variables of the groups that end so, for
-// messages.
+// variablesOf returns patterns of all variables of the groups that end so, in any
+// case, for messages.
 func (e *entry) variablesOf(ends ...string) string {
 	var patterns []string
 	for _, group := range e.groups {
-		if slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(group, end) }) {
+		if slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(upper(group), end) }) {
 			patterns = append(patterns, group+"*")
 		}
 	}
@@ -203,7 +212,7 @@ func (p *parser) group(variables map[string]string) (legacy *entry, indexed []*e
 			e = &entry{}
 			entries[at.index] = e
 		}
-		e.variables = append(e.variables, variable{name, value})
+		e.variables = append(e.variables, variable{name: name, value: value})
 	}
 	for _, e := range entries {
 		e.arrange()
@@ -247,24 +256,31 @@ func (e *entry) add(at place, v variable) {
 	if !slices.Contains(e.groups, group) {
 		e.groups = append(e.groups, group)
 	}
-	// The same field can be spelt in several ways: with either prefix, and its
-	// index with leading zeros.
-	switch before, ok := e.fields[at.field]; {
-	case !ok:
+	// The same field can have several variables: with either prefix, and its index
+	// with leading zeros.
+	before, ok := e.fields[at.field]
+	if !ok {
+		v.field = at.spelt
 		e.fields[at.field] = v
-	case before.value != v.value:
+		return
+	}
+	if respelt := before.field != at.spelt; respelt || before.value != v.value {
 		if e.rivals == nil {
-			e.rivals = make(map[string][]string)
+			e.rivals = make(map[string][]rival)
 		}
-		e.rivals[at.field] = append(e.rivals[at.field], v.name)
+		e.rivals[at.field] = append(e.rivals[at.field], rival{v.name, respelt})
 	}
 }
 
-// reportRivals reports the field when it is set to several values. The first
-// one in name order is the one that other checks see.
+// reportRivals reports the field when it is set to several values, or spelt in
+// several ways. The first variable in name order is the one that other checks see.
 func (p *parser) reportRivals(e *entry, field string) {
-	for _, name := range e.rivals[field] {
-		p.errorf(name, "is set to another value than %s, which means the same; remove one of them", e.nameOf(field))
+	for _, r := range e.rivals[field] {
+		if r.respelt {
+			p.errorf(r.variable, "spells the field of %s in another way; remove one of them", e.nameOf(field))
+		} else {
+			p.errorf(r.variable, "is set to another value than %s, which means the same; remove one of them", e.nameOf(field))
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ const mark = "q7zleak"
 // meaning as far as possible: types and names stay what they are where that is
 // one of the constants that messages may show, and URLs stay URLs.
 func withMark(name, value string) string {
-	field := name[strings.LastIndex(name, "_")+1:]
+	field := strings.ToUpper(name[strings.LastIndex(name, "_")+1:])
 	if value == "" || field == "TYPE" || field == "NAME" {
 		if value == "" || slices.ContainsFunc(provider.Types(), func(t provider.Type) bool { return strings.EqualFold(value, string(t)) }) {
 			return value

@@ -180,6 +180,28 @@ var legacyCases = []environmentCase{
 		extra: map[string]string{"@": "x"},
 	},
 	{
+		name: "legacy field names are matched without regard to case, DUMP_DIR and misspelt ones included",
+		env:  "@OpenAI_Key=sk-1 @openai_base_url=https://h/ ~bedrock_Region=r @OpenAI_Dump_Dir=/x @OpenAI_Kye=x",
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", Variables: "~bedrock_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}},
+			{Name: "openai", Type: "openai", BaseURL: "https://h/", Keys: []string{"sk-1"}, Variables: "@OpenAI_*, @openai_*"},
+		},
+		warnings: []string{"@OpenAI_Kye: " + unknown + "OPENAI_KEY"},
+	},
+	{
+		name: "a legacy field in two spellings is an error, whatever its values and prefixes",
+		env:  "@OPENAI_KEY=sk-1 @OpenAI_KEY=sk-1 ~ANTHROPIC_Key=sk-2 @ANTHROPIC_KEY=sk-3",
+		errors: []string{
+			"@OpenAI_KEY: " + respelt("@OPENAI_KEY"),
+			"~ANTHROPIC_Key: " + respelt("@ANTHROPIC_KEY"),
+		},
+	},
+	{
+		name:      "a second spelling that is empty counts as not set",
+		env:       "@OPENAI_KEY=sk-1 @OPENAI_Key=",
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Variables: "@OPENAI_*"}},
+	},
+	{
 		name:   "a base URL that is not absolute, not http or without a host is an error",
 		env:    "@OPENAI_KEY=a @OPENAI_BASE_URL=ftp://host/ @ANTHROPIC_KEY=b @ANTHROPIC_BASE_URL=https:///path",
 		errors: []string{"@ANTHROPIC_BASE_URL: " + badURL, "@OPENAI_BASE_URL: " + badURL},
@@ -306,6 +328,10 @@ func bearerWins(key, stem string) string {
 		stem + "BEDROCK_ACCESS_KEY and " + stem + "BEDROCK_ACCESS_KEY_SECRET instead of the key, or remove this variable"
 }
 
+func respelt(variable string) string {
+	return "spells the field of " + variable + " in another way; remove one of them"
+}
+
 // Indexed variables.
 var indexedCases = []environmentCase{
 	{
@@ -368,6 +394,40 @@ var indexedCases = []environmentCase{
 			"@PROVIDER_0_KEYS: element 1 repeats element 0",
 			"~PROVIDER_0_TYPE: is set to another value than @PROVIDER_0_TYPE, which means the same; remove one of them",
 		},
+	},
+	{
+		name: "field names are matched without regard to case",
+		env: "@PROVIDER_0_Type=openai @PROVIDER_0_Name=test @PROVIDER_0_keys=a,b @Provider_1_TYPE=bedrock @PROVIDER_1_Bedrock_Region=r " +
+			"@PROVIDER_1_Dump_Dir=/x",
+		providers: []desired{
+			{Name: "bedrock", Type: "bedrock", Variables: "@PROVIDER_1_*, @Provider_1_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}},
+			{Name: "test", Type: "openai", Keys: []string{"a", "b"}, Variables: "@PROVIDER_0_*"},
+		},
+	},
+	{
+		name: "only the letters of ASCII have another case",
+		env:  "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYſ=a",
+		providers: []desired{
+			{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*"},
+		},
+		warnings: []string{"@PROVIDER_0_KEYſ: " + unknown + "KEY"},
+	},
+	{
+		name: "an indexed field in two spellings is an error, whatever its values, prefixes and zeros",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_Type=openai @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=n @PROVIDER_01_Name=n " +
+			"~PROVIDER_1_name=n @PROVIDER_1_KEY=a @PROVIDER_1_Key=b @PROVIDER_1_Kye=x @PROVIDER_1_kye=x",
+		warnings: []string{"@PROVIDER_1_Kye: " + unknown + "KEY", "@PROVIDER_1_kye: " + unknown + "KEY"},
+		errors: []string{
+			"@PROVIDER_0_Type: " + respelt("@PROVIDER_0_TYPE"),
+			"@PROVIDER_1_Key: " + respelt("@PROVIDER_1_KEY"),
+			"@PROVIDER_1_NAME: " + respelt("@PROVIDER_01_Name"),
+			"~PROVIDER_1_name: " + respelt("@PROVIDER_01_Name"),
+		},
+	},
+	{
+		name:   "the singular and the plural are two fields, in whatever case",
+		env:    "@PROVIDER_0_TYPE=openai @PROVIDER_0_Key=a @PROVIDER_0_KEYS=b",
+		errors: []string{"@PROVIDER_0_KEYS: cannot be combined with @PROVIDER_0_Key; remove one of them"},
 	},
 	{
 		name:   "a skipped index is an error",
