@@ -67,10 +67,13 @@ func (e *EnvironmentError) Error() string {
 // neither provider variables nor look like misspelt ones are the gateway's own
 // and are passed over silently, DUMP_DIR included.
 //
+// With [RequireCredentials], two entries of one name whose credentials differ are
+// an error: otherwise they fold into one, and the credentials of the second are lost.
+//
 // When there are errors the result has no providers, but still the warnings,
 // and the error is an [*EnvironmentError].
-func ParseEnvironment(variables map[string]string) (Environment, error) {
-	var p parser
+func ParseEnvironment(variables map[string]string, options ...Option) (Environment, error) {
+	p := parser{credentials: optionsOf(options).credentials}
 	legacy, entries := p.group(variables)
 	p.parseLegacy(legacy)
 	p.checkGaps(entries)
@@ -96,6 +99,9 @@ type parser struct {
 	errors   []Finding
 	warnings []Finding
 	standing map[string]standing // the providers so far, by name
+	refused  map[string]bool     // variables whose value holds a control character
+	// credentials of entries that fold into one must agree.
+	credentials bool
 }
 
 // standing is a provider that has its name, and the variables to be named to

@@ -24,8 +24,9 @@ import (
 // can be quoted, and need to be when they hold a "#"; nothing in them is
 // expanded.
 //
-// A file that cannot be read or parsed is an [*EnvironmentError] too.
-func ReadEnvironment(environ []string, envFile string) (Environment, error) {
+// A file that cannot be read or parsed is an [*EnvironmentError] too. The options are
+// those of [ParseEnvironment].
+func ReadEnvironment(environ []string, envFile string, options ...Option) (Environment, error) {
 	process := make(map[string]string, len(environ))
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
@@ -61,7 +62,7 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 		}
 	}
 
-	env, err := ParseEnvironment(variables)
+	env, err := ParseEnvironment(variables, options...)
 	env.FileVariables = fileVariables
 	env.Warnings = append(overridden, env.Warnings...)
 	sortFindings(env.Warnings)
@@ -72,7 +73,7 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 // [os.Environ], that have begins in place of CODER_AIBRIDGE_ before their names: one
 // of several environments in one process. Findings name variables as they are
 // spelt.
-func ReadPrefixed(environ []string, begins string) (Environment, error) {
+func ReadPrefixed(environ []string, begins string, options ...Option) (Environment, error) {
 	variables := map[string]string{}
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
@@ -81,7 +82,7 @@ func ReadPrefixed(environ []string, begins string) (Environment, error) {
 			variables[prefix+rest] = value
 		}
 	}
-	env, err := ParseEnvironment(variables)
+	env, err := ParseEnvironment(variables, options...)
 	spell := func(findings []Finding) {
 		for i := range findings {
 			f := &findings[i]

@@ -79,7 +79,12 @@ const (
 	noGap     = "number the providers 0, 1, 2, … without a gap"
 	badURL    = "is not an absolute http or https URL with a host; write it as https://HOST/PATH"
 	badName   = "the name does not match ^[a-z0-9]+(-[a-z0-9]+)*$ (lower-case letters and digits, with single hyphens between)"
-	badText   = "is not text that can be stored; it must be valid UTF-8 without a NUL character"
+	badText   = "is not text that can be stored; it must be valid UTF-8"
+	control   = "holds a control character, such as a line break or a tab; remove it"
+	lineEnd   = "ends with a line break; set it without one"
+	blanks    = "begins or ends with a space or an invisible character, which is taken for a part of it; remove it"
+	quotes    = "is in quotes, which are taken for a part of it; remove them"
+	reference = "holds a reference such as ${NAME}, which is taken literally: nothing is expanded; set the value that it stands for"
 	modelOnly = "is ignored: a model alone does not make the provider a Bedrock one; set "
 	skipped   = "the type is none that this version can seed (anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter, vercel); its provider is skipped"
 	anyType   = "anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter or vercel"
@@ -142,6 +147,7 @@ var legacyCases = []environmentCase{
 		name:      "a legacy key is kept verbatim, commas and spaces included",
 		extra:     map[string]string{"@OPENAI_KEY": " a,b "},
 		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{" a,b "}, Variables: "@OPENAI_*"}},
+		warnings:  []string{"@OPENAI_KEY: " + blanks},
 	},
 	{
 		name:      "the alias prefix means the same for legacy variables",
@@ -219,11 +225,11 @@ var legacyCases = []environmentCase{
 	{
 		name:   "a value that Postgres cannot store is an error",
 		extra:  map[string]string{"@OPENAI_KEY": "a\x00b", "@OPENAI_BASE_URL": "https://h/\xff", "@ANTHROPIC_KEY": "\xff"},
-		errors: []string{"@ANTHROPIC_KEY: " + badText, "@OPENAI_BASE_URL: " + badText, "@OPENAI_KEY: " + badText},
+		errors: []string{"@ANTHROPIC_KEY: " + badText, "@OPENAI_BASE_URL: " + badText, "@OPENAI_KEY: " + control},
 	},
 	{
-		name:     "a value that is not stored may be anything",
-		extra:    map[string]string{"@ANTHROPIC_BASE_URL": "a\x00b", "@BEDROCK_MODEL": "\xff"},
+		name:     "a value that is not stored may be anything without a control character",
+		extra:    map[string]string{"@ANTHROPIC_BASE_URL": "ab", "@BEDROCK_MODEL": "\xff"},
 		warnings: []string{"@ANTHROPIC_BASE_URL: is ignored: no key; set @ANTHROPIC_KEY, or remove this variable", "@BEDROCK_MODEL: " + modelOnly + "@BEDROCK_REGION, or remove this variable"},
 	},
 }
@@ -317,8 +323,8 @@ var legacyBedrockCases = []environmentCase{
 		name:  "Bedrock fields that Postgres cannot store are errors",
 		extra: map[string]string{"@BEDROCK_REGION": "\xff", "@BEDROCK_MODEL": "a\x00", "@BEDROCK_ACCESS_KEY": "\xfe", "@BEDROCK_ACCESS_KEY_SECRET": "\x00"},
 		errors: []string{
-			"@BEDROCK_ACCESS_KEY: " + badText, "@BEDROCK_ACCESS_KEY_SECRET: " + badText,
-			"@BEDROCK_MODEL: " + badText, "@BEDROCK_REGION: " + badText,
+			"@BEDROCK_ACCESS_KEY: " + badText, "@BEDROCK_ACCESS_KEY_SECRET: " + control,
+			"@BEDROCK_MODEL: " + control, "@BEDROCK_REGION: " + badText,
 		},
 	},
 }
@@ -555,7 +561,8 @@ var indexedCases = []environmentCase{
 		name: "a name that does not match the pattern is an error on the name",
 		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=Upper @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=-a @PROVIDER_2_TYPE=openai @PROVIDER_2_NAME=a--b " +
 			"@PROVIDER_3_TYPE=openai @PROVIDER_3_NAME=a_b @PROVIDER_4_TYPE=openai @PROVIDER_4_NAME=a- @PROVIDER_5_TYPE=openai",
-		extra: map[string]string{"@PROVIDER_5_NAME": "a\n"},
+		extra:    map[string]string{"@PROVIDER_5_NAME": "a "},
+		warnings: []string{"@PROVIDER_5_NAME: " + blanks},
 		errors: []string{
 			"@PROVIDER_0_NAME: " + badName, "@PROVIDER_1_NAME: " + badName, "@PROVIDER_2_NAME: " + badName,
 			"@PROVIDER_3_NAME: " + badName, "@PROVIDER_4_NAME: " + badName, "@PROVIDER_5_NAME: " + badName,
@@ -713,7 +720,8 @@ var typeCases = []environmentCase{
 var credentialCases = []environmentCase{
 	{
 		name:      "a singular key is kept verbatim, and the elements of a list are trimmed",
-		extra:     map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEY": " a, b", "@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_KEYS": " a,\tb c ,d"},
+		extra:     map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEY": " a, b", "@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_KEYS": " a,\u00a0b c ,d"},
+		warnings:  []string{"@PROVIDER_0_KEY: " + blanks},
 		providers: []desired{{Name: "anthropic", Type: "anthropic", Keys: []string{"a", "b c", "d"}, Variables: "@PROVIDER_1_*"}, {Name: "openai", Type: "openai", Keys: []string{" a, b"}, Variables: "@PROVIDER_0_*"}},
 	},
 	{
@@ -850,23 +858,162 @@ var credentialCases = []environmentCase{
 		},
 		warnings: []string{"@PROVIDER_1_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 1"},
 		errors: []string{
-			"@PROVIDER_0_KEYS: element 1 " + badText, "@PROVIDER_0_KEYS: element 2 " + badText,
-			"@PROVIDER_1_BEDROCK_ACCESS_KEYS: element 0 " + badText,
+			"@PROVIDER_0_KEYS: element 2 " + control, "@PROVIDER_0_KEYS: element 1 " + badText,
+			"@PROVIDER_1_BEDROCK_ACCESS_KEYS: element 0 " + control,
 		},
 	},
+}
+
+// Values of any field.
+var valueCases = []environmentCase{
+	{
+		name: "a control character is an error, whatever the field, with no other error of the value",
+		extra: map[string]string{
+			"@OPENAI_KEY": "k\n", "@OPENAI_BASE_URL": "https://h/\r\n", "@BEDROCK_REGION": "us-east-1\n", "@BEDROCK_MODEL": "\tm",
+			"@PROVIDER_0_TYPE": "azure", "@PROVIDER_0_NAME": "a\n", "@PROVIDER_0_BASE_URL": "x\x7f", "@PROVIDER_0_KEY": "k\u0085",
+			"@PROVIDER_1_TYPE": "openai\n", "@PROVIDER_1_KEYS": "a,a",
+		},
+		errors: []string{
+			"@BEDROCK_MODEL: " + control, "@BEDROCK_REGION: " + lineEnd, "@OPENAI_BASE_URL: " + lineEnd, "@OPENAI_KEY: " + lineEnd,
+			"@PROVIDER_0_BASE_URL: " + control, "@PROVIDER_0_KEY: " + control, "@PROVIDER_0_NAME: " + lineEnd,
+			"@PROVIDER_1_KEYS: element 1 repeats element 0", "@PROVIDER_1_TYPE: " + lineEnd,
+		},
+	},
+	{
+		name:     "a control character in a value that would be ignored is an error too",
+		extra:    map[string]string{"@OPENAI_BASE_URL": "a\x00b", "@BEDROCK_SMALL_FAST_MODEL": "m\n"},
+		warnings: []string{"@BEDROCK_SMALL_FAST_MODEL: " + modelOnly + "@BEDROCK_REGION, or remove this variable", "@OPENAI_BASE_URL: is ignored: no key; set @OPENAI_KEY, or remove this variable"},
+		errors:   []string{"@BEDROCK_SMALL_FAST_MODEL: " + lineEnd, "@OPENAI_BASE_URL: " + control},
+	},
+	{
+		name:     "what is not looked at may hold control characters: unknown fields, and those of an unknown type",
+		extra:    map[string]string{"@PROVIDER_0_TYPE": "cohere", "@PROVIDER_0_KEY": "k\n", "@PROVIDER_0_CERT": "a\nb", "@OPENAI_CERTIFICATE": "a\nb"},
+		warnings: []string{"@OPENAI_CERTIFICATE: " + unknown + "OPENAI_KEY", "@PROVIDER_0_TYPE: " + skipped},
+	},
+	{
+		name: "of a list the element with a control character is named, also around the element",
+		extra: map[string]string{
+			"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEYS": "a,\tb,c\n",
+			"@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_BEDROCK_ACCESS_KEYS": "a\r,b", "@PROVIDER_1_BEDROCK_ACCESS_KEY_SECRETS": "a,b\x1bc",
+		},
+		warnings: []string{"@PROVIDER_1_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 1"},
+		errors: []string{
+			"@PROVIDER_0_KEYS: element 1 " + control, "@PROVIDER_0_KEYS: element 2 " + lineEnd,
+			"@PROVIDER_1_BEDROCK_ACCESS_KEYS: element 0 " + lineEnd, "@PROVIDER_1_BEDROCK_ACCESS_KEY_SECRETS: element 1 " + control,
+		},
+	},
+	{
+		name: "surrounding quotes, spaces and references are warnings, and stored",
+		extra: map[string]string{
+			"@OPENAI_KEY": `"k"`, "@OPENAI_BASE_URL": "https://h/ ", "@ANTHROPIC_KEY": "${ANTHROPIC_KEY:-none}", "@ANTHROPIC_BASE_URL": "https://h/${PATH}",
+			"@PROVIDER_0_TYPE": "anthropic", "@PROVIDER_0_NAME": "a", "@PROVIDER_0_BEDROCK_REGION": "\u200b'us-east-1' ", "@PROVIDER_0_BEDROCK_MODEL": "“m”",
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY": "$(AWS_KEY)", "@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET": "`s`",
+		},
+		providers: []desired{
+			{Name: "a", Type: "anthropic", Variables: "@PROVIDER_0_*", Bedrock: &bedrock{"\u200b'us-east-1' ", "“m”", haiku, "$(AWS_KEY)", "`s`"}},
+			{Name: "anthropic", Type: "anthropic", BaseURL: "https://h/${PATH}", Keys: []string{"${ANTHROPIC_KEY:-none}"}, Variables: "@ANTHROPIC_*"},
+			{Name: "openai", Type: "openai", BaseURL: "https://h/ ", Keys: []string{`"k"`}, Variables: "@OPENAI_*"},
+		},
+		warnings: []string{
+			"@ANTHROPIC_BASE_URL: " + reference, "@ANTHROPIC_KEY: " + reference, "@OPENAI_BASE_URL: " + blanks, "@OPENAI_KEY: " + quotes,
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY: " + reference, "@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET: " + quotes,
+			"@PROVIDER_0_BEDROCK_MODEL: " + quotes, "@PROVIDER_0_BEDROCK_REGION: " + blanks, "@PROVIDER_0_BEDROCK_REGION: " + quotes,
+		},
+	},
+	{
+		name: "the cause of a type that is skipped, and of an error, is a warning beside it",
+		extra: map[string]string{
+			"@PROVIDER_0_TYPE": `"openai"`, "@PROVIDER_1_TYPE": "openai ", "@PROVIDER_2_TYPE": "openai", "@PROVIDER_2_BASE_URL": `'https://h/'`,
+			"@PROVIDER_2_NAME": "${NAME}",
+		},
+		warnings: []string{
+			"@PROVIDER_0_TYPE: " + quotes, "@PROVIDER_0_TYPE: " + skipped + "; it is most likely a misspelling of openai",
+			"@PROVIDER_1_TYPE: " + blanks, "@PROVIDER_1_TYPE: " + skipped + "; it is most likely a misspelling of openai",
+			"@PROVIDER_2_BASE_URL: " + quotes, "@PROVIDER_2_NAME: " + reference,
+		},
+		errors: []string{"@PROVIDER_2_BASE_URL: " + badURL, "@PROVIDER_2_NAME: " + badName},
+	},
+	{
+		name:  "of a list the element is named, and a list in quotes as a whole as such",
+		extra: map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEYS": `"a", '${B}' ,c`, "@PROVIDER_1_TYPE": "google", "@PROVIDER_1_KEYS": ` "a,b" `, "@PROVIDER_2_TYPE": "vercel", "@PROVIDER_2_KEYS": `"a"`},
+		providers: []desired{
+			{Name: "google", Type: "google", BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai/", Keys: []string{`"a`, `b"`}, Variables: "@PROVIDER_1_*"},
+			{Name: "openai", Type: "openai", Keys: []string{`"a"`, `'${B}'`, "c"}, Variables: "@PROVIDER_0_*"},
+			{Name: "vercel", Type: "vercel", BaseURL: "https://ai-gateway.vercel.sh/v1/", Keys: []string{`"a"`}, Variables: "@PROVIDER_2_*"},
+		},
+		warnings: []string{
+			"@PROVIDER_0_KEYS: element 0 " + quotes, "@PROVIDER_0_KEYS: element 1 " + quotes, "@PROVIDER_0_KEYS: element 1 " + reference,
+			"@PROVIDER_1_KEYS: is in quotes, which are taken for a part of its elements; remove them",
+			"@PROVIDER_2_KEYS: element 0 " + quotes,
+		},
+	},
+	{
+		name:  "quotes, spaces and dollars inside a value, and quotes that do not match, are its own",
+		extra: map[string]string{"@OPENAI_KEY": `a "b" c`, "@ANTHROPIC_KEY": `'$NAME$(id -u)${"`, "@PROVIDER_0_TYPE": "google", "@PROVIDER_0_KEY": `"`},
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{`'$NAME$(id -u)${"`}, Variables: "@ANTHROPIC_*"},
+			{Name: "google", Type: "google", BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai/", Keys: []string{`"`}, Variables: "@PROVIDER_0_*"},
+			{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{`a "b" c`}, Variables: "@OPENAI_*"},
+		},
+	},
+}
+
+// foldingCases are of [seed.RequireCredentials].
+var foldingCases = []environmentCase{
+	{
+		name: "entries of one name with other keys, or other AWS credentials, are an error each",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=k,l @PROVIDER_1_TYPE=openai @PROVIDER_1_KEYS=k,m @PROVIDER_2_TYPE=openai " +
+			"@PROVIDER_3_TYPE=anthropic @PROVIDER_3_BEDROCK_REGION=r @PROVIDER_4_TYPE=anthropic @PROVIDER_4_NAME=anthropic @PROVIDER_4_BEDROCK_REGION=r " +
+			"@PROVIDER_4_BEDROCK_ACCESS_KEY=AK @PROVIDER_4_BEDROCK_ACCESS_KEY_SECRET=SK",
+		errors: []string{
+			"@PROVIDER_1_TYPE: " + differs("@PROVIDER_0_TYPE", "keys"),
+			"@PROVIDER_2_TYPE: " + differs("@PROVIDER_0_TYPE", "keys"),
+			"@PROVIDER_4_NAME: " + differs("@PROVIDER_3_TYPE", "AWS credentials"),
+		},
+	},
+	{
+		name: "entries of one name with equal credentials fold into one, whatever the order and the models",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=k,l @PROVIDER_1_TYPE=openai @PROVIDER_1_KEYS=l,k " +
+			"@PROVIDER_2_TYPE=anthropic @PROVIDER_2_BEDROCK_REGION=r @PROVIDER_3_TYPE=anthropic @PROVIDER_3_BEDROCK_REGION=r @PROVIDER_3_BEDROCK_MODEL=m",
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_2_*, @PROVIDER_3_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}},
+			{Name: "openai", Type: "openai", Keys: []string{"k", "l"}, Variables: "@PROVIDER_0_*, @PROVIDER_1_*"},
+		},
+		warnings: []string{
+			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it",
+			"@PROVIDER_3_TYPE: its provider equals the one that @PROVIDER_2_TYPE names and is folded into it; its models differ and are ignored",
+		},
+	},
+	{
+		name: "entries of one name with different hashes are told apart by these",
+		env:  "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=k @PROVIDER_1_TYPE=openai @PROVIDER_1_KEY=l @PROVIDER_1_BASE_URL=https://h/",
+		errors: []string{
+			"@PROVIDER_1_TYPE: its provider has the name that @PROVIDER_0_TYPE gives to another one, and differs from it; give it another name, or remove one of the two",
+		},
+	},
+}
+
+func differs(variable, what string) string {
+	return "its provider has the name that " + variable + " gives to another one, and its " + what + " differ; " +
+		"with --compat=upstream-credentials they must agree: give it another name, or remove one of the two"
 }
 
 func TestParseEnvironment(t *testing.T) {
 	for group, cases := range map[string][]environmentCase{
 		"legacy": legacyCases, "legacy Bedrock": legacyBedrockCases, "indexed": indexedCases, "types": typeCases, "credentials": credentialCases,
+		"values": valueCases, "folding where credentials must agree": foldingCases,
 	} {
+		var options []seed.Option
+		if strings.HasPrefix(group, "folding") {
+			options = append(options, seed.RequireCredentials())
+		}
 		for _, c := range cases {
 			t.Run(group+"/"+c.name, func(t *testing.T) {
 				variables := environment(c.env)
 				for name, value := range c.extra {
 					variables[spell(name)] = value
 				}
-				env, err := seed.ParseEnvironment(variables)
+				env, err := seed.ParseEnvironment(variables, options...)
 				require.Equal(t, spellAll(c.warnings), texts(env.Warnings), "warnings")
 
 				var wrong *seed.EnvironmentError
