@@ -106,3 +106,26 @@ func TestCompatEntriesOfOneName(t *testing.T) {
 	p.waitFor("level=ERROR", "the environment cannot be used, keeping the one in use", "its keys differ")
 	p.stop()
 }
+
+func TestSharedEnvironmentFile(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	key := w.secret("made-up-key-0001")
+	certificate := "CA_CERT=\"-----BEGIN CERTIFICATE-----\n" + w.secret("MIIBmade-up+certificate/") + "\n-----END CERTIFICATE-----\"\n"
+	shared := "\ufeffexport LANG\nexport CODER_AIBRIDGE_PROVIDER_0_TYPE=openai\nspring.name=x\n" + certificate +
+		"CODER_AIBRIDGE_PROVIDER_0_NAME='north'\nCODER_AIBRIDGE_PROVIDER_0_KEYS=" + key
+	file := w.file("shared.env", shared)
+	p := w.start(nil, "run", "--env-file="+file).ready()
+	require.Equal(t, 1, p.logged("level=WARN"))
+	require.Equal(t, 1, p.logged(`msg="lines 1, 4 to 6 passed over: not NAME=value, and no provider variable" variable=`+file))
+	require.Equal(t, []string{"north"}, w.strings(`SELECT name FROM ai_providers`))
+
+	// A reload passes the same lines over, and refuses a line of a provider variable.
+	p.signal(syscall.SIGHUP)
+	p.waitFor("environment reloaded", "providers=1")
+	require.Equal(t, 2, p.logged("level=WARN", "lines 1, 4 to 6 passed over"))
+	w.rewrite(file, shared+"\nexport CODER_AI_GATEWAY_PROVIDER_1_TYPE\n")
+	p.signal(syscall.SIGHUP)
+	p.waitFor("level=ERROR", "the environment cannot be used, keeping the one in use", "line 9: missing =")
+	p.stop()
+}

@@ -18,7 +18,7 @@ import (
 // for (spec section 1).
 type Environment struct {
 	Providers []provider.Desired // in name order, one a name
-	Warnings  []Finding          // legacy variables first, then by index and variable
+	Warnings  []Finding          // the environment file first, legacy variables, then by index and variable
 	// FileVariables is how many provider variables the environment file sets, of no
 	// matter which value the process has; 0 without a file.
 	FileVariables int
@@ -28,8 +28,8 @@ type Environment struct {
 // never holds the value of a variable, not even of one that is not supposed to
 // be secret: a key can be pasted anywhere.
 type Finding struct {
-	// Variable is the name as it was spelt. For an environment file that cannot
-	// be read it is the path of the file.
+	// Variable is the name as it was spelt. Of a finding about lines of the environment
+	// file, or the file itself, it is the path of the file.
 	Variable string
 	Message  string
 }
@@ -296,7 +296,7 @@ func (p *parser) reportUnknown(e *entry) {
 	}
 }
 
-// sortFindings sorts by index (legacy variables first, those without a valid
+// sortFindings sorts by index (the file first, legacy variables, those without a valid
 // index last), then by variable. What is found in one variable keeps its order.
 func sortFindings(findings []Finding) {
 	slices.SortStableFunc(findings, func(a, b Finding) int {

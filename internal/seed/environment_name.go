@@ -50,6 +50,7 @@ var (
 // Indices of places that are not those of an indexed provider, so that they
 // sort before and after all of these.
 const (
+	fileIndex    = -2
 	legacyIndex  = -1
 	maxIndex     = math.MaxInt32
 	invalidIndex = math.MaxInt
@@ -143,9 +144,13 @@ func indexedPlace(name, numbered string) (at place, ok bool) {
 	return at, at.field != dumpDir
 }
 
-// orderOf returns the index by which findings about the variable are sorted.
+// orderOf returns the index by which findings about the variable are sorted, or about
+// the environment file, which come first.
 func orderOf(variable string) int {
-	at, _ := placeOf(variable)
+	at, ok := placeOf(variable)
+	if !ok {
+		return fileIndex
+	}
 	return at.index
 }
 
