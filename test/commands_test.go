@@ -961,7 +961,7 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 	good := environ{"DATABASE_URL": d.url, "CODER_AIBRIDGE_OPENAI_KEY": w.secret(openAIKey)}
 	const pasted = "sk-pasted-in-the-wrong-place-0123456789"
 	w.secret(pasted)
-	malformed := w.file("malformed.env", "CODER_AIBRIDGE_OPENAI_KEY=fine\nno separator "+pasted+"\n")
+	malformed := w.file("malformed.env", "CODER_AIBRIDGE_OPENAI_KEY=fine\nCODER_AIBRIDGE_ANTHROPIC_KEY "+pasted+"\n")
 	folder := t.TempDir()
 	absent := filepath.Join(folder, "absent.env")
 

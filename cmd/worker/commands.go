@@ -176,11 +176,7 @@ func seedCommand(f *flags) *cobra.Command {
 
 // seedOptions are how a seed, or whatever foretells one, is done.
 func (f *flags) seedOptions(keys *atrest.Keyset) []seed.Option {
-	options := []seed.Option{seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies())}
-	if f.requiresCredentials() {
-		options = append(options, seed.RequireCredentials())
-	}
-	return options
+	return append(f.reading(), seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies()))
 }
 
 // comparing adds to a use what comparing credentials needs, if they are.

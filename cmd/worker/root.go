@@ -370,7 +370,15 @@ func (f *flags) readEnvironment() (seed.Environment, error) {
 	if err := f.needTarget(); err != nil {
 		return seed.Environment{}, err
 	}
-	return seed.ReadEnvironment(os.Environ(), f.envFile)
+	return seed.ReadEnvironment(os.Environ(), f.envFile, f.reading()...)
+}
+
+// reading is how an environment is read.
+func (f *flags) reading() []seed.Option {
+	if f.requiresCredentials() {
+		return []seed.Option{seed.RequireCredentials()}
+	}
+	return nil
 }
 
 func dataDirText() string {

@@ -206,9 +206,9 @@ func (p *places) take(target string, database *pgxpool.Config) error {
 // environment reads the target's environment, and nothing of the others'.
 func (t *fileTarget) environment() (seed.Environment, error) {
 	if t.EnvFile != "" {
-		return seed.ReadEnvironment(nil, t.EnvFile)
+		return seed.ReadEnvironment(nil, t.EnvFile, t.flags.reading()...)
 	}
-	return seed.ReadPrefixed(os.Environ(), t.EnvPrefix)
+	return seed.ReadPrefixed(os.Environ(), t.EnvPrefix, t.flags.reading()...)
 }
 
 // options is what the daemon runs, read anew by each call.

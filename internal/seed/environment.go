@@ -18,7 +18,7 @@ import (
 // for (spec section 1).
 type Environment struct {
 	Providers []provider.Desired // in name order, one a name
-	Warnings  []Finding          // legacy variables first, then by index and variable
+	Warnings  []Finding          // the environment file first, legacy variables, then by index and variable
 	// FileVariables is how many provider variables the environment file sets, of no
 	// matter which value the process has; 0 without a file.
 	FileVariables int
@@ -28,8 +28,8 @@ type Environment struct {
 // never holds the value of a variable, not even of one that is not supposed to
 // be secret: a key can be pasted anywhere.
 type Finding struct {
-	// Variable is the name as it was spelt. For an environment file that cannot
-	// be read it is the path of the file.
+	// Variable is the name as it was spelt. Of a finding about lines of the environment
+	// file, or the file itself, it is the path of the file.
 	Variable string
 	Message  string
 }
@@ -67,10 +67,13 @@ func (e *EnvironmentError) Error() string {
 // neither provider variables nor look like misspelt ones are the gateway's own
 // and are passed over silently, DUMP_DIR included.
 //
+// With [RequireCredentials], two entries of one name whose credentials differ are
+// an error: otherwise they fold into one, and the credentials of the second are lost.
+//
 // When there are errors the result has no providers, but still the warnings,
 // and the error is an [*EnvironmentError].
-func ParseEnvironment(variables map[string]string) (Environment, error) {
-	var p parser
+func ParseEnvironment(variables map[string]string, options ...Option) (Environment, error) {
+	p := parser{credentials: optionsOf(options).credentials}
 	legacy, entries := p.group(variables)
 	p.parseLegacy(legacy)
 	p.checkGaps(entries)
@@ -96,6 +99,9 @@ type parser struct {
 	errors   []Finding
 	warnings []Finding
 	standing map[string]standing // the providers so far, by name
+	refused  map[string]bool     // variables whose value holds a control character
+	// credentials of entries that fold into one must agree.
+	credentials bool
 }
 
 // standing is a provider that has its name, and the variables to be named to
@@ -127,6 +133,7 @@ func (p *parser) stand(s standing) {
 type variable struct {
 	name  string // as it was spelt
 	value string
+	field string // the end of the name, as it was spelt; set when the entry is arranged
 }
 
 // entry is all variables of one index, or all legacy variables.
@@ -135,11 +142,19 @@ type entry struct {
 	place     place      // of its first variable in name order
 	first     string     // the name of that variable
 	fields    map[string]variable
-	rivals    map[string][]string // other spellings of a field, with another value
+	rivals    map[string][]rival // the field's other variables, where that is an error
 	// groups begin the names of its variables: up to the index, or of a legacy one
 	// up to the first word of its field, as it is spelt.
 	groups  []string
 	unknown []unknownField
+}
+
+// rival is a variable of a field that another variable sets too.
+type rival struct {
+	variable string
+	// respelt: the field's name is spelt in another way, which is an error whatever
+	// the values are (spec section 1).
+	respelt bool
 }
 
 type unknownField struct{ variable, field string }
@@ -161,12 +176,12 @@ func (e *entry) firstSet(fields ...string) string {
 	return ""
 }
 
-// variablesOf returns patterns of all variables of the groups that end so, for
-// messages.
+// variablesOf returns patterns of all variables of the groups that end so, in any
+// case, for messages.
 func (e *entry) variablesOf(ends ...string) string {
 	var patterns []string
 	for _, group := range e.groups {
-		if slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(group, end) }) {
+		if slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(upper(group), end) }) {
 			patterns = append(patterns, group+"*")
 		}
 	}
@@ -203,7 +218,7 @@ func (p *parser) group(variables map[string]string) (legacy *entry, indexed []*e
 			e = &entry{}
 			entries[at.index] = e
 		}
-		e.variables = append(e.variables, variable{name, value})
+		e.variables = append(e.variables, variable{name: name, value: value})
 	}
 	for _, e := range entries {
 		e.arrange()
@@ -247,24 +262,31 @@ func (e *entry) add(at place, v variable) {
 	if !slices.Contains(e.groups, group) {
 		e.groups = append(e.groups, group)
 	}
-	// The same field can be spelt in several ways: with either prefix, and its
-	// index with leading zeros.
-	switch before, ok := e.fields[at.field]; {
-	case !ok:
+	// The same field can have several variables: with either prefix, and its index
+	// with leading zeros.
+	before, ok := e.fields[at.field]
+	if !ok {
+		v.field = at.spelt
 		e.fields[at.field] = v
-	case before.value != v.value:
+		return
+	}
+	if respelt := before.field != at.spelt; respelt || before.value != v.value {
 		if e.rivals == nil {
-			e.rivals = make(map[string][]string)
+			e.rivals = make(map[string][]rival)
 		}
-		e.rivals[at.field] = append(e.rivals[at.field], v.name)
+		e.rivals[at.field] = append(e.rivals[at.field], rival{v.name, respelt})
 	}
 }
 
-// reportRivals reports the field when it is set to several values. The first
-// one in name order is the one that other checks see.
+// reportRivals reports the field when it is set to several values, or spelt in
+// several ways. The first variable in name order is the one that other checks see.
 func (p *parser) reportRivals(e *entry, field string) {
-	for _, name := range e.rivals[field] {
-		p.errorf(name, "is set to another value than %s, which means the same; remove one of them", e.nameOf(field))
+	for _, r := range e.rivals[field] {
+		if r.respelt {
+			p.errorf(r.variable, "spells the field of %s in another way; remove one of them", e.nameOf(field))
+		} else {
+			p.errorf(r.variable, "is set to another value than %s, which means the same; remove one of them", e.nameOf(field))
+		}
 	}
 }
 
@@ -274,7 +296,7 @@ func (p *parser) reportUnknown(e *entry) {
 	}
 }
 
-// sortFindings sorts by index (legacy variables first, those without a valid
+// sortFindings sorts by index (the file first, legacy variables, those without a valid
 // index last), then by variable. What is found in one variable keeps its order.
 func sortFindings(findings []Finding) {
 	slices.SortStableFunc(findings, func(a, b Finding) int {

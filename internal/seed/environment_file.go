@@ -5,8 +5,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"strconv"
 	"strings"
+	"unicode"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/hashicorp/go-envparse"
 
 	"provwatch/internal/regularfile"
@@ -22,10 +26,14 @@ import (
 //
 // A line of the file is NAME=value, optionally with "export" before it. Values
 // can be quoted, and need to be when they hold a "#"; nothing in them is
-// expanded.
+// expanded. The file can be shared with other programs: lines of another form are
+// passed over with one warning, unless they name a provider variable. A byte order
+// mark at its beginning does not count.
 //
-// A file that cannot be read or parsed is an [*EnvironmentError] too.
-func ReadEnvironment(environ []string, envFile string) (Environment, error) {
+// A file that cannot be read, or that holds a provider variable in a line that cannot
+// be parsed, is an [*EnvironmentError] too. The options are those of
+// [ParseEnvironment].
+func ReadEnvironment(environ []string, envFile string, options ...Option) (Environment, error) {
 	process := make(map[string]string, len(environ))
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
@@ -36,11 +44,16 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 
 	variables := process
 	fileVariables := 0
-	var overridden []Finding
+	var warnings []Finding
 	if envFile != "" {
-		var err error
-		if variables, err = readEnvFile(envFile); err != nil {
-			return Environment{}, &EnvironmentError{Findings: []Finding{{regularfile.Shown(envFile), err.Error()}}}
+		file, err := readEnvFile(envFile)
+		if err != nil {
+			return Environment{}, err
+		}
+		variables = file.variables
+		if len(file.passedOver) > 0 {
+			warnings = append(warnings, Finding{regularfile.Shown(envFile), file.passedOver.String() +
+				" passed over: not NAME=value, and no provider variable"})
 		}
 		for name, value := range variables {
 			if _, ok := placeOf(name); ok && value != "" {
@@ -53,7 +66,7 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 			}
 			if inFile := variables[name]; inFile != "" && inFile != value {
 				if _, ok := placeOf(name); ok {
-					overridden = append(overridden, Finding{name,
+					warnings = append(warnings, Finding{name,
 						fmt.Sprintf("has another value in the file %s; the value of the process environment is used", envFile)})
 				}
 			}
@@ -61,9 +74,9 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 		}
 	}
 
-	env, err := ParseEnvironment(variables)
+	env, err := ParseEnvironment(variables, options...)
 	env.FileVariables = fileVariables
-	env.Warnings = append(overridden, env.Warnings...)
+	env.Warnings = append(warnings, env.Warnings...)
 	sortFindings(env.Warnings)
 	return env, err
 }
@@ -72,7 +85,7 @@ func ReadEnvironment(environ []string, envFile string) (Environment, error) {
 // [os.Environ], that have begins in place of CODER_AIBRIDGE_ before their names: one
 // of several environments in one process. Findings name variables as they are
 // spelt.
-func ReadPrefixed(environ []string, begins string) (Environment, error) {
+func ReadPrefixed(environ []string, begins string, options ...Option) (Environment, error) {
 	variables := map[string]string{}
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
@@ -81,7 +94,7 @@ func ReadPrefixed(environ []string, begins string) (Environment, error) {
 			variables[prefix+rest] = value
 		}
 	}
-	env, err := ParseEnvironment(variables)
+	env, err := ParseEnvironment(variables, options...)
 	spell := func(findings []Finding) {
 		for i := range findings {
 			f := &findings[i]
@@ -105,25 +118,72 @@ func ReadPrefixed(environ []string, begins string) (Environment, error) {
 	return env, err
 }
 
-// readEnvFile returns an error without anything of the file's text: the parser
-// quotes single characters in some of its own, and these can be part of a key.
-func readEnvFile(path string) (map[string]string, error) {
+// fileContent is what an environment file holds.
+type fileContent struct {
+	variables  map[string]string
+	passedOver lineNumbers // lines of another form, which name no provider variable
+}
+
+// readEnvFile reads and parses the file. The error is an [*EnvironmentError].
+func readEnvFile(path string) (fileContent, error) {
+	refuse := func(problems ...error) error {
+		var e EnvironmentError
+		for _, problem := range problems {
+			e.Findings = append(e.Findings, Finding{regularfile.Shown(path), problem.Error()})
+		}
+		return &e
+	}
 	text, err := regularfile.ReadGuarded(path, regularfile.Limit)
 	if err != nil {
-		return nil, fmt.Errorf("the environment file cannot be read: %w", regularfile.Cause(err)) // the path is named already
+		return fileContent{}, refuse(fmt.Errorf("the environment file cannot be read: %w", regularfile.Cause(err))) // the path is named already
 	}
-	variables, err := envparse.Parse(bytes.NewReader(text))
-	if err == nil {
-		return variables, nil
+	for _, mark := range []string{"\xff\xfe", "\xfe\xff"} {
+		if bytes.HasPrefix(text, []byte(mark)) {
+			return fileContent{}, refuse(errors.New("the environment file is UTF-16; save it as UTF-8"))
+		}
 	}
+	content, problems := parseEnvFile(bytes.TrimPrefix(text, []byte("\ufeff")))
+	if len(problems) > 0 {
+		return fileContent{}, refuse(problems...)
+	}
+	return content, nil
+}
 
-	var parseError *envparse.ParseError
-	if !errors.As(err, &parseError) {
-		return nil, errors.New("the environment file cannot be parsed")
+// parseEnvFile parses the file line by line. The problems are those of lines that name
+// a provider variable.
+func parseEnvFile(text []byte) (content fileContent, problems []error) {
+	content.variables = map[string]string{}
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		variables, err := parseLine(number, line)
+		if err == nil && continues(line, variables) {
+			err = fmt.Errorf("line %d: ends with \\; a value cannot continue on the next line", number)
+		}
+		switch {
+		case err == nil:
+			maps.Copy(content.variables, variables)
+		case namesProviderVariable(line):
+			problems = append(problems, err)
+		default:
+			content.passedOver = append(content.passedOver, number)
+		}
 	}
-	if errors.Is(parseError.Err, bufio.ErrTooLong) {
-		// The scanner gives up before it has counted the line.
-		return nil, fmt.Errorf("line %d is too long; at most %d bytes are allowed", parseError.Line+1, bufio.MaxScanTokenSize-1)
+	return content, problems
+}
+
+// parseLine returns an error without anything of the line: the parser quotes single
+// characters in some of its own, and these can be part of a key.
+func parseLine(number int, line []byte) (map[string]string, error) {
+	variables, err := envparse.Parse(bytes.NewReader(line))
+	var parseError *envparse.ParseError
+	switch {
+	case err == nil:
+		return variables, nil
+	case !errors.As(err, &parseError):
+		return nil, fmt.Errorf("line %d cannot be parsed", number)
+	case errors.Is(parseError.Err, bufio.ErrTooLong):
+		return nil, fmt.Errorf("line %d is too long; at most %d bytes are allowed", number, bufio.MaxScanTokenSize-1)
 	}
 	problem := "holds a character or an escape sequence that is not allowed"
 	for _, known := range []error{
@@ -134,5 +194,60 @@ func readEnvFile(path string) (map[string]string, error) {
 			problem = known.Error()
 		}
 	}
-	return nil, fmt.Errorf("line %d: %s; write NAME=value, with the value in single quotes if it holds \", # or \\", parseError.Line, problem)
+	return nil, fmt.Errorf("line %d: %s; write NAME=value, with the value in single quotes if it holds \", # or \\", number, problem)
+}
+
+// continues reports whether a line sets a variable to a value that ends with a backslash
+// outside quotes, by which other programs continue a line.
+func continues(line []byte, variables map[string]string) bool {
+	for _, value := range variables {
+		return strings.HasSuffix(value, `\`) && bytes.HasSuffix(bytes.TrimSpace(line), []byte(`\`))
+	}
+	return false
+}
+
+// namesProviderVariable reports whether a line that cannot be parsed may be meant to
+// set a provider variable: whether one is named before its first "=". That covers the
+// syntax of other programs, such as "declare -x NAME=value" and "NAME: value".
+func namesProviderVariable(line []byte) bool {
+	head, _, _ := bytes.Cut(line, []byte("="))
+	for _, word := range bytes.FieldsFunc(head, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"';`, r) }) {
+		for _, begin := range []string{prefix, aliasPrefix} {
+			if at := bytes.Index(word, []byte(begin)); at >= 0 {
+				if _, ok := placeOf(string(word[at:])); ok {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// lineNumbers are in ascending order.
+type lineNumbers []int
+
+// maxRuns bounds how many runs of lines a message names.
+const maxRuns = 10
+
+// String returns "line 3", or "lines 3, 5 to 9", or that with "and n more".
+func (numbers lineNumbers) String() string {
+	var runs []string
+	named := 0
+	for first := 0; first < len(numbers) && len(runs) < maxRuns; first = named {
+		last := first
+		for last+1 < len(numbers) && numbers[last+1] == numbers[last]+1 {
+			last++
+		}
+		run := strconv.Itoa(numbers[first])
+		if last > first {
+			run += " to " + strconv.Itoa(numbers[last])
+		}
+		runs = append(runs, run)
+		named = last + 1
+	}
+	text := english.PluralWord(len(numbers), "line", "") + " " + strings.Join(runs, ", ")
+	if more := len(numbers) - named; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }

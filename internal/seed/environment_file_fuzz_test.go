@@ -21,18 +21,35 @@ import (
 var fileErrors = regexp.MustCompile(`^line \d+( is too long; at most 65535 bytes are allowed|: (` +
 	`missing =|empty key|unmatched "|unmatched '|incomplete escape sequence|incomplete hex sequence|incomplete Unicode surrogate pair` +
 	`|multibyte characters disallowed in escape sequences|holds a character or an escape sequence that is not allowed` +
-	`); write NAME=value, with the value in single quotes if it holds ", # or \\)$`)
+	`); write NAME=value, with the value in single quotes if it holds ", # or \\|: ends with \\; a value cannot continue on the next line)$`)
+
+// passedOver is the warning of lines that are not used.
+var passedOver = regexp.MustCompile(`^lines? \d+( to \d+)?(, \d+( to \d+)?){0,9}( and \d+ more)? passed over: not NAME=value, and no provider variable$`)
+
+// wellFormed returns what the lines set that can be parsed, and the numbers of the others.
+func wellFormed(file string) (variables map[string]string, others []int) {
+	variables = map[string]string{}
+	for i, line := range strings.Split(strings.TrimPrefix(file, "\ufeff"), "\n") {
+		parsed, err := envparse.Parse(strings.NewReader(line))
+		if err != nil {
+			others = append(others, i+1)
+		}
+		maps.Copy(variables, parsed)
+	}
+	return variables, others
+}
 
 // FuzzReadEnvironment reads arbitrary environment files beside an arbitrary
-// environment of the process, one NAME=value a line: an error shows nothing of the
-// file, the process wins, and what is written to a file in quotes is read from it
-// as it was.
+// environment of the process, one NAME=value a line: findings show nothing of the
+// file, only lines that name a provider variable make it unusable, the process wins,
+// and what is written to a file in quotes is read from it as it was.
 func FuzzReadEnvironment(f *testing.F) {
 	const openai = "CODER_AIBRIDGE_OPENAI_KEY"
 	for _, file := range []string{
 		"", openai + "=sk", "export " + openai + ` = "a\nb" # comment`, openai + "='sk", "\ufeff" + openai + "=sk", openai + "=\x00", "=sk", "sk-q7zleak",
 		openai + `="\ud83d\ude00"`, openai + `="\ud83d"`, openai + "=a\r\n" + openai + "=b\r", "CODER_AIBRIDGE_PROVIDER_0_TYPE=openai\nCODER_AIBRIDGE_PROVIDER_0_KEYS='a, b'",
-		strings.Repeat("x", 66000), openai + "=a'b'\"c\"",
+		strings.Repeat("x", 66000), openai + "=a'b'\"c\"", "export A\n" + openai + "=sk\nB='", "export " + openai + "\n" + openai + ": a\n" + openai + "=a\\\nb",
+		"\xff\xfeC\x00", "A=\"-----BEGIN\nMII+\n-----END\"\n" + openai + "=sk",
 	} {
 		f.Add(file, openai+"=process\nPATH=/bin")
 	}
@@ -53,15 +70,23 @@ func FuzzReadEnvironment(f *testing.F) {
 		}
 
 		env, err := read(environ, file)
-		fromFile, unusable := envparse.Parse(strings.NewReader(file))
-		if unusable != nil {
-			var wrong *seed.EnvironmentError
-			require.True(t, errors.As(err, &wrong))
-			require.Len(t, wrong.Findings, 1)
-			require.Equal(t, path, wrong.Findings[0].Variable)
-			require.Regexp(t, fileErrors, wrong.Findings[0].Message)
+		fromFile, others := wellFormed(file)
+		var wrong *seed.EnvironmentError
+		if errors.As(err, &wrong) && wrong.Findings[0].Variable == path {
 			require.Empty(t, env)
+			if strings.HasPrefix(file, "\xff\xfe") || strings.HasPrefix(file, "\xfe\xff") {
+				return
+			}
+			require.Regexp(t, "CODER_AI(BRIDGE|_GATEWAY)_", file, "no other line makes a file unusable")
+			for _, finding := range wrong.Findings {
+				require.Equal(t, path, finding.Variable)
+				require.Regexp(t, fileErrors, finding.Message)
+			}
 		} else {
+			if len(others) > 0 {
+				require.Equal(t, path, env.Warnings[0].Variable)
+				require.Regexp(t, passedOver, env.Warnings[0].Message)
+			}
 			merged := maps.Clone(variables)
 			for name, value := range fromFile {
 				if merged[name] == "" {
@@ -73,7 +98,7 @@ func FuzzReadEnvironment(f *testing.F) {
 			require.Equal(t, plain(want.Providers), plain(env.Providers))
 			require.GreaterOrEqual(t, len(env.Warnings), len(want.Warnings))
 			for _, warning := range env.Warnings {
-				if !slices.Contains(want.Warnings, warning) {
+				if warning.Variable != path && !slices.Contains(want.Warnings, warning) {
 					require.Contains(t, warning.Message, "has another value in the file")
 					require.NotEqual(t, variables[warning.Variable], fromFile[warning.Variable])
 					require.NotEmpty(t, variables[warning.Variable])

@@ -74,10 +74,15 @@ func TestAnErrorInTheFileNamesFileAndLineAndNothingOfTheText(t *testing.T) {
 		write = `; write NAME=value, with the value in single quotes if it holds ", # or \`
 	)
 	for problem, c := range map[string]struct{ line, want string }{
-		"a line without a separator": {"sk-§§§", "line 2: missing =" + write},
-		"a line without a name":      {"=sk-§§§", "line 2: empty key" + write},
-		"a name with a bad start":    {"§§§=", "line 2: holds a character or an escape sequence that is not allowed" + write},
-		"a name with a bad part":     {"sk-§§§==", "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"a name without a value":     {"export " + name, "line 2: missing =" + write},
+		"YAML":                       {name + ": sk-§§§", "line 2: missing =" + write},
+		"another shell's syntax":     {"setenv " + name + " §§§", "line 2: missing =" + write},
+		"a list item":                {"-" + name + "=§§§", "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"a name in quotes":           {`"` + name + `"=§§§`, "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"a declaration":              {"declare -x " + name + `="§§§"`, "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"a name with a bad part":     {name + "-2=§§§", "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"an index that is none":      {"CODER_AI_GATEWAY_PROVIDER_[0]_key=§§§", "line 2: holds a character or an escape sequence that is not allowed" + write},
+		"a continued line":           {name + `=§§§\`, `line 2: ends with \; a value cannot continue on the next line`},
 		"an unmatched double quote":  {name + `="§§§`, `line 2: unmatched "` + write},
 		"an unmatched single quote":  {name + "='§§§", "line 2: unmatched '" + write},
 		"an incomplete escape":       {name + `="§§§\`, "line 2: incomplete escape sequence" + write},
@@ -99,6 +104,70 @@ func TestAnErrorInTheFileNamesFileAndLineAndNothingOfTheText(t *testing.T) {
 			require.NotContains(t, err.Error(), "§")
 		})
 	}
+}
+
+func TestASharedFile(t *testing.T) {
+	passed := func(lines string) string { return lines + " passed over: not NAME=value, and no provider variable" }
+	openAI := []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk"}, Variables: "CODER_AIBRIDGE_OPENAI_*"}}
+	const line = "CODER_AIBRIDGE_OPENAI_KEY=sk"
+	for name, c := range map[string]struct{ text, warning string }{
+		"a byte order mark":                          {"\ufeff" + line, ""},
+		"a byte order mark before a comment":         {"\ufeff# providers\n" + line, ""},
+		"a byte order mark elsewhere":                {line + "\n\ufeff\n", passed("line 2")},
+		"export without a value":                     {"export §§§\n" + line, passed("line 1")},
+		"export of a variable of the gateway":        {"export CODER_AIBRIDGE_ENABLED\n" + line, passed("line 1")},
+		"dotted and hyphenated names":                {"a.b.c=§§§\n.a=§§§\na-b=§§§\n1a=§§§\n" + line, passed("lines 2 to 4")},
+		"names of other alphabets":                   {"§§§=1\r\n" + line + "\r\n", passed("line 1")},
+		"a section":                                  {"[Service]\n" + line, passed("line 1")},
+		"a shell's commands":                         {"set -a\nif [ \"$A\" = b ]; then\n  A=b\nfi\n" + line, passed("lines 1 to 2, 4")},
+		"an unmatched quote":                         {"GREETING=it's §§§\n" + line, passed("line 1")},
+		"an escape sequence":                         {`A="\§§§"` + "\n" + line, passed("line 1")},
+		"a line that is too long":                    {"A=" + strings.Repeat("§", bufio.MaxScanTokenSize) + "\n" + line, passed("line 1")},
+		"a variable that is named in a value":        {`NOTE="see CODER_AIBRIDGE_OPENAI_KEY` + "\n" + line, passed("line 1")},
+		"the value of another variable ends with \\": {"A=b\\\nc\n" + line, passed("lines 1 to 2")},
+		"a certificate": {"CERT=\"-----BEGIN CERTIFICATE-----\nMII+§§§\nAAAA==\n-----END CERTIFICATE-----\"\n" + line + "\nKEY='-----BEGIN\n" +
+			"-----END'", passed("lines 1 to 2, 4, 6 to 7")},
+		"more than are named": {strings.Repeat("§\n\n", 12) + line, passed("lines 1, 3, 5, 7, 9, 11, 13, 15, 17, 19 and 2 more")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := writeEnvFile(t, c.text)
+			env, err := seed.ReadEnvironment(nil, path)
+			require.NoError(t, err)
+			require.Equal(t, openAI, plain(env.Providers))
+			require.Equal(t, 1, env.FileVariables)
+			var want []string
+			if c.warning != "" {
+				want = []string{path + ": " + c.warning}
+			}
+			require.Equal(t, want, texts(env.Warnings))
+			require.NotContains(t, strings.Join(texts(env.Warnings), ""), "§")
+		})
+	}
+}
+
+func TestEachLineOfAFileThatIsRefusedIsNamed(t *testing.T) {
+	const write = `; write NAME=value, with the value in single quotes if it holds ", # or \`
+	path := writeEnvFile(t, "export CODER_AIBRIDGE_OPENAI_KEY\n§\nCODER_AIBRIDGE_ANTHROPIC_KEY='a\nCODER_AIBRIDGE_PROVIDER_0_TYPE=openai")
+	_, err := seed.ReadEnvironment(nil, path)
+	var wrong *seed.EnvironmentError
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, []string{path + ": line 1: missing =" + write, path + ": line 3: unmatched '" + write}, texts(wrong.Findings))
+}
+
+func TestAFileOfUTF16IsRefused(t *testing.T) {
+	for _, text := range []string{"\xff\xfeC\x00", "\xfe\xff\x00C"} {
+		path := writeEnvFile(t, text)
+		_, err := seed.ReadEnvironment(nil, path)
+		require.EqualError(t, err, "1 error in the environment:\n  "+path+": the environment file is UTF-16; save it as UTF-8")
+	}
+}
+
+func TestTheWarningOfAFileComesFirst(t *testing.T) {
+	path := writeEnvFile(t, "§\nCODER_AIBRIDGE_OPENAI_KYE=x\nCODER_AIBRIDGE_PROVIDER_0_TYPE=cohere")
+	env, err := seed.ReadEnvironment(nil, path)
+	require.NoError(t, err)
+	require.Len(t, env.Warnings, 3)
+	require.Equal(t, path, env.Warnings[0].Variable)
 }
 
 func TestAFileThatCannotBeReadIsAnEnvironmentError(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -21,7 +22,7 @@ import (
 // is a word of many messages. So every environment is parsed a second time with
 // its values marked, and then no message may hold the mark.
 func FuzzParseEnvironment(f *testing.F) {
-	for _, cases := range [][]environmentCase{legacyCases, legacyBedrockCases, indexedCases, typeCases, credentialCases} {
+	for _, cases := range [][]environmentCase{legacyCases, legacyBedrockCases, indexedCases, typeCases, credentialCases, valueCases, foldingCases} {
 		for _, c := range cases {
 			lines := strings.Fields(spell(c.env))
 			for _, name := range slices.Sorted(maps.Keys(c.extra)) {
@@ -60,7 +61,7 @@ const mark = "q7zleak"
 // meaning as far as possible: types and names stay what they are where that is
 // one of the constants that messages may show, and URLs stay URLs.
 func withMark(name, value string) string {
-	field := name[strings.LastIndex(name, "_")+1:]
+	field := strings.ToUpper(name[strings.LastIndex(name, "_")+1:])
 	if value == "" || field == "TYPE" || field == "NAME" {
 		if value == "" || slices.ContainsFunc(provider.Types(), func(t provider.Type) bool { return strings.EqualFold(value, string(t)) }) {
 			return value
@@ -89,6 +90,12 @@ func checkEnvironment(t *testing.T, variables map[string]string) []string {
 	require.Equal(t, plain(env.Providers), plain(again.Providers))
 	require.Equal(t, env.Warnings, again.Warnings)
 	require.Equal(t, err, errAgain)
+	// What must agree besides can only add errors.
+	strict, errStrict := seed.ParseEnvironment(variables, seed.RequireCredentials())
+	if errStrict == nil {
+		require.NoError(t, err)
+		require.Equal(t, plain(env.Providers), plain(strict.Providers))
+	}
 
 	shown := texts(env.Warnings)
 	findings := env.Warnings
@@ -165,5 +172,6 @@ func checkEnvironment(t *testing.T, variables map[string]string) []string {
 }
 
 func requireStorable(t *testing.T, s string) {
-	require.True(t, utf8.ValidString(s) && !strings.Contains(s, "\x00"), "Postgres cannot store it")
+	require.True(t, utf8.ValidString(s), "Postgres cannot store it")
+	require.False(t, strings.ContainsFunc(s, unicode.IsControl))
 }

@@ -38,16 +38,21 @@ func (p *parser) checkGaps(entries []*entry) {
 //
 // An entry of an unknown type is skipped with a warning, and its other fields
 // are not looked at: they can be right for a version that knows the type.
-// Without a type, or with two, the checks that need no type are still made.
+// Without a type, with two, or with a control character in it the checks that need
+// no type are still made.
 func (p *parser) parseIndexed(e *entry) {
 	kind, ok := e.set("TYPE")
-	known := ok && len(e.rivals["TYPE"]) == 0
+	p.checkValue(e, "TYPE")
+	known := ok && len(e.rivals["TYPE"]) == 0 && !p.refused[kind.name]
 	if known && !slices.Contains(provider.Types(), provider.Type(kind.value)) {
 		p.warnf(kind.name, "%s", unknownType(kind.value))
 		return
 	}
 	for _, field := range indexedFields {
 		p.reportRivals(e, field)
+		if field != "TYPE" {
+			p.checkValue(e, field)
+		}
 	}
 	p.reportUnknown(e)
 	if !ok {
@@ -64,6 +69,9 @@ func (p *parser) parseIndexed(e *entry) {
 	naming := kind
 	if name, ok := e.set("NAME"); ok {
 		naming = name
+		if p.refused[name.name] {
+			return
+		}
 		if !namePattern.MatchString(name.value) {
 			p.errorf(name.name, "the name does not match %s (lower-case letters and digits, with single hyphens between)", namePattern)
 			return
@@ -76,7 +84,8 @@ func (p *parser) parseIndexed(e *entry) {
 }
 
 // claimName adds the provider, unless its name is taken: by a legacy provider,
-// which is an error, or by one of a lower index, into which an equal one folds.
+// which is an error, or by one of a lower index, into which an equal one folds. Where
+// credentials are required to agree, one with other credentials is not equal.
 // A provider without a known type is checked, but not added.
 func (p *parser) claimName(e *entry, d provider.Desired, naming string, known bool) {
 	s, taken := p.standing[d.Name]
@@ -90,6 +99,10 @@ func (p *parser) claimName(e *entry, d provider.Desired, naming string, known bo
 	case s.desired.Canonical().Hash() != d.Canonical().Hash():
 		p.errorf(naming, "its provider has the name that %s gives to another one, and differs from it; "+
 			"give it another name, or remove one of the two", s.variables[0])
+	case p.credentials && len(differingCredentials(s.desired, d)) > 0:
+		p.errorf(naming, "its provider has the name that %s gives to another one, and its %s differ; "+
+			"with --compat=upstream-credentials they must agree: give it another name, or remove one of the two",
+			s.variables[0], strings.Join(differingCredentials(s.desired, d), " and "))
 	default:
 		message := fmt.Sprintf("its provider equals the one that %s names and is folded into it", s.variables[0])
 		if ignored := differing(s.desired, d); len(ignored) > 0 {
@@ -104,24 +117,31 @@ func (p *parser) claimName(e *entry, d provider.Desired, naming string, known bo
 // differing returns what a provider has that is not in the canonical hash and
 // would be lost by folding it into the other.
 func differing(into, from provider.Desired) []string {
-	var parts []string
-	if !maps.Equal(keySet(into.Keys), keySet(from.Keys)) {
-		parts = append(parts, "keys")
-	}
-	var a, b provider.Bedrock
-	if into.Bedrock != nil {
-		a = *into.Bedrock
-	}
-	if from.Bedrock != nil {
-		b = *from.Bedrock
-	}
-	if !a.AccessKey.Equal(b.AccessKey) || !a.AccessKeySecret.Equal(b.AccessKeySecret) {
-		parts = append(parts, "AWS credentials")
-	}
+	parts := differingCredentials(into, from)
+	a, b := bedrockOf(into), bedrockOf(from)
 	if a.Model != b.Model || a.SmallFastModel != b.SmallFastModel {
 		parts = append(parts, "models")
 	}
 	return parts
+}
+
+func differingCredentials(a, b provider.Desired) (parts []string) {
+	if !maps.Equal(keySet(a.Keys), keySet(b.Keys)) {
+		parts = append(parts, "keys")
+	}
+	one, other := bedrockOf(a), bedrockOf(b)
+	if !one.AccessKey.Equal(other.AccessKey) || !one.AccessKeySecret.Equal(other.AccessKeySecret) {
+		parts = append(parts, "AWS credentials")
+	}
+	return parts
+}
+
+// bedrockOf returns what the provider has as a Bedrock one, nothing if it is none.
+func bedrockOf(d provider.Desired) provider.Bedrock {
+	if d.Bedrock == nil {
+		return provider.Bedrock{}
+	}
+	return *d.Bedrock
 }
 
 func keySet(keys []secret.Text) map[string]bool {

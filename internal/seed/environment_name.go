@@ -18,6 +18,9 @@ const (
 // dumpDir is a field of the gateway's own.
 const dumpDir = "DUMP_DIR"
 
+// indexedGroup begins the names of indexed variables, after the prefix.
+const indexedGroup = "PROVIDER_"
+
 // legacyFields and indexedFields are what can follow the prefix, or the index.
 var (
 	legacyFields = []string{
@@ -47,6 +50,7 @@ var (
 // Indices of places that are not those of an indexed provider, so that they
 // sort before and after all of these.
 const (
+	fileIndex    = -2
 	legacyIndex  = -1
 	maxIndex     = math.MaxInt32
 	invalidIndex = math.MaxInt
@@ -56,7 +60,8 @@ const (
 type place struct {
 	index int
 	stem  string // the name up to the field: CODER_AIBRIDGE_PROVIDER_0_
-	field string // OPENAI_KEY, or KEY of an indexed provider; not always known
+	field string // OPENAI_KEY, or KEY of an indexed provider, in upper case; not always known
+	spelt string // the field as it was spelt
 	fault string // why the name is an error, else empty
 }
 
@@ -75,32 +80,48 @@ func (at place) nearby() []string {
 }
 
 // placeOf returns what a variable's name says about it; false for one that is
-// to be passed over silently.
+// to be passed over silently. What follows the prefix is matched without regard to
+// case (spec section 1).
 func placeOf(name string) (at place, ok bool) {
 	stem := prefix
-	field, ok := strings.CutPrefix(name, prefix)
+	spelt, ok := strings.CutPrefix(name, prefix)
 	if !ok {
 		stem = aliasPrefix
-		if field, ok = strings.CutPrefix(name, aliasPrefix); !ok {
+		if spelt, ok = strings.CutPrefix(name, aliasPrefix); !ok {
 			return place{}, false
 		}
 	}
-	if numbered, ok := strings.CutPrefix(field, "PROVIDER_"); ok {
-		return indexedPlace(name, numbered)
+	field := upper(spelt)
+	if strings.HasPrefix(field, indexedGroup) {
+		return indexedPlace(name, spelt[len(indexedGroup):])
 	}
 	for _, group := range legacyGroups {
 		if rest, ok := strings.CutPrefix(field, group); ok {
-			return place{index: legacyIndex, stem: stem, field: field}, rest != dumpDir
+			return place{index: legacyIndex, stem: stem, field: field, spelt: spelt}, rest != dumpDir
 		}
 	}
 	return place{}, false
 }
 
+// upper returns the name in upper case. Field names are ASCII: strings.ToUpper
+// would take other letters for theirs, such as the long s.
+func upper(name string) string {
+	if !strings.ContainsFunc(name, func(r rune) bool { return 'a' <= r && r <= 'z' }) {
+		return name
+	}
+	return strings.Map(func(r rune) rune {
+		if 'a' <= r && r <= 'z' {
+			return r - 'a' + 'A'
+		}
+		return r
+	}, name)
+}
+
 // indexedPlace returns the place of a variable. numbered is the part of its name
 // from the index on.
 func indexedPlace(name, numbered string) (at place, ok bool) {
-	digits, field, separated := strings.Cut(numbered, "_")
-	at = place{index: invalidIndex, stem: strings.TrimSuffix(name, field), field: field}
+	digits, spelt, separated := strings.Cut(numbered, "_")
+	at = place{index: invalidIndex, stem: strings.TrimSuffix(name, spelt), field: upper(spelt), spelt: spelt}
 	if !separated {
 		at.stem += "_"
 	}
@@ -117,15 +138,19 @@ func indexedPlace(name, numbered string) (at place, ok bool) {
 		return at, true
 	}
 	at.index = int(index)
-	if field == "" {
+	if at.field == "" {
 		at.fault = fault("it names no field")
 	}
-	return at, field != dumpDir
+	return at, at.field != dumpDir
 }
 
-// orderOf returns the index by which findings about the variable are sorted.
+// orderOf returns the index by which findings about the variable are sorted, or about
+// the environment file, which come first.
 func orderOf(variable string) int {
-	at, _ := placeOf(variable)
+	at, ok := placeOf(variable)
+	if !ok {
+		return fileIndex
+	}
 	return at.index
 }
 

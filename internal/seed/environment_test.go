@@ -79,7 +79,12 @@ const (
 	noGap     = "number the providers 0, 1, 2, … without a gap"
 	badURL    = "is not an absolute http or https URL with a host; write it as https://HOST/PATH"
 	badName   = "the name does not match ^[a-z0-9]+(-[a-z0-9]+)*$ (lower-case letters and digits, with single hyphens between)"
-	badText   = "is not text that can be stored; it must be valid UTF-8 without a NUL character"
+	badText   = "is not text that can be stored; it must be valid UTF-8"
+	control   = "holds a control character, such as a line break or a tab; remove it"
+	lineEnd   = "ends with a line break; set it without one"
+	blanks    = "begins or ends with a space or an invisible character, which is taken for a part of it; remove it"
+	quotes    = "is in quotes, which are taken for a part of it; remove them"
+	reference = "holds a reference such as ${NAME}, which is taken literally: nothing is expanded; set the value that it stands for"
 	modelOnly = "is ignored: a model alone does not make the provider a Bedrock one; set "
 	skipped   = "the type is none that this version can seed (anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter, vercel); its provider is skipped"
 	anyType   = "anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter or vercel"
@@ -142,6 +147,7 @@ var legacyCases = []environmentCase{
 		name:      "a legacy key is kept verbatim, commas and spaces included",
 		extra:     map[string]string{"@OPENAI_KEY": " a,b "},
 		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{" a,b "}, Variables: "@OPENAI_*"}},
+		warnings:  []string{"@OPENAI_KEY: " + blanks},
 	},
 	{
 		name:      "the alias prefix means the same for legacy variables",
@@ -180,6 +186,28 @@ var legacyCases = []environmentCase{
 		extra: map[string]string{"@": "x"},
 	},
 	{
+		name: "legacy field names are matched without regard to case, DUMP_DIR and misspelt ones included",
+		env:  "@OpenAI_Key=sk-1 @openai_base_url=https://h/ ~bedrock_Region=r @OpenAI_Dump_Dir=/x @OpenAI_Kye=x",
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", Variables: "~bedrock_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}},
+			{Name: "openai", Type: "openai", BaseURL: "https://h/", Keys: []string{"sk-1"}, Variables: "@OpenAI_*, @openai_*"},
+		},
+		warnings: []string{"@OpenAI_Kye: " + unknown + "OPENAI_KEY"},
+	},
+	{
+		name: "a legacy field in two spellings is an error, whatever its values and prefixes",
+		env:  "@OPENAI_KEY=sk-1 @OpenAI_KEY=sk-1 ~ANTHROPIC_Key=sk-2 @ANTHROPIC_KEY=sk-3",
+		errors: []string{
+			"@OpenAI_KEY: " + respelt("@OPENAI_KEY"),
+			"~ANTHROPIC_Key: " + respelt("@ANTHROPIC_KEY"),
+		},
+	},
+	{
+		name:      "a second spelling that is empty counts as not set",
+		env:       "@OPENAI_KEY=sk-1 @OPENAI_Key=",
+		providers: []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk-1"}, Variables: "@OPENAI_*"}},
+	},
+	{
 		name:   "a base URL that is not absolute, not http or without a host is an error",
 		env:    "@OPENAI_KEY=a @OPENAI_BASE_URL=ftp://host/ @ANTHROPIC_KEY=b @ANTHROPIC_BASE_URL=https:///path",
 		errors: []string{"@ANTHROPIC_BASE_URL: " + badURL, "@OPENAI_BASE_URL: " + badURL},
@@ -197,11 +225,11 @@ var legacyCases = []environmentCase{
 	{
 		name:   "a value that Postgres cannot store is an error",
 		extra:  map[string]string{"@OPENAI_KEY": "a\x00b", "@OPENAI_BASE_URL": "https://h/\xff", "@ANTHROPIC_KEY": "\xff"},
-		errors: []string{"@ANTHROPIC_KEY: " + badText, "@OPENAI_BASE_URL: " + badText, "@OPENAI_KEY: " + badText},
+		errors: []string{"@ANTHROPIC_KEY: " + badText, "@OPENAI_BASE_URL: " + badText, "@OPENAI_KEY: " + control},
 	},
 	{
-		name:     "a value that is not stored may be anything",
-		extra:    map[string]string{"@ANTHROPIC_BASE_URL": "a\x00b", "@BEDROCK_MODEL": "\xff"},
+		name:     "a value that is not stored may be anything without a control character",
+		extra:    map[string]string{"@ANTHROPIC_BASE_URL": "ab", "@BEDROCK_MODEL": "\xff"},
 		warnings: []string{"@ANTHROPIC_BASE_URL: is ignored: no key; set @ANTHROPIC_KEY, or remove this variable", "@BEDROCK_MODEL: " + modelOnly + "@BEDROCK_REGION, or remove this variable"},
 	},
 }
@@ -295,8 +323,8 @@ var legacyBedrockCases = []environmentCase{
 		name:  "Bedrock fields that Postgres cannot store are errors",
 		extra: map[string]string{"@BEDROCK_REGION": "\xff", "@BEDROCK_MODEL": "a\x00", "@BEDROCK_ACCESS_KEY": "\xfe", "@BEDROCK_ACCESS_KEY_SECRET": "\x00"},
 		errors: []string{
-			"@BEDROCK_ACCESS_KEY: " + badText, "@BEDROCK_ACCESS_KEY_SECRET: " + badText,
-			"@BEDROCK_MODEL: " + badText, "@BEDROCK_REGION: " + badText,
+			"@BEDROCK_ACCESS_KEY: " + badText, "@BEDROCK_ACCESS_KEY_SECRET: " + control,
+			"@BEDROCK_MODEL: " + control, "@BEDROCK_REGION: " + badText,
 		},
 	},
 }
@@ -304,6 +332,10 @@ var legacyBedrockCases = []environmentCase{
 func bearerWins(key, stem string) string {
 	return "is ignored: with " + key + " and without AWS credentials the provider is not a Bedrock one; set " +
 		stem + "BEDROCK_ACCESS_KEY and " + stem + "BEDROCK_ACCESS_KEY_SECRET instead of the key, or remove this variable"
+}
+
+func respelt(variable string) string {
+	return "spells the field of " + variable + " in another way; remove one of them"
 }
 
 // Indexed variables.
@@ -368,6 +400,40 @@ var indexedCases = []environmentCase{
 			"@PROVIDER_0_KEYS: element 1 repeats element 0",
 			"~PROVIDER_0_TYPE: is set to another value than @PROVIDER_0_TYPE, which means the same; remove one of them",
 		},
+	},
+	{
+		name: "field names are matched without regard to case",
+		env: "@PROVIDER_0_Type=openai @PROVIDER_0_Name=test @PROVIDER_0_keys=a,b @Provider_1_TYPE=bedrock @PROVIDER_1_Bedrock_Region=r " +
+			"@PROVIDER_1_Dump_Dir=/x",
+		providers: []desired{
+			{Name: "bedrock", Type: "bedrock", Variables: "@PROVIDER_1_*, @Provider_1_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}},
+			{Name: "test", Type: "openai", Keys: []string{"a", "b"}, Variables: "@PROVIDER_0_*"},
+		},
+	},
+	{
+		name: "only the letters of ASCII have another case",
+		env:  "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYſ=a",
+		providers: []desired{
+			{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*"},
+		},
+		warnings: []string{"@PROVIDER_0_KEYſ: " + unknown + "KEY"},
+	},
+	{
+		name: "an indexed field in two spellings is an error, whatever its values, prefixes and zeros",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_Type=openai @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=n @PROVIDER_01_Name=n " +
+			"~PROVIDER_1_name=n @PROVIDER_1_KEY=a @PROVIDER_1_Key=b @PROVIDER_1_Kye=x @PROVIDER_1_kye=x",
+		warnings: []string{"@PROVIDER_1_Kye: " + unknown + "KEY", "@PROVIDER_1_kye: " + unknown + "KEY"},
+		errors: []string{
+			"@PROVIDER_0_Type: " + respelt("@PROVIDER_0_TYPE"),
+			"@PROVIDER_1_Key: " + respelt("@PROVIDER_1_KEY"),
+			"@PROVIDER_1_NAME: " + respelt("@PROVIDER_01_Name"),
+			"~PROVIDER_1_name: " + respelt("@PROVIDER_01_Name"),
+		},
+	},
+	{
+		name:   "the singular and the plural are two fields, in whatever case",
+		env:    "@PROVIDER_0_TYPE=openai @PROVIDER_0_Key=a @PROVIDER_0_KEYS=b",
+		errors: []string{"@PROVIDER_0_KEYS: cannot be combined with @PROVIDER_0_Key; remove one of them"},
 	},
 	{
 		name:   "a skipped index is an error",
@@ -495,7 +561,8 @@ var indexedCases = []environmentCase{
 		name: "a name that does not match the pattern is an error on the name",
 		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=Upper @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=-a @PROVIDER_2_TYPE=openai @PROVIDER_2_NAME=a--b " +
 			"@PROVIDER_3_TYPE=openai @PROVIDER_3_NAME=a_b @PROVIDER_4_TYPE=openai @PROVIDER_4_NAME=a- @PROVIDER_5_TYPE=openai",
-		extra: map[string]string{"@PROVIDER_5_NAME": "a\n"},
+		extra:    map[string]string{"@PROVIDER_5_NAME": "a "},
+		warnings: []string{"@PROVIDER_5_NAME: " + blanks},
 		errors: []string{
 			"@PROVIDER_0_NAME: " + badName, "@PROVIDER_1_NAME: " + badName, "@PROVIDER_2_NAME: " + badName,
 			"@PROVIDER_3_NAME: " + badName, "@PROVIDER_4_NAME: " + badName, "@PROVIDER_5_NAME: " + badName,
@@ -653,7 +720,8 @@ var typeCases = []environmentCase{
 var credentialCases = []environmentCase{
 	{
 		name:      "a singular key is kept verbatim, and the elements of a list are trimmed",
-		extra:     map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEY": " a, b", "@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_KEYS": " a,\tb c ,d"},
+		extra:     map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEY": " a, b", "@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_KEYS": " a,\u00a0b c ,d"},
+		warnings:  []string{"@PROVIDER_0_KEY: " + blanks},
 		providers: []desired{{Name: "anthropic", Type: "anthropic", Keys: []string{"a", "b c", "d"}, Variables: "@PROVIDER_1_*"}, {Name: "openai", Type: "openai", Keys: []string{" a, b"}, Variables: "@PROVIDER_0_*"}},
 	},
 	{
@@ -790,23 +858,288 @@ var credentialCases = []environmentCase{
 		},
 		warnings: []string{"@PROVIDER_1_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 1"},
 		errors: []string{
-			"@PROVIDER_0_KEYS: element 1 " + badText, "@PROVIDER_0_KEYS: element 2 " + badText,
-			"@PROVIDER_1_BEDROCK_ACCESS_KEYS: element 0 " + badText,
+			"@PROVIDER_0_KEYS: element 2 " + control, "@PROVIDER_0_KEYS: element 1 " + badText,
+			"@PROVIDER_1_BEDROCK_ACCESS_KEYS: element 0 " + control,
 		},
 	},
+}
+
+// Values of any field.
+var valueCases = []environmentCase{
+	{
+		name: "a control character is an error, whatever the field, with no other error of the value",
+		extra: map[string]string{
+			"@OPENAI_KEY": "k\n", "@OPENAI_BASE_URL": "https://h/\r\n", "@BEDROCK_REGION": "us-east-1\n", "@BEDROCK_MODEL": "\tm",
+			"@PROVIDER_0_TYPE": "azure", "@PROVIDER_0_NAME": "a\n", "@PROVIDER_0_BASE_URL": "x\x7f", "@PROVIDER_0_KEY": "k\u0085",
+			"@PROVIDER_1_TYPE": "openai\n", "@PROVIDER_1_KEYS": "a,a",
+		},
+		errors: []string{
+			"@BEDROCK_MODEL: " + control, "@BEDROCK_REGION: " + lineEnd, "@OPENAI_BASE_URL: " + lineEnd, "@OPENAI_KEY: " + lineEnd,
+			"@PROVIDER_0_BASE_URL: " + control, "@PROVIDER_0_KEY: " + control, "@PROVIDER_0_NAME: " + lineEnd,
+			"@PROVIDER_1_KEYS: element 1 repeats element 0", "@PROVIDER_1_TYPE: " + lineEnd,
+		},
+	},
+	{
+		name:     "a control character in a value that would be ignored is an error too",
+		extra:    map[string]string{"@OPENAI_BASE_URL": "a\x00b", "@BEDROCK_SMALL_FAST_MODEL": "m\n"},
+		warnings: []string{"@BEDROCK_SMALL_FAST_MODEL: " + modelOnly + "@BEDROCK_REGION, or remove this variable", "@OPENAI_BASE_URL: is ignored: no key; set @OPENAI_KEY, or remove this variable"},
+		errors:   []string{"@BEDROCK_SMALL_FAST_MODEL: " + lineEnd, "@OPENAI_BASE_URL: " + control},
+	},
+	{
+		name:     "what is not looked at may hold control characters: unknown fields, and those of an unknown type",
+		extra:    map[string]string{"@PROVIDER_0_TYPE": "cohere", "@PROVIDER_0_KEY": "k\n", "@PROVIDER_0_CERT": "a\nb", "@OPENAI_CERTIFICATE": "a\nb"},
+		warnings: []string{"@OPENAI_CERTIFICATE: " + unknown + "OPENAI_KEY", "@PROVIDER_0_TYPE: " + skipped},
+	},
+	{
+		name: "of a list the element with a control character is named, also around the element",
+		extra: map[string]string{
+			"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEYS": "a,\tb,c\n",
+			"@PROVIDER_1_TYPE": "anthropic", "@PROVIDER_1_BEDROCK_ACCESS_KEYS": "a\r,b", "@PROVIDER_1_BEDROCK_ACCESS_KEY_SECRETS": "a,b\x1bc",
+		},
+		warnings: []string{"@PROVIDER_1_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 1"},
+		errors: []string{
+			"@PROVIDER_0_KEYS: element 1 " + control, "@PROVIDER_0_KEYS: element 2 " + lineEnd,
+			"@PROVIDER_1_BEDROCK_ACCESS_KEYS: element 0 " + lineEnd, "@PROVIDER_1_BEDROCK_ACCESS_KEY_SECRETS: element 1 " + control,
+		},
+	},
+	{
+		name: "surrounding quotes, spaces and references are warnings, and stored",
+		extra: map[string]string{
+			"@OPENAI_KEY": `"k"`, "@OPENAI_BASE_URL": "https://h/ ", "@ANTHROPIC_KEY": "${ANTHROPIC_KEY:-none}", "@ANTHROPIC_BASE_URL": "https://h/${PATH}",
+			"@PROVIDER_0_TYPE": "anthropic", "@PROVIDER_0_NAME": "a", "@PROVIDER_0_BEDROCK_REGION": "\u200b'us-east-1' ", "@PROVIDER_0_BEDROCK_MODEL": "“m”",
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY": "$(AWS_KEY)", "@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET": "`s`",
+		},
+		providers: []desired{
+			{Name: "a", Type: "anthropic", Variables: "@PROVIDER_0_*", Bedrock: &bedrock{"\u200b'us-east-1' ", "“m”", haiku, "$(AWS_KEY)", "`s`"}},
+			{Name: "anthropic", Type: "anthropic", BaseURL: "https://h/${PATH}", Keys: []string{"${ANTHROPIC_KEY:-none}"}, Variables: "@ANTHROPIC_*"},
+			{Name: "openai", Type: "openai", BaseURL: "https://h/ ", Keys: []string{`"k"`}, Variables: "@OPENAI_*"},
+		},
+		warnings: []string{
+			"@ANTHROPIC_BASE_URL: " + reference, "@ANTHROPIC_KEY: " + reference, "@OPENAI_BASE_URL: " + blanks, "@OPENAI_KEY: " + quotes,
+			"@PROVIDER_0_BEDROCK_ACCESS_KEY: " + reference, "@PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET: " + quotes,
+			"@PROVIDER_0_BEDROCK_MODEL: " + quotes, "@PROVIDER_0_BEDROCK_REGION: " + blanks, "@PROVIDER_0_BEDROCK_REGION: " + quotes,
+		},
+	},
+	{
+		name: "the cause of a type that is skipped, and of an error, is a warning beside it",
+		extra: map[string]string{
+			"@PROVIDER_0_TYPE": `"openai"`, "@PROVIDER_1_TYPE": "openai ", "@PROVIDER_2_TYPE": "openai", "@PROVIDER_2_BASE_URL": `'https://h/'`,
+			"@PROVIDER_2_NAME": "${NAME}",
+		},
+		warnings: []string{
+			"@PROVIDER_0_TYPE: " + quotes, "@PROVIDER_0_TYPE: " + skipped + "; it is most likely a misspelling of openai",
+			"@PROVIDER_1_TYPE: " + blanks, "@PROVIDER_1_TYPE: " + skipped + "; it is most likely a misspelling of openai",
+			"@PROVIDER_2_BASE_URL: " + quotes, "@PROVIDER_2_NAME: " + reference,
+		},
+		errors: []string{"@PROVIDER_2_BASE_URL: " + badURL, "@PROVIDER_2_NAME: " + badName},
+	},
+	{
+		name:  "of a list the element is named, and a list in quotes as a whole as such",
+		extra: map[string]string{"@PROVIDER_0_TYPE": "openai", "@PROVIDER_0_KEYS": `"a", '${B}' ,c`, "@PROVIDER_1_TYPE": "google", "@PROVIDER_1_KEYS": ` "a,b" `, "@PROVIDER_2_TYPE": "vercel", "@PROVIDER_2_KEYS": `"a"`},
+		providers: []desired{
+			{Name: "google", Type: "google", BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai/", Keys: []string{`"a`, `b"`}, Variables: "@PROVIDER_1_*"},
+			{Name: "openai", Type: "openai", Keys: []string{`"a"`, `'${B}'`, "c"}, Variables: "@PROVIDER_0_*"},
+			{Name: "vercel", Type: "vercel", BaseURL: "https://ai-gateway.vercel.sh/v1/", Keys: []string{`"a"`}, Variables: "@PROVIDER_2_*"},
+		},
+		warnings: []string{
+			"@PROVIDER_0_KEYS: element 0 " + quotes, "@PROVIDER_0_KEYS: element 1 " + quotes, "@PROVIDER_0_KEYS: element 1 " + reference,
+			"@PROVIDER_1_KEYS: is in quotes, which are taken for a part of its elements; remove them",
+			"@PROVIDER_2_KEYS: element 0 " + quotes,
+		},
+	},
+	{
+		name:  "quotes, spaces and dollars inside a value, and quotes that do not match, are its own",
+		extra: map[string]string{"@OPENAI_KEY": `a "b" c`, "@ANTHROPIC_KEY": `'$NAME$(id -u)${"`, "@PROVIDER_0_TYPE": "google", "@PROVIDER_0_KEY": `"`},
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{`'$NAME$(id -u)${"`}, Variables: "@ANTHROPIC_*"},
+			{Name: "google", Type: "google", BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai/", Keys: []string{`"`}, Variables: "@PROVIDER_0_*"},
+			{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{`a "b" c`}, Variables: "@OPENAI_*"},
+		},
+	},
+}
+
+// sentenceCases have one case for each sentence of the specification, section 1, in
+// its order, and its words. The tables above try each in depth.
+var sentenceCases = []environmentCase{
+	{
+		name:   "CODER_AI_GATEWAY_ is an alias; the same field under both with different values is an error",
+		env:    "~OPENAI_KEY=k @OPENAI_KEY=l",
+		errors: []string{"~OPENAI_KEY: is set to another value than @OPENAI_KEY, which means the same; remove one of them"},
+	},
+	{
+		name: "legacy defaults",
+		env:  "@OPENAI_KEY=k @BEDROCK_REGION=r",
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", Variables: "@BEDROCK_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}},
+			{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"k"}, Variables: "@OPENAI_*"},
+		},
+	},
+	{
+		name:      "default models alone never make a provider a Bedrock one",
+		env:       "@ANTHROPIC_KEY=k",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"k"}, Variables: "@ANTHROPIC_*"}},
+	},
+	{name: "a skipped index", env: "@PROVIDER_1_TYPE=openai", errors: []string{"@PROVIDER_1_TYPE: index 0 is skipped; " + noGap}},
+	{name: "a non-numeric index", env: "@PROVIDER_A_TYPE=openai", errors: []string{"@PROVIDER_A_TYPE: its index is not a decimal number" + form}},
+	{name: "an index without TYPE", env: "@PROVIDER_0_KEY=k", errors: []string{"@PROVIDER_0_KEY: its provider has no type; set @PROVIDER_0_TYPE to " + anyType}},
+	{
+		name: "singular and plural of one field together", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=k @PROVIDER_0_KEYS=l",
+		errors: []string{"@PROVIDER_0_KEYS: cannot be combined with @PROVIDER_0_KEY; remove one of them"},
+	},
+	{
+		name: "an empty or a repeated key, named by its index in the list", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=k,,k",
+		errors: []string{"@PROVIDER_0_KEYS: element 1 is empty; remove it, or the comma before or after it", "@PROVIDER_0_KEYS: element 2 repeats element 0"},
+	},
+	{
+		name: "more than 5 keys", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=1,2,3,4,5,6",
+		errors: []string{"@PROVIDER_0_KEYS: holds 6 elements; at most 5 are allowed"},
+	},
+	{
+		name:     "more than 5 access keys",
+		env:      "@PROVIDER_0_TYPE=bedrock @PROVIDER_0_BEDROCK_ACCESS_KEYS=1,2,3,4,5,6 @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1,2,3,4,5,6",
+		warnings: []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: only the first access key and its secret are stored; not stored: 5"},
+		errors:   []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: holds 6 elements; at most 5 are allowed"},
+	},
+	{
+		name:   "unequal counts of access keys and secrets",
+		env:    "@PROVIDER_0_TYPE=bedrock @PROVIDER_0_BEDROCK_ACCESS_KEYS=1,2 @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=1",
+		errors: []string{"@PROVIDER_0_BEDROCK_ACCESS_KEYS: access keys and secrets do not pair: here are 2, in @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS are 1; give each access key one secret"},
+	},
+	{
+		name: "a Bedrock field on a type that is neither anthropic nor bedrock", env: "@PROVIDER_0_TYPE=google @PROVIDER_0_BEDROCK_MODEL=m",
+		errors: []string{"@PROVIDER_0_BEDROCK_MODEL: is only for providers of type anthropic or bedrock; remove it, or change @PROVIDER_0_TYPE"},
+	},
+	{
+		name:   "bearer keys together with Bedrock credentials on one indexed provider",
+		env:    "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_KEY=k @PROVIDER_0_BEDROCK_ACCESS_KEY=A @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET=S",
+		errors: []string{"@PROVIDER_0_KEY: cannot be combined with AWS credentials (@PROVIDER_0_BEDROCK_ACCESS_KEY); remove one of them"},
+	},
+	{name: "a name that does not match", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=a--b", errors: []string{"@PROVIDER_0_NAME: " + badName}},
+	{
+		name: "an indexed name equal to a configured legacy name, with what to remove", env: "@OPENAI_KEY=k @PROVIDER_0_TYPE=openai",
+		errors: []string{`@PROVIDER_0_TYPE: its provider has the name of the legacy provider "openai"; remove either @OPENAI_KEY or the variables @PROVIDER_0_*`},
+	},
+	{
+		name: "two indexed entries of one name with different hashes", env: "@PROVIDER_0_TYPE=openai @PROVIDER_1_TYPE=openai @PROVIDER_1_BASE_URL=https://h/",
+		errors: []string{"@PROVIDER_1_TYPE: its provider has the name that @PROVIDER_0_TYPE gives to another one, and differs from it; give it another name, or remove one of the two"},
+	},
+	{
+		name: "equal hashes fold into one", env: "@PROVIDER_0_TYPE=openai @PROVIDER_1_TYPE=openai",
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*, @PROVIDER_1_*"}},
+		warnings:  []string{"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it"},
+	},
+	{
+		name: "an unknown field, with the nearest known one", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_BASEURL=x",
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*"}},
+		warnings:  []string{"@PROVIDER_0_BASEURL: " + unknown + "BASE_URL"},
+	},
+	{name: "an unknown type is skipped, and startup goes on", env: "@PROVIDER_0_TYPE=cohere", warnings: []string{"@PROVIDER_0_TYPE: " + skipped}},
+	{
+		name: "DUMP_DIR is passed over silently", env: "@OPENAI_DUMP_DIR=/x @PROVIDER_0_DUMP_DIR=/x @PROVIDER_0_TYPE=openai",
+		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*"}},
+	},
+	{
+		name: "field names are matched without regard to case", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_Name=test",
+		providers: []desired{{Name: "test", Type: "openai", Variables: "@PROVIDER_0_*"}},
+	},
+	{
+		name: "the same field in two spellings", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=a @PROVIDER_0_Name=a",
+		errors: []string{"@PROVIDER_0_Name: " + respelt("@PROVIDER_0_NAME")},
+	},
+	{
+		name: "a variable set to the empty string counts as not set", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY= @PROVIDER_0_KEYS=k @PROVIDER_2_TYPE=",
+		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"k"}, Variables: "@PROVIDER_0_*"}},
+	},
+	{
+		name:      "a provider is Bedrock when its Bedrock base URL is not empty, and its base URL is that",
+		env:       "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_BASE_URL=https://b/",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://b/", Variables: "@PROVIDER_0_*", Bedrock: &bedrock{"", sonnet, haiku, "", ""}}},
+	},
+	{
+		name:      "a provider is Bedrock when its credentials are not empty, and its base URL is the Bedrock one even if that is empty",
+		env:       "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_BEDROCK_ACCESS_KEY=A @PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET=S",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_0_*", Bedrock: &bedrock{"", sonnet, haiku, "A", "S"}}},
+	},
+	{
+		name: "a bedrock one must be", env: "@PROVIDER_0_TYPE=bedrock",
+		errors: []string{"@PROVIDER_0_TYPE: its provider has neither a region nor a base URL nor AWS credentials; set @PROVIDER_0_BEDROCK_REGION"},
+	},
+	{
+		name:      "an Anthropic key together with Bedrock metadata but no AWS credentials is a bearer provider, legacy",
+		env:       "@ANTHROPIC_KEY=k @BEDROCK_REGION=r",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", BaseURL: "https://api.anthropic.com/", Keys: []string{"k"}, Variables: "@ANTHROPIC_*, @BEDROCK_*"}},
+		warnings:  []string{"@BEDROCK_REGION: " + bearerWins("@ANTHROPIC_KEY", "@")},
+	},
+	{
+		name:      "an Anthropic key together with Bedrock metadata but no AWS credentials is a bearer provider, indexed",
+		env:       "@PROVIDER_0_TYPE=anthropic @PROVIDER_0_KEY=k @PROVIDER_0_BEDROCK_BASE_URL=https://b/",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Keys: []string{"k"}, Variables: "@PROVIDER_0_*"}},
+		warnings:  []string{"@PROVIDER_0_BEDROCK_BASE_URL: " + bearerWins("@PROVIDER_0_KEY", "@PROVIDER_0_")},
+	},
+	{
+		name:      "a legacy Anthropic key together with AWS credentials is Bedrock, and the key is ignored",
+		env:       "@ANTHROPIC_KEY=k @BEDROCK_ACCESS_KEY=A @BEDROCK_ACCESS_KEY_SECRET=S",
+		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@ANTHROPIC_*, @BEDROCK_*", Bedrock: &bedrock{"", sonnet, haiku, "A", "S"}}},
+		warnings:  []string{"@ANTHROPIC_KEY: is ignored: @BEDROCK_ACCESS_KEY makes the provider a Bedrock one; remove one of them"},
+	},
+}
+
+// foldingCases are of [seed.RequireCredentials].
+var foldingCases = []environmentCase{
+	{
+		name: "entries of one name with other keys, or other AWS credentials, are an error each",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=k,l @PROVIDER_1_TYPE=openai @PROVIDER_1_KEYS=k,m @PROVIDER_2_TYPE=openai " +
+			"@PROVIDER_3_TYPE=anthropic @PROVIDER_3_BEDROCK_REGION=r @PROVIDER_4_TYPE=anthropic @PROVIDER_4_NAME=anthropic @PROVIDER_4_BEDROCK_REGION=r " +
+			"@PROVIDER_4_BEDROCK_ACCESS_KEY=AK @PROVIDER_4_BEDROCK_ACCESS_KEY_SECRET=SK",
+		errors: []string{
+			"@PROVIDER_1_TYPE: " + differs("@PROVIDER_0_TYPE", "keys"),
+			"@PROVIDER_2_TYPE: " + differs("@PROVIDER_0_TYPE", "keys"),
+			"@PROVIDER_4_NAME: " + differs("@PROVIDER_3_TYPE", "AWS credentials"),
+		},
+	},
+	{
+		name: "entries of one name with equal credentials fold into one, whatever the order and the models",
+		env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=k,l @PROVIDER_1_TYPE=openai @PROVIDER_1_KEYS=l,k " +
+			"@PROVIDER_2_TYPE=anthropic @PROVIDER_2_BEDROCK_REGION=r @PROVIDER_3_TYPE=anthropic @PROVIDER_3_BEDROCK_REGION=r @PROVIDER_3_BEDROCK_MODEL=m",
+		providers: []desired{
+			{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_2_*, @PROVIDER_3_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}},
+			{Name: "openai", Type: "openai", Keys: []string{"k", "l"}, Variables: "@PROVIDER_0_*, @PROVIDER_1_*"},
+		},
+		warnings: []string{
+			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it",
+			"@PROVIDER_3_TYPE: its provider equals the one that @PROVIDER_2_TYPE names and is folded into it; its models differ and are ignored",
+		},
+	},
+	{
+		name: "entries of one name with different hashes are told apart by these",
+		env:  "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=k @PROVIDER_1_TYPE=openai @PROVIDER_1_KEY=l @PROVIDER_1_BASE_URL=https://h/",
+		errors: []string{
+			"@PROVIDER_1_TYPE: its provider has the name that @PROVIDER_0_TYPE gives to another one, and differs from it; give it another name, or remove one of the two",
+		},
+	},
+}
+
+func differs(variable, what string) string {
+	return "its provider has the name that " + variable + " gives to another one, and its " + what + " differ; " +
+		"with --compat=upstream-credentials they must agree: give it another name, or remove one of the two"
 }
 
 func TestParseEnvironment(t *testing.T) {
 	for group, cases := range map[string][]environmentCase{
 		"legacy": legacyCases, "legacy Bedrock": legacyBedrockCases, "indexed": indexedCases, "types": typeCases, "credentials": credentialCases,
+		"values": valueCases, "the specification": sentenceCases, "folding where credentials must agree": foldingCases,
 	} {
+		var options []seed.Option
+		if strings.HasPrefix(group, "folding") {
+			options = append(options, seed.RequireCredentials())
+		}
 		for _, c := range cases {
 			t.Run(group+"/"+c.name, func(t *testing.T) {
 				variables := environment(c.env)
 				for name, value := range c.extra {
 					variables[spell(name)] = value
 				}
-				env, err := seed.ParseEnvironment(variables)
+				env, err := seed.ParseEnvironment(variables, options...)
 				require.Equal(t, spellAll(c.warnings), texts(env.Warnings), "warnings")
 
 				var wrong *seed.EnvironmentError

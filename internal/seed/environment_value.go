@@ -3,7 +3,10 @@ package seed
 import (
 	"fmt"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"provwatch/internal/secret"
@@ -11,6 +14,75 @@ import (
 
 // maxKeys is how many keys, or access keys, a provider can have (spec section 1).
 const maxKeys = 5
+
+// pluralFields hold several values, separated by commas.
+var pluralFields = []string{"KEYS", "BEDROCK_ACCESS_KEYS", "BEDROCK_ACCESS_KEY_SECRETS"}
+
+// checkValue checks what holds for the value of each field (spec section 1). A
+// control character, such as the line break that a file or a here-document ends
+// with, is an error. What is most likely left over from another program's syntax is
+// a warning, since it can be part of a value.
+func (p *parser) checkValue(e *entry, field string) {
+	v, ok := e.set(field)
+	if !ok {
+		return
+	}
+	l := list{variable: v.name, elements: []string{v.value}}
+	if slices.Contains(pluralFields, field) {
+		l.plural, l.elements = true, strings.Split(v.value, ",")
+		if inQuotes(strings.TrimSpace(v.value)) && len(l.elements) > 1 {
+			p.warnf(v.name, "is in quotes, which are taken for a part of its elements; remove them")
+		}
+	}
+	for i, element := range l.elements {
+		p.checkElement(l, i, element)
+	}
+}
+
+func (p *parser) checkElement(l list, i int, element string) {
+	if strings.ContainsFunc(element, unicode.IsControl) {
+		if p.refused == nil {
+			p.refused = make(map[string]bool)
+		}
+		p.refused[l.variable] = true
+		if ended := strings.TrimRight(element, "\r\n"); ended != element && !strings.ContainsFunc(ended, unicode.IsControl) {
+			p.errorf(l.variable, "%sends with a line break; set it without one", l.at(i))
+		} else {
+			p.errorf(l.variable, "%sholds a control character, such as a line break or a tab; remove it", l.at(i))
+		}
+		return
+	}
+	if l.plural { // whose elements are trimmed
+		element = strings.TrimSpace(element)
+	}
+	trimmed := strings.TrimFunc(element, isBlank)
+	if trimmed != element {
+		p.warnf(l.variable, "%sbegins or ends with a space or an invisible character, which is taken for a part of it; remove it", l.at(i))
+	}
+	if inQuotes(trimmed) {
+		p.warnf(l.variable, "%sis in quotes, which are taken for a part of it; remove them", l.at(i))
+	}
+	if strings.Contains(element, "$") && reference.MatchString(element) {
+		p.warnf(l.variable, "%sholds a reference such as ${NAME}, which is taken literally: nothing is expanded; set the value that it stands for", l.at(i))
+	}
+}
+
+// reference is a reference to a variable as shells, Docker Compose and systemd write
+// it, or, with parentheses, Kubernetes.
+var reference = regexp.MustCompile(`\$\{[^}]*\}|\$\([A-Za-z_][A-Za-z0-9_.-]*\)`)
+
+// isBlank reports whether a character leaves no mark on a screen.
+func isBlank(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
+
+// inQuotes reports whether a value begins and ends with quotes that belong together.
+func inQuotes(value string) bool {
+	for _, pair := range []struct{ opening, closing string }{{`"`, `"`}, {"'", "'"}, {"`", "`"}, {"“", "”"}, {"‘", "’"}} {
+		if len(value) >= len(pair.opening)+len(pair.closing) && strings.HasPrefix(value, pair.opening) && strings.HasSuffix(value, pair.closing) {
+			return true
+		}
+	}
+	return false
+}
 
 // list is what a field holds that has a singular and a plural form.
 type list struct {
@@ -74,12 +146,13 @@ func (p *parser) checkRepeats(l list) {
 	}
 }
 
-// checkStorable reports an element that Postgres cannot store as text.
+// checkStorable reports an element that Postgres cannot store as text. One with a
+// NUL has been reported already, as any control character.
 func (p *parser) checkStorable(l list, i int) bool {
-	if s := l.elements[i]; utf8.ValidString(s) && !strings.Contains(s, "\x00") {
+	if utf8.ValidString(l.elements[i]) {
 		return true
 	}
-	p.errorf(l.variable, "%sis not text that can be stored; it must be valid UTF-8 without a NUL character", l.at(i))
+	p.errorf(l.variable, "%sis not text that can be stored; it must be valid UTF-8", l.at(i))
 	return false
 }
 
@@ -113,7 +186,7 @@ func (p *parser) parseBaseURL(e *entry, field, otherwise string) string {
 	if !ok {
 		return otherwise
 	}
-	if !p.checkStorable(list{variable: v.name, elements: []string{v.value}}, 0) {
+	if !p.checkStorable(list{variable: v.name, elements: []string{v.value}}, 0) || p.refused[v.name] {
 		return v.value
 	}
 	// The error of url.Parse holds the URL and must not be shown.

@@ -18,7 +18,8 @@ type Keys interface {
 	OpenRow(row *provider.Row, credentials bool)
 }
 
-// Option is how a seed or a plan differs from the usual.
+// Option is how a seed, a plan, or what is read of an environment differs from the
+// usual.
 type Option func(*options)
 
 type options struct {
@@ -38,7 +39,8 @@ func WithKeys(keys Keys) Option { return func(o *options) { o.keys = keys } }
 // other than the environment's, whatever their order, as the public gateway has
 // it (--compat=upstream-credentials). No acceptance holds for such a drift, since
 // nothing is stored of credentials that it could be tied to. Credentials that
-// cannot be decrypted make the row one that cannot be compared.
+// cannot be decrypted make the row one that cannot be compared. In an environment,
+// entries of one name must have the same credentials.
 func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
 
 // ForTarget makes messages those of a target of --config, which the flags given
