@@ -101,6 +101,9 @@ func connectAs(t *testing.T, conn *pgx.Conn, role string) *pgx.Conn {
 	config.RuntimeParams["search_path"] = "pg_temp, lair_" + role + ", pg_catalog"
 	as, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
+	// An attacker lets the policies of its own tables run, which the worker's sessions refuse.
+	_, err = as.Exec(t.Context(), "SET row_security = on")
+	require.NoError(t, err)
 	t.Cleanup(func() { _ = as.Close(context.Background()) })
 	return as
 }
