@@ -1,8 +1,9 @@
--- The publication that the WAL source reads, run by internal/schema. Only what
--- the canonical hash needs travels, and updated_at, which tells which of several
--- rows of a name stands for the provider; of the keys nothing but their ids.
+-- The publication that the WAL source reads, run by internal/schema. It has no list
+-- of columns for ai_providers: a column in a list can be neither dropped nor changed
+-- in type, which would make the gateway's own upgrade fail. The worker drops what it
+-- does not need as it reads. Of the keys nothing but their ids travels.
 
 DROP PUBLICATION IF EXISTS provwatch;
 CREATE PUBLICATION provwatch FOR TABLE
-    gateway.ai_providers (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at),
+    gateway.ai_providers,
     gateway.ai_provider_keys (id);

@@ -38,6 +38,8 @@ const (
 	// tried again, triggerPause that before removing triggers is.
 	leadPause    = time.Second
 	triggerPause = 30 * time.Second
+	// triggerInterval is how often the triggers on the provider tables are looked for.
+	triggerInterval = 5 * time.Second
 	// standbyPause is the least time between two verifications of a standby.
 	standbyPause = time.Second
 )
@@ -417,14 +419,40 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 	d.pending.All(first)
 	var group conc.WaitGroup
 	defer group.Wait()
-	group.Go(func() {
-		err := schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true, CommandFlags: d.CommandFlags}, d.Logger)
-		if err != nil && ctx.Err() == nil && d.told.isNews("no triggers", err.Error()) {
-			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
-		}
-	})
+	group.Go(func() { d.keepTriggers(ctx) })
 	defer d.life.take()()
 	d.verifier.Run(ctx, d.pending, d.MaxBackOff, func(r listener.Request, err error) { d.verified(ctx, r, err) })
+}
+
+// keepTriggers makes sure of the triggers on the provider tables until ctx ends.
+// Tables that are dropped and made again, as by an upgrade of the gateway, have none:
+// they get them, and everything is verified.
+func (d *daemon) keepTriggers(ctx context.Context) {
+	for first := true; ; first = false {
+		there, err := schema.HasTriggers(ctx, d.pool)
+		switch {
+		case err != nil:
+		case first, !there && d.Migrate == schema.Auto:
+			err = schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true, CommandFlags: d.CommandFlags}, d.Logger)
+			if err == nil && !there && !first {
+				d.pending.All(pubsub.SourceResync)
+			}
+		case !there:
+			err = fmt.Errorf("they are missing; run \"worker migrate%s\" as the owner of the tables", d.CommandFlags)
+		}
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if ctx.Err() == nil && d.told.isNews("no triggers", text) && err != nil {
+			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(triggerInterval):
+		}
+	}
 }
 
 // retireSlot forgets the position in the WAL, and says so if there was one, and

@@ -345,6 +345,16 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 	return nil
 }
 
+// HasTriggers reports whether the provider tables have all our triggers. A table that
+// is dropped and made again has none.
+func HasTriggers(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+	count, err := store.On(pool).CountTriggers(ctx)
+	if err != nil {
+		return false, unusable("look at the triggers", err)
+	}
+	return count >= triggers, nil
+}
+
 // RemoveTriggers removes our triggers from the provider tables, which the WAL
 // source does not need. Removing one needs the whole table for itself, and while
 // it waits for that everybody else waits behind it: it gives up soon, and is to
@@ -501,7 +511,7 @@ func look(ctx context.Context, db store.DBTX) (Status, error) {
 		}
 		count, published := details.Triggers, details.Publication
 		status.Triggers, status.SomeTriggers = count >= triggers, count > 0
-		status.Publication = published.Tables == 2 && (published.Limited == 2 || !status.columnLists)
+		status.Publication = published.Tables == 2 && (published.AsDeclared == 2 || !status.columnLists)
 	}
 
 	all, err := versions()

@@ -97,7 +97,7 @@ func (q *Queries) HoldsLeadership(ctx context.Context, arg HoldsLeadershipParams
 const inspectPublication = `-- name: InspectPublication :one
 SELECT
     count(*) AS tables,
-    count(*) FILTER (WHERE to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) AS limited
+    count(*) FILTER (WHERE (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys')) AS as_declared
 FROM pg_catalog.pg_publication_rel r
 JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
@@ -107,16 +107,17 @@ WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AN
 `
 
 type InspectPublicationRow struct {
-	Tables  int64
-	Limited int64
+	Tables     int64
+	AsDeclared int64
 }
 
 // How many of the two provider tables the publication has, and how many of them
-// with a column list, which PostgreSQL 14 does not know.
+// with the columns of publication.sql: of the keys a list, which PostgreSQL 14 does
+// not know, and of the providers all.
 func (q *Queries) InspectPublication(ctx context.Context) (InspectPublicationRow, error) {
 	row := q.db.QueryRow(ctx, inspectPublication)
 	var i InspectPublicationRow
-	err := row.Scan(&i.Tables, &i.Limited)
+	err := row.Scan(&i.Tables, &i.AsDeclared)
 	return i, err
 }
 

@@ -32,7 +32,7 @@ const (
 	// quietStatusInterval is the same while there is nothing new to tell.
 	quietStatusInterval = 10 * time.Second
 	// slotInterval is how often the slot's retained bytes are looked at.
-	slotInterval = 10 * time.Second
+	slotInterval = 5 * time.Second
 	// checkPause is the least time between two verifications, so that
 	// notifications, which any role can send, cannot keep the database busy.
 	checkPause = 50 * time.Millisecond
@@ -724,6 +724,14 @@ func (s *session) watchSlot(ctx context.Context) error {
 			return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
 		case slot.WalStatus == "lost":
 			return &gapError{reason: "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"}
+		}
+		// A table that is dropped and made again drops out of the publication silently.
+		published, err := store.On(s.Pool).InspectPublication(ctx)
+		if err != nil {
+			return fmt.Errorf("look at the publication: %w", err)
+		}
+		if published.Tables != 2 {
+			return &gapError{reason: "the provider tables are no longer all published: one was made again, or somebody changed the publication"}
 		}
 		s.Metrics.SlotObserved(SlotStatus{RetainedBytes: slot.RetainedBytes, WALStatus: slot.WalStatus})
 		if s.MaxLag > 0 {

@@ -119,10 +119,11 @@ SELECT pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots WHE
 
 -- name: InspectPublication :one
 -- How many of the two provider tables the publication has, and how many of them
--- with a column list, which PostgreSQL 14 does not know.
+-- with the columns of publication.sql: of the keys a list, which PostgreSQL 14 does
+-- not know, and of the providers all.
 SELECT
     count(*) AS tables,
-    count(*) FILTER (WHERE to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) AS limited
+    count(*) FILTER (WHERE (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys')) AS as_declared
 FROM pg_catalog.pg_publication_rel r
 JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid

@@ -1,0 +1,77 @@
+package test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestTheGatewaysUpgradeIsNotBlocked runs what migrations of the gateway do to its
+// tables, while a worker runs and after it has stopped.
+func TestTheGatewaysUpgradeIsNotBlocked(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		w.gatewayTypes()
+		w.exec(`ALTER TABLE ai_providers ADD COLUMN spare text`)
+		p := w.start(w.twoProviders(), "run").ready()
+		upgrade := func() {
+			t.Helper()
+			for _, statements := range []string{
+				`ALTER TYPE ai_provider_type RENAME TO t_old;
+				CREATE TYPE ai_provider_type AS ENUM ('openai', 'anthropic', 'azure', 'bedrock', 'google');
+				ALTER TABLE ai_providers ALTER COLUMN type TYPE ai_provider_type USING type::text::ai_provider_type;
+				DROP TYPE t_old`,
+				`ALTER TABLE ai_providers ALTER COLUMN base_url TYPE varchar(2000)`,
+				`ALTER TABLE ai_providers ALTER COLUMN base_url TYPE text`,
+				`ALTER TABLE ai_providers ALTER COLUMN updated_at TYPE timestamptz(3)`,
+				`ALTER TABLE ai_providers DROP COLUMN spare`,
+				`ALTER TABLE ai_providers ADD COLUMN spare text NOT NULL DEFAULT ''`,
+				`ALTER TABLE ai_provider_keys ALTER COLUMN api_key TYPE varchar`,
+				`ALTER TABLE ai_provider_keys DROP COLUMN created_at`,
+				`ALTER TABLE ai_provider_keys ADD COLUMN created_at timestamptz NOT NULL DEFAULT now()`,
+			} {
+				w.exec("BEGIN")
+				w.exec(statements)
+				w.exec("COMMIT")
+			}
+		}
+		upgrade()
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai")
+		p.stop()
+		upgrade()
+		p = w.start(w.twoProviders(), "run", "--on-boot-drift=alert").ready()
+		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai", "resolved openai")
+		p.stop()
+	})
+}
+
+// TestProviderTablesThatAreRebuiltStayWatched drops the tables and makes them again in
+// one transaction, as a migration that rebuilds them does. The worker's role owns them:
+// another one has no privileges on the new tables. The next resync is far away.
+func TestProviderTablesThatAreRebuiltStayWatched(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		p := w.start(w.twoProviders().with("DATABASE_URL", w.url), "run", "--resync=24h").ready()
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai")
+		w.exec(`BEGIN`)
+		w.exec(`CREATE TABLE public.new_providers (LIKE ai_providers INCLUDING ALL);
+			INSERT INTO new_providers SELECT * FROM ai_providers;
+			CREATE TABLE public.new_keys (LIKE ai_provider_keys INCLUDING ALL, FOREIGN KEY (provider_id) REFERENCES new_providers ON DELETE CASCADE);
+			INSERT INTO new_keys SELECT * FROM ai_provider_keys;
+			DROP TABLE ai_provider_keys, ai_providers;
+			ALTER TABLE new_providers RENAME TO ai_providers;
+			ALTER TABLE new_keys RENAME TO ai_provider_keys`)
+		w.exec(`COMMIT`)
+		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai", "resolved openai")
+		for i := range 2 {
+			w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'anthropic'`, i == 1)
+			w.expectAlerts([]string{"disabled openai", "resolved openai", "disabled anthropic", "resolved anthropic"}[:3+i]...)
+		}
+		require.Equal(t, 2, w.count(`SELECT count(*) FROM ai_provider_keys`))
+		p.stop()
+	})
+}
