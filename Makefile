@@ -38,7 +38,7 @@ DEBIAN ?= $(HOME)/.cache/provwatch-debian
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager systemd
+.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager pgbouncer systemd
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -82,16 +82,16 @@ check-image: go postgres ## build the image of deploy/Dockerfile with podman, on
 check-unit: go ## boot a Debian with systemd in a container, as root, and run deploy/systemd in it; DEBIAN=folder
 	cd tools/deploy && go vet -tags nspawn ./... && DEBIAN='$(abspath $(DEBIAN))' go test -tags nspawn -count 1 -run '^TestTheUnitRuns' -v .
 
-test: go postgres cc chromium alertmanager ## run all tests with the race detector, and count what is skipped
+test: go postgres cc chromium alertmanager pgbouncer ## run all tests with the race detector, and count what is skipped
 	@scripts/test.sh ./...
 
-stress: go postgres cc chromium alertmanager ## run the tests most sensitive to load beside busy processes; BUDGET=3600 (seconds), FAST=200, SLOW=30 (runs), BUSY=4, TESTS=NATS, LOG=file
+stress: go postgres cc chromium alertmanager pgbouncer ## run the tests most sensitive to load beside busy processes; BUDGET=3600 (seconds), FAST=200, SLOW=30 (runs), BUSY=4, TESTS=NATS, LOG=file
 	@scripts/stress-tests.sh
 
-test-runs: go postgres cc chromium alertmanager ## run all tests several times; RUNS=6, BUSY=4, LOG=file
+test-runs: go postgres cc chromium alertmanager pgbouncer ## run all tests several times; RUNS=6, BUSY=4, LOG=file
 	@scripts/test-runs.sh
 
-test-matrix: go cc ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18", RUN=WAL
+test-matrix: go cc pgbouncer ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18", RUN=WAL
 	@scripts/test-matrix.sh $(if $(RUN),-run '$(RUN)')
 
 bench: go postgres ## run the benchmarks of docs/benchmarks.md; BENCH=Writers, BENCHFLAGS="-fsync off"
@@ -147,6 +147,9 @@ chromium:
 
 alertmanager:
 	@scripts/install-alertmanager.sh
+
+pgbouncer:
+	@scripts/install-pgbouncer.sh
 
 systemd:
 	@scripts/install-systemd.sh

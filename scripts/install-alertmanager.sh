@@ -20,21 +20,7 @@ status=0
 case $manager in
 apt-get)
 	as_root apt-get update
-	# Debian starts a service with the package, now and at each boot, which nobody
-	# needs here.
-	policy=/usr/sbin/policy-rc.d
-	if [ -e "$policy" ]; then
-		policy=
-	else
-		printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-		as_root chmod +x "$policy"
-		trap 'as_root rm -f "$policy"' EXIT
-		trap 'exit 1' HUP INT TERM
-	fi
-	install apt-get prometheus-alertmanager || status=$?
-	if [ "$status" = 0 ]; then
-		as_root update-rc.d prometheus-alertmanager disable
-	fi
+	install_without_service prometheus-alertmanager || status=$?
 	;;
 brew | apk) install "$manager" alertmanager || status=$? ;;
 *) status=1 ;;

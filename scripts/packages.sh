@@ -36,3 +36,18 @@ install() {
 	brew) brew install "$@" ;;
 	esac
 }
+
+# install_without_service installs a package of apt-get. Debian starts a service with
+# some packages, now and at each boot, which nothing here needs.
+install_without_service() {
+	policy=/usr/sbin/policy-rc.d
+	if [ -e "$policy" ]; then
+		policy=
+	else
+		printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+		as_root chmod +x "$policy"
+		trap 'as_root rm -f "$policy"' EXIT
+		trap 'exit 1' HUP INT TERM
+	fi
+	install apt-get "$1" && as_root update-rc.d "$1" disable
+}

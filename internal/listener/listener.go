@@ -221,13 +221,14 @@ func (l *Listener) tryLead(ctx context.Context, conn *pgx.Conn) (leads bool, err
 	defer cancel()
 	l.handler.Gather(true)
 	defer l.handler.Gather(false)
-	if leads, err = store.On(conn).TryLead(limited, LeaderLock); err != nil {
+	tried, err := store.On(conn).TryLead(limited, LeaderLock)
+	if err != nil {
 		return false, fmt.Errorf("try to become the leader: %w", err)
 	}
-	if leads {
-		l.leader.Leading(conn.PgConn().PID())
+	if tried.Leads {
+		l.leader.Leading(uint32(tried.Pid))
 	}
-	return leads, nil
+	return tried.Leads, nil
 }
 
 func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {

@@ -410,12 +410,19 @@ func (q *Queries) TerminateSlotHolder(ctx context.Context, slot string) error {
 }
 
 const tryLead = `-- name: TryLead :one
-SELECT pg_try_advisory_lock($1::bigint) AS leads
+SELECT pg_try_advisory_lock($1::bigint) AS leads, pg_backend_pid() AS pid
 `
 
-func (q *Queries) TryLead(ctx context.Context, lockID int64) (bool, error) {
+type TryLeadRow struct {
+	Leads bool
+	Pid   int32
+}
+
+// The session's process on the server: what a pooler told the client at the start of
+// the connection is the pooler's.
+func (q *Queries) TryLead(ctx context.Context, lockID int64) (TryLeadRow, error) {
 	row := q.db.QueryRow(ctx, tryLead, lockID)
-	var leads bool
-	err := row.Scan(&leads)
-	return leads, err
+	var i TryLeadRow
+	err := row.Scan(&i.Leads, &i.Pid)
+	return i, err
 }

@@ -140,4 +140,6 @@ SELECT EXISTS (
 )::boolean AS leads;
 
 -- name: TryLead :one
-SELECT pg_try_advisory_lock(@lock_id::bigint) AS leads;
+-- The session's process on the server: what a pooler told the client at the start of
+-- the connection is the pooler's.
+SELECT pg_try_advisory_lock(@lock_id::bigint) AS leads, pg_backend_pid() AS pid;
