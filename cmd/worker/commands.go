@@ -171,12 +171,17 @@ func seedCommand(f *flags) *cobra.Command {
 		},
 	}
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "print the plan and write nothing")
+	f.addSeedFlags(command.Flags())
 	return command
 }
 
 // seedOptions are how a seed, or whatever foretells one, is done.
 func (f *flags) seedOptions(keys *atrest.Keyset) []seed.Option {
-	return append(f.reading(), seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies()))
+	options := append(f.reading(), seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies()))
+	if f.announceSeed {
+		options = append(options, seed.Announce())
+	}
+	return options
 }
 
 // comparing adds to a use what comparing credentials needs, if they are.

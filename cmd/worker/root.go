@@ -44,6 +44,7 @@ type flags struct {
 	slotMaxLag string
 
 	onBootDrift     string
+	announceSeed    bool
 	resync          time.Duration
 	maxBackOff      time.Duration
 	probeInterval   time.Duration
@@ -153,7 +154,13 @@ func (f *flags) addRunFlags(p *pflag.FlagSet) {
 	p.StringVar(&f.httpTokenFile, "http-token-file", "", "file of the token that the status page and the profiler ask for; without one they are served on loopback addresses alone")
 	p.BoolVar(&f.debug, "debug", false, "serve the Go profiler on --http-addr as well, to those who may see the status page")
 	p.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long to take for stopping after SIGTERM or SIGINT")
+	f.addSeedFlags(p)
 	f.sinks.add(p)
+}
+
+// addSeedFlags adds the flags of whatever seeds.
+func (f *flags) addSeedFlags(p *pflag.FlagSet) {
+	p.BoolVar(&f.announceSeed, "announce-seed", false, "send one empty notification on ai_providers_changed after a seed that inserted something, for a gateway that runs already")
 }
 
 const variablePrefix = "PROVWATCH_"

@@ -110,6 +110,7 @@ func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 	set.StringVar(&own.keyset, "keyset", own.keyset, "")
 	set.StringVar(&own.migrate, "migrate", own.migrate, "")
 	set.StringVar(&own.onBootDrift, "on-boot-drift", own.onBootDrift, "")
+	set.BoolVar(&own.announceSeed, "announce-seed", own.announceSeed, "")
 	set.StringVar(&own.credentials, "credential-drift", own.credentials, "")
 	set.StringVar(&own.compat, "compat", own.compat, "")
 	set.StringVar(&own.slotMaxLag, "slot-max-lag", own.slotMaxLag, "")
@@ -245,6 +246,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.Migrate = schema.Mode(f.migrate)
 	o.TolerateBootDrift = f.onBootDrift == "alert"
 	o.RequireCredentials = f.requiresCredentials()
+	o.AnnounceSeed = f.announceSeed
 	o.CredentialDrift = verify.CredentialMode(f.credentials)
 	o.Resync, o.MaxBackOff = f.resync, f.maxBackOff
 	o.ProbeInterval, o.AnswerTimeout = f.probeInterval, f.answerTimeout

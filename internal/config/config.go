@@ -51,7 +51,7 @@ type Override struct {
 
 // overrides are the fields that stand for a flag: source_x is the flag source-x.
 var overrides = []string{
-	"source", "resync", "keyset", "migrate", "on_boot_drift", "credential_drift", "compat", "slot_max_lag", "cluster_name",
+	"source", "resync", "keyset", "migrate", "on_boot_drift", "announce_seed", "credential_drift", "compat", "slot_max_lag", "cluster_name",
 }
 
 var fields = append([]string{

@@ -86,6 +86,9 @@ type Options struct {
 	// CommandFlags follow each command of the program in messages: those that select
 	// a target of --config, each after a space.
 	CommandFlags string
+	// AnnounceSeed tells a gateway that runs already of the rows that the seed inserts
+	// (--announce-seed).
+	AnnounceSeed bool
 	// Remedies are the ways out of a drift at the boot, for messages.
 	Remedies seed.Remedies
 
@@ -207,6 +210,9 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	options := []seed.Option{seed.WithKeys(o.Keys), seed.ForTarget(o.CommandFlags), seed.WithRemedies(o.Remedies)}
 	if o.RequireCredentials {
 		options = append(options, seed.RequireCredentials())
+	}
+	if o.AnnounceSeed {
+		options = append(options, seed.Announce())
 	}
 	err = postgres.Persist(ctx, o.Database, o.ConnectTimeout, o.Logger, func() error {
 		if published, err = o.prepare(ctx, pool); err != nil {

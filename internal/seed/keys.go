@@ -29,11 +29,17 @@ type options struct {
 	// flags select a target of --config.
 	flags    string
 	remedies Remedies
+	// announce what is inserted to whoever listens for changed providers.
+	announce bool
 }
 
 // WithKeys encrypts and decrypts with the keys given. Without it everything is
 // stored in plain text, and encrypted settings cannot be decoded.
 func WithKeys(keys Keys) Option { return func(o *options) { o.keys = keys } }
+
+// Announce makes a seed that inserts something send one empty notification on
+// ai_providers_changed with its commit, for a gateway that runs already (spec section 4).
+func Announce() Option { return func(o *options) { o.announce = true } }
 
 // RequireCredentials makes it a drift that the credentials of a live row are
 // other than the environment's, whatever their order, as the public gateway has

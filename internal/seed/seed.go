@@ -27,12 +27,17 @@ import (
 // the ASCII bytes "provseed". Whatever stages audit entries holds it.
 const Lock int64 = 0x70726f7673656564
 
+// GatewayLock is the id of the gateway's own advisory lock, under which one that still
+// seeds by itself reads and inserts providers (spec section 4): it waits for a seed of
+// ours and finds its rows.
+const GatewayLock int64 = 10
+
 // maxTries bounds how often a seed is tried that another writer's commit broke
 // off.
 const maxTries = 5
 
 // Seed inserts the desired providers that the database lacks, in one
-// transaction under the advisory lock [Lock], and returns what it did.
+// transaction under the advisory locks [Lock] and [GatewayLock], and returns what it did.
 //
 // When a live row differs from the environment, or cannot be compared, Seed
 // writes nothing and returns the plan with a [*DriftError]; with tolerateDrift
@@ -72,7 +77,7 @@ func worthAnotherTry(err error) bool {
 
 func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan Plan, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if err := store.On(tx).BeginSeed(ctx, Lock); err != nil {
+		if err := store.On(tx).BeginSeed(ctx, store.BeginSeedParams{LockID: Lock, GatewayLockID: GatewayLock}); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
 		}
 		plan, err = MakePlan(ctx, tx, desired, false, options...)
@@ -82,7 +87,7 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 		if err := plan.Err(); err != nil && !tolerateDrift {
 			return err
 		}
-		return apply(ctx, tx, &plan, optionsOf(options).keys)
+		return apply(ctx, tx, &plan, optionsOf(options))
 	})
 	var drift *DriftError
 	if err != nil && !errors.As(err, &drift) {
@@ -94,7 +99,7 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 // apply writes what the plan asks for. The number of statements does not depend
 // on the number of providers up to [store.Chunk] of them, and beyond that they
 // are pipelined.
-func apply(ctx context.Context, tx pgx.Tx, plan *Plan, keys Keys) error {
+func apply(ctx context.Context, tx pgx.Tx, plan *Plan, o options) error {
 	now := time.Now()
 	var rows providerRows
 	var firstSeen observations
@@ -130,7 +135,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, keys Keys) error {
 			firstSeen = append(firstSeen, step.Observation)
 		}
 	}
-	if err := rows.insert(ctx, tx, keys); err != nil {
+	if err := rows.insert(ctx, tx, o.keys); err != nil {
 		return err
 	}
 	if err := firstSeen.record(ctx, tx); err != nil {
@@ -138,6 +143,11 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, keys Keys) error {
 	}
 	if err := audit.Stage(ctx, tx, entries); err != nil {
 		return err
+	}
+	if o.announce && len(seeded) > 0 {
+		if err := pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, ""); err != nil {
+			return err
+		}
 	}
 	return pubsub.Publish(ctx, tx, pubsub.Seeds, seeded...)
 }

@@ -157,6 +157,104 @@ func TestASeedPublishesNothingOnAIProvidersChanged(t *testing.T) {
 	require.Equal(t, lines(t, pool, `SELECT id::text FROM public.ai_providers`), changed())
 }
 
+func TestASeedThatInsertsIsAnnouncedWhereThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	pool, config := pgtest.NewPool(t)
+	changed := listen(t, config, pubsub.ProvidersChanged)
+	desired := []provider.Desired{openAI("gpt", "https://h/", "key-1"), openAI("other", "https://h/")}
+	for range 2 { // the second one inserts nothing
+		_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.Announce())
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{""}, changed())
+}
+
+// TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther has a session that takes the
+// gateway's lock, reads and inserts as a gateway does.
+func TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	desired := []provider.Desired{openAI("gpt", "https://h/")}
+	waits := func(t *testing.T, db interface {
+		QueryRow(context.Context, string, ...any) pgx.Row
+	}) {
+		t.Helper()
+		waittest.Until(t, func() bool {
+			var waiting bool
+			require.NoError(t, db.QueryRow(context.WithoutCancel(t.Context()), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 10 AND NOT granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&waiting))
+			return waiting
+		}, "somebody waits for the gateway's lock")
+	}
+	// gateway returns how many rows the gateway finds.
+	gateway := func(ctx context.Context, tx pgx.Tx) (found int, err error) {
+		if _, err = tx.Exec(ctx, `SELECT pg_advisory_xact_lock(10)`); err == nil {
+			err = tx.QueryRow(ctx, `SELECT count(*) FROM public.ai_providers WHERE name = 'gpt'`).Scan(&found)
+		}
+		return found, err
+	}
+	type result struct {
+		plan seed.Plan
+		err  error
+	}
+	start := func(t *testing.T, pool *pgxpool.Pool) <-chan result {
+		ended := make(chan result, 1)
+		go func() {
+			plan, err := seed.Seed(t.Context(), pool, desired, false, quiet)
+			ended <- result{plan, err}
+		}()
+		return ended
+	}
+	t.Run("TheGatewayIsFirst", func(t *testing.T) {
+		t.Parallel()
+		pool, _ := pgtest.NewPool(t)
+		tx, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		found, err := gateway(t.Context(), tx)
+		require.NoError(t, err)
+		require.Zero(t, found)
+		ended := start(t, pool)
+		waits(t, tx)
+		_, err = tx.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'gpt', 'https://h/')`)
+		require.NoError(t, err)
+		require.NoError(t, tx.Commit(t.Context()))
+		seeded := waittest.Receive(t, ended, "the seed ends")
+		require.NoError(t, seeded.err)
+		require.Equal(t, 1, seeded.plan.Count(seed.Unchanged))
+	})
+	t.Run("TheSeedIsFirst", func(t *testing.T) {
+		t.Parallel()
+		pool, _ := pgtest.NewPool(t)
+		// It stops at its insert.
+		holder, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = holder.Exec(t.Context(), `LOCK TABLE public.ai_providers IN SHARE MODE`)
+		require.NoError(t, err)
+		ended := start(t, pool)
+		waittest.Until(t, func() bool {
+			var holds bool
+			require.NoError(t, holder.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 10 AND granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&holds))
+			return holds
+		}, "the seed holds the gateway's lock")
+		tx, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		found := 0
+		read := make(chan error, 1)
+		go func() {
+			var err error
+			found, err = gateway(t.Context(), tx)
+			read <- err
+		}()
+		waits(t, holder)
+		require.NoError(t, holder.Commit(t.Context()))
+		require.NoError(t, waittest.Receive(t, read, "the gateway has read"))
+		require.Equal(t, 1, found, "it finds the row of the seed, and inserts none")
+		require.NoError(t, tx.Rollback(t.Context()))
+		seeded := waittest.Receive(t, ended, "the seed ends")
+		require.NoError(t, seeded.err)
+	})
+}
+
 func TestSixteenSeedsAtOnceInsertEachRowAndEachAuditEntryOnce(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)

@@ -37,12 +37,18 @@ func (q *Queries) AcceptDrift(ctx context.Context, arg AcceptDriftParams) error 
 }
 
 const beginSeed = `-- name: BeginSeed :exec
-SELECT pg_advisory_xact_lock($1::bigint), set_config('provwatch.seeding', 'on', true)
+SELECT pg_advisory_xact_lock($1::bigint), pg_advisory_xact_lock($2::bigint), set_config('provwatch.seeding', 'on', true)
 `
 
-// LockSeed, and keeps our triggers silent of what the transaction inserts.
-func (q *Queries) BeginSeed(ctx context.Context, lockID int64) error {
-	_, err := q.db.Exec(ctx, beginSeed, lockID)
+type BeginSeedParams struct {
+	LockID        int64
+	GatewayLockID int64
+}
+
+// LockSeed and then the gateway's own lock, and keeps our triggers silent of what the
+// transaction inserts.
+func (q *Queries) BeginSeed(ctx context.Context, arg BeginSeedParams) error {
+	_, err := q.db.Exec(ctx, beginSeed, arg.LockID, arg.GatewayLockID)
 	return err
 }
 

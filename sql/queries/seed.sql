@@ -4,8 +4,9 @@
 SELECT pg_advisory_xact_lock(@lock_id::bigint);
 
 -- name: BeginSeed :exec
--- LockSeed, and keeps our triggers silent of what the transaction inserts.
-SELECT pg_advisory_xact_lock(@lock_id::bigint), set_config('provwatch.seeding', 'on', true);
+-- LockSeed and then the gateway's own lock, and keeps our triggers silent of what the
+-- transaction inserts.
+SELECT pg_advisory_xact_lock(@lock_id::bigint), pg_advisory_xact_lock(@gateway_lock_id::bigint), set_config('provwatch.seeding', 'on', true);
 
 -- name: ListAcceptedDrifts :many
 SELECT provider, kind, env_hash, db_hash
