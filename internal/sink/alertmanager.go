@@ -173,7 +173,7 @@ func (a *Alertmanager) Restore(last []Event) {
 		s := said{Event: e}
 		if e.kind() == provider.Resolved {
 			now := time.Now()
-			s.over, s.until = a.over(said{}, e, now), now.Add(firesFor)
+			s.over, s.until = a.over(a.said[e.Provider], e, now), now.Add(firesFor)
 		}
 		a.said[e.Provider] = s
 	}

@@ -243,6 +243,39 @@ func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
 	}
 }
 
+// TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid restarts the worker when a drift is
+// over that was told of, and before its end was.
+func TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	f.alert("changed a", "missing b")
+	_, stop := f.run(time.Hour, newAlertmanager(t, s))
+	s.expectFiring("a changed", "b missing")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 2 }, "the cursor is at the end")
+	stop()
+	said := func() map[string]any {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		annotations := map[string]any{}
+		for _, alert := range s.alerts {
+			labels := alert["labels"].(map[string]any)
+			annotations[fmt.Sprint(labels["provider"], " ", labels["kind"])] = alert["annotations"]
+		}
+		return annotations
+	}
+	fired := said()
+	// The drift of c begins and ends without the sink, to which it is nothing that fired.
+	f.alert("resolved a", "changed c", "resolved c")
+	_, _ = f.run(time.Hour, newAlertmanager(t, s))
+	s.expectFiring("b missing")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 5 }, "the cursor is at the end")
+	ended := said()
+	require.NotEmpty(t, fired["a changed"])
+	require.Equal(t, fired["a changed"], ended["a changed"])
+	require.Equal(t, map[string]any{"summary": "AI provider c: not changed"}, ended["c changed"])
+}
+
 // TestTheRealAlertmanagerFiresExactlyWhatDrifts has the program itself say what it
 // makes of what it is sent, by a clock that is ahead as well.
 func TestTheRealAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {

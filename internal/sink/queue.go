@@ -596,9 +596,11 @@ func (q *queue) retry(ctx context.Context, seq int64, id uuid.UUID) error {
 			return nil
 		}
 		// A sink that keeps what is the case is told that, and not what was.
-		last, err := q.firing(ctx, seq)
-		if i := slices.IndexFunc(last, func(e Event) bool { return e.Provider == event.Provider }); i >= 0 {
-			event = &last[i]
+		firing, err := q.firing(ctx, seq)
+		for i := range firing { // the last one of the provider
+			if firing[i].Provider == event.Provider {
+				event = &firing[i]
+			}
 		}
 		return err
 	})
@@ -680,7 +682,8 @@ func (q *queue) alerted(row store.ListAlertsSinceRow) Event {
 }
 
 // firing reads the last alert of each provider whose drift was alerted and is not
-// over, or is over by an alert above seq.
+// over, or is over by an alert above seq; of the latter also the alert that it ends,
+// unless that is above seq as well.
 func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
 	rows, err := store.On(q.pool).ListFiring(ctx, seq)
 	if err != nil {

@@ -95,7 +95,8 @@ type Sink interface {
 type repeater interface {
 	Sink
 	// Restore makes known the last alerts of providers: of those that drift, and of
-	// those whose drift was over since the sink was last sent something.
+	// those whose drift was over since the sink was last sent something. Before one of
+	// the latter comes the alert that it ends, if the sink was sent that.
 	Restore([]Event)
 	// Interval is how often it is to be told.
 	Interval() time.Duration

@@ -44,14 +44,25 @@ ORDER BY seq, id
 LIMIT @max_entries;
 
 -- name: ListFiring :many
--- The last alert of each provider whose drift was alerted and is not over, or is over
--- by an alert above seq.
+-- By seq, the last alert of each provider whose drift was alerted and is not over, or
+-- is over by an alert above seq; of the latter also the alert that it ends, unless that
+-- is above seq as well.
+WITH last AS (
+    SELECT alert.provider, alert.seq, alert.kind
+    FROM provwatch.drift_state s
+    JOIN provwatch.drift_alerts alert
+        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
+    WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > @seq::bigint
+), ended AS (
+    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq < last.seq) AS seq
+    FROM last
+    WHERE last.kind = 'resolved'
+)
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
     alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at
-FROM provwatch.drift_state s
-JOIN provwatch.drift_alerts alert
-    ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
-WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > @seq::bigint;
+FROM (SELECT seq FROM last UNION ALL SELECT seq FROM ended WHERE seq <= @seq::bigint) AS told
+JOIN provwatch.drift_alerts alert ON alert.seq = told.seq
+ORDER BY alert.seq;
 
 -- name: BuryEvent :execrows
 -- Only an event that the cursor has not passed: a former leader must not declare
