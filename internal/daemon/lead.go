@@ -419,7 +419,9 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 	d.pending.All(first)
 	var group conc.WaitGroup
 	defer group.Wait()
-	group.Go(func() { d.keepTriggers(ctx) })
+	keeping, stop := context.WithCancel(ctx)
+	defer stop() // also where the verifier panics
+	group.Go(func() { d.keepTriggers(keeping) })
 	defer d.life.take()()
 	d.verifier.Run(ctx, d.pending, d.MaxBackOff, func(r listener.Request, err error) { d.verified(ctx, r, err) })
 }
