@@ -251,8 +251,10 @@ func TestWhatKeepsSinksFromBeingReadKeepsNothingElse(t *testing.T) {
 	_, err = pool.Exec(t.Context(), string(script))
 	require.NoError(t, err)
 	config := pool.Config().ConnConfig
-	config.RuntimeParams["role"], config.RuntimeParams["lock_timeout"] = "provwatch_reader", "10ms"
+	config.RuntimeParams["role"] = "provwatch_reader"
 	reader, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	_, err = reader.Exec(t.Context(), "SET lock_timeout = '10ms'")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = reader.Close(context.Background()) })
 	collected := func() status.Status {
