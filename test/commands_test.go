@@ -267,11 +267,12 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 
 func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T) {
 	t.Parallel()
-	for name, settings := range map[string]struct{ set, problem string }{
-		"not JSON":        {`settings = 'garbage with sk-inside-0123456789'`, "settings are not a JSON object"},
-		"another version": {`settings = '{"_type": "bedrock", "_version": 2, "x": "sk-inside-0123456789"}'`, `settings have an unknown "_version"`},
+	for name, settings := range map[string]struct{ set, problem, besides string }{
+		"not JSON": {`settings = 'garbage with sk-inside-0123456789'`, "settings are not a JSON object", ""},
+		"another version": {`settings = '{"_type": "bedrock", "_version": 2, "x": "sk-inside-0123456789"}'`, `settings have an unknown "_version"`,
+			`, {"db": "anthropic (Bedrock)", "env": "anthropic", "name": "type"}`},
 		"encrypted": {`settings_key_id = 'key-7', settings = 'sk-inside-0123456789'`,
-			`encrypted with key "key-7" (settings_key_id), and this worker has no keyset: start it with the --keyset that holds the key`},
+			`encrypted with key "key-7" (settings_key_id), and this worker has no keyset: start it with the --keyset that holds the key`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -279,28 +280,28 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			w.migrate()
 			w.secret("sk-inside-0123456789")
 			env := w.twoProviders()
-			w.insertProvider("openai", "openai", "https://api.openai.com/v1/", settings.set)
+			w.insertProvider("anthropic", "anthropic", "https://api.anthropic.com/", settings.set)
 			before := w.dump()
-			want := fmt.Sprintf(`AI provider "openai" already exists in the database and cannot be compared with the environment: %s; `+
-				`repair its settings, or remove its variables (CODER_AIBRIDGE_OPENAI_*)`+"\n"+
+			want := fmt.Sprintf(`AI provider "anthropic" already exists in the database and cannot be compared with the environment: %s; `+
+				`repair its settings, or remove its variables (CODER_AIBRIDGE_ANTHROPIC_*)`+"\n"+
 				`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`, settings.problem)
 			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
 			r := w.run(env, "seed", "--dry-run")
 			require.Equal(t, 1, r.code)
-			require.Contains(t, r.stdout, "!  openai     cannot be compared  settings  none                        undecodable: "+settings.problem+"\n")
-			r = w.run(env, "resolve", "openai", "--take", "db")
+			require.Contains(t, r.stdout, "!  anthropic  cannot be compared  settings  none                        undecodable: "+settings.problem+"\n")
+			r = w.run(env, "resolve", "anthropic", "--take", "db")
 			require.Equal(t, 1, r.code)
 			require.Contains(t, r.stderr, settings.problem)
 			require.Equal(t, before, w.dump())
 
 			p := w.start(env, "run", "--on-boot-drift=alert").ready()
-			w.expectAlerts("changed openai")
-			require.Equal(t, []string{`[{"db": "undecodable: ` + strings.ReplaceAll(settings.problem, `"`, `\"`) + `", "env": "none", "name": "settings"}]`},
+			w.expectAlerts("changed anthropic")
+			require.Equal(t, []string{`[{"db": "undecodable: ` + strings.ReplaceAll(settings.problem, `"`, `\"`) + `", "env": "none", "name": "settings"}` + settings.besides + `]`},
 				w.strings(`SELECT fields::text FROM provwatch.drift_alerts`))
 			p.stop()
 
 			// Once the environment does not name it, nobody looks at it.
-			delete(env, "CODER_AIBRIDGE_OPENAI_KEY")
+			delete(env, "CODER_AIBRIDGE_ANTHROPIC_KEY")
 			require.Equal(t, 0, w.run(env, "seed").code)
 			require.Equal(t, 0, w.run(env, "verify").code)
 		})

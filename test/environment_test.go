@@ -129,3 +129,49 @@ func TestSharedEnvironmentFile(t *testing.T) {
 	p.waitFor("level=ERROR", "the environment cannot be used, keeping the one in use", "line 9: missing =")
 	p.stop()
 }
+
+func TestSettingsOfAnotherKind(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		w.exec(`ALTER TYPE ai_provider_type ADD VALUE 'openai-compat'`)
+		w.migrate()
+		secret := w.secret("made-up-header-0001")
+		headers := `{"_type":"upstream-headers","headers":{ "x-key" : "` + secret + `" },"_version":3}`
+		w.insertProvider("openai-compat", "north", "https://north.invalid/v1/")
+		w.insertProvider("openai", "openai", "https://api.openai.com/v1/", `settings = 'ciphertext', settings_key_id = NULL`)
+		w.exec(`UPDATE ai_providers SET settings = $1 WHERE name = 'north'`, headers)
+		env := environ{
+			"CODER_AIBRIDGE_PROVIDER_0_TYPE":     "openai-compat",
+			"CODER_AIBRIDGE_PROVIDER_0_NAME":     "north",
+			"CODER_AIBRIDGE_PROVIDER_0_BASE_URL": "https://north.invalid/v1/",
+			"CODER_AIBRIDGE_OPENAI_KEY":          w.secret(openAIKey),
+		}
+		r := w.run(env, "seed", "--dry-run")
+		require.Equal(t, 0, r.code, r.stderr)
+		require.Contains(t, r.stdout, "Plan: 0 to insert,")
+		p := w.start(env, "run").ready()
+		require.Equal(t, 0, w.run(env, "verify").code)
+		r = w.run(env, "status")
+		require.Equal(t, 0, r.code, r.stderr)
+		require.Regexp(t, `north +in sync`, r.stdout)
+		require.Regexp(t, `openai +in sync`, r.stdout)
+
+		// Other settings are no change, also those that make a Bedrock row of another type.
+		w.exec(`UPDATE ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us-east-1"}' WHERE name = 'openai'`)
+		w.exec(`UPDATE ai_providers SET base_url = 'https://south.invalid/' WHERE name = 'north'`)
+		w.expectAlerts("changed north")
+		r = w.run(env, "resolve", "north", "--take", "env", "--with-keys")
+		require.Equal(t, 0, r.code, r.stderr)
+		require.Contains(t, r.squeezed().stdout, "base_url https://north.invalid/v1/ https://south.invalid/")
+		w.expectAlerts("changed north", "resolved north")
+		require.Equal(t, []string{headers}, w.strings(`SELECT settings FROM ai_providers WHERE name = 'north'`))
+
+		// A type whose hash needs them makes them count.
+		w.exec(`UPDATE ai_providers SET type = 'anthropic' WHERE name = 'openai'`)
+		w.expectAlerts("changed north", "resolved north", "changed openai")
+		w.exec(`UPDATE ai_providers SET type = 'openai' WHERE name = 'openai'`)
+		w.expectAlerts("changed north", "resolved north", "changed openai", "resolved openai")
+		p.stop()
+		require.Equal(t, 0, w.run(env, "seed").code)
+	})
+}

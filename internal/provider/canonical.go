@@ -35,9 +35,13 @@ func IsBedrock(column Type, bedrockSettings bool) bool {
 }
 
 // CanonicalOfRow returns the canonical fields of a row by itself. The type of a
-// Bedrock row is bedrock, whatever its column says.
+// Bedrock row is bedrock, whatever its column says. Settings count only where
+// [Type.HashNeedsSettings].
 func CanonicalOfRow(column Type, baseURL string, settings DecodedSettings) Canonical {
-	c := Canonical{Type: column, BaseURL: baseURL, BedrockRegion: settings.BedrockRegion}
+	c := Canonical{Type: column, BaseURL: baseURL}
+	if column.HashNeedsSettings() {
+		c.BedrockRegion = settings.BedrockRegion
+	}
 	if IsBedrock(column, settings.IsBedrock) {
 		c.Type = AmazonBedrock
 	}

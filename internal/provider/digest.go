@@ -47,8 +47,11 @@ func credentialDigest(by secret.Digester, keys []secret.Text, bedrock Bedrock) s
 }
 
 // bedrock returns the Bedrock settings that the row holds, as far as they were
-// decoded; empty ones if there are none.
+// decoded; empty ones if there are none, or if its type has none.
 func (r Row) bedrock() (Bedrock, error) {
+	if !r.Type.HashNeedsSettings() {
+		return Bedrock{}, nil
+	}
 	if d := r.Decoded; d != nil {
 		return Bedrock{Region: d.BedrockRegion, AccessKey: d.AccessKey, AccessKeySecret: d.AccessKeySecret}, d.Err
 	}

@@ -79,7 +79,15 @@ func TestCompare(t *testing.T) {
 				r.Type, r.BaseURL, d.Bedrock.Region = provider.OpenAI, "https://h/", "eu-west-1"
 			},
 			kind: provider.Changed, hashDiffers: true,
-			fields: []field{{"type", "anthropic", "openai"}, {"base_url", "", "https://h/"}, {"bedrock_region", "eu-west-1", "us-east-1"}},
+			fields: []field{{"type", "anthropic", "openai"}, {"base_url", "", "https://h/"}, {"bedrock_region", "eu-west-1", ""}},
+		},
+		"settings that the hash does not need are not looked at, decoded or not": {
+			credentials: true,
+			change: func(_ *provider.Desired, r *provider.Row) {
+				r.Settings = secret.New(`{"_type":"upstream-headers","headers":{"x":"pw"}}`)
+				r.Decoded = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "r", AccessKey: secret.New("pw"), Err: provider.ErrSettingsType}
+			},
+			kind: provider.InSync,
 		},
 		"a Bedrock row that the gateway has rewritten is in sync": {
 			bedrock: true, credentials: true,
@@ -195,8 +203,10 @@ func TestCompare(t *testing.T) {
 			fields: []field{{"deleted", "false", "true"}},
 		},
 		"settings that cannot be decoded are never taken for equal": {
-			change: func(_ *provider.Desired, r *provider.Row) { r.Settings = secret.New("pw") },
-			kind:   provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsNotJSON, credentials: true,
+			change: func(d *provider.Desired, r *provider.Row) {
+				d.Type, r.Type, r.Settings = provider.Anthropic, provider.Anthropic, secret.New("pw")
+			},
+			kind: provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsNotJSON, credentials: true,
 			fields: []field{{"settings", "none", "undecodable: settings are not a JSON object"}},
 		},
 		"of a row that cannot be decoded the other fields are compared": {

@@ -60,12 +60,13 @@ func (d Desired) WithoutCredentials() Desired {
 
 // Row is a provider as the database holds it.
 type Row struct {
-	ID            uuid.UUID
-	Name          string
-	Type          Type
-	BaseURL       string
-	Enabled       bool
-	Deleted       bool
+	ID      uuid.UUID
+	Name    string
+	Type    Type
+	BaseURL string
+	Enabled bool
+	Deleted bool
+	// Settings count only where the type's hash needs them.
 	Settings      secret.Text
 	SettingsKeyID string
 	// Decoded, when set, stands for Settings: the WAL source decodes them as they
@@ -109,7 +110,10 @@ type StoredKey struct {
 }
 
 func (r Row) decoded() DecodedSettings {
-	if r.Decoded != nil {
+	switch {
+	case !r.Type.HashNeedsSettings():
+		return DecodedSettings{}
+	case r.Decoded != nil:
 		return *r.Decoded
 	}
 	return *DecodeRegion(r.Settings, r.SettingsKeyID)

@@ -97,8 +97,13 @@ func TestSettingsThatCannotBeDecodedAreAnErrorWithoutTheirText(t *testing.T) {
 			require.ErrorIs(t, err, c.want)
 			require.NotContains(t, err.Error(), leak)
 
-			_, err = provider.Row{Settings: secret.New(c.settings), SettingsKeyID: c.keyID}.Canonical()
+			row := provider.Row{Type: provider.Anthropic, Settings: secret.New(c.settings), SettingsKeyID: c.keyID}
+			_, err = row.Canonical()
 			require.ErrorIs(t, err, c.want)
+			row.Type = provider.OpenAICompat
+			canonical, err := row.Canonical()
+			require.NoError(t, err, "its hash needs no settings")
+			require.Equal(t, provider.Canonical{Type: provider.OpenAICompat}, canonical)
 		})
 	}
 }

@@ -25,3 +25,8 @@ const (
 func Types() []Type {
 	return []Type{Anthropic, Azure, AmazonBedrock, Copilot, Google, OpenAI, OpenAICompat, OpenRouter, Vercel}
 }
+
+// HashNeedsSettings reports whether the canonical hash of a row of this type depends
+// on its settings. The settings of other rows are not decoded: whatever they hold, and
+// whether they can be decoded, is the gateway's matter (spec section 4).
+func (t Type) HashNeedsSettings() bool { return t == Anthropic || t == AmazonBedrock }

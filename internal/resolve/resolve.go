@@ -163,11 +163,14 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 	if observed.Undecodable != nil {
 		return outcome, undecodable(observed.ProviderID, observed.Undecodable)
 	}
-	settings, err := keys.PlainSettings(step.Row.ID, step.Row.Settings, step.Row.SettingsKeyID)
-	if err != nil {
-		return outcome, undecodable(observed.ProviderID, err)
+	var settings []byte
+	if concernsSettings(step) {
+		var err error
+		if settings, err = keys.PlainSettings(step.Row.ID, step.Row.Settings, step.Row.SettingsKeyID); err != nil {
+			return outcome, undecodable(observed.ProviderID, err)
+		}
+		defer clear(settings)
 	}
-	defer clear(settings)
 	w, err := planWrite(step, settings, withKeys)
 	if err != nil {
 		return outcome, err

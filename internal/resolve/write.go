@@ -36,8 +36,14 @@ func (w write) ofCredentials() bool {
 	return len(w.removed)+len(w.added) > 0 || slices.ContainsFunc(w.fields, provider.Field.OfCredentials)
 }
 
-// planWrite returns what must be written for the step. Its row must exist, with
-// settings that can be decoded: settings is their plain text.
+// concernsSettings reports whether the row's settings matter to the step, by the type
+// the row has or the type it gets. Other settings stay unchanged and unread.
+func concernsSettings(step seed.Step) bool {
+	return step.Row.Type.HashNeedsSettings() || step.RowType.HashNeedsSettings()
+}
+
+// planWrite returns what must be written for the step. Its row must exist. settings is
+// the plain text of its settings, empty unless [concernsSettings].
 func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err error) {
 	desired, row := step.Desired, step.Row
 	have, err := row.CanonicalAgainst(desired)
@@ -83,7 +89,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 	desired := step.Desired.Bedrock
 	stored, err := provider.ParseSettings(settings)
 	if err != nil {
-		return err
+		return undecodable(step.Row.ID, err)
 	}
 	var pair []string // of the stored credentials
 	if stored != nil {

@@ -35,6 +35,12 @@ func openAI(name, baseURL string, keys ...string) provider.Desired {
 	return d
 }
 
+func anthropic(name, baseURL string) provider.Desired {
+	d := openAI(name, baseURL)
+	d.Type = provider.Anthropic
+	return d
+}
+
 func bedrockIn(name, region string) provider.Desired {
 	return provider.Desired{Name: name, Type: provider.Anthropic, Variables: "CODER_AIBRIDGE_PROVIDER_1_*", Bedrock: &provider.Bedrock{
 		Region: region, Model: "m", SmallFastModel: "s", AccessKey: secret.New("AKIA-test"), AccessKeySecret: secret.New("aws-secret"),
@@ -338,14 +344,17 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 			t.Parallel()
 			pool, _ := pgtest.NewPool(t)
 			_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES
-				(gen_random_uuid(), 'openai', 'broken', 'https://h/', $1),
-				(gen_random_uuid(), 'openai', 'not-ours', 'https://h/', $1)`, settings)
+				(gen_random_uuid(), 'anthropic', 'broken', 'https://h/', $1),
+				(gen_random_uuid(), 'openai', 'without', 'https://h/', $1),
+				(gen_random_uuid(), 'anthropic', 'not-ours', 'https://h/', $1)`, settings)
 			require.NoError(t, err)
 			before := contents(t, pool)
-			_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("broken", "https://h/"), openAI("new", "https://h/")}, false, quiet)
+			desired := []provider.Desired{anthropic("broken", "https://h/"), openAI("new", "https://h/"), openAI("without", "https://h/")}
+			_, err = seed.Seed(t.Context(), pool, desired, false, quiet)
 			var drift *seed.DriftError
 			require.ErrorAs(t, err, &drift)
 			require.False(t, drift.Drifted())
+			require.Len(t, drift.Steps, 1, "the hash of the type openai needs no settings")
 			require.Contains(t, err.Error(), `AI provider "broken" already exists in the database and cannot be compared`)
 			require.NotContains(t, err.Error(), "secret")
 			require.NotContains(t, err.Error(), "not-ours")
@@ -356,9 +365,11 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 		t.Parallel()
 		pool, _ := pgtest.NewPool(t)
 		_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES
-			(gen_random_uuid(), 'openai', 'broken', 'https://h/', 'ciphertext', 'key-7')`)
+			(gen_random_uuid(), 'anthropic', 'broken', 'https://h/', 'ciphertext', 'key-7'),
+			(gen_random_uuid(), 'openai', 'without', 'https://h/', 'ciphertext', 'key-7')`)
 		require.NoError(t, err)
-		_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("broken", "https://h/")}, false, quiet)
+		_, err = seed.Seed(t.Context(), pool, []provider.Desired{anthropic("broken", "https://h/"), openAI("without", "https://h/")}, false, quiet)
+		require.Len(t, err.(*seed.DriftError).Steps, 1)
 		require.ErrorIs(t, err.(*seed.DriftError).Steps[0].Observation.Undecodable, provider.ErrSettingsKeyID)
 	})
 }

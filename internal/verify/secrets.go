@@ -52,7 +52,9 @@ func (v *Verifier) opened(row provider.Row) provider.Row {
 	if !credentials {
 		return row
 	}
-	if row.Decoded == nil {
+	if !row.Type.HashNeedsSettings() {
+		row.Decoded = &provider.DecodedSettings{}
+	} else if row.Decoded == nil {
 		row.Decoded = provider.DecodedWithCredentials(provider.DecodeSettings(row.Settings, row.SettingsKeyID))
 	}
 	row.Decoded.AccessKey, row.Decoded.AccessKeySecret = v.secrets.digest.Of(row.Decoded.AccessKey), v.secrets.digest.Of(row.Decoded.AccessKeySecret)

@@ -65,6 +65,12 @@ func openAI(name string, keys ...string) provider.Desired {
 	return d
 }
 
+func anthropic(name string) provider.Desired {
+	d := openAI(name)
+	d.Type = provider.Anthropic
+	return d
+}
+
 // seeded returns a database in which the providers are seeded, and a verifier
 // that has verified them once.
 func seeded(t *testing.T, mode verify.CredentialMode, desired ...provider.Desired) (*pgxpool.Pool, *verify.Verifier, *counter) {
@@ -147,7 +153,7 @@ func TestAHintThatBelongsToNothingAsksForEverything(t *testing.T) {
 
 func TestARowThatJSONBCannotHoldStopsNoOtherAlert(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), anthropic("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`)
 	exec(t, pool, `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us\u0000"}', updated_at = 'infinity' WHERE name = 'b'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
@@ -320,9 +326,23 @@ func TestAnAcceptedDriftIsInSyncUntilEitherSideChanges(t *testing.T) {
 	require.Equal(t, []string{"5 changed a resync", "6 changed a resync"}, alerts(t, pool)[4:], "it does not hold again once a side has changed")
 }
 
+func TestSettingsThatTheHashDoesNotNeedAreNotDecoded(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []verify.CredentialMode{verify.IgnoreCredentials, verify.AlertCredentials} {
+		pool, v, _ := seeded(t, mode, openAI("a"))
+		exec(t, pool, `UPDATE public.ai_providers SET settings = 'a secret that is not JSON'`)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		exec(t, pool, `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"r","access_key":"AKIAX"}'`)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		exec(t, pool, `UPDATE public.ai_providers SET settings_key_id = 'key-7'`)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		require.Empty(t, alerts(t, pool))
+	}
+}
+
 func TestARowThatCannotBeDecodedIsAChangeAndNeverEqual(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, anthropic("a"))
 	exec(t, pool, `UPDATE public.ai_providers SET settings = 'a secret that is not JSON'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	exec(t, pool, `UPDATE public.ai_providers SET settings = NULL, settings_key_id = 'key-7'`)

@@ -269,6 +269,8 @@ func (r *relation) version(tuple *pglogrepl.TupleData) (*version, error) {
 	v.settingsUnchanged = state == unchanged
 	keyID, state := text("settings_key_id")
 	switch {
+	case !v.kind.HashNeedsSettings():
+		v.settingsUnchanged = false // whatever they are
 	case state == unchanged: // only what is long does not travel, and no key id of ours is
 		v.settings, v.settingsUnchanged = provider.DecodedSettings{Err: provider.ErrSettingsKeyID}, false
 	case !v.settingsUnchanged || !r.keys.Has(keyID):

@@ -318,8 +318,12 @@ func (h *history) row() stored {
 	return s
 }
 
-// decoded is what is to be made of the settings.
+// decoded is what is to be made of the settings: nothing where the hash does not need
+// them.
 func (s stored) decoded() provider.DecodedSettings {
+	if !s.kind.HashNeedsSettings() {
+		return provider.DecodedSettings{}
+	}
 	settings, keyID := "", ""
 	if s.settings != nil {
 		settings = *s.settings
@@ -566,7 +570,10 @@ func (h *history) update(tx *transaction, id uuid.UUID, before, after stored) {
 	if absent["base_url"] {
 		put.baseURL, put.baseURLUnchanged = "", true
 	}
-	if absent["settings"] && (after.keyID == nil || *after.keyID == "") {
+	if absent["settings"] && after.kind.HashNeedsSettings() && !before.kind.HashNeedsSettings() {
+		absent["settings"] = false // the mirror knows nothing of them
+	}
+	if absent["settings"] && after.kind.HashNeedsSettings() && (after.keyID == nil || *after.keyID == "") {
 		if before.keyID != nil && *before.keyID != "" {
 			// The mirror knows of encrypted settings only that they are.
 			absent["settings"] = false

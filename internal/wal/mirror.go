@@ -222,8 +222,10 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	}
 	settings := v.settings
 	if v.settingsUnchanged {
-		if before == nil || before.regionCut || before.undecodable == provider.ErrSettingsKeyID.Error() {
-			reread = v.id // in the last case they are what was encrypted, and no longer count as such
+		if before == nil || before.regionCut || before.undecodable == provider.ErrSettingsKeyID.Error() || !before.column.HashNeedsSettings() {
+			// They are not known. With the error they are what was encrypted, and no
+			// longer count as such.
+			reread = v.id
 		} else {
 			settings = provider.DecodedSettings{IsBedrock: before.bedrockSettings, BedrockRegion: before.BedrockRegion}
 			row.undecodable = before.undecodable
@@ -261,7 +263,10 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	if r.SettingsKeyID != nil {
 		keyID = *r.SettingsKeyID
 	}
-	decoded := orNone(keys).OpenRegion(r.ID, r.Settings, keyID)
+	decoded := &provider.DecodedSettings{}
+	if r.Type.HashNeedsSettings() {
+		decoded = orNone(keys).OpenRegion(r.ID, r.Settings, keyID)
+	}
 	row := &mirrorRow{
 		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
 		Canonical: provider.Canonical{BaseURL: r.BaseUrl}, column: r.Type,

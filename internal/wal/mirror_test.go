@@ -27,7 +27,12 @@ type fullRow struct {
 	enabled, deleted      bool
 }
 
+// settings are what the decoder makes of them: nothing where the hash does not need
+// them.
 func (r fullRow) settings() provider.DecodedSettings {
+	if !r.column().HashNeedsSettings() {
+		return provider.DecodedSettings{}
+	}
 	return provider.DecodedSettings{IsBedrock: r.bedrock, BedrockRegion: r.region}
 }
 
@@ -104,7 +109,8 @@ func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
 				if after.baseURL == before.baseURL && rapid.Bool().Draw(t, "base URL does not travel") {
 					c.put.baseURL, c.put.baseURLUnchanged = "", true
 				}
-				if after.region == before.region && after.bedrock == before.bedrock && rapid.Bool().Draw(t, "settings do not travel") {
+				known := after.column().HashNeedsSettings() && before.column().HashNeedsSettings()
+				if known && after.region == before.region && after.bedrock == before.bedrock && rapid.Bool().Draw(t, "settings do not travel") {
 					c.put.settings, c.put.settingsUnchanged = provider.DecodedSettings{}, true
 				}
 				if to != id {
@@ -165,7 +171,7 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 		ids[name] = uuid.New()
 		m.apply(change{put: rows[name].version(ids[name])})
 	}
-	broken := &version{id: uuid.New(), name: "broken", settings: provider.DecodedSettings{Err: provider.ErrSettingsNotJSON}}
+	broken := &version{id: uuid.New(), name: "broken", kind: provider.Anthropic, settings: provider.DecodedSettings{Err: provider.ErrSettingsNotJSON}}
 	m.apply(change{put: broken})
 	require.NoError(t, m.save(t.Context(), queries))
 
@@ -227,13 +233,15 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 
 func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {
 	id := uuid.New()
-	encrypted := fullRow{name: "a"}.version(id)
+	encrypted := fullRow{name: "a", kind: provider.Anthropic}.version(id)
 	encrypted.settings.Err = provider.ErrSettingsKeyID
+	withoutSettings := &version{id: id, name: "a", kind: provider.AmazonBedrock, settingsUnchanged: true}
 	for name, c := range map[string]struct{ before, after *version }{
 		"its base URL": {after: &version{id: id, name: "a", baseURLUnchanged: true}},
-		"its settings": {after: &version{id: id, name: "a", settingsUnchanged: true}},
+		"its settings": {after: withoutSettings},
 		"its name":     {after: &version{id: id, nameUnchanged: true}},
-		"its settings, which count as plain text from now on": {encrypted, &version{id: id, name: "a", settingsUnchanged: true}},
+		"its settings, which count as plain text from now on": {encrypted, withoutSettings},
+		"its settings, which its former type did not need":    {fullRow{name: "a", kind: provider.OpenAICompat}.version(id), withoutSettings},
 	} {
 		m := newMirror()
 		if c.before != nil {

@@ -130,8 +130,12 @@ func (r row) comparedType(w wanted) string {
 	}
 }
 
-// region decodes the settings; ok is false where they cannot be.
+// region decodes the settings; ok is false where they cannot be. Those of other types
+// are not looked at.
 func (r row) region() (region string, ok bool) {
+	if r.kind != "anthropic" && r.kind != "bedrock" {
+		return "", true
+	}
 	if r.settingsKeyID != "" {
 		return "", false
 	}
