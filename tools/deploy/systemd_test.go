@@ -56,7 +56,7 @@ func TestTheUnitStartsTheWorkerAndItsEnvironmentIsTheWorkers(t *testing.T) {
 			checked++
 		}
 	}
-	require.Equal(t, 3, checked)
+	require.Equal(t, 4, checked)
 	var usable []string
 	for _, variable := range settings(example) {
 		name, _, _ := strings.Cut(variable, "=")
