@@ -303,7 +303,7 @@ func TestARowIsDecodedWithWhatIsAskedForAndNoMore(t *testing.T) {
 	sealedKey, keyID, err := keys.SealKey(key, secret.New("sk-plain"))
 	require.NoError(t, err)
 	row := func() *provider.Row {
-		return &provider.Row{ID: id, Settings: secret.New(settings), SettingsKeyID: settingsKeyID, Keys: []provider.StoredKey{
+		return &provider.Row{ID: id, Type: provider.Anthropic, Settings: secret.New(settings), SettingsKeyID: settingsKeyID, Keys: []provider.StoredKey{
 			{ID: key, Key: secret.New(sealedKey), KeyID: keyID},
 			{ID: lost, Key: secret.New(sealedKey), KeyID: keyID}, // moved from another row
 			{ID: uuid.New(), Key: secret.New("plain")},

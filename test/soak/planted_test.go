@@ -159,12 +159,14 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 // All states that cannot be decoded look the same but for their fields.
 func TestTheCheckerKnowsWhichUndecodableStateAnAlertIsOf(t *testing.T) {
 	t.Parallel()
-	for _, fields := range []string{`[{"name": "settings"}]`, `[{"name": "settings"}, {"name": "type"}]`, `[{"name": "type"}]`} {
+	const settings, elsewhere = `[{"name": "settings"}, {"name": "type"}]`, `[{"name": "settings"}, {"name": "type"}, {"name": "base_url"}]`
+	for _, fields := range []string{settings, elsewhere, `[{"name": "type"}]`} {
 		s := newScript(t, "notify")
 		s.deliver()
-		for _, kind := range []string{"openai", "anthropic"} {
+		for _, baseURL := range []string{"unchanged-toast-datum", "'https://elsewhere/'"} {
 			rows := s.update(true)
-			rows[1] = strings.NewReplacer("settings[text]:null", "settings[text]:'no json'", "]:'openai'", "]:'"+kind+"'").Replace(rows[1])
+			rows[1] = strings.NewReplacer("settings[text]:null", "settings[text]:'no json'", "]:'openai'", "]:'anthropic'",
+				"base_url[text]:unchanged-toast-datum", "base_url[text]:"+baseURL).Replace(rows[1])
 			s.commit(rows...)
 		}
 		a := s.alert(changed, 0)
