@@ -7,3 +7,6 @@ DROP PUBLICATION IF EXISTS provwatch;
 CREATE PUBLICATION provwatch FOR TABLE
     gateway.ai_providers,
     gateway.ai_provider_keys (id);
+
+-- What was changed while a table was not published has passed unseen.
+UPDATE provwatch.wal_position SET gap = 'the publication had to be created again' WHERE gap = '';

@@ -171,9 +171,10 @@ func (a *Alertmanager) Restore(last []Event) {
 	a.said = make(map[string]said, len(last))
 	for _, e := range last {
 		s := said{Event: e}
-		if e.kind() == provider.Resolved {
+		before, sent := a.said[e.Provider]
+		if sent || e.kind() == provider.Resolved {
 			now := time.Now()
-			s.over, s.until = a.over(a.said[e.Provider], e, now), now.Add(firesFor)
+			s.over, s.until = a.over(before, e, now), now.Add(firesFor)
 		}
 		a.said[e.Provider] = s
 	}

@@ -249,10 +249,10 @@ func TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	s := newAlertmanagerServer(t)
-	f.alert("changed a", "missing b")
+	f.alert("changed a", "missing b", "disabled d", "missing e")
 	_, stop := f.run(time.Hour, newAlertmanager(t, s))
-	s.expectFiring("a changed", "b missing")
-	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 2 }, "the cursor is at the end")
+	s.expectFiring("a changed", "b missing", "d disabled", "e missing")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 4 }, "the cursor is at the end")
 	stop()
 	said := func() map[string]any {
 		s.mu.Lock()
@@ -266,13 +266,15 @@ func TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid(t *testing.T) {
 	}
 	fired := said()
 	// The drift of c begins and ends without the sink, to which it is nothing that fired.
-	f.alert("resolved a", "changed c", "resolved c")
+	f.alert("resolved a", "changed c", "resolved c", "missing d", "resolved d", "changed e")
 	_, _ = f.run(time.Hour, newAlertmanager(t, s))
-	s.expectFiring("b missing")
-	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 5 }, "the cursor is at the end")
+	s.expectFiring("b missing", "e changed")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 10 }, "the cursor is at the end")
 	ended := said()
 	require.NotEmpty(t, fired["a changed"])
-	require.Equal(t, fired["a changed"], ended["a changed"])
+	for _, name := range []string{"a changed", "d disabled", "e missing"} {
+		require.Equal(t, fired[name], ended[name])
+	}
 	require.Equal(t, map[string]any{"summary": "AI provider c: not changed"}, ended["c changed"])
 }
 

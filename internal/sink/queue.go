@@ -682,8 +682,8 @@ func (q *queue) alerted(row store.ListAlertsSinceRow) Event {
 }
 
 // firing reads the last alert of each provider whose drift was alerted and is not
-// over, or is over by an alert above seq; of the latter also the alert that it ends,
-// unless that is above seq as well.
+// over, or is over by an alert above seq. Where that is above seq, the provider's last
+// one up to seq comes before it.
 func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
 	rows, err := store.On(q.pool).ListFiring(ctx, seq)
 	if err != nil {

@@ -95,8 +95,8 @@ type Sink interface {
 type repeater interface {
 	Sink
 	// Restore makes known the last alerts of providers: of those that drift, and of
-	// those whose drift was over since the sink was last sent something. Before one of
-	// the latter comes the alert that it ends, if the sink was sent that.
+	// those whose drift was over since the sink was last sent something. Before one that
+	// the sink was not sent comes the provider's last one that it was.
 	Restore([]Event)
 	// Interval is how often it is to be told.
 	Interval() time.Duration

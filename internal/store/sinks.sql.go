@@ -211,19 +211,19 @@ func (q *Queries) ListDeadLetters(ctx context.Context, maxLetters int32) ([]Prov
 
 const listFiring = `-- name: ListFiring :many
 WITH last AS (
-    SELECT alert.provider, alert.seq, alert.kind
+    SELECT alert.provider, alert.seq
     FROM provwatch.drift_state s
     JOIN provwatch.drift_alerts alert
         ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
     WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > $1::bigint
-), ended AS (
-    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq < last.seq) AS seq
+), sent AS (
+    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq <= $1) AS seq
     FROM last
-    WHERE last.kind = 'resolved'
+    WHERE last.seq > $1
 )
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
     alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at
-FROM (SELECT seq FROM last UNION ALL SELECT seq FROM ended WHERE seq <= $1::bigint) AS told
+FROM (SELECT seq FROM last UNION ALL SELECT seq FROM sent) AS told
 JOIN provwatch.drift_alerts alert ON alert.seq = told.seq
 ORDER BY alert.seq
 `
@@ -245,8 +245,8 @@ type ListFiringRow struct {
 }
 
 // By seq, the last alert of each provider whose drift was alerted and is not over, or
-// is over by an alert above seq; of the latter also the alert that it ends, unless that
-// is above seq as well.
+// is over by an alert above seq. Where that is above seq, also the provider's last one
+// up to seq, which is what a sink was sent.
 func (q *Queries) ListFiring(ctx context.Context, seq int64) ([]ListFiringRow, error) {
 	rows, err := q.db.Query(ctx, listFiring, seq)
 	if err != nil {
