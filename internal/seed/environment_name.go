@@ -61,7 +61,7 @@ type place struct {
 	index int
 	stem  string // the name up to the field: CODER_AIBRIDGE_PROVIDER_0_
 	field string // OPENAI_KEY, or KEY of an indexed provider, in upper case; not always known
-	spelt string // the field as it was spelt
+	spelt string // the field as it was spelt, of an indexed provider after PROVIDER_
 	fault string // why the name is an error, else empty
 }
 
@@ -93,7 +93,9 @@ func placeOf(name string) (at place, ok bool) {
 	}
 	field := upper(spelt)
 	if strings.HasPrefix(field, indexedGroup) {
-		return indexedPlace(name, spelt[len(indexedGroup):])
+		at, ok := indexedPlace(name, spelt[len(indexedGroup):])
+		at.spelt = spelt[:len(indexedGroup)] + at.spelt
+		return at, ok
 	}
 	for _, group := range legacyGroups {
 		if rest, ok := strings.CutPrefix(field, group); ok {

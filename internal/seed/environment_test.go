@@ -1047,6 +1047,10 @@ var sentenceCases = []environmentCase{
 		errors: []string{"@PROVIDER_0_Name: " + respelt("@PROVIDER_0_NAME")},
 	},
 	{
+		name: "the same field, spelt in two ways before its index", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=a @Provider_0_NAME=a",
+		errors: []string{"@Provider_0_NAME: " + respelt("@PROVIDER_0_NAME")},
+	},
+	{
 		name: "a variable set to the empty string counts as not set", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY= @PROVIDER_0_KEYS=k @PROVIDER_2_TYPE=",
 		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"k"}, Variables: "@PROVIDER_0_*"}},
 	},
