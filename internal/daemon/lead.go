@@ -430,13 +430,18 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 // Tables that are dropped and made again, as by an upgrade of the gateway, have none:
 // they get them, and everything is verified.
 func (d *daemon) keepTriggers(ctx context.Context) {
+	// Making triggers waits for writers, and makes others wait behind it: after a
+	// failure it is tried less and less often.
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = triggerInterval, maxReturn
 	for first := true; ; first = false {
 		there, err := schema.HasTriggers(ctx, d.pool)
 		switch {
 		case err != nil:
 		case first, !there && d.Migrate == schema.Auto:
 			err = schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true, CommandFlags: d.CommandFlags}, d.Logger)
-			if err == nil && !there && !first {
+			if err == nil && !there {
+				// What was changed before has not been notified of.
 				d.pending.All(pubsub.SourceResync)
 			}
 		case !there:
@@ -449,10 +454,16 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 		if ctx.Err() == nil && d.told.isNews("no triggers", text) && err != nil {
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
 		}
+		pause := triggerInterval
+		if err != nil {
+			pause = wait.NextBackOff()
+		} else {
+			wait.Reset()
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(triggerInterval):
+		case <-time.After(pause):
 		}
 	}
 }
