@@ -16,8 +16,8 @@ import (
 )
 
 // startPooler starts a PgBouncer before the world's server, in the pool mode given, and
-// returns the URL by which a role reaches the database through it.
-func (w *world) startPooler(mode, role string) string {
+// returns the URL by which a role with the password reaches the database through it.
+func (w *world) startPooler(mode, role, password string) string {
 	w.t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
@@ -35,7 +35,7 @@ func (w *world) startPooler(mode, role string) string {
 		require.NoError(w.t, os.WriteFile(path, []byte(text), 0o644))
 		return path
 	}
-	users := write("users.txt", fmt.Sprintf("%q %q\n", role, passwordOf(role)))
+	users := write("users.txt", fmt.Sprintf("%q %q\n", role, password))
 	settings := write("pgbouncer.ini", fmt.Sprintf(`
 [databases]
 * = host=127.0.0.1 port=%d
@@ -85,21 +85,26 @@ ignore_startup_parameters = extra_float_digits
 		w.t.Fatalf("PgBouncer has ended:\n%s", text)
 	}
 	u := url.URL{
-		Scheme: "postgres", User: url.UserPassword(role, passwordOf(role)), Path: "/" + config.Database,
+		Scheme: "postgres", User: url.UserPassword(role, password), Path: "/" + config.Database,
 		RawQuery: url.Values{"host": {dir}, "port": {fmt.Sprint(port)}, "sslmode": {"disable"}}.Encode(),
 	}
 	return u.String()
 }
 
 // TestBehindAPoolerThatPoolsSessions has several sessions of PgBouncer's own process id.
-// It does not carry replication, so that auto listens to notifications.
+// It does not carry replication, so that auto listens to notifications, also for a role
+// that may replicate.
 func TestBehindAPoolerThatPoolsSessions(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "auto"} {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
 			w := newWorldOf(t, "notify")
-			env := w.twoProviders().with("DATABASE_URL", w.startPooler("session", "test_notify"))
+			role, password := "test_notify", passwordOf("test_notify")
+			if source == "auto" {
+				role, password = w.db.Config().User, w.ownerPassword()
+			}
+			env := w.twoProviders().with("DATABASE_URL", w.startPooler("session", role, password))
 			first := w.start(env, "run", "--source="+source, "--http-addr=127.0.0.1:0").ready()
 			first.waitFor("msg=leading")
 			second := w.start(env, "run", "--source="+source).ready()

@@ -21,6 +21,7 @@ import (
 	"provwatch/internal/listener"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
@@ -102,7 +103,7 @@ func (e event) isNews() bool {
 // session streams until something fails or ctx ends.
 // progress is called when something was recorded.
 func (s *Source) session(ctx context.Context, source pubsub.Source, progress func()) error {
-	server, err := Inspect(ctx, s.Pool)
+	found, server, err := inspect(ctx, s.Pool)
 	if err != nil {
 		return err
 	}
@@ -110,6 +111,9 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 		return err
 	}
 	conn, err := pgconn.ConnectConfig(ctx, &s.Config.Config)
+	if schema.IsDenied(err) {
+		return mayNotReplicate(found)
+	}
 	if err != nil {
 		return fmt.Errorf("open a replication connection: %w", err)
 	}
@@ -710,7 +714,7 @@ func (s *session) watchSlot(ctx context.Context) error {
 		}
 		// What made the WAL usable can end, and some of it harms writers; so can
 		// leading, before the listener notices.
-		if _, err := Inspect(ctx, s.Pool); err != nil {
+		if _, _, err := inspect(ctx, s.Pool); err != nil {
 			return err
 		}
 		if err := s.Lead(ctx); err != nil {
@@ -731,7 +735,12 @@ func (s *session) watchSlot(ctx context.Context) error {
 			return fmt.Errorf("look at the publication: %w", err)
 		}
 		if published.Tables != 2 {
-			return &gapError{reason: "the provider tables are no longer all published: one was made again, or somebody changed the publication"}
+			const reason = "the provider tables are no longer all published: one was made again, or somebody changed the publication"
+			// It is a gap too if the tables can be published by the next worker alone.
+			if err := store.On(s.Pool).MarkGap(ctx, reason); err != nil {
+				return fmt.Errorf("mark the gap: %w", err)
+			}
+			return &gapError{reason: reason}
 		}
 		s.Metrics.SlotObserved(SlotStatus{RetainedBytes: slot.RetainedBytes, WALStatus: slot.WalStatus})
 		if s.MaxLag > 0 {

@@ -64,29 +64,38 @@ type Server struct {
 	Slot string
 }
 
-// Inspect tells whether the WAL can be read. The error is an [*UnusableError],
-// or one of the connection.
+// Inspect tells whether the WAL can be read, where the role's attributes do not tell by
+// trying a replication connection. The error is an [*UnusableError], or one of the
+// connection.
 func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
+	found, server, err := inspect(ctx, pool)
+	if err != nil || found.MayReplicate {
+		return server, err
+	}
+	return server, tryReplication(ctx, pool, found)
+}
+
+// inspect is [Inspect] for who has a replication connection or is about to make one,
+// which decides whether the role may.
+func inspect(ctx context.Context, pool *pgxpool.Pool) (store.InspectReplicationRow, Server, error) {
 	found, err := store.On(pool).InspectReplication(ctx)
 	if err != nil {
-		return Server{}, fmt.Errorf("look at the server's replication settings: %w", err)
+		return found, Server{}, fmt.Errorf("look at the server's replication settings: %w", err)
 	}
 	server := Server{Version: int(found.ServerVersion), Slot: fmt.Sprintf("provwatch_%d", found.DatabaseOid)}
 	switch {
 	case found.InRecovery:
 		// Nor is a slot there this worker's to drop.
-		return Server{}, &UnusableError{Reason: "the server is a standby; connect to the primary"}
+		return found, Server{}, &UnusableError{Reason: "the server is a standby; connect to the primary"}
 	case !found.Identified:
-		return server, &UnusableError{Unpublish: true, Reason: "the replica identity of the provider tables is not their primary key id, " +
+		return found, server, &UnusableError{Unpublish: true, Reason: "the replica identity of the provider tables is not their primary key id, " +
 			"so that publishing them would make updates fail; ALTER TABLE … REPLICA IDENTITY DEFAULT"}
 	case found.WalLevel != "logical":
-		return server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
+		return found, server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
 	case !found.MayPublish:
-		return server, &UnusableError{Reason: "the provider tables are not published, and the role does not own them; run \"worker migrate --source=wal\" as their owner"}
-	case !found.MayReplicate:
-		return server, tryReplication(ctx, pool, found)
+		return found, server, &UnusableError{Reason: "the provider tables are not published, and the role does not own them; run \"worker migrate --source=wal\" as their owner"}
 	}
-	return server, nil
+	return found, server, nil
 }
 
 // tryReplication opens a replication connection and closes it. The error is an
@@ -97,12 +106,7 @@ func tryReplication(ctx context.Context, pool *pgxpool.Pool, found store.Inspect
 	conn, err := pgconn.ConnectConfig(limited, &postgres.ReplicationConfig(pool.Config()).Config)
 	switch {
 	case schema.IsDenied(err):
-		role := pgx.Identifier{found.Role}.Sanitize()
-		remedy := "ALTER ROLE " + role + " REPLICATION;"
-		if found.IsRds {
-			remedy = "GRANT rds_replication TO " + role + ";"
-		}
-		return &UnusableError{RoleOnly: true, Reason: "the role may not replicate; " + remedy}
+		return mayNotReplicate(found)
 	case asUnusable(err) != nil:
 		return asUnusable(err)
 	case err != nil:
@@ -112,6 +116,15 @@ func tryReplication(ctx context.Context, pool *pgxpool.Pool, found store.Inspect
 	defer cancel()
 	_ = conn.Close(closing)
 	return nil
+}
+
+func mayNotReplicate(found store.InspectReplicationRow) *UnusableError {
+	role := pgx.Identifier{found.Role}.Sanitize()
+	remedy := "ALTER ROLE " + role + " REPLICATION;"
+	if found.IsRds {
+		remedy = "GRANT rds_replication TO " + role + ";"
+	}
+	return &UnusableError{RoleOnly: true, Reason: "the role may not replicate; " + remedy}
 }
 
 // DropSlot drops the slot of the database, whoever streams from it. It reports

@@ -149,6 +149,9 @@ func asUnusable(err error) *UnusableError {
 		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
 	case pgerrcode.InvalidAuthorizationSpecification, pgerrcode.InvalidPassword:
 		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
+	case pgerrcode.ProtocolViolation, pgerrcode.FeatureNotSupported:
+		// As of a pooler, which refuses the parameter replication.
+		return &UnusableError{Reason: "no replication connection is taken at this address; connect to the server itself and not to a pooler", Err: err}
 	}
 	return nil
 }
