@@ -451,6 +451,7 @@ func (s *session) gather(ctx context.Context, first event, events <-chan event) 
 func (s *session) record(ctx context.Context, batch []event) error {
 	var observed []verify.Observed
 	var unread []uuid.UUID
+	unknown := map[string]bool{} // providers with a row of which not enough is known
 	handled, keysTouched, marked := 0, false, false
 	passed := s.applied
 	if err := s.fetch(ctx, batch); err != nil {
@@ -472,15 +473,16 @@ func (s *session) record(ctx context.Context, batch []event) error {
 		for _, c := range t.changes {
 			// Of the credentials of a Bedrock provider the stream shows nothing.
 			keysTouched = true
-			names, unknown := s.mirror.apply(c)
+			names, id := s.mirror.apply(c)
 			if c.truncate {
 				names = s.Verifier.Names()
 			}
 			for _, name := range names {
 				touched[name] = true
+				unknown[name] = unknown[name] || id != uuid.Nil
 			}
-			if unknown != uuid.Nil {
-				unread = append(unread, unknown)
+			if id != uuid.Nil {
+				unread = append(unread, id)
 			}
 		}
 		commit := &pubsub.Commit{LSN: t.end.String(), XID: int64(t.xid), CommittedAt: t.committedAt}
@@ -488,7 +490,8 @@ func (s *session) record(ctx context.Context, batch []event) error {
 			if s.check != nil {
 				s.check.touched[name] = true
 			}
-			if o, named := s.observe(name); named {
+			// What is not known whole is no observation: it is read again below.
+			if o, named := s.observe(name); named && !unknown[name] {
 				observed = append(observed, verify.Observed{Observation: o, Commit: commit})
 			}
 		}
