@@ -86,7 +86,7 @@ type Options struct {
 	// CommandFlags follow each command of the program in messages: those that select
 	// a target of --config, each after a space.
 	CommandFlags string
-	// AnnounceSeed tells a gateway that runs already of the rows that the seed inserts
+	// AnnounceSeed notifies a running gateway of the rows that the seed inserts
 	// (--announce-seed).
 	AnnounceSeed bool
 	// Remedies are the ways out of a drift at the boot, for messages.

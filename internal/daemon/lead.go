@@ -426,9 +426,9 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 	d.verifier.Run(ctx, d.pending, d.MaxBackOff, func(r listener.Request, err error) { d.verified(ctx, r, err) })
 }
 
-// keepTriggers makes sure of the triggers on the provider tables until ctx ends.
-// Tables that are dropped and made again, as by an upgrade of the gateway, have none:
-// they get them, and everything is verified.
+// keepTriggers ensures the triggers on the provider tables until ctx ends. Tables that
+// are dropped and created again, as by an upgrade of the gateway, have none: they get
+// them, and everything is verified.
 func (d *daemon) keepTriggers(ctx context.Context) {
 	// Making triggers waits for writers, and makes others wait behind it: after a
 	// failure it is tried less and less often.
@@ -447,11 +447,7 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 		case !there:
 			err = fmt.Errorf("they are missing; run \"worker migrate%s\" as the owner of the tables", d.CommandFlags)
 		}
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if ctx.Err() == nil && d.told.isNews("no triggers", text) && err != nil {
+		if ctx.Err() == nil && d.told.isNewError("no triggers", err) && err != nil {
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
 		}
 		pause := triggerInterval

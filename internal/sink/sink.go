@@ -95,8 +95,8 @@ type Sink interface {
 type repeater interface {
 	Sink
 	// Restore makes known the last alerts of providers: of those that drift, and of
-	// those whose drift was over since the sink was last sent something. Before one that
-	// the sink was not sent comes the provider's last one that it was.
+	// those whose drift was over since the sink was last sent something. An alert that
+	// the sink was not sent comes after the last alert of the provider that it was sent.
 	Restore([]Event)
 	// Interval is how often it is to be told.
 	Interval() time.Duration

@@ -64,9 +64,9 @@ type Server struct {
 	Slot string
 }
 
-// Inspect tells whether the WAL can be read, where the role's attributes do not tell by
-// trying a replication connection. The error is an [*UnusableError], or one of the
-// connection.
+// Inspect looks whether the WAL can be read. For a role without the attribute
+// REPLICATION it tries a replication connection. The error is an [*UnusableError], or
+// that of a connection.
 func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
 	found, server, err := inspect(ctx, pool)
 	if err != nil || found.MayReplicate {
@@ -75,8 +75,8 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
 	return server, tryReplication(ctx, pool, found)
 }
 
-// inspect is [Inspect] for who has a replication connection or is about to make one,
-// which decides whether the role may.
+// inspect is [Inspect] without the try. Its callers have a replication connection, or
+// open one next, which shows whether the role may.
 func inspect(ctx context.Context, pool *pgxpool.Pool) (store.InspectReplicationRow, Server, error) {
 	found, err := store.On(pool).InspectReplication(ctx)
 	if err != nil {
