@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'audit_counter'; -- of the last of sql/migrations
+    latest CONSTANT text := 'hash_key'; -- of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r');
@@ -136,6 +136,10 @@ GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_op
 
 -- To tell whether the schema is up to date.
 GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_operator;
+
+-- To make the digests that stand for base URLs with credentials. Readers and sinks
+-- see digests, and who has the key can try passwords on them.
+GRANT SELECT (key) ON provwatch.hash_key TO provwatch_notify, provwatch_wal, provwatch_operator;
 
 -- To stage audit entries, and to read or delete none: seq is the table's own.
 GRANT INSERT (id, occurred_at, actor, action, provider, provider_id, details)

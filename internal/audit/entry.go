@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
 
@@ -68,6 +69,8 @@ type Details struct {
 	Changes []Change `json:"changes,omitempty"`
 	EnvHash string   `json:"env_hash,omitempty"`
 	DBHash  string   `json:"db_hash,omitempty"`
+	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
+	HashKeyed bool `json:"hash_keyed,omitempty"`
 	Kind    string   `json:"kind,omitempty"` // of the accepted drift
 }
 
@@ -104,6 +107,7 @@ func cut(text string, most int) string {
 // encode returns the details as JSON that the outbox takes: where they are too
 // long, their texts are cut.
 func (d Details) encode() ([]byte, error) {
+	d.HashKeyed = provider.IsKeyed(d.EnvHash) || provider.IsKeyed(d.DBHash)
 	details, err := json.Marshal(d)
 	// PostgreSQL adds a space after each colon and comma.
 	if err == nil && len(details) > maxDetails/2 {

@@ -41,7 +41,8 @@ type Observation struct {
 	ProviderID uuid.UUID // uuid.Nil when there is no row
 	Kind       Kind
 	Fields     []Field
-	EnvHash    string
+	// EnvHash and DBHash are made by a [Hasher].
+	EnvHash string
 	// DBHash is the row's hash that is compared with EnvHash: see
 	// [RowHashes.Against]. It is empty when there is no row, or when Undecodable is
 	// set.
@@ -62,9 +63,9 @@ type Observation struct {
 // the provider, nil when there is none. With credentials set, the row's Keys
 // must be loaded, and key sets and Bedrock credentials are compared as well
 // (spec section 2, --credential-drift).
-func Compare(desired Desired, row *Row, credentials bool) Observation {
+func (h Hasher) Compare(desired Desired, row *Row, credentials bool) Observation {
 	want := desired.Canonical()
-	o := Observation{Provider: desired.Name, Kind: InSync, EnvHash: want.Hash()}
+	o := Observation{Provider: desired.Name, Kind: InSync, EnvHash: h.Hash(want)}
 	if row == nil {
 		o.Kind = Missing
 		return o
@@ -84,7 +85,7 @@ func Compare(desired Desired, row *Row, credentials bool) Observation {
 			have.Type = want.Type // whether it is a Bedrock row, its settings would tell
 		}
 	} else {
-		o.DBHashes = stored.RowHashes()
+		o.DBHashes = h.RowHashes(stored)
 		o.DBHash = o.DBHashes.Against(desired)
 	}
 	if want.Type != have.Type {

@@ -285,13 +285,13 @@ func TestCompare(t *testing.T) {
 				desired, row = bedrockAndRow()
 			}
 			c.change(&desired, row)
-			o := provider.Compare(desired, row, c.credentials)
+			o := hasher.Compare(desired, row, c.credentials)
 			require.Equal(t, c.kind, o.Kind)
 			require.Equal(t, c.fields, o.Fields)
 			require.Equal(t, c.hashDiffers, o.HashDiffers())
 			require.Equal(t, desired.Name, o.Provider)
 			require.Equal(t, rowID, o.ProviderID)
-			require.Equal(t, desired.Canonical().Hash(), o.EnvHash)
+			require.Equal(t, hasher.Hash(desired.Canonical()), o.EnvHash)
 			require.Equal(t, c.undecodable, o.Undecodable)
 			if c.undecodable != nil {
 				require.Empty(t, o.DBHash)
@@ -300,7 +300,7 @@ func TestCompare(t *testing.T) {
 				require.Equal(t, !row.HashEqual(desired), o.HashDiffers())
 			}
 			if hash := c.dbHash; hash != (provider.Canonical{}) {
-				require.Equal(t, hash.Hash(), o.DBHash)
+				require.Equal(t, hasher.Hash(hash), o.DBHash)
 			}
 			for _, f := range o.Fields {
 				for _, plain := range []string{"pw", "key-", "AK-", "SK-"} {
@@ -335,9 +335,9 @@ func TestBedrockTypesAreEqual(t *testing.T) {
 		for _, d.Type = range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
 			hashes := map[string]bool{}
 			for _, row.Type = range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
-				o := provider.Compare(d, &row, credentials)
+				o := hasher.Compare(d, &row, credentials)
 				require.Equal(t, o.DBHash == o.EnvHash, row.HashEqual(d))
-				require.Equal(t, d.Canonical().Hash(), o.EnvHash, "it is the environment's own")
+				require.Equal(t, hasher.Hash(d.Canonical()), o.EnvHash, "it is the environment's own")
 				hashes[o.DBHash] = true
 				o.EnvHash, o.DBHash, o.DBType, o.DBHashes = "", map[bool]string{true: "equal"}[o.DBHash == o.EnvHash], "", provider.RowHashes{}
 				answers = append(answers, o)
@@ -352,8 +352,8 @@ func TestBedrockTypesAreEqual(t *testing.T) {
 
 func TestAProviderWithoutARowIsMissing(t *testing.T) {
 	desired, _ := desiredAndRow()
-	o := provider.Compare(desired, nil, true)
-	require.Equal(t, provider.Observation{Provider: "a", Kind: provider.Missing, EnvHash: desired.Canonical().Hash()}, o)
+	o := hasher.Compare(desired, nil, true)
+	require.Equal(t, provider.Observation{Provider: "a", Kind: provider.Missing, EnvHash: hasher.Hash(desired.Canonical())}, o)
 	require.False(t, o.HashDiffers())
 }
 
@@ -363,8 +363,8 @@ func TestCredentialsAreSummedUpInOneLine(t *testing.T) {
 	row.Keys = stored("key-1")
 	require.Equal(t, "api_keys: env 0, of these 0 not in the database; db 1, of these 1 not in the environment; "+
 		"bedrock_credentials: env 2 of 2 set; db 2 of 2 set, 1 of 2 differ",
-		provider.Compare(desired, row, true).Credentials)
-	require.Empty(t, provider.Compare(desired, row, false).Credentials)
+		hasher.Compare(desired, row, true).Credentials)
+	require.Empty(t, hasher.Compare(desired, row, false).Credentials)
 }
 
 func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
@@ -373,11 +373,11 @@ func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
 		desired, row := desiredAndRow()
 		desired.Keys = secrets(plain.Draw(t, "environment")...)
 		row.Keys = stored(plain.Draw(t, "database")...)
-		before := provider.Compare(desired, row, true)
+		before := hasher.Compare(desired, row, true)
 
 		desired.Keys = rapid.Permutation(desired.Keys).Draw(t, "environment, shuffled")
 		row.Keys = rapid.Permutation(row.Keys).Draw(t, "database, shuffled")
-		require.Equal(t, before, provider.Compare(desired, row, true))
+		require.Equal(t, before, hasher.Compare(desired, row, true))
 	})
 }
 
@@ -396,7 +396,7 @@ func TestWithoutCredentialsIsWhatAComparisonWithoutThemGives(t *testing.T) {
 				desired, row := bedrockAndRow()
 				change(&desired, row)
 				changeToo(&desired, row)
-				got, want := provider.Compare(desired, row, true).WithoutCredentials(), provider.Compare(desired, row, false)
+				got, want := hasher.Compare(desired, row, true).WithoutCredentials(), hasher.Compare(desired, row, false)
 				require.ElementsMatch(t, want.Fields, got.Fields)
 				got.Fields, want.Fields = nil, nil
 				require.Equal(t, want, got)

@@ -61,6 +61,8 @@ type DriftAlert struct {
 	Fields     []provider.Field `json:"fields"`
 	EnvHash    string           `json:"env_hash"`
 	DBHash     string           `json:"db_hash"` // empty when there is none
+	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
+	HashKeyed  bool      `json:"hash_keyed,omitempty"`
 	Source     Source           `json:"source"`
 	DetectedAt time.Time        `json:"detected_at"`
 	*Commit                     // of an alert from the WAL, else nil
@@ -82,6 +84,7 @@ func (a DriftAlert) exact() DriftAlert {
 	if a.Fields == nil {
 		a.Fields = []provider.Field{}
 	}
+	a.HashKeyed = provider.IsKeyed(a.EnvHash) || provider.IsKeyed(a.DBHash)
 	return a
 }
 

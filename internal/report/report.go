@@ -79,6 +79,7 @@ type step struct {
 	Fields   []provider.Field `json:"fields"`
 	EnvHash  string           `json:"env_hash"`
 	DBHash   string           `json:"db_hash"`
+	Keyed    bool             `json:"hash_keyed,omitempty"`
 }
 
 func stepOf(s seed.Step) step {
@@ -90,6 +91,7 @@ func stepOf(s seed.Step) step {
 		Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
 		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), Kind: s.Observation.Kind, Fields: fields,
 		EnvHash: s.Observation.EnvHash, DBHash: s.Observation.DBHash,
+		Keyed: provider.IsKeyed(s.Observation.EnvHash) || provider.IsKeyed(s.Observation.DBHash),
 	}
 }
 

@@ -85,6 +85,8 @@ var privileges = []privilege{
 	{"", "ai_provider_keys", "UPDATE", []string{"api_key", "api_key_key_id"}, Resolving},
 	{"", "ai_provider_keys", "DELETE", nil, Resolving},
 
+	{"provwatch", "hash_key", "SELECT", []string{"key"}, writing | Verifying},
+
 	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying | Reporting},
 	{"provwatch", "accepted_drift", "INSERT", nil, Resolving},
 	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},

@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
 
@@ -193,6 +194,9 @@ func (p *parser) parseBaseURL(e *entry, field, otherwise string) string {
 	u, err := url.Parse(v.value)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		p.errorf(v.name, "is not an absolute http or https URL with a host; write it as https://HOST/PATH")
+	} else if provider.MayHoldCredentials(v.value) {
+		p.warnf(v.name, "has userinfo, a query or a fragment, which can hold credentials: they are never shown, and a keyed digest is published in place of the hash; "+
+			"where the provider takes a key, set it as one")
 	}
 	return v.value
 }

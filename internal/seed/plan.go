@@ -212,7 +212,7 @@ func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, cr
 	for _, s := range stored.Accepted {
 		accepted[s.Provider] = acceptance{kind: provider.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
 	}
-	return makePlan(desired, rows, accepted, stored.Types, credentials, o), nil
+	return makePlan(desired, rows, accepted, stored.Types, stored.Hasher, credentials, o), nil
 }
 
 // DryRun is MakePlan in a read-only transaction, for a database that need not
@@ -226,7 +226,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 		if err != nil {
 			return fmt.Errorf("look at the schema: %w", err)
 		}
-		if found.Providers && found.ProviderKeys && found.AcceptedDrifts {
+		if found.Providers && found.ProviderKeys && found.AcceptedDrifts && found.HashKey {
 			plan, err = MakePlan(ctx, tx, desired, credentials, options...)
 			return err
 		}
@@ -244,7 +244,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 				return fmt.Errorf("look up the types that the database knows: %w", err)
 			}
 		}
-		plan = makePlan(desired, rows, nil, labels, credentials, o)
+		plan = makePlan(desired, rows, nil, labels, provider.NewRandomHasher(), credentials, o)
 		return nil
 	})
 	return plan, err
@@ -256,13 +256,13 @@ var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)
 
 // makePlan compares credentials as well when they are to be shown, or required to
 // agree.
-func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, shown bool, o options) Plan {
+func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, hasher provider.Hasher, shown bool, o options) Plan {
 	plan := Plan{Steps: make([]Step, len(desired)), flags: o.flags, tolerate: o.remedies.Tolerate}
 	required := o.credentials
 	digester := secret.NewDigester()
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
-		step := Step{Desired: d, Row: row, remedies: o.remedies, Observation: provider.Compare(d, row, shown || required)}
+		step := Step{Desired: d, Row: row, remedies: o.remedies, Observation: hasher.Compare(d, row, shown || required)}
 		step.RowType = d.Type
 		if d.Bedrock != nil && slices.Contains(labels, string(provider.AmazonBedrock)) {
 			step.RowType = provider.AmazonBedrock

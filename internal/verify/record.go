@@ -40,7 +40,7 @@ func (v *Verifier) Observe(name string, row *provider.Row) (provider.Observation
 	if w == nil {
 		return provider.Observation{}, false
 	}
-	return provider.Compare(w.desired, row, false), true
+	return v.hasher.Compare(w.desired, row, false), true
 }
 
 // Named returns the desired provider of a name. It waits for no verification.

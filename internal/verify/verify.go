@@ -90,7 +90,10 @@ type Verifier struct {
 	// what is desired of each is to be read of it.
 	named atomic.Pointer[map[string]*watched]
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// hasher is read from the database when a look needs it first, and at each
+	// takeover.
+	hasher  provider.Hasher
 	desired map[string]*watched
 	names   []string // of the desired providers, sorted
 	// unsettled: what was recorded of providers that the environment does not name
@@ -224,6 +227,9 @@ type look struct {
 func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams) (look, error) {
 	compareCredentials := v.credentials != IgnoreCredentials
 	params.WithKeys = compareCredentials
+	if err := v.needHasher(ctx); err != nil {
+		return look{}, err
+	}
 	found, err := store.On(v.pool).LookAtProviders(ctx, params)
 	if err != nil {
 		return look{}, err
@@ -248,7 +254,7 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams)
 		}
 	}
 	for name, s := range seen {
-		s.observation = provider.Compare(v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
+		s.observation = v.hasher.Compare(v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
 		if v.credentials == WarnCredentials {
 			v.warnCredentials(ctx, s.observation)
 			s.observation = s.observation.WithoutCredentials()
@@ -308,8 +314,32 @@ func (v *Verifier) TakeOver(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.unsettled = true
+	if err := v.readHashKey(ctx); err != nil {
+		return fmt.Errorf("take over from another worker: %w", err)
+	}
 	if err := store.On(v.pool).BeginGeneration(ctx); err != nil {
 		return fmt.Errorf("take over from another worker: %w", err)
+	}
+	return nil
+}
+
+// readHashKey makes the hasher that of the database. Of another one nothing that is
+// recorded of keyed hashes is known.
+func (v *Verifier) readHashKey(ctx context.Context) error {
+	hasher, err := store.On(v.pool).Hasher(ctx)
+	if err != nil {
+		return err
+	}
+	if v.hasher != hasher {
+		v.hasher, v.known = hasher, false
+	}
+	return nil
+}
+
+// needHasher reads the key of the hasher unless it was read before.
+func (v *Verifier) needHasher(ctx context.Context) error {
+	if v.hasher.IsZero() {
+		return v.readHashKey(ctx)
 	}
 	return nil
 }

@@ -119,6 +119,9 @@ func (v *Verifier) scanStates(ctx context.Context) error {
 		w.settled = uuid.Nil
 	}
 	v.known = false
+	if err := v.needHasher(ctx); err != nil {
+		return err
+	}
 	rows, err := v.pool.Query(ctx, sqlfiles.ScanStates)
 	if err != nil {
 		return err
@@ -130,7 +133,7 @@ func (v *Verifier) scanStates(ctx context.Context) error {
 		if err := rows.Scan(&v.generation, &name, &id, &envHash); err != nil {
 			return err
 		}
-		if w := v.desired[string(name)]; w != nil && w.desired.Canonical().Hash() == string(envHash) {
+		if w := v.desired[string(name)]; w != nil && v.hasher.Hash(w.desired.Canonical()) == string(envHash) {
 			w.settled = deref(id)
 		}
 	}

@@ -201,7 +201,7 @@ func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
 		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', '%s', 'https://h/')`, name),
 		`UPDATE public.ai_providers SET enabled = false`,
 		`UPDATE public.ai_providers SET id = gen_random_uuid()`)
-	m := newMirror()
+	m := newMirror(hasher)
 	for _, tx := range list {
 		require.Len(t, tx.changes, 1)
 		touched, reread := m.apply(tx.changes[0])

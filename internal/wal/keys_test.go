@@ -71,26 +71,26 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 				Canonical: provider.Canonical{Type: provider.Anthropic}, column: provider.Anthropic, id: uuid.New(), name: "aws", enabled: true,
 				undecodable: undecodable.Error(), baseURLKnown: true,
 			}
-			m := newMirror()
+			m := newMirror(hasher)
 			m.put(&row)
 			clear(m.changed)
 			before := *m.observed(desired)
 			seen := before
 			c.seen(&seen)
-			observed := provider.Compare(desired, &seen, false)
-			require.Equal(t, c.taken, m.redecode(provider.Compare(desired, &before, false), observed))
+			observed := hasher.Compare(desired, &seen, false)
+			require.Equal(t, c.taken, m.redecode(hasher.Compare(desired, &before, false), observed))
 			require.Equal(t, c.taken, m.changed[row.id], "it is stored anew")
 			if !c.taken {
 				require.Equal(t, before, *m.observed(desired))
 				return
 			}
-			now := provider.Compare(desired, m.observed(desired), false)
+			now := hasher.Compare(desired, m.observed(desired), false)
 			require.True(t, agree(now, observed))
 			require.Equal(t, observed.DBHash, m.hashesOf(row.id).Against(desired))
 
 			// And back, once the key is gone.
-			require.True(t, m.redecode(now, provider.Compare(desired, &before, false)))
-			require.Equal(t, provider.Compare(desired, &before, false).Fields, provider.Compare(desired, m.observed(desired), false).Fields)
+			require.True(t, m.redecode(now, hasher.Compare(desired, &before, false)))
+			require.Equal(t, hasher.Compare(desired, &before, false).Fields, hasher.Compare(desired, m.observed(desired), false).Fields)
 			require.Empty(t, m.hashesOf(row.id))
 		})
 	}

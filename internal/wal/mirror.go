@@ -44,7 +44,7 @@ func (m *mirrorRow) setSettings(s provider.DecodedSettings) {
 }
 
 // row returns the row in the form that is compared with the environment.
-func (m *mirrorRow) row(desired provider.Desired) *provider.Row {
+func (m *mirrorRow) row(desired provider.Desired, h provider.Hasher) *provider.Row {
 	row := &provider.Row{
 		ID: m.id, Name: m.name, Type: m.column, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
 		Decoded: &provider.DecodedSettings{IsBedrock: m.bedrockSettings, BedrockRegion: m.BedrockRegion},
@@ -53,14 +53,14 @@ func (m *mirrorRow) row(desired provider.Desired) *provider.Row {
 		row.Decoded.Err = errors.New(m.undecodable)
 	}
 	if !m.baseURLKnown || m.regionCut {
-		m.complete(row, desired)
+		m.complete(row, desired, h)
 	}
 	return row
 }
 
 // complete gives a row what is not known of it: that which is desired if the hashes
 // say so, else what is shown of it, and something else than what is desired.
-func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired) {
+func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired, h provider.Hasher) {
 	want := desired.Canonical()
 	same := *row.Decoded
 	baseURL := m.BaseURL
@@ -70,7 +70,7 @@ func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired) {
 	if m.regionCut {
 		same.BedrockRegion = want.BedrockRegion
 	}
-	if provider.CanonicalOfRow(m.column, baseURL, same).RowHashes() == m.hashes {
+	if h.RowHashes(provider.CanonicalOfRow(m.column, baseURL, same)) == m.hashes {
 		row.BaseURL, row.Decoded = baseURL, &same
 		return
 	}
@@ -91,6 +91,7 @@ func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired) {
 // It is stored in provwatch.wal_mirror. In memory are the rows that the stream
 // shows changes of, which are fetched before they are applied, and not many more.
 type mirror struct {
+	hasher provider.Hasher
 	rows   map[uuid.UUID]*mirrorRow
 	byName map[string]map[uuid.UUID]bool
 
@@ -106,8 +107,8 @@ type mirror struct {
 // maxInMemory is how many rows stay in memory after they are stored.
 const maxInMemory = 20_000
 
-func newMirror() *mirror {
-	var m mirror
+func newMirror(hasher provider.Hasher) *mirror {
+	m := mirror{hasher: hasher}
 	m.reset()
 	return &m
 }
@@ -115,6 +116,7 @@ func newMirror() *mirror {
 // reset forgets all rows, which are to be fetched again.
 func (m *mirror) reset() {
 	*m = mirror{
+		hasher: m.hasher,
 		rows: map[uuid.UUID]*mirrorRow{}, byName: map[string]map[uuid.UUID]bool{},
 		ids: map[uuid.UUID]bool{}, names: map[string]bool{}, changed: map[uuid.UUID]bool{},
 	}
@@ -145,7 +147,7 @@ func (m *mirror) put(row *mirrorRow) {
 func (m *mirror) observed(desired provider.Desired) *provider.Row {
 	var rows []provider.Row
 	for id := range m.byName[desired.Name] {
-		rows = append(rows, *m.rows[id].row(desired))
+		rows = append(rows, *m.rows[id].row(desired, m.hasher))
 	}
 	return provider.Current(rows)
 }
@@ -237,7 +239,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	case row.baseURLKnown && before != nil && before.baseURLKnown && !before.regionCut && before.undecodable == "" && before.Canonical == row.Canonical:
 		row.hashes = before.hashes
 	case row.baseURLKnown:
-		row.hashes = row.RowHashes()
+		row.hashes = m.hasher.RowHashes(row.Canonical)
 	case before != nil && before.Type == row.Type && !before.regionCut && before.BedrockRegion == row.BedrockRegion && before.undecodable == "":
 		row.hashes = before.hashes
 	default:
@@ -257,8 +259,8 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	return touched, reread
 }
 
-// mirrorOf makes a mirror row of a row that was read from the table.
-func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
+// rowOf makes a mirror row of a row that was read from the table.
+func (m *mirror) rowOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	keyID := ""
 	if r.SettingsKeyID != nil {
 		keyID = *r.SettingsKeyID
@@ -276,7 +278,7 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	if decoded.Err != nil {
 		row.undecodable = decoded.Err.Error()
 	} else {
-		row.hashes = row.RowHashes()
+		row.hashes = m.hasher.RowHashes(row.Canonical)
 	}
 	return row
 }
@@ -315,7 +317,7 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 		} else if s.CurrentBaseUrl != nil {
 			// Right if it was not changed meanwhile, which the hash tells.
 			row.BaseURL = *s.CurrentBaseUrl
-			row.baseURLKnown = row.Hash() == row.hashes.Alone
+			row.baseURLKnown = m.hasher.Hash(row.Canonical) == row.hashes.Alone
 		}
 		m.put(row)
 		delete(m.changed, row.id)

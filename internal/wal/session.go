@@ -63,6 +63,7 @@ type session struct {
 	conn     *pgconn.PgConn
 	progress func()
 
+	hasher    provider.Hasher
 	mirror    *mirror
 	applied   pglogrepl.LSN // everything up to here is handled
 	stored    pglogrepl.LSN // what wal_position says
@@ -154,6 +155,10 @@ func (s *session) begin(ctx context.Context) error {
 		return err
 	}
 	queries := store.On(s.Pool)
+	var err error
+	if s.hasher, err = queries.Hasher(ctx); err != nil {
+		return err
+	}
 	position, err := queries.ReadWALPosition(ctx)
 	known := err == nil
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -196,7 +201,7 @@ func (s *session) begin(ctx context.Context) error {
 		s.Logger.InfoContext(ctx, "replication slot created", "slot", s.server.Slot, "at", s.applied.String())
 		s.gap = ""
 	} else {
-		s.mirror = newMirror()
+		s.mirror = newMirror(s.hasher)
 		if s.applied, err = pglogrepl.ParseLSN(position.AppliedLsn); err != nil {
 			return fmt.Errorf("read provwatch.wal_position: %w", err)
 		}

@@ -202,7 +202,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 	}
 	// One transaction, which sees the tables as of the slot's start and writes what
 	// it sees.
-	m := newMirror()
+	m := newMirror(s.hasher)
 	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		// The name comes from the server, which wants it as a literal.
 		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+created.SnapshotName+"'"); err != nil {
@@ -216,7 +216,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 				return err
 			}
 			for _, row := range rows {
-				m.put(mirrorOf(row, s.Keys))
+				m.put(m.rowOf(row, s.Keys))
 			}
 			if err := m.save(ctx, queries); err != nil {
 				return err

@@ -99,3 +99,8 @@ SELECT
 FROM unnest(@names::text[]) AS named
 LEFT JOIN provwatch.drift_state s ON s.provider = named
 LEFT JOIN provwatch.accepted_drift a ON a.provider = named;
+
+-- name: ReadHashKey :many
+-- The key of the digests that stand in place of canonical hashes which could be
+-- guessed back: one row, if there is none nothing can be compared.
+SELECT key FROM provwatch.hash_key;

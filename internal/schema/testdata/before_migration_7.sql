@@ -1,7 +1,8 @@
--- Takes migration 7 back, and makes what an earlier form of migrations 2 and 5 made
+-- Takes migrations 7 and later back, and makes what an earlier form of migrations 2 and 5 made
 -- beside what they make now.
 
-DELETE FROM provwatch.schema_migrations WHERE version_id = 7;
+DELETE FROM provwatch.schema_migrations WHERE version_id >= 7;
+DROP TABLE provwatch.hash_key;
 DROP TABLE provwatch.audit_counter;
 ALTER TABLE provwatch.wal_mirror DROP COLUMN bedrock_settings, DROP COLUMN db_hash_anthropic, DROP COLUMN bedrock_region_cut;
 DROP INDEX provwatch.audit_log_seq_idx;
