@@ -389,3 +389,22 @@ func TestNotificationsAsTheSourceDropTheSlot(t *testing.T) {
 	w.expectAlerts("disabled openai")
 	require.Equal(t, []string{"notify"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
 }
+
+// TestAPublicationThatHidesChangesIsPutBack has its owner publish only some rows, and
+// then only some columns, while a worker runs.
+func TestAPublicationThatHidesChangesIsPutBack(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "wal")
+	if version := w.count(`SELECT current_setting('server_version_num')::int`); version < 150000 {
+		t.Skipf("PostgreSQL %d has neither row filters nor column lists", version/10000)
+	}
+	w.login = nil // the worker is the owner, and may put it back
+	p := w.start(w.twoProviders(), "run", "--resync=24h").ready()
+	for i, hiding := range []string{"ai_providers WHERE (name = 'openai'), ai_provider_keys (id)", "ai_providers (id), ai_provider_keys (id)"} {
+		w.exec(`ALTER PUBLICATION provwatch SET TABLE ` + hiding)
+		w.waitForStatus(pubsub.EventGap, i+1)
+		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'anthropic'`, i == 1)
+		w.expectAlerts([]string{"disabled anthropic", "resolved anthropic"}[:i+1]...)
+	}
+	p.stop()
+}

@@ -36,7 +36,7 @@ var roles = map[string]struct {
 }
 
 var (
-	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "InspectPublication", "ListStrangers", "locate_tables", "ListMissingPrivileges", "ListSecuredTables"}
+	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "ListMissingPrivileges", "ListSecuredTables"}
 	seeding = []string{
 		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
 		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify", "NotificationQueueUsage",

@@ -125,12 +125,12 @@ type SchemaDetails struct {
 	Schema                      InspectSchemaRow
 	ProviderColumns, KeyColumns []ListColumnsRow // none of a table that is not there
 	Triggers                    int64
-	Publication                 InspectPublicationRow
+	Publication                 bool
 }
 
 // InspectDetails is [Queries.ListAppliedMigrations], if there can be any,
 // [Queries.InspectSchema], [Queries.ListColumns] of both provider tables,
-// [Queries.CountTriggers] and [Queries.InspectPublication] in one round trip.
+// [Queries.CountTriggers] and [Queries.IsPublished] in one round trip.
 func (q *Queries) InspectDetails(ctx context.Context, migrations bool) (details SchemaDetails, err error) {
 	var batch pgx.Batch
 	if migrations {
@@ -140,7 +140,7 @@ func (q *Queries) InspectDetails(ctx context.Context, migrations bool) (details 
 	collect(&batch, &details.ProviderColumns, pgx.RowToStructByPos[ListColumnsRow], listColumns, "ai_providers")
 	collect(&batch, &details.KeyColumns, pgx.RowToStructByPos[ListColumnsRow], listColumns, "ai_provider_keys")
 	collectOne(&batch, &details.Triggers, pgx.RowTo[int64], countTriggers)
-	collectOne(&batch, &details.Publication, pgx.RowToStructByPos[InspectPublicationRow], inspectPublication)
+	collectOne(&batch, &details.Publication, pgx.RowTo[bool], isPublished)
 	return details, q.db.SendBatch(ctx, &batch).Close()
 }
 

@@ -737,13 +737,14 @@ func (s *session) watchSlot(ctx context.Context) error {
 		case slot.WalStatus == "lost":
 			return &gapError{reason: "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"}
 		}
-		// A table that is dropped and made again drops out of the publication silently.
-		published, err := store.On(s.Pool).InspectPublication(ctx)
+		// A table that is dropped and made again drops out of the publication silently, and
+		// its owner can have only some rows or columns published.
+		published, err := store.On(s.Pool).IsPublished(ctx)
 		if err != nil {
 			return fmt.Errorf("look at the publication: %w", err)
 		}
-		if published.Tables != 2 {
-			const reason = "the provider tables are no longer all published: one was made again, or somebody changed the publication"
+		if !published {
+			const reason = "the provider tables are no longer published as they have to be: one was made again, or somebody changed the publication"
 			// It is a gap too if the tables can be published by the next worker alone.
 			if err := store.On(s.Pool).MarkGap(ctx, reason); err != nil {
 				return fmt.Errorf("mark the gap: %w", err)

@@ -117,13 +117,13 @@ SELECT pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots 
 -- Ends whoever streams from the slot, such as a worker that froze.
 SELECT pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots WHERE slot_name = @slot::text AND active;
 
--- name: InspectPublication :one
--- How many of the two provider tables the publication has, and how many of them
--- with the columns of publication.sql: of the keys a list, which PostgreSQL 14 does
--- not know, and of the providers all.
-SELECT
-    count(*) AS tables,
-    count(*) FILTER (WHERE (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys')) AS as_declared
+-- name: IsPublished :one
+-- Whether both provider tables are published as in publication.sql: of the keys a
+-- list of columns, which PostgreSQL 14 does not know, of the providers all, and of
+-- neither a filter of rows.
+SELECT (count(*) FILTER (WHERE
+    (current_setting('server_version_num')::int < 150000 OR (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys'))
+    AND to_jsonb(r.*) ->> 'prqual' IS NULL) = 2)::boolean AS published
 FROM pg_catalog.pg_publication_rel r
 JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
