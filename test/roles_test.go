@@ -182,7 +182,7 @@ func TestDocumentedPrivileges(t *testing.T) {
 
 	env := w.twoProviders().with("DATABASE_URL", as("worker"))
 	p := w.start(env, "run").ready()
-	p.waitFor("alerts come from this source now", "source=notify")
+	p.waitFor("alerts come from this source instead", "source=notify")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	eventually(t, func() bool { return len(w.alerts()) == 1 }, "the drift is alerted")
 	p.stop()

@@ -321,7 +321,7 @@ func TestAutoFallsBackToNotificationsAndReturnsToTheWAL(t *testing.T) {
 	env := w.twoProviders()
 	role := w.limitedRole()
 	p := w.start(env.with("DATABASE_URL", role.url), "run").ready()
-	p.waitFor("alerts come from this source now", "source=notify")
+	p.waitFor("level=WARN", "alerts come from this source instead", "source=notify", "reason=")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
 	w.exec(fmt.Sprintf(`ALTER ROLE %s REPLICATION`, role.name))

@@ -277,7 +277,7 @@ func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published boo
 		return false, err
 	}
 	err = schema.Ensure(ctx, pool, o.Migrate, needs, o.Logger)
-	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil {
+	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil || postgres.IsConnectionLoss(err) {
 		return err == nil && needs.Publication, err
 	}
 	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse(), CommandFlags: o.CommandFlags}

@@ -324,11 +324,11 @@ func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
 	}
 	d.metrics.SourceUsed(string(source))
 	d.describe()
-	logger := d.Logger
-	if reason != "" {
-		logger = logger.With("reason", reason)
+	if reason == "" {
+		d.Logger.InfoContext(ctx, "alerts come from this source now", "source", string(source))
+	} else {
+		d.Logger.WarnContext(ctx, "alerts come from this source instead", "source", string(source), "reason", reason)
 	}
-	logger.InfoContext(ctx, "alerts come from this source now", "source", string(source))
 	d.publishStatus(ctx, pubsub.EventSource, reason)
 }
 
@@ -336,9 +336,7 @@ func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
 // WAL cannot be read.
 func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 	if d.Source == AutoSource && !d.published.Load() {
-		// Only a privilege that notifications do without is a reason to fall back.
-		err := schema.CheckPrivileges(ctx, d.pool, schema.WAL)
-		if err != nil && schema.CheckPrivileges(ctx, d.pool, schema.Notifications) == nil {
+		if err := lacksForWAL(ctx, d.pool); err != nil {
 			return err
 		}
 	}
@@ -369,6 +367,19 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 		Gap: d.publishGap,
 	}
 	return source.Run(ctx, first)
+}
+
+// lacksForWAL returns what the role lacks for the WAL and not for notifications: a
+// reason to fall back. One that could not be asked about is none, such as a
+// connection that was lost. The slot would be given up for it, and with the slot
+// what was changed meanwhile; a session meets it again, and waits for it to pass.
+func lacksForWAL(ctx context.Context, pool *pgxpool.Pool) error {
+	var lacking *schema.UnusableError
+	err := schema.CheckPrivileges(ctx, pool, schema.WAL)
+	if !errors.As(err, &lacking) || schema.CheckPrivileges(ctx, pool, schema.Notifications) != nil {
+		return nil
+	}
+	return err
 }
 
 // removeTriggers removes the triggers that notifications needed, and tries again
