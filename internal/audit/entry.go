@@ -70,8 +70,8 @@ type Details struct {
 	EnvHash string   `json:"env_hash,omitempty"`
 	DBHash  string   `json:"db_hash,omitempty"`
 	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
-	HashKeyed bool `json:"hash_keyed,omitempty"`
-	Kind    string   `json:"kind,omitempty"` // of the accepted drift
+	HashKeyed bool   `json:"hash_keyed,omitempty"`
+	Kind      string `json:"kind,omitempty"` // of the accepted drift
 }
 
 // Change is one field that an action wrote.

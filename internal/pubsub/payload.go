@@ -63,9 +63,9 @@ type DriftAlert struct {
 	DBHash     string           `json:"db_hash"` // empty when there is none
 	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
 	HashKeyed  bool      `json:"hash_keyed,omitempty"`
-	Source     Source           `json:"source"`
-	DetectedAt time.Time        `json:"detected_at"`
-	*Commit                     // of an alert from the WAL, else nil
+	Source     Source    `json:"source"`
+	DetectedAt time.Time `json:"detected_at"`
+	*Commit              // of an alert from the WAL, else nil
 	Truncation
 }
 

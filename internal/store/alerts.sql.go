@@ -238,6 +238,32 @@ func (q *Queries) NoteVerified(ctx context.Context, arg NoteVerifiedParams) erro
 	return err
 }
 
+const readHashKey = `-- name: ReadHashKey :many
+SELECT key FROM provwatch.hash_key
+`
+
+// The key of the digests that stand in place of canonical hashes which could be
+// guessed back: one row, if there is none nothing can be compared.
+func (q *Queries) ReadHashKey(ctx context.Context) ([][]byte, error) {
+	rows, err := q.db.Query(ctx, readHashKey)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items [][]byte
+	for rows.Next() {
+		var key []byte
+		if err := rows.Scan(&key); err != nil {
+			return nil, err
+		}
+		items = append(items, key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const record = `-- name: Record :many
 WITH claimed AS (
     UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1

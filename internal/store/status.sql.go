@@ -123,7 +123,9 @@ SELECT
     -- Whether the database notes when everything was verified, which one that an
     -- earlier version has migrated does not, and whether the role may know.
     (kept.attnum IS NOT NULL)::boolean AS keeps_verified,
-    coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified
+    coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified,
+    -- The key of digests, which a database that an earlier version has migrated lacks.
+    coalesce(has_column_privilege(to_regclass('provwatch.hash_key'), 'key', 'SELECT'), false)::boolean AS may_read_hash_key
 FROM (SELECT) AS one
 LEFT JOIN pg_catalog.pg_attribute kept
     ON kept.attrelid = to_regclass('provwatch.alert_counter') AND kept.attname = 'verified_at' AND NOT kept.attisdropped
@@ -139,6 +141,7 @@ type InspectStatusRow struct {
 	ReplayedAt      time.Time
 	KeepsVerified   bool
 	MayReadVerified bool
+	MayReadHashKey  bool
 }
 
 // The slot is the one of this database, see internal/wal.
@@ -155,6 +158,7 @@ func (q *Queries) InspectStatus(ctx context.Context) (InspectStatusRow, error) {
 		&i.ReplayedAt,
 		&i.KeepsVerified,
 		&i.MayReadVerified,
+		&i.MayReadHashKey,
 	)
 	return i, err
 }

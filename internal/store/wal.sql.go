@@ -94,33 +94,6 @@ func (q *Queries) HoldsLeadership(ctx context.Context, arg HoldsLeadershipParams
 	return leads, err
 }
 
-const inspectPublication = `-- name: InspectPublication :one
-SELECT
-    count(*) AS tables,
-    count(*) FILTER (WHERE (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys')) AS as_declared
-FROM pg_catalog.pg_publication_rel r
-JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
-    AND n.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys')
-`
-
-type InspectPublicationRow struct {
-	Tables     int64
-	AsDeclared int64
-}
-
-// How many of the two provider tables the publication has, and how many of them
-// with the columns of publication.sql: of the keys a list, which PostgreSQL 14 does
-// not know, and of the providers all.
-func (q *Queries) InspectPublication(ctx context.Context) (InspectPublicationRow, error) {
-	row := q.db.QueryRow(ctx, inspectPublication)
-	var i InspectPublicationRow
-	err := row.Scan(&i.Tables, &i.AsDeclared)
-	return i, err
-}
-
 const inspectReplication = `-- name: InspectReplication :one
 SELECT
     current_setting('wal_level')::text AS wal_level,
@@ -205,6 +178,28 @@ func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow,
 		&i.RetainedBytes,
 	)
 	return i, err
+}
+
+const isPublished = `-- name: IsPublished :one
+SELECT (count(*) FILTER (WHERE
+    (current_setting('server_version_num')::int < 150000 OR (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys'))
+    AND to_jsonb(r.*) ->> 'prqual' IS NULL) = 2)::boolean AS published
+FROM pg_catalog.pg_publication_rel r
+JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+    AND n.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys')
+`
+
+// Whether both provider tables are published as in publication.sql: of the keys a
+// list of columns, which PostgreSQL 14 does not know, of the providers all, and of
+// neither a filter of rows.
+func (q *Queries) IsPublished(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, isPublished)
+	var published bool
+	err := row.Scan(&published)
+	return published, err
 }
 
 const listMirror = `-- name: ListMirror :many

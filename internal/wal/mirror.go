@@ -117,7 +117,7 @@ func newMirror(hasher provider.Hasher) *mirror {
 func (m *mirror) reset() {
 	*m = mirror{
 		hasher: m.hasher,
-		rows: map[uuid.UUID]*mirrorRow{}, byName: map[string]map[uuid.UUID]bool{},
+		rows:   map[uuid.UUID]*mirrorRow{}, byName: map[string]map[uuid.UUID]bool{},
 		ids: map[uuid.UUID]bool{}, names: map[string]bool{}, changed: map[uuid.UUID]bool{},
 	}
 }
