@@ -121,13 +121,19 @@ func (h *health) setNotComparable(reasons map[string]string) {
 	}
 }
 
-// maxRemarks bounds how many providers /readyz lists.
+// maxRemarks bounds how many providers /readyz and the status page list.
 const maxRemarks = 20
 
 // remarks returns what /readyz lists of a worker that is ready.
 func (h *health) remarks() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.listed()
+}
+
+// listed returns the first of what cannot be compared, and how many more there are. h.mu
+// is held.
+func (h *health) listed() []string {
 	list := slices.Clone(h.notComparable[:min(len(h.notComparable), maxRemarks)])
 	if more := len(h.notComparable) - len(list); more > 0 {
 		list = append(list, fmt.Sprintf("and %d more cannot be compared", more))
@@ -184,7 +190,7 @@ func (h *health) worker() status.Worker {
 	w := status.Worker{
 		NotReady: h.told(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
 		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync), EnvironmentRead: at(h.loadedAt),
-		NotComparable: h.notComparable,
+		NotComparable: h.listed(), NotComparableTotal: len(h.notComparable),
 	}
 	if h.refused != nil {
 		w.ReloadRefused = h.refused.Error()

@@ -83,8 +83,11 @@ type Worker struct {
 	LastResync     *time.Time `json:"last_resync,omitempty"` // when everything was last verified
 	LastVerified   *time.Time `json:"last_verified,omitempty"`
 	Providers      int        `json:"providers"` // that the environment names
-	// NotComparable are providers that cannot be compared, while leading, each as a line.
-	NotComparable []string `json:"not_comparable,omitempty"`
+	// NotComparable are the first of the providers that cannot be compared, while leading,
+	// each as a line, with a line of how many more there are. NotComparableTotal is how
+	// many there are.
+	NotComparable      []string `json:"not_comparable,omitempty"`
+	NotComparableTotal int      `json:"not_comparable_total,omitempty"`
 	// EnvironmentRead is when the environment in use was read. ReloadRefused is why
 	// what was read since is not in use, empty when it is.
 	EnvironmentRead *time.Time `json:"environment_read,omitempty"`

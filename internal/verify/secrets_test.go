@@ -104,6 +104,32 @@ func TestARowThatCannotBeComparedKeepsWhatIsRecordedOfIt(t *testing.T) {
 	require.Equal(t, []string{"6 disabled aws resync"}, alerts(t, pool)[5:])
 }
 
+// TestWhatIsRecordedOfCredentialsStandsWhileTheyCannotBeRead has a provider whose key
+// differs, and whose base URL changes while the key cannot be decrypted.
+func TestWhatIsRecordedOfCredentialsStandsWhileTheyCannotBeRead(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key)
+	keys := dbcrypttest.NewRing(t, key)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "key-1")}, false, quiet, seed.WithKeys(keys))
+	require.NoError(t, err)
+	v := verify.New(pool, []provider.Desired{openAI("gpt", "key-2")}, verify.AlertCredentials, quiet, &counter{})
+	v.Decrypt(keys)
+	credentials := func() string {
+		require.NoError(t, v.Verify(t.Context(), resync))
+		return value(t, pool, `SELECT credentials FROM provwatch.drift_state`)
+	}
+	before := credentials()
+	require.Contains(t, before, "1 not in the database")
+	keys.Replace(dbcrypt.Keys{})
+	require.Equal(t, before, credentials())
+	require.Equal(t, []string{"1 changed gpt resync"}, alerts(t, pool))
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://other/'`)
+	require.Equal(t, before, credentials())
+	require.Equal(t, []string{"2 changed gpt resync"}, alerts(t, pool)[1:])
+}
+
 // TestReencryptionIsNoChange writes rows as the gateway does when encryption is turned
 // on, rotated and turned off.
 func TestReencryptionIsNoChange(t *testing.T) {
