@@ -267,12 +267,12 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 
 func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T) {
 	t.Parallel()
-	for name, settings := range map[string]struct{ set, problem, besides string }{
-		"not JSON": {`settings = 'garbage with sk-inside-0123456789'`, "settings are not a JSON object", ""},
+	for name, settings := range map[string]struct{ set, problem, remedy string }{
+		"not JSON": {`settings = 'garbage with sk-inside-0123456789'`, "settings are not a JSON object", "repair its settings"},
 		"another version": {`settings = '{"_type": "bedrock", "_version": 2, "x": "sk-inside-0123456789"}'`, `settings have an unknown "_version"`,
-			`, {"db": "anthropic (Bedrock)", "env": "anthropic", "name": "type"}`},
+			"repair its settings"},
 		"encrypted": {`settings_key_id = 'key-7', settings = 'sk-inside-0123456789'`,
-			`encrypted with key "key-7" (settings_key_id), and this worker has no keyset: start it with the --keyset that holds the key`, ""},
+			`encrypted with key "key-7", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS`, "add the key to the variable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -280,24 +280,25 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			w.migrate()
 			w.secret("sk-inside-0123456789")
 			env := w.twoProviders()
+			w.exec(`INSERT INTO dbcrypt_keys (number, revoked_key_digest, active_key_digest, test) VALUES (1, 'key-6', 'key-7', '')`)
 			w.insertProvider("anthropic", "anthropic", "https://api.anthropic.com/", settings.set)
 			before := w.dump()
-			want := fmt.Sprintf(`AI provider "anthropic" already exists in the database and cannot be compared with the environment: %s; `+
-				`repair its settings, or remove its variables (CODER_AIBRIDGE_ANTHROPIC_*)`+"\n"+
-				`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`, settings.problem)
+			want := fmt.Sprintf(`AI provider "anthropic" already exists in the database and cannot be compared: %s; `+
+				`%s, or remove its variables (CODER_AIBRIDGE_ANTHROPIC_*)`+"\n"+
+				`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`, settings.problem, settings.remedy)
 			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
 			r := w.run(env, "seed", "--dry-run")
 			require.Equal(t, 1, r.code)
-			require.Contains(t, r.stdout, "!  anthropic  cannot be compared  settings  none                        undecodable: "+settings.problem+"\n")
+			require.Contains(t, r.stdout, "!  anthropic  cannot be compared  settings  none                        cannot be compared: "+settings.problem+"\n")
 			r = w.run(env, "resolve", "anthropic", "--take", "db")
 			require.Equal(t, 1, r.code)
 			require.Contains(t, r.stderr, settings.problem)
 			require.Equal(t, before, w.dump())
 
 			p := w.start(env, "run", "--on-boot-drift=alert").ready()
-			w.expectAlerts("changed anthropic")
-			require.Equal(t, []string{`[{"db": "undecodable: ` + strings.ReplaceAll(settings.problem, `"`, `\"`) + `", "env": "none", "name": "settings"}` + settings.besides + `]`},
-				w.strings(`SELECT fields::text FROM provwatch.drift_alerts`))
+			require.Equal(t, []string{settings.problem}, w.strings(`SELECT reason FROM provwatch.not_comparable WHERE provider = 'anthropic'`))
+			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+			w.expectAlerts("disabled openai")
 			p.stop()
 
 			// Once the environment does not name it, nobody looks at it.
@@ -974,12 +975,12 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 	}{
 		{"unknown command", nil, "frobnicate", `unknown command; see "worker --help"`},
 		{"misspelt command", nil, "verfy", `unknown command; did you mean "verify"?; see "worker --help"`},
-		{"unknown command of a group", nil, "keys frobnicate", `unknown command; "worker keys" has add, decrypt, list, promote, remove, rotate; see "worker keys --help"`},
-		{"misspelt command of a group", nil, "keys rotat", `unknown command; did you mean "rotate"?; see "worker keys --help"`},
+		{"unknown command of a group", nil, "sinks frobnicate", `unknown command; "worker sinks" has list, retry; see "worker sinks --help"`},
+		{"misspelt command of a group", nil, "sinks retri", `unknown command; did you mean "retry"?; see "worker sinks --help"`},
 		{"unknown shell", nil, "completion nosh", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
 		{"no shell", nil, "completion", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
 		{"help of an unknown command", nil, "help frobnicate", `unknown command; see "worker --help"`},
-		{"help of an unknown command of a group", nil, "help keys rotat", `unknown command; did you mean "rotate"?; see "worker keys --help"`},
+		{"help of an unknown command of a group", nil, "help sinks retri", `unknown command; did you mean "retry"?; see "worker sinks --help"`},
 		{"argument too many", nil, "run now", `"worker run" takes no arguments; see "worker run --help"`},
 		{"variable as an argument", nil, "run CODER_AIBRIDGE_OPENAI_KEY=" + pasted, `"worker run" takes no arguments; set a variable before the command, as in NAME=VALUE worker run; see "worker run --help"`},
 		{"variable as a command", nil, "CODER_AIBRIDGE_OPENAI_KEY=" + pasted, `unknown command; set a variable before the command, as in NAME=VALUE worker; see "worker --help"`},

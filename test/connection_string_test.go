@@ -149,7 +149,7 @@ func TestFilesThatBlockOrHaveNoEndAreRefused(t *testing.T) {
 	} {
 		for name, args := range map[string][]string{
 			"env": {"run", "--env-file=" + file}, "env of seed": {"seed", "--env-file=" + file}, "token": {"run", "--http-addr=127.0.0.1:0", "--http-token-file=" + file},
-			"config": {"run", "--config=" + file}, "config of status": {"status", "--target=a", "--config=" + file}, "keyset": {"verify", "--keyset=" + file},
+			"config": {"run", "--config=" + file}, "config of status": {"status", "--target=a", "--config=" + file},
 			"webhook's secret": {"run", "--webhook-url=http://127.0.0.1:1", "--webhook-secret-file=" + file}, "webhook's CA": {"run", "--webhook-url=http://127.0.0.1:1", "--webhook-secret-file=" + secret, "--webhook-ca-file=" + file},
 			"NATS creds": {"run", "--nats-url=nats://127.0.0.1:1", "--nats-creds=" + file}, "NATS CA": {"run", "--nats-url=nats://127.0.0.1:1", "--nats-ca-file=" + file},
 			"database_url_file": config("database_url_file: " + file),

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/audit"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/embedded"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
@@ -83,15 +83,12 @@ func (f *flags) open(ctx context.Context, logger *slog.Logger) (*pgxpool.Pool, *
 // openWithEnvironment is [flags.open] for a command that compares the database
 // with the environment: what cannot be used of that is known before anything
 // connects.
-func (f *flags) openWithEnvironment(ctx context.Context, logger *slog.Logger) (environment seed.Environment, keys *atrest.Keyset, pool *pgxpool.Pool, config *pgxpool.Config, err error) {
+func (f *flags) openWithEnvironment(ctx context.Context, logger *slog.Logger) (environment seed.Environment, keys *dbcrypt.Ring, pool *pgxpool.Pool, config *pgxpool.Config, err error) {
 	if environment, err = f.environment(ctx, logger); err != nil {
 		return environment, nil, nil, nil, err
 	}
-	if keys, err = f.keys(); err != nil {
-		return environment, nil, nil, nil, err
-	}
 	pool, config, err = f.open(ctx, logger)
-	return environment, keys, pool, config, err
+	return environment, dbcrypt.NewRing(environment.Keys), pool, config, err
 }
 
 // startDatabase returns the configured database, else starts the private one.
@@ -151,25 +148,21 @@ func (f *flags) privateDataDir() (string, error) {
 	return embedded.DefaultDataDir()
 }
 
-// openAsOperator reads --keyset and opens the database for a command that changes
-// providers. Its role need not be one that can watch. The caller calls done at the end.
+// openAsOperator opens the database for a command that changes providers. Its role need not be one that can watch. The caller calls done at the end.
 //
 // A private PostgreSQL that does not run is started for the command and stopped by
 // done: a start that fails for a drift names these commands, and stops it.
-func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (keys *atrest.Keyset, pool *pgxpool.Pool, done func() error, err error) {
-	if keys, err = f.keys(); err != nil {
-		return nil, nil, nil, err
-	}
+func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *pgxpool.Pool, done func() error, err error) {
 	stop := func() error { return nil }
 	config, err := f.database()
 	if errors.Is(err, embedded.ErrNotRunning) {
 		config, stop, err = f.startExisting(ctx, logger, err)
 	}
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if pool, err = postgres.Connect(ctx, config, f.connectTimeout, logger); err != nil {
-		return nil, nil, nil, errors.Join(err, stop())
+		return nil, nil, errors.Join(err, stop())
 	}
 	done = func() error {
 		pool.Close()
@@ -177,9 +170,9 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (keys *
 	}
 	needs := schema.Needs{Use: schema.Resolving, CommandFlags: f.commandFlags()}
 	if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
-		return nil, nil, nil, errors.Join(err, done())
+		return nil, nil, errors.Join(err, done())
 	}
-	return keys, pool, done, nil
+	return pool, done, nil
 }
 
 // stopTimeout bounds how long a command takes to stop the private PostgreSQL that it

@@ -38,7 +38,6 @@ func (f *flags) ownFlags() string {
 	if database, err := configuredDatabase(); database == nil && err == nil && f.config == "" {
 		add("data-dir", f.dataDir, "")
 	}
-	add("keyset", f.keyset, "")
 	add("migrate", f.migrate, string(schema.Auto))
 	add("credential-drift", f.credentials, string(verify.IgnoreCredentials))
 	add("compat", f.compat, compatNone)

@@ -15,9 +15,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/config"
 	"provwatch/internal/daemon"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
 	"provwatch/internal/schema"
@@ -107,7 +107,6 @@ func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.StringVar(&own.source, "source", own.source, "")
 	set.DurationVar(&own.resync, "resync", own.resync, "")
-	set.StringVar(&own.keyset, "keyset", own.keyset, "")
 	set.StringVar(&own.migrate, "migrate", own.migrate, "")
 	set.StringVar(&own.onBootDrift, "on-boot-drift", own.onBootDrift, "")
 	set.BoolVar(&own.announceSeed, "announce-seed", own.announceSeed, "")
@@ -207,9 +206,15 @@ func (p *places) take(target string, database *pgxpool.Config) error {
 // environment reads the target's environment, and nothing of the others'.
 func (t *fileTarget) environment() (seed.Environment, error) {
 	if t.EnvFile != "" {
-		return seed.ReadEnvironment(nil, t.EnvFile, t.flags.reading()...)
+		return seed.ReadEnvironment(nil, t.EnvFile, t.reading()...)
 	}
-	return seed.ReadPrefixed(os.Environ(), t.EnvPrefix, t.flags.reading()...)
+	return seed.ReadPrefixed(os.Environ(), t.EnvPrefix, t.reading()...)
+}
+
+// reading is how the target's environment is read: the keys that encrypt secrets are the
+// process's where the target has none of its own.
+func (t *fileTarget) reading() []seed.Option {
+	return append(t.flags.reading(), seed.KeysFrom(os.Environ(), t.EncryptionKeysFile))
 }
 
 // options is what the daemon runs, read anew by each call.
@@ -220,10 +225,6 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 		return daemon.Options{}, err
 	}
 	logWarnings(ctx, logger, environment)
-	keys, err := atrest.Load(t.flags.keyset)
-	if err != nil {
-		return daemon.Options{}, err
-	}
 	database := t.database
 	if database == nil {
 		if database, err = t.openDatabase(); err != nil {
@@ -235,7 +236,8 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 	}
 	o, err := t.flags.daemonOptions(common)
 	o.CommandFlags, o.Remedies = t.commandFlags(), t.remedies()
-	o.Environment, o.ReadEnvironment, o.Keys, o.Database = environment, readEnvironment, keys, database
+	o.Environment, o.ReadEnvironment, o.Database = environment, readEnvironment, database
+	o.Keys = dbcrypt.NewRing(environment.Keys)
 	return o, err
 }
 

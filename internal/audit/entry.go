@@ -27,9 +27,6 @@ const (
 	KeyCreated      Action = "provider_key.create"
 	KeyDeleted      Action = "provider_key.delete"
 	DriftAccepted   Action = "drift.accept"
-
-	ProviderReencrypted Action = "provider.reencrypt"
-	ProviderDecrypted   Action = "provider.decrypt"
 )
 
 // System is the actor of what the worker does on its own.
@@ -63,8 +60,6 @@ type Details struct {
 	Keys    *int   `json:"keys,omitempty"` // how many keys were stored
 	KeyID   string `json:"key_id,omitempty"`
 	Masked  string `json:"masked_key,omitempty"`
-	// EncryptionKeyID is the id of the key that secrets are now encrypted with.
-	EncryptionKeyID string `json:"encryption_key_id,omitempty"`
 	// Changes are the fields that were written, with both values.
 	Changes []Change `json:"changes,omitempty"`
 	EnvHash string   `json:"env_hash,omitempty"`
@@ -83,7 +78,7 @@ type Change struct {
 
 // bounded returns the details with each text cut.
 func (d Details) bounded() Details {
-	for _, text := range []*string{&d.Type, &d.BaseURL, &d.Region, &d.KeyID, &d.Masked, &d.EncryptionKeyID, &d.EnvHash, &d.DBHash, &d.Kind} {
+	for _, text := range []*string{&d.Type, &d.BaseURL, &d.Region, &d.KeyID, &d.Masked, &d.EnvHash, &d.DBHash, &d.Kind} {
 		*text = cut(*text, maxValue)
 	}
 	d.Changes = slices.Clone(d.Changes)

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
-	"provwatch/internal/atrest"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -38,7 +38,7 @@ type statusPage struct {
 	mu       sync.Mutex
 	database *pgxpool.Config // nil: not known yet
 	pool     *pgxpool.Pool   // its own, see [postgres.StatusConfig]; made when somebody looks
-	keys     *atrest.Keyset
+	keys     *dbcrypt.Ring
 	booting  map[string]provider.Desired // what the environment names, without credentials, until there is a daemon
 	daemon   *daemon                     // nil while booting
 }
@@ -148,7 +148,7 @@ func (p *statusPage) collect(ctx context.Context, query status.Query) (status.St
 }
 
 // open returns what there is to collect from.
-func (p *statusPage) open() (*pgxpool.Pool, *atrest.Keyset, status.Environment, error) {
+func (p *statusPage) open() (*pgxpool.Pool, *dbcrypt.Ring, status.Environment, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var environment status.Environment
@@ -195,7 +195,8 @@ func (p *statusPage) worker() status.Worker {
 // measures.
 type telling struct {
 	*observe.Metrics
-	page *statusPage // nil: nobody to tell
+	page   *statusPage // nil: nobody to tell
+	health *health
 }
 
 func (t telling) tell(c web.Change) { t.page.tell(c) }
@@ -206,6 +207,12 @@ func (t telling) DriftsObserved(byKind map[provider.Kind]int) {
 	if t.page != nil {
 		t.page.drifts.Store(&byKind)
 	}
+}
+
+// NotComparableObserved implements [verify.Metrics].
+func (t telling) NotComparableObserved(reasons map[string]string) {
+	t.Metrics.NotComparableObserved(reasons)
+	t.health.setNotComparable(reasons)
 }
 
 // Verified implements [verify.Metrics].

@@ -40,6 +40,7 @@ func newTables(schema string, enum pgx.Identifier) *Tables {
 	return &Tables{Schema: schema, replacer: strings.NewReplacer(
 		sqlfiles.Gateway+".ai_provider_type", enum.Sanitize(),
 		sqlfiles.Gateway+".ai_provider", pgx.Identifier{schema}.Sanitize()+".ai_provider",
+		sqlfiles.Gateway+".dbcrypt_keys", pgx.Identifier{schema}.Sanitize()+".dbcrypt_keys",
 		"'"+sqlfiles.Gateway+"'", quoteLiteral(schema),
 	)}
 }

@@ -29,14 +29,11 @@ func (r Row) CredentialDigest(by secret.Digester) (secret.Text, error) {
 	if err != nil {
 		return secret.Text{}, err
 	}
+	if err := r.unreadableKey(); err != nil {
+		return secret.Text{}, err
+	}
 	keys := make([]secret.Text, len(r.Keys))
 	for i, key := range r.Keys {
-		switch {
-		case key.Err != nil:
-			return secret.Text{}, key.Err
-		case key.KeyID != "":
-			return secret.Text{}, ErrAPIKeyID
-		}
 		keys[i] = key.Key
 	}
 	return credentialDigest(by, keys, bedrock), nil

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"bytes"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -146,12 +145,6 @@ func (r Row) CanonicalAgainst(d Desired) (Canonical, error) {
 func (r Row) HashEqual(d Desired) bool {
 	have, err := r.CanonicalAgainst(d)
 	return err == nil && have == d.Canonical()
-}
-
-// HasEncrypted reports whether the settings, or any of the Keys that are loaded and
-// not decrypted, are encrypted.
-func (r Row) HasEncrypted() bool {
-	return r.SettingsKeyID != "" || slices.ContainsFunc(r.Keys, func(k StoredKey) bool { return k.KeyID != "" })
 }
 
 // Current picks, among all rows of one name, the one that stands for the

@@ -280,7 +280,7 @@ func FuzzCompare(f *testing.F) {
 		require.True(t, utf8.Valid(encoded))
 
 		_, err = row.Canonical()
-		require.Equal(t, err, o.Undecodable)
+		require.Equal(t, err, o.Unreadable)
 		require.Equal(t, err != nil, o.DBHash == "")
 		require.Equal(t, o.EnvHash != o.DBHash, o.HashDiffers())
 		same := row.HashEqual(desired)
@@ -288,8 +288,12 @@ func FuzzCompare(f *testing.F) {
 		switch {
 		case deleted:
 			require.Equal(t, provider.Deleted, o.Kind)
+		case o.Unreadable != nil:
+			require.Equal(t, provider.NotComparable, o.Kind)
 		case !enabled:
 			require.Equal(t, provider.Disabled, o.Kind)
+		case same && o.UnreadableCredentials != nil:
+			require.Equal(t, provider.NotComparable, o.Kind)
 		case same && o.Credentials == "":
 			require.Equal(t, provider.InSync, o.Kind)
 		default:

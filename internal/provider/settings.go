@@ -19,6 +19,11 @@ type Bedrock struct {
 	AccessKeySecret secret.Text
 }
 
+// HasCredentials reports whether there is an access key or a secret; nil has none.
+func (b *Bedrock) HasCredentials() bool {
+	return b != nil && !(b.AccessKey.IsZero() && b.AccessKeySecret.IsZero())
+}
+
 // The discriminators of the settings JSON (spec section 3).
 const (
 	bedrockSettingsType    = "bedrock"

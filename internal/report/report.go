@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +55,7 @@ func signOf(action seed.Action) sign {
 		return sign{"+", "insert", green}
 	case seed.Drifted:
 		return sign{"~", "drift", yellow}
-	case seed.Undecodable:
+	case seed.NotComparable:
 		return sign{"!", "cannot be compared", red}
 	case seed.StickyDeleted:
 		return sign{"-", "soft-deleted, stays so", red}
@@ -124,7 +125,7 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 		lead, insert = "Done", "inserted"
 	}
 	_, err := fmt.Fprintf(p.out, "%s: %d %s, %d drifted, %d not comparable, %d soft-deleted, %d unchanged, %d accepted, %d skipped.\n",
-		lead, plan.Count(seed.Insert), insert, plan.Count(seed.Drifted), plan.Count(seed.Undecodable), plan.Count(seed.StickyDeleted),
+		lead, plan.Count(seed.Insert), insert, plan.Count(seed.Drifted), plan.Count(seed.NotComparable), plan.Count(seed.StickyDeleted),
 		plan.Count(seed.Unchanged), plan.Count(seed.Accepted), plan.Count(seed.Unsupported))
 	return err
 }
@@ -161,6 +162,8 @@ func (p *Printer) Verification(plan seed.Plan) error {
 			state = "type not in the database's enum"
 		case s.Observation.Kind == provider.InSync:
 			state, colors = "in sync", green
+		case s.Observation.Kind == provider.NotComparable:
+			state, colors = "cannot be compared", red
 		case s.Accepted():
 			state, colors = state+", accepted", faint
 		}
@@ -174,20 +177,32 @@ func (p *Printer) Verification(plan seed.Plan) error {
 	if drifts == 1 || all == 1 {
 		verb = "drifts"
 	}
-	_, err := fmt.Fprintf(p.out, "%d of %s %s.\n", drifts, english.Plural(all, "provider", ""), verb)
+	besides := ""
+	if n := len(NotComparable(plan)); n > 0 {
+		besides = fmt.Sprintf(", %d not comparable", n)
+	}
+	_, err := fmt.Fprintf(p.out, "%d of %s %s%s.\n", drifts, english.Plural(all, "provider", ""), verb, besides)
 	return err
 }
 
 // Drifts returns the steps of providers that are not as the environment asks
-// for, without accepted drifts.
+// for, without accepted drifts and those that cannot be compared.
 func Drifts(plan seed.Plan) []seed.Step {
-	var drifts []seed.Step
-	for _, s := range plan.Steps {
-		if s.Action != seed.Unsupported && s.Observation.Kind != provider.InSync && !s.Accepted() {
-			drifts = append(drifts, s)
-		}
-	}
-	return drifts
+	return stepsOf(plan, func(s seed.Step) bool {
+		return s.Observation.Kind != provider.InSync && s.Observation.Kind != provider.NotComparable && !s.Accepted()
+	})
+}
+
+// NotComparable returns the steps of providers that cannot be compared.
+func NotComparable(plan seed.Plan) []seed.Step {
+	return stepsOf(plan, func(s seed.Step) bool {
+		return s.Observation.Kind == provider.NotComparable || s.Action == seed.NotComparable
+	})
+}
+
+// stepsOf returns the steps that match, of types that the database knows.
+func stepsOf(plan seed.Plan, match func(seed.Step) bool) []seed.Step {
+	return slices.DeleteFunc(slices.Clone(plan.Steps), func(s seed.Step) bool { return s.Action == seed.Unsupported || !match(s) })
 }
 
 // auditStaged is the value of "audit" in JSON where audit entries wait for a

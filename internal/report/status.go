@@ -23,6 +23,8 @@ var stateNames = map[status.State]string{
 	status.Unverified:  "not verified yet",
 	status.Accepted:    "accepted",
 	status.InSync:      "in sync",
+
+	status.NotComparable: "cannot be compared",
 }
 
 // Status prints how providers are and how they are watched.
@@ -70,6 +72,8 @@ func (p *Printer) statusProviders(s status.Status) error {
 			colors = green
 		case status.Accepted:
 			state, colors = cell(string(row.Kind))+", accepted", faint
+		case status.NotComparable:
+			colors = red
 		case status.Drifted:
 			state = cell(string(row.Kind))
 		}

@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -21,6 +20,8 @@ type write struct {
 	// columns lacks the settings, which must be encrypted first.
 	columns  store.ProviderColumns
 	settings *secret.Text // in plain text, absent for none; nil: they stay
+	// secretSettings is set where the settings hold credentials.
+	secretSettings bool
 
 	fields []provider.Field // that are written, as they differ
 
@@ -89,7 +90,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 	desired := step.Desired.Bedrock
 	stored, err := provider.ParseSettings(settings)
 	if err != nil {
-		return undecodable(step.Row.ID, err)
+		return unreadable(step.Row.ID, err)
 	}
 	var pair []string // of the stored credentials
 	if stored != nil {
@@ -117,7 +118,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 		if err != nil || !changed {
 			return err
 		}
-		w.settings = &merged
+		w.settings, w.secretSettings = &merged, stored.HasCredentials() || withKeys && desired.HasCredentials()
 		if stored == nil {
 			w.fields = append(w.fields, provider.Field{Name: "settings", Env: "bedrock", DB: "none"})
 		}
@@ -212,12 +213,8 @@ func memberList(names []string) string {
 	return strings.Join(shown, ", ")
 }
 
-// undecodable says that a row's settings cannot be merged into.
-func undecodable(id uuid.UUID, reason error) error {
+// unreadable says that a row's settings cannot be merged into.
+func unreadable(id uuid.UUID, reason error) error {
 	return fmt.Errorf("its stored settings cannot be decoded, and what they hold would be lost: %w; repair them, or give them up with "+
 		"\"UPDATE ai_providers SET settings = NULL, settings_key_id = NULL WHERE id = '%s'\" and repeat with --with-keys", reason, id)
 }
-
-// errPlainText says that encrypted secrets cannot be replaced.
-var errPlainText = errors.New("its stored secrets are encrypted, and would be replaced by plain text: " +
-	"give the --keyset (if it is lost, a new one, which \"worker keys add\" creates)")

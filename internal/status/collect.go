@@ -267,6 +267,8 @@ func recorded(row store.ListRecordedRow) Provider {
 	switch p.State {
 	case Drifted, SoftDeleted:
 		p.Kind = provider.Kind(row.Kind)
+	case NotComparable:
+		p.Fields = []provider.Field{{Name: "row", DB: "cannot be compared: " + row.Reason}}
 	case Accepted:
 		p.Kind = provider.Kind(*row.AcceptedKind)
 		p.AcceptedAt = utc(row.AcceptedAt)
@@ -371,6 +373,10 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 func (p *Provider) now(o provider.Observation, row store.ListRecordedRow) {
 	asRecorded := o.EnvHash == row.EnvHash && o.DBHash == row.DbHash
 	switch {
+	case o.Kind == provider.NotComparable:
+		p.State, p.Kind, p.Fields = NotComparable, "", o.Fields
+	case p.State == NotComparable && o.Kind == provider.InSync:
+		// It can be for its credentials, which are not looked at here.
 	case asRecorded && o.Kind == provider.InSync && row.Credentials != "":
 		// Credentials are not looked at here: what was recorded of them stands.
 	case asRecorded && p.State == Accepted && o.Kind == p.Kind:

@@ -203,7 +203,7 @@ func (q *Queries) IsPublished(ctx context.Context) (bool, error) {
 }
 
 const listMirror = `-- name: ListMirror :many
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.undecodable,
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
     m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
@@ -229,7 +229,7 @@ type ListMirrorRow struct {
 	BedrockRegion    string
 	BedrockRegionCut bool
 	BedrockSettings  bool
-	Undecodable      string
+	NotComparable    string
 	DbHash           string
 	DbHashAnthropic  string
 	Enabled          bool
@@ -259,7 +259,7 @@ func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListM
 			&i.BedrockRegion,
 			&i.BedrockRegionCut,
 			&i.BedrockSettings,
-			&i.Undecodable,
+			&i.NotComparable,
 			&i.DbHash,
 			&i.DbHashAnthropic,
 			&i.Enabled,

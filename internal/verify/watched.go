@@ -78,6 +78,7 @@ func (v *Verifier) scan(ctx context.Context) (suspects []string, err error) {
 		}
 		// Its drift may have ended while another worker led, or by a seed.
 		delete(v.drifting, name)
+		v.comparable(ctx, name)
 	}
 	return suspects, nil
 }
@@ -152,13 +153,13 @@ func (v *Verifier) recordedBy(generation int64, findings []finding) {
 	v.generation = generation
 	for _, f := range findings {
 		w := v.desired[f.name]
-		if w == nil || !f.record {
+		if w == nil || !f.record && !f.recordReason {
 			continue
 		}
 		s := f.state()
 		w.settled = uuid.Nil
 		// Not where its drift was accepted: that can end without a change of hashes.
-		if s.kind == provider.InSync && f.observation.Kind == provider.InSync && s.credentials == "" {
+		if f.reason == "" && s.kind == provider.InSync && f.observation.Kind == provider.InSync && s.credentials == "" {
 			w.settled = s.providerID
 		}
 	}

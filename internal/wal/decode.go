@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
@@ -72,7 +73,7 @@ const maxMarker = 36
 // is ready for the start of a stream.
 type decoder struct {
 	relations map[uint32]*relation
-	keys      Keys          // nil for none
+	keys      *dbcrypt.Ring // nil for none
 	current   *transaction  // the one that is being read, nil between two
 	commit    pglogrepl.LSN // of current: the position that its commit has to have
 	failed    error
@@ -81,7 +82,7 @@ type decoder struct {
 type relation struct {
 	name    string
 	columns []string
-	keys    Keys
+	keys    *dbcrypt.Ring
 }
 
 // inTransaction reports whether a transaction has begun and not yet ended.
@@ -111,7 +112,7 @@ func (d *decoder) next(data []byte) (*transaction, error) {
 		if d.relations == nil {
 			d.relations = map[uint32]*relation{}
 		}
-		r := &relation{name: m.RelationName, keys: orNone(d.keys)}
+		r := &relation{name: m.RelationName, keys: d.keys}
 		for _, c := range m.Columns {
 			r.columns = append(r.columns, c.Name)
 		}
@@ -274,7 +275,7 @@ func (r *relation) version(tuple *pglogrepl.TupleData) (*version, error) {
 	case state == unchanged: // only what is long does not travel, and no key id of ours is
 		v.settings, v.settingsUnchanged = provider.DecodedSettings{Err: provider.ErrSettingsKeyID}, false
 	case !v.settingsUnchanged || !r.keys.Has(keyID):
-		v.settings, v.settingsUnchanged = *r.keys.OpenRegion(v.id, secret.New(settings), keyID), false
+		v.settings, v.settingsUnchanged = *r.keys.OpenRegion(secret.New(settings), keyID), false
 	}
 	if err != nil {
 		return nil, err

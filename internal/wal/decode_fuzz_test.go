@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
@@ -124,13 +125,13 @@ func checkMirror(t *testing.T, m *mirror) {
 		require.Equal(t, id, row.id)
 		require.True(t, m.changed[id])
 		require.True(t, utf8.ValidString(row.BedrockRegion) && !strings.Contains(row.BedrockRegion, "\x00"), "%q", row.BedrockRegion)
-		if row.undecodable != "" {
+		if row.unreadable != "" {
 			require.Empty(t, row.hashes)
-			require.Contains(t, settingsErrors, row.undecodable, "it holds nothing of the settings")
+			require.True(t, slices.Contains(settingsErrors, row.unreadable) || dbcrypt.SaysUnknownKey(row.unreadable), "it holds nothing of the settings: %s", row.unreadable)
 		}
 		if row.baseURLKnown {
 			require.Equal(t, provider.DisplayURL(row.BaseURL), row.baseURLShown)
-			if row.undecodable == "" && row.hashes != hasher.RowHashes(row.Canonical) {
+			if row.unreadable == "" && row.hashes != hasher.RowHashes(row.Canonical) {
 				t.Fatalf("the hashes of %+v are %s", row.Canonical, row.hashes)
 			}
 		}
@@ -247,6 +248,7 @@ type stored struct {
 	kind             provider.Type
 	enabled, deleted bool
 	settings, keyID  *string
+	keyIDHidden      bool // the stream did not show it
 	updatedAt        time.Time
 }
 
@@ -331,7 +333,11 @@ func (s stored) decoded() provider.DecodedSettings {
 	if s.keyID != nil {
 		keyID = *s.keyID
 	}
-	return *provider.DecodeRegion(secret.New(settings), keyID)
+	if s.keyIDHidden {
+		return provider.DecodedSettings{Err: provider.ErrSettingsKeyID}
+	}
+	var none *dbcrypt.Ring
+	return *none.OpenRegion(secret.New(settings), keyID)
 }
 
 func (s stored) version(id uuid.UUID) *version {
@@ -352,7 +358,7 @@ func (t table) requireMirrored(test *testing.T, m *mirror) {
 			baseURLKnown: true, baseURLShown: provider.DisplayURL(row.baseURL),
 		}
 		if err := row.decoded().Err; err != nil {
-			want.undecodable = err.Error()
+			want.unreadable = err.Error()
 		} else {
 			want.hashes = hasher.RowHashes(want.Canonical)
 		}
@@ -562,6 +568,7 @@ func (h *history) update(tx *transaction, id uuid.UUID, before, after stored) {
 	if kept&64 != 0 {
 		after.keyID = before.keyID
 		absent["settings_key_id"] = kept&128 != 0 && before.keyID != nil && *before.keyID != ""
+		after.keyIDHidden = absent["settings_key_id"]
 	}
 	put := after.version(to)
 	if absent["name"] {

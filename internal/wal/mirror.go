@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
@@ -25,8 +26,8 @@ type mirrorRow struct {
 	name             string
 	enabled, deleted bool
 	updatedAt        time.Time
-	undecodable      string             // why the settings cannot be decoded, empty if they can
-	hashes           provider.RowHashes // empty if undecodable
+	unreadable       string             // why the settings cannot be decoded or decrypted, empty if they can
+	hashes           provider.RowHashes // empty if unreadable
 
 	// The base URL is not known after a restart if it has a part that can be
 	// secret, or that is too long to be stored a second time, and was changed
@@ -43,14 +44,19 @@ func (m *mirrorRow) setSettings(s provider.DecodedSettings) {
 	m.Canonical = provider.CanonicalOfRow(m.column, m.BaseURL, s)
 }
 
+// lacksKey reports whether the settings cannot be decrypted for lack of the key.
+func (m *mirrorRow) lacksKey() bool {
+	return m.unreadable == provider.ErrSettingsKeyID.Error() || dbcrypt.SaysUnknownKey(m.unreadable)
+}
+
 // row returns the row in the form that is compared with the environment.
 func (m *mirrorRow) row(desired provider.Desired, h provider.Hasher) *provider.Row {
 	row := &provider.Row{
 		ID: m.id, Name: m.name, Type: m.column, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
 		Decoded: &provider.DecodedSettings{IsBedrock: m.bedrockSettings, BedrockRegion: m.BedrockRegion},
 	}
-	if m.undecodable != "" {
-		row.Decoded.Err = errors.New(m.undecodable)
+	if m.unreadable != "" {
+		row.Decoded.Err = errors.New(m.unreadable)
 	}
 	if !m.baseURLKnown || m.regionCut {
 		m.complete(row, desired, h)
@@ -75,7 +81,7 @@ func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired, h prov
 		return
 	}
 	if !m.baseURLKnown {
-		if row.BaseURL = m.baseURLShown; row.BaseURL == want.BaseURL && m.undecodable == "" {
+		if row.BaseURL = m.baseURLShown; row.BaseURL == want.BaseURL && m.unreadable == "" {
 			row.BaseURL += "#" // which is not shown
 		}
 	}
@@ -213,7 +219,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 		row.baseURLShown = provider.DisplayURL(v.baseURL)
 	}
 	if v.settings.Err != nil {
-		row.undecodable = v.settings.Err.Error()
+		row.unreadable = v.settings.Err.Error()
 	}
 	if v.baseURLUnchanged {
 		if before == nil {
@@ -224,23 +230,23 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	}
 	settings := v.settings
 	if v.settingsUnchanged {
-		if before == nil || before.regionCut || before.undecodable == provider.ErrSettingsKeyID.Error() || !before.column.HashNeedsSettings() {
-			// They are not known. With the error they are what was encrypted, and no
-			// longer count as such.
+		if before == nil || before.regionCut || before.lacksKey() || !before.column.HashNeedsSettings() {
+			// They are not known. Those that were encrypted with another key no longer count
+			// as such.
 			reread = v.id
 		} else {
 			settings = provider.DecodedSettings{IsBedrock: before.bedrockSettings, BedrockRegion: before.BedrockRegion}
-			row.undecodable = before.undecodable
+			row.unreadable = before.unreadable
 		}
 	}
 	row.setSettings(settings)
 	switch {
-	case row.undecodable != "":
-	case row.baseURLKnown && before != nil && before.baseURLKnown && !before.regionCut && before.undecodable == "" && before.Canonical == row.Canonical:
+	case row.unreadable != "":
+	case row.baseURLKnown && before != nil && before.baseURLKnown && !before.regionCut && before.unreadable == "" && before.Canonical == row.Canonical:
 		row.hashes = before.hashes
 	case row.baseURLKnown:
 		row.hashes = m.hasher.RowHashes(row.Canonical)
-	case before != nil && before.Type == row.Type && !before.regionCut && before.BedrockRegion == row.BedrockRegion && before.undecodable == "":
+	case before != nil && before.Type == row.Type && !before.regionCut && before.BedrockRegion == row.BedrockRegion && before.unreadable == "":
 		row.hashes = before.hashes
 	default:
 		reread = v.id
@@ -260,14 +266,14 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 }
 
 // rowOf makes a mirror row of a row that was read from the table.
-func (m *mirror) rowOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
+func (m *mirror) rowOf(r store.ListProvidersAfterRow, keys *dbcrypt.Ring) *mirrorRow {
 	keyID := ""
 	if r.SettingsKeyID != nil {
 		keyID = *r.SettingsKeyID
 	}
 	decoded := &provider.DecodedSettings{}
 	if r.Type.HashNeedsSettings() {
-		decoded = orNone(keys).OpenRegion(r.ID, r.Settings, keyID)
+		decoded = keys.OpenRegion(r.Settings, keyID)
 	}
 	row := &mirrorRow{
 		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
@@ -276,7 +282,7 @@ func (m *mirror) rowOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	}
 	row.setSettings(*decoded)
 	if decoded.Err != nil {
-		row.undecodable = decoded.Err.Error()
+		row.unreadable = decoded.Err.Error()
 	} else {
 		row.hashes = m.hasher.RowHashes(row.Canonical)
 	}
@@ -307,7 +313,7 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 			continue // what is in memory is newer
 		}
 		row := &mirrorRow{
-			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), undecodable: s.Undecodable,
+			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), unreadable: s.NotComparable,
 			hashes: provider.RowHashes{Alone: s.DbHash, Anthropic: s.DbHashAnthropic},
 			column: provider.Type(s.Type), baseURLShown: s.BaseUrlShown, regionCut: s.BedrockRegionCut,
 		}
@@ -369,7 +375,7 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 			p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
 			p.BedrockRegions = append(p.BedrockRegions, region)
 			p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
-			p.Undecodables = append(p.Undecodables, row.undecodable)
+			p.NotComparables = append(p.NotComparables, row.unreadable)
 			p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
 			p.DbHashes = append(p.DbHashes, row.hashes.Alone)
 			p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)

@@ -193,7 +193,7 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 		have := loaded.rows[id]
 		require.Equal(t, want.hashes, have.hashes, want.name)
 		require.Equal(t, []any{want.column, want.Type, want.bedrockSettings}, []any{have.column, have.Type, have.bedrockSettings}, want.name)
-		require.Equal(t, want.undecodable, have.undecodable, want.name)
+		require.Equal(t, want.unreadable, have.unreadable, want.name)
 		require.Equal(t, []any{want.name, want.enabled, want.deleted, provider.DisplayText(want.BedrockRegion), want.baseURLShown},
 			[]any{have.name, have.enabled, have.deleted, have.BedrockRegion, have.baseURLShown})
 		require.Equal(t, want.name == "region", have.regionCut, want.name)

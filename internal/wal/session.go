@@ -588,7 +588,7 @@ func (s *session) observe(name string) (provider.Observation, bool) {
 	}
 	row := s.mirror.observed(desired)
 	o, named := s.Verifier.Observe(name, row)
-	if row != nil && o.Undecodable == nil {
+	if row != nil && o.Unreadable == nil {
 		o.DBHash = s.mirror.hashesOf(row.ID).Against(desired)
 	}
 	return o, named

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
@@ -45,7 +46,7 @@ type Source struct {
 	Pool     *pgxpool.Pool
 	Config   *pgx.ConnConfig // of the replication connection
 	Verifier *verify.Verifier
-	Keys     Keys // nil: encrypted settings cannot be decoded
+	Keys     *dbcrypt.Ring // nil: encrypted settings cannot be decoded
 	// Pending holds what else is to be verified: resyncs, reloads, hints.
 	Pending *listener.Pending
 	// MaxLag is how many bytes of WAL the slot may retain before it is given up;

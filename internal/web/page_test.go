@@ -213,6 +213,30 @@ func TestWhatIsShownIsEscapedAndCut(t *testing.T) {
 	require.Contains(t, body, strings.Repeat("ä", 250)+"…")
 }
 
+func TestThePageListsWhatCannotBeCompared(t *testing.T) {
+	page := web.New(web.Options{
+		Collect: func(context.Context, status.Query) (status.Status, error) {
+			return status.Status{
+				At: time.Now(), Counts: map[status.State]int{status.NotComparable: 1},
+				Providers: []status.Provider{{Name: "aws", State: status.NotComparable, Fields: []provider.Field{{Name: "row", DB: "the reason"}}}},
+			}, nil
+		},
+		Worker: func() status.Worker {
+			return status.Worker{Leads: true, NotComparable: []string{"aws: <b>the reason</b>"}}
+		},
+		Access: local, Logger: slog.New(slog.DiscardHandler),
+	})
+	server := httptest.NewServer(page)
+	t.Cleanup(server.Close)
+	t.Cleanup(page.Close)
+	_, body := get(t, server, "/")
+	require.Contains(t, body, "Providers that cannot be compared.")
+	require.Contains(t, body, "aws: &lt;b&gt;the reason")
+	require.Contains(t, text(body), "1 ! cannot be compared")
+	require.Contains(t, body, `href="./?state=not_comparable#providers"`)
+	require.Contains(t, text(body), "aws ! cannot be compared")
+}
+
 func TestTheQueryIsTakenFromTheAddressAndTheLinksKeepIt(t *testing.T) {
 	var asked atomic.Pointer[status.Query]
 	_, server := serve(t, local, func(_ context.Context, q status.Query) (status.Status, error) {

@@ -82,6 +82,8 @@ var states = map[status.State]look{
 	status.Unverified:  {status.Unverified, "◌", "not verified yet"},
 	status.Accepted:    {status.Accepted, "✓", "accepted"},
 	status.InSync:      {status.InSync, "●", "in sync"},
+
+	status.NotComparable: {status.NotComparable, "!", "cannot be compared"},
 }
 
 func lookOfKind(kind provider.Kind) look {
@@ -393,7 +395,6 @@ func detailsOf(d audit.Details) []detail {
 		add("keys", strconv.Itoa(*d.Keys))
 	}
 	add("key", d.Masked)
-	add("encrypted with", d.EncryptionKeyID)
 	add("drift", d.Kind)
 	for _, c := range d.Changes {
 		add(c.Field, fmt.Sprintf("%s → %s", orEmpty(c.Old), orEmpty(c.New)))

@@ -26,7 +26,7 @@ DELETE FROM provwatch.wal_mirror;
 -- The rows of the mirror that have one of the ids or names, or share a name with
 -- a row of one of the ids, and the base URL of the provider table for those
 -- whose base URL the mirror does not keep.
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.undecodable,
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
     m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
@@ -40,20 +40,20 @@ WHERE m.name IN (
 -- name: PutMirror :batchexec
 -- An empty base URL that is not shown as empty is one that is not kept.
 INSERT INTO provwatch.wal_mirror
-    (id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, undecodable, db_hash, db_hash_anthropic, enabled, deleted, updated_at)
-SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, undecodable, db_hash, db_hash_anthropic,
+    (id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic, enabled, deleted, updated_at)
+SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic,
     enabled, deleted, updated_at
 FROM (SELECT
     unnest(@ids::uuid[]) AS id, unnest(@names::text[]) AS name, unnest(@types::text[]) AS type,
     unnest(@base_urls::text[]) AS base_url, unnest(@kept::boolean[]) AS kept, unnest(@base_urls_shown::text[]) AS base_url_shown,
     unnest(@bedrock_regions::text[]) AS bedrock_region, unnest(@bedrock_regions_cut::boolean[]) AS bedrock_region_cut, unnest(@bedrock_settings::boolean[]) AS bedrock_settings,
-    unnest(@undecodables::text[]) AS undecodable,
+    unnest(@not_comparables::text[]) AS not_comparable,
     unnest(@db_hashes::text[]) AS db_hash, unnest(@db_hashes_anthropic::text[]) AS db_hash_anthropic, unnest(@enableds::boolean[]) AS enabled, unnest(@deleteds::boolean[]) AS deleted,
     unnest(@updated_ats::timestamptz[]) AS updated_at
 ) AS rows
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
-    bedrock_region = excluded.bedrock_region, bedrock_region_cut = excluded.bedrock_region_cut, bedrock_settings = excluded.bedrock_settings, undecodable = excluded.undecodable,
+    bedrock_region = excluded.bedrock_region, bedrock_region_cut = excluded.bedrock_region_cut, bedrock_settings = excluded.bedrock_settings, not_comparable = excluded.not_comparable,
     db_hash = excluded.db_hash, db_hash_anthropic = excluded.db_hash_anthropic,
     enabled = excluded.enabled, deleted = excluded.deleted, updated_at = excluded.updated_at;
 
