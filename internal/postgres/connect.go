@@ -88,14 +88,17 @@ func Parse(source Source) (*pgxpool.Config, error) {
 	}
 	login := newCredentials(source, read)
 	config.ConnConfig.AfterNetConnect = login.give
+	all := &sessions{}
 	keeps := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, failed *pgconn.PgError) bool {
 		login.hint(failed)
-		return keeps(conn, failed)
+		return !all.lost(failed) && keeps(conn, failed)
 	}
+	all.config = config.ConnConfig.Config.Copy()
 	// Set after connecting, since a pooler refuses parameters that it does not
 	// know at the start of a connection.
-	config.ConnConfig.AfterConnect = new(location).setUp
+	config.ConnConfig.AfterConnect = all.setUp
+	config.PrepareConn = prepareConn
 	return config, nil
 }
 
@@ -227,15 +230,15 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 // after each loss, with its error as Persist would return it.
 func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error, failed ...func(error)) error {
 	err := do()
-	if !IsConnectionLoss(err) {
-		return err
+	if !passes(err) {
+		return final(config, err)
 	}
 	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err)
 	tell(failed, config, err)
 	last := err
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
-		if err != nil && !IsConnectionLoss(err) {
+		if err != nil && !passes(err) {
 			return struct{}{}, backoff.Permanent(err)
 		}
 		if err != nil {
@@ -248,16 +251,27 @@ func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err, "retry_in", wait)
 			tell(failed, config, err)
 		}))
-	if err == nil || ctx.Err() != nil || !IsConnectionLoss(err) {
-		return err
+	if err == nil || ctx.Err() != nil || !passes(err) {
+		return final(config, err)
 	}
 	return unreachable(config, last)
 }
 
+// passes reports whether a start goes on once the connection is back.
+func passes(err error) bool { return IsConnectionLoss(err) && !IsPooling(err) }
+
+// final returns an error that ends a start, with the remedy of a pooler.
+func final(config *pgxpool.Config, err error) error {
+	if IsPooling(err) {
+		return unreachable(config, err)
+	}
+	return err
+}
+
 // Explain adds the remedy to the error of a running worker where waiting alone may not
-// mend it: where the login is refused.
+// mend it: where the login is refused, or a pooler keeps no session.
 func Explain(config *pgxpool.Config, err error) error {
-	if !IsLoginRefused(err) {
+	if !IsLoginRefused(err) && !IsPooling(err) {
 		return err
 	}
 	remedy, _ := diagnose(err, config)
@@ -273,6 +287,9 @@ func tell(failed []func(error), config *pgxpool.Config, err error) {
 
 func unreachable(config *pgxpool.Config, err error) *UnreachableError {
 	remedy, _ := diagnose(err, config)
+	if pooling, ok := errors.AsType[*PoolingError](err); ok {
+		err = pooling // it says all that there is to say
+	}
 	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: err}
 }
 
@@ -342,6 +359,8 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 	switch {
 	case err == nil:
 		return remedies.any, false
+	case IsPooling(err):
+		return keepSession, true
 	case errors.As(err, &authority):
 		return "the server's certificate must be signed by a CA of the file sslrootcert (PGSSLROOTCERT)", true
 	case errors.As(err, &hostname):
@@ -358,6 +377,8 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 		return remedies.any, false
 	case isReadAgain(pg):
 		return pg.Hint, false
+	case strings.Contains(pg.Message, "unsupported startup parameter"):
+		return "the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET) in place of that, or connect to the server itself", true
 	case isUnknownRole(pg):
 		return remedies.user, true
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:

@@ -24,13 +24,17 @@ func isUnknownRole(err *pgconn.PgError) bool {
 }
 
 // IsConnectionLoss reports whether err says that the connection broke or could
-// not be made, that the login was refused, or that the server is going down or coming up.
+// not be made, that its session is another's, that the login was refused, or that the
+// server is going down or coming up.
 func IsConnectionLoss(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return pgerrcode.IsConnectionException(pg.Code) || IsLoginRefused(pg) || slices.Contains([]string{
+		return pgerrcode.IsConnectionException(pg.Code) || IsLoginRefused(pg) || IsPooling(pg) || slices.Contains([]string{
 			pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow,
 		}, pg.Code)
+	}
+	if IsPooling(err) {
+		return true
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error
