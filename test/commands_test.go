@@ -1089,7 +1089,7 @@ func TestADatabaseThatCannotBeReachedIsExitCode4(t *testing.T) {
 			if name == "silent" {
 				require.Contains(t, r.stderr, "no answer within 300ms")
 			}
-			require.True(t, strings.HasSuffix(r.stderr, "; check DATABASE_URL (or PG*), that the server runs, and --connect-timeout\n"), r.stderr)
+			require.True(t, strings.HasSuffix(r.stderr, "; check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout\n"), r.stderr)
 		}
 	}
 

@@ -48,7 +48,7 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			warnOfReaders(ctx, logger, f.httpTokenFile, f.sinks.webhookSecretFile, f.sinks.natsCreds)
+			warnOfReaders(ctx, logger, f.databaseFile, f.httpTokenFile, f.sinks.webhookSecretFile, f.sinks.natsCreds)
 			common := daemon.Options{
 				Serving: daemon.Serving{HTTPAddress: f.httpAddress, HTTPToken: token, Debug: f.debug, Systemd: service},
 				StopBy:  stopBy,

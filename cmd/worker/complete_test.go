@@ -46,7 +46,7 @@ func TestShellsCompleteNamesOfFilesWhereAFileIsNamed(t *testing.T) {
 			named = append(named, flag.Name)
 		}
 	})
-	require.Equal(t, []string{"alertmanager-ca-file", "config", "env-file", "http-token-file", "nats-ca-file", "nats-creds",
+	require.Equal(t, []string{"alertmanager-ca-file", "config", "database-url-file", "env-file", "http-token-file", "nats-ca-file", "nats-creds",
 		"webhook-ca-file", "webhook-secret-file"}, named)
 }
 

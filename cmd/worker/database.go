@@ -23,9 +23,12 @@ import (
 	"provwatch/internal/seed"
 )
 
-// configuredDatabase returns the database that DATABASE_URL or libpq's PG*
-// variables name, nil when neither does.
-func configuredDatabase() (*pgxpool.Config, error) {
+// configuredDatabase returns the database that --database-url-file, DATABASE_URL or
+// libpq's PG* variables name, nil when none does.
+func (f *flags) configuredDatabase() (*pgxpool.Config, error) {
+	if f.databaseFile != "" {
+		return openURLFile(f.databaseFile, f.logger())
+	}
 	databaseURL := os.Getenv("DATABASE_URL")
 	if databaseURL == "" {
 		set := false
@@ -36,7 +39,17 @@ func configuredDatabase() (*pgxpool.Config, error) {
 			return nil, nil
 		}
 	}
-	return postgres.ParseURL(databaseURL)
+	return postgres.Parse(postgres.Source{Name: "DATABASE_URL", Text: databaseURL, Logger: f.logger()})
+}
+
+// openURLFile returns the database that a file names, of --database-url-file or of a
+// target. logger gets what becomes of the file later.
+func openURLFile(path string, logger *slog.Logger) (*pgxpool.Config, error) {
+	database, err := postgres.Parse(postgres.Source{Path: path, Logger: logger})
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return database, nil
 }
 
 // database returns the configured database, else the private one that runs in
@@ -48,7 +61,7 @@ func (f *flags) database() (*pgxpool.Config, error) {
 	if err := f.needTarget(); err != nil {
 		return nil, err
 	}
-	config, err := configuredDatabase()
+	config, err := f.configuredDatabase()
 	if err != nil || config != nil {
 		return config, err
 	}
@@ -94,7 +107,7 @@ func (f *flags) openWithEnvironment(ctx context.Context, logger *slog.Logger) (e
 // startDatabase returns the configured database, else starts the private one.
 // The caller stops it; stop is nil for a configured one.
 func (f *flags) startDatabase(ctx context.Context, logger *slog.Logger) (config *pgxpool.Config, stop func(context.Context) error, err error) {
-	config, err = configuredDatabase()
+	config, err = f.configuredDatabase()
 	if err != nil || config != nil {
 		return config, nil, err
 	}

@@ -83,6 +83,9 @@ func (f *flags) checkAlone() error {
 	if f.envFile != "" {
 		set = append(set, "--env-file (or "+variableOf("env-file")+")")
 	}
+	if f.databaseFile != "" {
+		set = append(set, "--database-url-file (or "+variableOf("database-url-file")+")")
+	}
 	if f.dataDir != "" {
 		set = append(set, "--data-dir (or "+variableOf("data-dir")+")")
 	}
@@ -140,28 +143,26 @@ func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 
 // openDatabase returns the configuration of the target's database.
 func (t *fileTarget) openDatabase() (*pgxpool.Config, error) {
-	text, from := t.Database, "database"
-	switch {
-	case t.DatabaseURLEnv != "":
-		from = t.DatabaseURLEnv
-		text = os.Getenv(t.DatabaseURLEnv)
-	case t.DatabaseURLFile != "":
-		from = t.DatabaseURLFile
-		content, err := regularfile.ReadGuarded(t.DatabaseURLFile, regularfile.Limit)
-		if err != nil {
-			return nil, &usageError{fmt.Errorf("read the database's URL: %w", err)}
-		}
-		text = strings.TrimSpace(string(content))
-	}
-	if text == "" {
-		return nil, &usageError{fmt.Errorf("%s is empty or not set, and should say which database to watch", from)}
-	}
-	parsed, err := postgres.Parse(from, text)
+	database, err := t.parseDatabase(t.flags.logger().With("target", t.Name))
 	if err != nil {
 		return nil, err
 	}
-	postgres.Share(parsed)
-	return parsed, nil
+	postgres.Share(database)
+	return database, nil
+}
+
+func (t *fileTarget) parseDatabase(logger *slog.Logger) (*pgxpool.Config, error) {
+	if t.DatabaseURLFile != "" {
+		return openURLFile(t.DatabaseURLFile, logger)
+	}
+	source := postgres.Source{Name: "database", Text: t.Database, Logger: logger}
+	if t.DatabaseURLEnv != "" {
+		source.Name, source.Text = t.DatabaseURLEnv, os.Getenv(t.DatabaseURLEnv)
+	}
+	if source.Text == "" {
+		return nil, &usageError{fmt.Errorf("%s is empty or not set, and should say which database to watch", source.Name)}
+	}
+	return postgres.Parse(source)
 }
 
 // isUnusable reports whether an error of [fileTarget.openDatabase] is of a file that

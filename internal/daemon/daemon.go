@@ -441,7 +441,7 @@ func (d *daemon) QueueUsage(usage float64) {
 func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()
 	// First of all, since who listens and does not lead stands by.
-	d.health.setListening(fmt.Errorf("not listening: %w", err))
+	d.health.setListening(fmt.Errorf("not listening: %w", postgres.Explain(d.Database, err)))
 	d.hears, d.asked = false, nil
 	if d.depose != nil {
 		d.depose()
@@ -455,7 +455,7 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	d.life.verified()
 	defer d.describe()
 	if err != nil {
-		d.health.setVerified(request.All, fmt.Errorf("the last verification failed: %w", err))
+		d.health.setVerified(request.All, fmt.Errorf("the last verification failed: %w", postgres.Explain(d.Database, err)))
 		return
 	}
 	d.health.setVerified(request.All, nil)

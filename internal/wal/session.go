@@ -111,7 +111,8 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 	if err := s.Lead(ctx); err != nil {
 		return err
 	}
-	conn, err := pgconn.ConnectConfig(ctx, &s.Config.Config)
+	// Of a copy, since connecting changes it.
+	conn, err := pgconn.ConnectConfig(ctx, s.Config.Config.Copy())
 	if schema.IsDenied(err) {
 		return mayNotReplicate(found)
 	}

@@ -142,13 +142,13 @@ func asUnusable(err error) *UnusableError {
 	switch {
 	case errors.As(err, &schemaError) && !postgres.IsConnectionLoss(err):
 		return &UnusableError{Reason: "the publication cannot be made sure of", Err: err}
-	case !errors.As(err, &pg):
+	case !errors.As(err, &pg), postgres.IsLoginRefused(err): // as in a rotation, of all connections
 		return nil
 	}
 	switch pg.Code {
 	case pgerrcode.ConfigurationLimitExceeded, pgerrcode.TooManyConnections:
 		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
-	case pgerrcode.InvalidAuthorizationSpecification, pgerrcode.InvalidPassword:
+	case pgerrcode.InvalidAuthorizationSpecification:
 		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
 	case pgerrcode.ProtocolViolation, pgerrcode.FeatureNotSupported:
 		// As of a pooler, which refuses the parameter replication.
