@@ -54,7 +54,7 @@ func TestWithAKeysetNoPlainTextIsInTheDatabaseOrItsWAL(t *testing.T) {
 	for name, encrypted := range map[string]bool{"with a keyset": true, "without, so that the search is known to find": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newBareWorld(t, "")
 			w.source = "wal"
 			w.migrate()
 			unique := strings.ReplaceAll(uuid.NewString(), "-", "")
@@ -97,7 +97,7 @@ func TestWithAKeysetNoPlainTextIsInTheDatabaseOrItsWAL(t *testing.T) {
 
 func TestAKeysetThatCannotBeUsedIsExitCode3BeforeAnythingConnects(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBareWorld(t, "")
 	path, _ := newKeyset(t)
 	require.NoError(t, os.Chmod(path, 0o640))
 	none := filepath.Join(t.TempDir(), "none.json")
@@ -121,7 +121,7 @@ func TestAKeysetThatCannotBeUsedIsExitCode3BeforeAnythingConnects(t *testing.T) 
 
 func TestTheKeysCommandsTakeADatabaseToEncryptionToAnotherKeyAndBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBareWorld(t, "")
 	env := w.awsAndOpenAI()
 	require.Zero(t, w.run(env, "seed").code)
 	path := filepath.Join(t.TempDir(), "keyset.json")
@@ -210,7 +210,7 @@ func TestTheKeysCommandsTakeADatabaseToEncryptionToAnotherKeyAndBack(t *testing.
 
 func TestRotatingWhileAllAreWritingRaisesNoAlertAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	bothSources(t, func(t *testing.T, w *world) {
+	bothSourcesOf(t, newBareWorld, func(t *testing.T, w *world) {
 		path, first := newKeyset(t)
 		env := w.awsAndOpenAI().with("PROVWATCH_KEYSET", path)
 		p := w.start(env, "run", "--credential-drift", "alert").ready()
@@ -357,7 +357,7 @@ func (g *gateway) read(row gatewayRow) string {
 
 func TestARotationThatIsKilledIsFinishedByTheNext(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBareWorld(t, "")
 	w.migrate()
 	const providers = 5000
 	w.exec(`INSERT INTO ai_providers (id, type, name, base_url) SELECT gen_random_uuid(), 'openai', 'p-' || n, 'https://h/' FROM generate_series(1, $1::int) AS n`, providers)
@@ -397,7 +397,7 @@ func TestARotationThatIsKilledIsFinishedByTheNext(t *testing.T) {
 
 func TestAMissingKeyIsAnErrorForItsProviderAloneUntilAReloadHasIt(t *testing.T) {
 	t.Parallel()
-	bothSources(t, func(t *testing.T, w *world) {
+	bothSourcesOf(t, newBareWorld, func(t *testing.T, w *world) {
 		path, keyID := newKeyset(t)
 		env := w.awsAndOpenAI()
 		delete(env, "CODER_AIBRIDGE_OPENAI_KEY")
