@@ -83,3 +83,40 @@ func TestTheRowsOfTheGatewayStayAsItWritesThem(t *testing.T) {
 		require.Equal(t, withoutAzure(before), withoutAzure(rows()))
 	})
 }
+
+// TestTheGatewayDecodesWhatIsSeeded has an environment with providers of each type,
+// by each kind of credentials.
+func TestTheGatewayDecodesWhatIsSeeded(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	env := moreTypes(w).
+		with("CODER_AIBRIDGE_OPENAI_KEY", w.secret(openAIKey)).
+		with("CODER_AIBRIDGE_BEDROCK_REGION", "us-east-1").
+		with("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY", w.secret("AKIA0123456789ABCDEF")).
+		with("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-secret-0123456789-abcdefghij"))
+	for index, fields := range map[string]map[string]string{
+		"7": {"TYPE": "openai", "NAME": "vendors"}, // whose base URL the gateway knows
+		"8": {"TYPE": "anthropic", "NAME": "five-keys", "KEYS": w.secret("sk-five-0123456789-1") + "," + w.secret("sk-five-0123456789-2") +
+			",sk-five-3,sk-five-4,sk-five-5"},
+		"9":  {"TYPE": "bedrock", "NAME": "by-url", "BEDROCK_BASE_URL": "https://bedrock.invalid", "BEDROCK_MODEL": `m"<&>`},
+		"10": {"TYPE": "anthropic", "NAME": "by-region", "BEDROCK_REGION": "eu-west-1"},
+	} {
+		for field, value := range fields {
+			env["CODER_AIBRIDGE_PROVIDER_"+index+"_"+field] = value
+		}
+	}
+	r := w.run(env, "seed")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 13, w.count(`SELECT count(*) FROM ai_providers`))
+	pgtest.RequireGatewayDecodes(t, w.db, nil)
+
+	// One that is missing is inserted by resolve as well.
+	w.exec(`DELETE FROM ai_providers WHERE name IN ('anthropic', 'five-keys')`)
+	for _, args := range [][]string{{"anthropic"}, {"five-keys", "--with-keys"}} {
+		r := w.run(env, append([]string{"resolve", "--take", "env"}, args...)...)
+		require.Equal(t, 0, r.code, r.stderr)
+	}
+	require.Equal(t, 13, w.count(`SELECT count(*) FROM ai_providers`))
+	pgtest.RequireGatewayDecodes(t, w.db, nil)
+	require.Equal(t, 5, w.count(`SELECT count(*) FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id WHERE name = 'five-keys'`))
+}

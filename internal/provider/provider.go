@@ -37,6 +37,9 @@ func (d Desired) Canonical() Canonical {
 	return c
 }
 
+// UsesKeys is [UsesKeys] of the provider's row.
+func (d Desired) UsesKeys() bool { return UsesKeys(d.Type, d.Bedrock != nil) }
+
 // DisplayRegion returns the Bedrock region as it may be shown.
 func (d Desired) DisplayRegion() string { return DisplayText(d.Canonical().BedrockRegion) }
 
