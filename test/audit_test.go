@@ -116,7 +116,7 @@ func TestKilledInTheMiddleOfADeliveryDoublesNoAuditEntry(t *testing.T) {
 // with no worker and then with one.
 func TestCommandsOfAnOperatorStageAuditEntries(t *testing.T) {
 	t.Parallel()
-	bothSources(t, func(t *testing.T, w *world) {
+	bothSourcesOf(t, newBareWorld, func(t *testing.T, w *world) {
 		const staged = "Audit entries are staged. No worker runs; the next one delivers them.\n"
 		env := w.twoProviders()
 		require.Equal(t, 0, w.run(env, "seed").code)

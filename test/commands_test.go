@@ -279,6 +279,7 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			w := newWorld(t)
 			w.migrate()
 			w.secret("sk-inside-0123456789")
+			w.exec(`INSERT INTO dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'key-7', '')`)
 			env := w.twoProviders()
 			w.exec(`INSERT INTO dbcrypt_keys (number, revoked_key_digest, active_key_digest, test) VALUES (1, 'key-6', 'key-7', '')`)
 			w.insertProvider("anthropic", "anthropic", "https://api.anthropic.com/", settings.set)
@@ -555,7 +556,7 @@ func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.
 	drift(`UPDATE ai_providers SET settings = '{"_type": "bedrock", "_version": 1, "region": "us-east-1", `+model+`, "access_key": "`+
 		w.secret("AKIA-ROTATED-0123456789")+`", "access_key_secret": "`+w.secret("aws-rotated-0123456789")+`"}' WHERE name = 'aws'`, "changed aws")
 	resolve("aws was changed; the environment's fields are written, its keys are not.\n", "aws")
-	require.Equal(t, []string{`anthropic  t f {"_type": "bedrock", "_version": 1, "region": "eu-west-1", ` + model +
+	require.Equal(t, []string{`bedrock  t f {"_type": "bedrock", "_version": 1, "region": "eu-west-1", ` + model +
 		`, "access_key": "AKIA-ROTATED-0123456789", "access_key_secret": "aws-rotated-0123456789"}`}, row("aws"))
 
 	// One that becomes a bearer provider would lose them.

@@ -305,7 +305,7 @@ func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
 
 func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
 	t.Parallel()
-	w := newEmptyWorld(t)
+	w := newOwnerWorld(t)
 	env := w.twoProviders()
 	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
 	p := w.start(env.with("CODER_AIBRIDGE_OPENAI_BASE_URLL", "https://h/"), "run", "--log-format=json", "--http-addr=127.0.0.1:0", "--env-file", file)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
 )
 
 var grantStatement = regexp.MustCompile(`(?m)GRANT [^;]* TO "[^"]*";`)
@@ -133,6 +135,7 @@ func TestAnOwnerThatMayNotReplicatePreparesBothSources(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	owner := w.limitedRole()
+	pgtest.CreateGatewayTables(t, owner.url)
 	r := w.run(environ{"DATABASE_URL": owner.url}, "migrate")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Contains(t, r.stdout, "triggers: yes\n  publication: yes\n")

@@ -14,7 +14,7 @@ import (
 // TestSecretFiles opens every file of secrets to readers, and to writers.
 func TestSecretFiles(t *testing.T) {
 	t.Parallel()
-	w := newEmptyWorld(t)
+	w := newOwnerWorld(t)
 	w.source = "notify"
 	// Not t.TempDir, of which not every folder is open to others.
 	dir, err := os.MkdirTemp("", "provwatch-secret files-")

@@ -237,6 +237,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	o.Environment = seed.Environment{}
 	c.metrics.Seeded(plan)
 	seed.LogPlan(ctx, o.Logger, plan)
+	o.warnOfServed(ctx, pool)
 
 	d := &daemon{
 		Options:   o,
@@ -598,6 +599,7 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 	d.loaded(nil)
 	d.metrics.Watching(len(supported))
 	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
+	d.warnOfServed(ctx, d.pool)
 	d.reloaded.Store(true)
 	d.pending.All(pubsub.SourceReload)
 	return true

@@ -39,6 +39,12 @@ func IsBedrock(column Type, bedrockSettings bool) bool {
 	return column == AmazonBedrock || column == Anthropic && bedrockSettings
 }
 
+// UsesKeys reports whether the gateway authenticates a provider by API keys of its own:
+// a Bedrock one has AWS credentials, and of copilot each user has a token.
+func UsesKeys(column Type, bedrock bool) bool {
+	return column != Copilot && !IsBedrock(column, bedrock)
+}
+
 // CanonicalOfRow returns the canonical fields of a row by itself. The type of a
 // Bedrock row is bedrock, whatever its column says. Settings count only where
 // [Type.HashNeedsSettings].

@@ -36,6 +36,9 @@ func (d Desired) Canonical() Canonical {
 	return c
 }
 
+// UsesKeys is [UsesKeys] of the provider's row.
+func (d Desired) UsesKeys() bool { return UsesKeys(d.Type, d.Bedrock != nil) }
+
 // DisplayRegion returns the Bedrock region as it may be shown.
 func (d Desired) DisplayRegion() string { return DisplayText(d.Canonical().BedrockRegion) }
 
@@ -87,6 +90,9 @@ type DecodedSettings struct {
 	Err           error // why the settings cannot be decoded, else nil
 	// AccessKey and AccessKeySecret are set only where credentials are compared.
 	AccessKey, AccessKeySecret secret.Text
+	// HasModel and AssumesRole report whether Bedrock settings name a model, and an IAM
+	// role. They are set only where credentials are.
+	HasModel, AssumesRole bool
 }
 
 // DecodedWithCredentials returns the same with credentials, of what
@@ -95,7 +101,10 @@ func DecodedWithCredentials(bedrock *Bedrock, err error) *DecodedSettings {
 	if bedrock == nil {
 		return &DecodedSettings{IsBedrock: ofBedrock(err), Err: err}
 	}
-	return &DecodedSettings{IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret}
+	return &DecodedSettings{
+		IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret,
+		HasModel: bedrock.Model != "", AssumesRole: bedrock.AssumesRole,
+	}
 }
 
 // StoredKey is a row of ai_provider_keys.

@@ -57,8 +57,9 @@ func (o Outcome) Written() bool {
 // rows that hold a key of the environment stay even then. An error, with nothing
 // written, is what would remove stored credentials without it or where the
 // environment has none; what would remove members of the settings that provwatch
-// does not know; a drift of nothing but credentials without it; and a
-// secret that cannot be encrypted as the gateway encrypts it. It is audited in the actor's name.
+// does not know; what would leave API keys to a provider that uses none; a drift of
+// nothing but credentials without it; and a secret that cannot be encrypted as the
+// gateway encrypts it. It is audited in the actor's name.
 // compareCredentials says whether differing credentials count as a drift, which
 // they also do with [seed.RequireCredentials].
 func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, withKeys, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
@@ -177,6 +178,9 @@ func takeEnv(ctx context.Context, tx pgx.Tx, with encryption, step seed.Step, wi
 	}
 	w, err := planWrite(step, settings, withKeys)
 	if err != nil {
+		return outcome, err
+	}
+	if err := w.refuseUnusedKeys(ctx, queries, step, withKeys); err != nil {
 		return outcome, err
 	}
 	outcome.Fields = w.fields

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -27,6 +28,9 @@ type write struct {
 
 	removed []provider.StoredKey
 	added   []secret.Text
+
+	// unusesKeys is set when the row becomes that of a provider that uses no API keys.
+	unusesKeys bool
 }
 
 // ofRow reports whether the row itself is written, and not only its keys.
@@ -62,6 +66,7 @@ func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err err
 		w.fields = append(w.fields, provider.Field{Name: "enabled", Env: "true", DB: "false"})
 	}
 	typeDiffers := want.Type != have.Type
+	w.unusesKeys = typeDiffers && !desired.UsesKeys()
 	if typeDiffers && row.Type != step.RowType {
 		w.columns.Type = &step.RowType
 		w.fields = append(w.fields, provider.Field{Name: "type", Env: string(step.RowType), DB: string(row.Type)})
@@ -77,10 +82,31 @@ func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err err
 	if err := w.planSettings(step, settings, typeDiffers, withKeys); err != nil {
 		return w, err
 	}
-	if withKeys {
+	if withKeys && (!w.unusesKeys || hasCredentials(desired)) {
 		err = w.planKeys(step)
 	}
 	return w, err
+}
+
+// refuseUnusedKeys fails where the row keeps API keys and becomes that of a provider
+// that uses none: the gateway stores no such row, and nobody would see the keys in it.
+func (w write) refuseUnusedKeys(ctx context.Context, queries *store.Queries, step seed.Step, withKeys bool) error {
+	credentials := hasCredentials(step.Desired)
+	if !w.unusesKeys || withKeys && credentials {
+		return nil
+	}
+	stored, err := queries.ListProviderKeys(ctx, []uuid.UUID{step.Row.ID})
+	if err != nil {
+		return fmt.Errorf("look for its stored API keys: %w", err)
+	}
+	if len(stored) == 0 {
+		return nil
+	}
+	remedy := "remove them in the gateway, and repeat"
+	if credentials {
+		remedy = "repeat with --with-keys to replace them by its AWS credentials"
+	}
+	return fmt.Errorf("its stored API keys (%d) would stay, and the environment's provider uses none; %s", len(stored), remedy)
 }
 
 // planSettings plans the settings. A Bedrock provider's are merged into the stored
@@ -156,12 +182,20 @@ func (w *write) planKeys(step seed.Step) error {
 	inEnv := func(key secret.Text) bool {
 		return slices.ContainsFunc(step.Desired.Keys, key.Equal)
 	}
+	var repeated []provider.StoredKey
 	for _, stored := range step.Row.Keys {
-		if stored.KeyID == "" && inEnv(stored.Key) {
-			delete(missing, stored.Key.Reveal())
-		} else {
+		switch {
+		case stored.KeyID != "" || !inEnv(stored.Key):
 			w.removed = append(w.removed, stored)
+		case missing[stored.Key.Reveal()].IsZero():
+			repeated = append(repeated, stored)
+		default:
+			delete(missing, stored.Key.Reveal())
 		}
+	}
+	// The gateway has at most so many keys of a provider.
+	if excess := len(step.Desired.Keys) + len(repeated) - seed.MaxKeys; excess > 0 {
+		w.removed = append(w.removed, repeated[:min(excess, len(repeated))]...)
 	}
 	if len(w.removed) > 0 && !hasCredentials(step.Desired) {
 		return removesCredentials(step, "its stored API keys")

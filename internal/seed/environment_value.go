@@ -13,8 +13,8 @@ import (
 	"provwatch/internal/secret"
 )
 
-// maxKeys is how many keys, or access keys, a provider can have (spec section 1).
-const maxKeys = 5
+// MaxKeys is how many keys, or access keys, a provider can have (spec section 1).
+const MaxKeys = 5
 
 // pluralFields hold several values, separated by commas.
 var pluralFields = []string{"KEYS", "BEDROCK_ACCESS_KEYS", "BEDROCK_ACCESS_KEY_SECRETS"}
@@ -128,8 +128,8 @@ func (p *parser) parseList(e *entry, singular, plural string) list {
 }
 
 func (p *parser) checkCount(l list) {
-	if len(l.elements) > maxKeys {
-		p.errorf(l.variable, "holds %d elements; at most %d are allowed", len(l.elements), maxKeys)
+	if len(l.elements) > MaxKeys {
+		p.errorf(l.variable, "holds %d elements; at most %d are allowed", len(l.elements), MaxKeys)
 	}
 }
 

@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/served"
+	"provwatch/internal/store"
+)
+
+const (
+	// servedTimeout bounds how long a boot or a reload looks at what the gateway
+	// serves, which nothing depends on.
+	servedTimeout = 10 * time.Second
+	// servedPause is how old what a page shows of it can be. Every enabled row is read
+	// for it.
+	servedPause = 10 * time.Second
+)
+
+// warnOfServed warns of providers that the gateway does not serve as their rows
+// suggest.
+func (o Options) warnOfServed(ctx context.Context, pool *pgxpool.Pool) {
+	looking, cancel := context.WithTimeout(ctx, servedTimeout)
+	defer cancel()
+	notices, err := served.Inspect(looking, pool, o.Keys)
+	if err != nil && ctx.Err() == nil {
+		o.Logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
+	}
+	served.Log(ctx, o.Logger, notices)
+}
+
+// servedCache keeps for a while what a page shows of providers that the gateway does
+// not serve as their rows suggest. Its methods may be called by several goroutines.
+type servedCache struct {
+	mu      sync.Mutex
+	notices []provider.Notice
+	at      time.Time // when they were found; zero for not yet
+}
+
+// inspect returns nil where it cannot be known: the rest of the page does not depend
+// on it.
+func (c *servedCache) inspect(ctx context.Context, db store.DBTX, keys served.Keys) []provider.Notice {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.at.IsZero() && time.Since(c.at) < servedPause {
+		return c.notices
+	}
+	notices, err := served.Inspect(ctx, db, keys)
+	if err == nil {
+		c.notices, c.at = notices, time.Now()
+	}
+	return notices
+}
+
+// forget makes the next page look, as after a change of the database.
+func (c *servedCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notices, c.at = nil, time.Time{}
+}
