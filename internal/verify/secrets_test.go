@@ -140,13 +140,15 @@ func TestReencryptionIsNoChange(t *testing.T) {
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet)
 	require.NoError(t, err)
 	dbcrypttest.Register(t, pool, first, second)
-	v := verify.New(pool, desired, verify.AlertCredentials, quiet, &counter{})
+	var metrics counter
+	v := verify.New(pool, desired, verify.AlertCredentials, quiet, &metrics)
 	v.Decrypt(dbcrypttest.NewRing(t, second, first))
 	settings := desired[0].Settings().Reveal()
 	unchanged := func() {
 		t.Helper()
 		require.NoError(t, v.Verify(t.Context(), resync))
 		require.Empty(t, alerts(t, pool))
+		require.Empty(t, metrics.notComparable)
 	}
 	unchanged()
 	for _, key := range []dbcrypttest.Key{first, second} {
