@@ -300,6 +300,7 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			require.Equal(t, []string{settings.problem}, w.strings(`SELECT reason FROM provwatch.not_comparable WHERE provider = 'anthropic'`))
 			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 			w.expectAlerts("disabled openai")
+			w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 			p.stop()
 
 			// Once the environment does not name it, nobody looks at it.
@@ -977,11 +978,11 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 		{"unknown command", nil, "frobnicate", `unknown command; see "worker --help"`},
 		{"misspelt command", nil, "verfy", `unknown command; did you mean "verify"?; see "worker --help"`},
 		{"unknown command of a group", nil, "sinks frobnicate", `unknown command; "worker sinks" has list, retry; see "worker sinks --help"`},
-		{"misspelt command of a group", nil, "sinks retri", `unknown command; did you mean "retry"?; see "worker sinks --help"`},
+		{"misspelt command of a group", nil, "sinks retr", `unknown command; did you mean "retry"?; see "worker sinks --help"`},
 		{"unknown shell", nil, "completion nosh", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
 		{"no shell", nil, "completion", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
 		{"help of an unknown command", nil, "help frobnicate", `unknown command; see "worker --help"`},
-		{"help of an unknown command of a group", nil, "help sinks retri", `unknown command; did you mean "retry"?; see "worker sinks --help"`},
+		{"help of an unknown command of a group", nil, "help sinks retr", `unknown command; did you mean "retry"?; see "worker sinks --help"`},
 		{"argument too many", nil, "run now", `"worker run" takes no arguments; see "worker run --help"`},
 		{"variable as an argument", nil, "run CODER_AIBRIDGE_OPENAI_KEY=" + pasted, `"worker run" takes no arguments; set a variable before the command, as in NAME=VALUE worker run; see "worker run --help"`},
 		{"variable as a command", nil, "CODER_AIBRIDGE_OPENAI_KEY=" + pasted, `unknown command; set a variable before the command, as in NAME=VALUE worker; see "worker --help"`},

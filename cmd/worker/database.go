@@ -161,7 +161,8 @@ func (f *flags) privateDataDir() (string, error) {
 	return embedded.DefaultDataDir()
 }
 
-// openAsOperator opens the database for a command that changes providers. Its role need not be one that can watch. The caller calls done at the end.
+// openAsOperator opens the database for a command that changes providers. Its role need
+// not be one that can watch. The caller calls done at the end.
 //
 // A private PostgreSQL that does not run is started for the command and stopped by
 // done: a start that fails for a drift names these commands, and stops it.

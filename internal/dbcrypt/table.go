@@ -72,27 +72,40 @@ func (r *Ring) SealerFor(ctx context.Context, db store.DBTX) (Sealer, error) {
 // Unregistered returns the digest of the key that [Ring.Register] would register,
 // empty for none, and whether the role may register it.
 func (r *Ring) Unregistered(ctx context.Context, db store.DBTX) (digest string, insertable bool, err error) {
-	table, err := Load(ctx, db)
-	if err != nil {
-		return "", false, err
-	}
-	row, err := r.Registration(table)
+	row, insertable, err := r.unregistered(ctx, db)
 	if row == nil || err != nil {
 		return "", false, err
 	}
-	return row.Active, table.Insertable, nil
+	return row.Active, insertable, nil
+}
+
+// unregistered reads the keys of the database only where provwatch made the table: the
+// role of "worker migrate" need not have SELECT on the gateway's.
+func (r *Ring) unregistered(ctx context.Context, db store.DBTX) (row *Registered, insertable bool, err error) {
+	if len(r.Keys().list) == 0 {
+		return nil, false, nil
+	}
+	found, err := store.On(db).InspectKeyTable(ctx)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !found.Own {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("look for the table dbcrypt_keys: %w", err)
+	}
+	table, err := Load(ctx, db)
+	if err != nil {
+		return nil, false, err
+	}
+	row, err = r.Registration(table)
+	return row, table.Insertable, err
 }
 
 // Register registers the first configured key where [Ring.Registration] says so, and
 // returns its digest; empty where there is nothing to register, or the role may not.
 func (r *Ring) Register(ctx context.Context, db store.DBTX) (digest string, err error) {
 	for range maxRaces {
-		table, err := Load(ctx, db)
-		if err != nil {
-			return "", err
-		}
-		row, err := r.Registration(table)
-		if err != nil || row == nil || !table.Insertable {
+		row, insertable, err := r.unregistered(ctx, db)
+		if err != nil || row == nil || !insertable {
 			return "", err
 		}
 		inserted, err := store.On(db).RegisterKey(ctx, store.RegisterKeyParams{Number: row.Number, ActiveKeyDigest: row.Active, Test: row.Test})

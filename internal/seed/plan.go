@@ -189,15 +189,19 @@ func (s Step) problem() string {
 }
 
 // repair says how a row becomes comparable.
-func (s Step) repair() string {
-	otherwise := "remove its variables (" + s.Desired.Variables + ")"
+func (s Step) repair() string { return Repair(s.Desired, s.Observation.Unreadable) }
+
+// Repair says how a row of the provider becomes comparable whose settings cannot be
+// read for the reason.
+func Repair(d provider.Desired, reason error) string {
+	otherwise := "or remove its variables (" + d.Variables + ")"
 	switch {
-	case errors.Is(s.Observation.Unreadable, dbcrypt.ErrFormerKeyset):
-		return "or " + otherwise // the error has the remedy
-	case errors.Is(s.Observation.Unreadable, dbcrypt.ErrUnknownKey):
-		return "add the key to the variable, or " + otherwise
+	case errors.Is(reason, dbcrypt.ErrFormerKeyset):
+		return otherwise // the reason has the remedy
+	case dbcrypt.SaysUnknownKey(reason.Error()):
+		return "add the key to the variable, " + otherwise
 	default:
-		return "repair its settings, or " + otherwise
+		return "repair its settings, " + otherwise
 	}
 }
 

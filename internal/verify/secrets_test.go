@@ -4,7 +4,9 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -12,6 +14,7 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
@@ -130,6 +133,45 @@ func TestWhatIsRecordedOfCredentialsStandsWhileTheyCannotBeRead(t *testing.T) {
 	require.Equal(t, []string{"2 changed gpt resync"}, alerts(t, pool)[1:])
 }
 
+// TestACommitDoesNotShowWhetherCredentialsCanBeCompared records what the WAL shows of a
+// provider whose key cannot be decrypted: a row in sync.
+func TestACommitDoesNotShowWhetherCredentialsCanBeCompared(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key)
+	desired := []provider.Desired{openAI("gpt", "key-1")}
+	_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(dbcrypttest.NewRing(t, key)))
+	require.NoError(t, err)
+	var metrics counter
+	v := verify.New(pool, desired, verify.AlertCredentials, quiet, &metrics)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	record := func(baseURL string) []string {
+		observed, named := v.Observe("gpt", &provider.Row{
+			ID: idOf(t, pool, "gpt"), Name: "gpt", Type: provider.OpenAI, BaseURL: baseURL, Enabled: true,
+		})
+		require.True(t, named)
+		var recorded verify.Recorded
+		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
+			commit := &pubsub.Commit{LSN: "0/1", CommittedAt: time.Now()}
+			recorded, err = v.Record(t.Context(), tx, []verify.Observed{{Observation: observed, Commit: commit}}, pubsub.SourceWAL)
+			return err
+		}))
+		v.Announce(t.Context(), recorded)
+		return alerts(t, pool)
+	}
+	noted := func() string {
+		return value(t, pool, `SELECT coalesce(string_agg(provider, ' '), '') FROM provwatch.not_comparable`)
+	}
+	require.Equal(t, "gpt", noted())
+	require.Empty(t, record("https://h/"))
+	require.Equal(t, "gpt", noted())
+	require.Len(t, metrics.notComparable, 1)
+	// A drift that the WAL shows is alerted, whatever its credentials are.
+	require.Equal(t, []string{"1 changed gpt wal"}, record("https://other/"))
+	require.Empty(t, noted())
+}
+
 // TestReencryptionIsNoChange writes rows as the gateway does when encryption is turned
 // on, rotated and turned off.
 func TestReencryptionIsNoChange(t *testing.T) {
@@ -140,13 +182,15 @@ func TestReencryptionIsNoChange(t *testing.T) {
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet)
 	require.NoError(t, err)
 	dbcrypttest.Register(t, pool, first, second)
-	v := verify.New(pool, desired, verify.AlertCredentials, quiet, &counter{})
+	var metrics counter
+	v := verify.New(pool, desired, verify.AlertCredentials, quiet, &metrics)
 	v.Decrypt(dbcrypttest.NewRing(t, second, first))
 	settings := desired[0].Settings().Reveal()
 	unchanged := func() {
 		t.Helper()
 		require.NoError(t, v.Verify(t.Context(), resync))
 		require.Empty(t, alerts(t, pool))
+		require.Empty(t, metrics.notComparable)
 	}
 	unchanged()
 	for _, key := range []dbcrypttest.Key{first, second} {

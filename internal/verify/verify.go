@@ -426,7 +426,11 @@ func (v *Verifier) note(ctx context.Context, f finding) {
 		v.comparable(ctx, f.name)
 	} else if before := v.notComparable[f.name]; before != reason.Error() {
 		v.notComparable[f.name] = reason.Error()
-		v.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", f.name, "error", reason)
+		remedy := "add the key that its API keys are encrypted with, or replace them with \"resolve " + f.name + " --take env --with-keys\""
+		if w := v.desired[f.name]; w != nil && f.observation.Unreadable != nil {
+			remedy = seed.Repair(w.desired, f.observation.Unreadable)
+		}
+		v.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", f.name, "error", reason, "remedy", remedy)
 	}
 	if f.kind == provider.InSync {
 		delete(v.drifting, f.name)
