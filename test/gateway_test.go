@@ -1,8 +1,10 @@
 package test
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -119,4 +121,59 @@ func TestTheGatewayDecodesWhatIsSeeded(t *testing.T) {
 	require.Equal(t, 13, w.count(`SELECT count(*) FROM ai_providers`))
 	pgtest.RequireGatewayDecodes(t, w.db, nil)
 	require.Equal(t, 5, w.count(`SELECT count(*) FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id WHERE name = 'five-keys'`))
+}
+
+// TestProvidersThatTheGatewayDoesNotServeAreNoticed finds the same in the log, in the
+// status and on the page, and alerts nothing.
+func TestProvidersThatTheGatewayDoesNotServeAreNoticed(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	w.insertGatewayProviders()
+	w.insertProvider("openai", "keyless", "https://keyless.invalid/")
+	w.insertProvider("openai", "off", "https://off.invalid/", `enabled = false`)
+	w.insertProvider("anthropic", "garbled", "https://garbled.invalid/", `settings = 'garbage'`)
+	w.insertProvider("bedrock", "nowhere", "https://nowhere.invalid/", `settings = '{"_type":"bedrock","_version":1,"region":""}'`)
+	w.insertProvider("vercel", "twin", "https://RESOURCE.invalid:8443/?key="+w.secret("made-up-query-key-0123456789"))
+	w.exec(`INSERT INTO ai_provider_keys (provider_id, api_key) SELECT id, $1 FROM ai_providers WHERE name = 'twin'`, w.secret("made-up-key-of-twin-0123456789"))
+	type notice struct{ Provider, Problem string }
+	want := []notice{
+		{"gw-azure", "it shares the host resource.invalid with twin: the gateway uses this one, the first by name"},
+		{"keyless", "it has no API keys: the gateway skips it, unless users may bring their own"},
+		{"nowhere", "it has neither a region, a role nor AWS credentials: the gateway skips it"},
+		{"nowhere", "it has no model: the gateway serves no requests to it"},
+	}
+	env := w.twoProviders()
+	const line = "the gateway does not serve the provider as its row suggests"
+	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
+	eventually(t, func() bool { return p.logged("level=WARN", line) == len(want) }, "%d warnings", len(want))
+	_, page := p.get("/")
+	owner := env.with("DATABASE_URL", w.url)
+	status, seeded := w.run(owner, "status"), w.run(env, "seed")
+	require.Equal(t, []int{0, 0}, []int{status.code, seeded.code}, status.stderr+seeded.stderr)
+	require.Equal(t, len(want), strings.Count(seeded.stderr, line))
+	for _, n := range want {
+		require.Equal(t, 1, p.logged("level=WARN", line, "provider="+n.Provider, n.Problem))
+		require.Contains(t, page, "<bdi>"+n.Provider+"</bdi>: "+n.Problem)
+		require.Contains(t, seeded.stderr, n.Problem)
+		require.Regexp(t, n.Provider+` +`+n.Problem, status.squeezed().stdout)
+	}
+	r := w.run(owner, "status", "-o", "json")
+	var printed struct{ Notices []notice }
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &printed))
+	require.Equal(t, want, printed.Notices)
+
+	// Who may not read the rows is told nothing of them.
+	r = w.run(env, "status", "-o", "json")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.NotContains(t, r.stdout, `"notices"`)
+
+	// It is no drift. A reload looks again.
+	require.Equal(t, 0, w.run(env, "verify").code)
+	require.Empty(t, w.alerts())
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name IN ('twin', 'nowhere')`)
+	p.signal(syscall.SIGHUP)
+	eventually(t, func() bool { return p.logged(line, "provider=keyless") == 2 }, "a reload warns again")
+	p.stop()
+	require.Equal(t, len(want)+1, p.logged(line))
+	require.Empty(t, w.alerts())
 }

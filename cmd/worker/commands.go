@@ -166,6 +166,7 @@ func seedCommand(f *flags) *cobra.Command {
 				return err
 			}
 			deliver(ctx, pool, logger)
+			warnOfServed(ctx, pool, keys, logger)
 			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
 			return f.printer().Plan(plan, true)
 		},

@@ -511,6 +511,8 @@ func (d *daemon) resync(ctx context.Context) {
 // reloadAt reloads at each signal, and again while the database is away, since
 // nobody sends a second signal for that.
 func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
+	// Here, so that the start does not wait for it.
+	d.warnOfServed(ctx)
 	var again <-chan time.Time
 	for {
 		select {
@@ -582,6 +584,7 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 	d.reloaded.Store(true)
 	d.pending.All(pubsub.SourceReload)
+	d.warnOfServed(ctx)
 	return true
 }
 

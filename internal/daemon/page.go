@@ -34,6 +34,7 @@ type statusPage struct {
 
 	drifts  atomic.Pointer[map[provider.Kind]int] // as last told by the verifier
 	closing conc.WaitGroup                        // connections of former tries
+	served  servedCache
 
 	mu       sync.Mutex
 	database *pgxpool.Config // nil: not known yet
@@ -98,6 +99,7 @@ func (p *statusPage) boot(o Options) {
 		p.pool = nil
 	}
 	p.database, p.keys, p.booting, p.daemon = o.Database, o.Keys, named, nil
+	p.served.forget()
 }
 
 // run has the page show a daemon whose boot is done.
@@ -144,7 +146,11 @@ func (p *statusPage) collect(ctx context.Context, query status.Query) (status.St
 		return status.Status{}, err
 	}
 	defer conn.Release()
-	return status.Collect(ctx, conn, keys, environment, query)
+	s, err := status.Collect(ctx, conn, keys, environment, query)
+	if err == nil {
+		s.Notices = p.served.inspect(ctx, conn, keys)
+	}
+	return s, err
 }
 
 // open returns what there is to collect from.

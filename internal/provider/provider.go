@@ -91,6 +91,9 @@ type DecodedSettings struct {
 	Err           error // why the settings cannot be decoded, else nil
 	// AccessKey and AccessKeySecret are set only where credentials are compared.
 	AccessKey, AccessKeySecret secret.Text
+	// HasModel and AssumesRole report whether Bedrock settings name a model, and an IAM
+	// role. They are set only where credentials are.
+	HasModel, AssumesRole bool
 }
 
 // DecodedWithCredentials returns the same with credentials, of what
@@ -99,7 +102,10 @@ func DecodedWithCredentials(bedrock *Bedrock, err error) *DecodedSettings {
 	if bedrock == nil {
 		return &DecodedSettings{IsBedrock: ofBedrock(err), Err: err}
 	}
-	return &DecodedSettings{IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret}
+	return &DecodedSettings{
+		IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret,
+		HasModel: bedrock.Model != "", AssumesRole: bedrock.AssumesRole,
+	}
 }
 
 // StoredKey is a row of ai_provider_keys.

@@ -46,6 +46,9 @@ func (p *Printer) Status(s status.Status) error {
 	if err := p.statusProviders(s); err != nil {
 		return err
 	}
+	if err := p.notices(s.Notices); err != nil {
+		return err
+	}
 	if err := p.watching(s.Database); err != nil {
 		return err
 	}
@@ -80,6 +83,24 @@ func (p *Printer) statusProviders(s status.Status) error {
 	}
 	if s.MoreProviders {
 		return p.lines(fmt.Sprintf("and %d more", s.Total()-len(s.Providers)))
+	}
+	return p.lines()
+}
+
+// notices prints nothing where there are none.
+func (p *Printer) notices(notices []provider.Notice) error {
+	if len(notices) == 0 {
+		return nil
+	}
+	t := p.table("NOTICE", "PROBLEM", "REMEDY")
+	for _, n := range notices[:min(len(notices), status.MaxPage)] {
+		t.AppendRow([]any{cell(n.Provider), cell(n.Problem), n.Remedy})
+	}
+	if err := p.render(t); err != nil {
+		return err
+	}
+	if more := len(notices) - status.MaxPage; more > 0 {
+		return p.lines(fmt.Sprintf("and %d more", more))
 	}
 	return p.lines()
 }

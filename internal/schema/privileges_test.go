@@ -44,7 +44,7 @@ var (
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"TryLead", "HoldsLeadership", "BeginGeneration", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
-		"LockAlerts", "Record", "ListUnnamedStates", "NoteVerified",
+		"LockAlerts", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition",
 	}
 	reading = []string{
@@ -52,7 +52,7 @@ var (
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
 	}
 	reporting = []string{
-		"InspectStatus", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",
+		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",
 		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{

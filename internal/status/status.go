@@ -38,6 +38,9 @@ type Status struct {
 	// Counts has each state. It is of all providers, whatever was searched for.
 	Counts    map[State]int `json:"counts"`
 	Providers []Provider    `json:"providers"`
+	// Notices are about enabled rows that the gateway does not serve as they suggest.
+	// Nil where the role may not read what it takes to know.
+	Notices []provider.Notice `json:"notices,omitzero"`
 	// MoreProviders is set when there are more than Providers: after Next.
 	MoreProviders bool         `json:"more_providers"`
 	Next          Cursor       `json:"-"`

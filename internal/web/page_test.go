@@ -280,6 +280,22 @@ func TestSinksAreShownWhereThereAreSome(t *testing.T) {
 	require.Contains(t, body, `href="#sinks"`)
 }
 
+func TestNoticesAreShownWhereThereAreSome(t *testing.T) {
+	var notices []provider.Notice
+	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
+		return status.Status{Notices: notices}, nil
+	})
+	_, body := get(t, server, "/")
+	require.NotContains(t, body, "notices")
+	for i := range 60 {
+		notices = append(notices, provider.Notice{Provider: fmt.Sprintf("<b>%d", i), Problem: "it has no <keys>", Remedy: "add one"})
+	}
+	_, body = get(t, server, "/")
+	require.Contains(t, text(body), "The gateway does not serve these providers as their rows suggest. &lt;b&gt;0 : it has no &lt;keys&gt;; add one ")
+	require.Equal(t, 50, strings.Count(body, "; add one"))
+	require.Contains(t, text(body), "and 10 more")
+}
+
 func TestWhatHasNoFieldsSaysWhatItMeans(t *testing.T) {
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		return status.Status{
