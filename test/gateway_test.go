@@ -145,7 +145,7 @@ func TestProvidersThatTheGatewayDoesNotServeAreNoticed(t *testing.T) {
 	env := w.twoProviders()
 	const line = "the gateway does not serve the provider as its row suggests"
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
-	require.Equal(t, len(want), p.logged("level=WARN", line))
+	eventually(t, func() bool { return p.logged("level=WARN", line) == len(want) }, "%d warnings", len(want))
 	_, page := p.get("/")
 	owner := env.with("DATABASE_URL", w.url)
 	status, seeded := w.run(owner, "status"), w.run(env, "seed")

@@ -237,7 +237,6 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	o.Environment = seed.Environment{}
 	c.metrics.Seeded(plan)
 	seed.LogPlan(ctx, o.Logger, plan)
-	o.warnOfServed(ctx, pool)
 
 	d := &daemon{
 		Options:   o,
@@ -533,6 +532,8 @@ func (d *daemon) resync(ctx context.Context) {
 // reloadAt reloads at each signal, and again while the database is away, since
 // nobody sends a second signal for that.
 func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
+	// Here, so that the start does not wait for it.
+	d.warnOfServed(ctx)
 	var again <-chan time.Time
 	for {
 		select {
@@ -599,9 +600,9 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 	d.loaded(nil)
 	d.metrics.Watching(len(supported))
 	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
-	d.warnOfServed(ctx, d.pool)
 	d.reloaded.Store(true)
 	d.pending.All(pubsub.SourceReload)
+	d.warnOfServed(ctx)
 	return true
 }
 

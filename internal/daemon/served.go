@@ -5,16 +5,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"provwatch/internal/provider"
 	"provwatch/internal/served"
 	"provwatch/internal/store"
 )
 
 const (
-	// servedTimeout bounds how long a boot or a reload looks at what the gateway
-	// serves, which nothing depends on.
+	// servedTimeout bounds how long a start or a reload looks at what the gateway
+	// serves. Nothing but the next reload waits for it.
 	servedTimeout = 10 * time.Second
 	// servedPause is how old what a page shows of it can be. Every enabled row is read
 	// for it.
@@ -23,14 +21,14 @@ const (
 
 // warnOfServed warns of providers that the gateway does not serve as their rows
 // suggest.
-func (o Options) warnOfServed(ctx context.Context, pool *pgxpool.Pool) {
+func (d *daemon) warnOfServed(ctx context.Context) {
 	looking, cancel := context.WithTimeout(ctx, servedTimeout)
 	defer cancel()
-	notices, err := served.Inspect(looking, pool, o.Keys)
+	notices, err := served.Inspect(looking, d.pool, d.Keys)
 	if err != nil && ctx.Err() == nil {
-		o.Logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
+		d.Logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
 	}
-	served.Log(ctx, o.Logger, notices)
+	served.Log(ctx, d.Logger, notices)
 }
 
 // servedCache keeps for a while what a page shows of providers that the gateway does
@@ -42,7 +40,7 @@ type servedCache struct {
 }
 
 // inspect returns nil where it cannot be known: the rest of the page does not depend
-// on it.
+// on it. One that fails is not tried again for each page either.
 func (c *servedCache) inspect(ctx context.Context, db store.DBTX, keys served.Keys) []provider.Notice {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,9 +48,10 @@ func (c *servedCache) inspect(ctx context.Context, db store.DBTX, keys served.Ke
 		return c.notices
 	}
 	notices, err := served.Inspect(ctx, db, keys)
-	if err == nil {
-		c.notices, c.at = notices, time.Now()
+	if err != nil {
+		notices = nil
 	}
+	c.notices, c.at = notices, time.Now()
 	return notices
 }
 
