@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -41,6 +42,12 @@ type mirrorRow struct {
 func (m *mirrorRow) setSettings(s provider.DecodedSettings) {
 	m.bedrockSettings = s.IsBedrock
 	m.Canonical = provider.CanonicalOfRow(m.column, m.BaseURL, s)
+}
+
+// texts returns the length of what the row holds of the provider table's texts, in
+// bytes.
+func (m *mirrorRow) texts() int {
+	return len(m.name) + len(m.BaseURL) + len(m.baseURLShown) + len(m.BedrockRegion)
 }
 
 // row returns the row in the form that is compared with the environment.
@@ -101,10 +108,20 @@ type mirror struct {
 	// What differs from the stored mirror, to be written with the next batch.
 	changed   map[uuid.UUID]bool
 	truncated bool // nothing that is stored counts any more
+
+	texts int // the length of the texts of rows, in bytes
 }
 
-// maxInMemory is how many rows stay in memory after they are stored.
-const maxInMemory = 20_000
+const (
+	// maxInMemory is how many ids and names stay in memory after they are stored, with
+	// their rows.
+	maxInMemory = 20_000
+	// maxTexts is how many bytes of the texts of rows do.
+	maxTexts = 4 << 20
+	// rowsAtOnce is how many rows one statement reads or writes, which holds copies of
+	// them.
+	rowsAtOnce = 1000
+)
 
 func newMirror() *mirror {
 	var m mirror
@@ -128,12 +145,14 @@ func (m *mirror) remove(id uuid.UUID) {
 		}
 		delete(m.rows, id)
 		m.changed[id] = true
+		m.texts -= row.texts()
 	}
 }
 
 func (m *mirror) put(row *mirrorRow) {
 	m.remove(row.id)
 	m.rows[row.id] = row
+	m.texts += row.texts()
 	if m.byName[row.name] == nil {
 		m.byName[row.name] = map[uuid.UUID]bool{}
 	}
@@ -281,6 +300,26 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	return row
 }
 
+// fetchFor is fetch of what the changes of transactions need.
+func (m *mirror) fetchFor(ctx context.Context, queries *store.Queries, transactions ...*transaction) error {
+	var ids []uuid.UUID
+	var names []string
+	for _, t := range transactions {
+		for _, c := range t.changes {
+			if c.removed != uuid.Nil {
+				ids = append(ids, c.removed)
+			}
+			if c.put != nil {
+				ids, names = append(ids, c.put.id), append(names, c.put.name)
+			}
+		}
+	}
+	if err := m.fetch(ctx, queries, ids, names); err != nil {
+		return fmt.Errorf("read the mirror of the providers: %w", err)
+	}
+	return nil
+}
+
 // fetch brings into memory all that is stored of the rows of the ids, of all rows
 // that share a name with one of them, and of the rows of the names.
 func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.UUID, names []string) error {
@@ -347,49 +386,50 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 			return err
 		}
 	}
-	var params []store.PutMirrorParams
-	for chunk := range slices.Chunk(put, store.Chunk) {
-		var p store.PutMirrorParams
-		for _, row := range chunk {
-			// A base URL with more than what may be shown is not stored again, nor is a
-			// region.
-			region := provider.DisplayText(row.BedrockRegion)
-			kept := row.baseURLKnown && row.BaseURL == row.baseURLShown
-			baseURL := ""
-			if kept {
-				baseURL = row.BaseURL
-			}
-			p.Ids = append(p.Ids, row.id)
-			p.Names = append(p.Names, row.name)
-			p.Types = append(p.Types, string(row.column))
-			p.BaseUrls = append(p.BaseUrls, baseURL)
-			p.Kept = append(p.Kept, kept)
-			p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
-			p.BedrockRegions = append(p.BedrockRegions, region)
-			p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
-			p.Undecodables = append(p.Undecodables, row.undecodable)
-			p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
-			p.DbHashes = append(p.DbHashes, row.hashes.Alone)
-			p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)
-			p.Enableds = append(p.Enableds, row.enabled)
-			p.Deleteds = append(p.Deleteds, row.deleted)
-			p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)
-		}
-		params = append(params, p)
-	}
-	if len(params) > 0 {
-		if err := store.FirstError(queries.PutMirror(ctx, params).Exec); err != nil {
+	for chunk := range slices.Chunk(put, rowsAtOnce) {
+		if err := store.FirstError(queries.PutMirror(ctx, []store.PutMirrorParams{paramsOf(chunk)}).Exec); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// paramsOf returns the parameters that write rows to the stored mirror.
+func paramsOf(rows []*mirrorRow) store.PutMirrorParams {
+	var p store.PutMirrorParams
+	for _, row := range rows {
+		// A base URL with more than what may be shown is not stored again, nor is a
+		// region.
+		region := provider.DisplayText(row.BedrockRegion)
+		kept := row.baseURLKnown && row.BaseURL == row.baseURLShown
+		baseURL := ""
+		if kept {
+			baseURL = row.BaseURL
+		}
+		p.Ids = append(p.Ids, row.id)
+		p.Names = append(p.Names, row.name)
+		p.Types = append(p.Types, string(row.column))
+		p.BaseUrls = append(p.BaseUrls, baseURL)
+		p.Kept = append(p.Kept, kept)
+		p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
+		p.BedrockRegions = append(p.BedrockRegions, region)
+		p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
+		p.Undecodables = append(p.Undecodables, row.undecodable)
+		p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
+		p.DbHashes = append(p.DbHashes, row.hashes.Alone)
+		p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)
+		p.Enableds = append(p.Enableds, row.enabled)
+		p.Deleteds = append(p.Deleteds, row.deleted)
+		p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)
+	}
+	return p
+}
+
 // saved is called when what [mirror.save] has written is committed.
 func (m *mirror) saved() {
 	clear(m.changed)
 	m.truncated = false
-	if len(m.ids)+len(m.names) > maxInMemory {
+	if len(m.ids)+len(m.names) > maxInMemory || m.texts > maxTexts {
 		m.reset()
 	}
 }
