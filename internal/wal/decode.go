@@ -92,7 +92,7 @@ const maxMarker = 36
 
 // maxPart is from which size on the changes of a transaction are handed on before its
 // end, in bytes.
-const maxPart = 1 << 20
+const maxPart = 512 << 10
 
 // decoder assembles transactions from the messages of pgoutput. Its zero value
 // is ready for the start of a stream.

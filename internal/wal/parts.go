@@ -131,6 +131,11 @@ func (s *session) recordAll(ctx context.Context, batch []event, waiting *backlog
 	return true, s.recordParts(ctx, last, waiting)
 }
 
+// plansOfTheMoment makes the server plan each statement of a transaction anew. The
+// stored mirror can grow from nothing in it, and a plan for few rows takes a time for
+// many that grows with their square.
+const plansOfTheMoment = "SET LOCAL plan_cache_mode = force_custom_plan"
+
 // recordParts records a transaction that begins with the part first.
 func (s *session) recordParts(ctx context.Context, first event, waiting *backlog) error {
 	if s.isStored(first.transaction) {
@@ -140,6 +145,9 @@ func (s *session) recordParts(ctx context.Context, first event, waiting *backlog
 	seen := newOutcome()
 	var recorded []verify.Recorded
 	err := s.transact(ctx, func(tx pgx.Tx) (pglogrepl.LSN, error) {
+		if _, err := tx.Exec(ctx, plansOfTheMoment); err != nil {
+			return 0, err
+		}
 		last, err := eachPart(ctx, first, waiting, func(part *transaction) error { return s.applyPart(ctx, tx, part, seen) })
 		if err != nil {
 			return 0, err

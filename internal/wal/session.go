@@ -42,8 +42,11 @@ const (
 	// is in a few large transactions. A change in quieter times is at once.
 	recordsPerSecond = 20
 	recordBurst      = 50
-	// maxBatch is how many transactions are recorded in one.
-	maxBatch = 5000
+	// maxBatch is how many transactions are recorded in one, and maxBatchSize from
+	// which size of their changes on no more are, in bytes. It is less than
+	// [maxBacklog], so that the stream is read while a batch is recorded.
+	maxBatch     = 5000
+	maxBatchSize = 1 << 20
 	// disagreements is how often in a row a look may disagree with the mirror. A
 	// commit shows in the WAL shortly before it shows to queries, so that once is
 	// no contradiction.
@@ -380,7 +383,7 @@ func (s *session) handle(ctx context.Context, waiting *backlog) error {
 // each alert is followed by news of its own transaction, which are none. The first
 // part of a large transaction ends a batch.
 func (s *session) gather(ctx context.Context, first event, events <-chan event) []event {
-	batch := []event{first}
+	batch, size := []event{first}, first.size()
 	if !first.isNews() || first.isPart() {
 		return batch
 	}
@@ -392,11 +395,11 @@ func (s *session) gather(ctx context.Context, first event, events <-chan event) 
 			due = timer.C
 		}
 	}
-	for len(batch) < maxBatch && !batch[len(batch)-1].isPart() {
+	for len(batch) < maxBatch && size < maxBatchSize && !batch[len(batch)-1].isPart() {
 		if due == nil {
 			select {
 			case e := <-events:
-				batch = append(batch, e)
+				batch, size = append(batch, e), size+e.size()
 			default:
 				return batch
 			}
@@ -404,7 +407,7 @@ func (s *session) gather(ctx context.Context, first event, events <-chan event) 
 		}
 		select {
 		case e := <-events:
-			batch = append(batch, e)
+			batch, size = append(batch, e), size+e.size()
 		case <-due:
 			due = nil
 		case <-ctx.Done():
