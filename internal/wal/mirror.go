@@ -3,7 +3,6 @@ package wal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -104,6 +103,9 @@ type mirror struct {
 	// Of these ids and names everything that is stored is in rows.
 	ids   map[uuid.UUID]bool
 	names map[string]bool
+	// byID says that rows were fetched by their ids alone: others of their names may be
+	// stored, and not in rows.
+	byID bool
 
 	// What differs from the stored mirror, to be written with the next batch.
 	changed   map[uuid.UUID]bool
@@ -265,9 +267,10 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	if before != nil {
 		same := *before
 		same.updatedAt = row.updatedAt
-		if same == *row && len(m.byName[row.name]) == 1 {
-			// As an update of columns that do not travel. The time matters only among
-			// several rows of a name.
+		alone := !m.byID && len(m.byName[row.name]) == 1
+		if same == *row && (alone || before.updatedAt.Equal(row.updatedAt)) {
+			// As an update of columns that the hash does not need. The time matters only
+			// among several rows of a name.
 			before.updatedAt = row.updatedAt
 			return nil, reread
 		}
@@ -300,10 +303,8 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	return row
 }
 
-// fetchFor is fetch of what the changes of transactions need.
-func (m *mirror) fetchFor(ctx context.Context, queries *store.Queries, transactions ...*transaction) error {
-	var ids []uuid.UUID
-	var names []string
+// rowsOf returns the ids and names of the rows that transactions change.
+func rowsOf(transactions ...*transaction) (ids []uuid.UUID, names []string) {
 	for _, t := range transactions {
 		for _, c := range t.changes {
 			if c.removed != uuid.Nil {
@@ -314,10 +315,7 @@ func (m *mirror) fetchFor(ctx context.Context, queries *store.Queries, transacti
 			}
 		}
 	}
-	if err := m.fetch(ctx, queries, ids, names); err != nil {
-		return fmt.Errorf("read the mirror of the providers: %w", err)
-	}
-	return nil
+	return ids, names
 }
 
 // fetch brings into memory all that is stored of the rows of the ids, of all rows
@@ -340,6 +338,33 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 	}
 	for _, s := range stored {
 		m.names[s.Name] = true
+	}
+	m.take(stored)
+	for _, id := range ids {
+		m.ids[id] = true
+	}
+	return nil
+}
+
+// fetchByID brings into memory what is stored of the rows of the ids, which is enough
+// to apply changes of them.
+func (m *mirror) fetchByID(ctx context.Context, queries *store.Queries, ids []uuid.UUID) error {
+	found, err := queries.ListMirrorByID(ctx, ids)
+	if err != nil {
+		return err
+	}
+	stored := make([]store.ListMirrorRow, len(found))
+	for i, s := range found {
+		stored[i] = store.ListMirrorRow(s)
+	}
+	m.take(stored)
+	m.byID = true
+	return nil
+}
+
+// take puts stored rows into memory.
+func (m *mirror) take(stored []store.ListMirrorRow) {
+	for _, s := range stored {
 		if m.ids[s.ID] {
 			continue // what is in memory is newer
 		}
@@ -359,10 +384,6 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 		m.put(row)
 		delete(m.changed, row.id)
 	}
-	for _, id := range ids {
-		m.ids[id] = true
-	}
-	return nil
 }
 
 // save writes what has changed to the stored mirror.

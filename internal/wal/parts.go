@@ -188,8 +188,9 @@ func eachPart(ctx context.Context, first event, waiting *backlog, do func(*trans
 // forgets it.
 func (s *session) applyPart(ctx context.Context, tx pgx.Tx, part *transaction, seen *outcome) error {
 	queries := store.On(tx)
-	if err := s.mirror.fetchFor(ctx, queries, part); err != nil {
-		return err
+	ids, _ := rowsOf(part)
+	if err := s.mirror.fetchByID(ctx, queries, ids); err != nil {
+		return fmt.Errorf("read the mirror of the providers: %w", err)
 	}
 	s.apply(part, seen)
 	if err := s.mirror.save(ctx, queries); err != nil {

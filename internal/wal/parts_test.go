@@ -4,8 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/store"
 )
 
 func TestALargeTransactionIsDecodedInParts(t *testing.T) {
@@ -56,4 +62,39 @@ func TestTheMirrorForgetsLongTextsOnceTheyAreStored(t *testing.T) {
 	require.Len(t, m.rows, 1)
 	m.apply(change{removed: id})
 	require.Zero(t, m.texts)
+}
+
+// TestWhichOfSeveralRowsIsTheLatestIsStoredWithoutReadingTheOthers changes nothing of a
+// soft-deleted row but its time, by which it comes to stand for the provider.
+func TestWhichOfSeveralRowsIsTheLatestIsStoredWithoutReadingTheOthers(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	queries := store.On(pool)
+	deleted := fullRow{name: "a", baseURL: "https://h/", deleted: true}
+	versionAt := func(id uuid.UUID, second int64) *version {
+		v := deleted.version(id)
+		v.updatedAt = time.Unix(second, 0).UTC()
+		return v
+	}
+	m := newMirror()
+	m.apply(change{put: versionAt(historyIDs[0], 10)})
+	m.apply(change{put: versionAt(historyIDs[1], 20)})
+	require.NoError(t, m.save(t.Context(), queries))
+
+	m.reset()
+	require.NoError(t, m.fetchByID(t.Context(), queries, historyIDs[:1]))
+	require.Len(t, m.rows, 1)
+	touched, reread := m.apply(change{put: versionAt(historyIDs[0], 10)})
+	require.Empty(t, touched)
+	require.Zero(t, reread)
+	require.False(t, m.differs())
+	touched, reread = m.apply(change{put: versionAt(historyIDs[0], 30)})
+	require.Contains(t, touched, "a")
+	require.Zero(t, reread)
+	require.NoError(t, m.save(t.Context(), queries))
+
+	m.reset()
+	require.NoError(t, m.fetch(t.Context(), queries, nil, []string{"a"}))
+	require.Len(t, m.rows, 2)
+	require.Equal(t, historyIDs[0], m.observed(provider.Desired{Name: "a", Type: provider.OpenAI}).ID)
 }

@@ -499,7 +499,11 @@ func (s *session) fetch(ctx context.Context, batch []event) error {
 			transactions = append(transactions, e.transaction)
 		}
 	}
-	return s.mirror.fetchFor(ctx, store.On(s.Pool), transactions...)
+	ids, names := rowsOf(transactions...)
+	if err := s.mirror.fetch(ctx, store.On(s.Pool), ids, names); err != nil {
+		return fmt.Errorf("read the mirror of the providers: %w", err)
+	}
+	return nil
 }
 
 // observe compares what the mirror holds of a name with the environment.
