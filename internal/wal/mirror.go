@@ -443,7 +443,7 @@ func paramsOf(rows []*mirrorRow) store.PutMirrorParams {
 		p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
 		p.BedrockRegions = append(p.BedrockRegions, region)
 		p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
-		p.NotComparables = append(p.Undecodables, row.unreadable)
+		p.NotComparables = append(p.NotComparables, row.unreadable)
 		p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
 		p.DbHashes = append(p.DbHashes, row.hashes.Alone)
 		p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)

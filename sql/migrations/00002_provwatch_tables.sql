@@ -43,14 +43,6 @@ CREATE TABLE provwatch.drift_state (
 );
 CREATE INDEX drift_state_provider_id_idx ON provwatch.drift_state (provider_id);
 
--- Providers of which the row could not be compared when it was last looked at, with
--- the reason. What drift_state has of them stands meanwhile.
-CREATE TABLE provwatch.not_comparable (
-    provider    text PRIMARY KEY,
-    reason      text NOT NULL,
-    observed_at timestamptz NOT NULL DEFAULT now()
-);
-
 -- Every alert that was published (spec section 6).
 CREATE TABLE provwatch.drift_alerts (
     seq         bigint PRIMARY KEY,

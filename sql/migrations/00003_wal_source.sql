@@ -17,7 +17,7 @@ CREATE TABLE provwatch.wal_mirror (
     base_url       text,
     base_url_shown text NOT NULL,
     bedrock_region text NOT NULL,
-    not_comparable text NOT NULL,
+    undecodable    text NOT NULL,
     db_hash        text NOT NULL,
     enabled        boolean NOT NULL,
     deleted        boolean NOT NULL,
