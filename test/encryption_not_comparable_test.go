@@ -56,7 +56,7 @@ var damages = map[string]struct {
 // newNotComparable seeds both providers.
 func newNotComparable(t *testing.T, source, kind string) *notComparable {
 	t.Helper()
-	w := newEncryptionWorld(t, source)
+	w := newWorldOf(t, source)
 	n := &notComparable{world: w, key: dbcrypttest.NewKey(), unknown: dbcrypttest.NewKey(), env: w.awsAndOpenAI()}
 	n.admin = w.administrator(n.key, n.unknown)
 	n.problem = strings.ReplaceAll(damages[kind].problem, "%s", n.unknown.Digest())
@@ -245,7 +245,7 @@ func TestNotComparableKeepsARecordedDrift(t *testing.T) {
 // that has no keys, as the gateway's administrator does who forgot it.
 func TestEncryptionWithoutTheWorkersKnowledge(t *testing.T) {
 	t.Parallel()
-	bothEncryptionSources(t, func(t *testing.T, w *world) {
+	bothSources(t, func(t *testing.T, w *world) {
 		key := dbcrypttest.NewKey()
 		a := w.administrator(key)
 		env := w.awsAndOpenAI()

@@ -41,7 +41,7 @@ func TestSeedEncrypts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newEncryptionWorld(t, "")
+			w := newWorldOf(t, "")
 			a := w.administrator(first, second, other)
 			for _, key := range append(c.revoked, c.active...) {
 				a.register(key)
@@ -81,7 +81,7 @@ func TestSeedEncrypts(t *testing.T) {
 // TestSeedReadsTheVector compares rows that hold the specification's own vector.
 func TestSeedReadsTheVector(t *testing.T) {
 	t.Parallel()
-	w := newEncryptionWorld(t, "")
+	w := newWorldOf(t, "")
 	key := dbcrypttest.VectorKey()
 	w.secret(key.Text())
 	w.exec(`INSERT INTO dbcrypt_keys (number, active_key_digest, test) VALUES (1, '6d28cf8', $1)`, vectorTest)
@@ -113,7 +113,7 @@ func TestNoActiveKeyIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newEncryptionWorld(t, "")
+			w := newWorldOf(t, "")
 			c.prepare(w.administrator(key, other))
 			env := w.awsAndOpenAI().withKeys(key)
 			before := w.dump()
@@ -133,7 +133,7 @@ func TestNoActiveKeyIsRefused(t *testing.T) {
 // TestNoKeyIsConfigured seeds into a database with an active key.
 func TestNoKeyIsConfigured(t *testing.T) {
 	t.Parallel()
-	w := newEncryptionWorld(t, "")
+	w := newWorldOf(t, "")
 	key := dbcrypttest.NewKey()
 	a := w.administrator(key)
 	a.register(key)
@@ -165,7 +165,7 @@ func TestNoKeyIsConfigured(t *testing.T) {
 // TestKeysThatAreNoLongerActive revokes the key while a worker runs.
 func TestKeysThatAreNoLongerActive(t *testing.T) {
 	t.Parallel()
-	bothEncryptionSources(t, func(t *testing.T, w *world) {
+	bothSources(t, func(t *testing.T, w *world) {
 		first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 		a := w.administrator(first, second)
 		a.register(first)
@@ -239,7 +239,7 @@ func TestOwnTablesOfARoleThatDoesNotOwnThem(t *testing.T) {
 // TestKeysOfTheEnvironment gives the keys in each way that there is.
 func TestKeysOfTheEnvironment(t *testing.T) {
 	t.Parallel()
-	w := newEncryptionWorld(t, "")
+	w := newWorldOf(t, "")
 	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	a := w.administrator(key, other)
 	a.register(key)
@@ -326,7 +326,7 @@ func TestKeysThatCannotBeUsed(t *testing.T) {
 // TestKeysThatAReloadCannotUse checks that such a reload changes nothing.
 func TestKeysThatAReloadCannotUse(t *testing.T) {
 	t.Parallel()
-	bothEncryptionSources(t, func(t *testing.T, w *world) {
+	bothSources(t, func(t *testing.T, w *world) {
 		key := dbcrypttest.NewKey()
 		a := w.administrator(key)
 		a.register(key)
@@ -365,7 +365,7 @@ func TestEncryptedSecretsAreNotInTheWAL(t *testing.T) {
 	for name, encrypted := range map[string]bool{"Encrypted": true, "PlainTextIsFound": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newEncryptionWorld(t, "wal")
+			w := newWorldOf(t, "wal")
 			unique := strings.ReplaceAll(uuid.NewString(), "-", "")
 			env := w.awsAndOpenAI().
 				with("CODER_AIBRIDGE_OPENAI_KEY", w.secret("sk-"+unique)).

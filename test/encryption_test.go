@@ -22,48 +22,6 @@ const (
 	keysFileVariable = keysVariable + "_FILE"
 )
 
-// gatewayTables are the provider tables as the gateway makes them.
-const gatewayTables = `
-	CREATE TYPE ai_provider_type AS ENUM ('openai', 'anthropic', 'azure', 'bedrock', 'google', 'openai-compat', 'openrouter', 'vercel', 'copilot');
-	CREATE TABLE dbcrypt_keys (
-		number integer PRIMARY KEY, active_key_digest text UNIQUE, revoked_key_digest text UNIQUE,
-		created_at timestamptz DEFAULT CURRENT_TIMESTAMP, revoked_at timestamptz, test text NOT NULL
-	);
-	CREATE TABLE ai_providers (
-		id uuid PRIMARY KEY, type ai_provider_type NOT NULL, name text NOT NULL CHECK (name ~ '^[a-z0-9]+(-[a-z0-9]+)*$'), display_name text,
-		enabled boolean NOT NULL DEFAULT true, deleted boolean NOT NULL DEFAULT false, base_url text NOT NULL,
-		settings text, settings_key_id text REFERENCES dbcrypt_keys (active_key_digest), icon text NOT NULL DEFAULT '',
-		created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now()
-	);
-	CREATE UNIQUE INDEX ai_providers_name_live ON ai_providers (name) WHERE NOT deleted;
-	CREATE TABLE ai_provider_keys (
-		id uuid PRIMARY KEY, provider_id uuid NOT NULL REFERENCES ai_providers ON DELETE CASCADE,
-		api_key text NOT NULL, api_key_key_id text REFERENCES dbcrypt_keys (active_key_digest),
-		created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now()
-	);
-	CREATE INDEX ai_provider_keys_provider ON ai_provider_keys (provider_id)`
-
-// newEncryptionWorld is newWorldOf with the gateway's tables.
-func newEncryptionWorld(t *testing.T, source string) *world {
-	t.Helper()
-	w := newEmptyWorld(t)
-	w.source = source
-	w.exec(gatewayTables)
-	w.prepare()
-	return w
-}
-
-// bothEncryptionSources is bothSources with the gateway's tables.
-func bothEncryptionSources(t *testing.T, test func(t *testing.T, w *world)) {
-	t.Helper()
-	for _, source := range []string{"notify", "wal"} {
-		t.Run(source, func(t *testing.T) {
-			t.Parallel()
-			test(t, newEncryptionWorld(t, source))
-		})
-	}
-}
-
 const (
 	awsAccessKey = "AKIA0123456789ABCDEF"
 	awsSecret    = "aws-secret-0123456789-abcdefghij"
@@ -293,7 +251,7 @@ func (p *worker) reload(file string, env environ) {
 // encryption off, provider by provider, while a worker runs.
 func TestEncryptionIsNoChange(t *testing.T) {
 	t.Parallel()
-	bothEncryptionSources(t, func(t *testing.T, w *world) {
+	bothSources(t, func(t *testing.T, w *world) {
 		first, second := dbcrypttest.VectorKey(), dbcrypttest.NewKey()
 		a := w.administrator(first, second)
 		env := w.awsAndOpenAI()

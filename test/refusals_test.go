@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
 // refusal is a start that is refused: by which command, and how it is told.
@@ -28,6 +30,15 @@ var refusals = map[string]refusal{
 		w.exec(`UPDATE ai_providers SET settings = 'not JSON'`)
 		return w, w.twoProviders(), []string{"run"}
 	}, 1, "cannot be compared"},
+	"encryption keys of which the database has none as active": {func(t *testing.T) (*world, environ, []string) {
+		w := newWorld(t)
+		return w, w.twoProviders().withKeys(dbcrypttest.NewKey()), []string{"run"}
+	}, 1, "is active in dbcrypt_keys"},
+	"a secret to be stored, where the gateway encrypts and no key is configured": {func(t *testing.T) (*world, environ, []string) {
+		w := newWorld(t)
+		w.administrator().register(dbcrypttest.NewKey())
+		return w, w.twoProviders(), []string{"run"}
+	}, 1, "the gateway encrypts secrets"},
 	"`--http-addr` in use": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,6 +63,9 @@ var refusals = map[string]refusal{
 	"a file that cannot be used: environment, token, configuration": {func(t *testing.T) (*world, environ, []string) {
 		return newWorld(t), nil, []string{"run", "--env-file=" + t.TempDir()}
 	}, 3, "a directory"},
+	"encryption keys that are none": {func(t *testing.T) (*world, environ, []string) {
+		return newWorld(t), environ{keysVariable: "made-up"}, []string{"run"}
+	}, 3, keysVariable},
 	"a server that is not reached within `--connect-timeout`": {func(t *testing.T) (*world, environ, []string) {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -66,6 +80,11 @@ var refusals = map[string]refusal{
 		wrong.User = url.UserPassword("test_wal", "made-up")
 		return w, environ{"DATABASE_URL": wrong.String()}, []string{"run", "--connect-timeout=1s"}
 	}, 4, "password authentication failed"},
+	"a pooler that keeps no session": {func(t *testing.T) (*world, environ, []string) {
+		w := newWorld(t)
+		pooler := w.startPooler("transaction", "test_wal", passwordOf("test_wal"))
+		return w, w.twoProviders().with("DATABASE_URL", pooler.url), []string{"run"}
+	}, 4, "keeps no session"},
 	"a server that is read-only, such as a standby": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)
 		w.exec(`ALTER DATABASE ` + pgx.Identifier{w.db.Config().Database}.Sanitize() + ` SET default_transaction_read_only = on`)
