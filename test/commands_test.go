@@ -179,6 +179,9 @@ func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
 	require.Equal(t, 0, w.run(env, "resolve", "kept", "--take", "db").code)
 
 	before := w.dump()
+	r := w.run(env, "seed", "--dry-run")
+	require.Regexp(t, `^time=\S+ level=WARN msg="has userinfo, a query or a fragment, [^"]*" variable=CODER_AIBRIDGE_PROVIDER_0_BASE_URL\n$`, r.stderr)
+	r.stderr = ""
 	require.Equal(t, result{2, block(`
 		   PROVIDER  PLAN                    FIELD           ENVIRONMENT                DATABASE
 		~  edited    drift                   type            openai                     anthropic
@@ -191,9 +194,9 @@ func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
 		-  retired   soft-deleted, stays so  deleted         false                      true
 		=  same      unchanged
 		Plan: 1 to insert, 2 drifted, 0 not comparable, 1 soft-deleted, 1 unchanged, 1 accepted, 0 skipped.
-		`), ""}, w.run(env, "seed", "--dry-run"))
+		`), ""}, r)
 
-	r := w.run(env, "seed", "--dry-run", "-o", "json")
+	r = w.run(env, "seed", "--dry-run", "-o", "json")
 	require.Equal(t, 2, r.code)
 	var plan struct {
 		Applied bool
@@ -279,7 +282,6 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			w := newWorld(t)
 			w.migrate()
 			w.secret("sk-inside-0123456789")
-			w.exec(`INSERT INTO dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'key-7', '')`)
 			env := w.twoProviders()
 			w.exec(`INSERT INTO dbcrypt_keys (number, revoked_key_digest, active_key_digest, test) VALUES (1, 'key-6', 'key-7', '')`)
 			w.insertProvider("anthropic", "anthropic", "https://api.anthropic.com/", settings.set)

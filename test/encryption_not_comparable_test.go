@@ -202,7 +202,7 @@ func TestNotComparableKeepsARecordedDrift(t *testing.T) {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
 			n := newNotComparable(t, source, "UnknownKey")
-			p, file := n.startWith(n.env, n.key)
+			p, _ := n.startWith(n.env, n.key)
 			n.admin.replace("aws", "us-east-1", "eu-west-1")
 			alerts := []string{"changed aws"}
 			n.expectAlerts(alerts...)
@@ -221,7 +221,7 @@ func TestNotComparableKeepsARecordedDrift(t *testing.T) {
 
 			// Over a restart as well.
 			p.stop()
-			p, file = n.startWith(n.env, n.key)
+			p, file := n.startWith(n.env, n.key)
 			p.becomes(http.StatusOK, "aws", n.problem)
 			n.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 			alerts = append(alerts, "resolved openai")

@@ -16,7 +16,7 @@ func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
 	role := w.limitedRole()
 	w.exec(fmt.Sprintf(`ALTER ROLE %[1]s REPLICATION;
-		GRANT SELECT, INSERT ON ai_providers, ai_provider_keys TO %[1]s; GRANT USAGE ON SCHEMA provwatch TO %[1]s;
+		GRANT SELECT, INSERT ON ai_providers, ai_provider_keys TO %[1]s; GRANT SELECT ON dbcrypt_keys TO %[1]s; GRANT USAGE ON SCHEMA provwatch TO %[1]s;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA provwatch TO %[1]s`, role.name))
 	env := w.twoProviders().with("DATABASE_URL", role.url)
 

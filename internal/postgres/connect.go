@@ -287,8 +287,8 @@ func tell(failed []func(error), config *pgxpool.Config, err error) {
 
 func unreachable(config *pgxpool.Config, err error) *UnreachableError {
 	remedy, _ := diagnose(err, config)
-	if pooling, ok := errors.AsType[*PoolingError](err); ok {
-		err = pooling // it says all that there is to say
+	if IsPooling(err) {
+		err = &PoolingError{} // which says all that there is to say
 	}
 	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: err}
 }

@@ -37,6 +37,7 @@ func TestConnectionLossIsToldFromOtherErrors(t *testing.T) {
 		&pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "57P03"}, &pgconn.PgError{Code: "08006"},
 		&pgconn.PgError{Code: "28P01"}, &pgconn.PgError{Code: "28000", Routine: "InitializeSessionUserId"}, // in the middle of a rotation
 		&postgres.PoolingError{}, &pgconn.PgError{Code: "42P05"}, &pgconn.PgError{Code: "26000"},
+		&pgconn.PgError{Code: "08P01", Message: "transaction blocks not allowed in statement pooling mode"},
 	} {
 		require.True(t, postgres.IsConnectionLoss(fmt.Errorf("x: %w", lost)), "%v", lost)
 	}

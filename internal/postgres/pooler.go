@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -56,14 +57,16 @@ func (*PoolingError) Error() string {
 const keepSession = "connect to the server itself, or have the pooler pool sessions for this database and role (pool_mode=session of PgBouncer)"
 
 // IsPooling reports whether err says that a pooler before the server keeps no session.
-// A prepared statement that is not there, or is there already, is another's session.
+// A prepared statement that is not there, or is there already, is another's session;
+// and PgBouncer takes no transaction where it pools statements.
 func IsPooling(err error) bool {
 	var (
 		pooling *PoolingError
 		pg      *pgconn.PgError
 	)
 	return errors.As(err, &pooling) ||
-		errors.As(err, &pg) && (pg.Code == pgerrcode.InvalidSQLStatementName || pg.Code == pgerrcode.DuplicatePreparedStatement)
+		errors.As(err, &pg) && (pg.Code == pgerrcode.InvalidSQLStatementName || pg.Code == pgerrcode.DuplicatePreparedStatement ||
+			pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "statement pooling mode"))
 }
 
 // sessions is what the sessions of one configuration have in common.
