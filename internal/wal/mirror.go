@@ -43,6 +43,12 @@ func (m *mirrorRow) setSettings(s provider.DecodedSettings) {
 	m.Canonical = provider.CanonicalOfRow(m.column, m.BaseURL, s)
 }
 
+// texts returns the length of what the row holds of the provider table's texts, in
+// bytes.
+func (m *mirrorRow) texts() int {
+	return len(m.name) + len(m.BaseURL) + len(m.baseURLShown) + len(m.BedrockRegion)
+}
+
 // row returns the row in the form that is compared with the environment.
 func (m *mirrorRow) row(desired provider.Desired) *provider.Row {
 	row := &provider.Row{
@@ -97,14 +103,27 @@ type mirror struct {
 	// Of these ids and names everything that is stored is in rows.
 	ids   map[uuid.UUID]bool
 	names map[string]bool
+	// byID says that rows were fetched by their ids alone: others of their names may be
+	// stored, and not in rows.
+	byID bool
 
 	// What differs from the stored mirror, to be written with the next batch.
 	changed   map[uuid.UUID]bool
 	truncated bool // nothing that is stored counts any more
+
+	texts int // the length of the texts of rows, in bytes
 }
 
-// maxInMemory is how many rows stay in memory after they are stored.
-const maxInMemory = 20_000
+const (
+	// maxInMemory is how many ids and names stay in memory after they are stored, with
+	// their rows.
+	maxInMemory = 20_000
+	// maxTexts is how many bytes of the texts of rows do.
+	maxTexts = 4 << 20
+	// rowsAtOnce is how many rows one statement reads or writes, which holds copies of
+	// them.
+	rowsAtOnce = 1000
+)
 
 func newMirror() *mirror {
 	var m mirror
@@ -128,12 +147,14 @@ func (m *mirror) remove(id uuid.UUID) {
 		}
 		delete(m.rows, id)
 		m.changed[id] = true
+		m.texts -= row.texts()
 	}
 }
 
 func (m *mirror) put(row *mirrorRow) {
 	m.remove(row.id)
 	m.rows[row.id] = row
+	m.texts += row.texts()
 	if m.byName[row.name] == nil {
 		m.byName[row.name] = map[uuid.UUID]bool{}
 	}
@@ -246,9 +267,10 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	if before != nil {
 		same := *before
 		same.updatedAt = row.updatedAt
-		if same == *row && len(m.byName[row.name]) == 1 {
-			// As an update of columns that do not travel. The time matters only among
-			// several rows of a name.
+		alone := !m.byID && len(m.byName[row.name]) == 1
+		if same == *row && (alone || before.updatedAt.Equal(row.updatedAt)) {
+			// As an update of columns that the hash does not need. The time matters only
+			// among several rows of a name.
 			before.updatedAt = row.updatedAt
 			return nil, reread
 		}
@@ -281,6 +303,21 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	return row
 }
 
+// rowsOf returns the ids and names of the rows that transactions change.
+func rowsOf(transactions ...*transaction) (ids []uuid.UUID, names []string) {
+	for _, t := range transactions {
+		for _, c := range t.changes {
+			if c.removed != uuid.Nil {
+				ids = append(ids, c.removed)
+			}
+			if c.put != nil {
+				ids, names = append(ids, c.put.id), append(names, c.put.name)
+			}
+		}
+	}
+	return ids, names
+}
+
 // fetch brings into memory all that is stored of the rows of the ids, of all rows
 // that share a name with one of them, and of the rows of the names.
 func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.UUID, names []string) error {
@@ -301,6 +338,33 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 	}
 	for _, s := range stored {
 		m.names[s.Name] = true
+	}
+	m.take(stored)
+	for _, id := range ids {
+		m.ids[id] = true
+	}
+	return nil
+}
+
+// fetchByID brings into memory what is stored of the rows of the ids, which is enough
+// to apply changes of them.
+func (m *mirror) fetchByID(ctx context.Context, queries *store.Queries, ids []uuid.UUID) error {
+	found, err := queries.ListMirrorByID(ctx, ids)
+	if err != nil {
+		return err
+	}
+	stored := make([]store.ListMirrorRow, len(found))
+	for i, s := range found {
+		stored[i] = store.ListMirrorRow(s)
+	}
+	m.take(stored)
+	m.byID = true
+	return nil
+}
+
+// take puts stored rows into memory.
+func (m *mirror) take(stored []store.ListMirrorRow) {
+	for _, s := range stored {
 		if m.ids[s.ID] {
 			continue // what is in memory is newer
 		}
@@ -320,10 +384,6 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 		m.put(row)
 		delete(m.changed, row.id)
 	}
-	for _, id := range ids {
-		m.ids[id] = true
-	}
-	return nil
 }
 
 // save writes what has changed to the stored mirror.
@@ -347,49 +407,50 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 			return err
 		}
 	}
-	var params []store.PutMirrorParams
-	for chunk := range slices.Chunk(put, store.Chunk) {
-		var p store.PutMirrorParams
-		for _, row := range chunk {
-			// A base URL with more than what may be shown is not stored again, nor is a
-			// region.
-			region := provider.DisplayText(row.BedrockRegion)
-			kept := row.baseURLKnown && row.BaseURL == row.baseURLShown
-			baseURL := ""
-			if kept {
-				baseURL = row.BaseURL
-			}
-			p.Ids = append(p.Ids, row.id)
-			p.Names = append(p.Names, row.name)
-			p.Types = append(p.Types, string(row.column))
-			p.BaseUrls = append(p.BaseUrls, baseURL)
-			p.Kept = append(p.Kept, kept)
-			p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
-			p.BedrockRegions = append(p.BedrockRegions, region)
-			p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
-			p.Undecodables = append(p.Undecodables, row.undecodable)
-			p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
-			p.DbHashes = append(p.DbHashes, row.hashes.Alone)
-			p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)
-			p.Enableds = append(p.Enableds, row.enabled)
-			p.Deleteds = append(p.Deleteds, row.deleted)
-			p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)
-		}
-		params = append(params, p)
-	}
-	if len(params) > 0 {
-		if err := store.FirstError(queries.PutMirror(ctx, params).Exec); err != nil {
+	for chunk := range slices.Chunk(put, rowsAtOnce) {
+		if err := store.FirstError(queries.PutMirror(ctx, []store.PutMirrorParams{paramsOf(chunk)}).Exec); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// paramsOf returns the parameters that write rows to the stored mirror.
+func paramsOf(rows []*mirrorRow) store.PutMirrorParams {
+	var p store.PutMirrorParams
+	for _, row := range rows {
+		// A base URL with more than what may be shown is not stored again, nor is a
+		// region.
+		region := provider.DisplayText(row.BedrockRegion)
+		kept := row.baseURLKnown && row.BaseURL == row.baseURLShown
+		baseURL := ""
+		if kept {
+			baseURL = row.BaseURL
+		}
+		p.Ids = append(p.Ids, row.id)
+		p.Names = append(p.Names, row.name)
+		p.Types = append(p.Types, string(row.column))
+		p.BaseUrls = append(p.BaseUrls, baseURL)
+		p.Kept = append(p.Kept, kept)
+		p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
+		p.BedrockRegions = append(p.BedrockRegions, region)
+		p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
+		p.Undecodables = append(p.Undecodables, row.undecodable)
+		p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
+		p.DbHashes = append(p.DbHashes, row.hashes.Alone)
+		p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)
+		p.Enableds = append(p.Enableds, row.enabled)
+		p.Deleteds = append(p.Deleteds, row.deleted)
+		p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)
+	}
+	return p
+}
+
 // saved is called when what [mirror.save] has written is committed.
 func (m *mirror) saved() {
 	clear(m.changed)
 	m.truncated = false
-	if len(m.ids)+len(m.names) > maxInMemory {
+	if len(m.ids)+len(m.names) > maxInMemory || m.texts > maxTexts {
 		m.reset()
 	}
 }

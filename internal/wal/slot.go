@@ -210,7 +210,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 		}
 		queries := store.On(tx)
 		m.truncated = true
-		for page := (store.ListProvidersAfterParams{First: true, MaxProviders: store.Chunk}); ; page.First = false {
+		for page := (store.ListProvidersAfterParams{First: true, MaxProviders: rowsAtOnce}); ; page.First = false {
 			rows, err := queries.ListProvidersAfter(ctx, page)
 			if err != nil {
 				return err
@@ -222,7 +222,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 				return err
 			}
 			m.reset()
-			if len(rows) < store.Chunk {
+			if len(rows) < rowsAtOnce {
 				break
 			}
 			page.After = rows[len(rows)-1].ID

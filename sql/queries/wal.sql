@@ -37,6 +37,15 @@ WHERE m.name IN (
     SELECT known.name FROM provwatch.wal_mirror known WHERE known.id = ANY(@ids::uuid[])
 );
 
+-- name: ListMirrorByID :many
+-- The rows of the mirror that have one of the ids, as ListMirror has them.
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.undecodable,
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
+    p.base_url AS current_base_url
+FROM provwatch.wal_mirror m
+LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
+WHERE m.id = ANY(@ids::uuid[]);
+
 -- name: PutMirror :batchexec
 -- An empty base URL that is not shown as empty is one that is not kept.
 INSERT INTO provwatch.wal_mirror
