@@ -341,6 +341,70 @@ func (q *Queries) ListMirrorByID(ctx context.Context, ids []uuid.UUID) ([]ListMi
 	return items, nil
 }
 
+const listMirrorByID = `-- name: ListMirrorByID :many
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.undecodable,
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
+    p.base_url AS current_base_url
+FROM provwatch.wal_mirror m
+LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
+WHERE m.id = ANY($1::uuid[])
+`
+
+type ListMirrorByIDRow struct {
+	ID               uuid.UUID
+	Name             string
+	Type             string
+	BaseUrl          *string
+	BaseUrlShown     string
+	BedrockRegion    string
+	BedrockRegionCut bool
+	BedrockSettings  bool
+	Undecodable      string
+	DbHash           string
+	DbHashAnthropic  string
+	Enabled          bool
+	Deleted          bool
+	UpdatedAt        time.Time
+	CurrentBaseUrl   *string
+}
+
+// The rows of the mirror that have one of the ids, as ListMirror has them.
+func (q *Queries) ListMirrorByID(ctx context.Context, ids []uuid.UUID) ([]ListMirrorByIDRow, error) {
+	rows, err := q.db.Query(ctx, listMirrorByID, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListMirrorByIDRow
+	for rows.Next() {
+		var i ListMirrorByIDRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Type,
+			&i.BaseUrl,
+			&i.BaseUrlShown,
+			&i.BedrockRegion,
+			&i.BedrockRegionCut,
+			&i.BedrockSettings,
+			&i.Undecodable,
+			&i.DbHash,
+			&i.DbHashAnthropic,
+			&i.Enabled,
+			&i.Deleted,
+			&i.UpdatedAt,
+			&i.CurrentBaseUrl,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listProvidersAfter = `-- name: ListProvidersAfter :many
 SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
     coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
