@@ -33,7 +33,7 @@ func TestResolveTakeEnvEncrypted(t *testing.T) {
 	r := w.run(env, "seed", "--compat=upstream-credentials")
 	require.Equal(t, 0, r.code, r.stderr)
 
-	// The settings agree, and stay as they are stored, with keys or without.
+	// The settings agree, and keep their ciphertext, with --with-keys or without.
 	before := settings()
 	for _, args := range [][]string{nil, {"--with-keys"}} {
 		w.exec(`UPDATE ai_providers SET enabled = false, base_url = 'https://elsewhere.invalid/'`)
@@ -96,12 +96,12 @@ func TestResolveTakeEnvEncryptedKeys(t *testing.T) {
 	require.Equal(t, 0, r.code, r.stderr)
 	after := byPlain()
 	require.Len(t, after, 2)
-	require.Equal(t, before[first], after[first], "an equal key stays as it is stored")
+	require.Equal(t, before[first], after[first], "an equal key keeps its row")
 	require.Equal(t, key.Digest(), after[third].KeyID)
 	require.NotContains(t, after, second)
 	a.requireReadable()
 
-	// A key that cannot be decrypted is none of the environment's.
+	// A stored key that cannot be decrypted is replaced.
 	a.write(after[first], first, &unknown)
 	r = w.run(env, "verify", "--credential-drift=alert")
 	require.NotEqual(t, 0, r.code, r.stdout)

@@ -322,7 +322,7 @@ func TestKeysThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// TestKeysThatAReloadCannotUse leaves the keys in use as they are.
+// TestKeysThatAReloadCannotUse checks that such a reload changes nothing.
 func TestKeysThatAReloadCannotUse(t *testing.T) {
 	t.Parallel()
 	bothEncryptionSources(t, func(t *testing.T, w *world) {

@@ -141,7 +141,7 @@ func (a *administrator) revoke(key dbcrypttest.Key) {
 	a.w.exec(`UPDATE dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now() WHERE active_key_digest = $1`, key.Digest())
 }
 
-// storedSecret is a column of a row, as it is stored.
+// storedSecret is a column of a row.
 type storedSecret struct {
 	Column   string // settings, api_key
 	ID       uuid.UUID
@@ -216,7 +216,7 @@ func (a *administrator) write(s storedSecret, plain string, key *dbcrypttest.Key
 	a.w.exec(`UPDATE ai_provider_keys SET api_key = $2, api_key_key_id = $3, updated_at = now() WHERE id = $1`, s.ID, stored, keyID)
 }
 
-// rewrite stores the secrets of the providers anew, encrypted with the key or, nil, in
+// rewrite stores the secrets of the providers again, encrypted with the key or, nil, in
 // plain text: each provider with its keys in one transaction.
 func (a *administrator) rewrite(key *dbcrypttest.Key, names ...string) {
 	a.w.t.Helper()
@@ -269,7 +269,7 @@ func (a *administrator) requireReadable() {
 	}
 }
 
-// becomes waits until the worker's readiness is of the status and tells all texts.
+// becomes waits until the worker's readiness has the status and contains all texts.
 func (p *worker) becomes(status int, texts ...string) {
 	p.w.t.Helper()
 	var code int
@@ -353,7 +353,7 @@ func TestEncryptionIsNoChange(t *testing.T) {
 		require.Equal(t, []string{second.Digest()}, a.digests())
 		silent("the former key is forgotten")
 
-		// What is encrypted is compared as ever.
+		// Encrypted values are still compared.
 		drift("changed aws", func() { a.replace("aws", "us-east-1", "eu-west-1") })
 		require.Equal(t, []string{`[{"db": "eu-west-1", "env": "us-east-1", "name": "bedrock_region"}]`},
 			w.strings(`SELECT fields::text FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1`))
