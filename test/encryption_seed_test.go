@@ -220,7 +220,8 @@ func TestOwnTablesRegisterAKey(t *testing.T) {
 // TestOwnTablesOfARoleThatDoesNotOwnThem names the owner's command.
 func TestOwnTablesOfARoleThatDoesNotOwnThem(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEmptyWorld(t)
+	w.prepare()
 	key := dbcrypttest.NewKey()
 	a := w.administrator(key)
 	env := w.awsAndOpenAI().withKeys(key)
