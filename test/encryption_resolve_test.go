@@ -104,7 +104,7 @@ func TestResolveTakeEnvEncryptedKeys(t *testing.T) {
 	// A stored key that cannot be decrypted is replaced.
 	a.write(after[first], first, &unknown)
 	r = w.run(env, "verify", "--credential-drift=alert")
-	require.NotEqual(t, 0, r.code, r.stdout)
+	require.Equal(t, 1, r.code, r.stdout)
 	r = w.run(env, "resolve", "proxy", "--take", "env", "--with-keys", "--credential-drift=alert")
 	require.Equal(t, 0, r.code, r.stderr)
 	now := byPlain()
