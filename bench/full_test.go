@@ -136,3 +136,4 @@ type noMetrics struct{}
 func (noMetrics) Verified(verify.Scope, time.Duration, error) {}
 func (noMetrics) AlertPublished(provider.Kind, pubsub.Source) {}
 func (noMetrics) DriftsObserved(byKind map[provider.Kind]int) {}
+func (noMetrics) NotComparableObserved(map[string]string)     {}

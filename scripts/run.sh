@@ -37,7 +37,7 @@ quoted() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
 next="bin/worker status"
 if [ -n "$config" ]; then
 	next="$next --config $(quoted "$config") --target NAME"
-elif [ -n "${DATABASE_URL-}${PGHOST-}${PGPORT-}${PGDATABASE-}${PGUSER-}${PGSERVICE-}" ]; then
+elif [ -n "${DATABASE_URL-}${PROVWATCH_DATABASE_URL_FILE-}${PGHOST-}${PGPORT-}${PGDATABASE-}${PGUSER-}${PGSERVICE-}" ]; then
 	if [ -n "$data_dir" ]; then
 		say "The database is that of DATABASE_URL or PG* variables: DATA_DIR, the folder of the private PostgreSQL, is not used"
 	fi

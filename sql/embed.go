@@ -7,7 +7,7 @@ import "embed"
 
 // Gateway is the placeholder for the schema of the provider tables and their enum,
 // which a session looks up. internal/postgres replaces it by the schema's name: in
-// "gateway.ai_provider…", and as 'gateway' in a catalog query. It stands neither in
+// "gateway.ai_provider…" and "gateway.dbcrypt_keys", and as 'gateway' in a catalog query. It stands neither in
 // a comment nor in any other literal.
 const Gateway = "gateway"
 

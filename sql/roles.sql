@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'audit_counter'; -- of the last of sql/migrations
+    latest CONSTANT text := 'hash_key'; -- of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r');
@@ -117,15 +117,25 @@ BEGIN
         'GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key, api_key_key_id)
             ON %1$I.ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator',
 
-        -- To resolve a drift by writing the environment's side to the tables, and to encrypt stored secrets again.
+        -- To resolve a drift by writing the environment's side to the tables.
         'GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON %1$I.ai_providers TO provwatch_operator',
-        'GRANT UPDATE (api_key, api_key_key_id), DELETE ON %1$I.ai_provider_keys TO provwatch_operator',
+        'GRANT DELETE ON %1$I.ai_provider_keys TO provwatch_operator',
 
         -- To report. A reader gets at no base URL and no settings, which can hold credentials.
         'GRANT SELECT (id, type, name, enabled, deleted) ON %1$I.ai_providers TO provwatch_reader'
     ] LOOP
         EXECUTE format(statement, homes[1]);
     END LOOP;
+
+    -- To encrypt what is stored with a key that the gateway has as well, where it encrypts
+    -- secrets. The table holds digests of keys, and no key.
+    IF EXISTS (
+        SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = homes[1] AND c.relname = 'dbcrypt_keys' AND c.relkind = 'r'
+    ) THEN
+        EXECUTE format('REVOKE ALL ON %1$I.dbcrypt_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks', homes[1]);
+        EXECUTE format('GRANT SELECT ON %1$I.dbcrypt_keys TO provwatch_notify, provwatch_wal, provwatch_operator', homes[1]);
+    END IF;
 END
 $$;
 
@@ -136,6 +146,10 @@ GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_op
 
 -- To tell whether the schema is up to date.
 GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_operator;
+
+-- To make the digests that stand for base URLs with credentials. Readers and sinks
+-- see digests, and who has the key can try passwords on them.
+GRANT SELECT (key) ON provwatch.hash_key TO provwatch_notify, provwatch_wal, provwatch_operator;
 
 -- To stage audit entries, and to read or delete none: seq is the table's own.
 GRANT INSERT (id, occurred_at, actor, action, provider, provider_id, details)
@@ -148,7 +162,7 @@ GRANT SELECT (last_seq), UPDATE (last_seq) ON provwatch.audit_counter TO provwat
 -- To publish alerts, each once. Those published are not changed, and read for the status page alone.
 GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
 GRANT SELECT (last_seq, generation), UPDATE (last_seq, generation, verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
-GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state TO provwatch_notify, provwatch_wal;
+GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable TO provwatch_notify, provwatch_wal;
 -- A drift that was accepted is withdrawn when it no longer is what it was.
 GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal;
 
@@ -179,7 +193,7 @@ GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
 GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_reader;
 GRANT SELECT (verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_reader;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_reader;
-GRANT SELECT ON provwatch.drift_state, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
+GRANT SELECT ON provwatch.drift_state, provwatch.not_comparable, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_reader;
 
 COMMIT;

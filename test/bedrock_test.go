@@ -9,14 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// gatewayTypes gives the enum the labels that the gateway's has beside ours.
-func (w *world) gatewayTypes() {
-	w.t.Helper()
-	for _, kind := range []string{"azure", "bedrock", "google", "openai-compat", "openrouter", "vercel", "copilot"} {
-		w.exec(`ALTER TYPE ai_provider_type ADD VALUE '` + kind + `'`)
-	}
-}
-
 // recordUpdates keeps, for each UPDATE of a provider's row, the columns that it
 // names and the columns that it changes.
 func (w *world) recordUpdates() {
@@ -66,8 +58,6 @@ func TestResolveTakeEnv(t *testing.T) {
 		`"protocol":"invoke-model","region":"us-east-1","role_arn":"arn:aws:iam::123456789012:role/B","small_fast_model":"arn:profile-b"}`
 	inRegion := func(region string) string { return strings.Replace(settings, "us-east-1", region, 1) }
 	bothSources(t, func(t *testing.T, w *world) {
-		w.gatewayTypes()
-		w.exec(`ALTER TABLE ai_providers ADD icon text NOT NULL DEFAULT ''`)
 		w.exec(`INSERT INTO ai_providers (id, type, name, display_name, base_url, settings, icon, created_at, updated_at)
 			VALUES (gen_random_uuid(), 'anthropic', 'anthropic', 'Claude', '', $1, '/claude.svg', '2026-01-01', '2026-01-01')`, settings)
 		w.recordUpdates()
@@ -156,7 +146,7 @@ func TestBedrockTypes(t *testing.T) {
 	t.Parallel()
 	t.Run("TheGatewayRewritesTheType", func(t *testing.T) {
 		t.Parallel()
-		bothSources(t, func(t *testing.T, w *world) {
+		bothSourcesOf(t, newBareWorld, func(t *testing.T, w *world) {
 			env := environ{
 				"CODER_AIBRIDGE_BEDROCK_REGION": "us-east-1", "CODER_AIBRIDGE_OPENAI_KEY": w.secret(openAIKey),
 				// A base URL with a secret is known to the WAL source by its hash alone
@@ -165,7 +155,7 @@ func TestBedrockTypes(t *testing.T) {
 			}
 			p := w.start(env, "run").ready()
 			require.Equal(t, []string{"anthropic"}, w.strings(`SELECT type::text FROM ai_providers WHERE name = 'anthropic'`))
-			w.gatewayTypes()
+			w.addGatewayTypes()
 			var alerts []string
 			// Alerts come in the order of the changes: the alert of a later change shows
 			// that an earlier one caused none.
@@ -225,7 +215,6 @@ func TestBedrockTypes(t *testing.T) {
 	t.Run("TheEnvironmentNamesTheNewType", func(t *testing.T) {
 		t.Parallel()
 		bothSources(t, func(t *testing.T, w *world) {
-			w.gatewayTypes()
 			w.insertProvider("anthropic", "aws", "", `settings = '{"_type":"bedrock","_version":1,"region":"us-east-1","model":"m","small_fast_model":"s"}'`)
 			env := environ{
 				"CODER_AIBRIDGE_PROVIDER_0_TYPE": "bedrock", "CODER_AIBRIDGE_PROVIDER_0_NAME": "aws",
@@ -249,7 +238,6 @@ func TestBedrockTypes(t *testing.T) {
 	t.Run("ASeedStoresTheTypeThatTheGatewayWould", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.gatewayTypes()
 		env := environ{"CODER_AIBRIDGE_BEDROCK_REGION": "us-east-1"}
 		r := w.run(env, "seed", "--dry-run")
 		require.Equal(t, 0, r.code, r.stderr)

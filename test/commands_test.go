@@ -179,6 +179,9 @@ func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
 	require.Equal(t, 0, w.run(env, "resolve", "kept", "--take", "db").code)
 
 	before := w.dump()
+	r := w.run(env, "seed", "--dry-run")
+	require.Regexp(t, `^time=\S+ level=WARN msg="has userinfo, a query or a fragment, [^"]*" variable=CODER_AIBRIDGE_PROVIDER_0_BASE_URL\n$`, r.stderr)
+	r.stderr = ""
 	require.Equal(t, result{2, block(`
 		   PROVIDER  PLAN                    FIELD           ENVIRONMENT                DATABASE
 		~  edited    drift                   type            openai                     anthropic
@@ -191,9 +194,9 @@ func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
 		-  retired   soft-deleted, stays so  deleted         false                      true
 		=  same      unchanged
 		Plan: 1 to insert, 2 drifted, 0 not comparable, 1 soft-deleted, 1 unchanged, 1 accepted, 0 skipped.
-		`), ""}, w.run(env, "seed", "--dry-run"))
+		`), ""}, r)
 
-	r := w.run(env, "seed", "--dry-run", "-o", "json")
+	r = w.run(env, "seed", "--dry-run", "-o", "json")
 	require.Equal(t, 2, r.code)
 	var plan struct {
 		Applied bool
@@ -267,12 +270,12 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 
 func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T) {
 	t.Parallel()
-	for name, settings := range map[string]struct{ set, problem, besides string }{
-		"not JSON": {`settings = 'garbage with sk-inside-0123456789'`, "settings are not a JSON object", ""},
+	for name, settings := range map[string]struct{ set, problem, remedy string }{
+		"not JSON": {`settings = 'garbage with sk-inside-0123456789'`, "settings are not a JSON object", "repair its settings"},
 		"another version": {`settings = '{"_type": "bedrock", "_version": 2, "x": "sk-inside-0123456789"}'`, `settings have an unknown "_version"`,
-			`, {"db": "anthropic (Bedrock)", "env": "anthropic", "name": "type"}`},
+			"repair its settings"},
 		"encrypted": {`settings_key_id = 'key-7', settings = 'sk-inside-0123456789'`,
-			`encrypted with key "key-7" (settings_key_id), and this worker has no keyset: start it with the --keyset that holds the key`, ""},
+			`encrypted with key "key-7", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS`, "add the key to the variable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -280,24 +283,26 @@ func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T
 			w.migrate()
 			w.secret("sk-inside-0123456789")
 			env := w.twoProviders()
+			w.exec(`INSERT INTO dbcrypt_keys (number, revoked_key_digest, active_key_digest, test) VALUES (1, 'key-6', 'key-7', '')`)
 			w.insertProvider("anthropic", "anthropic", "https://api.anthropic.com/", settings.set)
 			before := w.dump()
-			want := fmt.Sprintf(`AI provider "anthropic" already exists in the database and cannot be compared with the environment: %s; `+
-				`repair its settings, or remove its variables (CODER_AIBRIDGE_ANTHROPIC_*)`+"\n"+
-				`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`, settings.problem)
+			want := fmt.Sprintf(`AI provider "anthropic" already exists in the database and cannot be compared: %s; `+
+				`%s, or remove its variables (CODER_AIBRIDGE_ANTHROPIC_*)`+"\n"+
+				`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`, settings.problem, settings.remedy)
 			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
 			r := w.run(env, "seed", "--dry-run")
 			require.Equal(t, 1, r.code)
-			require.Contains(t, r.stdout, "!  anthropic  cannot be compared  settings  none                        undecodable: "+settings.problem+"\n")
+			require.Contains(t, r.stdout, "!  anthropic  cannot be compared  settings  none                        cannot be compared: "+settings.problem+"\n")
 			r = w.run(env, "resolve", "anthropic", "--take", "db")
 			require.Equal(t, 1, r.code)
 			require.Contains(t, r.stderr, settings.problem)
 			require.Equal(t, before, w.dump())
 
 			p := w.start(env, "run", "--on-boot-drift=alert").ready()
-			w.expectAlerts("changed anthropic")
-			require.Equal(t, []string{`[{"db": "undecodable: ` + strings.ReplaceAll(settings.problem, `"`, `\"`) + `", "env": "none", "name": "settings"}` + settings.besides + `]`},
-				w.strings(`SELECT fields::text FROM provwatch.drift_alerts`))
+			require.Equal(t, []string{settings.problem}, w.strings(`SELECT reason FROM provwatch.not_comparable WHERE provider = 'anthropic'`))
+			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+			w.expectAlerts("disabled openai")
+			w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 			p.stop()
 
 			// Once the environment does not name it, nobody looks at it.
@@ -554,7 +559,7 @@ func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.
 	drift(`UPDATE ai_providers SET settings = '{"_type": "bedrock", "_version": 1, "region": "us-east-1", `+model+`, "access_key": "`+
 		w.secret("AKIA-ROTATED-0123456789")+`", "access_key_secret": "`+w.secret("aws-rotated-0123456789")+`"}' WHERE name = 'aws'`, "changed aws")
 	resolve("aws was changed; the environment's fields are written, its keys are not.\n", "aws")
-	require.Equal(t, []string{`anthropic  t f {"_type": "bedrock", "_version": 1, "region": "eu-west-1", ` + model +
+	require.Equal(t, []string{`bedrock  t f {"_type": "bedrock", "_version": 1, "region": "eu-west-1", ` + model +
 		`, "access_key": "AKIA-ROTATED-0123456789", "access_key_secret": "aws-rotated-0123456789"}`}, row("aws"))
 
 	// One that becomes a bearer provider would lose them.
@@ -974,12 +979,12 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 	}{
 		{"unknown command", nil, "frobnicate", `unknown command; see "worker --help"`},
 		{"misspelt command", nil, "verfy", `unknown command; did you mean "verify"?; see "worker --help"`},
-		{"unknown command of a group", nil, "keys frobnicate", `unknown command; "worker keys" has add, decrypt, list, promote, remove, rotate; see "worker keys --help"`},
-		{"misspelt command of a group", nil, "keys rotat", `unknown command; did you mean "rotate"?; see "worker keys --help"`},
+		{"unknown command of a group", nil, "sinks frobnicate", `unknown command; "worker sinks" has list, retry; see "worker sinks --help"`},
+		{"misspelt command of a group", nil, "sinks retr", `unknown command; did you mean "retry"?; see "worker sinks --help"`},
 		{"unknown shell", nil, "completion nosh", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
 		{"no shell", nil, "completion", `the shell must be one of bash, fish, powershell, zsh; see "worker completion --help"`},
 		{"help of an unknown command", nil, "help frobnicate", `unknown command; see "worker --help"`},
-		{"help of an unknown command of a group", nil, "help keys rotat", `unknown command; did you mean "rotate"?; see "worker keys --help"`},
+		{"help of an unknown command of a group", nil, "help sinks retr", `unknown command; did you mean "retry"?; see "worker sinks --help"`},
 		{"argument too many", nil, "run now", `"worker run" takes no arguments; see "worker run --help"`},
 		{"variable as an argument", nil, "run CODER_AIBRIDGE_OPENAI_KEY=" + pasted, `"worker run" takes no arguments; set a variable before the command, as in NAME=VALUE worker run; see "worker run --help"`},
 		{"variable as a command", nil, "CODER_AIBRIDGE_OPENAI_KEY=" + pasted, `unknown command; set a variable before the command, as in NAME=VALUE worker; see "worker --help"`},
@@ -1088,7 +1093,7 @@ func TestADatabaseThatCannotBeReachedIsExitCode4(t *testing.T) {
 			if name == "silent" {
 				require.Contains(t, r.stderr, "no answer within 300ms")
 			}
-			require.True(t, strings.HasSuffix(r.stderr, "; check DATABASE_URL (or PG*), that the server runs, and --connect-timeout\n"), r.stderr)
+			require.True(t, strings.HasSuffix(r.stderr, "; check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout\n"), r.stderr)
 		}
 	}
 

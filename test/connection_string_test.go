@@ -81,6 +81,9 @@ targets:
 			content = `"` + trimmed + `"` // spaces around the text of a file do not count
 		}
 		writeFile(t, filepath.Join(dir, "url"), content)
+		r := w.run(libpq.with("DATABASE_URL", ""), "verify", "--database-url-file="+filepath.Join(dir, "url"))
+		check("--database-url-file: "+name, r)
+		require.Contains(t, r.stderr, filepath.Join(dir, "url")+" ", name)
 		for _, args := range [][]string{{"run", "--config=" + config}, {"status", "--config=" + config, "--target=file"}} {
 			r := w.run(libpq.with("DATABASE_URL", "").with("A_URL", text), args...)
 			check("--config: "+name, r)
@@ -149,13 +152,13 @@ func TestFilesThatBlockOrHaveNoEndAreRefused(t *testing.T) {
 	} {
 		for name, args := range map[string][]string{
 			"env": {"run", "--env-file=" + file}, "env of seed": {"seed", "--env-file=" + file}, "token": {"run", "--http-addr=127.0.0.1:0", "--http-token-file=" + file},
-			"config": {"run", "--config=" + file}, "config of status": {"status", "--target=a", "--config=" + file}, "keyset": {"verify", "--keyset=" + file},
+			"config": {"run", "--config=" + file}, "config of status": {"status", "--target=a", "--config=" + file},
 			"webhook's secret": {"run", "--webhook-url=http://127.0.0.1:1", "--webhook-secret-file=" + file}, "webhook's CA": {"run", "--webhook-url=http://127.0.0.1:1", "--webhook-secret-file=" + secret, "--webhook-ca-file=" + file},
 			"NATS creds": {"run", "--nats-url=nats://127.0.0.1:1", "--nats-creds=" + file}, "NATS CA": {"run", "--nats-url=nats://127.0.0.1:1", "--nats-ca-file=" + file},
-			"database_url_file": config("database_url_file: " + file),
+			"database_url_file": config("database_url_file: " + file), "database's URL": {"verify", "--database-url-file=" + file},
 		} {
 			with := env
-			if strings.Contains(strings.Join(args, " "), "--config") {
+			if all := strings.Join(args, " "); strings.Contains(all, "--config") || strings.Contains(all, "--database-url-file") {
 				with = env.with("DATABASE_URL", "")
 			}
 			start := time.Now()

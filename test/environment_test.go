@@ -133,7 +133,6 @@ func TestSharedEnvironmentFile(t *testing.T) {
 func TestSettingsOfAnotherKind(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
-		w.exec(`ALTER TYPE ai_provider_type ADD VALUE 'openai-compat'`)
 		w.migrate()
 		secret := w.secret("made-up-header-0001")
 		headers := `{"_type":"upstream-headers","headers":{ "x-key" : "` + secret + `" },"_version":3}`

@@ -15,7 +15,6 @@ import (
 func TestTheGatewaysUpgradeIsNotBlocked(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
-		w.gatewayTypes()
 		w.exec(`ALTER TABLE ai_providers ADD COLUMN spare text`)
 		p := w.start(w.twoProviders(), "run").ready()
 		upgrade := func() {

@@ -80,8 +80,8 @@ type world struct {
 	notes   map[pubsub.Channel][]string
 }
 
-// newWorld gives the test a database that its owner has migrated for the WAL, and
-// listens on every channel that a worker publishes on. Commands connect as roles
+// newWorld gives the test a database with the gateway's tables that its owner has
+// migrated for the WAL, and listens on every channel that a worker publishes on. Commands connect as roles
 // that have what sql/roles.sql grants and nothing more. At the end of the test,
 // everything that was emitted or stored by provwatch is searched for the secrets
 // that it was given.
@@ -98,14 +98,34 @@ func newWorldOf(t *testing.T, source string) *world {
 
 func newWorldOn(t *testing.T, url, source string) *world {
 	t.Helper()
+	pgtest.CreateGatewayTables(t, url)
+	return newBareWorldOn(t, url, source)
+}
+
+// newBareWorld is newWorldOf with the two tables that provwatch makes by itself where
+// there is no gateway, and their two types: for tests of what depends on them.
+func newBareWorld(t *testing.T, source string) *world {
+	t.Helper()
+	return newBareWorldOn(t, pgtest.NewDatabase(t), source)
+}
+
+func newBareWorldOn(t *testing.T, url, source string) *world {
+	t.Helper()
 	w := newEmptyWorldOn(t, url)
 	w.source = source
 	w.prepare()
 	return w
 }
 
-// newEmptyWorld is newWorld with an empty database, where commands connect as the
-// owner: for tests of what only an owner may do.
+// newOwnerWorld is newWorld before anybody has migrated it, where commands connect as
+// the owner: for tests of what only an owner may do beside the gateway.
+func newOwnerWorld(t *testing.T) *world {
+	t.Helper()
+	return newEmptyWorldOn(t, pgtest.NewGatewayDatabase(t))
+}
+
+// newEmptyWorld is newOwnerWorld with an empty database: for tests of the tables that
+// provwatch makes by itself, and of commands that need none.
 func newEmptyWorld(t *testing.T) *world {
 	t.Helper()
 	return newEmptyWorldOn(t, pgtest.NewDatabase(t))
@@ -612,10 +632,16 @@ func needsInstalledServer(t *testing.T) {
 // bothSources runs a test once with each source.
 func bothSources(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
+	bothSourcesOf(t, newWorldOf, test)
+}
+
+// bothSourcesOf is bothSources in worlds of another kind.
+func bothSourcesOf(t *testing.T, of func(t *testing.T, source string) *world, test func(t *testing.T, w *world)) {
+	t.Helper()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
-			test(t, newWorldOf(t, source))
+			test(t, of(t, source))
 		})
 	}
 }

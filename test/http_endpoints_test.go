@@ -131,7 +131,7 @@ func TestMetricsCountSeedsAndDrifts(t *testing.T) {
 		`provwatch_seed_providers_total{action="unchanged"}`:            1,
 		`provwatch_seed_providers_total{action="accepted"}`:             0,
 		`provwatch_seed_providers_total{action="drift"}`:                0,
-		`provwatch_seed_providers_total{action="undecodable"}`:          0,
+		`provwatch_seed_providers_total{action="not_comparable"}`:       0,
 		`provwatch_seed_providers_total{action="deleted"}`:              0,
 		`provwatch_seed_providers_total{action="unsupported"}`:          0,
 		`provwatch_drift_providers{kind="missing"}`:                     0,
@@ -305,7 +305,7 @@ func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
 
 func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
 	t.Parallel()
-	w := newEmptyWorld(t)
+	w := newOwnerWorld(t)
 	env := w.twoProviders()
 	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
 	p := w.start(env.with("CODER_AIBRIDGE_OPENAI_BASE_URLL", "https://h/"), "run", "--log-format=json", "--http-addr=127.0.0.1:0", "--env-file", file)
@@ -345,7 +345,7 @@ func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
 	for message, want := range map[string]string{
 		"schema migrated":           "done foreign_provider_tables level msg time",
 		"provider seeded":           "keys level msg provider provider_id time type",
-		"seed done":                 "accepted drifted inserted level msg soft_deleted time unchanged undecodable unsupported",
+		"seed done":                 "accepted drifted inserted level msg not_comparable soft_deleted time unchanged unsupported",
 		"serving HTTP":              "address level msg time",
 		"listening":                 "channel level msg reconnected time",
 		"listening connection lost": "error level msg retry_in time",

@@ -251,8 +251,9 @@ func TestTheStatusPageInABrowser(t *testing.T) {
 	b.press("anth")
 	b.script(`scrollTo(0, 120)`)
 	w.exec(`UPDATE ai_providers SET deleted = true WHERE name = 'anthropic'`)
-	w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'experiment', $1)`,
-		"https://"+w.secret("hidden-user")+"@lab.example/v1/")
+	w.exec(`WITH new AS (INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'experiment', $1) RETURNING id)
+		INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, $2 FROM new`,
+		"https://"+w.secret("hidden-user")+"@lab.example/v1/", w.secret("sk-experiment-0123456789-abcdefghij"))
 	b.until(`document.getElementById("count-soft_deleted").innerText.startsWith("1") && document.getElementById("count-database_only").innerText.startsWith("1")`)
 	require.Equal(t, "anth 4 q 120", eval[string](b, `[q.value, q.selectionStart, document.activeElement.id, scrollY].join(" ")`))
 
@@ -304,7 +305,7 @@ func TestTheStatusPageInABrowser(t *testing.T) {
 		require.True(t, eval[bool](b, `document.activeElement.getBoundingClientRect().left >= 0`), "it shows with the focus")
 		order := []string{
 			"reload", "#overview", "#providers", "#alerts", "#audit", "#health",
-			"count-drifted", "count-soft_deleted", "count-database_only", "count-unverified", "count-accepted", "count-in_sync", "q", "state", "show",
+			"count-drifted", "count-not_comparable", "count-soft_deleted", "count-database_only", "count-unverified", "count-accepted", "count-in_sync", "q", "state", "show",
 		}
 		for _, want := range order {
 			require.Equal(t, want, b.press(kb.Tab))

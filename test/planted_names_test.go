@@ -209,11 +209,6 @@ func (w *world) beUsed(path string) {
 	ok(0, "sinks")
 	ok(1, "sinks", "retry", "webhook", "--all") // there is no dead letter
 	p.stop()
-	keyset, _ := newKeyset(t)
-	env["PROVWATCH_KEYSET"] = keyset
-	ok(0, "keys", "rotate")
-	ok(0, "keys", "list")
-	ok(0, "keys", "decrypt")
 	ok(0, "verify")
 	write(`TRUNCATE gateway.ai_provider_keys`)
 }

@@ -9,15 +9,35 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 )
 
-// startPooler starts a PgBouncer before the world's server, in the pool mode given, and
-// returns the URL by which a role with the password reaches the database through it.
-func (w *world) startPooler(mode, role, password string) string {
+// pooler is a PgBouncer before the world's server.
+type pooler struct {
+	t *testing.T
+	// url is that by which a role with the password reaches the database.
+	url      string
+	process  *os.Process
+	settings string // the file
+	text     string // of the file, but for the mode
+}
+
+// use makes it pool sessions or transactions, at once.
+func (p *pooler) use(mode string) {
+	p.t.Helper()
+	require.NoError(p.t, os.WriteFile(p.settings, []byte(p.text+"pool_mode = "+mode+"\n"), 0o644))
+	if p.process != nil {
+		require.NoError(p.t, p.process.Signal(syscall.SIGHUP))
+	}
+}
+
+// startPooler starts a pooler in the pool mode given, for a role with the password.
+func (w *world) startPooler(mode, role, password string) *pooler {
 	w.t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
@@ -36,7 +56,7 @@ func (w *world) startPooler(mode, role, password string) string {
 		return path
 	}
 	users := write("users.txt", fmt.Sprintf("%q %q\n", role, password))
-	settings := write("pgbouncer.ini", fmt.Sprintf(`
+	p := &pooler{t: w.t, settings: filepath.Join(dir, "pgbouncer.ini"), text: fmt.Sprintf(`
 [databases]
 * = host=127.0.0.1 port=%d
 [pgbouncer]
@@ -44,12 +64,12 @@ unix_socket_dir = %s
 listen_port = %d
 auth_type = scram-sha-256
 auth_file = %s
-pool_mode = %s
 default_pool_size = 50
 ignore_startup_parameters = extra_float_digits
-`, config.Port, dir, port, users, mode))
+`, config.Port, dir, port, users)}
+	p.use(mode)
 	require.NoError(w.t, os.Chmod(dir, 0o777))
-	args := []string{settings}
+	args := []string{p.settings}
 	if os.Geteuid() == 0 { // which it refuses to be
 		args = append([]string{"-u", "nobody"}, args...)
 	}
@@ -57,6 +77,7 @@ ignore_startup_parameters = extra_float_digits
 	log, err := pooler.StderrPipe()
 	require.NoError(w.t, err)
 	require.NoError(w.t, pooler.Start())
+	p.process = pooler.Process
 	up, ended := make(chan struct{}), make(chan string, 1)
 	go func() {
 		var text strings.Builder
@@ -88,7 +109,8 @@ ignore_startup_parameters = extra_float_digits
 		Scheme: "postgres", User: url.UserPassword(role, password), Path: "/" + config.Database,
 		RawQuery: url.Values{"host": {dir}, "port": {fmt.Sprint(port)}, "sslmode": {"disable"}}.Encode(),
 	}
-	return u.String()
+	p.url = u.String()
+	return p
 }
 
 // TestBehindAPoolerThatPoolsSessions has several sessions of PgBouncer's own process id.
@@ -104,7 +126,7 @@ func TestBehindAPoolerThatPoolsSessions(t *testing.T) {
 			if source == "auto" {
 				role, password = w.db.Config().User, w.ownerPassword()
 			}
-			env := w.twoProviders().with("DATABASE_URL", w.startPooler("session", role, password))
+			env := w.twoProviders().with("DATABASE_URL", w.startPooler("session", role, password).url)
 			first := w.start(env, "run", "--source="+source, "--http-addr=127.0.0.1:0").ready()
 			first.waitFor("msg=leading")
 			second := w.start(env, "run", "--source="+source).ready()
@@ -123,4 +145,69 @@ func TestBehindAPoolerThatPoolsSessions(t *testing.T) {
 			second.stop()
 		})
 	}
+}
+
+// TestBehindAPoolerThatPoolsTransactions requires that every command refuses it at once,
+// and leaves nothing behind in the sessions that other programs have next.
+func TestBehindAPoolerThatPoolsTransactions(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"transaction", "statement"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, "notify")
+			url := w.startPooler(mode, "test_notify", passwordOf("test_notify")).url
+			env := w.twoProviders().with("DATABASE_URL", url)
+			for _, args := range [][]string{
+				{"run"}, {"run", "--source=auto"}, {"seed"}, {"verify"}, {"status"}, {"watch"}, {"migrate"}, {"resolve", "openai", "--take=db"}, {"slot", "drop"},
+			} {
+				r := w.run(env, append(args, "--connect-timeout=1h")...)
+				require.Equal(t, 4, r.code, "%s: %s", args, r.stderr)
+				require.Contains(t, r.stderr, "there is a pooler before the server that keeps no session: it pools transactions or statements", "%s", args)
+				require.Contains(t, r.stderr, "; connect to the server itself, or have the pooler pool sessions", "%s", args)
+				require.NotContains(t, r.stderr, "trying again", "%s", args)
+			}
+			plain, err := pgconn.Connect(t.Context(), url)
+			require.NoError(t, err)
+			results, err := plain.Exec(t.Context(), "SELECT current_setting('search_path') || current_setting('row_security')").ReadAll()
+			require.NoError(t, err)
+			require.Equal(t, `"$user", publicon`, string(results[0].Rows[0][0]))
+			require.NoError(t, plain.Close(t.Context()))
+			require.Zero(t, w.count("SELECT count(*) FROM ai_providers"))
+		})
+	}
+}
+
+// TestAPoolerThatBeginsToPoolTransactions changes the mode of a pooler before a running
+// worker, which hears nothing from then on.
+func TestAPoolerThatBeginsToPoolTransactions(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	pooler := w.startPooler("session", "test_notify", passwordOf("test_notify"))
+	p := w.start(w.twoProviders().with("DATABASE_URL", pooler.url), "run", "--http-addr=127.0.0.1:0", "--probe-interval=1s", "--resync=24h").ready()
+	pooler.use("transaction")
+	eventually(t, func() bool {
+		status, reason := p.get("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(reason, "there is a pooler before the server that keeps no session") &&
+			strings.Contains(reason, "; connect to the server itself, or have the pooler pool sessions")
+	}, "the worker is not ready, and says why")
+	pooler.use("session")
+	eventually(t, func() bool {
+		status, _ := p.get("/readyz")
+		return status == http.StatusOK
+	}, "the worker is ready again")
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	p.stop()
+}
+
+// TestAPoolerThatRefusesASetting has a setting of the server in the connection string.
+func TestAPoolerThatRefusesASetting(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	url := w.startPooler("session", "test_notify", passwordOf("test_notify")).url
+	r := w.run(w.twoProviders().with("DATABASE_URL", url+"&search_path=public"), "run", "--connect-timeout=1h")
+	require.Equal(t, 4, r.code, r.stderr)
+	require.Contains(t, r.stderr, "unsupported startup parameter")
+	require.Contains(t, r.stderr, "; the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET)")
+	require.NotContains(t, r.stderr, "trying again")
 }

@@ -43,7 +43,7 @@ func TestRoles(t *testing.T) {
 		for _, state := range []string{"no tables of provwatch", "tables of an older provwatch"} {
 			if strings.Contains(state, "older") {
 				w.migrate()
-				w.exec(`DROP TABLE provwatch.audit_counter`)
+				w.exec(`DROP TABLE provwatch.hash_key`)
 			}
 			// With a client that goes on after an error, and with psql as documented.
 			err := tryExec(t.Context(), w.url, sqlfiles.Roles)

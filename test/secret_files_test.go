@@ -14,7 +14,7 @@ import (
 // TestSecretFiles opens every file of secrets to readers, and to writers.
 func TestSecretFiles(t *testing.T) {
 	t.Parallel()
-	w := newEmptyWorld(t)
+	w := newOwnerWorld(t)
 	w.source = "notify"
 	// Not t.TempDir, of which not every folder is open to others.
 	dir, err := os.MkdirTemp("", "provwatch-secret files-")
@@ -26,12 +26,14 @@ func TestSecretFiles(t *testing.T) {
 	token := file("http-token", w.secret("token-0123456789-abcdefghij")+"\n")
 	secret := file("webhook-secret", w.secret("webhook-secret-0123456789")+"\n")
 	urlFile := file("database.url", w.url+"\n")
+	singleURLFile := file("single.url", w.url+"\n")
 	config := file("provwatch.yaml", "targets:\n  - {name: one, env_file: providers.env, database_url_file: database.url}\n")
 	single := []string{"run", "--env-file=" + envFile, "--http-addr=127.0.0.1:0", "--http-token-file=" + token,
 		"--webhook-url=http://127.0.0.1:1/", "--webhook-secret-file=" + secret}
 	several := []string{"run", "--config=" + config}
+	fromFile := []string{"run", "--env-file=" + envFile, "--database-url-file=" + singleURLFile}
 	none := environ{"DATABASE_URL": ""}
-	files := map[string][]string{envFile: single, token: single, secret: single, urlFile: several, config: several}
+	files := map[string][]string{envFile: single, token: single, secret: single, singleURLFile: fromFile, urlFile: several, config: several}
 	closeAll := func() {
 		for path := range files {
 			require.NoError(t, os.Chmod(path, 0o600))
@@ -71,6 +73,9 @@ func TestSecretFiles(t *testing.T) {
 	for _, path := range []string{envFile, token, secret} {
 		require.Equal(t, 1, p.logged("level=WARN", warning, path, "chmod o-r '"+path+"'"), path)
 	}
+	p.stop()
+	p = w.start(none, fromFile...).ready()
+	require.Equal(t, 1, p.logged("level=WARN", warning, singleURLFile))
 	p.stop()
 	p = w.start(none, several...)
 	p.waitFor("msg=ready")

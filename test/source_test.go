@@ -12,11 +12,11 @@ import (
 
 func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.T) {
 	t.Parallel()
-	w := newEmptyWorld(t)
+	w := newOwnerWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
 	role := w.limitedRole()
 	w.exec(fmt.Sprintf(`ALTER ROLE %[1]s REPLICATION;
-		GRANT SELECT, INSERT ON ai_providers, ai_provider_keys TO %[1]s; GRANT USAGE ON SCHEMA provwatch TO %[1]s;
+		GRANT SELECT, INSERT ON ai_providers, ai_provider_keys TO %[1]s; GRANT SELECT ON dbcrypt_keys TO %[1]s; GRANT USAGE ON SCHEMA provwatch TO %[1]s;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA provwatch TO %[1]s`, role.name))
 	env := w.twoProviders().with("DATABASE_URL", role.url)
 
@@ -43,7 +43,7 @@ func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.
 // fail.
 func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
 	t.Parallel()
-	w := newEmptyWorld(t)
+	w := newOwnerWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
 	w.exec(`ALTER TABLE ai_providers REPLICA IDENTITY FULL`)
 	env := w.twoProviders()
@@ -74,7 +74,7 @@ func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
 // the WAL.
 func TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting(t *testing.T) {
 	t.Parallel()
-	w := newEmptyWorld(t)
+	w := newOwnerWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
 	unlock := w.lock("ai_providers", "ACCESS SHARE")
 	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
@@ -97,7 +97,7 @@ func TestSeveralLiveRowsOfANameAreOneProvider(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		w.run(nil, "migrate")
-		w.exec(`DROP INDEX ai_providers_name_live_idx`)
+		w.exec(`DROP INDEX ai_providers_name_unique`)
 		p := w.start(w.twoProviders(), "run", "--resync=300ms").ready()
 		w.exec(`INSERT INTO ai_providers (id, type, name, base_url, updated_at) VALUES
 			('00000000-0000-0000-0000-000000000001', 'openai', 'openai', 'https://newer.example/', now() + interval '1 hour')`)

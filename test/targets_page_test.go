@@ -17,7 +17,7 @@ import (
 // can be read.
 func TestTheStatusPageOfManyTargets(t *testing.T) {
 	t.Parallel()
-	w := newEmptyWorld(t)
+	w := newOwnerWorld(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })

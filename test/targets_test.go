@@ -28,7 +28,7 @@ func writeFile(t *testing.T, path, text string) string {
 // whose database does not exist, and one that drifts at the boot.
 func TestAFailingTargetHarmsNoOtherAndRecovers(t *testing.T) {
 	t.Parallel()
-	good, drifting := newEmptyWorld(t), newEmptyWorld(t)
+	good, drifting := newOwnerWorld(t), newOwnerWorld(t)
 	dir := t.TempDir()
 	openAI := "CODER_AIBRIDGE_OPENAI_KEY=" + good.secret(openAIKey) + "\n"
 	goodEnv := writeFile(t, filepath.Join(dir, "good.env"), openAI)
@@ -90,7 +90,7 @@ targets:
 	good.expectAlerts("changed openai")
 
 	unmigrated := writeFile(t, filepath.Join(dir, "it's new.yaml"), "targets: [{name: new, env_file: good.env, database_url_env: NEW_URL, migrate: check}]")
-	r = good.run(env.with("NEW_URL", newEmptyWorld(t).url), "seed", "--config="+unmigrated, "--target=new")
+	r = good.run(env.with("NEW_URL", newOwnerWorld(t).url), "seed", "--config="+unmigrated, "--target=new")
 	require.Equal(t, 4, r.code)
 	require.Contains(t, r.stderr, `run "worker migrate --config '`+strings.Replace(unmigrated, "'", `'\''`, 1)+`' --target new", or`)
 
@@ -183,7 +183,7 @@ func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *te
 // have the same names, and a webhook that hangs for one of them.
 func TestTargetsShareSinksAreToldApartAndDelayNoOther(t *testing.T) {
 	t.Parallel()
-	hung, well := newEmptyWorld(t), newEmptyWorld(t)
+	hung, well := newOwnerWorld(t), newOwnerWorld(t)
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "both.env"), "CODER_AIBRIDGE_OPENAI_KEY="+hung.secret(openAIKey)+"\n")
 	file := writeFile(t, filepath.Join(dir, "provwatch.yaml"), `

@@ -25,13 +25,18 @@ func moreTypes(w *world) environ {
 	}
 }
 
+// addGatewayTypes gives the enum that provwatch made the labels of the gateway's, as an
+// upgrade of a gateway that shares it would.
+func (w *world) addGatewayTypes() {
+	w.t.Helper()
+	for _, kind := range []string{"azure", "bedrock", "google", "openai-compat", "openrouter", "vercel", "copilot"} {
+		w.exec(`ALTER TYPE ai_provider_type ADD VALUE '` + kind + `'`)
+	}
+}
+
 func TestEachTypeThatTheDatabasesEnumHasIsSeededAndWatched(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
-		// As the gateway that owns the enum would.
-		for _, kind := range []string{"azure", "bedrock", "copilot", "google", "openai-compat", "openrouter", "vercel"} {
-			w.exec(`ALTER TYPE ai_provider_type ADD VALUE '` + kind + `'`)
-		}
 		env := moreTypes(w)
 		p := w.start(env, "run").ready()
 		require.Equal(t, []string{
@@ -59,7 +64,7 @@ func TestEachTypeThatTheDatabasesEnumHasIsSeededAndWatched(t *testing.T) {
 
 func TestATypeThatTheEnumGainsLaterIsWatchedFromAReloadAndSeededAtAStart(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "notify")
+	w := newBareWorld(t, "notify")
 	env := w.twoProviders()
 	for name, value := range moreTypes(w) {
 		env[name] = value

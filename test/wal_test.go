@@ -226,9 +226,9 @@ func TestTruncatesAndSchemaChangesInTheWALAreHandled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(w.twoProviders(), "run").ready()
-	w.exec(`ALTER TABLE ai_providers ADD COLUMN icon text NOT NULL DEFAULT 'none'`)
+	w.exec(`ALTER TABLE ai_providers ADD COLUMN spare text NOT NULL DEFAULT 'none'`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-	w.exec(`ALTER TABLE ai_providers DROP COLUMN icon; ALTER TABLE ai_providers RENAME COLUMN display_name TO label`)
+	w.exec(`ALTER TABLE ai_providers DROP COLUMN spare; ALTER TABLE ai_providers RENAME COLUMN display_name TO label`)
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.exec(`ALTER TABLE ai_providers RENAME COLUMN label TO display_name`)
 	w.exec(`TRUNCATE ai_providers, ai_provider_keys`)
@@ -320,6 +320,7 @@ func TestAutoFallsBackToNotificationsAndReturnsToTheWAL(t *testing.T) {
 	w := newEmptyWorld(t)
 	env := w.twoProviders()
 	role := w.limitedRole()
+	pgtest.CreateGatewayTables(t, role.url)
 	p := w.start(env.with("DATABASE_URL", role.url), "run").ready()
 	p.waitFor("level=WARN", "alerts come from this source instead", "source=notify", "reason=")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -388,4 +389,23 @@ func TestNotificationsAsTheSourceDropTheSlot(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
 	require.Equal(t, []string{"notify"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
+}
+
+// TestAPublicationThatHidesChangesIsPutBack has its owner publish only some rows, and
+// then only some columns, while a worker runs.
+func TestAPublicationThatHidesChangesIsPutBack(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "wal")
+	if version := w.count(`SELECT current_setting('server_version_num')::int`); version < 150000 {
+		t.Skipf("PostgreSQL %d has neither row filters nor column lists", version/10000)
+	}
+	w.login = nil // the worker is the owner, and may put it back
+	p := w.start(w.twoProviders(), "run", "--resync=24h").ready()
+	for i, hiding := range []string{"ai_providers WHERE (name = 'openai'), ai_provider_keys (id)", "ai_providers (id), ai_provider_keys (id)"} {
+		w.exec(`ALTER PUBLICATION provwatch SET TABLE ` + hiding)
+		w.waitForStatus(pubsub.EventGap, i+1)
+		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'anthropic'`, i == 1)
+		w.expectAlerts([]string{"disabled anthropic", "resolved anthropic"}[:i+1]...)
+	}
+	p.stop()
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/daemon"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/report"
@@ -48,7 +48,7 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			warnOfReaders(ctx, logger, f.httpTokenFile, f.sinks.webhookSecretFile, f.sinks.natsCreds)
+			warnOfReaders(ctx, logger, f.databaseFile, f.httpTokenFile, f.sinks.webhookSecretFile, f.sinks.natsCreds)
 			common := daemon.Options{
 				Serving: daemon.Serving{HTTPAddress: f.httpAddress, HTTPToken: token, Debug: f.debug, Systemd: service},
 				StopBy:  stopBy,
@@ -65,10 +65,6 @@ func runCommand(f *flags) *cobra.Command {
 				return err
 			}
 			logWarnings(ctx, logger, environment)
-			keys, err := f.keys()
-			if err != nil {
-				return err
-			}
 			options, err := f.daemonOptions(common)
 			if err != nil {
 				return err
@@ -84,7 +80,8 @@ func runCommand(f *flags) *cobra.Command {
 				reserve := min(f.shutdownTimeout/2, 5*time.Second) // for stopping the private server
 				options.StopBy = func() time.Time { return stopBy().Add(-reserve) }
 			}
-			options.Environment, options.ReadEnvironment, options.Keys, options.Database = environment, readEnvironment, keys, config
+			options.Environment, options.ReadEnvironment, options.Database = environment, readEnvironment, config
+			options.Keys = dbcrypt.NewRing(environment.Keys)
 			go service.Run(serving)
 			err = daemon.Run(ctx, options, reload)
 			if stop == nil {
@@ -159,6 +156,11 @@ func seedCommand(f *flags) *cobra.Command {
 				if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
 					return err
 				}
+				if schema.Mode(f.migrate) == schema.Auto {
+					if _, err := keys.Register(ctx, pool); err != nil {
+						return err
+					}
+				}
 				plan, err = seed.Seed(ctx, pool, environment.Providers, false, logger, f.seedOptions(keys)...)
 				return err
 			})
@@ -166,6 +168,7 @@ func seedCommand(f *flags) *cobra.Command {
 				return err
 			}
 			deliver(ctx, pool, logger)
+			warnOfServed(ctx, pool, keys, logger)
 			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
 			return f.printer().Plan(plan, true)
 		},
@@ -176,7 +179,7 @@ func seedCommand(f *flags) *cobra.Command {
 }
 
 // seedOptions are how a seed, or whatever foretells one, is done.
-func (f *flags) seedOptions(keys *atrest.Keyset) []seed.Option {
+func (f *flags) seedOptions(keys *dbcrypt.Ring) []seed.Option {
 	options := append(f.reading(), seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies()))
 	if f.announceSeed {
 		options = append(options, seed.Announce())
@@ -197,13 +200,16 @@ func (f *flags) comparing(use schema.Use) schema.Use {
 func planError(plan seed.Plan) error {
 	var drift *seed.DriftError
 	if err := plan.Err(); errors.As(err, &drift) {
-		if drift.Drifted() {
+		if drift.Comparable() {
 			return errDrift
 		}
-		return errors.New("a provider's row cannot be compared with the environment")
+		return errNotComparable
 	}
 	return nil
 }
+
+// errNotComparable says that a provider, which has been printed, cannot be compared.
+var errNotComparable = errors.New("a provider's row cannot be compared with the environment")
 
 func verifyCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
@@ -233,7 +239,10 @@ func verifyCommand(f *flags) *cobra.Command {
 			if err := f.printer().Verification(plan); err != nil {
 				return err
 			}
-			if len(report.Drifts(plan)) > 0 {
+			switch {
+			case len(report.NotComparable(plan)) > 0:
+				return errNotComparable
+			case len(report.Drifts(plan)) > 0:
 				return errDrift
 			}
 			return nil
@@ -246,10 +255,13 @@ func verifyCommand(f *flags) *cobra.Command {
 func warnCredentials(ctx context.Context, logger *slog.Logger, plan seed.Plan) {
 	for i := range plan.Steps {
 		o := &plan.Steps[i].Observation
-		if o.Credentials != "" {
+		switch {
+		case o.UnreadableCredentials != nil:
+			logger.WarnContext(ctx, "credentials in the database cannot be compared with the environment", "provider", o.Provider, "error", o.UnreadableCredentials)
+		case o.Credentials != "":
 			logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
-			*o = o.WithoutCredentials()
 		}
+		*o = o.WithoutCredentials()
 	}
 }
 
@@ -276,7 +288,8 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			keys, pool, done, err := f.openAsOperator(ctx, logger)
+			keys := dbcrypt.NewRing(environment.Keys)
+			pool, done, err := f.openAsOperator(ctx, logger)
 			if err != nil {
 				return err
 			}
@@ -352,42 +365,6 @@ func watchCommand(f *flags) *cobra.Command {
 		},
 	}
 	command.Flags().Int64Var(&since, "since", 0, "print the alerts above this seq first; 0 prints all (default: only new ones)")
-	return command
-}
-
-func migrateCommand(f *flags) *cobra.Command {
-	var dryRun bool
-	command := &cobra.Command{
-		Use:   "migrate",
-		Short: "Bring the database's schema up to date",
-		Args:  noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, logger := c.Context(), f.logger()
-			pool, config, err := f.open(ctx, logger)
-			if err != nil {
-				return err
-			}
-			defer pool.Close()
-			needs, err := daemon.SourceMode(f.source).Prepares(ctx, pool)
-			if err != nil {
-				return err
-			}
-			needs.CommandFlags = f.commandFlags()
-			if dryRun {
-				status, err := schema.Inspect(ctx, config.ConnConfig)
-				if err != nil {
-					return err
-				}
-				return f.printer().Schema(status, status.Lacks(needs), nil)
-			}
-			before, after, err := schema.Migrate(ctx, config.ConnConfig, needs)
-			if err != nil {
-				return err
-			}
-			return f.printer().Schema(after, after.Lacks(needs), before.Lacks(needs))
-		},
-	}
-	command.Flags().BoolVar(&dryRun, "dry-run", false, "print what is there and what is pending, and change nothing")
 	return command
 }
 

@@ -9,13 +9,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/config"
 )
 
 // namesFile tells whether a flag names a file, which shells complete by themselves.
 func namesFile(flag string) bool {
-	return strings.HasSuffix(flag, "-file") || slices.Contains([]string{"config", "keyset", "nats-creds"}, flag)
+	return strings.HasSuffix(flag, "-file") || slices.Contains([]string{"config", "nats-creds"}, flag)
 }
 
 // shells are those that there is a completion script for.
@@ -120,19 +119,4 @@ func (f *flags) completeProvider(c *cobra.Command, args []string, _ string) (nam
 		names = append(names, p.Name)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// completeKey completes the id of a key of --keyset.
-func (f *flags) completeKey(c *cobra.Command, args []string, _ string) (ids []string, _ cobra.ShellCompDirective) {
-	if len(args) > 0 || setFromEnvironment(c.Flags()) != nil || f.selectTarget() != nil || f.keyset == "" {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	keys, err := atrest.List(f.keyset)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	for _, key := range keys {
-		ids = append(ids, key.ID)
-	}
-	return ids, cobra.ShellCompDirectiveNoFileComp
 }

@@ -46,7 +46,7 @@ func TestShellsCompleteNamesOfFilesWhereAFileIsNamed(t *testing.T) {
 			named = append(named, flag.Name)
 		}
 	})
-	require.Equal(t, []string{"alertmanager-ca-file", "config", "env-file", "http-token-file", "keyset", "nats-ca-file", "nats-creds",
+	require.Equal(t, []string{"alertmanager-ca-file", "config", "database-url-file", "env-file", "http-token-file", "nats-ca-file", "nats-creds",
 		"webhook-ca-file", "webhook-secret-file"}, named)
 }
 
@@ -68,7 +68,6 @@ func TestShellsCompleteCommandsValuesAndNames(t *testing.T) {
 	require.Equal(t, []string{"anthropic", "openai"}, completions(t, "resolve", ""))
 	require.Empty(t, completions(t, "resolve", "openai", ""))
 	require.Empty(t, completions(t, "run", "--resync", ""), "no names of files")
-	require.Empty(t, completions(t, "keys", "promote", "--keyset", filepath.Join(dir, "none"), ""))
 }
 
 func TestEachShellGetsAScript(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/audit"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/embedded"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
@@ -23,9 +23,12 @@ import (
 	"provwatch/internal/seed"
 )
 
-// configuredDatabase returns the database that DATABASE_URL or libpq's PG*
-// variables name, nil when neither does.
-func configuredDatabase() (*pgxpool.Config, error) {
+// configuredDatabase returns the database that --database-url-file, DATABASE_URL or
+// libpq's PG* variables name, nil when none does.
+func (f *flags) configuredDatabase() (*pgxpool.Config, error) {
+	if f.databaseFile != "" {
+		return openURLFile(f.databaseFile, f.logger())
+	}
 	databaseURL := os.Getenv("DATABASE_URL")
 	if databaseURL == "" {
 		set := false
@@ -36,7 +39,17 @@ func configuredDatabase() (*pgxpool.Config, error) {
 			return nil, nil
 		}
 	}
-	return postgres.ParseURL(databaseURL)
+	return postgres.Parse(postgres.Source{Name: "DATABASE_URL", Text: databaseURL, Logger: f.logger()})
+}
+
+// openURLFile returns the database that a file names, of --database-url-file or of a
+// target. logger gets what becomes of the file later.
+func openURLFile(path string, logger *slog.Logger) (*pgxpool.Config, error) {
+	database, err := postgres.Parse(postgres.Source{Path: path, Logger: logger})
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return database, nil
 }
 
 // database returns the configured database, else the private one that runs in
@@ -48,7 +61,7 @@ func (f *flags) database() (*pgxpool.Config, error) {
 	if err := f.needTarget(); err != nil {
 		return nil, err
 	}
-	config, err := configuredDatabase()
+	config, err := f.configuredDatabase()
 	if err != nil || config != nil {
 		return config, err
 	}
@@ -83,21 +96,18 @@ func (f *flags) open(ctx context.Context, logger *slog.Logger) (*pgxpool.Pool, *
 // openWithEnvironment is [flags.open] for a command that compares the database
 // with the environment: what cannot be used of that is known before anything
 // connects.
-func (f *flags) openWithEnvironment(ctx context.Context, logger *slog.Logger) (environment seed.Environment, keys *atrest.Keyset, pool *pgxpool.Pool, config *pgxpool.Config, err error) {
+func (f *flags) openWithEnvironment(ctx context.Context, logger *slog.Logger) (environment seed.Environment, keys *dbcrypt.Ring, pool *pgxpool.Pool, config *pgxpool.Config, err error) {
 	if environment, err = f.environment(ctx, logger); err != nil {
 		return environment, nil, nil, nil, err
 	}
-	if keys, err = f.keys(); err != nil {
-		return environment, nil, nil, nil, err
-	}
 	pool, config, err = f.open(ctx, logger)
-	return environment, keys, pool, config, err
+	return environment, dbcrypt.NewRing(environment.Keys), pool, config, err
 }
 
 // startDatabase returns the configured database, else starts the private one.
 // The caller stops it; stop is nil for a configured one.
 func (f *flags) startDatabase(ctx context.Context, logger *slog.Logger) (config *pgxpool.Config, stop func(context.Context) error, err error) {
-	config, err = configuredDatabase()
+	config, err = f.configuredDatabase()
 	if err != nil || config != nil {
 		return config, nil, err
 	}
@@ -151,25 +161,22 @@ func (f *flags) privateDataDir() (string, error) {
 	return embedded.DefaultDataDir()
 }
 
-// openAsOperator reads --keyset and opens the database for a command that changes
-// providers. Its role need not be one that can watch. The caller calls done at the end.
+// openAsOperator opens the database for a command that changes providers. Its role need
+// not be one that can watch. The caller calls done at the end.
 //
 // A private PostgreSQL that does not run is started for the command and stopped by
 // done: a start that fails for a drift names these commands, and stops it.
-func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (keys *atrest.Keyset, pool *pgxpool.Pool, done func() error, err error) {
-	if keys, err = f.keys(); err != nil {
-		return nil, nil, nil, err
-	}
+func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *pgxpool.Pool, done func() error, err error) {
 	stop := func() error { return nil }
 	config, err := f.database()
 	if errors.Is(err, embedded.ErrNotRunning) {
 		config, stop, err = f.startExisting(ctx, logger, err)
 	}
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if pool, err = postgres.Connect(ctx, config, f.connectTimeout, logger); err != nil {
-		return nil, nil, nil, errors.Join(err, stop())
+		return nil, nil, errors.Join(err, stop())
 	}
 	done = func() error {
 		pool.Close()
@@ -177,9 +184,9 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (keys *
 	}
 	needs := schema.Needs{Use: schema.Resolving, CommandFlags: f.commandFlags()}
 	if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
-		return nil, nil, nil, errors.Join(err, done())
+		return nil, nil, errors.Join(err, done())
 	}
-	return keys, pool, done, nil
+	return pool, done, nil
 }
 
 // stopTimeout bounds how long a command takes to stop the private PostgreSQL that it

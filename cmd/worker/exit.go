@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/embedded"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
@@ -33,7 +32,6 @@ func exitCode(err error) int {
 	var (
 		usage       *usageError
 		environment *seed.EnvironmentError
-		keyset      *atrest.KeysetError
 		database    *postgres.ConnectionStringError
 		drift       *seed.DriftError
 		unreachable *postgres.UnreachableError
@@ -44,10 +42,9 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.As(err, &environment), errors.As(err, &keyset),
-		errors.As(err, &database):
+	case errors.As(err, &usage), errors.As(err, &environment), errors.As(err, &database):
 		return exitUsage
-	case errors.Is(err, errDrift), errors.As(err, &drift) && drift.Drifted():
+	case errors.Is(err, errDrift), errors.As(err, &drift) && drift.Comparable():
 		return exitDrift
 	case errors.As(err, &network) && network.Op == "listen":
 		return exitFailure // --http-addr is taken, and the database has nothing to do with it

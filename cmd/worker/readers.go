@@ -24,14 +24,17 @@ func warnOfReaders(ctx context.Context, logger *slog.Logger, files ...string) {
 }
 
 // withReaders reads an environment, at the start and at each reload, and warns when
-// every user of the machine can read its file, empty for none.
+// every user of the machine can read its file, empty for none, or the file of the keys
+// that encrypt secrets.
 func withReaders(read func() (seed.Environment, error), file string) func() (seed.Environment, error) {
 	return func() (seed.Environment, error) {
 		environment, err := read()
-		if err == nil && file != "" && regularfile.ReadableByOthers(file) {
-			environment.Warnings = append(environment.Warnings, seed.Finding{
-				Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + quoted(file),
-			})
+		for _, file := range []string{file, environment.KeysFile} {
+			if err == nil && file != "" && regularfile.ReadableByOthers(file) {
+				environment.Warnings = append(environment.Warnings, seed.Finding{
+					Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + quoted(file),
+				})
+			}
 		}
 		return environment, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/seed"
 )
 
@@ -97,9 +98,12 @@ func writeConfiguration(file string) error {
 		Legacy, Indexed []seed.Variable
 		Prefix, Alias   string
 		Fence           string
+
+		KeysVariable, KeysFileVariable string
 	}{Flags: flagRows(root), Fence: "```"}
 	data.Legacy, data.Indexed = seed.Variables()
 	data.Prefix, data.Alias = seed.Prefixes()
+	data.KeysVariable, data.KeysFileVariable = dbcrypt.KeysVariable, dbcrypt.KeysFileVariable
 	visit(root, func(c *cobra.Command) {
 		if c.HasParent() && c.IsAvailableCommand() && !c.HasSubCommands() && !c.Parent().Hidden {
 			parent, _, _ := strings.Cut(c.CommandPath(), " "+c.Name())

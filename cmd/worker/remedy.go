@@ -35,10 +35,10 @@ func (f *flags) ownFlags() string {
 		}
 	}
 	add("env-file", f.envFile, "")
-	if database, err := configuredDatabase(); database == nil && err == nil && f.config == "" {
+	add("database-url-file", f.databaseFile, "")
+	if database, err := f.configuredDatabase(); database == nil && err == nil && f.config == "" {
 		add("data-dir", f.dataDir, "")
 	}
-	add("keyset", f.keyset, "")
 	add("migrate", f.migrate, string(schema.Auto))
 	add("credential-drift", f.credentials, string(verify.IgnoreCredentials))
 	add("compat", f.compat, compatNone)

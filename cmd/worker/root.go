@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"provwatch/internal/daemon"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/embedded"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
@@ -27,10 +28,10 @@ import (
 // flags are the values of all flags; each command uses those that it has.
 type flags struct {
 	envFile        string
+	databaseFile   string
 	config         string
 	targetName     string
 	target         *fileTarget // of --target, once it is selected
-	keyset         string
 	dataDir        string
 	connectTimeout time.Duration
 	migrate        string
@@ -68,9 +69,10 @@ func newRootCommand() *cobra.Command {
 		Short: "Seed AI providers from the environment into Postgres, and watch both for drift",
 		Long: "worker seeds AI providers from CODER_AIBRIDGE_* variables into Postgres, never overwriting what an\n" +
 			"operator changed, and then watches both sides and publishes an alert for each drift.\n\n" +
-			"Without a command it does what \"worker run\" does. The database is that of DATABASE_URL, else of libpq's\n" +
-			"PG* variables; without either, \"worker run\" starts a private PostgreSQL in --data-dir. \"worker resolve\",\n" +
-			"\"keys rotate\" and \"keys decrypt\" start it where it does not run; the other commands use the one that runs there.\n\n" +
+			"Without a command it does what \"worker run\" does. The database is that of DATABASE_URL or\n" +
+			"--database-url-file, else of libpq's PG* variables; without any, \"worker run\" starts a private PostgreSQL\n" +
+			"in --data-dir. \"worker resolve\" starts it where it does not run; the other commands use the one that runs\n" +
+			"there.\n\n" +
 			"A flag that is not about one call alone can be set by a variable as well: --log-level by\n" +
 			"PROVWATCH_LOG_LEVEL. A flag given wins.\n\n" +
 			"Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.",
@@ -100,9 +102,9 @@ func newRootCommand() *cobra.Command {
 
 	p := root.PersistentFlags()
 	p.StringVar(&f.envFile, "env-file", "", "read CODER_AIBRIDGE_* variables from this file as well; SIGHUP reads it again")
+	p.StringVar(&f.databaseFile, "database-url-file", "", "file of the connection string, in place of DATABASE_URL; its user and password are read again for each connection")
 	p.StringVar(&f.config, "config", "", "YAML file of the databases to watch, each with an environment of its own, in place of one database")
 	p.StringVar(&f.targetName, "target", "", "with --config: the target that a command other than run is for")
-	p.StringVar(&f.keyset, "keyset", "", "keyset file to encrypt stored keys and settings with, see \"worker keys\"; SIGHUP reads it again (default: plain text)")
 	p.StringVar(&f.dataDir, "data-dir", "", "folder of the private PostgreSQL, used when no database is configured (default "+dataDirText()+")")
 	p.DurationVar(&f.connectTimeout, "connect-timeout", 30*time.Second, "how long to try to reach the database at the start")
 	p.StringVar(&f.migrate, "migrate", string(schema.Auto), "what to do about a schema that is not up to date: auto (migrate), check (fail), off")
@@ -117,7 +119,7 @@ func newRootCommand() *cobra.Command {
 	// "worker" alone is "worker run", flags included.
 	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), keysCommand(&f), sinksCommand(&f), rolesCommand(&f), versionCommand(&f), completionCommand())
+	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), sinksCommand(&f), rolesCommand(&f), versionCommand(&f), completionCommand())
 	more(root)
 	f.complete(root)
 	wrapArgs(root)
@@ -327,6 +329,9 @@ func (f *flags) problems() (all []problem) {
 	if _, err := f.maxLag(); err != nil {
 		all = append(all, problem{flag: "slot-max-lag", want: "must be an amount of bytes, such as 500MB or 4GiB"})
 	}
+	if f.databaseFile != "" && os.Getenv("DATABASE_URL") != "" {
+		all = append(all, problem{flag: "database-url-file", want: "names the database, as DATABASE_URL does: unset one of them"})
+	}
 	if f.httpTokenFile != "" && f.httpAddress == "" {
 		all = append(all, problem{flag: "http-token-file", want: "is for the status page on --http-addr, which is not set"})
 	}
@@ -378,6 +383,18 @@ func (f *flags) readEnvironment() (seed.Environment, error) {
 		return seed.Environment{}, err
 	}
 	return seed.ReadEnvironment(os.Environ(), f.envFile, f.reading()...)
+}
+
+// readKeys reads the keys that encrypt secrets, and nothing else of the environment.
+func (f *flags) readKeys() (*dbcrypt.Ring, error) {
+	environ, file, options := os.Environ(), f.envFile, f.reading()
+	if f.target != nil {
+		environ, file, options = nil, f.target.EnvFile, f.target.reading()
+	} else if err := f.needTarget(); err != nil {
+		return nil, err
+	}
+	keys, err := seed.ReadKeys(environ, file, options...)
+	return dbcrypt.NewRing(keys), err
 }
 
 // reading is how an environment is read.

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/secret"
+	"provwatch/internal/served"
 	"provwatch/internal/status"
 	"provwatch/internal/web"
 )
@@ -49,7 +53,20 @@ func statusCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if s.Notices, err = served.Inspect(ctx, pool, keys); err != nil {
+				return err
+			}
 			return f.printer().Status(s)
 		},
 	}
+}
+
+// warnOfServed warns of providers that the gateway does not serve as their rows
+// suggest. The seed is done: that this cannot be known is no failure of it.
+func warnOfServed(ctx context.Context, pool *pgxpool.Pool, keys served.Keys, logger *slog.Logger) {
+	notices, err := served.Inspect(ctx, pool, keys)
+	if err != nil {
+		logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
+	}
+	served.Log(ctx, logger, notices)
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/config"
 	"provwatch/internal/daemon"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
 	"provwatch/internal/schema"
@@ -83,6 +83,9 @@ func (f *flags) checkAlone() error {
 	if f.envFile != "" {
 		set = append(set, "--env-file (or "+variableOf("env-file")+")")
 	}
+	if f.databaseFile != "" {
+		set = append(set, "--database-url-file (or "+variableOf("database-url-file")+")")
+	}
 	if f.dataDir != "" {
 		set = append(set, "--data-dir (or "+variableOf("data-dir")+")")
 	}
@@ -107,7 +110,6 @@ func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.StringVar(&own.source, "source", own.source, "")
 	set.DurationVar(&own.resync, "resync", own.resync, "")
-	set.StringVar(&own.keyset, "keyset", own.keyset, "")
 	set.StringVar(&own.migrate, "migrate", own.migrate, "")
 	set.StringVar(&own.onBootDrift, "on-boot-drift", own.onBootDrift, "")
 	set.BoolVar(&own.announceSeed, "announce-seed", own.announceSeed, "")
@@ -141,28 +143,26 @@ func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 
 // openDatabase returns the configuration of the target's database.
 func (t *fileTarget) openDatabase() (*pgxpool.Config, error) {
-	text, from := t.Database, "database"
-	switch {
-	case t.DatabaseURLEnv != "":
-		from = t.DatabaseURLEnv
-		text = os.Getenv(t.DatabaseURLEnv)
-	case t.DatabaseURLFile != "":
-		from = t.DatabaseURLFile
-		content, err := regularfile.ReadGuarded(t.DatabaseURLFile, regularfile.Limit)
-		if err != nil {
-			return nil, &usageError{fmt.Errorf("read the database's URL: %w", err)}
-		}
-		text = strings.TrimSpace(string(content))
-	}
-	if text == "" {
-		return nil, &usageError{fmt.Errorf("%s is empty or not set, and should say which database to watch", from)}
-	}
-	parsed, err := postgres.Parse(from, text)
+	database, err := t.parseDatabase(t.flags.logger().With("target", t.Name))
 	if err != nil {
 		return nil, err
 	}
-	postgres.Share(parsed)
-	return parsed, nil
+	postgres.Share(database)
+	return database, nil
+}
+
+func (t *fileTarget) parseDatabase(logger *slog.Logger) (*pgxpool.Config, error) {
+	if t.DatabaseURLFile != "" {
+		return openURLFile(t.DatabaseURLFile, logger)
+	}
+	source := postgres.Source{Name: "database", Text: t.Database, Logger: logger}
+	if t.DatabaseURLEnv != "" {
+		source.Name, source.Text = t.DatabaseURLEnv, os.Getenv(t.DatabaseURLEnv)
+	}
+	if source.Text == "" {
+		return nil, &usageError{fmt.Errorf("%s is empty or not set, and should say which database to watch", source.Name)}
+	}
+	return postgres.Parse(source)
 }
 
 // isUnusable reports whether an error of [fileTarget.openDatabase] is of a file that
@@ -207,9 +207,15 @@ func (p *places) take(target string, database *pgxpool.Config) error {
 // environment reads the target's environment, and nothing of the others'.
 func (t *fileTarget) environment() (seed.Environment, error) {
 	if t.EnvFile != "" {
-		return seed.ReadEnvironment(nil, t.EnvFile, t.flags.reading()...)
+		return seed.ReadEnvironment(nil, t.EnvFile, t.reading()...)
 	}
-	return seed.ReadPrefixed(os.Environ(), t.EnvPrefix, t.flags.reading()...)
+	return seed.ReadPrefixed(os.Environ(), t.EnvPrefix, t.reading()...)
+}
+
+// reading is how the target's environment is read: the keys that encrypt secrets are the
+// process's where the target has none of its own.
+func (t *fileTarget) reading() []seed.Option {
+	return append(t.flags.reading(), seed.KeysFrom(os.Environ(), t.EncryptionKeysFile))
 }
 
 // options is what the daemon runs, read anew by each call.
@@ -220,10 +226,6 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 		return daemon.Options{}, err
 	}
 	logWarnings(ctx, logger, environment)
-	keys, err := atrest.Load(t.flags.keyset)
-	if err != nil {
-		return daemon.Options{}, err
-	}
 	database := t.database
 	if database == nil {
 		if database, err = t.openDatabase(); err != nil {
@@ -235,7 +237,8 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 	}
 	o, err := t.flags.daemonOptions(common)
 	o.CommandFlags, o.Remedies = t.commandFlags(), t.remedies()
-	o.Environment, o.ReadEnvironment, o.Keys, o.Database = environment, readEnvironment, keys, database
+	o.Environment, o.ReadEnvironment, o.Database = environment, readEnvironment, database
+	o.Keys = dbcrypt.NewRing(environment.Keys)
 	return o, err
 }
 

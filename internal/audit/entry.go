@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
 
@@ -26,9 +27,6 @@ const (
 	KeyCreated      Action = "provider_key.create"
 	KeyDeleted      Action = "provider_key.delete"
 	DriftAccepted   Action = "drift.accept"
-
-	ProviderReencrypted Action = "provider.reencrypt"
-	ProviderDecrypted   Action = "provider.decrypt"
 )
 
 // System is the actor of what the worker does on its own.
@@ -62,13 +60,13 @@ type Details struct {
 	Keys    *int   `json:"keys,omitempty"` // how many keys were stored
 	KeyID   string `json:"key_id,omitempty"`
 	Masked  string `json:"masked_key,omitempty"`
-	// EncryptionKeyID is the id of the key that secrets are now encrypted with.
-	EncryptionKeyID string `json:"encryption_key_id,omitempty"`
 	// Changes are the fields that were written, with both values.
 	Changes []Change `json:"changes,omitempty"`
 	EnvHash string   `json:"env_hash,omitempty"`
 	DBHash  string   `json:"db_hash,omitempty"`
-	Kind    string   `json:"kind,omitempty"` // of the accepted drift
+	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
+	HashKeyed bool   `json:"hash_keyed,omitempty"`
+	Kind      string `json:"kind,omitempty"` // of the accepted drift
 }
 
 // Change is one field that an action wrote.
@@ -80,7 +78,7 @@ type Change struct {
 
 // bounded returns the details with each text cut.
 func (d Details) bounded() Details {
-	for _, text := range []*string{&d.Type, &d.BaseURL, &d.Region, &d.KeyID, &d.Masked, &d.EncryptionKeyID, &d.EnvHash, &d.DBHash, &d.Kind} {
+	for _, text := range []*string{&d.Type, &d.BaseURL, &d.Region, &d.KeyID, &d.Masked, &d.EnvHash, &d.DBHash, &d.Kind} {
 		*text = cut(*text, maxValue)
 	}
 	d.Changes = slices.Clone(d.Changes)
@@ -104,6 +102,7 @@ func cut(text string, most int) string {
 // encode returns the details as JSON that the outbox takes: where they are too
 // long, their texts are cut.
 func (d Details) encode() ([]byte, error) {
+	d.HashKeyed = provider.IsKeyed(d.EnvHash) || provider.IsKeyed(d.DBHash)
 	details, err := json.Marshal(d)
 	// PostgreSQL adds a space after each colon and comma.
 	if err == nil && len(details) > maxDetails/2 {

@@ -35,6 +35,10 @@ type Target struct {
 	// variables have in place of CODER_AIBRIDGE_.
 	EnvFile, EnvPrefix string
 
+	// EncryptionKeysFile is the path of a file of the keys that encrypt secrets; empty for
+	// those of the environment file, else of the process.
+	EncryptionKeysFile string
+
 	// One of: the name of a variable that holds the database's URL, the path of a
 	// file that does, and libpq keywords without a password.
 	DatabaseURLEnv, DatabaseURLFile, Database string
@@ -51,11 +55,11 @@ type Override struct {
 
 // overrides are the fields that stand for a flag: source_x is the flag source-x.
 var overrides = []string{
-	"source", "resync", "keyset", "migrate", "on_boot_drift", "announce_seed", "credential_drift", "compat", "slot_max_lag", "cluster_name",
+	"source", "resync", "migrate", "on_boot_drift", "announce_seed", "credential_drift", "compat", "slot_max_lag", "cluster_name",
 }
 
 var fields = append([]string{
-	"name", "env_file", "env_prefix", "database_url_env", "database_url_file", "database",
+	"name", "env_file", "env_prefix", "encryption_keys_file", "database_url_env", "database_url_file", "database",
 }, overrides...)
 
 // Finding is what is wrong at a place of the file. It never holds a value of the
@@ -101,13 +105,7 @@ func Read(path string) ([]Target, error) {
 	targets, findings := parse(text)
 	for i := range targets {
 		t := &targets[i]
-		places := []*string{&t.EnvFile, &t.DatabaseURLFile}
-		for j := range t.Overrides {
-			if t.Overrides[j].Flag == "keyset" {
-				places = append(places, &t.Overrides[j].Value)
-			}
-		}
-		for _, place := range places {
+		for _, place := range []*string{&t.EnvFile, &t.EncryptionKeysFile, &t.DatabaseURLFile} {
 			if *place != "" && !filepath.IsAbs(*place) {
 				*place = filepath.Join(filepath.Dir(path), *place)
 			}
@@ -277,6 +275,7 @@ func (p *parser) target(node *yaml.Node, index int) (Target, bool) {
 		return value.Value
 	}
 	t.EnvFile, t.EnvPrefix = text("env_file"), text("env_prefix")
+	t.EncryptionKeysFile = text("encryption_keys_file")
 	t.DatabaseURLEnv, t.DatabaseURLFile, t.Database = text("database_url_env"), text("database_url_file"), text("database")
 	p.exactlyOne(t, values, "env_file", "env_prefix")
 	p.exactlyOne(t, values, "database_url_env", "database_url_file", "database")

@@ -24,7 +24,7 @@ targets:
     database_url_env: BILLING_DATABASE_URL
     source: notify
     slot_max_lag: 1GiB
-    keyset: keys/billing.json
+    encryption_keys_file: keys/billing
   - &search
     name: search-2
     env_prefix: SEARCH_
@@ -38,9 +38,9 @@ targets:
 	beside := func(name string) string { return filepath.Join(filepath.Dir(path), name) }
 	require.Equal(t, []Target{
 		{
-			Name: "billing", Line: 3, EnvFile: beside("billing.env"), DatabaseURLEnv: "BILLING_DATABASE_URL",
+			Name: "billing", Line: 3, EnvFile: beside("billing.env"), EncryptionKeysFile: beside("keys/billing"), DatabaseURLEnv: "BILLING_DATABASE_URL",
 			Overrides: []Override{
-				{Flag: "source", Value: "notify", Line: 6}, {Flag: "keyset", Value: beside("keys/billing.json"), Line: 8}, {Flag: "slot-max-lag", Value: "1GiB", Line: 7},
+				{Flag: "source", Value: "notify", Line: 6}, {Flag: "slot-max-lag", Value: "1GiB", Line: 7},
 			},
 		},
 		{Name: "search-2", Line: 9, EnvPrefix: "SEARCH_", DatabaseURLFile: "/run/secrets/search"},

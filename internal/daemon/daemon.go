@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/audit"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
@@ -50,8 +50,9 @@ type Options struct {
 	// reads it again at each reload.
 	Environment     seed.Environment
 	ReadEnvironment func() (seed.Environment, error)
-	// Keys encrypts what is stored as a secret; it is read again at each reload.
-	Keys *atrest.Keyset
+	// Keys encrypts and decrypts secrets. They are those of the environment, and replaced
+	// at each reload.
+	Keys *dbcrypt.Ring
 
 	Database       *pgxpool.Config
 	ConnectTimeout time.Duration
@@ -119,12 +120,12 @@ type Serving struct {
 // [*schema.UnusableError], or another failure of the boot; once the boot is
 // done Run never fails.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
-	metrics := telling{Metrics: observe.NewMetrics(o.Version)}
 	var health health
+	metrics := telling{Metrics: observe.NewMetrics(o.Version), health: &health}
 	var life life
 	alive := func() error { return life.check(time.Now()) }
 	member := o.Systemd.Join(alive)
-	stopServing, err := o.Serving.serve(ctx, metrics.Metrics, alive, health.ready, o.Logger, func(server *observe.Server, access web.Access) {
+	stopServing, err := o.Serving.serve(ctx, metrics.Metrics, alive, health.readiness, o.Logger, func(server *observe.Server, access web.Access) {
 		metrics.page = mountPage(o, &health, server, access)
 	})
 	if err != nil {
@@ -218,6 +219,9 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		if published, err = o.prepare(ctx, pool); err != nil {
 			return err
 		}
+		if err := o.registerKey(ctx, pool); err != nil {
+			return err
+		}
 		c.health.setConnecting(nil) // it can now wait for a lock, or take its time
 		if err := o.prepareSinks(ctx, pool); err != nil {
 			return err
@@ -250,6 +254,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	c.metrics.page.run(d)
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
+	d.verifier.SetNotComparable(plan.NotComparable())
 	d.verifier.AnswerWithin(o.AnswerTimeout)
 	c.metrics.Watching(d.verifier.Providers())
 	c.up()
@@ -286,6 +291,19 @@ func (o Options) prepare(ctx context.Context, pool *pgxpool.Pool) (published boo
 	}
 	o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
 	return false, nil
+}
+
+// registerKey registers the first configured key where provwatch made the provider
+// tables and the role may.
+func (o Options) registerKey(ctx context.Context, pool *pgxpool.Pool) error {
+	if o.Migrate != schema.Auto {
+		return nil
+	}
+	digest, err := o.Keys.Register(ctx, pool)
+	if err == nil && digest != "" {
+		o.Logger.InfoContext(ctx, "encryption key registered in dbcrypt_keys", "key", digest)
+	}
+	return err
 }
 
 // stopped turns an error of the boot into none when the reason is that the
@@ -423,7 +441,7 @@ func (d *daemon) QueueUsage(usage float64) {
 func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()
 	// First of all, since who listens and does not lead stands by.
-	d.health.setListening(fmt.Errorf("not listening: %w", err))
+	d.health.setListening(fmt.Errorf("not listening: %w", postgres.Explain(d.Database, err)))
 	d.hears, d.asked = false, nil
 	if d.depose != nil {
 		d.depose()
@@ -437,13 +455,16 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 	d.life.verified()
 	defer d.describe()
 	if err != nil {
-		d.health.setVerified(request.All, fmt.Errorf("the last verification failed: %w", err))
+		d.health.setVerified(request.All, fmt.Errorf("the last verification failed: %w", postgres.Explain(d.Database, err)))
 		return
 	}
 	d.health.setVerified(request.All, nil)
 	// Whoever changed a provider may have staged an audit entry as well. The
 	// verifier's limit on what a flood of notifications costs holds for this too.
 	d.deliverer.Wake()
+	if request.All || d.health.cannotEncrypt() {
+		d.checkEncryption(ctx)
+	}
 	if !request.All {
 		return
 	}
@@ -511,6 +532,8 @@ func (d *daemon) resync(ctx context.Context) {
 // reloadAt reloads at each signal, and again while the database is away, since
 // nobody sends a second signal for that.
 func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
+	// Here, so that the start does not wait for it.
+	d.warnOfServed(ctx)
 	var again <-chan time.Time
 	for {
 		select {
@@ -529,8 +552,8 @@ func (d *daemon) reloadAt(ctx context.Context, reload <-chan os.Signal) {
 	}
 }
 
-// reload reads the environment and the keyset again. If one of them cannot be
-// used, that is reported and changes nothing. It returns false when it is to be
+// reload reads the environment again, and with it the keys that encrypt secrets. One
+// that cannot be used is reported and changes nothing. It returns false when it is to be
 // tried again.
 func (d *daemon) reload(ctx context.Context) (done bool) {
 	environment, err := d.ReadEnvironment()
@@ -566,10 +589,7 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 		d.refuse(ctx, "the environment cannot be compared with the database, keeping the one in use", err)
 		return true
 	}
-	if err := d.Keys.Reload(); err != nil {
-		d.refuse(ctx, "the keyset cannot be used, keeping it and the environment in use", err)
-		return true
-	}
+	d.Keys.Replace(environment.Keys)
 	for _, warning := range environment.Warnings {
 		d.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
 	}
@@ -582,6 +602,7 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 	d.reloaded.Store(true)
 	d.pending.All(pubsub.SourceReload)
+	d.warnOfServed(ctx)
 	return true
 }
 

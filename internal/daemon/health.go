@@ -3,6 +3,8 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +21,14 @@ type health struct {
 	connecting error
 	// privileges says which privileges the role lacks.
 	privileges error
-	listened   bool // listening has been set
-	looked     bool // verified has been set
+	// encryption says why secrets cannot be encrypted as the database wants it.
+	encryption error
+	// notComparable are providers that cannot be compared, each as a line, sorted;
+	// readiness does not depend on them.
+	notComparable []string
+
+	listened bool // listening has been set
+	looked   bool // verified has been set
 
 	// Since when the listener is connected, and when a verification, and one of
 	// everything, last succeeded; zero for never.
@@ -96,6 +104,46 @@ func (h *health) setConnecting(err error) { h.set(func() { h.connecting = err })
 
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 
+func (h *health) setEncryption(err error) { h.set(func() { h.encryption = err }) }
+
+// setNotComparable takes the providers that cannot be compared, with the reasons.
+func (h *health) setNotComparable(reasons map[string]string) {
+	list := make([]string, 0, len(reasons))
+	for _, name := range slices.Sorted(maps.Keys(reasons)) {
+		list = append(list, name+": cannot be compared: "+reasons[name])
+	}
+	h.mu.Lock()
+	changed := !slices.Equal(h.notComparable, list)
+	h.notComparable = list
+	h.mu.Unlock()
+	if changed && h.changed != nil {
+		h.changed()
+	}
+}
+
+// maxRemarks bounds how many providers /readyz and the status page list.
+const maxRemarks = 20
+
+// remarks returns what /readyz lists of a worker that is ready.
+func (h *health) remarks() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.listed()
+}
+
+// listed returns the first of what cannot be compared, and how many more there are. h.mu
+// is held.
+func (h *health) listed() []string {
+	list := slices.Clone(h.notComparable[:min(len(h.notComparable), maxRemarks)])
+	if more := len(h.notComparable) - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("and %d more cannot be compared", more))
+	}
+	return list
+}
+
+// readiness is what /readyz tells.
+func (h *health) readiness() ([]string, error) { return h.remarks(), h.ready() }
+
 // listens reports whether changes are listened for.
 func (h *health) listens() bool {
 	h.mu.Lock()
@@ -107,6 +155,12 @@ func (h *health) lacksPrivileges() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.privileges != nil
+}
+
+func (h *health) cannotEncrypt() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.encryption != nil
 }
 
 func (h *health) ready() error {
@@ -136,6 +190,7 @@ func (h *health) worker() status.Worker {
 	w := status.Worker{
 		NotReady: h.told(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
 		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync), EnvironmentRead: at(h.loadedAt),
+		NotComparable: h.listed(), NotComparableTotal: len(h.notComparable),
 	}
 	if h.refused != nil {
 		w.ReloadRefused = h.refused.Error()
@@ -151,5 +206,5 @@ func (h *health) err() error {
 	case !h.listened || !h.looked:
 		return errors.New("booting")
 	}
-	return errors.Join(h.listening, h.verified, h.privileges)
+	return errors.Join(h.listening, h.verified, h.privileges, h.encryption)
 }

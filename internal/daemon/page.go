@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
-	"provwatch/internal/atrest"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -34,11 +34,12 @@ type statusPage struct {
 
 	drifts  atomic.Pointer[map[provider.Kind]int] // as last told by the verifier
 	closing conc.WaitGroup                        // connections of former tries
+	served  servedCache
 
 	mu       sync.Mutex
 	database *pgxpool.Config // nil: not known yet
 	pool     *pgxpool.Pool   // its own, see [postgres.StatusConfig]; made when somebody looks
-	keys     *atrest.Keyset
+	keys     *dbcrypt.Ring
 	booting  map[string]provider.Desired // what the environment names, without credentials, until there is a daemon
 	daemon   *daemon                     // nil while booting
 }
@@ -98,6 +99,7 @@ func (p *statusPage) boot(o Options) {
 		p.pool = nil
 	}
 	p.database, p.keys, p.booting, p.daemon = o.Database, o.Keys, named, nil
+	p.served.forget()
 }
 
 // run has the page show a daemon whose boot is done.
@@ -144,11 +146,15 @@ func (p *statusPage) collect(ctx context.Context, query status.Query) (status.St
 		return status.Status{}, err
 	}
 	defer conn.Release()
-	return status.Collect(ctx, conn, keys, environment, query)
+	s, err := status.Collect(ctx, conn, keys, environment, query)
+	if err == nil {
+		s.Notices = p.served.inspect(ctx, conn, keys)
+	}
+	return s, err
 }
 
 // open returns what there is to collect from.
-func (p *statusPage) open() (*pgxpool.Pool, *atrest.Keyset, status.Environment, error) {
+func (p *statusPage) open() (*pgxpool.Pool, *dbcrypt.Ring, status.Environment, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var environment status.Environment
@@ -195,7 +201,8 @@ func (p *statusPage) worker() status.Worker {
 // measures.
 type telling struct {
 	*observe.Metrics
-	page *statusPage // nil: nobody to tell
+	page   *statusPage // nil: nobody to tell
+	health *health
 }
 
 func (t telling) tell(c web.Change) { t.page.tell(c) }
@@ -206,6 +213,12 @@ func (t telling) DriftsObserved(byKind map[provider.Kind]int) {
 	if t.page != nil {
 		t.page.drifts.Store(&byKind)
 	}
+}
+
+// NotComparableObserved implements [verify.Metrics].
+func (t telling) NotComparableObserved(reasons map[string]string) {
+	t.Metrics.NotComparableObserved(reasons)
+	t.health.setNotComparable(reasons)
 }
 
 // Verified implements [verify.Metrics].

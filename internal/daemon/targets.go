@@ -66,7 +66,7 @@ func RunTargets(ctx context.Context, targets []Target, s Serving, version string
 	}
 	f.status = s.Systemd.Join(func() error { return nil })
 	f.status.Ready()
-	stopServing, err := s.serve(ctx, f.metrics, f.alive, f.ready, logger, func(server *observe.Server, access web.Access) { f.mount(version, server, access) })
+	stopServing, err := s.serve(ctx, f.metrics, f.alive, f.readiness, logger, func(server *observe.Server, access web.Access) { f.mount(version, server, access) })
 	if err != nil {
 		return err
 	}
@@ -166,6 +166,19 @@ func (f *fleet) ready() error {
 		}
 	}
 	return errors.Join(all...)
+}
+
+// readiness is what /readyz tells of all targets.
+func (f *fleet) readiness() (remarks []string, err error) {
+	for _, t := range f.targets {
+		t.mu.Lock()
+		health := t.health
+		t.mu.Unlock()
+		for _, remark := range health.remarks() {
+			remarks = append(remarks, "target "+t.Name+": "+remark)
+		}
+	}
+	return remarks, f.ready()
 }
 
 // describe tells the service manager how the targets do.
@@ -312,7 +325,7 @@ func (t *target) watch(ctx context.Context) error {
 	t.health, t.life = health, life
 	t.mu.Unlock()
 	return o.watch(ctx, &course{
-		metrics: telling{Metrics: t.metrics, page: t.page}, health: health, life: life, member: t.member, restarts: true,
+		metrics: telling{Metrics: t.metrics, page: t.page, health: health}, health: health, life: life, member: t.member, restarts: true,
 		say: func(string) { t.fleet.describe() },
 		up: func() {
 			done()

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/atrest"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
@@ -45,8 +45,7 @@ func (p panicking) Handle(_ context.Context, r slog.Record) error {
 func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 	database, err := postgres.ParseURL(pgtest.NewDatabase(t))
 	require.NoError(t, err)
-	keys, err := atrest.Load("")
-	require.NoError(t, err)
+	keys := dbcrypt.NewRing(dbcrypt.Keys{})
 	handler := panicking{slog.DiscardHandler, &atomic.Int32{}, make(chan string, 1000)}
 	stopBy := func() time.Time { return time.Now().Add(waittest.Patience) }
 	targets := []Target{

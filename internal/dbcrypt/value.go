@@ -34,11 +34,17 @@ func (e *DecryptError) Error() string {
 	case errors.Is(e.Err, ErrFormerKeyset):
 		return encrypted + " of the --keyset of a former version: " + FormerKeysetRemedy
 	case errors.Is(e.Err, ErrUnknownKey):
-		return encrypted + ", which is not in " + KeysVariable
+		return encrypted + ofUnknownKey
 	default:
 		return encrypted + ", with which it does not decrypt: it is damaged, and must be written anew"
 	}
 }
+
+const ofUnknownKey = ", which is not in " + KeysVariable
+
+// SaysUnknownKey reports whether the message of a [*DecryptError] is that of an
+// [ErrUnknownKey], for who keeps the message alone.
+func SaysUnknownKey(message string) bool { return strings.HasSuffix(message, ofUnknownKey) }
 
 // FormerKeysetRemedy says what to do about values that a former version has
 // encrypted.

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
@@ -268,6 +269,10 @@ func (l *Listener) probe(ctx context.Context, conn *pgx.Conn) error {
 // the queue of notifications of what all have read.
 func (l *Listener) keepAlive(ctx context.Context, conn *pgx.Conn) error {
 	return l.ask(ctx, conn, func(ctx context.Context) error {
+		// A pooler can have given the session to others, and with it what is listened to.
+		if err := postgres.CheckSession(ctx, conn.PgConn()); err != nil {
+			return err
+		}
 		usage, err := store.On(conn).NotificationQueueUsage(ctx)
 		if err == nil {
 			l.handler.QueueUsage(usage)

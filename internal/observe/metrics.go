@@ -27,6 +27,7 @@ type Metrics struct {
 	reloadOKTime  prometheus.Gauge
 	seedProviders *prometheus.CounterVec
 	drifts        *prometheus.GaugeVec
+	notComparable prometheus.Gauge
 	alerts        *prometheus.CounterVec
 	verifyTime    *prometheus.HistogramVec
 	verifyErrors  *prometheus.CounterVec
@@ -92,10 +93,11 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 
 		providers: gauge("providers", "Providers that are watched: those of the environment whose type the database has."),
 		reloadOK: gauge("last_reload_successful",
-			"Whether what was last read of the environment and the keyset, at the start or at a reload, is in use (1) or was refused (0)."),
+			"Whether what was last read of the environment, at the start or at a reload, is in use (1) or was refused (0)."),
 		reloadOKTime:  gauge("last_reload_success_timestamp_seconds", "When the environment that is in use was read, as Unix time."),
 		seedProviders: counters("seed_providers_total", "Providers that a seed looked at, by what it did about them.", "action"),
 		drifts:        gauges("drift_providers", "Providers that drift now, by kind.", "kind"),
+		notComparable: gauge("not_comparable_providers", "Providers that cannot be compared now: their rows cannot be decoded or decrypted."),
 		alerts:        counters("drift_alerts_total", "Drift alerts published, by kind and by what prompted the verification.", "kind", "source"),
 		verifyTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "provwatch", Name: "verification_duration_seconds",
@@ -125,7 +127,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	}
 	in.MustRegister(
 		m.providers, m.reloadOK, m.reloadOKTime,
-		m.seedProviders, m.drifts, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
+		m.seedProviders, m.drifts, m.notComparable, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag,
@@ -140,7 +142,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		m.drifts.WithLabelValues(string(kind))
 	}
 	for _, action := range []seed.Action{
-		seed.Insert, seed.Unchanged, seed.Accepted, seed.Drifted, seed.Undecodable, seed.StickyDeleted, seed.Unsupported,
+		seed.Insert, seed.Unchanged, seed.Accepted, seed.Drifted, seed.NotComparable, seed.StickyDeleted, seed.Unsupported,
 	} {
 		m.seedProviders.WithLabelValues(string(action))
 	}
@@ -199,6 +201,11 @@ func (m *Metrics) DriftsObserved(byKind map[provider.Kind]int) {
 	for _, kind := range driftKinds {
 		m.drifts.WithLabelValues(string(kind)).Set(float64(byKind[kind]))
 	}
+}
+
+// NotComparableObserved implements [verify.Metrics].
+func (m *Metrics) NotComparableObserved(reasons map[string]string) {
+	m.notComparable.Set(float64(len(reasons)))
 }
 
 // OutboxObserved implements [audit.Metrics].

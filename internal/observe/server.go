@@ -7,13 +7,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Readiness tells whether the worker does its job, and if not, why.
-type Readiness func() error
+// Readiness tells whether the worker does its job, and if not, why. The remarks are
+// what is to be known of a worker that does: each is a line.
+type Readiness func() (remarks []string, err error)
 
 // Liveness tells whether the worker makes progress, and if not, why. A database
 // that is away is a matter of readiness alone.
@@ -43,11 +45,13 @@ func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		remarks, err := ready()
+		if err != nil {
 			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ok")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintln(w, strings.Join(append([]string{"ok"}, remarks...), "\n"))
 	})
 	return &Server{
 		listener: listener,

@@ -12,7 +12,8 @@ import (
 
 func TestLivenessAndReadinessAreToldApart(t *testing.T) {
 	var alive, ready error
-	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), func() error { return alive }, func() error { return ready })
+	var remarks []string
+	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), func() error { return alive }, func() ([]string, error) { return remarks, ready })
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
@@ -35,6 +36,9 @@ func TestLivenessAndReadinessAreToldApart(t *testing.T) {
 	}
 	expect("/healthz", http.StatusOK, "ok\n")
 	expect("/readyz", http.StatusOK, "ok\n")
+	remarks = []string{"aws: cannot be compared: the reason"}
+	expect("/readyz", http.StatusOK, "ok\naws: cannot be compared: the reason\n")
+	remarks = nil
 	ready = errors.New("the database is away")
 	expect("/healthz", http.StatusOK, "ok\n")
 	expect("/readyz", http.StatusServiceUnavailable, "not ready: the database is away\n")

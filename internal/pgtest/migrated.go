@@ -16,7 +16,18 @@ import (
 // pool on it with its configuration. The pool is closed at the end of the test.
 func NewPool(t testing.TB) (*pgxpool.Pool, *pgxpool.Config) {
 	t.Helper()
-	config, err := postgres.ParseURL(NewDatabase(t))
+	return newPool(t, NewDatabase(t))
+}
+
+// NewGatewayPool is NewPool of a database of [NewGatewayDatabase].
+func NewGatewayPool(t testing.TB) (*pgxpool.Pool, *pgxpool.Config) {
+	t.Helper()
+	return newPool(t, NewGatewayDatabase(t))
+}
+
+func newPool(t testing.TB, databaseURL string) (*pgxpool.Pool, *pgxpool.Config) {
+	t.Helper()
+	config, err := postgres.ParseURL(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,41 +60,23 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 // ParseURL parses a DATABASE_URL: a postgres:// URL or libpq's keywords. What
 // it leaves out comes from libpq's PG* variables; an empty url takes everything
 // from them. The error is a [*ConnectionStringError].
-func ParseURL(url string) (*pgxpool.Config, error) { return Parse("DATABASE_URL", url) }
+func ParseURL(url string) (*pgxpool.Config, error) {
+	return Parse(Source{Name: "DATABASE_URL", Text: url})
+}
 
-// Parse is [ParseURL] of a text that comes from source: a variable, a file, or a field
-// of a file, which errors name.
-func Parse(source, text string) (*pgxpool.Config, error) {
-	settings, reason := parseConnectionString(text)
-	if reason != "" {
-		return nil, &ConnectionStringError{source, reason}
-	}
-	if err := settings.checkVariables(); err != nil {
-		return nil, err
-	}
-	merged, err := settings.withService(source)
+// Parse is [ParseURL] of a source. Its connections log in as the source says when they
+// are made; all else stays as it is. An error of a file that is absent, cannot be read
+// or is empty is not a [*ConnectionStringError].
+func Parse(source Source) (*pgxpool.Config, error) {
+	text, err := source.read()
 	if err != nil {
 		return nil, err
 	}
-	if err := merged.checkFiles(source); err != nil {
+	read, err := readText(source.name(), text)
+	if err != nil {
 		return nil, err
 	}
-	handed := settings.forPgx()
-	addresses, reason := merged.addresses()
-	if reason != "" {
-		return nil, &ConnectionStringError{source, reason}
-	}
-	if addresses != nil {
-		handed["host"] = merged["host"]
-	}
-	config, err := pgxpool.ParseConfig(handed.String())
-	if err != nil {
-		// Which quotes what it cannot use.
-		if text == "" {
-			return nil, &ConnectionStringError{"the PG* variables", "cannot be used: check PGPORT, PGSERVICE, PGREQUIREAUTH and the certificate files"}
-		}
-		return nil, &ConnectionStringError{source, "cannot be used: check its certificate files, require_auth, the pool's settings and the number of its ports, and the PG* variables for what it leaves out"}
-	}
+	config := read.config
 	config.MaxConns = maxConns
 	// One stays open, so that a change does not wait for a connection.
 	config.MinConns = 1
@@ -104,6 +86,55 @@ func Parse(source, text string) (*pgxpool.Config, error) {
 		pgxuuid.Register(conn.TypeMap())
 		return nil
 	}
+	login := newCredentials(source, read)
+	config.ConnConfig.AfterNetConnect = login.give
+	all := &sessions{}
+	keeps := config.ConnConfig.OnPgError
+	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, failed *pgconn.PgError) bool {
+		login.hint(failed)
+		return !all.lost(failed) && keeps(conn, failed)
+	}
+	all.config = config.ConnConfig.Config.Copy()
+	// Set after connecting, since a pooler refuses parameters that it does not
+	// know at the start of a connection.
+	config.ConnConfig.AfterConnect = all.setUp
+	config.PrepareConn = prepareConn
+	return config, nil
+}
+
+// readText returns what the text of a source says together with what the service file,
+// the password file and the PG* variables add.
+func readText(source, text string) (reading, error) {
+	settings, reason := parseConnectionString(text)
+	if reason != "" {
+		return reading{}, &ConnectionStringError{source, reason}
+	}
+	if err := settings.checkVariables(); err != nil {
+		return reading{}, err
+	}
+	merged, err := settings.withService(source)
+	if err != nil {
+		return reading{}, err
+	}
+	if err := merged.checkFiles(source); err != nil {
+		return reading{}, err
+	}
+	handed := settings.forPgx()
+	addresses, reason := merged.addresses()
+	if reason != "" {
+		return reading{}, &ConnectionStringError{source, reason}
+	}
+	if addresses != nil {
+		handed["host"] = merged["host"]
+	}
+	config, err := pgxpool.ParseConfig(handed.String())
+	if err != nil {
+		// Which quotes what it cannot use.
+		if text == "" {
+			return reading{}, &ConnectionStringError{"the PG* variables", "cannot be used: check PGPORT, PGSERVICE, PGREQUIREAUTH and the certificate files"}
+		}
+		return reading{}, &ConnectionStringError{source, "cannot be used: check its certificate files, require_auth, the pool's settings and the number of its ports, and the PG* variables for what it leaves out"}
+	}
 	params := config.ConnConfig.RuntimeParams
 	for name := range notOfPgx {
 		delete(params, name) // which pgx has read from the service file
@@ -111,13 +142,10 @@ func Parse(source, text string) (*pgxpool.Config, error) {
 	setDefault(params, "application_name", cmp.Or(merged["fallback_application_name"], "provwatch"))
 	connectTo(&config.ConnConfig.Config, addresses, strings.Count(merged["host"], ",")+1)
 	if reason := merged.boundTLS(&config.ConnConfig.Config); reason != "" {
-		return nil, &ConnectionStringError{source, reason}
+		return reading{}, &ConnectionStringError{source, reason}
 	}
-	// Set after connecting, since a pooler refuses parameters that it does not
-	// know at the start of a connection.
-	config.ConnConfig.AfterConnect = new(location).setUp
 	config.ConnConfig.DialFunc = merged.dial()
-	return config, nil
+	return reading{config: config, given: settings, merged: merged}, nil
 }
 
 // Share makes the pool keep no connection while nothing happens, for a worker that
@@ -153,8 +181,8 @@ func (e *UnreachableError) Error() string {
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Connect opens a pool, trying again with backoff until the server answers or
-// timeout has passed. What waiting does not mend, such as a wrong password, ends
-// it at once. Errors are [*UnreachableError], or ctx's own. failed are called after
+// timeout has passed. What waiting does not mend, such as a wrong password that is not
+// read again, ends it at once. Errors are [*UnreachableError], or ctx's own. failed are called after
 // each try that is to be repeated, with its error as Connect would return it.
 func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, failed ...func(error)) (*pgxpool.Pool, error) {
 	address := addressOf(config)
@@ -202,15 +230,15 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 // after each loss, with its error as Persist would return it.
 func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error, failed ...func(error)) error {
 	err := do()
-	if !IsConnectionLoss(err) {
-		return err
+	if !passes(err) {
+		return final(config, err)
 	}
 	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err)
 	tell(failed, config, err)
 	last := err
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
-		if err != nil && !IsConnectionLoss(err) {
+		if err != nil && !passes(err) {
 			return struct{}{}, backoff.Permanent(err)
 		}
 		if err != nil {
@@ -223,10 +251,31 @@ func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err, "retry_in", wait)
 			tell(failed, config, err)
 		}))
-	if err == nil || ctx.Err() != nil || !IsConnectionLoss(err) {
-		return err
+	if err == nil || ctx.Err() != nil || !passes(err) {
+		return final(config, err)
 	}
 	return unreachable(config, last)
+}
+
+// passes reports whether a start goes on once the connection is back.
+func passes(err error) bool { return IsConnectionLoss(err) && !IsPooling(err) }
+
+// final returns an error that ends a start, with the remedy of a pooler.
+func final(config *pgxpool.Config, err error) error {
+	if IsPooling(err) {
+		return unreachable(config, err)
+	}
+	return err
+}
+
+// Explain adds the remedy to the error of a running worker where waiting alone may not
+// mend it: where the login is refused, or a pooler keeps no session.
+func Explain(config *pgxpool.Config, err error) error {
+	if !IsLoginRefused(err) && !IsPooling(err) {
+		return err
+	}
+	remedy, _ := diagnose(err, config)
+	return fmt.Errorf("%w; %s", err, remedy)
 }
 
 // tell calls the functions with the error of a try.
@@ -238,6 +287,9 @@ func tell(failed []func(error), config *pgxpool.Config, err error) {
 
 func unreachable(config *pgxpool.Config, err error) *UnreachableError {
 	remedy, _ := diagnose(err, config)
+	if IsPooling(err) {
+		err = &PoolingError{} // which says all that there is to say
+	}
 	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: err}
 }
 
@@ -272,7 +324,7 @@ type remedies struct {
 
 var (
 	ofVariables = remedies{
-		any:      "check DATABASE_URL (or PG*), that the server runs, and --connect-timeout",
+		any:      "check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout",
 		user:     "check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN",
 		password: "check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)",
 		database: "check the database's name in DATABASE_URL (or PGDATABASE)",
@@ -307,6 +359,8 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 	switch {
 	case err == nil:
 		return remedies.any, false
+	case IsPooling(err):
+		return keepSession, true
 	case errors.As(err, &authority):
 		return "the server's certificate must be signed by a CA of the file sslrootcert (PGSSLROOTCERT)", true
 	case errors.As(err, &hostname):
@@ -321,9 +375,11 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 		return "the server refused the certificate of sslcert (PGSSLCERT): renew it, or have it signed by a CA of the server's ssl_ca_file", true
 	case !errors.As(err, &pg):
 		return remedies.any, false
-	// There is no such role, or one that may not log in, which only the function of the
-	// server tells in every language.
-	case pg.Code == pgerrcode.InvalidAuthorizationSpecification && pg.Routine == "InitializeSessionUserId":
+	case isReadAgain(pg):
+		return pg.Hint, false
+	case strings.Contains(pg.Message, "unsupported startup parameter"):
+		return "the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET) in place of that, or connect to the server itself", true
+	case isUnknownRole(pg):
 		return remedies.user, true
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
 		return "give the role what pg_hba.conf asks of it: sslcert and sslkey (PGSSLCERT, PGSSLKEY) for a client certificate, " +

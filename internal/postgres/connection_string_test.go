@@ -73,7 +73,7 @@ func TestParseRefusesWhatIsNoConnectionStringAndNamesTheCause(t *testing.T) {
 		"host=h conect_timeout=3 password=S3cretQz7vLk9x": "the unknown keyword conect_timeout: correct it to connect_timeout", "postgres://app:S3cretQz7vLk9x@h/d?serch_path=x": "the unknown keyword serch_path: correct it to search_path",
 		"host=h gssenc_mode=disable": "correct it to gssencmode", "host=h nothing_like_any_of_them=1": "the unknown keyword nothing_like_any_of_them: correct or remove it",
 	} {
-		_, err := postgres.Parse("A_URL", text)
+		_, err := postgres.Parse(postgres.Source{Name: "A_URL", Text: text})
 		var bad *postgres.ConnectionStringError
 		require.ErrorAs(t, err, &bad, "%q", text)
 		require.Contains(t, err.Error(), cause, "%q", text)

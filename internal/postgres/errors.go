@@ -10,14 +10,31 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// IsLoginRefused reports whether the server did not let the role log in by the password
+// that it was given, which passes once a rotation of either is done.
+func IsLoginRefused(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == pgerrcode.InvalidPassword || isUnknownRole(pg))
+}
+
+// isUnknownRole reports whether there is no such role, or one that may not log in, which
+// only the function of the server tells in every language.
+func isUnknownRole(err *pgconn.PgError) bool {
+	return err.Code == pgerrcode.InvalidAuthorizationSpecification && err.Routine == "InitializeSessionUserId"
+}
+
 // IsConnectionLoss reports whether err says that the connection broke or could
-// not be made, or that the server is going down or coming up.
+// not be made, that its session is another's, that the login was refused, or that the
+// server is going down or coming up.
 func IsConnectionLoss(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return pgerrcode.IsConnectionException(pg.Code) || slices.Contains([]string{
+		return pgerrcode.IsConnectionException(pg.Code) || IsLoginRefused(pg) || IsPooling(pg) || slices.Contains([]string{
 			pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow,
 		}, pg.Code)
+	}
+	if IsPooling(err) {
+		return true
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error

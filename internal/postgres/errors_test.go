@@ -35,10 +35,13 @@ func TestConnectionLossIsToldFromOtherErrors(t *testing.T) {
 	for _, lost := range []error{
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, &net.OpError{Op: "read", Err: errors.New("connection reset")},
 		&pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "57P03"}, &pgconn.PgError{Code: "08006"},
+		&pgconn.PgError{Code: "28P01"}, &pgconn.PgError{Code: "28000", Routine: "InitializeSessionUserId"}, // in the middle of a rotation
+		&postgres.PoolingError{}, &pgconn.PgError{Code: "42P05"}, &pgconn.PgError{Code: "26000"},
+		&pgconn.PgError{Code: "08P01", Message: "transaction blocks not allowed in statement pooling mode"},
 	} {
 		require.True(t, postgres.IsConnectionLoss(fmt.Errorf("x: %w", lost)), "%v", lost)
 	}
-	for _, other := range []error{errors.New("x"), &net.OpError{Op: "listen", Err: errors.New("address in use")}, &pgconn.PgError{Code: "42501"}, &pgconn.PgError{Code: "57014"}} {
+	for _, other := range []error{errors.New("x"), &net.OpError{Op: "listen", Err: errors.New("address in use")}, &pgconn.PgError{Code: "42501"}, &pgconn.PgError{Code: "57014"}, &pgconn.PgError{Code: "28000"}} {
 		require.False(t, postgres.IsConnectionLoss(other), "%v", other)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	sqlfiles "provwatch/sql"
 )
@@ -40,6 +39,7 @@ func newTables(schema string, enum pgx.Identifier) *Tables {
 	return &Tables{Schema: schema, replacer: strings.NewReplacer(
 		sqlfiles.Gateway+".ai_provider_type", enum.Sanitize(),
 		sqlfiles.Gateway+".ai_provider", pgx.Identifier{schema}.Sanitize()+".ai_provider",
+		sqlfiles.Gateway+".dbcrypt_keys", pgx.Identifier{schema}.Sanitize()+".dbcrypt_keys",
 		"'"+sqlfiles.Gateway+"'", quoteLiteral(schema),
 	)}
 }
@@ -170,11 +170,4 @@ func (Qualifier) RewriteQuery(ctx context.Context, conn *pgx.Conn, sql string, a
 		}
 	}
 	return tables.Qualify(sql), args, nil
-}
-
-// setUp is how a session begins: with its search path, its settings, and what the
-// configuration's sessions know of the provider tables.
-func (l *location) setUp(ctx context.Context, conn *pgconn.PgConn) error {
-	conn.CustomData()[locationKey] = l
-	return conn.Exec(ctx, fixSearchPath+sessionSettings).Close()
 }

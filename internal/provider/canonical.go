@@ -17,14 +17,19 @@ type Canonical struct {
 
 // Hash returns the canonical hash: SHA-256, in lower-case hexadecimal, of the
 // compact JSON of c in its field order (spec section 2). It is computed on
-// demand and never stored with the provider.
+// demand and never stored with the provider. What is stored and published
+// elsewhere is what a [Hasher] makes of it.
 func (c Canonical) Hash() string {
+	sum := sha256.Sum256(c.encode())
+	return hex.EncodeToString(sum[:])
+}
+
+func (c Canonical) encode() []byte {
 	encoded, err := json.Marshal(c)
 	if err != nil {
 		panic("provider: a struct of strings always marshals: " + err.Error())
 	}
-	sum := sha256.Sum256(encoded)
-	return hex.EncodeToString(sum[:])
+	return encoded
 }
 
 // IsBedrock reports whether a row is that of a Bedrock provider, by its type and
@@ -32,6 +37,12 @@ func (c Canonical) Hash() string {
 // rewrites the type of such rows from anthropic to bedrock when it starts.
 func IsBedrock(column Type, bedrockSettings bool) bool {
 	return column == AmazonBedrock || column == Anthropic && bedrockSettings
+}
+
+// UsesKeys reports whether the gateway authenticates a provider by API keys of its own:
+// a Bedrock one has AWS credentials, and of copilot each user has a token.
+func UsesKeys(column Type, bedrock bool) bool {
+	return column != Copilot && !IsBedrock(column, bedrock)
 }
 
 // CanonicalOfRow returns the canonical fields of a row by itself. The type of a
@@ -67,8 +78,8 @@ func (c Canonical) against(desiredType Type, desiredIsBedrock bool) Canonical {
 	return c
 }
 
-// RowHashes are the canonical hashes that a row has, one for each kind of
-// provider that it is compared with.
+// RowHashes are the hashes that a row has, one for each kind of provider that it is
+// compared with.
 type RowHashes struct {
 	// Alone is the hash of the row by itself, which holds against every provider
 	// but the one below.
@@ -76,17 +87,6 @@ type RowHashes struct {
 	// Anthropic is the hash against a Bedrock provider that the environment calls
 	// anthropic.
 	Anthropic string
-}
-
-// RowHashes returns the hashes of a row's canonical fields, made by
-// [CanonicalOfRow].
-func (c Canonical) RowHashes() RowHashes {
-	h := RowHashes{Alone: c.Hash()}
-	h.Anthropic = h.Alone
-	if anthropic := c.against(Anthropic, true); anthropic != c {
-		h.Anthropic = anthropic.Hash()
-	}
-	return h
 }
 
 // Against returns the hash that is compared with the one of a desired provider:

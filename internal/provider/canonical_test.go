@@ -116,9 +116,9 @@ func TestCredentialsAndModelsNeverChangeTheHash(t *testing.T) {
 			if c.Type == provider.AmazonBedrock && !isBedrock {
 				d.Bedrock = bedrockOf(t, "") // one of type bedrock always is
 			}
-			hashes[d.Canonical().Hash()] = true
-			hashes[provider.Compare(d, &row, false).DBHash] = true
+			hashes[hasher.Hash(d.Canonical())] = true
+			hashes[hasher.Compare(d, &row, false).DBHash] = true
 		}
-		require.Equal(t, map[string]bool{c.Hash(): true}, hashes)
+		require.Equal(t, map[string]bool{hasher.Hash(c): true}, hashes)
 	})
 }

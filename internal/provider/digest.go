@@ -11,7 +11,7 @@ var ErrAPIKeyID = errors.New("an API key is encrypted with a key that this worke
 
 // CredentialDigest returns a digest of all credentials of the provider: of the
 // set of its keys, and of its Bedrock pair. It is equal to that of a row, made by
-// the same digester, exactly when [Compare] finds no difference of credentials.
+// the same digester, exactly when [Hasher.Compare] finds no difference of credentials.
 // Unlike the canonical hash it is of use only in memory and to this process.
 func (d Desired) CredentialDigest(by secret.Digester) secret.Text {
 	var bedrock Bedrock
@@ -29,14 +29,11 @@ func (r Row) CredentialDigest(by secret.Digester) (secret.Text, error) {
 	if err != nil {
 		return secret.Text{}, err
 	}
+	if err := r.unreadableKey(); err != nil {
+		return secret.Text{}, err
+	}
 	keys := make([]secret.Text, len(r.Keys))
 	for i, key := range r.Keys {
-		switch {
-		case key.Err != nil:
-			return secret.Text{}, key.Err
-		case key.KeyID != "":
-			return secret.Text{}, ErrAPIKeyID
-		}
 		keys[i] = key.Key
 	}
 	return credentialDigest(by, keys, bedrock), nil

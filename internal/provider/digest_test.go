@@ -33,7 +33,7 @@ func TestCredentialDigestsAreEqualExactlyWhenNoCredentialDiffers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		shown := provider.Compare(desired, &row, true).Credentials
+		shown := hasher.Compare(desired, &row, true).Credentials
 		if ofRow.Equal(desired.CredentialDigest(by)) != (shown == "") {
 			t.Fatalf("the difference shown is %q", shown)
 		}

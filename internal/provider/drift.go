@@ -1,8 +1,10 @@
 package provider
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -21,6 +23,9 @@ const (
 	Deleted  Kind = "deleted"  // soft-deleted
 	Disabled Kind = "disabled" // live, but not enabled
 	Changed  Kind = "changed"  // live and enabled, with another canonical hash
+	// NotComparable is the kind of a live row that cannot be compared. It is no drift,
+	// and never taken for in sync.
+	NotComparable Kind = "not_comparable"
 	// Resolved is the kind of the alert that ends a drift; an observation never
 	// has it.
 	Resolved Kind = "resolved"
@@ -41,9 +46,10 @@ type Observation struct {
 	ProviderID uuid.UUID // uuid.Nil when there is no row
 	Kind       Kind
 	Fields     []Field
-	EnvHash    string
+	// EnvHash and DBHash are made by a [Hasher].
+	EnvHash string
 	// DBHash is the row's hash that is compared with EnvHash: see
-	// [RowHashes.Against]. It is empty when there is no row, or when Undecodable is
+	// [RowHashes.Against]. It is empty when there is no row, or when Unreadable is
 	// set.
 	DBHash string
 	// DBType is the row's type as its column has it; DBSettings and DBHashes are
@@ -54,17 +60,29 @@ type Observation struct {
 	// Credentials sums up how credentials differ, in counts alone; empty when
 	// they agree or were not compared.
 	Credentials string
-	// Undecodable is why the row's settings cannot be decoded, else nil.
-	Undecodable error
+	// Unreadable is why the row's settings cannot be decoded or decrypted, else nil.
+	Unreadable error
+	// UnreadableCredentials is why credentials that were to be compared cannot be, else
+	// nil. Credentials is then empty.
+	UnreadableCredentials error
+}
+
+// WhyNotComparable returns the reason of an observation of kind [NotComparable], nil
+// for one of another kind.
+func (o Observation) WhyNotComparable() error {
+	if o.Kind != NotComparable {
+		return nil
+	}
+	return cmp.Or(o.Unreadable, o.UnreadableCredentials)
 }
 
 // Compare compares what the environment asks for with the row that stands for
 // the provider, nil when there is none. With credentials set, the row's Keys
 // must be loaded, and key sets and Bedrock credentials are compared as well
 // (spec section 2, --credential-drift).
-func Compare(desired Desired, row *Row, credentials bool) Observation {
+func (h Hasher) Compare(desired Desired, row *Row, credentials bool) Observation {
 	want := desired.Canonical()
-	o := Observation{Provider: desired.Name, Kind: InSync, EnvHash: want.Hash()}
+	o := Observation{Provider: desired.Name, Kind: InSync, EnvHash: h.Hash(want)}
 	if row == nil {
 		o.Kind = Missing
 		return o
@@ -77,14 +95,14 @@ func Compare(desired Desired, row *Row, credentials bool) Observation {
 	stored := CanonicalOfRow(row.Type, row.BaseURL, settings)
 	have := stored.against(desired.Type, desired.Bedrock != nil)
 	if settings.Err != nil {
-		o.Undecodable = settings.Err
-		o.Fields = append(o.Fields, Field{Name: settingsField, Env: settingsSummary(desired), DB: "undecodable: " + settings.Err.Error()})
+		o.Unreadable = settings.Err
+		o.Fields = append(o.Fields, Field{Name: settingsField, Env: settingsSummary(desired), DB: notCompared + settings.Err.Error()})
 		have.BedrockRegion = want.BedrockRegion
 		if desired.Bedrock != nil && row.Type == Anthropic {
 			have.Type = want.Type // whether it is a Bedrock row, its settings would tell
 		}
 	} else {
-		o.DBHashes = stored.RowHashes()
+		o.DBHashes = h.RowHashes(stored)
 		o.DBHash = o.DBHashes.Against(desired)
 	}
 	if want.Type != have.Type {
@@ -92,35 +110,63 @@ func Compare(desired Desired, row *Row, credentials bool) Observation {
 	}
 	o.Fields = append(o.Fields, canonicalFields(want, have)...)
 	if credentials && settings.Err == nil {
-		differing := credentialFields(desired, row)
-		o.Credentials = summary(differing)
-		o.Fields = append(o.Fields, differing...)
+		if o.UnreadableCredentials = row.unreadableKey(); o.UnreadableCredentials == nil {
+			differing := credentialFields(desired, row)
+			o.Credentials = summary(differing)
+			o.Fields = append(o.Fields, differing...)
+		}
 	}
 
 	switch {
 	case row.Deleted:
 		o.Kind = Deleted
 		o.Fields = append([]Field{{Name: "deleted", Env: "false", DB: "true"}}, o.Fields...)
+	case o.Unreadable != nil:
+		o.Kind = NotComparable
 	case !row.Enabled:
 		o.Kind = Disabled
 		o.Fields = append([]Field{{Name: "enabled", Env: "true", DB: "false"}}, o.Fields...)
 	case len(o.Fields) > 0:
 		o.Kind = Changed
+	case o.UnreadableCredentials != nil:
+		o.Kind = NotComparable
+	}
+	if o.UnreadableCredentials != nil {
+		o.Fields = append(o.Fields, Field{
+			Name: apiKeysField, Env: strconv.Itoa(len(desired.Keys)), DB: notCompared + o.UnreadableCredentials.Error(),
+		})
 	}
 	return o
+}
+
+// notCompared begins the database's side of a field that cannot be read.
+const notCompared = "cannot be compared: "
+
+// unreadableKey returns why one of the loaded keys cannot be compared, nil if all can.
+func (r Row) unreadableKey() error {
+	for _, key := range r.Keys {
+		switch {
+		case key.Err != nil:
+			return key.Err
+		case key.KeyID != "":
+			return ErrAPIKeyID
+		}
+	}
+	return nil
 }
 
 // WithoutCredentials returns the observation as if credentials had not been
 // compared.
 func (o Observation) WithoutCredentials() Observation {
-	if o.Credentials == "" {
+	if o.Credentials == "" && o.UnreadableCredentials == nil {
 		return o
 	}
-	o.Credentials = ""
+	ofCredentials := o.Kind == Changed || o.Kind == NotComparable && o.Unreadable == nil
+	o.Credentials, o.UnreadableCredentials = "", nil
 	o.Fields = slices.DeleteFunc(slices.Clone(o.Fields), Field.OfCredentials)
 	if len(o.Fields) == 0 {
 		o.Fields = nil // as of what was found in sync at once
-		if o.Kind == Changed {
+		if ofCredentials {
 			o.Kind = InSync
 		}
 	}
@@ -192,8 +238,8 @@ func settingsSummary(d Desired) string {
 	return bedrockSettingsType
 }
 
-// credentialFields compares the key sets, regardless of order, and the Bedrock
-// pair. Its fields hold counts only, never a key or the hash of one.
+// credentialFields compares the key sets, all of which can be read, regardless of
+// order, and the Bedrock pair. Its fields hold counts only, never a key or the hash of one.
 func credentialFields(desired Desired, row *Row) []Field {
 	var fields []Field
 	inEnv := make(map[string]bool, len(desired.Keys))
@@ -201,28 +247,16 @@ func credentialFields(desired Desired, row *Row) []Field {
 		inEnv[key.Reveal()] = true
 	}
 	inDB := make(map[string]bool, len(row.Keys))
-	encrypted, reason := 0, "encrypted with a key that this worker does not have"
 	for _, stored := range row.Keys {
-		if stored.KeyID != "" {
-			encrypted++
-			if stored.Err != nil {
-				reason = "that cannot be decrypted: " + stored.Err.Error()
-			}
-			continue
-		}
 		inDB[stored.Key.Reveal()] = true
 	}
 	onlyEnv, onlyDB := countMissing(inEnv, inDB), countMissing(inDB, inEnv)
-	if onlyEnv+onlyDB+encrypted > 0 {
-		f := Field{
+	if onlyEnv+onlyDB > 0 {
+		fields = append(fields, Field{
 			Name: apiKeysField,
 			Env:  fmt.Sprintf("%d, of these %d not in the database", len(inEnv), onlyEnv),
-			DB:   fmt.Sprintf("%d, of these %d not in the environment", len(inDB)+encrypted, onlyDB),
-		}
-		if encrypted > 0 {
-			f.DB += fmt.Sprintf(" and %d %s", encrypted, reason)
-		}
-		fields = append(fields, f)
+			DB:   fmt.Sprintf("%d, of these %d not in the environment", len(inDB), onlyDB),
+		})
 	}
 
 	var want Bedrock

@@ -43,6 +43,8 @@ func bedrockAndRow() (provider.Desired, *provider.Row) {
 	return d, &provider.Row{ID: rowID, Name: "b", Type: provider.Anthropic, Enabled: true, Settings: d.Settings()}
 }
 
+var errNotDecrypted = errors.New("the reason")
+
 func TestCompare(t *testing.T) {
 	type field = provider.Field
 	for name, c := range map[string]struct {
@@ -53,7 +55,9 @@ func TestCompare(t *testing.T) {
 		fields      []field
 		hashDiffers bool
 		dbHash      provider.Canonical // what DBHash is of, if that matters
-		undecodable error
+		unreadable  error
+
+		unreadableKeys error
 	}{
 		"an equal row is in sync": {
 			change: func(*provider.Desired, *provider.Row) {},
@@ -154,21 +158,21 @@ func TestCompare(t *testing.T) {
 			fields: []field{{"type", "bedrock", "anthropic"}},
 			dbHash: provider.Canonical{Type: provider.Anthropic},
 		},
-		"whether undecodable settings make a Bedrock row is not guessed": {
+		"whether settings that cannot be decoded make a Bedrock row is not guessed": {
 			bedrock: true,
 			change: func(d *provider.Desired, r *provider.Row) {
 				d.Type, r.SettingsKeyID = provider.AmazonBedrock, "key"
 			},
-			kind: provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsKeyID,
-			fields: []field{{"settings", "bedrock", "undecodable: " + provider.ErrSettingsKeyID.Error()}},
+			kind: provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsKeyID,
+			fields: []field{{"settings", "bedrock", "cannot be compared: " + provider.ErrSettingsKeyID.Error()}},
 		},
-		"a row of type bedrock with undecodable settings is a Bedrock one": {
+		"a row of type bedrock with settings that cannot be decoded is a Bedrock one": {
 			bedrock: true,
 			change: func(_ *provider.Desired, r *provider.Row) {
 				r.Type, r.Settings = provider.AmazonBedrock, secret.New("broken")
 			},
-			kind: provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsNotJSON,
-			fields: []field{{"settings", "bedrock", "undecodable: " + provider.ErrSettingsNotJSON.Error()}},
+			kind: provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
+			fields: []field{{"settings", "bedrock", "cannot be compared: " + provider.ErrSettingsNotJSON.Error()}},
 		},
 		"base URLs are shown without userinfo and query": {
 			change: func(d *provider.Desired, r *provider.Row) {
@@ -206,17 +210,17 @@ func TestCompare(t *testing.T) {
 			change: func(d *provider.Desired, r *provider.Row) {
 				d.Type, r.Type, r.Settings = provider.Anthropic, provider.Anthropic, secret.New("pw")
 			},
-			kind: provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsNotJSON, credentials: true,
-			fields: []field{{"settings", "none", "undecodable: settings are not a JSON object"}},
+			kind: provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON, credentials: true,
+			fields: []field{{"settings", "none", "cannot be compared: settings are not a JSON object"}},
 		},
 		"of a row that cannot be decoded the other fields are compared": {
 			bedrock: true,
 			change: func(_ *provider.Desired, r *provider.Row) {
 				r.SettingsKeyID, r.BaseURL = "pw", "https://h/"
 			},
-			kind: provider.Changed, hashDiffers: true, undecodable: provider.ErrSettingsKeyID,
+			kind: provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsKeyID,
 			fields: []field{
-				{"settings", "bedrock", "undecodable: settings are encrypted with a key that this worker does not have (settings_key_id)"},
+				{"settings", "bedrock", "cannot be compared: settings are encrypted with a key that this worker does not have (settings_key_id)"},
 				{"base_url", "", "https://h/"},
 			},
 		},
@@ -237,23 +241,41 @@ func TestCompare(t *testing.T) {
 			kind:        provider.Changed,
 			fields:      []field{{"api_keys", "2, of these 2 not in the database", "0, of these 0 not in the environment"}},
 		},
-		"encrypted keys are counted apart": {
+		"an encrypted key makes credentials not comparable": {
 			credentials: true,
 			change: func(_ *provider.Desired, r *provider.Row) {
 				r.Keys = append(r.Keys, provider.StoredKey{Key: secret.New("pw"), KeyID: "pw"})
 			},
-			kind: provider.Changed,
-			fields: []field{{"api_keys", "2, of these 0 not in the database",
-				"3, of these 0 not in the environment and 1 encrypted with a key that this worker does not have"}},
+			kind: provider.NotComparable, unreadableKeys: provider.ErrAPIKeyID,
+			fields: []field{{"api_keys", "2", "cannot be compared: " + provider.ErrAPIKeyID.Error()}},
 		},
 		"a key that does not decrypt says why": {
 			credentials: true,
 			change: func(_ *provider.Desired, r *provider.Row) {
-				r.Keys = append(r.Keys, provider.StoredKey{Key: secret.New("pw"), KeyID: "pw", Err: errors.New("the reason")})
+				r.Keys = append(r.Keys, provider.StoredKey{Key: secret.New("pw"), KeyID: "pw", Err: errNotDecrypted})
 			},
-			kind: provider.Changed,
-			fields: []field{{"api_keys", "2, of these 0 not in the database",
-				"3, of these 0 not in the environment and 1 that cannot be decrypted: the reason"}},
+			kind: provider.NotComparable, unreadableKeys: errNotDecrypted,
+			fields: []field{{"api_keys", "2", "cannot be compared: the reason"}},
+		},
+		"a key that does not decrypt hides no drift": {
+			credentials: true,
+			change: func(_ *provider.Desired, r *provider.Row) {
+				r.Keys, r.BaseURL = []provider.StoredKey{{Key: secret.New("pw"), KeyID: "pw", Err: errNotDecrypted}}, "https://h/2"
+			},
+			kind: provider.Changed, hashDiffers: true, unreadableKeys: errNotDecrypted,
+			fields: []field{{"base_url", "https://h/v1", "https://h/2"}, {"api_keys", "2", "cannot be compared: the reason"}},
+		},
+		"a disabled row that cannot be decoded cannot be compared": {
+			bedrock: true,
+			change:  func(_ *provider.Desired, r *provider.Row) { r.Settings, r.Enabled = secret.New("broken"), false },
+			kind:    provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
+			fields: []field{{"settings", "bedrock", "cannot be compared: " + provider.ErrSettingsNotJSON.Error()}},
+		},
+		"a soft-deleted row is deleted, whatever its settings": {
+			bedrock: true,
+			change:  func(_ *provider.Desired, r *provider.Row) { r.Settings, r.Deleted = secret.New("broken"), true },
+			kind:    provider.Deleted, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
+			fields: []field{{"deleted", "false", "true"}, {"settings", "bedrock", "cannot be compared: " + provider.ErrSettingsNotJSON.Error()}},
 		},
 		"the Bedrock pair is compared by counts": {
 			bedrock: true, credentials: true,
@@ -285,22 +307,24 @@ func TestCompare(t *testing.T) {
 				desired, row = bedrockAndRow()
 			}
 			c.change(&desired, row)
-			o := provider.Compare(desired, row, c.credentials)
+			o := hasher.Compare(desired, row, c.credentials)
 			require.Equal(t, c.kind, o.Kind)
 			require.Equal(t, c.fields, o.Fields)
 			require.Equal(t, c.hashDiffers, o.HashDiffers())
 			require.Equal(t, desired.Name, o.Provider)
 			require.Equal(t, rowID, o.ProviderID)
-			require.Equal(t, desired.Canonical().Hash(), o.EnvHash)
-			require.Equal(t, c.undecodable, o.Undecodable)
-			if c.undecodable != nil {
+			require.Equal(t, hasher.Hash(desired.Canonical()), o.EnvHash)
+			require.Equal(t, c.unreadable, o.Unreadable)
+			require.Equal(t, c.unreadableKeys, o.UnreadableCredentials)
+			require.Equal(t, c.kind == provider.NotComparable, o.WhyNotComparable() != nil)
+			if c.unreadable != nil {
 				require.Empty(t, o.DBHash)
 			} else {
 				require.Equal(t, o.DBHashes.Against(desired), o.DBHash)
 				require.Equal(t, !row.HashEqual(desired), o.HashDiffers())
 			}
 			if hash := c.dbHash; hash != (provider.Canonical{}) {
-				require.Equal(t, hash.Hash(), o.DBHash)
+				require.Equal(t, hasher.Hash(hash), o.DBHash)
 			}
 			for _, f := range o.Fields {
 				for _, plain := range []string{"pw", "key-", "AK-", "SK-"} {
@@ -320,7 +344,7 @@ func TestBedrockTypesAreEqual(t *testing.T) {
 		if rapid.Bool().Draw(t, "same settings") {
 			settings = d.Settings()
 		}
-		if rapid.Bool().Draw(t, "undecodable settings") {
+		if rapid.Bool().Draw(t, "settings that cannot be decoded") {
 			settings = secret.New(rapid.SampledFrom([]string{
 				`{"_type":"bedrock","_version":2,"region":7}`, `{"_type":"bedrock","_version":1,"region":7}`, `{"_type":"other"}`, `broken`,
 			}).Draw(t, "settings"))
@@ -335,9 +359,9 @@ func TestBedrockTypesAreEqual(t *testing.T) {
 		for _, d.Type = range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
 			hashes := map[string]bool{}
 			for _, row.Type = range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
-				o := provider.Compare(d, &row, credentials)
+				o := hasher.Compare(d, &row, credentials)
 				require.Equal(t, o.DBHash == o.EnvHash, row.HashEqual(d))
-				require.Equal(t, d.Canonical().Hash(), o.EnvHash, "it is the environment's own")
+				require.Equal(t, hasher.Hash(d.Canonical()), o.EnvHash, "it is the environment's own")
 				hashes[o.DBHash] = true
 				o.EnvHash, o.DBHash, o.DBType, o.DBHashes = "", map[bool]string{true: "equal"}[o.DBHash == o.EnvHash], "", provider.RowHashes{}
 				answers = append(answers, o)
@@ -352,8 +376,8 @@ func TestBedrockTypesAreEqual(t *testing.T) {
 
 func TestAProviderWithoutARowIsMissing(t *testing.T) {
 	desired, _ := desiredAndRow()
-	o := provider.Compare(desired, nil, true)
-	require.Equal(t, provider.Observation{Provider: "a", Kind: provider.Missing, EnvHash: desired.Canonical().Hash()}, o)
+	o := hasher.Compare(desired, nil, true)
+	require.Equal(t, provider.Observation{Provider: "a", Kind: provider.Missing, EnvHash: hasher.Hash(desired.Canonical())}, o)
 	require.False(t, o.HashDiffers())
 }
 
@@ -363,8 +387,8 @@ func TestCredentialsAreSummedUpInOneLine(t *testing.T) {
 	row.Keys = stored("key-1")
 	require.Equal(t, "api_keys: env 0, of these 0 not in the database; db 1, of these 1 not in the environment; "+
 		"bedrock_credentials: env 2 of 2 set; db 2 of 2 set, 1 of 2 differ",
-		provider.Compare(desired, row, true).Credentials)
-	require.Empty(t, provider.Compare(desired, row, false).Credentials)
+		hasher.Compare(desired, row, true).Credentials)
+	require.Empty(t, hasher.Compare(desired, row, false).Credentials)
 }
 
 func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
@@ -373,22 +397,23 @@ func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
 		desired, row := desiredAndRow()
 		desired.Keys = secrets(plain.Draw(t, "environment")...)
 		row.Keys = stored(plain.Draw(t, "database")...)
-		before := provider.Compare(desired, row, true)
+		before := hasher.Compare(desired, row, true)
 
 		desired.Keys = rapid.Permutation(desired.Keys).Draw(t, "environment, shuffled")
 		row.Keys = rapid.Permutation(row.Keys).Draw(t, "database, shuffled")
-		require.Equal(t, before, provider.Compare(desired, row, true))
+		require.Equal(t, before, hasher.Compare(desired, row, true))
 	})
 }
 
 func TestWithoutCredentialsIsWhatAComparisonWithoutThemGives(t *testing.T) {
 	changes := map[string]func(*provider.Desired, *provider.Row){
-		"nothing":      func(*provider.Desired, *provider.Row) {},
-		"keys":         func(_ *provider.Desired, r *provider.Row) { r.Keys = stored("key-3") },
-		"Bedrock pair": func(d *provider.Desired, _ *provider.Row) { d.Bedrock.AccessKey = secret.New("AK-2") },
-		"base URL":     func(_ *provider.Desired, r *provider.Row) { r.BaseURL = "https://h/2" },
-		"disabled":     func(_ *provider.Desired, r *provider.Row) { r.Enabled = false },
-		"undecodable":  func(_ *provider.Desired, r *provider.Row) { r.Settings = secret.New("x") },
+		"nothing":       func(*provider.Desired, *provider.Row) {},
+		"keys":          func(_ *provider.Desired, r *provider.Row) { r.Keys = stored("key-3") },
+		"Bedrock pair":  func(d *provider.Desired, _ *provider.Row) { d.Bedrock.AccessKey = secret.New("AK-2") },
+		"base URL":      func(_ *provider.Desired, r *provider.Row) { r.BaseURL = "https://h/2" },
+		"disabled":      func(_ *provider.Desired, r *provider.Row) { r.Enabled = false },
+		"encrypted":     func(_ *provider.Desired, r *provider.Row) { r.Keys = []provider.StoredKey{{KeyID: "k"}} },
+		"not decodable": func(_ *provider.Desired, r *provider.Row) { r.Settings = secret.New("x") },
 	}
 	for first, change := range changes {
 		for second, changeToo := range changes {
@@ -396,7 +421,7 @@ func TestWithoutCredentialsIsWhatAComparisonWithoutThemGives(t *testing.T) {
 				desired, row := bedrockAndRow()
 				change(&desired, row)
 				changeToo(&desired, row)
-				got, want := provider.Compare(desired, row, true).WithoutCredentials(), provider.Compare(desired, row, false)
+				got, want := hasher.Compare(desired, row, true).WithoutCredentials(), hasher.Compare(desired, row, false)
 				require.ElementsMatch(t, want.Fields, got.Fields)
 				got.Fields, want.Fields = nil, nil
 				require.Equal(t, want, got)

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"bytes"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,6 +35,9 @@ func (d Desired) Canonical() Canonical {
 	}
 	return c
 }
+
+// UsesKeys is [UsesKeys] of the provider's row.
+func (d Desired) UsesKeys() bool { return UsesKeys(d.Type, d.Bedrock != nil) }
 
 // DisplayRegion returns the Bedrock region as it may be shown.
 func (d Desired) DisplayRegion() string { return DisplayText(d.Canonical().BedrockRegion) }
@@ -88,6 +90,9 @@ type DecodedSettings struct {
 	Err           error // why the settings cannot be decoded, else nil
 	// AccessKey and AccessKeySecret are set only where credentials are compared.
 	AccessKey, AccessKeySecret secret.Text
+	// HasModel and AssumesRole report whether Bedrock settings name a model, and an IAM
+	// role. They are set only where credentials are.
+	HasModel, AssumesRole bool
 }
 
 // DecodedWithCredentials returns the same with credentials, of what
@@ -96,7 +101,10 @@ func DecodedWithCredentials(bedrock *Bedrock, err error) *DecodedSettings {
 	if bedrock == nil {
 		return &DecodedSettings{IsBedrock: ofBedrock(err), Err: err}
 	}
-	return &DecodedSettings{IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret}
+	return &DecodedSettings{
+		IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret,
+		HasModel: bedrock.Model != "", AssumesRole: bedrock.AssumesRole,
+	}
 }
 
 // StoredKey is a row of ai_provider_keys.
@@ -146,12 +154,6 @@ func (r Row) CanonicalAgainst(d Desired) (Canonical, error) {
 func (r Row) HashEqual(d Desired) bool {
 	have, err := r.CanonicalAgainst(d)
 	return err == nil && have == d.Canonical()
-}
-
-// HasEncrypted reports whether the settings, or any of the Keys that are loaded and
-// not decrypted, are encrypted.
-func (r Row) HasEncrypted() bool {
-	return r.SettingsKeyID != "" || slices.ContainsFunc(r.Keys, func(k StoredKey) bool { return k.KeyID != "" })
 }
 
 // Current picks, among all rows of one name, the one that stands for the

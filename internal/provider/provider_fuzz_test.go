@@ -273,14 +273,14 @@ func FuzzCompare(f *testing.F) {
 			}
 		}
 
-		o := provider.Compare(desired, row, credentials)
+		o := hasher.Compare(desired, row, credentials)
 		encoded, err := json.Marshal(o.Fields)
 		require.NoError(t, err)
 		require.NotContains(t, strings.ToLower(string(encoded)+o.Credentials), mark)
 		require.True(t, utf8.Valid(encoded))
 
 		_, err = row.Canonical()
-		require.Equal(t, err, o.Undecodable)
+		require.Equal(t, err, o.Unreadable)
 		require.Equal(t, err != nil, o.DBHash == "")
 		require.Equal(t, o.EnvHash != o.DBHash, o.HashDiffers())
 		same := row.HashEqual(desired)
@@ -288,8 +288,12 @@ func FuzzCompare(f *testing.F) {
 		switch {
 		case deleted:
 			require.Equal(t, provider.Deleted, o.Kind)
+		case o.Unreadable != nil:
+			require.Equal(t, provider.NotComparable, o.Kind)
 		case !enabled:
 			require.Equal(t, provider.Disabled, o.Kind)
+		case same && o.UnreadableCredentials != nil:
+			require.Equal(t, provider.NotComparable, o.Kind)
 		case same && o.Credentials == "":
 			require.Equal(t, provider.InSync, o.Kind)
 		default:
@@ -298,6 +302,6 @@ func FuzzCompare(f *testing.F) {
 		require.Equal(t, o.Kind == provider.InSync, len(o.Fields) == 0)
 		without := o.WithoutCredentials()
 		require.Empty(t, without.Credentials)
-		require.Equal(t, provider.Compare(desired, row, false), without, "as if they had not been compared")
+		require.Equal(t, hasher.Compare(desired, row, false), without, "as if they had not been compared")
 	})
 }

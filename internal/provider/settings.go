@@ -17,6 +17,14 @@ type Bedrock struct {
 	SmallFastModel  string
 	AccessKey       secret.Text
 	AccessKeySecret secret.Text
+	// AssumesRole reports whether stored settings name an IAM role, which provwatch
+	// neither compares nor writes.
+	AssumesRole bool
+}
+
+// HasCredentials reports whether there is an access key or a secret; nil has none.
+func (b *Bedrock) HasCredentials() bool {
+	return b != nil && !(b.AccessKey.IsZero() && b.AccessKeySecret.IsZero())
 }
 
 // The discriminators of the settings JSON (spec section 3).
@@ -46,6 +54,13 @@ type storedSettings struct {
 	SmallFastModel  string     `json:"small_fast_model"`
 	AccessKey       credential `json:"access_key"`
 	AccessKeySecret credential `json:"access_key_secret"`
+	// RoleARN is the gateway's, in whatever form.
+	RoleARN json.RawMessage `json:"role_arn"`
+}
+
+func (s *storedSettings) assumesRole() bool {
+	var arn string
+	return json.Unmarshal(s.RoleARN, &arn) == nil && arn != ""
 }
 
 // credential is a JSON string that is not decoded unless it is needed: unlike a
@@ -132,6 +147,7 @@ func ParseSettings(text []byte) (*Bedrock, error) {
 		SmallFastModel:  stored.SmallFastModel,
 		AccessKey:       stored.AccessKey.take(),
 		AccessKeySecret: stored.AccessKeySecret.take(),
+		AssumesRole:     stored.assumesRole(),
 	}, nil
 }
 

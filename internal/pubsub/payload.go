@@ -61,9 +61,11 @@ type DriftAlert struct {
 	Fields     []provider.Field `json:"fields"`
 	EnvHash    string           `json:"env_hash"`
 	DBHash     string           `json:"db_hash"` // empty when there is none
-	Source     Source           `json:"source"`
-	DetectedAt time.Time        `json:"detected_at"`
-	*Commit                     // of an alert from the WAL, else nil
+	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
+	HashKeyed  bool      `json:"hash_keyed,omitempty"`
+	Source     Source    `json:"source"`
+	DetectedAt time.Time `json:"detected_at"`
+	*Commit              // of an alert from the WAL, else nil
 	Truncation
 }
 
@@ -82,6 +84,7 @@ func (a DriftAlert) exact() DriftAlert {
 	if a.Fields == nil {
 		a.Fields = []provider.Field{}
 	}
+	a.HashKeyed = provider.IsKeyed(a.EnvHash) || provider.IsKeyed(a.DBHash)
 	return a
 }
 

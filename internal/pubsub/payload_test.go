@@ -86,7 +86,7 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 		})},
 		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) {
 			a.Kind, a.Source, a.DBHash = provider.Disabled, pubsub.SourceResync, ""
-			a.Fields = []provider.Field{{Name: "enabled", Env: "true", DB: "false"}, {Name: "settings", Env: "none", DB: "undecodable: x"}}
+			a.Fields = []provider.Field{{Name: "enabled", Env: "true", DB: "false"}, {Name: "settings", Env: "none", DB: "cannot be compared: x"}}
 		})},
 		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Fields[0].DB = long })},
 		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Provider = long })},

@@ -1,5 +1,5 @@
 // Package regularfile reads files that an operator names: environment files,
-// tokens, keysets, certificates. What cannot be read to an end, or not at once, is
+// tokens, encryption keys, certificates. What cannot be read to an end, or not at once, is
 // refused: a pipe, a device, a folder, a socket, and a file larger than its kind.
 package regularfile
 

@@ -11,7 +11,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
@@ -54,7 +53,7 @@ func signOf(action seed.Action) sign {
 		return sign{"+", "insert", green}
 	case seed.Drifted:
 		return sign{"~", "drift", yellow}
-	case seed.Undecodable:
+	case seed.NotComparable:
 		return sign{"!", "cannot be compared", red}
 	case seed.StickyDeleted:
 		return sign{"-", "soft-deleted, stays so", red}
@@ -79,6 +78,7 @@ type step struct {
 	Fields   []provider.Field `json:"fields"`
 	EnvHash  string           `json:"env_hash"`
 	DBHash   string           `json:"db_hash"`
+	Keyed    bool             `json:"hash_keyed,omitempty"`
 }
 
 func stepOf(s seed.Step) step {
@@ -90,6 +90,7 @@ func stepOf(s seed.Step) step {
 		Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
 		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), Kind: s.Observation.Kind, Fields: fields,
 		EnvHash: s.Observation.EnvHash, DBHash: s.Observation.DBHash,
+		Keyed: provider.IsKeyed(s.Observation.EnvHash) || provider.IsKeyed(s.Observation.DBHash),
 	}
 }
 
@@ -122,7 +123,7 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 		lead, insert = "Done", "inserted"
 	}
 	_, err := fmt.Fprintf(p.out, "%s: %d %s, %d drifted, %d not comparable, %d soft-deleted, %d unchanged, %d accepted, %d skipped.\n",
-		lead, plan.Count(seed.Insert), insert, plan.Count(seed.Drifted), plan.Count(seed.Undecodable), plan.Count(seed.StickyDeleted),
+		lead, plan.Count(seed.Insert), insert, plan.Count(seed.Drifted), plan.Count(seed.NotComparable), plan.Count(seed.StickyDeleted),
 		plan.Count(seed.Unchanged), plan.Count(seed.Accepted), plan.Count(seed.Unsupported))
 	return err
 }
@@ -138,54 +139,6 @@ func inserted(s seed.Step) []provider.Field {
 		fields = append(fields, provider.Field{Name: "bedrock_region", Env: region})
 	}
 	return append(fields, provider.Field{Name: "api_keys", Env: strconv.Itoa(len(d.Keys))})
-}
-
-// Verification prints how the database compares with the environment.
-func (p *Printer) Verification(plan seed.Plan) error {
-	if p.json {
-		steps := make([]step, len(plan.Steps))
-		for i, s := range plan.Steps {
-			steps[i] = stepOf(s)
-		}
-		return p.encode(map[string]any{"drifts": len(Drifts(plan)), "providers": steps})
-	}
-	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
-	for _, s := range plan.Steps {
-		state, colors := string(s.Observation.Kind), yellow
-		fields := differences(s.Observation.Kind, s.Observation.Fields)
-		switch {
-		case s.Action == seed.Unsupported:
-			fields = nil // it was not looked for
-			state = "type not in the database's enum"
-		case s.Observation.Kind == provider.InSync:
-			state, colors = "in sync", green
-		case s.Accepted():
-			state, colors = state+", accepted", faint
-		}
-		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, fields)
-	}
-	if err := p.render(t); err != nil {
-		return err
-	}
-	drifts, all := len(Drifts(plan)), len(plan.Steps)
-	verb := "drift"
-	if drifts == 1 || all == 1 {
-		verb = "drifts"
-	}
-	_, err := fmt.Fprintf(p.out, "%d of %s %s.\n", drifts, english.Plural(all, "provider", ""), verb)
-	return err
-}
-
-// Drifts returns the steps of providers that are not as the environment asks
-// for, without accepted drifts.
-func Drifts(plan seed.Plan) []seed.Step {
-	var drifts []seed.Step
-	for _, s := range plan.Steps {
-		if s.Action != seed.Unsupported && s.Observation.Kind != provider.InSync && !s.Accepted() {
-			drifts = append(drifts, s)
-		}
-	}
-	return drifts
 }
 
 // auditStaged is the value of "audit" in JSON where audit entries wait for a

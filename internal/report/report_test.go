@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/provider"
+	"provwatch/internal/seed"
 	"provwatch/internal/status"
 )
 
@@ -27,4 +28,25 @@ func TestOfAProviderThatIsMissingTheDatabaseHasNoRow(t *testing.T) {
 	} {
 		require.Contains(t, lines, want)
 	}
+}
+
+func TestAProviderThatCannotBeComparedIsNoDrift(t *testing.T) {
+	field := provider.Field{Name: "settings", Env: "bedrock", DB: "cannot be compared: the reason"}
+	plan := seed.Plan{Steps: []seed.Step{
+		{Action: seed.NotComparable, Desired: provider.Desired{Name: "aws"}, Observation: provider.Observation{Kind: provider.NotComparable, Fields: []provider.Field{field}}},
+		{Action: seed.Drifted, Desired: provider.Desired{Name: "gpt"}, Observation: provider.Observation{Kind: provider.Changed}},
+		{Action: seed.Unchanged, Desired: provider.Desired{Name: "same"}, Observation: provider.Observation{Kind: provider.InSync}},
+		{Action: seed.Unsupported, Desired: provider.Desired{Name: "none"}, Observation: provider.Observation{Kind: provider.NotComparable}},
+	}}
+	require.Len(t, Drifts(plan), 1)
+	require.Len(t, NotComparable(plan), 1)
+	var out bytes.Buffer
+	require.NoError(t, New(&out, false, false).Verification(plan))
+	printed := strings.Join(strings.Fields(out.String()), " ")
+	require.Contains(t, printed, "aws cannot be compared settings bedrock cannot be compared: the reason")
+	require.Contains(t, printed, "1 of 4 providers drifts, 1 not comparable.")
+	out.Reset()
+	require.NoError(t, New(&out, true, false).Verification(plan))
+	require.Contains(t, out.String(), `"state": "not_comparable"`)
+	require.Contains(t, out.String(), `"drifts": 1`)
 }

@@ -23,6 +23,8 @@ var stateNames = map[status.State]string{
 	status.Unverified:  "not verified yet",
 	status.Accepted:    "accepted",
 	status.InSync:      "in sync",
+
+	status.NotComparable: "cannot be compared",
 }
 
 // Status prints how providers are and how they are watched.
@@ -44,6 +46,9 @@ func (p *Printer) Status(s status.Status) error {
 		return err
 	}
 	if err := p.statusProviders(s); err != nil {
+		return err
+	}
+	if err := p.notices(s.Notices); err != nil {
 		return err
 	}
 	if err := p.watching(s.Database); err != nil {
@@ -70,6 +75,8 @@ func (p *Printer) statusProviders(s status.Status) error {
 			colors = green
 		case status.Accepted:
 			state, colors = cell(string(row.Kind))+", accepted", faint
+		case status.NotComparable:
+			colors = red
 		case status.Drifted:
 			state = cell(string(row.Kind))
 		}
@@ -80,6 +87,24 @@ func (p *Printer) statusProviders(s status.Status) error {
 	}
 	if s.MoreProviders {
 		return p.lines(fmt.Sprintf("and %d more", s.Total()-len(s.Providers)))
+	}
+	return p.lines()
+}
+
+// notices prints nothing where there are none.
+func (p *Printer) notices(notices []provider.Notice) error {
+	if len(notices) == 0 {
+		return nil
+	}
+	t := p.table("NOTICE", "PROBLEM", "REMEDY")
+	for _, n := range notices[:min(len(notices), status.MaxPage)] {
+		t.AppendRow([]any{cell(n.Provider), cell(n.Problem), n.Remedy})
+	}
+	if err := p.render(t); err != nil {
+		return err
+	}
+	if more := len(notices) - status.MaxPage; more > 0 {
+		return p.lines(fmt.Sprintf("and %d more", more))
 	}
 	return p.lines()
 }

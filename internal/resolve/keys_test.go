@@ -4,12 +4,11 @@ import (
 	"log/slog"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/atrest"
-	"provwatch/internal/atrest/atresttest"
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/resolve"
@@ -17,15 +16,16 @@ import (
 	"provwatch/internal/seed"
 )
 
-// storedBedrock returns the settings of the one row that there is.
-func storedBedrock(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) *provider.Bedrock {
+// storedBedrock returns the settings of the one row that there is, decrypted by the
+// independent reader.
+func storedBedrock(t *testing.T, pool *pgxpool.Pool, key dbcrypttest.Key) *provider.Bedrock {
 	t.Helper()
-	var id uuid.UUID
-	var stored secret.Text
-	var keyID string
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT id, settings, settings_key_id FROM public.ai_providers`).Scan(&id, &stored, &keyID))
-	require.Equal(t, keys.Primary(), keyID)
-	decoded, err := keys.OpenSettings(id, stored, keyID)
+	var stored, keyID string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT settings, settings_key_id FROM public.ai_providers`).Scan(&stored, &keyID))
+	require.Equal(t, key.Digest(), keyID)
+	plain, err := key.Decrypt(stored)
+	require.NoError(t, err)
+	decoded, err := provider.ParseSettings([]byte(plain))
 	require.NoError(t, err)
 	return decoded
 }
@@ -33,7 +33,9 @@ func storedBedrock(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) *provi
 func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	_, keys := atresttest.NewKeyset(t)
+	key, another := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key, another)
+	keys := dbcrypttest.NewRing(t, key)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrock("us-east-1")}, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
 	require.NoError(t, err)
 
@@ -42,68 +44,87 @@ func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t 
 	outcome, err := resolve.TakeEnv(t.Context(), pool, keys, rotated, false, false, "operator:test")
 	require.NoError(t, err)
 	require.Equal(t, provider.Changed, outcome.Kind)
-	stored := storedBedrock(t, pool, keys)
+	stored := storedBedrock(t, pool, key)
 	require.Equal(t, []string{"eu-west-1", "environment"}, []string{stored.Region, stored.AccessKeySecret.Reveal()}, "the stored credentials are kept")
 
 	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, false, "operator:test")
 	require.NoError(t, err)
 	require.Equal(t, "bedrock_credentials", outcome.Fields[0].Name)
-	require.Equal(t, "of another environment", storedBedrock(t, pool, keys).AccessKeySecret.Reveal())
+	require.Equal(t, "of another environment", storedBedrock(t, pool, key).AccessKeySecret.Reveal())
 	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, false, "operator:test")
 	require.NoError(t, err)
 	require.Equal(t, provider.InSync, outcome.Kind)
 
 	// Without the key nothing is discarded unless that is asked for.
-	_, other := atresttest.NewKeyset(t)
+	other := dbcrypttest.NewRing(t, another)
 	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), false, false, "operator:test")
-	require.ErrorIs(t, err, atrest.ErrUnknownKey)
+	require.ErrorIs(t, err, dbcrypt.ErrUnknownKey)
 	require.ErrorContains(t, err, "what they hold would be lost")
 	_, err = resolve.TakeDB(t.Context(), pool, other, bedrock("ap-east-1"), false, "operator:test")
-	require.ErrorIs(t, err, atrest.ErrUnknownKey)
+	require.ErrorIs(t, err, dbcrypt.ErrUnknownKey)
 	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), true, false, "operator:test")
-	require.ErrorIs(t, err, atrest.ErrUnknownKey, "what cannot be read is not overwritten either")
+	require.ErrorIs(t, err, dbcrypt.ErrUnknownKey, "what cannot be read is not overwritten either")
 	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET settings = NULL, settings_key_id = NULL`)
 	require.NoError(t, err)
 	_, err = resolve.TakeEnv(t.Context(), pool, other, bedrock("ap-east-1"), true, false, "operator:test")
 	require.NoError(t, err)
-	require.Equal(t, "ap-east-1", storedBedrock(t, pool, other).Region)
+	require.Equal(t, "ap-east-1", storedBedrock(t, pool, another).Region)
 }
 
-func TestEncryptedSecretsAreNotReplacedByPlainTextForLackOfAKeyset(t *testing.T) {
+// TestTakingTheEnvironmentNeedsAKeyForSecretsAlone has a database with an active key, of
+// which the worker has none.
+func TestTakingTheEnvironmentNeedsAKeyForSecretsAlone(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	_, keys := atresttest.NewKeyset(t)
+	key, unregistered := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key)
 	openai := func(baseURL, key string) provider.Desired {
 		return provider.Desired{Name: "openai", Type: provider.OpenAI, BaseURL: baseURL, Keys: []secret.Text{secret.New(key)}}
 	}
 	desired := []provider.Desired{bedrock("us-east-1"), openai("https://h/", "sk-stored")}
-	_, err := seed.Seed(t.Context(), pool, desired, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
+	_, err := seed.Seed(t.Context(), pool, desired, false, slog.New(slog.DiscardHandler), seed.WithKeys(dbcrypttest.NewRing(t, key)))
 	require.NoError(t, err)
-	_, err = resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), true, false, "operator:test")
-	require.ErrorContains(t, err, "start it with the --keyset that holds the key")
-	_, err = resolve.TakeEnv(t.Context(), pool, plainText(t), openai("https://h/", "sk-other"), true, false, "operator:test")
-	require.ErrorContains(t, err, "would be replaced by plain text: give the --keyset")
-	// What leaves them alone needs no keyset.
-	_, err = resolve.TakeEnv(t.Context(), pool, plainText(t), openai("https://other/", "sk-other"), false, false, "operator:test")
+	encrypted := func() []string {
+		return list(t, pool, `SELECT settings FROM public.ai_providers WHERE settings_key_id = $1
+			UNION ALL SELECT api_key FROM public.ai_provider_keys WHERE api_key_key_id = $1`, key.Digest())
+	}
+	before := encrypted()
+	require.Len(t, before, 2)
+	_, err = resolve.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), true, false, "operator:test")
+	require.ErrorIs(t, err, dbcrypt.ErrUnknownKey)
+	_, err = resolve.TakeEnv(t.Context(), pool, noKeys, openai("https://h/", "sk-other"), true, false, "operator:test")
+	var missing *dbcrypt.NeedsKeyError
+	require.ErrorAs(t, err, &missing)
+	require.ErrorContains(t, err, `an API key of provider "openai" cannot be stored`)
+	_, err = resolve.TakeEnv(t.Context(), pool, noKeys, openai("https://h/", "sk-stored"), false, true, "operator:test")
+	require.ErrorContains(t, err, "its credentials cannot be compared: encrypted with key "+key.Digest())
+	_, err = resolve.TakeDB(t.Context(), pool, noKeys, openai("https://h/", "sk-stored"), true, "operator:test")
+	require.ErrorContains(t, err, "its row cannot be compared, hence not accepted")
+	// What leaves secrets alone needs no key.
+	_, err = resolve.TakeEnv(t.Context(), pool, noKeys, openai("https://other/", "sk-other"), false, false, "operator:test")
 	require.NoError(t, err)
-	var encrypted int
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM public.ai_providers WHERE settings_key_id = $1) +
-		(SELECT count(*) FROM public.ai_provider_keys WHERE api_key_key_id = $1)`, keys.Primary()).Scan(&encrypted))
-	require.Equal(t, 2, encrypted)
+	require.Equal(t, before, encrypted(), "nothing is encrypted again either")
+	// With one that is not active nothing is written at all.
+	_, err = resolve.TakeEnv(t.Context(), pool, dbcrypttest.NewRing(t, unregistered, key), openai("https://h/", "sk-stored"), false, false, "operator:test")
+	require.NoError(t, err, "the second is")
+	_, err = resolve.TakeEnv(t.Context(), pool, dbcrypttest.NewRing(t, unregistered), openai("https://other/", "sk-stored"), false, false, "operator:test")
+	var unusable *dbcrypt.UnusableError
+	require.ErrorAs(t, err, &unusable)
 }
 
 func TestADriftOfCredentialsThatMustAgreeCannotBeAccepted(t *testing.T) {
 	t.Parallel()
-	_, keys := atresttest.NewKeyset(t)
-	_, other := atresttest.NewKeyset(t)
+	key, another := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	keys, other := dbcrypttest.NewRing(t, key), dbcrypttest.NewRing(t, another)
 	stored := provider.Desired{Name: "gpt", Type: provider.OpenAI, BaseURL: "https://h/", Variables: "X", Keys: []secret.Text{secret.New("k")}}
 	pool, _ := pgtest.NewPool(t)
+	dbcrypttest.Register(t, pool, key, another)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{stored}, false, slog.New(slog.DiscardHandler), seed.WithKeys(keys))
 	require.NoError(t, err)
 
 	desired := stored
 	desired.BaseURL = "https://env/"
-	takeDB := func(k *atrest.Keyset) (resolve.Outcome, error) {
+	takeDB := func(k *dbcrypt.Ring) (resolve.Outcome, error) {
 		return resolve.TakeDB(t.Context(), pool, k, desired, false, "operator:test", seed.RequireCredentials())
 	}
 	_, err = takeDB(other)

@@ -3,6 +3,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,10 +15,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/store"
 )
@@ -48,17 +49,6 @@ func (o Outcome) Written() bool {
 	return !o.AlreadyAccepted && (o.Kind != provider.InSync || o.KeysReplaced)
 }
 
-// Keys encrypts the secrets that are stored, and decodes stored settings.
-type Keys interface {
-	seed.Keys
-	// Primary returns the id of the key that secrets are encrypted with, empty when
-	// they are stored in plain text.
-	Primary() string
-	// PlainSettings returns the plain text of stored settings, for the caller to
-	// clear.
-	PlainSettings(id uuid.UUID, stored secret.Text, keyID string) ([]byte, error)
-}
-
 // TakeEnv writes the environment's fields to the provider's row: a changed row
 // is updated, a disabled one enabled, a soft-deleted one restored, a missing one
 // inserted. It writes what differs alone: columns and members of the settings that
@@ -67,13 +57,14 @@ type Keys interface {
 // rows that hold a key of the environment stay even then. An error, with nothing
 // written, is what would remove stored credentials without it or where the
 // environment has none; what would remove members of the settings that provwatch
-// does not know; a drift of nothing but credentials without it; and what would
-// replace encrypted secrets by plain text. It is audited in the actor's name.
+// does not know; what would leave API keys to a provider that uses none; a drift of
+// nothing but credentials without it; and a secret that cannot be encrypted as the
+// gateway encrypts it. It is audited in the actor's name.
 // compareCredentials says whether differing credentials count as a drift, which
 // they also do with [seed.RequireCredentials].
-func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, withKeys, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
-	return resolve(ctx, pool, keys, desired, withKeys || compareCredentials, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
-		return takeEnv(ctx, tx, keys, step, withKeys, actor)
+func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, withKeys, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
+	return resolve(ctx, pool, keys, desired, withKeys || compareCredentials, func(tx pgx.Tx, step seed.Step, sealer dbcrypt.Sealer) (Outcome, error) {
+		return takeEnv(ctx, tx, encryption{keys, sealer}, step, withKeys, actor)
 	}, options...)
 }
 
@@ -83,18 +74,28 @@ func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 // is accepted as it is already.
 // compareCredentials says whether differing credentials count as a drift. With
 // [seed.RequireCredentials] they cannot be accepted: a seed would not go by it.
-func TakeDB(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
-	return resolve(ctx, pool, keys, desired, compareCredentials, func(tx pgx.Tx, step seed.Step) (Outcome, error) {
+func TakeDB(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
+	return resolve(ctx, pool, keys, desired, compareCredentials, func(tx pgx.Tx, step seed.Step, _ dbcrypt.Sealer) (Outcome, error) {
 		return takeDB(ctx, tx, step, actor)
 	}, options...)
 }
 
-func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provider.Desired, compareCredentials bool,
-	take func(pgx.Tx, seed.Step) (Outcome, error), options ...seed.Option,
+// encryption decrypts what is stored and encrypts what is written.
+type encryption struct {
+	keys   *dbcrypt.Ring
+	sealer dbcrypt.Sealer
+}
+
+func resolve(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, compareCredentials bool,
+	take func(pgx.Tx, seed.Step, dbcrypt.Sealer) (Outcome, error), options ...seed.Option,
 ) (outcome Outcome, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if err := store.On(tx).LockSeed(ctx, seed.Lock); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
+		}
+		sealer, err := seed.SealerFor(ctx, tx, keys)
+		if err != nil {
+			return err
 		}
 		// Whoever is writing to the row, such as a gateway that rotates its
 		// credentials, goes first: what it writes is what is read below.
@@ -108,7 +109,7 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 		if plan.Steps[0].Action == seed.Unsupported {
 			return fmt.Errorf("the database's enum ai_provider_type lacks the type %s", desired.Type)
 		}
-		outcome, err = take(tx, plan.Steps[0])
+		outcome, err = take(tx, plan.Steps[0], sealer)
 		if err != nil {
 			return err
 		}
@@ -124,18 +125,22 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys Keys, desired provide
 	return outcome, nil
 }
 
-func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys bool, actor string) (Outcome, error) {
+func takeEnv(ctx context.Context, tx pgx.Tx, with encryption, step seed.Step, withKeys bool, actor string) (Outcome, error) {
 	queries := store.On(tx)
 	desired, observed := step.Desired, step.Observation
 	outcome := Outcome{
 		Provider: desired.Name, ProviderID: observed.ProviderID,
 		Kind: observed.Kind, Fields: observed.Fields, KeysReplaced: withKeys,
 	}
-	if !withKeys && observed.Credentials != "" {
+	if notCompared := observed.UnreadableCredentials; !withKeys && (observed.Credentials != "" || notCompared != nil) {
 		observed = observed.WithoutCredentials()
 		if observed.Kind == provider.InSync {
 			problem := step.CredentialsProblem()
-			if problem == nil { // they were not required to agree
+			switch {
+			case problem != nil: // they were required to agree
+			case notCompared != nil:
+				problem = fmt.Errorf("its credentials cannot be compared: %w", notCompared)
+			default:
 				problem = fmt.Errorf("its credentials differ: %s", seed.FieldList(outcome.Fields))
 			}
 			return outcome, fmt.Errorf("%w; stored credentials may have been rotated, and are not overwritten unasked: "+
@@ -151,7 +156,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 		if !withKeys {
 			desired = desired.WithoutCredentials()
 		}
-		id, err := seed.InsertProvider(ctx, tx, keys, desired, step.RowType, actor)
+		id, err := seed.InsertProvider(ctx, tx, with.sealer, desired, step.RowType, actor)
 		outcome.ProviderID = id
 		return outcome, err
 	}
@@ -160,14 +165,14 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 		outcome.KeysReplaced = false
 		return outcome, nil
 	}
-	if observed.Undecodable != nil {
-		return outcome, undecodable(observed.ProviderID, observed.Undecodable)
+	if observed.Unreadable != nil {
+		return outcome, unreadable(observed.ProviderID, observed.Unreadable)
 	}
 	var settings []byte
 	if concernsSettings(step) {
 		var err error
-		if settings, err = keys.PlainSettings(step.Row.ID, step.Row.Settings, step.Row.SettingsKeyID); err != nil {
-			return outcome, undecodable(observed.ProviderID, err)
+		if settings, err = with.keys.Open(step.Row.Settings, step.Row.SettingsKeyID); err != nil {
+			return outcome, unreadable(observed.ProviderID, err)
 		}
 		defer clear(settings)
 	}
@@ -175,13 +180,16 @@ func takeEnv(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, withKeys
 	if err != nil {
 		return outcome, err
 	}
+	if err := w.refuseUnusedKeys(ctx, queries, step, withKeys); err != nil {
+		return outcome, err
+	}
 	outcome.Fields = w.fields
 	outcome.KeysReplaced, outcome.KeysAgree = w.ofCredentials(), withKeys && !w.ofCredentials()
-	return outcome, w.carryOut(ctx, tx, keys, step, actor)
+	return outcome, w.carryOut(ctx, tx, with.sealer, step, actor)
 }
 
 // carryOut writes, and stages the audit entries for what it writes.
-func (w write) carryOut(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Step, actor string) error {
+func (w write) carryOut(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, step seed.Step, actor string) error {
 	queries := store.On(tx)
 	desired, observed := step.Desired, step.Observation
 	now := time.Now()
@@ -189,9 +197,9 @@ func (w write) carryOut(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Ste
 	if w.ofRow() {
 		columns := w.columns
 		if w.settings != nil {
-			stored, keyID, err := keys.SealSettings(observed.ProviderID, *w.settings)
+			stored, keyID, err := sealer.SealSettings(*w.settings, w.secretSettings)
 			if err != nil {
-				return fmt.Errorf("encrypt its settings: %w", err)
+				return fmt.Errorf("its settings cannot be stored: %w", err)
 			}
 			columns.Settings = &stored
 			if keyID != step.Row.SettingsKeyID {
@@ -217,9 +225,6 @@ func (w write) carryOut(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Ste
 	if len(w.removed) > 0 {
 		var ids []uuid.UUID
 		for _, key := range w.removed {
-			if key.KeyID != "" && keys.Primary() == "" {
-				return errPlainText
-			}
 			ids = append(ids, key.ID)
 			deleted := audit.Entry{
 				OccurredAt: now, Actor: actor, Action: audit.KeyDeleted, Provider: desired.Name, ProviderID: observed.ProviderID,
@@ -241,7 +246,7 @@ func (w write) carryOut(ctx context.Context, tx pgx.Tx, keys Keys, step seed.Ste
 		return err
 	}
 	desired.Keys = w.added
-	return seed.InsertKeys(ctx, tx, keys, observed.ProviderID, desired, actor)
+	return seed.InsertKeys(ctx, tx, sealer, observed.ProviderID, desired, actor)
 }
 
 // changes turns differences into what writing the environment's side changes.
@@ -264,8 +269,8 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 	case step.CredentialsProblem() != nil:
 		return outcome, fmt.Errorf("%w; that cannot be accepted with --compat=upstream-credentials, since nothing is stored of credentials that it could be tied to; "+
 			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())
-	case observed.Undecodable != nil:
-		return outcome, fmt.Errorf("its row cannot be compared, hence not accepted: %w; repair its settings", observed.Undecodable)
+	case observed.Unreadable != nil, observed.Kind == provider.NotComparable:
+		return outcome, fmt.Errorf("its row cannot be compared, hence not accepted: %w", cmp.Or(observed.Unreadable, observed.UnreadableCredentials))
 	case step.Accepted():
 		outcome.AlreadyAccepted = true
 		return outcome, nil

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/atrest"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/resolve"
@@ -35,13 +35,8 @@ func seededWith(t *testing.T, d provider.Desired) *pgxpool.Pool {
 	return pool
 }
 
-// plainText are the keys of a worker without a keyset.
-func plainText(t *testing.T) *atrest.Keyset {
-	t.Helper()
-	keys, err := atrest.Load("")
-	require.NoError(t, err)
-	return keys
-}
+// noKeys are those of a worker for which none is configured.
+var noKeys = dbcrypt.NewRing(dbcrypt.Keys{})
 
 // during runs a statement in a transaction of another program, resolves while it
 // is open, and commits it once the resolving waits for it.
@@ -76,7 +71,7 @@ func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	err := during(t, pool, `UPDATE public.ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
-		_, err := resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, false, "operator:test")
+		_, err := resolve.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)
@@ -88,7 +83,7 @@ func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) 
 	pool := seededWith(t, bedrock("us-east-1"))
 	var outcome resolve.Outcome
 	err := during(t, pool, `DELETE FROM public.ai_providers`, func() (err error) {
-		outcome, err = resolve.TakeEnv(t.Context(), pool, plainText(t), bedrock("eu-west-1"), false, false, "operator:test")
+		outcome, err = resolve.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)

@@ -1,7 +1,7 @@
 package resolve
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -21,11 +21,16 @@ type write struct {
 	// columns lacks the settings, which must be encrypted first.
 	columns  store.ProviderColumns
 	settings *secret.Text // in plain text, absent for none; nil: they stay
+	// secretSettings is set where the settings hold credentials.
+	secretSettings bool
 
 	fields []provider.Field // that are written, as they differ
 
 	removed []provider.StoredKey
 	added   []secret.Text
+
+	// unusesKeys is set when the row becomes that of a provider that uses no API keys.
+	unusesKeys bool
 }
 
 // ofRow reports whether the row itself is written, and not only its keys.
@@ -61,6 +66,7 @@ func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err err
 		w.fields = append(w.fields, provider.Field{Name: "enabled", Env: "true", DB: "false"})
 	}
 	typeDiffers := want.Type != have.Type
+	w.unusesKeys = typeDiffers && !desired.UsesKeys()
 	if typeDiffers && row.Type != step.RowType {
 		w.columns.Type = &step.RowType
 		w.fields = append(w.fields, provider.Field{Name: "type", Env: string(step.RowType), DB: string(row.Type)})
@@ -76,10 +82,31 @@ func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err err
 	if err := w.planSettings(step, settings, typeDiffers, withKeys); err != nil {
 		return w, err
 	}
-	if withKeys {
+	if withKeys && (!w.unusesKeys || hasCredentials(desired)) {
 		err = w.planKeys(step)
 	}
 	return w, err
+}
+
+// refuseUnusedKeys fails where the row keeps API keys and becomes that of a provider
+// that uses none: the gateway stores no such row, and nobody would see the keys in it.
+func (w write) refuseUnusedKeys(ctx context.Context, queries *store.Queries, step seed.Step, withKeys bool) error {
+	credentials := hasCredentials(step.Desired)
+	if !w.unusesKeys || withKeys && credentials {
+		return nil
+	}
+	stored, err := queries.ListProviderKeys(ctx, []uuid.UUID{step.Row.ID})
+	if err != nil {
+		return fmt.Errorf("look for its stored API keys: %w", err)
+	}
+	if len(stored) == 0 {
+		return nil
+	}
+	remedy := "remove them in the gateway, and repeat"
+	if credentials {
+		remedy = "repeat with --with-keys to replace them by its AWS credentials"
+	}
+	return fmt.Errorf("its stored API keys (%d) would stay, and the environment's provider uses none; %s", len(stored), remedy)
 }
 
 // planSettings plans the settings. A Bedrock provider's are merged into the stored
@@ -89,7 +116,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 	desired := step.Desired.Bedrock
 	stored, err := provider.ParseSettings(settings)
 	if err != nil {
-		return undecodable(step.Row.ID, err)
+		return unreadable(step.Row.ID, err)
 	}
 	var pair []string // of the stored credentials
 	if stored != nil {
@@ -117,7 +144,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 		if err != nil || !changed {
 			return err
 		}
-		w.settings = &merged
+		w.settings, w.secretSettings = &merged, stored.HasCredentials() || withKeys && desired.HasCredentials()
 		if stored == nil {
 			w.fields = append(w.fields, provider.Field{Name: "settings", Env: "bedrock", DB: "none"})
 		}
@@ -155,12 +182,20 @@ func (w *write) planKeys(step seed.Step) error {
 	inEnv := func(key secret.Text) bool {
 		return slices.ContainsFunc(step.Desired.Keys, key.Equal)
 	}
+	var repeated []provider.StoredKey
 	for _, stored := range step.Row.Keys {
-		if stored.KeyID == "" && inEnv(stored.Key) {
-			delete(missing, stored.Key.Reveal())
-		} else {
+		switch {
+		case stored.KeyID != "" || !inEnv(stored.Key):
 			w.removed = append(w.removed, stored)
+		case missing[stored.Key.Reveal()].IsZero():
+			repeated = append(repeated, stored)
+		default:
+			delete(missing, stored.Key.Reveal())
 		}
+	}
+	// The gateway has at most so many keys of a provider.
+	if excess := len(step.Desired.Keys) + len(repeated) - seed.MaxKeys; excess > 0 {
+		w.removed = append(w.removed, repeated[:min(excess, len(repeated))]...)
 	}
 	if len(w.removed) > 0 && !hasCredentials(step.Desired) {
 		return removesCredentials(step, "its stored API keys")
@@ -212,12 +247,8 @@ func memberList(names []string) string {
 	return strings.Join(shown, ", ")
 }
 
-// undecodable says that a row's settings cannot be merged into.
-func undecodable(id uuid.UUID, reason error) error {
+// unreadable says that a row's settings cannot be merged into.
+func unreadable(id uuid.UUID, reason error) error {
 	return fmt.Errorf("its stored settings cannot be decoded, and what they hold would be lost: %w; repair them, or give them up with "+
 		"\"UPDATE ai_providers SET settings = NULL, settings_key_id = NULL WHERE id = '%s'\" and repeat with --with-keys", reason, id)
 }
-
-// errPlainText says that encrypted secrets cannot be replaced.
-var errPlainText = errors.New("its stored secrets are encrypted, and would be replaced by plain text: " +
-	"give the --keyset (if it is lost, a new one, which \"worker keys add\" creates)")

@@ -197,6 +197,8 @@ func TestMigrationFromTheFormerSchema(t *testing.T) {
 	_, after, err := schema.Migrate(t.Context(), conn.Config(), schema.Needs{Triggers: true, Publication: true})
 	require.NoError(t, err)
 	require.Empty(t, after.Pending)
+	require.Equal(t, []string{"ai_provider_keys_api_key_key_id_fkey", "ai_providers_settings_key_id_fkey"},
+		lines(t, conn, `SELECT conname::text FROM pg_constraint WHERE confrelid = 'gateway.dbcrypt_keys'::regclass ORDER BY 1`))
 	script, err := os.ReadFile("../../sql/roles.sql")
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), string(script))

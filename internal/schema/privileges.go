@@ -26,7 +26,7 @@ const (
 	Seeding                       // worker seed
 	Verifying                     // worker verify, worker seed --dry-run
 	Credentials                   // comparing credentials, on top of Verifying
-	Resolving                     // worker resolve, worker keys: provwatch_operator
+	Resolving                     // worker resolve: provwatch_operator
 	Watching                      // worker watch: provwatch_reader
 	Sinks                         // worker run with sinks, on top of its source's: provwatch_sinks
 	SinkRetries                   // worker sinks: provwatch_operator
@@ -80,10 +80,13 @@ var privileges = []privilege{
 	{"", "ai_providers", "UPDATE", []string{
 		"type", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
 	}, Resolving},
-	{"", "ai_provider_keys", "SELECT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, running | Credentials | Resolving},
+	{"", "ai_provider_keys", "SELECT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, writing | Credentials},
 	{"", "ai_provider_keys", "INSERT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, writing},
-	{"", "ai_provider_keys", "UPDATE", []string{"api_key", "api_key_key_id"}, Resolving},
 	{"", "ai_provider_keys", "DELETE", nil, Resolving},
+	// Where the gateway encrypts secrets.
+	{"", "dbcrypt_keys", "SELECT", nil, writing},
+
+	{"provwatch", "hash_key", "SELECT", []string{"key"}, writing | Verifying},
 
 	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying | Reporting},
 	{"provwatch", "accepted_drift", "INSERT", nil, Resolving},
@@ -107,6 +110,10 @@ var privileges = []privilege{
 	{"provwatch", "drift_state", "INSERT", nil, running | Seeding},
 	{"provwatch", "drift_state", "UPDATE", nil, running},
 	{"provwatch", "drift_state", "DELETE", nil, running},
+	{"provwatch", "not_comparable", "SELECT", nil, running | Reporting},
+	{"provwatch", "not_comparable", "INSERT", nil, running},
+	{"provwatch", "not_comparable", "UPDATE", nil, running},
+	{"provwatch", "not_comparable", "DELETE", nil, running},
 	{"provwatch", "drift_alerts", "INSERT", nil, running},
 	{"provwatch", "drift_alerts", "SELECT", nil, Watching | Reporting | Sinks},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation"}, running},

@@ -28,37 +28,37 @@ var roles = map[string]struct {
 	use     schema.Use
 	queries []string
 }{
-	"provwatch_notify":   {schema.Notifications | schema.Reporting, slices.Concat(looking, seeding, delivering, following, reporting)},
-	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, seeding, delivering, following, reading, reporting)},
-	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, resolving, retrying)},
+	"provwatch_notify":   {schema.Notifications | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reporting)},
+	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
+	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, sealing, resolving, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
 	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"LastAlertSeq", "ListAlertsSince"}, reporting)},
 }
 
 var (
-	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "InspectPublication", "ListStrangers", "locate_tables", "ListMissingPrivileges", "ListSecuredTables"}
+	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "ListMissingPrivileges", "ListSecuredTables"}
+	sealing = []string{"InspectKeyTable", "ListKeys", "ListOfFormerKeyset"}
 	seeding = []string{
-		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
+		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "InsertProviders",
 		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify", "NotificationQueueUsage",
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"TryLead", "HoldsLeadership", "BeginGeneration", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
-		"LockAlerts", "Record", "ListUnnamedStates", "NoteVerified",
+		"LockAlerts", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition",
 	}
 	reading = []string{
-		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "ClearMirror", "ListMirror",
+		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "ClearMirror", "ListMirror", "ListMirrorByID",
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListStates",
 	}
 	reporting = []string{
-		"InspectStatus", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",
+		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",
 		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{
-		"LockSeed", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "InsertProviders",
-		"InsertProviderKeys", "update_provider", "DeleteProviderKeys", "ListStoredSecrets", "ListStoredKeys", "ReplaceStoredSettings", "ReplaceStoredKeys",
-		"BoundIdleTransaction", "RestoreSearchPath", "FixSearchPath", "CountKeyUse", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify", "ListWorkers",
+		"LockSeed", "LockProviders", "ListProviders", "ListProviderKeys", "ListAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "InsertProviders",
+		"InsertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify", "ListWorkers",
 	}
 	sinking = []string{
 		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "PassSinkGap", "ReadAlertCounter", "ReadAuditCounter", "ListAlertsSince",
@@ -66,7 +66,7 @@ var (
 	}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}
 	// migrating is left to the owner.
-	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome"}
+	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome", "RegisterKey"}
 )
 
 // prepared is a database whose provider tables are in a schema of their own,

@@ -5,7 +5,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/atrest/atresttest"
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
@@ -57,7 +58,7 @@ AI provider "gpt" already exists in the database and differs from the current en
 		`or write the environment's to the database with "worker resolve gpt --take env --with-keys", or drop --compat=upstream-credentials`)
 	var drift *seed.DriftError
 	require.ErrorAs(t, err, &drift)
-	require.True(t, drift.Drifted())
+	require.True(t, drift.Comparable())
 	require.Equal(t, before, contents(t, pool))
 	// The published hash is the same with and without.
 	require.Equal(t, gpt.Canonical().Hash(), drift.Steps[1].Observation.EnvHash)
@@ -103,30 +104,30 @@ func TestAnAcceptedDriftNeverCoversCredentialsThatMustAgree(t *testing.T) {
 func TestEncryptedCredentialsThatMustAgreeAreComparedInPlainTextAndNeverGuessedAt(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	_, keys := atresttest.NewKeyset(t)
-	_, others := atresttest.NewKeyset(t)
+	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key, other)
+	keys, others := dbcrypttest.NewRing(t, key), dbcrypttest.NewRing(t, other)
 	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/", "k", "l"), openAI("plain", "https://h/")}
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
-	plan := func(d []provider.Desired, k seed.Keys) seed.Plan {
+	plan := func(d []provider.Desired, k *dbcrypt.Ring) seed.Plan {
 		plan, err := seed.MakePlan(t.Context(), pool, d, false, seed.RequireCredentials(), seed.WithKeys(k))
 		require.NoError(t, err)
 		return plan
 	}
 	require.Equal(t, []seed.Action{seed.Unchanged, seed.Unchanged, seed.Unchanged}, actions(plan(desired, keys)))
-	other := []provider.Desired{rotated(desired[0]), openAI("gpt", "https://h/", "k", "m")}
-	require.Equal(t, []seed.Action{seed.Drifted, seed.Drifted}, actions(plan(other, keys)))
+	changed := []provider.Desired{rotated(desired[0]), openAI("gpt", "https://h/", "k", "m")}
+	require.Equal(t, []seed.Action{seed.Drifted, seed.Drifted}, actions(plan(changed, keys)))
 
 	missing := plan(desired, others)
-	require.Equal(t, []seed.Action{seed.Undecodable, seed.Undecodable, seed.Unchanged}, actions(missing))
+	require.Equal(t, []seed.Action{seed.NotComparable, seed.NotComparable, seed.Unchanged}, actions(missing))
 	require.ErrorContains(t, missing.Steps[1].CredentialsProblem(), "its credentials cannot be compared: ")
 	err = missing.Err()
 	var drift *seed.DriftError
 	require.ErrorAs(t, err, &drift)
-	require.False(t, drift.Drifted(), "exit code 1")
+	require.False(t, drift.Comparable(), "exit code 1")
 	require.ErrorContains(t, err, `AI provider "gpt" already exists in the database, and its credentials cannot be compared with the environment's: `+
-		`encrypted with key "`+keys.Primary()+`" (api_key_key_id)`)
-	require.ErrorContains(t, err, "add the key to its --keyset")
+		`encrypted with key `+key.Digest()+`, which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS`)
 	// A drift beside it is not kept back.
 	require.ErrorContains(t, plan([]provider.Desired{openAI("gpt", "https://env/", "k", "l")}, others).Err(),
 		`it differs in base_url (environment "https://env/", database "https://h/")`)

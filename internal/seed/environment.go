@@ -11,6 +11,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 )
 
@@ -22,6 +23,10 @@ type Environment struct {
 	// FileVariables is how many provider variables the environment file sets, of no
 	// matter which value the process has; 0 without a file.
 	FileVariables int
+	// Keys encrypt and decrypt stored secrets. KeysFile is the file that they come from,
+	// empty where they are in a variable.
+	Keys     dbcrypt.Keys
+	KeysFile string
 }
 
 // Finding is an error or a warning about one variable (spec section 1). It

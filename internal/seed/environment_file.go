@@ -27,22 +27,19 @@ import (
 // A line of the file is NAME=value, optionally with "export" before it. Values
 // can be quoted, and need to be when they hold a "#"; nothing in them is
 // expanded. The file can be shared with other programs: lines of another form are
-// passed over with one warning, unless they name a provider variable. A byte order
-// mark at its beginning does not count.
+// passed over with one warning, unless they name a provider variable or the keys that
+// encrypt secrets. A byte order mark at its beginning does not count.
+//
+// The keys that encrypt secrets are those of the file if it sets one of their
+// variables, else the process's.
 //
 // A file that cannot be read, or that holds a provider variable in a line that cannot
 // be parsed, is an [*EnvironmentError] too. The options are those of
 // [ParseEnvironment].
 func ReadEnvironment(environ []string, envFile string, options ...Option) (Environment, error) {
-	process := make(map[string]string, len(environ))
-	for _, pair := range environ {
-		name, value, _ := strings.Cut(pair, "=")
-		if _, repeated := process[name]; !repeated { // the first one counts, as with os.Getenv
-			process[name] = value
-		}
-	}
-
+	process := variablesOf(environ)
 	variables := process
+	var ofFile map[string]string // of the file alone
 	fileVariables := 0
 	var warnings []Finding
 	if envFile != "" {
@@ -50,7 +47,7 @@ func ReadEnvironment(environ []string, envFile string, options ...Option) (Envir
 		if err != nil {
 			return Environment{}, err
 		}
-		variables = file.variables
+		variables, ofFile = file.variables, maps.Clone(file.variables)
 		if len(file.passedOver) > 0 {
 			warnings = append(warnings, Finding{regularfile.Shown(envFile), file.passedOver.String() +
 				" passed over: not NAME=value, and no provider variable"})
@@ -78,13 +75,26 @@ func ReadEnvironment(environ []string, envFile string, options ...Option) (Envir
 	env.FileVariables = fileVariables
 	env.Warnings = append(warnings, env.Warnings...)
 	sortFindings(env.Warnings)
-	return env, err
+	return env, env.setKeys(optionsOf(options), process, ofFile, err)
+}
+
+// variablesOf returns the variables by name. The first one of a name counts, as with
+// [os.Getenv].
+func variablesOf(environ []string) map[string]string {
+	variables := make(map[string]string, len(environ))
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		if _, repeated := variables[name]; !repeated {
+			variables[name] = value
+		}
+	}
+	return variables
 }
 
 // ReadPrefixed parses the provider variables of the process, given in the form of
 // [os.Environ], that have begins in place of CODER_AIBRIDGE_ before their names: one
 // of several environments in one process. Findings name variables as they are
-// spelt.
+// spelt. The keys that encrypt secrets are the process's.
 func ReadPrefixed(environ []string, begins string, options ...Option) (Environment, error) {
 	variables := map[string]string{}
 	for _, pair := range environ {
@@ -115,7 +125,7 @@ func ReadPrefixed(environ []string, begins string, options ...Option) (Environme
 	if len(env.Providers) == 0 && err == nil {
 		env.Warnings = append(env.Warnings, Finding{begins, "no variable that begins so names a provider; nothing is watched"})
 	}
-	return env, err
+	return env, env.setKeys(optionsOf(options), variablesOf(environ), nil, err)
 }
 
 // fileContent is what an environment file holds.
@@ -163,7 +173,7 @@ func parseEnvFile(text []byte) (content fileContent, problems []error) {
 		switch {
 		case err == nil:
 			maps.Copy(content.variables, variables)
-		case namesProviderVariable(line):
+		case namesProviderVariable(line), namesKeys(line):
 			problems = append(problems, err)
 		default:
 			content.passedOver = append(content.passedOver, number)

@@ -1167,7 +1167,9 @@ func TestABaseURLIsStoredVerbatim(t *testing.T) {
 	const baseURL = "HTTPS://u:p%40@H:443?api-version=1#f"
 	env, err := seed.ParseEnvironment(map[string]string{"CODER_AIBRIDGE_OPENAI_KEY": "k", "CODER_AIBRIDGE_OPENAI_BASE_URL": baseURL})
 	require.NoError(t, err)
-	require.Empty(t, env.Warnings)
+	require.Len(t, env.Warnings, 1)
+	require.Contains(t, env.Warnings[0].String(), "CODER_AIBRIDGE_OPENAI_BASE_URL: has userinfo, a query or a fragment")
+	require.NotContains(t, env.Warnings[0].String(), "p%40")
 	require.Equal(t, baseURL, env.Providers[0].BaseURL)
 }
 

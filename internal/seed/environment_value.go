@@ -9,11 +9,12 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
 
-// maxKeys is how many keys, or access keys, a provider can have (spec section 1).
-const maxKeys = 5
+// MaxKeys is how many keys, or access keys, a provider can have (spec section 1).
+const MaxKeys = 5
 
 // pluralFields hold several values, separated by commas.
 var pluralFields = []string{"KEYS", "BEDROCK_ACCESS_KEYS", "BEDROCK_ACCESS_KEY_SECRETS"}
@@ -127,8 +128,8 @@ func (p *parser) parseList(e *entry, singular, plural string) list {
 }
 
 func (p *parser) checkCount(l list) {
-	if len(l.elements) > maxKeys {
-		p.errorf(l.variable, "holds %d elements; at most %d are allowed", len(l.elements), maxKeys)
+	if len(l.elements) > MaxKeys {
+		p.errorf(l.variable, "holds %d elements; at most %d are allowed", len(l.elements), MaxKeys)
 	}
 }
 
@@ -193,6 +194,9 @@ func (p *parser) parseBaseURL(e *entry, field, otherwise string) string {
 	u, err := url.Parse(v.value)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		p.errorf(v.name, "is not an absolute http or https URL with a host; write it as https://HOST/PATH")
+	} else if provider.MayHoldCredentials(v.value) {
+		p.warnf(v.name, "has userinfo, a query or a fragment, which can hold credentials: they are never shown, and a keyed digest is published in place of the hash; "+
+			"where the provider takes a key, set it as one")
 	}
 	return v.value
 }

@@ -6,36 +6,31 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/atrest"
-	"provwatch/internal/atrest/atresttest"
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/seed"
 )
 
-// opened returns the secrets that are stored, decrypted.
-func opened(t *testing.T, pool *pgxpool.Pool, keys *atrest.Keyset) (settings []*provider.Bedrock, apiKeys []string) {
+// opened returns the secrets that are stored, decrypted by the independent reader.
+func opened(t *testing.T, pool *pgxpool.Pool, key dbcrypttest.Key) (plain []string) {
 	t.Helper()
-	plan, err := seed.MakePlan(t.Context(), pool, []provider.Desired{openAI("gpt", ""), bedrockIn("aws", "")}, true, seed.WithKeys(keys))
-	require.NoError(t, err)
-	for _, step := range plan.Steps {
-		for _, key := range step.Row.Keys {
-			require.Empty(t, key.KeyID)
-			apiKeys = append(apiKeys, key.Key.Reveal())
-		}
-		if step.Row.SettingsKeyID != "" {
-			decoded, err := keys.OpenSettings(step.Row.ID, step.Row.Settings, step.Row.SettingsKeyID)
-			require.NoError(t, err)
-			settings = append(settings, decoded)
-		}
+	for _, stored := range lines(t, pool, `
+		SELECT settings FROM public.ai_providers WHERE settings IS NOT NULL UNION ALL SELECT api_key FROM public.ai_provider_keys`) {
+		text, err := key.Decrypt(stored)
+		require.NoError(t, err)
+		plain = append(plain, text)
 	}
-	return settings, apiKeys
+	return plain
 }
 
-func TestASeedWithAKeysetStoresNoPlainTextAndFindsItsRowsUnchanged(t *testing.T) {
+func TestASeedEncryptsWithTheActiveKeyAndFindsItsRowsUnchanged(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	_, keys := atresttest.NewKeyset(t)
+	notActive, key := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	keys := dbcrypttest.NewRing(t, notActive, key)
+	dbcrypttest.Register(t, pool, key)
 	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/", "sk-first", "sk-second")}
 	for i, action := range []seed.Action{seed.Insert, seed.Unchanged} {
 		plan, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
@@ -47,13 +42,10 @@ func TestASeedWithAKeysetStoresNoPlainTextAndFindsItsRowsUnchanged(t *testing.T)
 			require.NotContains(t, row, plain)
 		}
 	}
-	require.Equal(t, []string{keys.Primary(), keys.Primary(), keys.Primary()}, lines(t, pool, `
+	require.Equal(t, []string{key.Digest(), key.Digest(), key.Digest()}, lines(t, pool, `
 		SELECT settings_key_id FROM public.ai_providers WHERE settings IS NOT NULL UNION ALL SELECT api_key_key_id FROM public.ai_provider_keys`))
 	require.Equal(t, []string{"gpt"}, lines(t, pool, `SELECT name FROM public.ai_providers WHERE settings IS NULL AND settings_key_id IS NULL`))
-	settings, apiKeys := opened(t, pool, keys)
-	require.ElementsMatch(t, []string{"sk-first", "sk-second"}, apiKeys)
-	require.Len(t, settings, 1)
-	require.Equal(t, "aws-secret", settings[0].AccessKeySecret.Reveal())
+	require.ElementsMatch(t, []string{desired[0].Settings().Reveal(), "sk-first", "sk-second"}, opened(t, pool, key))
 
 	// Encrypted settings are compared like others.
 	plan, err := seed.MakePlan(t.Context(), pool, []provider.Desired{bedrockIn("aws", "eu-west-1")}, false, seed.WithKeys(keys))
@@ -68,48 +60,116 @@ func TestASeedWithAKeysetStoresNoPlainTextAndFindsItsRowsUnchanged(t *testing.T)
 	require.Equal(t, "api_keys: env 2, of these 1 not in the database; db 2, of these 1 not in the environment", plan.Steps[1].Observation.Credentials)
 }
 
+// TestWhatASeedNeedsOfTheKeys seeds into databases in which no configured key is
+// active, and into one that encrypts without a key being configured.
+func TestWhatASeedNeedsOfTheKeys(t *testing.T) {
+	t.Parallel()
+	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	plainSettings := bedrockIn("aws", "us-east-1").WithoutCredentials()
+	for name, c := range map[string]struct {
+		configured []dbcrypttest.Key
+		prepare    string
+		active     []dbcrypttest.Key
+		desired    provider.Desired
+		problem    string // empty: it is seeded in plain text
+	}{
+		"no key, and none active":               {desired: openAI("gpt", "https://h/", "sk-1")},
+		"a key, and none active":                {configured: []dbcrypttest.Key{key}, desired: openAI("gpt", "https://h/"), problem: "none of the configured keys (" + key.Digest()},
+		"a key, and another active":             {configured: []dbcrypttest.Key{key}, active: []dbcrypttest.Key{other}, desired: openAI("gpt", "https://h/"), problem: other.Digest() + " (active)"},
+		"a key, and no table":                   {configured: []dbcrypttest.Key{key}, prepare: `DROP TABLE public.dbcrypt_keys CASCADE`, desired: openAI("gpt", "https://h/"), problem: "have no table dbcrypt_keys"},
+		"no key, and no table":                  {prepare: `DROP TABLE public.dbcrypt_keys CASCADE`, desired: openAI("gpt", "https://h/", "sk-1")},
+		"a view in place of the table":          {prepare: `DROP TABLE public.dbcrypt_keys CASCADE; CREATE VIEW public.dbcrypt_keys AS SELECT 1`, desired: openAI("gpt", "https://h/"), problem: "dbcrypt_keys is not an ordinary table"},
+		"a table of a stranger":                 {prepare: `CREATE ROLE seed_stranger; ALTER TABLE public.dbcrypt_keys OWNER TO seed_stranger`, desired: openAI("gpt", "https://h/"), problem: `belongs to the role "seed_stranger"`},
+		"no key, one active, an API key":        {active: []dbcrypttest.Key{other}, desired: openAI("gpt", "https://h/", "sk-1"), problem: `an API key of provider "gpt" cannot be stored: it is a secret, and the gateway encrypts secrets (key ` + other.Digest()},
+		"no key, one active, credentials":       {active: []dbcrypttest.Key{other}, desired: bedrockIn("aws", "us-east-1"), problem: `the settings of provider "aws" cannot be stored: it is a secret`},
+		"no key, one active, no secret":         {active: []dbcrypttest.Key{other}, desired: openAI("gpt", "https://h/")},
+		"no key, one active, a region":          {active: []dbcrypttest.Key{other}, desired: plainSettings},
+		"secrets of a former keyset":            {prepare: `INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, '1234567', ''); INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES (gen_random_uuid(), 'anthropic', 'old', '', 'AQAS1ocAAAAA', '1234567')`, desired: openAI("gpt", "https://h/"), problem: `stored secrets of provider "old" are encrypted with key 1234567 of the --keyset of a former version: decrypt`},
+		"a digest of digits is not of a former": {prepare: `INSERT INTO public.dbcrypt_keys (number, revoked_key_digest, test) VALUES (1, '7654321', ''); UPDATE public.dbcrypt_keys SET active_key_digest = '1234567'; INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES (gen_random_uuid(), 'openai', 'new', '', 'yMnKy8zN', '1234567')`, desired: openAI("gpt", "https://h/")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, _ := pgtest.NewPool(t)
+			if c.prepare != "" {
+				_, err := pool.Exec(t.Context(), c.prepare)
+				require.NoError(t, err)
+			}
+			dbcrypttest.Register(t, pool, c.active...)
+			before := contents(t, pool)
+			_, err := seed.Seed(t.Context(), pool, []provider.Desired{c.desired}, false, quiet, seed.WithKeys(dbcrypttest.NewRing(t, c.configured...)))
+			if c.problem != "" {
+				require.ErrorContains(t, err, c.problem)
+				require.Equal(t, before, contents(t, pool))
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, []string{c.desired.Name}, lines(t, pool, `SELECT name FROM public.ai_providers WHERE name IN ('gpt', 'aws') AND settings_key_id IS NULL`))
+			require.Empty(t, lines(t, pool, `SELECT api_key FROM public.ai_provider_keys WHERE api_key_key_id IS NOT NULL`))
+		})
+	}
+}
+
 func TestAKeyThatIsMissingIsAnErrorForItsProviderAloneWhileOthersAreSeeded(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	_, first := atresttest.NewKeyset(t)
-	_, second := atresttest.NewKeyset(t)
-	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1")}, false, quiet, seed.WithKeys(first))
+	first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, first, second)
+	keys := dbcrypttest.NewRing(t, second)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1")}, false, quiet, seed.WithKeys(dbcrypttest.NewRing(t, first)))
 	require.NoError(t, err)
 
 	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), bedrockIn("new", "us-east-1")}
-	_, err = seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(second))
+	_, err = seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 	var drift *seed.DriftError
 	require.ErrorAs(t, err, &drift)
-	require.False(t, drift.Drifted())
+	require.False(t, drift.Comparable())
 	require.Len(t, drift.Steps, 1)
-	require.ErrorIs(t, drift.Steps[0].Observation.Undecodable, atrest.ErrUnknownKey)
-	require.ErrorContains(t, err, `AI provider "aws" already exists in the database and cannot be compared`)
-	require.ErrorContains(t, err, `encrypted with key "`+first.Primary()+`" (settings_key_id)`)
+	require.ErrorIs(t, drift.Steps[0].Observation.Unreadable, dbcrypt.ErrUnknownKey)
+	require.ErrorContains(t, err, `AI provider "aws" already exists in the database and cannot be compared: encrypted with key `+first.Digest()+`, which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS`)
 
-	plan, err := seed.Seed(t.Context(), pool, desired, true, quiet, seed.WithKeys(second))
+	plan, err := seed.Seed(t.Context(), pool, desired, true, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
-	require.Equal(t, []seed.Action{seed.Undecodable, seed.Insert}, []seed.Action{plan.Steps[0].Action, plan.Steps[1].Action})
-	require.Equal(t, []string{"aws " + first.Primary(), "new " + second.Primary()}, lines(t, pool, `SELECT name || ' ' || settings_key_id FROM public.ai_providers ORDER BY name`))
+	require.Equal(t, []seed.Action{seed.NotComparable, seed.Insert}, []seed.Action{plan.Steps[0].Action, plan.Steps[1].Action})
+	require.Equal(t, map[string]string{"aws": "encrypted with key " + first.Digest() + ", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS"}, plan.NotComparable())
+	require.Equal(t, []string{"aws " + first.Digest(), "new " + second.Digest()}, lines(t, pool, `SELECT name || ' ' || settings_key_id FROM public.ai_providers ORDER BY name`))
 
 	// Of a row in plain text nothing is missing.
 	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us-east-1"}', settings_key_id = NULL WHERE name = 'aws'`)
 	require.NoError(t, err)
-	plan, err = seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(second))
+	plan, err = seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
 	require.Equal(t, 2, plan.Count(seed.Unchanged))
 }
 
-func TestSettingsMovedFromAnotherRowAreNeverTakenForEqual(t *testing.T) {
+// TestRegister registers a key where provwatch made the tables, once.
+func TestRegister(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	_, keys := atresttest.NewKeyset(t)
-	desired := []provider.Desired{bedrockIn("a", "us-east-1"), bedrockIn("b", "us-east-1")}
-	_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
+	key, next := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	registered := func(keys ...dbcrypttest.Key) string {
+		digest, err := dbcrypttest.NewRing(t, keys...).Register(t.Context(), pool)
+		require.NoError(t, err)
+		return digest
+	}
+	require.Empty(t, registered())
+	digest, insertable, err := dbcrypttest.NewRing(t, key).Unregistered(t.Context(), pool)
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET settings = (SELECT settings FROM public.ai_providers WHERE name = 'b') WHERE name = 'a'`)
+	require.Equal(t, []any{key.Digest(), true}, []any{digest, insertable})
+	require.Equal(t, key.Digest(), registered(key))
+	require.Empty(t, registered(key))
+	require.Equal(t, next.Digest(), registered(next, key))
+	require.Equal(t, []string{"1 " + key.Digest(), "2 " + next.Digest()}, lines(t, pool, `SELECT number || ' ' || active_key_digest FROM public.dbcrypt_keys ORDER BY number`))
+	for i, key := range []dbcrypttest.Key{key, next} {
+		word, err := key.Decrypt(lines(t, pool, `SELECT test FROM public.dbcrypt_keys ORDER BY number`)[i])
+		require.NoError(t, err)
+		require.Equal(t, "coder", word)
+	}
+	// One that was revoked stays so.
+	_, err = pool.Exec(t.Context(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now() WHERE number = 2`)
 	require.NoError(t, err)
-	plan, err := seed.MakePlan(t.Context(), pool, desired, false, seed.WithKeys(keys))
+	require.Empty(t, registered(next))
+	// Tables that another program made are left to it.
+	_, err = pool.Exec(t.Context(), `DELETE FROM provwatch.schema_migrations WHERE version_id = 1`)
 	require.NoError(t, err)
-	require.Equal(t, []seed.Action{seed.Undecodable, seed.Unchanged}, []seed.Action{plan.Steps[0].Action, plan.Steps[1].Action})
-	require.ErrorIs(t, plan.Steps[0].Observation.Undecodable, atrest.ErrNotDecrypted)
+	require.Empty(t, registered(dbcrypttest.NewKey()))
 }

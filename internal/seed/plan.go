@@ -1,6 +1,7 @@
 package seed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 	"provwatch/internal/store"
@@ -34,10 +36,10 @@ const (
 	// Drifted: the live row has another canonical hash, or other credentials where
 	// they are required to agree.
 	Drifted Action = "drift"
-	// Undecodable: the live row's settings cannot be decoded, or its credentials
-	// are required to agree and cannot be decrypted, so that there is no telling
-	// whether it differs.
-	Undecodable Action = "undecodable"
+	// NotComparable: the live row's settings cannot be decoded or decrypted, or its
+	// credentials are required to agree and cannot be decrypted, so that there is no
+	// telling whether it differs.
+	NotComparable Action = "not_comparable"
 	// StickyDeleted: the row is soft-deleted and is not resurrected.
 	StickyDeleted Action = "deleted"
 	// Unsupported: the database's enum lacks the provider's type.
@@ -75,6 +77,14 @@ func (s Step) CredentialsProblem() error {
 	}
 }
 
+// WhyNotComparable returns the reason of the action [NotComparable], nil for another one.
+func (s Step) WhyNotComparable() error {
+	if s.Action != NotComparable {
+		return nil
+	}
+	return cmp.Or(s.Observation.Unreadable, s.incomparableCredentials)
+}
+
 // Accepted reports whether the provider's drift is one that an operator
 // accepted and that still is as it was then.
 func (s Step) Accepted() bool { return s.accepted }
@@ -98,12 +108,24 @@ func (p Plan) Count(action Action) int {
 	return n
 }
 
+// NotComparable returns the reasons of the rows that cannot be compared, by the name of
+// their providers.
+func (p Plan) NotComparable() map[string]string {
+	reasons := map[string]string{}
+	for _, s := range p.Steps {
+		if reason := s.WhyNotComparable(); reason != nil {
+			reasons[s.Desired.Name] = reason.Error()
+		}
+	}
+	return reasons
+}
+
 // Err returns a [*DriftError] when the plan holds a drift or a row that cannot
-// be decoded, else nil.
+// be compared, else nil.
 func (p Plan) Err() error {
 	e := DriftError{tolerate: p.tolerate}
 	for _, s := range p.Steps {
-		if s.Action == Drifted || s.Action == Undecodable {
+		if s.Action == Drifted || s.Action == NotComparable {
 			e.Steps = append(e.Steps, s)
 		}
 	}
@@ -116,15 +138,15 @@ func (p Plan) Err() error {
 // DriftError reports every provider whose row is not the one that the
 // environment asks for.
 type DriftError struct {
-	Steps []Step // of action Drifted or Undecodable
+	Steps []Step // of action Drifted or NotComparable
 
 	tolerate string // see [Remedies]
 }
 
-// Drifted reports whether there is a drift among the steps, and not only rows
-// that cannot be decoded.
-func (e *DriftError) Drifted() bool {
-	return slices.ContainsFunc(e.Steps, func(s Step) bool { return s.Action == Drifted })
+// Comparable reports whether all steps are drifts, and none is a row that cannot be
+// compared.
+func (e *DriftError) Comparable() bool {
+	return !slices.ContainsFunc(e.Steps, func(s Step) bool { return s.Action == NotComparable })
 }
 
 // Error names each provider, what differs, and the ways out (spec section 4).
@@ -156,15 +178,31 @@ func (s Step) problem() string {
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
 			"or write the environment's to the database with \"%s\", or drop --compat=upstream-credentials",
 			name, FieldList(s.Observation.Fields), s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
-	case s.Action == Undecodable:
-		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared with the environment: %v; "+
-			"repair its settings, or remove its variables (%s)",
-			name, s.Observation.Undecodable, s.Desired.Variables)
+	case s.Action == NotComparable:
+		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared: %v; %s",
+			name, s.Observation.Unreadable, s.repair())
 	}
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 		"either make both agree (change the variables %s, or \"%s\" to write them to the database), "+
 		"or keep the database's values with \"%s\"",
 		name, FieldList(s.Observation.Fields), s.Desired.Variables, s.resolveBy("env"), s.resolveBy("db"))
+}
+
+// repair says how a row becomes comparable.
+func (s Step) repair() string { return Repair(s.Desired, s.Observation.Unreadable) }
+
+// Repair says how a row of the provider becomes comparable whose settings cannot be
+// read for the reason.
+func Repair(d provider.Desired, reason error) string {
+	otherwise := "or remove its variables (" + d.Variables + ")"
+	switch {
+	case errors.Is(reason, dbcrypt.ErrFormerKeyset):
+		return otherwise // the reason has the remedy
+	case dbcrypt.SaysUnknownKey(reason.Error()):
+		return "add the key to the variable, " + otherwise
+	default:
+		return "repair its settings, " + otherwise
+	}
 }
 
 // resolveBy returns the command that resolves the step's drift.
@@ -212,7 +250,7 @@ func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, cr
 	for _, s := range stored.Accepted {
 		accepted[s.Provider] = acceptance{kind: provider.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
 	}
-	return makePlan(desired, rows, accepted, stored.Types, credentials, o), nil
+	return makePlan(desired, rows, accepted, stored.Types, stored.Hasher, credentials, o), nil
 }
 
 // DryRun is MakePlan in a read-only transaction, for a database that need not
@@ -226,7 +264,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 		if err != nil {
 			return fmt.Errorf("look at the schema: %w", err)
 		}
-		if found.Providers && found.ProviderKeys && found.AcceptedDrifts {
+		if found.Providers && found.ProviderKeys && found.AcceptedDrifts && found.HashKey {
 			plan, err = MakePlan(ctx, tx, desired, credentials, options...)
 			return err
 		}
@@ -244,7 +282,7 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 				return fmt.Errorf("look up the types that the database knows: %w", err)
 			}
 		}
-		plan = makePlan(desired, rows, nil, labels, credentials, o)
+		plan = makePlan(desired, rows, nil, labels, provider.NewRandomHasher(), credentials, o)
 		return nil
 	})
 	return plan, err
@@ -256,13 +294,13 @@ var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)
 
 // makePlan compares credentials as well when they are to be shown, or required to
 // agree.
-func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, shown bool, o options) Plan {
+func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, hasher provider.Hasher, shown bool, o options) Plan {
 	plan := Plan{Steps: make([]Step, len(desired)), flags: o.flags, tolerate: o.remedies.Tolerate}
 	required := o.credentials
 	digester := secret.NewDigester()
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
-		step := Step{Desired: d, Row: row, remedies: o.remedies, Observation: provider.Compare(d, row, shown || required)}
+		step := Step{Desired: d, Row: row, remedies: o.remedies, Observation: hasher.Compare(d, row, shown || required)}
 		step.RowType = d.Type
 		if d.Bedrock != nil && slices.Contains(labels, string(provider.AmazonBedrock)) {
 			step.RowType = provider.AmazonBedrock
@@ -281,7 +319,7 @@ func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accept
 // requireCredentials compares the credentials of a live row. A deleted one stays
 // deleted, whatever its credentials.
 func (s *Step) requireCredentials(by secret.Digester) {
-	if s.Row == nil || s.Row.Deleted || s.Observation.Undecodable != nil {
+	if s.Row == nil || s.Row.Deleted || s.Observation.Unreadable != nil {
 		return
 	}
 	stored, err := s.Row.CredentialDigest(by)
@@ -311,8 +349,8 @@ func (s Step) action(accepted acceptance, labels []string) Action {
 		return Insert
 	case o.Kind == provider.Deleted:
 		return StickyDeleted
-	case o.Undecodable != nil, s.incomparableCredentials != nil:
-		return Undecodable
+	case o.Unreadable != nil, s.incomparableCredentials != nil:
+		return NotComparable
 	case s.credentialsDiffer:
 		return Drifted
 	case !o.HashDiffers():
@@ -326,7 +364,7 @@ func (s Step) action(accepted acceptance, labels []string) Action {
 
 // openRows returns the stored rows by name, with their keys, loaded in one query,
 // where they are compared. What is encrypted is decoded.
-func openRows(ctx context.Context, queries *store.Queries, stored []store.ListProvidersRow, keys bool, keyset Keys) (_ map[string][]provider.Row, err error) {
+func openRows(ctx context.Context, queries *store.Queries, stored []store.ListProvidersRow, keys bool, ring *dbcrypt.Ring) (_ map[string][]provider.Row, err error) {
 	keysOf := map[uuid.UUID][]provider.StoredKey{}
 	if keys {
 		ids := make([]uuid.UUID, len(stored))
@@ -346,7 +384,7 @@ func openRows(ctx context.Context, queries *store.Queries, stored []store.ListPr
 		if s.SettingsKeyID != nil {
 			row.SettingsKeyID = *s.SettingsKeyID
 		}
-		keyset.OpenRow(&row, keys)
+		ring.OpenRow(&row, keys)
 		rows[s.Name] = append(rows[s.Name], row)
 	}
 	return rows, nil
@@ -437,12 +475,12 @@ func NoProvidersRemedy(flags string) string {
 
 // logTolerated warns of a drift that a start has tolerated.
 func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
-	if s.Action == Undecodable {
-		reason, remedy := s.Observation.Undecodable, "repair its settings, or remove its variables ("+s.Desired.Variables+")"
-		if reason == nil {
-			reason, remedy = s.incomparableCredentials, s.resolveBy("env --with-keys")
+	if s.Action == NotComparable {
+		remedy := s.repair()
+		if s.Observation.Unreadable == nil {
+			remedy = s.resolveBy("env --with-keys")
 		}
-		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", reason, "remedy", remedy)
+		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", s.WhyNotComparable(), "remedy", remedy)
 		return
 	}
 	remedy := s.resolveBy("env") + ", or " + s.resolveBy("db")
@@ -468,7 +506,7 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 		case StickyDeleted:
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
 				"remedy", "remove its variables ("+s.Desired.Variables+"), or \""+s.resolveBy("env")+"\"")
-		case Drifted, Undecodable:
+		case Drifted, NotComparable:
 			logTolerated(ctx, logger, s)
 		case Unsupported:
 			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
@@ -477,5 +515,5 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 		}
 	}
 	logger.InfoContext(ctx, "seed done", "inserted", p.Count(Insert), "unchanged", p.Count(Unchanged), "accepted", p.Count(Accepted),
-		"drifted", p.Count(Drifted), "undecodable", p.Count(Undecodable), "soft_deleted", p.Count(StickyDeleted), "unsupported", p.Count(Unsupported))
+		"drifted", p.Count(Drifted), "not_comparable", p.Count(NotComparable), "soft_deleted", p.Count(StickyDeleted), "unsupported", p.Count(Unsupported))
 }

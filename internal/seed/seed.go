@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -71,7 +72,8 @@ func worthAnotherTry(err error) bool {
 	return errors.As(err, &pg) && slices.Contains([]string{
 		pgerrcode.SerializationFailure,
 		pgerrcode.DeadlockDetected,
-		pgerrcode.UniqueViolation, // the gateway can insert a provider without our lock
+		pgerrcode.UniqueViolation,     // the gateway can insert a provider without our lock
+		pgerrcode.ForeignKeyViolation, // and revoke the key that was active when it was looked for
 	}, pg.Code)
 }
 
@@ -80,14 +82,18 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 		if err := store.On(tx).BeginSeed(ctx, store.BeginSeedParams{LockID: Lock, GatewayLockID: GatewayLock}); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
 		}
-		plan, err = MakePlan(ctx, tx, desired, false, options...)
+		o := optionsOf(options)
+		sealer, err := SealerFor(ctx, tx, o.keys)
 		if err != nil {
+			return err
+		}
+		if plan, err = MakePlan(ctx, tx, desired, false, options...); err != nil {
 			return err
 		}
 		if err := plan.Err(); err != nil && !tolerateDrift {
 			return err
 		}
-		return apply(ctx, tx, &plan, optionsOf(options))
+		return apply(ctx, tx, &plan, sealer, o.announce)
 	})
 	var drift *DriftError
 	if err != nil && !errors.As(err, &drift) {
@@ -96,10 +102,20 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 	return plan, err
 }
 
+// SealerFor returns what encrypts the secrets that are written in the transaction tx.
+// It refuses a database with secrets that a former version has encrypted. The error can
+// be a [*dbcrypt.UnusableError] or a [*dbcrypt.FormerKeysetError].
+func SealerFor(ctx context.Context, tx pgx.Tx, keys *dbcrypt.Ring) (dbcrypt.Sealer, error) {
+	if err := dbcrypt.RefuseFormer(ctx, tx); err != nil {
+		return dbcrypt.Sealer{}, err
+	}
+	return keys.SealerFor(ctx, tx)
+}
+
 // apply writes what the plan asks for. The number of statements does not depend
 // on the number of providers up to [store.Chunk] of them, and beyond that they
 // are pipelined.
-func apply(ctx context.Context, tx pgx.Tx, plan *Plan, o options) error {
+func apply(ctx context.Context, tx pgx.Tx, plan *Plan, sealer dbcrypt.Sealer, announce bool) error {
 	now := time.Now()
 	var rows providerRows
 	var firstSeen observations
@@ -135,7 +151,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, o options) error {
 			firstSeen = append(firstSeen, step.Observation)
 		}
 	}
-	if err := rows.insert(ctx, tx, o.keys); err != nil {
+	if err := rows.insert(ctx, tx, sealer); err != nil {
 		return err
 	}
 	if err := firstSeen.record(ctx, tx); err != nil {
@@ -144,7 +160,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, o options) error {
 	if err := audit.Stage(ctx, tx, entries); err != nil {
 		return err
 	}
-	if o.announce && len(seeded) > 0 {
+	if announce && len(seeded) > 0 {
 		if err := pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, ""); err != nil {
 			return err
 		}
@@ -155,7 +171,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, o options) error {
 // InsertProvider inserts one provider, as a row of the type given, with the keys
 // that d holds, and stages the audit entries. The transaction tx must hold the seed
 // lock.
-func InsertProvider(ctx context.Context, tx pgx.Tx, keys Keys, d provider.Desired, rowType provider.Type, actor string) (uuid.UUID, error) {
+func InsertProvider(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, d provider.Desired, rowType provider.Type, actor string) (uuid.UUID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return uuid.Nil, err
@@ -165,7 +181,7 @@ func InsertProvider(ctx context.Context, tx pgx.Tx, keys Keys, d provider.Desire
 	if err != nil {
 		return uuid.Nil, err
 	}
-	if err := rows.insert(ctx, tx, keys); err != nil {
+	if err := rows.insert(ctx, tx, sealer); err != nil {
 		return uuid.Nil, err
 	}
 	return id, audit.Stage(ctx, tx, entries)
@@ -173,13 +189,13 @@ func InsertProvider(ctx context.Context, tx pgx.Tx, keys Keys, d provider.Desire
 
 // InsertKeys inserts keys for a provider and stages an audit entry for each, in
 // the transaction tx, which must hold the seed lock.
-func InsertKeys(ctx context.Context, tx pgx.Tx, keys Keys, id uuid.UUID, d provider.Desired, actor string) error {
+func InsertKeys(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, id uuid.UUID, d provider.Desired, actor string) error {
 	var rows providerRows
 	entries, err := rows.addKeys(id, d, actor, time.Now())
 	if err != nil {
 		return err
 	}
-	if err := rows.insert(ctx, tx, keys); err != nil {
+	if err := rows.insert(ctx, tx, sealer); err != nil {
 		return err
 	}
 	return audit.Stage(ctx, tx, entries)
@@ -193,6 +209,7 @@ type providerRow struct {
 
 type keyRow struct {
 	id, providerID uuid.UUID
+	provider       string // its name
 	key            secret.Text
 }
 
@@ -234,7 +251,7 @@ func (r *providerRows) addKeys(providerID uuid.UUID, d provider.Desired, actor s
 		if err != nil {
 			return nil, err
 		}
-		r.keys = append(r.keys, keyRow{id: keyID, providerID: providerID, key: key})
+		r.keys = append(r.keys, keyRow{id: keyID, providerID: providerID, provider: d.Name, key: key})
 		entries = append(entries, audit.Entry{
 			ID: entryID, OccurredAt: now, Actor: actor, Action: audit.KeyCreated, Provider: d.Name, ProviderID: providerID,
 			Details: audit.Details{KeyID: keyID.String(), Masked: key.Mask()},
@@ -243,15 +260,15 @@ func (r *providerRows) addKeys(providerID uuid.UUID, d provider.Desired, actor s
 	return entries, nil
 }
 
-func (r *providerRows) insert(ctx context.Context, db store.DBTX, keyset Keys) error {
+func (r *providerRows) insert(ctx context.Context, db store.DBTX, sealer dbcrypt.Sealer) error {
 	if len(r.providers)+len(r.keys) == 0 {
 		return nil
 	}
 	queries := store.On(db)
-	return queries.WriteProviders(ctx, func() error { return r.write(ctx, queries, keyset) })
+	return queries.WriteProviders(ctx, func() error { return r.write(ctx, queries, sealer) })
 }
 
-func (r *providerRows) write(ctx context.Context, queries *store.Queries, keyset Keys) error {
+func (r *providerRows) write(ctx context.Context, queries *store.Queries, sealer dbcrypt.Sealer) error {
 	var providers []store.InsertProvidersParams
 	for chunk := range slices.Chunk(r.providers, store.Chunk) {
 		var p store.InsertProvidersParams
@@ -260,9 +277,9 @@ func (r *providerRows) write(ctx context.Context, queries *store.Queries, keyset
 			p.Types = append(p.Types, string(row.rowType))
 			p.Names = append(p.Names, row.desired.Name)
 			p.BaseUrls = append(p.BaseUrls, row.desired.BaseURL)
-			settings, keyID, err := keyset.SealSettings(row.id, row.desired.Settings())
+			settings, keyID, err := sealer.SealSettings(row.desired.Settings(), row.desired.Bedrock.HasCredentials())
 			if err != nil {
-				return fmt.Errorf("encrypt the settings of provider %q: %w", row.desired.Name, err)
+				return fmt.Errorf("the settings of provider %q cannot be stored: %w", row.desired.Name, err)
 			}
 			p.Settings = append(p.Settings, settings)
 			p.SettingsKeyIds = append(p.SettingsKeyIds, keyID)
@@ -280,9 +297,9 @@ func (r *providerRows) write(ctx context.Context, queries *store.Queries, keyset
 		for _, row := range chunk {
 			p.Ids = append(p.Ids, row.id)
 			p.ProviderIds = append(p.ProviderIds, row.providerID)
-			key, keyID, err := keyset.SealKey(row.id, row.key)
+			key, keyID, err := sealer.Seal(row.key)
 			if err != nil {
-				return fmt.Errorf("encrypt a key of provider %s: %w", row.providerID, err)
+				return fmt.Errorf("an API key of provider %q cannot be stored: %w", row.provider, err)
 			}
 			p.ApiKeys = append(p.ApiKeys, key)
 			p.ApiKeyKeyIds = append(p.ApiKeyKeyIds, keyID)

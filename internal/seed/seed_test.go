@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -309,7 +310,7 @@ func TestDriftFailsWithAllDriftsNamedAndWritesNothing(t *testing.T) {
 	}, false, quiet)
 	var drift *seed.DriftError
 	require.ErrorAs(t, err, &drift)
-	require.True(t, drift.Drifted())
+	require.True(t, drift.Comparable())
 	require.Equal(t, 2, plan.Count(seed.Drifted))
 	message := err.Error()
 	for _, want := range []string{
@@ -353,7 +354,7 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 			_, err = seed.Seed(t.Context(), pool, desired, false, quiet)
 			var drift *seed.DriftError
 			require.ErrorAs(t, err, &drift)
-			require.False(t, drift.Drifted())
+			require.False(t, drift.Comparable())
 			require.Len(t, drift.Steps, 1, "the hash of the type openai needs no settings")
 			require.Contains(t, err.Error(), `AI provider "broken" already exists in the database and cannot be compared`)
 			require.NotContains(t, err.Error(), "secret")
@@ -364,13 +365,15 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 	t.Run("an unknown key id", func(t *testing.T) {
 		t.Parallel()
 		pool, _ := pgtest.NewPool(t)
-		_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES
+		_, err := pool.Exec(t.Context(), `INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'key-7', '')`)
+		require.NoError(t, err)
+		_, err = pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES
 			(gen_random_uuid(), 'anthropic', 'broken', 'https://h/', 'ciphertext', 'key-7'),
 			(gen_random_uuid(), 'openai', 'without', 'https://h/', 'ciphertext', 'key-7')`)
 		require.NoError(t, err)
 		_, err = seed.Seed(t.Context(), pool, []provider.Desired{anthropic("broken", "https://h/"), openAI("without", "https://h/")}, false, quiet)
 		require.Len(t, err.(*seed.DriftError).Steps, 1)
-		require.ErrorIs(t, err.(*seed.DriftError).Steps[0].Observation.Undecodable, provider.ErrSettingsKeyID)
+		require.ErrorIs(t, err.(*seed.DriftError).Steps[0].Observation.Unreadable, dbcrypt.ErrUnknownKey)
 	})
 }
 

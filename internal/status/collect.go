@@ -97,7 +97,14 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	if err := c.counts(ctx, s); err != nil {
 		return err
 	}
-	if err := c.providers(ctx, s, found.MayCompare); err != nil {
+	// Without the key what is compared is right, and only told from what was recorded.
+	hasher := provider.NewRandomHasher()
+	if found.MayReadHashKey {
+		if hasher, err = c.queries.Hasher(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.providers(ctx, s, found.MayCompare, hasher); err != nil {
 		return err
 	}
 	if err := c.alerts(ctx, s); err != nil {
@@ -222,7 +229,7 @@ func (c collector) list(ctx context.Context, counts map[State]int) ([]store.List
 	return listed, err
 }
 
-func (c collector) providers(ctx context.Context, s *Status, mayCompare bool) error {
+func (c collector) providers(ctx context.Context, s *Status, mayCompare bool, hasher provider.Hasher) error {
 	listed, err := c.list(ctx, s.Counts)
 	if err != nil {
 		return err
@@ -251,7 +258,7 @@ func (c collector) providers(ctx context.Context, s *Status, mayCompare bool) er
 	if !mayCompare {
 		return c.inBrief(ctx, s.Providers, names)
 	}
-	return c.compare(ctx, s.Providers, listed, names)
+	return c.compare(ctx, s.Providers, listed, names, hasher)
 }
 
 // recorded returns a provider as it was recorded.
@@ -260,6 +267,8 @@ func recorded(row store.ListRecordedRow) Provider {
 	switch p.State {
 	case Drifted, SoftDeleted:
 		p.Kind = provider.Kind(row.Kind)
+	case NotComparable:
+		p.Fields = []provider.Field{{Name: "row", DB: "cannot be compared: " + row.Reason}}
 	case Accepted:
 		p.Kind = provider.Kind(*row.AcceptedKind)
 		p.AcceptedAt = utc(row.AcceptedAt)
@@ -322,7 +331,7 @@ func (c collector) inBrief(ctx context.Context, providers []Provider, names []st
 }
 
 // compare replaces what was recorded by how things are now.
-func (c collector) compare(ctx context.Context, providers []Provider, listed []store.ListRecordedRow, names []string) error {
+func (c collector) compare(ctx context.Context, providers []Provider, listed []store.ListRecordedRow, names []string, hasher provider.Hasher) error {
 	found, err := c.queries.ListProviders(ctx, names)
 	if err != nil {
 		return err
@@ -355,7 +364,7 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 			continue
 		}
 		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
-		p.now(provider.Compare(desired, row, false), listed[i])
+		p.now(hasher.Compare(desired, row, false), listed[i])
 	}
 	return nil
 }
@@ -364,6 +373,10 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 func (p *Provider) now(o provider.Observation, row store.ListRecordedRow) {
 	asRecorded := o.EnvHash == row.EnvHash && o.DBHash == row.DbHash
 	switch {
+	case o.Kind == provider.NotComparable:
+		p.State, p.Kind, p.Fields = NotComparable, "", o.Fields
+	case p.State == NotComparable && o.Kind == provider.InSync:
+		// It can be for its credentials, which are not looked at here.
 	case asRecorded && o.Kind == provider.InSync && row.Credentials != "":
 		// Credentials are not looked at here: what was recorded of them stands.
 	case asRecorded && p.State == Accepted && o.Kind == p.Kind:

@@ -13,8 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/atrest"
 	"provwatch/internal/audit"
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
 	"provwatch/internal/pgtest"
@@ -49,12 +50,8 @@ func desired(names ...string) []provider.Desired {
 	return list
 }
 
-func plain(t *testing.T) *atrest.Keyset {
-	t.Helper()
-	keys, err := atrest.Load("")
-	require.NoError(t, err)
-	return keys
-}
+// noKeys are those of a worker for which none is configured.
+var noKeys = dbcrypt.NewRing(dbcrypt.Keys{})
 
 // lived is a database with a provider in each state but unverified.
 func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
@@ -73,7 +70,7 @@ func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 		INSERT INTO public.ai_providers (id, type, name, base_url, enabled)
 		VALUES (gen_random_uuid(), 'openai', 'unnamed', 'https://user:password@unnamed.example/', false)`)
 	require.NoError(t, err)
-	_, err = resolve.TakeDB(t.Context(), pool, plain(t), environment[0], false, "operator:test")
+	_, err = resolve.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
 	require.NoError(t, err)
 	require.NoError(t, v.Verify(t.Context(), full))
 	require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))
@@ -115,11 +112,12 @@ func TestEachStateIsToldFromTheEnvironmentAndFromWhatWasRecorded(t *testing.T) {
 		"recorded":                {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := status.Collect(t.Context(), pool, plain(t), e, every)
+			s, err := status.Collect(t.Context(), pool, noKeys, e, every)
 			require.NoError(t, err)
 			require.Equal(t, livedSummaries, summaries(s))
 			require.Equal(t, map[status.State]int{
 				status.Drifted: 3, status.SoftDeleted: 1, status.DBOnly: 1, status.Unverified: 0, status.Accepted: 1, status.InSync: 1,
+				status.NotComparable: 0,
 			}, s.Counts)
 			require.Equal(t, 7, s.Total())
 			require.Equal(t, "operator:test", s.Providers[5].AcceptedBy)
@@ -147,7 +145,7 @@ func TestWhatChangedSinceTheLastVerificationIsShownAsItIs(t *testing.T) {
 	require.NoError(t, err)
 	environment = append(environment, desired("unnamed", "new")...)
 	e := status.Environment{Desired: status.EnvironmentOf(environment).Desired}
-	s, err := status.Collect(t.Context(), pool, plain(t), e, every)
+	s, err := status.Collect(t.Context(), pool, noKeys, e, every)
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		livedSummaries[0],
@@ -159,7 +157,7 @@ func TestWhatChangedSinceTheLastVerificationIsShownAsItIs(t *testing.T) {
 		"soft_deleted synced deleted deleted=false|true",
 	}, summaries(s))
 
-	s, err = status.Collect(t.Context(), pool, plain(t), status.EnvironmentOf(environment), every)
+	s, err = status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), every)
 	require.NoError(t, err)
 	require.Equal(t, 2, s.Counts[status.Unverified])
 	require.Zero(t, s.Counts[status.DBOnly])
@@ -174,7 +172,7 @@ func TestPagesAreBoundedAndContinueWhereTheOneBeforeEnds(t *testing.T) {
 	var alerts, entries []int64
 	query := status.Query{Providers: 2, Alerts: 3, Audit: 5}
 	for {
-		s, err := status.Collect(t.Context(), pool, plain(t), e, query)
+		s, err := status.Collect(t.Context(), pool, noKeys, e, query)
 		require.NoError(t, err)
 		providers = append(providers, summaries(s)...)
 		for _, a := range s.Alerts {
@@ -196,11 +194,11 @@ func TestPagesAreBoundedAndContinueWhereTheOneBeforeEnds(t *testing.T) {
 	require.Len(t, entries, 13)
 	require.IsDecreasing(t, entries)
 
-	s, err := status.Collect(t.Context(), pool, plain(t), e, status.Query{States: []status.State{status.Drifted, status.InSync}, Search: "s", Providers: 100})
+	s, err := status.Collect(t.Context(), pool, noKeys, e, status.Query{States: []status.State{status.Drifted, status.InSync}, Search: "s", Providers: 100})
 	require.NoError(t, err)
 	require.Equal(t, []string{livedSummaries[1], livedSummaries[2], livedSummaries[6]}, summaries(s))
 	// The search is a text and no pattern.
-	s, err = status.Collect(t.Context(), pool, plain(t), e, status.Query{Search: "%", Providers: 100})
+	s, err = status.Collect(t.Context(), pool, noKeys, e, status.Query{Search: "%", Providers: 100})
 	require.NoError(t, err)
 	require.Empty(t, s.Providers)
 }
@@ -222,20 +220,20 @@ func TestAReaderSeesWhatWasRecordedAndNoSettings(t *testing.T) {
 		require.NoError(t, err)
 		return conn
 	}
-	s, err := status.Collect(t.Context(), as("provwatch_reader"), plain(t), status.EnvironmentOf(environment), every)
+	s, err := status.Collect(t.Context(), as("provwatch_reader"), noKeys, status.EnvironmentOf(environment), every)
 	require.NoError(t, err)
 	require.Equal(t, livedSummaries, summaries(s))
 	require.Empty(t, s.Providers[4].BaseURL)
 	require.False(t, *s.Providers[4].Enabled)
 
 	for _, role := range []string{"provwatch_notify", "provwatch_wal"} {
-		s, err := status.Collect(t.Context(), as(role), plain(t), status.EnvironmentOf(environment), every)
+		s, err := status.Collect(t.Context(), as(role), noKeys, status.EnvironmentOf(environment), every)
 		require.NoError(t, err)
 		require.Equal(t, livedSummaries, summaries(s))
 		require.Equal(t, "https://unnamed.example/", s.Providers[4].BaseURL)
 	}
 
-	_, err = status.Collect(t.Context(), as("provwatch_operator"), plain(t), status.Environment{}, every)
+	_, err = status.Collect(t.Context(), as("provwatch_operator"), noKeys, status.Environment{}, every)
 	var unusable *schema.UnusableError
 	require.ErrorAs(t, err, &unusable)
 	require.ErrorContains(t, err, `GRANT SELECT ON TABLE provwatch.drift_alerts TO "provwatch_operator";`)
@@ -259,7 +257,7 @@ func TestWhatKeepsSinksFromBeingReadKeepsNothingElse(t *testing.T) {
 	t.Cleanup(func() { _ = reader.Close(context.Background()) })
 	collected := func() status.Status {
 		t.Helper()
-		s, err := status.Collect(t.Context(), reader, plain(t), status.Environment{}, every)
+		s, err := status.Collect(t.Context(), reader, noKeys, status.Environment{}, every)
 		require.NoError(t, err)
 		require.Equal(t, livedSummaries, summaries(s))
 		require.Len(t, s.Alerts, 4)
@@ -336,7 +334,7 @@ func TestWhenEverythingWasVerifiedIsToldWhereItIsNotedAndMayBeRead(t *testing.T)
 		t.Helper()
 		_, err := pool.Exec(t.Context(), change)
 		require.NoError(t, err)
-		s, err := status.Collect(t.Context(), reader, plain(t), status.Environment{}, every)
+		s, err := status.Collect(t.Context(), reader, noKeys, status.Environment{}, every)
 		require.NoError(t, err)
 		require.Equal(t, livedSummaries, summaries(s))
 		require.Nil(t, s.Database.Replica)
@@ -361,6 +359,67 @@ func TestWhenEverythingWasVerifiedIsToldWhereItIsNotedAndMayBeRead(t *testing.T)
 	require.Empty(t, d.VerifiedUnread)
 }
 
+// TestARowThatCannotBeComparedIsAStateOfItsOwn encrypts the settings of a row that was
+// in sync.
+func TestARowThatCannotBeComparedIsAStateOfItsOwn(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key)
+	environment := desired("one", "two")
+	environment[1].Type, environment[1].Keys, environment[1].BaseURL = provider.Anthropic, nil, ""
+	environment[1].Bedrock = &provider.Bedrock{Region: "us-east-1"}
+	_, err := seed.Seed(t.Context(), pool, environment, false, quiet, seed.WithKeys(dbcrypttest.NewRing(t, key)))
+	require.NoError(t, err)
+	v := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	v.Decrypt(dbcrypttest.NewRing(t, key))
+	require.NoError(t, v.Verify(t.Context(), full))
+	reason := "cannot be compared: encrypted with key " + key.Digest() + ", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS"
+	collected := func(e status.Environment, query status.Query, keys *dbcrypt.Ring) status.Status {
+		s, err := status.Collect(t.Context(), pool, keys, e, query)
+		require.NoError(t, err)
+		return s
+	}
+	known := status.EnvironmentOf(environment)
+	require.Equal(t, []string{"in_sync one ", "in_sync two "}, summaries(collected(known, every, dbcrypttest.NewRing(t, key))))
+	require.Equal(t, []string{"in_sync one ", "not_comparable two  settings=bedrock|" + reason}, summaries(collected(known, every, noKeys)), "compared as they are now")
+
+	// As a leader without the key has recorded it.
+	v.Decrypt(noKeys)
+	require.NoError(t, v.Verify(t.Context(), full))
+	for _, e := range []status.Environment{known, {Desired: known.Desired}, {}} {
+		s := collected(e, every, noKeys)
+		field := "row=|"
+		if e.Desired != nil {
+			field = "settings=bedrock|"
+		}
+		require.Equal(t, []string{"not_comparable two  " + field + reason, "in_sync one "}, summaries(s))
+		require.Equal(t, []int{1, 1, 2}, []int{s.Counts[status.InSync], s.Counts[status.NotComparable], s.Total()})
+		alone := every
+		alone.States = []status.State{status.NotComparable}
+		require.Len(t, summaries(collected(e, alone, noKeys)), 1)
+	}
+	// The next leader has the key, and knows what is recorded alone.
+	next := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	next.Decrypt(dbcrypttest.NewRing(t, key))
+	require.NoError(t, next.Verify(t.Context(), full))
+	s := collected(status.Environment{}, every, noKeys)
+	require.Equal(t, []string{"in_sync one ", "in_sync two "}, summaries(s))
+	require.Zero(t, s.Counts[status.NotComparable])
+
+	// Nothing stays of one that the environment names no longer, or that was damaged
+	// before anything was recorded of it.
+	_, err = pool.Exec(t.Context(), `TRUNCATE provwatch.drift_state`)
+	require.NoError(t, err)
+	v.Decrypt(noKeys)
+	v.SetDesired(environment)
+	require.NoError(t, v.Verify(t.Context(), full))
+	require.Equal(t, []string{"not_comparable two  row=|" + reason, "in_sync one "}, summaries(collected(status.Environment{}, every, noKeys)))
+	v.SetDesired(environment[:1])
+	require.NoError(t, v.Verify(t.Context(), full))
+	require.Equal(t, []string{"database_only two ", "in_sync one "}, summaries(collected(status.Environment{}, every, noKeys)))
+}
+
 func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
@@ -372,12 +431,12 @@ func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
 	v := verify.New(pool, environment, verify.AlertCredentials, quiet, observe.NewMetrics("test"))
 	require.NoError(t, v.Verify(t.Context(), full))
 	want := "drifted one changed api_keys=1, of these 1 not in the database|1, of these 1 not in the environment"
-	s, err := status.Collect(t.Context(), pool, plain(t), status.EnvironmentOf(environment), every)
+	s, err := status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), every)
 	require.NoError(t, err)
 	require.Equal(t, []string{want}, summaries(s))
 	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, err)
-	s, err = status.Collect(t.Context(), pool, plain(t), status.EnvironmentOf(environment), every)
+	s, err = status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), every)
 	require.NoError(t, err)
 	require.Equal(t, "drifted one disabled enabled=true|false"+want[len("drifted one changed"):], summary(s.Providers[0]))
 }
@@ -397,7 +456,7 @@ func TestTheLeaderIsTheSessionThatHoldsItsLock(t *testing.T) {
 		_, err = conn.Exec(t.Context(), `SELECT pg_try_advisory_lock($1)`, listener.LeaderLock)
 		require.NoError(t, err)
 	}
-	s, err := status.Collect(t.Context(), pool, plain(t), status.Environment{}, every)
+	s, err := status.Collect(t.Context(), pool, noKeys, status.Environment{}, every)
 	require.NoError(t, err)
 	require.Len(t, s.Database.Workers, 2)
 	leader := s.Database.Leader()

@@ -17,17 +17,19 @@ type State string
 
 // The states, what is worth a look first.
 const (
-	Drifted     State = "drifted"       // missing, disabled or changed
-	SoftDeleted State = "soft_deleted"  // and stays so: no seed resurrects it
-	DBOnly      State = "database_only" // a live row that the environment does not name
-	Unverified  State = "unverified"    // named by the environment, and not looked at yet
-	Accepted    State = "accepted"      // a drift that an operator accepted, and that is as it was then
-	InSync      State = "in_sync"
+	Drifted State = "drifted" // missing, disabled or changed
+	// NotComparable is a live row that cannot be decoded or decrypted.
+	NotComparable State = "not_comparable"
+	SoftDeleted   State = "soft_deleted"  // and stays so: no seed resurrects it
+	DBOnly        State = "database_only" // a live row that the environment does not name
+	Unverified    State = "unverified"    // named by the environment, and not looked at yet
+	Accepted      State = "accepted"      // a drift that an operator accepted, and that is as it was then
+	InSync        State = "in_sync"
 )
 
 // States are all states in their order, which is that of a listing. Their index
 // is their rank in sql/queries/status.sql.
-var States = []State{Drifted, SoftDeleted, DBOnly, Unverified, Accepted, InSync}
+var States = []State{Drifted, NotComparable, SoftDeleted, DBOnly, Unverified, Accepted, InSync}
 
 // Status is how things are at one moment. Nothing in it is a secret: URLs are
 // without userinfo and query, keys are not in it.
@@ -38,6 +40,9 @@ type Status struct {
 	// Counts has each state. It is of all providers, whatever was searched for.
 	Counts    map[State]int `json:"counts"`
 	Providers []Provider    `json:"providers"`
+	// Notices are about enabled rows that the gateway does not serve as they suggest.
+	// Nil where the role may not read what it takes to know.
+	Notices []provider.Notice `json:"notices,omitzero"`
 	// MoreProviders is set when there are more than Providers: after Next.
 	MoreProviders bool         `json:"more_providers"`
 	Next          Cursor       `json:"-"`
@@ -81,6 +86,11 @@ type Worker struct {
 	LastResync     *time.Time `json:"last_resync,omitempty"` // when everything was last verified
 	LastVerified   *time.Time `json:"last_verified,omitempty"`
 	Providers      int        `json:"providers"` // that the environment names
+	// NotComparable are the first of the providers that cannot be compared, while leading,
+	// each as a line, with a line of how many more there are. NotComparableTotal is how
+	// many there are.
+	NotComparable      []string `json:"not_comparable,omitempty"`
+	NotComparableTotal int      `json:"not_comparable_total,omitempty"`
 	// EnvironmentRead is when the environment in use was read. ReloadRefused is why
 	// what was read since is not in use, empty when it is.
 	EnvironmentRead *time.Time `json:"environment_read,omitempty"`

@@ -102,10 +102,12 @@ SELECT
     named::text AS name,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    coalesce(n.reason, '')::text AS not_comparable
 FROM unnest($1::text[]) AS named
 LEFT JOIN provwatch.drift_state s ON s.provider = named
 LEFT JOIN provwatch.accepted_drift a ON a.provider = named
+LEFT JOIN provwatch.not_comparable n ON n.provider = named
 `
 
 type ListStatesRow struct {
@@ -118,6 +120,7 @@ type ListStatesRow struct {
 	AcceptedKind     *string
 	AcceptedEnvHash  *string
 	AcceptedDbHash   *string
+	NotComparable    string
 }
 
 // What was last recorded of the providers named, and what was accepted.
@@ -140,6 +143,7 @@ func (q *Queries) ListStates(ctx context.Context, names []string) ([]ListStatesR
 			&i.AcceptedKind,
 			&i.AcceptedEnvHash,
 			&i.AcceptedDbHash,
+			&i.NotComparable,
 		); err != nil {
 			return nil, err
 		}
@@ -155,7 +159,12 @@ const listUnnamedStates = `-- name: ListUnnamedStates :many
 SELECT provider, provider_id, kind, env_hash, db_hash,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
-FROM provwatch.drift_state
+FROM (
+    SELECT provider, provider_id, kind, env_hash, db_hash FROM provwatch.drift_state
+    UNION ALL
+    SELECT provider, NULL, 'in_sync', '', '' FROM provwatch.not_comparable n
+    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
+) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS named WHERE named = provider)
 ORDER BY provider
 `
@@ -238,6 +247,32 @@ func (q *Queries) NoteVerified(ctx context.Context, arg NoteVerifiedParams) erro
 	return err
 }
 
+const readHashKey = `-- name: ReadHashKey :many
+SELECT key FROM provwatch.hash_key
+`
+
+// The key of the digests that stand in place of canonical hashes which could be
+// guessed back: one row, if there is none nothing can be compared.
+func (q *Queries) ReadHashKey(ctx context.Context) ([][]byte, error) {
+	rows, err := q.db.Query(ctx, readHashKey)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items [][]byte
+	for rows.Next() {
+		var key []byte
+		if err := rows.Scan(&key); err != nil {
+			return nil, err
+		}
+		items = append(items, key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const record = `-- name: Record :many
 WITH claimed AS (
     UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1
@@ -265,20 +300,29 @@ WITH claimed AS (
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
     WHERE provider = ANY($14::text[]) AND EXISTS (SELECT FROM claimed)
+), compared AS (
+    DELETE FROM provwatch.not_comparable
+    WHERE (provider = ANY($15::text[]) OR provider = ANY($14::text[])) AND EXISTS (SELECT FROM claimed)
+), not_compared AS (
+    INSERT INTO provwatch.not_comparable (provider, reason)
+    SELECT provider, reason
+    FROM (SELECT unnest($16::text[]) AS provider, unnest($17::text[]) AS reason) AS rows
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
 ), alerted AS (
     INSERT INTO provwatch.drift_alerts
         (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
     SELECT
         seq, id, kind, provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid),
-        fields::jsonb, env_hash, db_hash, $15::text, detected_at,
+        fields::jsonb, env_hash, db_hash, $18::text, detected_at,
         -- An empty lsn means that the alert is not from the WAL.
         nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch')
     FROM (SELECT
-        unnest($2::bigint[]) AS seq, unnest($16::uuid[]) AS id, unnest($17::text[]) AS kind,
-        unnest($18::text[]) AS provider, unnest($19::uuid[]) AS provider_id,
-        unnest($20::text[]) AS fields, unnest($21::text[]) AS env_hash, unnest($22::text[]) AS db_hash,
-        unnest($23::timestamptz[]) AS detected_at,
-        unnest($24::text[]) AS lsn, unnest($25::bigint[]) AS xid, unnest($26::timestamptz[]) AS committed_at
+        unnest($2::bigint[]) AS seq, unnest($19::uuid[]) AS id, unnest($20::text[]) AS kind,
+        unnest($21::text[]) AS provider, unnest($22::uuid[]) AS provider_id,
+        unnest($23::text[]) AS fields, unnest($24::text[]) AS env_hash, unnest($25::text[]) AS db_hash,
+        unnest($26::timestamptz[]) AS detected_at,
+        unnest($27::text[]) AS lsn, unnest($28::bigint[]) AS xid, unnest($29::timestamptz[]) AS committed_at
     ) AS alerts
     WHERE EXISTS (SELECT FROM claimed)
 )
@@ -303,6 +347,9 @@ type RecordParams struct {
 	StateDbHashes      []string
 	StateCredentials   []string
 	Forgotten          []string
+	Compared           []string
+	NotCompared        []string
+	Reasons            []string
 	Source             string
 	Ids                []uuid.UUID
 	Kinds              []string
@@ -341,6 +388,9 @@ func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, er
 		arg.StateDbHashes,
 		arg.StateCredentials,
 		arg.Forgotten,
+		arg.Compared,
+		arg.NotCompared,
+		arg.Reasons,
 		arg.Source,
 		arg.Ids,
 		arg.Kinds,

@@ -205,20 +205,20 @@ func (b *NotifyBatchResults) Close() error {
 
 const putMirror = `-- name: PutMirror :batchexec
 INSERT INTO provwatch.wal_mirror
-    (id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, undecodable, db_hash, db_hash_anthropic, enabled, deleted, updated_at)
-SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, undecodable, db_hash, db_hash_anthropic,
+    (id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic, enabled, deleted, updated_at)
+SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic,
     enabled, deleted, updated_at
 FROM (SELECT
     unnest($1::uuid[]) AS id, unnest($2::text[]) AS name, unnest($3::text[]) AS type,
     unnest($4::text[]) AS base_url, unnest($5::boolean[]) AS kept, unnest($6::text[]) AS base_url_shown,
     unnest($7::text[]) AS bedrock_region, unnest($8::boolean[]) AS bedrock_region_cut, unnest($9::boolean[]) AS bedrock_settings,
-    unnest($10::text[]) AS undecodable,
+    unnest($10::text[]) AS not_comparable,
     unnest($11::text[]) AS db_hash, unnest($12::text[]) AS db_hash_anthropic, unnest($13::boolean[]) AS enabled, unnest($14::boolean[]) AS deleted,
     unnest($15::timestamptz[]) AS updated_at
 ) AS rows
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
-    bedrock_region = excluded.bedrock_region, bedrock_region_cut = excluded.bedrock_region_cut, bedrock_settings = excluded.bedrock_settings, undecodable = excluded.undecodable,
+    bedrock_region = excluded.bedrock_region, bedrock_region_cut = excluded.bedrock_region_cut, bedrock_settings = excluded.bedrock_settings, not_comparable = excluded.not_comparable,
     db_hash = excluded.db_hash, db_hash_anthropic = excluded.db_hash_anthropic,
     enabled = excluded.enabled, deleted = excluded.deleted, updated_at = excluded.updated_at
 `
@@ -239,7 +239,7 @@ type PutMirrorParams struct {
 	BedrockRegions    []string
 	BedrockRegionsCut []bool
 	BedrockSettings   []bool
-	Undecodables      []string
+	NotComparables    []string
 	DbHashes          []string
 	DbHashesAnthropic []string
 	Enableds          []bool
@@ -261,7 +261,7 @@ func (q *Queries) PutMirror(ctx context.Context, arg []PutMirrorParams) *PutMirr
 			a.BedrockRegions,
 			a.BedrockRegionsCut,
 			a.BedrockSettings,
-			a.Undecodables,
+			a.NotComparables,
 			a.DbHashes,
 			a.DbHashesAnthropic,
 			a.Enableds,

@@ -4,6 +4,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
@@ -34,16 +36,40 @@ type Plan struct {
 	Providers []ListProvidersRow
 	Accepted  []ListAcceptedDriftsRow
 	Types     []string
+	Hasher    provider.Hasher
 }
 
-// LoadPlan is [Queries.ListProviders], [Queries.ListAcceptedDrifts] and
-// [Queries.ListProviderTypes] in one round trip.
+// LoadPlan is [Queries.ListProviders], [Queries.ListAcceptedDrifts],
+// [Queries.ListProviderTypes] and [Queries.Hasher] in one round trip.
 func (q *Queries) LoadPlan(ctx context.Context, names []string) (plan Plan, err error) {
 	var batch pgx.Batch
 	collect(&batch, &plan.Providers, pgx.RowToStructByPos[ListProvidersRow], listProviders, names)
 	collect(&batch, &plan.Accepted, pgx.RowToStructByPos[ListAcceptedDriftsRow], listAcceptedDrifts, names)
 	collect(&batch, &plan.Types, pgx.RowTo[string], listProviderTypes)
-	return plan, q.db.SendBatch(ctx, &batch).Close()
+	var keys [][]byte
+	collect(&batch, &keys, pgx.RowTo[[]byte], readHashKey)
+	if err := q.db.SendBatch(ctx, &batch).Close(); err != nil {
+		return Plan{}, err
+	}
+	plan.Hasher, err = hasherOf(keys)
+	return plan, err
+}
+
+// Hasher returns what makes the hashes that are stored and published. The error says
+// how a key that is gone is made anew.
+func (q *Queries) Hasher(ctx context.Context) (provider.Hasher, error) {
+	keys, err := q.ReadHashKey(ctx)
+	if err != nil {
+		return provider.Hasher{}, fmt.Errorf("read provwatch.hash_key: %w", err)
+	}
+	return hasherOf(keys)
+}
+
+func hasherOf(keys [][]byte) (provider.Hasher, error) {
+	if len(keys) != 1 || len(keys[0]) == 0 {
+		return provider.Hasher{}, errors.New("provwatch.hash_key has no key; as the owner of the schema provwatch, run: INSERT INTO provwatch.hash_key DEFAULT VALUES")
+	}
+	return provider.NewHasher(keys[0]), nil
 }
 
 // ProviderColumns are the columns of a row that [Queries.UpdateProvider] writes. It
@@ -99,12 +125,12 @@ type SchemaDetails struct {
 	Schema                      InspectSchemaRow
 	ProviderColumns, KeyColumns []ListColumnsRow // none of a table that is not there
 	Triggers                    int64
-	Publication                 InspectPublicationRow
+	Publication                 bool
 }
 
 // InspectDetails is [Queries.ListAppliedMigrations], if there can be any,
 // [Queries.InspectSchema], [Queries.ListColumns] of both provider tables,
-// [Queries.CountTriggers] and [Queries.InspectPublication] in one round trip.
+// [Queries.CountTriggers] and [Queries.IsPublished] in one round trip.
 func (q *Queries) InspectDetails(ctx context.Context, migrations bool) (details SchemaDetails, err error) {
 	var batch pgx.Batch
 	if migrations {
@@ -114,7 +140,7 @@ func (q *Queries) InspectDetails(ctx context.Context, migrations bool) (details 
 	collect(&batch, &details.ProviderColumns, pgx.RowToStructByPos[ListColumnsRow], listColumns, "ai_providers")
 	collect(&batch, &details.KeyColumns, pgx.RowToStructByPos[ListColumnsRow], listColumns, "ai_provider_keys")
 	collectOne(&batch, &details.Triggers, pgx.RowTo[int64], countTriggers)
-	collectOne(&batch, &details.Publication, pgx.RowToStructByPos[InspectPublicationRow], inspectPublication)
+	collectOne(&batch, &details.Publication, pgx.RowTo[bool], isPublished)
 	return details, q.db.SendBatch(ctx, &batch).Close()
 }
 

@@ -190,6 +190,7 @@ SELECT
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    coalesce(n.reason, '')::text AS not_comparable,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
@@ -203,6 +204,7 @@ FROM looked_at
 LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
+LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name
 `
 
 type LookAtProvidersParams struct {
@@ -229,6 +231,7 @@ type LookAtProvidersRow struct {
 	AcceptedKind     *string
 	AcceptedEnvHash  *string
 	AcceptedDbHash   *string
+	NotComparable    string
 	Generation       int64
 	LastSeq          int64
 	ApiKeyRowIds     []uuid.UUID
@@ -266,6 +269,7 @@ func (q *Queries) LookAtProviders(ctx context.Context, arg LookAtProvidersParams
 			&i.AcceptedKind,
 			&i.AcceptedEnvHash,
 			&i.AcceptedDbHash,
+			&i.NotComparable,
 			&i.Generation,
 			&i.LastSeq,
 			&i.ApiKeyRowIds,

@@ -56,6 +56,7 @@ SELECT
         WHERE n.nspname = 'gateway' AND c.relname = 'ai_provider_keys')::boolean AS provider_keys,
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
     (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
+    (to_regclass('provwatch.hash_key') IS NOT NULL)::boolean AS hash_key,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
     current_setting('transaction_read_only')::boolean AS read_only,
     pg_is_in_recovery() AS in_recovery,
@@ -67,6 +68,7 @@ type InspectSchemaRow struct {
 	ProviderKeys   bool
 	Migrations     bool
 	AcceptedDrifts bool
+	HashKey        bool
 	OwnSchema      bool
 	ReadOnly       bool
 	InRecovery     bool
@@ -81,6 +83,7 @@ func (q *Queries) InspectSchema(ctx context.Context) (InspectSchemaRow, error) {
 		&i.ProviderKeys,
 		&i.Migrations,
 		&i.AcceptedDrifts,
+		&i.HashKey,
 		&i.OwnSchema,
 		&i.ReadOnly,
 		&i.InRecovery,

@@ -14,20 +14,18 @@ import (
 
 const countNamed = `-- name: CountNamed :many
 SELECT
-    CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END::int AS rank,
+    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5
+        WHEN s.provider IS NULL THEN 4 ELSE 6 END::int AS rank,
     count(*) AS providers
-FROM provwatch.drift_state s
-JOIN unnest($1::text[]) AS named (name) ON named.name = s.provider
+FROM unnest($1::text[]) AS named (name)
+LEFT JOIN provwatch.drift_state s ON s.provider = named.name
+LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
 GROUP BY 1
 UNION ALL
-SELECT 2, count(*)
+SELECT 3, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
-UNION ALL
-SELECT 3, count(*)
-FROM unnest($1::text[]) AS named (name)
-WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
 `
 
 type CountNamedRow struct {
@@ -61,19 +59,23 @@ WITH accepted AS (
     SELECT count(*) AS providers
     FROM provwatch.accepted_drift a
     JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
-    WHERE s.kind = 'in_sync'
+    WHERE s.kind = 'in_sync' AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
 )
-SELECT CASE kind WHEN 'in_sync' THEN 5 WHEN 'deleted' THEN 1 ELSE 0 END::int AS rank, count(*)::bigint AS providers
-FROM provwatch.drift_state
+SELECT CASE kind WHEN 'in_sync' THEN 6 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+FROM provwatch.drift_state s
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
 GROUP BY 1
 UNION ALL
-SELECT 4, providers FROM accepted
+SELECT 1, count(*) FROM provwatch.not_comparable
 UNION ALL
-SELECT 5, -providers FROM accepted
+SELECT 5, providers FROM accepted
 UNION ALL
-SELECT 2, count(*)
+SELECT 6, -providers FROM accepted
+UNION ALL
+SELECT 3, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
 `
 
 type CountRecordedRow struct {
@@ -123,7 +125,9 @@ SELECT
     -- Whether the database notes when everything was verified, which one that an
     -- earlier version has migrated does not, and whether the role may know.
     (kept.attnum IS NOT NULL)::boolean AS keeps_verified,
-    coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified
+    coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified,
+    -- The key of digests, which a database that an earlier version has migrated lacks.
+    coalesce(has_column_privilege(to_regclass('provwatch.hash_key'), 'key', 'SELECT'), false)::boolean AS may_read_hash_key
 FROM (SELECT) AS one
 LEFT JOIN pg_catalog.pg_attribute kept
     ON kept.attrelid = to_regclass('provwatch.alert_counter') AND kept.attname = 'verified_at' AND NOT kept.attisdropped
@@ -139,6 +143,7 @@ type InspectStatusRow struct {
 	ReplayedAt      time.Time
 	KeepsVerified   bool
 	MayReadVerified bool
+	MayReadHashKey  bool
 }
 
 // The slot is the one of this database, see internal/wal.
@@ -155,6 +160,7 @@ func (q *Queries) InspectStatus(ctx context.Context) (InspectStatusRow, error) {
 		&i.ReplayedAt,
 		&i.KeepsVerified,
 		&i.MayReadVerified,
+		&i.MayReadHashKey,
 	)
 	return i, err
 }
@@ -312,25 +318,32 @@ const listNamed = `-- name: ListNamed :many
 WITH listed AS (
     SELECT
         s.provider AS name,
-        CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END AS rank,
-        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at
+        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5 ELSE 6 END AS rank,
+        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
     -- What the rank tells as well, before the joins.
-    WHERE s.kind <> 'in_sync' OR $1::int[] && '{4,5}'::int[]
+    WHERE (s.kind <> 'in_sync' OR $1::int[] && '{5,6}'::int[])
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
-    SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+    FROM provwatch.not_comparable n
+    WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider)
+    UNION ALL
+    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
-    SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
+    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, ''
     FROM unnest($6::text[]) AS named (name)
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    reason::text AS reason
 FROM listed
 WHERE rank = ANY($1::int[]) AND strpos(name, $2::text) > 0
     AND (rank, name) > ($3::int, $4::text)
@@ -358,10 +371,11 @@ type ListNamedRow struct {
 	AcceptedKind *string
 	AcceptedBy   *string
 	AcceptedAt   *time.Time
+	Reason       string
 }
 
 // ListRecorded where the names that the environment names are given: those that were
-// not verified yet (3) are in it as well.
+// not verified yet (4) are in it as well.
 func (q *Queries) ListNamed(ctx context.Context, arg ListNamedParams) ([]ListNamedRow, error) {
 	rows, err := q.db.Query(ctx, listNamed,
 		arg.Ranks,
@@ -389,6 +403,7 @@ func (q *Queries) ListNamed(ctx context.Context, arg ListNamedParams) ([]ListNam
 			&i.AcceptedKind,
 			&i.AcceptedBy,
 			&i.AcceptedAt,
+			&i.Reason,
 		); err != nil {
 			return nil, err
 		}
@@ -404,58 +419,72 @@ const listRecorded = `-- name: ListRecorded :many
 WITH listed AS (
     (
         SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, '' AS reason
         FROM provwatch.drift_state s
         WHERE 0 = ANY($2::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
             AND strpos(s.provider, $3::text) > 0 AND (0, s.provider) > ($4::int, $5::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 1, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+        FROM provwatch.not_comparable n
+        WHERE 1 = ANY($2::int[]) AND strpos(n.provider, $3::text) > 0 AND (1, n.provider) > ($4::int, $5::text)
+        ORDER BY n.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
-        WHERE 1 = ANY($2::int[]) AND s.kind = 'deleted'
-            AND strpos(s.provider, $3::text) > 0 AND (1, s.provider) > ($4::int, $5::text)
+        WHERE 2 = ANY($2::int[]) AND s.kind = 'deleted'
+            AND strpos(s.provider, $3::text) > 0 AND (2, s.provider) > ($4::int, $5::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
         FROM gateway.ai_providers p
-        WHERE 2 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-            AND strpos(p.name, $3::text) > 0 AND (2, p.name) > ($4::int, $5::text)
+        WHERE 3 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND strpos(p.name, $3::text) > 0 AND (3, p.name) > ($4::int, $5::text)
         ORDER BY p.name
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 4, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at
+        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, ''
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
-        WHERE 4 = ANY($2::int[]) AND s.kind = 'in_sync'
-            AND strpos(s.provider, $3::text) > 0 AND (4, s.provider) > ($4::int, $5::text)
+        WHERE 5 = ANY($2::int[]) AND s.kind = 'in_sync'
+            AND strpos(s.provider, $3::text) > 0 AND (5, s.provider) > ($4::int, $5::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
-        WHERE 5 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
-            AND s.provider > CASE $4::int WHEN 5 THEN $5::text ELSE '' END
+        WHERE 6 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
+            AND s.provider > CASE $4::int WHEN 6 THEN $5::text ELSE '' END
             AND NOT EXISTS (
                 SELECT FROM provwatch.accepted_drift a
                 WHERE a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
             )
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
     )
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    reason::text AS reason
 FROM listed
 ORDER BY rank, name
 LIMIT $1
@@ -480,12 +509,13 @@ type ListRecordedRow struct {
 	AcceptedKind *string
 	AcceptedBy   *string
 	AcceptedAt   *time.Time
+	Reason       string
 }
 
-// A page of providers, what is worth a look first: those that drift (0), are
-// soft-deleted (1), are in the database alone (2), whose drift was accepted (4),
-// that are in sync (5). What was recorded tells which providers the environment
-// names.
+// A page of providers, what is worth a look first: those that drift (0), cannot be
+// compared (1), are soft-deleted (2), are in the database alone (3), whose drift was
+// accepted (5), that are in sync (6). What was recorded tells which providers the
+// environment names.
 //
 // Each arm ends with the page, so that those in sync are read in the order of their
 // index, and no further; an arm whose rank is not asked for is not run.
@@ -515,6 +545,7 @@ func (q *Queries) ListRecorded(ctx context.Context, arg ListRecordedParams) ([]L
 			&i.AcceptedKind,
 			&i.AcceptedBy,
 			&i.AcceptedAt,
+			&i.Reason,
 		); err != nil {
 			return nil, err
 		}

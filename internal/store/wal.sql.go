@@ -94,33 +94,6 @@ func (q *Queries) HoldsLeadership(ctx context.Context, arg HoldsLeadershipParams
 	return leads, err
 }
 
-const inspectPublication = `-- name: InspectPublication :one
-SELECT
-    count(*) AS tables,
-    count(*) FILTER (WHERE (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys')) AS as_declared
-FROM pg_catalog.pg_publication_rel r
-JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
-    AND n.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys')
-`
-
-type InspectPublicationRow struct {
-	Tables     int64
-	AsDeclared int64
-}
-
-// How many of the two provider tables the publication has, and how many of them
-// with the columns of publication.sql: of the keys a list, which PostgreSQL 14 does
-// not know, and of the providers all.
-func (q *Queries) InspectPublication(ctx context.Context) (InspectPublicationRow, error) {
-	row := q.db.QueryRow(ctx, inspectPublication)
-	var i InspectPublicationRow
-	err := row.Scan(&i.Tables, &i.AsDeclared)
-	return i, err
-}
-
 const inspectReplication = `-- name: InspectReplication :one
 SELECT
     current_setting('wal_level')::text AS wal_level,
@@ -207,8 +180,30 @@ func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow,
 	return i, err
 }
 
+const isPublished = `-- name: IsPublished :one
+SELECT (count(*) FILTER (WHERE
+    (current_setting('server_version_num')::int < 150000 OR (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys'))
+    AND to_jsonb(r.*) ->> 'prqual' IS NULL) = 2)::boolean AS published
+FROM pg_catalog.pg_publication_rel r
+JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+    AND n.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys')
+`
+
+// Whether both provider tables are published as in publication.sql: of the keys a
+// list of columns, which PostgreSQL 14 does not know, of the providers all, and of
+// neither a filter of rows.
+func (q *Queries) IsPublished(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, isPublished)
+	var published bool
+	err := row.Scan(&published)
+	return published, err
+}
+
 const listMirror = `-- name: ListMirror :many
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.undecodable,
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
     m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
@@ -234,7 +229,7 @@ type ListMirrorRow struct {
 	BedrockRegion    string
 	BedrockRegionCut bool
 	BedrockSettings  bool
-	Undecodable      string
+	NotComparable    string
 	DbHash           string
 	DbHashAnthropic  string
 	Enabled          bool
@@ -264,7 +259,71 @@ func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListM
 			&i.BedrockRegion,
 			&i.BedrockRegionCut,
 			&i.BedrockSettings,
-			&i.Undecodable,
+			&i.NotComparable,
+			&i.DbHash,
+			&i.DbHashAnthropic,
+			&i.Enabled,
+			&i.Deleted,
+			&i.UpdatedAt,
+			&i.CurrentBaseUrl,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listMirrorByID = `-- name: ListMirrorByID :many
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
+    p.base_url AS current_base_url
+FROM provwatch.wal_mirror m
+LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
+WHERE m.id = ANY($1::uuid[])
+`
+
+type ListMirrorByIDRow struct {
+	ID               uuid.UUID
+	Name             string
+	Type             string
+	BaseUrl          *string
+	BaseUrlShown     string
+	BedrockRegion    string
+	BedrockRegionCut bool
+	BedrockSettings  bool
+	NotComparable    string
+	DbHash           string
+	DbHashAnthropic  string
+	Enabled          bool
+	Deleted          bool
+	UpdatedAt        time.Time
+	CurrentBaseUrl   *string
+}
+
+// The rows of the mirror that have one of the ids, as ListMirror has them.
+func (q *Queries) ListMirrorByID(ctx context.Context, ids []uuid.UUID) ([]ListMirrorByIDRow, error) {
+	rows, err := q.db.Query(ctx, listMirrorByID, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListMirrorByIDRow
+	for rows.Next() {
+		var i ListMirrorByIDRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Type,
+			&i.BaseUrl,
+			&i.BaseUrlShown,
+			&i.BedrockRegion,
+			&i.BedrockRegionCut,
+			&i.BedrockSettings,
+			&i.NotComparable,
 			&i.DbHash,
 			&i.DbHashAnthropic,
 			&i.Enabled,

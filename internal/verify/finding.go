@@ -33,6 +33,8 @@ type sighting struct {
 	observation provider.Observation
 	state       *state      // nil: nothing was recorded yet
 	accepted    *acceptance // nil: nothing was accepted
+	// notComparable is the reason that is recorded, empty for none.
+	notComparable string
 }
 
 func recordedState(kind, envHash, dbHash, credentials *string, id *uuid.UUID) *state {
@@ -77,20 +79,27 @@ func deref[T any](p *T) T {
 // new.
 type finding struct {
 	name        string
-	kind        provider.Kind // in sync as well when its drift is accepted
+	kind        provider.Kind // in sync as well when its drift is accepted; what was recorded where the row cannot be compared
 	observation provider.Observation
 	commit      *pubsub.Commit // the transaction that it comes from, nil unless from the WAL
 	// alert is the kind of the alert to publish, empty for none.
 	alert  provider.Kind
 	record bool // the recorded state is to be replaced
+	// reason is why the row cannot be compared, empty where it can. It is to be recorded
+	// where it is not the one that is.
+	reason       string
+	recordReason bool
 	// withdraw is an accepted drift that no longer holds, nil for none.
 	withdraw *acceptance
 }
 
-func (f finding) isNews() bool { return f.alert != "" || f.record || f.withdraw != nil }
+func (f finding) isNews() bool {
+	return f.alert != "" || f.record || f.withdraw != nil || f.recordReason
+}
 
 // judge compares an observation with what was last recorded. A provider without
-// a recorded state counts as in sync until now.
+// a recorded state counts as in sync until now. What was recorded of one that cannot be
+// compared stands, and so does what was recorded of credentials that cannot be.
 func judge(s sighting) finding {
 	o := s.observation
 	f := finding{name: o.Provider, kind: o.Kind}
@@ -103,6 +112,18 @@ func judge(s sighting) finding {
 		o.ProviderID = before.providerID
 	}
 	f.observation = o
+	if o.UnreadableCredentials != nil && before.credentials != "" && (o.Kind == provider.Changed || o.Kind == provider.Disabled) {
+		o.Credentials = before.credentials
+		f.observation = o
+	}
+	if reason := o.WhyNotComparable(); reason != nil {
+		f.reason = reason.Error()
+	}
+	f.recordReason = f.reason != s.notComparable
+	if o.Kind == provider.NotComparable {
+		f.kind = before.kind
+		return f
+	}
 
 	if a := s.accepted; a != nil {
 		switch {

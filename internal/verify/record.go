@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -40,7 +41,7 @@ func (v *Verifier) Observe(name string, row *provider.Row) (provider.Observation
 	if w == nil {
 		return provider.Observation{}, false
 	}
-	return provider.Compare(w.desired, row, false), true
+	return v.hasher.Compare(w.desired, row, false), true
 }
 
 // Named returns the desired provider of a name. It waits for no verification.
@@ -127,13 +128,18 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 		*known[row.Name] = sighting{
 			state:    recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 			accepted: recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+
+			notComparable: row.NotComparable,
 		}
 	}
-	findings := make([]finding, len(observed))
-	for i, o := range observed {
+	findings := make([]finding, 0, len(observed))
+	for _, o := range observed {
 		s := known[o.Provider]
+		if o.Commit != nil && o.Kind == provider.InSync && s.notComparable != "" && v.credentials == AlertCredentials {
+			continue // its credentials can be the reason: the verification that follows tells
+		}
 		s.observation = o.Observation
-		if o.Commit != nil && s.state != nil && s.state.credentials != "" && o.Kind != provider.Missing {
+		if o.Commit != nil && o.Kind != provider.NotComparable && s.state != nil && s.state.credentials != "" && o.Kind != provider.Missing {
 			s.observation.Credentials = s.state.credentials
 			if o.Kind == provider.InSync {
 				s.observation.Kind = provider.Changed
@@ -141,7 +147,11 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 		}
 		f := judge(*s)
 		f.commit = o.Commit
-		findings[i] = f
+		findings = append(findings, f)
+		s.notComparable = f.reason
+		if o.Kind == provider.NotComparable {
+			continue
+		}
 		now := f.state()
 		s.state = &now
 		if f.withdraw != nil {
@@ -202,7 +212,11 @@ func write(ctx context.Context, db store.DBTX, generation, last int64, findings 
 	recorded := Recorded{findings: findings}
 	latest := map[string]finding{} // to be recorded, by name
 	var names []string
+	reasons := map[string]string{} // to be recorded, by name
 	for _, f := range findings {
+		if f.recordReason {
+			reasons[f.name] = f.reason
+		}
 		if f.withdraw != nil {
 			params.WithdrawnProviders = append(params.WithdrawnProviders, f.name)
 			params.WithdrawnKinds = append(params.WithdrawnKinds, string(f.withdraw.kind))
@@ -226,6 +240,13 @@ func write(ctx context.Context, db store.DBTX, generation, last int64, findings 
 	}
 	for _, name := range names {
 		latest[name].appendTo(&params)
+	}
+	for _, name := range slices.Sorted(maps.Keys(reasons)) {
+		if reason := reasons[name]; reason == "" {
+			params.Compared = append(params.Compared, name)
+		} else {
+			params.NotCompared, params.Reasons = append(params.NotCompared, name), append(params.Reasons, reason)
+		}
 	}
 	if err := appendAlerts(&params, recorded.alerts); err != nil {
 		return Recorded{}, err

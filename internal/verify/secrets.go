@@ -1,19 +1,15 @@
 package verify
 
 import (
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
 
-// Keys decodes what rows hold encrypted.
-type Keys interface {
-	OpenRow(row *provider.Row, credentials bool)
-}
-
 // secrets is what a verifier needs to compare credentials without keeping any:
 // it compares digests of them, made with a key that only this process has.
 type secrets struct {
-	keys   Keys // nil: what is encrypted cannot be decoded
+	keys   *dbcrypt.Ring // nil: what is encrypted cannot be decoded
 	digest secret.Digester
 }
 
@@ -21,7 +17,7 @@ func newSecrets() secrets { return secrets{digest: secret.NewDigester()} }
 
 // Decrypt makes the verifier decode encrypted rows with the keys given. It is to
 // be called before the first verification.
-func (v *Verifier) Decrypt(keys Keys) {
+func (v *Verifier) Decrypt(keys *dbcrypt.Ring) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.secrets.keys = keys
@@ -46,9 +42,7 @@ func (v *Verifier) compared(desired provider.Desired) provider.Desired {
 // credentials.
 func (v *Verifier) opened(row provider.Row) provider.Row {
 	credentials := v.credentials != IgnoreCredentials
-	if v.secrets.keys != nil {
-		v.secrets.keys.OpenRow(&row, credentials)
-	}
+	v.secrets.keys.OpenRow(&row, credentials)
 	if !credentials {
 		return row
 	}

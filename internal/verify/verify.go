@@ -73,6 +73,9 @@ type Metrics interface {
 	AlertPublished(kind provider.Kind, source pubsub.Source)
 	// DriftsObserved gets the number of providers that drift, by kind.
 	DriftsObserved(byKind map[provider.Kind]int)
+	// NotComparableObserved gets the providers that cannot be compared, by name, each with
+	// the reason. The map is not changed later.
+	NotComparableObserved(reasons map[string]string)
 }
 
 // Verifier verifies. Its methods may be called by several goroutines, which
@@ -90,7 +93,10 @@ type Verifier struct {
 	// what is desired of each is to be read of it.
 	named atomic.Pointer[map[string]*watched]
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// hasher is read from the database when a look needs it first, and at each
+	// takeover.
+	hasher  provider.Hasher
 	desired map[string]*watched
 	names   []string // of the desired providers, sorted
 	// unsettled: what was recorded of providers that the environment does not name
@@ -98,6 +104,8 @@ type Verifier struct {
 	unsettled bool
 	drifting  map[string]provider.Kind // providers that drift
 	warned    map[string]string        // by provider: the credential difference last logged
+	// notComparable are the providers that cannot be compared, with the reason.
+	notComparable map[string]string
 
 	// What is recorded is known of the generation: each watched.settled is right
 	// as long as there is no later one.
@@ -111,7 +119,7 @@ func New(pool *pgxpool.Pool, desired []provider.Desired, credentials CredentialM
 	v := &Verifier{
 		secrets: newSecrets(),
 		pool:    pool, credentials: credentials, logger: logger, metrics: metrics, answerWithin: hintedTimeout,
-		drifting: map[string]provider.Kind{}, warned: map[string]string{},
+		drifting: map[string]provider.Kind{}, warned: map[string]string{}, notComparable: map[string]string{},
 	}
 	v.SetDesired(desired)
 	return v
@@ -120,6 +128,15 @@ func New(pool *pgxpool.Pool, desired []provider.Desired, credentials CredentialM
 // AnswerWithin bounds a verification of providers that are named, 10 s by default; one
 // of all may take two minutes. It is called before anything is verified.
 func (v *Verifier) AnswerWithin(limit time.Duration) { v.answerWithin = limit }
+
+// SetNotComparable takes over which providers a seed could not compare, and has logged,
+// by name with the reason. It is called before anything is verified.
+func (v *Verifier) SetNotComparable(reasons map[string]string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.notComparable = map[string]string{}
+	maps.Copy(v.notComparable, reasons)
+}
 
 // SetDesired replaces the desired providers. What it changes shows in the next
 // verification.
@@ -188,6 +205,7 @@ func (v *Verifier) count() {
 		byKind[kind]++
 	}
 	v.metrics.DriftsObserved(byKind)
+	v.metrics.NotComparableObserved(maps.Clone(v.notComparable))
 }
 
 // suspects returns what a look at the request's hints has seen, or the names of
@@ -224,6 +242,9 @@ type look struct {
 func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams) (look, error) {
 	compareCredentials := v.credentials != IgnoreCredentials
 	params.WithKeys = compareCredentials
+	if err := v.needHasher(ctx); err != nil {
+		return look{}, err
+	}
 	found, err := store.On(v.pool).LookAtProviders(ctx, params)
 	if err != nil {
 		return look{}, err
@@ -241,6 +262,8 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams)
 			seen[row.Name] = &sighting{
 				state:    recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 				accepted: recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+
+				notComparable: row.NotComparable,
 			}
 		}
 		if row.ID != nil {
@@ -248,7 +271,7 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams)
 		}
 	}
 	for name, s := range seen {
-		s.observation = provider.Compare(v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
+		s.observation = v.hasher.Compare(v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
 		if v.credentials == WarnCredentials {
 			v.warnCredentials(ctx, s.observation)
 			s.observation = s.observation.WithoutCredentials()
@@ -260,10 +283,18 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams)
 }
 
 func (v *Verifier) warnCredentials(ctx context.Context, o provider.Observation) {
-	if o.Credentials != "" && v.warned[o.Provider] != o.Credentials {
+	difference := o.Credentials
+	if o.UnreadableCredentials != nil {
+		difference = o.UnreadableCredentials.Error()
+	}
+	switch {
+	case difference == "" || v.warned[o.Provider] == difference:
+	case o.UnreadableCredentials != nil:
+		v.logger.WarnContext(ctx, "credentials in the database cannot be compared with the environment", "provider", o.Provider, "error", o.UnreadableCredentials)
+	default:
 		v.logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
 	}
-	v.warned[o.Provider] = o.Credentials
+	v.warned[o.Provider] = difference
 }
 
 // settle records what is new in a look, and returns of how many providers. When
@@ -275,7 +306,7 @@ func (v *Verifier) settle(ctx context.Context, looked look, source pubsub.Source
 		for _, s := range looked.sightings {
 			f := judge(s)
 			if !f.isNews() {
-				v.note(f)
+				v.note(ctx, f)
 				continue
 			}
 			findings, names = append(findings, f), append(names, f.name)
@@ -308,8 +339,32 @@ func (v *Verifier) TakeOver(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.unsettled = true
+	if err := v.readHashKey(ctx); err != nil {
+		return fmt.Errorf("take over from another worker: %w", err)
+	}
 	if err := store.On(v.pool).BeginGeneration(ctx); err != nil {
 		return fmt.Errorf("take over from another worker: %w", err)
+	}
+	return nil
+}
+
+// readHashKey makes the hasher that of the database. Of another one nothing that is
+// recorded of keyed hashes is known.
+func (v *Verifier) readHashKey(ctx context.Context) error {
+	hasher, err := store.On(v.pool).Hasher(ctx)
+	if err != nil {
+		return err
+	}
+	if v.hasher != hasher {
+		v.hasher, v.known = hasher, false
+	}
+	return nil
+}
+
+// needHasher reads the key of the hasher unless it was read before.
+func (v *Verifier) needHasher(ctx context.Context) error {
+	if v.hasher.IsZero() {
+		return v.readHashKey(ctx)
 	}
 	return nil
 }
@@ -361,14 +416,34 @@ func (v *Verifier) settleUnnamed() {
 	v.unsettled = false
 	maps.DeleteFunc(v.drifting, func(name string, _ provider.Kind) bool { return v.desired[name] == nil })
 	maps.DeleteFunc(v.warned, func(name, _ string) bool { return v.desired[name] == nil })
+	maps.DeleteFunc(v.notComparable, func(name, _ string) bool { return v.desired[name] == nil })
 }
 
-// note keeps count of the providers that drift.
-func (v *Verifier) note(f finding) {
+// note keeps count of the providers that drift, and of those that cannot be compared.
+// That a provider cannot is logged once for each reason.
+func (v *Verifier) note(ctx context.Context, f finding) {
+	if reason := f.observation.WhyNotComparable(); reason == nil {
+		v.comparable(ctx, f.name)
+	} else if before := v.notComparable[f.name]; before != reason.Error() {
+		v.notComparable[f.name] = reason.Error()
+		remedy := "add the key that its API keys are encrypted with, or replace them with \"resolve " + f.name + " --take env --with-keys\""
+		if w := v.desired[f.name]; w != nil && f.observation.Unreadable != nil {
+			remedy = seed.Repair(w.desired, f.observation.Unreadable)
+		}
+		v.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", f.name, "error", reason, "remedy", remedy)
+	}
 	if f.kind == provider.InSync {
 		delete(v.drifting, f.name)
 	} else {
 		v.drifting[f.name] = f.kind
+	}
+}
+
+// comparable takes note that a provider was compared.
+func (v *Verifier) comparable(ctx context.Context, name string) {
+	if _, noted := v.notComparable[name]; noted {
+		delete(v.notComparable, name)
+		v.logger.InfoContext(ctx, "provider can be compared again", "provider", name)
 	}
 }
 
@@ -378,7 +453,7 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		v.recordedBy(recorded.generation, recorded.findings)
 	}
 	for _, f := range recorded.findings {
-		v.note(f)
+		v.note(ctx, f)
 	}
 	for _, a := range recorded.alerts {
 		level, message := slog.LevelWarn, "drift"

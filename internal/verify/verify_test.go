@@ -40,6 +40,8 @@ type counter struct {
 	verified int
 	failed   int
 	drifting map[provider.Kind]int
+
+	notComparable map[string]string
 }
 
 func (c *counter) Verified(_ verify.Scope, _ time.Duration, err error) {
@@ -51,6 +53,11 @@ func (c *counter) Verified(_ verify.Scope, _ time.Duration, err error) {
 	}
 }
 func (c *counter) AlertPublished(provider.Kind, pubsub.Source) {}
+func (c *counter) NotComparableObserved(reasons map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notComparable = reasons
+}
 func (c *counter) DriftsObserved(byKind map[provider.Kind]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,7 +164,8 @@ func TestARowThatJSONBCannotHoldStopsNoOtherAlert(t *testing.T) {
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`)
 	exec(t, pool, `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us\u0000"}', updated_at = 'infinity' WHERE name = 'b'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
-	require.Equal(t, []string{"1 disabled a resync", "2 changed b resync"}, alerts(t, pool))
+	require.Equal(t, []string{"1 disabled a resync"}, alerts(t, pool))
+	require.Equal(t, "1", value(t, pool, `SELECT count(*)::text FROM provwatch.not_comparable WHERE provider = 'b'`))
 }
 
 func TestAnAcceptanceForAnotherEnvironmentIsLeftAlone(t *testing.T) {
@@ -334,25 +342,34 @@ func TestSettingsThatTheHashDoesNotNeedAreNotDecoded(t *testing.T) {
 		require.NoError(t, v.Verify(t.Context(), resync))
 		exec(t, pool, `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"r","access_key":"AKIAX"}'`)
 		require.NoError(t, v.Verify(t.Context(), resync))
+		exec(t, pool, `INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'key-7', '')`)
 		exec(t, pool, `UPDATE public.ai_providers SET settings_key_id = 'key-7'`)
 		require.NoError(t, v.Verify(t.Context(), resync))
 		require.Empty(t, alerts(t, pool))
 	}
 }
 
-func TestARowThatCannotBeDecodedIsAChangeAndNeverEqual(t *testing.T) {
+func TestARowThatCannotBeDecodedIsNoDriftAndNeverEqual(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, anthropic("a"))
-	exec(t, pool, `UPDATE public.ai_providers SET settings = 'a secret that is not JSON'`)
+	pool, v, metrics := seeded(t, verify.IgnoreCredentials, anthropic("a"))
+	exec(t, pool, `INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'key-7', '')`)
+	exec(t, pool, `UPDATE public.ai_providers SET settings = 'a secret that is not JSON', enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, map[string]string{"a": "settings are not a JSON object"}, metrics.notComparable)
 	exec(t, pool, `UPDATE public.ai_providers SET settings = NULL, settings_key_id = 'key-7'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, map[string]string{"a": `encrypted with key "key-7", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS`}, metrics.notComparable)
+	require.Empty(t, alerts(t, pool))
 	exec(t, pool, `UPDATE public.ai_providers SET settings_key_id = NULL`)
 	require.NoError(t, v.Verify(t.Context(), resync))
-	require.Equal(t, []string{"1 changed a resync", "2 resolved a resync"}, alerts(t, pool))
-	var fields string
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT fields::text FROM provwatch.drift_alerts WHERE seq = 1`).Scan(&fields))
-	require.Equal(t, `[{"db": "undecodable: settings are not a JSON object", "env": "none", "name": "settings"}]`, fields)
+	require.Equal(t, []string{"1 disabled a resync"}, alerts(t, pool))
+	require.Empty(t, metrics.notComparable)
+
+	// One that is gone, or soft-deleted, is so whatever its settings.
+	exec(t, pool, `UPDATE public.ai_providers SET settings = 'not JSON', deleted = true`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"2 deleted a resync"}, alerts(t, pool)[1:])
+	require.Empty(t, metrics.notComparable)
 }
 
 func TestProvidersTheEnvironmentNoLongerNamesAreClosedOnce(t *testing.T) {

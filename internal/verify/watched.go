@@ -78,6 +78,7 @@ func (v *Verifier) scan(ctx context.Context) (suspects []string, err error) {
 		}
 		// Its drift may have ended while another worker led, or by a seed.
 		delete(v.drifting, name)
+		v.comparable(ctx, name)
 	}
 	return suspects, nil
 }
@@ -119,6 +120,9 @@ func (v *Verifier) scanStates(ctx context.Context) error {
 		w.settled = uuid.Nil
 	}
 	v.known = false
+	if err := v.needHasher(ctx); err != nil {
+		return err
+	}
 	rows, err := v.pool.Query(ctx, sqlfiles.ScanStates)
 	if err != nil {
 		return err
@@ -130,7 +134,7 @@ func (v *Verifier) scanStates(ctx context.Context) error {
 		if err := rows.Scan(&v.generation, &name, &id, &envHash); err != nil {
 			return err
 		}
-		if w := v.desired[string(name)]; w != nil && w.desired.Canonical().Hash() == string(envHash) {
+		if w := v.desired[string(name)]; w != nil && v.hasher.Hash(w.desired.Canonical()) == string(envHash) {
 			w.settled = deref(id)
 		}
 	}
@@ -149,13 +153,13 @@ func (v *Verifier) recordedBy(generation int64, findings []finding) {
 	v.generation = generation
 	for _, f := range findings {
 		w := v.desired[f.name]
-		if w == nil || !f.record {
+		if w == nil || !f.record && !f.recordReason {
 			continue
 		}
 		s := f.state()
 		w.settled = uuid.Nil
 		// Not where its drift was accepted: that can end without a change of hashes.
-		if s.kind == provider.InSync && f.observation.Kind == provider.InSync && s.credentials == "" {
+		if f.reason == "" && s.kind == provider.InSync && f.observation.Kind == provider.InSync && s.credentials == "" {
 			w.settled = s.providerID
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
@@ -22,9 +23,12 @@ const (
 	keysTable      = "ai_provider_keys"
 )
 
-// transaction is one committed transaction, reduced to what matters here.
+// transaction is one committed transaction, reduced to what matters here. A large one
+// comes in parts, so that no more than [maxPart] of it is in memory.
 type transaction struct {
-	end         pglogrepl.LSN // the end of its commit record: what is confirmed once it is handled
+	commit      pglogrepl.LSN // where its commit record begins
+	end         pglogrepl.LSN // and ends, which is confirmed once it is handled; 0 where more follows
+	more        bool          // it is a part, and another part of the same transaction follows
 	xid         uint32
 	committedAt time.Time
 	changes     []change
@@ -39,6 +43,25 @@ type change struct {
 	removed uuid.UUID
 	// put is the new version of a row, nil for none.
 	put *version
+}
+
+// changeSize is what a change takes in memory beside its texts, in bytes, rounded up.
+const changeSize = 256
+
+// size returns what the change takes in memory, in bytes.
+func (c change) size() int {
+	if c.put == nil {
+		return changeSize
+	}
+	return changeSize + len(c.put.name) + len(c.put.baseURL) + len(c.put.settings.BedrockRegion)
+}
+
+// size returns what the changes take in memory, in bytes.
+func (t *transaction) size() (size int) {
+	for _, c := range t.changes {
+		size += c.size()
+	}
+	return size
 }
 
 // version is a row as the stream shows it. A field that was not changed and is
@@ -68,27 +91,31 @@ var errSchema = errors.New("the provider table in the WAL is not as it has to be
 // uuid.
 const maxMarker = 36
 
+// maxPart is from which size on the changes of a transaction are handed on before its
+// end, in bytes.
+const maxPart = 512 << 10
+
 // decoder assembles transactions from the messages of pgoutput. Its zero value
 // is ready for the start of a stream.
 type decoder struct {
 	relations map[uint32]*relation
-	keys      Keys          // nil for none
-	current   *transaction  // the one that is being read, nil between two
-	commit    pglogrepl.LSN // of current: the position that its commit has to have
+	keys      *dbcrypt.Ring // nil for none
+	current   *transaction  // the one that is being read, or the rest of it, nil between two
+	held      int           // the size of current, in bytes
 	failed    error
 }
 
 type relation struct {
 	name    string
 	columns []string
-	keys    Keys
+	keys    *dbcrypt.Ring
 }
 
 // inTransaction reports whether a transaction has begun and not yet ended.
 func (d *decoder) inTransaction() bool { return d.current != nil }
 
-// decode takes one message, and returns the transaction that it completes, if
-// any. It never keeps the message. After an error it returns that error alone: a
+// decode takes one message, and returns the transaction that it completes, if any,
+// or the next part of a large one. It never keeps the message. After an error it returns that error alone: a
 // transaction that lacks a change must not be taken for a whole one.
 func (d *decoder) decode(data []byte) (*transaction, error) {
 	if d.failed != nil {
@@ -111,7 +138,7 @@ func (d *decoder) next(data []byte) (*transaction, error) {
 		if d.relations == nil {
 			d.relations = map[uint32]*relation{}
 		}
-		r := &relation{name: m.RelationName, keys: orNone(d.keys)}
+		r := &relation{name: m.RelationName, keys: d.keys}
 		for _, c := range m.Columns {
 			r.columns = append(r.columns, c.Name)
 		}
@@ -121,7 +148,7 @@ func (d *decoder) next(data []byte) (*transaction, error) {
 		if d.current != nil {
 			return nil, errors.New("the replication stream begins a transaction inside another")
 		}
-		d.current, d.commit = &transaction{xid: m.Xid, committedAt: m.CommitTime}, m.FinalLSN
+		d.begin(transaction{commit: m.FinalLSN, xid: m.Xid, committedAt: m.CommitTime})
 		return nil, nil
 	case *pglogrepl.TypeMessage, *pglogrepl.OriginMessage:
 		return nil, nil
@@ -138,7 +165,7 @@ func (d *decoder) next(data []byte) (*transaction, error) {
 	}
 	switch m := message.(type) {
 	case *pglogrepl.CommitMessage:
-		if m.CommitLSN != d.commit || m.TransactionEndLSN <= m.CommitLSN {
+		if m.CommitLSN != d.current.commit || m.TransactionEndLSN <= m.CommitLSN {
 			return nil, errors.New("the replication stream commits another transaction than it began")
 		}
 		done := d.current
@@ -146,62 +173,82 @@ func (d *decoder) next(data []byte) (*transaction, error) {
 		d.current = nil
 		return done, nil
 	case *pglogrepl.InsertMessage:
-		return nil, d.row(m.RelationID, nil, m.Tuple)
+		return d.row(m.RelationID, nil, m.Tuple)
 	case *pglogrepl.UpdateMessage:
-		return nil, d.row(m.RelationID, m.OldTuple, m.NewTuple)
+		return d.row(m.RelationID, m.OldTuple, m.NewTuple)
 	case *pglogrepl.DeleteMessage:
-		return nil, d.row(m.RelationID, m.OldTuple, nil)
+		return d.row(m.RelationID, m.OldTuple, nil)
 	case *pglogrepl.TruncateMessage:
 		for _, id := range m.RelationIDs {
 			switch r := d.relations[id]; {
 			case r == nil:
 				return nil, errors.New("the replication stream truncates a table that it did not describe")
 			case r.name == providersTable:
-				d.current.changes = append(d.current.changes, change{truncate: true})
+				d.add(change{truncate: true})
 			case r.name == keysTable:
 				d.current.keysTouched = true
 			}
 		}
-		return nil, nil
+		return d.part(), nil
 	default:
 		return nil, fmt.Errorf("the replication stream has a message of unexpected type %T", message)
 	}
 }
 
+// begin makes t the transaction that is being read.
+func (d *decoder) begin(t transaction) { d.current, d.held = &t, 0 }
+
+func (d *decoder) add(c change) {
+	d.current.changes = append(d.current.changes, c)
+	d.held += c.size()
+}
+
+// part returns what has been read of a transaction that becomes too large, nil for
+// one that does not.
+func (d *decoder) part() *transaction {
+	if d.held < maxPart {
+		return nil
+	}
+	part := d.current
+	part.more = true
+	d.begin(transaction{commit: part.commit, xid: part.xid, committedAt: part.committedAt})
+	return part
+}
+
 // row takes a change of one row: of the old version the stream has the primary
-// key at most.
-func (d *decoder) row(relationID uint32, before, after *pglogrepl.TupleData) error {
+// key at most. It returns what [decoder.decode] does.
+func (d *decoder) row(relationID uint32, before, after *pglogrepl.TupleData) (*transaction, error) {
 	r := d.relations[relationID]
 	if r == nil {
-		return errors.New("the replication stream changes a table that it did not describe")
+		return nil, errors.New("the replication stream changes a table that it did not describe")
 	}
 	if r.name == keysTable {
 		d.current.keysTouched = true
-		return nil
+		return nil, nil
 	}
 	if r.name != providersTable {
-		return nil
+		return nil, nil
 	}
 	var c change
 	if before != nil {
 		id, err := r.id(before)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.removed = id
 	}
 	if after != nil {
 		v, err := r.version(after)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.put = v
 		if c.removed == v.id {
 			c.removed = uuid.Nil
 		}
 	}
-	d.current.changes = append(d.current.changes, c)
-	return nil
+	d.add(c)
+	return d.part(), nil
 }
 
 func (r *relation) column(tuple *pglogrepl.TupleData, name string) (*pglogrepl.TupleDataColumn, error) {
@@ -274,7 +321,7 @@ func (r *relation) version(tuple *pglogrepl.TupleData) (*version, error) {
 	case state == unchanged: // only what is long does not travel, and no key id of ours is
 		v.settings, v.settingsUnchanged = provider.DecodedSettings{Err: provider.ErrSettingsKeyID}, false
 	case !v.settingsUnchanged || !r.keys.Has(keyID):
-		v.settings, v.settingsUnchanged = *r.keys.OpenRegion(v.id, secret.New(settings), keyID), false
+		v.settings, v.settingsUnchanged = *r.keys.OpenRegion(secret.New(settings), keyID), false
 	}
 	if err != nil {
 		return nil, err

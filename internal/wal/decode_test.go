@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -84,7 +85,7 @@ func stream(t *testing.T, prepare string, statements ...string) []*transaction {
 }
 
 // streamWith is [stream] with a decoder that has keys.
-func streamWith(t *testing.T, keys Keys, prepare string, statements ...string) (list []*transaction) {
+func streamWith(t *testing.T, keys *dbcrypt.Ring, prepare string, statements ...string) (list []*transaction) {
 	t.Helper()
 	pool, config := published(t)
 	_, err := pool.Exec(t.Context(), prepare)
@@ -104,7 +105,8 @@ func streamWith(t *testing.T, keys Keys, prepare string, statements ...string) (
 func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
 	t.Parallel()
 	id, other := uuid.New(), uuid.New()
-	list := stream(t, `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`,
+	list := stream(t, `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL;
+			INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'k', '')`,
 		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES ('%s', 'anthropic', 'aws', 'https://h/',
 			'{"_type":"bedrock","_version":1,"region":"us-east-1","access_key_secret":"%s"}')`, id, strings.Repeat("s", 10000)),
 		`UPDATE public.ai_providers SET enabled = false`,
@@ -142,7 +144,7 @@ func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
 	broken.settings.Err = provider.ErrSettingsNotJSON
 	require.Equal(t, []change{{put: &broken}}, list[3].changes)
 	encrypted := moved
-	encrypted.settings.Err = provider.ErrSettingsKeyID
+	encrypted.settings.Err = &dbcrypt.DecryptError{KeyID: "k", Err: dbcrypt.ErrUnknownKey}
 	require.Equal(t, []change{{put: &encrypted}}, list[4].changes)
 	require.True(t, list[5].keysTouched)
 	require.Empty(t, list[5].changes)
@@ -201,7 +203,7 @@ func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
 		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', '%s', 'https://h/')`, name),
 		`UPDATE public.ai_providers SET enabled = false`,
 		`UPDATE public.ai_providers SET id = gen_random_uuid()`)
-	m := newMirror()
+	m := newMirror(hasher)
 	for _, tx := range list {
 		require.Len(t, tx.changes, 1)
 		touched, reread := m.apply(tx.changes[0])

@@ -22,3 +22,25 @@ func TestWhatNeedsNoRecordNeitherWaitsForOneNorIsChargedForIt(t *testing.T) {
 	require.Len(t, s.gather(t.Context(), news, events), 2, "with what is there already")
 	require.InDelta(t, 0, s.limiter.Tokens(), 0.01)
 }
+
+func TestABatchIsBounded(t *testing.T) {
+	t.Parallel()
+	s := &session{limiter: rate.NewLimiter(rate.Inf, 0)}
+	part := event{transaction: &transaction{more: true, changes: []change{{truncate: true}}}}
+	small := event{transaction: &transaction{keysTouched: true}}
+	for name, c := range map[string]struct {
+		events []event
+		taken  int // beside the first
+	}{
+		"by what there is": {[]event{small, small}, 2},
+		"by its size":      {[]event{small, eventOf(maxBatchSize / 2), eventOf(maxBatchSize / 2), small}, 3},
+		"by a part, with which recording goes on in another way": {[]event{small, part, part, small}, 2},
+	} {
+		events := make(chan event, len(c.events))
+		for _, e := range c.events {
+			events <- e
+		}
+		require.Equal(t, c.events[:c.taken], s.gather(t.Context(), small, events)[1:], name)
+	}
+	require.Equal(t, []event{part}, s.gather(t.Context(), part, nil), "the rest is taken where it is recorded")
+}

@@ -9,38 +9,69 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/atrest"
-	"provwatch/internal/atrest/atresttest"
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
 
 func TestEncryptedSettingsAreDecodedAsTheyPassBy(t *testing.T) {
 	t.Parallel()
-	_, keys := atresttest.NewKeyset(t)
+	key, unknown := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	id := uuid.New()
 	// Long enough to be stored out of line.
-	settings := provider.Bedrock{Region: "us-east-1", AccessKeySecret: secret.New(strings.Repeat("s", 10000))}.Encode()
-	sealed, keyID, err := keys.SealSettings(id, settings)
-	require.NoError(t, err)
-	list := streamWith(t, keys, `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`,
-		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES ('%s', 'anthropic', 'aws', '', '%s', '%s')`, id, sealed, keyID),
+	settings := provider.Bedrock{Region: "us-east-1", AccessKeySecret: secret.New(strings.Repeat("s", 10000))}.Encode().Reveal()
+	register := func(number int, key dbcrypttest.Key) string {
+		return fmt.Sprintf(`INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (%d, '%s', '%s')`, number, key.Digest(), key.Encrypt("coder"))
+	}
+	list := streamWith(t, dbcrypttest.NewRing(t, key), `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL;`+register(1, key)+";"+register(2, unknown),
+		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES ('%s', 'anthropic', 'aws', '', '%s', '%s')`, id, key.Encrypt(settings), key.Digest()),
 		`UPDATE public.ai_providers SET enabled = false`, // the settings do not travel
-		`UPDATE public.ai_providers SET settings_key_id = '7'`,
-		fmt.Sprintf(`UPDATE public.ai_providers SET settings_key_id = '%s', settings = settings || 'x'`, keyID),
+		fmt.Sprintf(`UPDATE public.ai_providers SET settings_key_id = '%s'`, unknown.Digest()),
+		fmt.Sprintf(`UPDATE public.ai_providers SET settings_key_id = '%s', settings = settings || 'x'`, key.Digest()),
 	)
 	require.Len(t, list, 4)
 	settingsOf := func(i int) provider.DecodedSettings { return list[i].changes[0].put.settings }
 	require.Equal(t, provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, settingsOf(0))
 	require.True(t, list[1].changes[0].put.settingsUnchanged)
-	require.ErrorIs(t, settingsOf(2).Err, atrest.ErrUnknownKey)
+	require.ErrorIs(t, settingsOf(2).Err, dbcrypt.ErrUnknownKey)
 	require.False(t, list[2].changes[0].put.settingsUnchanged)
-	require.ErrorIs(t, settingsOf(3).Err, atrest.ErrNotDecrypted)
+	require.ErrorIs(t, settingsOf(3).Err, dbcrypt.ErrDamaged)
+}
+
+// TestAMirrorRereadsWhatItCouldNotDecrypt has settings that do not travel, of a row that
+// was encrypted with an unknown key before, and is not any more.
+func TestAMirrorRereadsWhatItCouldNotDecrypt(t *testing.T) {
+	for name, c := range map[string]struct {
+		reason error
+		reread bool
+	}{
+		"an unknown key":         {&dbcrypt.DecryptError{KeyID: "a1b2c3d", Err: dbcrypt.ErrUnknownKey}, true},
+		"a key id not travelled": {provider.ErrSettingsKeyID, true},
+		"damaged":                {&dbcrypt.DecryptError{KeyID: "a1b2c3d", Err: dbcrypt.ErrDamaged}, false},
+		"not JSON":               {provider.ErrSettingsNotJSON, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := uuid.New()
+			m := newMirror(hasher)
+			put := func(v version) uuid.UUID {
+				v.id, v.name, v.kind, v.enabled, v.baseURL = id, "aws", provider.Anthropic, true, "https://h/"
+				_, reread := m.apply(change{put: &v})
+				return reread
+			}
+			require.Equal(t, uuid.Nil, put(version{settings: provider.DecodedSettings{Err: c.reason}}))
+			want := uuid.Nil
+			if c.reread {
+				want = id
+			}
+			require.Equal(t, want, put(version{settingsUnchanged: true}))
+		})
+	}
 }
 
 func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 	desired := provider.Desired{Name: "aws", Type: provider.Anthropic, Bedrock: &provider.Bedrock{Region: "us-east-1"}}
-	undecodable := errors.New("encrypted with another key")
+	unreadable := errors.New("encrypted with another key")
 	for name, c := range map[string]struct {
 		seen  func(*provider.Row)
 		taken bool
@@ -55,7 +86,7 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 		"decoded, and of another type": {func(r *provider.Row) {
 			r.Decoded, r.Type = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, provider.AmazonBedrock
 		}, false},
-		"still undecodable": {func(*provider.Row) {}, false},
+		"still unreadable": {func(*provider.Row) {}, false},
 		"decoded, and something else differs": {func(r *provider.Row) {
 			r.Decoded, r.BaseURL = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, "https://h/"
 		}, false},
@@ -69,28 +100,28 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			row := mirrorRow{
 				Canonical: provider.Canonical{Type: provider.Anthropic}, column: provider.Anthropic, id: uuid.New(), name: "aws", enabled: true,
-				undecodable: undecodable.Error(), baseURLKnown: true,
+				unreadable: unreadable.Error(), baseURLKnown: true,
 			}
-			m := newMirror()
+			m := newMirror(hasher)
 			m.put(&row)
 			clear(m.changed)
 			before := *m.observed(desired)
 			seen := before
 			c.seen(&seen)
-			observed := provider.Compare(desired, &seen, false)
-			require.Equal(t, c.taken, m.redecode(provider.Compare(desired, &before, false), observed))
+			observed := hasher.Compare(desired, &seen, false)
+			require.Equal(t, c.taken, m.redecode(hasher.Compare(desired, &before, false), observed))
 			require.Equal(t, c.taken, m.changed[row.id], "it is stored anew")
 			if !c.taken {
 				require.Equal(t, before, *m.observed(desired))
 				return
 			}
-			now := provider.Compare(desired, m.observed(desired), false)
+			now := hasher.Compare(desired, m.observed(desired), false)
 			require.True(t, agree(now, observed))
 			require.Equal(t, observed.DBHash, m.hashesOf(row.id).Against(desired))
 
 			// And back, once the key is gone.
-			require.True(t, m.redecode(now, provider.Compare(desired, &before, false)))
-			require.Equal(t, provider.Compare(desired, &before, false).Fields, provider.Compare(desired, m.observed(desired), false).Fields)
+			require.True(t, m.redecode(now, hasher.Compare(desired, &before, false)))
+			require.Equal(t, hasher.Compare(desired, &before, false).Fields, hasher.Compare(desired, m.observed(desired), false).Fields)
 			require.Empty(t, m.hashesOf(row.id))
 		})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
@@ -25,8 +26,8 @@ type mirrorRow struct {
 	name             string
 	enabled, deleted bool
 	updatedAt        time.Time
-	undecodable      string             // why the settings cannot be decoded, empty if they can
-	hashes           provider.RowHashes // empty if undecodable
+	unreadable       string             // why the settings cannot be decoded or decrypted, empty if they can
+	hashes           provider.RowHashes // empty if unreadable
 
 	// The base URL is not known after a restart if it has a part that can be
 	// secret, or that is too long to be stored a second time, and was changed
@@ -43,24 +44,35 @@ func (m *mirrorRow) setSettings(s provider.DecodedSettings) {
 	m.Canonical = provider.CanonicalOfRow(m.column, m.BaseURL, s)
 }
 
+// lacksKey reports whether the settings cannot be decrypted for lack of the key.
+func (m *mirrorRow) lacksKey() bool {
+	return m.unreadable == provider.ErrSettingsKeyID.Error() || dbcrypt.SaysUnknownKey(m.unreadable)
+}
+
+// texts returns the length of what the row holds of the provider table's texts, in
+// bytes.
+func (m *mirrorRow) texts() int {
+	return len(m.name) + len(m.BaseURL) + len(m.baseURLShown) + len(m.BedrockRegion)
+}
+
 // row returns the row in the form that is compared with the environment.
-func (m *mirrorRow) row(desired provider.Desired) *provider.Row {
+func (m *mirrorRow) row(desired provider.Desired, h provider.Hasher) *provider.Row {
 	row := &provider.Row{
 		ID: m.id, Name: m.name, Type: m.column, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
 		Decoded: &provider.DecodedSettings{IsBedrock: m.bedrockSettings, BedrockRegion: m.BedrockRegion},
 	}
-	if m.undecodable != "" {
-		row.Decoded.Err = errors.New(m.undecodable)
+	if m.unreadable != "" {
+		row.Decoded.Err = errors.New(m.unreadable)
 	}
 	if !m.baseURLKnown || m.regionCut {
-		m.complete(row, desired)
+		m.complete(row, desired, h)
 	}
 	return row
 }
 
 // complete gives a row what is not known of it: that which is desired if the hashes
 // say so, else what is shown of it, and something else than what is desired.
-func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired) {
+func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired, h provider.Hasher) {
 	want := desired.Canonical()
 	same := *row.Decoded
 	baseURL := m.BaseURL
@@ -70,12 +82,12 @@ func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired) {
 	if m.regionCut {
 		same.BedrockRegion = want.BedrockRegion
 	}
-	if provider.CanonicalOfRow(m.column, baseURL, same).RowHashes() == m.hashes {
+	if h.RowHashes(provider.CanonicalOfRow(m.column, baseURL, same)) == m.hashes {
 		row.BaseURL, row.Decoded = baseURL, &same
 		return
 	}
 	if !m.baseURLKnown {
-		if row.BaseURL = m.baseURLShown; row.BaseURL == want.BaseURL && m.undecodable == "" {
+		if row.BaseURL = m.baseURLShown; row.BaseURL == want.BaseURL && m.unreadable == "" {
 			row.BaseURL += "#" // which is not shown
 		}
 	}
@@ -91,23 +103,37 @@ func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired) {
 // It is stored in provwatch.wal_mirror. In memory are the rows that the stream
 // shows changes of, which are fetched before they are applied, and not many more.
 type mirror struct {
+	hasher provider.Hasher
 	rows   map[uuid.UUID]*mirrorRow
 	byName map[string]map[uuid.UUID]bool
 
 	// Of these ids and names everything that is stored is in rows.
 	ids   map[uuid.UUID]bool
 	names map[string]bool
+	// byID says that rows were fetched by their ids alone: others of their names may be
+	// stored, and not in rows.
+	byID bool
 
 	// What differs from the stored mirror, to be written with the next batch.
 	changed   map[uuid.UUID]bool
 	truncated bool // nothing that is stored counts any more
+
+	texts int // the length of the texts of rows, in bytes
 }
 
-// maxInMemory is how many rows stay in memory after they are stored.
-const maxInMemory = 20_000
+const (
+	// maxInMemory is how many ids and names stay in memory after they are stored, with
+	// their rows.
+	maxInMemory = 20_000
+	// maxTexts is how many bytes of the texts of rows do.
+	maxTexts = 4 << 20
+	// rowsAtOnce is how many rows one statement reads or writes, which holds copies of
+	// them.
+	rowsAtOnce = 1000
+)
 
-func newMirror() *mirror {
-	var m mirror
+func newMirror(hasher provider.Hasher) *mirror {
+	m := mirror{hasher: hasher}
 	m.reset()
 	return &m
 }
@@ -115,7 +141,8 @@ func newMirror() *mirror {
 // reset forgets all rows, which are to be fetched again.
 func (m *mirror) reset() {
 	*m = mirror{
-		rows: map[uuid.UUID]*mirrorRow{}, byName: map[string]map[uuid.UUID]bool{},
+		hasher: m.hasher,
+		rows:   map[uuid.UUID]*mirrorRow{}, byName: map[string]map[uuid.UUID]bool{},
 		ids: map[uuid.UUID]bool{}, names: map[string]bool{}, changed: map[uuid.UUID]bool{},
 	}
 }
@@ -128,12 +155,14 @@ func (m *mirror) remove(id uuid.UUID) {
 		}
 		delete(m.rows, id)
 		m.changed[id] = true
+		m.texts -= row.texts()
 	}
 }
 
 func (m *mirror) put(row *mirrorRow) {
 	m.remove(row.id)
 	m.rows[row.id] = row
+	m.texts += row.texts()
 	if m.byName[row.name] == nil {
 		m.byName[row.name] = map[uuid.UUID]bool{}
 	}
@@ -145,7 +174,7 @@ func (m *mirror) put(row *mirrorRow) {
 func (m *mirror) observed(desired provider.Desired) *provider.Row {
 	var rows []provider.Row
 	for id := range m.byName[desired.Name] {
-		rows = append(rows, *m.rows[id].row(desired))
+		rows = append(rows, *m.rows[id].row(desired, m.hasher))
 	}
 	return provider.Current(rows)
 }
@@ -211,7 +240,7 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 		row.baseURLShown = provider.DisplayURL(v.baseURL)
 	}
 	if v.settings.Err != nil {
-		row.undecodable = v.settings.Err.Error()
+		row.unreadable = v.settings.Err.Error()
 	}
 	if v.baseURLUnchanged {
 		if before == nil {
@@ -222,23 +251,23 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	}
 	settings := v.settings
 	if v.settingsUnchanged {
-		if before == nil || before.regionCut || before.undecodable == provider.ErrSettingsKeyID.Error() || !before.column.HashNeedsSettings() {
-			// They are not known. With the error they are what was encrypted, and no
-			// longer count as such.
+		if before == nil || before.regionCut || before.lacksKey() || !before.column.HashNeedsSettings() {
+			// They are not known. Those that were encrypted with another key no longer count
+			// as such.
 			reread = v.id
 		} else {
 			settings = provider.DecodedSettings{IsBedrock: before.bedrockSettings, BedrockRegion: before.BedrockRegion}
-			row.undecodable = before.undecodable
+			row.unreadable = before.unreadable
 		}
 	}
 	row.setSettings(settings)
 	switch {
-	case row.undecodable != "":
-	case row.baseURLKnown && before != nil && before.baseURLKnown && !before.regionCut && before.undecodable == "" && before.Canonical == row.Canonical:
+	case row.unreadable != "":
+	case row.baseURLKnown && before != nil && before.baseURLKnown && !before.regionCut && before.unreadable == "" && before.Canonical == row.Canonical:
 		row.hashes = before.hashes
 	case row.baseURLKnown:
-		row.hashes = row.RowHashes()
-	case before != nil && before.Type == row.Type && !before.regionCut && before.BedrockRegion == row.BedrockRegion && before.undecodable == "":
+		row.hashes = m.hasher.RowHashes(row.Canonical)
+	case before != nil && before.Type == row.Type && !before.regionCut && before.BedrockRegion == row.BedrockRegion && before.unreadable == "":
 		row.hashes = before.hashes
 	default:
 		reread = v.id
@@ -246,9 +275,10 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	if before != nil {
 		same := *before
 		same.updatedAt = row.updatedAt
-		if same == *row && len(m.byName[row.name]) == 1 {
-			// As an update of columns that do not travel. The time matters only among
-			// several rows of a name.
+		alone := !m.byID && len(m.byName[row.name]) == 1
+		if same == *row && (alone || before.updatedAt.Equal(row.updatedAt)) {
+			// As an update of columns that the hash does not need. The time matters only
+			// among several rows of a name.
 			before.updatedAt = row.updatedAt
 			return nil, reread
 		}
@@ -257,15 +287,15 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 	return touched, reread
 }
 
-// mirrorOf makes a mirror row of a row that was read from the table.
-func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
+// rowOf makes a mirror row of a row that was read from the table.
+func (m *mirror) rowOf(r store.ListProvidersAfterRow, keys *dbcrypt.Ring) *mirrorRow {
 	keyID := ""
 	if r.SettingsKeyID != nil {
 		keyID = *r.SettingsKeyID
 	}
 	decoded := &provider.DecodedSettings{}
 	if r.Type.HashNeedsSettings() {
-		decoded = orNone(keys).OpenRegion(r.ID, r.Settings, keyID)
+		decoded = keys.OpenRegion(r.Settings, keyID)
 	}
 	row := &mirrorRow{
 		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
@@ -274,11 +304,26 @@ func mirrorOf(r store.ListProvidersAfterRow, keys Keys) *mirrorRow {
 	}
 	row.setSettings(*decoded)
 	if decoded.Err != nil {
-		row.undecodable = decoded.Err.Error()
+		row.unreadable = decoded.Err.Error()
 	} else {
-		row.hashes = row.RowHashes()
+		row.hashes = m.hasher.RowHashes(row.Canonical)
 	}
 	return row
+}
+
+// rowsOf returns the ids and names of the rows that transactions change.
+func rowsOf(transactions ...*transaction) (ids []uuid.UUID, names []string) {
+	for _, t := range transactions {
+		for _, c := range t.changes {
+			if c.removed != uuid.Nil {
+				ids = append(ids, c.removed)
+			}
+			if c.put != nil {
+				ids, names = append(ids, c.put.id), append(names, c.put.name)
+			}
+		}
+	}
+	return ids, names
 }
 
 // fetch brings into memory all that is stored of the rows of the ids, of all rows
@@ -301,11 +346,38 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 	}
 	for _, s := range stored {
 		m.names[s.Name] = true
+	}
+	m.take(stored)
+	for _, id := range ids {
+		m.ids[id] = true
+	}
+	return nil
+}
+
+// fetchByID brings into memory what is stored of the rows of the ids, which is enough
+// to apply changes of them.
+func (m *mirror) fetchByID(ctx context.Context, queries *store.Queries, ids []uuid.UUID) error {
+	found, err := queries.ListMirrorByID(ctx, ids)
+	if err != nil {
+		return err
+	}
+	stored := make([]store.ListMirrorRow, len(found))
+	for i, s := range found {
+		stored[i] = store.ListMirrorRow(s)
+	}
+	m.take(stored)
+	m.byID = true
+	return nil
+}
+
+// take puts stored rows into memory.
+func (m *mirror) take(stored []store.ListMirrorRow) {
+	for _, s := range stored {
 		if m.ids[s.ID] {
 			continue // what is in memory is newer
 		}
 		row := &mirrorRow{
-			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), undecodable: s.Undecodable,
+			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), unreadable: s.NotComparable,
 			hashes: provider.RowHashes{Alone: s.DbHash, Anthropic: s.DbHashAnthropic},
 			column: provider.Type(s.Type), baseURLShown: s.BaseUrlShown, regionCut: s.BedrockRegionCut,
 		}
@@ -315,15 +387,11 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 		} else if s.CurrentBaseUrl != nil {
 			// Right if it was not changed meanwhile, which the hash tells.
 			row.BaseURL = *s.CurrentBaseUrl
-			row.baseURLKnown = row.Hash() == row.hashes.Alone
+			row.baseURLKnown = m.hasher.Hash(row.Canonical) == row.hashes.Alone
 		}
 		m.put(row)
 		delete(m.changed, row.id)
 	}
-	for _, id := range ids {
-		m.ids[id] = true
-	}
-	return nil
 }
 
 // save writes what has changed to the stored mirror.
@@ -347,49 +415,50 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 			return err
 		}
 	}
-	var params []store.PutMirrorParams
-	for chunk := range slices.Chunk(put, store.Chunk) {
-		var p store.PutMirrorParams
-		for _, row := range chunk {
-			// A base URL with more than what may be shown is not stored again, nor is a
-			// region.
-			region := provider.DisplayText(row.BedrockRegion)
-			kept := row.baseURLKnown && row.BaseURL == row.baseURLShown
-			baseURL := ""
-			if kept {
-				baseURL = row.BaseURL
-			}
-			p.Ids = append(p.Ids, row.id)
-			p.Names = append(p.Names, row.name)
-			p.Types = append(p.Types, string(row.column))
-			p.BaseUrls = append(p.BaseUrls, baseURL)
-			p.Kept = append(p.Kept, kept)
-			p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
-			p.BedrockRegions = append(p.BedrockRegions, region)
-			p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
-			p.Undecodables = append(p.Undecodables, row.undecodable)
-			p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
-			p.DbHashes = append(p.DbHashes, row.hashes.Alone)
-			p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)
-			p.Enableds = append(p.Enableds, row.enabled)
-			p.Deleteds = append(p.Deleteds, row.deleted)
-			p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)
-		}
-		params = append(params, p)
-	}
-	if len(params) > 0 {
-		if err := store.FirstError(queries.PutMirror(ctx, params).Exec); err != nil {
+	for chunk := range slices.Chunk(put, rowsAtOnce) {
+		if err := store.FirstError(queries.PutMirror(ctx, []store.PutMirrorParams{paramsOf(chunk)}).Exec); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// paramsOf returns the parameters that write rows to the stored mirror.
+func paramsOf(rows []*mirrorRow) store.PutMirrorParams {
+	var p store.PutMirrorParams
+	for _, row := range rows {
+		// A base URL with more than what may be shown is not stored again, nor is a
+		// region.
+		region := provider.DisplayText(row.BedrockRegion)
+		kept := row.baseURLKnown && row.BaseURL == row.baseURLShown
+		baseURL := ""
+		if kept {
+			baseURL = row.BaseURL
+		}
+		p.Ids = append(p.Ids, row.id)
+		p.Names = append(p.Names, row.name)
+		p.Types = append(p.Types, string(row.column))
+		p.BaseUrls = append(p.BaseUrls, baseURL)
+		p.Kept = append(p.Kept, kept)
+		p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
+		p.BedrockRegions = append(p.BedrockRegions, region)
+		p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
+		p.NotComparables = append(p.NotComparables, row.unreadable)
+		p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
+		p.DbHashes = append(p.DbHashes, row.hashes.Alone)
+		p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)
+		p.Enableds = append(p.Enableds, row.enabled)
+		p.Deleteds = append(p.Deleteds, row.deleted)
+		p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)
+	}
+	return p
+}
+
 // saved is called when what [mirror.save] has written is committed.
 func (m *mirror) saved() {
 	clear(m.changed)
 	m.truncated = false
-	if len(m.ids)+len(m.names) > maxInMemory {
+	if len(m.ids)+len(m.names) > maxInMemory || m.texts > maxTexts {
 		m.reset()
 	}
 }

@@ -46,7 +46,7 @@ func (r fullRow) version(id uuid.UUID) *version {
 }
 
 func (r fullRow) hashes() provider.RowHashes {
-	return provider.CanonicalOfRow(r.column(), r.baseURL, r.settings()).RowHashes()
+	return hasher.RowHashes(provider.CanonicalOfRow(r.column(), r.baseURL, r.settings()))
 }
 
 func drawRow(t *rapid.T) fullRow {
@@ -69,7 +69,7 @@ func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		table := map[uuid.UUID]fullRow{}
-		m := newMirror()
+		m := newMirror(hasher)
 		apply := func(c change) {
 			if _, reread := m.apply(c); reread != uuid.Nil {
 				t.Fatalf("row %s has to be read again", reread)
@@ -156,7 +156,7 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	queries := store.On(pool)
-	m := newMirror()
+	m := newMirror(hasher)
 	rows := map[string]fullRow{
 		"plain":  {name: "plain", baseURL: "https://h/", enabled: true},
 		"secret": {name: "secret", baseURL: "https://user:hunter2@h/?token=hunter2", enabled: true},
@@ -185,7 +185,7 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 		_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES ($1, 'openai', $2, $3)`, ids[name], name, baseURL)
 		require.NoError(t, err)
 	}
-	loaded := newMirror()
+	loaded := newMirror(hasher)
 	require.NoError(t, loaded.fetch(t.Context(), queries, slices.Collect(maps.Keys(m.rows)), nil))
 	require.Len(t, loaded.rows, len(m.rows))
 	require.Empty(t, loaded.changed)
@@ -193,7 +193,7 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 		have := loaded.rows[id]
 		require.Equal(t, want.hashes, have.hashes, want.name)
 		require.Equal(t, []any{want.column, want.Type, want.bedrockSettings}, []any{have.column, have.Type, have.bedrockSettings}, want.name)
-		require.Equal(t, want.undecodable, have.undecodable, want.name)
+		require.Equal(t, want.unreadable, have.unreadable, want.name)
 		require.Equal(t, []any{want.name, want.enabled, want.deleted, provider.DisplayText(want.BedrockRegion), want.baseURLShown},
 			[]any{have.name, have.enabled, have.deleted, have.BedrockRegion, have.baseURLShown})
 		require.Equal(t, want.name == "region", have.regionCut, want.name)
@@ -203,18 +203,18 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 	}
 	// One that is not known is compared by its hash all the same.
 	same := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: rows["moved"].baseURL}
-	require.Equal(t, provider.InSync, provider.Compare(same, loaded.observed(same), false).Kind)
+	require.Equal(t, provider.InSync, hasher.Compare(same, loaded.observed(same), false).Kind)
 	for _, label := range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
 		aws := provider.Desired{Name: "aws", Type: label, BaseURL: rows["aws"].baseURL, Bedrock: &provider.Bedrock{}}
-		require.Equal(t, provider.InSync, provider.Compare(aws, loaded.observed(aws), false).Kind, label)
+		require.Equal(t, provider.InSync, hasher.Compare(aws, loaded.observed(aws), false).Kind, label)
 		aws.Type, aws.Bedrock = provider.Anthropic, nil
-		require.Equal(t, provider.Changed, provider.Compare(aws, loaded.observed(aws), false).Kind, label)
+		require.Equal(t, provider.Changed, hasher.Compare(aws, loaded.observed(aws), false).Kind, label)
 	}
 	// So is one whose region is stored cut.
 	region := provider.Desired{Name: "region", Type: provider.AmazonBedrock, BaseURL: rows["region"].baseURL, Bedrock: &provider.Bedrock{Region: rows["region"].region}}
-	require.Equal(t, provider.InSync, provider.Compare(region, loaded.observed(region), false).Kind)
+	require.Equal(t, provider.InSync, hasher.Compare(region, loaded.observed(region), false).Kind)
 	region.Bedrock = &provider.Bedrock{Region: provider.DisplayText(rows["region"].region)}
-	require.Equal(t, provider.Changed, provider.Compare(region, loaded.observed(region), false).Kind, "the region as it is shown is another one")
+	require.Equal(t, provider.Changed, hasher.Compare(region, loaded.observed(region), false).Kind, "the region as it is shown is another one")
 	renamed := &version{id: ids["region"], name: "renamed", kind: provider.Anthropic, baseURL: rows["region"].baseURL, settingsUnchanged: true}
 	_, reread := loaded.apply(change{put: renamed})
 	require.Equal(t, renamed.id, reread, "the region did not travel")
@@ -222,13 +222,13 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 	shown.region = provider.DisplayText(shown.region)
 	_, reread = loaded.apply(change{put: shown.version(ids["region"])})
 	require.Zero(t, reread)
-	require.Equal(t, provider.InSync, provider.Compare(region, loaded.observed(region), false).Kind, "the row got the region that was shown")
+	require.Equal(t, provider.InSync, hasher.Compare(region, loaded.observed(region), false).Kind, "the row got the region that was shown")
 
 	hidden := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: loaded.rows[ids["moved"]].baseURLShown}
 	require.Equal(t, []provider.Field{{Name: "base_url", Env: "https://h/", DB: "https://h/ (differs in a part that is not shown)"}},
-		provider.Compare(hidden, loaded.observed(hidden), false).Fields, "the secret part is not there in the environment")
+		hasher.Compare(hidden, loaded.observed(hidden), false).Fields, "the secret part is not there in the environment")
 	other := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: "https://elsewhere/"}
-	require.Equal(t, provider.Changed, provider.Compare(other, loaded.observed(other), false).Kind)
+	require.Equal(t, provider.Changed, hasher.Compare(other, loaded.observed(other), false).Kind)
 }
 
 func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {
@@ -243,7 +243,7 @@ func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {
 		"its settings, which count as plain text from now on": {encrypted, withoutSettings},
 		"its settings, which its former type did not need":    {fullRow{name: "a", kind: provider.OpenAICompat}.version(id), withoutSettings},
 	} {
-		m := newMirror()
+		m := newMirror(hasher)
 		if c.before != nil {
 			m.apply(change{put: c.before})
 		}
@@ -253,7 +253,7 @@ func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {
 }
 
 func TestAnUpdateThatChangesNothingTouchesNothing(t *testing.T) {
-	m := newMirror()
+	m := newMirror(hasher)
 	id := uuid.New()
 	row := fullRow{name: "a", baseURL: "https://h/"}
 	m.apply(change{put: row.version(id)})

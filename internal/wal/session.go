@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -44,10 +42,11 @@ const (
 	// is in a few large transactions. A change in quieter times is at once.
 	recordsPerSecond = 20
 	recordBurst      = 50
-	// maxBatch is how many transactions are recorded in one.
-	maxBatch = 5000
-	// buffered is how many transactions wait for being recorded.
-	buffered = 5000
+	// maxBatch is how many transactions are recorded in one, and maxBatchSize from
+	// which size of their changes on no more are, in bytes. It is less than
+	// [maxBacklog], so that the stream is read while a batch is recorded.
+	maxBatch     = 5000
+	maxBatchSize = 1 << 20
 	// disagreements is how often in a row a look may disagree with the mirror. A
 	// commit shows in the WAL shortly before it shows to queries, so that once is
 	// no contradiction.
@@ -63,6 +62,7 @@ type session struct {
 	conn     *pgconn.PgConn
 	progress func()
 
+	hasher    provider.Hasher
 	mirror    *mirror
 	applied   pglogrepl.LSN // everything up to here is handled
 	stored    pglogrepl.LSN // what wal_position says
@@ -87,19 +87,6 @@ type check struct {
 	touched map[string]bool
 }
 
-// event is what the receiver hands on: a transaction, or that the stream has
-// passed a position.
-type event struct {
-	transaction *transaction
-	passed      pglogrepl.LSN
-}
-
-// isNews reports whether the event is a transaction of the provider tables, or one
-// that a verification waits for.
-func (e event) isNews() bool {
-	return e.transaction != nil && (len(e.transaction.changes) > 0 || e.transaction.keysTouched || len(e.transaction.markers) > 0)
-}
-
 // session streams until something fails or ctx ends.
 // progress is called when something was recorded.
 func (s *Source) session(ctx context.Context, source pubsub.Source, progress func()) error {
@@ -110,7 +97,8 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 	if err := s.Lead(ctx); err != nil {
 		return err
 	}
-	conn, err := pgconn.ConnectConfig(ctx, &s.Config.Config)
+	// Of a copy, since connecting changes it.
+	conn, err := pgconn.ConnectConfig(ctx, s.Config.Config.Copy())
 	if schema.IsDenied(err) {
 		return mayNotReplicate(found)
 	}
@@ -130,10 +118,10 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 	s.Logger.InfoContext(ctx, "streaming", "slot", server.Slot, "from", one.applied.String())
 	s.Pending.All(source)
 
-	events := make(chan event, buffered)
+	waiting := newBacklog()
 	group := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
-	group.Go(func(ctx context.Context) error { return one.receive(ctx, events) })
-	group.Go(func(ctx context.Context) error { return one.handle(ctx, events) })
+	group.Go(func(ctx context.Context) error { return one.receive(ctx, waiting) })
+	group.Go(func(ctx context.Context) error { return one.handle(ctx, waiting) })
 	group.Go(func(ctx context.Context) error { return one.watchSlot(ctx) })
 	group.Go(func(ctx context.Context) error {
 		s.Streaming(ctx)
@@ -154,6 +142,10 @@ func (s *session) begin(ctx context.Context) error {
 		return err
 	}
 	queries := store.On(s.Pool)
+	var err error
+	if s.hasher, err = queries.Hasher(ctx); err != nil {
+		return err
+	}
 	position, err := queries.ReadWALPosition(ctx)
 	known := err == nil
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -196,7 +188,7 @@ func (s *session) begin(ctx context.Context) error {
 		s.Logger.InfoContext(ctx, "replication slot created", "slot", s.server.Slot, "at", s.applied.String())
 		s.gap = ""
 	} else {
-		s.mirror = newMirror()
+		s.mirror = newMirror(s.hasher)
 		if s.applied, err = pglogrepl.ParseLSN(position.AppliedLsn); err != nil {
 			return fmt.Errorf("read provwatch.wal_position: %w", err)
 		}
@@ -239,7 +231,7 @@ func (s *session) startStream(ctx context.Context) error {
 }
 
 // receive reads the stream, and tells the server what is handled.
-func (s *session) receive(ctx context.Context, events chan<- event) error {
+func (s *session) receive(ctx context.Context, waiting *backlog) error {
 	d := decoder{keys: s.Keys}
 	sent, sentAt := uint64(0), time.Time{}
 	status := func(force bool) error {
@@ -251,23 +243,7 @@ func (s *session) receive(ctx context.Context, events chan<- event) error {
 		return pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: pglogrepl.LSN(confirmed)})
 	}
 	handOn := func(e event) error {
-		select {
-		case events <- e:
-			return nil
-		default:
-		}
-		for {
-			select {
-			case events <- e:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(statusInterval):
-				if err := status(false); err != nil {
-					return err
-				}
-			}
-		}
+		return waiting.put(ctx, e, func() error { return status(false) })
 	}
 	// The connection's own deadline, and not a context for each message, which
 	// costs as much as decoding it.
@@ -363,7 +339,7 @@ func (s *session) confirm() {
 }
 
 // handle records transactions in batches, and verifies what is pending.
-func (s *session) handle(ctx context.Context, events <-chan event) error {
+func (s *session) handle(ctx context.Context, waiting *backlog) error {
 	var pause, stuck <-chan time.Time
 	for {
 		ready := s.Pending.Ready()
@@ -377,15 +353,16 @@ func (s *session) handle(ctx context.Context, events <-chan event) error {
 			pause = nil
 		case <-stuck:
 			return fmt.Errorf("the replication stream has not passed a marker for %s", markerTimeout)
-		case e := <-events:
+		case e := <-waiting.events:
 			before := s.check
-			if err := s.record(ctx, s.gather(ctx, e, events)); err != nil {
+			wasLarge, err := s.recordAll(ctx, s.gather(ctx, e, waiting.events), waiting)
+			if err != nil {
 				return err
 			}
 			switch {
 			case s.check == nil && stuck != nil:
 				stuck, pause = nil, time.After(checkPause)
-			case s.check != before:
+			case s.check != before, s.check != nil && wasLarge:
 				stuck = time.After(markerTimeout)
 			}
 		case <-ready:
@@ -409,10 +386,11 @@ func (s *session) handle(ctx context.Context, events <-chan event) error {
 
 // gather takes what else is there, and waits for more until the next batch is
 // due. A verification waits for none, and nothing waits for what needs no record:
-// each alert is followed by news of its own transaction, which are none.
+// each alert is followed by news of its own transaction, which are none. The first
+// part of a large transaction ends a batch.
 func (s *session) gather(ctx context.Context, first event, events <-chan event) []event {
-	batch := []event{first}
-	if !first.isNews() {
+	batch, size := []event{first}, first.size()
+	if !first.isNews() || first.isPart() {
 		return batch
 	}
 	var due <-chan time.Time
@@ -423,11 +401,11 @@ func (s *session) gather(ctx context.Context, first event, events <-chan event) 
 			due = timer.C
 		}
 	}
-	for len(batch) < maxBatch {
+	for len(batch) < maxBatch && size < maxBatchSize && !batch[len(batch)-1].isPart() {
 		if due == nil {
 			select {
 			case e := <-events:
-				batch = append(batch, e)
+				batch, size = append(batch, e), size+e.size()
 			default:
 				return batch
 			}
@@ -435,7 +413,7 @@ func (s *session) gather(ctx context.Context, first event, events <-chan event) 
 		}
 		select {
 		case e := <-events:
-			batch = append(batch, e)
+			batch, size = append(batch, e), size+e.size()
 		case <-due:
 			due = nil
 		case <-ctx.Done():
@@ -449,10 +427,8 @@ func (s *session) gather(ctx context.Context, first event, events <-chan event) 
 // mirror now is, the position, and the alerts of every transaction, in one
 // transaction.
 func (s *session) record(ctx context.Context, batch []event) error {
+	seen := newOutcome()
 	var observed []verify.Observed
-	var unread []uuid.UUID
-	unknown := map[string]bool{} // providers with a row of which not enough is known
-	handled, keysTouched, marked := 0, false, false
 	passed := s.applied
 	if err := s.fetch(ctx, batch); err != nil {
 		return err
@@ -463,39 +439,13 @@ func (s *session) record(ctx context.Context, batch []event) error {
 			continue
 		}
 		t := e.transaction
-		if t.end <= s.stored {
-			continue // handled before a restart, and recorded
+		if s.isStored(t) {
+			continue
 		}
-		handled++
+		seen.handled++
 		passed = max(passed, t.end)
-		keysTouched = keysTouched || t.keysTouched
-		touched := map[string]bool{}
-		for _, c := range t.changes {
-			// Of the credentials of a Bedrock provider the stream shows nothing.
-			keysTouched = true
-			names, id := s.mirror.apply(c)
-			if c.truncate {
-				names = s.Verifier.Names()
-			}
-			for _, name := range names {
-				touched[name] = true
-				unknown[name] = unknown[name] || id != uuid.Nil
-			}
-			if id != uuid.Nil {
-				unread = append(unread, id)
-			}
-		}
-		commit := &pubsub.Commit{LSN: t.end.String(), XID: int64(t.xid), CommittedAt: t.committedAt}
-		for _, name := range slices.Sorted(maps.Keys(touched)) {
-			if s.check != nil {
-				s.check.touched[name] = true
-			}
-			// What is not known whole is no observation: it is read again below.
-			if o, named := s.observe(name); named && !unknown[name] {
-				observed = append(observed, verify.Observed{Observation: o, Commit: commit})
-			}
-		}
-		marked = marked || s.check != nil && slices.Contains(t.markers, s.check.token)
+		s.apply(t, seen)
+		observed = append(observed, s.observeAfter(t, seen.takeTouched(), seen)...)
 	}
 
 	if len(observed) > 0 || s.mirror.differs() {
@@ -505,30 +455,29 @@ func (s *session) record(ctx context.Context, batch []event) error {
 		}
 		s.Verifier.Announce(ctx, recorded)
 	}
-	s.applied = passed
-	s.confirmed.Store(uint64(passed))
-	s.Metrics.TransactionsHandled(handled)
-	if handled > 0 {
-		s.progress()
-	}
-
-	if len(unread) > 0 {
-		return reread(unread[0])
-	}
-	if keysTouched && s.Verifier.ComparesCredentials() {
-		s.Pending.All(pubsub.SourceWAL)
-	}
-	if marked {
-		return s.finishCheck(ctx)
-	}
-	return nil
+	return s.recorded(ctx, seen, passed)
 }
 
-// write writes observations, the mirror and the position in one transaction. The
-// lock on the position, which must be as this session left it, keeps a worker
-// that was the leader once from writing over the one that is.
+// write writes observations, the mirror and the position in one transaction.
 func (s *session) write(ctx context.Context, observed []verify.Observed, source pubsub.Source, position pglogrepl.LSN) (recorded verify.Recorded, err error) {
-	err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
+	err = s.transact(ctx, func(tx pgx.Tx) (pglogrepl.LSN, error) {
+		if recorded, err = s.Verifier.Record(ctx, tx, observed, source); err != nil {
+			return 0, err
+		}
+		return position, s.mirror.save(ctx, store.On(tx))
+	})
+	if err == nil {
+		s.mirror.saved()
+	}
+	return recorded, err
+}
+
+// transact runs do in a transaction, which writes the position that do returns too.
+// The lock on the position, which must be as this session left it, keeps a worker
+// that was the leader once from writing over the one that is.
+func (s *session) transact(ctx context.Context, do func(pgx.Tx) (pglogrepl.LSN, error)) error {
+	var position pglogrepl.LSN
+	err := pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 		queries := store.On(tx)
 		held, err := queries.LockWALPosition(ctx)
 		if err != nil {
@@ -537,38 +486,26 @@ func (s *session) write(ctx context.Context, observed []verify.Observed, source 
 		if held.Slot != s.server.Slot || held.AppliedLsn != s.stored.String() {
 			return errors.New("another worker has recorded from the replication slot meanwhile")
 		}
-		if recorded, err = s.Verifier.Record(ctx, tx, observed, source); err != nil {
-			return err
-		}
-		if err := s.mirror.save(ctx, queries); err != nil {
+		if position, err = do(tx); err != nil {
 			return err
 		}
 		return queries.AdvanceWALPosition(ctx, position.String())
 	})
 	if err == nil {
 		s.stored = position
-		s.mirror.saved()
 	}
-	return recorded, err
+	return err
 }
 
 // fetch brings what a batch changes of the mirror into memory.
 func (s *session) fetch(ctx context.Context, batch []event) error {
-	var ids []uuid.UUID
-	var names []string
+	var transactions []*transaction
 	for _, e := range batch {
-		if e.transaction == nil {
-			continue
-		}
-		for _, c := range e.transaction.changes {
-			if c.removed != uuid.Nil {
-				ids = append(ids, c.removed)
-			}
-			if c.put != nil {
-				ids, names = append(ids, c.put.id), append(names, c.put.name)
-			}
+		if e.transaction != nil {
+			transactions = append(transactions, e.transaction)
 		}
 	}
+	ids, names := rowsOf(transactions...)
 	if err := s.mirror.fetch(ctx, store.On(s.Pool), ids, names); err != nil {
 		return fmt.Errorf("read the mirror of the providers: %w", err)
 	}
@@ -583,7 +520,7 @@ func (s *session) observe(name string) (provider.Observation, bool) {
 	}
 	row := s.mirror.observed(desired)
 	o, named := s.Verifier.Observe(name, row)
-	if row != nil && o.Undecodable == nil {
+	if row != nil && o.Unreadable == nil {
 		o.DBHash = s.mirror.hashesOf(row.ID).Against(desired)
 	}
 	return o, named
@@ -732,13 +669,14 @@ func (s *session) watchSlot(ctx context.Context) error {
 		case slot.WalStatus == "lost":
 			return &gapError{reason: "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"}
 		}
-		// A table that is dropped and made again drops out of the publication silently.
-		published, err := store.On(s.Pool).InspectPublication(ctx)
+		// A table that is dropped and made again drops out of the publication silently, and
+		// its owner can have only some rows or columns published.
+		published, err := store.On(s.Pool).IsPublished(ctx)
 		if err != nil {
 			return fmt.Errorf("look at the publication: %w", err)
 		}
-		if published.Tables != 2 {
-			const reason = "the provider tables are no longer all published: one was made again, or somebody changed the publication"
+		if !published {
+			const reason = "the provider tables are no longer published as they have to be: one was made again, or somebody changed the publication"
 			// It is a gap too if the tables can be published by the next worker alone.
 			if err := store.On(s.Pool).MarkGap(ctx, reason); err != nil {
 				return fmt.Errorf("mark the gap: %w", err)

@@ -202,7 +202,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 	}
 	// One transaction, which sees the tables as of the slot's start and writes what
 	// it sees.
-	m := newMirror()
+	m := newMirror(s.hasher)
 	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		// The name comes from the server, which wants it as a literal.
 		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+created.SnapshotName+"'"); err != nil {
@@ -210,19 +210,19 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 		}
 		queries := store.On(tx)
 		m.truncated = true
-		for page := (store.ListProvidersAfterParams{First: true, MaxProviders: store.Chunk}); ; page.First = false {
+		for page := (store.ListProvidersAfterParams{First: true, MaxProviders: rowsAtOnce}); ; page.First = false {
 			rows, err := queries.ListProvidersAfter(ctx, page)
 			if err != nil {
 				return err
 			}
 			for _, row := range rows {
-				m.put(mirrorOf(row, s.Keys))
+				m.put(m.rowOf(row, s.Keys))
 			}
 			if err := m.save(ctx, queries); err != nil {
 				return err
 			}
 			m.reset()
-			if len(rows) < store.Chunk {
+			if len(rows) < rowsAtOnce {
 				break
 			}
 			page.After = rows[len(rows)-1].ID

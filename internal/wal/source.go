@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
@@ -45,7 +46,7 @@ type Source struct {
 	Pool     *pgxpool.Pool
 	Config   *pgx.ConnConfig // of the replication connection
 	Verifier *verify.Verifier
-	Keys     Keys // nil: encrypted settings cannot be decoded
+	Keys     *dbcrypt.Ring // nil: encrypted settings cannot be decoded
 	// Pending holds what else is to be verified: resyncs, reloads, hints.
 	Pending *listener.Pending
 	// MaxLag is how many bytes of WAL the slot may retain before it is given up;
@@ -141,13 +142,13 @@ func asUnusable(err error) *UnusableError {
 	switch {
 	case errors.As(err, &schemaError) && !postgres.IsConnectionLoss(err):
 		return &UnusableError{Reason: "the publication cannot be made sure of", Err: err}
-	case !errors.As(err, &pg):
+	case !errors.As(err, &pg), postgres.IsLoginRefused(err): // as in a rotation, of all connections
 		return nil
 	}
 	switch pg.Code {
 	case pgerrcode.ConfigurationLimitExceeded, pgerrcode.TooManyConnections:
 		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
-	case pgerrcode.InvalidAuthorizationSpecification, pgerrcode.InvalidPassword:
+	case pgerrcode.InvalidAuthorizationSpecification:
 		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
 	case pgerrcode.ProtocolViolation, pgerrcode.FeatureNotSupported:
 		// As of a pooler, which refuses the parameter replication.

@@ -213,6 +213,30 @@ func TestWhatIsShownIsEscapedAndCut(t *testing.T) {
 	require.Contains(t, body, strings.Repeat("ä", 250)+"…")
 }
 
+func TestThePageListsWhatCannotBeCompared(t *testing.T) {
+	page := web.New(web.Options{
+		Collect: func(context.Context, status.Query) (status.Status, error) {
+			return status.Status{
+				At: time.Now(), Counts: map[status.State]int{status.NotComparable: 1},
+				Providers: []status.Provider{{Name: "aws", State: status.NotComparable, Fields: []provider.Field{{Name: "row", DB: "the reason"}}}},
+			}, nil
+		},
+		Worker: func() status.Worker {
+			return status.Worker{Leads: true, NotComparable: []string{"aws: <b>the reason</b>"}}
+		},
+		Access: local, Logger: slog.New(slog.DiscardHandler),
+	})
+	server := httptest.NewServer(page)
+	t.Cleanup(server.Close)
+	t.Cleanup(page.Close)
+	_, body := get(t, server, "/")
+	require.Contains(t, body, "Providers that cannot be compared.")
+	require.Contains(t, body, "aws: &lt;b&gt;the reason")
+	require.Contains(t, text(body), "1 ! cannot be compared")
+	require.Contains(t, body, `href="./?state=not_comparable#providers"`)
+	require.Contains(t, text(body), "aws ! cannot be compared")
+}
+
 func TestTheQueryIsTakenFromTheAddressAndTheLinksKeepIt(t *testing.T) {
 	var asked atomic.Pointer[status.Query]
 	_, server := serve(t, local, func(_ context.Context, q status.Query) (status.Status, error) {
@@ -278,6 +302,22 @@ func TestSinksAreShownWhereThereAreSome(t *testing.T) {
 	_, body = get(t, server, "/?q=unread")
 	require.Contains(t, text(body), "Sinks How far sinks are cannot be read. GRANT SELECT ON TABLE provwatch.sink_cursors TO somebody; Health")
 	require.Contains(t, body, `href="#sinks"`)
+}
+
+func TestNoticesAreShownWhereThereAreSome(t *testing.T) {
+	var notices []provider.Notice
+	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
+		return status.Status{Notices: notices}, nil
+	})
+	_, body := get(t, server, "/")
+	require.NotContains(t, body, "notices")
+	for i := range 60 {
+		notices = append(notices, provider.Notice{Provider: fmt.Sprintf("<b>%d", i), Problem: "it has no <keys>", Remedy: "add one"})
+	}
+	_, body = get(t, server, "/")
+	require.Contains(t, text(body), "The gateway does not serve these providers as their rows suggest. &lt;b&gt;0 : it has no &lt;keys&gt;; add one ")
+	require.Equal(t, 50, strings.Count(body, "; add one"))
+	require.Contains(t, text(body), "and 10 more")
 }
 
 func TestWhatHasNoFieldsSaysWhatItMeans(t *testing.T) {

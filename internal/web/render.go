@@ -68,6 +68,9 @@ func shown(v any) string {
 	return s
 }
 
+// maxNotices bounds the notices that are listed.
+const maxNotices = 50
+
 // look is how a state or a kind is shown: never by its colour alone.
 type look struct {
 	State status.State // whose colours it has
@@ -82,6 +85,8 @@ var states = map[status.State]look{
 	status.Unverified:  {status.Unverified, "◌", "not verified yet"},
 	status.Accepted:    {status.Accepted, "✓", "accepted"},
 	status.InSync:      {status.InSync, "●", "in sync"},
+
+	status.NotComparable: {status.NotComparable, "!", "cannot be compared"},
 }
 
 func lookOfKind(kind provider.Kind) look {
@@ -121,6 +126,9 @@ type view struct {
 	Summary, LatestAlert string
 	Drifting             int
 	Refresh              int // seconds
+
+	Notices     []provider.Notice
+	MoreNotices int
 
 	Search           string
 	Counts           []countView
@@ -233,6 +241,8 @@ func (v *view) fill(s status.Status, q status.Query) {
 	v.Drifting = s.Counts[status.Drifted] + s.Counts[status.SoftDeleted]
 	v.Summary = summary(s)
 	v.LeaderText = leaderText(s.Database, v.Worker)
+	v.Notices = s.Notices[:min(len(s.Notices), maxNotices)]
+	v.MoreNotices = len(s.Notices) - len(v.Notices)
 	v.counts(s, q)
 	v.providers(s, q)
 	v.history(s, q)
@@ -393,7 +403,6 @@ func detailsOf(d audit.Details) []detail {
 		add("keys", strconv.Itoa(*d.Keys))
 	}
 	add("key", d.Masked)
-	add("encrypted with", d.EncryptionKeyID)
 	add("drift", d.Kind)
 	for _, c := range d.Changes {
 		add(c.Field, fmt.Sprintf("%s → %s", orEmpty(c.Old), orEmpty(c.New)))

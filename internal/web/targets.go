@@ -307,5 +307,8 @@ func viewOf(t Target, state targetState) targetView {
 	case !t.Worker.Leads && t.Worker.Listening:
 		v.Providers += ", the leader knows how they are"
 	}
+	if n := t.Worker.NotComparableTotal; n > 0 {
+		v.Providers += fmt.Sprintf(", %d not comparable", n)
+	}
 	return v
 }

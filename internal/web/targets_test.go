@@ -52,10 +52,12 @@ func names(_ context.Context, target string) (status.Status, error) {
 func TestTheOverviewShowsWhatIsWorthALookFirst(t *testing.T) {
 	down := leader(3)
 	down.Leads, down.Listening, down.NotReady = false, false, "cannot connect to host\x1b[31m: no such host\nremedy: more of it"
+	notComparable := leader(2)
+	notComparable.NotComparableTotal = 1
 	standby := leader(7)
 	standby.Leads = false
 	targets := []web.Target{
-		{Name: "b-synced", Worker: leader(2), Drifts: map[provider.Kind]int{}},
+		{Name: "b-synced", Worker: notComparable, Drifts: map[provider.Kind]int{}},
 		{Name: "standby", Worker: standby},
 		{Name: "a-synced", Worker: leader(1), Drifts: map[provider.Kind]int{provider.Changed: 0}},
 		{Name: "booting", Worker: status.Worker{NotReady: "booting"}, Starting: true},
@@ -85,7 +87,7 @@ func TestTheOverviewShowsWhatIsWorthALookFirst(t *testing.T) {
 		"drifting ▲ with drift leads, source wal providers 9, of them 2 missing, 3 changed, 1 soft-deleted last resync 2026-07-01 12:00:00",
 		"booting ◌ starting last resync none yet",
 		"standby ◇ standing by providers 7, the leader knows how they are last resync",
-		"b-synced ● without drift leads, source wal providers 2, none drifting last resync",
+		"b-synced ● without drift leads, source wal providers 2, none drifting, 1 not comparable last resync",
 		"Targets, 6 in all",
 	} {
 		require.Contains(t, says, want)

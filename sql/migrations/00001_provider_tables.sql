@@ -5,6 +5,17 @@
 -- +goose Up
 CREATE TYPE gateway.ai_provider_type AS ENUM ('openai', 'anthropic');
 
+-- The keys that secrets are encrypted with. active_key_digest is null once a key is
+-- revoked; test is the word "coder", encrypted with the key.
+CREATE TABLE gateway.dbcrypt_keys (
+    number             integer PRIMARY KEY,
+    active_key_digest  text UNIQUE,
+    revoked_key_digest text UNIQUE,
+    created_at         timestamptz DEFAULT now(),
+    revoked_at         timestamptz,
+    test               text NOT NULL
+);
+
 CREATE TABLE gateway.ai_providers (
     id              uuid PRIMARY KEY,
     type            gateway.ai_provider_type NOT NULL,
@@ -14,7 +25,7 @@ CREATE TABLE gateway.ai_providers (
     deleted         boolean NOT NULL DEFAULT false,
     base_url        text NOT NULL,
     settings        text,
-    settings_key_id text,
+    settings_key_id text REFERENCES gateway.dbcrypt_keys (active_key_digest),
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now()
 );
@@ -27,7 +38,7 @@ CREATE TABLE gateway.ai_provider_keys (
     id             uuid PRIMARY KEY,
     provider_id    uuid NOT NULL REFERENCES gateway.ai_providers (id) ON DELETE CASCADE,
     api_key        text NOT NULL,
-    api_key_key_id text,
+    api_key_key_id text REFERENCES gateway.dbcrypt_keys (active_key_digest),
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now()
 );

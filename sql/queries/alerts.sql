@@ -47,6 +47,15 @@ WITH claimed AS (
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
     WHERE provider = ANY(@forgotten::text[]) AND EXISTS (SELECT FROM claimed)
+), compared AS (
+    DELETE FROM provwatch.not_comparable
+    WHERE (provider = ANY(@compared::text[]) OR provider = ANY(@forgotten::text[])) AND EXISTS (SELECT FROM claimed)
+), not_compared AS (
+    INSERT INTO provwatch.not_comparable (provider, reason)
+    SELECT provider, reason
+    FROM (SELECT unnest(@not_compared::text[]) AS provider, unnest(@reasons::text[]) AS reason) AS rows
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
 ), alerted AS (
     INSERT INTO provwatch.drift_alerts
         (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
@@ -74,7 +83,12 @@ FROM claimed;
 SELECT provider, provider_id, kind, env_hash, db_hash,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
-FROM provwatch.drift_state
+FROM (
+    SELECT provider, provider_id, kind, env_hash, db_hash FROM provwatch.drift_state
+    UNION ALL
+    SELECT provider, NULL, 'in_sync', '', '' FROM provwatch.not_comparable n
+    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
+) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = provider)
 ORDER BY provider;
 
@@ -95,7 +109,14 @@ SELECT
     named::text AS name,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    coalesce(n.reason, '')::text AS not_comparable
 FROM unnest(@names::text[]) AS named
 LEFT JOIN provwatch.drift_state s ON s.provider = named
-LEFT JOIN provwatch.accepted_drift a ON a.provider = named;
+LEFT JOIN provwatch.accepted_drift a ON a.provider = named
+LEFT JOIN provwatch.not_comparable n ON n.provider = named;
+
+-- name: ReadHashKey :many
+-- The key of the digests that stand in place of canonical hashes which could be
+-- guessed back: one row, if there is none nothing can be compared.
+SELECT key FROM provwatch.hash_key;

@@ -16,6 +16,7 @@ SELECT
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    coalesce(n.reason, '')::text AS not_comparable,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
@@ -28,7 +29,8 @@ SELECT
 FROM looked_at
 LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
-LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name;
+LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
+LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name;
 
 -- name: ListProviders :many
 -- All rows of the names given, soft-deleted and disabled ones too.

@@ -18,7 +18,9 @@ SELECT
     -- Whether the database notes when everything was verified, which one that an
     -- earlier version has migrated does not, and whether the role may know.
     (kept.attnum IS NOT NULL)::boolean AS keeps_verified,
-    coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified
+    coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified,
+    -- The key of digests, which a database that an earlier version has migrated lacks.
+    coalesce(has_column_privilege(to_regclass('provwatch.hash_key'), 'key', 'SELECT'), false)::boolean AS may_read_hash_key
 FROM (SELECT) AS one
 LEFT JOIN pg_catalog.pg_attribute kept
     ON kept.attrelid = to_regclass('provwatch.alert_counter') AND kept.attname = 'verified_at' AND NOT kept.attisdropped;
@@ -50,83 +52,101 @@ WITH accepted AS (
     SELECT count(*) AS providers
     FROM provwatch.accepted_drift a
     JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
-    WHERE s.kind = 'in_sync'
+    WHERE s.kind = 'in_sync' AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
 )
-SELECT CASE kind WHEN 'in_sync' THEN 5 WHEN 'deleted' THEN 1 ELSE 0 END::int AS rank, count(*)::bigint AS providers
-FROM provwatch.drift_state
+SELECT CASE kind WHEN 'in_sync' THEN 6 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+FROM provwatch.drift_state s
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
 GROUP BY 1
 UNION ALL
-SELECT 4, providers FROM accepted
+SELECT 1, count(*) FROM provwatch.not_comparable
 UNION ALL
-SELECT 5, -providers FROM accepted
+SELECT 5, providers FROM accepted
 UNION ALL
-SELECT 2, count(*)
+SELECT 6, -providers FROM accepted
+UNION ALL
+SELECT 3, count(*)
 FROM gateway.ai_providers p
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name);
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name);
 
 -- name: ListRecorded :many
--- A page of providers, what is worth a look first: those that drift (0), are
--- soft-deleted (1), are in the database alone (2), whose drift was accepted (4),
--- that are in sync (5). What was recorded tells which providers the environment
--- names.
+-- A page of providers, what is worth a look first: those that drift (0), cannot be
+-- compared (1), are soft-deleted (2), are in the database alone (3), whose drift was
+-- accepted (5), that are in sync (6). What was recorded tells which providers the
+-- environment names.
 --
 -- Each arm ends with the page, so that those in sync are read in the order of their
 -- index, and no further; an arm whose rank is not asked for is not run.
 WITH listed AS (
     (
         SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, '' AS reason
         FROM provwatch.drift_state s
         WHERE 0 = ANY(@ranks::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
             AND strpos(s.provider, @search::text) > 0 AND (0, s.provider) > (@after_rank::int, @after_name::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT s.provider, 1, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+        FROM provwatch.not_comparable n
+        WHERE 1 = ANY(@ranks::int[]) AND strpos(n.provider, @search::text) > 0 AND (1, n.provider) > (@after_rank::int, @after_name::text)
+        ORDER BY n.provider
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
-        WHERE 1 = ANY(@ranks::int[]) AND s.kind = 'deleted'
-            AND strpos(s.provider, @search::text) > 0 AND (1, s.provider) > (@after_rank::int, @after_name::text)
+        WHERE 2 = ANY(@ranks::int[]) AND s.kind = 'deleted'
+            AND strpos(s.provider, @search::text) > 0 AND (2, s.provider) > (@after_rank::int, @after_name::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
         FROM gateway.ai_providers p
-        WHERE 2 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-            AND strpos(p.name, @search::text) > 0 AND (2, p.name) > (@after_rank::int, @after_name::text)
+        WHERE 3 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND strpos(p.name, @search::text) > 0 AND (3, p.name) > (@after_rank::int, @after_name::text)
         ORDER BY p.name
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT s.provider, 4, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at
+        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, ''
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
-        WHERE 4 = ANY(@ranks::int[]) AND s.kind = 'in_sync'
-            AND strpos(s.provider, @search::text) > 0 AND (4, s.provider) > (@after_rank::int, @after_name::text)
+        WHERE 5 = ANY(@ranks::int[]) AND s.kind = 'in_sync'
+            AND strpos(s.provider, @search::text) > 0 AND (5, s.provider) > (@after_rank::int, @after_name::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
-        WHERE 5 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
-            AND s.provider > CASE @after_rank::int WHEN 5 THEN @after_name::text ELSE '' END
+        WHERE 6 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
+            AND s.provider > CASE @after_rank::int WHEN 6 THEN @after_name::text ELSE '' END
             AND NOT EXISTS (
                 SELECT FROM provwatch.accepted_drift a
                 WHERE a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
             )
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT @max_providers
     )
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    reason::text AS reason
 FROM listed
 ORDER BY rank, name
 LIMIT @max_providers;
@@ -134,46 +154,51 @@ LIMIT @max_providers;
 -- name: CountNamed :many
 -- CountRecorded where the names that the environment names are given.
 SELECT
-    CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END::int AS rank,
+    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5
+        WHEN s.provider IS NULL THEN 4 ELSE 6 END::int AS rank,
     count(*) AS providers
-FROM provwatch.drift_state s
-JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
+FROM unnest(@named::text[]) AS named (name)
+LEFT JOIN provwatch.drift_state s ON s.provider = named.name
+LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
 GROUP BY 1
 UNION ALL
-SELECT 2, count(*)
-FROM gateway.ai_providers p
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
-UNION ALL
 SELECT 3, count(*)
-FROM unnest(@named::text[]) AS named (name)
-WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name);
+FROM gateway.ai_providers p
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name);
 
 -- name: ListNamed :many
 -- ListRecorded where the names that the environment names are given: those that were
--- not verified yet (3) are in it as well.
+-- not verified yet (4) are in it as well.
 WITH listed AS (
     SELECT
         s.provider AS name,
-        CASE WHEN s.kind = 'deleted' THEN 1 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 4 ELSE 5 END AS rank,
-        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at
+        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5 ELSE 6 END AS rank,
+        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
     -- What the rank tells as well, before the joins.
-    WHERE s.kind <> 'in_sync' OR @ranks::int[] && '{4,5}'::int[]
+    WHERE (s.kind <> 'in_sync' OR @ranks::int[] && '{5,6}'::int[])
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
-    SELECT p.name, 2, '', '', '', '', NULL, NULL, NULL, NULL
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+    FROM provwatch.not_comparable n
+    WHERE EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = n.provider)
+    UNION ALL
+    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
-    SELECT named.name, 3, '', '', '', '', NULL, NULL, NULL, NULL
+    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, ''
     FROM unnest(@named::text[]) AS named (name)
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    reason::text AS reason
 FROM listed
 WHERE rank = ANY(@ranks::int[]) AND strpos(name, @search::text) > 0
     AND (rank, name) > (@after_rank::int, @after_name::text)

@@ -26,7 +26,7 @@ DELETE FROM provwatch.wal_mirror;
 -- The rows of the mirror that have one of the ids or names, or share a name with
 -- a row of one of the ids, and the base URL of the provider table for those
 -- whose base URL the mirror does not keep.
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.undecodable,
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
     m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
     p.base_url AS current_base_url
 FROM provwatch.wal_mirror m
@@ -37,23 +37,32 @@ WHERE m.name IN (
     SELECT known.name FROM provwatch.wal_mirror known WHERE known.id = ANY(@ids::uuid[])
 );
 
+-- name: ListMirrorByID :many
+-- The rows of the mirror that have one of the ids, as ListMirror has them.
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
+    p.base_url AS current_base_url
+FROM provwatch.wal_mirror m
+LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
+WHERE m.id = ANY(@ids::uuid[]);
+
 -- name: PutMirror :batchexec
 -- An empty base URL that is not shown as empty is one that is not kept.
 INSERT INTO provwatch.wal_mirror
-    (id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, undecodable, db_hash, db_hash_anthropic, enabled, deleted, updated_at)
-SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, undecodable, db_hash, db_hash_anthropic,
+    (id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic, enabled, deleted, updated_at)
+SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic,
     enabled, deleted, updated_at
 FROM (SELECT
     unnest(@ids::uuid[]) AS id, unnest(@names::text[]) AS name, unnest(@types::text[]) AS type,
     unnest(@base_urls::text[]) AS base_url, unnest(@kept::boolean[]) AS kept, unnest(@base_urls_shown::text[]) AS base_url_shown,
     unnest(@bedrock_regions::text[]) AS bedrock_region, unnest(@bedrock_regions_cut::boolean[]) AS bedrock_region_cut, unnest(@bedrock_settings::boolean[]) AS bedrock_settings,
-    unnest(@undecodables::text[]) AS undecodable,
+    unnest(@not_comparables::text[]) AS not_comparable,
     unnest(@db_hashes::text[]) AS db_hash, unnest(@db_hashes_anthropic::text[]) AS db_hash_anthropic, unnest(@enableds::boolean[]) AS enabled, unnest(@deleteds::boolean[]) AS deleted,
     unnest(@updated_ats::timestamptz[]) AS updated_at
 ) AS rows
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
-    bedrock_region = excluded.bedrock_region, bedrock_region_cut = excluded.bedrock_region_cut, bedrock_settings = excluded.bedrock_settings, undecodable = excluded.undecodable,
+    bedrock_region = excluded.bedrock_region, bedrock_region_cut = excluded.bedrock_region_cut, bedrock_settings = excluded.bedrock_settings, not_comparable = excluded.not_comparable,
     db_hash = excluded.db_hash, db_hash_anthropic = excluded.db_hash_anthropic,
     enabled = excluded.enabled, deleted = excluded.deleted, updated_at = excluded.updated_at;
 
@@ -117,13 +126,13 @@ SELECT pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots 
 -- Ends whoever streams from the slot, such as a worker that froze.
 SELECT pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots WHERE slot_name = @slot::text AND active;
 
--- name: InspectPublication :one
--- How many of the two provider tables the publication has, and how many of them
--- with the columns of publication.sql: of the keys a list, which PostgreSQL 14 does
--- not know, and of the providers all.
-SELECT
-    count(*) AS tables,
-    count(*) FILTER (WHERE (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys')) AS as_declared
+-- name: IsPublished :one
+-- Whether both provider tables are published as in publication.sql: of the keys a
+-- list of columns, which PostgreSQL 14 does not know, of the providers all, and of
+-- neither a filter of rows.
+SELECT (count(*) FILTER (WHERE
+    (current_setting('server_version_num')::int < 150000 OR (to_jsonb(r.*) ->> 'prattrs' IS NOT NULL) = (c.relname = 'ai_provider_keys'))
+    AND to_jsonb(r.*) ->> 'prqual' IS NULL) = 2)::boolean AS published
 FROM pg_catalog.pg_publication_rel r
 JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid

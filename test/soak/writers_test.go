@@ -143,8 +143,6 @@ func (w *world) operate(ctx context.Context, tx pgx.Tx, o op, i int, byName map[
 		set(p.name, "type = CASE type WHEN 'openai' THEN 'anthropic' ELSE 'openai' END::ai_provider_type")
 	case "region":
 		set(p.name, "settings = $2", p.settings([]string{"us-west-2", "eu-central-1"}[o.n%2]))
-	case "undecodable":
-		set(p.name, "settings = $2", []string{"no json " + secretMark, `{"_type":"bedrock","_version":2,"region":"r"}`, `{"_type":"other"}`}[o.n%3])
 	case "several":
 		set(p.name, "base_url = $2", address)
 		set(o.other, "enabled = NOT enabled")

@@ -56,7 +56,7 @@ func TestTheUnitStartsTheWorkerAndItsEnvironmentIsTheWorkers(t *testing.T) {
 			checked++
 		}
 	}
-	require.Equal(t, 4, checked)
+	require.Equal(t, 3, checked)
 	var usable []string
 	for _, variable := range settings(example) {
 		name, _, _ := strings.Cut(variable, "=")
@@ -73,7 +73,7 @@ func TestTheUnitStartsTheWorkerAndItsEnvironmentIsTheWorkers(t *testing.T) {
 	// Whoever starts it unedited has no made-up provider in his database.
 	providers := readDeploy(t, "systemd/providers.env")
 	require.Empty(t, settings(providers))
-	edited := settings(regexp.MustCompile(`(?m)^#(CODER_\w+=)`).ReplaceAllString(providers, "$1"))
+	edited := settings(regexp.MustCompile(`(?m)^#(CODER_AIBRIDGE_\w+=)`).ReplaceAllString(providers, "$1"))
 	require.Len(t, edited, 4)
 	requireUsable(t, edited, strings.Fields(arguments)...)
 }

@@ -1,5 +1,5 @@
-// Package dbcrypttest writes secrets as the gateway does, for tests. It shares
-// nothing with internal/dbcrypt.
+// Package dbcrypttest writes secrets as the gateway does, for tests. What writes and reads
+// them shares nothing with internal/dbcrypt.
 package dbcrypttest
 
 import (

@@ -1,7 +1,12 @@
--- Takes migration 7 back, and makes what an earlier form of migrations 2 and 5 made
+-- Takes migrations 7 and later back, and makes what an earlier form of migrations 2 and 5 made
 -- beside what they make now.
 
-DELETE FROM provwatch.schema_migrations WHERE version_id = 7;
+DELETE FROM provwatch.schema_migrations WHERE version_id >= 7;
+DROP TABLE provwatch.hash_key, provwatch.not_comparable;
+ALTER TABLE provwatch.wal_mirror RENAME COLUMN not_comparable TO undecodable;
+ALTER TABLE gateway.ai_providers DROP CONSTRAINT ai_providers_settings_key_id_fkey;
+ALTER TABLE gateway.ai_provider_keys DROP CONSTRAINT ai_provider_keys_api_key_key_id_fkey;
+DROP TABLE gateway.dbcrypt_keys;
 DROP TABLE provwatch.audit_counter;
 ALTER TABLE provwatch.wal_mirror DROP COLUMN bedrock_settings, DROP COLUMN db_hash_anthropic, DROP COLUMN bedrock_region_cut;
 DROP INDEX provwatch.audit_log_seq_idx;

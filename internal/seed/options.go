@@ -1,29 +1,13 @@
 package seed
 
-import (
-	"github.com/google/uuid"
-
-	"provwatch/internal/provider"
-	"provwatch/internal/secret"
-)
-
-// Keys encrypts what is stored as a secret, and decodes what is stored so.
-type Keys interface {
-	// SealSettings and SealKey return a secret of the row with the id as it is to
-	// be stored, and the id of the key that it is encrypted with, empty for plain
-	// text.
-	SealSettings(id uuid.UUID, plain secret.Text) (stored, keyID string, err error)
-	SealKey(id uuid.UUID, plain secret.Text) (stored, keyID string, err error)
-	// OpenRow decodes what the row holds encrypted, its credentials only when asked.
-	OpenRow(row *provider.Row, credentials bool)
-}
+import "provwatch/internal/dbcrypt"
 
 // Option is how a seed, a plan, or what is read of an environment differs from the
 // usual.
 type Option func(*options)
 
 type options struct {
-	keys Keys
+	keys *dbcrypt.Ring
 	// credentials must agree as well.
 	credentials bool
 	// flags select a target of --config.
@@ -31,11 +15,13 @@ type options struct {
 	remedies Remedies
 	// announce what is inserted to whoever listens for changed providers.
 	announce bool
+	// Where the keys of an environment come from: see [KeysFrom].
+	keysEnviron []string
+	keysFile    string
 }
 
-// WithKeys encrypts and decrypts with the keys given. Without it everything is
-// stored in plain text, and encrypted settings cannot be decoded.
-func WithKeys(keys Keys) Option { return func(o *options) { o.keys = keys } }
+// WithKeys encrypts and decrypts with the keys given. Without it no key is configured.
+func WithKeys(keys *dbcrypt.Ring) Option { return func(o *options) { o.keys = keys } }
 
 // Announce makes a seed that inserts something send one empty notification on
 // ai_providers_changed with its commit, for a gateway that runs already (spec section 4).
@@ -68,22 +54,9 @@ type Remedies struct {
 func WithRemedies(r Remedies) Option { return func(o *options) { o.remedies = r } }
 
 func optionsOf(list []Option) options {
-	o := options{keys: plainText{}}
+	var o options
 	for _, option := range list {
 		option(&o)
 	}
 	return o
 }
-
-// plainText are the [Keys] of whoever has none.
-type plainText struct{}
-
-func (plainText) SealSettings(_ uuid.UUID, plain secret.Text) (stored, keyID string, err error) {
-	return plain.Reveal(), "", nil
-}
-
-func (plainText) SealKey(_ uuid.UUID, plain secret.Text) (stored, keyID string, err error) {
-	return plain.Reveal(), "", nil
-}
-
-func (plainText) OpenRow(*provider.Row, bool) {}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"provwatch/internal/daemon"
+	"provwatch/internal/schema"
+)
+
+func migrateCommand(f *flags) *cobra.Command {
+	var dryRun bool
+	command := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the database's schema up to date",
+		Args:  noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			keys, err := f.readKeys()
+			if err != nil {
+				return err
+			}
+			pool, config, err := f.open(ctx, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			needs, err := daemon.SourceMode(f.source).Prepares(ctx, pool)
+			if err != nil {
+				return err
+			}
+			needs.CommandFlags = f.commandFlags()
+			if dryRun {
+				status, err := schema.Inspect(ctx, config.ConnConfig)
+				if err != nil {
+					return err
+				}
+				lacks := status.Lacks(needs)
+				if len(status.Applied) > 0 {
+					key, _, err := keys.Unregistered(ctx, pool)
+					if err != nil {
+						return err
+					}
+					lacks = append(lacks, registration(key)...)
+				}
+				return f.printer().Schema(status, lacks, nil)
+			}
+			before, after, err := schema.Migrate(ctx, config.ConnConfig, needs)
+			if err != nil {
+				return err
+			}
+			key, insertable, err := keys.Unregistered(ctx, pool)
+			if err != nil {
+				return err
+			}
+			if key != "" && !insertable {
+				return &schema.UnusableError{Reason: fmt.Sprintf("the role may not register the key %s in dbcrypt_keys; run \"worker migrate%s\" as the owner of the provider tables", key, needs.CommandFlags)}
+			}
+			registered, err := keys.Register(ctx, pool)
+			if err != nil {
+				return err
+			}
+			return f.printer().Schema(after, after.Lacks(needs), append(before.Lacks(needs), registration(registered)...))
+		},
+	}
+	command.Flags().BoolVar(&dryRun, "dry-run", false, "print what is there and what is pending, and change nothing")
+	return command
+}
+
+// registration names the registration of a key in what "worker migrate" does; none for
+// an empty digest.
+func registration(digest string) []string {
+	if digest == "" {
+		return nil
+	}
+	return []string{"the key " + digest + " in dbcrypt_keys"}
+}

@@ -1,0 +1,35 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"provwatch/internal/dbcrypt"
+)
+
+// encryptionTimeout bounds a look at the keys of the database.
+const encryptionTimeout = 5 * time.Second
+
+// checkEncryption looks whether a configured key still is one that the gateway encrypts
+// with: the worker goes on without, and says on /readyz and once in the log what is
+// wrong.
+func (d *daemon) checkEncryption(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, encryptionTimeout)
+	defer cancel()
+	_, err := d.Keys.SealerFor(limited, d.pool)
+	var unusable *dbcrypt.UnusableError
+	if err != nil && !errors.As(err, &unusable) {
+		d.mindPrivileges(ctx, err)
+		return // not known
+	}
+	d.health.setEncryption(err)
+	if !d.told.isNewError("encryption", err) {
+		return
+	}
+	if err != nil {
+		d.Logger.ErrorContext(ctx, "the keys that encrypt secrets cannot be used", "error", err)
+	} else {
+		d.Logger.InfoContext(ctx, "the keys that encrypt secrets can be used again")
+	}
+}

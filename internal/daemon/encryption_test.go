@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/observe"
+	"provwatch/internal/pgtest"
+)
+
+// TestAWorkerWhoseKeyIsNotActiveIsNotReady revokes the key of a worker, and registers
+// the one that it is given instead.
+func TestAWorkerWhoseKeyIsNotActiveIsNotReady(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key, next := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key)
+	var log bytes.Buffer
+	health := &health{}
+	d := &daemon{
+		Options: Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), Keys: dbcrypttest.NewRing(t, key)},
+		course:  &course{metrics: telling{Metrics: observe.NewMetrics("test"), health: health}, health: health, life: &life{}},
+		pool:    pool,
+	}
+	health.setListening(nil)
+	health.setVerified(true, nil)
+	check := func() error {
+		d.checkEncryption(t.Context())
+		return health.ready()
+	}
+	require.NoError(t, check())
+	_, err := pool.Exec(t.Context(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()`)
+	require.NoError(t, err)
+	for range 2 {
+		require.ErrorContains(t, check(), "secrets cannot be encrypted: none of the configured keys ("+key.Digest())
+		require.ErrorContains(t, check(), key.Digest()+" (revoked)")
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "cannot be used"), "logged once")
+	d.Keys.Replace(dbcrypttest.NewRing(t, next, key).Keys())
+	require.Error(t, check())
+	dbcrypttest.Register(t, pool, next)
+	require.NoError(t, check())
+	require.Contains(t, log.String(), "can be used again")
+	// What cannot be looked at is not known, and changes nothing.
+	d.Keys.Replace(dbcrypt.Keys{})
+	require.NoError(t, check(), "without a key there is nothing to encrypt with")
+}
+
+func TestReadinessListsWhatCannotBeCompared(t *testing.T) {
+	t.Parallel()
+	changes := 0
+	h := &health{changed: func() { changes++ }}
+	h.setListening(nil)
+	h.setVerified(true, nil)
+	changes = 0
+	for range 2 {
+		h.setNotComparable(map[string]string{"b": "the reason", "a": "another"})
+	}
+	require.Equal(t, 1, changes)
+	remarks, err := h.readiness()
+	require.NoError(t, err)
+	require.Equal(t, []string{"a: cannot be compared: another", "b: cannot be compared: the reason"}, remarks)
+	require.Equal(t, remarks, h.worker().NotComparable)
+	many := map[string]string{}
+	for _, name := range strings.Fields(strings.Repeat("x ", maxRemarks+2)) {
+		many[name+strings.Repeat("y", len(many))] = "r"
+	}
+	h.setNotComparable(many)
+	remarks, _ = h.readiness()
+	require.Len(t, remarks, maxRemarks+1)
+	require.Equal(t, "and 2 more cannot be compared", remarks[maxRemarks])
+	h.setNotComparable(nil)
+	remarks, _ = h.readiness()
+	require.Empty(t, remarks)
+}

@@ -1,0 +1,65 @@
+package provider
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// keyedPrefix begins every keyed digest, so that wherever it stands it is told from a
+// canonical hash.
+const keyedPrefix = "hmac:"
+
+// Hasher makes the hashes that are compared, stored and published. That of a base URL
+// which can hold credentials is a keyed digest, HMAC-SHA-256 of what the canonical
+// hash is made of: a canonical hash would let whoever sees it try passwords. The key
+// is in provwatch.hash_key. All methods of the zero value panic: a hash without a key
+// would give away what it is there to keep.
+type Hasher struct{ key string }
+
+// NewHasher returns the hasher of a key, as provwatch.hash_key holds it.
+func NewHasher(key []byte) Hasher { return Hasher{string(key)} }
+
+// NewRandomHasher returns a hasher with a key of its own. Its keyed digests equal one
+// another and none that is stored or published: it is for whoever may not read the
+// key, or where there is none yet.
+func NewRandomHasher() Hasher {
+	key := make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // it never fails
+	return NewHasher(key)
+}
+
+// IsZero reports whether the hasher has no key, and so cannot be used.
+func (h Hasher) IsZero() bool { return h.key == "" }
+
+// Hash returns the canonical hash of c, or the keyed digest in its place.
+func (h Hasher) Hash(c Canonical) string {
+	if h.IsZero() {
+		panic("provider: a Hasher without a key was used")
+	}
+	if !MayHoldCredentials(c.BaseURL) {
+		return c.Hash()
+	}
+	mac := hmac.New(sha256.New, []byte(h.key))
+	_, _ = mac.Write(c.encode())
+	return keyedPrefix + hex.EncodeToString(mac.Sum(nil))
+}
+
+// RowHashes returns the hashes of a row's canonical fields, made by [CanonicalOfRow].
+func (h Hasher) RowHashes(c Canonical) RowHashes {
+	hashes := RowHashes{Alone: h.Hash(c)}
+	hashes.Anthropic = hashes.Alone
+	if anthropic := c.against(Anthropic, true); anthropic != c {
+		hashes.Anthropic = h.Hash(anthropic)
+	}
+	return hashes
+}
+
+// IsKeyed reports whether a hash is a keyed digest.
+func IsKeyed(hash string) bool { return strings.HasPrefix(hash, keyedPrefix) }
+
+// MayHoldCredentials reports whether a base URL has userinfo, a query or a fragment, or
+// is so malformed that it could.
+func MayHoldCredentials(baseURL string) bool { return strings.ContainsAny(baseURL, "@?#") }

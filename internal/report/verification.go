@@ -1,0 +1,73 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/dustin/go-humanize/english"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/seed"
+)
+
+// Verification prints how the database compares with the environment.
+func (p *Printer) Verification(plan seed.Plan) error {
+	if p.json {
+		steps := make([]step, len(plan.Steps))
+		for i, s := range plan.Steps {
+			steps[i] = stepOf(s)
+		}
+		return p.encode(map[string]any{"drifts": len(Drifts(plan)), "providers": steps})
+	}
+	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
+	for _, s := range plan.Steps {
+		state, colors := string(s.Observation.Kind), yellow
+		fields := differences(s.Observation.Kind, s.Observation.Fields)
+		switch {
+		case s.Action == seed.Unsupported:
+			fields = nil // it was not looked for
+			state = "type not in the database's enum"
+		case s.Observation.Kind == provider.InSync:
+			state, colors = "in sync", green
+		case s.Observation.Kind == provider.NotComparable:
+			state, colors = "cannot be compared", red
+		case s.Accepted():
+			state, colors = state+", accepted", faint
+		}
+		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, fields)
+	}
+	if err := p.render(t); err != nil {
+		return err
+	}
+	drifts, all := len(Drifts(plan)), len(plan.Steps)
+	verb := "drift"
+	if drifts == 1 || all == 1 {
+		verb = "drifts"
+	}
+	besides := ""
+	if n := len(NotComparable(plan)); n > 0 {
+		besides = fmt.Sprintf(", %d not comparable", n)
+	}
+	_, err := fmt.Fprintf(p.out, "%d of %s %s%s.\n", drifts, english.Plural(all, "provider", ""), verb, besides)
+	return err
+}
+
+// Drifts returns the steps of providers that are not as the environment asks
+// for, without accepted drifts and those that cannot be compared.
+func Drifts(plan seed.Plan) []seed.Step {
+	return stepsOf(plan, func(s seed.Step) bool {
+		return s.Observation.Kind != provider.InSync && s.Observation.Kind != provider.NotComparable && !s.Accepted()
+	})
+}
+
+// NotComparable returns the steps of providers that cannot be compared.
+func NotComparable(plan seed.Plan) []seed.Step {
+	return stepsOf(plan, func(s seed.Step) bool {
+		return s.Observation.Kind == provider.NotComparable || s.Action == seed.NotComparable
+	})
+}
+
+// stepsOf returns the steps that match, of types that the database knows.
+func stepsOf(plan seed.Plan, match func(seed.Step) bool) []seed.Step {
+	return slices.DeleteFunc(slices.Clone(plan.Steps), func(s seed.Step) bool { return s.Action == seed.Unsupported || !match(s) })
+}

@@ -1,0 +1,98 @@
+package wal
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+)
+
+const (
+	// buffered is how many events wait for being recorded.
+	buffered = 5000
+	// maxBacklog is from which size of the changes of these on the stream is not read
+	// further, in bytes.
+	maxBacklog = 2 << 20
+)
+
+// event is what the receiver hands on: a transaction, a part of one, or that the
+// stream has passed a position.
+type event struct {
+	transaction *transaction
+	passed      pglogrepl.LSN
+}
+
+// isNews reports whether the event is a transaction of the provider tables, or one
+// that a verification waits for.
+func (e event) isNews() bool {
+	return e.transaction != nil && (len(e.transaction.changes) > 0 || e.transaction.keysTouched || len(e.transaction.markers) > 0)
+}
+
+// isPart reports whether the event is a part of a transaction of which more follows.
+func (e event) isPart() bool { return e.transaction != nil && e.transaction.more }
+
+// size returns what the event takes in memory, in bytes.
+func (e event) size() int64 {
+	if e.transaction == nil {
+		return 0
+	}
+	return int64(e.transaction.size())
+}
+
+// backlog holds what was received and is not recorded yet. The receiver of a session
+// puts events into it and waits while it is full. The handler takes them, and says
+// when they are done.
+type backlog struct {
+	events chan event
+	size   atomic.Int64  // of the events that are not done, in bytes
+	room   chan struct{} // has a token when some were done since the receiver looked
+}
+
+func newBacklog() *backlog {
+	return &backlog{events: make(chan event, buffered), room: make(chan struct{}, 1)}
+}
+
+// put adds an event. While it waits, it calls idle each [statusInterval]. It returns
+// idle's error, or that of ctx.
+func (b *backlog) put(ctx context.Context, e event, idle func() error) error {
+	size := e.size()
+	for {
+		events := b.events
+		if b.size.Load() >= maxBacklog {
+			events = nil
+		}
+		// A timer for each event would cost as much as decoding it.
+		select {
+		case events <- e:
+			b.size.Add(size)
+			return nil
+		default:
+		}
+		select {
+		case events <- e:
+			b.size.Add(size)
+			return nil
+		case <-b.room:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(statusInterval):
+			if err := idle(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// done makes room: the events that it is given need no memory any more.
+func (b *backlog) done(events ...event) {
+	size := int64(0)
+	for _, e := range events {
+		size += e.size()
+	}
+	b.size.Add(-size)
+	select {
+	case b.room <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,407 @@
+package test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/dbcrypt/dbcrypttest"
+)
+
+// The vector of the specification, of dbcrypttest.VectorKey.
+const (
+	vectorPlain  = "made-up-key-0123456789"
+	vectorStored = "yMnKy8zNzs/Q0dLTfBkFvqu5iw0fWWaTLjfZJ9Sy2p88UiFQWUCclOkOEumqPujqX40="
+	vectorTest   = "yMnKy8zNzs/Q0dLTchcFvvQuIwVAg5PBNJjksBnDuCJT"
+)
+
+// TestSeedEncrypts seeds into the gateway's tables, with keys in several states.
+func TestSeedEncrypts(t *testing.T) {
+	t.Parallel()
+	first, second, other := dbcrypttest.NewKey(), dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	for name, c := range map[string]struct {
+		active, revoked []dbcrypttest.Key
+		configured      []dbcrypttest.Key
+		with            *dbcrypttest.Key // nil: in plain text
+	}{
+		"FirstKeyIsActive":      {active: []dbcrypttest.Key{second, first}, configured: []dbcrypttest.Key{first, second}, with: &first},
+		"OnlySecondKeyIsActive": {active: []dbcrypttest.Key{second}, configured: []dbcrypttest.Key{first, second}, with: &second},
+		"FirstKeyIsRevoked":     {active: []dbcrypttest.Key{second}, revoked: []dbcrypttest.Key{first}, configured: []dbcrypttest.Key{first, second}, with: &second},
+		"AnotherKeyIsActiveToo": {active: []dbcrypttest.Key{other, first}, configured: []dbcrypttest.Key{first}, with: &first},
+		"NoKey":                 {},
+		"NoKeyAndNoActiveOne":   {revoked: []dbcrypttest.Key{first}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, "")
+			a := w.administrator(first, second, other)
+			for _, key := range append(c.revoked, c.active...) {
+				a.register(key)
+			}
+			for _, key := range c.revoked {
+				a.revoke(key)
+			}
+			env := w.awsAndOpenAI().withKeys(c.configured...)
+			r := w.run(env, "seed", "--dry-run")
+			require.Equal(t, 0, r.code, r.stderr)
+			w.start(env, "run").ready().stop()
+			require.Empty(t, w.alerts())
+			want := "plain"
+			if c.with != nil {
+				want = c.with.Digest()
+			}
+			require.Equal(t, []string{want}, a.digests())
+			a.requireReadable()
+			plain := map[string]string{}
+			for _, s := range a.stored() {
+				plain[s.Provider] = a.plain(s)
+			}
+			require.Equal(t, openAIKey, plain["openai"])
+			require.Contains(t, plain["aws"], `"access_key_secret":"`+awsSecret+`"`)
+
+			// A second seed finds what the first has stored.
+			before := w.dump()
+			for _, args := range [][]string{{"seed"}, {"verify", "--credential-drift=alert"}, {"seed", "--compat=upstream-credentials"}} {
+				r := w.run(env, args...)
+				require.Equal(t, 0, r.code, "%s: %s%s", args, r.stdout, r.stderr)
+			}
+			require.Equal(t, before, w.dump())
+		})
+	}
+}
+
+// TestSeedReadsTheVector compares rows that hold the specification's own vector.
+func TestSeedReadsTheVector(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "")
+	key := dbcrypttest.VectorKey()
+	w.secret(key.Text())
+	w.exec(`INSERT INTO dbcrypt_keys (number, active_key_digest, test) VALUES (1, '6d28cf8', $1)`, vectorTest)
+	w.insertProvider("openai", "openai", "https://api.openai.com/v1/")
+	w.exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id) SELECT gen_random_uuid(), id, $1, '6d28cf8' FROM ai_providers`, vectorStored)
+	env := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(vectorPlain)}.withKeys(key)
+	r := w.run(env, "verify", "--credential-drift=alert")
+	require.Equal(t, 0, r.code, "%s%s", r.stdout, r.stderr)
+	r = w.run(env, "seed", "--compat=upstream-credentials")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, []string{vectorStored}, w.strings(`SELECT api_key FROM ai_provider_keys`))
+}
+
+// TestNoActiveKeyIsRefused starts with keys of which none is active.
+func TestNoActiveKeyIsRefused(t *testing.T) {
+	t.Parallel()
+	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	for name, c := range map[string]struct {
+		prepare func(*administrator)
+		reason  string
+	}{
+		"NoKeyIsRegistered": {func(*administrator) {}, "is active in dbcrypt_keys, which has no key"},
+		"Revoked":           {func(a *administrator) { a.register(key); a.revoke(key) }, key.Digest() + " (revoked)"},
+		"AnotherIsActive":   {func(a *administrator) { a.register(other) }, other.Digest() + " (active)"},
+		"ItsTestWordDiffers": {func(a *administrator) {
+			a.w.exec(`INSERT INTO dbcrypt_keys (number, active_key_digest, test) VALUES (1, $1, $2)`, key.Digest(), other.Encrypt("coder"))
+		}, "its column test does not decrypt"},
+		"NoTable": {func(a *administrator) { a.w.exec(`DROP TABLE dbcrypt_keys CASCADE`) }, "have no table dbcrypt_keys to be registered in"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, "")
+			c.prepare(w.administrator(key, other))
+			env := w.awsAndOpenAI().withKeys(key)
+			before := w.dump()
+			for _, args := range [][]string{{"run"}, {"run", "--on-boot-drift=alert"}, {"seed"}, {"resolve", "openai", "--take", "env", "--with-keys"}} {
+				r := w.run(env, args...)
+				require.Equal(t, 1, r.code, "%s: %s", args, r.stderr)
+				require.Contains(t, r.stderr, "secrets cannot be encrypted: ")
+				require.Contains(t, r.stderr, key.Digest())
+				require.Contains(t, r.stderr, c.reason)
+				require.Contains(t, r.stderr, "gateway", "the remedy")
+			}
+			require.Equal(t, before, w.dump())
+		})
+	}
+}
+
+// TestNoKeyIsConfigured seeds into a database with an active key.
+func TestNoKeyIsConfigured(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "")
+	key := dbcrypttest.NewKey()
+	a := w.administrator(key)
+	a.register(key)
+	before := w.dump()
+	for _, args := range [][]string{{"run"}, {"seed"}} {
+		r := w.run(w.awsAndOpenAI(), args...)
+		require.Equal(t, 1, r.code, "%s: %s", args, r.stderr)
+		require.Regexp(t, `"(aws|openai)"`, r.stderr)
+		require.Contains(t, r.stderr, "it is a secret, and the gateway encrypts secrets (key "+key.Digest()+" is active in dbcrypt_keys): set "+keysVariable+" (or "+keysFileVariable+") to the gateway's keys")
+	}
+	require.Equal(t, before, w.dump())
+
+	// Without secrets there is nothing to encrypt.
+	env := environ{
+		"CODER_AIBRIDGE_PROVIDER_0_TYPE": "anthropic", "CODER_AIBRIDGE_PROVIDER_0_NAME": "aws", "CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION": "us-east-1",
+		"CODER_AIBRIDGE_PROVIDER_1_TYPE": "openai", "CODER_AIBRIDGE_PROVIDER_1_NAME": "north", "CODER_AIBRIDGE_PROVIDER_1_BASE_URL": "https://north.invalid/v1/",
+	}
+	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
+	require.Equal(t, []string{"aws", "north"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
+	require.Equal(t, []string{"plain"}, a.digests())
+	a.requireReadable()
+	code, body := p.get("/readyz")
+	require.Equal(t, http.StatusOK, code, body)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'north'`)
+	w.expectAlerts("disabled north")
+	p.stop()
+}
+
+// TestKeysThatAreNoLongerActive revokes the key while a worker runs.
+func TestKeysThatAreNoLongerActive(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+		a := w.administrator(first, second)
+		a.register(first)
+		p := w.start(w.awsAndOpenAI().withKeys(first, second), "run", "--http-addr=127.0.0.1:0", "--resync=1s").ready()
+		a.rewrite(nil, "aws", "openai")
+		a.revoke(first)
+		p.becomes(http.StatusServiceUnavailable, "secrets cannot be encrypted: ", first.Digest()+" (revoked)")
+		// What changes meanwhile is alerted all the same.
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai")
+		a.register(second)
+		p.becomes(http.StatusOK)
+		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai", "resolved openai")
+		p.stop()
+	})
+}
+
+// TestOwnTablesRegisterAKey lets provwatch make the provider tables, and with them
+// dbcrypt_keys.
+func TestOwnTablesRegisterAKey(t *testing.T) {
+	t.Parallel()
+	w := newEmptyWorld(t)
+	first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	a := w.administrator(first, second)
+	registered := func() (list []string) {
+		t.Helper()
+		for _, row := range w.strings(`SELECT concat_ws(' ', number, active_key_digest, test) FROM dbcrypt_keys ORDER BY number`) {
+			fields := strings.Fields(row)
+			require.Len(t, fields, 3)
+			word, err := a.keys[fields[1]].Decrypt(fields[2])
+			require.NoError(t, err)
+			list = append(list, fields[0]+" "+fields[1]+" "+word)
+		}
+		return list
+	}
+	env := w.awsAndOpenAI()
+	w.start(env.withKeys(first), "run").ready().stop()
+	require.Equal(t, []string{"1 " + first.Digest() + " coder"}, registered())
+	require.Equal(t, []string{first.Digest()}, a.digests())
+	a.requireReadable()
+	require.Equal(t, 0, w.run(env.withKeys(second, first), "migrate").code)
+	require.Equal(t, []string{"1 " + first.Digest() + " coder", "2 " + second.Digest() + " coder"}, registered())
+	require.Equal(t, 0, w.run(env.withKeys(second, first), "migrate").code)
+	require.Len(t, registered(), 2)
+	w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
+	r := w.run(env.withKeys(second, first), "seed")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.ElementsMatch(t, []string{first.Digest(), second.Digest()}, a.digests(), "what is there stays as it is")
+}
+
+// TestOwnTablesOfARoleThatDoesNotOwnThem names the owner's command.
+func TestOwnTablesOfARoleThatDoesNotOwnThem(t *testing.T) {
+	t.Parallel()
+	w := newEmptyWorld(t)
+	w.prepare()
+	key := dbcrypttest.NewKey()
+	a := w.administrator(key)
+	env := w.awsAndOpenAI().withKeys(key)
+	r := w.run(env, "run")
+	require.Equal(t, 1, r.code, r.stderr)
+	require.Contains(t, r.stderr, `register the first one with "worker migrate" as the owner of the provider tables`)
+	require.Zero(t, w.count(`SELECT count(*) FROM ai_providers`))
+	r = w.run(env, "migrate")
+	require.Equal(t, 0, r.code, r.stderr)
+	r = w.run(env, "seed")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, []string{key.Digest()}, a.digests())
+}
+
+// TestKeysOfTheEnvironment gives the keys in each way that there is.
+func TestKeysOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "")
+	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	a := w.administrator(key, other)
+	a.register(key)
+	keyFile := w.file("keys", keyList(other, key)+"\n")
+	env := w.awsAndOpenAI()
+	providers := w.file("providers.env", env.file())
+	withKeys := w.file("with-keys.env", env.withKeys(key).file())
+	withKeyFile := w.file("with-key-file.env", env.with(keysFileVariable, keyFile).file())
+	for name, c := range map[string]struct {
+		env     environ
+		envFile string
+	}{
+		"Variable":                        {env: env.withKeys(other, key)},
+		"File":                            {env: env.with(keysFileVariable, keyFile)},
+		"EnvFile":                         {envFile: withKeys},
+		"EnvFileNamesAFile":               {envFile: withKeyFile},
+		"ProcessBesideAnEnvFile":          {env: environ{}.withKeys(key), envFile: providers},
+		"TheEnvFileComesFirst":            {env: environ{}.withKeys(other), envFile: withKeys},
+		"TheEnvFileComesFirstOfAFile":     {env: environ{}.withKeys(other), envFile: withKeyFile},
+		"TheEnvFileComesFirstBeforeAFile": {env: environ{keysFileVariable: "/nowhere"}, envFile: withKeys},
+	} {
+		args := []string{"seed"}
+		if c.envFile != "" {
+			args = append(args, "--env-file="+c.envFile)
+		}
+		r := w.run(c.env, args...)
+		require.Equal(t, 0, r.code, "%s: %s", name, r.stderr)
+		require.NotContains(t, r.stderr, "level=WARN", name)
+		require.Equal(t, []string{key.Digest()}, a.digests(), name)
+		w.exec(`DELETE FROM ai_providers`)
+	}
+
+	// One of several databases has a file of its own.
+	config := w.file("provwatch.yaml", fmt.Sprintf("targets:\n  - {name: one, env_file: %s, database_url_file: %s, encryption_keys_file: %s}\n",
+		providers, w.file("database.url", w.url), keyFile))
+	r := w.run(environ{"DATABASE_URL": ""}.withKeys(other), "seed", "--config="+config, "--target=one")
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, []string{key.Digest()}, a.digests())
+}
+
+// TestKeysThatCannotBeUsed is refused before anything connects, and shows nothing of
+// the keys.
+func TestKeysThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	w := newEmptyWorld(t)
+	key := dbcrypttest.NewKey()
+	w.secret(key.Text())
+	short := w.secret(base64.StdEncoding.EncodeToString([]byte("made-up-key-of-31-bytes-0123456")))
+	noBase64 := w.secret("made-up-and-no-base64?")
+	keyFile := w.file("keys", keyList(key))
+	env := w.awsAndOpenAI().with("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+	for name, c := range map[string]struct {
+		env               environ
+		inEnvFile         bool
+		variable, problem string
+	}{
+		"Both":            {environ{keysVariable: key.Text(), keysFileVariable: keyFile}, false, keysFileVariable, "cannot be set together with " + keysVariable},
+		"BothInTheFile":   {environ{keysVariable: key.Text(), keysFileVariable: keyFile}, true, keysFileVariable, "cannot be set together with " + keysVariable},
+		"Short":           {environ{keysVariable: key.Text() + "," + short}, false, keysVariable, "key 2 of the list has "},
+		"NoBase64":        {environ{keysVariable: noBase64}, false, keysVariable, "key 1 of the list is not base64"},
+		"NoBase64InAFile": {environ{keysFileVariable: w.file("damaged", noBase64)}, false, keysFileVariable, "key 1 of the list is not base64"},
+		"Twice":           {environ{keysVariable: key.Text() + "," + key.Text()}, true, keysVariable, "keys 1 and 2 of the list have one digest, " + key.Digest()},
+		"NoFile":          {environ{keysFileVariable: filepath.Join(t.TempDir(), "none")}, false, keysFileVariable, "cannot be read: no such file"},
+	} {
+		with, args := environ{}, []string{}
+		for _, more := range []environ{env, c.env} {
+			for variable, value := range more {
+				with[variable] = value
+			}
+		}
+		if c.inEnvFile {
+			args = []string{"--env-file=" + w.file("providers.env", c.env.file())}
+			with = env
+		}
+		for _, command := range [][]string{{"run"}, {"seed"}, {"seed", "--dry-run"}, {"verify"}, {"resolve", "openai", "--take", "env"}} {
+			r := w.run(with, append(command, args...)...)
+			require.Equal(t, 3, r.code, "%s, %s: %s", name, command, r.stderr)
+			require.Contains(t, r.stderr, c.variable, "%s, %s", name, command)
+			require.Contains(t, r.stderr, c.problem, "%s, %s", name, command)
+		}
+	}
+}
+
+// TestKeysThatAReloadCannotUse checks that such a reload changes nothing.
+func TestKeysThatAReloadCannotUse(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		key := dbcrypttest.NewKey()
+		a := w.administrator(key)
+		a.register(key)
+		keyFile := w.file("keys", keyList(key))
+		env := w.awsAndOpenAI().with(keysFileVariable, keyFile)
+		file := w.file("providers.env", env.file())
+		p := w.start(nil, "run", "--http-addr=127.0.0.1:0", "--env-file="+file).ready()
+		refused := func() int {
+			return p.logged("level=ERROR", "the environment cannot be used, keeping the one in use", keysFileVariable)
+		}
+		for i, spoil := range []func(){
+			func() { w.rewrite(keyFile, w.secret("made-up-and-no-base64?")) },
+			func() { require.NoError(t, os.Remove(keyFile)) },
+			func() { w.rewrite(keyFile, keyList(key)); w.rewrite(file, env.withKeys(key).file()) },
+		} {
+			spoil()
+			p.signal(syscall.SIGHUP)
+			eventually(t, func() bool { return refused() > i }, "reload %d is refused:\n%s", i, lazily(p.lines))
+		}
+		require.Zero(t, p.logged("environment reloaded"))
+		// The key in use still decrypts.
+		a.rewrite(&key, "aws", "openai")
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai")
+		code, body := p.get("/readyz")
+		require.Equal(t, http.StatusOK, code, body)
+		require.NotContains(t, body, "aws")
+		p.stop()
+	})
+}
+
+// TestEncryptedSecretsAreNotInTheWAL searches for plain text wherever the server
+// keeps what was written.
+func TestEncryptedSecretsAreNotInTheWAL(t *testing.T) {
+	t.Parallel()
+	for name, encrypted := range map[string]bool{"Encrypted": true, "PlainTextIsFound": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, "wal")
+			unique := strings.ReplaceAll(uuid.NewString(), "-", "")
+			env := w.awsAndOpenAI().
+				with("CODER_AIBRIDGE_OPENAI_KEY", w.secret("sk-"+unique)).
+				with("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-"+unique))
+			if encrypted {
+				key := dbcrypttest.NewKey()
+				w.administrator(key).register(key)
+				env = env.withKeys(key)
+			}
+			w.exec(`CREATE PUBLICATION everything FOR TABLE ai_providers, ai_provider_keys`)
+			slot := "peek_" + unique
+			w.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, slot)
+
+			p := w.start(env, "run").ready()
+			w.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.invalid/' WHERE name = 'aws'`)
+			w.expectAlerts("changed aws")
+			r := w.run(env, "resolve", "aws", "--take", "env", "--with-keys")
+			require.Equal(t, 0, r.code, r.stderr)
+			w.expectAlerts("changed aws", "resolved aws")
+			p.stop()
+
+			w.exec(`SELECT pg_switch_wal()`)
+			holding := func(from string) int {
+				return w.count(`SELECT count(*) FROM (`+from+`) AS held(data) WHERE position(convert_to($1, 'UTF8') IN data) > 0`, unique)
+			}
+			found := map[string]int{
+				"stream": holding(`SELECT data FROM pg_logical_slot_peek_binary_changes('` + slot + `', NULL, NULL, 'proto_version', '1', 'publication_names', 'everything')`),
+				"WAL":    holding(`SELECT pg_read_binary_file('pg_wal/' || name, 0, 1 << 26, true) FROM pg_ls_waldir()`),
+				"tables": holding(`SELECT convert_to(to_jsonb(p)::text, 'UTF8') FROM ai_providers p UNION ALL SELECT convert_to(to_jsonb(k)::text, 'UTF8') FROM ai_provider_keys k`),
+			}
+			w.exec(`SELECT pg_drop_replication_slot($1)`, slot)
+			for where, n := range found {
+				require.Equal(t, encrypted, n == 0, "%s: %d", where, n)
+			}
+			// That no table of provwatch has a secret is searched for at the end of each test.
+			require.Equal(t, []string{"us-east-1"}, w.strings(`SELECT bedrock_region FROM provwatch.wal_mirror WHERE name = 'aws'`))
+		})
+	}
+}
