@@ -22,6 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
 )
 
 // world is one run: a server, three workers behind a proxy each, writers, a
@@ -270,6 +272,13 @@ func (w *world) prepare() {
 		_, err := conn.Exec(w.t.Context(), sql)
 		require.NoError(w.t, err, sql)
 	}
+	// The model has to know the key of digests, which a migration makes up.
+	config, err := postgres.ParseURL(w.url)
+	require.NoError(w.t, err)
+	_, _, err = schema.Migrate(w.t.Context(), config.ConnConfig, schema.Needs{})
+	require.NoError(w.t, err)
+	_, err = conn.Exec(w.t.Context(), "UPDATE provwatch.hash_key SET key = $1", []byte(hashKey))
+	require.NoError(w.t, err)
 }
 
 // writeEnvFile writes the environment file, with or without the late providers.
