@@ -513,14 +513,26 @@ func (d *daemon) noteVerified(ctx context.Context) {
 }
 
 // resync asks for a full verification at each interval, jittered by a tenth so
-// that workers started together do not stay together.
+// that workers started together do not stay together. While no key can encrypt, it looks
+// for one that can.
 func (d *daemon) resync(ctx context.Context) {
+	interval := func() <-chan time.Time {
+		return time.After(time.Duration(float64(d.Resync) * (0.9 + 0.2*rand.Float64())))
+	}
+	// Nobody is notified of a key that the gateway registers.
+	keys := time.NewTicker(encryptionPause)
+	defer keys.Stop()
+	next := interval()
 	for {
-		jitter := 0.9 + 0.2*rand.Float64()
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Duration(float64(d.Resync) * jitter)):
+		case <-keys.C:
+			if d.health.cannotEncrypt() {
+				d.checkEncryption(ctx)
+			}
+		case <-next:
+			next = interval()
 			// One that is missing is to be known of before a drift needs it.
 			d.checkPrivileges(ctx)
 			d.life.ask()

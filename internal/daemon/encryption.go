@@ -8,8 +8,13 @@ import (
 	"provwatch/internal/dbcrypt"
 )
 
-// encryptionTimeout bounds a look at the keys of the database.
-const encryptionTimeout = 5 * time.Second
+const (
+	// encryptionTimeout bounds a look at the keys of the database.
+	encryptionTimeout = 5 * time.Second
+	// encryptionPause is how often it is looked for a key that can encrypt, while none
+	// can.
+	encryptionPause = 5 * time.Second
+)
 
 // checkEncryption looks whether a configured key still is one that the gateway encrypts
 // with: the worker goes on without, and says on /readyz and once in the log what is

@@ -142,7 +142,7 @@ func (d *daemon) follow(ctx context.Context) {
 			return
 		}
 		d.Logger.WarnContext(ctx, "no longer leading")
-		d.health.setNotComparable(nil) // the next leader lists them
+		d.metrics.NotComparableObserved(nil) // the next leader lists them
 		d.source.Store("")
 		d.describe()
 		first = pubsub.SourceResync

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -202,7 +203,8 @@ func (r reading) place() string {
 	for _, f := range c.Fallbacks {
 		places = append(places, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))))
 	}
-	return strings.Join(places, " ")
+	// Each host stands there once for each way to try it, of which sslmode decides.
+	return strings.Join(slices.Compact(places), " ")
 }
 
 // withoutLogin returns the settings other than the user and the password.

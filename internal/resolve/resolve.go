@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/audit"
@@ -89,18 +91,19 @@ type encryption struct {
 func resolve(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, compareCredentials bool,
 	take func(pgx.Tx, seed.Step, dbcrypt.Sealer) (Outcome, error), options ...seed.Option,
 ) (outcome Outcome, err error) {
-	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	once := func(tx pgx.Tx) error {
 		if err := store.On(tx).LockSeed(ctx, seed.Lock); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
+		}
+		// Whoever is writing to the row, such as a gateway that rotates its
+		// credentials or turns encryption on, goes first: what it writes is what is read
+		// below.
+		if _, err := store.On(tx).LockProviders(ctx, desired.Name); err != nil {
+			return fmt.Errorf("lock its row: %w", err)
 		}
 		sealer, err := seed.SealerFor(ctx, tx, keys)
 		if err != nil {
 			return err
-		}
-		// Whoever is writing to the row, such as a gateway that rotates its
-		// credentials, goes first: what it writes is what is read below.
-		if _, err := store.On(tx).LockProviders(ctx, desired.Name); err != nil {
-			return fmt.Errorf("lock its row: %w", err)
 		}
 		plan, err := seed.MakePlan(ctx, tx, []provider.Desired{desired}, compareCredentials, append(options, seed.WithKeys(keys))...)
 		if err != nil {
@@ -118,7 +121,11 @@ func resolve(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desire
 		}
 		// Watching workers look again, with our triggers or without.
 		return pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, outcome.ProviderID.String())
-	})
+	}
+	err = pgx.BeginFunc(ctx, pool, once)
+	if isRevoked(err) {
+		err = pgx.BeginFunc(ctx, pool, once)
+	}
 	if err != nil {
 		return Outcome{}, fmt.Errorf("resolve provider %q: %w", desired.Name, postgres.WithoutValues(err))
 	}
@@ -308,4 +315,11 @@ func stage(ctx context.Context, tx pgx.Tx, entries []audit.Entry) error {
 		entries[i].ID = id
 	}
 	return audit.Stage(ctx, tx, entries)
+}
+
+// isRevoked reports whether a write failed because the key that it encrypted with was
+// revoked after it had been looked for: another try finds the one that is active now.
+func isRevoked(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == pgerrcode.ForeignKeyViolation
 }

@@ -330,14 +330,16 @@ func (s *Step) requireCredentials(by secret.Digester) {
 	s.credentialsDiffer = !stored.Equal(s.Desired.CredentialDigest(by))
 }
 
-// acceptance is an accepted drift: it holds while both hashes are as they were.
+// acceptance is an accepted drift: it holds while both hashes are as they were. That
+// of a soft-deleted row whose settings cannot be read is not known, and no other one.
 type acceptance struct {
 	kind    provider.Kind
 	env, db string
 }
 
 func (a acceptance) holds(o provider.Observation) bool {
-	return a.kind != "" && a.env == o.EnvHash && a.db == o.DBHash
+	unknown := o.Kind == provider.Deleted && o.Unreadable != nil
+	return a.kind != "" && a.env == o.EnvHash && (a.db == o.DBHash || unknown)
 }
 
 func (s Step) action(accepted acceptance, labels []string) Action {

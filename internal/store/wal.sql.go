@@ -202,12 +202,40 @@ func (q *Queries) IsPublished(ctx context.Context) (bool, error) {
 	return published, err
 }
 
+const listBaseURLs = `-- name: ListBaseURLs :many
+SELECT id, base_url FROM gateway.ai_providers WHERE id = ANY($1::uuid[])
+`
+
+type ListBaseURLsRow struct {
+	ID      uuid.UUID
+	BaseUrl string
+}
+
+// The base URLs of rows of which the mirror does not keep them.
+func (q *Queries) ListBaseURLs(ctx context.Context, ids []uuid.UUID) ([]ListBaseURLsRow, error) {
+	rows, err := q.db.Query(ctx, listBaseURLs, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListBaseURLsRow
+	for rows.Next() {
+		var i ListBaseURLsRow
+		if err := rows.Scan(&i.ID, &i.BaseUrl); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listMirror = `-- name: ListMirror :many
 SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
-    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
-    p.base_url AS current_base_url
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
 FROM provwatch.wal_mirror m
-LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
 WHERE m.name IN (
     SELECT unnest($1::text[])
     UNION ALL
@@ -235,12 +263,11 @@ type ListMirrorRow struct {
 	Enabled          bool
 	Deleted          bool
 	UpdatedAt        time.Time
-	CurrentBaseUrl   *string
 }
 
 // The rows of the mirror that have one of the ids or names, or share a name with
-// a row of one of the ids, and the base URL of the provider table for those
-// whose base URL the mirror does not keep.
+// a row of one of the ids. It is run in transactions that can last, and locks nothing
+// of the gateway's.
 func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListMirrorRow, error) {
 	rows, err := q.db.Query(ctx, listMirror, arg.Names, arg.Ids)
 	if err != nil {
@@ -265,7 +292,6 @@ func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListM
 			&i.Enabled,
 			&i.Deleted,
 			&i.UpdatedAt,
-			&i.CurrentBaseUrl,
 		); err != nil {
 			return nil, err
 		}
@@ -279,10 +305,8 @@ func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListM
 
 const listMirrorByID = `-- name: ListMirrorByID :many
 SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
-    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
-    p.base_url AS current_base_url
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
 FROM provwatch.wal_mirror m
-LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
 WHERE m.id = ANY($1::uuid[])
 `
 
@@ -301,7 +325,6 @@ type ListMirrorByIDRow struct {
 	Enabled          bool
 	Deleted          bool
 	UpdatedAt        time.Time
-	CurrentBaseUrl   *string
 }
 
 // The rows of the mirror that have one of the ids, as ListMirror has them.
@@ -329,7 +352,6 @@ func (q *Queries) ListMirrorByID(ctx context.Context, ids []uuid.UUID) ([]ListMi
 			&i.Enabled,
 			&i.Deleted,
 			&i.UpdatedAt,
-			&i.CurrentBaseUrl,
 		); err != nil {
 			return nil, err
 		}

@@ -348,6 +348,14 @@ func (v *Verifier) TakeOver(ctx context.Context) error {
 	return nil
 }
 
+// Hasher reads the key of hashes anew and returns what makes them from now on.
+func (v *Verifier) Hasher(ctx context.Context) (provider.Hasher, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	err := v.readHashKey(ctx)
+	return v.hasher, err
+}
+
 // readHashKey makes the hasher that of the database. Of another one nothing that is
 // recorded of keyed hashes is known.
 func (v *Verifier) readHashKey(ctx context.Context) error {

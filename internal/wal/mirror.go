@@ -34,6 +34,7 @@ type mirrorRow struct {
 	// meanwhile.
 	baseURLKnown bool
 	baseURLShown string
+	looked       bool // the provider table was looked at for the base URL
 	// The region is cut after a restart if it is too long to be stored a second time.
 	regionCut bool
 }
@@ -354,6 +355,39 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 	return nil
 }
 
+// fetchAll is fetch together with the base URLs that are not stored, from the provider
+// table. A transaction that can last must not do it: it would keep a lock on the table,
+// for which the gateway's upgrade would wait, and all that reads the table behind it.
+func (m *mirror) fetchAll(ctx context.Context, queries *store.Queries, ids []uuid.UUID, names []string) error {
+	if err := m.fetch(ctx, queries, ids, names); err != nil {
+		return err
+	}
+	var unknown []uuid.UUID
+	for id, row := range m.rows {
+		if !row.baseURLKnown && !m.changed[id] && !row.looked {
+			row.looked = true
+			unknown = append(unknown, id)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	found, err := queries.ListBaseURLs(ctx, unknown)
+	if err != nil {
+		return err
+	}
+	for _, current := range found {
+		// Right if it was not changed meanwhile, which the hash tells.
+		row := *m.rows[current.ID]
+		row.BaseURL = current.BaseUrl
+		if row.hashes.Alone == m.hasher.Hash(row.Canonical) {
+			m.rows[current.ID].BaseURL, m.rows[current.ID].baseURLKnown = current.BaseUrl, true
+			m.texts += len(current.BaseUrl)
+		}
+	}
+	return nil
+}
+
 // fetchByID brings into memory what is stored of the rows of the ids, which is enough
 // to apply changes of them.
 func (m *mirror) fetchByID(ctx context.Context, queries *store.Queries, ids []uuid.UUID) error {
@@ -384,10 +418,6 @@ func (m *mirror) take(stored []store.ListMirrorRow) {
 		row.setSettings(provider.DecodedSettings{IsBedrock: s.BedrockSettings, BedrockRegion: s.BedrockRegion})
 		if s.BaseUrl != nil {
 			row.BaseURL, row.baseURLKnown = *s.BaseUrl, true
-		} else if s.CurrentBaseUrl != nil {
-			// Right if it was not changed meanwhile, which the hash tells.
-			row.BaseURL = *s.CurrentBaseUrl
-			row.baseURLKnown = m.hasher.Hash(row.Canonical) == row.hashes.Alone
 		}
 		m.put(row)
 		delete(m.changed, row.id)

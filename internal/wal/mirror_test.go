@@ -186,7 +186,7 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 		require.NoError(t, err)
 	}
 	loaded := newMirror(hasher)
-	require.NoError(t, loaded.fetch(t.Context(), queries, slices.Collect(maps.Keys(m.rows)), nil))
+	require.NoError(t, loaded.fetchAll(t.Context(), queries, slices.Collect(maps.Keys(m.rows)), nil))
 	require.Len(t, loaded.rows, len(m.rows))
 	require.Empty(t, loaded.changed)
 	for id, want := range m.rows {

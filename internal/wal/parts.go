@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
@@ -139,7 +140,7 @@ const plansOfTheMoment = "SET LOCAL plan_cache_mode = force_custom_plan"
 // recordParts records a transaction that begins with the part first.
 func (s *session) recordParts(ctx context.Context, first event, waiting *backlog) error {
 	if s.isStored(first.transaction) {
-		_, err := eachPart(ctx, first, waiting, func(*transaction) error { return nil })
+		_, err := eachPart(ctx, first, waiting, func() error { return nil }, func(*transaction) error { return nil })
 		return err
 	}
 	seen := newOutcome()
@@ -148,7 +149,13 @@ func (s *session) recordParts(ctx context.Context, first event, waiting *backlog
 		if _, err := tx.Exec(ctx, plansOfTheMoment); err != nil {
 			return 0, err
 		}
-		last, err := eachPart(ctx, first, waiting, func(part *transaction) error { return s.applyPart(ctx, tx, part, seen) })
+		// The server would end a transaction that is idle while it passes over changes of
+		// other tables, and the same one would be received again for ever.
+		idle := func() error {
+			_, err := tx.Exec(ctx, "SELECT 1")
+			return err
+		}
+		last, err := eachPart(ctx, first, waiting, idle, func(part *transaction) error { return s.applyPart(ctx, tx, part, seen) })
 		if err != nil {
 			return 0, err
 		}
@@ -165,9 +172,15 @@ func (s *session) recordParts(ctx context.Context, first event, waiting *backlog
 	return s.recorded(ctx, seen, s.stored)
 }
 
+// partPause is well below the time after which the server ends an idle transaction.
+const partPause = 5 * time.Second
+
 // eachPart calls do for each part of a transaction that begins with first, and
-// returns the last of them. Between its parts the receiver hands on nothing else.
-func eachPart(ctx context.Context, first event, waiting *backlog, do func(*transaction) error) (last *transaction, err error) {
+// returns the last of them. Between its parts the receiver hands on nothing else. While
+// none comes, it calls idle each [partPause].
+func eachPart(ctx context.Context, first event, waiting *backlog, idle func() error, do func(*transaction) error) (last *transaction, err error) {
+	pause := time.NewTicker(partPause)
+	defer pause.Stop()
 	for e := first; ; {
 		if err := do(e.transaction); err != nil {
 			return nil, err
@@ -176,10 +189,17 @@ func eachPart(ctx context.Context, first event, waiting *backlog, do func(*trans
 		if !e.isPart() {
 			return e.transaction, nil
 		}
-		select {
-		case e = <-waiting.events:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		for received := false; !received; {
+			select {
+			case e = <-waiting.events:
+				received = true
+			case <-pause.C:
+				if err := idle(); err != nil {
+					return nil, err
+				}
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
 		}
 	}
 }

@@ -143,7 +143,8 @@ func (s *session) begin(ctx context.Context) error {
 	}
 	queries := store.On(s.Pool)
 	var err error
-	if s.hasher, err = queries.Hasher(ctx); err != nil {
+	// That of the verifier, whose hashes are compared with those of the mirror.
+	if s.hasher, err = s.Verifier.Hasher(ctx); err != nil {
 		return err
 	}
 	position, err := queries.ReadWALPosition(ctx)
@@ -243,7 +244,7 @@ func (s *session) receive(ctx context.Context, waiting *backlog) error {
 		return pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: pglogrepl.LSN(confirmed)})
 	}
 	handOn := func(e event) error {
-		return waiting.put(ctx, e, func() error { return status(false) })
+		return waiting.put(ctx, e, func() error { return status(true) })
 	}
 	// The connection's own deadline, and not a context for each message, which
 	// costs as much as decoding it.
@@ -506,7 +507,7 @@ func (s *session) fetch(ctx context.Context, batch []event) error {
 		}
 	}
 	ids, names := rowsOf(transactions...)
-	if err := s.mirror.fetch(ctx, store.On(s.Pool), ids, names); err != nil {
+	if err := s.mirror.fetchAll(ctx, store.On(s.Pool), ids, names); err != nil {
 		return fmt.Errorf("read the mirror of the providers: %w", err)
 	}
 	return nil
@@ -567,7 +568,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 	for i, o := range c.observed {
 		names[i] = o.Provider
 	}
-	if err := s.mirror.fetch(ctx, store.On(s.Pool), nil, names); err != nil {
+	if err := s.mirror.fetchAll(ctx, store.On(s.Pool), nil, names); err != nil {
 		return failed("read the mirror of the providers", err)
 	}
 	var agreed []verify.Observed

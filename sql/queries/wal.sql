@@ -24,13 +24,11 @@ DELETE FROM provwatch.wal_mirror;
 
 -- name: ListMirror :many
 -- The rows of the mirror that have one of the ids or names, or share a name with
--- a row of one of the ids, and the base URL of the provider table for those
--- whose base URL the mirror does not keep.
+-- a row of one of the ids. It is run in transactions that can last, and locks nothing
+-- of the gateway's.
 SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
-    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
-    p.base_url AS current_base_url
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
 FROM provwatch.wal_mirror m
-LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
 WHERE m.name IN (
     SELECT unnest(@names::text[])
     UNION ALL
@@ -40,11 +38,13 @@ WHERE m.name IN (
 -- name: ListMirrorByID :many
 -- The rows of the mirror that have one of the ids, as ListMirror has them.
 SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
-    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at,
-    p.base_url AS current_base_url
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
 FROM provwatch.wal_mirror m
-LEFT JOIN gateway.ai_providers p ON p.id = m.id AND m.base_url IS NULL
 WHERE m.id = ANY(@ids::uuid[]);
+
+-- name: ListBaseURLs :many
+-- The base URLs of rows of which the mirror does not keep them.
+SELECT id, base_url FROM gateway.ai_providers WHERE id = ANY(@ids::uuid[]);
 
 -- name: PutMirror :batchexec
 -- An empty base URL that is not shown as empty is one that is not kept.
