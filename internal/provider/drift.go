@@ -125,7 +125,7 @@ func (h Hasher) Compare(desired Desired, row *Row, credentials bool) Observation
 		o.Kind = NotComparable
 	case !row.Enabled:
 		o.Kind = Disabled
-		o.Fields = append([]Field{{Name: "enabled", Env: "true", DB: "false"}}, o.Fields...)
+		o.Fields = append([]Field{{Name: enabledField, Env: "true", DB: "false"}}, o.Fields...)
 	case len(o.Fields) > 0:
 		o.Kind = Changed
 	case o.UnreadableCredentials != nil:
@@ -180,10 +180,22 @@ func (f Field) OfSettings() bool {
 	return f.Name == settingsField || f.Name == regionField || f.Name == typeFieldName
 }
 
+// OfEnabled reports whether the field says that a row is disabled.
+func (f Field) OfEnabled() bool { return f.Name == enabledField }
+
+// OfBaseURL reports whether the field compares base URLs.
+func (f Field) OfBaseURL() bool { return f.Name == baseURLField }
+
 // OfCredentials reports whether the field compares credentials.
 func (f Field) OfCredentials() bool {
 	return f.Name == apiKeysField || f.Name == bedrockCredentialsField
 }
+
+// The names of the fields that have a column of their own.
+const (
+	enabledField = "enabled"
+	baseURLField = "base_url"
+)
 
 // The names of the fields that come from the settings column.
 const (
@@ -223,7 +235,7 @@ func typeField(env, column Type, rowIsBedrock bool) Field {
 func canonicalFields(want, have Canonical) []Field {
 	var fields []Field
 	if want.BaseURL != have.BaseURL {
-		fields = append(fields, shownField("base_url", DisplayURL(want.BaseURL), DisplayURL(have.BaseURL)))
+		fields = append(fields, shownField(baseURLField, DisplayURL(want.BaseURL), DisplayURL(have.BaseURL)))
 	}
 	if want.BedrockRegion != have.BedrockRegion {
 		fields = append(fields, shownField(regionField, want.BedrockRegion, have.BedrockRegion))

@@ -12,12 +12,13 @@ import (
 func (m *mirror) redecode(mirrored, seen provider.Observation) bool {
 	row := m.rows[seen.ProviderID]
 	if row == nil || mirrored.ProviderID != seen.ProviderID || (mirrored.Unreadable == nil) == (seen.Unreadable == nil) ||
-		row.column != seen.DBType || !sameBesideSettings(mirrored.Fields, seen.Fields) {
+		row.column != seen.DBType || !row.sameBesideSettings(mirrored, seen) {
 		return false
 	}
 	anew := *row
 	anew.setSettings(seen.DBSettings)
-	anew.hashes, anew.unreadable = seen.DBHashes, ""
+	// With an unknown base URL too: its hashes tell it from the one that is desired.
+	anew.hashes, anew.unreadable, anew.regionCut = seen.DBHashes, "", false
 	if seen.Unreadable != nil {
 		anew.unreadable = seen.Unreadable.Error()
 	}
@@ -25,15 +26,21 @@ func (m *mirror) redecode(mirrored, seen provider.Observation) bool {
 	return true
 }
 
-func sameBesideSettings(a, b []provider.Field) bool {
+// sameBesideSettings reports whether two observations of the row, of which the settings
+// can be decoded in one, agree as far as both can.
+func (m *mirrorRow) sameBesideSettings(mirrored, seen provider.Observation) bool {
+	// That a row is disabled shows in the kind alone, where it can be compared.
+	if seen.Unreadable == nil && m.enabled == (seen.Kind == provider.Disabled) {
+		return false
+	}
 	others := func(fields []provider.Field) map[provider.Field]bool {
 		set := map[provider.Field]bool{}
 		for _, f := range fields {
-			if !f.OfSettings() {
+			if !f.OfSettings() && !f.OfEnabled() && (m.baseURLKnown || !f.OfBaseURL()) {
 				set[f] = true
 			}
 		}
 		return set
 	}
-	return maps.Equal(others(a), others(b))
+	return maps.Equal(others(mirrored.Fields), others(seen.Fields))
 }

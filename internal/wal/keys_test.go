@@ -73,33 +73,40 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 	desired := provider.Desired{Name: "aws", Type: provider.Anthropic, Bedrock: &provider.Bedrock{Region: "us-east-1"}}
 	unreadable := errors.New("encrypted with another key")
 	for name, c := range map[string]struct {
-		seen  func(*provider.Row)
-		taken bool
+		seen     func(*provider.Row)
+		taken    bool
+		disabled bool // as the mirror has it
 	}{
-		"decoded": {func(r *provider.Row) {
+		"decoded": {seen: func(r *provider.Row) {
 			r.Decoded = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}
-		}, true},
-		"decoded to another region": {func(r *provider.Row) {
+		}, taken: true},
+		"decoded, of a disabled row": {seen: func(r *provider.Row) {
+			r.Decoded = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}
+		}, taken: true, disabled: true},
+		"decoded, and enabled": {seen: func(r *provider.Row) {
+			r.Decoded, r.Enabled = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, true
+		}, disabled: true},
+		"decoded to another region": {seen: func(r *provider.Row) {
 			r.Decoded = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "eu-west-1"}
-		}, true},
-		"decoded to those of another provider": {func(r *provider.Row) { r.Decoded = &provider.DecodedSettings{} }, true},
-		"decoded, and of another type": {func(r *provider.Row) {
+		}, taken: true},
+		"decoded to those of another provider": {seen: func(r *provider.Row) { r.Decoded = &provider.DecodedSettings{} }, taken: true},
+		"decoded, and of another type": {seen: func(r *provider.Row) {
 			r.Decoded, r.Type = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, provider.AmazonBedrock
-		}, false},
-		"still unreadable": {func(*provider.Row) {}, false},
-		"decoded, and something else differs": {func(r *provider.Row) {
+		}},
+		"still unreadable": {seen: func(*provider.Row) {}},
+		"decoded, and something else differs": {seen: func(r *provider.Row) {
 			r.Decoded, r.BaseURL = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, "https://h/"
-		}, false},
-		"decoded, and disabled": {func(r *provider.Row) {
+		}},
+		"decoded, and disabled": {seen: func(r *provider.Row) {
 			r.Decoded, r.Enabled = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, false
-		}, false},
-		"another row": {func(r *provider.Row) {
+		}},
+		"another row": {seen: func(r *provider.Row) {
 			r.Decoded, r.ID = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}, uuid.New()
-		}, false},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			row := mirrorRow{
-				Canonical: provider.Canonical{Type: provider.Anthropic}, column: provider.Anthropic, id: uuid.New(), name: "aws", enabled: true,
+				Canonical: provider.Canonical{Type: provider.Anthropic}, column: provider.Anthropic, id: uuid.New(), name: "aws", enabled: !c.disabled,
 				unreadable: unreadable.Error(), baseURLKnown: true,
 			}
 			m := newMirror(hasher)
@@ -124,5 +131,38 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 			require.Equal(t, hasher.Compare(desired, &before, false).Fields, hasher.Compare(desired, m.observed(desired), false).Fields)
 			require.Empty(t, m.hashesOf(row.id))
 		})
+	}
+}
+
+// TestAMirrorTakesOverWhatALookHasDecodedOfARowWhoseBaseURLItDoesNotKnow has a base URL
+// with a password, which is not stored a second time.
+func TestAMirrorTakesOverWhatALookHasDecodedOfARowWhoseBaseURLItDoesNotKnow(t *testing.T) {
+	const baseURL = "https://svc:password@h/"
+	row := mirrorRow{
+		Canonical: provider.Canonical{Type: provider.Anthropic}, column: provider.Anthropic, id: uuid.New(), name: "aws", enabled: true,
+		unreadable: "encrypted with another key", baseURLShown: provider.DisplayURL(baseURL),
+	}
+	m := newMirror(hasher)
+	m.put(&row)
+	for _, inEnvironment := range []string{baseURL, "https://svc:other@h/", "https://h/", ""} {
+		desired := provider.Desired{Name: "aws", Type: provider.Anthropic, BaseURL: inEnvironment, Bedrock: &provider.Bedrock{Region: "us-east-1"}}
+		look := func(settings provider.DecodedSettings) provider.Observation {
+			return hasher.Compare(desired, &provider.Row{
+				ID: row.id, Name: "aws", Type: provider.Anthropic, BaseURL: baseURL, Enabled: true, Decoded: &settings,
+			}, false)
+		}
+		mirrored := func() provider.Observation {
+			o := hasher.Compare(desired, m.observed(desired), false)
+			if o.Unreadable == nil {
+				o.DBHash = m.hashesOf(row.id).Against(desired)
+			}
+			return o
+		}
+		decoded, locked := look(provider.DecodedSettings{IsBedrock: true, BedrockRegion: "us-east-1"}), look(provider.DecodedSettings{Err: errors.New(row.unreadable)})
+		require.True(t, m.redecode(mirrored(), decoded), inEnvironment)
+		require.True(t, agree(mirrored(), decoded), inEnvironment)
+		require.Equal(t, decoded.Fields == nil, mirrored().Fields == nil, inEnvironment)
+		require.True(t, m.redecode(mirrored(), locked), inEnvironment)
+		require.True(t, agree(mirrored(), locked), inEnvironment)
 	}
 }

@@ -573,11 +573,12 @@ func (s *session) finishCheck(ctx context.Context) error {
 	}
 	var agreed []verify.Observed
 	for _, o := range c.observed {
+		mirrored, named := s.observe(o.Provider)
 		if c.touched[o.Provider] {
-			c.again = c.again || s.Verifier.ComparesCredentials()
+			// What was decoded with the keys of before a reload is to be seen once more.
+			c.again = c.again || s.Verifier.ComparesCredentials() || (mirrored.Unreadable == nil) != (o.Unreadable == nil)
 			continue
 		}
-		mirrored, named := s.observe(o.Provider)
 		seen := o.Observation.WithoutCredentials()
 		if named && !agree(mirrored, seen) {
 			s.disagreed[o.Provider]++
