@@ -85,8 +85,8 @@ type finding struct {
 	// alert is the kind of the alert to publish, empty for none.
 	alert  provider.Kind
 	record bool // the recorded state is to be replaced
-	// reason is why the row cannot be compared, empty where it can. It is to be recorded
-	// where it is not the one that is.
+	// reason is why the row, or its API keys, cannot be compared, empty where they can. It
+	// is to be recorded where it is not the one that is.
 	reason       string
 	recordReason bool
 	// withdraw is an accepted drift that no longer holds, nil for none.
@@ -99,7 +99,8 @@ func (f finding) isNews() bool {
 
 // judge compares an observation with what was last recorded. A provider without
 // a recorded state counts as in sync until now. What was recorded of one that cannot be
-// compared stands, and so does what was recorded of credentials that cannot be.
+// compared stands, and so does what was recorded of credentials that cannot be: a drift
+// of anything else ends without them.
 func judge(s sighting) finding {
 	o := s.observation
 	f := finding{name: o.Provider, kind: o.Kind}
@@ -121,8 +122,17 @@ func judge(s sighting) finding {
 	}
 	f.recordReason = f.reason != s.notComparable
 	if o.Kind == provider.NotComparable {
-		f.kind = before.kind
-		return f
+		if o.Unreadable != nil || before.kind == provider.InSync {
+			f.kind = before.kind
+			return f
+		}
+		// All but the API keys agrees: what was recorded of these is what is left of the
+		// drift.
+		o.Kind, o.Credentials = provider.InSync, before.credentials
+		if o.Credentials != "" {
+			o.Kind = provider.Changed
+		}
+		f.kind, f.observation = o.Kind, o
 	}
 
 	if a := s.accepted; a != nil {

@@ -149,11 +149,10 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 		f.commit = o.Commit
 		findings = append(findings, f)
 		s.notComparable = f.reason
-		if o.Kind == provider.NotComparable {
-			continue
+		if f.record {
+			now := f.state()
+			s.state = &now
 		}
-		now := f.state()
-		s.state = &now
 		if f.withdraw != nil {
 			s.accepted = nil
 		}

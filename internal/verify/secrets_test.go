@@ -133,6 +133,94 @@ func TestWhatIsRecordedOfCredentialsStandsWhileTheyCannotBeRead(t *testing.T) {
 	require.Equal(t, []string{"2 changed gpt resync"}, alerts(t, pool)[1:])
 }
 
+// TestADriftEndsWhileAPIKeysCannotBeRead has drifts of something else than API keys that
+// are put right while these cannot be decrypted.
+func TestADriftEndsWhileAPIKeysCannotBeRead(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key)
+	keys := dbcrypttest.NewRing(t, key)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "key-1"), openAI("rotated", "key-1")}, false, quiet, seed.WithKeys(keys))
+	require.NoError(t, err)
+	var log strings.Builder
+	var metrics counter
+	v := verify.New(pool, []provider.Desired{openAI("gpt", "key-1"), openAI("rotated", "key-2")}, verify.AlertCredentials,
+		slog.New(slog.NewTextHandler(&log, nil)), &metrics)
+	v.Decrypt(keys)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'rotated'; UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'gpt'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 changed gpt resync", "2 disabled rotated resync"}, alerts(t, pool))
+
+	keys.Replace(dbcrypt.Keys{})
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = true, base_url = 'https://h/'`)
+	for range 2 {
+		require.NoError(t, v.Verify(t.Context(), resync))
+	}
+	// Of the second one the keys still differ, as far as is known.
+	require.Equal(t, []string{"3 resolved gpt resync", "4 changed rotated resync"}, alerts(t, pool)[2:])
+	require.Contains(t, value(t, pool, `SELECT fields::text FROM provwatch.drift_alerts WHERE seq = 4`), "cannot be compared: encrypted with key "+key.Digest())
+	require.Equal(t, "gpt rotated", value(t, pool, `SELECT string_agg(provider, ' ' ORDER BY provider) FROM provwatch.not_comparable`))
+	require.Len(t, metrics.notComparable, 2)
+	require.Equal(t, map[provider.Kind]int{provider.Changed: 1}, metrics.drifting)
+	require.Equal(t, 2, strings.Count(log.String(), "provider cannot be compared with the environment"), log.String())
+	require.NotContains(t, log.String(), "can be compared again")
+
+	keys.Replace(dbcrypttest.NewRing(t, key).Keys())
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Len(t, alerts(t, pool), 4)
+	require.Empty(t, metrics.notComparable)
+	v.SetDesired([]provider.Desired{openAI("gpt", "key-1"), openAI("rotated", "key-1")})
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"5 resolved rotated resync"}, alerts(t, pool)[4:])
+}
+
+// TestAnAcceptedDeletionHoldsWhileItsRowCannotBeRead encrypts the settings of a
+// soft-deleted row, which a verifier without the key cannot hash.
+func TestAnAcceptedDeletionHoldsWhileItsRowCannotBeRead(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	desired := []provider.Desired{bedrock("aws", "plain-1")}
+	_, err := seed.Seed(t.Context(), pool, desired, false, quiet)
+	require.NoError(t, err)
+	keys := dbcrypt.NewRing(dbcrypt.Keys{})
+	v := verify.New(pool, desired, verify.IgnoreCredentials, quiet, &counter{})
+	v.Decrypt(keys)
+	exec(t, pool, `UPDATE public.ai_providers SET deleted = true`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
+		SELECT provider, kind, env_hash, db_hash, 'test' FROM provwatch.drift_state`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	accepted := []string{"1 deleted aws resync", "2 resolved aws resync"}
+	require.Equal(t, accepted, alerts(t, pool))
+	seeds := func() {
+		t.Helper()
+		plan, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
+		require.NoError(t, err)
+		require.True(t, plan.Steps[0].Accepted())
+	}
+	seeds()
+
+	dbcrypttest.Register(t, pool, key)
+	exec(t, pool, `UPDATE public.ai_providers SET settings = $1, settings_key_id = $2`, key.Encrypt(desired[0].Settings().Reveal()), key.Digest())
+	for range 2 {
+		require.NoError(t, v.Verify(t.Context(), resync))
+	}
+	require.Equal(t, accepted, alerts(t, pool))
+	seeds()
+	keys.Replace(dbcrypttest.NewRing(t, key).Keys())
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, accepted, alerts(t, pool))
+	seeds()
+
+	// What is changed in it ends the acceptance all the same, once it can be read.
+	desired[0].Bedrock.Region = "eu-west-1"
+	exec(t, pool, `UPDATE public.ai_providers SET settings = $1`, key.Encrypt(desired[0].Settings().Reveal()))
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"3 deleted aws resync"}, alerts(t, pool)[2:])
+}
+
 // TestACommitDoesNotShowWhetherCredentialsCanBeCompared records what the WAL shows of a
 // provider whose key cannot be decrypted: a row in sync.
 func TestACommitDoesNotShowWhetherCredentialsCanBeCompared(t *testing.T) {
@@ -170,6 +258,10 @@ func TestACommitDoesNotShowWhetherCredentialsCanBeCompared(t *testing.T) {
 	// A drift that the WAL shows is alerted, whatever its credentials are.
 	require.Equal(t, []string{"1 changed gpt wal"}, record("https://other/"))
 	require.Empty(t, noted())
+	require.Equal(t, []string{"1 changed gpt wal", "2 resolved gpt wal"}, record("https://h/"))
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, "gpt", noted())
+	require.Len(t, alerts(t, pool), 2)
 }
 
 // TestReencryptionIsNoChange writes rows as the gateway does when encryption is turned

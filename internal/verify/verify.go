@@ -430,15 +430,15 @@ func (v *Verifier) settleUnnamed() {
 // note keeps count of the providers that drift, and of those that cannot be compared.
 // That a provider cannot is logged once for each reason.
 func (v *Verifier) note(ctx context.Context, f finding) {
-	if reason := f.observation.WhyNotComparable(); reason == nil {
+	if f.reason == "" {
 		v.comparable(ctx, f.name)
-	} else if before := v.notComparable[f.name]; before != reason.Error() {
-		v.notComparable[f.name] = reason.Error()
+	} else if v.notComparable[f.name] != f.reason {
+		v.notComparable[f.name] = f.reason
 		remedy := "add the key that its API keys are encrypted with, or replace them with \"resolve " + f.name + " --take env --with-keys\""
 		if w := v.desired[f.name]; w != nil && f.observation.Unreadable != nil {
 			remedy = seed.Repair(w.desired, f.observation.Unreadable)
 		}
-		v.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", f.name, "error", reason, "remedy", remedy)
+		v.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", f.name, "error", f.reason, "remedy", remedy)
 	}
 	if f.kind == provider.InSync {
 		delete(v.drifting, f.name)
