@@ -130,7 +130,7 @@ func TestAKeyThatIsMissingIsAnErrorForItsProviderAloneWhileOthersAreSeeded(t *te
 	plan, err := seed.Seed(t.Context(), pool, desired, true, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
 	require.Equal(t, []seed.Action{seed.NotComparable, seed.Insert}, []seed.Action{plan.Steps[0].Action, plan.Steps[1].Action})
-	require.Equal(t, map[string]string{"aws": "encrypted with key " + first.Digest() + ", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS"}, plan.NotComparable())
+	require.Equal(t, map[string]string{"aws": "encrypted with key " + first.Digest() + ", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS"}, plan.NotComparable(false))
 	require.Equal(t, []string{"aws " + first.Digest(), "new " + second.Digest()}, lines(t, pool, `SELECT name || ' ' || settings_key_id FROM public.ai_providers ORDER BY name`))
 
 	// Of a row in plain text nothing is missing.

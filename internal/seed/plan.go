@@ -109,11 +109,12 @@ func (p Plan) Count(action Action) int {
 }
 
 // NotComparable returns the reasons of the rows that cannot be compared, by the name of
-// their providers.
-func (p Plan) NotComparable() map[string]string {
+// their providers; with credentials set also of those that cannot be for their
+// credentials alone.
+func (p Plan) NotComparable(credentials bool) map[string]string {
 	reasons := map[string]string{}
 	for _, s := range p.Steps {
-		if reason := s.WhyNotComparable(); reason != nil {
+		if reason := s.WhyNotComparable(); reason != nil && (credentials || s.Observation.Unreadable != nil) {
 			reasons[s.Desired.Name] = reason.Error()
 		}
 	}
