@@ -62,4 +62,6 @@ func IsKeyed(hash string) bool { return strings.HasPrefix(hash, keyedPrefix) }
 
 // MayHoldCredentials reports whether a base URL has userinfo, a query or a fragment, or
 // is so malformed that it could.
-func MayHoldCredentials(baseURL string) bool { return strings.ContainsAny(baseURL, "@?#") }
+func MayHoldCredentials(baseURL string) bool {
+	return strings.ContainsAny(baseURL, "@?#") || PublicURL(baseURL) == unparseableURL
+}

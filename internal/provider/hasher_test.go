@@ -18,7 +18,7 @@ func TestTheHashOfABaseURLThatCanHoldCredentialsIsKeyed(t *testing.T) {
 	for baseURL, keyed := range map[string]bool{
 		"": false, "https://h/": false, "https://h:8443/v1/%40": false, "https://[::1]/": false,
 		"https://svc:Winter2026!@h/v1/": true, "https://svc@h/": true, "https://h/?key=1": true, "https://h/#key": true,
-		"svc:Winter2026!@h": true, "https://svc:1/2@h/%zz": true,
+		"svc:Winter2026!@h": true, "https://svc:Winter2026!/": true, "Winter2026!": true, "https:///Winter2026!": true, "https://svc:1/2@h/%zz": true,
 	} {
 		c := provider.Canonical{Type: provider.OpenAI, BaseURL: baseURL}
 		hash := hasher.Hash(c)
