@@ -14,7 +14,14 @@ import (
 // that it was given, which passes once a rotation of either is done.
 func IsLoginRefused(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == pgerrcode.InvalidPassword || isUnknownRole(pg))
+	return errors.As(err, &pg) && (pg.Code == pgerrcode.InvalidPassword || isUnknownRole(pg) || isFailedLogin(pg))
+}
+
+// isFailedLogin reports whether the role has failed to authenticate by another method than
+// a password that the server has, such as LDAP, PAM or RADIUS. A rule of pg_hba.conf that
+// lets nobody in comes from another function of the server.
+func isFailedLogin(err *pgconn.PgError) bool {
+	return err.Code == pgerrcode.InvalidAuthorizationSpecification && err.Routine == "auth_failed"
 }
 
 // isUnknownRole reports whether there is no such role, or one that may not log in, which

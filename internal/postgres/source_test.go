@@ -159,6 +159,7 @@ func TestAnUnusableSourceLeavesThePasswordInUse(t *testing.T) {
 		"another server":         {strings.Replace(r.url("other"), "@127.0.0.1:", "@127.0.0.2:", 1), "names another server or database"},
 		"the user as a database": {strings.Replace(r.url("other"), "/"+r.database+"?", "?", 1), "names another server or database"},
 		"no password":            {strings.Replace(r.url(""), r.role+":@", r.role+"@", 1), "has no password any more"},
+		"another sslmode":        {strings.Replace(r.url("S3cret"), "sslmode=disable", "sslmode=prefer", 1), "settings of the connection string have changed"},
 		"another setting":        {r.url("S3cret") + "&application_name=other", "settings of the connection string have changed"},
 	} {
 		log.Reset()

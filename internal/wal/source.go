@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -145,13 +146,13 @@ func asUnusable(err error) *UnusableError {
 	case !errors.As(err, &pg), postgres.IsLoginRefused(err): // as in a rotation, of all connections
 		return nil
 	}
-	switch pg.Code {
-	case pgerrcode.ConfigurationLimitExceeded, pgerrcode.TooManyConnections:
+	switch {
+	case pg.Code == pgerrcode.ConfigurationLimitExceeded, pg.Code == pgerrcode.TooManyConnections:
 		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
-	case pgerrcode.InvalidAuthorizationSpecification:
+	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
 		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
-	case pgerrcode.ProtocolViolation, pgerrcode.FeatureNotSupported:
-		// As of a pooler, which refuses the parameter replication.
+	case pg.Code == pgerrcode.FeatureNotSupported, pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "replication"):
+		// As of a pooler, which refuses the parameter of that name.
 		return &UnusableError{Reason: "no replication connection is taken at this address; connect to the server itself and not to a pooler", Err: err}
 	}
 	return nil
