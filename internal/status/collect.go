@@ -104,7 +104,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 			return err
 		}
 	}
-	if err := c.providers(ctx, s, found.MayCompare, hasher); err != nil {
+	if err := c.providers(ctx, s, found.MayCompare, hashing{hasher, found.MayReadHashKey}); err != nil {
 		return err
 	}
 	if err := c.alerts(ctx, s); err != nil {
@@ -229,7 +229,7 @@ func (c collector) list(ctx context.Context, counts map[State]int) ([]store.List
 	return listed, err
 }
 
-func (c collector) providers(ctx context.Context, s *Status, mayCompare bool, hasher provider.Hasher) error {
+func (c collector) providers(ctx context.Context, s *Status, mayCompare bool, hasher hashing) error {
 	listed, err := c.list(ctx, s.Counts)
 	if err != nil {
 		return err
@@ -331,7 +331,7 @@ func (c collector) inBrief(ctx context.Context, providers []Provider, names []st
 }
 
 // compare replaces what was recorded by how things are now.
-func (c collector) compare(ctx context.Context, providers []Provider, listed []store.ListRecordedRow, names []string, hasher provider.Hasher) error {
+func (c collector) compare(ctx context.Context, providers []Provider, listed []store.ListRecordedRow, names []string, hasher hashing) error {
 	found, err := c.queries.ListProviders(ctx, names)
 	if err != nil {
 		return err
@@ -364,14 +364,30 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 			continue
 		}
 		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
-		p.now(hasher.Compare(desired, row, false), listed[i])
+		o := hasher.Compare(desired, row, false)
+		p.now(o, listed[i], hasher.asRecorded(o, listed[i]))
 	}
 	return nil
 }
 
-// now makes a provider what it is seen to be.
-func (p *Provider) now(o provider.Observation, row store.ListRecordedRow) {
-	asRecorded := o.EnvHash == row.EnvHash && o.DBHash == row.DbHash
+// hashing makes hashes, with the database's own key or another one.
+type hashing struct {
+	provider.Hasher
+	ownKey bool
+}
+
+// asRecorded reports whether an observation has the hashes that are recorded. Without the
+// database's key there is no telling of keyed ones, which count as such.
+func (h hashing) asRecorded(o provider.Observation, row store.ListRecordedRow) bool {
+	same := func(now, recorded string) bool {
+		return now == recorded || !h.ownKey && provider.IsKeyed(now) && provider.IsKeyed(recorded)
+	}
+	return same(o.EnvHash, row.EnvHash) && same(o.DBHash, row.DbHash)
+}
+
+// now makes a provider what it is seen to be. asRecorded says that its hashes are those
+// that are recorded.
+func (p *Provider) now(o provider.Observation, row store.ListRecordedRow, asRecorded bool) {
 	switch {
 	case o.Kind == provider.NotComparable:
 		p.State, p.Kind, p.Fields = NotComparable, "", o.Fields

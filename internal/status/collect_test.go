@@ -239,6 +239,50 @@ func TestAReaderSeesWhatWasRecordedAndNoSettings(t *testing.T) {
 	require.ErrorContains(t, err, `GRANT SELECT ON TABLE provwatch.drift_alerts TO "provwatch_operator";`)
 }
 
+// TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes collects, as a role that may compare
+// and may not read the key of digests, base URLs with passwords.
+func TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	environment := desired("accepted", "drifts", "synced")
+	for i := range environment {
+		environment[i].BaseURL = "https://svc:password@" + environment[i].Name + ".example/v1/"
+	}
+	_, err := seed.Seed(t.Context(), pool, environment, false, quiet)
+	require.NoError(t, err)
+	script, err := os.ReadFile("../../sql/roles.sql")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), string(script))
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `
+		REVOKE SELECT (key) ON provwatch.hash_key FROM provwatch_notify;
+		UPDATE public.ai_providers SET base_url = 'https://svc:other@host.example/v1/' WHERE name <> 'synced'`)
+	require.NoError(t, err)
+	_, err = resolve.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
+	require.NoError(t, err)
+	v := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	require.NoError(t, v.Verify(t.Context(), full))
+	config := pool.Config().ConnConfig
+	config.RuntimeParams["role"] = "provwatch_notify"
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	told := func() []string {
+		s, err := status.Collect(t.Context(), conn, noKeys, status.EnvironmentOf(environment), every)
+		require.NoError(t, err)
+		return summaries(s)
+	}
+	require.Equal(t, []string{
+		"drifted drifts changed base_url=https://drifts.example/v1/|https://host.example/v1/",
+		"accepted accepted changed base_url=https://accepted.example/v1/|https://host.example/v1/",
+		"in_sync synced ",
+	}, told())
+
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET base_url = 'https://plain.example/' WHERE name = 'accepted'`)
+	require.NoError(t, err)
+	require.Contains(t, told(), "drifted accepted changed base_url=https://accepted.example/v1/|https://plain.example/")
+}
+
 // TestWhatKeepsSinksFromBeingReadKeepsNothingElse collects how far sinks are, and
 // then without the privilege for it, the time and the tables.
 func TestWhatKeepsSinksFromBeingReadKeepsNothingElse(t *testing.T) {
