@@ -1,6 +1,7 @@
 package resolve_test
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"provwatch/internal/resolve"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
+	"provwatch/internal/waittest"
 )
 
 // storedBedrock returns the settings of the one row that there is, decrypted by the
@@ -110,6 +112,70 @@ func TestTakingTheEnvironmentNeedsAKeyForSecretsAlone(t *testing.T) {
 	_, err = resolve.TakeEnv(t.Context(), pool, dbcrypttest.NewRing(t, unregistered), openai("https://other/", "sk-stored"), false, false, "operator:test")
 	var unusable *dbcrypt.UnusableError
 	require.ErrorAs(t, err, &unusable)
+}
+
+// held begins a transaction of the gateway's with a statement, and returns what commits
+// it once a session waits for it.
+func held(t *testing.T, pool *pgxpool.Pool, statement string, args ...any) (commit func()) {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), statement, args...)
+	require.NoError(t, err)
+	return func() {
+		t.Helper()
+		waittest.Until(t, func() bool {
+			var waiting int
+			require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
+				WHERE datname = current_database() AND $1 = ANY (pg_blocking_pids(pid))`, int32(tx.Conn().PgConn().PID())).Scan(&waiting))
+			return waiting > 0
+		}, "a session waits for the gateway's transaction")
+		require.NoError(t, tx.Commit(t.Context()))
+	}
+}
+
+// takingEnv begins to take the environment, and returns what waits for the result.
+func takingEnv(t *testing.T, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired) (wait func() error) {
+	result := make(chan error, 1)
+	go func() {
+		_, err := resolve.TakeEnv(context.WithoutCancel(t.Context()), pool, keys, desired, false, false, "operator:test")
+		result <- err
+	}()
+	return func() error { return waittest.Receive(t, result, "the environment is taken") }
+}
+
+// TestTakingTheEnvironmentWaitsForTheGatewayThatTurnsEncryptionOn is at work on the row.
+func TestTakingTheEnvironmentWaitsForTheGatewayThatTurnsEncryptionOn(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrock("us-east-1")}, false, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	key := dbcrypttest.NewKey()
+	commit := held(t, pool, `WITH key AS (INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, $1, $2) RETURNING active_key_digest)
+		UPDATE public.ai_providers SET settings = $3, settings_key_id = active_key_digest FROM key`,
+		key.Digest(), key.Encrypt("coder"), key.Encrypt(bedrock("us-east-1").Settings().Reveal()))
+	wait := takingEnv(t, pool, dbcrypttest.NewRing(t, key), bedrock("eu-west-1"))
+	commit()
+	require.NoError(t, wait())
+	require.Equal(t, "eu-west-1", storedBedrock(t, pool, key).Region)
+}
+
+// TestTakingTheEnvironmentEncryptsWithTheNextKeyWhenItsKeyIsRevoked revokes the key
+// after it was looked for.
+func TestTakingTheEnvironmentEncryptsWithTheNextKeyWhenItsKeyIsRevoked(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, first, second)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrock("us-east-1")}, false, slog.New(slog.DiscardHandler), seed.WithKeys(dbcrypttest.NewRing(t, second)))
+	require.NoError(t, err)
+	commit := held(t, pool, `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()
+		WHERE active_key_digest = $1`, first.Digest())
+	wait := takingEnv(t, pool, dbcrypttest.NewRing(t, first, second), bedrock("eu-west-1"))
+	commit()
+	require.NoError(t, wait())
+	require.Equal(t, "eu-west-1", storedBedrock(t, pool, second).Region)
+	require.Equal(t, []string{"provider.update"}, list(t, pool, `SELECT action FROM provwatch.audit_outbox WHERE actor = 'operator:test'`), "it is staged once")
 }
 
 func TestADriftOfCredentialsThatMustAgreeCannotBeAccepted(t *testing.T) {
