@@ -241,6 +241,49 @@ func TestNotComparableKeepsARecordedDrift(t *testing.T) {
 	}
 }
 
+// TestNotComparableIsCountedByTheLeaderAlone ends the session of the worker that leads.
+func TestNotComparableIsCountedByTheLeaderAlone(t *testing.T) {
+	t.Parallel()
+	n := newNotComparable(t, "notify", "UnknownKey")
+	n.admin.rewrite(&n.unknown, "aws")
+	first, _ := n.startWith(n.env, n.key)
+	first.becomes(http.StatusOK, "aws", n.problem)
+	second, _ := n.startWith(n.env, n.key)
+	require.Equal(t, 1.0, first.metric("provwatch_not_comparable_providers"))
+	require.Zero(t, second.metric("provwatch_not_comparable_providers"))
+	n.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+	second.becomes(http.StatusOK, "aws", n.problem)
+	require.Equal(t, 1.0, second.metric("provwatch_not_comparable_providers"))
+	eventually(t, func() bool { return first.metric("provwatch_not_comparable_providers") == 0 }, "the other one counts none")
+	first.becomes(http.StatusOK, "ok\n")
+	first.stop()
+	second.stop()
+}
+
+// TestNotComparableAndDisabled takes the key of a disabled provider away and gives it
+// back, which is no change of it.
+func TestNotComparableAndDisabled(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{"notify", "wal"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			n := newNotComparable(t, source, "UnknownKey")
+			p, file := n.startWith(n.env, n.key)
+			n.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'aws'`)
+			n.expectAlerts("disabled aws")
+			p.reload(file, n.env)
+			p.becomes(http.StatusOK, "aws", "cannot be compared: encrypted with key "+n.key.Digest())
+			p.reload(file, n.env.withKeys(n.key))
+			p.comparesAll()
+			n.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'aws'`)
+			n.expectAlerts("disabled aws", "resolved aws")
+			require.Zero(t, p.logged("replication slot given up"), lazily(p.lines))
+			p.stop()
+		})
+	}
+}
+
 // TestEncryptionWithoutTheWorkersKnowledge encrypts everything while a worker runs
 // that has no keys, as the gateway's administrator does who forgot it.
 func TestEncryptionWithoutTheWorkersKnowledge(t *testing.T) {

@@ -169,13 +169,17 @@ func TestKeysThatAreNoLongerActive(t *testing.T) {
 		first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 		a := w.administrator(first, second)
 		a.register(first)
-		p := w.start(w.awsAndOpenAI().withKeys(first, second), "run", "--http-addr=127.0.0.1:0", "--resync=1s").ready()
+		env := w.awsAndOpenAI().withKeys(first, second)
+		file := w.file("providers.env", env.file())
+		p := w.start(nil, "run", "--http-addr=127.0.0.1:0", "--env-file="+file, "--resync=1h").ready()
 		a.rewrite(nil, "aws", "openai")
 		a.revoke(first)
+		p.reload(file, env) // with the next resync it would be noticed too
 		p.becomes(http.StatusServiceUnavailable, "secrets cannot be encrypted: ", first.Digest()+" (revoked)")
 		// What changes meanwhile is alerted all the same.
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai")
+		// Of this one nobody is notified.
 		a.register(second)
 		p.becomes(http.StatusOK)
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
