@@ -281,6 +281,15 @@ func TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes(t *testing.T) {
 	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET base_url = 'https://plain.example/' WHERE name = 'accepted'`)
 	require.NoError(t, err)
 	require.Contains(t, told(), "drifted accepted changed base_url=https://accepted.example/v1/|https://plain.example/")
+
+	// And the other way round.
+	_, err = resolve.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
+	require.NoError(t, err)
+	require.NoError(t, v.Verify(t.Context(), full))
+	require.Contains(t, told(), "accepted accepted changed base_url=https://accepted.example/v1/|https://plain.example/")
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET base_url = 'https://svc:other@host.example/v1/' WHERE name = 'accepted'`)
+	require.NoError(t, err)
+	require.Contains(t, told(), "drifted accepted changed base_url=https://accepted.example/v1/|https://host.example/v1/")
 }
 
 // TestWhatKeepsSinksFromBeingReadKeepsNothingElse collects how far sinks are, and
