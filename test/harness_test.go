@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -87,34 +88,63 @@ type world struct {
 // that it was given.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return newWorldOn(t, pgtest.NewDatabase(t), "")
+	return newWorldOf(t, "")
 }
 
 // newWorldOf is newWorld for workers of one source.
 func newWorldOf(t *testing.T, source string) *world {
 	t.Helper()
-	return newWorldOn(t, pgtest.NewDatabase(t), source)
+	url := pgtest.NewDatabaseFrom(t, "world_"+source, func(url string) error {
+		return errors.Join(pgtest.FillWithGatewayTables(url), migrateAndGrant(url, source))
+	})
+	return newPreparedWorldOn(t, url, source)
 }
 
+// newWorldOn is newWorldOf on an empty database of the test's own.
 func newWorldOn(t *testing.T, url, source string) *world {
 	t.Helper()
 	pgtest.CreateGatewayTables(t, url)
-	return newBareWorldOn(t, url, source)
+	require.NoError(t, migrateAndGrant(url, source))
+	return newPreparedWorldOn(t, url, source)
 }
 
 // newBareWorld is newWorldOf with the two tables that provwatch makes by itself where
 // there is no gateway, and their two types: for tests of what depends on them.
 func newBareWorld(t *testing.T, source string) *world {
 	t.Helper()
-	return newBareWorldOn(t, pgtest.NewDatabase(t), source)
+	url := pgtest.NewDatabaseFrom(t, "bare_world_"+source, func(url string) error { return migrateAndGrant(url, source) })
+	return newPreparedWorldOn(t, url, source)
 }
 
-func newBareWorldOn(t *testing.T, url, source string) *world {
+// newPreparedWorldOn is a world on a database of [migrateAndGrant].
+func newPreparedWorldOn(t *testing.T, url, source string) *world {
 	t.Helper()
 	w := newEmptyWorldOn(t, url)
 	w.source = source
-	w.prepare()
+	w.logInAsRoles()
 	return w
+}
+
+// prepare is [migrateAndGrant] of the world's database, whose commands connect as roles
+// of their own from then on.
+func (w *world) prepare() {
+	w.t.Helper()
+	require.NoError(w.t, migrateAndGrant(w.url, w.source))
+	w.logInAsRoles()
+}
+
+// logInAsRoles makes each command connect as the role that it is for.
+func (w *world) logInAsRoles() {
+	w.t.Helper()
+	for _, group := range []string{"notify", "operator", "reader"} {
+		w.createRole("test_"+group, "IN ROLE provwatch_"+group)
+	}
+	w.createRole("test_wal", "REPLICATION IN ROLE provwatch_wal")
+	worker := "test_wal"
+	if w.source == "notify" {
+		worker = "test_notify"
+	}
+	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "watch": "test_reader", "status": "test_reader"}
 }
 
 // newOwnerWorld is newWorld before anybody has migrated it, where commands connect as
@@ -189,29 +219,32 @@ func (w *world) createRole(name, attributes string) {
 	require.NoError(w.t, conn.Close(w.t.Context()))
 }
 
-// prepare does what an administrator does for workers that connect as roles of
-// their own (docs/privileges.md).
-func (w *world) prepare() {
-	w.t.Helper()
-	conn := w.connect()
-	config, err := postgres.ParseURL(w.url)
-	require.NoError(w.t, err)
-	needs, worker := schema.Needs{Publication: true}, "test_wal"
-	if w.source == "notify" {
-		needs, worker = schema.Needs{Triggers: true}, "test_notify"
+// migrateAndGrant does what an administrator does for workers of a source that connect as roles
+// of their own (docs/privileges.md).
+func migrateAndGrant(databaseURL, source string) error {
+	config, err := postgres.ParseURL(databaseURL)
+	if err != nil {
+		return err
 	}
-	_, _, err = schema.Migrate(w.t.Context(), config.ConnConfig, needs)
-	require.NoError(w.t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	needs := schema.Needs{Publication: true}
+	if source == "notify" {
+		needs = schema.Needs{Triggers: true}
+	}
+	if _, _, err := schema.Migrate(ctx, config.ConnConfig, needs); err != nil {
+		return err
+	}
 	script, err := os.ReadFile("../sql/roles.sql")
-	require.NoError(w.t, err)
-	_, err = conn.Exec(w.t.Context(), string(script))
-	require.NoError(w.t, err)
-	require.NoError(w.t, conn.Close(w.t.Context()))
-	for _, group := range []string{"notify", "operator", "reader"} {
-		w.createRole("test_"+group, "IN ROLE provwatch_"+group)
+	if err != nil {
+		return err
 	}
-	w.createRole("test_wal", "REPLICATION IN ROLE provwatch_wal")
-	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "keys": "test_operator", "watch": "test_reader", "status": "test_reader"}
+	conn, err := pgx.Connect(ctx, databaseURL)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, string(script))
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // withPassword returns the database's URL by TCP, where the server asks for

@@ -15,19 +15,30 @@ var gatewayTables string
 // tables in it and no rows.
 func NewGatewayDatabase(t testing.TB) string {
 	t.Helper()
-	databaseURL := NewDatabase(t)
-	CreateGatewayTables(t, databaseURL)
-	return databaseURL
+	return NewDatabaseFrom(t, "gateway", FillWithGatewayTables)
+}
+
+// FillWithGatewayTables creates the gateway's tables as [CreateGatewayTables] does, for
+// [NewDatabaseFrom].
+func FillWithGatewayTables(databaseURL string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, databaseURL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, gatewayTables)
+	return err
 }
 
 // CreateGatewayTables creates the gateway's tables in a database, owned by the role
 // of the URL and in the first schema of its search path.
 func CreateGatewayTables(t testing.TB, databaseURL string) {
 	t.Helper()
-	onDatabase(t, databaseURL, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, gatewayTables)
-		return err
-	})
+	if err := FillWithGatewayTables(databaseURL); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // GatewayProvider is a row of the gateway's ai_providers and its API keys, as the

@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -16,13 +17,26 @@ import (
 // pool on it with its configuration. The pool is closed at the end of the test.
 func NewPool(t testing.TB) (*pgxpool.Pool, *pgxpool.Config) {
 	t.Helper()
-	return newPool(t, NewDatabase(t))
+	return newPool(t, NewDatabaseFrom(t, "migrated", migrate))
 }
 
 // NewGatewayPool is NewPool of a database of [NewGatewayDatabase].
 func NewGatewayPool(t testing.TB) (*pgxpool.Pool, *pgxpool.Config) {
 	t.Helper()
-	return newPool(t, NewGatewayDatabase(t))
+	return newPool(t, NewDatabaseFrom(t, "gateway_migrated", func(databaseURL string) error {
+		return errors.Join(FillWithGatewayTables(databaseURL), migrate(databaseURL))
+	}))
+}
+
+func migrate(databaseURL string) error {
+	config, err := postgres.ParseURL(databaseURL)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	_, _, err = schema.Migrate(ctx, config.ConnConfig, schema.Needs{Triggers: true})
+	return err
 }
 
 func newPool(t testing.TB, databaseURL string) (*pgxpool.Pool, *pgxpool.Config) {
@@ -32,9 +46,6 @@ func newPool(t testing.TB, databaseURL string) (*pgxpool.Pool, *pgxpool.Config) 
 		t.Fatal(err)
 	}
 	config.MaxConns = 32
-	if _, _, err := schema.Migrate(t.Context(), config.ConnConfig, schema.Needs{Triggers: true}); err != nil {
-		t.Fatal(err)
-	}
 	pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, time.Minute, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

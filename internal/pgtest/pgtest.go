@@ -106,11 +106,24 @@ func NewDatabase(t testing.TB) string {
 	return sharedCluster(t).NewDatabase(t)
 }
 
+// NewDatabaseFrom is [NewDatabase] with what fill has put into a database that it is
+// given the URL of. Each database of the template's name is a copy of that one, which is
+// filled once: it takes less than to fill each.
+func NewDatabaseFrom(t testing.TB, template string, fill func(databaseURL string) error) string {
+	t.Helper()
+	c := sharedCluster(t)
+	template = "template_" + template
+	if err := c.template(template, fill); err != nil {
+		t.Fatalf("filling a test database: %v", err)
+	}
+	return c.newDatabase(t, c.nextName(), template)
+}
+
 // NamedDatabase is [NewDatabase] with a name that no other test uses, for one that
 // shows it to people.
 func NamedDatabase(t testing.TB, name string) string {
 	t.Helper()
-	return sharedCluster(t).newDatabase(t, name)
+	return sharedCluster(t).newDatabase(t, name, "")
 }
 
 func sharedCluster(t testing.TB) *Cluster {
@@ -136,6 +149,10 @@ type Cluster struct {
 	port      int
 	databases atomic.Int64
 	primary   *Cluster // of a hot standby, nil for another
+
+	// templates make sure of the database of a name that others are copies of.
+	templatesMu sync.Mutex
+	templates   map[string]func() error
 
 	// The undertaker is a process that stops the server and removes dir once
 	// its standard input is closed: by remove, or by the end of this process
@@ -316,12 +333,40 @@ func (c *Cluster) databaseURL(name string) string {
 // the end of the test, if the server is running then.
 func (c *Cluster) NewDatabase(t testing.TB) string {
 	t.Helper()
-	return c.newDatabase(t, "test_"+strconv.FormatInt(c.databases.Add(1), 10))
+	return c.newDatabase(t, c.nextName(), "")
 }
 
-func (c *Cluster) newDatabase(t testing.TB, name string) string {
+func (c *Cluster) nextName() string { return "test_" + strconv.FormatInt(c.databases.Add(1), 10) }
+
+// template makes sure of a database that others are copies of. It must have no session
+// once fill has returned.
+func (c *Cluster) template(name string, fill func(databaseURL string) error) error {
+	c.templatesMu.Lock()
+	if c.templates == nil {
+		c.templates = map[string]func() error{}
+	}
+	made := c.templates[name]
+	if made == nil {
+		made = sync.OnceValue(func() error {
+			if err := c.exec("CREATE DATABASE " + name); err != nil {
+				return err
+			}
+			return fill(c.databaseURL(name))
+		})
+		c.templates[name] = made
+	}
+	c.templatesMu.Unlock()
+	return made()
+}
+
+// newDatabase creates a database, as a copy of the template unless that is empty.
+func (c *Cluster) newDatabase(t testing.TB, name, template string) string {
 	t.Helper()
-	if err := c.exec("CREATE DATABASE " + name); err != nil {
+	create := "CREATE DATABASE " + name
+	if template != "" {
+		create += " TEMPLATE " + template
+	}
+	if err := c.exec(create); err != nil {
 		t.Fatalf("creating a test database: %v", err)
 	}
 	t.Cleanup(func() {

@@ -14,17 +14,24 @@ import (
 // takes on a busy machine, and below the timeout of "go test".
 const Patience = 2 * time.Minute
 
-// pause is the time between two looks at a condition.
-const pause = 5 * time.Millisecond
+// The time between two looks at a condition grows from firstPause to lastPause: what is
+// quick is seen at once, and looking takes little from what is slow.
+const (
+	firstPause = 5 * time.Millisecond
+	lastPause  = 50 * time.Millisecond
+)
 
 // Until waits until the condition holds, and fails the test after [Patience] with
 // the message, whose args are formatted then.
 func Until(t testing.TB, condition func() bool, message string, args ...any) {
 	t.Helper()
-	for deadline := time.Now().Add(Patience); !condition(); time.Sleep(pause) {
+	pause, deadline := firstPause, time.Now().Add(Patience)
+	for !condition() {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %s: %s", Patience, fmt.Sprintf(message, args...))
 		}
+		time.Sleep(pause)
+		pause = min(pause*5/4, lastPause)
 	}
 }
 
