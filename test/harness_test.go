@@ -211,7 +211,7 @@ func (w *world) prepare() {
 		w.createRole("test_"+group, "IN ROLE provwatch_"+group)
 	}
 	w.createRole("test_wal", "REPLICATION IN ROLE provwatch_wal")
-	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "keys": "test_operator", "watch": "test_reader", "status": "test_reader"}
+	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "watch": "test_reader", "status": "test_reader"}
 }
 
 // withPassword returns the database's URL by TCP, where the server asks for
