@@ -158,6 +158,10 @@ func (n *notComparable) isRefused(t *testing.T) {
 	r = n.run(env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), "verify")
 	require.Equal(t, 1, r.code, "beside a drift: %s%s", r.stdout, r.stderr)
 	require.Regexp(t, `openai +changed`, r.stdout)
+	for _, args := range [][]string{{"run"}, {"seed"}, {"seed", "--dry-run"}} {
+		r = n.run(env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), args...)
+		require.Equal(t, 1, r.code, "%s, beside a drift: %s%s", args, r.stdout, r.stderr)
+	}
 	r = n.run(env, "verify", "-o", "json")
 	require.Equal(t, 1, r.code, r.stderr)
 	var verification struct {

@@ -354,6 +354,8 @@ func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
 		"drift resolved":            "fields kind level msg provider seq source time",
 		"stopping":                  "level msg time",
 		"stopped":                   "level msg time",
+
+		"a running gateway may not use the seeded providers yet": "inserted level msg remedy time",
 	} {
 		require.Equal(t, want, keys[message], message)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
 // TestSecretFiles opens every file of secrets to readers, and to writers.
@@ -23,6 +25,9 @@ func TestSecretFiles(t *testing.T) {
 	require.NoError(t, os.Chmod(dir, 0o755))
 	file := func(name, content string) string { return writeFile(t, filepath.Join(dir, name), content) }
 	envFile := file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
+	key := dbcrypttest.NewKey()
+	w.administrator(key).register(key)
+	keys := file("encryption-keys", key.Text()+"\n")
 	token := file("http-token", w.secret("token-0123456789-abcdefghij")+"\n")
 	secret := file("webhook-secret", w.secret("webhook-secret-0123456789")+"\n")
 	urlFile := file("database.url", w.url+"\n")
@@ -32,8 +37,8 @@ func TestSecretFiles(t *testing.T) {
 		"--webhook-url=http://127.0.0.1:1/", "--webhook-secret-file=" + secret}
 	several := []string{"run", "--config=" + config}
 	fromFile := []string{"run", "--env-file=" + envFile, "--database-url-file=" + singleURLFile}
-	none := environ{"DATABASE_URL": ""}
-	files := map[string][]string{envFile: single, token: single, secret: single, singleURLFile: fromFile, urlFile: several, config: several}
+	none, withKeys := environ{"DATABASE_URL": ""}, environ{keysFileVariable: keys}
+	files := map[string][]string{envFile: single, keys: single, token: single, secret: single, singleURLFile: fromFile, urlFile: several, config: several}
 	closeAll := func() {
 		for path := range files {
 			require.NoError(t, os.Chmod(path, 0o600))
@@ -45,7 +50,7 @@ func TestSecretFiles(t *testing.T) {
 		require.NoError(t, os.Chmod(path, 0o666))
 		env := none
 		if &args[0] == &single[0] {
-			env = nil
+			env = withKeys
 		}
 		r := w.run(env, args...)
 		require.Equal(t, 3, r.code, "%s: %s", path, r.stderr)
@@ -55,7 +60,7 @@ func TestSecretFiles(t *testing.T) {
 
 	const warning = "every user of this machine can read the file"
 	closeAll()
-	p := w.start(nil, single...).ready()
+	p := w.start(withKeys, single...).ready()
 	require.Zero(t, p.logged(warning))
 	// A reload warns as well, and refuses a file that others may write to.
 	require.NoError(t, os.Chmod(envFile, 0o644))
@@ -69,8 +74,8 @@ func TestSecretFiles(t *testing.T) {
 	for path := range files {
 		require.NoError(t, os.Chmod(path, 0o644))
 	}
-	p = w.start(nil, single...).ready()
-	for _, path := range []string{envFile, token, secret} {
+	p = w.start(withKeys, single...).ready()
+	for _, path := range []string{envFile, keys, token, secret} {
 		require.Equal(t, 1, p.logged("level=WARN", warning, path, "chmod o-r '"+path+"'"), path)
 	}
 	p.stop()
@@ -87,7 +92,7 @@ func TestSecretFiles(t *testing.T) {
 
 	// In a closed folder no other user can.
 	require.NoError(t, os.Chmod(dir, 0o700))
-	p = w.start(nil, single...).ready()
+	p = w.start(withKeys, single...).ready()
 	require.Zero(t, p.logged(warning), strings.Join(p.lines(), "\n"))
 	p.stop()
 }

@@ -169,6 +169,7 @@ func seedCommand(f *flags) *cobra.Command {
 			}
 			deliver(ctx, pool, logger)
 			warnOfServed(ctx, pool, keys, logger)
+			seed.LogUnheard(ctx, logger, plan)
 			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
 			return f.printer().Plan(plan, true)
 		},

@@ -2,17 +2,34 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/observe"
 	"provwatch/internal/pgtest"
+	"provwatch/internal/waittest"
 )
+
+// encrypting returns a daemon that is ready, and encrypts with the keys.
+func encrypting(t *testing.T, pool *pgxpool.Pool, logger *slog.Logger, keys ...dbcrypttest.Key) *daemon {
+	t.Helper()
+	h := &health{}
+	h.setListening(nil)
+	h.setVerified(true, nil)
+	return &daemon{
+		Options: Options{Logger: logger, Keys: dbcrypttest.NewRing(t, keys...)},
+		course:  &course{metrics: telling{Metrics: observe.NewMetrics("test"), health: h}, health: h, life: &life{}},
+		pool:    pool,
+	}
+}
 
 // TestAWorkerWhoseKeyIsNotActiveIsNotReady revokes the key of a worker, and registers
 // the one that it is given instead.
@@ -22,17 +39,10 @@ func TestAWorkerWhoseKeyIsNotActiveIsNotReady(t *testing.T) {
 	key, next := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	dbcrypttest.Register(t, pool, key)
 	var log bytes.Buffer
-	health := &health{}
-	d := &daemon{
-		Options: Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), Keys: dbcrypttest.NewRing(t, key)},
-		course:  &course{metrics: telling{Metrics: observe.NewMetrics("test"), health: health}, health: health, life: &life{}},
-		pool:    pool,
-	}
-	health.setListening(nil)
-	health.setVerified(true, nil)
+	d := encrypting(t, pool, slog.New(slog.NewTextHandler(&log, nil)), key)
 	check := func() error {
 		d.checkEncryption(t.Context())
-		return health.ready()
+		return d.health.ready()
 	}
 	require.NoError(t, check())
 	_, err := pool.Exec(t.Context(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()`)
@@ -50,6 +60,28 @@ func TestAWorkerWhoseKeyIsNotActiveIsNotReady(t *testing.T) {
 	// What cannot be looked at is not known, and changes nothing.
 	d.Keys.Replace(dbcrypt.Keys{})
 	require.NoError(t, check(), "without a key there is nothing to encrypt with")
+}
+
+// TestAKeyThatBecomesActiveIsFoundWithoutAVerification has neither a notification nor a
+// resync follow the gateway's registration.
+func TestAKeyThatBecomesActiveIsFoundWithoutAVerification(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	d := encrypting(t, pool, slog.New(slog.DiscardHandler), key)
+	d.Resync = time.Hour
+	d.checkEncryption(t.Context())
+	require.ErrorContains(t, d.health.ready(), "secrets cannot be encrypted")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{}, 1)
+	go func() {
+		d.resync(ctx)
+		ended <- struct{}{}
+	}()
+	dbcrypttest.Register(t, pool, key)
+	waittest.Until(t, func() bool { return d.health.ready() == nil }, "the worker is ready")
+	stop()
+	waittest.Receive(t, ended, "the resync ends")
 }
 
 func TestReadinessListsWhatCannotBeCompared(t *testing.T) {

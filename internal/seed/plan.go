@@ -519,4 +519,14 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 	}
 	logger.InfoContext(ctx, "seed done", "inserted", p.Count(Insert), "unchanged", p.Count(Unchanged), "accepted", p.Count(Accepted),
 		"drifted", p.Count(Drifted), "not_comparable", p.Count(NotComparable), "soft_deleted", p.Count(StickyDeleted), "unsupported", p.Count(Unsupported))
+	LogUnheard(ctx, logger, p)
+}
+
+// LogUnheard logs, of a seed that inserted something, that a gateway which runs already need
+// not know of it (spec section 4).
+func LogUnheard(ctx context.Context, logger *slog.Logger, p Plan) {
+	if n := p.Count(Insert); n > 0 {
+		logger.InfoContext(ctx, "a running gateway may not use the seeded providers yet", "inserted", n,
+			"remedy", "restart it, or change a provider through its API; one built before September 2026 hears --announce-seed")
+	}
 }

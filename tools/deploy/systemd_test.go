@@ -13,6 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// announced is in each example: a gateway that runs already learns of the rows of a seed.
+const announced = "PROVWATCH_ANNOUNCE_SEED=true"
+
 func readDeploy(t *testing.T, name string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(repository, "deploy", name))
@@ -68,6 +71,7 @@ func TestTheUnitStartsTheWorkerAndItsEnvironmentIsTheWorkers(t *testing.T) {
 			usable = append(usable, variable)
 		}
 	}
+	require.Contains(t, usable, announced)
 	requireUsable(t, usable, strings.Fields(arguments)...)
 
 	// Whoever starts it unedited has no made-up provider in his database.

@@ -1,0 +1,79 @@
+package resolve_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/resolve"
+	"provwatch/internal/schema"
+)
+
+// TestResolvingNotifies resolves in tables without triggers, as they are where the WAL is
+// the source: a gateway that listens on ai_providers_changed hears of what is written.
+func TestResolvingNotifies(t *testing.T) {
+	t.Parallel()
+	pool, config := pgtest.NewPool(t)
+	require.NoError(t, schema.RemoveTriggers(t.Context(), pool))
+	conn, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	_, err = conn.Exec(t.Context(), `LISTEN ai_providers_changed`)
+	require.NoError(t, err)
+	// changed returns what was sent since it was last called.
+	changed := func() (payloads []string) {
+		t.Helper()
+		// What was committed before the marker is delivered before it.
+		_, err := conn.Exec(t.Context(), `NOTIFY ai_providers_changed, 'marker'`)
+		require.NoError(t, err)
+		for {
+			n, err := conn.WaitForNotification(t.Context())
+			require.NoError(t, err)
+			if n.Payload == "marker" {
+				return payloads
+			}
+			payloads = append(payloads, n.Payload)
+		}
+	}
+	takeEnv := func(d provider.Desired) (resolve.Outcome, error) {
+		return resolve.TakeEnv(t.Context(), pool, noKeys, d, true, false, "operator:test")
+	}
+	takeDB := func(d provider.Desired) (resolve.Outcome, error) {
+		return resolve.TakeDB(t.Context(), pool, noKeys, d, false, "operator:test")
+	}
+
+	inserted, err := takeEnv(bedrock("us-east-1"))
+	require.NoError(t, err)
+	id := []string{inserted.ProviderID.String()}
+	require.Equal(t, id, changed(), "a row was inserted")
+	_, err = takeEnv(bedrock("eu-west-1"))
+	require.NoError(t, err)
+	require.Equal(t, id, changed(), "a row was updated")
+	_, err = takeDB(bedrock("us-east-1"))
+	require.NoError(t, err)
+	require.Equal(t, id, changed(), "a drift was accepted")
+
+	// What writes nothing sends nothing.
+	for _, take := range []func() (resolve.Outcome, error){
+		func() (resolve.Outcome, error) { return takeEnv(bedrock("eu-west-1")) },
+		func() (resolve.Outcome, error) { return takeDB(bedrock("eu-west-1")) },
+	} {
+		outcome, err := take()
+		require.NoError(t, err)
+		require.False(t, outcome.Written())
+		require.Empty(t, changed())
+	}
+	// Nor does what is rolled back.
+	_, err = pool.Exec(t.Context(), `
+		CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+		CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON public.ai_providers DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION public.refuse()`)
+	require.NoError(t, err)
+	_, err = takeEnv(bedrock("ap-east-1"))
+	require.Error(t, err)
+	require.Empty(t, changed())
+}
