@@ -111,7 +111,11 @@ func unusableRemedy(table Table) string {
 	if table.Own {
 		return "register the first one with \"worker migrate\" as the owner of the provider tables, or, where it was revoked, put another one before it"
 	}
-	return "start the gateway with them, which registers a new key, or set the variable to the gateway's keys"
+	remedy := "start the gateway with them, which registers a new key, or set the variable to the gateway's keys"
+	if !slices.ContainsFunc(table.Rows, Registered.active) {
+		remedy += ", or remove it where the gateway no longer encrypts"
+	}
+	return remedy
 }
 
 // described lists the keys of the table, for a message.

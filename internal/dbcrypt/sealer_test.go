@@ -36,7 +36,7 @@ func TestSealer(t *testing.T) {
 		"the first is revoked":                 {keys: both, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{revoked(1, first), active(2, second)}}, encrypt: &second},
 		"active and revoked at once":           {keys: both, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{{Number: 1, Active: first.Digest(), Revoked: first.Digest(), Test: first.Encrypt("coder")}, active(2, second)}}, encrypt: &second},
 		"none is active":                       {keys: both, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{active(1, other)}}, problem: []string{"none of the configured keys", other.Digest() + " (active)", "start the gateway"}},
-		"all are revoked":                      {keys: both, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{revoked(1, first), revoked(2, second)}}, problem: []string{first.Digest() + " (revoked)"}},
+		"all are revoked":                      {keys: both, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{revoked(1, first), revoked(2, second)}}, problem: []string{first.Digest() + " (revoked)", "or remove it where the gateway no longer encrypts"}},
 		"an empty table of the gateway":        {keys: both, table: dbcrypt.Table{Exists: true}, problem: []string{"which has no key"}},
 		"no table":                             {keys: both, problem: []string{"have no table dbcrypt_keys"}},
 		"a test that is of another key":        {keys: both, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{{Number: 1, Active: first.Digest(), Test: other.Encrypt("coder")}}}, problem: []string{"its column test does not decrypt"}},

@@ -151,8 +151,10 @@ func asUnusable(err error) *UnusableError {
 		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
 		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
-	case pg.Code == pgerrcode.FeatureNotSupported, pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "replication"):
-		// As of a pooler, which refuses the parameter of that name.
+	case pg.Code == pgerrcode.FeatureNotSupported && pg.Routine == "", pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "replication"):
+		// As of a pooler, which refuses the parameter of that name. The server's own
+		// errors name a routine: this code is that of a statement which was prepared
+		// before a table was made again as well, and passes with the next session.
 		return &UnusableError{Reason: "no replication connection is taken at this address; connect to the server itself and not to a pooler", Err: err}
 	}
 	return nil
