@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/observe"
 	"provwatch/internal/pgtest"
+	"provwatch/internal/schema"
 )
 
 // TestAWorkerWhoseKeyIsNotActiveIsNotReady revokes the key of a worker, and registers
@@ -50,6 +51,36 @@ func TestAWorkerWhoseKeyIsNotActiveIsNotReady(t *testing.T) {
 	// What cannot be looked at is not known, and changes nothing.
 	d.Keys.Replace(dbcrypt.Keys{})
 	require.NoError(t, check(), "without a key there is nothing to encrypt with")
+}
+
+// TestAKeyThatAReloadBringsIsRegistered has provwatch's own tables, for which no gateway
+// registers it.
+func TestAKeyThatAReloadBringsIsRegistered(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	health := &health{}
+	d := &daemon{
+		Options: Options{Logger: slog.New(slog.DiscardHandler), Keys: dbcrypttest.NewRing(t, key), Migrate: schema.Check},
+		course:  &course{metrics: telling{Metrics: observe.NewMetrics("test"), health: health}, health: health, life: &life{}},
+		pool:    pool,
+	}
+	health.setListening(nil)
+	health.setVerified(true, nil)
+	check := func() error {
+		d.checkEncryption(t.Context())
+		return health.ready()
+	}
+	require.ErrorContains(t, check(), "none of the configured keys", "no more than asked for")
+	d.Migrate = schema.Auto
+	require.NoError(t, check())
+	var registered string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT active_key_digest FROM public.dbcrypt_keys`).Scan(&registered))
+	require.Equal(t, key.Digest(), registered)
+
+	_, err := pool.Exec(t.Context(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()`)
+	require.NoError(t, err)
+	require.ErrorContains(t, check(), key.Digest()+" (revoked)", "what was revoked stays so")
 }
 
 func TestReadinessListsWhatCannotBeCompared(t *testing.T) {
