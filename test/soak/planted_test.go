@@ -224,6 +224,22 @@ func TestTheCheckerKnowsWhatCannotBeCompared(t *testing.T) {
 	}
 }
 
+func TestTheCheckerKnowsWhichGapComesOfItself(t *testing.T) {
+	t.Parallel()
+	s := newScript(t, "wal")
+	const id = "11111111-0000-0000-0000-000000000001"
+	unread := func(id string) reset {
+		return reset{reason: "the WAL does not hold all of row " + id + ", and neither does the mirror"}
+	}
+	require.False(t, s.c.hasCause(unread(id)))
+	rows := s.update(true)
+	rows[1] = strings.Replace(rows[1], "unchanged-toast-datum", "'https://large.example/"+strings.Repeat("x", inLine)+"'", 1)
+	s.commit(rows...)
+	require.True(t, s.c.hasCause(unread(id)))
+	require.False(t, s.c.hasCause(unread("11111111-0000-0000-0000-000000000002")))
+	require.False(t, s.c.hasCause(reset{reason: "the replication slot is gone"}))
+}
+
 func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
