@@ -18,12 +18,15 @@ const (
 
 // checkEncryption looks whether a configured key still is one that the gateway encrypts
 // with: the worker goes on without, and says on /readyz and once in the log what is
-// wrong.
+// wrong. A key that a reload has brought is registered as one of the boot is.
 func (d *daemon) checkEncryption(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, encryptionTimeout)
 	defer cancel()
 	_, err := d.Keys.SealerFor(limited, d.pool)
 	var unusable *dbcrypt.UnusableError
+	if errors.As(err, &unusable) && d.registerKey(limited, d.pool) == nil {
+		_, err = d.Keys.SealerFor(limited, d.pool)
+	}
 	if err != nil && !errors.As(err, &unusable) {
 		d.mindPrivileges(ctx, err)
 		return // not known

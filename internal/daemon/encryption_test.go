@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/observe"
 	"provwatch/internal/pgtest"
+	"provwatch/internal/schema"
 	"provwatch/internal/waittest"
 )
 
@@ -82,6 +83,30 @@ func TestAKeyThatBecomesActiveIsFoundWithoutAVerification(t *testing.T) {
 	waittest.Until(t, func() bool { return d.health.ready() == nil }, "the worker is ready")
 	stop()
 	waittest.Receive(t, ended, "the resync ends")
+}
+
+// TestAKeyThatAReloadBringsIsRegistered has provwatch's own tables, for which no gateway
+// registers it.
+func TestAKeyThatAReloadBringsIsRegistered(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	d := encrypting(t, pool, slog.New(slog.DiscardHandler), key)
+	d.Migrate = schema.Check
+	check := func() error {
+		d.checkEncryption(t.Context())
+		return d.health.ready()
+	}
+	require.ErrorContains(t, check(), "none of the configured keys", "no more than asked for")
+	d.Migrate = schema.Auto
+	require.NoError(t, check())
+	var registered string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT active_key_digest FROM public.dbcrypt_keys`).Scan(&registered))
+	require.Equal(t, key.Digest(), registered)
+
+	_, err := pool.Exec(t.Context(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()`)
+	require.NoError(t, err)
+	require.ErrorContains(t, check(), key.Digest()+" (revoked)", "what was revoked stays so")
 }
 
 func TestReadinessListsWhatCannotBeCompared(t *testing.T) {

@@ -159,8 +159,10 @@ func (s *session) recordParts(ctx context.Context, first event, waiting *backlog
 		if err != nil {
 			return 0, err
 		}
-		recorded, err = s.recordTouched(ctx, tx, last, seen)
-		return last.end, err
+		if recorded, err = s.recordTouched(ctx, tx, last, seen); err != nil {
+			return 0, err
+		}
+		return last.end, markUnread(ctx, tx, seen.unread)
 	})
 	if err != nil {
 		return fmt.Errorf("record a large transaction from the WAL: %w", err)

@@ -449,8 +449,8 @@ func (s *session) record(ctx context.Context, batch []event) error {
 		observed = append(observed, s.observeAfter(t, seen.takeTouched(), seen)...)
 	}
 
-	if len(observed) > 0 || s.mirror.differs() {
-		recorded, err := s.write(ctx, observed, pubsub.SourceWAL, passed)
+	if len(observed) > 0 || s.mirror.differs() || seen.unread != uuid.Nil {
+		recorded, err := s.write(ctx, observed, pubsub.SourceWAL, passed, seen.unread)
 		if err != nil {
 			return fmt.Errorf("record changes from the WAL: %w", err)
 		}
@@ -459,10 +459,14 @@ func (s *session) record(ctx context.Context, batch []event) error {
 	return s.recorded(ctx, seen, passed)
 }
 
-// write writes observations, the mirror and the position in one transaction.
-func (s *session) write(ctx context.Context, observed []verify.Observed, source pubsub.Source, position pglogrepl.LSN) (recorded verify.Recorded, err error) {
+// write writes observations, the mirror and the position in one transaction, and, with
+// a row that is unread, that the slot can no longer be relied upon.
+func (s *session) write(ctx context.Context, observed []verify.Observed, source pubsub.Source, position pglogrepl.LSN, unread uuid.UUID) (recorded verify.Recorded, err error) {
 	err = s.transact(ctx, func(tx pgx.Tx) (pglogrepl.LSN, error) {
 		if recorded, err = s.Verifier.Record(ctx, tx, observed, source); err != nil {
+			return 0, err
+		}
+		if err := markUnread(ctx, tx, unread); err != nil {
 			return 0, err
 		}
 		return position, s.mirror.save(ctx, store.On(tx))
@@ -597,7 +601,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 		agreed = append(agreed, o)
 	}
 	if len(agreed) > 0 {
-		recorded, err := s.write(ctx, agreed, c.request.Source, s.applied)
+		recorded, err := s.write(ctx, agreed, c.request.Source, s.applied, uuid.Nil)
 		if err != nil {
 			return failed("record a verification", err)
 		}
@@ -633,6 +637,19 @@ func agree(a, b provider.Observation) bool {
 // row larger than PostgreSQL stores in line, changed around a restart.
 func reread(id uuid.UUID) error {
 	return &gapError{reason: fmt.Sprintf("the WAL does not hold all of row %s, and neither does the mirror", id)}
+}
+
+// markUnread marks the gap that [reread] is, in the transaction that records what came
+// with it: a kill before the next session must not leave its changes behind unseen and
+// unsaid. There is none for uuid.Nil.
+func markUnread(ctx context.Context, tx pgx.Tx, unread uuid.UUID) error {
+	if unread == uuid.Nil {
+		return nil
+	}
+	if err := store.On(tx).MarkGap(ctx, reread(unread).Error()); err != nil {
+		return fmt.Errorf("mark the gap: %w", err)
+	}
+	return nil
 }
 
 // watchSlot measures the slot, and gives it up rather than fill the server's

@@ -88,6 +88,12 @@ func inspect(ctx context.Context, pool *pgxpool.Pool) (store.InspectReplicationR
 		// Nor is a slot there this worker's to drop.
 		return found, Server{}, &UnusableError{Reason: "the server is a standby; connect to the primary"}
 	case !found.Identified:
+		// Something else in the place of a table has no such identity either.
+		_, err := postgres.Locate(ctx, pool)
+		var kind *postgres.TableKindError
+		if errors.As(err, &kind) {
+			return found, server, &UnusableError{Unpublish: true, Reason: kind.Error()}
+		}
 		return found, server, &UnusableError{Unpublish: true, Reason: "the replica identity of the provider tables is not their primary key id, " +
 			"so that publishing them would make updates fail; ALTER TABLE … REPLICA IDENTITY DEFAULT"}
 	case found.WalLevel != "logical":

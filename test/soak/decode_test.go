@@ -91,7 +91,11 @@ func (d *decoder) decode(at position, line string) (*transaction, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s", err, line)
 		}
-		d.current.changes = append(d.current.changes, c)
+		// A TRUNCATE can name several tables.
+		for _, table := range strings.Split(c.table, ", ") {
+			c.table = table
+			d.current.changes = append(d.current.changes, c)
+		}
 	}
 	return nil, nil
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
 // The kinds of drift, and what ends one (docs of the worker, "What counts as a
@@ -20,7 +22,39 @@ const (
 	disabled = "disabled"
 	changed  = "changed"
 	resolved = "resolved"
+
+	// notComparable is no drift: what was recorded stays.
+	notComparable = "not_comparable"
 )
+
+// The keys that secrets are encrypted with, all of them active in dbcrypt_keys. The
+// workers have the first two all the time, in either order; the third is lent to them at
+// times, and the fourth never.
+var firstKey, secondKey, lentKey, foreignKey = soakKey(1), soakKey(2), soakKey(3), soakKey(4)
+
+func soakKey(n byte) (k dbcrypttest.Key) {
+	for i := range k {
+		k[i] = n*16 + byte(i)
+	}
+	return k
+}
+
+// sealed is a secret as a column holds it, in plain text where there is no id of a key.
+type sealed struct{ text, keyID string }
+
+// open decrypts it; with any of the keys given.
+func (s sealed) open(keys ...dbcrypttest.Key) (plain string, ok bool) {
+	if s.keyID == "" {
+		return s.text, true
+	}
+	for _, key := range keys {
+		if key.Digest() == s.keyID {
+			plain, err := key.Decrypt(s.text)
+			return plain, err == nil
+		}
+	}
+	return "", false
+}
 
 // wanted is a provider as the environment names it.
 type wanted struct {
@@ -67,7 +101,7 @@ func (w wanted) hash() string { return canonicalHash(w.kind, w.baseURL, w.region
 const hashKey = "made-up-key-of-the-soak-32-bytes"
 
 // canonicalHash is that of the specification, section 2, or of a base URL that can hold
-// credentials the digest in its place.
+// credentials, as what is no URL can, the digest in its place.
 func canonicalHash(kind, baseURL, region string) string {
 	text, err := json.Marshal(struct {
 		Type    string `json:"type"`
@@ -77,7 +111,7 @@ func canonicalHash(kind, baseURL, region string) string {
 	if err != nil {
 		panic(err)
 	}
-	if strings.ContainsAny(baseURL, "@?#") {
+	if isURL := strings.HasPrefix(baseURL, "https://"); strings.ContainsAny(baseURL, "@?#") || baseURL != "" && !isURL {
 		mac := hmac.New(sha256.New, []byte(hashKey))
 		mac.Write(text)
 		return "hmac:" + hex.EncodeToString(mac.Sum(nil))
@@ -114,20 +148,11 @@ func (r row) with(t tuple) (row, error) {
 	return r, err
 }
 
-// ofBedrock reports whether the settings say that they are a Bedrock provider's, also
-// where they cannot be decoded.
-func (r row) ofBedrock() bool {
-	var s struct {
-		Type string `json:"_type"`
-	}
-	return r.settingsKeyID == "" && json.Unmarshal([]byte(r.settings), &s) == nil && s.Type == "bedrock"
-}
-
 // comparedType is the type of the row as section 2 of the specification compares
 // it: the types of two Bedrock sides are equal, and they differ where one side
 // alone is Bedrock.
-func (r row) comparedType(w wanted) string {
-	isBedrock := r.kind == "bedrock" || r.kind == "anthropic" && r.ofBedrock()
+func (r row) comparedType(w wanted, settings decoded) string {
+	isBedrock := r.kind == "bedrock" || r.kind == "anthropic" && settings.ofBedrock
 	switch {
 	case isBedrock && w.isBedrock():
 		return w.kind
@@ -140,31 +165,39 @@ func (r row) comparedType(w wanted) string {
 	}
 }
 
-// region decodes the settings; ok is false where they cannot be. Those of other types
-// are not looked at.
-func (r row) region() (region string, ok bool) {
+// decoded is what the settings of a row come to.
+type decoded struct {
+	ofBedrock bool
+	region    string
+	ok        bool // they can be decoded
+	maybe     bool // by a worker that has the lent key, and by no other
+}
+
+// decode decodes the settings. Those of other types are not looked at.
+func (r row) decode() (d decoded) {
 	if r.kind != "anthropic" && r.kind != "bedrock" {
-		return "", true
+		return decoded{ok: true}
 	}
-	if r.settingsKeyID != "" {
-		return "", false
+	text, ok := sealed{r.settings, r.settingsKeyID}.open(firstKey, secondKey, lentKey)
+	if !ok {
+		return d
 	}
-	text := strings.TrimSpace(r.settings)
-	if text == "" || text == "null" {
-		return "", true
-	}
+	text = strings.TrimSpace(text)
 	var s struct {
 		Type    *string `json:"_type"`
 		Version *int    `json:"_version"`
 		Region  string  `json:"region"`
 	}
-	if json.Unmarshal([]byte(text), &s) != nil {
-		return "", false
+	switch {
+	case text == "", text == "null", text == "{}":
+		d.ok = true
+	case json.Unmarshal([]byte(text), &s) != nil, s.Type == nil, s.Version == nil:
+	default:
+		d.ok = *s.Type == "bedrock" && *s.Version == 1
+		d.ofBedrock, d.region = d.ok, s.Region
 	}
-	if s.Type == nil && s.Version == nil {
-		return "", text == "{}"
-	}
-	return s.Region, s.Type != nil && *s.Type == "bedrock" && s.Version != nil && *s.Version == 1
+	d.maybe = d.ok && r.settingsKeyID == lentKey.Digest()
+	return d
 }
 
 // state is how a provider stands.
@@ -173,6 +206,7 @@ type state struct {
 	hash   string // of the row; empty without one, or if it cannot be decoded
 	id     string // of the row; empty without one
 	fields []string
+	maybe  bool // a worker that lacks the lent key cannot compare it
 }
 
 func (s state) String() string {
@@ -201,29 +235,25 @@ func compare(w wanted, rows []row) state {
 		return strings.Compare(a.id, b.id)
 	})
 	s := state{kind: inSync, id: r.id}
+	settings := r.decode()
 	switch {
 	case r.deleted:
-		s.kind, s.fields = deleted, append(s.fields, "deleted")
+		return state{kind: deleted, id: r.id}
+	case !settings.ok:
+		return state{kind: notComparable, id: r.id}
 	case !r.enabled:
 		s.kind, s.fields = disabled, append(s.fields, "enabled")
 	}
-	region, ok := r.region()
-	kind := r.comparedType(w)
-	if ok {
-		s.hash = canonicalHash(kind, r.baseURL, region)
-	} else {
-		s.fields = append(s.fields, "settings")
-		if w.isBedrock() && r.kind == "anthropic" {
-			kind = w.kind // the settings would say whether it is a Bedrock row
-		}
-	}
+	s.maybe = settings.maybe
+	kind := r.comparedType(w, settings)
+	s.hash = canonicalHash(kind, r.baseURL, settings.region)
 	if kind != w.kind {
 		s.fields = append(s.fields, "type")
 	}
 	if r.baseURL != w.baseURL {
 		s.fields = append(s.fields, "base_url")
 	}
-	if ok && region != w.region {
+	if settings.region != w.region {
 		s.fields = append(s.fields, "bedrock_region")
 	}
 	if s.kind == inSync && len(s.fields) > 0 {
@@ -245,7 +275,7 @@ func sameDrift(a, b state) bool {
 // asks for, empty for none.
 func transition(before, now state) string {
 	switch {
-	case sameDrift(before, now):
+	case sameDrift(before, now), now.kind == notComparable:
 		return ""
 	case now.kind == inSync:
 		return resolved

@@ -14,6 +14,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
 // workers' sessions are those of applications named w0.1, w2.17-listener, …
@@ -48,6 +50,7 @@ func (w *world) nemesis(ctx context.Context) {
 	for _, p := range w.workers {
 		p.signal(syscall.SIGCONT, false)
 	}
+	w.lend()
 }
 
 func (w *world) count(kind string, done bool) {
@@ -144,6 +147,20 @@ func (w *world) inject(ctx context.Context, f fault, name string, until func(tim
 		for _, p := range w.workers {
 			p.hangUp()
 		}
+	case "keys":
+		w.change(func(v *variables) { v.swapped, v.lent = f.n%2 == 0, f.n/2%4 })
+		for _, p := range w.workers {
+			p.hangUp()
+		}
+	case "damage-keys":
+		until(f.length, func() {
+			for _, key := range []dbcrypttest.Key{firstKey, secondKey, lentKey} {
+				for !w.exec(context.Background(), fmt.Sprintf("UPDATE dbcrypt_keys SET test = '%s' WHERE active_key_digest = '%s'", key.Encrypt("coder"), key.Digest())) {
+					time.Sleep(100 * time.Millisecond)
+				}
+			}
+		})
+		return w.exec(ctx, "UPDATE dbcrypt_keys SET test = 'AAAA'")
 	case "long-transaction":
 		until(0, func() { w.longTransaction(ctx, f.length) })
 	default:
@@ -280,6 +297,40 @@ func (p *worker) hangUp() {
 	p.signal(syscall.SIGHUP, !p.logged("msg=ready"))
 }
 
+// reread makes all workers read the environment file as it is now. What it returns
+// reports whether they have, and asks those again that have not.
+func (w *world) reread() (done func() bool) {
+	lives, before := make([]int, len(w.workers)), make([]int, len(w.workers))
+	for i, p := range w.workers {
+		lives[i], before[i] = p.readings()
+	}
+	return func() bool {
+		all := true
+		for i, p := range w.workers {
+			// The first of two readings can have begun before.
+			if life, readings := p.readings(); life == lives[i] && readings < before[i]+2 {
+				all = false
+				if !p.isFrozen() {
+					p.hangUp()
+				}
+			}
+		}
+		return all
+	}
+}
+
+// lend lends the key to all workers for good.
+func (w *world) lend() {
+	w.change(func(v *variables) { v.lent = max(v.lent, 1) })
+	hasRead := w.reread()
+	for deadline := time.Now().Add(settleTime); !hasRead(); time.Sleep(500 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.violate(ruleConverge, "not all workers have read the environment again within %s", settleTime)
+			return
+		}
+	}
+}
+
 // join adds the late providers to the environment: each worker reads it again,
 // and the one that is started anew after that seeds them.
 func (w *world) join(ctx context.Context) {
@@ -295,35 +346,22 @@ func (w *world) join(ctx context.Context) {
 	for w.note("join", names) != nil {
 		time.Sleep(100 * time.Millisecond)
 	}
-	w.writeEnvFile(true)
-	since := make([]int, len(w.workers)) // the incarnation that runs with the former environment
-	for i, p := range w.workers {
-		p.mu.Lock()
-		since[i] = p.life
-		p.mu.Unlock()
-	}
+	w.change(func(v *variables) { v.late = true })
+	hasRead := w.reread()
 	// The environment grows for good; it does so also when the run ends meanwhile.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	restarted := false
+	restarted := 0 // the incarnation that was ended
 	for {
-		all := true
-		for i, p := range w.workers {
-			p.mu.Lock()
-			again := p.life > since[i]
-			p.mu.Unlock()
-			if !again && !p.logged(`msg="environment reloaded"`) {
-				all = false
-				if !p.isFrozen() {
-					p.hangUp()
-				}
-			}
-		}
-		if all && !restarted {
-			restarted = w.workers[0].signal(syscall.SIGTERM, true)
-		}
+		all := hasRead()
 		recorded := w.recorded()
-		if all && restarted && recorded["late-0"] == inSync && recorded["late-1"] == inSync {
+		life, _ := w.workers[0].readings()
+		// A writer can have truncated the table since.
+		again := life > restarted && w.workers[0].ready() == nil && (recorded["late-0"] == missing || recorded["late-1"] == missing)
+		if all && (restarted == 0 || again) && w.workers[0].signal(syscall.SIGTERM, true) {
+			restarted = life
+		}
+		if all && restarted > 0 && recorded["late-0"] == inSync && recorded["late-1"] == inSync {
 			break
 		}
 		if !pause(ctx, 500*time.Millisecond) {

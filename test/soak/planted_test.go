@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
 // script plants a history for the checker, in the form that the server's decoder
@@ -145,6 +147,15 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 			s.streamed(s.commit(s.update(false)...))
 			s.streamed(s.commit(s.update(true)...))
 			require.Len(t, s.c.resets, 3)
+			// The stream does not hold all of a row, and the position that passes it says so.
+			last := s.now
+			fourth := s.commit(s.update(false)...)
+			const unread = "the WAL does not hold all of row 1"
+			s.commit(s.position("UPDATE", last, unread), s.position("UPDATE", fourth, unread))
+			s.commit(s.position("UPDATE", s.now, ""))
+			s.streamed(s.now, s.alert(disabled, 0)...)
+			fifth := s.commit(s.update(true)...)
+			s.streamed(fifth, s.alert(resolved, fifth)...)
 		} else {
 			// Between two looks it was disabled and enabled, which needs no alert.
 			s.commit(s.update(false)...)
@@ -156,28 +167,77 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 	}
 }
 
-// All states that cannot be decoded look the same but for their fields.
-func TestTheCheckerKnowsWhichUndecodableStateAnAlertIsOf(t *testing.T) {
-	t.Parallel()
-	const settings, elsewhere = `[{"name": "settings"}, {"name": "type"}]`, `[{"name": "settings"}, {"name": "type"}, {"name": "base_url"}]`
-	for _, fields := range []string{settings, elsewhere, `[{"name": "type"}]`} {
-		s := newScript(t, "notify")
-		s.deliver()
-		for _, baseURL := range []string{"unchanged-toast-datum", "'https://elsewhere/'"} {
-			rows := s.update(true)
-			rows[1] = strings.NewReplacer("settings[text]:null", "settings[text]:'no json'", "]:'openai'", "]:'anthropic'",
-				"base_url[text]:unchanged-toast-datum", "base_url[text]:"+baseURL).Replace(rows[1])
-			s.commit(rows...)
-		}
-		a := s.alert(changed, 0)
-		a[0] = strings.NewReplacer("fields[jsonb]:'[]'", "fields[jsonb]:'"+fields+"'", "db_hash[text]:'"+s.wanted.hash()+"'", "db_hash[text]:''").Replace(a[0])
-		s.commit(a...)
-		var want []string
-		if !strings.Contains(fields, "settings") {
-			want = []string{ruleContent}
-		}
-		require.Equal(t, want, s.rules(), "%s: %v", fields, s.c.violations)
+// settings returns a transaction that gives alpha settings, another region's.
+func (s *script) settings(with sealed) []string {
+	rows := s.update(true)
+	key := "null"
+	if with.keyID != "" {
+		key = "'" + with.keyID + "'"
 	}
+	rows[1] = strings.NewReplacer("settings[text]:null", "settings[text]:'"+with.text+"'", "]:'openai'", "]:'anthropic'", "settings_key_id[text]:null", "settings_key_id[text]:"+key).Replace(rows[1])
+	return rows
+}
+
+func TestTheCheckerKnowsWhatCannotBeCompared(t *testing.T) {
+	t.Parallel()
+	const bedrock = `{"_type":"bedrock","_version":1,"region":"us-east-1"}`
+	with := func(key dbcrypttest.Key) sealed { return sealed{key.Encrypt(bedrock), key.Digest()} }
+	damaged := with(firstKey)
+	damaged.keyID = secondKey.Digest()
+	tests := map[string]struct {
+		settings sealed
+		alerted  bool
+		want     []string
+	}{
+		"plain text, alerted":            {sealed{bedrock, ""}, true, nil},
+		"plain text, not alerted":        {sealed{bedrock, ""}, false, []string{ruleLost}},
+		"encrypted, alerted":             {with(secondKey), true, nil},
+		"encrypted, not alerted":         {with(secondKey), false, []string{ruleLost}},
+		"with the lent key, alerted":     {with(lentKey), true, nil},
+		"with a foreign key, alerted":    {with(foreignKey), true, []string{rulePhantom}},
+		"with a foreign key":             {with(foreignKey), false, nil},
+		"damaged":                        {damaged, false, nil},
+		"damaged, alerted":               {damaged, true, []string{rulePhantom}},
+		"no settings at all":             {sealed{"no json", ""}, false, nil},
+		"of another version":             {sealed{strings.Replace(bedrock, "1,", "2,", 1), ""}, false, nil},
+		"of another version, alerted":    {sealed{strings.Replace(bedrock, "1,", "2,", 1), ""}, true, []string{rulePhantom}},
+		"with the lent key, not alerted": {with(lentKey), false, []string{ruleLost}}, // at the end all have it
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScript(t, "wal")
+			s.deliver()
+			at := s.commit(s.settings(test.settings)...)
+			var alerts []string
+			if test.alerted {
+				a := s.alert(changed, at)
+				m := s.c.tracks["alpha"].now()
+				hash := canonicalHash("bedrock", s.wanted.baseURL, "us-east-1")
+				a[0] = strings.NewReplacer("fields[jsonb]:'[]'", `fields[jsonb]:'[{"name": "type"}, {"name": "bedrock_region"}]'`, "db_hash[text]:'"+s.wanted.hash()+"'", "db_hash[text]:'"+hash+"'").Replace(a[0])
+				require.Contains(t, []string{"", hash}, m.hash)
+				alerts = a
+			}
+			s.streamed(at, alerts...)
+			require.Equal(t, test.want, s.rules(), "%v", s.c.violations)
+		})
+	}
+}
+
+func TestTheCheckerKnowsWhichGapComesOfItself(t *testing.T) {
+	t.Parallel()
+	s := newScript(t, "wal")
+	const id = "11111111-0000-0000-0000-000000000001"
+	unread := func(id string) reset {
+		return reset{reason: "the WAL does not hold all of row " + id + ", and neither does the mirror"}
+	}
+	require.False(t, s.c.hasCause(unread(id)))
+	rows := s.update(true)
+	rows[1] = strings.Replace(rows[1], "unchanged-toast-datum", "'https://large.example/"+strings.Repeat("x", inLine)+"'", 1)
+	s.commit(rows...)
+	require.True(t, s.c.hasCause(unread(id)))
+	require.False(t, s.c.hasCause(unread("11111111-0000-0000-0000-000000000002")))
+	require.False(t, s.c.hasCause(reset{reason: "the replication slot is gone"}))
 }
 
 func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
@@ -298,6 +358,20 @@ func TestTheCheckerFindsAPlantedSeedOrAuditEntry(t *testing.T) {
 			s.deliver()
 			s.commit(s.update(true)[1])
 		}, ruleSeedWrite},
+		"a seed in plain text": {func(s *script) {
+			s.deliver()
+			s.commit(s.update(true)[0], "table public.ai_providers: DELETE: id[uuid]:'"+id+"'")
+			s.commit("table public.dbcrypt_keys: INSERT: number[integer]:1 active_key_digest[text]:'" + firstKey.Digest() + "'")
+			s.commit(s.seed(other)...)
+		}, ruleSeedPlain},
+		"a seed with other keys": {func(s *script) {
+			s.deliver()
+			s.commit(s.update(true)[0], "table public.ai_providers: DELETE: id[uuid]:'"+id+"'")
+			s.commit("table public.dbcrypt_keys: INSERT: number[integer]:1 active_key_digest[text]:'" + firstKey.Digest() + "'")
+			lines := s.seed(other)
+			lines[1] = strings.Replace(lines[1], "api_key[text]:'k'", "api_key[text]:'"+firstKey.Encrypt("k")+"' api_key_key_id[text]:'"+firstKey.Digest()+"'", 1)
+			s.commit(lines...)
+		}, ruleSeedPart},
 		"a seed with other values": {func(s *script) {
 			s.deliver()
 			s.commit(s.update(true)[0], "table public.ai_providers: DELETE: id[uuid]:'"+id+"'")

@@ -59,7 +59,7 @@ var opWeights = weights{
 	{"url", 14}, {"type", 6}, {"region", 8}, {"several", 6}, {"reverse", 6}, {"rollback", 6},
 	{"disable", 12}, {"enable", 12}, {"soft-delete", 8}, {"undelete", 8}, {"delete", 6}, {"insert", 8}, {"restore", 16},
 	{"rename", 6}, {"rename-back", 8}, {"rotate", 10}, {"touch", 6}, {"swap", 4}, {"new-id", 2}, {"large-url", 3},
-	{"secret-url", 3}, {"flicker", 4},
+	{"secret-url", 3}, {"flicker", 4}, {"encrypt", 24}, {"damage", 5}, {"bedrock", 3}, {"large", 2}, {"truncate", 1},
 }
 
 var faultWeights = weights{
@@ -67,6 +67,7 @@ var faultWeights = weights{
 	{"restart-server", 5}, {"terminate-all", 4}, {"terminate-some", 5}, {"terminate-walsender", 4}, {"terminate-leader", 5},
 	{"cut", 4}, {"silence", 6}, {"silence-leader-and-terminate", 4}, {"half-silence", 5}, {"latency", 4}, {"bandwidth", 3}, {"slicer", 4}, {"cut-inside", 5}, {"reset", 3},
 	{"drop-slot", 4}, {"wal", 3}, {"flood", 3}, {"forged", 3}, {"reload", 3}, {"clock", 3}, {"long-transaction", 3},
+	{"keys", 8}, {"damage-keys", 2},
 }
 
 var momentWeights = weights{

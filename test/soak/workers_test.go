@@ -159,6 +159,19 @@ func (p *worker) logged(text string) bool {
 	return slices.ContainsFunc(p.log, func(line string) bool { return strings.Contains(line, text) })
 }
 
+// readings returns which incarnation runs, and how often it has read its environment
+// again.
+func (p *worker) readings() (life, readings int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.log {
+		if strings.Contains(line, `msg="environment reloaded"`) {
+			readings++
+		}
+	}
+	return p.life, readings
+}
+
 // signal sends a signal; expected says that the process may end of it.
 func (p *worker) signal(s syscall.Signal, expected bool) bool {
 	p.mu.Lock()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
 // write does a writer's operations, one after the other. Nobody else but seeds
@@ -121,13 +123,17 @@ func (w *world) operate(ctx context.Context, tx pgx.Tx, o op, i int, byName map[
 	set := func(name, what string, args ...any) int64 {
 		return exec("UPDATE ai_providers SET updated_at = clock_timestamp(), "+what+live, append([]any{name}, args...)...)
 	}
+	setSettings := func(name string, s sealed) {
+		set(name, "settings = nullif($2, ''), settings_key_id = nullif($3, '')", s.text, s.keyID)
+	}
 	insert := func() {
-		inserted := exec(`INSERT INTO ai_providers (id, type, name, base_url, settings)
-			SELECT gen_random_uuid(), ($2::text)::ai_provider_type, $1::text, $3::text, nullif($4::text, '')
-			WHERE NOT EXISTS (SELECT FROM ai_providers`+live+`)`, p.name, p.kind, p.baseURL, p.settings(p.region))
+		settings, key := seal(p.settings(p.region), o.n), seal(fmt.Sprintf("sk-%s-writer-0123456789-%d", secretMark, o.n), o.n)
+		inserted := exec(`INSERT INTO ai_providers (id, type, name, base_url, settings, settings_key_id)
+			SELECT gen_random_uuid(), ($2::text)::ai_provider_type, $1::text, $3::text, nullif($4::text, ''), nullif($5::text, '')
+			WHERE NOT EXISTS (SELECT FROM ai_providers`+live+`)`, p.name, p.kind, p.baseURL, settings.text, settings.keyID)
 		if inserted > 0 {
-			exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, $2 FROM ai_providers`+live,
-				p.name, fmt.Sprintf("sk-%s-writer-0123456789-%d", secretMark, o.n))
+			exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id) SELECT gen_random_uuid(), id, $2, nullif($3::text, '') FROM ai_providers`+live,
+				p.name, key.text, key.keyID)
 		}
 	}
 	undelete := func() {
@@ -142,7 +148,7 @@ func (w *world) operate(ctx context.Context, tx pgx.Tx, o op, i int, byName map[
 	case "type":
 		set(p.name, "type = CASE type WHEN 'openai' THEN 'anthropic' ELSE 'openai' END::ai_provider_type")
 	case "region":
-		set(p.name, "settings = $2", p.settings([]string{"us-west-2", "eu-central-1"}[o.n%2]))
+		setSettings(p.name, seal(p.settings([]string{"us-west-2", "eu-central-1"}[o.n%2]), o.n))
 	case "several":
 		set(p.name, "base_url = $2", address)
 		set(o.other, "enabled = NOT enabled")
@@ -167,7 +173,9 @@ func (w *world) operate(ctx context.Context, tx pgx.Tx, o op, i int, byName map[
 	case "restore":
 		undelete()
 		insert()
-		set(p.name, "enabled = true, type = ($2::text)::ai_provider_type, base_url = $3, settings = nullif($4::text, '')", p.kind, p.baseURL, p.settings(p.region))
+		settings := seal(p.settings(p.region), o.n%4) // with a key that all workers have
+		set(p.name, "enabled = true, type = ($2::text)::ai_provider_type, base_url = $3, settings = nullif($4::text, ''), settings_key_id = nullif($5::text, '')",
+			p.kind, p.baseURL, settings.text, settings.keyID)
 	case "rename":
 		set(p.name, "name = $1 || '-away'")
 	case "rename-back":
@@ -175,8 +183,31 @@ func (w *world) operate(ctx context.Context, tx pgx.Tx, o op, i int, byName map[
 			AND NOT EXISTS (SELECT FROM ai_providers`+live+`)`, p.name)
 	case "rotate":
 		exec("DELETE FROM ai_provider_keys WHERE provider_id IN (SELECT id FROM ai_providers"+live+") AND random() < 0.5", p.name)
-		exec("UPDATE ai_provider_keys SET api_key = $2, updated_at = now() WHERE provider_id IN (SELECT id FROM ai_providers"+live+")", p.name, fmt.Sprintf("sk-%s-rotated-%d", secretMark, o.n))
+		exec("UPDATE ai_provider_keys SET api_key = $2, api_key_key_id = NULL, updated_at = now() WHERE provider_id IN (SELECT id FROM ai_providers"+live+")", p.name, fmt.Sprintf("sk-%s-rotated-%d", secretMark, o.n))
 		exec("INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, $2 FROM ai_providers"+live, p.name, fmt.Sprintf("sk-%s-added-%d", secretMark, o.n))
+	case "encrypt":
+		return w.encrypt(ctx, tx, p.name, o.n)
+	case "damage":
+		damaged := seal(p.settings("us-west-2"), 1)
+		setSettings(p.name, []sealed{
+			{"no json", ""}, {`{"_type":"upstream-headers","_version":1}`, ""}, {`{"_type":"bedrock","_version":2,"region":"us-east-1"}`, ""},
+			{"AAAA", firstKey.Digest()}, {damaged.text, secondKey.Digest()}, {damaged.text, ""},
+		}[o.n%6])
+	case "bedrock":
+		set(p.name, "type = 'bedrock'")
+	case "large":
+		// More than is handled at once, with what it does to the provider in several parts.
+		set(p.name, "enabled = NOT enabled")
+		exec(`INSERT INTO ai_providers (id, type, name, base_url) SELECT gen_random_uuid(), 'openai', $1 || '-' || n, 'https://filler.example/' || repeat(md5(n::text), 15)
+			FROM generate_series(1, 1500) n`, p.name)
+		set(p.name, "base_url = $2", []string{address, p.baseURL, fmt.Sprintf("https://user:%s@secret.example/v1", secretMark)}[o.n%3])
+		exec(`UPDATE ai_providers SET base_url = base_url || 'x' WHERE name LIKE $1 || '-%' AND base_url LIKE 'https://filler%'`, p.name)
+		if o.n%2 == 0 {
+			set(p.name, "enabled = NOT enabled")
+		}
+		exec(`DELETE FROM ai_providers WHERE name LIKE $1 || '-%' AND base_url LIKE 'https://filler%'`, p.name)
+	case "truncate":
+		exec("TRUNCATE ai_providers, ai_provider_keys")
 	case "touch":
 		set(p.name, "display_name = $2", fmt.Sprint(o.n))
 	case "swap":
@@ -194,6 +225,41 @@ func (w *world) operate(ctx context.Context, tx pgx.Tx, o op, i int, byName map[
 		set(p.name, "base_url = $2", fmt.Sprintf("https://user:%s@secret.example/v1?key=%s%d", secretMark, secretMark, o.n%3))
 	}
 	return failed
+}
+
+// seal encrypts a secret as the number says: with one of the keys, or in plain text.
+// With a number below 4 it is one that all workers have.
+func seal(plain string, n int) sealed {
+	with := []*dbcrypttest.Key{nil, &firstKey, &secondKey, &firstKey, &lentKey, &lentKey, &foreignKey, &secondKey}[n%8]
+	if with == nil || plain == "" {
+		return sealed{text: plain}
+	}
+	return sealed{with.Encrypt(plain), with.Digest()}
+}
+
+// encrypt encrypts all secrets of a provider anew, as the gateway does.
+func (w *world) encrypt(ctx context.Context, tx pgx.Tx, name string, n int) error {
+	anew := func(table, column, where string) error {
+		rows, err := tx.Query(ctx, fmt.Sprintf("SELECT id::text, %[2]s, coalesce(%[2]s_key_id, '') FROM %[1]s WHERE %[2]s IS NOT NULL AND %[3]s FOR UPDATE", table, column, where), name)
+		if err != nil {
+			return err
+		}
+		type stored struct{ ID, Text, KeyID string }
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[stored])
+		for _, s := range found {
+			plain, ok := sealed{s.Text, s.KeyID}.open(firstKey, secondKey, lentKey, foreignKey)
+			if err == nil && ok {
+				again := seal(plain, n)
+				_, err = tx.Exec(ctx, fmt.Sprintf("UPDATE %[1]s SET %[2]s = $2, %[2]s_key_id = nullif($3::text, ''), updated_at = clock_timestamp() WHERE id::text = $1", table, column),
+					s.ID, again.text, again.keyID)
+			}
+		}
+		return err
+	}
+	if err := anew("ai_providers", "settings", "name = $1 AND NOT deleted"); err != nil {
+		return err
+	}
+	return anew("ai_provider_keys", "api_key", "provider_id IN (SELECT id FROM ai_providers"+live+")")
 }
 
 // remove deletes a provider for good, after the writers have ended.

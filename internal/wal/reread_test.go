@@ -1,0 +1,74 @@
+package wal
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/listener"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/store"
+	"provwatch/internal/verify"
+)
+
+// unmeasured measures nothing.
+type unmeasured struct{ verify.Metrics }
+
+func (unmeasured) SlotObserved(SlotStatus)                 {}
+func (unmeasured) TransactionsHandled(int)                 {}
+func (unmeasured) DriftsObserved(map[provider.Kind]int)    {}
+func (unmeasured) NotComparableObserved(map[string]string) {}
+
+// TestAKillLeavesNoRowUnreadUnsaid has a row of which the stream does not hold all, in a
+// transaction of one part and in one of two, and a worker that is killed once it has
+// recorded it: the next one must know of the gap, since the position is behind the row.
+func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
+	t.Parallel()
+	for name, changes := range map[string][]change{
+		"one part":  {{put: &version{id: uuid.New(), kind: provider.OpenAI, nameUnchanged: true}}},
+		"two parts": {{put: &version{id: uuid.New(), kind: provider.OpenAI, nameUnchanged: true}}, {put: &version{id: uuid.New(), kind: provider.OpenAI, name: "gpt"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool, _ := pgtest.NewPool(t)
+			queries := store.On(pool)
+			require.NoError(t, queries.StartWALPosition(t.Context(), store.StartWALPositionParams{Slot: "s", AppliedLsn: "0/10"}))
+			s := &session{
+				Source: &Source{
+					Pool: pool, Verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{}),
+					Pending: listener.NewPending(), Metrics: unmeasured{},
+				},
+				server: Server{Slot: "s"}, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10, stored: 0x10,
+			}
+			var batch []event
+			waiting := newBacklog()
+			for i, c := range changes {
+				e := event{transaction: &transaction{commit: 0x20, end: 0x30, changes: []change{c}}}
+				if i < len(changes)-1 {
+					e.transaction.more, e.transaction.end = true, 0
+				}
+				if i == 0 {
+					batch = append(batch, e)
+				} else {
+					require.NoError(t, waiting.put(t.Context(), e, nil))
+				}
+			}
+			_, err := s.recordAll(t.Context(), batch, waiting)
+			var gap *gapError
+			require.ErrorAs(t, err, &gap)
+			position, err := queries.ReadWALPosition(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, []string{"s", pglogrepl.LSN(0x30).String(), gap.reason}, []string{position.Slot, position.AppliedLsn, position.Gap})
+
+			// What was said stays said until there is a new slot.
+			require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return markUnread(t.Context(), tx, uuid.New()) }))
+			again, err := queries.ReadWALPosition(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, gap.reason, again.Gap)
+		})
+	}
+}
