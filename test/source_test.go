@@ -155,3 +155,20 @@ func TestFallingBackWithUnreadWALIsAGap(t *testing.T) {
 	w.waitForStatus(pubsub.EventGap, 1)
 	p.stop()
 }
+
+// TestAFallbackStaysReadyWhileTheWALIsTriedAgain has a role that may not replicate, so that
+// --source=auto uses notifications, and tries the WAL in vain now and then.
+func TestAFallbackStaysReadyWhileTheWALIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	manager := newServiceManager(t)
+	env := w.twoProviders().with("NOTIFY_SOCKET", manager.socket)
+	p := w.start(env, "run", "--source=auto", "--resync=24h", "--log-level=debug").ready()
+	manager.settle()
+	before := manager.count("STATUS=not ready")
+	tried := func() bool { return p.logged("msg=verified", "full=true") > 1 } // after each try
+	eventually(t, tried, "the WAL is tried again")
+	manager.settle()
+	require.Equal(t, before, manager.count("STATUS=not ready"))
+	p.stop()
+}
