@@ -131,6 +131,32 @@ func TestPasswordsOfSinkURLsAreNotShown(t *testing.T) {
 	require.Zero(t, d.connections.Load())
 }
 
+// TestAConnectionStringInPlaceOfAFolderIsNotShown gives it by the flag and by the variable
+// of the private PostgreSQL's folder, which is made where it is absent and then shown.
+func TestAConnectionStringInPlaceOfAFolderIsNotShown(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t}
+	dir := t.TempDir()
+	env := environ{"DATABASE_URL": "", "CODER_AIBRIDGE_OPENAI_KEY": w.secret(openAIKey)}
+	for _, text := range []string{
+		"postgres://app:S3cretQz7vLk9x@h/gateway", `"postgresql://app:S3cretQz7vLk9x@h/gateway"`, "postgres:/app:S3cretQz7vLk9x@h/gateway",
+		"jdbc:postgresql://h/gateway?user=app&password=S3cretQz7vLk9x", "host=h user=app password=S3cretQz7vLk9x",
+	} {
+		for _, command := range []string{"run", "status", "resolve openai --take=db"} {
+			r := w.run(env, append(strings.Fields(command), "--data-dir="+filepath.Join(dir, text))...)
+			require.Equal(t, 3, r.code, "%s: %s", command, r.stderr)
+			require.Contains(t, r.stderr, "--data-dir (or PROVWATCH_DATA_DIR) must be the path of a folder; a connection string goes into DATABASE_URL")
+			requireNoPieceOfPassword(t, r.stdout+r.stderr, text)
+		}
+		r := w.run(env.with("PROVWATCH_DATA_DIR", text), "run")
+		require.Equal(t, 3, r.code, r.stderr)
+		requireNoPieceOfPassword(t, r.stdout+r.stderr, text)
+	}
+	made, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, made)
+}
+
 // TestFilesThatBlockOrHaveNoEndAreRefused gives every flag and field that names a file
 // a pipe without a writer, a device without end, a folder and too large a file.
 func TestFilesThatBlockOrHaveNoEndAreRefused(t *testing.T) {

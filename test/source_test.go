@@ -69,6 +69,27 @@ func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
 	p.stop()
 }
 
+// TestUnloggedTables has provider tables of which the WAL has nothing, until they are
+// logged under a running worker.
+func TestUnloggedTables(t *testing.T) {
+	t.Parallel()
+	w := newOwnerWorld(t)
+	w.exec(`ALTER TABLE ai_provider_keys SET UNLOGGED`)
+	w.exec(`ALTER TABLE ai_providers SET UNLOGGED`)
+	env := w.twoProviders()
+	r := w.run(env, "run", "--source=wal")
+	require.Equal(t, 4, r.code, r.stderr)
+	require.Contains(t, r.stderr, "(the WAL has nothing of tables that are unlogged; ALTER TABLE … SET LOGGED, or use --source=notify)")
+	p := w.start(env, "run").ready()
+	p.waitFor("source=notify", "tables that are unlogged")
+	w.exec(`ALTER TABLE ai_providers SET LOGGED`)
+	w.exec(`ALTER TABLE ai_provider_keys SET LOGGED`)
+	p.waitFor("source=wal")
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	p.stop()
+}
+
 // TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting holds a transaction
 // that has read a provider table, as a backup does, while the worker returns to
 // the WAL.
@@ -153,5 +174,22 @@ func TestFallingBackWithUnreadWALIsAGap(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	p := w.start(env, "run", "--source=notify").ready()
 	w.waitForStatus(pubsub.EventGap, 1)
+	p.stop()
+}
+
+// TestAFallbackStaysReadyWhileTheWALIsTriedAgain has a role that may not replicate, so that
+// --source=auto uses notifications, and tries the WAL in vain now and then.
+func TestAFallbackStaysReadyWhileTheWALIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	manager := newServiceManager(t)
+	env := w.twoProviders().with("NOTIFY_SOCKET", manager.socket)
+	p := w.start(env, "run", "--source=auto", "--resync=24h", "--log-level=debug").ready()
+	manager.settle()
+	before := manager.count("STATUS=not ready")
+	tried := func() bool { return p.logged("msg=verified", "full=true") > 1 } // after each try
+	eventually(t, tried, "the WAL is tried again")
+	manager.settle()
+	require.Equal(t, before, manager.count("STATUS=not ready"))
 	p.stop()
 }

@@ -19,6 +19,7 @@ import (
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/embedded"
+	"provwatch/internal/postgres"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
@@ -331,6 +332,9 @@ func (f *flags) problems() (all []problem) {
 	}
 	if f.databaseFile != "" && os.Getenv("DATABASE_URL") != "" {
 		all = append(all, problem{flag: "database-url-file", want: "names the database, as DATABASE_URL does: unset one of them"})
+	}
+	if postgres.HoldsConnectionString(f.dataDir) { // which would be shown as a path
+		all = append(all, problem{flag: "data-dir", want: "must be the path of a folder; a connection string goes into DATABASE_URL, or into the file of --database-url-file"})
 	}
 	if f.httpTokenFile != "" && f.httpAddress == "" {
 		all = append(all, problem{flag: "http-token-file", want: "is for the status page on --http-addr, which is not set"})

@@ -203,6 +203,8 @@ func (h *health) err() error {
 	switch {
 	case h.connecting != nil:
 		return fmt.Errorf("booting: %w", h.connecting)
+	case h.listening != nil && !h.looked:
+		return fmt.Errorf("booting: %w", h.listening)
 	case !h.listened || !h.looked:
 		return errors.New("booting")
 	}

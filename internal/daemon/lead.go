@@ -252,7 +252,11 @@ func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 				d.unpublish(ctx)
 			}
 			reason = err.Error()
-			d.verified(ctx, listener.Request{All: true}, err)
+			// Where notifications are the source already, it was tried whether the WAL can
+			// take over: what they have verified stands.
+			if d.source.Load() != string(NotifySource) {
+				d.verified(ctx, listener.Request{All: true}, err)
+			}
 			if d.Source == WALSource {
 				wait := back.NextBackOff()
 				d.Logger.ErrorContext(ctx, "the WAL cannot be read, trying again", "error", err, "retry_in", wait)

@@ -315,6 +315,7 @@ func misspelt(name string) string {
 var (
 	hostName       = regexp.MustCompile(`^[\p{L}\p{N}_]([\p{L}\p{N}\p{M}._-]*)$`)
 	passwordInText = regexp.MustCompile(`(?i)(^|[^a-z])(ssl)?(password|passwd|pwd)\s*=`)
+	schemeInText   = regexp.MustCompile(`(?i)postgres(ql)?:`)
 )
 
 // check refuses values that are something else than what their keywords say, which a
@@ -352,6 +353,12 @@ func (s parsed) check(remedy string) (reason string) {
 
 func holdsConnectionString(value string) bool {
 	return strings.Contains(value, "://") || passwordInText.MatchString(value)
+}
+
+// HoldsConnectionString reports whether a text that is to be something else holds a
+// connection string, and so perhaps a password.
+func HoldsConnectionString(text string) bool {
+	return holdsConnectionString(text) || schemeInText.MatchString(text)
 }
 
 // isHost reports whether the text is a host as pgx connects to it: empty for the

@@ -338,7 +338,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 			publication = sqlfiles.Publication14
 		}
 		if _, err := db.ExecContext(ctx, tables.Qualify(publication)); err != nil {
-			return unusable("create the publication of the provider tables"+
+			return unusable("create the publication of the provider tables"+ifUnlogged(err)+
 				ifDenied(err, "the role must own them and have CREATE on the database", needs.CommandFlags+" --source=wal"), err)
 		}
 	}
@@ -618,6 +618,16 @@ func ifDenied(err error, lacks, flags string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%s; or run \"worker migrate%s\" as the owner)", lacks, flags)
+}
+
+// ifUnlogged returns why the WAL has nothing of a table, when that is why err is: the
+// server's message does not say it.
+func ifUnlogged(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != pgerrcode.InvalidParameterValue {
+		return ""
+	}
+	return " (the WAL has nothing of tables that are unlogged; ALTER TABLE … SET LOGGED, or use --source=notify)"
 }
 
 func unusable(doing string, err error) error {
