@@ -125,9 +125,44 @@ func TestNoActiveKeyIsRefused(t *testing.T) {
 				require.Contains(t, r.stderr, c.reason)
 				require.Contains(t, r.stderr, "gateway", "the remedy")
 			}
+			r := w.run(env, "seed", "--dry-run")
+			require.Equal(t, 1, r.code, r.stderr)
+			require.Contains(t, r.stdout, "Plan: 2 to insert")
+			require.Contains(t, r.stderr, "a seed would fail: secrets cannot be encrypted: ")
+			require.Contains(t, r.stderr, c.reason)
 			require.Equal(t, before, w.dump())
 		})
 	}
+}
+
+// TestDryRunForetellsARefusal plans a seed of a database that provwatch has not migrated.
+func TestDryRunForetellsARefusal(t *testing.T) {
+	t.Parallel()
+	w := newOwnerWorld(t)
+	key := dbcrypttest.NewKey()
+	a := w.administrator(key)
+	dryRun := func(code int, reason string, keys ...dbcrypttest.Key) {
+		t.Helper()
+		r := w.run(w.awsAndOpenAI().withKeys(keys...), "seed", "--dry-run")
+		require.Equal(t, code, r.code, r.stderr)
+		require.Contains(t, r.stderr, reason)
+		require.Contains(t, r.stdout, "Plan: 2 to insert")
+	}
+	dryRun(0, "")
+	dryRun(1, "is active in dbcrypt_keys, which has no key", key)
+	a.register(key)
+	dryRun(1, "a seed would fail: the settings of provider \"aws\" cannot be stored: it is a secret")
+	dryRun(0, "", key)
+	w.exec(`DROP TABLE dbcrypt_keys CASCADE`)
+	dryRun(0, "")
+	dryRun(1, "have no table dbcrypt_keys to be registered in", key)
+
+	// Tables that the seed makes have a place for its key.
+	w = newEmptyWorld(t)
+	dryRun(0, "", key)
+	require.Equal(t, 0, w.run(w.awsAndOpenAI().withKeys(key), "seed").code)
+	w.exec(`DELETE FROM ai_providers; DELETE FROM dbcrypt_keys`)
+	dryRun(0, "", key)
 }
 
 // TestNoKeyIsConfigured seeds into a database with an active key.
@@ -144,6 +179,11 @@ func TestNoKeyIsConfigured(t *testing.T) {
 		require.Regexp(t, `"(aws|openai)"`, r.stderr)
 		require.Contains(t, r.stderr, "it is a secret, and the gateway encrypts secrets (key "+key.Digest()+" is active in dbcrypt_keys): set "+keysVariable+" (or "+keysFileVariable+") to the gateway's keys")
 	}
+	r := w.run(w.awsAndOpenAI(), "seed", "--dry-run")
+	require.Equal(t, 1, r.code, r.stderr)
+	require.Contains(t, r.stdout, "Plan: 2 to insert")
+	require.Contains(t, r.stderr, "a seed would fail: ")
+	require.Contains(t, r.stderr, "it is a secret, and the gateway encrypts secrets (key "+key.Digest())
 	require.Equal(t, before, w.dump())
 
 	// Without secrets there is nothing to encrypt.
@@ -151,6 +191,8 @@ func TestNoKeyIsConfigured(t *testing.T) {
 		"CODER_AIBRIDGE_PROVIDER_0_TYPE": "anthropic", "CODER_AIBRIDGE_PROVIDER_0_NAME": "aws", "CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION": "us-east-1",
 		"CODER_AIBRIDGE_PROVIDER_1_TYPE": "openai", "CODER_AIBRIDGE_PROVIDER_1_NAME": "north", "CODER_AIBRIDGE_PROVIDER_1_BASE_URL": "https://north.invalid/v1/",
 	}
+	r = w.run(env, "seed", "--dry-run")
+	require.Equal(t, 0, r.code, r.stderr)
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
 	require.Equal(t, []string{"aws", "north"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
 	require.Equal(t, []string{"plain"}, a.digests())

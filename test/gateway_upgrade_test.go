@@ -1,6 +1,8 @@
 package test
 
 import (
+	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -60,18 +62,7 @@ func TestProviderTablesThatAreRebuiltStayWatched(t *testing.T) {
 		p := w.start(env, "run", "--resync=24h").ready()
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai")
-		rebuild := func() {
-			t.Helper()
-			w.exec(`BEGIN`)
-			w.exec(`CREATE TABLE public.new_providers (LIKE ai_providers INCLUDING ALL);
-			INSERT INTO new_providers SELECT * FROM ai_providers;
-			CREATE TABLE public.new_keys (LIKE ai_provider_keys INCLUDING ALL, FOREIGN KEY (provider_id) REFERENCES new_providers ON DELETE CASCADE);
-			INSERT INTO new_keys SELECT * FROM ai_provider_keys;
-			DROP TABLE ai_provider_keys, ai_providers;
-			ALTER TABLE new_providers RENAME TO ai_providers;
-			ALTER TABLE new_keys RENAME TO ai_provider_keys`)
-			w.exec(`COMMIT`)
-		}
+		rebuild := w.rebuildProviderTables
 		rebuild()
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai", "resolved openai")
@@ -97,4 +88,43 @@ func TestProviderTablesThatAreRebuiltStayWatched(t *testing.T) {
 		}, "the gap is announced")
 		p.stop()
 	})
+}
+
+// rebuildProviderTables drops the tables and makes them again in one transaction.
+func (w *world) rebuildProviderTables() {
+	w.t.Helper()
+	w.exec(`BEGIN`)
+	w.exec(`CREATE TABLE public.new_providers (LIKE ai_providers INCLUDING ALL);
+		INSERT INTO new_providers SELECT * FROM ai_providers;
+		CREATE TABLE public.new_keys (LIKE ai_provider_keys INCLUDING ALL, FOREIGN KEY (provider_id) REFERENCES new_providers ON DELETE CASCADE);
+		INSERT INTO new_keys SELECT * FROM ai_provider_keys;
+		DROP TABLE ai_provider_keys, ai_providers;
+		ALTER TABLE new_providers RENAME TO ai_providers;
+		ALTER TABLE new_keys RENAME TO ai_provider_keys`)
+	w.exec(`COMMIT`)
+}
+
+// TestTablesThatAreRebuiltUnderAnotherRole rebuilds the tables where the worker's role
+// cannot make the triggers again: it says what it lacks, and then looks by itself. The
+// next resync is far away.
+func TestTablesThatAreRebuiltUnderAnotherRole(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	p := w.start(w.twoProviders(), "run", "--resync=24h", "--http-addr=127.0.0.1:0").ready()
+	w.rebuildProviderTables()
+	p.becomes(http.StatusServiceUnavailable, "permission denied for table ai_providers", `"worker roles"`)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+
+	script, err := os.ReadFile("../sql/roles.sql")
+	require.NoError(t, err)
+	conn := w.connect()
+	_, err = conn.Exec(t.Context(), string(script))
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	p.becomes(http.StatusOK)
+	w.expectAlerts("disabled openai")
+	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai", "resolved openai")
+	require.Zero(t, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`), "the triggers are still missing")
+	p.stop()
 }

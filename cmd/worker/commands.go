@@ -143,6 +143,9 @@ func seedCommand(f *flags) *cobra.Command {
 				if err := f.printer().Plan(plan, false); err != nil {
 					return err
 				}
+				if err := plan.Refusal(ctx, pool, keys, schema.Mode(f.migrate) == schema.Auto); err != nil {
+					return fmt.Errorf("a seed would fail: %w", err)
+				}
 				return planError(plan)
 			}
 			var plan seed.Plan

@@ -40,6 +40,9 @@ const (
 	triggerPause = 30 * time.Second
 	// triggerInterval is how often the triggers on the provider tables are looked for.
 	triggerInterval = 5 * time.Second
+	// blindInterval is how often everything is verified at least, while the triggers are
+	// missing and cannot be made.
+	blindInterval = 45 * time.Second
 	// standbyPause is the least time between two verifications of a standby.
 	standbyPause = time.Second
 )
@@ -444,14 +447,17 @@ func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, rea
 
 // keepTriggers ensures the triggers on the provider tables until ctx ends. Tables that
 // are dropped and created again, as by an upgrade of the gateway, have none: they get
-// them, and everything is verified.
+// them, and everything is verified. While a role that does not own the tables cannot make
+// triggers that are gone, everything is verified at least each [blindInterval].
 func (d *daemon) keepTriggers(ctx context.Context) {
 	// Making triggers waits for writers, and makes others wait behind it: after a
 	// failure it is tried less and less often.
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = triggerInterval, maxReturn
+	had := false
 	for first := true; ; first = false {
 		there, err := schema.HasTriggers(ctx, d.pool)
+		missing := err == nil && !there
 		switch {
 		case err != nil:
 		case first, !there && d.Migrate == schema.Auto:
@@ -464,13 +470,22 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 			err = fmt.Errorf("they are missing; run \"worker migrate%s\" as the owner of the tables", d.CommandFlags)
 		}
 		if ctx.Err() == nil && d.told.isNewError("no triggers", err) && err != nil {
-			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen at each resync only", "error", err)
+			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen late", "error", err)
 		}
+		had = had || there
 		pause := triggerInterval
-		if err != nil {
-			pause = wait.NextBackOff()
-		} else {
+		switch {
+		case err == nil:
 			wait.Reset()
+		case missing && (had || d.Migrate == schema.Auto):
+			// No notification comes of what is changed, nor of a table that the role may not read.
+			d.pending.All(pubsub.SourceResync)
+			pause = wait.NextBackOff()
+			if d.Migrate != schema.Auto || schema.IsDenied(err) { // no writer waits for it
+				pause = min(pause, blindInterval)
+			}
+		default:
+			pause = wait.NextBackOff()
 		}
 		select {
 		case <-ctx.Done():

@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/store"
 )
@@ -42,11 +44,29 @@ func Load(ctx context.Context, db store.DBTX) (Table, error) {
 			Remedy: "let the owner of ai_providers own it, or drop it if it is not the gateway's",
 		}
 	}
+	table := Table{Exists: true, Own: found.Own, Insertable: found.Insertable}
+	err = table.read(ctx, queries)
+	return table, err
+}
+
+// LoadForeign is [Load] for a database that provwatch has not migrated, where the
+// provider tables are another program's. It does not look whom the table belongs to.
+func LoadForeign(ctx context.Context, db store.DBTX) (Table, error) {
+	table := Table{Exists: true}
+	err := table.read(ctx, store.On(db))
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedTable {
+		return Table{}, nil
+	}
+	return table, err
+}
+
+// read reads the rows of the table.
+func (t *Table) read(ctx context.Context, queries *store.Queries) error {
 	rows, err := queries.ListKeys(ctx)
 	if err != nil {
-		return Table{}, fmt.Errorf("read the table dbcrypt_keys: %w", err)
+		return fmt.Errorf("read the table dbcrypt_keys: %w", err)
 	}
-	table := Table{Exists: true, Own: found.Own, Insertable: found.Insertable}
 	for _, row := range rows {
 		registered := Registered{Number: row.Number, Test: row.Test}
 		if row.ActiveKeyDigest != nil {
@@ -55,9 +75,9 @@ func Load(ctx context.Context, db store.DBTX) (Table, error) {
 		if row.RevokedKeyDigest != nil {
 			registered.Revoked = *row.RevokedKeyDigest
 		}
-		table.Rows = append(table.Rows, registered)
+		t.Rows = append(t.Rows, registered)
 	}
-	return table, nil
+	return nil
 }
 
 // SealerFor is [Ring.Sealer] for the database as it is.

@@ -86,8 +86,20 @@ func (r ServedRow) lacks(settings DecodedSettings) (notices []Notice) {
 	return notices
 }
 
-// vendorHosts are the hosts of providers whose base URL is empty.
-var vendorHosts = map[Type]string{OpenAI: "api.openai.com", Anthropic: "api.anthropic.com"}
+// vendorHosts are the hosts of providers whose base URL is empty. The gateway speaks
+// OpenAI's API with many types, and takes an empty base URL of these for OpenAI's.
+var vendorHosts = map[Type]string{
+	Anthropic:    "api.anthropic.com",
+	Azure:        openAIHost,
+	Copilot:      "api.individual.githubcopilot.com",
+	Google:       openAIHost,
+	OpenAI:       openAIHost,
+	OpenAICompat: openAIHost,
+	OpenRouter:   openAIHost,
+	Vercel:       openAIHost,
+}
+
+const openAIHost = "api.openai.com"
 
 // host returns the host by which the gateway finds the provider of a request, empty
 // where there is none: a Bedrock provider without a base URL has its region's.

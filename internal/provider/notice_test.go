@@ -88,6 +88,15 @@ func TestNoticesOfSharedHosts(t *testing.T) {
 	require.Empty(t, provider.Notices(rows("https://a/", "https://b/", "https://c.a/")))
 	require.Equal(t, shares("h.invalid", "p1"), provider.Notices(rows("https://u:pw@h.invalid/v1", "http://H.INVALID:8080/x?key=1")))
 	require.Equal(t, shares("api.openai.com", "p1"), provider.Notices(rows("", "https://api.openai.com/v1/")), "an empty one is the vendor's")
+	for kind, host := range map[provider.Type]string{
+		provider.Anthropic: "api.anthropic.com", provider.Copilot: "api.individual.githubcopilot.com",
+		provider.Azure: "api.openai.com", provider.Google: "api.openai.com", provider.OpenAICompat: "api.openai.com",
+		provider.OpenRouter: "api.openai.com", provider.Vercel: "api.openai.com",
+	} {
+		two := rows("", "https://"+host+"/")
+		two[0].Type = kind
+		require.Equal(t, shares(host, "p1"), provider.Notices(two), "an empty one of type %s", kind)
+	}
 	require.Equal(t, shares("h", "p1, p2, p3 and 2 more"), provider.Notices(rows("https://h", "https://h", "https://h", "https://h", "https://h", "https://h")))
 	require.Empty(t, provider.Notices(rows("%", "%")), "not a URL")
 

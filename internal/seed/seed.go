@@ -277,9 +277,9 @@ func (r *providerRows) write(ctx context.Context, queries *store.Queries, sealer
 			p.Types = append(p.Types, string(row.rowType))
 			p.Names = append(p.Names, row.desired.Name)
 			p.BaseUrls = append(p.BaseUrls, row.desired.BaseURL)
-			settings, keyID, err := sealer.SealSettings(row.desired.Settings(), row.desired.Bedrock.HasCredentials())
+			settings, keyID, err := sealSettings(sealer, row.desired)
 			if err != nil {
-				return fmt.Errorf("the settings of provider %q cannot be stored: %w", row.desired.Name, err)
+				return err
 			}
 			p.Settings = append(p.Settings, settings)
 			p.SettingsKeyIds = append(p.SettingsKeyIds, keyID)
@@ -297,9 +297,9 @@ func (r *providerRows) write(ctx context.Context, queries *store.Queries, sealer
 		for _, row := range chunk {
 			p.Ids = append(p.Ids, row.id)
 			p.ProviderIds = append(p.ProviderIds, row.providerID)
-			key, keyID, err := sealer.Seal(row.key)
+			key, keyID, err := sealKey(sealer, row.provider, row.key)
 			if err != nil {
-				return fmt.Errorf("an API key of provider %q cannot be stored: %w", row.provider, err)
+				return err
 			}
 			p.ApiKeys = append(p.ApiKeys, key)
 			p.ApiKeyKeyIds = append(p.ApiKeyKeyIds, keyID)

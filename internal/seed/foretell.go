@@ -1,0 +1,94 @@
+package seed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+	"provwatch/internal/store"
+)
+
+// Refusal returns the error with which a [Seed] of the plan would fail because the
+// secrets of the database cannot be written, nil where it would not. Like [DryRun] it is
+// for a database that need not have been migrated, and writes nothing. What the role may
+// not read is no reason to refuse: a seed says which privilege it lacks. register says
+// that the seed would register a first key where it may.
+func (p Plan) Refusal(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, register bool) error {
+	sealer, err := foretoldSealer(ctx, db, keys, register)
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege:
+		return nil
+	case err != nil:
+		return err
+	case p.Err() != nil: // with which a seed fails before it writes
+		return nil
+	}
+	for _, s := range p.Steps {
+		if s.Action != Insert {
+			continue
+		}
+		if _, _, err := sealSettings(sealer, s.Desired); err != nil {
+			return err
+		}
+		for _, key := range s.Desired.Keys {
+			if _, _, err := sealKey(sealer, s.Desired.Name, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// foretoldSealer is [SealerFor] for a database that need not have been migrated.
+func foretoldSealer(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, register bool) (dbcrypt.Sealer, error) {
+	found, err := store.On(db).InspectSchema(ctx)
+	if err != nil {
+		return dbcrypt.Sealer{}, fmt.Errorf("look at the schema: %w", err)
+	}
+	if !found.Providers || !found.ProviderKeys || found.Migrations && !found.HashKey {
+		return dbcrypt.Sealer{}, nil // the seed makes tables first, and registers a key in its own
+	}
+	if err := dbcrypt.RefuseFormer(ctx, db); err != nil {
+		return dbcrypt.Sealer{}, err
+	}
+	if !found.Migrations {
+		table, err := dbcrypt.LoadForeign(ctx, db)
+		if err != nil {
+			return dbcrypt.Sealer{}, err
+		}
+		return keys.Sealer(table)
+	}
+	if register {
+		digest, insertable, err := keys.Unregistered(ctx, db)
+		if err != nil {
+			return dbcrypt.Sealer{}, err
+		}
+		if digest != "" && insertable {
+			return dbcrypt.Sealer{}, nil
+		}
+	}
+	return keys.SealerFor(ctx, db)
+}
+
+// sealSettings returns the settings of a provider as they are stored.
+func sealSettings(sealer dbcrypt.Sealer, d provider.Desired) (stored, keyID string, err error) {
+	if stored, keyID, err = sealer.SealSettings(d.Settings(), d.Bedrock.HasCredentials()); err != nil {
+		err = fmt.Errorf("the settings of provider %q cannot be stored: %w", d.Name, err)
+	}
+	return stored, keyID, err
+}
+
+// sealKey returns an API key of a provider as it is stored.
+func sealKey(sealer dbcrypt.Sealer, name string, key secret.Text) (stored, keyID string, err error) {
+	if stored, keyID, err = sealer.Seal(key); err != nil {
+		err = fmt.Errorf("an API key of provider %q cannot be stored: %w", name, err)
+	}
+	return stored, keyID, err
+}
