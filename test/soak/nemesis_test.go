@@ -349,23 +349,21 @@ func (w *world) join(ctx context.Context) {
 	w.change(func(v *variables) { v.late = true })
 	hasRead := w.reread()
 	// The environment grows for good; it does so also when the run ends meanwhile.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	// Faults go on meanwhile, and some keep workers from starting.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), joinTime)
 	defer cancel()
-	restarted := 0 // the incarnation that was ended
+	restarted := false
 	for {
 		all := hasRead()
 		recorded := w.recorded()
-		life, _ := w.workers[0].readings()
-		// A writer can have truncated the table since.
-		again := life > restarted && w.workers[0].ready() == nil && (recorded["late-0"] == missing || recorded["late-1"] == missing)
-		if all && (restarted == 0 || again) && w.workers[0].signal(syscall.SIGTERM, true) {
-			restarted = life
+		if all && !restarted {
+			restarted = w.workers[0].signal(syscall.SIGTERM, true)
 		}
-		if all && restarted > 0 && recorded["late-0"] == inSync && recorded["late-1"] == inSync {
+		if all && restarted && recorded["late-0"] == inSync && recorded["late-1"] == inSync {
 			break
 		}
 		if !pause(ctx, 500*time.Millisecond) {
-			w.violate(ruleConverge, "the late providers did not join within %s", settleTime)
+			w.violate(ruleConverge, "the late providers did not join within %s", joinTime)
 			return
 		}
 	}

@@ -33,7 +33,8 @@ func (w *world) write(ctx context.Context, index int, ops []op) {
 			if !pause(ctx, o.pause) {
 				return ctx.Err()
 			}
-			if byName[o.provider].late && !w.joined(o.provider) {
+			// A TRUNCATE would take the late providers away again while they join.
+			if late := w.groups[len(w.groups)-1][0].name; (byName[o.provider].late || o.kind == "truncate") && !w.joined(late) {
 				continue
 			}
 			times := 1
