@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -245,7 +246,8 @@ func TestNotComparableKeepsARecordedDrift(t *testing.T) {
 	}
 }
 
-// TestNotComparableIsCountedByTheLeaderAlone ends the session of the worker that leads.
+// TestNotComparableIsCountedByTheLeaderAlone ends the session of the worker that leads,
+// while that is frozen.
 func TestNotComparableIsCountedByTheLeaderAlone(t *testing.T) {
 	t.Parallel()
 	n := newNotComparable(t, "notify", "UnknownKey")
@@ -255,8 +257,11 @@ func TestNotComparableIsCountedByTheLeaderAlone(t *testing.T) {
 	second, _ := n.startWith(n.env, n.key)
 	require.Equal(t, 1.0, first.metric("provwatch_not_comparable_providers"))
 	require.Zero(t, second.metric("provwatch_not_comparable_providers"))
+	first.signal(syscall.SIGSTOP) // or it could lead again at once
 	n.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+	second.waitFor("msg=leading")
+	first.signal(syscall.SIGCONT)
 	second.becomes(http.StatusOK, "aws", n.problem)
 	require.Equal(t, 1.0, second.metric("provwatch_not_comparable_providers"))
 	eventually(t, func() bool { return first.metric("provwatch_not_comparable_providers") == 0 }, "the other one counts none")
