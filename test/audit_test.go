@@ -31,7 +31,7 @@ func (w *world) lock(table, mode string) (unlock func()) {
 func (w *world) waiting(table string) bool {
 	w.t.Helper()
 	return w.count(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-		WHERE l.relation = to_regclass($1) AND NOT l.granted AND a.application_name LIKE 'provwatch%'`, table) > 0
+		WHERE l.relation = to_regclass($1) AND a.datname = current_database() AND NOT l.granted AND a.application_name LIKE 'provwatch%'`, table) > 0
 }
 
 // endSessions ends the sessions that killed workers left, which would otherwise

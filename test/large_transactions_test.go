@@ -119,7 +119,7 @@ func TestKilledInsideALargeTransaction(t *testing.T) {
 	unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'; ` + fmt.Sprintf(insertBulk, bulk/10))
 	eventually(t, func() bool { return w.waiting("provwatch.alert_counter") }, "the worker records the transaction")
-	require.Zero(t, w.count(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.relation = 'ai_providers'::regclass AND a.application_name LIKE 'provwatch%'`),
+	require.Zero(t, w.count(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.relation = 'ai_providers'::regclass AND a.datname = current_database() AND a.application_name LIKE 'provwatch%'`),
 		"a transaction that can last keeps no lock that the gateway's upgrade would wait for")
 	p.kill9()
 	w.endSessions()
