@@ -42,7 +42,7 @@ func TestAnnounceSeed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, "wal")
+			w := newWorldWithoutRows(t, "wal")
 			env := w.twoProviders()
 			for range 2 { // the second one inserts nothing
 				c.seed(w, env)
@@ -63,7 +63,7 @@ func TestAnnounceSeed(t *testing.T) {
 // when a gateway that hears no NOTIFY uses its rows.
 func TestUnheardSeed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	env := w.twoProviders()
 	const line = "a running gateway may not use the seeded providers yet"
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()

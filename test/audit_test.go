@@ -156,7 +156,7 @@ func TestCommandsOfAnOperatorStageAuditEntries(t *testing.T) {
 
 func TestKilledBeforeTheSeedCommitsLeavesNeitherRowsNorAuditEntries(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	require.Equal(t, 0, w.run(nil, "migrate").code)
 	env := w.twoProviders()
 	unlock := w.lock("provwatch.audit_outbox", "EXCLUSIVE")
@@ -175,7 +175,7 @@ func TestKilledBeforeTheSeedCommitsLeavesNeitherRowsNorAuditEntries(t *testing.T
 
 func TestSixteenWorkersBootingAtOnceSeedOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	env := w.twoProviders()
 	var workers []*worker
 	for range 16 {

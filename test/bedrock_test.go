@@ -57,7 +57,7 @@ func TestResolveTakeEnv(t *testing.T) {
 	const settings = `{"_type":"bedrock","_version":1,"access_key":"AKIAX","access_key_secret":"SS","external_id":"ext-1","model":"arn:profile-a",` +
 		`"protocol":"invoke-model","region":"us-east-1","role_arn":"arn:aws:iam::123456789012:role/B","small_fast_model":"arn:profile-b"}`
 	inRegion := func(region string) string { return strings.Replace(settings, "us-east-1", region, 1) }
-	bothSources(t, func(t *testing.T, w *world) {
+	bothSourcesOf(t, newWorldWithoutRows, func(t *testing.T, w *world) {
 		w.exec(`INSERT INTO ai_providers (id, type, name, display_name, base_url, settings, icon, created_at, updated_at)
 			VALUES (gen_random_uuid(), 'anthropic', 'anthropic', 'Claude', '', $1, '/claude.svg', '2026-01-01', '2026-01-01')`, settings)
 		w.recordUpdates()
@@ -243,7 +243,7 @@ func TestBedrockTypes(t *testing.T) {
 		require.Equal(t, 0, r.code, r.stderr)
 		require.Contains(t, r.squeezed().stdout, "+ anthropic insert type bedrock")
 		w.start(env, "run").ready().stop()
-		require.Equal(t, []string{"anthropic bedrock"}, w.strings(`SELECT name || ' ' || type FROM ai_providers`))
+		require.Equal(t, []string{"anthropic bedrock"}, w.strings(`SELECT name || ' ' || type FROM ai_providers WHERE name NOT LIKE 'gw-%'`))
 		require.Equal(t, []string{"bedrock"}, w.strings(`SELECT details ->> 'type' FROM provwatch.audit_log`))
 		require.Empty(t, w.alerts())
 	})

@@ -91,7 +91,7 @@ func stepsJSON(action, state, anthropicDB, openAIDB string) string {
 
 func TestSeedPrintsWhatItDidAndASecondSeedDoesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	env := w.twoProviders()
 	r := w.run(env, "seed")
 	require.Equal(t, 0, r.code, r.stderr)
@@ -1202,7 +1202,7 @@ func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
 
 func TestAWorkerStoppedWhileItBootsExitsInOrder(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	w.migrate()
 	unlock := w.lock("ai_providers", "EXCLUSIVE")
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {

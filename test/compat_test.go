@@ -8,7 +8,7 @@ import (
 
 func TestWithCompatARotatedKeyFailsAStartUntilItIsResolved(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	env, first, second := w.oneProviderWithTwoKeys()
 	env = env.with("PROVWATCH_COMPAT", "upstream-credentials")
 	w.start(env, "run").ready().stop()

@@ -13,7 +13,7 @@ import (
 // keeps its ciphertext.
 func TestResolveTakeEnvEncrypted(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "")
+	w := newWorldWithoutRows(t, "")
 	key, older := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	a := w.administrator(key, older)
 	a.register(older)
@@ -70,7 +70,7 @@ func TestResolveTakeEnvEncrypted(t *testing.T) {
 // TestResolveTakeEnvEncryptedKeys replaces the keys that differ.
 func TestResolveTakeEnvEncryptedKeys(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "")
+	w := newWorldWithoutRows(t, "")
 	key, older, unknown := dbcrypttest.NewKey(), dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	a := w.administrator(key, older, unknown)
 	for _, k := range []dbcrypttest.Key{older, unknown, key} {

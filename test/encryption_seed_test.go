@@ -41,7 +41,7 @@ func TestSeedEncrypts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, "")
+			w := newWorldWithoutRows(t, "")
 			a := w.administrator(first, second, other)
 			for _, key := range append(c.revoked, c.active...) {
 				a.register(key)
@@ -81,7 +81,7 @@ func TestSeedEncrypts(t *testing.T) {
 // TestSeedReadsTheVector compares rows that hold the specification's own vector.
 func TestSeedReadsTheVector(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "")
+	w := newWorldWithoutRows(t, "")
 	key := dbcrypttest.VectorKey()
 	w.secret(key.Text())
 	w.exec(`INSERT INTO dbcrypt_keys (number, active_key_digest, test) VALUES (1, '6d28cf8', $1)`, vectorTest)
@@ -168,7 +168,7 @@ func TestDryRunForetellsARefusal(t *testing.T) {
 // TestNoKeyIsConfigured seeds into a database with an active key.
 func TestNoKeyIsConfigured(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "")
+	w := newWorldWithoutRows(t, "")
 	key := dbcrypttest.NewKey()
 	a := w.administrator(key)
 	a.register(key)
@@ -285,7 +285,7 @@ func TestOwnTablesOfARoleThatDoesNotOwnThem(t *testing.T) {
 // TestKeysOfTheEnvironment gives the keys in each way that there is.
 func TestKeysOfTheEnvironment(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "")
+	w := newWorldWithoutRows(t, "")
 	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	a := w.administrator(key, other)
 	a.register(key)

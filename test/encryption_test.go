@@ -251,7 +251,7 @@ func (p *worker) reload(file string, env environ) {
 // encryption off, provider by provider, while a worker runs.
 func TestEncryptionIsNoChange(t *testing.T) {
 	t.Parallel()
-	bothSources(t, func(t *testing.T, w *world) {
+	bothSourcesOf(t, newWorldWithoutRows, func(t *testing.T, w *world) {
 		first, second := dbcrypttest.VectorKey(), dbcrypttest.NewKey()
 		a := w.administrator(first, second)
 		env := w.awsAndOpenAI()

@@ -10,7 +10,7 @@ import (
 
 func TestFieldNames(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	env := environ{
 		"CODER_AIBRIDGE_PROVIDER_0_Type": "openai",
 		"CODER_AIBRIDGE_PROVIDER_0_Name": "test",
@@ -109,7 +109,7 @@ func TestCompatEntriesOfOneName(t *testing.T) {
 
 func TestSharedEnvironmentFile(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "notify")
+	w := newWorldWithoutRows(t, "notify")
 	key := w.secret("made-up-key-0001")
 	certificate := "CA_CERT=\"-----BEGIN CERTIFICATE-----\n" + w.secret("MIIBmade-up+certificate/") + "\n-----END CERTIFICATE-----\"\n"
 	shared := "\ufeffexport LANG\nexport CODER_AIBRIDGE_PROVIDER_0_TYPE=openai\nspring.name=x\n" + certificate +

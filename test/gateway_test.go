@@ -15,15 +15,6 @@ import (
 // ofTheGateway reports whether a row is one of [pgtest.GatewayProviders].
 func ofTheGateway(name string) bool { return strings.HasPrefix(name, "gw-") }
 
-// insertGatewayProviders inserts the rows that a gateway's administrator has made.
-func (w *world) insertGatewayProviders() {
-	w.t.Helper()
-	pgtest.InsertGatewayProviders(w.t, w.url, pgtest.GatewayProviders())
-	for _, secret := range []string{pgtest.GatewayAccessKey, pgtest.GatewayAccessKeySecret, pgtest.GatewayAPIKey} {
-		w.secret(secret)
-	}
-}
-
 // gatewayProviders names the live and enabled ones of them, as they are stored.
 func gatewayProviders() environ {
 	env := environ{}
@@ -46,7 +37,6 @@ func gatewayProviders() environ {
 func TestTheRowsOfTheGatewayStayAsItWritesThem(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
-		w.insertGatewayProviders()
 		rows := func() []string {
 			return w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p WHERE name LIKE 'gw-%'
 				UNION ALL SELECT to_jsonb(k)::text FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id WHERE p.name LIKE 'gw-%' ORDER BY 1`)
@@ -90,7 +80,7 @@ func TestTheRowsOfTheGatewayStayAsItWritesThem(t *testing.T) {
 // by each kind of credentials.
 func TestTheGatewayDecodesWhatIsSeeded(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "notify")
+	w := newWorldWithoutRows(t, "notify")
 	env := moreTypes(w).
 		with("CODER_AIBRIDGE_OPENAI_KEY", w.secret(openAIKey)).
 		with("CODER_AIBRIDGE_BEDROCK_REGION", "us-east-1").
@@ -128,7 +118,6 @@ func TestTheGatewayDecodesWhatIsSeeded(t *testing.T) {
 func TestProvidersThatTheGatewayDoesNotServeAreNoticed(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
-	w.insertGatewayProviders()
 	w.insertProvider("openai", "keyless", "https://keyless.invalid/")
 	w.insertProvider("openai", "off", "https://off.invalid/", `enabled = false`)
 	w.insertProvider("anthropic", "garbled", "https://garbled.invalid/", `settings = 'garbage'`)

@@ -81,11 +81,12 @@ type world struct {
 	notes   map[pubsub.Channel][]string
 }
 
-// newWorld gives the test a database with the gateway's tables that its owner has
-// migrated for the WAL, and listens on every channel that a worker publishes on. Commands connect as roles
-// that have what sql/roles.sql grants and nothing more. At the end of the test,
-// everything that was emitted or stored by provwatch is searched for the secrets
-// that it was given.
+// newWorld gives the test a database with the gateway's tables and the rows of
+// [pgtest.GatewayProviders], which the environment does not name, that its owner has
+// migrated for the WAL, and listens on every channel that a worker publishes on.
+// Commands connect as roles that have what sql/roles.sql grants and nothing more. At the
+// end of the test, everything that was emitted or stored by provwatch is searched for the
+// secrets that it was given.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	return newWorldOf(t, "")
@@ -95,6 +96,20 @@ func newWorld(t *testing.T) *world {
 func newWorldOf(t *testing.T, source string) *world {
 	t.Helper()
 	url := pgtest.NewDatabaseFrom(t, "world_"+source, func(url string) error {
+		return errors.Join(pgtest.FillWithGatewayTables(url), pgtest.InsertGatewayProviders(url, pgtest.GatewayProviders()), migrateAndGrant(url, source))
+	})
+	w := newPreparedWorldOn(t, url, source)
+	for _, secret := range []string{pgtest.GatewayAccessKey, pgtest.GatewayAccessKeySecret, pgtest.GatewayAPIKey} {
+		w.secret(secret)
+	}
+	return w
+}
+
+// newWorldWithoutRows is newWorldOf whose tables are empty, for tests that look at all
+// rows.
+func newWorldWithoutRows(t *testing.T, source string) *world {
+	t.Helper()
+	url := pgtest.NewDatabaseFrom(t, "empty_world_"+source, func(url string) error {
 		return errors.Join(pgtest.FillWithGatewayTables(url), migrateAndGrant(url, source))
 	})
 	return newPreparedWorldOn(t, url, source)

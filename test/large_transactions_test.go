@@ -112,7 +112,7 @@ func TestATruncateInsideALargeTransaction(t *testing.T) {
 // transaction, before it records what the whole has changed.
 func TestKilledInsideALargeTransaction(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	w.withoutStatementLog()
 	env := w.twoProviders()
 	p := w.start(env, "run", "--source=wal").ready()

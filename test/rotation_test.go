@@ -187,7 +187,7 @@ func TestAStartWithAPasswordThatIsRotated(t *testing.T) {
 // that are none.
 func TestDatabaseURLFile(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "notify")
+	w := newWorldWithoutRows(t, "notify")
 	path, url := filepath.Join(t.TempDir(), "database.url"), w.withPassword(w.db.Config().User)
 	env := w.twoProviders().with("DATABASE_URL", "").with("PROVWATCH_DATABASE_URL_FILE", path)
 	writeFile(t, path, " "+url+"\n")

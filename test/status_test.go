@@ -34,7 +34,7 @@ func (p *worker) getWithToken(path, token string) (code int, body string) {
 
 func TestThePageAsksForItsTokenAndTheOtherEndpointsDoNot(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	token := w.secret("token-0123456789-abcdefghij")
 	for _, bad := range []string{w.file("token", "short"), filepath.Join(t.TempDir(), "none")} {
 		r := w.run(w.twoProviders(), "run", "--http-addr=127.0.0.1:0", "--http-token-file="+bad)
@@ -116,7 +116,7 @@ func TestAPageThatNobodyLooksAtCostsTheDatabaseNothing(t *testing.T) {
 
 func TestThePageOfAStandbyTellsWhoLeads(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	leader := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	leader.waitFor("msg=leading")
 	standby := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -139,7 +139,7 @@ func TestThePageOfAStandbyTellsWhoLeads(t *testing.T) {
 
 func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	p := w.start(w.twoProviders(), "run").ready()
 	w.exec(`UPDATE ai_providers SET base_url = $1 WHERE name = 'openai'`, "https://somebody:"+w.secret("hidden-password")+"@proxy.example/v1/")
 	w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'experiment', 'https://lab.example/')`)

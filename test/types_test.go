@@ -36,7 +36,7 @@ func (w *world) addGatewayTypes() {
 
 func TestEachTypeThatTheDatabasesEnumHasIsSeededAndWatched(t *testing.T) {
 	t.Parallel()
-	bothSources(t, func(t *testing.T, w *world) {
+	bothSourcesOf(t, newWorldWithoutRows, func(t *testing.T, w *world) {
 		env := moreTypes(w)
 		p := w.start(env, "run").ready()
 		require.Equal(t, []string{

@@ -187,7 +187,7 @@ func (m *history) settle() {
 
 func TestWhatTheWALDoesNotCarryIsKnownAllTheSame(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "")
 	secret := w.secret("aws-secret-that-nobody-may-see-0123456789")
 	env := environ{
 		"CODER_AIBRIDGE_PROVIDER_0_TYPE":                      "anthropic",

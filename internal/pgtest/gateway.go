@@ -3,6 +3,7 @@ package pgtest
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -21,15 +22,10 @@ func NewGatewayDatabase(t testing.TB) string {
 // FillWithGatewayTables creates the gateway's tables as [CreateGatewayTables] does, for
 // [NewDatabaseFrom].
 func FillWithGatewayTables(databaseURL string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, databaseURL)
-	if err != nil {
+	return onDatabase(databaseURL, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, gatewayTables)
 		return err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	_, err = conn.Exec(ctx, gatewayTables)
-	return err
+	})
 }
 
 // CreateGatewayTables creates the gateway's tables in a database, owned by the role
@@ -90,9 +86,8 @@ func GatewayProviders() []GatewayProvider {
 }
 
 // InsertGatewayProviders inserts rows into the gateway's tables, as the gateway does.
-func InsertGatewayProviders(t testing.TB, databaseURL string, providers []GatewayProvider) {
-	t.Helper()
-	onDatabase(t, databaseURL, func(ctx context.Context, conn *pgx.Conn) error {
+func InsertGatewayProviders(databaseURL string, providers []GatewayProvider) error {
+	return onDatabase(databaseURL, func(ctx context.Context, conn *pgx.Conn) error {
 		for _, p := range providers {
 			var id string
 			err := conn.QueryRow(ctx, `INSERT INTO ai_providers (id, type, name, display_name, icon, enabled, base_url, settings)
@@ -116,16 +111,16 @@ func InsertGatewayProviders(t testing.TB, databaseURL string, providers []Gatewa
 	})
 }
 
-func onDatabase(t testing.TB, databaseURL string, do func(context.Context, *pgx.Conn) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), timeout)
+func onDatabase(databaseURL string, do func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
-		t.Fatalf("connecting to a test database: %v", err)
+		return fmt.Errorf("connecting to a test database: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	if err := do(ctx, conn); err != nil {
-		t.Fatalf("writing to the gateway's tables: %v", err)
+		return fmt.Errorf("writing to the gateway's tables: %w", err)
 	}
+	return nil
 }

@@ -13,7 +13,7 @@ func TestTheGatewaysTablesTakeItsRows(t *testing.T) {
 	conn := connect(t, u)
 	require.Equal(t, "openai anthropic azure bedrock google openai-compat openrouter vercel copilot",
 		queryText(t, conn, `SELECT string_agg(enumlabel, ' ' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = 'ai_provider_type'::regtype`))
-	InsertGatewayProviders(t, u, GatewayProviders())
+	require.NoError(t, InsertGatewayProviders(u, GatewayProviders()))
 	require.Equal(t, "gw-aws gw-aws-old gw-azure gw-compat gw-copilot gw-google gw-vercel",
 		queryText(t, conn, `SELECT string_agg(name, ' ' ORDER BY name) FROM ai_providers`))
 	require.Equal(t, "5", queryText(t, conn, `SELECT count(*)::text FROM ai_provider_keys`))
@@ -39,7 +39,7 @@ func TestTheGatewaysDecoderIsStrict(t *testing.T) {
 	t.Parallel()
 	u := NewGatewayDatabase(t)
 	conn := connect(t, u)
-	InsertGatewayProviders(t, u, GatewayProviders())
+	require.NoError(t, InsertGatewayProviders(u, GatewayProviders()))
 	theirs := func(string) bool { return false }
 	require.NoError(t, DecodeGatewayRows(t.Context(), conn, theirs))
 	require.ErrorContains(t, DecodeGatewayRows(t.Context(), conn, nil), "is not left to its default")
