@@ -14,7 +14,7 @@ trap 'rm -f "$events"' EXIT
 status=0
 gotestsum=$(go tool -n -modfile=tools/go.mod gotestsum)
 (cd "${MODULE:-.}" && "$gotestsum" --format standard-quiet --no-color \
-	--jsonfile "$events" -- -race -parallel 4 -timeout 10m "$@") || status=$?
+	--jsonfile "$events" -- -race -parallel 4 -timeout 25m "$@") || status=$?
 
 # An input that a fuzz target refuses is no test that is skipped.
 skipped=$(sed -nE 's/^\{"Time":"[^"]*","Action":"skip","Package":"([^"]*)","Test":"([^"]*)".*/\1 \2/p' "$events" | grep -v ' Fuzz' | sort -u || true)
