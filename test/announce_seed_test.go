@@ -63,7 +63,7 @@ func TestAnnounceSeed(t *testing.T) {
 // when a gateway that hears no NOTIFY uses its rows.
 func TestUnheardSeed(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithoutRows(t, "")
+	w := newWorld(t)
 	env := w.twoProviders()
 	const line = "a running gateway may not use the seeded providers yet"
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()

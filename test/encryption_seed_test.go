@@ -221,7 +221,7 @@ func TestKeysThatAreNoLongerActive(t *testing.T) {
 		// What changes meanwhile is alerted all the same.
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai")
-		// Of this one nobody is notified.
+		// No notification comes of this key.
 		a.register(second)
 		p.becomes(http.StatusOK)
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)

@@ -115,7 +115,7 @@ func newWorldWithoutRows(t *testing.T, source string) *world {
 	return newPreparedWorldOn(t, url, source)
 }
 
-// newWorldOn is newWorldOf on an empty database of the test's own.
+// newWorldOn is newWorldWithoutRows on a database that the test has created.
 func newWorldOn(t *testing.T, url, source string) *world {
 	t.Helper()
 	pgtest.CreateGatewayTables(t, url)
@@ -234,8 +234,8 @@ func (w *world) createRole(name, attributes string) {
 	require.NoError(w.t, conn.Close(w.t.Context()))
 }
 
-// migrateAndGrant does what an administrator does for workers of a source that connect as roles
-// of their own (docs/privileges.md).
+// migrateAndGrant does what an administrator does for workers of a source that connect as
+// roles of their own (docs/privileges.md).
 func migrateAndGrant(databaseURL, source string) error {
 	config, err := postgres.ParseURL(databaseURL)
 	if err != nil {

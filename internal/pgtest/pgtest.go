@@ -150,7 +150,7 @@ type Cluster struct {
 	databases atomic.Int64
 	primary   *Cluster // of a hot standby, nil for another
 
-	// templates make sure of the database of a name that others are copies of.
+	// templates create the database of a name, once, that others are copies of.
 	templatesMu sync.Mutex
 	templates   map[string]func() error
 
@@ -338,8 +338,8 @@ func (c *Cluster) NewDatabase(t testing.TB) string {
 
 func (c *Cluster) nextName() string { return "test_" + strconv.FormatInt(c.databases.Add(1), 10) }
 
-// template makes sure of a database that others are copies of. It must have no session
-// once fill has returned.
+// template creates a database that others are copies of, unless it was created before. It
+// must have no session once fill has returned.
 func (c *Cluster) template(name string, fill func(databaseURL string) error) error {
 	c.templatesMu.Lock()
 	if c.templates == nil {

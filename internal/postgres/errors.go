@@ -18,8 +18,8 @@ func IsLoginRefused(err error) bool {
 }
 
 // isFailedLogin reports whether the role has failed to authenticate by another method than
-// a password that the server has, such as LDAP, PAM or RADIUS. A rule of pg_hba.conf that
-// lets nobody in comes from another function of the server.
+// a password that the server has, such as LDAP, PAM or RADIUS. The rejection by a rule of
+// pg_hba.conf, which has the same code, comes from another function of the server.
 func isFailedLogin(err *pgconn.PgError) bool {
 	return err.Code == pgerrcode.InvalidAuthorizationSpecification && err.Routine == "auth_failed"
 }

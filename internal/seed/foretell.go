@@ -9,8 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/dbcrypt"
-	"provwatch/internal/provider"
-	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
 
@@ -75,20 +73,4 @@ func foretoldSealer(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, regi
 		}
 	}
 	return keys.SealerFor(ctx, db)
-}
-
-// sealSettings returns the settings of a provider as they are stored.
-func sealSettings(sealer dbcrypt.Sealer, d provider.Desired) (stored, keyID string, err error) {
-	if stored, keyID, err = sealer.SealSettings(d.Settings(), d.Bedrock.HasCredentials()); err != nil {
-		err = fmt.Errorf("the settings of provider %q cannot be stored: %w", d.Name, err)
-	}
-	return stored, keyID, err
-}
-
-// sealKey returns an API key of a provider as it is stored.
-func sealKey(sealer dbcrypt.Sealer, name string, key secret.Text) (stored, keyID string, err error) {
-	if stored, keyID, err = sealer.Seal(key); err != nil {
-		err = fmt.Errorf("an API key of provider %q cannot be stored: %w", name, err)
-	}
-	return stored, keyID, err
 }

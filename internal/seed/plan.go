@@ -109,8 +109,8 @@ func (p Plan) Count(action Action) int {
 }
 
 // NotComparable returns the reasons of the rows that cannot be compared, by the name of
-// their providers; with credentials set also of those that cannot be for their
-// credentials alone.
+// their providers; with credentials set, also the reasons of rows whose credentials alone
+// cannot be compared.
 func (p Plan) NotComparable(credentials bool) map[string]string {
 	reasons := map[string]string{}
 	for _, s := range p.Steps {

@@ -338,3 +338,19 @@ func (os observations) record(ctx context.Context, db store.DBTX) error {
 	}
 	return nil
 }
+
+// sealSettings returns the settings of a provider in the form in which they are stored.
+func sealSettings(sealer dbcrypt.Sealer, d provider.Desired) (stored, keyID string, err error) {
+	if stored, keyID, err = sealer.SealSettings(d.Settings(), d.Bedrock.HasCredentials()); err != nil {
+		err = fmt.Errorf("the settings of provider %q cannot be stored: %w", d.Name, err)
+	}
+	return stored, keyID, err
+}
+
+// sealKey returns an API key of a provider in the form in which it is stored.
+func sealKey(sealer dbcrypt.Sealer, name string, key secret.Text) (stored, keyID string, err error) {
+	if stored, keyID, err = sealer.Seal(key); err != nil {
+		err = fmt.Errorf("an API key of provider %q cannot be stored: %w", name, err)
+	}
+	return stored, keyID, err
+}

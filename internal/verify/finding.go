@@ -85,10 +85,9 @@ type finding struct {
 	// alert is the kind of the alert to publish, empty for none.
 	alert  provider.Kind
 	record bool // the recorded state is to be replaced
-	// reason is why the row, or its API keys, cannot be compared, empty where they can. It
-	// is to be recorded where it is not the one that is.
+	// reason is why the row, or its API keys, cannot be compared, empty where they can.
 	reason       string
-	recordReason bool
+	recordReason bool // the recorded reason must be replaced
 	// withdraw is an accepted drift that no longer holds, nil for none.
 	withdraw *acceptance
 }

@@ -17,7 +17,7 @@ func (m *mirror) redecode(mirrored, seen provider.Observation) bool {
 	}
 	anew := *row
 	anew.setSettings(seen.DBSettings)
-	// With an unknown base URL too: its hashes tell it from the one that is desired.
+	// Also of a row whose base URL is unknown: the hashes show whether it is the desired one.
 	anew.hashes, anew.unreadable, anew.regionCut = seen.DBHashes, "", false
 	if seen.Unreadable != nil {
 		anew.unreadable = seen.Unreadable.Error()

@@ -579,7 +579,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 	for _, o := range c.observed {
 		mirrored, named := s.observe(o.Provider)
 		if c.touched[o.Provider] {
-			// What was decoded with the keys of before a reload is to be seen once more.
+			// A reload of the keys can have come between the stream and the look: look again.
 			c.again = c.again || s.Verifier.ComparesCredentials() || (mirrored.Unreadable == nil) != (o.Unreadable == nil)
 			continue
 		}
@@ -641,7 +641,7 @@ func reread(id uuid.UUID) error {
 
 // markUnread marks the gap that [reread] is, in the transaction that records what came
 // with it: a kill before the next session must not leave its changes behind unseen and
-// unsaid. There is none for uuid.Nil.
+// unsaid. For uuid.Nil it does nothing.
 func markUnread(ctx context.Context, tx pgx.Tx, unread uuid.UUID) error {
 	if unread == uuid.Nil {
 		return nil
