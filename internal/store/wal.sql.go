@@ -232,6 +232,36 @@ func (q *Queries) ListBaseURLs(ctx context.Context, ids []uuid.UUID) ([]ListBase
 	return items, nil
 }
 
+const listInvisible = `-- name: ListInvisible :many
+SELECT streamed.xid::bigint AS xid
+FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) AS now,
+    unnest($1::bigint[]) AS streamed (xid)
+WHERE pg_xact_status((now.next - (mod(now.next - streamed.xid + 6442450944, 4294967296) - 2147483648))::text::xid8) = 'in progress'
+`
+
+// Which of these transactions, by the numbers that the stream has, queries do not see
+// yet. Those are the low 32 bits: of all transactions that have them the one nearest to
+// now is meant.
+func (q *Queries) ListInvisible(ctx context.Context, xids []int64) ([]int64, error) {
+	rows, err := q.db.Query(ctx, listInvisible, xids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var xid int64
+		if err := rows.Scan(&xid); err != nil {
+			return nil, err
+		}
+		items = append(items, xid)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listMirror = `-- name: ListMirror :many
 SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
     m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at

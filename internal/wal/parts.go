@@ -57,6 +57,7 @@ func (s *session) isStored(t *transaction) bool { return t.commit < s.stored }
 func (s *session) apply(t *transaction, seen *outcome) {
 	// Of the credentials of a Bedrock provider the stream shows nothing.
 	seen.keysTouched = seen.keysTouched || t.keysTouched || len(t.changes) > 0
+	s.noteApplied(t)
 	for _, c := range t.changes {
 		names, unread := s.mirror.apply(c)
 		if c.truncate {
@@ -104,6 +105,9 @@ func (s *session) recorded(ctx context.Context, seen *outcome, position pglogrep
 	}
 	if seen.unread != uuid.Nil {
 		return reread(seen.unread)
+	}
+	if err := s.forgetVisible(ctx); err != nil {
+		return err
 	}
 	if seen.keysTouched && s.Verifier.ComparesCredentials() {
 		s.Pending.All(pubsub.SourceWAL)

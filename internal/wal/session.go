@@ -47,9 +47,9 @@ const (
 	// [maxBacklog], so that the stream is read while a batch is recorded.
 	maxBatch     = 5000
 	maxBatchSize = 1 << 20
-	// disagreements is how often in a row a look may disagree with the mirror. A
-	// commit shows in the WAL shortly before it shows to queries, so that once is
-	// no contradiction.
+	// disagreements is how often in a row a look may disagree with the mirror. What
+	// is committed while a look waits shows in the WAL before it shows to queries, so
+	// that once is no contradiction.
 	disagreements = 20
 )
 
@@ -70,7 +70,9 @@ type session struct {
 	walEnd    atomic.Uint64 // how far the server has got, an LSN, as of its last message
 
 	limiter   *rate.Limiter
-	check     *check // the verification under way, nil for none
+	unchecked []int64 // transactions of the stream that queries may not see yet
+	held      *held   // the verification that waits for such, nil for none
+	check     *check  // the verification under way, nil for none
 	disagreed map[string]int
 }
 
@@ -131,6 +133,9 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 	one.confirm()
 	if one.check != nil {
 		s.Pending.Again(one.check.request)
+	}
+	if one.held != nil {
+		s.Pending.Again(one.held.request)
 	}
 	return err
 }
@@ -342,9 +347,18 @@ func (s *session) confirm() {
 // handle records transactions in batches, and verifies what is pending.
 func (s *session) handle(ctx context.Context, waiting *backlog) error {
 	var pause, stuck <-chan time.Time
+	verify := func() error {
+		wait, err := s.verify(ctx)
+		if pause = nil; s.check == nil {
+			pause = time.After(wait)
+		} else {
+			stuck = time.After(markerTimeout)
+		}
+		return err
+	}
 	for {
 		ready := s.Pending.Ready()
-		if s.check != nil || pause != nil {
+		if s.held != nil || s.check != nil || pause != nil {
 			ready = nil
 		}
 		select {
@@ -352,6 +366,12 @@ func (s *session) handle(ctx context.Context, waiting *backlog) error {
 			return ctx.Err()
 		case <-pause:
 			pause = nil
+			if s.held == nil {
+				continue
+			}
+			if err := verify(); err != nil {
+				return err
+			}
 		case <-stuck:
 			return fmt.Errorf("the replication stream has not passed a marker for %s", markerTimeout)
 		case e := <-waiting.events:
@@ -371,15 +391,9 @@ func (s *session) handle(ctx context.Context, waiting *backlog) error {
 			if !ok {
 				continue
 			}
-			if err := s.verify(ctx, request); err != nil {
-				s.Verified(request, err)
-				s.Pending.Again(request)
+			s.hold(request)
+			if err := verify(); err != nil {
 				return err
-			}
-			if s.check != nil {
-				stuck = time.After(markerTimeout)
-			} else {
-				pause = time.After(checkPause)
 			}
 		}
 	}
@@ -531,13 +545,28 @@ func (s *session) observe(name string) (provider.Observation, bool) {
 	return o, named
 }
 
-// verify begins a verification of what is requested.
-func (s *session) verify(ctx context.Context, request listener.Request) error {
+// verify begins the verification that is held, unless queries do not see yet what it
+// waits for. Without one under way it returns the wait until the next attempt, or until
+// the next verification.
+func (s *session) verify(ctx context.Context) (wait time.Duration, err error) {
+	request := s.held.request
+	defer func() {
+		if err != nil {
+			s.Verified(request, err)
+		}
+	}()
+	if wait, err := s.awaitVisible(ctx); err != nil || wait > 0 {
+		return wait, err
+	}
 	names, err := s.Verifier.Suspects(ctx, request)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return s.look(ctx, &check{request: request, names: names})
+	if err := s.look(ctx, &check{request: request, names: names}); err != nil {
+		return 0, err
+	}
+	s.held = nil
+	return 0, nil
 }
 
 // look goes on with a verification: it reads the next providers as they are now,

@@ -83,6 +83,15 @@ LIMIT @max_providers;
 -- stream up to it has read everything that was committed before.
 SELECT pg_logical_emit_message(true, 'provwatch', @token::text);
 
+-- name: ListInvisible :many
+-- Which of these transactions, by the numbers that the stream has, queries do not see
+-- yet. Those are the low 32 bits: of all transactions that have them the one nearest to
+-- now is meant.
+SELECT streamed.xid::bigint AS xid
+FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) AS now,
+    unnest(@xids::bigint[]) AS streamed (xid)
+WHERE pg_xact_status((now.next - (mod(now.next - streamed.xid + 6442450944, 4294967296) - 2147483648))::text::xid8) = 'in progress';
+
 -- name: InspectReplication :one
 SELECT
     current_setting('wal_level')::text AS wal_level,
