@@ -35,10 +35,13 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'hash_key'; -- of the last of sql/migrations
+    latest CONSTANT text := 'stand_by'; -- a table or function of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'provwatch' AND c.relkind = 'r');
+        WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
+        UNION ALL
+        SELECT p.proname::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'provwatch');
 BEGIN
     IF NOT latest = ANY (made) THEN
         RAISE EXCEPTION USING
@@ -159,9 +162,12 @@ GRANT SELECT, DELETE ON provwatch.audit_outbox TO provwatch_notify, provwatch_wa
 GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_wal;
 GRANT SELECT (last_seq), UPDATE (last_seq) ON provwatch.audit_counter TO provwatch_notify, provwatch_wal;
 
+-- To lead, or to stand by for it.
+GRANT EXECUTE ON FUNCTION provwatch.stand_by(integer) TO provwatch_notify, provwatch_wal;
+
 -- To publish alerts, each once. Those published are not changed, and read for the status page alone.
 GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
-GRANT SELECT (last_seq, generation), UPDATE (last_seq, generation, verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
+GRANT SELECT (last_seq, generation, term), UPDATE (last_seq, generation, term, verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable TO provwatch_notify, provwatch_wal;
 -- A drift that was accepted is withdrawn when it no longer is what it was.
 GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal;
@@ -177,6 +183,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_op
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_operator;
 GRANT UPDATE (retry) ON provwatch.sink_dead_letters TO provwatch_operator;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_operator;
+-- To report whether a worker leads, which delivers what is staged.
+GRANT SELECT (term) ON provwatch.alert_counter TO provwatch_operator;
 
 -- For a worker that has sinks, in addition: to read what they are to get, and to keep how far they got.
 GRANT SELECT ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_sinks;
@@ -191,7 +199,7 @@ GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
 -- To report, with "worker status" and on the status page.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
 GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_reader;
-GRANT SELECT (verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_reader;
+GRANT SELECT (verified_at, term) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_reader;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_reader;
 GRANT SELECT ON provwatch.drift_state, provwatch.not_comparable, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_reader;

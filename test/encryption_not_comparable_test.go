@@ -258,7 +258,7 @@ func TestNotComparableIsCountedByTheLeaderAlone(t *testing.T) {
 	require.Equal(t, 1.0, first.metric("provwatch_not_comparable_providers"))
 	require.Zero(t, second.metric("provwatch_not_comparable_providers"))
 	first.signal(syscall.SIGSTOP) // or it could lead again at once
-	n.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+	n.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1886874724
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	second.waitFor("msg=leading")
 	first.signal(syscall.SIGCONT)

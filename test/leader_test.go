@@ -2,12 +2,15 @@ package test
 
 import (
 	"fmt"
+	"net/http"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
 )
 
@@ -62,10 +65,10 @@ func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
 		require.Zero(t, second.metric("provwatch_leader"))
 		leader := w.strings(`SELECT format('leader_session=%s leader_role=%s leader_address=127.0.0.1 leader_since=%s', pid, usename,
 			to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-			FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted AND pg_stat_activity.datname = current_database()`)[0]
+			FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted AND classid = 1886874724 AND pg_stat_activity.datname = current_database()`)[0]
 		second.waitFor(`msg="standing by until the leader ends"`, leader)
 		require.Zero(t, first.logged("standing by"))
-		require.Equal(t, 1, w.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
+		require.Equal(t, 1, w.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1886874724
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`))
 
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -90,20 +93,20 @@ func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
 	})
 }
 
-// TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn stops the leader's
-// process, takes its listening session away as the server does with a peer that
-// vanished, and lets it go on.
+// TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn stops the leader's process
+// and lets it go on once another worker leads. The workers log in as different roles.
 func TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
-		first := w.start(env, "run").ready()
-		second := w.start(env, "run").ready()
+		first := w.start(env, "run", "--takeover-after=6s").ready()
+		w.logInAnotherWorker()
+		second := w.start(env, "run", "--takeover-after=6s", "--http-addr=127.0.0.1:0").ready()
 		first.signal(syscall.SIGSTOP)
-		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
-		second.waitFor("msg=leading")
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		second.waitFor("level=WARN", "no live leader is seen", "has shown no sign of life")
+		second.waitFor("level=WARN", "taking over from a leader that shows no sign of life")
+		second.waitFor("msg=leading")
 		w.expectAlerts("disabled openai")
 		first.signal(syscall.SIGCONT)
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
@@ -116,10 +119,103 @@ func TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn(t *testing.T) {
 			want = append(want, kind+" openai")
 			w.expectAlerts(want...)
 		}
-		require.Zero(t, first.logged("msg=drift", "seq=3"), strings.Join(first.lines(), "\n"), fmt.Sprint(want))
+		require.Zero(t, first.logged("msg=drift"), strings.Join(first.lines(), "\n"), fmt.Sprint(want))
+		eventually(t, func() bool { status, _ := second.get("/readyz"); return status == http.StatusOK }, "the leader is ready")
 		first.stop()
 		second.stop()
 	})
+}
+
+// TestAStandbyThatFreezesInTheQueueDoesNotKeepOthersFromLeading kills the leader after it
+// has stopped a standby, whose session waits for the lock and gets it.
+func TestAStandbyThatFreezesInTheQueueDoesNotKeepOthersFromLeading(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		first := w.start(env, "run", "--takeover-after=6s").ready()
+		frozen := w.start(env, "run", "--takeover-after=6s").ready()
+		w.waitForQueue(1)
+		frozen.signal(syscall.SIGSTOP)
+		third := w.start(env, "run", "--takeover-after=6s").ready()
+		first.kill9()
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		third.waitFor("msg=leading")
+		w.expectAlerts("disabled openai")
+		frozen.signal(syscall.SIGCONT)
+		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai", "resolved openai")
+		require.Zero(t, frozen.logged("msg=drift"))
+		frozen.stop()
+		third.stop()
+	})
+}
+
+// TestAStandbyThatIsKilledInTheQueueHoldsUpNobody kills one whose session waits for the
+// lock, and then the leader.
+func TestAStandbyThatIsKilledInTheQueueHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		first := w.start(env, "run").ready()
+		killed := w.start(env, "run").ready()
+		w.waitForQueue(1)
+		third := w.start(env, "run").ready()
+		w.waitForQueue(2)
+		killed.kill9()
+		first.kill9()
+		third.waitFor("msg=leading")
+		require.Zero(t, third.logged("no sign of life"))
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai")
+		third.stop()
+	})
+}
+
+// TestAStandbyCostsLittle counts the statements that one sends on an idle database, on
+// all its connections, while it waits a number of turns of the shipped length. Its log on
+// the server holds no error.
+func TestAStandbyCostsLittle(t *testing.T) {
+	t.Parallel()
+	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
+	env := w.twoProviders()
+	leader := w.start(env, "run").ready()
+	standby := w.start(env.with("PGAPPNAME", "stands-by"), "run").ready()
+	w.waitForQueue(1)
+	w.exec(`ALTER SYSTEM SET log_line_prefix = '%a '`)
+	w.exec(`SELECT pg_reload_conf()`)
+	const turns = 5
+	turn := func() int { return w.statements("stands-by-listener LOG:  execute") }
+	start := turn()
+	eventually(t, func() bool { return turn() >= start+turns }, "it waits some turns")
+	log := w.serverLog()
+	all := regexp.MustCompile(`(?m)^stands-by\S* LOG:  (execute|statement)`).FindAllString(log, -1)
+	// A turn takes five seconds, so that a quarter more is 15 a minute.
+	require.LessOrEqual(t, len(all)-start, (turns+1)*5/4, strings.Join(all, "\n"))
+	require.NotRegexp(t, `(?m)^stands-by\S* (ERROR|FATAL)`, log)
+	standby.stop()
+	require.NotRegexp(t, `(?m)^stands-by\S* (ERROR|FATAL)`, w.serverLog(), "nor does stopping it")
+	leader.stop()
+}
+
+// logInAnotherWorker makes the next workers log in as another role than those before.
+func (w *world) logInAnotherWorker() {
+	w.t.Helper()
+	attributes := "REPLICATION IN ROLE provwatch_wal"
+	if w.source == "notify" {
+		attributes = "IN ROLE provwatch_notify"
+	}
+	name := "test_other_" + w.source
+	w.createRole(name, attributes)
+	w.login["run"] = name
+}
+
+// waitForQueue waits until so many sessions wait for the leader's lock.
+func (w *world) waitForQueue(n int) {
+	w.t.Helper()
+	eventually(w.t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = 1886874724
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == n
+	}, "%d standbys wait in the server", n)
 }
 
 // TestTheLeaderAlertsWhatTheStartOfAnotherWorkerHasSeeded: triggers are silent in

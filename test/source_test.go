@@ -17,7 +17,8 @@ func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.
 	role := w.limitedRole()
 	w.exec(fmt.Sprintf(`ALTER ROLE %[1]s REPLICATION;
 		GRANT SELECT, INSERT ON ai_providers, ai_provider_keys TO %[1]s; GRANT SELECT ON dbcrypt_keys TO %[1]s; GRANT USAGE ON SCHEMA provwatch TO %[1]s;
-		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA provwatch TO %[1]s`, role.name))
+		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA provwatch TO %[1]s;
+		GRANT EXECUTE ON FUNCTION provwatch.stand_by TO %[1]s`, role.name))
 	env := w.twoProviders().with("DATABASE_URL", role.url)
 
 	r := w.run(env, "run", "--source=wal")

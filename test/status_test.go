@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/listener"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/status"
 )
@@ -186,8 +185,8 @@ func (w *world) verifiedAt() *time.Time {
 func TestStatusTellsWhenTheLeaderHasLastVerifiedEverything(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
-		other := w.connect() // leads, and verifies nothing
-		_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, listener.LeaderLock)
+		other := w.connect()                                                        // leads, and verifies nothing
+		_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock(1886874724, 0)`) // of the first term
 		require.NoError(t, err)
 		p := w.start(w.twoProviders(), "run", "--resync=1s").ready()
 		require.Contains(t, w.run(nil, "status").stdout, "Verified:  not noted yet\n", "a worker that stands by notes nothing")

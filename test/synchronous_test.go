@@ -87,7 +87,13 @@ func (w *world) commitSlowly(statement string, args ...any) <-chan error {
 // statements returns how many statements with a text the server has logged.
 func (w *world) statements(text string) int {
 	w.t.Helper()
+	return strings.Count(w.serverLog(), text)
+}
+
+// serverLog returns what the server has logged.
+func (w *world) serverLog() string {
+	w.t.Helper()
 	log, err := os.ReadFile(filepath.Join(w.server, "postgres.log"))
 	require.NoError(w.t, err)
-	return strings.Count(string(log), text)
+	return string(log)
 }

@@ -15,7 +15,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/embedded"
-	"provwatch/internal/listener"
+	"provwatch/internal/leader"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
@@ -231,7 +231,7 @@ func deliver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) {
 // since no worker leads.
 func handOver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (staged bool) {
 	err := pubsub.Publish(ctx, pool, pubsub.StagedEntries, "")
-	leads, leaderErr := listener.HasLeader(ctx, pool)
+	leads, leaderErr := leader.HasLeader(ctx, pool)
 	if err = errors.Join(err, leaderErr); err != nil {
 		// A worker looks at the outbox anyway, at the latest with the next --resync.
 		logger.WarnContext(ctx, "could not wake a worker to deliver the audit entries", "error", err)

@@ -253,6 +253,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.CredentialDrift = verify.CredentialMode(f.credentials)
 	o.Resync, o.MaxBackOff = f.resync, f.maxBackOff
 	o.ProbeInterval, o.AnswerTimeout = f.probeInterval, f.answerTimeout
+	o.TakeOverAfter = f.takeOverAfter
 	o.Source = daemon.SourceMode(f.source)
 	o.SlotMaxLag = maxLag
 	o.Remedies = f.remedies()

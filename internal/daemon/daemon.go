@@ -18,6 +18,7 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
@@ -75,6 +76,9 @@ type Options struct {
 	// listener or a hinted verification may take (--answer-timeout). A server that has
 	// stopped answering makes the worker not ready within the two together.
 	ProbeInterval, AnswerTimeout time.Duration
+	// TakeOverAfter is how long a leader may show no sign of life until a worker that
+	// stands by takes over (--takeover-after).
+	TakeOverAfter time.Duration
 
 	// Source is where changes come from (--source).
 	Source SourceMode
@@ -244,13 +248,13 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		worker:    uuid.New(),
 		pool:      pool,
 		pending:   listener.NewPending(),
-		elected:   make(chan leadership, 1),
 		deliverer: audit.NewDeliverer(pool, o.Logger, c.metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 
 		fileVariables: fileVariables,
 	}
-	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, c.metrics, d.stillLeads, d.publishFor)
+	d.elector = leader.NewElector(leader.NewLimits(o.TakeOverAfter, o.ProbeInterval, o.AnswerTimeout), o.Logger, d)
+	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, c.metrics, d.publishFor)
 	c.metrics.page.run(d)
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
@@ -328,12 +332,8 @@ type daemon struct {
 	// fileVariables is that of the environment in use. Of the goroutine that reloads.
 	fileVariables int
 
-	elected chan leadership    // receives each leadership when it begins
-	depose  context.CancelFunc // ends the current leadership; of the listener's goroutine
-	// asked is closed once Listening has asked for its verification; nil until the
-	// session leads, or after. Of the listener's goroutine.
-	asked chan struct{}
-	hears bool // LISTEN is in effect; of the listener's goroutine
+	elector *leader.Elector
+	term    atomic.Pointer[leader.Term] // nil while standing by
 
 	// The boot has just made sure of the publication, and of the privileges that go
 	// with it.
@@ -342,11 +342,9 @@ type daemon struct {
 	// Ends the watch, with the reason.
 	end context.CancelCauseFunc
 
-	leads   atomic.Bool
-	session atomic.Uint32 // the server's process of the session that leads
-	source  atomic.Value  // the source of alerts while leading, a string
-	told    told
-	noted   time.Time // when it was last noted that everything was verified; of the source's goroutine
+	source atomic.Value // the source of alerts while leading, a string
+	told   told
+	noted  time.Time // when it was last noted that everything was verified; of the source's goroutine
 
 	// Events to be told of when the next full verification has succeeded.
 	booted, reconnected, reloaded atomic.Bool
@@ -364,13 +362,12 @@ func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
 	listen.Also(pubsub.Seeds)
 	listen.Wake(pubsub.StagedEntries, d.deliverer.Wake)
 	d.listenForSinks(listen)
-	listen.Lead(leaderFunc(func(pid uint32) { d.leading(ctx, pid) }))
+	listen.Attended(d.elector)
 	listen.Progress(d.life.cameRound)
 	listen.RetryWithin(d.MaxBackOff)
 	listen.Probe(d.ProbeInterval, d.AnswerTimeout)
-	var group conc.WaitGroup
 	stopping := func() bool { return ctx.Err() != nil }
-	start := func(name string, work func()) {
+	start := func(group *conc.WaitGroup, name string, work func()) {
 		guarded := d.life.guard(name, stopping, work)
 		group.Go(func() {
 			if d.restarts {
@@ -380,11 +377,17 @@ func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
 			guarded()
 		})
 	}
-	start("listener", func() { listen.Run(ctx) })
-	start("source", func() { d.follow(ctx) })
-	start("deliverer", func() { d.deliverer.Run(ctx, func(err error) { d.mind(ctx, err) }) })
-	start("resync", func() { d.resync(ctx) })
-	start("reload", func() { d.reloadAt(ctx, reload) })
+	// The session that leads outlives what is done by it, so that the next leader finds
+	// the slot released.
+	listening, stopListening := context.WithCancel(context.WithoutCancel(ctx))
+	var session, group conc.WaitGroup
+	defer session.Wait()
+	defer stopListening()
+	start(&session, "listener", func() { listen.Run(listening) })
+	start(&group, "source", func() { d.follow(ctx) })
+	start(&group, "deliverer", func() { d.deliverer.Run(ctx, func(err error) { d.mind(ctx, err) }) })
+	start(&group, "resync", func() { d.resync(ctx) })
+	start(&group, "reload", func() { d.reloadAt(ctx, reload) })
 	group.Wait()
 	if parent.Err() != nil {
 		return nil
@@ -402,11 +405,6 @@ func (d *daemon) Listening(reconnected bool) {
 		d.pending.All(pubsub.SourceResync)
 	} else {
 		d.pending.All(pubsub.SourceBoot)
-	}
-	d.hears = true
-	if d.asked != nil {
-		close(d.asked)
-		d.asked = nil
 	}
 }
 
@@ -442,11 +440,6 @@ func (d *daemon) Lost(err error) {
 	d.metrics.ListenerLost()
 	// First of all, since who listens and does not lead stands by.
 	d.health.setListening(fmt.Errorf("not listening: %w", postgres.Explain(d.Database, err)))
-	d.hears, d.asked = false, nil
-	if d.depose != nil {
-		d.depose()
-		d.depose = nil
-	}
 	d.describe()
 }
 
@@ -493,12 +486,13 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 // "worker status" and the pages of others. Nothing depends on it: a failure is
 // told, and the next verification notes it again.
 func (d *daemon) noteVerified(ctx context.Context) {
-	if !d.leads.Load() || time.Since(d.noted) < notePause {
+	term := d.term.Load()
+	if term == nil || time.Since(d.noted) < notePause {
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
-	err := store.On(d.pool).NoteVerified(limited, store.NoteVerifiedParams{Pid: int32(d.session.Load()), LockID: listener.LeaderLock})
+	err := store.On(d.pool).NoteVerified(limited, term.Number)
 	if ctx.Err() != nil {
 		return
 	}

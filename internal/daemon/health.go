@@ -21,6 +21,8 @@ type health struct {
 	connecting error
 	// privileges says which privileges the role lacks.
 	privileges error
+	// leader is why no live leader is seen by a worker that stands by.
+	leader error
 	// encryption says why secrets cannot be encrypted as the database wants it.
 	encryption error
 	// notComparable are providers that cannot be compared, each as a line, sorted;
@@ -103,6 +105,8 @@ func (h *health) setLoaded(err error) {
 func (h *health) setConnecting(err error) { h.set(func() { h.connecting = err }) }
 
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
+
+func (h *health) setLeader(err error) { h.set(func() { h.leader = err }) }
 
 func (h *health) setEncryption(err error) { h.set(func() { h.encryption = err }) }
 
@@ -208,5 +212,5 @@ func (h *health) err() error {
 	case !h.listened || !h.looked:
 		return errors.New("booting")
 	}
-	return errors.Join(h.listening, h.verified, h.privileges, h.encryption)
+	return errors.Join(h.listening, h.verified, h.leader, h.privileges, h.encryption)
 }

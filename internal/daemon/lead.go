@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
+	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
@@ -82,69 +83,33 @@ func (m SourceMode) Prepares(ctx context.Context, pool *pgxpool.Pool) (schema.Ne
 	return needs, err
 }
 
-// leaderFunc makes a function a [listener.Leader].
-type leaderFunc func(pid uint32)
-
-func (f leaderFunc) Leading(pid uint32) { f(pid) }
-
-// leadership is the time for which a session leads.
-type leadership struct {
-	ctx context.Context // ends with it
-	// asked is closed once the session listens and has asked for the verification that
-	// this takes. The leader waits for it, so that its first verification is that one
-	// as well, and no second follows it when the worker is ready.
-	asked <-chan struct{}
-}
-
-// leading is called on the listener's goroutine when its session has become the
-// leader. ctx is that of the daemon.
-func (d *daemon) leading(ctx context.Context, pid uint32) {
-	d.session.Store(pid)
-	ctx, depose := context.WithCancel(ctx)
-	d.depose = depose
-	asked := make(chan struct{})
-	if d.hears {
-		close(asked)
-	} else {
-		d.asked = asked
-	}
-	// The one before has ended, whether or not it was taken notice of.
-	select {
-	case <-d.elected:
-	default:
-	}
-	d.elected <- leadership{ctx, asked}
-}
-
 // follow stands by until this worker is the leader, then leads until it no
 // longer is, for as long as ctx lasts.
 func (d *daemon) follow(ctx context.Context) {
 	first := pubsub.SourceBoot
 	for {
-		d.leads.Store(false)
+		d.term.Store(nil)
 		d.metrics.Leading(false)
 		term, ok := d.standBy(ctx)
 		if !ok {
 			return
 		}
+		// Listening asks for the leader's first verification, and no second follows when the
+		// worker is ready.
 		select {
-		case <-term.asked:
-		case <-term.ctx.Done(): // the connection was lost before
+		case <-term.Listening():
+		case <-term.Context().Done(): // the session was lost before
 			continue
 		}
-		d.leads.Store(true)
+		d.term.Store(term)
 		d.metrics.Leading(true)
-		d.Logger.InfoContext(ctx, "leading", "worker", d.worker.String())
+		d.Logger.InfoContext(ctx, "leading", "worker", d.worker.String(), "term", term.Number)
 		d.publishStatus(ctx, pubsub.EventLeading, "")
-		// One that is stuck is waited for no longer than it takes to notice.
-		var sinks conc.WaitGroup
-		sinks.Go(func() { d.sinks.Run(term.ctx) })
-		d.lead(term.ctx, first)
-		sinks.Wait()
+		d.leadFor(ctx, term, first)
 		if ctx.Err() != nil {
 			return
 		}
-		d.Logger.WarnContext(ctx, "no longer leading")
+		d.Logger.WarnContext(ctx, "no longer leading", "reason", context.Cause(term.Context()))
 		d.metrics.NotComparableObserved(nil) // the next leader lists them
 		d.source.Store("")
 		d.describe()
@@ -152,17 +117,30 @@ func (d *daemon) follow(ctx context.Context) {
 	}
 }
 
+// leadFor leads until the term ends, or ctx.
+func (d *daemon) leadFor(ctx context.Context, term *leader.Term, first pubsub.Source) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := context.AfterFunc(term.Context(), cancel)
+	defer ended()
+	// A sink that is stuck ends as soon as it notices the end of its context.
+	var sinks conc.WaitGroup
+	defer sinks.Wait()
+	sinks.Go(func() { d.sinks.Run(ctx, term) })
+	d.lead(ctx, term, first)
+}
+
 // standBy verifies without publishing, so that its connections, caches and
-// errors are those of a worker that is ready to lead. It returns the leadership
-// when it begins, and false when ctx ends.
-func (d *daemon) standBy(ctx context.Context) (leadership, bool) {
+// errors are those of a worker that is ready to lead. It returns the term when it
+// begins, and false when ctx ends.
+func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 	defer d.life.take()()
 	var pause <-chan time.Time
 	said := false
 	for {
 		// Leading comes first: what is pending is then for the leader to verify.
 		select {
-		case term := <-d.elected:
+		case term := <-d.elector.Terms():
 			return term, true
 		default:
 		}
@@ -172,8 +150,8 @@ func (d *daemon) standBy(ctx context.Context) (leadership, bool) {
 		}
 		select {
 		case <-ctx.Done():
-			return leadership{}, false
-		case term := <-d.elected:
+			return nil, false
+		case term := <-d.elector.Terms():
 			return term, true
 		case <-pause:
 			pause = nil
@@ -182,7 +160,7 @@ func (d *daemon) standBy(ctx context.Context) (leadership, bool) {
 			// here, and was not elected, stands by.
 			listens := d.health.worker().Listening
 			select {
-			case term := <-d.elected:
+			case term := <-d.elector.Terms():
 				return term, true
 			default:
 			}
@@ -196,7 +174,7 @@ func (d *daemon) standBy(ctx context.Context) (leadership, bool) {
 			}
 			_, err := d.verifier.Suspects(ctx, request)
 			if ctx.Err() != nil {
-				return leadership{}, false
+				return nil, false
 			}
 			d.verified(ctx, request, err)
 			d.sayAgain(ctx, "verification failed, trying again", err, standbyPause)
@@ -208,11 +186,19 @@ func (d *daemon) standBy(ctx context.Context) (leadership, bool) {
 	}
 }
 
+// NoLeader implements [leader.Observer].
+func (d *daemon) NoLeader(err error) {
+	d.health.setLeader(err)
+	if d.told.isNewError("leader silent", err) && err != nil {
+		d.Logger.Warn("no live leader is seen", "error", err)
+	}
+}
+
 // sayStandingBy logs that this worker stands by, and for which session, where that
 // can be told.
 func (d *daemon) sayStandingBy(ctx context.Context) {
 	logger := d.Logger
-	workers, err := store.On(d.pool).ListWorkers(ctx, store.ListWorkersParams{LockID: listener.LeaderLock, MaxWorkers: 1})
+	workers, err := store.On(d.pool).ListWorkers(ctx, 1)
 	// The one that leads comes first.
 	if err == nil && len(workers) > 0 && workers[0].Leads {
 		leader := workers[0]
@@ -229,21 +215,22 @@ func (d *daemon) sayStandingBy(ctx context.Context) {
 
 // lead publishes alerts from the source, one at a time, until ctx ends with the
 // leadership. first is the source of the verification that it begins with.
-func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
+func (d *daemon) lead(ctx context.Context, term *leader.Term, first pubsub.Source) {
 	back := backoff.NewExponentialBackOff()
 	back.InitialInterval, back.MaxInterval = firstReturn, maxReturn
 	if d.Source == WALSource {
 		// There is no other source meanwhile: the worker is not ready.
 		back.InitialInterval, back.MaxInterval = min(firstReturn, d.MaxBackOff), d.MaxBackOff
 	}
-	if !d.untilDone(ctx, "not leading yet, trying again", d.verifier.TakeOver) {
+	takeOver := func(ctx context.Context) error { return d.verifier.TakeOver(ctx, term.Number) }
+	if !d.untilDone(ctx, "not leading yet, trying again", takeOver) {
 		return
 	}
 	for ctx.Err() == nil {
 		reason := ""
 		if d.Source != NotifySource {
 			began := time.Now()
-			err := d.readWAL(ctx, first)
+			err := d.readWAL(ctx, term, first)
 			if err == nil {
 				return
 			}
@@ -275,7 +262,7 @@ func (d *daemon) lead(ctx context.Context, first pubsub.Source) {
 		if d.Source == AutoSource {
 			limited, cancel = context.WithTimeout(ctx, back.NextBackOff())
 		}
-		d.readNotifications(limited, first, reason)
+		d.readNotifications(limited, term, first, reason)
 		cancel()
 		first = pubsub.SourceResync
 	}
@@ -310,21 +297,6 @@ func (d *daemon) sayAgain(ctx context.Context, message string, err error, retryI
 	}
 }
 
-// stillLeads fails when the listening session no longer holds the leader's lock,
-// which the listener can take a while to notice of a connection that went silent.
-func (d *daemon) stillLeads(ctx context.Context) error {
-	leads, err := store.On(d.pool).HoldsLeadership(ctx, store.HoldsLeadershipParams{
-		Pid: int32(d.session.Load()), LockID: listener.LeaderLock,
-	})
-	if err != nil {
-		return fmt.Errorf("make sure of leading: %w", err)
-	}
-	if !leads {
-		return errors.New("another worker may be the leader by now")
-	}
-	return nil
-}
-
 // use records and announces the source that alerts come from now.
 func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
 	if before, _ := d.source.Swap(string(source)).(string); before == string(source) {
@@ -342,7 +314,7 @@ func (d *daemon) use(ctx context.Context, source SourceMode, reason string) {
 
 // readWAL leads by the WAL. It returns nil when ctx ends, and otherwise why the
 // WAL cannot be read.
-func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
+func (d *daemon) readWAL(ctx context.Context, term *leader.Term, first pubsub.Source) error {
 	if d.Source == AutoSource && !d.published.Load() {
 		if err := lacksForWAL(ctx, d.pool); err != nil {
 			return err
@@ -360,7 +332,7 @@ func (d *daemon) readWAL(ctx context.Context, first pubsub.Source) error {
 		Metrics:    d.metrics,
 		Verified:   func(r listener.Request, err error) { d.verified(ctx, r, err) },
 		Fallback:   d.Source == AutoSource,
-		Lead:       d.stillLeads,
+		Term:       term,
 		Publish: func(ctx context.Context) error {
 			if d.published.Swap(false) {
 				return nil
@@ -429,8 +401,8 @@ func (d *daemon) unpublish(ctx context.Context) {
 // readNotifications leads by notifications until ctx ends. What the WAL source
 // has kept is forgotten first: it does not know of what is alerted from here on,
 // and a slot that nobody reads keeps the server's disk filling.
-func (d *daemon) readNotifications(ctx context.Context, first pubsub.Source, reason string) {
-	retire := func(ctx context.Context) error { return d.retireSlot(ctx, reason) }
+func (d *daemon) readNotifications(ctx context.Context, term *leader.Term, first pubsub.Source, reason string) {
+	retire := func(ctx context.Context) error { return d.retireSlot(ctx, term, reason) }
 	if !d.untilDone(ctx, "the WAL source is not retired, trying again", retire) {
 		return
 	}
@@ -497,8 +469,8 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 
 // retireSlot forgets the position in the WAL, and says so if there was one, and
 // drops the slot if it can.
-func (d *daemon) retireSlot(ctx context.Context, reason string) error {
-	if err := d.stillLeads(ctx); err != nil {
+func (d *daemon) retireSlot(ctx context.Context, term *leader.Term, reason string) error {
+	if err := term.Confirm(ctx, d.pool); err != nil {
 		return err
 	}
 	if reason == "" {

@@ -1,48 +1,42 @@
 package daemon
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/listener"
+	"provwatch/internal/leader"
 	"provwatch/internal/pgtest"
 )
 
-// TestOnlyTheSessionThatHoldsTheLeadersLockNotesThatEverythingWasVerified lets a
-// worker note it that takes itself for the leader.
-func TestOnlyTheSessionThatHoldsTheLeadersLockNotesThatEverythingWasVerified(t *testing.T) {
+// TestOnlyTheLeaderOfTheCurrentTermNotesThatEverythingWasVerified lets a worker note it
+// that takes itself for the leader.
+func TestOnlyTheLeaderOfTheCurrentTermNotesThatEverythingWasVerified(t *testing.T) {
 	t.Parallel()
-	pool, config := pgtest.NewPool(t)
-	session, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = session.Close(context.Background()) })
+	pool, _ := pgtest.NewPool(t)
 	verifiedAt := func() (at *time.Time) {
 		t.Helper()
 		require.NoError(t, pool.QueryRow(t.Context(), `SELECT verified_at FROM provwatch.alert_counter`).Scan(&at))
 		return at
 	}
-	leader := func() *daemon {
+	_, err := pool.Exec(t.Context(), `UPDATE provwatch.alert_counter SET term = 7`)
+	require.NoError(t, err)
+	leads := func(term int64) *daemon {
 		d := &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, pool: pool}
-		d.session.Store(session.PgConn().PID())
-		d.leads.Store(true)
+		d.term.Store(&leader.Term{Number: term})
 		return d
 	}
-	leader().noteVerified(t.Context())
+	leads(6).noteVerified(t.Context())
 	require.Nil(t, verifiedAt(), "it no longer leads, and has not noticed")
 
-	_, err = session.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, listener.LeaderLock)
-	require.NoError(t, err)
-	standby := leader()
-	standby.leads.Store(false)
+	standby := leads(7)
+	standby.term.Store(nil)
 	standby.noteVerified(t.Context())
 	require.Nil(t, verifiedAt())
 
-	d := leader()
+	d := leads(7)
 	d.noteVerified(t.Context())
 	first := verifiedAt()
 	require.NotNil(t, first)

@@ -189,8 +189,8 @@ func (p *statusPage) worker() status.Worker {
 	p.mu.Unlock()
 	if d != nil {
 		w.ID, w.Providers = d.worker.String(), d.verifier.Providers()
-		if w.Leads = d.leads.Load(); w.Leads {
-			w.PID = int(d.session.Load())
+		if term := d.term.Load(); term != nil {
+			w.Leads, w.PID = true, int(term.PID)
 			w.Source, _ = d.source.Load().(string)
 		}
 	}

@@ -30,23 +30,21 @@ const (
 	// probeTimeout is how long a probe, a connection attempt or a LISTEN may take.
 	// For both, [Listener.Probe] can say otherwise.
 	probeTimeout = 10 * time.Second
+	// attendedProbe is how often a session is probed whose attendant asks the server all
+	// the while. The answers are signs of life; a probe also shows a pooler, and the queue.
+	attendedProbe = time.Minute
 	// maxBackOff bounds the wait between attempts to reconnect, before jitter.
 	maxBackOff = 15 * time.Second
-	// leadInterval is how often a standby tries to become the leader. It polls,
-	// since a session that waits for an advisory lock holds a snapshot all the
-	// while, which keeps VACUUM from its work.
-	leadInterval = 250 * time.Millisecond
 )
 
-// LeaderLock is the id of the advisory lock that the leader of a database's
-// workers holds: the ASCII bytes "pwleader".
-const LeaderLock int64 = 0x70776c6561646572
-
-// Leader is told when the listening session has become the leader. Leadership
-// ends with the session: the next Handler.Lost takes it away.
-type Leader interface {
-	// Leading gets the process id of the server's side of the session.
-	Leading(pid uint32)
+// Attendant uses the listening session beside the listener, on its goroutine.
+type Attendant interface {
+	// Attend may use the connection until it returns, which it does within bounded time.
+	// It is called when LISTEN is in effect, before the session counts as listening, and
+	// then again when next has passed, or earlier. After an error the session is given up.
+	Attend(ctx context.Context, conn *pgx.Conn) (next time.Duration, err error)
+	// Left is called when the session has ended, with the reason.
+	Left(cause error)
 }
 
 // Handler is told what happens on the listening connection. Its methods are
@@ -78,7 +76,8 @@ type Listener struct {
 	also    []pubsub.Channel
 	wakes   map[pubsub.Channel]func()
 	handler Handler
-	leader  Leader // nil for a listener that does not lead
+	// attendant is nil for none.
+	attendant Attendant
 	// progress is called each time that the listener comes round.
 	progress func()
 	logger   *slog.Logger
@@ -110,9 +109,8 @@ func (l *Listener) Probe(interval, timeout time.Duration) {
 // called before Run.
 func (l *Listener) RetryWithin(limit time.Duration) { l.maxBackOff = limit }
 
-// Lead makes the listening session take part in the election of the leader, by
-// the session advisory lock [LeaderLock]. It is called before Run.
-func (l *Listener) Lead(leader Leader) { l.leader = leader }
+// Attended makes the attendant use each listening session. It is called before Run.
+func (l *Listener) Attended(attendant Attendant) { l.attendant = attendant }
 
 // Also makes notifications of another channel count as well. It is called before
 // Run.
@@ -143,10 +141,12 @@ func (l *Listener) Run(ctx context.Context) {
 			listenedBefore = true
 		})
 		if ctx.Err() != nil {
+			l.left(ctx.Err())
 			return
 		}
 		wait := retry.NextBackOff()
 		l.handler.Lost(err)
+		l.left(err)
 		l.logger.WarnContext(ctx, "listening connection lost", "error", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
@@ -169,26 +169,26 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
-	// First of all, so that a worker without others is never a standby.
-	leading, err := l.tryLead(ctx, conn)
-	if err != nil {
-		return err
-	}
-	listening()
+	counts := false // as listening
 	probed := time.Now()
 	for {
 		l.progress()
-		wait := l.probeInterval
-		if l.leader != nil && !leading {
-			if leading, err = l.tryLead(ctx, conn); err != nil {
+		wait, err := l.attend(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if !counts {
+			counts = true
+			listening()
+		}
+		if wait == 0 {
+			if probed, err = l.keepAliveAfter(ctx, conn, probed, attendedProbe); err != nil {
 				return err
 			}
-			if !leading {
-				wait = leadInterval
-			}
+			continue
 		}
 		waiting, cancel := context.WithTimeout(ctx, wait)
-		_, err := conn.WaitForNotification(waiting) // the handler has it
+		_, err = conn.WaitForNotification(waiting) // the handler has it
 		quiet := waiting.Err() != nil
 		cancel()
 		switch {
@@ -200,12 +200,8 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case quiet && !conn.IsClosed():
-			if time.Since(probed) < l.probeInterval {
-				continue
-			}
-			probed = time.Now()
-			if err := l.keepAlive(ctx, conn); err != nil {
-				return fmt.Errorf("no answer on the listening connection: %w", err)
+			if probed, err = l.keepAliveAfter(ctx, conn, probed, l.probeInterval); err != nil {
+				return err
 			}
 		default:
 			return err
@@ -213,23 +209,22 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 	}
 }
 
-// tryLead tries to become the leader, and tells the leader if it has.
-func (l *Listener) tryLead(ctx context.Context, conn *pgx.Conn) (leads bool, err error) {
-	if l.leader == nil {
-		return false, nil
+// attend lets the attendant use the session, and returns how long to wait for
+// notifications until it is to do so again.
+func (l *Listener) attend(ctx context.Context, conn *pgx.Conn) (wait time.Duration, err error) {
+	if l.attendant == nil {
+		return l.probeInterval, nil
 	}
-	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
-	defer cancel()
 	l.handler.Gather(true)
 	defer l.handler.Gather(false)
-	tried, err := store.On(conn).TryLead(limited, LeaderLock)
-	if err != nil {
-		return false, fmt.Errorf("try to become the leader: %w", err)
+	next, err := l.attendant.Attend(ctx, conn)
+	return min(next, l.probeInterval), err
+}
+
+func (l *Listener) left(cause error) {
+	if l.attendant != nil {
+		l.attendant.Left(cause)
 	}
-	if tried.Leads {
-		l.leader.Leading(uint32(tried.Pid))
-	}
-	return tried.Leads, nil
 }
 
 func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
@@ -281,6 +276,18 @@ func (l *Listener) keepAlive(ctx context.Context, conn *pgx.Conn) error {
 	})
 }
 
+// keepAliveAfter does so when the interval has passed since it last did. It returns when
+// it last did.
+func (l *Listener) keepAliveAfter(ctx context.Context, conn *pgx.Conn, last time.Time, interval time.Duration) (time.Time, error) {
+	if time.Since(last) < interval {
+		return last, nil
+	}
+	if err := l.keepAlive(ctx, conn); err != nil {
+		return last, fmt.Errorf("no answer on the listening connection: %w", err)
+	}
+	return time.Now(), nil
+}
+
 func (l *Listener) ask(ctx context.Context, conn *pgx.Conn, question func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
 	defer cancel()
@@ -292,14 +299,4 @@ func (l *Listener) ask(ctx context.Context, conn *pgx.Conn, question func(contex
 		return nil // the server answered, if only with a refusal
 	}
 	return err
-}
-
-// HasLeader reports whether a worker leads, as far as any role can see: whether a
-// listening session of a worker holds the leader's lock.
-func HasLeader(ctx context.Context, db store.DBTX) (bool, error) {
-	sessions, err := store.On(db).ListWorkers(ctx, store.ListWorkersParams{LockID: LeaderLock, MaxWorkers: 1})
-	if err != nil {
-		return false, fmt.Errorf("look for a worker that leads: %w", err)
-	}
-	return len(sessions) > 0 && sessions[0].Leads, nil
 }

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -147,6 +148,7 @@ type Cluster struct {
 	server    *embedded.Server // nil while stopped
 	socketDir string
 	port      int
+	listens   string // the address that it listens at beside 127.0.0.1, empty for none
 	databases atomic.Int64
 	primary   *Cluster // of a hot standby, nil for another
 
@@ -256,6 +258,9 @@ func (c *Cluster) startServer() (err error) {
 	s := maps.Clone(settings)
 	if c.port != 0 {
 		s["port"] = strconv.Itoa(c.port)
+	}
+	if c.listens != "" {
+		s["listen_addresses"] = "127.0.0.1," + c.listens
 	}
 	if c.primary != nil {
 		s["primary_conninfo"] = fmt.Sprintf("host='%s' port=%d user=provwatch", c.primary.socketDir, c.primary.port)
@@ -436,6 +441,23 @@ func (c *Cluster) Restart(t testing.TB, mode string) {
 // proxies that cut connections.
 func (c *Cluster) TCPAddr() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port))
+}
+
+// Listen makes the server listen for TCP at another address of this machine as well, for
+// clients of its network by password. The server restarts for it.
+func (c *Cluster) Listen(t testing.TB, network netip.Prefix) {
+	t.Helper()
+	name := filepath.Join(c.dir, "data", "pgdata", "pg_hba.conf")
+	rules, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatalf("opening the rules of a test cluster: %v", err)
+	}
+	_, err = fmt.Fprintf(rules, "host all,replication all %s scram-sha-256\n", network.Masked())
+	if err := errors.Join(err, rules.Close()); err != nil {
+		t.Fatalf("writing the rules of a test cluster: %v", err)
+	}
+	c.listens = network.Addr().String()
+	c.Restart(t, "fast")
 }
 
 // TCPURL returns the URL of the same database as databaseURL, one of this

@@ -46,9 +46,15 @@ const (
 // Whoever has waited for one of our locks must see what its holder has committed,
 // also where the database or the role has another level than the usual one.
 const sessionSettings = `SET default_transaction_isolation = 'read committed'; SET row_security = off; ` +
-	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
+	keepAliveSettings +
+	`SET idle_in_transaction_session_timeout = '15s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
 	`SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL; ` + // of PostgreSQL 17
 	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
+
+// keepAliveSettings let the server end, within half a minute, the session of a client
+// that vanished without closing it, whether or not the server has something to send. On a
+// Unix socket they have no meaning.
+const keepAliveSettings = `SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '30s'; `
 
 // statusSettings bound what a look at the status costs the server.
 const statusSettings = `SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET jit = off; SET default_transaction_read_only = on`
@@ -399,11 +405,23 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 // pool.
 func ListenConfig(config *pgxpool.Config) *pgx.ConnConfig { return named(config, "-listener") }
 
+// walSenderSettings make the server end a replication session whose client answers
+// nothing: a leader that froze must not keep the slot for longer than it takes to replace
+// it.
+const walSenderSettings = `SET wal_sender_timeout = '20s'`
+
 // ReplicationConfig returns the configuration of the connection that reads the
 // WAL.
 func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig {
 	replication := named(config, "-wal")
 	replication.RuntimeParams["replication"] = "database"
+	connect := replication.AfterConnect
+	replication.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if err := connect(ctx, conn); err != nil {
+			return err
+		}
+		return conn.Exec(ctx, walSenderSettings).Close()
+	}
 	// Values travel as text, and times in these forms are read.
 	replication.RuntimeParams["datestyle"] = "ISO"
 	replication.RuntimeParams["timezone"] = "UTC"

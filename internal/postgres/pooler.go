@@ -40,7 +40,7 @@ const (
 	// worker's it changes nothing.
 	restore = `SELECT pg_catalog.set_config(name, reset_val, false) FROM pg_catalog.pg_settings WHERE ` + ours + ` AND name OPERATOR(pg_catalog.=) ANY ` +
 		`('{default_transaction_isolation,row_security,idle_in_transaction_session_timeout,statement_timeout,lock_timeout,idle_session_timeout,` +
-		`transaction_timeout,synchronous_commit}'::pg_catalog.text[]); ` +
+		`transaction_timeout,synchronous_commit,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count,tcp_user_timeout,client_connection_check_interval}'::pg_catalog.text[]); ` +
 		`SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('search_path', pg_catalog.current_setting('provwatch.search_path'), false), ` +
 		`pg_catalog.set_config('provwatch.search_path', '', false) WHERE ` + ours + `; UNLISTEN *; `
 )

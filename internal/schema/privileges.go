@@ -60,7 +60,7 @@ func (u Use) groups() []string {
 // privilege is one grant of sql/roles.sql, for the uses that need it.
 type privilege struct {
 	schema  string // empty for that of the provider tables
-	table   string // empty for a privilege on the schema itself
+	table   string // empty for a privilege on the schema itself; a function's for EXECUTE
 	action  string
 	columns []string // none for the whole table
 	uses    Use
@@ -116,10 +116,12 @@ var privileges = []privilege{
 	{"provwatch", "not_comparable", "DELETE", nil, running},
 	{"provwatch", "drift_alerts", "INSERT", nil, running},
 	{"provwatch", "drift_alerts", "SELECT", nil, Watching | Reporting | Sinks},
-	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation"}, running},
+	{"provwatch", "stand_by", "EXECUTE", nil, running},
+	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation", "term"}, running},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Reporting | Sinks | SinkRetries},
-	{"provwatch", "alert_counter", "SELECT", []string{"verified_at"}, Reporting},
-	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation", "verified_at"}, running},
+	{"provwatch", "alert_counter", "SELECT", []string{"verified_at", "term"}, Reporting},
+	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving},
+	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation", "term", "verified_at"}, running},
 
 	{"provwatch", "wal_position", "DELETE", nil, running},
 	{"provwatch", "wal_position", "SELECT", nil, WAL},
@@ -263,6 +265,9 @@ func (p privilege) grant(missing []store.ListMissingPrivilegesRow) string {
 	schema, role := missing[0].SchemaName, pgx.Identifier{missing[0].Role}.Sanitize()
 	if p.table == "" {
 		return fmt.Sprintf("GRANT %s ON SCHEMA %s TO %s;", p.action, schema, role)
+	}
+	if p.action == "EXECUTE" {
+		return fmt.Sprintf("GRANT EXECUTE ON FUNCTION %s.%s TO %s;", schema, p.table, role)
 	}
 	columns := ""
 	if len(p.columns) > 0 {

@@ -44,7 +44,7 @@ var (
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
-		"TryLead", "HoldsLeadership", "BeginGeneration", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
+		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
 		"LockAlerts", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition",
 	}
@@ -119,6 +119,9 @@ func granted(t *testing.T, conn *pgx.Conn, role string) []string {
 		SELECT format('GRANT %s (%I) ON TABLE %I.%I TO "%s";', a.privilege_type, attname, nspname, relname, $1::text)
 		FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace, aclexplode(attacl) a
 		WHERE a.grantee = $1::text::regrole
+		UNION ALL
+		SELECT format('GRANT EXECUTE ON FUNCTION %I.%I TO "%s";', nspname, proname, $1::text)
+		FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace, aclexplode(proacl) a WHERE a.grantee = $1::text::regrole
 		ORDER BY 1`, role)
 	require.NoError(t, err)
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])

@@ -73,7 +73,8 @@ type queue struct {
 	saved     int64   // cursor as it is stored
 	lost      gap     // what the cursor has passed since saved that was deleted
 	savedAt   time.Time
-	confirmed time.Time // when this worker was last seen to lead
+	term      Term      // in which it runs
+	confirmed time.Time // when the term was last seen to be the current one
 	repeatAt  time.Time // zero for not
 }
 
@@ -338,7 +339,7 @@ func (q *queue) lead(ctx context.Context) error {
 	if time.Since(q.confirmed) < saveInterval {
 		return nil
 	}
-	if err := q.query(ctx, q.confirm); err != nil {
+	if err := q.query(ctx, func(ctx context.Context) error { return q.term.Confirm(ctx, q.pool) }); err != nil {
 		return err
 	}
 	q.confirmed = time.Now()

@@ -36,22 +36,25 @@ type Runner struct {
 	// connection lets the queues have one connection of the pool between them, so
 	// that verification never waits for more than one of their queries.
 	connection chan struct{}
-	confirm    func(context.Context) error
 	announce   func(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error
 
 	firstRetry, sendTimeout time.Duration
 }
 
-// NewRunner returns a runner, to be registered. It calls confirm before it sends
-// after a while, which fails when this worker may no longer be the leader, and
-// announce, in the transaction db, of each event that a sink does not get.
+// Term is a time for which this worker leads.
+type Term interface {
+	// Confirm fails when another worker may lead by now.
+	Confirm(ctx context.Context, db store.DBTX) error
+}
+
+// NewRunner returns a runner, to be registered. It calls announce, in the transaction
+// db, of each event that a sink does not get.
 func NewRunner(
 	pool *pgxpool.Pool, options Options, logger *slog.Logger, metrics Metrics,
-	confirm func(context.Context) error,
 	announce func(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error,
 ) *Runner {
 	r := &Runner{
-		options: options, pool: pool, logger: logger, metrics: metrics, confirm: confirm, announce: announce,
+		options: options, pool: pool, logger: logger, metrics: metrics, announce: announce,
 		connection: make(chan struct{}, 1), firstRetry: firstRetry, sendTimeout: sendTimeout,
 	}
 	for _, s := range options.Sinks {
@@ -118,11 +121,13 @@ func prompt(c chan struct{}) {
 	}
 }
 
-// Run delivers until ctx ends, which it is to do with the leadership. What is
-// there is delivered at once, and what comes at each Wake.
-func (r *Runner) Run(ctx context.Context) {
+// Run delivers until ctx ends, which it is to do with the term. What is there is
+// delivered at once, and what comes at each Wake. The term is confirmed before something
+// is sent after a while.
+func (r *Runner) Run(ctx context.Context, term Term) {
 	var group conc.WaitGroup
 	for _, q := range r.queues {
+		q.term = term
 		group.Go(func() { q.run(ctx) })
 	}
 	group.Wait()

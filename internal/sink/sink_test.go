@@ -81,6 +81,16 @@ type feed struct {
 	deposed   bool
 }
 
+// Confirm implements [Term].
+func (f *feed) Confirm(context.Context, store.DBTX) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.deposed {
+		return errors.New("another worker may be the leader by now")
+	}
+	return nil
+}
+
 func newFeed(t *testing.T) *feed {
 	t.Helper()
 	pool, _ := pgtest.NewPool(t)
@@ -94,14 +104,6 @@ func (f *feed) run(giveUp time.Duration, sinks ...Sink) (*Runner, func()) {
 	options := Options{Sinks: sinks, Cluster: "fleet 7", FromStart: true, GiveUp: giveUp}
 	require.NoError(f.t, Register(f.t.Context(), f.pool, options))
 	runner := NewRunner(f.pool, options, quiet, &f.metrics,
-		func(context.Context) error {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if f.deposed {
-				return errors.New("another worker may be the leader by now")
-			}
-			return nil
-		},
 		func(_ context.Context, _ store.DBTX, event pubsub.Event, reason string) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -113,7 +115,7 @@ func (f *feed) run(giveUp time.Duration, sinks ...Sink) (*Runner, func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runner.Run(ctx)
+		runner.Run(ctx, f)
 	}()
 	stop := func() { cancel(); <-done }
 	f.t.Cleanup(stop)
@@ -367,7 +369,7 @@ func (f *feed) runAgain(runner *Runner) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runner.Run(ctx)
+		runner.Run(ctx, f)
 	}()
 	f.t.Cleanup(func() { cancel(); <-done })
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/audit"
-	"provwatch/internal/listener"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
@@ -114,7 +113,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 }
 
 func (c collector) watching(ctx context.Context, d *Database, slotName string) error {
-	workers, err := c.queries.ListWorkers(ctx, store.ListWorkersParams{LockID: listener.LeaderLock, MaxWorkers: maxWorkers})
+	workers, err := c.queries.ListWorkers(ctx, maxWorkers)
 	if err != nil {
 		return err
 	}

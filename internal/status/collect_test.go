@@ -506,7 +506,7 @@ func TestTheLeaderIsTheSessionThatHoldsItsLock(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		pids = append(pids, int(conn.PgConn().PID()))
-		_, err = conn.Exec(t.Context(), `SELECT pg_try_advisory_lock($1)`, listener.LeaderLock)
+		_, err = conn.Exec(t.Context(), `SELECT pg_try_advisory_lock(1886874724, 0)`) // of the first term
 		require.NoError(t, err)
 	}
 	s, err := status.Collect(t.Context(), pool, noKeys, status.Environment{}, every)

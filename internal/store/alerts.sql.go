@@ -12,16 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const beginGeneration = `-- name: BeginGeneration :exec
-UPDATE provwatch.alert_counter SET generation = generation + 1
-`
-
-// Refuses from now on what a former leader has looked at and not yet recorded.
-func (q *Queries) BeginGeneration(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, beginGeneration)
-	return err
-}
-
 const lastAlertSeq = `-- name: LastAlertSeq :one
 SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts
 `
@@ -227,23 +217,13 @@ func (q *Queries) LockAlerts(ctx context.Context) (LockAlertsRow, error) {
 }
 
 const noteVerified = `-- name: NoteVerified :exec
-UPDATE provwatch.alert_counter SET verified_at = now()
-WHERE EXISTS (
-    SELECT FROM pg_catalog.pg_locks
-    WHERE locktype = 'advisory' AND granted AND pid = $1::int AND objsubid = 1
-        AND classid::bigint = ($2::bigint >> 32) AND objid::bigint = ($2::bigint & 4294967295)
-)
+UPDATE provwatch.alert_counter SET verified_at = now() WHERE term = $1
 `
 
-type NoteVerifiedParams struct {
-	Pid    int32
-	LockID int64
-}
-
-// Notes that everything has been verified, if the session still holds the
-// leader's lock: what others see of it is what the leader says.
-func (q *Queries) NoteVerified(ctx context.Context, arg NoteVerifiedParams) error {
-	_, err := q.db.Exec(ctx, noteVerified, arg.Pid, arg.LockID)
+// Notes that everything has been verified, unless there is a later term: what others
+// see of it is what the leader says.
+func (q *Queries) NoteVerified(ctx context.Context, term int64) error {
+	_, err := q.db.Exec(ctx, noteVerified, term)
 	return err
 }
 
@@ -276,22 +256,22 @@ func (q *Queries) ReadHashKey(ctx context.Context) ([][]byte, error) {
 const record = `-- name: Record :many
 WITH claimed AS (
     UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1
-    WHERE generation = $3
+    WHERE generation = $3 AND term = $4
     RETURNING generation
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
     DELETE FROM provwatch.accepted_drift a
-    USING (SELECT unnest($4::text[]) AS provider, unnest($5::text[]) AS kind,
-        unnest($6::text[]) AS env_hash, unnest($7::text[]) AS db_hash) AS stale
+    USING (SELECT unnest($5::text[]) AS provider, unnest($6::text[]) AS kind,
+        unnest($7::text[]) AS env_hash, unnest($8::text[]) AS db_hash) AS stale
     WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
         AND EXISTS (SELECT FROM claimed)
 ), recorded AS (
     INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
     SELECT provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid), kind, env_hash, db_hash, credentials
     FROM (SELECT
-        unnest($8::text[]) AS provider, unnest($9::uuid[]) AS provider_id,
-        unnest($10::text[]) AS kind, unnest($11::text[]) AS env_hash,
-        unnest($12::text[]) AS db_hash, unnest($13::text[]) AS credentials
+        unnest($9::text[]) AS provider, unnest($10::uuid[]) AS provider_id,
+        unnest($11::text[]) AS kind, unnest($12::text[]) AS env_hash,
+        unnest($13::text[]) AS db_hash, unnest($14::text[]) AS credentials
     ) AS states
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE
@@ -299,14 +279,14 @@ WITH claimed AS (
         db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now()
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
-    WHERE provider = ANY($14::text[]) AND EXISTS (SELECT FROM claimed)
+    WHERE provider = ANY($15::text[]) AND EXISTS (SELECT FROM claimed)
 ), compared AS (
     DELETE FROM provwatch.not_comparable
-    WHERE (provider = ANY($15::text[]) OR provider = ANY($14::text[])) AND EXISTS (SELECT FROM claimed)
+    WHERE (provider = ANY($16::text[]) OR provider = ANY($15::text[])) AND EXISTS (SELECT FROM claimed)
 ), not_compared AS (
     INSERT INTO provwatch.not_comparable (provider, reason)
     SELECT provider, reason
-    FROM (SELECT unnest($16::text[]) AS provider, unnest($17::text[]) AS reason) AS rows
+    FROM (SELECT unnest($17::text[]) AS provider, unnest($18::text[]) AS reason) AS rows
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
 ), alerted AS (
@@ -314,15 +294,15 @@ WITH claimed AS (
         (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
     SELECT
         seq, id, kind, provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid),
-        fields::jsonb, env_hash, db_hash, $18::text, detected_at,
+        fields::jsonb, env_hash, db_hash, $19::text, detected_at,
         -- An empty lsn means that the alert is not from the WAL.
         nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch')
     FROM (SELECT
-        unnest($2::bigint[]) AS seq, unnest($19::uuid[]) AS id, unnest($20::text[]) AS kind,
-        unnest($21::text[]) AS provider, unnest($22::uuid[]) AS provider_id,
-        unnest($23::text[]) AS fields, unnest($24::text[]) AS env_hash, unnest($25::text[]) AS db_hash,
-        unnest($26::timestamptz[]) AS detected_at,
-        unnest($27::text[]) AS lsn, unnest($28::bigint[]) AS xid, unnest($29::timestamptz[]) AS committed_at
+        unnest($2::bigint[]) AS seq, unnest($20::uuid[]) AS id, unnest($21::text[]) AS kind,
+        unnest($22::text[]) AS provider, unnest($23::uuid[]) AS provider_id,
+        unnest($24::text[]) AS fields, unnest($25::text[]) AS env_hash, unnest($26::text[]) AS db_hash,
+        unnest($27::timestamptz[]) AS detected_at,
+        unnest($28::text[]) AS lsn, unnest($29::bigint[]) AS xid, unnest($30::timestamptz[]) AS committed_at
     ) AS alerts
     WHERE EXISTS (SELECT FROM claimed)
 )
@@ -336,6 +316,7 @@ type RecordParams struct {
 	Payloads           []string
 	Seqs               []int64
 	Generation         int64
+	Term               int64
 	WithdrawnProviders []string
 	WithdrawnKinds     []string
 	WithdrawnEnvHashes []string
@@ -370,13 +351,14 @@ type RecordRow struct {
 }
 
 // Writes states and alerts, withdraws accepted drifts, and notifies, all of it
-// or, when the generation is another by now, nothing: it then returns no row.
+// or, when the generation or the term is another by now, nothing: it then returns no row.
 // One statement, so that it is one round trip.
 func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, error) {
 	rows, err := q.db.Query(ctx, record,
 		arg.Payloads,
 		arg.Seqs,
 		arg.Generation,
+		arg.Term,
 		arg.WithdrawnProviders,
 		arg.WithdrawnKinds,
 		arg.WithdrawnEnvHashes,

@@ -21,9 +21,11 @@ SELECT
 FROM wanted
 JOIN pg_catalog.pg_namespace n ON n.nspname = CASE wanted.schema_name WHEN '' THEN 'gateway' ELSE wanted.schema_name END
 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name
+LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname = wanted.table_name AND wanted.privilege = 'EXECUTE'
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = wanted.column_name AND NOT a.attisdropped
 WHERE NOT CASE
     WHEN wanted.table_name = '' THEN has_schema_privilege(n.oid, wanted.privilege)
+    WHEN wanted.privilege = 'EXECUTE' THEN has_function_privilege(f.oid, 'EXECUTE')
     WHEN wanted.column_name = '' THEN has_table_privilege(c.oid, wanted.privilege)
     ELSE has_column_privilege(c.oid, a.attnum, wanted.privilege)
 END
@@ -46,7 +48,8 @@ type ListMissingPrivilegesRow struct {
 }
 
 // Which of the privileges the role lacks: on a column, on a table where the
-// column is empty, on a schema where the table is empty too. The empty schema is
+// column is empty, on the function of that name for EXECUTE, on a schema where the table
+// is empty too. The empty schema is
 // that of the provider tables. What is not there is passed over.
 func (q *Queries) ListMissingPrivileges(ctx context.Context, arg ListMissingPrivilegesParams) ([]ListMissingPrivilegesRow, error) {
 	rows, err := q.db.Query(ctx, listMissingPrivileges,

@@ -599,19 +599,15 @@ SELECT
     a.pid::int AS pid, coalesce(a.usename, '')::text AS role, coalesce(host(a.client_addr), '')::text AS address, a.backend_start,
     EXISTS (
         SELECT FROM pg_catalog.pg_locks l
-        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = a.pid AND l.database = a.datid AND l.objsubid = 1
-            AND l.classid::bigint = ($1::bigint >> 32) AND l.objid::bigint = ($1::bigint & 4294967295)
+        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = a.pid AND l.database = a.datid AND l.objsubid = 2
+            -- That of the current term, see provwatch.stand_by.
+            AND l.classid = 1886874724 AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter)
     )::boolean AS leads
 FROM pg_catalog.pg_stat_activity a
 WHERE a.datname = current_database() AND a.application_name LIKE '%-listener'
 ORDER BY leads DESC, a.pid
-LIMIT $2
+LIMIT $1
 `
-
-type ListWorkersParams struct {
-	LockID     int64
-	MaxWorkers int32
-}
 
 type ListWorkersRow struct {
 	Pid          int32
@@ -624,8 +620,8 @@ type ListWorkersRow struct {
 // The listening sessions of this database's workers, and which of them leads.
 // Where a session is another role's, only a member of pg_read_all_stats sees
 // where it comes from and since when.
-func (q *Queries) ListWorkers(ctx context.Context, arg ListWorkersParams) ([]ListWorkersRow, error) {
-	rows, err := q.db.Query(ctx, listWorkers, arg.LockID, arg.MaxWorkers)
+func (q *Queries) ListWorkers(ctx context.Context, maxWorkers int32) ([]ListWorkersRow, error) {
+	rows, err := q.db.Query(ctx, listWorkers, maxWorkers)
 	if err != nil {
 		return nil, err
 	}

@@ -14,13 +14,23 @@ import (
 	"provwatch/internal/secret"
 )
 
-const advanceWALPosition = `-- name: AdvanceWALPosition :exec
+const advanceWALPosition = `-- name: AdvanceWALPosition :execrows
 UPDATE provwatch.wal_position SET applied_lsn = ($1::text)::pg_lsn
+WHERE (SELECT term FROM provwatch.alert_counter) = $2::bigint
 `
 
-func (q *Queries) AdvanceWALPosition(ctx context.Context, appliedLsn string) error {
-	_, err := q.db.Exec(ctx, advanceWALPosition, appliedLsn)
-	return err
+type AdvanceWALPositionParams struct {
+	AppliedLsn string
+	Term       int64
+}
+
+// Ends a transaction that applies others: for the leader of the current term alone.
+func (q *Queries) AdvanceWALPosition(ctx context.Context, arg AdvanceWALPositionParams) (int64, error) {
+	result, err := q.db.Exec(ctx, advanceWALPosition, arg.AppliedLsn, arg.Term)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const clearMirror = `-- name: ClearMirror :exec
@@ -71,27 +81,6 @@ func (q *Queries) ForgetWALPosition(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const holdsLeadership = `-- name: HoldsLeadership :one
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_locks
-    WHERE locktype = 'advisory' AND granted AND pid = $1::int AND objsubid = 1
-        AND classid::bigint = ($2::bigint >> 32) AND objid::bigint = ($2::bigint & 4294967295)
-)::boolean AS leads
-`
-
-type HoldsLeadershipParams struct {
-	Pid    int32
-	LockID int64
-}
-
-// Whether the session holds the leader's lock.
-func (q *Queries) HoldsLeadership(ctx context.Context, arg HoldsLeadershipParams) (bool, error) {
-	row := q.db.QueryRow(ctx, holdsLeadership, arg.Pid, arg.LockID)
-	var leads bool
-	err := row.Scan(&leads)
-	return leads, err
 }
 
 const inspectReplication = `-- name: InspectReplication :one
@@ -479,7 +468,7 @@ func (q *Queries) MarkGap(ctx context.Context, reason string) error {
 }
 
 const readWALPosition = `-- name: ReadWALPosition :one
-SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position
+SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position FOR UPDATE
 `
 
 type ReadWALPositionRow struct {
@@ -488,6 +477,8 @@ type ReadWALPositionRow struct {
 	Gap        string
 }
 
+// Waits for a transaction that moves the position, such as of a former leader: from then
+// on that leader moves nothing.
 func (q *Queries) ReadWALPosition(ctx context.Context) (ReadWALPositionRow, error) {
 	row := q.db.QueryRow(ctx, readWALPosition)
 	var i ReadWALPositionRow
@@ -518,22 +509,4 @@ SELECT pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots WHE
 func (q *Queries) TerminateSlotHolder(ctx context.Context, slot string) error {
 	_, err := q.db.Exec(ctx, terminateSlotHolder, slot)
 	return err
-}
-
-const tryLead = `-- name: TryLead :one
-SELECT pg_try_advisory_lock($1::bigint) AS leads, pg_backend_pid() AS pid
-`
-
-type TryLeadRow struct {
-	Leads bool
-	Pid   int32
-}
-
-// The session's process on the server: what a pooler told the client at the start of
-// the connection is the pooler's.
-func (q *Queries) TryLead(ctx context.Context, lockID int64) (TryLeadRow, error) {
-	row := q.db.QueryRow(ctx, tryLead, lockID)
-	var i TryLeadRow
-	err := row.Scan(&i.Leads, &i.Pid)
-	return i, err
 }

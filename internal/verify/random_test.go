@@ -116,7 +116,7 @@ func changeAtRandom(t *testing.T, r *rand.Rand) {
 	for step := range 250 {
 		if r.IntN(8) == 0 {
 			leader = r.IntN(2)
-			require.NoError(t, verifiers[leader].TakeOver(t.Context()))
+			takeOver(t, pool, verifiers[leader])
 		}
 		v, ring := verifiers[leader], rings[leader]
 		change()

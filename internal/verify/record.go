@@ -160,9 +160,9 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if !slices.ContainsFunc(findings, finding.isNews) {
 		return Recorded{findings: findings}, nil
 	}
-	recorded, err := write(ctx, tx, locked.Generation, locked.LastSeq, findings, nil, source)
+	recorded, err := v.write(ctx, tx, locked.Generation, locked.LastSeq, findings, nil, source)
 	if err == nil && recorded.generation == 0 {
-		err = errRace // never, under the lock
+		err = errRace // another worker leads by now
 	}
 	return recorded, err
 }
@@ -206,8 +206,8 @@ func (v *Verifier) measured(ctx context.Context, request listener.Request) (cont
 // is recorded of the forgotten is removed. The findings are of the generation,
 // and last is the seq of its latest alert: when it is over by now, nothing is
 // written, and the result has no generation.
-func write(ctx context.Context, db store.DBTX, generation, last int64, findings []finding, forgotten []string, source pubsub.Source) (Recorded, error) {
-	params := store.RecordParams{Generation: generation, Source: string(source), Forgotten: forgotten}
+func (v *Verifier) write(ctx context.Context, db store.DBTX, generation, last int64, findings []finding, forgotten []string, source pubsub.Source) (Recorded, error) {
+	params := store.RecordParams{Generation: generation, Term: v.term, Source: string(source), Forgotten: forgotten}
 	recorded := Recorded{findings: findings}
 	latest := map[string]finding{} // to be recorded, by name
 	var names []string

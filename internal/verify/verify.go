@@ -111,6 +111,7 @@ type Verifier struct {
 	// as long as there is no later one.
 	known      bool
 	generation int64
+	term       int64 // in which this worker records
 	scans      uint32
 }
 
@@ -314,7 +315,7 @@ func (v *Verifier) settle(ctx context.Context, looked look, source pubsub.Source
 		if len(findings) == 0 {
 			return 0, nil
 		}
-		recorded, err := write(ctx, v.pool, looked.generation, looked.lastSeq, findings, nil, source)
+		recorded, err := v.write(ctx, v.pool, looked.generation, looked.lastSeq, findings, nil, source)
 		if err != nil {
 			return 0, fmt.Errorf("record drift: %w", err)
 		}
@@ -333,16 +334,13 @@ func (v *Verifier) settle(ctx context.Context, looked look, source pubsub.Source
 var errRace = errors.New("record drift: another worker records all the while")
 
 // TakeOver prepares for following another worker, whose environment may have
-// named other providers, and keeps it from recording what it has looked at
-// before.
-func (v *Verifier) TakeOver(ctx context.Context) error {
+// named other providers. What is recorded from now on is of the term, and refused when
+// there is a later one.
+func (v *Verifier) TakeOver(ctx context.Context, term int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.unsettled = true
+	v.unsettled, v.term = true, term
 	if err := v.readHashKey(ctx); err != nil {
-		return fmt.Errorf("take over from another worker: %w", err)
-	}
-	if err := store.On(v.pool).BeginGeneration(ctx); err != nil {
 		return fmt.Errorf("take over from another worker: %w", err)
 	}
 	return nil
@@ -404,7 +402,7 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 				})
 			}
 		}
-		recorded, err := write(ctx, v.pool, unnamed[0].Generation, unnamed[0].LastSeq, findings, forgotten, source)
+		recorded, err := v.write(ctx, v.pool, unnamed[0].Generation, unnamed[0].LastSeq, findings, forgotten, source)
 		if err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
+	"provwatch/internal/store"
 	"provwatch/internal/verify"
 	"provwatch/internal/waittest"
 )
@@ -391,9 +392,46 @@ func TestProvidersTheEnvironmentNoLongerNamesAreClosedOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, want, alerts(t, pool))
-	require.NoError(t, v.TakeOver(t.Context()))
+	takeOver(t, pool, v)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, append(want, "4 resolved c resync"), alerts(t, pool))
+}
+
+// takeOver begins a term and makes a verifier record in it.
+func takeOver(t *testing.T, pool *pgxpool.Pool, v *verify.Verifier) {
+	t.Helper()
+	begun, err := store.On(pool).BeginTerm(t.Context(), store.BeginTermParams{Former: currentTerm(t, pool)})
+	require.NoError(t, err)
+	require.Len(t, begun, 1)
+	require.NoError(t, v.TakeOver(t.Context(), begun[0].Term))
+}
+
+func currentTerm(t *testing.T, pool *pgxpool.Pool) int64 {
+	t.Helper()
+	term, err := store.On(pool).CurrentTerm(t.Context())
+	require.NoError(t, err)
+	return term
+}
+
+// TestAFormerLeaderRecordsNothing lets a former leader look again after the next term has
+// begun, as after a freeze.
+func TestAFormerLeaderRecordsNothing(t *testing.T) {
+	t.Parallel()
+	pool, former, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	takeOver(t, pool, former)
+	next := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+	takeOver(t, pool, next)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
+	require.Error(t, former.Verify(t.Context(), resync))
+	require.Error(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		observed, err := former.Look(t.Context(), []string{"a"})
+		require.NoError(t, err)
+		_, err = former.Record(t.Context(), tx, observed, pubsub.SourceWAL)
+		return err
+	}))
+	require.Empty(t, alerts(t, pool))
+	require.NoError(t, next.Verify(t.Context(), resync))
+	require.Len(t, alerts(t, pool), 1)
 }
 
 func TestADriftThatEndedWhileAnotherWorkerLedIsNoLongerCounted(t *testing.T) {
@@ -405,12 +443,12 @@ func TestADriftThatEndedWhileAnotherWorkerLedIsNoLongerCounted(t *testing.T) {
 
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'a'`)
 	another := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
-	require.NoError(t, another.TakeOver(t.Context()))
+	takeOver(t, pool, another)
 	require.NoError(t, another.Verify(t.Context(), resync))
 	require.Len(t, alerts(t, pool), 4, "a is in sync, and b is named no longer")
 
 	v.SetDesired([]provider.Desired{openAI("a")})
-	require.NoError(t, v.TakeOver(t.Context()))
+	takeOver(t, pool, v)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Len(t, alerts(t, pool), 4)
 	require.Empty(t, metrics.drifting)

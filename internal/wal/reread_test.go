@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
@@ -40,7 +41,7 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 			s := &session{
 				Source: &Source{
 					Pool: pool, Verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{}),
-					Pending: listener.NewPending(), Metrics: unmeasured{},
+					Pending: listener.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{},
 				},
 				server: Server{Slot: "s"}, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10, stored: 0x10,
 			}
@@ -71,4 +72,26 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 			require.Equal(t, gap.reason, again.Gap)
 		})
 	}
+}
+
+// TestAFormerLeaderMovesNoPosition has a session that applies a transaction after the next
+// term has begun, as after a freeze.
+func TestAFormerLeaderMovesNoPosition(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	queries := store.On(pool)
+	require.NoError(t, queries.StartWALPosition(t.Context(), store.StartWALPositionParams{Slot: "s", AppliedLsn: "0/10"}))
+	hasher, err := queries.Hasher(t.Context())
+	require.NoError(t, err)
+	begun, err := queries.BeginTerm(t.Context(), store.BeginTermParams{})
+	require.NoError(t, err)
+	session := func(term int64) *session {
+		return &session{Source: &Source{Pool: pool, Term: &leader.Term{Number: term}}, server: Server{Slot: "s"}, mirror: newMirror(hasher), stored: 0x10}
+	}
+	move := func(pgx.Tx) (pglogrepl.LSN, error) { return 0x30, nil }
+	require.ErrorContains(t, session(begun[0].Term-1).transact(t.Context(), move), "later term")
+	position, err := queries.ReadWALPosition(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "0/10", position.AppliedLsn)
+	require.NoError(t, session(begun[0].Term).transact(t.Context(), move))
 }

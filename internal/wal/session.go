@@ -96,7 +96,7 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 	if err != nil {
 		return err
 	}
-	if err := s.Lead(ctx); err != nil {
+	if err := s.Term.Confirm(ctx, s.Pool); err != nil {
 		return err
 	}
 	// Of a copy, since connecting changes it.
@@ -208,6 +208,7 @@ func (s *session) startStream(ctx context.Context) error {
 	options := pglogrepl.StartReplicationOptions{PluginArgs: []string{
 		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
 	}}
+	began := time.Now()
 	for {
 		// Position 0 means: from what the slot has confirmed.
 		err := pglogrepl.StartReplication(ctx, s.conn, s.server.Slot, 0, options)
@@ -220,10 +221,16 @@ func (s *session) startStream(ctx context.Context) error {
 		case pg.Code == pgerrcode.ObjectInUse:
 			// Only the leader streams, and that is this worker: whoever holds the
 			// slot is what another one left.
-			if err := endSlotHolder(ctx, store.On(s.Pool), s.server.Slot); err != nil {
+			pause := slotBusyPause
+			err := endSlotHolder(ctx, store.On(s.Pool), s.server.Slot)
+			if schema.IsDenied(err) && time.Since(began) < slotHolderPatience {
+				// A worker of another role: the server ends its session, once it answers nothing.
+				err, pause = nil, slotHolderPause
+			}
+			if err != nil {
 				return err
 			}
-			if err := sleep(ctx, slotBusyPause); err != nil {
+			if err := sleep(ctx, pause); err != nil {
 				return err
 			}
 		case pg.Code == pgerrcode.UndefinedObject:
@@ -508,7 +515,11 @@ func (s *session) transact(ctx context.Context, do func(pgx.Tx) (pglogrepl.LSN, 
 		if position, err = do(tx); err != nil {
 			return err
 		}
-		return queries.AdvanceWALPosition(ctx, position.String())
+		advanced, err := queries.AdvanceWALPosition(ctx, store.AdvanceWALPositionParams{AppliedLsn: position.String(), Term: s.Term.Number})
+		if err == nil && advanced == 0 {
+			err = errors.New("another worker leads in a later term")
+		}
+		return err
 	})
 	if err == nil {
 		s.stored = position
@@ -705,7 +716,7 @@ func (s *session) watchSlot(ctx context.Context) error {
 		if _, _, err := inspect(ctx, s.Pool); err != nil {
 			return err
 		}
-		if err := s.Lead(ctx); err != nil {
+		if err := s.Term.Confirm(ctx, s.Pool); err != nil {
 			return err
 		}
 		slot, err := store.On(s.Pool).InspectSlot(ctx, s.server.Slot)

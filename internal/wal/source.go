@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
@@ -25,6 +26,11 @@ import (
 const (
 	// slotBusyPause is the wait for a slot whose former holder is being ended.
 	slotBusyPause = 50 * time.Millisecond
+	// slotHolderPatience is the wait for a slot whose holder is another role's, which this
+	// one cannot end: longer than the server waits for an answer of a replication session.
+	// slotHolderPause is the wait between two attempts.
+	slotHolderPatience = 30 * time.Second
+	slotHolderPause    = time.Second
 	// patience is how long sessions may fail before another source is to be used.
 	patience = 20 * time.Second
 )
@@ -62,8 +68,8 @@ type Source struct {
 	// Fallback makes Run give up, with an [*UnusableError], when nothing but
 	// connecting has failed for [patience].
 	Fallback bool
-	// Lead fails when this worker is no longer the leader.
-	Lead func(context.Context) error
+	// Term is that of this worker's leadership.
+	Term *leader.Term
 	// Publish makes sure of the publication.
 	Publish func(context.Context) error
 	// Streaming is called on a goroutine of its own each time that the stream has

@@ -1,16 +1,7 @@
--- name: BeginGeneration :exec
--- Refuses from now on what a former leader has looked at and not yet recorded.
-UPDATE provwatch.alert_counter SET generation = generation + 1;
-
 -- name: NoteVerified :exec
--- Notes that everything has been verified, if the session still holds the
--- leader's lock: what others see of it is what the leader says.
-UPDATE provwatch.alert_counter SET verified_at = now()
-WHERE EXISTS (
-    SELECT FROM pg_catalog.pg_locks
-    WHERE locktype = 'advisory' AND granted AND pid = @pid::int AND objsubid = 1
-        AND classid::bigint = (@lock_id::bigint >> 32) AND objid::bigint = (@lock_id::bigint & 4294967295)
-);
+-- Notes that everything has been verified, unless there is a later term: what others
+-- see of it is what the leader says.
+UPDATE provwatch.alert_counter SET verified_at = now() WHERE term = @term;
 
 -- name: LockAlerts :one
 -- Reads the last seq and puts all writers of alerts in turn until the end of
@@ -19,11 +10,11 @@ SELECT last_seq, generation FROM provwatch.alert_counter FOR UPDATE;
 
 -- name: Record :many
 -- Writes states and alerts, withdraws accepted drifts, and notifies, all of it
--- or, when the generation is another by now, nothing: it then returns no row.
+-- or, when the generation or the term is another by now, nothing: it then returns no row.
 -- One statement, so that it is one round trip.
 WITH claimed AS (
     UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality(@seqs::bigint[]), 0), generation = generation + 1
-    WHERE generation = @generation
+    WHERE generation = @generation AND term = @term
     RETURNING generation
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.

@@ -1,6 +1,7 @@
 -- name: ListMissingPrivileges :many
 -- Which of the privileges the role lacks: on a column, on a table where the
--- column is empty, on a schema where the table is empty too. The empty schema is
+-- column is empty, on the function of that name for EXECUTE, on a schema where the table
+-- is empty too. The empty schema is
 -- that of the provider tables. What is not there is passed over.
 WITH wanted AS (
     SELECT
@@ -13,9 +14,11 @@ SELECT
 FROM wanted
 JOIN pg_catalog.pg_namespace n ON n.nspname = CASE wanted.schema_name WHEN '' THEN 'gateway' ELSE wanted.schema_name END
 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name
+LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname = wanted.table_name AND wanted.privilege = 'EXECUTE'
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = wanted.column_name AND NOT a.attisdropped
 WHERE NOT CASE
     WHEN wanted.table_name = '' THEN has_schema_privilege(n.oid, wanted.privilege)
+    WHEN wanted.privilege = 'EXECUTE' THEN has_function_privilege(f.oid, 'EXECUTE')
     WHEN wanted.column_name = '' THEN has_table_privilege(c.oid, wanted.privilege)
     ELSE has_column_privilege(c.oid, a.attnum, wanted.privilege)
 END;

@@ -36,8 +36,9 @@ SELECT
     a.pid::int AS pid, coalesce(a.usename, '')::text AS role, coalesce(host(a.client_addr), '')::text AS address, a.backend_start,
     EXISTS (
         SELECT FROM pg_catalog.pg_locks l
-        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = a.pid AND l.database = a.datid AND l.objsubid = 1
-            AND l.classid::bigint = (@lock_id::bigint >> 32) AND l.objid::bigint = (@lock_id::bigint & 4294967295)
+        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = a.pid AND l.database = a.datid AND l.objsubid = 2
+            -- That of the current term, see provwatch.stand_by.
+            AND l.classid = 1886874724 AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter)
     )::boolean AS leads
 FROM pg_catalog.pg_stat_activity a
 WHERE a.datname = current_database() AND a.application_name LIKE '%-listener'

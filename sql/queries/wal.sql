@@ -3,7 +3,9 @@
 SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position FOR UPDATE;
 
 -- name: ReadWALPosition :one
-SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position;
+-- Waits for a transaction that moves the position, such as of a former leader: from then
+-- on that leader moves nothing.
+SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position FOR UPDATE;
 
 -- name: StartWALPosition :exec
 INSERT INTO provwatch.wal_position (slot, applied_lsn) VALUES (@slot, (@applied_lsn::text)::pg_lsn)
@@ -13,8 +15,10 @@ ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = exclud
 -- Says durably that the slot can no longer be relied upon. The first reason stands.
 UPDATE provwatch.wal_position SET gap = @reason WHERE gap = '';
 
--- name: AdvanceWALPosition :exec
-UPDATE provwatch.wal_position SET applied_lsn = (@applied_lsn::text)::pg_lsn;
+-- name: AdvanceWALPosition :execrows
+-- Ends a transaction that applies others: for the leader of the current term alone.
+UPDATE provwatch.wal_position SET applied_lsn = (@applied_lsn::text)::pg_lsn
+WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 
 -- name: ForgetWALPosition :execrows
 DELETE FROM provwatch.wal_position;
@@ -148,16 +152,3 @@ JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE p.pubname = 'provwatch' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
     AND n.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys');
-
--- name: HoldsLeadership :one
--- Whether the session holds the leader's lock.
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_locks
-    WHERE locktype = 'advisory' AND granted AND pid = @pid::int AND objsubid = 1
-        AND classid::bigint = (@lock_id::bigint >> 32) AND objid::bigint = (@lock_id::bigint & 4294967295)
-)::boolean AS leads;
-
--- name: TryLead :one
--- The session's process on the server: what a pooler told the client at the start of
--- the connection is the pooler's.
-SELECT pg_try_advisory_lock(@lock_id::bigint) AS leads, pg_backend_pid() AS pid;

@@ -10,11 +10,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// leaderLock finds the sessions that hold the leader's advisory lock, "pwleader".
+// leaderLock finds the sessions that hold the advisory lock of the current term, "pwld".
 const leaderLock = `SELECT clock_timestamp(), l.pid, coalesce(a.application_name, '')
 FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-AND l.classid::bigint << 32 | l.objid::bigint = x'70776c6561646572'::bigint`
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND l.classid = 1886874724 AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter)`
 
 // connected calls do with a connection again and again, until ctx ends.
 func (w *world) connected(ctx context.Context, application string, do func(*pgx.Conn) error) {

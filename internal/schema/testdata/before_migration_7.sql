@@ -2,6 +2,8 @@
 -- beside what they make now.
 
 DELETE FROM provwatch.schema_migrations WHERE version_id >= 7;
+DROP FUNCTION provwatch.stand_by;
+ALTER TABLE provwatch.alert_counter DROP COLUMN term;
 DROP TABLE provwatch.hash_key, provwatch.not_comparable;
 ALTER TABLE provwatch.wal_mirror RENAME COLUMN not_comparable TO undecodable;
 ALTER TABLE gateway.ai_providers DROP CONSTRAINT ai_providers_settings_key_id_fkey;

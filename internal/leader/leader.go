@@ -1,0 +1,333 @@
+// Package leader decides which of a database's workers records and publishes. The
+// others stand by.
+//
+//	            session                    term begun
+//	absent ───────────────▶ standing by ────────────────▶ leading
+//	   ▲                     │       ▲                       │
+//	   │      session lost   │       │  a later term         │
+//	   ◀─────────────────────┘       └───────────────────────┤
+//	   │                                     session lost    │
+//	   ◀─────────────────────────────────────────────────────┘
+//
+// Leadership comes in terms, which are numbered in provwatch.alert_counter. A statement
+// that records names its term, and the database refuses it when there is a later term.
+//
+// The leader of a term holds an advisory lock of the term in its listening session. A
+// standby waits for that lock inside the server, in turns. It begins the next term as
+// soon as it has the lock: when the leader's session ends, however it ends.
+//
+// A leader that is frozen, or whose host has vanished, keeps its session and the lock. So
+// a leader also shows signs of life: an advisory lock whose number changes. Every role can
+// see it, and it writes nothing. A standby counts the turns and the time, by its own
+// monotonic clock, in which the sign stays the same. After the limits of [NewLimits] it
+// begins the next term although the lock is held. Nothing ends the former leader; should
+// it go on, the server's answer to its next sign of life shows it the later term.
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/store"
+)
+
+// TakeOverAfter is for how long a leader may show no sign of life, by default, until a
+// standby takes over.
+const TakeOverAfter = 30 * time.Second
+
+const (
+	// maxTurn is how long a standby waits in the server at most, since it holds a
+	// snapshot meanwhile, and notifications reach it between its turns alone.
+	maxTurn = 5 * time.Second
+	// minSightings is in how many turns a leader must have been seen without a new sign
+	// of life.
+	minSightings = 4
+	// refusedPause is the wait before the elector tries again what the server refused.
+	refusedPause = time.Second
+	// cancelTimeout bounds the end of a turn that is cancelled.
+	cancelTimeout = time.Second
+)
+
+// errLaterTerm says that another worker leads by now.
+var errLaterTerm = errors.New("another worker leads in a later term")
+
+// Observer gets what a standby sees of the leader, on the goroutine that calls
+// [Elector.Attend].
+type Observer interface {
+	// NoLeader gets why this worker neither leads nor sees a live leader, nil when it does.
+	NoLeader(err error)
+}
+
+// Limits are how long an [Elector] waits.
+type Limits struct {
+	turn          time.Duration // of a standby
+	beatInterval  time.Duration // between two signs of life
+	silentAfter   time.Duration // without one the standby reports it
+	takeOverAfter time.Duration
+	answer        time.Duration // for a statement that waits for nothing
+}
+
+// NewLimits returns limits by which a standby takes over after that time without a sign
+// of life. It asks the server for something each probe at least, and gives the session up
+// when there is no answer for the time of the last parameter.
+func NewLimits(takeOverAfter, probe, answer time.Duration) Limits {
+	sign := takeOverAfter / 6
+	return Limits{
+		turn: min(maxTurn, sign, probe), beatInterval: sign,
+		silentAfter: takeOverAfter / 2, takeOverAfter: takeOverAfter, answer: answer,
+	}
+}
+
+// Term is the time for which a session leads.
+type Term struct {
+	// Number is that of the term in provwatch.alert_counter.
+	Number int64
+	// PID is the server's process of the session.
+	PID uint32
+
+	ctx       context.Context
+	end       context.CancelCauseFunc
+	listening chan struct{}
+}
+
+// Context ends with the term: when the session is lost, or another worker leads. Its
+// cause says which.
+func (t *Term) Context() context.Context { return t.ctx }
+
+// Listening is closed once the session counts as listening.
+func (t *Term) Listening() <-chan struct{} { return t.listening }
+
+// Confirm fails unless the term is still the current one. The session may take a while to
+// learn that it is not.
+func (t *Term) Confirm(ctx context.Context, db store.DBTX) error {
+	current, err := store.On(db).CurrentTerm(ctx)
+	if err != nil {
+		return fmt.Errorf("confirm the leadership: %w", err)
+	}
+	if current != t.Number {
+		return errLaterTerm
+	}
+	return nil
+}
+
+// Elector takes part in the election by a listening session. It belongs to the goroutine
+// of the listener, apart from [Elector.Terms] and [Elector.IsElected].
+type Elector struct {
+	limits   Limits
+	logger   *slog.Logger
+	observer Observer
+	terms    chan *Term // of capacity 1
+
+	attended bool      // by the current session
+	beat     int32     // the number of the next sign of life
+	held     int32     // the number of the one that is shown, -1 for none
+	beatAt   time.Time // when the next one is due
+	sightings
+
+	mu   sync.Mutex
+	term *Term // nil while standing by; written under mu by the listener's goroutine
+}
+
+// NewElector returns an elector; a listener calls its methods.
+func NewElector(limits Limits, logger *slog.Logger, observer Observer) *Elector {
+	return &Elector{limits: limits, logger: logger, observer: observer, terms: make(chan *Term, 1)}
+}
+
+// Terms receives each term when it begins. A term that was not received is dropped when
+// the next begins.
+func (e *Elector) Terms() <-chan *Term { return e.terms }
+
+// IsElected reports whether the session leads: a term has been, or is about to be, sent.
+func (e *Elector) IsElected() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.term != nil
+}
+
+// Attend does what is due on the listening session, and returns after which time the
+// caller must call it again. A standby waits in it, for a turn. After an error the caller
+// must give the session up.
+func (e *Elector) Attend(ctx context.Context, conn *pgx.Conn) (next time.Duration, err error) {
+	if e.term != nil {
+		return e.lead(ctx, conn)
+	}
+	turn := e.limits.turn
+	if !e.attended {
+		// To know before the session counts as listening.
+		e.attended, turn = true, time.Millisecond
+	}
+	return e.standBy(ctx, conn, turn)
+}
+
+// Left ends the session's part in the election.
+func (e *Elector) Left(cause error) {
+	e.attended = false
+	e.stop(cause)
+}
+
+// standBy does one turn, and begins the next term if the leader has ended, or shows no
+// sign of life.
+func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duration) (next time.Duration, err error) {
+	if e.isOverdue(e.limits.takeOverAfter) {
+		e.logger.WarnContext(ctx, "taking over from a leader that shows no sign of life",
+			"term", e.seen.Term, "leader_session", e.seen.Leader, "silent_for", e.silentFor().Round(time.Second).String())
+		former := e.seen.Term
+		e.sightings = sightings{}
+		return e.begin(ctx, conn, former, false)
+	}
+	stood, err := e.wait(ctx, conn, turn)
+	if isRefusal(err, conn) {
+		e.observer.NoLeader(err)
+		return refusedPause, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if stood.Ended {
+		return e.begin(ctx, conn, stood.Term, true)
+	}
+	e.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
+	if silent := e.silentFor(); silent >= e.limits.silentAfter {
+		e.observer.NoLeader(e.seen.silence(silent))
+	} else {
+		e.observer.NoLeader(nil)
+	}
+	return 0, nil
+}
+
+// wait waits in the server until the leader has ended, for one turn, or until ctx ends.
+func (e *Elector) wait(ctx context.Context, conn *pgx.Conn, turn time.Duration) (store.StandByRow, error) {
+	waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), turn+e.limits.answer)
+	// The server ends the turn, without an ERROR in its log; should it not answer, the
+	// connection is given up.
+	interrupted := make(chan struct{})
+	interrupt := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		cancelling, done := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+		defer done()
+		if conn.PgConn().CancelRequest(cancelling) == nil {
+			select {
+			case <-waiting.Done():
+			case <-cancelling.Done():
+			}
+		}
+		cancel()
+	})
+	defer func() {
+		cancel()
+		if !interrupt() {
+			<-interrupted
+		}
+	}()
+	stood, err := store.On(conn).StandBy(waiting, int32(turn/time.Millisecond))
+	if err != nil {
+		return stood, fmt.Errorf("stand by for the leader: %w", err)
+	}
+	return stood, ctx.Err()
+}
+
+// begin begins the term after the former one, unless another session has. The term is
+// sent before its first sign of life. Where the server refuses it, as in a database that
+// is read-only, it is tried again after next.
+func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waited bool) (next time.Duration, err error) {
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	begun, err := store.On(conn).BeginTerm(limited, store.BeginTermParams{Former: former, Waited: waited})
+	switch {
+	case isRefusal(err, conn):
+		e.observer.NoLeader(fmt.Errorf("begin to lead: %w", err))
+		next = refusedPause
+	case err != nil:
+		return 0, fmt.Errorf("begin to lead: %w", err)
+	}
+	if len(begun) == 0 {
+		if waited {
+			if err := store.On(conn).ReleaseTerm(limited, former); err != nil {
+				return 0, fmt.Errorf("leave the leadership to another worker: %w", err)
+			}
+		}
+		return next, nil
+	}
+	t := &Term{Number: begun[0].Term, PID: uint32(begun[0].Pid), listening: make(chan struct{})}
+	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	e.mu.Lock()
+	e.term = t
+	e.mu.Unlock()
+	e.sightings = sightings{}
+	e.beatAt, e.held = time.Time{}, -1
+	// Not that of a former leader, whose session may still show it.
+	e.beat = rand.Int32N(math.MaxInt32)
+	e.observer.NoLeader(nil)
+	select {
+	case <-e.terms: // has ended, whether or not it was taken notice of
+	default:
+	}
+	e.terms <- t
+	return 0, nil
+}
+
+// isRefusal reports whether the server has refused a statement, and the session goes on:
+// the database is read-only, say, or was dropped and made again.
+func isRefusal(err error, conn *pgx.Conn) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && !conn.IsClosed()
+}
+
+// lead shows a sign of life when it is due.
+func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration, err error) {
+	select {
+	case <-e.term.listening:
+	default:
+		close(e.term.listening) // since the session has attended before
+	}
+	if wait := time.Until(e.beatAt); wait > 0 {
+		return wait, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	number := e.beat
+	e.beat = (e.beat + 1) & math.MaxInt32
+	shown, err := store.On(conn).Beat(limited, store.BeatParams{Next: number, Previous: e.held})
+	if err != nil {
+		return 0, fmt.Errorf("show a sign of life: %w", err)
+	}
+	if e.held = -1; shown.Beats {
+		e.held = number
+	}
+	e.beatAt = time.Now().Add(e.limits.beatInterval)
+	if shown.Term != e.term.Number {
+		// The lock of its own term is of no use to anybody, and goes with the session.
+		return 0, errLaterTerm
+	}
+	return e.limits.beatInterval, nil
+}
+
+// stop ends the term, if there is one.
+func (e *Elector) stop(cause error) {
+	if e.term == nil {
+		return
+	}
+	e.term.end(cause)
+	e.mu.Lock()
+	e.term = nil
+	e.mu.Unlock()
+}
+
+// HasLeader reports whether a worker leads, as far as any role can see: whether a
+// listening session of a worker holds the lock of the current term.
+func HasLeader(ctx context.Context, db store.DBTX) (bool, error) {
+	sessions, err := store.On(db).ListWorkers(ctx, 1)
+	if err != nil {
+		return false, fmt.Errorf("look for a worker that leads: %w", err)
+	}
+	return len(sessions) > 0 && sessions[0].Leads, nil
+}

@@ -1,0 +1,343 @@
+package leader_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/leader"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
+	"provwatch/internal/store"
+	"provwatch/internal/waittest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// Short, so that tests do not wait, and a leader that has its turns is not silent.
+const (
+	takeOverAfter = 3 * time.Second
+	answer        = 2 * time.Minute
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// member is a worker as far as the election goes: a session and its elector, driven by
+// the test.
+type member struct {
+	t    *testing.T
+	conn *pgx.Conn
+	*leader.Elector
+
+	mu       sync.Mutex
+	noLeader []string // what it was told, each once
+}
+
+func newMember(t *testing.T, pool *pgxpool.Pool) *member {
+	t.Helper()
+	m := &member{t: t}
+	conn, err := pgx.ConnectConfig(t.Context(), postgres.ListenConfig(pool.Config()))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	m.conn = conn
+	m.Elector = leader.NewElector(leader.NewLimits(takeOverAfter, time.Minute, answer), quiet, m)
+	return m
+}
+
+// NoLeader implements [leader.Observer].
+func (m *member) NoLeader(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil && (len(m.noLeader) == 0 || m.noLeader[len(m.noLeader)-1] != err.Error()) {
+		m.noLeader = append(m.noLeader, err.Error())
+	}
+}
+
+func (m *member) attend() {
+	m.t.Helper()
+	_, err := m.Attend(m.t.Context(), m.conn)
+	require.NoError(m.t, err)
+}
+
+// leads attends until the member leads, and returns its term.
+func (m *member) leads() *leader.Term {
+	m.t.Helper()
+	for {
+		m.attend()
+		select {
+		case term := <-m.Terms():
+			m.attend() // the first sign of life
+			<-term.Listening()
+			return term
+		default:
+		}
+	}
+}
+
+// keepAttending attends until the function that it returns is called, as a listener does.
+func (m *member) keepAttending() (stop func()) {
+	ctx, cancel := context.WithCancel(m.t.Context())
+	var group conc.WaitGroup
+	group.Go(func() {
+		for ctx.Err() == nil {
+			next, err := m.Attend(ctx, m.conn)
+			if err != nil {
+				m.Left(err)
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(next):
+			}
+		}
+	})
+	return func() { cancel(); group.Wait() }
+}
+
+func TestTheFirstSessionLeadsAtOnce(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	m := newMember(t, pool)
+	require.False(t, m.IsElected())
+	m.attend()
+	require.True(t, m.IsElected())
+	term := <-m.Terms()
+	require.EqualValues(t, 1, term.Number)
+	require.Equal(t, m.conn.PgConn().PID(), term.PID)
+	select {
+	case <-term.Listening():
+		require.Fail(t, "it listens after it has attended")
+	default:
+	}
+	m.attend()
+	<-term.Listening()
+	require.NoError(t, term.Confirm(t.Context(), pool))
+	require.NoError(t, term.Context().Err())
+	leads, err := leader.HasLeader(t.Context(), pool)
+	require.NoError(t, err)
+	require.True(t, leads)
+
+	cause := errors.New("the connection is lost")
+	m.Left(cause)
+	require.Equal(t, cause, context.Cause(term.Context()))
+	require.False(t, m.IsElected())
+	require.NoError(t, m.conn.Close(t.Context()))
+	waittest.Until(t, func() bool {
+		leads, err = leader.HasLeader(t.Context(), pool)
+		require.NoError(t, err)
+		return !leads
+	}, "nobody leads")
+}
+
+// TestTheNextTermBeginsWhenTheLeaderEnds has several that wait for it.
+func TestTheNextTermBeginsWhenTheLeaderEnds(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	first := newMember(t, pool)
+	former := first.leads()
+	var next []*member
+	for range 4 {
+		m := newMember(t, pool)
+		next = append(next, m)
+		defer m.keepAttending()()
+	}
+	waits := `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+	waittest.Until(t, func() bool {
+		var n int
+		require.NoError(t, pool.QueryRow(t.Context(), waits).Scan(&n))
+		return n == len(next)
+	}, "all wait in the server")
+	require.NoError(t, first.conn.Close(t.Context()))
+	elected := func() *member {
+		i := slices.IndexFunc(next, func(m *member) bool { return m.IsElected() })
+		if i < 0 {
+			return nil
+		}
+		return next[i]
+	}
+	waittest.Until(t, func() bool { return elected() != nil }, "another one leads")
+	term := <-elected().Terms()
+	require.EqualValues(t, 2, term.Number)
+	require.NoError(t, term.Confirm(t.Context(), pool))
+	require.ErrorContains(t, former.Confirm(t.Context(), pool), "later term")
+	require.Equal(t, 1, len(slices.DeleteFunc(slices.Clone(next), func(m *member) bool { return !m.IsElected() })), "one alone")
+	waittest.Until(t, func() bool {
+		var held int
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1886874724
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&held))
+		return held == 1
+	}, "the others release the lock of the former term")
+}
+
+// TestALeaderThatShowsNoSignOfLifeIsReplaced freezes a leader by attending no longer. Its
+// session stays, and so does its lock.
+func TestALeaderThatShowsNoSignOfLifeIsReplaced(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	first, second := newMember(t, pool), newMember(t, pool)
+	former := first.leads()
+	term := second.leads()
+	require.EqualValues(t, 2, term.Number)
+	require.Contains(t, second.noLeader[0], "has shown no sign of life for")
+	require.ErrorContains(t, former.Confirm(t.Context(), pool), "later term")
+	require.NoError(t, former.Context().Err(), "it does not know yet")
+
+	_, err := first.Attend(t.Context(), first.conn)
+	require.ErrorContains(t, err, "later term")
+	first.Left(err)
+	require.ErrorContains(t, context.Cause(former.Context()), "later term")
+	require.NoError(t, term.Confirm(t.Context(), pool))
+	leads, err := leader.HasLeader(t.Context(), pool)
+	require.NoError(t, err)
+	require.True(t, leads)
+}
+
+// TestALeaderShowsSignsOfLife sees them as a standby does.
+func TestALeaderShowsSignsOfLife(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	first, second := newMember(t, pool), newMember(t, pool)
+	term := first.leads()
+	defer first.keepAttending()()
+	seen := map[int64]bool{}
+	waittest.Until(t, func() bool {
+		stood, err := store.On(second.conn).StandBy(t.Context(), 1)
+		require.NoError(t, err)
+		require.False(t, stood.Ended)
+		require.EqualValues(t, term.PID, stood.Leader)
+		require.Equal(t, term.Number, stood.Term)
+		require.GreaterOrEqual(t, stood.Beat, int64(0))
+		seen[stood.Beat] = true
+		return len(seen) > 3
+	}, "each sign is another one")
+	var shown int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE pid = $1 AND classid = 1886872180`, term.PID).Scan(&shown))
+	require.Equal(t, 1, shown, "the one before is taken back")
+}
+
+// TestAStandbyThatIsFrozenInTheQueueIsReplaced has a session that gets the lock in the
+// server, and whose client does nothing with it.
+func TestAStandbyThatIsFrozenInTheQueueIsReplaced(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	first, frozen, third := newMember(t, pool), newMember(t, pool), newMember(t, pool)
+	first.leads()
+	var group conc.WaitGroup
+	group.Go(func() {
+		stood, err := store.On(frozen.conn).StandBy(t.Context(), 120_000)
+		require.NoError(t, err)
+		require.True(t, stood.Ended)
+	})
+	waittest.Until(t, func() bool {
+		var n int
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1`, frozen.conn.PgConn().PID()).Scan(&n))
+		return n == 1
+	}, "it waits in the server")
+	require.NoError(t, first.conn.Close(t.Context()))
+	group.Wait()
+	require.EqualValues(t, 2, third.leads().Number)
+	require.Contains(t, third.noLeader[0], "is no worker that leads")
+}
+
+// TestATurnEndsWithItsContext cancels a turn of ten minutes. The session can still be used: the server has answered.
+func TestATurnEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	first := newMember(t, pool)
+	first.leads()
+	m := newMember(t, pool)
+	m.Elector = leader.NewElector(leader.NewLimits(time.Hour, time.Hour, answer), quiet, m)
+	m.attend()
+	ctx, cancel := context.WithCancel(t.Context())
+	var group conc.WaitGroup
+	group.Go(func() {
+		_, err := m.Attend(ctx, m.conn)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	waittest.Until(t, func() bool {
+		var n int
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1`, m.conn.PgConn().PID()).Scan(&n))
+		return n == 1
+	}, "it waits in the server")
+	cancel()
+	group.Wait()
+	require.NoError(t, m.conn.Ping(t.Context()))
+}
+
+// TestATermThatTheServerRefusesIsTriedAgain has a database that is read-only.
+func TestATermThatTheServerRefusesIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	m := newMember(t, pool)
+	_, err := m.conn.Exec(t.Context(), "SET default_transaction_read_only = on")
+	require.NoError(t, err)
+	next, err := m.Attend(t.Context(), m.conn)
+	require.NoError(t, err)
+	require.Positive(t, next)
+	require.Contains(t, m.noLeader[0], "begin to lead: ")
+	other := newMember(t, pool)
+	require.EqualValues(t, 1, other.leads().Number)
+	require.Empty(t, other.noLeader, "it keeps no other session from leading")
+}
+
+// TestOneLeadsInEachTerm ends sessions at random, and lets others freeze.
+func TestOneLeadsInEachTerm(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
+	ctx, cancel := context.WithCancel(t.Context())
+	var group conc.WaitGroup
+	begun := make(chan int64, 1000)
+	for range 5 {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				m := newMember(t, pool)
+				stop := m.keepAttending()
+				for alive := true; alive; {
+					select {
+					case term := <-m.Terms():
+						begun <- term.Number
+						select {
+						case <-term.Context().Done():
+							alive = false
+						case <-ctx.Done():
+							alive = false
+						}
+					case <-ctx.Done():
+						alive = false
+					}
+				}
+				stop()
+				_ = m.conn.Close(context.WithoutCancel(ctx))
+			}
+		})
+	}
+	seen := map[int64]bool{}
+	for range 30 {
+		number := <-begun
+		require.False(t, seen[number], "term %d has one leader", number)
+		seen[number] = true
+		if r.IntN(3) > 0 {
+			_, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1886874724
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+			require.NoError(t, err)
+			continue
+		}
+		// All that wait in the server are ended as well: their clients come back.
+		_, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+		require.NoError(t, err)
+	}
+	cancel()
+	group.Wait()
+}

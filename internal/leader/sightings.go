@@ -1,0 +1,53 @@
+package leader
+
+import (
+	"fmt"
+	"time"
+)
+
+// sighting is what a turn has seen of the leader.
+type sighting struct {
+	Term   int64
+	Leader int32 // the server's process that holds the lock of the term, 0 for none
+	Beat   int64 // its latest sign of life, -1 for none
+}
+
+// silence is the error of a leader that shows no sign of life.
+func (s sighting) silence(since time.Duration) error {
+	since = since.Round(time.Second)
+	switch {
+	case s.Leader == 0:
+		return fmt.Errorf("no worker has led for %s", since)
+	case s.Beat < 0:
+		return fmt.Errorf("session %d has held the leader's lock for %s and is no worker that leads", s.Leader, since)
+	}
+	return fmt.Errorf("the leader, session %d, has shown no sign of life for %s", s.Leader, since)
+}
+
+// sightings are what several turns in a row have seen of the leader. Its zero value has
+// seen nothing.
+type sightings struct {
+	seen  sighting
+	count int       // of sightings that were the same
+	first time.Time // of these, with a monotonic reading
+	last  time.Time
+}
+
+// see adds what a turn has seen at the moment now. After a gap of more than maxGap, as of
+// a standby that was frozen itself, counting starts again.
+func (s *sightings) see(seen sighting, now time.Time, maxGap time.Duration) {
+	if s.count == 0 || seen != s.seen || now.Sub(s.last) > maxGap {
+		*s = sightings{seen: seen, first: now}
+	}
+	s.count++
+	s.last = now
+}
+
+// silentFor is for how long the leader has shown no new sign of life, as far as it was
+// seen.
+func (s *sightings) silentFor() time.Duration { return s.last.Sub(s.first) }
+
+// isOverdue reports whether a standby must replace the leader.
+func (s *sightings) isOverdue(after time.Duration) bool {
+	return s.count >= minSightings && s.silentFor() >= after
+}

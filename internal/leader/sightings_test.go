@@ -1,0 +1,52 @@
+package leader
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSightings(t *testing.T) {
+	t.Parallel()
+	const maxGap = 20 * time.Second
+	start := time.Now()
+	alive := func(beat int64) sighting { return sighting{Term: 3, Leader: 7, Beat: beat} }
+	type seen struct {
+		at int // seconds
+		sighting
+	}
+	for name, c := range map[string]struct {
+		seen    []seen
+		silent  time.Duration
+		overdue bool
+	}{
+		"nothing":                    {nil, 0, false},
+		"once":                       {[]seen{{0, alive(1)}}, 0, false},
+		"each turn another sign":     {[]seen{{0, alive(1)}, {10, alive(2)}, {20, alive(3)}, {30, alive(4)}, {40, alive(5)}}, 0, false},
+		"the same for a while":       {[]seen{{0, alive(1)}, {10, alive(1)}, {20, alive(1)}, {25, alive(1)}}, 25 * time.Second, false},
+		"the same for long":          {[]seen{{0, alive(1)}, {10, alive(1)}, {20, alive(1)}, {30, alive(1)}}, 30 * time.Second, true},
+		"the same in few turns":      {[]seen{{0, alive(1)}, {15, alive(1)}, {30, alive(1)}}, 30 * time.Second, false},
+		"frozen itself":              {[]seen{{0, alive(1)}, {10, alive(1)}, {20, alive(1)}, {200, alive(1)}, {210, alive(1)}}, 10 * time.Second, false},
+		"another term":               {[]seen{{0, alive(1)}, {10, alive(1)}, {20, alive(1)}, {30, sighting{4, 7, 1}}}, 0, false},
+		"another session":            {[]seen{{0, alive(1)}, {10, alive(1)}, {20, alive(1)}, {30, sighting{3, 8, 1}}}, 0, false},
+		"a session without any sign": {[]seen{{0, alive(-1)}, {10, alive(-1)}, {20, alive(-1)}, {30, alive(-1)}}, 30 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var s sightings
+			for _, turn := range c.seen {
+				s.see(turn.sighting, start.Add(time.Duration(turn.at)*time.Second), maxGap)
+			}
+			require.Equal(t, c.silent, s.silentFor())
+			require.Equal(t, c.overdue, s.isOverdue(30*time.Second))
+		})
+	}
+}
+
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	require.EqualError(t, sighting{Term: 3}.silence(15*time.Second), "no worker has led for 15s")
+	require.EqualError(t, sighting{3, 7, -1}.silence(15*time.Second), "session 7 has held the leader's lock for 15s and is no worker that leads")
+	require.EqualError(t, sighting{3, 7, 1}.silence(15*time.Second), "the leader, session 7, has shown no sign of life for 15s")
+}

@@ -1,0 +1,37 @@
+-- name: StandBy :one
+-- A turn of a standby, see the migration of provwatch.stand_by.
+SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0)::int AS leader, coalesce(s.beat, -1)::bigint AS beat
+FROM provwatch.stand_by(@patience::int) AS s;
+
+-- name: BeginTerm :many
+-- Begins the term after the one given, unless another session has: it then returns no
+-- row. With waited, the session has the lock of the former term, which is released. What
+-- was looked at before can no longer be recorded.
+--
+-- The lock is taken before others can see the term. Somebody else can have taken it on
+-- purpose: others then see this leader by its signs of life alone.
+WITH begun AS (
+    UPDATE provwatch.alert_counter SET term = term + 1, generation = generation + 1
+    WHERE term = @former
+    RETURNING term
+)
+SELECT begun.term, pg_backend_pid() AS pid,
+    pg_try_advisory_lock(1886874724, (begun.term % 2147483648)::int) AS locked,
+    (CASE WHEN @waited::boolean THEN pg_advisory_unlock(1886874724, ((begun.term - 1) % 2147483648)::int) ELSE false END)::boolean AS released
+FROM begun;
+
+-- name: ReleaseTerm :exec
+-- Releases the lock of a term that another session has followed.
+SELECT pg_advisory_unlock(1886874724, mod(@former::bigint, 2147483648)::int);
+
+-- name: Beat :one
+-- Replaces the leader's sign of life, and returns the current term.
+-- Another session may hold the lock on purpose: there is no sign of life then, and the
+-- next one has another number.
+SELECT c.term,
+    pg_try_advisory_lock_shared(1886872180, @next::int) AS beats,
+    (CASE WHEN @previous::int >= 0 THEN pg_advisory_unlock_shared(1886872180, @previous::int) ELSE false END)::boolean AS released
+FROM provwatch.alert_counter c;
+
+-- name: CurrentTerm :one
+SELECT term FROM provwatch.alert_counter;
