@@ -150,7 +150,7 @@ func (s Serving) serve(ctx context.Context, metrics observe.Exposed, alive obser
 	if s.HTTPAddress == "" {
 		return func() {}, nil
 	}
-	server, err := observe.Listen(ctx, s.HTTPAddress, metrics, alive, ready)
+	server, err := observe.Listen(ctx, s.HTTPAddress, metrics, alive, ready, logger)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -11,6 +12,19 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	readHeaderTimeout = 5 * time.Second
+	// readTimeout is how long a client may take to send a request, with its body.
+	readTimeout = 10 * time.Second
+	// writeTimeout is how long a client may take to read an answer.
+	writeTimeout = 30 * time.Second
+	idleTimeout  = 2 * time.Minute
+	// maxConnections is how many connections are open at a time. One more closes the one
+	// that has been quiet for longest, so that clients which hold theirs keep no probe
+	// from /healthz and /readyz.
+	maxConnections = 256
 )
 
 // Readiness tells whether the worker does its job, and if not, why. The remarks are
@@ -30,7 +44,8 @@ type Server struct {
 }
 
 // Listen binds the address, so that a bad one is known before the worker starts.
-func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness, ready Readiness) (*Server, error) {
+// What the HTTP library has to report goes to the logger.
+func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness, ready Readiness, logger *slog.Logger) (*Server, error) {
 	listener, err := Bind(ctx, address)
 	if err != nil {
 		return nil, err
@@ -57,11 +72,29 @@ func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness
 		listener: listener,
 		mux:      mux,
 		server: &http.Server{
-			Handler:           mux,
-			ReadHeaderTimeout: 5 * time.Second,
-			IdleTimeout:       2 * time.Minute,
+			Handler:           bounded(mux, writeTimeout),
+			ReadHeaderTimeout: readHeaderTimeout,
+			ReadTimeout:       readTimeout,
+			IdleTimeout:       idleTimeout,
+			ConnState:         newConnections(maxConnections).changed,
+			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 		},
 	}, nil
+}
+
+// bounded bounds how long a client may take to read an answer, and lets a request last
+// that has no body to be read. A handler whose answer lasts sets a write deadline of its
+// own.
+func bounded(handler http.Handler, write time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		connection := http.NewResponseController(w)
+		if r.ContentLength == 0 {
+			// All of it was read, and the deadline would end the request.
+			_ = connection.SetReadDeadline(time.Time{})
+		}
+		_ = connection.SetWriteDeadline(time.Now().Add(write))
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // Bind binds the address. The error shows no host that does not exist: something else
@@ -90,7 +123,11 @@ func Profiler() http.Handler {
 	mux.HandleFunc(ProfilerPath+"profile", pprof.Profile)
 	mux.HandleFunc(ProfilerPath+"symbol", pprof.Symbol)
 	mux.HandleFunc(ProfilerPath+"trace", pprof.Trace)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The client says for how long a profile is taken.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // Handle serves the pattern, as [http.ServeMux.Handle] does. It is to be called

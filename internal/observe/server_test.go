@@ -3,17 +3,25 @@ package observe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
+	"github.com/sourcegraph/conc"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/waittest"
 )
 
 func TestLivenessAndReadinessAreToldApart(t *testing.T) {
 	var alive, ready error
 	var remarks []string
-	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), func() error { return alive }, func() ([]string, error) { return remarks, ready })
+	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), func() error { return alive }, func() ([]string, error) { return remarks, ready }, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
@@ -47,4 +55,93 @@ func TestLivenessAndReadinessAreToldApart(t *testing.T) {
 	expect("/readyz", http.StatusOK, "ok\n")
 	cancel()
 	require.NoError(t, <-served)
+}
+
+// TestSlowClientsCannotHideHealth has more clients than there may be connections, each of
+// which sends its request a byte at a time.
+func TestSlowClientsCannotHideHealth(t *testing.T) {
+	t.Parallel()
+	healthy := func() error { return nil }
+	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), healthy, func() ([]string, error) { return nil, nil }, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	var group conc.WaitGroup
+	defer group.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	group.Go(func() { _ = server.Serve(ctx) })
+	var slow []net.Conn
+	for range maxConnections + 50 {
+		conn, err := net.Dial("tcp", server.Address())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		slow = append(slow, conn)
+		_, err = fmt.Fprint(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+		require.NoError(t, err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	probe := func() {
+		t.Helper()
+		for _, path := range []string{"/healthz", "/readyz"} {
+			response, err := client.Get("http://" + server.Address() + path)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, response.StatusCode)
+			_ = response.Body.Close()
+		}
+	}
+	probe()
+	ended := map[net.Conn]bool{}
+	waittest.Until(t, func() bool {
+		probe()
+		for _, conn := range slow {
+			if _, err := conn.Write([]byte("x")); err != nil {
+				ended[conn] = true
+			}
+		}
+		return len(ended) == len(slow)
+	}, "the server ends the connections of slow clients")
+}
+
+// TestAClientThatReadsNothingIsNotWaitedFor asks for an answer that does not fit into the
+// buffers of the connection.
+func TestAClientThatReadsNothingIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	server := httptest.NewServer(bounded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for {
+			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}), 100*time.Millisecond))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	require.NoError(t, err)
+	require.ErrorContains(t, <-ended, "timeout")
+}
+
+// TestARequestMayLast has one without a body, whose answer takes longer than a client may
+// take to send a request.
+func TestARequestMayLast(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(bounded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+			t.Error("the request was ended")
+		case <-time.After(300 * time.Millisecond): // six times as long
+		}
+		fmt.Fprint(w, "done")
+	}), time.Minute))
+	server.Config.ReadTimeout = 50 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	response, err := http.Get(server.URL)
+	require.NoError(t, err)
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, "done", string(body))
 }
