@@ -36,15 +36,19 @@ func newLink(t *testing.T) *link {
 	network := [4]byte{198, 18, byte(pid >> 6), byte(pid << 2)}
 	first := netip.AddrFrom4(network).Next()
 	l := &link{t: t, namespace: fmt.Sprintf("provwatch%d", pid), here: netip.PrefixFrom(first, 30), there: first.Next()}
-	if out, err := exec.Command("ip", "netns", "add", l.namespace).CombinedOutput(); err != nil {
-		t.Skipf("no network namespaces here: %s", out)
-	}
+	here := fmt.Sprintf("pwh%d", pid)
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", l.namespace).Run() })
-	here, there := fmt.Sprintf("pwh%d", pid), farEnd
-	l.ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", l.namespace)
+	for _, args := range [][]string{
+		{"netns", "add", l.namespace},
+		{"link", "add", here, "type", "veth", "peer", "name", farEnd, "netns", l.namespace},
+	} {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Skipf("no network namespace with a link here: ip %v: %v: %s", args, err, out)
+		}
+	}
 	l.ip("address", "add", l.here.String(), "dev", here)
 	l.ip("link", "set", here, "up")
-	l.ip("-n", l.namespace, "address", "add", netip.PrefixFrom(l.there, l.here.Bits()).String(), "dev", there)
+	l.ip("-n", l.namespace, "address", "add", netip.PrefixFrom(l.there, l.here.Bits()).String(), "dev", farEnd)
 	l.ip("-n", l.namespace, "link", "set", "lo", "up")
 	l.set("up")
 	return l

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestConnectionsAreBounded opens one more than there may be. The one that has been quiet
-// for longest is closed.
+// TestConnectionsAreBounded opens a connection more than the limit, which closes the
+// connection that was quiet for longest.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	c := newConnections(2)

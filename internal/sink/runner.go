@@ -121,9 +121,8 @@ func prompt(c chan struct{}) {
 	}
 }
 
-// Run delivers until ctx ends, which it is to do with the term. What is there is
-// delivered at once, and what comes at each Wake. The term is confirmed before something
-// is sent after a while.
+// Run delivers until ctx ends, which must end with the term: first the events that are
+// there, then new ones at each Wake. It confirms the term before it sends after a while.
 func (r *Runner) Run(ctx context.Context, term Term) {
 	var group conc.WaitGroup
 	for _, q := range r.queues {
