@@ -154,7 +154,7 @@ func (f *flags) addRunFlags(p *pflag.FlagSet) {
 	p.DurationVar(&f.maxBackOff, "max-backoff", 15*time.Second, "longest wait, before jitter, until a lost connection or a failed verification is tried again")
 	p.DurationVar(&f.probeInterval, "probe-interval", 30*time.Second, "how long the listening connection may be quiet until the server is asked for an answer on it")
 	p.DurationVar(&f.answerTimeout, "answer-timeout", 10*time.Second, "how long that answer, a connection of the listener, or a verification of what a notification names may take until the connection is given up")
-	p.DurationVar(&f.takeOverAfter, "takeover-after", leader.TakeOverAfter, "how long a leader may show no sign of life until a standby takes over from it; after half of that the standby is not ready")
+	p.DurationVar(&f.takeOverAfter, "takeover-after", leader.TakeOverAfter, "how long a leader may show no sign of life until a standby takes over from it, at least 3s; after half of that the standby is not ready")
 	p.StringVar(&f.slotMaxLag, "slot-max-lag", "4GiB", "how much WAL the replication slot may retain before it is given up, such as 500MB; 0 for no limit")
 	p.StringVar(&f.httpAddress, "http-addr", "", "serve the status page, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)")
 	p.StringVar(&f.httpTokenFile, "http-token-file", "", "file of the token that the status page and the profiler ask for; without one they are served on loopback addresses alone")
@@ -315,12 +315,14 @@ func (f *flags) problems() (all []problem) {
 		{"max-backoff", f.maxBackOff},
 		{"probe-interval", f.probeInterval},
 		{"answer-timeout", f.answerTimeout},
-		{"takeover-after", f.takeOverAfter},
 		{"shutdown-timeout", f.shutdownTimeout},
 	} {
 		if duration.value <= 0 {
 			all = append(all, problem{flag: duration.flag, want: "must be positive, such as 30s"})
 		}
+	}
+	if f.takeOverAfter < leader.MinTakeOverAfter {
+		all = append(all, problem{flag: "takeover-after", want: "must be at least 3s"})
 	}
 	if f.httpAddress != "" {
 		_, port, err := net.SplitHostPort(f.httpAddress)

@@ -99,6 +99,10 @@ func (d *daemon) follow(ctx context.Context) {
 		select {
 		case <-term.Listening():
 		case <-term.Context().Done(): // the session was lost before
+		case <-ctx.Done():
+			return
+		}
+		if term.Context().Err() != nil {
 			continue
 		}
 		d.term.Store(term)

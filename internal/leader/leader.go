@@ -31,7 +31,6 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,8 +40,11 @@ import (
 )
 
 // TakeOverAfter is for how long a leader may show no sign of life, by default, until a
-// standby takes over.
-const TakeOverAfter = 30 * time.Second
+// standby takes over. MinTakeOverAfter is the least that leaves room for such signs.
+const (
+	TakeOverAfter    = 30 * time.Second
+	MinTakeOverAfter = 3 * time.Second
+)
 
 const (
 	// maxTurn is how long a standby waits in the server at most, since it holds a
@@ -57,8 +59,8 @@ const (
 	cancelTimeout = time.Second
 )
 
-// errLaterTerm says that another worker leads by now.
-var errLaterTerm = errors.New("another worker leads in a later term")
+// ErrLaterTerm says that another worker leads by now.
+var ErrLaterTerm = errors.New("another worker leads in a later term")
 
 // Observer gets what a standby sees of the leader, on the goroutine that calls
 // [Elector.Attend].
@@ -82,8 +84,10 @@ type Limits struct {
 func NewLimits(takeOverAfter, probe, answer time.Duration) Limits {
 	sign := takeOverAfter / 6
 	return Limits{
-		turn: min(maxTurn, sign, probe), beatInterval: sign,
-		silentAfter: takeOverAfter / 2, takeOverAfter: takeOverAfter, answer: answer,
+		turn: min(maxTurn, sign, probe),
+		// A standby can have another limit than the leader.
+		beatInterval: min(maxTurn, sign),
+		silentAfter:  takeOverAfter / 2, takeOverAfter: takeOverAfter, answer: answer,
 	}
 }
 
@@ -114,13 +118,13 @@ func (t *Term) Confirm(ctx context.Context, db store.DBTX) error {
 		return fmt.Errorf("confirm the leadership: %w", err)
 	}
 	if current != t.Number {
-		return errLaterTerm
+		return ErrLaterTerm
 	}
 	return nil
 }
 
 // Elector takes part in the election by a listening session. It belongs to the goroutine
-// of the listener, apart from [Elector.Terms] and [Elector.IsElected].
+// of the listener, apart from [Elector.Terms].
 type Elector struct {
 	limits   Limits
 	logger   *slog.Logger
@@ -133,8 +137,7 @@ type Elector struct {
 	beatAt   time.Time // when the next one is due
 	sightings
 
-	mu   sync.Mutex
-	term *Term // nil while standing by; written under mu by the listener's goroutine
+	term *Term // nil while standing by
 }
 
 // NewElector returns an elector; a listener calls its methods.
@@ -145,13 +148,6 @@ func NewElector(limits Limits, logger *slog.Logger, observer Observer) *Elector 
 // Terms receives each term when it begins. A term that was not received is dropped when
 // the next begins.
 func (e *Elector) Terms() <-chan *Term { return e.terms }
-
-// IsElected reports whether the session leads: a term has been, or is about to be, sent.
-func (e *Elector) IsElected() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.term != nil
-}
 
 // Attend does what is due on the listening session, and returns after which time the
 // caller must call it again. A standby waits in it, for a turn. After an error the caller
@@ -177,31 +173,27 @@ func (e *Elector) Left(cause error) {
 // standBy does one turn, and begins the next term if the leader has ended, or shows no
 // sign of life.
 func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duration) (next time.Duration, err error) {
-	if e.isOverdue(e.limits.takeOverAfter) {
-		e.logger.WarnContext(ctx, "taking over from a leader that shows no sign of life",
-			"term", e.seen.Term, "leader_session", e.seen.Leader, "silent_for", e.silentFor().Round(time.Second).String())
-		former := e.seen.Term
-		e.sightings = sightings{}
-		return e.begin(ctx, conn, former, false)
-	}
 	stood, err := e.wait(ctx, conn, turn)
-	if isRefusal(err, conn) {
+	switch {
+	case isRefusal(err, conn):
 		e.observer.NoLeader(err)
 		return refusedPause, nil
-	}
-	if err != nil {
+	case err != nil:
 		return 0, err
-	}
-	if stood.Ended {
+	case stood.Ended:
 		return e.begin(ctx, conn, stood.Term, true)
 	}
 	e.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
-	if silent := e.silentFor(); silent >= e.limits.silentAfter {
-		e.observer.NoLeader(e.seen.silence(silent))
-	} else {
+	silent := e.silentFor()
+	if silent < e.limits.silentAfter {
 		e.observer.NoLeader(nil)
+		return 0, nil
 	}
-	return 0, nil
+	e.observer.NoLeader(e.seen.silence(silent))
+	if !e.isOverdue(e.limits.takeOverAfter) {
+		return 0, nil
+	}
+	return e.begin(ctx, conn, e.seen.Term, false)
 }
 
 // wait waits in the server until the leader has ended, for one turn, or until ctx ends.
@@ -257,11 +249,17 @@ func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waite
 		}
 		return next, nil
 	}
+	if !waited {
+		e.logger.WarnContext(ctx, "taking over from a leader that shows no sign of life",
+			"former_term", former, "leader_session", e.seen.Leader, "silent_for", e.silentFor().Round(time.Second).String())
+	}
+	if !begun[0].Locked {
+		e.logger.WarnContext(ctx, "another session holds the lock of the term that begins: standbys take over from this worker each time that they see no leader",
+			"term", begun[0].Term)
+	}
 	t := &Term{Number: begun[0].Term, PID: uint32(begun[0].Pid), listening: make(chan struct{})}
 	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	e.mu.Lock()
 	e.term = t
-	e.mu.Unlock()
 	e.sightings = sightings{}
 	e.beatAt, e.held = time.Time{}, -1
 	// Not that of a former leader, whose session may still show it.
@@ -306,7 +304,7 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 	e.beatAt = time.Now().Add(e.limits.beatInterval)
 	if shown.Term != e.term.Number {
 		// The lock of its own term is of no use to anybody, and goes with the session.
-		return 0, errLaterTerm
+		return 0, ErrLaterTerm
 	}
 	return e.limits.beatInterval, nil
 }
@@ -317,9 +315,7 @@ func (e *Elector) stop(cause error) {
 		return
 	}
 	e.term.end(cause)
-	e.mu.Lock()
 	e.term = nil
-	e.mu.Unlock()
 }
 
 // HasLeader reports whether a worker leads, as far as any role can see: whether a

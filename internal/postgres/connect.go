@@ -407,8 +407,9 @@ func ListenConfig(config *pgxpool.Config) *pgx.ConnConfig { return named(config,
 
 // walSenderSettings make the server end a replication session whose client answers
 // nothing: a leader that froze must not keep the slot for longer than it takes to replace
-// it.
-const walSenderSettings = `SET wal_sender_timeout = '20s'`
+// it. Such a session is in a transaction while a mirror is made by the snapshot of a new
+// slot.
+const walSenderSettings = `SET wal_sender_timeout = '20s'; SET idle_in_transaction_session_timeout = 0`
 
 // ReplicationConfig returns the configuration of the connection that reads the
 // WAL.

@@ -66,7 +66,7 @@ type BeginTermRow struct {
 // was looked at before can no longer be recorded.
 //
 // The lock is taken before others can see the term. Somebody else can have taken it on
-// purpose: others then see this leader by its signs of life alone.
+// purpose: others then do not see this leader, and replace it after a while.
 func (q *Queries) BeginTerm(ctx context.Context, arg BeginTermParams) ([]BeginTermRow, error) {
 	rows, err := q.db.Query(ctx, beginTerm, arg.Waited, arg.Former)
 	if err != nil {

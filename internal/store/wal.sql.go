@@ -458,12 +458,17 @@ func (q *Queries) LockWALPosition(ctx context.Context) (LockWALPositionRow, erro
 }
 
 const markGap = `-- name: MarkGap :exec
-UPDATE provwatch.wal_position SET gap = $1 WHERE gap = ''
+UPDATE provwatch.wal_position SET gap = $1 WHERE gap = '' AND (SELECT term FROM provwatch.alert_counter) = $2::bigint
 `
 
+type MarkGapParams struct {
+	Reason string
+	Term   int64
+}
+
 // Says durably that the slot can no longer be relied upon. The first reason stands.
-func (q *Queries) MarkGap(ctx context.Context, reason string) error {
-	_, err := q.db.Exec(ctx, markGap, reason)
+func (q *Queries) MarkGap(ctx context.Context, arg MarkGapParams) error {
+	_, err := q.db.Exec(ctx, markGap, arg.Reason, arg.Term)
 	return err
 }
 
@@ -486,19 +491,26 @@ func (q *Queries) ReadWALPosition(ctx context.Context) (ReadWALPositionRow, erro
 	return i, err
 }
 
-const startWALPosition = `-- name: StartWALPosition :exec
-INSERT INTO provwatch.wal_position (slot, applied_lsn) VALUES ($1, ($2::text)::pg_lsn)
+const startWALPosition = `-- name: StartWALPosition :execrows
+INSERT INTO provwatch.wal_position (slot, applied_lsn)
+SELECT $1, ($2::text)::pg_lsn
+WHERE (SELECT term FROM provwatch.alert_counter) = $3::bigint
 ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn, gap = ''
 `
 
 type StartWALPositionParams struct {
 	Slot       string
 	AppliedLsn string
+	Term       int64
 }
 
-func (q *Queries) StartWALPosition(ctx context.Context, arg StartWALPositionParams) error {
-	_, err := q.db.Exec(ctx, startWALPosition, arg.Slot, arg.AppliedLsn)
-	return err
+// For the leader of the current term alone.
+func (q *Queries) StartWALPosition(ctx context.Context, arg StartWALPositionParams) (int64, error) {
+	result, err := q.db.Exec(ctx, startWALPosition, arg.Slot, arg.AppliedLsn, arg.Term)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const terminateSlotHolder = `-- name: TerminateSlotHolder :exec

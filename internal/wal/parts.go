@@ -166,7 +166,7 @@ func (s *session) recordParts(ctx context.Context, first event, waiting *backlog
 		if recorded, err = s.recordTouched(ctx, tx, last, seen); err != nil {
 			return 0, err
 		}
-		return last.end, markUnread(ctx, tx, seen.unread)
+		return last.end, s.markUnread(ctx, tx, seen.unread)
 	})
 	if err != nil {
 		return fmt.Errorf("record a large transaction from the WAL: %w", err)

@@ -25,6 +25,13 @@ func (unmeasured) TransactionsHandled(int)                 {}
 func (unmeasured) DriftsObserved(map[provider.Kind]int)    {}
 func (unmeasured) NotComparableObserved(map[string]string) {}
 
+func startPosition(t *testing.T, queries *store.Queries) {
+	t.Helper()
+	started, err := queries.StartWALPosition(t.Context(), store.StartWALPositionParams{Slot: "s", AppliedLsn: "0/10"})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, started)
+}
+
 // TestAKillLeavesNoRowUnreadUnsaid has a row of which the stream does not hold all, in a
 // transaction of one part and in one of two, and a worker that is killed once it has
 // recorded it: the next one must know of the gap, since the position is behind the row.
@@ -37,7 +44,7 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pool, _ := pgtest.NewPool(t)
 			queries := store.On(pool)
-			require.NoError(t, queries.StartWALPosition(t.Context(), store.StartWALPositionParams{Slot: "s", AppliedLsn: "0/10"}))
+			startPosition(t, queries)
 			s := &session{
 				Source: &Source{
 					Pool: pool, Verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{}),
@@ -66,7 +73,7 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 			require.Equal(t, []string{"s", pglogrepl.LSN(0x30).String(), gap.reason}, []string{position.Slot, position.AppliedLsn, position.Gap})
 
 			// What was said stays said until there is a new slot.
-			require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return markUnread(t.Context(), tx, uuid.New()) }))
+			require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return s.markUnread(t.Context(), tx, uuid.New()) }))
 			again, err := queries.ReadWALPosition(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, gap.reason, again.Gap)
@@ -80,7 +87,7 @@ func TestAFormerLeaderMovesNoPosition(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	queries := store.On(pool)
-	require.NoError(t, queries.StartWALPosition(t.Context(), store.StartWALPositionParams{Slot: "s", AppliedLsn: "0/10"}))
+	startPosition(t, queries)
 	hasher, err := queries.Hasher(t.Context())
 	require.NoError(t, err)
 	begun, err := queries.BeginTerm(t.Context(), store.BeginTermParams{})
@@ -93,5 +100,12 @@ func TestAFormerLeaderMovesNoPosition(t *testing.T) {
 	position, err := queries.ReadWALPosition(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "0/10", position.AppliedLsn)
+	started, err := queries.StartWALPosition(t.Context(), store.StartWALPositionParams{Slot: "another", AppliedLsn: "0/20", Term: begun[0].Term - 1})
+	require.NoError(t, err)
+	require.Zero(t, started)
+	require.NoError(t, queries.MarkGap(t.Context(), store.MarkGapParams{Reason: "none", Term: begun[0].Term - 1}))
+	position, err = queries.ReadWALPosition(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"s", "0/10", ""}, []string{position.Slot, position.AppliedLsn, position.Gap})
 	require.NoError(t, session(begun[0].Term).transact(t.Context(), move))
 }

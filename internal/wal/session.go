@@ -16,6 +16,7 @@ import (
 	"github.com/sourcegraph/conc/pool"
 	"golang.org/x/time/rate"
 
+	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -182,10 +183,14 @@ func (s *session) begin(ctx context.Context) error {
 	if !known || reason != "" {
 		// A kill from here on until the new slot counts must not leave the old
 		// position with it.
-		if err := queries.MarkGap(ctx, reason); err != nil {
+		if err := queries.MarkGap(ctx, store.MarkGapParams{Reason: reason, Term: s.Term.Number}); err != nil {
 			return fmt.Errorf("mark the gap: %w", err)
 		}
-		if _, err := DropSlot(ctx, s.Pool, s.server.Slot); err != nil {
+		// Once more: the slot can be another leader's by now.
+		if err := s.Term.Confirm(ctx, s.Pool); err != nil {
+			return err
+		}
+		if err := s.dropSlot(ctx); err != nil {
 			return err
 		}
 		if s.mirror, s.applied, err = s.createSlot(ctx, reason); err != nil {
@@ -487,7 +492,7 @@ func (s *session) write(ctx context.Context, observed []verify.Observed, source 
 		if recorded, err = s.Verifier.Record(ctx, tx, observed, source); err != nil {
 			return 0, err
 		}
-		if err := markUnread(ctx, tx, unread); err != nil {
+		if err := s.markUnread(ctx, tx, unread); err != nil {
 			return 0, err
 		}
 		return position, s.mirror.save(ctx, store.On(tx))
@@ -517,7 +522,7 @@ func (s *session) transact(ctx context.Context, do func(pgx.Tx) (pglogrepl.LSN, 
 		}
 		advanced, err := queries.AdvanceWALPosition(ctx, store.AdvanceWALPositionParams{AppliedLsn: position.String(), Term: s.Term.Number})
 		if err == nil && advanced == 0 {
-			err = errors.New("another worker leads in a later term")
+			err = leader.ErrLaterTerm
 		}
 		return err
 	})
@@ -682,11 +687,11 @@ func reread(id uuid.UUID) error {
 // markUnread marks the gap that [reread] is, in the transaction that records what came
 // with it: a kill before the next session must not leave its changes behind unseen and
 // unsaid. For uuid.Nil it does nothing.
-func markUnread(ctx context.Context, tx pgx.Tx, unread uuid.UUID) error {
+func (s *session) markUnread(ctx context.Context, tx pgx.Tx, unread uuid.UUID) error {
 	if unread == uuid.Nil {
 		return nil
 	}
-	if err := store.On(tx).MarkGap(ctx, reread(unread).Error()); err != nil {
+	if err := store.On(tx).MarkGap(ctx, store.MarkGapParams{Reason: reread(unread).Error(), Term: s.Term.Number}); err != nil {
 		return fmt.Errorf("mark the gap: %w", err)
 	}
 	return nil
@@ -737,7 +742,7 @@ func (s *session) watchSlot(ctx context.Context) error {
 		if !published {
 			const reason = "the provider tables are no longer published as they have to be: one was made again, or somebody changed the publication"
 			// It is a gap too if the tables can be published by the next worker alone.
-			if err := store.On(s.Pool).MarkGap(ctx, reason); err != nil {
+			if err := store.On(s.Pool).MarkGap(ctx, store.MarkGapParams{Reason: reason, Term: s.Term.Number}); err != nil {
 				return fmt.Errorf("mark the gap: %w", err)
 			}
 			return &gapError{reason: reason}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
@@ -165,6 +166,20 @@ func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped boo
 	}
 }
 
+// dropSlot is [DropSlot] for the leader, which waits until the server has ended the
+// session of a former leader of another role.
+func (s *session) dropSlot(ctx context.Context) error {
+	for began := time.Now(); ; {
+		_, err := DropSlot(ctx, s.Pool, s.server.Slot)
+		if !schema.IsDenied(err) || time.Since(began) > slotHolderPatience {
+			return err
+		}
+		if err := sleep(ctx, slotHolderPause); err != nil {
+			return err
+		}
+	}
+}
+
 // endSlotHolder ends the session that streams from the slot, if there is one.
 func endSlotHolder(ctx context.Context, queries *store.Queries, slot string) error {
 	err := queries.TerminateSlotHolder(ctx, slot)
@@ -233,8 +248,12 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 			}
 			page.After = rows[len(rows)-1].ID
 		}
-		if err := queries.StartWALPosition(ctx, store.StartWALPositionParams{Slot: server.Slot, AppliedLsn: start.String()}); err != nil {
+		started, err := queries.StartWALPosition(ctx, store.StartWALPositionParams{Slot: server.Slot, AppliedLsn: start.String(), Term: s.Term.Number})
+		if err != nil {
 			return err
+		}
+		if started == 0 {
+			return leader.ErrLaterTerm
 		}
 		if reason == "" {
 			return nil

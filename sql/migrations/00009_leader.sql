@@ -38,14 +38,18 @@ BEGIN
         PERFORM pg_advisory_lock(1886874724, (term % 2147483648)::int4);
         ended := true;
     EXCEPTION WHEN lock_not_available OR query_canceled THEN
+        -- A sign of a session whose role may not lead is none.
         SELECT l.pid, b.objid::bigint INTO leader, beat
         FROM pg_locks l
+        LEFT JOIN pg_stat_activity a ON a.pid = l.pid AND has_function_privilege(a.usesysid, 'provwatch.stand_by(integer)', 'EXECUTE')
         LEFT JOIN pg_locks b ON b.pid = l.pid AND b.locktype = 'advisory' AND b.granted
-            AND b.database = l.database AND b.objsubid = 2 AND b.classid = 1886872180
+            AND b.database = l.database AND b.objsubid = 2 AND b.classid = 1886872180 AND b.pid = a.pid
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1886874724
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND l.objid::bigint = term % 2147483648
         ORDER BY b.objid LIMIT 1;
+        -- The limit can pass at the moment in which the lock is there.
+        ended := coalesce(leader = pg_backend_pid(), false);
     END;
     RETURN NEXT;
 END

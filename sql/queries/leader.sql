@@ -9,7 +9,7 @@ FROM provwatch.stand_by(@patience::int) AS s;
 -- was looked at before can no longer be recorded.
 --
 -- The lock is taken before others can see the term. Somebody else can have taken it on
--- purpose: others then see this leader by its signs of life alone.
+-- purpose: others then do not see this leader, and replace it after a while.
 WITH begun AS (
     UPDATE provwatch.alert_counter SET term = term + 1, generation = generation + 1
     WHERE term = @former

@@ -7,13 +7,16 @@ SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position FOR UP
 -- on that leader moves nothing.
 SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position FOR UPDATE;
 
--- name: StartWALPosition :exec
-INSERT INTO provwatch.wal_position (slot, applied_lsn) VALUES (@slot, (@applied_lsn::text)::pg_lsn)
+-- name: StartWALPosition :execrows
+-- For the leader of the current term alone.
+INSERT INTO provwatch.wal_position (slot, applied_lsn)
+SELECT @slot, (@applied_lsn::text)::pg_lsn
+WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint
 ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn, gap = '';
 
 -- name: MarkGap :exec
 -- Says durably that the slot can no longer be relied upon. The first reason stands.
-UPDATE provwatch.wal_position SET gap = @reason WHERE gap = '';
+UPDATE provwatch.wal_position SET gap = @reason WHERE gap = '' AND (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 
 -- name: AdvanceWALPosition :execrows
 -- Ends a transaction that applies others: for the leader of the current term alone.
