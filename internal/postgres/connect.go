@@ -47,7 +47,7 @@ const (
 // also where the database or the role has another level than the usual one.
 const sessionSettings = `SET default_transaction_isolation = 'read committed'; SET row_security = off; ` +
 	keepAliveSettings +
-	`SET idle_in_transaction_session_timeout = '15s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
+	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
 	`SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL; ` + // of PostgreSQL 17
 	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
 

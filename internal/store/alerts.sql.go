@@ -199,20 +199,22 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) ([]List
 }
 
 const lockAlerts = `-- name: LockAlerts :one
-SELECT last_seq, generation FROM provwatch.alert_counter FOR UPDATE
+SELECT last_seq, generation, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+FROM provwatch.alert_counter FOR UPDATE
 `
 
 type LockAlertsRow struct {
-	LastSeq    int64
-	Generation int64
+	LastSeq     int64
+	Generation  int64
+	IdleTimeout string
 }
 
 // Reads the last seq and puts all writers of alerts in turn until the end of
-// the transaction.
+// the transaction, which the server ends when a worker freezes in it.
 func (q *Queries) LockAlerts(ctx context.Context) (LockAlertsRow, error) {
 	row := q.db.QueryRow(ctx, lockAlerts)
 	var i LockAlertsRow
-	err := row.Scan(&i.LastSeq, &i.Generation)
+	err := row.Scan(&i.LastSeq, &i.Generation, &i.IdleTimeout)
 	return i, err
 }
 

@@ -441,19 +441,22 @@ func (q *Queries) ListProvidersAfter(ctx context.Context, arg ListProvidersAfter
 }
 
 const lockWALPosition = `-- name: LockWALPosition :one
-SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position FOR UPDATE
+SELECT slot, applied_lsn::text AS applied_lsn, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+FROM provwatch.wal_position FOR UPDATE
 `
 
 type LockWALPositionRow struct {
-	Slot       string
-	AppliedLsn string
+	Slot        string
+	AppliedLsn  string
+	IdleTimeout string
 }
 
-// Puts whoever applies transactions in turn until the end of the transaction.
+// Puts whoever applies transactions in turn until the end of the transaction, which the
+// server ends when a worker freezes in it: sooner than others would wait for the lock.
 func (q *Queries) LockWALPosition(ctx context.Context) (LockWALPositionRow, error) {
 	row := q.db.QueryRow(ctx, lockWALPosition)
 	var i LockWALPositionRow
-	err := row.Scan(&i.Slot, &i.AppliedLsn)
+	err := row.Scan(&i.Slot, &i.AppliedLsn, &i.IdleTimeout)
 	return i, err
 }
 

@@ -5,8 +5,9 @@ UPDATE provwatch.alert_counter SET verified_at = now() WHERE term = @term;
 
 -- name: LockAlerts :one
 -- Reads the last seq and puts all writers of alerts in turn until the end of
--- the transaction.
-SELECT last_seq, generation FROM provwatch.alert_counter FOR UPDATE;
+-- the transaction, which the server ends when a worker freezes in it.
+SELECT last_seq, generation, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+FROM provwatch.alert_counter FOR UPDATE;
 
 -- name: Record :many
 -- Writes states and alerts, withdraws accepted drifts, and notifies, all of it

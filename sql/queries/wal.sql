@@ -1,6 +1,8 @@
 -- name: LockWALPosition :one
--- Puts whoever applies transactions in turn until the end of the transaction.
-SELECT slot, applied_lsn::text AS applied_lsn FROM provwatch.wal_position FOR UPDATE;
+-- Puts whoever applies transactions in turn until the end of the transaction, which the
+-- server ends when a worker freezes in it: sooner than others would wait for the lock.
+SELECT slot, applied_lsn::text AS applied_lsn, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+FROM provwatch.wal_position FOR UPDATE;
 
 -- name: ReadWALPosition :one
 -- Waits for a transaction that moves the position, such as of a former leader: from then
