@@ -82,8 +82,8 @@ type world struct {
 }
 
 // newWorld gives the test a database with the gateway's tables and the rows of
-// [pgtest.GatewayProviders], which the environment does not name, that its owner has
-// migrated for the WAL, and listens on every channel that a worker publishes on.
+// [pgtest.GatewayProviders], which the environment does not name. Its owner has migrated
+// it for the WAL. The test listens on every channel that a worker publishes on.
 // Commands connect as roles that have what sql/roles.sql grants and nothing more. At the
 // end of the test, everything that was emitted or stored by provwatch is searched for the
 // secrets that it was given.

@@ -60,7 +60,7 @@ func TestCommitsThatWaitForASynchronousStandby(t *testing.T) {
 }
 
 // commitSlowly commits a change on a server whose synchronous standby does not answer,
-// and returns when the commit waits for it, with what tells how it ended.
+// and returns when the commit waits for it. The channel receives its error.
 func (w *world) commitSlowly(statement string, args ...any) <-chan error {
 	w.t.Helper()
 	conn := w.connect()

@@ -167,7 +167,10 @@ func (e *Elector) Attend(ctx context.Context, conn *pgx.Conn) (next time.Duratio
 // Left ends the session's part in the election.
 func (e *Elector) Left(cause error) {
 	e.attended = false
-	e.stop(cause)
+	if e.term != nil {
+		e.term.end(cause)
+		e.term = nil
+	}
 }
 
 // standBy does one turn, and begins the next term if the leader has ended, or shows no
@@ -307,15 +310,6 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 		return 0, ErrLaterTerm
 	}
 	return e.limits.beatInterval, nil
-}
-
-// stop ends the term, if there is one.
-func (e *Elector) stop(cause error) {
-	if e.term == nil {
-		return
-	}
-	e.term.end(cause)
-	e.term = nil
 }
 
 // HasLeader reports whether a worker leads, as far as any role can see: whether a

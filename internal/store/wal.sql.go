@@ -451,8 +451,8 @@ type LockWALPositionRow struct {
 	IdleTimeout string
 }
 
-// Puts whoever applies transactions in turn until the end of the transaction, which the
-// server ends when a worker freezes in it: sooner than others would wait for the lock.
+// Makes workers that apply transactions wait for each other. The server ends this
+// transaction soon when its worker freezes in it.
 func (q *Queries) LockWALPosition(ctx context.Context) (LockWALPositionRow, error) {
 	row := q.db.QueryRow(ctx, lockWALPosition)
 	var i LockWALPositionRow

@@ -71,7 +71,7 @@ type session struct {
 	walEnd    atomic.Uint64 // how far the server has got, an LSN, as of its last message
 
 	limiter   *rate.Limiter
-	unchecked []int64 // transactions of the stream that queries may not see yet
+	unchecked []int64 // transactions of the stream that can still be invisible to queries
 	held      *held   // the verification that waits for such, nil for none
 	check     *check  // the verification under way, nil for none
 	disagreed map[string]int

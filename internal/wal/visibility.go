@@ -10,11 +10,11 @@ import (
 )
 
 // A commit is in the WAL before queries see it: for a moment on any server, and with a
-// synchronous standby until that has answered. A look in between would miss what the
-// stream has asked for it for, such as a key, and nothing would ask again.
+// synchronous standby until the standby has answered. A look in between would miss the
+// change that prompted it, such as a new key, and nothing would prompt another look.
 
-// maxUnchecked is how many transactions are kept that queries may not see yet. Of more,
-// those that they do not see are asked for, which are no more than there are sessions.
+// maxUnchecked is how many transactions are kept without asking the server whether queries
+// see them. Of more, only the invisible ones stay: no more than there are sessions.
 const maxUnchecked = 1000
 
 // A held verification is asked for again after minVisiblePause, and then less and less
@@ -27,7 +27,7 @@ const (
 // held is a verification that waits until queries see what the stream showed before.
 type held struct {
 	request listener.Request
-	xids    []int64 // of the transactions that queries may not see yet
+	xids    []int64 // of transactions that can still be invisible to queries
 	pause   time.Duration
 }
 
@@ -49,14 +49,14 @@ func (s *session) awaitVisible(ctx context.Context) (wait time.Duration, err err
 	return wait, nil
 }
 
-// noteApplied notes a transaction as one that queries may not see yet.
+// noteApplied adds a transaction to those that can still be invisible to queries.
 func (s *session) noteApplied(t *transaction) {
 	if t.keysTouched || len(t.changes) > 0 {
 		s.unchecked = append(s.unchecked, int64(t.xid))
 	}
 }
 
-// forgetVisible keeps small what is noted of transactions.
+// forgetVisible keeps the list of transactions small.
 func (s *session) forgetVisible(ctx context.Context) (err error) {
 	if len(s.unchecked) > maxUnchecked {
 		s.unchecked, err = s.invisible(ctx, s.unchecked)

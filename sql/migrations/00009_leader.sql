@@ -7,8 +7,8 @@
 ALTER TABLE provwatch.alert_counter ADD COLUMN term bigint NOT NULL DEFAULT 0;
 
 -- A turn of a standby: waits until the leader of the current term has ended, for as many
--- milliseconds as patience says, and no longer than a minute. The leader of a term holds its advisory lock, of the
--- class "pwld", until its session ends.
+-- milliseconds as patience says, and no longer than a minute. The leader of a term holds
+-- its advisory lock, of the class "pwld", until its session ends.
 --
 -- ended says that the session has the lock now. Otherwise leader is the server's process
 -- that holds it, and beat its latest sign of life: the number of an advisory lock of the
@@ -38,12 +38,12 @@ BEGIN
         PERFORM pg_advisory_lock(1886874724, (term % 2147483648)::int4);
         ended := true;
     EXCEPTION WHEN lock_not_available OR query_canceled THEN
-        -- A sign of a session whose role may not lead is none.
+        -- Only a session whose role can lead has signs of life.
         SELECT l.pid, b.objid::bigint INTO leader, beat
         FROM pg_locks l
         LEFT JOIN pg_stat_activity a ON a.pid = l.pid AND has_function_privilege(a.usesysid, 'provwatch.stand_by(integer)', 'EXECUTE')
-        LEFT JOIN pg_locks b ON b.pid = l.pid AND b.locktype = 'advisory' AND b.granted
-            AND b.database = l.database AND b.objsubid = 2 AND b.classid = 1886872180 AND b.pid = a.pid
+        LEFT JOIN pg_locks b ON b.pid = a.pid AND b.locktype = 'advisory' AND b.granted
+            AND b.database = l.database AND b.objsubid = 2 AND b.classid = 1886872180
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1886874724
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND l.objid::bigint = term % 2147483648

@@ -1,6 +1,6 @@
 -- name: LockWALPosition :one
--- Puts whoever applies transactions in turn until the end of the transaction, which the
--- server ends when a worker freezes in it: sooner than others would wait for the lock.
+-- Makes workers that apply transactions wait for each other. The server ends this
+-- transaction soon when its worker freezes in it.
 SELECT slot, applied_lsn::text AS applied_lsn, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.wal_position FOR UPDATE;
 
