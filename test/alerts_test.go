@@ -164,7 +164,7 @@ func TestABurstOfNotificationsCostsABoundedNumberOfVerifications(t *testing.T) {
 
 func TestARestartRepeatsNoAlertAndMissesNone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
 	p := w.start(env, "run").ready()
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -330,6 +330,7 @@ func TestLongValues(t *testing.T) {
 		p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
 		const long = 9 << 20
 		w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/' || repeat('p', $1) WHERE name = 'openai'`, long)
+		w.expectAlerts("changed openai") // verified together, they are in the order of their names
 		w.exec(`UPDATE ai_providers SET settings = '{"_type": "bedrock", "_version": 1, "region": "' || repeat('r', $1) || '"}' WHERE name = 'anthropic'`, long)
 		w.expectAlerts("changed openai", "changed anthropic")
 		shown := func(text, where string) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -91,6 +92,40 @@ func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
 		require.Len(t, leaders, 2)
 		require.NotEqual(t, leaders[0], leaders[1])
 	})
+}
+
+// TestALeaderThatStopsReleasesTheSlotThenItsLockAndThenDelivers waits for the lock as the
+// next leader does: it then finds the slot released, while the outbox is not delivered yet.
+func TestALeaderThatStopsReleasesTheSlotThenItsLockAndThenDelivers(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "wal")
+	p := w.start(w.twoProviders(), "run").ready()
+	unlock := w.lock("provwatch.audit_counter", "EXCLUSIVE")
+	w.exec(`INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, details)
+		VALUES (gen_random_uuid(), now(), 'operator:test', 'provider.update', 'staged', '{}')`)
+
+	next := w.connect()
+	var inOrder bool
+	var err error
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		_, err = next.Exec(t.Context(), `SELECT pg_advisory_lock(1886874724, term::int) FROM provwatch.alert_counter`)
+		if err == nil {
+			err = next.QueryRow(t.Context(), `SELECT NOT active AND EXISTS (SELECT FROM provwatch.audit_outbox WHERE provider = 'staged')
+				FROM pg_replication_slots WHERE database = current_database()`).Scan(&inOrder)
+		}
+	})
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = $1`, next.PgConn().PID()) == 1
+	}, "the next leader waits")
+	p.signal(syscall.SIGTERM)
+	waiting.Wait()
+	require.NoError(t, err)
+	require.True(t, inOrder, "the slot is released, and the entry still staged")
+	eventually(t, func() bool { return w.waiting("provwatch.audit_counter") }, "the worker waits to deliver")
+	unlock()
+	require.Equal(t, 0, p.wait())
+	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.audit_log WHERE provider = 'staged'`))
 }
 
 // TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn stops the leader's process

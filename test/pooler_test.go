@@ -2,6 +2,7 @@ package test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,7 +15,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/sourcegraph/conc"
+	"github.com/sourcegraph/conc/pool"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/postgres"
 )
 
 // pooler is a PgBouncer before the world's server.
@@ -174,6 +179,48 @@ func TestBehindAPoolerThatPoolsTransactions(t *testing.T) {
 			require.NoError(t, plain.Close(t.Context()))
 			require.Zero(t, w.count("SELECT count(*) FROM ai_providers WHERE name NOT LIKE 'gw-%'"))
 		})
+	}
+}
+
+// TestSessionsThatBeginTogetherAllNoticeTheirPooler has other programs use the sessions of
+// the same pool meanwhile.
+func TestSessionsThatBeginTogetherAllNoticeTheirPooler(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	url := w.startPooler("transaction", "test_notify", passwordOf("test_notify")).url
+	ctx, stop := context.WithCancel(t.Context())
+	var others conc.WaitGroup
+	defer others.Wait()
+	defer stop()
+	for range 3 {
+		others.Go(func() {
+			conn, err := pgconn.Connect(ctx, url)
+			for err == nil {
+				err = conn.Exec(ctx, "SELECT 1").Close()
+			}
+		})
+	}
+	const rounds, together = 30, 4
+	for range rounds {
+		var sessions pool.ErrorPool
+		kept := make(chan struct{}, together)
+		config, err := postgres.ParseURL(url)
+		require.NoError(t, err)
+		for range together {
+			sessions.Go(func() error {
+				conn, err := pgx.ConnectConfig(t.Context(), config.ConnConfig.Copy())
+				if err == nil {
+					kept <- struct{}{}
+					return conn.Close(t.Context())
+				}
+				if !postgres.IsPooling(err) {
+					return err
+				}
+				return nil
+			})
+		}
+		require.NoError(t, sessions.Wait())
+		require.Empty(t, kept, "each is refused")
 	}
 }
 

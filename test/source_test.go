@@ -135,7 +135,7 @@ func TestSeveralLiveRowsOfANameAreOneProvider(t *testing.T) {
 
 func TestAStreamThatCannotBeReadIsLeftBehindWithAGap(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	p := w.start(w.twoProviders(), "run").ready()
 	p.kill9()
 	w.exec(`ALTER TABLE ai_providers RENAME COLUMN base_url TO url`)
@@ -149,7 +149,7 @@ func TestAStreamThatCannotBeReadIsLeftBehindWithAGap(t *testing.T) {
 
 func TestAGapIsAnnouncedAfterAKillBeforeTheNewSlotCounts(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
 	w.start(env, "run").ready().kill9()
 	w.endSessions()
@@ -167,7 +167,7 @@ func TestAGapIsAnnouncedAfterAKillBeforeTheNewSlotCounts(t *testing.T) {
 
 func TestFallingBackWithUnreadWALIsAGap(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").code)
 	env := w.twoProviders()
 	w.start(env, "run").ready().kill9()

@@ -138,7 +138,7 @@ func TestThePageOfAStandbyTellsWhoLeads(t *testing.T) {
 
 func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithoutRows(t, "")
+	w := newWorldWithoutRows(t, "wal")
 	p := w.start(w.twoProviders(), "run").ready()
 	w.exec(`UPDATE ai_providers SET base_url = $1 WHERE name = 'openai'`, "https://somebody:"+w.secret("hidden-password")+"@proxy.example/v1/")
 	w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'experiment', 'https://lab.example/')`)

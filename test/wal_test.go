@@ -54,7 +54,7 @@ func (w *world) waitForStatus(event pubsub.Event, n int) {
 
 func TestAlertsFromTheWALNameTheirTransaction(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	w.start(w.twoProviders(), "run", "--source=wal").ready()
 	require.Zero(t, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`), "the writers pay nothing")
 	tx, err := w.db.Begin(t.Context())
@@ -76,7 +76,7 @@ func TestAlertsFromTheWALNameTheirTransaction(t *testing.T) {
 
 func TestAChangeAndItsReversalWhileTheWorkerWasDownAreBothAlerted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
 	w.start(env, "run").ready().kill9()
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -93,7 +93,7 @@ func TestAChangeAndItsReversalWhileTheWorkerWasDownAreBothAlerted(t *testing.T) 
 // compares with a history that knows every commit.
 func TestKilledAtAnyMomentTheWorkerGivesTheTransitionsOfOneThatNeverStopped(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -187,7 +187,7 @@ func (m *history) settle() {
 
 func TestWhatTheWALDoesNotCarryIsKnownAllTheSame(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithoutRows(t, "")
+	w := newWorldWithoutRows(t, "wal")
 	secret := w.secret("aws-secret-that-nobody-may-see-0123456789")
 	env := environ{
 		"CODER_AIBRIDGE_PROVIDER_0_TYPE":                      "anthropic",
@@ -224,7 +224,7 @@ func TestWhatTheWALDoesNotCarryIsKnownAllTheSame(t *testing.T) {
 
 func TestTruncatesAndSchemaChangesInTheWALAreHandled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	p := w.start(w.twoProviders(), "run").ready()
 	w.exec(`ALTER TABLE ai_providers ADD COLUMN spare text NOT NULL DEFAULT 'none'`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -238,7 +238,7 @@ func TestTruncatesAndSchemaChangesInTheWALAreHandled(t *testing.T) {
 
 func TestAnIdleTableDoesNotKeepTheWALOfABusyDatabase(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	w.exec(`CREATE TABLE busy (id int, filler text)`)
 	for range 20 {
@@ -266,7 +266,7 @@ func TestAnIdleTableDoesNotKeepTheWALOfABusyDatabase(t *testing.T) {
 
 func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
 	p := w.start(env, "run").ready()
 	// Dropped while the worker is down, with a change that nobody will see.
@@ -302,7 +302,7 @@ func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 func TestASlotThatRetainsTooMuchIsGivenUp(t *testing.T) {
 	t.Parallel()
 	// Its long transactions would hold up the creation of other tests' slots.
-	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "")
+	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
 	p := w.start(w.twoProviders(), "run", "--slot-max-lag=4MB").ready()
 	// What keeps the worker from recording keeps the slot from advancing.
 	unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
@@ -357,7 +357,7 @@ func (w *world) limitedRole() role {
 
 func TestSlotDropUninstallsTheSlot(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	w.start(w.twoProviders(), "run").ready().stop()
 	name, _, _ := w.slot()
 	r := w.run(nil, "slot", "drop")
@@ -370,7 +370,7 @@ func TestSlotDropUninstallsTheSlot(t *testing.T) {
 
 func TestTheSlotIsAFailoverSlotWhereTheServerHasThem(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	if version := w.count(`SELECT current_setting('server_version_num')::int`); version < 170000 {
 		t.Skipf("PostgreSQL %d has no failover slots, 17 and later have", version/10000)
 	}
@@ -380,7 +380,7 @@ func TestTheSlotIsAFailoverSlotWhereTheServerHasThem(t *testing.T) {
 
 func TestNotificationsAsTheSourceDropTheSlot(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldOf(t, "wal")
 	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").code)
 	env := w.twoProviders()
 	w.start(env, "run").ready().stop()

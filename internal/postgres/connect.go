@@ -94,7 +94,7 @@ func Parse(source Source) (*pgxpool.Config, error) {
 	}
 	login := newCredentials(source, read)
 	config.ConnConfig.AfterNetConnect = login.give
-	all := &sessions{}
+	all := newSessions()
 	keeps := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, failed *pgconn.PgError) bool {
 		login.hint(failed)

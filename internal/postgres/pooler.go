@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/semaphore"
 )
 
 // The worker needs sessions: for LISTEN, for the leader's lock, for its settings and for
@@ -26,6 +27,9 @@ const (
 	maxPID = 1 << 22
 	// otherTimeout is how long the session may take that is opened to compare with.
 	otherTimeout = 5 * time.Second
+	// comparisons is how often two sessions are compared: in each of them a session of
+	// somebody else can come in between, so that both seem to be kept.
+	comparisons = 3
 	// markKey is where the data of a connection through a pooler has its mark.
 	markKey = "provwatch.session"
 
@@ -77,7 +81,12 @@ type sessions struct {
 	// pooled is set where the server's process id is not that of the connection, and kept
 	// once a session was found to be kept, until one was not.
 	pooled, kept atomic.Bool
+	// turn is held by the session that compares: two that do so at once would keep a
+	// server's session busy for each other, and each seem to be kept.
+	turn *semaphore.Weighted
 }
+
+func newSessions() *sessions { return &sessions{turn: semaphore.NewWeighted(1)} }
 
 // mark is that of one session.
 type mark struct {
@@ -110,6 +119,10 @@ func (s *sessions) setUp(ctx context.Context, conn *pgconn.PgConn) error {
 
 // checkNew marks a new session, and compares it unless sessions are known to be kept.
 func (s *sessions) checkNew(ctx context.Context, conn *pgconn.PgConn) error {
+	if err := s.turn.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("compare the session with another: %w", err)
+	}
+	defer s.turn.Release(1)
 	own := mark{s, uuid.NewString()}
 	if err := own.set(ctx, conn); err != nil {
 		return err
@@ -137,12 +150,16 @@ func (m mark) compare(ctx context.Context, conn *pgconn.PgConn) error {
 	other, err := pgconn.ConnectConfig(limited, m.of.config.Copy())
 	if err == nil {
 		defer func() { _ = other.Close(limited) }()
-		_ = mark{m.of, uuid.NewString()}.set(limited, other)
 	}
-	// A pooler that takes its sessions in turns would give the first one again.
-	for range 2 {
-		if err := m.check(ctx, conn); err != nil {
-			return err
+	for range comparisons {
+		if err == nil {
+			err = mark{m.of, uuid.NewString()}.set(limited, other)
+		}
+		// A pooler that takes its sessions in turns would give the first one again.
+		for range 2 {
+			if err := m.check(ctx, conn); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 
 // Patience bounds every wait for an event. It is far above what the slowest event
 // takes on a busy machine, and below the timeout of "go test".
-const Patience = 2 * time.Minute
+const Patience = 5 * time.Minute
 
 // The time between two looks at a condition grows from firstPause to lastPause: what is
 // quick is seen at once, and looking takes little from what is slow.
