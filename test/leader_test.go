@@ -128,6 +128,29 @@ func TestALeaderThatStopsReleasesTheSlotThenItsLockAndThenDelivers(t *testing.T)
 	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.audit_log WHERE provider = 'staged'`))
 }
 
+// TestAStandbyLeadsThoughItsVerificationIsHeldUp locks the provider table while a standby
+// verifies, and ends the leader.
+func TestAStandbyLeadsThoughItsVerificationIsHeldUp(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	env := w.twoProviders()
+	leader := w.start(env, "run").ready()
+	standby := w.start(env, "run").ready()
+	unlock := w.lock("ai_providers", "ACCESS EXCLUSIVE")
+	w.exec(`NOTIFY ai_providers_changed`)
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_locks WHERE relation = 'ai_providers'::regclass AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) >= 2
+	}, "both workers verify")
+	leader.kill9()
+	standby.waitFor("msg=leading")
+	require.Zero(t, standby.logged("verification failed"), "it has not waited for the verification to end")
+	unlock()
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	standby.stop()
+}
+
 // TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn stops the leader's process
 // and lets it go on once another worker leads. The workers log in as different roles.
 func TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn(t *testing.T) {

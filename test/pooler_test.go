@@ -200,7 +200,7 @@ func TestSessionsThatBeginTogetherAllNoticeTheirPooler(t *testing.T) {
 			}
 		})
 	}
-	const rounds, together = 30, 4
+	const rounds, together = 20, 4
 	for range rounds {
 		var sessions pool.ErrorPool
 		kept := make(chan struct{}, together)

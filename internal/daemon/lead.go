@@ -176,7 +176,11 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 			if !ok {
 				continue
 			}
-			_, err := d.verifier.Suspects(ctx, request)
+			term, err := d.lookUntilElected(ctx, request)
+			if term != nil {
+				d.pending.Again(request)
+				return term, true
+			}
 			if ctx.Err() != nil {
 				return nil, false
 			}
@@ -187,6 +191,28 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 			}
 			pause = time.After(standbyPause)
 		}
+	}
+}
+
+// lookUntilElected verifies without publishing, and breaks that off when this worker is
+// elected meanwhile: it then returns the term. A verification can wait for minutes, and
+// nobody else leads.
+func (d *daemon) lookUntilElected(ctx context.Context, request listener.Request) (*leader.Term, error) {
+	looking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	looked := make(chan error, 1)
+	var look conc.WaitGroup
+	defer look.Wait()
+	look.Go(func() {
+		_, err := d.verifier.Suspects(looking, request)
+		looked <- err
+	})
+	select {
+	case term := <-d.elector.Terms():
+		cancel()
+		return term, nil
+	case err := <-looked:
+		return nil, err
 	}
 }
 

@@ -27,9 +27,9 @@ const (
 	maxPID = 1 << 22
 	// otherTimeout is how long the session may take that is opened to compare with.
 	otherTimeout = 5 * time.Second
-	// comparisons is how often two sessions are compared: in each of them a session of
-	// somebody else can come in between, so that both seem to be kept.
-	comparisons = 3
+	// comparisons is how often a new session is compared with another one: each time a
+	// session of somebody else can come in between, so that both seem to be kept.
+	comparisons = 20
 	// markKey is where the data of a connection through a pooler has its mark.
 	markKey = "provwatch.session"
 
@@ -131,7 +131,7 @@ func (s *sessions) checkNew(ctx context.Context, conn *pgconn.PgConn) error {
 	if s.kept.Load() {
 		return nil
 	}
-	if err := own.compare(ctx, conn); err != nil {
+	if err := own.compare(ctx, conn, comparisons); err != nil {
 		return err
 	}
 	s.kept.Store(true)
@@ -140,7 +140,7 @@ func (s *sessions) checkNew(ctx context.Context, conn *pgconn.PgConn) error {
 
 // compare has another session mark itself: the mark of this one is then another where
 // both are one. Without another session to compare with nothing is known against it.
-func (m mark) compare(ctx context.Context, conn *pgconn.PgConn) error {
+func (m mark) compare(ctx context.Context, conn *pgconn.PgConn, times int) error {
 	limit := otherTimeout
 	if deadline, limited := ctx.Deadline(); limited {
 		limit = min(limit, time.Until(deadline)/2) // the rest is for this one
@@ -151,7 +151,7 @@ func (m mark) compare(ctx context.Context, conn *pgconn.PgConn) error {
 	if err == nil {
 		defer func() { _ = other.Close(limited) }()
 	}
-	for range comparisons {
+	for range times {
 		if err == nil {
 			err = mark{m.of, uuid.NewString()}.set(limited, other)
 		}
@@ -190,7 +190,7 @@ func CheckSession(ctx context.Context, conn *pgconn.PgConn) error {
 	if !pooled {
 		return nil
 	}
-	return own.compare(ctx, conn)
+	return own.compare(ctx, conn, 1) // it is asked again and again
 }
 
 // prepareConn gives out no connection of the pool whose session is another's by now.
