@@ -12,8 +12,9 @@ cd "$(dirname "$0")/.."
 events=$(mktemp)
 trap 'rm -f "$events"' EXIT
 status=0
-# A program with the race detector waits for a second at its end by default.
-export GORACE=${GORACE:-atexit_sleep_ms=0}
+# A program with the race detector waits for a second at its end by default, and does
+# without huge pages.
+export GORACE=${GORACE:-atexit_sleep_ms=0 no_huge_pages_for_shadow=0}
 gotestsum=$(go tool -n -modfile=tools/go.mod gotestsum)
 (cd "${MODULE:-.}" && "$gotestsum" --format standard-quiet --no-color \
 	--jsonfile "$events" -- -race -parallel 4 -timeout 25m "$@") || status=$?

@@ -450,12 +450,17 @@ func eventually(t *testing.T, condition func() bool, message string, args ...any
 	waittest.Until(t, condition, message, args...)
 }
 
+// raceOptions end a worker at its first race, without a pause at its end, and let the
+// race detector use huge pages where the system has them: most of the time that a worker
+// takes to start is for its memory.
+const raceOptions = "GORACE=halt_on_error=1 atexit_sleep_ms=0 no_huge_pages_for_shadow=0"
+
 // environ is a worker's environment, beside what every process needs.
 type environ map[string]string
 
 func (w *world) command(env environ, args ...string) *exec.Cmd {
 	command := exec.Command(workerBinary, args...)
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), raceOptions}
 	if _, set := env["DATABASE_URL"]; !set {
 		role, name := "provwatch", "run"
 		if len(args) > 0 && !strings.HasPrefix(args[0], "-") {

@@ -194,7 +194,7 @@ func (w *world) shell(dir, command string) result {
 	w.t.Helper()
 	shell := exec.Command("sh", "-c", command)
 	shell.Dir = dir
-	shell.Env = []string{"PATH=" + filepath.Dir(workerBinary) + ":" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
+	shell.Env = []string{"PATH=" + filepath.Dir(workerBinary) + ":" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(), raceOptions}
 	var stdout, stderr bytes.Buffer
 	shell.Stdout, shell.Stderr = &stdout, &stderr
 	err := shell.Run()

@@ -123,7 +123,7 @@ func runTour(t *testing.T, commands []tourCommand) []string {
 	shell.Dir = dir
 	shell.Env = []string{
 		"PATH=" + os.Getenv("PATH") + ":" + binDir, // of psql
-		"HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
+		"HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C", raceOptions,
 	}
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	shell.Cancel = func() error { return syscall.Kill(-shell.Process.Pid, syscall.SIGTERM) }

@@ -153,7 +153,7 @@ func TestDocumentedPrivileges(t *testing.T) {
 			return "'" + strings.ReplaceAll(as(address.FindStringSubmatch(found)[1]), "'", `'\''`) + "'"
 		})
 		shell := exec.Command("sh", "-c", command)
-		shell.Env = []string{"PATH=" + filepath.Dir(workerBinary) + ":" + binDir + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
+		shell.Env = []string{"PATH=" + filepath.Dir(workerBinary) + ":" + binDir + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), raceOptions}
 		// Without a terminal, psql reads a password from its input.
 		shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		shell.Stdin = strings.NewReader(password + "\n" + password + "\n")
