@@ -135,5 +135,6 @@ type noMetrics struct{}
 
 func (noMetrics) Verified(verify.Scope, time.Duration, error) {}
 func (noMetrics) AlertPublished(provider.Kind, pubsub.Source) {}
+func (noMetrics) GapObserved(provider.Kind, time.Time)        {}
 func (noMetrics) DriftsObserved(byKind map[provider.Kind]int) {}
 func (noMetrics) NotComparableObserved(map[string]string)     {}

@@ -35,10 +35,14 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'stand_by'; -- a table or function of the last of sql/migrations
+    latest CONSTANT text := 'alert_counter.epoch'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
+        UNION ALL
+        SELECT c.relname || '.' || a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'provwatch' AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL
         SELECT p.proname::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname = 'provwatch');
@@ -167,7 +171,7 @@ GRANT EXECUTE ON FUNCTION provwatch.stand_by(integer) TO provwatch_notify, provw
 
 -- To publish alerts, each once. Those published are not changed, and read for the status page alone.
 GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
-GRANT SELECT (last_seq, generation, term), UPDATE (last_seq, generation, term, verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
+GRANT SELECT (last_seq, generation, term, epoch), UPDATE (last_seq, generation, term, verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable TO provwatch_notify, provwatch_wal;
 -- A drift that was accepted is withdrawn when it no longer is what it was.
 GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal;

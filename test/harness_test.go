@@ -648,14 +648,15 @@ func (p *worker) stop() {
 	require.Equal(p.w.t, 0, p.wait(), "exit code after SIGTERM")
 }
 
-// alerts returns all alerts in order, each as "kind provider".
+// alerts returns all alerts in order, each as "kind provider", or "kind" when it is about
+// no provider.
 func (w *world) alerts() []string {
 	w.t.Helper()
-	return w.strings(`SELECT kind || ' ' || provider FROM provwatch.drift_alerts ORDER BY seq`)
+	return w.strings(`SELECT rtrim(kind || ' ' || provider) FROM provwatch.drift_alerts ORDER BY seq`)
 }
 
-// expectAlerts waits until exactly these alerts have been published, each as
-// "kind provider", and checks that the rows, their gapless seq and the
+// expectAlerts waits until exactly these alerts have been published, as [world.alerts] has
+// them, and checks that the rows, their gapless seq and the
 // notifications agree.
 func (w *world) expectAlerts(want ...string) {
 	w.t.Helper()
@@ -668,7 +669,7 @@ func (w *world) expectAlerts(want ...string) {
 		var alert pubsub.DriftAlert
 		require.NoError(w.t, json.Unmarshal([]byte(payload), &alert))
 		require.EqualValues(w.t, i+1, alert.Seq)
-		notified = append(notified, string(alert.Kind)+" "+alert.Provider)
+		notified = append(notified, strings.TrimSpace(string(alert.Kind)+" "+alert.Provider))
 	}
 	require.Equal(w.t, want, notified, "notified on %s", pubsub.DriftAlerts)
 }

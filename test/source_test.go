@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/pubsub"
 	"provwatch/internal/waittest"
 )
 
@@ -65,8 +64,8 @@ func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
 	eventually(t, func() bool {
 		return tryExec(t.Context(), w.url, `UPDATE ai_providers SET enabled = false WHERE name = 'openai'`) == nil
 	}, "the gateway can write again")
-	w.expectAlerts("disabled openai", "resolved openai", "disabled openai")
-	w.waitForStatus(pubsub.EventGap, 1)
+	eventually(t, func() bool { return len(w.alerts()) == 4 }, "an alert and a gap, have %q", lazily(w.alerts))
+	require.ElementsMatch(t, []string{"disabled openai", "resolved openai", "gap", "disabled openai"}, w.alerts())
 	p.stop()
 }
 
@@ -142,8 +141,7 @@ func TestAStreamThatCannotBeReadIsLeftBehindWithAGap(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.exec(`ALTER TABLE ai_providers RENAME COLUMN url TO base_url`)
 	p = w.start(w.twoProviders(), "run").ready()
-	w.waitForStatus(pubsub.EventGap, 1)
-	w.expectAlerts("disabled openai")
+	w.expectAlerts("gap", "disabled openai")
 	p.stop()
 }
 
@@ -160,8 +158,7 @@ func TestAGapIsAnnouncedAfterAKillBeforeTheNewSlotCounts(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, name)
 	p := w.start(env, "run", "--on-boot-drift=alert").ready()
-	w.waitForStatus(pubsub.EventGap, 1)
-	w.expectAlerts("disabled openai")
+	w.expectAlerts("gap", "disabled openai")
 	p.stop()
 }
 
@@ -174,7 +171,8 @@ func TestFallingBackWithUnreadWALIsAGap(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	p := w.start(env, "run", "--source=notify").ready()
-	w.waitForStatus(pubsub.EventGap, 1)
+	w.expectAlerts("gap")
+	require.Equal(t, []string{"notify: notifications are the source"}, w.strings(`SELECT source || ': ' || reason FROM provwatch.drift_alerts`))
 	p.stop()
 }
 

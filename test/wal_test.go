@@ -39,17 +39,10 @@ func (w *world) statuses() []pubsub.Status {
 	return list
 }
 
-func (w *world) waitForStatus(event pubsub.Event, n int) {
+// waitForGaps waits for as many gaps.
+func (w *world) waitForGaps(n int) {
 	w.t.Helper()
-	eventually(w.t, func() bool {
-		count := 0
-		for _, s := range w.statuses() {
-			if s.Event == event {
-				count++
-			}
-		}
-		return count >= n
-	}, "status %s, %d times", event, n)
+	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE kind = 'gap'`) >= n }, "%d gaps, have %q", n, lazily(w.alerts))
 }
 
 func TestAlertsFromTheWALNameTheirTransaction(t *testing.T) {
@@ -277,8 +270,7 @@ func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 	w.exec(`SELECT pg_drop_replication_slot($1)`, name)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	p = w.start(env, "run").ready()
-	w.waitForStatus(pubsub.EventGap, 1)
-	w.expectAlerts("disabled openai")
+	w.expectAlerts("gap", "disabled openai")
 
 	// Dropped under the running worker.
 	w.exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1`, name)
@@ -286,16 +278,10 @@ func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 		return tryExec(t.Context(), w.url, fmt.Sprintf(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '%s' AND active; SELECT pg_drop_replication_slot('%s')`, name, name)) == nil
 	}, "the slot is dropped before the worker takes it again")
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
-	w.waitForStatus(pubsub.EventGap, 2)
-	w.expectAlerts("disabled openai", "resolved openai")
-	gaps := 0
-	for _, s := range w.statuses() {
-		if s.Event == pubsub.EventGap {
-			gaps++
-			require.NotEmpty(t, s.Reason)
-		}
-	}
-	require.Equal(t, 2, gaps)
+	w.expectAlerts("gap", "disabled openai", "gap", "resolved openai")
+	require.Equal(t, []string{"the replication slot is gone"}, w.strings(`SELECT DISTINCT reason FROM provwatch.drift_alerts WHERE kind = 'gap'`))
+	require.Equal(t, 1, p.logged("level=WARN", "changes may have passed unseen", `reason="the replication slot is gone"`, "seq=1"))
+	require.Equal(t, 1, p.logged("level=WARN", "changes may have passed unseen", "seq=3"))
 	p.stop()
 }
 
@@ -310,8 +296,7 @@ func TestASlotThatRetainsTooMuchIsGivenUp(t *testing.T) {
 	w.exec(`CREATE TABLE busy AS SELECT n, repeat('x', 1000) AS filler FROM generate_series(1, 20000) n`)
 	p.waitFor("replication slot given up", "more than --slot-max-lag")
 	unlock()
-	w.waitForStatus(pubsub.EventGap, 1)
-	w.expectAlerts("disabled openai")
+	w.expectAlerts("gap", "disabled openai")
 	p.stop()
 }
 
@@ -387,8 +372,8 @@ func TestNotificationsAsTheSourceDropTheSlot(t *testing.T) {
 	w.start(env, "run", "--source=notify").ready()
 	eventually(t, func() bool { name, _, _ := w.slot(); return name == "" }, "a slot that nobody reads is dropped")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-	w.expectAlerts("disabled openai")
-	require.Equal(t, []string{"notify"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
+	w.expectAlerts("gap", "disabled openai")
+	require.Equal(t, []string{"notify"}, w.strings(`SELECT DISTINCT source FROM provwatch.drift_alerts`))
 }
 
 // TestAPublicationThatHidesChangesIsPutBack has its owner publish only some rows, and
@@ -403,9 +388,9 @@ func TestAPublicationThatHidesChangesIsPutBack(t *testing.T) {
 	p := w.start(w.twoProviders(), "run", "--resync=24h").ready()
 	for i, hiding := range []string{"ai_providers WHERE (name = 'openai'), ai_provider_keys (id)", "ai_providers (id), ai_provider_keys (id)"} {
 		w.exec(`ALTER PUBLICATION provwatch SET TABLE ` + hiding)
-		w.waitForStatus(pubsub.EventGap, i+1)
+		w.waitForGaps(i + 1)
 		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'anthropic'`, i == 1)
-		w.expectAlerts([]string{"disabled anthropic", "resolved anthropic"}[:i+1]...)
+		w.expectAlerts([]string{"gap", "disabled anthropic", "gap", "resolved anthropic"}[:2*i+2]...)
 	}
 	p.stop()
 }

@@ -17,6 +17,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
+	"provwatch/internal/verify"
 	"provwatch/internal/wal"
 )
 
@@ -374,7 +375,6 @@ func (d *daemon) readWAL(ctx context.Context, term *leader.Term, first pubsub.So
 			d.use(ctx, WALSource, "")
 			d.removeTriggers(ctx)
 		},
-		Gap: d.publishGap,
 	}
 	return source.Run(ctx, first)
 }
@@ -497,8 +497,8 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 	}
 }
 
-// retireSlot forgets the position in the WAL, and says so if there was one, and
-// drops the slot if it can.
+// retireSlot forgets the position in the WAL, which is a gap if there was one, and drops
+// the slot if it can.
 func (d *daemon) retireSlot(ctx context.Context, term *leader.Term, reason string) error {
 	if err := term.Confirm(ctx, d.pool); err != nil {
 		return err
@@ -506,15 +506,20 @@ func (d *daemon) retireSlot(ctx context.Context, term *leader.Term, reason strin
 	if reason == "" {
 		reason = "notifications are the source"
 	}
-	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		forgotten, err := store.On(tx).ForgetWALPosition(ctx)
-		if err != nil || forgotten == 0 {
+	var forgotten int64
+	var gap verify.Recorded
+	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) (err error) {
+		if forgotten, err = store.On(tx).ForgetWALPosition(ctx, term.Number); err != nil || forgotten == 0 {
 			return err
 		}
-		return d.publishGap(ctx, tx, reason)
+		gap, err = d.verifier.Gap(ctx, tx, reason, pubsub.SourceNotify)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("forget the position in the WAL: %w", err)
+	}
+	if forgotten > 0 {
+		d.verifier.Announce(ctx, gap)
 	}
 	server, err := wal.Inspect(ctx, d.pool)
 	if server.Slot == "" {
@@ -524,9 +529,4 @@ func (d *daemon) retireSlot(ctx context.Context, term *leader.Term, reason strin
 		d.Logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop"+d.CommandFlags)
 	}
 	return nil
-}
-
-// publishGap announces, when tx commits, that changes may have passed unseen.
-func (d *daemon) publishGap(ctx context.Context, tx pgx.Tx, reason string) error {
-	return d.publishFor(ctx, tx, pubsub.EventGap, reason)
 }

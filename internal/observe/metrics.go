@@ -29,6 +29,7 @@ type Metrics struct {
 	drifts        *prometheus.GaugeVec
 	notComparable prometheus.Gauge
 	alerts        *prometheus.CounterVec
+	lastGap       *prometheus.GaugeVec
 	verifyTime    *prometheus.HistogramVec
 	verifyErrors  *prometheus.CounterVec
 	lastVerified  *prometheus.GaugeVec
@@ -99,6 +100,8 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		drifts:        gauges("drift_providers", "Providers that drift now, by kind.", "kind"),
 		notComparable: gauge("not_comparable_providers", "Providers that cannot be compared now: their rows cannot be decoded or decrypted."),
 		alerts:        counters("drift_alerts_total", "Drift alerts published, by kind and by what prompted the verification.", "kind", "source"),
+		lastGap: gauges("last_gap_timestamp_seconds",
+			"When changes last may have passed unseen (gap), or alerts were lost for certain (rewound), as Unix time; 0 for never, and while not leading.", "kind"),
 		verifyTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "provwatch", Name: "verification_duration_seconds",
 			Help:    "Time that a verification took, by scope.",
@@ -127,7 +130,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	}
 	in.MustRegister(
 		m.providers, m.reloadOK, m.reloadOKTime,
-		m.seedProviders, m.drifts, m.notComparable, m.alerts, m.verifyTime, m.verifyErrors, m.lastVerified,
+		m.seedProviders, m.drifts, m.notComparable, m.alerts, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag,
@@ -151,6 +154,10 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 			m.alerts.WithLabelValues(string(kind), string(source))
 		}
 	}
+	for _, source := range []pubsub.Source{pubsub.SourceNotify, pubsub.SourceWAL} {
+		m.alerts.WithLabelValues(string(provider.Gap), string(source))
+	}
+	m.noGaps()
 	m.SourceUsed("")
 	for _, scope := range []verify.Scope{verify.Full, verify.Hinted} {
 		m.verifyTime.WithLabelValues(string(scope))
@@ -194,6 +201,21 @@ func (m *Metrics) Verified(scope verify.Scope, took time.Duration, err error) {
 // AlertPublished implements [verify.Metrics].
 func (m *Metrics) AlertPublished(kind provider.Kind, source pubsub.Source) {
 	m.alerts.WithLabelValues(string(kind), string(source)).Inc()
+}
+
+// GapObserved implements [verify.Metrics].
+func (m *Metrics) GapObserved(kind provider.Kind, at time.Time) {
+	if at.IsZero() {
+		at = time.Unix(0, 0)
+	}
+	m.lastGap.WithLabelValues(string(kind)).Set(float64(at.UnixMicro()) / 1e6)
+}
+
+// noGaps is for a worker that does not lead.
+func (m *Metrics) noGaps() {
+	for _, kind := range []provider.Kind{provider.Gap, provider.Rewound} {
+		m.GapObserved(kind, time.Time{})
+	}
 }
 
 // DriftsObserved implements [verify.Metrics].
@@ -262,6 +284,7 @@ func (m *Metrics) Leading(leads bool) {
 	m.SourceUsed("")
 	// The leader's tell.
 	m.sinkLag.Reset()
+	m.noGaps()
 }
 
 // SourceUsed records the source that alerts come from, empty for none.

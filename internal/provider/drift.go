@@ -29,7 +29,14 @@ const (
 	// Resolved is the kind of the alert that ends a drift; an observation never
 	// has it.
 	Resolved Kind = "resolved"
+	// Gap and Rewound are kinds of alerts that are about no provider: changes may have
+	// passed unseen; alerts were lost, or may have been, as by a restore.
+	Gap     Kind = "gap"
+	Rewound Kind = "rewound"
 )
+
+// HasProvider reports whether an alert of the kind is about a provider.
+func (k Kind) HasProvider() bool { return k != Gap && k != Rewound }
 
 // Field is one difference, in displayable form: no secret, URLs without userinfo
 // and query, and long values cut ([DisplayText]).

@@ -65,7 +65,13 @@ type DriftAlert struct {
 	HashKeyed  bool      `json:"hash_keyed,omitempty"`
 	Source     Source    `json:"source"`
 	DetectedAt time.Time `json:"detected_at"`
-	*Commit              // of an alert from the WAL, else nil
+	// Epoch is that of the sequence: with another one, an alert that was known can be
+	// gone, and its seq can be another's.
+	Epoch uuid.UUID `json:"epoch"`
+	// Reason is of an alert without a provider alone, and Certain of [provider.Rewound].
+	Reason  string `json:"reason,omitempty"`
+	Certain *bool  `json:"certain,omitempty"`
+	*Commit        // of an alert from the WAL, else nil
 	Truncation
 }
 
@@ -97,7 +103,7 @@ func (a DriftAlert) Payload() string {
 	}
 	a.Truncation = Truncation{Truncated: true, Row: fmt.Sprintf("provwatch.drift_alerts seq=%d", a.Seq)}
 	a.Fields = []provider.Field{}
-	a.Provider = cut(a.Provider)
+	a.Provider, a.Reason = cut(a.Provider), cut(a.Reason)
 	return encode(a)
 }
 
@@ -181,9 +187,6 @@ const (
 	EventLeading Event = "leading"
 	// EventSource: alerts come from another source now.
 	EventSource Event = "source"
-	// EventGap: the replication slot was lost or given up, so that changes that
-	// were reversed meanwhile cannot be told; everything is verified again.
-	EventGap Event = "gap"
 	// EventDeadLetter: a sink refused an event, or did not take it in time.
 	EventDeadLetter Event = "dead_letter"
 	// EventSinkGap: events were deleted before a sink had them.
@@ -202,7 +205,7 @@ type Status struct {
 	Version   string    `json:"version"` // of the worker's binary
 	Providers int       `json:"providers"`
 	Source    string    `json:"source,omitempty"` // of alerts: notify or wal
-	Reason    string    `json:"reason,omitempty"` // of a gap, a change of source, or what a sink did not get
+	Reason    string    `json:"reason,omitempty"` // of a change of source, or what a sink did not get
 	At        time.Time `json:"at"`
 }
 

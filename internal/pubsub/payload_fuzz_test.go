@@ -113,7 +113,7 @@ func FuzzPayload(f *testing.F) {
 		}
 
 		var status pubsub.Status
-		check(pubsub.Status{Event: pubsub.EventGap, Worker: id, Version: "v" + actor, Reason: one, At: when}.Payload(), schemas["status.json"], &status)
+		check(pubsub.Status{Event: pubsub.EventSource, Worker: id, Version: "v" + actor, Reason: one, At: when}.Payload(), schemas["status.json"], &status)
 		cutOff(one, status.Reason, true)
 		time(status.At)
 	})

@@ -47,7 +47,14 @@ func driftAlert() pubsub.DriftAlert {
 	return pubsub.DriftAlert{
 		ID: someID, Seq: 7, Kind: provider.Changed, Provider: "openai", ProviderID: &someID,
 		Fields:  []provider.Field{{Name: "base_url", Env: "https://a.example/", DB: "https://b.example/"}},
-		EnvHash: someHash, DBHash: someHash, Source: pubsub.SourceNotify, DetectedAt: someTime,
+		EnvHash: someHash, DBHash: someHash, Source: pubsub.SourceNotify, DetectedAt: someTime, Epoch: someID,
+	}
+}
+
+// ofNone returns an alert that is about no provider.
+func ofNone(kind provider.Kind, certain *bool) pubsub.DriftAlert {
+	return pubsub.DriftAlert{
+		ID: someID, Seq: 8, Kind: kind, Source: pubsub.SourceWAL, DetectedAt: someTime, Epoch: someID, Reason: "it is gone", Certain: certain,
 	}
 }
 
@@ -65,6 +72,7 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 		ID: someID, Actor: audit.System, Action: string(audit.ProviderCreated), Provider: "openai", ProviderID: &someID,
 		Details: json.RawMessage(`{"type": "openai", "keys": 0}`), OccurredAt: someTime,
 	}
+	certain := false
 	details := func(d audit.Details) json.RawMessage {
 		encoded, err := json.Marshal(d)
 		require.NoError(t, err)
@@ -90,6 +98,9 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 		})},
 		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Fields[0].DB = long })},
 		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Provider = long })},
+		{"drift.json", false, ofNone(provider.Gap, nil)},
+		{"drift.json", false, ofNone(provider.Rewound, &certain)},
+		{"drift.json", true, with(ofNone(provider.Gap, nil), func(a *pubsub.DriftAlert) { a.Reason = long })},
 		{"seeded.json", false, seeded},
 		{"seeded.json", false, with(seeded, func(s *pubsub.Seeded) { s.Type, s.BaseURL, s.Keys = provider.Anthropic, "", 0 })},
 		{"seeded.json", true, with(seeded, func(s *pubsub.Seeded) { s.BaseURL = long })},
@@ -179,6 +190,18 @@ func TestSchemasRefuseWhatIsNotAPayload(t *testing.T) {
 		changed := decoded(t, driftAlert().Payload()).(map[string]any)
 		changed[name] = value
 		require.Error(t, schema(t, "drift.json").Validate(changed), "%s: %v", name, value)
+	}
+	certain := true
+	for what, alert := range map[string]pubsub.DriftAlert{
+		"a drift of no provider":       with(driftAlert(), func(a *pubsub.DriftAlert) { a.Provider = "" }),
+		"a drift with a reason":        with(driftAlert(), func(a *pubsub.DriftAlert) { a.Reason = "x" }),
+		"a gap of a provider":          with(ofNone(provider.Gap, nil), func(a *pubsub.DriftAlert) { a.Provider = "openai" }),
+		"a gap with fields":            with(ofNone(provider.Gap, nil), func(a *pubsub.DriftAlert) { a.Fields = driftAlert().Fields }),
+		"a gap without a reason":       with(ofNone(provider.Gap, nil), func(a *pubsub.DriftAlert) { a.Reason = "" }),
+		"a gap that is certain":        ofNone(provider.Gap, &certain),
+		"a rewind that is not telling": ofNone(provider.Rewound, nil),
+	} {
+		require.Error(t, schema(t, "drift.json").Validate(decoded(t, alert.Payload())), what)
 	}
 }
 

@@ -211,8 +211,16 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 	}
 	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
 		p.paint(colors, cell(string(a.Kind))), p.paint(bold, cell(a.Provider)), cell(string(a.Source)))
-	if err != nil || len(a.Fields) == 0 {
+	if err != nil {
 		return err
+	}
+	if !a.Kind.HasProvider() {
+		for _, f := range reasons(a.Reason, a.Certain) {
+			if _, err := fmt.Fprintf(p.out, "    %s  %s\n", f.Name, cell(f.DB)); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	for _, f := range a.Fields {
 		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", cell(f.Name), cell(f.Env), cell(f.DB)); err != nil {
@@ -356,6 +364,15 @@ var noRow = provider.Field{DB: "no row"}
 func differences(kind provider.Kind, fields []provider.Field) []provider.Field {
 	if kind == provider.Missing && len(fields) == 0 {
 		return []provider.Field{noRow}
+	}
+	return fields
+}
+
+// reasons returns the fields to print of an alert that is about no provider.
+func reasons(reason string, certain *bool) []provider.Field {
+	fields := []provider.Field{{Name: "reason", DB: reason}}
+	if certain != nil {
+		fields = append(fields, provider.Field{Name: "certain", DB: strconv.FormatBool(*certain)})
 	}
 	return fields
 }

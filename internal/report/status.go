@@ -172,7 +172,11 @@ func (p *Printer) statusAlerts(s status.Status) error {
 		if a.Kind == provider.Resolved {
 			colors = green
 		}
-		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(string(a.Kind))), cell(a.Provider)}, differences(a.Kind, a.Fields))
+		fields := differences(a.Kind, a.Fields)
+		if !a.Kind.HasProvider() {
+			fields = reasons(a.Reason, a.Certain)
+		}
+		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(string(a.Kind))), cell(a.Provider)}, fields)
 	}
 	if err := p.render(t); err != nil {
 		return err

@@ -45,7 +45,7 @@ var (
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
-		"LockAlerts", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
+		"LockAlerts", "ReadEpoch", "LatestGaps", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition",
 	}
 	reading = []string{

@@ -31,6 +31,9 @@ const (
 	clockMargin = 10 * time.Second
 	// maxValue is how much of a field's value an annotation has, in bytes.
 	maxValue = 500
+	// gapFiresFor is how long a gap or a rewind fires, from when it was found: it is
+	// something that has happened, and not something that lasts.
+	gapFiresFor = time.Hour
 	// alertName is the label alertname of all alerts.
 	alertName = "ProviderDrift"
 )
@@ -39,7 +42,7 @@ const (
 // v2: an alert for each provider and kind of drift. An event sends all that it
 // says of its provider, what no longer holds included, so that to repeat one does
 // no harm; what fires is repeated for as long as it does, and what is over until it
-// would have ended by itself.
+// would have ended by itself. A gap, or a rewind that is certain, is an alert of its own.
 //
 // The members of a cluster do not tell each other of alerts: each is sent all of
 // them, and it is enough that one takes them, since the others are told again.
@@ -49,7 +52,8 @@ type Alertmanager struct {
 	interval   time.Duration
 
 	mu   sync.Mutex
-	said map[string]said // by provider
+	said map[string]said         // by provider
+	gaps map[provider.Kind]Event // the latest of each kind that is about no provider
 }
 
 // said is what is to be repeated of a provider.
@@ -72,7 +76,7 @@ type alertmanagerAlert struct {
 // is as for [NewWebhook]. Alerts have the runbook's URL as an
 // annotation if it is not empty. The error is a [*SettingError] that holds no part of the URL.
 func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
-	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, said: map[string]said{}}
+	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, said: map[string]said{}, gaps: map[provider.Kind]Event{}}
 	for member := range strings.SplitSeq(to, ",") {
 		member = strings.TrimSpace(member)
 		poster, err := newPoster(member, caFile)
@@ -105,7 +109,11 @@ func (a *Alertmanager) Close() {
 // Send implements [Sink].
 func (a *Alertmanager) Send(ctx context.Context, e Event) error {
 	// Whatever becomes of the request, this is what is to be repeated.
-	return a.post(ctx, a.say(e))
+	alerts := a.say(e)
+	if len(alerts) == 0 {
+		return nil
+	}
+	return a.post(ctx, alerts)
 }
 
 // say notes an event and returns all that it says.
@@ -113,6 +121,9 @@ func (a *Alertmanager) say(e Event) []alertmanagerAlert {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
+	if !e.hasProvider() {
+		return a.sayGap(e, now)
+	}
 	before := a.said[e.Provider]
 	if before.Seq > e.Seq {
 		// It is known what came of it: what is the case now is to be told, and what was
@@ -128,6 +139,40 @@ func (a *Alertmanager) say(e Event) []alertmanagerAlert {
 		return s.over
 	}
 	return append(slices.Clone(s.over), a.fires(e, now))
+}
+
+// sayGap notes an event without a provider and returns what it says: nothing when it is
+// only information, or is over.
+func (a *Alertmanager) sayGap(e Event, now time.Time) []alertmanagerAlert {
+	if e.kind() == provider.Rewound && (e.alert.Certain == nil || !*e.alert.Certain) {
+		return nil
+	}
+	if before := a.gaps[e.kind()]; before.Seq < e.Seq || before.Time.Before(e.Time) {
+		a.gaps[e.kind()] = e
+	}
+	return a.gapAlerts(now)
+}
+
+// gapAlerts returns those without a provider that fire still, and forgets the others.
+func (a *Alertmanager) gapAlerts(now time.Time) []alertmanagerAlert {
+	var alerts []alertmanagerAlert
+	for kind, e := range a.gaps {
+		ends := e.Time.Add(gapFiresFor)
+		if !ends.After(now) {
+			delete(a.gaps, kind)
+			continue
+		}
+		alert := a.alert(e, kind)
+		alert.StartsAt, alert.EndsAt = earlier(e.Time, now), ends.UTC()
+		summary := "changes of AI providers may have passed unseen"
+		if kind == provider.Rewound {
+			summary = "alerts about AI providers were lost"
+		}
+		alert.Annotations["summary"], alert.Annotations["reason"] = summary, shortened(e.alert.Reason)
+		a.annotate(alert, e)
+		alerts = append(alerts, alert)
+	}
+	return alerts
 }
 
 // over returns the alerts that an event ends.
@@ -168,8 +213,12 @@ func earlier(a, b time.Time) time.Time {
 func (a *Alertmanager) Restore(last []Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.said = make(map[string]said, len(last))
+	a.said, a.gaps = make(map[string]said, len(last)), map[provider.Kind]Event{}
 	for _, e := range last {
+		if !e.hasProvider() {
+			a.sayGap(e, time.Now())
+			continue
+		}
 		s := said{Event: e}
 		before, sent := a.said[e.Provider]
 		if sent || e.kind() == provider.Resolved {
@@ -198,7 +247,7 @@ func (a *Alertmanager) Repeat(ctx context.Context) (bool, error) {
 func (a *Alertmanager) repeated(now time.Time) []alertmanagerAlert {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var alerts []alertmanagerAlert
+	alerts := a.gapAlerts(now)
 	for name, s := range a.said {
 		told := now.After(s.until)
 		if !told {
@@ -218,8 +267,6 @@ func (a *Alertmanager) fires(e Event, now time.Time) alertmanagerAlert {
 	alert := a.alert(e, e.kind())
 	alert.StartsAt, alert.EndsAt = earlier(e.Time, now), now.Add(firesFor).UTC()
 	alert.Annotations["summary"] = fmt.Sprintf("AI provider %s: %s, unlike the environment asks for", e.Provider, e.kind())
-	alert.Annotations["alert_id"] = e.ID.String()
-	alert.Annotations["seq"] = fmt.Sprint(e.Seq)
 	var fields []string
 	for _, f := range e.alert.Fields {
 		fields = append(fields, fmt.Sprintf("%s: environment %q, database %q", f.Name, shortened(f.Env), shortened(f.DB)))
@@ -227,10 +274,17 @@ func (a *Alertmanager) fires(e Event, now time.Time) alertmanagerAlert {
 	if len(fields) > 0 {
 		alert.Annotations["fields"] = strings.Join(fields, "\n")
 	}
+	a.annotate(alert, e)
+	return alert
+}
+
+// annotate adds what each alert that fires has.
+func (a *Alertmanager) annotate(alert alertmanagerAlert, e Event) {
+	alert.Annotations["alert_id"] = e.ID.String()
+	alert.Annotations["seq"] = fmt.Sprint(e.Seq)
 	if a.runbookURL != "" {
 		alert.Annotations["runbook_url"] = a.runbookURL
 	}
-	return alert
 }
 
 // shortened keeps a value from making an alert too long for whoever is notified of
@@ -243,10 +297,11 @@ func shortened(value string) string {
 }
 
 func (a *Alertmanager) alert(e Event, kind provider.Kind) alertmanagerAlert {
-	return alertmanagerAlert{
-		Labels:      map[string]string{"alertname": alertName, "provider": e.Provider, "kind": string(kind), "cluster": e.Cluster},
-		Annotations: map[string]string{},
+	labels := map[string]string{"alertname": alertName, "kind": string(kind), "cluster": e.Cluster}
+	if e.Provider != "" {
+		labels["provider"] = e.Provider
 	}
+	return alertmanagerAlert{Labels: labels, Annotations: map[string]string{}}
 }
 
 func (a *Alertmanager) post(ctx context.Context, alerts []alertmanagerAlert) error {

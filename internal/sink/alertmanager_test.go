@@ -370,3 +370,46 @@ func (s *alertmanagerServer) hasFired() []string {
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.fired))
 }
+
+// TestAlertmanagerFiresForAGap has gaps and rewinds among the alerts of providers.
+func TestAlertmanagerFiresForAGap(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	runner, stop := f.run(time.Hour, newAlertmanager(t, s))
+	after := func(firing ...string) {
+		t.Helper()
+		runner.Wake(Drift)
+		s.expectFiring(firing...)
+	}
+	certain, uncertain := true, false
+	f.alert("changed a")
+	f.gap(provider.Gap, nil, 0)
+	began := time.Now()
+	after("<nil> gap", "a changed")
+	alert := s.firing()[slices.IndexFunc(s.firing(), func(a map[string]any) bool { return a["labels"].(map[string]any)["kind"] == "gap" })]
+	require.Equal(t, map[string]any{"alertname": "ProviderDrift", "kind": "gap", "cluster": "fleet 7"}, alert["labels"])
+	require.Equal(t, "it is gone", alert["annotations"].(map[string]any)["reason"])
+	require.Equal(t, "2", alert["annotations"].(map[string]any)["seq"])
+	require.WithinRange(t, ends(alert), began.Add(gapFiresFor-time.Minute), time.Now().Add(gapFiresFor))
+	// It says nothing of providers, and they say nothing of it.
+	f.alert("resolved a")
+	after("<nil> gap")
+	f.gap(provider.Rewound, &uncertain, 0)
+	f.gap(provider.Rewound, &certain, 2*gapFiresFor)
+	f.alert("missing b")
+	after("<nil> gap", "b missing")
+	f.gap(provider.Rewound, &certain, 0)
+	after("<nil> gap", "<nil> rewound", "b missing")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 7 }, "what is information only is passed")
+
+	// The next leader tells it again to one that has forgotten.
+	stop()
+	s.forget()
+	f.run(time.Hour, newAlertmanager(t, s))
+	s.expectFiring("<nil> gap", "<nil> rewound", "b missing")
+	// By then it is over by itself.
+	a := newAlertmanager(t, s)
+	require.NotEmpty(t, a.sayGap(Event{Time: began, alert: &pubsub.DriftAlert{Kind: provider.Gap}}, began))
+	require.Empty(t, a.repeated(began.Add(gapFiresFor)))
+}

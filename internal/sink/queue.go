@@ -593,7 +593,7 @@ func (q *queue) retry(ctx context.Context, seq int64, id uuid.UUID) error {
 			return err
 		}
 		event = &events[at]
-		if _, ok := q.sink.(repeater); !ok {
+		if _, ok := q.sink.(repeater); !ok || !event.hasProvider() {
 			return nil
 		}
 		// A sink that keeps what is the case is told that, and not what was.
@@ -684,9 +684,9 @@ func (q *queue) alerted(row store.ListAlertsSinceRow) Event {
 
 // firing reads the last alert of each provider whose drift was alerted and is not
 // over, or is over by an alert above seq. Where that is above seq, the provider's last
-// one up to seq comes before it.
+// one up to seq comes before it. Recent gaps are among them.
 func (q *queue) firing(ctx context.Context, seq int64) ([]Event, error) {
-	rows, err := store.On(q.pool).ListFiring(ctx, seq)
+	rows, err := store.On(q.pool).ListFiring(ctx, store.ListFiringParams{Seq: seq, NotBefore: time.Now().Add(-gapFiresFor)})
 	if err != nil {
 		return nil, fmt.Errorf("read what drifts: %w", err)
 	}

@@ -55,6 +55,9 @@ func (e Event) kind() provider.Kind {
 	return e.alert.Kind
 }
 
+// hasProvider is false of a gap or a rewind, which are about no provider.
+func (e Event) hasProvider() bool { return e.kind().HasProvider() }
+
 // CloudEvent returns the event as CloudEvents 1.0 JSON in structured mode.
 func (e Event) CloudEvent() ([]byte, error) {
 	c := event.New(event.CloudEventsVersionV1)
@@ -97,6 +100,7 @@ type repeater interface {
 	// Restore makes known the last alerts of providers: of those that drift, and of
 	// those whose drift was over since the sink was last sent something. An alert that
 	// the sink was not sent comes after the last alert of the provider that it was sent.
+	// Recent alerts that are about no provider are among them.
 	Restore([]Event)
 	// Interval is how often it is to be told.
 	Interval() time.Duration

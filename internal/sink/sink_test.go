@@ -168,14 +168,25 @@ func (f *feed) alert(alerts ...string) {
 			fields = fmt.Sprintf(`[{"name": "base_url", "env": "https://a.example/", "db": "https://b.example/%s"}]`, strings.Repeat("x", 9000))
 		}
 		_, err := f.pool.Exec(f.t.Context(), `
-			WITH next AS (UPDATE provwatch.alert_counter SET last_seq = last_seq + 1 RETURNING last_seq), state AS (
+			WITH next AS (UPDATE provwatch.alert_counter SET last_seq = last_seq + 1 RETURNING last_seq, epoch), state AS (
 				INSERT INTO provwatch.drift_state (provider, kind, env_hash, db_hash) VALUES ($3, $5, '', '')
 				ON CONFLICT (provider) DO UPDATE SET kind = excluded.kind)
-			INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at)
-			SELECT last_seq, $1, $2, $3, $4::jsonb, '', '', 'notify', now() FROM next`,
+			INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch)
+			SELECT last_seq, $1, $2, $3, $4::jsonb, '', '', 'notify', now(), epoch FROM next`,
 			uuid.New(), kind, name, fields, map[bool]string{true: "in_sync", false: kind}[kind == string(provider.Resolved)])
 		require.NoError(f.t, err)
 	}
+}
+
+// gap records an alert that is about no provider, and was found some time ago.
+func (f *feed) gap(kind provider.Kind, certain *bool, ago time.Duration) {
+	f.t.Helper()
+	_, err := f.pool.Exec(f.t.Context(), `
+		WITH next AS (UPDATE provwatch.alert_counter SET last_seq = last_seq + 1 RETURNING last_seq, epoch)
+		INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch, reason, certain)
+		SELECT last_seq, $1, $2, '', '[]', '', '', 'wal', $4, epoch, 'it is gone', $3 FROM next`,
+		uuid.New(), string(kind), certain, time.Now().Add(-ago))
+	require.NoError(f.t, err)
 }
 
 // audit stages and delivers audit entries of providers.

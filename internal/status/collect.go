@@ -430,6 +430,7 @@ func (c collector) alerts(ctx context.Context, s *Status) error {
 		s.Alerts = append(s.Alerts, Alert{
 			Seq: row.Seq, Kind: provider.Kind(row.Kind), Provider: row.Provider, Fields: fieldsOf(row.Fields),
 			Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(), CommittedAt: utc(row.CommittedAt),
+			Epoch: row.Epoch, Reason: row.Reason, Certain: row.Certain,
 		})
 	}
 	return nil

@@ -6,6 +6,8 @@ package status
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"provwatch/internal/audit"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -181,6 +183,10 @@ type Alert struct {
 	Source      pubsub.Source    `json:"source"`
 	DetectedAt  time.Time        `json:"detected_at"`
 	CommittedAt *time.Time       `json:"committed_at,omitempty"`
+	Epoch       uuid.UUID        `json:"epoch"`
+	// Reason and Certain are as in the payload: of alerts that are about no provider.
+	Reason  string `json:"reason,omitempty"`
+	Certain *bool  `json:"certain,omitempty"`
 }
 
 // AuditEntry is one delivered audit entry.

@@ -23,9 +23,42 @@ func (q *Queries) LastAlertSeq(ctx context.Context) (int64, error) {
 	return seq, err
 }
 
+const latestGaps = `-- name: LatestGaps :many
+SELECT kind, max(detected_at)::timestamptz AS detected_at
+FROM provwatch.drift_alerts
+WHERE provider = '' AND (kind = 'gap' OR kind = 'rewound' AND certain)
+GROUP BY kind
+`
+
+type LatestGapsRow struct {
+	Kind       string
+	DetectedAt time.Time
+}
+
+// When the latest gap was found, and the latest rewind that is certain.
+func (q *Queries) LatestGaps(ctx context.Context) ([]LatestGapsRow, error) {
+	rows, err := q.db.Query(ctx, latestGaps)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LatestGapsRow
+	for rows.Next() {
+		var i LatestGapsRow
+		if err := rows.Scan(&i.Kind, &i.DetectedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listAlertsSince = `-- name: ListAlertsSince :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
-    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
 FROM provwatch.drift_alerts
 WHERE seq > $1
 ORDER BY seq
@@ -51,6 +84,9 @@ type ListAlertsSinceRow struct {
 	Lsn         string
 	Xid         int64
 	CommittedAt *time.Time
+	Epoch       uuid.UUID
+	Reason      string
+	Certain     *bool
 }
 
 func (q *Queries) ListAlertsSince(ctx context.Context, arg ListAlertsSinceParams) ([]ListAlertsSinceRow, error) {
@@ -76,6 +112,9 @@ func (q *Queries) ListAlertsSince(ctx context.Context, arg ListAlertsSinceParams
 			&i.Lsn,
 			&i.Xid,
 			&i.CommittedAt,
+			&i.Epoch,
+			&i.Reason,
+			&i.Certain,
 		); err != nil {
 			return nil, err
 		}
@@ -199,13 +238,14 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) ([]List
 }
 
 const lockAlerts = `-- name: LockAlerts :one
-SELECT last_seq, generation, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+SELECT last_seq, generation, epoch, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.alert_counter FOR UPDATE
 `
 
 type LockAlertsRow struct {
 	LastSeq     int64
 	Generation  int64
+	Epoch       uuid.UUID
 	IdleTimeout string
 }
 
@@ -214,7 +254,12 @@ type LockAlertsRow struct {
 func (q *Queries) LockAlerts(ctx context.Context) (LockAlertsRow, error) {
 	row := q.db.QueryRow(ctx, lockAlerts)
 	var i LockAlertsRow
-	err := row.Scan(&i.LastSeq, &i.Generation, &i.IdleTimeout)
+	err := row.Scan(
+		&i.LastSeq,
+		&i.Generation,
+		&i.Epoch,
+		&i.IdleTimeout,
+	)
 	return i, err
 }
 
@@ -227,6 +272,18 @@ UPDATE provwatch.alert_counter SET verified_at = now() WHERE term = $1
 func (q *Queries) NoteVerified(ctx context.Context, term int64) error {
 	_, err := q.db.Exec(ctx, noteVerified, term)
 	return err
+}
+
+const readEpoch = `-- name: ReadEpoch :one
+SELECT epoch FROM provwatch.alert_counter
+`
+
+// The epoch of the sequence of alerts.
+func (q *Queries) ReadEpoch(ctx context.Context) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, readEpoch)
+	var epoch uuid.UUID
+	err := row.Scan(&epoch)
+	return epoch, err
 }
 
 const readHashKey = `-- name: ReadHashKey :many
@@ -258,22 +315,22 @@ func (q *Queries) ReadHashKey(ctx context.Context) ([][]byte, error) {
 const record = `-- name: Record :many
 WITH claimed AS (
     UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1
-    WHERE generation = $3 AND term = $4
-    RETURNING generation
+    WHERE alert_counter.generation = $3 AND term = $4 AND alert_counter.epoch = $5
+    RETURNING alert_counter.generation, alert_counter.epoch
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
     DELETE FROM provwatch.accepted_drift a
-    USING (SELECT unnest($5::text[]) AS provider, unnest($6::text[]) AS kind,
-        unnest($7::text[]) AS env_hash, unnest($8::text[]) AS db_hash) AS stale
+    USING (SELECT unnest($6::text[]) AS provider, unnest($7::text[]) AS kind,
+        unnest($8::text[]) AS env_hash, unnest($9::text[]) AS db_hash) AS stale
     WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
         AND EXISTS (SELECT FROM claimed)
 ), recorded AS (
     INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
     SELECT provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid), kind, env_hash, db_hash, credentials
     FROM (SELECT
-        unnest($9::text[]) AS provider, unnest($10::uuid[]) AS provider_id,
-        unnest($11::text[]) AS kind, unnest($12::text[]) AS env_hash,
-        unnest($13::text[]) AS db_hash, unnest($14::text[]) AS credentials
+        unnest($10::text[]) AS provider, unnest($11::uuid[]) AS provider_id,
+        unnest($12::text[]) AS kind, unnest($13::text[]) AS env_hash,
+        unnest($14::text[]) AS db_hash, unnest($15::text[]) AS credentials
     ) AS states
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE
@@ -281,32 +338,33 @@ WITH claimed AS (
         db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now()
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
-    WHERE provider = ANY($15::text[]) AND EXISTS (SELECT FROM claimed)
+    WHERE provider = ANY($16::text[]) AND EXISTS (SELECT FROM claimed)
 ), compared AS (
     DELETE FROM provwatch.not_comparable
-    WHERE (provider = ANY($16::text[]) OR provider = ANY($15::text[])) AND EXISTS (SELECT FROM claimed)
+    WHERE (provider = ANY($17::text[]) OR provider = ANY($16::text[])) AND EXISTS (SELECT FROM claimed)
 ), not_compared AS (
     INSERT INTO provwatch.not_comparable (provider, reason)
     SELECT provider, reason
-    FROM (SELECT unnest($17::text[]) AS provider, unnest($18::text[]) AS reason) AS rows
+    FROM (SELECT unnest($18::text[]) AS provider, unnest($19::text[]) AS reason) AS rows
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
 ), alerted AS (
     INSERT INTO provwatch.drift_alerts
-        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
+        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch)
     SELECT
         seq, id, kind, provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid),
-        fields::jsonb, env_hash, db_hash, $19::text, detected_at,
+        fields::jsonb, env_hash, db_hash, $20::text, detected_at,
         -- An empty lsn means that the alert is not from the WAL.
-        nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch')
+        nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch'), reason, claimed.epoch
     FROM (SELECT
-        unnest($2::bigint[]) AS seq, unnest($20::uuid[]) AS id, unnest($21::text[]) AS kind,
-        unnest($22::text[]) AS provider, unnest($23::uuid[]) AS provider_id,
-        unnest($24::text[]) AS fields, unnest($25::text[]) AS env_hash, unnest($26::text[]) AS db_hash,
-        unnest($27::timestamptz[]) AS detected_at,
-        unnest($28::text[]) AS lsn, unnest($29::bigint[]) AS xid, unnest($30::timestamptz[]) AS committed_at
+        unnest($2::bigint[]) AS seq, unnest($21::uuid[]) AS id, unnest($22::text[]) AS kind,
+        unnest($23::text[]) AS provider, unnest($24::uuid[]) AS provider_id,
+        unnest($25::text[]) AS fields, unnest($26::text[]) AS env_hash, unnest($27::text[]) AS db_hash,
+        unnest($28::timestamptz[]) AS detected_at,
+        unnest($29::text[]) AS lsn, unnest($30::bigint[]) AS xid, unnest($31::timestamptz[]) AS committed_at,
+        unnest($32::text[]) AS reason
     ) AS alerts
-    WHERE EXISTS (SELECT FROM claimed)
+    CROSS JOIN claimed
 )
 SELECT
     claimed.generation,
@@ -319,6 +377,7 @@ type RecordParams struct {
 	Seqs               []int64
 	Generation         int64
 	Term               int64
+	Epoch              uuid.UUID
 	WithdrawnProviders []string
 	WithdrawnKinds     []string
 	WithdrawnEnvHashes []string
@@ -345,6 +404,7 @@ type RecordParams struct {
 	Lsns               []string
 	Xids               []int64
 	CommittedAts       []time.Time
+	AlertReasons       []string
 }
 
 type RecordRow struct {
@@ -353,7 +413,8 @@ type RecordRow struct {
 }
 
 // Writes states and alerts, withdraws accepted drifts, and notifies, all of it
-// or, when the generation or the term is another by now, nothing: it then returns no row.
+// or, when the generation, the term or the epoch is another by now, nothing: it then
+// returns no row.
 // One statement, so that it is one round trip.
 func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, error) {
 	rows, err := q.db.Query(ctx, record,
@@ -361,6 +422,7 @@ func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, er
 		arg.Seqs,
 		arg.Generation,
 		arg.Term,
+		arg.Epoch,
 		arg.WithdrawnProviders,
 		arg.WithdrawnKinds,
 		arg.WithdrawnEnvHashes,
@@ -387,6 +449,7 @@ func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, er
 		arg.Lsns,
 		arg.Xids,
 		arg.CommittedAts,
+		arg.AlertReasons,
 	)
 	if err != nil {
 		return nil, err

@@ -222,11 +222,22 @@ WITH last AS (
     WHERE last.seq > $1
 )
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
-    alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at
-FROM (SELECT seq FROM last UNION ALL SELECT seq FROM sent) AS told
+    alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
+    alert.epoch, alert.reason, alert.certain
+FROM (
+    SELECT seq FROM last UNION ALL SELECT seq FROM sent
+    UNION ALL
+    SELECT a.seq FROM provwatch.drift_alerts a
+    WHERE a.provider = '' AND a.seq <= $1 AND a.detected_at > $2::timestamptz AND (a.kind = 'gap' OR a.certain)
+) AS told
 JOIN provwatch.drift_alerts alert ON alert.seq = told.seq
 ORDER BY alert.seq
 `
+
+type ListFiringParams struct {
+	Seq       int64
+	NotBefore time.Time
+}
 
 type ListFiringRow struct {
 	Seq         int64
@@ -242,13 +253,17 @@ type ListFiringRow struct {
 	Lsn         string
 	Xid         int64
 	CommittedAt *time.Time
+	Epoch       uuid.UUID
+	Reason      string
+	Certain     *bool
 }
 
 // By seq, the last alert of each provider whose drift was alerted and is not over, or
 // is over by an alert above seq. Where that is above seq, also the provider's last one
-// up to seq, which is what a sink was sent.
-func (q *Queries) ListFiring(ctx context.Context, seq int64) ([]ListFiringRow, error) {
-	rows, err := q.db.Query(ctx, listFiring, seq)
+// up to seq, which is what a sink was sent. And those up to seq without a provider that
+// are not older than a time: gaps, and rewinds that are certain.
+func (q *Queries) ListFiring(ctx context.Context, arg ListFiringParams) ([]ListFiringRow, error) {
+	rows, err := q.db.Query(ctx, listFiring, arg.Seq, arg.NotBefore)
 	if err != nil {
 		return nil, err
 	}
@@ -270,6 +285,9 @@ func (q *Queries) ListFiring(ctx context.Context, seq int64) ([]ListFiringRow, e
 			&i.Lsn,
 			&i.Xid,
 			&i.CommittedAt,
+			&i.Epoch,
+			&i.Reason,
+			&i.Certain,
 		); err != nil {
 			return nil, err
 		}

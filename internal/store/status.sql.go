@@ -166,7 +166,7 @@ func (q *Queries) InspectStatus(ctx context.Context) (InspectStatusRow, error) {
 }
 
 const listAlertsBefore = `-- name: ListAlertsBefore :many
-SELECT seq, kind, provider, fields, source, detected_at, committed_at
+SELECT seq, kind, provider, fields, source, detected_at, committed_at, epoch, reason, certain
 FROM provwatch.drift_alerts
 WHERE seq < $1
 ORDER BY seq DESC
@@ -186,6 +186,9 @@ type ListAlertsBeforeRow struct {
 	Source      string
 	DetectedAt  time.Time
 	CommittedAt *time.Time
+	Epoch       uuid.UUID
+	Reason      string
+	Certain     *bool
 }
 
 // The latest alerts below a seq, the latest first.
@@ -206,6 +209,9 @@ func (q *Queries) ListAlertsBefore(ctx context.Context, arg ListAlertsBeforePara
 			&i.Source,
 			&i.DetectedAt,
 			&i.CommittedAt,
+			&i.Epoch,
+			&i.Reason,
+			&i.Certain,
 		); err != nil {
 			return nil, err
 		}

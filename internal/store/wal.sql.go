@@ -72,11 +72,12 @@ func (q *Queries) EmitMarker(ctx context.Context, token string) error {
 }
 
 const forgetWALPosition = `-- name: ForgetWALPosition :execrows
-DELETE FROM provwatch.wal_position
+DELETE FROM provwatch.wal_position WHERE (SELECT term FROM provwatch.alert_counter) = $1::bigint
 `
 
-func (q *Queries) ForgetWALPosition(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, forgetWALPosition)
+// For the leader of the current term alone.
+func (q *Queries) ForgetWALPosition(ctx context.Context, term int64) (int64, error) {
+	result, err := q.db.Exec(ctx, forgetWALPosition, term)
 	if err != nil {
 		return 0, err
 	}

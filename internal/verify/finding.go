@@ -237,6 +237,7 @@ func appendAlerts(p *store.RecordParams, alerts []pubsub.DriftAlert) error {
 		p.Lsns = append(p.Lsns, commit.LSN)
 		p.Xids = append(p.Xids, commit.XID)
 		p.CommittedAts = append(p.CommittedAts, commit.CommittedAt)
+		p.AlertReasons = append(p.AlertReasons, a.Reason)
 		p.Payloads = append(p.Payloads, a.Payload())
 	}
 	return nil

@@ -160,7 +160,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if !slices.ContainsFunc(findings, finding.isNews) {
 		return Recorded{findings: findings}, nil
 	}
-	recorded, err := v.write(ctx, tx, locked.Generation, locked.LastSeq, findings, nil, source)
+	recorded, err := v.write(ctx, tx, place{locked.Generation, locked.LastSeq, locked.Epoch}, findings, nil, source)
 	if err == nil && recorded.generation == 0 {
 		err = errRace // another worker leads by now
 	}
@@ -203,11 +203,10 @@ func (v *Verifier) measured(ctx context.Context, request listener.Request) (cont
 }
 
 // write writes what is new in the findings, in their order, and notifies; what
-// is recorded of the forgotten is removed. The findings are of the generation,
-// and last is the seq of its latest alert: when it is over by now, nothing is
-// written, and the result has no generation.
-func (v *Verifier) write(ctx context.Context, db store.DBTX, generation, last int64, findings []finding, forgotten []string, source pubsub.Source) (Recorded, error) {
-	params := store.RecordParams{Generation: generation, Term: v.term, Source: string(source), Forgotten: forgotten}
+// is recorded of the forgotten is removed. The findings are of the place: when its
+// generation is over by now, nothing is written, and the result has no generation.
+func (v *Verifier) write(ctx context.Context, db store.DBTX, at place, findings []finding, forgotten []string, source pubsub.Source) (Recorded, error) {
+	params := store.RecordParams{Forgotten: forgotten}
 	recorded := Recorded{findings: findings}
 	latest := map[string]finding{} // to be recorded, by name
 	var names []string
@@ -229,11 +228,11 @@ func (v *Verifier) write(ctx context.Context, db store.DBTX, generation, last in
 			latest[f.name] = f
 		}
 		if f.alert != "" {
-			last++
-			alert, err := f.driftAlert(last, source)
+			alert, err := f.driftAlert(at.next(len(recorded.alerts)), source)
 			if err != nil {
 				return Recorded{}, err
 			}
+			alert.Epoch = at.epoch
 			recorded.alerts = append(recorded.alerts, alert)
 		}
 	}
@@ -247,6 +246,12 @@ func (v *Verifier) write(ctx context.Context, db store.DBTX, generation, last in
 			params.NotCompared, params.Reasons = append(params.NotCompared, name), append(params.Reasons, reason)
 		}
 	}
+	return v.store(ctx, db, at, params, recorded, source)
+}
+
+// store writes what is to be recorded, with its alerts.
+func (v *Verifier) store(ctx context.Context, db store.DBTX, at place, params store.RecordParams, recorded Recorded, source pubsub.Source) (Recorded, error) {
+	params.Generation, params.Term, params.Epoch, params.Source = at.generation, v.term, at.epoch, string(source)
 	if err := appendAlerts(&params, recorded.alerts); err != nil {
 		return Recorded{}, err
 	}
@@ -260,6 +265,15 @@ func (v *Verifier) write(ctx context.Context, db store.DBTX, generation, last in
 	recorded.generation = done[0].Generation
 	return recorded, nil
 }
+
+// place is where the sequence of alerts stands.
+type place struct {
+	generation, lastSeq int64
+	epoch               uuid.UUID
+}
+
+// next returns the seq after as many more alerts.
+func (p place) next(more int) int64 { return p.lastSeq + int64(more) + 1 }
 
 // ComparesCredentials reports whether credentials are looked at.
 func (v *Verifier) ComparesCredentials() bool { return v.credentials != IgnoreCredentials }

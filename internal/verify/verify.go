@@ -71,6 +71,9 @@ const (
 type Metrics interface {
 	Verified(scope Scope, took time.Duration, err error)
 	AlertPublished(kind provider.Kind, source pubsub.Source)
+	// GapObserved gets when there was the latest gap, or the latest rewind that is
+	// certain; zero for never.
+	GapObserved(kind provider.Kind, at time.Time)
 	// DriftsObserved gets the number of providers that drift, by kind.
 	DriftsObserved(byKind map[provider.Kind]int)
 	// NotComparableObserved gets the providers that cannot be compared, by name, each with
@@ -112,7 +115,9 @@ type Verifier struct {
 	known      bool
 	generation int64
 	term       int64 // in which this worker records
-	scans      uint32
+	// epoch of the sequence of alerts, uuid.Nil while it is not known.
+	epoch uuid.UUID
+	scans uint32
 }
 
 // New returns a verifier for the desired providers.
@@ -315,7 +320,10 @@ func (v *Verifier) settle(ctx context.Context, looked look, source pubsub.Source
 		if len(findings) == 0 {
 			return 0, nil
 		}
-		recorded, err := v.write(ctx, v.pool, looked.generation, looked.lastSeq, findings, nil, source)
+		if err := v.needEpoch(ctx); err != nil {
+			return 0, err
+		}
+		recorded, err := v.write(ctx, v.pool, place{looked.generation, looked.lastSeq, v.epoch}, findings, nil, source)
 		if err != nil {
 			return 0, fmt.Errorf("record drift: %w", err)
 		}
@@ -340,7 +348,7 @@ func (v *Verifier) TakeOver(ctx context.Context, term int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.unsettled, v.term = true, term
-	if err := v.readHashKey(ctx); err != nil {
+	if err := errors.Join(v.readHashKey(ctx), v.readEpoch(ctx), v.findGaps(ctx)); err != nil {
 		return fmt.Errorf("take over from another worker: %w", err)
 	}
 	return nil
@@ -402,7 +410,10 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 				})
 			}
 		}
-		recorded, err := v.write(ctx, v.pool, unnamed[0].Generation, unnamed[0].LastSeq, findings, forgotten, source)
+		if err := v.needEpoch(ctx); err != nil {
+			return err
+		}
+		recorded, err := v.write(ctx, v.pool, place{unnamed[0].Generation, unnamed[0].LastSeq, v.epoch}, findings, forgotten, source)
 		if err != nil {
 			return err
 		}
@@ -462,13 +473,17 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		v.note(ctx, f)
 	}
 	for _, a := range recorded.alerts {
+		v.metrics.AlertPublished(a.Kind, a.Source)
+		if !a.Kind.HasProvider() {
+			v.announceGap(ctx, a)
+			continue
+		}
 		level, message := slog.LevelWarn, "drift"
 		if a.Kind == provider.Resolved {
 			level, message = slog.LevelInfo, "drift resolved"
 		}
 		v.logger.Log(ctx, level, message, "kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq,
 			"fields", seed.FieldList(a.Fields), "source", string(a.Source))
-		v.metrics.AlertPublished(a.Kind, a.Source)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +42,7 @@ type counter struct {
 	verified int
 	failed   int
 	drifting map[provider.Kind]int
+	gaps     map[provider.Kind]bool
 
 	notComparable map[string]string
 }
@@ -54,6 +56,21 @@ func (c *counter) Verified(_ verify.Scope, _ time.Duration, err error) {
 	}
 }
 func (c *counter) AlertPublished(provider.Kind, pubsub.Source) {}
+func (c *counter) GapObserved(kind provider.Kind, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gaps == nil {
+		c.gaps = map[provider.Kind]bool{}
+	}
+	c.gaps[kind] = !at.IsZero()
+}
+
+// seenGaps returns the kinds that were measured, and whether there was one.
+func (c *counter) seenGaps() map[provider.Kind]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.gaps)
+}
 func (c *counter) NotComparableObserved(reasons map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

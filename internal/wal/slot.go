@@ -14,8 +14,10 @@ import (
 
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
+	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
+	"provwatch/internal/verify"
 )
 
 const (
@@ -195,8 +197,8 @@ func endSlotHolder(ctx context.Context, queries *store.Queries, slot string) err
 }
 
 // createSlot creates the slot and mirrors the provider table exactly as of the
-// slot's start, by the snapshot that creating it exports. With a reason, a gap
-// is announced in the transaction that makes the new slot count.
+// slot's start, by the snapshot that creating it exports. With a reason, a gap is
+// recorded in the transaction that makes the new slot count.
 func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglogrepl.LSN, error) {
 	server := s.server
 	options := pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "EXPORT_SNAPSHOT"}
@@ -224,6 +226,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 	// One transaction, which sees the tables as of the slot's start and writes what
 	// it sees.
 	m := newMirror(s.hasher)
+	var gap verify.Recorded
 	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		// The name comes from the server, which wants it as a literal.
 		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+created.SnapshotName+"'"); err != nil {
@@ -258,10 +261,14 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 		if reason == "" {
 			return nil
 		}
-		return s.Gap(ctx, tx, reason)
+		gap, err = s.Verifier.Gap(ctx, tx, reason, pubsub.SourceWAL)
+		return err
 	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("mirror the providers as of the start of replication slot %s: %w", server.Slot, err)
+	}
+	if reason != "" {
+		s.Verifier.Announce(ctx, gap)
 	}
 	return m, start, nil
 }

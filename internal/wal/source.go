@@ -75,9 +75,6 @@ type Source struct {
 	// Streaming is called on a goroutine of its own each time that the stream has
 	// begun, with a context that ends with it.
 	Streaming func(context.Context)
-	// Gap announces that changes may have passed unseen, in the transaction after
-	// which the stream starts anew. A full verification follows.
-	Gap func(ctx context.Context, tx pgx.Tx, reason string) error
 
 	gap string // why the next session must start with a new slot
 }

@@ -104,6 +104,7 @@ func Alert(row store.ListAlertsSinceRow) (pubsub.DriftAlert, error) {
 		V: pubsub.Version, ID: row.ID, Seq: row.Seq, Kind: provider.Kind(row.Kind), Provider: row.Provider, ProviderID: row.ProviderID,
 		EnvHash: row.EnvHash, DBHash: row.DbHash, Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(),
 		HashKeyed: provider.IsKeyed(row.EnvHash) || provider.IsKeyed(row.DbHash),
+		Epoch:     row.Epoch, Reason: row.Reason, Certain: row.Certain,
 	}
 	if row.Lsn != "" && row.CommittedAt != nil {
 		alert.Commit = &pubsub.Commit{LSN: row.Lsn, XID: row.Xid, CommittedAt: row.CommittedAt.UTC()}

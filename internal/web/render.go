@@ -95,6 +95,8 @@ func lookOfKind(kind provider.Kind) look {
 		return look{status.InSync, "●", string(kind)}
 	case provider.Deleted:
 		return look{status.SoftDeleted, "✕", "soft-deleted"}
+	case provider.Gap, provider.Rewound:
+		return look{status.NotComparable, "!", string(kind)}
 	default:
 		return look{status.Drifted, "▲", shown(kind)}
 	}
@@ -348,11 +350,20 @@ func (v *view) history(s status.Status, q status.Query) {
 			row.Note = noRow
 		case provider.Resolved:
 			row.Note = "the drift has ended"
+		case provider.Gap, provider.Rewound:
+			row.Note = shown(a.Reason)
+			if a.Certain != nil && !*a.Certain {
+				row.Note += " (it is not certain)"
+			}
 		}
 		v.Alerts = append(v.Alerts, row)
 	}
 	if len(s.Alerts) > 0 {
-		v.LatestAlert = fmt.Sprintf("Alert %d: %s, %s", s.Alerts[0].Seq, shown(s.Alerts[0].Provider), lookOfKind(s.Alerts[0].Kind).Label)
+		latest := s.Alerts[0]
+		v.LatestAlert = fmt.Sprintf("Alert %d: %s, %s", latest.Seq, shown(latest.Provider), lookOfKind(latest.Kind).Label)
+		if !latest.Kind.HasProvider() {
+			v.LatestAlert = fmt.Sprintf("Alert %d: %s", latest.Seq, lookOfKind(latest.Kind).Label)
+		}
 	}
 	for _, e := range s.Audit {
 		v.Audit = append(v.Audit, auditView{e, detailsOf(e.Details)})

@@ -6,17 +6,29 @@ UPDATE provwatch.alert_counter SET verified_at = now() WHERE term = @term;
 -- name: LockAlerts :one
 -- Reads the last seq and puts all writers of alerts in turn until the end of
 -- the transaction, which the server ends when a worker freezes in it.
-SELECT last_seq, generation, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+SELECT last_seq, generation, epoch, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.alert_counter FOR UPDATE;
+
+-- name: ReadEpoch :one
+-- The epoch of the sequence of alerts.
+SELECT epoch FROM provwatch.alert_counter;
+
+-- name: LatestGaps :many
+-- When the latest gap was found, and the latest rewind that is certain.
+SELECT kind, max(detected_at)::timestamptz AS detected_at
+FROM provwatch.drift_alerts
+WHERE provider = '' AND (kind = 'gap' OR kind = 'rewound' AND certain)
+GROUP BY kind;
 
 -- name: Record :many
 -- Writes states and alerts, withdraws accepted drifts, and notifies, all of it
--- or, when the generation or the term is another by now, nothing: it then returns no row.
+-- or, when the generation, the term or the epoch is another by now, nothing: it then
+-- returns no row.
 -- One statement, so that it is one round trip.
 WITH claimed AS (
     UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality(@seqs::bigint[]), 0), generation = generation + 1
-    WHERE generation = @generation AND term = @term
-    RETURNING generation
+    WHERE alert_counter.generation = @generation AND term = @term AND alert_counter.epoch = @epoch
+    RETURNING alert_counter.generation, alert_counter.epoch
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
     DELETE FROM provwatch.accepted_drift a
@@ -50,20 +62,21 @@ WITH claimed AS (
     ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
 ), alerted AS (
     INSERT INTO provwatch.drift_alerts
-        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at)
+        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch)
     SELECT
         seq, id, kind, provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid),
         fields::jsonb, env_hash, db_hash, @source::text, detected_at,
         -- An empty lsn means that the alert is not from the WAL.
-        nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch')
+        nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch'), reason, claimed.epoch
     FROM (SELECT
         unnest(@seqs::bigint[]) AS seq, unnest(@ids::uuid[]) AS id, unnest(@kinds::text[]) AS kind,
         unnest(@providers::text[]) AS provider, unnest(@provider_ids::uuid[]) AS provider_id,
         unnest(@fields::text[]) AS fields, unnest(@env_hashes::text[]) AS env_hash, unnest(@db_hashes::text[]) AS db_hash,
         unnest(@detected_ats::timestamptz[]) AS detected_at,
-        unnest(@lsns::text[]) AS lsn, unnest(@xids::bigint[]) AS xid, unnest(@committed_ats::timestamptz[]) AS committed_at
+        unnest(@lsns::text[]) AS lsn, unnest(@xids::bigint[]) AS xid, unnest(@committed_ats::timestamptz[]) AS committed_at,
+        unnest(@alert_reasons::text[]) AS reason
     ) AS alerts
-    WHERE EXISTS (SELECT FROM claimed)
+    CROSS JOIN claimed
 )
 SELECT
     claimed.generation,
@@ -89,7 +102,7 @@ SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts;
 
 -- name: ListAlertsSince :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
-    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
 FROM provwatch.drift_alerts
 WHERE seq > @seq
 ORDER BY seq

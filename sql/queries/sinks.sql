@@ -46,7 +46,8 @@ LIMIT @max_entries;
 -- name: ListFiring :many
 -- By seq, the last alert of each provider whose drift was alerted and is not over, or
 -- is over by an alert above seq. Where that is above seq, also the provider's last one
--- up to seq, which is what a sink was sent.
+-- up to seq, which is what a sink was sent. And those up to seq without a provider that
+-- are not older than a time: gaps, and rewinds that are certain.
 WITH last AS (
     SELECT alert.provider, alert.seq
     FROM provwatch.drift_state s
@@ -59,8 +60,14 @@ WITH last AS (
     WHERE last.seq > @seq
 )
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
-    alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at
-FROM (SELECT seq FROM last UNION ALL SELECT seq FROM sent) AS told
+    alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
+    alert.epoch, alert.reason, alert.certain
+FROM (
+    SELECT seq FROM last UNION ALL SELECT seq FROM sent
+    UNION ALL
+    SELECT a.seq FROM provwatch.drift_alerts a
+    WHERE a.provider = '' AND a.seq <= @seq AND a.detected_at > @not_before::timestamptz AND (a.kind = 'gap' OR a.certain)
+) AS told
 JOIN provwatch.drift_alerts alert ON alert.seq = told.seq
 ORDER BY alert.seq;
 

@@ -224,7 +224,7 @@ JOIN LATERAL (
 
 -- name: ListAlertsBefore :many
 -- The latest alerts below a seq, the latest first.
-SELECT seq, kind, provider, fields, source, detected_at, committed_at
+SELECT seq, kind, provider, fields, source, detected_at, committed_at, epoch, reason, certain
 FROM provwatch.drift_alerts
 WHERE seq < @before
 ORDER BY seq DESC

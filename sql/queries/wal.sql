@@ -26,7 +26,8 @@ UPDATE provwatch.wal_position SET applied_lsn = (@applied_lsn::text)::pg_lsn
 WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 
 -- name: ForgetWALPosition :execrows
-DELETE FROM provwatch.wal_position;
+-- For the leader of the current term alone.
+DELETE FROM provwatch.wal_position WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 
 -- name: ClearMirror :exec
 DELETE FROM provwatch.wal_mirror;

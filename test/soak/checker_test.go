@@ -27,7 +27,7 @@ const (
 	ruleSeedWrite   = "the worker changed a row of the provider tables"
 	ruleSeedPart    = "a seed did not insert all that was missing, as the environment has it"
 	ruleSeedPlain   = "a seed stored a secret in plain text where secrets are encrypted"
-	ruleGap         = "a gap that was not announced"
+	ruleGap         = "a gap that is not a row, or a row that is no gap"
 	ruleGapCause    = "a gap that nothing caused"
 	ruleNotify      = "a notification is missing, doubled or not what the row says"
 	ruleLeaders     = "two leaders at once"
@@ -117,7 +117,7 @@ type reset struct {
 	end      position // of the transaction that made it so
 	at       time.Time
 	reason   string
-	announce bool // a gap event has to say so
+	announce bool // an alert has to say so
 }
 
 // checker replays the committed transactions, in their order, and collects what
@@ -184,6 +184,7 @@ func (c *checker) add(t transaction) {
 	secrets := map[string][]sealed{}
 	var staged []entry
 	var alerts []alert
+	gaps := 0
 	var positions []change
 	recorded := map[string]*state{}
 	began := map[string]time.Time{}
@@ -230,6 +231,11 @@ func (c *checker) add(t transaction) {
 				c.violate(ruleContent, a.provider, t.end, "%v", err)
 			}
 			a.end, a.committed = t.end, t.at
+			if a.kind == "gap" {
+				gaps++
+				c.count(a)
+				continue
+			}
 			alerts = append(alerts, a)
 		case "provwatch.wal_position":
 			positions = append(positions, ch)
@@ -268,7 +274,16 @@ func (c *checker) add(t transaction) {
 		alerts[i].began = began[alerts[i].provider]
 		c.count(alerts[i])
 	}
+	resets := len(c.resets)
 	c.explain(t, positions, alerts)
+	for _, r := range c.resets[resets:] {
+		if r.announce {
+			gaps--
+		}
+	}
+	if gaps != 0 {
+		c.violate(ruleGap, "", t.end, "%d more rows than gaps", gaps)
+	}
 	for name, s := range recorded {
 		p := c.tracks[name]
 		switch {

@@ -35,8 +35,6 @@ type payload struct {
 	ProviderID string `json:"provider_id"`
 	DBHash     string `json:"db_hash"`
 	Action     string `json:"action"`
-	Event      string `json:"event"`
-	Reason     string `json:"reason"`
 	LSN        string `json:"lsn"`
 	Truncated  bool   `json:"truncated"`
 }
@@ -51,7 +49,7 @@ type event struct {
 // session everything is notified of once and in order, without a gap.
 func (c *checker) checkNotices(epochs []epoch) []violation {
 	var found []violation
-	var alerts, entries, seeds, gaps []event
+	var alerts, entries, seeds []event
 	rows := map[string]alert{}
 	for _, a := range c.alerts {
 		alerts = append(alerts, event{a.id, a.end})
@@ -63,14 +61,8 @@ func (c *checker) checkNotices(epochs []epoch) []violation {
 	for _, id := range c.seeded {
 		seeds = append(seeds, event{id, 0})
 	}
-	for _, r := range c.resets {
-		if r.announce {
-			gaps = append(gaps, event{"", r.end})
-		}
-	}
 	for i, e := range epochs {
 		received := map[string][]string{}
-		reached := e.from // the session was there when this was committed
 		for _, n := range e.notices {
 			var p payload
 			if err := json.Unmarshal([]byte(n.payload), &p); err != nil {
@@ -83,16 +75,11 @@ func (c *checker) checkNotices(epochs []epoch) []violation {
 				if !known || a.seq != p.Seq || a.kind != p.Kind || a.provider != p.Provider || a.providerID != p.ProviderID || a.dbHash != p.DBHash {
 					found = append(found, violation{Rule: ruleNotify, Provider: p.Provider, Detail: fmt.Sprintf("the payload of alert %d is not as the row: %s", p.Seq, n.payload)})
 				}
-				reached = max(reached, a.end)
 				received[n.channel] = append(received[n.channel], p.ID)
 			case auditChannel:
 				received[n.channel] = append(received[n.channel], p.ID)
 			case seededChannel:
 				received[n.channel] = append(received[n.channel], p.ProviderID)
-			case statusChannel:
-				if p.Event == "gap" {
-					received[n.channel] = append(received[n.channel], p.Reason)
-				}
 			}
 		}
 		for channel, events := range map[string][]event{driftChannel: alerts, auditChannel: entries, seededChannel: seeds} {
@@ -113,15 +100,6 @@ func (c *checker) checkNotices(epochs []epoch) []violation {
 			case e.last && at+len(have) < len(all):
 				found = append(found, violation{Rule: ruleNotify, Detail: fmt.Sprintf("session %d did not receive the last %d on %s", i, len(all)-at-len(have), channel)})
 			}
-		}
-		due := 0
-		for _, g := range gaps {
-			if g.end > e.from && (g.end < reached || e.last) {
-				due++
-			}
-		}
-		if n := len(received[statusChannel]); n < due {
-			found = append(found, violation{Rule: ruleGap, At: e.from.String(), Detail: fmt.Sprintf("%d gaps and %d events while session %d listened", due, n, i)})
 		}
 	}
 	return found

@@ -96,6 +96,14 @@ func (s *script) alert(kind string, of position) []string {
 		s.seq, s.seq, kind, fields, hash, hash, source, stamp, lsn)}
 }
 
+// restart is the WAL source's transaction that begins anew after a gap, here and now.
+func (s *script) restart() []string {
+	s.seq++
+	return []string{s.position("UPDATE", s.now, ""), fmt.Sprintf(
+		"table provwatch.drift_alerts: INSERT: seq[bigint]:%d id[uuid]:'alert-%d' kind[text]:'gap' provider[text]:'' provider_id[uuid]:null fields[jsonb]:'[]' env_hash[text]:'' db_hash[text]:'' source[text]:'wal' detected_at[timestamp with time zone]:'%s' lsn[pg_lsn]:null xid[bigint]:null committed_at[timestamp with time zone]:null",
+		s.seq, s.seq, stamp)}
+}
+
 // streamed is a transaction of the WAL source that has handled everything.
 func (s *script) streamed(to position, alerts ...string) {
 	s.t.Helper()
@@ -137,13 +145,13 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 			// In a gap it is enabled: one look after it says so.
 			s.commit(s.update(true)...)
 			s.commit(s.position("UPDATE", third, "the replication slot is gone"))
-			s.commit(s.position("UPDATE", s.now, ""))
+			s.commit(s.restart()...)
 			s.streamed(s.now, s.alert(resolved, 0)...)
 			// In another it is disabled; then a transaction changes nothing of it, and
 			// the next one enables it before anything has looked.
 			s.commit(s.update(false)...)
 			s.commit(s.position("UPDATE", s.now, "the replication slot is gone"))
-			s.commit(s.position("UPDATE", s.now, ""))
+			s.commit(s.restart()...)
 			s.streamed(s.commit(s.update(false)...))
 			s.streamed(s.commit(s.update(true)...))
 			require.Len(t, s.c.resets, 3)
@@ -152,7 +160,7 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 			fourth := s.commit(s.update(false)...)
 			const unread = "the WAL does not hold all of row 1"
 			s.commit(s.position("UPDATE", last, unread), s.position("UPDATE", fourth, unread))
-			s.commit(s.position("UPDATE", s.now, ""))
+			s.commit(s.restart()...)
 			s.streamed(s.now, s.alert(disabled, 0)...)
 			fifth := s.commit(s.update(true)...)
 			s.streamed(fifth, s.alert(resolved, fifth)...)
@@ -264,6 +272,11 @@ func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
 			s.streamed(second, append(s.alert(disabled, first), s.alert(resolved, second)...)...)
 			s.streamed(second, s.alert(resolved, 0)...)
 		}, ruleDoubled},
+		"a gap that is not a row": {"wal", func(s *script, _, second position) {
+			s.commit(s.position("UPDATE", second, "the replication slot is gone"))
+			s.commit(s.position("UPDATE", s.now, ""))
+		}, ruleGap},
+		"a row that is no gap": {"wal", func(s *script, _, second position) { s.commit(s.restart()[1]) }, ruleGap},
 		"with another transaction's id": {"wal", func(s *script, first, second position) {
 			a := append(s.alert(disabled, first), s.alert(resolved, second)...)
 			a[0] = strings.Replace(a[0], " xid[bigint]:", " xid[bigint]:9", 1)
@@ -418,14 +431,14 @@ func TestTheCheckerFindsNotificationsThatAreMissingDoubledOrForged(t *testing.T)
 	third := s.commit(s.update(false)...)
 	s.streamed(third, append(append(s.alert(disabled, first), s.alert(resolved, second)...), s.alert(disabled, third)...)...)
 	s.commit(s.position("UPDATE", third, "gone"))
-	s.commit(s.position("UPDATE", s.now, ""))
+	s.commit(s.restart()...)
 	note := func(seq int) notice {
 		a := s.c.alerts[seq-1]
 		return notice{driftChannel, fmt.Sprintf(`{"id":%q,"seq":%d,"kind":%q,"provider":%q,"provider_id":%q,"db_hash":%q}`, a.id, a.seq, a.kind, a.provider, a.providerID, a.dbHash)}
 	}
 	forged := note(1)
 	forged.payload = strings.Replace(forged.payload, disabled, deleted, 1)
-	gap := notice{statusChannel, `{"event":"gap","reason":"gone"}`}
+	gap := note(4)
 	tests := map[string]struct {
 		notices []notice
 		last    bool
@@ -438,7 +451,7 @@ func TestTheCheckerFindsNotificationsThatAreMissingDoubledOrForged(t *testing.T)
 		"the last is":         {[]notice{note(1), note(2), gap}, true, ruleNotify},
 		"one is doubled":      {[]notice{note(1), note(2), note(2), note(3), gap}, true, ruleNotify},
 		"one is forged":       {[]notice{forged, note(2), note(3), gap}, true, ruleNotify},
-		"the gap was silent":  {[]notice{note(1), note(2), note(3)}, true, ruleGap},
+		"the gap is missing":  {[]notice{note(1), note(2), note(3)}, true, ruleNotify},
 		"garbage is reported": {[]notice{{driftChannel, "x"}, note(1), note(2), note(3), gap}, true, ruleNotify},
 	}
 	for name, test := range tests {

@@ -169,6 +169,8 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 		provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 1x29
 		provwatch_drift_providers{job="w", instance="a", kind="changed"} 0x60
 		provwatch_drift_providers{job="w", instance="b", kind="changed"} 3x60
+		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="gap"} 0x60
+		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="rewound"} 0x60
 		provwatch_not_comparable_providers{job="w", instance="a"} 0x60
 		provwatch_not_comparable_providers{job="w", instance="b"} 0x60
 		provwatch_last_verification_timestamp_seconds{job="w", instance="a", scope="full"} 0+60x60
@@ -195,6 +197,8 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 	cases := map[string]struct{ series, also string }{
 		"ProvwatchDrift":               {series: `provwatch_drift_providers{job="w", instance="a", kind="changed"} 0x50 2x9`},
 		"ProvwatchNotComparable":       {series: `provwatch_not_comparable_providers{job="w", instance="a"} 0x50 1x9`},
+		"ProvwatchGap":                 {series: `provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="gap"} 0x50 3000x9`},
+		"ProvwatchRewound":             {series: `provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="rewound"} 0x50 3000x9`},
 		"ProvwatchAbsent":              {series: `provwatch_build_info{job="w", instance="a", version="1"} _x60` + "\n" + `provwatch_build_info{job="w", instance="b", version="1"} _x60`},
 		"ProvwatchNoLeader":            {series: `provwatch_leader{job="w", instance="a"} 1x50 0x9`},
 		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchDrift ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk ProvwatchSinkBehind"},

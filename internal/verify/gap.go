@@ -1,0 +1,92 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+)
+
+// Gap records, in the transaction tx, that changes may have passed unseen, and notifies.
+// After tx has committed, hand the result to [Verifier.Announce].
+func (v *Verifier) Gap(ctx context.Context, tx pgx.Tx, reason string, source pubsub.Source) (Recorded, error) {
+	locked, err := store.On(tx).LockAlerts(ctx)
+	if err != nil {
+		return Recorded{}, fmt.Errorf("record a gap: %w", err)
+	}
+	at := place{locked.Generation, locked.LastSeq, locked.Epoch}
+	alert, err := alertOfNone(provider.Gap, at, reason, source)
+	if err != nil {
+		return Recorded{}, fmt.Errorf("record a gap: %w", err)
+	}
+	recorded, err := v.store(ctx, tx, at, store.RecordParams{}, Recorded{alerts: []pubsub.DriftAlert{alert}}, source)
+	if err == nil && recorded.generation == 0 {
+		err = errRace
+	}
+	if err != nil {
+		return Recorded{}, fmt.Errorf("record a gap: %w", err)
+	}
+	return recorded, nil
+}
+
+// alertOfNone returns the next alert, one that is about no provider.
+func alertOfNone(kind provider.Kind, at place, reason string, source pubsub.Source) (pubsub.DriftAlert, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return pubsub.DriftAlert{}, err
+	}
+	return pubsub.DriftAlert{
+		ID: id, Seq: at.next(0), Kind: kind, Source: source, DetectedAt: time.Now(), Epoch: at.epoch, Reason: storable(reason),
+	}, nil
+}
+
+// storable makes a reason, which can be the text of an error, one that a column takes and
+// that may be shown.
+func storable(reason string) string {
+	return provider.DisplayText(strings.ReplaceAll(strings.ToValidUTF8(reason, "\ufffd"), "\x00", "\ufffd"))
+}
+
+// announceGap logs an alert that is about no provider.
+func (v *Verifier) announceGap(ctx context.Context, a pubsub.DriftAlert) {
+	v.logger.WarnContext(ctx, "changes may have passed unseen", "kind", string(a.Kind), "seq", a.Seq, "reason", a.Reason, "source", string(a.Source))
+	v.metrics.GapObserved(a.Kind, a.DetectedAt)
+}
+
+// findGaps measures the gaps that others have recorded.
+func (v *Verifier) findGaps(ctx context.Context) error {
+	latest := map[provider.Kind]time.Time{provider.Gap: {}, provider.Rewound: {}}
+	rows, err := store.On(v.pool).LatestGaps(ctx)
+	if err != nil {
+		return fmt.Errorf("look for gaps in provwatch.drift_alerts: %w", err)
+	}
+	for _, row := range rows {
+		latest[provider.Kind(row.Kind)] = row.DetectedAt
+	}
+	for kind, at := range latest {
+		v.metrics.GapObserved(kind, at)
+	}
+	return nil
+}
+
+// readEpoch makes the epoch that of the database.
+func (v *Verifier) readEpoch(ctx context.Context) (err error) {
+	if v.epoch, err = store.On(v.pool).ReadEpoch(ctx); err != nil {
+		return fmt.Errorf("read provwatch.alert_counter: %w", err)
+	}
+	return nil
+}
+
+// needEpoch reads the epoch unless it is known.
+func (v *Verifier) needEpoch(ctx context.Context) error {
+	if v.epoch != uuid.Nil {
+		return nil
+	}
+	return v.readEpoch(ctx)
+}
