@@ -18,7 +18,7 @@ import (
 // slot returns what the server says of the database's slot.
 func (w *world) slot() (name, status string, retained int64) {
 	w.t.Helper()
-	err := w.db.QueryRow(w.t.Context(), `SELECT slot_name, coalesce(wal_status, ''), pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
+	err := w.db.QueryRow(w.t.Context(), `SELECT slot_name, coalesce(wal_status, ''), coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
 		FROM pg_replication_slots WHERE database = current_database()`).Scan(&name, &status, &retained)
 	if err == pgx.ErrNoRows {
 		return "", "", 0

@@ -72,6 +72,15 @@ func hasherOf(keys [][]byte) (provider.Hasher, error) {
 	return provider.NewHasher(keys[0]), nil
 }
 
+// SystemIdentifier returns that of the server, 0 where the role may not read it.
+func (q *Queries) SystemIdentifier(ctx context.Context) (int64, error) {
+	mayRead, err := q.MayReadSystem(ctx)
+	if err != nil || !mayRead {
+		return 0, err
+	}
+	return q.ReadSystem(ctx)
+}
+
 // ProviderColumns are the columns of a row that [Queries.UpdateProvider] writes. It
 // leaves out a column that is nil.
 type ProviderColumns struct {

@@ -15,18 +15,20 @@ import (
 )
 
 const advanceWALPosition = `-- name: AdvanceWALPosition :execrows
-UPDATE provwatch.wal_position SET applied_lsn = ($1::text)::pg_lsn
-WHERE (SELECT term FROM provwatch.alert_counter) = $2::bigint
+UPDATE provwatch.wal_position
+SET applied_lsn = ($1::text)::pg_lsn, system_identifier = coalesce(nullif($2::bigint, 0), system_identifier)
+WHERE (SELECT term FROM provwatch.alert_counter) = $3::bigint
 `
 
 type AdvanceWALPositionParams struct {
-	AppliedLsn string
-	Term       int64
+	AppliedLsn       string
+	SystemIdentifier int64
+	Term             int64
 }
 
 // Ends a transaction that applies others: for the leader of the current term alone.
 func (q *Queries) AdvanceWALPosition(ctx context.Context, arg AdvanceWALPositionParams) (int64, error) {
-	result, err := q.db.Exec(ctx, advanceWALPosition, arg.AppliedLsn, arg.Term)
+	result, err := q.db.Exec(ctx, advanceWALPosition, arg.AppliedLsn, arg.SystemIdentifier, arg.Term)
 	if err != nil {
 		return 0, err
 	}
@@ -146,8 +148,13 @@ func (q *Queries) InspectReplication(ctx context.Context) (InspectReplicationRow
 const inspectSlot = `-- name: InspectSlot :one
 SELECT
     active, coalesce(wal_status, 'lost')::text AS wal_status, coalesce(confirmed_flush_lsn::text, '')::text AS confirmed_flush_lsn,
-    coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained_bytes
-FROM pg_catalog.pg_replication_slots
+    coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained_bytes,
+    -- Why the server has invalidated it, where it says that: 16 in part, 17 and later.
+    coalesce(to_jsonb(s.*) ->> 'invalidation_reason', CASE WHEN to_jsonb(s.*) ->> 'conflicting' = 'true' THEN 'conflicting' END, '')::text AS invalidation,
+    -- Whether it is as the worker makes it.
+    (coalesce(plugin, '') = 'pgoutput' AND coalesce(database = current_database(), false) AND NOT temporary
+        AND coalesce(to_jsonb(s.*) ->> 'two_phase', 'false') = 'false')::boolean AS is_ours
+FROM pg_catalog.pg_replication_slots AS s
 WHERE slot_name = $1::text
 `
 
@@ -156,6 +163,8 @@ type InspectSlotRow struct {
 	WalStatus         string
 	ConfirmedFlushLsn string
 	RetainedBytes     int64
+	Invalidation      string
+	IsOurs            bool
 }
 
 func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow, error) {
@@ -166,6 +175,8 @@ func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow,
 		&i.WalStatus,
 		&i.ConfirmedFlushLsn,
 		&i.RetainedBytes,
+		&i.Invalidation,
+		&i.IsOurs,
 	)
 	return i, err
 }
@@ -476,14 +487,42 @@ func (q *Queries) MarkGap(ctx context.Context, arg MarkGapParams) error {
 	return err
 }
 
+const mayReadSystem = `-- name: MayReadSystem :one
+SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')::boolean AS may_read
+`
+
+// Whether the role may read the server's system identifier, which it is refused on some
+// managed servers.
+func (q *Queries) MayReadSystem(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, mayReadSystem)
+	var may_read bool
+	err := row.Scan(&may_read)
+	return may_read, err
+}
+
+const readSystem = `-- name: ReadSystem :one
+SELECT system_identifier::bigint AS system_identifier FROM pg_catalog.pg_control_system()
+`
+
+func (q *Queries) ReadSystem(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, readSystem)
+	var system_identifier int64
+	err := row.Scan(&system_identifier)
+	return system_identifier, err
+}
+
 const readWALPosition = `-- name: ReadWALPosition :one
-SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position FOR UPDATE
+SELECT slot, applied_lsn::text AS applied_lsn, gap, coalesce(system_identifier, 0)::bigint AS system_identifier,
+    (applied_lsn > pg_current_wal_lsn())::boolean AS is_future
+FROM provwatch.wal_position FOR UPDATE
 `
 
 type ReadWALPositionRow struct {
-	Slot       string
-	AppliedLsn string
-	Gap        string
+	Slot             string
+	AppliedLsn       string
+	Gap              string
+	SystemIdentifier int64
+	IsFuture         bool
 }
 
 // Waits for a transaction that moves the position, such as of a former leader: from then
@@ -491,26 +530,39 @@ type ReadWALPositionRow struct {
 func (q *Queries) ReadWALPosition(ctx context.Context) (ReadWALPositionRow, error) {
 	row := q.db.QueryRow(ctx, readWALPosition)
 	var i ReadWALPositionRow
-	err := row.Scan(&i.Slot, &i.AppliedLsn, &i.Gap)
+	err := row.Scan(
+		&i.Slot,
+		&i.AppliedLsn,
+		&i.Gap,
+		&i.SystemIdentifier,
+		&i.IsFuture,
+	)
 	return i, err
 }
 
 const startWALPosition = `-- name: StartWALPosition :execrows
-INSERT INTO provwatch.wal_position (slot, applied_lsn)
-SELECT $1, ($2::text)::pg_lsn
-WHERE (SELECT term FROM provwatch.alert_counter) = $3::bigint
-ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn, gap = ''
+INSERT INTO provwatch.wal_position (slot, applied_lsn, system_identifier)
+SELECT $1, ($2::text)::pg_lsn, nullif($3::bigint, 0)
+WHERE (SELECT term FROM provwatch.alert_counter) = $4::bigint
+ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn,
+    system_identifier = excluded.system_identifier, gap = ''
 `
 
 type StartWALPositionParams struct {
-	Slot       string
-	AppliedLsn string
-	Term       int64
+	Slot             string
+	AppliedLsn       string
+	SystemIdentifier int64
+	Term             int64
 }
 
 // For the leader of the current term alone.
 func (q *Queries) StartWALPosition(ctx context.Context, arg StartWALPositionParams) (int64, error) {
-	result, err := q.db.Exec(ctx, startWALPosition, arg.Slot, arg.AppliedLsn, arg.Term)
+	result, err := q.db.Exec(ctx, startWALPosition,
+		arg.Slot,
+		arg.AppliedLsn,
+		arg.SystemIdentifier,
+		arg.Term,
+	)
 	if err != nil {
 		return 0, err
 	}

@@ -98,13 +98,15 @@ func (s *session) observeAfter(t *transaction, names []string, seen *outcome) (o
 // recorded goes on after everything up to a position is recorded.
 func (s *session) recorded(ctx context.Context, seen *outcome, position pglogrepl.LSN) error {
 	s.applied = position
-	s.confirmed.Store(uint64(position))
 	s.Metrics.TransactionsHandled(seen.handled)
 	if seen.handled > 0 {
 		s.progress()
 	}
 	if seen.unread != uuid.Nil {
 		return reread(seen.unread)
+	}
+	if err := s.storeIdle(ctx); err != nil {
+		return err
 	}
 	if err := s.forgetVisible(ctx); err != nil {
 		return err

@@ -3,6 +3,7 @@ package wal
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
@@ -79,6 +80,93 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 			require.Equal(t, gap.reason, again.Gap)
 		})
 	}
+}
+
+// TestThePositionIsStoredBeforeItIsConfirmed has a session that is told how far the WAL
+// goes while nothing of it concerns the providers.
+func TestThePositionIsStoredBeforeItIsConfirmed(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	queries := store.On(pool)
+	startPosition(t, queries)
+	source := &Source{Pool: pool, Pending: listener.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{}}
+	s := &session{Source: source, server: Server{Slot: "s"}, system: 7, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10}
+	s.isAt(0x10)
+	at := pglogrepl.LSN(0x10)
+	passes := func(bytes pglogrepl.LSN, stored bool) {
+		t.Helper()
+		before := s.stored
+		at += bytes
+		require.NoError(t, s.record(t.Context(), []event{{passed: at}}))
+		want := before
+		if stored {
+			want = at
+		}
+		position, err := queries.ReadWALPosition(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want.String(), position.AppliedLsn)
+		require.EqualValues(t, want, s.confirmed.Load(), "no more is confirmed than is stored")
+		require.Equal(t, at, s.applied)
+	}
+	passes(leastBytes, false)
+	passes(leastBytes, false)
+	s.storedAt = s.storedAt.Add(-idleInterval)
+	passes(0x100, true)
+	s.storedAt = s.storedAt.Add(-time.Hour)
+	passes(leastBytes-1, false)
+	passes(1, true)
+	passes(idleBytes-1, false)
+	passes(1, true)
+	source.MaxLag = 4 * leastBytes
+	passes(leastBytes-1, false)
+	passes(1, true)
+	position, err := queries.ReadWALPosition(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 7, position.SystemIdentifier)
+	require.False(t, position.IsFuture)
+	_, err = pool.Exec(t.Context(), `UPDATE provwatch.wal_position SET applied_lsn = 'FFFFFFFF/0'`)
+	require.NoError(t, err)
+	position, err = queries.ReadWALPosition(t.Context())
+	require.NoError(t, err)
+	require.True(t, position.IsFuture)
+}
+
+// TestWhyGap has what the server says of a slot.
+func TestWhyGap(t *testing.T) {
+	t.Parallel()
+	server := Server{Slot: "s"}
+	for name, c := range map[string]struct {
+		change func(*store.ReadWALPositionRow, *store.InspectSlotRow)
+		want   string
+	}{
+		"none":                 {func(*store.ReadWALPositionRow, *store.InspectSlotRow) {}, ""},
+		"marked before":        {func(p *store.ReadWALPositionRow, _ *store.InspectSlotRow) { p.Gap = "it was lost" }, "it was lost"},
+		"another slot":         {func(p *store.ReadWALPositionRow, _ *store.InspectSlotRow) { p.Slot = "other" }, "position of slot other"},
+		"another server":       {func(p *store.ReadWALPositionRow, _ *store.InspectSlotRow) { p.SystemIdentifier = 8 }, "identifier is 8, and that of this one 7"},
+		"a server not noted":   {func(p *store.ReadWALPositionRow, _ *store.InspectSlotRow) { p.SystemIdentifier = 0 }, ""},
+		"the future":           {func(p *store.ReadWALPositionRow, _ *store.InspectSlotRow) { p.IsFuture = true }, "0/20 is ahead of the server's WAL"},
+		"a slot behind":        {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "0/1F" }, ""},
+		"a slot ahead":         {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "0/21" }, "at 0/21 and the worker was at 0/20"},
+		"a physical slot":      {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.IsOurs = false }, "not as the worker makes it"},
+		"one that has nothing": {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "" }, "confirmed nothing"},
+		"lost before 16":       {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.WalStatus = "lost" }, "(max_slot_wal_keep_size)"},
+		"removed":              {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.Invalidation = "wal_removed" }, "(max_slot_wal_keep_size)"},
+		"idle":                 {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.Invalidation = "idle_timeout" }, "(idle_replication_slot_timeout)"},
+		"wal_level":            {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.Invalidation = "wal_level_insufficient" }, "wal_level was not logical"},
+		"conflicting":          {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.Invalidation = "conflicting" }, "recovery (conflicting)"},
+		"of a later version":   {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.Invalidation = "a_new_one" }, "slot (a_new_one)"},
+	} {
+		position := store.ReadWALPositionRow{Slot: "s", AppliedLsn: "0/20", SystemIdentifier: 7}
+		slot := store.InspectSlotRow{WalStatus: "reserved", ConfirmedFlushLsn: "0/20", IsOurs: true}
+		c.change(&position, &slot)
+		got := whyGap(server, 7, position, &slot)
+		if c.want == "" {
+			require.Empty(t, got, name)
+			continue
+		}
+		require.Contains(t, got, c.want, name)
+	}
+	require.Equal(t, slotGone, whyGap(server, 0, store.ReadWALPositionRow{Slot: "s", SystemIdentifier: 7}, nil))
 }
 
 // TestAFormerLeaderMovesNoPosition has a session that applies a transaction after the next

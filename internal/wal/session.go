@@ -48,6 +48,12 @@ const (
 	// [maxBacklog], so that the stream is read while a batch is recorded.
 	maxBatch     = 5000
 	maxBatchSize = 1 << 20
+	// While nothing else is recorded, the position is stored after idleInterval, or after
+	// idleBytes of WAL if that is earlier. It is not for fewer than leastBytes: what storing
+	// it writes is no reason to store it again.
+	idleInterval = 10 * time.Second
+	idleBytes    = 16 << 20
+	leastBytes   = 1 << 20
 	// disagreements is how often in a row a look may disagree with the mirror. What
 	// is committed while a look waits shows in the WAL before it shows to queries, so
 	// that once is no contradiction.
@@ -65,9 +71,11 @@ type session struct {
 
 	hasher    provider.Hasher
 	mirror    *mirror
+	system    int64         // the server's identifier, 0 where it is not known
 	applied   pglogrepl.LSN // everything up to here is handled
 	stored    pglogrepl.LSN // what wal_position says
-	confirmed atomic.Uint64 // what the server may forget, an LSN
+	storedAt  time.Time
+	confirmed atomic.Uint64 // what the server may forget, an LSN: what is stored
 	walEnd    atomic.Uint64 // how far the server has got, an LSN, as of its last message
 
 	limiter   *rate.Limiter
@@ -158,27 +166,22 @@ func (s *session) begin(ctx context.Context) error {
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("read provwatch.wal_position: %w", err)
 	}
-	slot, err := queries.InspectSlot(ctx, s.server.Slot)
-	exists := err == nil
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	var slot *store.InspectSlotRow
+	switch found, err := queries.InspectSlot(ctx, s.server.Slot); {
+	case err == nil:
+		slot = &found
+	case !errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
 	}
+	if s.system, err = queries.SystemIdentifier(ctx); err != nil {
+		return fmt.Errorf("read the server's system identifier: %w", err)
+	}
 
+	// Where no position is known, it is the first time, or another source was the authority:
+	// nothing was promised of what the slot may hold.
 	reason := s.gap
 	if reason == "" && known {
-		reason = position.Gap
-	}
-	switch {
-	case !known:
-		// The first time, or after another source was the authority: nothing was
-		// promised of what the slot may hold.
-	case reason != "":
-	case position.Slot != s.server.Slot:
-		reason = fmt.Sprintf("the database has the position of slot %s, as after a restore or a copy", position.Slot)
-	case !exists:
-		reason = "the replication slot is gone"
-	case slot.WalStatus == "lost":
-		reason = "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"
+		reason = whyGap(s.server, s.system, position, slot)
 	}
 	if !known || reason != "" {
 		// A kill from here on until the new slot counts must not leave the old
@@ -204,8 +207,7 @@ func (s *session) begin(ctx context.Context) error {
 			return fmt.Errorf("read provwatch.wal_position: %w", err)
 		}
 	}
-	s.stored = s.applied
-	s.confirmed.Store(uint64(s.applied))
+	s.isAt(s.applied)
 	return s.startStream(ctx)
 }
 
@@ -239,7 +241,7 @@ func (s *session) startStream(ctx context.Context) error {
 				return err
 			}
 		case pg.Code == pgerrcode.UndefinedObject:
-			return &gapError{reason: "the replication slot is gone"}
+			return &gapError{reason: slotGone}
 		case pg.Code == pgerrcode.ObjectNotInPrerequisiteState:
 			return &gapError{reason: "the server refuses to stream from the replication slot: " + pg.Message}
 		default:
@@ -520,16 +522,42 @@ func (s *session) transact(ctx context.Context, do func(pgx.Tx) (pglogrepl.LSN, 
 		if position, err = do(tx); err != nil {
 			return err
 		}
-		advanced, err := queries.AdvanceWALPosition(ctx, store.AdvanceWALPositionParams{AppliedLsn: position.String(), Term: s.Term.Number})
+		advanced, err := queries.AdvanceWALPosition(ctx, store.AdvanceWALPositionParams{
+			AppliedLsn: position.String(), SystemIdentifier: s.system, Term: s.Term.Number,
+		})
 		if err == nil && advanced == 0 {
 			err = leader.ErrLaterTerm
 		}
 		return err
 	})
 	if err == nil {
-		s.stored = position
+		s.isAt(position)
 	}
 	return err
+}
+
+// isAt notes that a position is stored, which the server is told from then on: one that
+// was confirmed before it was stored would look like the doing of somebody else.
+func (s *session) isAt(position pglogrepl.LSN) {
+	s.stored, s.storedAt = position, time.Now()
+	s.confirmed.Store(uint64(position))
+}
+
+// storeIdle stores the position when it is due though nothing else is recorded, so that
+// the server need not keep the WAL of other tables.
+func (s *session) storeIdle(ctx context.Context) error {
+	ahead := uint64(s.applied - s.stored)
+	soon := uint64(idleBytes)
+	if s.MaxLag > 0 {
+		soon = min(soon, uint64(s.MaxLag)/4)
+	}
+	if ahead < leastBytes || ahead < soon && time.Since(s.storedAt) < idleInterval {
+		return nil
+	}
+	if err := s.transact(ctx, func(pgx.Tx) (pglogrepl.LSN, error) { return s.applied, nil }); err != nil {
+		return fmt.Errorf("store the position in the WAL: %w", err)
+	}
+	return nil
 }
 
 // fetch brings what a batch changes of the mirror into memory.
@@ -727,11 +755,11 @@ func (s *session) watchSlot(ctx context.Context) error {
 		slot, err := store.On(s.Pool).InspectSlot(ctx, s.server.Slot)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
-			return &gapError{reason: "the replication slot is gone"}
+			return &gapError{reason: slotGone}
 		case err != nil:
 			return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
-		case slot.WalStatus == "lost":
-			return &gapError{reason: "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"}
+		case whyLost(slot) != "":
+			return &gapError{reason: whyLost(slot)}
 		}
 		// A table that is dropped and made again drops out of the publication silently, and
 		// its owner can have only some rows or columns published.

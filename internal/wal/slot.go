@@ -251,7 +251,9 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 			}
 			page.After = rows[len(rows)-1].ID
 		}
-		started, err := queries.StartWALPosition(ctx, store.StartWALPositionParams{Slot: server.Slot, AppliedLsn: start.String(), Term: s.Term.Number})
+		started, err := queries.StartWALPosition(ctx, store.StartWALPositionParams{
+			Slot: server.Slot, AppliedLsn: start.String(), SystemIdentifier: s.system, Term: s.Term.Number,
+		})
 		if err != nil {
 			return err
 		}

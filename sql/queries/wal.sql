@@ -7,14 +7,17 @@ FROM provwatch.wal_position FOR UPDATE;
 -- name: ReadWALPosition :one
 -- Waits for a transaction that moves the position, such as of a former leader: from then
 -- on that leader moves nothing.
-SELECT slot, applied_lsn::text AS applied_lsn, gap FROM provwatch.wal_position FOR UPDATE;
+SELECT slot, applied_lsn::text AS applied_lsn, gap, coalesce(system_identifier, 0)::bigint AS system_identifier,
+    (applied_lsn > pg_current_wal_lsn())::boolean AS is_future
+FROM provwatch.wal_position FOR UPDATE;
 
 -- name: StartWALPosition :execrows
 -- For the leader of the current term alone.
-INSERT INTO provwatch.wal_position (slot, applied_lsn)
-SELECT @slot, (@applied_lsn::text)::pg_lsn
+INSERT INTO provwatch.wal_position (slot, applied_lsn, system_identifier)
+SELECT @slot, (@applied_lsn::text)::pg_lsn, nullif(@system_identifier::bigint, 0)
 WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint
-ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn, gap = '';
+ON CONFLICT (singleton) DO UPDATE SET slot = excluded.slot, applied_lsn = excluded.applied_lsn,
+    system_identifier = excluded.system_identifier, gap = '';
 
 -- name: MarkGap :exec
 -- Says durably that the slot can no longer be relied upon. The first reason stands.
@@ -22,7 +25,8 @@ UPDATE provwatch.wal_position SET gap = @reason WHERE gap = '' AND (SELECT term 
 
 -- name: AdvanceWALPosition :execrows
 -- Ends a transaction that applies others: for the leader of the current term alone.
-UPDATE provwatch.wal_position SET applied_lsn = (@applied_lsn::text)::pg_lsn
+UPDATE provwatch.wal_position
+SET applied_lsn = (@applied_lsn::text)::pg_lsn, system_identifier = coalesce(nullif(@system_identifier::bigint, 0), system_identifier)
 WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 
 -- name: ForgetWALPosition :execrows
@@ -134,9 +138,22 @@ SELECT
 -- name: InspectSlot :one
 SELECT
     active, coalesce(wal_status, 'lost')::text AS wal_status, coalesce(confirmed_flush_lsn::text, '')::text AS confirmed_flush_lsn,
-    coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained_bytes
-FROM pg_catalog.pg_replication_slots
+    coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained_bytes,
+    -- Why the server has invalidated it, where it says that: 16 in part, 17 and later.
+    coalesce(to_jsonb(s.*) ->> 'invalidation_reason', CASE WHEN to_jsonb(s.*) ->> 'conflicting' = 'true' THEN 'conflicting' END, '')::text AS invalidation,
+    -- Whether it is as the worker makes it.
+    (coalesce(plugin, '') = 'pgoutput' AND coalesce(database = current_database(), false) AND NOT temporary
+        AND coalesce(to_jsonb(s.*) ->> 'two_phase', 'false') = 'false')::boolean AS is_ours
+FROM pg_catalog.pg_replication_slots AS s
 WHERE slot_name = @slot::text;
+
+-- name: MayReadSystem :one
+-- Whether the role may read the server's system identifier, which it is refused on some
+-- managed servers.
+SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')::boolean AS may_read;
+
+-- name: ReadSystem :one
+SELECT system_identifier::bigint AS system_identifier FROM pg_catalog.pg_control_system();
 
 -- name: DropSlot :exec
 SELECT pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = @slot::text;

@@ -1,0 +1,63 @@
+package wal
+
+import (
+	"fmt"
+
+	"github.com/jackc/pglogrepl"
+
+	"provwatch/internal/store"
+)
+
+const slotGone = "the replication slot is gone"
+
+// whyGap returns why the slot does not go on from the stored position, empty when it does:
+// changes may have passed unseen. slot is nil where there is none, and system the server's
+// identifier, 0 where it is not known.
+func whyGap(server Server, system int64, position store.ReadWALPositionRow, slot *store.InspectSlotRow) string {
+	switch {
+	case position.Slot != server.Slot:
+		return fmt.Sprintf("the database has the position of slot %s, as after a restore or a copy", position.Slot)
+	case system != 0 && position.SystemIdentifier != 0 && position.SystemIdentifier != system:
+		return fmt.Sprintf("the database has the position of another server, as after a restore or a copy: its system identifier is %d, and that of this one %d",
+			position.SystemIdentifier, system)
+	case position.IsFuture:
+		return fmt.Sprintf("the position %s is ahead of the server's WAL, as after a restore", position.AppliedLsn)
+	case position.Gap != "":
+		return position.Gap
+	case slot == nil:
+		return slotGone
+	case !slot.IsOurs:
+		return "the replication slot is not as the worker makes it: somebody else has created one of its name"
+	}
+	if lost := whyLost(*slot); lost != "" {
+		return lost
+	}
+	// What is confirmed was stored before.
+	confirmed, err := pglogrepl.ParseLSN(slot.ConfirmedFlushLsn)
+	if err != nil {
+		return "the replication slot has confirmed nothing: somebody else has created one of its name"
+	}
+	if stored, err := pglogrepl.ParseLSN(position.AppliedLsn); err == nil && confirmed > stored {
+		return fmt.Sprintf("the replication slot is at %s and the worker was at %s: somebody else has advanced, read or created it", confirmed, stored)
+	}
+	return ""
+}
+
+// whyLost returns why the server has invalidated the slot, empty where it has not.
+func whyLost(slot store.InspectSlotRow) string {
+	if slot.WalStatus != "lost" && slot.Invalidation == "" {
+		return ""
+	}
+	switch slot.Invalidation {
+	case "", "wal_removed":
+		return "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"
+	case "idle_timeout":
+		return "the server has invalidated the replication slot, which nobody read for too long (idle_replication_slot_timeout)"
+	case "wal_level_insufficient":
+		return "the server has invalidated the replication slot, since its wal_level was not logical"
+	case "rows_removed", "conflicting":
+		return fmt.Sprintf("the server has invalidated the replication slot, since it conflicted with recovery (%s)", slot.Invalidation)
+	default:
+		return fmt.Sprintf("the server has invalidated the replication slot (%s)", slot.Invalidation)
+	}
+}
