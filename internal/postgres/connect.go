@@ -275,9 +275,9 @@ func final(config *pgxpool.Config, err error) error {
 }
 
 // Explain adds the remedy to the error of a running worker where waiting alone may not
-// mend it: where the login is refused, or a pooler keeps no session.
+// mend it: where the login is refused, the server is full, or a pooler keeps no session.
 func Explain(config *pgxpool.Config, err error) error {
-	if !IsLoginRefused(err) && !IsPooling(err) {
+	if !IsLoginRefused(err) && !IsPooling(err) && !isFull(err) {
 		return err
 	}
 	remedy, _ := diagnose(err, config)
@@ -394,6 +394,8 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 		return remedies.password, true
 	case pg.Code == pgerrcode.InvalidCatalogName:
 		return remedies.database, true
+	case pg.Code == pgerrcode.TooManyConnections:
+		return "let others close their sessions, or raise max_connections, or the CONNECTION LIMIT of the database or the role, whichever the server names", false
 	case pg.Code == pgerrcode.InsufficientPrivilege:
 		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", pgx.Identifier{config.ConnConfig.Database}.Sanitize(), pgx.Identifier{config.ConnConfig.User}.Sanitize()), true
 	default:

@@ -32,12 +32,12 @@ func isUnknownRole(err *pgconn.PgError) bool {
 
 // IsConnectionLoss reports whether err says that the connection broke or could
 // not be made, that its session is another's, that the login was refused, or that the
-// server is going down or coming up.
+// server is full, going down or coming up.
 func IsConnectionLoss(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return pgerrcode.IsConnectionException(pg.Code) || IsLoginRefused(pg) || IsPooling(pg) || slices.Contains([]string{
-			pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow,
+			pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow, pgerrcode.TooManyConnections,
 		}, pg.Code)
 	}
 	if IsPooling(err) {
@@ -51,6 +51,12 @@ func IsConnectionLoss(err error) bool {
 	}
 	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// isFull reports whether the server, the database or the role may have no more sessions.
+func isFull(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == pgerrcode.TooManyConnections
 }
 
 // quotesNothing are the classes of SQLSTATE whose messages name objects and

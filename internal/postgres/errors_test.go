@@ -34,7 +34,7 @@ func TestErrorsThatCanQuoteARowLoseTheirMessage(t *testing.T) {
 func TestConnectionLossIsToldFromOtherErrors(t *testing.T) {
 	for _, lost := range []error{
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, &net.OpError{Op: "read", Err: errors.New("connection reset")},
-		&pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "57P03"}, &pgconn.PgError{Code: "08006"},
+		&pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "57P03"}, &pgconn.PgError{Code: "53300"}, &pgconn.PgError{Code: "08006"},
 		&pgconn.PgError{Code: "28P01"}, &pgconn.PgError{Code: "28000", Routine: "InitializeSessionUserId"}, &pgconn.PgError{Code: "28000", Routine: "auth_failed"}, // in the middle of a rotation
 		&postgres.PoolingError{}, &pgconn.PgError{Code: "42P05"}, &pgconn.PgError{Code: "26000"},
 		&pgconn.PgError{Code: "08P01", Message: "transaction blocks not allowed in statement pooling mode"},

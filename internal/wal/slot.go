@@ -116,6 +116,8 @@ func tryReplication(ctx context.Context, pool *pgxpool.Pool, found store.Inspect
 	switch {
 	case schema.IsDenied(err):
 		return mayNotReplicate(found)
+	case asFull(err) != nil:
+		return asFull(err)
 	case asUnusable(err) != nil:
 		return asUnusable(err)
 	case err != nil:

@@ -20,6 +20,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
+	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
 
@@ -94,9 +95,11 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 	retry.InitialInterval = 50 * time.Millisecond
 	retry.MaxInterval = s.MaxBackOff
 	source := first
-	var failing time.Time // since when sessions fail for other reasons than connecting
+	var failing time.Time   // since when sessions fail for other reasons than connecting
+	level := slog.LevelWarn // of the first failure, and not of those that follow it
 	progress := func() {
 		retry.Reset()
+		level = slog.LevelWarn
 		failing = time.Time{}
 	}
 	for {
@@ -108,7 +111,7 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 		}
 		source = pubsub.SourceResync
 		switch {
-		case postgres.IsConnectionLoss(err), pubsub.IsQueueFull(err),
+		case postgres.IsConnectionLoss(err) && asFull(err) == nil, isShort(err), pubsub.IsQueueFull(err),
 			schema.IsDenied(err) && schema.CheckPrivileges(ctx, s.Pool, schema.Notifications) != nil:
 			// Another source would do no better.
 			failing = time.Time{}
@@ -116,6 +119,9 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 			failing = time.Now()
 		case s.Fallback && time.Since(failing) > patience:
 			return &UnusableError{Reason: fmt.Sprintf("it has failed for %s; see the log", patience), Err: err}
+		}
+		if full := asFull(err); full != nil && (!s.Fallback || !s.mayHaveSlot(ctx)) {
+			return full
 		}
 		var gap *gapError
 		if errors.As(err, &gap) {
@@ -127,11 +133,39 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 			s.Verified(listener.Request{All: true, Source: source}, err)
 		}
 		wait := retry.NextBackOff()
-		s.Logger.WarnContext(ctx, "replication stream ended, starting it again", "error", err, "retry_in", wait)
+		s.Logger.Log(ctx, level, "replication stream ended, starting it again", "error", err, "retry_in", wait)
+		level = slog.LevelInfo
 		if sleep(ctx, wait) != nil {
 			return nil
 		}
 	}
+}
+
+// asFull returns the error of a server that has no room for another replication slot or
+// session, nil for another: it can pass by itself.
+func asFull(err error) *UnusableError {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return nil
+	}
+	// Messages are translated, but for the names of settings. The code is also that of a
+	// server, database or role without room for sessions of any kind.
+	if pg.Code == pgerrcode.ConfigurationLimitExceeded || pg.Code == pgerrcode.TooManyConnections && strings.Contains(pg.Message, "max_wal_senders") {
+		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
+	}
+	return nil
+}
+
+// isShort reports whether the server has too little disk or memory for what was asked.
+func isShort(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == pgerrcode.DiskFull || pg.Code == pgerrcode.OutOfMemory)
+}
+
+// mayHaveSlot reports whether there is, or may be, something to lose by giving the WAL up.
+func (s *Source) mayHaveSlot(ctx context.Context) bool {
+	_, err := store.On(s.Pool).ReadWALPosition(ctx)
+	return !errors.Is(err, pgx.ErrNoRows)
 }
 
 // asUnusable tells failures that waiting does not mend from those that pass. A
@@ -150,8 +184,6 @@ func asUnusable(err error) *UnusableError {
 		return nil
 	}
 	switch {
-	case pg.Code == pgerrcode.ConfigurationLimitExceeded, pg.Code == pgerrcode.TooManyConnections:
-		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
 		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
 	case pg.Code == pgerrcode.FeatureNotSupported && pg.Routine == "", pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "replication"):

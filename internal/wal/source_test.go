@@ -11,12 +11,25 @@ import (
 // TestARefusedLoginIsNoReasonToLeaveTheWAL has the errors of a password that is being
 // rotated, which all connections get, and those of a replication connection alone.
 func TestARefusedLoginIsNoReasonToLeaveTheWAL(t *testing.T) {
-	for _, passes := range []*pgconn.PgError{{Code: "28P01"}, {Code: "28000", Routine: "InitializeSessionUserId"}, {Code: "28000", Routine: "auth_failed"}, {Code: "08P01", Message: "invalid message format"},
+	for _, passes := range []*pgconn.PgError{{Code: "28P01"}, {Code: "28000", Routine: "InitializeSessionUserId"}, {Code: "28000", Routine: "auth_failed"}, {Code: "08P01", Message: "invalid message format"}, {Code: "53300"}, {Code: "53400"},
 		// The server's, of a statement that was prepared before a table was made again.
 		{Code: "0A000", Routine: "RevalidateCachedQuery", Message: "cached plan must not change result type"}} {
 		require.Nil(t, asUnusable(fmt.Errorf("connect: %w", passes)), "%v", passes)
 	}
-	for _, stays := range []*pgconn.PgError{{Code: "28000", Routine: "ClientAuthentication"}, {Code: "53300"}, {Code: "0A000", Message: "a pooler's refusal"}, {Code: "08P01", Message: "unsupported startup parameter: replication"}} {
+	for _, stays := range []*pgconn.PgError{{Code: "28000", Routine: "ClientAuthentication"}, {Code: "0A000", Message: "a pooler's refusal"}, {Code: "08P01", Message: "unsupported startup parameter: replication"}} {
 		require.NotNil(t, asUnusable(fmt.Errorf("connect: %w", stays)), "%v", stays)
+	}
+}
+
+// TestAFullServerIsWaitedFor tells what a server says that has no room: for sessions of any
+// kind, which another source would need as well, or for replication alone.
+func TestAFullServerIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for _, any := range []*pgconn.PgError{{Code: "53300", Message: "sorry, too many clients already"}, {Code: "53300", Message: `too many connections for role "worker"`}, {Code: "28P01"}} {
+		require.Nil(t, asFull(fmt.Errorf("connect: %w", any)), "%v", any)
+	}
+	for _, replication := range []*pgconn.PgError{{Code: "53400", Message: "all replication slots are in use"}, {Code: "53300", Message: "number of requested standby connections exceeds max_wal_senders (currently 2)"}} {
+		require.NotNil(t, asFull(fmt.Errorf("connect: %w", replication)), "%v", replication)
+		require.Nil(t, asUnusable(fmt.Errorf("connect: %w", replication)), "%v", replication)
 	}
 }
