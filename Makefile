@@ -20,6 +20,9 @@ DATA_DIR ?=
 # one to run alone.
 FUZZTIME ?= 30s
 TARGET   ?=
+# For make model: how much is searched, and one model or mutation to search alone.
+SCOPE ?= small
+MODEL ?=
 # For make soak: how long it runs, the seed of a run to be repeated, a source to run
 # alone, and a file for the report as JSON.
 SOAK   ?= 10m
@@ -38,7 +41,7 @@ DEBIAN ?= $(HOME)/.cache/provwatch-debian
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint generate fuzz clean go postgres cc chromium alertmanager pgbouncer systemd
+.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint generate fuzz model clean go postgres cc chromium alertmanager pgbouncer systemd spin
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -129,6 +132,9 @@ generate: go ## generate internal/store from sql/, and docs/configuration.md fro
 fuzz: go ## run each fuzz target for FUZZTIME; TARGET=FuzzHint
 	@FUZZTIME='$(FUZZTIME)' TARGET='$(TARGET)' scripts/fuzz.sh
 
+model: cc spin ## verify the models of docs/model.md and find each mutation; SCOPE=large, MODEL=wal/NO_TERM
+	@SCOPE='$(SCOPE)' scripts/model.sh $(MODEL)
+
 clean: ## remove what was built
 	rm -rf bin dist release
 
@@ -153,3 +159,6 @@ pgbouncer:
 
 systemd:
 	@scripts/install-systemd.sh
+
+spin:
+	@scripts/install-spin.sh
