@@ -7,6 +7,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,6 +152,15 @@ type Cluster struct {
 	listens   string // the address that it listens at beside 127.0.0.1, empty for none
 	databases atomic.Int64
 	primary   *Cluster // of a hot standby, nil for another
+	// settings are added to those of all clusters. binDir is the folder of the programs,
+	// empty for that of [BinDir].
+	settings map[string]string
+	binDir   string
+	// diskSize is that of the disk that dir is, empty for a folder of a larger one.
+	// synchronises says that the server has failover slots, and is a standby's primary or
+	// was a standby.
+	diskSize     string
+	synchronises bool
 
 	// templates create the database of a name, once, that others are copies of.
 	templatesMu sync.Mutex
@@ -167,13 +177,40 @@ const undertakerScript = `
 cat >/dev/null
 pid=$(head -n 1 "$1/data/pgdata/postmaster.pid" 2>/dev/null) &&
 	while kill -QUIT "$pid" 2>/dev/null; do sleep 0.1; done
+rm -rf "$1"/*
+umount "$1" 2>/dev/null
 rm -rf "$1"`
 
 // NewCluster starts a server for this test alone, which is stopped and removed
 // at its end.
 func NewCluster(t testing.TB) *Cluster {
 	t.Helper()
-	c, err := start(nil)
+	return NewClusterWith(t, Options{})
+}
+
+// Options say how a cluster differs from others.
+type Options struct {
+	BinDir   string            // the folder of the programs, empty for that of [BinDir]
+	Settings map[string]string // beside those of all clusters
+	// DiskSize is the size of a disk for the data, such as 1g, where this process may mount
+	// one. [Cluster.FillDisk] fills it.
+	DiskSize string
+}
+
+// NewClusterWith is [NewCluster] of a server that differs from others.
+func NewClusterWith(t testing.TB, o Options) *Cluster {
+	t.Helper()
+	return newCluster(t, func(c *Cluster) error {
+		c.binDir, c.settings = o.BinDir, maps.Clone(o.Settings)
+		c.mountDisk(o.DiskSize)
+		return nil
+	})
+}
+
+// newCluster starts a server as [start] does, until the end of the test.
+func newCluster(t testing.TB, prepare func(*Cluster) error) *Cluster {
+	t.Helper()
+	c, err := start(prepare)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +227,7 @@ func NewCluster(t testing.TB) *Cluster {
 func (c *Cluster) NewStandby(t testing.TB) *Cluster {
 	t.Helper()
 	c.Stop(t, "fast")
-	standby, err := start(func(s *Cluster) error {
+	return newCluster(t, func(s *Cluster) error {
 		s.primary = c
 		// Of a server that is shut down, so that no more than its files is needed.
 		data := filepath.Join(s.dir, "data")
@@ -201,15 +238,6 @@ func (c *Cluster) NewStandby(t testing.TB) *Cluster {
 		signal.Dir = filepath.Join(data, "pgdata")
 		return errors.Join(signal.Run(), c.startServer())
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := standby.remove(); err != nil {
-			t.Error(err)
-		}
-	})
-	return standby
 }
 
 // start starts a server, in the data dir that prepare has filled unless it is nil.
@@ -263,11 +291,13 @@ func (c *Cluster) startServer() (err error) {
 		s["listen_addresses"] = "127.0.0.1," + c.listens
 	}
 	if c.primary != nil {
-		s["primary_conninfo"] = fmt.Sprintf("host='%s' port=%d user=provwatch", c.primary.socketDir, c.primary.port)
+		// Of the database, which it is not asked for otherwise, slots are synchronised.
+		s["primary_conninfo"] = fmt.Sprintf("host='%s' port=%d user=provwatch dbname=postgres", c.primary.socketDir, c.primary.port)
 	}
+	maps.Copy(s, c.settings)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	c.server, err = embedded.Start(ctx, embedded.Options{DataDir: filepath.Join(c.dir, "data"), BinDir: BinDir(), Settings: s})
+	c.server, err = embedded.Start(ctx, embedded.Options{DataDir: filepath.Join(c.dir, "data"), BinDir: cmp.Or(c.binDir, BinDir()), Settings: s})
 	return err
 }
 
@@ -290,19 +320,14 @@ func (c *Cluster) stop(mode string) error {
 
 // kill shuts the server down without a checkpoint and waits for its end.
 func (c *Cluster) kill() error {
-	name := filepath.Join(c.dir, "data", "pgdata", "postmaster.pid")
-	text, err := os.ReadFile(name)
+	pid, err := c.postmaster()
 	if err != nil {
 		return err
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(line)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", name, err)
 	}
 	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
 		return err
 	}
+	name := filepath.Join(c.dir, "data", "pgdata", "postmaster.pid")
 	for deadline := time.Now().Add(timeout); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
 			return nil
