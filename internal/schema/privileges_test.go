@@ -50,7 +50,7 @@ var (
 	}
 	reading = []string{
 		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "ClearMirror", "ListMirror", "ListMirrorByID", "ListBaseURLs",
-		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ListInvisible", "ListStates", "MayReadSystem", "ReadSystem",
+		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "ListStates", "MayReadSystem", "ReadSystem",
 	}
 	reporting = []string{
 		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",

@@ -511,6 +511,18 @@ func (q *Queries) ReadSystem(ctx context.Context) (int64, error) {
 	return system_identifier, err
 }
 
+const readWALEnd = `-- name: ReadWALEnd :one
+SELECT pg_current_wal_insert_lsn()::text AS lsn
+`
+
+// Where the server's next record goes: all that was committed before is below it.
+func (q *Queries) ReadWALEnd(ctx context.Context) (string, error) {
+	row := q.db.QueryRow(ctx, readWALEnd)
+	var lsn string
+	err := row.Scan(&lsn)
+	return lsn, err
+}
+
 const readWALPosition = `-- name: ReadWALPosition :one
 SELECT slot, applied_lsn::text AS applied_lsn, gap, coalesce(system_identifier, 0)::bigint AS system_identifier,
     (applied_lsn > pg_current_wal_lsn())::boolean AS is_future

@@ -92,6 +92,7 @@ func TestThePositionIsStoredBeforeItIsConfirmed(t *testing.T) {
 	source := &Source{Pool: pool, Pending: listener.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{}}
 	s := &session{Source: source, server: Server{Slot: "s"}, system: 7, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10}
 	s.isAt(0x10)
+	require.NoError(t, s.confirmBegun(t.Context(), nil))
 	at := pglogrepl.LSN(0x10)
 	passes := func(bytes pglogrepl.LSN, stored bool) {
 		t.Helper()

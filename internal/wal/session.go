@@ -75,7 +75,9 @@ type session struct {
 	applied   pglogrepl.LSN // everything up to here is handled
 	stored    pglogrepl.LSN // what wal_position says
 	storedAt  time.Time
-	confirmed atomic.Uint64 // what the server may forget, an LSN: what is stored
+	confirmed atomic.Uint64 // what the server may forget, an LSN: no more than is stored
+	// confirmations are what the server may not forget yet. Only the handler touches them.
+	confirmations confirmations
 	walEnd    atomic.Uint64 // how far the server has got, an LSN, as of its last message
 
 	limiter   *rate.Limiter
@@ -201,6 +203,7 @@ func (s *session) begin(ctx context.Context) error {
 		}
 		s.Logger.InfoContext(ctx, "replication slot created", "slot", s.server.Slot, "at", s.applied.String())
 		s.gap = ""
+		slot = nil // the one before
 	} else {
 		s.mirror = newMirror(s.hasher)
 		if s.applied, err = pglogrepl.ParseLSN(position.AppliedLsn); err != nil {
@@ -208,6 +211,9 @@ func (s *session) begin(ctx context.Context) error {
 		}
 	}
 	s.isAt(s.applied)
+	if err := s.confirmBegun(ctx, slot); err != nil {
+		return err
+	}
 	return s.startStream(ctx)
 }
 
@@ -530,17 +536,17 @@ func (s *session) transact(ctx context.Context, do func(pgx.Tx) (pglogrepl.LSN, 
 		}
 		return err
 	})
-	if err == nil {
-		s.isAt(position)
+	if err != nil {
+		return err
 	}
-	return err
+	s.isAt(position)
+	return s.confirmRecorded(ctx, position)
 }
 
-// isAt notes that a position is stored, which the server is told from then on: one that
-// was confirmed before it was stored would look like the doing of somebody else.
+// isAt notes that a position is stored. One that was confirmed before it was stored would
+// look like the doing of somebody else.
 func (s *session) isAt(position pglogrepl.LSN) {
 	s.stored, s.storedAt = position, time.Now()
-	s.confirmed.Store(uint64(position))
 }
 
 // storeIdle stores the position when it is due though nothing else is recorded, so that

@@ -97,6 +97,10 @@ LIMIT @max_providers;
 -- stream up to it has read everything that was committed before.
 SELECT pg_logical_emit_message(true, 'provwatch', @token::text);
 
+-- name: ReadWALEnd :one
+-- Where the server's next record goes: all that was committed before is below it.
+SELECT pg_current_wal_insert_lsn()::text AS lsn;
+
 -- name: ListInvisible :many
 -- Which of these transactions, by the numbers that the stream has, queries do not see
 -- yet. Those are the low 32 bits: of all transactions that have them the one nearest to

@@ -1,0 +1,373 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/embedded"
+	"provwatch/internal/pgtest"
+)
+
+// servers are a primary and its hot standby, whose worker knows the addresses of both.
+type servers struct {
+	*world
+	primary, standby *pgtest.Cluster
+	env              environ
+	// synchronises says that the standby synchronises slots, as from PostgreSQL 17 on.
+	synchronises bool
+}
+
+// versionSlotSync is the first version with failover slots.
+const versionSlotSync = 170000
+
+// needsSlotSync skips a test that needs failover slots where the server has none.
+func needsSlotSync(t *testing.T) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), pgtest.NewDatabase(t))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(t.Context()) }()
+	var version int
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT current_setting('server_version_num')::int`).Scan(&version))
+	if version < versionSlotSync {
+		t.Skipf("PostgreSQL %d synchronises no slots, 17 and later do", version/10000)
+	}
+}
+
+// newServers starts them. The world is on the primary.
+func newServers(t *testing.T, source string) *servers {
+	t.Helper()
+	primary := pgtest.NewCluster(t)
+	standby := primary.NewStreamingStandby(t)
+	w := newWorldOn(t, primary.URL(), source)
+	s := &servers{world: w, primary: primary, standby: standby}
+	s.synchronises = w.count(`SELECT current_setting('server_version_num')::int`) >= versionSlotSync
+	role := w.login["run"]
+	hosts := primary.TCPAddr() + "," + s.standby.TCPAddr()
+	s.env = w.twoProviders().with("DATABASE_URL", strings.Replace(w.withPassword(role), "@"+primary.TCPAddr(), "@"+hosts, 1)+"&target_session_attrs=read-write")
+	require.Contains(t, s.env["DATABASE_URL"], hosts)
+	return s
+}
+
+// start starts a worker that may connect to either server.
+func (s *servers) start() *worker {
+	s.t.Helper()
+	return s.world.start(s.env, "run", "--http-addr=127.0.0.1:0").ready()
+}
+
+// onStandby returns the only value that a query gives on the standby.
+func (s *servers) onStandby(query string, args ...any) string {
+	s.t.Helper()
+	conn, err := pgx.Connect(s.t.Context(), s.standby.URL())
+	require.NoError(s.t, err)
+	defer func() { _ = conn.Close(s.t.Context()) }()
+	list, err := queryStrings(s.t.Context(), conn, query, args...)
+	require.NoError(s.t, err)
+	require.Len(s.t, list, 1)
+	return list[0]
+}
+
+// waitForSlot waits until the standby has synchronised a slot of each of these names.
+func (s *servers) waitForSlot(names ...string) {
+	s.t.Helper()
+	eventually(s.t, func() bool {
+		// A slot is taken over once it has passed all transactions that the standby knows
+		// to run, of which the primary writes a list at each checkpoint.
+		s.exec(`CREATE TABLE noise (); DROP TABLE noise`)
+		s.exec(`CHECKPOINT`)
+		for _, name := range names {
+			if name == "probe" {
+				s.exec(`SELECT pg_logical_slot_get_changes('probe', pg_current_wal_flush_lsn(), NULL)`)
+			}
+			if s.onStandby(`SELECT count(*)::text FROM pg_replication_slots WHERE slot_name LIKE $1 AND synced AND NOT temporary`, name) != "1" {
+				return false
+			}
+		}
+		return true
+	}, "the standby has the slots %q", names)
+}
+
+// waitForStandby waits until the standby has all that was committed.
+func (s *servers) waitForStandby() {
+	s.t.Helper()
+	end := s.strings(`SELECT pg_current_wal_lsn()::text`)[0]
+	eventually(s.t, func() bool {
+		return s.count(`SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walreceiver' AND flush_lsn >= $1::text::pg_lsn`, end) == 1
+	}, "the standby has all")
+}
+
+// promote makes the standby the primary, which the world is on then.
+func (s *servers) promote() {
+	s.t.Helper()
+	s.standby.Promote(s.t)
+	s.url = s.standby.URL()
+	s.db = s.connect()
+}
+
+// enable changes a provider by one transaction.
+func (s *servers) enable(name string, enabled bool) {
+	s.t.Helper()
+	s.exec(`UPDATE ai_providers SET enabled = $2 WHERE name = $1`, name, enabled)
+}
+
+// expectRows waits until the database has exactly these alerts, each as "kind provider",
+// numbered without a gap. Notifications of those before the failover are the other server's.
+func (w *world) expectRows(want ...string) {
+	w.t.Helper()
+	eventually(w.t, func() bool { return len(w.alerts()) >= len(want) }, "alerts %q, have %q", want, lazily(w.alerts))
+	require.Equal(w.t, want, w.alerts())
+	require.Equal(w.t, len(want), w.count(`SELECT coalesce(max(seq), 0) FROM provwatch.drift_alerts`), "seq has gaps")
+}
+
+// gaps returns how many gaps the worker has announced: one with each slot but the first.
+func gaps(p *worker) int { return max(0, p.logged("replication slot created")-1) }
+
+// expectReady waits until the worker says that it is ready.
+func (p *worker) expectReady() {
+	p.w.t.Helper()
+	eventually(p.w.t, func() bool { status, _ := p.get("/readyz"); return status == http.StatusOK }, "the worker is ready")
+}
+
+// TestFailover promotes a standby after the primary was killed, and in a clean switch
+// after which the primary comes back as a standby. There are changes before it, just
+// before it, and after it; the worker finds the new primary by itself.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"Killed", "Switched"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			for _, source := range []string{"notify", "wal"} {
+				t.Run(source, func(t *testing.T) {
+					t.Parallel()
+					s := newServers(t, source)
+					p := s.start()
+					s.enable("openai", false)
+					want := []string{"disabled openai"}
+					s.expectRows(want...)
+					bySlot := source == "wal" && s.synchronises
+					if bySlot {
+						s.waitForSlot("provwatch%")
+						s.enable("openai", true)
+						s.enable("openai", false)
+						want = append(want, "resolved openai", "disabled openai")
+					}
+					s.enable("anthropic", false)
+					want = append(want, "disabled anthropic")
+					s.waitForStandby()
+					if way == "Killed" {
+						s.primary.Kill(t)
+					} else {
+						s.primary.Stop(t, "fast")
+					}
+					s.promote()
+					if way == "Switched" {
+						s.primary.Follow(t, s.standby)
+					}
+					s.enable("openai", true)
+					want = append(want, "resolved openai")
+					s.expectRows(want...)
+					p.expectReady()
+					s.enable("openai", false)
+					want = append(want, "disabled openai")
+					s.expectRows(want...)
+					switch {
+					case bySlot:
+						require.Zero(t, gaps(p))
+						require.Zero(t, s.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE lsn IS NULL`), "each is of a transaction")
+					case source == "wal":
+						require.Equal(t, 1, gaps(p))
+					}
+					p.stop()
+					require.Equal(t, want, s.alerts())
+				})
+			}
+		})
+	}
+}
+
+// TestASlotThatIsNotSynchronisedYetIsAGap kills the primary before the standby has
+// synchronised the worker's slot.
+func TestASlotThatIsNotSynchronisedYetIsAGap(t *testing.T) {
+	t.Parallel()
+	needsSlotSync(t)
+	s := newServers(t, "wal")
+	var synchroniser int
+	eventually(t, func() bool {
+		_, err := fmt.Sscan(s.onStandby(`SELECT coalesce(max(pid), 0)::text FROM pg_stat_activity WHERE backend_type = 'slotsync worker'`), &synchroniser)
+		return err == nil && synchroniser != 0
+	}, "the standby synchronises")
+	require.True(t, s.standby.FreezeSession(synchroniser))
+	p := s.start()
+	s.enable("openai", false)
+	s.expectRows("disabled openai")
+	s.enable("anthropic", false)
+	s.waitForStandby()
+	s.primary.Kill(t)
+	s.standby.Thaw(synchroniser)
+	s.promote()
+	s.enable("openai", true)
+	s.expectRows("disabled openai", "disabled anthropic", "resolved openai")
+	p.expectReady()
+	require.Equal(t, 1, gaps(p))
+	s.enable("openai", false)
+	s.expectRows("disabled openai", "disabled anthropic", "resolved openai", "disabled openai")
+	p.stop()
+}
+
+// TestASlotIsNotAheadOfWhatTheStandbyHasRecorded kills the primary when the standby has
+// the transactions that were alerted, and a slot that the worker has moved on since, but
+// not the transaction that recorded the alerts.
+func TestASlotIsNotAheadOfWhatTheStandbyHasRecorded(t *testing.T) {
+	t.Parallel()
+	needsSlotSync(t)
+	s := newServers(t, "wal")
+	p := s.start()
+	s.exec(`SELECT pg_create_logical_replication_slot('probe', 'test_decoding', false, false, true)`)
+	s.waitForSlot("provwatch%", "probe")
+	unlock := s.lock("provwatch.alert_counter", "EXCLUSIVE")
+	s.enable("openai", false)
+	s.enable("openai", true)
+	end := s.strings(`SELECT pg_current_wal_lsn()::text`)[0]
+	eventually(t, func() bool {
+		return s.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND restart_lsn >= $2::text::pg_lsn`, pgtest.StandbySlot, end) == 1
+	}, "the standby has both transactions")
+	sender := s.count(`SELECT pid FROM pg_stat_replication WHERE application_name = 'walreceiver'`)
+	require.True(t, s.primary.FreezeSession(sender))
+	unlock()
+	s.expectRows("disabled openai", "resolved openai")
+	eventually(t, func() bool {
+		return s.count(`SELECT count(*) FROM pg_stat_replication
+			WHERE application_name LIKE 'provwatch%' AND reply_time > (SELECT max(detected_at) FROM provwatch.drift_alerts) + interval '1 second'`) == 1
+	}, "the worker confirms what it has recorded, if it does")
+	s.exec(`SELECT pg_replication_slot_advance('probe', $1::text::pg_lsn)`, end)
+	eventually(t, func() bool {
+		return s.onStandby(`SELECT (confirmed_flush_lsn >= $1::text::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = 'probe'`, end) == "true"
+	}, "the standby synchronises")
+	s.primary.Kill(t)
+	s.promote()
+	s.enable("anthropic", false)
+	s.expectRows("disabled openai", "resolved openai", "disabled anthropic")
+	require.Zero(t, gaps(p))
+	p.stop()
+}
+
+// TestARestoredDatabaseIsWatchedFromWhatItKnows takes a copy of a server's files before
+// its latest alerts, and puts it back while the worker runs.
+func TestARestoredDatabaseIsWatchedFromWhatItKnows(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{"notify", "wal"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			c := pgtest.NewCluster(t)
+			w := newWorldOn(t, c.URL(), source)
+			env := w.twoProviders()
+			change := func(name string, enabled bool) {
+				t.Helper()
+				w.db = w.connect()
+				w.exec(`UPDATE ai_providers SET enabled = $2 WHERE name = $1`, name, enabled)
+			}
+			w.start(env, "run").ready().kill9()
+			change("anthropic", false) // which no alert is of yet
+			c.Stop(t, "fast")
+			putBack := c.Save(t)
+			c.StartAgain(t)
+			p := w.start(env, "run", "--on-boot-drift=alert", "--http-addr=127.0.0.1:0").ready()
+			change("openai", false)
+			w.expectRows("disabled anthropic", "disabled openai")
+			change("anthropic", true)
+			w.expectRows("disabled anthropic", "disabled openai", "resolved anthropic")
+
+			c.Stop(t, "fast")
+			putBack()
+			c.StartAgain(t)
+			w.db = w.connect()
+			w.expectRows("disabled anthropic")
+			p.expectReady()
+			change("openai", false)
+			w.expectRows("disabled anthropic", "disabled openai")
+			p.stop()
+			require.Equal(t, []string{"disabled anthropic", "disabled openai"}, w.alerts())
+		})
+	}
+}
+
+// TestADatabaseThatIsDumpedAndRestoredElsewhere restores a dump into a server of the
+// version of the tests; it is taken from the installed version where that is older.
+func TestADatabaseThatIsDumpedAndRestoredElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{"notify", "wal"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			there := pgtest.NewCluster(t)
+			major, dumps := majorOf(t, there), dumpVersion(t)
+			var from pgtest.Options
+			if dumps < major {
+				var err error
+				from.BinDir, err = embedded.FindBinDir(t.Context(), dumps)
+				require.NoError(t, err)
+			}
+			here := pgtest.NewClusterWith(t, from)
+			t.Logf("from PostgreSQL %d to %d, by pg_dump %d", majorOf(t, here), major, dumps)
+			w := newWorldOn(t, here.URL(), source)
+			env := w.twoProviders()
+			p := w.start(env, "run").ready()
+			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+			w.expectAlerts("disabled openai")
+			p.stop()
+			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`) // which no alert is of yet
+
+			dump, err := exec.Command("pg_dump", "--no-privileges", "--no-owner", "--dbname", w.url).Output()
+			require.NoError(t, err)
+			restore := exec.Command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", there.URL())
+			restore.Stdin = strings.NewReader(string(dump))
+			out, err := restore.CombinedOutput()
+			require.NoError(t, err, string(out))
+
+			w.url = there.URL()
+			w.db = w.connect()
+			w.findServer()
+			w.exec("ALTER DATABASE provwatch SET log_statement = 'all'")
+			w.prepare()
+			p = w.start(env, "run", "--on-boot-drift=alert", "--http-addr=127.0.0.1:0").ready()
+			w.expectRows("disabled openai", "disabled anthropic")
+			p.expectReady()
+			w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+			w.expectRows("disabled openai", "disabled anthropic", "resolved openai")
+			if source == "wal" {
+				require.Equal(t, 1, p.logged("replication slot created"))
+			}
+			p.stop()
+			require.Equal(t, []string{"disabled openai", "disabled anthropic", "resolved openai"}, w.alerts())
+		})
+	}
+}
+
+// majorOf returns the major version of a server.
+func majorOf(t *testing.T, c *pgtest.Cluster) int {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), c.URL())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(t.Context()) }()
+	var version int
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT current_setting('server_version_num')::int`).Scan(&version))
+	return version / 10000
+}
+
+// dumpVersion returns the major version of pg_dump, the latest that it dumps.
+func dumpVersion(t *testing.T) int {
+	t.Helper()
+	out, err := exec.Command("pg_dump", "--version").Output()
+	require.NoError(t, err)
+	m := regexp.MustCompile(`\(PostgreSQL\) (\d+)`).FindSubmatch(out)
+	require.NotNil(t, m, string(out))
+	version, err := strconv.Atoi(string(m[1]))
+	require.NoError(t, err)
+	return version
+}
