@@ -78,7 +78,7 @@ type session struct {
 	confirmed atomic.Uint64 // what the server may forget, an LSN: no more than is stored
 	// confirmations are what the server may not forget yet. Only the handler touches them.
 	confirmations confirmations
-	walEnd    atomic.Uint64 // how far the server has got, an LSN, as of its last message
+	walEnd        atomic.Uint64 // how far the server has got, an LSN, as of its last message
 
 	limiter   *rate.Limiter
 	unchecked []int64 // transactions of the stream that can still be invisible to queries
