@@ -387,7 +387,8 @@ func TestAlertmanagerFiresForAGap(t *testing.T) {
 	f.gap(provider.Gap, nil, 0)
 	began := time.Now()
 	after("<nil> gap", "a changed")
-	alert := s.firing()[slices.IndexFunc(s.firing(), func(a map[string]any) bool { return a["labels"].(map[string]any)["kind"] == "gap" })]
+	firing := s.firing()
+	alert := firing[slices.IndexFunc(firing, func(a map[string]any) bool { return a["labels"].(map[string]any)["kind"] == "gap" })]
 	require.Equal(t, map[string]any{"alertname": "ProviderDrift", "kind": "gap", "cluster": "fleet 7"}, alert["labels"])
 	require.Equal(t, "it is gone", alert["annotations"].(map[string]any)["reason"])
 	require.Equal(t, "2", alert["annotations"].(map[string]any)["seq"])
