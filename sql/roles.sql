@@ -171,7 +171,11 @@ GRANT EXECUTE ON FUNCTION provwatch.stand_by(integer) TO provwatch_notify, provw
 
 -- To publish alerts, each once. Those published are not changed, and read for the status page alone.
 GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
-GRANT SELECT (last_seq, generation, term, epoch), UPDATE (last_seq, generation, term, verified_at) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
+GRANT SELECT (last_seq, generation, term, epoch, writer, xmin, system_identifier, timeline, table_oid),
+    UPDATE (last_seq, generation, term, verified_at, epoch, writer, system_identifier, timeline, table_oid)
+    ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
+-- To set back cursors that are ahead of the alerts after a restore.
+GRANT UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_notify, provwatch_wal;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable TO provwatch_notify, provwatch_wal;
 -- A drift that was accepted is withdrawn when it no longer is what it was.
 GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal;

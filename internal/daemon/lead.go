@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
@@ -128,6 +129,11 @@ func (d *daemon) leadFor(ctx context.Context, term *leader.Term, first pubsub.So
 	defer cancel()
 	ended := context.AfterFunc(term.Context(), cancel)
 	defer ended()
+	// First of all: sinks begin where the alerts end, also after a restore.
+	takeOver := func(ctx context.Context) error { return d.verifier.TakeOver(ctx, term.Number, first) }
+	if !d.untilDone(ctx, "not leading yet, trying again", takeOver) {
+		return
+	}
 	// A sink that is stuck ends as soon as it notices the end of its context.
 	var sinks conc.WaitGroup
 	defer sinks.Wait()
@@ -225,6 +231,9 @@ func (d *daemon) NoLeader(err error) {
 	}
 }
 
+// AlertsSeen implements [leader.Observer].
+func (d *daemon) AlertsSeen(epoch uuid.UUID, lastSeq int64) { d.verifier.AlertsSeen(epoch, lastSeq) }
+
 // sayStandingBy logs that this worker stands by, and for which session, where that
 // can be told.
 func (d *daemon) sayStandingBy(ctx context.Context) {
@@ -252,10 +261,6 @@ func (d *daemon) lead(ctx context.Context, term *leader.Term, first pubsub.Sourc
 	if d.Source == WALSource {
 		// There is no other source meanwhile: the worker is not ready.
 		back.InitialInterval, back.MaxInterval = min(firstReturn, d.MaxBackOff), d.MaxBackOff
-	}
-	takeOver := func(ctx context.Context) error { return d.verifier.TakeOver(ctx, term.Number) }
-	if !d.untilDone(ctx, "not leading yet, trying again", takeOver) {
-		return
 	}
 	for ctx.Err() == nil {
 		reason := ""

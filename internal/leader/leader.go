@@ -33,6 +33,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -62,11 +63,16 @@ const (
 // ErrLaterTerm says that another worker leads by now.
 var ErrLaterTerm = errors.New("another worker leads in a later term")
 
-// Observer gets what a standby sees of the leader, on the goroutine that calls
-// [Elector.Attend].
+// ErrReplaced says that somebody else than a worker has written the row in which the terms
+// and the alerts are numbered, as in a restore. Whoever leads next looks into it.
+var ErrReplaced = errors.New("the row of provwatch.alert_counter was replaced, as in a restore")
+
+// Observer gets what a session sees, on the goroutine that calls [Elector.Attend].
 type Observer interface {
 	// NoLeader gets why this worker neither leads nor sees a live leader, nil when it does.
 	NoLeader(err error)
+	// AlertsSeen gets how far the sequence of alerts has got, at each turn or sign of life.
+	AlertsSeen(epoch uuid.UUID, lastSeq int64)
 }
 
 // Limits are how long an [Elector] waits.
@@ -135,6 +141,7 @@ type Elector struct {
 	beat     int32     // the number of the next sign of life
 	held     int32     // the number of the one that is shown, -1 for none
 	beatAt   time.Time // when the next one is due
+	intact   bool      // a worker was seen to have written the row of the terms last, in this one
 	sightings
 
 	term *Term // nil while standing by
@@ -183,7 +190,9 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 		return refusedPause, nil
 	case err != nil:
 		return 0, err
-	case stood.Ended:
+	}
+	e.observer.AlertsSeen(stood.Epoch, stood.LastSeq)
+	if stood.Ended {
 		return e.begin(ctx, conn, stood.Term, true)
 	}
 	e.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
@@ -264,7 +273,7 @@ func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waite
 	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	e.term = t
 	e.sightings = sightings{}
-	e.beatAt, e.held = time.Time{}, -1
+	e.beatAt, e.held, e.intact = time.Time{}, -1, false
 	// Not that of a former leader, whose session may still show it.
 	e.beat = rand.Int32N(math.MaxInt32)
 	e.observer.NoLeader(nil)
@@ -309,6 +318,11 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 		// The lock of its own term is of no use to anybody, and goes with the session.
 		return 0, ErrLaterTerm
 	}
+	if e.intact && !shown.Intact {
+		return 0, ErrReplaced
+	}
+	e.intact = shown.Intact
+	e.observer.AlertsSeen(shown.Epoch, shown.LastSeq)
 	return e.limits.beatInterval, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
@@ -40,6 +41,8 @@ type member struct {
 
 	mu       sync.Mutex
 	noLeader []string // what it was told, each once
+	epoch    uuid.UUID
+	lastSeq  int64
 }
 
 func newMember(t *testing.T, pool *pgxpool.Pool) *member {
@@ -51,6 +54,13 @@ func newMember(t *testing.T, pool *pgxpool.Pool) *member {
 	m.conn = conn
 	m.Elector = leader.NewElector(leader.NewLimits(takeOverAfter, time.Minute, answer), quiet, m)
 	return m
+}
+
+// AlertsSeen implements [leader.Observer].
+func (m *member) AlertsSeen(epoch uuid.UUID, lastSeq int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch, m.lastSeq = epoch, lastSeq
 }
 
 // NoLeader implements [leader.Observer].
@@ -339,4 +349,36 @@ func TestOneLeadsInEachTerm(t *testing.T) {
 	}
 	cancel()
 	group.Wait()
+}
+
+// TestALeaderWhoseTermWasReplacedGivesUp has somebody else write the row of the terms, as
+// a restore does, before and in a term.
+func TestALeaderWhoseTermWasReplacedGivesUp(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	exec := func(query string) {
+		t.Helper()
+		_, err := pool.Exec(t.Context(), query)
+		require.NoError(t, err)
+	}
+	first := newMember(t, pool)
+	term := first.leads()
+	exec(`UPDATE provwatch.alert_counter SET last_seq = 7, writer = pg_current_xact_id()`)
+	standby := newMember(t, pool)
+	standby.attend()
+	require.EqualValues(t, 7, standby.lastSeq)
+	require.Equal(t, first.epoch, standby.epoch)
+	stop := first.keepAttending()
+	exec(`UPDATE provwatch.alert_counter SET last_seq = 3`)
+	<-term.Context().Done()
+	require.ErrorIs(t, context.Cause(term.Context()), leader.ErrReplaced)
+	stop()
+	require.NoError(t, first.conn.Close(t.Context()))
+
+	// The next one finds it so, and leads until it has looked into it.
+	next := standby.leads()
+	require.NoError(t, next.Context().Err())
+	counter, err := store.On(pool).ReadCounter(t.Context())
+	require.NoError(t, err)
+	require.False(t, counter.Intact)
 }

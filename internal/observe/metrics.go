@@ -157,6 +157,9 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	for _, source := range []pubsub.Source{pubsub.SourceNotify, pubsub.SourceWAL} {
 		m.alerts.WithLabelValues(string(provider.Gap), string(source))
 	}
+	for _, source := range []pubsub.Source{pubsub.SourceBoot, pubsub.SourceResync} {
+		m.alerts.WithLabelValues(string(provider.Rewound), string(source))
+	}
 	m.noGaps()
 	m.SourceUsed("")
 	for _, scope := range []verify.Scope{verify.Full, verify.Hinted} {

@@ -28,6 +28,23 @@ func NewGatewayPool(t testing.TB) (*pgxpool.Pool, *pgxpool.Config) {
 	}))
 }
 
+// NewPool is [NewPool] on this cluster.
+func (c *Cluster) NewPool(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	url := c.NewDatabase(t)
+	if err := migrate(url); err != nil {
+		t.Fatal(err)
+	}
+	return PoolOn(t, url)
+}
+
+// PoolOn returns a pool of a database as it is, such as one that was restored.
+func PoolOn(t testing.TB, databaseURL string) *pgxpool.Pool {
+	t.Helper()
+	pool, _ := newPool(t, databaseURL)
+	return pool
+}
+
 func migrate(databaseURL string) error {
 	config, err := postgres.ParseURL(databaseURL)
 	if err != nil {

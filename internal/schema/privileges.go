@@ -117,11 +117,15 @@ var privileges = []privilege{
 	{"provwatch", "drift_alerts", "INSERT", nil, running},
 	{"provwatch", "drift_alerts", "SELECT", nil, running | Watching | Reporting | Sinks},
 	{"provwatch", "stand_by", "EXECUTE", nil, running},
-	{"provwatch", "alert_counter", "SELECT", []string{"last_seq", "generation", "term", "epoch"}, running},
+	{"provwatch", "alert_counter", "SELECT", []string{
+		"last_seq", "generation", "term", "epoch", "writer", "xmin", "system_identifier", "timeline", "table_oid",
+	}, running},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Reporting | Sinks | SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"verified_at", "term"}, Reporting},
 	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving},
-	{"provwatch", "alert_counter", "UPDATE", []string{"last_seq", "generation", "term", "verified_at"}, running},
+	{"provwatch", "alert_counter", "UPDATE", []string{
+		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "system_identifier", "timeline", "table_oid",
+	}, running},
 
 	{"provwatch", "wal_position", "DELETE", nil, running},
 	{"provwatch", "wal_position", "SELECT", nil, WAL},
@@ -132,9 +136,9 @@ var privileges = []privilege{
 	{"provwatch", "wal_mirror", "UPDATE", nil, WAL},
 	{"provwatch", "wal_mirror", "DELETE", nil, WAL},
 
-	{"provwatch", "sink_cursors", "SELECT", nil, Sinks | SinkRetries | Reporting},
+	{"provwatch", "sink_cursors", "SELECT", nil, running | Sinks | SinkRetries | Reporting},
 	{"provwatch", "sink_cursors", "INSERT", nil, Sinks},
-	{"provwatch", "sink_cursors", "UPDATE", []string{"seq", "moved_at"}, Sinks},
+	{"provwatch", "sink_cursors", "UPDATE", []string{"seq", "moved_at"}, running | Sinks},
 	{"provwatch", "sink_dead_letters", "SELECT", nil, Sinks | SinkRetries | Reporting},
 	{"provwatch", "sink_dead_letters", "INSERT", nil, Sinks},
 	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry", "attempts", "reason", "at"}, Sinks},

@@ -45,12 +45,12 @@ var (
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
-		"LockAlerts", "ReadEpoch", "LatestGaps", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
+		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition",
 	}
 	reading = []string{
 		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "ClearMirror", "ListMirror", "ListMirrorByID", "ListBaseURLs",
-		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "ListStates", "MayReadSystem", "ReadSystem",
+		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "ListStates",
 	}
 	reporting = []string{
 		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",

@@ -242,6 +242,10 @@ func (q *queue) start(ctx context.Context) error {
 	return nil
 }
 
+// errRewound says that the sequence of alerts was rewound, as by a restore. The worker that
+// leads next sets the cursor back.
+var errRewound = errors.New("the alerts end before what the sink was sent, as after a restore")
+
 // fill reads events while there are more and there is room for them. Seqs that it
 // does not find were deleted: a stream has no gaps by itself.
 func (q *queue) fill(ctx context.Context) error {
@@ -254,6 +258,9 @@ func (q *queue) fill(ctx context.Context) error {
 		last, err := q.end(ctx)
 		if err != nil {
 			return err
+		}
+		if q.stream == Drift && last < q.cursor {
+			return errRewound
 		}
 		events, err := q.list(ctx, q.read, last, room)
 		if err != nil {

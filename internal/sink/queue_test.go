@@ -357,3 +357,29 @@ func TestASinkWhoseCursorIsDeletedBeginsAnewAndKeepsItsDeadLetters(t *testing.T)
 	runner.Wake(Drift)
 	eventually(t, func() bool { return len(f.letters()) == 3 }, "all of it is refused, and kept as dead letters")
 }
+
+// TestASinkThatIsAheadOfTheAlertsWaits has a cursor beyond the last alert, as a restore of
+// the other tables leaves it, until it is set back.
+func TestASinkThatIsAheadOfTheAlertsWaits(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	c := newConsumer(t, nil)
+	c.server.Start()
+	f.alert("missing a", "missing b")
+	webhook := newWebhook(t, c.server.URL)
+	runner, _ := f.run(time.Hour, webhook)
+	c.expect(Drift, "missing a", "missing b")
+	eventually(t, func() bool { return f.cursor("webhook", Drift) == 2 }, "the cursor is stored")
+	exec := func(statement string) {
+		t.Helper()
+		_, err := f.pool.Exec(t.Context(), statement)
+		require.NoError(t, err)
+	}
+	exec(`DELETE FROM provwatch.drift_alerts`)
+	exec(`UPDATE provwatch.alert_counter SET last_seq = 0`)
+	f.alert("missing c") // of a seq that it was sent
+	runner.Wake(Drift)
+	exec(`UPDATE provwatch.sink_cursors SET seq = 0 WHERE stream = 'drift'`)
+	c.expect(Drift, "missing a", "missing b", "missing c")
+	require.Empty(t, f.announcements(), "nothing was deleted")
+}

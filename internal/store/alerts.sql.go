@@ -263,8 +263,38 @@ func (q *Queries) LockAlerts(ctx context.Context) (LockAlertsRow, error) {
 	return i, err
 }
 
+const noteCounter = `-- name: NoteCounter :execrows
+UPDATE provwatch.alert_counter SET writer = pg_current_xact_id(), timeline = $1::int, table_oid = ($2::bigint)::oid,
+    system_identifier = coalesce(nullif($3::bigint, 0), system_identifier)
+WHERE term = $4 AND generation = $5 AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
+`
+
+type NoteCounterParams struct {
+	Timeline         int32
+	TableOid         int64
+	SystemIdentifier int64
+	Term             int64
+	Generation       int64
+}
+
+// Notes where the counter's row is written, as far as that was not noted yet.
+func (q *Queries) NoteCounter(ctx context.Context, arg NoteCounterParams) (int64, error) {
+	result, err := q.db.Exec(ctx, noteCounter,
+		arg.Timeline,
+		arg.TableOid,
+		arg.SystemIdentifier,
+		arg.Term,
+		arg.Generation,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const noteVerified = `-- name: NoteVerified :exec
-UPDATE provwatch.alert_counter SET verified_at = now() WHERE term = $1
+UPDATE provwatch.alert_counter SET verified_at = now(), writer = CASE WHEN (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296)) THEN pg_current_xact_id() ELSE '0'::xid8 END
+WHERE term = $1
 `
 
 // Notes that everything has been verified, unless there is a later term: what others
@@ -272,6 +302,58 @@ UPDATE provwatch.alert_counter SET verified_at = now() WHERE term = $1
 func (q *Queries) NoteVerified(ctx context.Context, term int64) error {
 	_, err := q.db.Exec(ctx, noteVerified, term)
 	return err
+}
+
+const readCounter = `-- name: ReadCounter :one
+SELECT term, generation, last_seq, epoch,
+    (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))::boolean AS intact, (writer IS NOT NULL)::boolean AS is_noted,
+    coalesce(system_identifier, 0)::bigint AS system_identifier, coalesce(timeline, 0)::int AS timeline, coalesce(table_oid::bigint, 0)::bigint AS table_oid,
+    -- The control file lags behind after a promotion.
+    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS server_timeline,
+    'provwatch.alert_counter'::regclass::oid::bigint AS oid_here,
+    coalesce((SELECT max(a.seq) FROM provwatch.drift_alerts a), 0)::bigint AS last_row,
+    coalesce((SELECT max(s.seq) FROM provwatch.sink_cursors s WHERE s.stream = 'drift'), 0)::bigint AS last_cursor
+FROM provwatch.alert_counter
+`
+
+type ReadCounterRow struct {
+	Term             int64
+	Generation       int64
+	LastSeq          int64
+	Epoch            uuid.UUID
+	Intact           bool
+	IsNoted          bool
+	SystemIdentifier int64
+	Timeline         int32
+	TableOid         int64
+	ServerTimeline   int32
+	OidHere          int64
+	LastRow          int64
+	LastCursor       int64
+}
+
+// The counter's row, what it says of where it was written, and where that is. It is intact
+// when the transaction that it notes has written it last: other than after a restore from
+// a dump.
+func (q *Queries) ReadCounter(ctx context.Context) (ReadCounterRow, error) {
+	row := q.db.QueryRow(ctx, readCounter)
+	var i ReadCounterRow
+	err := row.Scan(
+		&i.Term,
+		&i.Generation,
+		&i.LastSeq,
+		&i.Epoch,
+		&i.Intact,
+		&i.IsNoted,
+		&i.SystemIdentifier,
+		&i.Timeline,
+		&i.TableOid,
+		&i.ServerTimeline,
+		&i.OidHere,
+		&i.LastRow,
+		&i.LastCursor,
+	)
+	return i, err
 }
 
 const readEpoch = `-- name: ReadEpoch :one
@@ -314,8 +396,10 @@ func (q *Queries) ReadHashKey(ctx context.Context) ([][]byte, error) {
 
 const record = `-- name: Record :many
 WITH claimed AS (
-    UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1
+    UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1,
+        writer = pg_current_xact_id()
     WHERE alert_counter.generation = $3 AND term = $4 AND alert_counter.epoch = $5
+        AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
     RETURNING alert_counter.generation, alert_counter.epoch
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
@@ -413,9 +497,11 @@ type RecordRow struct {
 }
 
 // Writes states and alerts, withdraws accepted drifts, and notifies, all of it
-// or, when the generation, the term or the epoch is another by now, nothing: it then
-// returns no row.
-// One statement, so that it is one round trip.
+// or, when the generation, the term or the epoch is another by now, or the counter's row
+// was not written by a worker last, nothing: it then returns no row.
+// One statement, so that it is one round trip. Each statement that writes the counter's
+// row notes its transaction there, and must not be in a subtransaction, which has an id of
+// its own.
 func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, error) {
 	rows, err := q.db.Query(ctx, record,
 		arg.Payloads,
@@ -458,6 +544,81 @@ func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, er
 	var items []RecordRow
 	for rows.Next() {
 		var i RecordRow
+		if err := rows.Scan(&i.Generation, &i.Notified); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const rewind = `-- name: Rewind :many
+WITH counted AS (
+    UPDATE provwatch.alert_counter SET last_seq = $2, generation = alert_counter.generation + 1, epoch = $3, writer = pg_current_xact_id(),
+        timeline = $4::int, table_oid = ($5::bigint)::oid, system_identifier = nullif($6::bigint, 0)
+    WHERE term = $7 AND alert_counter.generation = $8
+    RETURNING alert_counter.generation, alert_counter.last_seq, alert_counter.epoch
+), alerted AS (
+    INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch, reason, certain)
+    SELECT counted.last_seq, $9, 'rewound', '', '[]', '', '', $10, $11, counted.epoch, $12, $13::boolean FROM counted
+), set_back AS (
+    UPDATE provwatch.sink_cursors SET seq = counted.last_seq - 1, moved_at = now()
+    FROM counted
+    WHERE sink_cursors.stream = 'drift' AND sink_cursors.seq >= counted.last_seq
+)
+SELECT counted.generation, (pg_notify('ai_provider_drift', $1::text) IS NULL)::boolean AS notified FROM counted
+`
+
+type RewindParams struct {
+	Payload          string
+	Seq              int64
+	Epoch            uuid.UUID
+	Timeline         int32
+	TableOid         int64
+	SystemIdentifier int64
+	Term             int64
+	Generation       int64
+	ID               uuid.UUID
+	Source           string
+	DetectedAt       time.Time
+	Reason           string
+	Certain          bool
+}
+
+type RewindRow struct {
+	Generation int64
+	Notified   bool
+}
+
+// Begins an epoch: writes the alert that says so and notifies, notes where the counter's
+// row is written from now on, and sets back the cursors of sinks that are ahead. When the
+// generation or the term is another by now it does nothing, and returns no row.
+func (q *Queries) Rewind(ctx context.Context, arg RewindParams) ([]RewindRow, error) {
+	rows, err := q.db.Query(ctx, rewind,
+		arg.Payload,
+		arg.Seq,
+		arg.Epoch,
+		arg.Timeline,
+		arg.TableOid,
+		arg.SystemIdentifier,
+		arg.Term,
+		arg.Generation,
+		arg.ID,
+		arg.Source,
+		arg.DetectedAt,
+		arg.Reason,
+		arg.Certain,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RewindRow
+	for rows.Next() {
+		var i RewindRow
 		if err := rows.Scan(&i.Generation, &i.Notified); err != nil {
 			return nil, err
 		}

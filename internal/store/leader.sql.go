@@ -7,10 +7,13 @@ package store
 
 import (
 	"context"
+
+	"github.com/google/uuid"
 )
 
 const beat = `-- name: Beat :one
-SELECT c.term,
+SELECT c.term, c.epoch, c.last_seq,
+    (c.writer IS NULL OR c.xmin::text::bigint = mod(c.writer::text::bigint, 4294967296))::boolean AS intact,
     pg_try_advisory_lock_shared(1886872180, $1::int) AS beats,
     (CASE WHEN $2::int >= 0 THEN pg_advisory_unlock_shared(1886872180, $2::int) ELSE false END)::boolean AS released
 FROM provwatch.alert_counter c
@@ -23,23 +26,35 @@ type BeatParams struct {
 
 type BeatRow struct {
 	Term     int64
+	Epoch    uuid.UUID
+	LastSeq  int64
+	Intact   bool
 	Beats    bool
 	Released bool
 }
 
-// Replaces the leader's sign of life, and returns the current term.
+// Replaces the leader's sign of life, and returns the current term, the end of the sequence
+// of alerts, and whether a worker has written the counter's row last.
 // Another session may hold the lock on purpose: there is no sign of life then, and the
 // next one has another number.
 func (q *Queries) Beat(ctx context.Context, arg BeatParams) (BeatRow, error) {
 	row := q.db.QueryRow(ctx, beat, arg.Next, arg.Previous)
 	var i BeatRow
-	err := row.Scan(&i.Term, &i.Beats, &i.Released)
+	err := row.Scan(
+		&i.Term,
+		&i.Epoch,
+		&i.LastSeq,
+		&i.Intact,
+		&i.Beats,
+		&i.Released,
+	)
 	return i, err
 }
 
 const beginTerm = `-- name: BeginTerm :many
 WITH begun AS (
-    UPDATE provwatch.alert_counter SET term = term + 1, generation = generation + 1
+    UPDATE provwatch.alert_counter SET term = term + 1, generation = generation + 1,
+        writer = CASE WHEN (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296)) THEN pg_current_xact_id() ELSE '0'::xid8 END
     WHERE term = $2
     RETURNING term
 )
@@ -63,7 +78,8 @@ type BeginTermRow struct {
 
 // Begins the term after the one given, unless another session has: it then returns no
 // row. With waited, the session has the lock of the former term, which is released. What
-// was looked at before can no longer be recorded.
+// was looked at before can no longer be recorded. That the row was not written by a worker
+// last stays to be seen.
 //
 // The lock is taken before others can see the term. Somebody else can have taken it on
 // purpose: others then do not see this leader, and replace it after a while.
@@ -114,15 +130,19 @@ func (q *Queries) ReleaseTerm(ctx context.Context, former int64) error {
 }
 
 const standBy = `-- name: StandBy :one
-SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0)::int AS leader, coalesce(s.beat, -1)::bigint AS beat
-FROM provwatch.stand_by($1::int) AS s
+SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0)::int AS leader, coalesce(s.beat, -1)::bigint AS beat,
+    -- As of the turn's begin.
+    c.epoch, c.last_seq
+FROM provwatch.stand_by($1::int) AS s CROSS JOIN provwatch.alert_counter AS c
 `
 
 type StandByRow struct {
-	Term   int64
-	Ended  bool
-	Leader int32
-	Beat   int64
+	Term    int64
+	Ended   bool
+	Leader  int32
+	Beat    int64
+	Epoch   uuid.UUID
+	LastSeq int64
 }
 
 // A turn of a standby, see the migration of provwatch.stand_by.
@@ -134,6 +154,8 @@ func (q *Queries) StandBy(ctx context.Context, patience int32) (StandByRow, erro
 		&i.Ended,
 		&i.Leader,
 		&i.Beat,
+		&i.Epoch,
+		&i.LastSeq,
 	)
 	return i, err
 }

@@ -116,8 +116,9 @@ type Verifier struct {
 	generation int64
 	term       int64 // in which this worker records
 	// epoch of the sequence of alerts, uuid.Nil while it is not known.
-	epoch uuid.UUID
-	scans uint32
+	epoch   uuid.UUID
+	reached reached
+	scans   uint32
 }
 
 // New returns a verifier for the desired providers.
@@ -343,12 +344,20 @@ var errRace = errors.New("record drift: another worker records all the while")
 
 // TakeOver prepares for following another worker, whose environment may have
 // named other providers. What is recorded from now on is of the term, and refused when
-// there is a later one.
-func (v *Verifier) TakeOver(ctx context.Context, term int64) error {
+// there is a later one. Where the sequence of alerts was rewound since, it begins an
+// epoch, with an alert from the source.
+func (v *Verifier) TakeOver(ctx context.Context, term int64, source pubsub.Source) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.unsettled, v.term = true, term
-	if err := errors.Join(v.readHashKey(ctx), v.readEpoch(ctx), v.findGaps(ctx)); err != nil {
+	err := v.readHashKey(ctx)
+	if err == nil {
+		err = v.findGaps(ctx)
+	}
+	if err == nil {
+		err = v.takeCounter(ctx, source)
+	}
+	if err != nil {
 		return fmt.Errorf("take over from another worker: %w", err)
 	}
 	return nil
@@ -473,9 +482,10 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		v.note(ctx, f)
 	}
 	for _, a := range recorded.alerts {
+		v.reached.see(a.Epoch, a.Seq)
 		v.metrics.AlertPublished(a.Kind, a.Source)
 		if !a.Kind.HasProvider() {
-			v.announceGap(ctx, a)
+			v.announceOfNone(ctx, a)
 			continue
 		}
 		level, message := slog.LevelWarn, "drift"

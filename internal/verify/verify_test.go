@@ -420,7 +420,7 @@ func takeOver(t *testing.T, pool *pgxpool.Pool, v *verify.Verifier) {
 	begun, err := store.On(pool).BeginTerm(t.Context(), store.BeginTermParams{Former: currentTerm(t, pool)})
 	require.NoError(t, err)
 	require.Len(t, begun, 1)
-	require.NoError(t, v.TakeOver(t.Context(), begun[0].Term))
+	require.NoError(t, v.TakeOver(t.Context(), begun[0].Term, pubsub.SourceBoot))
 }
 
 func currentTerm(t *testing.T, pool *pgxpool.Pool) int64 {

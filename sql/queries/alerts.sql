@@ -1,13 +1,53 @@
 -- name: NoteVerified :exec
 -- Notes that everything has been verified, unless there is a later term: what others
 -- see of it is what the leader says.
-UPDATE provwatch.alert_counter SET verified_at = now() WHERE term = @term;
+UPDATE provwatch.alert_counter SET verified_at = now(), writer = CASE WHEN (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296)) THEN pg_current_xact_id() ELSE '0'::xid8 END
+WHERE term = @term;
 
 -- name: LockAlerts :one
 -- Reads the last seq and puts all writers of alerts in turn until the end of
 -- the transaction, which the server ends when a worker freezes in it.
 SELECT last_seq, generation, epoch, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.alert_counter FOR UPDATE;
+
+-- name: ReadCounter :one
+-- The counter's row, what it says of where it was written, and where that is. It is intact
+-- when the transaction that it notes has written it last: other than after a restore from
+-- a dump.
+SELECT term, generation, last_seq, epoch,
+    (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))::boolean AS intact, (writer IS NOT NULL)::boolean AS is_noted,
+    coalesce(system_identifier, 0)::bigint AS system_identifier, coalesce(timeline, 0)::int AS timeline, coalesce(table_oid::bigint, 0)::bigint AS table_oid,
+    -- The control file lags behind after a promotion.
+    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS server_timeline,
+    'provwatch.alert_counter'::regclass::oid::bigint AS oid_here,
+    coalesce((SELECT max(a.seq) FROM provwatch.drift_alerts a), 0)::bigint AS last_row,
+    coalesce((SELECT max(s.seq) FROM provwatch.sink_cursors s WHERE s.stream = 'drift'), 0)::bigint AS last_cursor
+FROM provwatch.alert_counter;
+
+-- name: NoteCounter :execrows
+-- Notes where the counter's row is written, as far as that was not noted yet.
+UPDATE provwatch.alert_counter SET writer = pg_current_xact_id(), timeline = @timeline::int, table_oid = (@table_oid::bigint)::oid,
+    system_identifier = coalesce(nullif(@system_identifier::bigint, 0), system_identifier)
+WHERE term = @term AND generation = @generation AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296));
+
+-- name: Rewind :many
+-- Begins an epoch: writes the alert that says so and notifies, notes where the counter's
+-- row is written from now on, and sets back the cursors of sinks that are ahead. When the
+-- generation or the term is another by now it does nothing, and returns no row.
+WITH counted AS (
+    UPDATE provwatch.alert_counter SET last_seq = @seq, generation = alert_counter.generation + 1, epoch = @epoch, writer = pg_current_xact_id(),
+        timeline = @timeline::int, table_oid = (@table_oid::bigint)::oid, system_identifier = nullif(@system_identifier::bigint, 0)
+    WHERE term = @term AND alert_counter.generation = @generation
+    RETURNING alert_counter.generation, alert_counter.last_seq, alert_counter.epoch
+), alerted AS (
+    INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch, reason, certain)
+    SELECT counted.last_seq, @id, 'rewound', '', '[]', '', '', @source, @detected_at, counted.epoch, @reason, @certain::boolean FROM counted
+), set_back AS (
+    UPDATE provwatch.sink_cursors SET seq = counted.last_seq - 1, moved_at = now()
+    FROM counted
+    WHERE sink_cursors.stream = 'drift' AND sink_cursors.seq >= counted.last_seq
+)
+SELECT counted.generation, (pg_notify('ai_provider_drift', @payload::text) IS NULL)::boolean AS notified FROM counted;
 
 -- name: ReadEpoch :one
 -- The epoch of the sequence of alerts.
@@ -22,12 +62,16 @@ GROUP BY kind;
 
 -- name: Record :many
 -- Writes states and alerts, withdraws accepted drifts, and notifies, all of it
--- or, when the generation, the term or the epoch is another by now, nothing: it then
--- returns no row.
--- One statement, so that it is one round trip.
+-- or, when the generation, the term or the epoch is another by now, or the counter's row
+-- was not written by a worker last, nothing: it then returns no row.
+-- One statement, so that it is one round trip. Each statement that writes the counter's
+-- row notes its transaction there, and must not be in a subtransaction, which has an id of
+-- its own.
 WITH claimed AS (
-    UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality(@seqs::bigint[]), 0), generation = generation + 1
+    UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality(@seqs::bigint[]), 0), generation = generation + 1,
+        writer = pg_current_xact_id()
     WHERE alert_counter.generation = @generation AND term = @term AND alert_counter.epoch = @epoch
+        AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
     RETURNING alert_counter.generation, alert_counter.epoch
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.

@@ -1,17 +1,21 @@
 -- name: StandBy :one
 -- A turn of a standby, see the migration of provwatch.stand_by.
-SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0)::int AS leader, coalesce(s.beat, -1)::bigint AS beat
-FROM provwatch.stand_by(@patience::int) AS s;
+SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0)::int AS leader, coalesce(s.beat, -1)::bigint AS beat,
+    -- As of the turn's begin.
+    c.epoch, c.last_seq
+FROM provwatch.stand_by(@patience::int) AS s CROSS JOIN provwatch.alert_counter AS c;
 
 -- name: BeginTerm :many
 -- Begins the term after the one given, unless another session has: it then returns no
 -- row. With waited, the session has the lock of the former term, which is released. What
--- was looked at before can no longer be recorded.
+-- was looked at before can no longer be recorded. That the row was not written by a worker
+-- last stays to be seen.
 --
 -- The lock is taken before others can see the term. Somebody else can have taken it on
 -- purpose: others then do not see this leader, and replace it after a while.
 WITH begun AS (
-    UPDATE provwatch.alert_counter SET term = term + 1, generation = generation + 1
+    UPDATE provwatch.alert_counter SET term = term + 1, generation = generation + 1,
+        writer = CASE WHEN (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296)) THEN pg_current_xact_id() ELSE '0'::xid8 END
     WHERE term = @former
     RETURNING term
 )
@@ -25,10 +29,12 @@ FROM begun;
 SELECT pg_advisory_unlock(1886874724, mod(@former::bigint, 2147483648)::int);
 
 -- name: Beat :one
--- Replaces the leader's sign of life, and returns the current term.
+-- Replaces the leader's sign of life, and returns the current term, the end of the sequence
+-- of alerts, and whether a worker has written the counter's row last.
 -- Another session may hold the lock on purpose: there is no sign of life then, and the
 -- next one has another number.
-SELECT c.term,
+SELECT c.term, c.epoch, c.last_seq,
+    (c.writer IS NULL OR c.xmin::text::bigint = mod(c.writer::text::bigint, 4294967296))::boolean AS intact,
     pg_try_advisory_lock_shared(1886872180, @next::int) AS beats,
     (CASE WHEN @previous::int >= 0 THEN pg_advisory_unlock_shared(1886872180, @previous::int) ELSE false END)::boolean AS released
 FROM provwatch.alert_counter c;

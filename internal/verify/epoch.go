@@ -1,0 +1,227 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+)
+
+// The sequence of alerts can be rewound under a worker: by a restore of the database, or
+// when a standby is promoted that lacked the latest commits. What was published then is
+// gone, and its numbers are given out again. So the sequence has epochs. The leader begins
+// one with an alert "rewound" when the counter's row is not what the last worker left, and
+// when it ends before what this process has seen.
+
+// reached is how far the sequence of alerts had got when this process last saw it, in
+// whatever term and role. Its methods may be called by several goroutines.
+type reached struct {
+	mu     sync.Mutex
+	epoch  uuid.UUID
+	seq    int64
+	former map[uuid.UUID]bool // epochs that were followed by another
+}
+
+// see notes an end of the sequence. It can be older than one that was seen before.
+func (r *reached) see(epoch uuid.UUID, seq int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case epoch == r.epoch:
+		r.seq = max(r.seq, seq)
+	case !r.former[epoch]:
+		r.leave()
+		r.epoch, r.seq = epoch, seq
+	}
+}
+
+// begin notes the epoch that the leader has begun.
+func (r *reached) begin(epoch uuid.UUID, seq int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave()
+	r.epoch, r.seq = epoch, seq
+}
+
+func (r *reached) leave() {
+	if r.former == nil {
+		r.former = map[uuid.UUID]bool{}
+	}
+	if r.epoch != uuid.Nil {
+		r.former[r.epoch] = true
+	}
+}
+
+// whyBefore returns why an end of the sequence is before one that was seen, empty where
+// it is not.
+func (r *reached) whyBefore(epoch uuid.UUID, seq int64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.former[epoch]:
+		return "the epoch of the alerts is a former one"
+	case r.epoch == epoch && seq < r.seq:
+		return fmt.Sprintf("the last alert has the seq %d, and %d was seen before", seq, r.seq)
+	}
+	return ""
+}
+
+// AlertsSeen notes how far the sequence of alerts has got. It waits for no verification.
+func (v *Verifier) AlertsSeen(epoch uuid.UUID, lastSeq int64) { v.reached.see(epoch, lastSeq) }
+
+// errLaterTerm says that this verifier's term is over.
+var errLaterTerm = errors.New("another worker leads in a later term")
+
+// takeCounter makes the epoch that of the database, and begins another where the sequence
+// was rewound.
+func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error {
+	queries := store.On(v.pool)
+	system, err := queries.SystemIdentifier(ctx)
+	if err != nil {
+		return fmt.Errorf("read the server's system identifier: %w", err)
+	}
+	for range maxRaces {
+		counter, err := queries.ReadCounter(ctx)
+		if err != nil {
+			return fmt.Errorf("read provwatch.alert_counter: %w", err)
+		}
+		if counter.Term != v.term {
+			return errLaterTerm
+		}
+		reasons, certain := v.whyRewound(counter, system)
+		taken := false
+		switch {
+		case len(reasons) > 0:
+			taken, err = v.rewind(ctx, counter, system, strings.Join(reasons, "; "), certain, source)
+		case isNoted(counter, system):
+			taken = true
+			v.epoch = counter.Epoch
+			v.reached.see(counter.Epoch, counter.LastSeq)
+		default:
+			// Noted for the first time: there is nothing to compare with.
+			_, err = queries.NoteCounter(ctx, store.NoteCounterParams{
+				Timeline: counter.ServerTimeline, TableOid: counter.OidHere, SystemIdentifier: system, Term: v.term, Generation: counter.Generation,
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("write provwatch.alert_counter: %w", err)
+		}
+		if taken {
+			return nil
+		}
+	}
+	return errRace
+}
+
+// isNoted reports whether the counter's row says all of where it was written.
+func isNoted(counter store.ReadCounterRow, system int64) bool {
+	return counter.IsNoted && counter.Timeline != 0 && counter.TableOid != 0 && (counter.SystemIdentifier != 0 || system == 0)
+}
+
+// whyRewound returns why the sequence of alerts was rewound, or may have been, none where
+// it was not. Where it is certain, alerts that were published can be gone.
+func (v *Verifier) whyRewound(counter store.ReadCounterRow, system int64) (reasons []string, certain bool) {
+	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
+	if !counter.Intact {
+		add("the row of provwatch.alert_counter was not written by a worker last, as after a restore from a dump")
+	}
+	if counter.SystemIdentifier != 0 && system != 0 && counter.SystemIdentifier != system {
+		add("the server is another one: its system identifier is %d, and it was %d", system, counter.SystemIdentifier)
+	}
+	if counter.TableOid != 0 && counter.TableOid != counter.OidHere {
+		add("the table provwatch.alert_counter was created again")
+	}
+	if counter.LastRow > counter.LastSeq {
+		add("the last alert counted has the seq %d, and there is one of seq %d", counter.LastSeq, counter.LastRow)
+	}
+	if counter.LastCursor > counter.LastSeq {
+		add("the last alert has the seq %d, and a sink was sent one of seq %d", counter.LastSeq, counter.LastCursor)
+	}
+	if why := v.reached.whyBefore(counter.Epoch, counter.LastSeq); why != "" {
+		add("%s", why)
+	}
+	if len(reasons) > 0 {
+		return reasons, true
+	}
+	if counter.Timeline != 0 && counter.Timeline != counter.ServerTimeline {
+		add("the server was promoted or recovered: it is on timeline %d, and was on %d", counter.ServerTimeline, counter.Timeline)
+	}
+	return reasons, false
+}
+
+// rewind begins an epoch, and reports whether it has: not when somebody else has recorded
+// anything meanwhile.
+func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, system int64, reason string, certain bool, source pubsub.Source) (bool, error) {
+	at := place{counter.Generation, max(counter.LastSeq, counter.LastRow), uuid.New()}
+	alert, err := alertOfNone(provider.Rewound, at, reason, source)
+	if err != nil {
+		return false, err
+	}
+	alert.Certain = &certain
+	done, err := store.On(v.pool).Rewind(ctx, store.RewindParams{
+		Seq: alert.Seq, Epoch: at.epoch, Timeline: counter.ServerTimeline, TableOid: counter.OidHere, SystemIdentifier: system,
+		Term: v.term, Generation: at.generation, ID: alert.ID, Source: string(source), DetectedAt: alert.DetectedAt,
+		Reason: alert.Reason, Certain: certain, Payload: alert.Payload(),
+	})
+	if err != nil || len(done) == 0 {
+		return false, err
+	}
+	v.epoch = at.epoch
+	v.reached.begin(at.epoch, alert.Seq)
+	v.announce(ctx, Recorded{generation: done[0].Generation, alerts: []pubsub.DriftAlert{alert}})
+	return true, nil
+}
+
+// announceOfNone logs and measures an alert that is about no provider.
+func (v *Verifier) announceOfNone(ctx context.Context, a pubsub.DriftAlert) {
+	message := "changes may have passed unseen"
+	measured := a.Kind
+	switch {
+	case a.Kind != provider.Rewound:
+	case a.Certain != nil && *a.Certain:
+		message = "alerts were lost: their sequence was rewound"
+	default:
+		message, measured = "the latest alerts may be lost: their sequence may have been rewound", ""
+	}
+	v.logger.LogAttrs(ctx, slog.LevelWarn, message, slog.String("kind", string(a.Kind)), slog.Int64("seq", a.Seq), slog.String("reason", a.Reason),
+		slog.String("source", string(a.Source)), slog.String("epoch", a.Epoch.String()))
+	if measured != "" {
+		v.metrics.GapObserved(measured, a.DetectedAt)
+	}
+}
+
+// findGaps measures the gaps and rewinds that others have recorded.
+func (v *Verifier) findGaps(ctx context.Context) error {
+	latest := map[provider.Kind]time.Time{provider.Gap: {}, provider.Rewound: {}}
+	rows, err := store.On(v.pool).LatestGaps(ctx)
+	if err != nil {
+		return fmt.Errorf("look for gaps in provwatch.drift_alerts: %w", err)
+	}
+	for _, row := range rows {
+		latest[provider.Kind(row.Kind)] = row.DetectedAt
+	}
+	for kind, at := range latest {
+		v.metrics.GapObserved(kind, at)
+	}
+	return nil
+}
+
+// needEpoch reads the epoch unless it is known, as of a verifier that has taken over.
+func (v *Verifier) needEpoch(ctx context.Context) (err error) {
+	if v.epoch != uuid.Nil {
+		return nil
+	}
+	if v.epoch, err = store.On(v.pool).ReadEpoch(ctx); err != nil {
+		return fmt.Errorf("read provwatch.alert_counter: %w", err)
+	}
+	return nil
+}
