@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
@@ -124,7 +125,7 @@ type Serving struct {
 // [*schema.UnusableError], or another failure of the boot; once the boot is
 // done Run never fails.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
-	var health health
+	health := health{logger: o.Logger}
 	metrics := telling{Metrics: observe.NewMetrics(o.Version), health: &health}
 	var life life
 	alive := func() error { return life.check(time.Now()) }
@@ -200,6 +201,12 @@ var errEnded = errors.New("a part of the worker has ended by itself")
 // watch is [Run] of one database.
 func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) error {
 	c.loaded(nil)
+	watching, stopWatching := context.WithCancel(ctx)
+	var watch conc.WaitGroup
+	defer watch.Wait()
+	defer stopWatching()
+	waits := o.newWaits(c.health)
+	watch.Go(func() { waits.run(watching) })
 	pool, err := postgres.Connect(ctx, o.Database, o.ConnectTimeout, o.Logger, c.health.setConnecting)
 	if err != nil {
 		return stopped(ctx, err)
@@ -353,7 +360,7 @@ type daemon struct {
 // watch runs until ctx ends and all its goroutines have, and then returns nil.
 // Its error is why it has ended before.
 func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
-	ctx, end := context.WithCancelCause(parent)
+	ctx, end := context.WithCancelCause(postgres.Bounded(parent, statementLimits*d.AnswerTimeout))
 	defer end(nil)
 	d.end = end
 	listen := listener.New(postgres.ListenConfig(d.Database), pubsub.ProvidersChanged, d, d.Logger)
@@ -363,6 +370,8 @@ func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
 	listen.Wake(pubsub.StagedEntries, d.deliverer.Wake)
 	d.listenForSinks(listen)
 	listen.Attended(d.elector)
+	activity := postgres.ActivityOf(d.Database.ConnConfig)
+	listen.Check(func(ctx context.Context, conn *pgx.Conn) error { return activity.CheckServer(ctx, conn, d.pool) })
 	listen.Progress(d.life.cameRound)
 	listen.RetryWithin(d.MaxBackOff)
 	listen.Probe(d.ProbeInterval, d.AnswerTimeout)
@@ -385,7 +394,7 @@ func (d *daemon) watch(parent context.Context, reload <-chan os.Signal) error {
 	defer stopListening()
 	start(&session, "listener", func() { listen.Run(listening) })
 	start(&group, "source", func() { d.follow(ctx) })
-	start(&group, "deliverer", func() { d.deliverer.Run(ctx, func(err error) { d.mind(ctx, err) }) })
+	start(&group, "deliverer", func() { d.deliverer.Run(postgres.Aside(ctx), func(err error) { d.mind(ctx, err) }) })
 	start(&group, "resync", func() { d.resync(ctx) })
 	start(&group, "reload", func() { d.reloadAt(ctx, reload) })
 	group.Wait()

@@ -3,7 +3,9 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +25,8 @@ type health struct {
 	privileges error
 	// leader is why no live leader is seen by a worker that stands by.
 	leader error
+	// waiting is what has not ended in time, and who holds it up.
+	waiting error
 	// encryption says why secrets cannot be encrypted as the database wants it.
 	encryption error
 	// notComparable are providers that cannot be compared, each as a line, sorted;
@@ -42,13 +46,37 @@ type health struct {
 	refused  error
 
 	changed func() // called when ready would tell something else; nil for nobody
+
+	// logger logs why the worker is not ready, nil for nobody. logged are the matters of
+	// the reasons that it has logged since the worker was last ready.
+	logger *slog.Logger
+	logged map[string]bool
+}
+
+// reason is one of the reasons why a worker is not ready.
+type reason struct {
+	kind string
+	err  error
+}
+
+// numbers are what errors about the same matter differ in: processes, times and ports.
+var numbers = regexp.MustCompile(`[0-9]+`)
+
+// matter is what the reason is about, so that it is logged once.
+func (r reason) matter() string {
+	text := r.err.Error()
+	var about interface{ matter() string }
+	if errors.As(r.err, &about) {
+		text = about.matter()
+	}
+	return r.kind + " " + numbers.ReplaceAllString(text, "0")
 }
 
 // next returns the health of a next try: when everything was verified is still so.
 func (h *health) next() *health {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, changed: h.changed}
+	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, changed: h.changed, logger: h.logger}
 }
 
 // starting reports whether nothing has failed, and no verification has ended.
@@ -64,10 +92,47 @@ func (h *health) set(change func()) {
 	before := h.told()
 	change()
 	after := h.told()
+	news, again := h.news()
 	h.mu.Unlock()
+	for _, err := range news {
+		h.logger.Warn("not ready: alerts may not come", "error", err)
+	}
+	if again {
+		h.logger.Info("ready again")
+	}
 	if before != after && h.changed != nil {
 		h.changed()
 	}
+}
+
+// news returns the reasons that are to be logged, and whether the worker is ready again
+// after some were. h.mu is held.
+func (h *health) news() (reasons []error, again bool) {
+	if h.logger == nil {
+		return nil, false
+	}
+	if h.err() == nil {
+		again = len(h.logged) > 0
+		h.logged = nil
+		return nil, again
+	}
+	for _, r := range h.reasons() {
+		if matter := r.matter(); !h.logged[matter] && len(h.logged) < maxLogged {
+			if h.logged == nil {
+				h.logged = map[string]bool{}
+			}
+			h.logged[matter] = true
+			reasons = append(reasons, r.err)
+		}
+	}
+	return reasons, false
+}
+
+// hasFailed reports whether something has failed that will be tried again.
+func (h *health) hasFailed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.connecting != nil || h.listening != nil || h.verified != nil
 }
 
 func (h *health) setListening(err error) {
@@ -106,6 +171,8 @@ func (h *health) setConnecting(err error) { h.set(func() { h.connecting = err })
 
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 
+func (h *health) setWaiting(err error) { h.set(func() { h.waiting = err }) }
+
 func (h *health) setLeader(err error) { h.set(func() { h.leader = err }) }
 
 func (h *health) setEncryption(err error) { h.set(func() { h.encryption = err }) }
@@ -124,6 +191,9 @@ func (h *health) setNotComparable(reasons map[string]string) {
 		h.changed()
 	}
 }
+
+// maxLogged bounds how many reasons are logged until the worker is ready again.
+const maxLogged = 20
 
 // maxRemarks bounds how many providers /readyz and the status page list.
 const maxRemarks = 20
@@ -204,13 +274,31 @@ func (h *health) worker() status.Worker {
 
 // err is why the worker is not ready. h.mu is held.
 func (h *health) err() error {
-	switch {
-	case h.connecting != nil:
-		return fmt.Errorf("booting: %w", h.connecting)
-	case h.listening != nil && !h.looked:
-		return fmt.Errorf("booting: %w", h.listening)
-	case !h.listened || !h.looked:
-		return errors.New("booting")
+	var all []error
+	for _, r := range h.reasons() {
+		all = append(all, r.err)
 	}
-	return errors.Join(h.listening, h.verified, h.leader, h.privileges, h.encryption)
+	err := errors.Join(all...)
+	switch {
+	case !h.isBooting():
+		return err
+	case err != nil:
+		return fmt.Errorf("booting: %w", err)
+	}
+	return errors.New("booting")
+}
+
+// isBooting reports whether the worker has not been ready yet. h.mu is held.
+func (h *health) isBooting() bool { return h.connecting != nil || !h.listened || !h.looked }
+
+// reasons returns why the worker is not ready, in the order of their weight. h.mu is held.
+func (h *health) reasons() []reason {
+	all := []reason{
+		{"connecting", h.connecting}, {"listening", h.listening}, {"waiting", h.waiting},
+		{"verified", h.verified}, {"leader", h.leader}, {"privileges", h.privileges}, {"encryption", h.encryption},
+	}
+	if h.isBooting() {
+		all = all[:3]
+	}
+	return slices.DeleteFunc(all, func(r reason) bool { return r.err == nil })
 }

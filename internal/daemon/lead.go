@@ -137,7 +137,7 @@ func (d *daemon) leadFor(ctx context.Context, term *leader.Term, first pubsub.So
 	// A sink that is stuck ends as soon as it notices the end of its context.
 	var sinks conc.WaitGroup
 	defer sinks.Wait()
-	sinks.Go(func() { d.sinks.Run(ctx, term) })
+	sinks.Go(func() { d.sinks.Run(postgres.Aside(ctx), term) })
 	d.lead(ctx, term, first)
 }
 
@@ -378,7 +378,7 @@ func (d *daemon) readWAL(ctx context.Context, term *leader.Term, first pubsub.So
 		Streaming: func(ctx context.Context) {
 			context.AfterFunc(ctx, d.life.take())
 			d.use(ctx, WALSource, "")
-			d.removeTriggers(ctx)
+			d.removeTriggers(postgres.Aside(ctx))
 		},
 	}
 	return source.Run(ctx, first)
@@ -442,14 +442,26 @@ func (d *daemon) readNotifications(ctx context.Context, term *leader.Term, first
 		return
 	}
 	d.use(ctx, NotifySource, reason)
+	d.warnOfPrepared(ctx)
 	d.pending.All(first)
 	var group conc.WaitGroup
 	defer group.Wait()
 	keeping, stop := context.WithCancel(ctx)
 	defer stop() // also where the verifier panics
-	group.Go(func() { d.keepTriggers(keeping) })
+	// Without triggers everything is verified now and then.
+	group.Go(func() { d.keepTriggers(postgres.Aside(keeping)) })
 	defer d.life.take()()
 	d.verifier.Run(ctx, d.pending, d.MaxBackOff, func(r listener.Request, err error) { d.verified(ctx, r, err) })
+}
+
+// warnOfPrepared warns where a transaction that changes a provider cannot be prepared: the
+// triggers notify, and PostgreSQL prepares no transaction that does.
+func (d *daemon) warnOfPrepared(ctx context.Context) {
+	prepared, err := store.On(d.pool).MaxPrepared(ctx)
+	if err == nil && prepared > 0 && d.told.isNews("prepared", "warned") {
+		d.Logger.WarnContext(ctx, "PREPARE TRANSACTION fails for transactions that change a provider while notifications are the source",
+			"max_prepared_transactions", prepared, "remedy", "--source=wal, where a writer prepares its transactions")
+	}
 }
 
 // keepTriggers ensures the triggers on the provider tables until ctx ends. Tables that

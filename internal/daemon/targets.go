@@ -57,7 +57,7 @@ func RunTargets(ctx context.Context, targets []Target, s Serving, version string
 	f := &fleet{metrics: observe.NewTargets(version), logger: logger, turns: map[string]chan struct{}{}, turnTime: bootTurn}
 	for _, t := range targets {
 		one := &target{Target: t, fleet: f, metrics: f.metrics.Add(t.Name), logger: logger.With("target", t.Name),
-			health: &health{}, life: &life{}, reload: make(chan os.Signal, 1)}
+			health: &health{logger: logger.With("target", t.Name)}, life: &life{}, reload: make(chan os.Signal, 1)}
 		one.member = s.Systemd.Join(one.alive)
 		f.targets = append(f.targets, one)
 		if f.turns[t.Server] == nil {

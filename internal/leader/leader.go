@@ -37,6 +37,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"provwatch/internal/holder"
+	"provwatch/internal/postgres"
 	"provwatch/internal/store"
 )
 
@@ -80,6 +82,7 @@ type Limits struct {
 	turn          time.Duration // of a standby
 	beatInterval  time.Duration // between two signs of life
 	silentAfter   time.Duration // without one the standby reports it
+	strangerAfter time.Duration // the same of a session that has never shown one
 	takeOverAfter time.Duration
 	answer        time.Duration // for a statement that waits for nothing
 }
@@ -93,7 +96,7 @@ func NewLimits(takeOverAfter, probe, answer time.Duration) Limits {
 		turn: min(maxTurn, sign, probe),
 		// A standby can have another limit than the leader.
 		beatInterval: min(maxTurn, sign),
-		silentAfter:  takeOverAfter / 2, takeOverAfter: takeOverAfter, answer: answer,
+		silentAfter:  takeOverAfter / 2, strangerAfter: sign, takeOverAfter: takeOverAfter, answer: answer,
 	}
 }
 
@@ -196,16 +199,33 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 		return e.begin(ctx, conn, stood.Term, true)
 	}
 	e.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
-	silent := e.silentFor()
-	if silent < e.limits.silentAfter {
+	silent, limit := e.silentFor(), e.limits.silentAfter
+	if e.seen.isStranger() {
+		limit = e.limits.strangerAfter
+	}
+	if silent < limit {
 		e.observer.NoLeader(nil)
 		return 0, nil
 	}
-	e.observer.NoLeader(e.seen.silence(silent))
+	e.observer.NoLeader(e.seen.silence(silent, e.describe(ctx, conn)))
 	if !e.isOverdue(e.limits.takeOverAfter) {
 		return 0, nil
 	}
 	return e.begin(ctx, conn, e.seen.Term, false)
+}
+
+// describe describes the session that holds the leader's lock and is no worker's.
+func (e *Elector) describe(ctx context.Context, conn *pgx.Conn) holder.Holder {
+	if !e.seen.isStranger() {
+		return holder.Holder{PID: e.seen.Leader}
+	}
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	session, err := holder.Session(limited, conn, e.seen.Leader)
+	if err != nil {
+		return holder.Holder{PID: e.seen.Leader} // a session that is lost shows in the next turn
+	}
+	return session
 }
 
 // wait waits in the server until the leader has ended, for one turn, or until ctx ends.
@@ -232,7 +252,7 @@ func (e *Elector) wait(ctx context.Context, conn *pgx.Conn, turn time.Duration) 
 			<-interrupted
 		}
 	}()
-	stood, err := store.On(conn).StandBy(waiting, int32(turn/time.Millisecond))
+	stood, err := store.On(conn).StandBy(postgres.Expect(waiting, turn+e.limits.answer/4), int32(turn/time.Millisecond))
 	if err != nil {
 		return stood, fmt.Errorf("stand by for the leader: %w", err)
 	}
@@ -245,7 +265,7 @@ func (e *Elector) wait(ctx context.Context, conn *pgx.Conn, turn time.Duration) 
 func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waited bool) (next time.Duration, err error) {
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
-	begun, err := store.On(conn).BeginTerm(limited, store.BeginTermParams{Former: former, Waited: waited})
+	begun, err := store.On(conn).BeginTerm(postgres.Expect(limited, e.limits.answer/2), store.BeginTermParams{Former: former, Waited: waited})
 	switch {
 	case isRefusal(err, conn):
 		e.observer.NoLeader(fmt.Errorf("begin to lead: %w", err))
@@ -306,7 +326,7 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 	defer cancel()
 	number := e.beat
 	e.beat = (e.beat + 1) & math.MaxInt32
-	shown, err := store.On(conn).Beat(limited, store.BeatParams{Next: number, Previous: e.held})
+	shown, err := store.On(conn).Beat(postgres.Expect(limited, e.limits.answer/2), store.BeatParams{Next: number, Previous: e.held})
 	if err != nil {
 		return 0, fmt.Errorf("show a sign of life: %w", err)
 	}

@@ -3,6 +3,8 @@ package leader
 import (
 	"fmt"
 	"time"
+
+	"provwatch/internal/holder"
 )
 
 // sighting is what a turn has seen of the leader.
@@ -12,16 +14,20 @@ type sighting struct {
 	Beat   int64 // its latest sign of life, -1 for none
 }
 
-// silence is the error of a leader that shows no sign of life.
-func (s sighting) silence(since time.Duration) error {
+// isStranger reports whether the session that holds the lock has shown no sign of life.
+// A leader shows the first one as soon as its term has begun.
+func (s sighting) isStranger() bool { return s.Leader != 0 && s.Beat < 0 }
+
+// silence is the error of a leader that shows no sign of life; who is its session.
+func (s sighting) silence(since time.Duration, who holder.Holder) error {
 	since = since.Round(time.Second)
 	switch {
 	case s.Leader == 0:
 		return fmt.Errorf("no worker has led for %s", since)
-	case s.Beat < 0:
-		return fmt.Errorf("session %d has held the leader's lock for %s and is no worker that leads", s.Leader, since)
+	case s.isStranger():
+		return fmt.Errorf("%s has held the leader's lock for %s and is no worker that leads; %s", who, since, who.Remedy())
 	}
-	return fmt.Errorf("the leader, session %d, has shown no sign of life for %s", s.Leader, since)
+	return fmt.Errorf("the leader, %s, has shown no sign of life for %s", who, since)
 }
 
 // sightings are what several turns in a row have seen of the leader. Its zero value has

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/holder"
 )
 
 func TestSightings(t *testing.T) {
@@ -46,7 +48,8 @@ func TestSightings(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	t.Parallel()
-	require.EqualError(t, sighting{Term: 3}.silence(15*time.Second), "no worker has led for 15s")
-	require.EqualError(t, sighting{3, 7, -1}.silence(15*time.Second), "session 7 has held the leader's lock for 15s and is no worker that leads")
-	require.EqualError(t, sighting{3, 7, 1}.silence(15*time.Second), "the leader, session 7, has shown no sign of life for 15s")
+	require.EqualError(t, sighting{Term: 3}.silence(15*time.Second, holder.Holder{}), "no worker has led for 15s")
+	require.EqualError(t, sighting{3, 7, -1}.silence(15*time.Second, holder.Holder{PID: 7, Role: "app", Application: "psql"}),
+		`session 7 (role "app", application "psql") has held the leader's lock for 15s and is no worker that leads; SELECT pg_terminate_backend(7) ends it`)
+	require.EqualError(t, sighting{3, 7, 1}.silence(15*time.Second, holder.Holder{PID: 7}), "the leader, session 7, has shown no sign of life for 15s")
 }

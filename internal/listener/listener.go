@@ -78,6 +78,8 @@ type Listener struct {
 	handler Handler
 	// attendant is nil for none.
 	attendant Attendant
+	// check fails where the session cannot be used.
+	check func(context.Context, *pgx.Conn) error
 	// progress is called each time that the listener comes round.
 	progress func()
 	logger   *slog.Logger
@@ -89,6 +91,7 @@ type Listener struct {
 func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger *slog.Logger) *Listener {
 	return &Listener{
 		config: config, channel: channel, handler: handler, logger: logger,
+		check:    func(context.Context, *pgx.Conn) error { return nil },
 		progress: func() {}, probeInterval: probeInterval, probeTimeout: probeTimeout, maxBackOff: maxBackOff,
 	}
 }
@@ -97,6 +100,11 @@ func New(config *pgx.ConnConfig, channel pubsub.Channel, handler Handler, logger
 // latest after each of its waits, which are all bounded, whatever the server does.
 // It is called before Run.
 func (l *Listener) Progress(progress func()) { l.progress = progress }
+
+// Check makes the listener call check of each session before it counts as listening, and
+// each time that it comes round. After an error the session is given up. It is called
+// before Run.
+func (l *Listener) Check(check func(context.Context, *pgx.Conn) error) { l.check = check }
 
 // Probe sets after how long a quiet connection is probed (30 s by default), and how
 // long a probe, a connection attempt or a LISTEN may take (10 s). It is called before
@@ -132,10 +140,12 @@ func (l *Listener) Run(ctx context.Context) {
 	retry.InitialInterval = 50 * time.Millisecond
 	retry.MaxInterval = l.maxBackOff
 	listenedBefore := false
+	level := slog.LevelWarn // of the first failure, and not of those that follow it
 	for {
 		l.progress()
 		err := l.listen(ctx, func() {
 			retry.Reset()
+			level = slog.LevelWarn
 			l.logger.InfoContext(ctx, "listening", "channel", string(l.channel), "reconnected", listenedBefore)
 			l.handler.Listening(listenedBefore)
 			listenedBefore = true
@@ -147,7 +157,8 @@ func (l *Listener) Run(ctx context.Context) {
 		wait := retry.NextBackOff()
 		l.handler.Lost(err)
 		l.left(err)
-		l.logger.WarnContext(ctx, "listening connection lost", "error", err, "retry_in", wait)
+		l.logger.Log(ctx, level, "listening connection lost", "error", err, "retry_in", wait)
+		level = slog.LevelInfo
 		select {
 		case <-ctx.Done():
 			return
@@ -173,6 +184,9 @@ func (l *Listener) listen(ctx context.Context, listening func()) error {
 	probed := time.Now()
 	for {
 		l.progress()
+		if err := l.checked(ctx, conn); err != nil {
+			return err
+		}
 		wait, err := l.attend(ctx, conn)
 		if err != nil {
 			return err
@@ -219,6 +233,12 @@ func (l *Listener) attend(ctx context.Context, conn *pgx.Conn) (wait time.Durati
 	defer l.handler.Gather(false)
 	next, err := l.attendant.Attend(ctx, conn)
 	return min(next, l.probeInterval), err
+}
+
+func (l *Listener) checked(ctx context.Context, conn *pgx.Conn) error {
+	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
+	defer cancel()
+	return l.check(limited, conn)
 }
 
 func (l *Listener) left(cause error) {
@@ -289,7 +309,7 @@ func (l *Listener) keepAliveAfter(ctx context.Context, conn *pgx.Conn, last time
 }
 
 func (l *Listener) ask(ctx context.Context, conn *pgx.Conn, question func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
+	limited, cancel := context.WithTimeout(postgres.Expect(ctx, l.probeTimeout/2), l.probeTimeout)
 	defer cancel()
 	l.handler.Gather(true)
 	defer l.handler.Gather(false)

@@ -87,14 +87,15 @@ func Parse(source Source) (*pgxpool.Config, error) {
 	// One stays open, so that a change does not wait for a connection.
 	config.MinConns = 1
 	config.MaxConnIdleTime = maxConnIdle
+	all := newSessions()
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		all.activity.setServer(serverOf(conn.PgConn()))
 		// Without it ids go by way of their text, at several times the cost.
 		pgxuuid.Register(conn.TypeMap())
 		return nil
 	}
 	login := newCredentials(source, read)
 	config.ConnConfig.AfterNetConnect = login.give
-	all := newSessions()
 	keeps := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, failed *pgconn.PgError) bool {
 		login.hint(failed)
@@ -105,6 +106,7 @@ func Parse(source Source) (*pgxpool.Config, error) {
 	// know at the start of a connection.
 	config.ConnConfig.AfterConnect = all.setUp
 	config.PrepareConn = prepareConn
+	config.ConnConfig.Tracer = all.activity
 	return config, nil
 }
 
@@ -423,6 +425,7 @@ func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig {
 		if err := connect(ctx, conn); err != nil {
 			return err
 		}
+		ActivityOf(config.ConnConfig).setServer(serverOf(conn))
 		return conn.Exec(ctx, walSenderSettings).Close()
 	}
 	// Values travel as text, and times in these forms are read.
@@ -437,6 +440,7 @@ func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig {
 func StatusConfig(config *pgxpool.Config) *pgxpool.Config {
 	copied := config.Copy()
 	copied.MaxConns, copied.MinConns = 1, 0
+	copied.ConnConfig.Tracer = nil // its statements are bounded, and no alert depends on them
 	connect := copied.ConnConfig.AfterConnect
 	copied.ConnConfig.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		if err := connect(ctx, conn); err != nil {

@@ -35,7 +35,7 @@ const (
 
 	setMark = `SELECT pg_catalog.set_config('provwatch.session', '%s', false)`
 	getMark = `SELECT pg_catalog.current_setting('provwatch.session', true)`
-	getPID  = `SELECT pg_catalog.pg_backend_pid()`
+	getPID  = `SELECT pg_catalog.pg_backend_pid(), ` + describeServer
 
 	// ours selects a session of the server that was set up as one of the worker's.
 	ours = `pg_catalog.current_setting('provwatch.search_path', true) OPERATOR(pg_catalog.<>) ''`
@@ -75,7 +75,8 @@ func IsPooling(err error) bool {
 
 // sessions is what the sessions of one configuration have in common.
 type sessions struct {
-	tables location
+	tables   location
+	activity *Activity
 	// config is that of a session without settings.
 	config *pgconn.Config
 	// pooled is set where the server's process id is not that of the connection, and kept
@@ -86,7 +87,9 @@ type sessions struct {
 	turn *semaphore.Weighted
 }
 
-func newSessions() *sessions { return &sessions{turn: semaphore.NewWeighted(1)} }
+func newSessions() *sessions {
+	return &sessions{activity: newActivity(), turn: semaphore.NewWeighted(1)}
+}
 
 // mark is that of one session.
 type mark struct {
@@ -110,7 +113,13 @@ func (s *sessions) setUp(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return err
 	}
-	if last := results[len(results)-1]; pooled || len(last.Rows) == 1 && string(last.Rows[0][0]) == strconv.FormatUint(uint64(conn.PID()), 10) {
+	last := results[len(results)-1]
+	if len(last.Rows) != 1 || len(last.Rows[0]) != 4 {
+		return errors.New("the server has not described the session that has begun")
+	}
+	own := last.Rows[0]
+	conn.CustomData()[serverKey] = newServer(string(own[1]), string(own[2]), string(own[3]))
+	if pooled || string(own[0]) == strconv.FormatUint(uint64(conn.PID()), 10) {
 		return nil
 	}
 	s.pooled.Store(true)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/listener"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
@@ -194,7 +195,8 @@ func (v *Verifier) measured(ctx context.Context, request listener.Request) (cont
 	if request.All {
 		scope, timeout = Full, fullTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	// Each of its statements may take all of that time.
+	ctx, cancel := context.WithTimeout(postgres.Bounded(ctx, timeout), timeout)
 	start := time.Now()
 	return ctx, func(err error) {
 		cancel()

@@ -2,12 +2,14 @@ package verify
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/time/rate"
 
 	"provwatch/internal/listener"
+	"provwatch/internal/postgres"
 )
 
 // Verifications are limited so that notifications, which any role can send,
@@ -23,10 +25,12 @@ const (
 // before jitter. done is called after each, with its
 // error.
 func (v *Verifier) Run(ctx context.Context, pending *listener.Pending, maxBackOff time.Duration, done func(listener.Request, error)) {
+	activity := postgres.ActivityOf(v.pool.Config().ConnConfig)
 	limiter := rate.NewLimiter(maxPerSecond, burst)
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval = 100 * time.Millisecond
 	retry.MaxInterval = maxBackOff
+	level := slog.LevelWarn // of the first failure, and not of those that follow it
 	for {
 		select {
 		case <-ctx.Done():
@@ -41,17 +45,21 @@ func (v *Verifier) Run(ctx context.Context, pending *listener.Pending, maxBackOf
 		if !ok {
 			continue
 		}
+		ended := activity.Handle("a verification")
 		err := v.Verify(ctx, request)
+		ended()
 		if ctx.Err() != nil {
 			return
 		}
 		done(request, err)
 		if err == nil {
 			retry.Reset()
+			level = slog.LevelWarn
 			continue
 		}
 		wait := retry.NextBackOff()
-		v.logger.WarnContext(ctx, "verification failed, trying again", "error", err, "retry_in", wait)
+		v.logger.Log(ctx, level, "verification failed, trying again", "error", err, "retry_in", wait)
+		level = slog.LevelInfo
 		pending.Again(request)
 		select {
 		case <-ctx.Done():

@@ -18,6 +18,7 @@ import (
 
 	"provwatch/internal/leader"
 	"provwatch/internal/listener"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
@@ -29,8 +30,9 @@ const (
 	// statusInterval is how often the server is told what is handled, at least;
 	// it ends a stream that says nothing for wal_sender_timeout, 60 s by default.
 	statusInterval = time.Second
-	// quietStatusInterval is the same while there is nothing new to tell.
-	quietStatusInterval = 10 * time.Second
+	// quietStatusInterval is the same while there is nothing new to tell. The server is
+	// then asked for an answer: a stream that says nothing can be one that stands still.
+	quietStatusInterval = 5 * time.Second
 	// slotInterval is how often the slot's retained bytes are looked at.
 	slotInterval = 5 * time.Second
 	// checkPause is the least time between two verifications, so that
@@ -68,6 +70,8 @@ type session struct {
 	server   Server
 	conn     *pgconn.PgConn
 	progress func()
+	activity *postgres.Activity
+	answered func() // ends the wait for an answer of the stream, nil for none; of the goroutine that reads it
 
 	hasher    provider.Hasher
 	mirror    *mirror
@@ -111,7 +115,7 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 		return err
 	}
 	// Of a copy, since connecting changes it.
-	conn, err := pgconn.ConnectConfig(ctx, s.Config.Config.Copy())
+	conn, err := s.connect(ctx)
 	if schema.IsDenied(err) {
 		return mayNotReplicate(found)
 	}
@@ -123,7 +127,7 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
-	one := &session{Source: s, server: server, conn: conn, progress: progress, disagreed: map[string]int{},
+	one := &session{Source: s, server: server, conn: conn, progress: progress, activity: postgres.ActivityOf(s.Config), disagreed: map[string]int{},
 		limiter: rate.NewLimiter(recordsPerSecond, recordBurst)}
 	if err := one.begin(ctx); err != nil {
 		return err
@@ -149,6 +153,14 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 		s.Pending.Again(one.held.request)
 	}
 	return err
+}
+
+// connect opens the replication connection.
+func (s *Source) connect(ctx context.Context) (*pgconn.PgConn, error) {
+	defer postgres.ActivityOf(s.Config).Begin("the replication connection", 0)()
+	limited, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	return pgconn.ConnectConfig(limited, s.Config.Config.Copy())
 }
 
 // begin finds or makes the slot and the mirror that goes with it, and starts the
@@ -218,13 +230,16 @@ func (s *session) begin(ctx context.Context) error {
 }
 
 func (s *session) startStream(ctx context.Context) error {
+	defer s.activity.Begin("the start of replication from slot "+s.server.Slot, s.conn.PID())()
 	options := pglogrepl.StartReplicationOptions{PluginArgs: []string{
 		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
 	}}
 	began := time.Now()
 	for {
 		// Position 0 means: from what the slot has confirmed.
-		err := pglogrepl.StartReplication(ctx, s.conn, s.server.Slot, 0, options)
+		starting, cancel := context.WithTimeout(ctx, slotHolderPatience)
+		err := pglogrepl.StartReplication(starting, s.conn, s.server.Slot, 0, options)
+		cancel()
 		var pg *pgconn.PgError
 		switch {
 		case err == nil:
@@ -265,8 +280,12 @@ func (s *session) receive(ctx context.Context, waiting *backlog) error {
 		if !force && confirmed == sent && time.Since(sentAt) < quietStatusInterval {
 			return nil
 		}
+		ask := !force && confirmed == sent
+		if ask && s.answered == nil {
+			s.answered = s.activity.Begin("the replication stream", s.conn.PID())
+		}
 		sent, sentAt = confirmed, time.Now()
-		return pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: pglogrepl.LSN(confirmed)})
+		return pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: pglogrepl.LSN(confirmed), ReplyRequested: ask})
 	}
 	handOn := func(e event) error {
 		return waiting.put(ctx, e, func() error { return status(true) })
@@ -275,6 +294,13 @@ func (s *session) receive(ctx context.Context, waiting *backlog) error {
 	// costs as much as decoding it.
 	interrupt := context.AfterFunc(ctx, func() { _ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
 	defer interrupt()
+	heard := func() {
+		if s.answered != nil {
+			s.answered()
+			s.answered = nil
+		}
+	}
+	defer heard()
 	var deadline time.Time
 	for {
 		if now := time.Now(); deadline.Sub(now) < statusInterval/2 {
@@ -301,6 +327,7 @@ func (s *session) receive(ctx context.Context, waiting *backlog) error {
 			}
 			continue
 		}
+		heard()
 		if failed, ok := raw.(*pgproto3.ErrorResponse); ok {
 			err := pgconn.ErrorResponseToPgError(failed)
 			if err.Code == pgerrcode.UndefinedObject {
@@ -368,6 +395,7 @@ func (s *session) confirm() {
 func (s *session) handle(ctx context.Context, waiting *backlog) error {
 	var pause, stuck <-chan time.Time
 	verify := func() error {
+		defer s.activity.Handle("a verification")()
 		wait, err := s.verify(ctx)
 		if pause = nil; s.check == nil {
 			pause = time.After(wait)
@@ -396,7 +424,10 @@ func (s *session) handle(ctx context.Context, waiting *backlog) error {
 			return fmt.Errorf("the replication stream has not passed a marker for %s", markerTimeout)
 		case e := <-waiting.events:
 			before := s.check
-			wasLarge, err := s.recordAll(ctx, s.gather(ctx, e, waiting.events), waiting)
+			batch := s.gather(ctx, e, waiting.events)
+			recorded := s.activity.Handle("the recording of changes")
+			wasLarge, err := s.recordAll(ctx, batch, waiting)
+			recorded()
 			if err != nil {
 				return err
 			}

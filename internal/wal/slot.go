@@ -11,7 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
 
+	"provwatch/internal/holder"
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
@@ -30,6 +32,9 @@ const (
 	// source: it waits for every transaction of the server that has written and is
 	// still running, and nothing is verified meanwhile.
 	createTimeout = 5 * time.Second
+
+	// holderTimeout bounds the look for who holds that up.
+	holderTimeout = 3 * time.Second
 
 	// attemptTimeout is how long a replication connection may take that is opened to
 	// see whether the role may.
@@ -198,6 +203,53 @@ func endSlotHolder(ctx context.Context, queries *store.Queries, slot string) err
 	}
 }
 
+// awaitSlot creates the slot. The server waits for every transaction that was running to
+// end, of all databases. Where there is another source, that takes no longer than
+// createTimeout: the error is then an [*UnusableError].
+func (s *session) awaitSlot(ctx context.Context, options pglogrepl.CreateReplicationSlotOptions) (pglogrepl.CreateReplicationSlotResult, error) {
+	if !s.Fallback {
+		defer s.activity.Begin("the creation of replication slot "+s.server.Slot, s.conn.PID())()
+		created, err := pglogrepl.CreateReplicationSlot(ctx, s.conn, s.server.Slot, outputPlugin, options)
+		if err != nil {
+			return created, fmt.Errorf("create replication slot %s: %w", s.server.Slot, err)
+		}
+		return created, nil
+	}
+	limited, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var holders holder.Holders
+	var late bool
+	done := make(chan struct{})
+	var watch conc.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		case <-time.After(createTimeout):
+			// While it still waits.
+			looking, stop := context.WithTimeout(ctx, holderTimeout)
+			defer stop()
+			holders, _ = holder.Of(looking, s.Pool, s.conn.PID())
+			late = true
+			cancel()
+		}
+	})
+	created, err := pglogrepl.CreateReplicationSlot(limited, s.conn, s.server.Slot, outputPlugin, options)
+	close(done)
+	watch.Wait()
+	switch {
+	case err == nil:
+		return created, nil
+	case late && ctx.Err() == nil && len(holders) > 0:
+		return created, &UnusableError{Reason: fmt.Sprintf("a replication slot was not created within %s: it waits for %s", createTimeout, holders)}
+	case late && ctx.Err() == nil:
+		return created, &UnusableError{Reason: fmt.Sprintf("a replication slot was not created within %s: a transaction that has been running for longer holds it up; "+
+			"end it (pg_stat_activity, xact_start, or pg_prepared_xacts)", createTimeout)}
+	default:
+		return created, fmt.Errorf("create replication slot %s: %w", s.server.Slot, err)
+	}
+}
+
 // createSlot creates the slot and mirrors the provider table exactly as of the
 // slot's start, by the snapshot that creating it exports. With a reason, a gap is
 // recorded in the transaction that makes the new slot count.
@@ -207,19 +259,9 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 	if server.Version >= versionFailover {
 		options.SnapshotAction = "(SNAPSHOT 'export', FAILOVER true)"
 	}
-	limited, cancel := ctx, context.CancelFunc(func() {})
-	if s.Fallback {
-		limited, cancel = context.WithTimeout(ctx, createTimeout)
-	}
-	defer cancel()
-	created, err := pglogrepl.CreateReplicationSlot(limited, s.conn, server.Slot, outputPlugin, options)
-	if limited.Err() != nil && ctx.Err() == nil {
-		// The server waits for every transaction that was running to end.
-		return nil, 0, &UnusableError{Reason: fmt.Sprintf(
-			"a replication slot was not created within %s: a transaction that has been running for longer holds it up; end it (pg_stat_activity, xact_start)", createTimeout)}
-	}
+	created, err := s.awaitSlot(ctx, options)
 	if err != nil {
-		return nil, 0, fmt.Errorf("create replication slot %s: %w", server.Slot, err)
+		return nil, 0, err
 	}
 	start, err := pglogrepl.ParseLSN(created.ConsistentPoint)
 	if err != nil {

@@ -1,0 +1,126 @@
+package holder_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/holder"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
+	"provwatch/internal/waittest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// session is one of the application given.
+func session(t *testing.T, url, application string) *pgx.Conn {
+	t.Helper()
+	config, err := postgres.ParseURL(url)
+	require.NoError(t, err)
+	config.ConnConfig.RuntimeParams["application_name"] = application
+	conn, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func exec(t *testing.T, conn *pgx.Conn, statements ...string) {
+	t.Helper()
+	for _, statement := range statements {
+		_, err := conn.Exec(t.Context(), statement)
+		require.NoError(t, err)
+	}
+}
+
+// waits runs a statement that waits, until the test ends.
+func waits(t *testing.T, conn *pgx.Conn, statement string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var group conc.WaitGroup
+	group.Go(func() { _, _ = conn.Exec(ctx, statement) })
+	t.Cleanup(func() {
+		cancel()
+		group.Wait()
+	})
+}
+
+func databaseOf(t *testing.T, url string) (config *pgxpool.Config, name string) {
+	t.Helper()
+	config, err := postgres.ParseURL(url)
+	require.NoError(t, err)
+	return config, config.ConnConfig.Database
+}
+
+// found waits until the session is held up, and returns by whom.
+func found(t *testing.T, config *pgxpool.Config, waiting *pgx.Conn) (holders holder.Holders) {
+	t.Helper()
+	waittest.Until(t, func() bool {
+		var err error
+		holders, err = holder.Lookup(t.Context(), config, waiting.PgConn().PID())
+		require.NoError(t, err)
+		return len(holders) > 0
+	}, "it is held up")
+	return holders
+}
+
+// TestHolders has a session that waits for an advisory lock behind another one that waits
+// for it too.
+func TestHolders(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewDatabase(t)
+	config, name := databaseOf(t, url)
+	first, second, third := session(t, url, "first"), session(t, url, "second"), session(t, url, "third")
+	exec(t, first, "SELECT pg_advisory_lock(42)")
+	waits(t, second, "SELECT pg_advisory_lock(42)")
+	want := fmt.Sprintf(`session %d (role "provwatch", application "first", database %q); SELECT pg_terminate_backend(%d) ends it`, first.PgConn().PID(), name, first.PgConn().PID())
+	require.Equal(t, want, found(t, config, second).String())
+	waits(t, third, "SELECT pg_advisory_lock(42)")
+	require.Equal(t, want, found(t, config, third).String(), "and not the one that waits before it")
+	holders, err := holder.Lookup(t.Context(), config, first.PgConn().PID())
+	require.NoError(t, err)
+	require.Empty(t, holders)
+	require.Equal(t, "nobody known", holders.String())
+}
+
+// TestPreparedHolders has a transaction that was prepared, which holds a lock.
+func TestPreparedHolders(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	url := cluster.NewDatabase(t)
+	exec(t, session(t, url, "owner"), "ALTER SYSTEM SET max_prepared_transactions = 2")
+	cluster.Restart(t, "fast")
+	config, name := databaseOf(t, url)
+	owner, waiting := session(t, url, "owner"), session(t, url, "waiting")
+	exec(t, owner, "CREATE TABLE public.rows (id int); INSERT INTO public.rows VALUES (1)", "BEGIN", "UPDATE public.rows SET id = 2", "PREPARE TRANSACTION 'forgotten'")
+	for _, statement := range []string{"UPDATE public.rows SET id = 3", "LOCK TABLE public.rows IN ACCESS EXCLUSIVE MODE"} {
+		exec(t, waiting, "BEGIN")
+		waits(t, waiting, statement)
+		require.Regexp(t, fmt.Sprintf(`^the prepared transaction "forgotten" \(role "provwatch", database %q, since 20\S+\); COMMIT PREPARED or ROLLBACK PREPARED it in its database`, name),
+			found(t, config, waiting).String())
+		waiting = session(t, url, "waiting")
+	}
+	exec(t, owner, "ROLLBACK PREPARED 'forgotten'")
+}
+
+func TestSession(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewDatabase(t)
+	conn, other := session(t, url, "one"), session(t, url, "other")
+	pid := int32(other.PgConn().PID())
+	described, err := holder.Session(t.Context(), conn, pid)
+	require.NoError(t, err)
+	require.Equal(t, holder.Holder{PID: pid, Role: "provwatch", Application: "other", Database: conn.Config().Database}, described)
+	require.NoError(t, other.Close(t.Context()))
+	waittest.Until(t, func() bool {
+		described, err = holder.Session(t.Context(), conn, pid)
+		require.NoError(t, err)
+		return described.Role == ""
+	}, "it has ended")
+	require.Equal(t, fmt.Sprintf("session %d", pid), described.String())
+}
