@@ -10,6 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/postgres"
 	"provwatch/internal/status"
 )
 
@@ -62,12 +65,19 @@ type reason struct {
 // numbers are what errors about the same matter differ in: processes, times and ports.
 var numbers = regexp.MustCompile(`[0-9]+`)
 
-// matter is what the reason is about, so that it is logged once.
+// matter is what the reason is about, so that it is logged once: whatever was being done,
+// an error of the server's is the same.
 func (r reason) matter() string {
 	text := r.err.Error()
 	var about interface{ matter() string }
-	if errors.As(r.err, &about) {
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(r.err, &about):
 		text = about.matter()
+	case postgres.IsPooling(r.err):
+		text = "a pooler"
+	case errors.As(r.err, &refused):
+		text = refused.Code + " " + refused.Message
 	}
 	return r.kind + " " + numbers.ReplaceAllString(text, "0")
 }

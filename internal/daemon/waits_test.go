@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/holder"
@@ -88,6 +90,13 @@ func TestEachReasonIsLoggedOnceUntilTheWorkerIsReady(t *testing.T) {
 	}
 	require.Equal(t, 1, lines("WARN", "no answer of session"))
 	require.Equal(t, 1, lines("WARN", "another"))
+	for _, doing := range []string{"look", "connect"} {
+		h.setVerified(true, fmt.Errorf("%s: %w", doing, &pgconn.PgError{Severity: "FATAL", Code: "53300", Message: "too many connections"}))
+		h.setListening(fmt.Errorf("%s: %w", doing, &postgres.PoolingError{}))
+	}
+	h.setListening(nil)
+	require.Equal(t, 1, lines("WARN", "too many connections"))
+	require.Equal(t, 1, lines("WARN", "there is a pooler"))
 	holders := holder.Holders{{PID: 4711}}
 	h.setWaiting(&lateError{what: "one", holders: holders})
 	h.setWaiting(nil)
