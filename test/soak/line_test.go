@@ -32,25 +32,30 @@ func newLine(w *world, name, to string) *line {
 
 // toxic adds a toxic to the proxy and returns what removes it.
 func (l *line) toxic(name, kind, stream, attributes string) (remove func()) {
-	_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(
-		`{"name": %q, "type": %q, "stream": %q, "toxicity": 1, "attributes": %s}`, name, kind, stream, attributes)))
-	if err != nil {
-		l.w.violate(ruleHistory, "add a toxic: %v", err)
-	}
-	return func() {
-		removed := make(chan struct{})
-		go func() {
-			defer close(removed)
-			_ = l.proxy.Toxics.RemoveToxic(context.Background(), name)
-		}()
-		select {
-		case <-removed:
-		case <-time.After(3 * time.Second):
-			// It waits for a stream that nobody reads.
-			l.unplug()
-			<-removed
-			l.replug()
+	l.unstuck(func() {
+		_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(
+			`{"name": %q, "type": %q, "stream": %q, "toxicity": 1, "attributes": %s}`, name, kind, stream, attributes)))
+		if err != nil {
+			l.w.violate(ruleHistory, "add a toxic: %v", err)
 		}
+	})
+	return func() { l.unstuck(func() { _ = l.proxy.Toxics.RemoveToxic(context.Background(), name) }) }
+}
+
+// unstuck changes the toxics of the proxy, which waits for each of its streams: one that
+// nobody reads is closed, with all others, after a while.
+func (l *line) unstuck(change func()) {
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		change()
+	}()
+	select {
+	case <-changed:
+	case <-time.After(3 * time.Second):
+		l.unplug()
+		<-changed
+		l.replug()
 	}
 }
 

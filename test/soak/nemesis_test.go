@@ -66,10 +66,16 @@ func (w *world) count(kind string, done bool) {
 // inject injects one fault. It reports false when there was nothing to be broken.
 func (w *world) inject(ctx context.Context, f fault, name string, until func(time.Duration, func())) bool {
 	target := w.workers[f.worker]
+	if *keep != "" {
+		fmt.Printf("%s soak %s: next is %s\n", time.Now().Format("15:04:05.000"), w.source, f.kind)
+	}
 	if strings.Contains(f.kind, "leader") && f.kind != "terminate-leader" {
 		if target = w.leader(ctx); target == nil {
 			return false
 		}
+	}
+	if strings.Contains(f.kind, "standby") {
+		target = w.standby()
 	}
 	if *keep != "" {
 		fmt.Printf("%s soak %s: %s on worker %d for %s\n", time.Now().Format("15:04:05.000"), w.source, f.kind, target.index, f.length)
@@ -89,7 +95,7 @@ func (w *world) inject(ctx context.Context, f fault, name string, until func(tim
 		target.moveClock = int64(1000 + f.n*1000)
 		target.mu.Unlock()
 		return target.signal(syscall.SIGKILL, true)
-	case "freeze", "freeze-leader":
+	case "freeze", "freeze-leader", "freeze-standby":
 		if target.isFrozen() || !target.signal(syscall.SIGSTOP, false) {
 			return false
 		}
@@ -104,6 +110,20 @@ func (w *world) inject(ctx context.Context, f fault, name string, until func(tim
 		w.cluster.Stop(w.t, "immediate")
 		pause(ctx, time.Duration(f.n)*time.Millisecond)
 		w.cluster.StartAgain(w.t)
+	case "freeze-server":
+		processes := w.cluster.Freeze(w.t)
+		pause(ctx, f.length)
+		w.cluster.Thaw(processes...)
+	case "freeze-listener", "freeze-walsender", "freeze-pool":
+		return w.freezeSession(ctx, f, until)
+	case "switch-over", "fail-over":
+		return w.failOver(ctx, f.kind == "switch-over")
+	case "full-disk":
+		return w.fillDisk(ctx, f.length)
+	case "connections":
+		until(0, func() { w.useUp(ctx, f.length) })
+	case "server-clock":
+		return w.clock != nil && w.clock.jump(f.n)
 	case "terminate-all":
 		return w.exec(ctx, workersSessions)
 	case "terminate-some":
@@ -186,7 +206,9 @@ func both(l interface {
 func (w *world) exec(ctx context.Context, sql string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.url+"&application_name=soak-nemesis")
+	w.moving.RLock()
+	defer w.moving.RUnlock()
+	conn, err := pgx.Connect(ctx, w.url()+"&application_name=soak-nemesis")
 	if err != nil {
 		return false
 	}
@@ -197,7 +219,9 @@ func (w *world) exec(ctx context.Context, sql string) bool {
 
 // leader returns the worker whose session holds the leader's lock, nil for none.
 func (w *world) leader(ctx context.Context) *worker {
-	conn, err := pgx.Connect(ctx, w.url+"&application_name=soak-nemesis")
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, w.url()+"&application_name=soak-nemesis")
 	if err != nil {
 		return nil
 	}
@@ -248,7 +272,7 @@ func (w *world) dropSlot(ctx context.Context) bool {
 func (w *world) flood(ctx context.Context, length time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, length+5*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.url+"&application_name=soak-flood")
+	conn, err := pgx.Connect(ctx, w.url()+"&application_name=soak-flood")
 	if err != nil {
 		return
 	}
@@ -260,7 +284,7 @@ func (w *world) flood(ctx context.Context, length time.Duration) {
 	}
 	// 100,000 notifications, 80 MB of the queue, few in a transaction, since what
 	// a refused transaction has put there nobody is told to read.
-	flooder, err := pgx.Connect(ctx, w.url+"&application_name=soak-nemesis")
+	flooder, err := pgx.Connect(ctx, w.url()+"&application_name=soak-nemesis")
 	if err != nil {
 		return
 	}
@@ -281,7 +305,7 @@ func (w *world) flood(ctx context.Context, length time.Duration) {
 
 // longTransaction writes and stays open, which holds up the creation of a slot.
 func (w *world) longTransaction(ctx context.Context, length time.Duration) {
-	conn, err := pgx.Connect(ctx, w.url+"&application_name=soak-long")
+	conn, err := pgx.Connect(ctx, w.url()+"&application_name=soak-long")
 	if err != nil {
 		return
 	}

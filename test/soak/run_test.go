@@ -78,6 +78,7 @@ type report struct {
 	Faults       map[string]int `json:"faults"`
 	Skipped      map[string]int `json:"skipped"`
 	Gaps         int            `json:"gaps_announced"`
+	SlotsKept    int            `json:"slots_kept"` // by failovers
 	Convergence  string         `json:"convergence"`
 	Violations   []violation    `json:"violations"`
 }

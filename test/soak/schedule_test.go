@@ -68,6 +68,8 @@ var faultWeights = weights{
 	{"cut", 4}, {"silence", 6}, {"silence-leader-and-terminate", 4}, {"half-silence", 5}, {"latency", 4}, {"bandwidth", 3}, {"slicer", 4}, {"cut-inside", 5}, {"reset", 3},
 	{"drop-slot", 4}, {"wal", 3}, {"flood", 3}, {"forged", 3}, {"reload", 3}, {"clock", 3}, {"long-transaction", 3},
 	{"keys", 8}, {"damage-keys", 2},
+	{"freeze-standby", 3}, {"freeze-server", 4}, {"freeze-listener", 4}, {"freeze-walsender", 3}, {"freeze-pool", 4},
+	{"switch-over", 2}, {"fail-over", 3}, {"full-disk", 3}, {"connections", 3}, {"server-clock", 4},
 }
 
 var momentWeights = weights{

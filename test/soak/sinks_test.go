@@ -206,7 +206,7 @@ func (s *sinks) fail(ctx context.Context, moments []fault) {
 func (w *world) sinksBehind() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.url)
+	conn, err := pgx.Connect(ctx, w.url())
 	if err != nil {
 		return err.Error()
 	}
@@ -222,7 +222,7 @@ func (w *world) sinksBehind() string {
 
 // checkSinks holds what the sinks got against what was committed.
 func (w *world) checkSinks(r *report) {
-	conn, err := pgx.Connect(context.Background(), w.url)
+	conn, err := pgx.Connect(context.Background(), w.url())
 	require.NoError(w.t, err)
 	defer func() { _ = conn.Close(context.Background()) }()
 	letters := map[string][]string{}

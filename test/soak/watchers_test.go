@@ -18,8 +18,13 @@ AND l.classid = 1886874724 AND l.objid::bigint = (SELECT term % 2147483648 FROM 
 
 // connected calls do with a connection again and again, until ctx ends.
 func (w *world) connected(ctx context.Context, application string, do func(*pgx.Conn) error) {
+	w.connectedTo(ctx, w.url, application, do)
+}
+
+// connectedTo is connected to where the database is then, or to another one.
+func (w *world) connectedTo(ctx context.Context, url func() string, application string, do func(*pgx.Conn) error) {
 	for ctx.Err() == nil {
-		conn, err := pgx.Connect(ctx, w.url+"&application_name="+application)
+		conn, err := pgx.Connect(ctx, url()+"&application_name="+application)
 		if err == nil {
 			_ = do(conn)
 			closing, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -34,11 +39,11 @@ func (w *world) connected(ctx context.Context, application string, do func(*pgx.
 func (w *world) decode(ctx context.Context) {
 	w.connected(ctx, "soak-decoder", func(conn *pgx.Conn) error {
 		for {
-			more, err := w.decodeSome(ctx, conn)
+			n, err := w.decodeSome(ctx, conn)
 			if err != nil {
 				return err
 			}
-			if !more && !pause(ctx, 250*time.Millisecond) {
+			if n <= 100 && !pause(ctx, 250*time.Millisecond) {
 				return ctx.Err()
 			}
 		}
@@ -46,14 +51,15 @@ func (w *world) decode(ctx context.Context) {
 }
 
 // decodeSome reads the history from where the checker is. What was read is
-// released after it, so that a connection lost in between loses nothing.
-func (w *world) decodeSome(ctx context.Context, conn *pgx.Conn) (more bool, err error) {
+// released after it, so that a connection lost in between loses nothing. It returns how
+// many transactions there were.
+func (w *world) decodeSome(ctx context.Context, conn *pgx.Conn) (n int, err error) {
 	if _, err := conn.Exec(ctx, "SET timezone = 'UTC'"); err != nil {
-		return false, err
+		return 0, err
 	}
 	rows, err := conn.Query(ctx, `SELECT lsn::text, data FROM pg_logical_slot_peek_changes('soak_history', NULL, 2000, 'include-timestamp', '1', 'skip-empty-xacts', '1')`)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	var d decoder
 	var done []transaction
@@ -71,7 +77,7 @@ func (w *world) decodeSome(ctx context.Context, conn *pgx.Conn) (more bool, err 
 		}
 		return nil
 	}); err != nil || len(done) == 0 {
-		return false, err
+		return 0, err
 	}
 	w.mu.Lock()
 	last := done[len(done)-1].end
@@ -83,12 +89,12 @@ func (w *world) decodeSome(ctx context.Context, conn *pgx.Conn) (more bool, err 
 	}
 	w.mu.Unlock()
 	_, err = conn.Exec(ctx, "SELECT pg_replication_slot_advance('soak_history', $1::text::pg_lsn)", last.String())
-	return len(done) > 100, err
+	return len(done), err
 }
 
 // drain waits until the checker has all that was committed so far.
 func (w *world) drain() {
-	conn, err := pgx.Connect(context.Background(), w.url)
+	conn, err := pgx.Connect(context.Background(), w.url())
 	if err != nil {
 		w.violate(ruleHistory, "%v", err)
 		return
@@ -125,7 +131,7 @@ func (w *world) sampleLeaders(ctx context.Context) {
 				return err
 			}
 			w.mu.Lock()
-			w.leaders.sample(at, holders)
+			w.leaders.sample(w.real(at), holders)
 			w.mu.Unlock()
 			if !pause(ctx, 50*time.Millisecond) {
 				return ctx.Err()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,7 @@ import (
 type worker struct {
 	*line
 	index int
+	url   string // of the database by way of its proxy
 
 	ended   chan struct{} // closed when the supervisor has ended
 	quit    chan struct{}
@@ -45,6 +47,7 @@ type worker struct {
 
 func newWorker(w *world, index int) *worker {
 	p := &worker{line: newLine(w, fmt.Sprintf("worker %d", index), w.cluster.TCPAddr()), index: index, ended: make(chan struct{}), quit: make(chan struct{})}
+	p.url = w.cluster.TCPURL(w.t, w.url(), p.proxy.Listen)
 	if *keep != "" {
 		var err error
 		p.file, err = os.Create(filepath.Join(*keep, fmt.Sprintf("%s-%d.log", w.source, index)))
@@ -89,7 +92,7 @@ func (p *worker) live() {
 		p.moveClock = 0
 	}
 	command := exec.Command(args[0], args[1:]...)
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0", "DATABASE_URL=" + p.w.workerURL(p.proxy.Listen, name)}
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0", "DATABASE_URL=" + p.url + "&application_name=" + url.QueryEscape(name)}
 	stderr, err := command.StderrPipe()
 	if err == nil {
 		err = command.Start()

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,8 +33,11 @@ type world struct {
 	t         *testing.T
 	source    string
 	schedule  schedule
-	cluster   *pgtest.Cluster
-	url       string
+	cluster   *pgtest.Cluster        // of the nemesis: it is another one after a failover
+	address   atomic.Pointer[string] // of the database
+	moving    sync.RWMutex           // held for writing while the database moves to another server
+	clock     *serverClock           // nil where the server's clock cannot be moved
+	origin    time.Time              // shortly before the run
 	groups    [][]wanted
 	envFile   string
 	variables variables // that the file sets
@@ -55,6 +58,7 @@ type world struct {
 	skipped  map[string]int
 	starts   int
 	dropped  int // slots
+	kept     int // slots of the workers that a failover has kept
 	decoded  position
 	begun    map[string]bool
 	finished map[string]bool // writers' transactions whose commit was acknowledged
@@ -64,12 +68,13 @@ type world struct {
 func run(t *testing.T, seed uint64, source string, length time.Duration) report {
 	w := &world{
 		t: t, source: source, schedule: plan(seed, source, length), groups: environment(),
-		cluster: pgtest.NewCluster(t), envFile: filepath.Join(t.TempDir(), "providers.env"),
+		envFile: filepath.Join(t.TempDir(), "providers.env"),
 		authors: map[int64]string{}, faults: map[string]int{}, skipped: map[string]int{},
 		begun: map[string]bool{}, finished: map[string]bool{},
 	}
-	w.url = w.cluster.NewDatabase(t)
+	w.startServer()
 	w.checker = newChecker(w.groups)
+	w.checker.real = w.real
 	w.prepare()
 	w.writeEnvFile()
 	w.sinks = newSinks(w)
@@ -137,8 +142,12 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 // empty when it took too long.
 func (w *world) settle(after string, also func() bool) string {
 	began := time.Now()
-	for why := ""; ; time.Sleep(200 * time.Millisecond) {
-		if why = w.unsettled(also); why == "" {
+	for why, said := "", ""; ; time.Sleep(200 * time.Millisecond) {
+		if why = w.unsettled(also); *keep != "" && why != said {
+			fmt.Printf("%s soak %s: %s\n", time.Now().Format("15:04:05.000"), w.source, why)
+			said = why
+		}
+		if why == "" {
 			return time.Since(began).Round(100 * time.Millisecond).String()
 		}
 		if time.Since(began) > settleTime {
@@ -175,14 +184,14 @@ func (w *world) finish(r *report) {
 	w.searchForSecrets()
 	r.Commits, r.Refused, r.Unknown, r.Seeds, r.Transactions = w.commits, w.refused, w.unknown, c.seeds, c.transactions
 	r.Alerts, r.AuditEntries, r.Leaders, r.Starts = len(c.alerts), len(c.delivered), len(w.leaders.holdings), w.starts
-	r.Faults, r.Skipped, r.Gaps, r.Violations = maps.Clone(w.faults), w.skipped, announced, w.found
+	r.Faults, r.Skipped, r.Gaps, r.SlotsKept, r.Violations = maps.Clone(w.faults), w.skipped, announced, w.kept, w.found
 }
 
 // checkHistory compares what was decoded with the history table: each
 // transaction of a writer's put a row there, so that the outcome of a commit
 // whose answer was lost is known.
 func (w *world) checkHistory() {
-	conn, err := pgx.Connect(context.Background(), w.url)
+	conn, err := pgx.Connect(context.Background(), w.url())
 	require.NoError(w.t, err)
 	defer func() { _ = conn.Close(context.Background()) }()
 	rows, err := conn.Query(context.Background(), "SELECT id::text FROM soak.history")
@@ -255,7 +264,7 @@ func (w *world) eventually(within time.Duration, what string, condition func() b
 // prepare makes the history table, ballast for the WAL, and the slot by which
 // the history is decoded, before there is anything else.
 func (w *world) prepare() {
-	conn, err := pgx.Connect(w.t.Context(), w.url)
+	conn, err := pgx.Connect(w.t.Context(), w.url())
 	require.NoError(w.t, err)
 	// A queue that a flood fills, where the server lets its size be set.
 	var fillable bool
@@ -263,11 +272,11 @@ func (w *world) prepare() {
 		_, err := conn.Exec(w.t.Context(), "ALTER SYSTEM SET max_notify_queue_pages = 64")
 		require.NoError(w.t, err)
 		w.cluster.Restart(w.t, "fast")
-		conn, err = pgx.Connect(w.t.Context(), w.url)
+		conn, err = pgx.Connect(w.t.Context(), w.url())
 		require.NoError(w.t, err)
 	}
 	defer func() { _ = conn.Close(context.Background()) }()
-	pgtest.CreateGatewayTables(w.t, w.url)
+	pgtest.CreateGatewayTables(w.t, w.url())
 	for _, sql := range []string{
 		"CREATE SCHEMA soak",
 		"CREATE TABLE soak.history (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id uuid NOT NULL UNIQUE, op text NOT NULL, providers text NOT NULL)",
@@ -280,7 +289,7 @@ func (w *world) prepare() {
 	}
 	dbcrypttest.Register(w.t, conn, firstKey, secondKey, lentKey, foreignKey)
 	// The model has to know the key of digests, which a migration makes up.
-	config, err := postgres.ParseURL(w.url)
+	config, err := postgres.ParseURL(w.url())
 	require.NoError(w.t, err)
 	_, _, err = schema.Migrate(w.t.Context(), config.ConnConfig, schema.Needs{})
 	require.NoError(w.t, err)
@@ -379,7 +388,7 @@ func (w *world) stored() bool {
 func (w *world) recorded() map[string]string {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.url)
+	conn, err := pgx.Connect(ctx, w.url())
 	if err != nil {
 		return nil
 	}
@@ -404,7 +413,7 @@ func (w *world) recorded() map[string]string {
 func (w *world) notCompared() map[string]bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.url)
+	conn, err := pgx.Connect(ctx, w.url())
 	if err != nil {
 		return nil
 	}
@@ -454,10 +463,8 @@ func (w *world) unsettled(also func() bool) string {
 	return ""
 }
 
-// workerURL is the URL of the database by way of a worker's proxy.
-func (w *world) workerURL(listen, application string) string {
-	return w.cluster.TCPURL(w.t, w.url, listen) + "&application_name=" + url.QueryEscape(application)
-}
+// url returns the URL of the database.
+func (w *world) url() string { return *w.address.Load() }
 
 // pause waits, or returns false when ctx ends.
 func pause(ctx context.Context, d time.Duration) bool {

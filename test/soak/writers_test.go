@@ -63,6 +63,8 @@ func (w *world) joined(name string) bool {
 // commits nothing but its history.
 func (w *world) transact(ctx context.Context, conn *pgx.Conn, r *rand.Rand, o op, i int, byName map[string]wanted) error {
 	id := uuidOf(r)
+	w.moving.RLock()
+	defer w.moving.RUnlock()
 	// A transaction that was begun is ended, also when the run is.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -272,7 +274,7 @@ func (w *world) remove(name string) error {
 func (w *world) note(op, providers string, statements ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.url)
+	conn, err := pgx.Connect(ctx, w.url())
 	if err != nil {
 		return err
 	}
