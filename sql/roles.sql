@@ -203,6 +203,7 @@ GRANT SELECT, INSERT, UPDATE (retry, attempts, reason, at), DELETE ON provwatch.
 
 -- To follow the alerts.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
+GRANT SELECT (epoch) ON provwatch.alert_counter TO provwatch_reader;
 
 -- To report, with "worker status" and on the status page.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;

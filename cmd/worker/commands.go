@@ -359,13 +359,14 @@ func watchCommand(f *flags) *cobra.Command {
 			if err := schema.Listenable(ctx, pool); err != nil {
 				return unlessStopped(ctx, err)
 			}
-			if !c.Flags().Changed("since") {
-				if since, err = watch.Latest(ctx, pool); err != nil {
-					return unlessStopped(ctx, schema.Explain(ctx, pool, schema.Watching, err))
-				}
+			switch {
+			case !c.Flags().Changed("since"):
+				since = watch.New
+			case since < 0:
+				return &usageError{errors.New("--since is the seq of an alert, or 0 for all")}
 			}
 			err = watch.Follow(ctx, pool, config, since, logger, f.printer().Alert)
-			return schema.Explain(ctx, pool, schema.Watching, err)
+			return unlessStopped(ctx, schema.Explain(ctx, pool, schema.Watching, err))
 		},
 	}
 	command.Flags().Int64Var(&since, "since", 0, "print the alerts above this seq first; 0 prints all (default: only new ones)")

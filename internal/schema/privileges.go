@@ -120,7 +120,8 @@ var privileges = []privilege{
 	{"provwatch", "alert_counter", "SELECT", []string{
 		"last_seq", "generation", "term", "epoch", "writer", "xmin", "system_identifier", "timeline", "table_oid",
 	}, running},
-	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Reporting | Sinks | SinkRetries},
+	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Watching | Reporting | Sinks | SinkRetries},
+	{"provwatch", "alert_counter", "SELECT", []string{"epoch"}, Watching},
 	{"provwatch", "alert_counter", "SELECT", []string{"verified_at", "term"}, Reporting},
 	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving},
 	{"provwatch", "alert_counter", "UPDATE", []string{

@@ -32,7 +32,7 @@ var roles = map[string]struct {
 	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
 	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, sealing, resolving, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
-	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"LastAlertSeq", "ListAlertsSince"}, reporting)},
+	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "ListAlertsSince"}, reporting)},
 }
 
 var (

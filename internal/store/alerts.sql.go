@@ -12,12 +12,48 @@ import (
 	"github.com/google/uuid"
 )
 
-const lastAlertSeq = `-- name: LastAlertSeq :one
-SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts
+const findAlerts = `-- name: FindAlerts :many
+SELECT seq, id FROM provwatch.drift_alerts WHERE seq = ANY($1::bigint[])
 `
 
-func (q *Queries) LastAlertSeq(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, lastAlertSeq)
+type FindAlertsRow struct {
+	Seq int64
+	ID  uuid.UUID
+}
+
+// The ids of the alerts of these seqs, where they are there.
+func (q *Queries) FindAlerts(ctx context.Context, seqs []int64) ([]FindAlertsRow, error) {
+	rows, err := q.db.Query(ctx, findAlerts, seqs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []FindAlertsRow
+	for rows.Next() {
+		var i FindAlertsRow
+		if err := rows.Scan(&i.Seq, &i.ID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lastOfEpoch = `-- name: LastOfEpoch :one
+SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts WHERE epoch = $1 AND seq <= $2
+`
+
+type LastOfEpochParams struct {
+	Epoch uuid.UUID
+	Seq   int64
+}
+
+// The last alert of an epoch up to a seq, 0 for none.
+func (q *Queries) LastOfEpoch(ctx context.Context, arg LastOfEpochParams) (int64, error) {
+	row := q.db.QueryRow(ctx, lastOfEpoch, arg.Epoch, arg.Seq)
 	var seq int64
 	err := row.Scan(&seq)
 	return seq, err
@@ -302,6 +338,26 @@ WHERE term = $1
 func (q *Queries) NoteVerified(ctx context.Context, term int64) error {
 	_, err := q.db.Exec(ctx, noteVerified, term)
 	return err
+}
+
+const readAlertsEnd = `-- name: ReadAlertsEnd :one
+SELECT c.epoch, c.last_seq, a.id
+FROM provwatch.alert_counter c
+LEFT JOIN provwatch.drift_alerts a ON a.seq = $1::bigint
+`
+
+type ReadAlertsEndRow struct {
+	Epoch   uuid.UUID
+	LastSeq int64
+	ID      *uuid.UUID
+}
+
+// The end of the sequence of alerts, and the id of the alert of a seq, if it is there.
+func (q *Queries) ReadAlertsEnd(ctx context.Context, seq int64) (ReadAlertsEndRow, error) {
+	row := q.db.QueryRow(ctx, readAlertsEnd, seq)
+	var i ReadAlertsEndRow
+	err := row.Scan(&i.Epoch, &i.LastSeq, &i.ID)
+	return i, err
 }
 
 const readCounter = `-- name: ReadCounter :one

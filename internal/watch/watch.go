@@ -26,12 +26,8 @@ const (
 	retryAfter = time.Second
 )
 
-// Latest returns the seq of the latest alert, 0 when there was none yet. The
-// error is a [*schema.UnusableError] when the table of alerts is not there.
-func Latest(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
-	seq, err := store.On(pool).LastAlertSeq(ctx)
-	return seq, readError(err)
-}
+// New is the value of since for a reader that wants no alert that is there already.
+const New = -1
 
 // readError explains why alerts cannot be read.
 func readError(err error) error {
@@ -48,8 +44,14 @@ func readError(err error) error {
 // Follow calls show for every alert with a seq above since, in order, until ctx
 // ends or show fails. Notifications only prompt it to read
 // provwatch.drift_alerts, so that alerts published while it was disconnected are
-// not missed.
+// not missed. When the sequence of alerts is rewound, as by a restore, it logs so and goes
+// on after the last alert that is still there. The error is a [*schema.UnusableError] when
+// the tables are not there at the start.
 func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, since int64, logger *slog.Logger, show func(pubsub.DriftAlert) error) error {
+	at, err := begin(ctx, store.On(pool), since, logger)
+	if err != nil {
+		return readError(err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	prompt := make(prompter, 1)
@@ -65,12 +67,13 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 		case <-prompt:
 		}
 		for {
-			alerts, err := store.On(pool).ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: since, MaxAlerts: pageSize})
+			alerts, err := at.next(ctx, store.On(pool), logger)
 			if err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}
-				if !postgres.IsConnectionLoss(err) {
+				// The tables are gone for a moment while a dump is restored.
+				if !postgres.IsConnectionLoss(err) && !schema.IsMissing(err) {
 					return readError(err)
 				}
 				logger.WarnContext(ctx, "alerts not read, trying again", "error", err, "retry_in", retryAfter)
@@ -89,7 +92,7 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 				if err := show(alert); err != nil {
 					return err
 				}
-				since = row.Seq
+				at.read(row)
 			}
 			if len(alerts) < pageSize {
 				break

@@ -141,8 +141,19 @@ FROM (
 WHERE NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = provider)
 ORDER BY provider;
 
--- name: LastAlertSeq :one
-SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts;
+-- name: FindAlerts :many
+-- The ids of the alerts of these seqs, where they are there.
+SELECT seq, id FROM provwatch.drift_alerts WHERE seq = ANY(@seqs::bigint[]);
+
+-- name: LastOfEpoch :one
+-- The last alert of an epoch up to a seq, 0 for none.
+SELECT coalesce(max(seq), 0)::bigint AS seq FROM provwatch.drift_alerts WHERE epoch = @epoch AND seq <= @seq;
+
+-- name: ReadAlertsEnd :one
+-- The end of the sequence of alerts, and the id of the alert of a seq, if it is there.
+SELECT c.epoch, c.last_seq, a.id
+FROM provwatch.alert_counter c
+LEFT JOIN provwatch.drift_alerts a ON a.seq = @seq::bigint;
 
 -- name: ListAlertsSince :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
