@@ -42,6 +42,8 @@ func TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks(t *testing.T) {
 		p := w.start(env, "run").ready()
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai")
+		// A worker that begins to lead reads alerts as well.
+		w.exec(`REVOKE SELECT ON provwatch.drift_alerts FROM ` + role)
 		told("watch --since 0", "provwatch_reader")
 		told("resolve openai --take env", "provwatch_operator")
 		require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "env", "--with-keys").code)
