@@ -20,43 +20,69 @@ type line struct {
 	w     *world
 	name  string
 	proxy *toxiproxy.Proxy
-	plug  sync.Mutex // held while the proxy is started or stopped
+	plug  sync.Mutex // held while the proxy is started, stopped or replaced
 }
 
 func newLine(w *world, name, to string) *line {
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	l := &line{w: w, name: name, proxy: toxiproxy.NewProxy(server, strings.ReplaceAll(name, " ", "-"), "127.0.0.1:0", to)}
+	l := &line{w: w, name: name, proxy: newProxy(name, "127.0.0.1:0", to)}
 	require.NoError(w.t, l.proxy.Start())
 	return l
 }
 
 // toxic adds a toxic to the proxy and returns what removes it.
 func (l *line) toxic(name, kind, stream, attributes string) (remove func()) {
-	l.unstuck(func() {
-		_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(
+	proxy := l.current()
+	l.unstuck(proxy, func() {
+		_, err := proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(
 			`{"name": %q, "type": %q, "stream": %q, "toxicity": 1, "attributes": %s}`, name, kind, stream, attributes)))
 		if err != nil {
 			l.w.violate(ruleHistory, "add a toxic: %v", err)
 		}
 	})
-	return func() { l.unstuck(func() { _ = l.proxy.Toxics.RemoveToxic(context.Background(), name) }) }
+	return func() { l.unstuck(proxy, func() { _ = proxy.Toxics.RemoveToxic(context.Background(), name) }) }
 }
 
-// unstuck changes the toxics of the proxy, which waits for each of its streams: one that
-// nobody reads is closed, with all others, after a while.
-func (l *line) unstuck(change func()) {
+// current returns the proxy.
+func (l *line) current() *toxiproxy.Proxy {
+	l.plug.Lock()
+	defer l.plug.Unlock()
+	return l.proxy
+}
+
+// unstuck changes the toxics of a proxy, which waits for each of its streams. One that
+// nobody reads is closed after a while, with all others; where that does not help either,
+// a new proxy takes the place of this one.
+func (l *line) unstuck(proxy *toxiproxy.Proxy, change func()) {
 	changed := make(chan struct{})
 	go func() {
 		defer close(changed)
 		change()
 	}()
-	select {
-	case <-changed:
-	case <-time.After(3 * time.Second):
-		l.unplug()
-		<-changed
-		l.replug()
+	within := func(d time.Duration) bool {
+		select {
+		case <-changed:
+			return true
+		case <-time.After(d):
+			return false
+		}
 	}
+	if within(3 * time.Second) {
+		return
+	}
+	l.unplug()
+	if !within(3 * time.Second) {
+		l.plug.Lock()
+		if l.proxy == proxy {
+			l.proxy = newProxy(l.name, proxy.Listen, proxy.Upstream)
+		}
+		l.plug.Unlock()
+	}
+	l.replug()
+}
+
+func newProxy(name, listen, upstream string) *toxiproxy.Proxy {
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	return toxiproxy.NewProxy(server, strings.ReplaceAll(name, " ", "-"), listen, upstream)
 }
 
 func (l *line) unplug() {

@@ -94,8 +94,15 @@ func (w *world) fillDisk(ctx context.Context, length time.Duration) bool {
 // standby has what was committed; workers meet servers that end and do not answer.
 func (w *world) failOver(ctx context.Context, clean bool) bool {
 	old := w.cluster
+	step := func(done string) {
+		if *keep != "" {
+			fmt.Printf("%s soak %s: failover: %s\n", time.Now().Format("15:04:05.000"), w.source, done)
+		}
+	}
 	standby := old.NewStreamingStandby(w.t)
+	step("the standby streams")
 	w.waitForSlot(ctx, standby)
+	step("the slot is synchronised, or not")
 	w.moving.Lock()
 	defer w.moving.Unlock()
 	for _, p := range w.workers {
@@ -103,13 +110,17 @@ func (w *world) failOver(ctx context.Context, clean bool) bool {
 		defer p.plug.Unlock()
 		p.proxy.Stop()
 	}
+	step("the writers wait")
 	w.drainFor(standby, clean)
+	step("the history has everything")
 	if clean {
 		old.Stop(w.t, "fast")
 	} else {
 		old.Kill(w.t)
 	}
+	step("the primary has ended")
 	standby.Promote(w.t)
+	step("the standby is promoted")
 	w.cluster = standby
 	url := standby.DatabaseURL(w.url())
 	w.address.Store(&url)
@@ -128,7 +139,7 @@ func (w *world) waitForSlot(ctx context.Context, standby *pgtest.Cluster) {
 	if w.source == "notify" || !standby.Synchronises() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	w.connectedTo(ctx, func() string { return standby.DatabaseURL(w.url()) }, "soak-nemesis", func(conn *pgx.Conn) error {
 		for {
@@ -175,7 +186,7 @@ func (w *world) drainFor(standby *pgtest.Cluster, clean bool) {
 			decoded := w.checker.labels[id]
 			w.mu.Unlock()
 			var received bool
-			err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = 'walreceiver' AND replay_lsn >= $1::text::pg_lsn)`, end).Scan(&received)
+			err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = 'walreceiver' AND flush_lsn >= $1::text::pg_lsn)`, end).Scan(&received)
 			if err != nil {
 				return err
 			}
