@@ -66,11 +66,15 @@ var shared struct {
 func Main(m *testing.M) { os.Exit(Run(m)) }
 
 // proxies are goroutines that a TCP proxy of toxiproxy 2.5.0 can leave behind for
-// good when it is stopped while one of its toxics resets a stream.
+// good when it is stopped while one of its toxics resets a stream, or when a toxic waits for
+// a stream that has ended.
 var proxies = []string{
 	"github.com/Shopify/toxiproxy/v2.(*ToxicLink).read",
 	"github.com/Shopify/toxiproxy/v2.(*ToxicLink).write",
 	"github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run",
+	"github.com/Shopify/toxiproxy/v2.(*ToxicCollection).AddToxicJson",
+	"github.com/Shopify/toxiproxy/v2.(*ToxicCollection).RemoveToxic",
+	"github.com/Shopify/toxiproxy/v2.(*ToxicLink).AddToxic",
 }
 
 // Run runs a package's tests, removes the cluster that they shared and then
