@@ -13,6 +13,7 @@ scope=${SCOPE:-small}
 jobs=${JOBS:-$(nproc)}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
+trap 'exit 130' INT TERM
 export out
 
 # The searches, a line each: name, model, property, flags, and for a mutation the property

@@ -243,7 +243,7 @@ func (s *session) startStream(ctx context.Context) error {
 		var pg *pgconn.PgError
 		switch {
 		case err == nil:
-			return nil
+			return s.compare(ctx)
 		case !errors.As(err, &pg):
 			return fmt.Errorf("start streaming from replication slot %s: %w", s.server.Slot, err)
 		case pg.Code == pgerrcode.ObjectInUse:
@@ -269,6 +269,23 @@ func (s *session) startStream(ctx context.Context) error {
 			return fmt.Errorf("start streaming from replication slot %s: %w", s.server.Slot, err)
 		}
 	}
+}
+
+// compare returns a gap when the slot that streams does not go on from the stored position.
+// Until the stream begins, a former leader that goes on can drop the slot that was looked
+// at and make another of its name. From then on that ends the stream.
+func (s *session) compare(ctx context.Context) error {
+	slot, err := store.On(s.Pool).InspectSlot(ctx, s.server.Slot)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return &gapError{reason: slotGone}
+	case err != nil:
+		return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
+	}
+	if reason := whyGap(s.server, 0, store.ReadWALPositionRow{Slot: s.server.Slot, AppliedLsn: s.stored.String()}, &slot); reason != "" {
+		return &gapError{reason: reason}
+	}
+	return nil
 }
 
 // receive reads the stream, and tells the server what is handled.

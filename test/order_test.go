@@ -1,0 +1,90 @@
+package test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+)
+
+// TestNothingIsConfirmedBeforeItIsStored keeps the worker from recording a transaction
+// that it has received, until it has sent the server a status.
+func TestNothingIsConfirmedBeforeItIsStored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
+	unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	var committed string
+	require.NoError(t, w.db.QueryRow(t.Context(), `SELECT pg_current_wal_lsn()::text`).Scan(&committed))
+	eventually(t, func() bool { return w.waiting("provwatch.alert_counter") }, "the worker records")
+	var before string
+	reply := `SELECT coalesce(r.reply_time::text, '') FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.database = current_database()`
+	require.NoError(t, w.db.QueryRow(t.Context(), reply).Scan(&before))
+	eventually(t, func() bool {
+		var now string
+		require.NoError(t, w.db.QueryRow(t.Context(), reply).Scan(&now))
+		return now != before
+	}, "it has sent a status")
+	confirmed := `SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND confirmed_flush_lsn >= $1::pg_lsn`
+	require.Zero(t, w.count(confirmed, committed), "a transaction that is not stored is confirmed")
+	p.kill9()
+	w.endSessions()
+	unlock()
+	w.start(w.twoProviders(), "run", "--source=wal", "--on-boot-drift=alert").ready()
+	w.expectAlerts("disabled openai")
+	require.Equal(t, []string{"wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
+	eventually(t, func() bool { return w.count(confirmed, committed) == 1 }, "it is confirmed once it is stored")
+}
+
+// TestAPositionIsStoredWithItsAlertsOrNotAtAll has a table that refuses the alerts of a
+// drift and of its end. With a position beyond them they would be lost.
+func TestAPositionIsStoredWithItsAlertsOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
+	w.exec(`ALTER TABLE provwatch.drift_alerts ADD CONSTRAINT refused CHECK (provider <> 'openai')`)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+	p.waitFor("replication stream ended", "refused")
+	w.exec(`ALTER TABLE provwatch.drift_alerts DROP CONSTRAINT refused`)
+	w.expectAlerts("disabled openai", "resolved openai")
+	require.Equal(t, []string{"wal", "wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
+	p.stop()
+}
+
+// TestAGapIsMarkedBeforeTheSlotIsTouched kills a worker while it makes a new slot, which
+// waits for a transaction of the server.
+func TestAGapIsMarkedBeforeTheSlotIsTouched(t *testing.T) {
+	t.Parallel()
+	// The transaction would hold up the slots of other tests.
+	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "")
+	env := w.twoProviders()
+	w.start(env, "run", "--source=wal").ready().kill9()
+	w.endSessions()
+	name, _, _ := w.slot()
+	w.exec(`SELECT pg_drop_replication_slot($1)`, name)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	conn := w.connect()
+	tx, err := conn.BeginTx(t.Context(), pgx.TxOptions{})
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT pg_current_xact_id()`)
+	require.NoError(t, err)
+
+	p := w.start(env, "run", "--source=wal", "--on-boot-drift=alert")
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND query LIKE 'CREATE_REPLICATION_SLOT%' AND wait_event_type = 'Lock'`) == 1
+	}, "the new slot waits")
+	require.Equal(t, []string{"the replication slot is gone"}, w.strings(`SELECT gap FROM provwatch.wal_position`))
+	p.kill9()
+	w.endSessions()
+	require.NoError(t, tx.Rollback(t.Context()))
+
+	w.start(env, "run", "--source=wal", "--on-boot-drift=alert").ready()
+	require.Equal(t, []string{""}, w.strings(`SELECT gap FROM provwatch.wal_position`))
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE kind = 'disabled' AND provider = 'openai'`) == 1
+	}, "what the gap has hidden is alerted")
+}
