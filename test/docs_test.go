@@ -45,25 +45,32 @@ func TestEachDirectDependencyIsExplained(t *testing.T) {
 	require.Equal(t, direct, explained)
 }
 
-func TestEachTestThatAGuaranteeNamesExists(t *testing.T) {
-	t.Parallel()
-	var tests strings.Builder
+// sources returns the text of all files of the repository whose names end so.
+func sources(t *testing.T, suffix string) string {
+	t.Helper()
+	var text strings.Builder
 	require.NoError(t, filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, "_test.go") {
-			tests.WriteString(read(t, path))
+		if err == nil && strings.HasSuffix(path, suffix) {
+			text.WriteString(read(t, path))
 		}
 		return err
 	}))
+	return text.String()
+}
+
+func TestEachTestThatAGuaranteeNamesExists(t *testing.T) {
+	t.Parallel()
+	tests := sources(t, "_test.go")
 	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(read(t, "../docs/guarantees.md"), -1)
 	require.Greater(t, len(named), 20)
 	for _, name := range named {
-		require.Contains(t, tests.String(), "\nfunc "+name[1]+"(", "a test named in docs/guarantees.md")
+		require.Contains(t, tests, "\nfunc "+name[1]+"(", "a test named in docs/guarantees.md")
 	}
 	for _, list := range []string{"../scripts/stress-tests.txt", "../.ci/expected-skips"} {
 		named := regexp.MustCompile(`(?m)^[^#\s]\S* (Test\w+)`).FindAllStringSubmatch(read(t, list), -1)
 		require.NotEmpty(t, named, list)
 		for _, name := range named {
-			require.Contains(t, tests.String(), "\nfunc "+name[1]+"(", "a test named in %s", list)
+			require.Contains(t, tests, "\nfunc "+name[1]+"(", "a test named in %s", list)
 		}
 	}
 }
@@ -89,6 +96,50 @@ func TestEachFuzzTargetHasACorpusAndIsDocumented(t *testing.T) {
 		documented[row[1]] = true
 	}
 	require.Equal(t, targets, documented)
+}
+
+// TestTheModelsAreOfTheCode checks that the functions, statements and tests that
+// docs/model.md names are there, and that it has each mutation of the models.
+func TestTheModelsAreOfTheCode(t *testing.T) {
+	t.Parallel()
+	document := read(t, "../docs/model.md")
+	named := regexp.MustCompile("`((?:internal|sql)/[\\w/]+\\.(go|sql)): ([\\w., ]+)`").FindAllStringSubmatch(document, -1)
+	require.Greater(t, len(named), 20)
+	for _, m := range named {
+		text := read(t, "../"+m[1])
+		for _, name := range strings.Split(m[3], ", ") {
+			declared := `(?m)^-- name: ` + name + ` :|^CREATE FUNCTION ` + regexp.QuoteMeta(name) + `\(`
+			if receiver, method, ok := strings.Cut(name, "."); m[2] == "go" && ok {
+				declared = `(?m)^func \(\w+ \*?` + receiver + `\) ` + method + `\(`
+			} else if m[2] == "go" {
+				declared = `(?m)^func ` + name + `\(`
+			}
+			require.Regexp(t, declared, text, "%s is in %s", name, m[1])
+		}
+	}
+
+	mutations := map[string]bool{}
+	models, err := filepath.Glob("model/*.pml")
+	require.NoError(t, err)
+	for _, model := range models {
+		for _, m := range regexp.MustCompile(`(?m)^#ifn?def MUTATE_(\w+)`).FindAllStringSubmatch(read(t, model), -1) {
+			mutations[m[1]] = true
+		}
+	}
+	require.NotEmpty(t, mutations)
+	documented, tried := map[string]bool{}, map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(?:\\w+/)([A-Z_]+)` \\|.*$").FindAllStringSubmatch(document, -1) {
+		documented[row[1]] = true
+	}
+	for _, line := range regexp.MustCompile(`(?m)^\w+/([A-Z_]+)\|`).FindAllStringSubmatch(read(t, "../scripts/model.sh"), -1) {
+		tried[line[1]] = true
+	}
+	require.Equal(t, mutations, documented)
+	require.Equal(t, mutations, tried)
+	tests := sources(t, "_test.go")
+	for _, name := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(document, -1) {
+		require.Contains(t, tests, "\nfunc "+name[1]+"(", "a test named in docs/model.md")
+	}
 }
 
 // TestLinksInTheDocumentationLeadSomewhere checks links to files and headings of
