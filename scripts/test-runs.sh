@@ -18,7 +18,7 @@ failed=0
 for ((run = 1; run <= ${RUNS:-6}; run++)); do
 	began=$SECONDS
 	result=ok
-	if ! output=$(scripts/test.sh -count 1 -timeout 30m ./... 2>&1); then
+	if ! output=$(scripts/test.sh -count 1 -timeout 40m ./... 2>&1); then
 		result=FAILED
 		failed=$((failed + 1))
 		echo "$output" >>"$log"

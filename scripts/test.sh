@@ -17,7 +17,7 @@ status=0
 export GORACE=${GORACE:-atexit_sleep_ms=0 no_huge_pages_for_shadow=0}
 gotestsum=$(go tool -n -modfile=tools/go.mod gotestsum)
 (cd "${MODULE:-.}" && "$gotestsum" --format standard-quiet --no-color \
-	--jsonfile "$events" -- -race -parallel 4 -timeout 25m "$@") || status=$?
+	--jsonfile "$events" -- -race -parallel 4 -timeout 40m "$@") || status=$?
 
 # An input that a fuzz target refuses is no test that is skipped.
 skipped=$(sed -nE 's/^\{"Time":"[^"]*","Action":"skip","Package":"([^"]*)","Test":"([^"]*)".*/\1 \2/p' "$events" | grep -v ' Fuzz' | sort -u || true)
