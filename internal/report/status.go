@@ -129,6 +129,8 @@ func (p *Printer) watching(d status.Database) error {
 			from = " from " + leader.Address
 		}
 		say("Leader:", "session %d of role %s%s%s", leader.PID, cell(leader.Role), from, since(leader.Since))
+	case d.LockHolder != "":
+		say("Leader:", "none; %s holds the leader's lock and is no worker", cell(d.LockHolder))
 	default:
 		say("Leader:", "none")
 	}

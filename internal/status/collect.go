@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/holder"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
@@ -120,6 +121,15 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 	d.Workers = []Session{}
 	for _, w := range workers {
 		d.Workers = append(d.Workers, Session{PID: int(w.Pid), Role: w.Role, Address: w.Address, Since: utc(w.BackendStart), Leads: w.Leads})
+	}
+	if d.Leader() == nil {
+		strangers, err := c.queries.ListLeaderLockHolders(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range strangers {
+			d.LockHolder = holder.Holder{PID: s.Pid, Role: s.Role, Application: s.Application, Database: s.Database}.String()
+		}
 	}
 	slot, err := c.queries.InspectSlot(ctx, slotName)
 	switch {

@@ -516,4 +516,23 @@ func TestTheLeaderIsTheSessionThatHoldsItsLock(t *testing.T) {
 	require.NotNil(t, leader)
 	require.Equal(t, pids[0], leader.PID)
 	require.WithinDuration(t, time.Now(), *leader.Since, time.Hour)
+	require.Empty(t, s.Database.LockHolder)
+}
+
+// TestASessionThatHoldsTheLeadersLockAndIsNoWorkerIsShown has another program hold it.
+func TestASessionThatHoldsTheLeadersLockAndIsNoWorkerIsShown(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	config := pool.Config().ConnConfig
+	config.RuntimeParams["application_name"] = "a stranger"
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	_, err = conn.Exec(t.Context(), `SELECT pg_try_advisory_lock(1886874724, 0)`) // of the first term
+	require.NoError(t, err)
+	s, err := status.Collect(t.Context(), pool, noKeys, status.Environment{}, every)
+	require.NoError(t, err)
+	require.Nil(t, s.Database.Leader())
+	require.Contains(t, s.Database.LockHolder, fmt.Sprintf("session %d (role ", conn.PgConn().PID()))
+	require.Contains(t, s.Database.LockHolder, `application "a stranger"`)
 }

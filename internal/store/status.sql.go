@@ -320,6 +320,51 @@ func (q *Queries) ListLatestDrifts(ctx context.Context, names []string) ([]ListL
 	return items, nil
 }
 
+const listLeaderLockHolders = `-- name: ListLeaderLockHolders :many
+SELECT a.pid::int AS pid, coalesce(a.usename, '')::text AS role, a.application_name::text AS application, coalesce(a.datname, '')::text AS database
+FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1886874724
+    AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter)
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    AND a.application_name NOT LIKE '%-listener'
+ORDER BY a.pid
+LIMIT 1
+`
+
+type ListLeaderLockHoldersRow struct {
+	Pid         int32
+	Role        string
+	Application string
+	Database    string
+}
+
+// Sessions that hold the leader's lock and are not the listening session of a worker.
+func (q *Queries) ListLeaderLockHolders(ctx context.Context) ([]ListLeaderLockHoldersRow, error) {
+	rows, err := q.db.Query(ctx, listLeaderLockHolders)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListLeaderLockHoldersRow
+	for rows.Next() {
+		var i ListLeaderLockHoldersRow
+		if err := rows.Scan(
+			&i.Pid,
+			&i.Role,
+			&i.Application,
+			&i.Database,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listNamed = `-- name: ListNamed :many
 WITH listed AS (
     SELECT

@@ -262,6 +262,8 @@ func summary(s status.Status) string {
 func leaderText(d status.Database, w status.Worker) string {
 	leader := d.Leader()
 	switch {
+	case leader == nil && d.LockHolder != "":
+		return fmt.Sprintf("none; %s holds the leader's lock and is no worker", shown(d.LockHolder))
 	case leader == nil:
 		return "none"
 	case w.Leads && w.PID == leader.PID:

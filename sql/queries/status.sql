@@ -45,6 +45,18 @@ WHERE a.datname = current_database() AND a.application_name LIKE '%-listener'
 ORDER BY leads DESC, a.pid
 LIMIT @max_workers;
 
+-- name: ListLeaderLockHolders :many
+-- Sessions that hold the leader's lock and are not the listening session of a worker.
+SELECT a.pid::int AS pid, coalesce(a.usename, '')::text AS role, a.application_name::text AS application, coalesce(a.datname, '')::text AS database
+FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1886874724
+    AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter)
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    AND a.application_name NOT LIKE '%-listener'
+ORDER BY a.pid
+LIMIT 1;
+
 -- name: CountRecorded :many
 -- How many providers are in each state, by the rank that ListRecorded gives it, as
 -- it was recorded which providers the environment names. What is of one rank adds
