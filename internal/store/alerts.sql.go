@@ -300,7 +300,7 @@ func (q *Queries) LockAlerts(ctx context.Context) (LockAlertsRow, error) {
 }
 
 const noteCounter = `-- name: NoteCounter :execrows
-UPDATE provwatch.alert_counter SET writer = pg_current_xact_id(), timeline = $1::int, table_oid = ($2::bigint)::oid,
+UPDATE provwatch.alert_counter SET writer = pg_current_xact_id(), timeline = coalesce(nullif($1::int, 0), timeline), table_oid = ($2::bigint)::oid,
     system_identifier = coalesce(nullif($3::bigint, 0), system_identifier)
 WHERE term = $4 AND generation = $5 AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
 `
@@ -364,8 +364,6 @@ const readCounter = `-- name: ReadCounter :one
 SELECT term, generation, last_seq, epoch,
     (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))::boolean AS intact, (writer IS NOT NULL)::boolean AS is_noted,
     coalesce(system_identifier, 0)::bigint AS system_identifier, coalesce(timeline, 0)::int AS timeline, coalesce(table_oid::bigint, 0)::bigint AS table_oid,
-    -- The control file lags behind after a promotion.
-    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS server_timeline,
     'provwatch.alert_counter'::regclass::oid::bigint AS oid_here,
     coalesce((SELECT max(a.seq) FROM provwatch.drift_alerts a), 0)::bigint AS last_row,
     coalesce((SELECT max(s.seq) FROM provwatch.sink_cursors s WHERE s.stream = 'drift'), 0)::bigint AS last_cursor
@@ -382,7 +380,6 @@ type ReadCounterRow struct {
 	SystemIdentifier int64
 	Timeline         int32
 	TableOid         int64
-	ServerTimeline   int32
 	OidHere          int64
 	LastRow          int64
 	LastCursor       int64
@@ -404,7 +401,6 @@ func (q *Queries) ReadCounter(ctx context.Context) (ReadCounterRow, error) {
 		&i.SystemIdentifier,
 		&i.Timeline,
 		&i.TableOid,
-		&i.ServerTimeline,
 		&i.OidHere,
 		&i.LastRow,
 		&i.LastCursor,
@@ -614,7 +610,7 @@ func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, er
 const rewind = `-- name: Rewind :many
 WITH counted AS (
     UPDATE provwatch.alert_counter SET last_seq = $2, generation = alert_counter.generation + 1, epoch = $3, writer = pg_current_xact_id(),
-        timeline = $4::int, table_oid = ($5::bigint)::oid, system_identifier = nullif($6::bigint, 0)
+        timeline = nullif($4::int, 0), table_oid = ($5::bigint)::oid, system_identifier = nullif($6::bigint, 0)
     WHERE term = $7 AND alert_counter.generation = $8
     RETURNING alert_counter.generation, alert_counter.last_seq, alert_counter.epoch
 ), alerted AS (

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/provider"
 	sqlfiles "provwatch/sql"
@@ -70,6 +72,17 @@ func hasherOf(keys [][]byte) (provider.Hasher, error) {
 		return provider.Hasher{}, errors.New("provwatch.hash_key has no key; as the owner of the schema provwatch, run: INSERT INTO provwatch.hash_key DEFAULT VALUES")
 	}
 	return provider.NewHasher(keys[0]), nil
+}
+
+// Timeline returns the one that the server writes, 0 where the server does not say: some
+// managed servers refuse the functions that ask for it.
+func (q *Queries) Timeline(ctx context.Context) (int32, error) {
+	timeline, err := q.ReadTimeline(ctx)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && slices.Contains([]string{"0A", "42", "55", "XX"}, refused.Code[:2]) {
+		return 0, nil
+	}
+	return timeline, err
 }
 
 // SystemIdentifier returns that of the server, 0 where the role may not read it.

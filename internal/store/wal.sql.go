@@ -511,6 +511,18 @@ func (q *Queries) ReadSystem(ctx context.Context) (int64, error) {
 	return system_identifier, err
 }
 
+const readTimeline = `-- name: ReadTimeline :one
+SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS timeline
+`
+
+// The timeline that the server writes. The control file lags behind after a promotion.
+func (q *Queries) ReadTimeline(ctx context.Context) (int32, error) {
+	row := q.db.QueryRow(ctx, readTimeline)
+	var timeline int32
+	err := row.Scan(&timeline)
+	return timeline, err
+}
+
 const readWALEnd = `-- name: ReadWALEnd :one
 SELECT pg_current_wal_insert_lsn()::text AS lsn
 `

@@ -78,6 +78,12 @@ func (r *reached) whyBefore(epoch uuid.UUID, seq int64) string {
 // AlertsSeen notes how far the sequence of alerts has got. It waits for no verification.
 func (v *Verifier) AlertsSeen(epoch uuid.UUID, lastSeq int64) { v.reached.see(epoch, lastSeq) }
 
+// server is what tells the server from others, each 0 where it is not known.
+type server struct {
+	system   int64 // its identifier
+	timeline int32
+}
+
 // errLaterTerm says that this verifier's term is over.
 var errLaterTerm = errors.New("another worker leads in a later term")
 
@@ -89,6 +95,11 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 	if err != nil {
 		return fmt.Errorf("read the server's system identifier: %w", err)
 	}
+	timeline, err := queries.Timeline(ctx)
+	if err != nil {
+		return fmt.Errorf("read the server's timeline: %w", err)
+	}
+	server := server{system, timeline}
 	for range maxRaces {
 		counter, err := queries.ReadCounter(ctx)
 		if err != nil {
@@ -97,19 +108,19 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 		if counter.Term != v.term {
 			return errLaterTerm
 		}
-		reasons, certain := v.whyRewound(counter, system)
+		reasons, certain := v.whyRewound(counter, server)
 		taken := false
 		switch {
 		case len(reasons) > 0:
-			taken, err = v.rewind(ctx, counter, system, strings.Join(reasons, "; "), certain, source)
-		case isNoted(counter, system):
+			taken, err = v.rewind(ctx, counter, server, strings.Join(reasons, "; "), certain, source)
+		case isNoted(counter, server):
 			taken = true
 			v.epoch = counter.Epoch
 			v.reached.see(counter.Epoch, counter.LastSeq)
 		default:
 			// Noted for the first time: there is nothing to compare with.
 			_, err = queries.NoteCounter(ctx, store.NoteCounterParams{
-				Timeline: counter.ServerTimeline, TableOid: counter.OidHere, SystemIdentifier: system, Term: v.term, Generation: counter.Generation,
+				Timeline: timeline, TableOid: counter.OidHere, SystemIdentifier: system, Term: v.term, Generation: counter.Generation,
 			})
 		}
 		if err != nil {
@@ -123,19 +134,16 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 }
 
 // isNoted reports whether the counter's row says all of where it was written.
-func isNoted(counter store.ReadCounterRow, system int64) bool {
-	return counter.IsNoted && counter.Timeline != 0 && counter.TableOid != 0 && (counter.SystemIdentifier != 0 || system == 0)
+func isNoted(counter store.ReadCounterRow, server server) bool {
+	return counter.IsNoted && (counter.Timeline != 0 || server.timeline == 0) && counter.TableOid != 0 && (counter.SystemIdentifier != 0 || server.system == 0)
 }
 
 // whyRewound returns why the sequence of alerts was rewound, or may have been, none where
 // it was not. Where it is certain, alerts that were published can be gone.
-func (v *Verifier) whyRewound(counter store.ReadCounterRow, system int64) (reasons []string, certain bool) {
+func (v *Verifier) whyRewound(counter store.ReadCounterRow, server server) (reasons []string, certain bool) {
 	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
 	if !counter.Intact {
 		add("the row of provwatch.alert_counter was not written by a worker last, as after a restore from a dump")
-	}
-	if counter.SystemIdentifier != 0 && system != 0 && counter.SystemIdentifier != system {
-		add("the server is another one: its system identifier is %d, and it was %d", system, counter.SystemIdentifier)
 	}
 	if counter.TableOid != 0 && counter.TableOid != counter.OidHere {
 		add("the table provwatch.alert_counter was created again")
@@ -149,18 +157,20 @@ func (v *Verifier) whyRewound(counter store.ReadCounterRow, system int64) (reaso
 	if why := v.reached.whyBefore(counter.Epoch, counter.LastSeq); why != "" {
 		add("%s", why)
 	}
-	if len(reasons) > 0 {
-		return reasons, true
+	certain = len(reasons) > 0
+	// Alone these need not mean that anything is lost: pg_upgrade gives another identifier.
+	if counter.SystemIdentifier != 0 && server.system != 0 && counter.SystemIdentifier != server.system {
+		add("the server is another one: its system identifier is %d, and it was %d", server.system, counter.SystemIdentifier)
 	}
-	if counter.Timeline != 0 && counter.Timeline != counter.ServerTimeline {
-		add("the server was promoted or recovered: it is on timeline %d, and was on %d", counter.ServerTimeline, counter.Timeline)
+	if counter.Timeline != 0 && server.timeline != 0 && counter.Timeline != server.timeline {
+		add("the server was promoted or recovered: it is on timeline %d, and was on %d", server.timeline, counter.Timeline)
 	}
-	return reasons, false
+	return reasons, certain
 }
 
 // rewind begins an epoch, and reports whether it has: not when somebody else has recorded
 // anything meanwhile.
-func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, system int64, reason string, certain bool, source pubsub.Source) (bool, error) {
+func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, server server, reason string, certain bool, source pubsub.Source) (bool, error) {
 	at := place{counter.Generation, max(counter.LastSeq, counter.LastRow), uuid.New()}
 	alert, err := alertOfNone(provider.Rewound, at, reason, source)
 	if err != nil {
@@ -168,7 +178,7 @@ func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, sys
 	}
 	alert.Certain = &certain
 	done, err := store.On(v.pool).Rewind(ctx, store.RewindParams{
-		Seq: alert.Seq, Epoch: at.epoch, Timeline: counter.ServerTimeline, TableOid: counter.OidHere, SystemIdentifier: system,
+		Seq: alert.Seq, Epoch: at.epoch, Timeline: server.timeline, TableOid: counter.OidHere, SystemIdentifier: server.system,
 		Term: v.term, Generation: at.generation, ID: alert.ID, Source: string(source), DetectedAt: alert.DetectedAt,
 		Reason: alert.Reason, Certain: certain, Payload: alert.Payload(),
 	})

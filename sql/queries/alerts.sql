@@ -17,8 +17,6 @@ FROM provwatch.alert_counter FOR UPDATE;
 SELECT term, generation, last_seq, epoch,
     (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))::boolean AS intact, (writer IS NOT NULL)::boolean AS is_noted,
     coalesce(system_identifier, 0)::bigint AS system_identifier, coalesce(timeline, 0)::int AS timeline, coalesce(table_oid::bigint, 0)::bigint AS table_oid,
-    -- The control file lags behind after a promotion.
-    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS server_timeline,
     'provwatch.alert_counter'::regclass::oid::bigint AS oid_here,
     coalesce((SELECT max(a.seq) FROM provwatch.drift_alerts a), 0)::bigint AS last_row,
     coalesce((SELECT max(s.seq) FROM provwatch.sink_cursors s WHERE s.stream = 'drift'), 0)::bigint AS last_cursor
@@ -26,7 +24,7 @@ FROM provwatch.alert_counter;
 
 -- name: NoteCounter :execrows
 -- Notes where the counter's row is written, as far as that was not noted yet.
-UPDATE provwatch.alert_counter SET writer = pg_current_xact_id(), timeline = @timeline::int, table_oid = (@table_oid::bigint)::oid,
+UPDATE provwatch.alert_counter SET writer = pg_current_xact_id(), timeline = coalesce(nullif(@timeline::int, 0), timeline), table_oid = (@table_oid::bigint)::oid,
     system_identifier = coalesce(nullif(@system_identifier::bigint, 0), system_identifier)
 WHERE term = @term AND generation = @generation AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296));
 
@@ -36,7 +34,7 @@ WHERE term = @term AND generation = @generation AND (writer IS NULL OR xmin::tex
 -- generation or the term is another by now it does nothing, and returns no row.
 WITH counted AS (
     UPDATE provwatch.alert_counter SET last_seq = @seq, generation = alert_counter.generation + 1, epoch = @epoch, writer = pg_current_xact_id(),
-        timeline = @timeline::int, table_oid = (@table_oid::bigint)::oid, system_identifier = nullif(@system_identifier::bigint, 0)
+        timeline = nullif(@timeline::int, 0), table_oid = (@table_oid::bigint)::oid, system_identifier = nullif(@system_identifier::bigint, 0)
     WHERE term = @term AND alert_counter.generation = @generation
     RETURNING alert_counter.generation, alert_counter.last_seq, alert_counter.epoch
 ), alerted AS (

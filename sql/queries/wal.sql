@@ -151,6 +151,10 @@ SELECT
 FROM pg_catalog.pg_replication_slots AS s
 WHERE slot_name = @slot::text;
 
+-- name: ReadTimeline :one
+-- The timeline that the server writes. The control file lags behind after a promotion.
+SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS timeline;
+
 -- name: MayReadSystem :one
 -- Whether the role may read the server's system identifier, which it is refused on some
 -- managed servers.
