@@ -128,6 +128,23 @@ func TestALeaderThatStopsReleasesTheSlotThenItsLockAndThenDelivers(t *testing.T)
 	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.audit_log WHERE provider = 'staged'`))
 }
 
+// TestAStandbyWaitsForLongerThanAnAnswerMayTake stands by in turns that are longer than any
+// other statement may take.
+func TestAStandbyWaitsForLongerThanAnAnswerMayTake(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	env := w.twoProviders()
+	leader := w.start(env, "run").ready()
+	standby := w.start(env, "run", "--answer-timeout=1s").ready()
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%-listener'
+			AND query LIKE '%StandBy%' AND query_start > backend_start + interval '6 seconds'`) == 1
+	}, "two turns")
+	require.Zero(t, standby.logged("listening connection lost"))
+	standby.stop()
+	leader.stop()
+}
+
 // TestAStandbyLeadsThoughItsVerificationIsHeldUp locks the provider table while a standby
 // verifies, and ends the leader.
 func TestAStandbyLeadsThoughItsVerificationIsHeldUp(t *testing.T) {

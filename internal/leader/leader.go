@@ -252,7 +252,7 @@ func (e *Elector) wait(ctx context.Context, conn *pgx.Conn, turn time.Duration) 
 			<-interrupted
 		}
 	}()
-	stood, err := store.On(conn).StandBy(postgres.Expect(waiting, turn+e.limits.answer/4), int32(turn/time.Millisecond))
+	stood, err := store.On(conn).StandBy(postgres.Bounded(postgres.Expect(waiting, turn+e.limits.answer/4), turn+e.limits.answer), int32(turn/time.Millisecond))
 	if err != nil {
 		return stood, fmt.Errorf("stand by for the leader: %w", err)
 	}
