@@ -298,7 +298,7 @@ func TestEightWorkersMigratingAtOnceAllSucceed(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, changed, 1)
 	versions := w.migrationVersions()
-	require.Equal(t, versions, w.strings(`SELECT version_id::text FROM provwatch.schema_migrations WHERE version_id > 0 ORDER BY version_id`))
+	require.Equal(t, versions, w.strings(`SELECT version_id::text FROM provwatch.schema_migrations m WHERE version_id > 0 ORDER BY m.version_id`))
 	require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`))
 	require.Equal(t, 0, w.run(w.twoProviders(), "seed", "--migrate=check").code)
 }

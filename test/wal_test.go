@@ -231,7 +231,8 @@ func TestTruncatesAndSchemaChangesInTheWALAreHandled(t *testing.T) {
 
 func TestAnIdleTableDoesNotKeepTheWALOfABusyDatabase(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "wal")
+	// What others write, and their long transactions, would keep WAL as well.
+	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 	w.exec(`CREATE TABLE busy (id int, filler text)`)
 	for range 20 {

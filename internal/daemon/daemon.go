@@ -453,8 +453,11 @@ func (d *daemon) Lost(err error) {
 }
 
 func (d *daemon) verified(ctx context.Context, request listener.Request, err error) {
-	d.mind(ctx, err)
 	d.life.verified()
+	if err != nil && ctx.Err() != nil {
+		return // it was broken off, by a stop or with the term
+	}
+	d.mind(ctx, err)
 	defer d.describe()
 	if err != nil {
 		d.health.setVerified(request.All, fmt.Errorf("the last verification failed: %w", postgres.Explain(d.Database, err)))

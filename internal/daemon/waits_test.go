@@ -31,7 +31,7 @@ func TestWaits(t *testing.T) {
 		return holders, nil
 	}}
 	reason := func(after time.Duration) error { return w.reason(t.Context(), time.Now().Add(after)) }
-	end := activity.Handle("the handling of it")
+	_, end := activity.Handle(t.Context(), "the handling of it")
 	require.NoError(t, reason(0))
 	require.NoError(t, reason(9*time.Second))
 	require.ErrorContains(t, reason(11*time.Second), "the handling of it has not ended since ")

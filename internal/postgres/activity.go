@@ -18,8 +18,7 @@ import (
 type Activity struct {
 	mu      sync.Mutex
 	running map[*operation]struct{}
-	ended   time.Time // when something last ended
-	server  server    // of the latest session that is none of a listener
+	server  server // of the latest session that is none of a listener
 }
 
 func newActivity() *Activity { return &Activity{running: map[*operation]struct{}{}} }
@@ -39,9 +38,12 @@ type operation struct {
 	patience time.Duration // 0 for the usual one
 	// prompt is that of what waits for nobody: no other time is given to it.
 	prompt bool
-	// loose is that of a part of the worker which sends several statements: each that
-	// ends counts as progress.
-	loose  bool
+	// slow is that of what may take twice the time of others.
+	slow bool
+	// part is the part of the worker that the operation belongs to, nil for none. A
+	// statement of it that ends counts as its progress.
+	part   *operation
+	moved  time.Time          // of a part: when it last made progress
 	cancel context.CancelFunc // nil for none
 }
 
@@ -59,6 +61,7 @@ type (
 	patienceKey  struct{}
 	asideKey     struct{}
 	operationKey struct{}
+	partKey      struct{}
 )
 
 // Bounded returns a context in which every statement, and every wait for a connection of
@@ -82,10 +85,16 @@ func (a *Activity) Begin(what string, pid uint32) (end func()) {
 	return a.report(&operation{what: what, pid: pid, prompt: true})
 }
 
+// BeginSlow is [Activity.Begin] of what may take twice the time of others.
+func (a *Activity) BeginSlow(what string, pid uint32) (end func()) {
+	return a.report(&operation{what: what, pid: pid, prompt: true, slow: true})
+}
+
 // Handle reports that a part of the worker has begun to handle something. It must end, or
-// send statements that end. The caller calls end when it has.
-func (a *Activity) Handle(what string) (end func()) {
-	return a.report(&operation{what: what, loose: true})
+// send statements in the context returned that end. The caller calls end when it has.
+func (a *Activity) Handle(ctx context.Context, what string) (handling context.Context, end func()) {
+	part := &operation{what: what}
+	return context.WithValue(ctx, partKey{}, part), a.report(part)
 }
 
 func (a *Activity) report(o *operation) (end func()) {
@@ -98,6 +107,7 @@ func (a *Activity) report(o *operation) (end func()) {
 
 func (a *Activity) add(o *operation) {
 	o.began = time.Now()
+	o.moved = o.began
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.running[o] = struct{}{}
@@ -107,7 +117,9 @@ func (a *Activity) end(o *operation) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.running, o)
-	a.ended = time.Now()
+	if o.part != nil {
+		o.part.moved = time.Now()
+	}
 	if o.cancel != nil {
 		o.cancel()
 	}
@@ -125,9 +137,9 @@ func (a *Activity) Oldest(now time.Time, patience time.Duration) (Wait, bool) {
 	var oldest Wait
 	found := false
 	for o := range a.running {
-		since, limit := o.began, patience
-		if o.loose && a.ended.After(since) {
-			since = a.ended
+		since, limit := o.moved, patience
+		if o.slow {
+			limit *= 2
 		}
 		if o.patience > 0 {
 			limit = o.patience
@@ -144,6 +156,7 @@ func (a *Activity) Oldest(now time.Time, patience time.Duration) (Wait, bool) {
 // start begins an operation of a statement, or of the pool, in the context.
 func (a *Activity) start(ctx context.Context, what string, conn *pgx.Conn) context.Context {
 	o := &operation{what: what}
+	o.part, _ = ctx.Value(partKey{}).(*operation)
 	if conn != nil {
 		o.pid = conn.PgConn().PID()
 	}

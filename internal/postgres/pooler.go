@@ -170,6 +170,9 @@ func (m mark) compare(ctx context.Context, conn *pgconn.PgConn, times int) error
 				return err
 			}
 		}
+		if err != nil {
+			return nil
+		}
 	}
 	return nil
 }

@@ -182,6 +182,8 @@ func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {
 func (v *Verifier) CloseUnnamed(ctx context.Context, source pubsub.Source) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	ctx, cancel := context.WithTimeout(postgres.Bounded(ctx, fullTimeout), fullTimeout)
+	defer cancel()
 	if err := v.forgetUnnamed(ctx, source); err != nil {
 		return err
 	}

@@ -45,8 +45,8 @@ func (v *Verifier) Run(ctx context.Context, pending *listener.Pending, maxBackOf
 		if !ok {
 			continue
 		}
-		ended := activity.Handle("a verification")
-		err := v.Verify(ctx, request)
+		handling, ended := activity.Handle(ctx, "a verification")
+		err := v.Verify(handling, request)
 		ended()
 		if ctx.Err() != nil {
 			return

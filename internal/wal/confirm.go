@@ -41,12 +41,16 @@ func (c *confirmations) passed(position pglogrepl.LSN) (confirm pglogrepl.LSN, o
 	return confirm, ok
 }
 
-// confirmRecorded lets the server forget what is before a recorded position: at once, or
+// confirmRecorded lets the server forget what is before the stored position: at once, or
 // where the server has slots that standbys synchronise once the stream has passed the
 // record.
-func (s *session) confirmRecorded(ctx context.Context, position pglogrepl.LSN) error {
+func (s *session) confirmRecorded(ctx context.Context) error {
+	if s.owed == s.stored {
+		return nil
+	}
 	if s.server.Version < versionFailover {
-		s.confirmed.Store(uint64(position))
+		s.owed = s.stored
+		s.confirmed.Store(uint64(s.stored))
 		return nil
 	}
 	text, err := store.On(s.Pool).ReadWALEnd(ctx)
@@ -57,7 +61,8 @@ func (s *session) confirmRecorded(ctx context.Context, position pglogrepl.LSN) e
 	if err != nil {
 		return fmt.Errorf("ask how far the WAL goes: %w", err)
 	}
-	s.confirmations.record(position, end)
+	s.owed = s.stored
+	s.confirmations.record(s.stored, end)
 	return nil
 }
 
@@ -73,7 +78,7 @@ func (s *session) confirmBegun(ctx context.Context, slot *store.InspectSlotRow) 
 		}
 	}
 	s.confirmed.Store(uint64(before))
-	return s.confirmRecorded(ctx, s.applied)
+	return s.confirmRecorded(ctx)
 }
 
 // confirmPassed lets the server forget what it may when everything up to a position of

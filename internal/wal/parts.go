@@ -98,6 +98,9 @@ func (s *session) observeAfter(t *transaction, names []string, seen *outcome) (o
 // recorded goes on after everything up to a position is recorded.
 func (s *session) recorded(ctx context.Context, seen *outcome, position pglogrepl.LSN) error {
 	s.applied = position
+	if err := s.confirmRecorded(ctx); err != nil {
+		return err
+	}
 	s.confirmPassed(position)
 	s.Metrics.TransactionsHandled(seen.handled)
 	if seen.handled > 0 {

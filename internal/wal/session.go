@@ -32,7 +32,7 @@ const (
 	statusInterval = time.Second
 	// quietStatusInterval is the same while there is nothing new to tell. The server is
 	// then asked for an answer: a stream that says nothing can be one that stands still.
-	quietStatusInterval = 5 * time.Second
+	quietStatusInterval = 3 * time.Second
 	// slotInterval is how often the slot's retained bytes are looked at.
 	slotInterval = 5 * time.Second
 	// checkPause is the least time between two verifications, so that
@@ -82,6 +82,7 @@ type session struct {
 	confirmed atomic.Uint64 // what the server may forget, an LSN: no more than is stored
 	// confirmations are what the server may not forget yet. Only the handler touches them.
 	confirmations confirmations
+	owed          pglogrepl.LSN // the last stored position that is confirmed, or will be
 	walEnd        atomic.Uint64 // how far the server has got, an LSN, as of its last message
 
 	limiter   *rate.Limiter
@@ -299,7 +300,7 @@ func (s *session) receive(ctx context.Context, waiting *backlog) error {
 		}
 		ask := !force && confirmed == sent
 		if ask && s.answered == nil {
-			s.answered = s.activity.Begin("the replication stream", s.conn.PID())
+			s.answered = s.activity.BeginSlow("the replication stream", s.conn.PID())
 		}
 		sent, sentAt = confirmed, time.Now()
 		return pglogrepl.SendStandbyStatusUpdate(ctx, s.conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: pglogrepl.LSN(confirmed), ReplyRequested: ask})
@@ -412,8 +413,9 @@ func (s *session) confirm() {
 func (s *session) handle(ctx context.Context, waiting *backlog) error {
 	var pause, stuck <-chan time.Time
 	verify := func() error {
-		defer s.activity.Handle("a verification")()
-		wait, err := s.verify(ctx)
+		handling, ended := s.activity.Handle(ctx, "a verification")
+		defer ended()
+		wait, err := s.verify(handling)
 		if pause = nil; s.check == nil {
 			pause = time.After(wait)
 		} else {
@@ -442,9 +444,9 @@ func (s *session) handle(ctx context.Context, waiting *backlog) error {
 		case e := <-waiting.events:
 			before := s.check
 			batch := s.gather(ctx, e, waiting.events)
-			recorded := s.activity.Handle("the recording of changes")
-			wasLarge, err := s.recordAll(ctx, batch, waiting)
-			recorded()
+			handling, ended := s.activity.Handle(ctx, "the recording of changes")
+			wasLarge, err := s.recordAll(handling, batch, waiting)
+			ended()
 			if err != nil {
 				return err
 			}
@@ -588,7 +590,7 @@ func (s *session) transact(ctx context.Context, do func(pgx.Tx) (pglogrepl.LSN, 
 		return err
 	}
 	s.isAt(position)
-	return s.confirmRecorded(ctx, position)
+	return nil
 }
 
 // isAt notes that a position is stored. One that was confirmed before it was stored would
@@ -605,13 +607,13 @@ func (s *session) storeIdle(ctx context.Context) error {
 	if s.MaxLag > 0 {
 		soon = min(soon, uint64(s.MaxLag)/4)
 	}
-	if ahead < leastBytes || ahead < soon && time.Since(s.storedAt) < idleInterval {
+	if ahead < min(leastBytes, soon) || ahead < soon && time.Since(s.storedAt) < idleInterval {
 		return nil
 	}
 	if err := s.transact(ctx, func(pgx.Tx) (pglogrepl.LSN, error) { return s.applied, nil }); err != nil {
 		return fmt.Errorf("store the position in the WAL: %w", err)
 	}
-	return nil
+	return s.confirmRecorded(ctx)
 }
 
 // fetch brings what a batch changes of the mirror into memory.
@@ -733,6 +735,9 @@ func (s *session) finishCheck(ctx context.Context) error {
 			return failed("record a verification", err)
 		}
 		s.Verifier.Announce(ctx, recorded)
+		if err := s.confirmRecorded(ctx); err != nil {
+			return failed("record a verification", err)
+		}
 	}
 	if len(c.names) > 0 {
 		if err := s.look(ctx, c); err != nil {
