@@ -45,7 +45,7 @@ var (
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
-		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
+		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "ListHolders", "DescribeSession", "MaxPrepared",
 	}
 	reading = []string{
