@@ -303,12 +303,15 @@ func (h *health) isBooting() bool { return h.connecting != nil || !h.listened ||
 
 // reasons returns why the worker is not ready, in the order of their weight. h.mu is held.
 func (h *health) reasons() []reason {
-	all := []reason{
-		{"connecting", h.connecting}, {"listening", h.listening}, {"waiting", h.waiting},
-		{"verified", h.verified}, {"leader", h.leader}, {"privileges", h.privileges}, {"encryption", h.encryption},
+	all, waiting := []reason{{"connecting", h.connecting}, {"listening", h.listening}}, reason{"waiting", h.waiting}
+	var late *lateError
+	if errors.As(h.waiting, &late) && len(late.holders) > 0 {
+		all = slices.Insert(all, 0, waiting) // it is why the rest fails
+	} else {
+		all = append(all, waiting)
 	}
-	if h.isBooting() {
-		all = all[:3]
+	if !h.isBooting() {
+		all = append(all, reason{"verified", h.verified}, reason{"leader", h.leader}, reason{"privileges", h.privileges}, reason{"encryption", h.encryption})
 	}
 	return slices.DeleteFunc(all, func(r reason) bool { return r.err == nil })
 }

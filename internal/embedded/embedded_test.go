@@ -107,6 +107,30 @@ func start(t *testing.T, o Options) *Server {
 	return s
 }
 
+// TestAProcessThatEndsIsNotForeign looks at processes of a data directory all the while that
+// they end.
+func TestAProcessThatEndsIsNotForeign(t *testing.T) {
+	t.Parallel()
+	sleep, err := exec.LookPath("sleep")
+	require.NoError(t, err)
+	dir := tempDir(t)
+	program := filepath.Join(dir, "postgres")
+	require.NoError(t, exec.CommandContext(t.Context(), "cp", sleep, program).Run())
+	for range 100 {
+		p := exec.Command(program, "600")
+		p.Dir = dir
+		require.NoError(t, p.Start())
+		state, _ := inspect(p.Process.Pid, dir)
+		require.Equal(t, processOurs, state)
+		require.NoError(t, p.Process.Kill())
+		for state != processDead {
+			state, _ = inspect(p.Process.Pid, dir)
+			require.Contains(t, []processState{processOurs, processDead}, state)
+		}
+		require.Error(t, p.Wait(), "it was killed")
+	}
+}
+
 // query runs a query that gives one text.
 func query(t *testing.T, connString, sql string) string {
 	t.Helper()

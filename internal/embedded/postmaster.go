@@ -143,13 +143,15 @@ func inspect(pid int, pgdata string) (processState, string) {
 	}
 	// Every process of a server has the data directory as its working
 	// directory.
-	cwd := filepath.Join(proc, "cwd")
-	if _, err := os.Stat(cwd); errors.Is(err, fs.ErrPermission) {
-		return processUnknown, ""
-	} else if errors.Is(err, fs.ErrNotExist) && !alive(pid) {
+	cwd, err := os.Stat(filepath.Join(proc, "cwd"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ESRCH):
+		// It is ending: it has given up its memory and files before that.
 		return processDead, ""
+	case err != nil:
+		return processUnknown, ""
 	}
-	if !sameFile(cwd, pgdata) {
+	if data, err := os.Stat(pgdata); err != nil || !os.SameFile(cwd, data) {
 		return processForeign, "the PostgreSQL server of another folder"
 	}
 	return processOurs, ""

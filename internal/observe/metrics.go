@@ -101,7 +101,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		notComparable: gauge("not_comparable_providers", "Providers that cannot be compared now: their rows cannot be decoded or decrypted."),
 		alerts:        counters("drift_alerts_total", "Drift alerts published, by kind and by what prompted the verification.", "kind", "source"),
 		lastGap: gauges("last_gap_timestamp_seconds",
-			"When changes last may have passed unseen (gap), or alerts were lost for certain (rewound), as Unix time; 0 for never, and while not leading.", "kind"),
+			"When changes last may have passed unseen (gap), or the sequence of alerts was set back (rewound), as Unix time; 0 for never, and while not leading.", "kind"),
 		verifyTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "provwatch", Name: "verification_duration_seconds",
 			Help:    "Time that a verification took, by scope.",

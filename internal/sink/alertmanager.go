@@ -166,7 +166,7 @@ func (a *Alertmanager) gapAlerts(now time.Time) []alertmanagerAlert {
 		alert.StartsAt, alert.EndsAt = earlier(e.Time, now), ends.UTC()
 		summary := "changes of AI providers may have passed unseen"
 		if kind == provider.Rewound {
-			summary = "alerts about AI providers were lost"
+			summary = "alerts about AI providers may be lost"
 		}
 		alert.Annotations["summary"], alert.Annotations["reason"] = summary, shortened(e.alert.Reason)
 		a.annotate(alert, e)

@@ -198,7 +198,7 @@ func (v *Verifier) announceOfNone(ctx context.Context, a pubsub.DriftAlert) {
 	switch {
 	case a.Kind != provider.Rewound:
 	case a.Certain != nil && *a.Certain:
-		message = "alerts were lost: their sequence was rewound"
+		message = "alerts may be lost: their sequence was rewound"
 	default:
 		message, measured = "the latest alerts may be lost: their sequence may have been rewound", ""
 	}
