@@ -29,6 +29,7 @@ const (
 	ruleSeedPlain   = "a seed stored a secret in plain text where secrets are encrypted"
 	ruleGap         = "a gap that is not a row, or a row that is no gap"
 	ruleGapCause    = "a gap that nothing caused"
+	ruleRewind      = "a rewind that nothing caused"
 	ruleNotify      = "a notification is missing, doubled or not what the row says"
 	ruleLeaders     = "two leaders at once"
 	ruleWorker      = "a worker ended by itself, raced or panicked"
@@ -128,6 +129,7 @@ type checker struct {
 	violations []violation
 
 	alerts  []alert
+	rewinds int // alerts that say that the sequence may have been rewound
 	lastSeq int64
 	ids     map[string]bool
 
@@ -234,8 +236,16 @@ func (c *checker) add(t transaction) {
 				c.violate(ruleContent, a.provider, t.end, "%v", err)
 			}
 			a.end, a.committed = t.end, t.at
-			if a.kind == "gap" {
+			switch a.kind {
+			case "gap":
 				gaps++
+				c.count(a)
+				continue
+			case "rewound":
+				if ch.row.text("certain") != "false" {
+					c.violate(ruleRewind, "", t.end, "alert %d says for certain that alerts are gone: %s", a.seq, ch.row.text("reason"))
+				}
+				c.rewinds++
 				c.count(a)
 				continue
 			}

@@ -104,6 +104,14 @@ func (s *script) restart() []string {
 		s.seq, s.seq, stamp)}
 }
 
+// rewind is the transaction that begins another epoch.
+func (s *script) rewind(certain bool) string {
+	s.seq++
+	return fmt.Sprintf(
+		"table provwatch.drift_alerts: INSERT: seq[bigint]:%d id[uuid]:'alert-%d' kind[text]:'rewound' provider[text]:'' provider_id[uuid]:null fields[jsonb]:'[]' env_hash[text]:'' db_hash[text]:'' source[text]:'resync' detected_at[timestamp with time zone]:'%s' lsn[pg_lsn]:null xid[bigint]:null committed_at[timestamp with time zone]:null reason[text]:'another timeline' certain[boolean]:%t",
+		s.seq, s.seq, stamp, certain)
+}
+
 // streamed is a transaction of the WAL source that has handled everything.
 func (s *script) streamed(to position, alerts ...string) {
 	s.t.Helper()
@@ -136,6 +144,8 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 	for _, source := range []string{"wal", "notify"} {
 		s := newScript(t, source)
 		s.deliver()
+		s.commit(s.rewind(false))
+		require.Equal(t, 1, s.c.rewinds)
 		first := s.commit(s.update(false)...)
 		second := s.commit(s.update(true)...)
 		if source == "wal" {
@@ -276,6 +286,7 @@ func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
 			s.commit(s.position("UPDATE", second, "the replication slot is gone"))
 			s.commit(s.position("UPDATE", s.now, ""))
 		}, ruleGap},
+		"a certain rewind":     {"wal", func(s *script, _, second position) { s.commit(s.rewind(true)) }, ruleRewind},
 		"a row that is no gap": {"wal", func(s *script, _, second position) { s.commit(s.restart()[1]) }, ruleGap},
 		"with another transaction's id": {"wal", func(s *script, first, second position) {
 			a := append(s.alert(disabled, first), s.alert(resolved, second)...)

@@ -179,6 +179,9 @@ func (w *world) finish(r *report) {
 	if w.source == "wal" && announced > caused {
 		w.found = append(w.found, violation{Rule: ruleGapCause, Detail: fmt.Sprintf("%d gaps after %d slots were dropped: %v", announced, w.dropped, c.resets)})
 	}
+	if failovers := w.faults["switch-over"] + w.faults["fail-over"]; c.rewinds > failovers {
+		w.found = append(w.found, violation{Rule: ruleRewind, Detail: fmt.Sprintf("%d rewinds after %d failovers", c.rewinds, failovers)})
+	}
 	w.checkHistory()
 	w.checkSinks(r)
 	w.searchForSecrets()
