@@ -337,10 +337,13 @@ func (u unready) run(t *testing.T, source string) {
 	}
 	require.Empty(t, s.payloads(pubsub.DriftAlerts), "an alert came in the state")
 	reason := regexp.MustCompile(u.reason)
-	warned := slices.DeleteFunc(s.p.lines(), func(line string) bool {
-		return !strings.Contains(line, "level=WARN") || !strings.Contains(line, `msg="not ready`) || !reason.MatchString(unquoted(line))
-	})
-	require.Len(t, warned, 1, "the log has it once at WARN")
+	warned := func() []string {
+		return slices.DeleteFunc(s.p.lines(), func(line string) bool {
+			return !strings.Contains(line, "level=WARN") || !strings.Contains(line, `msg="not ready`) || !reason.MatchString(unquoted(line))
+		})
+	}
+	eventually(t, func() bool { return len(warned()) > 0 }, "the log has it at WARN") // a moment after /readyz
+	require.Len(t, warned(), 1, "and once")
 
 	end()
 	if u.gap && source == "wal" {
