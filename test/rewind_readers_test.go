@@ -40,7 +40,7 @@ func (w *world) recipe() *recipe {
 	w.t.Helper()
 	readme, err := os.ReadFile("../README.md")
 	require.NoError(w.t, err)
-	block := regexp.MustCompile("(?s)```sql\n(SELECT seq, kind.*?)```").FindSubmatch(readme)
+	block := regexp.MustCompile("(?s)```sql\n(SELECT seq, id, kind.*?)```").FindSubmatch(readme)
 	require.NotNil(w.t, block)
 	return &recipe{w: w, query: string(block[1])}
 }
