@@ -31,7 +31,7 @@ func (p *worker) printed() []string {
 type recipe struct {
 	w     *world
 	query string
-	epoch uuid.UUID
+	epoch *uuid.UUID // nil before the first alert
 	seq   int64
 	got   []string
 }
@@ -53,7 +53,8 @@ func (r *recipe) read() {
 	alerts, err := pgx.CollectRows(rows, pgx.RowToMap)
 	require.NoError(r.w.t, err)
 	for _, a := range alerts {
-		r.seq, r.epoch = a["seq"].(int64), uuid.UUID(a["epoch"].([16]byte))
+		epoch := uuid.UUID(a["epoch"].([16]byte))
+		r.seq, r.epoch = a["seq"].(int64), &epoch
 		r.got = append(r.got, strings.TrimSpace(a["kind"].(string)+" "+a["provider"].(string)))
 	}
 }
@@ -114,6 +115,11 @@ func TestTheReadersRecipe(t *testing.T) {
 	fresh := w.recipe()
 	fresh.read()
 	require.Equal(t, late.got, fresh.got)
+	// So does one whose epoch is no longer there, as after a restore to before it.
+	before, gone := w.recipe(), uuid.New()
+	before.epoch, before.seq = &gone, 99
+	before.read()
+	require.Equal(t, late.got, before.got)
 	p.stop()
 	watch.stop()
 	w.searchForSecrets()

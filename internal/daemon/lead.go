@@ -202,21 +202,20 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 }
 
 // lookUntilElected verifies without publishing, and breaks that off when this worker is
-// elected meanwhile: it then returns the term. A verification can wait for minutes, and
-// nobody else leads.
+// elected meanwhile: it then returns the term. A verification can wait for minutes, in which
+// no other worker leads.
 func (d *daemon) lookUntilElected(ctx context.Context, request listener.Request) (*leader.Term, error) {
-	looking, cancel := context.WithCancel(ctx)
-	defer cancel()
 	looked := make(chan error, 1)
 	var look conc.WaitGroup
 	defer look.Wait()
+	looking, cancel := context.WithCancel(ctx)
+	defer cancel() // before it is waited for
 	look.Go(func() {
 		_, err := d.verifier.Suspects(looking, request)
 		looked <- err
 	})
 	select {
 	case term := <-d.elector.Terms():
-		cancel()
 		return term, nil
 	case err := <-looked:
 		return nil, err

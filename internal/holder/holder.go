@@ -30,7 +30,7 @@ type Holder struct {
 	Since                       time.Time // when it was prepared
 }
 
-// Of returns who holds up the session of a process, nobody where it waits for no lock.
+// Of returns who holds up the session of a process, none where it waits for no lock.
 func Of(ctx context.Context, db store.DBTX, pid uint32) (Holders, error) {
 	rows, err := store.On(db).ListHolders(ctx, int32(pid))
 	if err != nil {
@@ -46,8 +46,8 @@ func Of(ctx context.Context, db store.DBTX, pid uint32) (Holders, error) {
 	return holders, nil
 }
 
-// Session describes the session of a process as a holder; one that has ended by its
-// process alone.
+// Session describes the session of a process as a holder. Of a session that has ended only
+// the process is known.
 func Session(ctx context.Context, db store.DBTX, pid int32) (Holder, error) {
 	rows, err := store.On(db).DescribeSession(ctx, pid)
 	if err != nil {
@@ -59,7 +59,7 @@ func Session(ctx context.Context, db store.DBTX, pid int32) (Holder, error) {
 	return Holder{PID: pid, Role: rows[0].Role, Application: rows[0].Application, Database: rows[0].Database}, nil
 }
 
-// String describes the holder. Its names are those that others have chosen.
+// String describes the holder. Other programs have chosen its names.
 func (h Holder) String() string {
 	var about []string
 	add := func(what, name string) {

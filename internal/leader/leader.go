@@ -66,7 +66,7 @@ const (
 var ErrLaterTerm = errors.New("another worker leads in a later term")
 
 // ErrReplaced says that somebody else than a worker has written the row in which the terms
-// and the alerts are numbered, as in a restore. Whoever leads next looks into it.
+// and the alerts are numbered, as in a restore. The next leader looks into it.
 var ErrReplaced = errors.New("the row of provwatch.alert_counter was replaced, as in a restore")
 
 // Observer gets what a session sees, on the goroutine that calls [Elector.Attend].

@@ -38,7 +38,7 @@ func (c *Cluster) NewPool(t testing.TB) *pgxpool.Pool {
 	return PoolOn(t, url)
 }
 
-// PoolOn returns a pool of a database as it is, such as one that was restored.
+// PoolOn returns a pool of a database unchanged, such as a restored one.
 func PoolOn(t testing.TB, databaseURL string) *pgxpool.Pool {
 	t.Helper()
 	pool, _ := newPool(t, databaseURL)

@@ -36,7 +36,7 @@ type operation struct {
 	pid      uint32
 	began    time.Time
 	patience time.Duration // 0 for the usual one
-	// prompt is that of what waits for nobody: no other time is given to it.
+	// prompt is of what waits for no other session: no more time is given to it.
 	prompt bool
 	// slow is that of what may take twice the time of others.
 	slow bool

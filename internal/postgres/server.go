@@ -15,7 +15,7 @@ import (
 // to a pool of another. With several hosts in the connection string, each session is of
 // the first that takes it.
 
-// server tells a server from others. No two have begun in the same microsecond.
+// server identifies a server: no two have begun in the same microsecond.
 type server struct {
 	started string // of its postmaster, in seconds since 1970
 	address string // as the server has it, with the port; of a Unix socket the port alone
@@ -86,7 +86,7 @@ func serverOf(conn *pgconn.PgConn) server {
 	return own
 }
 
-// setServer takes the server of a session that is none of a listener for the latest.
+// setServer notes the server of a session other than the listening one.
 func (a *Activity) setServer(s server) {
 	if a == nil {
 		return
@@ -96,7 +96,7 @@ func (a *Activity) setServer(s server) {
 	a.server = s
 }
 
-// latestServer is that of the latest session that is none of a listener.
+// latestServer is the server of the latest session other than the listening one.
 func (a *Activity) latestServer() server {
 	if a == nil {
 		return server{}

@@ -30,7 +30,7 @@ const (
 	// has it.
 	Resolved Kind = "resolved"
 	// Gap and Rewound are kinds of alerts that are about no provider: changes may have
-	// passed unseen; alerts were lost, or may have been, as by a restore.
+	// passed unseen; the sequence of alerts was set back, or may have been, as by a restore.
 	Gap     Kind = "gap"
 	Rewound Kind = "rewound"
 )

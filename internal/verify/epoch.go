@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/leader"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
@@ -31,7 +31,7 @@ type reached struct {
 	former map[uuid.UUID]bool // epochs that were followed by another
 }
 
-// see notes an end of the sequence. It can be older than one that was seen before.
+// see notes an end of the sequence, which can be older than the latest one seen.
 func (r *reached) see(epoch uuid.UUID, seq int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,7 +61,7 @@ func (r *reached) leave() {
 	}
 }
 
-// whyBefore returns why an end of the sequence is before one that was seen, empty where
+// whyBefore returns why an end of the sequence is before the latest one seen, empty where
 // it is not.
 func (r *reached) whyBefore(epoch uuid.UUID, seq int64) string {
 	r.mu.Lock()
@@ -78,14 +78,11 @@ func (r *reached) whyBefore(epoch uuid.UUID, seq int64) string {
 // AlertsSeen notes how far the sequence of alerts has got. It waits for no verification.
 func (v *Verifier) AlertsSeen(epoch uuid.UUID, lastSeq int64) { v.reached.see(epoch, lastSeq) }
 
-// server is what tells the server from others, each 0 where it is not known.
+// server identifies the server, each field 0 where it is not known.
 type server struct {
 	system   int64 // its identifier
 	timeline int32
 }
-
-// errLaterTerm says that this verifier's term is over.
-var errLaterTerm = errors.New("another worker leads in a later term")
 
 // takeCounter makes the epoch that of the database, and begins another where the sequence
 // was rewound.
@@ -106,7 +103,7 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 			return fmt.Errorf("read provwatch.alert_counter: %w", err)
 		}
 		if counter.Term != v.term {
-			return errLaterTerm
+			return leader.ErrLaterTerm
 		}
 		reasons, certain := v.whyRewound(counter, server)
 		taken := false

@@ -36,7 +36,7 @@ func (v *Verifier) Gap(ctx context.Context, tx pgx.Tx, reason string, source pub
 	return recorded, nil
 }
 
-// alertOfNone returns the next alert, one that is about no provider.
+// alertOfNone returns the next alert, which is about no provider.
 func alertOfNone(kind provider.Kind, at place, reason string, source pubsub.Source) (pubsub.DriftAlert, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -47,8 +47,8 @@ func alertOfNone(kind provider.Kind, at place, reason string, source pubsub.Sour
 	}, nil
 }
 
-// storable makes a reason, which can be the text of an error, one that a column takes and
-// that may be shown.
+// storable returns a reason, which can be the text of an error, as a column takes it and
+// with what must not be shown cut.
 func storable(reason string) string {
 	return provider.DisplayText(strings.ReplaceAll(strings.ToValidUTF8(reason, "\ufffd"), "\x00", "\ufffd"))
 }

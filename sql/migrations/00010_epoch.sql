@@ -17,7 +17,7 @@ ALTER TABLE provwatch.alert_counter
     ADD COLUMN timeline          integer,
     ADD COLUMN table_oid         oid;
 
--- Why, of a gap and of a rewind; and of a rewind, whether alerts are known to be lost.
+-- Why, of a gap and of a rewind; and of a rewind, whether the sequence was set back for certain.
 ALTER TABLE provwatch.drift_alerts
     ADD COLUMN epoch   uuid,
     ADD COLUMN reason  text NOT NULL DEFAULT '',
