@@ -146,6 +146,34 @@ func TestARewindBeginsAnEpoch(t *testing.T) {
 	}
 }
 
+// TestWhatIsRecordedIsReadAgainAfterARestore restores what was recorded in the generation
+// before, so that the next term begins the generation that the worker knows.
+func TestWhatIsRecordedIsReadAgainAfterARestore(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	takeOver(t, pool, v)
+	record := func(statement string) (generation int64) {
+		t.Helper()
+		exec(t, pool, statement)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		return requireIntact(t, pool, "a verification").Generation
+	}
+	backedUp := record(`UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`)
+	for _, table := range []string{"alert_counter", "drift_alerts", "drift_state"} {
+		exec(t, pool, fmt.Sprintf(`CREATE TABLE public.backup_%[1]s AS TABLE provwatch.%[1]s`, table))
+	}
+	known := record(`UPDATE public.ai_providers SET enabled = true WHERE name = 'a'`)
+	require.Equal(t, backedUp+1, known, "which is that of the next term too")
+
+	exec(t, pool, `DELETE FROM provwatch.drift_alerts; DELETE FROM provwatch.drift_state; DELETE FROM provwatch.alert_counter`)
+	for _, table := range []string{"alert_counter", "drift_alerts", "drift_state"} {
+		exec(t, pool, fmt.Sprintf(`INSERT INTO provwatch.%[1]s SELECT * FROM public.backup_%[1]s`, table))
+	}
+	takeOver(t, pool, v)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 disabled a resync", "2 rewound  boot", "3 resolved a resync"}, alerts(t, pool))
+}
+
 // TestAnAlertIsRefusedWhileTheCounterIsNotIntact has a restore between two terms.
 func TestAnAlertIsRefusedWhileTheCounterIsNotIntact(t *testing.T) {
 	t.Parallel()
