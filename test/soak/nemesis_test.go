@@ -124,6 +124,8 @@ func (w *world) inject(ctx context.Context, f fault, name string, until func(tim
 		until(0, func() { w.useUp(ctx, f.length) })
 	case "server-clock":
 		return w.clock != nil && w.clock.jump(f.n)
+	case "worker-clock":
+		return target.clock.jump(f.n)
 	case "terminate-all":
 		return w.exec(ctx, workersSessions)
 	case "terminate-some":

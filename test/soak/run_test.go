@@ -49,7 +49,11 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	workerBinary = filepath.Join(dir, "worker")
-	build := exec.Command("go", "build", "-race", "-buildvcs=false", "-ldflags=-X main.version=soak", "-o", workerBinary, "provwatch/cmd/worker")
+	overlay, err := overlayClock(dir)
+	if err != nil {
+		panic(err)
+	}
+	build := exec.Command("go", "build", "-overlay="+overlay, "-race", "-buildvcs=false", "-ldflags=-X main.version=soak", "-o", workerBinary, "provwatch/cmd/worker")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
 		os.Exit(1)

@@ -69,7 +69,7 @@ var faultWeights = weights{
 	{"drop-slot", 4}, {"wal", 3}, {"flood", 3}, {"forged", 3}, {"reload", 3}, {"clock", 3}, {"long-transaction", 3},
 	{"keys", 8}, {"damage-keys", 2},
 	{"freeze-standby", 3}, {"freeze-server", 4}, {"freeze-listener", 4}, {"freeze-walsender", 3}, {"freeze-pool", 4},
-	{"switch-over", 2}, {"fail-over", 3}, {"full-disk", 3}, {"connections", 3}, {"server-clock", 4},
+	{"switch-over", 2}, {"fail-over", 3}, {"full-disk", 3}, {"connections", 3}, {"server-clock", 4}, {"worker-clock", 4},
 }
 
 var momentWeights = weights{

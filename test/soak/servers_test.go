@@ -4,7 +4,6 @@ package soak
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -223,68 +222,6 @@ func (w *world) beginHistory() {
 	} else if w.source != "notify" {
 		w.kept++
 	}
-}
-
-// serverClock moves the clock of the server's processes, and no other, at once.
-type serverClock struct {
-	binDir string // of programs that start those of PostgreSQL with the clock
-	file   string // that holds by how many seconds it is moved
-	hours  int
-}
-
-// newServerClock returns nil where testdata/clock.c is not compiled, or where the run is
-// too long for [world.real].
-func newServerClock(w *world) *serverClock {
-	dir, err := os.MkdirTemp("", "provwatch-clock-")
-	require.NoError(w.t, err)
-	w.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(w.t, os.Chmod(dir, 0o755))
-	library := filepath.Join(dir, "clock.so")
-	if out, err := exec.Command("cc", "-shared", "-fPIC", "-O2", "-Wall", "-o", library, "testdata/clock.c").CombinedOutput(); err != nil {
-		fmt.Printf("soak %s: the server's clock is not moved: %v: %s\n", w.source, err, out)
-		return nil
-	}
-	if *length > 40*time.Minute {
-		return nil
-	}
-	programs := pgtest.BinDir()
-	if programs == "" {
-		programs, err = embedded.FindBinDir(w.t.Context(), 0)
-		require.NoError(w.t, err)
-	}
-	c := &serverClock{binDir: dir, file: filepath.Join(dir, "moved")}
-	require.True(w.t, c.move(0))
-	for _, name := range []string{"initdb", "pg_ctl", "postgres"} {
-		variables := ""
-		if name == "pg_ctl" {
-			// What it starts is the server, and has them too.
-			variables = fmt.Sprintf("export LD_PRELOAD=%s SOAK_CLOCK=%s\n", library, c.file)
-		}
-		script := "#!/bin/sh\n" + variables + "exec " + filepath.Join(programs, name) + " \"$@\"\n"
-		require.NoError(w.t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
-	}
-	return c
-}
-
-// jump moves the clock to another whole hour than before, ahead or back.
-func (c *serverClock) jump(n int) bool {
-	hours := []int{0, 1, 2, 26}
-	next := hours[n%len(hours)]
-	if next == c.hours {
-		next = hours[(n+1)%len(hours)]
-	}
-	c.hours = next
-	return c.move(int64(next) * 3600)
-}
-
-// move writes over the file, which the server's processes have mapped.
-func (c *serverClock) move(seconds int64) bool {
-	file, err := os.OpenFile(c.file, os.O_WRONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return false
-	}
-	_, err = file.Write(binary.NativeEndian.AppendUint64(nil, uint64(seconds)))
-	return errors.Join(err, file.Close()) == nil
 }
 
 // real returns what a reading of the server's clock is without its jumps, which are of

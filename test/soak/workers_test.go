@@ -42,12 +42,15 @@ type worker struct {
 	expected  bool        // its end was asked for
 	frozen    bool
 	moveClock int64 // seconds by which the next incarnation's monotonic clock is moved
+	clock     clock // of the nemesis
 	file      *os.File
 }
 
 func newWorker(w *world, index int) *worker {
 	p := &worker{line: newLine(w, fmt.Sprintf("worker %d", index), w.cluster.TCPAddr()), index: index, ended: make(chan struct{}), quit: make(chan struct{})}
 	p.url = w.cluster.TCPURL(w.t, w.url(), p.proxy.Listen)
+	p.clock.file = filepath.Join(w.t.TempDir(), "moved")
+	require.True(w.t, p.clock.move(0))
 	if *keep != "" {
 		var err error
 		p.file, err = os.Create(filepath.Join(*keep, fmt.Sprintf("%s-%d.log", w.source, index)))
@@ -92,7 +95,7 @@ func (p *worker) live() {
 		p.moveClock = 0
 	}
 	command := exec.Command(args[0], args[1:]...)
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0", "DATABASE_URL=" + p.url + "&application_name=" + url.QueryEscape(name)}
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0", "SOAK_CLOCK=" + p.clock.file, "DATABASE_URL=" + p.url + "&application_name=" + url.QueryEscape(name)}
 	stderr, err := command.StderrPipe()
 	if err == nil {
 		err = command.Start()
