@@ -62,7 +62,8 @@ wal/SLOT_AHEAD|wal|safety|$bounds -DMUTATE_SLOT_NOT_COMPARED|none missed, and in
 wal/GAP_NOT_MARKED|wal|safety|$bounds -DMUTATE_SLOT_AHEAD -DMUTATE_SLOT_NOT_COMPARED|none missed, and in commit order
 notify/NO_TERM|notify|safety|-DCOMMITS=2|never two that record
 notify/NO_GENERATION|notify|safety|-DCOMMITS=2|no alert twice
-sink/CURSOR_FIRST|sink|safety|-DALERTS=2|no cursor ahead of what was acknowledged"
+sink/CURSOR_FIRST|sink|safety|-DALERTS=2|no cursor ahead of what was acknowledged
+sink/MOVED_CURSOR|sink|safety|-DALERTS=2|no cursor goes back"
 
 # search runs one line, and writes its row of the table and what there is to say of it.
 search() {

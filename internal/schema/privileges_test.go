@@ -61,7 +61,7 @@ var (
 		"InsertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "AcceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify", "ListWorkers",
 	}
 	sinking = []string{
-		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "PassSinkGap", "ReadAlertCounter", "ReadAuditCounter", "ListAlertsSince",
+		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ReadAlertCounter", "ReadAuditCounter", "ListAlertsSince",
 		"ListAuditEntriesSince", "ListFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
 	}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}

@@ -62,16 +62,17 @@ type queue struct {
 	failed int                         // failures in a row since the pause
 	again  *backoff.ExponentialBackOff // of what is to be repeated
 
-	pending   []*item // from the first that is not done
-	undone    int     // how many of pending are not
-	read      place   // up to which the stream was read
-	complete  int64   // seq up to which there is nothing more to read
-	last      int64   // of the stream, as far as known
-	more      bool    // there can be more to read
-	retries   bool    // there can be dead letters to be tried again
-	cursor    int64   // seq up to which all is done
-	saved     int64   // cursor as it is stored
-	lost      gap     // what the cursor has passed since saved that was deleted
+	pending   []*item   // from the first that is not done
+	undone    int       // how many of pending are not
+	read      place     // up to which the stream was read
+	complete  int64     // seq up to which there is nothing more to read
+	last      int64     // of the stream, as far as known
+	more      bool      // there can be more to read
+	retries   bool      // there can be dead letters to be tried again
+	cursor    int64     // seq up to which all is done
+	saved     int64     // cursor as it is stored
+	movedAt   time.Time // when it was, by the server: saved alone is the same before and after a restore
+	lost      gap       // what the cursor has passed since saved that was deleted
 	savedAt   time.Time
 	term      Term      // in which it runs
 	confirmed time.Time // when the term was last seen to be the current one
@@ -219,10 +220,11 @@ func (q *queue) start(ctx context.Context) error {
 		if err := register(ctx, q.pool, q.options, q.sink, q.stream); err != nil {
 			return err
 		}
-		q.cursor, err = store.On(q.pool).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+		stored, err := store.On(q.pool).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 		if err != nil {
 			return fmt.Errorf("read the cursor: %w", err)
 		}
+		q.cursor, q.movedAt = stored.Seq, stored.MovedAt
 		if _, ok := q.sink.(repeater); ok {
 			firing, err = q.firing(ctx, q.cursor)
 		}
@@ -463,14 +465,14 @@ func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) 
 		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
 			kept, err := store.On(tx).BuryEvent(ctx, store.BuryEventParams{
 				Sink: q.sink.Name(), Stream: string(q.stream), Seq: i.Seq, EventID: i.ID, Provider: i.Provider,
-				Reason: failure.Error(), Attempts: int32(attempts),
+				Reason: failure.Error(), Attempts: int32(attempts), FormerSeq: q.saved, FormerMovedAt: q.movedAt,
 			})
 			if err != nil {
 				return err
 			}
 			if kept == 0 {
-				// It is one already, or another leader has got further, or it cannot be one.
-				if err := q.hasCursor(ctx, tx); err != nil {
+				// It is one already, or may not become one.
+				if err := q.ownsCursor(ctx, tx); err != nil {
 					return err
 				}
 			}
@@ -493,14 +495,17 @@ func (q *queue) save(ctx context.Context) error {
 		return nil
 	}
 	err := q.query(ctx, func(ctx context.Context) error {
-		if q.lost.events > 0 {
-			return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error { return q.passGap(ctx, tx) })
+		if q.lost.events == 0 {
+			return q.move(ctx, q.pool)
 		}
-		moved, err := store.On(q.pool).MoveSinkCursor(ctx, store.MoveSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor})
-		if err != nil || moved > 0 {
-			return err
-		}
-		return q.hasCursor(ctx, q.pool)
+		// Both, or neither.
+		return pgx.BeginFunc(ctx, q.pool, func(tx pgx.Tx) error {
+			if err := q.move(ctx, tx); err != nil {
+				return err
+			}
+			return q.announce(ctx, tx, pubsub.EventSinkGap,
+				fmt.Sprintf("sink %s: %d of %s up to seq %d were deleted before it had them", q.sink.Name(), q.lost.events, q.stream, q.lost.upTo))
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("move the cursor: %w", err)
@@ -515,30 +520,42 @@ func (q *queue) save(ctx context.Context) error {
 	return nil
 }
 
-// passGap moves the cursor and announces what it passes that was deleted: both, or
-// neither when another worker has moved the cursor, and so has announced it.
-func (q *queue) passGap(ctx context.Context, tx pgx.Tx) error {
-	moved, err := store.On(tx).PassSinkGap(ctx, store.PassSinkGapParams{
-		Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor, FormerSeq: q.saved,
+// move moves the stored cursor to where this queue is. It fails when the stored one is not
+// the one that this queue has read or moved last.
+func (q *queue) move(ctx context.Context, db store.DBTX) error {
+	moved, err := store.On(db).MoveSinkCursor(ctx, store.MoveSinkCursorParams{
+		Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor, FormerSeq: q.saved, FormerMovedAt: q.movedAt,
 	})
 	if err != nil {
 		return err
 	}
-	if moved == 0 {
-		return errors.Join(q.hasCursor(ctx, tx), errors.New("another worker has moved it"))
+	if len(moved) == 0 {
+		if err := q.ownsCursor(ctx, db); err != nil {
+			return err
+		}
+		return errCursorMoved
 	}
-	return q.announce(ctx, tx, pubsub.EventSinkGap,
-		fmt.Sprintf("sink %s: %d of %s up to seq %d were deleted before it had them", q.sink.Name(), q.lost.events, q.stream, q.lost.upTo))
+	q.movedAt = moved[0]
+	return nil
 }
 
-// hasCursor returns an error if the cursor was deleted, so that the stream is
-// begun anew.
-func (q *queue) hasCursor(ctx context.Context, db store.DBTX) error {
-	_, err := store.On(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
-	if errors.Is(err, pgx.ErrNoRows) {
+// errCursorMoved says that the stored cursor was moved by another worker, or that the
+// sequence of alerts was rewound. The sink goes on from the stored one.
+var errCursorMoved = errors.New("the cursor was moved meanwhile: the sink goes on from there")
+
+// ownsCursor returns an error unless the stored cursor is the one that this queue has read
+// or moved last.
+func (q *queue) ownsCursor(ctx context.Context, db store.DBTX) error {
+	stored, err := store.On(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
 		return errors.New("the row of the cursor was deleted: the sink begins anew")
+	case err != nil:
+		return err
+	case stored.Seq != q.saved || !stored.MovedAt.Equal(q.movedAt):
+		return errCursorMoved
 	}
-	return err
+	return nil
 }
 
 // repeat lets a sink that repeats do so.

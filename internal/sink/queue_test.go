@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/store"
@@ -270,7 +271,7 @@ func TestGap(t *testing.T) {
 		stop()
 		former := newQueue(runner, webhook, Drift)
 		former.saved, former.cursor, former.lost = 1, 4, gap{2, 4}
-		require.ErrorContains(t, former.save(t.Context()), "another worker has moved it")
+		require.ErrorContains(t, former.save(t.Context()), "the cursor was moved meanwhile")
 		require.Empty(t, f.announcements())
 		require.EqualValues(t, 2, f.cursor("webhook", Drift))
 		require.Zero(t, f.metrics.of("gap webhook drift"))
@@ -295,7 +296,7 @@ func TestGap(t *testing.T) {
 	})
 }
 
-func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursorBack(t *testing.T) {
+func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursor(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	c := newConsumer(t, nil)
@@ -315,15 +316,56 @@ func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursorBack(t *testing.T) 
 	stop()
 	c.expect(Drift, "missing a", "missing b")
 
-	// What it still has under way ends up before the cursor, and changes nothing.
+	// What it still has under way moves no cursor, back or ahead, and makes no dead letter.
 	former := newQueue(runner, newWebhook(t, c.server.URL), Drift)
-	former.cursor = 1
-	require.NoError(t, former.save(t.Context()))
-	require.EqualValues(t, 2, f.cursor("webhook", Drift))
-	require.NoError(t, former.bury(t.Context(), &item{Event: Event{Seq: 2, Provider: "b"}}, context.Canceled, 1))
-	require.Empty(t, f.letters())
-	_, err := store.On(f.pool).MoveSinkCursor(t.Context(), store.MoveSinkCursorParams{Sink: "webhook", Stream: "drift", Seq: 3})
+	require.NoError(t, former.start(t.Context()))
+	_, err := f.pool.Exec(t.Context(), `UPDATE provwatch.sink_cursors SET seq = 3, moved_at = clock_timestamp() WHERE stream = 'drift'`)
 	require.NoError(t, err)
+	for _, seq := range []int64{1, 4} {
+		former.cursor = seq
+		require.ErrorIs(t, former.save(t.Context()), errCursorMoved)
+	}
+	require.ErrorIs(t, former.bury(t.Context(), &item{Event: Event{Seq: 3, Provider: "a"}}, context.Canceled, 1), errCursorMoved)
+	require.EqualValues(t, 3, f.cursor("webhook", Drift))
+	require.Empty(t, f.letters())
+}
+
+// TestACursorOfAFormerEpochIsNotMoved has a rewind that leaves the cursor where it is: a
+// worker that counts in the former epoch would move it over what the sink was not sent.
+func TestACursorOfAFormerEpochIsNotMoved(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	c := newConsumer(t, nil)
+	c.server.Start()
+	f.alert("missing a", "missing b")
+	runner, stop := f.run(time.Hour, newWebhook(t, c.server.URL))
+	eventually(t, func() bool { return f.cursor("webhook", Drift) == 2 }, "the cursor is at the end")
+	stop()
+	former := newQueue(runner, newWebhook(t, c.server.URL), Drift)
+	require.NoError(t, former.start(t.Context()))
+	former.cursor = 4
+
+	f.alert("resolved a", "resolved b")
+	counter, err := store.On(f.pool).ReadCounter(t.Context())
+	require.NoError(t, err)
+	rewound, err := store.On(f.pool).Rewind(t.Context(), store.RewindParams{
+		Term: counter.Term, Generation: counter.Generation, Seq: 5, Epoch: uuid.New(), ID: uuid.New(), Source: "resync", DetectedAt: time.Now(), Reason: "a test", Payload: "{}",
+	})
+	require.NoError(t, err)
+	require.Len(t, rewound, 1)
+	require.EqualValues(t, 2, f.cursor("webhook", Drift))
+
+	require.ErrorIs(t, former.save(t.Context()), errCursorMoved)
+	require.ErrorIs(t, former.bury(t.Context(), &item{Event: Event{Seq: 3, Provider: "a"}}, context.Canceled, 1), errCursorMoved)
+	require.EqualValues(t, 2, f.cursor("webhook", Drift))
+
+	// The row is there again: it is read anew, and what comes is sent.
+	require.NoError(t, former.start(t.Context()))
+	former.cursor = 5
+	require.NoError(t, former.save(t.Context()))
+	former.cursor = 6
+	require.NoError(t, former.save(t.Context()), "it owns what it has moved")
+	require.EqualValues(t, 6, f.cursor("webhook", Drift))
 }
 
 func TestASinkWhoseCursorIsDeletedBeginsAnewAndKeepsItsDeadLetters(t *testing.T) {

@@ -214,9 +214,9 @@ func (f *feed) stage(names ...string) error {
 
 func (f *feed) cursor(sink string, stream Stream) int64 {
 	f.t.Helper()
-	seq, err := store.On(f.pool).ReadSinkCursor(f.t.Context(), store.ReadSinkCursorParams{Sink: sink, Stream: string(stream)})
+	stored, err := store.On(f.pool).ReadSinkCursor(f.t.Context(), store.ReadSinkCursorParams{Sink: sink, Stream: string(stream)})
 	require.NoError(f.t, err)
-	return seq
+	return stored.Seq
 }
 
 func (f *feed) letters() []DeadLetter {

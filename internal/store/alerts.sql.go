@@ -617,9 +617,9 @@ WITH counted AS (
     INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch, reason, certain)
     SELECT counted.last_seq, $9, 'rewound', '', '[]', '', '', $10, $11, counted.epoch, $12, $13::boolean FROM counted
 ), set_back AS (
-    UPDATE provwatch.sink_cursors SET seq = counted.last_seq - 1, moved_at = now()
+    UPDATE provwatch.sink_cursors SET seq = least(sink_cursors.seq, counted.last_seq - 1), moved_at = clock_timestamp()
     FROM counted
-    WHERE sink_cursors.stream = 'drift' AND sink_cursors.seq >= counted.last_seq
+    WHERE sink_cursors.stream = 'drift'
 )
 SELECT counted.generation, (pg_notify('ai_provider_drift', $1::text) IS NULL)::boolean AS notified FROM counted
 `
@@ -646,8 +646,9 @@ type RewindRow struct {
 }
 
 // Begins an epoch: writes the alert that says so and notifies, notes where the counter's
-// row is written from now on, and sets back the cursors of sinks that are ahead. When the
-// generation or the term is another by now it does nothing, and returns no row.
+// row is written from now on, and sets back the cursors of sinks that are ahead. It marks
+// all cursors as moved, so that no worker that counts in the former epoch moves one. When
+// the generation or the term is another by now it does nothing, and returns no row.
 func (q *Queries) Rewind(ctx context.Context, arg RewindParams) ([]RewindRow, error) {
 	rows, err := q.db.Query(ctx, rewind,
 		arg.Payload,

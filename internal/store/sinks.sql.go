@@ -15,22 +15,24 @@ import (
 const buryEvent = `-- name: BuryEvent :execrows
 INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts)
 SELECT $1::text, $2::text, $3::bigint, $4::uuid, $5::text, $6::text, $7::integer
-WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = $1 AND c.stream = $2 AND c.seq < $3)
+WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = $1 AND c.stream = $2 AND c.seq = $8 AND c.moved_at = $9)
 ON CONFLICT DO NOTHING
 `
 
 type BuryEventParams struct {
-	Sink     string
-	Stream   string
-	Seq      int64
-	EventID  uuid.UUID
-	Provider string
-	Reason   string
-	Attempts int32
+	Sink          string
+	Stream        string
+	Seq           int64
+	EventID       uuid.UUID
+	Provider      string
+	Reason        string
+	Attempts      int32
+	FormerSeq     int64
+	FormerMovedAt time.Time
 }
 
-// Only an event that the cursor has not passed: a former leader must not declare
-// dead what was delivered since.
+// Only while nobody has moved the cursor: a former leader must not declare dead what was
+// delivered since.
 func (q *Queries) BuryEvent(ctx context.Context, arg BuryEventParams) (int64, error) {
 	result, err := q.db.Exec(ctx, buryEvent,
 		arg.Sink,
@@ -40,6 +42,8 @@ func (q *Queries) BuryEvent(ctx context.Context, arg BuryEventParams) (int64, er
 		arg.Provider,
 		arg.Reason,
 		arg.Attempts,
+		arg.FormerSeq,
+		arg.FormerMovedAt,
 	)
 	if err != nil {
 		return 0, err
@@ -384,24 +388,47 @@ func (q *Queries) ListSinks(ctx context.Context) ([]ListSinksRow, error) {
 	return items, nil
 }
 
-const moveSinkCursor = `-- name: MoveSinkCursor :execrows
-UPDATE provwatch.sink_cursors SET seq = $1, moved_at = now()
-WHERE sink = $2 AND stream = $3 AND seq < $1
+const moveSinkCursor = `-- name: MoveSinkCursor :many
+UPDATE provwatch.sink_cursors SET seq = $1, moved_at = clock_timestamp()
+WHERE sink = $2 AND stream = $3 AND seq = $4 AND moved_at = $5
+RETURNING moved_at
 `
 
 type MoveSinkCursorParams struct {
-	Seq    int64
-	Sink   string
-	Stream string
+	Seq           int64
+	Sink          string
+	Stream        string
+	FormerSeq     int64
+	FormerMovedAt time.Time
 }
 
-// Only ever forward: all that a former leader says was acknowledged was.
-func (q *Queries) MoveSinkCursor(ctx context.Context, arg MoveSinkCursorParams) (int64, error) {
-	result, err := q.db.Exec(ctx, moveSinkCursor, arg.Seq, arg.Sink, arg.Stream)
+// Moves the cursor and returns when, unless it was moved since the caller read or moved
+// it, at former_moved_at: another worker has delivered more, or a restore has ended the
+// sequence that the caller counts in.
+func (q *Queries) MoveSinkCursor(ctx context.Context, arg MoveSinkCursorParams) ([]time.Time, error) {
+	rows, err := q.db.Query(ctx, moveSinkCursor,
+		arg.Seq,
+		arg.Sink,
+		arg.Stream,
+		arg.FormerSeq,
+		arg.FormerMovedAt,
+	)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []time.Time
+	for rows.Next() {
+		var moved_at time.Time
+		if err := rows.Scan(&moved_at); err != nil {
+			return nil, err
+		}
+		items = append(items, moved_at)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const nextSinkRetry = `-- name: NextSinkRetry :many
@@ -439,33 +466,6 @@ func (q *Queries) NextSinkRetry(ctx context.Context, arg NextSinkRetryParams) ([
 	return items, nil
 }
 
-const passSinkGap = `-- name: PassSinkGap :execrows
-UPDATE provwatch.sink_cursors SET seq = $1, moved_at = now()
-WHERE sink = $2 AND stream = $3 AND seq = $4
-`
-
-type PassSinkGapParams struct {
-	Seq       int64
-	Sink      string
-	Stream    string
-	FormerSeq int64
-}
-
-// Moves the cursor over events that were deleted, which the same transaction
-// announces. Only the worker that read on from the stored cursor moves it.
-func (q *Queries) PassSinkGap(ctx context.Context, arg PassSinkGapParams) (int64, error) {
-	result, err := q.db.Exec(ctx, passSinkGap,
-		arg.Seq,
-		arg.Sink,
-		arg.Stream,
-		arg.FormerSeq,
-	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
-
 const readAlertCounter = `-- name: ReadAlertCounter :one
 SELECT last_seq FROM provwatch.alert_counter
 `
@@ -491,7 +491,7 @@ func (q *Queries) ReadAuditCounter(ctx context.Context) (int64, error) {
 }
 
 const readSinkCursor = `-- name: ReadSinkCursor :one
-SELECT seq FROM provwatch.sink_cursors WHERE sink = $1 AND stream = $2
+SELECT seq, moved_at FROM provwatch.sink_cursors WHERE sink = $1 AND stream = $2
 `
 
 type ReadSinkCursorParams struct {
@@ -499,11 +499,16 @@ type ReadSinkCursorParams struct {
 	Stream string
 }
 
-func (q *Queries) ReadSinkCursor(ctx context.Context, arg ReadSinkCursorParams) (int64, error) {
+type ReadSinkCursorRow struct {
+	Seq     int64
+	MovedAt time.Time
+}
+
+func (q *Queries) ReadSinkCursor(ctx context.Context, arg ReadSinkCursorParams) (ReadSinkCursorRow, error) {
 	row := q.db.QueryRow(ctx, readSinkCursor, arg.Sink, arg.Stream)
-	var seq int64
-	err := row.Scan(&seq)
-	return seq, err
+	var i ReadSinkCursorRow
+	err := row.Scan(&i.Seq, &i.MovedAt)
+	return i, err
 }
 
 const registerSink = `-- name: RegisterSink :exec

@@ -30,8 +30,9 @@ WHERE term = @term AND generation = @generation AND (writer IS NULL OR xmin::tex
 
 -- name: Rewind :many
 -- Begins an epoch: writes the alert that says so and notifies, notes where the counter's
--- row is written from now on, and sets back the cursors of sinks that are ahead. When the
--- generation or the term is another by now it does nothing, and returns no row.
+-- row is written from now on, and sets back the cursors of sinks that are ahead. It marks
+-- all cursors as moved, so that no worker that counts in the former epoch moves one. When
+-- the generation or the term is another by now it does nothing, and returns no row.
 WITH counted AS (
     UPDATE provwatch.alert_counter SET last_seq = @seq, generation = alert_counter.generation + 1, epoch = @epoch, writer = pg_current_xact_id(),
         timeline = nullif(@timeline::int, 0), table_oid = (@table_oid::bigint)::oid, system_identifier = nullif(@system_identifier::bigint, 0)
@@ -41,9 +42,9 @@ WITH counted AS (
     INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch, reason, certain)
     SELECT counted.last_seq, @id, 'rewound', '', '[]', '', '', @source, @detected_at, counted.epoch, @reason, @certain::boolean FROM counted
 ), set_back AS (
-    UPDATE provwatch.sink_cursors SET seq = counted.last_seq - 1, moved_at = now()
+    UPDATE provwatch.sink_cursors SET seq = least(sink_cursors.seq, counted.last_seq - 1), moved_at = clock_timestamp()
     FROM counted
-    WHERE sink_cursors.stream = 'drift' AND sink_cursors.seq >= counted.last_seq
+    WHERE sink_cursors.stream = 'drift'
 )
 SELECT counted.generation, (pg_notify('ai_provider_drift', @payload::text) IS NULL)::boolean AS notified FROM counted;
 

@@ -13,18 +13,15 @@ END
 ON CONFLICT DO NOTHING;
 
 -- name: ReadSinkCursor :one
-SELECT seq FROM provwatch.sink_cursors WHERE sink = @sink AND stream = @stream;
+SELECT seq, moved_at FROM provwatch.sink_cursors WHERE sink = @sink AND stream = @stream;
 
--- name: MoveSinkCursor :execrows
--- Only ever forward: all that a former leader says was acknowledged was.
-UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = now()
-WHERE sink = @sink AND stream = @stream AND seq < @seq;
-
--- name: PassSinkGap :execrows
--- Moves the cursor over events that were deleted, which the same transaction
--- announces. Only the worker that read on from the stored cursor moves it.
-UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = now()
-WHERE sink = @sink AND stream = @stream AND seq = @former_seq;
+-- name: MoveSinkCursor :many
+-- Moves the cursor and returns when, unless it was moved since the caller read or moved
+-- it, at former_moved_at: another worker has delivered more, or a restore has ended the
+-- sequence that the caller counts in.
+UPDATE provwatch.sink_cursors SET seq = @seq, moved_at = clock_timestamp()
+WHERE sink = @sink AND stream = @stream AND seq = @former_seq AND moved_at = @former_moved_at
+RETURNING moved_at;
 
 -- name: ReadAlertCounter :one
 -- The seq of the last alert, whether or not its row is left.
@@ -72,11 +69,11 @@ JOIN provwatch.drift_alerts alert ON alert.seq = told.seq
 ORDER BY alert.seq;
 
 -- name: BuryEvent :execrows
--- Only an event that the cursor has not passed: a former leader must not declare
--- dead what was delivered since.
+-- Only while nobody has moved the cursor: a former leader must not declare dead what was
+-- delivered since.
 INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts)
 SELECT @sink::text, @stream::text, @seq::bigint, @event_id::uuid, @provider::text, @reason::text, @attempts::integer
-WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = @sink AND c.stream = @stream AND c.seq < @seq)
+WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = @sink AND c.stream = @stream AND c.seq = @former_seq AND c.moved_at = @former_moved_at)
 ON CONFLICT DO NOTHING;
 
 -- name: NextSinkRetry :many

@@ -123,22 +123,36 @@ END	do
 	:: d_step { AT(DELIVER) && w[me].confirmed && w[me].cursor < w[me].last && refusals < REFUSALS ->
 		refusals++;
 		if
-		:: cursor < w[me].cursor + 1 ->
+		:: cursor == w[me].saved ->
 			REACHED("an event becomes a dead letter");
-			settle(me)
-		:: else -> REACHED("no dead letter of an event that the cursor has passed")
-		fi;
-		w[me].cursor++
+			settle(me);
+			w[me].cursor++
+		:: else ->
+			REACHED("no dead letter where the cursor was moved meanwhile");
+			forget(me);
+			w[me].pc = BEGIN
+		fi
 	}
-	/* queue.save: MoveSinkCursor, only ever forward */
+	/* queue.save: MoveSinkCursor */
 	:: d_step { AT(DELIVER) && w[me].cursor > w[me].saved ->
 		if
-		:: w[me].cursor > cursor -> cursor = w[me].cursor
-		:: else
-		fi;
-		HOLDS(cursor <= settled, "no cursor ahead of what was acknowledged");
-		w[me].saved = w[me].cursor;
-		w[me].confirmed = false
+#ifdef MUTATE_MOVED_CURSOR
+		:: true ->
+#else
+		:: cursor == w[me].saved ->
+#endif
+			HOLDS(w[me].cursor >= cursor, "no cursor goes back");
+			cursor = w[me].cursor;
+			HOLDS(cursor <= settled, "no cursor ahead of what was acknowledged");
+			w[me].saved = w[me].cursor;
+			w[me].confirmed = false
+#ifndef MUTATE_MOVED_CURSOR
+		:: else ->
+			REACHED("a cursor that was moved meanwhile is read again");
+			forget(me);
+			w[me].pc = BEGIN
+#endif
+		fi
 	}
 	od
 }
