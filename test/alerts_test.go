@@ -14,7 +14,7 @@ import (
 )
 
 // TestEachChangeGivesExactlyItsAlertsInOrder scripts every change of a provider
-// that spec section 6 names.
+// that docs/specification.md, section 6, names.
 func TestEachChangeGivesExactlyItsAlertsInOrder(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {

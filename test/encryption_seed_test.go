@@ -16,7 +16,7 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
-// The vector of the specification, of dbcrypttest.VectorKey.
+// The vector of docs/specification.md, section 3, of dbcrypttest.VectorKey.
 const (
 	vectorPlain  = "made-up-key-0123456789"
 	vectorStored = "yMnKy8zNzs/Q0dLTfBkFvqu5iw0fWWaTLjfZJ9Sy2p88UiFQWUCclOkOEumqPujqX40="

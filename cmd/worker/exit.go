@@ -10,7 +10,7 @@ import (
 	"provwatch/internal/seed"
 )
 
-// Exit codes (spec section 8).
+// Exit codes (docs/specification.md, section 8).
 const (
 	exitOK       = 0
 	exitFailure  = 1

@@ -1,6 +1,6 @@
 // Package audit keeps audit entries: they are staged in an outbox inside the
-// transaction that they describe, and delivered after it commits (spec section
-// 5). A rollback leaves no entry, a kill loses none.
+// transaction that they describe, and delivered after it commits
+// (docs/specification.md, section 5). A rollback leaves no entry, a kill loses none.
 package audit
 
 import (

@@ -1,5 +1,6 @@
 // Package dbcrypt encrypts and decrypts secrets at rest in the gateway's own
-// format: API keys, and settings, which can hold credentials (spec section 3).
+// format: API keys, and settings, which can hold credentials
+// (docs/specification.md, section 3).
 //
 // A stored value is base64 (standard alphabet, padded) of a nonce of 12 bytes
 // followed by the AES-256-GCM ciphertext with its tag. Beside it stands the digest

@@ -13,7 +13,7 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
-// The vector of the specification.
+// The vector of docs/specification.md, section 3.
 const (
 	vectorKey    = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 	vectorDigest = "6d28cf8"

@@ -1,6 +1,6 @@
 // Package listener owns the one connection that LISTENs: it reconnects for
 // ever, and gathers what notifications ask for until a verification takes it
-// (spec section 6).
+// (docs/specification.md, section 6).
 package listener
 
 import (

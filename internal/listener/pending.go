@@ -25,8 +25,8 @@ type Request struct {
 }
 
 // Pending gathers requests until a verification takes them: any number of
-// notifications that arrive while one runs make one more (spec section 6). It is
-// safe for concurrent use.
+// notifications that arrive while one runs make one more. It is safe for
+// concurrent use.
 type Pending struct {
 	ready chan struct{} // holds a token while there is something to take
 

@@ -175,7 +175,7 @@ func setDefault(params map[string]string, name, value string) {
 }
 
 // UnreachableError says that the database could not be connected to; exit code
-// 4 (spec section 8).
+// 4 (docs/specification.md, section 8).
 type UnreachableError struct {
 	Address string // host and database, without credentials
 	Remedy  string

@@ -8,7 +8,7 @@ import (
 
 // Canonical is the part of a provider that the environment and the database
 // must agree on. Credentials and models are left out on purpose: operators
-// rotate them without a restart (spec section 2).
+// rotate them without a restart (docs/specification.md, section 2).
 type Canonical struct {
 	Type          Type   `json:"type"`
 	BaseURL       string `json:"base_url"`
@@ -16,9 +16,9 @@ type Canonical struct {
 }
 
 // Hash returns the canonical hash: SHA-256, in lower-case hexadecimal, of the
-// compact JSON of c in its field order (spec section 2). It is computed on
-// demand and never stored with the provider. What is stored and published
-// elsewhere is what a [Hasher] makes of it.
+// compact JSON of c in its field order. It is computed on demand and never stored
+// with the provider. What is stored and published elsewhere is what a [Hasher]
+// makes of it.
 func (c Canonical) Hash() string {
 	sum := sha256.Sum256(c.encode())
 	return hex.EncodeToString(sum[:])
@@ -33,8 +33,8 @@ func (c Canonical) encode() []byte {
 }
 
 // IsBedrock reports whether a row is that of a Bedrock provider, by its type and
-// by whether its settings are of "_type" bedrock (spec section 2). The gateway
-// rewrites the type of such rows from anthropic to bedrock when it starts.
+// by whether its settings are of "_type" bedrock. The gateway rewrites the type of
+// such rows from anthropic to bedrock when it starts.
 func IsBedrock(column Type, bedrockSettings bool) bool {
 	return column == AmazonBedrock || column == Anthropic && bedrockSettings
 }

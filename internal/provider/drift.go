@@ -12,11 +12,11 @@ import (
 	"provwatch/internal/secret"
 )
 
-// Kind says how the database differs from the environment (spec section 6).
+// Kind says how the database differs from the environment.
 type Kind string
 
-// The kinds of drift, strongest first: a provider that is both disabled and
-// changed is reported as disabled, with all differing fields.
+// The kinds of drift (docs/specification.md, section 6), strongest first: a provider
+// that is both disabled and changed is reported as disabled, with all differing fields.
 const (
 	InSync   Kind = "in_sync"
 	Missing  Kind = "missing"  // no row of this name
@@ -86,7 +86,7 @@ func (o Observation) WhyNotComparable() error {
 // Compare compares what the environment asks for with the row that stands for
 // the provider, nil when there is none. With credentials set, the row's Keys
 // must be loaded, and key sets and Bedrock credentials are compared as well
-// (spec section 2, --credential-drift).
+// (--credential-drift).
 func (h Hasher) Compare(desired Desired, row *Row, credentials bool) Observation {
 	want := desired.Canonical()
 	o := Observation{Provider: desired.Name, Kind: InSync, EnvHash: h.Hash(want)}

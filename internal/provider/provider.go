@@ -17,7 +17,8 @@ type Desired struct {
 	// Keys are the bearer keys, in the order of the environment. A Bedrock
 	// provider has none.
 	Keys []secret.Text
-	// Bedrock is nil unless the provider is a Bedrock one (spec section 1).
+	// Bedrock is nil unless the provider is a Bedrock one (docs/specification.md,
+	// section 1).
 	Bedrock *Bedrock
 	// Variables are patterns of all environment variables that make the provider,
 	// for messages: for example CODER_AIBRIDGE_PROVIDER_0_*.

@@ -27,7 +27,7 @@ func (b *Bedrock) HasCredentials() bool {
 	return b != nil && !(b.AccessKey.IsZero() && b.AccessKeySecret.IsZero())
 }
 
-// The discriminators of the settings JSON (spec section 3).
+// The discriminators of the settings JSON (docs/specification.md, section 3).
 const (
 	bedrockSettingsType    = "bedrock"
 	bedrockSettingsVersion = 1
@@ -126,7 +126,7 @@ var (
 // JSON null or an empty object) give nil: the provider is not a Bedrock one.
 // Anything else that is not Bedrock settings of version 1 in plain text is an
 // error, one of the Err… values above, so that such a row is never taken for
-// equal to the environment (spec section 4).
+// equal to the environment.
 func DecodeSettings(settings secret.Text, keyID string) (*Bedrock, error) {
 	if keyID != "" {
 		return nil, ErrSettingsKeyID

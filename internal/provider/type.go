@@ -4,7 +4,7 @@
 package provider
 
 // Type is the kind of API that a provider speaks, a value of the database's
-// enum ai_provider_type (spec section 3).
+// enum ai_provider_type (docs/specification.md, section 3).
 type Type string
 
 // The types that this version can seed, each where the database's enum has it.
@@ -28,5 +28,5 @@ func Types() []Type {
 
 // HashNeedsSettings reports whether the canonical hash of a row of this type depends
 // on its settings. The settings of other rows are not decoded: whatever they hold, and
-// whether they can be decoded, is the gateway's matter (spec section 4).
+// whether they can be decoded, is the gateway's matter.
 func (t Type) HashNeedsSettings() bool { return t == Anthropic || t == AmazonBedrock }

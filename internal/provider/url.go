@@ -69,7 +69,7 @@ func withoutHalfEscape(head string) string {
 }
 
 // PublicURL returns a base URL without userinfo, query and fragment, which can hold
-// credentials (spec section 7).
+// credentials (docs/specification.md, section 7).
 func PublicURL(raw string) string {
 	if raw == "" {
 		return ""

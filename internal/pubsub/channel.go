@@ -1,5 +1,5 @@
 // Package pubsub gives the NOTIFY channels their names and their payloads their
-// types (spec sections 6 and 7).
+// types (docs/specification.md, sections 6 and 7).
 package pubsub
 
 // Channel is the name of a NOTIFY channel.

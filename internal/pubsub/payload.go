@@ -26,7 +26,7 @@ const maxNameShown = 256
 // Source says what prompted the verification that found a drift.
 type Source string
 
-// The sources of a verification (spec section 7).
+// The sources of a verification (docs/specification.md, section 7).
 const (
 	SourceBoot   Source = "boot"
 	SourceNotify Source = "notify"

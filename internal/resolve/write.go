@@ -16,7 +16,8 @@ import (
 )
 
 // write is what taking the environment's side writes to a row that is there:
-// what differs, and nothing that provwatch does not know (spec section 3).
+// what differs, and nothing that provwatch does not know
+// (docs/specification.md, section 3).
 type write struct {
 	// columns lacks the settings, which must be encrypted first.
 	columns  store.ProviderColumns

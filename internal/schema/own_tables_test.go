@@ -10,7 +10,8 @@ import (
 )
 
 // TestOwnProviderTables writes to the tables that provwatch makes where there is no gateway:
-// what they refuse, what they fill in, and what goes with a row (spec section 3).
+// what they refuse, what they fill in, and what goes with a row
+// (docs/specification.md, section 3).
 func TestOwnProviderTables(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

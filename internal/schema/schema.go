@@ -1,5 +1,5 @@
 // Package schema brings the database's schema to what the worker needs, and
-// tells whether it is there (spec section 3).
+// reports whether it is there (docs/specification.md, section 3).
 package schema
 
 import (
@@ -62,8 +62,7 @@ const (
 	maxLockWait = time.Minute
 )
 
-// UnusableError says that the schema is not what the worker needs; exit code 4
-// (spec section 8).
+// UnusableError says that the schema is not what the worker needs; exit code 4.
 type UnusableError struct {
 	Reason string // includes the remedy
 	Err    error  // may be nil

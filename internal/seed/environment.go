@@ -16,7 +16,7 @@ import (
 )
 
 // Environment is the provider configuration that the environment variables ask
-// for (spec section 1).
+// for (docs/specification.md, section 1).
 type Environment struct {
 	Providers []provider.Desired // in name order, one a name
 	Warnings  []Finding          // the environment file first, legacy variables, then by index and variable
@@ -29,9 +29,9 @@ type Environment struct {
 	KeysFile string
 }
 
-// Finding is an error or a warning about one variable (spec section 1). It
-// never holds the value of a variable, not even of one that is not supposed to
-// be secret: a key can be pasted anywhere.
+// Finding is an error or a warning about one variable. It never holds the value of
+// a variable, not even of one that is not supposed to be secret: a key can be pasted
+// anywhere.
 type Finding struct {
 	// Variable is the name as it was spelt. Of a finding about lines of the environment
 	// file, or the file itself, it is the path of the file.
@@ -49,8 +49,8 @@ func (f Finding) String() string {
 	return name + ": " + f.Message
 }
 
-// EnvironmentError holds every error found in the environment (spec section
-// 1), in the order of [Environment.Warnings]. The worker exits with code 3.
+// EnvironmentError holds every error found in the environment, in the order
+// of [Environment.Warnings]. The worker exits with code 3.
 type EnvironmentError struct {
 	Findings []Finding
 }
@@ -65,8 +65,8 @@ func (e *EnvironmentError) Error() string {
 	return b.String()
 }
 
-// ParseEnvironment parses the variables, by name, into the desired providers
-// (spec section 1). It looks at nothing else and has no effects.
+// ParseEnvironment parses the variables, by name, into the desired providers.
+// It looks at nothing else and has no effects.
 //
 // A variable set to the empty string counts as not set. Variables that are
 // neither provider variables nor look like misspelt ones are the gateway's own
@@ -158,7 +158,7 @@ type entry struct {
 type rival struct {
 	variable string
 	// respelt: the field's name is spelt in another way, which is an error whatever
-	// the values are (spec section 1).
+	// the values are.
 	respelt bool
 }
 

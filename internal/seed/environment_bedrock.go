@@ -5,17 +5,16 @@ import (
 	"provwatch/internal/secret"
 )
 
-// The models of a Bedrock provider, legacy or indexed, that sets none (spec
-// section 1).
+// The models of a Bedrock provider, legacy or indexed, that sets none.
 const (
 	defaultBedrockModel          = "global.anthropic.claude-sonnet-4-5-20250929-v1:0"
 	defaultBedrockSmallFastModel = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
 )
 
 // parseAnthropic decides whether a provider of type anthropic is a Bedrock one
-// and parses it as what it is (spec section 1). The same rules hold for legacy
-// and indexed providers, with group "ANTHROPIC_" and "" before the fields KEY
-// and BASE_URL:
+// and parses it as what it is (docs/specification.md, section 1). The same rules
+// hold for legacy and indexed providers, with group "ANTHROPIC_" and "" before the
+// fields KEY and BASE_URL:
 //
 //   - with AWS credentials it is a Bedrock provider; a bearer key is then
 //     ignored with a warning (legacy) or an error (indexed);

@@ -17,8 +17,8 @@ import (
 )
 
 // ReadEnvironment parses the provider variables of the process, given in the
-// form of [os.Environ], and of the environment file, if envFile names one (spec
-// section 1). The file is read anew by each call.
+// form of [os.Environ], and of the environment file, if envFile names one
+// (docs/specification.md, section 1). Each call reads the file again.
 //
 // A variable that is set in both has its value from the process, as with docker
 // compose; where the two values differ, a warning names the variable. In either

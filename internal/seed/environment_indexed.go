@@ -11,7 +11,7 @@ import (
 	"provwatch/internal/secret"
 )
 
-// namePattern is the CHECK of the column ai_providers.name (spec section 3).
+// namePattern is the CHECK of the column ai_providers.name.
 var namePattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 // checkGaps reports the indices that are skipped, a run of them at a time: an
@@ -34,7 +34,7 @@ func (p *parser) checkGaps(entries []*entry) {
 	}
 }
 
-// parseIndexed parses the variables of one index (spec section 1).
+// parseIndexed parses the variables of one index (docs/specification.md, section 1).
 //
 // An entry of an unknown type is skipped with a warning, and its other fields
 // are not looked at: they can be right for a version that knows the type.

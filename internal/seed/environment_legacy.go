@@ -20,7 +20,7 @@ const (
 //
 // The provider openai exists when OPENAI_KEY is set. The provider anthropic
 // exists when ANTHROPIC_KEY or anything that makes a Bedrock provider is set;
-// models alone do not (spec section 1).
+// models alone do not (docs/specification.md, section 1).
 func (p *parser) parseLegacy(e *entry) {
 	for _, field := range legacyFields {
 		p.reportRivals(e, field)

@@ -81,7 +81,7 @@ func (at place) nearby() []string {
 
 // placeOf returns what a variable's name says about it; false for one that is
 // to be passed over silently. What follows the prefix is matched without regard to
-// case (spec section 1).
+// case (docs/specification.md, section 1).
 func placeOf(name string) (at place, ok bool) {
 	stem := prefix
 	spelt, ok := strings.CutPrefix(name, prefix)

@@ -958,8 +958,8 @@ var valueCases = []environmentCase{
 	},
 }
 
-// sentenceCases have one case for each sentence of the specification, section 1, in
-// its order, and its words. The tables above try each in depth.
+// sentenceCases go through docs/specification.md, section 1. The tables above try its
+// rules in depth.
 var sentenceCases = []environmentCase{
 	{
 		name:   "CODER_AI_GATEWAY_ is an alias; the same field under both with different values is an error",

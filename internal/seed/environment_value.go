@@ -13,16 +13,16 @@ import (
 	"provwatch/internal/secret"
 )
 
-// MaxKeys is how many keys, or access keys, a provider can have (spec section 1).
+// MaxKeys is how many keys, or access keys, a provider can have.
 const MaxKeys = 5
 
 // pluralFields hold several values, separated by commas.
 var pluralFields = []string{"KEYS", "BEDROCK_ACCESS_KEYS", "BEDROCK_ACCESS_KEY_SECRETS"}
 
-// checkValue checks what holds for the value of each field (spec section 1). A
-// control character, such as the line break that a file or a here-document ends
-// with, is an error. What is most likely left over from another program's syntax is
-// a warning, since it can be part of a value.
+// checkValue checks what holds for the value of each field (docs/specification.md,
+// section 1). A control character, such as the line break that a file or a
+// here-document ends with, is an error. What is most likely left over from another
+// program's syntax is a warning, since it can be part of a value.
 func (p *parser) checkValue(e *entry, field string) {
 	v, ok := e.set(field)
 	if !ok {

@@ -24,7 +24,8 @@ type options struct {
 func WithKeys(keys *dbcrypt.Ring) Option { return func(o *options) { o.keys = keys } }
 
 // Announce makes a seed that inserts something send one empty notification on
-// ai_providers_changed with its commit, for a gateway that runs already (spec section 4).
+// ai_providers_changed with its commit, for a gateway that runs already
+// (docs/specification.md, section 4).
 func Announce() Option { return func(o *options) { o.announce = true } }
 
 // RequireCredentials makes it a drift that the credentials of a live row are

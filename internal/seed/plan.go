@@ -19,7 +19,8 @@ import (
 	"provwatch/internal/store"
 )
 
-// Action is what a seed does about one desired provider (spec section 4).
+// Action is what a seed does about one desired provider (docs/specification.md,
+// section 4).
 type Action string
 
 // The actions of a plan.
@@ -150,7 +151,7 @@ func (e *DriftError) Comparable() bool {
 	return !slices.ContainsFunc(e.Steps, func(s Step) bool { return s.Action == NotComparable })
 }
 
-// Error names each provider, what differs, and the ways out (spec section 4).
+// Error names each provider, what differs, and the ways out.
 func (e *DriftError) Error() string {
 	lines := make([]string, len(e.Steps))
 	for i, s := range e.Steps {
@@ -522,8 +523,8 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 	LogUnheard(ctx, logger, p)
 }
 
-// LogUnheard logs, of a seed that inserted something, that a gateway which runs already need
-// not know of it (spec section 4).
+// LogUnheard logs, of a seed that inserted something, that a gateway which runs already
+// need not know of it.
 func LogUnheard(ctx context.Context, logger *slog.Logger, p Plan) {
 	if n := p.Count(Insert); n > 0 {
 		logger.InfoContext(ctx, "a running gateway may not use the seeded providers yet", "inserted", n,

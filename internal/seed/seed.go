@@ -24,13 +24,13 @@ import (
 	"provwatch/internal/store"
 )
 
-// Lock is the id of the advisory lock that puts seeds in turn (spec section 4):
-// the ASCII bytes "provseed". Whatever stages audit entries holds it.
+// Lock is the id of the advisory lock that puts seeds in turn (docs/specification.md,
+// section 4): the ASCII bytes "provseed". Whatever stages audit entries holds it.
 const Lock int64 = 0x70726f7673656564
 
 // GatewayLock is the id of the gateway's own advisory lock, under which one that still
-// seeds by itself reads and inserts providers (spec section 4): it waits for a seed of
-// ours and finds its rows.
+// seeds by itself reads and inserts providers: it waits for a seed of ours and finds
+// its rows.
 const GatewayLock int64 = 10
 
 // maxTries bounds how often a seed is tried that another writer's commit broke

@@ -1,7 +1,7 @@
 package seed
 
 // Variable is a field of the environment's provider variables, for documentation
-// (spec section 1).
+// (docs/specification.md, section 1).
 type Variable struct {
 	// Field follows the prefix, or the index of an indexed provider.
 	Field   string

@@ -1,6 +1,6 @@
 // Package verify compares the providers that the environment names with the
-// database, and turns what changed since the last look into alerts (spec
-// section 6).
+// database, and turns what changed since the last look into alerts
+// (docs/specification.md, section 6).
 //
 // It is level-triggered: a request says where to look, never what happened. A
 // look is one query. When it shows something new, one statement writes the
@@ -31,8 +31,7 @@ import (
 	"provwatch/internal/store"
 )
 
-// CredentialMode says what to do about credentials that differ
-// (--credential-drift, spec section 2).
+// CredentialMode says what to do about credentials that differ (--credential-drift).
 type CredentialMode string
 
 // The modes of --credential-drift.

@@ -1,6 +1,6 @@
--- The gateway's own tables, for a database that has none yet (spec section 3).
--- Where another program has made them this migration is left out, and nothing
--- of theirs is changed: see internal/schema.
+-- The gateway's own tables, for a database that has none yet (docs/specification.md,
+-- section 3). Where another program has made them this migration is left out, and
+-- nothing of theirs is changed: see internal/schema.
 
 -- +goose Up
 CREATE TYPE gateway.ai_provider_type AS ENUM ('openai', 'anthropic');

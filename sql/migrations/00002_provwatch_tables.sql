@@ -1,10 +1,11 @@
--- provwatch's own tables, all in the schema provwatch (spec section 3).
+-- provwatch's own tables, all in the schema provwatch (docs/specification.md,
+-- sections 3 to 6).
 
 -- +goose Up
 
 -- Audit entries wait here, staged in the transaction that they describe, until
--- they are delivered (spec section 5). seq orders them: transactions that stage
--- entries hold the seed lock, so seq is in commit order.
+-- they are delivered. seq orders them: transactions that stage entries hold the
+-- seed lock, so seq is in commit order.
 CREATE TABLE provwatch.audit_outbox (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id          uuid NOT NULL UNIQUE,
@@ -43,7 +44,7 @@ CREATE TABLE provwatch.drift_state (
 );
 CREATE INDEX drift_state_provider_id_idx ON provwatch.drift_state (provider_id);
 
--- Every alert that was published (spec section 6).
+-- Every alert that was published.
 CREATE TABLE provwatch.drift_alerts (
     seq         bigint PRIMARY KEY,
     id          uuid NOT NULL UNIQUE,
@@ -67,8 +68,8 @@ CREATE TABLE provwatch.alert_counter (
 );
 INSERT INTO provwatch.alert_counter (last_seq) VALUES (0);
 
--- Drifts that an operator accepted with "worker resolve --take db" (spec
--- section 4): each holds while both hashes stay as they were.
+-- Drifts that an operator accepted with "worker resolve --take db": each
+-- holds while both hashes stay as they were.
 CREATE TABLE provwatch.accepted_drift (
     provider    text PRIMARY KEY,
     kind        text NOT NULL,

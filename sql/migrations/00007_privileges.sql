@@ -15,10 +15,10 @@ DROP TABLE IF EXISTS provwatch.sink_gaps;
 -- A statement that touches more than 64 providers sends one notification without
 -- a hint instead, so that a bulk change costs its writer no more than a small
 -- one. It is silent of inserts in a transaction that has set provwatch.seeding
--- (spec section 4). Every name in it is qualified, operators too, since it runs with the
--- rights and the search_path of the writer. A search_path of its own would do as
--- well, and cost each call some 10 µs for setting and resetting it; qualified names
--- cost nothing once they are parsed.
+-- (docs/specification.md, section 4). Every name in it is qualified, operators too,
+-- since it runs with the rights and the search_path of the writer. A search_path of
+-- its own would do as well, and cost each call some 10 µs for setting and resetting
+-- it; qualified names cost nothing once they are parsed.
 --
 -- Whatever goes wrong in it must not fail the writer: it then sends a
 -- notification without a hint.

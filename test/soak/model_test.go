@@ -100,8 +100,8 @@ func (w wanted) hash() string { return canonicalHash(w.kind, w.baseURL, w.region
 // hashKey is the key that each world gives provwatch for its digests.
 const hashKey = "made-up-key-of-the-soak-32-bytes"
 
-// canonicalHash is that of the specification, section 2, or of a base URL that can hold
-// credentials, as what is no URL can, the digest in its place.
+// canonicalHash is that of docs/specification.md, section 2, or of a base URL that can
+// hold credentials, as what is no URL can, the digest in its place.
 func canonicalHash(kind, baseURL, region string) string {
 	text, err := json.Marshal(struct {
 		Type    string `json:"type"`
@@ -148,9 +148,8 @@ func (r row) with(t tuple) (row, error) {
 	return r, err
 }
 
-// comparedType is the type of the row as section 2 of the specification compares
-// it: the types of two Bedrock sides are equal, and they differ where one side
-// alone is Bedrock.
+// comparedType is the type of the row as section 2 compares it: the types of two
+// Bedrock sides are equal, and they differ where one side alone is Bedrock.
 func (r row) comparedType(w wanted, settings decoded) string {
 	isBedrock := r.kind == "bedrock" || r.kind == "anthropic" && settings.ofBedrock
 	switch {
