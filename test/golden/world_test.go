@@ -1,0 +1,368 @@
+package golden
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/waittest"
+)
+
+// Secrets of the environments. No golden file may hold one.
+const (
+	openAIKey     = "sk-openai-0123456789-abcdefghij-OPENAI"
+	anthropicKey  = "sk-ant-0123456789-abcdefghij-ANTHROPIC"
+	rotatedKey    = "sk-rotated-0123456789-abcdefghij-ROTATED"
+	awsKey        = "AKIA0123456789GOLDEN"
+	awsSecret     = "aws-secret-0123456789-golden"
+	urlPassword   = "hunter2-in-the-userinfo"
+	webhookSecret = "secret-of-the-webhook-0123456789"
+)
+
+var secrets = []string{openAIKey, anthropicKey, rotatedKey, awsKey, awsSecret, urlPassword, webhookSecret}
+
+// environ is a worker's environment, beside what every process needs.
+type environ map[string]string
+
+// with returns a copy of the environment with more variables.
+func (e environ) with(more environ) environ {
+	all := environ{}
+	maps.Copy(all, e)
+	maps.Copy(all, more)
+	return all
+}
+
+// twoProviders names the providers openai and anthropic.
+func twoProviders() environ {
+	return environ{"CODER_AIBRIDGE_OPENAI_KEY": openAIKey, "CODER_AIBRIDGE_ANTHROPIC_KEY": anthropicKey}
+}
+
+// world is a test's place: a folder, a database unless it is of [newPlace], and what
+// varies in the texts that come from there. It belongs to the test's goroutine, except
+// for notes.
+type world struct {
+	t *testing.T
+	normaliser
+	home string
+	env  environ // of each command
+	db   *pgx.Conn
+
+	mu    sync.Mutex
+	notes []note // what was published, in order
+}
+
+// note is a notification.
+type note struct{ channel, payload string }
+
+// newPlace is a world without a database.
+func newPlace(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, home: t.TempDir(), env: environ{}}
+	w.replace(w.home, "<home>")
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		w.replace("operator:"+u.Username, "operator:<user>")
+	}
+	w.replace(fmt.Sprintf("operator:uid=%d", os.Getuid()), "operator:<user>")
+	return w
+}
+
+// newWorld is a world with an empty database. An empty source is the default.
+func newWorld(t *testing.T, source string) *world {
+	t.Helper()
+	w := newPlace(t)
+	w.useDatabase("DATABASE_URL", "<database>")
+	if source != "" {
+		w.env["PROVWATCH_SOURCE"] = source
+	}
+	return w
+}
+
+// useDatabase creates a database and puts its URL into a variable. The world's connection
+// is to the latest one.
+func (w *world) useDatabase(variable, placeholder string) {
+	w.t.Helper()
+	url := pgtest.NewDatabase(w.t)
+	conn, err := pgx.Connect(w.t.Context(), url)
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	w.db, w.env[variable] = conn, url
+	w.replace(conn.Config().Host, "<sockets>")
+	w.replace(conn.Config().Database, placeholder)
+}
+
+func (w *world) exec(query string, args ...any) {
+	w.t.Helper()
+	_, err := w.db.Exec(w.t.Context(), query, args...)
+	require.NoError(w.t, err)
+}
+
+// lines returns the result of a query of one text column.
+func (w *world) lines(query string, args ...any) []string {
+	w.t.Helper()
+	rows, err := w.db.Query(w.t.Context(), query, args...)
+	require.NoError(w.t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(w.t, err)
+	return list
+}
+
+// until waits until a query of one boolean returns true.
+func (w *world) until(what, query string, args ...any) {
+	w.t.Helper()
+	waittest.Until(w.t, func() bool {
+		var holds bool
+		require.NoError(w.t, w.db.QueryRow(w.t.Context(), query, args...).Scan(&holds))
+		return holds
+	}, "%s", what)
+}
+
+// file writes a file into the world's folder, and returns its path.
+func (w *world) file(name, content string) string {
+	w.t.Helper()
+	path := filepath.Join(w.home, name)
+	require.NoError(w.t, os.WriteFile(path, []byte(content), 0o600))
+	return path
+}
+
+func (w *world) command(env environ, args ...string) *exec.Cmd {
+	command := exec.Command(workerBinary, args...)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "TZ=UTC"}
+	for name, value := range w.env.with(env) {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	return command
+}
+
+// result is what a command that has ended left.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// run runs a worker command to its end.
+func (w *world) run(env environ, args ...string) result {
+	w.t.Helper()
+	command := w.command(env, args...)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	require.NoError(w.t, command.Start())
+	timer := time.AfterFunc(waittest.Patience, func() { _ = command.Process.Kill() })
+	err := command.Wait()
+	require.True(w.t, timer.Stop(), "worker %s did not end within %s", strings.Join(args, " "), waittest.Patience)
+	var exit *exec.ExitError
+	require.True(w.t, err == nil || errors.As(err, &exit), "%v", err)
+	return result{command.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// worker is a command that goes on until it is stopped.
+type worker struct {
+	t       *testing.T
+	name    string
+	command *exec.Cmd
+	ended   chan struct{}
+
+	mu          sync.Mutex
+	stdout, log []string // lines
+}
+
+// start starts a worker command that goes on until it is stopped, at the latest at the
+// end of the test.
+func (w *world) start(env environ, args ...string) *worker {
+	w.t.Helper()
+	p := &worker{t: w.t, name: strings.Join(args, " "), command: w.command(env, args...), ended: make(chan struct{})}
+	stdout, err := p.command.StdoutPipe()
+	require.NoError(w.t, err)
+	stderr, err := p.command.StderrPipe()
+	require.NoError(w.t, err)
+	require.NoError(w.t, p.command.Start())
+	var readers sync.WaitGroup
+	readers.Go(func() { p.gather(stdout, &p.stdout) })
+	readers.Go(func() { p.gather(stderr, &p.log) })
+	go func() {
+		defer close(p.ended)
+		readers.Wait()
+		_ = p.command.Wait()
+	}()
+	w.t.Cleanup(func() {
+		_ = p.command.Process.Kill()
+		<-p.ended
+		if w.t.Failed() {
+			w.t.Logf("log of worker %s:\n%s", p.name, strings.Join(p.log, "\n"))
+		}
+	})
+	return p
+}
+
+func (p *worker) gather(from io.Reader, into *[]string) {
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		p.mu.Lock()
+		*into = append(*into, lines.Text())
+		p.mu.Unlock()
+	}
+}
+
+// output returns the lines of standard output so far.
+func (p *worker) output() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.stdout)
+}
+
+// line returns the first line of the log that holds the text, empty for none.
+func (p *worker) line(text string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.log {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
+}
+
+// waitFor waits for a line of the log that holds the text, and returns it.
+func (p *worker) waitFor(text string) (line string) {
+	p.t.Helper()
+	waittest.Until(p.t, func() bool {
+		ended := false
+		select {
+		case <-p.ended:
+			ended = true
+		default:
+		}
+		line = p.line(text)
+		require.True(p.t, line != "" || !ended, "worker %s ended with %s and never logged %q", p.name, p.command.ProcessState, text)
+		return line != ""
+	}, "worker %s logs %q", p.name, text)
+	return line
+}
+
+// ready waits until the worker has seeded, listens, and has verified once.
+func (p *worker) ready() *worker {
+	p.t.Helper()
+	p.waitFor("msg=ready")
+	return p
+}
+
+// stop stops the worker by a signal and returns its exit code.
+func (p *worker) stop(signal syscall.Signal) int {
+	p.t.Helper()
+	require.NoError(p.t, p.command.Process.Signal(signal))
+	waittest.Closed(p.t, p.ended, "worker %s ends", p.name)
+	return p.command.ProcessState.ExitCode()
+}
+
+// channels are all channels that are published on.
+var channels = []string{
+	"ai_providers_changed", "ai_provider_drift", "ai_provider_seeded", "ai_provider_audit",
+	"provwatch_status", "provwatch_sinks", "provwatch_outbox",
+}
+
+// listen gathers what is published until the test ends.
+func (w *world) listen() {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.env["DATABASE_URL"])
+	require.NoError(w.t, err)
+	for _, channel := range channels {
+		_, err := conn.Exec(w.t.Context(), "LISTEN "+channel)
+		require.NoError(w.t, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			n, err := conn.WaitForNotification(ctx)
+			if err != nil {
+				return
+			}
+			w.mu.Lock()
+			w.notes = append(w.notes, note{n.Channel, n.Payload})
+			w.mu.Unlock()
+		}
+	}()
+	w.t.Cleanup(func() {
+		cancel()
+		<-done
+		_ = conn.Close(context.Background())
+	})
+}
+
+// published returns what was published so far.
+func (w *world) published() []note {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.notes)
+}
+
+// waitForNote waits until something was published on the channel that holds the text.
+func (w *world) waitForNote(channel, text string) {
+	w.t.Helper()
+	waittest.Until(w.t, func() bool {
+		return slices.ContainsFunc(w.published(), func(n note) bool { return n.channel == channel && strings.Contains(n.payload, text) })
+	}, "%q is published on %s", text, channel)
+}
+
+// transcript is what commands print, one after the other.
+type transcript struct {
+	w    *world
+	text strings.Builder
+}
+
+// note adds what was done before the next command.
+func (s *transcript) note(format string, args ...any) {
+	fmt.Fprintf(&s.text, "# %s\n\n", fmt.Sprintf(format, args...))
+}
+
+// run runs a command and adds it with all that it leaves. Of the environment it adds the
+// variables of flags.
+func (s *transcript) run(env environ, args ...string) {
+	s.w.t.Helper()
+	s.add(env, args, s.w.run(env, args...))
+}
+
+func (s *transcript) add(env environ, args []string, r result) {
+	s.text.WriteString("$ ")
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if strings.HasPrefix(name, "PROVWATCH_") {
+			fmt.Fprintf(&s.text, "%s=%s ", name, env[name])
+		}
+	}
+	fmt.Fprintf(&s.text, "worker %s\n", strings.Join(args, " "))
+	s.part("standard output", r.stdout)
+	s.part("standard error", r.stderr)
+	fmt.Fprintf(&s.text, "[exit code %d]\n\n", r.code)
+}
+
+func (s *transcript) part(name, text string) {
+	if text == "" {
+		return
+	}
+	fmt.Fprintf(&s.text, "[%s]\n%s", name, text)
+	if !strings.HasSuffix(text, "\n") {
+		s.text.WriteString("\n[no line break at the end]\n")
+	}
+}
+
+// normalised returns the transcript without what varies.
+func (s *transcript) normalised() string { return s.w.normaliser.text(s.text.String()) }
