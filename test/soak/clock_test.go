@@ -131,8 +131,8 @@ func TestTheClockOfAWorkerCanBeMoved(t *testing.T) {
 	t.Parallel()
 	c := clock{file: filepath.Join(t.TempDir(), "moved")}
 	at := func() time.Time {
-		command := exec.Command(workerBinary, "run", "--http-addr=127.0.0.1:0")
-		command.Env = []string{"SOAK_CLOCK=" + c.file, "DATABASE_URL=nonsense", "GORACE=atexit_sleep_ms=0"}
+		command := exec.Command(workerBinary, "run", "--http-addr=127.0.0.1:0", "--connect-timeout=100ms")
+		command.Env = []string{"SOAK_CLOCK=" + c.file, "DATABASE_URL=postgres://nobody@127.0.0.1:1/none", "GORACE=atexit_sleep_ms=0"}
 		out, _ := command.CombinedOutput()
 		_, rest, found := strings.Cut(string(out), "time=")
 		require.True(t, found, string(out))

@@ -67,6 +67,7 @@ func TestMain(m *testing.M) {
 type report struct {
 	Seed         uint64         `json:"seed"`
 	Source       string         `json:"source"`
+	ShortLimits  bool           `json:"short_limits"` // the workers' limits are shorter than faults
 	Length       string         `json:"length"`
 	Commits      int            `json:"commits"` // of writers
 	Refused      int            `json:"refused"` // transactions of writers that failed

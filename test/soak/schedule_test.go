@@ -33,6 +33,7 @@ type schedule struct {
 	faults  []fault
 	moments []fault         // of the sinks
 	resyncs []time.Duration // by worker, 0 for the default
+	short   bool            // the workers' limits are short, so that faults outlast them
 }
 
 // weights says how often each is done, relative to one another.
@@ -102,6 +103,7 @@ func plan(seed uint64, source string, length time.Duration) schedule {
 	for range 3 {
 		s.resyncs = append(s.resyncs, []time.Duration{0, 0, 4 * time.Second}[r.IntN(3)])
 	}
+	s.short = r.IntN(2) == 0
 	for at := time.Duration(0); at < length; {
 		f := fault{kind: faultWeights.pick(r), worker: r.IntN(3), n: r.IntN(1000)}
 		f.pause = time.Duration(300+r.IntN(2500)) * time.Millisecond

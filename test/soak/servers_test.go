@@ -4,18 +4,13 @@ package soak
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/embedded"
 	"provwatch/internal/pgtest"
 )
 

@@ -113,7 +113,7 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 	stopWriting()
 	writers.Wait()
 
-	r := report{Seed: seed, Source: source, Length: length.String()}
+	r := report{Seed: seed, Source: source, Length: length.String(), ShortLimits: w.schedule.short}
 	settled := w.settle("the last fault", func() bool { return true })
 	r.Convergence = settled
 	// A start seeds what was deleted, and the leader, another one, has to hear of it.
