@@ -350,6 +350,12 @@ func watchCommand(f *flags) *cobra.Command {
 		Short: "Print drift alerts as they are published, until stopped",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case !c.Flags().Changed("since"):
+				since = watch.New
+			case since < 0:
+				return &usageError{errors.New("--since is the seq of an alert, or 0 for all")}
+			}
 			ctx, logger := c.Context(), f.logger()
 			pool, config, err := f.open(ctx, logger)
 			if err != nil {
@@ -358,12 +364,6 @@ func watchCommand(f *flags) *cobra.Command {
 			defer pool.Close()
 			if err := schema.Listenable(ctx, pool); err != nil {
 				return unlessStopped(ctx, err)
-			}
-			switch {
-			case !c.Flags().Changed("since"):
-				since = watch.New
-			case since < 0:
-				return &usageError{errors.New("--since is the seq of an alert, or 0 for all")}
 			}
 			err = watch.Follow(ctx, pool, config, since, logger, f.printer().Alert)
 			return unlessStopped(ctx, schema.Explain(ctx, pool, schema.Watching, err))
