@@ -230,8 +230,8 @@ func (d *daemon) NoLeader(err error) {
 	}
 }
 
-// AlertsSeen implements [leader.Observer].
-func (d *daemon) AlertsSeen(epoch uuid.UUID, lastSeq int64) { d.verifier.AlertsSeen(epoch, lastSeq) }
+// ReadsAlerts implements [leader.Observer].
+func (d *daemon) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) { return d.verifier.ReadsAlerts() }
 
 // sayStandingBy logs that this worker stands by, and for which session, where that
 // can be told.

@@ -73,8 +73,9 @@ var ErrReplaced = errors.New("the row of provwatch.alert_counter was replaced, a
 type Observer interface {
 	// NoLeader gets why this worker neither leads nor sees a live leader, nil when it does.
 	NoLeader(err error)
-	// AlertsSeen gets how far the sequence of alerts has got, at each turn or sign of life.
-	AlertsSeen(epoch uuid.UUID, lastSeq int64)
+	// ReadsAlerts is called before each turn and sign of life. What it returns gets how far
+	// the sequence of alerts has got, unless that fails.
+	ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64))
 }
 
 // Limits are how long an [Elector] waits.
@@ -186,6 +187,7 @@ func (e *Elector) Left(cause error) {
 // standBy does one turn, and begins the next term if the leader has ended, or shows no
 // sign of life.
 func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duration) (next time.Duration, err error) {
+	see := e.observer.ReadsAlerts()
 	stood, err := e.wait(ctx, conn, turn)
 	switch {
 	case isRefusal(err, conn):
@@ -194,7 +196,7 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 	case err != nil:
 		return 0, err
 	}
-	e.observer.AlertsSeen(stood.Epoch, stood.LastSeq)
+	see(stood.Epoch, stood.LastSeq)
 	if stood.Ended {
 		return e.begin(ctx, conn, stood.Term, true)
 	}
@@ -324,6 +326,7 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 	}
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
+	see := e.observer.ReadsAlerts()
 	number := e.beat
 	e.beat = (e.beat + 1) & math.MaxInt32
 	shown, err := store.On(conn).Beat(postgres.Expect(limited, e.limits.answer/2), store.BeatParams{Next: number, Previous: e.held})
@@ -342,7 +345,7 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 		return 0, ErrReplaced
 	}
 	e.intact = shown.Intact
-	e.observer.AlertsSeen(shown.Epoch, shown.LastSeq)
+	see(shown.Epoch, shown.LastSeq)
 	return e.limits.beatInterval, nil
 }
 

@@ -29,35 +29,57 @@ type reached struct {
 	epoch  uuid.UUID
 	seq    int64
 	former map[uuid.UUID]bool // epochs that were followed by another
+	taken  int                // counts the epochs
 }
 
-// see notes an end of the sequence, which can be older than the latest one seen.
-func (r *reached) see(epoch uuid.UUID, seq int64) {
+// reading returns what notes the end of the sequence that a query returns which begins
+// now. Another epoch than the one that was taken meanwhile does not count: two goroutines
+// read, and the answer to the query that saw the epoch before can come last.
+func (r *reached) reading() (see func(epoch uuid.UUID, seq int64)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case epoch == r.epoch:
-		r.seq = max(r.seq, seq)
-	case !r.former[epoch]:
-		r.leave()
-		r.epoch, r.seq = epoch, seq
+	began := r.taken
+	return func(epoch uuid.UUID, seq int64) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		switch {
+		case epoch == r.epoch:
+			r.seq = max(r.seq, seq)
+		case r.taken == began && !r.former[epoch]:
+			r.take(epoch, seq)
+		}
 	}
 }
 
-// begin notes the epoch that the leader has begun.
-func (r *reached) begin(epoch uuid.UUID, seq int64) {
+// recorded notes an alert that this worker has recorded, in an epoch that it has taken.
+func (r *reached) recorded(epoch uuid.UUID, seq int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.leave()
-	r.epoch, r.seq = epoch, seq
+	if epoch == r.epoch {
+		r.seq = max(r.seq, seq)
+	}
 }
 
-func (r *reached) leave() {
+// begin notes the epoch that the leader has begun after another.
+func (r *reached) begin(former, epoch uuid.UUID, seq int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave(former)
+	r.take(epoch, seq)
+}
+
+func (r *reached) take(epoch uuid.UUID, seq int64) {
+	r.leave(r.epoch)
+	r.epoch, r.seq = epoch, seq
+	r.taken++
+}
+
+func (r *reached) leave(epoch uuid.UUID) {
 	if r.former == nil {
 		r.former = map[uuid.UUID]bool{}
 	}
-	if r.epoch != uuid.Nil {
-		r.former[r.epoch] = true
+	if epoch != uuid.Nil {
+		r.former[epoch] = true
 	}
 }
 
@@ -75,8 +97,9 @@ func (r *reached) whyBefore(epoch uuid.UUID, seq int64) string {
 	return ""
 }
 
-// AlertsSeen notes how far the sequence of alerts has got. It waits for no verification.
-func (v *Verifier) AlertsSeen(epoch uuid.UUID, lastSeq int64) { v.reached.see(epoch, lastSeq) }
+// ReadsAlerts returns what notes how far the sequence of alerts has got, as a query says
+// that begins now. It waits for no verification.
+func (v *Verifier) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) { return v.reached.reading() }
 
 // server identifies the server, each field 0 where it is not known.
 type server struct {
@@ -98,6 +121,7 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 	}
 	server := server{system, timeline}
 	for range maxRaces {
+		see := v.reached.reading()
 		counter, err := queries.ReadCounter(ctx)
 		if err != nil {
 			return fmt.Errorf("read provwatch.alert_counter: %w", err)
@@ -113,7 +137,7 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 		case isNoted(counter, server):
 			taken = true
 			v.epoch = counter.Epoch
-			v.reached.see(counter.Epoch, counter.LastSeq)
+			see(counter.Epoch, counter.LastSeq)
 		default:
 			// Noted for the first time: there is nothing to compare with.
 			_, err = queries.NoteCounter(ctx, store.NoteCounterParams{
@@ -183,7 +207,7 @@ func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, ser
 		return false, err
 	}
 	v.epoch = at.epoch
-	v.reached.begin(at.epoch, alert.Seq)
+	v.reached.begin(counter.Epoch, at.epoch, alert.Seq)
 	v.announce(ctx, Recorded{generation: done[0].Generation, alerts: []pubsub.DriftAlert{alert}})
 	return true, nil
 }

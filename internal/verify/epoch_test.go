@@ -174,6 +174,24 @@ func TestWhatIsRecordedIsReadAgainAfterARestore(t *testing.T) {
 	require.Equal(t, []string{"1 disabled a resync", "2 rewound  boot", "3 resolved a resync"}, alerts(t, pool))
 }
 
+// TestALateAnswerIsNoRewind has an answer of the listening session that saw the epoch
+// before a rewind, and comes after it: to a worker that has just started, and to one that
+// knows the epoch.
+func TestALateAnswerIsNoRewind(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	for i := range 2 {
+		before := requireIntact(t, pool, "a start")
+		see := v.ReadsAlerts()
+		exec(t, pool, `UPDATE provwatch.alert_counter SET verified_at = now()`)
+		takeOver(t, pool, v)
+		require.Len(t, rewinds(t, pool), i+1)
+		see(before.Epoch, before.LastSeq)
+		takeOver(t, pool, v)
+		require.Len(t, rewinds(t, pool), i+1)
+	}
+}
+
 // TestAnAlertIsRefusedWhileTheCounterIsNotIntact has a restore between two terms.
 func TestAnAlertIsRefusedWhileTheCounterIsNotIntact(t *testing.T) {
 	t.Parallel()
