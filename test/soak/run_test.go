@@ -35,8 +35,9 @@ var (
 // seconds and half of it as jitter.
 const settleTime = 30*time.Second + 15*time.Second*3/2
 
-// joinTime bounds how long it may take until the late providers have joined.
-const joinTime = 2 * settleTime
+// joinTime bounds how long it may take until the late providers have joined. Faults go on
+// until then, so that it is a guard against hanging alone.
+const joinTime = 10 * time.Minute
 
 var workerBinary string
 
