@@ -259,6 +259,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 
 		fileVariables: fileVariables,
+		unverified:    unverified{limit: unverifiedAfter(o.Resync)},
 	}
 	d.elector = leader.NewElector(leader.NewLimits(o.TakeOverAfter, o.ProbeInterval, o.AnswerTimeout), o.Logger, d)
 	d.sinks = sink.NewRunner(pool, o.Sinks, o.Logger, c.metrics, d.publishFor)
@@ -340,7 +341,11 @@ type daemon struct {
 	fileVariables int
 
 	elector *leader.Elector
-	term    atomic.Pointer[leader.Term] // nil while standing by
+	// unverified is what is seen of the leader's verifications, of the listener's goroutine.
+	// leaderPID is the process of the session that leads, while standing by.
+	unverified unverified
+	leaderPID  atomic.Int32
+	term       atomic.Pointer[leader.Term] // nil while standing by
 
 	// The boot has just made sure of the publication, and of the privileges that go
 	// with it.

@@ -28,6 +28,8 @@ type health struct {
 	privileges error
 	// leader is why no live leader is seen by a worker that stands by.
 	leader error
+	// unverified and unrecorded say, while standing by, what the leader has not done.
+	unverified, unrecorded error
 	// waiting is what has not ended in time, and who holds it up.
 	waiting error
 	// encryption says why secrets cannot be encrypted as the database wants it.
@@ -185,6 +187,10 @@ func (h *health) setWaiting(err error) { h.set(func() { h.waiting = err }) }
 
 func (h *health) setLeader(err error) { h.set(func() { h.leader = err }) }
 
+func (h *health) setUnverified(err error) { h.set(func() { h.unverified = err }) }
+
+func (h *health) setUnrecorded(err error) { h.set(func() { h.unrecorded = err }) }
+
 func (h *health) setEncryption(err error) { h.set(func() { h.encryption = err }) }
 
 // setNotComparable takes the providers that cannot be compared, with the reasons.
@@ -311,7 +317,8 @@ func (h *health) reasons() []reason {
 		all = append(all, waiting)
 	}
 	if !h.isBooting() {
-		all = append(all, reason{"verified", h.verified}, reason{"leader", h.leader}, reason{"privileges", h.privileges}, reason{"encryption", h.encryption})
+		all = append(all, reason{"verified", h.verified}, reason{"leader", h.leader},
+			reason{"unrecorded", h.unrecorded}, reason{"unverified", h.unverified}, reason{"privileges", h.privileges}, reason{"encryption", h.encryption})
 	}
 	return slices.DeleteFunc(all, func(r reason) bool { return r.err == nil })
 }

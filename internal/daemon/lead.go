@@ -142,11 +142,13 @@ func (d *daemon) leadFor(ctx context.Context, term *leader.Term, first pubsub.So
 }
 
 // standBy verifies without publishing, so that its connections, caches and
-// errors are those of a worker that is ready to lead. It returns the term when it
-// begins, and false when ctx ends.
+// errors are those of a worker that is ready to lead, and sees whether the leader records
+// what it finds. It returns the term when it begins, and false when ctx ends.
 func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 	defer d.life.take()()
-	var pause <-chan time.Time
+	defer d.leaves()
+	watch := unrecorded{limit: d.TakeOverAfter * 3 / 2}
+	var pause, again <-chan time.Time
 	said := false
 	for {
 		// Leading comes first: what is pending is then for the leader to verify.
@@ -159,6 +161,9 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 		if pause != nil {
 			ready = nil
 		}
+		if again == nil && len(watch.since) > 0 {
+			again = time.After(watch.limit / 3)
+		}
 		select {
 		case <-ctx.Done():
 			return nil, false
@@ -166,6 +171,17 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 			return term, true
 		case <-pause:
 			pause = nil
+		case <-again:
+			again = nil
+			names := watch.names()
+			term, found, err := d.lookUntilElected(ctx, func(ctx context.Context) ([]verify.Transition, error) { return d.verifier.StillUnrecorded(ctx, names) })
+			if term != nil || ctx.Err() != nil {
+				return term, term != nil
+			}
+			if err == nil {
+				watch.see(found, names, time.Now())
+				d.reportUnrecorded(ctx, &watch)
+			}
 		case <-ready:
 			// A session tries to lead before it counts as listening: one that listens
 			// here, and was not elected, stands by.
@@ -183,7 +199,7 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 			if !ok {
 				continue
 			}
-			term, err := d.lookUntilElected(ctx, request)
+			term, found, err := d.lookUntilElected(ctx, func(ctx context.Context) ([]verify.Transition, error) { return d.verifier.Unrecorded(ctx, request) })
 			if term != nil {
 				d.pending.Again(request)
 				return term, true
@@ -196,6 +212,7 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 			if err != nil {
 				d.pending.Again(request)
 			}
+			watch.see(found, nil, time.Now())
 			pause = time.After(standbyPause)
 		}
 	}
@@ -204,21 +221,25 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 // lookUntilElected verifies without publishing, and breaks that off when this worker is
 // elected meanwhile: it then returns the term. A verification can wait for minutes, in which
 // no other worker leads.
-func (d *daemon) lookUntilElected(ctx context.Context, request listener.Request) (*leader.Term, error) {
-	looked := make(chan error, 1)
-	var look conc.WaitGroup
-	defer look.Wait()
+func (d *daemon) lookUntilElected(ctx context.Context, look func(context.Context) ([]verify.Transition, error)) (*leader.Term, []verify.Transition, error) {
+	type result struct {
+		found []verify.Transition
+		err   error
+	}
+	looked := make(chan result, 1)
+	var looker conc.WaitGroup
+	defer looker.Wait()
 	looking, cancel := context.WithCancel(ctx)
 	defer cancel() // before it is waited for
-	look.Go(func() {
-		_, err := d.verifier.Suspects(looking, request)
-		looked <- err
+	looker.Go(func() {
+		found, err := look(looking)
+		looked <- result{found, err}
 	})
 	select {
 	case term := <-d.elector.Terms():
-		return term, nil
-	case err := <-looked:
-		return nil, err
+		return term, nil, nil
+	case r := <-looked:
+		return nil, r.found, r.err
 	}
 }
 

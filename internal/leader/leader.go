@@ -73,9 +73,20 @@ var ErrReplaced = errors.New("the row of provwatch.alert_counter was replaced, a
 type Observer interface {
 	// NoLeader gets why this worker neither leads nor sees a live leader, nil when it does.
 	NoLeader(err error)
+	// LeaderSeen gets what each turn of a standby sees of the leader.
+	LeaderSeen(seen Seen)
 	// ReadsAlerts is called before each turn and sign of life. What it returns gets how far
 	// the sequence of alerts has got, unless that fails.
 	ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64))
+}
+
+// Seen is what a turn of a standby has seen of the leader.
+type Seen struct {
+	Term int64
+	PID  int32 // the server's process that holds the lock of the term, 0 for none
+	// VerifiedAt is when a leader has last verified everything, by the server's clock; zero
+	// for never.
+	VerifiedAt time.Time
 }
 
 // Limits are how long an [Elector] waits.
@@ -201,6 +212,11 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 		return e.begin(ctx, conn, stood.Term, true)
 	}
 	e.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
+	seen := Seen{Term: stood.Term, PID: stood.Leader}
+	if stood.VerifiedAt != nil {
+		seen.VerifiedAt = stood.VerifiedAt.UTC()
+	}
+	e.observer.LeaderSeen(seen)
 	silent, limit := e.silentFor(), e.limits.silentAfter
 	if e.seen.isStranger() {
 		limit = e.limits.strangerAfter

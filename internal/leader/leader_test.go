@@ -43,6 +43,7 @@ type member struct {
 	noLeader []string // what it was told, each once
 	epoch    uuid.UUID
 	lastSeq  int64
+	seen     leader.Seen // of the leader
 }
 
 func newMember(t *testing.T, pool *pgxpool.Pool) *member {
@@ -63,6 +64,13 @@ func (m *member) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) {
 		defer m.mu.Unlock()
 		m.epoch, m.lastSeq = epoch, lastSeq
 	}
+}
+
+// LeaderSeen implements [leader.Observer].
+func (m *member) LeaderSeen(seen leader.Seen) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen = seen
 }
 
 // NoLeader implements [leader.Observer].
@@ -234,6 +242,22 @@ func TestALeaderShowsSignsOfLife(t *testing.T) {
 	var shown int
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE pid = $1 AND classid = 1886872180`, term.PID).Scan(&shown))
 	require.Equal(t, 1, shown, "the one before is taken back")
+}
+
+// TestAStandbySeesWhenTheLeaderHasVerifiedEverything has a database in which that was never
+// noted, and then was.
+func TestAStandbySeesWhenTheLeaderHasVerifiedEverything(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	first, second := newMember(t, pool), newMember(t, pool)
+	term := first.leads()
+	second.attend()
+	require.Equal(t, leader.Seen{Term: 1, PID: int32(term.PID)}, second.seen)
+	require.NoError(t, store.On(pool).NoteVerified(t.Context(), term.Number))
+	var at time.Time
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT verified_at FROM provwatch.alert_counter`).Scan(&at))
+	second.attend()
+	require.Equal(t, leader.Seen{Term: 1, PID: int32(term.PID), VerifiedAt: at.UTC()}, second.seen)
 }
 
 // TestAStandbyThatIsFrozenInTheQueueIsReplaced has a session that gets the lock in the

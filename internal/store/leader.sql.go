@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -132,17 +133,18 @@ func (q *Queries) ReleaseTerm(ctx context.Context, former int64) error {
 const standBy = `-- name: StandBy :one
 SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0)::int AS leader, coalesce(s.beat, -1)::bigint AS beat,
     -- As of the turn's begin.
-    c.epoch, c.last_seq
+    c.epoch, c.last_seq, c.verified_at
 FROM provwatch.stand_by($1::int) AS s CROSS JOIN provwatch.alert_counter AS c
 `
 
 type StandByRow struct {
-	Term    int64
-	Ended   bool
-	Leader  int32
-	Beat    int64
-	Epoch   uuid.UUID
-	LastSeq int64
+	Term       int64
+	Ended      bool
+	Leader     int32
+	Beat       int64
+	Epoch      uuid.UUID
+	LastSeq    int64
+	VerifiedAt *time.Time
 }
 
 // A turn of a standby, see the migration of provwatch.stand_by.
@@ -156,6 +158,7 @@ func (q *Queries) StandBy(ctx context.Context, patience int32) (StandByRow, erro
 		&i.Beat,
 		&i.Epoch,
 		&i.LastSeq,
+		&i.VerifiedAt,
 	)
 	return i, err
 }

@@ -87,7 +87,7 @@ func (v *Verifier) Look(ctx context.Context, names []string) ([]Observed, error)
 	defer v.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, v.answerWithin)
 	defer cancel()
-	looked, err := v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}})
+	looked, err := v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}}, v.credentials)
 	if err != nil {
 		return nil, fmt.Errorf("verify providers: %w", err)
 	}

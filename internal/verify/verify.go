@@ -182,7 +182,7 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 		return fmt.Errorf("verify providers: %w", err)
 	}
 	for some := range slices.Chunk(names, chunk) {
-		seen, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}})
+		seen, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}}, v.credentials)
 		if err != nil {
 			return fmt.Errorf("verify providers: %w", err)
 		}
@@ -217,22 +217,33 @@ func (v *Verifier) count() {
 // suspects returns what a look at the request's hints has seen, or the names of
 // the providers that are to be looked at.
 func (v *Verifier) suspects(ctx context.Context, request listener.Request) (hinted look, names []string, err error) {
-	if !request.All {
-		looked, err := v.look(ctx, store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}})
-		if err != nil {
-			return look{}, nil, err
-		}
-		// A hint that belongs to no row and to no provider observed before is no
-		// usable hint, but another program's, or of a row that came and went.
-		if !slices.ContainsFunc(request.ProviderIDs, func(id uuid.UUID) bool { return !looked.ids[id] }) {
-			return looked, nil, nil
-		}
-	}
-	if v.credentials != IgnoreCredentials {
+	hinted, usable, err := v.lookAtHints(ctx, request)
+	switch {
+	case usable || err != nil:
+		return hinted, nil, err
+	case v.credentials != IgnoreCredentials:
 		return look{}, v.names, nil // a scan reads no keys
 	}
 	names, err = v.scan(ctx)
 	return look{}, names, err
+}
+
+// lookAtHints looks at the request's hints. It reports false when the request has no
+// usable ones.
+func (v *Verifier) lookAtHints(ctx context.Context, request listener.Request) (hinted look, usable bool, err error) {
+	if request.All {
+		return look{}, false, nil
+	}
+	looked, err := v.look(ctx, store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}}, v.credentials)
+	if err != nil {
+		return look{}, false, err
+	}
+	// A hint that belongs to no row and to no provider observed before is no
+	// usable hint, but another program's, or of a row that came and went.
+	if slices.ContainsFunc(request.ProviderIDs, func(id uuid.UUID) bool { return !looked.ids[id] }) {
+		return look{}, false, nil
+	}
+	return looked, true, nil
 }
 
 // look is what a look has seen, in one moment.
@@ -245,8 +256,8 @@ type look struct {
 
 // look reads what the parameters ask for. Names that the environment does not
 // have are passed over.
-func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams) (look, error) {
-	compareCredentials := v.credentials != IgnoreCredentials
+func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams, credentials CredentialMode) (look, error) {
+	compareCredentials := credentials != IgnoreCredentials
 	params.WithKeys = compareCredentials
 	if err := v.needHasher(ctx); err != nil {
 		return look{}, err
@@ -278,7 +289,7 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams)
 	}
 	for name, s := range seen {
 		s.observation = v.hasher.Compare(v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
-		if v.credentials == WarnCredentials {
+		if credentials == WarnCredentials {
 			v.warnCredentials(ctx, s.observation)
 			s.observation = s.observation.WithoutCredentials()
 		}
@@ -331,7 +342,7 @@ func (v *Verifier) settle(ctx context.Context, looked look, source pubsub.Source
 			v.announce(ctx, recorded)
 			return len(findings), nil
 		}
-		if looked, err = v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}}); err != nil {
+		if looked, err = v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}}, v.credentials); err != nil {
 			return 0, err
 		}
 	}

@@ -2,7 +2,7 @@
 -- A turn of a standby, see the migration of provwatch.stand_by.
 SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0)::int AS leader, coalesce(s.beat, -1)::bigint AS beat,
     -- As of the turn's begin.
-    c.epoch, c.last_seq
+    c.epoch, c.last_seq, c.verified_at
 FROM provwatch.stand_by(@patience::int) AS s CROSS JOIN provwatch.alert_counter AS c;
 
 -- name: BeginTerm :many

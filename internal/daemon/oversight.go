@@ -1,0 +1,155 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"provwatch/internal/holder"
+	"provwatch/internal/leader"
+	"provwatch/internal/verify"
+)
+
+const (
+	// verificationSlack is how much later than a resync the leader may have verified
+	// everything.
+	verificationSlack = 2 * time.Minute
+	// maxSightingGap is the time between two turns of a standby after which it begins to
+	// count again, as after it was frozen itself.
+	maxSightingGap = time.Minute
+	// maxUnrecordedShown bounds how many transitions an error names.
+	maxUnrecordedShown = 3
+)
+
+// unverified is what a standby has seen of the leader's full verifications. Its time is by
+// the standby's own clock.
+type unverified struct {
+	limit time.Duration
+
+	seen        leader.Seen
+	since, last time.Time // when seen was first and last seen
+}
+
+// unverifiedAfter is how long after a full verification the leader must have ended the
+// next one.
+func unverifiedAfter(resync time.Duration) time.Duration {
+	return resync + resync/10 + verificationSlack // resyncs have a jitter of a tenth
+}
+
+// see adds what a turn has seen, and returns why the leader cannot be relied on, nil where
+// it can.
+func (u *unverified) see(seen leader.Seen, now time.Time) error {
+	if seen != u.seen || now.Sub(u.last) > maxSightingGap {
+		u.seen, u.since = seen, now
+	}
+	u.last = now
+	if seen.PID == 0 || now.Sub(u.since) < u.limit {
+		return nil
+	}
+	since := u.since
+	if !seen.VerifiedAt.IsZero() {
+		since = seen.VerifiedAt
+	}
+	return fmt.Errorf("the leader, session %d, has not verified everything since %s", seen.PID, since.UTC().Format(time.RFC3339))
+}
+
+// unrecorded are transitions that a standby sees in each of its looks and that the leader
+// has not recorded. Its zero value with a limit has seen none.
+type unrecorded struct {
+	limit time.Duration
+	since map[verify.Transition]time.Time // when each was first seen
+	last  time.Time                       // the last look
+}
+
+// see adds what a look has found. Of the providers named, sorted, what is not found is
+// recorded by now.
+func (u *unrecorded) see(found []verify.Transition, named []string, now time.Time) {
+	since := maps.Clone(u.since)
+	if since == nil {
+		since = map[verify.Transition]time.Time{}
+	}
+	maps.DeleteFunc(since, func(t verify.Transition, _ time.Time) bool {
+		_, looked := slices.BinarySearch(named, t.Provider)
+		return looked
+	})
+	for _, t := range found {
+		first, before := u.since[t]
+		if !before {
+			first = now
+		}
+		since[t] = first
+	}
+	u.since, u.last = since, now
+}
+
+// names returns the providers of the transitions, sorted.
+func (u *unrecorded) names() []string {
+	var names []string
+	for t := range u.since {
+		names = append(names, t.Provider)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// overdue returns the transitions that have stayed unrecorded for too long, the oldest
+// first, and since when the first of them was seen.
+func (u *unrecorded) overdue() (list []verify.Transition, since time.Time) {
+	for t, first := range u.since {
+		if u.last.Sub(first) >= u.limit {
+			list = append(list, t)
+		}
+	}
+	if len(list) == 0 {
+		return nil, time.Time{}
+	}
+	slices.SortFunc(list, func(a, b verify.Transition) int {
+		if c := u.since[a].Compare(u.since[b]); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Provider, b.Provider)
+	})
+	return list, u.since[list[0]]
+}
+
+// reportUnrecorded makes the worker not ready while the leader does not record what this
+// worker sees.
+func (d *daemon) reportUnrecorded(ctx context.Context, u *unrecorded) {
+	list, since := u.overdue()
+	if len(list) == 0 {
+		d.health.setUnrecorded(nil)
+		return
+	}
+	who := holder.Holder{PID: d.leaderPID.Load()}
+	if described, err := holder.Session(ctx, d.pool, who.PID); err == nil {
+		who = described
+	}
+	d.health.setUnrecorded(unrecordedError(who, list, since))
+}
+
+// unrecordedError says that the leader does not record transitions.
+func unrecordedError(who holder.Holder, list []verify.Transition, since time.Time) error {
+	var shown []string
+	for _, t := range list[:min(len(list), maxUnrecordedShown)] {
+		shown = append(shown, fmt.Sprintf("%q (%s)", t.Provider, t.Kind))
+	}
+	if more := len(list) - len(shown); more > 0 {
+		shown = append(shown, fmt.Sprintf("%d more", more))
+	}
+	return fmt.Errorf("the leader, %s, has not recorded since %s what changed of %s", who, since.UTC().Format(time.RFC3339), strings.Join(shown, ", "))
+}
+
+// LeaderSeen implements [leader.Observer].
+func (d *daemon) LeaderSeen(seen leader.Seen) {
+	d.leaderPID.Store(seen.PID)
+	d.health.setUnverified(d.unverified.see(seen, time.Now()))
+}
+
+// leaves ends what is known of another leader.
+func (d *daemon) leaves() {
+	d.health.setUnrecorded(nil)
+	d.health.setUnverified(nil)
+}

@@ -1,0 +1,79 @@
+package verify_test
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/listener"
+	"provwatch/internal/provider"
+	"provwatch/internal/verify"
+)
+
+// TestUnrecorded looks as a standby does, before and after the leader has recorded.
+func TestUnrecorded(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change string
+		kind   provider.Kind
+	}{
+		"changed":  {`UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'a'`, provider.Changed},
+		"disabled": {`UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`, provider.Disabled},
+		"deleted":  {`UPDATE public.ai_providers SET deleted = true WHERE name = 'a'`, provider.Deleted},
+		"missing":  {`DELETE FROM public.ai_providers WHERE name = 'a'`, provider.Missing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			desired := []provider.Desired{openAI("a", "key-1"), openAI("b", "key-2")}
+			pool, leader, _ := seeded(t, verify.AlertCredentials, desired...)
+			var id uuid.UUID
+			require.NoError(t, pool.QueryRow(t.Context(), `SELECT id FROM public.ai_providers WHERE name = 'a'`).Scan(&id))
+			standby := verify.New(pool, desired, verify.AlertCredentials, quiet, &counter{})
+			look := func(request listener.Request) (kinds []provider.Kind) {
+				t.Helper()
+				found, err := standby.Unrecorded(t.Context(), request)
+				require.NoError(t, err)
+				for _, f := range found {
+					require.Equal(t, "a", f.Provider)
+					kinds = append(kinds, f.Kind)
+				}
+				return kinds
+			}
+			hint := listener.Request{ProviderIDs: []uuid.UUID{id}}
+			require.Empty(t, look(resync))
+			require.Empty(t, look(hint))
+
+			exec(t, pool, c.change)
+			require.Equal(t, []provider.Kind{c.kind}, look(resync))
+			require.Equal(t, []provider.Kind{c.kind}, look(hint))
+			before, err := standby.StillUnrecorded(t.Context(), []string{"a"})
+			require.NoError(t, err)
+			again, err := standby.StillUnrecorded(t.Context(), []string{"a", "b"})
+			require.NoError(t, err)
+			require.Equal(t, before, again, "one transition")
+			require.Empty(t, alerts(t, pool), "it records nothing")
+
+			require.NoError(t, leader.Verify(t.Context(), resync))
+			require.Empty(t, look(resync))
+			require.Empty(t, look(hint))
+		})
+	}
+}
+
+// TestUnrecordedIsOfTheLeaderAlone has transitions that the leader has no part in.
+func TestUnrecordedIsOfTheLeaderAlone(t *testing.T) {
+	t.Parallel()
+	pool, _, _ := seeded(t, verify.IgnoreCredentials, openAI("a", "key-1"), openAI("b", "key-2"))
+	unrecorded := func(desired ...provider.Desired) []verify.Transition {
+		t.Helper()
+		found, err := verify.New(pool, desired, verify.AlertCredentials, quiet, &counter{}).Unrecorded(t.Context(), resync)
+		require.NoError(t, err)
+		return found
+	}
+	other := openAI("a", "key-1")
+	other.BaseURL = "https://other/"
+	require.Empty(t, unrecorded(other, openAI("new", "key-3")), "of another environment")
+	exec(t, pool, `DELETE FROM public.ai_provider_keys`)
+	require.Empty(t, unrecorded(openAI("a", "key-1"), openAI("b", "key-2")), "of credentials, which the leader ignores")
+}

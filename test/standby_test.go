@@ -1,0 +1,102 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/leader"
+)
+
+// idleLeader leads, shows signs of life, and does nothing else.
+type idleLeader struct{}
+
+func (idleLeader) NoLeader(error)              {}
+func (idleLeader) LeaderSeen(leader.Seen)      {}
+func (idleLeader) AlertsSeen(uuid.UUID, int64) {}
+
+// leadIdly leads until the function that it returns is called.
+func (w *world) leadIdly() (pid uint32, end func()) {
+	w.t.Helper()
+	conn := w.connect()
+	elector := leader.NewElector(leader.NewLimits(6*time.Second, time.Minute, patience), slog.New(slog.DiscardHandler), idleLeader{})
+	ctx, cancel := context.WithCancel(w.t.Context())
+	leading := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		for led := false; ctx.Err() == nil; {
+			next, err := elector.Attend(ctx, conn)
+			if ctx.Err() != nil {
+				return
+			}
+			require.NoError(w.t, err)
+			select {
+			case <-elector.Terms():
+			default:
+				if !led && next > 0 { // the first sign of life
+					led = true
+					close(leading)
+				}
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(next):
+			}
+		}
+	})
+	end = sync.OnceFunc(func() {
+		cancel()
+		group.Wait()
+		require.NoError(w.t, conn.Close(context.Background()))
+	})
+	w.t.Cleanup(end)
+	<-leading
+	return conn.PgConn().PID(), end
+}
+
+// waitForReadyz waits until /readyz has the status, and a body that matches.
+func (p *worker) waitForReadyz(status int, body string) {
+	p.w.t.Helper()
+	want := regexp.MustCompile(body)
+	var seen string
+	eventually(p.w.t, func() bool {
+		got, text := p.get("/readyz")
+		seen = text
+		return got == status && want.MatchString(text)
+	}, "/readyz is %d %s, but: %s", status, body, lazily(func() []string { return []string{seen} }))
+}
+
+// TestAStandbyOfALeaderThatRecordsNothingIsNotReady has a leader that shows signs of life and
+// records nothing of a change.
+func TestAStandbyOfALeaderThatRecordsNothingIsNotReady(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		first := w.start(env, "run").ready()
+		first.stop()
+		pid, end := w.leadIdly()
+		standby := w.start(env, "run", "--http-addr=127.0.0.1:0", "--takeover-after=6s").ready()
+		standby.waitForReadyz(http.StatusOK, "")
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		if w.source == "wal" {
+			w.exec(`NOTIFY ai_providers_changed`) // else it sees the change with its next resync
+		}
+		standby.waitForReadyz(http.StatusServiceUnavailable, fmt.Sprintf(`the leader, session %d \(role "provwatch", .*\), has not recorded since \S+ what changed of "openai" \(disabled\)`, pid))
+		standby.waitFor("level=WARN", "not ready", "has not recorded since")
+		require.Empty(t, w.alerts())
+
+		end()
+		w.expectAlerts("disabled openai")
+		standby.waitForReadyz(http.StatusOK, "")
+		require.Equal(t, 1, standby.logged("not ready", "has not recorded since"))
+		standby.stop()
+	})
+}
