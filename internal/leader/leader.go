@@ -50,6 +50,9 @@ const (
 )
 
 const (
+	// maxBeatInterval is the time between two signs of life at most. A standby can have the
+	// least limit, whatever the leader's own is.
+	maxBeatInterval = MinTakeOverAfter / 3
 	// maxTurn is how long a standby waits in the server at most, since it holds a
 	// snapshot meanwhile, and notifications reach it between its turns alone.
 	maxTurn = 5 * time.Second
@@ -106,8 +109,7 @@ func NewLimits(takeOverAfter, probe, answer time.Duration) Limits {
 	sign := takeOverAfter / 6
 	return Limits{
 		turn: min(maxTurn, sign, probe),
-		// A standby can have another limit than the leader.
-		beatInterval: min(maxTurn, sign),
+		beatInterval: min(maxBeatInterval, sign),
 		silentAfter:  takeOverAfter / 2, strangerAfter: sign, takeOverAfter: takeOverAfter, answer: answer,
 	}
 }

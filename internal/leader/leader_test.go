@@ -244,6 +244,21 @@ func TestALeaderShowsSignsOfLife(t *testing.T) {
 	require.Equal(t, 1, shown, "the one before is taken back")
 }
 
+// TestALeaderWithALongLimitIsNotReplacedByAStandbyWithAShortOne has workers with different
+// limits. A live leader shows several signs of life in the least time after which any
+// standby takes over.
+func TestALeaderWithALongLimitIsNotReplacedByAStandbyWithAShortOne(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	first := newMember(t, pool)
+	first.Elector = leader.NewElector(leader.NewLimits(time.Hour, time.Hour, answer), quiet, first)
+	first.leads()
+	interval, err := first.Attend(t.Context(), first.conn)
+	require.NoError(t, err)
+	require.Positive(t, interval)
+	require.LessOrEqual(t, interval, leader.MinTakeOverAfter/3)
+}
+
 // TestAStandbySeesWhenTheLeaderHasVerifiedEverything has a database in which that was never
 // noted, and then was.
 func TestAStandbySeesWhenTheLeaderHasVerifiedEverything(t *testing.T) {
