@@ -64,8 +64,8 @@ type reason struct {
 	err  error
 }
 
-// numbers are what errors about the same matter differ in: processes, times and ports.
-var numbers = regexp.MustCompile(`[0-9]+`)
+// numbers are what errors about the same matter differ in: processes, times, durations and ports.
+var numbers = regexp.MustCompile(`([0-9]+[hms]?)+`)
 
 // matter is what the reason is about, so that it is logged once: whatever was being done,
 // an error of the server's is the same.

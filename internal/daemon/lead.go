@@ -246,7 +246,11 @@ func (d *daemon) lookUntilElected(ctx context.Context, look func(context.Context
 // NoLeader implements [leader.Observer].
 func (d *daemon) NoLeader(err error) {
 	d.health.setLeader(err)
-	if d.told.isNewError("leader silent", err) && err != nil {
+	matter := ""
+	if err != nil {
+		matter = reason{"leader", err}.matter() // the text has for how long
+	}
+	if d.told.isNews("leader silent", matter) && err != nil {
 		d.Logger.Warn("no live leader is seen", "error", err)
 	}
 }
