@@ -127,3 +127,29 @@ func TestTablesThatAreRebuiltUnderAnotherRole(t *testing.T) {
 	require.Zero(t, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`), "the triggers are still missing")
 	p.stop()
 }
+
+// TestTriggersThatAreMissingFromTheStart has a worker that does not migrate. Its next resync
+// is far away.
+func TestTriggersThatAreMissingFromTheStart(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	w.dropTriggers()
+	p := w.start(w.twoProviders(), "run", "--migrate=off", "--resync=24h", "--http-addr=127.0.0.1:0").ready()
+	p.waitFor("level=WARN", "triggers on the provider tables are missing")
+	p.waitFor("level=WARN", "triggers not made sure of", "they are missing")
+	for i := range 3 {
+		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, i%2 == 1)
+		w.expectAlerts([]string{"disabled openai", "resolved openai", "disabled openai"}[:i+1]...)
+	}
+	p.becomes(http.StatusOK)
+	require.Equal(t, 1, p.logged("triggers not made sure of"))
+	p.stop()
+}
+
+// dropTriggers drops our triggers on the provider tables.
+func (w *world) dropTriggers() {
+	w.t.Helper()
+	for _, drop := range w.strings(`SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`) {
+		w.exec(drop)
+	}
+}

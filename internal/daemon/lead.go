@@ -490,43 +490,53 @@ func (d *daemon) warnOfPrepared(ctx context.Context) {
 
 // keepTriggers ensures the triggers on the provider tables until ctx ends. Tables that
 // are dropped and created again, as by an upgrade of the gateway, have none: they get
-// them, and everything is verified. While a role that does not own the tables cannot make
-// triggers that are gone, everything is verified at least each [blindInterval].
+// them, and everything is verified. While triggers are missing, from the start or later,
+// everything is verified at least each [blindInterval].
 func (d *daemon) keepTriggers(ctx context.Context) {
 	// Making triggers waits for writers, and makes others wait behind it: after a
 	// failure it is tried less and less often.
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = triggerInterval, maxReturn
-	had := false
+	var failed error    // of the last attempt to make them
+	var tryAt time.Time // when the next one is due
 	for first := true; ; first = false {
 		there, err := schema.HasTriggers(ctx, d.pool)
 		missing := err == nil && !there
+		tries := d.Migrate == schema.Auto && !time.Now().Before(tryAt)
 		switch {
 		case err != nil:
-		case first, !there && d.Migrate == schema.Auto:
+		case first, missing && tries:
 			err = schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true, CommandFlags: d.CommandFlags}, d.Logger)
-			if err == nil && !there {
+			if err == nil && missing && d.Migrate == schema.Auto {
+				missing = false
 				// What was changed before has not been notified of.
 				d.pending.All(pubsub.SourceResync)
 			}
-		case !there:
+			failed = err
+		case missing && d.Migrate == schema.Auto:
+			err = failed
+		}
+		if missing && err == nil {
 			err = fmt.Errorf("they are missing; run \"worker migrate%s\" as the owner of the tables", d.CommandFlags)
 		}
 		if ctx.Err() == nil && d.told.isNewError("no triggers", err) && err != nil {
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen late", "error", err)
 		}
-		had = had || there
 		pause := triggerInterval
 		switch {
 		case err == nil:
 			wait.Reset()
-		case missing && (had || d.Migrate == schema.Auto):
+		case missing:
 			// No notification comes of what is changed, nor of a table that the role may not read.
 			d.pending.All(pubsub.SourceResync)
-			pause = wait.NextBackOff()
-			if d.Migrate != schema.Auto || schema.IsDenied(err) { // no writer waits for it
-				pause = min(pause, blindInterval)
+			pause = blindInterval
+			if d.Migrate != schema.Auto || tries {
+				pause = wait.NextBackOff()
 			}
+			if tries && !schema.IsDenied(err) { // writers wait for it
+				tryAt = time.Now().Add(pause)
+			}
+			pause = min(pause, blindInterval)
 		default:
 			pause = wait.NextBackOff()
 		}

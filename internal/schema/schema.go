@@ -163,8 +163,8 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 	case needs.Publication && !status.Publication:
 		return &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate" + needs.CommandFlags + "\""}
 	case needs.Triggers && !status.Triggers:
-		logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen only when another program "+
-			"notifies ai_providers_changed, and at each resync", "remedy", "run \"worker migrate"+needs.CommandFlags+"\"")
+		logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen within 45 s, or when another program "+
+			"notifies ai_providers_changed", "remedy", "run \"worker migrate"+needs.CommandFlags+"\"")
 	}
 	return found.err()
 }
