@@ -16,11 +16,14 @@ const Gateway = "gateway"
 //go:embed migrations/*.sql
 var Migrations embed.FS
 
-// Triggers creates the triggers on the provider tables; DropTriggers removes
-// those that are there.
+// Triggers creates the triggers on the provider tables, and TriggersAlways, after it,
+// makes them fire in every session; DropTriggers removes those that are there.
 //
 //go:embed triggers.sql
 var Triggers string
+
+//go:embed triggers_always.sql
+var TriggersAlways string
 
 //go:embed triggers_drop.sql
 var DropTriggers string

@@ -92,9 +92,7 @@ func TestANotificationFromAnotherProgramPromptsAFullVerification(t *testing.T) {
 	w := newWorldOf(t, "notify")
 	w.start(w.twoProviders(), "run").ready()
 	// Another program without our triggers, which notifies on its own.
-	w.exec(`SET session_replication_role = replica`)
-	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
-	w.exec(`SET session_replication_role = DEFAULT`)
+	w.disableUnnoticed("anthropic")
 	// The verification that a trigger's hint prompts looks at that provider alone.
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
@@ -110,10 +108,20 @@ func TestAResyncFindsWhatNothingNotifiedOf(t *testing.T) {
 	// the leader's, and so its first verification is over, or this is it.
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
-	w.exec(`SET session_replication_role = replica`)
-	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
+	w.disableUnnoticed("anthropic")
 	w.expectAlerts("disabled openai", "disabled anthropic")
 	require.Equal(t, []string{"resync"}, w.strings(`SELECT source FROM provwatch.drift_alerts WHERE seq = 2`))
+}
+
+// disableUnnoticed disables a provider in a transaction that has our trigger disabled, and
+// leaves it as it was.
+func (w *world) disableUnnoticed(name string) {
+	w.t.Helper()
+	require.NoError(w.t, tryExec(w.t.Context(), w.url, `BEGIN;
+		ALTER TABLE ai_providers DISABLE TRIGGER provwatch_provider_update;
+		UPDATE ai_providers SET enabled = false WHERE name = '`+name+`';
+		ALTER TABLE ai_providers ENABLE ALWAYS TRIGGER provwatch_provider_update;
+		COMMIT`))
 }
 
 func TestReadyIsSaidOnceChangesAreListenedFor(t *testing.T) {

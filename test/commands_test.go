@@ -838,10 +838,13 @@ func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 	require.Equal(t, 0, w.run(env, "seed", "--migrate=check").code)
 	require.Equal(t, 0, w.run(env, "seed", "--migrate=off").code)
 
-	// A trigger that is dropped, or disabled, is noticed and put back.
+	// A trigger that is dropped, is disabled, or no longer fires in every session is noticed
+	// and put back.
 	for _, damage := range []string{
 		`DROP TRIGGER provwatch_provider_update ON ai_providers`,
 		`ALTER TABLE ai_provider_keys DISABLE TRIGGER provwatch_key_insert`,
+		`ALTER TABLE ai_provider_keys ENABLE REPLICA TRIGGER provwatch_key_insert`,
+		`ALTER TABLE ai_providers ENABLE TRIGGER ALL`,
 	} {
 		w.exec(damage)
 		require.Equal(t, result{0, schema("not up to date", list, "none", true), ""}, w.run(nil, "migrate", "--dry-run"))
@@ -853,7 +856,7 @@ func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 		require.Contains(t, r.stderr, "level=WARN")
 		require.Contains(t, r.stderr, `remedy="run \"worker migrate\""`)
 		require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.run(nil, "migrate"))
-		require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%' AND tgenabled = 'O'`))
+		require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%' AND tgenabled = 'A'`))
 	}
 	p := w.start(env, "run", "--migrate=check").ready()
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)

@@ -146,6 +146,52 @@ func TestTriggersThatAreMissingFromTheStart(t *testing.T) {
 	p.stop()
 }
 
+// TestSessionsWithoutOrdinaryTriggersAreNotified changes providers with
+// session_replication_role = replica, in which ordinary triggers do not fire. The next
+// resync is far away.
+func TestSessionsWithoutOrdinaryTriggersAreNotified(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	// As the owner, who can make the triggers.
+	env := w.twoProviders().with("DATABASE_URL", w.url)
+	p := w.start(env, "run", "--resync=24h").ready()
+	// An alert of a hint: the leader's first verification is over.
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	w.exec(`SET session_replication_role = replica`)
+	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai", "resolved openai")
+	require.Equal(t, []string{"notify"}, w.strings(`SELECT source FROM provwatch.drift_alerts WHERE seq = 2`))
+
+	// As pg_restore --disable-triggers does.
+	w.exec(`ALTER TABLE ai_providers DISABLE TRIGGER ALL`)
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.exec(`ALTER TABLE ai_providers ENABLE TRIGGER ALL`)
+	w.expectAlerts("disabled openai", "resolved openai", "disabled openai")
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%' AND tgenabled = 'A'`) == 8
+	}, "the worker makes the triggers again")
+	p.stop()
+}
+
+// TestTriggersThatDoNotFireInEverySession has them so under a role that cannot mend it. The
+// next resync is far away.
+func TestTriggersThatDoNotFireInEverySession(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	w.exec(`ALTER TABLE ai_providers ENABLE TRIGGER ALL`)
+	p := w.start(w.twoProviders(), "run", "--resync=24h", "--http-addr=127.0.0.1:0").ready()
+	p.waitFor("level=WARN", "triggers not made sure of", "session_replication_role = replica", "worker migrate --source=notify")
+	w.exec(`SET session_replication_role = replica`)
+	for i := range 2 {
+		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, i%2 == 1)
+		w.expectAlerts([]string{"disabled openai", "resolved openai"}[:i+1]...)
+	}
+	p.becomes(http.StatusOK)
+	require.Equal(t, 1, p.logged("triggers not made sure of"))
+	p.stop()
+}
+
 // dropTriggers drops our triggers on the provider tables.
 func (w *world) dropTriggers() {
 	w.t.Helper()

@@ -491,7 +491,7 @@ func (d *daemon) warnOfPrepared(ctx context.Context) {
 // keepTriggers ensures the triggers on the provider tables until ctx ends. Tables that
 // are dropped and created again, as by an upgrade of the gateway, have none: they get
 // them, and everything is verified. While triggers are missing, from the start or later,
-// everything is verified at least each [blindInterval].
+// or do not fire in every session, everything is verified at least each [blindInterval].
 func (d *daemon) keepTriggers(ctx context.Context) {
 	// Making triggers waits for writers, and makes others wait behind it: after a
 	// failure it is tried less and less often.
@@ -500,24 +500,23 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 	var failed error    // of the last attempt to make them
 	var tryAt time.Time // when the next one is due
 	for first := true; ; first = false {
-		there, err := schema.HasTriggers(ctx, d.pool)
-		missing := err == nil && !there
-		tries := d.Migrate == schema.Auto && !time.Now().Before(tryAt)
+		state, err := schema.FindTriggers(ctx, d.pool)
+		known := err == nil
+		blind := known && state != schema.TriggersAlways
+		tries := blind && d.Migrate == schema.Auto && !time.Now().Before(tryAt)
 		switch {
-		case err != nil:
-		case first, missing && tries:
-			err = schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true, CommandFlags: d.CommandFlags}, d.Logger)
-			if err == nil && missing && d.Migrate == schema.Auto {
-				missing = false
+		case !known:
+		case first, tries:
+			err = d.makeTriggers(ctx, &state)
+			if blind && err == nil {
 				// What was changed before has not been notified of.
 				d.pending.All(pubsub.SourceResync)
 			}
 			failed = err
-		case missing && d.Migrate == schema.Auto:
+		case blind && d.Migrate == schema.Auto:
 			err = failed
-		}
-		if missing && err == nil {
-			err = fmt.Errorf("they are missing; run \"worker migrate%s\" as the owner of the tables", d.CommandFlags)
+		case blind:
+			err = d.lackTriggers(state)
 		}
 		if ctx.Err() == nil && d.told.isNewError("no triggers", err) && err != nil {
 			d.Logger.WarnContext(ctx, "triggers not made sure of: changes are seen late", "error", err)
@@ -526,7 +525,7 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 		switch {
 		case err == nil:
 			wait.Reset()
-		case missing:
+		case blind:
 			// No notification comes of what is changed, nor of a table that the role may not read.
 			d.pending.All(pubsub.SourceResync)
 			pause = blindInterval
@@ -546,6 +545,31 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// makeTriggers makes the triggers where they are missing and that is asked for, and takes
+// over their state. It fails unless they fire in every session then.
+func (d *daemon) makeTriggers(ctx context.Context, state *schema.TriggerState) error {
+	err := schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Triggers: true, CommandFlags: d.CommandFlags}, d.Logger)
+	if err != nil || *state == schema.TriggersAlways {
+		return err
+	}
+	if *state, err = schema.FindTriggers(ctx, d.pool); err != nil {
+		return err
+	}
+	return d.lackTriggers(*state)
+}
+
+// lackTriggers says what the triggers lack, nil for nothing.
+func (d *daemon) lackTriggers(state schema.TriggerState) error {
+	what := "they are missing"
+	switch state {
+	case schema.TriggersAlways:
+		return nil
+	case schema.TriggersPartial:
+		what = "they do not fire in sessions with session_replication_role = replica"
+	}
+	return fmt.Errorf("%s; run \"worker migrate%s --source=notify\" as the owner of the tables", what, d.CommandFlags)
 }
 
 // retireSlot forgets the position in the WAL, which is a gap if there was one, and drops

@@ -60,7 +60,7 @@ GROUP BY object, privilege, columns
 UNION ALL
 SELECT format('function %s: runs as its %s', name, CASE WHEN prosecdef THEN 'owner' ELSE 'caller' END) FROM routine
 UNION ALL
-SELECT format('table %s: trigger %s executes %s', tgrelid::regclass, tgname, routine.name)
+SELECT format('table %s: trigger %s executes %s', tgrelid::regclass, tgname, routine.name) || CASE tgenabled WHEN 'A' THEN ' in every session' WHEN 'O' THEN '' ELSE ' if enabled' END
 FROM pg_trigger LEFT JOIN routine ON routine.oid = tgfoid
 WHERE NOT tgisinternal
 UNION ALL

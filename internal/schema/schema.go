@@ -97,7 +97,8 @@ type Status struct {
 	Applied []int64 `json:"applied"`
 	Pending []int64 `json:"pending"`
 	// Triggers reports whether all our triggers on the provider tables are there
-	// and enabled, SomeTriggers whether any is there.
+	// and fire in every session, or as far as a role that does not own the tables can
+	// make them. SomeTriggers reports whether any is there.
 	Triggers     bool `json:"triggers"`
 	SomeTriggers bool `json:"some_triggers"`
 	// Publication reports whether the publication has both provider tables.
@@ -327,8 +328,16 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		}
 	}
 	if needs.Triggers && !status.Triggers {
-		if _, err := db.ExecContext(ctx, tables.Qualify(sqlfiles.Triggers)); err != nil {
-			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role needs TRIGGER on them and EXECUTE on provwatch.notify_change", needs.CommandFlags+" --source=notify"), err)
+		statements := sqlfiles.Triggers
+		found, err := store.On(conn).CountTriggers(ctx)
+		if err != nil {
+			return unusable("look at the triggers", err)
+		}
+		if found.Owned {
+			statements += sqlfiles.TriggersAlways
+		}
+		if _, err := db.ExecContext(ctx, tables.Qualify(statements)); err != nil {
+			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role must own them, or have TRIGGER on them, and have EXECUTE on provwatch.notify_change", needs.CommandFlags+" --source=notify"), err)
 		}
 	}
 	if needs.Publication && !status.Publication {
@@ -344,14 +353,28 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 	return nil
 }
 
-// HasTriggers reports whether the provider tables have all our triggers. A table that
-// is dropped and made again has none.
-func HasTriggers(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+// TriggerState says whether our triggers notify of the changes to the provider tables.
+type TriggerState int
+
+// The states of our triggers.
+const (
+	TriggersMissing TriggerState = iota // not all are there and enabled; a table that is dropped and created again has none
+	TriggersPartial                     // all are there, and some do not fire with session_replication_role = replica
+	TriggersAlways                      // all fire in every session
+)
+
+// FindTriggers returns the state of our triggers.
+func FindTriggers(ctx context.Context, pool *pgxpool.Pool) (TriggerState, error) {
 	count, err := store.On(pool).CountTriggers(ctx)
-	if err != nil {
-		return false, unusable("look at the triggers", err)
+	switch {
+	case err != nil:
+		return TriggersMissing, unusable("look at the triggers", err)
+	case count.Always >= triggers:
+		return TriggersAlways, nil
+	case count.Usable >= triggers:
+		return TriggersPartial, nil
 	}
-	return count >= triggers, nil
+	return TriggersMissing, nil
 }
 
 // RemoveTriggers removes our triggers from the provider tables, which the WAL
@@ -363,7 +386,7 @@ func RemoveTriggers(ctx context.Context, pool *pgxpool.Pool) error {
 	if err != nil {
 		return unusable("look at the triggers", err)
 	}
-	if count == 0 {
+	if count.Found == 0 {
 		return nil
 	}
 	return withConn(ctx, pool.Config().ConnConfig, func(conn *pgx.Conn) error {
@@ -508,7 +531,7 @@ func look(ctx context.Context, db store.DBTX) (Status, error) {
 		if err := checkColumns(details); err != nil {
 			return Status{}, err
 		}
-		status.Triggers, status.SomeTriggers = details.Triggers >= triggers, details.Triggers > 0
+		status.Triggers, status.SomeTriggers = details.Triggers.Usable >= triggers, details.Triggers.Found > 0
 		status.Publication = details.Publication
 	}
 

@@ -146,7 +146,7 @@ type SchemaDetails struct {
 	Applied                     []int64
 	Schema                      InspectSchemaRow
 	ProviderColumns, KeyColumns []ListColumnsRow // none of a table that is not there
-	Triggers                    int64
+	Triggers                    CountTriggersRow
 	Publication                 bool
 }
 
@@ -161,7 +161,7 @@ func (q *Queries) InspectDetails(ctx context.Context, migrations bool) (details 
 	collectOne(&batch, &details.Schema, pgx.RowToStructByPos[InspectSchemaRow], inspectSchema)
 	collect(&batch, &details.ProviderColumns, pgx.RowToStructByPos[ListColumnsRow], listColumns, "ai_providers")
 	collect(&batch, &details.KeyColumns, pgx.RowToStructByPos[ListColumnsRow], listColumns, "ai_provider_keys")
-	collectOne(&batch, &details.Triggers, pgx.RowTo[int64], countTriggers)
+	collectOne(&batch, &details.Triggers, pgx.RowToStructByPos[CountTriggersRow], countTriggers)
 	collectOne(&batch, &details.Publication, pgx.RowTo[bool], isPublished)
 	return details, q.db.SendBatch(ctx, &batch).Close()
 }

@@ -20,23 +20,42 @@ func (q *Queries) CloseSchema(ctx context.Context) error {
 }
 
 const countTriggers = `-- name: CountTriggers :one
-SELECT count(*)
-FROM pg_catalog.pg_trigger t
-JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
-JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+SELECT
+    count(t.oid) AS found,
+    count(t.oid) FILTER (WHERE t.tgenabled = 'A') AS always,
+    count(t.oid) FILTER (WHERE t.tgenabled = 'A' OR t.tgenabled = 'O' AND NOT pg_has_role(c.relowner, 'USAGE')) AS usable,
+    coalesce(bool_and(pg_has_role(c.relowner, 'USAGE')), false)::boolean AS owned
+FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
+    AND t.tgfoid IN (
+        SELECT f.oid FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+        WHERE n.nspname = 'provwatch' AND f.proname = 'notify_change')
 WHERE cn.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys')
-    AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-    AND n.nspname = 'provwatch' AND f.proname = 'notify_change'
 `
 
-// How many of our triggers there are on the provider tables and enabled.
-func (q *Queries) CountTriggers(ctx context.Context) (int64, error) {
+type CountTriggersRow struct {
+	Found  int64
+	Always int64
+	Usable int64
+	Owned  bool
+}
+
+// How many of our triggers there are on the provider tables, how many of them fire in
+// every session (ENABLE ALWAYS), and how many fire so or as those of a role that does not
+// own the tables can; and whether the role owns them. ALTER TABLE … ENABLE TRIGGER, as
+// after pg_restore --disable-triggers, makes a trigger one that does not fire in sessions
+// with session_replication_role = replica.
+func (q *Queries) CountTriggers(ctx context.Context) (CountTriggersRow, error) {
 	row := q.db.QueryRow(ctx, countTriggers)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
+	var i CountTriggersRow
+	err := row.Scan(
+		&i.Found,
+		&i.Always,
+		&i.Usable,
+		&i.Owned,
+	)
+	return i, err
 }
 
 const createSchema = `-- name: CreateSchema :exec
