@@ -100,3 +100,50 @@ func TestAStandbyOfALeaderThatRecordsNothingIsNotReady(t *testing.T) {
 		standby.stop()
 	})
 }
+
+// logInWithGrants makes the next workers log in as a role that has privileges of its own, and
+// is a member of no group.
+func (w *world) logInWithGrants() (role string) {
+	w.t.Helper()
+	role = fmt.Sprintf("granted_%s_%s", w.db.Config().Database, w.source)
+	w.createRole(role, map[string]string{"notify": "", "wal": "REPLICATION"}[w.source])
+	w.exec(`GRANT USAGE ON SCHEMA provwatch TO ` + role)
+	w.exec(`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA provwatch, public TO ` + role)
+	w.exec(`GRANT USAGE ON ALL SEQUENCES IN SCHEMA provwatch TO ` + role)
+	w.exec(`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA provwatch TO ` + role)
+	w.login["run"] = role
+	return role
+}
+
+// TestALeaderThatCannotRecordResigns takes a privilege from the leader's role, and not from
+// the standby's.
+func TestALeaderThatCannotRecordResigns(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		role := w.logInWithGrants()
+		first := w.start(env, "run", "--takeover-after=6s", "--http-addr=127.0.0.1:0").ready()
+		w.logInAnotherWorker()
+		second := w.start(env, "run", "--takeover-after=6s", "--http-addr=127.0.0.1:0").ready()
+		w.waitForQueue(1)
+		require.Equal(t, 1.0, first.metric("provwatch_leader"))
+		w.exec(`REVOKE INSERT ON provwatch.drift_alerts FROM ` + role)
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		first.waitForReadyz(http.StatusServiceUnavailable, "lacks privileges")
+		first.waitFor("level=WARN", "resigning: this worker cannot alert, and another one waits to lead", "permission denied")
+		w.expectAlerts("disabled openai")
+		require.Equal(t, 1.0, second.metric("provwatch_leader"))
+		second.waitForReadyz(http.StatusOK, "")
+		first.waitForReadyz(http.StatusServiceUnavailable, "lacks privileges")
+		require.Equal(t, 1, first.logged("no longer leading", "resigned"))
+
+		// It leads again where no other worker does.
+		w.exec(`GRANT INSERT ON provwatch.drift_alerts TO ` + role)
+		second.kill9()
+		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai", "resolved openai")
+		first.waitForReadyz(http.StatusOK, "")
+		require.Equal(t, 1, first.logged("resigning"))
+		first.stop()
+	})
+}

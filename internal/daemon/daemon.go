@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -259,6 +260,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 
 		fileVariables: fileVariables,
+		yield:         o.newYield(),
 		unverified:    unverified{limit: unverifiedAfter(o.Resync)},
 	}
 	d.elector = leader.NewElector(leader.NewLimits(o.TakeOverAfter, o.ProbeInterval, o.AnswerTimeout), o.Logger, d)
@@ -346,6 +348,10 @@ type daemon struct {
 	unverified unverified
 	leaderPID  atomic.Int32
 	term       atomic.Pointer[leader.Term] // nil while standing by
+
+	// yield is how long other standbys come first when this leader resigns. Of the
+	// goroutines of the term.
+	yield *backoff.ExponentialBackOff
 
 	// The boot has just made sure of the publication, and of the privileges that go
 	// with it.

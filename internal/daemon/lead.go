@@ -111,8 +111,11 @@ func (d *daemon) follow(ctx context.Context) {
 		d.metrics.Leading(true)
 		d.Logger.InfoContext(ctx, "leading", "worker", d.worker.String(), "term", term.Number)
 		d.publishStatus(ctx, pubsub.EventLeading, "")
-		d.leadFor(ctx, term, first)
+		unable := d.leadFor(ctx, term, first)
 		if ctx.Err() != nil {
+			return
+		}
+		if unable != nil && !d.resign(ctx, term, unable) {
 			return
 		}
 		d.Logger.WarnContext(ctx, "no longer leading", "reason", context.Cause(term.Context()))
@@ -123,12 +126,29 @@ func (d *daemon) follow(ctx context.Context) {
 	}
 }
 
-// leadFor leads until the term ends, or ctx.
-func (d *daemon) leadFor(ctx context.Context, term *leader.Term, first pubsub.Source) {
+// leadFor leads until the term ends, or ctx. It returns why this worker must resign, nil
+// where it need not.
+func (d *daemon) leadFor(ctx context.Context, term *leader.Term, first pubsub.Source) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer cancel() // also where a part of the leader panics
 	ended := context.AfterFunc(term.Context(), cancel)
 	defer ended()
+	var unable error // of the goroutine that watches until it has ended
+	var watch conc.WaitGroup
+	watch.Go(func() {
+		d.watchAbility(ctx, term, func(reason error) {
+			unable = reason
+			cancel()
+		})
+	})
+	d.takeOver(ctx, term, first)
+	cancel()
+	watch.Wait()
+	return unable
+}
+
+// takeOver takes over from another leader, and leads until ctx ends.
+func (d *daemon) takeOver(ctx context.Context, term *leader.Term, first pubsub.Source) {
 	// First of all: sinks begin where the alerts end, also after a restore.
 	takeOver := func(ctx context.Context) error { return d.verifier.TakeOver(ctx, term.Number, first) }
 	if !d.untilDone(ctx, "not leading yet, trying again", takeOver) {
@@ -139,6 +159,20 @@ func (d *daemon) leadFor(ctx context.Context, term *leader.Term, first pubsub.So
 	defer sinks.Wait()
 	sinks.Go(func() { d.sinks.Run(postgres.Aside(ctx), term) })
 	d.lead(ctx, term, first)
+}
+
+// resign gives the term up, once what was done in it has ended: the sinks, and the stream
+// with its slot. It reports false when ctx has ended.
+func (d *daemon) resign(ctx context.Context, term *leader.Term, unable error) bool {
+	yield := d.yield.NextBackOff()
+	d.Logger.WarnContext(ctx, "resigning: this worker cannot alert, and another one waits to lead", "error", unable, "term", term.Number, "yield", yield.Round(time.Second))
+	d.elector.Resign(term, yield)
+	select {
+	case <-term.Context().Done():
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // standBy verifies without publishing, so that its connections, caches and

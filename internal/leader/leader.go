@@ -6,7 +6,7 @@
 //	   ▲                     │       ▲                       │
 //	   │      session lost   │       │  a later term         │
 //	   ◀─────────────────────┘       └───────────────────────┤
-//	   │                                     session lost    │
+//	   │                       session lost, or resigned     │
 //	   ◀─────────────────────────────────────────────────────┘
 //
 // Leadership comes in terms, which are numbered in provwatch.alert_counter. A statement
@@ -22,6 +22,10 @@
 // monotonic clock, in which the sign stays the same. After the limits of [NewLimits] it
 // begins the next term although the lock is held. Nothing ends the former leader; should
 // it go on, the server's answer to its next sign of life shows it the later term.
+//
+// A leader that cannot do its work can resign while another session waits. Its session
+// ends, and with it the lock. For a while it then stands by without waiting in the server:
+// any other standby comes before it, and it leads again only when there is no leader.
 package leader
 
 import (
@@ -31,6 +35,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,6 +64,8 @@ const (
 	// minSightings is in how many turns a leader must have been seen without a new sign
 	// of life.
 	minSightings = 4
+	// restTurns is for how many turns a leader that has resigned leaves the lock to others.
+	restTurns = 2
 	// refusedPause is the wait before the elector tries again what the server refused.
 	refusedPause = time.Second
 	// cancelTimeout bounds the end of a turn that is cancelled.
@@ -67,6 +74,9 @@ const (
 
 // ErrLaterTerm says that another worker leads by now.
 var ErrLaterTerm = errors.New("another worker leads in a later term")
+
+// ErrResigned says that the worker has given the term up.
+var ErrResigned = errors.New("this worker has resigned")
 
 // ErrReplaced says that somebody else than a worker has written the row in which the terms
 // and the alerts are numbered, as in a restore. The next leader looks into it.
@@ -108,7 +118,7 @@ type Limits struct {
 func NewLimits(takeOverAfter, probe, answer time.Duration) Limits {
 	sign := takeOverAfter / 6
 	return Limits{
-		turn: min(maxTurn, sign, probe),
+		turn:         min(maxTurn, sign, probe),
 		beatInterval: min(maxBeatInterval, sign),
 		silentAfter:  takeOverAfter / 2, strangerAfter: sign, takeOverAfter: takeOverAfter, answer: answer,
 	}
@@ -146,8 +156,23 @@ func (t *Term) Confirm(ctx context.Context, db store.DBTX) error {
 	return nil
 }
 
+// IsContended reports whether another worker waits to lead.
+func (t *Term) IsContended(ctx context.Context, db store.DBTX) (bool, error) {
+	contended, err := store.On(db).IsContended(ctx, t.Number)
+	if err != nil {
+		return false, fmt.Errorf("look for a worker that waits to lead: %w", err)
+	}
+	return contended, nil
+}
+
+// resignation is a term that is given up, and for how long other standbys come first.
+type resignation struct {
+	term  *Term
+	yield time.Duration
+}
+
 // Elector takes part in the election by a listening session. It belongs to the goroutine
-// of the listener, apart from [Elector.Terms].
+// of the listener, apart from [Elector.Terms] and [Elector.Resign].
 type Elector struct {
 	limits   Limits
 	logger   *slog.Logger
@@ -162,6 +187,12 @@ type Elector struct {
 	sightings
 
 	term *Term // nil while standing by
+
+	// resigned is the latest resignation, written by [Elector.Resign].
+	resigned atomic.Pointer[resignation]
+	// Until restUntil the elector does nothing, so that another session gets the lock. Until
+	// yieldUntil it does not wait in the server.
+	restUntil, yieldUntil time.Time
 }
 
 // NewElector returns an elector; a listener calls its methods.
@@ -180,12 +211,26 @@ func (e *Elector) Attend(ctx context.Context, conn *pgx.Conn) (next time.Duratio
 	if e.term != nil {
 		return e.lead(ctx, conn)
 	}
+	if rest := time.Until(e.restUntil); rest > 0 {
+		return rest, nil
+	}
 	turn := e.limits.turn
-	if !e.attended {
+	yields := time.Now().Before(e.yieldUntil)
+	if yields || !e.attended {
 		// To know before the session counts as listening.
 		e.attended, turn = true, time.Millisecond
 	}
-	return e.standBy(ctx, conn, turn)
+	next, err = e.standBy(ctx, conn, turn)
+	if yields && next == 0 && err == nil && e.term == nil {
+		next = e.limits.turn
+	}
+	return next, err
+}
+
+// Resign ends the term by ending its session, soon after. For the time of yield every
+// other standby comes first. The caller has ended what it did in the term.
+func (e *Elector) Resign(term *Term, yield time.Duration) {
+	e.resigned.Store(&resignation{term, yield})
 }
 
 // Left ends the session's part in the election.
@@ -338,6 +383,11 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 	case <-e.term.listening:
 	default:
 		close(e.term.listening) // since the session has attended before
+	}
+	if r := e.resigned.Load(); r != nil && r.term == e.term {
+		now := time.Now()
+		e.restUntil, e.yieldUntil = now.Add(restTurns*e.limits.turn), now.Add(r.yield)
+		return 0, ErrResigned
 	}
 	if wait := time.Until(e.beatAt); wait > 0 {
 		return wait, nil

@@ -44,7 +44,7 @@ var (
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
-		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
+		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_states", "LookAtProviders",
 		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "Record", "ListUnnamedStates", "NoteVerified", "ListServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "ListHolders", "DescribeSession", "MaxPrepared",
 	}

@@ -120,6 +120,25 @@ func (q *Queries) CurrentTerm(ctx context.Context) (int64, error) {
 	return term, err
 }
 
+const isContended = `-- name: IsContended :one
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_locks l
+    JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND NOT l.granted AND l.objsubid = 2 AND l.classid = 1886874724
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND l.objid::bigint = mod($1::bigint, 2147483648)
+        AND has_function_privilege(a.usesysid, 'provwatch.stand_by(integer)', 'EXECUTE')
+)
+`
+
+// Whether a session that can lead waits for the lock of the term.
+func (q *Queries) IsContended(ctx context.Context, term int64) (bool, error) {
+	row := q.db.QueryRow(ctx, isContended, term)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const releaseTerm = `-- name: ReleaseTerm :exec
 SELECT pg_advisory_unlock(1886874724, mod($1::bigint, 2147483648)::int)
 `

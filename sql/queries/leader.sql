@@ -39,5 +39,16 @@ SELECT c.term, c.epoch, c.last_seq,
     (CASE WHEN @previous::int >= 0 THEN pg_advisory_unlock_shared(1886872180, @previous::int) ELSE false END)::boolean AS released
 FROM provwatch.alert_counter c;
 
+-- name: IsContended :one
+-- Whether a session that can lead waits for the lock of the term.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_locks l
+    JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND NOT l.granted AND l.objsubid = 2 AND l.classid = 1886874724
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND l.objid::bigint = mod(@term::bigint, 2147483648)
+        AND has_function_privilege(a.usesysid, 'provwatch.stand_by(integer)', 'EXECUTE')
+);
+
 -- name: CurrentTerm :one
 SELECT term FROM provwatch.alert_counter;
