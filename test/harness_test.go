@@ -244,8 +244,11 @@ func migrateAndGrant(databaseURL, source string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	needs := schema.Needs{Publication: true}
-	if source == "notify" {
+	switch source {
+	case "notify":
 		needs = schema.Needs{Triggers: true}
+	case "auto":
+		needs.Triggers = true
 	}
 	if _, _, err := schema.Migrate(ctx, config.ConnConfig, needs); err != nil {
 		return err

@@ -51,6 +51,8 @@ type unready struct {
 	gap bool
 	// boot has the worker start in the state. It has run before.
 	boot bool
+	// stays says of a state of the WAL source that --source=auto does not fall back in it.
+	stays bool
 	// prepare is what the state needs of the server before the worker starts, nil for nothing.
 	prepare func(s *stated)
 	// begin makes the state, and returns what ends it.
@@ -134,7 +136,7 @@ var unreadyStates = []unready{
 		begin: func(s *stated) func() { return s.hold(`SELECT FROM provwatch.alert_counter FOR UPDATE`) },
 	},
 	locked("alert_counter"), locked("drift_state"), locked("drift_alerts"), locked("accepted_drift"), locked("not_comparable"),
-	locked("wal_position", "wal"), locked("wal_mirror", "wal"),
+	staying(locked("wal_position", "wal")), staying(locked("wal_mirror", "wal")),
 	{
 		state: "another session locks the provider tables", reason: waitsForSession, flags: []string{"--credential-drift=alert"},
 		begin:  func(s *stated) func() { return s.hold(`LOCK TABLE ai_providers IN ACCESS EXCLUSIVE MODE`) },
@@ -178,7 +180,7 @@ var unreadyStates = []unready{
 		begin:   (*stated).fillSmallDisk,
 	},
 	{
-		state: "the queue of notifications is full", sources: []string{"wal"}, reason: `too many notifications in the NOTIFY queue`, server: true,
+		state: "the queue of notifications is full", sources: []string{"wal"}, stays: true, reason: `too many notifications in the NOTIFY queue`, server: true,
 		prepare: (*stated).makeQueueSmall,
 		begin:   (*stated).fillQueue,
 	},
@@ -265,6 +267,12 @@ func locked(table string, sources ...string) unready {
 	}
 }
 
+// staying is the state, in which --source=auto does not fall back.
+func staying(u unready) unready {
+	u.stays = true
+	return u
+}
+
 // TestReadiness makes each state of docs/readiness.md on a real server and commits a
 // change in it. No alert comes, /readyz says why, and the log does once. The alert comes
 // when the state has ended.
@@ -287,8 +295,10 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
-func (u unready) run(t *testing.T, source string) {
-	s := &stated{}
+// arrange makes the world of the state, with a worker that has been ready. start starts a
+// worker.
+func (u unready) arrange(t *testing.T, source string) (s *stated, start func()) {
+	s = &stated{}
 	if u.server {
 		cluster := pgtest.NewCluster(t)
 		s.world = newWorldOn(t, cluster.NewDatabase(t), source)
@@ -306,15 +316,20 @@ func (u unready) run(t *testing.T, source string) {
 	if u.prepare != nil {
 		u.prepare(s)
 	}
-	start := func() { s.p = s.start(s.env, args...) }
+	start = func() { s.p = s.start(s.env, args...) }
 	start()
 	s.p.ready()
 	s.waitUntilReady()
 	if u.boot {
 		s.p.stop()
 	}
-
 	s.openai = s.strings(`SELECT id::text FROM ai_providers WHERE name = 'openai'`)[0]
+	return s, start
+}
+
+// run makes the state, and returns the worker.
+func (u unready) run(t *testing.T, source string) *worker {
+	s, start := u.arrange(t, source)
 	end := u.begin(s)
 	began := time.Now()
 	if u.boot {
@@ -353,6 +368,7 @@ func (u unready) run(t *testing.T, source string) {
 	}
 	s.waitUntilReady()
 	s.p.stop()
+	return s.p
 }
 
 // unquoted undoes the quoting of a line of the log.
@@ -440,7 +456,7 @@ func (s *stated) freeze(condition string) (thaw func()) {
 func (s *stated) logInAlone() {
 	s.t.Helper()
 	name := fmt.Sprintf("alone_%s_%s", s.db.Config().Database, s.source)
-	s.createRole(name, map[string]string{"notify": "IN ROLE provwatch_notify", "wal": "REPLICATION IN ROLE provwatch_wal"}[s.source])
+	s.createRole(name, map[string]string{"notify": "IN ROLE provwatch_notify", "wal": "REPLICATION IN ROLE provwatch_wal", "auto": "REPLICATION IN ROLE provwatch_wal"}[s.source])
 	s.login["run"] = name
 }
 

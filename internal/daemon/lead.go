@@ -352,12 +352,11 @@ func (d *daemon) lead(ctx context.Context, term *leader.Term, first pubsub.Sourc
 			}
 			first = pubsub.SourceResync
 		}
-		limited, cancel := ctx, context.CancelFunc(func() {})
+		limit := time.Duration(0)
 		if d.Source == AutoSource {
-			limited, cancel = context.WithTimeout(ctx, back.NextBackOff())
+			limit = back.NextBackOff()
 		}
-		d.readNotifications(limited, term, first, reason)
-		cancel()
+		d.readNotifications(ctx, term, first, reason, limit)
 		first = pubsub.SourceResync
 	}
 }
@@ -491,13 +490,19 @@ func (d *daemon) unpublish(ctx context.Context) {
 	}
 }
 
-// readNotifications leads by notifications until ctx ends. What the WAL source
-// has kept is forgotten first: it does not know of what is alerted from here on,
-// and a slot that nobody reads keeps the server's disk filling.
-func (d *daemon) readNotifications(ctx context.Context, term *leader.Term, first pubsub.Source, reason string) {
+// readNotifications leads by notifications until ctx ends, or for as long as limit says, 0
+// for no limit. What the WAL source has kept is forgotten first, which takes none of that
+// time: it does not know of what is alerted from here on, and a slot that nobody reads keeps
+// the server's disk filling.
+func (d *daemon) readNotifications(ctx context.Context, term *leader.Term, first pubsub.Source, reason string, limit time.Duration) {
 	retire := func(ctx context.Context) error { return d.retireSlot(ctx, term, reason) }
 	if !d.untilDone(ctx, "the WAL source is not retired, trying again", retire) {
 		return
+	}
+	if limit > 0 {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		ctx = limited
 	}
 	d.use(ctx, NotifySource, reason)
 	d.warnOfPrepared(ctx)

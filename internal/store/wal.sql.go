@@ -147,7 +147,7 @@ func (q *Queries) InspectReplication(ctx context.Context) (InspectReplicationRow
 
 const inspectSlot = `-- name: InspectSlot :one
 SELECT
-    active, coalesce(wal_status, 'lost')::text AS wal_status, coalesce(confirmed_flush_lsn::text, '')::text AS confirmed_flush_lsn,
+    active, coalesce(active_pid, 0)::int AS active_pid, coalesce(wal_status, 'lost')::text AS wal_status, coalesce(confirmed_flush_lsn::text, '')::text AS confirmed_flush_lsn,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained_bytes,
     -- Why the server has invalidated it, where it says that: 16 in part, 17 and later.
     coalesce(to_jsonb(s.*) ->> 'invalidation_reason', CASE WHEN to_jsonb(s.*) ->> 'conflicting' = 'true' THEN 'conflicting' END, '')::text AS invalidation,
@@ -160,6 +160,7 @@ WHERE slot_name = $1::text
 
 type InspectSlotRow struct {
 	Active            *bool
+	ActivePid         int32
 	WalStatus         string
 	ConfirmedFlushLsn string
 	RetainedBytes     int64
@@ -172,6 +173,7 @@ func (q *Queries) InspectSlot(ctx context.Context, slot string) (InspectSlotRow,
 	var i InspectSlotRow
 	err := row.Scan(
 		&i.Active,
+		&i.ActivePid,
 		&i.WalStatus,
 		&i.ConfirmedFlushLsn,
 		&i.RetainedBytes,

@@ -33,6 +33,10 @@ const (
 	// quietStatusInterval is the same while there is nothing new to tell. The server is
 	// then asked for an answer: a stream that says nothing can be one that stands still.
 	quietStatusInterval = 3 * time.Second
+	// maxAsked is how often in a row the server is asked in vain until the stream is given
+	// up. While it decodes a large transaction of other tables it answers after half of
+	// wal_sender_timeout, which the session sets.
+	maxAsked = 10
 	// slotInterval is how often the slot's retained bytes are looked at.
 	slotInterval = 5 * time.Second
 	// checkPause is the least time between two verifications, so that
@@ -208,7 +212,7 @@ func (s *session) begin(ctx context.Context) error {
 		if err := s.Term.Confirm(ctx, s.Pool); err != nil {
 			return err
 		}
-		if err := s.dropSlot(ctx); err != nil {
+		if _, err := dropSlot(ctx, s.evict()); err != nil {
 			return err
 		}
 		if s.mirror, s.applied, err = s.createSlot(ctx, reason); err != nil {
@@ -231,16 +235,18 @@ func (s *session) begin(ctx context.Context) error {
 }
 
 func (s *session) startStream(ctx context.Context) error {
-	defer s.activity.Begin("the start of replication from slot "+s.server.Slot, s.conn.PID())()
 	options := pglogrepl.StartReplicationOptions{PluginArgs: []string{
 		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
 	}}
-	began := time.Now()
+	holder := s.evict()
+	defer holder.end()
 	for {
+		started := s.activity.Begin("the start of replication from slot "+s.server.Slot, s.conn.PID())
 		// Position 0 means: from what the slot has confirmed.
 		starting, cancel := context.WithTimeout(ctx, slotHolderPatience)
 		err := pglogrepl.StartReplication(starting, s.conn, s.server.Slot, 0, options)
 		cancel()
+		started()
 		var pg *pgconn.PgError
 		switch {
 		case err == nil:
@@ -248,18 +254,7 @@ func (s *session) startStream(ctx context.Context) error {
 		case !errors.As(err, &pg):
 			return fmt.Errorf("start streaming from replication slot %s: %w", s.server.Slot, err)
 		case pg.Code == pgerrcode.ObjectInUse:
-			// Only the leader streams, and that is this worker: whoever holds the
-			// slot is what another one left.
-			pause := slotBusyPause
-			err := endSlotHolder(ctx, store.On(s.Pool), s.server.Slot)
-			if schema.IsDenied(err) && time.Since(began) < slotHolderPatience {
-				// A worker of another role: the server ends its session, once it answers nothing.
-				err, pause = nil, slotHolderPause
-			}
-			if err != nil {
-				return err
-			}
-			if err := sleep(ctx, pause); err != nil {
+			if err := holder.step(ctx); err != nil {
 				return err
 			}
 		case pg.Code == pgerrcode.UndefinedObject:
@@ -289,16 +284,27 @@ func (s *session) compare(ctx context.Context) error {
 	return nil
 }
 
+// errUnanswered ends a session whose stream stands still. The server does not end that of
+// a process that is stopped.
+var errUnanswered = fmt.Errorf("the server has not answered for %s", maxAsked*quietStatusInterval)
+
 // receive reads the stream, and tells the server what is handled.
 func (s *session) receive(ctx context.Context, waiting *backlog) error {
 	d := decoder{keys: s.Keys}
 	sent, sentAt := uint64(0), time.Time{}
+	asked := 0 // since the server was last heard
 	status := func(force bool) error {
 		confirmed := s.confirmed.Load()
 		if !force && confirmed == sent && time.Since(sentAt) < quietStatusInterval {
 			return nil
 		}
 		ask := !force && confirmed == sent
+		switch {
+		case ask && asked == maxAsked:
+			return errUnanswered
+		case ask:
+			asked++
+		}
 		if ask && s.answered == nil {
 			s.answered = s.activity.BeginSlow("the replication stream", s.conn.PID())
 		}
@@ -313,6 +319,7 @@ func (s *session) receive(ctx context.Context, waiting *backlog) error {
 	interrupt := context.AfterFunc(ctx, func() { _ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
 	defer interrupt()
 	heard := func() {
+		asked = 0
 		if s.answered != nil {
 			s.answered()
 			s.answered = nil

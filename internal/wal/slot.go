@@ -143,63 +143,37 @@ func mayNotReplicate(found store.InspectReplicationRow) *UnusableError {
 	return &UnusableError{RoleOnly: true, Reason: "the role may not replicate; " + remedy}
 }
 
-// DropSlot drops the slot of the database, whoever streams from it. It reports
-// whether there was one.
-func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped bool, err error) {
-	queries := store.On(pool)
+// dropSlot drops the slot of an eviction, after its holder has ended. It reports whether there was one.
+func dropSlot(ctx context.Context, e *eviction) (dropped bool, err error) {
+	defer e.end()
+	queries := store.On(e.pool)
 	for {
-		switch _, err := queries.InspectSlot(ctx, slot); {
+		slot, err := queries.InspectSlot(ctx, e.slot)
+		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return dropped, nil
 		case err != nil:
-			return dropped, fmt.Errorf("look at replication slot %s: %w", slot, err)
+			return dropped, fmt.Errorf("look at replication slot %s: %w", e.slot, err)
 		}
-		if err := endSlotHolder(ctx, queries, slot); err != nil {
-			return dropped, err
-		}
-		err := queries.DropSlot(ctx, slot)
-		var pg *pgconn.PgError
-		if errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedObject {
-			continue // dropped by somebody else meanwhile
-		}
-		if errors.As(err, &pg) && pg.Code == pgerrcode.ObjectInUse {
-			if err := sleep(ctx, slotBusyPause); err != nil {
+		if slot.ActivePid != 0 {
+			if err := e.step(ctx); err != nil {
 				return dropped, err
 			}
-			continue // the session that held it is still ending
+			continue
 		}
-		if err != nil {
-			return dropped, fmt.Errorf("drop replication slot %s: %w", slot, err)
+		err = queries.DropSlot(ctx, e.slot)
+		var pg *pgconn.PgError
+		switch {
+		case err == nil:
+			dropped = true
+		case errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedObject: // dropped by somebody else meanwhile
+		case errors.As(err, &pg) && pg.Code == pgerrcode.ObjectInUse: // and taken
+			if err := e.step(ctx); err != nil {
+				return dropped, err
+			}
+		default:
+			return dropped, fmt.Errorf("drop replication slot %s: %w", e.slot, err)
 		}
-		dropped = true
-	}
-}
-
-// dropSlot is [DropSlot] for the leader, which waits until the server has ended the
-// session of a former leader of another role.
-func (s *session) dropSlot(ctx context.Context) error {
-	for began := time.Now(); ; {
-		_, err := DropSlot(ctx, s.Pool, s.server.Slot)
-		if !schema.IsDenied(err) || time.Since(began) > slotHolderPatience {
-			return err
-		}
-		if err := sleep(ctx, slotHolderPause); err != nil {
-			return err
-		}
-	}
-}
-
-// endSlotHolder ends the session that streams from the slot, if there is one.
-func endSlotHolder(ctx context.Context, queries *store.Queries, slot string) error {
-	err := queries.TerminateSlotHolder(ctx, slot)
-	switch {
-	case err == nil:
-		return nil
-	case schema.IsDenied(err):
-		return fmt.Errorf("end the session that streams from replication slot %s, which is another role's: %w; "+
-			"let all workers of a database be one role, or grant theirs pg_signal_backend", slot, err)
-	default:
-		return fmt.Errorf("end the session that streams from replication slot %s: %w", slot, err)
 	}
 }
 

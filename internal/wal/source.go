@@ -25,13 +25,6 @@ import (
 )
 
 const (
-	// slotBusyPause is the wait for a slot whose former holder is being ended.
-	slotBusyPause = 50 * time.Millisecond
-	// slotHolderPatience is the wait for a slot whose holder is another role's, which this
-	// one cannot end: longer than the server waits for an answer of a replication session.
-	// slotHolderPause is the wait between two attempts.
-	slotHolderPatience = 30 * time.Second
-	slotHolderPause    = time.Second
 	// patience is how long sessions may fail before another source is to be used.
 	patience = 20 * time.Second
 )
@@ -129,6 +122,8 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 			s.gap = gap.reason
 		} else if unusable := asUnusable(err); unusable != nil {
 			return unusable
+		} else if held := asHeld(err); held != nil && s.Fallback {
+			return held
 		} else {
 			s.Verified(listener.Request{All: true, Source: source}, err)
 		}
@@ -154,6 +149,15 @@ func asFull(err error) *UnusableError {
 		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
 	}
 	return nil
+}
+
+// asHeld returns the error of a slot whose holder does not end, nil for another.
+func asHeld(err error) *UnusableError {
+	var held *HeldError
+	if !errors.As(err, &held) {
+		return nil
+	}
+	return &UnusableError{Reason: held.Error()}
 }
 
 // isShort reports whether the server has too little disk or memory for what was asked.

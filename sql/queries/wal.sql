@@ -141,7 +141,7 @@ SELECT
 
 -- name: InspectSlot :one
 SELECT
-    active, coalesce(wal_status, 'lost')::text AS wal_status, coalesce(confirmed_flush_lsn::text, '')::text AS confirmed_flush_lsn,
+    active, coalesce(active_pid, 0)::int AS active_pid, coalesce(wal_status, 'lost')::text AS wal_status, coalesce(confirmed_flush_lsn::text, '')::text AS confirmed_flush_lsn,
     coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained_bytes,
     -- Why the server has invalidated it, where it says that: 16 in part, 17 and later.
     coalesce(to_jsonb(s.*) ->> 'invalidation_reason', CASE WHEN to_jsonb(s.*) ->> 'conflicting' = 'true' THEN 'conflicting' END, '')::text AS invalidation,

@@ -1,0 +1,133 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/holder"
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
+	"provwatch/internal/store"
+)
+
+const (
+	// slotBusyPause is the wait for a slot whose former holder is being ended.
+	slotBusyPause = 50 * time.Millisecond
+	// slotEndPatience is the wait for a holder that the server was told to end. One that
+	// takes longer is stopped, or hangs.
+	slotEndPatience = 10 * time.Second
+	// slotHolderPatience is the wait for a slot whose holder is another role's, which this
+	// one cannot end: longer than the server waits for an answer of a replication session.
+	// slotHolderPause is the wait between two attempts.
+	slotHolderPatience = 30 * time.Second
+	slotHolderPause    = time.Second
+)
+
+// HeldError says that a session holds a replication slot and does not end.
+type HeldError struct {
+	Slot   string
+	Holder holder.Holder
+	Err    error // why the role cannot end the session, nil where the server was told to
+}
+
+func (e *HeldError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("replication slot %s is held by %s, which is another role's: %v; "+
+			"let all workers of a database be one role, or grant theirs pg_signal_backend", e.Slot, e.Holder, e.Err)
+	}
+	return fmt.Sprintf("replication slot %s is held by %s, which does not end though the server was told to end it; "+
+		"let its process go on if it is stopped, else restart the server", e.Slot, e.Holder)
+}
+
+func (e *HeldError) Unwrap() error { return e.Err }
+
+// eviction ends the session that holds a slot, for a caller that then tries again what the
+// slot was in use for.
+type eviction struct {
+	pool *pgxpool.Pool
+	slot string
+	// othersFor is for how long a holder is waited for that is another role's.
+	othersFor time.Duration
+	// activity reports the wait, nil where nothing depends on it.
+	activity *postgres.Activity
+
+	began    time.Time // of the first step
+	reported func()    // ends the report, nil for none
+}
+
+// step has the server end the session that holds the slot, if there is one, and waits a
+// moment. It returns a [*HeldError] when that has lasted for too long.
+func (e *eviction) step(ctx context.Context) error {
+	if e.began.IsZero() {
+		e.began = time.Now()
+	}
+	queries := store.On(e.pool)
+	slot, err := queries.InspectSlot(ctx, e.slot)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at replication slot %s: %w", e.slot, err)
+	}
+	held := &HeldError{Slot: e.slot, Holder: holder.Holder{PID: slot.ActivePid}}
+	patience, pause := slotEndPatience, slotBusyPause
+	if slot.ActivePid != 0 {
+		if err := e.report(ctx, held); err != nil {
+			return err
+		}
+		err := queries.TerminateSlotHolder(ctx, e.slot)
+		switch {
+		case schema.IsDenied(err):
+			held.Err, patience, pause = err, e.othersFor, slotHolderPause
+		case err != nil:
+			return fmt.Errorf("end the session that streams from replication slot %s: %w", e.slot, err)
+		}
+	}
+	if time.Since(e.began) >= patience {
+		return held
+	}
+	return sleep(ctx, pause)
+}
+
+// report finds out who the holder is, and reports that it is waited for.
+func (e *eviction) report(ctx context.Context, held *HeldError) error {
+	found, err := holder.Session(ctx, e.pool, held.Holder.PID)
+	if err != nil {
+		return err
+	}
+	held.Holder = found
+	if e.reported == nil {
+		e.reported = e.activity.Begin(fmt.Sprintf("%s, which holds replication slot %s and is to end,", found, e.slot), 0)
+	}
+	return nil
+}
+
+// end ends the report.
+func (e *eviction) end() {
+	if e.reported != nil {
+		e.reported()
+		e.reported = nil
+	}
+}
+
+// evict begins the eviction of whoever holds the session's slot: only the leader streams,
+// and that is this worker. Where there is another source, what waits for it is not
+// reported: notifications are used within half a minute.
+func (s *session) evict() *eviction {
+	e := &eviction{pool: s.Pool, slot: s.server.Slot, othersFor: slotHolderPatience}
+	if !s.Fallback {
+		e.activity = s.activity
+	}
+	return e
+}
+
+// DropSlot drops the slot of the database, whoever streams from it. It reports
+// whether there was one. The error is a [*HeldError] when its holder does not end.
+func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped bool, err error) {
+	return dropSlot(ctx, &eviction{pool: pool, slot: slot})
+}
