@@ -286,21 +286,6 @@ func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 	p.stop()
 }
 
-func TestASlotThatRetainsTooMuchIsGivenUp(t *testing.T) {
-	t.Parallel()
-	// Its long transactions would hold up the creation of other tests' slots.
-	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
-	p := w.start(w.twoProviders(), "run", "--slot-max-lag=4MB").ready()
-	// What keeps the worker from recording keeps the slot from advancing.
-	unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
-	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-	w.exec(`CREATE TABLE busy AS SELECT n, repeat('x', 1000) AS filler FROM generate_series(1, 20000) n`)
-	p.waitFor("replication slot given up", "more than --slot-max-lag")
-	unlock()
-	w.expectAlerts("gap", "disabled openai")
-	p.stop()
-}
-
 func TestAutoFallsBackToNotificationsAndReturnsToTheWAL(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,8 +38,10 @@ const (
 	// up. While it decodes a large transaction of other tables it answers after half of
 	// wal_sender_timeout, which the session sets.
 	maxAsked = 10
-	// slotInterval is how often the slot's retained bytes are looked at.
-	slotInterval = 5 * time.Second
+	// slotInterval is how often the slot's retained bytes are looked at, and
+	// quietSlotInterval while the stream shows no WAL.
+	slotInterval      = 5 * time.Second
+	quietSlotInterval = time.Minute
 	// checkPause is the least time between two verifications, so that
 	// notifications, which any role can send, cannot keep the database busy.
 	checkPause = 50 * time.Millisecond
@@ -180,6 +183,15 @@ func (s *session) begin(ctx context.Context) error {
 	if s.hasher, err = s.Verifier.Hasher(ctx); err != nil {
 		return err
 	}
+	// Before anything that can wait: sessions that do not come to stream measure it all the
+	// same.
+	tooMuch := ""
+	switch found, err := queries.InspectSlot(ctx, s.server.Slot); {
+	case err == nil:
+		tooMuch = s.observeSlot(ctx, found)
+	case !errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
+	}
 	position, err := queries.ReadWALPosition(ctx)
 	known := err == nil
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -200,7 +212,7 @@ func (s *session) begin(ctx context.Context) error {
 	// nothing was promised of what the slot may hold.
 	reason := s.gap
 	if reason == "" && known {
-		reason = whyGap(s.server, s.system, position, slot)
+		reason = cmp.Or(whyGap(s.server, s.system, position, slot), tooMuch)
 	}
 	if !known || reason != "" {
 		// A kill from here on until the new slot counts must not leave the old
@@ -791,71 +803,87 @@ func (s *session) markUnread(ctx context.Context, tx pgx.Tx, unread uuid.UUID) e
 	return nil
 }
 
-// watchSlot measures the slot, and gives it up rather than fill the server's
-// disk.
+// watchSlot measures the slot, and gives it up rather than fill the server's disk.
 //
-// While the WAL does not grow there is nothing to measure, and no query is sent.
+// While the stream shows no WAL, little is to be measured. It is from time to time: a
+// stream can be silent because it stands still, or because a full backlog keeps it from
+// being read.
 func (s *session) watchSlot(ctx context.Context) error {
-	warned, measured := false, 0
+	var measuredAt time.Time
 	var before [2]uint64
-	for ; ; measured++ {
+	for again := 0; ; {
 		// Once more after the last change: the server follows a confirmation later.
 		now := [2]uint64{s.walEnd.Load(), s.confirmed.Load()}
 		if now != before {
-			before, measured = now, 0
+			before, again = now, 2
 		}
-		if measured > 1 {
-			if err := sleep(ctx, slotInterval); err != nil {
+		if again > 0 || time.Since(measuredAt) >= quietSlotInterval {
+			if err := s.measure(ctx); err != nil {
 				return err
 			}
-			continue
-		}
-		// What made the WAL usable can end, and some of it harms writers; so can
-		// leading, before the listener notices.
-		if _, _, err := inspect(ctx, s.Pool); err != nil {
-			return err
-		}
-		if err := s.Term.Confirm(ctx, s.Pool); err != nil {
-			return err
-		}
-		slot, err := store.On(s.Pool).InspectSlot(ctx, s.server.Slot)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return &gapError{reason: slotGone}
-		case err != nil:
-			return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
-		case whyLost(slot) != "":
-			return &gapError{reason: whyLost(slot)}
-		}
-		// A table that is dropped and made again drops out of the publication silently, and
-		// its owner can have only some rows or columns published.
-		published, err := store.On(s.Pool).IsPublished(ctx)
-		if err != nil {
-			return fmt.Errorf("look at the publication: %w", err)
-		}
-		if !published {
-			const reason = "the provider tables are no longer published as they have to be: one was made again, or somebody changed the publication"
-			// It is a gap too if the tables can be published by the next worker alone.
-			if err := store.On(s.Pool).MarkGap(ctx, store.MarkGapParams{Reason: reason, Term: s.Term.Number}); err != nil {
-				return fmt.Errorf("mark the gap: %w", err)
-			}
-			return &gapError{reason: reason}
-		}
-		s.Metrics.SlotObserved(SlotStatus{RetainedBytes: slot.RetainedBytes, WALStatus: slot.WalStatus})
-		if s.MaxLag > 0 {
-			if slot.RetainedBytes > s.MaxLag {
-				return &gapError{reason: fmt.Sprintf("the replication slot retains %d bytes of WAL, more than --slot-max-lag", slot.RetainedBytes)}
-			}
-			if over := slot.RetainedBytes > s.MaxLag/2; over != warned {
-				warned = over
-				if over {
-					s.Logger.WarnContext(ctx, "the replication slot retains more than half of --slot-max-lag",
-						"slot", s.server.Slot, "retained_bytes", slot.RetainedBytes, "wal_status", slot.WalStatus)
-				}
-			}
+			again, measuredAt = max(again-1, 0), time.Now()
 		}
 		if err := sleep(ctx, slotInterval); err != nil {
 			return err
 		}
 	}
+}
+
+// measure measures the slot once, and looks whether the WAL can still be used.
+func (s *session) measure(ctx context.Context) error {
+	// What made the WAL usable can end, and some of it harms writers; so can leading,
+	// before the listener notices.
+	if _, _, err := inspect(ctx, s.Pool); err != nil {
+		return err
+	}
+	if err := s.Term.Confirm(ctx, s.Pool); err != nil {
+		return err
+	}
+	slot, err := store.On(s.Pool).InspectSlot(ctx, s.server.Slot)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return &gapError{reason: slotGone}
+	case err != nil:
+		return fmt.Errorf("look at replication slot %s: %w", s.server.Slot, err)
+	case whyLost(slot) != "":
+		return &gapError{reason: whyLost(slot)}
+	}
+	// A table that is dropped and made again drops out of the publication silently, and
+	// its owner can have only some rows or columns published.
+	published, err := store.On(s.Pool).IsPublished(ctx)
+	if err != nil {
+		return fmt.Errorf("look at the publication: %w", err)
+	}
+	if !published {
+		const reason = "the provider tables are no longer published as they have to be: one was made again, or somebody changed the publication"
+		// It is a gap too if the tables can be published by the next worker alone.
+		if err := store.On(s.Pool).MarkGap(ctx, store.MarkGapParams{Reason: reason, Term: s.Term.Number}); err != nil {
+			return fmt.Errorf("mark the gap: %w", err)
+		}
+		return &gapError{reason: reason}
+	}
+	if reason := s.observeSlot(ctx, slot); reason != "" {
+		return &gapError{reason: reason}
+	}
+	return nil
+}
+
+// observeSlot hands on what the slot retains. It returns why the slot is to be given up for
+// it, empty where it is not.
+func (s *session) observeSlot(ctx context.Context, slot store.InspectSlotRow) (reason string) {
+	s.Metrics.SlotObserved(SlotStatus{RetainedBytes: slot.RetainedBytes, WALStatus: slot.WalStatus})
+	if s.MaxLag == 0 {
+		return ""
+	}
+	if slot.RetainedBytes > s.MaxLag {
+		return fmt.Sprintf("the replication slot retains %d bytes of WAL, more than --slot-max-lag", slot.RetainedBytes)
+	}
+	if over := slot.RetainedBytes > s.MaxLag/2; over != s.warned {
+		s.warned = over
+		if over {
+			s.Logger.WarnContext(ctx, "the replication slot retains more than half of --slot-max-lag",
+				"slot", s.server.Slot, "retained_bytes", slot.RetainedBytes, "wal_status", slot.WalStatus)
+		}
+	}
+	return ""
 }

@@ -70,7 +70,8 @@ type Source struct {
 	// begun, with a context that ends with it.
 	Streaming func(context.Context)
 
-	gap string // why the next session must start with a new slot
+	gap    string // why the next session must start with a new slot
+	warned bool   // that the slot retains much; of the session
 }
 
 // gapError ends a session whose slot is lost or must be given up: the next one
