@@ -122,7 +122,6 @@ func TestKilledInsideALargeTransaction(t *testing.T) {
 	require.Zero(t, w.count(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.relation = 'ai_providers'::regclass AND a.datname = current_database() AND a.application_name LIKE 'provwatch%'`),
 		"a transaction that can last keeps no lock that the gateway's upgrade would wait for")
 	p.kill9()
-	w.endSessions()
 	require.Equal(t, 2, w.count(`SELECT count(*) FROM provwatch.wal_mirror`), "all or nothing")
 	unlock()
 

@@ -142,7 +142,6 @@ func TestKilledBetweenSendingAndMovingTheCursorAWorkerRepeatsAndLosesNothing(t *
 				w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, i%2 == 1)
 				<-killed
 				require.Equal(t, -1, p.wait())
-				w.endSessions()
 				e.answer(nil)
 				p = w.start(env, "run", "--on-boot-drift=alert").ready()
 				eventually(t, func() bool { return slices.Equal(once(e.got("drift")), want) }, "%q, have %q", want, lazily(func() []string { return once(e.got("drift")) }))

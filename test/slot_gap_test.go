@@ -74,7 +74,6 @@ func TestABusyDatabaseIsNoGap(t *testing.T) {
 		}, "the position follows the WAL")
 		if i%2 == 0 {
 			p.kill9()
-			w.endSessions()
 		} else {
 			p.stop()
 		}
