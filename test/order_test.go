@@ -1,7 +1,9 @@
 package test
 
 import (
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -84,4 +86,27 @@ func TestAGapIsMarkedBeforeTheSlotIsTouched(t *testing.T) {
 	require.Equal(t, []string{""}, w.strings(`SELECT gap FROM provwatch.wal_position`))
 	w.expectAlerts("gap", "disabled openai")
 	require.Equal(t, []string{"the replication slot is gone"}, w.strings(`SELECT reason FROM provwatch.drift_alerts WHERE kind = 'gap'`))
+}
+
+// TestALeaderThatFreezesWhileItSavesAMirror stops a leader whose statement waits, and lets
+// the statement end: its transaction then keeps rows of the mirror, and others waiting.
+func TestALeaderThatFreezesWhileItSavesAMirror(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "wal")
+	unlock := w.lock("provwatch.wal_mirror", "SHARE")
+	p := w.start(w.twoProviders(), "run")
+	eventually(t, func() bool { return w.waiting("provwatch.wal_mirror") }, "the worker saves the mirror")
+	p.signal(syscall.SIGSTOP)
+	unlock()
+	idle := func() int {
+		return w.count(`SELECT count(*) FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+			WHERE a.state = 'idle in transaction' AND l.relation = 'provwatch.wal_mirror'::regclass AND a.datname = current_database()`)
+	}
+	eventually(t, func() bool { return idle() == 1 }, "the transaction stands still")
+	began := time.Now()
+	eventually(t, func() bool { return idle() == 0 }, "the server has ended it")
+	require.Less(t, time.Since(began), 45*time.Second, "it took as long as any other transaction may")
+	p.signal(syscall.SIGCONT)
+	p.ready()
+	p.stop()
 }

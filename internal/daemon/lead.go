@@ -623,6 +623,9 @@ func (d *daemon) retireSlot(ctx context.Context, term *leader.Term, reason strin
 	var forgotten int64
 	var gap verify.Recorded
 	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) (err error) {
+		if err := store.On(tx).LimitIdle(ctx); err != nil {
+			return err
+		}
 		if forgotten, err = store.On(tx).ForgetWALPosition(ctx, term.Number); err != nil || forgotten == 0 {
 			return err
 		}

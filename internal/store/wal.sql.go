@@ -205,6 +205,16 @@ func (q *Queries) IsPublished(ctx context.Context) (bool, error) {
 	return published, err
 }
 
+const limitIdle = `-- name: LimitIdle :exec
+SELECT set_config('idle_in_transaction_session_timeout', '15s', true)
+`
+
+// Begins a transaction that writes: the server ends it soon when its worker freezes in it.
+func (q *Queries) LimitIdle(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, limitIdle)
+	return err
+}
+
 const listBaseURLs = `-- name: ListBaseURLs :many
 SELECT id, base_url FROM gateway.ai_providers WHERE id = ANY($1::uuid[])
 `

@@ -251,6 +251,9 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 			return err
 		}
 		queries := store.On(tx)
+		if err := queries.LimitIdle(ctx); err != nil {
+			return err
+		}
 		m.truncated = true
 		for page := (store.ListProvidersAfterParams{First: true, MaxProviders: rowsAtOnce}); ; page.First = false {
 			rows, err := queries.ListProvidersAfter(ctx, page)

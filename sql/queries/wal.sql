@@ -1,3 +1,7 @@
+-- name: LimitIdle :exec
+-- Begins a transaction that writes: the server ends it soon when its worker freezes in it.
+SELECT set_config('idle_in_transaction_session_timeout', '15s', true);
+
 -- name: LockWALPosition :one
 -- Makes workers that apply transactions wait for each other. The server ends this
 -- transaction soon when its worker freezes in it.
