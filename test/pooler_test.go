@@ -32,6 +32,14 @@ type pooler struct {
 	text     string // of the file, but for the mode
 }
 
+// poolerPort is that of its socket, in a folder of its own.
+const poolerPort = 6432
+
+// socket returns the file of its socket.
+func (p *pooler) socket() string {
+	return filepath.Join(filepath.Dir(p.settings), fmt.Sprintf(".s.PGSQL.%d", poolerPort))
+}
+
 // use makes it pool sessions or transactions, at once.
 func (p *pooler) use(mode string) {
 	p.t.Helper()
@@ -54,7 +62,6 @@ func (w *world) startPooler(mode, role, password string) *pooler {
 	dir, err := os.MkdirTemp("", "provwatch-pooler-")
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	const port = 6432 // of a socket in a folder of its own
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		require.NoError(w.t, os.WriteFile(path, []byte(text), 0o644))
@@ -71,7 +78,7 @@ auth_type = scram-sha-256
 auth_file = %s
 default_pool_size = 50
 ignore_startup_parameters = extra_float_digits
-`, config.Port, dir, port, users)}
+`, config.Port, dir, poolerPort, users)}
 	p.use(mode)
 	require.NoError(w.t, os.Chmod(dir, 0o777))
 	args := []string{p.settings}
@@ -112,7 +119,7 @@ ignore_startup_parameters = extra_float_digits
 	}
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(role, password), Path: "/" + config.Database,
-		RawQuery: url.Values{"host": {dir}, "port": {fmt.Sprint(port)}, "sslmode": {"disable"}}.Encode(),
+		RawQuery: url.Values{"host": {dir}, "port": {fmt.Sprint(poolerPort)}, "sslmode": {"disable"}}.Encode(),
 	}
 	p.url = u.String()
 	return p

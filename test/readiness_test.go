@@ -70,6 +70,7 @@ type stated struct {
 	cluster *pgtest.Cluster // its own server, nil for none
 	pooler  *pooler
 	disk    string // the folder of a small file system
+	linked  string // the folder of the socket that is a link
 	openai  string // the id of the provider
 }
 
@@ -198,6 +199,33 @@ var unreadyStates = []unready{
 			s.exec(`ALTER ROLE ` + s.login["run"] + ` NOREPLICATION`)
 			s.endSessions()
 			return func() { s.exec(`ALTER ROLE ` + s.login["run"] + ` REPLICATION`) }
+		},
+	},
+	{
+		state: "the server was restarted with another `wal_level`", sources: []string{"wal"}, gap: true, reason: `the server has wal_level=replica; set wal_level=logical and restart it`, server: true,
+		begin: func(s *stated) func() {
+			s.restartWith("wal_level", "replica")
+			return func() { s.restartWith("wal_level", "logical") }
+		},
+	},
+	{
+		state: "the replica identity of a provider table is another", sources: []string{"wal"}, reason: `the replica identity of the provider tables is not their primary key id`,
+		begin: func(s *stated) func() {
+			s.exec(`ALTER TABLE ai_providers REPLICA IDENTITY FULL`)
+			s.p.waitFor("the replica identity of the provider tables is not their primary key id") // it is seen within seconds
+			return func() { s.exec(`ALTER TABLE ai_providers REPLICA IDENTITY DEFAULT`) }
+		},
+	},
+	{
+		state: "a pooler comes before the server that takes no replication connection", sources: []string{"wal"}, reason: `no replication connection is taken at this address`,
+		prepare: (*stated).connectByLink,
+		begin: func(s *stated) func() {
+			s.link(s.pooler.socket())
+			s.endSessions()
+			return func() {
+				s.link(s.socket())
+				s.endSessions()
+			}
 		},
 	},
 	{
@@ -469,6 +497,19 @@ func (s *stated) restart(setting string) {
 	s.listen()
 }
 
+// restartWith restarts the world's own server with another value of a setting that it is
+// started with, without its replication slots. The test listens before a worker connects.
+func (s *stated) restartWith(name, value string) {
+	s.t.Helper()
+	s.onServer(`ALTER DATABASE %s CONNECTION LIMIT 0`) // of others than superusers
+	s.endSessions()
+	s.exec(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots`)
+	s.cluster.RestartWith(s.t, name, value)
+	s.db = s.connect()
+	s.listen()
+	s.onServer(`ALTER DATABASE %s CONNECTION LIMIT -1`)
+}
+
 func (s *stated) allowPrepared() { s.restart(`max_prepared_transactions = 5`) }
 
 // addServer gives the worker a second host, of another server that has the same database.
@@ -482,6 +523,38 @@ func (s *stated) addServer() {
 	require.NoError(s.t, err)
 	first.Host += "," + second.Host
 	s.env = s.env.with("DATABASE_URL", first.String())
+}
+
+// connectByLink has the worker connect by a socket that is a link: to that of the server, until
+// [stated.link] lets it lead elsewhere.
+func (s *stated) connectByLink() {
+	s.t.Helper()
+	role := s.login["run"]
+	s.pooler = s.startPooler("session", role, passwordOf(role))
+	s.linked = s.t.TempDir()
+	s.link(s.socket())
+	u, err := url.Parse(s.pooler.url)
+	require.NoError(s.t, err)
+	query := u.Query()
+	query.Set("host", s.linked)
+	u.RawQuery = query.Encode()
+	s.env = s.env.with("DATABASE_URL", u.String())
+}
+
+// link makes the link lead to a socket.
+func (s *stated) link(socket string) {
+	s.t.Helper()
+	next := filepath.Join(s.linked, "next")
+	require.NoError(s.t, os.Symlink(socket, next))
+	require.NoError(s.t, os.Rename(next, filepath.Join(s.linked, filepath.Base(s.pooler.socket()))))
+}
+
+// socket returns that of the server.
+func (s *stated) socket() string {
+	s.t.Helper()
+	config, err := pgx.ParseConfig(s.url)
+	require.NoError(s.t, err)
+	return filepath.Join(config.Host, fmt.Sprintf(".s.PGSQL.%d", config.Port))
 }
 
 // moveAlertsToSmallDisk moves the table of alerts to a file system of its own.

@@ -466,6 +466,17 @@ func (c *Cluster) Restart(t testing.TB, mode string) {
 	c.StartAgain(t)
 }
 
+// RestartWith is [Cluster.Restart] with another value of a setting.
+func (c *Cluster) RestartWith(t testing.TB, name, value string) {
+	t.Helper()
+	c.settings = maps.Clone(c.settings)
+	if c.settings == nil {
+		c.settings = map[string]string{}
+	}
+	c.settings[name] = value
+	c.Restart(t, "fast")
+}
+
 // TCPAddr returns the host:port at which the server listens for TCP, for
 // proxies that cut connections.
 func (c *Cluster) TCPAddr() string {
