@@ -290,7 +290,9 @@ func (d *daemon) NoLeader(err error) {
 }
 
 // ReadsAlerts implements [leader.Observer].
-func (d *daemon) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) { return d.verifier.ReadsAlerts() }
+func (d *daemon) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) {
+	return d.verifier.ReadsAlerts()
+}
 
 // sayStandingBy logs that this worker stands by, and for which session, where that
 // can be told.

@@ -99,7 +99,9 @@ func (r *reached) whyBefore(epoch uuid.UUID, seq int64) string {
 
 // ReadsAlerts returns what notes how far the sequence of alerts has got, as a query says
 // that begins now. It waits for no verification.
-func (v *Verifier) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) { return v.reached.reading() }
+func (v *Verifier) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) {
+	return v.reached.reading()
+}
 
 // server identifies the server, each field 0 where it is not known.
 type server struct {

@@ -115,8 +115,8 @@ func overlayClock(dir string) (string, error) {
 		return "", err
 	}
 	replace, err := json.Marshal(map[string]map[string]string{"Replace": {
-		filepath.Join(sources, "time.go"):                                   now,
-		filepath.Join(sources, "soak_clock.go"):                             filepath.Join(here, "clock", "time.go"),
+		filepath.Join(sources, "time.go"):                                       now,
+		filepath.Join(sources, "soak_clock.go"):                                 filepath.Join(here, "clock", "time.go"),
 		filepath.Join(here, "..", "..", "..", "cmd", "worker", "soak_clock.go"): filepath.Join(here, "clock", "main.go"),
 	}})
 	if err != nil {
