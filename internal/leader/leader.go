@@ -318,7 +318,10 @@ func (e *Elector) wait(ctx context.Context, conn *pgx.Conn, turn time.Duration) 
 		}
 	}()
 	stood, err := store.On(conn).StandBy(postgres.Bounded(postgres.Expect(waiting, turn+e.limits.answer/4), turn+e.limits.answer), int32(turn/time.Millisecond))
-	if err != nil {
+	switch {
+	case ctx.Err() != nil && isRefusal(err, conn): // the cancellation came before or after the wait itself
+		return stood, ctx.Err()
+	case err != nil:
 		return stood, fmt.Errorf("stand by for the leader: %w", err)
 	}
 	return stood, ctx.Err()
