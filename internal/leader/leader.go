@@ -33,7 +33,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -55,9 +54,6 @@ const (
 )
 
 const (
-	// maxBeatInterval is the time between two signs of life at most. A standby can have the
-	// least limit, whatever the leader's own is.
-	maxBeatInterval = MinTakeOverAfter / 3
 	// maxTurn is how long a standby waits in the server at most, since it holds a
 	// snapshot meanwhile, and notifications reach it between its turns alone.
 	maxTurn = 5 * time.Second
@@ -119,7 +115,7 @@ func NewLimits(takeOverAfter, probe, answer time.Duration) Limits {
 	sign := takeOverAfter / 6
 	return Limits{
 		turn:         min(maxTurn, sign, probe),
-		beatInterval: min(maxBeatInterval, sign),
+		beatInterval: min(maxTurn, sign),
 		silentAfter:  takeOverAfter / 2, strangerAfter: sign, takeOverAfter: takeOverAfter, answer: answer,
 	}
 }
@@ -264,7 +260,7 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 		seen.VerifiedAt = stood.VerifiedAt.UTC()
 	}
 	e.observer.LeaderSeen(seen)
-	silent, limit := e.silentFor(), e.limits.silentAfter
+	silent, limit := e.silentFor(), max(e.limits.silentAfter, e.seen.interval()*signsMissed/2)
 	if e.seen.isStranger() {
 		limit = e.limits.strangerAfter
 	}
@@ -273,7 +269,7 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 		return 0, nil
 	}
 	e.observer.NoLeader(e.seen.silence(silent, e.describe(ctx, conn)))
-	if !e.isOverdue(e.limits.takeOverAfter) {
+	if !e.isOverdue(max(e.limits.takeOverAfter, e.seen.interval()*signsMissed)) {
 		return 0, nil
 	}
 	return e.begin(ctx, conn, e.seen.Term, false)
@@ -363,7 +359,7 @@ func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waite
 	e.sightings = sightings{}
 	e.beatAt, e.held, e.intact = time.Time{}, -1, false
 	// Not that of a former leader, whose session may still show it.
-	e.beat = rand.Int32N(math.MaxInt32)
+	e.beat = rand.Int32()
 	e.observer.NoLeader(nil)
 	select {
 	case <-e.terms: // has ended, whether or not it was taken notice of
@@ -398,8 +394,8 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
 	see := e.observer.ReadsAlerts()
-	number := e.beat
-	e.beat = (e.beat + 1) & math.MaxInt32
+	e.beat++
+	number := beatNumber(e.beat, e.limits.beatInterval)
 	shown, err := store.On(conn).Beat(postgres.Expect(limited, e.limits.answer/2), store.BeatParams{Next: number, Previous: e.held})
 	if err != nil {
 		return 0, fmt.Errorf("show a sign of life: %w", err)

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"provwatch/internal/holder"
@@ -12,6 +13,31 @@ type sighting struct {
 	Term   int64
 	Leader int32 // the server's process that holds the lock of the term, 0 for none
 	Beat   int64 // its latest sign of life, -1 for none
+}
+
+// A sign of life is a number that changes. Its last bits say how soon the next one comes, so
+// that a standby with another --takeover-after does not take its leader for silent.
+const (
+	intervalBits = 6
+	intervalUnit = 100 * time.Millisecond
+	// signsMissed is how many signs of life a leader misses until it is replaced.
+	signsMissed = 6
+)
+
+// beatNumber returns the number of a sign of life, one of a leader's series. Fractions of
+// the unit are left out.
+func beatNumber(series int32, interval time.Duration) int32 {
+	units := int32(min(interval/intervalUnit, 1<<intervalBits-1))
+	return (series<<intervalBits | units) & math.MaxInt32
+}
+
+// interval is how soon the next sign of life comes, as the latest one says, 0 where there
+// is none.
+func (s sighting) interval() time.Duration {
+	if s.Beat < 0 {
+		return 0
+	}
+	return time.Duration(s.Beat&(1<<intervalBits-1)) * intervalUnit
 }
 
 // isStranger reports whether the session that holds the lock has shown no sign of life.

@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -44,6 +45,24 @@ func TestSightings(t *testing.T) {
 			require.Equal(t, c.overdue, s.isOverdue(30*time.Second))
 		})
 	}
+}
+
+func TestSignsOfLifeSayHowSoonTheNextOneComes(t *testing.T) {
+	t.Parallel()
+	for _, takeOverAfter := range []time.Duration{MinTakeOverAfter, 6 * time.Second, TakeOverAfter, time.Hour} {
+		interval := NewLimits(takeOverAfter, time.Hour, time.Hour).beatInterval
+		numbers := map[int32]bool{}
+		for _, series := range []int32{0, 1, 2, math.MaxInt32, math.MinInt32, -1} {
+			number := beatNumber(series, interval)
+			require.GreaterOrEqual(t, number, int32(0))
+			numbers[number] = true
+			seen := sighting{Beat: int64(number)}.interval()
+			require.InDelta(t, interval, seen, float64(intervalUnit))
+			require.LessOrEqual(t, seen*signsMissed, takeOverAfter, "a standby with the same limit keeps to it")
+		}
+		require.GreaterOrEqual(t, len(numbers), 4, "one sign differs from the next")
+	}
+	require.Zero(t, sighting{Beat: -1}.interval())
 }
 
 func TestSilence(t *testing.T) {
