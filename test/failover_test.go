@@ -201,6 +201,36 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestThePoolReturnsToThePrimary restarts the primary of a worker that may connect to its
+// hot standby, too. Meanwhile the worker verifies on the standby, where it then has a
+// connection that would last for an hour.
+func TestThePoolReturnsToThePrimary(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{"notify", "wal"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			s := newServers(t, source)
+			s.env = s.env.with("DATABASE_URL", strings.Replace(s.env["DATABASE_URL"], "&target_session_attrs=read-write", "", 1))
+			p := s.world.start(s.env, "run", "--http-addr=127.0.0.1:0", "--resync=1s").ready()
+			s.waitForStandby()
+			s.primary.Stop(t, "immediate")
+			eventually(t, func() bool {
+				return s.onStandby(`SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'provwatch'`) != "0"
+			}, "the pool is on the standby")
+			s.primary.StartAgain(t)
+			s.db = s.connect()
+			p.expectReady()
+			s.enable("openai", false)
+			s.expectRows("disabled openai")
+			p.expectReady()
+			eventually(t, func() bool {
+				return s.onStandby(`SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'provwatch%' AND usename = $1`, s.login["run"]) == "0"
+			}, "the worker has left the standby")
+			p.stop()
+		})
+	}
+}
+
 // TestASlotThatIsNotSynchronisedYetIsAGap kills the primary before the standby has
 // synchronised the worker's slot.
 func TestASlotThatIsNotSynchronisedYetIsAGap(t *testing.T) {

@@ -69,6 +69,7 @@ type stated struct {
 	p       *worker         // nil before it starts
 	cluster *pgtest.Cluster // its own server, nil for none
 	pooler  *pooler
+	relay   *relay
 	disk    string // the folder of a small file system
 	linked  string // the folder of the socket that is a link
 	openai  string // the id of the provider
@@ -122,10 +123,10 @@ var unreadyStates = []unready{
 		state: "the listening session and the others are on different servers", reason: `the listening session is on the server at .*, and the others are on that at `, server: true,
 		prepare: (*stated).addServer,
 		begin: func(s *stated) func() {
-			// The pool stays, and the listener goes on to the other host.
-			s.onServer(`ALTER DATABASE %s CONNECTION LIMIT 0`)
+			// The pool stays, also when it is reset, and the listener goes on to the other host.
+			s.relay.refuse("-listener")
 			s.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%-listener'`)
-			return s.once(func() { s.onServer(`ALTER DATABASE %s CONNECTION LIMIT -1`) })
+			return func() { s.relay.refuse("") }
 		},
 	},
 	{
@@ -513,6 +514,7 @@ func (s *stated) restartWith(name, value string) {
 func (s *stated) allowPrepared() { s.restart(`max_prepared_transactions = 5`) }
 
 // addServer gives the worker a second host, of another server that has the same database.
+// It reaches the first one by a relay.
 func (s *stated) addServer() {
 	s.t.Helper()
 	other := newWorldOn(s.t, pgtest.NewCluster(s.t).NewDatabase(s.t), s.source)
@@ -521,7 +523,8 @@ func (s *stated) addServer() {
 	require.NoError(s.t, err)
 	second, err := url.Parse(other.withPassword(other.login["run"]))
 	require.NoError(s.t, err)
-	first.Host += "," + second.Host
+	s.relay = newRelay(s.t, first.Host)
+	first.Host = s.relay.address + "," + second.Host
 	s.env = s.env.with("DATABASE_URL", first.String())
 }
 

@@ -55,24 +55,29 @@ func (e *SplitError) Error() string {
 }
 
 // CheckServer fails with a [*SplitError] where the listening session of the connection is
-// on another server than those of the pool. It asks nothing while the latest session of
-// the others is on the same server.
+// on another server than those of the pool.
+//
+// A pool keeps a connection for up to an hour. One that was made while the first host was
+// down stays on the second when the listening session has returned to the first. So the
+// pool is reset whenever its sessions may be on another server: its next connections begin
+// with the first host too. Only where they still differ is it an error. While all sessions
+// are known to be on the same server nothing is asked.
 func (a *Activity) CheckServer(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool) error {
-	own, latest := serverOf(conn.PgConn()), a.latestServer()
-	if own.started == "" || latest.started == "" || latest.started == own.started {
+	own := serverOf(conn.PgConn())
+	if own.started == "" || !a.mayBeElsewhere(own) {
 		return nil
 	}
-	// The latest can have ended: what the pool is connected to now counts.
+	pool.Reset()
 	var started, host, port string
 	if err := pool.QueryRow(ctx, "SELECT "+describeServer).Scan(&started, &host, &port); err != nil {
-		return nil // it is not known, and whoever needs the pool reports it
-	}
-	others := newServer(started, host, port)
-	a.setServer(others)
-	if others.started == own.started {
+		a.setMoved() // it is not known, and whoever needs the pool reports it
 		return nil
 	}
-	split := &SplitError{Listening: own.address, Others: others.address}
+	if started == own.started {
+		return nil
+	}
+	a.setMoved()
+	split := &SplitError{Listening: own.address, Others: newServer(started, host, port).address}
 	// Not every role may ask for it.
 	const system = `SELECT system_identifier FROM pg_catalog.pg_control_system()`
 	_ = conn.QueryRow(ctx, system).Scan(&split.ListeningSystem)
@@ -86,22 +91,36 @@ func serverOf(conn *pgconn.PgConn) server {
 	return own
 }
 
-// setServer notes the server of a session other than the listening one.
+// setServer records the server of a new session other than the listening one.
 func (a *Activity) setServer(s server) {
 	if a == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.server.started != "" && a.server.started != s.started {
+		a.moved = true
+	}
 	a.server = s
 }
 
-// latestServer is the server of the latest session other than the listening one.
-func (a *Activity) latestServer() server {
+func (a *Activity) setMoved() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.moved = true
+}
+
+// mayBeElsewhere reports whether a session other than the listening one may be on another
+// server than that, and forgets what was recorded of it.
+func (a *Activity) mayBeElsewhere(own server) bool {
 	if a == nil {
-		return server{}
+		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.server
+	elsewhere := a.moved || a.server.started != "" && a.server.started != own.started
+	if elsewhere {
+		a.moved, a.server = false, own
+	}
+	return elsewhere
 }
