@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"testing"
@@ -44,6 +45,46 @@ func TestTheGatewaysUpgradeIsNotBlocked(t *testing.T) {
 		p = w.start(w.twoProviders(), "run", "--on-boot-drift=alert").ready()
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai", "resolved openai")
+		p.stop()
+	})
+}
+
+// TestColumnsThatChangeTheirTypesAreNoFailure makes the enum of the provider table anew, so
+// that statements which the worker has prepared would fail. With the WAL, the table is read
+// for a new slot, too.
+func TestColumnsThatChangeTheirTypesAreNoFailure(t *testing.T) {
+	t.Parallel()
+	bothSources(t, func(t *testing.T, w *world) {
+		p := w.start(w.twoProviders(), "run", "--resync=24h", "--http-addr=127.0.0.1:0").ready()
+		look := func() {
+			t.Helper()
+			ended := p.metric(`provwatch_verification_duration_seconds_count`)
+			w.exec(`SELECT pg_notify('ai_providers_changed', id::text) FROM ai_providers WHERE name = 'openai'`)
+			eventually(t, func() bool { return p.metric(`provwatch_verification_duration_seconds_count`) > ended }, "a verification ends")
+		}
+		for range 2 {
+			look()
+			w.exec(`BEGIN`)
+			w.exec(`ALTER TYPE ai_provider_type RENAME TO former;
+				CREATE TYPE ai_provider_type AS ENUM ('openai', 'anthropic', 'azure', 'bedrock', 'google', 'openai-compat', 'openrouter', 'vercel', 'copilot');
+				ALTER TABLE ai_providers ALTER COLUMN type TYPE ai_provider_type USING type::text::ai_provider_type;
+				DROP TYPE former`)
+			w.exec(`COMMIT`)
+			look()
+		}
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		want := []string{"disabled openai"}
+		w.expectAlerts(want...)
+		require.Zero(t, p.logged("not ready"))
+		if w.source == "wal" {
+			name, _, _ := w.slot()
+			eventually(t, func() bool {
+				return tryExec(t.Context(), w.url, fmt.Sprintf(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '%s' AND active; SELECT pg_drop_replication_slot('%s')`, name, name)) == nil
+			}, "the slot is dropped")
+			w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+			w.expectAlerts("disabled openai", "gap", "resolved openai")
+		}
+		require.Zero(t, p.logged("cached plan"))
 		p.stop()
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/holder"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
@@ -46,7 +47,8 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 	var s Status
 	var unread error
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, db, snapshot, func(tx pgx.Tx) error {
+	err := postgres.BeginTx(ctx, db, snapshot, func(tx pgx.Tx) error {
+		s, unread = Status{}, nil
 		c := collector{tx: tx, queries: store.On(tx), keys: keys, environment: environment, query: query}
 		if err := c.collect(ctx, &s); err != nil {
 			return err

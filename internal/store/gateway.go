@@ -18,8 +18,10 @@ import (
 func On(db DBTX) *Queries { return New(Gateway(db)) }
 
 // Gateway returns db with the names of the provider tables qualified by their
-// schema in each statement that names them, as the files of sql/ write them. The
-// sessions of db are those of a configuration of [postgres.ParseURL].
+// schema in each statement that names them, as the files of sql/ write them. Outside a
+// transaction, statements are repeated that were prepared before a column has changed its
+// type, but for those of a batch. The sessions of db are those of a configuration of
+// [postgres.ParseURL].
 func Gateway(db DBTX) DBTX {
 	if g, ok := db.(gateway); ok {
 		return g
@@ -39,15 +41,15 @@ func (gateway) args(sql string, args []any) []any {
 }
 
 func (g gateway) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return g.db.Exec(ctx, sql, g.args(sql, args)...)
+	return postgres.Exec(ctx, g.db, sql, g.args(sql, args)...)
 }
 
 func (g gateway) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return g.db.Query(ctx, sql, g.args(sql, args)...)
+	return postgres.Query(ctx, g.db, sql, g.args(sql, args)...)
 }
 
 func (g gateway) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return g.db.QueryRow(ctx, sql, g.args(sql, args)...)
+	return postgres.QueryRow(ctx, g.db, sql, g.args(sql, args)...)
 }
 
 // CopyFrom copies to a table of ours: those of the gateway are not copied to.

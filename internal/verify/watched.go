@@ -123,7 +123,7 @@ func (v *Verifier) scanStates(ctx context.Context) error {
 	if err := v.needHasher(ctx); err != nil {
 		return err
 	}
-	rows, err := v.pool.Query(ctx, sqlfiles.ScanStates)
+	rows, err := store.Gateway(v.pool).Query(ctx, sqlfiles.ScanStates)
 	if err != nil {
 		return err
 	}

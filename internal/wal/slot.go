@@ -243,9 +243,10 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 	}
 	// One transaction, which sees the tables as of the slot's start and writes what
 	// it sees.
-	m := newMirror(s.hasher)
+	var m *mirror
 	var gap verify.Recorded
-	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+	err = postgres.BeginTx(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		m = newMirror(s.hasher)
 		// The name comes from the server, which wants it as a literal.
 		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+created.SnapshotName+"'"); err != nil {
 			return err
