@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +155,50 @@ func TestTheFirstSessionLeadsAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		return !leads
 	}, "nobody leads")
+}
+
+// TestAClientThatVanishesLeavesTheQueue closes the connection of a session that waits for
+// the leader, in a turn of a minute. The server ends the session before the turn.
+func TestAClientThatVanishesLeavesTheQueue(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	if _, err := pool.Exec(t.Context(), `SET client_connection_check_interval = '1s'`); err != nil {
+		t.Skipf("the platform does not show that a client has vanished: %v", err)
+	}
+	first := newMember(t, pool)
+	first.leads()
+	// A client that has vanished cancels nothing, as the driver would when it is cut off.
+	var vanished atomic.Bool
+	config := postgres.ListenConfig(pool.Config())
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if vanished.Load() {
+			return nil, net.ErrClosed
+		}
+		return dial(ctx, network, address)
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	_, err = store.On(conn).StandBy(t.Context(), 1)
+	require.NoError(t, err)
+	const turn = time.Minute
+	began := time.Now()
+	var waits conc.WaitGroup
+	waits.Go(func() { _, err = store.On(conn).StandBy(t.Context(), int32(turn/time.Millisecond)) })
+	session := func(query string) int {
+		var n int
+		require.NoError(t, pool.QueryRow(t.Context(), query, conn.PgConn().PID()).Scan(&n))
+		return n
+	}
+	waittest.Until(t, func() bool {
+		return session(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = $1`) == 1
+	}, "it waits in the server")
+	vanished.Store(true)
+	require.NoError(t, conn.PgConn().Conn().Close())
+	waits.Wait()
+	require.Error(t, err)
+	waittest.Until(t, func() bool { return session(`SELECT count(*) FROM pg_stat_activity WHERE pid = $1`) == 0 }, "its session ends")
+	require.Less(t, time.Since(began), turn)
 }
 
 // TestTheNextTermBeginsWhenTheLeaderEnds has several that wait for it.
