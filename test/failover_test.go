@@ -186,6 +186,12 @@ func TestFailover(t *testing.T) {
 					s.enable("openai", false)
 					want = append(want, "disabled openai")
 					s.expectRows(want...)
+					// Nothing was lost by it, which only the order of the alerts shows.
+					rewinds := s.rewinds()
+					require.Len(t, rewinds, 1)
+					require.Regexp(t, ` f$`, rewinds[0])
+					require.Equal(t, 2, s.count(`SELECT count(DISTINCT epoch) FROM provwatch.drift_alerts`))
+					require.Equal(t, s.strings(`SELECT epoch::text FROM provwatch.drift_alerts WHERE kind = 'rewound'`), s.strings(`SELECT epoch::text FROM provwatch.alert_counter`))
 					switch {
 					case bySlot:
 						require.Zero(t, s.gaps())

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,44 +17,58 @@ import (
 )
 
 // TestAHundredFailoversDoubleNoAlertAndMissNone ends the leader again and again,
-// by kill -9 and by SIGTERM in turn, with a change while it is down.
+// by kill -9 and by SIGTERM in turn, with changes before, while and after it is down. With
+// the WAL each of them is alerted, and otherwise the state that lasts, in fewer failovers.
 func TestAHundredFailoversDoubleNoAlertAndMissNone(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "wal")
-	env := w.twoProviders()
-	// One change for each failover, before, while and after the leader ends: the
-	// worker that takes over sees each as a transaction of its own.
-	leader := w.start(env, "run").ready()
-	standby := w.start(env, "run", "--on-boot-drift=alert").ready()
-	const failovers = 100
-	var want []string
-	flip := func() {
-		kind, enabled := "disabled", false
-		if len(want)%2 == 1 {
-			kind, enabled = "resolved", true
+	bothSources(t, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		leader := w.start(env, "run").ready()
+		standby := w.start(env, "run", "--on-boot-drift=alert").ready()
+		failovers := 100
+		if w.source == "notify" {
+			failovers = 20
 		}
-		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, enabled)
-		want = append(want, kind+" openai")
-	}
-	for i := range failovers {
-		flip()
-		if i%2 == 0 {
-			leader.signal(syscall.SIGKILL)
-		} else {
-			leader.signal(syscall.SIGTERM)
+		var want []string
+		flip := func() {
+			kind, enabled := "disabled", false
+			if len(want)%2 == 1 {
+				kind, enabled = "resolved", true
+			}
+			w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, enabled)
+			want = append(want, kind+" openai")
 		}
-		flip()
-		flip()
-		leader.wait()
+		for i := range failovers {
+			flip()
+			if i%2 == 0 {
+				leader.signal(syscall.SIGKILL)
+			} else {
+				leader.signal(syscall.SIGTERM)
+			}
+			flip()
+			flip()
+			leader.wait()
+			standby.waitFor("msg=leading")
+			leader, standby = standby, w.start(env, "run", "--on-boot-drift=alert")
+			if w.source == "notify" {
+				eventually(t, func() bool {
+					alerts := w.alerts()
+					return len(alerts) > 0 && alerts[len(alerts)-1] == want[len(want)-1]
+				}, "the latest state is alerted, have %q", lazily(w.alerts))
+			}
+		}
+		standby.ready()
+		if w.source == "notify" {
+			// States that did not last may be alerted or not: each alert is another than the
+			// one before.
+			want = want[:len(w.alerts())]
+		}
+		w.expectAlerts(want...)
+		leader.stop()
 		standby.waitFor("msg=leading")
-		leader, standby = standby, w.start(env, "run", "--on-boot-drift=alert")
-	}
-	w.expectAlerts(want...)
-	standby.ready()
-	leader.stop()
-	standby.waitFor("msg=leading")
-	standby.stop()
-	require.Equal(t, want, w.alerts())
+		standby.stop()
+		require.Equal(t, want, w.alerts())
+	})
 }
 
 func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
@@ -98,34 +113,37 @@ func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
 // next leader does: it then finds the slot released, while the outbox is not delivered yet.
 func TestALeaderThatStopsReleasesTheSlotThenItsLockAndThenDelivers(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "wal")
-	p := w.start(w.twoProviders(), "run").ready()
-	unlock := w.lock("provwatch.audit_counter", "EXCLUSIVE")
-	w.exec(`INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, details)
-		VALUES (gen_random_uuid(), now(), 'operator:test', 'provider.update', 'staged', '{}')`)
+	bothSources(t, func(t *testing.T, w *world) {
+		p := w.start(w.twoProviders(), "run").ready()
+		unlock := w.lock("provwatch.audit_counter", "EXCLUSIVE")
+		w.exec(`INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, details)
+			VALUES (gen_random_uuid(), now(), 'operator:test', 'provider.update', 'staged', '{}')`)
 
-	next := w.connect()
-	var inOrder bool
-	var err error
-	var waiting sync.WaitGroup
-	waiting.Go(func() {
-		_, err = next.Exec(t.Context(), `SELECT pg_advisory_lock(1886874724, term::int) FROM provwatch.alert_counter`)
-		if err == nil {
-			err = next.QueryRow(t.Context(), `SELECT NOT active AND EXISTS (SELECT FROM provwatch.audit_outbox WHERE provider = 'staged')
-				FROM pg_replication_slots WHERE database = current_database()`).Scan(&inOrder)
-		}
+		next := w.connect()
+		var staged bool
+		var slots string
+		var err error
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			_, err = next.Exec(t.Context(), `SELECT pg_advisory_lock(1886874724, term::int) FROM provwatch.alert_counter`)
+			if err == nil {
+				err = next.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM provwatch.audit_outbox WHERE provider = 'staged'),
+					(SELECT coalesce(string_agg(CASE WHEN active THEN 'active' ELSE 'released' END, ' '), 'none') FROM pg_replication_slots WHERE database = current_database())`).Scan(&staged, &slots)
+			}
+		})
+		eventually(t, func() bool {
+			return w.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = $1`, next.PgConn().PID()) == 1
+		}, "the next leader waits")
+		p.signal(syscall.SIGTERM)
+		waiting.Wait()
+		require.NoError(t, err)
+		require.True(t, staged, "the entry is still staged")
+		require.Equal(t, map[string]string{"notify": "none", "wal": "released"}[w.source], slots)
+		eventually(t, func() bool { return w.waiting("provwatch.audit_counter") }, "the worker waits to deliver")
+		unlock()
+		require.Equal(t, 0, p.wait())
+		require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.audit_log WHERE provider = 'staged'`))
 	})
-	eventually(t, func() bool {
-		return w.count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = $1`, next.PgConn().PID()) == 1
-	}, "the next leader waits")
-	p.signal(syscall.SIGTERM)
-	waiting.Wait()
-	require.NoError(t, err)
-	require.True(t, inOrder, "the slot is released, and the entry still staged")
-	eventually(t, func() bool { return w.waiting("provwatch.audit_counter") }, "the worker waits to deliver")
-	unlock()
-	require.Equal(t, 0, p.wait())
-	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.audit_log WHERE provider = 'staged'`))
 }
 
 // TestAStandbyWaitsForLongerThanAnAnswerMayTake stands by in turns that are longer than any
@@ -169,20 +187,35 @@ func TestAStandbyLeadsThoughItsVerificationIsHeldUp(t *testing.T) {
 }
 
 // TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn stops the leader's process
-// and lets it go on once another worker leads. The workers log in as different roles.
+// and lets it go on once another worker leads. The workers log in as different roles. With
+// the limits that are shipped, the alert comes within a minute.
 func TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
-		env := w.twoProviders()
-		first := w.start(env, "run", "--takeover-after=6s").ready()
+		env, limits := w.twoProviders(), []string{"--takeover-after=6s"}
+		if shippedLimits {
+			env, limits = env.with("PROVWATCH_MAX_BACKOFF", ""), nil
+		}
+		first := w.start(env, append([]string{"run"}, limits...)...).ready()
 		w.logInAnotherWorker()
-		second := w.start(env, "run", "--takeover-after=6s", "--http-addr=127.0.0.1:0").ready()
+		second := w.start(env, append([]string{"run", "--http-addr=127.0.0.1:0"}, limits...)...).ready()
+		began := time.Now()
 		first.signal(syscall.SIGSTOP)
+		unlock := func() {}
+		if !shippedLimits {
+			// It is not ready for as long as it cannot take over.
+			unlock = w.lock("provwatch.alert_counter", "EXCLUSIVE")
+		}
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+		second.becomes(http.StatusServiceUnavailable, "the leader, session ", " has shown no sign of life for ")
 		second.waitFor("level=WARN", "no live leader is seen", "has shown no sign of life")
+		unlock()
 		second.waitFor("level=WARN", "taking over from a leader that shows no sign of life")
 		second.waitFor("msg=leading")
 		w.expectAlerts("disabled openai")
+		if shippedLimits {
+			require.Less(t, time.Since(began), noAlertFor)
+		}
 		first.signal(syscall.SIGCONT)
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 		first.waitFor("no longer leading")

@@ -67,6 +67,19 @@ func TestABackupThatIsRestoredIsARewind(t *testing.T) {
 			require.Equal(t, []string{"rewound ", "disabled openai"}, once(e.got("drift"))[5:])
 			require.Equal(t, 2, w.count(`SELECT count(DISTINCT epoch) FROM provwatch.drift_alerts`))
 			eventually(t, func() bool { code, _ := p.get("/readyz"); return code == http.StatusOK }, "it is ready")
+			code, page := p.get("/")
+			require.Equal(t, http.StatusOK, code)
+			const reason = "the last alert has the seq 2, and 5 was seen before"
+			require.Equal(t, 1, strings.Count(page, reason))
+			for row := range strings.SplitSeq(page, "<tr") {
+				if strings.Contains(row, reason) {
+					require.Contains(t, row, "rewound")
+					require.Contains(t, row, "all providers")
+				}
+			}
+			text := w.run(nil, "status")
+			require.Equal(t, 0, text.code, text.stderr)
+			require.Regexp(t, `#3 .* rewound +- +reason +- +`+reason, text.stdout)
 			p.stop()
 			w.searchForSecrets()
 		})
@@ -76,8 +89,17 @@ func TestABackupThatIsRestoredIsARewind(t *testing.T) {
 // TestAPromotionMayBeARewind promotes a standby: it can lack the latest commits.
 func TestAPromotionMayBeARewind(t *testing.T) {
 	t.Parallel()
+	for _, source := range []string{"notify", "wal"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			promote(t, source)
+		})
+	}
+}
+
+func promote(t *testing.T, source string) {
 	primary := pgtest.NewCluster(t)
-	w := newWorldOn(t, primary.URL(), "notify")
+	w := newWorldOn(t, primary.URL(), source)
 	env := w.twoProviders()
 	w.start(env, "run").ready().stop()
 	standby := primary.NewStandby(t)
@@ -87,7 +109,7 @@ func TestAPromotionMayBeARewind(t *testing.T) {
 	eventually(t, func() bool { return len(w.alerts()) == 1 }, "an alert")
 	p.stop()
 	at := w.strings(`SELECT pg_current_wal_lsn()::text`)[0]
-	promoted := &world{t: t, url: standby.URL(), source: "notify", notes: w.notes}
+	promoted := &world{t: t, url: standby.URL(), source: source, notes: w.notes}
 	promoted.db = promoted.connect()
 	promoted.findServer()
 	eventually(t, func() bool { return promoted.count(`SELECT (pg_last_wal_replay_lsn() >= $1::pg_lsn)::int`, at) == 1 }, "the standby has all")
