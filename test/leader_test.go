@@ -280,32 +280,58 @@ func TestAStandbyThatIsKilledInTheQueueHoldsUpNobody(t *testing.T) {
 }
 
 // TestAStandbyCostsLittle counts the statements that one sends on an idle database, on
-// all its connections, while it waits a number of turns of the shipped length. Its log on
+// all its connections, while it waits a number of turns of the shipped length. Its resyncs
+// are more frequent than the shipped ones, each of which has minutes of its own. Its log on
 // the server holds no error.
 func TestAStandbyCostsLittle(t *testing.T) {
 	t.Parallel()
-	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
-	env := w.twoProviders()
-	leader := w.start(env, "run").ready()
-	standby := w.start(env.with("PGAPPNAME", "stands-by"), "run").ready()
-	w.waitForQueue(1)
-	w.exec(`ALTER SYSTEM SET log_line_prefix = '%a '`)
-	w.exec(`SELECT pg_reload_conf()`)
-	turns := func() int { return w.statements("stands-by-listener LOG:  execute") }
-	all := func() []string {
-		return regexp.MustCompile(`(?m)^stands-by\S* LOG:  (execute|statement).*`).FindAllString(w.serverLog(), -1)
-	}
-	settled := turns() + 2 // what its start has asked for is over
-	eventually(t, func() bool { return turns() >= settled }, "it waits some turns")
-	before, start := all(), turns()
-	eventually(t, func() bool { return turns() >= start+5 }, "it waits some more")
-	// A turn takes five seconds, of which there are 12 in a minute: that leaves 3.
-	sent := all()[len(before):]
-	require.LessOrEqual(t, len(sent)-(turns()-start), 3, strings.Join(sent, "\n"))
-	require.NotRegexp(t, `(?m)^stands-by\S* (ERROR|FATAL)`, w.serverLog())
-	standby.stop()
-	require.NotRegexp(t, `(?m)^stands-by\S* (ERROR|FATAL)`, w.serverLog(), "nor does stopping it")
-	leader.stop()
+	bothSourcesOf(t, func(t *testing.T, source string) *world {
+		return newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), source)
+	}, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		leader := w.start(env, "run").ready()
+		standby := w.start(env.with("PGAPPNAME", "stands-by"), "run", "--resync=10s").ready()
+		w.waitForQueue(1)
+		w.exec(`ALTER SYSTEM SET log_line_prefix = '%a '`)
+		w.exec(`SELECT pg_reload_conf()`)
+		const (
+			turn       = "name: StandBy "
+			probe      = "name: NotificationQueueUsage "
+			scan       = "The same of the rows of the names given."
+			privileges = "name: ListMissingPrivileges "
+			ping       = "-- ping"
+		)
+		all := func() []string {
+			return regexp.MustCompile(`(?m)^stands-by\S* LOG:  (execute|statement).*`).FindAllString(w.serverLog(), -1)
+		}
+		of := func(sent []string, kind string) (n int) {
+			for _, statement := range sent {
+				if strings.Contains(statement, kind) {
+					n++
+				}
+			}
+			return n
+		}
+		settled := of(all(), turn) + 2 // what its start has asked for is over
+		eventually(t, func() bool { return of(all(), turn) >= settled }, "it waits some turns")
+		before := len(all())
+		eventually(t, func() bool {
+			sent := all()[before:]
+			return of(sent, turn) >= 5 && of(sent, scan) >= 2 && of(sent, privileges) >= 2
+		}, "it waits some more, with resyncs")
+		sent := all()[before:]
+		list := strings.Join(sent, "\n")
+		// A turn takes five seconds: there are 12 in a minute, and one probe. That leaves 2
+		// for each of what a resync asks for, which comes in a minute of its own.
+		resyncs := of(sent, scan) + of(sent, privileges)
+		require.LessOrEqual(t, of(sent, ping), resyncs+1, list) // one can be under way
+		require.LessOrEqual(t, of(sent, probe), 1+of(sent, turn)/12, list)
+		require.Equal(t, len(sent), of(sent, turn)+of(sent, probe)+of(sent, ping)+resyncs, list)
+		require.NotRegexp(t, `(?m)^stands-by\S* (ERROR|FATAL)`, w.serverLog())
+		standby.stop()
+		require.NotRegexp(t, `(?m)^stands-by\S* (ERROR|FATAL)`, w.serverLog(), "nor does stopping it")
+		leader.stop()
+	})
 }
 
 // logInAnotherWorker makes the next workers log in as another role than those before.

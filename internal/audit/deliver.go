@@ -106,6 +106,9 @@ func (d *Deliverer) Deliver(ctx context.Context) error {
 			return fmt.Errorf("deliver audit entries: %w", err)
 		}
 		if delivered == 0 {
+			if d.metrics != nil {
+				d.metrics.OutboxObserved(Outbox{}) // another worker may have emptied it meanwhile
+			}
 			return nil
 		}
 		if d.metrics != nil {

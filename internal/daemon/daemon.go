@@ -475,10 +475,15 @@ func (d *daemon) verified(ctx context.Context, request listener.Request, err err
 		return
 	}
 	d.health.setVerified(request.All, nil)
+	// A standby leaves to the leader what no alert depends on, and what notifications ask
+	// for anyway.
+	idle := d.term.Load() == nil && d.booted.Load() && !d.reconnected.Load() && request.Source == pubsub.SourceResync
 	// Whoever changed a provider may have staged an audit entry as well. The
 	// verifier's limit on what a flood of notifications costs holds for this too.
-	d.deliverer.Wake()
-	if request.All || d.health.cannotEncrypt() {
+	if !idle {
+		d.deliverer.Wake()
+	}
+	if request.All && !idle || d.health.cannotEncrypt() {
 		d.checkEncryption(ctx)
 	}
 	if !request.All {
@@ -530,8 +535,9 @@ func (d *daemon) noteVerified(ctx context.Context) {
 }
 
 // resync asks for a full verification at each interval, jittered by a tenth so
-// that workers started together do not stay together. While no key can encrypt, it looks
-// for one that can.
+// that workers started together do not stay together. With it the privileges are checked,
+// those of a standby at another time, since that sends few statements in each minute.
+// While no key can encrypt, it looks for one that can.
 func (d *daemon) resync(ctx context.Context) {
 	interval := func() <-chan time.Time {
 		return time.After(time.Duration(float64(d.Resync) * (0.9 + 0.2*rand.Float64())))
@@ -540,18 +546,26 @@ func (d *daemon) resync(ctx context.Context) {
 	keys := time.NewTicker(encryptionPause)
 	defer keys.Stop()
 	next := interval()
+	var between <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-between:
+			between = nil
+			d.checkPrivileges(ctx)
 		case <-keys.C:
 			if d.health.cannotEncrypt() {
 				d.checkEncryption(ctx)
 			}
 		case <-next:
 			next = interval()
-			// One that is missing is to be known of before a drift needs it.
-			d.checkPrivileges(ctx)
+			// One that is missing must be known before a drift needs it.
+			if d.term.Load() == nil {
+				between = time.After(d.Resync / 2)
+			} else {
+				d.checkPrivileges(ctx)
+			}
 			d.life.ask()
 			d.pending.All(pubsub.SourceResync)
 		}

@@ -171,6 +171,9 @@ func (l lacking) err() error {
 		l.role, strings.Join(l.use.groups(), " and "), strings.Join(l.statements, "\n"))}
 }
 
+// rowSecurity is in the place of a privilege where policies can hide rows of a table.
+const rowSecurity = "row security"
+
 // CheckPrivileges returns an [*UnusableError] that holds the GRANT statements
 // that the role lacks for a use, or what to do about row level security that applies
 // to it. Tables that are not there are passed over.
@@ -227,15 +230,14 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 	if err != nil {
 		return lacking{}, fmt.Errorf("look at the role's privileges: %w", err)
 	}
-	secured, err := store.On(db).ListSecuredTables(ctx, store.ListSecuredTablesParams{Schemas: asked.Schemas, Tables: asked.Tables})
-	if err != nil {
-		return lacking{}, fmt.Errorf("look for row level security: %w", err)
-	}
 	found := lacking{use: use}
-	for _, row := range secured {
-		found.role = row.Role
-		found.secured = append(found.secured, row.TableName)
+	for _, row := range missing {
+		if row.Privilege == rowSecurity {
+			found.role = row.Role
+			found.secured = append(found.secured, row.TableName)
+		}
 	}
+	slices.Sort(found.secured)
 	for _, p := range privileges {
 		var of []store.ListMissingPrivilegesRow
 		for _, row := range missing {

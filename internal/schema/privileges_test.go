@@ -36,7 +36,7 @@ var roles = map[string]struct {
 }
 
 var (
-	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "ListMissingPrivileges", "ListSecuredTables"}
+	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "ListMissingPrivileges"}
 	sealing = []string{"InspectKeyTable", "ListKeys", "ListOfFormerKeyset"}
 	seeding = []string{
 		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "InsertProviders",

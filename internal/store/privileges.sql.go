@@ -29,6 +29,12 @@ WHERE NOT CASE
     WHEN wanted.column_name = '' THEN has_table_privilege(c.oid, wanted.privilege)
     ELSE has_column_privilege(c.oid, a.attnum, wanted.privilege)
 END
+UNION ALL
+SELECT DISTINCT current_user::text, quote_ident(n.nspname), (wanted.schema_name = ''), format('%I.%I', n.nspname, c.relname), '', 'row security'
+FROM wanted
+JOIN pg_catalog.pg_namespace n ON n.nspname = CASE wanted.schema_name WHEN '' THEN 'gateway' ELSE wanted.schema_name END
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name AND c.relkind = 'r'
+WHERE row_security_active(c.oid)
 `
 
 type ListMissingPrivilegesParams struct {
@@ -49,8 +55,9 @@ type ListMissingPrivilegesRow struct {
 
 // Which of the privileges the role lacks: on a column, on a table where the
 // column is empty, on the function of that name for EXECUTE, on a schema where the table
-// is empty too. The empty schema is
-// that of the provider tables. What is not there is passed over.
+// is empty too. The empty schema is that of the provider tables. What is not there is
+// passed over. A table whose rows policies can hide from the role is one with the
+// privilege "row security", by its qualified name: a standby has one statement for all.
 func (q *Queries) ListMissingPrivileges(ctx context.Context, arg ListMissingPrivilegesParams) ([]ListMissingPrivilegesRow, error) {
 	rows, err := q.db.Query(ctx, listMissingPrivileges,
 		arg.Schemas,
@@ -73,47 +80,6 @@ func (q *Queries) ListMissingPrivileges(ctx context.Context, arg ListMissingPriv
 			&i.ColumnName,
 			&i.Privilege,
 		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listSecuredTables = `-- name: ListSecuredTables :many
-SELECT DISTINCT current_user::text AS role, format('%I.%I', n.nspname, c.relname)::text AS table_name
-FROM (SELECT unnest($1::text[]) AS schema_name, unnest($2::text[]) AS table_name) AS wanted
-JOIN pg_catalog.pg_namespace n ON n.nspname = CASE wanted.schema_name WHEN '' THEN 'gateway' ELSE wanted.schema_name END
-JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name AND c.relkind = 'r'
-WHERE row_security_active(c.oid)
-ORDER BY table_name
-`
-
-type ListSecuredTablesParams struct {
-	Schemas []string
-	Tables  []string
-}
-
-type ListSecuredTablesRow struct {
-	Role      string
-	TableName string
-}
-
-// Those of the tables whose rows policies can hide from the role. The empty schema is
-// that of the provider tables.
-func (q *Queries) ListSecuredTables(ctx context.Context, arg ListSecuredTablesParams) ([]ListSecuredTablesRow, error) {
-	rows, err := q.db.Query(ctx, listSecuredTables, arg.Schemas, arg.Tables)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListSecuredTablesRow
-	for rows.Next() {
-		var i ListSecuredTablesRow
-		if err := rows.Scan(&i.Role, &i.TableName); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

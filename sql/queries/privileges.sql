@@ -1,8 +1,9 @@
 -- name: ListMissingPrivileges :many
 -- Which of the privileges the role lacks: on a column, on a table where the
 -- column is empty, on the function of that name for EXECUTE, on a schema where the table
--- is empty too. The empty schema is
--- that of the provider tables. What is not there is passed over.
+-- is empty too. The empty schema is that of the provider tables. What is not there is
+-- passed over. A table whose rows policies can hide from the role is one with the
+-- privilege "row security", by its qualified name: a standby has one statement for all.
 WITH wanted AS (
     SELECT
         unnest(@schemas::text[]) AS schema_name, unnest(@tables::text[]) AS table_name,
@@ -21,14 +22,10 @@ WHERE NOT CASE
     WHEN wanted.privilege = 'EXECUTE' THEN has_function_privilege(f.oid, 'EXECUTE')
     WHEN wanted.column_name = '' THEN has_table_privilege(c.oid, wanted.privilege)
     ELSE has_column_privilege(c.oid, a.attnum, wanted.privilege)
-END;
-
--- name: ListSecuredTables :many
--- Those of the tables whose rows policies can hide from the role. The empty schema is
--- that of the provider tables.
-SELECT DISTINCT current_user::text AS role, format('%I.%I', n.nspname, c.relname)::text AS table_name
-FROM (SELECT unnest(@schemas::text[]) AS schema_name, unnest(@tables::text[]) AS table_name) AS wanted
+END
+UNION ALL
+SELECT DISTINCT current_user::text, quote_ident(n.nspname), (wanted.schema_name = ''), format('%I.%I', n.nspname, c.relname), '', 'row security'
+FROM wanted
 JOIN pg_catalog.pg_namespace n ON n.nspname = CASE wanted.schema_name WHEN '' THEN 'gateway' ELSE wanted.schema_name END
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name AND c.relkind = 'r'
-WHERE row_security_active(c.oid)
-ORDER BY table_name;
+WHERE row_security_active(c.oid);
