@@ -24,6 +24,15 @@ func TestASlotThatRetainsTooMuchIsGivenUp(t *testing.T) {
 	p.stop()
 }
 
+// waitUntilQuiet waits until the slot is not measured as often as while the stream shows WAL.
+func (w *world) waitUntilQuiet() {
+	w.t.Helper()
+	eventually(w.t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'provwatch'
+			AND query_start > now() - interval '12 s'`) == 0
+	}, "the worker sends no statement")
+}
+
 // TestASlotIsMeasuredWhileTheStreamIsSilent has a slot that retains more and more while the
 // worker sees nothing of it.
 func TestASlotIsMeasuredWhileTheStreamIsSilent(t *testing.T) {
@@ -39,22 +48,20 @@ func TestASlotIsMeasuredWhileTheStreamIsSilent(t *testing.T) {
 		for range 50 {
 			w.exec(`UPDATE ai_providers SET base_url = 'https://' || repeat('x', 100000) || '.example/' WHERE name = 'openai'`)
 		}
-		eventually(t, func() bool {
-			return w.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'provwatch'
-				AND query_start > now() - interval '12 s'`) == 0
-		}, "nothing is measured any more, since the stream shows no WAL")
+		w.waitUntilQuiet()
 		w.exec(busy)
 		p.waitFor("replication slot given up", "more than --slot-max-lag")
 		unlock()
 		w.expectAlerts("gap", "changed openai")
 		p.stop()
 	})
-	// The server's process of the stream is frozen.
+	// The server's process of the stream is frozen, and no other can stream from the slot.
 	t.Run("frozen", func(t *testing.T) {
 		t.Parallel()
 		s := &stated{world: newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")}
 		p := s.start(s.twoProviders(), "run", "--slot-max-lag=30MB", "--resync=24h").ready()
 		thaw := s.freeze(`backend_type = 'walsender'`)
+		p.waitFor("replication stream ended", "the server has not answered for")
 		s.exec(busy)
 		p.waitFor("level=WARN", "the replication slot retains more than half of --slot-max-lag")
 		s.exec(`INSERT INTO busy SELECT * FROM busy`)
