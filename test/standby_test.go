@@ -19,8 +19,8 @@ import (
 // idleLeader leads, shows signs of life, and does nothing else.
 type idleLeader struct{}
 
-func (idleLeader) NoLeader(error)              {}
-func (idleLeader) LeaderSeen(leader.Seen)      {}
+func (idleLeader) NoLeader(error)                            {}
+func (idleLeader) LeaderSeen(leader.Seen)                    {}
 func (idleLeader) ReadsAlerts() (see func(uuid.UUID, int64)) { return func(uuid.UUID, int64) {} }
 
 // leadIdly leads until the function that it returns is called.
