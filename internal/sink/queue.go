@@ -471,7 +471,7 @@ func (q *queue) bury(ctx context.Context, i *item, failure error, attempts int) 
 				return err
 			}
 			if kept == 0 {
-				// It is one already, or may not become one.
+				// It is a dead letter already, or must not become one.
 				if err := q.ownsCursor(ctx, tx); err != nil {
 					return err
 				}
@@ -520,8 +520,8 @@ func (q *queue) save(ctx context.Context) error {
 	return nil
 }
 
-// move moves the stored cursor to where this queue is. It fails when the stored one is not
-// the one that this queue has read or moved last.
+// move moves the stored cursor to where this queue is. It fails when another worker has
+// moved the cursor since this queue read or moved it.
 func (q *queue) move(ctx context.Context, db store.DBTX) error {
 	moved, err := store.On(db).MoveSinkCursor(ctx, store.MoveSinkCursorParams{
 		Sink: q.sink.Name(), Stream: string(q.stream), Seq: q.cursor, FormerSeq: q.saved, FormerMovedAt: q.movedAt,
@@ -543,8 +543,8 @@ func (q *queue) move(ctx context.Context, db store.DBTX) error {
 // sequence of alerts was rewound. The sink goes on from the stored one.
 var errCursorMoved = errors.New("the cursor was moved meanwhile: the sink goes on from there")
 
-// ownsCursor returns an error unless the stored cursor is the one that this queue has read
-// or moved last.
+// ownsCursor returns an error when the stored cursor was moved since this queue read or
+// moved it.
 func (q *queue) ownsCursor(ctx context.Context, db store.DBTX) error {
 	stored, err := store.On(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: q.sink.Name(), Stream: string(q.stream)})
 	switch {

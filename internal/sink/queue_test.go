@@ -359,7 +359,7 @@ func TestACursorOfAFormerEpochIsNotMoved(t *testing.T) {
 	require.ErrorIs(t, former.bury(t.Context(), &item{Event: Event{Seq: 3, Provider: "a"}}, context.Canceled, 1), errCursorMoved)
 	require.EqualValues(t, 2, f.cursor("webhook", Drift))
 
-	// The row is there again: it is read anew, and what comes is sent.
+	// The cursor is read again, and what comes is sent.
 	require.NoError(t, former.start(t.Context()))
 	former.cursor = 5
 	require.NoError(t, former.save(t.Context()))

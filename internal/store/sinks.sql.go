@@ -31,8 +31,8 @@ type BuryEventParams struct {
 	FormerMovedAt time.Time
 }
 
-// Only while nobody has moved the cursor: a former leader must not declare dead what was
-// delivered since.
+// Only while the cursor is where the caller has read or moved it: a former leader must not
+// declare dead what was delivered since.
 func (q *Queries) BuryEvent(ctx context.Context, arg BuryEventParams) (int64, error) {
 	result, err := q.db.Exec(ctx, buryEvent,
 		arg.Sink,

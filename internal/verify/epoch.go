@@ -32,9 +32,9 @@ type reached struct {
 	taken  int                // counts the epochs
 }
 
-// reading returns what notes the end of the sequence that a query returns which begins
-// now. Another epoch than the one that was taken meanwhile does not count: two goroutines
-// read, and the answer to the query that saw the epoch before can come last.
+// reading returns a function for the answer to a query that begins now: the end of the
+// sequence. When an epoch is taken before the answer comes, an answer with another epoch is
+// ignored: two goroutines read, and the older answer can come last.
 func (r *reached) reading() (see func(epoch uuid.UUID, seq int64)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -359,8 +359,8 @@ var errRace = errors.New("record drift: another worker records all the while")
 func (v *Verifier) TakeOver(ctx context.Context, term int64, source pubsub.Source) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	// After a restore the generation can be the one that is known, and what is recorded
-	// another.
+	// After a restore the generation can be equal to the known one, and the recorded states
+	// differ.
 	v.unsettled, v.term, v.known = true, term, false
 	err := v.readHashKey(ctx)
 	if err == nil {

@@ -69,8 +69,8 @@ JOIN provwatch.drift_alerts alert ON alert.seq = told.seq
 ORDER BY alert.seq;
 
 -- name: BuryEvent :execrows
--- Only while nobody has moved the cursor: a former leader must not declare dead what was
--- delivered since.
+-- Only while the cursor is where the caller has read or moved it: a former leader must not
+-- declare dead what was delivered since.
 INSERT INTO provwatch.sink_dead_letters (sink, stream, seq, event_id, provider, reason, attempts)
 SELECT @sink::text, @stream::text, @seq::bigint, @event_id::uuid, @provider::text, @reason::text, @attempts::integer
 WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = @sink AND c.stream = @stream AND c.seq = @former_seq AND c.moved_at = @former_moved_at)
