@@ -171,8 +171,8 @@ GRANT EXECUTE ON FUNCTION provwatch.stand_by(integer) TO provwatch_notify, provw
 
 -- To publish alerts, each once. Those published are not changed, and read for the status page alone.
 GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
-GRANT SELECT (last_seq, generation, term, epoch, writer, xmin, system_identifier, timeline, table_oid),
-    UPDATE (last_seq, generation, term, verified_at, epoch, writer, system_identifier, timeline, table_oid)
+GRANT SELECT (last_seq, generation, term, epoch, writer, xmin, system_identifier, timeline, table_oid, former_epochs),
+    UPDATE (last_seq, generation, term, verified_at, epoch, writer, system_identifier, timeline, table_oid, former_epochs)
     ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
 -- To set back cursors that are ahead of the alerts after a restore.
 GRANT UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_notify, provwatch_wal;

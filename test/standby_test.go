@@ -19,9 +19,9 @@ import (
 // idleLeader leads, shows signs of life, and does nothing else.
 type idleLeader struct{}
 
-func (idleLeader) NoLeader(error)                            {}
-func (idleLeader) LeaderSeen(leader.Seen)                    {}
-func (idleLeader) ReadsAlerts() (see func(uuid.UUID, int64)) { return func(uuid.UUID, int64) {} }
+func (idleLeader) NoLeader(error)              {}
+func (idleLeader) LeaderSeen(leader.Seen)      {}
+func (idleLeader) AlertsSeen(uuid.UUID, int64) {}
 
 // leadIdly leads until the function that it returns is called.
 func (w *world) leadIdly() (pid uint32, end func()) {

@@ -289,10 +289,8 @@ func (d *daemon) NoLeader(err error) {
 	}
 }
 
-// ReadsAlerts implements [leader.Observer].
-func (d *daemon) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) {
-	return d.verifier.ReadsAlerts()
-}
+// AlertsSeen implements [leader.Observer].
+func (d *daemon) AlertsSeen(epoch uuid.UUID, lastSeq int64) { d.verifier.AlertsSeen(epoch, lastSeq) }
 
 // sayStandingBy logs that this worker stands by, and for which session, where that
 // can be told.

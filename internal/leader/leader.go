@@ -84,9 +84,8 @@ type Observer interface {
 	NoLeader(err error)
 	// LeaderSeen gets what each turn of a standby sees of the leader.
 	LeaderSeen(seen Seen)
-	// ReadsAlerts is called before each turn and sign of life. What it returns gets how far
-	// the sequence of alerts has got, unless that fails.
-	ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64))
+	// AlertsSeen gets how far the sequence of alerts has got, at each turn or sign of life.
+	AlertsSeen(epoch uuid.UUID, lastSeq int64)
 }
 
 // Seen is what a turn of a standby has seen of the leader.
@@ -241,7 +240,6 @@ func (e *Elector) Left(cause error) {
 // standBy does one turn, and begins the next term if the leader has ended, or shows no
 // sign of life.
 func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duration) (next time.Duration, err error) {
-	see := e.observer.ReadsAlerts()
 	stood, err := e.wait(ctx, conn, turn)
 	switch {
 	case isRefusal(err, conn):
@@ -250,7 +248,7 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 	case err != nil:
 		return 0, err
 	}
-	see(stood.Epoch, stood.LastSeq)
+	e.observer.AlertsSeen(stood.Epoch, stood.LastSeq)
 	if stood.Ended {
 		return e.begin(ctx, conn, stood.Term, true)
 	}
@@ -393,7 +391,6 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 	}
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
-	see := e.observer.ReadsAlerts()
 	e.beat++
 	number := beatNumber(e.beat, e.limits.beatInterval)
 	shown, err := store.On(conn).Beat(postgres.Expect(limited, e.limits.answer/2), store.BeatParams{Next: number, Previous: e.held})
@@ -412,7 +409,7 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 		return 0, ErrReplaced
 	}
 	e.intact = shown.Intact
-	see(shown.Epoch, shown.LastSeq)
+	e.observer.AlertsSeen(shown.Epoch, shown.LastSeq)
 	return e.limits.beatInterval, nil
 }
 

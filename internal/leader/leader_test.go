@@ -59,13 +59,11 @@ func newMember(t *testing.T, pool *pgxpool.Pool) *member {
 	return m
 }
 
-// ReadsAlerts implements [leader.Observer].
-func (m *member) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) {
-	return func(epoch uuid.UUID, lastSeq int64) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.epoch, m.lastSeq = epoch, lastSeq
-	}
+// AlertsSeen implements [leader.Observer].
+func (m *member) AlertsSeen(epoch uuid.UUID, lastSeq int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch, m.lastSeq = epoch, lastSeq
 }
 
 // LeaderSeen implements [leader.Observer].

@@ -118,14 +118,14 @@ var privileges = []privilege{
 	{"provwatch", "drift_alerts", "SELECT", nil, running | Watching | Reporting | Sinks},
 	{"provwatch", "stand_by", "EXECUTE", nil, running},
 	{"provwatch", "alert_counter", "SELECT", []string{
-		"last_seq", "generation", "term", "epoch", "writer", "xmin", "system_identifier", "timeline", "table_oid",
+		"last_seq", "generation", "term", "epoch", "writer", "xmin", "system_identifier", "timeline", "table_oid", "former_epochs",
 	}, running},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Watching | Reporting | Sinks | SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"epoch"}, Watching},
 	{"provwatch", "alert_counter", "SELECT", []string{"verified_at", "term"}, Reporting},
 	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving},
 	{"provwatch", "alert_counter", "UPDATE", []string{
-		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "system_identifier", "timeline", "table_oid",
+		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "system_identifier", "timeline", "table_oid", "former_epochs",
 	}, running},
 
 	{"provwatch", "wal_position", "DELETE", nil, running},

@@ -361,7 +361,7 @@ func (q *Queries) ReadAlertsEnd(ctx context.Context, seq int64) (ReadAlertsEndRo
 }
 
 const readCounter = `-- name: ReadCounter :one
-SELECT term, generation, last_seq, epoch,
+SELECT term, generation, last_seq, epoch, former_epochs::uuid[] AS former_epochs,
     (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))::boolean AS intact, (writer IS NOT NULL)::boolean AS is_noted,
     coalesce(system_identifier, 0)::bigint AS system_identifier, coalesce(timeline, 0)::int AS timeline, coalesce(table_oid::bigint, 0)::bigint AS table_oid,
     'provwatch.alert_counter'::regclass::oid::bigint AS oid_here,
@@ -375,6 +375,7 @@ type ReadCounterRow struct {
 	Generation       int64
 	LastSeq          int64
 	Epoch            uuid.UUID
+	FormerEpochs     []uuid.UUID
 	Intact           bool
 	IsNoted          bool
 	SystemIdentifier int64
@@ -396,6 +397,7 @@ func (q *Queries) ReadCounter(ctx context.Context) (ReadCounterRow, error) {
 		&i.Generation,
 		&i.LastSeq,
 		&i.Epoch,
+		&i.FormerEpochs,
 		&i.Intact,
 		&i.IsNoted,
 		&i.SystemIdentifier,
@@ -610,6 +612,7 @@ func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, er
 const rewind = `-- name: Rewind :many
 WITH counted AS (
     UPDATE provwatch.alert_counter SET last_seq = $2, generation = alert_counter.generation + 1, epoch = $3, writer = pg_current_xact_id(),
+        former_epochs = former_epochs || alert_counter.epoch,
         timeline = nullif($4::int, 0), table_oid = ($5::bigint)::oid, system_identifier = nullif($6::bigint, 0)
     WHERE term = $7 AND alert_counter.generation = $8
     RETURNING alert_counter.generation, alert_counter.last_seq, alert_counter.epoch

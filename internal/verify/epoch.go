@@ -2,8 +2,10 @@ package verify
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,85 +25,59 @@ import (
 // when it ends before what this process has seen.
 
 // reached is how far the sequence of alerts had got when this process last saw it, in
-// whatever term and role. Its methods may be called by several goroutines.
+// whatever term and role, by epoch. The answers to queries may come in any order. Its
+// methods may be called by several goroutines.
 type reached struct {
-	mu     sync.Mutex
-	epoch  uuid.UUID
-	seq    int64
-	former map[uuid.UUID]bool // epochs that were followed by another
-	taken  int                // counts the epochs
+	mu   sync.Mutex
+	seqs map[uuid.UUID]int64
 }
 
-// reading returns a function for the answer to a query that begins now: the end of the
-// sequence. When an epoch is taken before the answer comes, an answer with another epoch is
-// ignored: two goroutines read, and the older answer can come last.
-func (r *reached) reading() (see func(epoch uuid.UUID, seq int64)) {
+// see adds an end of the sequence.
+func (r *reached) see(epoch uuid.UUID, seq int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	began := r.taken
-	return func(epoch uuid.UUID, seq int64) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		switch {
-		case epoch == r.epoch:
-			r.seq = max(r.seq, seq)
-		case r.taken == began && !r.former[epoch]:
-			r.take(epoch, seq)
+	if r.seqs == nil {
+		r.seqs = map[uuid.UUID]int64{}
+	}
+	r.seqs[epoch] = max(r.seqs[epoch], seq)
+}
+
+// whyBefore returns why an end of the sequence, in an epoch that came after the former
+// ones, is before what was seen; empty where it is not.
+func (r *reached) whyBefore(epoch uuid.UUID, former []uuid.UUID, seq int64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if seen := r.seqs[epoch]; seq < seen {
+		return fmt.Sprintf("the last alert has the seq %d, and %d was seen before", seq, seen)
+	}
+	for e, seen := range r.seqs {
+		// An epoch that began later says by its alert that something may be lost.
+		if e != epoch && !slices.Contains(former, e) && begun(epoch) <= begun(e) {
+			return fmt.Sprintf("alerts up to seq %d were seen in a later epoch", seen)
 		}
-	}
-}
-
-// recorded notes an alert that this worker has recorded, in an epoch that it has taken.
-func (r *reached) recorded(epoch uuid.UUID, seq int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if epoch == r.epoch {
-		r.seq = max(r.seq, seq)
-	}
-}
-
-// begin notes the epoch that the leader has begun after another.
-func (r *reached) begin(former, epoch uuid.UUID, seq int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.leave(former)
-	r.take(epoch, seq)
-}
-
-func (r *reached) take(epoch uuid.UUID, seq int64) {
-	r.leave(r.epoch)
-	r.epoch, r.seq = epoch, seq
-	r.taken++
-}
-
-func (r *reached) leave(epoch uuid.UUID) {
-	if r.former == nil {
-		r.former = map[uuid.UUID]bool{}
-	}
-	if epoch != uuid.Nil {
-		r.former[epoch] = true
-	}
-}
-
-// whyBefore returns why an end of the sequence is before the latest one seen, empty where
-// it is not.
-func (r *reached) whyBefore(epoch uuid.UUID, seq int64) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.former[epoch]:
-		return "the epoch of the alerts is a former one"
-	case r.epoch == epoch && seq < r.seq:
-		return fmt.Sprintf("the last alert has the seq %d, and %d was seen before", seq, r.seq)
 	}
 	return ""
 }
 
-// ReadsAlerts returns what notes how far the sequence of alerts has got, as a query says
-// that begins now. It waits for no verification.
-func (v *Verifier) ReadsAlerts() (see func(epoch uuid.UUID, lastSeq int64)) {
-	return v.reached.reading()
+// begun returns when an epoch began, in milliseconds since 1970 by the clock of the worker
+// that began it; 0 for the first one of a database.
+func begun(epoch uuid.UUID) int64 {
+	if epoch.Version() != 7 {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(epoch[:8]) >> 16)
 }
+
+// begin notes the epoch that the leader has begun. Of all others the database is known to
+// lack something.
+func (r *reached) begin(epoch uuid.UUID, seq int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seqs = map[uuid.UUID]int64{epoch: seq}
+}
+
+// AlertsSeen notes how far the sequence of alerts has got. It waits for no verification.
+func (v *Verifier) AlertsSeen(epoch uuid.UUID, lastSeq int64) { v.reached.see(epoch, lastSeq) }
 
 // server identifies the server, each field 0 where it is not known.
 type server struct {
@@ -123,7 +99,6 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 	}
 	server := server{system, timeline}
 	for range maxRaces {
-		see := v.reached.reading()
 		counter, err := queries.ReadCounter(ctx)
 		if err != nil {
 			return fmt.Errorf("read provwatch.alert_counter: %w", err)
@@ -139,7 +114,7 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 		case isNoted(counter, server):
 			taken = true
 			v.epoch = counter.Epoch
-			see(counter.Epoch, counter.LastSeq)
+			v.reached.see(counter.Epoch, counter.LastSeq)
 		default:
 			// Noted for the first time: there is nothing to compare with.
 			_, err = queries.NoteCounter(ctx, store.NoteCounterParams{
@@ -177,7 +152,7 @@ func (v *Verifier) whyRewound(counter store.ReadCounterRow, server server) (reas
 	if counter.LastCursor > counter.LastSeq {
 		add("the last alert has the seq %d, and a sink was sent one of seq %d", counter.LastSeq, counter.LastCursor)
 	}
-	if why := v.reached.whyBefore(counter.Epoch, counter.LastSeq); why != "" {
+	if why := v.reached.whyBefore(counter.Epoch, counter.FormerEpochs, counter.LastSeq); why != "" {
 		add("%s", why)
 	}
 	certain = len(reasons) > 0
@@ -194,7 +169,7 @@ func (v *Verifier) whyRewound(counter store.ReadCounterRow, server server) (reas
 // rewind begins an epoch, and reports whether it has: not when somebody else has recorded
 // anything meanwhile.
 func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, server server, reason string, certain bool, source pubsub.Source) (bool, error) {
-	at := place{counter.Generation, max(counter.LastSeq, counter.LastRow), uuid.New()}
+	at := place{counter.Generation, max(counter.LastSeq, counter.LastRow), uuid.Must(uuid.NewV7())}
 	alert, err := alertOfNone(provider.Rewound, at, reason, source)
 	if err != nil {
 		return false, err
@@ -209,7 +184,7 @@ func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, ser
 		return false, err
 	}
 	v.epoch = at.epoch
-	v.reached.begin(counter.Epoch, at.epoch, alert.Seq)
+	v.reached.begin(at.epoch, alert.Seq)
 	v.announce(ctx, Recorded{generation: done[0].Generation, alerts: []pubsub.DriftAlert{alert}})
 	return true, nil
 }

@@ -182,14 +182,45 @@ func TestALateAnswerIsNoRewind(t *testing.T) {
 	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
 	for i := range 2 {
 		before := requireIntact(t, pool, "a start")
-		see := v.ReadsAlerts()
 		exec(t, pool, `UPDATE provwatch.alert_counter SET verified_at = now()`)
 		takeOver(t, pool, v)
 		require.Len(t, rewinds(t, pool), i+1)
-		see(before.Epoch, before.LastSeq)
+		v.AlertsSeen(before.Epoch, before.LastSeq)
 		takeOver(t, pool, v)
 		require.Len(t, rewinds(t, pool), i+1)
 	}
+}
+
+// TestAnEpochThatWasFollowedByAnotherIsARewind puts back the counter's row of an epoch that
+// this worker has never seen, as a copy of the server's files does that is older than the
+// worker. Others that have seen the later epoch say no more of it once that is said.
+func TestAnEpochThatWasFollowedByAnotherIsARewind(t *testing.T) {
+	t.Parallel()
+	pool, first, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	takeOver(t, pool, first)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false; CREATE TABLE public.backup AS TABLE provwatch.alert_counter`)
+	exec(t, pool, `UPDATE provwatch.alert_counter SET verified_at = now()`)
+	takeOver(t, pool, first)
+	require.Len(t, rewinds(t, pool), 1)
+
+	var running, other *verify.Verifier
+	for _, v := range []**verify.Verifier{&running, &other} {
+		*v = verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+		takeOver(t, pool, *v)
+	}
+	require.Len(t, rewinds(t, pool), 1, "an epoch that they see for the first time is none")
+	// As PostgreSQL has them in the files: the row is as a worker left it.
+	exec(t, pool, `DELETE FROM provwatch.drift_alerts`)
+	exec(t, pool, `UPDATE provwatch.alert_counter c SET (last_seq, generation, epoch, former_epochs, writer) =
+		(SELECT last_seq, c.generation, epoch, former_epochs, pg_current_xact_id() FROM public.backup)`)
+	takeOver(t, pool, running)
+	found := rewinds(t, pool)
+	require.Len(t, found, 1)
+	require.Contains(t, found[0], "t: alerts up to seq 1 were seen in a later epoch")
+	for _, v := range []*verify.Verifier{other, first, running} {
+		takeOver(t, pool, v)
+	}
+	require.Equal(t, found, rewinds(t, pool), "it is said once")
 }
 
 // TestAnAlertIsRefusedWhileTheCounterIsNotIntact has a restore between two terms.

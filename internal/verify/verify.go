@@ -494,7 +494,7 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		v.note(ctx, f)
 	}
 	for _, a := range recorded.alerts {
-		v.reached.recorded(a.Epoch, a.Seq)
+		v.reached.see(a.Epoch, a.Seq)
 		v.metrics.AlertPublished(a.Kind, a.Source)
 		if !a.Kind.HasProvider() {
 			v.announceOfNone(ctx, a)

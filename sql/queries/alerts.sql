@@ -14,7 +14,7 @@ FROM provwatch.alert_counter FOR UPDATE;
 -- The counter's row, what it says of where it was written, and where that is. It is intact
 -- when the transaction that it notes has written it last: other than after a restore from
 -- a dump.
-SELECT term, generation, last_seq, epoch,
+SELECT term, generation, last_seq, epoch, former_epochs::uuid[] AS former_epochs,
     (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))::boolean AS intact, (writer IS NOT NULL)::boolean AS is_noted,
     coalesce(system_identifier, 0)::bigint AS system_identifier, coalesce(timeline, 0)::int AS timeline, coalesce(table_oid::bigint, 0)::bigint AS table_oid,
     'provwatch.alert_counter'::regclass::oid::bigint AS oid_here,
@@ -35,6 +35,7 @@ WHERE term = @term AND generation = @generation AND (writer IS NULL OR xmin::tex
 -- the generation or the term is another by now it does nothing, and returns no row.
 WITH counted AS (
     UPDATE provwatch.alert_counter SET last_seq = @seq, generation = alert_counter.generation + 1, epoch = @epoch, writer = pg_current_xact_id(),
+        former_epochs = former_epochs || alert_counter.epoch,
         timeline = nullif(@timeline::int, 0), table_oid = (@table_oid::bigint)::oid, system_identifier = nullif(@system_identifier::bigint, 0)
     WHERE term = @term AND alert_counter.generation = @generation
     RETURNING alert_counter.generation, alert_counter.last_seq, alert_counter.epoch
