@@ -181,9 +181,14 @@ const undertakerScript = `
 cat >/dev/null
 pid=$(head -n 1 "$1/data/pgdata/postmaster.pid" 2>/dev/null) &&
 	while kill -QUIT "$pid" 2>/dev/null; do sleep 0.1; done
-rm -rf "$1"/*
-umount "$1" 2>/dev/null
-rm -rf "$1"`
+# A session can outlive the server for a moment, and keeps the disk busy.
+for try in $(seq 600); do
+	rm -rf "$1"/* 2>/dev/null
+	umount "$1" 2>/dev/null
+	rm -rf "$1" 2>/dev/null && exit
+	sleep 0.1
+done
+exec rm -rf "$1"`
 
 // NewCluster starts a server for this test alone, which is stopped and removed
 // at its end.
