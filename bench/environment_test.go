@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/schema"
@@ -163,7 +164,7 @@ func (d *database) record(desired []provider.Desired, ids []uuid.UUID) {
 		[]string{"provider", "provider_id", "kind", "env_hash", "db_hash", "observed_at"},
 		pgx.CopyFromSlice(len(desired), func(i int) ([]any, error) {
 			hash := desired[i].Canonical().Hash()
-			return []any{desired[i].Name, ids[i], string(provider.InSync), hash, hash, time.Now()}, nil
+			return []any{desired[i].Name, ids[i], string(drift.InSync), hash, hash, time.Now()}, nil
 		}))
 	if err != nil {
 		d.b.Fatal(err)

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/listener"
-	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
@@ -134,7 +134,7 @@ type rowScanner interface{ Scan(...any) error }
 type noMetrics struct{}
 
 func (noMetrics) Verified(verify.Scope, time.Duration, error) {}
-func (noMetrics) AlertPublished(provider.Kind, pubsub.Source) {}
-func (noMetrics) GapObserved(provider.Kind, time.Time)        {}
-func (noMetrics) DriftsObserved(byKind map[provider.Kind]int) {}
+func (noMetrics) AlertPublished(drift.Kind, pubsub.Source)    {}
+func (noMetrics) GapObserved(drift.Kind, time.Time)           {}
+func (noMetrics) DriftsObserved(byKind map[drift.Kind]int)    {}
 func (noMetrics) NotComparableObserved(map[string]string)     {}

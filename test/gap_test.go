@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 )
 
@@ -50,7 +50,7 @@ func TestAGapWhileNobodyListens(t *testing.T) {
 	eventually(t, func() bool { return len(watch.output()) == 1 }, "it is printed")
 	var alert pubsub.DriftAlert
 	require.NoError(t, json.Unmarshal([]byte(watch.output()[0]), &alert))
-	require.Equal(t, provider.Gap, alert.Kind)
+	require.Equal(t, drift.Gap, alert.Kind)
 	require.Equal(t, "the replication slot is gone", alert.Reason)
 	require.Equal(t, w.strings(`SELECT epoch::text FROM provwatch.alert_counter`)[0], alert.Epoch.String())
 	people := w.start(nil, "watch", "--since", "0")

@@ -6,9 +6,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/holder"
 	"provwatch/internal/leader"
-	"provwatch/internal/provider"
 	"provwatch/internal/verify"
 )
 
@@ -57,7 +57,7 @@ func TestUnrecorded(t *testing.T) {
 	t.Parallel()
 	start := time.Now()
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
-	a, b := verify.Transition{Provider: "a", Kind: provider.Disabled}, verify.Transition{Provider: "b", Kind: provider.Changed}
+	a, b := verify.Transition{Provider: "a", Kind: drift.Disabled}, verify.Transition{Provider: "b", Kind: drift.Changed}
 	overdue := func(u *unrecorded) (list []verify.Transition) {
 		list, _ = u.overdue()
 		return list
@@ -75,7 +75,7 @@ func TestUnrecorded(t *testing.T) {
 	require.Equal(t, at(0), since)
 	require.Equal(t, []string{"a"}, u.names())
 
-	other := verify.Transition{Provider: "a", Kind: provider.Missing}
+	other := verify.Transition{Provider: "a", Kind: drift.Missing}
 	u.see([]verify.Transition{other}, u.names(), at(60))
 	require.Empty(t, overdue(&u), "another transition of the provider")
 	u.see(nil, nil, at(200))

@@ -12,6 +12,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -32,8 +33,8 @@ type statusPage struct {
 	// also is told of each change as well; nil for nobody.
 	also func(web.Change)
 
-	drifts  atomic.Pointer[map[provider.Kind]int] // as last told by the verifier
-	closing conc.WaitGroup                        // connections of former tries
+	drifts  atomic.Pointer[map[drift.Kind]int] // as last told by the verifier
+	closing conc.WaitGroup                     // connections of former tries
 	served  servedCache
 
 	mu       sync.Mutex
@@ -208,7 +209,7 @@ type telling struct {
 func (t telling) tell(c web.Change) { t.page.tell(c) }
 
 // DriftsObserved implements [verify.Metrics].
-func (t telling) DriftsObserved(byKind map[provider.Kind]int) {
+func (t telling) DriftsObserved(byKind map[drift.Kind]int) {
 	t.Metrics.DriftsObserved(byKind)
 	if t.page != nil {
 		t.page.drifts.Store(&byKind)
@@ -234,7 +235,7 @@ func (t telling) Verified(scope verify.Scope, took time.Duration, err error) {
 }
 
 // AlertPublished implements [verify.Metrics].
-func (t telling) AlertPublished(kind provider.Kind, source pubsub.Source) {
+func (t telling) AlertPublished(kind drift.Kind, source pubsub.Source) {
 	t.Metrics.AlertPublished(kind, source)
 	t.tell(web.Alerts)
 }

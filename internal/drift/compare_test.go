@@ -1,14 +1,16 @@
-package provider_test
+package drift_test
 
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
@@ -46,12 +48,12 @@ func bedrockAndRow() (provider.Desired, *provider.Row) {
 var errNotDecrypted = errors.New("the reason")
 
 func TestCompare(t *testing.T) {
-	type field = provider.Field
+	type field = drift.Field
 	for name, c := range map[string]struct {
 		change      func(*provider.Desired, *provider.Row)
 		bedrock     bool // begin with a Bedrock provider
 		credentials bool
-		kind        provider.Kind
+		kind        drift.Kind
 		fields      []field
 		hashDiffers bool
 		dbHash      provider.Canonical // what DBHash is of, if that matters
@@ -61,28 +63,28 @@ func TestCompare(t *testing.T) {
 	}{
 		"an equal row is in sync": {
 			change: func(*provider.Desired, *provider.Row) {},
-			kind:   provider.InSync,
+			kind:   drift.InSync,
 		},
 		"an equal Bedrock row is in sync": {
 			bedrock: true, credentials: true,
 			change: func(*provider.Desired, *provider.Row) {},
-			kind:   provider.InSync,
+			kind:   drift.InSync,
 		},
 		"models are not compared": {
 			bedrock: true, credentials: true,
 			change: func(d *provider.Desired, _ *provider.Row) { d.Bedrock.Model = "another" },
-			kind:   provider.InSync,
+			kind:   drift.InSync,
 		},
 		"credentials are not compared unless asked for": {
 			change: func(_ *provider.Desired, r *provider.Row) { r.Keys = nil },
-			kind:   provider.InSync,
+			kind:   drift.InSync,
 		},
 		"every canonical field that differs is shown": {
 			bedrock: true,
 			change: func(d *provider.Desired, r *provider.Row) {
 				r.Type, r.BaseURL, d.Bedrock.Region = provider.OpenAI, "https://h/", "eu-west-1"
 			},
-			kind: provider.Changed, hashDiffers: true,
+			kind: drift.Changed, hashDiffers: true,
 			fields: []field{{"type", "anthropic", "openai"}, {"base_url", "", "https://h/"}, {"bedrock_region", "eu-west-1", ""}},
 		},
 		"settings that the hash does not need are not looked at, decoded or not": {
@@ -91,18 +93,18 @@ func TestCompare(t *testing.T) {
 				r.Settings = secret.New(`{"_type":"upstream-headers","headers":{"x":"pw"}}`)
 				r.Decoded = &provider.DecodedSettings{IsBedrock: true, BedrockRegion: "r", AccessKey: secret.New("pw"), Err: provider.ErrSettingsType}
 			},
-			kind: provider.InSync,
+			kind: drift.InSync,
 		},
 		"a Bedrock row that the gateway has rewritten is in sync": {
 			bedrock: true, credentials: true,
 			change: func(_ *provider.Desired, r *provider.Row) { r.Type = provider.AmazonBedrock },
-			kind:   provider.InSync,
+			kind:   drift.InSync,
 			dbHash: provider.Canonical{Type: provider.Anthropic, BedrockRegion: "us-east-1"},
 		},
 		"a Bedrock row from before the type was there is in sync": {
 			bedrock: true, credentials: true,
 			change: func(d *provider.Desired, _ *provider.Row) { d.Type = provider.AmazonBedrock },
-			kind:   provider.InSync,
+			kind:   drift.InSync,
 			dbHash: provider.Canonical{Type: provider.AmazonBedrock, BedrockRegion: "us-east-1"},
 		},
 		"another region is a drift whatever the labels": {
@@ -110,7 +112,7 @@ func TestCompare(t *testing.T) {
 			change: func(d *provider.Desired, r *provider.Row) {
 				r.Type, d.Bedrock.Region = provider.AmazonBedrock, "eu-west-1"
 			},
-			kind: provider.Changed, hashDiffers: true,
+			kind: drift.Changed, hashDiffers: true,
 			fields: []field{{"bedrock_region", "eu-west-1", "us-east-1"}},
 			dbHash: provider.Canonical{Type: provider.Anthropic, BedrockRegion: "us-east-1"},
 		},
@@ -119,7 +121,7 @@ func TestCompare(t *testing.T) {
 			change: func(d *provider.Desired, r *provider.Row) {
 				r.Type, r.Settings, d.Bedrock.Region = provider.AmazonBedrock, secret.Text{}, ""
 			},
-			kind: provider.InSync,
+			kind: drift.InSync,
 		},
 		"a Bedrock row is no bearer provider": {
 			bedrock: true,
@@ -127,7 +129,7 @@ func TestCompare(t *testing.T) {
 				r.Settings = provider.Bedrock{}.Encode()
 				d.Bedrock = nil
 			},
-			kind: provider.Changed, hashDiffers: true,
+			kind: drift.Changed, hashDiffers: true,
 			fields: []field{{"type", "anthropic", "anthropic (Bedrock)"}},
 			dbHash: provider.Canonical{Type: provider.AmazonBedrock},
 		},
@@ -137,7 +139,7 @@ func TestCompare(t *testing.T) {
 				r.Type, r.Settings = provider.AmazonBedrock, provider.Bedrock{}.Encode()
 				d.Bedrock = nil
 			},
-			kind: provider.Changed, hashDiffers: true,
+			kind: drift.Changed, hashDiffers: true,
 			fields: []field{{"type", "anthropic", "bedrock"}},
 			dbHash: provider.Canonical{Type: provider.AmazonBedrock},
 		},
@@ -146,7 +148,7 @@ func TestCompare(t *testing.T) {
 			change: func(d *provider.Desired, r *provider.Row) {
 				d.Bedrock.Region, r.Settings = "", secret.Text{}
 			},
-			kind: provider.Changed, hashDiffers: true,
+			kind: drift.Changed, hashDiffers: true,
 			fields: []field{{"type", "anthropic", "anthropic (not Bedrock)"}},
 		},
 		"a bearer row is no provider of type bedrock": {
@@ -154,7 +156,7 @@ func TestCompare(t *testing.T) {
 			change: func(d *provider.Desired, r *provider.Row) {
 				d.Type, d.Bedrock.Region, r.Settings = provider.AmazonBedrock, "", secret.Text{}
 			},
-			kind: provider.Changed, hashDiffers: true,
+			kind: drift.Changed, hashDiffers: true,
 			fields: []field{{"type", "bedrock", "anthropic"}},
 			dbHash: provider.Canonical{Type: provider.Anthropic},
 		},
@@ -163,7 +165,7 @@ func TestCompare(t *testing.T) {
 			change: func(d *provider.Desired, r *provider.Row) {
 				d.Type, r.SettingsKeyID = provider.AmazonBedrock, "key"
 			},
-			kind: provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsKeyID,
+			kind: drift.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsKeyID,
 			fields: []field{{"settings", "bedrock", "cannot be compared: " + provider.ErrSettingsKeyID.Error()}},
 		},
 		"a row of type bedrock with settings that cannot be decoded is a Bedrock one": {
@@ -171,46 +173,46 @@ func TestCompare(t *testing.T) {
 			change: func(_ *provider.Desired, r *provider.Row) {
 				r.Type, r.Settings = provider.AmazonBedrock, secret.New("broken")
 			},
-			kind: provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
+			kind: drift.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
 			fields: []field{{"settings", "bedrock", "cannot be compared: " + provider.ErrSettingsNotJSON.Error()}},
 		},
 		"base URLs are shown without userinfo and query": {
 			change: func(d *provider.Desired, r *provider.Row) {
 				d.BaseURL, r.BaseURL = "https://u:pw@h/1?pw", "https://h/2#pw"
 			},
-			kind: provider.Changed, hashDiffers: true,
+			kind: drift.Changed, hashDiffers: true,
 			fields: []field{{"base_url", "https://h/1", "https://h/2"}},
 		},
 		"base URLs that differ in a part that is not shown say so": {
 			change: func(d *provider.Desired, _ *provider.Row) { d.BaseURL += "?key=pw" },
-			kind:   provider.Changed, hashDiffers: true,
+			kind:   drift.Changed, hashDiffers: true,
 			fields: []field{{"base_url", "https://h/v1", "https://h/v1 (differs in a part that is not shown)"}},
 		},
 		"a disabled row is disabled": {
 			change: func(_ *provider.Desired, r *provider.Row) { r.Enabled = false },
-			kind:   provider.Disabled,
+			kind:   drift.Disabled,
 			fields: []field{{"enabled", "true", "false"}},
 		},
 		"a row both disabled and changed is disabled, with all differing fields": {
 			change: func(_ *provider.Desired, r *provider.Row) { r.Enabled, r.BaseURL = false, "https://h/2" },
-			kind:   provider.Disabled, hashDiffers: true,
+			kind:   drift.Disabled, hashDiffers: true,
 			fields: []field{{"enabled", "true", "false"}, {"base_url", "https://h/v1", "https://h/2"}},
 		},
 		"a soft-deleted row is deleted": {
 			change: func(_ *provider.Desired, r *provider.Row) { r.Deleted = true },
-			kind:   provider.Deleted,
+			kind:   drift.Deleted,
 			fields: []field{{"deleted", "false", "true"}},
 		},
 		"a row both soft-deleted and disabled is deleted": {
 			change: func(_ *provider.Desired, r *provider.Row) { r.Deleted, r.Enabled = true, false },
-			kind:   provider.Deleted,
+			kind:   drift.Deleted,
 			fields: []field{{"deleted", "false", "true"}},
 		},
 		"settings that cannot be decoded are never taken for equal": {
 			change: func(d *provider.Desired, r *provider.Row) {
 				d.Type, r.Type, r.Settings = provider.Anthropic, provider.Anthropic, secret.New("pw")
 			},
-			kind: provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON, credentials: true,
+			kind: drift.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON, credentials: true,
 			fields: []field{{"settings", "none", "cannot be compared: settings are not a JSON object"}},
 		},
 		"of a row that cannot be decoded the other fields are compared": {
@@ -218,7 +220,7 @@ func TestCompare(t *testing.T) {
 			change: func(_ *provider.Desired, r *provider.Row) {
 				r.SettingsKeyID, r.BaseURL = "pw", "https://h/"
 			},
-			kind: provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsKeyID,
+			kind: drift.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsKeyID,
 			fields: []field{
 				{"settings", "bedrock", "cannot be compared: settings are encrypted with a key that this worker does not have (settings_key_id)"},
 				{"base_url", "", "https://h/"},
@@ -227,18 +229,18 @@ func TestCompare(t *testing.T) {
 		"keys in another order are equal": {
 			credentials: true,
 			change:      func(_ *provider.Desired, r *provider.Row) { slices.Reverse(r.Keys) },
-			kind:        provider.InSync,
+			kind:        drift.InSync,
 		},
 		"keys that differ are counted": {
 			credentials: true,
 			change:      func(_ *provider.Desired, r *provider.Row) { r.Keys = stored("pw-3", "key-2", "pw-4") },
-			kind:        provider.Changed,
+			kind:        drift.Changed,
 			fields:      []field{{"api_keys", "2, of these 1 not in the database", "3, of these 2 not in the environment"}},
 		},
 		"keys missing from the database are counted": {
 			credentials: true,
 			change:      func(_ *provider.Desired, r *provider.Row) { r.Keys = nil },
-			kind:        provider.Changed,
+			kind:        drift.Changed,
 			fields:      []field{{"api_keys", "2, of these 2 not in the database", "0, of these 0 not in the environment"}},
 		},
 		"an encrypted key makes credentials not comparable": {
@@ -246,7 +248,7 @@ func TestCompare(t *testing.T) {
 			change: func(_ *provider.Desired, r *provider.Row) {
 				r.Keys = append(r.Keys, provider.StoredKey{Key: secret.New("pw"), KeyID: "pw"})
 			},
-			kind: provider.NotComparable, unreadableKeys: provider.ErrAPIKeyID,
+			kind: drift.NotComparable, unreadableKeys: provider.ErrAPIKeyID,
 			fields: []field{{"api_keys", "2", "cannot be compared: " + provider.ErrAPIKeyID.Error()}},
 		},
 		"a key that does not decrypt says why": {
@@ -254,7 +256,7 @@ func TestCompare(t *testing.T) {
 			change: func(_ *provider.Desired, r *provider.Row) {
 				r.Keys = append(r.Keys, provider.StoredKey{Key: secret.New("pw"), KeyID: "pw", Err: errNotDecrypted})
 			},
-			kind: provider.NotComparable, unreadableKeys: errNotDecrypted,
+			kind: drift.NotComparable, unreadableKeys: errNotDecrypted,
 			fields: []field{{"api_keys", "2", "cannot be compared: the reason"}},
 		},
 		"a key that does not decrypt hides no drift": {
@@ -262,25 +264,25 @@ func TestCompare(t *testing.T) {
 			change: func(_ *provider.Desired, r *provider.Row) {
 				r.Keys, r.BaseURL = []provider.StoredKey{{Key: secret.New("pw"), KeyID: "pw", Err: errNotDecrypted}}, "https://h/2"
 			},
-			kind: provider.Changed, hashDiffers: true, unreadableKeys: errNotDecrypted,
+			kind: drift.Changed, hashDiffers: true, unreadableKeys: errNotDecrypted,
 			fields: []field{{"base_url", "https://h/v1", "https://h/2"}, {"api_keys", "2", "cannot be compared: the reason"}},
 		},
 		"a disabled row that cannot be decoded cannot be compared": {
 			bedrock: true,
 			change:  func(_ *provider.Desired, r *provider.Row) { r.Settings, r.Enabled = secret.New("broken"), false },
-			kind:    provider.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
+			kind:    drift.NotComparable, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
 			fields: []field{{"settings", "bedrock", "cannot be compared: " + provider.ErrSettingsNotJSON.Error()}},
 		},
 		"a soft-deleted row is deleted, whatever its settings": {
 			bedrock: true,
 			change:  func(_ *provider.Desired, r *provider.Row) { r.Settings, r.Deleted = secret.New("broken"), true },
-			kind:    provider.Deleted, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
+			kind:    drift.Deleted, hashDiffers: true, unreadable: provider.ErrSettingsNotJSON,
 			fields: []field{{"deleted", "false", "true"}, {"settings", "bedrock", "cannot be compared: " + provider.ErrSettingsNotJSON.Error()}},
 		},
 		"the Bedrock pair is compared by counts": {
 			bedrock: true, credentials: true,
 			change: func(d *provider.Desired, _ *provider.Row) { d.Bedrock.AccessKeySecret = secret.New("pw") },
-			kind:   provider.Changed,
+			kind:   drift.Changed,
 			fields: []field{{"bedrock_credentials", "2 of 2 set", "2 of 2 set, 1 of 2 differ"}},
 		},
 		"an absent Bedrock pair differs from a stored one": {
@@ -288,7 +290,7 @@ func TestCompare(t *testing.T) {
 			change: func(d *provider.Desired, _ *provider.Row) {
 				d.Bedrock.AccessKey, d.Bedrock.AccessKeySecret = secret.Text{}, secret.Text{}
 			},
-			kind:   provider.Changed,
+			kind:   drift.Changed,
 			fields: []field{{"bedrock_credentials", "0 of 2 set", "2 of 2 set, 2 of 2 differ"}},
 		},
 		"credentials come after the canonical fields": {
@@ -296,7 +298,7 @@ func TestCompare(t *testing.T) {
 			change: func(d *provider.Desired, r *provider.Row) {
 				r.Enabled, r.BaseURL, r.Keys = false, "https://h/2", stored("key-1")
 			},
-			kind: provider.Disabled, hashDiffers: true,
+			kind: drift.Disabled, hashDiffers: true,
 			fields: []field{{"enabled", "true", "false"}, {"base_url", "https://h/v1", "https://h/2"},
 				{"api_keys", "2, of these 1 not in the database", "1, of these 0 not in the environment"}},
 		},
@@ -307,7 +309,7 @@ func TestCompare(t *testing.T) {
 				desired, row = bedrockAndRow()
 			}
 			c.change(&desired, row)
-			o := hasher.Compare(desired, row, c.credentials)
+			o := drift.Compare(hasher, desired, row, c.credentials)
 			require.Equal(t, c.kind, o.Kind)
 			require.Equal(t, c.fields, o.Fields)
 			require.Equal(t, c.hashDiffers, o.HashDiffers())
@@ -316,12 +318,12 @@ func TestCompare(t *testing.T) {
 			require.Equal(t, hasher.Hash(desired.Canonical()), o.EnvHash)
 			require.Equal(t, c.unreadable, o.Unreadable)
 			require.Equal(t, c.unreadableKeys, o.UnreadableCredentials)
-			require.Equal(t, c.kind == provider.NotComparable, o.WhyNotComparable() != nil)
+			require.Equal(t, c.kind == drift.NotComparable, o.WhyNotComparable() != nil)
+			require.Equal(t, drift.Compare(hasher, desired, row, false).Kind == drift.InSync, drift.IsInSync(desired, row))
 			if c.unreadable != nil {
 				require.Empty(t, o.DBHash)
 			} else {
 				require.Equal(t, o.DBHashes.Against(desired), o.DBHash)
-				require.Equal(t, !row.HashEqual(desired), o.HashDiffers())
 			}
 			if hash := c.dbHash; hash != (provider.Canonical{}) {
 				require.Equal(t, hasher.Hash(hash), o.DBHash)
@@ -355,12 +357,11 @@ func TestBedrockTypesAreEqual(t *testing.T) {
 			Enabled:       rapid.Bool().Draw(t, "enabled"), Deleted: rapid.Bool().Draw(t, "deleted"),
 		}
 		credentials := rapid.Bool().Draw(t, "credentials")
-		var answers []provider.Observation
+		var answers []drift.Observation
 		for _, d.Type = range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
 			hashes := map[string]bool{}
 			for _, row.Type = range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
-				o := hasher.Compare(d, &row, credentials)
-				require.Equal(t, o.DBHash == o.EnvHash, row.HashEqual(d))
+				o := drift.Compare(hasher, d, &row, credentials)
 				require.Equal(t, hasher.Hash(d.Canonical()), o.EnvHash, "it is the environment's own")
 				hashes[o.DBHash] = true
 				o.EnvHash, o.DBHash, o.DBType, o.DBHashes = "", map[bool]string{true: "equal"}[o.DBHash == o.EnvHash], "", provider.RowHashes{}
@@ -376,8 +377,8 @@ func TestBedrockTypesAreEqual(t *testing.T) {
 
 func TestAProviderWithoutARowIsMissing(t *testing.T) {
 	desired, _ := desiredAndRow()
-	o := hasher.Compare(desired, nil, true)
-	require.Equal(t, provider.Observation{Provider: "a", Kind: provider.Missing, EnvHash: hasher.Hash(desired.Canonical())}, o)
+	o := drift.Compare(hasher, desired, nil, true)
+	require.Equal(t, drift.Observation{Provider: "a", Kind: drift.Missing, EnvHash: hasher.Hash(desired.Canonical())}, o)
 	require.False(t, o.HashDiffers())
 }
 
@@ -387,8 +388,8 @@ func TestCredentialsAreSummedUpInOneLine(t *testing.T) {
 	row.Keys = stored("key-1")
 	require.Equal(t, "api_keys: env 0, of these 0 not in the database; db 1, of these 1 not in the environment; "+
 		"bedrock_credentials: env 2 of 2 set; db 2 of 2 set, 1 of 2 differ",
-		hasher.Compare(desired, row, true).Credentials)
-	require.Empty(t, hasher.Compare(desired, row, false).Credentials)
+		drift.Compare(hasher, desired, row, true).Credentials)
+	require.Empty(t, drift.Compare(hasher, desired, row, false).Credentials)
 }
 
 func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
@@ -397,11 +398,11 @@ func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
 		desired, row := desiredAndRow()
 		desired.Keys = secrets(plain.Draw(t, "environment")...)
 		row.Keys = stored(plain.Draw(t, "database")...)
-		before := hasher.Compare(desired, row, true)
+		before := drift.Compare(hasher, desired, row, true)
 
 		desired.Keys = rapid.Permutation(desired.Keys).Draw(t, "environment, shuffled")
 		row.Keys = rapid.Permutation(row.Keys).Draw(t, "database, shuffled")
-		require.Equal(t, before, hasher.Compare(desired, row, true))
+		require.Equal(t, before, drift.Compare(hasher, desired, row, true))
 	})
 }
 
@@ -421,11 +422,55 @@ func TestWithoutCredentialsIsWhatAComparisonWithoutThemGives(t *testing.T) {
 				desired, row := bedrockAndRow()
 				change(&desired, row)
 				changeToo(&desired, row)
-				got, want := hasher.Compare(desired, row, true).WithoutCredentials(), hasher.Compare(desired, row, false)
+				got, want := drift.Compare(hasher, desired, row, true).WithoutCredentials(), drift.Compare(hasher, desired, row, false)
 				require.ElementsMatch(t, want.Fields, got.Fields)
 				got.Fields, want.Fields = nil, nil
 				require.Equal(t, want, got)
 			})
 		}
 	}
+}
+
+func TestCompareCutsLongValues(t *testing.T) {
+	long := "https://proxy.example/" + strings.Repeat("a", 9<<20)
+	row := &provider.Row{Type: provider.OpenAI, BaseURL: long + "b", Enabled: true, Decoded: &provider.DecodedSettings{IsBedrock: true, BedrockRegion: long}}
+	for _, field := range drift.Compare(hasher, provider.Desired{Name: "openai", Type: provider.OpenAI, BaseURL: long + "a"}, row, false).Fields {
+		require.LessOrEqual(t, len(field.Env)+len(field.DB), 2*provider.MaxShown+50, field.Name)
+	}
+	o := drift.Compare(hasher, provider.Desired{Name: "aws", Type: provider.Anthropic, Bedrock: &provider.Bedrock{Region: long + "a"}},
+		&provider.Row{Type: provider.Anthropic, Enabled: true, Decoded: &provider.DecodedSettings{IsBedrock: true, BedrockRegion: long + "b"}}, false)
+	require.Len(t, o.Fields, 1)
+	require.NotEqual(t, o.Fields[0].Env, o.Fields[0].DB, "the two sides look different")
+	require.Contains(t, o.Fields[0].DB, "differs in a part that is not shown")
+	require.NotEqual(t, o.EnvHash, o.DBHash, "the hashes are of the whole")
+	require.LessOrEqual(t, len(provider.DisplayURL(long)), provider.MaxShown)
+}
+
+// TestDigestsStandForCredentials compares with digests in place of credentials, as a
+// verifier does, which keeps no credential.
+func TestDigestsStandForCredentials(t *testing.T) {
+	few := rapid.SampledFrom([]string{"", "a", "b", "ab"}) // so that equal ones occur
+	rapid.Check(t, func(t *rapid.T) {
+		by := secret.NewDigester()
+		pair := func(label string) provider.Bedrock {
+			return provider.Bedrock{AccessKey: secret.New(few.Draw(t, label+" key")), AccessKeySecret: secret.New(few.Draw(t, label+" secret"))}
+		}
+		keys := [2][]string{rapid.SliceOfN(few, 0, 3).Draw(t, "keys"), rapid.SliceOfN(few, 0, 3).Draw(t, "stored keys")}
+		want, have := pair("environment"), pair("database")
+		compare := func(of func(secret.Text) secret.Text) drift.Observation {
+			desired := provider.Desired{Type: provider.Anthropic, Bedrock: &provider.Bedrock{AccessKey: of(want.AccessKey), AccessKeySecret: of(want.AccessKeySecret)}}
+			row := provider.Row{Type: provider.Anthropic, Enabled: true, Decoded: &provider.DecodedSettings{
+				IsBedrock: true, AccessKey: of(have.AccessKey), AccessKeySecret: of(have.AccessKeySecret),
+			}}
+			for _, key := range keys[0] {
+				desired.Keys = append(desired.Keys, of(secret.New(key)))
+			}
+			for _, key := range keys[1] {
+				row.Keys = append(row.Keys, provider.StoredKey{Key: of(secret.New(key))})
+			}
+			return drift.Compare(hasher, desired, &row, true)
+		}
+		plain := compare(func(t secret.Text) secret.Text { return t })
+		require.Equal(t, plain, compare(by.Of))
+	})
 }

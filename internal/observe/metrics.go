@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"provwatch/internal/audit"
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
@@ -149,16 +149,16 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	} {
 		m.seedProviders.WithLabelValues(string(action))
 	}
-	for _, kind := range append(driftKinds, provider.Resolved) {
+	for _, kind := range append(driftKinds, drift.Resolved) {
 		for _, source := range []pubsub.Source{pubsub.SourceBoot, pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceReload, pubsub.SourceWAL} {
 			m.alerts.WithLabelValues(string(kind), string(source))
 		}
 	}
 	for _, source := range []pubsub.Source{pubsub.SourceNotify, pubsub.SourceWAL} {
-		m.alerts.WithLabelValues(string(provider.Gap), string(source))
+		m.alerts.WithLabelValues(string(drift.Gap), string(source))
 	}
 	for _, source := range []pubsub.Source{pubsub.SourceBoot, pubsub.SourceResync} {
-		m.alerts.WithLabelValues(string(provider.Rewound), string(source))
+		m.alerts.WithLabelValues(string(drift.Rewound), string(source))
 	}
 	m.noGaps()
 	m.SourceUsed("")
@@ -169,7 +169,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	return m
 }
 
-var driftKinds = []provider.Kind{provider.Missing, provider.Deleted, provider.Disabled, provider.Changed}
+var driftKinds = []drift.Kind{drift.Missing, drift.Deleted, drift.Disabled, drift.Changed}
 
 // Watching records how many providers are watched.
 func (m *Metrics) Watching(providers int) { m.providers.Set(float64(providers)) }
@@ -202,12 +202,12 @@ func (m *Metrics) Verified(scope verify.Scope, took time.Duration, err error) {
 }
 
 // AlertPublished implements [verify.Metrics].
-func (m *Metrics) AlertPublished(kind provider.Kind, source pubsub.Source) {
+func (m *Metrics) AlertPublished(kind drift.Kind, source pubsub.Source) {
 	m.alerts.WithLabelValues(string(kind), string(source)).Inc()
 }
 
 // GapObserved implements [verify.Metrics].
-func (m *Metrics) GapObserved(kind provider.Kind, at time.Time) {
+func (m *Metrics) GapObserved(kind drift.Kind, at time.Time) {
 	if at.IsZero() {
 		at = time.Unix(0, 0)
 	}
@@ -216,13 +216,13 @@ func (m *Metrics) GapObserved(kind provider.Kind, at time.Time) {
 
 // noGaps is for a worker that does not lead.
 func (m *Metrics) noGaps() {
-	for _, kind := range []provider.Kind{provider.Gap, provider.Rewound} {
+	for _, kind := range []drift.Kind{drift.Gap, drift.Rewound} {
 		m.GapObserved(kind, time.Time{})
 	}
 }
 
 // DriftsObserved implements [verify.Metrics].
-func (m *Metrics) DriftsObserved(byKind map[provider.Kind]int) {
+func (m *Metrics) DriftsObserved(byKind map[drift.Kind]int) {
 	for _, kind := range driftKinds {
 		m.drifts.WithLabelValues(string(kind)).Set(float64(byKind[kind]))
 	}

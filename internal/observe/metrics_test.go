@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/audit"
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
@@ -60,8 +60,8 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 	m.Seeded(seed.Plan{Steps: []seed.Step{{Action: seed.Insert}}})
 	m.Verified(verify.Full, time.Millisecond, nil)
 	m.Verified(verify.Hinted, time.Millisecond, errors.New("x"))
-	m.AlertPublished(provider.Changed, pubsub.SourceNotify)
-	m.DriftsObserved(map[provider.Kind]int{provider.Changed: 1})
+	m.AlertPublished(drift.Changed, pubsub.SourceNotify)
+	m.DriftsObserved(map[drift.Kind]int{drift.Changed: 1})
 	m.OutboxObserved(audit.Outbox{Depth: 1, Oldest: time.Now()})
 	m.EntriesDelivered(1)
 	m.NotificationReceived(true)
@@ -79,8 +79,8 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 	require.Equal(t, 2.0, value(m.seedProviders.WithLabelValues("insert")))
 	require.Equal(t, 0.0, value(m.seedProviders.WithLabelValues("drift")), "a series is there before its first event")
 
-	m.DriftsObserved(map[provider.Kind]int{provider.Missing: 3})
-	m.DriftsObserved(map[provider.Kind]int{provider.Changed: 1})
+	m.DriftsObserved(map[drift.Kind]int{drift.Missing: 3})
+	m.DriftsObserved(map[drift.Kind]int{drift.Changed: 1})
 	require.Equal(t, 0.0, value(m.drifts.WithLabelValues("missing")))
 	require.Equal(t, 1.0, value(m.drifts.WithLabelValues("changed")))
 

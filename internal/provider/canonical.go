@@ -64,9 +64,11 @@ func CanonicalOfRow(column Type, baseURL string, settings DecodedSettings) Canon
 // must the hashes.
 const notBedrock = Anthropic + " (not Bedrock)"
 
-// against returns the canonical fields of a row, made by [CanonicalOfRow], as
+// Against returns the canonical fields of a row, made by [CanonicalOfRow], as
 // they are compared with those of a desired provider. When both are Bedrock the
 // type is that of the environment; when one of them is, the types differ.
+func (c Canonical) Against(d Desired) Canonical { return c.against(d.Type, d.Bedrock != nil) }
+
 func (c Canonical) against(desiredType Type, desiredIsBedrock bool) Canonical {
 	switch {
 	case !desiredIsBedrock:

@@ -11,7 +11,7 @@ var ErrAPIKeyID = errors.New("an API key is encrypted with a key that this worke
 
 // CredentialDigest returns a digest of all credentials of the provider: of the
 // set of its keys, and of its Bedrock pair. It is equal to that of a row, made by
-// the same digester, exactly when [Hasher.Compare] finds no difference of credentials.
+// the same digester, exactly when a comparison finds no difference of credentials.
 // Unlike the canonical hash it is of use only in memory and to this process.
 func (d Desired) CredentialDigest(by secret.Digester) secret.Text {
 	var bedrock Bedrock
@@ -57,4 +57,17 @@ func (r Row) bedrock() (Bedrock, error) {
 		return Bedrock{}, err
 	}
 	return *stored, nil
+}
+
+// unreadableKey returns why one of the loaded keys cannot be compared, nil if all can.
+func (r Row) unreadableKey() error {
+	for _, key := range r.Keys {
+		switch {
+		case key.Err != nil:
+			return key.Err
+		case key.KeyID != "":
+			return ErrAPIKeyID
+		}
+	}
+	return nil
 }

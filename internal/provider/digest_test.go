@@ -7,9 +7,24 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
+
+func secrets(plain ...string) (all []secret.Text) {
+	for _, p := range plain {
+		all = append(all, secret.New(p))
+	}
+	return all
+}
+
+func stored(plain ...string) (all []provider.StoredKey) {
+	for _, p := range plain {
+		all = append(all, provider.StoredKey{Key: secret.New(p)})
+	}
+	return all
+}
 
 // TestCredentialDigestsAreEqualExactlyWhenNoCredentialDiffers compares digests
 // with the comparison that is shown.
@@ -33,7 +48,7 @@ func TestCredentialDigestsAreEqualExactlyWhenNoCredentialDiffers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		shown := hasher.Compare(desired, &row, true).Credentials
+		shown := drift.Compare(hasher, desired, &row, true).Credentials
 		if ofRow.Equal(desired.CredentialDigest(by)) != (shown == "") {
 			t.Fatalf("the difference shown is %q", shown)
 		}
@@ -41,14 +56,14 @@ func TestCredentialDigestsAreEqualExactlyWhenNoCredentialDiffers(t *testing.T) {
 }
 
 func TestCredentialsThatCannotBeDecryptedHaveNoDigest(t *testing.T) {
-	_, row := desiredAndRow()
+	row := provider.Row{Type: provider.OpenAI, Keys: stored("key-1", "key-2")}
 	row.Keys[1].KeyID = "7"
 	_, err := row.CredentialDigest(secret.NewDigester())
 	require.ErrorIs(t, err, provider.ErrAPIKeyID)
 	row.Keys[1].Err = errors.New("tried")
 	_, err = row.CredentialDigest(secret.NewDigester())
 	require.EqualError(t, err, "tried")
-	_, row = bedrockAndRow()
+	row = provider.Row{Type: provider.Anthropic, Settings: provider.Bedrock{Region: "us-east-1"}.Encode()}
 	row.SettingsKeyID = "7"
 	_, err = row.CredentialDigest(secret.NewDigester())
 	require.ErrorIs(t, err, provider.ErrSettingsKeyID)

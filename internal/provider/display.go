@@ -43,13 +43,3 @@ func CutText(value string, size int) string {
 	}
 	return value[:size]
 }
-
-// shownField returns the difference of two values in displayable form. Where these
-// are the same, the second says that they are not.
-func shownField(name, env, db string) Field {
-	f := Field{Name: name, Env: DisplayText(env), DB: DisplayText(db)}
-	if f.Env == f.DB {
-		f.DB += " (differs in a part that is not shown)"
-	}
-	return f
-}

@@ -52,20 +52,3 @@ func TestDisplayURL(t *testing.T) {
 		require.Equal(t, "https://proxy.example/", DisplayURL("https://proxy.example/?key=secret"+path))
 	})
 }
-
-func TestCompare(t *testing.T) {
-	t.Run("LongValuesAreCut", func(t *testing.T) {
-		long := "https://proxy.example/" + strings.Repeat("a", 9<<20)
-		row := &Row{Type: OpenAI, BaseURL: long + "b", Enabled: true, Decoded: &DecodedSettings{IsBedrock: true, BedrockRegion: long}}
-		for _, field := range NewRandomHasher().Compare(Desired{Name: "openai", Type: OpenAI, BaseURL: long + "a"}, row, false).Fields {
-			require.LessOrEqual(t, len(field.Env)+len(field.DB), 2*MaxShown+50, field.Name)
-		}
-		o := NewRandomHasher().Compare(Desired{Name: "aws", Type: Anthropic, Bedrock: &Bedrock{Region: long + "a"}},
-			&Row{Type: Anthropic, Enabled: true, Decoded: &DecodedSettings{IsBedrock: true, BedrockRegion: long + "b"}}, false)
-		require.Len(t, o.Fields, 1)
-		require.NotEqual(t, o.Fields[0].Env, o.Fields[0].DB, "they are told apart")
-		require.Contains(t, o.Fields[0].DB, "differs in a part that is not shown")
-		require.NotEqual(t, o.EnvHash, o.DBHash, "the hashes are of the whole")
-		require.LessOrEqual(t, len(DisplayURL(long)), MaxShown)
-	})
-}

@@ -31,7 +31,7 @@ func Notices(rows []ServedRow) []Notice {
 	var notices []Notice
 	sharing := map[string][]string{} // names by host, in their order
 	for _, row := range rows {
-		settings := row.withCredentials()
+		settings := row.SettingsWithCredentials()
 		if settings.Err != nil {
 			continue
 		}
@@ -51,9 +51,9 @@ func Notices(rows []ServedRow) []Notice {
 	return notices
 }
 
-// withCredentials returns the row's settings as the gateway reads them. Settings of
-// types that need none do not matter.
-func (r Row) withCredentials() DecodedSettings {
+// SettingsWithCredentials returns the row's settings as the gateway reads them. Settings
+// of types that need none do not matter.
+func (r Row) SettingsWithCredentials() DecodedSettings {
 	switch {
 	case !r.Type.HashNeedsSettings():
 		return DecodedSettings{}

@@ -118,7 +118,8 @@ type StoredKey struct {
 	Err error
 }
 
-func (r Row) decoded() DecodedSettings {
+// DecodedSettings returns what the canonical hash needs of the row's settings.
+func (r Row) DecodedSettings() DecodedSettings {
 	switch {
 	case !r.Type.HashNeedsSettings():
 		return DecodedSettings{}
@@ -131,7 +132,7 @@ func (r Row) decoded() DecodedSettings {
 // Canonical returns the canonical fields of the row by itself, as
 // [CanonicalOfRow] does, or why its settings cannot be decoded.
 func (r Row) Canonical() (Canonical, error) {
-	decoded := r.decoded()
+	decoded := r.DecodedSettings()
 	if decoded.Err != nil {
 		return Canonical{}, decoded.Err
 	}
@@ -147,14 +148,7 @@ func (r Row) CanonicalAgainst(d Desired) (Canonical, error) {
 	if err != nil {
 		return Canonical{}, err
 	}
-	return c.against(d.Type, d.Bedrock != nil), nil
-}
-
-// HashEqual reports whether the row's canonical hash equals that of the desired
-// provider. It does not when the row's settings cannot be decoded.
-func (r Row) HashEqual(d Desired) bool {
-	have, err := r.CanonicalAgainst(d)
-	return err == nil && have == d.Canonical()
+	return c.Against(d), nil
 }
 
 // Current picks, among all rows of one name, the one that stands for the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 )
 
@@ -52,15 +53,15 @@ type Truncation struct {
 
 // DriftAlert is the payload of [DriftAlerts], schema docs/schemas/drift.json.
 type DriftAlert struct {
-	V          int              `json:"v"`
-	ID         uuid.UUID        `json:"id"`
-	Seq        int64            `json:"seq"`
-	Kind       provider.Kind    `json:"kind"`
-	Provider   string           `json:"provider"`
-	ProviderID *uuid.UUID       `json:"provider_id"` // null when there is no row
-	Fields     []provider.Field `json:"fields"`
-	EnvHash    string           `json:"env_hash"`
-	DBHash     string           `json:"db_hash"` // empty when there is none
+	V          int           `json:"v"`
+	ID         uuid.UUID     `json:"id"`
+	Seq        int64         `json:"seq"`
+	Kind       drift.Kind    `json:"kind"`
+	Provider   string        `json:"provider"`
+	ProviderID *uuid.UUID    `json:"provider_id"` // null when there is no row
+	Fields     []drift.Field `json:"fields"`
+	EnvHash    string        `json:"env_hash"`
+	DBHash     string        `json:"db_hash"` // empty when there is none
 	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
 	HashKeyed  bool      `json:"hash_keyed,omitempty"`
 	Source     Source    `json:"source"`
@@ -68,7 +69,7 @@ type DriftAlert struct {
 	// Epoch is that of the sequence: with another one, an alert that was known can be
 	// gone, and its seq can be another's.
 	Epoch uuid.UUID `json:"epoch"`
-	// Reason is of an alert without a provider alone, and Certain of [provider.Rewound].
+	// Reason is of an alert without a provider alone, and Certain of [drift.Rewound].
 	Reason  string `json:"reason,omitempty"`
 	Certain *bool  `json:"certain,omitempty"`
 	*Commit        // of an alert from the WAL, else nil
@@ -88,7 +89,7 @@ func (a DriftAlert) exact() DriftAlert {
 		a.Commit = &utc
 	}
 	if a.Fields == nil {
-		a.Fields = []provider.Field{}
+		a.Fields = []drift.Field{}
 	}
 	a.HashKeyed = provider.IsKeyed(a.EnvHash) || provider.IsKeyed(a.DBHash)
 	return a
@@ -102,7 +103,7 @@ func (a DriftAlert) Payload() string {
 		return full
 	}
 	a.Truncation = Truncation{Truncated: true, Row: fmt.Sprintf("provwatch.drift_alerts seq=%d", a.Seq)}
-	a.Fields = []provider.Field{}
+	a.Fields = []drift.Field{}
 	a.Provider, a.Reason = cut(a.Provider), cut(a.Reason)
 	return encode(a)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 )
@@ -71,7 +72,7 @@ func FuzzPayload(f *testing.F) {
 
 		var alert pubsub.DriftAlert
 		check(pubsub.DriftAlert{
-			ID: id, Seq: max(seq, 1), Kind: provider.Changed, Provider: name, Fields: []provider.Field{{Name: "base_url", Env: one, DB: other}},
+			ID: id, Seq: max(seq, 1), Kind: drift.Changed, Provider: name, Fields: []drift.Field{{Name: "base_url", Env: one, DB: other}},
 			EnvHash: someHash, Source: pubsub.SourceWAL, DetectedAt: when, Commit: &pubsub.Commit{LSN: "0/1", XID: 1, CommittedAt: when},
 		}.Payload(), schemas["drift.json"], &alert)
 		require.Equal(t, max(seq, 1), alert.Seq)
@@ -81,7 +82,7 @@ func FuzzPayload(f *testing.F) {
 		if alert.Truncated {
 			require.Empty(t, alert.Fields)
 		} else {
-			require.Equal(t, []provider.Field{{Name: "base_url", Env: invalidOneByOne(one), DB: invalidOneByOne(other)}}, alert.Fields)
+			require.Equal(t, []drift.Field{{Name: "base_url", Env: invalidOneByOne(one), DB: invalidOneByOne(other)}}, alert.Fields)
 		}
 
 		var seeded pubsub.Seeded

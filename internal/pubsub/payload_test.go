@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 )
@@ -45,14 +46,14 @@ var (
 
 func driftAlert() pubsub.DriftAlert {
 	return pubsub.DriftAlert{
-		ID: someID, Seq: 7, Kind: provider.Changed, Provider: "openai", ProviderID: &someID,
-		Fields:  []provider.Field{{Name: "base_url", Env: "https://a.example/", DB: "https://b.example/"}},
+		ID: someID, Seq: 7, Kind: drift.Changed, Provider: "openai", ProviderID: &someID,
+		Fields:  []drift.Field{{Name: "base_url", Env: "https://a.example/", DB: "https://b.example/"}},
 		EnvHash: someHash, DBHash: someHash, Source: pubsub.SourceNotify, DetectedAt: someTime, Epoch: someID,
 	}
 }
 
 // ofNone returns an alert that is about no provider.
-func ofNone(kind provider.Kind, certain *bool) pubsub.DriftAlert {
+func ofNone(kind drift.Kind, certain *bool) pubsub.DriftAlert {
 	return pubsub.DriftAlert{
 		ID: someID, Seq: 8, Kind: kind, Source: pubsub.SourceWAL, DetectedAt: someTime, Epoch: someID, Reason: "it is gone", Certain: certain,
 	}
@@ -87,20 +88,20 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 	}{
 		{"drift.json", false, driftAlert()},
 		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) {
-			a.Kind, a.ProviderID, a.Fields, a.DBHash, a.Source = provider.Missing, nil, nil, "", pubsub.SourceBoot
+			a.Kind, a.ProviderID, a.Fields, a.DBHash, a.Source = drift.Missing, nil, nil, "", pubsub.SourceBoot
 		})},
 		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) {
-			a.Kind, a.Fields, a.EnvHash, a.Source = provider.Resolved, nil, "", pubsub.SourceReload
+			a.Kind, a.Fields, a.EnvHash, a.Source = drift.Resolved, nil, "", pubsub.SourceReload
 		})},
 		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) {
-			a.Kind, a.Source, a.DBHash = provider.Disabled, pubsub.SourceResync, ""
-			a.Fields = []provider.Field{{Name: "enabled", Env: "true", DB: "false"}, {Name: "settings", Env: "none", DB: "cannot be compared: x"}}
+			a.Kind, a.Source, a.DBHash = drift.Disabled, pubsub.SourceResync, ""
+			a.Fields = []drift.Field{{Name: "enabled", Env: "true", DB: "false"}, {Name: "settings", Env: "none", DB: "cannot be compared: x"}}
 		})},
 		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Fields[0].DB = long })},
 		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Provider = long })},
-		{"drift.json", false, ofNone(provider.Gap, nil)},
-		{"drift.json", false, ofNone(provider.Rewound, &certain)},
-		{"drift.json", true, with(ofNone(provider.Gap, nil), func(a *pubsub.DriftAlert) { a.Reason = long })},
+		{"drift.json", false, ofNone(drift.Gap, nil)},
+		{"drift.json", false, ofNone(drift.Rewound, &certain)},
+		{"drift.json", true, with(ofNone(drift.Gap, nil), func(a *pubsub.DriftAlert) { a.Reason = long })},
 		{"seeded.json", false, seeded},
 		{"seeded.json", false, with(seeded, func(s *pubsub.Seeded) { s.Type, s.BaseURL, s.Keys = provider.Anthropic, "", 0 })},
 		{"seeded.json", true, with(seeded, func(s *pubsub.Seeded) { s.BaseURL = long })},
@@ -195,11 +196,11 @@ func TestSchemasRefuseWhatIsNotAPayload(t *testing.T) {
 	for what, alert := range map[string]pubsub.DriftAlert{
 		"a drift of no provider":       with(driftAlert(), func(a *pubsub.DriftAlert) { a.Provider = "" }),
 		"a drift with a reason":        with(driftAlert(), func(a *pubsub.DriftAlert) { a.Reason = "x" }),
-		"a gap of a provider":          with(ofNone(provider.Gap, nil), func(a *pubsub.DriftAlert) { a.Provider = "openai" }),
-		"a gap with fields":            with(ofNone(provider.Gap, nil), func(a *pubsub.DriftAlert) { a.Fields = driftAlert().Fields }),
-		"a gap without a reason":       with(ofNone(provider.Gap, nil), func(a *pubsub.DriftAlert) { a.Reason = "" }),
-		"a gap that is certain":        ofNone(provider.Gap, &certain),
-		"a rewind that is not telling": ofNone(provider.Rewound, nil),
+		"a gap of a provider":          with(ofNone(drift.Gap, nil), func(a *pubsub.DriftAlert) { a.Provider = "openai" }),
+		"a gap with fields":            with(ofNone(drift.Gap, nil), func(a *pubsub.DriftAlert) { a.Fields = driftAlert().Fields }),
+		"a gap without a reason":       with(ofNone(drift.Gap, nil), func(a *pubsub.DriftAlert) { a.Reason = "" }),
+		"a gap that is certain":        ofNone(drift.Gap, &certain),
+		"a rewind that is not telling": ofNone(drift.Rewound, nil),
 	} {
 		require.Error(t, schema(t, "drift.json").Validate(decoded(t, alert.Payload())), what)
 	}
@@ -235,8 +236,8 @@ func TestNoPayloadIsTooLongAndEveryOneRoundTrips(t *testing.T) {
 		when := time.UnixMicro(rapid.Int64Range(0, 4e15).Draw(t, "when")).UTC()
 		id := uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))
 		name := text().Draw(t, "name")
-		fields := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) provider.Field {
-			return provider.Field{Name: "base_url", Env: text().Draw(t, "env"), DB: text().Draw(t, "db")}
+		fields := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) drift.Field {
+			return drift.Field{Name: "base_url", Env: text().Draw(t, "env"), DB: text().Draw(t, "db")}
 		}), 0, 8).Draw(t, "fields")
 
 		check := func(payload string, into any) {
@@ -247,14 +248,14 @@ func TestNoPayloadIsTooLongAndEveryOneRoundTrips(t *testing.T) {
 		}
 
 		want := pubsub.DriftAlert{
-			V: pubsub.Version, ID: id, Seq: rapid.Int64Min(1).Draw(t, "seq"), Kind: provider.Changed, Provider: name, ProviderID: &id, Fields: fields,
+			V: pubsub.Version, ID: id, Seq: rapid.Int64Min(1).Draw(t, "seq"), Kind: drift.Changed, Provider: name, ProviderID: &id, Fields: fields,
 			EnvHash: someHash, DBHash: someHash, Source: pubsub.SourceNotify, DetectedAt: when,
 		}
 		var alert pubsub.DriftAlert
 		check(want.Payload(), &alert)
 		if alert.Truncated {
 			shown(t, name, alert.Provider)
-			want.Provider, want.Fields, want.Truncation = alert.Provider, []provider.Field{}, alert.Truncation
+			want.Provider, want.Fields, want.Truncation = alert.Provider, []drift.Field{}, alert.Truncation
 		}
 		equal(t, want, alert)
 

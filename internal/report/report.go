@@ -14,6 +14,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/resolve"
@@ -68,23 +69,23 @@ func signOf(action seed.Action) sign {
 
 // step is a [seed.Step] as JSON.
 type step struct {
-	Action   seed.Action      `json:"action"`
-	Provider string           `json:"provider"`
-	Type     provider.Type    `json:"type"`
-	BaseURL  string           `json:"base_url"`
-	Region   string           `json:"bedrock_region,omitempty"`
-	Keys     int              `json:"keys"`
-	Kind     provider.Kind    `json:"state"`
-	Fields   []provider.Field `json:"fields"`
-	EnvHash  string           `json:"env_hash"`
-	DBHash   string           `json:"db_hash"`
-	Keyed    bool             `json:"hash_keyed,omitempty"`
+	Action   seed.Action   `json:"action"`
+	Provider string        `json:"provider"`
+	Type     provider.Type `json:"type"`
+	BaseURL  string        `json:"base_url"`
+	Region   string        `json:"bedrock_region,omitempty"`
+	Keys     int           `json:"keys"`
+	Kind     drift.Kind    `json:"state"`
+	Fields   []drift.Field `json:"fields"`
+	EnvHash  string        `json:"env_hash"`
+	DBHash   string        `json:"db_hash"`
+	Keyed    bool          `json:"hash_keyed,omitempty"`
 }
 
 func stepOf(s seed.Step) step {
 	fields := s.Observation.Fields
 	if fields == nil {
-		fields = []provider.Field{}
+		fields = []drift.Field{}
 	}
 	return step{
 		Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
@@ -106,7 +107,7 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 	t := p.table("", "PROVIDER", "PLAN", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, s := range plan.Steps {
 		sign := signOf(s.Action)
-		if s.Action == seed.Unchanged && s.Observation.Kind == provider.Disabled {
+		if s.Action == seed.Unchanged && s.Observation.Kind == drift.Disabled {
 			sign.means = "unchanged, but disabled"
 		}
 		fields := s.Observation.Fields
@@ -129,16 +130,16 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 }
 
 // inserted shows an insertion as differences from nothing.
-func inserted(s seed.Step) []provider.Field {
+func inserted(s seed.Step) []drift.Field {
 	d := s.Desired
-	fields := []provider.Field{
+	fields := []drift.Field{
 		{Name: "type", Env: string(s.RowType)},
 		{Name: "base_url", Env: provider.DisplayURL(d.BaseURL)},
 	}
 	if region := d.DisplayRegion(); region != "" {
-		fields = append(fields, provider.Field{Name: "bedrock_region", Env: region})
+		fields = append(fields, drift.Field{Name: "bedrock_region", Env: region})
 	}
-	return append(fields, provider.Field{Name: "api_keys", Env: strconv.Itoa(len(d.Keys))})
+	return append(fields, drift.Field{Name: "api_keys", Env: strconv.Itoa(len(d.Keys))})
 }
 
 // auditStaged is the value of "audit" in JSON where audit entries wait for a
@@ -159,7 +160,7 @@ func (p *Printer) staged(staged bool) error {
 func (p *Printer) Resolution(o resolve.Outcome, taken string, staged bool) error {
 	if p.json {
 		if o.Fields == nil {
-			o.Fields = []provider.Field{}
+			o.Fields = []drift.Field{}
 		}
 		resolution := map[string]any{"taken": taken, "outcome": o}
 		if staged {
@@ -169,7 +170,7 @@ func (p *Printer) Resolution(o resolve.Outcome, taken string, staged bool) error
 	}
 	var what string
 	switch {
-	case o.Kind == provider.InSync:
+	case o.Kind == drift.InSync:
 		what = "already agrees with the environment; nothing was written"
 	case o.AlreadyAccepted:
 		what = fmt.Sprintf("is %s, which is already accepted until either side changes; nothing was written", o.Kind)
@@ -182,7 +183,7 @@ func (p *Printer) Resolution(o resolve.Outcome, taken string, staged bool) error
 	case o.KeysDiffer:
 		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not, and still differ: "+
 			"repeat with --with-keys to replace those stored", o.Kind)
-	case o.Kind == provider.Missing:
+	case o.Kind == drift.Missing:
 		what = "was missing; the environment's fields are written, and it has no keys: repeat with --with-keys to write those of the environment"
 	default:
 		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not", o.Kind)
@@ -206,7 +207,7 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		return p.encodeLine(a)
 	}
 	colors := yellow
-	if a.Kind == provider.Resolved {
+	if a.Kind == drift.Resolved {
 		colors = green
 	}
 	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
@@ -358,29 +359,29 @@ func (p *Printer) table(header ...string) table.Writer {
 }
 
 // noRow stands in for the fields of a provider that is missing.
-var noRow = provider.Field{DB: "no row"}
+var noRow = drift.Field{DB: "no row"}
 
 // differences returns the fields to print of a provider, or of its alert.
-func differences(kind provider.Kind, fields []provider.Field) []provider.Field {
-	if kind == provider.Missing && len(fields) == 0 {
-		return []provider.Field{noRow}
+func differences(kind drift.Kind, fields []drift.Field) []drift.Field {
+	if kind == drift.Missing && len(fields) == 0 {
+		return []drift.Field{noRow}
 	}
 	return fields
 }
 
 // reasons returns the fields to print of an alert that is about no provider.
-func reasons(reason string, certain *bool) []provider.Field {
-	fields := []provider.Field{{Name: "reason", DB: reason}}
+func reasons(reason string, certain *bool) []drift.Field {
+	fields := []drift.Field{{Name: "reason", DB: reason}}
 	if certain != nil {
-		fields = append(fields, provider.Field{Name: "certain", DB: strconv.FormatBool(*certain)})
+		fields = append(fields, drift.Field{Name: "certain", DB: strconv.FormatBool(*certain)})
 	}
 	return fields
 }
 
 // rows appends a row for each field, the lead columns in the first one only.
-func (p *Printer) rows(t table.Writer, lead []string, fields []provider.Field) {
+func (p *Printer) rows(t table.Writer, lead []string, fields []drift.Field) {
 	if len(fields) == 0 {
-		fields = []provider.Field{{}}
+		fields = []drift.Field{{}}
 	}
 	for i, f := range fields {
 		var row table.Row

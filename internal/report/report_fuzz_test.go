@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
@@ -28,8 +29,8 @@ func FuzzAlert(f *testing.F) {
 	f.Add("", "", "", "", int64(1)<<40, int64(0))
 	f.Fuzz(func(t *testing.T, name, field, env, db string, seconds, seq int64) {
 		a := pubsub.DriftAlert{
-			V: pubsub.Version, ID: uuid.UUID{1}, Seq: seq, Kind: provider.Kind(db), Provider: name, Source: pubsub.Source(env),
-			Fields: []provider.Field{{Name: field, Env: env, DB: db}, {Name: db, Env: name, DB: field}}, DetectedAt: time.Unix(seconds, 0),
+			V: pubsub.Version, ID: uuid.UUID{1}, Seq: seq, Kind: drift.Kind(db), Provider: name, Source: pubsub.Source(env),
+			Fields: []drift.Field{{Name: field, Env: env, DB: db}, {Name: db, Env: name, DB: field}}, DetectedAt: time.Unix(seconds, 0),
 		}
 		var out bytes.Buffer
 		require.NoError(t, New(&out, false, false).Alert(a))
@@ -37,15 +38,15 @@ func FuzzAlert(f *testing.F) {
 
 		out.Reset()
 		step := seed.Step{Desired: provider.Desired{Name: "a", Type: provider.OpenAI}, Action: seed.Drifted}
-		step.Observation = provider.Observation{Provider: "a", Kind: provider.Changed, Fields: a.Fields}
+		step.Observation = drift.Observation{Provider: "a", Kind: drift.Changed, Fields: a.Fields}
 		require.NoError(t, New(&out, false, false).Verification(seed.Plan{Steps: []seed.Step{step}}))
 		requirePrintable(t, out.String(), 4)
 
 		out.Reset()
 		require.NoError(t, New(&out, false, false).Status(status.Status{
 			Database:  status.Database{Workers: []status.Session{{Role: env, Leads: true}}},
-			Providers: []status.Provider{{Name: name, State: status.Drifted, Kind: provider.Kind(db), Fields: a.Fields}},
-			Alerts:    []status.Alert{{Seq: seq, Kind: provider.Kind(env), Provider: db, Fields: a.Fields}},
+			Providers: []status.Provider{{Name: name, State: status.Drifted, Kind: drift.Kind(db), Fields: a.Fields}},
+			Alerts:    []status.Alert{{Seq: seq, Kind: drift.Kind(env), Provider: db, Fields: a.Fields}},
 			Audit:     []status.AuditEntry{{Actor: name, Action: audit.Action(field), Provider: db, Details: audit.Details{Type: env}}},
 		}))
 		requirePrintable(t, out.String(), 2+4+5+4+2)

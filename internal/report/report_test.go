@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
@@ -15,8 +16,8 @@ import (
 func TestOfAProviderThatIsMissingTheDatabaseHasNoRow(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, New(&out, false, false).Status(status.Status{
-		Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: provider.Missing}, {Name: "synced", State: status.InSync}},
-		Alerts:    []status.Alert{{Seq: 7, Kind: provider.Resolved, Provider: "gone"}, {Seq: 6, Kind: provider.Missing, Provider: "gone"}},
+		Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: drift.Missing}, {Name: "synced", State: status.InSync}},
+		Alerts:    []status.Alert{{Seq: 7, Kind: drift.Resolved, Provider: "gone"}, {Seq: 6, Kind: drift.Missing, Provider: "gone"}},
 	}))
 	var lines []string
 	for line := range strings.Lines(out.String()) {
@@ -31,12 +32,12 @@ func TestOfAProviderThatIsMissingTheDatabaseHasNoRow(t *testing.T) {
 }
 
 func TestAProviderThatCannotBeComparedIsNoDrift(t *testing.T) {
-	field := provider.Field{Name: "settings", Env: "bedrock", DB: "cannot be compared: the reason"}
+	field := drift.Field{Name: "settings", Env: "bedrock", DB: "cannot be compared: the reason"}
 	plan := seed.Plan{Steps: []seed.Step{
-		{Action: seed.NotComparable, Desired: provider.Desired{Name: "aws"}, Observation: provider.Observation{Kind: provider.NotComparable, Fields: []provider.Field{field}}},
-		{Action: seed.Drifted, Desired: provider.Desired{Name: "gpt"}, Observation: provider.Observation{Kind: provider.Changed}},
-		{Action: seed.Unchanged, Desired: provider.Desired{Name: "same"}, Observation: provider.Observation{Kind: provider.InSync}},
-		{Action: seed.Unsupported, Desired: provider.Desired{Name: "none"}, Observation: provider.Observation{Kind: provider.NotComparable}},
+		{Action: seed.NotComparable, Desired: provider.Desired{Name: "aws"}, Observation: drift.Observation{Kind: drift.NotComparable, Fields: []drift.Field{field}}},
+		{Action: seed.Drifted, Desired: provider.Desired{Name: "gpt"}, Observation: drift.Observation{Kind: drift.Changed}},
+		{Action: seed.Unchanged, Desired: provider.Desired{Name: "same"}, Observation: drift.Observation{Kind: drift.InSync}},
+		{Action: seed.Unsupported, Desired: provider.Desired{Name: "none"}, Observation: drift.Observation{Kind: drift.NotComparable}},
 	}}
 	require.Len(t, Drifts(plan), 1)
 	require.Len(t, NotComparable(plan), 1)

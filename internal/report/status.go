@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/sink"
 	"provwatch/internal/status"
@@ -171,7 +172,7 @@ func (p *Printer) statusAlerts(s status.Status) error {
 	t := p.table("ALERT", "DETECTED", "KIND", "PROVIDER", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, a := range s.Alerts {
 		colors := yellow
-		if a.Kind == provider.Resolved {
+		if a.Kind == drift.Resolved {
 			colors = green
 		}
 		fields := differences(a.Kind, a.Fields)

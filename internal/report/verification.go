@@ -6,7 +6,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 	"provwatch/internal/seed"
 )
 
@@ -27,9 +27,9 @@ func (p *Printer) Verification(plan seed.Plan) error {
 		case s.Action == seed.Unsupported:
 			fields = nil // it was not looked for
 			state = "type not in the database's enum"
-		case s.Observation.Kind == provider.InSync:
+		case s.Observation.Kind == drift.InSync:
 			state, colors = "in sync", green
-		case s.Observation.Kind == provider.NotComparable:
+		case s.Observation.Kind == drift.NotComparable:
 			state, colors = "cannot be compared", red
 		case s.Accepted():
 			state, colors = state+", accepted", faint
@@ -56,14 +56,14 @@ func (p *Printer) Verification(plan seed.Plan) error {
 // for, without accepted drifts and those that cannot be compared.
 func Drifts(plan seed.Plan) []seed.Step {
 	return stepsOf(plan, func(s seed.Step) bool {
-		return s.Observation.Kind != provider.InSync && s.Observation.Kind != provider.NotComparable && !s.Accepted()
+		return s.Observation.Kind != drift.InSync && s.Observation.Kind != drift.NotComparable && !s.Accepted()
 	})
 }
 
 // NotComparable returns the steps of providers that cannot be compared.
 func NotComparable(plan seed.Plan) []seed.Step {
 	return stepsOf(plan, func(s seed.Step) bool {
-		return s.Observation.Kind == provider.NotComparable || s.Action == seed.NotComparable
+		return s.Observation.Kind == drift.NotComparable || s.Action == seed.NotComparable
 	})
 }
 

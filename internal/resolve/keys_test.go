@@ -10,6 +10,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/resolve"
@@ -45,7 +46,7 @@ func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t 
 	rotated.Bedrock.AccessKeySecret = secret.New("of another environment")
 	outcome, err := resolve.TakeEnv(t.Context(), pool, keys, rotated, false, false, "operator:test")
 	require.NoError(t, err)
-	require.Equal(t, provider.Changed, outcome.Kind)
+	require.Equal(t, drift.Changed, outcome.Kind)
 	stored := storedBedrock(t, pool, key)
 	require.Equal(t, []string{"eu-west-1", "environment"}, []string{stored.Region, stored.AccessKeySecret.Reveal()}, "the stored credentials are kept")
 
@@ -55,7 +56,7 @@ func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t 
 	require.Equal(t, "of another environment", storedBedrock(t, pool, key).AccessKeySecret.Reveal())
 	outcome, err = resolve.TakeEnv(t.Context(), pool, keys, rotated, true, false, "operator:test")
 	require.NoError(t, err)
-	require.Equal(t, provider.InSync, outcome.Kind)
+	require.Equal(t, drift.InSync, outcome.Kind)
 
 	// Without the key nothing is discarded unless that is asked for.
 	other := dbcrypttest.NewRing(t, another)
@@ -206,5 +207,5 @@ func TestADriftOfCredentialsThatMustAgreeCannotBeAccepted(t *testing.T) {
 	desired.Keys = stored.Keys
 	outcome, err := takeDB(keys)
 	require.NoError(t, err)
-	require.Equal(t, provider.Changed, outcome.Kind)
+	require.Equal(t, drift.Changed, outcome.Kind)
 }

@@ -18,6 +18,7 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -27,12 +28,12 @@ import (
 
 // Outcome says what was resolved.
 type Outcome struct {
-	Provider   string        `json:"provider"`
-	ProviderID uuid.UUID     `json:"provider_id"`
-	Kind       provider.Kind `json:"kind"` // of the drift that was found; in_sync: nothing was written
+	Provider   string     `json:"provider"`
+	ProviderID uuid.UUID  `json:"provider_id"`
+	Kind       drift.Kind `json:"kind"` // of the drift that was found; in_sync: nothing was written
 	// Fields were written, where the environment's side was taken, or else differ
 	// and were accepted.
-	Fields []provider.Field `json:"fields"`
+	Fields []drift.Field `json:"fields"`
 	// KeysReplaced reports that stored credentials differed, and now are the
 	// environment's.
 	KeysReplaced bool `json:"keys_replaced"`
@@ -48,7 +49,7 @@ type Outcome struct {
 
 // Written reports whether anything was written, and so an audit entry staged.
 func (o Outcome) Written() bool {
-	return !o.AlreadyAccepted && (o.Kind != provider.InSync || o.KeysReplaced)
+	return !o.AlreadyAccepted && (o.Kind != drift.InSync || o.KeysReplaced)
 }
 
 // TakeEnv writes the environment's fields to the provider's row: a changed row
@@ -141,14 +142,14 @@ func takeEnv(ctx context.Context, tx pgx.Tx, with encryption, step seed.Step, wi
 	}
 	if notCompared := observed.UnreadableCredentials; !withKeys && (observed.Credentials != "" || notCompared != nil) {
 		observed = observed.WithoutCredentials()
-		if observed.Kind == provider.InSync {
+		if observed.Kind == drift.InSync {
 			problem := step.CredentialsProblem()
 			switch {
 			case problem != nil: // they were required to agree
 			case notCompared != nil:
 				problem = fmt.Errorf("its credentials cannot be compared: %w", notCompared)
 			default:
-				problem = fmt.Errorf("its credentials differ: %s", seed.FieldList(outcome.Fields))
+				problem = fmt.Errorf("its credentials differ: %s", drift.List(outcome.Fields))
 			}
 			return outcome, fmt.Errorf("%w; stored credentials may have been rotated, and are not overwritten unasked: "+
 				"repeat with --with-keys to replace them by the environment's, or set those of the database in the environment (%s)",
@@ -159,7 +160,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, with encryption, step seed.Step, wi
 	if err := queries.WithdrawAcceptedDrift(ctx, desired.Name); err != nil {
 		return outcome, err
 	}
-	if observed.Kind == provider.Missing {
+	if observed.Kind == drift.Missing {
 		if !withKeys {
 			desired = desired.WithoutCredentials()
 		}
@@ -167,7 +168,7 @@ func takeEnv(ctx context.Context, tx pgx.Tx, with encryption, step seed.Step, wi
 		outcome.ProviderID = id
 		return outcome, err
 	}
-	if observed.Kind == provider.InSync {
+	if observed.Kind == drift.InSync {
 		// Nothing differs that was compared; withKeys, credentials were.
 		outcome.KeysReplaced = false
 		return outcome, nil
@@ -223,7 +224,7 @@ func (w write) carryOut(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, s
 		if err != nil {
 			return fmt.Errorf("update the row: %w", err)
 		}
-		ofRow := slices.DeleteFunc(slices.Clone(w.fields), func(f provider.Field) bool { return f.Name == "api_keys" })
+		ofRow := slices.DeleteFunc(slices.Clone(w.fields), func(f drift.Field) bool { return f.Name == "api_keys" })
 		entries = append(entries, audit.Entry{
 			OccurredAt: now, Actor: actor, Action: audit.ProviderUpdated, Provider: desired.Name, ProviderID: observed.ProviderID,
 			Details: audit.Details{Changes: changes(ofRow), EnvHash: observed.EnvHash, DBHash: observed.DBHash},
@@ -257,7 +258,7 @@ func (w write) carryOut(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, s
 }
 
 // changes turns differences into what writing the environment's side changes.
-func changes(fields []provider.Field) []audit.Change {
+func changes(fields []drift.Field) []audit.Change {
 	list := make([]audit.Change, len(fields))
 	for i, f := range fields {
 		list[i] = audit.Change{Field: f.Name, Old: f.DB, New: f.Env}
@@ -269,14 +270,14 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 	observed := step.Observation
 	outcome := Outcome{Provider: observed.Provider, ProviderID: observed.ProviderID, Kind: observed.Kind, Fields: observed.Fields}
 	switch {
-	case observed.Kind == provider.InSync:
+	case observed.Kind == drift.InSync:
 		return outcome, nil
-	case observed.Kind == provider.Missing:
+	case observed.Kind == drift.Missing:
 		return outcome, fmt.Errorf("it has no row that could be kept, and the next boot seeds it again; remove its variables (%s) instead", step.Desired.Variables)
 	case step.CredentialsProblem() != nil:
 		return outcome, fmt.Errorf("%w; that cannot be accepted with --compat=upstream-credentials, since nothing is stored of credentials that it could be tied to; "+
 			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())
-	case observed.Unreadable != nil, observed.Kind == provider.NotComparable:
+	case observed.Unreadable != nil, observed.Kind == drift.NotComparable:
 		return outcome, fmt.Errorf("its row cannot be compared, hence not accepted: %w", cmp.Or(observed.Unreadable, observed.UnreadableCredentials))
 	case step.Accepted():
 		outcome.AlreadyAccepted = true
@@ -298,7 +299,7 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 
 // acceptedValues turns differences into what accepting the database's side means:
 // its value stands instead of the environment's.
-func acceptedValues(fields []provider.Field) []audit.Change {
+func acceptedValues(fields []drift.Field) []audit.Change {
 	list := make([]audit.Change, len(fields))
 	for i, f := range fields {
 		list[i] = audit.Change{Field: f.Name, Old: f.Env, New: f.DB}

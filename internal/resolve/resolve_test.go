@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/resolve"
@@ -87,7 +88,7 @@ func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) 
 		return err
 	})
 	require.NoError(t, err)
-	require.Equal(t, provider.Missing, outcome.Kind)
+	require.Equal(t, drift.Missing, outcome.Kind)
 	require.Equal(t, outcome.ProviderID.String(), value(t, pool, `SELECT id::text FROM public.ai_providers`))
 	require.Equal(t, "provider.create", value(t, pool, `SELECT action FROM provwatch.audit_outbox ORDER BY seq DESC LIMIT 1`))
 }

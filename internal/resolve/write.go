@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
@@ -25,7 +26,7 @@ type write struct {
 	// secretSettings is set where the settings hold credentials.
 	secretSettings bool
 
-	fields []provider.Field // that are written, as they differ
+	fields []drift.Field // that are written, as they differ
 
 	removed []provider.StoredKey
 	added   []secret.Text
@@ -39,7 +40,7 @@ func (w write) ofRow() bool { return w.settings != nil || w.columns != (store.Pr
 
 // ofCredentials reports whether credentials are written.
 func (w write) ofCredentials() bool {
-	return len(w.removed)+len(w.added) > 0 || slices.ContainsFunc(w.fields, provider.Field.OfCredentials)
+	return len(w.removed)+len(w.added) > 0 || slices.ContainsFunc(w.fields, drift.Field.OfCredentials)
 }
 
 // concernsSettings reports whether the row's settings matter to the step, by the type
@@ -59,18 +60,18 @@ func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err err
 	want := desired.Canonical()
 	if row.Deleted {
 		w.columns.Deleted = new(bool)
-		w.fields = append(w.fields, provider.Field{Name: "deleted", Env: "false", DB: "true"})
+		w.fields = append(w.fields, drift.Field{Name: "deleted", Env: "false", DB: "true"})
 	}
 	if !row.Enabled {
 		enabled := true
 		w.columns.Enabled = &enabled
-		w.fields = append(w.fields, provider.Field{Name: "enabled", Env: "true", DB: "false"})
+		w.fields = append(w.fields, drift.Field{Name: "enabled", Env: "true", DB: "false"})
 	}
 	typeDiffers := want.Type != have.Type
 	w.unusesKeys = typeDiffers && !desired.UsesKeys()
 	if typeDiffers && row.Type != step.RowType {
 		w.columns.Type = &step.RowType
-		w.fields = append(w.fields, provider.Field{Name: "type", Env: string(step.RowType), DB: string(row.Type)})
+		w.fields = append(w.fields, drift.Field{Name: "type", Env: string(step.RowType), DB: string(row.Type)})
 	}
 	if want.BaseURL != have.BaseURL {
 		w.columns.BaseURL = &desired.BaseURL
@@ -147,7 +148,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 		}
 		w.settings, w.secretSettings = &merged, stored.HasCredentials() || withKeys && desired.HasCredentials()
 		if stored == nil {
-			w.fields = append(w.fields, provider.Field{Name: "settings", Env: "bedrock", DB: "none"})
+			w.fields = append(w.fields, drift.Field{Name: "settings", Env: "bedrock", DB: "none"})
 		}
 		return nil
 	}
@@ -170,7 +171,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 			strings.Join(pair, ", "))
 	}
 	w.settings = &secret.Text{}
-	w.fields = append(w.fields, provider.Field{Name: "settings", Env: "none", DB: "bedrock"})
+	w.fields = append(w.fields, drift.Field{Name: "settings", Env: "none", DB: "bedrock"})
 	return nil
 }
 

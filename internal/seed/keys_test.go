@@ -8,6 +8,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/seed"
@@ -51,7 +52,7 @@ func TestASeedEncryptsWithTheActiveKeyAndFindsItsRowsUnchanged(t *testing.T) {
 	plan, err := seed.MakePlan(t.Context(), pool, []provider.Desired{bedrockIn("aws", "eu-west-1")}, false, seed.WithKeys(keys))
 	require.NoError(t, err)
 	require.Equal(t, seed.Drifted, plan.Steps[0].Action)
-	require.Equal(t, []provider.Field{{Name: "bedrock_region", Env: "eu-west-1", DB: "us-east-1"}}, plan.Steps[0].Observation.Fields)
+	require.Equal(t, []drift.Field{{Name: "bedrock_region", Env: "eu-west-1", DB: "us-east-1"}}, plan.Steps[0].Observation.Fields)
 	// So are credentials.
 	other := openAI("gpt", "https://h/", "sk-second", "sk-third")
 	plan, err = seed.MakePlan(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1"), other}, true, seed.WithKeys(keys))

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 	"provwatch/internal/store"
@@ -51,7 +52,7 @@ const (
 type Step struct {
 	Action      Action
 	Desired     provider.Desired
-	Observation provider.Observation
+	Observation drift.Observation
 	Row         *provider.Row // the row compared with, nil when there is none
 	// RowType is the type that a row is written with: bedrock for a Bedrock provider
 	// where the enum has it, else the environment's.
@@ -72,7 +73,7 @@ func (s Step) CredentialsProblem() error {
 	case s.incomparableCredentials != nil:
 		return fmt.Errorf("its credentials cannot be compared: %w", s.incomparableCredentials)
 	case s.credentialsDiffer:
-		return fmt.Errorf("its credentials differ: %s", FieldList(s.Observation.Fields))
+		return fmt.Errorf("its credentials differ: %s", drift.List(s.Observation.Fields))
 	default:
 		return nil
 	}
@@ -169,7 +170,7 @@ func (s Step) problem() string {
 	case s.incomparableCredentials != nil:
 		besides := ""
 		if s.Observation.HashDiffers() {
-			besides = "; it differs in " + FieldList(s.Observation.Fields)
+			besides = "; it differs in " + drift.List(s.Observation.Fields)
 		}
 		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
 			"otherwise replace the stored credentials by those of the environment (%s) with "+
@@ -179,7 +180,7 @@ func (s Step) problem() string {
 		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
 			"or write the environment's to the database with \"%s\", or drop --compat=upstream-credentials",
-			name, FieldList(s.Observation.Fields), s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
+			name, drift.List(s.Observation.Fields), s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
 	case s.Action == NotComparable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared: %v; %s",
 			name, s.Observation.Unreadable, s.repair())
@@ -187,7 +188,7 @@ func (s Step) problem() string {
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 		"either make both agree (change the variables %s, or \"%s\" to write them to the database), "+
 		"or keep the database's values with \"%s\"",
-		name, FieldList(s.Observation.Fields), s.Desired.Variables, s.resolveBy("env"), s.resolveBy("db"))
+		name, drift.List(s.Observation.Fields), s.Desired.Variables, s.resolveBy("env"), s.resolveBy("db"))
 }
 
 // repair says how a row becomes comparable.
@@ -224,15 +225,6 @@ func (s Step) CredentialsOrigin() string {
 	return "none is set in the variables " + s.Desired.Variables
 }
 
-// FieldList formats differences in one line.
-func FieldList(fields []provider.Field) string {
-	parts := make([]string, len(fields))
-	for i, f := range fields {
-		parts[i] = fmt.Sprintf("%s (environment %q, database %q)", f.Name, f.Env, f.DB)
-	}
-	return strings.Join(parts, ", ")
-}
-
 // MakePlan compares the desired providers with the database, as db sees it, and
 // writes nothing. With credentials set, credentials are compared as well, and
 // show in the observations; a seed acts on canonical hashes alone, unless with
@@ -250,7 +242,7 @@ func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, cr
 	}
 	accepted := make(map[string]acceptance, len(stored.Accepted))
 	for _, s := range stored.Accepted {
-		accepted[s.Provider] = acceptance{kind: provider.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
+		accepted[s.Provider] = acceptance{kind: drift.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
 	}
 	return makePlan(desired, rows, accepted, stored.Types, stored.Hasher, credentials, o), nil
 }
@@ -302,7 +294,7 @@ func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accept
 	digester := secret.NewDigester()
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
-		step := Step{Desired: d, Row: row, remedies: o.remedies, Observation: hasher.Compare(d, row, shown || required)}
+		step := Step{Desired: d, Row: row, remedies: o.remedies, Observation: drift.Compare(hasher, d, row, shown || required)}
 		step.RowType = d.Type
 		if d.Bedrock != nil && slices.Contains(labels, string(provider.AmazonBedrock)) {
 			step.RowType = provider.AmazonBedrock
@@ -335,12 +327,12 @@ func (s *Step) requireCredentials(by secret.Digester) {
 // acceptance is an accepted drift: it holds while both hashes are as they were. That
 // of a soft-deleted row whose settings cannot be read is not known, and no other one.
 type acceptance struct {
-	kind    provider.Kind
+	kind    drift.Kind
 	env, db string
 }
 
-func (a acceptance) holds(o provider.Observation) bool {
-	unknown := o.Kind == provider.Deleted && o.Unreadable != nil
+func (a acceptance) holds(o drift.Observation) bool {
+	unknown := o.Kind == drift.Deleted && o.Unreadable != nil
 	return a.kind != "" && a.env == o.EnvHash && (a.db == o.DBHash || unknown)
 }
 
@@ -349,9 +341,9 @@ func (s Step) action(accepted acceptance, labels []string) Action {
 	switch {
 	case !slices.Contains(labels, string(s.Desired.Type)):
 		return Unsupported
-	case o.Kind == provider.Missing:
+	case o.Kind == drift.Missing:
 		return Insert
-	case o.Kind == provider.Deleted:
+	case o.Kind == drift.Deleted:
 		return StickyDeleted
 	case o.Unreadable != nil, s.incomparableCredentials != nil:
 		return NotComparable
@@ -492,7 +484,7 @@ func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
 		remedy = s.resolveBy("env --with-keys")
 	}
 	logger.WarnContext(ctx, "provider differs from the environment", "provider", s.Desired.Name,
-		"fields", FieldList(s.Observation.Fields), "remedy", remedy)
+		"fields", drift.List(s.Observation.Fields), "remedy", remedy)
 }
 
 // LogPlan logs what a seed did, a line for each provider that it did anything

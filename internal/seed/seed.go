@@ -17,6 +17,7 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -315,7 +316,7 @@ func (r *providerRows) write(ctx context.Context, queries *store.Queries, sealer
 }
 
 // observations are the first ones of providers.
-type observations []provider.Observation
+type observations []drift.Observation
 
 func (os observations) record(ctx context.Context, db store.DBTX) error {
 	var params []store.RecordFirstObservationsParams

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 )
 
 const (
@@ -52,8 +52,8 @@ type Alertmanager struct {
 	interval   time.Duration
 
 	mu   sync.Mutex
-	said map[string]said         // by provider
-	gaps map[provider.Kind]Event // the latest of each kind that is about no provider
+	said map[string]said      // by provider
+	gaps map[drift.Kind]Event // the latest of each kind that is about no provider
 }
 
 // said is what is to be repeated of a provider.
@@ -76,7 +76,7 @@ type alertmanagerAlert struct {
 // is as for [NewWebhook]. Alerts have the runbook's URL as an
 // annotation if it is not empty. The error is a [*SettingError] that holds no part of the URL.
 func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
-	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, said: map[string]said{}, gaps: map[provider.Kind]Event{}}
+	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, said: map[string]said{}, gaps: map[drift.Kind]Event{}}
 	for member := range strings.SplitSeq(to, ",") {
 		member = strings.TrimSpace(member)
 		poster, err := newPoster(member, caFile)
@@ -135,7 +135,7 @@ func (a *Alertmanager) say(e Event) []alertmanagerAlert {
 		s.over = a.over(before, e, now)
 	}
 	a.said[e.Provider] = s
-	if e.kind() == provider.Resolved {
+	if e.kind() == drift.Resolved {
 		return s.over
 	}
 	return append(slices.Clone(s.over), a.fires(e, now))
@@ -144,7 +144,7 @@ func (a *Alertmanager) say(e Event) []alertmanagerAlert {
 // sayGap notes an event without a provider and returns what it says: nothing when it is
 // only information, or is over.
 func (a *Alertmanager) sayGap(e Event, now time.Time) []alertmanagerAlert {
-	if e.kind() == provider.Rewound && (e.alert.Certain == nil || !*e.alert.Certain) {
+	if e.kind() == drift.Rewound && (e.alert.Certain == nil || !*e.alert.Certain) {
 		return nil
 	}
 	if before := a.gaps[e.kind()]; before.Seq < e.Seq || before.Time.Before(e.Time) {
@@ -165,7 +165,7 @@ func (a *Alertmanager) gapAlerts(now time.Time) []alertmanagerAlert {
 		alert := a.alert(e, kind)
 		alert.StartsAt, alert.EndsAt = earlier(e.Time, now), ends.UTC()
 		summary := "changes of AI providers may have passed unseen"
-		if kind == provider.Rewound {
+		if kind == drift.Rewound {
 			summary = "alerts about AI providers may be lost"
 		}
 		alert.Annotations["summary"], alert.Annotations["reason"] = summary, shortened(e.alert.Reason)
@@ -178,7 +178,7 @@ func (a *Alertmanager) gapAlerts(now time.Time) []alertmanagerAlert {
 // over returns the alerts that an event ends.
 func (a *Alertmanager) over(before said, e Event, now time.Time) []alertmanagerAlert {
 	var alerts []alertmanagerAlert
-	for _, kind := range []provider.Kind{provider.Missing, provider.Deleted, provider.Disabled, provider.Changed} {
+	for _, kind := range []drift.Kind{drift.Missing, drift.Deleted, drift.Disabled, drift.Changed} {
 		if kind == e.kind() {
 			continue
 		}
@@ -213,7 +213,7 @@ func earlier(a, b time.Time) time.Time {
 func (a *Alertmanager) Restore(last []Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.said, a.gaps = make(map[string]said, len(last)), map[provider.Kind]Event{}
+	a.said, a.gaps = make(map[string]said, len(last)), map[drift.Kind]Event{}
 	for _, e := range last {
 		if !e.hasProvider() {
 			a.sayGap(e, time.Now())
@@ -221,7 +221,7 @@ func (a *Alertmanager) Restore(last []Event) {
 		}
 		s := said{Event: e}
 		before, sent := a.said[e.Provider]
-		if sent || e.kind() == provider.Resolved {
+		if sent || e.kind() == drift.Resolved {
 			now := time.Now()
 			s.over, s.until = a.over(before, e, now), now.Add(firesFor)
 		}
@@ -254,7 +254,7 @@ func (a *Alertmanager) repeated(now time.Time) []alertmanagerAlert {
 			alerts = append(alerts, s.over...)
 		}
 		switch {
-		case s.kind() != provider.Resolved:
+		case s.kind() != drift.Resolved:
 			alerts = append(alerts, a.fires(s.Event, now))
 		case told:
 			delete(a.said, name)
@@ -296,7 +296,7 @@ func shortened(value string) string {
 	return strings.ToValidUTF8(value[:maxValue], "") + "…"
 }
 
-func (a *Alertmanager) alert(e Event, kind provider.Kind) alertmanagerAlert {
+func (a *Alertmanager) alert(e Event, kind drift.Kind) alertmanagerAlert {
 	labels := map[string]string{"alertname": alertName, "kind": string(kind), "cluster": e.Cluster}
 	if e.Provider != "" {
 		labels["provider"] = e.Provider

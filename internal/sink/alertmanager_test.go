@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/alertmanagertest"
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 )
 
@@ -193,7 +193,7 @@ func TestAMemberOfAnAlertmanagerClusterThatFailsDelaysNoneOfTheOthers(t *testing
 
 	none, err := NewAlertmanager(refusing.URL+",http://127.0.0.1:1,"+refusing.URL, "", "")
 	require.NoError(t, err)
-	err = none.Send(t.Context(), Event{Stream: Drift, Provider: "a", alert: &pubsub.DriftAlert{Kind: provider.Resolved}})
+	err = none.Send(t.Context(), Event{Stream: Drift, Provider: "a", alert: &pubsub.DriftAlert{Kind: drift.Resolved}})
 	require.ErrorContains(t, err, "connection refused", "it can be tried again")
 	none.Close()
 }
@@ -384,7 +384,7 @@ func TestAlertmanagerFiresForAGap(t *testing.T) {
 	}
 	certain, uncertain := true, false
 	f.alert("changed a")
-	f.gap(provider.Gap, nil, 0)
+	f.gap(drift.Gap, nil, 0)
 	began := time.Now()
 	after("<nil> gap", "a changed")
 	firing := s.firing()
@@ -396,11 +396,11 @@ func TestAlertmanagerFiresForAGap(t *testing.T) {
 	// It says nothing of providers, and they say nothing of it.
 	f.alert("resolved a")
 	after("<nil> gap")
-	f.gap(provider.Rewound, &uncertain, 0)
-	f.gap(provider.Rewound, &certain, 2*gapFiresFor)
+	f.gap(drift.Rewound, &uncertain, 0)
+	f.gap(drift.Rewound, &certain, 2*gapFiresFor)
 	f.alert("missing b")
 	after("<nil> gap", "b missing")
-	f.gap(provider.Rewound, &certain, 0)
+	f.gap(drift.Rewound, &certain, 0)
 	after("<nil> gap", "<nil> rewound", "b missing")
 	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 7 }, "what is information only is passed")
 
@@ -411,6 +411,6 @@ func TestAlertmanagerFiresForAGap(t *testing.T) {
 	s.expectFiring("<nil> gap", "<nil> rewound", "b missing")
 	// By then it is over by itself.
 	a := newAlertmanager(t, s)
-	require.NotEmpty(t, a.sayGap(Event{Time: began, alert: &pubsub.DriftAlert{Kind: provider.Gap}}, began))
+	require.NotEmpty(t, a.sayGap(Event{Time: began, alert: &pubsub.DriftAlert{Kind: drift.Gap}}, began))
 	require.Empty(t, a.repeated(began.Add(gapFiresFor)))
 }

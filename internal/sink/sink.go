@@ -14,7 +14,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 )
 
@@ -48,7 +48,7 @@ type Event struct {
 }
 
 // kind is the alert's, empty for an audit entry.
-func (e Event) kind() provider.Kind {
+func (e Event) kind() drift.Kind {
 	if e.alert == nil {
 		return ""
 	}

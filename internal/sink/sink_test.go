@@ -22,8 +22,8 @@ import (
 	"pgregory.net/rapid"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
-	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
 	"provwatch/internal/store"
@@ -163,7 +163,7 @@ func (f *feed) alert(alerts ...string) {
 	for _, alert := range alerts {
 		kind, name, _ := strings.Cut(alert, " ")
 		fields := "[]"
-		if kind == string(provider.Changed) || kind == string(provider.Disabled) {
+		if kind == string(drift.Changed) || kind == string(drift.Disabled) {
 			// Longer than a notification may be.
 			fields = fmt.Sprintf(`[{"name": "base_url", "env": "https://a.example/", "db": "https://b.example/%s"}]`, strings.Repeat("x", 9000))
 		}
@@ -173,13 +173,13 @@ func (f *feed) alert(alerts ...string) {
 				ON CONFLICT (provider) DO UPDATE SET kind = excluded.kind)
 			INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch)
 			SELECT last_seq, $1, $2, $3, $4::jsonb, '', '', 'notify', now(), epoch FROM next`,
-			uuid.New(), kind, name, fields, map[bool]string{true: "in_sync", false: kind}[kind == string(provider.Resolved)])
+			uuid.New(), kind, name, fields, map[bool]string{true: "in_sync", false: kind}[kind == string(drift.Resolved)])
 		require.NoError(f.t, err)
 	}
 }
 
 // gap records an alert that is about no provider, and was found some time ago.
-func (f *feed) gap(kind provider.Kind, certain *bool, ago time.Duration) {
+func (f *feed) gap(kind drift.Kind, certain *bool, ago time.Duration) {
 	f.t.Helper()
 	_, err := f.pool.Exec(f.t.Context(), `
 		WITH next AS (UPDATE provwatch.alert_counter SET last_seq = last_seq + 1 RETURNING last_seq, epoch)

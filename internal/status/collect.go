@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
 	"provwatch/internal/holder"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -277,11 +278,11 @@ func recorded(row store.ListRecordedRow) Provider {
 	p := Provider{Name: row.Name, State: States[row.Rank]}
 	switch p.State {
 	case Drifted, SoftDeleted:
-		p.Kind = provider.Kind(row.Kind)
+		p.Kind = drift.Kind(row.Kind)
 	case NotComparable:
-		p.Fields = []provider.Field{{Name: "row", DB: "cannot be compared: " + row.Reason}}
+		p.Fields = []drift.Field{{Name: "row", DB: "cannot be compared: " + row.Reason}}
 	case Accepted:
-		p.Kind = provider.Kind(*row.AcceptedKind)
+		p.Kind = drift.Kind(*row.AcceptedKind)
 		p.AcceptedAt = utc(row.AcceptedAt)
 		if row.AcceptedBy != nil {
 			p.AcceptedBy = *row.AcceptedBy
@@ -314,10 +315,10 @@ func (d drifts) explain(p *Provider, row store.ListRecordedRow) {
 	case p.Kind == "":
 	case found && alert.Kind == string(p.Kind) && alert.EnvHash == row.EnvHash && alert.DbHash == row.DbHash:
 		p.Fields = fieldsOf(alert.Fields)
-	case p.Kind == provider.Deleted:
-		p.Fields = []provider.Field{{Name: "deleted", Env: "false", DB: "true"}}
-	case p.Kind == provider.Disabled:
-		p.Fields = []provider.Field{{Name: "enabled", Env: "true", DB: "false"}}
+	case p.Kind == drift.Deleted:
+		p.Fields = []drift.Field{{Name: "deleted", Env: "false", DB: "true"}}
+	case p.Kind == drift.Disabled:
+		p.Fields = []drift.Field{{Name: "enabled", Env: "true", DB: "false"}}
 	}
 }
 
@@ -375,7 +376,7 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 			continue
 		}
 		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
-		o := hasher.Compare(desired, row, false)
+		o := drift.Compare(hasher.Hasher, desired, row, false)
 		p.now(o, listed[i], hasher.asRecorded(o, listed[i]))
 	}
 	return nil
@@ -389,7 +390,7 @@ type hashing struct {
 
 // asRecorded reports whether an observation has the hashes that are recorded. Without the
 // database's key there is no telling of keyed ones, which count as such.
-func (h hashing) asRecorded(o provider.Observation, row store.ListRecordedRow) bool {
+func (h hashing) asRecorded(o drift.Observation, row store.ListRecordedRow) bool {
 	same := func(now, recorded string) bool {
 		return now == recorded || !h.ownKey && provider.IsKeyed(now) && provider.IsKeyed(recorded)
 	}
@@ -398,28 +399,28 @@ func (h hashing) asRecorded(o provider.Observation, row store.ListRecordedRow) b
 
 // now makes a provider what it is seen to be. asRecorded says that its hashes are those
 // that are recorded.
-func (p *Provider) now(o provider.Observation, row store.ListRecordedRow, asRecorded bool) {
+func (p *Provider) now(o drift.Observation, row store.ListRecordedRow, asRecorded bool) {
 	switch {
-	case o.Kind == provider.NotComparable:
+	case o.Kind == drift.NotComparable:
 		p.State, p.Kind, p.Fields = NotComparable, "", o.Fields
-	case p.State == NotComparable && o.Kind == provider.InSync:
+	case p.State == NotComparable && o.Kind == drift.InSync:
 		// It can be for its credentials, which are not looked at here.
-	case asRecorded && o.Kind == provider.InSync && row.Credentials != "":
+	case asRecorded && o.Kind == drift.InSync && row.Credentials != "":
 		// Credentials are not looked at here: what was recorded of them stands.
 	case asRecorded && p.State == Accepted && o.Kind == p.Kind:
 		p.Fields = o.Fields
 	case p.State == DBOnly, p.State == Unverified:
 		// Named by now, and what there is to say of it is for the verification.
 		p.State, p.Kind, p.Fields = Unverified, o.Kind, o.Fields
-		if o.Kind == provider.InSync {
+		if o.Kind == drift.InSync {
 			p.Kind = ""
 		}
-	case o.Kind == provider.InSync:
+	case o.Kind == drift.InSync:
 		p.State, p.Kind, p.Fields = InSync, "", nil
 	default:
-		credentials := slices.DeleteFunc(p.Fields, func(f provider.Field) bool { return !f.OfCredentials() })
+		credentials := slices.DeleteFunc(p.Fields, func(f drift.Field) bool { return !f.OfCredentials() })
 		p.State, p.Kind, p.Fields = Drifted, o.Kind, o.Fields
-		if o.Kind == provider.Deleted {
+		if o.Kind == drift.Deleted {
 			p.State = SoftDeleted
 		}
 		if asRecorded && row.Credentials != "" {
@@ -440,7 +441,7 @@ func (c collector) alerts(ctx context.Context, s *Status) error {
 	s.Alerts = []Alert{}
 	for _, row := range rows {
 		s.Alerts = append(s.Alerts, Alert{
-			Seq: row.Seq, Kind: provider.Kind(row.Kind), Provider: row.Provider, Fields: fieldsOf(row.Fields),
+			Seq: row.Seq, Kind: drift.Kind(row.Kind), Provider: row.Provider, Fields: fieldsOf(row.Fields),
 			Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(), CommittedAt: utc(row.CommittedAt),
 			Epoch: row.Epoch, Reason: row.Reason, Certain: row.Certain,
 		})
@@ -494,8 +495,8 @@ func (s *Status) collectSinks(ctx context.Context, tx pgx.Tx) (unread, err error
 	}
 }
 
-func fieldsOf(encoded []byte) []provider.Field {
-	fields := []provider.Field{}
+func fieldsOf(encoded []byte) []drift.Field {
+	fields := []drift.Field{}
 	// Anything else than what we have written there shows as no field.
 	_ = json.Unmarshal(encoded, &fields)
 	return fields

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/sink"
@@ -166,11 +167,11 @@ type Provider struct {
 	State State  `json:"state"`
 	// Kind is how it drifts, or how it did when that was accepted; empty for one in
 	// sync and for one that the environment does not name.
-	Kind    provider.Kind    `json:"kind,omitempty"`
-	Type    provider.Type    `json:"type,omitempty"`
-	BaseURL string           `json:"base_url,omitempty"` // as it may be shown
-	Enabled *bool            `json:"enabled,omitempty"`  // of one in the database alone
-	Fields  []provider.Field `json:"fields,omitempty"`
+	Kind    drift.Kind    `json:"kind,omitempty"`
+	Type    provider.Type `json:"type,omitempty"`
+	BaseURL string        `json:"base_url,omitempty"` // as it may be shown
+	Enabled *bool         `json:"enabled,omitempty"`  // of one in the database alone
+	Fields  []drift.Field `json:"fields,omitempty"`
 	// Since is when what is recorded of it last changed.
 	Since      *time.Time `json:"since,omitempty"`
 	AcceptedBy string     `json:"accepted_by,omitempty"`
@@ -179,14 +180,14 @@ type Provider struct {
 
 // Alert is one drift alert.
 type Alert struct {
-	Seq         int64            `json:"seq"`
-	Kind        provider.Kind    `json:"kind"`
-	Provider    string           `json:"provider"`
-	Fields      []provider.Field `json:"fields"`
-	Source      pubsub.Source    `json:"source"`
-	DetectedAt  time.Time        `json:"detected_at"`
-	CommittedAt *time.Time       `json:"committed_at,omitempty"`
-	Epoch       uuid.UUID        `json:"epoch"`
+	Seq         int64         `json:"seq"`
+	Kind        drift.Kind    `json:"kind"`
+	Provider    string        `json:"provider"`
+	Fields      []drift.Field `json:"fields"`
+	Source      pubsub.Source `json:"source"`
+	DetectedAt  time.Time     `json:"detected_at"`
+	CommittedAt *time.Time    `json:"committed_at,omitempty"`
+	Epoch       uuid.UUID     `json:"epoch"`
 	// Reason and Certain are as in the payload: of alerts that are about no provider.
 	Reason  string `json:"reason,omitempty"`
 	Certain *bool  `json:"certain,omitempty"`

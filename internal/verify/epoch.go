@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/leader"
-	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
@@ -170,7 +170,7 @@ func (v *Verifier) whyRewound(counter store.ReadCounterRow, server server) (reas
 // anything meanwhile.
 func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, server server, reason string, certain bool, source pubsub.Source) (bool, error) {
 	at := place{counter.Generation, max(counter.LastSeq, counter.LastRow), uuid.Must(uuid.NewV7())}
-	alert, err := alertOfNone(provider.Rewound, at, reason, source)
+	alert, err := alertOfNone(drift.Rewound, at, reason, source)
 	if err != nil {
 		return false, err
 	}
@@ -194,7 +194,7 @@ func (v *Verifier) announceOfNone(ctx context.Context, a pubsub.DriftAlert) {
 	message := "changes may have passed unseen"
 	measured := a.Kind
 	switch {
-	case a.Kind != provider.Rewound:
+	case a.Kind != drift.Rewound:
 	case a.Certain != nil && *a.Certain:
 		message = "alerts may be lost: their sequence was rewound"
 	default:
@@ -209,13 +209,13 @@ func (v *Verifier) announceOfNone(ctx context.Context, a pubsub.DriftAlert) {
 
 // findGaps measures the gaps and rewinds that others have recorded.
 func (v *Verifier) findGaps(ctx context.Context) error {
-	latest := map[provider.Kind]time.Time{provider.Gap: {}, provider.Rewound: {}}
+	latest := map[drift.Kind]time.Time{drift.Gap: {}, drift.Rewound: {}}
 	rows, err := store.On(v.pool).LatestGaps(ctx)
 	if err != nil {
 		return fmt.Errorf("look for gaps in provwatch.drift_alerts: %w", err)
 	}
 	for _, row := range rows {
-		latest[provider.Kind(row.Kind)] = row.DetectedAt
+		latest[drift.Kind(row.Kind)] = row.DetectedAt
 	}
 	for kind, at := range latest {
 		v.metrics.GapObserved(kind, at)

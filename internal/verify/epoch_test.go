@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/embedded"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
@@ -127,7 +128,7 @@ func TestARewindBeginsAnEpoch(t *testing.T) {
 			require.Len(t, found, 1)
 			require.True(t, strings.HasPrefix(found[0], fmt.Sprintf("%d %s: ", c.seq, map[bool]string{true: "t", false: "f"}[c.certain])), found[0])
 			require.Contains(t, found[0], c.reason)
-			require.Equal(t, c.certain, metrics.seenGaps()[provider.Rewound])
+			require.Equal(t, c.certain, metrics.seenGaps()[drift.Rewound])
 			after := requireIntact(t, pool, "a rewind")
 			require.NotEqual(t, before.Epoch, after.Epoch)
 			require.Equal(t, value(t, pool, `SELECT epoch::text FROM provwatch.drift_alerts WHERE kind = 'rewound'`), after.Epoch.String())

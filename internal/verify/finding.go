@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/secret"
@@ -15,7 +16,7 @@ import (
 
 // state is what was last recorded of a provider.
 type state struct {
-	kind        provider.Kind
+	kind        drift.Kind
 	providerID  uuid.UUID
 	envHash     string
 	dbHash      string
@@ -24,13 +25,13 @@ type state struct {
 
 // acceptance is a drift that an operator accepted.
 type acceptance struct {
-	kind            provider.Kind
+	kind            drift.Kind
 	envHash, dbHash string
 }
 
 // sighting is one provider as observed, beside what was recorded of it.
 type sighting struct {
-	observation provider.Observation
+	observation drift.Observation
 	state       *state      // nil: nothing was recorded yet
 	accepted    *acceptance // nil: nothing was accepted
 	// notComparable is the reason that is recorded, empty for none.
@@ -42,7 +43,7 @@ func recordedState(kind, envHash, dbHash, credentials *string, id *uuid.UUID) *s
 		return nil
 	}
 	return &state{
-		kind: provider.Kind(*kind), envHash: deref(envHash), dbHash: deref(dbHash),
+		kind: drift.Kind(*kind), envHash: deref(envHash), dbHash: deref(dbHash),
 		credentials: deref(credentials), providerID: deref(id),
 	}
 }
@@ -51,7 +52,7 @@ func recordedAcceptance(kind, envHash, dbHash *string) *acceptance {
 	if kind == nil {
 		return nil
 	}
-	return &acceptance{kind: provider.Kind(*kind), envHash: deref(envHash), dbHash: deref(dbHash)}
+	return &acceptance{kind: drift.Kind(*kind), envHash: deref(envHash), dbHash: deref(dbHash)}
 }
 
 func providerRow(row store.LookAtProvidersRow) provider.Row {
@@ -79,11 +80,11 @@ func deref[T any](p *T) T {
 // new.
 type finding struct {
 	name        string
-	kind        provider.Kind // in sync as well when its drift is accepted; what was recorded where the row cannot be compared
-	observation provider.Observation
+	kind        drift.Kind // in sync as well when its drift is accepted; what was recorded where the row cannot be compared
+	observation drift.Observation
 	commit      *pubsub.Commit // the transaction that it comes from, nil unless from the WAL
 	// alert is the kind of the alert to publish, empty for none.
-	alert  provider.Kind
+	alert  drift.Kind
 	record bool // the recorded state is to be replaced
 	// reason is why the row, or its API keys, cannot be compared, empty where they can.
 	reason       string
@@ -103,7 +104,7 @@ func (f finding) isNews() bool {
 func judge(s sighting) finding {
 	o := s.observation
 	f := finding{name: o.Provider, kind: o.Kind}
-	before := state{kind: provider.InSync}
+	before := state{kind: drift.InSync}
 	if s.state != nil {
 		before = *s.state
 	}
@@ -112,7 +113,7 @@ func judge(s sighting) finding {
 		o.ProviderID = before.providerID
 	}
 	f.observation = o
-	if o.UnreadableCredentials != nil && before.credentials != "" && (o.Kind == provider.Changed || o.Kind == provider.Disabled) {
+	if o.UnreadableCredentials != nil && before.credentials != "" && (o.Kind == drift.Changed || o.Kind == drift.Disabled) {
 		o.Credentials = before.credentials
 		f.observation = o
 	}
@@ -120,16 +121,16 @@ func judge(s sighting) finding {
 		f.reason = reason.Error()
 	}
 	f.recordReason = f.reason != s.notComparable
-	if o.Kind == provider.NotComparable {
-		if o.Unreadable != nil || before.kind == provider.InSync {
+	if o.Kind == drift.NotComparable {
+		if o.Unreadable != nil || before.kind == drift.InSync {
 			f.kind = before.kind
 			return f
 		}
 		// All but the API keys agrees: what was recorded of these is what is left of the
 		// drift.
-		o.Kind, o.Credentials = provider.InSync, before.credentials
+		o.Kind, o.Credentials = drift.InSync, before.credentials
 		if o.Credentials != "" {
-			o.Kind = provider.Changed
+			o.Kind = drift.Changed
 		}
 		f.kind, f.observation = o.Kind, o
 	}
@@ -142,22 +143,22 @@ func judge(s sighting) finding {
 			f.observation = o
 		}
 		switch {
-		case a.dbHash != o.DBHash, a.envHash == o.EnvHash && o.Kind == provider.InSync:
+		case a.dbHash != o.DBHash, a.envHash == o.EnvHash && o.Kind == drift.InSync:
 			// With another environment alone it does not hold, and is kept all the
 			// same: of two workers during a deployment one must not undo what was
 			// accepted for the other.
 			f.withdraw = a
 		case a.envHash == o.EnvHash && a.kind == o.Kind:
-			f.kind = provider.InSync
+			f.kind = drift.InSync
 		}
 	}
 
 	now := f.state()
 	f.record = s.state == nil || now != before
 	switch {
-	case f.kind == provider.InSync && before.kind != provider.InSync:
-		f.alert = provider.Resolved
-	case f.kind != provider.InSync && !sameDrift(before, now):
+	case f.kind == drift.InSync && before.kind != drift.InSync:
+		f.alert = drift.Resolved
+	case f.kind != drift.InSync && !sameDrift(before, now):
 		f.alert = f.kind
 	}
 	return f
@@ -176,7 +177,7 @@ func sameDrift(a, b state) bool {
 	if a.kind != b.kind {
 		return false
 	}
-	if a.kind == provider.Missing || a.kind == provider.Deleted {
+	if a.kind == drift.Missing || a.kind == drift.Deleted {
 		return true
 	}
 	return a.envHash == b.envHash && a.dbHash == b.dbHash && a.credentials == b.credentials
@@ -204,7 +205,7 @@ func (f finding) driftAlert(seq int64, source pubsub.Source) (pubsub.DriftAlert,
 	if f.observation.ProviderID != uuid.Nil {
 		alert.ProviderID = &f.observation.ProviderID
 	}
-	if f.alert != provider.Resolved {
+	if f.alert != drift.Resolved {
 		alert.Fields = f.observation.Fields
 	}
 	return alert, nil
@@ -215,7 +216,7 @@ func appendAlerts(p *store.RecordParams, alerts []pubsub.DriftAlert) error {
 	for _, a := range alerts {
 		fields := a.Fields
 		if fields == nil {
-			fields = []provider.Field{}
+			fields = []drift.Field{}
 		}
 		encoded, err := json.Marshal(fields)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
@@ -22,7 +23,7 @@ func (v *Verifier) Gap(ctx context.Context, tx pgx.Tx, reason string, source pub
 		return Recorded{}, fmt.Errorf("record a gap: %w", err)
 	}
 	at := place{locked.Generation, locked.LastSeq, locked.Epoch}
-	alert, err := alertOfNone(provider.Gap, at, reason, source)
+	alert, err := alertOfNone(drift.Gap, at, reason, source)
 	if err != nil {
 		return Recorded{}, fmt.Errorf("record a gap: %w", err)
 	}
@@ -37,7 +38,7 @@ func (v *Verifier) Gap(ctx context.Context, tx pgx.Tx, reason string, source pub
 }
 
 // alertOfNone returns the next alert, which is about no provider.
-func alertOfNone(kind provider.Kind, at place, reason string, source pubsub.Source) (pubsub.DriftAlert, error) {
+func alertOfNone(kind drift.Kind, at place, reason string, source pubsub.Source) (pubsub.DriftAlert, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return pubsub.DriftAlert{}, err

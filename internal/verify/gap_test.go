@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/verify"
@@ -22,7 +23,7 @@ func TestAGapIsARowOfTheSequence(t *testing.T) {
 	var log strings.Builder
 	v := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, slog.New(slog.NewTextHandler(&log, nil)), metrics)
 	takeOver(t, pool, v)
-	require.Equal(t, map[provider.Kind]bool{provider.Gap: false, provider.Rewound: false}, metrics.seenGaps())
+	require.Equal(t, map[drift.Kind]bool{drift.Gap: false, drift.Rewound: false}, metrics.seenGaps())
 	listening, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer func() { _ = listening.Hijack().Close(t.Context()) }()
@@ -49,7 +50,7 @@ func TestAGapIsARowOfTheSequence(t *testing.T) {
 	require.Equal(t, "2", value(t, pool, `SELECT count(DISTINCT id)::text FROM provwatch.drift_alerts WHERE kind = 'gap' AND epoch = (SELECT epoch FROM provwatch.alert_counter)
 		AND reason = 'the slot`+"\ufffdis \ufffd"+`gone' AND provider_id IS NULL AND certain IS NULL`))
 	require.Contains(t, log.String(), `level=WARN msg="changes may have passed unseen" kind=gap seq=1`)
-	require.Equal(t, map[provider.Kind]bool{provider.Gap: true, provider.Rewound: false}, metrics.seenGaps())
+	require.Equal(t, map[drift.Kind]bool{drift.Gap: true, drift.Rewound: false}, metrics.seenGaps())
 	for _, want := range alerts(t, pool) {
 		notification, err := listening.Conn().WaitForNotification(waittest.Context(t))
 		require.NoError(t, err)
@@ -57,14 +58,14 @@ func TestAGapIsARowOfTheSequence(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(notification.Payload), &alert))
 		require.Equal(t, want, strings.Join([]string{string(rune('0' + alert.Seq)), string(alert.Kind), alert.Provider, string(alert.Source)}, " "))
 		require.Equal(t, value(t, pool, `SELECT epoch::text FROM provwatch.alert_counter`), alert.Epoch.String())
-		require.Equal(t, alert.Kind == provider.Gap, alert.Reason != "")
+		require.Equal(t, alert.Kind == drift.Gap, alert.Reason != "")
 	}
 
 	// The next leader measures it as well, and the former one records none.
 	var later counter
 	next := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &later)
 	takeOver(t, pool, next)
-	require.Equal(t, map[provider.Kind]bool{provider.Gap: true, provider.Rewound: false}, later.seenGaps())
+	require.Equal(t, map[drift.Kind]bool{drift.Gap: true, drift.Rewound: false}, later.seenGaps())
 	require.Error(t, gap(v))
 	require.Len(t, alerts(t, pool), 3)
 }

@@ -13,6 +13,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -86,7 +87,7 @@ func changeAtRandom(t *testing.T, r *rand.Rand) {
 			insert()
 		}
 	}
-	fresh := func(ring *dbcrypt.Ring) provider.Observation {
+	fresh := func(ring *dbcrypt.Ring) drift.Observation {
 		plan, err := seed.MakePlan(t.Context(), pool, []provider.Desired{desired}, true, seed.WithKeys(ring))
 		require.NoError(t, err)
 		return plan.Steps[0].Observation
@@ -123,7 +124,7 @@ func changeAtRandom(t *testing.T, r *rand.Rand) {
 		if r.IntN(3) == 0 {
 			commit(v, ring)
 		}
-		if now := fresh(rings[0]); r.IntN(10) == 0 && now.Unreadable == nil && now.Kind != provider.InSync && now.Kind != provider.Missing && now.Kind != provider.NotComparable {
+		if now := fresh(rings[0]); r.IntN(10) == 0 && now.Unreadable == nil && now.Kind != drift.InSync && now.Kind != drift.Missing && now.Kind != drift.NotComparable {
 			did += ", accepted"
 			exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by) VALUES ('p', $1, $2, $3, 'test')
 				ON CONFLICT (provider) DO UPDATE SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash`, string(now.Kind), now.EnvHash, now.DBHash)
@@ -142,11 +143,11 @@ func changeAtRandom(t *testing.T, r *rand.Rand) {
 		}
 		listed := text(`SELECT count(*)::text FROM provwatch.not_comparable`) == "1"
 		switch {
-		case o.Kind == provider.NotComparable && o.Unreadable != nil:
+		case o.Kind == drift.NotComparable && o.Unreadable != nil:
 			require.Equal(t, before, now, about)
 			require.Equal(t, alerted, text(`SELECT count(*)::text FROM provwatch.drift_alerts`), about)
 			require.True(t, listed, about)
-		case o.Kind == provider.NotComparable:
+		case o.Kind == drift.NotComparable:
 			// All but the keys agrees.
 			require.True(t, now.Kind == "in_sync" || now.Kind == "changed" && now.Credentials != "" && now.Credentials == before.Credentials, about)
 			require.True(t, listed, about)

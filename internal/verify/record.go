@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -20,7 +21,7 @@ import (
 // Observed is an observation that another source than a look of the verifier's
 // own has made.
 type Observed struct {
-	provider.Observation
+	drift.Observation
 	// Commit is the transaction that made it so, nil if it is as things are now.
 	Commit *pubsub.Commit
 }
@@ -35,14 +36,14 @@ type Recorded struct {
 
 // Observe compares a provider with a row, nil for none, without its credentials.
 // It reports false when the environment does not name it.
-func (v *Verifier) Observe(name string, row *provider.Row) (provider.Observation, bool) {
+func (v *Verifier) Observe(name string, row *provider.Row) (drift.Observation, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	w := v.desired[name]
 	if w == nil {
-		return provider.Observation{}, false
+		return drift.Observation{}, false
 	}
-	return v.hasher.Compare(w.desired, row, false), true
+	return drift.Compare(v.hasher, w.desired, row, false), true
 }
 
 // Named returns the desired provider of a name. It waits for no verification.
@@ -136,14 +137,14 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	findings := make([]finding, 0, len(observed))
 	for _, o := range observed {
 		s := known[o.Provider]
-		if o.Commit != nil && o.Kind == provider.InSync && s.notComparable != "" && v.credentials == AlertCredentials {
+		if o.Commit != nil && o.Kind == drift.InSync && s.notComparable != "" && v.credentials == AlertCredentials {
 			continue // its credentials can be the reason: the verification that follows tells
 		}
 		s.observation = o.Observation
-		if o.Commit != nil && o.Kind != provider.NotComparable && s.state != nil && s.state.credentials != "" && o.Kind != provider.Missing {
+		if o.Commit != nil && o.Kind != drift.NotComparable && s.state != nil && s.state.credentials != "" && o.Kind != drift.Missing {
 			s.observation.Credentials = s.state.credentials
-			if o.Kind == provider.InSync {
-				s.observation.Kind = provider.Changed
+			if o.Kind == drift.InSync {
+				s.observation.Kind = drift.Changed
 			}
 		}
 		f := judge(*s)

@@ -12,6 +12,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -86,7 +87,7 @@ func TestARowThatCannotBeComparedKeepsWhatIsRecordedOfIt(t *testing.T) {
 	require.Equal(t, before, states())
 	reason := "encrypted with key " + key.Digest() + ", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS"
 	require.Equal(t, map[string]string{"aws": reason, "drifts": reason, "gpt": reason}, metrics.notComparable)
-	require.Equal(t, map[provider.Kind]int{provider.Changed: 1}, metrics.drifting)
+	require.Equal(t, map[drift.Kind]int{drift.Changed: 1}, metrics.drifting)
 	require.Equal(t, 3, strings.Count(log.String(), "provider cannot be compared with the environment"), "once each")
 	require.NotContains(t, log.String(), "plain-1")
 
@@ -162,7 +163,7 @@ func TestADriftEndsWhileAPIKeysCannotBeRead(t *testing.T) {
 	require.Contains(t, value(t, pool, `SELECT fields::text FROM provwatch.drift_alerts WHERE seq = 4`), "cannot be compared: encrypted with key "+key.Digest())
 	require.Equal(t, "gpt rotated", value(t, pool, `SELECT string_agg(provider, ' ' ORDER BY provider) FROM provwatch.not_comparable`))
 	require.Len(t, metrics.notComparable, 2)
-	require.Equal(t, map[provider.Kind]int{provider.Changed: 1}, metrics.drifting)
+	require.Equal(t, map[drift.Kind]int{drift.Changed: 1}, metrics.drifting)
 	require.Equal(t, 2, strings.Count(log.String(), "provider cannot be compared with the environment"), log.String())
 	require.NotContains(t, log.String(), "can be compared again")
 

@@ -7,8 +7,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/listener"
-	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
 
@@ -16,7 +16,7 @@ import (
 // when they are the same one.
 type Transition struct {
 	Provider string
-	Kind     provider.Kind // of the alert that is due
+	Kind     drift.Kind // of the alert that is due
 	dbHash   string
 }
 
@@ -79,4 +79,4 @@ func (l look) transitions() (found []Transition) {
 }
 
 // isThere reports whether the row of a provider of the kind is live and enabled.
-func isThere(k provider.Kind) bool { return k == provider.InSync || k == provider.Changed }
+func isThere(k drift.Kind) bool { return k == drift.InSync || k == drift.Changed }

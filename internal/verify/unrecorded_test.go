@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/listener"
 	"provwatch/internal/provider"
 	"provwatch/internal/verify"
@@ -16,12 +17,12 @@ func TestUnrecorded(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change string
-		kind   provider.Kind
+		kind   drift.Kind
 	}{
-		"changed":  {`UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'a'`, provider.Changed},
-		"disabled": {`UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`, provider.Disabled},
-		"deleted":  {`UPDATE public.ai_providers SET deleted = true WHERE name = 'a'`, provider.Deleted},
-		"missing":  {`DELETE FROM public.ai_providers WHERE name = 'a'`, provider.Missing},
+		"changed":  {`UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'a'`, drift.Changed},
+		"disabled": {`UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`, drift.Disabled},
+		"deleted":  {`UPDATE public.ai_providers SET deleted = true WHERE name = 'a'`, drift.Deleted},
+		"missing":  {`DELETE FROM public.ai_providers WHERE name = 'a'`, drift.Missing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -30,7 +31,7 @@ func TestUnrecorded(t *testing.T) {
 			var id uuid.UUID
 			require.NoError(t, pool.QueryRow(t.Context(), `SELECT id FROM public.ai_providers WHERE name = 'a'`).Scan(&id))
 			standby := verify.New(pool, desired, verify.AlertCredentials, quiet, &counter{})
-			look := func(request listener.Request) (kinds []provider.Kind) {
+			look := func(request listener.Request) (kinds []drift.Kind) {
 				t.Helper()
 				found, err := standby.Unrecorded(t.Context(), request)
 				require.NoError(t, err)
@@ -45,8 +46,8 @@ func TestUnrecorded(t *testing.T) {
 			require.Empty(t, look(hint))
 
 			exec(t, pool, c.change)
-			require.Equal(t, []provider.Kind{c.kind}, look(resync))
-			require.Equal(t, []provider.Kind{c.kind}, look(hint))
+			require.Equal(t, []drift.Kind{c.kind}, look(resync))
+			require.Equal(t, []drift.Kind{c.kind}, look(hint))
 			before, err := standby.StillUnrecorded(t.Context(), []string{"a"})
 			require.NoError(t, err)
 			again, err := standby.StillUnrecorded(t.Context(), []string{"a", "b"})

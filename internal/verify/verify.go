@@ -24,6 +24,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/listener"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -69,12 +70,12 @@ const (
 // Metrics receives what a [Verifier] measures.
 type Metrics interface {
 	Verified(scope Scope, took time.Duration, err error)
-	AlertPublished(kind provider.Kind, source pubsub.Source)
+	AlertPublished(kind drift.Kind, source pubsub.Source)
 	// GapObserved gets when there was the latest gap, or the latest rewind that is
 	// certain; zero for never.
-	GapObserved(kind provider.Kind, at time.Time)
+	GapObserved(kind drift.Kind, at time.Time)
 	// DriftsObserved gets the number of providers that drift, by kind.
-	DriftsObserved(byKind map[provider.Kind]int)
+	DriftsObserved(byKind map[drift.Kind]int)
 	// NotComparableObserved gets the providers that cannot be compared, by name, each with
 	// the reason. The map is not changed later.
 	NotComparableObserved(reasons map[string]string)
@@ -104,8 +105,8 @@ type Verifier struct {
 	// unsettled: what was recorded of providers that the environment does not name
 	// has not been closed yet.
 	unsettled bool
-	drifting  map[string]provider.Kind // providers that drift
-	warned    map[string]string        // by provider: the credential difference last logged
+	drifting  map[string]drift.Kind // providers that drift
+	warned    map[string]string     // by provider: the credential difference last logged
 	// notComparable are the providers that cannot be compared, with the reason.
 	notComparable map[string]string
 
@@ -125,7 +126,7 @@ func New(pool *pgxpool.Pool, desired []provider.Desired, credentials CredentialM
 	v := &Verifier{
 		secrets: newSecrets(),
 		pool:    pool, credentials: credentials, logger: logger, metrics: metrics, answerWithin: hintedTimeout,
-		drifting: map[string]provider.Kind{}, warned: map[string]string{}, notComparable: map[string]string{},
+		drifting: map[string]drift.Kind{}, warned: map[string]string{}, notComparable: map[string]string{},
 	}
 	v.SetDesired(desired)
 	return v
@@ -206,7 +207,7 @@ func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err er
 
 // count tells the metrics how many providers drift.
 func (v *Verifier) count() {
-	byKind := map[provider.Kind]int{}
+	byKind := map[drift.Kind]int{}
 	for _, kind := range v.drifting {
 		byKind[kind]++
 	}
@@ -288,7 +289,7 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams,
 		}
 	}
 	for name, s := range seen {
-		s.observation = v.hasher.Compare(v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
+		s.observation = drift.Compare(v.hasher, v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
 		if credentials == WarnCredentials {
 			v.warnCredentials(ctx, s.observation)
 			s.observation = s.observation.WithoutCredentials()
@@ -299,7 +300,7 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams,
 	return looked, nil
 }
 
-func (v *Verifier) warnCredentials(ctx context.Context, o provider.Observation) {
+func (v *Verifier) warnCredentials(ctx context.Context, o drift.Observation) {
 	difference := o.Credentials
 	if o.UnreadableCredentials != nil {
 		difference = o.UnreadableCredentials.Error()
@@ -424,10 +425,10 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 		var forgotten []string
 		for _, state := range unnamed {
 			forgotten = append(forgotten, state.Provider)
-			if provider.Kind(state.Kind) != provider.InSync {
+			if drift.Kind(state.Kind) != drift.InSync {
 				findings = append(findings, finding{
-					name: state.Provider, kind: provider.InSync, alert: provider.Resolved,
-					observation: provider.Observation{Provider: state.Provider, ProviderID: deref(state.ProviderID), DBHash: state.DbHash},
+					name: state.Provider, kind: drift.InSync, alert: drift.Resolved,
+					observation: drift.Observation{Provider: state.Provider, ProviderID: deref(state.ProviderID), DBHash: state.DbHash},
 				})
 			}
 		}
@@ -452,7 +453,7 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 // name for closed, by whomever.
 func (v *Verifier) settleUnnamed() {
 	v.unsettled = false
-	maps.DeleteFunc(v.drifting, func(name string, _ provider.Kind) bool { return v.desired[name] == nil })
+	maps.DeleteFunc(v.drifting, func(name string, _ drift.Kind) bool { return v.desired[name] == nil })
 	maps.DeleteFunc(v.warned, func(name, _ string) bool { return v.desired[name] == nil })
 	maps.DeleteFunc(v.notComparable, func(name, _ string) bool { return v.desired[name] == nil })
 }
@@ -470,7 +471,7 @@ func (v *Verifier) note(ctx context.Context, f finding) {
 		}
 		v.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", f.name, "error", f.reason, "remedy", remedy)
 	}
-	if f.kind == provider.InSync {
+	if f.kind == drift.InSync {
 		delete(v.drifting, f.name)
 	} else {
 		v.drifting[f.name] = f.kind
@@ -501,11 +502,11 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 			continue
 		}
 		level, message := slog.LevelWarn, "drift"
-		if a.Kind == provider.Resolved {
+		if a.Kind == drift.Resolved {
 			level, message = slog.LevelInfo, "drift resolved"
 		}
 		v.logger.Log(ctx, level, message, "kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq,
-			"fields", seed.FieldList(a.Fields), "source", string(a.Source))
+			"fields", drift.List(a.Fields), "source", string(a.Source))
 	}
 }
 

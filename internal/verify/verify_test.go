@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/listener"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
@@ -41,8 +42,8 @@ type counter struct {
 	mu       sync.Mutex
 	verified int
 	failed   int
-	drifting map[provider.Kind]int
-	gaps     map[provider.Kind]bool
+	drifting map[drift.Kind]int
+	gaps     map[drift.Kind]bool
 
 	notComparable map[string]string
 }
@@ -55,18 +56,18 @@ func (c *counter) Verified(_ verify.Scope, _ time.Duration, err error) {
 		c.failed++
 	}
 }
-func (c *counter) AlertPublished(provider.Kind, pubsub.Source) {}
-func (c *counter) GapObserved(kind provider.Kind, at time.Time) {
+func (c *counter) AlertPublished(drift.Kind, pubsub.Source) {}
+func (c *counter) GapObserved(kind drift.Kind, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gaps == nil {
-		c.gaps = map[provider.Kind]bool{}
+		c.gaps = map[drift.Kind]bool{}
 	}
 	c.gaps[kind] = !at.IsZero()
 }
 
 // seenGaps returns the kinds that were measured, and whether there was one.
-func (c *counter) seenGaps() map[provider.Kind]bool {
+func (c *counter) seenGaps() map[drift.Kind]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.gaps)
@@ -76,7 +77,7 @@ func (c *counter) NotComparableObserved(reasons map[string]string) {
 	defer c.mu.Unlock()
 	c.notComparable = reasons
 }
-func (c *counter) DriftsObserved(byKind map[provider.Kind]int) {
+func (c *counter) DriftsObserved(byKind map[drift.Kind]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drifting = byKind
@@ -269,7 +270,7 @@ func TestADriftToOtherValuesIsAnotherAlertButNotOnceTheRowIsDeleted(t *testing.T
 		require.NoError(t, v.Verify(t.Context(), resync))
 	}
 	require.Equal(t, []string{"1 changed a resync", "2 changed a resync", "3 deleted a resync", "4 missing a resync"}, alerts(t, pool))
-	require.Equal(t, map[provider.Kind]int{provider.Missing: 1}, metrics.drifting)
+	require.Equal(t, map[drift.Kind]int{drift.Missing: 1}, metrics.drifting)
 }
 
 func TestAFailedVerificationLosesNothingAndGapsNoSeq(t *testing.T) {
@@ -456,7 +457,7 @@ func TestADriftThatEndedWhileAnotherWorkerLedIsNoLongerCounted(t *testing.T) {
 	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
-	require.Equal(t, map[provider.Kind]int{provider.Disabled: 2}, metrics.drifting)
+	require.Equal(t, map[drift.Kind]int{drift.Disabled: 2}, metrics.drifting)
 
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'a'`)
 	another := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})

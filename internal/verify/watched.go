@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 	"provwatch/internal/store"
@@ -39,10 +40,7 @@ func (w *watched) see(scan uint32, row *provider.Row) {
 		return // a live row of the name stands for the provider, if there is one
 	}
 	w.live = min(w.live+1, 2)
-	if !row.Enabled {
-		return
-	}
-	if row.HashEqual(w.desired) {
+	if drift.IsInSync(w.desired, row) {
 		w.inSync = row.ID
 	}
 }
@@ -159,7 +157,7 @@ func (v *Verifier) recordedBy(generation int64, findings []finding) {
 		s := f.state()
 		w.settled = uuid.Nil
 		// Not where its drift was accepted: that can end without a change of hashes.
-		if f.reason == "" && s.kind == provider.InSync && f.observation.Kind == provider.InSync && s.credentials == "" {
+		if f.reason == "" && s.kind == drift.InSync && f.observation.Kind == drift.InSync && s.credentials == "" {
 			w.settled = s.providerID
 		}
 	}

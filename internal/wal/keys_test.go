@@ -11,6 +11,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
@@ -115,20 +116,20 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 			before := *m.observed(desired)
 			seen := before
 			c.seen(&seen)
-			observed := hasher.Compare(desired, &seen, false)
-			require.Equal(t, c.taken, m.redecode(hasher.Compare(desired, &before, false), observed))
+			observed := drift.Compare(hasher, desired, &seen, false)
+			require.Equal(t, c.taken, m.redecode(drift.Compare(hasher, desired, &before, false), observed))
 			require.Equal(t, c.taken, m.changed[row.id], "it is stored anew")
 			if !c.taken {
 				require.Equal(t, before, *m.observed(desired))
 				return
 			}
-			now := hasher.Compare(desired, m.observed(desired), false)
+			now := drift.Compare(hasher, desired, m.observed(desired), false)
 			require.True(t, agree(now, observed))
 			require.Equal(t, observed.DBHash, m.hashesOf(row.id).Against(desired))
 
 			// And back, once the key is gone.
-			require.True(t, m.redecode(now, hasher.Compare(desired, &before, false)))
-			require.Equal(t, hasher.Compare(desired, &before, false).Fields, hasher.Compare(desired, m.observed(desired), false).Fields)
+			require.True(t, m.redecode(now, drift.Compare(hasher, desired, &before, false)))
+			require.Equal(t, drift.Compare(hasher, desired, &before, false).Fields, drift.Compare(hasher, desired, m.observed(desired), false).Fields)
 			require.Empty(t, m.hashesOf(row.id))
 		})
 	}
@@ -146,13 +147,13 @@ func TestAMirrorTakesOverWhatALookHasDecodedOfARowWhoseBaseURLItDoesNotKnow(t *t
 	m.put(&row)
 	for _, inEnvironment := range []string{baseURL, "https://svc:other@h/", "https://h/", ""} {
 		desired := provider.Desired{Name: "aws", Type: provider.Anthropic, BaseURL: inEnvironment, Bedrock: &provider.Bedrock{Region: "us-east-1"}}
-		look := func(settings provider.DecodedSettings) provider.Observation {
-			return hasher.Compare(desired, &provider.Row{
+		look := func(settings provider.DecodedSettings) drift.Observation {
+			return drift.Compare(hasher, desired, &provider.Row{
 				ID: row.id, Name: "aws", Type: provider.Anthropic, BaseURL: baseURL, Enabled: true, Decoded: &settings,
 			}, false)
 		}
-		mirrored := func() provider.Observation {
-			o := hasher.Compare(desired, m.observed(desired), false)
+		mirrored := func() drift.Observation {
+			o := drift.Compare(hasher, desired, m.observed(desired), false)
 			if o.Unreadable == nil {
 				o.DBHash = m.hashesOf(row.id).Against(desired)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/store"
@@ -203,18 +204,18 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 	}
 	// One that is not known is compared by its hash all the same.
 	same := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: rows["moved"].baseURL}
-	require.Equal(t, provider.InSync, hasher.Compare(same, loaded.observed(same), false).Kind)
+	require.Equal(t, drift.InSync, drift.Compare(hasher, same, loaded.observed(same), false).Kind)
 	for _, label := range []provider.Type{provider.Anthropic, provider.AmazonBedrock} {
 		aws := provider.Desired{Name: "aws", Type: label, BaseURL: rows["aws"].baseURL, Bedrock: &provider.Bedrock{}}
-		require.Equal(t, provider.InSync, hasher.Compare(aws, loaded.observed(aws), false).Kind, label)
+		require.Equal(t, drift.InSync, drift.Compare(hasher, aws, loaded.observed(aws), false).Kind, label)
 		aws.Type, aws.Bedrock = provider.Anthropic, nil
-		require.Equal(t, provider.Changed, hasher.Compare(aws, loaded.observed(aws), false).Kind, label)
+		require.Equal(t, drift.Changed, drift.Compare(hasher, aws, loaded.observed(aws), false).Kind, label)
 	}
 	// So is one whose region is stored cut.
 	region := provider.Desired{Name: "region", Type: provider.AmazonBedrock, BaseURL: rows["region"].baseURL, Bedrock: &provider.Bedrock{Region: rows["region"].region}}
-	require.Equal(t, provider.InSync, hasher.Compare(region, loaded.observed(region), false).Kind)
+	require.Equal(t, drift.InSync, drift.Compare(hasher, region, loaded.observed(region), false).Kind)
 	region.Bedrock = &provider.Bedrock{Region: provider.DisplayText(rows["region"].region)}
-	require.Equal(t, provider.Changed, hasher.Compare(region, loaded.observed(region), false).Kind, "the region as it is shown is another one")
+	require.Equal(t, drift.Changed, drift.Compare(hasher, region, loaded.observed(region), false).Kind, "the region as it is shown is another one")
 	renamed := &version{id: ids["region"], name: "renamed", kind: provider.Anthropic, baseURL: rows["region"].baseURL, settingsUnchanged: true}
 	_, reread := loaded.apply(change{put: renamed})
 	require.Equal(t, renamed.id, reread, "the region did not travel")
@@ -222,13 +223,13 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 	shown.region = provider.DisplayText(shown.region)
 	_, reread = loaded.apply(change{put: shown.version(ids["region"])})
 	require.Zero(t, reread)
-	require.Equal(t, provider.InSync, hasher.Compare(region, loaded.observed(region), false).Kind, "the row got the region that was shown")
+	require.Equal(t, drift.InSync, drift.Compare(hasher, region, loaded.observed(region), false).Kind, "the row got the region that was shown")
 
 	hidden := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: loaded.rows[ids["moved"]].baseURLShown}
-	require.Equal(t, []provider.Field{{Name: "base_url", Env: "https://h/", DB: "https://h/ (differs in a part that is not shown)"}},
-		hasher.Compare(hidden, loaded.observed(hidden), false).Fields, "the secret part is not there in the environment")
+	require.Equal(t, []drift.Field{{Name: "base_url", Env: "https://h/", DB: "https://h/ (differs in a part that is not shown)"}},
+		drift.Compare(hasher, hidden, loaded.observed(hidden), false).Fields, "the secret part is not there in the environment")
 	other := provider.Desired{Name: "moved", Type: provider.OpenAI, BaseURL: "https://elsewhere/"}
-	require.Equal(t, provider.Changed, hasher.Compare(other, loaded.observed(other), false).Kind)
+	require.Equal(t, drift.Changed, drift.Compare(hasher, other, loaded.observed(other), false).Kind)
 }
 
 func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {

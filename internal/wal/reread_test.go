@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/pgtest"
@@ -23,7 +24,7 @@ type unmeasured struct{ verify.Metrics }
 
 func (unmeasured) SlotObserved(SlotStatus)                 {}
 func (unmeasured) TransactionsHandled(int)                 {}
-func (unmeasured) DriftsObserved(map[provider.Kind]int)    {}
+func (unmeasured) DriftsObserved(map[drift.Kind]int)       {}
 func (unmeasured) NotComparableObserved(map[string]string) {}
 
 func startPosition(t *testing.T, queries *store.Queries) {

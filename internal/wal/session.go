@@ -17,6 +17,7 @@ import (
 	"github.com/sourcegraph/conc/pool"
 	"golang.org/x/time/rate"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
@@ -651,10 +652,10 @@ func (s *session) fetch(ctx context.Context, batch []event) error {
 }
 
 // observe compares what the mirror holds of a name with the environment.
-func (s *session) observe(name string) (provider.Observation, bool) {
+func (s *session) observe(name string) (drift.Observation, bool) {
 	desired, named := s.Verifier.Named(name)
 	if !named {
-		return provider.Observation{}, false
+		return drift.Observation{}, false
 	}
 	row := s.mirror.observed(desired)
 	o, named := s.Verifier.Observe(name, row)
@@ -779,8 +780,8 @@ func (s *session) finishCheck(ctx context.Context) error {
 
 // agree reports whether two observations show the same state. Of several
 // soft-deleted rows of a name the two may have picked different ones.
-func agree(a, b provider.Observation) bool {
-	return a.Kind == b.Kind && (a.Kind == provider.Deleted || a.DBHash == b.DBHash && a.ProviderID == b.ProviderID)
+func agree(a, b drift.Observation) bool {
+	return a.Kind == b.Kind && (a.Kind == drift.Deleted || a.DBHash == b.DBHash && a.ProviderID == b.ProviderID)
 }
 
 // reread makes the stream start anew with a slot and a mirror as of now: the

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -104,7 +105,7 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 // Alert returns the alert of a row.
 func Alert(row store.ListAlertsSinceRow) (pubsub.DriftAlert, error) {
 	alert := pubsub.DriftAlert{
-		V: pubsub.Version, ID: row.ID, Seq: row.Seq, Kind: provider.Kind(row.Kind), Provider: row.Provider, ProviderID: row.ProviderID,
+		V: pubsub.Version, ID: row.ID, Seq: row.Seq, Kind: drift.Kind(row.Kind), Provider: row.Provider, ProviderID: row.ProviderID,
 		EnvHash: row.EnvHash, DBHash: row.DbHash, Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(),
 		HashKeyed: provider.IsKeyed(row.EnvHash) || provider.IsKeyed(row.DbHash),
 		Epoch:     row.Epoch, Reason: row.Reason, Certain: row.Certain,

@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 	"provwatch/internal/sink"
@@ -184,15 +185,15 @@ func TestWhatIsShownIsEscapedAndCut(t *testing.T) {
 	evil := `<script>alert(1)</script>` + "\u202e" + "\x1b[31m"
 	long := strings.Repeat("ä", 10_000)
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
-		fields := []provider.Field{{Name: evil, Env: long, DB: `"><img src=x onerror=alert(1)>`}}
+		fields := []drift.Field{{Name: evil, Env: long, DB: `"><img src=x onerror=alert(1)>`}}
 		return status.Status{
 			At:       time.Now(),
 			Database: status.Database{Name: evil, Workers: []status.Session{{PID: 1, Role: evil, Leads: true}}},
 			Counts:   map[status.State]int{status.Drifted: 1},
 			Providers: []status.Provider{{
-				Name: evil, State: status.Drifted, Kind: provider.Changed, BaseURL: "javascript:alert(1)", Fields: fields,
+				Name: evil, State: status.Drifted, Kind: drift.Changed, BaseURL: "javascript:alert(1)", Fields: fields,
 			}},
-			Alerts: []status.Alert{{Seq: 1, Provider: evil, Kind: provider.Kind(evil), Fields: fields}},
+			Alerts: []status.Alert{{Seq: 1, Provider: evil, Kind: drift.Kind(evil), Fields: fields}},
 			Audit:  []status.AuditEntry{{Seq: 1, Provider: evil, Actor: evil, Action: audit.Action(evil), Details: audit.Details{Type: evil}}},
 			Sinks:  []sink.Progress{{Sink: evil, Stream: sink.Stream(evil), DeadLetters: 1}},
 			DeadLetters: []sink.DeadLetter{
@@ -218,7 +219,7 @@ func TestThePageListsWhatCannotBeCompared(t *testing.T) {
 		Collect: func(context.Context, status.Query) (status.Status, error) {
 			return status.Status{
 				At: time.Now(), Counts: map[status.State]int{status.NotComparable: 1},
-				Providers: []status.Provider{{Name: "aws", State: status.NotComparable, Fields: []provider.Field{{Name: "row", DB: "the reason"}}}},
+				Providers: []status.Provider{{Name: "aws", State: status.NotComparable, Fields: []drift.Field{{Name: "row", DB: "the reason"}}}},
 			}, nil
 		},
 		Worker: func() status.Worker {
@@ -323,8 +324,8 @@ func TestNoticesAreShownWhereThereAreSome(t *testing.T) {
 func TestWhatHasNoFieldsSaysWhatItMeans(t *testing.T) {
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		return status.Status{
-			Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: provider.Missing}, {Name: "synced", State: status.InSync}},
-			Alerts:    []status.Alert{{Seq: 2, Provider: "gone", Kind: provider.Resolved}, {Seq: 1, Provider: "gone", Kind: provider.Missing}},
+			Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: drift.Missing}, {Name: "synced", State: status.InSync}},
+			Alerts:    []status.Alert{{Seq: 2, Provider: "gone", Kind: drift.Resolved}, {Seq: 1, Provider: "gone", Kind: drift.Missing}},
 		}, nil
 	})
 	_, body := get(t, server, "/")

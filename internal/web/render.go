@@ -15,6 +15,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/sink"
 	"provwatch/internal/status"
@@ -89,13 +90,13 @@ var states = map[status.State]look{
 	status.NotComparable: {status.NotComparable, "!", "cannot be compared"},
 }
 
-func lookOfKind(kind provider.Kind) look {
+func lookOfKind(kind drift.Kind) look {
 	switch kind {
-	case provider.Resolved, provider.InSync:
+	case drift.Resolved, drift.InSync:
 		return look{status.InSync, "●", string(kind)}
-	case provider.Deleted:
+	case drift.Deleted:
 		return look{status.SoftDeleted, "✕", "soft-deleted"}
-	case provider.Gap, provider.Rewound:
+	case drift.Gap, drift.Rewound:
 		return look{status.NotComparable, "!", string(kind)}
 	default:
 		return look{status.Drifted, "▲", shown(kind)}
@@ -314,7 +315,7 @@ func (v *view) providers(s status.Status, q status.Query) {
 		switch {
 		case p.State == status.DBOnly:
 			row.Note = "the environment does not name it"
-		case p.Kind == provider.Missing:
+		case p.Kind == drift.Missing:
 			row.Note = noRow
 		}
 		row.About = strings.Join(about, ", ")
@@ -348,11 +349,11 @@ func (v *view) history(s status.Status, q status.Query) {
 	for _, a := range s.Alerts {
 		row := alertView{Alert: a, look: lookOfKind(a.Kind)}
 		switch a.Kind {
-		case provider.Missing:
+		case drift.Missing:
 			row.Note = noRow
-		case provider.Resolved:
+		case drift.Resolved:
 			row.Note = "the drift has ended"
-		case provider.Gap, provider.Rewound:
+		case drift.Gap, drift.Rewound:
 			row.Note = shown(a.Reason)
 			if a.Certain != nil && !*a.Certain {
 				row.Note += " (it is not certain)"

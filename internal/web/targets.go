@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 	"provwatch/internal/status"
 )
 
@@ -31,7 +31,7 @@ type Target struct {
 	// Drifts is how many providers drift, by kind, whose drift was not accepted. Nil
 	// where it is not known: before the first verification, and while another worker
 	// leads, whose it is to know.
-	Drifts map[provider.Kind]int
+	Drifts map[drift.Kind]int
 }
 
 // TargetsOptions are what the overview of several databases shows, and to whom.
@@ -273,7 +273,7 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 }
 
 // kindOrder is that of what is said of drifts.
-var kindOrder = []provider.Kind{provider.Missing, provider.Disabled, provider.Changed, provider.Deleted}
+var kindOrder = []drift.Kind{drift.Missing, drift.Disabled, drift.Changed, drift.Deleted}
 
 func viewOf(t Target, state targetState) targetView {
 	v := targetView{Target: t, state: state, look: targetStates[state].look, Link: "targets/" + url.PathEscape(t.Name) + "/"}

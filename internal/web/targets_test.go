@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/provider"
+	"provwatch/internal/drift"
 	"provwatch/internal/status"
 	"provwatch/internal/web"
 )
@@ -57,11 +57,11 @@ func TestTheOverviewShowsWhatIsWorthALookFirst(t *testing.T) {
 	standby := leader(7)
 	standby.Leads = false
 	targets := []web.Target{
-		{Name: "b-synced", Worker: notComparable, Drifts: map[provider.Kind]int{}},
+		{Name: "b-synced", Worker: notComparable, Drifts: map[drift.Kind]int{}},
 		{Name: "standby", Worker: standby},
-		{Name: "a-synced", Worker: leader(1), Drifts: map[provider.Kind]int{provider.Changed: 0}},
+		{Name: "a-synced", Worker: leader(1), Drifts: map[drift.Kind]int{drift.Changed: 0}},
 		{Name: "booting", Worker: status.Worker{NotReady: "booting"}, Starting: true},
-		{Name: "drifting", Worker: leader(9), Drifts: map[provider.Kind]int{provider.Deleted: 1, provider.Missing: 2, provider.Changed: 3}},
+		{Name: "drifting", Worker: leader(9), Drifts: map[drift.Kind]int{drift.Deleted: 1, drift.Missing: 2, drift.Changed: 3}},
 		{Name: "down", Worker: down},
 	}
 	_, server := serveTargets(t, local, targets, func(context.Context, string) (status.Status, error) {

@@ -1,0 +1,72 @@
+package drift
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/provider"
+)
+
+// Observation is the result of comparing one desired provider with the
+// database at one moment.
+type Observation struct {
+	Provider   string
+	ProviderID uuid.UUID // uuid.Nil when there is no row
+	Kind       Kind
+	Fields     []Field
+	// EnvHash and DBHash are made by a [provider.Hasher].
+	EnvHash string
+	// DBHash is the row's hash that is compared with EnvHash: see
+	// [provider.RowHashes.Against]. It is empty when there is no row, or when Unreadable
+	// is set.
+	DBHash string
+	// DBType is the row's type as its column has it. DBSettings and DBHashes come from
+	// the row's settings and canonical fields.
+	DBType     provider.Type
+	DBSettings provider.DecodedSettings // without credentials
+	DBHashes   provider.RowHashes
+	// Credentials sums up how credentials differ, in counts alone; empty when
+	// they agree or were not compared.
+	Credentials string
+	// Unreadable is why the row's settings cannot be decoded or decrypted, else nil.
+	Unreadable error
+	// UnreadableCredentials is why credentials that the caller asked for cannot be
+	// compared, else nil. Credentials is then empty.
+	UnreadableCredentials error
+}
+
+// WhyNotComparable returns the reason of an observation of kind [NotComparable], nil
+// for one of another kind.
+func (o Observation) WhyNotComparable() error {
+	if o.Kind != NotComparable {
+		return nil
+	}
+	return cmp.Or(o.Unreadable, o.UnreadableCredentials)
+}
+
+// HashDiffers reports whether the row is one that the seed must not take for
+// the desired provider: its canonical hash differs or cannot be computed.
+// A missing row does not differ.
+func (o Observation) HashDiffers() bool {
+	return o.Kind != Missing && o.DBHash != o.EnvHash
+}
+
+// WithoutCredentials returns the observation as if credentials had not been
+// compared.
+func (o Observation) WithoutCredentials() Observation {
+	if o.Credentials == "" && o.UnreadableCredentials == nil {
+		return o
+	}
+	ofCredentials := o.Kind == Changed || o.Kind == NotComparable && o.Unreadable == nil
+	o.Credentials, o.UnreadableCredentials = "", nil
+	o.Fields = slices.DeleteFunc(slices.Clone(o.Fields), Field.OfCredentials)
+	if len(o.Fields) == 0 {
+		o.Fields = nil // as in an observation that is in sync from the start
+		if ofCredentials {
+			o.Kind = InSync
+		}
+	}
+	return o
+}
