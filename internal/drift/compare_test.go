@@ -472,5 +472,6 @@ func TestDigestsStandForCredentials(t *testing.T) {
 		}
 		plain := compare(func(t secret.Text) secret.Text { return t })
 		require.Equal(t, plain, compare(by.Of))
+		require.Equal(t, plain.Credentials == "", plain.CredentialsProblem() == nil)
 	})
 }

@@ -2,6 +2,7 @@ package drift
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
@@ -69,4 +70,37 @@ func (o Observation) WithoutCredentials() Observation {
 		}
 	}
 	return o
+}
+
+// CredentialsProblem returns how the credentials that were compared do not agree, or why
+// they cannot be compared; nil where they agree, and where nothing was compared.
+func (o Observation) CredentialsProblem() error {
+	switch {
+	case o.UnreadableCredentials != nil:
+		return fmt.Errorf("its credentials cannot be compared: %w", o.UnreadableCredentials)
+	case o.Credentials != "":
+		return fmt.Errorf("its credentials differ: %s", List(o.Fields))
+	default:
+		return nil
+	}
+}
+
+// IsDrift reports whether the database differs from the environment. Whether that was
+// accepted is not asked.
+func (o Observation) IsDrift() bool { return o.Kind != InSync && o.Kind != NotComparable }
+
+// AtBoot returns the kind that counts for a seed. A seed goes by the canonical hash alone:
+// a disabled row counts as an enabled one, and credentials count only where they must
+// agree. The kind is never [Disabled].
+func (o Observation) AtBoot(mustAgree bool) Kind {
+	switch {
+	case o.Kind == Missing, o.Kind == Deleted:
+		return o.Kind
+	case o.Unreadable != nil, mustAgree && o.UnreadableCredentials != nil:
+		return NotComparable
+	case mustAgree && o.Credentials != "", o.HashDiffers():
+		return Changed
+	default:
+		return InSync
+	}
 }

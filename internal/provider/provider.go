@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -107,6 +108,9 @@ func DecodedWithCredentials(bedrock *Bedrock, err error) *DecodedSettings {
 		HasModel: bedrock.Model != "", AssumesRole: bedrock.AssumesRole,
 	}
 }
+
+// ErrAPIKeyID is why an API key that nobody tried to decrypt cannot be compared.
+var ErrAPIKeyID = errors.New("an API key is encrypted with a key that this worker does not have (api_key_key_id)")
 
 // StoredKey is a row of ai_provider_keys.
 type StoredKey struct {

@@ -16,7 +16,6 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
 
@@ -59,24 +58,18 @@ type Step struct {
 	RowType provider.Type
 
 	accepted bool
-	remedies Remedies
-	// Where credentials are required to agree: that they do not, or why they
-	// cannot be compared.
-	credentialsDiffer       bool
-	incomparableCredentials error
+	// mustAgree is set where credentials are required to agree.
+	mustAgree bool
+	remedies  Remedies
 }
 
 // CredentialsProblem returns how credentials that are required to agree do not,
 // nil where they do or are not required to. The seed goes by no acceptance of it.
 func (s Step) CredentialsProblem() error {
-	switch {
-	case s.incomparableCredentials != nil:
-		return fmt.Errorf("its credentials cannot be compared: %w", s.incomparableCredentials)
-	case s.credentialsDiffer:
-		return fmt.Errorf("its credentials differ: %s", drift.List(s.Observation.Fields))
-	default:
+	if !s.mustAgree || s.Observation.Kind == drift.Deleted { // which stays deleted, whatever its credentials
 		return nil
 	}
+	return s.Observation.CredentialsProblem()
 }
 
 // WhyNotComparable returns the reason of the action [NotComparable], nil for another one.
@@ -84,7 +77,7 @@ func (s Step) WhyNotComparable() error {
 	if s.Action != NotComparable {
 		return nil
 	}
-	return cmp.Or(s.Observation.Unreadable, s.incomparableCredentials)
+	return cmp.Or(s.Observation.Unreadable, s.Observation.UnreadableCredentials)
 }
 
 // Accepted reports whether the provider's drift is one that an operator
@@ -166,8 +159,8 @@ func (e *DriftError) Error() string {
 
 func (s Step) problem() string {
 	name := s.Desired.Name
-	switch {
-	case s.incomparableCredentials != nil:
+	switch unread := s.Observation.UnreadableCredentials; {
+	case s.mustAgree && unread != nil:
 		besides := ""
 		if s.Observation.HashDiffers() {
 			besides = "; it differs in " + drift.List(s.Observation.Fields)
@@ -175,8 +168,8 @@ func (s Step) problem() string {
 		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
 			"otherwise replace the stored credentials by those of the environment (%s) with "+
 			"\"%s\", or drop --compat=upstream-credentials",
-			name, s.incomparableCredentials, besides, s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
-	case s.credentialsDiffer:
+			name, unread, besides, s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
+	case s.CredentialsProblem() != nil:
 		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
 			"or write the environment's to the database with \"%s\", or drop --compat=upstream-credentials",
@@ -240,9 +233,9 @@ func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, cr
 	if err != nil {
 		return Plan{}, err
 	}
-	accepted := make(map[string]acceptance, len(stored.Accepted))
+	accepted := make(map[string]*drift.Acceptance, len(stored.Accepted))
 	for _, s := range stored.Accepted {
-		accepted[s.Provider] = acceptance{kind: drift.Kind(s.Kind), env: s.EnvHash, db: s.DbHash}
+		accepted[s.Provider] = &drift.Acceptance{Kind: drift.Kind(s.Kind), EnvHash: s.EnvHash, DBHash: s.DbHash}
 	}
 	return makePlan(desired, rows, accepted, stored.Types, stored.Hasher, credentials, o), nil
 }
@@ -288,74 +281,44 @@ var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)
 
 // makePlan compares credentials as well when they are to be shown, or required to
 // agree.
-func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]acceptance, labels []string, hasher provider.Hasher, shown bool, o options) Plan {
+func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]*drift.Acceptance, labels []string, hasher provider.Hasher, shown bool, o options) Plan {
 	plan := Plan{Steps: make([]Step, len(desired)), flags: o.flags, tolerate: o.remedies.Tolerate}
-	required := o.credentials
-	digester := secret.NewDigester()
 	for i, d := range desired {
 		row := provider.Current(rows[d.Name])
-		step := Step{Desired: d, Row: row, remedies: o.remedies, Observation: drift.Compare(hasher, d, row, shown || required)}
-		step.RowType = d.Type
+		step := Step{
+			Desired: d, Row: row, RowType: d.Type, mustAgree: o.credentials, remedies: o.remedies,
+			Observation: drift.Compare(hasher, d, row, shown || o.credentials),
+		}
 		if d.Bedrock != nil && slices.Contains(labels, string(provider.AmazonBedrock)) {
 			step.RowType = provider.AmazonBedrock
 		}
-		if required {
-			step.requireCredentials(digester)
-		}
-		a := accepted[d.Name]
-		step.Action = step.action(a, labels)
-		step.accepted = a.kind == step.Observation.Kind && a.holds(step.Observation) && step.CredentialsProblem() == nil
+		step.Action = step.action(accepted[d.Name], labels)
+		step.accepted = accepted[d.Name].Holds(step.Observation) && step.CredentialsProblem() == nil
 		plan.Steps[i] = step
 	}
 	return plan
 }
 
-// requireCredentials compares the credentials of a live row. A deleted one stays
-// deleted, whatever its credentials.
-func (s *Step) requireCredentials(by secret.Digester) {
-	if s.Row == nil || s.Row.Deleted || s.Observation.Unreadable != nil {
-		return
-	}
-	stored, err := s.Row.CredentialDigest(by)
-	if err != nil {
-		s.incomparableCredentials = err
-		return
-	}
-	s.credentialsDiffer = !stored.Equal(s.Desired.CredentialDigest(by))
-}
-
-// acceptance is an accepted drift: it holds while both hashes are as they were. That
-// of a soft-deleted row whose settings cannot be read is not known, and no other one.
-type acceptance struct {
-	kind    drift.Kind
-	env, db string
-}
-
-func (a acceptance) holds(o drift.Observation) bool {
-	unknown := o.Kind == drift.Deleted && o.Unreadable != nil
-	return a.kind != "" && a.env == o.EnvHash && (a.db == o.DBHash || unknown)
-}
-
-func (s Step) action(accepted acceptance, labels []string) Action {
-	o := s.Observation
-	switch {
-	case !slices.Contains(labels, string(s.Desired.Type)):
+// action returns what a seed does about the provider. The labels are those of the
+// database's enum.
+func (s Step) action(accepted *drift.Acceptance, labels []string) Action {
+	if !slices.Contains(labels, string(s.Desired.Type)) {
 		return Unsupported
-	case o.Kind == drift.Missing:
-		return Insert
-	case o.Kind == drift.Deleted:
-		return StickyDeleted
-	case o.Unreadable != nil, s.incomparableCredentials != nil:
-		return NotComparable
-	case s.credentialsDiffer:
-		return Drifted
-	case !o.HashDiffers():
-		return Unchanged
-	case accepted.holds(o):
-		return Accepted
-	default:
-		return Drifted
 	}
+	switch s.Observation.AtBoot(s.mustAgree) {
+	case drift.Missing:
+		return Insert
+	case drift.Deleted:
+		return StickyDeleted
+	case drift.NotComparable:
+		return NotComparable
+	case drift.InSync:
+		return Unchanged
+	}
+	if accepted.Covers(s.Observation) && s.CredentialsProblem() == nil {
+		return Accepted
+	}
+	return Drifted
 }
 
 // openRows returns the stored rows by name, with their keys, loaded in one query,
@@ -480,7 +443,7 @@ func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
 		return
 	}
 	remedy := s.resolveBy("env") + ", or " + s.resolveBy("db")
-	if s.credentialsDiffer {
+	if s.CredentialsProblem() != nil {
 		remedy = s.resolveBy("env --with-keys")
 	}
 	logger.WarnContext(ctx, "provider differs from the environment", "provider", s.Desired.Name,
