@@ -1,7 +1,8 @@
 package drift
 
 // Acceptance is a drift that an operator accepted: a pair of hashes, and the kind that
-// the drift had. It holds while both sides stay as they were (spec section 4).
+// the drift had. It holds while both sides stay as they were (docs/specification.md,
+// section 4).
 type Acceptance struct {
 	Kind            Kind
 	EnvHash, DBHash string
@@ -20,3 +21,10 @@ func (a *Acceptance) Covers(o Observation) bool {
 // Holds reports whether the drift is the one that was accepted: the pair and the kind are
 // as they were. A nil acceptance does not hold.
 func (a *Acceptance) Holds(o Observation) bool { return a.Covers(o) && a.Kind == o.Kind }
+
+// isOver reports whether an acceptance that does not hold must be withdrawn: the row
+// changed, or the drift ended. With another environment alone it is kept, since of two
+// workers during a deployment one must not undo what was accepted for the other.
+func (a *Acceptance) isOver(o Observation) bool {
+	return a.DBHash != o.DBHash || a.EnvHash == o.EnvHash && o.Kind == InSync
+}

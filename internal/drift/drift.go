@@ -2,7 +2,8 @@
 // for, and what of that is news. The seed, the verifications, the WAL source, the status
 // and every command ask it, so that all of them give the same answer for the same pair.
 //
-// [Compare] turns a pair into an [Observation].
+// [Compare] turns a pair into an [Observation]. [Recorded.Judge] compares an observation
+// with what is recorded of the provider, and returns what to alert and what to record.
 //
 // The package is pure: it has no database, no clock and no logger.
 package drift

@@ -114,11 +114,11 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if err != nil {
 		return Recorded{}, err
 	}
-	known := make(map[string]*sighting, len(observed))
+	known := make(map[string]drift.Recorded, len(observed))
 	var names []string
 	for _, o := range observed {
-		if known[o.Provider] == nil {
-			known[o.Provider] = &sighting{}
+		if _, again := known[o.Provider]; !again {
+			known[o.Provider] = drift.Recorded{}
 			names = append(names, o.Provider)
 		}
 	}
@@ -127,39 +127,28 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 		return Recorded{}, err
 	}
 	for _, row := range states {
-		*known[row.Name] = sighting{
-			state:    recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
-			accepted: recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
-
-			notComparable: row.NotComparable,
+		known[row.Name] = drift.Recorded{
+			State:         recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
+			Accepted:      recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+			NotComparable: row.NotComparable,
 		}
 	}
 	findings := make([]finding, 0, len(observed))
 	for _, o := range observed {
-		s := known[o.Provider]
-		if o.Commit != nil && o.Kind == drift.InSync && s.notComparable != "" && v.credentials == AlertCredentials {
-			continue // its credentials can be the reason: the verification that follows tells
-		}
-		s.observation = o.Observation
-		if o.Commit != nil && o.Kind != drift.NotComparable && s.state != nil && s.state.credentials != "" && o.Kind != drift.Missing {
-			s.observation.Credentials = s.state.credentials
-			if o.Kind == drift.InSync {
-				s.observation.Kind = drift.Changed
+		recorded := known[o.Provider]
+		f := finding{commit: o.Commit}
+		if o.Commit == nil {
+			f.Judgement = recorded.Judge(o.Observation)
+		} else {
+			judged := false
+			if f.Judgement, judged = recorded.JudgeRow(o.Observation, v.credentials == AlertCredentials); !judged {
+				continue // the verification that follows compares the credentials
 			}
 		}
-		f := judge(*s)
-		f.commit = o.Commit
 		findings = append(findings, f)
-		s.notComparable = f.reason
-		if f.record {
-			now := f.state()
-			s.state = &now
-		}
-		if f.withdraw != nil {
-			s.accepted = nil
-		}
+		known[o.Provider] = recorded.After(f.Judgement)
 	}
-	if !slices.ContainsFunc(findings, finding.isNews) {
+	if !slices.ContainsFunc(findings, func(f finding) bool { return f.IsNews() }) {
 		return Recorded{findings: findings}, nil
 	}
 	recorded, err := v.write(ctx, tx, place{locked.Generation, locked.LastSeq, locked.Epoch}, findings, nil, source)
@@ -217,22 +206,23 @@ func (v *Verifier) write(ctx context.Context, db store.DBTX, at place, findings 
 	var names []string
 	reasons := map[string]string{} // to be recorded, by name
 	for _, f := range findings {
-		if f.recordReason {
-			reasons[f.name] = f.reason
+		name := f.Observation.Provider
+		if f.NewReason {
+			reasons[name] = f.Reason
 		}
-		if f.withdraw != nil {
-			params.WithdrawnProviders = append(params.WithdrawnProviders, f.name)
-			params.WithdrawnKinds = append(params.WithdrawnKinds, string(f.withdraw.kind))
-			params.WithdrawnEnvHashes = append(params.WithdrawnEnvHashes, f.withdraw.envHash)
-			params.WithdrawnDbHashes = append(params.WithdrawnDbHashes, f.withdraw.dbHash)
+		if a := f.Withdrawn; a != nil {
+			params.WithdrawnProviders = append(params.WithdrawnProviders, name)
+			params.WithdrawnKinds = append(params.WithdrawnKinds, string(a.Kind))
+			params.WithdrawnEnvHashes = append(params.WithdrawnEnvHashes, a.EnvHash)
+			params.WithdrawnDbHashes = append(params.WithdrawnDbHashes, a.DBHash)
 		}
-		if f.record {
-			if _, again := latest[f.name]; !again {
-				names = append(names, f.name)
+		if f.NewState {
+			if _, again := latest[name]; !again {
+				names = append(names, name)
 			}
-			latest[f.name] = f
+			latest[name] = f
 		}
-		if f.alert != "" {
+		if f.Alert != "" {
 			alert, err := f.driftAlert(at.next(len(recorded.alerts)), source)
 			if err != nil {
 				return Recorded{}, err

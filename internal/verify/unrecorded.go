@@ -66,14 +66,15 @@ func (v *Verifier) unrecordedOf(ctx context.Context, names []string) (found []Tr
 // transitions returns the transitions of [Verifier.Unrecorded] in a look.
 func (l look) transitions() (found []Transition) {
 	for _, s := range l.sightings {
-		f := judge(s)
-		if f.alert == "" || s.state == nil || s.state.envHash != f.observation.EnvHash {
+		j, before := s.recorded.Judge(s.observation), s.recorded.State
+		o := j.Observation
+		if j.Alert == "" || before == nil || before.EnvHash != o.EnvHash {
 			continue
 		}
-		if s.state.dbHash == f.observation.DBHash && isThere(s.state.kind) && isThere(f.kind) {
+		if before.DBHash == o.DBHash && isThere(before.Kind) && isThere(j.Kind) {
 			continue // of credentials, or of what was accepted
 		}
-		found = append(found, Transition{Provider: f.name, Kind: f.alert, dbHash: f.observation.DBHash})
+		found = append(found, Transition{Provider: o.Provider, Kind: j.Alert, dbHash: o.DBHash})
 	}
 	return found
 }

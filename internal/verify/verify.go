@@ -277,12 +277,11 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams,
 			continue
 		}
 		if seen[row.Name] == nil {
-			seen[row.Name] = &sighting{
-				state:    recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
-				accepted: recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
-
-				notComparable: row.NotComparable,
-			}
+			seen[row.Name] = &sighting{recorded: drift.Recorded{
+				State:         recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
+				Accepted:      recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+				NotComparable: row.NotComparable,
+			}}
 		}
 		if row.ID != nil {
 			rows[row.Name] = append(rows[row.Name], v.opened(providerRow(row)))
@@ -322,12 +321,12 @@ func (v *Verifier) settle(ctx context.Context, looked look, source pubsub.Source
 		var findings []finding
 		var names []string
 		for _, s := range looked.sightings {
-			f := judge(s)
-			if !f.isNews() {
-				v.note(ctx, f)
+			j := s.recorded.Judge(s.observation)
+			if !j.IsNews() {
+				v.note(ctx, j)
 				continue
 			}
-			findings, names = append(findings, f), append(names, f.name)
+			findings, names = append(findings, finding{Judgement: j}), append(names, j.Observation.Provider)
 		}
 		if len(findings) == 0 {
 			return 0, nil
@@ -425,11 +424,9 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 		var forgotten []string
 		for _, state := range unnamed {
 			forgotten = append(forgotten, state.Provider)
-			if drift.Kind(state.Kind) != drift.InSync {
-				findings = append(findings, finding{
-					name: state.Provider, kind: drift.InSync, alert: drift.Resolved,
-					observation: drift.Observation{Provider: state.Provider, ProviderID: deref(state.ProviderID), DBHash: state.DbHash},
-				})
+			j := drift.Unnamed(state.Provider, drift.State{Kind: drift.Kind(state.Kind), ProviderID: deref(state.ProviderID), DBHash: state.DbHash})
+			if j.IsNews() {
+				findings = append(findings, finding{Judgement: j})
 			}
 		}
 		if err := v.needEpoch(ctx); err != nil {
@@ -460,21 +457,22 @@ func (v *Verifier) settleUnnamed() {
 
 // note keeps count of the providers that drift, and of those that cannot be compared.
 // That a provider cannot is logged once for each reason.
-func (v *Verifier) note(ctx context.Context, f finding) {
-	if f.reason == "" {
-		v.comparable(ctx, f.name)
-	} else if v.notComparable[f.name] != f.reason {
-		v.notComparable[f.name] = f.reason
-		remedy := "add the key that its API keys are encrypted with, or replace them with \"resolve " + f.name + " --take env --with-keys\""
-		if w := v.desired[f.name]; w != nil && f.observation.Unreadable != nil {
-			remedy = seed.Repair(w.desired, f.observation.Unreadable)
+func (v *Verifier) note(ctx context.Context, j drift.Judgement) {
+	name := j.Observation.Provider
+	if j.Reason == "" {
+		v.comparable(ctx, name)
+	} else if v.notComparable[name] != j.Reason {
+		v.notComparable[name] = j.Reason
+		remedy := "add the key that its API keys are encrypted with, or replace them with \"resolve " + name + " --take env --with-keys\""
+		if w := v.desired[name]; w != nil && j.Observation.Unreadable != nil {
+			remedy = seed.Repair(w.desired, j.Observation.Unreadable)
 		}
-		v.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", f.name, "error", f.reason, "remedy", remedy)
+		v.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", name, "error", j.Reason, "remedy", remedy)
 	}
-	if f.kind == drift.InSync {
-		delete(v.drifting, f.name)
+	if j.Kind == drift.InSync {
+		delete(v.drifting, name)
 	} else {
-		v.drifting[f.name] = f.kind
+		v.drifting[name] = j.Kind
 	}
 }
 
@@ -492,7 +490,7 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		v.recordedBy(recorded.generation, recorded.findings)
 	}
 	for _, f := range recorded.findings {
-		v.note(ctx, f)
+		v.note(ctx, f.Judgement)
 	}
 	for _, a := range recorded.alerts {
 		v.reached.see(a.Epoch, a.Seq)

@@ -150,15 +150,13 @@ func (v *Verifier) recordedBy(generation int64, findings []finding) {
 	}
 	v.generation = generation
 	for _, f := range findings {
-		w := v.desired[f.name]
-		if w == nil || !f.record && !f.recordReason {
+		w := v.desired[f.Observation.Provider]
+		if w == nil || !f.NewState && !f.NewReason {
 			continue
 		}
-		s := f.state()
 		w.settled = uuid.Nil
-		// Not where its drift was accepted: that can end without a change of hashes.
-		if f.reason == "" && s.kind == drift.InSync && f.observation.Kind == drift.InSync && s.credentials == "" {
-			w.settled = s.providerID
+		if f.IsSettled() {
+			w.settled = f.Observation.ProviderID
 		}
 	}
 }

@@ -1,0 +1,45 @@
+package drift
+
+// Judgement says how a provider is now, and what of that is news.
+type Judgement struct {
+	// Observation is the one that was judged. What is recorded fills in what it does not
+	// show: the id of a row that is gone, credentials that cannot be compared.
+	Observation Observation
+	// Kind is that of the observation, [InSync] where its drift was accepted, and what was
+	// recorded where the row cannot be compared.
+	Kind Kind
+	// Alert is the kind of the alert to publish, empty for none.
+	Alert Kind
+	// NewState is set when [Judgement.State] must replace the recorded state.
+	NewState bool
+	// Reason is why the row, or its API keys, cannot be compared, empty where they can.
+	// NewReason is set when it must replace the recorded one.
+	Reason    string
+	NewReason bool
+	// Withdrawn is an acceptance that no longer holds, nil for none.
+	Withdrawn *Acceptance
+}
+
+// IsNews reports whether there is anything to publish or to record.
+func (j Judgement) IsNews() bool {
+	return j.Alert != "" || j.NewState || j.NewReason || j.Withdrawn != nil
+}
+
+// State returns what is to be recorded.
+func (j Judgement) State() State {
+	o := j.Observation
+	return State{Kind: j.Kind, ProviderID: o.ProviderID, EnvHash: o.EnvHash, DBHash: o.DBHash, Credentials: o.Credentials}
+}
+
+// IsAccepted reports whether the provider drifts, and counts as in sync because an
+// acceptance holds.
+func (j Judgement) IsAccepted() bool { return j.Kind == InSync && j.Observation.IsDrift() }
+
+// IsSettled reports whether the row was judged in sync in every respect, so that a row
+// with the same canonical fields need not be judged again. An accepted drift is not
+// settled: its acceptance can end without a change of hashes.
+//
+// sql/scan_states.sql has the same condition, to leave out the rows that are settled.
+func (j Judgement) IsSettled() bool {
+	return j.Reason == "" && j.Kind == InSync && j.Observation.Kind == InSync && j.Observation.Credentials == ""
+}

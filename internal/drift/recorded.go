@@ -1,0 +1,133 @@
+package drift
+
+import "github.com/google/uuid"
+
+// State is what was last recorded of a provider that the environment names.
+type State struct {
+	Kind       Kind // in sync as well where the drift was accepted
+	ProviderID uuid.UUID
+	EnvHash    string
+	DBHash     string
+	// Credentials is [Observation.Credentials] as it was then.
+	Credentials string
+}
+
+// isSameDrift reports whether another state is the same drift, so that it needs no alert.
+// A provider that is there drifts anew when its values change. The values of one that is
+// missing or deleted do not matter.
+func (s State) isSameDrift(other State) bool {
+	if s.Kind != other.Kind {
+		return false
+	}
+	if s.Kind == Missing || s.Kind == Deleted {
+		return true
+	}
+	return s.EnvHash == other.EnvHash && s.DBHash == other.DBHash && s.Credentials == other.Credentials
+}
+
+// Recorded is everything that is recorded of one provider.
+type Recorded struct {
+	State    *State      // nil: nothing was recorded yet
+	Accepted *Acceptance // nil: no drift was accepted
+	// NotComparable is why the provider could not be compared, empty for no reason.
+	NotComparable string
+}
+
+// before returns the recorded state. A provider without one counts as in sync.
+func (r Recorded) before() State {
+	if r.State == nil {
+		return State{Kind: InSync}
+	}
+	return *r.State
+}
+
+// Judge compares an observation with what is recorded, and returns what is news.
+//
+// What is recorded of a row that cannot be compared stands. What is recorded of
+// credentials that cannot be compared stands too: a drift of anything else ends without
+// them.
+func (r Recorded) Judge(o Observation) Judgement {
+	before := r.before()
+	if o.ProviderID == uuid.Nil {
+		o.ProviderID = before.ProviderID // of the row that was there
+	}
+	if o.UnreadableCredentials != nil && before.Credentials != "" && (o.Kind == Changed || o.Kind == Disabled) {
+		o.Credentials = before.Credentials
+	}
+	j := Judgement{Observation: o, Kind: o.Kind}
+	if reason := o.WhyNotComparable(); reason != nil {
+		j.Reason = reason.Error()
+	}
+	j.NewReason = j.Reason != r.NotComparable
+	if o.Kind == NotComparable {
+		if o.Unreadable != nil || before.Kind == InSync {
+			j.Kind = before.Kind
+			return j
+		}
+		// Everything but the API keys agrees. What is recorded of the keys is what is left of
+		// the drift.
+		o.Kind, o.Credentials = InSync, before.Credentials
+		if o.Credentials != "" {
+			o.Kind = Changed
+		}
+	}
+	j.Kind = o.Kind
+	switch a := r.Accepted; {
+	case a.Holds(o):
+		j.Kind, o.DBHash = InSync, a.DBHash
+	case a != nil && a.isOver(o):
+		j.Withdrawn = a
+	}
+	j.Observation = o
+
+	now := j.State()
+	j.NewState = now != before
+	switch {
+	case j.Kind == InSync && before.Kind != InSync:
+		j.Alert = Resolved
+	case j.Kind != InSync && !before.isSameDrift(now):
+		j.Alert = j.Kind
+	}
+	return j
+}
+
+// JudgeRow is [Recorded.Judge] of an observation that was made without credentials, as
+// of a row that the WAL shows: what is recorded of credentials stands. It reports false
+// where it cannot tell. With credentials set, they are compared elsewhere and can be why
+// the provider could not be compared: a row that agrees does not end that.
+func (r Recorded) JudgeRow(o Observation, credentials bool) (Judgement, bool) {
+	if credentials && o.Kind == InSync && r.NotComparable != "" {
+		return Judgement{}, false
+	}
+	if known := r.before().Credentials; known != "" && o.Kind != NotComparable && o.Kind != Missing {
+		o.Credentials = known
+		if o.Kind == InSync {
+			o.Kind = Changed
+		}
+	}
+	return r.Judge(o), true
+}
+
+// After returns what is recorded once the judgement is.
+func (r Recorded) After(j Judgement) Recorded {
+	r.NotComparable = j.Reason
+	if j.NewState {
+		state := j.State()
+		r.State = &state
+	}
+	if j.Withdrawn != nil {
+		r.Accepted = nil
+	}
+	return r
+}
+
+// Unnamed judges what is recorded of a provider that the environment no longer names.
+// Nothing is left that the row could differ from, and so its drift is over. Nothing is to
+// be recorded: the state is forgotten.
+func Unnamed(provider string, s State) Judgement {
+	j := Judgement{Kind: InSync, Observation: Observation{Provider: provider, ProviderID: s.ProviderID, DBHash: s.DBHash}}
+	if s.Kind != InSync {
+		j.Alert = Resolved
+	}
+	return j
+}
