@@ -30,7 +30,11 @@ func Compare(h provider.Hasher, desired provider.Desired, row *provider.Row, cre
 			have.Type = want.Type // only its settings say whether it is a Bedrock row
 		}
 	} else {
-		o.DBHashes = h.RowHashes(stored)
+		if row.Hashes != nil {
+			o.DBHashes = *row.Hashes
+		} else {
+			o.DBHashes = h.RowHashes(stored)
+		}
 		o.DBHash = o.DBHashes.Against(desired)
 	}
 	if want.Type != have.Type {

@@ -50,9 +50,9 @@ func (f Field) OfCredentials() bool {
 	return f.Name == APIKeysField || f.Name == BedrockCredentialsField
 }
 
-// OfSettings reports whether the field depends on the settings column, and so on
+// ofSettings reports whether the field depends on the settings column, and so on
 // whether that can be decoded.
-func (f Field) OfSettings() bool {
+func (f Field) ofSettings() bool {
 	return f.Name == SettingsField || f.Name == RegionField || f.Name == TypeField
 }
 

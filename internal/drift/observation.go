@@ -3,6 +3,7 @@ package drift
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
@@ -103,4 +104,32 @@ func (o Observation) AtBoot(mustAgree bool) Kind {
 	default:
 		return InSync
 	}
+}
+
+// Has reports whether a field of the name differs.
+func (o Observation) Has(name string) bool {
+	return slices.ContainsFunc(o.Fields, func(f Field) bool { return f.Name == name })
+}
+
+// SameState reports whether two observations show the same state of a provider. Where
+// several rows of the name are soft-deleted, the two can have picked different ones.
+func (o Observation) SameState(other Observation) bool {
+	return o.Kind == other.Kind && (o.Kind == Deleted || o.DBHash == other.DBHash && o.ProviderID == other.ProviderID)
+}
+
+// SameBesideSettings reports whether two observations of one row agree in the fields that
+// do not depend on its settings, which can be decoded in one of them alone. The base URL
+// counts with baseURL set. Whether the row is enabled does not count: an observation that
+// could not decode the settings does not show it.
+func (o Observation) SameBesideSettings(other Observation, baseURL bool) bool {
+	others := func(fields []Field) map[Field]bool {
+		set := map[Field]bool{}
+		for _, f := range fields {
+			if !f.ofSettings() && f.Name != EnabledField && (baseURL || f.Name != BaseURLField) {
+				set[f] = true
+			}
+		}
+		return set
+	}
+	return maps.Equal(others(o.Fields), others(other.Fields))
 }

@@ -76,7 +76,10 @@ type Row struct {
 	// Decoded, when set, stands for Settings: the WAL source decodes them as they
 	// pass by and keeps nothing else of them, and encrypted ones are decoded where
 	// the row is loaded.
-	Decoded   *DecodedSettings
+	Decoded *DecodedSettings
+	// Hashes, when set, stand for those of the fields above: the mirror of the WAL source
+	// knows the hashes also of a row whose base URL or region it does not keep.
+	Hashes    *RowHashes
 	UpdatedAt time.Time
 	// Keys are the stored bearer keys; they are loaded only where they are
 	// compared.

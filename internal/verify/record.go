@@ -34,18 +34,6 @@ type Recorded struct {
 	alerts     []pubsub.DriftAlert
 }
 
-// Observe compares a provider with a row, nil for none, without its credentials.
-// It reports false when the environment does not name it.
-func (v *Verifier) Observe(name string, row *provider.Row) (drift.Observation, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	w := v.desired[name]
-	if w == nil {
-		return drift.Observation{}, false
-	}
-	return drift.Compare(v.hasher, w.desired, row, false), true
-}
-
 // Named returns the desired provider of a name. It waits for no verification.
 func (v *Verifier) Named(name string) (provider.Desired, bool) {
 	w := (*v.named.Load())[name]

@@ -64,6 +64,9 @@ func (m *mirrorRow) row(desired provider.Desired, h provider.Hasher) *provider.R
 	}
 	if m.unreadable != "" {
 		row.Decoded.Err = errors.New(m.unreadable)
+	} else {
+		hashes := m.hashes
+		row.Hashes = &hashes
 	}
 	if !m.baseURLKnown || m.regionCut {
 		m.complete(row, desired, h)
@@ -178,15 +181,6 @@ func (m *mirror) observed(desired provider.Desired) *provider.Row {
 		rows = append(rows, *m.rows[id].row(desired, m.hasher))
 	}
 	return provider.Current(rows)
-}
-
-// hashesOf returns the hashes that the mirror knows of a row, also of one whose
-// base URL it does not know.
-func (m *mirror) hashesOf(id uuid.UUID) provider.RowHashes {
-	if row := m.rows[id]; row != nil {
-		return row.hashes
-	}
-	return provider.RowHashes{}
 }
 
 // apply applies one change, whose rows have been fetched, and returns the names

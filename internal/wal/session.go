@@ -651,18 +651,16 @@ func (s *session) fetch(ctx context.Context, batch []event) error {
 	return nil
 }
 
-// observe compares what the mirror holds of a name with the environment.
+// observe compares what the mirror holds of a name with the environment. It reports false
+// when the environment does not name the provider, which it looks up once: a reload can
+// replace it at any time, and the mirror's row is completed for the provider that it is
+// compared with.
 func (s *session) observe(name string) (drift.Observation, bool) {
 	desired, named := s.Verifier.Named(name)
 	if !named {
 		return drift.Observation{}, false
 	}
-	row := s.mirror.observed(desired)
-	o, named := s.Verifier.Observe(name, row)
-	if row != nil && o.Unreadable == nil {
-		o.DBHash = s.mirror.hashesOf(row.ID).Against(desired)
-	}
-	return o, named
+	return drift.Compare(s.hasher, desired, s.mirror.observed(desired), false), true
 }
 
 // verify begins the verification that is held, unless queries do not see yet what it
@@ -733,7 +731,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 			continue
 		}
 		seen := o.Observation.WithoutCredentials()
-		if named && !agree(mirrored, seen) {
+		if named && !mirrored.SameState(seen) {
 			s.disagreed[o.Provider]++
 			switch {
 			case s.disagreed[o.Provider] <= disagreements:
@@ -776,12 +774,6 @@ func (s *session) finishCheck(ctx context.Context) error {
 		s.Pending.Again(c.request)
 	}
 	return nil
-}
-
-// agree reports whether two observations show the same state. Of several
-// soft-deleted rows of a name the two may have picked different ones.
-func agree(a, b drift.Observation) bool {
-	return a.Kind == b.Kind && (a.Kind == drift.Deleted || a.DBHash == b.DBHash && a.ProviderID == b.ProviderID)
 }
 
 // reread makes the stream start anew with a slot and a mirror as of now: the
