@@ -146,18 +146,6 @@ func (r Row) Canonical() (Canonical, error) {
 	return CanonicalOfRow(r.Type, r.BaseURL, decoded), nil
 }
 
-// CanonicalAgainst returns the row's canonical fields for a comparison with the
-// desired provider's, or why its settings cannot be decoded: when both
-// are Bedrock the type is that of the environment, and when one is the types
-// differ.
-func (r Row) CanonicalAgainst(d Desired) (Canonical, error) {
-	c, err := r.Canonical()
-	if err != nil {
-		return Canonical{}, err
-	}
-	return c.Against(d), nil
-}
-
 // Current picks, among all rows of one name, the one that stands for the
 // provider: the live one, else the one soft-deleted last, else the one of the
 // highest id. It returns nil when there is none.

@@ -140,20 +140,12 @@ func takeEnv(ctx context.Context, tx pgx.Tx, with encryption, step seed.Step, wi
 		Provider: desired.Name, ProviderID: observed.ProviderID,
 		Kind: observed.Kind, Fields: observed.Fields, KeysReplaced: withKeys,
 	}
-	if notCompared := observed.UnreadableCredentials; !withKeys && (observed.Credentials != "" || notCompared != nil) {
+	if !withKeys && observed.CredentialsProblem() != nil {
 		observed = observed.WithoutCredentials()
 		if observed.Kind == drift.InSync {
-			problem := step.CredentialsProblem()
-			switch {
-			case problem != nil: // they were required to agree
-			case notCompared != nil:
-				problem = fmt.Errorf("its credentials cannot be compared: %w", notCompared)
-			default:
-				problem = fmt.Errorf("its credentials differ: %s", drift.List(outcome.Fields))
-			}
 			return outcome, fmt.Errorf("%w; stored credentials may have been rotated, and are not overwritten unasked: "+
 				"repeat with --with-keys to replace them by the environment's, or set those of the database in the environment (%s)",
-				problem, step.CredentialsOrigin())
+				step.Observation.CredentialsProblem(), step.CredentialsOrigin())
 		}
 		outcome.Fields, outcome.KeysDiffer = observed.Fields, true
 	}
@@ -224,7 +216,7 @@ func (w write) carryOut(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, s
 		if err != nil {
 			return fmt.Errorf("update the row: %w", err)
 		}
-		ofRow := slices.DeleteFunc(slices.Clone(w.fields), func(f drift.Field) bool { return f.Name == "api_keys" })
+		ofRow := slices.DeleteFunc(slices.Clone(w.fields), func(f drift.Field) bool { return f.Name == drift.APIKeysField })
 		entries = append(entries, audit.Entry{
 			OccurredAt: now, Actor: actor, Action: audit.ProviderUpdated, Provider: desired.Name, ProviderID: observed.ProviderID,
 			Details: audit.Details{Changes: changes(ofRow), EnvHash: observed.EnvHash, DBHash: observed.DBHash},

@@ -49,35 +49,31 @@ func concernsSettings(step seed.Step) bool {
 	return step.Row.Type.HashNeedsSettings() || step.RowType.HashNeedsSettings()
 }
 
-// planWrite returns what must be written for the step. Its row must exist. settings is
-// the plain text of its settings, empty unless [concernsSettings].
+// planWrite returns what must be written for the step. Its row must exist, and its
+// settings must be readable. settings is their plain text, empty unless
+// [concernsSettings].
 func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err error) {
 	desired, row := step.Desired, step.Row
-	have, err := row.CanonicalAgainst(desired)
-	if err != nil {
-		return w, err
-	}
-	want := desired.Canonical()
 	if row.Deleted {
 		w.columns.Deleted = new(bool)
-		w.fields = append(w.fields, drift.Field{Name: "deleted", Env: "false", DB: "true"})
+		w.fields = append(w.fields, drift.IsDeleted)
 	}
 	if !row.Enabled {
 		enabled := true
 		w.columns.Enabled = &enabled
-		w.fields = append(w.fields, drift.Field{Name: "enabled", Env: "true", DB: "false"})
+		w.fields = append(w.fields, drift.IsDisabled)
 	}
-	typeDiffers := want.Type != have.Type
+	typeDiffers := step.Observation.Has(drift.TypeField)
 	w.unusesKeys = typeDiffers && !desired.UsesKeys()
 	if typeDiffers && row.Type != step.RowType {
 		w.columns.Type = &step.RowType
-		w.fields = append(w.fields, drift.Field{Name: "type", Env: string(step.RowType), DB: string(row.Type)})
+		w.fields = append(w.fields, drift.Field{Name: drift.TypeField, Env: string(step.RowType), DB: string(row.Type)})
 	}
-	if want.BaseURL != have.BaseURL {
+	if step.Observation.Has(drift.BaseURLField) {
 		w.columns.BaseURL = &desired.BaseURL
 	}
 	for _, f := range step.Observation.Fields {
-		if f.Name == "base_url" || f.Name == "bedrock_region" || withKeys && f.OfCredentials() {
+		if f.Name == drift.BaseURLField || f.Name == drift.RegionField || withKeys && f.OfCredentials() {
 			w.fields = append(w.fields, f)
 		}
 	}
@@ -148,7 +144,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 		}
 		w.settings, w.secretSettings = &merged, stored.HasCredentials() || withKeys && desired.HasCredentials()
 		if stored == nil {
-			w.fields = append(w.fields, drift.Field{Name: "settings", Env: "bedrock", DB: "none"})
+			w.fields = append(w.fields, drift.Field{Name: drift.SettingsField, Env: "bedrock", DB: "none"})
 		}
 		return nil
 	}
@@ -171,7 +167,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 			strings.Join(pair, ", "))
 	}
 	w.settings = &secret.Text{}
-	w.fields = append(w.fields, drift.Field{Name: "settings", Env: "none", DB: "bedrock"})
+	w.fields = append(w.fields, drift.Field{Name: drift.SettingsField, Env: "none", DB: "bedrock"})
 	return nil
 }
 
