@@ -280,7 +280,7 @@ func recorded(row store.ListRecordedRow) Provider {
 	case Drifted, SoftDeleted:
 		p.Kind = drift.Kind(row.Kind)
 	case NotComparable:
-		p.Fields = []drift.Field{{Name: "row", DB: "cannot be compared: " + row.Reason}}
+		p.Fields = []drift.Field{{Name: "row", DB: drift.NotCompared + row.Reason}}
 	case Accepted:
 		p.Kind = drift.Kind(*row.AcceptedKind)
 		p.AcceptedAt = utc(row.AcceptedAt)
@@ -316,9 +316,9 @@ func (d drifts) explain(p *Provider, row store.ListRecordedRow) {
 	case found && alert.Kind == string(p.Kind) && alert.EnvHash == row.EnvHash && alert.DbHash == row.DbHash:
 		p.Fields = fieldsOf(alert.Fields)
 	case p.Kind == drift.Deleted:
-		p.Fields = []drift.Field{{Name: "deleted", Env: "false", DB: "true"}}
+		p.Fields = []drift.Field{drift.IsDeleted}
 	case p.Kind == drift.Disabled:
-		p.Fields = []drift.Field{{Name: "enabled", Env: "true", DB: "false"}}
+		p.Fields = []drift.Field{drift.IsDisabled}
 	}
 }
 
@@ -376,8 +376,8 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 			continue
 		}
 		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
-		o := drift.Compare(hasher.Hasher, desired, row, false)
-		p.now(o, listed[i], hasher.asRecorded(o, listed[i]))
+		known := recordedOf(listed[i])
+		p.now(known, hasher.comparable(drift.Compare(hasher.Hasher, desired, row, false), known))
 	}
 	return nil
 }
@@ -388,44 +388,64 @@ type hashing struct {
 	ownKey bool
 }
 
-// asRecorded reports whether an observation has the hashes that are recorded. Without the
-// database's key there is no telling of keyed ones, which count as such.
-func (h hashing) asRecorded(o drift.Observation, row store.ListRecordedRow) bool {
-	same := func(now, recorded string) bool {
-		return now == recorded || !h.ownKey && provider.IsKeyed(now) && provider.IsKeyed(recorded)
+// comparable returns an observation whose hashes can be compared with those recorded.
+// Without the database's key a keyed hash counts as the recorded one, if that is keyed too.
+func (h hashing) comparable(o drift.Observation, known drift.Recorded) drift.Observation {
+	if h.ownKey || known.State == nil {
+		return o
 	}
-	return same(o.EnvHash, row.EnvHash) && same(o.DBHash, row.DbHash)
+	unlessKeyed := func(now, recorded string) string {
+		if provider.IsKeyed(now) && provider.IsKeyed(recorded) {
+			return recorded
+		}
+		return now
+	}
+	o.EnvHash, o.DBHash = unlessKeyed(o.EnvHash, known.State.EnvHash), unlessKeyed(o.DBHash, known.State.DBHash)
+	return o
 }
 
-// now makes a provider what it is seen to be. asRecorded says that its hashes are those
-// that are recorded.
-func (p *Provider) now(o drift.Observation, row store.ListRecordedRow, asRecorded bool) {
-	switch {
-	case o.Kind == drift.NotComparable:
-		p.State, p.Kind, p.Fields = NotComparable, "", o.Fields
-	case p.State == NotComparable && o.Kind == drift.InSync:
-		// It can be for its credentials, which are not looked at here.
-	case asRecorded && o.Kind == drift.InSync && row.Credentials != "":
-		// Credentials are not looked at here: what was recorded of them stands.
-	case asRecorded && p.State == Accepted && o.Kind == p.Kind:
-		p.Fields = o.Fields
-	case p.State == DBOnly, p.State == Unverified:
-		// Named by now, and what there is to say of it is for the verification.
-		p.State, p.Kind, p.Fields = Unverified, o.Kind, o.Fields
-		if o.Kind == drift.InSync {
-			p.Kind = ""
-		}
-	case o.Kind == drift.InSync:
-		p.State, p.Kind, p.Fields = InSync, "", nil
+// recordedOf returns what is recorded of a provider, as far as a listing has it: not the
+// state of one that cannot be compared.
+func recordedOf(row store.ListRecordedRow) drift.Recorded {
+	r := drift.Recorded{NotComparable: row.Reason}
+	if row.Kind != "" {
+		r.State = &drift.State{Kind: drift.Kind(row.Kind), EnvHash: row.EnvHash, DBHash: row.DbHash, Credentials: row.Credentials}
+	}
+	if row.AcceptedKind != nil {
+		r.Accepted = &drift.Acceptance{Kind: drift.Kind(*row.AcceptedKind), EnvHash: row.EnvHash, DBHash: row.DbHash}
+	}
+	return r
+}
+
+// now makes a provider what it is seen to be, beside what is recorded of it. Credentials
+// are not looked at here: what is recorded of them stands.
+func (p *Provider) now(known drift.Recorded, o drift.Observation) {
+	j, judged := known.JudgeRow(o, true)
+	if !judged {
+		return // it can be not comparable for its credentials
+	}
+	p.Fields = slices.DeleteFunc(p.Fields, func(f drift.Field) bool { return !f.OfCredentials() })
+	if j.Observation.Credentials == "" {
+		p.Fields = nil
+	}
+	p.Fields = append(slices.Clone(o.Fields), p.Fields...)
+	switch p.Kind = j.Observation.Kind; {
+	case j.Reason != "":
+		p.State, p.Kind = NotComparable, ""
+	case known.State == nil && known.NotComparable == "":
+		// What there is to say of it is for its first verification.
+		p.State = Unverified
+	case j.IsAccepted():
+		p.State = Accepted
+	case j.Kind == drift.InSync:
+		p.State = InSync
+	case j.Kind == drift.Deleted:
+		p.State = SoftDeleted
 	default:
-		credentials := slices.DeleteFunc(p.Fields, func(f drift.Field) bool { return !f.OfCredentials() })
-		p.State, p.Kind, p.Fields = Drifted, o.Kind, o.Fields
-		if o.Kind == drift.Deleted {
-			p.State = SoftDeleted
-		}
-		if asRecorded && row.Credentials != "" {
-			p.Fields = append(p.Fields, credentials...)
-		}
+		p.State = Drifted
+	}
+	if p.Kind == drift.InSync {
+		p.Kind = ""
 	}
 }
 

@@ -492,6 +492,14 @@ func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
 	s, err = status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), every)
 	require.NoError(t, err)
 	require.Equal(t, "drifted one disabled enabled=true|false"+want[len("drifted one changed"):], summary(s.Providers[0]))
+
+	// What is recorded of credentials stands until they are compared, as it does for a worker.
+	environment[0].BaseURL = "https://moved.example/"
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = true, base_url = 'https://moved.example/'`)
+	require.NoError(t, err)
+	s, err = status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), every)
+	require.NoError(t, err)
+	require.Equal(t, []string{want}, summaries(s))
 }
 
 // TestTheLeaderIsTheSessionThatHoldsItsLock makes sessions as workers have them.
