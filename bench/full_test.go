@@ -43,7 +43,7 @@ func BenchmarkFull(b *testing.B) {
 		desired := environment(b, n)
 		d.fill(desired, true)
 		pool := d.pool(nil)
-		verifier := verify.New(pool, desired, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), noMetrics{})
+		verifier := verify.New(pool, desired, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), noMetrics{})
 		read := func(sql string, scan func(rowScanner, *store.ListProvidersRow) error) error {
 			rows, err := pool.Query(ctx, sql)
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/report"
@@ -227,17 +228,21 @@ func verifyCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			use, credentials := f.comparing(schema.Verifying), f.credentials != string(verify.IgnoreCredentials)
-			if credentials {
+			use, mode := f.comparing(schema.Verifying), drift.CredentialMode(f.credentials)
+			if mode.Compares() {
 				use |= schema.Credentials
 			}
-			plan, err := seed.DryRun(ctx, pool, environment.Providers, credentials, f.seedOptions(keys)...)
+			plan, err := seed.DryRun(ctx, pool, environment.Providers, mode.Compares(), f.seedOptions(keys)...)
 			if err != nil {
 				return schema.Explain(ctx, pool, use, err)
 			}
 			// Where a start would fail for them they are a drift.
-			if f.credentials == string(verify.WarnCredentials) && !f.requiresCredentials() {
-				warnCredentials(ctx, logger, plan)
+			if mode == drift.WarnCredentials && !f.requiresCredentials() {
+				for i := range plan.Steps {
+					o := &plan.Steps[i].Observation
+					verify.WarnCredentials(ctx, logger, *o)
+					*o = mode.Judged(*o)
+				}
 			}
 			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
 			if err := f.printer().Verification(plan); err != nil {
@@ -251,21 +256,6 @@ func verifyCommand(f *flags) *cobra.Command {
 			}
 			return nil
 		},
-	}
-}
-
-// warnCredentials logs the credentials that differ and takes them out of the
-// plan: a warning is no drift.
-func warnCredentials(ctx context.Context, logger *slog.Logger, plan seed.Plan) {
-	for i := range plan.Steps {
-		o := &plan.Steps[i].Observation
-		switch {
-		case o.UnreadableCredentials != nil:
-			logger.WarnContext(ctx, "credentials in the database cannot be compared with the environment", "provider", o.Provider, "error", o.UnreadableCredentials)
-		case o.Credentials != "":
-			logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
-		}
-		*o = o.WithoutCredentials()
 	}
 }
 
@@ -299,7 +289,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			}
 			defer func() { failed = errors.Join(failed, done()) }()
 			var outcome resolve.Outcome
-			compare := f.credentials == string(verify.AlertCredentials)
+			compare := f.credentials == string(drift.AlertCredentials)
 			if take == "env" {
 				outcome, err = resolve.TakeEnv(ctx, pool, keys, desired, withKeys, compare, operator(), f.seedOptions(keys)...)
 			} else {

@@ -7,9 +7,9 @@ import (
 	"regexp"
 	"strings"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
-	"provwatch/internal/verify"
 )
 
 // plainWord is what no shell takes for anything else.
@@ -40,7 +40,7 @@ func (f *flags) ownFlags() string {
 		add("data-dir", f.dataDir, "")
 	}
 	add("migrate", f.migrate, string(schema.Auto))
-	add("credential-drift", f.credentials, string(verify.IgnoreCredentials))
+	add("credential-drift", f.credentials, string(drift.IgnoreCredentials))
 	add("compat", f.compat, compatNone)
 	return text.String()
 }
@@ -62,7 +62,7 @@ func (f *flags) remedies() seed.Remedies {
 	}
 	own := f.ownFlags()
 	tolerate := " --on-boot-drift=alert"
-	if f.requiresCredentials() && f.credentials == string(verify.IgnoreCredentials) {
+	if f.requiresCredentials() && f.credentials == string(drift.IgnoreCredentials) {
 		tolerate += " --credential-drift=alert" // without which it would ignore some
 	}
 	return seed.Remedies{Command: program(), Flags: own, Tolerate: `"` + program() + ` run` + tolerate + own + `"`}
@@ -71,7 +71,7 @@ func (f *flags) remedies() seed.Remedies {
 // remedies are those of a target, which the worker starts again by itself.
 func (t *fileTarget) remedies() seed.Remedies {
 	field := "on_boot_drift: alert"
-	if t.flags.requiresCredentials() && t.flags.credentials == string(verify.IgnoreCredentials) {
+	if t.flags.requiresCredentials() && t.flags.credentials == string(drift.IgnoreCredentials) {
 		field += " and credential_drift: alert"
 	}
 	return seed.Remedies{

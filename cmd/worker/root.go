@@ -18,13 +18,13 @@ import (
 
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/embedded"
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
-	"provwatch/internal/verify"
 )
 
 // flags are the values of all flags; each command uses those that it has.
@@ -111,7 +111,7 @@ func newRootCommand() *cobra.Command {
 	p.StringVar(&f.dataDir, "data-dir", "", "folder of the private PostgreSQL, used when no database is configured (default "+dataDirText()+")")
 	p.DurationVar(&f.connectTimeout, "connect-timeout", 30*time.Second, "how long to try to reach the database at the start")
 	p.StringVar(&f.migrate, "migrate", string(schema.Auto), "what to do about a schema that is not up to date: auto (migrate), check (fail), off")
-	p.StringVar(&f.credentials, "credential-drift", string(verify.IgnoreCredentials), "what to do about keys that differ from the environment's: ignore, warn, alert")
+	p.StringVar(&f.credentials, "credential-drift", string(drift.IgnoreCredentials), "what to do about keys that differ from the environment's: ignore, warn, alert")
 	p.StringVar(&f.compat, "compat", compatNone, "as what program to seed: none, upstream-credentials (credentials must agree at the start as well)")
 	p.StringVarP(&f.output, "output", "o", "text", "form of what is printed: text, json")
 	p.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text, json")
@@ -296,7 +296,7 @@ func (f *flags) problems() (all []problem) {
 			all = append(all, problem{flag: choice.flag, want: "must be one of " + strings.Join(choice.of, ", ")})
 		}
 	}
-	if f.requiresCredentials() && f.onBootDrift == "alert" && f.credentials == string(verify.IgnoreCredentials) {
+	if f.requiresCredentials() && f.onBootDrift == "alert" && f.credentials == string(drift.IgnoreCredentials) {
 		all = append(all, problem{
 			flag: "compat", among: []string{"compat", "on-boot-drift", "credential-drift"},
 			want: fmt.Sprintf("=%s finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, "+

@@ -18,11 +18,11 @@ import (
 	"provwatch/internal/config"
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
-	"provwatch/internal/verify"
 )
 
 // fileTarget is a target of --config with the flags that hold for it.
@@ -250,7 +250,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.TolerateBootDrift = f.onBootDrift == "alert"
 	o.RequireCredentials = f.requiresCredentials()
 	o.AnnounceSeed = f.announceSeed
-	o.CredentialDrift = verify.CredentialMode(f.credentials)
+	o.CredentialDrift = drift.CredentialMode(f.credentials)
 	o.Resync, o.MaxBackOff = f.resync, f.maxBackOff
 	o.ProbeInterval, o.AnswerTimeout = f.probeInterval, f.answerTimeout
 	o.TakeOverAfter = f.takeOverAfter

@@ -20,6 +20,7 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
@@ -67,7 +68,7 @@ type Options struct {
 	// RequireCredentials makes other credentials than the environment's a drift for
 	// the seed, not for the watch (--compat=upstream-credentials).
 	RequireCredentials bool
-	CredentialDrift    verify.CredentialMode
+	CredentialDrift    drift.CredentialMode
 	Resync             time.Duration
 	// MaxBackOff bounds, before jitter, the wait until a lost connection or a failed
 	// verification is tried again (--max-backoff). A worker can stay not ready for
@@ -268,7 +269,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	c.metrics.page.run(d)
 	d.published.Store(published)
 	d.verifier.Decrypt(o.Keys)
-	d.verifier.SetNotComparable(plan.NotComparable(o.CredentialDrift == verify.AlertCredentials))
+	d.verifier.SetNotComparable(plan.NotComparable(o.CredentialDrift == drift.AlertCredentials))
 	d.verifier.AnswerWithin(o.AnswerTimeout)
 	c.metrics.Watching(d.verifier.Providers())
 	c.up()

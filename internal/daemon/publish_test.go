@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/verify"
@@ -42,7 +43,7 @@ func TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost(t *testing.
 		conn.Release()
 	}
 	d := &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, pool: pool,
-		verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
+		verifier: verify.New(pool, nil, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
 	d.publishStatus(t.Context(), pubsub.EventLeading, "")
 	notification, err := listening.WaitForNotification(waittest.Context(t))
 	require.NoError(t, err)
@@ -54,7 +55,7 @@ func TestAStatusThatAStopInterruptsIsNoFailure(t *testing.T) {
 	pool, _ := pgtest.NewPool(t)
 	var log strings.Builder
 	d := &daemon{Options: Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, pool: pool,
-		verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
+		verifier: verify.New(pool, nil, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	d.publishStatus(ctx, pubsub.EventReady, "")

@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
-	"provwatch/internal/verify"
 	"provwatch/internal/waittest"
 )
 
@@ -52,7 +52,7 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 		{Name: "boot", Open: func(context.Context, *slog.Logger) (Options, error) { panic("in the boot") }},
 		{Name: "watch", Open: func(context.Context, *slog.Logger) (Options, error) {
 			return Options{Database: database, Keys: keys, ConnectTimeout: waittest.Patience, Migrate: schema.Auto, Source: NotifySource,
-				CredentialDrift: verify.IgnoreCredentials, Resync: time.Hour, MaxBackOff: time.Second, ProbeInterval: time.Minute, AnswerTimeout: time.Minute, TakeOverAfter: time.Minute, StopBy: stopBy}, nil
+				CredentialDrift: drift.IgnoreCredentials, Resync: time.Hour, MaxBackOff: time.Second, ProbeInterval: time.Minute, AnswerTimeout: time.Minute, TakeOverAfter: time.Minute, StopBy: stopBy}, nil
 		}},
 	}
 	ctx, cancel := context.WithCancel(t.Context())

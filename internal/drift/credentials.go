@@ -7,6 +7,28 @@ import (
 	"provwatch/internal/provider"
 )
 
+// CredentialMode says what to do about credentials that differ (--credential-drift).
+type CredentialMode string
+
+// The modes of --credential-drift.
+const (
+	IgnoreCredentials CredentialMode = "ignore" // do not compare them
+	WarnCredentials   CredentialMode = "warn"   // log it, once for each difference
+	AlertCredentials  CredentialMode = "alert"  // it is a drift of kind changed
+)
+
+// Compares reports whether credentials are compared.
+func (m CredentialMode) Compares() bool { return m != IgnoreCredentials }
+
+// Judged returns of an observation what is judged. With [WarnCredentials] that is
+// everything but the credentials.
+func (m CredentialMode) Judged(o Observation) Observation {
+	if m == WarnCredentials {
+		return o.WithoutCredentials()
+	}
+	return o
+}
+
 // compareCredentials compares the row's credentials, or sets why they cannot be compared.
 func (o *Observation) compareCredentials(desired provider.Desired, row *provider.Row) {
 	if o.UnreadableCredentials = unreadableKey(row.Keys); o.UnreadableCredentials != nil {

@@ -52,22 +52,13 @@ func (p *Printer) Verification(plan seed.Plan) error {
 	return err
 }
 
-// Drifts returns the steps of providers that are not as the environment asks
-// for, without accepted drifts and those that cannot be compared.
-func Drifts(plan seed.Plan) []seed.Step {
-	return stepsOf(plan, func(s seed.Step) bool {
-		return s.Observation.Kind != drift.InSync && s.Observation.Kind != drift.NotComparable && !s.Accepted()
-	})
-}
+// Drifts returns the steps of providers that drift.
+func Drifts(plan seed.Plan) []seed.Step { return stepsOf(plan, seed.Step.IsDrift) }
 
 // NotComparable returns the steps of providers that cannot be compared.
-func NotComparable(plan seed.Plan) []seed.Step {
-	return stepsOf(plan, func(s seed.Step) bool {
-		return s.Observation.Kind == drift.NotComparable || s.Action == seed.NotComparable
-	})
-}
+func NotComparable(plan seed.Plan) []seed.Step { return stepsOf(plan, seed.Step.IsNotComparable) }
 
-// stepsOf returns the steps that match, of types that the database knows.
+// stepsOf returns the steps that match.
 func stepsOf(plan seed.Plan, match func(seed.Step) bool) []seed.Step {
-	return slices.DeleteFunc(slices.Clone(plan.Steps), func(s seed.Step) bool { return s.Action == seed.Unsupported || !match(s) })
+	return slices.DeleteFunc(slices.Clone(plan.Steps), func(s seed.Step) bool { return !match(s) })
 }

@@ -80,6 +80,18 @@ func (s Step) WhyNotComparable() error {
 	return cmp.Or(s.Observation.Unreadable, s.Observation.UnreadableCredentials)
 }
 
+// IsDrift reports whether the provider is not as the environment asks for, and that was
+// not accepted. One that cannot be compared is no drift.
+func (s Step) IsDrift() bool {
+	return s.Action != Unsupported && s.Observation.IsDrift() && !s.accepted
+}
+
+// IsNotComparable reports whether the provider cannot be compared. The reason can be its
+// credentials, where they were compared.
+func (s Step) IsNotComparable() bool {
+	return s.Action == NotComparable || s.Action != Unsupported && s.Observation.Kind == drift.NotComparable
+}
+
 // Accepted reports whether the provider's drift is one that an operator
 // accepted and that still is as it was then.
 func (s Step) Accepted() bool { return s.accepted }

@@ -16,6 +16,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/drift"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
 	"provwatch/internal/pgtest"
@@ -60,7 +61,7 @@ func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 	environment := desired("accepted", "changed", "deleted", "disabled", "missing", "synced")
 	_, err := seed.Seed(t.Context(), pool, environment, false, quiet)
 	require.NoError(t, err)
-	v := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	v := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
 	require.NoError(t, v.Verify(t.Context(), full))
 	_, err = pool.Exec(t.Context(), `
 		UPDATE public.ai_providers SET base_url = 'https://user:password@other.example/v1/?key=hidden' WHERE name = 'changed';
@@ -260,7 +261,7 @@ func TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes(t *testing.T) {
 	require.NoError(t, err)
 	_, err = resolve.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
 	require.NoError(t, err)
-	v := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	v := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
 	require.NoError(t, v.Verify(t.Context(), full))
 	config := pool.Config().ConnConfig
 	config.RuntimeParams["role"] = "provwatch_notify"
@@ -424,7 +425,7 @@ func TestARowThatCannotBeComparedIsAStateOfItsOwn(t *testing.T) {
 	environment[1].Bedrock = &provider.Bedrock{Region: "us-east-1"}
 	_, err := seed.Seed(t.Context(), pool, environment, false, quiet, seed.WithKeys(dbcrypttest.NewRing(t, key)))
 	require.NoError(t, err)
-	v := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	v := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
 	v.Decrypt(dbcrypttest.NewRing(t, key))
 	require.NoError(t, v.Verify(t.Context(), full))
 	reason := "cannot be compared: encrypted with key " + key.Digest() + ", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS"
@@ -453,7 +454,7 @@ func TestARowThatCannotBeComparedIsAStateOfItsOwn(t *testing.T) {
 		require.Len(t, summaries(collected(e, alone, noKeys)), 1)
 	}
 	// The next leader has the key, and knows what is recorded alone.
-	next := verify.New(pool, environment, verify.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	next := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
 	next.Decrypt(dbcrypttest.NewRing(t, key))
 	require.NoError(t, next.Verify(t.Context(), full))
 	s := collected(status.Environment{}, every, noKeys)
@@ -481,7 +482,7 @@ func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), `UPDATE public.ai_provider_keys SET api_key = 'sk-another-secret-key-0123456789'`)
 	require.NoError(t, err)
-	v := verify.New(pool, environment, verify.AlertCredentials, quiet, observe.NewMetrics("test"))
+	v := verify.New(pool, environment, drift.AlertCredentials, quiet, observe.NewMetrics("test"))
 	require.NoError(t, v.Verify(t.Context(), full))
 	want := "drifted one changed api_keys=1, of these 1 not in the database|1, of these 1 not in the environment"
 	s, err := status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), every)

@@ -47,7 +47,7 @@ func TestNoWorkersWriteLooksLikeARewind(t *testing.T) {
 	cluster := pgtest.NewCluster(t)
 	pool := cluster.NewPool(t)
 	desired := []provider.Desired{openAI("a")}
-	v := verify.New(pool, desired, verify.IgnoreCredentials, quiet, &counter{})
+	v := verify.New(pool, desired, drift.IgnoreCredentials, quiet, &counter{})
 	require.False(t, requireIntact(t, pool, "the migration").IsNoted)
 	takeOver(t, pool, v)
 	noted := requireIntact(t, pool, "the first term")
@@ -111,7 +111,7 @@ func TestARewindBeginsAnEpoch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"), openAI("c"))
+			pool, v, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"), openAI("c"))
 			takeOver(t, pool, v)
 			before := requireIntact(t, pool, "a term")
 			exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
@@ -151,7 +151,7 @@ func TestARewindBeginsAnEpoch(t *testing.T) {
 // before, so that the next term begins the generation that the worker knows.
 func TestWhatIsRecordedIsReadAgainAfterARestore(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	takeOver(t, pool, v)
 	record := func(statement string) (generation int64) {
 		t.Helper()
@@ -180,7 +180,7 @@ func TestWhatIsRecordedIsReadAgainAfterARestore(t *testing.T) {
 // knows the epoch.
 func TestALateAnswerIsNoRewind(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	for i := range 2 {
 		before := requireIntact(t, pool, "a start")
 		exec(t, pool, `UPDATE provwatch.alert_counter SET verified_at = now()`)
@@ -227,7 +227,7 @@ func TestAnEpochThatWasFollowedByAnotherIsARewind(t *testing.T) {
 // TestAnAlertIsRefusedWhileTheCounterIsNotIntact has a restore between two terms.
 func TestAnAlertIsRefusedWhileTheCounterIsNotIntact(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	takeOver(t, pool, v)
 	exec(t, pool, `UPDATE provwatch.alert_counter SET verified_at = NULL`)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
@@ -245,7 +245,7 @@ func TestAnAlertIsRefusedWhileTheCounterIsNotIntact(t *testing.T) {
 // it.
 func TestADumpThatIsRestoredIsARewind(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	takeOver(t, pool, v)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
@@ -268,7 +268,7 @@ func TestADumpThatIsRestoredIsARewind(t *testing.T) {
 		restored.Reset()
 		w := v
 		if restored != pool {
-			w = verify.New(restored, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+			w = verify.New(restored, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &counter{})
 		}
 		takeOver(t, restored, w)
 		found := rewinds(t, restored)
@@ -288,7 +288,7 @@ func runProgram(program string, args ...string) (string, error) {
 // TestASystemIdentifierThatMayNotBeReadIsLeftOut has a role like that of a managed server.
 func TestASystemIdentifierThatMayNotBeReadIsLeftOut(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	// As on Aurora, which has no timeline either.
 	exec(t, pool, `REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC; REVOKE EXECUTE ON FUNCTION pg_catalog.pg_walfile_name(pg_lsn) FROM PUBLIC`)
 	role := "managed_" + strings.ReplaceAll(uuid.NewString(), "-", "")
@@ -309,10 +309,10 @@ func TestASystemIdentifierThatMayNotBeReadIsLeftOut(t *testing.T) {
 	timeline, err := store.On(managed).Timeline(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, timeline)
-	fresh := verify.New(managed, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+	fresh := verify.New(managed, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &counter{})
 	takeOver(t, managed, fresh)
 	takeOver(t, pool, v)
-	limited := verify.New(managed, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+	limited := verify.New(managed, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &counter{})
 	takeOver(t, managed, limited)
 	noted := requireIntact(t, pool, "a term")
 	require.NotZero(t, noted.SystemIdentifier, "what was noted stays")

@@ -19,9 +19,9 @@ import (
 // TestAGapIsARowOfTheSequence records gaps between alerts, each in a transaction.
 func TestAGapIsARowOfTheSequence(t *testing.T) {
 	t.Parallel()
-	pool, _, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, _, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	var log strings.Builder
-	v := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, slog.New(slog.NewTextHandler(&log, nil)), metrics)
+	v := verify.New(pool, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, slog.New(slog.NewTextHandler(&log, nil)), metrics)
 	takeOver(t, pool, v)
 	require.Equal(t, map[drift.Kind]bool{drift.Gap: false, drift.Rewound: false}, metrics.seenGaps())
 	listening, err := pool.Acquire(t.Context())
@@ -63,7 +63,7 @@ func TestAGapIsARowOfTheSequence(t *testing.T) {
 
 	// The next leader measures it as well, and the former one records none.
 	var later counter
-	next := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &later)
+	next := verify.New(pool, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &later)
 	takeOver(t, pool, next)
 	require.Equal(t, map[drift.Kind]bool{drift.Gap: true, drift.Rewound: false}, later.seenGaps())
 	require.Error(t, gap(v))

@@ -44,7 +44,7 @@ func changeAtRandom(t *testing.T, r *rand.Rand) {
 	rings := []*dbcrypt.Ring{dbcrypttest.NewRing(t, key), dbcrypttest.NewRing(t)}
 	var verifiers []*verify.Verifier
 	for _, ring := range rings {
-		v := verify.New(pool, []provider.Desired{desired}, verify.AlertCredentials, quiet, &counter{})
+		v := verify.New(pool, []provider.Desired{desired}, drift.AlertCredentials, quiet, &counter{})
 		v.Decrypt(ring)
 		verifiers = append(verifiers, v)
 	}

@@ -129,7 +129,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 			f.Judgement = recorded.Judge(o.Observation)
 		} else {
 			judged := false
-			if f.Judgement, judged = recorded.JudgeRow(o.Observation, v.credentials == AlertCredentials); !judged {
+			if f.Judgement, judged = recorded.JudgeRow(o.Observation, v.credentials == drift.AlertCredentials); !judged {
 				continue // the verification that follows compares the credentials
 			}
 		}
@@ -259,4 +259,4 @@ type place struct {
 func (p place) next(more int) int64 { return p.lastSeq + int64(more) + 1 }
 
 // ComparesCredentials reports whether credentials are looked at.
-func (v *Verifier) ComparesCredentials() bool { return v.credentials != IgnoreCredentials }
+func (v *Verifier) ComparesCredentials() bool { return v.credentials.Compares() }

@@ -26,7 +26,7 @@ func (v *Verifier) Decrypt(keys *dbcrypt.Ring) {
 // compared returns of a desired provider what is compared, and no credential.
 func (v *Verifier) compared(desired provider.Desired) provider.Desired {
 	compared := desired.WithoutCredentials()
-	if v.credentials == IgnoreCredentials {
+	if !v.credentials.Compares() {
 		return compared
 	}
 	for _, key := range desired.Keys {
@@ -41,7 +41,7 @@ func (v *Verifier) compared(desired provider.Desired) provider.Desired {
 // opened returns a row as it is compared: decoded, and with digests in place of
 // credentials.
 func (v *Verifier) opened(row provider.Row) provider.Row {
-	credentials := v.credentials != IgnoreCredentials
+	credentials := v.credentials.Compares()
 	v.secrets.keys.OpenRow(&row, credentials)
 	if !credentials {
 		return row

@@ -37,7 +37,7 @@ func TestEncryptedCredentialsAreComparedLikeOthers(t *testing.T) {
 	require.NoError(t, err)
 	exec(t, pool, `INSERT INTO public.ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'key-3' FROM public.ai_providers WHERE name = 'gpt'`)
 
-	v := verify.New(pool, []provider.Desired{bedrock("aws", "plain-1"), openAI("gpt", "key-3", "key-2", "key-1")}, verify.AlertCredentials, quiet, &counter{})
+	v := verify.New(pool, []provider.Desired{bedrock("aws", "plain-1"), openAI("gpt", "key-3", "key-2", "key-1")}, drift.AlertCredentials, quiet, &counter{})
 	v.Decrypt(keys)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Empty(t, alerts(t, pool), "two encrypted keys and one in plain text")
@@ -67,7 +67,7 @@ func TestARowThatCannotBeComparedKeepsWhatIsRecordedOfIt(t *testing.T) {
 	require.NoError(t, err)
 	var log strings.Builder
 	var metrics counter
-	v := verify.New(pool, desired, verify.AlertCredentials, slog.New(slog.NewTextHandler(&log, nil)), &metrics)
+	v := verify.New(pool, desired, drift.AlertCredentials, slog.New(slog.NewTextHandler(&log, nil)), &metrics)
 	v.Decrypt(keys)
 	desired[1].Bedrock.Region = "eu-west-1"
 	v.SetDesired(desired)
@@ -118,7 +118,7 @@ func TestWhatIsRecordedOfCredentialsStandsWhileTheyCannotBeRead(t *testing.T) {
 	keys := dbcrypttest.NewRing(t, key)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "key-1")}, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
-	v := verify.New(pool, []provider.Desired{openAI("gpt", "key-2")}, verify.AlertCredentials, quiet, &counter{})
+	v := verify.New(pool, []provider.Desired{openAI("gpt", "key-2")}, drift.AlertCredentials, quiet, &counter{})
 	v.Decrypt(keys)
 	credentials := func() string {
 		require.NoError(t, v.Verify(t.Context(), resync))
@@ -146,7 +146,7 @@ func TestADriftEndsWhileAPIKeysCannotBeRead(t *testing.T) {
 	require.NoError(t, err)
 	var log strings.Builder
 	var metrics counter
-	v := verify.New(pool, []provider.Desired{openAI("gpt", "key-1"), openAI("rotated", "key-2")}, verify.AlertCredentials,
+	v := verify.New(pool, []provider.Desired{openAI("gpt", "key-1"), openAI("rotated", "key-2")}, drift.AlertCredentials,
 		slog.New(slog.NewTextHandler(&log, nil)), &metrics)
 	v.Decrypt(keys)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'rotated'; UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'gpt'`)
@@ -186,7 +186,7 @@ func TestAnAcceptedDeletionHoldsWhileItsRowCannotBeRead(t *testing.T) {
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet)
 	require.NoError(t, err)
 	keys := dbcrypt.NewRing(dbcrypt.Keys{})
-	v := verify.New(pool, desired, verify.IgnoreCredentials, quiet, &counter{})
+	v := verify.New(pool, desired, drift.IgnoreCredentials, quiet, &counter{})
 	v.Decrypt(keys)
 	exec(t, pool, `UPDATE public.ai_providers SET deleted = true`)
 	require.NoError(t, v.Verify(t.Context(), resync))
@@ -233,7 +233,7 @@ func TestACommitDoesNotShowWhetherCredentialsCanBeCompared(t *testing.T) {
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(dbcrypttest.NewRing(t, key)))
 	require.NoError(t, err)
 	var metrics counter
-	v := verify.New(pool, desired, verify.AlertCredentials, quiet, &metrics)
+	v := verify.New(pool, desired, drift.AlertCredentials, quiet, &metrics)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	hasher, err := v.Hasher(t.Context())
 	require.NoError(t, err)
@@ -277,7 +277,7 @@ func TestReencryptionIsNoChange(t *testing.T) {
 	require.NoError(t, err)
 	dbcrypttest.Register(t, pool, first, second)
 	var metrics counter
-	v := verify.New(pool, desired, verify.AlertCredentials, quiet, &metrics)
+	v := verify.New(pool, desired, drift.AlertCredentials, quiet, &metrics)
 	v.Decrypt(dbcrypttest.NewRing(t, second, first))
 	settings := desired[0].Settings().Reveal()
 	unchanged := func() {
@@ -305,12 +305,12 @@ func TestAVerifierKeepsNoCredential(t *testing.T) {
 	pool, _ := pgtest.NewPool(t)
 	d := bedrock("aws", "plain-secret")
 	d.Keys = openAI("x", "key-1").Keys
-	for _, mode := range []verify.CredentialMode{verify.IgnoreCredentials, verify.WarnCredentials, verify.AlertCredentials} {
+	for _, mode := range []drift.CredentialMode{drift.IgnoreCredentials, drift.WarnCredentials, drift.AlertCredentials} {
 		v := verify.New(pool, []provider.Desired{d}, mode, quiet, &counter{})
 		kept, named := v.Named("aws")
 		require.True(t, named)
 		require.Equal(t, d.Canonical(), kept.Canonical())
-		if mode == verify.IgnoreCredentials {
+		if mode == drift.IgnoreCredentials {
 			require.Empty(t, kept.Keys)
 			require.True(t, kept.Bedrock.AccessKey.IsZero() && kept.Bedrock.AccessKeySecret.IsZero())
 			continue

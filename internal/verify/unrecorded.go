@@ -54,7 +54,7 @@ func (v *Verifier) StillUnrecorded(ctx context.Context, names []string) (found [
 
 func (v *Verifier) unrecordedOf(ctx context.Context, names []string) (found []Transition, err error) {
 	for some := range slices.Chunk(names, chunk) {
-		looked, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}}, IgnoreCredentials)
+		looked, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}}, drift.IgnoreCredentials)
 		if err != nil {
 			return nil, fmt.Errorf("verify providers: %w", err)
 		}

@@ -27,10 +27,10 @@ func TestUnrecorded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			desired := []provider.Desired{openAI("a", "key-1"), openAI("b", "key-2")}
-			pool, leader, _ := seeded(t, verify.AlertCredentials, desired...)
+			pool, leader, _ := seeded(t, drift.AlertCredentials, desired...)
 			var id uuid.UUID
 			require.NoError(t, pool.QueryRow(t.Context(), `SELECT id FROM public.ai_providers WHERE name = 'a'`).Scan(&id))
-			standby := verify.New(pool, desired, verify.AlertCredentials, quiet, &counter{})
+			standby := verify.New(pool, desired, drift.AlertCredentials, quiet, &counter{})
 			look := func(request listener.Request) (kinds []drift.Kind) {
 				t.Helper()
 				found, err := standby.Unrecorded(t.Context(), request)
@@ -65,10 +65,10 @@ func TestUnrecorded(t *testing.T) {
 // TestUnrecordedIsOfTheLeaderAlone has transitions that the leader has no part in.
 func TestUnrecordedIsOfTheLeaderAlone(t *testing.T) {
 	t.Parallel()
-	pool, _, _ := seeded(t, verify.IgnoreCredentials, openAI("a", "key-1"), openAI("b", "key-2"))
+	pool, _, _ := seeded(t, drift.IgnoreCredentials, openAI("a", "key-1"), openAI("b", "key-2"))
 	unrecorded := func(desired ...provider.Desired) []verify.Transition {
 		t.Helper()
-		found, err := verify.New(pool, desired, verify.AlertCredentials, quiet, &counter{}).Unrecorded(t.Context(), resync)
+		found, err := verify.New(pool, desired, drift.AlertCredentials, quiet, &counter{}).Unrecorded(t.Context(), resync)
 		require.NoError(t, err)
 		return found
 	}

@@ -32,16 +32,6 @@ import (
 	"provwatch/internal/store"
 )
 
-// CredentialMode says what to do about credentials that differ (--credential-drift).
-type CredentialMode string
-
-// The modes of --credential-drift.
-const (
-	IgnoreCredentials CredentialMode = "ignore" // do not look
-	WarnCredentials   CredentialMode = "warn"   // log it, once for each difference
-	AlertCredentials  CredentialMode = "alert"  // it is a drift of kind changed
-)
-
 // Scope says how much a verification looks at.
 type Scope string
 
@@ -85,7 +75,7 @@ type Metrics interface {
 // then wait for one another.
 type Verifier struct {
 	pool        *pgxpool.Pool
-	credentials CredentialMode
+	credentials drift.CredentialMode
 	secrets     secrets
 	logger      *slog.Logger
 	metrics     Metrics
@@ -122,7 +112,7 @@ type Verifier struct {
 }
 
 // New returns a verifier for the desired providers.
-func New(pool *pgxpool.Pool, desired []provider.Desired, credentials CredentialMode, logger *slog.Logger, metrics Metrics) *Verifier {
+func New(pool *pgxpool.Pool, desired []provider.Desired, credentials drift.CredentialMode, logger *slog.Logger, metrics Metrics) *Verifier {
 	v := &Verifier{
 		secrets: newSecrets(),
 		pool:    pool, credentials: credentials, logger: logger, metrics: metrics, answerWithin: hintedTimeout,
@@ -222,7 +212,7 @@ func (v *Verifier) suspects(ctx context.Context, request listener.Request) (hint
 	switch {
 	case usable || err != nil:
 		return hinted, nil, err
-	case v.credentials != IgnoreCredentials:
+	case v.credentials.Compares():
 		return look{}, v.names, nil // a scan reads no keys
 	}
 	names, err = v.scan(ctx)
@@ -257,9 +247,8 @@ type look struct {
 
 // look reads what the parameters ask for. Names that the environment does not
 // have are passed over.
-func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams, credentials CredentialMode) (look, error) {
-	compareCredentials := credentials != IgnoreCredentials
-	params.WithKeys = compareCredentials
+func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams, credentials drift.CredentialMode) (look, error) {
+	params.WithKeys = credentials.Compares()
 	if err := v.needHasher(ctx); err != nil {
 		return look{}, err
 	}
@@ -288,30 +277,37 @@ func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams,
 		}
 	}
 	for name, s := range seen {
-		s.observation = drift.Compare(v.hasher, v.desired[name].desired, provider.Current(rows[name]), compareCredentials)
-		if credentials == WarnCredentials {
+		s.observation = drift.Compare(v.hasher, v.desired[name].desired, provider.Current(rows[name]), credentials.Compares())
+		if credentials == drift.WarnCredentials {
 			v.warnCredentials(ctx, s.observation)
-			s.observation = s.observation.WithoutCredentials()
 		}
+		s.observation = credentials.Judged(s.observation)
 		looked.sightings = append(looked.sightings, *s)
 	}
 	slices.SortFunc(looked.sightings, func(a, b sighting) int { return cmp.Compare(a.observation.Provider, b.observation.Provider) })
 	return looked, nil
 }
 
+// warnCredentials logs each difference of credentials once.
 func (v *Verifier) warnCredentials(ctx context.Context, o drift.Observation) {
 	difference := o.Credentials
 	if o.UnreadableCredentials != nil {
 		difference = o.UnreadableCredentials.Error()
 	}
-	switch {
-	case difference == "" || v.warned[o.Provider] == difference:
-	case o.UnreadableCredentials != nil:
-		v.logger.WarnContext(ctx, "credentials in the database cannot be compared with the environment", "provider", o.Provider, "error", o.UnreadableCredentials)
-	default:
-		v.logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
+	if v.warned[o.Provider] != difference {
+		WarnCredentials(ctx, v.logger, o)
 	}
 	v.warned[o.Provider] = difference
+}
+
+// WarnCredentials logs how credentials differ, or that they cannot be compared.
+func WarnCredentials(ctx context.Context, logger *slog.Logger, o drift.Observation) {
+	switch {
+	case o.UnreadableCredentials != nil:
+		logger.WarnContext(ctx, "credentials in the database cannot be compared with the environment", "provider", o.Provider, "error", o.UnreadableCredentials)
+	case o.Credentials != "":
+		logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
+	}
 }
 
 // settle records what is new in a look, and returns of how many providers. When

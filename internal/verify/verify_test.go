@@ -99,7 +99,7 @@ func anthropic(name string) provider.Desired {
 
 // seeded returns a database in which the providers are seeded, and a verifier
 // that has verified them once.
-func seeded(t *testing.T, mode verify.CredentialMode, desired ...provider.Desired) (*pgxpool.Pool, *verify.Verifier, *counter) {
+func seeded(t *testing.T, mode drift.CredentialMode, desired ...provider.Desired) (*pgxpool.Pool, *verify.Verifier, *counter) {
 	t.Helper()
 	pool, _ := pgtest.NewPool(t)
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet)
@@ -134,14 +134,14 @@ func idOf(t *testing.T, pool *pgxpool.Pool, name string) (id uuid.UUID) {
 
 func TestALookThatShowsNothingNewIsOneQuery(t *testing.T) {
 	t.Parallel()
-	pool, _, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	pool, _, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	var statements int
 	config := pool.Config()
 	config.ConnConfig.Tracer = queryCounter{&statements}
 	counted, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	defer counted.Close()
-	v := verify.New(counted, []provider.Desired{openAI("a"), openAI("b")}, verify.IgnoreCredentials, quiet, metrics)
+	v := verify.New(counted, []provider.Desired{openAI("a"), openAI("b")}, drift.IgnoreCredentials, quiet, metrics)
 	for _, request := range []listener.Request{resync, {ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}} {
 		require.NoError(t, v.Verify(t.Context(), request))
 		statements = 0
@@ -160,7 +160,7 @@ func (queryCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndD
 
 func TestAHintedVerificationReadsOnlyWhatIsHintedAt(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "b")}, Source: pubsub.SourceNotify}))
 	require.Equal(t, []string{"1 disabled b notify"}, alerts(t, pool))
@@ -170,7 +170,7 @@ func TestAHintedVerificationReadsOnlyWhatIsHintedAt(t *testing.T) {
 
 func TestAHintThatBelongsToNothingAsksForEverything(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	hints := []uuid.UUID{idOf(t, pool, "b"), uuid.New()}
 	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: hints, Source: pubsub.SourceNotify}))
@@ -179,7 +179,7 @@ func TestAHintThatBelongsToNothingAsksForEverything(t *testing.T) {
 
 func TestARowThatJSONBCannotHoldStopsNoOtherAlert(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), anthropic("b"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), anthropic("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`)
 	exec(t, pool, `UPDATE public.ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us\u0000"}', updated_at = 'infinity' WHERE name = 'b'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
@@ -189,21 +189,21 @@ func TestARowThatJSONBCannotHoldStopsNoOtherAlert(t *testing.T) {
 
 func TestAnAcceptanceForAnotherEnvironmentIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://db/'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
 		SELECT provider, kind, env_hash, db_hash, 'test' FROM provwatch.drift_state`)
 	other := openAI("a")
 	other.BaseURL = "https://another-environment/"
-	require.NoError(t, verify.New(pool, []provider.Desired{other}, verify.IgnoreCredentials, quiet, &counter{}).Verify(t.Context(), resync))
+	require.NoError(t, verify.New(pool, []provider.Desired{other}, drift.IgnoreCredentials, quiet, &counter{}).Verify(t.Context(), resync))
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"1 changed a resync", "2 changed a resync", "3 resolved a resync"}, alerts(t, pool))
 }
 
 func TestAnAcceptanceOfADisabledProviderEndsWhenItIsEnabled(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
@@ -217,7 +217,7 @@ func TestAnAcceptanceOfADisabledProviderEndsWhenItIsEnabled(t *testing.T) {
 
 func TestARenamedOrRemovedRowIsFoundByTheIDItHad(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	a, b := idOf(t, pool, "a"), idOf(t, pool, "b")
 	exec(t, pool, `UPDATE public.ai_providers SET name = 'elsewhere' WHERE name = 'a'`)
 	exec(t, pool, `DELETE FROM public.ai_providers WHERE name = 'b'`)
@@ -230,10 +230,10 @@ func TestARenamedOrRemovedRowIsFoundByTheIDItHad(t *testing.T) {
 
 func TestTwoWorkersThatSeeOneTransitionAlertItOnce(t *testing.T) {
 	t.Parallel()
-	pool, first, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, first, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	var workers []*verify.Verifier
 	for range 7 {
-		workers = append(workers, verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{}))
+		workers = append(workers, verify.New(pool, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &counter{}))
 	}
 	workers = append(workers, first)
 	var want []string
@@ -257,7 +257,7 @@ func TestTwoWorkersThatSeeOneTransitionAlertItOnce(t *testing.T) {
 
 func TestADriftToOtherValuesIsAnotherAlertButNotOnceTheRowIsDeleted(t *testing.T) {
 	t.Parallel()
-	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	for _, change := range []string{
 		`UPDATE public.ai_providers SET base_url = 'https://1/'`,
 		`UPDATE public.ai_providers SET base_url = 'https://2/'`,
@@ -275,7 +275,7 @@ func TestADriftToOtherValuesIsAnotherAlertButNotOnceTheRowIsDeleted(t *testing.T
 
 func TestAFailedVerificationLosesNothingAndGapsNoSeq(t *testing.T) {
 	t.Parallel()
-	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	pool, v, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`)
 	exec(t, pool, `ALTER TABLE provwatch.drift_state ADD CONSTRAINT refuse CHECK (kind = 'in_sync')`)
 	require.Error(t, v.Verify(t.Context(), resync))
@@ -288,10 +288,10 @@ func TestAFailedVerificationLosesNothingAndGapsNoSeq(t *testing.T) {
 
 func TestCredentialDriftIsAnAlertOnlyWhenAskedFor(t *testing.T) {
 	t.Parallel()
-	for mode, want := range map[verify.CredentialMode][]string{
-		verify.IgnoreCredentials: {},
-		verify.WarnCredentials:   {},
-		verify.AlertCredentials:  {"1 changed a resync", "2 changed a resync", "3 resolved a resync"},
+	for mode, want := range map[drift.CredentialMode][]string{
+		drift.IgnoreCredentials: {},
+		drift.WarnCredentials:   {},
+		drift.AlertCredentials:  {"1 changed a resync", "2 changed a resync", "3 resolved a resync"},
 	} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
@@ -315,10 +315,10 @@ func TestCredentialDriftIsAnAlertOnlyWhenAskedFor(t *testing.T) {
 
 func TestADifferenceOfCredentialsIsWarnedOfOnce(t *testing.T) {
 	t.Parallel()
-	pool, _, _ := seeded(t, verify.IgnoreCredentials, openAI("a", "key-1"))
+	pool, _, _ := seeded(t, drift.IgnoreCredentials, openAI("a", "key-1"))
 	exec(t, pool, `UPDATE public.ai_provider_keys SET api_key = 'key-2'`)
 	var log strings.Builder
-	v := verify.New(pool, []provider.Desired{openAI("a", "key-1")}, verify.WarnCredentials, slog.New(slog.NewTextHandler(&log, nil)), &counter{})
+	v := verify.New(pool, []provider.Desired{openAI("a", "key-1")}, drift.WarnCredentials, slog.New(slog.NewTextHandler(&log, nil)), &counter{})
 	for range 3 {
 		require.NoError(t, v.Verify(t.Context(), resync))
 	}
@@ -330,7 +330,7 @@ func TestADifferenceOfCredentialsIsWarnedOfOnce(t *testing.T) {
 
 func TestAnAcceptedDriftIsInSyncUntilEitherSideChanges(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://db/'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
@@ -355,7 +355,7 @@ func TestAnAcceptedDriftIsInSyncUntilEitherSideChanges(t *testing.T) {
 
 func TestSettingsThatTheHashDoesNotNeedAreNotDecoded(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []verify.CredentialMode{verify.IgnoreCredentials, verify.AlertCredentials} {
+	for _, mode := range []drift.CredentialMode{drift.IgnoreCredentials, drift.AlertCredentials} {
 		pool, v, _ := seeded(t, mode, openAI("a"))
 		exec(t, pool, `UPDATE public.ai_providers SET settings = 'a secret that is not JSON'`)
 		require.NoError(t, v.Verify(t.Context(), resync))
@@ -370,7 +370,7 @@ func TestSettingsThatTheHashDoesNotNeedAreNotDecoded(t *testing.T) {
 
 func TestARowThatCannotBeDecodedIsNoDriftAndNeverEqual(t *testing.T) {
 	t.Parallel()
-	pool, v, metrics := seeded(t, verify.IgnoreCredentials, anthropic("a"))
+	pool, v, metrics := seeded(t, drift.IgnoreCredentials, anthropic("a"))
 	exec(t, pool, `INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'key-7', '')`)
 	exec(t, pool, `UPDATE public.ai_providers SET settings = 'a secret that is not JSON', enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
@@ -393,7 +393,7 @@ func TestARowThatCannotBeDecodedIsNoDriftAndNeverEqual(t *testing.T) {
 
 func TestProvidersTheEnvironmentNoLongerNamesAreClosedOnce(t *testing.T) {
 	t.Parallel()
-	pool, v, _ := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"), openAI("c"))
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"), openAI("c"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name IN ('a', 'b')`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	v.SetDesired([]provider.Desired{openAI("a")})
@@ -435,9 +435,9 @@ func currentTerm(t *testing.T, pool *pgxpool.Pool) int64 {
 // begun, as after a freeze.
 func TestAFormerLeaderRecordsNothing(t *testing.T) {
 	t.Parallel()
-	pool, former, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, former, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	takeOver(t, pool, former)
-	next := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+	next := verify.New(pool, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &counter{})
 	takeOver(t, pool, next)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.Error(t, former.Verify(t.Context(), resync))
@@ -454,13 +454,13 @@ func TestAFormerLeaderRecordsNothing(t *testing.T) {
 
 func TestADriftThatEndedWhileAnotherWorkerLedIsNoLongerCounted(t *testing.T) {
 	t.Parallel()
-	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"), openAI("b"))
+	pool, v, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, map[drift.Kind]int{drift.Disabled: 2}, metrics.drifting)
 
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'a'`)
-	another := verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+	another := verify.New(pool, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &counter{})
 	takeOver(t, pool, another)
 	require.NoError(t, another.Verify(t.Context(), resync))
 	require.Len(t, alerts(t, pool), 4, "a is in sync, and b is named no longer")
@@ -474,7 +474,7 @@ func TestADriftThatEndedWhileAnotherWorkerLedIsNoLongerCounted(t *testing.T) {
 
 func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 	t.Parallel()
-	pool, v, metrics := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, v, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	exec(t, pool, `ALTER TABLE provwatch.drift_alerts RENAME TO hidden`)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	pending := listener.NewPending()

@@ -49,7 +49,7 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 			startPosition(t, queries)
 			s := &session{
 				Source: &Source{
-					Pool: pool, Verifier: verify.New(pool, nil, verify.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{}),
+					Pool: pool, Verifier: verify.New(pool, nil, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{}),
 					Pending: listener.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{},
 				},
 				server: Server{Slot: "s"}, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10, stored: 0x10,
