@@ -1,6 +1,8 @@
 -- Every provider that is recorded as in sync because it is, and not because its
 -- drift was accepted, and whose row could be compared, with the hash that both sides
 -- had; and the generation. At least one row, and in one moment.
+-- The condition is that of drift.Judgement.IsSettled: a scan leaves these rows out where
+-- both sides still have the hash.
 SELECT c.generation, s.provider, s.provider_id, s.env_hash
 FROM provwatch.alert_counter c
 LEFT JOIN (

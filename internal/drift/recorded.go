@@ -33,6 +33,13 @@ type Recorded struct {
 	NotComparable string
 }
 
+// IsAccepted reports whether the provider is recorded as in sync because its drift was
+// accepted.
+func (r Recorded) IsAccepted() bool {
+	s, a := r.State, r.Accepted
+	return s != nil && a != nil && s.Kind == InSync && s.EnvHash == a.EnvHash && s.DBHash == a.DBHash
+}
+
 // before returns the recorded state. A provider without one counts as in sync.
 func (r Recorded) before() State {
 	if r.State == nil {
@@ -123,10 +130,11 @@ func (r Recorded) After(j Judgement) Recorded {
 
 // Unnamed judges what is recorded of a provider that the environment no longer names.
 // Nothing is left that the row could differ from, and so its drift is over. Nothing is to
-// be recorded: the state is forgotten.
+// be recorded: the state is forgotten. A state without a kind is that of a provider of
+// which nothing was recorded but that it could not be compared.
 func Unnamed(provider string, s State) Judgement {
 	j := Judgement{Kind: InSync, Observation: Observation{Provider: provider, ProviderID: s.ProviderID, DBHash: s.DBHash}}
-	if s.Kind != InSync {
+	if s.Kind != InSync && s.Kind != "" {
 		j.Alert = Resolved
 	}
 	return j

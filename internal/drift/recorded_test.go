@@ -136,6 +136,21 @@ func TestJudgeRow(t *testing.T) {
 	})
 }
 
+func TestIsAccepted(t *testing.T) {
+	state := &drift.State{Kind: drift.InSync, EnvHash: "env", DBHash: "db"}
+	accepted := &drift.Acceptance{Kind: drift.Changed, EnvHash: "env", DBHash: "db"}
+	require.True(t, drift.Recorded{State: state, Accepted: accepted}.IsAccepted())
+	for name, r := range map[string]drift.Recorded{
+		"nothing accepted":    {State: state},
+		"nothing recorded":    {Accepted: accepted},
+		"not judged since":    {State: &drift.State{Kind: drift.Changed, EnvHash: "env", DBHash: "db"}, Accepted: accepted},
+		"another row since":   {State: &drift.State{Kind: drift.InSync, EnvHash: "env", DBHash: "env"}, Accepted: accepted},
+		"another environment": {State: &drift.State{Kind: drift.InSync, EnvHash: "db", DBHash: "db"}, Accepted: accepted},
+	} {
+		t.Run(name, func(t *testing.T) { require.False(t, r.IsAccepted()) })
+	}
+}
+
 func TestIsSettled(t *testing.T) {
 	inSync := drift.Observation{Kind: drift.InSync}
 	for name, c := range map[string]struct {
@@ -159,6 +174,7 @@ func TestUnnamed(t *testing.T) {
 	require.False(t, j.NewState)
 	require.Equal(t, drift.Observation{Provider: "a", ProviderID: rowID, DBHash: "db"}, j.Observation)
 	require.False(t, drift.Unnamed("a", drift.State{Kind: drift.InSync}).IsNews())
+	require.False(t, drift.Unnamed("a", drift.State{}).IsNews(), "nothing was recorded of it")
 }
 
 // TestJudgementsOverTime changes a provider at random, judges each observation, and
@@ -215,6 +231,9 @@ func TestJudgementsOverTime(t *testing.T) {
 			if j.Alert != "" {
 				require.False(t, j.Alert == drift.Resolved && last == drift.Resolved, "a drift ends once")
 				last = j.Alert
+			}
+			if j.IsAccepted() {
+				require.True(t, recorded.IsAccepted())
 			}
 			// The last alert says what is recorded.
 			kind := drift.InSync

@@ -53,7 +53,7 @@ var (
 		"PutMirror", "DropFromMirror", "ListProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "ListStates",
 	}
 	reporting = []string{
-		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",
+		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "ListAcceptances", "CountRecorded", "ListRecorded", "CountNamed", "ListNamed", "ListRowsInBrief", "ListLatestDrifts",
 		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{

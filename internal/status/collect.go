@@ -97,7 +97,11 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	if err := c.verified(ctx, &s.Database, found); err != nil {
 		return err
 	}
-	if err := c.counts(ctx, s); err != nil {
+	accepted, err := c.accepted(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.counts(ctx, s, accepted); err != nil {
 		return err
 	}
 	// Without the key what is compared is right, and only told from what was recorded.
@@ -107,7 +111,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 			return err
 		}
 	}
-	if err := c.providers(ctx, s, found.MayCompare, hashing{hasher, found.MayReadHashKey}); err != nil {
+	if err := c.providers(ctx, s, accepted, found.MayCompare, hashing{hasher, found.MayReadHashKey}); err != nil {
 		return err
 	}
 	if err := c.alerts(ctx, s); err != nil {
@@ -176,8 +180,8 @@ func (c collector) verified(ctx context.Context, d *Database, found store.Inspec
 	return err
 }
 
-func (c collector) counts(ctx context.Context, s *Status) error {
-	counts, err := c.count(ctx)
+func (c collector) counts(ctx context.Context, s *Status, accepted []string) error {
+	counts, err := c.count(ctx, accepted)
 	if err != nil {
 		return err
 	}
@@ -191,11 +195,28 @@ func (c collector) counts(ctx context.Context, s *Status) error {
 	return nil
 }
 
-func (c collector) count(ctx context.Context) ([]store.CountRecordedRow, error) {
-	if c.environment.Names == nil {
-		return c.queries.CountRecorded(ctx)
+// accepted returns the names of the providers that are recorded as in sync because their
+// drift was accepted.
+func (c collector) accepted(ctx context.Context) ([]string, error) {
+	rows, err := c.queries.ListAcceptances(ctx)
+	names := []string{}
+	for _, row := range rows {
+		r := drift.Recorded{
+			State:    &drift.State{Kind: drift.Kind(row.StateKind), EnvHash: row.StateEnvHash, DBHash: row.StateDbHash},
+			Accepted: &drift.Acceptance{Kind: drift.Kind(row.Kind), EnvHash: row.EnvHash, DBHash: row.DbHash},
+		}
+		if r.IsAccepted() {
+			names = append(names, row.Provider)
+		}
 	}
-	counts, err := c.queries.CountNamed(ctx, c.environment.Names)
+	return names, err
+}
+
+func (c collector) count(ctx context.Context, accepted []string) ([]store.CountRecordedRow, error) {
+	if c.environment.Names == nil {
+		return c.queries.CountRecorded(ctx, accepted)
+	}
+	counts, err := c.queries.CountNamed(ctx, store.CountNamedParams{Named: c.environment.Names, Accepted: accepted})
 	recorded := make([]store.CountRecordedRow, len(counts))
 	for i, row := range counts {
 		recorded[i] = store.CountRecordedRow(row)
@@ -204,9 +225,9 @@ func (c collector) count(ctx context.Context) ([]store.CountRecordedRow, error) 
 }
 
 // list lists the providers of a page, and one more if there are more.
-func (c collector) list(ctx context.Context, counts map[State]int) ([]store.ListRecordedRow, error) {
+func (c collector) list(ctx context.Context, counts map[State]int, accepted []string) ([]store.ListRecordedRow, error) {
 	params := store.ListRecordedParams{
-		Ranks: []int32{}, Search: c.query.Search, AfterRank: -1, MaxProviders: int32(limit(c.query.Providers)) + 1,
+		Ranks: []int32{}, Search: c.query.Search, Accepted: accepted, AfterRank: -1, MaxProviders: int32(limit(c.query.Providers)) + 1,
 	}
 	if after := slices.Index(States, c.query.After.State); after >= 0 {
 		params.AfterRank, params.AfterName = int32(after), c.query.After.Name
@@ -232,7 +253,7 @@ func (c collector) list(ctx context.Context, counts map[State]int) ([]store.List
 	}
 	rows, err := c.queries.ListNamed(ctx, store.ListNamedParams{
 		Ranks: params.Ranks, Search: params.Search, AfterRank: params.AfterRank, AfterName: params.AfterName,
-		MaxProviders: params.MaxProviders, Named: c.environment.Names,
+		MaxProviders: params.MaxProviders, Named: c.environment.Names, Accepted: accepted,
 	})
 	listed := make([]store.ListRecordedRow, len(rows))
 	for i, row := range rows {
@@ -241,8 +262,8 @@ func (c collector) list(ctx context.Context, counts map[State]int) ([]store.List
 	return listed, err
 }
 
-func (c collector) providers(ctx context.Context, s *Status, mayCompare bool, hasher hashing) error {
-	listed, err := c.list(ctx, s.Counts)
+func (c collector) providers(ctx context.Context, s *Status, accepted []string, mayCompare bool, hasher hashing) error {
+	listed, err := c.list(ctx, s.Counts, accepted)
 	if err != nil {
 		return err
 	}

@@ -227,7 +227,7 @@ SELECT provider, provider_id, kind, env_hash, db_hash,
 FROM (
     SELECT provider, provider_id, kind, env_hash, db_hash FROM provwatch.drift_state
     UNION ALL
-    SELECT provider, NULL, 'in_sync', '', '' FROM provwatch.not_comparable n
+    SELECT provider, NULL, '', '', '' FROM provwatch.not_comparable n
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
 ) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS named WHERE named = provider)
@@ -244,7 +244,8 @@ type ListUnnamedStatesRow struct {
 	LastSeq    int64
 }
 
-// What was observed of providers that the environment no longer names.
+// What was observed of providers that the environment no longer names. Of one that could
+// not be compared there can be a reason and no state, which has no kind.
 func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) ([]ListUnnamedStatesRow, error) {
 	rows, err := q.db.Query(ctx, listUnnamedStates, named)
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 
 const countNamed = `-- name: CountNamed :many
 SELECT
-    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5
+    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 5
         WHEN s.provider IS NULL THEN 4 ELSE 6 END::int AS rank,
     count(*) AS providers
 FROM unnest($1::text[]) AS named (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = named.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
-LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
+LEFT JOIN unnest($2::text[]) AS accepted (name) ON accepted.name = named.name
 GROUP BY 1
 UNION ALL
 SELECT 3, count(*)
@@ -28,14 +28,19 @@ FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
 `
 
+type CountNamedParams struct {
+	Named    []string
+	Accepted []string
+}
+
 type CountNamedRow struct {
 	Rank      int32
 	Providers int64
 }
 
 // CountRecorded where the names that the environment names are given.
-func (q *Queries) CountNamed(ctx context.Context, named []string) ([]CountNamedRow, error) {
-	rows, err := q.db.Query(ctx, countNamed, named)
+func (q *Queries) CountNamed(ctx context.Context, arg CountNamedParams) ([]CountNamedRow, error) {
+	rows, err := q.db.Query(ctx, countNamed, arg.Named, arg.Accepted)
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +60,6 @@ func (q *Queries) CountNamed(ctx context.Context, named []string) ([]CountNamedR
 }
 
 const countRecorded = `-- name: CountRecorded :many
-WITH accepted AS (
-    SELECT count(*) AS providers
-    FROM provwatch.accepted_drift a
-    JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
-    WHERE s.kind = 'in_sync' AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
-)
 SELECT CASE kind WHEN 'in_sync' THEN 6 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
 FROM provwatch.drift_state s
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
@@ -68,9 +67,9 @@ GROUP BY 1
 UNION ALL
 SELECT 1, count(*) FROM provwatch.not_comparable
 UNION ALL
-SELECT 5, providers FROM accepted
+SELECT 5, cardinality($1::text[])::bigint
 UNION ALL
-SELECT 6, -providers FROM accepted
+SELECT 6, -cardinality($1::text[])::bigint
 UNION ALL
 SELECT 3, count(*)
 FROM gateway.ai_providers p
@@ -85,9 +84,9 @@ type CountRecordedRow struct {
 
 // How many providers are in each state, by the rank that ListRecorded gives it, as
 // it was recorded which providers the environment names. What is of one rank adds
-// up.
-func (q *Queries) CountRecorded(ctx context.Context) ([]CountRecordedRow, error) {
-	rows, err := q.db.Query(ctx, countRecorded)
+// up. Those whose drift was accepted are named by the caller, here and below.
+func (q *Queries) CountRecorded(ctx context.Context, accepted []string) ([]CountRecordedRow, error) {
+	rows, err := q.db.Query(ctx, countRecorded, accepted)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +162,54 @@ func (q *Queries) InspectStatus(ctx context.Context) (InspectStatusRow, error) {
 		&i.MayReadHashKey,
 	)
 	return i, err
+}
+
+const listAcceptances = `-- name: ListAcceptances :many
+SELECT a.provider, a.kind, a.env_hash, a.db_hash, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
+FROM provwatch.accepted_drift a
+JOIN provwatch.drift_state s ON s.provider = a.provider
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
+ORDER BY a.provider
+`
+
+type ListAcceptancesRow struct {
+	Provider     string
+	Kind         string
+	EnvHash      string
+	DbHash       string
+	StateKind    string
+	StateEnvHash string
+	StateDbHash  string
+}
+
+// The accepted drifts, each beside what is recorded of its provider, without providers
+// that cannot be compared.
+func (q *Queries) ListAcceptances(ctx context.Context) ([]ListAcceptancesRow, error) {
+	rows, err := q.db.Query(ctx, listAcceptances)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListAcceptancesRow
+	for rows.Next() {
+		var i ListAcceptancesRow
+		if err := rows.Scan(
+			&i.Provider,
+			&i.Kind,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.StateKind,
+			&i.StateEnvHash,
+			&i.StateDbHash,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listAlertsBefore = `-- name: ListAlertsBefore :many
@@ -373,7 +420,7 @@ WITH listed AS (
         s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
-    LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
+    LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY($7::text[])
     -- What the rank tells as well, before the joins.
     WHERE (s.kind <> 'in_sync' OR $1::int[] && '{5,6}'::int[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
@@ -409,6 +456,7 @@ type ListNamedParams struct {
 	AfterName    string
 	MaxProviders int32
 	Named        []string
+	Accepted     []string
 }
 
 type ListNamedRow struct {
@@ -435,6 +483,7 @@ func (q *Queries) ListNamed(ctx context.Context, arg ListNamedParams) ([]ListNam
 		arg.AfterName,
 		arg.MaxProviders,
 		arg.Named,
+		arg.Accepted,
 	)
 	if err != nil {
 		return nil, err
@@ -510,10 +559,9 @@ WITH listed AS (
     (
         SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, ''
         FROM provwatch.accepted_drift a
-        JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
-        WHERE 5 = ANY($2::int[]) AND s.kind = 'in_sync'
+        JOIN provwatch.drift_state s ON s.provider = a.provider
+        WHERE 5 = ANY($2::int[]) AND a.provider = ANY($6::text[])
             AND strpos(s.provider, $3::text) > 0 AND (5, s.provider) > ($4::int, $5::text)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
     )
@@ -523,10 +571,7 @@ WITH listed AS (
         FROM provwatch.drift_state s
         WHERE 6 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
             AND s.provider > CASE $4::int WHEN 6 THEN $5::text ELSE '' END
-            AND NOT EXISTS (
-                SELECT FROM provwatch.accepted_drift a
-                WHERE a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-            )
+            AND s.provider <> ALL($6::text[])
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
@@ -547,6 +592,7 @@ type ListRecordedParams struct {
 	Search       string
 	AfterRank    int32
 	AfterName    string
+	Accepted     []string
 }
 
 type ListRecordedRow struct {
@@ -577,6 +623,7 @@ func (q *Queries) ListRecorded(ctx context.Context, arg ListRecordedParams) ([]L
 		arg.Search,
 		arg.AfterRank,
 		arg.AfterName,
+		arg.Accepted,
 	)
 	if err != nil {
 		return nil, err

@@ -128,14 +128,15 @@ SELECT
 FROM claimed;
 
 -- name: ListUnnamedStates :many
--- What was observed of providers that the environment no longer names.
+-- What was observed of providers that the environment no longer names. Of one that could
+-- not be compared there can be a reason and no state, which has no kind.
 SELECT provider, provider_id, kind, env_hash, db_hash,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
 FROM (
     SELECT provider, provider_id, kind, env_hash, db_hash FROM provwatch.drift_state
     UNION ALL
-    SELECT provider, NULL, 'in_sync', '', '' FROM provwatch.not_comparable n
+    SELECT provider, NULL, '', '', '' FROM provwatch.not_comparable n
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
 ) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = provider)

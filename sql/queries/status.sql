@@ -57,16 +57,19 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1
 ORDER BY a.pid
 LIMIT 1;
 
+-- name: ListAcceptances :many
+-- The accepted drifts, each beside what is recorded of its provider, without providers
+-- that cannot be compared.
+SELECT a.provider, a.kind, a.env_hash, a.db_hash, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
+FROM provwatch.accepted_drift a
+JOIN provwatch.drift_state s ON s.provider = a.provider
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
+ORDER BY a.provider;
+
 -- name: CountRecorded :many
 -- How many providers are in each state, by the rank that ListRecorded gives it, as
 -- it was recorded which providers the environment names. What is of one rank adds
--- up.
-WITH accepted AS (
-    SELECT count(*) AS providers
-    FROM provwatch.accepted_drift a
-    JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
-    WHERE s.kind = 'in_sync' AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
-)
+-- up. Those whose drift was accepted are named by the caller, here and below.
 SELECT CASE kind WHEN 'in_sync' THEN 6 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
 FROM provwatch.drift_state s
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
@@ -74,9 +77,9 @@ GROUP BY 1
 UNION ALL
 SELECT 1, count(*) FROM provwatch.not_comparable
 UNION ALL
-SELECT 5, providers FROM accepted
+SELECT 5, cardinality(@accepted::text[])::bigint
 UNION ALL
-SELECT 6, -providers FROM accepted
+SELECT 6, -cardinality(@accepted::text[])::bigint
 UNION ALL
 SELECT 3, count(*)
 FROM gateway.ai_providers p
@@ -134,10 +137,9 @@ WITH listed AS (
     (
         SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, ''
         FROM provwatch.accepted_drift a
-        JOIN provwatch.drift_state s ON s.provider = a.provider AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash
-        WHERE 5 = ANY(@ranks::int[]) AND s.kind = 'in_sync'
+        JOIN provwatch.drift_state s ON s.provider = a.provider
+        WHERE 5 = ANY(@ranks::int[]) AND a.provider = ANY(@accepted::text[])
             AND strpos(s.provider, @search::text) > 0 AND (5, s.provider) > (@after_rank::int, @after_name::text)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT @max_providers
     )
@@ -147,10 +149,7 @@ WITH listed AS (
         FROM provwatch.drift_state s
         WHERE 6 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
             AND s.provider > CASE @after_rank::int WHEN 6 THEN @after_name::text ELSE '' END
-            AND NOT EXISTS (
-                SELECT FROM provwatch.accepted_drift a
-                WHERE a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
-            )
+            AND s.provider <> ALL(@accepted::text[])
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT @max_providers
@@ -167,13 +166,13 @@ LIMIT @max_providers;
 -- name: CountNamed :many
 -- CountRecorded where the names that the environment names are given.
 SELECT
-    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5
+    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 5
         WHEN s.provider IS NULL THEN 4 ELSE 6 END::int AS rank,
     count(*) AS providers
 FROM unnest(@named::text[]) AS named (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = named.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
-LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
+LEFT JOIN unnest(@accepted::text[]) AS accepted (name) ON accepted.name = named.name
 GROUP BY 1
 UNION ALL
 SELECT 3, count(*)
@@ -190,7 +189,7 @@ WITH listed AS (
         s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
-    LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.env_hash = s.env_hash AND a.db_hash = s.db_hash
+    LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY(@accepted::text[])
     -- What the rank tells as well, before the joins.
     WHERE (s.kind <> 'in_sync' OR @ranks::int[] && '{5,6}'::int[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
