@@ -63,12 +63,12 @@ func (o *Observation) setKind(row *provider.Row) {
 	switch {
 	case row.Deleted:
 		o.Kind = Deleted
-		o.Fields = append([]Field{IsDeleted}, o.Fields...)
+		o.Fields = append([]Field{RowDeleted}, o.Fields...)
 	case o.Unreadable != nil:
 		o.Kind = NotComparable
 	case !row.Enabled:
 		o.Kind = Disabled
-		o.Fields = append([]Field{IsDisabled}, o.Fields...)
+		o.Fields = append([]Field{RowDisabled}, o.Fields...)
 	case len(o.Fields) > 0:
 		o.Kind = Changed
 	case o.UnreadableCredentials != nil:

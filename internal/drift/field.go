@@ -36,10 +36,10 @@ const (
 	BedrockCredentialsField = "bedrock_credentials"
 )
 
-// The fields of a row that is soft-deleted, and of one that is disabled.
+// RowDeleted is the field of a soft-deleted row, RowDisabled that of a disabled one.
 var (
-	IsDeleted  = Field{Name: DeletedField, Env: "false", DB: "true"}
-	IsDisabled = Field{Name: EnabledField, Env: "true", DB: "false"}
+	RowDeleted  = Field{Name: DeletedField, Env: "false", DB: "true"}
+	RowDisabled = Field{Name: EnabledField, Env: "true", DB: "false"}
 )
 
 // NotCompared begins the database's side of a field that cannot be read.

@@ -72,15 +72,3 @@ func TestCredentialsProblem(t *testing.T) {
 	err = drift.Observation{Credentials: "c", Fields: []drift.Field{{Name: "api_keys", Env: "1", DB: "2"}}}.CredentialsProblem()
 	require.EqualError(t, err, `its credentials differ: api_keys (environment "1", database "2")`)
 }
-
-func TestCredentialMode(t *testing.T) {
-	desired, row := desiredAndRow()
-	row.Keys = nil
-	for mode, kind := range map[drift.CredentialMode]drift.Kind{
-		drift.IgnoreCredentials: drift.InSync, drift.WarnCredentials: drift.InSync, drift.AlertCredentials: drift.Changed,
-	} {
-		o := mode.Judged(drift.Compare(hasher, desired, row, mode.Compares()))
-		require.Equal(t, kind, o.Kind, mode)
-		require.Equal(t, kind == drift.InSync, o.CredentialsProblem() == nil, mode)
-	}
-}

@@ -56,12 +56,12 @@ func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err err
 	desired, row := step.Desired, step.Row
 	if row.Deleted {
 		w.columns.Deleted = new(bool)
-		w.fields = append(w.fields, drift.IsDeleted)
+		w.fields = append(w.fields, drift.RowDeleted)
 	}
 	if !row.Enabled {
 		enabled := true
 		w.columns.Enabled = &enabled
-		w.fields = append(w.fields, drift.IsDisabled)
+		w.fields = append(w.fields, drift.RowDisabled)
 	}
 	typeDiffers := step.Observation.Has(drift.TypeField)
 	w.unusesKeys = typeDiffers && !desired.UsesKeys()

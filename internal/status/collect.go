@@ -337,9 +337,9 @@ func (d drifts) explain(p *Provider, row store.ListRecordedRow) {
 	case found && alert.Kind == string(p.Kind) && alert.EnvHash == row.EnvHash && alert.DbHash == row.DbHash:
 		p.Fields = fieldsOf(alert.Fields)
 	case p.Kind == drift.Deleted:
-		p.Fields = []drift.Field{drift.IsDeleted}
+		p.Fields = []drift.Field{drift.RowDeleted}
 	case p.Kind == drift.Disabled:
-		p.Fields = []drift.Field{drift.IsDisabled}
+		p.Fields = []drift.Field{drift.RowDisabled}
 	}
 }
 
