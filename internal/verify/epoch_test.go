@@ -197,7 +197,7 @@ func TestALateAnswerIsNoRewind(t *testing.T) {
 // worker. Others that have seen the later epoch say no more of it once that is said.
 func TestAnEpochThatWasFollowedByAnotherIsARewind(t *testing.T) {
 	t.Parallel()
-	pool, first, _ := seeded(t, verify.IgnoreCredentials, openAI("a"))
+	pool, first, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	takeOver(t, pool, first)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false; CREATE TABLE public.backup AS TABLE provwatch.alert_counter`)
 	exec(t, pool, `UPDATE provwatch.alert_counter SET verified_at = now()`)
@@ -206,7 +206,7 @@ func TestAnEpochThatWasFollowedByAnotherIsARewind(t *testing.T) {
 
 	var running, other *verify.Verifier
 	for _, v := range []**verify.Verifier{&running, &other} {
-		*v = verify.New(pool, []provider.Desired{openAI("a")}, verify.IgnoreCredentials, quiet, &counter{})
+		*v = verify.New(pool, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &counter{})
 		takeOver(t, pool, *v)
 	}
 	require.Len(t, rewinds(t, pool), 1, "an epoch that they see for the first time is none")

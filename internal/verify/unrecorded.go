@@ -71,7 +71,7 @@ func (l look) transitions() (found []Transition) {
 		if j.Alert == "" || before == nil || before.EnvHash != o.EnvHash {
 			continue
 		}
-		if before.DBHash == o.DBHash && isThere(before.Kind) && isThere(j.Kind) {
+		if before.DBHash == o.DBHash && (before.Kind == j.Kind || isThere(before.Kind) && isThere(j.Kind)) {
 			continue // of credentials, or of what was accepted
 		}
 		found = append(found, Transition{Provider: o.Provider, Kind: j.Alert, dbHash: o.DBHash})

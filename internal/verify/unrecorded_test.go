@@ -19,10 +19,11 @@ func TestUnrecorded(t *testing.T) {
 		change string
 		kind   drift.Kind
 	}{
-		"changed":  {`UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'a'`, drift.Changed},
-		"disabled": {`UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`, drift.Disabled},
-		"deleted":  {`UPDATE public.ai_providers SET deleted = true WHERE name = 'a'`, drift.Deleted},
-		"missing":  {`DELETE FROM public.ai_providers WHERE name = 'a'`, drift.Missing},
+		"changed":                          {`UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'a'`, drift.Changed},
+		"disabled":                         {`UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`, drift.Disabled},
+		"deleted":                          {`UPDATE public.ai_providers SET deleted = true WHERE name = 'a'`, drift.Deleted},
+		"disabled, with other credentials": {`UPDATE public.ai_providers SET enabled = false WHERE name = 'a'; DELETE FROM public.ai_provider_keys`, drift.Disabled},
+		"missing":                          {`DELETE FROM public.ai_providers WHERE name = 'a'`, drift.Missing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
