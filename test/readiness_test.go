@@ -51,6 +51,8 @@ type unready struct {
 	gap bool
 	// boot has the worker start in the state. It has run before.
 	boot bool
+	// ends says that such a start ends when the state has lasted for a minute.
+	ends bool
 	// stays says of a state of the WAL source that --source=auto does not fall back in it.
 	stays bool
 	// prepare is what the state needs of the server before the worker starts, nil for nothing.
@@ -279,7 +281,35 @@ var unreadyStates = []unready{
 			return s.hold(fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, schema.Lock))
 		},
 	},
+	{
+		state: "a transaction holds up the creation of the triggers or the publication", boot: true, ends: true, gap: true, flags: defaultAnswerTimeout,
+		reason: `the migration \((triggers on|the publication of) the provider tables\) ` + heldUp,
+		begin: func(s *stated) func() {
+			s.env = s.env.with("DATABASE_URL", s.url) // as the owner, who may migrate
+			if s.source == "wal" {
+				s.exec(`DROP PUBLICATION provwatch`)
+				return s.hold(`LOCK TABLE ai_providers IN SHARE UPDATE EXCLUSIVE MODE`)
+			}
+			s.exec(`DROP TRIGGER provwatch_provider_insert ON ai_providers`)
+			return s.hold(`UPDATE ai_providers SET name = name WHERE name = 'anthropic'`)
+		},
+	},
+	{
+		state: "a prepared transaction holds up the creation of the triggers", sources: []string{"notify"}, boot: true, ends: true, server: true, flags: defaultAnswerTimeout,
+		reason:  `the migration \(triggers on the provider tables\) has waited since \S+ for the prepared transaction "forgotten" \(role "provwatch", database "\w+", since `,
+		prepare: (*stated).allowPrepared,
+		begin: func(s *stated) func() {
+			s.env = s.env.with("DATABASE_URL", s.url)
+			s.exec(`DROP TRIGGER provwatch_provider_insert ON ai_providers`)
+			// A transaction that notifies cannot be prepared.
+			require.NoError(s.t, tryExec(s.t.Context(), s.url, `BEGIN; LOCK TABLE ai_providers IN ROW EXCLUSIVE MODE; PREPARE TRANSACTION 'forgotten'`))
+			return func() { require.NoError(s.t, tryExec(s.t.Context(), s.url, `ROLLBACK PREPARED 'forgotten'`)) }
+		},
+	},
 }
+
+// defaultAnswerTimeout is for states with limits of their own that must not pass each other.
+var defaultAnswerTimeout = []string{"--answer-timeout=10s"}
 
 // heldUp ends the reason where another session holds a lock, and waitsForSession is that of
 // any statement.
@@ -336,12 +366,13 @@ func (u unready) arrange(t *testing.T, source string) (s *stated, start func()) 
 		s.world = newWorldOf(t, source)
 	}
 	s.env = s.twoProviders()
-	args := append([]string{"run", "--http-addr=127.0.0.1:0", "--on-boot-drift=alert", "--resync=24h"}, u.flags...)
+	args := []string{"run", "--http-addr=127.0.0.1:0", "--on-boot-drift=alert", "--resync=24h"}
 	if shippedLimits {
 		s.env = s.env.with("PROVWATCH_MAX_BACKOFF", "")
 	} else {
 		args = append(args, shortLimits...)
 	}
+	args = append(args, u.flags...)
 	if u.prepare != nil {
 		u.prepare(s)
 	}
@@ -377,7 +408,11 @@ func (u unready) run(t *testing.T, source string) *worker {
 	told := time.Since(began)
 	if shippedLimits {
 		require.LessOrEqual(t, told, toldWithin)
-		time.Sleep(time.Until(began.Add(noAlertFor)))
+		lasts := noAlertFor
+		if u.ends {
+			lasts /= 2
+		}
+		time.Sleep(time.Until(began.Add(lasts)))
 	}
 	require.Empty(t, s.payloads(pubsub.DriftAlerts), "an alert came in the state")
 	reason := regexp.MustCompile(u.reason)

@@ -95,13 +95,16 @@ func (w *waits) current(ctx context.Context, now time.Time) error {
 	if !found {
 		return nil
 	}
-	if wait.PID > 0 && (wait != w.seen || now.Sub(w.lookedAt) > w.patience) {
+	if wait.PID > 0 && w.isDue(wait, now) {
 		holders, err := w.look(ctx, wait.PID)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			holders = nil
+		case len(holders) == 0 && wait.Retried && wait == w.seen:
+			holders = w.holders // the session is between two tries
 		}
 		w.seen, w.holders, w.lookedAt = wait, holders, now
 	}
@@ -114,6 +117,11 @@ func (w *waits) current(ctx context.Context, now time.Time) error {
 		return late
 	}
 	return nil
+}
+
+// isDue reports whether to look for who holds up the session.
+func (w *waits) isDue(wait postgres.Wait, now time.Time) bool {
+	return wait != w.seen || now.Sub(w.lookedAt) > w.patience || wait.Retried && len(w.holders) == 0
 }
 
 // lateError says that something has not ended in time.

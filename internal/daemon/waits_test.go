@@ -60,6 +60,18 @@ func TestWaits(t *testing.T) {
 	w.health.setVerified(true, nil)
 	require.NoError(t, reason(time.Minute+3*time.Second), "it has succeeded")
 
+	// It waits in several tries, and the first look falls between two.
+	found := holders
+	holders = nil
+	end = activity.BeginRetried("the migration", 7)
+	require.NoError(t, reason(6*time.Second))
+	holders = found
+	require.ErrorContains(t, reason(7*time.Second), "the migration has waited since ", "it is looked for again at once")
+	holders = nil
+	require.ErrorContains(t, reason(15*time.Second), "4711", "and not forgotten by a look between two others")
+	end()
+	require.NoError(t, reason(18*time.Second))
+
 	// The holder cannot be looked for.
 	w.look = func(context.Context, uint32) (holder.Holders, error) { return nil, errors.New("no connection") }
 	end = activity.Begin("the creation", 7)

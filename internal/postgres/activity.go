@@ -43,6 +43,8 @@ type operation struct {
 	prompt bool
 	// slow is that of what may take twice the time of others.
 	slow bool
+	// retried is that of what waits for other sessions in several tries.
+	retried bool
 	// part is the part of the worker that the operation belongs to, nil for none. A
 	// statement of it that ends counts as its progress.
 	part   *operation
@@ -57,6 +59,8 @@ type Wait struct {
 	Since time.Time
 	// Late says that it is late whether or not another session holds it up.
 	Late bool
+	// Retried says that the session waits in several tries, and not between them.
+	Retried bool
 }
 
 type (
@@ -91,6 +95,13 @@ func (a *Activity) Begin(what string, pid uint32) (end func()) {
 // BeginSlow is [Activity.Begin] of what may take twice the time of others.
 func (a *Activity) BeginSlow(what string, pid uint32) (end func()) {
 	return a.report(&operation{what: what, pid: pid, prompt: true, slow: true})
+}
+
+// BeginRetried reports that something has begun that waits for other sessions in several
+// tries, each of which ends soon, on the session of a process of the server. The caller
+// calls end when no other try follows.
+func (a *Activity) BeginRetried(what string, pid uint32) (end func()) {
+	return a.report(&operation{what: what, pid: pid, retried: true})
 }
 
 // Handle reports that a part of the worker has begun to handle something. It must end, or
@@ -151,7 +162,7 @@ func (a *Activity) Oldest(now time.Time, patience time.Duration) (Wait, bool) {
 		if now.Sub(since) <= limit || found && (oldest.PID > 0) == (o.pid > 0) && !since.Before(oldest.Since) || found && oldest.PID > 0 && o.pid == 0 {
 			continue
 		}
-		oldest, found = Wait{What: o.what, PID: o.pid, Since: since, Late: o.prompt}, true
+		oldest, found = Wait{What: o.what, PID: o.pid, Since: since, Late: o.prompt, Retried: o.retried}, true
 	}
 	return oldest, found
 }

@@ -14,12 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 
@@ -53,13 +51,8 @@ const (
 	columnLists = 150000
 	// triggers is how many triggers sql/triggers.sql makes.
 	triggers = 8
-	// lockTimeout keeps a migration that waits for a lock on a busy provider
-	// table from making all later writers wait behind it.
-	lockTimeout = "5s"
-	// removalLockTimeout is the same for the removal of triggers.
+	// removalLockTimeout keeps the removal of triggers from making writers wait behind it.
 	removalLockTimeout = "100ms"
-	// maxLockWait is how long such a migration is tried again.
-	maxLockWait = time.Minute
 )
 
 // UnusableError says that the schema is not what the worker needs; exit code 4.
@@ -239,14 +232,18 @@ func Inspect(ctx context.Context, config *pgx.ConnConfig) (Status, error) {
 // Migrate brings the schema up to date, under [Lock], and returns what it found
 // and what it left. An up-to-date schema is only looked at.
 func Migrate(ctx context.Context, config *pgx.ConnConfig, needs Needs) (before, after Status, err error) {
+	return migrateWithin(ctx, config, needs, defaultLockLimits)
+}
+
+func migrateWithin(ctx context.Context, config *pgx.ConnConfig, needs Needs, limits lockLimits) (before, after Status, err error) {
 	err = withConn(ctx, config, func(conn *pgx.Conn) error {
-		before, after, err = migrateUnderLock(ctx, conn, config, needs)
+		before, after, err = migrateUnderLock(ctx, conn, config, needs, limits)
 		return err
 	})
 	return before, after, err
 }
 
-func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs Needs) (before, after Status, err error) {
+func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs Needs, limits lockLimits) (before, after Status, err error) {
 	if before, err = inspect(ctx, conn); err != nil || len(before.Lacks(needs)) == 0 {
 		return before, before, err
 	}
@@ -254,31 +251,21 @@ func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfi
 		return before, before, unusable("take the migration lock", err)
 	}
 	// The lock ends with the session.
-	if err := backoffOnLocks(ctx, func() error { return migrate(ctx, conn, config, needs) }); err != nil {
+	m, err := newMigration(ctx, conn, config, limits)
+	if err != nil {
+		return before, before, err
+	}
+	defer m.close()
+	if err := m.untilUnlocked(ctx, before.Lacks(needs), func() error { return m.migrate(ctx, needs) }); err != nil {
 		return before, before, err
 	}
 	after, err = inspect(ctx, conn)
 	return before, after, err
 }
 
-// backoffOnLocks tries again for a while when a provider table is locked by a
-// transaction of the gateway's.
-func backoffOnLocks(ctx context.Context, do func() error) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := do()
-		var pg *pgconn.PgError
-		if errors.As(err, &pg) && pg.Code == pgerrcode.LockNotAvailable {
-			return struct{}{}, err
-		}
-		if err != nil {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithMaxElapsedTime(maxLockWait))
-	return err
-}
-
-func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs Needs) error {
+// migrate changes what the schema lacks.
+func (m *migration) migrate(ctx context.Context, needs Needs) error {
+	conn := m.conn
 	// Another worker may have migrated while this one waited for the lock.
 	tables, err := Locate(ctx, conn)
 	if err != nil {
@@ -313,17 +300,16 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 			return unusable("create the schema provwatch"+ifDenied(err, "the role needs CREATE on the database", needs.CommandFlags), err)
 		}
 	}
-	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SET lock_timeout = '"+lockTimeout+"'")
-		return err
-	}))
-	defer db.Close()
 	if len(status.Pending) > 0 {
-		provider, err := newProvider(db, status, tables)
+		provider, err := newProvider(m.db, status, tables)
 		if err != nil {
 			return err
 		}
-		if _, err := provider.Up(ctx); err != nil {
+		err = m.change(ctx, func() error {
+			_, err := provider.Up(ctx)
+			return err
+		})
+		if err != nil {
 			return unusable("migrate"+ifDenied(err, "the role needs CREATE on a schema of its search_path and must own the schema provwatch", needs.CommandFlags), err)
 		}
 	}
@@ -336,7 +322,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		if found.Owned {
 			statements += sqlfiles.TriggersAlways
 		}
-		if _, err := db.ExecContext(ctx, tables.Qualify(statements)); err != nil {
+		if err := m.exec(ctx, tables.Qualify(statements)); err != nil {
 			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role must own them, or have TRIGGER on them, and have EXECUTE on provwatch.notify_change", needs.CommandFlags+" --source=notify"), err)
 		}
 	}
@@ -345,7 +331,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs 
 		if !status.columnLists {
 			publication = sqlfiles.Publication14
 		}
-		if _, err := db.ExecContext(ctx, tables.Qualify(publication)); err != nil {
+		if err := m.exec(ctx, tables.Qualify(publication)); err != nil {
 			return unusable("create the publication of the provider tables"+ifUnlogged(err)+
 				ifDenied(err, "the role must own them and have CREATE on the database", needs.CommandFlags+" --source=wal"), err)
 		}
