@@ -32,6 +32,30 @@ func TestALeadersLockHeldByNoWorkerIsReported(t *testing.T) {
 	})
 }
 
+// TestALeadersLockHeldByAPreparedTransactionIsReported has a transaction that was prepared
+// hold the locks of the term before a worker starts and of the next one.
+func TestALeadersLockHeldByAPreparedTransactionIsReported(t *testing.T) {
+	t.Parallel()
+	s := &stated{cluster: pgtest.NewCluster(t)}
+	s.world = newWorldOn(t, s.cluster.NewDatabase(t), "wal")
+	s.allowPrepared()
+	s.env = s.twoProviders()
+	for _, terms := range []string{"0", "1, 2"} {
+		s.exec(`BEGIN`)
+		s.exec(`SELECT pg_advisory_xact_lock(1886874724, term) FROM unnest(ARRAY[` + terms + `]) term`)
+		s.exec(`PREPARE TRANSACTION 'forgotten'`)
+		s.p = s.start(s.env, "run", "--http-addr=127.0.0.1:0", "--takeover-after=12s")
+		s.waitUntilUnready(`the prepared transaction "forgotten" \(role "provwatch", database "\w+", since \S+\) has held the leader's lock for \d+s and is no worker that leads; COMMIT PREPARED or ROLLBACK PREPARED it`)
+		s.p.waitFor("level=WARN", `prepared transaction \"forgotten\"`, "is no worker that leads")
+		s.p.waitFor("level=WARN", "taking over from a leader that shows no sign of life", "prepared_transaction=forgotten")
+		s.p.waitFor("msg=leading")
+		s.waitUntilReady()
+		eventually(t, func() bool { return regexp.MustCompile(`Leader: +session \d+ of role test_wal`).MatchString(s.run(s.env, "status").stdout) }, "the worker is seen to lead")
+		s.p.stop()
+		s.exec(`ROLLBACK PREPARED 'forgotten'`)
+	}
+}
+
 // TestAFullServerIsWaitedForWithItsSlot ends the sessions of a leader that may choose its
 // source, but for the one that leads, while there is no room for others. What changes
 // meanwhile, and back, is read from the slot.

@@ -38,12 +38,31 @@ func Of(ctx context.Context, db store.DBTX, pid uint32) (Holders, error) {
 	}
 	holders := make(Holders, len(rows))
 	for i, row := range rows {
-		holders[i] = Holder{PID: row.Pid, Role: row.Role, Application: row.Application, Database: row.Database, Prepared: row.Prepared}
-		if row.Since != nil {
-			holders[i].Since = *row.Since
-		}
+		holders[i] = of(row)
 	}
 	return holders, nil
+}
+
+// OfLeadersLock returns who holds the lock of the current term and is no worker that
+// listens, none where there is none.
+func OfLeadersLock(ctx context.Context, db store.DBTX) (Holders, error) {
+	rows, err := store.On(db).ListLeaderLockHolders(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for who holds the leader's lock: %w", err)
+	}
+	holders := make(Holders, len(rows))
+	for i, row := range rows {
+		holders[i] = of(store.ListHoldersRow(row))
+	}
+	return holders, nil
+}
+
+func of(row store.ListHoldersRow) Holder {
+	h := Holder{PID: row.Pid, Role: row.Role, Application: row.Application, Database: row.Database, Prepared: row.Prepared}
+	if row.Since != nil {
+		h.Since = *row.Since
+	}
+	return h
 }
 
 // Session describes the session of a process as a holder. Of a session that has ended only

@@ -180,6 +180,7 @@ type Elector struct {
 	beatAt   time.Time // when the next one is due
 	intact   bool      // a worker was seen to have written the row of the terms last, in this one
 	sightings
+	lockHolder holder.Holder // of the leader whose silence was reported last
 
 	term *Term // nil while standing by
 
@@ -259,32 +260,39 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 	}
 	e.observer.LeaderSeen(seen)
 	silent, limit := e.silentFor(), max(e.limits.silentAfter, e.seen.interval()*signsMissed/2)
-	if e.seen.isStranger() {
+	if e.seen.Leader == 0 || e.seen.isStranger() {
 		limit = e.limits.strangerAfter
 	}
 	if silent < limit {
 		e.observer.NoLeader(nil)
 		return 0, nil
 	}
-	e.observer.NoLeader(e.seen.silence(silent, e.describe(ctx, conn)))
+	e.lockHolder = e.describe(ctx, conn)
+	e.observer.NoLeader(e.seen.silence(silent, e.lockHolder))
 	if !e.isOverdue(max(e.limits.takeOverAfter, e.seen.interval()*signsMissed)) {
 		return 0, nil
 	}
 	return e.begin(ctx, conn, e.seen.Term, false)
 }
 
-// describe describes the session that holds the leader's lock and is no worker's.
+// describe describes who holds the leader's lock: a prepared transaction, or a session that
+// is no worker's. Of a worker's session it knows the process alone.
 func (e *Elector) describe(ctx context.Context, conn *pgx.Conn) holder.Holder {
-	if !e.seen.isStranger() {
-		return holder.Holder{PID: e.seen.Leader}
-	}
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
-	session, err := holder.Session(limited, conn, e.seen.Leader)
-	if err != nil {
-		return holder.Holder{PID: e.seen.Leader} // a session that is lost shows in the next turn
+	// After an error only the process is known; a session that is lost shows in the next turn.
+	if e.seen.Leader == 0 {
+		holders, err := holder.OfLeadersLock(limited, conn)
+		if err == nil && len(holders) > 0 && holders[0].Prepared != "" {
+			return holders[0]
+		}
 	}
-	return session
+	if e.seen.isStranger() {
+		if session, err := holder.Session(limited, conn, e.seen.Leader); err == nil {
+			return session
+		}
+	}
+	return holder.Holder{PID: e.seen.Leader}
 }
 
 // wait waits in the server until the leader has ended, for one turn, or until ctx ends.
@@ -344,8 +352,12 @@ func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waite
 		return next, nil
 	}
 	if !waited {
+		who := []any{"leader_session", e.seen.Leader}
+		if e.lockHolder.Prepared != "" {
+			who = []any{"prepared_transaction", e.lockHolder.Prepared, "remedy", e.lockHolder.Remedy()}
+		}
 		e.logger.WarnContext(ctx, "taking over from a leader that shows no sign of life",
-			"former_term", former, "leader_session", e.seen.Leader, "silent_for", e.silentFor().Round(time.Second).String())
+			append(who, "former_term", former, "silent_for", e.silentFor().Round(time.Second).String())...)
 	}
 	if !begun[0].Locked {
 		e.logger.WarnContext(ctx, "another session holds the lock of the term that begins: standbys take over from this worker each time that they see no leader",
@@ -414,7 +426,8 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 }
 
 // HasLeader reports whether a worker leads, as far as any role can see: whether a
-// listening session of a worker holds the lock of the current term.
+// listening session of a worker holds the lock of the current term, or is the only one that
+// shows signs of life while another program holds it.
 func HasLeader(ctx context.Context, db store.DBTX) (bool, error) {
 	sessions, err := store.On(db).ListWorkers(ctx, 1)
 	if err != nil {

@@ -44,13 +44,13 @@ func (s sighting) interval() time.Duration {
 // A leader shows the first one as soon as its term has begun.
 func (s sighting) isStranger() bool { return s.Leader != 0 && s.Beat < 0 }
 
-// silence is the error of a leader that shows no sign of life; who is its session.
+// silence is the error of a leader that shows no sign of life; who holds its lock.
 func (s sighting) silence(since time.Duration, who holder.Holder) error {
 	since = since.Round(time.Second)
 	switch {
-	case s.Leader == 0:
+	case s.Leader == 0 && who.Prepared == "":
 		return fmt.Errorf("no worker has led for %s", since)
-	case s.isStranger():
+	case s.Leader == 0, s.isStranger():
 		return fmt.Errorf("%s has held the leader's lock for %s and is no worker that leads; %s", who, since, who.Remedy())
 	}
 	return fmt.Errorf("the leader, %s, has shown no sign of life for %s", who, since)

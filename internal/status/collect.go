@@ -130,12 +130,12 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 		d.Workers = append(d.Workers, Session{PID: int(w.Pid), Role: w.Role, Address: w.Address, Since: utc(w.BackendStart), Leads: w.Leads})
 	}
 	if d.Leader() == nil {
-		strangers, err := c.queries.ListLeaderLockHolders(ctx)
+		strangers, err := holder.OfLeadersLock(ctx, c.tx)
 		if err != nil {
 			return err
 		}
 		for _, s := range strangers {
-			d.LockHolder = holder.Holder{PID: s.Pid, Role: s.Role, Application: s.Application, Database: s.Database}.String()
+			d.LockHolder = s.String()
 		}
 	}
 	slot, err := c.queries.InspectSlot(ctx, slotName)

@@ -108,8 +108,8 @@ type Database struct {
 	// Workers and Slot are then not set.
 	Replica *Replica  `json:"replica,omitempty"`
 	Workers []Session `json:"workers,omitzero"`
-	// LockHolder is a session that holds the leader's lock while no worker leads, empty
-	// where none does: standbys wait for it until they take over.
+	// LockHolder is a session, or a prepared transaction, that holds the leader's lock while
+	// no worker leads, empty where none does: standbys wait for it until they take over.
 	LockHolder string `json:"leaders_lock_held_by,omitempty"`
 	// Slot is the replication slot of the WAL source, nil when there is none.
 	Slot *Slot `json:"slot,omitempty"`

@@ -29,32 +29,56 @@ LEFT JOIN pg_catalog.pg_attribute kept
 SELECT verified_at FROM provwatch.alert_counter;
 
 -- name: ListWorkers :many
--- The listening sessions of this database's workers, and which of them leads.
+-- The listening sessions of this database's workers, and which of them leads: the one that
+-- holds the lock of the current term, see provwatch.stand_by. Where another program holds
+-- that lock, it is the only one that shows signs of life.
 -- Where a session is another role's, only a member of pg_read_all_stats sees
 -- where it comes from and since when.
+WITH locks AS (
+    SELECT l.pid, l.classid = 1886872180 AS beats
+    FROM pg_catalog.pg_locks l
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND (l.classid = 1886872180
+            OR l.classid = 1886874724 AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter))
+), workers AS (
+    SELECT a.pid, a.usename, a.client_addr, a.backend_start,
+        EXISTS (SELECT FROM locks WHERE locks.pid = a.pid AND NOT locks.beats) AS locked,
+        EXISTS (SELECT FROM locks WHERE locks.pid = a.pid AND locks.beats) AS beats
+    FROM pg_catalog.pg_stat_activity a
+    WHERE a.datname = current_database() AND a.application_name LIKE '%-listener'
+)
 SELECT
-    a.pid::int AS pid, coalesce(a.usename, '')::text AS role, coalesce(host(a.client_addr), '')::text AS address, a.backend_start,
-    EXISTS (
-        SELECT FROM pg_catalog.pg_locks l
-        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = a.pid AND l.database = a.datid AND l.objsubid = 2
-            -- That of the current term, see provwatch.stand_by.
-            AND l.classid = 1886874724 AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter)
-    )::boolean AS leads
-FROM pg_catalog.pg_stat_activity a
-WHERE a.datname = current_database() AND a.application_name LIKE '%-listener'
-ORDER BY leads DESC, a.pid
+    w.pid::int AS pid, coalesce(w.usename, '')::text AS role, coalesce(host(w.client_addr), '')::text AS address, w.backend_start,
+    (w.locked OR w.beats
+        AND NOT EXISTS (SELECT FROM workers o WHERE o.locked OR o.beats AND o.pid <> w.pid)
+        AND EXISTS (SELECT FROM locks WHERE NOT locks.beats))::boolean AS leads
+FROM workers w
+ORDER BY leads DESC, w.pid
 LIMIT @max_workers;
 
 -- name: ListLeaderLockHolders :many
--- Sessions that hold the leader's lock and are not the listening session of a worker.
-SELECT a.pid::int AS pid, coalesce(a.usename, '')::text AS role, a.application_name::text AS application, coalesce(a.datname, '')::text AS database
-FROM pg_catalog.pg_locks l
-JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1886874724
-    AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter)
-    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-    AND a.application_name NOT LIKE '%-listener'
-ORDER BY a.pid
+-- Who holds the leader's lock and is not the listening session of a worker: a session, or
+-- a prepared transaction.
+WITH held AS (
+    SELECT l.pid, l.virtualtransaction
+    FROM pg_catalog.pg_locks l
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1886874724
+        AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter)
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+)
+SELECT a.pid::int AS pid, coalesce(a.usename, '')::text AS role, a.application_name::text AS application, coalesce(a.datname, '')::text AS database,
+    ''::text AS prepared, NULL::timestamptz AS since
+FROM held
+JOIN pg_catalog.pg_stat_activity a ON a.pid = held.pid
+WHERE a.application_name NOT LIKE '%-listener'
+UNION ALL
+SELECT 0, p.owner::text, '', p.database::text, p.gid, p.prepared
+FROM held
+JOIN pg_catalog.pg_locks own ON own.pid IS NULL AND own.locktype = 'transactionid' AND own.virtualtransaction = held.virtualtransaction
+JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = own.transactionid
+WHERE held.pid IS NULL
+ORDER BY pid, prepared
 LIMIT 1;
 
 -- name: ListAcceptances :many
