@@ -32,6 +32,25 @@ func TestALeadersLockHeldByNoWorkerIsReported(t *testing.T) {
 	})
 }
 
+// TestWhoHoldsUpTheTriggersOfARunningWorkerIsReported drops a trigger under a worker, and
+// leaves a transaction open that writes.
+func TestWhoHoldsUpTheTriggersOfARunningWorkerIsReported(t *testing.T) {
+	t.Parallel()
+	s := &stated{world: newWorldOf(t, "notify")}
+	s.env = s.twoProviders().with("DATABASE_URL", s.url) // as the owner
+	s.p = s.start(s.env, "run", "--http-addr=127.0.0.1:0").ready()
+	s.waitUntilReady()
+	end := s.hold(`DROP TRIGGER provwatch_provider_update ON ai_providers; COMMIT; BEGIN; LOCK TABLE ai_providers IN ROW EXCLUSIVE MODE`)
+	s.waitUntilUnready(`^the migration \(triggers on the provider tables\) ` + heldUp)
+	s.p.waitFor("level=WARN", "not ready: alerts may not come", "triggers on the provider tables", `application \"holder\"`)
+	end()
+	s.p.waitFor("schema migrated", "triggers on the provider tables")
+	s.waitUntilReady()
+	s.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	s.expectAlerts("disabled openai")
+	s.p.stop()
+}
+
 // TestALeadersLockHeldByAPreparedTransactionIsReported has a transaction that was prepared
 // hold the locks of the term before a worker starts and of the next one.
 func TestALeadersLockHeldByAPreparedTransactionIsReported(t *testing.T) {
@@ -50,7 +69,9 @@ func TestALeadersLockHeldByAPreparedTransactionIsReported(t *testing.T) {
 		s.p.waitFor("level=WARN", "taking over from a leader that shows no sign of life", "prepared_transaction=forgotten")
 		s.p.waitFor("msg=leading")
 		s.waitUntilReady()
-		eventually(t, func() bool { return regexp.MustCompile(`Leader: +session \d+ of role test_wal`).MatchString(s.run(s.env, "status").stdout) }, "the worker is seen to lead")
+		eventually(t, func() bool {
+			return regexp.MustCompile(`Leader: +session \d+ of role test_wal`).MatchString(s.run(s.env, "status").stdout)
+		}, "the worker is seen to lead")
 		s.p.stop()
 		s.exec(`ROLLBACK PREPARED 'forgotten'`)
 	}
