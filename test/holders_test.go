@@ -41,7 +41,7 @@ func TestWhoHoldsUpTheTriggersOfARunningWorkerIsReported(t *testing.T) {
 	s.p = s.start(s.env, "run", "--http-addr=127.0.0.1:0").ready()
 	s.waitUntilReady()
 	end := s.hold(`DROP TRIGGER provwatch_provider_update ON ai_providers; COMMIT; BEGIN; LOCK TABLE ai_providers IN ROW EXCLUSIVE MODE`)
-	s.waitUntilUnready(`^the migration \(triggers on the provider tables\) ` + heldUp)
+	s.waitUntilUnready(`not ready: the migration \(triggers on the provider tables\) ` + heldUp)
 	s.p.waitFor("level=WARN", "not ready: alerts may not come", "triggers on the provider tables", `application \"holder\"`)
 	end()
 	s.p.waitFor("schema migrated", "triggers on the provider tables")
