@@ -38,7 +38,7 @@ func whyGap(server Server, system int64, position store.ReadWALPositionRow, slot
 		return "the replication slot has confirmed nothing: somebody else has created one of its name"
 	}
 	if stored, err := pglogrepl.ParseLSN(position.AppliedLsn); err == nil && confirmed > stored {
-		return fmt.Sprintf("the replication slot is at %s and the worker was at %s: somebody else has advanced, read or created it", confirmed, stored)
+		return fmt.Sprintf("the replication slot is at %s and the worker was at %s: somebody else has advanced, read or created it, or the database was restored", confirmed, stored)
 	}
 	return ""
 }
