@@ -140,12 +140,12 @@ func (l *Listener) Run(ctx context.Context) {
 	retry.InitialInterval = 50 * time.Millisecond
 	retry.MaxInterval = l.maxBackOff
 	listenedBefore := false
-	level := slog.LevelWarn // of the first failure, and not of those that follow it
+	var told matters
 	for {
 		l.progress()
 		err := l.listen(ctx, func() {
 			retry.Reset()
-			level = slog.LevelWarn
+			told = nil
 			l.logger.InfoContext(ctx, "listening", "channel", string(l.channel), "reconnected", listenedBefore)
 			l.handler.Listening(listenedBefore)
 			listenedBefore = true
@@ -157,14 +157,34 @@ func (l *Listener) Run(ctx context.Context) {
 		wait := retry.NextBackOff()
 		l.handler.Lost(err)
 		l.left(err)
-		l.logger.Log(ctx, level, "listening connection lost", "error", err, "retry_in", wait)
-		level = slog.LevelInfo
+		l.logger.Log(ctx, told.level(err), "listening connection lost", "error", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
 	}
+}
+
+// maxMatters bounds how many matters a listener remembers.
+const maxMatters = 20
+
+// matters are what the failures were about since the session last counted as listening.
+type matters []string
+
+// level returns the level of a failure: a warning is the first of all, and a line of the
+// log the first of each matter.
+func (m *matters) level(err error) slog.Level {
+	matter := postgres.Matter(err)
+	switch {
+	case slices.Contains(*m, matter), len(*m) >= maxMatters:
+		return slog.LevelDebug
+	case len(*m) == 0:
+		*m = append(*m, matter)
+		return slog.LevelWarn
+	}
+	*m = append(*m, matter)
+	return slog.LevelInfo
 }
 
 // listen connects, listens and hands notifications on until the connection
@@ -261,7 +281,7 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	conn, err := pgx.ConnectConfig(limited, config)
 	if err != nil {
-		return nil, err
+		return nil, postgres.Brief(err)
 	}
 	var statements, channels []string
 	for _, channel := range slices.AppendSeq(append([]pubsub.Channel{l.channel}, l.also...), maps.Keys(l.wakes)) {

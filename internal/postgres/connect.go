@@ -213,7 +213,7 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	},
 		backoff.WithMaxElapsedTime(0),
 		backoff.WithNotify(func(err error, wait time.Duration) {
-			logger.WarnContext(ctx, "database not reachable yet, trying again", "address", address, "error", err, "retry_in", wait)
+			logger.WarnContext(ctx, "database not reachable yet, trying again", "address", address, "error", Brief(err), "retry_in", wait)
 			tell(failed, config, err)
 		}))
 	if err == nil {
@@ -241,7 +241,7 @@ func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	if !passes(err) {
 		return final(config, err)
 	}
-	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err)
+	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", Brief(err))
 	tell(failed, config, err)
 	last := err
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
@@ -256,7 +256,7 @@ func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	},
 		backoff.WithMaxElapsedTime(timeout),
 		backoff.WithNotify(func(err error, wait time.Duration) {
-			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", err, "retry_in", wait)
+			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", Brief(err), "retry_in", wait)
 			tell(failed, config, err)
 		}))
 	if err == nil || ctx.Err() != nil || !passes(err) {
@@ -283,7 +283,7 @@ func Explain(config *pgxpool.Config, err error) error {
 		return err
 	}
 	remedy, _ := diagnose(err, config)
-	return fmt.Errorf("%w; %s", err, remedy)
+	return fmt.Errorf("%w; %s", Brief(err), remedy)
 }
 
 // tell calls the functions with the error of a try.
@@ -298,7 +298,7 @@ func unreachable(config *pgxpool.Config, err error) *UnreachableError {
 	if IsPooling(err) {
 		err = &PoolingError{} // which says all that there is to say
 	}
-	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: err}
+	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: Brief(err)}
 }
 
 func addressOf(config *pgxpool.Config) string {
@@ -377,7 +377,7 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 		return "renew the server's certificate, or that of its CA", true
 	// The last two have no types. With sslmode=prefer a server without TLS is then
 	// connected to without, and what it says to that is what counts.
-	case strings.Contains(err.Error(), "server refused TLS connection") && !errors.As(err, &pg):
+	case strings.Contains(err.Error(), refusedTLS) && !errors.As(err, &pg):
 		return "the server has no TLS: set ssl=on there, or, where the network may be trusted, sslmode=disable here (PGSSLMODE)", true
 	case strings.Contains(err.Error(), "remote error: tls:"):
 		return "the server refused the certificate of sslcert (PGSSLCERT): renew it, or have it signed by a CA of the server's ssl_ca_file", true
