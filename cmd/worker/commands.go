@@ -136,9 +136,13 @@ func seedCommand(f *flags) *cobra.Command {
 			}
 			defer pool.Close()
 			if dryRun {
-				plan, err := seed.DryRun(ctx, pool, environment.Providers, false, f.seedOptions(keys)...)
-				if err != nil {
+				var plan seed.Plan
+				err := reading(ctx, pool, func(ctx context.Context) (err error) {
+					plan, err = seed.DryRun(ctx, pool, environment.Providers, false, f.seedOptions(keys)...)
 					return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
+				})
+				if err != nil {
+					return err
 				}
 				seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
 				if err := f.printer().Plan(plan, false); err != nil {
@@ -149,6 +153,7 @@ func seedCommand(f *flags) *cobra.Command {
 				}
 				return planError(plan)
 			}
+			defer warnOfWaits(ctx, pool, logger)()
 			var plan seed.Plan
 			err = postgres.Persist(ctx, config, f.connectTimeout, logger, func() error {
 				// For the source that a worker with these flags would use.
@@ -232,9 +237,13 @@ func verifyCommand(f *flags) *cobra.Command {
 			if mode.Compares() {
 				use |= schema.Credentials
 			}
-			plan, err := seed.DryRun(ctx, pool, environment.Providers, mode.Compares(), f.seedOptions(keys)...)
-			if err != nil {
+			var plan seed.Plan
+			err = reading(ctx, pool, func(ctx context.Context) (err error) {
+				plan, err = seed.DryRun(ctx, pool, environment.Providers, mode.Compares(), f.seedOptions(keys)...)
 				return schema.Explain(ctx, pool, use, err)
+			})
+			if err != nil {
+				return err
 			}
 			// Where a start would fail for them they are a drift.
 			if mode == drift.WarnCredentials && !f.requiresCredentials() {
@@ -298,8 +307,11 @@ func resolveCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			staged := outcome.Written() && handOver(ctx, pool, logger)
-			return f.printer().Resolution(outcome, take, staged)
+			delivery := report.Delivered
+			if outcome.Written() {
+				delivery = handOver(ctx, pool, logger)
+			}
+			return f.printer().Resolution(outcome, take, delivery)
 		},
 	}
 	command.ValidArgsFunction = f.completeProvider
@@ -352,6 +364,7 @@ func watchCommand(f *flags) *cobra.Command {
 				return unlessStopped(ctx, err)
 			}
 			defer pool.Close()
+			defer warnOfWaits(ctx, pool, logger)()
 			if err := schema.Listenable(ctx, pool); err != nil {
 				return unlessStopped(ctx, err)
 			}
@@ -376,6 +389,7 @@ func slotCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
+			defer warnOfWaits(ctx, pool, logger)()
 			server, err := wal.Inspect(ctx, pool)
 			if server.Slot == "" {
 				return err

@@ -19,6 +19,7 @@ import (
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/report"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 )
@@ -178,7 +179,9 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *
 	if pool, err = postgres.Connect(ctx, config, f.connectTimeout, logger); err != nil {
 		return nil, nil, errors.Join(err, stop())
 	}
+	unwatch := warnOfWaits(ctx, pool, logger)
 	done = func() error {
+		unwatch()
 		pool.Close()
 		return stop()
 	}
@@ -227,14 +230,22 @@ func deliver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) {
 }
 
 // handOver wakes the workers, which deliver the audit entries that a command has
-// staged: an operator's role cannot. It reports whether the entries stay staged,
-// since no worker leads.
-func handOver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (staged bool) {
-	err := pubsub.Publish(ctx, pool, pubsub.StagedEntries, "")
-	leads, leaderErr := leader.HasLeader(ctx, pool)
+// staged: an operator's role cannot. It returns what becomes of the entries, as far as is
+// known in time: the command's own work is committed.
+func handOver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) report.Delivery {
+	limited, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	err := pubsub.Publish(limited, pool, pubsub.StagedEntries, "")
+	leads, leaderErr := leader.HasLeader(limited, pool)
 	if err = errors.Join(err, leaderErr); err != nil {
 		// A worker looks at the outbox anyway, at the latest with the next --resync.
 		logger.WarnContext(ctx, "could not wake a worker to deliver the audit entries", "error", err)
 	}
-	return !leads
+	switch {
+	case leaderErr != nil:
+		return report.Undetermined
+	case leads:
+		return report.Delivered
+	}
+	return report.Staged
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/daemon"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/schema"
 )
 
@@ -26,26 +29,15 @@ func migrateCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
+			if dryRun {
+				return reading(ctx, pool, func(ctx context.Context) error { return f.showSchema(ctx, pool, config, keys) })
+			}
+			defer warnOfWaits(ctx, pool, logger)()
 			needs, err := daemon.SourceMode(f.source).Prepares(ctx, pool)
 			if err != nil {
 				return err
 			}
 			needs.CommandFlags = f.commandFlags()
-			if dryRun {
-				status, err := schema.Inspect(ctx, config.ConnConfig)
-				if err != nil {
-					return err
-				}
-				lacks := status.Lacks(needs)
-				if len(status.Applied) > 0 {
-					key, _, err := keys.Unregistered(ctx, pool)
-					if err != nil {
-						return err
-					}
-					lacks = append(lacks, registration(key)...)
-				}
-				return f.printer().Schema(status, lacks, nil)
-			}
 			before, after, err := schema.Migrate(ctx, config.ConnConfig, needs)
 			if err != nil {
 				return err
@@ -66,6 +58,28 @@ func migrateCommand(f *flags) *cobra.Command {
 	}
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "print what is there and what is pending, and change nothing")
 	return command
+}
+
+// showSchema prints what is there and what "worker migrate" would do.
+func (f *flags) showSchema(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, keys *dbcrypt.Ring) error {
+	needs, err := daemon.SourceMode(f.source).Prepares(ctx, pool)
+	if err != nil {
+		return err
+	}
+	needs.CommandFlags = f.commandFlags()
+	status, err := schema.Inspect(ctx, config.ConnConfig)
+	if err != nil {
+		return err
+	}
+	lacks := status.Lacks(needs)
+	if len(status.Applied) > 0 {
+		key, _, err := keys.Unregistered(ctx, pool)
+		if err != nil {
+			return err
+		}
+		lacks = append(lacks, registration(key)...)
+	}
+	return f.printer().Schema(status, lacks, nil)
 }
 
 // registration names the registration of a key in what "worker migrate" does; none for

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -118,9 +119,13 @@ func sinksCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			state, err := sink.Inspect(ctx, pool)
-			if err != nil {
+			var state sink.State
+			err = reading(ctx, pool, func(ctx context.Context) (err error) {
+				state, err = sink.Inspect(ctx, pool)
 				return schema.Explain(ctx, pool, schema.SinkRetries, err)
+			})
+			if err != nil {
+				return err
 			}
 			return f.printer().Sinks(state)
 		},
@@ -157,6 +162,7 @@ func sinksCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
+			defer warnOfWaits(ctx, pool, logger)()
 			asked, err := sink.Retry(ctx, pool, name, sink.Stream(stream), all, seqs)
 			if err != nil {
 				return schema.Explain(ctx, pool, schema.SinkRetries, err)

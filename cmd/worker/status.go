@@ -49,11 +49,16 @@ func statusCommand(f *flags) *cobra.Command {
 			if len(environment.Providers) > 0 {
 				known = status.EnvironmentOf(environment.Providers)
 			}
-			s, err := status.Collect(ctx, pool, keys, known, status.Query{Providers: statusProviders, Alerts: statusHistory, Audit: statusHistory})
-			if err != nil {
+			var s status.Status
+			err = reading(ctx, pool, func(ctx context.Context) (err error) {
+				s, err = status.Collect(ctx, pool, keys, known, status.Query{Providers: statusProviders, Alerts: statusHistory, Audit: statusHistory})
+				if err != nil {
+					return err
+				}
+				s.Notices, err = served.Inspect(ctx, pool, keys)
 				return err
-			}
-			if s.Notices, err = served.Inspect(ctx, pool, keys); err != nil {
+			})
+			if err != nil {
 				return err
 			}
 			return f.printer().Status(s)

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
+	"provwatch/internal/holder"
 	"provwatch/internal/postgres"
 	"provwatch/internal/status"
 )
@@ -64,24 +62,13 @@ type reason struct {
 	err  error
 }
 
-// numbers are what errors about the same matter differ in: processes, times, durations and ports.
-var numbers = regexp.MustCompile(`([0-9]+[hms]?)+`)
-
-// matter is what the reason is about, so that it is logged once: whatever was being done,
-// an error of the server's is the same.
+// matter is what the reason is about, so that it is logged once: see [postgres.Matter].
 func (r reason) matter() string {
-	text := r.err.Error()
-	var about interface{ matter() string }
-	var refused *pgconn.PgError
-	switch {
-	case errors.As(r.err, &about):
-		text = about.matter()
-	case postgres.IsPooling(r.err):
-		text = "a pooler"
-	case errors.As(r.err, &refused):
-		text = refused.Code + " " + refused.Message
+	var about interface{ Matter() string }
+	if errors.As(r.err, &about) {
+		return r.kind + " " + about.Matter()
 	}
-	return r.kind + " " + numbers.ReplaceAllString(text, "0")
+	return r.kind + " " + postgres.Matter(r.err)
 }
 
 // next returns the health of a next try: when everything was verified is still so.
@@ -310,8 +297,8 @@ func (h *health) isBooting() bool { return h.connecting != nil || !h.listened ||
 // reasons returns why the worker is not ready, in the order of their weight. h.mu is held.
 func (h *health) reasons() []reason {
 	all, waiting := []reason{{"connecting", h.connecting}, {"listening", h.listening}}, reason{"waiting", h.waiting}
-	var late *lateError
-	if errors.As(h.waiting, &late) && len(late.holders) > 0 {
+	var late *holder.LateError
+	if errors.As(h.waiting, &late) && len(late.Holders) > 0 {
 		all = slices.Insert(all, 0, waiting) // it is why the rest fails
 	} else {
 		all = append(all, waiting)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"provwatch/internal/holder"
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
@@ -58,10 +59,10 @@ func (a *ability) isWell() bool { return a.unableSince.IsZero() && !a.ableSince.
 func (h *health) unable() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var late *lateError
+	var late *holder.LateError
 	errors.As(h.waiting, &late)
 	switch {
-	case late != nil && len(late.holders) > 0, isCommon(h.verified):
+	case late != nil && len(late.Holders) > 0, isCommon(h.verified):
 		return nil // it holds up other workers as well
 	case h.verified != nil:
 		return h.verified

@@ -50,8 +50,8 @@ func TestUnable(t *testing.T) {
 	t.Parallel()
 	denied := fmt.Errorf("record drift: %w", &pgconn.PgError{Code: "42501"})
 	full := fmt.Errorf("record drift: %w", &pgconn.PgError{Code: "53100"})
-	held := &lateError{what: "a statement", holders: holder.Holders{{PID: 7}}}
-	late := &lateError{what: "the replication stream"}
+	held := &holder.LateError{What: "a statement", Holders: holder.Holders{{PID: 7}}}
+	late := &holder.LateError{What: "the replication stream"}
 	for name, c := range map[string]struct {
 		change func(h *health)
 		want   error

@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	"provwatch/internal/holder"
@@ -21,12 +19,6 @@ const (
 	// may take, unless it has a limit of its own.
 	statementLimits = 3
 )
-
-// lockStatements are the statements that take an advisory lock for which a start waits.
-var lockStatements = map[string]string{
-	"a statement (BeginSeed)":     "the seed, which takes the lock of seeds and then the gateway's,",
-	"a statement (LockMigration)": "the migration, which takes the lock of migrations,",
-}
 
 // waits watches what the sessions of a worker have begun and not ended.
 //
@@ -108,10 +100,10 @@ func (w *waits) current(ctx context.Context, now time.Time) error {
 		}
 		w.seen, w.holders, w.lookedAt = wait, holders, now
 	}
-	late := &lateError{what: cmp.Or(lockStatements[wait.What], wait.What), since: wait.Since}
+	late := holder.Late(wait)
 	switch {
 	case wait.PID > 0 && len(w.holders) > 0:
-		late.holders = w.holders
+		late.Holders = w.holders
 		return late
 	case wait.Late, now.Sub(wait.Since) > 2*w.patience:
 		return late
@@ -122,27 +114,4 @@ func (w *waits) current(ctx context.Context, now time.Time) error {
 // isDue reports whether to look for who holds up the session.
 func (w *waits) isDue(wait postgres.Wait, now time.Time) bool {
 	return wait != w.seen || now.Sub(w.lookedAt) > w.patience || wait.Retried && len(w.holders) == 0
-}
-
-// lateError says that something has not ended in time.
-type lateError struct {
-	what    string
-	since   time.Time
-	holders holder.Holders // who hold it up, none where it is not known
-}
-
-func (e *lateError) Error() string {
-	since := e.since.UTC().Format(time.RFC3339)
-	if len(e.holders) > 0 {
-		return fmt.Sprintf("%s has waited since %s for %s", e.what, since, e.holders)
-	}
-	return fmt.Sprintf("%s has not ended since %s", e.what, since)
-}
-
-// matter is what the error is about: one statement after the other can wait for the same.
-func (e *lateError) matter() string {
-	if len(e.holders) > 0 {
-		return e.holders.String()
-	}
-	return "not ended"
 }

@@ -110,14 +110,14 @@ func TestEachReasonIsLoggedOnceUntilTheWorkerIsReady(t *testing.T) {
 	require.Equal(t, 1, lines("WARN", "too many connections"))
 	require.Equal(t, 1, lines("WARN", "there is a pooler"))
 	holders := holder.Holders{{PID: 4711}}
-	h.setWaiting(&lateError{what: "one", holders: holders})
+	h.setWaiting(&holder.LateError{What: "one", Holders: holders})
 	h.setWaiting(nil)
-	h.setWaiting(&lateError{what: "two", holders: holders})
+	h.setWaiting(&holder.LateError{What: "two", Holders: holders})
 	require.Equal(t, 1, lines("WARN", "4711"))
 	h.setWaiting(nil)
 	require.Zero(t, lines("INFO", "ready again"))
 	h.setVerified(true, nil)
 	require.Equal(t, 1, lines("INFO", "ready again"))
-	h.setWaiting(&lateError{what: "two", holders: holders})
+	h.setWaiting(&holder.LateError{What: "two", Holders: holders})
 	require.Equal(t, 2, lines("WARN", "4711"))
 }

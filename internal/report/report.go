@@ -142,29 +142,39 @@ func inserted(s seed.Step) []drift.Field {
 	return append(fields, drift.Field{Name: "api_keys", Env: strconv.Itoa(len(d.Keys))})
 }
 
-// auditStaged is the value of "audit" in JSON where audit entries wait for a
-// worker that delivers them; it is left out where one runs.
-const auditStaged = "staged"
+// Delivery says what becomes of the audit entries that a command has staged. It is the
+// value of "audit" in JSON, which is left out for [Delivered].
+type Delivery string
 
-// staged prints that audit entries wait for a worker, if they do.
-func (p *Printer) staged(staged bool) error {
-	if !staged {
-		return nil
+// What can become of staged audit entries.
+const (
+	Delivered    Delivery = ""        // a worker runs and delivers them, or there are none
+	Staged       Delivery = "staged"  // no worker runs
+	Undetermined Delivery = "unknown" // it is not known whether one runs
+)
+
+// delivery prints what becomes of audit entries that a worker may not deliver now.
+func (p *Printer) delivery(d Delivery) (err error) {
+	switch d {
+	case Staged:
+		_, err = fmt.Fprintln(p.out, "Audit entries are staged. No worker runs; the next one delivers them.")
+	case Undetermined:
+		_, err = fmt.Fprintln(p.out, "Audit entries are staged. It is not known whether a worker runs; one that runs delivers them, or else the next one.")
+	case Delivered:
 	}
-	_, err := fmt.Fprintln(p.out, "Audit entries are staged. No worker runs; the next one delivers them.")
 	return err
 }
 
 // Resolution prints what was resolved. taken is the side that was taken, and
-// staged whether its audit entries wait for a worker.
-func (p *Printer) Resolution(o resolve.Outcome, taken string, staged bool) error {
+// delivery what becomes of its audit entries.
+func (p *Printer) Resolution(o resolve.Outcome, taken string, delivery Delivery) error {
 	if p.json {
 		if o.Fields == nil {
 			o.Fields = []drift.Field{}
 		}
 		resolution := map[string]any{"taken": taken, "outcome": o}
-		if staged {
-			resolution["audit"] = auditStaged
+		if delivery != Delivered {
+			resolution["audit"] = delivery
 		}
 		return p.encode(resolution)
 	}
@@ -198,7 +208,7 @@ func (p *Printer) Resolution(o resolve.Outcome, taken string, staged bool) error
 			return err
 		}
 	}
-	return p.staged(staged)
+	return p.delivery(delivery)
 }
 
 // Alert prints one alert, in a line or more.

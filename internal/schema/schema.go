@@ -616,6 +616,10 @@ func withConn(ctx context.Context, config *pgx.ConnConfig, do func(*pgx.Conn) er
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		_ = conn.Close(closing)
+		select {
+		case <-conn.PgConn().CleanupDone(): // the server has ended a statement that was broken off
+		case <-closing.Done():
+		}
 	}()
 	return do(conn)
 }
