@@ -18,7 +18,9 @@ func TestAutoFallsBackInTheStatesOfTheWAL(t *testing.T) {
 		t.Run(u.state, func(t *testing.T) {
 			t.Parallel()
 			if u.stays {
-				u.flags = []string{"--source=auto"}
+				// On a server of its own: a transaction of another test would hold up the creation
+				// of the slot, and the worker would not begin with the WAL.
+				u.flags, u.server = []string{"--source=auto"}, true
 				require.Zero(t, u.run(t, "wal").logged("alerts come from this source instead"))
 				return
 			}
@@ -55,6 +57,7 @@ func TestASlotWhoseHolderDoesNotEnd(t *testing.T) {
 		s = &stated{world: newWorldOf(t, source)}
 		s.login = map[string]string{}
 		s.p = s.start(s.twoProviders(), append([]string{"run", "--http-addr=127.0.0.1:0", "--resync=24h"}, shortLimits...)...).ready()
+		s.p.waitFor("alerts come from this source now", "source=wal")
 		s.waitUntilReady()
 		s.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		s.expectAlerts("disabled openai")
