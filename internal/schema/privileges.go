@@ -118,7 +118,7 @@ var privileges = []privilege{
 	{"provwatch", "drift_alerts", "SELECT", nil, running | Watching | Reporting | Sinks},
 	{"provwatch", "stand_by", "EXECUTE", nil, running},
 	{"provwatch", "alert_counter", "SELECT", []string{
-		"last_seq", "generation", "term", "epoch", "writer", "xmin", "system_identifier", "timeline", "table_oid", "former_epochs",
+		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "xmin", "system_identifier", "timeline", "table_oid", "former_epochs",
 	}, running},
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Watching | Reporting | Sinks | SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"epoch"}, Watching},
