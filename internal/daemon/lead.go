@@ -136,10 +136,9 @@ func (d *daemon) leadFor(ctx context.Context, term *leader.Term, first pubsub.So
 	var unable error // of the goroutine that watches until it has ended
 	var watch conc.WaitGroup
 	watch.Go(func() {
-		d.watchAbility(ctx, term, func(reason error) {
-			unable = reason
+		if unable = d.watchAbility(ctx, term); unable != nil {
 			cancel()
-		})
+		}
 	})
 	d.takeOver(ctx, term, first)
 	cancel()

@@ -93,16 +93,16 @@ func (o Options) newYield() *backoff.ExponentialBackOff {
 	return yield
 }
 
-// watchAbility calls resign, once, when this worker has been unable to alert for
-// --takeover-after and another one waits to lead. It returns then, or when ctx ends.
-func (d *daemon) watchAbility(ctx context.Context, term *leader.Term, resign func(error)) {
+// watchAbility returns why this worker must resign, once it has been unable to alert for
+// --takeover-after and another one waits to lead; nil when ctx ends before that.
+func (d *daemon) watchAbility(ctx context.Context, term *leader.Term) error {
 	able := ability{limit: d.TakeOverAfter}
 	ticks := time.NewTicker(abilityPause)
 	defer ticks.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-ticks.C:
 		}
 		unable := d.health.unable()
@@ -116,8 +116,7 @@ func (d *daemon) watchAbility(ctx context.Context, term *leader.Term, resign fun
 		contended, err := term.IsContended(limited, d.pool)
 		cancel()
 		if err == nil && contended {
-			resign(unable)
-			return
+			return unable
 		}
 	}
 }

@@ -25,7 +25,7 @@ func (j Judgement) IsNews() bool {
 	return j.Alert != "" || j.NewState || j.NewReason || j.Withdrawn != nil
 }
 
-// State returns what is to be recorded.
+// State returns the state to record.
 func (j Judgement) State() State {
 	o := j.Observation
 	return State{Kind: j.Kind, ProviderID: o.ProviderID, EnvHash: o.EnvHash, DBHash: o.DBHash, Credentials: o.Credentials}

@@ -100,7 +100,7 @@ func (r Recorded) Judge(o Observation) Judgement {
 
 // JudgeRow is [Recorded.Judge] of an observation that was made without credentials, as
 // of a row that the WAL shows: what is recorded of credentials stands. It reports false
-// where it cannot tell. With credentials set, they are compared elsewhere and can be why
+// where the row alone does not decide. With credentials set, they are compared elsewhere and can be why
 // the provider could not be compared: a row that agrees does not end that.
 func (r Recorded) JudgeRow(o Observation, credentials bool) (Judgement, bool) {
 	if credentials && o.Kind == InSync && r.NotComparable != "" {

@@ -31,8 +31,8 @@ func beatNumber(series int32, interval time.Duration) int32 {
 	return (series<<intervalBits | units) & math.MaxInt32
 }
 
-// interval is how soon the next sign of life comes, as the latest one says, 0 where there
-// is none.
+// interval is how soon the next sign of life comes, as the latest one says, and 0 before
+// the first one.
 func (s sighting) interval() time.Duration {
 	if s.Beat < 0 {
 		return 0

@@ -108,7 +108,7 @@ func (m *migration) change(ctx context.Context, do func() error) error {
 				return
 			case <-ticks.C:
 			}
-			// Without them the error names nobody.
+			// Without holders the error names no session.
 			if holders, err := holder.Of(postgres.Aside(ctx), m.conn, m.pid); err == nil && len(holders) > 0 {
 				latest = holders
 			}
