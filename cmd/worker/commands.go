@@ -17,16 +17,16 @@ import (
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
+	"provwatch/internal/history"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/report"
-	"provwatch/internal/resolve"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
-	"provwatch/internal/watch"
 )
 
 func runCommand(f *flags) *cobra.Command {
@@ -297,12 +297,12 @@ func resolveCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer func() { failed = errors.Join(failed, done()) }()
-			var outcome resolve.Outcome
+			var outcome reconcile.Outcome
 			compare := f.credentials == string(drift.AlertCredentials)
 			if take == "env" {
-				outcome, err = resolve.TakeEnv(ctx, pool, keys, desired, withKeys, compare, operator(), f.seedOptions(keys)...)
+				outcome, err = reconcile.TakeEnv(ctx, pool, keys, desired, withKeys, compare, operator(), f.seedOptions(keys)...)
 			} else {
-				outcome, err = resolve.TakeDB(ctx, pool, keys, desired, compare, operator(), f.seedOptions(keys)...)
+				outcome, err = reconcile.TakeDB(ctx, pool, keys, desired, compare, operator(), f.seedOptions(keys)...)
 			}
 			if err != nil {
 				return err
@@ -354,7 +354,7 @@ func watchCommand(f *flags) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch {
 			case !c.Flags().Changed("since"):
-				since = watch.New
+				since = history.New
 			case since < 0:
 				return &usageError{errors.New("--since is the seq of an alert, or 0 for all")}
 			}
@@ -368,7 +368,7 @@ func watchCommand(f *flags) *cobra.Command {
 			if err := schema.Listenable(ctx, pool); err != nil {
 				return unlessStopped(ctx, err)
 			}
-			err = watch.Follow(ctx, pool, config, since, logger, f.printer().Alert)
+			err = history.Follow(ctx, pool, config, since, logger, f.printer().Alert)
 			return unlessStopped(ctx, schema.Explain(ctx, pool, schema.Watching, err))
 		},
 	}

@@ -17,7 +17,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/resolve"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 )
@@ -167,7 +167,7 @@ func (p *Printer) delivery(d Delivery) (err error) {
 
 // Resolution prints what was resolved. taken is the side that was taken, and
 // delivery what becomes of its audit entries.
-func (p *Printer) Resolution(o resolve.Outcome, taken string, delivery Delivery) error {
+func (p *Printer) Resolution(o reconcile.Outcome, taken string, delivery Delivery) error {
 	if p.json {
 		if o.Fields == nil {
 			o.Fields = []drift.Field{}

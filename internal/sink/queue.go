@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/time/rate"
 
+	"provwatch/internal/history"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
-	"provwatch/internal/watch"
 )
 
 const (
@@ -699,7 +699,7 @@ func (q *queue) list(ctx context.Context, from place, last int64, limit int) ([]
 }
 
 func (q *queue) alerted(row store.ListAlertsSinceRow) Event {
-	alert, err := watch.Alert(row)
+	alert, err := history.Alert(row)
 	return Event{
 		Stream: Drift, Seq: row.Seq, ID: row.ID, Provider: row.Provider, Time: row.DetectedAt.UTC(), Cluster: q.options.Cluster,
 		Data: json.RawMessage(alert.Whole()), alert: &alert, unusable: err,

@@ -22,7 +22,7 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/resolve"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/schema"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
@@ -71,7 +71,7 @@ func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 		INSERT INTO public.ai_providers (id, type, name, base_url, enabled)
 		VALUES (gen_random_uuid(), 'openai', 'unnamed', 'https://user:password@unnamed.example/', false)`)
 	require.NoError(t, err)
-	_, err = resolve.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
+	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
 	require.NoError(t, err)
 	require.NoError(t, v.Verify(t.Context(), full))
 	require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))
@@ -259,7 +259,7 @@ func TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes(t *testing.T) {
 		REVOKE SELECT (key) ON provwatch.hash_key FROM provwatch_notify;
 		UPDATE public.ai_providers SET base_url = 'https://svc:other@host.example/v1/' WHERE name <> 'synced'`)
 	require.NoError(t, err)
-	_, err = resolve.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
+	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
 	require.NoError(t, err)
 	v := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
 	require.NoError(t, v.Verify(t.Context(), full))
@@ -284,7 +284,7 @@ func TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes(t *testing.T) {
 	require.Contains(t, told(), "drifted accepted changed base_url=https://accepted.example/v1/|https://plain.example/")
 
 	// And the other way round.
-	_, err = resolve.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
+	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
 	require.NoError(t, err)
 	require.NoError(t, v.Verify(t.Context(), full))
 	require.Contains(t, told(), "accepted accepted changed base_url=https://accepted.example/v1/|https://plain.example/")

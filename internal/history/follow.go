@@ -1,5 +1,5 @@
-// Package watch follows the drift alerts of a database, for "worker watch".
-package watch
+// Package history follows the drift alerts of a database, for "worker watch".
+package history
 
 import (
 	"context"

@@ -1,6 +1,6 @@
-// Package resolve ends a drift as an operator decides: by writing the
+// Package reconcile ends a drift as an operator decides: by writing the
 // environment's fields to the database, or by accepting the database's.
-package resolve
+package reconcile
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package resolve_test
+package reconcile_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
-	"provwatch/internal/resolve"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/secret"
 )
 
@@ -89,7 +89,7 @@ func TestTheGatewayDecodesWhatIsResolved(t *testing.T) {
 				desired.Name, desired.Variables = "p", "X"
 				storeOnly(t, pool, row, way.deleted)
 				require.NoError(t, pgtest.DecodeGatewayRows(t.Context(), pool, notMade), what)
-				_, err := resolve.TakeEnv(t.Context(), pool, nil, desired, way.withKeys, false, "operator:test")
+				_, err := reconcile.TakeEnv(t.Context(), pool, nil, desired, way.withKeys, false, "operator:test")
 				if err != nil {
 					require.Regexp(t, `would remove|would be removed|would stay|would be lost`, err.Error(), what)
 					refused++
@@ -143,7 +143,7 @@ func TestKeysThatATypeDoesNotHave(t *testing.T) {
 		storeOnly(t, pool, storedProviders()["anthropic"], false)
 		d := desired[to]
 		d.Name, d.Variables = "p", "X"
-		_, err := resolve.TakeEnv(t.Context(), pool, nil, d, withKeys, false, "operator:test")
+		_, err := reconcile.TakeEnv(t.Context(), pool, nil, d, withKeys, false, "operator:test")
 		return err
 	}
 	count := func() string { return value(t, pool, `SELECT count(*)::text FROM public.ai_provider_keys`) }
@@ -168,7 +168,7 @@ func TestNoMoreThanFiveKeysAreStored(t *testing.T) {
 		storeOnly(t, pool, storedProvider{kind: "google", baseURL: "https://h/", keys: keys}, false)
 		d := desiredProviders()["google"]
 		d.Name, d.Variables = "p", "X"
-		_, err := resolve.TakeEnv(t.Context(), pool, nil, d, true, false, "operator:test")
+		_, err := reconcile.TakeEnv(t.Context(), pool, nil, d, true, false, "operator:test")
 		require.NoError(t, err)
 		require.Equal(t, "k1 k2 k3 k4 k5", value(t, pool, `SELECT string_agg(api_key, ' ' ORDER BY api_key) FROM public.ai_provider_keys`))
 	}

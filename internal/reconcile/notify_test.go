@@ -1,4 +1,4 @@
-package resolve_test
+package reconcile_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
-	"provwatch/internal/resolve"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/schema"
 )
 
@@ -39,11 +39,11 @@ func TestResolvingNotifies(t *testing.T) {
 			payloads = append(payloads, n.Payload)
 		}
 	}
-	takeEnv := func(d provider.Desired) (resolve.Outcome, error) {
-		return resolve.TakeEnv(t.Context(), pool, noKeys, d, true, false, "operator:test")
+	takeEnv := func(d provider.Desired) (reconcile.Outcome, error) {
+		return reconcile.TakeEnv(t.Context(), pool, noKeys, d, true, false, "operator:test")
 	}
-	takeDB := func(d provider.Desired) (resolve.Outcome, error) {
-		return resolve.TakeDB(t.Context(), pool, noKeys, d, false, "operator:test")
+	takeDB := func(d provider.Desired) (reconcile.Outcome, error) {
+		return reconcile.TakeDB(t.Context(), pool, noKeys, d, false, "operator:test")
 	}
 
 	inserted, err := takeEnv(bedrock("us-east-1"))
@@ -58,9 +58,9 @@ func TestResolvingNotifies(t *testing.T) {
 	require.Equal(t, id, changed(), "a drift was accepted")
 
 	// What writes nothing sends nothing.
-	for _, take := range []func() (resolve.Outcome, error){
-		func() (resolve.Outcome, error) { return takeEnv(bedrock("eu-west-1")) },
-		func() (resolve.Outcome, error) { return takeDB(bedrock("eu-west-1")) },
+	for _, take := range []func() (reconcile.Outcome, error){
+		func() (reconcile.Outcome, error) { return takeEnv(bedrock("eu-west-1")) },
+		func() (reconcile.Outcome, error) { return takeDB(bedrock("eu-west-1")) },
 	} {
 		outcome, err := take()
 		require.NoError(t, err)

@@ -1,4 +1,4 @@
-package resolve
+package reconcile
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package resolve_test
+package reconcile_test
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
-	"provwatch/internal/resolve"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/secret"
 )
 
@@ -252,7 +252,7 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, key *dbcrypttest.Key, keys
 	written()
 	all, before, keysBefore := everything(), row(), keyRows()
 
-	outcome, err := resolve.TakeEnv(ctx, pool, keys, desired, withKeys, false, "operator:test")
+	outcome, err := reconcile.TakeEnv(ctx, pool, keys, desired, withKeys, false, "operator:test")
 	if err != nil {
 		require.Regexp(t, `would be removed|would remove|would be lost|would stay`, err.Error())
 		if strings.Contains(err.Error(), "would be lost") {
@@ -335,7 +335,7 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, key *dbcrypttest.Key, keys
 	now.Type, now.Settings = provider.Type(kind), secret.New(plainSettings())
 	require.True(t, drift.IsInSync(desired, &now), "%s", plainSettings())
 	all = everything()
-	again, err := resolve.TakeEnv(ctx, pool, keys, desired, withKeys, false, "operator:test")
+	again, err := reconcile.TakeEnv(ctx, pool, keys, desired, withKeys, false, "operator:test")
 	require.NoError(t, err)
 	require.Equal(t, drift.InSync, again.Kind)
 	require.Equal(t, all, everything())

@@ -1,4 +1,4 @@
-package resolve_test
+package reconcile_test
 
 import (
 	"log/slog"
@@ -12,7 +12,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
-	"provwatch/internal/resolve"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/waittest"
@@ -72,7 +72,7 @@ func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	err := during(t, pool, `UPDATE public.ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
-		_, err := resolve.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, false, "operator:test")
+		_, err := reconcile.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)
@@ -82,9 +82,9 @@ func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
 func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
-	var outcome resolve.Outcome
+	var outcome reconcile.Outcome
 	err := during(t, pool, `DELETE FROM public.ai_providers`, func() (err error) {
-		outcome, err = resolve.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, false, "operator:test")
+		outcome, err = reconcile.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, false, "operator:test")
 		return err
 	})
 	require.NoError(t, err)
