@@ -17,10 +17,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/drift"
+	"provwatch/internal/environment"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/schema"
-	"provwatch/internal/seed"
 )
 
 // environmentFile writes an environment file of n providers with one or two keys
@@ -65,10 +65,10 @@ func environmentFile(b *testing.B, n int) string {
 	return path
 }
 
-// environment returns the providers of [environmentFile].
-func environment(b *testing.B, n int) []provider.Desired {
+// desiredProviders returns the providers of [environmentFile].
+func desiredProviders(b *testing.B, n int) []provider.Desired {
 	b.Helper()
-	env, err := seed.ReadEnvironment(nil, environmentFile(b, n))
+	env, err := environment.Read(nil, environmentFile(b, n))
 	if err != nil {
 		b.Fatal(err)
 	}

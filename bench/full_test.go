@@ -40,7 +40,7 @@ func BenchmarkFull(b *testing.B) {
 	for _, n := range sizes {
 		d := emptyDatabase(b, fmt.Sprintf("full_%d", n))
 		d.migrate(schema.Needs{Triggers: true})
-		desired := environment(b, n)
+		desired := desiredProviders(b, n)
 		d.fill(desired, true)
 		pool := d.pool(nil)
 		verifier := verify.New(pool, desired, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), noMetrics{})

@@ -43,7 +43,7 @@ func BenchmarkIdle(b *testing.B) {
 	for _, source := range []string{"notify", "wal"} {
 		d := emptyDatabase(b, "idle_"+source)
 		d.migrate(schema.Needs{Triggers: source == "notify", Publication: source == "wal"})
-		d.fill(environment(b, *idleProviders), false)
+		d.fill(desiredProviders(b, *idleProviders), false)
 		execute(b, d.conn, "ALTER DATABASE "+d.name+" SET log_statement = 'all'")
 		for _, role := range []string{"leader", "standby"} {
 			one := &idle{name: source + ", " + role, d: d}

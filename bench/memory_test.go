@@ -45,7 +45,7 @@ func BenchmarkMemory(b *testing.B) {
 	for _, n := range sizes {
 		d := emptyDatabase(b, fmt.Sprintf("memory_%d", n))
 		d.migrate(schema.Needs{Triggers: true})
-		desired := environment(b, n)
+		desired := desiredProviders(b, n)
 		d.fill(desired, false)
 		var named []int
 		if n == largest && n > 10 {

@@ -39,7 +39,7 @@ func BenchmarkPage(b *testing.B) {
 	for _, n := range sizes {
 		d := emptyDatabase(b, fmt.Sprintf("page_%d", n))
 		d.migrate(schema.Needs{Triggers: true})
-		desired := environment(b, n)
+		desired := desiredProviders(b, n)
 		d.fill(desired, true)
 		file := environmentFile(b, n)
 		w := d.launch(nil, "--source=notify", "--env-file="+file, "--http-addr=127.0.0.1:0", "--resync=24h")

@@ -58,7 +58,7 @@ func BenchmarkSeed(b *testing.B) {
 	r := newResult("seed")
 	sizes := sizes(b, *seedSizes)
 	for _, n := range sizes {
-		desired := environment(b, n)
+		desired := desiredProviders(b, n)
 		rows := rowsOf(b, desired)
 		arms := []struct {
 			name string
@@ -107,11 +107,11 @@ func BenchmarkSeed(b *testing.B) {
 		}
 		for range 3 {
 			start := time.Now()
-			environment(b, n)
+			desiredProviders(b, n)
 			r.add("parse", n, "seconds", time.Since(start).Seconds())
 		}
 		profiled(b, fmt.Sprintf("seed-%d", n), func() { turn(arms[0].do) })
-		profiled(b, fmt.Sprintf("parse-%d", n), func() { environment(b, n) })
+		profiled(b, fmt.Sprintf("parse-%d", n), func() { desiredProviders(b, n) })
 	}
 	r.close(b)
 

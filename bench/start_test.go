@@ -32,7 +32,7 @@ func BenchmarkStart(b *testing.B) {
 		for _, source := range []string{"notify", "wal"} {
 			d := emptyDatabase(b, fmt.Sprintf("start_%s_%d", source, n))
 			d.migrate(schema.Needs{Triggers: source == "notify", Publication: source == "wal"})
-			d.fill(environment(b, n), false)
+			d.fill(desiredProviders(b, n), false)
 			starts = append(starts, start{source, n, func() time.Duration {
 				began := time.Now()
 				w := d.launch(nil, "--source="+source, "--env-file="+environmentFile(b, n)).ready()

@@ -138,7 +138,7 @@ func newReplay(b *testing.B, name string, n, perTransaction int, news bool) *rep
 	d.migrate(schema.Needs{Publication: true})
 	execute(b, d.conn, barePublication)
 	execute(b, d.conn, "ALTER TABLE ai_providers SET (fillfactor = 50)")
-	d.fill(environment(b, n), true)
+	d.fill(desiredProviders(b, n), true)
 	r := &replay{
 		database: d, n: n, env: environmentFile(b, n),
 		took: map[string][]float64{}, used: map[string][]float64{}, sessions: map[string][]float64{},

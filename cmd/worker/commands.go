@@ -17,6 +17,7 @@ import (
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
+	"provwatch/internal/environment"
 	"provwatch/internal/history"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -24,6 +25,7 @@ import (
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
+	"provwatch/internal/suggest"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
@@ -190,7 +192,10 @@ func seedCommand(f *flags) *cobra.Command {
 
 // seedOptions are how a seed, or whatever foretells one, is done.
 func (f *flags) seedOptions(keys *dbcrypt.Ring) []seed.Option {
-	options := append(f.reading(), seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies()))
+	options := []seed.Option{seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies())}
+	if f.requiresCredentials() {
+		options = append(options, seed.RequireCredentials())
+	}
 	if f.announceSeed {
 		options = append(options, seed.Announce())
 	}
@@ -320,7 +325,7 @@ func resolveCommand(f *flags) *cobra.Command {
 	return command
 }
 
-func (f *flags) named(environment seed.Environment, name string) (provider.Desired, error) {
+func (f *flags) named(environment environment.Environment, name string) (provider.Desired, error) {
 	for _, d := range environment.Providers {
 		if d.Name == name {
 			return d, nil
@@ -331,7 +336,7 @@ func (f *flags) named(environment seed.Environment, name string) (provider.Desir
 		names[i] = d.Name
 	}
 	meant := ""
-	if nearest := seed.Misspelt(name, names); nearest != "" {
+	if nearest := suggest.Misspelt(name, names); nearest != "" {
 		meant = fmt.Sprintf("did you mean %s? Or ", nearest)
 	}
 	return provider.Desired{}, &usageError{fmt.Errorf("the environment names no provider of that name; %srun \"worker verify%s\" with the same environment to see those that it names", meant, f.commandFlags())}
@@ -417,7 +422,7 @@ func versionCommand(f *flags) *cobra.Command {
 
 // environment reads the environment and logs what it warns of. Commands call it
 // before they open the database: it is checked before anything connects.
-func (f *flags) environment(ctx context.Context, logger *slog.Logger) (seed.Environment, error) {
+func (f *flags) environment(ctx context.Context, logger *slog.Logger) (environment.Environment, error) {
 	environment, err := f.readEnvironment()
 	if err == nil {
 		logWarnings(ctx, logger, environment)
@@ -425,7 +430,7 @@ func (f *flags) environment(ctx context.Context, logger *slog.Logger) (seed.Envi
 	return environment, err
 }
 
-func logWarnings(ctx context.Context, logger *slog.Logger, environment seed.Environment) {
+func logWarnings(ctx context.Context, logger *slog.Logger, environment environment.Environment) {
 	for _, warning := range environment.Warnings {
 		logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
 	}

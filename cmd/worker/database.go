@@ -15,13 +15,13 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/embedded"
+	"provwatch/internal/environment"
 	"provwatch/internal/leader"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
-	"provwatch/internal/seed"
 )
 
 // configuredDatabase returns the database that --database-url-file, DATABASE_URL or
@@ -97,7 +97,7 @@ func (f *flags) open(ctx context.Context, logger *slog.Logger) (*pgxpool.Pool, *
 // openWithEnvironment is [flags.open] for a command that compares the database
 // with the environment: what cannot be used of that is known before anything
 // connects.
-func (f *flags) openWithEnvironment(ctx context.Context, logger *slog.Logger) (environment seed.Environment, keys *dbcrypt.Ring, pool *pgxpool.Pool, config *pgxpool.Config, err error) {
+func (f *flags) openWithEnvironment(ctx context.Context, logger *slog.Logger) (environment environment.Environment, keys *dbcrypt.Ring, pool *pgxpool.Pool, config *pgxpool.Config, err error) {
 	if environment, err = f.environment(ctx, logger); err != nil {
 		return environment, nil, nil, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"provwatch/internal/embedded"
+	"provwatch/internal/environment"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
@@ -31,7 +32,7 @@ var errDrift = errors.New("drift found")
 func exitCode(err error) int {
 	var (
 		usage       *usageError
-		environment *seed.EnvironmentError
+		environment *environment.Error
 		database    *postgres.ConnectionStringError
 		drift       *seed.DriftError
 		unreachable *postgres.UnreachableError

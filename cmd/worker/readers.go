@@ -4,8 +4,8 @@ import (
 	"context"
 	"log/slog"
 
+	"provwatch/internal/environment"
 	"provwatch/internal/regularfile"
-	"provwatch/internal/seed"
 )
 
 const (
@@ -26,16 +26,16 @@ func warnOfReaders(ctx context.Context, logger *slog.Logger, files ...string) {
 // withReaders reads an environment, at the start and at each reload, and warns when
 // every user of the machine can read its file, empty for none, or the file of the keys
 // that encrypt secrets.
-func withReaders(read func() (seed.Environment, error), file string) func() (seed.Environment, error) {
-	return func() (seed.Environment, error) {
-		environment, err := read()
-		for _, file := range []string{file, environment.KeysFile} {
+func withReaders(read func() (environment.Environment, error), file string) func() (environment.Environment, error) {
+	return func() (environment.Environment, error) {
+		env, err := read()
+		for _, file := range []string{file, env.KeysFile} {
 			if err == nil && file != "" && regularfile.ReadableByOthers(file) {
-				environment.Warnings = append(environment.Warnings, seed.Finding{
+				env.Warnings = append(env.Warnings, environment.Finding{
 					Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + quoted(file),
 				})
 			}
 		}
-		return environment, err
+		return env, err
 	}
 }

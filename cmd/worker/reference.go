@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"provwatch/internal/dbcrypt"
-	"provwatch/internal/seed"
+	"provwatch/internal/environment"
 )
 
 //go:embed configuration.md.tmpl
@@ -95,14 +95,14 @@ func writeConfiguration(file string) error {
 	data := struct {
 		Flags           []flagRow
 		Commands        []commandRow
-		Legacy, Indexed []seed.Variable
+		Legacy, Indexed []environment.Variable
 		Prefix, Alias   string
 		Fence           string
 
 		KeysVariable, KeysFileVariable string
 	}{Flags: flagRows(root), Fence: "```"}
-	data.Legacy, data.Indexed = seed.Variables()
-	data.Prefix, data.Alias = seed.Prefixes()
+	data.Legacy, data.Indexed = environment.Variables()
+	data.Prefix, data.Alias = environment.Prefixes()
 	data.KeysVariable, data.KeysFileVariable = dbcrypt.KeysVariable, dbcrypt.KeysFileVariable
 	visit(root, func(c *cobra.Command) {
 		if c.HasParent() && c.IsAvailableCommand() && !c.HasSubCommands() && !c.Parent().Hidden {

@@ -20,11 +20,12 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/embedded"
+	"provwatch/internal/environment"
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
-	"provwatch/internal/seed"
+	"provwatch/internal/suggest"
 )
 
 // flags are the values of all flags; each command uses those that it has.
@@ -248,7 +249,7 @@ func unknownVariables(root *cobra.Command, environment []string) (unknown []unkn
 		if !strings.HasPrefix(name, variablePrefix) || value == "" || slices.Contains(known, name) || slices.Contains(testVariables, name) {
 			continue
 		}
-		unknown = append(unknown, unknownVariable{name, seed.Nearest(name, known)})
+		unknown = append(unknown, unknownVariable{name, suggest.Nearest(name, known)})
 	}
 	return unknown
 }
@@ -385,14 +386,14 @@ func (f *flags) maxLag() (int64, error) {
 	return int64(bytes), nil
 }
 
-func (f *flags) readEnvironment() (seed.Environment, error) {
+func (f *flags) readEnvironment() (environment.Environment, error) {
 	if f.target != nil {
 		return f.target.environment()
 	}
 	if err := f.needTarget(); err != nil {
-		return seed.Environment{}, err
+		return environment.Environment{}, err
 	}
-	return seed.ReadEnvironment(os.Environ(), f.envFile, f.reading()...)
+	return environment.Read(os.Environ(), f.envFile, f.reading()...)
 }
 
 // readKeys reads the keys that encrypt secrets, and nothing else of the environment.
@@ -403,14 +404,14 @@ func (f *flags) readKeys() (*dbcrypt.Ring, error) {
 	} else if err := f.needTarget(); err != nil {
 		return nil, err
 	}
-	keys, err := seed.ReadKeys(environ, file, options...)
+	keys, err := environment.ReadKeys(environ, file, options...)
 	return dbcrypt.NewRing(keys), err
 }
 
 // reading is how an environment is read.
-func (f *flags) reading() []seed.Option {
+func (f *flags) reading() []environment.Option {
 	if f.requiresCredentials() {
-		return []seed.Option{seed.RequireCredentials()}
+		return []environment.Option{environment.RequireCredentials()}
 	}
 	return nil
 }

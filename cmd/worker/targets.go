@@ -19,10 +19,10 @@ import (
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
+	"provwatch/internal/environment"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
 	"provwatch/internal/schema"
-	"provwatch/internal/seed"
 )
 
 // fileTarget is a target of --config with the flags that hold for it.
@@ -205,17 +205,17 @@ func (p *places) take(target string, database *pgxpool.Config) error {
 }
 
 // environment reads the target's environment, and nothing of the others'.
-func (t *fileTarget) environment() (seed.Environment, error) {
+func (t *fileTarget) environment() (environment.Environment, error) {
 	if t.EnvFile != "" {
-		return seed.ReadEnvironment(nil, t.EnvFile, t.reading()...)
+		return environment.Read(nil, t.EnvFile, t.reading()...)
 	}
-	return seed.ReadPrefixed(os.Environ(), t.EnvPrefix, t.reading()...)
+	return environment.ReadPrefixed(os.Environ(), t.EnvPrefix, t.reading()...)
 }
 
 // reading is how the target's environment is read: the keys that encrypt secrets are the
 // process's where the target has none of its own.
-func (t *fileTarget) reading() []seed.Option {
-	return append(t.flags.reading(), seed.KeysFrom(os.Environ(), t.EncryptionKeysFile))
+func (t *fileTarget) reading() []environment.Option {
+	return append(t.flags.reading(), environment.KeysFrom(os.Environ(), t.EncryptionKeysFile))
 }
 
 // options is what the daemon runs, read anew by each call.

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"provwatch/internal/seed"
+	"provwatch/internal/suggest"
 )
 
 // What is wrong with a command line is said without a word of it: an API key can be
@@ -123,7 +123,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 func similarFlag(c *cobra.Command, name string) string {
 	var known []string
 	c.Flags().VisitAll(func(flag *pflag.Flag) { known = append(known, flag.Name) })
-	return seed.Misspelt(name, known)
+	return suggest.Misspelt(name, known)
 }
 
 // oneArgument is the check of a command that takes one, which its use names.

@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"provwatch/internal/regularfile"
-	"provwatch/internal/seed"
+	"provwatch/internal/suggest"
 )
 
 // maxSize is the largest size of the file, in bytes: that of a thousand targets with
@@ -231,7 +231,7 @@ func unknownField(name string, known []string) string {
 	if !fieldPattern.MatchString(name) {
 		return "a field that is not one of " + strings.Join(known, ", ")
 	}
-	if meant := seed.Misspelt(name, known); meant != "" {
+	if meant := suggest.Misspelt(name, known); meant != "" {
 		return fmt.Sprintf("the unknown field %q; did you mean %s?", name, meant)
 	}
 	return fmt.Sprintf("the unknown field %q, which is not one of %s", name, strings.Join(known, ", "))

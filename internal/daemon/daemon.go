@@ -21,6 +21,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
+	"provwatch/internal/environment"
 	"provwatch/internal/leader"
 	"provwatch/internal/listener"
 	"provwatch/internal/observe"
@@ -52,8 +53,8 @@ const (
 type Options struct {
 	// Environment is the provider configuration at the start; ReadEnvironment
 	// reads it again at each reload.
-	Environment     seed.Environment
-	ReadEnvironment func() (seed.Environment, error)
+	Environment     environment.Environment
+	ReadEnvironment func() (environment.Environment, error)
 	// Keys encrypts and decrypts secrets. They are those of the environment, and replaced
 	// at each reload.
 	Keys *dbcrypt.Ring
@@ -247,7 +248,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 	}
 	// From here on nothing needs the credentials of the environment as they are.
 	fileVariables := o.Environment.FileVariables
-	o.Environment = seed.Environment{}
+	o.Environment = environment.Environment{}
 	c.metrics.Seeded(plan)
 	seed.LogPlan(ctx, o.Logger, plan)
 

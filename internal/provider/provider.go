@@ -10,6 +10,9 @@ import (
 	"provwatch/internal/secret"
 )
 
+// MaxKeys is how many keys, or access keys, a provider can have.
+const MaxKeys = 5
+
 // Desired is a provider as the environment asks for it.
 type Desired struct {
 	Name    string

@@ -192,7 +192,7 @@ func (w *write) planKeys(step seed.Step) error {
 		}
 	}
 	// The gateway has at most so many keys of a provider.
-	if excess := len(step.Desired.Keys) + len(repeated) - seed.MaxKeys; excess > 0 {
+	if excess := len(step.Desired.Keys) + len(repeated) - provider.MaxKeys; excess > 0 {
 		w.removed = append(w.removed, repeated[:min(excess, len(repeated))]...)
 	}
 	if len(w.removed) > 0 && !hasCredentials(step.Desired) {

@@ -1,3 +1,2 @@
-// Package seed turns environment variables into desired providers and
-// reconciles them with the database.
+// Package seed reconciles the desired providers with the database.
 package seed

@@ -2,8 +2,7 @@ package seed
 
 import "provwatch/internal/dbcrypt"
 
-// Option is how a seed, a plan, or what is read of an environment differs from the
-// usual.
+// Option is how a seed or a plan differs from the usual.
 type Option func(*options)
 
 type options struct {
@@ -15,9 +14,6 @@ type options struct {
 	remedies Remedies
 	// announce what is inserted to whoever listens for changed providers.
 	announce bool
-	// Where the keys of an environment come from: see [KeysFrom].
-	keysEnviron []string
-	keysFile    string
 }
 
 // WithKeys encrypts and decrypts with the keys given. Without it no key is configured.
@@ -32,8 +28,7 @@ func Announce() Option { return func(o *options) { o.announce = true } }
 // other than the environment's, whatever their order, as the public gateway has
 // it (--compat=upstream-credentials). No acceptance holds for such a drift, since
 // nothing is stored of credentials that it could be tied to. Credentials that
-// cannot be decrypted make the row one that cannot be compared. In an environment,
-// entries of one name must have the same credentials.
+// cannot be decrypted make the row one that cannot be compared.
 func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
 
 // ForTarget makes messages those of a target of --config, which the flags given

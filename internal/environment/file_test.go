@@ -1,4 +1,4 @@
-package seed_test
+package environment_test
 
 import (
 	"bufio"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/seed"
+	"provwatch/internal/environment"
 )
 
 func writeEnvFile(t *testing.T, text string) string {
@@ -20,7 +20,7 @@ func writeEnvFile(t *testing.T, text string) string {
 }
 
 func TestReadEnvironmentWithoutAFileReadsTheProcessAlone(t *testing.T) {
-	env, err := seed.ReadEnvironment([]string{
+	env, err := environment.Read([]string{
 		"CODER_AIBRIDGE_OPENAI_KEY=sk=1", "CODER_AIBRIDGE_OPENAI_KEY=sk-2", "=C:=x", "", "CODER_AIBRIDGE_ANTHROPIC_KEY",
 	}, "")
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func TestReadEnvironmentMergesTheFileWithTheProcess(t *testing.T) {
 		"CODER_AIBRIDGE_OPENAI_KYE=file",
 		"CODER_AIBRIDGE_ANTHROPIC_KEY=",
 	}, "\r\n"))
-	env, err := seed.ReadEnvironment([]string{
+	env, err := environment.Read([]string{
 		p0 + "NAME=from-process",                                                                  // differs
 		p0 + "BASE_URL=",                                                                          // not set
 		p1 + "NAME=other",                                                                         // the same
@@ -96,10 +96,10 @@ func TestAnErrorInTheFileNamesFileAndLineAndNothingOfTheText(t *testing.T) {
 	} {
 		t.Run(problem, func(t *testing.T) {
 			path := writeEnvFile(t, "A=b\n"+c.line+"\nC=d\n")
-			env, err := seed.ReadEnvironment([]string{"CODER_AIBRIDGE_ANTHROPIC_KEY=k"}, path)
+			env, err := environment.Read([]string{"CODER_AIBRIDGE_ANTHROPIC_KEY=k"}, path)
 			require.Empty(t, env)
 			require.EqualError(t, err, "1 error in the environment:\n  "+path+": "+c.want)
-			var wrong *seed.EnvironmentError
+			var wrong *environment.Error
 			require.ErrorAs(t, err, &wrong)
 			require.NotContains(t, err.Error(), "§")
 		})
@@ -131,7 +131,7 @@ func TestASharedFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := writeEnvFile(t, c.text)
-			env, err := seed.ReadEnvironment(nil, path)
+			env, err := environment.Read(nil, path)
 			require.NoError(t, err)
 			require.Equal(t, openAI, plain(env.Providers))
 			require.Equal(t, 1, env.FileVariables)
@@ -148,8 +148,8 @@ func TestASharedFile(t *testing.T) {
 func TestEachLineOfAFileThatIsRefusedIsNamed(t *testing.T) {
 	const write = `; write NAME=value, with the value in single quotes if it holds ", # or \`
 	path := writeEnvFile(t, "export CODER_AIBRIDGE_OPENAI_KEY\n§\nCODER_AIBRIDGE_ANTHROPIC_KEY='a\nCODER_AIBRIDGE_PROVIDER_0_TYPE=openai")
-	_, err := seed.ReadEnvironment(nil, path)
-	var wrong *seed.EnvironmentError
+	_, err := environment.Read(nil, path)
+	var wrong *environment.Error
 	require.ErrorAs(t, err, &wrong)
 	require.Equal(t, []string{path + ": line 1: missing =" + write, path + ": line 3: unmatched '" + write}, texts(wrong.Findings))
 }
@@ -157,14 +157,14 @@ func TestEachLineOfAFileThatIsRefusedIsNamed(t *testing.T) {
 func TestAFileOfUTF16IsRefused(t *testing.T) {
 	for _, text := range []string{"\xff\xfeC\x00", "\xfe\xff\x00C"} {
 		path := writeEnvFile(t, text)
-		_, err := seed.ReadEnvironment(nil, path)
+		_, err := environment.Read(nil, path)
 		require.EqualError(t, err, "1 error in the environment:\n  "+path+": the environment file is UTF-16; save it as UTF-8")
 	}
 }
 
 func TestTheWarningOfAFileComesFirst(t *testing.T) {
 	path := writeEnvFile(t, "§\nCODER_AIBRIDGE_OPENAI_KYE=x\nCODER_AIBRIDGE_PROVIDER_0_TYPE=cohere")
-	env, err := seed.ReadEnvironment(nil, path)
+	env, err := environment.Read(nil, path)
 	require.NoError(t, err)
 	require.Len(t, env.Warnings, 3)
 	require.Equal(t, path, env.Warnings[0].Variable)
@@ -172,18 +172,18 @@ func TestTheWarningOfAFileComesFirst(t *testing.T) {
 
 func TestAFileThatCannotBeReadIsAnEnvironmentError(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "absent.env")
-	_, err := seed.ReadEnvironment(nil, path)
-	var wrong *seed.EnvironmentError
+	_, err := environment.Read(nil, path)
+	var wrong *environment.Error
 	require.True(t, errors.As(err, &wrong))
 	require.Equal(t, []string{path + ": the environment file cannot be read: no such file or directory"}, texts(wrong.Findings))
 }
 
 func TestTheFileIsReadAnewByEachCall(t *testing.T) {
 	path := writeEnvFile(t, "CODER_AIBRIDGE_OPENAI_KEY=a")
-	before, err := seed.ReadEnvironment(nil, path)
+	before, err := environment.Read(nil, path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, []byte("CODER_AIBRIDGE_OPENAI_KEY=b"), 0o600))
-	after, err := seed.ReadEnvironment(nil, path)
+	after, err := environment.Read(nil, path)
 	require.NoError(t, err)
 	require.Equal(t, "a", before.Providers[0].Keys[0].Reveal())
 	require.Equal(t, "b", after.Providers[0].Keys[0].Reveal())
@@ -191,7 +191,7 @@ func TestTheFileIsReadAnewByEachCall(t *testing.T) {
 
 func TestWarningsOfTheFileAreKeptBesidesErrors(t *testing.T) {
 	path := writeEnvFile(t, "CODER_AIBRIDGE_PROVIDER_0_NAME=a")
-	env, err := seed.ReadEnvironment([]string{"CODER_AIBRIDGE_PROVIDER_0_NAME=b"}, path)
+	env, err := environment.Read([]string{"CODER_AIBRIDGE_PROVIDER_0_NAME=b"}, path)
 	require.Error(t, err)
 	require.Empty(t, env.Providers)
 	require.Len(t, env.Warnings, 1)
@@ -202,19 +202,19 @@ func TestAPrefixTakesThePlaceOfTheUsualOneInNamesAndFindings(t *testing.T) {
 		"BILLING_OPENAI_KEY=sk-billing", "BILLING_OPENAI_KEY=second", "SEARCH_OPENAI_KEY=sk-search", "CODER_AIBRIDGE_ANTHROPIC_KEY=sk-ant",
 		"BILLING_DATABASE_URL=postgres://u:p@h/d",
 	}
-	env, err := seed.ReadPrefixed(environ, "BILLING_")
+	env, err := environment.ReadPrefixed(environ, "BILLING_")
 	require.NoError(t, err)
 	require.Empty(t, env.Warnings)
 	require.Equal(t, []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/",
 		Keys: []string{"sk-billing"}, Variables: "BILLING_OPENAI_*"}}, plain(env.Providers))
 
-	_, err = seed.ReadPrefixed(append(environ, "BILLING_PROVIDER_0_KEY=sk-x"), "BILLING_")
-	var failed *seed.EnvironmentError
+	_, err = environment.ReadPrefixed(append(environ, "BILLING_PROVIDER_0_KEY=sk-x"), "BILLING_")
+	var failed *environment.Error
 	require.ErrorAs(t, err, &failed)
 	require.NotContains(t, err.Error(), "CODER_AIBRIDGE_")
 	require.Contains(t, err.Error(), "BILLING_PROVIDER_0_")
 
-	env, err = seed.ReadPrefixed(environ, "BILING_")
+	env, err = environment.ReadPrefixed(environ, "BILING_")
 	require.NoError(t, err)
-	require.Equal(t, []seed.Finding{{"BILING_", "no variable that begins so names a provider; nothing is watched"}}, env.Warnings)
+	require.Equal(t, []environment.Finding{{"BILING_", "no variable that begins so names a provider; nothing is watched"}}, env.Warnings)
 }

@@ -1,4 +1,4 @@
-package seed
+package environment
 
 import (
 	"testing"
@@ -21,9 +21,9 @@ func TestEachFieldOfTheEnvironmentIsDescribedWithItsDefault(t *testing.T) {
 	require.Len(t, fieldMeanings, len(described), "a meaning without a field")
 
 	// The defaults are those that the parser has.
-	env, err := ParseEnvironment(map[string]string{prefix + "OPENAI_KEY": "k", prefix + "ANTHROPIC_KEY": "k"})
+	env, err := Parse(map[string]string{prefix + "OPENAI_KEY": "k", prefix + "ANTHROPIC_KEY": "k"})
 	require.NoError(t, err)
-	bedrock, err := ParseEnvironment(map[string]string{prefix + "BEDROCK_REGION": "r"})
+	bedrock, err := Parse(map[string]string{prefix + "BEDROCK_REGION": "r"})
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{
 		"ANTHROPIC_BASE_URL":       env.Providers[0].BaseURL,

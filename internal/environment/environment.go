@@ -1,4 +1,6 @@
-package seed
+// Package environment turns environment variables and files into desired providers
+// (docs/specification.md, section 1).
+package environment
 
 import (
 	"cmp"
@@ -13,6 +15,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
+	"provwatch/internal/suggest"
 )
 
 // Environment is the provider configuration that the environment variables ask
@@ -49,14 +52,14 @@ func (f Finding) String() string {
 	return name + ": " + f.Message
 }
 
-// EnvironmentError holds every error found in the environment, in the order
+// Error holds every error found in the environment, in the order
 // of [Environment.Warnings]. The worker exits with code 3.
-type EnvironmentError struct {
+type Error struct {
 	Findings []Finding
 }
 
 // Error says how many errors there are, and then each on a line of its own.
-func (e *EnvironmentError) Error() string {
+func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(english.Plural(len(e.Findings), "error", "") + " in the environment:")
 	for _, f := range e.Findings {
@@ -65,7 +68,7 @@ func (e *EnvironmentError) Error() string {
 	return b.String()
 }
 
-// ParseEnvironment parses the variables, by name, into the desired providers.
+// Parse parses the variables, by name, into the desired providers.
 // It looks at nothing else and has no effects.
 //
 // A variable set to the empty string counts as not set. Variables that are
@@ -76,8 +79,8 @@ func (e *EnvironmentError) Error() string {
 // an error: otherwise they fold into one, and the credentials of the second are lost.
 //
 // When there are errors the result has no providers, but still the warnings,
-// and the error is an [*EnvironmentError].
-func ParseEnvironment(variables map[string]string, options ...Option) (Environment, error) {
+// and the error is an [*Error].
+func Parse(variables map[string]string, options ...Option) (Environment, error) {
 	p := parser{credentials: optionsOf(options).credentials}
 	legacy, entries := p.group(variables)
 	p.parseLegacy(legacy)
@@ -90,7 +93,7 @@ func ParseEnvironment(variables map[string]string, options ...Option) (Environme
 	env := Environment{Warnings: p.warnings}
 	if len(p.errors) > 0 {
 		sortFindings(p.errors)
-		return env, &EnvironmentError{Findings: p.errors}
+		return env, &Error{Findings: p.errors}
 	}
 	env.Providers = make([]provider.Desired, 0, len(p.standing))
 	for _, name := range slices.Sorted(maps.Keys(p.standing)) {
@@ -297,7 +300,7 @@ func (p *parser) reportRivals(e *entry, field string) {
 
 func (p *parser) reportUnknown(e *entry) {
 	for _, u := range e.unknown {
-		p.warnf(u.variable, "is not a known field and is ignored; the nearest known one is %s", Nearest(u.field, e.place.nearby()))
+		p.warnf(u.variable, "is not a known field and is ignored; the nearest known one is %s", suggest.Nearest(u.field, e.place.nearby()))
 	}
 }
 

@@ -1,4 +1,4 @@
-package seed_test
+package environment_test
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/environment"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
-	"provwatch/internal/seed"
 )
 
 const (
@@ -43,7 +43,7 @@ func plain(providers []provider.Desired) []desired {
 	return all
 }
 
-func texts(findings []seed.Finding) []string {
+func texts(findings []environment.Finding) []string {
 	var all []string
 	for _, f := range findings {
 		all = append(all, f.String())
@@ -64,14 +64,14 @@ func spellAll(all []string) []string {
 	return spelt
 }
 
-// environment is NAME=value, separated by spaces or line breaks.
-func environment(s string) map[string]string {
-	variables := make(map[string]string)
+// variables is NAME=value, separated by spaces or line breaks.
+func variables(s string) map[string]string {
+	all := make(map[string]string)
 	for _, pair := range strings.Fields(spell(s)) {
 		name, value, _ := strings.Cut(pair, "=")
-		variables[name] = value
+		all[name] = value
 	}
-	return variables
+	return all
 }
 
 const (
@@ -1088,7 +1088,7 @@ var sentenceCases = []environmentCase{
 	},
 }
 
-// foldingCases are of [seed.RequireCredentials].
+// foldingCases are of [environment.RequireCredentials].
 var foldingCases = []environmentCase{
 	{
 		name: "entries of one name with other keys, or other AWS credentials, are an error each",
@@ -1133,20 +1133,20 @@ func TestParseEnvironment(t *testing.T) {
 		"legacy": legacyCases, "legacy Bedrock": legacyBedrockCases, "indexed": indexedCases, "types": typeCases, "credentials": credentialCases,
 		"values": valueCases, "the specification": sentenceCases, "folding where credentials must agree": foldingCases,
 	} {
-		var options []seed.Option
+		var options []environment.Option
 		if strings.HasPrefix(group, "folding") {
-			options = append(options, seed.RequireCredentials())
+			options = append(options, environment.RequireCredentials())
 		}
 		for _, c := range cases {
 			t.Run(group+"/"+c.name, func(t *testing.T) {
-				variables := environment(c.env)
+				variables := variables(c.env)
 				for name, value := range c.extra {
 					variables[spell(name)] = value
 				}
-				env, err := seed.ParseEnvironment(variables, options...)
+				env, err := environment.Parse(variables, options...)
 				require.Equal(t, spellAll(c.warnings), texts(env.Warnings), "warnings")
 
-				var wrong *seed.EnvironmentError
+				var wrong *environment.Error
 				if errors.As(err, &wrong) {
 					require.Equal(t, spellAll(c.errors), texts(wrong.Findings), "errors")
 				} else {
@@ -1165,7 +1165,7 @@ func TestParseEnvironment(t *testing.T) {
 
 func TestABaseURLIsStoredVerbatim(t *testing.T) {
 	const baseURL = "HTTPS://u:p%40@H:443?api-version=1#f"
-	env, err := seed.ParseEnvironment(map[string]string{"CODER_AIBRIDGE_OPENAI_KEY": "k", "CODER_AIBRIDGE_OPENAI_BASE_URL": baseURL})
+	env, err := environment.Parse(map[string]string{"CODER_AIBRIDGE_OPENAI_KEY": "k", "CODER_AIBRIDGE_OPENAI_BASE_URL": baseURL})
 	require.NoError(t, err)
 	require.Len(t, env.Warnings, 1)
 	require.Contains(t, env.Warnings[0].String(), "CODER_AIBRIDGE_OPENAI_BASE_URL: has userinfo, a query or a fragment")
@@ -1174,18 +1174,18 @@ func TestABaseURLIsStoredVerbatim(t *testing.T) {
 }
 
 func TestAnEnvironmentErrorCountsAndListsItsFindings(t *testing.T) {
-	_, err := seed.ParseEnvironment(environment("@PROVIDER_0_NAME=a"))
+	_, err := environment.Parse(variables("@PROVIDER_0_NAME=a"))
 	require.EqualError(t, err, spell("1 error in the environment:\n"+
 		"  @PROVIDER_0_NAME: its provider has no type; set @PROVIDER_0_TYPE to "+anyType))
 
-	_, err = seed.ParseEnvironment(environment("@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=a,a @OPENAI_KEY=k @OPENAI_BASE_URL=x @PROVIDER_0_NAME=n"))
+	_, err = environment.Parse(variables("@PROVIDER_0_TYPE=openai @PROVIDER_0_KEYS=a,a @OPENAI_KEY=k @OPENAI_BASE_URL=x @PROVIDER_0_NAME=n"))
 	require.EqualError(t, err, spell("2 errors in the environment:\n"+
 		"  @OPENAI_BASE_URL: "+badURL+"\n"+
 		"  @PROVIDER_0_KEYS: element 1 repeats element 0"))
 }
 
 func TestADesiredProviderNamesTheVariableOfItsCredentials(t *testing.T) {
-	env, err := seed.ParseEnvironment(environment("@OPENAI_KEY=k @PROVIDER_0_TYPE=google ~PROVIDER_0_KEYS=a,b @PROVIDER_1_TYPE=bedrock " +
+	env, err := environment.Parse(variables("@OPENAI_KEY=k @PROVIDER_0_TYPE=google ~PROVIDER_0_KEYS=a,b @PROVIDER_1_TYPE=bedrock " +
 		"@PROVIDER_1_BEDROCK_ACCESS_KEY=A @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET=S @PROVIDER_2_TYPE=copilot"))
 	require.NoError(t, err)
 	origins := map[string]string{}

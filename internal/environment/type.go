@@ -1,4 +1,4 @@
-package seed
+package environment
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"provwatch/internal/provider"
+	"provwatch/internal/suggest"
 )
 
 // indexedBaseURLs are the base URLs of indexed providers that set none. Those of
@@ -86,7 +87,7 @@ func unknownType(value string) string {
 			return message + "; write " + name + " in lower case"
 		}
 	}
-	if meant := Misspelt(strings.ToLower(value), typeNames()); meant != "" {
+	if meant := suggest.Misspelt(strings.ToLower(value), typeNames()); meant != "" {
 		message += "; it is most likely a misspelling of " + meant
 	}
 	return message

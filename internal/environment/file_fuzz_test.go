@@ -1,4 +1,4 @@
-package seed_test
+package environment_test
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/go-envparse"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/seed"
+	"provwatch/internal/environment"
 )
 
 // fileErrors are all errors of an environment file: they hold nothing of its text.
@@ -56,9 +56,9 @@ func FuzzReadEnvironment(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, file, process string) {
 		path := filepath.Join(dir, "env")
-		read := func(environ []string, text string) (seed.Environment, error) {
+		read := func(environ []string, text string) (environment.Environment, error) {
 			require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-			return seed.ReadEnvironment(environ, path)
+			return environment.Read(environ, path)
 		}
 		environ := strings.Split(process, "\n")
 		variables := map[string]string{}
@@ -71,7 +71,7 @@ func FuzzReadEnvironment(f *testing.F) {
 
 		env, err := read(environ, file)
 		fromFile, others := wellFormed(file)
-		var wrong *seed.EnvironmentError
+		var wrong *environment.Error
 		if errors.As(err, &wrong) && wrong.Findings[0].Variable == path {
 			require.Empty(t, env)
 			if strings.HasPrefix(file, "\xff\xfe") || strings.HasPrefix(file, "\xfe\xff") {
@@ -93,7 +93,7 @@ func FuzzReadEnvironment(f *testing.F) {
 					merged[name] = value
 				}
 			}
-			want, errWant := seed.ParseEnvironment(merged)
+			want, errWant := environment.Parse(merged)
 			require.Equal(t, errWant, err)
 			require.Equal(t, plain(want.Providers), plain(env.Providers))
 			require.GreaterOrEqual(t, len(env.Warnings), len(want.Warnings))
@@ -116,7 +116,7 @@ func FuzzReadEnvironment(f *testing.F) {
 			}
 		}
 		env, err = read(nil, strings.Join(lines, "\n"))
-		want, errWant := seed.ParseEnvironment(kept)
+		want, errWant := environment.Parse(kept)
 		require.Equal(t, errWant, err)
 		require.Equal(t, plain(want.Providers), plain(env.Providers))
 		require.Equal(t, want.Warnings, env.Warnings)

@@ -1,4 +1,4 @@
-package seed
+package environment
 
 import (
 	"fmt"
@@ -12,9 +12,6 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
 )
-
-// MaxKeys is how many keys, or access keys, a provider can have.
-const MaxKeys = 5
 
 // pluralFields hold several values, separated by commas.
 var pluralFields = []string{"KEYS", "BEDROCK_ACCESS_KEYS", "BEDROCK_ACCESS_KEY_SECRETS"}
@@ -128,8 +125,8 @@ func (p *parser) parseList(e *entry, singular, plural string) list {
 }
 
 func (p *parser) checkCount(l list) {
-	if len(l.elements) > MaxKeys {
-		p.errorf(l.variable, "holds %d elements; at most %d are allowed", len(l.elements), MaxKeys)
+	if len(l.elements) > provider.MaxKeys {
+		p.errorf(l.variable, "holds %d elements; at most %d are allowed", len(l.elements), provider.MaxKeys)
 	}
 }
 

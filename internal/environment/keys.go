@@ -1,4 +1,4 @@
-package seed
+package environment
 
 import (
 	"bytes"
@@ -16,8 +16,8 @@ func KeysFrom(environ []string, file string) Option {
 	return func(o *options) { o.keysEnviron, o.keysFile = environ, file }
 }
 
-// ReadKeys returns the keys that encrypt secrets as [ReadEnvironment] does, and looks at
-// nothing else. The error is an [*EnvironmentError].
+// ReadKeys returns the keys that encrypt secrets as [Read] does, and looks at
+// nothing else. The error is an [*Error].
 func ReadKeys(environ []string, envFile string, options ...Option) (dbcrypt.Keys, error) {
 	file := map[string]string{}
 	if envFile != "" {
@@ -35,7 +35,7 @@ func ReadKeys(environ []string, envFile string, options ...Option) (dbcrypt.Keys
 }
 
 // setKeys sets the environment's keys, and adds what is wrong with them to err, which
-// is nil or an [*EnvironmentError].
+// is nil or an [*Error].
 func (e *Environment) setKeys(o options, process, file map[string]string, err error) error {
 	keys, path, failed := o.keysOf(process, file)
 	e.Keys, e.KeysFile = keys, path
@@ -43,19 +43,19 @@ func (e *Environment) setKeys(o options, process, file map[string]string, err er
 		return err
 	}
 	all := failed.Findings
-	var found *EnvironmentError
+	var found *Error
 	if errors.As(err, &found) {
 		all = append(all, found.Findings...)
 	}
 	sortFindings(all)
 	e.Providers = nil
-	return &EnvironmentError{Findings: all}
+	return &Error{Findings: all}
 }
 
 // keysOf returns the keys of the variables of the environment file, if it sets any,
 // else of the process's, and the path of the file that holds them, empty where none
 // does.
-func (o options) keysOf(process, file map[string]string) (keys dbcrypt.Keys, path string, failed *EnvironmentError) {
+func (o options) keysOf(process, file map[string]string) (keys dbcrypt.Keys, path string, failed *Error) {
 	variables := process
 	if o.keysEnviron != nil {
 		variables = variablesOf(o.keysEnviron)
@@ -73,7 +73,7 @@ func (o options) keysOf(process, file map[string]string) (keys dbcrypt.Keys, pat
 		keys, variable, err = dbcrypt.FromVariables(variables)
 	}
 	if err != nil {
-		return dbcrypt.Keys{}, path, &EnvironmentError{Findings: []Finding{{variable, err.Error()}}}
+		return dbcrypt.Keys{}, path, &Error{Findings: []Finding{{variable, err.Error()}}}
 	}
 	return keys, path, nil
 }

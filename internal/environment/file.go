@@ -1,4 +1,4 @@
-package seed
+package environment
 
 import (
 	"bufio"
@@ -16,7 +16,7 @@ import (
 	"provwatch/internal/regularfile"
 )
 
-// ReadEnvironment parses the provider variables of the process, given in the
+// Read parses the provider variables of the process, given in the
 // form of [os.Environ], and of the environment file, if envFile names one
 // (docs/specification.md, section 1). Each call reads the file again.
 //
@@ -34,9 +34,9 @@ import (
 // variables, else the process's.
 //
 // A file that cannot be read, or that holds a provider variable in a line that cannot
-// be parsed, is an [*EnvironmentError] too. The options are those of
-// [ParseEnvironment].
-func ReadEnvironment(environ []string, envFile string, options ...Option) (Environment, error) {
+// be parsed, is an [*Error] too. The options are those of
+// [Parse].
+func Read(environ []string, envFile string, options ...Option) (Environment, error) {
 	process := variablesOf(environ)
 	variables := process
 	var ofFile map[string]string // of the file alone
@@ -71,7 +71,7 @@ func ReadEnvironment(environ []string, envFile string, options ...Option) (Envir
 		}
 	}
 
-	env, err := ParseEnvironment(variables, options...)
+	env, err := Parse(variables, options...)
 	env.FileVariables = fileVariables
 	env.Warnings = append(warnings, env.Warnings...)
 	sortFindings(env.Warnings)
@@ -104,7 +104,7 @@ func ReadPrefixed(environ []string, begins string, options ...Option) (Environme
 			variables[prefix+rest] = value
 		}
 	}
-	env, err := ParseEnvironment(variables, options...)
+	env, err := Parse(variables, options...)
 	spell := func(findings []Finding) {
 		for i := range findings {
 			f := &findings[i]
@@ -112,7 +112,7 @@ func ReadPrefixed(environ []string, begins string, options ...Option) (Environme
 			f.Message = strings.ReplaceAll(f.Message, prefix, begins)
 		}
 	}
-	var failed *EnvironmentError
+	var failed *Error
 	if errors.As(err, &failed) {
 		spell(failed.Findings)
 	}
@@ -134,10 +134,10 @@ type fileContent struct {
 	passedOver lineNumbers // lines of another form, which name no provider variable
 }
 
-// readEnvFile reads and parses the file. The error is an [*EnvironmentError].
+// readEnvFile reads and parses the file. The error is an [*Error].
 func readEnvFile(path string) (fileContent, error) {
 	refuse := func(problems ...error) error {
-		var e EnvironmentError
+		var e Error
 		for _, problem := range problems {
 			e.Findings = append(e.Findings, Finding{regularfile.Shown(path), problem.Error()})
 		}

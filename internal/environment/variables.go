@@ -1,4 +1,4 @@
-package seed
+package environment
 
 // Variable is a field of the environment's provider variables, for documentation
 // (docs/specification.md, section 1).

@@ -1,4 +1,4 @@
-package seed_test
+package environment_test
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
-	"provwatch/internal/seed"
+	"provwatch/internal/environment"
 )
 
 // TestTheKeysComeFromWhereTheEnvironmentIs reads keys from the process's variables, from
@@ -30,7 +30,7 @@ func TestTheKeysComeFromWhereTheEnvironmentIs(t *testing.T) {
 	for title, c := range map[string]struct {
 		environ []string
 		envFile string // its content; empty for no file
-		options []seed.Option
+		options []environment.Option
 		digests []string
 		path    string
 		problem string
@@ -44,13 +44,13 @@ func TestTheKeysComeFromWhereTheEnvironmentIs(t *testing.T) {
 		"the file's before the process's":    {environ: []string{name + "=" + process.Text()}, envFile: name + "=" + file.Text(), digests: []string{file.Digest()}},
 		"the file's file before the process": {environ: []string{name + "=" + process.Text()}, envFile: nameOfFile + "=" + keysFile, digests: []string{file.Digest()}, path: keysFile},
 		"empty ones do not count":            {environ: []string{name + "=" + process.Text()}, envFile: name + "=\n" + nameOfFile + "=", digests: []string{process.Digest()}},
-		"those of a target":                  {envFile: provider, options: []seed.Option{seed.KeysFrom([]string{name + "=" + process.Text()}, "")}, digests: []string{process.Digest()}},
-		"a target's own file":                {envFile: name + "=" + file.Text(), options: []seed.Option{seed.KeysFrom([]string{name + "=" + process.Text()}, ownFile)}, digests: []string{own.Digest()}, path: ownFile},
+		"those of a target":                  {envFile: provider, options: []environment.Option{environment.KeysFrom([]string{name + "=" + process.Text()}, "")}, digests: []string{process.Digest()}},
+		"a target's own file":                {envFile: name + "=" + file.Text(), options: []environment.Option{environment.KeysFrom([]string{name + "=" + process.Text()}, ownFile)}, digests: []string{own.Digest()}, path: ownFile},
 		"both":                               {environ: []string{name + "=" + process.Text(), nameOfFile + "=" + keysFile}, problem: nameOfFile + ": cannot be set together with " + name},
 		"both in the file":                   {envFile: name + "=" + process.Text() + "\n" + nameOfFile + "=" + keysFile, problem: nameOfFile + ": cannot be set together with " + name},
 		"damaged":                            {environ: []string{name + "=q7zleak"}, problem: name + ": key 1 of the list is not base64"},
 		"damaged, in a file":                 {environ: []string{nameOfFile + "=" + damaged}, problem: nameOfFile + ": the file " + damaged + ": key 1 of the list is not base64"},
-		"damaged, a target's own":            {options: []seed.Option{seed.KeysFrom(nil, damaged)}, problem: damaged + ": the file " + damaged + ": key 1 of the list is not base64"},
+		"damaged, a target's own":            {options: []environment.Option{environment.KeysFrom(nil, damaged)}, problem: damaged + ": the file " + damaged + ": key 1 of the list is not base64"},
 		"no such file":                       {envFile: nameOfFile + "=" + keysFile + "x", problem: nameOfFile + ": the file " + keysFile + "x cannot be read: no such file"},
 		"a line that cannot be parsed":       {envFile: provider + name + `="q7zleak`, problem: "line 2: "},
 		"beside an error of a provider":      {environ: []string{name + "=q7zleak", "CODER_AIBRIDGE_PROVIDER_1_TYPE=openai"}, problem: "2 errors in the environment"},
@@ -60,29 +60,29 @@ func TestTheKeysComeFromWhereTheEnvironmentIs(t *testing.T) {
 			if c.envFile != "" {
 				envFile = write("env-"+strings.ReplaceAll(t.Name(), "/", "_"), c.envFile)
 			}
-			environment, err := seed.ReadEnvironment(c.environ, envFile, c.options...)
-			keys, alone := seed.ReadKeys(c.environ, envFile, c.options...)
+			env, err := environment.Read(c.environ, envFile, c.options...)
+			keys, alone := environment.ReadKeys(c.environ, envFile, c.options...)
 			if c.problem != "" {
-				var failed *seed.EnvironmentError
+				var failed *environment.Error
 				require.ErrorAs(t, err, &failed)
 				require.ErrorContains(t, err, c.problem)
 				require.ErrorAs(t, alone, &failed)
 				require.NotContains(t, err.Error()+alone.Error(), "q7zleak")
 				require.NotContains(t, err.Error()+alone.Error(), process.Text())
-				require.Empty(t, environment.Providers)
+				require.Empty(t, env.Providers)
 				return
 			}
 			require.NoError(t, err)
 			require.NoError(t, alone)
-			require.Equal(t, c.digests, environment.Keys.Digests())
+			require.Equal(t, c.digests, env.Keys.Digests())
 			require.Equal(t, c.digests, keys.Digests())
-			require.Equal(t, c.path, environment.KeysFile)
-			for _, warning := range environment.Warnings {
+			require.Equal(t, c.path, env.KeysFile)
+			for _, warning := range env.Warnings {
 				require.NotContains(t, warning.String(), "ENCRYPTION_KEYS")
 			}
 		})
 	}
-	prefixed, err := seed.ReadPrefixed([]string{"A_OPENAI_KEY=k", name + "=" + process.Text()}, "A_")
+	prefixed, err := environment.ReadPrefixed([]string{"A_OPENAI_KEY=k", name + "=" + process.Text()}, "A_")
 	require.NoError(t, err)
 	require.Equal(t, []string{process.Digest()}, prefixed.Keys.Digests())
 }

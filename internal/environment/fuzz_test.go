@@ -1,4 +1,4 @@
-package seed_test
+package environment_test
 
 import (
 	"errors"
@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/environment"
 	"provwatch/internal/provider"
-	"provwatch/internal/seed"
 )
 
 // FuzzParseEnvironment parses arbitrary environments, one NAME=value a line.
@@ -85,13 +85,13 @@ var validName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 // checkEnvironment parses the variables, checks what holds for all of them, and
 // returns every text that the result shows.
 func checkEnvironment(t *testing.T, variables map[string]string) []string {
-	env, err := seed.ParseEnvironment(variables)
-	again, errAgain := seed.ParseEnvironment(maps.Clone(variables))
+	env, err := environment.Parse(variables)
+	again, errAgain := environment.Parse(maps.Clone(variables))
 	require.Equal(t, plain(env.Providers), plain(again.Providers))
 	require.Equal(t, env.Warnings, again.Warnings)
 	require.Equal(t, err, errAgain)
 	// What must agree besides can only add errors.
-	strict, errStrict := seed.ParseEnvironment(variables, seed.RequireCredentials())
+	strict, errStrict := environment.Parse(variables, environment.RequireCredentials())
 	if errStrict == nil {
 		require.NoError(t, err)
 		require.Equal(t, plain(env.Providers), plain(strict.Providers))
@@ -100,7 +100,7 @@ func checkEnvironment(t *testing.T, variables map[string]string) []string {
 	shown := texts(env.Warnings)
 	findings := env.Warnings
 	if err != nil {
-		var wrong *seed.EnvironmentError
+		var wrong *environment.Error
 		require.True(t, errors.As(err, &wrong))
 		require.NotEmpty(t, wrong.Findings)
 		require.Empty(t, env.Providers)
