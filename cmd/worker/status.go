@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/secret"
-	"provwatch/internal/served"
 	"provwatch/internal/status"
 	"provwatch/internal/web"
 )
@@ -55,7 +54,7 @@ func statusCommand(f *flags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				s.Notices, err = served.Inspect(ctx, pool, keys)
+				s.Notices, err = status.NoticeUnserved(ctx, pool, keys)
 				return err
 			})
 			if err != nil {
@@ -68,10 +67,10 @@ func statusCommand(f *flags) *cobra.Command {
 
 // warnOfServed warns of providers that the gateway does not serve as their rows
 // suggest. The seed is done: that this cannot be known is no failure of it.
-func warnOfServed(ctx context.Context, pool *pgxpool.Pool, keys served.Keys, logger *slog.Logger) {
-	notices, err := served.Inspect(ctx, pool, keys)
+func warnOfServed(ctx context.Context, pool *pgxpool.Pool, keys status.Keys, logger *slog.Logger) {
+	notices, err := status.NoticeUnserved(ctx, pool, keys)
 	if err != nil {
 		logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
 	}
-	served.Log(ctx, logger, notices)
+	status.LogNotices(ctx, logger, notices)
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 )
 
@@ -29,7 +29,7 @@ const (
 
 // watchWaits calls report when a statement of the pool's sessions has waited for another
 // session for long, once for each reason, until the caller calls stop.
-func watchWaits(ctx context.Context, pool *pgxpool.Pool, report func(*holder.LateError)) (stop func()) {
+func watchWaits(ctx context.Context, pool *pgxpool.Pool, report func(*lockwait.LateError)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
@@ -52,9 +52,9 @@ func watchWaits(ctx context.Context, pool *pgxpool.Pool, report func(*holder.Lat
 				continue
 			}
 			lookedAt = now
-			late := holder.Late(wait)
+			late := lockwait.Late(wait)
 			var err error
-			if late.Holders, err = holder.Lookup(ctx, config, wait.PID); err != nil || len(late.Holders) == 0 || ctx.Err() != nil {
+			if late.Holders, err = lockwait.Lookup(ctx, config, wait.PID); err != nil || len(late.Holders) == 0 || ctx.Err() != nil {
 				continue // it lasts, and who holds it up is not known, if anybody does
 			}
 			before, again := seen[late.Matter()]
@@ -73,20 +73,20 @@ func watchWaits(ctx context.Context, pool *pgxpool.Pool, report func(*holder.Lat
 // warnOfWaits logs each long wait of a command that goes on waiting, until the caller
 // calls stop.
 func warnOfWaits(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (stop func()) {
-	return watchWaits(ctx, pool, func(late *holder.LateError) {
+	return watchWaits(ctx, pool, func(late *lockwait.LateError) {
 		logger.WarnContext(ctx, "the command waits for another session", "error", late)
 	})
 }
 
 // reading runs the part of a command that only reads, which fails with a
-// [*holder.LateError] when one of its statements waits for another session for long.
+// [*lockwait.LateError] when one of its statements waits for another session for long.
 func reading(ctx context.Context, pool *pgxpool.Pool, do func(context.Context) error) error {
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := watchWaits(ctx, pool, func(late *holder.LateError) { cancel(late) })
+	stop := watchWaits(ctx, pool, func(late *lockwait.LateError) { cancel(late) })
 	defer stop()
 	err := do(limited)
-	var late *holder.LateError
+	var late *lockwait.LateError
 	if err != nil && errors.As(context.Cause(limited), &late) {
 		return fmt.Errorf("the database cannot be read now: %w", late)
 	}

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/status"
 )
@@ -297,7 +297,7 @@ func (h *health) isBooting() bool { return h.connecting != nil || !h.listened ||
 // reasons returns why the worker is not ready, in the order of their weight. h.mu is held.
 func (h *health) reasons() []reason {
 	all, waiting := []reason{{"connecting", h.connecting}, {"listening", h.listening}}, reason{"waiting", h.waiting}
-	var late *holder.LateError
+	var late *lockwait.LateError
 	if errors.As(h.waiting, &late) && len(late.Holders) > 0 {
 		all = slices.Insert(all, 0, waiting) // it is why the rest fails
 	} else {

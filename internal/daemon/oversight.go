@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"provwatch/internal/holder"
 	"provwatch/internal/leader"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/verify"
 )
 
@@ -123,15 +123,15 @@ func (d *daemon) reportUnrecorded(ctx context.Context, u *unrecorded) {
 		d.health.setUnrecorded(nil)
 		return
 	}
-	who := holder.Holder{PID: d.leaderPID.Load()}
-	if described, err := holder.Session(ctx, d.pool, who.PID); err == nil {
+	who := lockwait.Holder{PID: d.leaderPID.Load()}
+	if described, err := lockwait.Session(ctx, d.pool, who.PID); err == nil {
 		who = described
 	}
 	d.health.setUnrecorded(unrecordedError(who, list, since))
 }
 
 // unrecordedError says that the leader does not record transitions.
-func unrecordedError(who holder.Holder, list []verify.Transition, since time.Time) error {
+func unrecordedError(who lockwait.Holder, list []verify.Transition, since time.Time) error {
 	var shown []string
 	for _, t := range list[:min(len(list), maxUnrecordedShown)] {
 		shown = append(shown, fmt.Sprintf("%q (%s)", t.Provider, t.Kind))

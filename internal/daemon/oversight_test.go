@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/holder"
 	"provwatch/internal/leader"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/verify"
 )
 
@@ -83,6 +83,6 @@ func TestUnrecorded(t *testing.T) {
 	u.see(nil, u.names(), at(215))
 	require.Empty(t, u.names())
 
-	err := unrecordedError(holder.Holder{PID: 7, Role: "app"}, []verify.Transition{a, b, other, a, b}, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	err := unrecordedError(lockwait.Holder{PID: 7, Role: "app"}, []verify.Transition{a, b, other, a, b}, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	require.EqualError(t, err, `the leader, session 7 (role "app"), has not recorded since 2026-01-02T03:04:05Z what changed of "a" (disabled), "b" (changed), "a" (missing), 2 more`)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"provwatch/internal/holder"
 	"provwatch/internal/leader"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 )
@@ -59,7 +59,7 @@ func (a *ability) isWell() bool { return a.unableSince.IsZero() && !a.ableSince.
 func (h *health) unable() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var late *holder.LateError
+	var late *lockwait.LateError
 	errors.As(h.waiting, &late)
 	switch {
 	case late != nil && len(late.Holders) > 0, isCommon(h.verified):

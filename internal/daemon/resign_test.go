@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 )
 
 func TestAbility(t *testing.T) {
@@ -50,8 +50,8 @@ func TestUnable(t *testing.T) {
 	t.Parallel()
 	denied := fmt.Errorf("record drift: %w", &pgconn.PgError{Code: "42501"})
 	full := fmt.Errorf("record drift: %w", &pgconn.PgError{Code: "53100"})
-	held := &holder.LateError{What: "a statement", Holders: holder.Holders{{PID: 7}}}
-	late := &holder.LateError{What: "the replication stream"}
+	held := &lockwait.LateError{What: "a statement", Holders: lockwait.Holders{{PID: 7}}}
+	late := &lockwait.LateError{What: "the replication stream"}
 	for name, c := range map[string]struct {
 		change func(h *health)
 		want   error

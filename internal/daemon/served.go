@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"provwatch/internal/provider"
-	"provwatch/internal/served"
+	"provwatch/internal/status"
 	"provwatch/internal/store"
 )
 
@@ -24,11 +24,11 @@ const (
 func (d *daemon) warnOfServed(ctx context.Context) {
 	looking, cancel := context.WithTimeout(ctx, servedTimeout)
 	defer cancel()
-	notices, err := served.Inspect(looking, d.pool, d.Keys)
+	notices, err := status.NoticeUnserved(looking, d.pool, d.Keys)
 	if err != nil && ctx.Err() == nil {
 		d.Logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
 	}
-	served.Log(ctx, d.Logger, notices)
+	status.LogNotices(ctx, d.Logger, notices)
 }
 
 // servedCache keeps for a while what a page shows of providers that the gateway does
@@ -41,13 +41,13 @@ type servedCache struct {
 
 // inspect returns nil where it cannot be known: the rest of the page does not depend
 // on it. One that fails is not tried again for each page either.
-func (c *servedCache) inspect(ctx context.Context, db store.DBTX, keys served.Keys) []provider.Notice {
+func (c *servedCache) inspect(ctx context.Context, db store.DBTX, keys status.Keys) []provider.Notice {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.at.IsZero() && time.Since(c.at) < servedPause {
 		return c.notices
 	}
-	notices, err := served.Inspect(ctx, db, keys)
+	notices, err := status.NoticeUnserved(ctx, db, keys)
 	if err != nil {
 		notices = nil
 	}

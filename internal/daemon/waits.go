@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 )
 
@@ -30,12 +30,12 @@ type waits struct {
 	activity *postgres.Activity
 	health   *health
 	// look finds who holds up the session of a process.
-	look     func(ctx context.Context, pid uint32) (holder.Holders, error)
+	look     func(ctx context.Context, pid uint32) (lockwait.Holders, error)
 	patience time.Duration // for a statement that waits for another session
 	linger   time.Duration // for which a reason stands that may come again
 
 	seen     postgres.Wait
-	holders  holder.Holders
+	holders  lockwait.Holders
 	lookedAt time.Time
 	last     error
 	lastAt   time.Time
@@ -45,8 +45,8 @@ func (o Options) newWaits(h *health) *waits {
 	database := o.Database
 	return &waits{
 		activity: postgres.ActivityOf(database.ConnConfig), health: h, patience: o.AnswerTimeout / 2, linger: o.AnswerTimeout + o.MaxBackOff*3/2,
-		look: func(ctx context.Context, pid uint32) (holder.Holders, error) {
-			return holder.Lookup(ctx, database, pid)
+		look: func(ctx context.Context, pid uint32) (lockwait.Holders, error) {
+			return lockwait.Lookup(ctx, database, pid)
 		},
 	}
 }
@@ -100,7 +100,7 @@ func (w *waits) current(ctx context.Context, now time.Time) error {
 		}
 		w.seen, w.holders, w.lookedAt = wait, holders, now
 	}
-	late := holder.Late(wait)
+	late := lockwait.Late(wait)
 	switch {
 	case wait.PID > 0 && len(w.holders) > 0:
 		late.Holders = w.holders

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
 )
@@ -24,9 +24,9 @@ func TestWaits(t *testing.T) {
 	config, err := postgres.ParseURL(pgtest.NewDatabase(t))
 	require.NoError(t, err)
 	activity := postgres.ActivityOf(config.ConnConfig)
-	var holders holder.Holders
+	var holders lockwait.Holders
 	looks := 0
-	w := &waits{activity: activity, health: &health{}, patience: 5 * time.Second, linger: 20 * time.Second, look: func(context.Context, uint32) (holder.Holders, error) {
+	w := &waits{activity: activity, health: &health{}, patience: 5 * time.Second, linger: 20 * time.Second, look: func(context.Context, uint32) (lockwait.Holders, error) {
 		looks++
 		return holders, nil
 	}}
@@ -40,7 +40,7 @@ func TestWaits(t *testing.T) {
 	require.NoError(t, reason(14*time.Second))
 	require.Zero(t, looks, "it is no session's")
 
-	holders = holder.Holders{{PID: 4711, Role: "app", Application: "psql"}}
+	holders = lockwait.Holders{{PID: 4711, Role: "app", Application: "psql"}}
 	end = activity.Begin("the creation", 7)
 	require.NoError(t, reason(4*time.Second))
 	require.ErrorContains(t, reason(6*time.Second), "the creation has waited since ")
@@ -73,7 +73,7 @@ func TestWaits(t *testing.T) {
 	require.NoError(t, reason(18*time.Second))
 
 	// The holder cannot be looked for.
-	w.look = func(context.Context, uint32) (holder.Holders, error) { return nil, errors.New("no connection") }
+	w.look = func(context.Context, uint32) (lockwait.Holders, error) { return nil, errors.New("no connection") }
 	end = activity.Begin("the creation", 7)
 	require.ErrorContains(t, reason(2*time.Minute), "the creation has not ended since ")
 	end()
@@ -109,15 +109,15 @@ func TestEachReasonIsLoggedOnceUntilTheWorkerIsReady(t *testing.T) {
 	h.setListening(nil)
 	require.Equal(t, 1, lines("WARN", "too many connections"))
 	require.Equal(t, 1, lines("WARN", "there is a pooler"))
-	holders := holder.Holders{{PID: 4711}}
-	h.setWaiting(&holder.LateError{What: "one", Holders: holders})
+	holders := lockwait.Holders{{PID: 4711}}
+	h.setWaiting(&lockwait.LateError{What: "one", Holders: holders})
 	h.setWaiting(nil)
-	h.setWaiting(&holder.LateError{What: "two", Holders: holders})
+	h.setWaiting(&lockwait.LateError{What: "two", Holders: holders})
 	require.Equal(t, 1, lines("WARN", "4711"))
 	h.setWaiting(nil)
 	require.Zero(t, lines("INFO", "ready again"))
 	h.setVerified(true, nil)
 	require.Equal(t, 1, lines("INFO", "ready again"))
-	h.setWaiting(&holder.LateError{What: "two", Holders: holders})
+	h.setWaiting(&lockwait.LateError{What: "two", Holders: holders})
 	require.Equal(t, 2, lines("WARN", "4711"))
 }

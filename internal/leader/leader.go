@@ -41,7 +41,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/store"
 )
@@ -180,7 +180,7 @@ type Elector struct {
 	beatAt   time.Time // when the next one is due
 	intact   bool      // a worker was seen to have written the row of the terms last, in this one
 	sightings
-	lockHolder holder.Holder // of the leader whose silence was reported last
+	lockHolder lockwait.Holder // of the leader whose silence was reported last
 
 	term *Term // nil while standing by
 
@@ -277,22 +277,22 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 
 // describe describes who holds the leader's lock: a prepared transaction, or a session that
 // is no worker's. Of a worker's session it knows the process alone.
-func (e *Elector) describe(ctx context.Context, conn *pgx.Conn) holder.Holder {
+func (e *Elector) describe(ctx context.Context, conn *pgx.Conn) lockwait.Holder {
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
 	// After an error only the process is known; a session that is lost shows in the next turn.
 	if e.seen.Leader == 0 {
-		holders, err := holder.OfLeadersLock(limited, conn)
+		holders, err := lockwait.OfLeadersLock(limited, conn)
 		if err == nil && len(holders) > 0 && holders[0].Prepared != "" {
 			return holders[0]
 		}
 	}
 	if e.seen.isStranger() {
-		if session, err := holder.Session(limited, conn, e.seen.Leader); err == nil {
+		if session, err := lockwait.Session(limited, conn, e.seen.Leader); err == nil {
 			return session
 		}
 	}
-	return holder.Holder{PID: e.seen.Leader}
+	return lockwait.Holder{PID: e.seen.Leader}
 }
 
 // wait waits in the server until the leader has ended, for one turn, or until ctx ends.

@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 )
 
 // sighting is what a turn has seen of the leader.
@@ -45,7 +45,7 @@ func (s sighting) interval() time.Duration {
 func (s sighting) isStranger() bool { return s.Leader != 0 && s.Beat < 0 }
 
 // silence is the error of a leader that shows no sign of life; who holds its lock.
-func (s sighting) silence(since time.Duration, who holder.Holder) error {
+func (s sighting) silence(since time.Duration, who lockwait.Holder) error {
 	since = since.Round(time.Second)
 	switch {
 	case s.Leader == 0 && who.Prepared == "":

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 )
 
 func TestSightings(t *testing.T) {
@@ -67,11 +67,11 @@ func TestSignsOfLifeSayHowSoonTheNextOneComes(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	t.Parallel()
-	require.EqualError(t, sighting{Term: 3}.silence(15*time.Second, holder.Holder{}), "no worker has led for 15s")
-	require.EqualError(t, sighting{3, 0, -1}.silence(15*time.Second, holder.Holder{Prepared: "forgotten", Role: "app"}),
+	require.EqualError(t, sighting{Term: 3}.silence(15*time.Second, lockwait.Holder{}), "no worker has led for 15s")
+	require.EqualError(t, sighting{3, 0, -1}.silence(15*time.Second, lockwait.Holder{Prepared: "forgotten", Role: "app"}),
 		`the prepared transaction "forgotten" (role "app") has held the leader's lock for 15s and is no worker that leads; `+
 			`COMMIT PREPARED or ROLLBACK PREPARED it in its database (pg_prepared_xacts)`)
-	require.EqualError(t, sighting{3, 7, -1}.silence(15*time.Second, holder.Holder{PID: 7, Role: "app", Application: "psql"}),
+	require.EqualError(t, sighting{3, 7, -1}.silence(15*time.Second, lockwait.Holder{PID: 7, Role: "app", Application: "psql"}),
 		`session 7 (role "app", application "psql") has held the leader's lock for 15s and is no worker that leads; SELECT pg_terminate_backend(7) ends it`)
-	require.EqualError(t, sighting{3, 7, 1}.silence(15*time.Second, holder.Holder{PID: 7}), "the leader, session 7, has shown no sign of life for 15s")
+	require.EqualError(t, sighting{3, 7, 1}.silence(15*time.Second, lockwait.Holder{PID: 7}), "the leader, session 7, has shown no sign of life for 15s")
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/sourcegraph/conc"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 )
 
@@ -97,7 +97,7 @@ func (m *migration) exec(ctx context.Context, statements string) error {
 // looked for before.
 func (m *migration) change(ctx context.Context, do func() error) error {
 	done := make(chan struct{})
-	var latest holder.Holders
+	var latest lockwait.Holders
 	var looking conc.WaitGroup
 	looking.Go(func() {
 		ticks := time.NewTicker(m.limits.attempt / 3)
@@ -109,7 +109,7 @@ func (m *migration) change(ctx context.Context, do func() error) error {
 			case <-ticks.C:
 			}
 			// Without holders the error names no session.
-			if holders, err := holder.Of(postgres.Aside(ctx), m.conn, m.pid); err == nil && len(holders) > 0 {
+			if holders, err := lockwait.Of(postgres.Aside(ctx), m.conn, m.pid); err == nil && len(holders) > 0 {
 				latest = holders
 			}
 		}

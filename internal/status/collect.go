@@ -15,7 +15,7 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/drift"
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -130,7 +130,7 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 		d.Workers = append(d.Workers, Session{PID: int(w.Pid), Role: w.Role, Address: w.Address, Since: utc(w.BackendStart), Leads: w.Leads})
 	}
 	if d.Leader() == nil {
-		strangers, err := holder.OfLeadersLock(ctx, c.tx)
+		strangers, err := lockwait.OfLeadersLock(ctx, c.tx)
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
@@ -31,7 +31,7 @@ const (
 // HeldError says that a session holds a replication slot and does not end.
 type HeldError struct {
 	Slot   string
-	Holder holder.Holder
+	Holder lockwait.Holder
 	Err    error // why the role cannot end the session, nil where the server was told to
 }
 
@@ -74,7 +74,7 @@ func (e *eviction) step(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("look at replication slot %s: %w", e.slot, err)
 	}
-	held := &HeldError{Slot: e.slot, Holder: holder.Holder{PID: slot.ActivePid}}
+	held := &HeldError{Slot: e.slot, Holder: lockwait.Holder{PID: slot.ActivePid}}
 	patience, pause := slotEndPatience, slotBusyPause
 	if slot.ActivePid != 0 {
 		if err := e.report(ctx, held); err != nil {
@@ -96,7 +96,7 @@ func (e *eviction) step(ctx context.Context) error {
 
 // report finds out who the holder is, and reports that it is waited for.
 func (e *eviction) report(ctx context.Context, held *HeldError) error {
-	found, err := holder.Session(ctx, e.pool, held.Holder.PID)
+	found, err := lockwait.Session(ctx, e.pool, held.Holder.PID)
 	if err != nil {
 		return err
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
-	"provwatch/internal/holder"
 	"provwatch/internal/leader"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
@@ -191,7 +191,7 @@ func (s *session) awaitSlot(ctx context.Context, options pglogrepl.CreateReplica
 	}
 	limited, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var holders holder.Holders
+	var holders lockwait.Holders
 	var late bool
 	done := make(chan struct{})
 	var watch conc.WaitGroup
@@ -203,7 +203,7 @@ func (s *session) awaitSlot(ctx context.Context, options pglogrepl.CreateReplica
 			// While it still waits.
 			looking, stop := context.WithTimeout(ctx, holderTimeout)
 			defer stop()
-			holders, _ = holder.Of(looking, s.Pool, s.conn.PID())
+			holders, _ = lockwait.Of(looking, s.Pool, s.conn.PID())
 			late = true
 			cancel()
 		}

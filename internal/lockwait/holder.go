@@ -1,6 +1,6 @@
-// Package holder finds who holds up a session of the worker: by a lock, by a transaction
+// Package lockwait finds who holds up a session of the worker: by a lock, by a transaction
 // that it has to wait for, or by an advisory lock of ours that another program has taken.
-package holder
+package lockwait
 
 import (
 	"context"

@@ -1,7 +1,4 @@
-// Package served finds the enabled providers of a database that the gateway does not
-// serve, or serves otherwise than their rows suggest: see [provider.Notices], which
-// judges them. It reads what the gateway reads, whatever the environment asks for.
-package served
+package status
 
 import (
 	"context"
@@ -12,15 +9,11 @@ import (
 	"provwatch/internal/store"
 )
 
-// Keys decodes what rows hold encrypted.
-type Keys interface {
-	OpenRow(row *provider.Row, credentials bool)
-}
-
-// Inspect returns what there is to notice about the providers of a database, never nil
-// where it could be looked at. A role that may not read all that it takes sees
-// nothing, which is no error.
-func Inspect(ctx context.Context, db store.DBTX, keys Keys) ([]provider.Notice, error) {
+// NoticeUnserved returns the enabled providers that the gateway does not serve, or serves
+// otherwise than their rows suggest: [provider.Notices] judges them. It reads what the
+// gateway reads, whatever the environment asks for. The result is never nil, except for a
+// role that cannot read all of it, which is no error.
+func NoticeUnserved(ctx context.Context, db store.DBTX, keys Keys) ([]provider.Notice, error) {
 	queries := store.On(db)
 	may, err := queries.MayListServed(ctx)
 	if err != nil {
@@ -48,16 +41,16 @@ func Inspect(ctx context.Context, db store.DBTX, keys Keys) ([]provider.Notice, 
 	return append([]provider.Notice{}, provider.Notices(rows)...), nil
 }
 
-// maxLogged bounds the notices that are logged at once.
-const maxLogged = 20
+// maxNoticesLogged bounds the notices that are logged at once.
+const maxNoticesLogged = 20
 
-// Log logs a warning for each notice, up to a number of them.
-func Log(ctx context.Context, logger *slog.Logger, notices []provider.Notice) {
-	for _, n := range notices[:min(len(notices), maxLogged)] {
+// LogNotices logs a warning for each notice, up to a number of them.
+func LogNotices(ctx context.Context, logger *slog.Logger, notices []provider.Notice) {
+	for _, n := range notices[:min(len(notices), maxNoticesLogged)] {
 		logger.WarnContext(ctx, "the gateway does not serve the provider as its row suggests",
 			"provider", n.Provider, "problem", n.Problem, "remedy", n.Remedy)
 	}
-	if more := len(notices) - maxLogged; more > 0 {
+	if more := len(notices) - maxNoticesLogged; more > 0 {
 		logger.WarnContext(ctx, "the gateway does not serve more providers as their rows suggest", "providers", more,
 			"remedy", "run \"worker status\"")
 	}

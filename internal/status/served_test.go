@@ -1,4 +1,4 @@
-package served_test
+package status_test
 
 import (
 	"bytes"
@@ -14,10 +14,8 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
-	"provwatch/internal/served"
+	"provwatch/internal/status"
 )
-
-func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // insert inserts a row; keyID names the key of its settings, empty for plain text.
 func insert(t *testing.T, pool *pgxpool.Pool, kind, name, settings, keyID, more string) {
@@ -35,7 +33,7 @@ func names(notices []provider.Notice) (list []string) {
 	return list
 }
 
-func TestInspect(t *testing.T) {
+func TestNoticeUnserved(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewGatewayPool(t)
 	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -49,7 +47,7 @@ func TestInspect(t *testing.T) {
 			keys, err = dbcrypt.ParseKeys(text)
 			require.NoError(t, err)
 		}
-		notices, err := served.Inspect(t.Context(), pool, dbcrypt.NewRing(keys))
+		notices, err := status.NoticeUnserved(t.Context(), pool, dbcrypt.NewRing(keys))
 		require.NoError(t, err)
 		require.NotNil(t, notices)
 		return names(notices)
@@ -82,24 +80,24 @@ func TestInspect(t *testing.T) {
 	defer func() { _ = tx.Rollback(t.Context()) }()
 	_, err = tx.Exec(t.Context(), `GRANT USAGE ON SCHEMA public TO `+role+`; GRANT SELECT ON public.ai_providers TO `+role+`; SET LOCAL ROLE `+role)
 	require.NoError(t, err)
-	notices, err := served.Inspect(t.Context(), tx, (*dbcrypt.Ring)(nil))
+	notices, err := status.NoticeUnserved(t.Context(), tx, (*dbcrypt.Ring)(nil))
 	require.NoError(t, err)
 	require.Nil(t, notices)
 	_, err = tx.Exec(t.Context(), `RESET ROLE; GRANT SELECT (provider_id) ON public.ai_provider_keys TO `+role+`; SET LOCAL ROLE `+role)
 	require.NoError(t, err)
-	notices, err = served.Inspect(t.Context(), tx, (*dbcrypt.Ring)(nil))
+	notices, err = status.NoticeUnserved(t.Context(), tx, (*dbcrypt.Ring)(nil))
 	require.NoError(t, err)
 	require.Equal(t, []string{"incomplete", "without-key"}, names(notices))
 }
 
-func TestLogIsBounded(t *testing.T) {
+func TestLogNoticesIsBounded(t *testing.T) {
 	t.Parallel()
 	var notices []provider.Notice
 	for i := range 25 {
 		notices = append(notices, provider.Notice{Provider: fmt.Sprintf("p%d", i), Problem: "a problem", Remedy: "a remedy"})
 	}
 	var log bytes.Buffer
-	served.Log(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), notices)
+	status.LogNotices(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), notices)
 	require.Equal(t, 20, strings.Count(log.String(), "provider=p"))
 	require.Equal(t, 21, strings.Count(log.String(), "level=WARN"))
 	require.Contains(t, log.String(), "providers=5")

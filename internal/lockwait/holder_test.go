@@ -1,4 +1,4 @@
-package holder_test
+package lockwait_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/sourcegraph/conc"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/holder"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
 	"provwatch/internal/waittest"
@@ -58,11 +58,11 @@ func databaseOf(t *testing.T, url string) (config *pgxpool.Config, name string) 
 }
 
 // found waits until the session is held up, and returns by whom.
-func found(t *testing.T, config *pgxpool.Config, waiting *pgx.Conn) (holders holder.Holders) {
+func found(t *testing.T, config *pgxpool.Config, waiting *pgx.Conn) (holders lockwait.Holders) {
 	t.Helper()
 	waittest.Until(t, func() bool {
 		var err error
-		holders, err = holder.Lookup(t.Context(), config, waiting.PgConn().PID())
+		holders, err = lockwait.Lookup(t.Context(), config, waiting.PgConn().PID())
 		require.NoError(t, err)
 		return len(holders) > 0
 	}, "it is held up")
@@ -82,7 +82,7 @@ func TestHolders(t *testing.T) {
 	require.Equal(t, want, found(t, config, second).String())
 	waits(t, third, "SELECT pg_advisory_lock(42)")
 	require.Equal(t, want, found(t, config, third).String(), "and not the one that waits before it")
-	holders, err := holder.Lookup(t.Context(), config, first.PgConn().PID())
+	holders, err := lockwait.Lookup(t.Context(), config, first.PgConn().PID())
 	require.NoError(t, err)
 	require.Empty(t, holders)
 	require.Equal(t, "nobody known", holders.String())
@@ -113,12 +113,12 @@ func TestSession(t *testing.T) {
 	url := pgtest.NewDatabase(t)
 	conn, other := session(t, url, "one"), session(t, url, "other")
 	pid := int32(other.PgConn().PID())
-	described, err := holder.Session(t.Context(), conn, pid)
+	described, err := lockwait.Session(t.Context(), conn, pid)
 	require.NoError(t, err)
-	require.Equal(t, holder.Holder{PID: pid, Role: "provwatch", Application: "other", Database: conn.Config().Database}, described)
+	require.Equal(t, lockwait.Holder{PID: pid, Role: "provwatch", Application: "other", Database: conn.Config().Database}, described)
 	require.NoError(t, other.Close(t.Context()))
 	waittest.Until(t, func() bool {
-		described, err = holder.Session(t.Context(), conn, pid)
+		described, err = lockwait.Session(t.Context(), conn, pid)
 		require.NoError(t, err)
 		return described.Role == ""
 	}, "it has ended")
