@@ -41,7 +41,7 @@ DEBIAN ?= $(HOME)/.cache/provwatch-debian
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint generate fuzz model clean go postgres cc chromium alertmanager pgbouncer systemd spin
+.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint prune-prose generate fuzz model clean go postgres cc chromium alertmanager pgbouncer systemd spin
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -112,7 +112,7 @@ soak: go postgres cc ## run workers under faults and check their alerts against 
 	go test -race -tags soak -run '^TestSoak$$' -count 1 -timeout 1h -v ./test/soak -args -length $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOURCE),-source $(SOURCE)) $(if $(REPORT),-report $(abspath $(REPORT)))
 	PROVWATCH_TEST_SHIPPED_LIMITS=1 go test -race -run '^(TestReadiness|TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn)$$' -count 1 -parallel 10 -timeout 1h -v ./test
 
-lint: go ## check formatting, vet, staticcheck, generated code and documents, and go.mod
+lint: go ## check formatting, vet, staticcheck, prose, generated code and documents, and go.mod
 	@unformatted=$$(gofmt -l cmd internal sql test bench tools); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
@@ -121,10 +121,14 @@ lint: go ## check formatting, vet, staticcheck, generated code and documents, an
 	go vet -tags docs ./cmd/worker
 	cd tools && go vet ./...
 	$(TOOL) staticcheck ./...
+	cd tools && go test ./prose && go run ./prose ..
 	$(SQLC) diff -f sql/sqlc.yaml
 	@written=$$(mktemp) && $(DOCS) configuration $$written && \
 	{ diff -u docs/configuration.md $$written || { echo "docs/configuration.md is not up to date, run make generate"; rm $$written; exit 1; }; } && rm $$written
 	go mod tidy -diff
+
+prune-prose: go ## remove sentences that were rewritten from the list of those that the prose check knows
+	cd tools && go run ./prose -prune ..
 
 generate: go ## generate internal/store from sql/, and docs/configuration.md from the commands and flags
 	$(SQLC) generate -f sql/sqlc.yaml

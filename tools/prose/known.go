@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+)
+
+// A known finding is one that the check does not fail on. The sentence and the problem identify
+// it; the path is for readers, since a sentence moves with its code.
+type known struct{ Path, Digest string }
+
+func (f finding) digest() string {
+	problem, _, _ := strings.Cut(f.Problem, ", at most")
+	sum := sha256.Sum256([]byte(problem + "\x00" + f.Sentence))
+	return fmt.Sprintf("%x", sum[:6])
+}
+
+func parseKnown(text []byte) ([]known, error) {
+	var all []known
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		if lines.Text() == "" || strings.HasPrefix(lines.Text(), "#") {
+			continue
+		}
+		digest, path, ok := strings.Cut(lines.Text(), " ")
+		if !ok {
+			return nil, fmt.Errorf("not a digest and a path: %q", lines.Text())
+		}
+		all = append(all, known{path, digest})
+	}
+	return all, lines.Err()
+}
+
+func formatKnown(found []finding) []byte {
+	var b bytes.Buffer
+	b.WriteString("# Sentences older than the prose check, by file. Lines are only ever removed (make prune-prose).\n")
+	for _, f := range found {
+		fmt.Fprintf(&b, "%s %s\n", f.digest(), f.Path)
+	}
+	return b.Bytes()
+}
+
+// compare returns the findings that are not known, and the known ones that were not found. One
+// line covers one finding.
+func compare(found []finding, lines []known) (fresh []finding, stale []known) {
+	left := map[string][]known{}
+	for _, k := range lines {
+		left[k.Digest] = append(left[k.Digest], k)
+	}
+	for _, f := range found {
+		d := f.digest()
+		if len(left[d]) == 0 {
+			fresh = append(fresh, f)
+			continue
+		}
+		left[d] = left[d][1:]
+	}
+	for _, k := range lines {
+		if len(left[k.Digest]) > 0 {
+			stale = append(stale, k)
+			left[k.Digest] = left[k.Digest][1:]
+		}
+	}
+	return fresh, stale
+}
