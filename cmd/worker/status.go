@@ -2,15 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"provwatch/internal/secret"
 	"provwatch/internal/status"
-	"provwatch/internal/web"
 )
 
 // How much of the history "worker status" prints.
@@ -18,18 +13,6 @@ const (
 	statusProviders = status.MaxPage
 	statusHistory   = 20
 )
-
-// httpToken reads --http-token-file.
-func (f *flags) httpToken() (secret.Text, error) {
-	if f.httpTokenFile == "" {
-		return secret.Text{}, nil
-	}
-	token, err := web.ReadToken(f.httpTokenFile)
-	if err != nil {
-		return secret.Text{}, &usageError{fmt.Errorf("--http-token-file (or %s): %w", variableOf("http-token-file"), err)}
-	}
-	return token, nil
-}
 
 func statusCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
@@ -63,14 +46,4 @@ func statusCommand(f *flags) *cobra.Command {
 			return f.printer().Status(s)
 		},
 	}
-}
-
-// warnOfServed warns of providers that the gateway does not serve as their rows
-// suggest. The seed is done: that this cannot be known is no failure of it.
-func warnOfServed(ctx context.Context, pool *pgxpool.Pool, keys status.Keys, logger *slog.Logger) {
-	notices, err := status.NoticeUnserved(ctx, pool, keys)
-	if err != nil {
-		logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
-	}
-	status.LogNotices(ctx, logger, notices)
 }

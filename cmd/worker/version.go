@@ -4,8 +4,21 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/spf13/cobra"
+
 	"provwatch/internal/report"
 )
+
+func versionCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, the commit it was built from, and the version of Go",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			return f.printer().Version(buildInfo())
+		},
+	}
+}
 
 // version and commit are set by the build; see buildInfo for one that does not.
 var version, commit string

@@ -12,11 +12,6 @@ import (
 	"provwatch/internal/config"
 )
 
-// namesFile tells whether a flag names a file, which shells complete by themselves.
-func namesFile(flag string) bool {
-	return strings.HasSuffix(flag, "-file") || slices.Contains([]string{"config", "nats-creds"}, flag)
-}
-
 // shells are those that there is a completion script for.
 var shells = []string{"bash", "fish", "powershell", "zsh"}
 
@@ -56,6 +51,11 @@ func completionCommand() *cobra.Command {
 			}[args[0]](out)
 		},
 	}
+}
+
+// namesFile tells whether a flag names a file, which shells complete by themselves.
+func namesFile(flag string) bool {
+	return strings.HasSuffix(flag, "-file") || slices.Contains([]string{"config", "nats-creds"}, flag)
 }
 
 // complete tells shells what can follow: values of flags, and names that a

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/environment"
+	"provwatch/internal/regularfile"
+)
+
+func (f *flags) readEnvironment() (environment.Environment, error) {
+	if f.target != nil {
+		return f.target.environment()
+	}
+	if err := f.needTarget(); err != nil {
+		return environment.Environment{}, err
+	}
+	return environment.Read(os.Environ(), f.envFile, f.reading()...)
+}
+
+// environment reads the environment and logs what it warns of. Commands call it
+// before they open the database: it is checked before anything connects.
+func (f *flags) environment(ctx context.Context, logger *slog.Logger) (environment.Environment, error) {
+	environment, err := f.readEnvironment()
+	if err == nil {
+		logWarnings(ctx, logger, environment)
+	}
+	return environment, err
+}
+
+func logWarnings(ctx context.Context, logger *slog.Logger, environment environment.Environment) {
+	for _, warning := range environment.Warnings {
+		logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
+	}
+}
+
+// readKeys reads the keys that encrypt secrets, and nothing else of the environment.
+func (f *flags) readKeys() (*dbcrypt.Ring, error) {
+	environ, file, options := os.Environ(), f.envFile, f.reading()
+	if f.target != nil {
+		environ, file, options = nil, f.target.EnvFile, f.target.reading()
+	} else if err := f.needTarget(); err != nil {
+		return nil, err
+	}
+	keys, err := environment.ReadKeys(environ, file, options...)
+	return dbcrypt.NewRing(keys), err
+}
+
+// reading is how an environment is read.
+func (f *flags) reading() []environment.Option {
+	if f.requiresCredentials() {
+		return []environment.Option{environment.RequireCredentials()}
+	}
+	return nil
+}
+
+const (
+	readByOthers       = "every user of this machine can read the file, which can hold secrets"
+	readByOthersRemedy = "chmod o-r "
+)
+
+// warnOfReaders warns of each file of secrets, empty for none, that every user of the
+// machine can read. A file that others may write to is refused where it is read.
+func warnOfReaders(ctx context.Context, logger *slog.Logger, files ...string) {
+	for _, file := range files {
+		if file != "" && regularfile.ReadableByOthers(file) {
+			logger.WarnContext(ctx, readByOthers, "file", file, "remedy", readByOthersRemedy+quoted(file))
+		}
+	}
+}
+
+// withReaders reads an environment, at the start and at each reload, and warns when
+// every user of the machine can read its file, empty for none, or the file of the keys
+// that encrypt secrets.
+func withReaders(read func() (environment.Environment, error), file string) func() (environment.Environment, error) {
+	return func() (environment.Environment, error) {
+		env, err := read()
+		for _, file := range []string{file, env.KeysFile} {
+			if err == nil && file != "" && regularfile.ReadableByOthers(file) {
+				env.Warnings = append(env.Warnings, environment.Finding{
+					Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + quoted(file),
+				})
+			}
+		}
+		return env, err
+	}
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
+	"provwatch/internal/embedded"
+	"provwatch/internal/environment"
+	"provwatch/internal/leader"
+	"provwatch/internal/postgres"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/reconcile"
+	"provwatch/internal/report"
+	"provwatch/internal/schema"
+	"provwatch/internal/suggest"
+)
+
+func resolveCommand(f *flags) *cobra.Command {
+	var take string
+	var withKeys bool
+	command := &cobra.Command{
+		Use:   "resolve NAME --take env|db",
+		Short: "End a provider's drift: write the environment's fields to the database, or accept the database's",
+		Args:  oneArgument,
+		RunE: func(c *cobra.Command, args []string) (failed error) {
+			ctx, logger := c.Context(), f.logger()
+			if take != "env" && take != "db" {
+				return &usageError{errors.New("--take must be env (write the environment's fields to the database) or db (accept the database's)")}
+			}
+			if withKeys && take == "db" {
+				return &usageError{errors.New("--with-keys goes with --take env")}
+			}
+			environment, err := f.environment(ctx, logger)
+			if err != nil {
+				return err
+			}
+			desired, err := f.named(environment, args[0])
+			if err != nil {
+				return err
+			}
+			keys := dbcrypt.NewRing(environment.Keys)
+			pool, done, err := f.openAsOperator(ctx, logger)
+			if err != nil {
+				return err
+			}
+			defer func() { failed = errors.Join(failed, done()) }()
+			var outcome reconcile.Outcome
+			compare := f.credentials == string(drift.AlertCredentials)
+			if take == "env" {
+				outcome, err = reconcile.TakeEnv(ctx, pool, keys, desired, withKeys, compare, operator(), f.seedOptions(keys)...)
+			} else {
+				outcome, err = reconcile.TakeDB(ctx, pool, keys, desired, compare, operator(), f.seedOptions(keys)...)
+			}
+			if err != nil {
+				return err
+			}
+			delivery := report.Delivered
+			if outcome.Written() {
+				delivery = handOver(ctx, pool, logger)
+			}
+			return f.printer().Resolution(outcome, take, delivery)
+		},
+	}
+	command.ValidArgsFunction = f.completeProvider
+	command.Flags().StringVar(&take, "take", "", "which side stands: env, db")
+	command.Flags().BoolVar(&withKeys, "with-keys", false, "with --take env: replace the stored keys and Bedrock credentials by the environment's as well")
+	return command
+}
+
+func (f *flags) named(environment environment.Environment, name string) (provider.Desired, error) {
+	for _, d := range environment.Providers {
+		if d.Name == name {
+			return d, nil
+		}
+	}
+	names := make([]string, len(environment.Providers))
+	for i, d := range environment.Providers {
+		names[i] = d.Name
+	}
+	meant := ""
+	if nearest := suggest.Misspelt(name, names); nearest != "" {
+		meant = fmt.Sprintf("did you mean %s? Or ", nearest)
+	}
+	return provider.Desired{}, &usageError{fmt.Errorf("the environment names no provider of that name; %srun \"worker verify%s\" with the same environment to see those that it names", meant, f.commandFlags())}
+}
+
+// operator is the actor of what a person does with this program.
+func operator() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return "operator:" + u.Username
+	}
+	return fmt.Sprintf("operator:uid=%d", os.Getuid())
+}
+
+// openAsOperator opens the database for a command that changes providers. Its role need
+// not be one that can watch. The caller calls done at the end.
+//
+// A private PostgreSQL that does not run is started for the command and stopped by
+// done: a start that fails for a drift names these commands, and stops it.
+func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *pgxpool.Pool, done func() error, err error) {
+	stop := func() error { return nil }
+	config, err := f.database()
+	if errors.Is(err, embedded.ErrNotRunning) {
+		config, stop, err = f.startExisting(ctx, logger, err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if pool, err = postgres.Connect(ctx, config, f.connectTimeout, logger); err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	unwatch := warnOfWaits(ctx, pool, logger)
+	done = func() error {
+		unwatch()
+		pool.Close()
+		return stop()
+	}
+	needs := schema.Needs{Use: schema.Resolving, CommandFlags: f.commandFlags()}
+	if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
+		return nil, nil, errors.Join(err, done())
+	}
+	return pool, done, nil
+}
+
+// stopTimeout bounds how long a command takes to stop the private PostgreSQL that it
+// has started.
+const stopTimeout = 30 * time.Second
+
+// startExisting starts the private PostgreSQL of --data-dir where there is one, and
+// returns notRunning where the folder has none.
+func (f *flags) startExisting(ctx context.Context, logger *slog.Logger, notRunning error) (config *pgxpool.Config, stop func() error, err error) {
+	dir, err := f.privateDataDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !embedded.Exists(dir) {
+		return nil, nil, notRunning
+	}
+	logger.InfoContext(ctx, "the private PostgreSQL does not run: it is started for this command", "data_dir", dir)
+	server, err := embedded.Start(ctx, embedded.Options{DataDir: dir, Logger: logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	stop = func() error {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return server.Stop(limited)
+	}
+	if config, err = postgres.ParseURL(server.ConnString()); err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	return config, stop, nil
+}
+
+// handOver wakes the workers, which deliver the audit entries that a command has
+// staged: an operator's role cannot. It returns what becomes of the entries, as far as is
+// known in time: the command's own work is committed.
+func handOver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) report.Delivery {
+	limited, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	err := pubsub.Publish(limited, pool, pubsub.StagedEntries, "")
+	leads, leaderErr := leader.HasLeader(limited, pool)
+	if err = errors.Join(err, leaderErr); err != nil {
+		// A worker looks at the outbox anyway, at the latest with the next --resync.
+		logger.WarnContext(ctx, "could not wake a worker to deliver the audit entries", "error", err)
+	}
+	switch {
+	case leaderErr != nil:
+		return report.Undetermined
+	case leads:
+		return report.Delivered
+	}
+	return report.Staged
+}

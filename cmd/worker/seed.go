@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/daemon"
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/status"
+)
+
+func seedCommand(f *flags) *cobra.Command {
+	var dryRun bool
+	command := &cobra.Command{
+		Use:   "seed",
+		Short: "Seed once and exit, or with --dry-run print what a seed would do",
+		Args:  noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			environment, keys, pool, config, err := f.openWithEnvironment(ctx, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			if dryRun {
+				var plan seed.Plan
+				err := reading(ctx, pool, func(ctx context.Context) (err error) {
+					plan, err = seed.DryRun(ctx, pool, environment.Providers, false, f.seedOptions(keys)...)
+					return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
+				})
+				if err != nil {
+					return err
+				}
+				seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
+				if err := f.printer().Plan(plan, false); err != nil {
+					return err
+				}
+				if err := plan.Refusal(ctx, pool, keys, schema.Mode(f.migrate) == schema.Auto); err != nil {
+					return fmt.Errorf("a seed would fail: %w", err)
+				}
+				return planError(plan)
+			}
+			defer warnOfWaits(ctx, pool, logger)()
+			var plan seed.Plan
+			err = postgres.Persist(ctx, config, f.connectTimeout, logger, func() error {
+				// For the source that a worker with these flags would use.
+				needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
+				if err != nil {
+					return err
+				}
+				needs.Use, needs.CommandFlags = f.comparing(schema.Seeding), f.commandFlags()
+				if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
+					return err
+				}
+				if schema.Mode(f.migrate) == schema.Auto {
+					if _, err := keys.Register(ctx, pool); err != nil {
+						return err
+					}
+				}
+				plan, err = seed.Seed(ctx, pool, environment.Providers, false, logger, f.seedOptions(keys)...)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			deliver(ctx, pool, logger)
+			warnOfServed(ctx, pool, keys, logger)
+			seed.LogUnheard(ctx, logger, plan)
+			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
+			return f.printer().Plan(plan, true)
+		},
+	}
+	command.Flags().BoolVar(&dryRun, "dry-run", false, "print the plan and write nothing")
+	f.addSeedFlags(command.Flags())
+	return command
+}
+
+// seedOptions are how a seed, or whatever foretells one, is done.
+func (f *flags) seedOptions(keys *dbcrypt.Ring) []seed.Option {
+	options := []seed.Option{seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies())}
+	if f.requiresCredentials() {
+		options = append(options, seed.RequireCredentials())
+	}
+	if f.announceSeed {
+		options = append(options, seed.Announce())
+	}
+	return options
+}
+
+// comparing adds to a use what comparing credentials needs, if they are.
+func (f *flags) comparing(use schema.Use) schema.Use {
+	if f.requiresCredentials() {
+		use |= schema.Credentials
+	}
+	return use
+}
+
+// planError turns a plan that holds a drift, which has been printed, into an
+// exit code.
+func planError(plan seed.Plan) error {
+	var drift *seed.DriftError
+	if err := plan.Err(); errors.As(err, &drift) {
+		if drift.Comparable() {
+			return errDrift
+		}
+		return errNotComparable
+	}
+	return nil
+}
+
+// errNotComparable says that a provider, which has been printed, cannot be compared.
+var errNotComparable = errors.New("a provider's row cannot be compared with the environment")
+
+// deliver delivers the audit entries that a seed has staged.
+func deliver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) {
+	if err := audit.NewDeliverer(pool, logger, nil).Deliver(ctx); err != nil {
+		logger.WarnContext(ctx, "audit entries stay in the outbox until a worker runs", "error", err)
+	}
+}
+
+// warnOfServed warns of providers that the gateway does not serve as their rows
+// suggest. The seed is done: that this cannot be known is no failure of it.
+func warnOfServed(ctx context.Context, pool *pgxpool.Pool, keys status.Keys, logger *slog.Logger) {
+	notices, err := status.NoticeUnserved(ctx, pool, keys)
+	if err != nil {
+		logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
+	}
+	status.LogNotices(ctx, logger, notices)
+}

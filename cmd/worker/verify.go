@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/report"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+func verifyCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Compare the database with the environment once; exit 2 when they differ",
+		Args:  noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, logger := c.Context(), f.logger()
+			environment, keys, pool, _, err := f.openWithEnvironment(ctx, logger)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			use, mode := f.comparing(schema.Verifying), drift.CredentialMode(f.credentials)
+			if mode.Compares() {
+				use |= schema.Credentials
+			}
+			var plan seed.Plan
+			err = reading(ctx, pool, func(ctx context.Context) (err error) {
+				plan, err = seed.DryRun(ctx, pool, environment.Providers, mode.Compares(), f.seedOptions(keys)...)
+				return schema.Explain(ctx, pool, use, err)
+			})
+			if err != nil {
+				return err
+			}
+			// Where a start would fail for them they are a drift.
+			if mode == drift.WarnCredentials && !f.requiresCredentials() {
+				for i := range plan.Steps {
+					o := &plan.Steps[i].Observation
+					verify.WarnCredentials(ctx, logger, *o)
+					*o = mode.Judged(*o)
+				}
+			}
+			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
+			if err := f.printer().Verification(plan); err != nil {
+				return err
+			}
+			switch {
+			case len(report.NotComparable(plan)) > 0:
+				return errNotComparable
+			case len(report.Drifts(plan)) > 0:
+				return errDrift
+			}
+			return nil
+		},
+	}
+}
