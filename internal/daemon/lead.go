@@ -412,7 +412,7 @@ func (d *daemon) readWAL(ctx context.Context, term *leader.Term, first pubsub.So
 			return err
 		}
 	}
-	source := wal.Source{
+	reader := wal.Reader{
 		Pool:       d.pool,
 		Config:     postgres.ReplicationConfig(d.Database),
 		Verifier:   d.verifier,
@@ -422,23 +422,36 @@ func (d *daemon) readWAL(ctx context.Context, term *leader.Term, first pubsub.So
 		MaxBackOff: d.MaxBackOff,
 		Logger:     d.Logger,
 		Metrics:    d.metrics,
-		Verified:   func(r listener.Request, err error) { d.verified(ctx, r, err) },
+		Host:       walHost{d, ctx},
 		Fallback:   d.Source == AutoSource,
 		Term:       term,
-		Publish: func(ctx context.Context) error {
-			if d.published.Swap(false) {
-				return nil
-			}
-			return schema.Ensure(ctx, d.pool, d.Migrate, schema.Needs{Publication: true, CommandFlags: d.CommandFlags}, d.Logger)
-		},
-		Streaming: func(ctx context.Context) {
-			context.AfterFunc(ctx, d.life.take())
-			d.use(ctx, WALSource, "")
-			d.removeTriggers(postgres.Aside(ctx))
-		},
 	}
-	return source.Run(ctx, first)
+	return reader.Run(ctx, first)
 }
+
+// walHost implements [wal.Host] for one call of [daemon.readWAL].
+type walHost struct {
+	d   *daemon
+	ctx context.Context // of that call, which outlives each stream
+}
+
+// Publish implements [wal.Host]: nothing is left to do where the boot has just done it.
+func (h walHost) Publish(ctx context.Context) error {
+	if h.d.published.Swap(false) {
+		return nil
+	}
+	return schema.Ensure(ctx, h.d.pool, h.d.Migrate, schema.Needs{Publication: true, CommandFlags: h.d.CommandFlags}, h.d.Logger)
+}
+
+// Streaming implements [wal.Host].
+func (h walHost) Streaming(ctx context.Context) {
+	context.AfterFunc(ctx, h.d.life.take())
+	h.d.use(ctx, WALSource, "")
+	h.d.removeTriggers(postgres.Aside(ctx))
+}
+
+// Verified implements [wal.Host].
+func (h walHost) Verified(request listener.Request, err error) { h.d.verified(h.ctx, request, err) }
 
 // lacksForWAL returns what the role lacks for the WAL and not for notifications: a
 // reason to fall back. One that could not be asked about is none, such as a

@@ -74,7 +74,7 @@ const (
 // what is stored: when anything fails the session is thrown away, and the next
 // one starts from there.
 type session struct {
-	*Source
+	*Reader
 	server   Server
 	conn     *pgconn.PgConn
 	progress func()
@@ -115,7 +115,7 @@ type check struct {
 
 // session streams until something fails or ctx ends.
 // progress is called when something was recorded.
-func (s *Source) session(ctx context.Context, source pubsub.Source, progress func()) error {
+func (s *Reader) session(ctx context.Context, source pubsub.Source, progress func()) error {
 	found, server, err := inspect(ctx, s.Pool)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
-	one := &session{Source: s, server: server, conn: conn, progress: progress, activity: postgres.ActivityOf(s.Config), disagreed: map[string]int{},
+	one := &session{Reader: s, server: server, conn: conn, progress: progress, activity: postgres.ActivityOf(s.Config), disagreed: map[string]int{},
 		limiter: rate.NewLimiter(recordsPerSecond, recordBurst)}
 	if err := one.begin(ctx); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 	group.Go(func(ctx context.Context) error { return one.handle(ctx, waiting) })
 	group.Go(func(ctx context.Context) error { return one.watchSlot(ctx) })
 	group.Go(func(ctx context.Context) error {
-		s.Streaming(ctx)
+		s.Host.Streaming(ctx)
 		return nil
 	})
 	err = group.Wait()
@@ -165,7 +165,7 @@ func (s *Source) session(ctx context.Context, source pubsub.Source, progress fun
 }
 
 // connect opens the replication connection.
-func (s *Source) connect(ctx context.Context) (*pgconn.PgConn, error) {
+func (s *Reader) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	defer postgres.ActivityOf(s.Config).Begin("the replication connection", 0)()
 	limited, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
@@ -175,7 +175,7 @@ func (s *Source) connect(ctx context.Context) (*pgconn.PgConn, error) {
 // begin finds or makes the slot and the mirror that goes with it, and starts the
 // stream.
 func (s *session) begin(ctx context.Context) error {
-	if err := s.Publish(ctx); err != nil {
+	if err := s.Host.Publish(ctx); err != nil {
 		return err
 	}
 	queries := store.On(s.Pool)
@@ -670,7 +670,7 @@ func (s *session) verify(ctx context.Context) (wait time.Duration, err error) {
 	request := s.held.request
 	defer func() {
 		if err != nil {
-			s.Verified(request, err)
+			s.Host.Verified(request, err)
 		}
 	}()
 	if wait, err := s.awaitVisible(ctx); err != nil || wait > 0 {
@@ -711,7 +711,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 	c := s.check
 	s.check = nil
 	failed := func(what string, err error) error {
-		s.Verified(c.request, err)
+		s.Host.Verified(c.request, err)
 		s.Pending.Again(c.request)
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -769,7 +769,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 		}
 	}
 	s.progress()
-	s.Verified(c.request, nil)
+	s.Host.Verified(c.request, nil)
 	if c.again {
 		s.Pending.Again(c.request)
 	}

@@ -26,7 +26,7 @@ func TestObserve(t *testing.T) {
 	}
 	newSession := func(desired ...provider.Desired) *session {
 		s := &session{
-			Source: &Source{Verifier: verify.New(nil, desired, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{})},
+			Reader: &Reader{Verifier: verify.New(nil, desired, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{})},
 			hasher: hasher, mirror: newMirror(hasher),
 		}
 		s.mirror.put(&row)

@@ -48,7 +48,7 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 			queries := store.On(pool)
 			startPosition(t, queries)
 			s := &session{
-				Source: &Source{
+				Reader: &Reader{
 					Pool: pool, Verifier: verify.New(pool, nil, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{}),
 					Pending: listener.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{},
 				},
@@ -90,8 +90,8 @@ func TestThePositionIsStoredBeforeItIsConfirmed(t *testing.T) {
 	pool, _ := pgtest.NewPool(t)
 	queries := store.On(pool)
 	startPosition(t, queries)
-	source := &Source{Pool: pool, Pending: listener.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{}}
-	s := &session{Source: source, server: Server{Slot: "s"}, system: 7, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10}
+	source := &Reader{Pool: pool, Pending: listener.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{}}
+	s := &session{Reader: source, server: Server{Slot: "s"}, system: 7, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10}
 	s.isAt(0x10)
 	require.NoError(t, s.confirmBegun(t.Context(), nil))
 	at := pglogrepl.LSN(0x10)
@@ -183,7 +183,7 @@ func TestAFormerLeaderMovesNoPosition(t *testing.T) {
 	begun, err := queries.BeginTerm(t.Context(), store.BeginTermParams{})
 	require.NoError(t, err)
 	session := func(term int64) *session {
-		return &session{Source: &Source{Pool: pool, Term: &leader.Term{Number: term}}, server: Server{Slot: "s"}, mirror: newMirror(hasher), stored: 0x10}
+		return &session{Reader: &Reader{Pool: pool, Term: &leader.Term{Number: term}}, server: Server{Slot: "s"}, mirror: newMirror(hasher), stored: 0x10}
 	}
 	move := func(pgx.Tx) (pglogrepl.LSN, error) { return 0x30, nil }
 	require.ErrorContains(t, session(begun[0].Term-1).transact(t.Context(), move), "later term")

@@ -35,15 +35,26 @@ type SlotStatus struct {
 	WALStatus     string // as in pg_replication_slots
 }
 
-// Metrics receives what a [Source] measures.
+// Metrics receives what a [Reader] measures.
 type Metrics interface {
 	SlotObserved(SlotStatus)
 	TransactionsHandled(n int)
 }
 
-// Source reads the WAL and records what it shows, while it runs the only one to
+// Host is the worker that a [Reader] reads for.
+type Host interface {
+	// Publish ensures the publication.
+	Publish(ctx context.Context) error
+	// Streaming is called on a goroutine of its own each time that the stream has begun,
+	// with a context that ends with it.
+	Streaming(ctx context.Context)
+	// Verified gets the result of each verification.
+	Verified(request listener.Request, err error)
+}
+
+// Reader reads the WAL and records what it shows, while it runs the only one to
 // do so.
-type Source struct {
+type Reader struct {
 	Pool     *pgxpool.Pool
 	Config   *pgx.ConnConfig // of the replication connection
 	Verifier *verify.Verifier
@@ -57,18 +68,12 @@ type Source struct {
 	MaxBackOff time.Duration
 	Logger     *slog.Logger
 	Metrics    Metrics
-	// Verified is called after each verification with its error.
-	Verified func(listener.Request, error)
+	Host       Host
 	// Fallback makes Run give up, with an [*UnusableError], when nothing but
 	// connecting has failed for [patience].
 	Fallback bool
 	// Term is that of this worker's leadership.
 	Term *leader.Term
-	// Publish makes sure of the publication.
-	Publish func(context.Context) error
-	// Streaming is called on a goroutine of its own each time that the stream has
-	// begun, with a context that ends with it.
-	Streaming func(context.Context)
 
 	gap    string // why the next session must start with a new slot
 	warned bool   // that the slot retains much; of the session
@@ -84,7 +89,7 @@ func (e *gapError) Error() string { return e.reason }
 // may pass. It returns an [*UnusableError] when the slot cannot be used as the
 // server is, and nil when ctx ends. first is the source of the verification
 // that the first session begins with.
-func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
+func (s *Reader) Run(ctx context.Context, first pubsub.Source) error {
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval = 50 * time.Millisecond
 	retry.MaxInterval = s.MaxBackOff
@@ -126,7 +131,7 @@ func (s *Source) Run(ctx context.Context, first pubsub.Source) error {
 		} else if held := asHeld(err); held != nil && s.Fallback {
 			return held
 		} else {
-			s.Verified(listener.Request{All: true, Source: source}, err)
+			s.Host.Verified(listener.Request{All: true, Source: source}, err)
 		}
 		wait := retry.NextBackOff()
 		s.Logger.Log(ctx, level, "replication stream ended, starting it again", "error", err, "retry_in", wait)
@@ -168,7 +173,7 @@ func isShort(err error) bool {
 }
 
 // mayHaveSlot reports whether there is, or may be, something to lose by giving the WAL up.
-func (s *Source) mayHaveSlot(ctx context.Context) bool {
+func (s *Reader) mayHaveSlot(ctx context.Context) bool {
 	_, err := store.On(s.Pool).ReadWALPosition(ctx)
 	return !errors.Is(err, pgx.ErrNoRows)
 }

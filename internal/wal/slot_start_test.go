@@ -40,7 +40,7 @@ func newSlotSession(t *testing.T) (*session, *pgxpool.Pool) {
 		_, err := DropSlot(context.Background(), pool, server.Slot)
 		require.NoError(t, err)
 	})
-	return &session{Source: &Source{Pool: narrow, Term: &leader.Term{}}, server: server, conn: conn, hasher: hasher}, pool
+	return &session{Reader: &Reader{Pool: narrow, Term: &leader.Term{}}, server: server, conn: conn, hasher: hasher}, pool
 }
 
 // TestANewMirrorIsAsOfTheSlotsStart changes a row after the slot was made and before the

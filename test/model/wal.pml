@@ -21,7 +21,7 @@ typedef Worker {
 	byte lock;    /* the term whose lock its listening session holds, plus 1 */
 	bool session; /* its listening session is there */
 
-	bool gap;      /* Source.gap: the next session needs a new slot */
+	bool gap;      /* Reader.gap: the next session needs a new slot */
 	bool known;    /* what it has read: there is a position */
 	bool marked;   /* and the gap is marked in it */
 	bool announce; /* a gap must be announced */
