@@ -209,7 +209,7 @@ func (t *fileTarget) environment() (environment.Environment, error) {
 	if t.EnvFile != "" {
 		return environment.Read(nil, t.EnvFile, t.reading()...)
 	}
-	return environment.ReadPrefixed(os.Environ(), t.EnvPrefix, t.reading()...)
+	return environment.Read(os.Environ(), "", append(t.reading(), environment.Prefix(t.EnvPrefix))...)
 }
 
 // reading is how the target's environment is read: the keys that encrypt secrets are the

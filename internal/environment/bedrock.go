@@ -46,7 +46,7 @@ func (p *parser) parseAnthropic(e *entry, d *provider.Desired, group, defaultBas
 	}
 
 	if bearer != "" {
-		if e.place.index == legacyIndex {
+		if e.parsed.index == legacyIndex {
 			p.warnf(bearer, "is ignored: %s makes the provider a Bedrock one; remove one of them", credentials)
 		} else {
 			p.parseKeys(e, group+"KEY", group+"KEYS")

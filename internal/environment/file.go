@@ -16,126 +16,18 @@ import (
 	"provwatch/internal/regularfile"
 )
 
-// Read parses the provider variables of the process, given in the
-// form of [os.Environ], and of the environment file, if envFile names one
-// (docs/specification.md, section 1). Each call reads the file again.
-//
-// A variable that is set in both has its value from the process, as with docker
-// compose; where the two values differ, a warning names the variable. In either
-// place a variable set to the empty string counts as not set.
-//
-// A line of the file is NAME=value, optionally with "export" before it. Values
-// can be quoted, and need to be when they hold a "#"; nothing in them is
-// expanded. The file can be shared with other programs: lines of another form are
-// passed over with one warning, unless they name a provider variable or the keys that
-// encrypt secrets. A byte order mark at its beginning does not count.
-//
-// The keys that encrypt secrets are those of the file if it sets one of their
-// variables, else the process's.
-//
-// A file that cannot be read, or that holds a provider variable in a line that cannot
-// be parsed, is an [*Error] too. The options are those of
-// [Parse].
-func Read(environ []string, envFile string, options ...Option) (Environment, error) {
-	process := variablesOf(environ)
-	variables := process
-	var ofFile map[string]string // of the file alone
-	fileVariables := 0
-	var warnings []Finding
-	if envFile != "" {
-		file, err := readEnvFile(envFile)
-		if err != nil {
-			return Environment{}, err
-		}
-		variables, ofFile = file.variables, maps.Clone(file.variables)
-		if len(file.passedOver) > 0 {
-			warnings = append(warnings, Finding{regularfile.Shown(envFile), file.passedOver.String() +
-				" passed over: not NAME=value, and no provider variable"})
-		}
-		for name, value := range variables {
-			if _, ok := placeOf(name); ok && value != "" {
-				fileVariables++
-			}
-		}
-		for name, value := range process {
-			if value == "" {
-				continue
-			}
-			if inFile := variables[name]; inFile != "" && inFile != value {
-				if _, ok := placeOf(name); ok {
-					warnings = append(warnings, Finding{name,
-						fmt.Sprintf("has another value in the file %s; the value of the process environment is used", envFile)})
-				}
-			}
-			variables[name] = value
-		}
-	}
-
-	env, err := Parse(variables, options...)
-	env.FileVariables = fileVariables
-	env.Warnings = append(warnings, env.Warnings...)
-	sortFindings(env.Warnings)
-	return env, env.setKeys(optionsOf(options), process, ofFile, err)
-}
-
-// variablesOf returns the variables by name. The first one of a name counts, as with
-// [os.Getenv].
-func variablesOf(environ []string) map[string]string {
-	variables := make(map[string]string, len(environ))
-	for _, pair := range environ {
-		name, value, _ := strings.Cut(pair, "=")
-		if _, repeated := variables[name]; !repeated {
-			variables[name] = value
-		}
-	}
-	return variables
-}
-
-// ReadPrefixed parses the provider variables of the process, given in the form of
-// [os.Environ], that have begins in place of CODER_AIBRIDGE_ before their names: one
-// of several environments in one process. Findings name variables as they are
-// spelt. The keys that encrypt secrets are the process's.
-func ReadPrefixed(environ []string, begins string, options ...Option) (Environment, error) {
-	variables := map[string]string{}
-	for _, pair := range environ {
-		name, value, _ := strings.Cut(pair, "=")
-		rest, ok := strings.CutPrefix(name, begins)
-		if _, repeated := variables[prefix+rest]; ok && !repeated {
-			variables[prefix+rest] = value
-		}
-	}
-	env, err := Parse(variables, options...)
-	spell := func(findings []Finding) {
-		for i := range findings {
-			f := &findings[i]
-			f.Variable = strings.ReplaceAll(f.Variable, prefix, begins)
-			f.Message = strings.ReplaceAll(f.Message, prefix, begins)
-		}
-	}
-	var failed *Error
-	if errors.As(err, &failed) {
-		spell(failed.Findings)
-	}
-	spell(env.Warnings)
-	for i := range env.Providers {
-		d := &env.Providers[i]
-		d.Variables = strings.ReplaceAll(d.Variables, prefix, begins)
-		d.CredentialsOrigin = strings.ReplaceAll(d.CredentialsOrigin, prefix, begins)
-	}
-	if len(env.Providers) == 0 && err == nil {
-		env.Warnings = append(env.Warnings, Finding{begins, "no variable that begins so names a provider; nothing is watched"})
-	}
-	return env, env.setKeys(optionsOf(options), variablesOf(environ), nil, err)
-}
-
 // fileContent is what an environment file holds.
 type fileContent struct {
-	variables  map[string]string
-	passedOver lineNumbers // lines of another form, which name no provider variable
+	variables  map[string]string // nil without a file
+	passedOver lineNumbers       // lines of another form, which name no provider variable
 }
 
-// readEnvFile reads and parses the file. The error is an [*Error].
-func readEnvFile(path string) (fileContent, error) {
+// readFile reads and parses the environment file, if there is one. The error is an
+// [*Error].
+func readFile(path string, prefixes prefixes) (fileContent, error) {
+	if path == "" {
+		return fileContent{}, nil
+	}
 	refuse := func(problems ...error) error {
 		var e Error
 		for _, problem := range problems {
@@ -152,16 +44,16 @@ func readEnvFile(path string) (fileContent, error) {
 			return fileContent{}, refuse(errors.New("the environment file is UTF-16; save it as UTF-8"))
 		}
 	}
-	content, problems := parseEnvFile(bytes.TrimPrefix(text, []byte("\ufeff")))
+	content, problems := parseFile(bytes.TrimPrefix(text, []byte("\ufeff")), prefixes)
 	if len(problems) > 0 {
 		return fileContent{}, refuse(problems...)
 	}
 	return content, nil
 }
 
-// parseEnvFile parses the file line by line. The problems are those of lines that name
-// a provider variable.
-func parseEnvFile(text []byte) (content fileContent, problems []error) {
+// parseFile parses the file line by line. The problems are those of lines that name
+// a provider variable or the keys that encrypt secrets.
+func parseFile(text []byte, prefixes prefixes) (content fileContent, problems []error) {
 	content.variables = map[string]string{}
 	number := 0
 	for line := range bytes.Lines(text) {
@@ -173,7 +65,7 @@ func parseEnvFile(text []byte) (content fileContent, problems []error) {
 		switch {
 		case err == nil:
 			maps.Copy(content.variables, variables)
-		case namesProviderVariable(line), namesKeys(line):
+		case prefixes.named(line), namesKeys(line):
 			problems = append(problems, err)
 		default:
 			content.passedOver = append(content.passedOver, number)
@@ -216,17 +108,19 @@ func continues(line []byte, variables map[string]string) bool {
 	return false
 }
 
-// namesProviderVariable reports whether a line that cannot be parsed may be meant to
-// set a provider variable: whether one is named before its first "=". That covers the
+// named reports whether a line that cannot be parsed may be meant to set a provider
+// variable: whether the line names one before its first "=". That covers the
 // syntax of other programs, such as "declare -x NAME=value" and "NAME: value".
-func namesProviderVariable(line []byte) bool {
+func (ps prefixes) named(line []byte) bool {
 	head, _, _ := bytes.Cut(line, []byte("="))
 	for _, word := range bytes.FieldsFunc(head, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"';`, r) }) {
-		for _, begin := range []string{prefix, aliasPrefix} {
-			if at := bytes.Index(word, []byte(begin)); at >= 0 {
-				if _, ok := placeOf(string(word[at:])); ok {
-					return true
-				}
+		for _, prefix := range ps {
+			at := bytes.Index(word, []byte(prefix))
+			if at < 0 {
+				continue
+			}
+			if _, ok := ps.parse(string(word[at:])); ok {
+				return true
 			}
 		}
 	}

@@ -202,19 +202,19 @@ func TestAPrefixTakesThePlaceOfTheUsualOneInNamesAndFindings(t *testing.T) {
 		"BILLING_OPENAI_KEY=sk-billing", "BILLING_OPENAI_KEY=second", "SEARCH_OPENAI_KEY=sk-search", "CODER_AIBRIDGE_ANTHROPIC_KEY=sk-ant",
 		"BILLING_DATABASE_URL=postgres://u:p@h/d",
 	}
-	env, err := environment.ReadPrefixed(environ, "BILLING_")
+	env, err := environment.Read(environ, "", environment.Prefix("BILLING_"))
 	require.NoError(t, err)
 	require.Empty(t, env.Warnings)
 	require.Equal(t, []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/",
 		Keys: []string{"sk-billing"}, Variables: "BILLING_OPENAI_*"}}, plain(env.Providers))
 
-	_, err = environment.ReadPrefixed(append(environ, "BILLING_PROVIDER_0_KEY=sk-x"), "BILLING_")
+	_, err = environment.Read(append(environ, "BILLING_PROVIDER_0_KEY=sk-x"), "", environment.Prefix("BILLING_"))
 	var failed *environment.Error
 	require.ErrorAs(t, err, &failed)
 	require.NotContains(t, err.Error(), "CODER_AIBRIDGE_")
 	require.Contains(t, err.Error(), "BILLING_PROVIDER_0_")
 
-	env, err = environment.ReadPrefixed(environ, "BILING_")
+	env, err = environment.Read(environ, "", environment.Prefix("BILING_"))
 	require.NoError(t, err)
 	require.Equal(t, []environment.Finding{{"BILING_", "no variable that begins so names a provider; nothing is watched"}}, env.Warnings)
 }

@@ -24,32 +24,32 @@ func (p *parser) checkGaps(entries []*entry) {
 			at = e.first
 		}
 		const remedy = "number the providers 0, 1, 2, … without a gap"
-		switch last := e.place.index - 1; {
+		switch last := e.parsed.index - 1; {
 		case last == next:
 			p.errorf(at, "index %d is skipped; %s", next, remedy)
 		case last > next:
 			p.errorf(at, "indices %d to %d are skipped; %s", next, last, remedy)
 		}
-		next = e.place.index + 1
+		next = e.parsed.index + 1
 	}
 }
 
 // parseIndexed parses the variables of one index (docs/specification.md, section 1).
 //
 // An entry of an unknown type is skipped with a warning, and its other fields
-// are not looked at: they can be right for a version that knows the type.
+// are not checked: they can be right for a version that knows the type.
 // Without a type, with two, or with a control character in it the checks that need
 // no type are still made.
 func (p *parser) parseIndexed(e *entry) {
 	kind, ok := e.set("TYPE")
 	p.checkValue(e, "TYPE")
-	known := ok && len(e.rivals["TYPE"]) == 0 && !p.refused[kind.name]
+	known := ok && len(e.duplicates["TYPE"]) == 0 && !p.refused[kind.name]
 	if known && !slices.Contains(provider.Types(), provider.Type(kind.value)) {
 		p.warnf(kind.name, "%s", unknownType(kind.value))
 		return
 	}
 	for _, field := range indexedFields {
-		p.reportRivals(e, field)
+		p.reportDuplicates(e, field)
 		if field != "TYPE" {
 			p.checkValue(e, field)
 		}
@@ -88,29 +88,29 @@ func (p *parser) parseIndexed(e *entry) {
 // credentials are required to agree, one with other credentials is not equal.
 // A provider without a known type is checked, but not added.
 func (p *parser) claimName(e *entry, d provider.Desired, naming string, known bool) {
-	s, taken := p.standing[d.Name]
+	other, taken := p.providers[d.Name]
 	switch {
-	case taken && s.legacy:
+	case taken && other.legacy:
 		p.errorf(naming, "its provider has the name of the legacy provider %q; remove either %s or the variables %s*",
-			s.desired.Name, strings.Join(s.variables, ", "), e.place.stem)
+			other.desired.Name, strings.Join(other.variables, ", "), e.parsed.stem)
 	case !known:
 	case !taken:
-		p.stand(standing{desired: d, variables: []string{naming}})
-	case s.desired.Canonical().Hash() != d.Canonical().Hash():
+		p.add(namedProvider{desired: d, variables: []string{naming}})
+	case other.desired.Canonical().Hash() != d.Canonical().Hash():
 		p.errorf(naming, "its provider has the name that %s gives to another one, and differs from it; "+
-			"give it another name, or remove one of the two", s.variables[0])
-	case p.credentials && len(differingCredentials(s.desired, d)) > 0:
+			"give it another name, or remove one of the two", other.variables[0])
+	case p.credentials && len(differingCredentials(other.desired, d)) > 0:
 		p.errorf(naming, "its provider has the name that %s gives to another one, and its %s differ; "+
 			"with --compat=upstream-credentials they must agree: give it another name, or remove one of the two",
-			s.variables[0], strings.Join(differingCredentials(s.desired, d), " and "))
+			other.variables[0], strings.Join(differingCredentials(other.desired, d), " and "))
 	default:
-		message := fmt.Sprintf("its provider equals the one that %s names and is folded into it", s.variables[0])
-		if ignored := differing(s.desired, d); len(ignored) > 0 {
+		message := fmt.Sprintf("its provider equals the one that %s names and is folded into it", other.variables[0])
+		if ignored := differing(other.desired, d); len(ignored) > 0 {
 			message += "; its " + strings.Join(ignored, " and ") + " differ and are ignored"
 		}
 		p.warnf(naming, "%s", message)
-		s.desired.Variables += ", " + d.Variables
-		p.stand(s)
+		other.desired.Variables += ", " + d.Variables
+		p.add(other)
 	}
 }
 

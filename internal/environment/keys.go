@@ -8,26 +8,15 @@ import (
 	"provwatch/internal/regularfile"
 )
 
-// KeysFrom makes the keys that encrypt secrets those of file, which holds what
-// [dbcrypt.KeysVariable] would, or without one those of the variables of the process,
-// given in the form of [os.Environ], where the environment file sets none. It is for an
-// environment that is read without the process's variables.
-func KeysFrom(environ []string, file string) Option {
-	return func(o *options) { o.keysEnviron, o.keysFile = environ, file }
-}
-
 // ReadKeys returns the keys that encrypt secrets as [Read] does, and looks at
 // nothing else. The error is an [*Error].
 func ReadKeys(environ []string, envFile string, options ...Option) (dbcrypt.Keys, error) {
-	file := map[string]string{}
-	if envFile != "" {
-		content, err := readEnvFile(envFile)
-		if err != nil {
-			return dbcrypt.Keys{}, err
-		}
-		file = content.variables
+	o := optionsOf(options)
+	file, err := readFile(envFile, o.prefixes)
+	if err != nil {
+		return dbcrypt.Keys{}, err
 	}
-	keys, _, failed := optionsOf(options).keysOf(variablesOf(environ), file)
+	keys, _, failed := o.keysOf(variablesOf(environ), file.variables)
 	if failed != nil {
 		return dbcrypt.Keys{}, failed
 	}
@@ -47,7 +36,7 @@ func (e *Environment) setKeys(o options, process, file map[string]string, err er
 	if errors.As(err, &found) {
 		all = append(all, found.Findings...)
 	}
-	sortFindings(all)
+	o.prefixes.sort(all)
 	e.Providers = nil
 	return &Error{Findings: all}
 }

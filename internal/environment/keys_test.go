@@ -82,7 +82,7 @@ func TestTheKeysComeFromWhereTheEnvironmentIs(t *testing.T) {
 			}
 		})
 	}
-	prefixed, err := environment.ReadPrefixed([]string{"A_OPENAI_KEY=k", name + "=" + process.Text()}, "A_")
+	prefixed, err := environment.Read([]string{"A_OPENAI_KEY=k", name + "=" + process.Text()}, "", environment.Prefix("A_"))
 	require.NoError(t, err)
 	require.Equal(t, []string{process.Digest()}, prefixed.Keys.Digests())
 }

@@ -23,7 +23,7 @@ const (
 // models alone do not (docs/specification.md, section 1).
 func (p *parser) parseLegacy(e *entry) {
 	for _, field := range legacyFields {
-		p.reportRivals(e, field)
+		p.reportDuplicates(e, field)
 		p.checkValue(e, field)
 	}
 	p.reportUnknown(e)
@@ -39,7 +39,7 @@ func (p *parser) parseLegacyOpenAI(e *entry) {
 	}
 	d := provider.Desired{Name: legacyOpenAI, Type: provider.OpenAI, Variables: e.variablesOf("_OPENAI_")}
 	p.parseBearer(e, &d, "OPENAI_", defaultOpenAIBaseURL)
-	p.stand(standing{desired: d, variables: []string{key.name}, legacy: true})
+	p.add(namedProvider{desired: d, variables: []string{key.name}, legacy: true})
 }
 
 func (p *parser) parseLegacyAnthropic(e *entry) {
@@ -59,7 +59,7 @@ func (p *parser) parseLegacyAnthropic(e *entry) {
 
 	d := provider.Desired{Name: legacyAnthropic, Type: provider.Anthropic, Variables: e.variablesOf("_ANTHROPIC_", "_BEDROCK_")}
 	p.parseAnthropic(e, &d, "ANTHROPIC_", defaultAnthropicBaseURL)
-	p.stand(standing{desired: d, variables: makers, legacy: true})
+	p.add(namedProvider{desired: d, variables: makers, legacy: true})
 }
 
 func (p *parser) warnWithoutKey(e *entry, field, keyField string) {

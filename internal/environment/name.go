@@ -1,13 +1,14 @@
 package environment
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// The two prefixes of all variables; they mean the same.
+// The two prefixes of all variables where none is given; they mean the same.
 const (
 	prefix      = "CODER_AIBRIDGE_"
 	aliasPrefix = "CODER_AI_GATEWAY_"
@@ -45,8 +46,8 @@ var (
 	indexedNearby = append(slices.Clone(indexedFields), dumpDir)
 )
 
-// Indices of places that are not those of an indexed provider, so that they
-// sort before and after all of these.
+// Indices of names that are not those of an indexed provider. Findings about them
+// sort before and after all findings about indexed providers.
 const (
 	fileIndex    = -2
 	legacyIndex  = -1
@@ -54,8 +55,8 @@ const (
 	invalidIndex = math.MaxInt
 )
 
-// place is what the name of a variable says about it.
-type place struct {
+// parsedName is what the name of a variable says about it.
+type parsedName struct {
 	index int
 	stem  string // the name up to the field: CODER_AIBRIDGE_PROVIDER_0_
 	field string // OPENAI_KEY, or KEY of an indexed provider, in upper case; not always known
@@ -63,44 +64,56 @@ type place struct {
 	fault string // why the name is an error, else empty
 }
 
-func (at place) known() []string {
-	if at.index == legacyIndex {
+func (n parsedName) known() []string {
+	if n.index == legacyIndex {
 		return legacyFields
 	}
 	return indexedFields
 }
 
-func (at place) nearby() []string {
-	if at.index == legacyIndex {
+func (n parsedName) nearby() []string {
+	if n.index == legacyIndex {
 		return legacyNearby
 	}
 	return indexedNearby
 }
 
-// placeOf returns what a variable's name says about it; false for one that is
-// to be passed over silently. What follows the prefix is matched without regard to
-// case (docs/specification.md, section 1).
-func placeOf(name string) (at place, ok bool) {
-	stem := prefix
-	spelt, ok := strings.CutPrefix(name, prefix)
-	if !ok {
-		stem = aliasPrefix
-		if spelt, ok = strings.CutPrefix(name, aliasPrefix); !ok {
-			return place{}, false
+// prefixes begin the names of provider variables. All of them mean the same; the first
+// is the one that a message uses for a variable that is not set.
+type prefixes []string
+
+var defaultPrefixes = prefixes{prefix, aliasPrefix}
+
+// cut returns the prefix of the name, and what follows it.
+func (ps prefixes) cut(name string) (prefix, rest string, ok bool) {
+	for _, p := range ps {
+		if rest, ok := strings.CutPrefix(name, p); ok {
+			return p, rest, true
 		}
+	}
+	return "", "", false
+}
+
+// parse returns what a variable's name says about it, and false for one that is
+// passed over silently. What follows the prefix is matched without regard to
+// case (docs/specification.md, section 1).
+func (ps prefixes) parse(name string) (parsed parsedName, ok bool) {
+	stem, spelt, ok := ps.cut(name)
+	if !ok {
+		return parsedName{}, false
 	}
 	field := upper(spelt)
 	if strings.HasPrefix(field, indexedGroup) {
-		at, ok := indexedPlace(name, spelt[len(indexedGroup):])
-		at.spelt = spelt[:len(indexedGroup)] + at.spelt
-		return at, ok
+		parsed, ok := parseIndexedName(name, spelt[len(indexedGroup):])
+		parsed.spelt = spelt[:len(indexedGroup)] + parsed.spelt
+		return parsed, ok
 	}
 	for _, group := range legacyGroups {
 		if rest, ok := strings.CutPrefix(field, group); ok {
-			return place{index: legacyIndex, stem: stem, field: field, spelt: spelt}, rest != dumpDir
+			return parsedName{index: legacyIndex, stem: stem, field: field, spelt: spelt}, rest != dumpDir
 		}
 	}
-	return place{}, false
+	return parsedName{}, false
 }
 
 // upper returns the name in upper case. Field names are ASCII: strings.ToUpper
@@ -117,39 +130,47 @@ func upper(name string) string {
 	}, name)
 }
 
-// indexedPlace returns the place of a variable. numbered is the part of its name
-// from the index on.
-func indexedPlace(name, numbered string) (at place, ok bool) {
+// parseIndexedName parses the name of a variable of an indexed provider. numbered is the
+// part of the name from the index on.
+func parseIndexedName(name, numbered string) (parsed parsedName, ok bool) {
 	digits, spelt, separated := strings.Cut(numbered, "_")
-	at = place{index: invalidIndex, stem: strings.TrimSuffix(name, spelt), field: upper(spelt), spelt: spelt}
+	parsed = parsedName{index: invalidIndex, stem: strings.TrimSuffix(name, spelt), field: upper(spelt), spelt: spelt}
 	if !separated {
-		at.stem += "_"
+		parsed.stem += "_"
 	}
 	fault := func(what string) string {
 		return what + "; the form is " + strings.TrimSuffix(name, numbered) + "<N>_<FIELD>, with N = 0, 1, 2, …"
 	}
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
-		at.fault = fault("its index is not a decimal number")
-		return at, true
+		parsed.fault = fault("its index is not a decimal number")
+		return parsed, true
 	}
 	index, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || index > maxIndex {
-		at.fault = fault("its index is too large")
-		return at, true
+		parsed.fault = fault("its index is too large")
+		return parsed, true
 	}
-	at.index = int(index)
-	if at.field == "" {
-		at.fault = fault("it names no field")
+	parsed.index = int(index)
+	if parsed.field == "" {
+		parsed.fault = fault("it names no field")
 	}
-	return at, at.field != dumpDir
+	return parsed, parsed.field != dumpDir
 }
 
-// orderOf returns the index by which findings about the variable are sorted, or about
+// index returns the index by which findings about the variable are sorted, or about
 // the environment file, which come first.
-func orderOf(variable string) int {
-	at, ok := placeOf(variable)
+func (ps prefixes) index(variable string) int {
+	parsed, ok := ps.parse(variable)
 	if !ok {
 		return fileIndex
 	}
-	return at.index
+	return parsed.index
+}
+
+// sort sorts by index (the file first, legacy variables, those without a valid
+// index last), then by variable. What is found in one variable keeps its order.
+func (ps prefixes) sort(findings []Finding) {
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(ps.index(a.Variable), ps.index(b.Variable)), cmp.Compare(a.Variable, b.Variable))
+	})
 }

@@ -4,6 +4,7 @@ package environment
 type Option func(*options)
 
 type options struct {
+	prefixes prefixes
 	// credentials of entries of one name must agree.
 	credentials bool
 	// Where the keys of an environment come from: see [KeysFrom].
@@ -15,8 +16,21 @@ type options struct {
 // credentials (--compat=upstream-credentials).
 func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
 
+// Prefix makes begins the only prefix of provider variables, in place of
+// CODER_AIBRIDGE_ and its alias: one of several environments in one process. [Read]
+// warns when no variable that begins so names a provider.
+func Prefix(begins string) Option { return func(o *options) { o.prefixes = prefixes{begins} } }
+
+// KeysFrom makes the keys that encrypt secrets those of file, which holds what
+// [dbcrypt.KeysVariable] would, or without one those of the variables of the process,
+// given in the form of [os.Environ], where the environment file sets none. It is for an
+// environment that is read without the process's variables.
+func KeysFrom(environ []string, file string) Option {
+	return func(o *options) { o.keysEnviron, o.keysFile = environ, file }
+}
+
 func optionsOf(list []Option) options {
-	var o options
+	o := options{prefixes: defaultPrefixes}
 	for _, option := range list {
 		option(&o)
 	}
