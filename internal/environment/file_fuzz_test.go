@@ -70,57 +70,75 @@ func FuzzReadEnvironment(f *testing.F) {
 		}
 
 		env, err := read(environ, file)
-		fromFile, others := wellFormed(file)
 		var wrong *environment.Error
 		if errors.As(err, &wrong) && wrong.Findings[0].Variable == path {
 			require.Empty(t, env)
-			if strings.HasPrefix(file, "\xff\xfe") || strings.HasPrefix(file, "\xfe\xff") {
-				return
-			}
-			require.Regexp(t, "CODER_AI(BRIDGE|_GATEWAY)_", file, "no other line makes a file unusable")
-			for _, finding := range wrong.Findings {
-				require.Equal(t, path, finding.Variable)
-				require.Regexp(t, fileErrors, finding.Message)
-			}
+			checkRefused(t, path, file, wrong.Findings)
 		} else {
+			fromFile, others := wellFormed(file)
 			if len(others) > 0 {
 				require.Equal(t, path, env.Warnings[0].Variable)
 				require.Regexp(t, passedOver, env.Warnings[0].Message)
 			}
-			merged := maps.Clone(variables)
-			for name, value := range fromFile {
-				if merged[name] == "" {
-					merged[name] = value
-				}
-			}
-			want, errWant := environment.Parse(merged)
-			require.Equal(t, errWant, err)
-			require.Equal(t, plain(want.Providers), plain(env.Providers))
-			require.GreaterOrEqual(t, len(env.Warnings), len(want.Warnings))
-			for _, warning := range env.Warnings {
-				if warning.Variable != path && !slices.Contains(want.Warnings, warning) {
-					require.Contains(t, warning.Message, "has another value in the file")
-					require.NotEqual(t, variables[warning.Variable], fromFile[warning.Variable])
-					require.NotEmpty(t, variables[warning.Variable])
-				}
-			}
+			checkMerged(t, path, variables, fromFile, env, err)
 		}
 
 		// The process's variables, as far as a file can hold them, from a file.
-		var lines []string
-		kept := map[string]string{}
-		for name, value := range variables {
-			if nameOfFile.MatchString(name) && valueOfFile.MatchString(value) {
-				kept[name] = value
-				lines = append(lines, fmt.Sprintf("export %s='%s'", name, value))
-			}
-		}
-		env, err = read(nil, strings.Join(lines, "\n"))
+		text, kept := quoted(variables)
+		env, err = read(nil, text)
 		want, errWant := environment.Parse(kept)
 		require.Equal(t, errWant, err)
 		require.Equal(t, plain(want.Providers), plain(env.Providers))
 		require.Equal(t, want.Warnings, env.Warnings)
 	})
+}
+
+// checkRefused checks the findings of a file that cannot be used.
+func checkRefused(t *testing.T, path, file string, findings []environment.Finding) {
+	if strings.HasPrefix(file, "\xff\xfe") || strings.HasPrefix(file, "\xfe\xff") {
+		return
+	}
+	require.Regexp(t, "CODER_AI(BRIDGE|_GATEWAY)_", file, "no other line makes a file unusable")
+	for _, finding := range findings {
+		require.Equal(t, path, finding.Variable)
+		require.Regexp(t, fileErrors, finding.Message)
+	}
+}
+
+// checkMerged checks that env is what the variables of the process make with those of the
+// file that it does not set.
+func checkMerged(t *testing.T, path string, process, file map[string]string, env environment.Environment, err error) {
+	merged := maps.Clone(process)
+	for name, value := range file {
+		if merged[name] == "" {
+			merged[name] = value
+		}
+	}
+	want, errWant := environment.Parse(merged)
+	require.Equal(t, errWant, err)
+	require.Equal(t, plain(want.Providers), plain(env.Providers))
+	require.GreaterOrEqual(t, len(env.Warnings), len(want.Warnings))
+	for _, warning := range env.Warnings {
+		if warning.Variable != path && !slices.Contains(want.Warnings, warning) {
+			require.Contains(t, warning.Message, "has another value in the file")
+			require.NotEqual(t, process[warning.Variable], file[warning.Variable])
+			require.NotEmpty(t, process[warning.Variable])
+		}
+	}
+}
+
+// quoted returns the text of a file that holds the variables in quotes, and those that
+// such a file can hold.
+func quoted(variables map[string]string) (text string, kept map[string]string) {
+	var lines []string
+	kept = map[string]string{}
+	for name, value := range variables {
+		if nameOfFile.MatchString(name) && valueOfFile.MatchString(value) {
+			kept[name] = value
+			lines = append(lines, fmt.Sprintf("export %s='%s'", name, value))
+		}
+	}
+	return strings.Join(lines, "\n"), kept
 }
 
 var (
