@@ -1,6 +1,6 @@
-// Package sql holds the SQL that provwatch runs: goose migrations and the
-// triggers, embedded here, and the queries, from which sqlc generates
-// internal/store; and the roles, which an administrator creates.
+// Package sql holds the SQL that provwatch runs. It embeds the goose migrations, the
+// hand-written statements, and the roles, which an administrator creates. From the
+// queries sqlc generates internal/store.
 package sql
 
 import "embed"
@@ -19,32 +19,32 @@ var Migrations embed.FS
 // Triggers creates the triggers on the provider tables, and TriggersAlways, after it,
 // makes them fire in every session; DropTriggers removes those that are there.
 //
-//go:embed triggers.sql
+//go:embed statements/triggers.sql
 var Triggers string
 
-//go:embed triggers_always.sql
+//go:embed statements/triggers_always.sql
 var TriggersAlways string
 
-//go:embed triggers_drop.sql
+//go:embed statements/triggers_drop.sql
 var DropTriggers string
 
 // LocateTables says which schemas of the search path have the provider tables.
 //
-//go:embed locate_tables.sql
+//go:embed statements/locate_tables.sql
 var LocateTables string
 
 // Publication creates the publication that the WAL source reads, anew where it
 // exists; Publication14 does so for PostgreSQL 14.
 //
-//go:embed publication.sql
+//go:embed statements/publication.sql
 var Publication string
 
-//go:embed publication14.sql
+//go:embed statements/publication14.sql
 var Publication14 string
 
 // DropPublication drops the publication.
 //
-//go:embed publication_drop.sql
+//go:embed statements/publication_drop.sql
 var DropPublication string
 
 // Roles makes the group roles and grants them what they need. Any client can run it:
@@ -56,17 +56,17 @@ var Roles string
 // ScanProviders, ScanNamedProviders and ScanStates are read row by row, which
 // sqlc has no form for.
 //
-//go:embed scan_providers.sql
+//go:embed statements/scan_providers.sql
 var ScanProviders string
 
-//go:embed scan_named_providers.sql
+//go:embed statements/scan_named_providers.sql
 var ScanNamedProviders string
 
-//go:embed scan_states.sql
+//go:embed statements/scan_states.sql
 var ScanStates string
 
 // UpdateProvider writes columns of a row, each in a line of its own, so that
 // those which keep their values can be left out.
 //
-//go:embed update_provider.sql
+//go:embed statements/update_provider.sql
 var UpdateProvider string

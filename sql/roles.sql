@@ -83,7 +83,7 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, pr
 -- To find the tables.
 GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
 
--- The provider tables: %1$I is their schema, found as sql/locate_tables.sql does.
+-- The provider tables: %1$I is their schema, found as sql/statements/locate_tables.sql does.
 DO $$
 DECLARE
     homes text[];

@@ -39,7 +39,7 @@ func (j Judgement) IsAccepted() bool { return j.Kind == InSync && j.Observation.
 // with the same canonical fields need not be judged again. An accepted drift is not
 // settled: its acceptance can end without a change of hashes.
 //
-// sql/scan_states.sql has the same condition, to leave out the rows that are settled.
+// sql/statements/scan_states.sql has the same condition, to leave out the rows that are settled.
 func (j Judgement) IsSettled() bool {
 	return j.Reason == "" && j.Kind == InSync && j.Observation.Kind == InSync && j.Observation.Credentials == ""
 }

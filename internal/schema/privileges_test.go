@@ -259,12 +259,12 @@ func readQueries(t *testing.T) map[string]string {
 		}
 	}
 	require.NotEmpty(t, queries)
-	update, err := os.ReadFile("../../sql/update_provider.sql")
+	update, err := os.ReadFile("../../sql/statements/update_provider.sql")
 	require.NoError(t, err)
 	queries["update_provider"] = withoutParameters(string(update))
-	scans, err := filepath.Glob("../../sql/scan_*.sql")
+	scans, err := filepath.Glob("../../sql/statements/scan_*.sql")
 	require.NoError(t, err)
-	for _, file := range append(scans, "../../sql/locate_tables.sql") {
+	for _, file := range append(scans, "../../sql/statements/locate_tables.sql") {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		queries[strings.TrimSuffix(filepath.Base(file), ".sql")] = strings.ReplaceAll(string(text), "$1", "NULL::text[]")

@@ -49,7 +49,7 @@ const (
 	providerTables = 1
 	// columnLists is the server version that has column lists of publications.
 	columnLists = 150000
-	// triggers is how many triggers sql/triggers.sql makes.
+	// triggers is how many triggers sql/statements/triggers.sql makes.
 	triggers = 8
 	// removalLockTimeout keeps the removal of triggers from making writers wait behind it.
 	removalLockTimeout = "100ms"

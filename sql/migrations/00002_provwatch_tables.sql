@@ -79,7 +79,7 @@ CREATE TABLE provwatch.accepted_drift (
     accepted_at timestamptz NOT NULL DEFAULT now()
 );
 
--- The function of the triggers in sql/triggers.sql. Migration 7 replaces it.
+-- The function of the triggers in sql/statements/triggers.sql. Migration 7 replaces it.
 
 -- +goose StatementBegin
 CREATE FUNCTION provwatch.notify_change() RETURNS trigger

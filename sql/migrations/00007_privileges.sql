@@ -11,7 +11,7 @@ DROP FUNCTION IF EXISTS provwatch.note_pruned() CASCADE;
 DROP TABLE IF EXISTS provwatch.sink_gaps;
 
 -- The trigger function sends provider ids as hints on ai_providers_changed; its
--- argument is the column that holds them. The triggers are in sql/triggers.sql.
+-- argument is the column that holds them. The triggers are in sql/statements/triggers.sql.
 -- A statement that touches more than 64 providers sends one notification without
 -- a hint instead, so that a bulk change costs its writer no more than a small
 -- one. It is silent of inserts in a transaction that has set provwatch.seeding
