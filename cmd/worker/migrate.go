@@ -10,6 +10,7 @@ import (
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/schema"
+	"provwatch/internal/store"
 )
 
 func migrateCommand(f *flags) *cobra.Command {
@@ -42,14 +43,14 @@ func migrateCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			key, insertable, err := keys.Unregistered(ctx, pool)
+			key, insertable, err := store.On(pool).UnregisteredKey(ctx, keys)
 			if err != nil {
 				return err
 			}
 			if key != "" && !insertable {
 				return &schema.UnusableError{Reason: fmt.Sprintf("the role may not register the key %s in dbcrypt_keys; run \"worker migrate%s\" as the owner of the provider tables", key, needs.CommandFlags)}
 			}
-			registered, err := keys.Register(ctx, pool)
+			registered, err := store.On(pool).RegisterKey(ctx, keys)
 			if err != nil {
 				return err
 			}
@@ -73,7 +74,7 @@ func (f *flags) showSchema(ctx context.Context, pool *pgxpool.Pool, config *pgxp
 	}
 	lacks := status.Lacks(needs)
 	if len(status.Applied) > 0 {
-		key, _, err := keys.Unregistered(ctx, pool)
+		key, _, err := store.On(pool).UnregisteredKey(ctx, keys)
 		if err != nil {
 			return err
 		}

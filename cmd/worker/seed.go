@@ -16,6 +16,7 @@ import (
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
+	"provwatch/internal/store"
 )
 
 func seedCommand(f *flags) *cobra.Command {
@@ -62,7 +63,7 @@ func seedCommand(f *flags) *cobra.Command {
 					return err
 				}
 				if schema.Mode(f.migrate) == schema.Auto {
-					if _, err := keys.Register(ctx, pool); err != nil {
+					if _, err := store.On(pool).RegisterKey(ctx, keys); err != nil {
 						return err
 					}
 				}

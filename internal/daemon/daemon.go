@@ -315,7 +315,7 @@ func (o Options) registerKey(ctx context.Context, pool *pgxpool.Pool) error {
 	if o.Migrate != schema.Auto {
 		return nil
 	}
-	digest, err := o.Keys.Register(ctx, pool)
+	digest, err := store.On(pool).RegisterKey(ctx, o.Keys)
 	if err == nil && digest != "" {
 		o.Logger.InfoContext(ctx, "encryption key registered in dbcrypt_keys", "key", digest)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/store"
 )
 
 const (
@@ -22,10 +23,10 @@ const (
 func (d *daemon) checkEncryption(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, encryptionTimeout)
 	defer cancel()
-	_, err := d.Keys.SealerFor(limited, d.pool)
+	_, err := store.On(d.pool).Sealer(limited, d.Keys)
 	var unusable *dbcrypt.UnusableError
 	if errors.As(err, &unusable) && d.registerKey(limited, d.pool) == nil {
-		_, err = d.Keys.SealerFor(limited, d.pool)
+		_, err = store.On(d.pool).Sealer(limited, d.Keys)
 	}
 	if err != nil && !errors.As(err, &unusable) {
 		d.mindPrivileges(ctx, err)

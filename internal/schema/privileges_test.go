@@ -37,7 +37,7 @@ var roles = map[string]struct {
 
 var (
 	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "ListMissingPrivileges"}
-	sealing = []string{"InspectKeyTable", "ListKeys", "ListOfFormerKeyset"}
+	sealing = []string{"inspectKeyTable", "listKeys", "listOfFormerKeyset"}
 	seeding = []string{
 		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "ListProviders", "ListAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "InsertProviders",
 		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify", "NotificationQueueUsage",
@@ -66,7 +66,7 @@ var (
 	}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}
 	// migrating is left to the owner.
-	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome", "RegisterKey"}
+	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome", "registerKey"}
 )
 
 // prepared is a database whose provider tables are in a schema of their own,

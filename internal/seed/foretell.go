@@ -46,25 +46,26 @@ func (p Plan) Refusal(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, re
 
 // foretoldSealer is [SealerFor] for a database that need not have been migrated.
 func foretoldSealer(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, register bool) (dbcrypt.Sealer, error) {
-	found, err := store.On(db).InspectSchema(ctx)
+	queries := store.On(db)
+	found, err := queries.InspectSchema(ctx)
 	if err != nil {
 		return dbcrypt.Sealer{}, fmt.Errorf("look at the schema: %w", err)
 	}
 	if !found.Providers || !found.ProviderKeys || found.Migrations && !found.HashKey {
 		return dbcrypt.Sealer{}, nil // the seed makes tables first, and registers a key in its own
 	}
-	if err := dbcrypt.RefuseFormer(ctx, db); err != nil {
+	if err := queries.RefuseFormerKeyset(ctx); err != nil {
 		return dbcrypt.Sealer{}, err
 	}
 	if !found.Migrations {
-		table, err := dbcrypt.LoadForeign(ctx, db)
+		table, err := queries.ForeignKeyTable(ctx)
 		if err != nil {
 			return dbcrypt.Sealer{}, err
 		}
 		return keys.Sealer(table)
 	}
 	if register {
-		digest, insertable, err := keys.Unregistered(ctx, db)
+		digest, insertable, err := queries.UnregisteredKey(ctx, keys)
 		if err != nil {
 			return dbcrypt.Sealer{}, err
 		}
@@ -72,5 +73,5 @@ func foretoldSealer(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, regi
 			return dbcrypt.Sealer{}, nil
 		}
 	}
-	return keys.SealerFor(ctx, db)
+	return queries.Sealer(ctx, keys)
 }

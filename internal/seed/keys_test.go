@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/seed"
+	"provwatch/internal/store"
 )
 
 // opened returns the secrets that are stored, decrypted by the independent reader.
@@ -148,12 +149,12 @@ func TestRegister(t *testing.T) {
 	pool, _ := pgtest.NewPool(t)
 	key, next := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	registered := func(keys ...dbcrypttest.Key) string {
-		digest, err := dbcrypttest.NewRing(t, keys...).Register(t.Context(), pool)
+		digest, err := store.On(pool).RegisterKey(t.Context(), dbcrypttest.NewRing(t, keys...))
 		require.NoError(t, err)
 		return digest
 	}
 	require.Empty(t, registered())
-	digest, insertable, err := dbcrypttest.NewRing(t, key).Unregistered(t.Context(), pool)
+	digest, insertable, err := store.On(pool).UnregisteredKey(t.Context(), dbcrypttest.NewRing(t, key))
 	require.NoError(t, err)
 	require.Equal(t, []any{key.Digest(), true}, []any{digest, insertable})
 	require.Equal(t, key.Digest(), registered(key))

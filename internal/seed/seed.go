@@ -107,10 +107,11 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 // It refuses a database with secrets that a former version has encrypted. The error can
 // be a [*dbcrypt.UnusableError] or a [*dbcrypt.FormerKeysetError].
 func SealerFor(ctx context.Context, tx pgx.Tx, keys *dbcrypt.Ring) (dbcrypt.Sealer, error) {
-	if err := dbcrypt.RefuseFormer(ctx, tx); err != nil {
+	queries := store.On(tx)
+	if err := queries.RefuseFormerKeyset(ctx); err != nil {
 		return dbcrypt.Sealer{}, err
 	}
-	return keys.SealerFor(ctx, tx)
+	return queries.Sealer(ctx, keys)
 }
 
 // apply writes what the plan asks for. The number of statements does not depend

@@ -9,7 +9,7 @@ import (
 	"context"
 )
 
-const inspectKeyTable = `-- name: InspectKeyTable :one
+const inspectKeyTable = `-- name: inspectKeyTable :one
 SELECT
     coalesce(k.relkind::text, '')::text AS kind,
     coalesce(r.rolname::text, '')::text AS owner,
@@ -24,7 +24,7 @@ LEFT JOIN pg_catalog.pg_roles r ON r.oid = k.relowner
 WHERE n.nspname = 'gateway' AND p.relname = 'ai_providers'
 `
 
-type InspectKeyTableRow struct {
+type inspectKeyTableRow struct {
 	Kind       string
 	Owner      string
 	Trusted    bool
@@ -35,9 +35,9 @@ type InspectKeyTableRow struct {
 // What is in the place of dbcrypt_keys, in the schema of the provider tables, and who
 // owns it: a role that could not replace the provider tables must not say which key
 // secrets are encrypted with. No row without provider tables.
-func (q *Queries) InspectKeyTable(ctx context.Context) (InspectKeyTableRow, error) {
+func (q *Queries) inspectKeyTable(ctx context.Context) (inspectKeyTableRow, error) {
 	row := q.db.QueryRow(ctx, inspectKeyTable)
-	var i InspectKeyTableRow
+	var i inspectKeyTableRow
 	err := row.Scan(
 		&i.Kind,
 		&i.Owner,
@@ -48,26 +48,26 @@ func (q *Queries) InspectKeyTable(ctx context.Context) (InspectKeyTableRow, erro
 	return i, err
 }
 
-const listKeys = `-- name: ListKeys :many
+const listKeys = `-- name: listKeys :many
 SELECT number, active_key_digest, revoked_key_digest, test FROM gateway.dbcrypt_keys ORDER BY number
 `
 
-type ListKeysRow struct {
+type listKeysRow struct {
 	Number           int32
 	ActiveKeyDigest  *string
 	RevokedKeyDigest *string
 	Test             string
 }
 
-func (q *Queries) ListKeys(ctx context.Context) ([]ListKeysRow, error) {
+func (q *Queries) listKeys(ctx context.Context) ([]listKeysRow, error) {
 	rows, err := q.db.Query(ctx, listKeys)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListKeysRow
+	var items []listKeysRow
 	for rows.Next() {
-		var i ListKeysRow
+		var i listKeysRow
 		if err := rows.Scan(
 			&i.Number,
 			&i.ActiveKeyDigest,
@@ -84,7 +84,7 @@ func (q *Queries) ListKeys(ctx context.Context) ([]ListKeysRow, error) {
 	return items, nil
 }
 
-const listOfFormerKeyset = `-- name: ListOfFormerKeyset :many
+const listOfFormerKeyset = `-- name: listOfFormerKeyset :many
 SELECT DISTINCT stored.name::text AS name, stored.key_id::text AS key_id
 FROM (
     SELECT p.name, p.settings AS value, p.settings_key_id AS key_id FROM gateway.ai_providers p
@@ -98,7 +98,7 @@ ORDER BY name, key_id
 LIMIT $1
 `
 
-type ListOfFormerKeysetRow struct {
+type listOfFormerKeysetRow struct {
 	Name  string
 	KeyID string
 }
@@ -106,15 +106,15 @@ type ListOfFormerKeysetRow struct {
 // Providers and keys with a secret that a former version has encrypted with its keyset: the id
 // of its key is a number, and the value begins with a byte 1 and that number in four
 // bytes, in base64.
-func (q *Queries) ListOfFormerKeyset(ctx context.Context, maxRows int32) ([]ListOfFormerKeysetRow, error) {
+func (q *Queries) listOfFormerKeyset(ctx context.Context, maxRows int32) ([]listOfFormerKeysetRow, error) {
 	rows, err := q.db.Query(ctx, listOfFormerKeyset, maxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListOfFormerKeysetRow
+	var items []listOfFormerKeysetRow
 	for rows.Next() {
-		var i ListOfFormerKeysetRow
+		var i listOfFormerKeysetRow
 		if err := rows.Scan(&i.Name, &i.KeyID); err != nil {
 			return nil, err
 		}
@@ -126,19 +126,19 @@ func (q *Queries) ListOfFormerKeyset(ctx context.Context, maxRows int32) ([]List
 	return items, nil
 }
 
-const registerKey = `-- name: RegisterKey :execrows
+const registerKey = `-- name: registerKey :execrows
 INSERT INTO gateway.dbcrypt_keys (number, active_key_digest, test) VALUES ($1, $2::text, $3)
 ON CONFLICT DO NOTHING
 `
 
-type RegisterKeyParams struct {
+type registerKeyParams struct {
 	Number          int32
 	ActiveKeyDigest string
 	Test            string
 }
 
 // Does nothing where another worker registers a key at the same moment.
-func (q *Queries) RegisterKey(ctx context.Context, arg RegisterKeyParams) (int64, error) {
+func (q *Queries) registerKey(ctx context.Context, arg registerKeyParams) (int64, error) {
 	result, err := q.db.Exec(ctx, registerKey, arg.Number, arg.ActiveKeyDigest, arg.Test)
 	if err != nil {
 		return 0, err

@@ -1,4 +1,4 @@
--- name: InspectKeyTable :one
+-- name: inspectKeyTable :one
 -- What is in the place of dbcrypt_keys, in the schema of the provider tables, and who
 -- owns it: a role that could not replace the provider tables must not say which key
 -- secrets are encrypted with. No row without provider tables.
@@ -15,15 +15,15 @@ LEFT JOIN pg_catalog.pg_class k ON k.relnamespace = n.oid AND k.relname = 'dbcry
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = k.relowner
 WHERE n.nspname = 'gateway' AND p.relname = 'ai_providers';
 
--- name: ListKeys :many
+-- name: listKeys :many
 SELECT number, active_key_digest, revoked_key_digest, test FROM gateway.dbcrypt_keys ORDER BY number;
 
--- name: RegisterKey :execrows
+-- name: registerKey :execrows
 -- Does nothing where another worker registers a key at the same moment.
 INSERT INTO gateway.dbcrypt_keys (number, active_key_digest, test) VALUES (@number, @active_key_digest::text, @test)
 ON CONFLICT DO NOTHING;
 
--- name: ListOfFormerKeyset :many
+-- name: listOfFormerKeyset :many
 -- Providers and keys with a secret that a former version has encrypted with its keyset: the id
 -- of its key is a number, and the value begins with a byte 1 and that number in four
 -- bytes, in base64.
