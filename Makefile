@@ -110,17 +110,15 @@ bench-plots: go postgres ## measure how cost grows, within 10 minutes, and draw 
 
 soak: go postgres cc ## run workers under faults and check their alerts against what was committed, and, with the limits as shipped, each state without alerts and the replacement of a frozen leader; SOAK=60s, SEED=n, SOURCE=wal, REPORT=file
 	go test -race -tags soak -run '^TestSoak$$' -count 1 -timeout 1h -v ./test/soak -args -length $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOURCE),-source $(SOURCE)) $(if $(REPORT),-report $(abspath $(REPORT)))
-	PROVWATCH_TEST_SHIPPED_LIMITS=1 go test -race -run '^(TestReadiness|TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn)$$' -count 1 -parallel 10 -timeout 1h -v ./test
+	PROVWATCH_TEST_SHIPPED_LIMITS=1 go test -race -tags e2e -run '^(TestReadiness|TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn)$$' -count 1 -parallel 10 -timeout 1h -v ./test
 
 lint: go ## check formatting, vet, staticcheck, prose, generated code and documents, and go.mod
 	@unformatted=$$(gofmt -l cmd internal sql test bench tools); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags bench ./bench
-	go vet -tags soak ./test/soak
-	go vet -tags docs ./cmd/worker
+	go vet -tags e2e,soak,bench,docs ./...
 	cd tools && go vet ./...
-	$(TOOL) staticcheck ./...
+	$(TOOL) staticcheck -tags e2e,soak,bench,docs ./...
 	cd tools && go test ./prose && go run ./prose ..
 	$(SQLC) diff -f sql/sqlc.yaml
 	@written=$$(mktemp) && $(DOCS) configuration $$written && \

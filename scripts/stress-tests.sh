@@ -23,7 +23,7 @@ trap 'mapfile -t children < <(jobs -p); ((${#children[@]} == 0)) || kill "${chil
 trap 'exit 130' INT TERM
 
 for package in $(printf '%s\n' "${tests[@]}" | cut -d' ' -f1 | sort -u); do
-	go test -race -c -o "$dir/${package//\//_}" "./$package"
+	go test -race -tags e2e -c -o "$dir/${package//\//_}" "./$package"
 done
 busy "${BUSY:-4}"
 

@@ -36,7 +36,7 @@ for version in ${VERSIONS:-14 15 16 17 18}; do
 	log=$logs/$name.log
 	echo "== PostgreSQL $name"
 	before=$SECONDS
-	if PROVWATCH_TEST_POSTGRES=$dir go test -race -count=1 -timeout "${TIMEOUT:-10m}" -v "$@" ./test >"$log" 2>&1; then
+	if PROVWATCH_TEST_POSTGRES=$dir go test -race -tags e2e -count=1 -timeout "${TIMEOUT:-10m}" -v "$@" ./test >"$log" 2>&1; then
 		result=ok
 	else
 		result=FAILED

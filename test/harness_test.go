@@ -1,3 +1,5 @@
+//go:build e2e
+
 // Package test drives the built worker from outside, as an operator would: real
 // processes, real signals, a real PostgreSQL.
 package test

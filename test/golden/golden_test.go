@@ -1,10 +1,12 @@
+//go:build e2e
+
 // Package golden compares what a user of the worker can depend on with the files of
 // testdata, byte by byte: help and flags, output and exit codes of the commands, tables,
 // published payloads, what sinks are sent, metrics and pages.
 //
 // A change that is meant is recorded by
 //
-//	go test ./test/golden -update
+//	go test -tags e2e ./test/golden -update
 //
 // Its diff is part of the change. The files that hold names, types, defaults and exit
 // codes alone (flags.txt, completion.txt, schema.txt, exit_codes.txt, metrics and
@@ -84,7 +86,7 @@ func checkUnused() (code int) {
 		if *update {
 			return os.Remove(path)
 		}
-		fmt.Fprintf(os.Stderr, "no test compares with %s: run go test ./test/golden -update\n", path)
+		fmt.Fprintf(os.Stderr, "no test compares with %s: run go test -tags e2e ./test/golden -update\n", path)
 		code = 1
 		return nil
 	})
@@ -112,8 +114,8 @@ func compare(t *testing.T, name, got string) {
 		return
 	}
 	want, err := os.ReadFile(path)
-	require.NoError(t, err, "run go test ./test/golden -update")
-	require.Equal(t, string(want), got, "%s differs; if the change is meant, run go test ./test/golden -update", path)
+	require.NoError(t, err, "run go test -tags e2e ./test/golden -update")
+	require.Equal(t, string(want), got, "%s differs; if the change is meant, run go test -tags e2e ./test/golden -update", path)
 }
 
 // pattern is a value that varies from run to run, and the placeholder that replaces it.
