@@ -3,11 +3,8 @@ package seed
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -141,93 +138,6 @@ func (p Plan) Err() error {
 		return nil
 	}
 	return &e
-}
-
-// DriftError reports every provider whose row is not the one that the
-// environment asks for.
-type DriftError struct {
-	Steps []Step // of action Drifted or NotComparable
-
-	tolerate string // see [Remedies]
-}
-
-// Comparable reports whether all steps are drifts, and none is a row that cannot be
-// compared.
-func (e *DriftError) Comparable() bool {
-	return !slices.ContainsFunc(e.Steps, func(s Step) bool { return s.Action == NotComparable })
-}
-
-// Error names each provider, what differs, and the ways out.
-func (e *DriftError) Error() string {
-	lines := make([]string, len(e.Steps))
-	for i, s := range e.Steps {
-		lines[i] = s.problem()
-	}
-	if e.tolerate != "" {
-		lines = append(lines, "or start all the same, seeding what is missing and alerting what differs: "+e.tolerate)
-	}
-	return strings.Join(lines, "\n")
-}
-
-func (s Step) problem() string {
-	name := s.Desired.Name
-	switch unread := s.Observation.UnreadableCredentials; {
-	case s.mustAgree && unread != nil:
-		besides := ""
-		if s.Observation.HashDiffers() {
-			besides = "; it differs in " + drift.List(s.Observation.Fields)
-		}
-		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
-			"otherwise replace the stored credentials by those of the environment (%s) with "+
-			"\"%s\", or drop --compat=upstream-credentials",
-			name, unread, besides, s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
-	case s.CredentialsProblem() != nil:
-		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
-			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
-			"or write the environment's to the database with \"%s\", or drop --compat=upstream-credentials",
-			name, drift.List(s.Observation.Fields), s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
-	case s.Action == NotComparable:
-		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared: %v; %s",
-			name, s.Observation.Unreadable, s.repair())
-	}
-	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
-		"either make both agree (change the variables %s, or \"%s\" to write them to the database), "+
-		"or keep the database's values with \"%s\"",
-		name, drift.List(s.Observation.Fields), s.Desired.Variables, s.resolveBy("env"), s.resolveBy("db"))
-}
-
-// repair says how a row becomes comparable.
-func (s Step) repair() string { return Repair(s.Desired, s.Observation.Unreadable) }
-
-// Repair says how a row of the provider becomes comparable whose settings cannot be
-// read for the reason.
-func Repair(d provider.Desired, reason error) string {
-	otherwise := "or remove its variables (" + d.Variables + ")"
-	switch {
-	case errors.Is(reason, dbcrypt.ErrFormerKeyset):
-		return otherwise // the reason has the remedy
-	case dbcrypt.SaysUnknownKey(reason.Error()):
-		return "add the key to the variable, " + otherwise
-	default:
-		return "repair its settings, " + otherwise
-	}
-}
-
-// resolveBy returns the command that resolves the step's drift.
-func (s Step) resolveBy(take string) string {
-	command := s.remedies.Command
-	if command == "" {
-		command = "worker"
-	}
-	return command + " resolve " + s.Desired.Name + " --take " + take + s.remedies.Flags
-}
-
-// CredentialsOrigin returns the variable to look at for credentials, for messages.
-func (s Step) CredentialsOrigin() string {
-	if s.Desired.CredentialsOrigin != "" {
-		return s.Desired.CredentialsOrigin
-	}
-	return "none is set in the variables " + s.Desired.Variables
 }
 
 // MakePlan compares the desired providers with the database, as db sees it, and
@@ -403,15 +313,6 @@ func Supported(ctx context.Context, db store.DBTX, desired []provider.Desired) (
 	return supported, unsupported, nil
 }
 
-// LogUnsupported warns of providers whose type the database does not know.
-func LogUnsupported(ctx context.Context, logger *slog.Logger, unsupported []provider.Desired) {
-	for _, d := range unsupported {
-		logger.WarnContext(ctx, "the database's enum ai_provider_type lacks the provider's type, skipping the provider",
-			"provider", d.Name, "type", string(d.Type),
-			"remedy", "upgrade the gateway, whose migrations add the types that it can serve, and restart the worker; or remove its variables ("+d.Variables+")")
-	}
-}
-
 // Supported returns the desired providers whose type the database knows.
 func (p Plan) Supported() []provider.Desired {
 	var supported []provider.Desired
@@ -421,80 +322,4 @@ func (p Plan) Supported() []provider.Desired {
 		}
 	}
 	return supported
-}
-
-// WarnOfNoProviders warns when the environment names none: there is nothing to seed,
-// to watch or to compare, which can be a prefix misspelt or a file emptied. flags are
-// those of [ForTarget], empty without --config.
-func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int, flags string) {
-	if named == 0 {
-		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch", "remedy", NoProvidersRemedy(flags))
-	}
-}
-
-// ErrNoProviders says that the environment names no provider.
-var ErrNoProviders = errors.New("it names no provider")
-
-// NoProvidersRemedy says how an environment comes to name providers. flags are those
-// of [ForTarget].
-func NoProvidersRemedy(flags string) string {
-	if flags != "" { // --config forbids what follows
-		return "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix"
-	}
-	return "set CODER_AIBRIDGE_* variables, or --env-file"
-}
-
-// logTolerated warns of a drift that a start has tolerated.
-func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
-	if s.Action == NotComparable {
-		remedy := s.repair()
-		if s.Observation.Unreadable == nil {
-			remedy = s.resolveBy("env --with-keys")
-		}
-		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", s.WhyNotComparable(), "remedy", remedy)
-		return
-	}
-	remedy := s.resolveBy("env") + ", or " + s.resolveBy("db")
-	if s.CredentialsProblem() != nil {
-		remedy = s.resolveBy("env --with-keys")
-	}
-	logger.WarnContext(ctx, "provider differs from the environment", "provider", s.Desired.Name,
-		"fields", drift.List(s.Observation.Fields), "remedy", remedy)
-}
-
-// LogPlan logs what a seed did, a line for each provider that it did anything
-// about and one for the whole.
-func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
-	if len(p.Steps) == 0 {
-		WarnOfNoProviders(ctx, logger, 0, p.flags)
-		return
-	}
-	for _, s := range p.Steps {
-		switch s.Action {
-		case Insert:
-			logger.InfoContext(ctx, "provider seeded", "provider", s.Desired.Name, "provider_id", s.Observation.ProviderID.String(),
-				"type", string(s.RowType), "keys", len(s.Desired.Keys))
-		case StickyDeleted:
-			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
-				"remedy", "remove its variables ("+s.Desired.Variables+"), or \""+s.resolveBy("env")+"\"")
-		case Drifted, NotComparable:
-			logTolerated(ctx, logger, s)
-		case Unsupported:
-			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
-		case Accepted:
-			logger.InfoContext(ctx, "provider differs from the environment, which was accepted", "provider", s.Desired.Name)
-		}
-	}
-	logger.InfoContext(ctx, "seed done", "inserted", p.Count(Insert), "unchanged", p.Count(Unchanged), "accepted", p.Count(Accepted),
-		"drifted", p.Count(Drifted), "not_comparable", p.Count(NotComparable), "soft_deleted", p.Count(StickyDeleted), "unsupported", p.Count(Unsupported))
-	LogUnheard(ctx, logger, p)
-}
-
-// LogUnheard logs, of a seed that inserted something, that a gateway which runs already
-// need not know of it.
-func LogUnheard(ctx context.Context, logger *slog.Logger, p Plan) {
-	if n := p.Count(Insert); n > 0 {
-		logger.InfoContext(ctx, "a running gateway may not use the seeded providers yet", "inserted", n,
-			"remedy", "restart it, or change a provider through its API; one built before September 2026 hears --announce-seed")
-	}
 }

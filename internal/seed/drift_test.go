@@ -1,0 +1,137 @@
+package seed_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/seed"
+)
+
+func TestDriftFailsWithAllDriftsNamedAndWritesNothing(t *testing.T) {
+	t.Parallel()
+	pool, config := pgtest.NewPool(t)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("a", "https://a/"), bedrockIn("b", "us-east-1"), openAI("c", "https://c/")}, false, quiet)
+	require.NoError(t, err)
+	before := contents(t, pool)
+	seeded := listen(t, config, pubsub.Seeds)
+
+	plan, err := seed.Seed(t.Context(), pool, []provider.Desired{
+		openAI("a", "https://user:pw@other/"), bedrockIn("b", "eu-west-1"), openAI("c", "https://c/"), openAI("new", "https://new/", "key"),
+	}, false, quiet)
+	var drift *seed.DriftError
+	require.ErrorAs(t, err, &drift)
+	require.True(t, drift.Comparable())
+	require.Equal(t, 2, plan.Count(seed.Drifted))
+	message := err.Error()
+	for _, want := range []string{
+		`AI provider "a" already exists in the database and differs from the current environment configuration`,
+		`AI provider "b" already exists in the database and differs from the current environment configuration`,
+		`base_url (environment "https://other/", database "https://a/")`,
+		`bedrock_region (environment "eu-west-1", database "us-east-1")`,
+		`worker resolve a --take env`, `worker resolve a --take db`, `worker resolve b --take db`,
+	} {
+		require.Contains(t, message, want)
+	}
+	require.NotContains(t, message, "pw")
+	require.Equal(t, before, contents(t, pool), "nothing of this boot is written")
+	require.Empty(t, seeded())
+
+	plan, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("a", "https://other/"), openAI("new", "https://new/", "key")}, true, quiet)
+	require.NoError(t, err, "drift is tolerated")
+	require.Equal(t, 1, plan.Count(seed.Insert))
+	require.Equal(t, []string{"https://a/", "https://new/"}, lines(t, pool, `SELECT base_url FROM public.ai_providers WHERE name IN ('a', 'new') ORDER BY 1`))
+}
+
+func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string]string{
+		"not JSON":                "not json, and a secret",
+		"another version":         `{"_type":"bedrock","_version":2,"region":"us-east-1"}`,
+		"an unknown type":         `{"_type":"vertex","_version":1}`,
+		"a region with a NUL":     `{"_type":"bedrock","_version":1,"region":"us\u0000"}`,
+		"the wrong type of value": `{"_type":"bedrock","_version":1,"region":7}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, _ := pgtest.NewPool(t)
+			_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES
+				(gen_random_uuid(), 'anthropic', 'broken', 'https://h/', $1),
+				(gen_random_uuid(), 'openai', 'without', 'https://h/', $1),
+				(gen_random_uuid(), 'anthropic', 'not-ours', 'https://h/', $1)`, settings)
+			require.NoError(t, err)
+			before := contents(t, pool)
+			desired := []provider.Desired{anthropic("broken", "https://h/"), openAI("new", "https://h/"), openAI("without", "https://h/")}
+			_, err = seed.Seed(t.Context(), pool, desired, false, quiet)
+			var drift *seed.DriftError
+			require.ErrorAs(t, err, &drift)
+			require.False(t, drift.Comparable())
+			require.Len(t, drift.Steps, 1, "the hash of the type openai needs no settings")
+			require.Contains(t, err.Error(), `AI provider "broken" already exists in the database and cannot be compared`)
+			require.NotContains(t, err.Error(), "secret")
+			require.NotContains(t, err.Error(), "not-ours")
+			require.Equal(t, before, contents(t, pool))
+		})
+	}
+	t.Run("an unknown key id", func(t *testing.T) {
+		t.Parallel()
+		pool, _ := pgtest.NewPool(t)
+		_, err := pool.Exec(t.Context(), `INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'key-7', '')`)
+		require.NoError(t, err)
+		_, err = pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES
+			(gen_random_uuid(), 'anthropic', 'broken', 'https://h/', 'ciphertext', 'key-7'),
+			(gen_random_uuid(), 'openai', 'without', 'https://h/', 'ciphertext', 'key-7')`)
+		require.NoError(t, err)
+		_, err = seed.Seed(t.Context(), pool, []provider.Desired{anthropic("broken", "https://h/"), openAI("without", "https://h/")}, false, quiet)
+		require.Len(t, err.(*seed.DriftError).Steps, 1)
+		require.ErrorIs(t, err.(*seed.DriftError).Steps[0].Observation.Unreadable, dbcrypt.ErrUnknownKey)
+	})
+}
+
+func TestSoftDeletedStaysDeletedAndALiveRowBeatsIt(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, deleted) VALUES
+		(gen_random_uuid(), 'openai', 'gone', 'https://h/', true),
+		(gen_random_uuid(), 'openai', 'gone', 'https://older/', true),
+		(gen_random_uuid(), 'openai', 'back', 'https://old/', true),
+		(gen_random_uuid(), 'openai', 'back', 'https://h/', false)`)
+	require.NoError(t, err)
+	rows := lines(t, pool, `SELECT to_jsonb(r)::text FROM public.ai_providers r ORDER BY id`)
+	for range 2 {
+		plan, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("back", "https://h/"), openAI("gone", "https://h/", "key")}, false, quiet)
+		require.NoError(t, err)
+		require.Equal(t, seed.Unchanged, plan.Steps[0].Action)
+		require.Equal(t, seed.StickyDeleted, plan.Steps[1].Action)
+		require.Equal(t, rows, lines(t, pool, `SELECT to_jsonb(r)::text FROM public.ai_providers r ORDER BY id`))
+		require.Empty(t, lines(t, pool, `SELECT id::text FROM public.ai_provider_keys UNION ALL SELECT id::text FROM provwatch.audit_outbox`))
+	}
+}
+
+func TestAnAcceptedDriftHoldsOnlyWhileBothHashesStayAsTheyWere(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://h/")}, false, quiet)
+	require.NoError(t, err)
+	env, db := openAI("gpt", "https://env/").Canonical().Hash(), openAI("gpt", "https://h/").Canonical().Hash()
+	_, err = pool.Exec(t.Context(), `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
+		VALUES ('gpt', 'changed', $1, $2, 'test')`, env, db)
+	require.NoError(t, err)
+
+	plan, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env/")}, false, quiet)
+	require.NoError(t, err)
+	require.Equal(t, seed.Accepted, plan.Steps[0].Action)
+
+	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env-2/")}, false, quiet)
+	require.Error(t, err, "the environment changed")
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET base_url = 'https://db-2/'`)
+	require.NoError(t, err)
+	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env/")}, false, quiet)
+	require.Error(t, err, "the database changed")
+	require.True(t, strings.Contains(err.Error(), `"https://db-2/"`))
+}

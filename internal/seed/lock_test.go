@@ -1,0 +1,168 @@
+package seed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/seed"
+	"provwatch/internal/waittest"
+)
+
+// TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther has a session that takes the
+// gateway's lock, reads and inserts as a gateway does.
+func TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	desired := []provider.Desired{openAI("gpt", "https://h/")}
+	waits := func(t *testing.T, db interface {
+		QueryRow(context.Context, string, ...any) pgx.Row
+	}) {
+		t.Helper()
+		waittest.Until(t, func() bool {
+			var waiting bool
+			require.NoError(t, db.QueryRow(context.WithoutCancel(t.Context()), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 10 AND NOT granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&waiting))
+			return waiting
+		}, "somebody waits for the gateway's lock")
+	}
+	// gateway returns how many rows the gateway finds.
+	gateway := func(ctx context.Context, tx pgx.Tx) (found int, err error) {
+		if _, err = tx.Exec(ctx, `SELECT pg_advisory_xact_lock(10)`); err == nil {
+			err = tx.QueryRow(ctx, `SELECT count(*) FROM public.ai_providers WHERE name = 'gpt'`).Scan(&found)
+		}
+		return found, err
+	}
+	type result struct {
+		plan seed.Plan
+		err  error
+	}
+	start := func(t *testing.T, pool *pgxpool.Pool) <-chan result {
+		ended := make(chan result, 1)
+		go func() {
+			plan, err := seed.Seed(t.Context(), pool, desired, false, quiet)
+			ended <- result{plan, err}
+		}()
+		return ended
+	}
+	t.Run("TheGatewayIsFirst", func(t *testing.T) {
+		t.Parallel()
+		pool, _ := pgtest.NewPool(t)
+		tx, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		found, err := gateway(t.Context(), tx)
+		require.NoError(t, err)
+		require.Zero(t, found)
+		ended := start(t, pool)
+		waits(t, tx)
+		_, err = tx.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'gpt', 'https://h/')`)
+		require.NoError(t, err)
+		require.NoError(t, tx.Commit(t.Context()))
+		seeded := waittest.Receive(t, ended, "the seed ends")
+		require.NoError(t, seeded.err)
+		require.Equal(t, 1, seeded.plan.Count(seed.Unchanged))
+	})
+	t.Run("TheSeedIsFirst", func(t *testing.T) {
+		t.Parallel()
+		pool, _ := pgtest.NewPool(t)
+		// It stops at its insert.
+		holder, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = holder.Exec(t.Context(), `LOCK TABLE public.ai_providers IN SHARE MODE`)
+		require.NoError(t, err)
+		ended := start(t, pool)
+		waittest.Until(t, func() bool {
+			var holds bool
+			require.NoError(t, holder.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 10 AND granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&holds))
+			return holds
+		}, "the seed holds the gateway's lock")
+		tx, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		found := 0
+		read := make(chan error, 1)
+		go func() {
+			var err error
+			found, err = gateway(t.Context(), tx)
+			read <- err
+		}()
+		waits(t, holder)
+		require.NoError(t, holder.Commit(t.Context()))
+		require.NoError(t, waittest.Receive(t, read, "the gateway has read"))
+		require.Equal(t, 1, found, "it finds the row of the seed, and inserts none")
+		require.NoError(t, tx.Rollback(t.Context()))
+		seeded := waittest.Receive(t, ended, "the seed ends")
+		require.NoError(t, seeded.err)
+	})
+}
+
+func TestSixteenSeedsAtOnceInsertEachRowAndEachAuditEntryOnce(t *testing.T) {
+	t.Parallel()
+	pool, config := pgtest.NewPool(t)
+	seeded := listen(t, config, pubsub.Seeds)
+	const seeds, providers = 16, 25
+	var desired []provider.Desired
+	for i := range providers {
+		desired = append(desired, openAI(fmt.Sprintf("p-%02d", i), "https://h/", fmt.Sprintf("key-a-%d", i), fmt.Sprintf("key-b-%d", i)))
+	}
+	start := make(chan struct{})
+	inserted := make([]int, seeds)
+	failed := make([]error, seeds)
+	var group sync.WaitGroup
+	for i := range seeds {
+		group.Go(func() {
+			<-start
+			plan, err := seed.Seed(t.Context(), pool, desired, false, quiet)
+			inserted[i], failed[i] = plan.Count(seed.Insert), err
+		})
+	}
+	close(start)
+	group.Wait()
+	require.NoError(t, errors.Join(failed...))
+	total := 0
+	for _, n := range inserted {
+		total += n
+	}
+	require.Equal(t, providers, total, "inserts claimed by all seeds")
+	require.Equal(t, []string{"25 50 75 75"}, lines(t, pool, `SELECT concat_ws(' ',
+		(SELECT count(*) FROM public.ai_providers), (SELECT count(*) FROM public.ai_provider_keys),
+		(SELECT count(*) FROM provwatch.audit_outbox),
+		(SELECT count(DISTINCT (action, provider, details->>'key_id')) FROM provwatch.audit_outbox))`))
+	require.Len(t, seeded(), providers)
+}
+
+func TestASeedWaitsForTheAdvisoryLock(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock($1)`, seed.Lock)
+	require.NoError(t, err)
+
+	limited, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	seeding := make(chan error, 1)
+	go func() {
+		_, err := seed.Seed(limited, pool, []provider.Desired{openAI("gpt", "https://h/")}, false, quiet)
+		seeding <- err
+	}()
+	waittest.Until(t, func() bool {
+		var waits bool
+		require.NoError(t, tx.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&waits))
+		return waits
+	}, "the seed waits")
+	cancel()
+	require.ErrorIs(t, waittest.Receive(t, seeding, "the seed ends"), context.Canceled)
+	require.NoError(t, tx.Rollback(t.Context()))
+	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://h/")}, false, quiet)
+	require.NoError(t, err)
+}

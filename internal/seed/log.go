@@ -1,0 +1,91 @@
+package seed
+
+import (
+	"context"
+	"log/slog"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+)
+
+// LogUnsupported warns of providers whose type the database does not know.
+func LogUnsupported(ctx context.Context, logger *slog.Logger, unsupported []provider.Desired) {
+	for _, d := range unsupported {
+		logger.WarnContext(ctx, "the database's enum ai_provider_type lacks the provider's type, skipping the provider",
+			"provider", d.Name, "type", string(d.Type),
+			"remedy", "upgrade the gateway, whose migrations add the types that it can serve, and restart the worker; or remove its variables ("+d.Variables+")")
+	}
+}
+
+// WarnOfNoProviders warns when the environment names none: there is nothing to seed,
+// to watch or to compare, which can be a prefix misspelt or a file emptied. flags are
+// those of [ForTarget], empty without --config.
+func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int, flags string) {
+	if named == 0 {
+		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch", "remedy", NoProvidersRemedy(flags))
+	}
+}
+
+// NoProvidersRemedy says how an environment comes to name providers. flags are those
+// of [ForTarget].
+func NoProvidersRemedy(flags string) string {
+	if flags != "" { // --config forbids what follows
+		return "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix"
+	}
+	return "set CODER_AIBRIDGE_* variables, or --env-file"
+}
+
+// logTolerated warns of a drift that a start has tolerated.
+func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
+	if s.Action == NotComparable {
+		remedy := s.repair()
+		if s.Observation.Unreadable == nil {
+			remedy = s.resolveBy("env --with-keys")
+		}
+		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", s.WhyNotComparable(), "remedy", remedy)
+		return
+	}
+	remedy := s.resolveBy("env") + ", or " + s.resolveBy("db")
+	if s.CredentialsProblem() != nil {
+		remedy = s.resolveBy("env --with-keys")
+	}
+	logger.WarnContext(ctx, "provider differs from the environment", "provider", s.Desired.Name,
+		"fields", drift.List(s.Observation.Fields), "remedy", remedy)
+}
+
+// LogPlan logs what a seed did, a line for each provider that it did anything
+// about and one for the whole.
+func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
+	if len(p.Steps) == 0 {
+		WarnOfNoProviders(ctx, logger, 0, p.flags)
+		return
+	}
+	for _, s := range p.Steps {
+		switch s.Action {
+		case Insert:
+			logger.InfoContext(ctx, "provider seeded", "provider", s.Desired.Name, "provider_id", s.Observation.ProviderID.String(),
+				"type", string(s.RowType), "keys", len(s.Desired.Keys))
+		case StickyDeleted:
+			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
+				"remedy", "remove its variables ("+s.Desired.Variables+"), or \""+s.resolveBy("env")+"\"")
+		case Drifted, NotComparable:
+			logTolerated(ctx, logger, s)
+		case Unsupported:
+			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
+		case Accepted:
+			logger.InfoContext(ctx, "provider differs from the environment, which was accepted", "provider", s.Desired.Name)
+		}
+	}
+	logger.InfoContext(ctx, "seed done", "inserted", p.Count(Insert), "unchanged", p.Count(Unchanged), "accepted", p.Count(Accepted),
+		"drifted", p.Count(Drifted), "not_comparable", p.Count(NotComparable), "soft_deleted", p.Count(StickyDeleted), "unsupported", p.Count(Unsupported))
+	LogUnheard(ctx, logger, p)
+}
+
+// LogUnheard logs, of a seed that inserted something, that a gateway which runs already
+// need not know of it.
+func LogUnheard(ctx context.Context, logger *slog.Logger, p Plan) {
+	if n := p.Count(Insert); n > 0 {
+		logger.InfoContext(ctx, "a running gateway may not use the seeded providers yet", "inserted", n,
+			"remedy", "restart it, or change a provider through its API; one built before September 2026 hears --announce-seed")
+	}
+}
