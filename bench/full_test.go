@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/listener"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
@@ -68,7 +67,7 @@ func BenchmarkFull(b *testing.B) {
 			do   func() error
 		}{
 			{"verification", func() error {
-				return verifier.Verify(ctx, listener.Request{All: true, Source: pubsub.SourceResync})
+				return verifier.Verify(ctx, verify.Request{All: true, Source: pubsub.SourceResync})
 			}},
 			{"SELECT", func() error { return read(selectProviders, scanProvider) }},
 			{"SELECT, with what was recorded", func() error {

@@ -257,7 +257,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		course:    c,
 		worker:    uuid.New(),
 		pool:      pool,
-		pending:   listener.NewPending(),
+		pending:   verify.NewPending(),
 		deliverer: audit.NewDeliverer(pool, o.Logger, c.metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 
@@ -336,7 +336,7 @@ type daemon struct {
 	*course
 	worker    uuid.UUID
 	pool      *pgxpool.Pool
-	pending   *listener.Pending
+	pending   *verify.Pending
 	deliverer *audit.Deliverer
 	verifier  *verify.Verifier
 	sinks     *sink.Runner
@@ -465,7 +465,7 @@ func (d *daemon) Lost(err error) {
 	d.describe()
 }
 
-func (d *daemon) verified(ctx context.Context, request listener.Request, err error) {
+func (d *daemon) verified(ctx context.Context, request verify.Request, err error) {
 	d.life.verified()
 	if err != nil && ctx.Err() != nil {
 		return // it was broken off, by a stop or with the term

@@ -13,7 +13,6 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/leader"
-	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
@@ -338,7 +337,7 @@ func (d *daemon) lead(ctx context.Context, term *leader.Term, first pubsub.Sourc
 			// Where notifications are the source already, it was tried whether the WAL can
 			// take over: what they have verified stands.
 			if d.source.Load() != string(NotifySource) {
-				d.verified(ctx, listener.Request{All: true}, err)
+				d.verified(ctx, verify.Request{All: true}, err)
 			}
 			if d.Source == WALSource {
 				wait := back.NextBackOff()
@@ -372,7 +371,7 @@ func (d *daemon) untilDone(ctx context.Context, message string, do func(context.
 		if err == nil {
 			return true
 		}
-		d.verified(ctx, listener.Request{All: true}, err)
+		d.verified(ctx, verify.Request{All: true}, err)
 		select {
 		case <-ctx.Done():
 			return false
@@ -451,7 +450,7 @@ func (h walHost) Streaming(ctx context.Context) {
 }
 
 // Verified implements [wal.Host].
-func (h walHost) Verified(request listener.Request, err error) { h.d.verified(h.ctx, request, err) }
+func (h walHost) Verified(request verify.Request, err error) { h.d.verified(h.ctx, request, err) }
 
 // lacksForWAL returns what the role lacks for the WAL and not for notifications: a
 // reason to fall back. One that could not be asked about is none, such as a
@@ -526,7 +525,7 @@ func (d *daemon) readNotifications(ctx context.Context, term *leader.Term, first
 	// Without triggers everything is verified now and then.
 	group.Go(func() { d.keepTriggers(postgres.Aside(keeping)) })
 	defer d.life.take()()
-	d.verifier.Run(ctx, d.pending, d.MaxBackOff, func(r listener.Request, err error) { d.verified(ctx, r, err) })
+	d.verifier.Run(ctx, d.pending, d.MaxBackOff, func(r verify.Request, err error) { d.verified(ctx, r, err) })
 }
 
 // warnOfPrepared warns where a transaction that changes a provider cannot be prepared: the

@@ -17,7 +17,6 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
 	"provwatch/internal/drift"
-	"provwatch/internal/listener"
 	"provwatch/internal/observe"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
@@ -35,7 +34,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var (
 	quiet = slog.New(slog.DiscardHandler)
-	full  = listener.Request{All: true, Source: pubsub.SourceBoot}
+	full  = verify.Request{All: true, Source: pubsub.SourceBoot}
 	every = status.Query{Providers: 100, Alerts: 100, Audit: 100}
 )
 

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -52,7 +51,7 @@ func (v *Verifier) Names() []string {
 
 // Suspects tells which providers are to be looked at for the request: those that
 // are not seen to be in sync as recorded.
-func (v *Verifier) Suspects(ctx context.Context, request listener.Request) (names []string, err error) {
+func (v *Verifier) Suspects(ctx context.Context, request Request) (names []string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	ctx, done := v.measured(ctx, request)
@@ -170,7 +169,7 @@ func (v *Verifier) CloseUnnamed(ctx context.Context, source pubsub.Source) error
 }
 
 // measured bounds a verification in time and measures it.
-func (v *Verifier) measured(ctx context.Context, request listener.Request) (context.Context, func(error)) {
+func (v *Verifier) measured(ctx context.Context, request Request) (context.Context, func(error)) {
 	scope, timeout := Hinted, v.answerWithin
 	if request.All {
 		scope, timeout = Full, fullTimeout

@@ -8,7 +8,6 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/time/rate"
 
-	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 )
 
@@ -24,7 +23,7 @@ const (
 // tried again with backoff, without limit of tries; maxBackOff bounds the wait,
 // before jitter. done is called after each, with its
 // error.
-func (v *Verifier) Run(ctx context.Context, pending *listener.Pending, maxBackOff time.Duration, done func(listener.Request, error)) {
+func (v *Verifier) Run(ctx context.Context, pending *Pending, maxBackOff time.Duration, done func(Request, error)) {
 	activity := postgres.ActivityOf(v.pool.Config().ConnConfig)
 	limiter := rate.NewLimiter(maxPerSecond, burst)
 	retry := backoff.NewExponentialBackOff()

@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/listener"
 	"provwatch/internal/store"
 )
 
@@ -24,7 +23,7 @@ type Transition struct {
 // transitions that it would alert, where those are for the leader to alert as well: the
 // leader has compared the provider with the same environment. Transitions of credentials
 // alone are left out, since the leader can have another mode for them.
-func (v *Verifier) Unrecorded(ctx context.Context, request listener.Request) (found []Transition, err error) {
+func (v *Verifier) Unrecorded(ctx context.Context, request Request) (found []Transition, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	ctx, done := v.measured(ctx, request)
@@ -47,7 +46,7 @@ func (v *Verifier) Unrecorded(ctx context.Context, request listener.Request) (fo
 func (v *Verifier) StillUnrecorded(ctx context.Context, names []string) (found []Transition, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	ctx, done := v.measured(ctx, listener.Request{All: len(names) > chunk})
+	ctx, done := v.measured(ctx, Request{All: len(names) > chunk})
 	defer func() { done(err) }()
 	return v.unrecordedOf(ctx, names)
 }

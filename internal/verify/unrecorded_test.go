@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/listener"
 	"provwatch/internal/provider"
 	"provwatch/internal/verify"
 )
@@ -32,7 +31,7 @@ func TestUnrecorded(t *testing.T) {
 			var id uuid.UUID
 			require.NoError(t, pool.QueryRow(t.Context(), `SELECT id FROM public.ai_providers WHERE name = 'a'`).Scan(&id))
 			standby := verify.New(pool, desired, drift.AlertCredentials, quiet, &counter{})
-			look := func(request listener.Request) (kinds []drift.Kind) {
+			look := func(request verify.Request) (kinds []drift.Kind) {
 				t.Helper()
 				found, err := standby.Unrecorded(t.Context(), request)
 				require.NoError(t, err)
@@ -42,7 +41,7 @@ func TestUnrecorded(t *testing.T) {
 				}
 				return kinds
 			}
-			hint := listener.Request{ProviderIDs: []uuid.UUID{id}}
+			hint := verify.Request{ProviderIDs: []uuid.UUID{id}}
 			require.Empty(t, look(resync))
 			require.Empty(t, look(hint))
 

@@ -25,7 +25,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/listener"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
@@ -156,7 +155,7 @@ func (v *Verifier) SetDesired(desired []provider.Desired) {
 // Verify does one verification. Its alerts are durable and published when it
 // returns nil; after an error the same request may be verified again, and no
 // alert is published twice.
-func (v *Verifier) Verify(ctx context.Context, request listener.Request) (err error) {
+func (v *Verifier) Verify(ctx context.Context, request Request) (err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 
@@ -207,7 +206,7 @@ func (v *Verifier) count() {
 
 // suspects returns what a look at the request's hints has seen, or the names of
 // the providers that are to be looked at.
-func (v *Verifier) suspects(ctx context.Context, request listener.Request) (hinted look, names []string, err error) {
+func (v *Verifier) suspects(ctx context.Context, request Request) (hinted look, names []string, err error) {
 	hinted, usable, err := v.lookAtHints(ctx, request)
 	switch {
 	case usable || err != nil:
@@ -221,7 +220,7 @@ func (v *Verifier) suspects(ctx context.Context, request listener.Request) (hint
 
 // lookAtHints looks at the request's hints. It reports false when the request has no
 // usable ones.
-func (v *Verifier) lookAtHints(ctx context.Context, request listener.Request) (hinted look, usable bool, err error) {
+func (v *Verifier) lookAtHints(ctx context.Context, request Request) (hinted look, usable bool, err error) {
 	if request.All {
 		return look{}, false, nil
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/listener"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -33,8 +32,8 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 var (
 	quiet = slog.New(slog.DiscardHandler)
 
-	boot   = listener.Request{All: true, Source: pubsub.SourceBoot}
-	resync = listener.Request{All: true, Source: pubsub.SourceResync}
+	boot   = verify.Request{All: true, Source: pubsub.SourceBoot}
+	resync = verify.Request{All: true, Source: pubsub.SourceResync}
 )
 
 // counter counts what a verifier measures.
@@ -142,7 +141,7 @@ func TestALookThatShowsNothingNewIsOneQuery(t *testing.T) {
 	require.NoError(t, err)
 	defer counted.Close()
 	v := verify.New(counted, []provider.Desired{openAI("a"), openAI("b")}, drift.IgnoreCredentials, quiet, metrics)
-	for _, request := range []listener.Request{resync, {ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}} {
+	for _, request := range []verify.Request{resync, {ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}} {
 		require.NoError(t, v.Verify(t.Context(), request))
 		statements = 0
 		require.NoError(t, v.Verify(t.Context(), request))
@@ -162,7 +161,7 @@ func TestAHintedVerificationReadsOnlyWhatIsHintedAt(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
-	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "b")}, Source: pubsub.SourceNotify}))
+	require.NoError(t, v.Verify(t.Context(), verify.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "b")}, Source: pubsub.SourceNotify}))
 	require.Equal(t, []string{"1 disabled b notify"}, alerts(t, pool))
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"1 disabled b notify", "2 disabled a resync"}, alerts(t, pool))
@@ -173,7 +172,7 @@ func TestAHintThatBelongsToNothingAsksForEverything(t *testing.T) {
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	hints := []uuid.UUID{idOf(t, pool, "b"), uuid.New()}
-	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: hints, Source: pubsub.SourceNotify}))
+	require.NoError(t, v.Verify(t.Context(), verify.Request{ProviderIDs: hints, Source: pubsub.SourceNotify}))
 	require.Equal(t, []string{"1 disabled a notify", "2 disabled b notify"}, alerts(t, pool))
 }
 
@@ -221,7 +220,7 @@ func TestARenamedOrRemovedRowIsFoundByTheIDItHad(t *testing.T) {
 	a, b := idOf(t, pool, "a"), idOf(t, pool, "b")
 	exec(t, pool, `UPDATE public.ai_providers SET name = 'elsewhere' WHERE name = 'a'`)
 	exec(t, pool, `DELETE FROM public.ai_providers WHERE name = 'b'`)
-	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{a, b}, Source: pubsub.SourceNotify}))
+	require.NoError(t, v.Verify(t.Context(), verify.Request{ProviderIDs: []uuid.UUID{a, b}, Source: pubsub.SourceNotify}))
 	require.Equal(t, []string{"1 missing a notify", "2 missing b notify"}, alerts(t, pool))
 	var id uuid.UUID
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT provider_id FROM provwatch.drift_alerts WHERE provider = 'b'`).Scan(&id))
@@ -397,9 +396,9 @@ func TestProvidersTheEnvironmentNoLongerNamesAreClosedOnce(t *testing.T) {
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name IN ('a', 'b')`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	v.SetDesired([]provider.Desired{openAI("a")})
-	require.NoError(t, v.Verify(t.Context(), listener.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}))
+	require.NoError(t, v.Verify(t.Context(), verify.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}))
 	require.Len(t, alerts(t, pool), 2, "a hinted verification is about what is hinted at")
-	require.NoError(t, v.Verify(t.Context(), listener.Request{All: true, Source: pubsub.SourceReload}))
+	require.NoError(t, v.Verify(t.Context(), verify.Request{All: true, Source: pubsub.SourceReload}))
 	want := []string{"1 disabled a resync", "2 disabled b resync", "3 resolved b reload"}
 	require.Equal(t, want, alerts(t, pool))
 
@@ -477,12 +476,12 @@ func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 	pool, v, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	exec(t, pool, `ALTER TABLE provwatch.drift_alerts RENAME TO hidden`)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
-	pending := listener.NewPending()
+	pending := verify.NewPending()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		v.Run(ctx, pending, time.Second, func(listener.Request, error) {})
+		v.Run(ctx, pending, time.Second, func(verify.Request, error) {})
 	}()
 	pending.Hint(idOf(t, pool, "a").String())
 	failures := func() int {

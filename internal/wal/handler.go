@@ -19,7 +19,6 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/leader"
-	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -103,7 +102,7 @@ type session struct {
 // check is a verification that waits for the stream to have passed the moment
 // at which it looked.
 type check struct {
-	request  listener.Request
+	request  verify.Request
 	names    []string // of the providers that are still to be looked at
 	again    bool     // some of them are to be verified again
 	observed []verify.Observed

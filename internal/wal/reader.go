@@ -16,7 +16,6 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/leader"
-	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
@@ -49,7 +48,7 @@ type Host interface {
 	// with a context that ends with it.
 	Streaming(ctx context.Context)
 	// Verified gets the result of each verification.
-	Verified(request listener.Request, err error)
+	Verified(request verify.Request, err error)
 }
 
 // Reader reads the WAL and records what it shows, while it runs the only one to
@@ -60,7 +59,7 @@ type Reader struct {
 	Verifier *verify.Verifier
 	Keys     *dbcrypt.Ring // nil: encrypted settings cannot be decoded
 	// Pending holds what else is to be verified: resyncs, reloads, hints.
-	Pending *listener.Pending
+	Pending *verify.Pending
 	// MaxLag is how many bytes of WAL the slot may retain before it is given up;
 	// 0 means no limit.
 	MaxLag int64
@@ -131,7 +130,7 @@ func (s *Reader) Run(ctx context.Context, first pubsub.Source) error {
 		} else if held := asHeld(err); held != nil && s.Fallback {
 			return held
 		} else {
-			s.Host.Verified(listener.Request{All: true, Source: source}, err)
+			s.Host.Verified(verify.Request{All: true, Source: source}, err)
 		}
 		wait := retry.NextBackOff()
 		s.Logger.Log(ctx, level, "replication stream ended, starting it again", "error", err, "retry_in", wait)

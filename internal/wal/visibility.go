@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"provwatch/internal/listener"
 	"provwatch/internal/store"
+	"provwatch/internal/verify"
 )
 
 // A commit is in the WAL before queries see it: for a moment on any server, and with a
@@ -26,14 +26,14 @@ const (
 
 // held is a verification that waits until queries see what the stream showed before.
 type held struct {
-	request listener.Request
+	request verify.Request
 	xids    []int64 // of transactions that can still be invisible to queries
 	pause   time.Duration
 }
 
 // hold makes the request wait for all that the stream has shown so far. What it shows
 // later asks for the next one.
-func (s *session) hold(request listener.Request) {
+func (s *session) hold(request verify.Request) {
 	s.held = &held{request, s.unchecked, minVisiblePause}
 	s.unchecked = nil
 }
