@@ -257,7 +257,7 @@ func (o Options) watch(ctx context.Context, c *course, reload <-chan os.Signal) 
 		course:    c,
 		worker:    uuid.New(),
 		pool:      pool,
-		pending:   verify.NewPending(),
+		pending:   verify.NewQueue(),
 		deliverer: audit.NewDeliverer(pool, o.Logger, c.metrics),
 		verifier:  verify.New(pool, plan.Supported(), o.CredentialDrift, o.Logger, c.metrics),
 
@@ -336,7 +336,7 @@ type daemon struct {
 	*course
 	worker    uuid.UUID
 	pool      *pgxpool.Pool
-	pending   *verify.Pending
+	pending   *verify.Queue
 	deliverer *audit.Deliverer
 	verifier  *verify.Verifier
 	sinks     *sink.Runner
@@ -424,9 +424,9 @@ func (d *daemon) Listening(reconnected bool) {
 	d.health.setListening(nil)
 	if reconnected {
 		d.reconnected.Store(true)
-		d.pending.All(pubsub.SourceResync)
+		d.pending.Add(verify.Everything(pubsub.SourceResync))
 	} else {
-		d.pending.All(pubsub.SourceBoot)
+		d.pending.Add(verify.Everything(pubsub.SourceBoot))
 	}
 }
 
@@ -569,7 +569,7 @@ func (d *daemon) resync(ctx context.Context) {
 				d.checkPrivileges(ctx)
 			}
 			d.life.ask()
-			d.pending.All(pubsub.SourceResync)
+			d.pending.Add(verify.Everything(pubsub.SourceResync))
 		}
 	}
 }
@@ -646,7 +646,7 @@ func (d *daemon) reload(ctx context.Context) (done bool) {
 	d.metrics.Watching(len(supported))
 	d.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 	d.reloaded.Store(true)
-	d.pending.All(pubsub.SourceReload)
+	d.pending.Add(verify.Everything(pubsub.SourceReload))
 	d.warnOfServed(ctx)
 	return true
 }

@@ -227,22 +227,25 @@ func (d *daemon) standBy(ctx context.Context) (*leader.Term, bool) {
 				d.sayStandingBy(ctx)
 				said = true
 			}
-			request, ok := d.pending.Take()
+			request, ok := d.pending.Get()
 			if !ok {
 				continue
 			}
 			term, found, err := d.lookUntilElected(ctx, func(ctx context.Context) ([]verify.Transition, error) { return d.verifier.Unrecorded(ctx, request) })
 			if term != nil {
-				d.pending.Again(request)
+				d.pending.Retry(request)
 				return term, true
 			}
 			if ctx.Err() != nil {
+				d.pending.Retry(request)
 				return nil, false
 			}
 			d.verified(ctx, request, err)
 			d.sayAgain(ctx, "verification failed, trying again", err, standbyPause)
 			if err != nil {
-				d.pending.Again(request)
+				d.pending.Retry(request)
+			} else {
+				d.pending.Done()
 			}
 			watch.see(found, nil, time.Now())
 			pause = time.After(standbyPause)
@@ -517,7 +520,7 @@ func (d *daemon) readNotifications(ctx context.Context, term *leader.Term, first
 	}
 	d.use(ctx, NotifySource, reason)
 	d.warnOfPrepared(ctx)
-	d.pending.All(first)
+	d.pending.Add(verify.Everything(first))
 	var group conc.WaitGroup
 	defer group.Wait()
 	keeping, stop := context.WithCancel(ctx)
@@ -560,7 +563,7 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 			err = d.makeTriggers(ctx, &state)
 			if blind && err == nil {
 				// What was changed before has not been notified of.
-				d.pending.All(pubsub.SourceResync)
+				d.pending.Add(verify.Everything(pubsub.SourceResync))
 			}
 			failed = err
 		case blind && d.Migrate == schema.Auto:
@@ -577,7 +580,7 @@ func (d *daemon) keepTriggers(ctx context.Context) {
 			wait.Reset()
 		case blind:
 			// No notification comes of what is changed, nor of a table that the role may not read.
-			d.pending.All(pubsub.SourceResync)
+			d.pending.Add(verify.Everything(pubsub.SourceResync))
 			pause = blindInterval
 			if d.Migrate != schema.Auto || tries {
 				pause = wait.NextBackOff()

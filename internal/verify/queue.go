@@ -10,150 +10,177 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// maxHints is how many distinct hints are kept; beyond it everything is
-// verified, so that no burst can make the set grow.
+// maxHints is how many distinct hints are kept. Beyond it everything is verified, so that
+// no burst makes the queue grow.
 const maxHints = 512
 
-// Request is what one verification has to look at.
+// Request says what one verification covers.
 type Request struct {
-	// All asks for everything that the environment names. Otherwise the
-	// providers of ProviderIDs are looked at.
+	// All asks for everything that the environment names. Otherwise the verification
+	// covers the providers of ProviderIDs.
 	All         bool
 	ProviderIDs []uuid.UUID
 	// Source is what prompted the request, the most far-reaching where several did.
 	Source pubsub.Source
 }
 
-// Pending gathers requests until a verification takes them: any number of
-// notifications that arrive while one runs make one more. It is safe for
-// concurrent use.
-type Pending struct {
-	ready chan struct{} // holds a token while there is something to take
+// Everything returns a request for everything that the environment names.
+func Everything(source pubsub.Source) Request { return Request{All: true, Source: source} }
 
-	mu sync.Mutex
-	wanted
-	// gathering: hints are kept in gathered, where nobody takes them yet.
+// Queue holds what must be verified. Any number of notifications that arrive while one
+// verification runs make one more.
+//
+// One request at a time is under way: from a [Queue.Get] that returns it until the
+// [Queue.Done] or the [Queue.Retry] that ends it. What is added meanwhile waits.
+//
+// A Queue is safe for concurrent use.
+type Queue struct {
+	ready chan struct{} // holds a token while Get may return a request
+
+	// mu guards everything below. Nothing waits while it is held.
+	mu       sync.Mutex
+	waiting  wanted
+	underWay bool
+	// gathering: hints are kept in gathered, where Get does not see them yet.
 	gathering bool
 	gathered  wanted
 }
 
-// wanted is what is to be looked at. It does not grow beyond [maxHints].
+// wanted is a set of requests. It does not grow beyond [maxHints].
 type wanted struct {
 	all    bool
 	hints  map[uuid.UUID]struct{}
 	source pubsub.Source
 }
 
-// NewPending returns an empty set of requests.
-func NewPending() *Pending {
-	return &Pending{
-		ready:  make(chan struct{}, 1),
-		wanted: wanted{hints: make(map[uuid.UUID]struct{})}, gathered: wanted{hints: make(map[uuid.UUID]struct{})},
+// NewQueue returns an empty queue.
+func NewQueue() *Queue {
+	return &Queue{
+		ready:    make(chan struct{}, 1),
+		waiting:  wanted{hints: map[uuid.UUID]struct{}{}},
+		gathered: wanted{hints: map[uuid.UUID]struct{}{}},
 	}
 }
 
-func (w *wanted) empty() bool { return !w.all && len(w.hints) == 0 }
-
-func (w *wanted) hint(id uuid.UUID) {
-	w.hints[id] = struct{}{}
-	if len(w.hints) > maxHints {
-		w.all = true
-		clear(w.hints)
-	}
+// Add adds a request to those that wait.
+func (q *Queue) Add(r Request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting.add(r)
+	q.signal()
 }
 
-// Hint adds a notification. A payload that is not a provider's id is no usable
-// hint, and asks for everything. It reports whether the notification coalesced
-// with requests that were already waiting.
-func (p *Pending) Hint(payload string) (coalesced bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	to := &p.wanted
-	if p.gathering {
-		to = &p.gathered
+// Hint adds a notification. A payload that is not a provider's id asks for everything.
+// It reports whether the notification coalesced with requests that were already waiting.
+func (q *Queue) Hint(payload string) (coalesced bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	to := &q.waiting
+	if q.gathering {
+		to = &q.gathered
 	}
-	coalesced = !to.empty()
-	if !coalesced {
-		to.source = pubsub.SourceNotify
+	r := Request{Source: pubsub.SourceNotify}
+	if coalesced = !to.isEmpty(); coalesced {
+		r.Source = to.source // a hint reaches no further than what waits
 	}
 	// Only the form that our triggers send counts; Parse alone takes others.
 	if id, err := uuid.Parse(payload); err != nil || len(payload) != len(id.String()) {
-		to.all = true
+		r.All = true
 	} else {
-		to.hint(id)
+		r.ProviderIDs = []uuid.UUID{id}
 	}
-	if !p.gathering {
-		p.signal()
+	to.add(r)
+	if !q.gathering {
+		q.signal()
 	}
 	return coalesced
 }
 
-// Gather keeps the hints that follow from being taken, and with false lets them
-// be taken together. It reports whether they join requests that were already
-// waiting: the first of them, of which [Pending.Hint] could not tell, has
-// coalesced then.
-func (p *Pending) Gather(on bool) (joined bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.gathering = on
-	r, some := p.gathered.take()
-	if !some {
+// Gather keeps the hints that follow from [Queue.Get], and with false hands them over
+// together. It reports whether they joined requests that were already waiting: the first
+// of them, of which [Queue.Hint] could not report it, has coalesced then.
+func (q *Queue) Gather(on bool) (joined bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.gathering = on
+	r, ok := q.gathered.take()
+	if !ok {
 		return false
 	}
-	joined = !p.empty()
-	p.put(r)
+	joined = !q.waiting.isEmpty()
+	q.waiting.add(r)
+	q.signal()
 	return joined
 }
 
-// All asks for everything to be verified.
-func (p *Pending) All(source pubsub.Source) { p.Again(Request{All: true, Source: source}) }
+// Ready receives when [Queue.Get] may return a request.
+func (q *Queue) Ready() <-chan struct{} { return q.ready }
 
-// Again puts back a request whose verification failed.
-func (p *Pending) Again(r Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.put(r)
+// Get returns everything that waits as one request, which is under way then. It reports
+// false where nothing waits, and while another request is under way.
+func (q *Queue) Get() (Request, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.underWay {
+		return Request{}, false
+	}
+	r, ok := q.waiting.take()
+	q.underWay = ok
+	return r, ok
 }
 
-func (p *Pending) put(r Request) {
-	if p.empty() || reach(r.Source) > reach(p.source) {
-		p.source = r.Source
-	}
-	p.all = p.all || r.All
-	for _, id := range r.ProviderIDs {
-		p.hint(id)
-	}
-	p.signal()
+// Done ends the request under way.
+func (q *Queue) Done() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.done()
 }
 
-func (p *Pending) signal() {
+// Retry ends the request under way and adds it again, for a verification that failed or
+// did not cover all of it.
+func (q *Queue) Retry(r Request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting.add(r)
+	q.done()
+}
+
+func (q *Queue) done() {
+	q.underWay = false
+	q.signal()
+}
+
+// signal makes the queue ready where there is something to get.
+func (q *Queue) signal() {
+	if q.underWay || q.waiting.isEmpty() {
+		return
+	}
 	select {
-	case p.ready <- struct{}{}:
+	case q.ready <- struct{}{}:
 	default:
 	}
 }
 
-// reach ranks sources by what a verification prompted by them does: at a boot or
-// a reload it also looks after what the environment no longer names.
-func reach(source pubsub.Source) int {
-	return slices.Index([]pubsub.Source{
-		pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceBoot, pubsub.SourceReload,
-	}, source)
+func (w *wanted) isEmpty() bool { return !w.all && len(w.hints) == 0 }
+
+// add adds a request. The most far-reaching source stands for all.
+func (w *wanted) add(r Request) {
+	if w.isEmpty() || reach(r.Source) > reach(w.source) {
+		w.source = r.Source
+	}
+	w.all = w.all || r.All
+	for _, id := range r.ProviderIDs {
+		w.hints[id] = struct{}{}
+		if len(w.hints) > maxHints {
+			w.all = true
+			clear(w.hints)
+		}
+	}
 }
 
-// Ready receives when there is something to take.
-func (p *Pending) Ready() <-chan struct{} { return p.ready }
-
-// Take removes and returns everything gathered. ok is false when there was
-// nothing.
-func (p *Pending) Take() (r Request, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.take()
-}
-
+// take removes and returns everything. It reports false where there is nothing.
 func (w *wanted) take() (r Request, ok bool) {
-	if w.empty() {
+	if w.isEmpty() {
 		return Request{}, false
 	}
 	r = Request{All: w.all, Source: w.source}
@@ -163,4 +190,12 @@ func (w *wanted) take() (r Request, ok bool) {
 	w.all = false
 	clear(w.hints)
 	return r, true
+}
+
+// reach ranks sources by what a verification that they prompt does: at a boot or a reload
+// it also covers what the environment no longer names.
+func reach(source pubsub.Source) int {
+	return slices.Index([]pubsub.Source{
+		pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceBoot, pubsub.SourceReload,
+	}, source)
 }

@@ -13,15 +13,14 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// FuzzHint sends notifications as any role can, one payload a line, while
-// verifications take what is pending, and put back what failed: all that was asked
-// for is looked at, at once or after it was gathered, for the most far-reaching
-// reason, and nothing but a bounded number of ids is kept.
+// FuzzHint sends notifications as any role can, one payload a line, while verifications
+// get what waits and retry what failed. All that was asked for is verified, at once or
+// after it was gathered, for the most far-reaching reason. The queue keeps only a bounded
+// number of ids.
 //
-// The lines "look", "done" and "failed" stand for a verification and its end,
-// "gather" and "handed on" for the beginning and the end of notifications that
-// belong together, "burst N" for notifications of 300 ids, and the name of a source
-// for a request of its own.
+// The lines "look", "done" and "failed" stand for a verification and its end, "gather" and
+// "handed on" for the beginning and the end of notifications that belong together, "burst
+// N" for notifications of 300 ids, and the name of a source for a request of its own.
 func FuzzHint(f *testing.F) {
 	id := uuid.UUID{1}.String()
 	for _, input := range []string{
@@ -34,117 +33,162 @@ func FuzzHint(f *testing.F) {
 		f.Add(input)
 	}
 	f.Fuzz(func(t *testing.T, input string) {
-		p := NewPending()
-		// By payload; what is not a provider's id asks for everything.
-		asked, looking, gathered := map[string]bool{}, map[string]bool{}, map[string]bool{}
-		all, allLooking, allGathered := false, false, false
-		gathering := false
-		var source pubsub.Source // of what is asked for
-		var underWay *Request
-		waiting := func() bool { return all || len(asked) > 0 }
-		// From the least to the most far-reaching.
-		sources := []pubsub.Source{pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceBoot, pubsub.SourceReload}
-		from := func(another pubsub.Source) {
-			if !waiting() || slices.Index(sources, another) > slices.Index(sources, source) {
-				source = another
-			}
-		}
-		gather := func(on bool) {
-			some := allGathered || len(gathered) > 0
-			require.Equal(t, some && waiting(), p.Gather(on))
-			if some {
-				from(pubsub.SourceNotify)
-				maps.Copy(asked, gathered)
-				all = all || allGathered
-				require.Len(t, p.ready, 1, "a verification is asked for")
-			}
-			gathered, allGathered, gathering = map[string]bool{}, false, on
-		}
-		look := func() {
-			r, ok := p.Take()
-			require.Equal(t, waiting(), ok)
-			if !ok {
-				return
-			}
-			underWay = &r
-			require.Equal(t, source, r.Source)
-			require.LessOrEqual(t, len(r.ProviderIDs), maxHints)
-			if r.All {
-				require.Empty(t, r.ProviderIDs)
-				// Either it was asked for, or more than what is kept was.
-				require.True(t, all || len(asked) > maxHints)
-			} else {
-				require.False(t, all)
-				require.Len(t, r.ProviderIDs, len(asked))
-				for _, id := range r.ProviderIDs {
-					require.True(t, asked[id.String()])
-				}
-			}
-			looking, allLooking = asked, r.All
-			asked, all = map[string]bool{}, false
-		}
-		finish := func(failed bool) {
-			if failed && underWay != nil {
-				p.Again(*underWay)
-				require.LessOrEqual(t, len(p.hints), maxHints)
-				from(underWay.Source)
-				maps.Copy(asked, looking)
-				all = all || allLooking
-			}
-			underWay = nil
-		}
-		hint := func(payload string) {
-			_, err := uuid.Parse(payload)
-			isID := err == nil && len(payload) == 36
-			if gathering {
-				ready := len(p.ready)
-				require.Equal(t, allGathered || len(gathered) > 0, p.Hint(payload))
-				require.Len(t, p.ready, ready, "nobody is told yet")
-				require.LessOrEqual(t, len(p.gathered.hints), maxHints)
-				if isID {
-					gathered[strings.ToLower(payload)] = true
-				} else {
-					allGathered = true
-				}
-				return
-			}
-			require.Equal(t, waiting(), p.Hint(payload))
-			from(pubsub.SourceNotify)
-			if isID {
-				asked[strings.ToLower(payload)] = true
-			} else {
-				all = true
-			}
-			require.LessOrEqual(t, len(p.hints), maxHints)
-			require.Len(t, p.ready, 1, "a verification is asked for")
-		}
+		m := queueModel{T: t, queue: NewQueue(), asked: newAsked(), gathered: newAsked()}
 		for line := range strings.SplitSeq(input, "\n") {
-			number, isBurst := strings.CutPrefix(line, "burst ")
-			switch n, err := strconv.ParseUint(number, 10, 16); {
-			case line == "look" && underWay == nil:
-				look()
-			case line == "done" || line == "failed":
-				finish(line == "failed")
-			case line == "gather" || line == "handed on":
-				gather(line == "gather")
-			case slices.Contains(sources[1:], pubsub.Source(line)):
-				p.All(pubsub.Source(line))
-				from(pubsub.Source(line))
-				all = true
-			case isBurst && err == nil:
-				for i := range byte(150) {
-					hint(uuid.UUID{byte(n), byte(n >> 8), i, 1}.String())
-					hint(uuid.UUID{byte(n), byte(n >> 8), i, 2}.String())
-				}
-			default:
-				hint(line)
-			}
+			m.do(line)
 		}
-		gather(false)
-		finish(true)
-		look()
-		finish(false)
-		_, ok := p.Take()
+		m.gather(false)
+		m.finish(true)
+		m.get()
+		m.finish(false)
+		_, ok := m.queue.Get()
 		require.False(t, ok)
 	})
+}
+
+// fuzzedSources are the sources of requests, from the least to the most far-reaching.
+var fuzzedSources = []pubsub.Source{pubsub.SourceNotify, pubsub.SourceResync, pubsub.SourceBoot, pubsub.SourceReload}
+
+// asked is what a model expects to be verified, without a bound on its size.
+type asked struct {
+	all bool // something was no provider's id
+	ids map[string]bool
+}
+
+func newAsked() asked { return asked{ids: map[string]bool{}} }
+
+func (a asked) isEmpty() bool { return !a.all && len(a.ids) == 0 }
+
+func (a *asked) add(other asked) {
+	a.all = a.all || other.all
+	maps.Copy(a.ids, other.ids)
+}
+
+// queueModel keeps everything that was asked of a queue, and compares the queue with it.
+type queueModel struct {
+	*testing.T
+	queue *Queue
+
+	asked, gathered asked
+	gathering       bool
+	source          pubsub.Source // of what is asked for
+
+	request  *Request // under way, nil for none
+	underWay asked    // what it was asked for
+}
+
+// do does what a line stands for.
+func (m *queueModel) do(line string) {
+	number, isBurst := strings.CutPrefix(line, "burst ")
+	n, err := strconv.ParseUint(number, 10, 16)
+	switch {
+	case line == "look" && m.request == nil:
+		m.get()
+	case line == "done" || line == "failed":
+		m.finish(line == "failed")
+	case line == "gather" || line == "handed on":
+		m.gather(line == "gather")
+	case slices.Contains(fuzzedSources[1:], pubsub.Source(line)):
+		m.queue.Add(Everything(pubsub.Source(line)))
+		m.prompted(pubsub.Source(line))
+		m.asked.all = true
+	case isBurst && err == nil:
+		for i := range byte(150) {
+			m.hint(uuid.UUID{byte(n), byte(n >> 8), i, 1}.String())
+			m.hint(uuid.UUID{byte(n), byte(n >> 8), i, 2}.String())
+		}
+	default:
+		m.hint(line)
+	}
+}
+
+// prompted keeps the most far-reaching source.
+func (m *queueModel) prompted(by pubsub.Source) {
+	if m.asked.isEmpty() || slices.Index(fuzzedSources, by) > slices.Index(fuzzedSources, m.source) {
+		m.source = by
+	}
+}
+
+// requireReady requires that a verification is asked for, unless one is under way.
+func (m *queueModel) requireReady() {
+	if m.request == nil {
+		require.Len(m, m.queue.ready, 1, "a verification is asked for")
+	}
+}
+
+func (m *queueModel) gather(on bool) {
+	some := !m.gathered.isEmpty()
+	require.Equal(m, some && !m.asked.isEmpty(), m.queue.Gather(on))
+	if some {
+		m.prompted(pubsub.SourceNotify)
+		m.asked.add(m.gathered)
+		m.requireReady()
+	}
+	m.gathered, m.gathering = newAsked(), on
+}
+
+func (m *queueModel) get() {
+	r, ok := m.queue.Get()
+	require.Equal(m, !m.asked.isEmpty(), ok)
+	if !ok {
+		return
+	}
+	m.request = &r
+	require.Equal(m, m.source, r.Source)
+	require.LessOrEqual(m, len(r.ProviderIDs), maxHints)
+	if r.All {
+		require.Empty(m, r.ProviderIDs)
+		// Either it was asked for, or more than what is kept was.
+		require.True(m, m.asked.all || len(m.asked.ids) > maxHints)
+	} else {
+		require.False(m, m.asked.all)
+		require.Len(m, r.ProviderIDs, len(m.asked.ids))
+		for _, id := range r.ProviderIDs {
+			require.True(m, m.asked.ids[id.String()])
+		}
+	}
+	m.underWay = asked{r.All, m.asked.ids}
+	m.asked = newAsked()
+	_, another := m.queue.Get()
+	require.False(m, another, "one request is under way")
+}
+
+func (m *queueModel) finish(failed bool) {
+	switch {
+	case m.request == nil:
+		return
+	case failed:
+		m.queue.Retry(*m.request)
+		require.LessOrEqual(m, len(m.queue.waiting.hints), maxHints)
+		m.prompted(m.request.Source)
+		m.asked.add(m.underWay)
+	default:
+		m.queue.Done()
+	}
+	m.request = nil
+	if !m.asked.isEmpty() {
+		m.requireReady()
+	}
+}
+
+func (m *queueModel) hint(payload string) {
+	one := newAsked()
+	if _, err := uuid.Parse(payload); err == nil && len(payload) == 36 {
+		one.ids[strings.ToLower(payload)] = true
+	} else {
+		one.all = true
+	}
+	if m.gathering {
+		ready := len(m.queue.ready)
+		require.Equal(m, !m.gathered.isEmpty(), m.queue.Hint(payload))
+		require.Len(m, m.queue.ready, ready, "nothing is handed over yet")
+		require.LessOrEqual(m, len(m.queue.gathered.hints), maxHints)
+		m.gathered.add(one)
+		return
+	}
+	require.Equal(m, !m.asked.isEmpty(), m.queue.Hint(payload))
+	m.prompted(pubsub.SourceNotify)
+	m.asked.add(one)
+	require.LessOrEqual(m, len(m.queue.waiting.hints), maxHints)
+	m.requireReady()
 }

@@ -12,53 +12,90 @@ import (
 	"provwatch/internal/pubsub"
 )
 
+// take gets what waits, and ends its verification.
+func take(q *Queue) (Request, bool) {
+	r, ok := q.Get()
+	if ok {
+		q.Done()
+	}
+	return r, ok
+}
+
+func TestOneRequestIsUnderWayAtATime(t *testing.T) {
+	q := NewQueue()
+	q.Add(Everything(pubsub.SourceBoot))
+	<-q.Ready()
+	first, ok := q.Get()
+	require.True(t, ok)
+	require.Equal(t, Everything(pubsub.SourceBoot), first)
+	q.Add(Everything(pubsub.SourceReload))
+	require.Empty(t, q.Ready(), "the reload waits")
+	_, ok = q.Get()
+	require.False(t, ok)
+
+	q.Done()
+	<-q.Ready()
+	second, ok := q.Get()
+	require.True(t, ok)
+	require.Equal(t, Everything(pubsub.SourceReload), second)
+	q.Done()
+	require.Empty(t, q.Ready(), "nothing waits")
+
+	// A token that is left over is no request.
+	q.Add(Everything(pubsub.SourceResync))
+	_, _ = q.Get()
+	<-q.Ready()
+	_, ok = q.Get()
+	require.False(t, ok)
+}
+
 func TestHintsAreGatheredWithoutRepetition(t *testing.T) {
-	p := NewPending()
+	q := NewQueue()
 	a, b := uuid.New(), uuid.New()
-	require.False(t, p.Hint(a.String()), "the first one waits for nothing")
-	require.True(t, p.Hint(b.String()))
-	require.True(t, p.Hint(a.String()))
-	r, ok := p.Take()
+	require.False(t, q.Hint(a.String()), "the first one waits for nothing")
+	require.True(t, q.Hint(b.String()))
+	require.True(t, q.Hint(a.String()))
+	r, ok := take(q)
 	require.True(t, ok)
 	require.False(t, r.All)
 	require.ElementsMatch(t, []uuid.UUID{a, b}, r.ProviderIDs)
 	require.Equal(t, pubsub.SourceNotify, r.Source)
-	_, ok = p.Take()
+	_, ok = take(q)
 	require.False(t, ok, "taken is gone")
 }
 
 func TestWhatIsGatheredIsTakenTogether(t *testing.T) {
-	p := NewPending()
+	q := NewQueue()
 	a, b := uuid.New(), uuid.New()
-	p.Gather(true)
-	require.False(t, p.Hint(a.String()), "the first of what is taken together")
-	_, ok := p.Take()
+	q.Gather(true)
+	require.False(t, q.Hint(a.String()), "the first of what is taken together")
+	_, ok := take(q)
 	require.False(t, ok, "more may come")
-	require.True(t, p.Hint(b.String()))
-	p.All(pubsub.SourceResync)
-	r, ok := p.Take()
+	require.True(t, q.Hint(b.String()))
+	q.Add(Everything(pubsub.SourceResync))
+	r, ok := take(q)
 	require.True(t, ok)
 	require.Equal(t, Request{All: true, Source: pubsub.SourceResync}, r, "what else is asked for does not wait")
-	require.False(t, p.Gather(false), "nothing waits")
-	r, ok = p.Take()
+	require.False(t, q.Gather(false), "nothing waits")
+	r, ok = take(q)
 	require.True(t, ok)
 	require.ElementsMatch(t, []uuid.UUID{a, b}, r.ProviderIDs)
 	require.Equal(t, pubsub.SourceNotify, r.Source)
 
-	p.Hint(a.String())
-	p.Gather(true)
-	require.False(t, p.Hint(b.String()), "not known yet")
-	require.True(t, p.Gather(false), "another waits")
-	r, _ = p.Take()
+	q.Hint(a.String())
+	q.Gather(true)
+	require.False(t, q.Hint(b.String()), "not known yet")
+	require.True(t, q.Gather(false), "another waits")
+	r, _ = take(q)
 	require.ElementsMatch(t, []uuid.UUID{a, b}, r.ProviderIDs)
 }
 
 func TestAPayloadThatIsNoProviderIDAsksForEverything(t *testing.T) {
 	id := uuid.New()
 	for _, payload := range []string{"", "x", "{}", "urn:uuid:" + id.String(), "{" + id.String() + "}", id.String() + " "} {
-		p := NewPending()
-		p.Hint(payload)
-		r, ok := p.Take()
+		q := NewQueue()
+		q.Hint(payload)
+		r, ok := take(q)
 		require.True(t, ok)
 		require.True(t, r.All, "%q", payload)
 		require.Empty(t, r.ProviderIDs)
@@ -66,92 +103,92 @@ func TestAPayloadThatIsNoProviderIDAsksForEverything(t *testing.T) {
 }
 
 func TestTooManyHintsBecomeOneRequestForEverything(t *testing.T) {
-	p := NewPending()
+	q := NewQueue()
 	for range maxHints {
-		p.Hint(uuid.NewString())
+		q.Hint(uuid.NewString())
 	}
-	require.Len(t, p.hints, maxHints)
-	p.Hint(uuid.NewString())
-	require.Empty(t, p.hints)
-	r, _ := p.Take()
+	require.Len(t, q.waiting.hints, maxHints)
+	q.Hint(uuid.NewString())
+	require.Empty(t, q.waiting.hints)
+	r, _ := take(q)
 	require.True(t, r.All)
 }
 
 func TestTheMostFarReachingSourceIsKept(t *testing.T) {
-	p := NewPending()
-	p.Hint(uuid.NewString())
-	p.All(pubsub.SourceReload)
-	p.Hint("garbage")
-	r, _ := p.Take()
+	q := NewQueue()
+	q.Hint(uuid.NewString())
+	q.Add(Everything(pubsub.SourceReload))
+	q.Hint("garbage")
+	r, _ := take(q)
 	require.Equal(t, pubsub.SourceReload, r.Source)
 
-	p.Hint("")
-	p.All(pubsub.SourceReload)
-	r, _ = p.Take()
+	q.Hint("")
+	q.Add(Everything(pubsub.SourceReload))
+	r, _ = q.Get()
 	require.Equal(t, pubsub.SourceReload, r.Source, "over a request for everything that a notification made")
 
-	p.All(pubsub.SourceResync)
-	p.Again(r)
-	r, _ = p.Take()
+	q.Add(Everything(pubsub.SourceResync))
+	q.Retry(r)
+	r, _ = take(q)
 	require.Equal(t, pubsub.SourceReload, r.Source, "put back over a resync")
 }
 
 func TestAFailedRequestIsPutBackWithWhatCameMeanwhile(t *testing.T) {
-	p := NewPending()
+	q := NewQueue()
 	a, b := uuid.New(), uuid.New()
-	p.Hint(a.String())
-	failed, _ := p.Take()
-	<-p.Ready()
-	p.Hint(b.String())
-	p.Again(failed)
-	<-p.Ready()
-	r, ok := p.Take()
+	q.Hint(a.String())
+	failed, _ := q.Get()
+	<-q.Ready()
+	q.Hint(b.String())
+	q.Retry(failed)
+	<-q.Ready()
+	r, ok := take(q)
 	require.True(t, ok)
 	require.ElementsMatch(t, []uuid.UUID{a, b}, r.ProviderIDs)
 
-	p.All(pubsub.SourceBoot)
-	failed, _ = p.Take()
-	p.Again(failed)
-	r, _ = p.Take()
+	q.Add(Everything(pubsub.SourceBoot))
+	failed, _ = q.Get()
+	q.Retry(failed)
+	r, _ = take(q)
 	require.True(t, r.All)
 	require.Equal(t, pubsub.SourceBoot, r.Source)
 }
 
-// TestNothingAskedForIsEverLost checks the set against a model: what is taken
-// covers what was asked for since the last take, whatever the order of calls.
+// TestNothingAskedForIsEverLost checks the queue against a model: a request covers what
+// was asked for since the one before, whatever the order of calls.
 func TestNothingAskedForIsEverLost(t *testing.T) {
 	ids := make([]uuid.UUID, 8)
 	for i := range ids {
 		ids[i] = uuid.New()
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		p := NewPending()
+		q := NewQueue()
 		all, hinted := false, map[uuid.UUID]bool{}
 		t.Repeat(map[string]func(*rapid.T){
 			"hint": func(t *rapid.T) {
 				id := rapid.SampledFrom(ids).Draw(t, "id")
-				p.Hint(id.String())
+				q.Hint(id.String())
 				hinted[id] = true
 			},
 			"garbage": func(t *rapid.T) {
-				p.Hint("garbage")
+				q.Hint("garbage")
 				all = true
 			},
 			"all": func(t *rapid.T) {
-				p.All(rapid.SampledFrom([]pubsub.Source{pubsub.SourceBoot, pubsub.SourceResync, pubsub.SourceReload}).Draw(t, "source"))
+				q.Add(Everything(rapid.SampledFrom([]pubsub.Source{pubsub.SourceBoot, pubsub.SourceResync, pubsub.SourceReload}).Draw(t, "source")))
 				all = true
 			},
 			"gather": func(t *rapid.T) {
 				// All of these are among what is taken next.
-				p.Gather(true)
+				q.Gather(true)
 				for _, id := range rapid.SliceOf(rapid.SampledFrom(ids)).Draw(t, "gathered") {
-					p.Hint(id.String())
+					q.Hint(id.String())
 					hinted[id] = true
 				}
-				p.Gather(false)
+				q.Gather(false)
 			},
 			"take": func(t *rapid.T) {
-				r, ok := p.Take()
+				r, ok := take(q)
 				if ok != (all || len(hinted) > 0) || r.All != all {
 					t.Fatalf("took %+v, %t; want all %t and %d hints", r, ok, all, len(hinted))
 				}
@@ -166,7 +203,7 @@ func TestNothingAskedForIsEverLost(t *testing.T) {
 }
 
 func TestConcurrentNotificationsAreAllSeen(t *testing.T) {
-	p := NewPending()
+	q := NewQueue()
 	const senders, each = 8, 200
 	var group sync.WaitGroup
 	want := make(chan uuid.UUID, senders*each)
@@ -174,7 +211,7 @@ func TestConcurrentNotificationsAreAllSeen(t *testing.T) {
 		group.Go(func() {
 			for range each {
 				id := uuid.New()
-				p.Hint(id.String())
+				q.Hint(id.String())
 				want <- id
 			}
 		})
@@ -188,7 +225,7 @@ func TestConcurrentNotificationsAreAllSeen(t *testing.T) {
 	seen := map[uuid.UUID]bool{}
 	everything := false
 	take := func() {
-		r, _ := p.Take()
+		r, _ := take(q)
 		everything = everything || r.All
 		for _, id := range r.ProviderIDs {
 			seen[id] = true
@@ -196,7 +233,7 @@ func TestConcurrentNotificationsAreAllSeen(t *testing.T) {
 	}
 	for running := true; running; {
 		select {
-		case <-p.Ready():
+		case <-q.Ready():
 			take()
 		case <-stop:
 			running = false

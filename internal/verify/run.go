@@ -19,11 +19,10 @@ const (
 	burst        = 20
 )
 
-// Run verifies what pending gathers until ctx ends. A verification that fails is
-// tried again with backoff, without limit of tries; maxBackOff bounds the wait,
-// before jitter. done is called after each, with its
-// error.
-func (v *Verifier) Run(ctx context.Context, pending *Pending, maxBackOff time.Duration, done func(Request, error)) {
+// Run verifies what the queue holds until ctx ends. It retries a verification that fails
+// with backoff, without limit of tries; maxBackOff bounds the wait, before jitter. It
+// calls done after each, with its error.
+func (v *Verifier) Run(ctx context.Context, queue *Queue, maxBackOff time.Duration, done func(Request, error)) {
 	activity := postgres.ActivityOf(v.pool.Config().ConnConfig)
 	limiter := rate.NewLimiter(maxPerSecond, burst)
 	retry := backoff.NewExponentialBackOff()
@@ -34,13 +33,13 @@ func (v *Verifier) Run(ctx context.Context, pending *Pending, maxBackOff time.Du
 		select {
 		case <-ctx.Done():
 			return
-		case <-pending.Ready():
+		case <-queue.Ready():
 		}
 		if limiter.Wait(ctx) != nil {
 			return
 		}
-		// What arrived while waiting for the limiter is taken as well.
-		request, ok := pending.Take()
+		// What arrived while the limiter made it wait comes as well.
+		request, ok := queue.Get()
 		if !ok {
 			continue
 		}
@@ -48,10 +47,12 @@ func (v *Verifier) Run(ctx context.Context, pending *Pending, maxBackOff time.Du
 		err := v.Verify(handling, request)
 		ended()
 		if ctx.Err() != nil {
+			queue.Retry(request)
 			return
 		}
 		done(request, err)
 		if err == nil {
+			queue.Done()
 			retry.Reset()
 			level = slog.LevelWarn
 			continue
@@ -59,7 +60,7 @@ func (v *Verifier) Run(ctx context.Context, pending *Pending, maxBackOff time.Du
 		wait := retry.NextBackOff()
 		v.logger.Log(ctx, level, "verification failed, trying again", "error", err, "retry_in", wait)
 		level = slog.LevelInfo
-		pending.Again(request)
+		queue.Retry(request)
 		select {
 		case <-ctx.Done():
 			return

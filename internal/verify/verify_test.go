@@ -476,7 +476,7 @@ func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 	pool, v, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	exec(t, pool, `ALTER TABLE provwatch.drift_alerts RENAME TO hidden`)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
-	pending := verify.NewPending()
+	pending := verify.NewQueue()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {

@@ -116,7 +116,7 @@ func (s *session) recorded(ctx context.Context, seen *outcome, position pglogrep
 		return err
 	}
 	if seen.keysTouched && s.Verifier.ComparesCredentials() {
-		s.Pending.All(pubsub.SourceWAL)
+		s.Pending.Add(verify.Everything(pubsub.SourceWAL))
 	}
 	if seen.marked {
 		return s.finishCheck(ctx)

@@ -141,7 +141,7 @@ func (s *Reader) session(ctx context.Context, source pubsub.Source, progress fun
 		return err
 	}
 	s.Logger.InfoContext(ctx, "streaming", "slot", server.Slot, "from", one.applied.String())
-	s.Pending.All(source)
+	s.Pending.Add(verify.Everything(source))
 
 	waiting := newBacklog()
 	group := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
@@ -155,10 +155,10 @@ func (s *Reader) session(ctx context.Context, source pubsub.Source, progress fun
 	err = group.Wait()
 	one.confirm()
 	if one.check != nil {
-		s.Pending.Again(one.check.request)
+		s.Pending.Retry(one.check.request)
 	}
 	if one.held != nil {
-		s.Pending.Again(one.held.request)
+		s.Pending.Retry(one.held.request)
 	}
 	return err
 }
@@ -476,7 +476,7 @@ func (s *session) handle(ctx context.Context, waiting *backlog) error {
 				stuck = time.After(markerTimeout)
 			}
 		case <-ready:
-			request, ok := s.Pending.Take()
+			request, ok := s.Pending.Get()
 			if !ok {
 				continue
 			}
@@ -711,7 +711,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 	s.check = nil
 	failed := func(what string, err error) error {
 		s.Host.Verified(c.request, err)
-		s.Pending.Again(c.request)
+		s.Pending.Retry(c.request)
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	names := make([]string, len(c.observed))
@@ -737,7 +737,7 @@ func (s *session) finishCheck(ctx context.Context) error {
 			case s.mirror.redecode(mirrored, seen):
 				delete(s.disagreed, o.Provider)
 			default:
-				s.Pending.Again(c.request)
+				s.Pending.Retry(c.request)
 				return &gapError{reason: fmt.Sprintf("the mirror of provider %q disagrees with the provider table", o.Provider)}
 			}
 			c.again = true
@@ -770,7 +770,9 @@ func (s *session) finishCheck(ctx context.Context) error {
 	s.progress()
 	s.Host.Verified(c.request, nil)
 	if c.again {
-		s.Pending.Again(c.request)
+		s.Pending.Retry(c.request)
+	} else {
+		s.Pending.Done()
 	}
 	return nil
 }

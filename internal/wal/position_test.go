@@ -49,7 +49,7 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 			s := &session{
 				Reader: &Reader{
 					Pool: pool, Verifier: verify.New(pool, nil, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{}),
-					Pending: verify.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{},
+					Pending: verify.NewQueue(), Metrics: unmeasured{}, Term: &leader.Term{},
 				},
 				server: Server{Slot: "s"}, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10, stored: 0x10,
 			}
@@ -89,7 +89,7 @@ func TestThePositionIsStoredBeforeItIsConfirmed(t *testing.T) {
 	pool, _ := pgtest.NewPool(t)
 	queries := store.On(pool)
 	startPosition(t, queries)
-	source := &Reader{Pool: pool, Pending: verify.NewPending(), Metrics: unmeasured{}, Term: &leader.Term{}}
+	source := &Reader{Pool: pool, Pending: verify.NewQueue(), Metrics: unmeasured{}, Term: &leader.Term{}}
 	s := &session{Reader: source, server: Server{Slot: "s"}, system: 7, hasher: hasher, mirror: newMirror(hasher), progress: func() {}, applied: 0x10}
 	s.isAt(0x10)
 	require.NoError(t, s.confirmBegun(t.Context(), nil))

@@ -58,8 +58,8 @@ type Reader struct {
 	Config   *pgx.ConnConfig // of the replication connection
 	Verifier *verify.Verifier
 	Keys     *dbcrypt.Ring // nil: encrypted settings cannot be decoded
-	// Pending holds what else is to be verified: resyncs, reloads, hints.
-	Pending *verify.Pending
+	// Pending holds what else must be verified: resyncs, reloads, hints.
+	Pending *verify.Queue
 	// MaxLag is how many bytes of WAL the slot may retain before it is given up;
 	// 0 means no limit.
 	MaxLag int64
