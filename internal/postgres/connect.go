@@ -4,16 +4,10 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
-	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -46,6 +40,7 @@ const (
 // Whoever has waited for one of our locks must see what its holder has committed,
 // also where the database or the role has another level than the usual one.
 const sessionSettings = `SET default_transaction_isolation = 'read committed'; SET row_security = off; ` +
+
 	keepAliveSettings +
 	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
 	`SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL; ` + // of PostgreSQL 17
@@ -174,138 +169,6 @@ func setDefault(params map[string]string, name, value string) {
 	}
 }
 
-// UnreachableError says that the database could not be connected to; exit code
-// 4 (docs/specification.md, section 8).
-type UnreachableError struct {
-	Address string // host and database, without credentials
-	Remedy  string
-	Err     error
-}
-
-func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("cannot connect to PostgreSQL at %s: %v; %s", e.Address, e.Err, e.Remedy)
-}
-
-func (e *UnreachableError) Unwrap() error { return e.Err }
-
-// Connect opens a pool, trying again with backoff until the server answers or
-// timeout has passed. What waiting does not mend, such as a wrong password that is not
-// read again, ends it at once. Errors are [*UnreachableError], or ctx's own. failed are called after
-// each try that is to be repeated, with its error as Connect would return it.
-func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, failed ...func(error)) (*pgxpool.Pool, error) {
-	address := addressOf(config)
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, &UnreachableError{Address: address, Remedy: remediesFor(config).any, Err: err}
-	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	var last error
-	_, err = backoff.Retry(limited, func() (struct{}, error) {
-		err := pool.Ping(limited)
-		if err != nil && limited.Err() == nil {
-			last = err
-		}
-		if _, final := diagnose(err, config); final {
-			return struct{}{}, backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	},
-		backoff.WithMaxElapsedTime(0),
-		backoff.WithNotify(func(err error, wait time.Duration) {
-			logger.WarnContext(ctx, "database not reachable yet, trying again", "address", address, "error", Brief(err), "retry_in", wait)
-			tell(failed, config, err)
-		}))
-	if err == nil {
-		return pool, nil
-	}
-	// The pool makes its first connection with a context of its own, which a server
-	// that takes connections and says nothing keeps waiting.
-	Close(pool, closeTimeout)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if last == nil {
-		last = fmt.Errorf("no answer within %s", timeout)
-	}
-	return nil, unreachable(config, last)
-}
-
-// Persist calls do, and again with backoff for as long as it loses the
-// connection, until timeout has passed since the first loss: the server may be
-// restarting, or another one be taking its place. The error is then an
-// [*UnreachableError], and otherwise that of do, or ctx's own. failed are called
-// after each loss, with its error as Persist would return it.
-func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error, failed ...func(error)) error {
-	err := do()
-	if !passes(err) {
-		return final(config, err)
-	}
-	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", Brief(err))
-	tell(failed, config, err)
-	last := err
-	_, err = backoff.Retry(ctx, func() (struct{}, error) {
-		err := do()
-		if err != nil && !passes(err) {
-			return struct{}{}, backoff.Permanent(err)
-		}
-		if err != nil {
-			last = err
-		}
-		return struct{}{}, err
-	},
-		backoff.WithMaxElapsedTime(timeout),
-		backoff.WithNotify(func(err error, wait time.Duration) {
-			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", Brief(err), "retry_in", wait)
-			tell(failed, config, err)
-		}))
-	if err == nil || ctx.Err() != nil || !passes(err) {
-		return final(config, err)
-	}
-	return unreachable(config, last)
-}
-
-// passes reports whether a start goes on once the connection is back.
-func passes(err error) bool { return IsConnectionLoss(err) && !IsPooling(err) }
-
-// final returns an error that ends a start, with the remedy of a pooler.
-func final(config *pgxpool.Config, err error) error {
-	if IsPooling(err) {
-		return unreachable(config, err)
-	}
-	return err
-}
-
-// Explain adds the remedy to the error of a running worker where waiting alone may not
-// mend it: where the login is refused, the server is full, or a pooler keeps no session.
-func Explain(config *pgxpool.Config, err error) error {
-	if !IsLoginRefused(err) && !IsPooling(err) && !isFull(err) {
-		return err
-	}
-	remedy, _ := diagnose(err, config)
-	return fmt.Errorf("%w; %s", Brief(err), remedy)
-}
-
-// tell calls the functions with the error of a try.
-func tell(failed []func(error), config *pgxpool.Config, err error) {
-	for _, f := range failed {
-		f(unreachable(config, err))
-	}
-}
-
-func unreachable(config *pgxpool.Config, err error) *UnreachableError {
-	remedy, _ := diagnose(err, config)
-	if IsPooling(err) {
-		err = &PoolingError{} // which says all that there is to say
-	}
-	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: Brief(err)}
-}
-
-func addressOf(config *pgxpool.Config) string {
-	c := config.ConnConfig
-	return fmt.Sprintf("%s:%d/%s", c.Host, c.Port, c.Database)
-}
-
 // Close closes a pool, and reports whether that succeeded within the time given. A
 // server that hangs can keep it from closing: the end of the process then does it.
 func Close(pool *pgxpool.Pool, within time.Duration) (closed bool) {
@@ -319,89 +182,6 @@ func Close(pool *pgxpool.Pool, within time.Duration) (closed bool) {
 		return true
 	case <-time.After(within):
 		return false
-	}
-}
-
-// remedies name the places that say how to connect.
-type remedies struct {
-	any      string // where nothing tells the cause
-	user     string
-	password string
-	database string
-}
-
-var (
-	ofVariables = remedies{
-		any:      "check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout",
-		user:     "check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN",
-		password: "check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)",
-		database: "check the database's name in DATABASE_URL (or PGDATABASE)",
-	}
-	// With --config, DATABASE_URL must not be set.
-	ofTarget = remedies{
-		any:      "check the target's database in the file of --config, that the server runs, and --connect-timeout",
-		user:     "check the user in the target's database_url_env, database_url_file or database (or PGUSER), and that its role is there and has LOGIN",
-		password: "check the user and the password of the target's database: those of its database_url_env or database_url_file, else PGUSER, PGPASSWORD and PGPASSFILE",
-		database: "check the database's name in the target's database_url_env, database_url_file or database",
-	}
-)
-
-func remediesFor(config *pgxpool.Config) remedies {
-	if IsShared(config) {
-		return ofTarget
-	}
-	return ofVariables
-}
-
-// diagnose returns what to do about a connection that failed, and whether
-// waiting does not mend it, as it does neither wrong credentials nor a
-// certificate that does not count.
-func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
-	remedies := remediesFor(config)
-	var (
-		pg        *pgconn.PgError
-		authority x509.UnknownAuthorityError
-		hostname  x509.HostnameError
-		invalid   x509.CertificateInvalidError
-	)
-	switch {
-	case err == nil:
-		return remedies.any, false
-	case IsPooling(err):
-		return keepSession, true
-	case errors.As(err, &authority):
-		return "the server's certificate must be signed by a CA of the file sslrootcert (PGSSLROOTCERT)", true
-	case errors.As(err, &hostname):
-		return "connect by a host name that is in the server's certificate, or give it one that has this name", true
-	case errors.As(err, &invalid):
-		return "renew the server's certificate, or that of its CA", true
-	// The last two have no types. With sslmode=prefer a server without TLS is then
-	// connected to without, and what it says to that is what counts.
-	case strings.Contains(err.Error(), refusedTLS) && !errors.As(err, &pg):
-		return "the server has no TLS: set ssl=on there, or, where the network may be trusted, sslmode=disable here (PGSSLMODE)", true
-	case strings.Contains(err.Error(), "remote error: tls:"):
-		return "the server refused the certificate of sslcert (PGSSLCERT): renew it, or have it signed by a CA of the server's ssl_ca_file", true
-	case !errors.As(err, &pg):
-		return remedies.any, false
-	case isReadAgain(pg):
-		return pg.Hint, false
-	case strings.Contains(pg.Message, "unsupported startup parameter"):
-		return "the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET) in place of that, or connect to the server itself", true
-	case isUnknownRole(pg):
-		return remedies.user, true
-	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
-		return "give the role what pg_hba.conf asks of it: sslcert and sslkey (PGSSLCERT, PGSSLKEY) for a client certificate, " +
-			"which must name it and be signed by a CA of the server's ssl_ca_file, or sslmode (PGSSLMODE) for TLS", true
-	case pg.Code == pgerrcode.InvalidPassword:
-		return remedies.password, true
-	case pg.Code == pgerrcode.InvalidCatalogName:
-		return remedies.database, true
-	case pg.Code == pgerrcode.TooManyConnections:
-		return "let others close their sessions, or raise max_connections, or the CONNECTION LIMIT of the database or the role, whichever the server names", false
-	case pg.Code == pgerrcode.InsufficientPrivilege:
-		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", pgx.Identifier{config.ConnConfig.Database}.Sanitize(), pgx.Identifier{config.ConnConfig.User}.Sanitize()), true
-	default:
-		return remedies.any, pgerrcode.IsInvalidAuthorizationSpecification(pg.Code)
 	}
 }
 

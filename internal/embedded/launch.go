@@ -1,0 +1,221 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// launch starts the server and waits until it accepts connections.
+func (s *Server) launch(ctx context.Context, settings map[string]string) (err error) {
+	socketDir, err := s.makeSocketDir()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			removeTempSocketDir(socketDir)
+		}
+	}()
+	f, err := os.OpenFile(s.logName(), os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+	if err == nil {
+		err = errors.Join(f.Close(), s.account.own(s.logName()))
+	}
+	if err != nil {
+		return fmt.Errorf("making the server's log: %w: check the permissions of the folder and the free space", err)
+	}
+
+	all := map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"unix_socket_directories": `"` + strings.ReplaceAll(socketDir, `"`, `""`) + `"`,
+		"unix_socket_permissions": "0700",
+		"wal_level":               "logical",
+		"max_wal_senders":         "10",
+		"max_replication_slots":   "10",
+		"shared_buffers":          "32MB",
+		// The log must not quote rows, which hold keys: terse leaves out the
+		// details of an error, among them the failing row.
+		"log_error_verbosity": "terse",
+		"log_checkpoints":     "off",
+	}
+	maps.Copy(all, settings)
+	for attempt := 1; ; attempt++ {
+		if settings["port"] == "" {
+			port, err := freePort()
+			if err != nil {
+				return fmt.Errorf("finding a free port on 127.0.0.1: %w", err)
+			}
+			all["port"] = strconv.Itoa(port)
+		}
+		logged := fileSize(s.logName())
+		out, err := output(ctx, s.startCommand(ctx, all))
+		if err == nil {
+			break
+		}
+		s.abandon()
+		if ctx.Err() != nil {
+			return fmt.Errorf("pg_ctl start: %w: the server was stopped again", context.Cause(ctx))
+		}
+		logText := readFrom(s.logName(), logged)
+		if !passing(logText) || attempt == launchAttempts {
+			if logText == "" {
+				logText = out // the server did not get as far as its log
+			}
+			return fmt.Errorf("pg_ctl start: %w; the last lines of %s:%s\ncorrect what they name and start again", err, s.logName(), quoteLines(logText))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(launchPause):
+		}
+	}
+
+	p, err := readPostmaster(s.pgdata)
+	if err == nil && p.socketDir == "" {
+		err = errors.New("it has no unix socket: leave unix_socket_directories alone")
+	}
+	if err != nil {
+		s.abandon()
+		return fmt.Errorf("finding out where the server listens: %w", err)
+	}
+	s.socketDir, s.port = p.socketDir, p.port
+	return nil
+}
+
+// passing reports whether what a server logged before it gave up is a reason
+// that is gone in a moment: a port taken since it was found free; processes of
+// a server that was killed which have not noticed yet; or its own process,
+// dead but not yet waited for, which PostgreSQL takes to be alive.
+func passing(logText string) bool {
+	return strings.Contains(logText, "Address already in use") ||
+		strings.Contains(logText, "pre-existing shared memory block") ||
+		strings.Contains(logText, `lock file "postmaster.pid" already exists`)
+}
+
+// abandon stops a server whose start did not come to a good end.
+func (s *Server) abandon() {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+	defer cancel()
+	if out, err := s.stopIfRunning(ctx); err != nil {
+		s.log.Error("private PostgreSQL could not be stopped after a failed start", "data_dir", s.dir, "err", err, "output", out)
+	}
+}
+
+// stopIfRunning stops the server, if there is one, and waits for its end. It
+// returns what pg_ctl printed.
+func (s *Server) stopIfRunning(ctx context.Context) (string, error) {
+	p, ok := s.running()
+	if !ok {
+		return "", nil
+	}
+	out, err := output(ctx, s.stopCommand(ctx))
+	if err != nil {
+		// pg_ctl finds fault with a server that ends by itself meanwhile.
+		if _, ok := s.running(); !ok {
+			err = nil
+		}
+	}
+	if err != nil {
+		return out, err
+	}
+	// pg_ctl waits for the end of postmaster.pid, which the process outlives a little.
+	for {
+		if state, _ := inspect(p.pid, s.pgdata); state != processOurs {
+			return out, nil
+		}
+		select {
+		case <-ctx.Done():
+			return out, fmt.Errorf("process %d has not ended yet: %w", p.pid, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// running returns the live server of the data dir.
+func (s *Server) running() (postmaster, bool) {
+	p, err := readPostmaster(s.pgdata)
+	if err != nil {
+		return postmaster{}, false
+	}
+	state, _ := inspect(p.pid, s.pgdata)
+	return p, state == processOurs || state == processUnknown
+}
+
+// prepare creates the database if it is absent and asks the server for its
+// version.
+func (s *Server) prepare(ctx context.Context) error {
+	conn, err := connect(ctx, connString(s.socketDir, s.port, "postgres"))
+	if err != nil {
+		return fmt.Errorf("connecting to the server: %w: see %s", err, s.logName())
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var version string
+	var exists bool
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), EXISTS (SELECT FROM pg_database WHERE datname = $1)`, superuser).
+		Scan(&version, &exists)
+	if err == nil && !exists {
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+superuser)
+	}
+	if err != nil {
+		return fmt.Errorf("creating the database %s: %w: see %s", superuser, err, s.logName())
+	}
+	// Packagers append their own version: "15.14 (Debian 15.14-0+deb12u1)".
+	s.version, _, _ = strings.Cut(version, " ")
+	return nil
+}
+
+func (s *Server) logName() string { return filepath.Join(s.dir, "postgres.log") }
+
+// freePort asks the kernel for a port that nobody listens on.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// fileSize returns 0 if the file cannot be looked at.
+func fileSize(name string) int64 {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// readFrom returns what a file holds from offset on, as much as can be read.
+func readFrom(name string, offset int64) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	const limit = 1 << 20
+	text, _ := io.ReadAll(io.NewSectionReader(f, offset, limit))
+	return string(text)
+}
+
+// quoteLines returns the last lines of a program's output, each indented and
+// on a line of its own, to be appended to an error.
+func quoteLines(output string) string {
+	const last = 10
+	var b strings.Builder
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	for _, line := range lines[max(0, len(lines)-last):] {
+		if line = strings.TrimRight(line, " \r"); line != "" {
+			b.WriteString("\n\t" + line)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,143 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// UnreachableError says that the database could not be connected to; exit code
+// 4 (docs/specification.md, section 8).
+type UnreachableError struct {
+	Address string // host and database, without credentials
+	Remedy  string
+	Err     error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("cannot connect to PostgreSQL at %s: %v; %s", e.Address, e.Err, e.Remedy)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Connect opens a pool, trying again with backoff until the server answers or
+// timeout has passed. What waiting does not mend, such as a wrong password that is not
+// read again, ends it at once. Errors are [*UnreachableError], or ctx's own. failed are called after
+// each try that is to be repeated, with its error as Connect would return it.
+func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, failed ...func(error)) (*pgxpool.Pool, error) {
+	address := addressOf(config)
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, &UnreachableError{Address: address, Remedy: remediesFor(config).any, Err: err}
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var last error
+	_, err = backoff.Retry(limited, func() (struct{}, error) {
+		err := pool.Ping(limited)
+		if err != nil && limited.Err() == nil {
+			last = err
+		}
+		if _, final := diagnose(err, config); final {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	},
+		backoff.WithMaxElapsedTime(0),
+		backoff.WithNotify(func(err error, wait time.Duration) {
+			logger.WarnContext(ctx, "database not reachable yet, trying again", "address", address, "error", Brief(err), "retry_in", wait)
+			tell(failed, config, err)
+		}))
+	if err == nil {
+		return pool, nil
+	}
+	// The pool makes its first connection with a context of its own, which a server
+	// that takes connections and says nothing keeps waiting.
+	Close(pool, closeTimeout)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if last == nil {
+		last = fmt.Errorf("no answer within %s", timeout)
+	}
+	return nil, unreachable(config, last)
+}
+
+// Persist calls do, and again with backoff for as long as it loses the
+// connection, until timeout has passed since the first loss: the server may be
+// restarting, or another one be taking its place. The error is then an
+// [*UnreachableError], and otherwise that of do, or ctx's own. failed are called
+// after each loss, with its error as Persist would return it.
+func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error, failed ...func(error)) error {
+	err := do()
+	if !passes(err) {
+		return final(config, err)
+	}
+	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", Brief(err))
+	tell(failed, config, err)
+	last := err
+	_, err = backoff.Retry(ctx, func() (struct{}, error) {
+		err := do()
+		if err != nil && !passes(err) {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if err != nil {
+			last = err
+		}
+		return struct{}{}, err
+	},
+		backoff.WithMaxElapsedTime(timeout),
+		backoff.WithNotify(func(err error, wait time.Duration) {
+			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", Brief(err), "retry_in", wait)
+			tell(failed, config, err)
+		}))
+	if err == nil || ctx.Err() != nil || !passes(err) {
+		return final(config, err)
+	}
+	return unreachable(config, last)
+}
+
+// passes reports whether a start goes on once the connection is back.
+func passes(err error) bool { return IsConnectionLoss(err) && !IsPooling(err) }
+
+// final returns an error that ends a start, with the remedy of a pooler.
+func final(config *pgxpool.Config, err error) error {
+	if IsPooling(err) {
+		return unreachable(config, err)
+	}
+	return err
+}
+
+// Explain adds the remedy to the error of a running worker where waiting alone may not
+// mend it: where the login is refused, the server is full, or a pooler keeps no session.
+func Explain(config *pgxpool.Config, err error) error {
+	if !IsLoginRefused(err) && !IsPooling(err) && !isFull(err) {
+		return err
+	}
+	remedy, _ := diagnose(err, config)
+	return fmt.Errorf("%w; %s", Brief(err), remedy)
+}
+
+// tell calls the functions with the error of a try.
+func tell(failed []func(error), config *pgxpool.Config, err error) {
+	for _, f := range failed {
+		f(unreachable(config, err))
+	}
+}
+
+func unreachable(config *pgxpool.Config, err error) *UnreachableError {
+	remedy, _ := diagnose(err, config)
+	if IsPooling(err) {
+		err = &PoolingError{} // which says all that there is to say
+	}
+	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: Brief(err)}
+}
+
+func addressOf(config *pgxpool.Config) string {
+	c := config.ConnConfig
+	return fmt.Sprintf("%s:%d/%s", c.Host, c.Port, c.Database)
+}

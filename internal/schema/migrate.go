@@ -1,0 +1,122 @@
+package schema
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/store"
+	sqlfiles "provwatch/sql"
+)
+
+// Migrate brings the schema up to date, under [Lock], and returns what it found
+// and what it left. An up-to-date schema is only looked at.
+func Migrate(ctx context.Context, config *pgx.ConnConfig, needs Needs) (before, after Status, err error) {
+	return migrateWithin(ctx, config, needs, defaultLockLimits)
+}
+
+func migrateWithin(ctx context.Context, config *pgx.ConnConfig, needs Needs, limits lockLimits) (before, after Status, err error) {
+	err = withConn(ctx, config, func(conn *pgx.Conn) error {
+		before, after, err = migrateUnderLock(ctx, conn, config, needs, limits)
+		return err
+	})
+	return before, after, err
+}
+
+func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, needs Needs, limits lockLimits) (before, after Status, err error) {
+	if before, err = inspect(ctx, conn); err != nil || len(before.Lacks(needs)) == 0 {
+		return before, before, err
+	}
+	if err := store.On(conn).LockMigration(ctx, Lock); err != nil {
+		return before, before, unusable("take the migration lock", err)
+	}
+	// The lock ends with the session.
+	m, err := newMigration(ctx, conn, config, limits)
+	if err != nil {
+		return before, before, err
+	}
+	defer m.close()
+	if err := m.untilUnlocked(ctx, before.Lacks(needs), func() error { return m.migrate(ctx, needs) }); err != nil {
+		return before, before, err
+	}
+	after, err = inspect(ctx, conn)
+	return before, after, err
+}
+
+// migrate changes what the schema lacks.
+func (m *migration) migrate(ctx context.Context, needs Needs) error {
+	conn := m.conn
+	// Another worker may have migrated while this one waited for the lock.
+	tables, err := Locate(ctx, conn)
+	if err != nil {
+		return err
+	}
+	status, err := look(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := status.writable(); err != nil {
+		return err
+	}
+	if !status.Foreign && slices.Contains(status.Pending, providerTables) {
+		owners, err := store.On(conn).ListStrangersAtHome(ctx)
+		if err != nil {
+			return unusable("look at the owner of the provider tables' schema", err)
+		}
+		if len(owners) > 0 {
+			return &UnusableError{Reason: fmt.Sprintf("the provider tables would be made in the schema %q, whose owner %q is neither this role nor the owner of the database, "+
+				"and could replace them; set the search_path to another schema, or let this role own it", tables.Schema, owners[0])}
+		}
+	}
+	if !status.ownSchema {
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			queries := store.On(tx)
+			if err := queries.CreateSchema(ctx); err != nil {
+				return err
+			}
+			return queries.CloseSchema(ctx)
+		})
+		if err != nil {
+			return unusable("create the schema provwatch"+ifDenied(err, "the role needs CREATE on the database", needs.CommandFlags), err)
+		}
+	}
+	if len(status.Pending) > 0 {
+		provider, err := newProvider(m.db, status, tables)
+		if err != nil {
+			return err
+		}
+		err = m.change(ctx, func() error {
+			_, err := provider.Up(ctx)
+			return err
+		})
+		if err != nil {
+			return unusable("migrate"+ifDenied(err, "the role needs CREATE on a schema of its search_path and must own the schema provwatch", needs.CommandFlags), err)
+		}
+	}
+	if needs.Triggers && !status.Triggers {
+		statements := sqlfiles.Triggers
+		found, err := store.On(conn).CountTriggers(ctx)
+		if err != nil {
+			return unusable("look at the triggers", err)
+		}
+		if found.Owned {
+			statements += sqlfiles.TriggersAlways
+		}
+		if err := m.exec(ctx, tables.Qualify(statements)); err != nil {
+			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role must own them, or have TRIGGER on them, and have EXECUTE on provwatch.notify_change", needs.CommandFlags+" --source=notify"), err)
+		}
+	}
+	if needs.Publication && !status.Publication {
+		publication := sqlfiles.Publication
+		if !status.columnLists {
+			publication = sqlfiles.Publication14
+		}
+		if err := m.exec(ctx, tables.Qualify(publication)); err != nil {
+			return unusable("create the publication of the provider tables"+ifUnlogged(err)+
+				ifDenied(err, "the role must own them and have CREATE on the database", needs.CommandFlags+" --source=wal"), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package schema
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/store"
+	sqlfiles "provwatch/sql"
+)
+
+// TriggerState says whether our triggers notify of the changes to the provider tables.
+type TriggerState int
+
+// The states of our triggers.
+const (
+	TriggersMissing TriggerState = iota // not all are there and enabled; a table that is dropped and created again has none
+	TriggersPartial                     // all are there, and some do not fire with session_replication_role = replica
+	TriggersAlways                      // all fire in every session
+)
+
+// FindTriggers returns the state of our triggers.
+func FindTriggers(ctx context.Context, pool *pgxpool.Pool) (TriggerState, error) {
+	count, err := store.On(pool).CountTriggers(ctx)
+	switch {
+	case err != nil:
+		return TriggersMissing, unusable("look at the triggers", err)
+	case count.Always >= triggers:
+		return TriggersAlways, nil
+	case count.Usable >= triggers:
+		return TriggersPartial, nil
+	}
+	return TriggersMissing, nil
+}
+
+// RemoveTriggers removes our triggers from the provider tables, which the WAL
+// source does not need. Removing one needs the whole table for itself, and while
+// it waits for that everybody else waits behind it: it gives up soon, and is to
+// be tried again later. Triggers that stay do no harm but cost writers a little.
+func RemoveTriggers(ctx context.Context, pool *pgxpool.Pool) error {
+	count, err := store.On(pool).CountTriggers(ctx)
+	if err != nil {
+		return unusable("look at the triggers", err)
+	}
+	if count.Found == 0 {
+		return nil
+	}
+	return withConn(ctx, pool.Config().ConnConfig, func(conn *pgx.Conn) error {
+		if _, err := store.Gateway(conn).Exec(ctx, "SET lock_timeout = '"+removalLockTimeout+"'; "+sqlfiles.DropTriggers); err != nil {
+			return fmt.Errorf("remove the triggers on the provider tables: %w", err)
+		}
+		return nil
+	})
+}
+
+// DropPublication drops the publication, which makes updates of the provider
+// tables fail once their replica identity is another than their id.
+func DropPublication(ctx context.Context, config *pgx.ConnConfig) error {
+	return withConn(ctx, config, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, sqlfiles.DropPublication); err != nil {
+			return fmt.Errorf("drop the publication: %w", err)
+		}
+		return nil
+	})
+}
