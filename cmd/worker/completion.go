@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"provwatch/internal/config"
 )
@@ -53,41 +52,20 @@ func completionCommand() *cobra.Command {
 	}
 }
 
-// namesFile tells whether a flag names a file, which shells complete by themselves.
-func namesFile(flag string) bool {
-	return strings.HasSuffix(flag, "-file") || slices.Contains([]string{"config", "nats-creds"}, flag)
-}
-
-// complete tells shells what can follow: values of flags, and names that a
-// command takes.
-func (f *flags) complete(c *cobra.Command) {
-	values := map[string]cobra.CompletionFunc{
-		"take":     cobra.FixedCompletions([]string{"env", "db"}, cobra.ShellCompDirectiveNoFileComp),
-		"target":   f.completeTarget,
-		"data-dir": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
-	}
-	for _, choice := range f.choices() {
-		values[choice.flag] = cobra.FixedCompletions(choice.of, cobra.ShellCompDirectiveNoFileComp)
-	}
-	register := func(flag *pflag.Flag) {
-		complete := values[flag.Name]
-		if complete == nil {
-			complete = cobra.NoFileCompletions
-		}
-		if flag.Value.Type() != "bool" && !namesFile(flag.Name) {
-			// It fails for a flag that does not exist or is registered twice.
-			if err := c.RegisterFlagCompletionFunc(flag.Name, complete); err != nil {
-				panic(err)
-			}
-		}
-	}
-	c.LocalNonPersistentFlags().VisitAll(register)
-	c.PersistentFlags().VisitAll(register)
-	if c.ValidArgsFunction == nil {
-		c.ValidArgsFunction = cobra.NoFileCompletions
-	}
-	for _, sub := range c.Commands() {
-		f.complete(sub)
+// completes returns what a shell offers for the value of a setting, nil for names of files,
+// which shells complete by themselves.
+func (f *flags) completes(s setting) cobra.CompletionFunc {
+	switch s.completion {
+	case words:
+		return cobra.FixedCompletions(s.value.(interface{ words() []string }).words(), cobra.ShellCompDirectiveNoFileComp)
+	case files:
+		return nil
+	case folders:
+		return cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
+	case targets:
+		return f.completeTarget
+	default:
+		return cobra.NoFileCompletions
 	}
 }
 
@@ -95,7 +73,7 @@ func (f *flags) complete(c *cobra.Command) {
 // as well. It connects to nothing.
 func (f *flags) completeTarget(c *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 	if setFromEnvironment(c.Flags()) == nil && f.config != "" {
-		targets, _ := config.Read(f.config)
+		targets, _ := config.Read(f.config, overridable())
 		for _, t := range targets {
 			if t.Name != "" {
 				names = append(names, t.Name)

@@ -37,6 +37,7 @@ func completed(t *testing.T, args ...string) (_ []string, filenames bool) {
 func TestShellsCompleteNamesOfFilesWhereAFileIsNamed(t *testing.T) {
 	run, _, err := newRootCommand().Find([]string{"run"})
 	require.NoError(t, err)
+	require.NoError(t, run.ParseFlags(nil)) // which adds the flags of all commands
 	var named []string
 	run.Flags().VisitAll(func(flag *pflag.Flag) {
 		if flag.Value.Type() == "bool" {

@@ -62,8 +62,7 @@ func actualFlags() []documentedFlag {
 		if f.Shorthand != "" {
 			row.name += ", `-" + f.Shorthand + "`"
 		}
-		// Not given, --since is not 0 but the latest alert.
-		if f.DefValue == "" || name == "since" {
+		if f.DefValue == "" {
 			row.value = "–"
 		}
 		list = append(list, row)
@@ -127,7 +126,7 @@ func TestAVariableSetsAFlagThatIsNotGiven(t *testing.T) {
 }
 
 func TestAVariableThatIsNoFlagsIsNoticed(t *testing.T) {
-	unknown := unknownVariables(newRootCommand(), []string{
+	unknown := unknownVariables([]string{
 		"PROVWATCH_LOGLEVEL=debug", "PROVWATCH_WEBHOOK_URLL=https://h/", "PROVWATCH_RESYNC=5m", "PROVWATCH_TAKEN=", "HOME=/",
 	})
 	require.Equal(t, []unknownVariable{

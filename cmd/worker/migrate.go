@@ -7,15 +7,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
 
 func migrateCommand(f *flags) *cobra.Command {
-	var dryRun bool
-	command := &cobra.Command{
+	return &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database's schema up to date",
 		Args:  noArguments,
@@ -30,11 +28,11 @@ func migrateCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			if dryRun {
+			if f.dryRun {
 				return reading(ctx, pool, func(ctx context.Context) error { return f.showSchema(ctx, pool, config, keys) })
 			}
 			defer warnOfWaits(ctx, pool, logger)()
-			needs, err := daemon.SourceMode(f.source).Prepares(ctx, pool)
+			needs, err := f.source.Prepares(ctx, pool)
 			if err != nil {
 				return err
 			}
@@ -57,13 +55,11 @@ func migrateCommand(f *flags) *cobra.Command {
 			return f.printer().Schema(after, after.Lacks(needs), append(before.Lacks(needs), registration(registered)...))
 		},
 	}
-	command.Flags().BoolVar(&dryRun, "dry-run", false, "print what is there and what is pending, and change nothing")
-	return command
 }
 
 // showSchema prints what is there and what "worker migrate" would do.
 func (f *flags) showSchema(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, keys *dbcrypt.Ring) error {
-	needs, err := daemon.SourceMode(f.source).Prepares(ctx, pool)
+	needs, err := f.source.Prepares(ctx, pool)
 	if err != nil {
 		return err
 	}

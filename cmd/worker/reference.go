@@ -7,8 +7,10 @@
 package main
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -40,14 +42,10 @@ func init() {
 	}
 }
 
-// documented returns the commands, with nothing in them that depends on who runs
-// the program.
-func documented() *cobra.Command {
-	root := newRootCommand()
-	flag := root.PersistentFlags().Lookup("data-dir")
-	flag.Usage = strings.ReplaceAll(flag.Usage, dataDirText(),
+// impersonal returns a usage in which nothing depends on the user who runs the program.
+func impersonal(usage string) string {
+	return strings.ReplaceAll(usage, dataDirText(),
 		"/var/lib/provwatch for root, $XDG_DATA_HOME/provwatch or ~/.local/share/provwatch for others")
-	return root
 }
 
 // writeManPages writes worker.1 and a page for each command. Their date is that of
@@ -56,13 +54,13 @@ func writeManPages(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	root := documented()
+	root := newRootCommand()
 	root.DisableAutoGenTag = true
 	visit(root, func(c *cobra.Command) {
 		c.Short, c.Long = markdown(c.Short), markdown(c.Long)
 		// Those of the parents are visited with the parents.
-		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { f.Usage = markdown(f.Usage) })
-		c.PersistentFlags().VisitAll(func(f *pflag.Flag) { f.Usage = markdown(f.Usage) })
+		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { f.Usage = markdown(impersonal(f.Usage)) })
+		c.PersistentFlags().VisitAll(func(f *pflag.Flag) { f.Usage = markdown(impersonal(f.Usage)) })
 	})
 	return doc.GenManTree(root, &doc.GenManHeader{
 		Title: "WORKER", Section: "1", Source: "provwatch " + buildInfo().Version, Manual: "provwatch",
@@ -91,7 +89,7 @@ type flagRow struct{ Flag, Variable, Default, Commands, Meaning string }
 type commandRow struct{ Use, Short string }
 
 func writeConfiguration(file string) error {
-	root := documented()
+	root := newRootCommand()
 	data := struct {
 		Flags           []flagRow
 		Commands        []commandRow
@@ -100,7 +98,7 @@ func writeConfiguration(file string) error {
 		Fence           string
 
 		KeysVariable, KeysFileVariable string
-	}{Flags: flagRows(root), Fence: "```"}
+	}{Flags: flagRows(), Fence: "```"}
 	data.Legacy, data.Indexed = environment.Variables()
 	data.Prefix, data.Alias = environment.Prefixes()
 	data.KeysVariable, data.KeysFileVariable = dbcrypt.KeysVariable, dbcrypt.KeysFileVariable
@@ -127,46 +125,24 @@ func writeConfiguration(file string) error {
 // cell makes a text one of a table.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
-func visit(c *cobra.Command, do func(*cobra.Command)) {
-	do(c)
-	for _, sub := range c.Commands() {
-		visit(sub, do)
-	}
-}
-
 // flagRows returns the flags by name, each with the commands that have it.
-func flagRows(root *cobra.Command) []flagRow {
-	flags := map[string]*pflag.Flag{}
+func flagRows() []flagRow {
+	rows := map[string]flagRow{}
 	commands := map[string][]string{}
-	note := func(command string) func(*pflag.Flag) {
-		return func(f *pflag.Flag) {
-			if f.Name != "help" && f.Name != "version" {
-				flags[f.Name] = f
-				commands[f.Name] = append(commands[f.Name], command)
-			}
+	for _, s := range newFlags().settings() {
+		row := flagRow{Flag: "`--" + s.name + "`", Default: "–", Meaning: impersonal(s.usage), Variable: "–"}
+		if variable := s.variable(); variable != "" {
+			row.Variable = "`" + variable + "`"
 		}
+		if s.letter != "" {
+			row.Flag += ", `-" + s.letter + "`"
+		}
+		if s.initial != "" {
+			row.Default = "`" + s.initial + "`"
+		}
+		commands[s.name] = append(commands[s.name], s.commands...)
+		row.Commands = cmp.Or(strings.Join(slices.Sorted(slices.Values(commands[s.name])), ", "), "all")
+		rows[s.name] = row
 	}
-	root.PersistentFlags().VisitAll(note("all"))
-	visit(root, func(c *cobra.Command) {
-		if c.HasParent() && !c.Hidden {
-			c.LocalNonPersistentFlags().VisitAll(note(strings.TrimPrefix(c.CommandPath(), "worker ")))
-		}
-	})
-	var rows []flagRow
-	for name, f := range flags {
-		row := flagRow{Flag: "`--" + name + "`", Default: "`" + f.DefValue + "`", Meaning: f.Usage,
-			Commands: strings.Join(slices.Sorted(slices.Values(commands[name])), ", "), Variable: "–"}
-		if v := variableOf(name); v != "" {
-			row.Variable = "`" + v + "`"
-		}
-		if f.Shorthand != "" {
-			row.Flag += ", `-" + f.Shorthand + "`"
-		}
-		if f.DefValue == "" || name == "since" { // not given, --since is the latest alert
-			row.Default = "–"
-		}
-		rows = append(rows, row)
-	}
-	slices.SortFunc(rows, func(a, b flagRow) int { return strings.Compare(a.Flag, b.Flag) })
-	return rows
+	return slices.SortedFunc(maps.Values(rows), func(a, b flagRow) int { return strings.Compare(a.Flag, b.Flag) })
 }

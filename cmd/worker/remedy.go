@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 )
 
@@ -29,19 +28,17 @@ func quoted(word string) string {
 // DATABASE_URL or PG* variables is not among them.
 func (f *flags) ownFlags() string {
 	var text strings.Builder
-	add := func(flag, value, otherwise string) {
-		if value != otherwise {
-			fmt.Fprintf(&text, " --%s %s", flag, quoted(value))
+	for _, s := range f.settings() {
+		if !s.has(repeated) || !s.isSet() {
+			continue
 		}
+		if s.name == "data-dir" {
+			if database, err := f.configuredDatabase(); database != nil || err != nil || f.config != "" {
+				continue
+			}
+		}
+		fmt.Fprintf(&text, " --%s %s", s.name, quoted(s.value.String()))
 	}
-	add("env-file", f.envFile, "")
-	add("database-url-file", f.databaseFile, "")
-	if database, err := f.configuredDatabase(); database == nil && err == nil && f.config == "" {
-		add("data-dir", f.dataDir, "")
-	}
-	add("migrate", f.migrate, string(schema.Auto))
-	add("credential-drift", f.credentials, string(drift.IgnoreCredentials))
-	add("compat", f.compat, compatNone)
 	return text.String()
 }
 
@@ -62,7 +59,7 @@ func (f *flags) remedies() seed.Remedies {
 	}
 	own := f.ownFlags()
 	tolerate := " --on-boot-drift=alert"
-	if f.requiresCredentials() && f.credentials == string(drift.IgnoreCredentials) {
+	if f.requiresCredentials() && f.credentials == drift.IgnoreCredentials {
 		tolerate += " --credential-drift=alert" // without which it would ignore some
 	}
 	return seed.Remedies{Command: program(), Flags: own, Tolerate: `"` + program() + ` run` + tolerate + own + `"`}
@@ -71,7 +68,7 @@ func (f *flags) remedies() seed.Remedies {
 // remedies are those of a target, which the worker starts again by itself.
 func (t *fileTarget) remedies() seed.Remedies {
 	field := "on_boot_drift: alert"
-	if t.flags.requiresCredentials() && t.flags.credentials == string(drift.IgnoreCredentials) {
+	if t.flags.requiresCredentials() && t.flags.credentials == drift.IgnoreCredentials {
 		field += " and credential_drift: alert"
 	}
 	return seed.Remedies{

@@ -26,19 +26,21 @@ import (
 	"provwatch/internal/suggest"
 )
 
+const mustTake = "must be env (write the environment's fields to the database) or db (accept the database's)"
+
 func resolveCommand(f *flags) *cobra.Command {
-	var take string
-	var withKeys bool
-	command := &cobra.Command{
+	return &cobra.Command{
 		Use:   "resolve NAME --take env|db",
 		Short: "End a provider's drift: write the environment's fields to the database, or accept the database's",
 		Args:  oneArgument,
+
+		ValidArgsFunction: f.completeProvider,
 		RunE: func(c *cobra.Command, args []string) (failed error) {
 			ctx, logger := c.Context(), f.logger()
-			if take != "env" && take != "db" {
-				return &usageError{errors.New("--take must be env (write the environment's fields to the database) or db (accept the database's)")}
+			if f.take == "" {
+				return &usageError{errors.New("--take " + mustTake)}
 			}
-			if withKeys && take == "db" {
+			if f.withKeys && f.take == databaseSide {
 				return &usageError{errors.New("--with-keys goes with --take env")}
 			}
 			environment, err := f.environment(ctx, logger)
@@ -56,9 +58,9 @@ func resolveCommand(f *flags) *cobra.Command {
 			}
 			defer func() { failed = errors.Join(failed, done()) }()
 			var outcome reconcile.Outcome
-			compare := f.credentials == string(drift.AlertCredentials)
-			if take == "env" {
-				outcome, err = reconcile.TakeEnv(ctx, pool, keys, desired, withKeys, compare, operator(), f.seedOptions(keys)...)
+			compare := f.credentials == drift.AlertCredentials
+			if f.take == environmentSide {
+				outcome, err = reconcile.TakeEnv(ctx, pool, keys, desired, f.withKeys, compare, operator(), f.seedOptions(keys)...)
 			} else {
 				outcome, err = reconcile.TakeDB(ctx, pool, keys, desired, compare, operator(), f.seedOptions(keys)...)
 			}
@@ -69,13 +71,9 @@ func resolveCommand(f *flags) *cobra.Command {
 			if outcome.Written() {
 				delivery = handOver(ctx, pool, logger)
 			}
-			return f.printer().Resolution(outcome, take, delivery)
+			return f.printer().Resolution(outcome, string(f.take), delivery)
 		},
 	}
-	command.ValidArgsFunction = f.completeProvider
-	command.Flags().StringVar(&take, "take", "", "which side stands: env, db")
-	command.Flags().BoolVar(&withKeys, "with-keys", false, "with --take env: replace the stored keys and Bedrock credentials by the environment's as well")
-	return command
 }
 
 func (f *flags) named(environment environment.Environment, name string) (provider.Desired, error) {
@@ -127,7 +125,7 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *
 		return stop()
 	}
 	needs := schema.Needs{Use: schema.Resolving, CommandFlags: f.commandFlags()}
-	if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
+	if err := schema.Ensure(ctx, pool, f.migrate, needs, logger); err != nil {
 		return nil, nil, errors.Join(err, done())
 	}
 	return pool, done, nil

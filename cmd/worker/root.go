@@ -3,21 +3,16 @@ package main
 import (
 	"errors"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
-
-	"provwatch/internal/daemon"
-	"provwatch/internal/drift"
-	"provwatch/internal/schema"
 )
 
 // more adds commands of a build that is not the worker's.
 var more = func(*cobra.Command) {}
 
 func newRootCommand() *cobra.Command {
-	var f flags
-	run := runCommand(&f)
+	f := newFlags()
+	run := runCommand(f)
 	root := &cobra.Command{
 		Use:   "worker",
 		Short: "Seed AI providers from the environment into Postgres, and watch both for drift",
@@ -42,7 +37,7 @@ func newRootCommand() *cobra.Command {
 		if err := errors.Join(setFromEnvironment(c.Flags()), f.check()); err != nil {
 			return &usageError{err}
 		}
-		for _, unknown := range unknownVariables(c.Root(), os.Environ()) {
+		for _, unknown := range unknownVariables(os.Environ()) {
 			f.logger().WarnContext(c.Context(), "the variable belongs to no flag and has no effect", "variable", unknown.name, "nearest", unknown.nearest)
 		}
 		if c == run || c == root { // which takes all targets
@@ -54,39 +49,21 @@ func newRootCommand() *cobra.Command {
 		return f.selectTarget()
 	}
 
-	p := root.PersistentFlags()
-	p.StringVar(&f.envFile, "env-file", "", "read CODER_AIBRIDGE_* variables from this file as well; SIGHUP reads it again")
-	p.StringVar(&f.databaseFile, "database-url-file", "", "file of the connection string, in place of DATABASE_URL; its user and password are read again for each connection")
-	p.StringVar(&f.config, "config", "", "YAML file of the databases to watch, each with an environment of its own, in place of one database")
-	p.StringVar(&f.targetName, "target", "", "with --config: the target that a command other than run is for")
-	p.StringVar(&f.dataDir, "data-dir", "", "folder of the private PostgreSQL, used when no database is configured (default "+dataDirText()+")")
-	p.DurationVar(&f.connectTimeout, "connect-timeout", 30*time.Second, "how long to try to reach the database at the start")
-	p.StringVar(&f.migrate, "migrate", string(schema.Auto), "what to do about a schema that is not up to date: auto (migrate), check (fail), off")
-	p.StringVar(&f.credentials, "credential-drift", string(drift.IgnoreCredentials), "what to do about keys that differ from the environment's: ignore, warn, alert")
-	p.StringVar(&f.compat, "compat", compatNone, "as what program to seed: none, upstream-credentials (credentials must agree at the start as well)")
-	p.StringVarP(&f.output, "output", "o", "text", "form of what is printed: text, json")
-	p.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text, json")
-	p.StringVar(&f.logLevel, "log-level", "info", "lowest level that is logged: debug, info, warn, error")
-
-	p.StringVar(&f.source, "source", string(daemon.AutoSource), "where changes come from: auto (the WAL where it can be read, else notifications), notify, wal")
-
 	// "worker" alone is "worker run", flags included.
-	f.addRunFlags(root.Flags())
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(&f), verifyCommand(&f), resolveCommand(&f), watchCommand(&f), statusCommand(&f), migrateCommand(&f), slotCommand(&f), sinksCommand(&f), rolesCommand(&f), versionCommand(&f), completionCommand())
+	root.AddCommand(run, seedCommand(f), verifyCommand(f), resolveCommand(f), watchCommand(f), statusCommand(f), migrateCommand(f), slotCommand(f), sinksCommand(f), rolesCommand(f), versionCommand(f), completionCommand())
 	more(root)
-	f.complete(root)
-	wrapArgs(root)
-	for _, c := range root.Commands() {
+	f.declare(root)
+	visit(root, func(c *cobra.Command) {
 		if !c.Runnable() {
-			// One that only has commands of its own: anything else is a mistake.
+			// It only has commands of its own: anything else is a mistake.
 			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 		}
-		wrapArgs(c)
-		for _, sub := range c.Commands() {
-			wrapArgs(sub)
+		if c.ValidArgsFunction == nil {
+			c.ValidArgsFunction = cobra.NoFileCompletions
 		}
-	}
+		wrapArgs(c)
+	})
 	root.InitDefaultHelpCmd()
 	help, _, _ := root.Find([]string{"help"})
 	help.Args = func(_ *cobra.Command, args []string) error {

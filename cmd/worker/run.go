@@ -27,7 +27,7 @@ import (
 )
 
 func runCommand(f *flags) *cobra.Command {
-	command := &cobra.Command{
+	return &cobra.Command{
 		Use:   "run",
 		Short: "Seed, then watch for drift until stopped (the default)",
 		Args:  noArguments,
@@ -90,8 +90,6 @@ func runCommand(f *flags) *cobra.Command {
 			return errors.Join(err, stop(stopping))
 		},
 	}
-	f.addRunFlags(command.Flags())
-	return command
 }
 
 // httpToken reads --http-token-file.
@@ -101,7 +99,7 @@ func (f *flags) httpToken() (secret.Text, error) {
 	}
 	token, err := web.ReadToken(f.httpTokenFile)
 	if err != nil {
-		return secret.Text{}, &usageError{fmt.Errorf("--http-token-file (or %s): %w", variableOf("http-token-file"), err)}
+		return secret.Text{}, &usageError{fmt.Errorf("%s: %w", flagOrVariable("http-token-file"), err)}
 	}
 	return token, nil
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/audit"
-	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/postgres"
+	"provwatch/internal/provider"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
@@ -20,8 +20,7 @@ import (
 )
 
 func seedCommand(f *flags) *cobra.Command {
-	var dryRun bool
-	command := &cobra.Command{
+	return &cobra.Command{
 		Use:   "seed",
 		Short: "Seed once and exit, or with --dry-run print what a seed would do",
 		Args:  noArguments,
@@ -32,42 +31,13 @@ func seedCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			if dryRun {
-				var plan seed.Plan
-				err := reading(ctx, pool, func(ctx context.Context) (err error) {
-					plan, err = seed.DryRun(ctx, pool, environment.Providers, false, f.seedOptions(keys)...)
-					return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
-				})
-				if err != nil {
-					return err
-				}
-				seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
-				if err := f.printer().Plan(plan, false); err != nil {
-					return err
-				}
-				if err := plan.Refusal(ctx, pool, keys, schema.Mode(f.migrate) == schema.Auto); err != nil {
-					return fmt.Errorf("a seed would fail: %w", err)
-				}
-				return planError(plan)
+			if f.dryRun {
+				return f.foretellSeed(ctx, pool, environment.Providers, keys, logger)
 			}
 			defer warnOfWaits(ctx, pool, logger)()
 			var plan seed.Plan
-			err = postgres.Persist(ctx, config, f.connectTimeout, logger, func() error {
-				// For the source that a worker with these flags would use.
-				needs, err := daemon.SourceMode(f.source).Needs(ctx, pool)
-				if err != nil {
-					return err
-				}
-				needs.Use, needs.CommandFlags = f.comparing(schema.Seeding), f.commandFlags()
-				if err := schema.Ensure(ctx, pool, schema.Mode(f.migrate), needs, logger); err != nil {
-					return err
-				}
-				if schema.Mode(f.migrate) == schema.Auto {
-					if _, err := store.On(pool).RegisterKey(ctx, keys); err != nil {
-						return err
-					}
-				}
-				plan, err = seed.Seed(ctx, pool, environment.Providers, false, logger, f.seedOptions(keys)...)
+			err = postgres.Persist(ctx, config, f.connectTimeout, logger, func() (err error) {
+				plan, err = f.seed(ctx, pool, environment.Providers, keys, logger)
 				return err
 			})
 			if err != nil {
@@ -80,9 +50,44 @@ func seedCommand(f *flags) *cobra.Command {
 			return f.printer().Plan(plan, true)
 		},
 	}
-	command.Flags().BoolVar(&dryRun, "dry-run", false, "print the plan and write nothing")
-	f.addSeedFlags(command.Flags())
-	return command
+}
+
+// seed prepares the schema for the source of a worker with these flags, and seeds.
+func (f *flags) seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, keys *dbcrypt.Ring, logger *slog.Logger) (seed.Plan, error) {
+	needs, err := f.source.Needs(ctx, pool)
+	if err != nil {
+		return seed.Plan{}, err
+	}
+	needs.Use, needs.CommandFlags = f.comparing(schema.Seeding), f.commandFlags()
+	if err := schema.Ensure(ctx, pool, f.migrate, needs, logger); err != nil {
+		return seed.Plan{}, err
+	}
+	if f.migrate == schema.Auto {
+		if _, err := store.On(pool).RegisterKey(ctx, keys); err != nil {
+			return seed.Plan{}, err
+		}
+	}
+	return seed.Seed(ctx, pool, desired, false, logger, f.seedOptions(keys)...)
+}
+
+// foretellSeed prints the plan of a seed. It fails if the seed would fail.
+func (f *flags) foretellSeed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, keys *dbcrypt.Ring, logger *slog.Logger) error {
+	var plan seed.Plan
+	err := reading(ctx, pool, func(ctx context.Context) (err error) {
+		plan, err = seed.DryRun(ctx, pool, desired, false, f.seedOptions(keys)...)
+		return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
+	})
+	if err != nil {
+		return err
+	}
+	seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
+	if err := f.printer().Plan(plan, false); err != nil {
+		return err
+	}
+	if err := plan.Refusal(ctx, pool, keys, f.migrate == schema.Auto); err != nil {
+		return fmt.Errorf("a seed would fail: %w", err)
+	}
+	return planError(plan)
 }
 
 // seedOptions are how a seed, or whatever foretells one, is done.

@@ -13,16 +13,13 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/spf13/pflag"
 
 	"provwatch/internal/config"
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
-	"provwatch/internal/drift"
 	"provwatch/internal/environment"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
-	"provwatch/internal/schema"
 )
 
 // fileTarget is a target of --config with the flags that hold for it.
@@ -42,7 +39,7 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 		return nil, err
 	}
 	failed := &config.Error{Path: f.config}
-	read, err := config.Read(f.config)
+	read, err := config.Read(f.config, overridable())
 	if err != nil && !errors.As(err, &failed) {
 		return nil, &usageError{err}
 	}
@@ -77,28 +74,30 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 	return targets, nil
 }
 
+// overridable returns the flags that a target can have as fields.
+func overridable() (flags []string) {
+	for _, s := range newFlags().settings() {
+		if s.has(perTarget) {
+			flags = append(flags, s.name)
+		}
+	}
+	return flags
+}
+
 // checkAlone refuses what each target has of its own.
 func (f *flags) checkAlone() error {
 	var set []string
-	if f.envFile != "" {
-		set = append(set, "--env-file (or "+variableOf("env-file")+")")
-	}
-	if f.databaseFile != "" {
-		set = append(set, "--database-url-file (or "+variableOf("database-url-file")+")")
-	}
-	if f.dataDir != "" {
-		set = append(set, "--data-dir (or "+variableOf("data-dir")+")")
-	}
-	// What tells databases apart is of one.
-	if f.sinks.cluster != "" {
-		set = append(set, "--cluster-name (or "+variableOf("cluster-name")+")")
+	for _, s := range f.settings() {
+		if s.has(perDatabase) && s.isSet() {
+			set = append(set, flagOrVariable(s.name))
+		}
 	}
 	if os.Getenv("DATABASE_URL") != "" {
 		set = append(set, "DATABASE_URL")
 	}
 	if len(set) > 0 {
-		return &usageError{fmt.Errorf("--config (or %s) names the databases and their environments: it cannot be used together with %s",
-			variableOf("config"), strings.Join(set, ", "))}
+		return &usageError{fmt.Errorf("%s names the databases and their environments: it cannot be used together with %s",
+			flagOrVariable("config"), strings.Join(set, ", "))}
 	}
 	return nil
 }
@@ -107,22 +106,13 @@ func (f *flags) checkAlone() error {
 // each at the line of its value.
 func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 	own := *f
-	set := pflag.NewFlagSet("", pflag.ContinueOnError)
-	set.StringVar(&own.source, "source", own.source, "")
-	set.DurationVar(&own.resync, "resync", own.resync, "")
-	set.StringVar(&own.migrate, "migrate", own.migrate, "")
-	set.StringVar(&own.onBootDrift, "on-boot-drift", own.onBootDrift, "")
-	set.BoolVar(&own.announceSeed, "announce-seed", own.announceSeed, "")
-	set.StringVar(&own.credentials, "credential-drift", own.credentials, "")
-	set.StringVar(&own.compat, "compat", own.compat, "")
-	set.StringVar(&own.slotMaxLag, "slot-max-lag", own.slotMaxLag, "")
-	set.StringVar(&own.sinks.cluster, "cluster-name", own.sinks.cluster, "")
+	table := own.settings()
 	for _, o := range t.Overrides {
-		flag := set.Lookup(o.Flag)
-		before := flag.Value.String()
-		if err := set.Set(o.Flag, o.Value); err != nil {
-			_ = flag.Value.Set(before) // a duration is 0 now
-			found(o.Line, fmt.Errorf("%s must be %s", strings.ReplaceAll(o.Flag, "-", "_"), wanted(flag, o.Value)))
+		s, _ := named(table, o.Flag)
+		before := s.value.String()
+		if err := s.value.Set(o.Value); err != nil {
+			_ = s.value.Set(before) // a duration is 0 now
+			found(o.Line, fmt.Errorf("%s must be %s", s.field(), wanted(s.value.Type(), o.Value)))
 		}
 	}
 	for _, p := range own.problems() {
@@ -135,7 +125,8 @@ func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 		if p.among != nil {
 			found(line, errors.New(p.inFile))
 		} else {
-			found(line, fmt.Errorf("%s %s", strings.ReplaceAll(p.flag, "-", "_"), p.want))
+			s, _ := named(table, p.flag)
+			found(line, fmt.Errorf("%s %s", s.field(), p.want))
 		}
 	}
 	return &own
@@ -244,17 +235,17 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 
 // daemonOptions adds to options what the flags say of a database's daemon.
 func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
-	maxLag, err := f.maxLag()
+	maxLag, err := f.slotMaxLag.bytes()
 	o.ConnectTimeout = f.connectTimeout
-	o.Migrate = schema.Mode(f.migrate)
-	o.TolerateBootDrift = f.onBootDrift == "alert"
+	o.Migrate = f.migrate
+	o.TolerateBootDrift = f.onBootDrift == alertAtBoot
 	o.RequireCredentials = f.requiresCredentials()
 	o.AnnounceSeed = f.announceSeed
-	o.CredentialDrift = drift.CredentialMode(f.credentials)
+	o.CredentialDrift = f.credentials
 	o.Resync, o.MaxBackOff = f.resync, f.maxBackOff
 	o.ProbeInterval, o.AnswerTimeout = f.probeInterval, f.answerTimeout
 	o.TakeOverAfter = f.takeOverAfter
-	o.Source = daemon.SourceMode(f.source)
+	o.Source = f.source
 	o.SlotMaxLag = maxLag
 	o.Remedies = f.remedies()
 	return o, err
@@ -293,7 +284,7 @@ func (f *flags) selectTarget() error {
 		return nil
 	}
 	if f.config == "" {
-		return &usageError{fmt.Errorf("--target names one of the targets of --config (or %s), which is not set", variableOf("config"))}
+		return &usageError{fmt.Errorf("--target names one of the targets of %s, which is not set", flagOrVariable("config"))}
 	}
 	targets, err := f.readTargets()
 	if err != nil {
@@ -326,7 +317,7 @@ func (f *flags) commandFlags() string {
 // target.
 func (f *flags) needTarget() error {
 	if f.config != "" && f.target == nil {
-		return &usageError{fmt.Errorf("--config (or %s) names several databases: say by --target which one is meant", variableOf("config"))}
+		return &usageError{fmt.Errorf("%s names several databases: say by --target which one is meant", flagOrVariable("config"))}
 	}
 	return nil
 }

@@ -5,9 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/daemon"
@@ -27,16 +25,13 @@ func TestATargetWhoseFileNamesTheDatabaseOfAnotherFails(t *testing.T) {
 	write("b.url", "postgres://u:hunter2@db.example:5432/two")
 	write("c.url", "postgres://other:hunter2@db.example/two")
 	t.Setenv("DATABASE_URL", "")
-	var f flags
-	f.addRunFlags(pflag.NewFlagSet("", pflag.ContinueOnError))
+	f := newFlags()
 	f.config = write("targets.yaml", `
 targets:
   - {name: a, env_file: none.env, database: host=db.example port=5432 dbname=one}
   - {name: b, env_file: none.env, database_url_file: b.url}
   - {name: c, env_file: none.env, database_url_file: c.url}
 `)
-	f.output, f.logFormat, f.logLevel, f.connectTimeout = "text", "text", "info", time.Second
-	f.source, f.migrate, f.credentials, f.compat = "auto", "auto", "ignore", "none"
 	targets, err := f.readTargets()
 	require.NoError(t, err)
 	open := func(i int) error {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,7 +35,7 @@ func flagError(c *cobra.Command, err error) error {
 	switch {
 	case errors.As(err, &invalid):
 		flag := invalid.GetFlag()
-		err = fmt.Errorf("the value of --%s cannot be used: want %s", flag.Name, wanted(flag, invalid.GetValue()))
+		err = fmt.Errorf("the value of --%s cannot be used: want %s", flag.Name, wanted(flag.Value.Type(), invalid.GetValue()))
 	case errors.As(err, &required):
 		err = fmt.Errorf("--%s needs a value", required.GetFlag().Name)
 	case errors.As(err, &unknown):
@@ -50,16 +49,11 @@ func flagError(c *cobra.Command, err error) error {
 // unknownFlag is the error of a flag that the command does not have.
 func unknownFlag(c *cobra.Command, name string) error {
 	var of []string // the commands that have it
-	var visit func(*cobra.Command)
-	visit = func(sub *cobra.Command) {
+	visit(c.Root(), func(sub *cobra.Command) {
 		if sub.HasParent() && sub.LocalNonPersistentFlags().Lookup(name) != nil {
 			of = append(of, fmt.Sprintf("%q", sub.CommandPath()))
 		}
-		for _, s := range sub.Commands() {
-			visit(s)
-		}
-	}
-	visit(c.Root())
+	})
 	if len(of) > 0 {
 		return fmt.Errorf("--%s is a flag of %s", name, strings.Join(of, ", "))
 	}
@@ -132,22 +126,4 @@ func oneArgument(c *cobra.Command, args []string) error {
 		return fmt.Errorf("want one argument: %s %s", c.Parent().CommandPath(), c.Use)
 	}
 	return nil
-}
-
-// wanted says what a flag takes that does not take the value.
-func wanted(flag *pflag.Flag, value string) string {
-	switch flag.Value.Type() {
-	case "duration":
-		const noSecret = 16 // bits of a number
-		if _, err := strconv.ParseUint(value, 10, noSecret); err == nil {
-			return "a duration with its unit, such as " + value + "s"
-		}
-		return "a duration, such as 30s"
-	case "bool":
-		return "true or false"
-	case "int64":
-		return "a whole number"
-	default:
-		return "a " + flag.Value.Type()
-	}
 }

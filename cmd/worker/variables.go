@@ -7,25 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"provwatch/internal/suggest"
 )
-
-const variablePrefix = "PROVWATCH_"
-
-// perCall are the flags that have no variable: they say what one call is to do,
-// and must not be left behind in an environment.
-var perCall = []string{"target", "dry-run", "take", "with-keys", "since", "all", "stream", "help", "version"}
-
-// variableOf returns the variable of a flag, empty for one that has none.
-func variableOf(flag string) string {
-	if slices.Contains(perCall, flag) {
-		return ""
-	}
-	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
 
 // setFromEnvironment sets the flags that were not given from their PROVWATCH_*
 // variables. An empty variable counts as not set.
@@ -40,8 +25,8 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 		before := flag.Value.String()
 		if err := set.Set(flag.Name, value); err != nil {
 			_ = flag.Value.Set(before) // a duration is 0 now
-			// A value can be a secret in the wrong place, hence is not shown.
-			failed = errors.Join(failed, fmt.Errorf("%s cannot be used for --%s: want %s", variable, flag.Name, wanted(flag, value)))
+			// A value can be a secret in the wrong place. It is not printed.
+			failed = errors.Join(failed, fmt.Errorf("%s cannot be used for --%s: want %s", variable, flag.Name, wanted(flag.Value.Type(), value)))
 		}
 	})
 	return failed
@@ -50,24 +35,15 @@ func setFromEnvironment(set *pflag.FlagSet) error {
 // unknownVariable is a variable that looks like a flag's.
 type unknownVariable struct{ name, nearest string }
 
-// unknownVariables returns the PROVWATCH_* variables that are set and belong to no
-// flag of any command, each with the one that it is most likely a misspelling of.
-func unknownVariables(root *cobra.Command, environment []string) (unknown []unknownVariable) {
+// unknownVariables returns the PROVWATCH_* variables of the environment that belong to no
+// setting, each with the nearest variable of a setting.
+func unknownVariables(environment []string) (unknown []unknownVariable) {
 	var known []string
-	var visit func(*cobra.Command)
-	visit = func(c *cobra.Command) {
-		note := func(flag *pflag.Flag) {
-			if variable := variableOf(flag.Name); variable != "" {
-				known = append(known, variable)
-			}
-		}
-		c.Flags().VisitAll(note)
-		c.PersistentFlags().VisitAll(note)
-		for _, sub := range c.Commands() {
-			visit(sub)
+	for _, s := range new(flags).settings() {
+		if variable := s.variable(); variable != "" {
+			known = append(known, variable)
 		}
 	}
-	visit(root)
 	for _, entry := range environment {
 		name, value, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, variablePrefix) || value == "" || slices.Contains(known, name) || slices.Contains(testVariables, name) {

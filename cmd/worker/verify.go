@@ -24,7 +24,7 @@ func verifyCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			use, mode := f.comparing(schema.Verifying), drift.CredentialMode(f.credentials)
+			use, mode := f.comparing(schema.Verifying), f.credentials
 			if mode.Compares() {
 				use |= schema.Credentials
 			}

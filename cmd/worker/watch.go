@@ -10,12 +10,12 @@ import (
 )
 
 func watchCommand(f *flags) *cobra.Command {
-	var since int64
-	command := &cobra.Command{
+	return &cobra.Command{
 		Use:   "watch",
 		Short: "Print drift alerts as they are published, until stopped",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
+			since := f.since
 			switch {
 			case !c.Flags().Changed("since"):
 				since = history.New
@@ -36,6 +36,4 @@ func watchCommand(f *flags) *cobra.Command {
 			return unlessStopped(ctx, schema.Explain(ctx, pool, schema.Watching, err))
 		},
 	}
-	command.Flags().Int64Var(&since, "since", 0, "print the alerts above this seq first; 0 prints all (default: only new ones)")
-	return command
 }

@@ -53,14 +53,13 @@ type Override struct {
 	Line        int // of the file
 }
 
-// overrides are the fields that stand for a flag: source_x is the flag source-x.
-var overrides = []string{
-	"source", "resync", "migrate", "on_boot_drift", "announce_seed", "credential_drift", "compat", "slot_max_lag", "cluster_name",
+// ownFields are the fields of a target that are not the flags of the caller.
+var ownFields = []string{
+	"name", "env_file", "env_prefix", "encryption_keys_file", "database_url_env", "database_url_file", "database",
 }
 
-var fields = append([]string{
-	"name", "env_file", "env_prefix", "encryption_keys_file", "database_url_env", "database_url_file", "database",
-}, overrides...)
+// fieldOf returns the field of a flag: source_x of source-x.
+func fieldOf(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
 
 // Finding is what is wrong at a place of the file. It never holds a value of the
 // file other than a target's name: a password can be pasted anywhere. An unknown
@@ -93,16 +92,17 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Read reads the file. Paths in it are relative to its folder. The error is an
+// Read reads the file. A target can have the flags given as fields. Paths in the file are
+// relative to its folder. The error is an
 // [*Error] that holds everything that is wrong; the targets are then those that
 // could be read, in part or whole, for whoever has more to check of them.
-func Read(path string) ([]Target, error) {
+func Read(path string, flags []string) ([]Target, error) {
 	text, err := regularfile.ReadGuarded(path, maxSize)
 	if err != nil {
 		// The path is named already.
 		return nil, &Error{Path: regularfile.Shown(path), Findings: []Finding{{Message: fmt.Sprintf("the file of --config cannot be read: %v", regularfile.Cause(err))}}}
 	}
-	targets, findings := parse(text)
+	targets, findings := parse(text, flags)
 	for i := range targets {
 		t := &targets[i]
 		for _, place := range []*string{&t.EnvFile, &t.EncryptionKeysFile, &t.DatabaseURLFile} {
@@ -119,8 +119,8 @@ func Read(path string) ([]Target, error) {
 
 // parse does not decode into a type: the parser's own messages of values that do
 // not fit quote them, and end at the first.
-func parse(text []byte) ([]Target, []Finding) {
-	var p parser
+func parse(text []byte, flags []string) ([]Target, []Finding) {
+	p := parser{flags: flags}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var document, more yaml.Node
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
@@ -153,6 +153,7 @@ func notYAML(err error) Finding {
 }
 
 type parser struct {
+	flags    []string // that a target can have
 	targets  []Target
 	findings []Finding
 }
@@ -244,6 +245,15 @@ var (
 	passwordKeyword = regexp.MustCompile(`(?i)\b(ssl)?password\s*=`)
 )
 
+// fields returns the fields that a target can have.
+func (p *parser) fields() []string {
+	fields := slices.Clone(ownFields)
+	for _, flag := range p.flags {
+		fields = append(fields, fieldOf(flag))
+	}
+	return fields
+}
+
 // target returns what can be read of a target, and whether it is one at all. A value
 // that cannot be used is left out.
 func (p *parser) target(node *yaml.Node, index int) (Target, bool) {
@@ -255,7 +265,7 @@ func (p *parser) target(node *yaml.Node, index int) (Target, bool) {
 			}
 		}
 	}
-	values := p.mapping(node, name, fmt.Sprintf("target %d of the list", index+1), fields)
+	values := p.mapping(node, name, fmt.Sprintf("target %d of the list", index+1), p.fields())
 	if values == nil {
 		return Target{}, false
 	}
@@ -290,9 +300,9 @@ func (p *parser) target(node *yaml.Node, index int) (Target, bool) {
 		p.find(v.Line, name, "database must not hold a password: use database_url_env or database_url_file, or libpq's PGPASSFILE")
 		t.Database = ""
 	}
-	for _, field := range overrides {
-		if value := text(field); value != "" {
-			t.Overrides = append(t.Overrides, Override{Flag: strings.ReplaceAll(field, "_", "-"), Value: value, Line: values[field].Line})
+	for _, flag := range p.flags {
+		if value := text(fieldOf(flag)); value != "" {
+			t.Overrides = append(t.Overrides, Override{Flag: flag, Value: value, Line: values[fieldOf(flag)].Line})
 		}
 	}
 	return t, true

@@ -9,6 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// flags are those that a target can have in these tests.
+var flags = []string{"source", "resync", "slot-max-lag", "cluster-name", "announce-seed", "on-boot-drift", "migrate", "compat", "credential-drift"}
+
 func write(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "provwatch.yaml")
@@ -33,7 +36,7 @@ targets:
     env_prefix: THREE_
     database: host=db.example dbname=three
 `)
-	targets, err := Read(path)
+	targets, err := Read(path, flags)
 	require.NoError(t, err)
 	beside := func(name string) string { return filepath.Join(filepath.Dir(path), name) }
 	require.Equal(t, []Target{
@@ -94,7 +97,7 @@ func TestAllThatIsWrongIsReportedWithLineAndTargetAndWithoutValues(t *testing.T)
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, c.text)
-			_, err := Read(path)
+			_, err := Read(path, flags)
 			var failed *Error
 			require.ErrorAs(t, err, &failed)
 			lines := strings.Split(err.Error(), "\n")
@@ -108,12 +111,12 @@ func TestAllThatIsWrongIsReportedWithLineAndTargetAndWithoutValues(t *testing.T)
 }
 
 func TestAFileThatCannotBeReadIsNamed(t *testing.T) {
-	_, err := Read("/does/not/exist.yaml")
+	_, err := Read("/does/not/exist.yaml", flags)
 	require.EqualError(t, err, "/does/not/exist.yaml: the file of --config cannot be read: no such file or directory")
 }
 
 func TestTheExampleIsUsableAndHasEachWayToNameAnEnvironmentAndADatabase(t *testing.T) {
-	targets, err := Read("../../deploy/provwatch.example.yaml")
+	targets, err := Read("../../deploy/provwatch.example.yaml", flags)
 	require.NoError(t, err)
 	require.Len(t, targets, 3)
 	var ways [5]bool

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"provwatch/internal/daemon"
+	"provwatch/internal/drift"
+	"provwatch/internal/leader"
+	"provwatch/internal/schema"
+	"provwatch/internal/sink"
+)
+
+// setting is a row of the table of [flags.settings]. Flags, variables, the fields of
+// --config, the completion of shells and docs/configuration.md are read from it.
+type setting struct {
+	name   string // of the flag
+	letter string // the short form of the flag, empty for none
+	// commands have the flag: all of them without a list. "worker" alone has those of "run".
+	commands []string
+	traits   trait
+	value    value  // what the setting accepts, bound to the [flags] of the table
+	initial  string // the default; empty for no value
+	// completion is what a shell offers for the value.
+	completion completion
+	usage      string
+}
+
+// trait is a set of properties of a setting.
+type trait int
+
+const (
+	// perCall settings describe a single call. They have no variable: they must not stay
+	// behind in an environment.
+	perCall trait = 1 << iota
+	// perTarget settings are fields of a target in the file of --config as well.
+	perTarget
+	// perDatabase settings exclude --config, which has them for each target.
+	perDatabase
+	// repeated settings that differ from their default are repeated by the commands that
+	// messages propose.
+	repeated
+)
+
+// completion is what a shell offers for the value of a flag.
+type completion int
+
+const (
+	nothing completion = iota
+	words              // of an enum
+	files
+	folders
+	targets // names of the targets of --config
+)
+
+func (s setting) has(t trait) bool { return s.traits&t != 0 }
+
+const variablePrefix = "PROVWATCH_"
+
+// variable returns the environment variable of a setting, empty for a setting without one.
+func (s setting) variable() string {
+	if s.has(perCall) {
+		return ""
+	}
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+// field returns the name of a setting in the file of --config.
+func (s setting) field() string { return strings.ReplaceAll(s.name, "-", "_") }
+
+// isSet reports whether the value differs from the default.
+func (s setting) isSet() bool { return s.value.String() != s.initial }
+
+// named returns the setting of a flag, and whether there is one. Flags of cobra, such as
+// --help, are not settings.
+func named(table []setting, flag string) (setting, bool) {
+	i := slices.IndexFunc(table, func(s setting) bool { return s.name == flag })
+	if i < 0 {
+		return setting{}, false
+	}
+	return table[i], true
+}
+
+// variableOf returns the variable of a flag, empty for a flag without one.
+func variableOf(flag string) string {
+	s, found := named(new(flags).settings(), flag)
+	if !found {
+		return ""
+	}
+	return s.variable()
+}
+
+// flagOrVariable names both ways to give a setting on the command line.
+func flagOrVariable(flag string) string {
+	if variable := variableOf(flag); variable != "" {
+		return fmt.Sprintf("--%s (or %s)", flag, variable)
+	}
+	return "--" + flag
+}
+
+// declare adds the flag of a setting to a flag set of the command.
+func (s setting) declare(f *flags, c *cobra.Command, set *pflag.FlagSet) {
+	flag := set.VarPF(s.value, s.name, s.letter, s.usage)
+	flag.DefValue = s.initial
+	if s.value.Type() == "bool" {
+		flag.NoOptDefVal = "true"
+		return
+	}
+	if complete := f.completes(s); complete != nil {
+		// It fails for a flag that does not exist or is registered twice.
+		if err := c.RegisterFlagCompletionFunc(s.name, complete); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// declare adds the flags of the table to the commands that have them.
+func (f *flags) declare(root *cobra.Command) {
+	for _, s := range f.settings() {
+		if s.commands == nil {
+			s.declare(f, root, root.PersistentFlags())
+			continue
+		}
+		visit(root, func(c *cobra.Command) {
+			name := strings.TrimPrefix(c.CommandPath(), "worker ")
+			if c == root {
+				name = "run"
+			}
+			if slices.Contains(s.commands, name) {
+				s.declare(f, c, c.Flags())
+			}
+		})
+	}
+}
+
+func visit(c *cobra.Command, do func(*cobra.Command)) {
+	do(c)
+	for _, sub := range c.Commands() {
+		visit(sub, do)
+	}
+}
+
+// settings is the table of all settings, bound to f.
+func (f *flags) settings() []setting {
+	run, seed := []string{"run"}, []string{"run", "seed"}
+	return []setting{
+		{name: "env-file", traits: perDatabase | repeated, value: (*text)(&f.envFile), completion: files,
+			usage: "read CODER_AIBRIDGE_* variables from this file as well; SIGHUP reads it again"},
+		{name: "database-url-file", traits: perDatabase | repeated, value: (*text)(&f.databaseFile), completion: files,
+			usage: "file of the connection string, in place of DATABASE_URL; its user and password are read again for each connection"},
+		{name: "data-dir", traits: perDatabase | repeated, value: folder{(*text)(&f.dataDir)}, completion: folders,
+			usage: "folder of the private PostgreSQL, used when no database is configured (default " + dataDirText() + ")"},
+		{name: "config", value: (*text)(&f.config), completion: files,
+			usage: "YAML file of the databases to watch, each with an environment of its own, in place of one database"},
+		{name: "target", traits: perCall, value: (*text)(&f.targetName), completion: targets,
+			usage: "with --config: the target that a command other than run is for"},
+		{name: "connect-timeout", value: duration{value: &f.connectTimeout}, initial: "30s",
+			usage: "how long to try to reach the database at the start"},
+		{name: "output", letter: "o", value: oneOf(&f.output, textFormat, jsonFormat), initial: "text", completion: words,
+			usage: "form of what is printed: text, json"},
+		{name: "log-format", value: oneOf(&f.logFormat, textFormat, jsonFormat), initial: "text", completion: words,
+			usage: "form of the log on standard error: text, json"},
+		{name: "log-level", value: oneOf(&f.logLevel, "debug", "info", "warn", "error"), initial: "info", completion: words,
+			usage: "lowest level that is logged: debug, info, warn, error"},
+
+		{name: "migrate", traits: perTarget | repeated, value: oneOf(&f.migrate, schema.Auto, schema.Check, schema.Off), initial: string(schema.Auto), completion: words,
+			usage: "what to do about a schema that is not up to date: auto (migrate), check (fail), off"},
+		{name: "credential-drift", traits: perTarget | repeated, completion: words, initial: string(drift.IgnoreCredentials),
+			value: oneOf(&f.credentials, drift.IgnoreCredentials, drift.WarnCredentials, drift.AlertCredentials),
+			usage: "what to do about keys that differ from the environment's: ignore, warn, alert"},
+		{name: "compat", traits: perTarget | repeated, value: oneOf(&f.compat, noCompat, upstreamCredentials), initial: string(noCompat), completion: words,
+			usage: "as what program to seed: none, upstream-credentials (credentials must agree at the start as well)"},
+		{name: "on-boot-drift", commands: run, traits: perTarget, value: oneOf(&f.onBootDrift, failAtBoot, alertAtBoot), initial: string(failAtBoot), completion: words,
+			usage: "what a drift found by the seed does: fail (exit 2), alert (publish it and go on watching)"},
+		{name: "announce-seed", commands: seed, traits: perTarget, value: (*toggle)(&f.announceSeed), initial: "false",
+			usage: "send one empty notification on ai_providers_changed after a seed that inserted something, for a gateway that runs already"},
+
+		{name: "source", traits: perTarget, value: oneOf(&f.source, daemon.AutoSource, daemon.NotifySource, daemon.WALSource), initial: string(daemon.AutoSource), completion: words,
+			usage: "where changes come from: auto (the WAL where it can be read, else notifications), notify, wal"},
+		{name: "resync", commands: run, traits: perTarget, value: duration{value: &f.resync}, initial: "5m0s",
+			usage: "how often everything is verified without being notified, give or take a tenth"},
+		{name: "max-backoff", commands: run, value: duration{value: &f.maxBackOff}, initial: "15s",
+			usage: "longest wait, before jitter, until a lost connection or a failed verification is tried again"},
+		{name: "probe-interval", commands: run, value: duration{value: &f.probeInterval}, initial: "10s",
+			usage: "how long the listening connection may be quiet until the server is asked for an answer on it"},
+		{name: "answer-timeout", commands: run, value: duration{value: &f.answerTimeout}, initial: "10s",
+			usage: "how long that answer, a connection of the listener, or a verification of what a notification names may take until the connection is given up; a statement that lasts as long, or is held up for half of it, makes the worker not ready"},
+		{name: "shutdown-timeout", commands: run, value: duration{value: &f.shutdownTimeout}, initial: "10s",
+			usage: "how long to take for stopping after SIGTERM or SIGINT"},
+		{name: "takeover-after", commands: run, value: duration{&f.takeOverAfter, leader.MinTakeOverAfter}, initial: leader.TakeOverAfter.String(),
+			usage: "how long a leader may show no sign of life until a standby takes over from it, at least 3s; after half of that the standby is not ready"},
+		{name: "http-addr", commands: run, value: address{(*text)(&f.httpAddress)},
+			usage: "serve the status page, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)"},
+		{name: "http-token-file", commands: run, value: (*text)(&f.httpTokenFile), completion: files,
+			usage: "file of the token that the status page and the profiler ask for; without one they are served on loopback addresses alone"},
+		{name: "slot-max-lag", commands: run, traits: perTarget, value: &f.slotMaxLag, initial: "4GiB",
+			usage: "how much WAL the replication slot may retain before it is given up, such as 500MB; 0 for no limit"},
+		{name: "debug", commands: run, value: (*toggle)(&f.debug), initial: "false",
+			usage: "serve the Go profiler on --http-addr as well, to those who may see the status page"},
+
+		{name: "cluster-name", commands: run, traits: perTarget | perDatabase, value: (*text)(&f.sinks.cluster),
+			usage: "what sinks are told that this database is called (default: its name and the server's system identifier)"},
+		{name: "sink-from", commands: run, value: oneOf(&f.sinks.from, fromStart, fromEnd), initial: string(fromEnd),
+			usage: "what a sink that is new gets first: start (all that is kept), end (what comes from now on)"},
+		{name: "sink-give-up", commands: run, value: duration{value: &f.sinks.giveUp}, initial: "1h0m0s",
+			usage: "how long a sink is sent an event that it does not take, before it becomes a dead letter"},
+		{name: "webhook-url", commands: run, value: (*text)(&f.sinks.webhookURL),
+			usage: "post alerts and audit entries to this URL as CloudEvents, signed by --webhook-secret-file"},
+		{name: "webhook-secret-file", commands: run, value: (*text)(&f.sinks.webhookSecretFile), completion: files,
+			usage: "file of the secrets that --webhook-url knows, a line each"},
+		{name: "webhook-ca-file", commands: run, value: (*text)(&f.sinks.webhookCAFile), completion: files,
+			usage: "CAs that may sign the certificate of --webhook-url (default: the system's)"},
+		{name: "alertmanager-url", commands: run, value: (*text)(&f.sinks.alertmanagerURL),
+			usage: "send alerts to the Prometheus Alertmanager at this URL, or to all members of a cluster at URLs separated by commas"},
+		{name: "alertmanager-ca-file", commands: run, value: (*text)(&f.sinks.alertmanagerCAFile), completion: files,
+			usage: "CAs that may sign the certificate of --alertmanager-url (default: the system's)"},
+		{name: "alertmanager-runbook-url", commands: run, value: absoluteURL{(*text)(&f.sinks.alertmanagerRunbookURL)},
+			usage: "annotation runbook_url of the alerts sent to --alertmanager-url"},
+		{name: "nats-url", commands: run, value: (*text)(&f.sinks.natsURL),
+			usage: "publish alerts and audit entries to NATS JetStream at these URLs, separated by commas"},
+		{name: "nats-stream", commands: run, value: (*text)(&f.sinks.natsStream),
+			usage: "the stream that must take what is published to --nats-url (default: whichever has the subject)"},
+		{name: "nats-subject", commands: run, value: (*text)(&f.sinks.natsSubject), initial: "provwatch",
+			usage: "what the subjects of --nats-url begin with"},
+		{name: "nats-creds", commands: run, value: (*text)(&f.sinks.natsCreds), completion: files,
+			usage: "credentials file of the user of --nats-url"},
+		{name: "nats-ca-file", commands: run, value: (*text)(&f.sinks.natsCAFile), completion: files,
+			usage: "CAs that may sign the certificate of --nats-url (default: the system's)"},
+
+		{name: "dry-run", commands: []string{"migrate"}, traits: perCall, value: (*toggle)(&f.dryRun), initial: "false",
+			usage: "print what is there and what is pending, and change nothing"},
+		{name: "dry-run", commands: []string{"seed"}, traits: perCall, value: (*toggle)(&f.dryRun), initial: "false",
+			usage: "print the plan and write nothing"},
+		{name: "take", commands: []string{"resolve"}, traits: perCall, completion: words,
+			value: enum[side]{value: &f.take, list: []side{environmentSide, databaseSide}, must: mustTake},
+			usage: "which side stands: env, db"},
+		{name: "with-keys", commands: []string{"resolve"}, traits: perCall, value: (*toggle)(&f.withKeys), initial: "false",
+			usage: "with --take env: replace the stored keys and Bedrock credentials by the environment's as well"},
+		{name: "since", commands: []string{"watch"}, traits: perCall, value: (*whole)(&f.since),
+			usage: "print the alerts above this seq first; 0 prints all (default: only new ones)"},
+		{name: "all", commands: []string{"sinks retry"}, traits: perCall, value: (*toggle)(&f.all), initial: "false",
+			usage: "all dead letters, of the sink or without one of all sinks"},
+		{name: "stream", commands: []string{"sinks retry"}, traits: perCall, value: oneOf(&f.stream, sink.Drift, sink.Audit),
+			usage: "only those of one stream: drift, audit (default both)"},
+	}
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"errors"
+	"math"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/pflag"
+
+	"provwatch/internal/postgres"
+)
+
+// value is what a flag, its variable or a field of --config sets. Set fails only for a text
+// that the type cannot hold. [flags.check] reports everything else, all at once and in the
+// format of --log-format.
+type value interface {
+	pflag.Value
+	// problem continues the name of a flag with the reason why its value cannot be used. It
+	// is empty for a usable value.
+	problem() string
+}
+
+// enum is a setting that takes one of a few words.
+type enum[T ~string] struct {
+	value *T
+	list  []T
+	must  string // what problem returns; empty for the list
+}
+
+func oneOf[T ~string](value *T, list ...T) enum[T] { return enum[T]{value: value, list: list} }
+
+func (e enum[T]) Set(text string) error { *e.value = T(text); return nil }
+func (e enum[T]) String() string        { return string(*e.value) }
+func (e enum[T]) Type() string          { return "string" }
+
+func (e enum[T]) problem() string {
+	switch {
+	case slices.Contains(e.list, *e.value):
+		return ""
+	case e.must != "":
+		return e.must
+	}
+	return "must be one of " + strings.Join(e.words(), ", ")
+}
+
+// words returns the words in the order of the table.
+func (e enum[T]) words() []string {
+	words := make([]string, len(e.list))
+	for i, word := range e.list {
+		words[i] = string(word)
+	}
+	return words
+}
+
+// text is a setting that takes any text.
+type text string
+
+func (t *text) Set(s string) error { *t = text(s); return nil }
+func (t *text) String() string     { return string(*t) }
+func (t *text) Type() string       { return "string" }
+func (t *text) problem() string    { return "" }
+
+// folder is a setting that takes the path of a folder.
+type folder struct{ *text }
+
+func (f folder) problem() string {
+	if postgres.HoldsConnectionString(f.String()) { // a path is printed
+		return "must be the path of a folder; a connection string goes into DATABASE_URL, or into the file of --database-url-file"
+	}
+	return ""
+}
+
+// absoluteURL is a setting that takes a URL with its scheme.
+type absoluteURL struct{ *text }
+
+func (u absoluteURL) problem() string {
+	if parsed, err := url.Parse(u.String()); err != nil || !parsed.IsAbs() {
+		return "must be an absolute URL"
+	}
+	return ""
+}
+
+// address is a setting that takes a TCP address to listen on.
+type address struct{ *text }
+
+func (a address) problem() string {
+	_, port, err := net.SplitHostPort(a.String())
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return "must be HOST:PORT, such as 127.0.0.1:9464"
+	}
+	return ""
+}
+
+// size is a setting that takes an amount of bytes. It keeps the text, which the help prints.
+type size string
+
+func (s *size) Set(text string) error { *s = size(text); return nil }
+func (s *size) String() string        { return string(*s) }
+func (s *size) Type() string          { return "string" }
+
+func (s *size) problem() string {
+	if _, err := s.bytes(); err != nil {
+		return "must be an amount of bytes, such as 500MB or 4GiB"
+	}
+	return ""
+}
+
+func (s *size) bytes() (int64, error) {
+	bytes, err := humanize.ParseBytes(string(*s))
+	if err == nil && bytes > math.MaxInt64 {
+		err = errors.New("too many bytes")
+	}
+	return int64(bytes), err
+}
+
+// duration is a setting that takes a positive duration, and one of at least the limit where
+// there is a limit.
+type duration struct {
+	value *time.Duration
+	least time.Duration
+}
+
+func (d duration) Set(text string) (err error) {
+	*d.value, err = time.ParseDuration(text)
+	return err
+}
+
+func (d duration) String() string { return d.value.String() }
+func (d duration) Type() string   { return "duration" }
+
+func (d duration) problem() string {
+	switch {
+	case *d.value < d.least:
+		return "must be at least " + d.least.String()
+	case *d.value <= 0:
+		return "must be positive, such as 30s"
+	}
+	return ""
+}
+
+// toggle is a setting that is on or off.
+type toggle bool
+
+func (t *toggle) Set(text string) error {
+	on, err := strconv.ParseBool(text)
+	*t = toggle(on)
+	return err
+}
+
+func (t *toggle) String() string  { return strconv.FormatBool(bool(*t)) }
+func (t *toggle) Type() string    { return "bool" }
+func (t *toggle) problem() string { return "" }
+
+// whole is a setting that takes a whole number.
+type whole int64
+
+func (w *whole) Set(text string) error {
+	n, err := strconv.ParseInt(text, 0, 64)
+	*w = whole(n)
+	return err
+}
+
+func (w *whole) String() string  { return strconv.FormatInt(int64(*w), 10) }
+func (w *whole) Type() string    { return "int64" }
+func (w *whole) problem() string { return "" }
+
+// wanted describes the values that a type holds, for a value that it does not.
+func wanted(kind, value string) string {
+	switch kind {
+	case "duration":
+		const noSecret = 16 // bits of a number
+		if _, err := strconv.ParseUint(value, 10, noSecret); err == nil {
+			return "a duration with its unit, such as " + value + "s"
+		}
+		return "a duration, such as 30s"
+	case "bool":
+		return "true or false"
+	case "int64":
+		return "a whole number"
+	default:
+		return "a " + kind
+	}
+}
