@@ -292,7 +292,7 @@ func TestDeadLettersAreShownAndTriedAgainWhenAsked(t *testing.T) {
 	})
 	p := w.start(w.webhook(e), "run", "--http-addr=127.0.0.1:0", "--cluster-name=tested").ready()
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-	p.waitFor("level=ERROR", "a dead letter now", "seq=1", `error="HTTP 410 Gone"`, `remedy="worker sinks retry webhook 1"`)
+	p.waitFor("level=ERROR", "delivery abandoned, event dead-lettered", "seq=1", `error="HTTP 410 Gone"`, `remedy="worker sinks retry webhook 1"`)
 	eventually(t, func() bool {
 		return slices.ContainsFunc(w.payloads(pubsub.Statuses), func(payload string) bool {
 			return strings.Contains(payload, `"event":"dead_letter"`) && strings.Contains(payload, `"reason":"sink webhook, drift 1: HTTP 410 Gone"`)

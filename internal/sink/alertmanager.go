@@ -25,9 +25,9 @@ const (
 	memberGrace = time.Second
 	// repeatChunk is how many alerts a request repeats.
 	repeatChunk = 500
-	// clockMargin is how much earlier an alert is said to have ended than it has: by
-	// a clock that is behind the worker's it would not be over yet, and Alertmanager
-	// would keep the end that it was told of before.
+	// clockMargin is subtracted from the time at which an alert ended. By a clock that is
+	// behind the worker's the alert would not be over yet, and Alertmanager would keep the
+	// end that it has.
 	clockMargin = 10 * time.Second
 	// maxValue is how much of a field's value an annotation has, in bytes.
 	maxValue = 500
@@ -38,29 +38,31 @@ const (
 	alertName = "ProviderDrift"
 )
 
-// Alertmanager keeps a Prometheus Alertmanager told of what drifts, by its API
-// v2: an alert for each provider and kind of drift. An event sends all that it
-// says of its provider, what no longer holds included, so that to repeat one does
-// no harm; what fires is repeated for as long as it does, and what is over until it
-// would have ended by itself. A gap, or a rewind that is certain, is an alert of its own.
+// Alertmanager posts to a Prometheus Alertmanager what drifts, by its API v2: an alert
+// for each provider and kind of drift. An event posts all alerts of its provider, the
+// ended ones included, so that a repeated event does no harm. Alerts are repeated while
+// they fire, and after their end until they would have ended by themselves. A gap, or a
+// rewind that is certain, is an alert of its own.
 //
-// The members of a cluster do not tell each other of alerts: each is sent all of
-// them, and it is enough that one takes them, since the others are told again.
+// The members of a cluster do not forward alerts to each other, so each gets all of them.
+// One member that takes them is enough, since the others get them repeated.
 type Alertmanager struct {
 	members    []*poster
 	runbookURL string
 	interval   time.Duration
 
-	mu   sync.Mutex
-	said map[string]said      // by provider
-	gaps map[drift.Kind]Event // the latest of each kind that is about no provider
+	// mu guards the alerts to repeat. The delivery's goroutine calls the methods that use
+	// them, one at a time, in each term.
+	mu        sync.Mutex
+	providers map[string]providerAlerts
+	gaps      map[drift.Kind]Event // the latest of each kind that is about no provider
 }
 
-// said is what is to be repeated of a provider.
-type said struct {
-	Event                     // its last alert
-	over  []alertmanagerAlert // the kinds of drift that it is not, or no longer
-	until time.Time           // when they are not repeated any more
+// providerAlerts are the alerts of one provider to repeat.
+type providerAlerts struct {
+	last  Event
+	ended []alertmanagerAlert // one for each kind of drift that last is not
+	until time.Time           // until when ended is repeated
 }
 
 // alertmanagerAlert is an element of what POST /api/v2/alerts takes.
@@ -76,7 +78,7 @@ type alertmanagerAlert struct {
 // is as for [NewWebhook]. Alerts have the runbook's URL as an
 // annotation if it is not empty. The error is a [*SettingError] that holds no part of the URL.
 func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
-	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, said: map[string]said{}, gaps: map[drift.Kind]Event{}}
+	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, providers: map[string]providerAlerts{}, gaps: map[drift.Kind]Event{}}
 	for member := range strings.SplitSeq(to, ",") {
 		member = strings.TrimSpace(member)
 		poster, err := newPoster(member, caFile)
@@ -96,7 +98,7 @@ func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
 // Name implements [Sink].
 func (*Alertmanager) Name() string { return "alertmanager" }
 
-// Streams implements [Sink]. What an audit entry tells is no condition that lasts.
+// Streams implements [Sink]. An audit entry reports no condition that lasts.
 func (*Alertmanager) Streams() []Stream { return []Stream{Drift} }
 
 // Close implements [Sink].
@@ -108,42 +110,41 @@ func (a *Alertmanager) Close() {
 
 // Send implements [Sink].
 func (a *Alertmanager) Send(ctx context.Context, e Event) error {
-	// Whatever becomes of the request, this is what is to be repeated.
-	alerts := a.say(e)
+	// Recorded first, so that the alerts are repeated even if the request fails.
+	alerts := a.record(e)
 	if len(alerts) == 0 {
 		return nil
 	}
 	return a.post(ctx, alerts)
 }
 
-// say notes an event and returns all that it says.
-func (a *Alertmanager) say(e Event) []alertmanagerAlert {
+// record records an event and returns the alerts to post for it.
+func (a *Alertmanager) record(e Event) []alertmanagerAlert {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
 	if !e.hasProvider() {
-		return a.sayGap(e, now)
+		return a.recordGap(e, now)
 	}
-	before := a.said[e.Provider]
-	if before.Seq > e.Seq {
-		// It is known what came of it: what is the case now is to be told, and what was
-		// is not to fire for a moment.
-		e = before.Event
+	before := a.providers[e.Provider]
+	if before.last.Seq > e.Seq {
+		// A later event is known: a former state must not fire for a moment.
+		e = before.last
 	}
-	s := said{Event: e, over: before.over, until: now.Add(firesFor)}
-	if before.ID != e.ID || s.over == nil {
-		s.over = a.over(before, e, now)
+	p := providerAlerts{last: e, ended: before.ended, until: now.Add(firesFor)}
+	if before.last.ID != e.ID || p.ended == nil {
+		p.ended = a.end(before.last, e, now)
 	}
-	a.said[e.Provider] = s
+	a.providers[e.Provider] = p
 	if e.kind() == drift.Resolved {
-		return s.over
+		return p.ended
 	}
-	return append(slices.Clone(s.over), a.fires(e, now))
+	return append(slices.Clone(p.ended), a.fire(e, now))
 }
 
-// sayGap notes an event without a provider and returns what it says: nothing when it is
-// only information, or is over.
-func (a *Alertmanager) sayGap(e Event, now time.Time) []alertmanagerAlert {
+// recordGap records an event without a provider and returns the alerts to post. There are
+// none when the event is only information, or is over.
+func (a *Alertmanager) recordGap(e Event, now time.Time) []alertmanagerAlert {
 	if e.kind() == drift.Rewound && (e.alert.Certain == nil || !*e.alert.Certain) {
 		return nil
 	}
@@ -153,7 +154,7 @@ func (a *Alertmanager) sayGap(e Event, now time.Time) []alertmanagerAlert {
 	return a.gapAlerts(now)
 }
 
-// gapAlerts returns those without a provider that fire still, and forgets the others.
+// gapAlerts returns the alerts without a provider that still fire, and forgets the others.
 func (a *Alertmanager) gapAlerts(now time.Time) []alertmanagerAlert {
 	var alerts []alertmanagerAlert
 	for kind, e := range a.gaps {
@@ -175,8 +176,8 @@ func (a *Alertmanager) gapAlerts(now time.Time) []alertmanagerAlert {
 	return alerts
 }
 
-// over returns the alerts that an event ends.
-func (a *Alertmanager) over(before said, e Event, now time.Time) []alertmanagerAlert {
+// end returns the alerts that an event ends, where before is the provider's last event.
+func (a *Alertmanager) end(before, e Event, now time.Time) []alertmanagerAlert {
 	var alerts []alertmanagerAlert
 	for _, kind := range []drift.Kind{drift.Missing, drift.Deleted, drift.Disabled, drift.Changed} {
 		if kind == e.kind() {
@@ -185,10 +186,10 @@ func (a *Alertmanager) over(before said, e Event, now time.Time) []alertmanagerA
 		var ended alertmanagerAlert
 		if kind == before.kind() && before.ID != e.ID {
 			// With its annotations, which are what a notification of its end shows.
-			ended = a.fires(before.Event, now)
+			ended = a.fire(before, now)
 			ended.EndsAt = earlier(e.Time, now).Add(-clockMargin)
 		} else {
-			// It is not known to have fired, and no clock that is behind is to make it.
+			// It need not have fired, and must not fire by a clock that is behind.
 			ended = a.alert(e, kind)
 			ended.Annotations["summary"] = fmt.Sprintf("AI provider %s: not %s", e.Provider, kind)
 			ended.EndsAt = earlier(e.Time, now).Add(-firesFor)
@@ -213,19 +214,19 @@ func earlier(a, b time.Time) time.Time {
 func (a *Alertmanager) Restore(last []Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.said, a.gaps = make(map[string]said, len(last)), map[drift.Kind]Event{}
+	a.providers, a.gaps = make(map[string]providerAlerts, len(last)), map[drift.Kind]Event{}
 	for _, e := range last {
 		if !e.hasProvider() {
-			a.sayGap(e, time.Now())
+			a.recordGap(e, time.Now())
 			continue
 		}
-		s := said{Event: e}
-		before, sent := a.said[e.Provider]
+		p := providerAlerts{last: e}
+		before, sent := a.providers[e.Provider]
 		if sent || e.kind() == drift.Resolved {
 			now := time.Now()
-			s.over, s.until = a.over(before, e, now), now.Add(firesFor)
+			p.ended, p.until = a.end(before.last, e, now), now.Add(firesFor)
 		}
-		a.said[e.Provider] = s
+		a.providers[e.Provider] = p
 	}
 }
 
@@ -243,27 +244,27 @@ func (a *Alertmanager) Repeat(ctx context.Context) (bool, error) {
 	return len(alerts) > 0, nil
 }
 
-// repeated returns all that is to be told again, and forgets the rest.
+// repeated returns the alerts to post again, and forgets the other ones.
 func (a *Alertmanager) repeated(now time.Time) []alertmanagerAlert {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	alerts := a.gapAlerts(now)
-	for name, s := range a.said {
-		told := now.After(s.until)
-		if !told {
-			alerts = append(alerts, s.over...)
+	for name, p := range a.providers {
+		over := now.After(p.until)
+		if !over {
+			alerts = append(alerts, p.ended...)
 		}
 		switch {
-		case s.kind() != drift.Resolved:
-			alerts = append(alerts, a.fires(s.Event, now))
-		case told:
-			delete(a.said, name)
+		case p.last.kind() != drift.Resolved:
+			alerts = append(alerts, a.fire(p.last, now))
+		case over:
+			delete(a.providers, name)
 		}
 	}
 	return alerts
 }
 
-func (a *Alertmanager) fires(e Event, now time.Time) alertmanagerAlert {
+func (a *Alertmanager) fire(e Event, now time.Time) alertmanagerAlert {
 	alert := a.alert(e, e.kind())
 	alert.StartsAt, alert.EndsAt = earlier(e.Time, now), now.Add(firesFor).UTC()
 	alert.Annotations["summary"] = fmt.Sprintf("AI provider %s: %s, unlike the environment asks for", e.Provider, e.kind())
@@ -287,8 +288,8 @@ func (a *Alertmanager) annotate(alert alertmanagerAlert, e Event) {
 	}
 }
 
-// shortened keeps a value from making an alert too long for whoever is notified of
-// it. Webhooks and NATS get the whole.
+// shortened cuts a value that makes an alert too long for a notification. Webhooks and
+// NATS get the whole value.
 func shortened(value string) string {
 	if len(value) <= maxValue {
 		return value
@@ -325,7 +326,7 @@ func (a *Alertmanager) post(ctx context.Context, alerts []alertmanagerAlert) err
 			taken = true
 			defer time.AfterFunc(memberGrace, cancel).Stop()
 		case err != nil && (failure == nil || errors.As(failure, &refused)):
-			// One that can be tried again counts more than a refusal.
+			// A failure that can be retried counts more than a refusal.
 			failure = err
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"provwatch/internal/alertmanagertest"
 )
 
-// TestTheRealAlertmanagerFiresExactlyWhatDrifts has the program itself say what it
-// makes of what it is sent, by a clock that is ahead as well.
+// TestTheRealAlertmanagerFiresExactlyWhatDrifts compares the alerts that the
+// program itself lists with the drift, by a clock that is ahead as well.
 func TestTheRealAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
 	t.Parallel()
 	s := alertmanagertest.Start(t)
@@ -48,7 +48,7 @@ func TestTheRealAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
 	require.Equal(t, "https://runbooks.example/drift", alert.Annotations["runbook_url"])
 	require.Contains(t, alert.Annotations["fields"], `base_url: environment "https://a.example/", database "https://b.example/x`)
 	after("disabled a", "firing disabled a", "resolved changed a")
-	// What has ended is told as it was told when it fired.
+	// An ended alert has the annotations that it had when it fired.
 	ended := slices.IndexFunc(s.Notified(), func(a alertmanagertest.Alert) bool { return a.Status == "resolved" })
 	require.True(t, maps.Equal(alert.Annotations, s.Notified()[ended].Annotations))
 

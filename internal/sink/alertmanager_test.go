@@ -19,8 +19,8 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// postableAlerts is what Alertmanager's API v2 (api/v2/openapi.yaml) says of the
-// body of POST /alerts, as a JSON Schema.
+// postableAlerts is the body of POST /alerts in Alertmanager's API v2
+// (api/v2/openapi.yaml), as a JSON Schema.
 const postableAlerts = `{
 	"type": "array",
 	"items": {
@@ -95,7 +95,7 @@ func (s *alertmanagerServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func parseTime(value any) time.Time {
 	t, err := time.Parse(time.RFC3339, value.(string))
 	if err != nil {
-		panic(err) // the schema says that it is one
+		panic(err) // as the schema requires
 	}
 	return t
 }
@@ -224,7 +224,7 @@ func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
 	s.expectFiring()
 	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 6 }, "the cursor is at the end")
 	stop()
-	// While nothing drifts there is nothing to tell. What the last run was sending when
+	// While nothing drifts there is nothing to post. What the last run was sending when
 	// it was stopped can still reach the server that it was for.
 	s = newAlertmanagerServer(t)
 	runner, _ = f.run(time.Hour, often())
@@ -242,8 +242,8 @@ func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
 	}
 }
 
-// TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid restarts the worker when a drift is
-// over that was told of, and before its end was.
+// TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid restarts the worker between the end of
+// a drift that was posted and the post of that end.
 func TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
@@ -335,7 +335,7 @@ func TestAlertmanagerFiresForAGap(t *testing.T) {
 	require.Equal(t, "it is gone", alert["annotations"].(map[string]any)["reason"])
 	require.Equal(t, "2", alert["annotations"].(map[string]any)["seq"])
 	require.WithinRange(t, ends(alert), began.Add(gapFiresFor-time.Minute), time.Now().Add(gapFiresFor))
-	// It says nothing of providers, and they say nothing of it.
+	// A gap ends no alert of a provider, and no provider ends it.
 	f.alert("resolved a")
 	after("<nil> gap")
 	f.gap(drift.Rewound, &uncertain, 0)
@@ -346,13 +346,13 @@ func TestAlertmanagerFiresForAGap(t *testing.T) {
 	after("<nil> gap", "<nil> rewound", "b missing")
 	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 7 }, "what is information only is passed")
 
-	// The next leader tells it again to one that has forgotten.
+	// The next leader posts it again to an Alertmanager that has forgotten it.
 	stop()
 	s.forget()
 	f.run(time.Hour, newAlertmanager(t, s))
 	s.expectFiring("<nil> gap", "<nil> rewound", "b missing")
 	// By then it is over by itself.
 	a := newAlertmanager(t, s)
-	require.NotEmpty(t, a.sayGap(Event{Time: began, alert: &pubsub.DriftAlert{Kind: drift.Gap}}, began))
+	require.NotEmpty(t, a.recordGap(Event{Time: began, alert: &pubsub.DriftAlert{Kind: drift.Gap}}, began))
 	require.Empty(t, a.repeated(began.Add(gapFiresFor)))
 }

@@ -80,9 +80,9 @@ func (f *feed) operator() *pgx.Conn {
 
 const stageRow = `INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, provider_id, details) `
 
-// TestAnOperatorCannotSilenceTheAudit runs statements of an operator's own: those
-// that could hold up or hide what others have staged are refused, and what is
-// left harms no other entry.
+// TestAnOperatorCannotSilenceTheAudit runs statements of an operator's own. A statement
+// that could delay or hide the entries of others is refused, and a statement that is
+// accepted harms no other entry.
 func TestAnOperatorCannotSilenceTheAudit(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,30 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/pubsub"
-	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
-
-// maxLetters is how many dead letters are listed.
-const maxLetters = 1000
-
-// State is how far all sinks of a database are, those that no worker has any more
-// included.
-type State struct {
-	Sinks []Progress `json:"sinks"`
-	// DeadLetters are not all of them where there are many.
-	DeadLetters []DeadLetter `json:"dead_letters"`
-}
-
-// Progress is how far a sink is with a stream.
-type Progress struct {
-	Sink        string    `json:"sink"`
-	Stream      Stream    `json:"stream"`
-	Seq         int64     `json:"seq"`    // all events up to it are acknowledged, or dead letters
-	Behind      int64     `json:"behind"` // how many events come after it
-	DeadLetters int64     `json:"dead_letters"`
-	MovedAt     time.Time `json:"moved_at"` // when seq was last changed
-}
 
 // DeadLetter is an event that a sink did not take.
 type DeadLetter struct {
@@ -48,70 +24,12 @@ type DeadLetter struct {
 	Reason   string    `json:"reason"`
 	Attempts int       `json:"attempts"`
 	At       time.Time `json:"at"`
-	Retry    bool      `json:"retry"` // whether another try is asked for
+	Retry    bool      `json:"retry"` // whether a retry is requested
 }
 
-// Knows returns an error that names the sinks there are when none has the name.
-func (s State) Knows(name string) error {
-	var names []string
-	for _, p := range s.Sinks {
-		if p.Sink == name {
-			return nil
-		}
-		if !slices.Contains(names, p.Sink) { // one line for each stream
-			names = append(names, p.Sink)
-		}
-	}
-	if len(names) == 0 {
-		return errors.New("there is no sink: no worker has sent this database's events to any")
-	}
-	return fmt.Errorf("there is no sink of that name: there are %s", strings.Join(names, ", "))
-}
-
-// Inspect reads how far sinks are, and the first of their dead letters: those of
-// one sink after the other, by seq. The error is a [*schema.UnusableError] when the
-// tables are not there.
-func Inspect(ctx context.Context, db store.DBTX) (State, error) {
-	letters, err := store.On(db).ListDeadLetters(ctx, maxLetters)
-	if err != nil {
-		return State{}, readError(err)
-	}
-	return inspect(ctx, db, letters)
-}
-
-// InspectLatest is [Inspect] with the latest dead letters, at most so many, the
-// latest first.
-func InspectLatest(ctx context.Context, db store.DBTX, most int) (State, error) {
-	letters, err := store.On(db).ListLatestDeadLetters(ctx, int32(most))
-	if err != nil {
-		return State{}, readError(err)
-	}
-	return inspect(ctx, db, letters)
-}
-
-func inspect(ctx context.Context, db store.DBTX, letters []store.ProvwatchSinkDeadLetter) (State, error) {
-	sinks, err := store.On(db).ListSinks(ctx)
-	if err != nil {
-		return State{}, readError(err)
-	}
-	state := State{Sinks: []Progress{}, DeadLetters: []DeadLetter{}}
-	for _, s := range sinks {
-		state.Sinks = append(state.Sinks, Progress{
-			Sink: s.Sink, Stream: Stream(s.Stream), Seq: s.Seq, Behind: s.Behind, DeadLetters: s.DeadLetters, MovedAt: s.MovedAt.UTC(),
-		})
-	}
-	for _, l := range letters {
-		state.DeadLetters = append(state.DeadLetters, DeadLetter{
-			Sink: l.Sink, Stream: Stream(l.Stream), Seq: l.Seq, EventID: l.EventID, Provider: l.Provider, Reason: l.Reason,
-			Attempts: int(l.Attempts), At: l.At.UTC(), Retry: l.Retry,
-		})
-	}
-	return state, nil
-}
-
-// Retry asks the leader to send dead letters once more: all of them or those of
-// the seqs, of one sink and one stream or, where these are empty, of all. It
-// returns how many there are.
+// Retry requests that the leader sends dead letters once more: all, or the ones of the
+// seqs. An empty sink or stream selects all sinks or streams. Retry returns how many dead
+// letters there are.
 func Retry(ctx context.Context, pool *pgxpool.Pool, sink string, stream Stream, all bool, seqs []int64) (asked int64, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		asked, err = store.On(tx).RequestSinkRetries(ctx, store.RequestSinkRetriesParams{
@@ -125,14 +43,135 @@ func Retry(ctx context.Context, pool *pgxpool.Pool, sink string, stream Stream, 
 	return asked, readError(err)
 }
 
-// readError explains why the tables of sinks cannot be used.
-func readError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case schema.IsMissing(err):
-		return &schema.UnusableError{Reason: "provwatch's tables of sinks are not there yet; start \"worker run\", or run \"worker migrate\""}
-	default:
-		return fmt.Errorf("read provwatch's tables of sinks: %w", err)
+// letters are the dead letters of one sink and stream, as the delivery writes them.
+type letters struct {
+	pool   *pgxpool.Pool
+	sink   string
+	stream Stream
+}
+
+// letter identifies a dead letter.
+type letter struct {
+	seq int64
+	id  uuid.UUID
+}
+
+// add stores an event as a dead letter, unless it is one already. It fails when another
+// worker has moved the cursor.
+func (l *letters) add(ctx context.Context, db store.DBTX, c *cursor, e Event, failure error, attempts int) error {
+	kept, err := store.On(db).BuryEvent(ctx, store.BuryEventParams{
+		Sink: l.sink, Stream: string(l.stream), Seq: e.Seq, EventID: e.ID, Provider: e.Provider,
+		Reason: failure.Error(), Attempts: int32(attempts), FormerSeq: c.stored, FormerMovedAt: c.movedAt,
+	})
+	if err != nil || kept > 0 {
+		return err
 	}
+	return c.checkOwned(ctx, db)
+}
+
+// requested returns the first dead letter whose retry was requested, nil for none.
+func (l *letters) requested(ctx context.Context) (*letter, error) {
+	rows, err := store.On(l.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: l.sink, Stream: string(l.stream)})
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return &letter{rows[0].Seq, rows[0].EventID}, nil
+}
+
+// settle removes a dead letter that was delivered, and else stores why it was not.
+func (l *letters) settle(ctx context.Context, of *letter, failure error) error {
+	if failure == nil {
+		return store.On(l.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: l.sink, Stream: string(l.stream), Seq: of.seq, EventID: of.id})
+	}
+	return store.On(l.pool).EndSinkRetry(ctx, store.EndSinkRetryParams{
+		Sink: l.sink, Stream: string(l.stream), Seq: of.seq, EventID: of.id, Reason: failure.Error(),
+	})
+}
+
+// bury makes a dead letter of an event.
+func (d *delivery) bury(ctx context.Context, i *item, failure error, attempts int) error {
+	err := d.runner.query(ctx, func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, d.runner.pool, func(tx pgx.Tx) error {
+			if err := d.letters.add(ctx, tx, &d.cursor, i.Event, failure, attempts); err != nil {
+				return err
+			}
+			return d.runner.announce(ctx, tx, pubsub.EventDeadLetter, fmt.Sprintf("sink %s, %s %d: %v", d.sink.Name(), d.stream, i.Seq, failure))
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("keep a dead letter: %w", err)
+	}
+	d.runner.metrics.SinkDeadLetter(d.sink.Name(), string(d.stream))
+	d.runner.metrics.SinkStored(d.sink.Name(), string(d.stream))
+	d.logger.ErrorContext(ctx, "delivery abandoned, event dead-lettered",
+		"seq", i.Seq, "provider", i.Provider, "error", failure, "attempts", attempts,
+		"remedy", fmt.Sprintf("worker sinks retry %s %d%s", d.sink.Name(), i.Seq, d.runner.options.CommandFlags))
+	return nil
+}
+
+// retryLetter sends the first dead letter again whose retry was requested. New events have
+// their turn between two of them.
+func (d *delivery) retryLetter(ctx context.Context) error {
+	var letter *letter
+	err := d.runner.query(ctx, func(ctx context.Context) (err error) {
+		letter, err = d.letters.requested(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("look for dead letters to retry: %w", err)
+	}
+	d.retries = letter != nil
+	if letter == nil {
+		return nil
+	}
+	if err := d.confirm(ctx); err != nil {
+		return err
+	}
+	failure, err := d.resend(ctx, letter)
+	if err != nil {
+		return err
+	}
+	if failure != nil && ctx.Err() != nil {
+		return nil // its retry stays requested
+	}
+	if failure == nil {
+		d.runner.metrics.SinkDelivered(d.sink.Name(), string(d.stream))
+		d.logger.InfoContext(ctx, "dead letter delivered", "seq", letter.seq)
+	} else {
+		d.runner.metrics.SinkFailed(d.sink.Name(), string(d.stream))
+		d.logger.WarnContext(ctx, "dead letter not delivered", "seq", letter.seq, "error", failure)
+	}
+	err = d.runner.query(ctx, func(ctx context.Context) error { return d.letters.settle(ctx, letter, failure) })
+	if err != nil {
+		return fmt.Errorf("store the result of a dead letter: %w", err)
+	}
+	d.runner.metrics.SinkStored(d.sink.Name(), string(d.stream))
+	return nil
+}
+
+// resend sends a dead letter once and returns why the sink did not take it. err is an error
+// of the database.
+func (d *delivery) resend(ctx context.Context, l *letter) (failure, err error) {
+	var event *Event
+	err = d.runner.query(ctx, func(ctx context.Context) (err error) {
+		event, err = d.reader.find(ctx, l.seq, l.id)
+		if _, repeats := d.sink.(repeater); err != nil || event == nil || !repeats || !event.hasProvider() {
+			return err
+		}
+		// A sink that repeats gets the state of the provider, and not a former one.
+		firing, err := d.reader.firing(ctx, l.seq)
+		for i := range firing { // the last one of the provider
+			if firing[i].Provider == event.Provider {
+				event = &firing[i]
+			}
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case event == nil:
+		return errors.New("its row was deleted"), nil
+	}
+	return d.send(ctx, *event), nil
 }

@@ -34,9 +34,9 @@ type poster struct {
 	hide *strings.Replacer
 }
 
-// newPoster returns a poster to an http or https URL, whose server's certificate
-// is verified by the CAs in a file of PEM, or by the system's if it names none. The
-// error is a [*SettingError] that holds no part of the URL.
+// newPoster returns a poster to an http or https URL. The CAs in the PEM file caFile
+// verify the server's certificate, the system's CAs where it is empty. The error is a
+// [*SettingError] that holds no part of the URL.
 func newPoster(to, caFile string) (*poster, error) {
 	u, err := url.Parse(to)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -62,7 +62,7 @@ func newPoster(to, caFile string) (*poster, error) {
 	transport.MaxResponseHeaderBytes = maxResponse
 	return &poster{url: to, hide: hider(u), client: &http.Client{
 		Transport: transport,
-		// A signature, or what the URL says of who sends, is for one server alone.
+		// A signature and the credentials of the URL are for one server alone.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
@@ -107,7 +107,7 @@ func (p *poster) post(ctx context.Context, body []byte, header http.Header) erro
 		return withoutURL(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	// All of it, so that the connection can be used again, and half an answer is none.
+	// The whole answer, so that the connection can be used again. Half an answer counts as a failure.
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	switch {
 	case err != nil:
@@ -134,9 +134,9 @@ func (p *poster) post(ctx context.Context, body []byte, header http.Header) erro
 
 func (p *poster) close() { p.client.CloseIdleConnections() }
 
-// hider replaces what only whoever knows a URL knows of it: its userinfo, its
-// query, and its path as a whole and each part that is long enough for a secret.
-// Servers like to repeat the path that they do not know.
+// hider replaces the parts of a URL that can hold a secret: its userinfo, its query, its
+// path, and each part of the path that is long enough. Servers often repeat an unknown
+// path in their answer.
 func hider(u *url.URL) *strings.Replacer {
 	var hidden []string
 	hide := func(least int, texts ...string) {
@@ -177,7 +177,7 @@ func withoutURL(err error) error {
 }
 
 // retryAfter returns how long the server asks to wait before the next request, 0
-// if it does not. Only answers that say "later" can.
+// if it does not. Only some statuses can have the header.
 func retryAfter(response *http.Response) time.Duration {
 	switch response.StatusCode {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusServiceUnavailable:

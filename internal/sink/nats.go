@@ -38,8 +38,8 @@ type NATS struct {
 
 // NewNATS returns the servers at URLs separated by commas. An acknowledgement must
 // come from the stream, unless it is empty. credentials is the file of a user's
-// JWT and seed, empty for none. caFile is as for [NewWebhook], and one that is named
-// makes TLS a must. The error is a [*SettingError] that holds no part of a URL.
+// JWT and seed, empty for none. caFile is as for [NewWebhook], and a file makes
+// TLS required. The error is a [*SettingError] that holds no part of a URL.
 func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error) {
 	for server := range strings.SplitSeq(servers, ",") {
 		u, err := url.Parse(strings.TrimSpace(server))
@@ -66,10 +66,10 @@ func NewNATS(servers, stream, prefix, credentials, caFile string) (*NATS, error)
 		nats.Timeout(sendTimeout / 2),
 		nats.MaxReconnects(-1),
 		nats.ReconnectJitter(100*time.Millisecond, time.Second),
-		// What cannot be sent now is tried again by the queue.
+		// The delivery retries what cannot be sent now.
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
-		// It would be printed; whatever concerns an event is returned to its sender.
+		// The default prints the error, and Send returns the errors of its event.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}
 	if caFile != "" {

@@ -149,7 +149,7 @@ func TestNATSGetsEveryEventOnceOverRestartsOfEitherSide(t *testing.T) {
 	n := startNATS(t)
 	f.alert("changed a", "missing b")
 	f.audit("a.b *")
-	// Nobody has made a stream for it.
+	// No stream has this subject.
 	runner, stop := f.run(time.Hour, n.sink("FLEET"))
 	eventually(t, func() bool { return f.metrics.of("failed nats drift") > 0 && f.metrics.of("failed nats audit") > 0 }, "no stream takes it")
 	stream := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}})
@@ -299,7 +299,7 @@ func TestAStreamThatIsDeletedAndMadeAgainGetsWhatCameMeanwhile(t *testing.T) {
 }
 
 // lateDialer makes connections whose end the client learns of only when the test
-// says so: until then it believes that it is connected, and what it writes is lost.
+// ends it: until then it believes that it is connected, and what it writes is lost.
 type lateDialer struct {
 	// published receives once an event is written on a connection.
 	published chan struct{}
@@ -352,8 +352,8 @@ func (c *lateConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write never fails, as it does not while the system still buffers what a peer that
-// is gone will not take.
+// Write never fails, as while the system still buffers data for a peer that no longer
+// exists.
 func (c *lateConn) Write(b []byte) (int, error) {
 	_, _ = c.Conn.Write(b)
 	if bytes.Contains(b, []byte("HPUB ")) {

@@ -21,19 +21,19 @@ type Metrics interface {
 	SinkDeadLetter(sink, stream string)
 	SinkGap(sink, stream string)
 	SinkLag(sink, stream string, events int64)
-	// SinkStored says that what [Inspect] reads of it is not what it was.
+	// SinkStored reports a change of what [Inspect] returns.
 	SinkStored(sink, stream string)
 }
 
 // Runner feeds sinks.
 type Runner struct {
-	options Options
-	pool    *pgxpool.Pool
-	logger  *slog.Logger
-	metrics Metrics
-	queues  []*queue
+	options    Options
+	pool       *pgxpool.Pool
+	logger     *slog.Logger
+	metrics    Metrics
+	deliveries []*delivery
 
-	// connection lets the queues have one connection of the pool between them, so
+	// connection lets the deliveries have one connection of the pool between them, so
 	// that verification never waits for more than one of their queries.
 	connection chan struct{}
 	announce   func(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error
@@ -41,14 +41,14 @@ type Runner struct {
 	firstRetry, sendTimeout time.Duration
 }
 
-// Term is a time for which this worker leads.
+// Term is a time in which this worker leads.
 type Term interface {
 	// Confirm fails when another worker may lead by now.
 	Confirm(ctx context.Context, db store.DBTX) error
 }
 
-// NewRunner returns a runner, to be registered. It calls announce, in the transaction
-// db, of each event that a sink does not get.
+// NewRunner returns a runner of sinks that [Register] knows. It calls announce, in the
+// transaction db, for each event that a sink does not get.
 func NewRunner(
 	pool *pgxpool.Pool, options Options, logger *slog.Logger, metrics Metrics,
 	announce func(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error,
@@ -59,7 +59,7 @@ func NewRunner(
 	}
 	for _, s := range options.Sinks {
 		for _, stream := range s.Streams() {
-			r.queues = append(r.queues, newQueue(r, s, stream))
+			r.deliveries = append(r.deliveries, newDelivery(r, s, stream))
 			metrics.SinkConfigured(s.Name(), string(stream))
 		}
 	}
@@ -88,8 +88,8 @@ func register(ctx context.Context, db store.DBTX, o Options, s Sink, stream Stre
 	return nil
 }
 
-// ClusterName returns what a database is called that was given no name: its own,
-// and the server's system identifier.
+// ClusterName returns the default name of a database: its own name and the server's
+// system identifier.
 func ClusterName(ctx context.Context, db store.DBTX) (string, error) {
 	system, err := store.On(db).DescribeSystem(ctx)
 	if err != nil {
@@ -98,19 +98,19 @@ func ClusterName(ctx context.Context, db store.DBTX) (string, error) {
 	return fmt.Sprintf("%s-%d", system.Database, system.SystemIdentifier), nil
 }
 
-// Wake says that there can be new events of a stream. It never blocks.
+// Wake lets the deliveries of a stream look for new events. It never blocks.
 func (r *Runner) Wake(stream Stream) {
-	for _, q := range r.queues {
-		if q.stream == stream {
-			prompt(q.wake)
+	for _, d := range r.deliveries {
+		if d.stream == stream {
+			prompt(d.wake)
 		}
 	}
 }
 
-// Attend says that there can be dead letters to be tried again. It never blocks.
+// Attend lets the deliveries look for dead letters to retry. It never blocks.
 func (r *Runner) Attend() {
-	for _, q := range r.queues {
-		prompt(q.attention)
+	for _, d := range r.deliveries {
+		prompt(d.attention)
 	}
 }
 
@@ -125,9 +125,9 @@ func prompt(c chan struct{}) {
 // there, then new ones at each Wake. It confirms the term before it sends after a while.
 func (r *Runner) Run(ctx context.Context, term Term) {
 	var group conc.WaitGroup
-	for _, q := range r.queues {
-		q.term = term
-		group.Go(func() { q.run(ctx) })
+	for _, d := range r.deliveries {
+		d.term = term
+		group.Go(func() { d.run(ctx) })
 	}
 	group.Wait()
 	for _, s := range r.options.Sinks {
@@ -135,7 +135,7 @@ func (r *Runner) Run(ctx context.Context, term Term) {
 	}
 }
 
-// query calls do with the connection that the queues share.
+// query calls do with the connection that the deliveries share.
 func (r *Runner) query(ctx context.Context, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()

@@ -43,7 +43,7 @@ type Event struct {
 
 	// alert is the alert of [Drift], nil of [Audit].
 	alert *pubsub.DriftAlert
-	// unusable says why the event's row cannot be sent, nil for one that can.
+	// unusable is why the event's row cannot be sent, nil if it can.
 	unusable error
 }
 
@@ -68,7 +68,7 @@ func (e Event) CloudEvent() ([]byte, error) {
 		c.SetSubject(e.Provider)
 	}
 	c.SetTime(e.Time)
-	// Consumers that see repeats can tell by it what is older.
+	// By it consumers that get repeats find the older event.
 	c.SetExtension("sequence", fmt.Sprintf("%020d", e.Seq))
 	if err := c.SetData(event.ApplicationJSON, e.Data); err != nil {
 		return nil, err
@@ -84,32 +84,32 @@ func (e Event) CloudEvent() ([]byte, error) {
 type Sink interface {
 	// Name is the sink's, in tables, metrics and logs.
 	Name() string
-	// Streams are those that it takes.
+	// Streams are the streams that the sink takes.
 	Streams() []Stream
-	// Send returns nil once the sink has acknowledged the event. An error is a
-	// [*RefusedError] when it makes no sense to send it again, a [*BusyError] when
-	// the sink says for how long not to; it holds no secret.
+	// Send returns nil once the sink has acknowledged the event. The error is a
+	// [*RefusedError] when a retry makes no sense, and a [*BusyError] when the sink asks
+	// for a pause. It holds no secret.
 	Send(context.Context, Event) error
 	// Close ends connections that the sink keeps. It can be sent to again.
 	Close()
 }
 
-// repeater is a sink that wants to be told again and again of what is the case.
+// repeater is a sink to which the alerts that fire are sent again and again.
 type repeater interface {
 	Sink
-	// Restore makes known the last alerts of providers: of those that drift, and of
-	// those whose drift was over since the sink was last sent something. An alert that
-	// the sink was not sent comes after the last alert of the provider that it was sent.
-	// Recent alerts that are about no provider are among them.
+	// Restore replaces what the sink knows by the last alerts of providers: of the
+	// providers that drift, and of the ones whose drift ended above the cursor. An alert
+	// above the cursor follows the provider's last alert up to it. Recent alerts about no
+	// provider are included.
 	Restore([]Event)
-	// Interval is how often it is to be told.
+	// Interval is how often to call Repeat.
 	Interval() time.Duration
-	// Repeat tells the sink of them, and reports whether there are any. What fails is
-	// told again at the next time.
+	// Repeat sends the alerts again, and reports whether there are any. After a failure
+	// the next call sends them.
 	Repeat(context.Context) (bool, error)
 }
 
-// SettingError says that a sink's setting cannot be used.
+// SettingError is returned for a sink's setting that cannot be used.
 type SettingError struct {
 	// Setting is what its flag has after the sink's name, such as "secret-file".
 	Setting string
@@ -121,12 +121,12 @@ func (e *SettingError) Error() string { return e.Err.Error() }
 // Unwrap returns what is wrong with it.
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// RefusedError says that a sink will not take an event, however often it is sent.
+// RefusedError is returned when a sink refuses an event for good.
 type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// BusyError says that a sink asks not to be sent anything for a while.
+// BusyError is returned when a sink asks for a pause.
 type BusyError struct {
 	Reason string
 	After  time.Duration
@@ -140,12 +140,12 @@ type Options struct {
 	// Cluster names the database in every event (--cluster-name); empty for its name
 	// and the server's system identifier.
 	Cluster string
-	// FromStart makes a sink that is new get all that is in the tables
+	// FromStart lets a new sink begin at the first event of the tables
 	// (--sink-from=start).
 	FromStart bool
-	// GiveUp is how long an event is tried (--sink-give-up).
+	// GiveUp is how long a failed event is retried (--sink-give-up).
 	GiveUp time.Duration
-	// CommandFlags follow each command of the program in messages: those that select
+	// CommandFlags follow each command of the program in messages: the flags that select
 	// a target of --config, each after a space.
 	CommandFlags string
 }

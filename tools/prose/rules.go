@@ -50,7 +50,7 @@ var rules = []rule{
 func word(pattern string) *regexp.Regexp { return regexp.MustCompile(`(?i)\b(?:` + pattern + `)\b`) }
 
 // idioms have a word of a rule and another meaning.
-var idioms = regexp.MustCompile(`(?i)\bof course\b`)
+var idioms = regexp.MustCompile(`(?i)\bof course\b|\bthere (is|are) none\b`)
 
 // A finding is a place to rewrite.
 type finding struct {

@@ -1,0 +1,116 @@
+package sink
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAProviderWhoseEventFailsHoldsBackNoOther(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	var ill atomic.Bool
+	ill.Store(true)
+	c := newConsumer(t, func(w http.ResponseWriter, _ *http.Request, e received) bool {
+		fails := ill.Load() && e.provider == "a"
+		if fails {
+			w.WriteHeader(500)
+		}
+		return fails
+	})
+	c.server.Start()
+	f.alert("missing a", "missing b", "resolved a", "resolved b")
+	runner, stop := f.run(time.Hour, newWebhook(t, c.server.URL))
+	c.expect(Drift, "missing b", "resolved b")
+	f.alert("missing b")
+	runner.Wake(Drift)
+	c.expect(Drift, "missing b", "resolved b", "missing b")
+	require.EqualValues(t, 0, f.cursor("webhook", Drift), "it does not pass what was not acknowledged")
+
+	// The next leader repeats what was delivered beyond it.
+	stop()
+	f.run(time.Hour, newWebhook(t, c.server.URL))
+	c.expect(Drift, "missing b", "resolved b", "missing b", "missing b", "resolved b", "missing b")
+	ill.Store(false)
+	c.expect(Drift, "missing b", "resolved b", "missing b", "missing b", "resolved b", "missing b", "missing a", "resolved a")
+	eventually(t, func() bool { return f.cursor("webhook", Drift) == 5 }, "the cursor is at the end")
+}
+
+func TestWhatIsNotTakenInTimeIsADeadLetterUntilItIsTakenAfterAll(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	var code atomic.Int64
+	code.Store(500)
+	c := newConsumer(t, func(w http.ResponseWriter, _ *http.Request, e received) bool {
+		if e.provider == "a" && code.Load() != 200 {
+			w.WriteHeader(int(code.Load()))
+			return true
+		}
+		return false
+	})
+	c.server.Start()
+	f.alert("missing a", "missing b")
+	f.audit("a")
+	runner, _ := f.run(time.Nanosecond, newWebhook(t, c.server.URL))
+	c.expect(Drift, "missing b")
+	eventually(t, func() bool { return len(f.letters()) == 2 }, "dead letters of both streams")
+	require.Equal(t, "HTTP 500 Internal Server Error", f.letters()[0].Reason)
+	require.Len(t, f.announcements(), 2)
+
+	retry := func(sink string, stream Stream, all bool, seqs ...int64) int64 {
+		asked, err := Retry(t.Context(), f.pool, sink, stream, all, seqs)
+		require.NoError(t, err)
+		runner.Attend() // as the notification makes the daemon do
+		return asked
+	}
+	code.Store(502)
+	require.EqualValues(t, 1, retry("webhook", Drift, false, 1))
+	eventually(t, func() bool { return f.letters()[0].Attempts == 3 }, "it is tried again")
+	require.Equal(t, "HTTP 502 Bad Gateway", f.letters()[0].Reason)
+	require.False(t, f.letters()[0].Retry, "once")
+	require.Equal(t, 2, f.letters()[1].Attempts, "it alone")
+
+	code.Store(200)
+	require.EqualValues(t, 0, retry("webhook", "", false, 7))
+	require.EqualValues(t, 0, retry("nats", "", true))
+	require.EqualValues(t, 2, retry("", "", true))
+	eventually(t, func() bool { return len(f.letters()) == 0 }, "dead letters are taken")
+	c.expect(Drift, "missing b", "missing a")
+	c.expect(Audit, "provider.create a")
+
+	// A dead letter whose row was deleted stays.
+	code.Store(410)
+	f.alert("missing a")
+	runner.Wake(Drift)
+	eventually(t, func() bool { return len(f.letters()) == 1 }, "another dead letter")
+	_, err := f.pool.Exec(t.Context(), `DELETE FROM provwatch.drift_alerts`)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, retry("webhook", "", true))
+	eventually(t, func() bool { return f.letters()[0].Reason == "its row was deleted" }, "it is said why")
+}
+
+func TestASinkThatHangsDelaysNoOtherAndHoldsNoConnection(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	hanging := newConsumer(t, func(_ http.ResponseWriter, r *http.Request, _ received) bool { <-r.Context().Done(); return true })
+	hanging.server.Start()
+	other := newAlertmanagerServer(t)
+	f.alert("missing a")
+	runner, stop := f.run(time.Hour, newWebhook(t, hanging.server.URL), newAlertmanager(t, other))
+	for i := range 3 {
+		other.expectFiring("a missing")
+		f.alert("resolved a")
+		runner.Wake(Drift)
+		other.expectFiring()
+		eventually(t, func() bool { return f.pool.Stat().AcquiredConns() == 0 }, "no connection is held in round %d", i)
+		f.alert("missing a")
+		runner.Wake(Drift)
+	}
+	require.Zero(t, f.metrics.of("delivered webhook drift"))
+	// It is not waited for, either.
+	stop()
+	require.Zero(t, f.cursor("webhook", Drift))
+}

@@ -1,0 +1,86 @@
+package sink
+
+const (
+	// window is how many events are read ahead.
+	window = 100
+	// maxAhead is how far delivery goes beyond an event that fails. As many events are
+	// repeated if the worker is killed then.
+	maxAhead = 10_000
+)
+
+// pending holds the events of a stream from the first that is not done, in order.
+type pending struct {
+	items    []*item
+	undone   int      // how many of items are not done
+	read     position // up to which the stream was read
+	complete int64    // seq up to which there is nothing more to read
+}
+
+// item is an event, or after it is done its seq.
+type item struct {
+	Event
+	done bool
+	lost int64 // how many events up to seq were deleted before they were read
+}
+
+func newPending(cursor int64) *pending {
+	return &pending{read: after(cursor), complete: cursor}
+}
+
+// room returns how many events to read, 0 for none.
+func (p *pending) room() int {
+	room := window - p.undone
+	if room < window/2 || len(p.items) >= maxAhead {
+		return 0
+	}
+	return room
+}
+
+// add appends events that were read. Seqs that are not among them were deleted: a stream
+// has no gaps by itself.
+func (p *pending) add(events []Event) {
+	for _, e := range events {
+		p.skip(e.Seq - 1)
+		p.items = append(p.items, &item{Event: e})
+		p.read = position{e.Seq, e.ID}
+	}
+	p.undone += len(events)
+	p.complete = max(p.complete, p.read.seq-1) // there can be others of its seq
+}
+
+// end records that the stream has no other events up to last.
+func (p *pending) end(last int64) {
+	p.skip(last)
+	p.complete = p.read.seq
+}
+
+// skip takes the events up to seq that were not read for deleted.
+func (p *pending) skip(seq int64) {
+	if lost := seq - p.read.seq; lost > 0 {
+		p.items = append(p.items, &item{Event: Event{Seq: seq}, done: true, lost: lost})
+		p.read = after(seq)
+	}
+}
+
+// finish marks an event as done.
+func (p *pending) finish(i *item) {
+	*i = item{Event: Event{Seq: i.Seq}, done: true}
+	p.undone--
+}
+
+// pass removes what is done before the first event that is not, and returns the seq up to
+// which all is done, with what of it was deleted.
+func (p *pending) pass() (seq int64, lost gap) {
+	n := 0
+	for n < len(p.items) && p.items[n].done {
+		if i := p.items[n]; i.lost > 0 {
+			lost = gap{lost.events + i.lost, i.Seq}
+		}
+		n++
+	}
+	p.items = p.items[n:]
+	if len(p.items) > 0 {
+		return p.items[0].Seq - 1, lost
+	}
+	return p.complete, lost
+}

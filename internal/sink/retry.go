@@ -1,0 +1,120 @@
+package sink
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+const (
+	// firstRetry and maxRetry bound the wait before an event is sent again, and
+	// maxBusy the wait that a sink may ask for.
+	firstRetry = 500 * time.Millisecond
+	maxRetry   = time.Minute
+	maxBusy    = time.Hour
+)
+
+// failures decides when the events of a stream may be sent.
+//
+// After a failure the events of its provider wait, while those of other providers are
+// sent. When an event of another provider fails too, the sink is at fault and all events
+// wait.
+type failures struct {
+	first  time.Duration // the first wait
+	giveUp time.Duration // how long an event is retried
+
+	providers map[string]*hold
+	pause     *backoff.ExponentialBackOff
+	paused    time.Time // until when nothing is sent
+	inARow    int       // failures since the pause or the last success
+}
+
+// hold delays the events of a provider one of which has failed.
+type hold struct {
+	since    time.Time // the first failure
+	until    time.Time
+	attempts int
+	backoff  *backoff.ExponentialBackOff
+}
+
+func newFailures(first, giveUp time.Duration) *failures {
+	return &failures{first: first, giveUp: giveUp, providers: map[string]*hold{}, pause: newBackOff(first)}
+}
+
+func newBackOff(first time.Duration) *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = first, maxRetry
+	return b
+}
+
+// next returns the first event that may be sent now. Where there is none it returns the
+// time until there can be one, zero for not before there are new events.
+func (f *failures) next(p *pending, now time.Time) (*item, time.Duration) {
+	if now.Before(f.paused) {
+		if p.undone == 0 {
+			return nil, 0
+		}
+		return nil, f.paused.Sub(now)
+	}
+	var wait time.Duration
+	passed := map[string]bool{}
+	for _, i := range p.items {
+		if i.done || passed[i.Provider] {
+			continue
+		}
+		h := f.providers[i.Provider]
+		if h == nil || !now.Before(h.until) {
+			return i, 0
+		}
+		passed[i.Provider] = true
+		if until := h.until.Sub(now); wait == 0 || until < wait {
+			wait = until
+		}
+	}
+	return nil, wait
+}
+
+// attempts returns how often the provider's first event has failed.
+func (f *failures) attempts(provider string) int {
+	if h := f.providers[provider]; h != nil {
+		return h.attempts
+	}
+	return 0
+}
+
+// succeed records that the sink has acknowledged an event.
+func (f *failures) succeed() {
+	f.inARow = 0
+	f.pause.Reset()
+}
+
+// end forgets the failures of the provider's first event, which is done.
+func (f *failures) end(provider string) { delete(f.providers, provider) }
+
+// fail records the failure of a provider's event. It reports whether to give the event up,
+// and else how long to wait before the next attempt and for how long there are attempts.
+func (f *failures) fail(provider string, failure error, now time.Time) (giveUp bool, wait, left time.Duration) {
+	h := f.providers[provider]
+	if h == nil {
+		h = &hold{since: now, backoff: newBackOff(f.first)}
+		f.providers[provider] = h
+	}
+	h.attempts++
+	if _, refused := errors.AsType[*RefusedError](failure); refused || now.Sub(h.since) >= f.giveUp {
+		return true, 0, 0
+	}
+	wait = h.backoff.NextBackOff()
+	if busy, ok := errors.AsType[*BusyError](failure); ok {
+		wait = max(wait, min(busy.After, maxBusy))
+		f.paused = now.Add(min(busy.After, maxBusy))
+	}
+	h.until = now.Add(wait)
+	if f.inARow++; f.inARow > 1 {
+		f.inARow = 0
+		if until := now.Add(f.pause.NextBackOff()); until.After(f.paused) {
+			f.paused = until
+		}
+	}
+	return false, wait, f.giveUp - now.Sub(h.since)
+}
