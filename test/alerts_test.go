@@ -115,17 +115,6 @@ func TestAResyncFindsWhatNothingNotifiedOf(t *testing.T) {
 	require.Equal(t, []string{"resync"}, w.strings(`SELECT source FROM provwatch.drift_alerts WHERE seq = 2`))
 }
 
-// disableUnnoticed disables a provider in a transaction that has our trigger disabled, and
-// leaves it as it was.
-func (w *world) disableUnnoticed(name string) {
-	w.t.Helper()
-	require.NoError(w.t, tryExec(w.t.Context(), w.url, `BEGIN;
-		ALTER TABLE ai_providers DISABLE TRIGGER provwatch_provider_update;
-		UPDATE ai_providers SET enabled = false WHERE name = '`+name+`';
-		ALTER TABLE ai_providers ENABLE ALWAYS TRIGGER provwatch_provider_update;
-		COMMIT`))
-}
-
 func TestReadyIsSaidOnceChangesAreListenedFor(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {

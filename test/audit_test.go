@@ -4,7 +4,6 @@ package test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -14,61 +13,6 @@ import (
 
 	"provwatch/internal/pubsub"
 )
-
-// lock takes a table lock in a transaction of its own, and returns what ends it.
-func (w *world) lock(table, mode string) (unlock func()) {
-	w.t.Helper()
-	conn := w.connect()
-	tx, err := conn.Begin(w.t.Context())
-	require.NoError(w.t, err)
-	_, err = tx.Exec(w.t.Context(), fmt.Sprintf("LOCK TABLE %s IN %s MODE", table, mode))
-	require.NoError(w.t, err)
-	return func() {
-		w.t.Helper()
-		require.NoError(w.t, tx.Rollback(w.t.Context()))
-	}
-}
-
-// waiting reports whether a worker waits for a lock on the table.
-func (w *world) waiting(table string) bool {
-	w.t.Helper()
-	return w.count(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-		WHERE l.relation = to_regclass($1) AND a.datname = current_database() AND NOT l.granted AND a.application_name LIKE 'provwatch%'`, table) > 0
-}
-
-// endSessions ends the sessions that killed workers left, which would otherwise
-// finish the statement that they wait in once its lock is free. A machine that
-// loses power does not do that either.
-func (w *world) endSessions() {
-	w.t.Helper()
-	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE datname = current_database() AND application_name LIKE 'provwatch%'`)
-	eventually(w.t, func() bool {
-		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'provwatch%'`) == 0
-	}, "the killed worker's sessions end")
-}
-
-// delivered returns the result of a query of one text column, once the worker that
-// runs has delivered what is staged.
-func (w *world) delivered(query string) []string {
-	w.t.Helper()
-	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
-	return w.strings(query)
-}
-
-// expectAuditOfTwoProviders checks that the log holds exactly the entries of a
-// seed of the providers openai and anthropic, in order per provider, and that
-// each was published once.
-func (w *world) expectAuditOfTwoProviders() {
-	w.t.Helper()
-	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
-	for _, name := range []string{"anthropic", "openai"} {
-		require.Equal(w.t, []string{"provider.create", "provider_key.create"},
-			w.strings(`SELECT action FROM provwatch.audit_log WHERE provider = $1 ORDER BY seq`, name))
-	}
-	require.Equal(w.t, 4, w.count(`SELECT count(*) FROM provwatch.audit_log`))
-	eventually(w.t, func() bool { return len(w.payloads(pubsub.AuditEntries)) == 4 }, "four entries are published")
-}
 
 func TestKilledBetweenCommitAndDeliveryLosesNoAuditEntryAndDoublesNone(t *testing.T) {
 	t.Parallel()

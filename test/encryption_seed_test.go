@@ -3,13 +3,8 @@
 package test
 
 import (
-	"encoding/base64"
-	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
@@ -206,32 +201,6 @@ func TestNoKeyIsConfigured(t *testing.T) {
 	p.stop()
 }
 
-// TestKeysThatAreNoLongerActive revokes the key while a worker runs.
-func TestKeysThatAreNoLongerActive(t *testing.T) {
-	t.Parallel()
-	bothSources(t, func(t *testing.T, w *world) {
-		first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
-		a := w.administrator(first, second)
-		a.register(first)
-		env := w.awsAndOpenAI().withKeys(first, second)
-		file := w.file("providers.env", env.file())
-		p := w.start(nil, "run", "--http-addr=127.0.0.1:0", "--env-file="+file, "--resync=1h").ready()
-		a.rewrite(nil, "aws", "openai")
-		a.revoke(first)
-		p.reload(file, env) // with the next resync it would be noticed too
-		p.becomes(http.StatusServiceUnavailable, "secrets cannot be encrypted: ", first.Digest()+" (revoked)")
-		// What changes meanwhile is alerted all the same.
-		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-		w.expectAlerts("disabled openai")
-		// No notification comes of this key.
-		a.register(second)
-		p.becomes(http.StatusOK)
-		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
-		w.expectAlerts("disabled openai", "resolved openai")
-		p.stop()
-	})
-}
-
 // TestOwnTablesRegisterAKey lets provwatch make the provider tables, and with them
 // dbcrypt_keys.
 func TestOwnTablesRegisterAKey(t *testing.T) {
@@ -282,128 +251,6 @@ func TestOwnTablesOfARoleThatDoesNotOwnThem(t *testing.T) {
 	r = w.run(env, "seed")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Equal(t, []string{key.Digest()}, a.digests())
-}
-
-// TestKeysOfTheEnvironment gives the keys in each way that there is.
-func TestKeysOfTheEnvironment(t *testing.T) {
-	t.Parallel()
-	w := newWorldWithoutRows(t, "")
-	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
-	a := w.administrator(key, other)
-	a.register(key)
-	keyFile := w.file("keys", keyList(other, key)+"\n")
-	env := w.awsAndOpenAI()
-	providers := w.file("providers.env", env.file())
-	withKeys := w.file("with-keys.env", env.withKeys(key).file())
-	withKeyFile := w.file("with-key-file.env", env.with(keysFileVariable, keyFile).file())
-	for name, c := range map[string]struct {
-		env     environ
-		envFile string
-	}{
-		"Variable":                        {env: env.withKeys(other, key)},
-		"File":                            {env: env.with(keysFileVariable, keyFile)},
-		"EnvFile":                         {envFile: withKeys},
-		"EnvFileNamesAFile":               {envFile: withKeyFile},
-		"ProcessBesideAnEnvFile":          {env: environ{}.withKeys(key), envFile: providers},
-		"TheEnvFileComesFirst":            {env: environ{}.withKeys(other), envFile: withKeys},
-		"TheEnvFileComesFirstOfAFile":     {env: environ{}.withKeys(other), envFile: withKeyFile},
-		"TheEnvFileComesFirstBeforeAFile": {env: environ{keysFileVariable: "/nowhere"}, envFile: withKeys},
-	} {
-		args := []string{"seed"}
-		if c.envFile != "" {
-			args = append(args, "--env-file="+c.envFile)
-		}
-		r := w.run(c.env, args...)
-		require.Equal(t, 0, r.code, "%s: %s", name, r.stderr)
-		require.NotContains(t, r.stderr, "level=WARN", name)
-		require.Equal(t, []string{key.Digest()}, a.digests(), name)
-		w.exec(`DELETE FROM ai_providers`)
-	}
-
-	// One of several databases has a file of its own.
-	config := w.file("provwatch.yaml", fmt.Sprintf("targets:\n  - {name: one, env_file: %s, database_url_file: %s, encryption_keys_file: %s}\n",
-		providers, w.file("database.url", w.url), keyFile))
-	r := w.run(environ{"DATABASE_URL": ""}.withKeys(other), "seed", "--config="+config, "--target=one")
-	require.Equal(t, 0, r.code, r.stderr)
-	require.Equal(t, []string{key.Digest()}, a.digests())
-}
-
-// TestKeysThatCannotBeUsed is refused before anything connects, and shows nothing of
-// the keys.
-func TestKeysThatCannotBeUsed(t *testing.T) {
-	t.Parallel()
-	w := newEmptyWorld(t)
-	key := dbcrypttest.NewKey()
-	w.secret(key.Text())
-	short := w.secret(base64.StdEncoding.EncodeToString([]byte("made-up-key-of-31-bytes-0123456")))
-	noBase64 := w.secret("made-up-and-no-base64?")
-	keyFile := w.file("keys", keyList(key))
-	env := w.awsAndOpenAI().with("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
-	for name, c := range map[string]struct {
-		env               environ
-		inEnvFile         bool
-		variable, problem string
-	}{
-		"Both":            {environ{keysVariable: key.Text(), keysFileVariable: keyFile}, false, keysFileVariable, "cannot be set together with " + keysVariable},
-		"BothInTheFile":   {environ{keysVariable: key.Text(), keysFileVariable: keyFile}, true, keysFileVariable, "cannot be set together with " + keysVariable},
-		"Short":           {environ{keysVariable: key.Text() + "," + short}, false, keysVariable, "key 2 of the list has "},
-		"NoBase64":        {environ{keysVariable: noBase64}, false, keysVariable, "key 1 of the list is not base64"},
-		"NoBase64InAFile": {environ{keysFileVariable: w.file("damaged", noBase64)}, false, keysFileVariable, "key 1 of the list is not base64"},
-		"Twice":           {environ{keysVariable: key.Text() + "," + key.Text()}, true, keysVariable, "keys 1 and 2 of the list have one digest, " + key.Digest()},
-		"NoFile":          {environ{keysFileVariable: filepath.Join(t.TempDir(), "none")}, false, keysFileVariable, "cannot be read: no such file"},
-	} {
-		with, args := environ{}, []string{}
-		for _, more := range []environ{env, c.env} {
-			for variable, value := range more {
-				with[variable] = value
-			}
-		}
-		if c.inEnvFile {
-			args = []string{"--env-file=" + w.file("providers.env", c.env.file())}
-			with = env
-		}
-		for _, command := range [][]string{{"run"}, {"seed"}, {"seed", "--dry-run"}, {"verify"}, {"resolve", "openai", "--take", "env"}} {
-			r := w.run(with, append(command, args...)...)
-			require.Equal(t, 3, r.code, "%s, %s: %s", name, command, r.stderr)
-			require.Contains(t, r.stderr, c.variable, "%s, %s", name, command)
-			require.Contains(t, r.stderr, c.problem, "%s, %s", name, command)
-		}
-	}
-}
-
-// TestKeysThatAReloadCannotUse checks that such a reload changes nothing.
-func TestKeysThatAReloadCannotUse(t *testing.T) {
-	t.Parallel()
-	bothSources(t, func(t *testing.T, w *world) {
-		key := dbcrypttest.NewKey()
-		a := w.administrator(key)
-		a.register(key)
-		keyFile := w.file("keys", keyList(key))
-		env := w.awsAndOpenAI().with(keysFileVariable, keyFile)
-		file := w.file("providers.env", env.file())
-		p := w.start(nil, "run", "--http-addr=127.0.0.1:0", "--env-file="+file).ready()
-		refused := func() int {
-			return p.logged("level=ERROR", "the environment cannot be used, keeping the one in use", keysFileVariable)
-		}
-		for i, spoil := range []func(){
-			func() { w.rewrite(keyFile, w.secret("made-up-and-no-base64?")) },
-			func() { require.NoError(t, os.Remove(keyFile)) },
-			func() { w.rewrite(keyFile, keyList(key)); w.rewrite(file, env.withKeys(key).file()) },
-		} {
-			spoil()
-			p.signal(syscall.SIGHUP)
-			eventually(t, func() bool { return refused() > i }, "reload %d is refused:\n%s", i, lazily(p.lines))
-		}
-		require.Zero(t, p.logged("environment reloaded"))
-		// The key in use still decrypts.
-		a.rewrite(&key, "aws", "openai")
-		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-		w.expectAlerts("disabled openai")
-		code, body := p.get("/readyz")
-		require.Equal(t, http.StatusOK, code, body)
-		require.NotContains(t, body, "aws")
-		p.stop()
-	})
 }
 
 // TestEncryptedSecretsAreNotInTheWAL searches for plain text wherever the server

@@ -14,55 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/seed"
 )
-
-// series returns all series of the worker, as in the exposition format; of a
-// histogram the count alone.
-func (p *worker) series() map[string]float64 {
-	p.w.t.Helper()
-	status, body := p.get("/metrics")
-	require.Equal(p.w.t, http.StatusOK, status)
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
-	require.NoError(p.w.t, err)
-	series := map[string]float64{}
-	for name, family := range families {
-		for _, m := range family.GetMetric() {
-			var labels []string
-			for _, label := range m.GetLabel() {
-				labels = append(labels, fmt.Sprintf("%s=%q", label.GetName(), label.GetValue()))
-			}
-			key := name
-			if len(labels) > 0 {
-				key += "{" + strings.Join(labels, ",") + "}"
-			}
-			switch {
-			case m.GetHistogram() != nil:
-				series[key] = float64(m.GetHistogram().GetSampleCount())
-			case m.GetCounter() != nil:
-				series[key] = m.GetCounter().GetValue()
-			default:
-				series[key] = m.GetGauge().GetValue()
-			}
-		}
-	}
-	return series
-}
-
-// onServer runs a statement in another database of the same server.
-func (w *world) onServer(format string) {
-	w.t.Helper()
-	config, err := pgx.ParseConfig(w.url)
-	require.NoError(w.t, err)
-	name := config.Database
-	require.NoError(w.t, tryExec(w.t.Context(), strings.Replace(w.url, "/"+name+"?", "/postgres?", 1), fmt.Sprintf(format, name)))
-}
 
 func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
 	t.Parallel()
@@ -210,17 +165,6 @@ func TestMetricsCountSeedsAndDrifts(t *testing.T) {
 	eventually(t, func() bool { return p.series()[full] == before[full]+1 }, "everything is verified")
 	require.GreaterOrEqual(t, p.series()[`provwatch_last_verification_timestamp_seconds{scope="full"}`], lastVerified)
 	p.stop()
-}
-
-// alertsBefore returns the alerts published so far, without next if it is
-// already the last of them.
-func (w *world) alertsBefore(next string) []string {
-	w.t.Helper()
-	alerts := w.alerts()
-	if n := len(alerts); n > 0 && alerts[n-1] == next {
-		return alerts[:n-1]
-	}
-	return alerts
 }
 
 func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {

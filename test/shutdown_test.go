@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"time"
+
 	"provwatch/internal/pgtest"
 )
 
@@ -89,4 +91,74 @@ func (w *world) serverProcesses() []int {
 		pids = append(pids, pid)
 	}
 	return pids
+}
+
+func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	w.migrate()
+	env := w.twoProviders()
+	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
+	p := w.start(env, "run", "--shutdown-timeout=10m").ready()
+	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
+	p.signal(syscall.SIGTERM)
+	p.waitFor("msg=stopping")
+	// Signals that arrive together count as one, so it takes some more.
+	eventually(t, func() bool {
+		_ = p.command.Process.Signal(syscall.SIGTERM) // may have ended
+		select {
+		case <-p.ended:
+			return true
+		default:
+			return false
+		}
+	}, "the worker ends")
+	require.Equal(t, 1, p.wait())
+	require.Zero(t, p.logged("msg=stopped"))
+	w.endSessions()
+	unlock()
+	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_outbox`))
+
+	// Nothing is lost: the next boot delivers.
+	p = w.start(env, "run").ready()
+	w.expectAuditOfTwoProviders()
+	p.stop()
+}
+
+func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	w.migrate()
+	env := w.twoProviders()
+	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
+	p := w.start(env, "run", "--shutdown-timeout=1s").ready()
+	eventually(t, func() bool { return w.waiting("provwatch.audit_log") }, "the delivery waits")
+	start := time.Now()
+	p.stop() // with exit code 0, though the delivery would wait for the lock's end
+	require.GreaterOrEqual(t, time.Since(start), 900*time.Millisecond, "it tried to deliver")
+	require.Equal(t, 1, p.logged("level=WARN", "audit entries stay in the outbox until the next start"))
+	require.Equal(t, 1, p.logged("msg=stopped"))
+	require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_outbox`))
+	w.endSessions()
+	unlock()
+
+	p = w.start(env, "run").ready()
+	w.expectAuditOfTwoProviders()
+	p.stop()
+}
+
+func TestAWorkerStoppedWhileItBootsExitsInOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithoutRows(t, "")
+	w.migrate()
+	unlock := w.lock("ai_providers", "EXCLUSIVE")
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		p := w.start(w.twoProviders(), "run")
+		eventually(t, func() bool { return w.waiting("ai_providers") }, "the seed waits")
+		p.signal(s)
+		require.Equal(t, 0, p.wait())
+		eventually(t, func() bool { return !w.waiting("ai_providers") }, "its session ends")
+	}
+	unlock()
+	require.Zero(t, w.count(`SELECT count(*) FROM ai_providers`))
 }

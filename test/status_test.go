@@ -4,7 +4,6 @@ package test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -16,22 +15,6 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/status"
 )
-
-// getWithToken fetches a page of the worker that asks for a token.
-func (p *worker) getWithToken(path, token string) (code int, body string) {
-	p.w.t.Helper()
-	request, err := http.NewRequestWithContext(p.w.t.Context(), http.MethodGet, "http://"+p.httpAddress()+path, nil)
-	require.NoError(p.w.t, err)
-	request.Header.Set("Authorization", "Bearer "+token)
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	require.NoError(p.w.t, err)
-	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(response.Body)
-	require.NoError(p.w.t, err)
-	p.w.emit(string(content))
-	return response.StatusCode, string(content)
-}
 
 func TestThePageAsksForItsTokenAndTheOtherEndpointsDoNot(t *testing.T) {
 	t.Parallel()

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -136,25 +134,6 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 		t.Errorf("seed %d, %s: %s", seed, source, v)
 	}
 	return r
-}
-
-// settle waits until everything is as it should be, and also holds, and returns how long it took,
-// empty when it took too long.
-func (w *world) settle(after string, also func() bool) string {
-	began := time.Now()
-	for why, said := "", ""; ; time.Sleep(200 * time.Millisecond) {
-		if why = w.unsettled(also); *keep != "" && why != said {
-			fmt.Printf("%s soak %s: %s\n", time.Now().Format("15:04:05.000"), w.source, why)
-			said = why
-		}
-		if why == "" {
-			return time.Since(began).Round(100 * time.Millisecond).String()
-		}
-		if time.Since(began) > settleTime {
-			w.violate(ruleConverge, "%s after %s: %s", settleTime, after, why)
-			return ""
-		}
-	}
 }
 
 // finish makes all checks that are made once at the end.
@@ -300,172 +279,6 @@ func (w *world) prepare() {
 	require.NoError(w.t, err)
 }
 
-// variables are what changes of the environment file.
-type variables struct {
-	mu      sync.Mutex
-	late    bool // it names the late providers
-	swapped bool // the second key comes before the first
-	lent    int  // the place of the lent key among the keys, from 1; 0 where it is not there
-}
-
-// keys returns the keys in the order of the file.
-func (v *variables) keys() []dbcrypttest.Key {
-	keys := []dbcrypttest.Key{firstKey, secondKey}
-	if v.swapped {
-		slices.Reverse(keys)
-	}
-	if v.lent > 0 {
-		keys = slices.Insert(keys, v.lent-1, lentKey)
-	}
-	return keys
-}
-
-// change changes the environment file, by do.
-func (w *world) change(do func(*variables)) {
-	w.variables.mu.Lock()
-	do(&w.variables)
-	w.variables.mu.Unlock()
-	w.writeEnvFile()
-}
-
-// writeEnvFile writes the environment file.
-func (w *world) writeEnvFile() {
-	v := &w.variables
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	var b strings.Builder
-	var texts []string
-	for _, key := range v.keys() {
-		texts = append(texts, key.Text())
-	}
-	fmt.Fprintf(&b, "CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS='%s'\n", strings.Join(texts, ","))
-	n := 0
-	for _, group := range w.groups {
-		for _, p := range group {
-			if p.late && !v.late {
-				continue
-			}
-			set := func(field, value string) {
-				if value != "" {
-					fmt.Fprintf(&b, "CODER_AIBRIDGE_PROVIDER_%d_%s='%s'\n", n, field, value)
-				}
-			}
-			set("TYPE", p.kind)
-			set("NAME", p.name)
-			set("BASE_URL", p.baseURL)
-			set("KEYS", strings.Join(p.keys, ","))
-			set("BEDROCK_REGION", p.region)
-			set("BEDROCK_ACCESS_KEY", p.accessKey)
-			set("BEDROCK_ACCESS_KEY_SECRET", p.accessKeySecret)
-			n++
-		}
-	}
-	next := w.envFile + ".next"
-	require.NoError(w.t, os.WriteFile(next, []byte(b.String()), 0o600))
-	require.NoError(w.t, os.Rename(next, w.envFile))
-}
-
-func (w *world) allReady() string {
-	for _, p := range w.workers {
-		if err := p.ready(); err != nil {
-			return fmt.Sprintf("worker %d: %v", p.index, err)
-		}
-	}
-	return ""
-}
-
-// stored says whether a state is recorded of every provider that is named.
-func (w *world) stored() bool {
-	recorded := w.recorded()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for name, p := range w.checker.tracks {
-		if p.named && recorded[name] == "" {
-			return false
-		}
-	}
-	return true
-}
-
-// recorded reads the kind recorded of each provider; nil when it cannot.
-func (w *world) recorded() map[string]string {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, w.url())
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	rows, err := conn.Query(ctx, "SELECT provider, kind FROM provwatch.drift_state")
-	if err != nil {
-		return nil
-	}
-	kinds := map[string]string{}
-	var name, kind string
-	if _, err := pgx.ForEachRow(rows, []any{&name, &kind}, func() error {
-		kinds[name] = kind
-		return nil
-	}); err != nil {
-		return nil
-	}
-	return kinds
-}
-
-// notCompared reads which providers are listed as those that cannot be compared; nil
-// when it cannot.
-func (w *world) notCompared() map[string]bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, w.url())
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	rows, err := conn.Query(ctx, "SELECT provider FROM provwatch.not_comparable WHERE reason <> ''")
-	if err != nil {
-		return nil
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil
-	}
-	listed := map[string]bool{}
-	for _, name := range names {
-		listed[name] = true
-	}
-	return listed
-}
-
-// unsettled says what is not yet as it should be, empty when all is.
-func (w *world) unsettled(also func() bool) string {
-	if why := w.allReady(); why != "" {
-		return why
-	}
-	if why := w.sinksBehind(); why != "" {
-		return why
-	}
-	recorded, notCompared := w.recorded(), w.notCompared()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !also() {
-		return "what was written or seeded is not there"
-	}
-	if waiting := w.checker.settled(); len(waiting) > 0 {
-		return strings.Join(waiting, "; ")
-	}
-	for name, p := range w.checker.tracks {
-		now := p.now().kind
-		switch {
-		case !p.named:
-		case (now == notComparable) != notCompared[name]:
-			return fmt.Sprintf("%s is %s, and listed among those that cannot be compared: %t", name, now, notCompared[name])
-		case now != notComparable && recorded[name] != now, now == notComparable && recorded[name] != p.recorded.kind:
-			return fmt.Sprintf("%s is %s and recorded as %q", name, now, recorded[name])
-		}
-	}
-	return ""
-}
-
 // url returns the URL of the database.
 func (w *world) url() string { return *w.address.Load() }
 
@@ -481,18 +294,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 func uuidOf(r *rand.Rand) string {
 	return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", r.Uint32(), r.Uint32()&0xffff, r.Uint32()&0xfff, r.Uint32()&0xfff, r.Uint64()&0xffffffffffff)
-}
-
-// settled says of which providers something is left to be alerted.
-func (c *checker) settled() (waiting []string) {
-	for _, name := range slices.Sorted(maps.Keys(c.tracks)) {
-		p := c.tracks[name]
-		if p.named && p.now().kind != notComparable && !sameDrift(p.recorded, p.now()) {
-			waiting = append(waiting, fmt.Sprintf("%s is %s and was last alerted as %s", name, p.now(), p.recorded))
-		}
-	}
-	if len(c.staged) > 0 {
-		waiting = append(waiting, fmt.Sprintf("%d audit entries in the outbox", len(c.staged)))
-	}
-	return waiting
 }

@@ -5,10 +5,10 @@ package test
 import (
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
+
+	"fmt"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -29,6 +29,22 @@ func (p *worker) get(path string) (status int, body string) {
 	p.w.t.Helper()
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get("http://" + p.httpAddress() + path)
+	require.NoError(p.w.t, err)
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(response.Body)
+	require.NoError(p.w.t, err)
+	p.w.emit(string(content))
+	return response.StatusCode, string(content)
+}
+
+// getWithToken fetches a page of the worker that asks for a token.
+func (p *worker) getWithToken(path, token string) (code int, body string) {
+	p.w.t.Helper()
+	request, err := http.NewRequestWithContext(p.w.t.Context(), http.MethodGet, "http://"+p.httpAddress()+path, nil)
+	require.NoError(p.w.t, err)
+	request.Header.Set("Authorization", "Bearer "+token)
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
 	require.NoError(p.w.t, err)
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(response.Body)
@@ -65,15 +81,35 @@ func (p *worker) metric(name string) float64 {
 	return sum
 }
 
-// file writes a file into a folder of the test.
-func (w *world) file(name, content string) string {
-	w.t.Helper()
-	path := filepath.Join(w.t.TempDir(), name)
-	w.rewrite(path, content)
-	return path
-}
-
-func (w *world) rewrite(path, content string) {
-	w.t.Helper()
-	require.NoError(w.t, os.WriteFile(path, []byte(content), 0o600))
+// series returns all series of the worker, as in the exposition format; of a
+// histogram the count alone.
+func (p *worker) series() map[string]float64 {
+	p.w.t.Helper()
+	status, body := p.get("/metrics")
+	require.Equal(p.w.t, http.StatusOK, status)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	require.NoError(p.w.t, err)
+	series := map[string]float64{}
+	for name, family := range families {
+		for _, m := range family.GetMetric() {
+			var labels []string
+			for _, label := range m.GetLabel() {
+				labels = append(labels, fmt.Sprintf("%s=%q", label.GetName(), label.GetValue()))
+			}
+			key := name
+			if len(labels) > 0 {
+				key += "{" + strings.Join(labels, ",") + "}"
+			}
+			switch {
+			case m.GetHistogram() != nil:
+				series[key] = float64(m.GetHistogram().GetSampleCount())
+			case m.GetCounter() != nil:
+				series[key] = m.GetCounter().GetValue()
+			default:
+				series[key] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	return series
 }

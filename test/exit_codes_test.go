@@ -1,0 +1,62 @@
+//go:build e2e
+
+package test
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func TestADatabaseThatCannotBeReachedIsExitCode4(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	// A listener whose backlog takes connections that nobody answers.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+	password := w.secret("pw-that-nobody-sees")
+	for name, address := range map[string]string{"silent": silent.Addr().String(), "refusing": closed.Addr().String()} {
+		for _, command := range []string{"run", "seed", "verify", "watch", "migrate"} {
+			r := w.run(env.with("DATABASE_URL", "postgres://u:"+password+"@"+address+"/d?sslmode=disable"), command, "--connect-timeout=300ms")
+			require.Equal(t, 4, r.code, "%s: %s", name, r.stderr)
+			require.Contains(t, r.stderr, "worker: cannot connect to PostgreSQL at "+address+"/d: ")
+			if name == "silent" {
+				require.Contains(t, r.stderr, "no answer within 300ms")
+			}
+			require.True(t, strings.HasSuffix(r.stderr, "; check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout\n"), r.stderr)
+		}
+	}
+
+	// Waiting does not mend a wrong name, and is not tried.
+	config, err := pgx.ParseConfig(w.url)
+	require.NoError(t, err)
+	for _, command := range []string{"run", "migrate"} {
+		r := w.run(env.with("DATABASE_URL", strings.Replace(w.url, "/"+config.Database+"?", "/no_such_database?", 1)), command, "--connect-timeout=1h")
+		require.Equal(t, 4, r.code)
+		require.NotContains(t, r.stderr, "trying again")
+		require.Contains(t, r.stderr, `database "no_such_database" does not exist (SQLSTATE 3D000)`)
+	}
+}
+
+// TestCommandsThatFoundNothingToDoSayWhy keeps a prefix or a name misspelt from
+// passing for success.
+func TestCommandsThatFoundNothingToDoSayWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, name := range []string{"seed", "seed --dry-run", "verify"} {
+		r := w.run(environ{"CODER_AIBRIDE_OPENAI_KEY": "sk-misspelt"}, strings.Fields(name)...)
+		require.Equal(t, 0, r.code, r.stderr)
+		require.Contains(t, r.stderr, "the environment names no provider")
+	}
+	r := w.run(nil, "sinks", "retry", "nosuch", "--all")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stderr, `there is no sink: no worker has sent this database's events to any`)
+}

@@ -1,0 +1,104 @@
+//go:build e2e
+
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
+	t.Parallel()
+	w := newEmptyWorld(t)
+	w.source = "notify"
+	env := w.twoProviders()
+	schema := func(state, applied, pending string, missing bool) string {
+		todo, triggers, made := "", "yes", "provwatch"
+		if missing {
+			triggers = "no"
+		}
+		if applied == "none" {
+			made = "nobody yet, provwatch will"
+		}
+		switch {
+		case pending != "none":
+			todo = "  to be done by \"worker migrate\": migrations [" + strings.ReplaceAll(pending, ",", "") + "], triggers on the provider tables\n"
+		case missing:
+			todo = "  to be done by \"worker migrate\": triggers on the provider tables\n"
+		}
+		return fmt.Sprintf("Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %s\n  publication: no\n  provider tables made by: %s\n%s",
+			state, applied, pending, triggers, made, todo)
+	}
+	versions := w.migrationVersions()
+	list := strings.Join(versions, ", ")
+	require.Equal(t, result{0, schema("not there yet", "none", list, true), ""}, w.run(nil, "migrate", "--dry-run"))
+	r := w.run(nil, "migrate", "--dry-run", "-o", "json")
+	require.JSONEq(t, `{"changed": false, "up_to_date": false, "done": [], "lacks": ["migrations [`+strings.Join(versions, " ")+`]", "triggers on the provider tables"],
+		"schema": {"foreign_provider_tables": false, "applied": [], "pending": [`+list+`], "triggers": false, "some_triggers": false, "publication": false}}`, r.stdout)
+	for _, command := range []string{"run", "seed"} {
+		r = w.run(env, command, "--migrate=check")
+		require.Equal(t, 4, r.code)
+		require.Equal(t, "worker: the database's schema cannot be used: it is not up to date (migrations ["+strings.Join(versions, " ")+
+			"], triggers on the provider tables); run \"worker migrate\", or use --migrate=auto\n", r.stderr)
+		r = w.run(env, command, "--migrate=off")
+		require.Equal(t, 4, r.code)
+		require.Equal(t, "worker: the database's schema cannot be used: migrations ["+strings.Join(versions, " ")+
+			"] are pending and --migrate=off leaves them so; run \"worker migrate\"\n", r.stderr)
+	}
+	w.unmigrated()
+
+	require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.run(nil, "migrate"))
+	before := w.dump()
+	require.Equal(t, result{0, schema("up to date", list, "none", false), ""}, w.run(nil, "migrate"))
+	require.Equal(t, result{0, schema("up to date", list, "none", false), ""}, w.run(nil, "migrate", "--dry-run"))
+	require.Equal(t, before, w.dump())
+	require.Equal(t, 0, w.run(env, "seed", "--migrate=check").code)
+	require.Equal(t, 0, w.run(env, "seed", "--migrate=off").code)
+
+	// A trigger that is dropped, is disabled, or no longer fires in every session is noticed
+	// and put back.
+	for _, damage := range []string{
+		`DROP TRIGGER provwatch_provider_update ON ai_providers`,
+		`ALTER TABLE ai_provider_keys DISABLE TRIGGER provwatch_key_insert`,
+		`ALTER TABLE ai_provider_keys ENABLE REPLICA TRIGGER provwatch_key_insert`,
+		`ALTER TABLE ai_providers ENABLE TRIGGER ALL`,
+	} {
+		w.exec(damage)
+		require.Equal(t, result{0, schema("not up to date", list, "none", true), ""}, w.run(nil, "migrate", "--dry-run"))
+		r = w.run(env, "seed", "--migrate=check")
+		require.Equal(t, 4, r.code)
+		require.Contains(t, r.stderr, "(triggers on the provider tables)")
+		r = w.run(env, "seed", "--migrate=off")
+		require.Equal(t, 0, r.code)
+		require.Contains(t, r.stderr, "level=WARN")
+		require.Contains(t, r.stderr, `remedy="run \"worker migrate\""`)
+		require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.run(nil, "migrate"))
+		require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%' AND tgenabled = 'A'`))
+	}
+	p := w.start(env, "run", "--migrate=check").ready()
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai")
+	p.stop()
+}
+
+func TestARoleThatMayNotCreateIsToldWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	w := newEmptyWorld(t)
+	role, url := w.role("reader")
+	env := w.twoProviders().with("DATABASE_URL", url)
+	for _, args := range []string{"run", "seed", "migrate"} {
+		r := w.run(env, strings.Fields(args)...)
+		require.Equal(t, 4, r.code)
+		require.Equal(t, "worker: the database's schema cannot be used: cannot create the schema provwatch "+
+			"(the role needs CREATE on the database; or run \"worker migrate\" as the owner): "+
+			"ERROR: permission denied for database "+strings.TrimSuffix(role, "_reader")+" (SQLSTATE 42501)\n", r.stderr)
+	}
+	w.unmigrated()
+	// To look is not to create.
+	require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
+	require.Equal(t, 0, w.run(env, "migrate", "--dry-run").code)
+	w.unmigrated()
+}

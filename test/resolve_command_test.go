@@ -1,0 +1,244 @@
+//go:build e2e
+
+package test
+
+import (
+	"os/user"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// operator is the actor that the worker names, run by this test's user.
+func operator(t *testing.T) string {
+	t.Helper()
+	u, err := user.Current()
+	require.NoError(t, err)
+	return "operator:" + u.Username
+}
+
+func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const model = `"model": "m", "small_fast_model": "s"`
+	env := w.twoProviders()
+	for name, value := range map[string]string{
+		"TYPE": "anthropic", "NAME": "aws", "BEDROCK_REGION": "eu-west-1", "BEDROCK_MODEL": "m", "BEDROCK_SMALL_FAST_MODEL": "s",
+		"BEDROCK_ACCESS_KEY": w.secret("AKIA0123456789ENVIRONMENT"), "BEDROCK_ACCESS_KEY_SECRET": w.secret("aws-secret-0123456789-environment"),
+	} {
+		env["CODER_AIBRIDGE_PROVIDER_0_"+name] = value
+	}
+	w.start(env, "run").ready().stop()
+	p := w.start(env, "run").ready()
+	w.exec(`TRUNCATE provwatch.audit_log`) // of the seed
+	var alerts []string
+	drift := func(script string, want ...string) {
+		t.Helper()
+		w.exec(script)
+		alerts = append(alerts, want...)
+		w.expectAlerts(alerts...)
+	}
+	resolve := func(output, provider string, args ...string) {
+		t.Helper()
+		r := w.run(env, append([]string{"resolve", provider, "--take", "env"}, args...)...)
+		require.Equal(t, 0, r.code, r.stderr)
+		require.Equal(t, output, strings.SplitAfter(r.stdout, "\n")[0])
+		alerts = append(alerts, "resolved "+provider)
+		w.expectAlerts(alerts...)
+	}
+	row := func(name string) []string {
+		t.Helper()
+		return w.strings(`SELECT format('%s %s %s %s %s', type, base_url, enabled, deleted, settings) FROM ai_providers WHERE name = $1`, name)
+	}
+	keys := func() []string {
+		t.Helper()
+		return w.strings(`SELECT to_jsonb(k)::text FROM ai_provider_keys k ORDER BY id`)
+	}
+	keysOf := func(name string) []string {
+		t.Helper()
+		return w.strings(`SELECT api_key FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id WHERE p.name = $1`, name)
+	}
+	openAIRow := []string{"openai https://api.openai.com/v1/ t f "}
+	stored := keys()
+
+	drift(`UPDATE ai_providers SET base_url = 'https://proxy.example/', type = 'anthropic' WHERE name = 'openai'`, "changed openai")
+	resolve("openai was changed; the environment's fields are written, its keys are not.\n", "openai")
+	require.Equal(t, openAIRow, row("openai"))
+	require.Equal(t, []string{`{"changes": [{"new": "openai", "old": "anthropic", "field": "type"}, ` +
+		`{"new": "https://api.openai.com/v1/", "old": "https://proxy.example/", "field": "base_url"}], ` +
+		`"db_hash": "` + w.strings(`SELECT db_hash FROM provwatch.drift_alerts WHERE seq = 1`)[0] + `", "env_hash": "` + openAIHash + `"}`},
+		w.delivered(`SELECT details::text FROM provwatch.audit_log`))
+
+	drift(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
+	resolve("openai was disabled; the environment's fields are written, its keys are not.\n", "openai")
+	require.Equal(t, openAIRow, row("openai"))
+	drift(`UPDATE ai_providers SET deleted = true WHERE name = 'openai'`, "deleted openai")
+	resolve("openai was deleted; the environment's fields are written, its keys are not.\n", "openai")
+	require.Equal(t, openAIRow, row("openai"))
+	require.Equal(t, stored, keys())
+
+	drift(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai")
+	resolve("openai was missing; the environment's fields are written, and it has no keys: "+
+		"repeat with --with-keys to write those of the environment.\n", "openai")
+	require.Equal(t, openAIRow, row("openai"))
+	require.Empty(t, keysOf("openai"))
+	drift(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai")
+	resolve("openai was missing; the environment's fields and keys are written.\n", "openai", "--with-keys")
+	require.Equal(t, []string{openAIKey}, keysOf("openai"))
+
+	// With keys, what is stored is replaced, and only then.
+	w.exec(`UPDATE ai_provider_keys k SET api_key = $1 FROM ai_providers p WHERE p.id = k.provider_id AND p.name = 'openai'`,
+		w.secret("sk-rotated-0123456789-abcdefghij"))
+	drift(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
+	resolve("openai was disabled; the environment's fields are written, its keys are not.\n", "openai")
+	require.Equal(t, []string{"sk-rotated-0123456789-abcdefghij"}, keysOf("openai"))
+	drift(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
+	resolve("openai was disabled; the environment's fields and keys are written.\n", "openai", "--with-keys")
+	require.Equal(t, []string{openAIKey}, keysOf("openai"))
+
+	// A Bedrock provider keeps its rotated credentials.
+	drift(`UPDATE ai_providers SET settings = '{"_type": "bedrock", "_version": 1, "region": "us-east-1", `+model+`, "access_key": "`+
+		w.secret("AKIA-ROTATED-0123456789")+`", "access_key_secret": "`+w.secret("aws-rotated-0123456789")+`"}' WHERE name = 'aws'`, "changed aws")
+	resolve("aws was changed; the environment's fields are written, its keys are not.\n", "aws")
+	require.Equal(t, []string{`bedrock  t f {"_type": "bedrock", "_version": 1, "region": "eu-west-1", ` + model +
+		`, "access_key": "AKIA-ROTATED-0123456789", "access_key_secret": "aws-rotated-0123456789"}`}, row("aws"))
+
+	// One that becomes a bearer provider would lose them.
+	drift(`UPDATE ai_providers SET settings = (SELECT settings FROM ai_providers WHERE name = 'aws') WHERE name = 'anthropic'`, "changed anthropic")
+	before := w.dump()
+	require.Equal(t, result{1, "", `worker: resolve provider "anthropic": its stored Bedrock credentials (access_key, access_key_secret) would be removed, ` +
+		"since the environment's provider is not a Bedrock one; repeat with --with-keys\n"}, w.run(env, "resolve", "anthropic", "--take", "env"))
+	require.Equal(t, before, w.dump())
+	resolve("anthropic was changed; the environment's fields and keys are written.\n", "anthropic", "--with-keys")
+	require.Equal(t, []string{"anthropic https://api.anthropic.com/ t f "}, row("anthropic"))
+	require.Equal(t, []string{anthropicKey}, keysOf("anthropic"))
+
+	require.Equal(t, 0, w.run(env, "verify").code)
+
+	// In sync: nothing is written.
+	before = w.dump()
+	require.Equal(t, result{0, "openai already agrees with the environment; nothing was written.\n", ""}, w.run(env, "resolve", "openai", "--take", "env"))
+	require.Equal(t, before, w.dump())
+	w.expectAlerts(alerts...)
+
+	require.Equal(t, []string{operator(t)}, w.delivered(`SELECT DISTINCT actor FROM provwatch.audit_log`))
+	require.Equal(t, []string{
+		"provider.update openai", "provider.update openai", "provider.update openai", // changed, disabled, deleted
+		"provider.create openai",                                        // missing
+		"provider.create openai", "provider_key.create openai ****ENAI", // missing, with keys
+		"provider.update openai",
+		"provider.update openai", "provider_key.delete openai ****ghij", "provider_key.create openai ****ENAI",
+		"provider.update aws",
+		"provider.update anthropic", // whose key was stored already
+	}, w.strings(`SELECT concat_ws(' ', action, provider, details ->> 'masked_key') FROM provwatch.audit_log ORDER BY seq`))
+	p.stop()
+}
+
+func TestAcceptingTheDatabasesSideHoldsUntilEitherSideChanges(t *testing.T) {
+	t.Parallel()
+	const changed = `UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`
+	for kind, drift := range map[string]string{
+		"changed":  changed,
+		"disabled": `UPDATE ai_providers SET enabled = false WHERE name = 'openai'`,
+		"deleted":  `UPDATE ai_providers SET deleted = true WHERE name = 'openai'`,
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			env := w.twoProviders()
+			p := w.start(env, "run").ready()
+			w.exec(drift)
+			w.expectAlerts(kind + " openai")
+			providers := w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`)
+			r := w.run(env, "resolve", "openai", "--take", "db")
+			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, "openai was "+kind+", which is now accepted until either side changes.\n", strings.SplitAfter(r.stdout, "\n")[0])
+			want := []string{kind + " openai", "resolved openai"}
+			w.expectAlerts(want...)
+			accepted := w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`)
+			r = w.run(env, "resolve", "openai", "--take", "db")
+			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, "openai is "+kind+", which is already accepted until either side changes; nothing was written.\n", strings.SplitAfter(r.stdout, "\n")[0])
+			require.Equal(t, accepted, w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`))
+			require.Equal(t, providers, w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`), "the database's side stands")
+			require.Equal(t, []string{operator(t) + " drift.accept openai " + kind},
+				w.delivered(`SELECT concat_ws(' ', actor, action, provider, details ->> 'kind') FROM provwatch.audit_log WHERE actor <> 'system'`))
+
+			// The next boots neither fail nor alert.
+			p.stop()
+			require.Equal(t, 0, w.run(env, "seed").code)
+			require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
+			r = w.run(env, "verify")
+			require.Equal(t, 0, r.code)
+			require.Contains(t, r.stdout, "openai     "+kind+", accepted")
+			p = w.start(env, "run").ready()
+			w.expectAlerts(want...)
+
+			// The database's side changes: alerted, and the acceptance is gone for
+			// good, also when the change is taken back.
+			w.exec(`UPDATE ai_providers SET base_url = base_url || '/elsewhere' WHERE name = 'openai'`)
+			want = append(want, kind+" openai")
+			w.expectAlerts(want...)
+			require.Zero(t, w.count(`SELECT count(*) FROM provwatch.accepted_drift`))
+			w.exec(`UPDATE ai_providers SET base_url = replace(base_url, '/elsewhere', '') WHERE name = 'openai'`)
+			if kind != "deleted" { // of which the values do not matter
+				want = append(want, kind+" openai")
+			}
+			w.expectAlerts(want...)
+			require.Equal(t, 2, w.run(env, "verify").code)
+
+			// Accepted anew; then the environment's side changes.
+			require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "db", "-o", "json").code)
+			want = append(want, "resolved openai")
+			w.expectAlerts(want...)
+			p.stop()
+			other := env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://another.example/v1")
+			require.Equal(t, 2, w.run(other, "verify").code)
+			if kind != "deleted" {
+				require.Equal(t, 2, w.run(other, "seed").code)
+				require.Equal(t, 2, w.run(other, "run").code)
+			}
+			p = w.start(other, "run", "--on-boot-drift=alert").ready()
+			want = append(want, kind+" openai")
+			w.expectAlerts(want...)
+			require.Equal(t, []string{"boot"}, w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1`))
+			p.stop()
+			// It is not withdrawn for this: a worker with the environment for which it
+			// was accepted, as during a deployment, still has it.
+			p = w.start(env, "run").ready()
+			want = append(want, "resolved openai")
+			w.expectAlerts(want...)
+			p.stop()
+		})
+	}
+}
+
+func TestResolveRefusesWhatCannotBeResolved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	require.Equal(t, 0, w.run(env, "seed").code)
+	w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
+	before := w.dump()
+	for _, test := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"openai --take db", 1, `resolve provider "openai": it has no row that could be kept, and the next boot seeds it again; ` +
+			"remove its variables (CODER_AIBRIDGE_OPENAI_*) instead"},
+		{"nobody --take env", 3, `the environment names no provider of that name; run "worker verify" with the same environment to see those that it names`},
+		{"nobody --take db", 3, `the environment names no provider of that name; run "worker verify" with the same environment to see those that it names`},
+		{"opnai --take db", 3, `the environment names no provider of that name; did you mean openai? Or run "worker verify" with the same environment to see those that it names`},
+		{"openai", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
+		{"openai --take both", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
+		{"openai --take db --with-keys", 3, "--with-keys goes with --take env"},
+		{"", 3, `want one argument: worker resolve NAME --take env|db; see "worker resolve --help"`},
+		{"openai anthropic --take db", 3, `want one argument: worker resolve NAME --take env|db; see "worker resolve --help"`},
+	} {
+		r := w.run(env, append([]string{"resolve"}, strings.Fields(test.args)...)...)
+		require.Equal(t, result{test.code, "", "worker: " + test.want + "\n"}, r, test.args)
+	}
+	require.Equal(t, before, w.dump())
+}

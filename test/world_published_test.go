@@ -1,0 +1,115 @@
+//go:build e2e
+
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pubsub"
+)
+
+// listen gathers payloads until the test ends.
+func (w *world) listen() {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.url)
+	require.NoError(w.t, err)
+	for _, channel := range []pubsub.Channel{pubsub.DriftAlerts, pubsub.Seeds, pubsub.AuditEntries, pubsub.Statuses, pubsub.ProvidersChanged} {
+		_, err := conn.Exec(w.t.Context(), "LISTEN "+string(channel))
+		require.NoError(w.t, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			n, err := conn.WaitForNotification(ctx)
+			if err != nil {
+				return
+			}
+			w.mu.Lock()
+			w.notes[pubsub.Channel(n.Channel)] = append(w.notes[pubsub.Channel(n.Channel)], n.Payload)
+			if n.Channel != string(pubsub.ProvidersChanged) {
+				fmt.Fprintln(&w.emitted, n.Payload)
+			}
+			w.mu.Unlock()
+		}
+	}()
+	w.t.Cleanup(func() {
+		cancel()
+		<-done
+		_ = conn.Close(context.Background())
+	})
+}
+
+// payloads returns what was published on the channel so far.
+func (w *world) payloads(channel pubsub.Channel) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.notes[channel])
+}
+
+// alerts returns all alerts in order, each as "kind provider", or "kind" when it is about
+// no provider.
+func (w *world) alerts() []string {
+	w.t.Helper()
+	return w.strings(`SELECT rtrim(kind || ' ' || provider) FROM provwatch.drift_alerts ORDER BY seq`)
+}
+
+// expectAlerts waits until exactly these alerts have been published, as [world.alerts] has
+// them, and checks that the rows, their gapless seq and the
+// notifications agree.
+func (w *world) expectAlerts(want ...string) {
+	w.t.Helper()
+	eventually(w.t, func() bool { return len(w.alerts()) >= len(want) }, "alerts %q, have %q", want, lazily(w.alerts))
+	require.Equal(w.t, want, w.alerts())
+	require.Equal(w.t, len(want), w.count(`SELECT coalesce(max(seq), 0) FROM provwatch.drift_alerts`), "seq has gaps")
+	eventually(w.t, func() bool { return len(w.payloads(pubsub.DriftAlerts)) >= len(want) }, "notifications of %d alerts", len(want))
+	var notified []string
+	for i, payload := range w.payloads(pubsub.DriftAlerts) {
+		var alert pubsub.DriftAlert
+		require.NoError(w.t, json.Unmarshal([]byte(payload), &alert))
+		require.EqualValues(w.t, i+1, alert.Seq)
+		notified = append(notified, strings.TrimSpace(string(alert.Kind)+" "+alert.Provider))
+	}
+	require.Equal(w.t, want, notified, "notified on %s", pubsub.DriftAlerts)
+}
+
+// alertsBefore returns the alerts published so far, without next if it is
+// already the last of them.
+func (w *world) alertsBefore(next string) []string {
+	w.t.Helper()
+	alerts := w.alerts()
+	if n := len(alerts); n > 0 && alerts[n-1] == next {
+		return alerts[:n-1]
+	}
+	return alerts
+}
+
+// expectAuditOfTwoProviders checks that the log holds exactly the entries of a
+// seed of the providers openai and anthropic, in order per provider, and that
+// each was published once.
+func (w *world) expectAuditOfTwoProviders() {
+	w.t.Helper()
+	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
+	for _, name := range []string{"anthropic", "openai"} {
+		require.Equal(w.t, []string{"provider.create", "provider_key.create"},
+			w.strings(`SELECT action FROM provwatch.audit_log WHERE provider = $1 ORDER BY seq`, name))
+	}
+	require.Equal(w.t, 4, w.count(`SELECT count(*) FROM provwatch.audit_log`))
+	eventually(w.t, func() bool { return len(w.payloads(pubsub.AuditEntries)) == 4 }, "four entries are published")
+}
+
+// delivered returns the result of a query of one text column, once the worker that
+// runs has delivered what is staged.
+func (w *world) delivered(query string) []string {
+	w.t.Helper()
+	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
+	return w.strings(query)
+}
