@@ -135,7 +135,7 @@ func deliver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) {
 
 // warnOfServed warns of providers that the gateway does not serve as their rows
 // suggest. The seed is done: that this cannot be known is no failure of it.
-func warnOfServed(ctx context.Context, pool *pgxpool.Pool, keys status.Keys, logger *slog.Logger) {
+func warnOfServed(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, logger *slog.Logger) {
 	notices, err := status.NoticeUnserved(ctx, pool, keys)
 	if err != nil {
 		logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/status"
 	"provwatch/internal/store"
@@ -41,7 +42,7 @@ type servedCache struct {
 
 // inspect returns nil where it cannot be known: the rest of the page does not depend
 // on it. One that fails is not tried again for each page either.
-func (c *servedCache) inspect(ctx context.Context, db store.DBTX, keys status.Keys) []provider.Notice {
+func (c *servedCache) inspect(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring) []provider.Notice {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.at.IsZero() && time.Since(c.at) < servedPause {

@@ -155,14 +155,33 @@ func (r Row) Canonical() (Canonical, error) {
 func Current(rows []Row) *Row {
 	var best *Row
 	for i := range rows {
-		row := &rows[i]
-		switch {
-		case best == nil,
-			best.Deleted && !row.Deleted,
-			best.Deleted == row.Deleted && row.UpdatedAt.After(best.UpdatedAt),
-			best.Deleted == row.Deleted && row.UpdatedAt.Equal(best.UpdatedAt) && bytes.Compare(row.ID[:], best.ID[:]) > 0:
-			best = row
+		if best == nil || rows[i].isBefore(best) {
+			best = &rows[i]
 		}
 	}
 	return best
+}
+
+// CurrentByName returns what [Current] picks among the rows of each name.
+func CurrentByName(rows []Row) map[string]*Row {
+	current := make(map[string]*Row, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		if best := current[row.Name]; best == nil || row.isBefore(best) {
+			current[row.Name] = row
+		}
+	}
+	return current
+}
+
+// isBefore reports whether the row stands for the provider rather than another one of the
+// name: see [Current].
+func (r *Row) isBefore(other *Row) bool {
+	if r.Deleted != other.Deleted {
+		return other.Deleted
+	}
+	if !r.UpdatedAt.Equal(other.UpdatedAt) {
+		return r.UpdatedAt.After(other.UpdatedAt)
+	}
+	return bytes.Compare(r.ID[:], other.ID[:]) > 0
 }

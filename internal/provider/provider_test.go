@@ -51,6 +51,7 @@ func TestCurrentPrefersLiveRowsAndThenLaterOnes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rows := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) provider.Row {
 			return provider.Row{
+				Name:      rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
 				Deleted:   rapid.Bool().Draw(t, "deleted"),
 				UpdatedAt: time.Unix(rapid.Int64Range(0, 9).Draw(t, "updated"), 0),
 			}
@@ -61,6 +62,15 @@ func TestCurrentPrefersLiveRowsAndThenLaterOnes(t *testing.T) {
 			if row.Deleted == picked.Deleted {
 				require.False(t, row.UpdatedAt.After(picked.UpdatedAt), "there is a later row")
 			}
+		}
+		byName := map[string][]provider.Row{}
+		for _, row := range rows {
+			byName[row.Name] = append(byName[row.Name], row)
+		}
+		current := provider.CurrentByName(rows)
+		require.Len(t, current, len(byName))
+		for name, of := range byName {
+			require.Equal(t, provider.Current(of), current[name])
 		}
 	})
 }

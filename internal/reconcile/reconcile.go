@@ -275,10 +275,9 @@ func takeDB(ctx context.Context, tx pgx.Tx, step seed.Step, actor string) (Outco
 		outcome.AlreadyAccepted = true
 		return outcome, nil
 	}
-	if err := store.On(tx).AcceptDrift(ctx, store.AcceptDriftParams{
-		Provider: observed.Provider, Kind: string(observed.Kind),
-		EnvHash: observed.EnvHash, DbHash: observed.DBHash, AcceptedBy: actor,
-	}); err != nil {
+	if err := store.On(tx).AcceptDrift(ctx, observed.Provider, drift.Acceptance{
+		Kind: observed.Kind, EnvHash: observed.EnvHash, DBHash: observed.DBHash,
+	}, actor); err != nil {
 		return outcome, fmt.Errorf("accept the drift: %w", err)
 	}
 	return outcome, stage(ctx, tx, []audit.Entry{{

@@ -93,18 +93,18 @@ func (w write) refuseUnusedKeys(ctx context.Context, queries *store.Queries, ste
 	if !w.unusesKeys || withKeys && credentials {
 		return nil
 	}
-	stored, err := queries.ListProviderKeys(ctx, []uuid.UUID{step.Row.ID})
+	stored, err := queries.CountKeys(ctx, step.Row.ID)
 	if err != nil {
 		return fmt.Errorf("look for its stored API keys: %w", err)
 	}
-	if len(stored) == 0 {
+	if stored == 0 {
 		return nil
 	}
 	remedy := "remove them in the gateway, and repeat"
 	if credentials {
 		remedy = "repeat with --with-keys to replace them by its AWS credentials"
 	}
-	return fmt.Errorf("its stored API keys (%d) would stay, and the environment's provider uses none; %s", len(stored), remedy)
+	return fmt.Errorf("its stored API keys (%d) would stay, and the environment's provider uses none; %s", stored, remedy)
 }
 
 // planSettings plans the settings. A Bedrock provider's are merged into the stored

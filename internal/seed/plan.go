@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/store"
@@ -147,19 +145,11 @@ func (p Plan) Err() error {
 func MakePlan(ctx context.Context, db store.DBTX, desired []provider.Desired, credentials bool, options ...Option) (Plan, error) {
 	queries := store.On(db)
 	o := optionsOf(options)
-	stored, err := queries.LoadPlan(ctx, names(desired))
+	stored, err := queries.LoadPlan(ctx, names(desired), o.keys, credentials || o.credentials)
 	if err != nil {
 		return Plan{}, fmt.Errorf("load providers, accepted drifts and the types that the database knows: %w", err)
 	}
-	rows, err := openRows(ctx, queries, stored.Providers, credentials || o.credentials, o.keys)
-	if err != nil {
-		return Plan{}, err
-	}
-	accepted := make(map[string]*drift.Acceptance, len(stored.Accepted))
-	for _, s := range stored.Accepted {
-		accepted[s.Provider] = &drift.Acceptance{Kind: drift.Kind(s.Kind), EnvHash: s.EnvHash, DBHash: s.DbHash}
-	}
-	return makePlan(desired, rows, accepted, stored.Types, stored.Hasher, credentials, o), nil
+	return makePlan(desired, stored, credentials, o), nil
 }
 
 // DryRun is MakePlan in a read-only transaction, for a database that need not
@@ -177,21 +167,16 @@ func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired,
 			plan, err = MakePlan(ctx, tx, desired, credentials, options...)
 			return err
 		}
-		var rows map[string][]provider.Row
-		labels := migratedTypes
+		stored := store.Plan{Types: migratedTypes, Hasher: provider.NewRandomHasher()}
 		if found.Providers && found.ProviderKeys {
-			stored, err := queries.ListProviders(ctx, names(desired))
-			if err != nil {
+			if stored.Providers, err = queries.ListProviders(ctx, names(desired), o.keys, credentials || o.credentials); err != nil {
 				return fmt.Errorf("load providers: %w", err)
 			}
-			if rows, err = openRows(ctx, queries, stored, credentials || o.credentials, o.keys); err != nil {
-				return err
-			}
-			if labels, err = queries.ListProviderTypes(ctx); err != nil {
+			if stored.Types, err = queries.ListProviderTypes(ctx); err != nil {
 				return fmt.Errorf("look up the types that the database knows: %w", err)
 			}
 		}
-		plan = makePlan(desired, rows, nil, labels, provider.NewRandomHasher(), credentials, o)
+		plan = makePlan(desired, stored, credentials, o)
 		return nil
 	})
 	return plan, err
@@ -203,19 +188,20 @@ var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)
 
 // makePlan compares credentials as well when they are to be shown, or required to
 // agree.
-func makePlan(desired []provider.Desired, rows map[string][]provider.Row, accepted map[string]*drift.Acceptance, labels []string, hasher provider.Hasher, shown bool, o options) Plan {
+func makePlan(desired []provider.Desired, stored store.Plan, shown bool, o options) Plan {
+	rows := provider.CurrentByName(stored.Providers)
 	plan := Plan{Steps: make([]Step, len(desired)), flags: o.flags, tolerate: o.remedies.Tolerate}
 	for i, d := range desired {
-		row := provider.Current(rows[d.Name])
+		row, accepted := rows[d.Name], stored.Accepted[d.Name]
 		step := Step{
 			Desired: d, Row: row, RowType: d.Type, mustAgree: o.credentials, remedies: o.remedies,
-			Observation: drift.Compare(hasher, d, row, shown || o.credentials),
+			Observation: drift.Compare(stored.Hasher, d, row, shown || o.credentials),
 		}
-		if d.Bedrock != nil && slices.Contains(labels, string(provider.AmazonBedrock)) {
+		if d.Bedrock != nil && slices.Contains(stored.Types, string(provider.AmazonBedrock)) {
 			step.RowType = provider.AmazonBedrock
 		}
-		step.Action = step.action(accepted[d.Name], labels)
-		step.accepted = accepted[d.Name].Holds(step.Observation) && step.CredentialsProblem() == nil
+		step.Action = step.action(accepted, stored.Types)
+		step.accepted = accepted.Holds(step.Observation) && step.CredentialsProblem() == nil
 		plan.Steps[i] = step
 	}
 	return plan
@@ -241,51 +227,6 @@ func (s Step) action(accepted *drift.Acceptance, labels []string) Action {
 		return Accepted
 	}
 	return Drifted
-}
-
-// openRows returns the stored rows by name, with their keys, loaded in one query,
-// where they are compared. What is encrypted is decoded.
-func openRows(ctx context.Context, queries *store.Queries, stored []store.ListProvidersRow, keys bool, ring *dbcrypt.Ring) (_ map[string][]provider.Row, err error) {
-	keysOf := map[uuid.UUID][]provider.StoredKey{}
-	if keys {
-		ids := make([]uuid.UUID, len(stored))
-		for i, row := range stored {
-			ids[i] = row.ID
-		}
-		if keysOf, err = loadKeys(ctx, queries, ids); err != nil {
-			return nil, err
-		}
-	}
-	rows := make(map[string][]provider.Row, len(stored))
-	for _, s := range stored {
-		row := provider.Row{
-			ID: s.ID, Name: s.Name, Type: s.Type, BaseURL: s.BaseUrl, Enabled: s.Enabled, Deleted: s.Deleted,
-			Settings: s.Settings, UpdatedAt: s.UpdatedAt, Keys: keysOf[s.ID],
-		}
-		if s.SettingsKeyID != nil {
-			row.SettingsKeyID = *s.SettingsKeyID
-		}
-		ring.OpenRow(&row, keys)
-		rows[s.Name] = append(rows[s.Name], row)
-	}
-	return rows, nil
-}
-
-// loadKeys loads the stored keys of the providers given.
-func loadKeys(ctx context.Context, queries *store.Queries, providerIDs []uuid.UUID) (map[uuid.UUID][]provider.StoredKey, error) {
-	stored, err := queries.ListProviderKeys(ctx, providerIDs)
-	if err != nil {
-		return nil, fmt.Errorf("load provider keys: %w", err)
-	}
-	keys := make(map[uuid.UUID][]provider.StoredKey, len(providerIDs))
-	for _, s := range stored {
-		key := provider.StoredKey{ID: s.ID, Key: s.ApiKey}
-		if s.ApiKeyKeyID != nil {
-			key.KeyID = *s.ApiKeyKeyID
-		}
-		keys[s.ProviderID] = append(keys[s.ProviderID], key)
-	}
-	return keys, nil
 }
 
 func names(desired []provider.Desired) []string {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
@@ -27,11 +28,6 @@ import (
 // maxWorkers bounds the sessions that are listed.
 const maxWorkers = 50
 
-// Keys decodes what rows hold encrypted.
-type Keys interface {
-	OpenRow(row *provider.Row, credentials bool)
-}
-
 // DB begins transactions: a pool, or a connection.
 type DB interface {
 	store.DBTX
@@ -44,7 +40,7 @@ type DB interface {
 //
 // A role that lacks privileges gets a [*schema.UnusableError] that names them, and
 // so does a database that was never migrated.
-func Collect(ctx context.Context, db DB, keys Keys, environment Environment, query Query) (Status, error) {
+func Collect(ctx context.Context, db DB, keys *dbcrypt.Ring, environment Environment, query Query) (Status, error) {
 	var s Status
 	var unread error
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
@@ -74,7 +70,7 @@ func Collect(ctx context.Context, db DB, keys Keys, environment Environment, que
 type collector struct {
 	tx          pgx.Tx
 	queries     *store.Queries
-	keys        Keys
+	keys        *dbcrypt.Ring
 	environment Environment
 	query       Query
 }
@@ -97,7 +93,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	if err := c.verified(ctx, &s.Database, found); err != nil {
 		return err
 	}
-	accepted, err := c.accepted(ctx)
+	accepted, err := c.queries.ListAccepted(ctx)
 	if err != nil {
 		return err
 	}
@@ -181,7 +177,7 @@ func (c collector) verified(ctx context.Context, d *Database, found store.Inspec
 }
 
 func (c collector) counts(ctx context.Context, s *Status, accepted []string) error {
-	counts, err := c.count(ctx, accepted)
+	counts, err := c.queries.CountRecorded(ctx, c.environment.Names, accepted)
 	if err != nil {
 		return err
 	}
@@ -189,77 +185,37 @@ func (c collector) counts(ctx context.Context, s *Status, accepted []string) err
 	for _, state := range States {
 		s.Counts[state] = 0
 	}
-	for _, row := range counts {
-		s.Counts[States[row.Rank]] += int(row.Providers)
+	for rank, providers := range counts {
+		s.Counts[States[rank]] += int(providers)
 	}
 	return nil
 }
 
-// accepted returns the names of the providers that are recorded as in sync because their
-// drift was accepted.
-func (c collector) accepted(ctx context.Context) ([]string, error) {
-	rows, err := c.queries.ListAcceptances(ctx)
-	names := []string{}
-	for _, row := range rows {
-		r := drift.Recorded{
-			State:    &drift.State{Kind: drift.Kind(row.StateKind), EnvHash: row.StateEnvHash, DBHash: row.StateDbHash},
-			Accepted: &drift.Acceptance{Kind: drift.Kind(row.Kind), EnvHash: row.EnvHash, DBHash: row.DbHash},
-		}
-		if r.IsAccepted() {
-			names = append(names, row.Provider)
-		}
-	}
-	return names, err
-}
-
-func (c collector) count(ctx context.Context, accepted []string) ([]store.CountRecordedRow, error) {
-	if c.environment.Names == nil {
-		return c.queries.CountRecorded(ctx, accepted)
-	}
-	counts, err := c.queries.CountNamed(ctx, store.CountNamedParams{Named: c.environment.Names, Accepted: accepted})
-	recorded := make([]store.CountRecordedRow, len(counts))
-	for i, row := range counts {
-		recorded[i] = store.CountRecordedRow(row)
-	}
-	return recorded, err
-}
-
 // list lists the providers of a page, and one more if there are more.
-func (c collector) list(ctx context.Context, counts map[State]int, accepted []string) ([]store.ListRecordedRow, error) {
-	params := store.ListRecordedParams{
-		Ranks: []int32{}, Search: c.query.Search, Accepted: accepted, AfterRank: -1, MaxProviders: int32(limit(c.query.Providers)) + 1,
+func (c collector) list(ctx context.Context, counts map[State]int, accepted []string) ([]store.Listed, error) {
+	page := store.Page{
+		Ranks: []int32{}, Search: c.query.Search, Accepted: accepted, AfterRank: -1, Most: int32(limit(c.query.Providers)) + 1,
 	}
 	if after := slices.Index(States, c.query.After.State); after >= 0 {
-		params.AfterRank, params.AfterName = int32(after), c.query.After.Name
+		page.AfterRank, page.AfterName = int32(after), c.query.After.Name
 	}
 	// With very many providers it is the ranks that are not looked at that make a
 	// page cheap: those of which there are none, and those after the page is full.
-	room := int(params.MaxProviders)
+	room := int(page.Most)
 	for rank, state := range States {
-		if len(c.query.States) > 0 && !slices.Contains(c.query.States, state) || int32(rank) < params.AfterRank || counts[state] == 0 || room <= 0 {
+		if len(c.query.States) > 0 && !slices.Contains(c.query.States, state) || int32(rank) < page.AfterRank || counts[state] == 0 || room <= 0 {
 			continue
 		}
-		params.Ranks = append(params.Ranks, int32(rank))
+		page.Ranks = append(page.Ranks, int32(rank))
 		// Not known is how many come after a name, or match a search.
-		if int32(rank) > params.AfterRank && c.query.Search == "" {
+		if int32(rank) > page.AfterRank && c.query.Search == "" {
 			room -= counts[state]
 		}
 	}
-	if len(params.Ranks) == 0 {
+	if len(page.Ranks) == 0 {
 		return nil, nil
 	}
-	if c.environment.Names == nil {
-		return c.queries.ListRecorded(ctx, params)
-	}
-	rows, err := c.queries.ListNamed(ctx, store.ListNamedParams{
-		Ranks: params.Ranks, Search: params.Search, AfterRank: params.AfterRank, AfterName: params.AfterName,
-		MaxProviders: params.MaxProviders, Named: c.environment.Names, Accepted: accepted,
-	})
-	listed := make([]store.ListRecordedRow, len(rows))
-	for i, row := range rows {
-		listed[i] = store.ListRecordedRow(row)
-	}
-	return listed, err
+	return c.queries.ListRecorded(ctx, c.environment.Names, page)
 }
 
 func (c collector) providers(ctx context.Context, s *Status, accepted []string, mayCompare bool, hasher hashing) error {
@@ -295,19 +251,16 @@ func (c collector) providers(ctx context.Context, s *Status, accepted []string, 
 }
 
 // recorded returns a provider as it was recorded.
-func recorded(row store.ListRecordedRow) Provider {
+func recorded(row store.Listed) Provider {
 	p := Provider{Name: row.Name, State: States[row.Rank]}
 	switch p.State {
 	case Drifted, SoftDeleted:
-		p.Kind = drift.Kind(row.Kind)
+		p.Kind = row.Recorded.State.Kind
 	case NotComparable:
-		p.Fields = []drift.Field{{Name: "row", DB: drift.NotCompared + row.Reason}}
+		p.Fields = []drift.Field{{Name: "row", DB: drift.NotCompared + row.Recorded.NotComparable}}
 	case Accepted:
-		p.Kind = drift.Kind(*row.AcceptedKind)
-		p.AcceptedAt = utc(row.AcceptedAt)
-		if row.AcceptedBy != nil {
-			p.AcceptedBy = *row.AcceptedBy
-		}
+		p.Kind = row.Recorded.Accepted.Kind
+		p.AcceptedAt, p.AcceptedBy = utc(row.AcceptedAt), row.AcceptedBy
 	}
 	p.Since = noted(row.ObservedAt)
 	return p
@@ -330,11 +283,11 @@ func (c collector) latestDrifts(ctx context.Context, names []string) (drifts, er
 
 // explain sets the fields of a recorded drift: those of its alert, if that was of
 // the same values.
-func (d drifts) explain(p *Provider, row store.ListRecordedRow) {
+func (d drifts) explain(p *Provider, row store.Listed) {
 	alert, found := d[row.Name]
 	switch {
 	case p.Kind == "":
-	case found && alert.Kind == string(p.Kind) && alert.EnvHash == row.EnvHash && alert.DbHash == row.DbHash:
+	case found && alert.Kind == string(p.Kind) && alert.EnvHash == row.Recorded.State.EnvHash && alert.DbHash == row.Recorded.State.DBHash:
 		p.Fields = fieldsOf(alert.Fields)
 	case p.Kind == drift.Deleted:
 		p.Fields = []drift.Field{drift.RowDeleted}
@@ -364,25 +317,14 @@ func (c collector) inBrief(ctx context.Context, providers []Provider, names []st
 }
 
 // compare replaces what was recorded by how things are now.
-func (c collector) compare(ctx context.Context, providers []Provider, listed []store.ListRecordedRow, names []string, hasher hashing) error {
-	found, err := c.queries.ListProviders(ctx, names)
+func (c collector) compare(ctx context.Context, providers []Provider, listed []store.Listed, names []string, hasher hashing) error {
+	found, err := c.queries.ListProviders(ctx, names, c.keys, false)
 	if err != nil {
 		return err
 	}
-	rows := make(map[string][]provider.Row, len(names))
-	for _, f := range found {
-		row := provider.Row{
-			ID: f.ID, Name: f.Name, Type: f.Type, BaseURL: f.BaseUrl, Enabled: f.Enabled, Deleted: f.Deleted,
-			Settings: f.Settings, UpdatedAt: f.UpdatedAt,
-		}
-		if f.SettingsKeyID != nil {
-			row.SettingsKeyID = *f.SettingsKeyID
-		}
-		c.keys.OpenRow(&row, false)
-		rows[f.Name] = append(rows[f.Name], row)
-	}
+	rows := provider.CurrentByName(found)
 	for i := range providers {
-		p, row := &providers[i], provider.Current(rows[names[i]])
+		p, row := &providers[i], rows[names[i]]
 		if row != nil {
 			p.Type, p.BaseURL = row.Type, provider.DisplayURL(row.BaseURL)
 			if p.State == DBOnly {
@@ -397,7 +339,7 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 			continue
 		}
 		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
-		known := recordedOf(listed[i])
+		known := listed[i].Recorded
 		p.now(known, hasher.comparable(drift.Compare(hasher.Hasher, desired, row, false), known))
 	}
 	return nil
@@ -423,19 +365,6 @@ func (h hashing) comparable(o drift.Observation, known drift.Recorded) drift.Obs
 	}
 	o.EnvHash, o.DBHash = unlessKeyed(o.EnvHash, known.State.EnvHash), unlessKeyed(o.DBHash, known.State.DBHash)
 	return o
-}
-
-// recordedOf returns what is recorded of a provider, as far as a listing has it: not the
-// state of one that cannot be compared.
-func recordedOf(row store.ListRecordedRow) drift.Recorded {
-	r := drift.Recorded{NotComparable: row.Reason}
-	if row.Kind != "" {
-		r.State = &drift.State{Kind: drift.Kind(row.Kind), EnvHash: row.EnvHash, DBHash: row.DbHash, Credentials: row.Credentials}
-	}
-	if row.AcceptedKind != nil {
-		r.Accepted = &drift.Acceptance{Kind: drift.Kind(*row.AcceptedKind), EnvHash: row.EnvHash, DBHash: row.DbHash}
-	}
-	return r
 }
 
 // now makes a provider what it is seen to be, beside what is recorded of it. Credentials

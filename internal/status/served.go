@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
@@ -13,7 +14,7 @@ import (
 // otherwise than their rows suggest: [provider.Notices] judges them. It reads what the
 // gateway reads, whatever the environment asks for. The result is never nil, except for a
 // role that cannot read all of it, which is no error.
-func NoticeUnserved(ctx context.Context, db store.DBTX, keys Keys) ([]provider.Notice, error) {
+func NoticeUnserved(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring) ([]provider.Notice, error) {
 	queries := store.On(db)
 	may, err := queries.MayListServed(ctx)
 	if err != nil {
@@ -22,21 +23,9 @@ func NoticeUnserved(ctx context.Context, db store.DBTX, keys Keys) ([]provider.N
 	if !may {
 		return nil, nil
 	}
-	stored, err := queries.ListServed(ctx)
+	rows, err := queries.ListServed(ctx, keys)
 	if err != nil {
 		return nil, fmt.Errorf("list the enabled providers: %w", err)
-	}
-	rows := make([]provider.ServedRow, len(stored))
-	for i, s := range stored {
-		row := provider.Row{ID: s.ID, Name: s.Name, Type: s.Type, BaseURL: s.BaseUrl, Enabled: true}
-		if row.Type.HashNeedsSettings() {
-			row.Settings = s.Settings
-			if s.SettingsKeyID != nil {
-				row.SettingsKeyID = *s.SettingsKeyID
-			}
-			keys.OpenRow(&row, true)
-		}
-		rows[i] = provider.ServedRow{Row: row, HasKeys: s.HasKeys}
 	}
 	return append([]provider.Notice{}, provider.Notices(rows)...), nil
 }

@@ -162,118 +162,6 @@ func (q *Queries) ListAlertsSince(ctx context.Context, arg ListAlertsSinceParams
 	return items, nil
 }
 
-const listStates = `-- name: ListStates :many
-SELECT
-    named::text AS name,
-    s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
-    s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
-    coalesce(n.reason, '')::text AS not_comparable
-FROM unnest($1::text[]) AS named
-LEFT JOIN provwatch.drift_state s ON s.provider = named
-LEFT JOIN provwatch.accepted_drift a ON a.provider = named
-LEFT JOIN provwatch.not_comparable n ON n.provider = named
-`
-
-type ListStatesRow struct {
-	Name             string
-	StateKind        *string
-	StateProviderID  *uuid.UUID
-	StateEnvHash     *string
-	StateDbHash      *string
-	StateCredentials *string
-	AcceptedKind     *string
-	AcceptedEnvHash  *string
-	AcceptedDbHash   *string
-	NotComparable    string
-}
-
-// What was last recorded of the providers named, and what was accepted.
-func (q *Queries) ListStates(ctx context.Context, names []string) ([]ListStatesRow, error) {
-	rows, err := q.db.Query(ctx, listStates, names)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListStatesRow
-	for rows.Next() {
-		var i ListStatesRow
-		if err := rows.Scan(
-			&i.Name,
-			&i.StateKind,
-			&i.StateProviderID,
-			&i.StateEnvHash,
-			&i.StateDbHash,
-			&i.StateCredentials,
-			&i.AcceptedKind,
-			&i.AcceptedEnvHash,
-			&i.AcceptedDbHash,
-			&i.NotComparable,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listUnnamedStates = `-- name: ListUnnamedStates :many
-SELECT provider, provider_id, kind, env_hash, db_hash,
-    (SELECT generation FROM provwatch.alert_counter) AS generation,
-    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
-FROM (
-    SELECT provider, provider_id, kind, env_hash, db_hash FROM provwatch.drift_state
-    UNION ALL
-    SELECT provider, NULL, '', '', '' FROM provwatch.not_comparable n
-    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
-) AS observed
-WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS named WHERE named = provider)
-ORDER BY provider
-`
-
-type ListUnnamedStatesRow struct {
-	Provider   string
-	ProviderID *uuid.UUID
-	Kind       string
-	EnvHash    string
-	DbHash     string
-	Generation int64
-	LastSeq    int64
-}
-
-// What was observed of providers that the environment no longer names. Of one that could
-// not be compared there can be a reason and no state, which has no kind.
-func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) ([]ListUnnamedStatesRow, error) {
-	rows, err := q.db.Query(ctx, listUnnamedStates, named)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListUnnamedStatesRow
-	for rows.Next() {
-		var i ListUnnamedStatesRow
-		if err := rows.Scan(
-			&i.Provider,
-			&i.ProviderID,
-			&i.Kind,
-			&i.EnvHash,
-			&i.DbHash,
-			&i.Generation,
-			&i.LastSeq,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const lockAlerts = `-- name: LockAlerts :one
 SELECT last_seq, generation, epoch, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.alert_counter FOR UPDATE
@@ -677,6 +565,118 @@ func (q *Queries) Rewind(ctx context.Context, arg RewindParams) ([]RewindRow, er
 	for rows.Next() {
 		var i RewindRow
 		if err := rows.Scan(&i.Generation, &i.Notified); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listStates = `-- name: listStates :many
+SELECT
+    named::text AS name,
+    s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
+    s.db_hash AS state_db_hash, s.credentials AS state_credentials,
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    coalesce(n.reason, '')::text AS not_comparable
+FROM unnest($1::text[]) AS named
+LEFT JOIN provwatch.drift_state s ON s.provider = named
+LEFT JOIN provwatch.accepted_drift a ON a.provider = named
+LEFT JOIN provwatch.not_comparable n ON n.provider = named
+`
+
+type listStatesRow struct {
+	Name             string
+	StateKind        *string
+	StateProviderID  *uuid.UUID
+	StateEnvHash     *string
+	StateDbHash      *string
+	StateCredentials *string
+	AcceptedKind     *string
+	AcceptedEnvHash  *string
+	AcceptedDbHash   *string
+	NotComparable    string
+}
+
+// What was last recorded of the providers named, and what was accepted.
+func (q *Queries) listStates(ctx context.Context, names []string) ([]listStatesRow, error) {
+	rows, err := q.db.Query(ctx, listStates, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listStatesRow
+	for rows.Next() {
+		var i listStatesRow
+		if err := rows.Scan(
+			&i.Name,
+			&i.StateKind,
+			&i.StateProviderID,
+			&i.StateEnvHash,
+			&i.StateDbHash,
+			&i.StateCredentials,
+			&i.AcceptedKind,
+			&i.AcceptedEnvHash,
+			&i.AcceptedDbHash,
+			&i.NotComparable,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listUnnamedStates = `-- name: listUnnamedStates :many
+SELECT provider, provider_id, kind, env_hash, db_hash,
+    (SELECT generation FROM provwatch.alert_counter) AS generation,
+    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
+FROM (
+    SELECT provider, provider_id, kind, env_hash, db_hash FROM provwatch.drift_state
+    UNION ALL
+    SELECT provider, NULL, '', '', '' FROM provwatch.not_comparable n
+    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
+) AS observed
+WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS named WHERE named = provider)
+ORDER BY provider
+`
+
+type listUnnamedStatesRow struct {
+	Provider   string
+	ProviderID *uuid.UUID
+	Kind       string
+	EnvHash    string
+	DbHash     string
+	Generation int64
+	LastSeq    int64
+}
+
+// What was observed of providers that the environment no longer names. Of one that could
+// not be compared there can be a reason and no state, which has no kind.
+func (q *Queries) listUnnamedStates(ctx context.Context, named []string) ([]listUnnamedStatesRow, error) {
+	rows, err := q.db.Query(ctx, listUnnamedStates, named)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listUnnamedStatesRow
+	for rows.Next() {
+		var i listUnnamedStatesRow
+		if err := rows.Scan(
+			&i.Provider,
+			&i.ProviderID,
+			&i.Kind,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Generation,
+			&i.LastSeq,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	sqlfiles "provwatch/sql"
 )
@@ -35,25 +37,34 @@ func FirstError(exec func(func(int, error))) error {
 
 // Plan is what a plan of a seed is made from.
 type Plan struct {
-	Providers []ListProvidersRow
-	Accepted  []ListAcceptedDriftsRow
+	Providers []provider.Row               // of the desired names, as [Queries.ListProviders] returns them
+	Accepted  map[string]*drift.Acceptance // by the provider's name
 	Types     []string
 	Hasher    provider.Hasher
 }
 
-// LoadPlan is [Queries.ListProviders], [Queries.ListAcceptedDrifts],
-// [Queries.ListProviderTypes] and [Queries.Hasher] in one round trip.
-func (q *Queries) LoadPlan(ctx context.Context, names []string) (plan Plan, err error) {
+// LoadPlan loads what the plan for the desired names is made from in one round trip, and
+// with credentials set the API keys in another.
+func (q *Queries) LoadPlan(ctx context.Context, names []string, keys *dbcrypt.Ring, credentials bool) (plan Plan, err error) {
 	var batch pgx.Batch
-	collect(&batch, &plan.Providers, pgx.RowToStructByPos[ListProvidersRow], listProviders, names)
-	collect(&batch, &plan.Accepted, pgx.RowToStructByPos[ListAcceptedDriftsRow], listAcceptedDrifts, names)
+	var providers []listProvidersRow
+	var accepted []listAcceptedDriftsRow
+	var hashKeys [][]byte
+	collect(&batch, &providers, pgx.RowToStructByPos[listProvidersRow], listProviders, names)
+	collect(&batch, &accepted, pgx.RowToStructByPos[listAcceptedDriftsRow], listAcceptedDrifts, names)
 	collect(&batch, &plan.Types, pgx.RowTo[string], listProviderTypes)
-	var keys [][]byte
-	collect(&batch, &keys, pgx.RowTo[[]byte], readHashKey)
+	collect(&batch, &hashKeys, pgx.RowTo[[]byte], readHashKey)
 	if err := q.db.SendBatch(ctx, &batch).Close(); err != nil {
 		return Plan{}, err
 	}
-	plan.Hasher, err = hasherOf(keys)
+	if plan.Hasher, err = hasherOf(hashKeys); err != nil {
+		return Plan{}, err
+	}
+	plan.Accepted = make(map[string]*drift.Acceptance, len(accepted))
+	for _, a := range accepted {
+		plan.Accepted[a.Provider] = acceptanceOf(&a.Kind, &a.EnvHash, &a.DbHash)
+	}
+	plan.Providers, err = q.rowsOf(ctx, providers, keys, credentials)
 	return plan, err
 }
 

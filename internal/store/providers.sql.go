@@ -29,45 +29,6 @@ func (q *Queries) DeleteProviderKeys(ctx context.Context, arg DeleteProviderKeys
 	return err
 }
 
-const listProviderKeys = `-- name: ListProviderKeys :many
-SELECT id, provider_id, api_key, api_key_key_id
-FROM gateway.ai_provider_keys
-WHERE provider_id = ANY($1::uuid[])
-ORDER BY id
-`
-
-type ListProviderKeysRow struct {
-	ID          uuid.UUID
-	ProviderID  uuid.UUID
-	ApiKey      secret.Text
-	ApiKeyKeyID *string
-}
-
-func (q *Queries) ListProviderKeys(ctx context.Context, providerIds []uuid.UUID) ([]ListProviderKeysRow, error) {
-	rows, err := q.db.Query(ctx, listProviderKeys, providerIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListProviderKeysRow
-	for rows.Next() {
-		var i ListProviderKeysRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.ProviderID,
-			&i.ApiKey,
-			&i.ApiKeyKeyID,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listProviderTypes = `-- name: ListProviderTypes :many
 SELECT e.enumlabel::text AS label
 FROM pg_catalog.pg_enum e
@@ -92,56 +53,6 @@ func (q *Queries) ListProviderTypes(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		items = append(items, label)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listProviders = `-- name: ListProviders :many
-SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
-    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
-FROM gateway.ai_providers
-WHERE name = ANY($1::text[])
-`
-
-type ListProvidersRow struct {
-	ID            uuid.UUID
-	Name          string
-	Type          provider.Type
-	BaseUrl       string
-	Enabled       bool
-	Deleted       bool
-	Settings      secret.Text
-	SettingsKeyID *string
-	UpdatedAt     time.Time
-}
-
-// All rows of the names given, soft-deleted and disabled ones too.
-func (q *Queries) ListProviders(ctx context.Context, names []string) ([]ListProvidersRow, error) {
-	rows, err := q.db.Query(ctx, listProviders, names)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListProvidersRow
-	for rows.Next() {
-		var i ListProvidersRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.Type,
-			&i.BaseUrl,
-			&i.Enabled,
-			&i.Deleted,
-			&i.Settings,
-			&i.SettingsKeyID,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -175,7 +86,96 @@ func (q *Queries) LockProviders(ctx context.Context, name string) ([]uuid.UUID, 
 	return items, nil
 }
 
-const lookAtProviders = `-- name: LookAtProviders :many
+const listProviderKeys = `-- name: listProviderKeys :many
+SELECT id, provider_id, api_key, api_key_key_id
+FROM gateway.ai_provider_keys
+WHERE provider_id = ANY($1::uuid[])
+ORDER BY id
+`
+
+type listProviderKeysRow struct {
+	ID          uuid.UUID
+	ProviderID  uuid.UUID
+	ApiKey      secret.Text
+	ApiKeyKeyID *string
+}
+
+func (q *Queries) listProviderKeys(ctx context.Context, providerIds []uuid.UUID) ([]listProviderKeysRow, error) {
+	rows, err := q.db.Query(ctx, listProviderKeys, providerIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listProviderKeysRow
+	for rows.Next() {
+		var i listProviderKeysRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.ProviderID,
+			&i.ApiKey,
+			&i.ApiKeyKeyID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listProviders = `-- name: listProviders :many
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
+    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
+FROM gateway.ai_providers
+WHERE name = ANY($1::text[])
+`
+
+type listProvidersRow struct {
+	ID            uuid.UUID
+	Name          string
+	Type          provider.Type
+	BaseUrl       string
+	Enabled       bool
+	Deleted       bool
+	Settings      secret.Text
+	SettingsKeyID *string
+	UpdatedAt     time.Time
+}
+
+// All rows of the names given, soft-deleted and disabled ones too.
+func (q *Queries) listProviders(ctx context.Context, names []string) ([]listProvidersRow, error) {
+	rows, err := q.db.Query(ctx, listProviders, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listProvidersRow
+	for rows.Next() {
+		var i listProvidersRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Type,
+			&i.BaseUrl,
+			&i.Enabled,
+			&i.Deleted,
+			&i.Settings,
+			&i.SettingsKeyID,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lookAtProviders = `-- name: lookAtProviders :many
 WITH looked_at AS (
     SELECT unnest($2::text[]) AS name
     UNION
@@ -207,13 +207,13 @@ LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name
 `
 
-type LookAtProvidersParams struct {
+type lookAtProvidersParams struct {
 	WithKeys bool
 	Names    []string
 	Ids      []uuid.UUID
 }
 
-type LookAtProvidersRow struct {
+type lookAtProvidersRow struct {
 	Name             string
 	ID               *uuid.UUID
 	Type             *provider.Type
@@ -242,15 +242,15 @@ type LookAtProvidersRow struct {
 // Everything that a comparison needs, for the providers named and for those
 // that the hinted ids belong to or were last seen under: all rows of each name,
 // what was last observed, and an accepted drift.
-func (q *Queries) LookAtProviders(ctx context.Context, arg LookAtProvidersParams) ([]LookAtProvidersRow, error) {
+func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams) ([]lookAtProvidersRow, error) {
 	rows, err := q.db.Query(ctx, lookAtProviders, arg.WithKeys, arg.Names, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LookAtProvidersRow
+	var items []lookAtProvidersRow
 	for rows.Next() {
-		var i LookAtProvidersRow
+		var i lookAtProvidersRow
 		if err := rows.Scan(
 			&i.Name,
 			&i.ID,

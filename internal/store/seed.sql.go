@@ -9,33 +9,6 @@ import (
 	"context"
 )
 
-const acceptDrift = `-- name: AcceptDrift :exec
-INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (provider) DO UPDATE
-SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-    accepted_by = excluded.accepted_by, accepted_at = now()
-`
-
-type AcceptDriftParams struct {
-	Provider   string
-	Kind       string
-	EnvHash    string
-	DbHash     string
-	AcceptedBy string
-}
-
-func (q *Queries) AcceptDrift(ctx context.Context, arg AcceptDriftParams) error {
-	_, err := q.db.Exec(ctx, acceptDrift,
-		arg.Provider,
-		arg.Kind,
-		arg.EnvHash,
-		arg.DbHash,
-		arg.AcceptedBy,
-	)
-	return err
-}
-
 const beginSeed = `-- name: BeginSeed :exec
 SELECT pg_advisory_xact_lock($1::bigint), pg_advisory_xact_lock($2::bigint), set_config('provwatch.seeding', 'on', true)
 `
@@ -60,44 +33,6 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_cat
 func (q *Queries) FixSearchPath(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, fixSearchPath)
 	return err
-}
-
-const listAcceptedDrifts = `-- name: ListAcceptedDrifts :many
-SELECT provider, kind, env_hash, db_hash
-FROM provwatch.accepted_drift
-WHERE provider = ANY($1::text[])
-`
-
-type ListAcceptedDriftsRow struct {
-	Provider string
-	Kind     string
-	EnvHash  string
-	DbHash   string
-}
-
-func (q *Queries) ListAcceptedDrifts(ctx context.Context, providers []string) ([]ListAcceptedDriftsRow, error) {
-	rows, err := q.db.Query(ctx, listAcceptedDrifts, providers)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListAcceptedDriftsRow
-	for rows.Next() {
-		var i ListAcceptedDriftsRow
-		if err := rows.Scan(
-			&i.Provider,
-			&i.Kind,
-			&i.EnvHash,
-			&i.DbHash,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const lockSeed = `-- name: LockSeed :exec
@@ -144,4 +79,69 @@ DELETE FROM provwatch.accepted_drift WHERE provider = $1
 func (q *Queries) WithdrawAcceptedDrift(ctx context.Context, provider string) error {
 	_, err := q.db.Exec(ctx, withdrawAcceptedDrift, provider)
 	return err
+}
+
+const acceptDrift = `-- name: acceptDrift :exec
+INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (provider) DO UPDATE
+SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
+    accepted_by = excluded.accepted_by, accepted_at = now()
+`
+
+type acceptDriftParams struct {
+	Provider   string
+	Kind       string
+	EnvHash    string
+	DbHash     string
+	AcceptedBy string
+}
+
+func (q *Queries) acceptDrift(ctx context.Context, arg acceptDriftParams) error {
+	_, err := q.db.Exec(ctx, acceptDrift,
+		arg.Provider,
+		arg.Kind,
+		arg.EnvHash,
+		arg.DbHash,
+		arg.AcceptedBy,
+	)
+	return err
+}
+
+const listAcceptedDrifts = `-- name: listAcceptedDrifts :many
+SELECT provider, kind, env_hash, db_hash
+FROM provwatch.accepted_drift
+WHERE provider = ANY($1::text[])
+`
+
+type listAcceptedDriftsRow struct {
+	Provider string
+	Kind     string
+	EnvHash  string
+	DbHash   string
+}
+
+func (q *Queries) listAcceptedDrifts(ctx context.Context, providers []string) ([]listAcceptedDriftsRow, error) {
+	rows, err := q.db.Query(ctx, listAcceptedDrifts, providers)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listAcceptedDriftsRow
+	for rows.Next() {
+		var i listAcceptedDriftsRow
+		if err := rows.Scan(
+			&i.Provider,
+			&i.Kind,
+			&i.EnvHash,
+			&i.DbHash,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

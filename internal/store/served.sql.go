@@ -13,7 +13,25 @@ import (
 	"provwatch/internal/secret"
 )
 
-const listServed = `-- name: ListServed :many
+const mayListServed = `-- name: MayListServed :one
+SELECT (count(*) = 4 AND bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')))::boolean AS may_list
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'gateway' AND has_schema_privilege(n.oid, 'USAGE') AND (
+    c.relname = 'ai_providers' AND a.attname IN ('settings', 'settings_key_id', 'base_url')
+    OR c.relname = 'ai_provider_keys' AND a.attname = 'provider_id')
+`
+
+// Whether the role may read all that ListServed reads.
+func (q *Queries) MayListServed(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, mayListServed)
+	var may_list bool
+	err := row.Scan(&may_list)
+	return may_list, err
+}
+
+const listServed = `-- name: listServed :many
 SELECT
     p.id, p.name, p.type, p.base_url, p.settings, p.settings_key_id,
     EXISTS (SELECT FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id)::boolean AS has_keys
@@ -22,7 +40,7 @@ WHERE p.enabled AND NOT p.deleted
 ORDER BY p.name
 `
 
-type ListServedRow struct {
+type listServedRow struct {
 	ID            uuid.UUID
 	Name          string
 	Type          provider.Type
@@ -33,15 +51,15 @@ type ListServedRow struct {
 }
 
 // The providers that the gateway serves requests to, if nothing else is in the way.
-func (q *Queries) ListServed(ctx context.Context) ([]ListServedRow, error) {
+func (q *Queries) listServed(ctx context.Context) ([]listServedRow, error) {
 	rows, err := q.db.Query(ctx, listServed)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListServedRow
+	var items []listServedRow
 	for rows.Next() {
-		var i ListServedRow
+		var i listServedRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.Name,
@@ -59,22 +77,4 @@ func (q *Queries) ListServed(ctx context.Context) ([]ListServedRow, error) {
 		return nil, err
 	}
 	return items, nil
-}
-
-const mayListServed = `-- name: MayListServed :one
-SELECT (count(*) = 4 AND bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')))::boolean AS may_list
-FROM pg_catalog.pg_attribute a
-JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'gateway' AND has_schema_privilege(n.oid, 'USAGE') AND (
-    c.relname = 'ai_providers' AND a.attname IN ('settings', 'settings_key_id', 'base_url')
-    OR c.relname = 'ai_provider_keys' AND a.attname = 'provider_id')
-`
-
-// Whether the role may read all that ListServed reads.
-func (q *Queries) MayListServed(ctx context.Context) (bool, error) {
-	row := q.db.QueryRow(ctx, mayListServed)
-	var may_list bool
-	err := row.Scan(&may_list)
-	return may_list, err
 }

@@ -74,7 +74,7 @@ func TestAStaleStatementIsRepeated(t *testing.T) {
 	const look = `SELECT type FROM gateway.ai_providers WHERE name <> $1`
 	for way, run := range map[string]func(t *testing.T, pool *pgxpool.Pool) error{
 		"of sqlc": func(t *testing.T, pool *pgxpool.Pool) error {
-			_, err := store.On(pool).ListProviders(t.Context(), []string{"none"})
+			_, err := store.On(pool).ListProviders(t.Context(), []string{"none"}, nil, false)
 			return err
 		},
 		"rows": func(t *testing.T, pool *pgxpool.Pool) error {

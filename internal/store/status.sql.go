@@ -12,99 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const countNamed = `-- name: CountNamed :many
-SELECT
-    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 5
-        WHEN s.provider IS NULL THEN 4 ELSE 6 END::int AS rank,
-    count(*) AS providers
-FROM unnest($1::text[]) AS named (name)
-LEFT JOIN provwatch.drift_state s ON s.provider = named.name
-LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
-LEFT JOIN unnest($2::text[]) AS accepted (name) ON accepted.name = named.name
-GROUP BY 1
-UNION ALL
-SELECT 3, count(*)
-FROM gateway.ai_providers p
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
-`
-
-type CountNamedParams struct {
-	Named    []string
-	Accepted []string
-}
-
-type CountNamedRow struct {
-	Rank      int32
-	Providers int64
-}
-
-// CountRecorded where the names that the environment names are given.
-func (q *Queries) CountNamed(ctx context.Context, arg CountNamedParams) ([]CountNamedRow, error) {
-	rows, err := q.db.Query(ctx, countNamed, arg.Named, arg.Accepted)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []CountNamedRow
-	for rows.Next() {
-		var i CountNamedRow
-		if err := rows.Scan(&i.Rank, &i.Providers); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const countRecorded = `-- name: CountRecorded :many
-SELECT CASE kind WHEN 'in_sync' THEN 6 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
-FROM provwatch.drift_state s
-WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
-GROUP BY 1
-UNION ALL
-SELECT 1, count(*) FROM provwatch.not_comparable
-UNION ALL
-SELECT 5, cardinality($1::text[])::bigint
-UNION ALL
-SELECT 6, -cardinality($1::text[])::bigint
-UNION ALL
-SELECT 3, count(*)
-FROM gateway.ai_providers p
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
-`
-
-type CountRecordedRow struct {
-	Rank      int32
-	Providers int64
-}
-
-// How many providers are in each state, by the rank that ListRecorded gives it, as
-// it was recorded which providers the environment names. What is of one rank adds
-// up. Those whose drift was accepted are named by the caller, here and below.
-func (q *Queries) CountRecorded(ctx context.Context, accepted []string) ([]CountRecordedRow, error) {
-	rows, err := q.db.Query(ctx, countRecorded, accepted)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []CountRecordedRow
-	for rows.Next() {
-		var i CountRecordedRow
-		if err := rows.Scan(&i.Rank, &i.Providers); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const inspectStatus = `-- name: InspectStatus :one
 SELECT
     current_database()::text AS database,
@@ -162,54 +69,6 @@ func (q *Queries) InspectStatus(ctx context.Context) (InspectStatusRow, error) {
 		&i.MayReadHashKey,
 	)
 	return i, err
-}
-
-const listAcceptances = `-- name: ListAcceptances :many
-SELECT a.provider, a.kind, a.env_hash, a.db_hash, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
-FROM provwatch.accepted_drift a
-JOIN provwatch.drift_state s ON s.provider = a.provider
-WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
-ORDER BY a.provider
-`
-
-type ListAcceptancesRow struct {
-	Provider     string
-	Kind         string
-	EnvHash      string
-	DbHash       string
-	StateKind    string
-	StateEnvHash string
-	StateDbHash  string
-}
-
-// The accepted drifts, each beside what is recorded of its provider, without providers
-// that cannot be compared.
-func (q *Queries) ListAcceptances(ctx context.Context) ([]ListAcceptancesRow, error) {
-	rows, err := q.db.Query(ctx, listAcceptances)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListAcceptancesRow
-	for rows.Next() {
-		var i ListAcceptancesRow
-		if err := rows.Scan(
-			&i.Provider,
-			&i.Kind,
-			&i.EnvHash,
-			&i.DbHash,
-			&i.StateKind,
-			&i.StateEnvHash,
-			&i.StateDbHash,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const listAlertsBefore = `-- name: ListAlertsBefore :many
@@ -428,249 +287,6 @@ func (q *Queries) ListLeaderLockHolders(ctx context.Context) ([]ListLeaderLockHo
 	return items, nil
 }
 
-const listNamed = `-- name: ListNamed :many
-WITH listed AS (
-    SELECT
-        s.provider AS name,
-        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5 ELSE 6 END AS rank,
-        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, '' AS reason
-    FROM provwatch.drift_state s
-    JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
-    LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY($7::text[])
-    -- What the rank tells as well, before the joins.
-    WHERE (s.kind <> 'in_sync' OR $1::int[] && '{5,6}'::int[])
-        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
-    UNION ALL
-    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
-    FROM provwatch.not_comparable n
-    WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider)
-    UNION ALL
-    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
-    FROM gateway.ai_providers p
-    WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
-    UNION ALL
-    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, ''
-    FROM unnest($6::text[]) AS named (name)
-    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
-        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
-)
-SELECT
-    name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
-    reason::text AS reason
-FROM listed
-WHERE rank = ANY($1::int[]) AND strpos(name, $2::text) > 0
-    AND (rank, name) > ($3::int, $4::text)
-ORDER BY rank, name
-LIMIT $5
-`
-
-type ListNamedParams struct {
-	Ranks        []int32
-	Search       string
-	AfterRank    int32
-	AfterName    string
-	MaxProviders int32
-	Named        []string
-	Accepted     []string
-}
-
-type ListNamedRow struct {
-	Name         string
-	Rank         int32
-	Kind         string
-	EnvHash      string
-	DbHash       string
-	Credentials  string
-	ObservedAt   time.Time
-	AcceptedKind *string
-	AcceptedBy   *string
-	AcceptedAt   *time.Time
-	Reason       string
-}
-
-// ListRecorded where the names that the environment names are given: those that were
-// not verified yet (4) are in it as well.
-func (q *Queries) ListNamed(ctx context.Context, arg ListNamedParams) ([]ListNamedRow, error) {
-	rows, err := q.db.Query(ctx, listNamed,
-		arg.Ranks,
-		arg.Search,
-		arg.AfterRank,
-		arg.AfterName,
-		arg.MaxProviders,
-		arg.Named,
-		arg.Accepted,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListNamedRow
-	for rows.Next() {
-		var i ListNamedRow
-		if err := rows.Scan(
-			&i.Name,
-			&i.Rank,
-			&i.Kind,
-			&i.EnvHash,
-			&i.DbHash,
-			&i.Credentials,
-			&i.ObservedAt,
-			&i.AcceptedKind,
-			&i.AcceptedBy,
-			&i.AcceptedAt,
-			&i.Reason,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listRecorded = `-- name: ListRecorded :many
-WITH listed AS (
-    (
-        SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, '' AS reason
-        FROM provwatch.drift_state s
-        WHERE 0 = ANY($2::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
-            AND strpos(s.provider, $3::text) > 0 AND (0, s.provider) > ($4::int, $5::text)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
-        ORDER BY s.provider
-        LIMIT $1
-    )
-    UNION ALL
-    (
-        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
-        FROM provwatch.not_comparable n
-        WHERE 1 = ANY($2::int[]) AND strpos(n.provider, $3::text) > 0 AND (1, n.provider) > ($4::int, $5::text)
-        ORDER BY n.provider
-        LIMIT $1
-    )
-    UNION ALL
-    (
-        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
-        FROM provwatch.drift_state s
-        WHERE 2 = ANY($2::int[]) AND s.kind = 'deleted'
-            AND strpos(s.provider, $3::text) > 0 AND (2, s.provider) > ($4::int, $5::text)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
-        ORDER BY s.provider
-        LIMIT $1
-    )
-    UNION ALL
-    (
-        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
-        FROM gateway.ai_providers p
-        WHERE 3 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
-            AND strpos(p.name, $3::text) > 0 AND (3, p.name) > ($4::int, $5::text)
-        ORDER BY p.name
-        LIMIT $1
-    )
-    UNION ALL
-    (
-        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, ''
-        FROM provwatch.accepted_drift a
-        JOIN provwatch.drift_state s ON s.provider = a.provider
-        WHERE 5 = ANY($2::int[]) AND a.provider = ANY($6::text[])
-            AND strpos(s.provider, $3::text) > 0 AND (5, s.provider) > ($4::int, $5::text)
-        ORDER BY s.provider
-        LIMIT $1
-    )
-    UNION ALL
-    (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
-        FROM provwatch.drift_state s
-        WHERE 6 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
-            AND s.provider > CASE $4::int WHEN 6 THEN $5::text ELSE '' END
-            AND s.provider <> ALL($6::text[])
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
-        ORDER BY s.provider
-        LIMIT $1
-    )
-)
-SELECT
-    name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
-    reason::text AS reason
-FROM listed
-ORDER BY rank, name
-LIMIT $1
-`
-
-type ListRecordedParams struct {
-	MaxProviders int32
-	Ranks        []int32
-	Search       string
-	AfterRank    int32
-	AfterName    string
-	Accepted     []string
-}
-
-type ListRecordedRow struct {
-	Name         string
-	Rank         int32
-	Kind         string
-	EnvHash      string
-	DbHash       string
-	Credentials  string
-	ObservedAt   time.Time
-	AcceptedKind *string
-	AcceptedBy   *string
-	AcceptedAt   *time.Time
-	Reason       string
-}
-
-// A page of providers, what is worth a look first: those that drift (0), cannot be
-// compared (1), are soft-deleted (2), are in the database alone (3), whose drift was
-// accepted (5), that are in sync (6). What was recorded tells which providers the
-// environment names.
-//
-// Each arm ends with the page, so that those in sync are read in the order of their
-// index, and no further; an arm whose rank is not asked for is not run.
-func (q *Queries) ListRecorded(ctx context.Context, arg ListRecordedParams) ([]ListRecordedRow, error) {
-	rows, err := q.db.Query(ctx, listRecorded,
-		arg.MaxProviders,
-		arg.Ranks,
-		arg.Search,
-		arg.AfterRank,
-		arg.AfterName,
-		arg.Accepted,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListRecordedRow
-	for rows.Next() {
-		var i ListRecordedRow
-		if err := rows.Scan(
-			&i.Name,
-			&i.Rank,
-			&i.Kind,
-			&i.EnvHash,
-			&i.DbHash,
-			&i.Credentials,
-			&i.ObservedAt,
-			&i.AcceptedKind,
-			&i.AcceptedBy,
-			&i.AcceptedAt,
-			&i.Reason,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listRowsInBrief = `-- name: ListRowsInBrief :many
 SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT deleted AND name = ANY($1::text[])
 `
@@ -781,4 +397,388 @@ func (q *Queries) ReadVerified(ctx context.Context) (*time.Time, error) {
 	var verified_at *time.Time
 	err := row.Scan(&verified_at)
 	return verified_at, err
+}
+
+const countNamed = `-- name: countNamed :many
+SELECT
+    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 5
+        WHEN s.provider IS NULL THEN 4 ELSE 6 END::int AS rank,
+    count(*) AS providers
+FROM unnest($1::text[]) AS named (name)
+LEFT JOIN provwatch.drift_state s ON s.provider = named.name
+LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
+LEFT JOIN unnest($2::text[]) AS accepted (name) ON accepted.name = named.name
+GROUP BY 1
+UNION ALL
+SELECT 3, count(*)
+FROM gateway.ai_providers p
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
+`
+
+type countNamedParams struct {
+	Named    []string
+	Accepted []string
+}
+
+type countNamedRow struct {
+	Rank      int32
+	Providers int64
+}
+
+// CountRecorded where the names that the environment names are given.
+func (q *Queries) countNamed(ctx context.Context, arg countNamedParams) ([]countNamedRow, error) {
+	rows, err := q.db.Query(ctx, countNamed, arg.Named, arg.Accepted)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []countNamedRow
+	for rows.Next() {
+		var i countNamedRow
+		if err := rows.Scan(&i.Rank, &i.Providers); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const countRecorded = `-- name: countRecorded :many
+SELECT CASE kind WHEN 'in_sync' THEN 6 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+FROM provwatch.drift_state s
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
+GROUP BY 1
+UNION ALL
+SELECT 1, count(*) FROM provwatch.not_comparable
+UNION ALL
+SELECT 5, cardinality($1::text[])::bigint
+UNION ALL
+SELECT 6, -cardinality($1::text[])::bigint
+UNION ALL
+SELECT 3, count(*)
+FROM gateway.ai_providers p
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+`
+
+type countRecordedRow struct {
+	Rank      int32
+	Providers int64
+}
+
+// How many providers are in each state, by the rank that ListRecorded gives it, as
+// it was recorded which providers the environment names. What is of one rank adds
+// up. Those whose drift was accepted are named by the caller, here and below.
+func (q *Queries) countRecorded(ctx context.Context, accepted []string) ([]countRecordedRow, error) {
+	rows, err := q.db.Query(ctx, countRecorded, accepted)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []countRecordedRow
+	for rows.Next() {
+		var i countRecordedRow
+		if err := rows.Scan(&i.Rank, &i.Providers); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listAcceptances = `-- name: listAcceptances :many
+SELECT a.provider, a.kind, a.env_hash, a.db_hash, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
+FROM provwatch.accepted_drift a
+JOIN provwatch.drift_state s ON s.provider = a.provider
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
+ORDER BY a.provider
+`
+
+type listAcceptancesRow struct {
+	Provider     string
+	Kind         string
+	EnvHash      string
+	DbHash       string
+	StateKind    string
+	StateEnvHash string
+	StateDbHash  string
+}
+
+// The accepted drifts, each beside what is recorded of its provider, without providers
+// that cannot be compared.
+func (q *Queries) listAcceptances(ctx context.Context) ([]listAcceptancesRow, error) {
+	rows, err := q.db.Query(ctx, listAcceptances)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listAcceptancesRow
+	for rows.Next() {
+		var i listAcceptancesRow
+		if err := rows.Scan(
+			&i.Provider,
+			&i.Kind,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.StateKind,
+			&i.StateEnvHash,
+			&i.StateDbHash,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listNamed = `-- name: listNamed :many
+WITH listed AS (
+    SELECT
+        s.provider AS name,
+        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5 ELSE 6 END AS rank,
+        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, '' AS reason
+    FROM provwatch.drift_state s
+    JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
+    LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY($7::text[])
+    -- What the rank tells as well, before the joins.
+    WHERE (s.kind <> 'in_sync' OR $1::int[] && '{5,6}'::int[])
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
+    UNION ALL
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+    FROM provwatch.not_comparable n
+    WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider)
+    UNION ALL
+    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
+    FROM gateway.ai_providers p
+    WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
+    UNION ALL
+    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, ''
+    FROM unnest($6::text[]) AS named (name)
+    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
+)
+SELECT
+    name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    reason::text AS reason
+FROM listed
+WHERE rank = ANY($1::int[]) AND strpos(name, $2::text) > 0
+    AND (rank, name) > ($3::int, $4::text)
+ORDER BY rank, name
+LIMIT $5
+`
+
+type listNamedParams struct {
+	Ranks        []int32
+	Search       string
+	AfterRank    int32
+	AfterName    string
+	MaxProviders int32
+	Named        []string
+	Accepted     []string
+}
+
+type listNamedRow struct {
+	Name         string
+	Rank         int32
+	Kind         string
+	EnvHash      string
+	DbHash       string
+	Credentials  string
+	ObservedAt   time.Time
+	AcceptedKind *string
+	AcceptedBy   *string
+	AcceptedAt   *time.Time
+	Reason       string
+}
+
+// ListRecorded where the names that the environment names are given: those that were
+// not verified yet (4) are in it as well.
+func (q *Queries) listNamed(ctx context.Context, arg listNamedParams) ([]listNamedRow, error) {
+	rows, err := q.db.Query(ctx, listNamed,
+		arg.Ranks,
+		arg.Search,
+		arg.AfterRank,
+		arg.AfterName,
+		arg.MaxProviders,
+		arg.Named,
+		arg.Accepted,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listNamedRow
+	for rows.Next() {
+		var i listNamedRow
+		if err := rows.Scan(
+			&i.Name,
+			&i.Rank,
+			&i.Kind,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Credentials,
+			&i.ObservedAt,
+			&i.AcceptedKind,
+			&i.AcceptedBy,
+			&i.AcceptedAt,
+			&i.Reason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listRecorded = `-- name: listRecorded :many
+WITH listed AS (
+    (
+        SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, '' AS reason
+        FROM provwatch.drift_state s
+        WHERE 0 = ANY($2::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
+            AND strpos(s.provider, $3::text) > 0 AND (0, s.provider) > ($4::int, $5::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
+        ORDER BY s.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+        FROM provwatch.not_comparable n
+        WHERE 1 = ANY($2::int[]) AND strpos(n.provider, $3::text) > 0 AND (1, n.provider) > ($4::int, $5::text)
+        ORDER BY n.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
+        FROM provwatch.drift_state s
+        WHERE 2 = ANY($2::int[]) AND s.kind = 'deleted'
+            AND strpos(s.provider, $3::text) > 0 AND (2, s.provider) > ($4::int, $5::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
+        ORDER BY s.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
+        FROM gateway.ai_providers p
+        WHERE 3 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND strpos(p.name, $3::text) > 0 AND (3, p.name) > ($4::int, $5::text)
+        ORDER BY p.name
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, ''
+        FROM provwatch.accepted_drift a
+        JOIN provwatch.drift_state s ON s.provider = a.provider
+        WHERE 5 = ANY($2::int[]) AND a.provider = ANY($6::text[])
+            AND strpos(s.provider, $3::text) > 0 AND (5, s.provider) > ($4::int, $5::text)
+        ORDER BY s.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
+        FROM provwatch.drift_state s
+        WHERE 6 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
+            AND s.provider > CASE $4::int WHEN 6 THEN $5::text ELSE '' END
+            AND s.provider <> ALL($6::text[])
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
+        ORDER BY s.provider
+        LIMIT $1
+    )
+)
+SELECT
+    name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    reason::text AS reason
+FROM listed
+ORDER BY rank, name
+LIMIT $1
+`
+
+type listRecordedParams struct {
+	MaxProviders int32
+	Ranks        []int32
+	Search       string
+	AfterRank    int32
+	AfterName    string
+	Accepted     []string
+}
+
+type listRecordedRow struct {
+	Name         string
+	Rank         int32
+	Kind         string
+	EnvHash      string
+	DbHash       string
+	Credentials  string
+	ObservedAt   time.Time
+	AcceptedKind *string
+	AcceptedBy   *string
+	AcceptedAt   *time.Time
+	Reason       string
+}
+
+// A page of providers, what is worth a look first: those that drift (0), cannot be
+// compared (1), are soft-deleted (2), are in the database alone (3), whose drift was
+// accepted (5), that are in sync (6). What was recorded tells which providers the
+// environment names.
+//
+// Each arm ends with the page, so that those in sync are read in the order of their
+// index, and no further; an arm whose rank is not asked for is not run.
+func (q *Queries) listRecorded(ctx context.Context, arg listRecordedParams) ([]listRecordedRow, error) {
+	rows, err := q.db.Query(ctx, listRecorded,
+		arg.MaxProviders,
+		arg.Ranks,
+		arg.Search,
+		arg.AfterRank,
+		arg.AfterName,
+		arg.Accepted,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listRecordedRow
+	for rows.Next() {
+		var i listRecordedRow
+		if err := rows.Scan(
+			&i.Name,
+			&i.Rank,
+			&i.Kind,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Credentials,
+			&i.ObservedAt,
+			&i.AcceptedKind,
+			&i.AcceptedBy,
+			&i.AcceptedAt,
+			&i.Reason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

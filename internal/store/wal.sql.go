@@ -406,64 +406,6 @@ func (q *Queries) ListMirrorByID(ctx context.Context, ids []uuid.UUID) ([]ListMi
 	return items, nil
 }
 
-const listProvidersAfter = `-- name: ListProvidersAfter :many
-SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
-    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
-FROM gateway.ai_providers
-WHERE id > $1::uuid OR $2::boolean
-ORDER BY id
-LIMIT $3
-`
-
-type ListProvidersAfterParams struct {
-	After        uuid.UUID
-	First        bool
-	MaxProviders int32
-}
-
-type ListProvidersAfterRow struct {
-	ID            uuid.UUID
-	Name          string
-	Type          provider.Type
-	BaseUrl       string
-	Enabled       bool
-	Deleted       bool
-	Settings      secret.Text
-	SettingsKeyID *string
-	UpdatedAt     time.Time
-}
-
-// Rows of the provider table in the order of their ids, for a new mirror.
-func (q *Queries) ListProvidersAfter(ctx context.Context, arg ListProvidersAfterParams) ([]ListProvidersAfterRow, error) {
-	rows, err := q.db.Query(ctx, listProvidersAfter, arg.After, arg.First, arg.MaxProviders)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListProvidersAfterRow
-	for rows.Next() {
-		var i ListProvidersAfterRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.Type,
-			&i.BaseUrl,
-			&i.Enabled,
-			&i.Deleted,
-			&i.Settings,
-			&i.SettingsKeyID,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const lockWALPosition = `-- name: LockWALPosition :one
 SELECT slot, applied_lsn::text AS applied_lsn, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.wal_position FOR UPDATE
@@ -613,4 +555,62 @@ SELECT pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots WHE
 func (q *Queries) TerminateSlotHolder(ctx context.Context, slot string) error {
 	_, err := q.db.Exec(ctx, terminateSlotHolder, slot)
 	return err
+}
+
+const listProvidersAfter = `-- name: listProvidersAfter :many
+SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
+    coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
+FROM gateway.ai_providers
+WHERE id > $1::uuid OR $2::boolean
+ORDER BY id
+LIMIT $3
+`
+
+type listProvidersAfterParams struct {
+	After        uuid.UUID
+	First        bool
+	MaxProviders int32
+}
+
+type listProvidersAfterRow struct {
+	ID            uuid.UUID
+	Name          string
+	Type          provider.Type
+	BaseUrl       string
+	Enabled       bool
+	Deleted       bool
+	Settings      secret.Text
+	SettingsKeyID *string
+	UpdatedAt     time.Time
+}
+
+// Rows of the provider table in the order of their ids, for a new mirror.
+func (q *Queries) listProvidersAfter(ctx context.Context, arg listProvidersAfterParams) ([]listProvidersAfterRow, error) {
+	rows, err := q.db.Query(ctx, listProvidersAfter, arg.After, arg.First, arg.MaxProviders)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listProvidersAfterRow
+	for rows.Next() {
+		var i listProvidersAfterRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Type,
+			&i.BaseUrl,
+			&i.Enabled,
+			&i.Deleted,
+			&i.Settings,
+			&i.SettingsKeyID,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

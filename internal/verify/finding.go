@@ -8,9 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
 
@@ -24,38 +22,6 @@ type sighting struct {
 type finding struct {
 	drift.Judgement
 	commit *pubsub.Commit // the transaction that it comes from, nil unless from the WAL
-}
-
-// recordedState returns a recorded state, nil where its columns are NULL.
-func recordedState(kind, envHash, dbHash, credentials *string, id *uuid.UUID) *drift.State {
-	if kind == nil {
-		return nil
-	}
-	return &drift.State{
-		Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash),
-		Credentials: deref(credentials), ProviderID: deref(id),
-	}
-}
-
-// recordedAcceptance returns an accepted drift, nil where its columns are NULL.
-func recordedAcceptance(kind, envHash, dbHash *string) *drift.Acceptance {
-	if kind == nil {
-		return nil
-	}
-	return &drift.Acceptance{Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash)}
-}
-
-func providerRow(row store.LookAtProvidersRow) provider.Row {
-	var keys []provider.StoredKey
-	for i, key := range row.ApiKeys {
-		keys = append(keys, provider.StoredKey{ID: row.ApiKeyRowIds[i], Key: secret.New(key), KeyID: row.ApiKeyKeyIds[i]})
-	}
-	return provider.Row{
-		ID: *row.ID, Name: row.Name, Type: deref(row.Type), BaseURL: deref(row.BaseUrl),
-		Enabled: deref(row.Enabled), Deleted: deref(row.Deleted),
-		Settings: row.Settings, SettingsKeyID: deref(row.SettingsKeyID),
-		UpdatedAt: row.UpdatedAt, Keys: keys,
-	}
 }
 
 func deref[T any](p *T) T {

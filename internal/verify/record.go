@@ -75,7 +75,7 @@ func (v *Verifier) Look(ctx context.Context, names []string) ([]Observed, error)
 	defer v.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, v.answerWithin)
 	defer cancel()
-	looked, err := v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}}, v.credentials)
+	looked, err := v.look(ctx, names, nil, v.credentials)
 	if err != nil {
 		return nil, fmt.Errorf("verify providers: %w", err)
 	}
@@ -101,24 +101,15 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if err != nil {
 		return Recorded{}, err
 	}
-	known := make(map[string]drift.Recorded, len(observed))
-	var names []string
-	for _, o := range observed {
-		if _, again := known[o.Provider]; !again {
-			known[o.Provider] = drift.Recorded{}
-			names = append(names, o.Provider)
-		}
+	names := make([]string, len(observed))
+	for i, o := range observed {
+		names[i] = o.Provider
 	}
-	states, err := queries.ListStates(ctx, names)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	known, err := queries.ReadRecorded(ctx, names)
 	if err != nil {
 		return Recorded{}, err
-	}
-	for _, row := range states {
-		known[row.Name] = drift.Recorded{
-			State:         recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
-			Accepted:      recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
-			NotComparable: row.NotComparable,
-		}
 	}
 	findings := make([]finding, 0, len(observed))
 	for _, o := range observed {

@@ -38,24 +38,17 @@ func (v *Verifier) compared(desired provider.Desired) provider.Desired {
 	return compared
 }
 
-// opened returns a row as it is compared: decoded, and with digests in place of
-// credentials.
-func (v *Verifier) opened(row provider.Row) provider.Row {
-	credentials := v.credentials.Compares()
-	v.secrets.keys.OpenRow(&row, credentials)
-	if !credentials {
-		return row
-	}
+// digestOf decodes a row and puts digests in place of its credentials.
+func (s secrets) digestOf(row *provider.Row) {
 	if !row.Type.HashNeedsSettings() {
 		row.Decoded = &provider.DecodedSettings{}
 	} else if row.Decoded == nil {
 		row.Decoded = provider.DecodedWithCredentials(provider.DecodeSettings(row.Settings, row.SettingsKeyID))
 	}
-	row.Decoded.AccessKey, row.Decoded.AccessKeySecret = v.secrets.digest.Of(row.Decoded.AccessKey), v.secrets.digest.Of(row.Decoded.AccessKeySecret)
+	row.Decoded.AccessKey, row.Decoded.AccessKeySecret = s.digest.Of(row.Decoded.AccessKey), s.digest.Of(row.Decoded.AccessKeySecret)
 	for i := range row.Keys {
 		if row.Keys[i].KeyID == "" {
-			row.Keys[i].Key = v.secrets.digest.Of(row.Keys[i].Key)
+			row.Keys[i].Key = s.digest.Of(row.Keys[i].Key)
 		}
 	}
-	return row
 }

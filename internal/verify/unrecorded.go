@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/google/uuid"
-
 	"provwatch/internal/drift"
-	"provwatch/internal/store"
 )
 
 // Transition is a drift, or the end of one, of which no alert is recorded. Two are equal
@@ -53,7 +50,7 @@ func (v *Verifier) StillUnrecorded(ctx context.Context, names []string) (found [
 
 func (v *Verifier) unrecordedOf(ctx context.Context, names []string) (found []Transition, err error) {
 	for some := range slices.Chunk(names, chunk) {
-		looked, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}}, drift.IgnoreCredentials)
+		looked, err := v.look(ctx, some, nil, drift.IgnoreCredentials)
 		if err != nil {
 			return nil, fmt.Errorf("verify providers: %w", err)
 		}

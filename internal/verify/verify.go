@@ -172,7 +172,7 @@ func (v *Verifier) Verify(ctx context.Context, request Request) (err error) {
 		return fmt.Errorf("verify providers: %w", err)
 	}
 	for some := range slices.Chunk(names, chunk) {
-		seen, err := v.look(ctx, store.LookAtProvidersParams{Names: some, Ids: []uuid.UUID{}}, v.credentials)
+		seen, err := v.look(ctx, some, nil, v.credentials)
 		if err != nil {
 			return fmt.Errorf("verify providers: %w", err)
 		}
@@ -224,7 +224,7 @@ func (v *Verifier) lookAtHints(ctx context.Context, request Request) (hinted loo
 	if request.All {
 		return look{}, false, nil
 	}
-	looked, err := v.look(ctx, store.LookAtProvidersParams{Ids: request.ProviderIDs, Names: []string{}}, v.credentials)
+	looked, err := v.look(ctx, nil, request.ProviderIDs, v.credentials)
 	if err != nil {
 		return look{}, false, err
 	}
@@ -246,42 +246,31 @@ type look struct {
 
 // look reads what the parameters ask for. Names that the environment does not
 // have are passed over.
-func (v *Verifier) look(ctx context.Context, params store.LookAtProvidersParams, credentials drift.CredentialMode) (look, error) {
-	params.WithKeys = credentials.Compares()
+func (v *Verifier) look(ctx context.Context, names []string, ids []uuid.UUID, credentials drift.CredentialMode) (look, error) {
 	if err := v.needHasher(ctx); err != nil {
 		return look{}, err
 	}
-	found, err := store.On(v.pool).LookAtProviders(ctx, params)
+	found, err := store.On(v.pool).LookAtProviders(ctx, names, ids, v.secrets.keys, credentials.Compares())
 	if err != nil {
 		return look{}, err
 	}
-	looked := look{ids: make(map[uuid.UUID]bool, len(found))}
-	seen := make(map[string]*sighting, len(found))
-	rows := make(map[string][]provider.Row, len(found))
-	for _, row := range found {
-		looked.generation, looked.lastSeq = row.Generation, row.LastSeq
-		looked.ids[deref(row.ID)], looked.ids[deref(row.StateProviderID)] = true, true
-		if v.desired[row.Name] == nil {
+	looked := look{ids: found.IDs, generation: found.Generation, lastSeq: found.LastSeq}
+	for name, seen := range found.Providers {
+		w := v.desired[name]
+		if w == nil {
 			continue
 		}
-		if seen[row.Name] == nil {
-			seen[row.Name] = &sighting{recorded: drift.Recorded{
-				State:         recordedState(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
-				Accepted:      recordedAcceptance(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
-				NotComparable: row.NotComparable,
-			}}
+		if credentials.Compares() {
+			for i := range seen.Rows {
+				v.secrets.digestOf(&seen.Rows[i])
+			}
 		}
-		if row.ID != nil {
-			rows[row.Name] = append(rows[row.Name], v.opened(providerRow(row)))
-		}
-	}
-	for name, s := range seen {
-		s.observation = drift.Compare(v.hasher, v.desired[name].desired, provider.Current(rows[name]), credentials.Compares())
+		s := sighting{drift.Compare(v.hasher, w.desired, provider.Current(seen.Rows), credentials.Compares()), seen.Recorded}
 		if credentials == drift.WarnCredentials {
 			v.warnCredentials(ctx, s.observation)
 		}
 		s.observation = credentials.Judged(s.observation)
-		looked.sightings = append(looked.sightings, *s)
+		looked.sightings = append(looked.sightings, s)
 	}
 	slices.SortFunc(looked.sightings, func(a, b sighting) int { return cmp.Compare(a.observation.Provider, b.observation.Provider) })
 	return looked, nil
@@ -337,7 +326,7 @@ func (v *Verifier) settle(ctx context.Context, looked look, source pubsub.Source
 			v.announce(ctx, recorded)
 			return len(findings), nil
 		}
-		if looked, err = v.look(ctx, store.LookAtProvidersParams{Names: names, Ids: []uuid.UUID{}}, v.credentials); err != nil {
+		if looked, err = v.look(ctx, names, nil, v.credentials); err != nil {
 			return 0, err
 		}
 	}
@@ -411,15 +400,15 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 		if err != nil {
 			return err
 		}
-		if len(unnamed) == 0 {
+		if len(unnamed.States) == 0 {
 			v.settleUnnamed()
 			return nil
 		}
 		var findings []finding
 		var forgotten []string
-		for _, state := range unnamed {
+		for _, state := range unnamed.States {
 			forgotten = append(forgotten, state.Provider)
-			j := drift.Unnamed(state.Provider, drift.State{Kind: drift.Kind(state.Kind), ProviderID: deref(state.ProviderID), DBHash: state.DbHash})
+			j := drift.Unnamed(state.Provider, state.State)
 			if j.IsNews() {
 				findings = append(findings, finding{Judgement: j})
 			}
@@ -427,7 +416,7 @@ func (v *Verifier) forgetUnnamed(ctx context.Context, source pubsub.Source) erro
 		if err := v.needEpoch(ctx); err != nil {
 			return err
 		}
-		recorded, err := v.write(ctx, v.pool, place{unnamed[0].Generation, unnamed[0].LastSeq, v.epoch}, findings, forgotten, source)
+		recorded, err := v.write(ctx, v.pool, place{unnamed.Generation, unnamed.LastSeq, v.epoch}, findings, forgotten, source)
 		if err != nil {
 			return err
 		}

@@ -5,13 +5,10 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/secret"
 	"provwatch/internal/store"
-	sqlfiles "provwatch/sql"
 )
 
 // scanAll is from how many names on a scan reads the whole provider table, and
@@ -82,34 +79,21 @@ func (v *Verifier) scan(ctx context.Context) (suspects []string, err error) {
 }
 
 func (v *Verifier) scanProviders(ctx context.Context, scanned uint32) (generation int64, err error) {
-	sql, args := sqlfiles.ScanProviders, []any{}
-	if len(v.names) < scanAll {
-		sql, args = sqlfiles.ScanNamedProviders, []any{v.names}
+	names := v.names
+	if len(names) >= scanAll {
+		names = nil
 	}
-	rows, err := store.Gateway(v.pool).Query(ctx, sql, args...)
+	scan, err := store.On(v.pool).ScanProviders(ctx, names, v.secrets.keys)
 	if err != nil {
 		return 0, err
 	}
-	defer rows.Close()
-	// Valid until the next row, and most of it is compared and dropped.
-	var name, kind, baseURL, settings, keyID pgtype.DriverBytes
-	var id pgtype.UUID
-	var enabled, deleted pgtype.Bool
-	for rows.Next() {
-		if err := rows.Scan(&generation, &id, &name, &kind, &baseURL, &enabled, &deleted, &settings, &keyID); err != nil {
-			return 0, err
+	for scan.Next() {
+		if w := v.desired[string(scan.Name())]; w != nil {
+			row := scan.Row()
+			w.see(scanned, &row)
 		}
-		w := v.desired[string(name)]
-		if w == nil || !id.Valid {
-			continue
-		}
-		row := v.opened(provider.Row{
-			ID: id.Bytes, Type: provider.Type(kind), BaseURL: string(baseURL), Enabled: enabled.Bool, Deleted: deleted.Bool,
-			Settings: secret.New(string(settings)), SettingsKeyID: string(keyID),
-		})
-		w.see(scanned, &row)
 	}
-	return generation, rows.Err()
+	return scan.End()
 }
 
 // scanStates reads which providers are recorded as in sync.
@@ -121,22 +105,17 @@ func (v *Verifier) scanStates(ctx context.Context) error {
 	if err := v.needHasher(ctx); err != nil {
 		return err
 	}
-	rows, err := store.Gateway(v.pool).Query(ctx, sqlfiles.ScanStates)
+	scan, err := store.On(v.pool).ScanSettled(ctx)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	var name, envHash pgtype.DriverBytes
-	var id *uuid.UUID
-	for rows.Next() {
-		if err := rows.Scan(&v.generation, &name, &id, &envHash); err != nil {
-			return err
-		}
-		if w := v.desired[string(name)]; w != nil && v.hasher.Hash(w.desired.Canonical()) == string(envHash) {
-			w.settled = deref(id)
+	for scan.Next() {
+		settled := scan.Settled()
+		if w := v.desired[string(settled.Name)]; w != nil && v.hasher.Hash(w.desired.Canonical()) == string(settled.EnvHash) {
+			w.settled = settled.ProviderID
 		}
 	}
-	if err := rows.Err(); err != nil {
+	if v.generation, err = scan.End(); err != nil {
 		return err
 	}
 	v.known = true

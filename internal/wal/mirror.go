@@ -283,21 +283,14 @@ func (m *mirror) apply(c change) (touched []string, reread uuid.UUID) {
 }
 
 // rowOf makes a mirror row of a row that was read from the table.
-func (m *mirror) rowOf(r store.ListProvidersAfterRow, keys *dbcrypt.Ring) *mirrorRow {
-	keyID := ""
-	if r.SettingsKeyID != nil {
-		keyID = *r.SettingsKeyID
-	}
-	decoded := &provider.DecodedSettings{}
-	if r.Type.HashNeedsSettings() {
-		decoded = keys.OpenRegion(r.Settings, keyID)
-	}
+func (m *mirror) rowOf(r provider.Row) *mirrorRow {
+	decoded := r.DecodedSettings()
 	row := &mirrorRow{
 		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
-		Canonical: provider.Canonical{BaseURL: r.BaseUrl}, column: r.Type,
-		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseUrl),
+		Canonical: provider.Canonical{BaseURL: r.BaseURL}, column: r.Type,
+		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseURL),
 	}
-	row.setSettings(*decoded)
+	row.setSettings(decoded)
 	if decoded.Err != nil {
 		row.unreadable = decoded.Err.Error()
 	} else {

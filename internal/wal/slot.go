@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -256,13 +257,13 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 			return err
 		}
 		m.truncated = true
-		for page := (store.ListProvidersAfterParams{First: true, MaxProviders: rowsAtOnce}); ; page.First = false {
-			rows, err := queries.ListProvidersAfter(ctx, page)
+		for after := uuid.Nil; ; {
+			rows, err := queries.ListProvidersAfter(ctx, after, rowsAtOnce, s.Keys)
 			if err != nil {
 				return err
 			}
 			for _, row := range rows {
-				m.put(m.rowOf(row, s.Keys))
+				m.put(m.rowOf(row))
 			}
 			if err := m.save(ctx, queries); err != nil {
 				return err
@@ -271,7 +272,7 @@ func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglog
 			if len(rows) < rowsAtOnce {
 				break
 			}
-			page.After = rows[len(rows)-1].ID
+			after = rows[len(rows)-1].ID
 		}
 		started, err := queries.StartWALPosition(ctx, store.StartWALPositionParams{
 			Slot: server.Slot, AppliedLsn: start.String(), SystemIdentifier: s.system, Term: s.Term.Number,

@@ -127,7 +127,7 @@ SELECT
     (SELECT count(pg_notify('ai_provider_drift', payload)) FROM unnest(@payloads::text[]) AS payload) AS notified
 FROM claimed;
 
--- name: ListUnnamedStates :many
+-- name: listUnnamedStates :many
 -- What was observed of providers that the environment no longer names. Of one that could
 -- not be compared there can be a reason and no state, which has no kind.
 SELECT provider, provider_id, kind, env_hash, db_hash,
@@ -164,7 +164,7 @@ WHERE seq > @seq
 ORDER BY seq
 LIMIT @max_alerts;
 
--- name: ListStates :many
+-- name: listStates :many
 -- What was last recorded of the providers named, and what was accepted.
 SELECT
     named::text AS name,

@@ -1,4 +1,4 @@
--- name: LookAtProviders :many
+-- name: lookAtProviders :many
 -- Everything that a comparison needs, for the providers named and for those
 -- that the hinted ids belong to or were last seen under: all rows of each name,
 -- what was last observed, and an accepted drift.
@@ -32,14 +32,14 @@ LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name;
 
--- name: ListProviders :many
+-- name: listProviders :many
 -- All rows of the names given, soft-deleted and disabled ones too.
 SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
     coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
 FROM gateway.ai_providers
 WHERE name = ANY(@names::text[]);
 
--- name: ListProviderKeys :many
+-- name: listProviderKeys :many
 SELECT id, provider_id, api_key, api_key_key_id
 FROM gateway.ai_provider_keys
 WHERE provider_id = ANY(@provider_ids::uuid[])

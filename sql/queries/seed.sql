@@ -8,12 +8,12 @@ SELECT pg_advisory_xact_lock(@lock_id::bigint);
 -- transaction inserts.
 SELECT pg_advisory_xact_lock(@lock_id::bigint), pg_advisory_xact_lock(@gateway_lock_id::bigint), set_config('provwatch.seeding', 'on', true);
 
--- name: ListAcceptedDrifts :many
+-- name: listAcceptedDrifts :many
 SELECT provider, kind, env_hash, db_hash
 FROM provwatch.accepted_drift
 WHERE provider = ANY(@providers::text[]);
 
--- name: AcceptDrift :exec
+-- name: acceptDrift :exec
 INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
 VALUES (@provider, @kind, @env_hash, @db_hash, @accepted_by)
 ON CONFLICT (provider) DO UPDATE

@@ -8,7 +8,7 @@ WHERE n.nspname = 'gateway' AND has_schema_privilege(n.oid, 'USAGE') AND (
     c.relname = 'ai_providers' AND a.attname IN ('settings', 'settings_key_id', 'base_url')
     OR c.relname = 'ai_provider_keys' AND a.attname = 'provider_id');
 
--- name: ListServed :many
+-- name: listServed :many
 -- The providers that the gateway serves requests to, if nothing else is in the way.
 SELECT
     p.id, p.name, p.type, p.base_url, p.settings, p.settings_key_id,

@@ -81,7 +81,7 @@ WHERE held.pid IS NULL
 ORDER BY pid, prepared
 LIMIT 1;
 
--- name: ListAcceptances :many
+-- name: listAcceptances :many
 -- The accepted drifts, each beside what is recorded of its provider, without providers
 -- that cannot be compared.
 SELECT a.provider, a.kind, a.env_hash, a.db_hash, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
@@ -90,7 +90,7 @@ JOIN provwatch.drift_state s ON s.provider = a.provider
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
 ORDER BY a.provider;
 
--- name: CountRecorded :many
+-- name: countRecorded :many
 -- How many providers are in each state, by the rank that ListRecorded gives it, as
 -- it was recorded which providers the environment names. What is of one rank adds
 -- up. Those whose drift was accepted are named by the caller, here and below.
@@ -110,7 +110,7 @@ FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
     AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name);
 
--- name: ListRecorded :many
+-- name: listRecorded :many
 -- A page of providers, what is worth a look first: those that drift (0), cannot be
 -- compared (1), are soft-deleted (2), are in the database alone (3), whose drift was
 -- accepted (5), that are in sync (6). What was recorded tells which providers the
@@ -187,7 +187,7 @@ FROM listed
 ORDER BY rank, name
 LIMIT @max_providers;
 
--- name: CountNamed :many
+-- name: countNamed :many
 -- CountRecorded where the names that the environment names are given.
 SELECT
     CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 5
@@ -203,7 +203,7 @@ SELECT 3, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name);
 
--- name: ListNamed :many
+-- name: listNamed :many
 -- ListRecorded where the names that the environment names are given: those that were
 -- not verified yet (4) are in it as well.
 WITH listed AS (

@@ -87,7 +87,7 @@ ON CONFLICT (id) DO UPDATE SET
 -- name: DropFromMirror :exec
 DELETE FROM provwatch.wal_mirror WHERE id = ANY(@ids::uuid[]);
 
--- name: ListProvidersAfter :many
+-- name: listProvidersAfter :many
 -- Rows of the provider table in the order of their ids, for a new mirror.
 SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
     coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at

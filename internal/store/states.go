@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/secret"
+)
+
+// Snapshot is what the database has of some providers at one moment.
+type Snapshot struct {
+	Providers  map[string]*Sighting // by name
+	IDs        map[uuid.UUID]bool   // of the rows and of the recorded states
+	Generation int64                // of what is recorded
+	LastSeq    int64                // of the latest alert
+}
+
+// Sighting is one provider: all rows of its name, and what is recorded of it.
+type Sighting struct {
+	Rows     []provider.Row
+	Recorded drift.Recorded
+}
+
+// LookAtProviders returns the providers named, and those that the ids belong to or were
+// recorded under. The keys decrypt the rows. The API keys are loaded where credentials is
+// set.
+func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uuid.UUID, keys *dbcrypt.Ring, credentials bool) (Snapshot, error) {
+	found, err := q.lookAtProviders(ctx, lookAtProvidersParams{Names: notNil(names), Ids: notNil(ids), WithKeys: credentials})
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s := Snapshot{Providers: make(map[string]*Sighting, len(found)), IDs: make(map[uuid.UUID]bool, len(found))}
+	for _, row := range found {
+		s.Generation, s.LastSeq = row.Generation, row.LastSeq
+		s.IDs[deref(row.ID)], s.IDs[deref(row.StateProviderID)] = true, true
+		seen := s.Providers[row.Name]
+		if seen == nil {
+			seen = &Sighting{Recorded: drift.Recorded{
+				State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
+				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+				NotComparable: row.NotComparable,
+			}}
+			s.Providers[row.Name] = seen
+		}
+		if row.ID != nil {
+			opened := rowSeen(row)
+			keys.OpenRow(&opened, credentials)
+			seen.Rows = append(seen.Rows, opened)
+		}
+	}
+	return s, nil
+}
+
+// rowSeen returns the provider table's part of a row, as it is stored.
+func rowSeen(row lookAtProvidersRow) provider.Row {
+	var keys []provider.StoredKey
+	for i, key := range row.ApiKeys {
+		keys = append(keys, provider.StoredKey{ID: row.ApiKeyRowIds[i], Key: secret.New(key), KeyID: row.ApiKeyKeyIds[i]})
+	}
+	return provider.Row{
+		ID: *row.ID, Name: row.Name, Type: deref(row.Type), BaseURL: deref(row.BaseUrl),
+		Enabled: deref(row.Enabled), Deleted: deref(row.Deleted),
+		Settings: row.Settings, SettingsKeyID: deref(row.SettingsKeyID),
+		UpdatedAt: row.UpdatedAt, Keys: keys,
+	}
+}
+
+// ReadRecorded returns what is recorded of the providers named, by name.
+func (q *Queries) ReadRecorded(ctx context.Context, names []string) (map[string]drift.Recorded, error) {
+	rows, err := q.listStates(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	recorded := make(map[string]drift.Recorded, len(rows))
+	for _, row := range rows {
+		recorded[row.Name] = drift.Recorded{
+			State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
+			Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+			NotComparable: row.NotComparable,
+		}
+	}
+	return recorded, nil
+}
+
+// Unnamed is what is recorded of the providers that the environment does not name, at
+// one moment.
+type Unnamed struct {
+	States              []NamedState // by name
+	Generation, LastSeq int64        // as in [Snapshot]
+}
+
+// NamedState is the recorded state of a provider. It has no kind where nothing is
+// recorded but that the provider could not be compared.
+type NamedState struct {
+	Provider string
+	drift.State
+}
+
+// ListUnnamedStates returns what is recorded of other providers than those named.
+func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unnamed, error) {
+	rows, err := q.listUnnamedStates(ctx, named)
+	if err != nil {
+		return Unnamed{}, err
+	}
+	var unnamed Unnamed
+	for _, row := range rows {
+		unnamed.Generation, unnamed.LastSeq = row.Generation, row.LastSeq
+		unnamed.States = append(unnamed.States, NamedState{row.Provider, drift.State{
+			Kind: drift.Kind(row.Kind), ProviderID: deref(row.ProviderID), EnvHash: row.EnvHash, DBHash: row.DbHash,
+		}})
+	}
+	return unnamed, nil
+}
+
+// ListAccepted returns the names of the providers that are recorded as in sync because
+// their drift was accepted, without those that cannot be compared.
+func (q *Queries) ListAccepted(ctx context.Context) ([]string, error) {
+	rows, err := q.listAcceptances(ctx)
+	names := []string{}
+	for _, row := range rows {
+		recorded := drift.Recorded{
+			State:    stateOf(&row.StateKind, &row.StateEnvHash, &row.StateDbHash, nil, nil),
+			Accepted: acceptanceOf(&row.Kind, &row.EnvHash, &row.DbHash),
+		}
+		if recorded.IsAccepted() {
+			names = append(names, row.Provider)
+		}
+	}
+	return names, err
+}
+
+// AcceptDrift records that an actor accepts a drift of a provider.
+func (q *Queries) AcceptDrift(ctx context.Context, name string, a drift.Acceptance, actor string) error {
+	return q.acceptDrift(ctx, acceptDriftParams{Provider: name, Kind: string(a.Kind), EnvHash: a.EnvHash, DbHash: a.DBHash, AcceptedBy: actor})
+}
+
+// Page is what a listing of providers asks for. Rank orders the providers: see the query
+// listRecorded.
+type Page struct {
+	Ranks    []int32
+	Search   string
+	Accepted []string // see [Queries.ListAccepted]
+	// AfterRank and AfterName are those of the provider before the page.
+	AfterRank int32
+	AfterName string
+	Most      int32
+}
+
+// Listed is a provider of a listing. Its state is not listed where it cannot be compared.
+type Listed struct {
+	Name       string
+	Rank       int32
+	Recorded   drift.Recorded
+	ObservedAt time.Time // the epoch where nothing was observed
+	AcceptedBy string
+	AcceptedAt *time.Time
+}
+
+// ListRecorded returns a page of the providers that are recorded or in the database. With
+// names, those of the environment, it goes by them: nil stands for an environment that is
+// not known.
+func (q *Queries) ListRecorded(ctx context.Context, named []string, page Page) ([]Listed, error) {
+	if named == nil {
+		rows, err := q.listRecorded(ctx, listRecordedParams{
+			Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most,
+		})
+		return listedOf(rows), err
+	}
+	found, err := q.listNamed(ctx, listNamedParams{
+		Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most, Named: named,
+	})
+	rows := make([]listRecordedRow, len(found))
+	for i, row := range found {
+		rows[i] = listRecordedRow(row)
+	}
+	return listedOf(rows), err
+}
+
+func listedOf(rows []listRecordedRow) []Listed {
+	listed := make([]Listed, len(rows))
+	for i, row := range rows {
+		l := Listed{
+			Name: row.Name, Rank: row.Rank, Recorded: drift.Recorded{NotComparable: row.Reason},
+			ObservedAt: row.ObservedAt, AcceptedBy: deref(row.AcceptedBy), AcceptedAt: row.AcceptedAt,
+		}
+		if row.Kind != "" {
+			l.Recorded.State = stateOf(&row.Kind, &row.EnvHash, &row.DbHash, &row.Credentials, nil)
+		}
+		l.Recorded.Accepted = acceptanceOf(row.AcceptedKind, &row.EnvHash, &row.DbHash)
+		listed[i] = l
+	}
+	return listed
+}
+
+// CountRecorded returns how many providers are of each rank. The parameters are those of
+// [Queries.ListRecorded].
+func (q *Queries) CountRecorded(ctx context.Context, named, accepted []string) (map[int32]int64, error) {
+	counts := map[int32]int64{}
+	if named == nil {
+		rows, err := q.countRecorded(ctx, accepted)
+		for _, row := range rows {
+			counts[row.Rank] += row.Providers
+		}
+		return counts, err
+	}
+	rows, err := q.countNamed(ctx, countNamedParams{Named: named, Accepted: accepted})
+	for _, row := range rows {
+		counts[row.Rank] += row.Providers
+	}
+	return counts, err
+}
+
+// stateOf returns a recorded state, nil where its columns are NULL.
+func stateOf(kind, envHash, dbHash, credentials *string, id *uuid.UUID) *drift.State {
+	if kind == nil {
+		return nil
+	}
+	return &drift.State{
+		Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash),
+		Credentials: deref(credentials), ProviderID: deref(id),
+	}
+}
+
+// acceptanceOf returns an accepted drift, nil where its columns are NULL.
+func acceptanceOf(kind, envHash, dbHash *string) *drift.Acceptance {
+	if kind == nil {
+		return nil
+	}
+	return &drift.Acceptance{Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash)}
+}
+
+// notNil returns the list, an empty one for nil, which would be NULL.
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
