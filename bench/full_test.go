@@ -13,7 +13,6 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
-	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
 
@@ -43,14 +42,14 @@ func BenchmarkFull(b *testing.B) {
 		d.fill(desired, true)
 		pool := d.pool(nil)
 		verifier := verify.New(pool, desired, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), noMetrics{})
-		read := func(sql string, scan func(rowScanner, *store.ListProvidersRow) error) error {
+		read := func(sql string, scan func(rowScanner, *storedProvider) error) error {
 			rows, err := pool.Query(ctx, sql)
 			if err != nil {
 				return err
 			}
 			defer rows.Close()
 			count := 0
-			var row store.ListProvidersRow
+			var row storedProvider
 			for rows.Next() {
 				if err := scan(rows, &row); err != nil {
 					return err
@@ -71,9 +70,9 @@ func BenchmarkFull(b *testing.B) {
 			}},
 			{"SELECT", func() error { return read(selectProviders, scanProvider) }},
 			{"SELECT, with what was recorded", func() error {
-				return read(selectRecorded, func(rows rowScanner, p *store.ListProvidersRow) error {
+				return read(selectRecorded, func(rows rowScanner, p *storedProvider) error {
 					var kind, env, db *string
-					return rows.Scan(&p.ID, &p.Name, &p.Type, &p.BaseUrl, &p.Enabled, &p.Deleted, &p.Settings, &p.SettingsKeyID, &p.UpdatedAt, &kind, &env, &db)
+					return rows.Scan(&p.ID, &p.Name, &p.Type, &p.BaseURL, &p.Enabled, &p.Deleted, &p.Settings, &p.settingsKeyID, &p.UpdatedAt, &kind, &env, &db)
 				})
 			}},
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"provwatch/internal/store"
+	"provwatch/internal/provider"
 )
 
 // The peers are the least programs that do what the worker is compared with.
@@ -86,10 +86,15 @@ func playConnect(ctx context.Context) error {
 	return conn.Close(ctx)
 }
 
-// scanProvider scans what selectProvider and selectProviders read, with the Go
-// types that the worker has for it.
-func scanProvider(rows rowScanner, p *store.ListProvidersRow) error {
-	return rows.Scan(&p.ID, &p.Name, &p.Type, &p.BaseUrl, &p.Enabled, &p.Deleted, &p.Settings, &p.SettingsKeyID, &p.UpdatedAt)
+// storedProvider is what selectProvider and selectProviders read, with the Go types that
+// the worker has for it.
+type storedProvider struct {
+	provider.Row
+	settingsKeyID *string
+}
+
+func scanProvider(rows rowScanner, p *storedProvider) error {
+	return rows.Scan(&p.ID, &p.Name, &p.Type, &p.BaseURL, &p.Enabled, &p.Deleted, &p.Settings, &p.settingsKeyID, &p.UpdatedAt)
 }
 
 func answerStatement() string {
@@ -117,7 +122,7 @@ func playAnswer(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var row store.ListProvidersRow
+		var row storedProvider
 		if err := scanProvider(conn.QueryRow(ctx, selectProvider, id), &row); err != nil {
 			return err
 		}
