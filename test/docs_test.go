@@ -199,7 +199,7 @@ func TestTheRunbookHasEveryKindEventAndReason(t *testing.T) {
 	for _, event := range enum("status.json", "event") {
 		require.Contains(t, runbook, "\n| `"+event+"` | ")
 	}
-	health := read(t, "../internal/daemon/health.go") + read(t, "../internal/daemon/daemon.go")
+	health := read(t, "../internal/daemon/health.go") + read(t, "../internal/daemon/hints.go") + read(t, "../internal/daemon/verifications.go")
 	for _, reason := range []string{"booting", "booting: ", "not listening: ", "the last verification failed: "} {
 		require.Contains(t, health, `"`+reason, "the reason that the worker gives")
 		require.Contains(t, runbook, "\n| `"+reason)

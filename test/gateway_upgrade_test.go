@@ -179,13 +179,13 @@ func TestTriggersThatAreMissingFromTheStart(t *testing.T) {
 	w.dropTriggers()
 	p := w.start(w.twoProviders(), "run", "--migrate=off", "--resync=24h", "--http-addr=127.0.0.1:0").ready()
 	p.waitFor("level=WARN", "triggers on the provider tables are missing")
-	p.waitFor("level=WARN", "triggers not made sure of", "they are missing")
+	p.waitFor("level=WARN", "could not create the triggers", "they are missing")
 	for i := range 3 {
 		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, i%2 == 1)
 		w.expectAlerts([]string{"disabled openai", "resolved openai", "disabled openai"}[:i+1]...)
 	}
 	p.becomes(http.StatusOK)
-	require.Equal(t, 1, p.logged("triggers not made sure of"))
+	require.Equal(t, 1, p.logged("could not create the triggers"))
 	p.stop()
 }
 
@@ -224,14 +224,14 @@ func TestTriggersThatDoNotFireInEverySession(t *testing.T) {
 	w := newWorldOf(t, "notify")
 	w.exec(`ALTER TABLE ai_providers ENABLE TRIGGER ALL`)
 	p := w.start(w.twoProviders(), "run", "--resync=24h", "--http-addr=127.0.0.1:0").ready()
-	p.waitFor("level=WARN", "triggers not made sure of", "session_replication_role = replica", "worker migrate --source=notify")
+	p.waitFor("level=WARN", "could not create the triggers", "session_replication_role = replica", "worker migrate --source=notify")
 	w.exec(`SET session_replication_role = replica`)
 	for i := range 2 {
 		w.exec(`UPDATE ai_providers SET enabled = $1 WHERE name = 'openai'`, i%2 == 1)
 		w.expectAlerts([]string{"disabled openai", "resolved openai"}[:i+1]...)
 	}
 	p.becomes(http.StatusOK)
-	require.Equal(t, 1, p.logged("triggers not made sure of"))
+	require.Equal(t, 1, p.logged("could not create the triggers"))
 	p.stop()
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -16,7 +15,7 @@ import (
 )
 
 const (
-	// abilityPause is the time between two looks whether this worker can alert.
+	// abilityPause is the time between two checks whether this worker can alert.
 	abilityPause = time.Second
 	// firstYields and maxYields are for how many times --takeover-after other standbys come
 	// before a leader that has resigned, the first time and at most.
@@ -26,14 +25,14 @@ const (
 
 // ability is for how long a leader has been unable to alert for reasons of its own. A
 // reason that comes back before the limit counts as one that lasts: a part that fails is
-// tried again, and can seem to work meanwhile.
+// retried, and can seem to work meanwhile. It belongs to one goroutine.
 type ability struct {
 	limit time.Duration
 
 	unableSince, ableSince time.Time
 }
 
-// see adds what is the case, nil for able, and reports whether the leader must resign.
+// see adds why the leader is unable now, nil for able, and reports whether the leader must resign.
 func (a *ability) see(unable error, now time.Time) bool {
 	if unable == nil {
 		if a.ableSince.IsZero() {
@@ -85,18 +84,10 @@ func isCommon(err error) bool {
 	return pubsub.IsQueueFull(refused)
 }
 
-// newYield returns how long other standbys come first, after one resignation and the next.
-func (o Options) newYield() *backoff.ExponentialBackOff {
-	yield := backoff.NewExponentialBackOff()
-	yield.InitialInterval, yield.MaxInterval, yield.Multiplier = firstYields*o.TakeOverAfter, maxYields*o.TakeOverAfter, 2
-	yield.Reset()
-	return yield
-}
-
-// watchAbility returns why this worker must resign, once it has been unable to alert for
+// checkAbility returns why this worker must resign, once it has been unable to alert for
 // --takeover-after and another one waits to lead; nil when ctx ends before that.
-func (d *daemon) watchAbility(ctx context.Context, term *leader.Term) error {
-	able := ability{limit: d.TakeOverAfter}
+func (l *leading) checkAbility(ctx context.Context, term *leader.Term) error {
+	able := ability{limit: l.takeOverAfter}
 	ticks := time.NewTicker(abilityPause)
 	defer ticks.Stop()
 	for {
@@ -105,15 +96,15 @@ func (d *daemon) watchAbility(ctx context.Context, term *leader.Term) error {
 			return nil
 		case <-ticks.C:
 		}
-		unable := d.health.unable()
+		unable := l.health.unable()
 		if !able.see(unable, time.Now()) {
 			if able.isWell() {
-				d.yield.Reset()
+				l.yield.Reset()
 			}
 			continue
 		}
-		limited, cancel := context.WithTimeout(postgres.Aside(ctx), d.AnswerTimeout)
-		contended, err := term.IsContended(limited, d.pool)
+		limited, cancel := context.WithTimeout(postgres.Aside(ctx), l.answerTimeout)
+		contended, err := term.IsContended(limited, l.pool)
 		cancel()
 		if err == nil && contended {
 			return unable

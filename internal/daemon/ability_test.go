@@ -77,7 +77,7 @@ func TestUnable(t *testing.T) {
 
 func TestYields(t *testing.T) {
 	t.Parallel()
-	yield := Options{TakeOverAfter: 30 * time.Second}.newYield()
+	yield := newYield(30 * time.Second)
 	first := yield.NextBackOff()
 	require.InDelta(t, 2*time.Minute, first, float64(time.Minute))
 	for range 20 {

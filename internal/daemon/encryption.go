@@ -3,42 +3,72 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
 
 const (
 	// encryptionTimeout bounds a look at the keys of the database.
 	encryptionTimeout = 5 * time.Second
-	// encryptionPause is how often it is looked for a key that can encrypt, while none
+	// encryptionPause is the time between two looks for a key that can encrypt, while none
 	// can.
 	encryptionPause = 5 * time.Second
 )
 
-// checkEncryption looks whether a configured key still is one that the gateway encrypts
-// with: the worker goes on without, and says on /readyz and once in the log what is
-// wrong. A key that a reload has brought is registered as one of the boot is.
-func (d *daemon) checkEncryption(ctx context.Context) {
+// encryption checks whether a configured key still is one that the gateway encrypts with.
+// Several goroutines call its methods.
+type encryption struct {
+	pool       *pgxpool.Pool
+	keys       *dbcrypt.Ring
+	migrate    schema.Mode
+	privileges *privileges
+	health     *health
+	logger     *slog.Logger
+
+	logged logDedup
+}
+
+// check checks the keys. The worker goes on without a usable one; /readyz and one line of
+// the log say what is wrong. A key that a reload has brought is registered as one of the
+// boot is.
+func (e *encryption) check(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, encryptionTimeout)
 	defer cancel()
-	_, err := store.On(d.pool).Sealer(limited, d.Keys)
+	_, err := store.On(e.pool).Sealer(limited, e.keys)
 	var unusable *dbcrypt.UnusableError
-	if errors.As(err, &unusable) && d.registerKey(limited, d.pool) == nil {
-		_, err = store.On(d.pool).Sealer(limited, d.Keys)
+	if errors.As(err, &unusable) && registerKey(limited, e.pool, e.keys, e.migrate, e.logger) == nil {
+		_, err = store.On(e.pool).Sealer(limited, e.keys)
 	}
 	if err != nil && !errors.As(err, &unusable) {
-		d.mindPrivileges(ctx, err)
+		e.privileges.react(ctx, err)
 		return // not known
 	}
-	d.health.setEncryption(err)
-	if !d.told.isNewError("encryption", err) {
+	e.health.setEncryption(err)
+	if !e.logged.isNewError("encryption", err) {
 		return
 	}
 	if err != nil {
-		d.Logger.ErrorContext(ctx, "the keys that encrypt secrets cannot be used", "error", err)
+		e.logger.ErrorContext(ctx, "the keys that encrypt secrets cannot be used", "error", err)
 	} else {
-		d.Logger.InfoContext(ctx, "the keys that encrypt secrets can be used again")
+		e.logger.InfoContext(ctx, "the keys that encrypt secrets can be used again")
 	}
+}
+
+// registerKey registers the first configured key where provwatch made the provider tables
+// and the role may.
+func registerKey(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, migrate schema.Mode, logger *slog.Logger) error {
+	if migrate != schema.Auto {
+		return nil
+	}
+	digest, err := store.On(pool).RegisterKey(ctx, keys)
+	if err == nil && digest != "" {
+		logger.InfoContext(ctx, "encryption key registered in dbcrypt_keys", "key", digest)
+	}
+	return err
 }

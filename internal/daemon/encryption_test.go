@@ -13,22 +13,20 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
-	"provwatch/internal/observe"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/schema"
 	"provwatch/internal/waittest"
 )
 
-// encrypting returns a daemon that is ready, and encrypts with the keys.
-func encrypting(t *testing.T, pool *pgxpool.Pool, logger *slog.Logger, keys ...dbcrypttest.Key) *daemon {
+// encrypting returns the encryption with the keys of a worker that is ready.
+func encrypting(t *testing.T, pool *pgxpool.Pool, logger *slog.Logger, keys ...dbcrypttest.Key) *encryption {
 	t.Helper()
 	h := &health{}
 	h.setListening(nil)
 	h.setVerified(true, nil)
-	return &daemon{
-		Options: Options{Logger: logger, Keys: dbcrypttest.NewRing(t, keys...)},
-		course:  &course{metrics: telling{Metrics: observe.NewMetrics("test"), health: h}, health: h, life: &life{}},
-		pool:    pool,
+	return &encryption{
+		pool: pool, keys: dbcrypttest.NewRing(t, keys...), health: h, logger: logger,
+		privileges: &privileges{pool: pool, leadership: &leadership{}, health: h, logger: logger},
 	}
 }
 
@@ -40,10 +38,10 @@ func TestAWorkerWhoseKeyIsNotActiveIsNotReady(t *testing.T) {
 	key, next := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	dbcrypttest.Register(t, pool, key)
 	var log bytes.Buffer
-	d := encrypting(t, pool, slog.New(slog.NewTextHandler(&log, nil)), key)
+	e := encrypting(t, pool, slog.New(slog.NewTextHandler(&log, nil)), key)
 	check := func() error {
-		d.checkEncryption(t.Context())
-		return d.health.ready()
+		e.check(t.Context())
+		return e.health.ready()
 	}
 	require.NoError(t, check())
 	_, err := pool.Exec(t.Context(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()`)
@@ -53,13 +51,13 @@ func TestAWorkerWhoseKeyIsNotActiveIsNotReady(t *testing.T) {
 		require.ErrorContains(t, check(), key.Digest()+" (revoked)")
 	}
 	require.Equal(t, 1, strings.Count(log.String(), "cannot be used"), "logged once")
-	d.Keys.Replace(dbcrypttest.NewRing(t, next, key).Keys())
+	e.keys.Replace(dbcrypttest.NewRing(t, next, key).Keys())
 	require.Error(t, check())
 	dbcrypttest.Register(t, pool, next)
 	require.NoError(t, check())
 	require.Contains(t, log.String(), "can be used again")
 	// What cannot be looked at is not known, and changes nothing.
-	d.Keys.Replace(dbcrypt.Keys{})
+	e.keys.Replace(dbcrypt.Keys{})
 	require.NoError(t, check(), "without a key there is nothing to encrypt with")
 }
 
@@ -69,18 +67,18 @@ func TestAKeyThatBecomesActiveIsFoundWithoutAVerification(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
-	d := encrypting(t, pool, slog.New(slog.DiscardHandler), key)
-	d.Resync = time.Hour
-	d.checkEncryption(t.Context())
-	require.ErrorContains(t, d.health.ready(), "secrets cannot be encrypted")
+	e := encrypting(t, pool, slog.New(slog.DiscardHandler), key)
+	r := &resync{interval: time.Hour, encryption: e, health: e.health, privileges: e.privileges, leadership: e.privileges.leadership}
+	e.check(t.Context())
+	require.ErrorContains(t, e.health.ready(), "secrets cannot be encrypted")
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{}, 1)
 	go func() {
-		d.resync(ctx)
+		r.run(ctx)
 		ended <- struct{}{}
 	}()
 	dbcrypttest.Register(t, pool, key)
-	waittest.Until(t, func() bool { return d.health.ready() == nil }, "the worker is ready")
+	waittest.Until(t, func() bool { return e.health.ready() == nil }, "the worker is ready")
 	stop()
 	waittest.Receive(t, ended, "the resync ends")
 }
@@ -91,14 +89,14 @@ func TestAKeyThatAReloadBringsIsRegistered(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
-	d := encrypting(t, pool, slog.New(slog.DiscardHandler), key)
-	d.Migrate = schema.Check
+	e := encrypting(t, pool, slog.New(slog.DiscardHandler), key)
+	e.migrate = schema.Check
 	check := func() error {
-		d.checkEncryption(t.Context())
-		return d.health.ready()
+		e.check(t.Context())
+		return e.health.ready()
 	}
 	require.ErrorContains(t, check(), "none of the configured keys", "no more than asked for")
-	d.Migrate = schema.Auto
+	e.migrate = schema.Auto
 	require.NoError(t, check())
 	var registered string
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT active_key_digest FROM public.dbcrypt_keys`).Scan(&registered))
@@ -107,32 +105,4 @@ func TestAKeyThatAReloadBringsIsRegistered(t *testing.T) {
 	_, err := pool.Exec(t.Context(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()`)
 	require.NoError(t, err)
 	require.ErrorContains(t, check(), key.Digest()+" (revoked)", "what was revoked stays so")
-}
-
-func TestReadinessListsWhatCannotBeCompared(t *testing.T) {
-	t.Parallel()
-	changes := 0
-	h := &health{changed: func() { changes++ }}
-	h.setListening(nil)
-	h.setVerified(true, nil)
-	changes = 0
-	for range 2 {
-		h.setNotComparable(map[string]string{"b": "the reason", "a": "another"})
-	}
-	require.Equal(t, 1, changes)
-	remarks, err := h.readiness()
-	require.NoError(t, err)
-	require.Equal(t, []string{"a: cannot be compared: another", "b: cannot be compared: the reason"}, remarks)
-	require.Equal(t, remarks, h.worker().NotComparable)
-	many := map[string]string{}
-	for _, name := range strings.Fields(strings.Repeat("x ", maxRemarks+2)) {
-		many[name+strings.Repeat("y", len(many))] = "r"
-	}
-	h.setNotComparable(many)
-	remarks, _ = h.readiness()
-	require.Len(t, remarks, maxRemarks+1)
-	require.Equal(t, "and 2 more cannot be compared", remarks[maxRemarks])
-	h.setNotComparable(nil)
-	remarks, _ = h.readiness()
-	require.Empty(t, remarks)
 }

@@ -66,7 +66,7 @@ func TestALostConnectionIsNoReasonToFallBack(t *testing.T) {
 			require.NoError(t, schema.RemoveTriggers(t.Context(), pool))
 			require.NoError(t, schema.DropPublication(t.Context(), config.ConnConfig))
 			losing := newLosing(t, config, n)
-			published, err := options.prepare(t.Context(), losing.Pool)
+			published, err := (&boot{options: &options}).prepare(t.Context(), losing.Pool)
 			if err != nil {
 				require.True(t, postgres.IsConnectionLoss(err), "%d: %v", n, err)
 			} else {

@@ -12,12 +12,19 @@ import (
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/status"
+	"provwatch/internal/web"
 )
 
-// health is what /readyz tells. Its zero value is that of a worker that is still
-// booting.
+// health is what /readyz reports of one run. Its zero value is that of a worker that is still
+// booting. Its methods may be called by several goroutines: each part of the run sets its
+// own field, and HTTP, the page and the service manager read all of them.
 type health struct {
-	mu        sync.Mutex
+	// display shows the health, nil for none; logger logs why the worker is not ready, nil
+	// for nobody. Both are set once.
+	display display
+	logger  *slog.Logger
+
+	mu        sync.Mutex // of what follows
 	listening error
 	verified  error
 	// connecting is why the boot cannot go on yet, nil while it goes on.
@@ -48,11 +55,7 @@ type health struct {
 	loadedAt time.Time
 	refused  error
 
-	changed func() // called when ready would tell something else; nil for nobody
-
-	// logger logs why the worker is not ready, nil for nobody. logged are the matters of
-	// the reasons that it has logged since the worker was last ready.
-	logger *slog.Logger
+	// logged are the topics of the reasons that were logged since the worker was last ready.
 	logged map[string]bool
 }
 
@@ -62,8 +65,8 @@ type reason struct {
 	err  error
 }
 
-// matter is what the reason is about, so that it is logged once: see [postgres.Matter].
-func (r reason) matter() string {
+// topic is what the reason is about, so that it is logged once: see [postgres.Matter].
+func (r reason) topic() string {
 	var about interface{ Matter() string }
 	if errors.As(r.err, &about) {
 		return r.kind + " " + about.Matter()
@@ -71,11 +74,11 @@ func (r reason) matter() string {
 	return r.kind + " " + postgres.Matter(r.err)
 }
 
-// next returns the health of a next try: when everything was verified is still so.
+// next returns the health of the next run, which keeps when everything was verified.
 func (h *health) next() *health {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, changed: h.changed, logger: h.logger}
+	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, display: h.display, logger: h.logger}
 }
 
 // starting reports whether nothing has failed, and no verification has ended.
@@ -85,12 +88,12 @@ func (h *health) starting() bool {
 	return !h.looked && h.connecting == nil
 }
 
-// set changes what is told.
+// set changes the health, and logs and shows what is new of it.
 func (h *health) set(change func()) {
 	h.mu.Lock()
-	before := h.told()
+	before := h.text()
 	change()
-	after := h.told()
+	after := h.text()
 	news, again := h.news()
 	h.mu.Unlock()
 	for _, err := range news {
@@ -99,12 +102,19 @@ func (h *health) set(change func()) {
 	if again {
 		h.logger.Info("ready again")
 	}
-	if before != after && h.changed != nil {
-		h.changed()
+	if before != after {
+		h.show()
 	}
 }
 
-// news returns the reasons that are to be logged, and whether the worker is ready again
+// show has the display show the health.
+func (h *health) show() {
+	if h.display != nil {
+		h.display.Changed(web.Health)
+	}
+}
+
+// news returns the reasons that must be logged, and whether the worker is ready again
 // after some were. h.mu is held.
 func (h *health) news() (reasons []error, again bool) {
 	if h.logger == nil {
@@ -116,18 +126,18 @@ func (h *health) news() (reasons []error, again bool) {
 		return nil, again
 	}
 	for _, r := range h.reasons() {
-		if matter := r.matter(); !h.logged[matter] && len(h.logged) < maxLogged {
+		if topic := r.topic(); !h.logged[topic] && len(h.logged) < maxLogged {
 			if h.logged == nil {
 				h.logged = map[string]bool{}
 			}
-			h.logged[matter] = true
+			h.logged[topic] = true
 			reasons = append(reasons, r.err)
 		}
 	}
 	return reasons, false
 }
 
-// hasFailed reports whether something has failed that will be tried again.
+// hasFailed reports whether something has failed that will be retried.
 func (h *health) hasFailed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -155,7 +165,7 @@ func (h *health) setVerified(all bool, err error) {
 	})
 }
 
-// setLoaded tells that the environment was read, with the error for which it is not
+// setLoaded records that the environment was read, with the error for which it is not
 // used.
 func (h *health) setLoaded(err error) {
 	h.mu.Lock()
@@ -165,7 +175,7 @@ func (h *health) setLoaded(err error) {
 	}
 }
 
-// setConnecting tells why the boot cannot go on yet, nil when it goes on.
+// setConnecting records why the boot cannot go on yet, nil when it goes on.
 func (h *health) setConnecting(err error) { h.set(func() { h.connecting = err }) }
 
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
@@ -190,8 +200,8 @@ func (h *health) setNotComparable(reasons map[string]string) {
 	changed := !slices.Equal(h.notComparable, list)
 	h.notComparable = list
 	h.mu.Unlock()
-	if changed && h.changed != nil {
-		h.changed()
+	if changed {
+		h.show()
 	}
 }
 
@@ -201,7 +211,7 @@ const maxLogged = 20
 // maxRemarks bounds how many providers /readyz and the status page list.
 const maxRemarks = 20
 
-// remarks returns what /readyz lists of a worker that is ready.
+// remarks returns the lines that /readyz adds for a worker that is ready.
 func (h *health) remarks() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -218,10 +228,7 @@ func (h *health) listed() []string {
 	return list
 }
 
-// readiness is what /readyz tells.
-func (h *health) readiness() ([]string, error) { return h.remarks(), h.ready() }
-
-// listens reports whether changes are listened for.
+// listens reports whether the listener is connected.
 func (h *health) listens() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -246,8 +253,8 @@ func (h *health) ready() error {
 	return h.err()
 }
 
-// told is what ready tells, as text. h.mu is held.
-func (h *health) told() string {
+// text is the error of ready, empty for none. h.mu is held.
+func (h *health) text() string {
 	if err := h.err(); err != nil {
 		return err.Error()
 	}
@@ -265,7 +272,7 @@ func (h *health) worker() status.Worker {
 		return &t
 	}
 	w := status.Worker{
-		NotReady: h.told(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
+		NotReady: h.text(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
 		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync), EnvironmentRead: at(h.loadedAt),
 		NotComparable: h.listed(), NotComparableTotal: len(h.notComparable),
 	}

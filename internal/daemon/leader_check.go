@@ -3,10 +3,15 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/leader"
 	"provwatch/internal/lockwait"
@@ -23,6 +28,63 @@ const (
 	// maxUnrecordedShown bounds how many transitions an error names.
 	maxUnrecordedShown = 3
 )
+
+// leaderCheck checks, while this worker stands by, whether a leader lives and does its work.
+// It is the [leader.Observer] of the elector, whose goroutine is that of the listener.
+type leaderCheck struct {
+	pool     *pgxpool.Pool
+	verifier *verify.Verifier
+	health   *health
+	logger   *slog.Logger
+
+	unverified unverified   // of the listener's goroutine
+	pid        atomic.Int32 // the process of the session that leads; the listener's goroutine writes it
+	logged     logDedup
+}
+
+// NoLeader implements [leader.Observer].
+func (c *leaderCheck) NoLeader(err error) {
+	c.health.setLeader(err)
+	topic := ""
+	if err != nil {
+		topic = reason{"leader", err}.topic() // the text has for how long
+	}
+	if c.logged.isNew("leader silent", topic) && err != nil {
+		c.logger.Warn("no live leader is seen", "error", err)
+	}
+}
+
+// LeaderSeen implements [leader.Observer].
+func (c *leaderCheck) LeaderSeen(seen leader.Seen) {
+	c.pid.Store(seen.PID)
+	c.health.setUnverified(c.unverified.see(seen, time.Now()))
+}
+
+// AlertsSeen implements [leader.Observer].
+func (c *leaderCheck) AlertsSeen(epoch uuid.UUID, lastSeq int64) {
+	c.verifier.AlertsSeen(epoch, lastSeq)
+}
+
+// reportUnrecorded makes the worker not ready while the leader does not record what this
+// worker sees.
+func (c *leaderCheck) reportUnrecorded(ctx context.Context, u *unrecorded) {
+	list, since := u.overdue()
+	if len(list) == 0 {
+		c.health.setUnrecorded(nil)
+		return
+	}
+	who := lockwait.Holder{PID: c.pid.Load()}
+	if described, err := lockwait.Session(ctx, c.pool, who.PID); err == nil {
+		who = described
+	}
+	c.health.setUnrecorded(unrecordedError(who, list, since))
+}
+
+// end forgets what is known of the leader, once this worker no longer stands by.
+func (c *leaderCheck) end() {
+	c.health.setUnrecorded(nil)
+	c.health.setUnverified(nil)
+}
 
 // unverified is what a standby has seen of the leader's full verifications. Its time is by
 // the standby's own clock.
@@ -56,15 +118,15 @@ func (u *unverified) see(seen leader.Seen, now time.Time) error {
 	return fmt.Errorf("the leader, session %d, has not verified everything since %s", seen.PID, since.UTC().Format(time.RFC3339))
 }
 
-// unrecorded are transitions that a standby sees in each of its looks and that the leader
-// has not recorded. Its zero value with a limit has seen none.
+// unrecorded are transitions that a standby sees in each verification and that the leader has
+// not recorded. Its zero value with a limit has seen none. It belongs to one goroutine.
 type unrecorded struct {
 	limit time.Duration
 	since map[verify.Transition]time.Time // when each was first seen
-	last  time.Time                       // the last look
+	last  time.Time                       // of the last verification
 }
 
-// see adds what a look has found. Of the providers named, sorted, what is not found is
+// see adds what a verification has found. Of the providers named, sorted, what is not found is
 // recorded by now.
 func (u *unrecorded) see(found []verify.Transition, named []string, now time.Time) {
 	since := maps.Clone(u.since)
@@ -115,21 +177,6 @@ func (u *unrecorded) overdue() (list []verify.Transition, since time.Time) {
 	return list, u.since[list[0]]
 }
 
-// reportUnrecorded makes the worker not ready while the leader does not record what this
-// worker sees.
-func (d *daemon) reportUnrecorded(ctx context.Context, u *unrecorded) {
-	list, since := u.overdue()
-	if len(list) == 0 {
-		d.health.setUnrecorded(nil)
-		return
-	}
-	who := lockwait.Holder{PID: d.leaderPID.Load()}
-	if described, err := lockwait.Session(ctx, d.pool, who.PID); err == nil {
-		who = described
-	}
-	d.health.setUnrecorded(unrecordedError(who, list, since))
-}
-
 // unrecordedError says that the leader does not record transitions.
 func unrecordedError(who lockwait.Holder, list []verify.Transition, since time.Time) error {
 	var shown []string
@@ -140,16 +187,4 @@ func unrecordedError(who lockwait.Holder, list []verify.Transition, since time.T
 		shown = append(shown, fmt.Sprintf("%d more", more))
 	}
 	return fmt.Errorf("the leader, %s, has not recorded since %s what changed of %s", who, since.UTC().Format(time.RFC3339), strings.Join(shown, ", "))
-}
-
-// LeaderSeen implements [leader.Observer].
-func (d *daemon) LeaderSeen(seen leader.Seen) {
-	d.leaderPID.Store(seen.PID)
-	d.health.setUnverified(d.unverified.see(seen, time.Now()))
-}
-
-// leaves ends what is known of another leader.
-func (d *daemon) leaves() {
-	d.health.setUnrecorded(nil)
-	d.health.setUnverified(nil)
 }

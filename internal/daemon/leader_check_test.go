@@ -1,6 +1,10 @@
 package daemon
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,4 +89,23 @@ func TestUnrecorded(t *testing.T) {
 
 	err := unrecordedError(lockwait.Holder{PID: 7, Role: "app"}, []verify.Transition{a, b, other, a, b}, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	require.EqualError(t, err, `the leader, session 7 (role "app"), has not recorded since 2026-01-02T03:04:05Z what changed of "a" (disabled), "b" (changed), "a" (missing), 2 more`)
+}
+
+// TestNoLeaderIsLoggedOnceForEachState has a leader that is silent for longer and longer.
+func TestNoLeaderIsLoggedOnceForEachState(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	c := &leaderCheck{health: &health{}, logger: slog.New(slog.NewTextHandler(&log, nil))}
+	logged := func() int { return strings.Count(log.String(), "no live leader is seen") }
+	for range 2 {
+		before := logged()
+		c.NoLeader(errors.New("the leader, session 7, has shown no sign of life for 15s"))
+		c.NoLeader(errors.New("the leader, session 7, has shown no sign of life for 20s"))
+		c.NoLeader(errors.New("the leader, session 7, has shown no sign of life for 1m5s"))
+		require.Equal(t, before+1, logged(), log.String())
+		c.NoLeader(errors.New("no worker has led for 15s"))
+		c.NoLeader(errors.New("no worker has led for 20s"))
+		require.Equal(t, before+2, logged(), log.String())
+		c.NoLeader(nil)
+	}
 }

@@ -14,17 +14,17 @@ func TestAWorkerIsAliveUnlessItsOwnGoroutinesStopMakingProgress(t *testing.T) {
 	running := func() bool { return false }
 
 	t.Run("booting takes any time", func(t *testing.T) {
-		var l life
+		var l liveness
 		require.NoError(t, l.check(later(time.Hour)))
 	})
 	t.Run("the listener comes round in time", func(t *testing.T) {
-		var l life
+		var l liveness
 		l.cameRound()
 		require.NoError(t, l.check(later(listenerLimit-time.Second)))
 		require.ErrorContains(t, l.check(later(listenerLimit+time.Minute)), "the listener has not come round for 3m0s")
 	})
 	t.Run("a verification that is asked for ends in time, also without success", func(t *testing.T) {
-		var l life
+		var l liveness
 		done := l.take()
 		require.NoError(t, l.check(later(24*time.Hour)), "none is asked for")
 		l.ask()
@@ -37,14 +37,14 @@ func TestAWorkerIsAliveUnlessItsOwnGoroutinesStopMakingProgress(t *testing.T) {
 		require.NoError(t, l.check(later(24*time.Hour)), "none is made while the server is waited for")
 	})
 	t.Run("a goroutine that panics is missed at once", func(t *testing.T) {
-		var l life
+		var l liveness
 		var group conc.WaitGroup
 		group.Go(l.guard("source", running, func() { panic("planted") }))
 		require.NotNil(t, group.WaitAndRecover())
 		require.ErrorContains(t, l.check(now), "the source has ended")
 	})
 	t.Run("goroutines that end because the worker stops are not", func(t *testing.T) {
-		var l life
+		var l liveness
 		l.guard("source", func() bool { return true }, func() {})()
 		require.NoError(t, l.check(now))
 	})

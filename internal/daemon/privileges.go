@@ -3,73 +3,57 @@ package daemon
 import (
 	"context"
 	"errors"
-	"sync"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/schema"
 )
 
-// roleUse is what the role is used for now.
-func (d *daemon) roleUse() schema.Use {
-	if source, _ := d.source.Load().(string); d.Source == WALSource || source == string(WALSource) {
-		return schema.WAL | d.sinkUse()
-	}
-	return schema.Notifications | d.sinkUse()
+// privileges checks whether the role still has its privileges. Several goroutines call its
+// methods.
+type privileges struct {
+	pool       *pgxpool.Pool
+	mode       SourceMode
+	sinks      schema.Use // what sinks use, 0 without any
+	leadership *leadership
+	health     *health
+	logger     *slog.Logger
+
+	logged logDedup
 }
 
-// checkPrivileges looks whether the role still has its privileges: the worker
-// goes on without, and says on /readyz and once in the log what is missing.
-func (d *daemon) checkPrivileges(ctx context.Context) {
-	lacking := schema.CheckPrivileges(ctx, d.pool, d.roleUse())
+// use is what the role is used for now.
+func (p *privileges) use() schema.Use {
+	if p.mode == WALSource || p.leadership.currentSource() == WALSource {
+		return schema.WAL | p.sinks
+	}
+	return schema.Notifications | p.sinks
+}
+
+// check checks the privileges. The worker goes on without the missing ones; /readyz and one
+// line of the log name them.
+func (p *privileges) check(ctx context.Context) {
+	lacking := schema.CheckPrivileges(ctx, p.pool, p.use())
 	var unusable *schema.UnusableError
 	if lacking != nil && !errors.As(lacking, &unusable) {
 		return // not known
 	}
-	d.health.setPrivileges(lacking)
-	if !d.told.isNewError("privileges", lacking) {
+	p.health.setPrivileges(lacking)
+	if !p.logged.isNewError("privileges", lacking) {
 		return
 	}
 	if lacking != nil {
-		d.Logger.ErrorContext(ctx, "the role has lost privileges", "error", lacking)
+		p.logger.ErrorContext(ctx, "the role has lost privileges", "error", lacking)
 	} else {
-		d.Logger.InfoContext(ctx, "the role has its privileges again")
+		p.logger.InfoContext(ctx, "the role has its privileges again")
 	}
 }
 
-// mindPrivileges checks the privileges when err is that one was denied, or when
-// something has succeeded while one was missing.
-func (d *daemon) mindPrivileges(ctx context.Context, err error) {
-	if schema.IsDenied(err) || err == nil && d.health.lacksPrivileges() {
-		d.checkPrivileges(ctx)
+// react checks the privileges when the error is that one was denied, or when something has
+// succeeded while one was missing.
+func (p *privileges) react(ctx context.Context, err error) {
+	if schema.IsDenied(err) || err == nil && p.health.lacksPrivileges() {
+		p.check(ctx)
 	}
-}
-
-// told is what was last logged of matters that come up again and again. Its zero
-// value has told nothing.
-type told struct {
-	mu   sync.Mutex
-	last map[string]string
-}
-
-// isNewError is [told.isNews] of an error; nil for none.
-func (t *told) isNewError(matter string, err error) bool {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	return t.isNews(matter, text)
-}
-
-// isNews reports whether text is other than what was last told of the matter, and
-// takes it for told.
-func (t *told) isNews(matter, text string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.last[matter] == text {
-		return false
-	}
-	if t.last == nil {
-		t.last = map[string]string{}
-	}
-	t.last[matter] = text
-	return true
 }

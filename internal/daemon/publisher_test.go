@@ -42,9 +42,9 @@ func TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost(t *testing.
 	for _, conn := range held {
 		conn.Release()
 	}
-	d := &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, pool: pool,
+	p := &publisher{logger: slog.New(slog.DiscardHandler), pool: pool, leadership: &leadership{},
 		verifier: verify.New(pool, nil, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
-	d.publishStatus(t.Context(), pubsub.EventLeading, "")
+	p.publish(t.Context(), pubsub.EventLeading, "")
 	notification, err := listening.WaitForNotification(waittest.Context(t))
 	require.NoError(t, err)
 	require.Contains(t, notification.Payload, `"event":"leading"`)
@@ -54,15 +54,15 @@ func TestAStatusThatAStopInterruptsIsNoFailure(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	var log strings.Builder
-	d := &daemon{Options: Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, pool: pool,
+	p := &publisher{logger: slog.New(slog.NewTextHandler(&log, nil)), pool: pool, leadership: &leadership{},
 		verifier: verify.New(pool, nil, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), nil)}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	d.publishStatus(ctx, pubsub.EventReady, "")
+	p.publish(ctx, pubsub.EventReady, "")
 	require.Empty(t, log.String())
 
 	late, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
 	defer cancel()
-	d.publishStatus(late, pubsub.EventStopping, "")
+	p.publish(late, pubsub.EventStopping, "")
 	require.Contains(t, log.String(), "status not published")
 }

@@ -56,16 +56,24 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 		}},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- RunTargets(ctx, targets, Serving{}, "test", slog.New(handler), make(chan os.Signal)) }()
+	ended := make(chan struct{})
+	f := newFleet(targets, nil, "test", slog.New(handler))
+	go func() {
+		defer close(ended)
+		f.run(ctx, make(chan os.Signal))
+	}()
 	counts := map[string]int{}
 	for counts["ready"] == 0 {
 		counts[waittest.Receive(t, handler.line, "ready again, after %v", counts)]++
 	}
 	require.GreaterOrEqual(t, counts["a part of the worker has panicked"], 2)
 	require.EqualValues(t, 2, handler.ready.Load())
+	waittest.Until(t, func() bool {
+		_, err := f.Ready()
+		return err != nil && err.Error() == "target boot: a part of the worker has panicked; the log has its stack"
+	}, "readiness names the target that is not ready, and no other")
 	cancel()
-	require.NoError(t, <-ended)
+	<-ended
 }
 
 func TestATargetThatHangsInItsBootDoesNotKeepTheOthersOfItsServerWaiting(t *testing.T) {
@@ -83,9 +91,8 @@ func TestATargetThatHangsInItsBootDoesNotKeepTheOthersOfItsServerWaiting(t *test
 }
 
 func TestReadinessNamesEachTargetThatIsNotReady(t *testing.T) {
-	ready := &target{Target: Target{Name: "a"}, health: &health{listened: true, looked: true}}
-	booting := &target{Target: Target{Name: "b"}, health: &health{}}
-	failed := &target{Target: Target{Name: "c"}, health: &health{}, failed: errors.New("no database")}
-	require.NoError(t, (&fleet{targets: []*target{ready}}).ready())
-	require.EqualError(t, (&fleet{targets: []*target{ready, booting, failed}}).ready(), "target b: booting\ntarget c: no database")
+	f := newFleet([]Target{{Name: "a"}, {Name: "b"}}, nil, "test", slog.New(slog.DiscardHandler))
+	f.targets[1].daemon.Failed(errors.New("no database"))
+	_, err := f.Ready()
+	require.EqualError(t, err, "target a: booting\ntarget b: no database")
 }

@@ -23,27 +23,27 @@ func TestOnlyTheLeaderOfTheCurrentTermNotesThatEverythingWasVerified(t *testing.
 	}
 	_, err := pool.Exec(t.Context(), `UPDATE provwatch.alert_counter SET term = 7`)
 	require.NoError(t, err)
-	leads := func(term int64) *daemon {
-		d := &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, pool: pool}
-		d.term.Store(&leader.Term{Number: term})
-		return d
+	leads := func(term int64) *verifications {
+		v := &verifications{logger: slog.New(slog.DiscardHandler), pool: pool, leadership: &leadership{}}
+		v.leadership.term.Store(&leader.Term{Number: term})
+		return v
 	}
-	leads(6).noteVerified(t.Context())
+	leads(6).record(t.Context())
 	require.Nil(t, verifiedAt(), "it no longer leads, and has not noticed")
 
 	standby := leads(7)
-	standby.term.Store(nil)
-	standby.noteVerified(t.Context())
+	standby.leadership.term.Store(nil)
+	standby.record(t.Context())
 	require.Nil(t, verifiedAt())
 
-	d := leads(7)
-	d.noteVerified(t.Context())
+	v := leads(7)
+	v.record(t.Context())
 	first := verifiedAt()
 	require.NotNil(t, first)
-	d.noted = time.Now().Add(time.Hour) // however slow the machine is
-	d.noteVerified(t.Context())
+	v.recorded = time.Now().Add(time.Hour) // however slow the machine is
+	v.record(t.Context())
 	require.Equal(t, first, verifiedAt(), "a flood of verifications is none of writes")
-	d.noted = time.Time{}
-	d.noteVerified(t.Context())
+	v.recorded = time.Time{}
+	v.record(t.Context())
 	require.True(t, verifiedAt().After(*first))
 }

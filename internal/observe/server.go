@@ -27,13 +27,15 @@ const (
 	maxConnections = 256
 )
 
-// Readiness tells whether the worker does its job, and if not, why. The remarks are
-// what is to be known of a worker that does: each is a line.
-type Readiness func() (remarks []string, err error)
-
-// Liveness tells whether the worker makes progress, and if not, why. A database
-// that is away is a matter of readiness alone.
-type Liveness func() error
+// Health is what /healthz and /readyz report. Its methods may be called by several goroutines.
+type Health interface {
+	// Alive returns why the worker makes no progress, nil where it does. A database that is
+	// away is a matter of readiness alone.
+	Alive() error
+	// Ready returns why the worker does not do its job, nil where it does. Each remark is a
+	// line about a worker that does.
+	Ready() (remarks []string, err error)
+}
 
 // Server serves /metrics, /healthz and /readyz, which need no authentication, and
 // what [Server.Handle] adds.
@@ -45,7 +47,7 @@ type Server struct {
 
 // Listen binds the address, so that a bad one is known before the worker starts.
 // What the HTTP library has to report goes to the logger.
-func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness, ready Readiness, logger *slog.Logger) (*Server, error) {
+func Listen(ctx context.Context, address string, metrics Exposed, health Health, logger *slog.Logger) (*Server, error) {
 	listener, err := Bind(ctx, address)
 	if err != nil {
 		return nil, err
@@ -53,14 +55,14 @@ func Listen(ctx context.Context, address string, metrics Exposed, alive Liveness
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.exposed(), promhttp.HandlerOpts{Registry: metrics.exposed()}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := alive(); err != nil {
+		if err := health.Alive(); err != nil {
 			http.Error(w, "not alive: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		remarks, err := ready()
+		remarks, err := health.Ready()
 		if err != nil {
 			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return

@@ -18,10 +18,18 @@ import (
 	"provwatch/internal/waittest"
 )
 
+// fixedHealth is the health that a test sets between requests.
+type fixedHealth struct {
+	alive, ready error
+	remarks      []string
+}
+
+func (h *fixedHealth) Alive() error             { return h.alive }
+func (h *fixedHealth) Ready() ([]string, error) { return h.remarks, h.ready }
+
 func TestLivenessAndReadinessAreToldApart(t *testing.T) {
-	var alive, ready error
-	var remarks []string
-	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), func() error { return alive }, func() ([]string, error) { return remarks, ready }, slog.New(slog.DiscardHandler))
+	var health fixedHealth
+	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), &health, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
@@ -44,13 +52,13 @@ func TestLivenessAndReadinessAreToldApart(t *testing.T) {
 	}
 	expect("/healthz", http.StatusOK, "ok\n")
 	expect("/readyz", http.StatusOK, "ok\n")
-	remarks = []string{"aws: cannot be compared: the reason"}
+	health.remarks = []string{"aws: cannot be compared: the reason"}
 	expect("/readyz", http.StatusOK, "ok\naws: cannot be compared: the reason\n")
-	remarks = nil
-	ready = errors.New("the database is away")
+	health.remarks = nil
+	health.ready = errors.New("the database is away")
 	expect("/healthz", http.StatusOK, "ok\n")
 	expect("/readyz", http.StatusServiceUnavailable, "not ready: the database is away\n")
-	alive, ready = errors.New("the source has ended"), nil
+	health.alive, health.ready = errors.New("the source has ended"), nil
 	expect("/healthz", http.StatusServiceUnavailable, "not alive: the source has ended\n")
 	expect("/readyz", http.StatusOK, "ok\n")
 	cancel()
@@ -61,8 +69,7 @@ func TestLivenessAndReadinessAreToldApart(t *testing.T) {
 // which sends its request a byte at a time.
 func TestSlowClientsCannotHideHealth(t *testing.T) {
 	t.Parallel()
-	healthy := func() error { return nil }
-	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), healthy, func() ([]string, error) { return nil, nil }, slog.New(slog.DiscardHandler))
+	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), &fixedHealth{}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	var group conc.WaitGroup
 	defer group.Wait()

@@ -15,9 +15,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Service is this process as the service manager sees it. Its members are the
-// daemons that run in it: it is ready when all of them are, or have failed once, and alive only while
-// all of them are. It is safe for concurrent use; a nil one does nothing.
+// Service is this process as the service manager sees it. Its members are the daemons
+// that run in it: it is ready when all of them are, or have failed once, and alive only
+// while all of them are. It is safe for concurrent use; a nil one does nothing.
 type Service struct {
 	logger   *slog.Logger
 	watchdog time.Duration // within which the manager wants to hear; 0 for no watchdog
@@ -32,7 +32,7 @@ type Service struct {
 // Member is one daemon of a service. It is safe for concurrent use.
 type Member struct {
 	service   *Service
-	alive     func() error
+	daemon    Daemon
 	ready     bool
 	reloading bool
 	status    string
@@ -48,14 +48,19 @@ func New(logger *slog.Logger) *Service {
 	return &Service{logger: logger, watchdog: watchdog}
 }
 
-// Join adds a daemon, before any of the service's is ready. alive returns why the
-// daemon no longer works and will not by itself; a database that is away is no
-// such reason, since a restart does not bring it back.
-func (s *Service) Join(alive func() error) *Member {
+// Daemon is what joins a service.
+type Daemon interface {
+	// Alive returns why the daemon no longer works and will not by itself. A database that
+	// is away is no such reason, since a restart does not bring it back.
+	Alive() error
+}
+
+// Join adds a daemon, before any of the service's is ready.
+func (s *Service) Join(d Daemon) *Member {
 	if s == nil {
 		s = &Service{logger: slog.New(slog.DiscardHandler)}
 	}
-	m := &Member{service: s, alive: alive}
+	m := &Member{service: s, daemon: d}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.members = append(s.members, m)
@@ -91,7 +96,7 @@ func (s *Service) alive() error {
 	members := s.members
 	s.mu.Unlock()
 	for _, m := range members {
-		if err := m.alive(); err != nil {
+		if err := m.daemon.Alive(); err != nil {
 			return err
 		}
 	}

@@ -34,7 +34,12 @@ func manager(t *testing.T) func() string {
 	}
 }
 
-func alive() error { return nil }
+// liveness is a daemon that is alive while it returns nil.
+type liveness func() error
+
+func (l liveness) Alive() error { return l() }
+
+var alive = liveness(func() error { return nil })
 
 func TestAServiceIsReadyWhenAllItsMembersAre(t *testing.T) {
 	next := manager(t)
@@ -73,7 +78,7 @@ func TestTheWatchdogIsAnsweredOnlyWhileEveryMemberIsAlive(t *testing.T) {
 	var dead atomic.Bool
 	asked := make(chan struct{}, 1)
 	s.Join(alive)
-	m := s.Join(func() error {
+	m := s.Join(liveness(func() error {
 		if !dead.Load() {
 			return nil
 		}
@@ -82,7 +87,7 @@ func TestTheWatchdogIsAnsweredOnlyWhileEveryMemberIsAlive(t *testing.T) {
 		default:
 		}
 		return errors.New("it stands still")
-	})
+	}))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/sink"
+)
+
+// boot brings a database from its address to a schema and rows that a run can begin with:
+// connect, migrate, seed.
+type boot struct {
+	options *Options // the sinks get the name of their cluster
+	health  *health
+}
+
+// booted is what a boot has come to. The caller closes the pool.
+type booted struct {
+	pool *pgxpool.Pool
+	plan seed.Plan
+	// published is that the boot has ensured the publication, and the privileges that go
+	// with it.
+	published bool
+}
+
+// connect returns the pool of the database, once that can be reached.
+func (b *boot) connect(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := postgres.Connect(ctx, b.options.Database, b.options.ConnectTimeout, b.options.Logger, b.health.setConnecting)
+	if err == nil {
+		b.health.setConnecting(nil)
+	}
+	return pool, err
+}
+
+// run prepares the schema and seeds. It retries while the database is away.
+func (b *boot) run(ctx context.Context, pool *pgxpool.Pool) (booted, error) {
+	o := b.options
+	done := booted{pool: pool}
+	options := []seed.Option{seed.WithKeys(o.Keys), seed.ForTarget(o.CommandFlags), seed.WithRemedies(o.Remedies)}
+	if o.RequireCredentials {
+		options = append(options, seed.RequireCredentials())
+	}
+	if o.AnnounceSeed {
+		options = append(options, seed.Announce())
+	}
+	err := postgres.Persist(ctx, o.Database, o.ConnectTimeout, o.Logger, func() (err error) {
+		if done.published, err = b.prepare(ctx, pool); err != nil {
+			return err
+		}
+		if err := registerKey(ctx, pool, o.Keys, o.Migrate, o.Logger); err != nil {
+			return err
+		}
+		b.health.setConnecting(nil) // it can now wait for a lock, or take its time
+		if err := b.registerSinks(ctx, pool); err != nil {
+			return err
+		}
+		done.plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
+		return err
+	}, b.health.setConnecting)
+	return done, err
+}
+
+// prepare ensures what the source needs of the schema, and reports whether that is the
+// publication.
+func (b *boot) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool, err error) {
+	o := b.options
+	if _, err := schema.Locate(ctx, pool); err != nil {
+		return false, err
+	}
+	needs, err := o.Source.Needs(ctx, pool)
+	needs.Use |= o.sinkUse()
+	needs.CommandFlags = o.CommandFlags
+	if mustUnpublish(err) {
+		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
+	}
+	if err != nil {
+		return false, err
+	}
+	err = schema.Ensure(ctx, pool, o.Migrate, needs, o.Logger)
+	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil || postgres.IsConnectionLoss(err) {
+		return err == nil && needs.Publication, err
+	}
+	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse(), CommandFlags: o.CommandFlags}
+	if schema.Ensure(ctx, pool, o.Migrate, notified, o.Logger) != nil {
+		return false, err
+	}
+	o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
+	return false, nil
+}
+
+// registerSinks ensures that what the seed is about to write reaches the sinks.
+func (b *boot) registerSinks(ctx context.Context, pool *pgxpool.Pool) (err error) {
+	sinks := &b.options.Sinks
+	if len(sinks.Sinks) == 0 {
+		return nil
+	}
+	if sinks.Cluster == "" {
+		if sinks.Cluster, err = sink.ClusterName(ctx, pool); err != nil {
+			return err
+		}
+	}
+	return sink.Register(ctx, pool, *sinks)
+}
+
+// unlessStopped returns no error of a boot that ended because ctx did.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,111 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
+
+	"provwatch/internal/leader"
+	"provwatch/internal/postgres"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+	"provwatch/internal/verify"
+	"provwatch/internal/wal"
+)
+
+// notifySource leads by notifications. It belongs to the goroutine of the [participant].
+type notifySource struct {
+	maxBackOff    time.Duration
+	commandFlags  string
+	pool          *pgxpool.Pool
+	pending       *verify.Queue
+	verifier      *verify.Verifier
+	verifications *verifications
+	triggers      *triggers
+	current       *sourceSwitch
+	begin         *beginning
+	liveness      *liveness
+	logger        *slog.Logger
+
+	logged logDedup
+}
+
+// run leads by notifications until ctx ends, or for as long as limit says, 0 for no limit.
+// What the WAL source has kept is forgotten first, which takes none of that time: it does
+// not know of what is alerted from here on, and a slot that nobody reads keeps the server's
+// disk filling. reason is why the WAL is not the source, empty where notifications are
+// asked for.
+func (n *notifySource) run(ctx context.Context, term *leader.Term, first pubsub.Source, reason string, limit time.Duration) {
+	retire := func(ctx context.Context) error { return n.retireWAL(ctx, term, reason) }
+	if !n.begin.untilDone(ctx, "the WAL source is not retired, trying again", retire) {
+		return
+	}
+	if limit > 0 {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		ctx = limited
+	}
+	n.current.use(ctx, NotifySource, reason)
+	n.warnOfPrepared(ctx)
+	n.pending.Add(verify.Everything(first))
+	var group conc.WaitGroup
+	defer group.Wait()
+	keeping, stop := context.WithCancel(ctx)
+	defer stop() // also where the verifier panics
+	// Without triggers everything is verified now and then.
+	group.Go(func() { n.triggers.keep(postgres.Aside(keeping)) })
+	defer n.liveness.take()()
+	n.verifier.Run(ctx, n.pending, n.maxBackOff, func(r verify.Request, err error) { n.verifications.ended(ctx, r, err) })
+}
+
+// warnOfPrepared warns where a transaction that changes a provider cannot be prepared: the
+// triggers notify, and PostgreSQL prepares no transaction that does.
+func (n *notifySource) warnOfPrepared(ctx context.Context) {
+	prepared, err := store.On(n.pool).MaxPrepared(ctx)
+	if err == nil && prepared > 0 && n.logged.isNew("prepared", "warned") {
+		n.logger.WarnContext(ctx, "PREPARE TRANSACTION fails for transactions that change a provider while notifications are the source",
+			"max_prepared_transactions", prepared, "remedy", "--source=wal, where a writer prepares its transactions")
+	}
+}
+
+// retireWAL forgets the position in the WAL, which is a gap if there was one, and drops the
+// slot if it can.
+func (n *notifySource) retireWAL(ctx context.Context, term *leader.Term, reason string) error {
+	if err := term.Confirm(ctx, n.pool); err != nil {
+		return err
+	}
+	if reason == "" {
+		reason = "notifications are the source"
+	}
+	var forgotten int64
+	var gap verify.Recorded
+	err := pgx.BeginFunc(ctx, n.pool, func(tx pgx.Tx) (err error) {
+		if err := store.On(tx).LimitIdle(ctx); err != nil {
+			return err
+		}
+		if forgotten, err = store.On(tx).ForgetWALPosition(ctx, term.Number); err != nil || forgotten == 0 {
+			return err
+		}
+		gap, err = n.verifier.Gap(ctx, tx, reason, pubsub.SourceNotify)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("forget the position in the WAL: %w", err)
+	}
+	if forgotten > 0 {
+		n.verifier.Announce(ctx, gap)
+	}
+	server, err := wal.Inspect(ctx, n.pool)
+	if server.Slot == "" {
+		return err
+	}
+	if _, err := wal.DropSlot(ctx, n.pool, server.Slot); err != nil && ctx.Err() == nil {
+		n.logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop"+n.commandFlags)
+	}
+	return nil
+}

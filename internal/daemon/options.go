@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
+	"provwatch/internal/environment"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/sink"
+)
+
+// Options configure a daemon.
+type Options struct {
+	// Environment is the provider configuration at the start; ReadEnvironment
+	// reads it again at each reload.
+	Environment     environment.Environment
+	ReadEnvironment func() (environment.Environment, error)
+	// Keys encrypts and decrypts secrets. They are those of the environment, and replaced
+	// at each reload.
+	Keys *dbcrypt.Ring
+
+	Database       *pgxpool.Config
+	ConnectTimeout time.Duration
+	Migrate        schema.Mode
+
+	// TolerateBootDrift makes a drift found by the seed an alert instead of an
+	// error (--on-boot-drift=alert).
+	TolerateBootDrift bool
+	// RequireCredentials makes other credentials than the environment's a drift for
+	// the seed, not for the watch (--compat=upstream-credentials).
+	RequireCredentials bool
+	CredentialDrift    drift.CredentialMode
+	Resync             time.Duration
+	// MaxBackOff bounds, before jitter, the wait until a lost connection or a failed
+	// verification is tried again (--max-backoff). A worker can stay not ready for
+	// that time after the cause has gone.
+	MaxBackOff time.Duration
+	// ProbeInterval is after how long a quiet listening connection is probed
+	// (--probe-interval). AnswerTimeout is how long a probe, a connection of the
+	// listener or a hinted verification may take (--answer-timeout). A server that has
+	// stopped answering makes the worker not ready within the two together.
+	ProbeInterval, AnswerTimeout time.Duration
+	// TakeOverAfter is how long a leader may show no sign of life until a worker that
+	// stands by takes over (--takeover-after).
+	TakeOverAfter time.Duration
+
+	// Source is where changes come from (--source).
+	Source SourceMode
+	// SlotMaxLag is how many bytes of WAL the slot may retain (--slot-max-lag).
+	SlotMaxLag int64
+
+	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
+	Sinks sink.Options
+
+	// CommandFlags follow each command of the program in messages: those that select
+	// a target of --config, each after a space.
+	CommandFlags string
+	// AnnounceSeed notifies a running gateway of the rows that the seed inserts
+	// (--announce-seed).
+	AnnounceSeed bool
+	// Remedies are the ways out of a drift at the boot, for messages.
+	Remedies seed.Remedies
+
+	// Serving is of the process.
+	Serving Serving
+	// StopBy tells, once ctx has ended, until when stopping may take.
+	StopBy  func() time.Time
+	Version string
+	Logger  *slog.Logger
+}
+
+// statementLimits is how many times --answer-timeout a statement of a running worker
+// can take, unless it has a limit of its own.
+const statementLimits = 3
+
+// patience is how long a statement can wait for another session.
+func (o Options) patience() time.Duration { return o.AnswerTimeout / 2 }
+
+// sinkUse is what the role is used for beside the source's use.
+func (o Options) sinkUse() schema.Use {
+	if len(o.Sinks.Sinks) == 0 {
+		return 0
+	}
+	return schema.Sinks
+}

@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
+
+	"provwatch/internal/leader"
+	"provwatch/internal/pubsub"
+)
+
+// participant stands by and leads by turns. Its goroutine is that of the source.
+type participant struct {
+	worker     uuid.UUID
+	elector    *leader.Elector
+	standby    *standby
+	leading    *leading
+	leadership *leadership
+	publisher  *publisher
+	metrics    *instruments
+	report     *report
+	logger     *slog.Logger
+
+	// yield is for how long other standbys come first when this leader resigns. A leader
+	// that is well resets it; see [leading.checkAbility].
+	yield *backoff.ExponentialBackOff
+}
+
+// run stands by until this worker leads, then leads until its term ends, until ctx ends.
+func (p *participant) run(ctx context.Context) {
+	first := pubsub.SourceBoot
+	for {
+		p.leadership.term.Store(nil)
+		p.metrics.Leading(false)
+		term, ok := p.standby.run(ctx)
+		if !ok {
+			return
+		}
+		// Listening asks for the leader's first verification, and no second follows when the
+		// worker is ready.
+		select {
+		case <-term.Listening():
+		case <-term.Context().Done(): // the session was lost before
+		case <-ctx.Done():
+			return
+		}
+		if term.Context().Err() != nil {
+			continue
+		}
+		if !p.lead(ctx, term, first) {
+			return
+		}
+		first = pubsub.SourceResync
+	}
+}
+
+// lead leads for the term, and returns false when ctx ends. first is the source of the
+// verification that the term begins with.
+func (p *participant) lead(ctx context.Context, term *leader.Term, first pubsub.Source) bool {
+	p.leadership.term.Store(term)
+	p.metrics.Leading(true)
+	p.logger.InfoContext(ctx, "leading", "worker", p.worker.String(), "term", term.Number)
+	p.publisher.publish(ctx, pubsub.EventLeading, "")
+	unable := p.leading.run(ctx, term, first)
+	if ctx.Err() != nil {
+		return false
+	}
+	if unable != nil && !p.resign(ctx, term, unable) {
+		return false
+	}
+	p.logger.WarnContext(ctx, "no longer leading", "reason", context.Cause(term.Context()))
+	p.metrics.NotComparableObserved(nil) // the next leader lists them
+	p.leadership.setSource("")
+	p.report.describe()
+	return true
+}
+
+// resign gives the term up, once what was done in it has ended: the sinks, and the stream
+// with its slot. It returns false when ctx has ended.
+func (p *participant) resign(ctx context.Context, term *leader.Term, unable error) bool {
+	yield := p.yield.NextBackOff()
+	p.logger.WarnContext(ctx, "resigning: this worker cannot alert, and another one waits to lead", "error", unable, "term", term.Number, "yield", yield.Round(time.Second))
+	p.elector.Resign(term, yield)
+	select {
+	case <-term.Context().Done():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,145 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/environment"
+	"provwatch/internal/postgres"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
+	"provwatch/internal/seed"
+	"provwatch/internal/status"
+	"provwatch/internal/systemd"
+	"provwatch/internal/verify"
+)
+
+const (
+	// reloadPause is the wait before a reload is retried.
+	reloadPause = time.Second
+	// noticesTimeout bounds how long a start or a reload looks for providers that the gateway
+	// does not serve. Nothing but the next reload waits for it.
+	noticesTimeout = 10 * time.Second
+)
+
+// reloader reads the environment again. It has a goroutine of its own.
+type reloader struct {
+	options    Options
+	pool       *pgxpool.Pool
+	pending    *verify.Queue
+	verifier   *verify.Verifier
+	privileges *privileges
+	milestones *milestones
+	metrics    *instruments
+	member     *systemd.Member
+
+	// fileVariables is that of the environment in use.
+	fileVariables int
+}
+
+// run reloads at each signal, until ctx ends. It retries while the database is away, since
+// no second signal comes for that.
+func (r *reloader) run(ctx context.Context, reload <-chan os.Signal) {
+	// Here, so that the start does not wait for it.
+	r.warnOfUnserved(ctx)
+	var retry <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reload:
+		case <-retry:
+		}
+		retry = nil
+		r.member.Reloading()
+		if !r.reload(ctx) {
+			retry = time.After(reloadPause)
+			continue
+		}
+		r.member.Reloaded()
+	}
+}
+
+// reload reads the environment, and with it the keys that encrypt secrets. One that cannot
+// be used is reported and changes nothing. It returns false when the caller must retry.
+func (r *reloader) reload(ctx context.Context) (done bool) {
+	read, err := r.options.ReadEnvironment()
+	if err != nil {
+		r.refuse(ctx, "the environment cannot be used, keeping the one in use", err)
+		return true
+	}
+	if empty := r.asEmpty(read); empty != nil {
+		r.refuse(ctx, "the environment cannot be used, keeping the one in use", empty,
+			"remedy", seed.NoProvidersRemedy(r.options.CommandFlags)+"; to watch nothing, restart the worker")
+		return true
+	}
+	supported, unsupported, err := seed.Supported(ctx, r.pool, read.Providers)
+	if ctx.Err() != nil {
+		return true
+	}
+	if postgres.IsConnectionLoss(err) {
+		r.options.Logger.WarnContext(ctx, "the environment cannot be reloaded while the database is away, trying again",
+			"error", err, "retry_in", reloadPause)
+		return false
+	}
+	if err != nil {
+		err = schema.Explain(ctx, r.pool, r.privileges.use(), err)
+		r.refuse(ctx, "the environment cannot be compared with the database, keeping the one in use", err)
+		return true
+	}
+	for _, warning := range read.Warnings {
+		r.options.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
+	}
+	seed.LogUnsupported(ctx, r.options.Logger, unsupported)
+	seed.WarnOfNoProviders(ctx, r.options.Logger, len(read.Providers), r.options.CommandFlags)
+	r.use(ctx, read, supported)
+	r.milestones.reloaded.Store(true)
+	r.pending.Add(verify.Everything(pubsub.SourceReload))
+	r.warnOfUnserved(ctx)
+	return true
+}
+
+// asEmpty is the error of an environment that names nothing any more, nil for another. A
+// file that was emptied, or is being written, must not end the watch of all, nor of what the
+// process's own variables do not name.
+func (r *reloader) asEmpty(read environment.Environment) error {
+	switch {
+	case len(read.Providers) == 0 && r.verifier.Providers() > 0:
+		return seed.ErrNoProviders
+	case read.FileVariables == 0 && r.fileVariables > 0:
+		return errors.New("its file sets no provider variable any more")
+	}
+	return nil
+}
+
+// use has the worker compare with the environment from now on.
+func (r *reloader) use(ctx context.Context, read environment.Environment, supported []provider.Desired) {
+	r.options.Keys.Replace(read.Keys)
+	r.verifier.SetDesired(supported)
+	r.fileVariables = read.FileVariables
+	r.metrics.loaded(nil)
+	r.metrics.Watching(len(supported))
+	r.options.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
+}
+
+// refuse reports a reload that changes nothing.
+func (r *reloader) refuse(ctx context.Context, message string, err error, more ...any) {
+	r.options.Logger.ErrorContext(ctx, message, append([]any{"error", err}, more...)...)
+	r.metrics.loaded(err)
+}
+
+// warnOfUnserved warns of providers that the gateway does not serve as their rows suggest.
+func (r *reloader) warnOfUnserved(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, noticesTimeout)
+	defer cancel()
+	notices, err := status.NoticeUnserved(limited, r.pool, r.options.Keys)
+	if err != nil && ctx.Err() == nil {
+		r.options.Logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
+	}
+	status.LogNotices(ctx, r.options.Logger, notices)
+}

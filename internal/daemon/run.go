@@ -1,0 +1,241 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/drift"
+	"provwatch/internal/environment"
+	"provwatch/internal/leader"
+	"provwatch/internal/listener"
+	"provwatch/internal/lockwait"
+	"provwatch/internal/postgres"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/seed"
+	"provwatch/internal/sink"
+	"provwatch/internal/verify"
+)
+
+// errEnded is why a run ends that was not asked to.
+var errEnded = errors.New("a part of the worker has ended by itself")
+
+// run is [Daemon.Run], with the health and the liveness of this run.
+func (d *Daemon) run(ctx context.Context, o Options, health *health, liveness *liveness, reload <-chan os.Signal) error {
+	metrics := &instruments{Metrics: d.metrics, page: d.page, health: health}
+	metrics.loaded(nil)
+	checking, stopChecking := context.WithCancel(ctx)
+	var check conc.WaitGroup
+	defer check.Wait()
+	defer stopChecking()
+	late := newLateCheck(o, health, lockwait.NewMonitor(o.Database, o.patience()))
+	check.Go(func() { late.run(checking) })
+	boot := boot{options: &o, health: health}
+	pool, err := boot.connect(ctx)
+	if err != nil {
+		return unlessStopped(ctx, err)
+	}
+	defer func() {
+		if !postgres.Close(pool, time.Until(o.StopBy())) {
+			o.Logger.WarnContext(ctx, "connections not closed: the server does not answer")
+		}
+	}()
+	done, err := boot.run(ctx, pool)
+	if err != nil {
+		return unlessStopped(ctx, err)
+	}
+	// From here on nothing needs the credentials of the environment as they are.
+	fileVariables := o.Environment.FileVariables
+	o.Environment = environment.Environment{}
+	metrics.Seeded(done.plan)
+	seed.LogPlan(ctx, o.Logger, done.plan)
+
+	p := d.newParts(o, done, metrics, health, liveness)
+	p.reloader.fileVariables = fileVariables
+	d.page.run(&shown{worker: p.worker, verifier: p.verifier, leadership: p.leadership})
+	metrics.Watching(p.verifier.Providers())
+	d.booted()
+	if err := p.run(ctx, reload); err != nil {
+		return err
+	}
+	p.stop(ctx)
+	return nil
+}
+
+// parts are the parts of a run, once its boot is done. Each belongs to a goroutine or says
+// which ones share it.
+type parts struct {
+	daemon   *Daemon
+	options  Options
+	worker   uuid.UUID
+	pool     *pgxpool.Pool
+	liveness *liveness
+
+	verifier    *verify.Verifier
+	deliverer   *audit.Deliverer
+	sinks       *sink.Runner
+	leadership  *leadership
+	publisher   *publisher
+	faults      *faults
+	hints       *hints
+	elector     *leader.Elector
+	participant *participant
+	resync      *resync
+	reloader    *reloader
+}
+
+func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *health, liveness *liveness) *parts {
+	pool, logger := done.pool, o.Logger
+	worker, pending := uuid.New(), verify.NewQueue()
+	deliverer := audit.NewDeliverer(pool, logger, metrics)
+	verifier := verify.New(pool, done.plan.Supported(), o.CredentialDrift, logger, metrics)
+	verifier.Decrypt(o.Keys)
+	verifier.SetNotComparable(done.plan.NotComparable(o.CredentialDrift == drift.AlertCredentials))
+	verifier.AnswerWithin(o.AnswerTimeout)
+
+	leadership, milestones := &leadership{}, &milestones{}
+	report := &report{daemon: d, health: health, verifier: verifier, leadership: leadership}
+	publisher := &publisher{pool: pool, worker: worker, version: o.Version, verifier: verifier, leadership: leadership, logger: logger}
+	privileges := &privileges{pool: pool, mode: o.Source, sinks: o.sinkUse(), leadership: leadership, health: health, logger: logger}
+	queue := &notifyQueue{pool: pool, metrics: metrics, logger: logger}
+	faults := &faults{pool: pool, privileges: privileges, queue: queue}
+	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, privileges: privileges, health: health, logger: logger}
+	verifications := &verifications{
+		worker: worker, pool: pool, database: o.Database, verifier: verifier, deliverer: deliverer, leadership: leadership, milestones: milestones,
+		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: d.page, report: report, member: d.member, logger: logger,
+	}
+	triggers := &triggers{pool: pool, migrate: o.Migrate, commandFlags: o.CommandFlags, pending: pending, logger: logger}
+	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher.publishIn)
+
+	check := &leaderCheck{pool: pool, verifier: verifier, health: health, logger: logger, unverified: unverified{limit: unverifiedAfter(o.Resync)}}
+	elector := leader.NewElector(leader.NewLimits(o.TakeOverAfter, o.ProbeInterval, o.AnswerTimeout), logger, check)
+	current := &sourceSwitch{leadership: leadership, publisher: publisher, metrics: metrics, report: report, logger: logger}
+	begin := &beginning{verifications: verifications, logger: logger}
+	fromWAL := &walSource{
+		options: o, pool: pool, pending: pending, verifier: verifier, verifications: verifications, triggers: triggers, current: current, liveness: liveness, metrics: metrics,
+	}
+	fromWAL.published.Store(done.published)
+	fromNotifications := &notifySource{
+		maxBackOff: o.MaxBackOff, commandFlags: o.CommandFlags, pool: pool, pending: pending, verifier: verifier, verifications: verifications,
+		triggers: triggers, current: current, begin: begin, liveness: liveness, logger: logger,
+	}
+	yield := newYield(o.TakeOverAfter)
+	return &parts{
+		daemon: d, options: o, worker: worker, pool: pool, liveness: liveness,
+		verifier: verifier, deliverer: deliverer, sinks: sinks, leadership: leadership, publisher: publisher, faults: faults, elector: elector,
+		hints: &hints{database: o.Database, pending: pending, milestones: milestones, queue: queue, health: health, metrics: metrics, report: report},
+		participant: &participant{
+			worker: worker, elector: elector, leadership: leadership, publisher: publisher, metrics: metrics, report: report, logger: logger, yield: yield,
+			standby: &standby{
+				worker: worker, takeOverAfter: o.TakeOverAfter, pool: pool, elector: elector, pending: pending, verifier: verifier, verifications: verifications,
+				check: check, health: health, liveness: liveness, logger: logger,
+			},
+			leading: &leading{
+				pool: pool, verifier: verifier, sinks: sinks, begin: begin, health: health, takeOverAfter: o.TakeOverAfter, answerTimeout: o.AnswerTimeout, yield: yield,
+				sources: &sources{
+					mode: o.Source, maxBackOff: o.MaxBackOff, wal: fromWAL, notifications: fromNotifications, leadership: leadership, verifications: verifications, logger: logger,
+				},
+			},
+		},
+		resync: &resync{
+			interval: o.Resync, pending: pending, leadership: leadership, privileges: privileges, encryption: encryption, health: health, liveness: liveness,
+		},
+		reloader: &reloader{
+			options: o, pool: pool, pending: pending, verifier: verifier, privileges: privileges, milestones: milestones, metrics: metrics, member: d.member,
+		},
+	}
+}
+
+// newYield returns how long other standbys come first, after one resignation and the next.
+func newYield(takeOverAfter time.Duration) *backoff.ExponentialBackOff {
+	yield := backoff.NewExponentialBackOff()
+	yield.InitialInterval, yield.MaxInterval, yield.Multiplier = firstYields*takeOverAfter, maxYields*takeOverAfter, 2
+	yield.Reset()
+	return yield
+}
+
+// run runs the goroutines of a run until ctx ends and all of them have, and then returns
+// nil. Its error is why the run has ended before.
+func (p *parts) run(parent context.Context, reload <-chan os.Signal) error {
+	ctx, end := context.WithCancelCause(postgres.Bounded(parent, statementLimits*p.options.AnswerTimeout))
+	defer end(nil)
+	supervised := p.daemon.supervisor != nil
+	if supervised {
+		p.faults.restart = end
+	}
+	listen := p.newListener()
+	stopping := func() bool { return ctx.Err() != nil }
+	start := func(group *conc.WaitGroup, name string, work func()) {
+		guarded := p.liveness.guard(name, stopping, work)
+		group.Go(func() {
+			if supervised {
+				// The group keeps a panic until all others have ended.
+				defer end(errEnded)
+			}
+			guarded()
+		})
+	}
+	// The session that leads outlives what is done by it, so that the next leader finds
+	// the slot released.
+	listening, stopListening := context.WithCancel(context.WithoutCancel(ctx))
+	var session, group conc.WaitGroup
+	defer session.Wait()
+	defer stopListening()
+	start(&session, "listener", func() { listen.Run(listening) })
+	start(&group, "source", func() { p.participant.run(ctx) })
+	start(&group, "deliverer", func() { p.deliverer.Run(postgres.Aside(ctx), func(err error) { p.faults.react(ctx, err) }) })
+	start(&group, "resync", func() { p.resync.run(ctx) })
+	start(&group, "reload", func() { p.reloader.run(ctx, reload) })
+	group.Wait()
+	if parent.Err() != nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// newListener returns the listener of the run, with what its session is for.
+func (p *parts) newListener() *listener.Listener {
+	o := p.options
+	listen := listener.New(postgres.ListenConfig(o.Database), pubsub.ProvidersChanged, p.hints, o.Logger)
+	// Triggers are silent in a seed, and a worker that only stands by alerts nothing of what
+	// its own seed has ended: the leader verifies it.
+	listen.Also(pubsub.Seeds)
+	listen.Wake(pubsub.StagedEntries, p.deliverer.Wake)
+	if len(o.Sinks.Sinks) > 0 {
+		// Sinks run while this session leads, so that none of what is published is missed,
+		// whichever worker or command publishes it.
+		listen.Wake(pubsub.DriftAlerts, func() { p.sinks.Wake(sink.Drift) })
+		listen.Wake(pubsub.AuditEntries, func() { p.sinks.Wake(sink.Audit) })
+		listen.Wake(pubsub.SinkRequests, p.sinks.Attend)
+	}
+	listen.Attended(p.elector)
+	activity := postgres.ActivityOf(o.Database.ConnConfig)
+	listen.Check(func(ctx context.Context, conn *pgx.Conn) error { return activity.CheckServer(ctx, conn, p.pool) })
+	listen.Progress(p.liveness.cameRound)
+	listen.RetryWithin(o.MaxBackOff)
+	listen.Probe(o.ProbeInterval, o.AnswerTimeout)
+	return listen
+}
+
+// stop delivers what is queued. Entries that cannot be delivered in time stay in the outbox,
+// and the next start delivers them.
+func (p *parts) stop(ctx context.Context) {
+	limited, cancel := context.WithDeadline(context.WithoutCancel(ctx), p.options.StopBy())
+	defer cancel()
+	logger := p.options.Logger
+	logger.InfoContext(limited, "stopping")
+	p.daemon.member.Stopping()
+	p.publisher.publish(limited, pubsub.EventStopping, "")
+	if err := p.deliverer.Deliver(limited); err != nil {
+		logger.WarnContext(limited, "audit entries stay in the outbox until the next start", "error", err)
+	}
+	logger.InfoContext(limited, "stopped")
+}

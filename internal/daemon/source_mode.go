@@ -1,0 +1,56 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/schema"
+	"provwatch/internal/wal"
+)
+
+// SourceMode says where changes come from.
+type SourceMode string
+
+// The modes of --source.
+const (
+	AutoSource   SourceMode = "auto"   // the WAL where it can be read, else notifications
+	NotifySource SourceMode = "notify" // notifications
+	WALSource    SourceMode = "wal"    // the WAL
+)
+
+// Needs tells what the source needs of the schema: triggers to be notified, or a
+// publication to read the WAL. The error is a [*schema.UnusableError] when the
+// WAL is asked for and cannot be read.
+func (m SourceMode) Needs(ctx context.Context, pool *pgxpool.Pool) (schema.Needs, error) {
+	if m == NotifySource {
+		return schema.Needs{Triggers: true, Use: schema.Notifications}, nil
+	}
+	_, err := wal.Inspect(ctx, pool)
+	var unusable *wal.UnusableError
+	switch {
+	case err == nil:
+		return schema.Needs{Publication: true, Use: schema.WAL}, nil
+	case errors.As(err, &unusable) && m == AutoSource:
+		return schema.Needs{Triggers: true, Use: schema.Notifications}, nil
+	case errors.As(err, &unusable):
+		return schema.Needs{}, &schema.UnusableError{Reason: "--source=wal is not possible", Err: err}
+	default:
+		return schema.Needs{}, err
+	}
+}
+
+// Prepares tells what is to be made for workers of the source by a role that is
+// not theirs, as [SourceMode.Needs] does for one that is: whether it may
+// replicate itself makes no difference, and theirs may not, either.
+func (m SourceMode) Prepares(ctx context.Context, pool *pgxpool.Pool) (schema.Needs, error) {
+	_, err := wal.Inspect(ctx, pool)
+	var unusable *wal.UnusableError
+	if m != NotifySource && errors.As(err, &unusable) && unusable.RoleOnly {
+		return schema.Needs{Publication: true, Triggers: m == AutoSource}, nil
+	}
+	needs, err := m.Needs(ctx, pool)
+	needs.Use = 0
+	return needs, err
+}

@@ -1,0 +1,170 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/pubsub"
+	"provwatch/internal/schema"
+	"provwatch/internal/verify"
+)
+
+const (
+	// triggerPause is the wait before removing triggers is retried.
+	triggerPause = 30 * time.Second
+	// triggerInterval is the time between two checks of the triggers.
+	triggerInterval = 5 * time.Second
+	// blindInterval is the most time between two full verifications while the triggers are
+	// missing and cannot be created.
+	blindInterval = 45 * time.Second
+)
+
+// triggers creates, checks and removes the triggers on the provider tables, which notify of
+// changes. Its methods may be called by several goroutines.
+type triggers struct {
+	pool         *pgxpool.Pool
+	migrate      schema.Mode
+	commandFlags string
+	pending      *verify.Queue
+	logger       *slog.Logger
+
+	logged logDedup
+}
+
+// keep ensures the triggers until ctx ends. Tables that are dropped and created again, as by
+// an upgrade of the gateway, have none: they get them, and everything is verified. While
+// triggers are missing, from the start or later, or do not fire in every session, everything
+// is verified at least each [blindInterval].
+func (t *triggers) keep(ctx context.Context) {
+	// Creating triggers waits for writers, and makes others wait behind it: the wait after
+	// each failure is longer.
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = triggerInterval, maxReturn
+	keeper := triggerKeeper{triggers: t, wait: wait}
+	for {
+		pause := keeper.ensure(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// triggerKeeper is what [triggers.keep] knows from one check to the next.
+type triggerKeeper struct {
+	triggers *triggers
+	wait     *backoff.ExponentialBackOff
+
+	checked bool      // at least once
+	failed  error     // of the last attempt to create triggers
+	tryAt   time.Time // when the next attempt is due
+}
+
+// ensure creates the triggers where they are missing, and returns the time until the next
+// check.
+func (k *triggerKeeper) ensure(ctx context.Context) (pause time.Duration) {
+	first := !k.checked
+	k.checked = true
+	state, err := schema.FindTriggers(ctx, k.triggers.pool)
+	if err != nil {
+		k.triggers.warn(ctx, err)
+		return k.wait.NextBackOff()
+	}
+	blind, creates := state != schema.TriggersAlways, k.triggers.migrate == schema.Auto
+	tries := blind && creates && !time.Now().Before(k.tryAt)
+	switch {
+	case first, tries:
+		err = k.triggers.create(ctx, state)
+		if blind && err == nil {
+			// What was changed before has not been notified of.
+			k.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
+		}
+		k.failed = err
+	case blind && creates:
+		err = k.failed
+	case blind:
+		err = k.triggers.lacking(state)
+	}
+	k.triggers.warn(ctx, err)
+	switch {
+	case err == nil:
+		k.wait.Reset()
+		return triggerInterval
+	case !blind:
+		return k.wait.NextBackOff()
+	}
+	// No notification comes of what is changed, nor of a table that the role may not read.
+	k.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
+	pause = blindInterval
+	if tries || !creates {
+		pause = k.wait.NextBackOff()
+	}
+	if tries && !schema.IsDenied(err) { // writers wait for it
+		k.tryAt = time.Now().Add(pause)
+	}
+	return min(pause, blindInterval)
+}
+
+func (t *triggers) warn(ctx context.Context, err error) {
+	if ctx.Err() == nil && t.logged.isNewError("missing", err) && err != nil {
+		t.logger.WarnContext(ctx, "could not create the triggers: changes are seen late", "error", err)
+	}
+}
+
+// create creates the triggers where they are missing and --migrate asks for it. It fails
+// unless they fire in every session then.
+func (t *triggers) create(ctx context.Context, before schema.TriggerState) error {
+	err := schema.Ensure(ctx, t.pool, t.migrate, schema.Needs{Triggers: true, CommandFlags: t.commandFlags}, t.logger)
+	if err != nil || before == schema.TriggersAlways {
+		return err
+	}
+	state, err := schema.FindTriggers(ctx, t.pool)
+	if err != nil {
+		return err
+	}
+	return t.lacking(state)
+}
+
+// lacking is the error of triggers that are missing or do not always fire, nil for others.
+func (t *triggers) lacking(state schema.TriggerState) error {
+	what := "they are missing"
+	switch state {
+	case schema.TriggersAlways:
+		return nil
+	case schema.TriggersPartial:
+		what = "they do not fire in sessions with session_replication_role = replica"
+	}
+	return fmt.Errorf("%s; run \"worker migrate%s --source=notify\" as the owner of the tables", what, t.commandFlags)
+}
+
+// remove removes the triggers that notifications needed. It retries while a provider table
+// is in use, until ctx ends.
+func (t *triggers) remove(ctx context.Context) {
+	if t.migrate != schema.Auto {
+		return
+	}
+	for {
+		err := schema.RemoveTriggers(ctx, t.pool)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if schema.IsDenied(err) {
+			if t.logged.isNew("stay", err.Error()) {
+				t.logger.InfoContext(ctx, "triggers that the WAL source does not need stay, since the role does not own the provider tables", "error", err)
+			}
+			return
+		}
+		t.logger.InfoContext(ctx, "triggers that the WAL source does not need are still there", "error", err, "retry_in", triggerPause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(triggerPause):
+		}
+	}
+}
