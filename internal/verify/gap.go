@@ -22,12 +22,14 @@ func (v *Verifier) Gap(ctx context.Context, tx pgx.Tx, reason string, source pub
 	if err != nil {
 		return Recorded{}, fmt.Errorf("record a gap: %w", err)
 	}
-	at := place{locked.Generation, locked.LastSeq, locked.Epoch}
+	at := position{locked.Generation, locked.LastSeq, locked.Epoch}
 	alert, err := alertOfNone(drift.Gap, at, reason, source)
 	if err != nil {
 		return Recorded{}, fmt.Errorf("record a gap: %w", err)
 	}
-	recorded, err := v.store(ctx, tx, at, store.RecordParams{}, Recorded{alerts: []pubsub.DriftAlert{alert}}, source)
+	recorded, err := record{db: tx, at: at, term: v.sequence.currentTerm(), source: source}.write(ctx, Recorded{
+		environment: v.environment.Load(), alerts: []pubsub.DriftAlert{alert},
+	})
 	if err == nil && recorded.generation == 0 {
 		err = errRace
 	}
@@ -38,7 +40,7 @@ func (v *Verifier) Gap(ctx context.Context, tx pgx.Tx, reason string, source pub
 }
 
 // alertOfNone returns the next alert, which is about no provider.
-func alertOfNone(kind drift.Kind, at place, reason string, source pubsub.Source) (pubsub.DriftAlert, error) {
+func alertOfNone(kind drift.Kind, at position, reason string, source pubsub.Source) (pubsub.DriftAlert, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return pubsub.DriftAlert{}, err

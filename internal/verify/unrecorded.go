@@ -21,48 +21,56 @@ type Transition struct {
 // leader has compared the provider with the same environment. Transitions of credentials
 // alone are left out, since the leader can have another mode for them.
 func (v *Verifier) Unrecorded(ctx context.Context, request Request) (found []Transition, err error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	ctx, done := v.measured(ctx, request)
-	defer func() { done(err) }()
-	hinted, usable, err := v.lookAtHints(ctx, request)
-	if usable {
-		return hinted.transitions(), nil
-	}
-	var names []string
-	if err == nil {
-		names, err = v.scan(ctx)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("verify providers: %w", err)
-	}
-	return v.unrecordedOf(ctx, names)
+	err = v.measure(ctx, request.All, func(ctx context.Context) error {
+		return v.current(ctx, func(run *verification) (err error) {
+			found, err = run.unrecorded(ctx, request)
+			return err
+		})
+	})
+	return found, err
 }
 
 // StillUnrecorded is [Verifier.Unrecorded] of the providers named.
 func (v *Verifier) StillUnrecorded(ctx context.Context, names []string) (found []Transition, err error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	ctx, done := v.measured(ctx, Request{All: len(names) > chunk})
-	defer func() { done(err) }()
-	return v.unrecordedOf(ctx, names)
+	err = v.measure(ctx, len(names) > chunk, func(ctx context.Context) error {
+		return v.current(ctx, func(run *verification) (err error) {
+			found, err = run.unrecordedOf(ctx, names)
+			return err
+		})
+	})
+	return found, err
 }
 
-func (v *Verifier) unrecordedOf(ctx context.Context, names []string) (found []Transition, err error) {
+func (r *verification) unrecorded(ctx context.Context, request Request) ([]Transition, error) {
+	hinted, usable, err := r.readHinted(ctx, request)
+	if usable {
+		return hinted.transitions(), r.unlessReplaced()
+	}
+	var names []string
+	if err == nil {
+		names, err = r.scan(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verify providers: %w", err)
+	}
+	return r.unrecordedOf(ctx, names)
+}
+
+func (r *verification) unrecordedOf(ctx context.Context, names []string) (found []Transition, err error) {
 	for some := range slices.Chunk(names, chunk) {
-		looked, err := v.look(ctx, some, nil, drift.IgnoreCredentials)
+		read, err := r.read(ctx, some, nil, drift.IgnoreCredentials)
 		if err != nil {
 			return nil, fmt.Errorf("verify providers: %w", err)
 		}
-		found = append(found, looked.transitions()...)
+		found = append(found, read.transitions()...)
 	}
-	return found, nil
+	return found, r.unlessReplaced()
 }
 
-// transitions returns the transitions of [Verifier.Unrecorded] in a look.
-func (l look) transitions() (found []Transition) {
-	for _, s := range l.sightings {
-		j, before := s.recorded.Judge(s.observation), s.recorded.State
+// transitions returns the transitions of [Verifier.Unrecorded] in a reading.
+func (r reading) transitions() (found []Transition) {
+	for _, c := range r.comparisons {
+		j, before := c.recorded.Judge(c.observation), c.recorded.State
 		o := j.Observation
 		if j.Alert == "" || before == nil || before.EnvHash != o.EnvHash {
 			continue

@@ -235,7 +235,7 @@ func (s *session) applyPart(ctx context.Context, tx pgx.Tx, part *transaction, s
 // recordTouched records what a transaction has changed whose parts are all applied,
 // some providers at a time.
 func (s *session) recordTouched(ctx context.Context, tx pgx.Tx, last *transaction, seen *outcome) (all []verify.Recorded, err error) {
-	for names := range slices.Chunk(seen.takeTouched(), verify.MaxLook) {
+	for names := range slices.Chunk(seen.takeTouched(), verify.MaxObserved) {
 		if err := s.mirror.fetch(ctx, store.On(tx), nil, slices.Clone(names)); err != nil {
 			return nil, fmt.Errorf("read the mirror of the providers: %w", err)
 		}

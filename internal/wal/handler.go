@@ -690,10 +690,10 @@ func (s *session) verify(ctx context.Context) (wait time.Duration, err error) {
 // and sends a marker after it. Once the stream has passed the marker, the mirror
 // holds everything that the look could see.
 func (s *session) look(ctx context.Context, c *check) error {
-	names := c.names[:min(len(c.names), verify.MaxLook)]
+	names := c.names[:min(len(c.names), verify.MaxObserved)]
 	next := &check{request: c.request, names: c.names[len(names):], again: c.again, token: uuid.NewString(), touched: map[string]bool{}}
 	var err error
-	if next.observed, err = s.Verifier.Look(ctx, names); err != nil {
+	if next.observed, err = s.Verifier.Observe(ctx, names); err != nil {
 		return err
 	}
 	if err := store.On(s.Pool).EmitMarker(ctx, next.token); err != nil {

@@ -102,7 +102,7 @@ proctype worker(byte me) {
 END	do
 #include "election.pml"
 
-	/* Verifier.look */
+	/* verification.read */
 	:: d_step { AT(LOOK) && w[me].due ->
 		w[me].due = false;
 		if

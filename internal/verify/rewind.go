@@ -2,12 +2,8 @@ package verify
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"log/slog"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,61 +19,6 @@ import (
 // gone, and its numbers are given out again. So the sequence has epochs. The leader begins
 // one with an alert "rewound" when the counter's row is not what the last worker left, and
 // when it ends before what this process has seen.
-
-// reached is how far the sequence of alerts had got when this process last saw it, in
-// whatever term and role, by epoch. The answers to queries may come in any order. Its
-// methods may be called by several goroutines.
-type reached struct {
-	mu   sync.Mutex
-	seqs map[uuid.UUID]int64
-}
-
-// see adds an end of the sequence.
-func (r *reached) see(epoch uuid.UUID, seq int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.seqs == nil {
-		r.seqs = map[uuid.UUID]int64{}
-	}
-	r.seqs[epoch] = max(r.seqs[epoch], seq)
-}
-
-// whyBefore returns why an end of the sequence, in an epoch that came after the former
-// ones, is before what was seen; empty where it is not.
-func (r *reached) whyBefore(epoch uuid.UUID, former []uuid.UUID, seq int64) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if seen := r.seqs[epoch]; seq < seen {
-		return fmt.Sprintf("the last alert has the seq %d, and %d was seen before", seq, seen)
-	}
-	for e, seen := range r.seqs {
-		// An epoch that began later says by its alert that something may be lost.
-		if e != epoch && !slices.Contains(former, e) && begun(epoch) <= begun(e) {
-			return fmt.Sprintf("alerts up to seq %d were seen in a later epoch", seen)
-		}
-	}
-	return ""
-}
-
-// begun returns when an epoch began, in milliseconds since 1970 by the clock of the worker
-// that began it; 0 for the first one of a database.
-func begun(epoch uuid.UUID) int64 {
-	if epoch.Version() != 7 {
-		return 0
-	}
-	return int64(binary.BigEndian.Uint64(epoch[:8]) >> 16)
-}
-
-// begin notes the epoch that the leader has begun. Of all others the database is known to
-// lack something.
-func (r *reached) begin(epoch uuid.UUID, seq int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.seqs = map[uuid.UUID]int64{epoch: seq}
-}
-
-// AlertsSeen notes how far the sequence of alerts has got. It waits for no verification.
-func (v *Verifier) AlertsSeen(epoch uuid.UUID, lastSeq int64) { v.reached.see(epoch, lastSeq) }
 
 // server identifies the server, each field 0 where it is not known.
 type server struct {
@@ -98,12 +39,13 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 		return fmt.Errorf("read the server's timeline: %w", err)
 	}
 	server := server{system, timeline}
+	term := v.sequence.currentTerm()
 	for range maxRaces {
 		counter, err := queries.ReadCounter(ctx)
 		if err != nil {
 			return fmt.Errorf("read provwatch.alert_counter: %w", err)
 		}
-		if counter.Term != v.term {
+		if counter.Term != term {
 			return leader.ErrLaterTerm
 		}
 		reasons, certain := v.whyRewound(counter, server)
@@ -113,12 +55,12 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 			taken, err = v.rewind(ctx, counter, server, strings.Join(reasons, "; "), certain, source)
 		case isNoted(counter, server):
 			taken = true
-			v.epoch = counter.Epoch
-			v.reached.see(counter.Epoch, counter.LastSeq)
+			v.sequence.goOn(counter.Epoch)
+			v.sequence.see(counter.Epoch, counter.LastSeq)
 		default:
 			// Noted for the first time: there is nothing to compare with.
 			_, err = queries.NoteCounter(ctx, store.NoteCounterParams{
-				Timeline: timeline, TableOid: counter.OidHere, SystemIdentifier: system, Term: v.term, Generation: counter.Generation,
+				Timeline: timeline, TableOid: counter.OidHere, SystemIdentifier: system, Term: term, Generation: counter.Generation,
 			})
 		}
 		if err != nil {
@@ -152,7 +94,7 @@ func (v *Verifier) whyRewound(counter store.ReadCounterRow, server server) (reas
 	if counter.LastCursor > counter.LastSeq {
 		add("the last alert has the seq %d, and a sink was sent one of seq %d", counter.LastSeq, counter.LastCursor)
 	}
-	if why := v.reached.whyBefore(counter.Epoch, counter.FormerEpochs, counter.LastSeq); why != "" {
+	if why := v.sequence.whyBefore(counter.Epoch, counter.FormerEpochs, counter.LastSeq); why != "" {
 		add("%s", why)
 	}
 	certain = len(reasons) > 0
@@ -169,7 +111,7 @@ func (v *Verifier) whyRewound(counter store.ReadCounterRow, server server) (reas
 // rewind begins an epoch, and reports whether it has: not when somebody else has recorded
 // anything meanwhile.
 func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, server server, reason string, certain bool, source pubsub.Source) (bool, error) {
-	at := place{counter.Generation, max(counter.LastSeq, counter.LastRow), uuid.Must(uuid.NewV7())}
+	at := position{counter.Generation, max(counter.LastSeq, counter.LastRow), uuid.Must(uuid.NewV7())}
 	alert, err := alertOfNone(drift.Rewound, at, reason, source)
 	if err != nil {
 		return false, err
@@ -177,34 +119,15 @@ func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, ser
 	alert.Certain = &certain
 	done, err := store.On(v.pool).Rewind(ctx, store.RewindParams{
 		Seq: alert.Seq, Epoch: at.epoch, Timeline: server.timeline, TableOid: counter.OidHere, SystemIdentifier: server.system,
-		Term: v.term, Generation: at.generation, ID: alert.ID, Source: string(source), DetectedAt: alert.DetectedAt,
+		Term: v.sequence.currentTerm(), Generation: at.generation, ID: alert.ID, Source: string(source), DetectedAt: alert.DetectedAt,
 		Reason: alert.Reason, Certain: certain, Payload: alert.Payload(),
 	})
 	if err != nil || len(done) == 0 {
 		return false, err
 	}
-	v.epoch = at.epoch
-	v.reached.begin(at.epoch, alert.Seq)
-	v.announce(ctx, Recorded{generation: done[0].Generation, alerts: []pubsub.DriftAlert{alert}})
+	v.sequence.rewound(at.epoch, alert.Seq)
+	v.announce(ctx, Recorded{environment: v.environment.Load(), generation: done[0].Generation, alerts: []pubsub.DriftAlert{alert}})
 	return true, nil
-}
-
-// announceOfNone logs and measures an alert that is about no provider.
-func (v *Verifier) announceOfNone(ctx context.Context, a pubsub.DriftAlert) {
-	message := "changes may have passed unseen"
-	measured := a.Kind
-	switch {
-	case a.Kind != drift.Rewound:
-	case a.Certain != nil && *a.Certain:
-		message = "alerts may be lost: their sequence was rewound"
-	default:
-		message, measured = "the latest alerts may be lost: their sequence may have been rewound", ""
-	}
-	v.logger.LogAttrs(ctx, slog.LevelWarn, message, slog.String("kind", string(a.Kind)), slog.Int64("seq", a.Seq), slog.String("reason", a.Reason),
-		slog.String("source", string(a.Source)), slog.String("epoch", a.Epoch.String()))
-	if measured != "" {
-		v.metrics.GapObserved(measured, a.DetectedAt)
-	}
 }
 
 // findGaps measures the gaps and rewinds that others have recorded.
@@ -219,17 +142,6 @@ func (v *Verifier) findGaps(ctx context.Context) error {
 	}
 	for kind, at := range latest {
 		v.metrics.GapObserved(kind, at)
-	}
-	return nil
-}
-
-// needEpoch reads the epoch unless it is known, as of a verifier that has taken over.
-func (v *Verifier) needEpoch(ctx context.Context) (err error) {
-	if v.epoch != uuid.Nil {
-		return nil
-	}
-	if v.epoch, err = store.On(v.pool).ReadEpoch(ctx); err != nil {
-		return fmt.Errorf("read provwatch.alert_counter: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,58 @@
+package verify
+
+import (
+	"context"
+	"log/slog"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/pubsub"
+)
+
+// announce logs and counts what was recorded, and updates what is known of it. Its
+// transaction has committed.
+func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
+	if recorded.generation != 0 {
+		v.baseline.recorded(recorded)
+	}
+	for _, j := range recorded.judgements {
+		v.judged(ctx, recorded.environment, j.Judgement)
+	}
+	for _, a := range recorded.alerts {
+		v.sequence.see(a.Epoch, a.Seq)
+		v.metrics.AlertPublished(a.Kind, a.Source)
+		if !a.Kind.HasProvider() {
+			v.announceOfNone(ctx, a)
+			continue
+		}
+		level, message := slog.LevelWarn, "drift"
+		if a.Kind == drift.Resolved {
+			level, message = slog.LevelInfo, "drift resolved"
+		}
+		v.logger.Log(ctx, level, message, "kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq,
+			"fields", drift.List(a.Fields), "source", string(a.Source))
+	}
+}
+
+// announceOfNone logs and measures an alert that is about no provider.
+func (v *Verifier) announceOfNone(ctx context.Context, a pubsub.DriftAlert) {
+	message := "changes may have passed unseen"
+	measured := a.Kind
+	switch {
+	case a.Kind != drift.Rewound:
+	case a.Certain != nil && *a.Certain:
+		message = "alerts may be lost: their sequence was rewound"
+	default:
+		message, measured = "the latest alerts may be lost: their sequence may have been rewound", ""
+	}
+	v.logger.LogAttrs(ctx, slog.LevelWarn, message, slog.String("kind", string(a.Kind)), slog.Int64("seq", a.Seq), slog.String("reason", a.Reason),
+		slog.String("source", string(a.Source)), slog.String("epoch", a.Epoch.String()))
+	if measured != "" {
+		v.metrics.GapObserved(measured, a.DetectedAt)
+	}
+}
+
+// judged takes over a judgement whose state is recorded.
+func (v *Verifier) judged(ctx context.Context, e *environment, j drift.Judgement) {
+	desired, _ := e.find(j.Observation.Provider)
+	v.conditions.judged(ctx, j, desired)
+}

@@ -1,0 +1,154 @@
+package verify
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/seed"
+)
+
+// conditions says which providers drift and which cannot be compared, as of the last
+// judgement of each. It logs a condition when it begins and when it ends.
+//
+// Verifications, and what announces their records, read and write the maps from any
+// goroutine, under mu. It is not held while anything is logged or measured.
+type conditions struct {
+	logger *slog.Logger
+
+	mu       sync.Mutex
+	drifting map[string]drift.Kind
+	// notComparable has the reason of each provider that cannot be compared, and
+	// credentials the difference of credentials that was last logged of each provider.
+	notComparable, credentials map[string]string
+}
+
+func newConditions(logger *slog.Logger) *conditions {
+	return &conditions{logger: logger, drifting: map[string]drift.Kind{}, notComparable: map[string]string{}, credentials: map[string]string{}}
+}
+
+// setNotComparable replaces the providers that cannot be compared. It logs nothing.
+func (c *conditions) setNotComparable(reasons map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notComparable = map[string]string{}
+	maps.Copy(c.notComparable, reasons)
+}
+
+// judged takes over a judgement. Of a provider that cannot be compared it logs each
+// reason once. desired is that of the provider, the zero value where the environment does
+// not name it.
+func (c *conditions) judged(ctx context.Context, j drift.Judgement, desired provider.Desired) {
+	name := j.Observation.Provider
+	before, after := c.swap(j)
+	switch {
+	case before == after:
+	case after == "":
+		c.logger.InfoContext(ctx, "provider can be compared again", "provider", name)
+	default:
+		remedy := "add the key that its API keys are encrypted with, or replace them with \"resolve " + name + " --take env --with-keys\""
+		if desired.Name != "" && j.Observation.Unreadable != nil {
+			remedy = seed.Repair(desired, j.Observation.Unreadable)
+		}
+		c.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", name, "error", after, "remedy", remedy)
+	}
+}
+
+// swap replaces what is known of a provider, and returns why it could not be compared
+// before and cannot be now, each empty for no reason.
+func (c *conditions) swap(j drift.Judgement) (before, after string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := j.Observation.Provider
+	before = c.notComparable[name]
+	if j.Reason == "" {
+		delete(c.notComparable, name)
+	} else {
+		c.notComparable[name] = j.Reason
+	}
+	if j.Kind == drift.InSync {
+		delete(c.drifting, name)
+	} else {
+		c.drifting[name] = j.Kind
+	}
+	return before, j.Reason
+}
+
+// inSync takes over that all providers of the environment are in sync but the suspects,
+// which are sorted: their drift may have ended while another worker led, or by a seed.
+func (c *conditions) inSync(ctx context.Context, e *environment, suspects []string) {
+	for _, name := range c.endInSync(e, suspects) {
+		c.logger.InfoContext(ctx, "provider can be compared again", "provider", name)
+	}
+}
+
+// endInSync returns the providers that could not be compared, and can be now.
+func (c *conditions) endInSync(e *environment, suspects []string) (comparable []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	isInSync := func(name string) bool {
+		_, isSuspect := slices.BinarySearch(suspects, name)
+		return e.isNamed(name) && !isSuspect
+	}
+	maps.DeleteFunc(c.drifting, func(name string, _ drift.Kind) bool { return isInSync(name) })
+	for name := range c.notComparable {
+		if isInSync(name) {
+			delete(c.notComparable, name)
+			comparable = append(comparable, name)
+		}
+	}
+	slices.Sort(comparable)
+	return comparable
+}
+
+// compared logs how credentials differ, or that they cannot be compared: each difference
+// once.
+func (c *conditions) compared(ctx context.Context, o drift.Observation) {
+	difference := o.Credentials
+	if o.UnreadableCredentials != nil {
+		difference = o.UnreadableCredentials.Error()
+	}
+	c.mu.Lock()
+	before := c.credentials[o.Provider]
+	c.credentials[o.Provider] = difference
+	c.mu.Unlock()
+	if before != difference {
+		WarnCredentials(ctx, c.logger, o)
+	}
+}
+
+// forgetUnnamed forgets the providers that the environment does not name.
+func (c *conditions) forgetUnnamed(e *environment) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.drifting, func(name string, _ drift.Kind) bool { return !e.isNamed(name) })
+	maps.DeleteFunc(c.notComparable, func(name, _ string) bool { return !e.isNamed(name) })
+	maps.DeleteFunc(c.credentials, func(name, _ string) bool { return !e.isNamed(name) })
+}
+
+// measure hands the conditions to the metrics.
+func (c *conditions) measure(metrics Metrics) {
+	c.mu.Lock()
+	notComparable := maps.Clone(c.notComparable)
+	byKind := map[drift.Kind]int{}
+	for _, kind := range c.drifting {
+		byKind[kind]++
+	}
+	c.mu.Unlock()
+	metrics.DriftsObserved(byKind)
+	metrics.NotComparableObserved(notComparable)
+}
+
+// WarnCredentials logs how credentials differ, or that they cannot be compared.
+func WarnCredentials(ctx context.Context, logger *slog.Logger, o drift.Observation) {
+	switch {
+	case o.UnreadableCredentials != nil:
+		logger.WarnContext(ctx, "credentials in the database cannot be compared with the environment", "provider", o.Provider, "error", o.UnreadableCredentials)
+	case o.Credentials != "":
+		logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
+	}
+}

@@ -1,0 +1,41 @@
+package verify
+
+import (
+	"slices"
+	"strings"
+
+	"provwatch/internal/provider"
+)
+
+// environment is what verifications compare the database with: the desired providers as
+// they are compared, without credentials. It never changes. A reload replaces it as a
+// whole, and a verification keeps the one that it began with.
+type environment struct {
+	names   []string           // sorted
+	desired []provider.Desired // in the order of the names
+	index   map[string]int     // of a name in these
+}
+
+func newEnvironment(desired []provider.Desired) *environment {
+	e := &environment{desired: desired, names: make([]string, len(desired)), index: make(map[string]int, len(desired))}
+	slices.SortFunc(e.desired, func(a, b provider.Desired) int { return strings.Compare(a.Name, b.Name) })
+	for i, d := range e.desired {
+		e.names[i], e.index[d.Name] = d.Name, i
+	}
+	return e
+}
+
+// find returns the provider of a name.
+func (e *environment) find(name string) (provider.Desired, bool) {
+	i, named := e.index[name]
+	if !named {
+		return provider.Desired{}, false
+	}
+	return e.desired[i], true
+}
+
+// isNamed reports whether the environment names the provider.
+func (e *environment) isNamed(name string) bool {
+	_, named := e.index[name]
+	return named
+}

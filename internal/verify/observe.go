@@ -1,0 +1,153 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/postgres"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+)
+
+// Observed is an observation that [Verifier.Record] judges.
+type Observed struct {
+	drift.Observation
+	// Commit is the transaction that made it so, nil if it is as things are now.
+	Commit *pubsub.Commit
+
+	environment *environment // that it was compared with, nil where the caller compared it
+}
+
+// MaxObserved is how many providers one [Verifier.Observe] reads at most.
+const MaxObserved = chunk
+
+// Suspects returns the providers to observe for the request: those that are not seen to
+// be in sync as recorded.
+func (v *Verifier) Suspects(ctx context.Context, request Request) (names []string, err error) {
+	err = v.measure(ctx, request.All, func(ctx context.Context) error {
+		run, err := v.begin(ctx)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		hinted, found, err := run.suspects(ctx, request)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		names = found
+		for _, c := range hinted.comparisons {
+			names = append(names, c.observation.Provider)
+		}
+		return nil
+	})
+	return names, err
+}
+
+// Observe reads the providers named and records nothing.
+func (v *Verifier) Observe(ctx context.Context, names []string) ([]Observed, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.answerWithin)
+	defer cancel()
+	run, err := v.begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("verify providers: %w", err)
+	}
+	read, err := run.readNamed(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("verify providers: %w", err)
+	}
+	observed := make([]Observed, len(read.comparisons))
+	for i, c := range read.comparisons {
+		observed[i] = Observed{Observation: c.observation, environment: run.environment}
+	}
+	return observed, nil
+}
+
+// Record judges observations in their order, each against what the ones before it left,
+// and writes states, alerts and notifications in the transaction tx. After tx has
+// committed, hand the result to [Verifier.Announce].
+//
+// An observation from a commit does not know of credentials: what was recorded of them
+// stands. One of [Verifier.Observe] is left out where a reload has replaced the
+// environment since. The request that follows the reload covers it.
+func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, source pubsub.Source) (Recorded, error) {
+	environment := v.environment.Load()
+	observed = slices.DeleteFunc(slices.Clone(observed), func(o Observed) bool {
+		return o.environment != nil && o.environment != environment
+	})
+	if len(observed) == 0 {
+		return Recorded{}, nil
+	}
+	locked, err := store.On(tx).LockAlerts(ctx)
+	if err != nil {
+		return Recorded{}, err
+	}
+	known, err := store.On(tx).ReadRecorded(ctx, providersOf(observed))
+	if err != nil {
+		return Recorded{}, err
+	}
+	what := Recorded{environment: environment, judgements: v.judge(observed, known)}
+	if !slices.ContainsFunc(what.judgements, func(j judgement) bool { return j.IsNews() }) {
+		return what, nil
+	}
+	at := position{locked.Generation, locked.LastSeq, locked.Epoch}
+	recorded, err := record{db: tx, at: at, term: v.sequence.currentTerm(), source: source}.write(ctx, what)
+	if err == nil && recorded.generation == 0 {
+		err = errRace // another worker leads by now
+	}
+	return recorded, err
+}
+
+// providersOf returns the names of the providers that were observed, each once.
+func providersOf(observed []Observed) []string {
+	names := make([]string, len(observed))
+	for i, o := range observed {
+		names[i] = o.Provider
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// judge judges observations in their order. It brings what is recorded up to date.
+func (v *Verifier) judge(observed []Observed, known map[string]drift.Recorded) []judgement {
+	judgements := make([]judgement, 0, len(observed))
+	for _, o := range observed {
+		recorded := known[o.Provider]
+		j := judgement{commit: o.Commit}
+		if o.Commit == nil {
+			j.Judgement = recorded.Judge(o.Observation)
+		} else {
+			judged := false
+			if j.Judgement, judged = recorded.JudgeRow(o.Observation, v.reader.credentials == drift.AlertCredentials); !judged {
+				continue // the verification that follows compares the credentials
+			}
+		}
+		judgements = append(judgements, j)
+		known[o.Provider] = recorded.After(j.Judgement)
+	}
+	return judgements
+}
+
+// Announce logs and counts what was recorded.
+func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {
+	if recorded.environment != nil {
+		v.announce(ctx, recorded)
+	}
+	v.conditions.measure(v.metrics)
+}
+
+// CloseUnnamed ends a full verification: it ends the drifts of providers that the
+// environment no longer names, the first time that it is called after the environment or
+// the leader changed, and counts the providers that drift.
+func (v *Verifier) CloseUnnamed(ctx context.Context, source pubsub.Source) error {
+	ctx, cancel := context.WithTimeout(postgres.Bounded(ctx, fullTimeout), fullTimeout)
+	defer cancel()
+	err := v.current(ctx, func(run *verification) error { return run.closeUnnamed(ctx, source) })
+	if err != nil {
+		return err
+	}
+	v.conditions.measure(v.metrics)
+	return nil
+}

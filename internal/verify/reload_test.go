@@ -1,0 +1,174 @@
+package verify_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/verify"
+	"provwatch/internal/waittest"
+)
+
+var reload = verify.Everything(pubsub.SourceReload)
+
+// at returns a provider with a base URL.
+func at(name, baseURL string) provider.Desired {
+	d := openAI(name)
+	d.BaseURL = baseURL
+	return d
+}
+
+// lockProviders locks the provider table in a transaction, which the caller ends.
+func lockProviders(t *testing.T, pool *pgxpool.Pool) pgx.Tx {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+	_, err = tx.Exec(t.Context(), `LOCK TABLE public.ai_providers IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+	return tx
+}
+
+// waiting returns how many sessions of a database wait for a lock.
+func waiting(t *testing.T, pool *pgxpool.Pool) string {
+	t.Helper()
+	return value(t, pool, `SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+}
+
+// TestAReloadWaitsForNoVerification has verifications that wait for a locked table while
+// a reload replaces the environment, and with it the row is changed. What is recorded
+// agrees with the environment after the reload.
+func TestAReloadWaitsForNoVerification(t *testing.T) {
+	t.Parallel()
+	none := func(_ []verify.Transition, err error) error { return err }
+	for name, do := range map[string]func(context.Context, *verify.Verifier, uuid.UUID) error{
+		"all": func(ctx context.Context, v *verify.Verifier, _ uuid.UUID) error { return v.Verify(ctx, resync) },
+		"a hint": func(ctx context.Context, v *verify.Verifier, id uuid.UUID) error {
+			return v.Verify(ctx, verify.Request{ProviderIDs: []uuid.UUID{id}, Source: pubsub.SourceNotify})
+		},
+		"on a standby": func(ctx context.Context, v *verify.Verifier, id uuid.UUID) error {
+			return none(v.Unrecorded(ctx, verify.Request{ProviderIDs: []uuid.UUID{id}}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, v, metrics := seeded(t, drift.IgnoreCredentials, at("a", "https://1/"), openAI("b"))
+			id := idOf(t, pool, "a")
+			v.AnswerWithin(waittest.Patience)
+			tx := lockProviders(t, pool)
+			verified := make(chan error, 1)
+			go func() { verified <- do(t.Context(), v, id) }()
+			waittest.Until(t, func() bool { return waiting(t, pool) == "1" }, "the verification waits for the table")
+
+			v.SetDesired([]provider.Desired{at("a", "https://2/"), openAI("b")})
+			require.Equal(t, "1", waiting(t, pool), "the verification still waits")
+			require.Empty(t, verified)
+			require.Equal(t, 2, v.Providers())
+			kept, _ := v.Named("a")
+			require.Equal(t, "https://2/", kept.BaseURL)
+
+			_, err := tx.Exec(t.Context(), `UPDATE public.ai_providers SET base_url = 'https://2/' WHERE name = 'a'`)
+			require.NoError(t, err)
+			require.NoError(t, tx.Commit(t.Context()))
+			require.NoError(t, waittest.Receive(t, verified, "the verification ends"))
+			require.NoError(t, v.Verify(t.Context(), reload))
+			require.Empty(t, alerts(t, pool), "neither side drifts from the other at any time")
+			require.Empty(t, metrics.drifting)
+
+			exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://1/' WHERE name = 'a'`)
+			require.NoError(t, v.Verify(t.Context(), resync))
+			require.Equal(t, []string{"1 changed a resync"}, alerts(t, pool))
+		})
+	}
+}
+
+// TestAVerificationGoesOnWithTheEnvironmentOfAReload has a row that agrees with the
+// former environment, and not with the one that replaces it.
+func TestAVerificationGoesOnWithTheEnvironmentOfAReload(t *testing.T) {
+	t.Parallel()
+	pool, v, metrics := seeded(t, drift.IgnoreCredentials, at("a", "https://1/"), openAI("dropped"))
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'dropped'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	tx := lockProviders(t, pool)
+	verified := make(chan error, 1)
+	go func() { verified <- v.Verify(t.Context(), resync) }()
+	waittest.Until(t, func() bool { return waiting(t, pool) == "1" }, "the verification waits for the table")
+	v.SetDesired([]provider.Desired{at("a", "https://2/")})
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, waittest.Receive(t, verified, "the verification ends"))
+	want := []string{"1 disabled dropped resync", "2 changed a resync", "3 resolved dropped resync"}
+	require.Equal(t, want, alerts(t, pool))
+	require.NoError(t, v.Verify(t.Context(), reload))
+	require.Equal(t, want, alerts(t, pool))
+	require.Equal(t, map[drift.Kind]int{drift.Changed: 1}, metrics.drifting)
+}
+
+// TestAnObservationOfAFormerEnvironmentIsNotRecorded observes a provider as the WAL
+// source does, which records it in a transaction of its own.
+func TestAnObservationOfAFormerEnvironmentIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, at("a", "https://1/"))
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://2/'`)
+	record := func(reloads bool) {
+		t.Helper()
+		observed, err := v.Observe(t.Context(), []string{"a"})
+		require.NoError(t, err)
+		require.Len(t, observed, 1)
+		if reloads {
+			v.SetDesired([]provider.Desired{at("a", "https://2/")})
+		}
+		var recorded verify.Recorded
+		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
+			recorded, err = v.Record(t.Context(), tx, observed, pubsub.SourceResync)
+			return err
+		}))
+		v.Announce(t.Context(), recorded)
+	}
+	record(true)
+	require.Empty(t, alerts(t, pool))
+	require.NoError(t, v.Verify(t.Context(), reload))
+	require.Empty(t, alerts(t, pool))
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://1/'`)
+	record(false)
+	require.Equal(t, []string{"1 changed a resync"}, alerts(t, pool))
+}
+
+// TestReloadsAmongVerifications replaces the environment again and again while others
+// verify. After the last verification of each environment, what is recorded agrees with
+// it, and alerts begin and end a drift by turns.
+func TestReloadsAmongVerifications(t *testing.T) {
+	t.Parallel()
+	pool, v, metrics := seeded(t, drift.IgnoreCredentials, at("a", "https://1/"), openAI("b"))
+	hint := verify.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}
+	for i := range 30 {
+		var group sync.WaitGroup
+		for _, request := range []verify.Request{resync, hint} {
+			group.Go(func() { require.NoError(t, v.Verify(t.Context(), request)) })
+		}
+		environment, kind := at("a", "https://1/"), drift.InSync
+		if i%2 == 0 {
+			environment, kind = at("a", "https://2/"), drift.Changed
+		}
+		v.SetDesired([]provider.Desired{environment, openAI("b")})
+		group.Wait()
+		require.NoError(t, v.Verify(t.Context(), reload))
+		require.Equal(t, string(kind), value(t, pool, `SELECT kind FROM provwatch.drift_state WHERE provider = 'a'`))
+		if kind == drift.InSync {
+			require.Empty(t, metrics.drifting)
+		}
+	}
+	for i, alert := range alerts(t, pool) {
+		want := []string{"changed", "resolved"}[i%2]
+		require.True(t, strings.HasPrefix(alert, fmt.Sprintf("%d %s a ", i+1, want)), alert)
+	}
+}

@@ -1,0 +1,253 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+)
+
+// verification is one run over what a request covers, of one goroutine. It compares with
+// the environment and the hashes that it began with, and records in the term.
+type verification struct {
+	v           *Verifier
+	environment *environment
+	hasher      provider.Hasher
+	term        int64
+}
+
+var (
+	// errRace says that other workers keep recording.
+	errRace = errors.New("record drift: another worker records all the while")
+	// errReplaced says that a reload has replaced the environment of a verification.
+	errReplaced = errors.New("the environment was replaced meanwhile")
+)
+
+// verify reads what the request covers, and records what is news.
+func (r *verification) verify(ctx context.Context, request Request) error {
+	start := time.Now()
+	hinted, names, err := r.suspects(ctx, request)
+	if err != nil {
+		return fmt.Errorf("verify providers: %w", err)
+	}
+	read := len(hinted.comparisons) + len(names)
+	news, err := r.record(ctx, hinted, request.Source)
+	if err != nil {
+		return fmt.Errorf("verify providers: %w", err)
+	}
+	for some := range slices.Chunk(names, chunk) {
+		seen, err := r.readNamed(ctx, some)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		recorded, err := r.record(ctx, seen, request.Source)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		news += recorded
+	}
+	if request.All {
+		if err := r.closeUnnamed(ctx, request.Source); err != nil {
+			return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
+		}
+	}
+
+	r.v.conditions.measure(r.v.metrics)
+	r.v.logger.DebugContext(ctx, "verified", "full", request.All, "source", string(request.Source),
+		"looked_at", read, "news", news, "took", time.Since(start))
+	return nil
+}
+
+// suspects returns what reading the request's hints has shown, or the names of the
+// providers to read.
+func (r *verification) suspects(ctx context.Context, request Request) (hinted reading, names []string, err error) {
+	hinted, usable, err := r.readHinted(ctx, request)
+	switch {
+	case usable || err != nil:
+		return hinted, nil, err
+	case r.v.reader.credentials.Compares():
+		return reading{}, r.environment.names, nil // a scan reads no keys
+	}
+	names, err = r.scan(ctx)
+	return reading{}, names, err
+}
+
+// readHinted reads the providers of the request's hints. It reports false when the request
+// has no usable ones.
+func (r *verification) readHinted(ctx context.Context, request Request) (hinted reading, usable bool, err error) {
+	if request.All {
+		return reading{}, false, nil
+	}
+	hinted, err = r.read(ctx, nil, request.ProviderIDs, r.v.reader.credentials)
+	if err != nil {
+		return reading{}, false, err
+	}
+	// A hint that belongs to no row and to no provider observed before is no usable hint,
+	// but another program's, or of a row that came and went.
+	if slices.ContainsFunc(request.ProviderIDs, func(id uuid.UUID) bool { return !hinted.ids[id] }) {
+		return reading{}, false, nil
+	}
+	return hinted, true, nil
+}
+
+// readNamed reads the providers named. It passes over names that the environment does not
+// have.
+func (r *verification) readNamed(ctx context.Context, names []string) (reading, error) {
+	return r.read(ctx, names, nil, r.v.reader.credentials)
+}
+
+// read reads the providers named, and those that the ids belong to. The observations are
+// what the mode judges.
+func (r *verification) read(ctx context.Context, names []string, ids []uuid.UUID, mode drift.CredentialMode) (reading, error) {
+	read, err := r.v.reader.read(ctx, r.v.pool, r.environment, r.hasher, names, ids, mode.Compares())
+	if err != nil {
+		return reading{}, err
+	}
+	for i := range read.comparisons {
+		o := &read.comparisons[i].observation
+		if mode == drift.WarnCredentials {
+			r.v.conditions.compared(ctx, *o)
+		}
+		*o = mode.Judged(*o)
+	}
+	return read, nil
+}
+
+// scan reads the rows of all providers and returns the names of those to read: they are
+// not seen to be in sync as recorded. What is recorded of the others is known from the
+// last time, unless somebody has recorded something since.
+func (r *verification) scan(ctx context.Context) (suspects []string, err error) {
+	scan, err := r.v.reader.scan(ctx, r.v.pool, r.environment)
+	if err != nil {
+		return nil, err
+	}
+	suspects, known := r.v.baseline.suspects(scan, r.hasher)
+	if !known {
+		generation, inSync, err := recordedInSync(ctx, r.v.pool, r.environment, r.hasher)
+		if err != nil {
+			return nil, fmt.Errorf("read what is recorded: %w", err)
+		}
+		suspects = scan.suspects(inSync)
+		r.v.baseline.replace(r.environment, r.hasher, generation, inSync)
+	}
+	r.v.conditions.inSync(ctx, r.environment, suspects)
+	return suspects, nil
+}
+
+// unlessReplaced returns [errReplaced] where a reload has replaced the environment.
+func (r *verification) unlessReplaced() error {
+	if r.v.environment.Load() != r.environment {
+		return errReplaced
+	}
+	return nil
+}
+
+// record records what is new in a reading, and returns of how many providers. When
+// somebody has recorded anything since, it reads these again.
+func (r *verification) record(ctx context.Context, read reading, source pubsub.Source) (news int, err error) {
+	for range maxRaces {
+		if err := r.unlessReplaced(); err != nil {
+			return 0, err
+		}
+		var judged []judgement
+		var names []string
+		for _, c := range read.comparisons {
+			j := c.recorded.Judge(c.observation)
+			if !j.IsNews() {
+				r.v.judged(ctx, r.environment, j)
+				continue
+			}
+			judged, names = append(judged, judgement{Judgement: j}), append(names, j.Observation.Provider)
+		}
+		if len(judged) == 0 {
+			return 0, nil
+		}
+		recorded, err := r.write(ctx, position{generation: read.generation, lastSeq: read.lastSeq}, judged, nil, source)
+		if err != nil {
+			return 0, fmt.Errorf("record drift: %w", err)
+		}
+		if recorded {
+			return len(judged), nil
+		}
+		if read, err = r.readNamed(ctx, names); err != nil {
+			return 0, err
+		}
+	}
+	return 0, errRace
+}
+
+// closeUnnamed ends the drifts of providers that the environment no longer names, unless
+// that was done before: nothing is left that they could differ from.
+func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) error {
+	if r.v.baseline.isClosed(r.environment) {
+		return nil
+	}
+	for range maxRaces {
+		unnamed, err := store.On(r.v.pool).ListUnnamedStates(ctx, r.environment.names)
+		if err != nil {
+			return err
+		}
+		if err := r.unlessReplaced(); err != nil {
+			return err
+		}
+		recorded := len(unnamed.States) == 0
+		if !recorded {
+			judged, forgotten := judgeUnnamed(unnamed.States)
+			at := position{generation: unnamed.Generation, lastSeq: unnamed.LastSeq}
+			if recorded, err = r.write(ctx, at, judged, forgotten, source); err != nil {
+				return err
+			}
+		}
+		if recorded {
+			r.v.baseline.close(r.environment)
+			r.v.conditions.forgetUnnamed(r.environment)
+			return nil
+		}
+	}
+	return errRace
+}
+
+// judgeUnnamed judges the recorded states of providers that the environment does not
+// name, all of which are then forgotten.
+func judgeUnnamed(states []store.NamedState) (judged []judgement, forgotten []string) {
+	for _, state := range states {
+		forgotten = append(forgotten, state.Provider)
+		j := drift.Unnamed(state.Provider, state.State)
+		if j.IsNews() {
+			judged = append(judged, judgement{Judgement: j})
+		}
+	}
+	return judged, forgotten
+}
+
+// write writes judgements and announces them. It reports false, and has written nothing,
+// when the generation of the position is over by now. The epoch is filled in.
+func (r *verification) write(ctx context.Context, at position, judgements []judgement, forgotten []string, source pubsub.Source) (bool, error) {
+	if at.epoch = r.v.sequence.currentEpoch(); at.epoch == uuid.Nil { // a verifier that has not taken over
+		epoch, err := store.On(r.v.pool).ReadEpoch(ctx)
+		if err != nil {
+			return false, fmt.Errorf("read provwatch.alert_counter: %w", err)
+		}
+		r.v.sequence.goOn(epoch)
+		at.epoch = epoch
+	}
+	if err := r.unlessReplaced(); err != nil {
+		return false, err
+	}
+	recorded, err := record{db: r.v.pool, at: at, term: r.term, source: source}.write(ctx, Recorded{
+		environment: r.environment, judgements: judgements, forgotten: forgotten,
+	})
+	if err != nil || recorded.generation == 0 {
+		return false, err
+	}
+	r.v.announce(ctx, recorded)
+	return true, nil
+}
