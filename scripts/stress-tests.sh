@@ -53,14 +53,14 @@ for n in "${!tests[@]}"; do
 			batch=$((batch < 1 ? 1 : batch > want - runs ? want - runs : batch))
 		fi
 		status=0
-		(cd "$package" && exec "$dir/${package//\//_}" -test.run "^$name\$" -test.count "$batch" -test.v -test.timeout 30m) >"$dir/output" 2>&1 || status=$?
-		now=$(grep -cE "^--- FAIL: $name " "$dir/output" || true)
+		(cd "$package" && exec "$dir/${package//\//_}" -test.run "^${name//\//\$/^}\$" -test.count "$batch" -test.v -test.timeout 30m) >"$dir/output" 2>&1 || status=$?
+		now=$(grep -cE "^ *--- FAIL: $name " "$dir/output" || true)
 		if ((status != 0)); then
 			# Such as a panic, a race, or a goroutine that is left behind.
 			((now > 0)) || now=1
 			cat "$dir/output" >>"$dir/failures"
 		fi
-		if ! grep -qE "^--- (PASS|FAIL): $name " "$dir/output" && ((status == 0)); then
+		if ! grep -qE "^ *--- (PASS|FAIL): $name " "$dir/output" && ((status == 0)); then
 			echo "$package $name did not run: $(grep -E '^(--- SKIP|testing: warning)' "$dir/output" | head -n 1)" | tee -a "$log"
 			failed=$((failed + 1))
 			break
@@ -69,8 +69,8 @@ for n in "${!tests[@]}"; do
 		runs=$((runs + batch))
 		# In milliseconds, of the runs of this batch. The time of a test leaves out that of
 		# its parallel subtests.
-		average=$(sed -nE "s#^( *)--- (PASS|FAIL): $name(/[^/ ]*)? \(([0-9]+)\.([0-9]{2})s\)#x\1 \4\50#p" "$dir/output" |
-			awk -v runs="$batch" '/^x    / { below += $NF; next } { own += $NF } END { print int((own > below ? own : below) / runs) }')
+		average=$(sed -nE "s#^ *--- (PASS|FAIL): $name(/[^/ ]*)? \(([0-9]+)\.([0-9]{2})s\)#x\2 \3\40#p" "$dir/output" |
+			awk -v runs="$batch" '/^x\// { below += $NF; next } { own += $NF } END { print int((own > below ? own : below) / runs) }')
 		want=$((average < 2000 ? fast : slow))
 	done
 	printf "$format" "$runs" "$failures" "$((SECONDS - began))" "$package" "$name" | tee -a "$log"

@@ -15,9 +15,21 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// TestEachChangeGivesExactlyItsAlertsInOrder scripts every change of a provider
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	t.Run("OfEachChangeInOrder", testAlertsOfEachChangeInOrder)
+	t.Run("OfAReplacedRow", testAlertsOfAReplacedRow)
+	t.Run("AfterAResync", testAlertsAfterAResync)
+	t.Run("OnceAcrossRestarts", testAlertsOnceAcrossRestarts)
+	t.Run("StartFromTheSeedsDrifts", testAlertsStartFromTheSeedsDrifts)
+	t.Run("HoldNoSecretPartOfAURL", testAlertsHoldNoSecretPartOfAURL)
+	t.Run("TooLongPointToTheirRow", testAlertsTooLongPointToTheirRow)
+	t.Run("LongValues", testAlertsLongValues)
+}
+
+// testAlertsOfEachChangeInOrder scripts every change of a provider
 // that docs/specification.md, section 6, names.
-func TestEachChangeGivesExactlyItsAlertsInOrder(t *testing.T) {
+func testAlertsOfEachChangeInOrder(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		w.start(w.twoProviders(), "run").ready()
@@ -56,7 +68,7 @@ func TestEachChangeGivesExactlyItsAlertsInOrder(t *testing.T) {
 	})
 }
 
-func TestARowReplacedUnderAnotherIDIsStillFollowed(t *testing.T) {
+func testAlertsOfAReplacedRow(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		w.start(w.twoProviders(), "run").ready()
@@ -70,7 +82,15 @@ func TestARowReplacedUnderAnotherIDIsStillFollowed(t *testing.T) {
 	})
 }
 
-func TestGarbageAndLargePayloadsAreHarmless(t *testing.T) {
+func TestNotifications(t *testing.T) {
+	t.Parallel()
+	t.Run("GarbageIsHarmless", testNotificationsGarbageIsHarmless)
+	t.Run("OfAnotherProgramPromptVerification", testNotificationsOfAnotherProgramPromptVerification)
+	t.Run("ReadyOnceListening", testNotificationsReadyOnceListening)
+	t.Run("BurstIsCoalesced", testNotificationsBurstIsCoalesced)
+}
+
+func testNotificationsGarbageIsHarmless(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		p := w.start(w.twoProviders(), "run").ready()
@@ -89,7 +109,7 @@ func TestGarbageAndLargePayloadsAreHarmless(t *testing.T) {
 	})
 }
 
-func TestANotificationFromAnotherProgramPromptsAFullVerification(t *testing.T) {
+func testNotificationsOfAnotherProgramPromptVerification(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.start(w.twoProviders(), "run").ready()
@@ -102,7 +122,7 @@ func TestANotificationFromAnotherProgramPromptsAFullVerification(t *testing.T) {
 	w.expectAlerts("disabled openai", "disabled anthropic")
 }
 
-func TestAResyncFindsWhatNothingNotifiedOf(t *testing.T) {
+func testAlertsAfterAResync(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.start(w.twoProviders(), "run", "--resync=300ms").ready()
@@ -115,7 +135,7 @@ func TestAResyncFindsWhatNothingNotifiedOf(t *testing.T) {
 	require.Equal(t, []string{"resync"}, w.strings(`SELECT source FROM provwatch.drift_alerts WHERE seq = 2`))
 }
 
-func TestReadyIsSaidOnceChangesAreListenedFor(t *testing.T) {
+func testNotificationsReadyOnceListening(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		// Resyncs come before the listening connection does.
@@ -127,10 +147,10 @@ func TestReadyIsSaidOnceChangesAreListenedFor(t *testing.T) {
 	})
 }
 
-// TestABurstOfNotificationsCostsABoundedNumberOfVerifications counts on the
+// testNotificationsBurstIsCoalesced counts on the
 // server, in pg_stat_statements' stead, by what the worker itself measures and
 // by the reads of the provider table.
-func TestABurstOfNotificationsCostsABoundedNumberOfVerifications(t *testing.T) {
+func testNotificationsBurstIsCoalesced(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -161,7 +181,7 @@ func TestABurstOfNotificationsCostsABoundedNumberOfVerifications(t *testing.T) {
 	})
 }
 
-func TestARestartRepeatsNoAlertAndMissesNone(t *testing.T) {
+func testAlertsOnceAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
@@ -181,7 +201,7 @@ func TestARestartRepeatsNoAlertAndMissesNone(t *testing.T) {
 	p.stop()
 }
 
-func TestWhatTheSeedWarnedOfIsTheStartingState(t *testing.T) {
+func testAlertsStartFromTheSeedsDrifts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.Equal(t, 0, w.run(nil, "migrate").code)
@@ -193,7 +213,14 @@ func TestWhatTheSeedWarnedOfIsTheStartingState(t *testing.T) {
 	w.expectAlerts("resolved openai")
 }
 
-func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
+func TestReload(t *testing.T) {
+	t.Parallel()
+	t.Run("ReadsTheFileAndVerifies", testReloadReadsTheFileAndVerifies)
+	t.Run("UnusableFileChangesNothing", testReloadUnusableFileChangesNothing)
+	t.Run("FileAndProcessVariables", testReloadFileAndProcessVariables)
+}
+
+func testReloadReadsTheFileAndVerifies(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
@@ -241,7 +268,7 @@ func TestSIGHUPReadsTheEnvironmentFileAgainAndVerifies(t *testing.T) {
 	})
 }
 
-func TestReload(t *testing.T) {
+func testReloadUnusableFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	// A file that is emptied, or that names nothing that is a provider, is refused as
 	// any other that cannot be used: nothing is resolved, and drifts are alerted.
@@ -280,9 +307,9 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestReloadOfOneOfTwoSources empties the file of a worker whose own environment names
+// testReloadFileAndProcessVariables empties the file of a worker whose own environment names
 // another provider.
-func TestReloadOfOneOfTwoSources(t *testing.T) {
+func testReloadFileAndProcessVariables(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
@@ -297,7 +324,7 @@ func TestReloadOfOneOfTwoSources(t *testing.T) {
 	p.stop()
 }
 
-func TestAlertsHoldNoPartOfAURLThatCanBeSecret(t *testing.T) {
+func testAlertsHoldNoSecretPartOfAURL(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.start(w.twoProviders(), "run").ready()
@@ -307,7 +334,7 @@ func TestAlertsHoldNoPartOfAURLThatCanBeSecret(t *testing.T) {
 	require.Contains(t, w.payloads(pubsub.DriftAlerts)[0], `"db":"https://proxy.example/v1"`)
 }
 
-func TestAnAlertTooLongForAPayloadPointsToItsRow(t *testing.T) {
+func testAlertsTooLongPointToTheirRow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.start(w.twoProviders(), "run").ready()
@@ -321,8 +348,8 @@ func TestAnAlertTooLongForAPayloadPointsToItsRow(t *testing.T) {
 	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE seq = 1 AND length(fields::text) > 1900`))
 }
 
-// TestLongValues gives a row a base URL of 9 MB, and a Bedrock one a region of as much.
-func TestLongValues(t *testing.T) {
+// testAlertsLongValues gives a row a base URL of 9 MB, and a Bedrock one a region of as much.
+func testAlertsLongValues(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()

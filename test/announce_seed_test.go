@@ -12,9 +12,15 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// TestAnnounceSeed seeds by each command that can. The tables have no triggers, so that
-// what is sent on ai_providers_changed comes from the seed.
 func TestAnnounceSeed(t *testing.T) {
+	t.Parallel()
+	t.Run("OnRequest", testAnnounceSeedOnRequest)
+	t.Run("Unheard", testAnnounceSeedUnheard)
+}
+
+// testAnnounceSeedOnRequest seeds by each command that can. The tables have no triggers, so that
+// what is sent on ai_providers_changed comes from the seed.
+func testAnnounceSeedOnRequest(t *testing.T) {
 	t.Parallel()
 	run := func(w *world, env environ, args ...string) {
 		w.start(env, append([]string{"run"}, args...)...).ready().stop()
@@ -61,9 +67,9 @@ func TestAnnounceSeed(t *testing.T) {
 	}
 }
 
-// TestUnheardSeed requires the log of a seed that inserted something, and the page, to say
+// testAnnounceSeedUnheard requires the log of a seed that inserted something, and the page, to say
 // when a gateway that hears no NOTIFY uses its rows.
-func TestUnheardSeed(t *testing.T) {
+func testAnnounceSeedUnheard(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()

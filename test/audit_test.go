@@ -14,7 +14,14 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-func TestKilledBetweenCommitAndDeliveryLosesNoAuditEntryAndDoublesNone(t *testing.T) {
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	t.Run("KilledBeforeDelivery", testAuditKilledBeforeDelivery)
+	t.Run("KilledDuringDelivery", testAuditKilledDuringDelivery)
+	t.Run("OperatorCommands", testAuditOperatorCommands)
+}
+
+func testAuditKilledBeforeDelivery(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.Equal(t, 0, w.run(nil, "migrate").code)
@@ -34,7 +41,7 @@ func TestKilledBetweenCommitAndDeliveryLosesNoAuditEntryAndDoublesNone(t *testin
 	w.expectAuditOfTwoProviders()
 }
 
-func TestKilledInTheMiddleOfADeliveryDoublesNoAuditEntry(t *testing.T) {
+func testAuditKilledDuringDelivery(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.Equal(t, 0, w.run(nil, "migrate").code)
@@ -57,9 +64,9 @@ func TestKilledInTheMiddleOfADeliveryDoublesNoAuditEntry(t *testing.T) {
 	require.Equal(t, 4, w.count(`SELECT last_seq FROM provwatch.audit_counter`))
 }
 
-// TestCommandsOfAnOperatorStageAuditEntries runs commands whose role cannot deliver,
+// testAuditOperatorCommands runs commands whose role cannot deliver,
 // with no worker and then with one.
-func TestCommandsOfAnOperatorStageAuditEntries(t *testing.T) {
+func testAuditOperatorCommands(t *testing.T) {
 	t.Parallel()
 	bothSourcesOf(t, newBareWorld, func(t *testing.T, w *world) {
 		const staged = "Audit entries are staged. No worker runs; the next one delivers them.\n"
@@ -99,7 +106,17 @@ func TestCommandsOfAnOperatorStageAuditEntries(t *testing.T) {
 	})
 }
 
-func TestKilledBeforeTheSeedCommitsLeavesNeitherRowsNorAuditEntries(t *testing.T) {
+func TestSeed(t *testing.T) {
+	t.Parallel()
+	t.Run("KilledBeforeCommitLeavesNothing", testSeedKilledBeforeCommitLeavesNothing)
+	t.Run("OnceBySixteenWorkers", testSeedOnceBySixteenWorkers)
+	t.Run("KeepsRotatedKeys", testSeedKeepsRotatedKeys)
+	t.Run("PrintsAndRepeatsNothing", testSeedPrintsAndRepeatsNothing)
+	t.Run("DryRunOnAnEmptyDatabase", testSeedDryRunOnAnEmptyDatabase)
+	t.Run("DryRunFieldByField", testSeedDryRunFieldByField)
+}
+
+func testSeedKilledBeforeCommitLeavesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	require.Equal(t, 0, w.run(nil, "migrate").code)
@@ -117,7 +134,7 @@ func TestKilledBeforeTheSeedCommitsLeavesNeitherRowsNorAuditEntries(t *testing.T
 	require.Len(t, w.payloads(pubsub.Seeds), 2)
 }
 
-func TestSixteenWorkersBootingAtOnceSeedOnce(t *testing.T) {
+func testSeedOnceBySixteenWorkers(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	env := w.twoProviders()
@@ -146,7 +163,7 @@ func TestSixteenWorkersBootingAtOnceSeedOnce(t *testing.T) {
 	}
 }
 
-func TestARotatedKeySurvivesARestart(t *testing.T) {
+func testSeedKeepsRotatedKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()

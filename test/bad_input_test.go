@@ -47,7 +47,13 @@ func newDecoy(t *testing.T, w *world) *decoy {
 	return d
 }
 
-func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	t.Run("FailsBeforeConnecting", testBadInputFailsBeforeConnecting)
+	t.Run("UnreadableFileIsNamed", testBadInputUnreadableFileIsNamed)
+}
+
+func testBadInputFailsBeforeConnecting(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t}
 	d := newDecoy(t, w)
@@ -160,7 +166,7 @@ func TestBadInputIsOneClearMessageBeforeAnythingConnects(t *testing.T) {
 	require.NotContains(t, r.stderr, "pw-of-the-decoy")
 }
 
-func TestAnEnvironmentFileThatIsNotReadableIsNamed(t *testing.T) {
+func testBadInputUnreadableFileIsNamed(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, who runs the worker as somebody else")

@@ -53,7 +53,13 @@ func (w *world) updated() []string {
 	return named
 }
 
-func TestResolveTakeEnv(t *testing.T) {
+func TestBedrock(t *testing.T) {
+	t.Parallel()
+	t.Run("ResolveTakeEnv", testBedrockResolveTakeEnv)
+	t.Run("TypesAreEqual", testBedrockTypesAreEqual)
+}
+
+func testBedrockResolveTakeEnv(t *testing.T) {
 	t.Parallel()
 	// As a gateway stores it, with members that provwatch does not know.
 	const settings = `{"_type":"bedrock","_version":1,"access_key":"AKIAX","access_key_secret":"SS","external_id":"ext-1","model":"arn:profile-a",` +
@@ -144,7 +150,7 @@ func TestResolveTakeEnv(t *testing.T) {
 	})
 }
 
-func TestBedrockTypes(t *testing.T) {
+func testBedrockTypesAreEqual(t *testing.T) {
 	t.Parallel()
 	t.Run("TheGatewayRewritesTheType", func(t *testing.T) {
 		t.Parallel()

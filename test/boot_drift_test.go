@@ -20,7 +20,13 @@ func differs(name, fields, variable string) string {
 		`or keep the database's values with "worker resolve %[1]s --take db"`, name, fields, variable)
 }
 
-func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
+func TestBootDrift(t *testing.T) {
+	t.Parallel()
+	t.Run("NamesEveryProviderAndWritesNothing", testBootDriftNamesEveryProviderAndWritesNothing)
+	t.Run("UndecodableSettingsAreNeverEqual", testBootDriftUndecodableSettingsAreNeverEqual)
+}
+
+func testBootDriftNamesEveryProviderAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.Equal(t, 0, w.run(w.twoProviders(), "seed").code)
@@ -57,7 +63,7 @@ func TestABootWithDriftFailsNamingEveryProviderAndWritesNothing(t *testing.T) {
 	p.stop()
 }
 
-func TestSettingsThatCannotBeDecodedAreAnErrorAndNeverTakenForEqual(t *testing.T) {
+func testBootDriftUndecodableSettingsAreNeverEqual(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string]struct{ set, problem, remedy string }{
 		"not JSON": {`settings = 'garbage with sk-inside-0123456789'`, "settings are not a JSON object", "repair its settings"},

@@ -38,9 +38,17 @@ func (p *worker) saysOnce(statement string) {
 	require.Equal(p.w.t, 1, p.logged(goesOn))
 }
 
-// TestCommandsThatReadGiveUpUnderALock has another session hold a table that a command
+func TestCommandWaits(t *testing.T) {
+	t.Parallel()
+	t.Run("ReadersGiveUpUnderALock", testCommandWaitsReadersGiveUpUnderALock)
+	t.Run("WatchReportsALockOnce", testCommandWaitsWatchReportsALockOnce)
+	t.Run("ResolveUnderALock", testCommandWaitsResolveUnderALock)
+	t.Run("AdvisoryLockHolderIsReported", testCommandWaitsAdvisoryLockHolderIsReported)
+}
+
+// testCommandWaitsReadersGiveUpUnderALock has another session hold a table that a command
 // reads.
-func TestCommandsThatReadGiveUpUnderALock(t *testing.T) {
+func testCommandWaitsReadersGiveUpUnderALock(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		table string
@@ -71,9 +79,9 @@ func TestCommandsThatReadGiveUpUnderALock(t *testing.T) {
 	}
 }
 
-// TestWatchReportsALockOnceAndGoesOn has another session hold the counter of alerts before
+// testCommandWaitsWatchReportsALockOnce has another session hold the counter of alerts before
 // the alerts are read.
-func TestWatchReportsALockOnceAndGoesOn(t *testing.T) {
+func testCommandWaitsWatchReportsALockOnce(t *testing.T) {
 	t.Parallel()
 	s := &stated{world: newWorld(t)}
 	p := s.start(s.twoProviders(), "run").ready()
@@ -89,9 +97,9 @@ func TestWatchReportsALockOnceAndGoesOn(t *testing.T) {
 	watch.stop()
 }
 
-// TestResolveUnderALockSaysThatItDoesNotKnowOfAWorker has another session hold the counter
+// testCommandWaitsResolveUnderALock has another session hold the counter
 // of alerts, by which the leader is known, while a worker runs.
-func TestResolveUnderALockSaysThatItDoesNotKnowOfAWorker(t *testing.T) {
+func testCommandWaitsResolveUnderALock(t *testing.T) {
 	t.Parallel()
 	const unknown = "Audit entries are staged. It is not known whether a worker runs; one that runs delivers them, or else the next one.\n"
 	s := &stated{world: newWorld(t)}
@@ -116,9 +124,9 @@ func TestResolveUnderALockSaysThatItDoesNotKnowOfAWorker(t *testing.T) {
 	p.stop()
 }
 
-// TestCommandsThatWaitForAnAdvisoryLockReportItsHolder has another session hold a lock that
+// testCommandWaitsAdvisoryLockHolderIsReported has another session hold a lock that
 // a command takes.
-func TestCommandsThatWaitForAnAdvisoryLockReportItsHolder(t *testing.T) {
+func testCommandWaitsAdvisoryLockHolderIsReported(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		lock      int64

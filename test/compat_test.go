@@ -8,7 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWithCompatARotatedKeyFailsAStartUntilItIsResolved(t *testing.T) {
+func TestCompat(t *testing.T) {
+	t.Parallel()
+	t.Run("RotatedKeyFailsStart", testCompatRotatedKeyFailsStart)
+	t.Run("EntriesOfOneName", testCompatEntriesOfOneName)
+}
+
+func testCompatRotatedKeyFailsStart(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	env, first, second := w.oneProviderWithTwoKeys()

@@ -43,9 +43,16 @@ func requireNoPieceOfPassword(t *testing.T, text, message string) {
 	}
 }
 
-// TestTextThatIsNoConnectionStringIsNeitherShownNorSent gives every command every such
+func TestSecretInput(t *testing.T) {
+	t.Parallel()
+	t.Run("NoConnectionString", testSecretInputNoConnectionString)
+	t.Run("SinkURLs", testSecretInputSinkURLs)
+	t.Run("ConnectionStringAsFolder", testSecretInputConnectionStringAsFolder)
+}
+
+// testSecretInputNoConnectionString gives every command every such
 // text, beside PG* variables by which it could connect.
-func TestTextThatIsNoConnectionStringIsNeitherShownNorSent(t *testing.T) {
+func testSecretInputNoConnectionString(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t}
 	d := newDecoy(t, w)
@@ -106,9 +113,9 @@ targets:
 	require.Positive(t, d.connections.Load())
 }
 
-// TestPasswordsOfSinkURLsAreNotShown gives the URLs of sinks whose passwords are not
+// testSecretInputSinkURLs gives the URLs of sinks whose passwords are not
 // escaped.
-func TestPasswordsOfSinkURLsAreNotShown(t *testing.T) {
+func testSecretInputSinkURLs(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t}
 	d := newDecoy(t, w)
@@ -133,9 +140,9 @@ func TestPasswordsOfSinkURLsAreNotShown(t *testing.T) {
 	require.Zero(t, d.connections.Load())
 }
 
-// TestAConnectionStringInPlaceOfAFolderIsNotShown gives it by the flag and by the variable
+// testSecretInputConnectionStringAsFolder gives it by the flag and by the variable
 // of the private PostgreSQL's folder, which is made where it is absent and then shown.
-func TestAConnectionStringInPlaceOfAFolderIsNotShown(t *testing.T) {
+func testSecretInputConnectionStringAsFolder(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t}
 	dir := t.TempDir()
@@ -159,9 +166,15 @@ func TestAConnectionStringInPlaceOfAFolderIsNotShown(t *testing.T) {
 	require.Empty(t, made)
 }
 
-// TestFilesThatBlockOrHaveNoEndAreRefused gives every flag and field that names a file
+func TestIrregularFiles(t *testing.T) {
+	t.Parallel()
+	t.Run("AreRefused", testIrregularFilesAreRefused)
+	t.Run("PipeAtReloadChangesNothing", testIrregularFilesPipeAtReloadChangesNothing)
+}
+
+// testIrregularFilesAreRefused gives every flag and field that names a file
 // a pipe without a writer, a device without end, a folder and too large a file.
-func TestFilesThatBlockOrHaveNoEndAreRefused(t *testing.T) {
+func testIrregularFilesAreRefused(t *testing.T) {
 	t.Parallel()
 	w := &world{t: t}
 	d := newDecoy(t, w)
@@ -204,9 +217,9 @@ func TestFilesThatBlockOrHaveNoEndAreRefused(t *testing.T) {
 	require.Zero(t, d.connections.Load())
 }
 
-// TestAPipeAsEnvironmentFileAtAReloadChangesNothing replaces the file of a running
+// testIrregularFilesPipeAtReloadChangesNothing replaces the file of a running
 // worker by a pipe, which keeps neither the worker nor SIGTERM waiting.
-func TestAPipeAsEnvironmentFileAtAReloadChangesNothing(t *testing.T) {
+func testIrregularFilesPipeAtReloadChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	file := filepath.Join(t.TempDir(), "provwatch.env")

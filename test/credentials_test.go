@@ -25,7 +25,14 @@ func (w *world) addKey(key string) {
 	w.exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, $1 FROM ai_providers WHERE NOT deleted`, w.secret(key))
 }
 
-func TestVerifyComparesCredentialsOnlyWhenAskedTo(t *testing.T) {
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	t.Run("ComparedOnlyOnRequest", testCredentialsComparedOnlyOnRequest)
+	t.Run("AlertedInCounts", testCredentialsAlertedInCounts)
+	t.Run("IgnoreAndWarnDoNotAlert", testCredentialsIgnoreAndWarnDoNotAlert)
+}
+
+func testCredentialsComparedOnlyOnRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env, first, second := w.oneProviderWithTwoKeys()
@@ -56,7 +63,7 @@ func TestVerifyComparesCredentialsOnlyWhenAskedTo(t *testing.T) {
 	require.Equal(t, 2, w.run(env.with("PROVWATCH_CREDENTIAL_DRIFT", "alert"), "verify").code)
 }
 
-func TestAKeyAddedAndRemovedIsAlertedInCounts(t *testing.T) {
+func testCredentialsAlertedInCounts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env, first, second := w.oneProviderWithTwoKeys()
@@ -77,7 +84,7 @@ func TestAKeyAddedAndRemovedIsAlertedInCounts(t *testing.T) {
 	p.stop()
 }
 
-func TestCredentialsThatAreIgnoredOrWarnedOfAreNotAlerted(t *testing.T) {
+func testCredentialsIgnoreAndWarnDoNotAlert(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"ignore", "warn"} {
 		t.Run(mode, func(t *testing.T) {

@@ -21,7 +21,18 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-func TestEachDirectDependencyIsExplained(t *testing.T) {
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	t.Run("DependenciesAreExplained", testDocsDependenciesAreExplained)
+	t.Run("NamedTestsExist", testDocsNamedTestsExist)
+	t.Run("FuzzTargets", testDocsFuzzTargets)
+	t.Run("ModelsMatchTheCode", testDocsModelsMatchTheCode)
+	t.Run("LinksResolve", testDocsLinksResolve)
+	t.Run("RunbookIsComplete", testDocsRunbookIsComplete)
+	t.Run("ReadinessStates", testDocsReadinessStates)
+}
+
+func testDocsDependenciesAreExplained(t *testing.T) {
 	t.Parallel()
 	direct := map[string]bool{}
 	for _, module := range []string{"../go.mod", "../tools/go.mod", "../tools/deploy/go.mod"} {
@@ -60,24 +71,34 @@ func sources(t *testing.T, suffix string) string {
 	return text.String()
 }
 
-func TestEachTestThatAGuaranteeNamesExists(t *testing.T) {
+func testDocsNamedTestsExist(t *testing.T) {
 	t.Parallel()
 	tests := sources(t, "_test.go")
-	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(read(t, "../docs/guarantees.md"), -1)
+	named := regexp.MustCompile("`((?:Test|Fuzz)[\\w/]+)`").FindAllStringSubmatch(read(t, "../docs/guarantees.md"), -1)
 	require.Greater(t, len(named), 20)
 	for _, name := range named {
-		require.Contains(t, tests, "\nfunc "+name[1]+"(", "a test named in docs/guarantees.md")
+		requireTest(t, tests, name[1], "docs/guarantees.md")
 	}
 	for _, list := range []string{"../scripts/stress-tests.txt", "../.ci/expected-skips"} {
-		named := regexp.MustCompile(`(?m)^[^#\s]\S* (Test\w+)`).FindAllStringSubmatch(read(t, list), -1)
+		named := regexp.MustCompile(`(?m)^[^#\s]\S* (Test[\w/]+)`).FindAllStringSubmatch(read(t, list), -1)
 		require.NotEmpty(t, named, list)
 		for _, name := range named {
-			require.Contains(t, tests, "\nfunc "+name[1]+"(", "a test named in %s", list)
+			requireTest(t, tests, name[1], list)
 		}
 	}
 }
 
-func TestEachFuzzTargetHasACorpusAndIsDocumented(t *testing.T) {
+// requireTest requires the test that a document names as TestSubject or TestSubject/behaviour.
+func requireTest(t *testing.T, tests, name, document string) {
+	t.Helper()
+	subject, behaviours, _ := strings.Cut(name, "/")
+	require.Contains(t, tests, "\nfunc "+subject+"(", "%s is named in %s", name, document)
+	if behaviour, _, _ := strings.Cut(behaviours, "/"); behaviour != "" {
+		require.Contains(t, tests, `"`+strings.ReplaceAll(behaviour, "_", " ")+`"`, "%s is named in %s", name, document)
+	}
+}
+
+func testDocsFuzzTargets(t *testing.T) {
 	t.Parallel()
 	targets := map[string]bool{}
 	require.NoError(t, filepath.WalkDir("../internal", func(path string, _ fs.DirEntry, err error) error {
@@ -100,9 +121,9 @@ func TestEachFuzzTargetHasACorpusAndIsDocumented(t *testing.T) {
 	require.Equal(t, targets, documented)
 }
 
-// TestTheModelsAreOfTheCode checks that the functions, statements and tests that
+// testDocsModelsMatchTheCode checks that the functions, statements and tests that
 // docs/model.md names are there, and that it has each mutation of the models.
-func TestTheModelsAreOfTheCode(t *testing.T) {
+func testDocsModelsMatchTheCode(t *testing.T) {
 	t.Parallel()
 	document := read(t, "../docs/model.md")
 	named := regexp.MustCompile("`((?:internal|sql)/[\\w/]+\\.(go|sql)): ([\\w., ]+)`").FindAllStringSubmatch(document, -1)
@@ -139,14 +160,14 @@ func TestTheModelsAreOfTheCode(t *testing.T) {
 	require.Equal(t, mutations, documented)
 	require.Equal(t, mutations, tried)
 	tests := sources(t, "_test.go")
-	for _, name := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(document, -1) {
-		require.Contains(t, tests, "\nfunc "+name[1]+"(", "a test named in docs/model.md")
+	for _, name := range regexp.MustCompile("`(Test[\\w/]+)`").FindAllStringSubmatch(document, -1) {
+		requireTest(t, tests, name[1], "docs/model.md")
 	}
 }
 
-// TestLinksInTheDocumentationLeadSomewhere checks links to files and headings of
+// testDocsLinksResolve checks links to files and headings of
 // the repository.
-func TestLinksInTheDocumentationLeadSomewhere(t *testing.T) {
+func testDocsLinksResolve(t *testing.T) {
 	t.Parallel()
 	documents, err := filepath.Glob("../docs/*.md")
 	require.NoError(t, err)
@@ -180,9 +201,9 @@ func headings(text string) (list []string) {
 	return list
 }
 
-// TestTheRunbookHasEveryKindEventAndReason checks that nothing that a worker tells
+// testDocsRunbookIsComplete checks that nothing that a worker tells
 // of is left out of docs/runbook.md.
-func TestTheRunbookHasEveryKindEventAndReason(t *testing.T) {
+func testDocsRunbookIsComplete(t *testing.T) {
 	t.Parallel()
 	runbook := read(t, "../docs/runbook.md")
 	enum := func(schema, property string) []string {

@@ -16,8 +16,16 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
-// TestKeysThatAreNoLongerActive revokes the key while a worker runs.
-func TestKeysThatAreNoLongerActive(t *testing.T) {
+func TestEncryptionKeys(t *testing.T) {
+	t.Parallel()
+	t.Run("NoLongerActive", testEncryptionKeysNoLongerActive)
+	t.Run("OfTheEnvironment", testEncryptionKeysOfTheEnvironment)
+	t.Run("Unusable", testEncryptionKeysUnusable)
+	t.Run("UnusableAtReload", testEncryptionKeysUnusableAtReload)
+}
+
+// testEncryptionKeysNoLongerActive revokes the key while a worker runs.
+func testEncryptionKeysNoLongerActive(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -42,8 +50,8 @@ func TestKeysThatAreNoLongerActive(t *testing.T) {
 	})
 }
 
-// TestKeysOfTheEnvironment gives the keys in each way that there is.
-func TestKeysOfTheEnvironment(t *testing.T) {
+// testEncryptionKeysOfTheEnvironment gives the keys in each way that there is.
+func testEncryptionKeysOfTheEnvironment(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -86,9 +94,9 @@ func TestKeysOfTheEnvironment(t *testing.T) {
 	require.Equal(t, []string{key.Digest()}, a.digests())
 }
 
-// TestKeysThatCannotBeUsed is refused before anything connects, and shows nothing of
+// testEncryptionKeysUnusable is refused before anything connects, and shows nothing of
 // the keys.
-func TestKeysThatCannotBeUsed(t *testing.T) {
+func testEncryptionKeysUnusable(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	key := dbcrypttest.NewKey()
@@ -129,8 +137,8 @@ func TestKeysThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// TestKeysThatAReloadCannotUse checks that such a reload changes nothing.
-func TestKeysThatAReloadCannotUse(t *testing.T) {
+// testEncryptionKeysUnusableAtReload checks that such a reload changes nothing.
+func testEncryptionKeysUnusableAtReload(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		key := dbcrypttest.NewKey()

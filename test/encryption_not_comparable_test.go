@@ -95,6 +95,16 @@ func (n *notComparable) states() map[string]string {
 
 func TestNotComparable(t *testing.T) {
 	t.Parallel()
+	t.Run("EachDamage", testNotComparableEachDamage)
+	t.Run("KeepsRecordedDrift", testNotComparableKeepsRecordedDrift)
+	t.Run("CountedByLeaderAlone", testNotComparableCountedByLeaderAlone)
+	t.Run("Disabled", testNotComparableDisabled)
+	t.Run("EncryptedUnnoticed", testNotComparableEncryptedUnnoticed)
+	t.Run("FormerKeysetIsRefused", testNotComparableFormerKeysetIsRefused)
+}
+
+func testNotComparableEachDamage(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ kind, source string }{
 		{"UnknownKey", "notify"}, {"UnknownKey", "wal"}, {"DamagedCiphertext", "wal"}, {"NotJSON", "notify"},
 	} {
@@ -201,9 +211,9 @@ func (p *worker) comparesAll() {
 	}, "the worker compares all:\n%s", lazily(p.lines))
 }
 
-// TestNotComparableKeepsARecordedDrift encrypts a provider that drifts with a key
+// testNotComparableKeepsRecordedDrift encrypts a provider that drifts with a key
 // that the worker does not have.
-func TestNotComparableKeepsARecordedDrift(t *testing.T) {
+func testNotComparableKeepsRecordedDrift(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
@@ -248,9 +258,9 @@ func TestNotComparableKeepsARecordedDrift(t *testing.T) {
 	}
 }
 
-// TestNotComparableIsCountedByTheLeaderAlone ends the session of the worker that leads,
+// testNotComparableCountedByLeaderAlone ends the session of the worker that leads,
 // while that is frozen.
-func TestNotComparableIsCountedByTheLeaderAlone(t *testing.T) {
+func testNotComparableCountedByLeaderAlone(t *testing.T) {
 	t.Parallel()
 	n := newNotComparable(t, "notify", "UnknownKey")
 	n.admin.rewrite(&n.unknown, "aws")
@@ -272,9 +282,9 @@ func TestNotComparableIsCountedByTheLeaderAlone(t *testing.T) {
 	second.stop()
 }
 
-// TestNotComparableAndDisabled takes the key of a disabled provider away and gives it
+// testNotComparableDisabled takes the key of a disabled provider away and gives it
 // back, which is no change of it.
-func TestNotComparableAndDisabled(t *testing.T) {
+func testNotComparableDisabled(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
@@ -295,9 +305,9 @@ func TestNotComparableAndDisabled(t *testing.T) {
 	}
 }
 
-// TestEncryptionWithoutTheWorkersKnowledge encrypts everything while a worker runs
+// testNotComparableEncryptedUnnoticed encrypts everything while a worker runs
 // that has no keys, as the gateway's administrator does who forgot it.
-func TestEncryptionWithoutTheWorkersKnowledge(t *testing.T) {
+func testNotComparableEncryptedUnnoticed(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		key := dbcrypttest.NewKey()
@@ -323,9 +333,9 @@ func TestEncryptionWithoutTheWorkersKnowledge(t *testing.T) {
 	})
 }
 
-// TestFormerKeysetIsRefused starts on tables that a former version has encrypted,
+// testNotComparableFormerKeysetIsRefused starts on tables that a former version has encrypted,
 // which knew no dbcrypt_keys.
-func TestFormerKeysetIsRefused(t *testing.T) {
+func testNotComparableFormerKeysetIsRefused(t *testing.T) {
 	t.Parallel()
 	// Of key 1234567: a byte 1, the id, nonce, ciphertext and tag.
 	former := base64.StdEncoding.EncodeToString(append([]byte{1, 0, 18, 214, 135}, make([]byte, 40)...))

@@ -11,9 +11,16 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
-// TestResolveTakeEnvEncrypted resolves drifts of encrypted rows. What need not change
+func TestResolveEncrypted(t *testing.T) {
+	t.Parallel()
+	t.Run("TakeEnv", testResolveEncryptedTakeEnv)
+	t.Run("TakeEnvWithKeys", testResolveEncryptedTakeEnvWithKeys)
+	t.Run("Credentials", testResolveEncryptedCredentials)
+}
+
+// testResolveEncryptedTakeEnv resolves drifts of encrypted rows. What need not change
 // keeps its ciphertext.
-func TestResolveTakeEnvEncrypted(t *testing.T) {
+func testResolveEncryptedTakeEnv(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	key, older := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -69,8 +76,8 @@ func TestResolveTakeEnvEncrypted(t *testing.T) {
 	require.Equal(t, dump, w.dump())
 }
 
-// TestResolveTakeEnvEncryptedKeys replaces the keys that differ.
-func TestResolveTakeEnvEncryptedKeys(t *testing.T) {
+// testResolveEncryptedTakeEnvWithKeys replaces the keys that differ.
+func testResolveEncryptedTakeEnvWithKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	key, older, unknown := dbcrypttest.NewKey(), dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -117,9 +124,9 @@ func TestResolveTakeEnvEncryptedKeys(t *testing.T) {
 	require.Equal(t, 0, r.code, r.stdout)
 }
 
-// TestEncryptedCredentials compares credentials of encrypted rows, in the watch and at
+// testResolveEncryptedCredentials compares credentials of encrypted rows, in the watch and at
 // the start.
-func TestEncryptedCredentials(t *testing.T) {
+func testResolveEncryptedCredentials(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		key := dbcrypttest.NewKey()

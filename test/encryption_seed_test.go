@@ -20,8 +20,21 @@ const (
 	vectorTest   = "yMnKy8zNzs/Q0dLTchcFvvQuIwVAg5PBNJjksBnDuCJT"
 )
 
-// TestSeedEncrypts seeds into the gateway's tables, with keys in several states.
-func TestSeedEncrypts(t *testing.T) {
+func TestSeedEncryption(t *testing.T) {
+	t.Parallel()
+	t.Run("Encrypts", testSeedEncryptionEncrypts)
+	t.Run("ReadsTheVector", testSeedEncryptionReadsTheVector)
+	t.Run("NoActiveKeyIsRefused", testSeedEncryptionNoActiveKeyIsRefused)
+	t.Run("DryRunForetellsRefusal", testSeedEncryptionDryRunForetellsRefusal)
+	t.Run("NoKeyConfigured", testSeedEncryptionNoKeyConfigured)
+	t.Run("OwnTablesRegisterAKey", testSeedEncryptionOwnTablesRegisterAKey)
+	t.Run("OwnTablesOfAnotherRole", testSeedEncryptionOwnTablesOfAnotherRole)
+	t.Run("NothingInTheWAL", testSeedEncryptionNothingInTheWAL)
+	t.Run("IsNoChange", testSeedEncryptionIsNoChange)
+}
+
+// testSeedEncryptionEncrypts seeds into the gateway's tables, with keys in several states.
+func testSeedEncryptionEncrypts(t *testing.T) {
 	t.Parallel()
 	first, second, other := dbcrypttest.NewKey(), dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	for name, c := range map[string]struct {
@@ -75,8 +88,8 @@ func TestSeedEncrypts(t *testing.T) {
 	}
 }
 
-// TestSeedReadsTheVector compares rows that hold the specification's own vector.
-func TestSeedReadsTheVector(t *testing.T) {
+// testSeedEncryptionReadsTheVector compares rows that hold the specification's own vector.
+func testSeedEncryptionReadsTheVector(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	key := dbcrypttest.VectorKey()
@@ -92,8 +105,8 @@ func TestSeedReadsTheVector(t *testing.T) {
 	require.Equal(t, []string{vectorStored}, w.strings(`SELECT api_key FROM ai_provider_keys`))
 }
 
-// TestNoActiveKeyIsRefused starts with keys of which none is active.
-func TestNoActiveKeyIsRefused(t *testing.T) {
+// testSeedEncryptionNoActiveKeyIsRefused starts with keys of which none is active.
+func testSeedEncryptionNoActiveKeyIsRefused(t *testing.T) {
 	t.Parallel()
 	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	for name, c := range map[string]struct {
@@ -132,8 +145,8 @@ func TestNoActiveKeyIsRefused(t *testing.T) {
 	}
 }
 
-// TestDryRunForetellsARefusal plans a seed of a database that provwatch has not migrated.
-func TestDryRunForetellsARefusal(t *testing.T) {
+// testSeedEncryptionDryRunForetellsRefusal plans a seed of a database that provwatch has not migrated.
+func testSeedEncryptionDryRunForetellsRefusal(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
 	key := dbcrypttest.NewKey()
@@ -162,8 +175,8 @@ func TestDryRunForetellsARefusal(t *testing.T) {
 	dryRun(0, "", key)
 }
 
-// TestNoKeyIsConfigured seeds into a database with an active key.
-func TestNoKeyIsConfigured(t *testing.T) {
+// testSeedEncryptionNoKeyConfigured seeds into a database with an active key.
+func testSeedEncryptionNoKeyConfigured(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	key := dbcrypttest.NewKey()
@@ -201,9 +214,9 @@ func TestNoKeyIsConfigured(t *testing.T) {
 	p.stop()
 }
 
-// TestOwnTablesRegisterAKey lets provwatch make the provider tables, and with them
+// testSeedEncryptionOwnTablesRegisterAKey lets provwatch make the provider tables, and with them
 // dbcrypt_keys.
-func TestOwnTablesRegisterAKey(t *testing.T) {
+func testSeedEncryptionOwnTablesRegisterAKey(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -234,8 +247,8 @@ func TestOwnTablesRegisterAKey(t *testing.T) {
 	require.ElementsMatch(t, []string{first.Digest(), second.Digest()}, a.digests(), "what is there stays as it is")
 }
 
-// TestOwnTablesOfARoleThatDoesNotOwnThem names the owner's command.
-func TestOwnTablesOfARoleThatDoesNotOwnThem(t *testing.T) {
+// testSeedEncryptionOwnTablesOfAnotherRole names the owner's command.
+func testSeedEncryptionOwnTablesOfAnotherRole(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	w.prepare()
@@ -253,9 +266,9 @@ func TestOwnTablesOfARoleThatDoesNotOwnThem(t *testing.T) {
 	require.Equal(t, []string{key.Digest()}, a.digests())
 }
 
-// TestEncryptedSecretsAreNotInTheWAL searches for plain text wherever the server
+// testSeedEncryptionNothingInTheWAL searches for plain text wherever the server
 // keeps what was written.
-func TestEncryptedSecretsAreNotInTheWAL(t *testing.T) {
+func testSeedEncryptionNothingInTheWAL(t *testing.T) {
 	t.Parallel()
 	for name, encrypted := range map[string]bool{"Encrypted": true, "PlainTextIsFound": false} {
 		t.Run(name, func(t *testing.T) {

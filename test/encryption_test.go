@@ -249,9 +249,9 @@ func (p *worker) reload(file string, env environ) {
 	eventually(p.w.t, func() bool { return p.logged("environment reloaded") > before }, "the worker reads its environment again:\n%s", lazily(p.lines))
 }
 
-// TestEncryptionIsNoChange switches encryption on, rotates the key and switches
+// testSeedEncryptionIsNoChange switches encryption on, rotates the key and switches
 // encryption off, provider by provider, while a worker runs.
-func TestEncryptionIsNoChange(t *testing.T) {
+func testSeedEncryptionIsNoChange(t *testing.T) {
 	t.Parallel()
 	bothSourcesOf(t, newWorldWithoutRows, func(t *testing.T, w *world) {
 		first, second := dbcrypttest.VectorKey(), dbcrypttest.NewKey()

@@ -10,7 +10,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFieldNames(t *testing.T) {
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	t.Run("FieldNames", testEnvironmentFieldNames)
+	t.Run("Values", testEnvironmentValues)
+	t.Run("SharedFile", testEnvironmentSharedFile)
+	t.Run("SettingsOfAnotherKind", testEnvironmentSettingsOfAnotherKind)
+}
+
+func testEnvironmentFieldNames(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	env := environ{
@@ -31,7 +39,7 @@ func TestFieldNames(t *testing.T) {
 		"  CODER_AIBRIDGE_PROVIDER_0_Name: spells the field of CODER_AIBRIDGE_PROVIDER_0_NAME in another way; remove one of them\n"}, r)
 }
 
-func TestValues(t *testing.T) {
+func testEnvironmentValues(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r := w.run(environ{
@@ -72,7 +80,7 @@ func TestValues(t *testing.T) {
 	require.Equal(t, []string{"https://north.invalid/v1/ "}, w.strings(`SELECT base_url FROM ai_providers WHERE name = 'openai'`))
 }
 
-func TestCompatEntriesOfOneName(t *testing.T) {
+func testCompatEntriesOfOneName(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	first, second := w.secret("made-up-key-0001"), w.secret("made-up-key-0002")
@@ -109,7 +117,7 @@ func TestCompatEntriesOfOneName(t *testing.T) {
 	p.stop()
 }
 
-func TestSharedEnvironmentFile(t *testing.T) {
+func testEnvironmentSharedFile(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "notify")
 	key := w.secret("made-up-key-0001")
@@ -132,7 +140,7 @@ func TestSharedEnvironmentFile(t *testing.T) {
 	p.stop()
 }
 
-func TestSettingsOfAnotherKind(t *testing.T) {
+func testEnvironmentSettingsOfAnotherKind(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		w.migrate()

@@ -11,7 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestADatabaseThatCannotBeReachedIsExitCode4(t *testing.T) {
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	t.Run("UnreachableDatabase", testExitCodesUnreachableDatabase)
+	t.Run("NothingToDo", testExitCodesNothingToDo)
+}
+
+func testExitCodesUnreachableDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()
@@ -46,9 +52,9 @@ func TestADatabaseThatCannotBeReachedIsExitCode4(t *testing.T) {
 	}
 }
 
-// TestCommandsThatFoundNothingToDoSayWhy keeps a prefix or a name misspelt from
+// testExitCodesNothingToDo keeps a prefix or a name misspelt from
 // passing for success.
-func TestCommandsThatFoundNothingToDoSayWhy(t *testing.T) {
+func testExitCodesNothingToDo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for _, name := range []string{"seed", "seed --dry-run", "verify"} {

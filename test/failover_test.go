@@ -146,10 +146,18 @@ func (p *worker) expectReady() {
 	eventually(p.w.t, func() bool { status, _ := p.get("/readyz"); return status == http.StatusOK }, "the worker is ready")
 }
 
-// TestFailover promotes a standby after the primary was killed, and in a clean switch
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	t.Run("Promotions", testFailoverPromotions)
+	t.Run("PoolReturnsToPrimary", testFailoverPoolReturnsToPrimary)
+	t.Run("UnsynchronisedSlotIsAGap", testFailoverUnsynchronisedSlotIsAGap)
+	t.Run("SlotNotAheadOfStandby", testFailoverSlotNotAheadOfStandby)
+}
+
+// testFailoverPromotions promotes a standby after the primary was killed, and in a clean switch
 // after which the primary comes back as a standby. There are changes before it, just
 // before it, and after it; the worker finds the new primary by itself.
-func TestFailover(t *testing.T) {
+func testFailoverPromotions(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"Killed", "Switched"} {
 		t.Run(way, func(t *testing.T) {
@@ -209,10 +217,10 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// TestThePoolReturnsToThePrimary restarts the primary of a worker that may connect to its
+// testFailoverPoolReturnsToPrimary restarts the primary of a worker that may connect to its
 // hot standby, too. Meanwhile the worker verifies on the standby, where it then has a
 // connection that would last for an hour.
-func TestThePoolReturnsToThePrimary(t *testing.T) {
+func testFailoverPoolReturnsToPrimary(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
@@ -239,9 +247,9 @@ func TestThePoolReturnsToThePrimary(t *testing.T) {
 	}
 }
 
-// TestASlotThatIsNotSynchronisedYetIsAGap kills the primary before the standby has
+// testFailoverUnsynchronisedSlotIsAGap kills the primary before the standby has
 // synchronised the worker's slot.
-func TestASlotThatIsNotSynchronisedYetIsAGap(t *testing.T) {
+func testFailoverUnsynchronisedSlotIsAGap(t *testing.T) {
 	t.Parallel()
 	needsSlotSync(t)
 	s := newServers(t, "wal")
@@ -268,10 +276,10 @@ func TestASlotThatIsNotSynchronisedYetIsAGap(t *testing.T) {
 	p.stop()
 }
 
-// TestASlotIsNotAheadOfWhatTheStandbyHasRecorded kills the primary when the standby has
+// testFailoverSlotNotAheadOfStandby kills the primary when the standby has
 // the transactions that were alerted, and a slot that the worker has moved on since, but
 // not the transaction that recorded the alerts.
-func TestASlotIsNotAheadOfWhatTheStandbyHasRecorded(t *testing.T) {
+func testFailoverSlotNotAheadOfStandby(t *testing.T) {
 	t.Parallel()
 	needsSlotSync(t)
 	s := newServers(t, "wal")
@@ -305,9 +313,15 @@ func TestASlotIsNotAheadOfWhatTheStandbyHasRecorded(t *testing.T) {
 	p.stop()
 }
 
-// TestARestoredDatabaseIsWatchedFromWhatItKnows takes a copy of a server's files before
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	t.Run("ResumesFromRecords", testRestoreResumesFromRecords)
+	t.Run("DumpElsewhere", testRestoreDumpElsewhere)
+}
+
+// testRestoreResumesFromRecords takes a copy of a server's files before
 // its latest alerts, and puts it back while the worker runs.
-func TestARestoredDatabaseIsWatchedFromWhatItKnows(t *testing.T) {
+func testRestoreResumesFromRecords(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
@@ -345,9 +359,9 @@ func TestARestoredDatabaseIsWatchedFromWhatItKnows(t *testing.T) {
 	}
 }
 
-// TestADatabaseThatIsDumpedAndRestoredElsewhere restores a dump into a server of the
+// testRestoreDumpElsewhere restores a dump into a server of the
 // version of the tests; it is taken from the installed version where that is older.
-func TestADatabaseThatIsDumpedAndRestoredElsewhere(t *testing.T) {
+func testRestoreDumpElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {

@@ -8,10 +8,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAutoFallsBackInTheStatesOfTheWAL makes each state of docs/readiness.md in which no
+func TestFallback(t *testing.T) {
+	t.Parallel()
+	t.Run("StatesOfTheWAL", testFallbackStatesOfTheWAL)
+	t.Run("SlotHolderDoesNotEnd", testFallbackSlotHolderDoesNotEnd)
+	t.Run("UnreadWALIsAGap", testFallbackUnreadWALIsAGap)
+	t.Run("StaysReady", testFallbackStaysReady)
+	t.Run("ReturnsToTheWAL", testFallbackReturnsToTheWAL)
+}
+
+// testFallbackStatesOfTheWAL makes each state of docs/readiness.md in which no
 // alert comes from the WAL alone. With --source=auto it comes from notifications while the
 // state lasts, or the worker stays with the WAL and is not ready.
-func TestAutoFallsBackInTheStatesOfTheWAL(t *testing.T) {
+func testFallbackStatesOfTheWAL(t *testing.T) {
 	t.Parallel()
 	for _, u := range unreadyStates {
 		if len(u.sources) != 1 || u.sources[0] != "wal" {
@@ -51,9 +60,9 @@ func TestAutoFallsBackInTheStatesOfTheWAL(t *testing.T) {
 // one has just come: it then measures the slot twice, and looks at the publication with it.
 const noticed = `ALTER PUBLICATION provwatch DROP TABLE ai_provider_keys`
 
-// TestASlotWhoseHolderDoesNotEnd stops the server's process of the stream, which the server
+// testFallbackSlotHolderDoesNotEnd stops the server's process of the stream, which the server
 // cannot end then, and has the worker give the slot up. The worker owns the tables.
-func TestASlotWhoseHolderDoesNotEnd(t *testing.T) {
+func testFallbackSlotHolderDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	arrange := func(t *testing.T, source string) (s *stated, thaw func()) {
 		s = &stated{world: newWorldOf(t, source)}

@@ -17,7 +17,15 @@ import (
 	"provwatch/internal/seed"
 )
 
-func TestTerminatedConnectionsLoseNoDrift(t *testing.T) {
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("TerminatedConnections", testFaultsTerminatedConnections)
+	t.Run("ImmediateServerRestart", testFaultsImmediateServerRestart)
+	t.Run("ServerRestartAtStart", testFaultsServerRestartAtStart)
+	t.Run("CutOrSilentStreams", testFaultsCutOrSilentStreams)
+}
+
+func testFaultsTerminatedConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -37,7 +45,7 @@ func TestTerminatedConnectionsLoseNoDrift(t *testing.T) {
 	p.stop()
 }
 
-func TestAServerRestartedImmediatelyLosesNoDrift(t *testing.T) {
+func testFaultsImmediateServerRestart(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	url := cluster.NewDatabase(t)
@@ -74,9 +82,9 @@ func TestAServerRestartedImmediatelyLosesNoDrift(t *testing.T) {
 	w.searchForSecrets()
 }
 
-// TestAStartOutlastsARestartOfTheServer ends the connection in the middle of a
+// testFaultsServerRestartAtStart ends the connection in the middle of a
 // start, in a seed that waits for the lock.
-func TestAStartOutlastsARestartOfTheServer(t *testing.T) {
+func testFaultsServerRestartAtStart(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := &world{t: t, url: cluster.NewDatabase(t)}
@@ -109,9 +117,9 @@ func TestAStartOutlastsARestartOfTheServer(t *testing.T) {
 	require.Contains(t, r.stderr, "cannot connect to PostgreSQL at")
 }
 
-// TestStreamsThatAreCutOrGoSilentLoseNoDrift puts a real TCP proxy between the
+// testFaultsCutOrSilentStreams puts a real TCP proxy between the
 // worker and the server.
-func TestStreamsThatAreCutOrGoSilentLoseNoDrift(t *testing.T) {
+func testFaultsCutOrSilentStreams(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := newWorldOn(t, cluster.NewDatabase(t), "")

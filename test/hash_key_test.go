@@ -13,11 +13,11 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// TestAPasswordInABaseURLCannotBeGuessedBack gives each side a base URL with a password
+// TestHashKey gives each side a base URL with a password
 // that is in a dictionary. Nothing that is stored or published is the hash that whoever
 // tries the dictionary would find; what is published in its place is the same for the
 // same value, over restarts too.
-func TestAPasswordInABaseURLCannotBeGuessedBack(t *testing.T) {
+func TestHashKey(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		const inEnvironment, inDatabase = "https://svc:Winter2026!@proxy.invalid/v1/", "https://svc:Autumn2025!@proxy.invalid/v1/"

@@ -16,9 +16,20 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestALeadersLockHeldByNoWorkerIsReported has another program hold the lock of the term
+func TestHolders(t *testing.T) {
+	t.Parallel()
+	t.Run("LeaderLockOfNoWorker", testHoldersLeaderLockOfNoWorker)
+	t.Run("TriggersOfARunningWorker", testHoldersTriggersOfARunningWorker)
+	t.Run("LeaderLockOfPreparedTransaction", testHoldersLeaderLockOfPreparedTransaction)
+	t.Run("FullServerWithItsSlot", testHoldersFullServerWithItsSlot)
+	t.Run("PreparedTransactionsOfWriters", testHoldersPreparedTransactionsOfWriters)
+	t.Run("SlotCreationWithAuto", testHoldersSlotCreationWithAuto)
+	t.Run("FullServerAtStart", testHoldersFullServerAtStart)
+}
+
+// testHoldersLeaderLockOfNoWorker has another program hold the lock of the term
 // before a worker starts.
-func TestALeadersLockHeldByNoWorkerIsReported(t *testing.T) {
+func testHoldersLeaderLockOfNoWorker(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		s := &stated{world: w}
@@ -34,9 +45,9 @@ func TestALeadersLockHeldByNoWorkerIsReported(t *testing.T) {
 	})
 }
 
-// TestWhoHoldsUpTheTriggersOfARunningWorkerIsReported drops a trigger under a worker, and
+// testHoldersTriggersOfARunningWorker drops a trigger under a worker, and
 // leaves a transaction open that writes.
-func TestWhoHoldsUpTheTriggersOfARunningWorkerIsReported(t *testing.T) {
+func testHoldersTriggersOfARunningWorker(t *testing.T) {
 	t.Parallel()
 	s := &stated{world: newWorldOf(t, "notify")}
 	s.env = s.twoProviders().with("DATABASE_URL", s.url) // as the owner
@@ -53,9 +64,9 @@ func TestWhoHoldsUpTheTriggersOfARunningWorkerIsReported(t *testing.T) {
 	s.p.stop()
 }
 
-// TestALeadersLockHeldByAPreparedTransactionIsReported has a transaction that was prepared
+// testHoldersLeaderLockOfPreparedTransaction has a transaction that was prepared
 // hold the locks of the term before a worker starts and of the next one.
-func TestALeadersLockHeldByAPreparedTransactionIsReported(t *testing.T) {
+func testHoldersLeaderLockOfPreparedTransaction(t *testing.T) {
 	t.Parallel()
 	s := &stated{cluster: pgtest.NewCluster(t)}
 	s.world = newWorldOn(t, s.cluster.NewDatabase(t), "wal")
@@ -79,10 +90,10 @@ func TestALeadersLockHeldByAPreparedTransactionIsReported(t *testing.T) {
 	}
 }
 
-// TestAFullServerIsWaitedForWithItsSlot ends the sessions of a leader that may choose its
+// testHoldersFullServerWithItsSlot ends the sessions of a leader that may choose its
 // source, but for the one that leads, while there is no room for others. What changes
 // meanwhile, and back, is read from the slot.
-func TestAFullServerIsWaitedForWithItsSlot(t *testing.T) {
+func testHoldersFullServerWithItsSlot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -106,8 +117,8 @@ func TestAFullServerIsWaitedForWithItsSlot(t *testing.T) {
 	p.stop()
 }
 
-// TestPreparedTransactionsOfWriters prepares a transaction that changes a provider.
-func TestPreparedTransactionsOfWriters(t *testing.T) {
+// testHoldersPreparedTransactionsOfWriters prepares a transaction that changes a provider.
+func testHoldersPreparedTransactionsOfWriters(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
@@ -136,9 +147,9 @@ func TestPreparedTransactionsOfWriters(t *testing.T) {
 	}
 }
 
-// TestWhoHoldsUpTheCreationOfASlotIsReportedWithAuto starts a worker that may choose its
+// testHoldersSlotCreationWithAuto starts a worker that may choose its
 // source beside a transaction of another database that was prepared and forgotten.
-func TestWhoHoldsUpTheCreationOfASlotIsReportedWithAuto(t *testing.T) {
+func testHoldersSlotCreationWithAuto(t *testing.T) {
 	t.Parallel()
 	s := &stated{cluster: pgtest.NewCluster(t)}
 	s.world = newWorldOn(t, s.cluster.NewDatabase(t), "")
@@ -155,8 +166,8 @@ func TestWhoHoldsUpTheCreationOfASlotIsReportedWithAuto(t *testing.T) {
 	p.stop()
 }
 
-// TestAServerThatIsFullIsNamedAtTheStart has no room for a worker that starts.
-func TestAServerThatIsFullIsNamedAtTheStart(t *testing.T) {
+// testHoldersFullServerAtStart has no room for a worker that starts.
+func testHoldersFullServerAtStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.onServer(`ALTER DATABASE %s CONNECTION LIMIT 0`)

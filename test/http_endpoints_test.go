@@ -19,7 +19,18 @@ import (
 	"provwatch/internal/seed"
 )
 
-func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
+func TestHTTP(t *testing.T) {
+	t.Parallel()
+	t.Run("ReadinessFollowsTheListener", testHTTPReadinessFollowsTheListener)
+	t.Run("MetricsCountSeedsAndDrifts", testHTTPMetricsCountSeedsAndDrifts)
+	t.Run("FailedVerification", testHTTPFailedVerification)
+	t.Run("OutboxIsMeasured", testHTTPOutboxIsMeasured)
+	t.Run("ProfilerOnlyWithDebug", testHTTPProfilerOnlyWithDebug)
+	t.Run("TakenAddressFailsFirst", testHTTPTakenAddressFailsFirst)
+	t.Run("JSONLogs", testHTTPJSONLogs)
+}
+
+func testHTTPReadinessFollowsTheListener(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.migrate()
@@ -74,7 +85,7 @@ func TestReadinessFollowsTheBootAndTheListeningConnection(t *testing.T) {
 	p.stop()
 }
 
-func TestMetricsCountSeedsAndDrifts(t *testing.T) {
+func testHTTPMetricsCountSeedsAndDrifts(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.migrate()
@@ -167,7 +178,7 @@ func TestMetricsCountSeedsAndDrifts(t *testing.T) {
 	p.stop()
 }
 
-func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {
+func testHTTPFailedVerification(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -188,7 +199,7 @@ func TestAVerificationThatFailsShowsInMetricsAndReadiness(t *testing.T) {
 	p.stop()
 }
 
-func TestTheOutboxIsMeasuredWhileDeliveryIsBlocked(t *testing.T) {
+func testHTTPOutboxIsMeasured(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.migrate()
@@ -213,7 +224,7 @@ func TestTheOutboxIsMeasuredWhileDeliveryIsBlocked(t *testing.T) {
 // profilerPages are the pages of the profiler that answer at once.
 var profilerPages = []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/debug/pprof/heap", "/debug/pprof/goroutine?debug=2", "/debug/pprof/trace?seconds=0.1"}
 
-func TestTheProfilerIsServedOnlyWithDebug(t *testing.T) {
+func testHTTPProfilerOnlyWithDebug(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()
@@ -229,7 +240,7 @@ func TestTheProfilerIsServedOnlyWithDebug(t *testing.T) {
 	}
 }
 
-func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
+func testHTTPTakenAddressFailsFirst(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
@@ -249,7 +260,7 @@ func TestAnHTTPAddressThatIsTakenFailsBeforeAnythingIsWritten(t *testing.T) {
 	require.NoDirExists(t, private)
 }
 
-func TestJSONLogsAreOneObjectALineWithStableKeys(t *testing.T) {
+func testHTTPJSONLogs(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
 	env := w.twoProviders()

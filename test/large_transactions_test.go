@@ -47,7 +47,14 @@ func (w *world) expectMirrored(rows int) {
 	}))
 }
 
-func TestLargeTransactions(t *testing.T) {
+func TestLargeTransaction(t *testing.T) {
+	t.Parallel()
+	t.Run("IsStreamed", testLargeTransactionIsStreamed)
+	t.Run("Truncate", testLargeTransactionTruncate)
+	t.Run("KilledInside", testLargeTransactionKilledInside)
+}
+
+func testLargeTransactionIsStreamed(t *testing.T) {
 	t.Parallel()
 	// Its long transactions would hold up the creation of other tests' slots.
 	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "")
@@ -96,7 +103,7 @@ func TestLargeTransactions(t *testing.T) {
 	p.stop()
 }
 
-func TestATruncateInsideALargeTransaction(t *testing.T) {
+func testLargeTransactionTruncate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.withoutStatementLog()
@@ -110,9 +117,9 @@ func TestATruncateInsideALargeTransaction(t *testing.T) {
 	p.stop()
 }
 
-// TestKilledInsideALargeTransaction kills a worker that has stored the parts of a
+// testLargeTransactionKilledInside kills a worker that has stored the parts of a
 // transaction, before it records what the whole has changed.
-func TestKilledInsideALargeTransaction(t *testing.T) {
+func testLargeTransactionKilledInside(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	w.withoutStatementLog()

@@ -18,10 +18,21 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// TestAHundredFailoversDoubleNoAlertAndMissNone ends the leader again and again,
+func TestLeader(t *testing.T) {
+	t.Parallel()
+	t.Run("HundredFailovers", testLeaderHundredFailovers)
+	t.Run("OneOfSeveral", testLeaderOneOfSeveral)
+	t.Run("StopsInOrder", testLeaderStopsInOrder)
+	t.Run("FrozenIsReplaced", testLeaderFrozenIsReplaced)
+	t.Run("AlertsSeedsOfOthers", testLeaderAlertsSeedsOfOthers)
+	t.Run("CutOffIsReplaced", testLeaderCutOffIsReplaced)
+	t.Run("ResignsWhenItCannotRecord", testLeaderResignsWhenItCannotRecord)
+}
+
+// testLeaderHundredFailovers ends the leader again and again,
 // by kill -9 and by SIGTERM in turn, with changes before, while and after it is down. With
 // the WAL each of them is alerted, and otherwise the state that lasts, in fewer failovers.
-func TestAHundredFailoversDoubleNoAlertAndMissNone(t *testing.T) {
+func testLeaderHundredFailovers(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
@@ -73,7 +84,7 @@ func TestAHundredFailoversDoubleNoAlertAndMissNone(t *testing.T) {
 	})
 }
 
-func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
+func testLeaderOneOfSeveral(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
@@ -111,9 +122,9 @@ func TestOneOfSeveralWorkersLeadsAndTheOthersStandBy(t *testing.T) {
 	})
 }
 
-// TestALeaderThatStopsReleasesTheSlotThenItsLockAndThenDelivers waits for the lock as the
+// testLeaderStopsInOrder waits for the lock as the
 // next leader does: it then finds the slot released, while the outbox is not delivered yet.
-func TestALeaderThatStopsReleasesTheSlotThenItsLockAndThenDelivers(t *testing.T) {
+func testLeaderStopsInOrder(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		p := w.start(w.twoProviders(), "run").ready()
@@ -148,9 +159,19 @@ func TestALeaderThatStopsReleasesTheSlotThenItsLockAndThenDelivers(t *testing.T)
 	})
 }
 
-// TestAStandbyWaitsForLongerThanAnAnswerMayTake stands by in turns that are longer than any
+func TestStandby(t *testing.T) {
+	t.Parallel()
+	t.Run("OutwaitsTheAnswerTimeout", testStandbyOutwaitsTheAnswerTimeout)
+	t.Run("LeadsDuringItsVerification", testStandbyLeadsDuringItsVerification)
+	t.Run("FrozenInTheQueue", testStandbyFrozenInTheQueue)
+	t.Run("KilledInTheQueue", testStandbyKilledInTheQueue)
+	t.Run("CostsLittle", testStandbyCostsLittle)
+	t.Run("UnreadyWhenTheLeaderRecordsNothing", testStandbyUnreadyWhenTheLeaderRecordsNothing)
+}
+
+// testStandbyOutwaitsTheAnswerTimeout stands by in turns that are longer than any
 // other statement may take.
-func TestAStandbyWaitsForLongerThanAnAnswerMayTake(t *testing.T) {
+func testStandbyOutwaitsTheAnswerTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	env := w.twoProviders()
@@ -165,9 +186,9 @@ func TestAStandbyWaitsForLongerThanAnAnswerMayTake(t *testing.T) {
 	leader.stop()
 }
 
-// TestAStandbyLeadsThoughItsVerificationIsHeldUp locks the provider table while a standby
+// testStandbyLeadsDuringItsVerification locks the provider table while a standby
 // verifies, and ends the leader.
-func TestAStandbyLeadsThoughItsVerificationIsHeldUp(t *testing.T) {
+func testStandbyLeadsDuringItsVerification(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	env := w.twoProviders()
@@ -188,10 +209,10 @@ func TestAStandbyLeadsThoughItsVerificationIsHeldUp(t *testing.T) {
 	standby.stop()
 }
 
-// TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn stops the leader's process
+// testLeaderFrozenIsReplaced stops the leader's process
 // and lets it go on once another worker leads. The workers log in as different roles. With
 // the limits that are shipped, the alert comes within a minute.
-func TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn(t *testing.T) {
+func testLeaderFrozenIsReplaced(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env, limits := w.twoProviders(), []string{"--takeover-after=6s"}
@@ -236,9 +257,9 @@ func TestALeaderThatFreezesIsReplacedAndDoesNoHarmWhenItGoesOn(t *testing.T) {
 	})
 }
 
-// TestAStandbyThatFreezesInTheQueueDoesNotKeepOthersFromLeading kills the leader after it
+// testStandbyFrozenInTheQueue kills the leader after it
 // has stopped a standby, whose session waits for the lock and gets it.
-func TestAStandbyThatFreezesInTheQueueDoesNotKeepOthersFromLeading(t *testing.T) {
+func testStandbyFrozenInTheQueue(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
@@ -260,9 +281,9 @@ func TestAStandbyThatFreezesInTheQueueDoesNotKeepOthersFromLeading(t *testing.T)
 	})
 }
 
-// TestAStandbyThatIsKilledInTheQueueHoldsUpNobody kills one whose session waits for the
+// testStandbyKilledInTheQueue kills one whose session waits for the
 // lock, and then the leader.
-func TestAStandbyThatIsKilledInTheQueueHoldsUpNobody(t *testing.T) {
+func testStandbyKilledInTheQueue(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
@@ -281,11 +302,11 @@ func TestAStandbyThatIsKilledInTheQueueHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// TestAStandbyCostsLittle counts the statements that one sends on an idle database, on
+// testStandbyCostsLittle counts the statements that one sends on an idle database, on
 // all its connections, while it waits a number of turns of the shipped length. Its resyncs
 // are more frequent than the shipped ones, each of which has minutes of its own. Its log on
 // the server holds no error.
-func TestAStandbyCostsLittle(t *testing.T) {
+func testStandbyCostsLittle(t *testing.T) {
 	t.Parallel()
 	bothSourcesOf(t, func(t *testing.T, source string) *world {
 		return newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), source)
@@ -357,9 +378,9 @@ func (w *world) waitForQueue(n int) {
 	}, "%d standbys wait in the server", n)
 }
 
-// TestTheLeaderAlertsWhatTheStartOfAnotherWorkerHasSeeded: triggers are silent in
+// testLeaderAlertsSeedsOfOthers: triggers are silent in
 // a seed, and the worker that seeds publishes nothing while it stands by.
-func TestTheLeaderAlertsWhatTheStartOfAnotherWorkerHasSeeded(t *testing.T) {
+func testLeaderAlertsSeedsOfOthers(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()

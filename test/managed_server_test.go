@@ -18,9 +18,15 @@ import (
 	"provwatch/internal/seed"
 )
 
-// TestAStartWaitsForALockWhateverTheTimeoutsOfItsRole holds the seed's lock until the
+func TestManagedServer(t *testing.T) {
+	t.Parallel()
+	t.Run("TimeoutsOfTheRole", testManagedServerTimeoutsOfTheRole)
+	t.Run("DecidesWhoReplicates", testManagedServerDecidesWhoReplicates)
+}
+
+// testManagedServerTimeoutsOfTheRole holds the seed's lock until the
 // worker has waited for it for longer than its role may.
-func TestAStartWaitsForALockWhateverTheTimeoutsOfItsRole(t *testing.T) {
+func testManagedServerTimeoutsOfTheRole(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		database, role := pgx.Identifier{w.db.Config().Database}.Sanitize(), w.login["run"]
@@ -48,9 +54,9 @@ func TestAStartWaitsForALockWhateverTheTimeoutsOfItsRole(t *testing.T) {
 	})
 }
 
-// TestTheServerDecidesWhetherARoleMayReplicate puts a proxy before the server that does
+// testManagedServerDecidesWhoReplicates puts a proxy before the server that does
 // what Amazon's does: it lets a role replicate that has no attribute REPLICATION.
-func TestTheServerDecidesWhetherARoleMayReplicate(t *testing.T) {
+func testManagedServerDecidesWhoReplicates(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := newWorldOn(t, cluster.NewDatabase(t), "wal")

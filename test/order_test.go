@@ -13,9 +13,17 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestNothingIsConfirmedBeforeItIsStored keeps the worker from recording a transaction
+func TestWALOrder(t *testing.T) {
+	t.Parallel()
+	t.Run("StoredBeforeConfirmed", testWALOrderStoredBeforeConfirmed)
+	t.Run("PositionWithItsAlerts", testWALOrderPositionWithItsAlerts)
+	t.Run("GapMarkedBeforeTheSlotIsTouched", testWALOrderGapMarkedBeforeTheSlotIsTouched)
+	t.Run("FrozenDuringTheMirror", testWALOrderFrozenDuringTheMirror)
+}
+
+// testWALOrderStoredBeforeConfirmed keeps the worker from recording a transaction
 // that it has received, until it has sent the server a status.
-func TestNothingIsConfirmedBeforeItIsStored(t *testing.T) {
+func testWALOrderStoredBeforeConfirmed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
@@ -42,9 +50,9 @@ func TestNothingIsConfirmedBeforeItIsStored(t *testing.T) {
 	eventually(t, func() bool { return w.count(confirmed, committed) == 1 }, "it is confirmed once it is stored")
 }
 
-// TestAPositionIsStoredWithItsAlertsOrNotAtAll has a table that refuses the alerts of a
+// testWALOrderPositionWithItsAlerts has a table that refuses the alerts of a
 // drift and of its end. With a position beyond them they would be lost.
-func TestAPositionIsStoredWithItsAlertsOrNotAtAll(t *testing.T) {
+func testWALOrderPositionWithItsAlerts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
@@ -58,9 +66,9 @@ func TestAPositionIsStoredWithItsAlertsOrNotAtAll(t *testing.T) {
 	p.stop()
 }
 
-// TestAGapIsMarkedBeforeTheSlotIsTouched kills a worker while it makes a new slot, which
+// testWALOrderGapMarkedBeforeTheSlotIsTouched kills a worker while it makes a new slot, which
 // waits for a transaction of the server.
-func TestAGapIsMarkedBeforeTheSlotIsTouched(t *testing.T) {
+func testWALOrderGapMarkedBeforeTheSlotIsTouched(t *testing.T) {
 	t.Parallel()
 	// The transaction would hold up the slots of other tests.
 	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "")
@@ -90,9 +98,9 @@ func TestAGapIsMarkedBeforeTheSlotIsTouched(t *testing.T) {
 	require.Equal(t, []string{"the replication slot is gone"}, w.strings(`SELECT reason FROM provwatch.drift_alerts WHERE kind = 'gap'`))
 }
 
-// TestALeaderThatFreezesWhileItSavesAMirror stops a leader whose statement waits, and lets
+// testWALOrderFrozenDuringTheMirror stops a leader whose statement waits, and lets
 // the statement end: its transaction then keeps rows of the mirror, and others waiting.
-func TestALeaderThatFreezesWhileItSavesAMirror(t *testing.T) {
+func testWALOrderFrozenDuringTheMirror(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	unlock := w.lock("provwatch.wal_mirror", "SHARE")

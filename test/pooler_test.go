@@ -127,10 +127,19 @@ ignore_startup_parameters = extra_float_digits
 	return p
 }
 
-// TestBehindAPoolerThatPoolsSessions has several sessions of PgBouncer's own process id.
+func TestPooler(t *testing.T) {
+	t.Parallel()
+	t.Run("OfSessions", testPoolerOfSessions)
+	t.Run("OfTransactions", testPoolerOfTransactions)
+	t.Run("IsNoticedByEachSession", testPoolerIsNoticedByEachSession)
+	t.Run("BeginsToPoolTransactions", testPoolerBeginsToPoolTransactions)
+	t.Run("RefusesASetting", testPoolerRefusesASetting)
+}
+
+// testPoolerOfSessions has several sessions of PgBouncer's own process id.
 // It does not carry replication, so that auto listens to notifications, also for a role
 // that may replicate.
-func TestBehindAPoolerThatPoolsSessions(t *testing.T) {
+func testPoolerOfSessions(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "auto"} {
 		t.Run(source, func(t *testing.T) {
@@ -161,9 +170,9 @@ func TestBehindAPoolerThatPoolsSessions(t *testing.T) {
 	}
 }
 
-// TestBehindAPoolerThatPoolsTransactions requires that every command refuses it at once,
+// testPoolerOfTransactions requires that every command refuses it at once,
 // and leaves nothing behind in the sessions that other programs have next.
-func TestBehindAPoolerThatPoolsTransactions(t *testing.T) {
+func testPoolerOfTransactions(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"transaction", "statement"} {
 		t.Run(mode, func(t *testing.T) {
@@ -191,9 +200,9 @@ func TestBehindAPoolerThatPoolsTransactions(t *testing.T) {
 	}
 }
 
-// TestSessionsThatBeginTogetherAllNoticeTheirPooler has other programs use the sessions of
+// testPoolerIsNoticedByEachSession has other programs use the sessions of
 // the same pool meanwhile.
-func TestSessionsThatBeginTogetherAllNoticeTheirPooler(t *testing.T) {
+func testPoolerIsNoticedByEachSession(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	url := w.startPooler("transaction", "test_notify", passwordOf("test_notify")).url
@@ -233,9 +242,9 @@ func TestSessionsThatBeginTogetherAllNoticeTheirPooler(t *testing.T) {
 	}
 }
 
-// TestAPoolerThatBeginsToPoolTransactions changes the mode of a pooler before a running
+// testPoolerBeginsToPoolTransactions changes the mode of a pooler before a running
 // worker, which hears nothing from then on.
-func TestAPoolerThatBeginsToPoolTransactions(t *testing.T) {
+func testPoolerBeginsToPoolTransactions(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	pooler := w.startPooler("session", "test_notify", passwordOf("test_notify"))
@@ -256,8 +265,8 @@ func TestAPoolerThatBeginsToPoolTransactions(t *testing.T) {
 	p.stop()
 }
 
-// TestAPoolerThatRefusesASetting has a setting of the server in the connection string.
-func TestAPoolerThatRefusesASetting(t *testing.T) {
+// testPoolerRefusesASetting has a setting of the server in the connection string.
+func testPoolerRefusesASetting(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	url := w.startPooler("session", "test_notify", passwordOf("test_notify")).url

@@ -88,7 +88,15 @@ func (w *world) attach(p *worker) {
 	w.findServer()
 }
 
-func TestWithoutADatabaseAPrivateOneIsStartedSharedAndStopped(t *testing.T) {
+func TestPrivatePostgres(t *testing.T) {
+	t.Parallel()
+	t.Run("StartedSharedAndStopped", testPrivatePostgresStartedSharedAndStopped)
+	t.Run("SurvivesAKill", testPrivatePostgresSurvivesAKill)
+	t.Run("BootDrift", testPrivatePostgresBootDrift)
+	t.Run("StoppedDuringInit", testPrivatePostgresStoppedDuringInit)
+}
+
+func testPrivatePostgresStartedSharedAndStopped(t *testing.T) {
 	t.Parallel()
 	w, dir, env := newPrivateWorld(t)
 
@@ -132,7 +140,7 @@ func TestWithoutADatabaseAPrivateOneIsStartedSharedAndStopped(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, "pgdata", "postmaster.pid"))
 }
 
-func TestThePrivateDatabaseKeepsItsDataAndSurvivesAKill(t *testing.T) {
+func testPrivatePostgresSurvivesAKill(t *testing.T) {
 	t.Parallel()
 	w, dir, env := newPrivateWorld(t)
 	p := w.start(env, "run").ready()
@@ -210,9 +218,9 @@ func (w *world) shell(dir, command string) result {
 
 var printedCommand = regexp.MustCompile(`"(worker [^"]*)"`)
 
-// TestBootDrift changes a row of the private PostgreSQL, which stops with the worker
+// testPrivatePostgresBootDrift changes a row of the private PostgreSQL, which stops with the worker
 // that is then not started for the drift.
-func TestBootDrift(t *testing.T) {
+func testPrivatePostgresBootDrift(t *testing.T) {
 	t.Parallel()
 	drifted := func(t *testing.T) (w *world, dir string, run func(more ...string) *worker) {
 		w, dir, _ = newPrivateWorld(t)
@@ -304,7 +312,7 @@ func TestBootDrift(t *testing.T) {
 	})
 }
 
-func TestStoppedWhileThePrivateDatabaseIsMadeAWorkerExitsInOrder(t *testing.T) {
+func testPrivatePostgresStoppedDuringInit(t *testing.T) {
 	t.Parallel()
 	w, dir, env := newPrivateWorld(t)
 	p := w.start(env, "run")

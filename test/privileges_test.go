@@ -17,9 +17,18 @@ import (
 
 var grantStatement = regexp.MustCompile(`(?m)GRANT [^;]* TO "[^"]*";`)
 
-// TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks lets each command say
+func TestPrivileges(t *testing.T) {
+	t.Parallel()
+	t.Run("MissingOnesAreNamed", testPrivilegesMissingOnesAreNamed)
+	t.Run("Connect", testPrivilegesConnect)
+	t.Run("LostWhileRunning", testPrivilegesLostWhileRunning)
+	t.Run("Migrate", testPrivilegesMigrate)
+	t.Run("OwnerPreparesBothSources", testPrivilegesOwnerPreparesBothSources)
+}
+
+// testPrivilegesMissingOnesAreNamed lets each command say
 // what its role lacks, and runs that.
-func TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks(t *testing.T) {
+func testPrivilegesMissingOnesAreNamed(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		role, url := w.role("nobody")
@@ -65,7 +74,7 @@ func TestARoleWithoutPrivilegesIsToldTheStatementsThatItLacks(t *testing.T) {
 	})
 }
 
-func TestARoleThatMayNotConnectIsToldSoAtOnce(t *testing.T) {
+func testPrivilegesConnect(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	database := w.strings(`SELECT current_database()::text`)[0]
@@ -77,9 +86,9 @@ func TestARoleThatMayNotConnectIsToldSoAtOnce(t *testing.T) {
 	require.NotContains(t, r.stderr, "trying again")
 }
 
-// TestAPrivilegeLostWhileTheWorkerRunsIsNamedUntilItIsBack revokes privileges that
+// testPrivilegesLostWhileRunning revokes privileges that
 // a verification, the delivery of audit entries, and nothing at all need next.
-func TestAPrivilegeLostWhileTheWorkerRunsIsNamedUntilItIsBack(t *testing.T) {
+func testPrivilegesLostWhileRunning(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0", "--resync=1s").ready()
@@ -109,7 +118,7 @@ func TestAPrivilegeLostWhileTheWorkerRunsIsNamedUntilItIsBack(t *testing.T) {
 	})
 }
 
-func TestARoleThatMayNotMigrateSaysWhoIsTo(t *testing.T) {
+func testPrivilegesMigrate(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
@@ -135,9 +144,9 @@ func TestARoleThatMayNotMigrateSaysWhoIsTo(t *testing.T) {
 	})
 }
 
-// TestAnOwnerThatMayNotReplicatePreparesBothSources lets an owner prepare the
+// testPrivilegesOwnerPreparesBothSources lets an owner prepare the
 // database for a worker that changes its source.
-func TestAnOwnerThatMayNotReplicatePreparesBothSources(t *testing.T) {
+func testPrivilegesOwnerPreparesBothSources(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	owner := w.limitedRole()

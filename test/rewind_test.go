@@ -27,9 +27,16 @@ func newWorldWithSinksOn(t *testing.T, url, source string) *world {
 	return w
 }
 
-// TestABackupThatIsRestoredIsARewind puts the server's files back under a running worker,
+func TestRewind(t *testing.T) {
+	t.Parallel()
+	t.Run("RestoredBackup", testRewindRestoredBackup)
+	t.Run("Promotion", testRewindPromotion)
+	t.Run("DumpUnderAWorker", testRewindDumpUnderAWorker)
+}
+
+// testRewindRestoredBackup puts the server's files back under a running worker,
 // which has published more since, and whose sink was sent it.
-func TestABackupThatIsRestoredIsARewind(t *testing.T) {
+func testRewindRestoredBackup(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
@@ -88,8 +95,8 @@ func TestABackupThatIsRestoredIsARewind(t *testing.T) {
 	}
 }
 
-// TestAPromotionMayBeARewind promotes a standby: it can lack the latest commits.
-func TestAPromotionMayBeARewind(t *testing.T) {
+// testRewindPromotion promotes a standby: it can lack the latest commits.
+func testRewindPromotion(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
@@ -131,9 +138,9 @@ func promote(t *testing.T, source string) {
 	w.db = w.connect()
 }
 
-// TestADumpIsRestoredUnderAWorker restores an older dump over the database that a worker
+// testRewindDumpUnderAWorker restores an older dump over the database that a worker
 // watches.
-func TestADumpIsRestoredUnderAWorker(t *testing.T) {
+func testRewindDumpUnderAWorker(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		w.login = nil // its tables are dropped and made again

@@ -26,6 +26,12 @@ import (
 
 func TestRoles(t *testing.T) {
 	t.Parallel()
+	t.Run("OfTheScript", testRolesOfTheScript)
+	t.Run("DocumentedPrivileges", testRolesDocumentedPrivileges)
+}
+
+func testRolesOfTheScript(t *testing.T) {
+	t.Parallel()
 	t.Run("PrintsTheFileAndConnectsToNothing", func(t *testing.T) {
 		t.Parallel()
 		w := &world{t: t}
@@ -111,9 +117,9 @@ func shellBlocks(t *testing.T, page string) (blocks [][]string) {
 	return blocks
 }
 
-// TestDocumentedPrivileges runs the commands of docs/privileges.md as they are written,
+// testRolesDocumentedPrivileges runs the commands of docs/privileges.md as they are written,
 // on a server of which only the owner and the administrator were made.
-func TestDocumentedPrivileges(t *testing.T) {
+func testRolesDocumentedPrivileges(t *testing.T) {
 	t.Parallel()
 	w, dir, _ := newPrivateWorld(t)
 	blocks := shellBlocks(t, "../docs/privileges.md")

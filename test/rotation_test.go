@@ -109,9 +109,16 @@ var passwordPlaces = map[string]func(r *rotatedRole, n int) (env environ, args [
 	},
 }
 
-// TestARotatedPasswordNeedsNoRestart rotates the password of a running worker's role, in
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	t.Run("NeedsNoRestart", testRotationNeedsNoRestart)
+	t.Run("DuringAStart", testRotationDuringAStart)
+	t.Run("DatabaseURLFile", testRotationDatabaseURLFile)
+}
+
+// testRotationNeedsNoRestart rotates the password of a running worker's role, in
 // the server first and in the worker's file first, and ends all its sessions.
-func TestARotatedPasswordNeedsNoRestart(t *testing.T) {
+func testRotationNeedsNoRestart(t *testing.T) {
 	t.Parallel()
 	for name, write := range passwordPlaces {
 		t.Run(name, func(t *testing.T) {
@@ -158,8 +165,8 @@ func TestARotatedPasswordNeedsNoRestart(t *testing.T) {
 	}
 }
 
-// TestAStartWithAPasswordThatIsRotated begins before the file has the server's password.
-func TestAStartWithAPasswordThatIsRotated(t *testing.T) {
+// testRotationDuringAStart begins before the file has the server's password.
+func testRotationDuringAStart(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	role := w.newRotatedRole()
@@ -185,9 +192,9 @@ func TestAStartWithAPasswordThatIsRotated(t *testing.T) {
 	require.NotContains(t, r.stderr, "trying again")
 }
 
-// TestDatabaseURLFile gives every command the file of its connection string, and files
+// testRotationDatabaseURLFile gives every command the file of its connection string, and files
 // that are none.
-func TestDatabaseURLFile(t *testing.T) {
+func testRotationDatabaseURLFile(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "notify")
 	path, url := filepath.Join(t.TempDir(), "database.url"), w.withPassword(w.db.Config().User)

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRowsThatPoliciesHideAreNotTakenForMissing switches row level security on and off
+// TestRowSecurity switches row level security on and off
 // while a worker runs whose role owns nothing.
-func TestRowsThatPoliciesHideAreNotTakenForMissing(t *testing.T) {
+func TestRowSecurity(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		role := "test_secured_" + w.source

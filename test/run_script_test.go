@@ -16,8 +16,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func TestMakeRun(t *testing.T) {
+	t.Parallel()
+	t.Run("MadeUpProvidersStayPrivate", testMakeRunMadeUpProvidersStayPrivate)
+	t.Run("ServesTheStatusPage", testMakeRunServesTheStatusPage)
+}
+
 // The script runs a worker that only tells what it was started with.
-func TestMakeRunNamesMadeUpProvidersToThePrivatePostgreSQLAlone(t *testing.T) {
+func testMakeRunMadeUpProvidersStayPrivate(t *testing.T) {
 	t.Parallel()
 	script, err := filepath.Abs("../scripts/run.sh")
 	require.NoError(t, err)
@@ -80,8 +86,8 @@ func TestMakeRunNamesMadeUpProvidersToThePrivatePostgreSQLAlone(t *testing.T) {
 	require.Contains(t, said, "the log's line")
 }
 
-// TestMakeRun runs the demo twice, and changes a row in between.
-func TestMakeRun(t *testing.T) {
+// testMakeRunServesTheStatusPage runs the demo twice, and changes a row in between.
+func testMakeRunServesTheStatusPage(t *testing.T) {
 	t.Parallel()
 	w, dir, _ := newPrivateWorld(t)
 	script, err := filepath.Abs("../scripts/run.sh")

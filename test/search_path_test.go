@@ -10,9 +10,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestProviderTablesInASchemaOfTheirOwn lets a search path name the schema, as part
+func TestSearchPath(t *testing.T) {
+	t.Parallel()
+	t.Run("TablesInAnotherSchema", testSearchPathTablesInAnotherSchema)
+	t.Run("TwoSchemasAreRefused", testSearchPathTwoSchemasAreRefused)
+	t.Run("PlantedFunctionGetsNoKey", testSearchPathPlantedFunctionGetsNoKey)
+}
+
+// testSearchPathTablesInAnotherSchema lets a search path name the schema, as part
 // of DATABASE_URL or of the role.
-func TestProviderTablesInASchemaOfTheirOwn(t *testing.T) {
+func testSearchPathTablesInAnotherSchema(t *testing.T) {
 	t.Parallel()
 	const schema = `The "Gateway", it's`
 	for _, source := range []string{"notify", "wal"} {
@@ -49,9 +56,9 @@ func TestProviderTablesInASchemaOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestProviderTablesInTwoSchemasAreRefused has tables of the gateway's names in a
+// testSearchPathTwoSchemasAreRefused has tables of the gateway's names in a
 // schema before the gateway's.
-func TestProviderTablesInTwoSchemasAreRefused(t *testing.T) {
+func testSearchPathTwoSchemasAreRefused(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	w.migrate()
@@ -68,9 +75,9 @@ func TestProviderTablesInTwoSchemasAreRefused(t *testing.T) {
 	require.Equal(t, 0, w.run(env, "verify").code)
 }
 
-// TestAPlantedFunctionIsGivenNoAPIKey plants one function that does what the
+// testSearchPathPlantedFunctionGetsNoKey plants one function that does what the
 // server's does, and keeps what it was given.
-func TestAPlantedFunctionIsGivenNoAPIKey(t *testing.T) {
+func testSearchPathPlantedFunctionGetsNoKey(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	env := w.twoProviders()

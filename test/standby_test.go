@@ -76,9 +76,9 @@ func (p *worker) waitForReadyz(status int, body string) {
 	}, "/readyz is %d %s, but: %s", status, body, lazily(func() []string { return []string{seen} }))
 }
 
-// TestAStandbyOfALeaderThatRecordsNothingIsNotReady has a leader that shows signs of life and
+// testStandbyUnreadyWhenTheLeaderRecordsNothing has a leader that shows signs of life and
 // records nothing of a change.
-func TestAStandbyOfALeaderThatRecordsNothingIsNotReady(t *testing.T) {
+func testStandbyUnreadyWhenTheLeaderRecordsNothing(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
@@ -117,9 +117,9 @@ func (w *world) logInWithGrants() (role string) {
 	return role
 }
 
-// TestALeaderThatCannotRecordResigns takes a privilege from the leader's role, and not from
+// testLeaderResignsWhenItCannotRecord takes a privilege from the leader's role, and not from
 // the standby's.
-func TestALeaderThatCannotRecordResigns(t *testing.T) {
+func testLeaderResignsWhenItCannotRecord(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()

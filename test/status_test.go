@@ -16,7 +16,16 @@ import (
 	"provwatch/internal/status"
 )
 
-func TestThePageAsksForItsTokenAndTheOtherEndpointsDoNot(t *testing.T) {
+func TestStatusPage(t *testing.T) {
+	t.Parallel()
+	t.Run("InABrowser", testStatusPageInABrowser)
+	t.Run("AsksForItsToken", testStatusPageAsksForItsToken)
+	t.Run("CostsNothingUnwatched", testStatusPageCostsNothingUnwatched)
+	t.Run("OfAStandby", testStatusPageOfAStandby)
+	t.Run("OfManyTargets", testStatusPageOfManyTargets)
+}
+
+func testStatusPageAsksForItsToken(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	token := w.secret("token-0123456789-abcdefghij")
@@ -66,7 +75,7 @@ func (w *world) statusSessions() []string {
 	return w.strings(`SELECT state_change::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'provwatch-status'`)
 }
 
-func TestAPageThatNobodyLooksAtCostsTheDatabaseNothing(t *testing.T) {
+func testStatusPageCostsNothingUnwatched(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -98,7 +107,7 @@ func TestAPageThatNobodyLooksAtCostsTheDatabaseNothing(t *testing.T) {
 	p.stop()
 }
 
-func TestThePageOfAStandbyTellsWhoLeads(t *testing.T) {
+func testStatusPageOfAStandby(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	leader := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
@@ -121,7 +130,15 @@ func TestThePageOfAStandbyTellsWhoLeads(t *testing.T) {
 	}, "the standby's page tells that it leads: %s", lazily(func() []string { return []string{body} }))
 }
 
-func TestStatusIsPrintedBesideARunningWorkerByAReader(t *testing.T) {
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	t.Run("EncryptedRows", testStatusEncryptedRows)
+	t.Run("ByAReader", testStatusByAReader)
+	t.Run("LastVerification", testStatusLastVerification)
+	t.Run("OnAHotStandby", testStatusOnAHotStandby)
+}
+
+func testStatusByAReader(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "wal")
 	p := w.start(w.twoProviders(), "run").ready()
@@ -167,7 +184,7 @@ func (w *world) verifiedAt() *time.Time {
 	return s.Database.VerifiedAt
 }
 
-func TestStatusTellsWhenTheLeaderHasLastVerifiedEverything(t *testing.T) {
+func testStatusLastVerification(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		other := w.connect()                                                        // leads, and verifies nothing
@@ -186,9 +203,9 @@ func TestStatusTellsWhenTheLeaderHasLastVerifiedEverything(t *testing.T) {
 	})
 }
 
-// TestAHotStandbyTellsWhatItHasReplayed reads from a standby, and is refused what
+// testStatusOnAHotStandby reads from a standby, and is refused what
 // would write.
-func TestAHotStandbyTellsWhatItHasReplayed(t *testing.T) {
+func testStatusOnAHotStandby(t *testing.T) {
 	t.Parallel()
 	primary := pgtest.NewCluster(t)
 	w := newWorldOn(t, primary.URL(), "")

@@ -17,10 +17,10 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestCommitsThatWaitForASynchronousStandby commits on a server that waits for a standby
+// TestSynchronousStandby commits on a server that waits for a standby
 // which does not answer: the stream shows what queries do not see yet. The database is
 // local, so that the worker's own commits do not wait.
-func TestCommitsThatWaitForASynchronousStandby(t *testing.T) {
+func TestSynchronousStandby(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"ignore", "warn"} {
 		t.Run(mode, func(t *testing.T) {

@@ -80,7 +80,13 @@ func (m *serviceManager) states() []string {
 	})
 }
 
-func TestTheServiceManagerIsToldOfReadinessReloadsStatusAndLife(t *testing.T) {
+func TestSystemd(t *testing.T) {
+	t.Parallel()
+	t.Run("Notifications", testSystemdNotifications)
+	t.Run("FrozenMissesTheWatchdog", testSystemdFrozenMissesTheWatchdog)
+}
+
+func testSystemdNotifications(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	manager := newServiceManager(t)
@@ -113,7 +119,7 @@ func TestTheServiceManagerIsToldOfReadinessReloadsStatusAndLife(t *testing.T) {
 	require.Equal(t, append(want, "STOPPING=1"), manager.states())
 }
 
-func TestAFrozenWorkerDoesNotAnswerTheWatchdog(t *testing.T) {
+func testSystemdFrozenMissesTheWatchdog(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	manager := newServiceManager(t)

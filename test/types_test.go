@@ -36,7 +36,14 @@ func (w *world) addGatewayTypes() {
 	}
 }
 
-func TestEachTypeThatTheDatabasesEnumHasIsSeededAndWatched(t *testing.T) {
+func TestTypes(t *testing.T) {
+	t.Parallel()
+	t.Run("UnknownIsSkipped", testTypesUnknownIsSkipped)
+	t.Run("OfTheEnum", testTypesOfTheEnum)
+	t.Run("AddedToTheEnumLater", testTypesAddedToTheEnumLater)
+}
+
+func testTypesOfTheEnum(t *testing.T) {
 	t.Parallel()
 	bothSourcesOf(t, newWorldWithoutRows, func(t *testing.T, w *world) {
 		env := moreTypes(w)
@@ -64,7 +71,7 @@ func TestEachTypeThatTheDatabasesEnumHasIsSeededAndWatched(t *testing.T) {
 	})
 }
 
-func TestATypeThatTheEnumGainsLaterIsWatchedFromAReloadAndSeededAtAStart(t *testing.T) {
+func testTypesAddedToTheEnumLater(t *testing.T) {
 	t.Parallel()
 	w := newBareWorld(t, "notify")
 	env := w.twoProviders()

@@ -47,7 +47,19 @@ func (w *world) waitForGaps(n int) {
 	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE kind = 'gap'`) >= n }, "%d gaps, have %q", n, lazily(w.alerts))
 }
 
-func TestAlertsFromTheWALNameTheirTransaction(t *testing.T) {
+func TestWAL(t *testing.T) {
+	t.Parallel()
+	t.Run("RowNotInTheStreamIsReadAgain", testWALRowNotInTheStreamIsReadAgain)
+	t.Run("AlertsNameTheirTransaction", testWALAlertsNameTheirTransaction)
+	t.Run("ReversalWhileDown", testWALReversalWhileDown)
+	t.Run("KilledAtAnyMoment", testWALKilledAtAnyMoment)
+	t.Run("ValuesThatItDoesNotCarry", testWALValuesThatItDoesNotCarry)
+	t.Run("TruncatesAndSchemaChanges", testWALTruncatesAndSchemaChanges)
+	t.Run("IdleTableInABusyDatabase", testWALIdleTableInABusyDatabase)
+	t.Run("PublicationIsRestored", testWALPublicationIsRestored)
+}
+
+func testWALAlertsNameTheirTransaction(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	w.start(w.twoProviders(), "run", "--source=wal").ready()
@@ -69,7 +81,7 @@ func TestAlertsFromTheWALNameTheirTransaction(t *testing.T) {
 	require.Equal(t, 2, w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE lsn <= pg_current_wal_lsn() AND xid = $1 AND committed_at <= now()`, xid))
 }
 
-func TestAChangeAndItsReversalWhileTheWorkerWasDownAreBothAlerted(t *testing.T) {
+func testWALReversalWhileDown(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
@@ -83,10 +95,10 @@ func TestAChangeAndItsReversalWhileTheWorkerWasDownAreBothAlerted(t *testing.T) 
 	require.Equal(t, []string{"wal", "wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
 }
 
-// TestKilledAtAnyMomentTheWorkerGivesTheTransitionsOfOneThatNeverStopped makes
+// testWALKilledAtAnyMoment makes
 // 1,000 random changes while the worker is down and more while it is killed, and
 // compares with a history that knows every commit.
-func TestKilledAtAnyMomentTheWorkerGivesTheTransitionsOfOneThatNeverStopped(t *testing.T) {
+func testWALKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	seed := rand.Uint64()
@@ -180,7 +192,7 @@ func (m *history) settle() {
 	m.do("anthropic", "", `UPDATE ai_providers SET enabled = true, deleted = false, base_url = 'https://api.anthropic.com/' WHERE name = 'anthropic'`)
 }
 
-func TestWhatTheWALDoesNotCarryIsKnownAllTheSame(t *testing.T) {
+func testWALValuesThatItDoesNotCarry(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "wal")
 	secret := w.secret("aws-secret-that-nobody-may-see-0123456789")
@@ -217,7 +229,7 @@ func TestWhatTheWALDoesNotCarryIsKnownAllTheSame(t *testing.T) {
 	require.Zero(t, p.logged("level=WARN", "slot"))
 }
 
-func TestTruncatesAndSchemaChangesInTheWALAreHandled(t *testing.T) {
+func testWALTruncatesAndSchemaChanges(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	p := w.start(w.twoProviders(), "run").ready()
@@ -231,7 +243,7 @@ func TestTruncatesAndSchemaChangesInTheWALAreHandled(t *testing.T) {
 	require.Zero(t, p.logged("replication stream ended"))
 }
 
-func TestAnIdleTableDoesNotKeepTheWALOfABusyDatabase(t *testing.T) {
+func testWALIdleTableInABusyDatabase(t *testing.T) {
 	t.Parallel()
 	// What others write, and their long transactions, would keep WAL as well.
 	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
@@ -260,7 +272,7 @@ func TestAnIdleTableDoesNotKeepTheWALOfABusyDatabase(t *testing.T) {
 	p.stop()
 }
 
-func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
+func testSlotLostIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	env := w.twoProviders()
@@ -288,7 +300,7 @@ func TestALostSlotIsMadeAnewAndAnnouncedAsAGap(t *testing.T) {
 	p.stop()
 }
 
-func TestAutoFallsBackToNotificationsAndReturnsToTheWAL(t *testing.T) {
+func testFallbackReturnsToTheWAL(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	env := w.twoProviders()
@@ -328,7 +340,7 @@ func (w *world) limitedRole() role {
 	return role{name: name, url: w.as(name)}
 }
 
-func TestSlotDropUninstallsTheSlot(t *testing.T) {
+func testSlotDrop(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	w.start(w.twoProviders(), "run").ready().stop()
@@ -341,7 +353,7 @@ func TestSlotDropUninstallsTheSlot(t *testing.T) {
 	require.Contains(t, w.run(nil, "slot", "drop").stdout, "not there")
 }
 
-func TestTheSlotIsAFailoverSlotWhereTheServerHasThem(t *testing.T) {
+func testSlotFailoverSlot(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	if version := w.count(`SELECT current_setting('server_version_num')::int`); version < 170000 {
@@ -351,7 +363,7 @@ func TestTheSlotIsAFailoverSlotWhereTheServerHasThem(t *testing.T) {
 	require.Equal(t, []string{"true"}, w.strings(`SELECT failover::text FROM pg_replication_slots WHERE database = current_database()`))
 }
 
-func TestNotificationsAsTheSourceDropTheSlot(t *testing.T) {
+func testSlotDroppedByNotify(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").code)
@@ -364,9 +376,9 @@ func TestNotificationsAsTheSourceDropTheSlot(t *testing.T) {
 	require.Equal(t, []string{"notify"}, w.strings(`SELECT DISTINCT source FROM provwatch.drift_alerts`))
 }
 
-// TestAPublicationThatHidesChangesIsPutBack has its owner publish only some rows, and
+// testWALPublicationIsRestored has its owner publish only some rows, and
 // then only some columns, while a worker runs.
-func TestAPublicationThatHidesChangesIsPutBack(t *testing.T) {
+func testWALPublicationIsRestored(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
 	if version := w.count(`SELECT current_setting('server_version_num')::int`); version < 150000 {

@@ -16,7 +16,14 @@ import (
 
 var alertTime = regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  `)
 
-func TestWatchFollowsTheAlertsAndCanCatchUp(t *testing.T) {
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	t.Run("FollowsAndCatchesUp", testWatchFollowsAndCatchesUp)
+	t.Run("TerminatedConnections", testWatchTerminatedConnections)
+	t.Run("BeforeAnyMigration", testWatchBeforeAnyMigration)
+}
+
+func testWatchFollowsAndCatchesUp(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	p := w.start(w.twoProviders(), "run").ready()
@@ -66,7 +73,7 @@ func TestWatchFollowsTheAlertsAndCanCatchUp(t *testing.T) {
 	p.stop()
 }
 
-func TestWatchNeitherMissesNorRepeatsAnAlertWhenItsConnectionsAreTerminated(t *testing.T) {
+func testWatchTerminatedConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(w.twoProviders(), "run").ready()
@@ -94,7 +101,7 @@ func TestWatchNeitherMissesNorRepeatsAnAlertWhenItsConnectionsAreTerminated(t *t
 	p.stop()
 }
 
-func TestWatchBeforeAnyMigrationSaysWhatToDo(t *testing.T) {
+func testWatchBeforeAnyMigration(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: provwatch's tables are not there yet; " +
