@@ -24,12 +24,6 @@ const (
 	wakesPerSecond = 20
 )
 
-// Outbox describes the entries that wait for delivery.
-type Outbox struct {
-	Depth  int64
-	Oldest time.Time // when the oldest entry was staged; zero when there is none
-}
-
 // Metrics receives what a [Deliverer] measures.
 type Metrics interface {
 	OutboxObserved(Outbox)
@@ -179,11 +173,4 @@ func (d *Deliverer) observe(ctx context.Context) error {
 		d.metrics.OutboxObserved(Outbox{Depth: outbox.Depth, Oldest: oldest(outbox)})
 	}
 	return err
-}
-
-func oldest(outbox store.OutboxDepthRow) time.Time {
-	if outbox.Depth == 0 {
-		return time.Time{}
-	}
-	return time.Now().Add(-time.Duration(outbox.OldestAgeSeconds * float64(time.Second)))
 }
