@@ -4,15 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
 
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 	"provwatch/internal/store"
 )
 
@@ -40,8 +39,8 @@ type Deliverer struct {
 	pool    *pgxpool.Pool
 	logger  *slog.Logger
 	metrics Metrics
-	wake    chan struct{}
-	wakes   *rate.Limiter
+	wake    chan struct{} // holds a wake that Run has not received; any goroutine sends
+	wakes   *rate.Limiter // of Run
 }
 
 // NewDeliverer returns a deliverer. metrics may be nil.
@@ -50,7 +49,8 @@ func NewDeliverer(pool *pgxpool.Pool, logger *slog.Logger, metrics Metrics) *Del
 		wakes: rate.NewLimiter(wakesPerSecond, wakesPerSecond)}
 }
 
-// Wake asks a running [Deliverer.Run] to look at the outbox. It never blocks.
+// Wake makes a running [Deliverer.Run] deliver. It never blocks. A transaction that stages
+// an entry notifies the worker, whose listener calls Wake.
 func (d *Deliverer) Wake() {
 	select {
 	case d.wake <- struct{}{}:
@@ -58,32 +58,27 @@ func (d *Deliverer) Wake() {
 	}
 }
 
-// Run delivers at each Wake until ctx ends. A delivery that fails is tried
-// again with backoff, without limit. done is called after each, with its error.
+// Run delivers at each Wake until ctx ends. It retries a delivery that fails with backoff,
+// without limit. Run calls done after each delivery, with its error.
 func (d *Deliverer) Run(ctx context.Context, done func(error)) {
-	retry := backoff.NewExponentialBackOff()
-	for {
-		var again <-chan time.Time
+	for attempt := range (retry.Policy{Wake: d.wake}).Attempts(ctx) {
+		if d.wakes.Wait(ctx) != nil {
+			return // ctx has ended
+		}
 		err := d.Deliver(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		done(err)
 		if err != nil {
-			wait := retry.NextBackOff()
-			d.logger.WarnContext(ctx, "audit delivery failed, trying again", "error", err, "retry_in", wait)
-			again = time.After(wait)
-		} else {
-			retry.Reset()
+			wait, _ := attempt.Failed()
+			d.logger.WarnContext(ctx, "audit delivery failed, retrying", "error", err, "retry_in", wait)
+			continue
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-again:
 		case <-d.wake:
-		}
-		if d.wakes.Wait(ctx) != nil {
-			return // ctx has ended
 		}
 	}
 }

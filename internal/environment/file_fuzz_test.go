@@ -127,8 +127,8 @@ func checkMerged(t *testing.T, path string, process, file map[string]string, env
 	}
 }
 
-// quoted returns the text of a file that holds the variables in quotes, and those that
-// such a file can hold.
+// quoted returns the text of a file that holds the variables in quotes. It leaves out
+// variables that such a file cannot hold, and returns the others.
 func quoted(variables map[string]string) (text string, kept map[string]string) {
 	var lines []string
 	kept = map[string]string{}

@@ -55,7 +55,7 @@ const (
 	invalidIndex = math.MaxInt
 )
 
-// parsedName is what the name of a variable says about it.
+// parsedName is the name of a variable, parsed.
 type parsedName struct {
 	index int
 	stem  string // the name up to the field: CODER_AIBRIDGE_PROVIDER_0_
@@ -78,8 +78,8 @@ func (n parsedName) nearby() []string {
 	return indexedNearby
 }
 
-// prefixes begin the names of provider variables. All of them mean the same; the first
-// is the one that a message uses for a variable that is not set.
+// prefixes begin the names of provider variables. All of them mean the same. A message
+// uses the first for a variable that is not set.
 type prefixes []string
 
 var defaultPrefixes = prefixes{prefix, aliasPrefix}
@@ -94,8 +94,8 @@ func (ps prefixes) cut(name string) (prefix, rest string, ok bool) {
 	return "", "", false
 }
 
-// parse returns what a variable's name says about it, and false for one that is
-// passed over silently. What follows the prefix is matched without regard to
+// parse parses the name of a variable. It returns false for a name that is passed over
+// silently. What follows the prefix is matched without regard to
 // case (docs/specification.md, section 1).
 func (ps prefixes) parse(name string) (parsed parsedName, ok bool) {
 	stem, spelt, ok := ps.cut(name)

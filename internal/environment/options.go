@@ -16,7 +16,7 @@ type options struct {
 // credentials (--compat=upstream-credentials).
 func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
 
-// Prefix makes begins the only prefix of provider variables, in place of
+// Prefix makes begins the only prefix of provider variables, instead of
 // CODER_AIBRIDGE_ and its alias: one of several environments in one process. [Read]
 // warns when no variable that begins so names a provider.
 func Prefix(begins string) Option { return func(o *options) { o.prefixes = prefixes{begins} } }

@@ -51,8 +51,8 @@ func Read(environ []string, envFile string, options ...Option) (Environment, err
 	return env, env.setKeys(o, process, file.variables, err)
 }
 
-// merge returns the variables of the process, and those of the file that the process
-// does not set, with warnings of lines that are passed over and of values that differ.
+// merge adds to the variables of the file those of the process, which win. It warns of
+// lines that are passed over and of values that differ.
 func merge(process map[string]string, file fileContent, path string, prefixes prefixes) (variables map[string]string, warnings []Finding) {
 	if len(file.passedOver) > 0 {
 		warnings = append(warnings, Finding{regularfile.Shown(path), file.passedOver.String() +

@@ -6,8 +6,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/retry"
 )
 
 // UnreachableError says that the database could not be connected to; exit code
@@ -24,10 +25,10 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// Connect opens a pool, trying again with backoff until the server answers or
-// timeout has passed. What waiting does not mend, such as a wrong password that is not
-// read again, ends it at once. Errors are [*UnreachableError], or ctx's own. failed are called after
-// each try that is to be repeated, with its error as Connect would return it.
+// Connect opens a pool. It retries with backoff until the server answers or timeout has
+// passed. An error that waiting does not mend, such as a wrong password that is not
+// read again, ends it at once. Errors are [*UnreachableError], or ctx's own. Connect calls
+// failed after each attempt that it repeats, with the error as Connect would return it.
 func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, failed ...func(error)) (*pgxpool.Pool, error) {
 	address := addressOf(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -37,23 +38,21 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var last error
-	_, err = backoff.Retry(limited, func() (struct{}, error) {
+	for attempt := range (retry.Policy{}).Attempts(limited) {
 		err := pool.Ping(limited)
-		if err != nil && limited.Err() == nil {
-			last = err
+		if err == nil {
+			return pool, nil
 		}
+		if limited.Err() != nil {
+			break
+		}
+		last = err
 		if _, final := diagnose(err, config); final {
-			return struct{}{}, backoff.Permanent(err)
+			break
 		}
-		return struct{}{}, err
-	},
-		backoff.WithMaxElapsedTime(0),
-		backoff.WithNotify(func(err error, wait time.Duration) {
-			logger.WarnContext(ctx, "database not reachable yet, trying again", "address", address, "error", Brief(err), "retry_in", wait)
-			tell(failed, config, err)
-		}))
-	if err == nil {
-		return pool, nil
+		wait, _ := attempt.Failed()
+		logger.WarnContext(ctx, "database not reachable yet, retrying", "address", address, "error", Brief(err), "retry_in", wait)
+		report(failed, config, err)
 	}
 	// The pool makes its first connection with a context of its own, which a server
 	// that takes connections and says nothing keeps waiting.
@@ -67,38 +66,35 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 	return nil, unreachable(config, last)
 }
 
-// Persist calls do, and again with backoff for as long as it loses the
+// Persist calls do, and retries with backoff while do loses the
 // connection, until timeout has passed since the first loss: the server may be
 // restarting, or another one be taking its place. The error is then an
-// [*UnreachableError], and otherwise that of do, or ctx's own. failed are called
-// after each loss, with its error as Persist would return it.
+// [*UnreachableError], and otherwise that of do, or ctx's own. Persist calls failed
+// after each loss, with the error as Persist would return it.
 func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error, failed ...func(error)) error {
 	err := do()
 	if !passes(err) {
 		return final(config, err)
 	}
-	logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", Brief(err))
-	tell(failed, config, err)
-	last := err
-	_, err = backoff.Retry(ctx, func() (struct{}, error) {
-		err := do()
-		if err != nil && !passes(err) {
-			return struct{}{}, backoff.Permanent(err)
+	logger.WarnContext(ctx, "connection lost, retrying", "address", addressOf(config), "error", Brief(err))
+	report(failed, config, err)
+	for attempt := range (retry.Policy{Within: timeout}).Attempts(ctx) {
+		err = do()
+		if !passes(err) {
+			return final(config, err)
 		}
-		if err != nil {
-			last = err
+		if ctx.Err() != nil {
+			break
 		}
-		return struct{}{}, err
-	},
-		backoff.WithMaxElapsedTime(timeout),
-		backoff.WithNotify(func(err error, wait time.Duration) {
-			logger.WarnContext(ctx, "connection lost, trying again", "address", addressOf(config), "error", Brief(err), "retry_in", wait)
-			tell(failed, config, err)
-		}))
-	if err == nil || ctx.Err() != nil || !passes(err) {
-		return final(config, err)
+		if wait, again := attempt.Failed(); again {
+			logger.WarnContext(ctx, "connection lost, retrying", "address", addressOf(config), "error", Brief(err), "retry_in", wait)
+			report(failed, config, err)
+		}
 	}
-	return unreachable(config, last)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return unreachable(config, err)
 }
 
 // passes reports whether a start goes on once the connection is back.
@@ -122,8 +118,8 @@ func Explain(config *pgxpool.Config, err error) error {
 	return fmt.Errorf("%w; %s", Brief(err), remedy)
 }
 
-// tell calls the functions with the error of a try.
-func tell(failed []func(error), config *pgxpool.Config, err error) {
+// report calls the functions with the error of an attempt.
+func report(failed []func(error), config *pgxpool.Config, err error) {
 	for _, f := range failed {
 		f(unreachable(config, err))
 	}

@@ -55,8 +55,6 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 		invalid   x509.CertificateInvalidError
 	)
 	switch {
-	case err == nil:
-		return remedies.any, false
 	case IsPooling(err):
 		return keepSession, true
 	case errors.As(err, &authority):

@@ -21,7 +21,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// Policy says how long to wait between attempts, and when to give up. The zero Policy
+// Policy is how long to wait between attempts, and when to give up. The zero Policy
 // waits from half a second up to a minute and never gives up.
 type Policy struct {
 	// First and Max bound the wait, before jitter of ±50 %. It grows by half each time.

@@ -38,7 +38,7 @@ func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfi
 		return before, before, err
 	}
 	defer m.close()
-	if err := m.untilUnlocked(ctx, before.Lacks(needs), func() error { return m.migrate(ctx, needs) }); err != nil {
+	if err := m.migrateOnceUnlocked(ctx, before.Lacks(needs), needs); err != nil {
 		return before, before, err
 	}
 	after, err = inspect(ctx, conn)

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,12 +17,13 @@ import (
 
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
+	"provwatch/internal/retry"
 )
 
 // lockLimits are how long a migration waits for a lock on a busy provider table.
 type lockLimits struct {
 	attempt time.Duration // so that not all later writers wait behind it
-	total   time.Duration // for which it is tried again
+	total   time.Duration // of all attempts
 }
 
 var defaultLockLimits = lockLimits{attempt: 5 * time.Second, total: time.Minute}
@@ -66,18 +67,17 @@ func (m *migration) identify(ctx context.Context) error {
 
 func (m *migration) close() { _ = m.db.Close() }
 
-// untilUnlocked tries again for a while when a provider table is locked by a transaction
-// of the gateway's. All of it is one wait for what the schema lacks.
-func (m *migration) untilUnlocked(ctx context.Context, lacks []string, do func() error) error {
+// migrateOnceUnlocked retries for a while when a transaction of the gateway locks a provider
+// table. All attempts are one wait for what the schema lacks.
+func (m *migration) migrateOnceUnlocked(ctx context.Context, lacks []string, needs Needs) (err error) {
 	defer m.activity.BeginRetried("the migration ("+strings.Join(lacks, ", ")+")", m.pid)()
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := do()
-		if err != nil && !isLockTimeout(err) {
-			err = backoff.Permanent(err)
+	for attempt := range (retry.Policy{Within: m.limits.total}).Attempts(ctx) {
+		if err = m.migrate(ctx, needs); !isLockTimeout(err) {
+			return err
 		}
-		return struct{}{}, err
-	}, backoff.WithMaxElapsedTime(m.limits.total))
-	return err
+		attempt.Failed()
+	}
+	return cmp.Or(context.Cause(ctx), err)
 }
 
 func isLockTimeout(err error) bool {

@@ -1,6 +1,7 @@
 package seed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -21,6 +21,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
@@ -34,8 +35,7 @@ const Lock int64 = 0x70726f7673656564
 // its rows.
 const GatewayLock int64 = 10
 
-// maxTries bounds how often a seed is tried that another writer's commit broke
-// off.
+// maxTries bounds the attempts of a seed that another writer's commit breaks off.
 const maxTries = 5
 
 // Seed inserts the desired providers that the database lacks, in one
@@ -47,28 +47,24 @@ const maxTries = 5
 //
 // Seeding again is safe after any error, even when the commit's outcome is not
 // known: rows that made it are found unchanged.
-func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (Plan, error) {
-	try := func() (Plan, error) {
-		plan, err := seedOnce(ctx, pool, desired, tolerateDrift, options...)
+func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (plan Plan, err error) {
+	for attempt := range (retry.Policy{Tries: maxTries}).Attempts(ctx) {
+		plan, err = seedOnce(ctx, pool, desired, tolerateDrift, options...)
 		if pubsub.IsQueueFull(err) {
 			_, freeing := pubsub.FreeQueue(ctx, pool)
-			return plan, errors.Join(err, freeing)
+			err = errors.Join(err, freeing)
+		} else if !canPass(err) {
+			return plan, err
 		}
-		if err != nil && !worthAnotherTry(err) {
-			return plan, backoff.Permanent(err)
+		if wait, again := attempt.Failed(); again && ctx.Err() == nil {
+			logger.WarnContext(ctx, "seed broken off, retrying", "error", err, "retry_in", wait)
 		}
-		return plan, err
 	}
-	return backoff.Retry(ctx, try,
-		backoff.WithMaxTries(maxTries),
-		backoff.WithNotify(func(err error, wait time.Duration) {
-			logger.WarnContext(ctx, "seed broken off, trying again", "error", err, "retry_in", wait)
-		}))
+	return plan, cmp.Or(context.Cause(ctx), err)
 }
 
-// worthAnotherTry reports whether a seed failed for a reason that a second try
-// gets past.
-func worthAnotherTry(err error) bool {
+// canPass reports whether a seed failed for a reason that another attempt may not meet.
+func canPass(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && slices.Contains([]string{
 		pgerrcode.SerializationFailure,
