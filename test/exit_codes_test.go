@@ -47,7 +47,7 @@ func testExitCodesUnreachableDatabase(t *testing.T) {
 	for _, command := range []string{"run", "migrate"} {
 		r := w.run(env.with("DATABASE_URL", strings.Replace(w.url, "/"+config.Database+"?", "/no_such_database?", 1)), command, "--connect-timeout=1h")
 		require.Equal(t, 4, r.code)
-		require.NotContains(t, r.stderr, "trying again")
+		require.NotContains(t, r.stderr, "retrying")
 		require.Contains(t, r.stderr, `database "no_such_database" does not exist (SQLSTATE 3D000)`)
 	}
 }

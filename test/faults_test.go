@@ -107,7 +107,7 @@ func testFaultsServerRestartAtStart(t *testing.T) {
 	p := w.start(env, "run")
 	restart(func() { cluster.StartAgain(t) })
 	p.ready().stop()
-	require.Positive(t, p.logged("level=WARN", "connection lost, trying again"))
+	require.Positive(t, p.logged("level=WARN", "connection lost, retrying"))
 
 	ended := make(chan result)
 	go func() { ended <- w.run(env, "seed", "--connect-timeout=2s") }()

@@ -83,7 +83,7 @@ func testPrivilegesConnect(t *testing.T) {
 	require.Equal(t, 4, r.code)
 	require.Contains(t, r.stderr, `permission denied for database "`+database+`"`)
 	require.Contains(t, r.stderr, `GRANT CONNECT ON DATABASE "`+database+`" TO "test_wal";`)
-	require.NotContains(t, r.stderr, "trying again")
+	require.NotContains(t, r.stderr, "retrying")
 }
 
 // testPrivilegesLostWhileRunning revokes privileges that

@@ -181,7 +181,7 @@ func testRotationDuringAStart(t *testing.T) {
 		require.Contains(t, r.stderr, "; check the user and the password in "+path)
 	}
 	p := w.start(env, append([]string{"run"}, args...)...)
-	p.waitFor("database not reachable yet, trying again", "password authentication failed")
+	p.waitFor("database not reachable yet, retrying", "password authentication failed")
 	passwordPlaces["DatabaseURLFile"](role, 2)
 	p.ready().stop()
 
@@ -189,7 +189,7 @@ func testRotationDuringAStart(t *testing.T) {
 	r := w.run(w.twoProviders().with("DATABASE_URL", role.withPassword(1)), "run", "--connect-timeout=1h")
 	require.Equal(t, 4, r.code, r.stderr)
 	require.Contains(t, r.stderr, "; check the user and the password of DATABASE_URL")
-	require.NotContains(t, r.stderr, "trying again")
+	require.NotContains(t, r.stderr, "retrying")
 }
 
 // testRotationDatabaseURLFile gives every command the file of its connection string, and files

@@ -165,7 +165,7 @@ func testTLSVerifiedOnEveryConnection(t *testing.T) {
 			r := w.run(env.with("DATABASE_URL", url), command)
 			require.Equal(t, 4, r.code, "%s: %s", name, r.stderr)
 			require.Contains(t, r.stderr, "worker: cannot connect to PostgreSQL at ", name)
-			require.NotContains(t, r.stderr, "trying again", "%s: waiting does not mend it", name)
+			require.NotContains(t, r.stderr, "retrying", "%s: waiting does not mend it", name)
 			for _, text := range texts {
 				require.Contains(t, r.stderr, text, name)
 			}
