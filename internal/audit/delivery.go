@@ -49,8 +49,8 @@ func NewDeliverer(pool *pgxpool.Pool, logger *slog.Logger, metrics Metrics) *Del
 		wakes: rate.NewLimiter(wakesPerSecond, wakesPerSecond)}
 }
 
-// Wake makes a running [Deliverer.Run] deliver. It never blocks. A transaction that stages
-// an entry notifies the worker, whose listener calls Wake.
+// Wake makes a running [Deliverer.Run] deliver. It never blocks. The listener calls Wake
+// when a command has staged entries.
 func (d *Deliverer) Wake() {
 	select {
 	case d.wake <- struct{}{}:
