@@ -49,7 +49,7 @@ var (
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "LimitIdle", "ListHolders", "DescribeSession", "ListLeaderLockHolders", "MaxPrepared",
 	}
 	reading = []string{
-		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "ClearMirror", "ListMirror", "ListMirrorByID", "ListBaseURLs",
+		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "PlanEachTime", "StayActive", "ClearMirror", "ListMirror", "ListMirrorByID", "ListBaseURLs",
 		"PutMirror", "DropFromMirror", "listProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "listStates",
 	}
 	reporting = []string{

@@ -454,6 +454,16 @@ func (q *Queries) MayReadSystem(ctx context.Context) (bool, error) {
 	return may_read, err
 }
 
+const planEachTime = `-- name: PlanEachTime :exec
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
+`
+
+// Makes the server plan each statement of the transaction anew.
+func (q *Queries) PlanEachTime(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, planEachTime)
+	return err
+}
+
 const readSystem = `-- name: ReadSystem :one
 SELECT system_identifier::bigint AS system_identifier FROM pg_catalog.pg_control_system()
 `
@@ -545,6 +555,16 @@ func (q *Queries) StartWALPosition(ctx context.Context, arg StartWALPositionPara
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const stayActive = `-- name: StayActive :exec
+SELECT
+`
+
+// Keeps a transaction from being idle for long.
+func (q *Queries) StayActive(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, stayActive)
+	return err
 }
 
 const terminateSlotHolder = `-- name: TerminateSlotHolder :exec

@@ -5,69 +5,132 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
 
-// A transaction that changes more rows than are to be in memory comes in parts. They
-// are applied one after the other in one transaction of ours, in which the stored
-// mirror takes what the memory need not hold. What the whole has changed is compared
-// and recorded at its end, as of any other transaction, and all of it or nothing is
-// there after a kill.
-
 // outcome is what transactions of the stream come to.
 type outcome struct {
+	position    pglogrepl.LSN // up to which the stream is handled
 	handled     int
-	keysTouched bool // credentials may have changed
-	marked      bool // the marker of the check was among them
-
-	// touched are the desired providers that the current transaction has changed
-	// something of.
-	touched map[string]bool
+	keysTouched bool            // credentials may have changed
+	markers     []string        // the tokens of our own messages
+	touched     map[string]bool // the desired providers that the transactions have changed
 	// unread is a row of which not enough is known, uuid.Nil for none; unknown are the
 	// desired providers that have such a row.
 	unread  uuid.UUID
 	unknown map[string]bool
+
+	current map[string]bool // those of touched that the current transaction has changed
 }
 
-func newOutcome() *outcome {
-	return &outcome{touched: map[string]bool{}, unknown: map[string]bool{}}
+func newOutcome(position pglogrepl.LSN) *outcome {
+	return &outcome{position: position, touched: map[string]bool{}, unknown: map[string]bool{}, current: map[string]bool{}}
 }
 
-// takeTouched returns the providers that the current transaction has touched, sorted,
-// and begins with the next.
-func (o *outcome) takeTouched() []string {
-	names := slices.Sorted(maps.Keys(o.touched))
-	clear(o.touched)
+// takeCurrent returns the providers that the current transaction has touched, sorted, and
+// begins with the next one.
+func (o *outcome) takeCurrent() []string {
+	names := slices.Sorted(maps.Keys(o.current))
+	clear(o.current)
 	return names
 }
 
-// isStored reports whether the transaction was handled before a restart, and
-// recorded.
-func (s *session) isStored(t *transaction) bool { return t.commit < s.stored }
+// applier applies transactions of the stream to the mirror, compares the providers that
+// each of them touches with the environment, and has that recorded. Only the handler's
+// goroutine touches it.
+type applier struct {
+	pool      *pgxpool.Pool
+	verifier  *verify.Verifier
+	mirror    *mirror
+	position  *position
+	recorder  *recorder
+	confirmer *confirmer
+	unseen    *unseen
+}
 
-// apply applies the changes of a transaction, or of a part of one, to the mirror.
-func (s *session) apply(t *transaction, seen *outcome) {
+// apply applies a batch of whole transactions. It records what the mirror is after them,
+// the position, and the alerts of every transaction, in one transaction of ours.
+func (a *applier) apply(ctx context.Context, batch []event) (*outcome, error) {
+	if err := a.fetch(ctx, batch); err != nil {
+		return nil, err
+	}
+	seen := newOutcome(a.position.applied)
+	var observed []verify.Observed
+	for _, e := range batch {
+		t := e.transaction
+		if t == nil {
+			seen.position = max(seen.position, e.passed)
+			continue
+		}
+		if a.position.has(t) {
+			continue
+		}
+		seen.handled++
+		seen.position = max(seen.position, t.end)
+		a.change(t, seen)
+		observed = append(observed, a.observeAfter(t, seen.takeCurrent(), seen)...)
+	}
+	if len(observed) > 0 || a.mirror.differs() || seen.unread != uuid.Nil {
+		if err := a.recorder.record(ctx, observed, pubsub.SourceWAL, seen.position, seen.unread); err != nil {
+			return nil, fmt.Errorf("record changes from the WAL: %w", err)
+		}
+	}
+	return seen, a.moveTo(ctx, seen.position)
+}
+
+// fetch brings what a batch changes of the mirror into memory.
+func (a *applier) fetch(ctx context.Context, batch []event) error {
+	var transactions []*transaction
+	for _, e := range batch {
+		if e.transaction != nil {
+			transactions = append(transactions, e.transaction)
+		}
+	}
+	ids, names := rowsOf(transactions...)
+	if err := a.mirror.fetchAll(ctx, store.On(a.pool), ids, names); err != nil {
+		return fmt.Errorf("read the mirror of the providers: %w", err)
+	}
+	return nil
+}
+
+// rowsOf returns the ids and names of the rows that transactions change.
+func rowsOf(transactions ...*transaction) (ids []uuid.UUID, names []string) {
+	for _, t := range transactions {
+		for _, c := range t.changes {
+			if c.removed != uuid.Nil {
+				ids = append(ids, c.removed)
+			}
+			if c.put != nil {
+				ids, names = append(ids, c.put.id), append(names, c.put.name)
+			}
+		}
+	}
+	return ids, names
+}
+
+// change applies the changes of a transaction, or of a part of one, to the mirror.
+func (a *applier) change(t *transaction, seen *outcome) {
 	// Of the credentials of a Bedrock provider the stream shows nothing.
 	seen.keysTouched = seen.keysTouched || t.keysTouched || len(t.changes) > 0
-	s.noteApplied(t)
+	seen.markers = append(seen.markers, t.markers...)
+	a.unseen.add(t)
 	for _, c := range t.changes {
-		names, unread := s.mirror.apply(c)
+		names, unread := a.mirror.apply(c)
 		if c.truncate {
-			names = s.Verifier.Names()
+			names = a.verifier.Names()
 		}
 		for _, name := range names {
-			if _, named := s.Verifier.Named(name); !named {
+			if _, named := a.verifier.Named(name); !named {
 				continue
 			}
-			seen.touched[name] = true
+			seen.current[name], seen.touched[name] = true, true
 			if unread != uuid.Nil {
 				seen.unknown[name] = true
 			}
@@ -76,175 +139,41 @@ func (s *session) apply(t *transaction, seen *outcome) {
 			seen.unread = unread
 		}
 	}
-	seen.marked = seen.marked || s.check != nil && slices.Contains(t.markers, s.check.token)
 }
 
 // observeAfter compares providers that a transaction has touched with the environment,
 // as the mirror has them after it.
-func (s *session) observeAfter(t *transaction, names []string, seen *outcome) (observed []verify.Observed) {
+func (a *applier) observeAfter(t *transaction, names []string, seen *outcome) (observed []verify.Observed) {
 	commit := &pubsub.Commit{LSN: t.end.String(), XID: int64(t.xid), CommittedAt: t.committedAt}
 	for _, name := range names {
-		if s.check != nil {
-			s.check.touched[name] = true
-		}
 		// What is not known whole is no observation: it is read again afterwards.
-		if o, named := s.observe(name); named && !seen.unknown[name] {
+		if o, named := observe(a.verifier, a.mirror, name); named && !seen.unknown[name] {
 			observed = append(observed, verify.Observed{Observation: o, Commit: commit})
 		}
 	}
 	return observed
 }
 
-// recorded goes on after everything up to a position is recorded.
-func (s *session) recorded(ctx context.Context, seen *outcome, position pglogrepl.LSN) error {
-	s.applied = position
-	if err := s.confirmRecorded(ctx); err != nil {
+// moveTo goes on after everything up to a position is handled, and recorded where it
+// needed a record.
+func (a *applier) moveTo(ctx context.Context, handled pglogrepl.LSN) error {
+	a.position.applied = handled
+	if err := a.confirmer.recorded(ctx, a.position.stored); err != nil {
 		return err
 	}
-	s.confirmPassed(position)
-	s.Metrics.TransactionsHandled(seen.handled)
-	if seen.handled > 0 {
-		s.progress()
-	}
-	if seen.unread != uuid.Nil {
-		return reread(seen.unread)
-	}
-	if err := s.storeIdle(ctx); err != nil {
-		return err
-	}
-	if err := s.forgetVisible(ctx); err != nil {
-		return err
-	}
-	if seen.keysTouched && s.Verifier.ComparesCredentials() {
-		s.Pending.Add(verify.Everything(pubsub.SourceWAL))
-	}
-	if seen.marked {
-		return s.finishCheck(ctx)
-	}
+	a.confirmer.passed(handled)
 	return nil
 }
 
-// recordAll records a batch. When it ends with the first part of a large transaction,
-// recordAll takes the other parts from the backlog, and reports that it did.
-func (s *session) recordAll(ctx context.Context, batch []event, waiting *backlog) (wasLarge bool, err error) {
-	last := batch[len(batch)-1]
-	if !last.isPart() {
-		err := s.record(ctx, batch)
-		waiting.done(batch...)
-		return false, err
-	}
-	if whole := batch[:len(batch)-1]; len(whole) > 0 {
-		if err := s.record(ctx, whole); err != nil {
-			return false, err
+// tidy stores the position where that is due, and keeps the list of transactions small.
+func (a *applier) tidy(ctx context.Context) error {
+	if a.position.isDue() {
+		if err := a.position.store(ctx); err != nil {
+			return fmt.Errorf("store the position in the WAL: %w", err)
 		}
-		waiting.done(whole...)
-	}
-	return true, s.recordParts(ctx, last, waiting)
-}
-
-// plansOfTheMoment makes the server plan each statement of a transaction anew. The
-// stored mirror can grow from nothing in it, and a plan for few rows takes a time for
-// many that grows with their square.
-const plansOfTheMoment = "SET LOCAL plan_cache_mode = force_custom_plan"
-
-// recordParts records a transaction that begins with the part first.
-func (s *session) recordParts(ctx context.Context, first event, waiting *backlog) error {
-	if s.isStored(first.transaction) {
-		_, err := eachPart(ctx, first, waiting, func() error { return nil }, func(*transaction) error { return nil })
-		return err
-	}
-	seen := newOutcome()
-	var recorded []verify.Recorded
-	err := s.transact(ctx, func(tx pgx.Tx) (pglogrepl.LSN, error) {
-		if _, err := tx.Exec(ctx, plansOfTheMoment); err != nil {
-			return 0, err
-		}
-		// The server would end a transaction that is idle while it passes over changes of
-		// other tables, and the same one would be received again for ever.
-		idle := func() error {
-			_, err := tx.Exec(ctx, "SELECT 1")
+		if err := a.confirmer.recorded(ctx, a.position.stored); err != nil {
 			return err
 		}
-		last, err := eachPart(ctx, first, waiting, idle, func(part *transaction) error { return s.applyPart(ctx, tx, part, seen) })
-		if err != nil {
-			return 0, err
-		}
-		if recorded, err = s.recordTouched(ctx, tx, last, seen); err != nil {
-			return 0, err
-		}
-		return last.end, s.markUnread(ctx, tx, seen.unread)
-	})
-	if err != nil {
-		return fmt.Errorf("record a large transaction from the WAL: %w", err)
 	}
-	for _, r := range recorded {
-		s.Verifier.Announce(ctx, r)
-	}
-	seen.handled = 1
-	return s.recorded(ctx, seen, s.stored)
-}
-
-// partPause is well below the time after which the server ends an idle transaction.
-const partPause = 5 * time.Second
-
-// eachPart calls do for each part of a transaction that begins with first, and
-// returns the last of them. Between its parts the receiver hands on nothing else. While
-// none comes, it calls idle each [partPause].
-func eachPart(ctx context.Context, first event, waiting *backlog, idle func() error, do func(*transaction) error) (last *transaction, err error) {
-	pause := time.NewTicker(partPause)
-	defer pause.Stop()
-	for e := first; ; {
-		if err := do(e.transaction); err != nil {
-			return nil, err
-		}
-		waiting.done(e)
-		if !e.isPart() {
-			return e.transaction, nil
-		}
-		for received := false; !received; {
-			select {
-			case e = <-waiting.events:
-				received = true
-			case <-pause.C:
-				if err := idle(); err != nil {
-					return nil, err
-				}
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-	}
-}
-
-// applyPart applies a part of a transaction to the mirror, stores what it changes and
-// forgets it.
-func (s *session) applyPart(ctx context.Context, tx pgx.Tx, part *transaction, seen *outcome) error {
-	queries := store.On(tx)
-	ids, _ := rowsOf(part)
-	if err := s.mirror.fetchByID(ctx, queries, ids); err != nil {
-		return fmt.Errorf("read the mirror of the providers: %w", err)
-	}
-	s.apply(part, seen)
-	if err := s.mirror.save(ctx, queries); err != nil {
-		return err
-	}
-	s.mirror.reset()
-	return nil
-}
-
-// recordTouched records what a transaction has changed whose parts are all applied,
-// some providers at a time.
-func (s *session) recordTouched(ctx context.Context, tx pgx.Tx, last *transaction, seen *outcome) (all []verify.Recorded, err error) {
-	for names := range slices.Chunk(seen.takeTouched(), verify.MaxObserved) {
-		if err := s.mirror.fetch(ctx, store.On(tx), nil, slices.Clone(names)); err != nil {
-			return nil, fmt.Errorf("read the mirror of the providers: %w", err)
-		}
-		recorded, err := s.Verifier.Record(ctx, tx, s.observeAfter(last, names, seen), pubsub.SourceWAL)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, recorded)
-		s.mirror.reset()
-	}
-	return all, nil
+	return a.unseen.trim(ctx)
 }

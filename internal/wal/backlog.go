@@ -16,7 +16,7 @@ const (
 	maxBacklog = 2 << 20
 )
 
-// event is what the receiver hands on: a transaction, a part of one, or that the
+// event is what the stream hands on: a transaction, a part of one, or that the
 // stream has passed a position.
 type event struct {
 	transaction *transaction
@@ -40,13 +40,13 @@ func (e event) size() int64 {
 	return int64(e.transaction.size())
 }
 
-// backlog holds what was received and is not recorded yet. The receiver of a session
-// puts events into it and waits while it is full. The handler takes them, and says
-// when they are done.
+// backlog holds what was received and is not recorded yet. The goroutine of a stream
+// puts events into it and waits while it is full. The goroutine of the handler takes them,
+// and reports when they are done. All of its fields are safe for concurrent use.
 type backlog struct {
 	events chan event
 	size   atomic.Int64  // of the events that are not done, in bytes
-	room   chan struct{} // has a token when some were done since the receiver looked
+	room   chan struct{} // has a token when some were done since the stream looked
 }
 
 func newBacklog() *backlog {

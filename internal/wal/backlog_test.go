@@ -5,9 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -46,33 +44,6 @@ func TestBacklogIsBounded(t *testing.T) {
 		b.done(<-b.events)
 		require.Zero(t, b.size.Load())
 		require.Zero(t, idled)
-	})
-}
-
-// TestALargeTransactionIsNotIdleForLong has parts between which the receiver passes over
-// changes of other tables for a long time.
-func TestALargeTransactionIsNotIdleForLong(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBacklog()
-		part := func() event { return event{transaction: &transaction{more: true}} }
-		last := event{transaction: &transaction{xid: 7}}
-		go func() {
-			for _, e := range []event{part(), last} {
-				time.Sleep(4*partPause + time.Second)
-				assert.NoError(t, b.put(t.Context(), e, nil))
-			}
-		}()
-		idled, parts := 0, 0
-		ended, err := eachPart(t.Context(), part(), b, func() error { idled++; return nil }, func(*transaction) error { parts++; return nil })
-		require.NoError(t, err)
-		require.Equal(t, last.transaction, ended)
-		require.Equal(t, 3, parts)
-		require.Equal(t, 8, idled)
-
-		failed := errors.New("the connection is lost")
-		_, err = eachPart(t.Context(), part(), b, func() error { return failed }, func(*transaction) error { return nil })
-		require.ErrorIs(t, err, failed)
 	})
 }
 

@@ -11,21 +11,20 @@ import (
 // follows an alert in the stream, its own transaction, waited for the limit.
 func TestWhatNeedsNoRecordNeitherWaitsForOneNorIsChargedForIt(t *testing.T) {
 	t.Parallel()
-	s := &session{limiter: rate.NewLimiter(rate.Limit(1e-6), 1)}
 	events := make(chan event, 2)
+	b := batcher{events: events, limiter: rate.NewLimiter(rate.Limit(1e-6), 1)}
 	for _, e := range []event{{passed: 7}, {transaction: &transaction{end: 7}}} {
-		require.Equal(t, []event{e}, s.gather(t.Context(), e, events))
-		require.InDelta(t, 1, s.limiter.Tokens(), 0.01)
+		require.Equal(t, []event{e}, b.gather(t.Context(), e, false))
+		require.InDelta(t, 1, b.limiter.Tokens(), 0.01)
 	}
 	news := event{transaction: &transaction{keysTouched: true}}
 	events <- event{passed: 8}
-	require.Len(t, s.gather(t.Context(), news, events), 2, "with what is there already")
-	require.InDelta(t, 0, s.limiter.Tokens(), 0.01)
+	require.Len(t, b.gather(t.Context(), news, false), 2, "with what is there already")
+	require.InDelta(t, 0, b.limiter.Tokens(), 0.01)
 }
 
 func TestABatchIsBounded(t *testing.T) {
 	t.Parallel()
-	s := &session{limiter: rate.NewLimiter(rate.Inf, 0)}
 	part := event{transaction: &transaction{more: true, changes: []change{{truncate: true}}}}
 	small := event{transaction: &transaction{keysTouched: true}}
 	for name, c := range map[string]struct {
@@ -40,7 +39,7 @@ func TestABatchIsBounded(t *testing.T) {
 		for _, e := range c.events {
 			events <- e
 		}
-		require.Equal(t, c.events[:c.taken], s.gather(t.Context(), small, events)[1:], name)
+		require.Equal(t, c.events[:c.taken], (&batcher{events: events, limiter: rate.NewLimiter(rate.Inf, 0)}).gather(t.Context(), small, false)[1:], name)
 	}
-	require.Equal(t, []event{part}, s.gather(t.Context(), part, nil), "the rest is taken where it is recorded")
+	require.Equal(t, []event{part}, (&batcher{}).gather(t.Context(), part, false), "the rest is taken where it is recorded")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/store"
 )
@@ -41,19 +42,35 @@ func (c *confirmations) passed(position pglogrepl.LSN) (confirm pglogrepl.LSN, o
 	return confirm, ok
 }
 
-// confirmRecorded lets the server forget what is before the stored position: at once, or
-// where the server has slots that standbys synchronise once the stream has passed the
-// record.
-func (s *session) confirmRecorded(ctx context.Context) error {
-	if s.owed == s.stored {
+// confirmer confirms what is stored. The reader's goroutine makes it; from the start of the
+// stream on the handler's alone touches it.
+type confirmer struct {
+	pool          *pgxpool.Pool
+	failover      bool // the server has slots that standbys synchronise
+	confirmations confirmations
+	owed          pglogrepl.LSN // the last stored position that is confirmed, or will be
+	marks         *marks        // shared with the stream and the monitor
+}
+
+// begin begins with what the slot had confirmed before, and the stored position, which may
+// have been recorded a moment ago.
+func (c *confirmer) begin(ctx context.Context, before, stored pglogrepl.LSN) error {
+	c.marks.confirmed.store(before)
+	return c.recorded(ctx, stored)
+}
+
+// recorded lets the server forget what is before the stored position: at once, or, where
+// standbys synchronise slots, once the stream has passed the record.
+func (c *confirmer) recorded(ctx context.Context, stored pglogrepl.LSN) error {
+	if c.owed == stored {
 		return nil
 	}
-	if s.server.Version < versionFailover {
-		s.owed = s.stored
-		s.confirmed.Store(uint64(s.stored))
+	if !c.failover {
+		c.owed = stored
+		c.marks.confirmed.store(stored)
 		return nil
 	}
-	text, err := store.On(s.Pool).ReadWALEnd(ctx)
+	text, err := store.On(c.pool).ReadWALEnd(ctx)
 	if err != nil {
 		return fmt.Errorf("ask how far the WAL goes: %w", err)
 	}
@@ -61,30 +78,15 @@ func (s *session) confirmRecorded(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask how far the WAL goes: %w", err)
 	}
-	s.owed = s.stored
-	s.confirmations.record(s.stored, end)
+	c.owed = stored
+	c.confirmations.record(stored, end)
 	return nil
 }
 
-// confirmBegun confirms what a session begins with: what the slot, nil for a new one, says
-// that was confirmed before, and the stored position, which may have been recorded a moment
-// ago.
-func (s *session) confirmBegun(ctx context.Context, slot *store.InspectSlotRow) error {
-	before := s.applied
-	if slot != nil {
-		var err error
-		if before, err = pglogrepl.ParseLSN(slot.ConfirmedFlushLsn); err != nil {
-			return fmt.Errorf("read the position of replication slot %s: %w", s.server.Slot, err)
-		}
-	}
-	s.confirmed.Store(uint64(before))
-	return s.confirmRecorded(ctx)
-}
-
-// confirmPassed lets the server forget what it may when everything up to a position of
-// the stream is handled.
-func (s *session) confirmPassed(position pglogrepl.LSN) {
-	if confirm, ok := s.confirmations.passed(position); ok {
-		s.confirmed.Store(uint64(confirm))
+// passed lets the server forget what it may when everything up to a position of the stream
+// is handled.
+func (c *confirmer) passed(position pglogrepl.LSN) {
+	if confirm, ok := c.confirmations.passed(position); ok {
+		c.marks.confirmed.store(confirm)
 	}
 }

@@ -1,6 +1,3 @@
-// Package wal is the second source of provider changes: it reads them from the
-// write-ahead log through a replication slot, where none is lost while nobody
-// listens, and where writers pay nothing for it.
 package wal
 
 import (
@@ -86,6 +83,9 @@ type version struct {
 
 // errSchema says that a table of the stream lacks what is needed of it.
 var errSchema = errors.New("the provider table in the WAL is not as it has to be")
+
+// markerPrefix distinguishes our own WAL messages from those of other programs.
+const markerPrefix = "provwatch"
 
 // maxMarker is the length of the tokens of our own messages, in bytes: that of a
 // uuid.

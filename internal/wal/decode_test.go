@@ -77,15 +77,15 @@ func messages(t *testing.T, pool *pgxpool.Pool, config *pgxpool.Config, statemen
 	}
 }
 
-// stream runs statements as [messages] does, and returns what a decoder makes of
+// decoded runs statements as [messages] does, and returns what a decoder makes of
 // the stream that the server sends for them.
-func stream(t *testing.T, prepare string, statements ...string) []*transaction {
+func decoded(t *testing.T, prepare string, statements ...string) []*transaction {
 	t.Helper()
-	return streamWith(t, nil, prepare, statements...)
+	return decodedWith(t, nil, prepare, statements...)
 }
 
-// streamWith is [stream] with a decoder that has keys.
-func streamWith(t *testing.T, keys *dbcrypt.Ring, prepare string, statements ...string) (list []*transaction) {
+// decodedWith is [decoded] with a decoder that has keys.
+func decodedWith(t *testing.T, keys *dbcrypt.Ring, prepare string, statements ...string) (list []*transaction) {
 	t.Helper()
 	pool, config := published(t)
 	_, err := pool.Exec(t.Context(), prepare)
@@ -105,7 +105,7 @@ func streamWith(t *testing.T, keys *dbcrypt.Ring, prepare string, statements ...
 func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
 	t.Parallel()
 	id, other := uuid.New(), uuid.New()
-	list := stream(t, `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL;
+	list := decoded(t, `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL;
 			INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'k', '')`,
 		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES ('%s', 'anthropic', 'aws', 'https://h/',
 			'{"_type":"bedrock","_version":1,"region":"us-east-1","access_key_secret":"%s"}')`, id, strings.Repeat("s", 10000)),
@@ -183,7 +183,7 @@ func TestNothingOfAStreamThatCannotBeReadIsShown(t *testing.T) {
 
 func TestOtherProgramsMessagesAreNoMarkers(t *testing.T) {
 	t.Parallel()
-	list := stream(t, `SELECT 1`,
+	list := decoded(t, `SELECT 1`,
 		`SELECT pg_logical_emit_message(true, 'another', 'x')`,
 		`SELECT pg_logical_emit_message(false, 'provwatch', 'x')`,
 		`SELECT pg_logical_emit_message(true, 'provwatch', repeat('x', 37))`,
@@ -199,7 +199,7 @@ func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
 	for i := range name {
 		name[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[random.IntN(36)]
 	}
-	list := stream(t, `SELECT 1`,
+	list := decoded(t, `SELECT 1`,
 		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', '%s', 'https://h/')`, name),
 		`UPDATE public.ai_providers SET enabled = false`,
 		`UPDATE public.ai_providers SET id = gen_random_uuid()`)
@@ -213,4 +213,34 @@ func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
 	}
 	require.True(t, list[1].changes[0].put.nameUnchanged, "else this test shows nothing")
 	require.True(t, list[2].changes[0].put.nameUnchanged)
+}
+
+func TestALargeTransactionIsDecodedInParts(t *testing.T) {
+	t.Parallel()
+	const rows = 3 * maxPart / changeSize
+	insert := `INSERT INTO public.ai_providers (id, type, name, base_url)
+		SELECT gen_random_uuid(), 'openai', 'bulk-' || n, 'https://h/' FROM generate_series(1, %d) n`
+	list := decoded(t, `SELECT 1`,
+		fmt.Sprintf(insert, rows)+`; SELECT pg_logical_emit_message(true, 'provwatch', 'token')`,
+		`DELETE FROM public.ai_providers WHERE name = 'bulk-1'`)
+	require.Greater(t, len(list), 4)
+	parts, small := list[:len(list)-1], list[len(list)-1]
+	require.False(t, small.more)
+	require.Len(t, small.changes, 1)
+
+	last := parts[len(parts)-1]
+	require.False(t, last.more)
+	require.Greater(t, last.end, last.commit)
+	require.Equal(t, []string{"token"}, last.markers)
+	changes := 0
+	for i, part := range parts {
+		require.Equal(t, i < len(parts)-1, part.more)
+		require.Equal(t, part.more, part.end == 0)
+		require.Equal(t, last.commit, part.commit)
+		require.Equal(t, last.xid, part.xid)
+		require.Equal(t, last.committedAt, part.committedAt)
+		require.Less(t, part.size(), maxPart+2*changeSize)
+		changes += len(part.changes)
+	}
+	require.Equal(t, rows, changes)
 }

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/lockwait"
@@ -66,13 +67,9 @@ func (e *eviction) step(ctx context.Context) error {
 	if e.began.IsZero() {
 		e.began = time.Now()
 	}
-	queries := store.On(e.pool)
-	slot, err := queries.InspectSlot(ctx, e.slot)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil
-	case err != nil:
-		return fmt.Errorf("look at replication slot %s: %w", e.slot, err)
+	slot, err := findSlot(ctx, e.pool, e.slot)
+	if err != nil || slot == nil {
+		return err
 	}
 	held := &HeldError{Slot: e.slot, Holder: lockwait.Holder{PID: slot.ActivePid}}
 	patience, pause := slotEndPatience, slotBusyPause
@@ -80,7 +77,7 @@ func (e *eviction) step(ctx context.Context) error {
 		if err := e.report(ctx, held); err != nil {
 			return err
 		}
-		err := queries.TerminateSlotHolder(ctx, e.slot)
+		err := store.On(e.pool).TerminateSlotHolder(ctx, e.slot)
 		switch {
 		case schema.IsDenied(err):
 			held.Err, patience, pause = err, e.othersFor, slotHolderPause
@@ -115,19 +112,40 @@ func (e *eviction) end() {
 	}
 }
 
-// evict begins the eviction of whoever holds the session's slot: only the leader streams,
-// and that is this worker. Where there is another source, what waits for it is not
-// reported: notifications are used within half a minute.
-func (s *session) evict() *eviction {
-	e := &eviction{pool: s.Pool, slot: s.server.Slot, othersFor: slotHolderPatience}
-	if !s.Fallback {
-		e.activity = s.activity
+// drop drops the slot, once its holder has ended. It reports whether there was one.
+func (e *eviction) drop(ctx context.Context) (dropped bool, err error) {
+	defer e.end()
+	queries := store.On(e.pool)
+	for {
+		slot, err := findSlot(ctx, e.pool, e.slot)
+		if err != nil || slot == nil {
+			return dropped, err
+		}
+		if slot.ActivePid != 0 {
+			if err := e.step(ctx); err != nil {
+				return dropped, err
+			}
+			continue
+		}
+		err = queries.DropSlot(ctx, e.slot)
+		var pg *pgconn.PgError
+		switch {
+		case err == nil:
+			dropped = true
+		case errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedObject: // another session has dropped it
+		case errors.As(err, &pg) && pg.Code == pgerrcode.ObjectInUse: // another session has taken it
+			if err := e.step(ctx); err != nil {
+				return dropped, err
+			}
+		default:
+			return dropped, fmt.Errorf("drop replication slot %s: %w", e.slot, err)
+		}
 	}
-	return e
 }
 
-// DropSlot drops the slot of the database, whoever streams from it. It reports
+// DropSlot drops the slot of the database, and ends the session that streams from it. It reports
 // whether there was one. The error is a [*HeldError] when its holder does not end.
 func DropSlot(ctx context.Context, pool *pgxpool.Pool, slot string) (dropped bool, err error) {
-	return dropSlot(ctx, &eviction{pool: pool, slot: slot})
+	e := eviction{pool: pool, slot: slot}
+	return e.drop(ctx)
 }

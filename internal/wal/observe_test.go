@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"log/slog"
 	"testing"
 
 	"github.com/google/uuid"
@@ -10,7 +9,6 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/verify"
 )
 
 // TestObserve compares rows of the mirror with the environment.
@@ -24,32 +22,26 @@ func TestObserve(t *testing.T) {
 		id: uuid.New(), name: "aws", enabled: true, baseURLShown: provider.DisplayURL(second.BaseURL),
 		hashes: hasher.RowHashes(provider.Canonical{Type: provider.AmazonBedrock, BaseURL: second.BaseURL, BedrockRegion: "us-east-1"}),
 	}
-	newSession := func(desired ...provider.Desired) *session {
-		s := &session{
-			Reader: &Reader{Verifier: verify.New(nil, desired, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), unmeasured{})},
-			hasher: hasher, mirror: newMirror(hasher),
-		}
-		s.mirror.put(&row)
-		return s
-	}
+	m := newMirror(hasher)
+	m.put(&row)
 	kinds := map[string]drift.Kind{
 		hasher.Hash(first.Canonical()):  drift.Changed,
 		hasher.Hash(second.Canonical()): drift.InSync,
 	}
 	t.Run("NotNamed", func(t *testing.T) {
-		_, named := newSession().observe("aws")
+		_, named := observe(newVerifier(nil), m, "aws")
 		require.False(t, named)
 	})
 	t.Run("HashesOfTheMirror", func(t *testing.T) {
 		for _, desired := range []provider.Desired{first, second} {
-			o, named := newSession(desired).observe("aws")
+			o, named := observe(newVerifier(nil, desired), m, "aws")
 			require.True(t, named)
 			require.Equal(t, kinds[o.EnvHash], o.Kind)
 			require.Equal(t, row.hashes.Against(desired), o.DBHash)
 		}
 	})
 	t.Run("AReloadMeanwhile", func(t *testing.T) {
-		s := newSession(first)
+		environment := newVerifier(nil, first)
 		var reloads conc.WaitGroup
 		ended := make(chan struct{})
 		reloads.Go(func() {
@@ -58,7 +50,7 @@ func TestObserve(t *testing.T) {
 				case <-ended:
 					return
 				default:
-					s.Verifier.SetDesired([]provider.Desired{[]provider.Desired{first, second}[n%2]})
+					environment.SetDesired([]provider.Desired{[]provider.Desired{first, second}[n%2]})
 				}
 			}
 		})
@@ -66,7 +58,7 @@ func TestObserve(t *testing.T) {
 		defer close(ended)
 		seen := map[string]int{}
 		for len(seen) < 2 || seen[hasher.Hash(first.Canonical())] < 500 || seen[hasher.Hash(second.Canonical())] < 500 {
-			o, named := s.observe("aws")
+			o, named := observe(environment, m, "aws")
 			require.True(t, named)
 			seen[o.EnvHash]++
 			require.Equal(t, kinds[o.EnvHash], o.Kind, "row, hashes and comparison are of one provider")

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc/pool"
+	"golang.org/x/time/rate"
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/leader"
@@ -23,18 +22,8 @@ import (
 	"provwatch/internal/verify"
 )
 
-const (
-	// patience is how long sessions may fail before another source is to be used.
-	patience = 20 * time.Second
-)
-
-// SlotStatus is how the slot stands.
-type SlotStatus struct {
-	RetainedBytes int64
-	WALStatus     string // as in pg_replication_slots
-}
-
-// Metrics receives what a [Reader] measures.
+// Metrics receives what a [Reader] measures. Its methods may be called by several
+// goroutines.
 type Metrics interface {
 	SlotObserved(SlotStatus)
 	TransactionsHandled(n int)
@@ -47,12 +36,13 @@ type Host interface {
 	// Streaming is called on a goroutine of its own each time that the stream has begun,
 	// with a context that ends with it.
 	Streaming(ctx context.Context)
-	// Verified gets the result of each verification.
+	// Verified gets the result of each verification. It is not called by two goroutines at
+	// a time.
 	Verified(request verify.Request, err error)
 }
 
-// Reader reads the WAL and records what it shows, while it runs the only one to
-// do so.
+// Reader reads the WAL and records what it shows. Only the reader of the current leader
+// does.
 type Reader struct {
 	Pool     *pgxpool.Pool
 	Config   *pgx.ConnConfig // of the replication connection
@@ -73,143 +63,159 @@ type Reader struct {
 	Fallback bool
 	// Term is that of this worker's leadership.
 	Term *leader.Term
-
-	gap    string // why the next session must start with a new slot
-	warned bool   // that the slot retains much; of the session
 }
-
-// gapError ends a session whose slot is lost or must be given up: the next one
-// starts with a new slot.
-type gapError struct{ reason string }
-
-func (e *gapError) Error() string { return e.reason }
 
 // Run reads the WAL until ctx ends, and streams again after every failure that
 // may pass. It returns an [*UnusableError] when the slot cannot be used as the
 // server is, and nil when ctx ends. first is the source of the verification
-// that the first session begins with.
-func (s *Reader) Run(ctx context.Context, first pubsub.Source) error {
-	retry := backoff.NewExponentialBackOff()
-	retry.InitialInterval = 50 * time.Millisecond
-	retry.MaxInterval = s.MaxBackOff
+// that the first stream begins with.
+func (r *Reader) Run(ctx context.Context, first pubsub.Source) error {
+	failures := newFailures(r.MaxBackOff)
+	retention := &retention{maxLag: r.MaxLag, logger: r.Logger, metrics: r.Metrics}
+	gap := "" // why the next stream must start with a new slot
 	source := first
-	var failing time.Time   // since when sessions fail for other reasons than connecting
-	level := slog.LevelWarn // of the first failure, and not of those that follow it
-	progress := func() {
-		retry.Reset()
-		level = slog.LevelWarn
-		failing = time.Time{}
-	}
 	for {
-		// A connection that fails is made anew; so is everything that the session
-		// knows, from what is stored: there is one way to start.
-		err := s.session(ctx, source, progress)
+		// A connection that fails is replaced. So is everything that the stream knows, from
+		// what is stored: there is one way to start.
+		attempt := attempt{reader: r, failures: failures, retention: retention, gap: gap}
+		err := attempt.run(ctx, source)
 		if ctx.Err() != nil {
 			return nil
 		}
 		source = pubsub.SourceResync
-		switch {
-		case postgres.IsConnectionLoss(err) && asFull(err) == nil, isShort(err), pubsub.IsQueueFull(err),
-			schema.IsDenied(err) && schema.CheckPrivileges(ctx, s.Pool, schema.Notifications) != nil:
-			// Another source would do no better.
-			failing = time.Time{}
-		case failing.IsZero():
-			failing = time.Now()
-		case s.Fallback && time.Since(failing) > patience:
-			return &UnusableError{Reason: fmt.Sprintf("it has failed for %s; see the log", patience), Err: err}
+		gap = attempt.gap
+		if err := r.whyGiveUp(ctx, err, failures); err != nil {
+			return err
 		}
-		if full := asFull(err); full != nil && (!s.Fallback || !s.mayHaveSlot(ctx)) {
-			return full
-		}
-		var gap *gapError
-		if errors.As(err, &gap) {
-			s.Logger.WarnContext(ctx, "replication slot given up", "reason", gap.reason)
-			s.gap = gap.reason
-		} else if unusable := asUnusable(err); unusable != nil {
-			return unusable
-		} else if held := asHeld(err); held != nil && s.Fallback {
-			return held
+		if lost := asGap(err); lost != nil {
+			r.Logger.WarnContext(ctx, "replication slot given up", "reason", lost.reason)
+			gap = lost.reason
 		} else {
-			s.Host.Verified(verify.Request{All: true, Source: source}, err)
+			r.Host.Verified(verify.Everything(source), err)
 		}
-		wait := retry.NextBackOff()
-		s.Logger.Log(ctx, level, "replication stream ended, starting it again", "error", err, "retry_in", wait)
-		level = slog.LevelInfo
+		wait, level := failures.next()
+		r.Logger.Log(ctx, level, "replication stream ended, starting it again", "error", err, "retry_in", wait)
 		if sleep(ctx, wait) != nil {
 			return nil
 		}
 	}
 }
 
-// asFull returns the error of a server that has no room for another replication slot or
-// session, nil for another: it can pass by itself.
-func asFull(err error) *UnusableError {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+// whyGiveUp returns why the WAL is given up after an attempt has failed, nil where the next
+// attempt may succeed.
+func (r *Reader) whyGiveUp(ctx context.Context, err error, failures *failures) error {
+	full := asFull(err)
+	switch {
+	case postgres.IsConnectionLoss(err) && full == nil, isShort(err), pubsub.IsQueueFull(err),
+		schema.IsDenied(err) && schema.CheckPrivileges(ctx, r.Pool, schema.Notifications) != nil:
+		// Another source would do no better.
+		failures.forgive()
+	case failures.lastFor(patience) && r.Fallback:
+		return &UnusableError{Reason: fmt.Sprintf("it has failed for %s; see the log", patience), Err: err}
+	}
+	if full != nil && (!r.Fallback || !r.mayHaveSlot(ctx)) {
+		return full
+	}
+	if asGap(err) != nil {
 		return nil
 	}
-	// Messages are translated, but for the names of settings. The code is also that of a
-	// server, database or role without room for sessions of any kind.
-	if pg.Code == pgerrcode.ConfigurationLimitExceeded || pg.Code == pgerrcode.TooManyConnections && strings.Contains(pg.Message, "max_wal_senders") {
-		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
+	if unusable := asUnusable(err); unusable != nil {
+		return unusable
+	}
+	if held := asHeld(err); held != nil && r.Fallback {
+		return held
 	}
 	return nil
-}
-
-// asHeld returns the error of a slot whose holder does not end, nil for another.
-func asHeld(err error) *UnusableError {
-	var held *HeldError
-	if !errors.As(err, &held) {
-		return nil
-	}
-	return &UnusableError{Reason: held.Error()}
-}
-
-// isShort reports whether the server has too little disk or memory for what was asked.
-func isShort(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == pgerrcode.DiskFull || pg.Code == pgerrcode.OutOfMemory)
 }
 
 // mayHaveSlot reports whether there is, or may be, something to lose by giving the WAL up.
-func (s *Reader) mayHaveSlot(ctx context.Context) bool {
-	_, err := store.On(s.Pool).ReadWALPosition(ctx)
+func (r *Reader) mayHaveSlot(ctx context.Context) bool {
+	_, err := store.On(r.Pool).ReadWALPosition(ctx)
 	return !errors.Is(err, pgx.ErrNoRows)
 }
 
-// asUnusable tells failures that waiting does not mend from those that pass. A
-// privilege on a table that is denied is none: another source would lack it too.
-func asUnusable(err error) *UnusableError {
-	var unusable *UnusableError
-	if errors.As(err, &unusable) {
-		return unusable
-	}
-	var pg *pgconn.PgError
-	var schemaError *schema.UnusableError
-	switch {
-	case errors.As(err, &schemaError) && !postgres.IsConnectionLoss(err):
-		return &UnusableError{Reason: "the publication cannot be made sure of", Err: err}
-	case !errors.As(err, &pg), postgres.IsLoginRefused(err): // as in a rotation, of all connections
-		return nil
-	}
-	switch {
-	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
-		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
-	case pg.Code == pgerrcode.FeatureNotSupported && pg.Routine == "", pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "replication"):
-		// As of a pooler, which refuses the parameter of that name. The server's own
-		// errors name a routine: this code is that of a statement which was prepared
-		// before a table was made again as well, and passes with the next session.
-		return &UnusableError{Reason: "no replication connection is taken at this address; connect to the server itself and not to a pooler", Err: err}
-	}
-	return nil
+// attempt is one replication connection, from its start to its failure. The reader's
+// goroutine alone touches it.
+type attempt struct {
+	reader    *Reader
+	failures  *failures
+	retention *retention
+	gap       string // why it must start with a new slot, empty once it has one
 }
 
-// sleep waits, or returns ctx's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return fmt.Errorf("interrupted: %w", ctx.Err())
-	case <-time.After(d):
+// run streams until something fails or ctx ends.
+func (a *attempt) run(ctx context.Context, source pubsub.Source) error {
+	r := a.reader
+	found, server, err := inspect(ctx, r.Pool)
+	if err != nil {
+		return err
+	}
+	if err := r.Term.Confirm(ctx, r.Pool); err != nil {
+		return err
+	}
+	conn, err := a.connect(ctx)
+	if schema.IsDenied(err) {
+		return mayNotReplicate(found)
+	}
+	if err != nil {
+		return fmt.Errorf("open a replication connection: %w", err)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing)
+	}()
+	activity := postgres.ActivityOf(r.Config)
+	begun, err := a.begin(ctx, &slot{server: server, pool: r.Pool, conn: conn, activity: activity, fallback: r.Fallback})
+	if err != nil {
+		return err
+	}
+	r.Logger.InfoContext(ctx, "streaming", "slot", server.Slot, "from", begun.position.applied.String())
+	r.Pending.Add(verify.Everything(source))
+
+	stream := &stream{conn: conn, activity: activity, decoder: decoder{keys: r.Keys}, backlog: newBacklog(), marks: begun.marks}
+	handler := r.newHandler(begun, stream.backlog, activity, a.failures)
+	monitor := &monitor{pool: r.Pool, term: r.Term, slot: server.Slot, retention: a.retention, marks: begun.marks}
+	group := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
+	group.Go(stream.receive)
+	group.Go(handler.handle)
+	group.Go(monitor.run)
+	group.Go(func(ctx context.Context) error {
+		r.Host.Streaming(ctx)
 		return nil
+	})
+	err = group.Wait()
+	stream.end()
+	if request, ok := handler.checker.unfinished(); ok {
+		r.Pending.Retry(request)
+	}
+	return err
+}
+
+// connect opens the replication connection.
+func (a *attempt) connect(ctx context.Context) (*pgconn.PgConn, error) {
+	config := a.reader.Config
+	defer postgres.ActivityOf(config).Begin("the replication connection", 0)()
+	limited, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	// Connecting changes the configuration.
+	return pgconn.ConnectConfig(limited, config.Config.Copy())
+}
+
+// newHandler wires the parts that handle what a stream hands on.
+func (r *Reader) newHandler(from *beginning, waiting *backlog, activity *postgres.Activity, failures *failures) *handler {
+	unseen := &unseen{pool: r.Pool}
+	recorder := &recorder{verifier: r.Verifier, mirror: from.mirror, position: from.position}
+	return &handler{
+		backlog: waiting, pending: r.Pending, host: r.Host, metrics: r.Metrics, activity: activity, failures: failures,
+		batcher: batcher{events: waiting.events, limiter: rate.NewLimiter(recordsPerSecond, recordBurst)},
+		applier: &applier{
+			pool: r.Pool, verifier: r.Verifier, mirror: from.mirror, position: from.position,
+			recorder: recorder, confirmer: from.confirmer, unseen: unseen,
+		},
+		checker: &checker{
+			pool: r.Pool, verifier: r.Verifier, mirror: from.mirror, position: from.position,
+			recorder: recorder, confirmer: from.confirmer, unseen: unseen, disagreed: map[string]int{},
+		},
 	}
 }

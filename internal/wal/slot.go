@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -14,286 +13,202 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
-	"provwatch/internal/leader"
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
-	"provwatch/internal/pubsub"
-	"provwatch/internal/schema"
 	"provwatch/internal/store"
-	"provwatch/internal/verify"
 )
 
 const (
 	outputPlugin = "pgoutput"
 	publication  = "provwatch"
-	// markerPrefix tells our own WAL messages from those of others.
-	markerPrefix = "provwatch"
 
-	// createTimeout is how long creating a slot may take where there is another
-	// source: it waits for every transaction of the server that has written and is
-	// still running, and nothing is verified meanwhile.
+	// createTimeout is how long the creation of a slot may take where there is another
+	// source. The server waits for every transaction that has written and still runs, and
+	// nothing is verified meanwhile.
 	createTimeout = 5 * time.Second
 
-	// holderTimeout bounds the look for who holds that up.
+	// holderTimeout bounds the search for the holder of that.
 	holderTimeout = 3 * time.Second
-
-	// attemptTimeout is how long a replication connection may take that is opened to
-	// see whether the role may.
-	attemptTimeout = 10 * time.Second
 
 	// versionFailover is the first server version with failover slots, as in
 	// server_version_num.
 	versionFailover = 170000
 )
 
-// UnusableError says that the WAL cannot be read from this database as it is.
-type UnusableError struct {
-	Reason string // includes the remedy
-	Err    error  // may be nil
-	// Unpublish is set when publishing the tables makes writing to them fail.
-	Unpublish bool
-	// RoleOnly is set when another role could read the WAL.
-	RoleOnly bool
+// slot is the replication slot of the database. Only the reader's goroutine uses it, and
+// only until the stream has begun.
+type slot struct {
+	server   Server
+	pool     *pgxpool.Pool
+	conn     *pgconn.PgConn // the replication connection
+	activity *postgres.Activity
+	// fallback: there is another source.
+	fallback bool
 }
 
-func (e *UnusableError) Error() string {
-	if e.Err != nil {
-		return fmt.Sprintf("the WAL cannot be read: %s: %v", e.Reason, e.Err)
+// createdSlot is a slot that [slot.create] has created.
+type createdSlot struct {
+	start    pglogrepl.LSN
+	snapshot string // of the tables as of start, until the connection is used again
+}
+
+// findSlot returns what the server says of a slot, nil where there is none.
+func findSlot(ctx context.Context, db store.DBTX, name string) (*store.InspectSlotRow, error) {
+	found, err := store.On(db).InspectSlot(ctx, name)
+	switch {
+	case err == nil:
+		return &found, nil
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("look at replication slot %s: %w", name, err)
 	}
-	return "the WAL cannot be read: " + e.Reason
 }
 
-func (e *UnusableError) Unwrap() error { return e.Err }
-
-// Server is what matters of a server for reading its WAL.
-type Server struct {
-	Version int
-	// Slot is the name of this database's slot. Slots are named for the whole
-	// server, hence the database's oid in it.
-	Slot string
+// find returns what the server says of the slot, nil where there is none.
+func (s *slot) find(ctx context.Context) (*store.InspectSlotRow, error) {
+	return findSlot(ctx, s.pool, s.server.Slot)
 }
 
-// Inspect looks whether the WAL can be read. For a role without the attribute
-// REPLICATION it tries a replication connection. The error is an [*UnusableError], or
-// that of a connection.
-func Inspect(ctx context.Context, pool *pgxpool.Pool) (Server, error) {
-	found, server, err := inspect(ctx, pool)
-	if err != nil || found.MayReplicate {
-		return server, err
+// drop drops the slot, once its holder has ended.
+func (s *slot) drop(ctx context.Context) error {
+	_, err := s.evict().drop(ctx)
+	return err
+}
+
+// evict begins the eviction of the slot's holder: only the leader streams, and that is
+// this worker. Where there is another source, the wait is not reported: notifications
+// are used within half a minute.
+func (s *slot) evict() *eviction {
+	e := &eviction{pool: s.pool, slot: s.server.Slot, othersFor: slotHolderPatience}
+	if !s.fallback {
+		e.activity = s.activity
 	}
-	return server, tryReplication(ctx, pool, found)
+	return e
 }
 
-// inspect is [Inspect] without the try. Its callers have a replication connection, or
-// open one next, which shows whether the role may.
-func inspect(ctx context.Context, pool *pgxpool.Pool) (store.InspectReplicationRow, Server, error) {
-	found, err := store.On(pool).InspectReplication(ctx)
+// create creates the slot, and exports a snapshot of the tables as of its start. The
+// server waits for every running transaction to end, of all databases. Where there is
+// another source, that takes no longer than createTimeout: the error is then an
+// [*UnusableError].
+func (s *slot) create(ctx context.Context) (createdSlot, error) {
+	create := s.createReported
+	if s.fallback {
+		create = s.createBounded
+	}
+	result, err := create(ctx)
 	if err != nil {
-		return found, Server{}, fmt.Errorf("look at the server's replication settings: %w", err)
+		return createdSlot{}, err
 	}
-	server := Server{Version: int(found.ServerVersion), Slot: fmt.Sprintf("provwatch_%d", found.DatabaseOid)}
-	switch {
-	case found.InRecovery:
-		// Nor is a slot there this worker's to drop.
-		return found, Server{}, &UnusableError{Reason: "the server is a standby; connect to the primary"}
-	case !found.Identified:
-		// Something else in the place of a table has no such identity either.
-		_, err := postgres.Locate(ctx, pool)
-		var kind *postgres.TableKindError
-		if errors.As(err, &kind) {
-			return found, server, &UnusableError{Unpublish: true, Reason: kind.Error()}
-		}
-		return found, server, &UnusableError{Unpublish: true, Reason: "the replica identity of the provider tables is not their primary key id, " +
-			"so that publishing them would make updates fail; ALTER TABLE … REPLICA IDENTITY DEFAULT"}
-	case found.WalLevel != "logical":
-		return found, server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
-	case !found.MayPublish:
-		return found, server, &UnusableError{Reason: "the provider tables are not published, and the role does not own them; run \"worker migrate --source=wal\" as their owner"}
+	start, err := pglogrepl.ParseLSN(result.ConsistentPoint)
+	if err != nil {
+		return createdSlot{}, fmt.Errorf("create replication slot %s: %w", s.server.Slot, err)
 	}
-	return found, server, nil
+	return createdSlot{start: start, snapshot: result.SnapshotName}, nil
 }
 
-// tryReplication opens a replication connection and closes it. The error is an
-// [*UnusableError] where the server refuses it for the role's sake.
-func tryReplication(ctx context.Context, pool *pgxpool.Pool, found store.InspectReplicationRow) error {
-	limited, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	conn, err := pgconn.ConnectConfig(limited, &postgres.ReplicationConfig(pool.Config()).Config)
-	switch {
-	case schema.IsDenied(err):
-		return mayNotReplicate(found)
-	case asFull(err) != nil:
-		return asFull(err)
-	case asUnusable(err) != nil:
-		return asUnusable(err)
-	case err != nil:
-		return fmt.Errorf("try a replication connection: %w", err)
-	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	_ = conn.Close(closing)
-	return nil
+// createReported reports the creation for as long as it lasts.
+func (s *slot) createReported(ctx context.Context) (pglogrepl.CreateReplicationSlotResult, error) {
+	defer s.activity.Begin("the creation of replication slot "+s.server.Slot, s.conn.PID())()
+	return s.request(ctx)
 }
 
-func mayNotReplicate(found store.InspectReplicationRow) *UnusableError {
-	role := pgx.Identifier{found.Role}.Sanitize()
-	remedy := "ALTER ROLE " + role + " REPLICATION;"
-	if found.IsRds {
-		remedy = "GRANT rds_replication TO " + role + ";"
+// request has the server create the slot.
+func (s *slot) request(ctx context.Context) (pglogrepl.CreateReplicationSlotResult, error) {
+	options := pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "EXPORT_SNAPSHOT"}
+	if s.server.Version >= versionFailover {
+		options.SnapshotAction = "(SNAPSHOT 'export', FAILOVER true)"
 	}
-	return &UnusableError{RoleOnly: true, Reason: "the role may not replicate; " + remedy}
+	result, err := pglogrepl.CreateReplicationSlot(ctx, s.conn, s.server.Slot, outputPlugin, options)
+	if err != nil {
+		return result, fmt.Errorf("create replication slot %s: %w", s.server.Slot, err)
+	}
+	return result, nil
 }
 
-// dropSlot drops the slot of an eviction, after its holder has ended. It reports whether there was one.
-func dropSlot(ctx context.Context, e *eviction) (dropped bool, err error) {
-	defer e.end()
-	queries := store.On(e.pool)
-	for {
-		slot, err := queries.InspectSlot(ctx, e.slot)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return dropped, nil
-		case err != nil:
-			return dropped, fmt.Errorf("look at replication slot %s: %w", e.slot, err)
-		}
-		if slot.ActivePid != 0 {
-			if err := e.step(ctx); err != nil {
-				return dropped, err
-			}
-			continue
-		}
-		err = queries.DropSlot(ctx, e.slot)
-		var pg *pgconn.PgError
-		switch {
-		case err == nil:
-			dropped = true
-		case errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedObject: // dropped by somebody else meanwhile
-		case errors.As(err, &pg) && pg.Code == pgerrcode.ObjectInUse: // and taken
-			if err := e.step(ctx); err != nil {
-				return dropped, err
-			}
-		default:
-			return dropped, fmt.Errorf("drop replication slot %s: %w", e.slot, err)
-		}
-	}
-}
-
-// awaitSlot creates the slot. The server waits for every transaction that was running to
-// end, of all databases. Where there is another source, that takes no longer than
-// createTimeout: the error is then an [*UnusableError].
-func (s *session) awaitSlot(ctx context.Context, options pglogrepl.CreateReplicationSlotOptions) (pglogrepl.CreateReplicationSlotResult, error) {
-	if !s.Fallback {
-		defer s.activity.Begin("the creation of replication slot "+s.server.Slot, s.conn.PID())()
-		created, err := pglogrepl.CreateReplicationSlot(ctx, s.conn, s.server.Slot, outputPlugin, options)
-		if err != nil {
-			return created, fmt.Errorf("create replication slot %s: %w", s.server.Slot, err)
-		}
-		return created, nil
-	}
+// createBounded gives up after createTimeout, and returns what holds the creation up.
+func (s *slot) createBounded(ctx context.Context) (pglogrepl.CreateReplicationSlotResult, error) {
 	limited, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var holders lockwait.Holders
+	var holders lockwait.Holders // of the timer until it has ended, as late
 	var late bool
 	done := make(chan struct{})
-	var watch conc.WaitGroup
-	watch.Go(func() {
+	var timer conc.WaitGroup
+	timer.Go(func() {
 		select {
 		case <-done:
 		case <-ctx.Done():
 		case <-time.After(createTimeout):
-			// While it still waits.
+			// While the server still waits.
 			looking, stop := context.WithTimeout(ctx, holderTimeout)
 			defer stop()
-			holders, _ = lockwait.Of(looking, s.Pool, s.conn.PID())
+			holders, _ = lockwait.Of(looking, s.pool, s.conn.PID())
 			late = true
 			cancel()
 		}
 	})
-	created, err := pglogrepl.CreateReplicationSlot(limited, s.conn, s.server.Slot, outputPlugin, options)
+	result, err := s.request(limited)
 	close(done)
-	watch.Wait()
+	timer.Wait()
 	switch {
-	case err == nil:
-		return created, nil
-	case late && ctx.Err() == nil && len(holders) > 0:
-		return created, &UnusableError{Reason: fmt.Sprintf("a replication slot was not created within %s: it waits for %s", createTimeout, holders)}
-	case late && ctx.Err() == nil:
-		return created, &UnusableError{Reason: fmt.Sprintf("a replication slot was not created within %s: a transaction that has been running for longer holds it up; "+
-			"end it (pg_stat_activity, xact_start, or pg_prepared_xacts)", createTimeout)}
+	case err == nil, !late, ctx.Err() != nil:
+		return result, err
+	case len(holders) > 0:
+		return result, &UnusableError{Reason: fmt.Sprintf("a replication slot was not created within %s: it waits for %s", createTimeout, holders)}
 	default:
-		return created, fmt.Errorf("create replication slot %s: %w", s.server.Slot, err)
+		return result, &UnusableError{Reason: fmt.Sprintf("a replication slot was not created within %s: a transaction that has been running for longer holds it up; "+
+			"end it (pg_stat_activity, xact_start, or pg_prepared_xacts)", createTimeout)}
 	}
 }
 
-// createSlot creates the slot and mirrors the provider table exactly as of the
-// slot's start, by the snapshot that creating it exports. With a reason, a gap is
-// recorded in the transaction that makes the new slot count.
-func (s *session) createSlot(ctx context.Context, reason string) (*mirror, pglogrepl.LSN, error) {
-	server := s.server
-	options := pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "EXPORT_SNAPSHOT"}
-	if server.Version >= versionFailover {
-		options.SnapshotAction = "(SNAPSHOT 'export', FAILOVER true)"
-	}
-	created, err := s.awaitSlot(ctx, options)
-	if err != nil {
-		return nil, 0, err
-	}
-	start, err := pglogrepl.ParseLSN(created.ConsistentPoint)
-	if err != nil {
-		return nil, 0, fmt.Errorf("create replication slot %s: %w", server.Slot, err)
-	}
-	// One transaction, which sees the tables as of the slot's start and writes what
-	// it sees.
-	var m *mirror
-	var gap verify.Recorded
-	err = postgres.BeginTx(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
-		m = newMirror(s.hasher)
-		// The name comes from the server, which wants it as a literal.
-		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT '"+created.SnapshotName+"'"); err != nil {
-			return err
-		}
-		queries := store.On(tx)
-		if err := queries.LimitIdle(ctx); err != nil {
-			return err
-		}
-		m.truncated = true
-		for after := uuid.Nil; ; {
-			rows, err := queries.ListProvidersAfter(ctx, after, rowsAtOnce, s.Keys)
-			if err != nil {
+// start starts the stream, which goes on from what the slot has confirmed. stored is the
+// stored position.
+func (s *slot) start(ctx context.Context, stored pglogrepl.LSN) error {
+	options := pglogrepl.StartReplicationOptions{PluginArgs: []string{
+		"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'",
+	}}
+	holder := s.evict()
+	defer holder.end()
+	for {
+		started := s.activity.Begin("the start of replication from slot "+s.server.Slot, s.conn.PID())
+		// Position 0 means: from what the slot has confirmed.
+		starting, cancel := context.WithTimeout(ctx, slotHolderPatience)
+		err := pglogrepl.StartReplication(starting, s.conn, s.server.Slot, 0, options)
+		cancel()
+		started()
+		var pg *pgconn.PgError
+		switch {
+		case err == nil:
+			return s.compare(ctx, stored)
+		case !errors.As(err, &pg):
+			return fmt.Errorf("start streaming from replication slot %s: %w", s.server.Slot, err)
+		case pg.Code == pgerrcode.ObjectInUse:
+			if err := holder.step(ctx); err != nil {
 				return err
 			}
-			for _, row := range rows {
-				m.put(m.rowOf(row))
-			}
-			if err := m.save(ctx, queries); err != nil {
-				return err
-			}
-			m.reset()
-			if len(rows) < rowsAtOnce {
-				break
-			}
-			after = rows[len(rows)-1].ID
+		case pg.Code == pgerrcode.UndefinedObject:
+			return &gapError{reason: slotGone}
+		case pg.Code == pgerrcode.ObjectNotInPrerequisiteState:
+			return &gapError{reason: "the server refuses to stream from the replication slot: " + pg.Message}
+		default:
+			return fmt.Errorf("start streaming from replication slot %s: %w", s.server.Slot, err)
 		}
-		started, err := queries.StartWALPosition(ctx, store.StartWALPositionParams{
-			Slot: server.Slot, AppliedLsn: start.String(), SystemIdentifier: s.system, Term: s.Term.Number,
-		})
-		if err != nil {
-			return err
-		}
-		if started == 0 {
-			return leader.ErrLaterTerm
-		}
-		if reason == "" {
-			return nil
-		}
-		gap, err = s.Verifier.Gap(ctx, tx, reason, pubsub.SourceWAL)
+	}
+}
+
+// compare returns a gap when the slot that streams does not go on from the stored position.
+// Until the stream begins, a former leader that goes on can drop the slot that was found
+// and create another of its name. From then on that ends the stream.
+func (s *slot) compare(ctx context.Context, stored pglogrepl.LSN) error {
+	found, err := s.find(ctx)
+	switch {
+	case err != nil:
 		return err
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("mirror the providers as of the start of replication slot %s: %w", server.Slot, err)
+	case found == nil:
+		return &gapError{reason: slotGone}
 	}
-	if reason != "" {
-		s.Verifier.Announce(ctx, gap)
+	if reason := whyGap(s.server, 0, store.ReadWALPositionRow{Slot: s.server.Slot, AppliedLsn: stored.String()}, found); reason != "" {
+		return &gapError{reason: reason}
 	}
-	return m, start, nil
+	return nil
 }

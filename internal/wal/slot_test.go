@@ -1,31 +1,98 @@
 package wal
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/sourcegraph/conc"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/leader"
 	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
+	"provwatch/internal/store"
+	"provwatch/internal/waittest"
 )
 
-// TestWhatIsNoOrdinaryTableIsCalledThat replaces the provider table while a worker runs:
-// to give it another replica identity would not help.
-func TestWhatIsNoOrdinaryTableIsCalledThat(t *testing.T) {
-	t.Parallel()
-	pool, _ := pgtest.NewGatewayPool(t)
-	_, err := Inspect(t.Context(), pool)
+// newAttempt returns an attempt with a replication connection, and its slot, which is not
+// there yet. The pool of both has one connection.
+func newAttempt(t *testing.T) (*attempt, *slot, *pgxpool.Pool) {
+	t.Helper()
+	pool, config := pgtest.NewPool(t)
+	_, server, err := inspect(t.Context(), pool)
 	require.NoError(t, err)
-	for _, c := range []struct{ change, want string }{
-		{`ALTER TABLE public.ai_providers REPLICA IDENTITY NOTHING`, "the replica identity of the provider tables is not their primary key id"},
-		{`ALTER TABLE public.ai_providers RENAME TO held; CREATE VIEW public.ai_providers AS SELECT * FROM public.held`, `"public"."ai_providers" is a view, not an ordinary table`},
-		{`DROP VIEW public.ai_providers; CREATE TABLE public.ai_providers (LIKE public.held) PARTITION BY RANGE (id)`, `"public"."ai_providers" is a partitioned table, not an ordinary table`},
-	} {
-		_, err := pool.Exec(t.Context(), c.change)
+	one := config.Copy()
+	one.MaxConns = 1
+	narrow, err := pgxpool.NewWithConfig(t.Context(), one)
+	require.NoError(t, err)
+	t.Cleanup(narrow.Close)
+	replication := postgres.ReplicationConfig(config)
+	conn, err := pgconn.ConnectConfig(t.Context(), &replication.Config)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = conn.Close(context.Background())
+		_, err := DropSlot(context.Background(), pool, server.Slot)
 		require.NoError(t, err)
-		_, err = Inspect(t.Context(), pool)
-		var unusable *UnusableError
-		require.ErrorAs(t, err, &unusable)
-		require.Contains(t, unusable.Reason, c.want)
-		require.True(t, unusable.Unpublish, c.want)
+	})
+	reader := &Reader{Pool: narrow, Term: &leader.Term{}, Logger: slog.New(slog.DiscardHandler)}
+	return &attempt{reader: reader}, &slot{server: server, pool: narrow, conn: conn}, pool
+}
+
+// TestANewMirrorIsAsOfTheSlotsStart changes a row after the slot was made and before the
+// mirror reads it: the stream shows that change.
+func TestANewMirrorIsAsOfTheSlotsStart(t *testing.T) {
+	t.Parallel()
+	a, s, pool := newAttempt(t)
+	id := uuid.New()
+	_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES ($1, 'openai', 'openai', 'https://h/')`, id)
+	require.NoError(t, err)
+	held, err := s.pool.Acquire(t.Context())
+	require.NoError(t, err)
+	var group conc.WaitGroup
+	var created createdSlot
+	var failure error
+	group.Go(func() {
+		if created, failure = s.create(t.Context()); failure == nil {
+			failure = a.count(t.Context(), s.server.Slot, created, found{}, newMirror(hasher))
+		}
+	})
+	waittest.Until(t, func() bool {
+		var made int
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn IS NOT NULL AND NOT active`,
+			s.server.Slot).Scan(&made))
+		return made == 1
+	}, "the slot is made")
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = false WHERE id = $1`, id)
+	require.NoError(t, err)
+	held.Release()
+	group.Wait()
+	require.NoError(t, failure)
+	var enabled bool
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT enabled FROM provwatch.wal_mirror WHERE id = $1`, id).Scan(&enabled))
+	require.True(t, enabled, "the mirror has what the stream shows later")
+	position, err := store.On(pool).ReadWALPosition(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, created.start.String(), position.AppliedLsn)
+}
+
+// TestASlotThatIsMadeAnewBeforeItStreamsIsAGap has a former leader that makes the slot anew
+// after it was looked at: the stream lacks what was committed before.
+func TestASlotThatIsMadeAnewBeforeItStreamsIsAGap(t *testing.T) {
+	t.Parallel()
+	a, s, pool := newAttempt(t)
+	start, err := a.replace(t.Context(), s, found{}, newMirror(hasher))
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES ($1, 'openai', 'openai', 'https://h/')`, uuid.New())
+	require.NoError(t, err)
+	for _, statement := range []string{"SELECT pg_drop_replication_slot($1)", "SELECT pg_create_logical_replication_slot($1, 'pgoutput')"} {
+		_, err := pool.Exec(t.Context(), statement, s.server.Slot)
+		require.NoError(t, err)
 	}
+	var gap *gapError
+	require.ErrorAs(t, s.start(t.Context(), start), &gap)
+	require.Contains(t, gap.reason, "the worker was at "+start.String())
 }

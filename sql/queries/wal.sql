@@ -37,6 +37,14 @@ WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 -- For the leader of the current term alone.
 DELETE FROM provwatch.wal_position WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 
+-- name: PlanEachTime :exec
+-- Makes the server plan each statement of the transaction anew.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
+
+-- name: StayActive :exec
+-- Keeps a transaction from being idle for long.
+SELECT;
+
 -- name: ClearMirror :exec
 DELETE FROM provwatch.wal_mirror;
 

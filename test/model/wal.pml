@@ -21,12 +21,12 @@ typedef Worker {
 	byte lock;    /* the term whose lock its listening session holds, plus 1 */
 	bool session; /* its listening session is there */
 
-	bool gap;      /* Reader.gap: the next session needs a new slot */
+	bool gap;      /* attempt.gap: the next stream needs a new slot */
 	bool known;    /* what it has read: there is a position */
 	bool marked;   /* and the gap is marked in it */
 	bool announce; /* a gap must be announced */
 
-	/* What the transaction of createSlot would see, as of the slot's start. */
+	/* What the transaction of attempt.count would see, as of the slot's start. */
 	bool current;  /* its term is the current one */
 	bool position; /* the position has changed since */
 	bool counter;  /* and so has the counter */
@@ -184,7 +184,7 @@ inline record(who, drifts) {
 #define AHEAD (confirmed > w[me].stored)
 #endif
 
-/* session.record, with transact */
+/* applier.apply, with the transaction of recorder.record */
 inline record_batch(last) {
 	if
 	:: MAY_RECORD ->
@@ -354,7 +354,7 @@ END	do
 	:: d_step { AT(STREAM) && stream == me + 1 && confirmed < HANDLED -> confirmed = HANDLED }
 	/* The stream is ended by another, or the slot is gone. */
 	:: d_step { AT(STREAM) && stream != me + 1 -> fail(me) }
-	/* session.record: a batch of one, or of all that was received */
+	/* applier.apply: a batch of one, or of all that was received */
 	:: d_step { AT(STREAM) && w[me].applied < w[me].received && w[me].check != LOOKED -> record_batch(w[me].applied + 1) }
 	:: d_step { AT(STREAM) && w[me].applied + 1 < w[me].received && w[me].check != LOOKED -> record_batch(w[me].received) }
 #ifdef MUTATE_ALERT_APART
@@ -363,7 +363,7 @@ END	do
 		w[me].pc = STREAM
 	}
 #endif
-	/* session.look */
+	/* checker.read */
 	:: d_step { AT(STREAM) && w[me].check == DUE ->
 		w[me].looked = DRIFTS(commits);
 		w[me].check = LOOKED
@@ -373,7 +373,7 @@ END	do
 		w[me].marker = commits;
 		w[me].check = MARKED
 	}
-	/* finishCheck */
+	/* checker.finish */
 	:: d_step { AT(STREAM) && w[me].check == MARKED && w[me].applied >= w[me].marker && stream == me + 1 ->
 		if
 		:: w[me].touched ->

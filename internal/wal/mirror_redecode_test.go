@@ -25,7 +25,7 @@ func TestEncryptedSettingsAreDecodedAsTheyPassBy(t *testing.T) {
 	register := func(number int, key dbcrypttest.Key) string {
 		return fmt.Sprintf(`INSERT INTO public.dbcrypt_keys (number, active_key_digest, test) VALUES (%d, '%s', '%s')`, number, key.Digest(), key.Encrypt("coder"))
 	}
-	list := streamWith(t, dbcrypttest.NewRing(t, key), `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL;`+register(1, key)+";"+register(2, unknown),
+	list := decodedWith(t, dbcrypttest.NewRing(t, key), `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL;`+register(1, key)+";"+register(2, unknown),
 		fmt.Sprintf(`INSERT INTO public.ai_providers (id, type, name, base_url, settings, settings_key_id) VALUES ('%s', 'anthropic', 'aws', '', '%s', '%s')`, id, key.Encrypt(settings), key.Digest()),
 		`UPDATE public.ai_providers SET enabled = false`, // the settings do not travel
 		fmt.Sprintf(`UPDATE public.ai_providers SET settings_key_id = '%s'`, unknown.Digest()),

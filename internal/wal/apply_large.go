@@ -1,0 +1,110 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
+	"provwatch/internal/verify"
+)
+
+// A transaction that changes more rows than memory should hold comes in parts. They are
+// applied one after the other in one transaction of ours, in which the stored mirror takes
+// what memory need not hold. At the end, what the whole has changed is compared and
+// recorded as of any other transaction. After a kill either all of it is there or nothing.
+
+// largeTransaction applies the parts of a transaction of the stream. Only the handler's
+// goroutine touches it, which calls one of commit and rollback at last.
+type largeTransaction struct {
+	applier  *applier
+	tx       pgx.Tx
+	queries  *store.Queries // in tx
+	seen     *outcome
+	recorded []verify.Recorded
+}
+
+// beginLarge begins with a transaction that is handled in parts.
+func (a *applier) beginLarge(ctx context.Context) (*largeTransaction, error) {
+	tx, err := a.position.begin(ctx)
+	if err != nil {
+		return nil, largeFailed(err)
+	}
+	// The stored mirror can grow from nothing in it, and a plan for few rows takes a time
+	// for many that grows with their square.
+	if err := store.On(tx).PlanEachTime(ctx); err != nil {
+		_ = tx.Rollback(ctx)
+		return nil, largeFailed(err)
+	}
+	return &largeTransaction{applier: a, tx: tx, queries: store.On(tx), seen: newOutcome(a.position.applied)}, nil
+}
+
+func largeFailed(err error) error {
+	return fmt.Errorf("record a large transaction from the WAL: %w", err)
+}
+
+// take applies a part to the mirror, stores what it changes and forgets it.
+func (l *largeTransaction) take(ctx context.Context, part *transaction) error {
+	m := l.applier.mirror
+	ids, _ := rowsOf(part)
+	if err := m.fetchByID(ctx, l.queries, ids); err != nil {
+		return largeFailed(fmt.Errorf("read the mirror of the providers: %w", err))
+	}
+	l.applier.change(part, l.seen)
+	if err := m.save(ctx, l.queries); err != nil {
+		return largeFailed(err)
+	}
+	m.reset()
+	return nil
+}
+
+// idle keeps the transaction from being idle. The server would end one that is while the
+// stream passes over changes of other tables, and would send the same one for ever.
+func (l *largeTransaction) idle(ctx context.Context) error {
+	if err := l.queries.StayActive(ctx); err != nil {
+		return largeFailed(err)
+	}
+	return nil
+}
+
+// commit records what the whole has changed. last is its last part, which was taken.
+func (l *largeTransaction) commit(ctx context.Context, last *transaction) (*outcome, error) {
+	a := l.applier
+	if err := l.recordTouched(ctx, last); err != nil {
+		return nil, largeFailed(err)
+	}
+	if err := a.recorder.markUnread(ctx, l.tx, l.seen.unread); err != nil {
+		return nil, largeFailed(err)
+	}
+	if err := a.position.commit(ctx, l.tx, last.end); err != nil {
+		return nil, largeFailed(err)
+	}
+	for _, r := range l.recorded {
+		a.verifier.Announce(ctx, r)
+	}
+	l.seen.handled, l.seen.position = 1, last.end
+	return l.seen, a.moveTo(ctx, last.end)
+}
+
+// rollback does nothing after the commit.
+func (l *largeTransaction) rollback(ctx context.Context) { _ = l.tx.Rollback(ctx) }
+
+// recordTouched records what the parts have changed, some providers at a time.
+func (l *largeTransaction) recordTouched(ctx context.Context, last *transaction) error {
+	a := l.applier
+	for names := range slices.Chunk(l.seen.takeCurrent(), verify.MaxObserved) {
+		if err := a.mirror.fetch(ctx, l.queries, nil, slices.Clone(names)); err != nil {
+			return fmt.Errorf("read the mirror of the providers: %w", err)
+		}
+		recorded, err := a.verifier.Record(ctx, l.tx, a.observeAfter(last, names, l.seen), pubsub.SourceWAL)
+		if err != nil {
+			return err
+		}
+		l.recorded = append(l.recorded, recorded)
+		a.mirror.reset()
+	}
+	return nil
+}

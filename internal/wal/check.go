@@ -1,0 +1,219 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/store"
+	"provwatch/internal/verify"
+)
+
+const (
+	// A request is tried again after minVisiblePause, and then less and less often up to
+	// maxVisiblePause, until queries see what the stream has shown before.
+	minVisiblePause = time.Millisecond
+	maxVisiblePause = time.Second
+	// maxDisagreements is how often in a row the tables may disagree with the mirror. What
+	// is committed while they are read shows in the WAL before it shows to queries, so that
+	// one disagreement is no contradiction.
+	maxDisagreements = 20
+)
+
+// checker verifies what is asked for beside the stream, one request at a time. It reads the
+// provider tables, writes a marker to the WAL, and records what it has read once the
+// stream has passed the marker and the mirror agrees. Only the handler's goroutine touches
+// it.
+type checker struct {
+	pool      *pgxpool.Pool
+	verifier  *verify.Verifier
+	mirror    *mirror
+	position  *position
+	recorder  *recorder
+	confirmer *confirmer
+	unseen    *unseen
+
+	waiting   *waiting // the request that waits for queries, nil for none
+	current   *check   // the verification under way, nil for none
+	disagreed map[string]int
+}
+
+// waiting is a request that waits until queries see what the stream showed before.
+type waiting struct {
+	request verify.Request
+	xids    []int64 // of transactions that can still be invisible to queries
+	pause   time.Duration
+}
+
+// check is a verification that waits for the stream to pass the moment at which it read
+// the tables.
+type check struct {
+	request  verify.Request
+	names    []string // of the providers that are still to be read
+	again    bool     // some of them must be verified again
+	observed []verify.Observed
+	token    string
+	// touched are the providers that the stream has shown a change of since: for these the
+	// stream knows better.
+	touched map[string]bool
+}
+
+// isFree reports whether the checker can take a request.
+func (c *checker) isFree() bool { return c.waiting == nil && c.current == nil }
+
+// take takes a request, which waits for all that the stream has shown so far. What it shows
+// later asks for the next one.
+func (c *checker) take(request verify.Request) {
+	c.waiting = &waiting{request, c.unseen.take(), minVisiblePause}
+}
+
+// begin begins the verification that waits, unless queries do not see yet what it waits
+// for: then it returns after which time to try again.
+func (c *checker) begin(ctx context.Context) (wait time.Duration, err error) {
+	w := c.waiting
+	if w.xids, err = c.unseen.invisible(ctx, w.xids); err != nil {
+		return 0, err
+	}
+	if len(w.xids) > 0 {
+		wait, w.pause = w.pause, min(2*w.pause, maxVisiblePause)
+		return wait, nil
+	}
+	names, err := c.verifier.Suspects(ctx, w.request)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.read(ctx, &check{request: w.request, names: names}); err != nil {
+		return 0, err
+	}
+	c.waiting = nil
+	return 0, nil
+}
+
+// read goes on with a verification: it reads the next providers as they are now, and writes
+// a marker after that. Once the stream has passed the marker, the mirror holds everything
+// that the queries could see.
+func (c *checker) read(ctx context.Context, k *check) error {
+	names := k.names[:min(len(k.names), verify.MaxObserved)]
+	next := &check{request: k.request, names: k.names[len(names):], again: k.again, token: uuid.NewString(), touched: map[string]bool{}}
+	var err error
+	if next.observed, err = c.verifier.Observe(ctx, names); err != nil {
+		return err
+	}
+	if err := store.On(c.pool).EmitMarker(ctx, next.token); err != nil {
+		return fmt.Errorf("write a marker to the WAL: %w", err)
+	}
+	c.current = next
+	return nil
+}
+
+// see records which providers the stream has touched meanwhile. It reports whether the marker
+// of the verification under way was among them.
+func (c *checker) see(seen *outcome) (marked bool) {
+	if c.current == nil {
+		return false
+	}
+	for name := range seen.touched {
+		c.current.touched[name] = true
+	}
+	return slices.Contains(seen.markers, c.current.token)
+}
+
+// finish records what was read, whose marker has come, of the providers that the mirror
+// agrees about. It then reads the next ones, or ends the verification, which it returns.
+// After an error the verification stays the one under way.
+func (c *checker) finish(ctx context.Context) (ended *check, err error) {
+	k := c.current
+	names := make([]string, len(k.observed))
+	for i, o := range k.observed {
+		names[i] = o.Provider
+	}
+	if err := c.mirror.fetchAll(ctx, store.On(c.pool), nil, names); err != nil {
+		return nil, fmt.Errorf("read the mirror of the providers: %w", err)
+	}
+	agreed, err := c.agreed(k)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.record(ctx, agreed, k); err != nil {
+		return nil, fmt.Errorf("record a verification: %w", err)
+	}
+	if len(k.names) > 0 {
+		if err := c.read(ctx, k); err != nil {
+			return nil, fmt.Errorf("go on with a verification: %w", err)
+		}
+		return nil, nil
+	}
+	if k.request.All {
+		if err := c.verifier.CloseUnnamed(ctx, k.request.Source); err != nil {
+			return nil, fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
+		}
+	}
+	c.current = nil
+	return k, nil
+}
+
+func (c *checker) record(ctx context.Context, agreed []verify.Observed, k *check) error {
+	if len(agreed) == 0 {
+		return nil
+	}
+	if err := c.recorder.record(ctx, agreed, k.request.Source, c.position.applied, uuid.Nil); err != nil {
+		return err
+	}
+	return c.confirmer.recorded(ctx, c.position.stored)
+}
+
+// agreed returns what the mirror agrees with of that which was read. The rest is verified
+// again, or left to the stream. A disagreement that stays is a [gapError].
+func (c *checker) agreed(k *check) (agreed []verify.Observed, err error) {
+	for _, o := range k.observed {
+		mirrored, named := observe(c.verifier, c.mirror, o.Provider)
+		if k.touched[o.Provider] {
+			// A reload of the keys can have come between the stream and the query.
+			k.again = k.again || c.verifier.ComparesCredentials() || (mirrored.Unreadable == nil) != (o.Unreadable == nil)
+			continue
+		}
+		seen := o.Observation.WithoutCredentials()
+		if !named || mirrored.SameState(seen) {
+			delete(c.disagreed, o.Provider)
+			agreed = append(agreed, o)
+			continue
+		}
+		if err := c.disagree(mirrored, seen); err != nil {
+			return nil, err
+		}
+		k.again = true
+	}
+	return agreed, nil
+}
+
+// disagree counts a disagreement. It ends one that stays by what was read, where nothing
+// but the decoding of settings differs.
+func (c *checker) disagree(mirrored, seen drift.Observation) error {
+	name := seen.Provider
+	c.disagreed[name]++
+	switch {
+	case c.disagreed[name] <= maxDisagreements:
+	case c.mirror.redecode(mirrored, seen):
+		delete(c.disagreed, name)
+	default:
+		return &gapError{reason: fmt.Sprintf("the mirror of provider %q disagrees with the provider table", name)}
+	}
+	return nil
+}
+
+// unfinished returns the request that is not answered. It reports false where there is none.
+func (c *checker) unfinished() (verify.Request, bool) {
+	switch {
+	case c.current != nil:
+		return c.current.request, true
+	case c.waiting != nil:
+		return c.waiting.request, true
+	default:
+		return verify.Request{}, false
+	}
+}

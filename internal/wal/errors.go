@@ -1,0 +1,104 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/postgres"
+	"provwatch/internal/schema"
+)
+
+// UnusableError says that the WAL cannot be read from this database as it is.
+type UnusableError struct {
+	Reason string // includes the remedy
+	Err    error  // may be nil
+	// Unpublish is set when publishing the tables makes writing to them fail.
+	Unpublish bool
+	// RoleOnly is set when another role could read the WAL.
+	RoleOnly bool
+}
+
+func (e *UnusableError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("the WAL cannot be read: %s: %v", e.Reason, e.Err)
+	}
+	return "the WAL cannot be read: " + e.Reason
+}
+
+func (e *UnusableError) Unwrap() error { return e.Err }
+
+// gapError ends an attempt whose slot is lost or must be given up: the next one
+// starts with a new slot.
+type gapError struct{ reason string }
+
+func (e *gapError) Error() string { return e.reason }
+
+// asFull returns the error of a server that has no room for another replication slot or
+// session, nil for another: it can pass by itself.
+func asFull(err error) *UnusableError {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return nil
+	}
+	// Messages are translated, but for the names of settings. The code is also that of a
+	// server, database or role without room for sessions of any kind.
+	if pg.Code == pgerrcode.ConfigurationLimitExceeded || pg.Code == pgerrcode.TooManyConnections && strings.Contains(pg.Message, "max_wal_senders") {
+		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
+	}
+	return nil
+}
+
+// asHeld returns the error of a slot whose holder does not end, nil for another.
+func asHeld(err error) *UnusableError {
+	var held *HeldError
+	if !errors.As(err, &held) {
+		return nil
+	}
+	return &UnusableError{Reason: held.Error()}
+}
+
+// isShort reports whether the server has too little disk or memory for what was asked.
+func isShort(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == pgerrcode.DiskFull || pg.Code == pgerrcode.OutOfMemory)
+}
+
+// asUnusable tells failures that waiting does not mend from those that pass. A
+// privilege on a table that is denied is none: another source would lack it too.
+func asUnusable(err error) *UnusableError {
+	var unusable *UnusableError
+	if errors.As(err, &unusable) {
+		return unusable
+	}
+	var pg *pgconn.PgError
+	var schemaError *schema.UnusableError
+	switch {
+	case errors.As(err, &schemaError) && !postgres.IsConnectionLoss(err):
+		return &UnusableError{Reason: "the publication cannot be made sure of", Err: err}
+	case !errors.As(err, &pg), postgres.IsLoginRefused(err): // as in a rotation, of all connections
+		return nil
+	}
+	switch {
+	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
+		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
+	case pg.Code == pgerrcode.FeatureNotSupported && pg.Routine == "", pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "replication"):
+		// As of a pooler, which refuses the parameter of that name. The server's own
+		// errors name a routine: this code is that of a statement which was prepared
+		// before a table was made again as well, and passes with the next attempt.
+		return &UnusableError{Reason: "no replication connection is taken at this address; connect to the server itself and not to a pooler", Err: err}
+	}
+	return nil
+}
+
+// asGap returns the error of a slot that must be replaced, nil for another.
+func asGap(err error) *gapError {
+	var gap *gapError
+	if !errors.As(err, &gap) {
+		return nil
+	}
+	return gap
+}

@@ -1,6 +1,0 @@
-package wal
-
-import "provwatch/internal/provider"
-
-// hasher has a key as each database has one.
-var hasher = provider.NewRandomHasher()

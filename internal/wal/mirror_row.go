@@ -1,0 +1,115 @@
+package wal
+
+import (
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/provider"
+)
+
+// mirrorRow is a row of the provider table as of the last transaction that was
+// handled.
+type mirrorRow struct {
+	// Canonical are the fields of the row by itself. BaseURL is right only if
+	// baseURLKnown, and BedrockRegion only if not regionCut.
+	provider.Canonical
+	column          provider.Type // the type as the table has it
+	bedrockSettings bool          // whether the settings are of "_type" bedrock
+
+	id               uuid.UUID
+	name             string
+	enabled, deleted bool
+	updatedAt        time.Time
+	unreadable       string             // why the settings cannot be decoded or decrypted, empty if they can
+	hashes           provider.RowHashes // empty if unreadable
+
+	// The base URL is not known after a restart if it has a part that can be
+	// secret, or that is too long to be stored a second time, and was changed
+	// meanwhile.
+	baseURLKnown bool
+	baseURLShown string
+	looked       bool // the provider table was looked at for the base URL
+	// The region is cut after a restart if it is too long to be stored a second time.
+	regionCut bool
+}
+
+// setSettings makes the settings those given, and with them the canonical type.
+func (m *mirrorRow) setSettings(s provider.DecodedSettings) {
+	m.bedrockSettings = s.IsBedrock
+	m.Canonical = provider.CanonicalOfRow(m.column, m.BaseURL, s)
+}
+
+// lacksKey reports whether the settings cannot be decrypted for lack of the key.
+func (m *mirrorRow) lacksKey() bool {
+	return m.unreadable == provider.ErrSettingsKeyID.Error() || dbcrypt.SaysUnknownKey(m.unreadable)
+}
+
+// texts returns the length of what the row holds of the provider table's texts, in
+// bytes.
+func (m *mirrorRow) texts() int {
+	return len(m.name) + len(m.BaseURL) + len(m.baseURLShown) + len(m.BedrockRegion)
+}
+
+// row returns the row in the form that is compared with the environment.
+func (m *mirrorRow) row(desired provider.Desired, h provider.Hasher) *provider.Row {
+	row := &provider.Row{
+		ID: m.id, Name: m.name, Type: m.column, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
+		Decoded: &provider.DecodedSettings{IsBedrock: m.bedrockSettings, BedrockRegion: m.BedrockRegion},
+	}
+	if m.unreadable != "" {
+		row.Decoded.Err = errors.New(m.unreadable)
+	} else {
+		hashes := m.hashes
+		row.Hashes = &hashes
+	}
+	if !m.baseURLKnown || m.regionCut {
+		m.complete(row, desired, h)
+	}
+	return row
+}
+
+// complete gives a row what is not known of it: that which is desired if the hashes
+// say so, else what is shown of it, and something else than what is desired.
+func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired, h provider.Hasher) {
+	want := desired.Canonical()
+	same := *row.Decoded
+	baseURL := m.BaseURL
+	if !m.baseURLKnown {
+		baseURL = want.BaseURL
+	}
+	if m.regionCut {
+		same.BedrockRegion = want.BedrockRegion
+	}
+	if h.RowHashes(provider.CanonicalOfRow(m.column, baseURL, same)) == m.hashes {
+		row.BaseURL, row.Decoded = baseURL, &same
+		return
+	}
+	if !m.baseURLKnown {
+		if row.BaseURL = m.baseURLShown; row.BaseURL == want.BaseURL && m.unreadable == "" {
+			row.BaseURL += "#" // which is not shown
+		}
+	}
+	if m.regionCut && row.Decoded.BedrockRegion == want.BedrockRegion {
+		row.Decoded.BedrockRegion += " "
+	}
+}
+
+// rowOf makes a mirror row of a row that was read from the table.
+func (m *mirror) rowOf(r provider.Row) *mirrorRow {
+	decoded := r.DecodedSettings()
+	row := &mirrorRow{
+		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
+		Canonical: provider.Canonical{BaseURL: r.BaseURL}, column: r.Type,
+		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseURL),
+	}
+	row.setSettings(decoded)
+	if decoded.Err != nil {
+		row.unreadable = decoded.Err.Error()
+	} else {
+		row.hashes = m.hasher.RowHashes(row.Canonical)
+	}
+	return row
+}
