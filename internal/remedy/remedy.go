@@ -1,0 +1,105 @@
+// Package remedy holds ways out of a problem as data. Errors and log attributes carry a
+// [Remedy]. The edges of the program render it by a [Site], which knows how the process was
+// called and which database it works on.
+package remedy
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+)
+
+// Remedy is a way out of a problem: a command of this program.
+type Remedy struct {
+	Command string   // such as "migrate" or "sinks retry"
+	Args    []string // of the command
+	// variables makes it the remedy of [NameProviders].
+	variables bool
+}
+
+// Run is the remedy of a command.
+func Run(command string, args ...string) Remedy { return Remedy{Command: command, Args: args} }
+
+// NameProviders is the remedy of an environment that names no provider.
+func NameProviders() Remedy { return Remedy{variables: true} }
+
+// String renders a remedy for a process without flags.
+func (r Remedy) String() string { return Site{}.Render(r) }
+
+// LogValue renders a remedy as [Remedy.String] does, for handlers that know no site.
+func (r Remedy) LogValue() slog.Value { return slog.StringValue(r.String()) }
+
+// quoted returns a rendered remedy as texts hold it: a command in quotation marks.
+func (s Site) quoted(r Remedy) string {
+	text := s.Render(r)
+	if r.variables || s.inFile(r) {
+		return text
+	}
+	return `"` + text + `"`
+}
+
+// Quoted renders a remedy in quotation marks, for the text of an error whose Remedies
+// method returns it.
+func (r Remedy) Quoted() string { return Site{}.quoted(r) }
+
+// Advice is a text of strings and remedies, for the attribute "remedy" of a log line.
+type Advice []any
+
+// String renders the advice for a process without flags.
+func (a Advice) String() string { return Site{}.Advice(a) }
+
+// LogValue renders an advice as [Advice.String] does, for handlers that know no site.
+func (a Advice) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
+// Error is a problem with its remedy.
+type Error struct {
+	Problem string
+	Remedy  Remedy
+	After   string // continues the remedy, such as " as the owner"
+}
+
+func (e *Error) Error() string { return e.Problem + "; run " + e.Remedy.Quoted() + e.After }
+
+// Remedies returns the remedy in the text of the error.
+func (e *Error) Remedies() []Remedy { return []Remedy{e.Remedy} }
+
+// Of returns the remedies in the text of an error and of all errors that it wraps.
+func Of(err error) (all []Remedy) {
+	if carrier, ok := err.(interface{ Remedies() []Remedy }); ok {
+		all = carrier.Remedies()
+	}
+	switch wrapper := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := wrapper.Unwrap(); inner != nil {
+			all = append(slices.Clip(all), Of(inner)...)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range wrapper.Unwrap() {
+			all = append(slices.Clip(all), Of(inner)...)
+		}
+	}
+	return all
+}
+
+// Text returns the text of an error with its remedies rendered for the site.
+func (s Site) Text(err error) string {
+	text := err.Error()
+	for _, r := range Of(err) {
+		text = strings.ReplaceAll(text, r.Quoted(), s.quoted(r))
+	}
+	return text
+}
+
+// Advice returns the text of an advice with its remedies rendered for the site.
+func (s Site) Advice(advice Advice) string {
+	var text strings.Builder
+	for _, part := range advice {
+		switch part := part.(type) {
+		case Remedy:
+			text.WriteString(s.Render(part))
+		case string:
+			text.WriteString(part)
+		}
+	}
+	return text.String()
+}

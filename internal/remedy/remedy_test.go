@@ -1,0 +1,79 @@
+package remedy_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/remedy"
+)
+
+var (
+	plain  = remedy.Site{Program: "bin/worker", Settings: []string{"--env-file", "it's here"}, Tolerating: []string{"--credential-drift=alert"}}
+	target = remedy.Site{Target: &remedy.Target{Name: "billing", File: "/etc/provwatch.yaml"}, Settings: []string{"--compat", "none"}}
+)
+
+func TestSite(t *testing.T) {
+	for name, c := range map[string]struct {
+		remedy                 remedy.Remedy
+		none, plain, ofATarget string
+	}{
+		"migrate": {
+			remedy: remedy.Run("migrate", "--source=notify"), none: "worker migrate --source=notify",
+			plain: "bin/worker migrate --source=notify", ofATarget: "worker migrate --source=notify --config /etc/provwatch.yaml --target billing",
+		},
+		"resolve": {
+			remedy: remedy.Run("resolve", "openai", "--take", "db"), none: "worker resolve openai --take db",
+			plain:     `bin/worker resolve openai --take db --env-file 'it'\''s here'`,
+			ofATarget: "worker resolve openai --take db --config /etc/provwatch.yaml --target billing --compat none",
+		},
+		"run": {
+			remedy: remedy.Run("run", "--on-boot-drift=alert"), none: "worker run --on-boot-drift=alert",
+			plain:     `bin/worker run --on-boot-drift=alert --credential-drift=alert --env-file 'it'\''s here'`,
+			ofATarget: "on_boot_drift: alert for the target billing in /etc/provwatch.yaml",
+		},
+		"variables": {
+			remedy: remedy.NameProviders(), none: "set CODER_AIBRIDGE_* variables, or --env-file", plain: "set CODER_AIBRIDGE_* variables, or --env-file",
+			ofATarget: "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.none, c.remedy.String())
+			require.Equal(t, c.none, c.remedy.LogValue().String())
+			require.Equal(t, c.plain, plain.Render(c.remedy))
+			require.Equal(t, c.ofATarget, target.Render(c.remedy))
+		})
+	}
+}
+
+func TestText(t *testing.T) {
+	migrate := &remedy.Error{Problem: "it is old", Remedy: remedy.Run("migrate"), After: " as the owner"}
+	wal := &remedy.Error{Problem: "it lacks a publication", Remedy: remedy.Run("migrate", "--source=wal")}
+	start := &remedy.Error{Problem: "it drifts", Remedy: remedy.Run("run", "--on-boot-drift=alert")}
+	err := fmt.Errorf("boot: %w", errors.Join(errors.New("another"), migrate, fmt.Errorf("WAL: %w", wal), start))
+	require.EqualError(t, err, `boot: another
+it is old; run "worker migrate" as the owner
+WAL: it lacks a publication; run "worker migrate --source=wal"
+it drifts; run "worker run --on-boot-drift=alert"`)
+	require.Equal(t, err.Error(), remedy.Site{}.Text(err))
+	require.Equal(t, `boot: another
+it is old; run "worker migrate --config /etc/provwatch.yaml --target billing" as the owner
+WAL: it lacks a publication; run "worker migrate --source=wal --config /etc/provwatch.yaml --target billing"
+it drifts; run on_boot_drift: alert for the target billing in /etc/provwatch.yaml`, target.Text(err))
+}
+
+func TestAdvice(t *testing.T) {
+	advice := remedy.Advice{remedy.Run("resolve", "a", "--take", "env"), ", or ", remedy.Run("resolve", "a", "--take", "db")}
+	require.Equal(t, "worker resolve a --take env, or worker resolve a --take db", advice.String())
+	require.Equal(t, `bin/worker resolve a --take env --env-file 'it'\''s here', or bin/worker resolve a --take db --env-file 'it'\''s here'`, plain.Advice(advice))
+}
+
+func TestQuote(t *testing.T) {
+	for word, want := range map[string]string{
+		"/etc/a-b_c.env": "/etc/a-b_c.env", "--resync=5m": "--resync=5m", "": "''", "a b": "'a b'", "$HOME": "'$HOME'", "it's": `'it'\''s'`, "=ls": "'=ls'",
+	} {
+		require.Equal(t, want, remedy.Quote(word))
+	}
+}
