@@ -8,6 +8,7 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/environment"
 	"provwatch/internal/regularfile"
+	"provwatch/internal/remedy"
 )
 
 func (f *flags) readEnvironment() (environment.Environment, error) {
@@ -66,7 +67,7 @@ const (
 func warnOfReaders(ctx context.Context, logger *slog.Logger, files ...string) {
 	for _, file := range files {
 		if file != "" && regularfile.ReadableByOthers(file) {
-			logger.WarnContext(ctx, readByOthers, "file", file, "remedy", readByOthersRemedy+quoted(file))
+			logger.WarnContext(ctx, readByOthers, "file", file, "remedy", readByOthersRemedy+remedy.Quote(file))
 		}
 	}
 }
@@ -80,7 +81,7 @@ func withReaders(read func() (environment.Environment, error), file string) func
 		for _, file := range []string{file, env.KeysFile} {
 			if err == nil && file != "" && regularfile.ReadableByOthers(file) {
 				env.Warnings = append(env.Warnings, environment.Finding{
-					Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + quoted(file),
+					Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + remedy.Quote(file),
 				})
 			}
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -164,17 +163,6 @@ func (f *flags) conflicts() (all []problem) {
 
 // requiresCredentials reports whether a seed fails when credentials differ.
 func (f *flags) requiresCredentials() bool { return f.compat == upstreamCredentials }
-
-func (f *flags) logger() *slog.Logger {
-	var level slog.Level
-	// check has verified the value.
-	_ = level.UnmarshalText([]byte(f.logLevel))
-	options := &slog.HandlerOptions{Level: level}
-	if f.logFormat == jsonFormat {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
-}
 
 func (f *flags) printer() *report.Printer {
 	color := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"

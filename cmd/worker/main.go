@@ -54,16 +54,17 @@ func run(args []string) int {
 		}
 	}()
 
-	root := newRootCommand()
+	f := newFlags()
+	root := rootCommand(f)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil, errors.Is(err, errDrift): // which has been printed
-	case root.PersistentFlags().Lookup("log-format").Value.String() == "json":
+	case f.logFormat == jsonFormat:
 		// Whoever reads the log line by line reads this one too.
-		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error("failed", "error", err.Error(), "exit_code", exitCode(err))
+		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error("failed", "error", f.textOf(err), "exit_code", exitCode(err))
 	default:
-		fmt.Fprintf(os.Stderr, "worker: %v\n", err)
+		fmt.Fprintf(os.Stderr, "worker: %s\n", f.textOf(err))
 	}
 	return exitCode(err)
 }

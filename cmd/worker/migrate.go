@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -36,7 +36,6 @@ func migrateCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			needs.CommandFlags = f.commandFlags()
 			before, after, err := schema.Migrate(ctx, config.ConnConfig, needs)
 			if err != nil {
 				return err
@@ -46,7 +45,11 @@ func migrateCommand(f *flags) *cobra.Command {
 				return err
 			}
 			if key != "" && !insertable {
-				return &schema.UnusableError{Reason: fmt.Sprintf("the role may not register the key %s in dbcrypt_keys; run \"worker migrate%s\" as the owner of the provider tables", key, needs.CommandFlags)}
+				migrate := remedy.Run("migrate")
+				return &schema.UnusableError{
+					Reason:   "the role may not register the key " + key + " in dbcrypt_keys; run " + migrate.Quoted() + " as the owner of the provider tables",
+					Commands: []remedy.Remedy{migrate},
+				}
 			}
 			registered, err := store.On(pool).RegisterKey(ctx, keys)
 			if err != nil {
@@ -63,7 +66,6 @@ func (f *flags) showSchema(ctx context.Context, pool *pgxpool.Pool, config *pgxp
 	if err != nil {
 		return err
 	}
-	needs.CommandFlags = f.commandFlags()
 	status, err := schema.Inspect(ctx, config.ConnConfig)
 	if err != nil {
 		return err

@@ -1,33 +1,42 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/seed"
+	"provwatch/internal/remedy"
 )
 
-// plainWord is what no shell takes for anything else.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./][A-Za-z0-9_./-]*$`)
-
-// quoted returns a word as a shell takes it.
-func quoted(word string) string {
-	if plainWord.MatchString(word) {
-		return word
+// site is how commands of messages are typed for the database of these flags.
+func (f *flags) site() remedy.Site {
+	if f.target != nil {
+		return f.target.site()
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	return remedy.Site{Program: program(), Settings: f.ownSettings(), Tolerating: f.tolerating()}
 }
 
-// ownFlags returns the flags, each after a space, with which a command works on the same
-// database and providers as this one. They include those set by a variable: the shell
-// that a command of a message is typed into need not have it. The database of
-// DATABASE_URL or PG* variables is not among them.
-func (f *flags) ownFlags() string {
-	var text strings.Builder
+// site is how commands of messages are typed for the target.
+func (t *fileTarget) site() remedy.Site {
+	return remedy.Site{
+		Program: program(), Target: &remedy.Target{Name: t.Name, File: t.flags.config},
+		Settings: t.settings, Tolerating: t.flags.tolerating(),
+	}
+}
+
+// textOf returns the text of an error with its remedies rendered for these flags.
+func (f *flags) textOf(err error) string {
+	if len(remedy.Of(err)) == 0 {
+		return err.Error()
+	}
+	return f.site().Text(err)
+}
+
+// ownSettings returns the flags with which a command works on the same database and
+// providers. They include the flags set by a variable, which the shell of the command need
+// not have. The database of DATABASE_URL or PG* variables is not among them.
+func (f *flags) ownSettings() (words []string) {
 	for _, s := range f.settings() {
 		if !s.has(repeated) || !s.isSet() {
 			continue
@@ -37,43 +46,25 @@ func (f *flags) ownFlags() string {
 				continue
 			}
 		}
-		fmt.Fprintf(&text, " --%s %s", s.name, quoted(s.value.String()))
+		words = append(words, "--"+s.name, s.value.String())
 	}
-	return text.String()
+	return words
 }
 
-// program returns how the shell that a command of a message is typed into calls
-// this program: by its relative path where it was called by one, which "make run"
-// does, since it is then hardly on the PATH.
+// tolerating returns the flags without which a start would ignore some of the drifts that
+// it tolerates.
+func (f *flags) tolerating() []string {
+	if f.requiresCredentials() && f.credentials == drift.IgnoreCredentials {
+		return []string{"--credential-drift=alert"}
+	}
+	return nil
+}
+
+// program returns how a shell calls this program. A relative path stays: the program of
+// "make run" is hardly on the PATH.
 func program() string {
 	if strings.Contains(os.Args[0], "/") && !filepath.IsAbs(os.Args[0]) {
-		return quoted(os.Args[0])
+		return os.Args[0]
 	}
 	return "worker"
-}
-
-// remedies are the ways out of a drift at the start.
-func (f *flags) remedies() seed.Remedies {
-	if f.target != nil {
-		return f.target.remedies()
-	}
-	own := f.ownFlags()
-	tolerate := " --on-boot-drift=alert"
-	if f.requiresCredentials() && f.credentials == drift.IgnoreCredentials {
-		tolerate += " --credential-drift=alert" // without which it would ignore some
-	}
-	return seed.Remedies{Command: program(), Flags: own, Tolerate: `"` + program() + ` run` + tolerate + own + `"`}
-}
-
-// remedies are those of a target, which the worker starts again by itself.
-func (t *fileTarget) remedies() seed.Remedies {
-	field := "on_boot_drift: alert"
-	if t.flags.requiresCredentials() && t.flags.credentials == drift.IgnoreCredentials {
-		field += " and credential_drift: alert"
-	}
-	return seed.Remedies{
-		Command:  program(),
-		Flags:    t.commandFlags() + t.more,
-		Tolerate: fmt.Sprintf("%s for the target %s in %s", field, t.Name, t.flags.config),
-	}
 }

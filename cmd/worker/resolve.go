@@ -21,6 +21,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/reconcile"
+	"provwatch/internal/remedy"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
 	"provwatch/internal/suggest"
@@ -90,7 +91,7 @@ func (f *flags) named(environment environment.Environment, name string) (provide
 	if nearest := suggest.Misspelt(name, names); nearest != "" {
 		meant = fmt.Sprintf("did you mean %s? Or ", nearest)
 	}
-	return provider.Desired{}, &usageError{fmt.Errorf("the environment names no provider of that name; %srun \"worker verify%s\" with the same environment to see those that it names", meant, f.commandFlags())}
+	return provider.Desired{}, &usageError{remedy.Problem("the environment names no provider of that name; "+meant+"run ", remedy.Run("verify"), " with the same environment to see those that it names")}
 }
 
 // operator is the actor of what a person does with this program.
@@ -124,7 +125,7 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *
 		pool.Close()
 		return stop()
 	}
-	needs := schema.Needs{Use: schema.Resolving, CommandFlags: f.commandFlags()}
+	needs := schema.Needs{Use: schema.Resolving}
 	if err := schema.Ensure(ctx, pool, f.migrate, needs, logger); err != nil {
 		return nil, nil, errors.Join(err, done())
 	}

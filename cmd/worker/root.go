@@ -10,8 +10,10 @@ import (
 // more adds commands of a build that is not the worker's.
 var more = func(*cobra.Command) {}
 
-func newRootCommand() *cobra.Command {
-	f := newFlags()
+func newRootCommand() *cobra.Command { return rootCommand(newFlags()) }
+
+// rootCommand returns the program, whose commands set f.
+func rootCommand(f *flags) *cobra.Command {
 	run := runCommand(f)
 	root := &cobra.Command{
 		Use:   "worker",

@@ -46,7 +46,7 @@ func seedCommand(f *flags) *cobra.Command {
 			deliver(ctx, pool, logger)
 			warnOfServed(ctx, pool, keys, logger)
 			seed.LogUnheard(ctx, logger, plan)
-			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
+			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
 			return f.printer().Plan(plan, true)
 		},
 	}
@@ -58,7 +58,7 @@ func (f *flags) seed(ctx context.Context, pool *pgxpool.Pool, desired []provider
 	if err != nil {
 		return seed.Plan{}, err
 	}
-	needs.Use, needs.CommandFlags = f.comparing(schema.Seeding), f.commandFlags()
+	needs.Use = f.comparing(schema.Seeding)
 	if err := schema.Ensure(ctx, pool, f.migrate, needs, logger); err != nil {
 		return seed.Plan{}, err
 	}
@@ -80,7 +80,7 @@ func (f *flags) foretellSeed(ctx context.Context, pool *pgxpool.Pool, desired []
 	if err != nil {
 		return err
 	}
-	seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
+	seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
 	if err := f.printer().Plan(plan, false); err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (f *flags) foretellSeed(ctx context.Context, pool *pgxpool.Pool, desired []
 
 // seedOptions are how a seed, or whatever foretells one, is done.
 func (f *flags) seedOptions(keys *dbcrypt.Ring) []seed.Option {
-	options := []seed.Option{seed.WithKeys(keys), seed.ForTarget(f.commandFlags()), seed.WithRemedies(f.remedies())}
+	options := []seed.Option{seed.WithKeys(keys)}
 	if f.requiresCredentials() {
 		options = append(options, seed.RequireCredentials())
 	}

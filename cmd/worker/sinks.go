@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/sink"
 )
@@ -72,7 +73,7 @@ func (f *flags) retrySinks(ctx context.Context, args []string) error {
 		if err := state.Knows(name); err != nil {
 			return err
 		}
-		return fmt.Errorf("sink %s has no such dead letter; see \"worker sinks list%s\"", name, f.commandFlags())
+		return remedy.Problem("sink "+name+" has no such dead letter; see ", remedy.Run("sinks list"))
 	}
 	return f.printer().SinkRetries(asked)
 }
@@ -86,7 +87,7 @@ func (f *flags) deadLetters(args []string) (name string, seqs []int64, err error
 		case err != nil && i == 0:
 			name = arg
 		case err != nil || seq < 1:
-			return "", nil, &usageError{fmt.Errorf("argument %d is no seq; see \"worker sinks list%s\"", i+1, f.commandFlags())}
+			return "", nil, &usageError{remedy.Problem(fmt.Sprintf("argument %d is no seq; see ", i+1), remedy.Run("sinks list"))}
 		default:
 			seqs = append(seqs, seq)
 		}

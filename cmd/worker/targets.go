@@ -28,8 +28,8 @@ type fileTarget struct {
 	flags *flags
 	// database is nil for one whose URL is in a file, which is read when it is needed.
 	database *pgxpool.Config
-	places   *places // of all targets
-	more     string  // flags of the command line that are not of the file, each after a space
+	places   *places  // of all targets
+	settings []string // of the command line, with their values, that the file does not have
 }
 
 // readTargets reads the targets of --config. The error holds everything that can be
@@ -49,7 +49,7 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 		found := func(line int, err error) {
 			failed.Findings = append(failed.Findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
 		}
-		one := fileTarget{Target: t, places: at, more: f.ownFlags()}
+		one := fileTarget{Target: t, places: at, settings: f.ownSettings()}
 		one.flags = f.with(t, found)
 		switch database, err := one.openDatabase(); {
 		case t.DatabaseURLFile != "":
@@ -227,7 +227,7 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 		}
 	}
 	o, err := t.flags.daemonOptions(common)
-	o.CommandFlags, o.Remedies = t.commandFlags(), t.remedies()
+	o.Site = t.site()
 	o.Environment, o.ReadEnvironment, o.Database = environment, readEnvironment, database
 	o.Keys = dbcrypt.NewRing(environment.Keys)
 	return o, err
@@ -247,7 +247,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.TakeOverAfter = f.takeOverAfter
 	o.Source = f.source
 	o.SlotMaxLag = maxLag
-	o.Remedies = f.remedies()
+	o.Site = f.site()
 	return o, err
 }
 
@@ -257,6 +257,7 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 	if err != nil {
 		return err
 	}
+	logger = f.loggerOf(read)
 	var targets []daemon.Target
 	for i := range read {
 		t := &read[i]
@@ -265,7 +266,6 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err
 		}
-		common.Sinks.CommandFlags = t.commandFlags()
 		target := daemon.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
 			return t.options(ctx, logger, common)
 		}}
@@ -298,19 +298,6 @@ func (f *flags) selectTarget() error {
 		}
 	}
 	return &usageError{fmt.Errorf("%s has no target of the name that --target gives", f.config)}
-}
-
-// commandFlags are what selects the target, for commands in messages.
-func (t *fileTarget) commandFlags() string {
-	return " --config " + quoted(t.flags.config) + " --target " + t.Name
-}
-
-// commandFlags are those of the selected target, none without one.
-func (f *flags) commandFlags() string {
-	if f.target == nil {
-		return ""
-	}
-	return f.target.commandFlags()
 }
 
 // needTarget refuses what a command has of its own where --config names it for each

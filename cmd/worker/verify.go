@@ -44,7 +44,7 @@ func verifyCommand(f *flags) *cobra.Command {
 					*o = mode.Judged(*o)
 				}
 			}
-			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps), f.commandFlags())
+			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
 			if err := f.printer().Verification(plan); err != nil {
 				return err
 			}

@@ -41,7 +41,7 @@ func (b *boot) connect(ctx context.Context) (*pgxpool.Pool, error) {
 func (b *boot) run(ctx context.Context, pool *pgxpool.Pool) (booted, error) {
 	o := b.options
 	done := booted{pool: pool}
-	options := []seed.Option{seed.WithKeys(o.Keys), seed.ForTarget(o.CommandFlags), seed.WithRemedies(o.Remedies)}
+	options := []seed.Option{seed.WithKeys(o.Keys)}
 	if o.RequireCredentials {
 		options = append(options, seed.RequireCredentials())
 	}
@@ -74,7 +74,6 @@ func (b *boot) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool,
 	}
 	needs, err := o.Source.Needs(ctx, pool)
 	needs.Use |= o.sinkUse()
-	needs.CommandFlags = o.CommandFlags
 	if mustUnpublish(err) {
 		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
 	}
@@ -85,7 +84,7 @@ func (b *boot) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool,
 	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil || postgres.IsConnectionLoss(err) {
 		return err == nil && needs.Publication, err
 	}
-	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse(), CommandFlags: o.CommandFlags}
+	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse()}
 	if schema.Ensure(ctx, pool, o.Migrate, notified, o.Logger) != nil {
 		return false, err
 	}

@@ -104,7 +104,7 @@ func (d *Daemon) Run(ctx context.Context, o Options, reload <-chan os.Signal) er
 	health, liveness := d.health.next(), &liveness{}
 	d.health, d.liveness = health, liveness
 	d.mu.Unlock()
-	return d.run(ctx, o, health, liveness, reload)
+	return o.Site.Error(d.run(ctx, o, health, liveness, reload))
 }
 
 // booted records that the boot is done.

@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
@@ -21,7 +22,6 @@ import (
 // notifySource leads by notifications. It belongs to the goroutine of the [participant].
 type notifySource struct {
 	maxBackOff    time.Duration
-	commandFlags  string
 	pool          *pgxpool.Pool
 	pending       *verify.Queue
 	verifier      *verify.Verifier
@@ -105,7 +105,7 @@ func (n *notifySource) retireWAL(ctx context.Context, term *leader.Term, reason 
 		return err
 	}
 	if _, err := wal.DropSlot(ctx, n.pool, server.Slot); err != nil && ctx.Err() == nil {
-		n.logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", "worker slot drop"+n.commandFlags)
+		n.logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", remedy.Run("slot drop"))
 	}
 	return nil
 }

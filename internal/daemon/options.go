@@ -9,8 +9,8 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/environment"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
-	"provwatch/internal/seed"
 	"provwatch/internal/sink"
 )
 
@@ -57,14 +57,11 @@ type Options struct {
 	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
 	Sinks sink.Options
 
-	// CommandFlags follow each command of the program in messages: those that select
-	// a target of --config, each after a space.
-	CommandFlags string
 	// AnnounceSeed notifies a running gateway of the rows that the seed inserts
 	// (--announce-seed).
 	AnnounceSeed bool
-	// Remedies are the ways out of a drift at the boot, for messages.
-	Remedies seed.Remedies
+	// Site renders the remedies of errors that health and the status page show.
+	Site remedy.Site
 
 	// Serving is of the process.
 	Serving Serving

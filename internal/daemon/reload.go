@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
@@ -75,7 +76,7 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 	}
 	if empty := r.asEmpty(read); empty != nil {
 		r.refuse(ctx, "the environment cannot be used, keeping the one in use", empty,
-			"remedy", seed.NoProvidersRemedy(r.options.CommandFlags)+"; to watch nothing, restart the worker")
+			"remedy", remedy.Advice{remedy.NameProviders(), "; to watch nothing, restart the worker"})
 		return true
 	}
 	supported, unsupported, err := seed.Supported(ctx, r.pool, read.Providers)
@@ -96,7 +97,7 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 		r.options.Logger.WarnContext(ctx, warning.Message, "variable", warning.Variable)
 	}
 	seed.LogUnsupported(ctx, r.options.Logger, unsupported)
-	seed.WarnOfNoProviders(ctx, r.options.Logger, len(read.Providers), r.options.CommandFlags)
+	seed.WarnOfNoProviders(ctx, r.options.Logger, len(read.Providers))
 	r.use(ctx, read, supported)
 	r.milestones.reloaded.Store(true)
 	r.pending.Add(verify.Everything(pubsub.SourceReload))

@@ -112,7 +112,7 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 		worker: worker, pool: pool, database: o.Database, verifier: verifier, deliverer: deliverer, leadership: leadership, milestones: milestones,
 		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: d.page, report: report, member: d.member, logger: logger,
 	}
-	triggers := &triggers{pool: pool, migrate: o.Migrate, commandFlags: o.CommandFlags, pending: pending, logger: logger}
+	triggers := &triggers{pool: pool, migrate: o.Migrate, pending: pending, logger: logger}
 	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher.publishIn)
 
 	check := &leaderCheck{pool: pool, verifier: verifier, health: health, logger: logger, unverified: unverified{limit: unverifiedAfter(o.Resync)}}
@@ -124,7 +124,7 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 	}
 	fromWAL.published.Store(done.published)
 	fromNotifications := &notifySource{
-		maxBackOff: o.MaxBackOff, commandFlags: o.CommandFlags, pool: pool, pending: pending, verifier: verifier, verifications: verifications,
+		maxBackOff: o.MaxBackOff, pool: pool, pending: pending, verifier: verifier, verifications: verifications,
 		triggers: triggers, current: current, begin: begin, liveness: liveness, logger: logger,
 	}
 	yield := newYield(o.TakeOverAfter)

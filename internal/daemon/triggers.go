@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/verify"
 )
@@ -27,11 +27,10 @@ const (
 // triggers creates, checks and removes the triggers on the provider tables, which notify of
 // changes. Its methods may be called by several goroutines.
 type triggers struct {
-	pool         *pgxpool.Pool
-	migrate      schema.Mode
-	commandFlags string
-	pending      *verify.Queue
-	logger       *slog.Logger
+	pool    *pgxpool.Pool
+	migrate schema.Mode
+	pending *verify.Queue
+	logger  *slog.Logger
 
 	logged logDedup
 }
@@ -120,7 +119,7 @@ func (t *triggers) warn(ctx context.Context, err error) {
 // create creates the triggers where they are missing and --migrate asks for it. It fails
 // unless they fire in every session then.
 func (t *triggers) create(ctx context.Context, before schema.TriggerState) error {
-	err := schema.Ensure(ctx, t.pool, t.migrate, schema.Needs{Triggers: true, CommandFlags: t.commandFlags}, t.logger)
+	err := schema.Ensure(ctx, t.pool, t.migrate, schema.Needs{Triggers: true}, t.logger)
 	if err != nil || before == schema.TriggersAlways {
 		return err
 	}
@@ -140,7 +139,7 @@ func (t *triggers) lacking(state schema.TriggerState) error {
 	case schema.TriggersPartial:
 		what = "they do not fire in sessions with session_replication_role = replica"
 	}
-	return fmt.Errorf("%s; run \"worker migrate%s --source=notify\" as the owner of the tables", what, t.commandFlags)
+	return remedy.Problem(what+"; run ", remedy.Run("migrate", "--source=notify"), " as the owner of the tables")
 }
 
 // remove removes the triggers that notifications needed. It retries while a provider table

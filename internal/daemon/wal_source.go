@@ -37,7 +37,7 @@ type walSource struct {
 func (w *walSource) run(ctx context.Context, term *leader.Term, first pubsub.Source) error {
 	if w.options.Source == AutoSource && !w.published.Load() {
 		if err := lacksForWAL(ctx, w.pool); err != nil {
-			return err
+			return w.options.Site.Error(err)
 		}
 	}
 	reader := wal.Reader{
@@ -58,7 +58,7 @@ func (w *walSource) run(ctx context.Context, term *leader.Term, first pubsub.Sou
 	if mustUnpublish(err) {
 		w.unpublish(ctx)
 	}
-	return err
+	return w.options.Site.Error(err)
 }
 
 // unpublish drops the publication, which makes writing to the provider tables fail as they
@@ -83,7 +83,7 @@ func (h walHost) Publish(ctx context.Context) error {
 	if w.published.Swap(false) {
 		return nil
 	}
-	return schema.Ensure(ctx, w.pool, w.options.Migrate, schema.Needs{Publication: true, CommandFlags: w.options.CommandFlags}, w.options.Logger)
+	return schema.Ensure(ctx, w.pool, w.options.Migrate, schema.Needs{Publication: true}, w.options.Logger)
 }
 
 // Streaming implements [wal.Host].
@@ -95,5 +95,5 @@ func (h walHost) Streaming(ctx context.Context) {
 
 // Verified implements [wal.Host].
 func (h walHost) Verified(request verify.Request, err error) {
-	h.source.verifications.ended(h.ctx, request, err)
+	h.source.verifications.ended(h.ctx, request, h.source.options.Site.Error(err))
 }

@@ -51,17 +51,34 @@ func (a Advice) String() string { return Site{}.Advice(a) }
 // LogValue renders an advice as [Advice.String] does, for handlers that know no site.
 func (a Advice) LogValue() slog.Value { return slog.StringValue(a.String()) }
 
-// Error is a problem with its remedy.
-type Error struct {
-	Problem string
-	Remedy  Remedy
-	After   string // continues the remedy, such as " as the owner"
+// problem is an error with remedies in its text.
+type problem struct{ parts Advice }
+
+// Problem returns an error whose text are the parts. Commands are in quotation marks.
+func Problem(parts ...any) error { return &problem{parts} }
+
+func (p *problem) Error() string {
+	var text strings.Builder
+	for _, part := range p.parts {
+		switch part := part.(type) {
+		case Remedy:
+			text.WriteString(part.Quoted())
+		case string:
+			text.WriteString(part)
+		}
+	}
+	return text.String()
 }
 
-func (e *Error) Error() string { return e.Problem + "; run " + e.Remedy.Quoted() + e.After }
-
-// Remedies returns the remedy in the text of the error.
-func (e *Error) Remedies() []Remedy { return []Remedy{e.Remedy} }
+// Remedies returns the remedies in the text of the error.
+func (p *problem) Remedies() (list []Remedy) {
+	for _, part := range p.parts {
+		if r, ok := part.(Remedy); ok {
+			list = append(list, r)
+		}
+	}
+	return list
+}
 
 // Of returns the remedies in the text of an error and of all errors that it wraps.
 func Of(err error) (all []Remedy) {
@@ -89,6 +106,22 @@ func (s Site) Text(err error) string {
 	}
 	return text
 }
+
+// Error returns err with the text of [Site.Text].
+func (s Site) Error(err error) error {
+	if err == nil || len(Of(err)) == 0 {
+		return err
+	}
+	return &rendered{s.Text(err), err}
+}
+
+type rendered struct {
+	text string
+	err  error
+}
+
+func (r *rendered) Error() string { return r.text }
+func (r *rendered) Unwrap() error { return r.err }
 
 // Advice returns the text of an advice with its remedies rendered for the site.
 func (s Site) Advice(advice Advice) string {

@@ -49,19 +49,27 @@ func TestSite(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
-	migrate := &remedy.Error{Problem: "it is old", Remedy: remedy.Run("migrate"), After: " as the owner"}
-	wal := &remedy.Error{Problem: "it lacks a publication", Remedy: remedy.Run("migrate", "--source=wal")}
-	start := &remedy.Error{Problem: "it drifts", Remedy: remedy.Run("run", "--on-boot-drift=alert")}
+	migrate := remedy.Problem("it is old; run ", remedy.Run("migrate"), " as the owner")
+	wal := remedy.Problem("it lacks a publication; run ", remedy.Run("migrate", "--source=wal"))
+	start := remedy.Problem("it drifts; use ", remedy.Run("run", "--on-boot-drift=alert"))
 	err := fmt.Errorf("boot: %w", errors.Join(errors.New("another"), migrate, fmt.Errorf("WAL: %w", wal), start))
 	require.EqualError(t, err, `boot: another
 it is old; run "worker migrate" as the owner
 WAL: it lacks a publication; run "worker migrate --source=wal"
-it drifts; run "worker run --on-boot-drift=alert"`)
+it drifts; use "worker run --on-boot-drift=alert"`)
 	require.Equal(t, err.Error(), remedy.Site{}.Text(err))
 	require.Equal(t, `boot: another
 it is old; run "worker migrate --config /etc/provwatch.yaml --target billing" as the owner
 WAL: it lacks a publication; run "worker migrate --source=wal --config /etc/provwatch.yaml --target billing"
-it drifts; run on_boot_drift: alert for the target billing in /etc/provwatch.yaml`, target.Text(err))
+it drifts; use on_boot_drift: alert for the target billing in /etc/provwatch.yaml`, target.Text(err))
+
+	rendered := target.Error(err)
+	require.EqualError(t, rendered, target.Text(err))
+	require.ErrorIs(t, rendered, wal)
+	require.Equal(t, rendered.Error(), target.Text(rendered), "it is rendered once")
+	require.NoError(t, target.Error(nil))
+	other := errors.New(`run "worker migrate"`)
+	require.Same(t, other, target.Error(other), "it has no remedy")
 }
 
 func TestAdvice(t *testing.T) {

@@ -8,13 +8,15 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 )
 
 // UnusableError says that the schema is not what the worker needs; exit code 4.
 type UnusableError struct {
-	Reason string // includes the remedy
-	Err    error  // may be nil
+	Reason   string          // includes how to end it
+	Commands []remedy.Remedy // in the reason, [remedy.Remedy.Quoted]
+	Err      error           // may be nil
 }
 
 func (e *UnusableError) Error() string {
@@ -25,6 +27,15 @@ func (e *UnusableError) Error() string {
 }
 
 func (e *UnusableError) Unwrap() error { return e.Err }
+
+// Remedies returns the commands in the text of the error.
+func (e *UnusableError) Remedies() []remedy.Remedy { return e.Commands }
+
+// toMigrate returns an error that a migration ends. The rest continues its text.
+func toMigrate(reason, rest string) *UnusableError {
+	migrate := remedy.Run("migrate")
+	return &UnusableError{Reason: reason + "; run " + migrate.Quoted() + rest, Commands: []remedy.Remedy{migrate}}
+}
 
 var errStandby = &UnusableError{Reason: "the server is a standby, which is read-only; connect to the primary"}
 
@@ -44,14 +55,6 @@ func IsGone(ctx context.Context, db store.DBTX, err error) bool {
 	return err == nil && !objects.OwnSchema
 }
 
-// ifDenied returns what the role lacks and who need not, when that is why err is.
-func ifDenied(err error, lacks, flags string) string {
-	if !IsDenied(err) {
-		return ""
-	}
-	return fmt.Sprintf(" (%s; or run \"worker migrate%s\" as the owner)", lacks, flags)
-}
-
 // ifUnlogged returns why the WAL has nothing of a table, when that is why err is: the
 // server's message does not say it.
 func ifUnlogged(err error) string {
@@ -67,4 +70,16 @@ func unusable(doing string, err error) error {
 		return err
 	}
 	return &UnusableError{Reason: "cannot " + doing, Err: err}
+}
+
+// unusableByOthers is [unusable] for work that another role can do by the remedy where this
+// one lacks a privilege.
+func unusableByOthers(doing string, err error, lacks string, by remedy.Remedy) error {
+	if !IsDenied(err) || errors.Is(err, context.Canceled) {
+		return unusable(doing, err)
+	}
+	return &UnusableError{
+		Reason:   fmt.Sprintf("cannot %s (%s; or run %s as the owner)", doing, lacks, by.Quoted()),
+		Commands: []remedy.Remedy{by}, Err: err,
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 	sqlfiles "provwatch/sql"
 )
@@ -79,7 +80,7 @@ func (m *migration) migrate(ctx context.Context, needs Needs) error {
 			return queries.CloseSchema(ctx)
 		})
 		if err != nil {
-			return unusable("create the schema provwatch"+ifDenied(err, "the role needs CREATE on the database", needs.CommandFlags), err)
+			return unusableByOthers("create the schema provwatch", err, "the role needs CREATE on the database", remedy.Run("migrate"))
 		}
 	}
 	if len(status.Pending) > 0 {
@@ -92,7 +93,7 @@ func (m *migration) migrate(ctx context.Context, needs Needs) error {
 			return err
 		})
 		if err != nil {
-			return unusable("migrate"+ifDenied(err, "the role needs CREATE on a schema of its search_path and must own the schema provwatch", needs.CommandFlags), err)
+			return unusableByOthers("migrate", err, "the role needs CREATE on a schema of its search_path and must own the schema provwatch", remedy.Run("migrate"))
 		}
 	}
 	if needs.Triggers && !status.Triggers {
@@ -105,7 +106,8 @@ func (m *migration) migrate(ctx context.Context, needs Needs) error {
 			statements += sqlfiles.TriggersAlways
 		}
 		if err := m.exec(ctx, tables.Qualify(statements)); err != nil {
-			return unusable("create the triggers on the provider tables"+ifDenied(err, "the role must own them, or have TRIGGER on them, and have EXECUTE on provwatch.notify_change", needs.CommandFlags+" --source=notify"), err)
+			return unusableByOthers("create the triggers on the provider tables", err,
+				"the role must own them, or have TRIGGER on them, and have EXECUTE on provwatch.notify_change", remedy.Run("migrate", "--source=notify"))
 		}
 	}
 	if needs.Publication && !status.Publication {
@@ -114,8 +116,8 @@ func (m *migration) migrate(ctx context.Context, needs Needs) error {
 			publication = sqlfiles.Publication14
 		}
 		if err := m.exec(ctx, tables.Qualify(publication)); err != nil {
-			return unusable("create the publication of the provider tables"+ifUnlogged(err)+
-				ifDenied(err, "the role must own them and have CREATE on the database", needs.CommandFlags+" --source=wal"), err)
+			return unusableByOthers("create the publication of the provider tables"+ifUnlogged(err), err,
+				"the role must own them and have CREATE on the database", remedy.Run("migrate", "--source=wal"))
 		}
 	}
 	return nil

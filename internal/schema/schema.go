@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/remedy"
 )
 
 // Lock is the id of the advisory lock that puts migrations in turn, held by the
@@ -47,9 +49,6 @@ type Needs struct {
 	Triggers    bool
 	Publication bool
 	Use         Use
-	// CommandFlags follow each command of the program in messages: those that select
-	// a target of --config, each after a space.
-	CommandFlags string
 }
 
 // Ensure does what mode says, and then makes sure of the role's privileges. The
@@ -87,14 +86,14 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 	switch {
 	case len(todo) == 0:
 	case mode == Check:
-		return &UnusableError{Reason: fmt.Sprintf("it is not up to date (%s); run \"worker migrate%s\", or use --migrate=auto", strings.Join(todo, ", "), needs.CommandFlags)}
+		return toMigrate("it is not up to date ("+strings.Join(todo, ", ")+")", ", or use --migrate=auto")
 	case len(status.Pending) > 0:
-		return &UnusableError{Reason: fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so; run \"worker migrate%s\"", status.Pending, needs.CommandFlags)}
+		return toMigrate(fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so", status.Pending), "")
 	case needs.Publication && !status.Publication:
-		return &UnusableError{Reason: "the publication of the provider tables is missing and --migrate=off leaves it so; run \"worker migrate" + needs.CommandFlags + "\""}
+		return toMigrate("the publication of the provider tables is missing and --migrate=off leaves it so", "")
 	case needs.Triggers && !status.Triggers:
 		logger.WarnContext(ctx, "triggers on the provider tables are missing: changes are seen within 45 s, or when another program "+
-			"notifies ai_providers_changed", "remedy", "run \"worker migrate"+needs.CommandFlags+"\"")
+			"notifies ai_providers_changed", "remedy", remedy.Advice{`run "`, remedy.Run("migrate"), `"`})
 	}
 	return found.err()
 }

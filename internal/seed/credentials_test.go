@@ -55,7 +55,8 @@ func TestWhereCredentialsMustAgreeARotatedOneFailsTheSeedAndWritesNothing(t *tes
 AI provider "gpt" already exists in the database and differs from the current environment configuration: `+
 		`api_keys (environment "2, of these 1 not in the database", database "2, of these 1 not in the environment"); `+
 		`with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (CODER_AIBRIDGE_PROVIDER_0_KEYS), `+
-		`or write the environment's to the database with "worker resolve gpt --take env --with-keys", or drop --compat=upstream-credentials`)
+		`or write the environment's to the database with "worker resolve gpt --take env --with-keys", or drop --compat=upstream-credentials
+or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`)
 	var drift *seed.DriftError
 	require.ErrorAs(t, err, &drift)
 	require.True(t, drift.Comparable())

@@ -9,6 +9,7 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 )
 
 // ErrNoProviders says that the environment names no provider.
@@ -18,8 +19,6 @@ var ErrNoProviders = errors.New("it names no provider")
 // environment asks for.
 type DriftError struct {
 	Steps []Step // of action Drifted or NotComparable
-
-	tolerate string // see [Remedies]
 }
 
 // Comparable reports whether all steps are drifts, and none is a row that cannot be
@@ -34,10 +33,20 @@ func (e *DriftError) Error() string {
 	for i, s := range e.Steps {
 		lines[i] = s.problem()
 	}
-	if e.tolerate != "" {
-		lines = append(lines, "or start all the same, seeding what is missing and alerting what differs: "+e.tolerate)
-	}
+	lines = append(lines, "or start all the same, seeding what is missing and alerting what differs: "+tolerate.Quoted())
 	return strings.Join(lines, "\n")
+}
+
+// tolerate is how a worker starts in spite of drifts.
+var tolerate = remedy.Run("run", "--on-boot-drift=alert")
+
+// Remedies returns the commands in the text of the error.
+func (e *DriftError) Remedies() []remedy.Remedy {
+	list := []remedy.Remedy{tolerate}
+	for _, s := range e.Steps {
+		list = append(list, s.resolveBy("env", "--with-keys"), s.resolveBy("env"), s.resolveBy("db"))
+	}
+	return list
 }
 
 func (s Step) problem() string {
@@ -50,21 +59,21 @@ func (s Step) problem() string {
 		}
 		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
 			"otherwise replace the stored credentials by those of the environment (%s) with "+
-			"\"%s\", or drop --compat=upstream-credentials",
-			name, unread, besides, s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
+			"%s, or drop --compat=upstream-credentials",
+			name, unread, besides, s.CredentialsOrigin(), s.resolveBy("env", "--with-keys").Quoted())
 	case s.CredentialsProblem() != nil:
 		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
-			"or write the environment's to the database with \"%s\", or drop --compat=upstream-credentials",
-			name, drift.List(s.Observation.Fields), s.CredentialsOrigin(), s.resolveBy("env --with-keys"))
+			"or write the environment's to the database with %s, or drop --compat=upstream-credentials",
+			name, drift.List(s.Observation.Fields), s.CredentialsOrigin(), s.resolveBy("env", "--with-keys").Quoted())
 	case s.Action == NotComparable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared: %v; %s",
 			name, s.Observation.Unreadable, s.repair())
 	}
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
-		"either make both agree (change the variables %s, or \"%s\" to write them to the database), "+
-		"or keep the database's values with \"%s\"",
-		name, drift.List(s.Observation.Fields), s.Desired.Variables, s.resolveBy("env"), s.resolveBy("db"))
+		"either make both agree (change the variables %s, or %s to write them to the database), "+
+		"or keep the database's values with %s",
+		name, drift.List(s.Observation.Fields), s.Desired.Variables, s.resolveBy("env").Quoted(), s.resolveBy("db").Quoted())
 }
 
 // repair says how a row becomes comparable.
@@ -84,13 +93,9 @@ func Repair(d provider.Desired, reason error) string {
 	}
 }
 
-// resolveBy returns the command that resolves the step's drift.
-func (s Step) resolveBy(take string) string {
-	command := s.remedies.Command
-	if command == "" {
-		command = "worker"
-	}
-	return command + " resolve " + s.Desired.Name + " --take " + take + s.remedies.Flags
+// resolveBy returns the remedy that resolves the step's drift.
+func (s Step) resolveBy(take string, more ...string) remedy.Remedy {
+	return remedy.Run("resolve", append([]string{s.Desired.Name, "--take", take}, more...)...)
 }
 
 // CredentialsOrigin returns the variable to look at for credentials, for messages.

@@ -6,6 +6,7 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 )
 
 // LogUnsupported warns of providers whose type the database does not know.
@@ -17,47 +18,38 @@ func LogUnsupported(ctx context.Context, logger *slog.Logger, unsupported []prov
 	}
 }
 
-// WarnOfNoProviders warns when the environment names none: there is nothing to seed,
-// to watch or to compare, which can be a prefix misspelt or a file emptied. flags are
-// those of [ForTarget], empty without --config.
-func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int, flags string) {
+// WarnOfNoProviders warns when the environment names no provider to seed, to watch or to
+// compare: the prefix is misspelt, or the file is empty.
+func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int) {
 	if named == 0 {
-		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch", "remedy", NoProvidersRemedy(flags))
+		logger.WarnContext(ctx, "the environment names no provider: there is nothing to seed or to watch", "remedy", remedy.NameProviders())
 	}
-}
-
-// NoProvidersRemedy says how an environment comes to name providers. flags are those
-// of [ForTarget].
-func NoProvidersRemedy(flags string) string {
-	if flags != "" { // --config forbids what follows
-		return "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix"
-	}
-	return "set CODER_AIBRIDGE_* variables, or --env-file"
 }
 
 // logTolerated warns of a drift that a start has tolerated.
 func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
+	withKeys := remedy.Advice{s.resolveBy("env", "--with-keys")}
 	if s.Action == NotComparable {
-		remedy := s.repair()
+		advice := remedy.Advice{s.repair()}
 		if s.Observation.Unreadable == nil {
-			remedy = s.resolveBy("env --with-keys")
+			advice = withKeys
 		}
-		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", s.WhyNotComparable(), "remedy", remedy)
+		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", s.WhyNotComparable(), "remedy", advice)
 		return
 	}
-	remedy := s.resolveBy("env") + ", or " + s.resolveBy("db")
+	advice := remedy.Advice{s.resolveBy("env"), ", or ", s.resolveBy("db")}
 	if s.CredentialsProblem() != nil {
-		remedy = s.resolveBy("env --with-keys")
+		advice = withKeys
 	}
 	logger.WarnContext(ctx, "provider differs from the environment", "provider", s.Desired.Name,
-		"fields", drift.List(s.Observation.Fields), "remedy", remedy)
+		"fields", drift.List(s.Observation.Fields), "remedy", advice)
 }
 
 // LogPlan logs what a seed did, a line for each provider that it did anything
 // about and one for the whole.
 func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 	if len(p.Steps) == 0 {
-		WarnOfNoProviders(ctx, logger, 0, p.flags)
+		WarnOfNoProviders(ctx, logger, 0)
 		return
 	}
 	for _, s := range p.Steps {
@@ -67,7 +59,7 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 				"type", string(s.RowType), "keys", len(s.Desired.Keys))
 		case StickyDeleted:
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
-				"remedy", "remove its variables ("+s.Desired.Variables+"), or \""+s.resolveBy("env")+"\"")
+				"remedy", remedy.Advice{"remove its variables (" + s.Desired.Variables + `), or "`, s.resolveBy("env"), `"`})
 		case Drifted, NotComparable:
 			logTolerated(ctx, logger, s)
 		case Unsupported:

@@ -9,9 +9,6 @@ type options struct {
 	keys *dbcrypt.Ring
 	// credentials must agree as well.
 	credentials bool
-	// flags select a target of --config.
-	flags    string
-	remedies Remedies
 	// announce what is inserted to whoever listens for changed providers.
 	announce bool
 }
@@ -30,24 +27,6 @@ func Announce() Option { return func(o *options) { o.announce = true } }
 // nothing is stored of credentials that it could be tied to. Credentials that
 // cannot be decrypted make the row one that cannot be compared.
 func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
-
-// ForTarget makes messages those of a target of --config, which the flags given
-// select. They begin with a space.
-func ForTarget(flags string) Option { return func(o *options) { o.flags = flags } }
-
-// Remedies are the ways out of a drift as messages name them: commands that work as
-// they are printed.
-type Remedies struct {
-	// Command is how this program is called; empty for "worker".
-	Command string
-	// Flags follow "resolve NAME --take …", each after a space.
-	Flags string
-	// Tolerate is how the worker starts in spite of a drift; empty for no such way.
-	Tolerate string
-}
-
-// WithRemedies names these ways out.
-func WithRemedies(r Remedies) Option { return func(o *options) { o.remedies = r } }
 
 func optionsOf(list []Option) options {
 	var o options

@@ -55,7 +55,6 @@ type Step struct {
 	accepted bool
 	// mustAgree is set where credentials are required to agree.
 	mustAgree bool
-	remedies  Remedies
 }
 
 // CredentialsProblem returns how credentials that are required to agree do not,
@@ -94,9 +93,6 @@ func (s Step) Accepted() bool { return s.accepted }
 // Plan is a step for each desired provider, in name order.
 type Plan struct {
 	Steps []Step
-
-	flags    string // see [ForTarget]
-	tolerate string // see [Remedies]
 }
 
 // Count returns how many steps have the action.
@@ -126,7 +122,7 @@ func (p Plan) NotComparable(credentials bool) map[string]string {
 // Err returns a [*DriftError] when the plan holds a drift or a row that cannot
 // be compared, else nil.
 func (p Plan) Err() error {
-	e := DriftError{tolerate: p.tolerate}
+	var e DriftError
 	for _, s := range p.Steps {
 		if s.Action == Drifted || s.Action == NotComparable {
 			e.Steps = append(e.Steps, s)
@@ -190,11 +186,11 @@ var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)
 // agree.
 func makePlan(desired []provider.Desired, stored store.Plan, shown bool, o options) Plan {
 	rows := provider.CurrentByName(stored.Providers)
-	plan := Plan{Steps: make([]Step, len(desired)), flags: o.flags, tolerate: o.remedies.Tolerate}
+	plan := Plan{Steps: make([]Step, len(desired))}
 	for i, d := range desired {
 		row, accepted := rows[d.Name], stored.Accepted[d.Name]
 		step := Step{
-			Desired: d, Row: row, RowType: d.Type, mustAgree: o.credentials, remedies: o.remedies,
+			Desired: d, Row: row, RowType: d.Type, mustAgree: o.credentials,
 			Observation: drift.Compare(stored.Hasher, d, row, shown || o.credentials),
 		}
 		if d.Bedrock != nil && slices.Contains(stored.Types, string(provider.AmazonBedrock)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 )
 
@@ -105,7 +107,7 @@ func (d *delivery) bury(ctx context.Context, i *item, failure error, attempts in
 	d.runner.metrics.SinkStored(d.sink.Name(), string(d.stream))
 	d.logger.ErrorContext(ctx, "delivery abandoned, event dead-lettered",
 		"seq", i.Seq, "provider", i.Provider, "error", failure, "attempts", attempts,
-		"remedy", fmt.Sprintf("worker sinks retry %s %d%s", d.sink.Name(), i.Seq, d.runner.options.CommandFlags))
+		"remedy", remedy.Run("sinks retry", d.sink.Name(), strconv.FormatInt(i.Seq, 10)))
 	return nil
 }
 

@@ -145,9 +145,6 @@ type Options struct {
 	FromStart bool
 	// GiveUp is how long a failed event is retried (--sink-give-up).
 	GiveUp time.Duration
-	// CommandFlags follow each command of the program in messages: the flags that select
-	// a target of --config, each after a space.
-	CommandFlags string
 }
 
 // token makes text one token of a NATS subject.
