@@ -1,22 +1,17 @@
 package web_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -25,7 +20,6 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/secret"
 	"provwatch/internal/sink"
 	"provwatch/internal/status"
 	"provwatch/internal/waittest"
@@ -73,112 +67,6 @@ func host(name string) func(*http.Request) { return func(r *http.Request) { r.Ho
 
 func header(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
-}
-
-func TestWhoMaySeeThePage(t *testing.T) {
-	basic := func(user, password string) func(*http.Request) {
-		return func(r *http.Request) { r.SetBasicAuth(user, password) }
-	}
-	withToken := web.Access{Token: secret.New(token)}
-	for name, c := range map[string]struct {
-		access web.Access
-		change func(*http.Request)
-		want   int
-		says   string
-	}{
-		"on loopback as localhost":              {local, host("localhost:9464"), 200, ""},
-		"on loopback as Localhost, no port":     {local, host("Localhost"), 200, ""},
-		"on loopback by IPv4":                   {local, host("127.0.0.1:9464"), 200, ""},
-		"on loopback by IPv6":                   {local, host("[::1]:9464"), 200, ""},
-		"on loopback by a name that leads here": {local, host("attacker.example:9464"), 403, "--http-token-file"},
-		"on loopback by a name like ours":       {local, host("localhost.attacker.example"), 403, "--http-token-file"},
-		"on loopback by another address":        {local, host("192.0.2.1:9464"), 403, "--http-token-file"},
-		"on loopback, part of another site":     {local, header("Sec-Fetch-Site", "cross-site"), 403, "Another site"},
-		"on loopback, linked from elsewhere": {local, func(r *http.Request) {
-			r.Header.Set("Sec-Fetch-Site", "cross-site")
-			r.Header.Set("Sec-Fetch-Mode", "navigate")
-		}, 200, ""},
-		"elsewhere without a token":             {web.Access{}, host("localhost"), 403, "--http-token-file"},
-		"elsewhere with any":                    {web.Access{}, header("Authorization", "Bearer "), 403, "--http-token-file"},
-		"with a token, not shown":               {withToken, host("worker.example"), 401, "bearer token"},
-		"with a token, on loopback, not shown":  {web.Access{Token: secret.New(token), Loopback: true}, host("localhost"), 401, "bearer token"},
-		"with a token, as bearer":               {withToken, header("Authorization", "Bearer "+token), 200, ""},
-		"with a token, as bearer in lower case": {withToken, header("Authorization", "bearer "+token), 200, ""},
-		"with a token, as password":             {withToken, basic("anybody", token), 200, ""},
-		"with a token, as user":                 {withToken, basic(token, ""), 401, "bearer token"},
-		"with a token, its beginning":           {withToken, header("Authorization", "Bearer "+token[:len(token)-1]), 401, "bearer token"},
-		"with a token, and more":                {withToken, basic("", token+"x"), 401, "bearer token"},
-		"with a token, by another scheme":       {withToken, header("Authorization", "Digest "+token), 401, "bearer token"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, server := serve(t, c.access, nil)
-			for _, path := range []string{"/", "/style.css", "/script.js"} {
-				response, body := get(t, server, path, c.change)
-				require.Equal(t, c.want, response.StatusCode, path)
-				require.Contains(t, body, c.says)
-				require.NotContains(t, body, token)
-				require.Equal(t, c.want == 401, response.Header.Get("WWW-Authenticate") != "")
-			}
-			if c.want != 200 {
-				response, _ := get(t, server, "/events", c.change)
-				require.Equal(t, c.want, response.StatusCode, "/events")
-			}
-		})
-	}
-}
-
-func TestAnAddressIsLoopbackOnlyIfNobodyElseCanConnect(t *testing.T) {
-	for address, want := range map[string]bool{"127.0.0.1": true, "127.1.2.3": true, "::1": true, "0.0.0.0": false, "::": false, "192.0.2.1": false} {
-		require.Equal(t, want, web.IsLoopback(&net.TCPAddr{IP: net.ParseIP(address)}), address)
-	}
-}
-
-func TestATokenIsReadFromAFileAndRefusedWithoutShowingIt(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "token")
-	_, err := web.ReadToken(path)
-	require.ErrorIs(t, err, os.ErrNotExist)
-	for content, want := range map[string]string{
-		token + "\n":                 "",
-		token + "\r\n\n":             "",
-		"short-and-sweet":            "16 characters or more",
-		"":                           "16 characters or more",
-		"two words of a long token":  "without spaces",
-		"schlüsselwort-das-lang-ist": "printable ASCII",
-	} {
-		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-		read, err := web.ReadToken(path)
-		if want == "" {
-			require.NoError(t, err)
-			require.Equal(t, token, read.Reveal())
-			continue
-		}
-		require.ErrorContains(t, err, want)
-		if content != "" {
-			require.NotContains(t, err.Error(), content)
-		}
-	}
-}
-
-func TestEveryAnswerHasTheHeadersThatKeepItToItself(t *testing.T) {
-	_, server := serve(t, local, nil)
-	for _, path := range []string{"/", "/style.css", "/script.js", "/nothing"} {
-		for _, name := range []string{"localhost", "attacker.example"} {
-			response, _ := get(t, server, path, host(name))
-			h := response.Header
-			require.Equal(t, "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-				h.Get("Content-Security-Policy"))
-			require.Equal(t, []string{"nosniff", "no-referrer", "no-store", "same-origin"},
-				[]string{h.Get("X-Content-Type-Options"), h.Get("Referrer-Policy"), h.Get("Cache-Control"), h.Get("Cross-Origin-Resource-Policy")})
-		}
-	}
-	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions} {
-		request, err := http.NewRequestWithContext(t.Context(), method, server.URL, nil)
-		require.NoError(t, err)
-		response, err := server.Client().Do(request)
-		require.NoError(t, err)
-		require.NoError(t, response.Body.Close())
-		require.Equal(t, http.StatusMethodNotAllowed, response.StatusCode, method)
-	}
 }
 
 func TestWhatIsShownIsEscapedAndCut(t *testing.T) {
@@ -400,159 +288,4 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 	// Those that came while the first was under way may have come in several lots.
 	require.GreaterOrEqual(t, collected.Load(), int32(2+3))
 	require.Less(t, collected.Load(), int32(54))
-}
-
-// stream opens a stream of events and returns its lines. It ends with ctx.
-func stream(t *testing.T, ctx context.Context, server *httptest.Server) (int, <-chan string) {
-	t.Helper()
-	return streamOf(t, ctx, server, "/events")
-}
-
-func streamOf(t *testing.T, ctx context.Context, server *httptest.Server, path string) (int, <-chan string) {
-	t.Helper()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
-	require.NoError(t, err)
-	response, err := server.Client().Do(request)
-	require.NoError(t, err)
-	lines := make(chan string, 1000)
-	go func() {
-		defer close(lines)
-		defer func() { _ = response.Body.Close() }()
-		for scanner := bufio.NewScanner(response.Body); scanner.Scan(); {
-			lines <- scanner.Text()
-		}
-	}()
-	return response.StatusCode, lines
-}
-
-func TestEventsReachWhoeverListensAndEndWithThePage(t *testing.T) {
-	page, server := serve(t, local, nil)
-	page.Changed(web.Alerts) // nobody listens
-	code, lines := stream(t, t.Context(), server)
-	require.Equal(t, http.StatusOK, code)
-	require.Equal(t, "retry: 2000", <-lines)
-	require.Empty(t, <-lines)
-	page.Changed(web.Alerts | web.Audit)
-	require.Equal(t, "event: change", <-lines)
-	require.Equal(t, "data: alerts audit", <-lines)
-	require.Empty(t, <-lines)
-	page.Close()
-	_, open := <-lines
-	require.False(t, open, "the stream has ended")
-	code, lines = stream(t, t.Context(), server)
-	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.Equal(t, "the worker is stopping", <-lines)
-}
-
-func TestStreamsAreLimitedAndThoseThatEndMakeRoom(t *testing.T) {
-	_, server := serve(t, local, nil)
-	server.Client().Transport.(*http.Transport).MaxConnsPerHost = 0
-	ctx, cancel := context.WithCancel(t.Context())
-	var all []<-chan string
-	for range 100 {
-		code, lines := stream(t, ctx, server)
-		require.Equal(t, http.StatusOK, code)
-		all = append(all, lines)
-	}
-	code, lines := stream(t, t.Context(), server)
-	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.Equal(t, "too many have the page open", <-lines)
-	cancel()
-	for _, lines := range all {
-		for range lines {
-		}
-	}
-	waittest.Until(t, func() bool {
-		once, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		code, _ := stream(t, once, server)
-		return code == http.StatusOK
-	}, "there is room")
-}
-
-// recorder is a client of a stream, at whose writes time does not pass.
-type recorder struct {
-	http.ResponseWriter
-	written chan string
-	stall   chan struct{} // nil: it reads
-}
-
-func (r *recorder) Write(b []byte) (int, error) {
-	if r.stall != nil {
-		<-r.stall
-	}
-	r.written <- string(b)
-	return len(b), nil
-}
-func (r *recorder) Flush()                           {}
-func (r *recorder) SetWriteDeadline(time.Time) error { return nil }
-
-// TestAnyNumberOfChangesIsOneEventASecond runs on a clock of its own.
-func TestAnyNumberOfChangesIsOneEventASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		page := web.New(web.Options{Access: local, Logger: slog.New(slog.DiscardHandler)})
-		client := &recorder{ResponseWriter: httptest.NewRecorder(), written: make(chan string, 1000)}
-		request := httptest.NewRequest(http.MethodGet, "http://localhost/events", nil)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			page.ServeHTTP(client, request)
-		}()
-		synctest.Wait()
-		require.Contains(t, <-client.written, "retry")
-		began := time.Now()
-		for range 10_000 { // for 10 seconds
-			page.Changed(web.Alerts)
-			page.Changed(web.Resync)
-			time.Sleep(time.Millisecond)
-		}
-		synctest.Wait()
-		events := len(client.written)
-		require.InDelta(t, 10, events, 1)
-		// The first at once, and what comes after it together.
-		require.Equal(t, "event: change\ndata: alerts\n\n", <-client.written)
-		require.Equal(t, "event: change\ndata: alerts resync\n\n", <-client.written)
-		for len(client.written) > 0 {
-			<-client.written
-		}
-		// The last change is told of, and then there is a heartbeat every 15 seconds.
-		time.Sleep(2 * time.Second)
-		for len(client.written) > 0 {
-			<-client.written
-		}
-		time.Sleep(time.Until(began.Add(61 * time.Second)))
-		synctest.Wait()
-		require.Len(t, client.written, 4)
-		require.Equal(t, ":\n\n", <-client.written)
-		page.Close()
-		<-ended
-	})
-}
-
-func TestASlowClientIsDroppedAndKeepsNobodyWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		page := web.New(web.Options{Access: local, Logger: slog.New(slog.DiscardHandler)})
-		slow := &recorder{ResponseWriter: httptest.NewRecorder(), written: make(chan string, 1000), stall: make(chan struct{})}
-		quick := &recorder{ResponseWriter: httptest.NewRecorder(), written: make(chan string, 1000)}
-		ended := make(chan *recorder, 2)
-		for _, client := range []*recorder{slow, quick} {
-			go func() {
-				page.ServeHTTP(client, httptest.NewRequest(http.MethodGet, "http://localhost/events", nil))
-				ended <- client
-			}()
-		}
-		synctest.Wait()
-		for range 5 {
-			page.Changed(web.Health)
-			time.Sleep(2 * time.Second)
-		}
-		synctest.Wait()
-		require.Len(t, quick.written, 1+5)
-		// What it had been given when it was dropped is all that it gets.
-		close(slow.stall)
-		require.Same(t, slow, <-ended)
-		require.LessOrEqual(t, len(slow.written), 2)
-		page.Close()
-		<-ended
-	})
 }

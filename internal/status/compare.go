@@ -1,0 +1,93 @@
+package status
+
+import (
+	"context"
+	"slices"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/store"
+)
+
+// compare replaces what was recorded by how things are now.
+func (c collector) compare(ctx context.Context, providers []Provider, listed []store.Listed, names []string, hasher hashing) error {
+	found, err := c.queries.ListProviders(ctx, names, c.keys, false)
+	if err != nil {
+		return err
+	}
+	rows := provider.CurrentByName(found)
+	for i := range providers {
+		p, row := &providers[i], rows[names[i]]
+		if row != nil {
+			p.Type, p.BaseURL = row.Type, provider.DisplayURL(row.BaseURL)
+			if p.State == DBOnly {
+				p.Enabled = &row.Enabled
+			}
+		}
+		if c.environment.Desired == nil {
+			continue
+		}
+		desired, named := c.environment.Desired(p.Name)
+		if !named {
+			continue
+		}
+		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
+		known := listed[i].Recorded
+		p.now(known, hasher.comparable(drift.Compare(hasher.Hasher, desired, row, false), known))
+	}
+	return nil
+}
+
+// hashing makes hashes, with the database's own key or another one.
+type hashing struct {
+	provider.Hasher
+	ownKey bool
+}
+
+// comparable returns an observation whose hashes can be compared with those recorded.
+// Without the database's key a keyed hash counts as the recorded one, if that is keyed too.
+func (h hashing) comparable(o drift.Observation, known drift.Recorded) drift.Observation {
+	if h.ownKey || known.State == nil {
+		return o
+	}
+	unlessKeyed := func(now, recorded string) string {
+		if provider.IsKeyed(now) && provider.IsKeyed(recorded) {
+			return recorded
+		}
+		return now
+	}
+	o.EnvHash, o.DBHash = unlessKeyed(o.EnvHash, known.State.EnvHash), unlessKeyed(o.DBHash, known.State.DBHash)
+	return o
+}
+
+// now makes a provider what it is seen to be, beside what is recorded of it. Credentials
+// are not looked at here: what is recorded of them stands.
+func (p *Provider) now(known drift.Recorded, o drift.Observation) {
+	j, judged := known.JudgeRow(o, true)
+	if !judged {
+		return // it can be not comparable for its credentials
+	}
+	p.Fields = slices.DeleteFunc(p.Fields, func(f drift.Field) bool { return !f.OfCredentials() })
+	if j.Observation.Credentials == "" {
+		p.Fields = nil
+	}
+	p.Fields = append(slices.Clone(o.Fields), p.Fields...)
+	switch p.Kind = j.Observation.Kind; {
+	case j.Reason != "":
+		p.State, p.Kind = NotComparable, ""
+	case known.State == nil && known.NotComparable == "":
+		// What there is to say of it is for its first verification.
+		p.State = Unverified
+	case j.IsAccepted():
+		p.State = Accepted
+	case j.Kind == drift.InSync:
+		p.State = InSync
+	case j.Kind == drift.Deleted:
+		p.State = SoftDeleted
+	default:
+		p.State = Drifted
+	}
+	if p.Kind == drift.InSync {
+		p.Kind = ""
+	}
+}

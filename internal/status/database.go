@@ -1,0 +1,76 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/lockwait"
+	"provwatch/internal/schema"
+	"provwatch/internal/store"
+)
+
+// maxWorkers bounds the sessions that are listed.
+const maxWorkers = 50
+
+func (c collector) watching(ctx context.Context, d *Database, slotName string) error {
+	workers, err := c.queries.ListWorkers(ctx, maxWorkers)
+	if err != nil {
+		return err
+	}
+	d.Workers = []Session{}
+	for _, w := range workers {
+		d.Workers = append(d.Workers, Session{PID: int(w.Pid), Role: w.Role, Address: w.Address, Since: utc(w.BackendStart), Leads: w.Leads})
+	}
+	if d.Leader() == nil {
+		strangers, err := lockwait.OfLeadersLock(ctx, c.tx)
+		if err != nil {
+			return err
+		}
+		for _, s := range strangers {
+			d.LockHolder = s.String()
+		}
+	}
+	slot, err := c.queries.InspectSlot(ctx, slotName)
+	switch {
+	case err == nil:
+		d.Slot = &Slot{Name: slotName, Active: slot.Active != nil && *slot.Active, WALStatus: slot.WalStatus, RetainedBytes: slot.RetainedBytes}
+	case !errors.Is(err, pgx.ErrNoRows):
+		return err
+	}
+	return nil
+}
+
+func (c collector) outbox(ctx context.Context, d *Database) error {
+	outbox, err := c.queries.OutboxDepth(ctx)
+	if err != nil {
+		return err
+	}
+	d.Undelivered = int(outbox.Depth)
+	if outbox.Depth > 0 {
+		oldest := time.Now().Add(-time.Duration(outbox.OldestAgeSeconds * float64(time.Second))).UTC()
+		d.Oldest = &oldest
+	}
+	return nil
+}
+
+// verified collects when everything was last verified. A role that may not know
+// is told so beside the rest, since the privilege for it came later.
+func (c collector) verified(ctx context.Context, d *Database, found store.InspectStatusRow) error {
+	if d.KeepsVerified = found.KeepsVerified; !d.KeepsVerified {
+		return nil
+	}
+	if found.MayReadVerified {
+		at, err := c.queries.ReadVerified(ctx)
+		d.VerifiedAt = utc(at)
+		return err
+	}
+	err := schema.CheckPrivileges(ctx, c.tx, schema.Reporting)
+	var lacking *schema.UnusableError
+	if errors.As(err, &lacking) {
+		d.VerifiedUnread, err = lacking.Error(), nil
+	}
+	return err
+}

@@ -1,0 +1,120 @@
+package status_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/schema"
+	"provwatch/internal/status"
+)
+
+func TestEachStateIsToldFromTheEnvironmentAndFromWhatWasRecorded(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	for name, e := range map[string]status.Environment{
+		"compared":                status.EnvironmentOf(environment),
+		"compared, names unknown": {Desired: status.EnvironmentOf(environment).Desired},
+		"recorded":                {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := status.Collect(t.Context(), pool, noKeys, e, every)
+			require.NoError(t, err)
+			require.Equal(t, livedSummaries, summaries(s))
+			require.Equal(t, map[status.State]int{
+				status.Drifted: 3, status.SoftDeleted: 1, status.DBOnly: 1, status.Unverified: 0, status.Accepted: 1, status.InSync: 1,
+				status.NotComparable: 0,
+			}, s.Counts)
+			require.Equal(t, 7, s.Total())
+			require.Equal(t, "operator:test", s.Providers[5].AcceptedBy)
+			require.False(t, *s.Providers[4].Enabled)
+			require.Equal(t, "https://unnamed.example/", s.Providers[4].BaseURL)
+			require.Len(t, s.Alerts, 4)
+			require.EqualValues(t, 4, s.Alerts[0].Seq)
+			require.Equal(t, audit.DriftAccepted, s.Audit[0].Action)
+			require.Len(t, s.Audit, 6*2+1)
+			require.Empty(t, s.Database.Workers)
+			require.Nil(t, s.Database.Slot)
+			require.Zero(t, s.Database.Undelivered)
+		})
+	}
+}
+
+func TestPagesAreBoundedAndContinueWhereTheOneBeforeEnds(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	e := status.EnvironmentOf(environment)
+	var providers []string
+	var alerts, entries []int64
+	query := status.Query{Providers: 2, Alerts: 3, Audit: 5}
+	for {
+		s, err := status.Collect(t.Context(), pool, noKeys, e, query)
+		require.NoError(t, err)
+		providers = append(providers, summaries(s)...)
+		for _, a := range s.Alerts {
+			alerts = append(alerts, a.Seq)
+		}
+		for _, a := range s.Audit {
+			entries = append(entries, a.Seq)
+		}
+		if !s.MoreProviders && !s.MoreAlerts && !s.MoreAudit {
+			break
+		}
+		if query.After = s.Next; !s.MoreProviders {
+			query.After = status.Cursor{State: status.InSync, Name: "~"}
+		}
+		query.AlertsBefore, query.AuditBefore = alerts[len(alerts)-1], entries[len(entries)-1]
+	}
+	require.Equal(t, livedSummaries, providers)
+	require.Equal(t, []int64{4, 3, 2, 1}, alerts)
+	require.Len(t, entries, 13)
+	require.IsDecreasing(t, entries)
+
+	s, err := status.Collect(t.Context(), pool, noKeys, e, status.Query{States: []status.State{status.Drifted, status.InSync}, Search: "s", Providers: 100})
+	require.NoError(t, err)
+	require.Equal(t, []string{livedSummaries[1], livedSummaries[2], livedSummaries[6]}, summaries(s))
+	// The search is a text and no pattern.
+	s, err = status.Collect(t.Context(), pool, noKeys, e, status.Query{Search: "%", Providers: 100})
+	require.NoError(t, err)
+	require.Empty(t, s.Providers)
+}
+
+// TestAReaderSeesWhatWasRecordedAndNoSettings collects as the roles of
+// sql/roles.sql.
+func TestAReaderSeesWhatWasRecordedAndNoSettings(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	script, err := os.ReadFile("../../sql/roles.sql")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), string(script))
+	require.NoError(t, err)
+	as := func(role string) *pgx.Conn {
+		conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		_, err = conn.Exec(t.Context(), "SET ROLE "+role)
+		require.NoError(t, err)
+		return conn
+	}
+	s, err := status.Collect(t.Context(), as("provwatch_reader"), noKeys, status.EnvironmentOf(environment), every)
+	require.NoError(t, err)
+	require.Equal(t, livedSummaries, summaries(s))
+	require.Empty(t, s.Providers[4].BaseURL)
+	require.False(t, *s.Providers[4].Enabled)
+
+	for _, role := range []string{"provwatch_notify", "provwatch_wal"} {
+		s, err := status.Collect(t.Context(), as(role), noKeys, status.EnvironmentOf(environment), every)
+		require.NoError(t, err)
+		require.Equal(t, livedSummaries, summaries(s))
+		require.Equal(t, "https://unnamed.example/", s.Providers[4].BaseURL)
+	}
+
+	_, err = status.Collect(t.Context(), as("provwatch_operator"), noKeys, status.Environment{}, every)
+	var unusable *schema.UnusableError
+	require.ErrorAs(t, err, &unusable)
+	require.ErrorContains(t, err, `GRANT SELECT ON TABLE provwatch.drift_alerts TO "provwatch_operator";`)
+}
