@@ -113,7 +113,7 @@ func testRewindReadersRecipe(t *testing.T) {
 	flip(true, 5)
 	flip(false, 6)
 	expect("resolved openai", "disabled openai")
-	require.Equal(t, 1, watch.logged("level=WARN", "the sequence of alerts was rewound", "read_up_to=5", "still_there=2"))
+	require.Equal(t, 1, watch.logged("level=WARN", "sequence of alerts rewound", "read_up_to=5", "still_there=2"))
 	// Who has read less than what was lost gets neither more nor less.
 	late.read()
 	require.Equal(t, []string{"disabled openai", "resolved openai", "rewound", "disabled openai", "resolved openai", "disabled openai"}, late.got)
@@ -176,7 +176,7 @@ func testRewindReadersWatchGoesBack(t *testing.T) {
 	want = append(want, "disabled anthropic", "deleted anthropic", "resolved openai", "disabled openai")
 	eventually(t, func() bool { return len(watch.printed()) == len(want) }, "all is printed, have %s", lazily(watch.printed))
 	require.Equal(t, want, watch.printed())
-	require.Equal(t, 1, watch.logged("level=WARN", "the sequence of alerts was rewound"))
+	require.Equal(t, 1, watch.logged("level=WARN", "sequence of alerts rewound"))
 	watch.stop()
 
 	// One that begins with a seq that is not there says so.

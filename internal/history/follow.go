@@ -1,9 +1,7 @@
-// Package history follows the drift alerts of a database, for "worker watch".
 package history
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -11,10 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
-	"provwatch/internal/drift"
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
-	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
@@ -27,8 +23,90 @@ const (
 	retryAfter = time.Second
 )
 
-// New is the value of since for a reader that wants no alert that is there already.
+// New is the value of since for a reader that wants only alerts to come.
 const New = -1
+
+// Follow calls show for every alert with a seq above since, in order, until ctx
+// ends or show fails. Notifications only prompt Follow to read provwatch.drift_alerts, so
+// that alerts published while it was disconnected are not missed. When the sequence of
+// alerts is rewound, as by a restore, Follow logs so and continues after the last alert
+// that still exists. The error is a [*schema.UnusableError] when the tables do not exist at
+// the start.
+func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, since int64, logger *slog.Logger, show func(pubsub.DriftAlert) error) error {
+	at, err := begin(ctx, store.On(pool), since, logger)
+	if err != nil {
+		return readError(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	prompt := make(prompter, 1)
+	listen := listener.New(postgres.ListenConfig(config), pubsub.DriftAlerts, prompt, logger)
+	var group conc.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() { listen.Run(ctx) })
+	f := follower{queries: store.On(pool), at: at, logger: logger, show: show}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-prompt:
+		}
+		if err := f.catchUp(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// follower shows alerts from a position on. It belongs to one goroutine.
+type follower struct {
+	queries *store.Queries
+	at      *position
+	logger  *slog.Logger
+	show    func(pubsub.DriftAlert) error
+}
+
+// catchUp shows the alerts up to the last one. It returns nil when ctx ends.
+func (f *follower) catchUp(ctx context.Context) error {
+	for {
+		rows, err := f.at.next(ctx, f.queries, f.logger)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil
+		// The tables are missing for a moment while a dump is restored.
+		case !postgres.IsConnectionLoss(err) && !schema.IsMissing(err):
+			return readError(err)
+		default:
+			f.logger.WarnContext(ctx, "alerts not read, retrying", "error", err, "retry_in", retryAfter)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(retryAfter):
+			}
+			continue
+		}
+		if err := f.showAll(rows); err != nil {
+			return err
+		}
+		if len(rows) < pageSize {
+			return nil
+		}
+	}
+}
+
+func (f *follower) showAll(rows []store.ListAlertsSinceRow) error {
+	for _, row := range rows {
+		alert, err := Alert(row)
+		if err != nil {
+			return err
+		}
+		if err := f.show(alert); err != nil {
+			return err
+		}
+		f.at.read(row)
+	}
+	return nil
+}
 
 // readError explains why alerts cannot be read.
 func readError(err error) error {
@@ -42,84 +120,7 @@ func readError(err error) error {
 	}
 }
 
-// Follow calls show for every alert with a seq above since, in order, until ctx
-// ends or show fails. Notifications only prompt it to read
-// provwatch.drift_alerts, so that alerts published while it was disconnected are
-// not missed. When the sequence of alerts is rewound, as by a restore, it logs so and goes
-// on after the last alert that is still there. The error is a [*schema.UnusableError] when
-// the tables are not there at the start.
-func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, since int64, logger *slog.Logger, show func(pubsub.DriftAlert) error) error {
-	at, err := begin(ctx, store.On(pool), since, logger)
-	if err != nil {
-		return readError(err)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	prompt := make(prompter, 1)
-	listen := listener.New(postgres.ListenConfig(config), pubsub.DriftAlerts, prompt, logger)
-	var group conc.WaitGroup
-	defer group.Wait()
-	defer cancel()
-	group.Go(func() { listen.Run(ctx) })
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-prompt:
-		}
-		for {
-			alerts, err := at.next(ctx, store.On(pool), logger)
-			if err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
-				// The tables are gone for a moment while a dump is restored.
-				if !postgres.IsConnectionLoss(err) && !schema.IsMissing(err) {
-					return readError(err)
-				}
-				logger.WarnContext(ctx, "alerts not read, trying again", "error", err, "retry_in", retryAfter)
-				select {
-				case <-ctx.Done():
-					return nil
-				case <-time.After(retryAfter):
-				}
-				continue
-			}
-			for _, row := range alerts {
-				alert, err := Alert(row)
-				if err != nil {
-					return err
-				}
-				if err := show(alert); err != nil {
-					return err
-				}
-				at.read(row)
-			}
-			if len(alerts) < pageSize {
-				break
-			}
-		}
-	}
-}
-
-// Alert returns the alert of a row.
-func Alert(row store.ListAlertsSinceRow) (pubsub.DriftAlert, error) {
-	alert := pubsub.DriftAlert{
-		V: pubsub.Version, ID: row.ID, Seq: row.Seq, Kind: drift.Kind(row.Kind), Provider: row.Provider, ProviderID: row.ProviderID,
-		EnvHash: row.EnvHash, DBHash: row.DbHash, Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(),
-		HashKeyed: provider.IsKeyed(row.EnvHash) || provider.IsKeyed(row.DbHash),
-		Epoch:     row.Epoch, Reason: row.Reason, Certain: row.Certain,
-	}
-	if row.Lsn != "" && row.CommittedAt != nil {
-		alert.Commit = &pubsub.Commit{LSN: row.Lsn, XID: row.Xid, CommittedAt: row.CommittedAt.UTC()}
-	}
-	if err := json.Unmarshal(row.Fields, &alert.Fields); err != nil {
-		return alert, fmt.Errorf("decode the fields of alert %d: %w", row.Seq, err)
-	}
-	return alert, nil
-}
-
-// prompter prompts a look at the alerts whenever there can be new ones.
+// prompter prompts a read of the alerts whenever there can be new ones.
 type prompter chan struct{}
 
 func (p prompter) prompt() {

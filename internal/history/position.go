@@ -10,27 +10,27 @@ import (
 	"provwatch/internal/store"
 )
 
-// maxKnown bounds how many alerts a place remembers.
+// maxKnown bounds how many alerts a position remembers.
 const maxKnown = 1000
 
-// place is how far a reader has got in the sequence of alerts. It belongs to one goroutine.
-type place struct {
+// position is how far a reader has read the sequence of alerts. It belongs to one goroutine.
+type position struct {
 	seq   int64
-	epoch uuid.UUID // of the sequence when it was last seen
-	// known are the latest alerts that were read, by seq, or that of the seq where the
-	// reader began.
+	epoch uuid.UUID // of the sequence at the last read
+	// known are the latest alerts that were read, by seq. At the beginning it has the alert
+	// of the seq where the reader begins.
 	known map[int64]uuid.UUID
 }
 
-// begin returns the place of a reader that has read all up to since, or all that there is
-// where since is negative.
-func begin(ctx context.Context, queries *store.Queries, since int64, logger *slog.Logger) (*place, error) {
+// begin returns the position of a reader that has read all alerts up to since, or all
+// alerts where since is negative.
+func begin(ctx context.Context, queries *store.Queries, since int64, logger *slog.Logger) (*position, error) {
 	end, err := queries.ReadAlertsEnd(ctx, since)
 	if err != nil {
 		return nil, err
 	}
 	if since > end.LastSeq {
-		logger.WarnContext(ctx, "there is no alert of that seq: the sequence of alerts was rewound, as by a restore, if there ever was; printing those after the last one",
+		logger.WarnContext(ctx, "there is no alert of that seq, starting after the last one",
 			"since", since, "last_seq", end.LastSeq)
 		since = end.LastSeq
 	}
@@ -40,31 +40,31 @@ func begin(ctx context.Context, queries *store.Queries, since int64, logger *slo
 	if end, err = queries.ReadAlertsEnd(ctx, since); err != nil {
 		return nil, err
 	}
-	p := &place{seq: since, epoch: end.Epoch, known: map[int64]uuid.UUID{}}
+	p := &position{seq: since, epoch: end.Epoch, known: map[int64]uuid.UUID{}}
 	if end.ID != nil {
 		p.known[since] = *end.ID
 	}
 	return p, nil
 }
 
-// next returns the alerts to be read next, at most as many as a page has.
-func (p *place) next(ctx context.Context, queries *store.Queries, logger *slog.Logger) ([]store.ListAlertsSinceRow, error) {
+// next returns the next alerts, at most a page of them.
+func (p *position) next(ctx context.Context, queries *store.Queries, logger *slog.Logger) ([]store.ListAlertsSinceRow, error) {
 	if err := p.check(ctx, queries, logger); err != nil {
 		return nil, err
 	}
 	return queries.ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: p.seq, MaxAlerts: pageSize})
 }
 
-// read notes that an alert was read.
-func (p *place) read(row store.ListAlertsSinceRow) {
+// read records that an alert was read.
+func (p *position) read(row store.ListAlertsSinceRow) {
 	p.seq, p.epoch = row.Seq, row.Epoch
 	p.known[row.Seq] = row.ID
 	delete(p.known, row.Seq-maxKnown)
 }
 
 // check goes back to the last alert that this reader and the table share, when the sequence
-// was rewound since it last looked.
-func (p *place) check(ctx context.Context, queries *store.Queries, logger *slog.Logger) error {
+// was rewound since the last read.
+func (p *position) check(ctx context.Context, queries *store.Queries, logger *slog.Logger) error {
 	end, err := queries.ReadAlertsEnd(ctx, p.seq)
 	if err != nil {
 		return err
@@ -76,9 +76,9 @@ func (p *place) check(ctx context.Context, queries *store.Queries, logger *slog.
 	id, known := p.known[p.seq]
 	switch {
 	case end.ID != nil && known && *end.ID != id, end.LastSeq < p.seq:
-		// Another alert has its seq, or none.
+		// Its seq has another alert, or is above the last one.
 	case end.Epoch == p.epoch, end.ID != nil && known:
-		// It is there; or it was deleted, or was never known, and nothing was rewound.
+		// The alert exists, or it was deleted or never known and nothing was rewound.
 		p.epoch = end.Epoch
 		return nil
 	}
@@ -86,7 +86,7 @@ func (p *place) check(ctx context.Context, queries *store.Queries, logger *slog.
 	if err != nil {
 		return err
 	}
-	logger.WarnContext(ctx, "the sequence of alerts was rewound, as by a restore; going on after the last alert that is still there",
+	logger.WarnContext(ctx, "sequence of alerts rewound, continuing after the last alert that still exists",
 		"read_up_to", p.seq, "still_there", shared, "epoch", end.Epoch.String())
 	for seq := range p.known {
 		if seq > shared {
@@ -97,8 +97,8 @@ func (p *place) check(ctx context.Context, queries *store.Queries, logger *slog.
 	return nil
 }
 
-// shared returns the seq of the last alert that was read and is still there.
-func (p *place) shared(ctx context.Context, queries *store.Queries, last int64) (int64, error) {
+// shared returns the seq of the last alert that was read and still exists.
+func (p *position) shared(ctx context.Context, queries *store.Queries, last int64) (int64, error) {
 	seqs := make([]int64, 0, len(p.known))
 	lowest := min(p.seq, last)
 	for seq := range p.known {
@@ -118,6 +118,6 @@ func (p *place) shared(ctx context.Context, queries *store.Queries, last int64) 
 	if shared >= 0 {
 		return shared, nil
 	}
-	// Of those before there is the epoch alone.
+	// Of the alerts before them only the epoch is known.
 	return queries.LastOfEpoch(ctx, store.LastOfEpochParams{Epoch: p.epoch, Seq: lowest})
 }
