@@ -282,7 +282,7 @@ func testStatusPageInABrowser(t *testing.T) {
 			"heading provwatch", "heading Overview", "heading Providers", "heading Alerts", "heading Audit", "heading Health",
 			"region Providers", "table Providers, 4 in all", "table Drift alerts, the latest first", "table Audit entries, the latest first",
 			"columnheader Provider", "columnheader State", "columnheader Differences", "rowheader synced openai, https://gateway.example/v1/",
-			"link 1 drifted", "link 1 in the database only", "status",
+			"link 1 drifted", "link 1 unmanaged", "status",
 		}
 		for _, width := range []int64{1200, 390} {
 			b.view(width, 900, "light")
@@ -382,7 +382,7 @@ targets:
 		}
 		html := navigate("")
 		for _, text := range []string{
-			"https://proxy.example/v1/", "https://lab.example/v1/", "in the database only", "soft-deleted", "provider_key.create", "Slot lag", "this worker, session",
+			"https://proxy.example/v1/", "https://lab.example/v1/", "unmanaged", "soft-deleted", "provider_key.create", "Slot lag", "this worker, session",
 			"Without JavaScript: reload for news.",
 		} {
 			require.Contains(t, html, text)

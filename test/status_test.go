@@ -149,9 +149,9 @@ func testStatusByAReader(t *testing.T) {
 		r := w.run(env, "status")
 		require.Equal(t, 0, r.code, "%s: %s", name, r.stderr)
 		for _, line := range []string{
-			"3 providers: 1 drifted, 1 in the database only, 1 in sync.\n",
-			"openai      changed               base_url  https://api.openai.com/v1/  https://proxy.example/v1/\n",
-			"experiment  in the database only\n", "anthropic   in sync\n",
+			"3 providers: 1 drifted, 1 unmanaged, 1 in sync.\n",
+			"openai      changed    base_url  https://api.openai.com/v1/  https://proxy.example/v1/\n",
+			"experiment  unmanaged\n", "anthropic   in sync\n",
 			"Leader:    session ", " of role test_wal", "Listeners: 1\n", "Verified:  everything, last at 2", "being read, reserved, keeps ", "#1     ", "provider_key.create",
 		} {
 			require.Contains(t, r.stdout, line, name)
@@ -191,7 +191,7 @@ func testStatusLastVerification(t *testing.T) {
 		_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock(1886874724, 0)`) // of the first term
 		require.NoError(t, err)
 		p := w.start(w.twoProviders(), "run", "--resync=1s").ready()
-		require.Contains(t, w.run(nil, "status").stdout, "Verified:  not noted yet\n", "a worker that stands by notes nothing")
+		require.Contains(t, w.run(nil, "status").stdout, "Verified:  not recorded yet\n", "a worker that stands by notes nothing")
 		require.NoError(t, other.Close(t.Context()))
 
 		var first *time.Time

@@ -20,6 +20,7 @@ import (
 	"provwatch/internal/reconcile"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
+	"provwatch/internal/status"
 )
 
 // Printer prints reports in one form.
@@ -55,9 +56,9 @@ func signOf(action seed.Action) sign {
 	case seed.Drifted:
 		return sign{"~", "drift", yellow}
 	case seed.NotComparable:
-		return sign{"!", "cannot be compared", red}
+		return sign{"!", status.NotComparable.Label(), red}
 	case seed.StickyDeleted:
-		return sign{"-", "soft-deleted, stays so", red}
+		return sign{"-", status.SoftDeleted.Label() + ", stays so", red}
 	case seed.Accepted:
 		return sign{"=", "drift accepted", faint}
 	case seed.Unsupported:
@@ -221,7 +222,7 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		colors = green
 	}
 	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
-		p.paint(colors, cell(string(a.Kind))), p.paint(bold, cell(a.Provider)), cell(string(a.Source)))
+		p.paint(colors, cell(status.KindLabel(a.Kind))), p.paint(bold, cell(a.Provider)), cell(string(a.Source)))
 	if err != nil {
 		return err
 	}
@@ -369,7 +370,7 @@ func (p *Printer) table(header ...string) table.Writer {
 }
 
 // noRow stands in for the fields of a provider that is missing.
-var noRow = drift.Field{DB: "no row"}
+var noRow = drift.Field{DB: status.NoRow}
 
 // differences returns the fields to print of a provider, or of its alert.
 func differences(kind drift.Kind, fields []drift.Field) []drift.Field {

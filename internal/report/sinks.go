@@ -8,6 +8,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"provwatch/internal/sink"
+	"provwatch/internal/status"
 )
 
 // Sinks prints how far each sink is, and its dead letters.
@@ -34,7 +35,7 @@ func (p *Printer) sinks(state sink.State) error {
 	for _, l := range state.DeadLetters {
 		reason := cell(l.Reason)
 		if l.Retry {
-			reason += " (to be tried again)"
+			reason += " (" + status.RetryRequested + ")"
 		}
 		t.AppendRow(table.Row{
 			p.paint(red, cell(l.Sink)), string(l.Stream), l.Seq, cell(l.Provider), l.Attempts, l.At.Format(time.RFC3339), reason,

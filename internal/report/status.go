@@ -16,19 +16,7 @@ import (
 	"provwatch/internal/status"
 )
 
-// stateNames are the states as people read them.
-var stateNames = map[status.State]string{
-	status.Drifted:     "drifted",
-	status.SoftDeleted: "soft-deleted",
-	status.DBOnly:      "in the database only",
-	status.Unverified:  "not verified yet",
-	status.Accepted:    "accepted",
-	status.InSync:      "in sync",
-
-	status.NotComparable: "cannot be compared",
-}
-
-// Status prints how providers are and how they are watched.
+// Status prints how providers are, and who verifies them.
 func (p *Printer) Status(s status.Status) error {
 	if p.json {
 		return p.encode(s)
@@ -36,7 +24,7 @@ func (p *Printer) Status(s status.Status) error {
 	var counts []string
 	for _, state := range status.States {
 		if n := s.Counts[state]; n > 0 {
-			counts = append(counts, fmt.Sprintf("%d %s", n, stateNames[state]))
+			counts = append(counts, fmt.Sprintf("%d %s", n, state.Label()))
 		}
 	}
 	line := english.Plural(s.Total(), "provider", "")
@@ -70,18 +58,16 @@ func (p *Printer) statusProviders(s status.Status) error {
 	}
 	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, row := range s.Providers {
-		state, colors := stateNames[row.State], yellow
+		colors := yellow
 		switch row.State {
 		case status.InSync:
 			colors = green
 		case status.Accepted:
-			state, colors = cell(string(row.Kind))+", accepted", faint
+			colors = faint
 		case status.NotComparable:
 			colors = red
-		case status.Drifted:
-			state = cell(string(row.Kind))
 		}
-		p.rows(t, []string{cell(row.Name), p.paint(colors, state)}, differences(row.Kind, row.Fields))
+		p.rows(t, []string{cell(row.Name), p.paint(colors, cell(row.Label()))}, differences(row.Kind, row.Fields))
 	}
 	if err := p.render(t); err != nil {
 		return err
@@ -112,7 +98,7 @@ func (p *Printer) notices(notices []provider.Notice) error {
 
 func (p *Printer) watching(d status.Database) error {
 	var lines []string
-	say := func(name, format string, args ...any) {
+	add := func(name, format string, args ...any) {
 		lines = append(lines, fmt.Sprintf("%-10s %s", name, fmt.Sprintf(format, args...)))
 	}
 	if d.Replica != nil {
@@ -120,48 +106,40 @@ func (p *Printer) watching(d status.Database) error {
 		if d.Replica.ReplayedAt != nil {
 			upTo = ", up to a commit at " + d.Replica.ReplayedAt.Format(time.RFC3339)
 		}
-		say("Replica:", "what it has replayed%s; only the primary knows who watches", upTo)
+		add("Replica:", "what it has replayed%s; only the primary knows who watches", upTo)
 	}
 	switch leader := d.Leader(); {
 	case d.Replica != nil:
 	case leader != nil:
-		from := ""
-		if leader.Address != "" {
-			from = " from " + leader.Address
-		}
-		say("Leader:", "session %d of role %s%s%s", leader.PID, cell(leader.Role), from, since(leader.Since))
+		add("Leader:", "%s%s", leader.Label(cell(leader.Role)), since(leader.Since))
 	case d.LockHolder != "":
-		say("Leader:", "none; %s holds the leader's lock and is no worker", cell(d.LockHolder))
+		add("Leader:", "%s", status.HolderLabel(cell(d.LockHolder)))
 	default:
-		say("Leader:", "none")
+		add("Leader:", "%s", status.NoLeader)
 	}
 	if d.Replica == nil {
-		say("Listeners:", "%d", len(d.Workers))
+		add("Listeners:", "%d", len(d.Workers))
 	}
 	switch {
 	case d.Replica != nil:
 	case d.Slot == nil:
-		say("Slot:", "none")
+		add("Slot:", "none")
 	default:
-		activity := "not read by anybody"
-		if d.Slot.Active {
-			activity = "being read"
-		}
-		say("Slot:", "%s, %s, %s, keeps %s of WAL", d.Slot.Name, activity, d.Slot.WALStatus, humanize.IBytes(uint64(max(d.Slot.RetainedBytes, 0))))
+		add("Slot:", "%s, %s, %s, keeps %s of WAL", d.Slot.Name, d.Slot.Label(), d.Slot.WALStatus, humanize.IBytes(uint64(max(d.Slot.RetainedBytes, 0))))
 	}
 	switch {
 	case d.VerifiedAt != nil:
-		say("Verified:", "everything, last at %s", d.VerifiedAt.Format(time.RFC3339))
+		add("Verified:", "everything, last at %s", d.VerifiedAt.Format(time.RFC3339))
 	case d.VerifiedUnread != "":
-		say("Verified:", "not known: %s", cellLines(d.VerifiedUnread))
+		add("Verified:", "not known: %s", cellLines(d.VerifiedUnread))
 	case d.KeepsVerified:
-		say("Verified:", "not noted yet")
+		add("Verified:", "%s", status.NotRecorded)
 	}
 	waiting := strconv.Itoa(d.Undelivered) + english.PluralWord(d.Undelivered, " entry waits", " entries wait")
 	if d.Oldest != nil {
 		waiting += since(d.Oldest)
 	}
-	say("Audit:", "%s", waiting)
+	add("Audit:", "%s", waiting)
 	return p.lines(lines...)
 }
 
@@ -179,7 +157,7 @@ func (p *Printer) statusAlerts(s status.Status) error {
 		if !a.Kind.HasProvider() {
 			fields = reasons(a.Reason, a.Certain)
 		}
-		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(string(a.Kind))), cell(a.Provider)}, fields)
+		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(status.KindLabel(a.Kind))), cell(a.Provider)}, fields)
 	}
 	if err := p.render(t); err != nil {
 		return err

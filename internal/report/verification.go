@@ -8,6 +8,7 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/seed"
+	"provwatch/internal/status"
 )
 
 // Verification prints how the database compares with the environment.
@@ -21,18 +22,18 @@ func (p *Printer) Verification(plan seed.Plan) error {
 	}
 	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, s := range plan.Steps {
-		state, colors := string(s.Observation.Kind), yellow
+		state, colors := status.KindLabel(s.Observation.Kind), yellow
 		fields := differences(s.Observation.Kind, s.Observation.Fields)
 		switch {
 		case s.Action == seed.Unsupported:
-			fields = nil // it was not looked for
+			fields = nil // the row was not read
 			state = "type not in the database's enum"
 		case s.Observation.Kind == drift.InSync:
-			state, colors = "in sync", green
+			colors = green
 		case s.Observation.Kind == drift.NotComparable:
-			state, colors = "cannot be compared", red
+			colors = red
 		case s.Accepted():
-			state, colors = state+", accepted", faint
+			state, colors = status.AcceptedLabel(s.Observation.Kind), faint
 		}
 		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, fields)
 	}

@@ -72,50 +72,55 @@ func shown(v any) string {
 // maxNotices bounds the notices that are listed.
 const maxNotices = 50
 
-// look is how a state or a kind is shown: never by its colour alone.
-type look struct {
+// chip shows a state or a kind: never by its colour alone.
+type chip struct {
 	State status.State // whose colours it has
 	Sign  string
 	Label string
 }
 
-var states = map[status.State]look{
-	status.Drifted:     {status.Drifted, "▲", "drifted"},
-	status.SoftDeleted: {status.SoftDeleted, "✕", "soft-deleted"},
-	status.DBOnly:      {status.DBOnly, "◆", "in the database only"},
-	status.Unverified:  {status.Unverified, "◌", "not verified yet"},
-	status.Accepted:    {status.Accepted, "✓", "accepted"},
-	status.InSync:      {status.InSync, "●", "in sync"},
-
-	status.NotComparable: {status.NotComparable, "!", "cannot be compared"},
+func chipOfState(s status.State) chip {
+	signs := map[status.State]string{
+		status.Drifted: "▲", status.SoftDeleted: "✕", status.DBOnly: "◆", status.Unverified: "◌", status.Accepted: "✓", status.InSync: "●",
+		status.NotComparable: "!",
+	}
+	return chip{s, signs[s], s.Label()}
 }
 
-func lookOfKind(kind drift.Kind) look {
+func chipOfKind(kind drift.Kind) chip {
+	state := status.Drifted
 	switch kind {
 	case drift.Resolved, drift.InSync:
-		return look{status.InSync, "●", string(kind)}
+		state = status.InSync
 	case drift.Deleted:
-		return look{status.SoftDeleted, "✕", "soft-deleted"}
+		state = status.SoftDeleted
 	case drift.Gap, drift.Rewound:
-		return look{status.NotComparable, "!", string(kind)}
-	default:
-		return look{status.Drifted, "▲", shown(kind)}
+		state = status.NotComparable
 	}
+	c := chipOfState(state)
+	c.Label = shown(status.KindLabel(kind))
+	return c
 }
 
-func lookOfSink(p sink.Progress) look {
+func chipOfProvider(p status.Provider) chip {
+	c := chipOfState(p.State)
+	if p.State == status.Drifted {
+		c = chipOfKind(p.Kind)
+	}
+	c.Label = shown(p.Label())
+	return c
+}
+
+func chipOfSink(p sink.Progress) chip {
 	switch {
 	case p.DeadLetters > 0:
-		return look{status.SoftDeleted, "▲", "dead letters"}
+		return chip{status.SoftDeleted, "▲", status.SinkLabel(p)}
 	case p.Behind > 0:
-		return look{status.Drifted, "▲", "behind"}
+		return chip{status.Drifted, "▲", status.SinkLabel(p)}
 	default:
-		return look{status.InSync, "●", "delivering"}
+		return chip{status.InSync, "●", status.SinkLabel(p)}
 	}
 }
-
-// noRow is how one that is missing differs.
-const noRow = "no row in the database"
 
 // view is what the template renders.
 type view struct {
@@ -148,26 +153,29 @@ type view struct {
 	Source, LeaderText                    string
 }
 
+// RetryRequested and NotRecorded are words of the template.
+func (view) RetryRequested() string { return status.RetryRequested }
+func (view) NotRecorded() string    { return status.NotRecorded }
+
 type countView struct {
-	State      status.State
-	N          int
-	Sign, Name string
-	Link       string
-	Selected   bool
+	chip
+	N        int
+	Link     string
+	Selected bool
 }
 
 type providerView struct {
 	status.Provider
-	look
+	Chip  chip
 	State status.State
 	About string
-	Note  string // in place of differences
+	Note  string // instead of differences
 }
 
 type alertView struct {
 	status.Alert
-	look
-	Note string // in place of differences
+	chip
+	Note string // instead of differences
 }
 
 type auditView struct {
@@ -177,7 +185,7 @@ type auditView struct {
 
 type sinkView struct {
 	sink.Progress
-	look
+	chip
 }
 
 type detail struct{ Name, Text string }
@@ -264,16 +272,13 @@ func leaderText(d status.Database, w status.Worker) string {
 	leader := d.Leader()
 	switch {
 	case leader == nil && d.LockHolder != "":
-		return fmt.Sprintf("none; %s holds the leader's lock and is no worker", shown(d.LockHolder))
+		return status.HolderLabel(shown(d.LockHolder))
 	case leader == nil:
-		return "none"
+		return status.NoLeader
 	case w.Leads && w.PID == leader.PID:
 		return fmt.Sprintf("this worker, session %d of role %s", leader.PID, shown(leader.Role))
 	}
-	text := fmt.Sprintf("another worker, session %d of role %s", leader.PID, shown(leader.Role))
-	if leader.Address != "" {
-		text += " from " + leader.Address
-	}
+	text := "another worker, " + leader.Label(shown(leader.Role))
 	if leader.Since != nil {
 		text += " since " + leader.Since.Format("2006-01-02 15:04:05")
 	}
@@ -283,7 +288,7 @@ func leaderText(d status.Database, w status.Worker) string {
 func (v *view) counts(s status.Status, q status.Query) {
 	for _, state := range status.States {
 		v.Counts = append(v.Counts, countView{
-			State: state, N: s.Counts[state], Sign: states[state].Sign, Name: states[state].Label,
+			chip: chipOfState(state), N: s.Counts[state],
 			Selected: slices.Contains(q.States, state),
 			Link: link(q, "#providers", func(values url.Values) {
 				values.Set("state", string(state))
@@ -296,13 +301,7 @@ func (v *view) counts(s status.Status, q status.Query) {
 
 func (v *view) providers(s status.Status, q status.Query) {
 	for _, p := range s.Providers {
-		row := providerView{Provider: p, look: states[p.State], State: p.State}
-		switch {
-		case p.State == status.Drifted:
-			row.look = lookOfKind(p.Kind)
-		case p.State == status.Accepted && p.Kind != "":
-			row.Label = shown(p.Kind) + ", accepted"
-		}
+		row := providerView{Provider: p, Chip: chipOfProvider(p), State: p.State}
 		var about []string
 		for _, part := range []string{string(p.Type), p.BaseURL} {
 			if part != "" {
@@ -316,14 +315,14 @@ func (v *view) providers(s status.Status, q status.Query) {
 		case p.State == status.DBOnly:
 			row.Note = "the environment does not name it"
 		case p.Kind == drift.Missing:
-			row.Note = noRow
+			row.Note = status.NoRow
 		}
 		row.About = strings.Join(about, ", ")
 		v.Providers = append(v.Providers, row)
 	}
 	what := "Providers"
 	if len(q.States) == 1 {
-		what += " " + states[q.States[0]].Label
+		what += " " + q.States[0].Label()
 	}
 	if q.Search != "" {
 		what += fmt.Sprintf(" whose name contains “%s”", shown(q.Search))
@@ -347,10 +346,10 @@ func (v *view) providers(s status.Status, q status.Query) {
 
 func (v *view) history(s status.Status, q status.Query) {
 	for _, a := range s.Alerts {
-		row := alertView{Alert: a, look: lookOfKind(a.Kind)}
+		row := alertView{Alert: a, chip: chipOfKind(a.Kind)}
 		switch a.Kind {
 		case drift.Missing:
-			row.Note = noRow
+			row.Note = status.NoRow
 		case drift.Resolved:
 			row.Note = "the drift has ended"
 		case drift.Gap, drift.Rewound:
@@ -363,9 +362,9 @@ func (v *view) history(s status.Status, q status.Query) {
 	}
 	if len(s.Alerts) > 0 {
 		latest := s.Alerts[0]
-		v.LatestAlert = fmt.Sprintf("Alert %d: %s, %s", latest.Seq, shown(latest.Provider), lookOfKind(latest.Kind).Label)
+		v.LatestAlert = fmt.Sprintf("Alert %d: %s, %s", latest.Seq, shown(latest.Provider), chipOfKind(latest.Kind).Label)
 		if !latest.Kind.HasProvider() {
-			v.LatestAlert = fmt.Sprintf("Alert %d: %s", latest.Seq, lookOfKind(latest.Kind).Label)
+			v.LatestAlert = fmt.Sprintf("Alert %d: %s", latest.Seq, chipOfKind(latest.Kind).Label)
 		}
 	}
 	for _, e := range s.Audit {
@@ -393,7 +392,7 @@ func (v *view) sinks(s status.Status) {
 	v.SinksUnread, v.DeadLetters = s.SinksUnread, s.DeadLetters
 	var letters int64
 	for _, p := range s.Sinks {
-		v.Sinks = append(v.Sinks, sinkView{p, lookOfSink(p)})
+		v.Sinks = append(v.Sinks, sinkView{p, chipOfSink(p)})
 		letters += p.DeadLetters
 	}
 	v.LettersCaption = "Dead letters, the latest first"

@@ -131,8 +131,7 @@ func (t *Targets) cannotRender(ctx context.Context, w http.ResponseWriter, err e
 	http.Error(w, "the overview of targets cannot be rendered", http.StatusInternalServerError)
 }
 
-// targetState is how a target is, in the order of a listing: what is worth a look
-// first.
+// targetState is how a target is, in the order of a listing: the most urgent first.
 type targetState int
 
 const (
@@ -145,13 +144,13 @@ const (
 
 var targetStates = []struct {
 	Key string // in an address
-	look
+	chip
 }{
-	notReady:   {"not_ready", look{status.SoftDeleted, "✕", "not ready"}},
-	drifting:   {"drifting", look{status.Drifted, "▲", "with drift"}},
-	starting:   {"starting", look{status.Unverified, "◌", "starting"}},
-	standingBy: {"standing_by", look{status.Accepted, "◇", "standing by"}},
-	steady:     {"no_drift", look{status.InSync, "●", "without drift"}},
+	notReady:   {"not_ready", chip{status.SoftDeleted, "✕", "not ready"}},
+	drifting:   {"drifting", chip{status.Drifted, "▲", "with drift"}},
+	starting:   {"starting", chip{status.Unverified, "◌", "starting"}},
+	standingBy: {"standing_by", chip{status.Accepted, "◇", "standing by"}},
+	steady:     {"no_drift", chip{status.InSync, "●", "without drift"}},
 }
 
 func (t Target) state() targetState {
@@ -212,7 +211,7 @@ type overview struct {
 	At      time.Time
 	Self    string // the page, as it was asked for
 	Summary string
-	Worth   int // a look: how many targets are
+	Urgent  int // how many targets are not ready or drift
 	Search  string
 	Counts  []targetCount
 	Targets []targetView
@@ -220,7 +219,7 @@ type overview struct {
 }
 
 type targetCount struct {
-	look
+	chip
 	Key      string
 	N        int
 	Link     string
@@ -229,7 +228,7 @@ type targetCount struct {
 
 type targetView struct {
 	Target
-	look
+	chip
 	state             targetState
 	Link              string
 	Role              string
@@ -253,10 +252,10 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 	})
 	for state, s := range targetStates {
 		v.Counts = append(v.Counts, targetCount{
-			look: s.look, Key: s.Key, N: counts[state], Selected: s.Key == q.State, Link: targetsQuery{State: s.Key}.link("#targets"),
+			chip: s.chip, Key: s.Key, N: counts[state], Selected: s.Key == q.State, Link: targetsQuery{State: s.Key}.link("#targets"),
 		})
 	}
-	v.Worth = counts[notReady] + counts[drifting]
+	v.Urgent = counts[notReady] + counts[drifting]
 	v.Summary = fmt.Sprintf("Targets not ready: %d of %d. Providers drifted or soft-deleted: %d.", counts[notReady], len(targets), drifts)
 	what := "Targets"
 	if q.State != "" {
@@ -276,7 +275,7 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 var kindOrder = []drift.Kind{drift.Missing, drift.Disabled, drift.Changed, drift.Deleted}
 
 func viewOf(t Target, state targetState) targetView {
-	v := targetView{Target: t, state: state, look: targetStates[state].look, Link: "targets/" + url.PathEscape(t.Name) + "/"}
+	v := targetView{Target: t, state: state, chip: targetStates[state].chip, Link: "targets/" + url.PathEscape(t.Name) + "/"}
 	switch w := t.Worker; {
 	case w.Leads && w.Source != "":
 		v.Role = "leads, source " + w.Source
@@ -296,7 +295,7 @@ func viewOf(t Target, state targetState) targetView {
 	var parts []string
 	for _, kind := range kindOrder {
 		if n := t.Drifts[kind]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, lookOfKind(kind).Label))
+			parts = append(parts, fmt.Sprintf("%d %s", n, chipOfKind(kind).Label))
 		}
 	}
 	switch {

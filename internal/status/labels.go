@@ -1,0 +1,104 @@
+package status
+
+import (
+	"fmt"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/sink"
+)
+
+// The words for what there is to see, in the tables of commands and on the page. In JSON, in
+// the database and in addresses there are the values themselves.
+const (
+	// NoRow is the difference of a provider that is missing.
+	NoRow = "no row"
+	// NotRecorded stands for a time of verification that is not recorded.
+	NotRecorded = "not recorded yet"
+	// RetryRequested marks a dead letter that the leader will send again.
+	RetryRequested = "retry requested"
+	// NoLeader stands for the leader where no worker leads.
+	NoLeader = "none"
+)
+
+// Label returns the words for a state.
+func (s State) Label() string {
+	switch s {
+	case SoftDeleted:
+		return "soft-deleted"
+	case DBOnly:
+		return "unmanaged"
+	case Unverified:
+		return "not verified yet"
+	case InSync:
+		return "in sync"
+	case NotComparable:
+		return "cannot be compared"
+	default:
+		return string(s)
+	}
+}
+
+// KindLabel returns the words for a kind of drift, or of an alert. A kind from the database can
+// be any text, which is returned unchanged.
+func KindLabel(kind drift.Kind) string {
+	switch kind {
+	case drift.Deleted:
+		return SoftDeleted.Label()
+	case drift.InSync:
+		return InSync.Label()
+	case drift.NotComparable:
+		return NotComparable.Label()
+	default:
+		return string(kind)
+	}
+}
+
+// AcceptedLabel returns the words for an accepted drift.
+func AcceptedLabel(kind drift.Kind) string { return KindLabel(kind) + ", accepted" }
+
+// Label returns the words for how the provider is.
+func (p Provider) Label() string {
+	switch {
+	case p.State == Drifted:
+		return KindLabel(p.Kind)
+	case p.State == Accepted && p.Kind != "":
+		return AcceptedLabel(p.Kind)
+	default:
+		return p.State.Label()
+	}
+}
+
+// HolderLabel returns the words for the leader where a session that is no worker holds the
+// leader's lock.
+func HolderLabel(holder string) string {
+	return fmt.Sprintf("%s; %s holds the leader's lock and is no worker", NoLeader, holder)
+}
+
+// Label returns the words for the session, whose role is given as it can be shown.
+func (s Session) Label(role string) string {
+	text := fmt.Sprintf("session %d of role %s", s.PID, role)
+	if s.Address != "" {
+		text += " from " + s.Address
+	}
+	return text
+}
+
+// Label returns the words for whether a receiver reads the slot.
+func (s Slot) Label() string {
+	if s.Active {
+		return "being read"
+	}
+	return "not being read"
+}
+
+// SinkLabel returns the words for how far a sink is with a stream.
+func SinkLabel(p sink.Progress) string {
+	switch {
+	case p.DeadLetters > 0:
+		return "dead letters"
+	case p.Behind > 0:
+		return "behind"
+	default:
+		return "delivering"
+	}
+}

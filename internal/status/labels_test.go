@@ -1,0 +1,41 @@
+package status_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/sink"
+	"provwatch/internal/status"
+)
+
+// TestLabels covers the words that differ from the values.
+func TestLabels(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[status.State]string{
+		status.Drifted: "drifted", status.NotComparable: "cannot be compared", status.SoftDeleted: "soft-deleted", status.DBOnly: "unmanaged",
+		status.Unverified: "not verified yet", status.Accepted: "accepted", status.InSync: "in sync",
+	} {
+		require.Equal(t, want, state.Label())
+	}
+	for kind, want := range map[drift.Kind]string{
+		drift.Deleted: "soft-deleted", drift.InSync: "in sync", drift.NotComparable: "cannot be compared", drift.Missing: "missing", drift.Gap: "gap",
+	} {
+		require.Equal(t, want, status.KindLabel(kind))
+	}
+	for want, p := range map[string]status.Provider{
+		"changed":                {State: status.Drifted, Kind: drift.Changed},
+		"soft-deleted, accepted": {State: status.Accepted, Kind: drift.Deleted},
+		"accepted":               {State: status.Accepted},
+		"soft-deleted":           {State: status.SoftDeleted, Kind: drift.Deleted},
+		"not verified yet":       {State: status.Unverified, Kind: drift.Missing},
+	} {
+		require.Equal(t, want, p.Label())
+	}
+	require.Equal(t, "session 7 of role r from 10.0.0.1", status.Session{PID: 7, Role: "hidden", Address: "10.0.0.1"}.Label("r"))
+	require.Equal(t, "none; session 7 holds the leader's lock and is no worker", status.HolderLabel("session 7"))
+	for want, p := range map[string]sink.Progress{"dead letters": {DeadLetters: 1, Behind: 1}, "behind": {Behind: 1}, "delivering": {}} {
+		require.Equal(t, want, status.SinkLabel(p))
+	}
+}
