@@ -35,6 +35,7 @@ var (
 	rowBorder  = regexp.MustCompile(`^\s*\|[\s:|-]+\|\s*$`)
 	endOfLine  = regexp.MustCompile(`([.:;?!]["')*]*)\s+`)
 	shellNotes = regexp.MustCompile(`^\s*#(?:!.*|\s?(.*))$`)
+	queryName  = regexp.MustCompile(`^name: \w+ :\w+$`) // which sqlc reads
 	sqlNotes   = regexp.MustCompile(`^\s*--\s?(.*)$`)
 )
 
@@ -235,7 +236,7 @@ func lineComments(source string, pattern *regexp.Regexp) []paragraph {
 	for text := range strings.SplitSeq(source, "\n") {
 		n++
 		m := pattern.FindStringSubmatch(text)
-		if m == nil || strings.TrimSpace(m[1]) == "" {
+		if m == nil || strings.TrimSpace(m[1]) == "" || queryName.MatchString(m[1]) {
 			c.end()
 			continue
 		}

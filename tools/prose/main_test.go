@@ -36,6 +36,7 @@ func TestCheck(t *testing.T) {
 		"an exemption in Go":          {"a.go", "package a\n\n// F tells.\n//\n//prose:allow the protocol's word\nvar x int\n", nil},
 		"an exemption before in Go":   {"a.go", "package a\n\n//prose:allow the protocol's word\n// F tells.\nvar x int\n", nil},
 		"SQL":                         {"a.sql", "-- anew\nSELECT 'nobody';\n", []string{`1: "anew": again`}},
+		"a name of sqlc":              {"a.sql", "-- name: Anew :one\n-- Reads it.\n", nil},
 		"shell":                       {"a.sh", "#!/bin/nobody\n# anew\necho nobody\n", []string{`2: "anew": again`}},
 		"an exemption in shell":       {"a.sh", "# prose:allow cites a message\n# anew\n", nil},
 		"a script without extension":  {"run", "#!/bin/sh\n# anew\n", []string{`2: "anew": again`}},
@@ -98,9 +99,17 @@ func TestRun(t *testing.T) {
 	write(t, root, "README.md", "# A\n")
 	expect(options{}, "")
 
+	// A renamed declaration is not another sentence.
+	write(t, root, "a.go", "package a\n\n// F tells.\nfunc F() {}\n")
+	expect(options{adopt: true}, "")
+	write(t, root, "a.go", "package a\n\n// G tells.\nfunc G() {}\n")
+	expect(options{}, "")
+	write(t, root, "a.go", "package a\n")
+	expect(options{prune: true}, "")
+
 	// What was rewritten leaves the list, and does not come back.
 	write(t, root, "docs/a.md", "# A\n")
-	expect(options{}, "1 known findings are no longer found, the first in README.md: run make prune-prose")
+	expect(options{}, "1 known findings are no longer found, the first in docs/a.md: run make prune-prose")
 	expect(options{prune: true}, "")
 	expect(options{}, "")
 	write(t, root, "docs/a.md", "Nobody knows.\n")
