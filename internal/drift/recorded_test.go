@@ -4,9 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"provwatch/internal/drift"
 )
@@ -175,109 +173,4 @@ func TestUnnamed(t *testing.T) {
 	require.Equal(t, drift.Observation{Provider: "a", ProviderID: rowID, DBHash: "db"}, j.Observation)
 	require.False(t, drift.Unnamed("a", drift.State{Kind: drift.InSync}).IsNews())
 	require.False(t, drift.Unnamed("a", drift.State{}).IsNews(), "nothing was recorded of it")
-}
-
-// TestJudgementsOverTime changes a provider at random, judges each observation, and
-// records what is news.
-func TestJudgementsOverTime(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var recorded drift.Recorded
-		last := drift.Resolved // the kind of the last alert
-		desired, row := drawPair(t)
-		for range rapid.IntRange(1, 12).Draw(t, "steps") {
-			switch rapid.IntRange(0, 4).Draw(t, "what changes") {
-			case 0:
-				desired = drawDesired(t)
-			case 1:
-				if row = drawRow(t); rapid.IntRange(0, 5).Draw(t, "removed") == 0 {
-					row = nil
-				}
-			case 2:
-				if row != nil {
-					row.Type, row.BaseURL, row.Enabled, row.Deleted = desired.Type, desired.BaseURL, true, false
-					row.Settings, row.SettingsKeyID = desired.Settings(), ""
-				}
-			case 3:
-				if o := drift.Compare(hasher, desired, row, false); row != nil && o.IsDrift() && o.Unreadable == nil {
-					recorded.Accepted = &drift.Acceptance{Kind: o.Kind, EnvHash: o.EnvHash, DBHash: o.DBHash}
-				}
-			}
-			credentials := rapid.Bool().Draw(t, "credentials")
-			o := drift.Compare(hasher, desired, row, credentials)
-			before := recorded
-			j := recorded.Judge(o)
-			if !credentials {
-				judged := false
-				if j, judged = recorded.JudgeRow(o, true); !judged {
-					require.Equal(t, drift.InSync, o.Kind)
-					require.NotEmpty(t, recorded.NotComparable)
-					continue
-				}
-			}
-			recorded = recorded.After(j)
-
-			switch {
-			case o.Unreadable != nil && o.Kind == drift.NotComparable:
-				require.Equal(t, before.State, recorded.State, "what was recorded stands")
-				require.Empty(t, j.Alert)
-				require.Nil(t, j.Withdrawn)
-			case j.Reason == "":
-				require.Contains(t, []drift.Kind{drift.InSync, j.Observation.Kind}, j.Kind)
-				require.Equal(t, j.Observation.IsDrift() && before.Accepted.Holds(j.Observation), j.IsAccepted())
-			}
-			if o.IsDrift() && !j.IsAccepted() {
-				require.Equal(t, o.Kind, j.Kind, "a drift is never taken for in sync")
-			}
-			if j.Alert != "" {
-				require.False(t, j.Alert == drift.Resolved && last == drift.Resolved, "a drift ends once")
-				last = j.Alert
-			}
-			if j.IsAccepted() {
-				require.True(t, recorded.IsAccepted())
-			}
-			// The last alert says what is recorded.
-			kind := drift.InSync
-			if recorded.State != nil {
-				kind = recorded.State.Kind
-			}
-			require.Equal(t, kind == drift.InSync, last == drift.Resolved)
-			if last != drift.Resolved {
-				require.Equal(t, kind, last)
-			}
-			if j.IsSettled() {
-				require.NotNil(t, row)
-				require.True(t, drift.IsInSync(desired, row))
-			}
-
-			again := recorded.Judge(o)
-			if !credentials {
-				again, _ = recorded.JudgeRow(o, true)
-			}
-			require.False(t, again.IsNews(), "the same look again is no news")
-		}
-	})
-}
-
-// TestEveryPathJudgesAPairAlike asks for the answer of a boot, of a command, of the
-// worker and of the WAL for one pair, with an acceptance or without.
-func TestEveryPathJudgesAPairAlike(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		desired, row := drawPair(t)
-		o := drift.Compare(hasher, desired, row, false)
-		recorded := drift.Recorded{State: &drift.State{Kind: drift.InSync, ProviderID: uuid.UUID{1}}}
-		if rapid.Bool().Draw(t, "accepted") {
-			recorded.Accepted = &drift.Acceptance{Kind: o.Kind, EnvHash: o.EnvHash, DBHash: o.DBHash}
-		}
-		worker := recorded.Judge(o)
-		wal, judged := recorded.JudgeRow(o, true)
-		require.True(t, judged)
-		require.Equal(t, worker, wal)
-		command := drift.Recorded{Accepted: recorded.Accepted}.Judge(o)
-		require.Equal(t, []any{worker.Kind, worker.IsAccepted(), worker.Reason}, []any{command.Kind, command.IsAccepted(), command.Reason})
-		if boot := o.AtBoot(false); boot == drift.Changed && o.Kind != drift.Disabled {
-			require.Equal(t, recorded.Accepted.Covers(o), worker.IsAccepted())
-		} else if boot == drift.InSync && o.Kind != drift.Disabled {
-			require.Equal(t, drift.InSync, worker.Kind)
-		}
-	})
 }

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -152,8 +153,9 @@ func TestReloadsAmongVerifications(t *testing.T) {
 	hint := verify.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}
 	for i := range 30 {
 		var group sync.WaitGroup
-		for _, request := range []verify.Request{resync, hint} {
-			group.Go(func() { require.NoError(t, v.Verify(t.Context(), request)) })
+		failed := make([]error, 2)
+		for n, request := range []verify.Request{resync, hint} {
+			group.Go(func() { failed[n] = v.Verify(t.Context(), request) })
 		}
 		environment, kind := at("a", "https://1/"), drift.InSync
 		if i%2 == 0 {
@@ -161,6 +163,7 @@ func TestReloadsAmongVerifications(t *testing.T) {
 		}
 		v.SetDesired([]provider.Desired{environment, openAI("b")})
 		group.Wait()
+		require.NoError(t, errors.Join(failed...))
 		require.NoError(t, v.Verify(t.Context(), reload))
 		require.Equal(t, string(kind), value(t, pool, `SELECT kind FROM provwatch.drift_state WHERE provider = 'a'`))
 		if kind == drift.InSync {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/dbcrypt"
@@ -325,10 +324,4 @@ func TestAVerifierKeepsNoCredential(t *testing.T) {
 	}
 	require.Equal(t, "key-1", d.Keys[0].Reveal(), "what was handed over stays as it was")
 	require.Equal(t, "plain-secret", d.Bedrock.AccessKeySecret.Reveal())
-}
-
-func value(t *testing.T, pool *pgxpool.Pool, query string) (text string) {
-	t.Helper()
-	require.NoError(t, pool.QueryRow(t.Context(), query).Scan(&text))
-	return text
 }
