@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,14 +15,7 @@ import (
 // transaction they go out when it commits, and not at all when it rolls back.
 // PostgreSQL drops a payload that repeats another of the same transaction.
 func Publish(ctx context.Context, db store.DBTX, channel Channel, payloads ...string) error {
-	var params []store.NotifyParams
-	for chunk := range slices.Chunk(payloads, store.Chunk) {
-		params = append(params, store.NotifyParams{Channel: string(channel), Payloads: chunk})
-	}
-	if len(params) == 0 {
-		return nil
-	}
-	if err := store.FirstError(store.On(db).Notify(ctx, params).Exec); err != nil {
+	if err := store.On(db).Notify(ctx, string(channel), payloads); err != nil {
 		return fmt.Errorf("publish on channel %s: %w", channel, err)
 	}
 	return nil

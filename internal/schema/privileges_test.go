@@ -39,8 +39,8 @@ var (
 	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "ListMissingPrivileges"}
 	sealing = []string{"inspectKeyTable", "listKeys", "listOfFormerKeyset"}
 	seeding = []string{
-		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "listProviders", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "InsertProviders",
-		"InsertProviderKeys", "RecordFirstObservations", "StageAuditEntries", "Notify", "NotificationQueueUsage",
+		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "listProviders", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",
+		"insertProviderKeys", "recordFirstObservations", "StageAuditEntries", "notify", "NotificationQueueUsage",
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
@@ -57,14 +57,14 @@ var (
 		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{
-		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "InsertProviders",
-		"InsertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "Notify", "ListWorkers",
+		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",
+		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "notify", "ListWorkers",
 	}
 	sinking = []string{
 		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ReadAlertCounter", "ReadAuditCounter", "ListAlertsSince",
 		"ListAuditEntriesSince", "ListFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
 	}
-	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "Notify"}
+	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "notify"}
 	// migrating is left to the owner.
 	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome", "registerKey"}
 )

@@ -32,13 +32,8 @@ func (p Plan) Refusal(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, re
 		if s.Action != Insert {
 			continue
 		}
-		if _, _, err := sealSettings(sealer, s.Desired); err != nil {
+		if err := store.CheckSealing(sealer, s.Desired); err != nil {
 			return err
-		}
-		for _, key := range s.Desired.Keys {
-			if _, _, err := sealKey(sealer, s.Desired.Name, key); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

@@ -22,7 +22,6 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/retry"
-	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
 
@@ -110,13 +109,11 @@ func SealerFor(ctx context.Context, tx pgx.Tx, keys *dbcrypt.Ring) (dbcrypt.Seal
 	return queries.Sealer(ctx, keys)
 }
 
-// apply writes what the plan asks for. The number of statements does not depend
-// on the number of providers up to [store.Chunk] of them, and beyond that they
-// are pipelined.
+// apply writes what the plan asks for, in few statements whatever the number of providers.
 func apply(ctx context.Context, tx pgx.Tx, plan *Plan, sealer dbcrypt.Sealer, announce bool) error {
 	now := time.Now()
-	var rows providerRows
-	var firstSeen observations
+	var rows newRows
+	var firstSeen []drift.Observation
 	var entries []audit.Entry
 	var seeded []string
 	for i := range plan.Steps {
@@ -152,8 +149,8 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, sealer dbcrypt.Sealer, an
 	if err := rows.insert(ctx, tx, sealer); err != nil {
 		return err
 	}
-	if err := firstSeen.record(ctx, tx); err != nil {
-		return err
+	if err := store.On(tx).RecordFirstObservations(ctx, firstSeen); err != nil {
+		return fmt.Errorf("record soft-deleted providers: %w", err)
 	}
 	if err := audit.Stage(ctx, tx, entries); err != nil {
 		return err
@@ -174,7 +171,7 @@ func InsertProvider(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, d pro
 	if err != nil {
 		return uuid.Nil, err
 	}
-	var rows providerRows
+	var rows newRows
 	entries, err := rows.add(id, d, rowType, actor, time.Now())
 	if err != nil {
 		return uuid.Nil, err
@@ -188,7 +185,7 @@ func InsertProvider(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, d pro
 // InsertKeys inserts keys for a provider and stages an audit entry for each, in
 // the transaction tx, which must hold the seed lock.
 func InsertKeys(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, id uuid.UUID, d provider.Desired, actor string) error {
-	var rows providerRows
+	var rows newRows
 	entries, err := rows.addKeys(id, d, actor, time.Now())
 	if err != nil {
 		return err
@@ -199,27 +196,15 @@ func InsertKeys(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, id uuid.U
 	return audit.Stage(ctx, tx, entries)
 }
 
-type providerRow struct {
-	id      uuid.UUID
-	rowType provider.Type
-	desired provider.Desired
-}
-
-type keyRow struct {
-	id, providerID uuid.UUID
-	provider       string // its name
-	key            secret.Text
-}
-
-// providerRows collects the rows of providers and keys to be inserted.
-type providerRows struct {
-	providers []providerRow
-	keys      []keyRow
+// newRows collects the rows of providers and keys to be inserted.
+type newRows struct {
+	providers []store.NewProvider
+	keys      []store.NewKey
 }
 
 // add adds a provider and its keys, and returns the audit entries for them.
-func (r *providerRows) add(id uuid.UUID, d provider.Desired, rowType provider.Type, actor string, now time.Time) ([]audit.Entry, error) {
-	r.providers = append(r.providers, providerRow{id: id, rowType: rowType, desired: d})
+func (r *newRows) add(id uuid.UUID, d provider.Desired, rowType provider.Type, actor string, now time.Time) ([]audit.Entry, error) {
+	r.providers = append(r.providers, store.NewProvider{ID: id, Type: rowType, Desired: d})
 	entryID, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
@@ -238,7 +223,7 @@ func (r *providerRows) add(id uuid.UUID, d provider.Desired, rowType provider.Ty
 	return append(entries, keyEntries...), err
 }
 
-func (r *providerRows) addKeys(providerID uuid.UUID, d provider.Desired, actor string, now time.Time) ([]audit.Entry, error) {
+func (r *newRows) addKeys(providerID uuid.UUID, d provider.Desired, actor string, now time.Time) ([]audit.Entry, error) {
 	var entries []audit.Entry
 	for _, key := range d.Keys {
 		keyID, err := uuid.NewV7()
@@ -249,7 +234,7 @@ func (r *providerRows) addKeys(providerID uuid.UUID, d provider.Desired, actor s
 		if err != nil {
 			return nil, err
 		}
-		r.keys = append(r.keys, keyRow{id: keyID, providerID: providerID, provider: d.Name, key: key})
+		r.keys = append(r.keys, store.NewKey{ID: keyID, ProviderID: providerID, Provider: d.Name, Key: key})
 		entries = append(entries, audit.Entry{
 			ID: entryID, OccurredAt: now, Actor: actor, Action: audit.KeyCreated, Provider: d.Name, ProviderID: providerID,
 			Details: audit.Details{KeyID: keyID.String(), Masked: key.Mask()},
@@ -258,97 +243,6 @@ func (r *providerRows) addKeys(providerID uuid.UUID, d provider.Desired, actor s
 	return entries, nil
 }
 
-func (r *providerRows) insert(ctx context.Context, db store.DBTX, sealer dbcrypt.Sealer) error {
-	if len(r.providers)+len(r.keys) == 0 {
-		return nil
-	}
-	queries := store.On(db)
-	return queries.WriteProviders(ctx, func() error { return r.write(ctx, queries, sealer) })
-}
-
-func (r *providerRows) write(ctx context.Context, queries *store.Queries, sealer dbcrypt.Sealer) error {
-	var providers []store.InsertProvidersParams
-	for chunk := range slices.Chunk(r.providers, store.Chunk) {
-		var p store.InsertProvidersParams
-		for _, row := range chunk {
-			p.Ids = append(p.Ids, row.id)
-			p.Types = append(p.Types, string(row.rowType))
-			p.Names = append(p.Names, row.desired.Name)
-			p.BaseUrls = append(p.BaseUrls, row.desired.BaseURL)
-			settings, keyID, err := sealSettings(sealer, row.desired)
-			if err != nil {
-				return err
-			}
-			p.Settings = append(p.Settings, settings)
-			p.SettingsKeyIds = append(p.SettingsKeyIds, keyID)
-		}
-		providers = append(providers, p)
-	}
-	if len(providers) > 0 {
-		if err := store.FirstError(queries.InsertProviders(ctx, providers).Exec); err != nil {
-			return fmt.Errorf("insert providers: %w", err)
-		}
-	}
-	var keys []store.InsertProviderKeysParams
-	for chunk := range slices.Chunk(r.keys, store.Chunk) {
-		var p store.InsertProviderKeysParams
-		for _, row := range chunk {
-			p.Ids = append(p.Ids, row.id)
-			p.ProviderIds = append(p.ProviderIds, row.providerID)
-			key, keyID, err := sealKey(sealer, row.provider, row.key)
-			if err != nil {
-				return err
-			}
-			p.ApiKeys = append(p.ApiKeys, key)
-			p.ApiKeyKeyIds = append(p.ApiKeyKeyIds, keyID)
-		}
-		keys = append(keys, p)
-	}
-	if len(keys) > 0 {
-		if err := store.FirstError(queries.InsertProviderKeys(ctx, keys).Exec); err != nil {
-			return fmt.Errorf("insert provider keys: %w", err)
-		}
-	}
-	return nil
-}
-
-// observations are the first ones of providers.
-type observations []drift.Observation
-
-func (os observations) record(ctx context.Context, db store.DBTX) error {
-	var params []store.RecordFirstObservationsParams
-	for chunk := range slices.Chunk(os, store.Chunk) {
-		var p store.RecordFirstObservationsParams
-		for _, o := range chunk {
-			p.Providers = append(p.Providers, o.Provider)
-			p.ProviderIds = append(p.ProviderIds, o.ProviderID)
-			p.Kinds = append(p.Kinds, string(o.Kind))
-			p.EnvHashes = append(p.EnvHashes, o.EnvHash)
-			p.DbHashes = append(p.DbHashes, o.DBHash)
-		}
-		params = append(params, p)
-	}
-	if len(params) == 0 {
-		return nil
-	}
-	if err := store.FirstError(store.On(db).RecordFirstObservations(ctx, params).Exec); err != nil {
-		return fmt.Errorf("record soft-deleted providers: %w", err)
-	}
-	return nil
-}
-
-// sealSettings returns the settings of a provider in the form in which they are stored.
-func sealSettings(sealer dbcrypt.Sealer, d provider.Desired) (stored, keyID string, err error) {
-	if stored, keyID, err = sealer.SealSettings(d.Settings(), d.Bedrock.HasCredentials()); err != nil {
-		err = fmt.Errorf("the settings of provider %q cannot be stored: %w", d.Name, err)
-	}
-	return stored, keyID, err
-}
-
-// sealKey returns an API key of a provider in the form in which it is stored.
-func sealKey(sealer dbcrypt.Sealer, name string, key secret.Text) (stored, keyID string, err error) {
-	if stored, keyID, err = sealer.Seal(key); err != nil {
-		err = fmt.Errorf("an API key of provider %q cannot be stored: %w", name, err)
-	}
-	return stored, keyID, err
+func (r *newRows) insert(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer) error {
+	return store.On(tx).InsertProviders(ctx, sealer, r.providers, r.keys)
 }

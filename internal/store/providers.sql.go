@@ -86,6 +86,32 @@ func (q *Queries) LockProviders(ctx context.Context, name string) ([]uuid.UUID, 
 	return items, nil
 }
 
+const insertProviderKeys = `-- name: insertProviderKeys :exec
+INSERT INTO gateway.ai_provider_keys (id, provider_id, api_key, api_key_key_id)
+SELECT id, provider_id, api_key, api_key_key_id
+FROM pg_catalog.jsonb_to_recordset($1::jsonb) AS new (id uuid, provider_id uuid, api_key text, api_key_key_id text)
+`
+
+func (q *Queries) insertProviderKeys(ctx context.Context, keys []byte) error {
+	_, err := q.db.Exec(ctx, insertProviderKeys, keys)
+	return err
+}
+
+const insertProviders = `-- name: insertProviders :exec
+INSERT INTO gateway.ai_providers (id, type, name, base_url, settings, settings_key_id)
+SELECT id, type::gateway.ai_provider_type, name, base_url, settings, settings_key_id
+FROM pg_catalog.jsonb_to_recordset($1::jsonb)
+    AS new (id uuid, type text, name text, base_url text, settings text, settings_key_id text)
+`
+
+// Run by WriteProviders, as are all statements that write to the provider tables:
+// with a search path that others may write to. Functions and operators are
+// qualified, and types come from pg_catalog, which is first.
+func (q *Queries) insertProviders(ctx context.Context, providers []byte) error {
+	_, err := q.db.Exec(ctx, insertProviders, providers)
+	return err
+}
+
 const listProviderKeys = `-- name: listProviderKeys :many
 SELECT id, provider_id, api_key, api_key_key_id
 FROM gateway.ai_provider_keys

@@ -145,3 +145,31 @@ func (q *Queries) listAcceptedDrifts(ctx context.Context, providers []string) ([
 	}
 	return items, nil
 }
+
+const notify = `-- name: notify :exec
+SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload
+`
+
+type notifyParams struct {
+	Channel  string
+	Payloads []string
+}
+
+// Sends one notification for each payload.
+func (q *Queries) notify(ctx context.Context, arg notifyParams) error {
+	_, err := q.db.Exec(ctx, notify, arg.Channel, arg.Payloads)
+	return err
+}
+
+const recordFirstObservations = `-- name: recordFirstObservations :exec
+INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash)
+SELECT provider, provider_id, kind, env_hash, db_hash
+FROM jsonb_to_recordset($1::jsonb) AS new (provider text, provider_id uuid, kind text, env_hash text, db_hash text)
+ON CONFLICT (provider) DO NOTHING
+`
+
+// The starting state of providers never observed before: no alert comes of it.
+func (q *Queries) recordFirstObservations(ctx context.Context, observations []byte) error {
+	_, err := q.db.Exec(ctx, recordFirstObservations, observations)
+	return err
+}

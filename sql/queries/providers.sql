@@ -55,36 +55,19 @@ JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relname = 'ai_providers'
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'gateway'
 ORDER BY e.enumsortorder;
 
--- name: InsertProviders :batchexec
--- The settings are empty where there are none, since an array has no room for
--- an absent secret, and so are the ids of the keys of what is not encrypted.
---
+-- name: insertProviders :exec
 -- Run by WriteProviders, as are all statements that write to the provider tables:
 -- with a search path that others may write to. Functions and operators are
 -- qualified, and types come from pg_catalog, which is first.
 INSERT INTO gateway.ai_providers (id, type, name, base_url, settings, settings_key_id)
-SELECT
-    id, type::gateway.ai_provider_type, name, base_url,
-    CASE WHEN settings OPERATOR(pg_catalog.<>) '' THEN settings END,
-    CASE WHEN settings_key_id OPERATOR(pg_catalog.<>) '' THEN settings_key_id END
-FROM (SELECT
-    pg_catalog.unnest(@ids::uuid[]) AS id,
-    pg_catalog.unnest(@types::text[]) AS type,
-    pg_catalog.unnest(@names::text[]) AS name,
-    pg_catalog.unnest(@base_urls::text[]) AS base_url,
-    pg_catalog.unnest(@settings::text[]) AS settings,
-    pg_catalog.unnest(@settings_key_ids::text[]) AS settings_key_id
-) AS new;
+SELECT id, type::gateway.ai_provider_type, name, base_url, settings, settings_key_id
+FROM pg_catalog.jsonb_to_recordset(@providers::jsonb)
+    AS new (id uuid, type text, name text, base_url text, settings text, settings_key_id text);
 
--- name: InsertProviderKeys :batchexec
+-- name: insertProviderKeys :exec
 INSERT INTO gateway.ai_provider_keys (id, provider_id, api_key, api_key_key_id)
-SELECT id, provider_id, api_key, CASE WHEN api_key_key_id OPERATOR(pg_catalog.<>) '' THEN api_key_key_id END
-FROM (SELECT
-    pg_catalog.unnest(@ids::uuid[]) AS id,
-    pg_catalog.unnest(@provider_ids::uuid[]) AS provider_id,
-    pg_catalog.unnest(@api_keys::text[]) AS api_key,
-    pg_catalog.unnest(@api_key_key_ids::text[]) AS api_key_key_id
-) AS new;
+SELECT id, provider_id, api_key, api_key_key_id
+FROM pg_catalog.jsonb_to_recordset(@keys::jsonb) AS new (id uuid, provider_id uuid, api_key text, api_key_key_id text);
 
 -- name: LockProviders :many
 -- Locks all rows of a name until the end of the transaction, so that what is

@@ -23,15 +23,14 @@ SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_ha
 -- name: WithdrawAcceptedDrift :exec
 DELETE FROM provwatch.accepted_drift WHERE provider = @provider;
 
--- name: RecordFirstObservations :batchexec
+-- name: recordFirstObservations :exec
 -- The starting state of providers never observed before: no alert comes of it.
 INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash)
-SELECT
-    unnest(@providers::text[]), unnest(@provider_ids::uuid[]), unnest(@kinds::text[]),
-    unnest(@env_hashes::text[]), unnest(@db_hashes::text[])
+SELECT provider, provider_id, kind, env_hash, db_hash
+FROM jsonb_to_recordset(@observations::jsonb) AS new (provider text, provider_id uuid, kind text, env_hash text, db_hash text)
 ON CONFLICT (provider) DO NOTHING;
 
--- name: Notify :batchexec
+-- name: notify :exec
 -- Sends one notification for each payload.
 SELECT pg_notify(@channel::text, payload) FROM unnest(@payloads::text[]) AS payload;
 

@@ -1,0 +1,14 @@
+package store
+
+// For the tests, which import packages that import this one.
+type (
+	Text      = text
+	Timestamp = timestamp
+)
+
+var (
+	ErrNUL   = errNUL
+	Nullable = nullable
+)
+
+func Encode[T any](rows []T) ([]byte, error) { return encode(rows) }
