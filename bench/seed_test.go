@@ -230,8 +230,8 @@ func copySeed(ctx context.Context, pool *pgxpool.Pool, rows seedRows) error {
 			columns []string
 			rows    [][]any
 		}{
-			{pgx.Identifier{"ai_providers"}, []string{"id", "type", "name", "base_url", "settings"}, rows.providers},
-			{pgx.Identifier{"ai_provider_keys"}, []string{"id", "provider_id", "api_key"}, rows.keys},
+			{pgx.Identifier{"public", "ai_providers"}, []string{"id", "type", "name", "base_url", "settings"}, rows.providers},
+			{pgx.Identifier{"public", "ai_provider_keys"}, []string{"id", "provider_id", "api_key"}, rows.keys},
 			{pgx.Identifier{"provwatch", "audit_outbox"}, []string{"id", "occurred_at", "actor", "action", "provider", "provider_id", "details"}, rows.entries},
 		} {
 			if _, err := tx.CopyFrom(ctx, table.name, table.columns, pgx.CopyFromRows(table.rows)); err != nil {
