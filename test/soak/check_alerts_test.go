@@ -25,8 +25,24 @@ func (c *checker) count(a alert) {
 
 // explain holds a transaction's alerts against the history.
 func (c *checker) explain(t transaction, positions []change, alerts []alert) {
-	streamed := map[string][]alert{} // alerts from the WAL, by provider
-	var looked []alert
+	streamed, looked := c.sortAlerts(t, alerts)
+	for _, ch := range positions {
+		c.move(t, ch, streamed)
+	}
+	for _, left := range streamed {
+		for _, a := range left {
+			c.violate(c.classify(a), a.provider, t.end, "alert %d, %s, of the transaction at %s: %s", a.seq, a.kind, a.of, c.around(a.provider, a.of))
+		}
+	}
+	for _, a := range looked {
+		c.look(a)
+	}
+}
+
+// sortAlerts separates the alerts from the WAL, by provider, from those of a look at the
+// tables. It accounts for those of a provider that joins.
+func (c *checker) sortAlerts(t transaction, alerts []alert) (streamed map[string][]alert, looked []alert) {
+	streamed = map[string][]alert{}
 	for _, a := range alerts {
 		p := c.tracks[a.provider]
 		switch {
@@ -47,49 +63,44 @@ func (c *checker) explain(t transaction, positions []change, alerts []alert) {
 			looked = append(looked, a)
 		}
 	}
+	return streamed, looked
+}
 
-	for _, ch := range positions {
-		if ch.action == "DELETE" {
-			c.resets = append(c.resets, reset{t.end, t.at, "the WAL source is retired", true})
-			c.reading, c.gap = false, ""
-			continue
-		}
-		at, err := parsePosition(ch.row.text("applied_lsn"))
-		if err != nil {
-			c.violate(ruleHistory, "", t.end, "%v", err)
-			continue
-		}
-		if c.unread = ch.row.text("gap") != ""; c.unread {
-			c.gap = ch.row.text("gap")
-			if at <= c.applied {
-				continue
-			}
-			// What the position passes with it is not known whole.
-		} else if ch.action == "INSERT" || c.gap != "" {
-			c.resets = append(c.resets, reset{t.end, t.at, c.gap, c.gap != ""})
-			c.reading, c.gap, c.applied = true, "", at
-			for _, p := range c.tracks {
-				p.handled = max(p.handled, p.at(at))
-			}
-			continue
-		}
-		if at < c.applied {
-			c.violate(ruleOrder, "", t.end, "the position of the WAL source went back from %s to %s", c.applied, at)
-		}
-		c.applied = at
-		for _, name := range slices.Sorted(maps.Keys(c.tracks)) {
-			if p := c.tracks[name]; p.named {
-				streamed[name] = c.stream(p, at, streamed[name], t.end)
-			}
-		}
+// move follows a change of the position of the WAL source. It takes the alerts that the
+// moments up to a later position explain off those that were streamed.
+func (c *checker) move(t transaction, ch change, streamed map[string][]alert) {
+	if ch.action == "DELETE" {
+		c.resets = append(c.resets, reset{t.end, t.at, "the WAL source is retired", true})
+		c.reading, c.gap = false, ""
+		return
 	}
-	for _, left := range streamed {
-		for _, a := range left {
-			c.violate(c.classify(a), a.provider, t.end, "alert %d, %s, of the transaction at %s: %s", a.seq, a.kind, a.of, c.around(a.provider, a.of))
-		}
+	at, err := parsePosition(ch.row.text("applied_lsn"))
+	if err != nil {
+		c.violate(ruleHistory, "", t.end, "%v", err)
+		return
 	}
-	for _, a := range looked {
-		c.look(a)
+	if c.unread = ch.row.text("gap") != ""; c.unread {
+		c.gap = ch.row.text("gap")
+		if at <= c.applied {
+			return
+		}
+		// What the position passes with it is not known whole.
+	} else if ch.action == "INSERT" || c.gap != "" {
+		c.resets = append(c.resets, reset{t.end, t.at, c.gap, c.gap != ""})
+		c.reading, c.gap, c.applied = true, "", at
+		for _, p := range c.tracks {
+			p.handled = max(p.handled, p.at(at))
+		}
+		return
+	}
+	if at < c.applied {
+		c.violate(ruleOrder, "", t.end, "the position of the WAL source went back from %s to %s", c.applied, at)
+	}
+	c.applied = at
+	for _, name := range slices.Sorted(maps.Keys(c.tracks)) {
+		if p := c.tracks[name]; p.named {
+			streamed[name] = c.stream(p, at, streamed[name], t.end)
+		}
 	}
 }
 

@@ -20,54 +20,54 @@ func (c *checker) present() map[string]int {
 // checkSeed checks a transaction that is not a writer's: it is a seed, inserts
 // whole providers that were missing, with their keys and nothing else, and stages
 // an audit entry for each.
-func (c *checker) checkSeed(end position, at time.Time, before map[string]int, inserted []row, keys map[string][]string, secrets map[string][]sealed, staged []entry, written bool) {
-	if written {
-		c.violate(ruleSeedWrite, "", end, "an UPDATE, DELETE or TRUNCATE")
+func (c *checker) checkSeed(t transaction, e *effects) {
+	if e.written {
+		c.violate(ruleSeedWrite, "", t.end, "an UPDATE, DELETE or TRUNCATE")
 	}
-	if len(inserted) > 0 {
+	if len(e.inserted) > 0 {
 		c.seeds++
 	}
 	byProvider := map[string][]entry{}
-	for _, e := range staged {
-		byProvider[e.providerID] = append(byProvider[e.providerID], e)
+	for _, entry := range e.staged {
+		byProvider[entry.providerID] = append(byProvider[entry.providerID], entry)
 	}
 	names := map[string]bool{}
-	for _, r := range inserted {
+	for _, r := range e.inserted {
 		names[r.name] = true
 		c.seeded = append(c.seeded, r.id)
 		p := c.tracks[r.name]
 		switch {
 		case p == nil || !p.named && !p.joining:
-			c.violate(ruleSeed, r.name, end, "the environment does not name it")
+			c.violate(ruleSeed, r.name, t.end, "the environment does not name it")
 			continue
-		case before[r.name] > 0:
-			c.violate(ruleSeed, r.name, end, "%d rows of the name were there", before[r.name])
+		case e.before[r.name] > 0:
+			c.violate(ruleSeed, r.name, t.end, "%d rows of the name were there", e.before[r.name])
 		}
 		if s := compare(p.wanted, []row{c.rows[r.id]}); s.kind != inSync {
-			c.violate(ruleSeedPart, r.name, end, "the row is %s: %v", s, s.fields)
+			c.violate(ruleSeedPart, r.name, t.end, "the row is %s: %v", s, s.fields)
 		}
-		if len(keys[r.id]) != len(p.keys) {
-			c.violate(ruleSeedPart, r.name, end, "%d keys and not %d", len(keys[r.id]), len(p.keys))
+		if len(e.keys[r.id]) != len(p.keys) {
+			c.violate(ruleSeedPart, r.name, t.end, "%d keys and not %d", len(e.keys[r.id]), len(p.keys))
 		}
-		c.checkSecrets(end, p, c.rows[r.id], secrets[r.id])
-		c.checkEntries(end, p, r.id, keys[r.id], byProvider[r.id])
-		delete(keys, r.id)
+		c.checkSecrets(t.end, p, c.rows[r.id], e.secrets[r.id])
+		c.checkEntries(t.end, p, r.id, e.keys[r.id], byProvider[r.id])
+		delete(e.keys, r.id)
 		delete(byProvider, r.id)
 	}
-	for id := range keys {
-		c.violate(ruleSeed, c.rows[id].name, end, "keys were added to a provider that was there")
+	for id := range e.keys {
+		c.violate(ruleSeed, c.rows[id].name, t.end, "keys were added to a provider that was there")
 	}
 	for _, entries := range byProvider {
-		c.violate(ruleAudit, entries[0].provider, end, "%d entries of a provider that the transaction did not insert", len(entries))
+		c.violate(ruleAudit, entries[0].provider, t.end, "%d entries of a provider that the transaction did not insert", len(entries))
 	}
-	if len(inserted) == 0 {
+	if len(e.inserted) == 0 {
 		return
 	}
 	// What went missing shortly before can be missing from the seed's view.
 	const view = 20 * time.Second
 	for name, p := range c.tracks {
-		if p.named && before[name] == 0 && !names[name] && c.real(at).Sub(c.real(p.moments[len(p.moments)-1].at)) > view {
-			c.violate(ruleSeedPart, name, end, "it was missing and is not inserted")
+		if p.named && e.before[name] == 0 && !names[name] && c.real(t.at).Sub(c.real(p.moments[len(p.moments)-1].at)) > view {
+			c.violate(ruleSeedPart, name, t.end, "it was missing and is not inserted")
 		}
 	}
 }

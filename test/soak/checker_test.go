@@ -71,124 +71,53 @@ func (c *checker) violate(rule, provider string, at position, format string, arg
 // add takes the next transaction.
 func (c *checker) add(t transaction) {
 	c.transactions++
-	label := ""
-	touched := map[string]bool{}
-	before := c.present()
-	var inserted []row
-	keys := map[string][]string{} // ids of inserted keys, by provider id
-	secrets := map[string][]sealed{}
-	var staged []entry
-	var alerts []alert
-	gaps := 0
-	var positions []change
-	recorded := map[string]*state{}
-	began := map[string]time.Time{}
-	written := false      // to the provider tables, other than by an INSERT
-	var unstaged []string // ids of entries that left the outbox
-	for _, ch := range t.changes {
-		switch ch.table {
-		case "soak.history":
-			label = ch.row.text("op") + " " + ch.row.text("providers")
-			c.labels[ch.row.text("id")] = true
-			c.mark(ch.row.text("op"), ch.row.text("providers"))
-		case "public.ai_providers":
-			if ch.action == "INSERT" {
-				inserted = append(inserted, row{name: ch.row.text("name"), id: ch.row.text("id")})
-			} else {
-				written = true
-			}
-			c.apply(ch, t.end, touched)
-		case "public.ai_provider_keys":
-			if ch.action == "INSERT" {
-				of := ch.row.text("provider_id")
-				keys[of] = append(keys[of], ch.row.text("id"))
-				secrets[of] = append(secrets[of], sealed{ch.row.text("api_key"), ch.row.text("api_key_key_id")})
-			} else {
-				written = true
-			}
-		case "public.dbcrypt_keys":
-			c.encrypted = true
-		case "provwatch.audit_outbox":
-			if ch.action == "INSERT" {
-				staged = append(staged, parseEntry(ch.row))
-			} else if ch.action == "DELETE" {
-				unstaged = append(unstaged, c.stagedID(ch.key.text("seq")))
-			}
-		case "provwatch.audit_log":
-			c.deliver(ch, t.end)
-		case "provwatch.drift_alerts":
-			if ch.action != "INSERT" {
-				c.violate(ruleSeq, ch.row.text("provider"), t.end, "an alert was changed: %s", ch.action)
-				continue
-			}
-			a, err := parseAlert(ch.row)
-			if err != nil {
-				c.violate(ruleContent, a.provider, t.end, "%v", err)
-			}
-			a.end, a.committed = t.end, t.at
-			switch a.kind {
-			case "gap":
-				gaps++
-				c.count(a)
-				continue
-			case "rewound":
-				if ch.row.text("certain") != "false" {
-					c.violate(ruleRewind, "", t.end, "alert %d says for certain that alerts are gone: %s", a.seq, ch.row.text("reason"))
-				}
-				c.rewinds++
-				c.count(a)
-				continue
-			}
-			alerts = append(alerts, a)
-		case "provwatch.wal_position":
-			positions = append(positions, ch)
-		case "provwatch.drift_state":
-			if ch.action == "DELETE" {
-				recorded[ch.key.text("provider")] = &state{kind: inSync}
-				continue
-			}
-			name := ch.row.text("provider")
-			recorded[name] = &state{kind: ch.row.text("kind"), hash: ch.row.text("db_hash")}
-			if at, err := time.Parse("2006-01-02 15:04:05.999999-07", ch.row.text("observed_at")); err == nil {
-				began[name] = c.real(at)
-			}
+	e := c.effectsOf(t)
+	c.checkOutbox(t, &e)
+	for name := range e.touched {
+		if p := c.tracks[name]; p != nil {
+			p.moments = append(p.moments, moment{compare(p.wanted, c.named(name)), t.end, t.at, t.xid, e.label})
 		}
 	}
-	for _, id := range unstaged {
+	for i := range e.alerts {
+		e.alerts[i].began = e.began[e.alerts[i].provider]
+		c.count(e.alerts[i])
+	}
+	resets := len(c.resets)
+	c.explain(t, e.positions, e.alerts)
+	for _, r := range c.resets[resets:] {
+		if r.announce {
+			e.gaps--
+		}
+	}
+	if e.gaps != 0 {
+		c.violate(ruleGap, "", t.end, "%d more rows than gaps", e.gaps)
+	}
+	c.checkRecorded(t, e.recorded)
+}
+
+// checkOutbox checks what the transaction did to the outbox: only a seed stages entries,
+// and an entry that leaves the outbox is in the log.
+func (c *checker) checkOutbox(t transaction, e *effects) {
+	for _, id := range e.unstaged {
 		if !c.logged[id] {
 			c.violate(ruleAuditLost, c.entries[id].provider, t.end, "entry %s left the outbox and is not in the log", id)
 			continue
 		}
 		delete(c.staged, id)
 	}
-	if label == "" && (len(inserted) > 0 || len(keys) > 0 || written || len(staged) > 0) {
-		label = "seed"
-		c.checkSeed(t.end, t.at, before, inserted, keys, secrets, staged, written)
-	} else if len(staged) > 0 {
-		c.violate(ruleAudit, staged[0].provider, t.end, "a writer's transaction staged an audit entry")
+	if e.label == "" && e.isOfWorker() {
+		e.label = "seed"
+		c.checkSeed(t, e)
+	} else if len(e.staged) > 0 {
+		c.violate(ruleAudit, e.staged[0].provider, t.end, "a writer's transaction staged an audit entry")
 	}
-	for _, e := range staged {
-		c.staged[e.id], c.entries[e.id] = e, e
+	for _, entry := range e.staged {
+		c.staged[entry.id], c.entries[entry.id] = entry, entry
 	}
-	for name := range touched {
-		if p := c.tracks[name]; p != nil {
-			p.moments = append(p.moments, moment{compare(p.wanted, c.named(name)), t.end, t.at, t.xid, label})
-		}
-	}
-	for i := range alerts {
-		alerts[i].began = began[alerts[i].provider]
-		c.count(alerts[i])
-	}
-	resets := len(c.resets)
-	c.explain(t, positions, alerts)
-	for _, r := range c.resets[resets:] {
-		if r.announce {
-			gaps--
-		}
-	}
-	if gaps != 0 {
-		c.violate(ruleGap, "", t.end, "%d more rows than gaps", gaps)
-	}
+}
+
+// checkRecorded compares the states that the transaction recorded with those of the alerts.
+func (c *checker) checkRecorded(t transaction, recorded map[string]*state) {
 	for name, s := range recorded {
 		p := c.tracks[name]
 		switch {

@@ -49,55 +49,83 @@ func (c *checker) committed() map[string][]streamed {
 // arrived, or was refused and is a dead letter; none came before the one before it
 // of its provider was settled; and nothing else came.
 func (c *checker) checkDelivery(d delivery) (found []violation) {
-	find := func(rule, provider, format string, args ...any) {
-		found = append(found, violation{Rule: rule, Provider: provider, Detail: d.sink + ": " + fmt.Sprintf(format, args...)})
-	}
 	for stream, events := range c.committed() {
-		known, before, last := map[string]streamed{}, map[string]string{}, map[string]string{}
-		for _, e := range events {
-			known[e.id] = e
-			before[e.id], last[e.provider] = last[e.provider], e.id
-		}
-		settled, taken, refused := map[string]int{}, map[string]int{}, map[string]bool{}
-		for _, a := range d.arrivals {
-			if a.stream != stream || a.answered == 0 {
-				continue
-			}
-			if at, ok := settled[a.id]; !ok || a.answered < at {
-				settled[a.id] = a.answered
-			}
-			if a.refused {
-				refused[a.id] = true
-			} else {
-				taken[a.id]++
-			}
-		}
-		for _, a := range d.arrivals {
-			if a.stream != stream {
-				continue
-			}
-			e, ok := known[a.id]
-			if !ok || e != (streamed{a.id, a.provider, a.what, a.seq}) {
-				find(ruleSinkPhantom, a.provider, "%s %d, %s, id %s, is not what was committed: %v", stream, a.seq, a.what, a.id, e)
-				continue
-			}
-			if previous := before[a.id]; previous != "" && (settled[previous] == 0 || settled[previous] > a.received) {
-				find(ruleSinkOrder, a.provider, "%s %d came before the one before it, %d, was settled", stream, a.seq, known[previous].seq)
-			}
-		}
-		for _, e := range events {
-			dead := slices.Contains(d.letters, e.id)
-			switch {
-			case taken[e.id] == 0 && !dead:
-				find(ruleSinkLost, e.provider, "%s %d, %s, did not arrive and is no dead letter", stream, e.seq, e.what)
-			case dead && !refused[e.id]:
-				find(ruleSinkLetter, e.provider, "%s %d is a dead letter and was not refused", stream, e.seq)
-			case d.once && taken[e.id] > 1:
-				find(ruleSinkDoubled, e.provider, "%s %d is there %d times", stream, e.seq, taken[e.id])
-			}
-		}
+		s := d.of(stream)
+		s.checkArrivals(events)
+		s.checkEvents(events)
+		found = append(found, s.found...)
 	}
 	return found
+}
+
+// sentStream is what a sink was sent of one stream, by the id of the event.
+type sentStream struct {
+	delivery
+	stream  string
+	settled map[string]int // when it was first answered
+	taken   map[string]int // how many times
+	refused map[string]bool
+	found   []violation
+}
+
+func (d delivery) of(stream string) *sentStream {
+	s := &sentStream{delivery: d, stream: stream, settled: map[string]int{}, taken: map[string]int{}, refused: map[string]bool{}}
+	for _, a := range d.arrivals {
+		if a.stream != stream || a.answered == 0 {
+			continue
+		}
+		if at, ok := s.settled[a.id]; !ok || a.answered < at {
+			s.settled[a.id] = a.answered
+		}
+		if a.refused {
+			s.refused[a.id] = true
+		} else {
+			s.taken[a.id]++
+		}
+	}
+	return s
+}
+
+func (s *sentStream) find(rule, provider, format string, args ...any) {
+	s.found = append(s.found, violation{Rule: rule, Provider: provider, Detail: s.sink + ": " + fmt.Sprintf(format, args...)})
+}
+
+// checkArrivals checks that each arrival is of an event, and came once the one before it
+// of its provider was settled.
+func (s *sentStream) checkArrivals(events []streamed) {
+	known, before, last := map[string]streamed{}, map[string]string{}, map[string]string{}
+	for _, e := range events {
+		known[e.id] = e
+		before[e.id], last[e.provider] = last[e.provider], e.id
+	}
+	for _, a := range s.arrivals {
+		if a.stream != s.stream {
+			continue
+		}
+		e, ok := known[a.id]
+		if !ok || e != (streamed{a.id, a.provider, a.what, a.seq}) {
+			s.find(ruleSinkPhantom, a.provider, "%s %d, %s, id %s, is not what was committed: %v", s.stream, a.seq, a.what, a.id, e)
+			continue
+		}
+		if previous := before[a.id]; previous != "" && (s.settled[previous] == 0 || s.settled[previous] > a.received) {
+			s.find(ruleSinkOrder, a.provider, "%s %d came before the one before it, %d, was settled", s.stream, a.seq, known[previous].seq)
+		}
+	}
+}
+
+// checkEvents checks that each event arrived, or was refused and is a dead letter.
+func (s *sentStream) checkEvents(events []streamed) {
+	for _, e := range events {
+		dead := slices.Contains(s.letters, e.id)
+		switch {
+		case s.taken[e.id] == 0 && !dead:
+			s.find(ruleSinkLost, e.provider, "%s %d, %s, did not arrive and is no dead letter", s.stream, e.seq, e.what)
+		case dead && !s.refused[e.id]:
+			s.find(ruleSinkLetter, e.provider, "%s %d is a dead letter and was not refused", s.stream, e.seq)
+		case s.once && s.taken[e.id] > 1:
+			s.find(ruleSinkDoubled, e.provider, "%s %d is there %d times", s.stream, e.seq, s.taken[e.id])
+		}
+	}
 }
 
 func TestTheCheckerFindsDeliveriesThatAreMissingForgedOrOutOfOrder(t *testing.T) {

@@ -63,22 +63,30 @@ func (w *world) count(kind string, done bool) {
 	}
 }
 
-// inject injects one fault. It reports false when there was nothing to be broken.
-func (w *world) inject(ctx context.Context, f fault, name string, until func(time.Duration, func())) bool {
+// target returns the worker that a fault is for, nil when it is for the leader and there
+// is none.
+func (w *world) target(ctx context.Context, f fault) *worker {
 	target := w.workers[f.worker]
 	if *keep != "" {
 		fmt.Printf("%s soak %s: next is %s\n", time.Now().Format("15:04:05.000"), w.source, f.kind)
 	}
-	if strings.Contains(f.kind, "leader") && f.kind != "terminate-leader" {
-		if target = w.leader(ctx); target == nil {
-			return false
-		}
-	}
-	if strings.Contains(f.kind, "standby") {
+	switch {
+	case strings.Contains(f.kind, "standby"):
 		target = w.standby()
+	case strings.Contains(f.kind, "leader") && f.kind != "terminate-leader":
+		target = w.leader(ctx)
 	}
-	if *keep != "" {
+	if *keep != "" && target != nil {
 		fmt.Printf("%s soak %s: %s on worker %d for %s\n", time.Now().Format("15:04:05.000"), w.source, f.kind, target.index, f.length)
+	}
+	return target
+}
+
+// inject injects one fault. It reports false when there was nothing to be broken.
+func (w *world) inject(ctx context.Context, f fault, name string, until func(time.Duration, func())) bool {
+	target := w.target(ctx, f)
+	if target == nil {
+		return false
 	}
 	thaw := func() { target.signal(syscall.SIGCONT, false) }
 	ms := func(low, span int) int { return low + f.n%span }

@@ -62,45 +62,61 @@ func (c *checker) checkNotices(epochs []epoch) []violation {
 		seeds = append(seeds, event{id, 0})
 	}
 	for i, e := range epochs {
-		received := map[string][]string{}
-		for _, n := range e.notices {
-			var p payload
-			if err := json.Unmarshal([]byte(n.payload), &p); err != nil {
-				found = append(found, violation{Rule: ruleNotify, Detail: n.channel + ": " + err.Error()})
-				continue
-			}
-			switch n.channel {
-			case driftChannel:
-				a, known := rows[p.ID]
-				if !known || a.seq != p.Seq || a.kind != p.Kind || a.provider != p.Provider || a.providerID != p.ProviderID || a.dbHash != p.DBHash {
-					found = append(found, violation{Rule: ruleNotify, Provider: p.Provider, Detail: fmt.Sprintf("the payload of alert %d is not as the row: %s", p.Seq, n.payload)})
-				}
-				received[n.channel] = append(received[n.channel], p.ID)
-			case auditChannel:
-				received[n.channel] = append(received[n.channel], p.ID)
-			case seededChannel:
-				received[n.channel] = append(received[n.channel], p.ProviderID)
-			}
-		}
+		received, wrong := e.received(rows)
+		found = append(found, wrong...)
 		for channel, events := range map[string][]event{driftChannel: alerts, auditChannel: entries, seededChannel: seeds} {
-			var all []string
-			for _, e := range events {
-				all = append(all, e.id)
-			}
-			have := received[channel]
-			if len(have) == 0 {
-				continue
-			}
-			at := slices.Index(all, have[0])
-			switch {
-			case at < 0 || at+len(have) > len(all) || !slices.Equal(all[at:at+len(have)], have):
-				found = append(found, violation{Rule: ruleNotify, Detail: fmt.Sprintf("what session %d received on %s is not what was committed, in order: %d from %s", i, channel, len(have), have[0])})
-			case at > 0 && channel == driftChannel && events[at-1].end > e.from:
-				found = append(found, violation{Rule: ruleNotify, Detail: fmt.Sprintf("session %d did not receive alert %s", i, all[at-1])})
-			case e.last && at+len(have) < len(all):
-				found = append(found, violation{Rule: ruleNotify, Detail: fmt.Sprintf("session %d did not receive the last %d on %s", i, len(all)-at-len(have), channel)})
+			if detail := e.compare(channel, events, received[channel]); detail != "" {
+				found = append(found, violation{Rule: ruleNotify, Detail: fmt.Sprintf("session %d %s", i, detail)})
 			}
 		}
 	}
 	return found
+}
+
+// received returns the ids that the session received on each channel, and the payloads
+// that are not as their row.
+func (e epoch) received(rows map[string]alert) (ids map[string][]string, wrong []violation) {
+	ids = map[string][]string{}
+	for _, n := range e.notices {
+		var p payload
+		if err := json.Unmarshal([]byte(n.payload), &p); err != nil {
+			wrong = append(wrong, violation{Rule: ruleNotify, Detail: n.channel + ": " + err.Error()})
+			continue
+		}
+		switch n.channel {
+		case driftChannel:
+			a, known := rows[p.ID]
+			if !known || a.seq != p.Seq || a.kind != p.Kind || a.provider != p.Provider || a.providerID != p.ProviderID || a.dbHash != p.DBHash {
+				wrong = append(wrong, violation{Rule: ruleNotify, Provider: p.Provider, Detail: fmt.Sprintf("the payload of alert %d is not as the row: %s", p.Seq, n.payload)})
+			}
+			ids[n.channel] = append(ids[n.channel], p.ID)
+		case auditChannel:
+			ids[n.channel] = append(ids[n.channel], p.ID)
+		case seededChannel:
+			ids[n.channel] = append(ids[n.channel], p.ProviderID)
+		}
+	}
+	return ids, wrong
+}
+
+// compare compares what the session received on a channel with what was committed. It
+// returns what is wrong, empty when nothing is.
+func (e epoch) compare(channel string, events []event, have []string) string {
+	if len(have) == 0 {
+		return ""
+	}
+	var all []string
+	for _, event := range events {
+		all = append(all, event.id)
+	}
+	at := slices.Index(all, have[0])
+	switch {
+	case at < 0 || at+len(have) > len(all) || !slices.Equal(all[at:at+len(have)], have):
+		return fmt.Sprintf("received on %s what was not committed in this order: %d from %s", channel, len(have), have[0])
+	case at > 0 && channel == driftChannel && events[at-1].end > e.from:
+		return fmt.Sprintf("did not receive alert %s", all[at-1])
+	case e.last && at+len(have) < len(all):
+		return fmt.Sprintf("did not receive the last %d on %s", len(all)-at-len(have), channel)
+	}
+	return ""
 }

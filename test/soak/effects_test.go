@@ -1,0 +1,119 @@
+package soak
+
+import "time"
+
+// effects is what one transaction did to the tables, each in the order of its changes.
+type effects struct {
+	label  string         // what a writer's transaction is for
+	before map[string]int // how many rows each name had before
+
+	touched  map[string]bool     // names of the rows that it changed
+	inserted []row               // id and name
+	keys     map[string][]string // ids of inserted keys, by provider id
+	secrets  map[string][]sealed
+	written  bool // to the provider tables, other than by an INSERT
+
+	staged   []entry
+	unstaged []string // ids of entries that left the outbox
+
+	alerts    []alert
+	gaps      int // alerts that say so
+	positions []change
+	recorded  map[string]*state
+	began     map[string]time.Time // when the recorded state was observed
+}
+
+// isOfWorker reports whether the transaction did what a worker alone does.
+func (e *effects) isOfWorker() bool {
+	return len(e.inserted) > 0 || len(e.keys) > 0 || e.written || len(e.staged) > 0
+}
+
+// effectsOf replays the changes of a transaction.
+func (c *checker) effectsOf(t transaction) effects {
+	e := effects{
+		before: c.present(), touched: map[string]bool{}, keys: map[string][]string{}, secrets: map[string][]sealed{},
+		recorded: map[string]*state{}, began: map[string]time.Time{},
+	}
+	for _, ch := range t.changes {
+		switch ch.table {
+		case "soak.history":
+			e.label = ch.row.text("op") + " " + ch.row.text("providers")
+			c.labels[ch.row.text("id")] = true
+			c.mark(ch.row.text("op"), ch.row.text("providers"))
+		case "public.ai_providers":
+			if ch.action == "INSERT" {
+				e.inserted = append(e.inserted, row{name: ch.row.text("name"), id: ch.row.text("id")})
+			} else {
+				e.written = true
+			}
+			c.apply(ch, t.end, e.touched)
+		case "public.ai_provider_keys":
+			e.addKey(ch)
+		case "public.dbcrypt_keys":
+			c.encrypted = true
+		case "provwatch.audit_outbox":
+			if ch.action == "INSERT" {
+				e.staged = append(e.staged, parseEntry(ch.row))
+			} else if ch.action == "DELETE" {
+				e.unstaged = append(e.unstaged, c.stagedID(ch.key.text("seq")))
+			}
+		case "provwatch.audit_log":
+			c.deliver(ch, t.end)
+		case "provwatch.drift_alerts":
+			c.addAlert(&e, t, ch)
+		case "provwatch.wal_position":
+			e.positions = append(e.positions, ch)
+		case "provwatch.drift_state":
+			c.addState(&e, ch)
+		}
+	}
+	return e
+}
+
+func (e *effects) addKey(ch change) {
+	if ch.action != "INSERT" {
+		e.written = true
+		return
+	}
+	of := ch.row.text("provider_id")
+	e.keys[of] = append(e.keys[of], ch.row.text("id"))
+	e.secrets[of] = append(e.secrets[of], sealed{ch.row.text("api_key"), ch.row.text("api_key_key_id")})
+}
+
+// addAlert adds a row of the alerts. Those that are about no provider count at once.
+func (c *checker) addAlert(e *effects, t transaction, ch change) {
+	if ch.action != "INSERT" {
+		c.violate(ruleSeq, ch.row.text("provider"), t.end, "an alert was changed: %s", ch.action)
+		return
+	}
+	a, err := parseAlert(ch.row)
+	if err != nil {
+		c.violate(ruleContent, a.provider, t.end, "%v", err)
+	}
+	a.end, a.committed = t.end, t.at
+	switch a.kind {
+	case "gap":
+		e.gaps++
+		c.count(a)
+	case "rewound":
+		if ch.row.text("certain") != "false" {
+			c.violate(ruleRewind, "", t.end, "alert %d says for certain that alerts are gone: %s", a.seq, ch.row.text("reason"))
+		}
+		c.rewinds++
+		c.count(a)
+	default:
+		e.alerts = append(e.alerts, a)
+	}
+}
+
+func (c *checker) addState(e *effects, ch change) {
+	if ch.action == "DELETE" {
+		e.recorded[ch.key.text("provider")] = &state{kind: inSync}
+		return
+	}
+	name := ch.row.text("provider")
+	e.recorded[name] = &state{kind: ch.row.text("kind"), hash: ch.row.text("db_hash")}
+	if at, err := time.Parse("2006-01-02 15:04:05.999999-07", ch.row.text("observed_at")); err == nil {
+		e.began[name] = c.real(at)
+	}
+}
