@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
@@ -32,97 +34,84 @@ const (
 // BenchmarkFull measures a verification of everything, with everything in sync
 // and recorded, beside reading the same columns of the same rows.
 func BenchmarkFull(b *testing.B) {
-	ctx := context.Background()
 	r := newResult("full")
 	sizes := sizes(b, *fullSizes)
 	for _, n := range sizes {
-		d := emptyDatabase(b, fmt.Sprintf("full_%d", n))
-		d.migrate(schema.Needs{Triggers: true})
-		desired := desiredProviders(b, n)
-		d.fill(desired, true)
-		pool := d.pool(nil)
-		verifier := verify.New(pool, desired, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), noMetrics{})
-		read := func(sql string, scan func(rowScanner, *storedProvider) error) error {
-			rows, err := pool.Query(ctx, sql)
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			count := 0
-			var row storedProvider
-			for rows.Next() {
-				if err := scan(rows, &row); err != nil {
-					return err
-				}
-				count++
-			}
-			if count != n {
-				return fmt.Errorf("there are %d rows, want %d", count, n)
-			}
-			return rows.Err()
-		}
-		arms := []struct {
-			name string
-			do   func() error
-		}{
-			{"verification", func() error {
-				return verifier.Verify(ctx, verify.Request{All: true, Source: pubsub.SourceResync})
-			}},
-			{"SELECT", func() error { return read(selectProviders, scanProvider) }},
-			{"SELECT, with what was recorded", func() error {
-				return read(selectRecorded, func(rows rowScanner, p *storedProvider) error {
-					var kind, env, db *string
-					return rows.Scan(&p.ID, &p.Name, &p.Type, &p.BaseURL, &p.Enabled, &p.Deleted, &p.Settings, &p.settingsKeyID, &p.UpdatedAt, &kind, &env, &db)
-				})
-			}},
-		}
-		for round := -1; round < roundsOf(*fullRounds, n, 300000); round++ {
-			for i := range arms {
-				arm := arms[(max(0, round)+i)%len(arms)]
-				start := time.Now()
-				if err := arm.do(); err != nil {
-					b.Fatal(err)
-				}
-				if round >= 0 {
-					r.add(arm.name, n, "seconds", time.Since(start).Seconds())
-				}
-			}
-		}
-		profiled(b, fmt.Sprintf("full-%d", n), func() {
-			for start := time.Now(); time.Since(start) < 2*time.Second; {
-				if err := arms[0].do(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		// Everything was in sync and recorded all the time.
-		var alerts, recorded int
-		if err := d.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM provwatch.drift_alerts), (SELECT count(DISTINCT xmin::text) FROM provwatch.drift_state)`).
-			Scan(&alerts, &recorded); err != nil {
-			b.Fatal(err)
-		}
-		if alerts != 0 || recorded != 1 {
-			b.Fatalf("the verifications have written %d alerts and states in %d transactions", alerts, recorded-1)
-		}
-		pool.Close()
+		measureFull(b, r, n)
 	}
 	r.close(b)
 
 	fmt.Printf("\nFull: ms, median [quartiles]; foreign cores %.2f\n\n", r.ForeignCores)
 	header("providers", "rounds", "verification", "SELECT", "SELECT, with what was recorded", "verification / SELECT", "verification / SELECT with what was recorded")
 	for _, n := range sizes {
-		ms := func(arm string) string {
-			var list []float64
-			for _, v := range r.of(arm, n, "seconds") {
-				list = append(list, v*1000)
-			}
-			return middle("%.1f", list)
-		}
+		ms := func(arm string) string { return middle("%.1f", r.milliseconds(arm, n)) }
 		row(n, len(r.of("SELECT", n, "seconds")), ms("verification"), ms("SELECT"), ms("SELECT, with what was recorded"),
 			middle("%.2f", r.ratios("verification", "SELECT", n, "seconds")),
 			middle("%.2f", r.ratios("verification", "SELECT, with what was recorded", n, "seconds")))
 	}
 	fmt.Println()
+}
+
+func measureFull(b *testing.B, r *result, n int) {
+	b.Helper()
+	ctx := context.Background()
+	d := emptyDatabase(b, fmt.Sprintf("full_%d", n))
+	d.migrate(schema.Needs{Triggers: true})
+	desired := desiredProviders(b, n)
+	d.fill(desired, true)
+	pool := d.pool(nil)
+	defer pool.Close()
+	verifier := verify.New(pool, desired, drift.IgnoreCredentials, slog.New(slog.DiscardHandler), noMetrics{})
+	arms := []timedArm{
+		{"verification", func() error {
+			return verifier.Verify(ctx, verify.Request{All: true, Source: pubsub.SourceResync})
+		}},
+		{"SELECT", func() error { return readProviders(ctx, pool, n, selectProviders, scanProvider) }},
+		{"SELECT, with what was recorded", func() error {
+			return readProviders(ctx, pool, n, selectRecorded, func(rows rowScanner, p *storedProvider) error {
+				var kind, env, db *string
+				return rows.Scan(&p.ID, &p.Name, &p.Type, &p.BaseURL, &p.Enabled, &p.Deleted, &p.Settings, &p.settingsKeyID, &p.UpdatedAt, &kind, &env, &db)
+			})
+		}},
+	}
+	r.time(b, n, roundsOf(*fullRounds, n, 300000), arms)
+	profiled(b, fmt.Sprintf("full-%d", n), func() {
+		for start := time.Now(); time.Since(start) < 2*time.Second; {
+			if err := arms[0].do(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	// Everything was in sync and recorded all the time.
+	var alerts, recorded int
+	if err := d.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM provwatch.drift_alerts), (SELECT count(DISTINCT xmin::text) FROM provwatch.drift_state)`).
+		Scan(&alerts, &recorded); err != nil {
+		b.Fatal(err)
+	}
+	if alerts != 0 || recorded != 1 {
+		b.Fatalf("the verifications have written %d alerts and states in %d transactions", alerts, recorded-1)
+	}
+}
+
+// readProviders reads all rows of the providers, of which there are n.
+func readProviders(ctx context.Context, pool *pgxpool.Pool, n int, sql string, scan func(rowScanner, *storedProvider) error) error {
+	rows, err := pool.Query(ctx, sql)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	count := 0
+	var row storedProvider
+	for rows.Next() {
+		if err := scan(rows, &row); err != nil {
+			return err
+		}
+		count++
+	}
+	if count != n {
+		return fmt.Errorf("there are %d rows, want %d", count, n)
+	}
+	return rows.Err()
 }
 
 // rowScanner is a row that can be scanned.

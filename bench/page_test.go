@@ -31,72 +31,9 @@ var (
 func BenchmarkPage(b *testing.B) {
 	r := newResult("page")
 	sizes := sizes(b, *pageSizes)
-	type look struct {
-		arm string
-		do  func() error
-	}
-	var arms []string
+	var arms []timedArm
 	for _, n := range sizes {
-		d := emptyDatabase(b, fmt.Sprintf("page_%d", n))
-		d.migrate(schema.Needs{Triggers: true})
-		desired := desiredProviders(b, n)
-		d.fill(desired, true)
-		file := environmentFile(b, n)
-		w := d.launch(nil, "--source=notify", "--env-file="+file, "--http-addr=127.0.0.1:0", "--resync=24h")
-		w.waitLonger("msg=ready", largeBoot)
-		d.alert(min(n/2, 1000))
-
-		page := func(query, want string) func() error {
-			return func() error {
-				response, err := http.Get("http://" + w.address() + "/" + query)
-				if err != nil {
-					return err
-				}
-				defer response.Body.Close()
-				body, err := io.ReadAll(response.Body)
-				if err == nil && (response.StatusCode != http.StatusOK || !strings.Contains(string(body), want)) {
-					err = fmt.Errorf("%s has answered %s without %q:\n%.4000s", query, response.Status, want, body)
-				}
-				return err
-			}
-		}
-		command := func(args ...string) func() error {
-			return func() error {
-				c := exec.Command(binary, append([]string{"status"}, args...)...)
-				c.Env = []string{"DATABASE_URL=" + d.dsn()}
-				out, err := c.CombinedOutput()
-				if err == nil && !strings.HasPrefix(string(out), english.Plural(n, "provider", "")+": ") {
-					err = fmt.Errorf("worker status has printed:\n%.4000s", out)
-				}
-				return err
-			}
-		}
-		last := desired[n-1].Name
-		looks := []look{
-			{"page", page("", "of "+english.Plural(n, "provider", ""))},
-			{"page, in sync", page("?state=in_sync", "Providers in sync, 100 of them")},
-			{"page, one name", page("?q="+last, "1 in all")},
-			{"page, the end of the list", page("?after=in_sync:"+last, "There are no providers.")},
-			{"worker status", command("--env-file=" + file)},
-			{"worker status, no environment", command()},
-		}
-		for round := -1; round < roundsOf(*pageRounds, n, 1_000_000); round++ {
-			for i := range looks {
-				l := looks[(max(0, round)+i)%len(looks)]
-				start := time.Now()
-				if err := l.do(); err != nil {
-					b.Fatal(err)
-				}
-				if round >= 0 {
-					r.add(l.arm, n, "seconds", time.Since(start).Seconds())
-				}
-			}
-		}
-		arms = arms[:0]
-		for _, l := range looks {
-			arms = append(arms, l.arm)
-		}
-		w.end(syscall.SIGTERM)
+		arms = measurePage(b, r, n)
 	}
 	r.close(b)
 
@@ -104,14 +41,64 @@ func BenchmarkPage(b *testing.B) {
 	header("providers", "arm", "rounds", "median [quartiles]", "p90")
 	for _, n := range sizes {
 		for _, arm := range arms {
-			var ms []float64
-			for _, v := range r.of(arm, n, "seconds") {
-				ms = append(ms, v*1000)
-			}
-			row(n, arm, len(ms), middle("%.1f", ms), fmt.Sprintf("%.1f", quantile(slices.Sorted(slices.Values(ms)), 0.9)))
+			ms := r.milliseconds(arm.name, n)
+			row(n, arm.name, len(ms), middle("%.1f", ms), fmt.Sprintf("%.1f", quantile(slices.Sorted(slices.Values(ms)), 0.9)))
 		}
 	}
 	fmt.Println()
+}
+
+// measurePage returns the arms, which are the same for each size.
+func measurePage(b *testing.B, r *result, n int) []timedArm {
+	b.Helper()
+	d := emptyDatabase(b, fmt.Sprintf("page_%d", n))
+	d.migrate(schema.Needs{Triggers: true})
+	desired := desiredProviders(b, n)
+	d.fill(desired, true)
+	file := environmentFile(b, n)
+	w := d.launch(nil, "--source=notify", "--env-file="+file, "--http-addr=127.0.0.1:0", "--resync=24h")
+	w.waitLonger("msg=ready", largeBoot)
+	d.alert(min(n/2, 1000))
+
+	page := func(query, want string) func() error { return func() error { return w.getPage(query, want) } }
+	all := english.Plural(n, "provider", "")
+	last := desired[n-1].Name
+	arms := []timedArm{
+		{"page", page("", "of "+all)},
+		{"page, in sync", page("?state=in_sync", "Providers in sync, 100 of them")},
+		{"page, one name", page("?q="+last, "1 in all")},
+		{"page, the end of the list", page("?after=in_sync:"+last, "There are no providers.")},
+		{"worker status", func() error { return d.status(all, "--env-file="+file) }},
+		{"worker status, no environment", func() error { return d.status(all) }},
+	}
+	r.time(b, n, roundsOf(*pageRounds, n, 1_000_000), arms)
+	w.end(syscall.SIGTERM)
+	return arms
+}
+
+// getPage gets the status page, which must hold the text.
+func (w *worker) getPage(query, want string) error {
+	response, err := http.Get("http://" + w.address() + "/" + query)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && (response.StatusCode != http.StatusOK || !strings.Contains(string(body), want)) {
+		err = fmt.Errorf("%s has answered %s without %q:\n%.4000s", query, response.Status, want, body)
+	}
+	return err
+}
+
+// status runs "worker status", which must print first how many providers there are.
+func (d *database) status(all string, args ...string) error {
+	c := exec.Command(binary, append([]string{"status"}, args...)...)
+	c.Env = []string{"DATABASE_URL=" + d.dsn()}
+	out, err := c.CombinedOutput()
+	if err == nil && !strings.HasPrefix(string(out), all+": ") {
+		err = fmt.Errorf("worker status has printed:\n%.4000s", out)
+	}
+	return err
 }
 
 // alert lets so many providers drift and come back until there are enough alerts,

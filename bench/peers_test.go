@@ -182,30 +182,37 @@ func (r *bareReader) next(ctx context.Context) (pglogrepl.Message, error) {
 		}
 		switch data.Data[0] {
 		case pglogrepl.PrimaryKeepaliveMessageByteID:
-			alive, err := pglogrepl.ParsePrimaryKeepaliveMessage(data.Data[1:])
-			if err != nil {
+			if err := r.answer(ctx, data.Data[1:]); err != nil {
 				return nil, err
-			}
-			if alive.ReplyRequested {
-				if err := r.confirm(ctx); err != nil {
-					return nil, err
-				}
 			}
 		case pglogrepl.XLogDataByteID:
-			log, err := pglogrepl.ParseXLogData(data.Data[1:])
-			if err != nil {
-				return nil, err
-			}
-			message, err := pglogrepl.Parse(log.WALData)
-			if err != nil {
-				return nil, err
-			}
-			if commit, ok := message.(*pglogrepl.CommitMessage); ok {
-				r.confirmed = commit.TransactionEndLSN
-			}
-			return message, nil
+			return r.decode(data.Data[1:])
 		}
 	}
+}
+
+// answer answers a sign of life of the server that asks for one.
+func (r *bareReader) answer(ctx context.Context, keepalive []byte) error {
+	alive, err := pglogrepl.ParsePrimaryKeepaliveMessage(keepalive)
+	if err != nil || !alive.ReplyRequested {
+		return err
+	}
+	return r.confirm(ctx)
+}
+
+func (r *bareReader) decode(data []byte) (pglogrepl.Message, error) {
+	log, err := pglogrepl.ParseXLogData(data)
+	if err != nil {
+		return nil, err
+	}
+	message, err := pglogrepl.Parse(log.WALData)
+	if err != nil {
+		return nil, err
+	}
+	if commit, ok := message.(*pglogrepl.CommitMessage); ok {
+		r.confirmed = commit.TransactionEndLSN
+	}
+	return message, nil
 }
 
 func (r *bareReader) confirm(ctx context.Context) error {

@@ -50,7 +50,6 @@ func roundsOf(most, n, affordable int) int { return max(3, min(most, affordable/
 // BenchmarkSeed measures a seed of empty tables beside the same rows inserted one
 // by one, and beside COPY of them.
 func BenchmarkSeed(b *testing.B) {
-	ctx := context.Background()
 	d := emptyDatabase(b, "seed")
 	// The tables and nothing on them: neither triggers nor a publication.
 	d.migrate(schema.Needs{})
@@ -58,77 +57,78 @@ func BenchmarkSeed(b *testing.B) {
 	r := newResult("seed")
 	sizes := sizes(b, *seedSizes)
 	for _, n := range sizes {
-		desired := desiredProviders(b, n)
-		rows := rowsOf(b, desired)
-		arms := []struct {
-			name string
-			do   func() error
-		}{
-			{"seed", func() error {
-				_, err := seed.Seed(ctx, pool, desired, false, slog.New(slog.DiscardHandler))
-				return err
-			}},
-			{"row by row", func() error { return seedRowByRow(ctx, pool, desired) }},
-			{"COPY", func() error { return copySeed(ctx, pool, rows) }},
-		}
-		turn := func(do func() error) time.Duration {
-			execute(b, d.conn, "TRUNCATE public.ai_providers, ai_provider_keys, provwatch.audit_outbox")
-			execute(b, d.conn, "CHECKPOINT")
-			// A seed is the first that a connection does: nothing is prepared yet.
-			pool.Reset()
-			if err := pool.Ping(ctx); err != nil {
-				b.Fatal(err)
-			}
-			start := time.Now()
-			if err := do(); err != nil {
-				b.Fatal(err)
-			}
-			took := time.Since(start)
-			var have [3]int
-			if err := d.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM public.ai_providers), (SELECT count(*) FROM public.ai_provider_keys),
-				(SELECT count(*) FROM provwatch.audit_outbox)`).Scan(&have[0], &have[1], &have[2]); err != nil {
-				b.Fatal(err)
-			}
-			if want := [3]int{len(rows.providers), len(rows.keys), len(rows.entries)}; have != want {
-				b.Fatalf("there are %d providers, keys and audit entries, want %d", have, want)
-			}
-			return took
-		}
-		for round := -1; round < roundsOf(*seedRounds, n, 20000); round++ {
-			for i := range arms {
-				arm := arms[(max(0, round)+i)%len(arms)]
-				if arm.name == "row by row" && (n > *seedOneByOne || n >= *seedSlow && round != 0) {
-					continue
-				}
-				if took := turn(arm.do); round >= 0 {
-					r.add(arm.name, n, "seconds", took.Seconds())
-				}
-			}
-		}
-		for range 3 {
-			start := time.Now()
-			desiredProviders(b, n)
-			r.add("parse", n, "seconds", time.Since(start).Seconds())
-		}
-		profiled(b, fmt.Sprintf("seed-%d", n), func() { turn(arms[0].do) })
-		profiled(b, fmt.Sprintf("parse-%d", n), func() { desiredProviders(b, n) })
+		measureSeed(d, pool, r, n)
 	}
 	r.close(b)
 
 	fmt.Printf("\nSeed: ms, median [quartiles]; foreign cores %.2f\n\n", r.ForeignCores)
 	header("providers", "rounds", "seed", "row by row", "COPY", "row by row / seed", "seed / COPY", "parsing the environment file")
-	inMS := func(list []float64) (ms []float64) {
-		for _, v := range list {
-			ms = append(ms, v*1000)
-		}
-		return ms
-	}
 	for _, n := range sizes {
-		row(n, len(r.of("seed", n, "seconds")), middle("%.1f", inMS(r.of("seed", n, "seconds"))), middle("%.1f", inMS(r.of("row by row", n, "seconds"))),
-			middle("%.1f", inMS(r.of("COPY", n, "seconds"))), middle("%.2f", r.ratios("row by row", "seed", n, "seconds")),
-			middle("%.2f", r.ratios("seed", "COPY", n, "seconds")), middle("%.1f", inMS(r.of("parse", n, "seconds"))))
+		ms := func(arm string) string { return middle("%.1f", r.milliseconds(arm, n)) }
+		row(n, len(r.of("seed", n, "seconds")), ms("seed"), ms("row by row"), ms("COPY"),
+			middle("%.2f", r.ratios("row by row", "seed", n, "seconds")), middle("%.2f", r.ratios("seed", "COPY", n, "seconds")), ms("parse"))
 	}
 	fmt.Println()
+}
+
+func measureSeed(d *database, pool *pgxpool.Pool, r *result, n int) {
+	b := d.b
+	b.Helper()
+	ctx := context.Background()
+	desired := desiredProviders(b, n)
+	rows := rowsOf(b, desired)
+	arms := []timedArm{
+		{"seed", func() error {
+			_, err := seed.Seed(ctx, pool, desired, false, slog.New(slog.DiscardHandler))
+			return err
+		}},
+		{"row by row", func() error { return seedRowByRow(ctx, pool, desired) }},
+		{"COPY", func() error { return copySeed(ctx, pool, rows) }},
+	}
+	for round, i := range inTurn(roundsOf(*seedRounds, n, 20000), len(arms)) {
+		arm := arms[i]
+		if arm.name == "row by row" && (n > *seedOneByOne || n >= *seedSlow && round != 0) {
+			continue
+		}
+		if took := d.seedEmpty(pool, rows, arm.do); round >= 0 {
+			r.add(arm.name, n, "seconds", took.Seconds())
+		}
+	}
+	for range 3 {
+		start := time.Now()
+		desiredProviders(b, n)
+		r.add("parse", n, "seconds", time.Since(start).Seconds())
+	}
+	profiled(b, fmt.Sprintf("seed-%d", n), func() { d.seedEmpty(pool, rows, arms[0].do) })
+	profiled(b, fmt.Sprintf("parse-%d", n), func() { desiredProviders(b, n) })
+}
+
+// seedEmpty empties the tables and returns how long it takes to put the rows there.
+func (d *database) seedEmpty(pool *pgxpool.Pool, rows seedRows, do func() error) time.Duration {
+	b := d.b
+	b.Helper()
+	ctx := context.Background()
+	execute(b, d.conn, "TRUNCATE public.ai_providers, ai_provider_keys, provwatch.audit_outbox")
+	execute(b, d.conn, "CHECKPOINT")
+	// A seed is the first that a connection does: nothing is prepared yet.
+	pool.Reset()
+	if err := pool.Ping(ctx); err != nil {
+		b.Fatal(err)
+	}
+	start := time.Now()
+	if err := do(); err != nil {
+		b.Fatal(err)
+	}
+	took := time.Since(start)
+	var have [3]int
+	if err := d.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM public.ai_providers), (SELECT count(*) FROM public.ai_provider_keys),
+		(SELECT count(*) FROM provwatch.audit_outbox)`).Scan(&have[0], &have[1], &have[2]); err != nil {
+		b.Fatal(err)
+	}
+	if want := [3]int{len(rows.providers), len(rows.keys), len(rows.entries)}; have != want {
+		b.Fatalf("there are %d providers, keys and audit entries, want %d", have, want)
+	}
+	return took
 }
 
 // seedRowByRow does what a seed does, one statement at a time: each provider is

@@ -45,45 +45,10 @@ func BenchmarkStandbys(b *testing.B) {
 			}
 			// What starting leaves behind is over.
 			time.Sleep(500 * time.Millisecond)
-			before := readUsage()
-			time.Sleep(*standbyIdle)
-			after := readUsage()
-			var pids []int
-			for _, w := range workers {
-				pids = append(pids, w.command.Process.Pid)
-			}
-			r.add(source, count, "server's cores, idle", after.cores(before, after.server()...))
-			r.add(source, count, "workers' cores, idle", after.cores(before, pids...))
-
-			for i := range *standbyChanges {
-				// Alerts are written at most 20 times a second.
-				time.Sleep(55*time.Millisecond + rand.N(20*time.Millisecond))
-				tx, err := d.conn.Begin(ctx)
-				if err != nil {
-					b.Fatal(err)
-				}
-				row := i % *providers
-				if _, err := tx.Exec(ctx, toggle, d.ids[row], providerURL(row), driftedURL(row)); err != nil {
-					b.Fatal(err)
-				}
-				start := time.Now()
-				if err := tx.Commit(ctx); err != nil {
-					b.Fatal(err)
-				}
-				r.add(source, count, "seconds to an alert", await(b, arrivals, d.ids[row]).Sub(start).Seconds())
-			}
-
-			alerts, _ := (&arm{database: d, running: true}).recorded(b)
-			before = readUsage()
-			written := writeBusily(b, d, conns)
-			after = readUsage()
-			took := after.at.Sub(before.at).Seconds()
-			behind := (&arm{database: d}).caughtUp(b)
-			alertsAfter, _ := (&arm{database: d, running: true}).recorded(b)
-			r.add(source, count, "transactions per second", float64(written)/took)
-			r.add(source, count, "alerts per second", float64(alertsAfter-alerts)/took)
-			r.add(source, count, "server's µs for a transaction", after.cores(before, after.server()...)*took*1e6/float64(written))
-			r.add(source, count, "seconds behind", behind.Seconds())
+			m := standbyMeasurement{r, d, source, count}
+			m.idle(workers)
+			m.alerts(arrivals)
+			m.busy(conns)
 			drain(arrivals)
 		}
 		for _, c := range conns {
@@ -108,6 +73,65 @@ func BenchmarkStandbys(b *testing.B) {
 		}
 	}
 	fmt.Println()
+}
+
+// standbyMeasurement measures the database of a source with a number of standby workers.
+type standbyMeasurement struct {
+	r      *result
+	d      *database
+	source string
+	count  int
+}
+
+// idle measures the processor time while nothing happens.
+func (m standbyMeasurement) idle(workers []*worker) {
+	before := readUsage()
+	time.Sleep(*standbyIdle)
+	after := readUsage()
+	var pids []int
+	for _, w := range workers {
+		pids = append(pids, w.command.Process.Pid)
+	}
+	m.r.add(m.source, m.count, "server's cores, idle", after.cores(before, after.server()...))
+	m.r.add(m.source, m.count, "workers' cores, idle", after.cores(before, pids...))
+}
+
+// alerts measures the way from a commit to its alert.
+func (m standbyMeasurement) alerts(arrivals <-chan arrival) {
+	b, ctx := m.d.b, context.Background()
+	for i := range *standbyChanges {
+		// Alerts are written at most 20 times a second.
+		time.Sleep(55*time.Millisecond + rand.N(20*time.Millisecond))
+		tx, err := m.d.conn.Begin(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		row := i % *providers
+		if _, err := tx.Exec(ctx, toggle, m.d.ids[row], providerURL(row), driftedURL(row)); err != nil {
+			b.Fatal(err)
+		}
+		start := time.Now()
+		if err := tx.Commit(ctx); err != nil {
+			b.Fatal(err)
+		}
+		m.r.add(m.source, m.count, "seconds to an alert", await(b, arrivals, m.d.ids[row]).Sub(start).Seconds())
+	}
+}
+
+// busy measures writers that write as fast as they can.
+func (m standbyMeasurement) busy(conns []*pgx.Conn) {
+	b := m.d.b
+	alerts, _ := (&arm{database: m.d, running: true}).recorded(b)
+	before := readUsage()
+	written := writeBusily(b, m.d, conns)
+	after := readUsage()
+	took := after.at.Sub(before.at).Seconds()
+	behind := (&arm{database: m.d}).caughtUp(b)
+	alertsAfter, _ := (&arm{database: m.d, running: true}).recorded(b)
+	m.r.add(m.source, m.count, "transactions per second", float64(written)/took)
+	m.r.add(m.source, m.count, "alerts per second", float64(alertsAfter-alerts)/took)
+	m.r.add(m.source, m.count, "server's µs for a transaction", after.cores(before, after.server()...)*took*1e6/float64(written))
+	m.r.add(m.source, m.count, "seconds behind", behind.Seconds())
 }
 
 // writeBusily lets writers write as fast as they can, and returns how many
