@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -13,6 +14,7 @@ import (
 	"provwatch/internal/leader"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
@@ -23,12 +25,15 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 var hasher = provider.NewRandomHasher()
 
 // unmeasured measures nothing.
-type unmeasured struct{ verify.Metrics }
+type unmeasured struct{}
 
-func (unmeasured) SlotObserved(SlotStatus)                 {}
-func (unmeasured) TransactionsHandled(int)                 {}
-func (unmeasured) DriftsObserved(map[drift.Kind]int)       {}
-func (unmeasured) NotComparableObserved(map[string]string) {}
+func (unmeasured) SlotObserved(SlotStatus)                     {}
+func (unmeasured) TransactionsHandled(int)                     {}
+func (unmeasured) DriftsObserved(map[drift.Kind]int)           {}
+func (unmeasured) Verified(verify.Scope, time.Duration, error) {}
+func (unmeasured) AlertPublished(drift.Kind, pubsub.Source)    {}
+func (unmeasured) GapObserved(drift.Kind, time.Time)           {}
+func (unmeasured) NotComparableObserved(map[string]string)     {}
 
 // host is a [Host] that keeps what was verified.
 type host struct {

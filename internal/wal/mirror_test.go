@@ -53,6 +53,107 @@ func drawRow(t *rapid.T) fullRow {
 	}
 }
 
+// randomTable is a table that changes at random, and the mirror of what the stream shows of
+// that.
+type randomTable struct {
+	ids    []uuid.UUID
+	rows   map[uuid.UUID]fullRow
+	mirror *mirror
+}
+
+func (r *randomTable) drawID(t *rapid.T, label string) uuid.UUID {
+	return rapid.SampledFrom(r.ids).Draw(t, label)
+}
+
+func (r *randomTable) apply(t *rapid.T, c change) {
+	if _, unread := r.mirror.apply(c); unread != uuid.Nil {
+		t.Fatalf("row %s has to be read again", unread)
+	}
+}
+
+func (r *randomTable) insert(t *rapid.T) {
+	id := r.drawID(t, "id")
+	if _, exists := r.rows[id]; exists {
+		t.Skip("exists")
+	}
+	r.rows[id] = drawRow(t)
+	r.apply(t, change{put: r.rows[id].version(id)})
+}
+
+func (r *randomTable) update(t *rapid.T) {
+	id := r.drawID(t, "id")
+	before, exists := r.rows[id]
+	if !exists {
+		t.Skip("does not exist")
+	}
+	after, to := drawRow(t), id
+	if rapid.Bool().Draw(t, "new id") {
+		to = r.drawID(t, "to")
+		if _, taken := r.rows[to]; taken && to != id {
+			t.Skip("taken")
+		}
+	}
+	if rapid.Bool().Draw(t, "base URL out of line") {
+		after.baseURL = before.baseURL
+	}
+	if rapid.Bool().Draw(t, "settings out of line") {
+		after.region, after.bedrock = before.region, before.bedrock
+	}
+	c := change{put: drawVersion(t, to, before, after)}
+	if to != id {
+		c.removed = id
+	}
+	delete(r.rows, id)
+	r.rows[to] = after
+	r.apply(t, c)
+}
+
+// drawVersion returns a row after an update as the stream shows it, without some of what
+// has not changed.
+func drawVersion(t *rapid.T, id uuid.UUID, before, after fullRow) *version {
+	v := after.version(id)
+	if after.baseURL == before.baseURL && rapid.Bool().Draw(t, "base URL does not travel") {
+		v.baseURL, v.baseURLUnchanged = "", true
+	}
+	known := after.column().HashNeedsSettings() && before.column().HashNeedsSettings()
+	if known && after.region == before.region && after.bedrock == before.bedrock && rapid.Bool().Draw(t, "settings do not travel") {
+		v.settings, v.settingsUnchanged = provider.DecodedSettings{}, true
+	}
+	return v
+}
+
+func (r *randomTable) delete(t *rapid.T) {
+	id := r.drawID(t, "id")
+	delete(r.rows, id)
+	r.apply(t, change{removed: id})
+}
+
+func (r *randomTable) truncate(t *rapid.T) {
+	clear(r.rows)
+	r.apply(t, change{truncate: true})
+}
+
+func (r *randomTable) compare(t *rapid.T) {
+	m := r.mirror
+	if len(m.rows) != len(r.rows) {
+		t.Fatalf("the mirror has %d rows, the table %d", len(m.rows), len(r.rows))
+	}
+	byName := map[string]int{}
+	for id, want := range r.rows {
+		have := m.rows[id]
+		if have == nil || have.name != want.name || have.enabled != want.enabled || have.deleted != want.deleted ||
+			have.hashes != want.hashes() || have.column != want.column() || !have.baseURLKnown || have.BaseURL != want.baseURL {
+			t.Fatalf("row %s: the mirror has %+v, the table %+v", id, have, want)
+		}
+		byName[want.name]++
+	}
+	for name, n := range byName {
+		if len(m.byName[name]) != n {
+			t.Fatalf("%d rows of name %s, want %d", len(m.byName[name]), name, n)
+		}
+	}
+}
+
 // TestTheMirrorIsTheTableWhateverTheStreamLeavesOut makes random changes to a
 // table, shows the mirror of each what the stream would, and compares.
 func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
@@ -61,86 +162,9 @@ func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
 		ids[i] = uuid.New()
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		table := map[uuid.UUID]fullRow{}
-		m := newMirror(hasher)
-		apply := func(c change) {
-			if _, reread := m.apply(c); reread != uuid.Nil {
-				t.Fatalf("row %s has to be read again", reread)
-			}
-		}
+		r := randomTable{ids, map[uuid.UUID]fullRow{}, newMirror(hasher)}
 		t.Repeat(map[string]func(*rapid.T){
-			"insert": func(t *rapid.T) {
-				id := rapid.SampledFrom(ids).Draw(t, "id")
-				if _, exists := table[id]; exists {
-					t.Skip("exists")
-				}
-				table[id] = drawRow(t)
-				apply(change{put: table[id].version(id)})
-			},
-			"update": func(t *rapid.T) {
-				id := rapid.SampledFrom(ids).Draw(t, "id")
-				before, exists := table[id]
-				if !exists {
-					t.Skip("does not exist")
-				}
-				after := drawRow(t)
-				c := change{}
-				to := id
-				if rapid.Bool().Draw(t, "new id") {
-					to = rapid.SampledFrom(ids).Draw(t, "to")
-					if _, taken := table[to]; taken && to != id {
-						t.Skip("taken")
-					}
-				}
-				if rapid.Bool().Draw(t, "base URL out of line") {
-					after.baseURL = before.baseURL
-				}
-				if rapid.Bool().Draw(t, "settings out of line") {
-					after.region, after.bedrock = before.region, before.bedrock
-				}
-				c.put = after.version(to)
-				if after.baseURL == before.baseURL && rapid.Bool().Draw(t, "base URL does not travel") {
-					c.put.baseURL, c.put.baseURLUnchanged = "", true
-				}
-				known := after.column().HashNeedsSettings() && before.column().HashNeedsSettings()
-				if known && after.region == before.region && after.bedrock == before.bedrock && rapid.Bool().Draw(t, "settings do not travel") {
-					c.put.settings, c.put.settingsUnchanged = provider.DecodedSettings{}, true
-				}
-				if to != id {
-					c.removed = id
-				}
-				delete(table, id)
-				table[to] = after
-				apply(c)
-			},
-			"delete": func(t *rapid.T) {
-				id := rapid.SampledFrom(ids).Draw(t, "id")
-				delete(table, id)
-				apply(change{removed: id})
-			},
-			"truncate": func(*rapid.T) {
-				clear(table)
-				apply(change{truncate: true})
-			},
-			"": func(t *rapid.T) {
-				if len(m.rows) != len(table) {
-					t.Fatalf("the mirror has %d rows, the table %d", len(m.rows), len(table))
-				}
-				byName := map[string]int{}
-				for id, want := range table {
-					have := m.rows[id]
-					if have == nil || have.name != want.name || have.enabled != want.enabled || have.deleted != want.deleted ||
-						have.hashes != want.hashes() || have.column != want.column() || !have.baseURLKnown || have.BaseURL != want.baseURL {
-						t.Fatalf("row %s: the mirror has %+v, the table %+v", id, have, want)
-					}
-					byName[want.name]++
-				}
-				for name, n := range byName {
-					if len(m.byName[name]) != n {
-						t.Fatalf("%d rows of name %s, want %d", len(m.byName[name]), name, n)
-					}
-				}
-			},
+			"insert": r.insert, "update": r.update, "delete": r.delete, "truncate": r.truncate, "": r.compare,
 		})
 	})
 }
