@@ -18,6 +18,7 @@ import (
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/environment"
+	"provwatch/internal/fleet"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
 )
@@ -258,7 +259,7 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 		return err
 	}
 	logger = f.loggerOf(read)
-	var targets []daemon.Target
+	var targets []fleet.Target
 	for i := range read {
 		t := &read[i]
 		warnOfReaders(ctx, logger.With("target", t.Name), t.DatabaseURLFile)
@@ -266,7 +267,7 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err
 		}
-		target := daemon.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
+		target := fleet.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
 			return t.options(ctx, logger, common)
 		}}
 		if t.database != nil {
@@ -274,7 +275,7 @@ func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving dae
 		}
 		targets = append(targets, target)
 	}
-	return daemon.RunTargets(ctx, targets, serving, common.Version, logger, reload)
+	return fleet.Run(ctx, targets, serving, common.Version, logger, reload)
 }
 
 // selectTarget makes the environment and the database of every command those of

@@ -190,7 +190,7 @@ func (d *Daemon) Page() web.Options {
 }
 
 // ShowOn has the displays show each change. The caller calls it before the first run.
-func (d *Daemon) ShowOn(displays ...display) { d.page.displays = displays }
+func (d *Daemon) ShowOn(displays ...Display) { d.page.displays = displays }
 
 // ClosePage closes the connection of the status page by the time given. No client asks for
 // the page any more.

@@ -21,7 +21,7 @@ import (
 type health struct {
 	// display shows the health, nil for none; logger logs why the worker is not ready, nil
 	// for nobody. Both are set once.
-	display display
+	display Display
 	logger  *slog.Logger
 
 	mu        sync.Mutex // of what follows

@@ -23,8 +23,8 @@ import (
 // closePagesWithin is how long closing the connections of status pages can take.
 const closePagesWithin = time.Second
 
-// display shows a daemon: its status page, or an overview of several daemons.
-type display interface {
+// Display shows a daemon: its status page, or an overview of several daemons.
+type Display interface {
 	// Changed gets what has changed of what is shown.
 	Changed(c web.Change)
 }
@@ -33,7 +33,7 @@ type display interface {
 // of a daemon, from the beginning of the first boot, and connects to the database when a
 // client asks for it. Its methods may be called by several goroutines.
 type statusPage struct {
-	displays []display // set before the first run
+	displays []Display // set before the first run
 
 	drifts  atomic.Pointer[map[drift.Kind]int] // the latest of the verifier, nil for none
 	closing conc.WaitGroup                     // connections of former runs

@@ -1,4 +1,4 @@
-package daemon
+package fleet
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
@@ -49,9 +50,9 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 	handler := panicking{slog.DiscardHandler, &atomic.Int32{}, make(chan string, 1000)}
 	stopBy := func() time.Time { return time.Now().Add(waittest.Patience) }
 	targets := []Target{
-		{Name: "boot", Open: func(context.Context, *slog.Logger) (Options, error) { panic("in the boot") }},
-		{Name: "watch", Open: func(context.Context, *slog.Logger) (Options, error) {
-			return Options{Database: database, Keys: keys, ConnectTimeout: waittest.Patience, Migrate: schema.Auto, Source: NotifySource,
+		{Name: "boot", Open: func(context.Context, *slog.Logger) (daemon.Options, error) { panic("in the boot") }},
+		{Name: "watch", Open: func(context.Context, *slog.Logger) (daemon.Options, error) {
+			return daemon.Options{Database: database, Keys: keys, ConnectTimeout: waittest.Patience, Migrate: schema.Auto, Source: daemon.NotifySource,
 				CredentialDrift: drift.IgnoreCredentials, Resync: time.Hour, MaxBackOff: time.Second, ProbeInterval: time.Minute, AnswerTimeout: time.Minute, TakeOverAfter: time.Minute, StopBy: stopBy}, nil
 		}},
 	}

@@ -1,4 +1,4 @@
-package daemon
+package fleet
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/sourcegraph/conc"
 	"github.com/sourcegraph/conc/panics"
 
+	"provwatch/internal/daemon"
 	"provwatch/internal/observe"
 	"provwatch/internal/systemd"
 	"provwatch/internal/web"
@@ -31,6 +32,8 @@ const (
 	// namesInStatus bounds the status that the service manager gets: it drops a message of
 	// more than 4 KiB.
 	namesInStatus = 10
+	// closePagesWithin is how long closing the connections of status pages can take.
+	closePagesWithin = time.Second
 )
 
 // Target is one of several databases that a process watches.
@@ -40,16 +43,16 @@ type Target struct {
 	Server string
 	// Open returns what to run, before each run: it reads what can have changed. The
 	// Serving and Logger of its options do not count.
-	Open func(ctx context.Context, logger *slog.Logger) (Options, error)
+	Open func(ctx context.Context, logger *slog.Logger) (daemon.Options, error)
 }
 
-// RunTargets runs a daemon for each target until ctx ends, and then stops all of them at
+// Run runs a daemon for each target until ctx ends, and then stops all of them at
 // once. A target that fails, in its boot or by a panic, is retried with backoff and harms no
 // other. Each value received from reload is one for every target, and ends the wait of those
 // that are to be retried.
 //
 // The error is that of serving HTTP; no target makes one.
-func RunTargets(ctx context.Context, targets []Target, s Serving, version string, logger *slog.Logger, reload <-chan os.Signal) error {
+func Run(ctx context.Context, targets []Target, s daemon.Serving, version string, logger *slog.Logger, reload <-chan os.Signal) error {
 	f := newFleet(targets, s.Systemd, version, logger)
 	server, err := s.Listen(ctx, f.metrics, f, logger)
 	if err != nil {
@@ -82,7 +85,7 @@ func newFleet(targets []Target, service *systemd.Service, version string, logger
 	f := &fleet{metrics: observe.NewTargets(version), logger: logger, turns: map[string]chan struct{}{}, turnTime: bootTurn}
 	for _, t := range targets {
 		one := &target{spec: t, fleet: f, logger: logger.With("target", t.Name), reload: make(chan os.Signal, 1)}
-		one.daemon = New(version, f.metrics.Add(t.Name), service, one.logger, one)
+		one.daemon = daemon.New(version, f.metrics.Add(t.Name), service, one.logger, one)
 		f.targets = append(f.targets, one)
 		if f.turns[t.Server] == nil {
 			f.turns[t.Server] = make(chan struct{}, bootsAtOnce)
@@ -104,7 +107,7 @@ func (f *fleet) run(ctx context.Context, reload <-chan os.Signal) {
 }
 
 // mount mounts the status pages on the server.
-func (f *fleet) mount(server *Server) {
+func (f *fleet) mount(server *daemon.Server) {
 	pages := web.NewTargets(web.TargetsOptions{List: f.list, Access: server.Access, Logger: f.logger})
 	for _, t := range f.targets {
 		t.daemon.ShowOn(pages.Add(t.spec.Name, t.daemon.Page()), pages)
@@ -215,20 +218,20 @@ func (f *fleet) turn(ctx context.Context, server string) (done func(), err error
 type target struct {
 	spec   Target
 	fleet  *fleet
-	daemon *Daemon
+	daemon *daemon.Daemon
 	logger *slog.Logger
 	reload chan os.Signal
 
 	endTurn func() // ends the turn to boot, of the target's goroutine
 }
 
-// Booted implements [Supervisor].
+// Booted implements [daemon.Supervisor].
 func (t *target) Booted() {
 	t.endTurn()
 	t.fleet.metrics.Up(t.spec.Name)
 }
 
-// Describe implements [Supervisor].
+// Describe implements [daemon.Supervisor].
 func (t *target) Describe() { t.fleet.describe() }
 
 // run runs the daemon again after each failure until ctx ends.

@@ -14,6 +14,8 @@ import (
 	"provwatch/internal/schema"
 )
 
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
 // losing is a pool that loses a connection as it hands it out.
 type losing struct {
 	*pgxpool.Pool
