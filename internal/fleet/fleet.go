@@ -1,3 +1,13 @@
+// Package fleet is "worker run" with --config: a daemon for each target, in one process.
+//
+//	           turn            run ended
+//	waiting ──────────▶ running ───────────▶ failed
+//	   ▲                                       │
+//	   │        after a wait, or a reload      │
+//	   └───────────────────────────────────────┘
+//
+// A few targets of one server boot at a time. A target that fails is retried, and harms no
+// other.
 package fleet
 
 import (
@@ -10,10 +20,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/dustin/go-humanize/english"
 	"github.com/sourcegraph/conc"
-	"github.com/sourcegraph/conc/panics"
 
 	"provwatch/internal/daemon"
 	"provwatch/internal/observe"
@@ -22,9 +30,6 @@ import (
 )
 
 const (
-	// firstTargetRetry and maxTargetRetry bound the wait before a failed target is retried.
-	firstTargetRetry = time.Second
-	maxTargetRetry   = time.Minute
 	// bootsAtOnce is how many targets of one server boot at a time, each of which
 	// may open three connections, and bootTurn how long one can keep others waiting.
 	bootsAtOnce = 8
@@ -35,16 +40,6 @@ const (
 	// closePagesWithin is how long closing the connections of status pages can take.
 	closePagesWithin = time.Second
 )
-
-// Target is one of several databases that a process watches.
-type Target struct {
-	Name string // unique
-	// Server is equal for targets that share a server; they boot a few at a time.
-	Server string
-	// Open returns what to run, before each run: it reads what can have changed. The
-	// Serving and Logger of its options do not count.
-	Open func(ctx context.Context, logger *slog.Logger) (daemon.Options, error)
-}
 
 // Run runs a daemon for each target until ctx ends, and then stops all of them at
 // once. A target that fails, in its boot or by a panic, is retried with backoff and harms no
@@ -211,89 +206,4 @@ func (f *fleet) turn(ctx context.Context, server string) (done func(), err error
 		timer.Stop()
 		giveBack()
 	}, nil
-}
-
-// target is a target while it runs, and between runs. It supervises its daemon, on a
-// goroutine of its own.
-type target struct {
-	spec   Target
-	fleet  *fleet
-	daemon *daemon.Daemon
-	logger *slog.Logger
-	reload chan os.Signal
-
-	endTurn func() // ends the turn to boot, of the target's goroutine
-}
-
-// Booted implements [daemon.Supervisor].
-func (t *target) Booted() {
-	t.endTurn()
-	t.fleet.metrics.Up(t.spec.Name)
-}
-
-// Describe implements [daemon.Supervisor].
-func (t *target) Describe() { t.fleet.describe() }
-
-// run runs the daemon again after each failure until ctx ends.
-func (t *target) run(ctx context.Context) {
-	back := backoff.NewExponentialBackOff()
-	back.InitialInterval, back.MaxInterval = firstTargetRetry, maxTargetRetry
-	for {
-		began := time.Now()
-		err := t.try(ctx)
-		t.daemon.Ended()
-		t.fleet.metrics.Down(t.spec.Name, ctx.Err() == nil)
-		if ctx.Err() != nil {
-			if err != nil && !errors.Is(err, ctx.Err()) {
-				t.logger.WarnContext(ctx, "the target has failed while it was stopped", "error", err)
-			}
-			return
-		}
-		if time.Since(began) > maxTargetRetry {
-			back.Reset()
-		}
-		wait := back.NextBackOff()
-		t.logger.ErrorContext(ctx, "the target has failed, trying again", "error", err, "retry_in", wait)
-		t.daemon.Failed(err)
-		t.fleet.describe()
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.reload:
-		case <-time.After(wait):
-		}
-	}
-}
-
-// try runs the daemon once. Its error is also that of a panic.
-func (t *target) try(ctx context.Context) (err error) {
-	caught := panics.Try(func() { err = t.boot(ctx) })
-	if caught == nil {
-		return err
-	}
-	value := caught.Value
-	for {
-		inner, ok := value.(*panics.Recovered) // by a group
-		if !ok {
-			break
-		}
-		caught, value = inner, inner.Value
-	}
-	t.logger.ErrorContext(ctx, "a part of the worker has panicked", "panic", fmt.Sprint(value), "stack", string(caught.Stack))
-	return errors.New("a part of the worker has panicked; the log has its stack")
-}
-
-// boot waits for a turn, reads what to run and runs the daemon.
-func (t *target) boot(ctx context.Context) error {
-	done, err := t.fleet.turn(ctx, t.spec.Server)
-	if err != nil {
-		return err
-	}
-	defer done()
-	t.endTurn = done
-	o, err := t.spec.Open(ctx, t.logger)
-	if err != nil {
-		return err
-	}
-	return t.daemon.Run(ctx, o, t.reload)
 }
