@@ -20,6 +20,9 @@ type sighting struct {
 const (
 	intervalBits = 6
 	intervalUnit = 100 * time.Millisecond
+	// minSightings is in how many turns a leader must have been seen without a new sign of
+	// life.
+	minSightings = 4
 	// signsMissed is how many signs of life a leader misses until it is replaced.
 	signsMissed = 6
 )

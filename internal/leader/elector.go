@@ -1,0 +1,292 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"provwatch/internal/lockwait"
+	"provwatch/internal/postgres"
+	"provwatch/internal/store"
+)
+
+const (
+	// restTurns is for how many turns a leader that has resigned leaves the lock to others.
+	restTurns = 2
+	// refusedPause is the wait before the elector tries again what the server refused.
+	refusedPause = time.Second
+	// cancelTimeout bounds the end of a turn that is cancelled.
+	cancelTimeout = time.Second
+)
+
+// resignation is a term that is given up, and for how long other standbys come first.
+type resignation struct {
+	term  *Term
+	yield time.Duration
+}
+
+// Elector takes part in the election by a listening session. It belongs to the goroutine
+// of the listener, apart from [Elector.Terms] and [Elector.Resign].
+type Elector struct {
+	limits   Limits
+	logger   *slog.Logger
+	observer Observer
+	terms    chan *Term // of capacity 1
+
+	attended bool      // by the current session
+	beat     int32     // the number of the next sign of life
+	held     int32     // the number of the one that is shown, -1 for none
+	beatAt   time.Time // when the next one is due
+	intact   bool      // a worker was seen to have written the row of the terms last, in this one
+	sightings
+	lockHolder lockwait.Holder // of the leader whose silence was reported last
+
+	term *Term // nil while standing by
+
+	// resigned is the latest resignation, written by [Elector.Resign].
+	resigned atomic.Pointer[resignation]
+	// Until restUntil the elector does nothing, so that another session gets the lock. Until
+	// yieldUntil it does not wait in the server.
+	restUntil, yieldUntil time.Time
+}
+
+// NewElector returns an elector; a listener calls its methods.
+func NewElector(limits Limits, logger *slog.Logger, observer Observer) *Elector {
+	return &Elector{limits: limits, logger: logger, observer: observer, terms: make(chan *Term, 1)}
+}
+
+// Terms receives each term when it begins. A term that was not received is dropped when
+// the next begins.
+func (e *Elector) Terms() <-chan *Term { return e.terms }
+
+// Attend does what is due on the listening session, and returns after which time the
+// caller must call it again. A standby waits in it, for a turn. After an error the caller
+// must give the session up.
+func (e *Elector) Attend(ctx context.Context, conn *pgx.Conn) (next time.Duration, err error) {
+	if e.term != nil {
+		return e.lead(ctx, conn)
+	}
+	if rest := time.Until(e.restUntil); rest > 0 {
+		return rest, nil
+	}
+	turn := e.limits.turn
+	yields := time.Now().Before(e.yieldUntil)
+	if yields || !e.attended {
+		// To know before the session counts as listening.
+		e.attended, turn = true, time.Millisecond
+	}
+	next, err = e.standBy(ctx, conn, turn)
+	if yields && next == 0 && err == nil && e.term == nil {
+		next = e.limits.turn
+	}
+	return next, err
+}
+
+// Resign ends the term by ending its session, soon after. For the time of yield every
+// other standby comes first. The caller has ended what it did in the term.
+func (e *Elector) Resign(term *Term, yield time.Duration) {
+	e.resigned.Store(&resignation{term, yield})
+}
+
+// Left ends the session's part in the election.
+func (e *Elector) Left(cause error) {
+	e.attended = false
+	if e.term != nil {
+		e.term.end(cause)
+		e.term = nil
+	}
+}
+
+// standBy does one turn, and begins the next term if the leader has ended, or shows no
+// sign of life.
+func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duration) (next time.Duration, err error) {
+	stood, err := e.wait(ctx, conn, turn)
+	switch {
+	case isRefusal(err, conn):
+		e.observer.NoLeader(err)
+		return refusedPause, nil
+	case err != nil:
+		return 0, err
+	}
+	e.observer.AlertsSeen(stood.Epoch, stood.LastSeq)
+	if stood.Ended {
+		return e.begin(ctx, conn, stood.Term, true)
+	}
+	e.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
+	seen := Seen{Term: stood.Term, PID: stood.Leader}
+	if stood.VerifiedAt != nil {
+		seen.VerifiedAt = stood.VerifiedAt.UTC()
+	}
+	e.observer.LeaderSeen(seen)
+	silent, limit := e.silentFor(), max(e.limits.silentAfter, e.seen.interval()*signsMissed/2)
+	if e.seen.Leader == 0 || e.seen.isStranger() {
+		limit = e.limits.strangerAfter
+	}
+	if silent < limit {
+		e.observer.NoLeader(nil)
+		return 0, nil
+	}
+	e.lockHolder = e.describe(ctx, conn)
+	e.observer.NoLeader(e.seen.silence(silent, e.lockHolder))
+	if !e.isOverdue(max(e.limits.takeOverAfter, e.seen.interval()*signsMissed)) {
+		return 0, nil
+	}
+	return e.begin(ctx, conn, e.seen.Term, false)
+}
+
+// describe describes who holds the leader's lock: a prepared transaction, or a session that
+// is no worker's. Of a worker's session it knows the process alone.
+func (e *Elector) describe(ctx context.Context, conn *pgx.Conn) lockwait.Holder {
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	// After an error only the process is known; a session that is lost shows in the next turn.
+	if e.seen.Leader == 0 {
+		holders, err := lockwait.OfLeadersLock(limited, conn)
+		if err == nil && len(holders) > 0 && holders[0].Prepared != "" {
+			return holders[0]
+		}
+	}
+	if e.seen.isStranger() {
+		if session, err := lockwait.Session(limited, conn, e.seen.Leader); err == nil {
+			return session
+		}
+	}
+	return lockwait.Holder{PID: e.seen.Leader}
+}
+
+// wait waits in the server until the leader has ended, for one turn, or until ctx ends.
+func (e *Elector) wait(ctx context.Context, conn *pgx.Conn, turn time.Duration) (store.StandByRow, error) {
+	waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), turn+e.limits.answer)
+	// The server ends the turn, without an ERROR in its log; should it not answer, the
+	// connection is given up.
+	interrupted := make(chan struct{})
+	interrupt := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		cancelling, done := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+		defer done()
+		if conn.PgConn().CancelRequest(cancelling) == nil {
+			select {
+			case <-waiting.Done():
+			case <-cancelling.Done():
+			}
+		}
+		cancel()
+	})
+	defer func() {
+		cancel()
+		if !interrupt() {
+			<-interrupted
+		}
+	}()
+	stood, err := store.On(conn).StandBy(postgres.Bounded(postgres.Expect(waiting, turn+e.limits.answer/4), turn+e.limits.answer), int32(turn/time.Millisecond))
+	switch {
+	case ctx.Err() != nil && isRefusal(err, conn): // the cancellation came before or after the wait itself
+		return stood, ctx.Err()
+	case err != nil:
+		return stood, fmt.Errorf("stand by for the leader: %w", err)
+	}
+	return stood, ctx.Err()
+}
+
+// begin begins the term after the former one, unless another session has. The term is
+// sent before its first sign of life. Where the server refuses it, as in a database that
+// is read-only, it is tried again after next.
+func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waited bool) (next time.Duration, err error) {
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	begun, err := store.On(conn).BeginTerm(postgres.Expect(limited, e.limits.answer/2), store.BeginTermParams{Former: former, Waited: waited})
+	switch {
+	case isRefusal(err, conn):
+		e.observer.NoLeader(fmt.Errorf("begin to lead: %w", err))
+		next = refusedPause
+	case err != nil:
+		return 0, fmt.Errorf("begin to lead: %w", err)
+	}
+	if len(begun) == 0 {
+		if waited {
+			if err := store.On(conn).ReleaseTerm(limited, former); err != nil {
+				return 0, fmt.Errorf("leave the leadership to another worker: %w", err)
+			}
+		}
+		return next, nil
+	}
+	if !waited {
+		who := []any{"leader_session", e.seen.Leader}
+		if e.lockHolder.Prepared != "" {
+			who = []any{"prepared_transaction", e.lockHolder.Prepared, "remedy", e.lockHolder.Remedy()}
+		}
+		e.logger.WarnContext(ctx, "taking over from a leader that shows no sign of life",
+			append(who, "former_term", former, "silent_for", e.silentFor().Round(time.Second).String())...)
+	}
+	if !begun[0].Locked {
+		e.logger.WarnContext(ctx, "another session holds the lock of the term that begins: standbys take over from this worker each time that they see no leader",
+			"term", begun[0].Term)
+	}
+	t := &Term{Number: begun[0].Term, PID: uint32(begun[0].Pid), listening: make(chan struct{})}
+	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	e.term = t
+	e.sightings = sightings{}
+	e.beatAt, e.held, e.intact = time.Time{}, -1, false
+	// Not that of a former leader, whose session may still show it.
+	e.beat = rand.Int32()
+	e.observer.NoLeader(nil)
+	select {
+	case <-e.terms: // has ended, whether or not it was taken notice of
+	default:
+	}
+	e.terms <- t
+	return 0, nil
+}
+
+// isRefusal reports whether the server has refused a statement, and the session goes on:
+// the database is read-only, say, or was dropped and made again.
+func isRefusal(err error, conn *pgx.Conn) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && !conn.IsClosed()
+}
+
+// lead shows a sign of life when it is due.
+func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration, err error) {
+	select {
+	case <-e.term.listening:
+	default:
+		close(e.term.listening) // since the session has attended before
+	}
+	if r := e.resigned.Load(); r != nil && r.term == e.term {
+		now := time.Now()
+		e.restUntil, e.yieldUntil = now.Add(restTurns*e.limits.turn), now.Add(r.yield)
+		return 0, ErrResigned
+	}
+	if wait := time.Until(e.beatAt); wait > 0 {
+		return wait, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	e.beat++
+	number := beatNumber(e.beat, e.limits.beatInterval)
+	shown, err := store.On(conn).Beat(postgres.Expect(limited, e.limits.answer/2), store.BeatParams{Next: number, Previous: e.held})
+	if err != nil {
+		return 0, fmt.Errorf("show a sign of life: %w", err)
+	}
+	if e.held = -1; shown.Beats {
+		e.held = number
+	}
+	e.beatAt = time.Now().Add(e.limits.beatInterval)
+	if shown.Term != e.term.Number {
+		// The lock of its own term is of no use to anybody, and goes with the session.
+		return 0, ErrLaterTerm
+	}
+	if e.intact && !shown.Intact {
+		return 0, ErrReplaced
+	}
+	e.intact = shown.Intact
+	e.observer.AlertsSeen(shown.Epoch, shown.LastSeq)
+	return e.limits.beatInterval, nil
+}
