@@ -20,7 +20,7 @@ import (
 const (
 	// restTurns is for how many turns a leader that has resigned leaves the lock to others.
 	restTurns = 2
-	// refusedPause is the wait before the elector tries again what the server refused.
+	// refusedPause is the wait before the elector retries what the server refused.
 	refusedPause = time.Second
 	// cancelTimeout bounds the end of a turn that is cancelled.
 	cancelTimeout = time.Second
@@ -32,29 +32,42 @@ type resignation struct {
 	yield time.Duration
 }
 
-// Elector takes part in the election by a listening session. It belongs to the goroutine
-// of the listener, apart from [Elector.Terms] and [Elector.Resign].
+// Elector stands by and leads by a listening session, and hands out each [Term]. It belongs
+// to the goroutine of the listener, apart from [Elector.Terms] and [Elector.Resign], which
+// any goroutine can call.
 type Elector struct {
 	limits   Limits
 	logger   *slog.Logger
 	observer Observer
-	terms    chan *Term // of capacity 1
-
-	attended bool      // by the current session
-	beat     int32     // the number of the next sign of life
-	held     int32     // the number of the one that is shown, -1 for none
-	beatAt   time.Time // when the next one is due
-	intact   bool      // a worker was seen to have written the row of the terms last, in this one
-	sightings
-	lockHolder lockwait.Holder // of the leader whose silence was reported last
-
-	term *Term // nil while standing by
-
-	// resigned is the latest resignation, written by [Elector.Resign].
+	terms    chan *Term // of capacity 1; the listener's goroutine sends
+	// resigned is the latest resignation: [Elector.Resign] writes it, the listener's
+	// goroutine reads it.
 	resigned atomic.Pointer[resignation]
+
+	// What follows is of the listener's goroutine alone.
+
+	attended bool // by the current session
+
+	// While standing by: what was seen of the leader, and who holds its lock, once its
+	// silence was reported.
+	sightings  sightings
+	lockHolder lockwait.Holder
+
+	// While leading; term is nil while standing by.
+	term   *Term
+	signs  signs
+	intact bool // a worker was seen to have written the row of the terms last, in this term
+
 	// Until restUntil the elector does nothing, so that another session gets the lock. Until
 	// yieldUntil it does not wait in the server.
 	restUntil, yieldUntil time.Time
+}
+
+// signs are the signs of life that a leader shows in one term.
+type signs struct {
+	series int32     // of the latest one, see [beatNumber]
+	shown  int32     // the number that the session shows, -1 for none
+	due    time.Time // when the next one is due
 }
 
 // NewElector returns an elector; a listener calls its methods.
@@ -95,7 +108,7 @@ func (e *Elector) Resign(term *Term, yield time.Duration) {
 	e.resigned.Store(&resignation{term, yield})
 }
 
-// Left ends the session's part in the election.
+// Left ends the term of the session, if it leads. The next session stands by.
 func (e *Elector) Left(cause error) {
 	e.attended = false
 	if e.term != nil {
@@ -119,14 +132,14 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 	if stood.Ended {
 		return e.begin(ctx, conn, stood.Term, true)
 	}
-	e.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
+	e.sightings.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
 	seen := Seen{Term: stood.Term, PID: stood.Leader}
 	if stood.VerifiedAt != nil {
 		seen.VerifiedAt = stood.VerifiedAt.UTC()
 	}
 	e.observer.LeaderSeen(seen)
-	silent, limit := e.silentFor(), max(e.limits.silentAfter, e.seen.interval()*signsMissed/2)
-	if e.seen.Leader == 0 || e.seen.isStranger() {
+	silent, limit := e.sightings.silentFor(), max(e.limits.silentAfter, e.sightings.seen.interval()*signsMissed/2)
+	if e.sightings.seen.Leader == 0 || e.sightings.seen.isStranger() {
 		limit = e.limits.strangerAfter
 	}
 	if silent < limit {
@@ -134,11 +147,11 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 		return 0, nil
 	}
 	e.lockHolder = e.describe(ctx, conn)
-	e.observer.NoLeader(e.seen.silence(silent, e.lockHolder))
-	if !e.isOverdue(max(e.limits.takeOverAfter, e.seen.interval()*signsMissed)) {
+	e.observer.NoLeader(e.sightings.seen.silence(silent, e.lockHolder))
+	if !e.sightings.isOverdue(max(e.limits.takeOverAfter, e.sightings.seen.interval()*signsMissed)) {
 		return 0, nil
 	}
-	return e.begin(ctx, conn, e.seen.Term, false)
+	return e.begin(ctx, conn, e.sightings.seen.Term, false)
 }
 
 // describe describes who holds the leader's lock: a prepared transaction, or a session that
@@ -147,18 +160,18 @@ func (e *Elector) describe(ctx context.Context, conn *pgx.Conn) lockwait.Holder 
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
 	// After an error only the process is known; a session that is lost shows in the next turn.
-	if e.seen.Leader == 0 {
+	if e.sightings.seen.Leader == 0 {
 		holders, err := lockwait.OfLeadersLock(limited, conn)
 		if err == nil && len(holders) > 0 && holders[0].Prepared != "" {
 			return holders[0]
 		}
 	}
-	if e.seen.isStranger() {
-		if session, err := lockwait.Session(limited, conn, e.seen.Leader); err == nil {
+	if e.sightings.seen.isStranger() {
+		if session, err := lockwait.Session(limited, conn, e.sightings.seen.Leader); err == nil {
 			return session
 		}
 	}
-	return lockwait.Holder{PID: e.seen.Leader}
+	return lockwait.Holder{PID: e.sightings.seen.Leader}
 }
 
 // wait waits in the server until the leader has ended, for one turn, or until ctx ends.
@@ -197,7 +210,7 @@ func (e *Elector) wait(ctx context.Context, conn *pgx.Conn, turn time.Duration) 
 
 // begin begins the term after the former one, unless another session has. The term is
 // sent before its first sign of life. Where the server refuses it, as in a database that
-// is read-only, it is tried again after next.
+// is read-only, the caller retries after next.
 func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waited bool) (next time.Duration, err error) {
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
@@ -218,12 +231,12 @@ func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waite
 		return next, nil
 	}
 	if !waited {
-		who := []any{"leader_session", e.seen.Leader}
+		who := []any{"leader_session", e.sightings.seen.Leader}
 		if e.lockHolder.Prepared != "" {
 			who = []any{"prepared_transaction", e.lockHolder.Prepared, "remedy", e.lockHolder.Remedy()}
 		}
 		e.logger.WarnContext(ctx, "taking over from a leader that shows no sign of life",
-			append(who, "former_term", former, "silent_for", e.silentFor().Round(time.Second).String())...)
+			append(who, "former_term", former, "silent_for", e.sightings.silentFor().Round(time.Second).String())...)
 	}
 	if !begun[0].Locked {
 		e.logger.WarnContext(ctx, "another session holds the lock of the term that begins: standbys take over from this worker each time that they see no leader",
@@ -233,12 +246,12 @@ func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waite
 	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	e.term = t
 	e.sightings = sightings{}
-	e.beatAt, e.held, e.intact = time.Time{}, -1, false
-	// Not that of a former leader, whose session may still show it.
-	e.beat = rand.Int32()
+	e.intact = false
+	// Not the number of a former leader, whose session may still show it.
+	e.signs = signs{series: rand.Int32(), shown: -1}
 	e.observer.NoLeader(nil)
 	select {
-	case <-e.terms: // has ended, whether or not it was taken notice of
+	case <-e.terms: // it has ended, and was not received
 	default:
 	}
 	e.terms <- t
@@ -264,21 +277,21 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 		e.restUntil, e.yieldUntil = now.Add(restTurns*e.limits.turn), now.Add(r.yield)
 		return 0, ErrResigned
 	}
-	if wait := time.Until(e.beatAt); wait > 0 {
+	if wait := time.Until(e.signs.due); wait > 0 {
 		return wait, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
 	defer cancel()
-	e.beat++
-	number := beatNumber(e.beat, e.limits.beatInterval)
-	shown, err := store.On(conn).Beat(postgres.Expect(limited, e.limits.answer/2), store.BeatParams{Next: number, Previous: e.held})
+	e.signs.series++
+	number := beatNumber(e.signs.series, e.limits.beatInterval)
+	shown, err := store.On(conn).Beat(postgres.Expect(limited, e.limits.answer/2), store.BeatParams{Next: number, Previous: e.signs.shown})
 	if err != nil {
 		return 0, fmt.Errorf("show a sign of life: %w", err)
 	}
-	if e.held = -1; shown.Beats {
-		e.held = number
+	if e.signs.shown = -1; shown.Beats {
+		e.signs.shown = number
 	}
-	e.beatAt = time.Now().Add(e.limits.beatInterval)
+	e.signs.due = time.Now().Add(e.limits.beatInterval)
 	if shown.Term != e.term.Number {
 		// The lock of its own term is of no use to anybody, and goes with the session.
 		return 0, ErrLaterTerm

@@ -38,8 +38,8 @@ import (
 	"provwatch/internal/store"
 )
 
-// TakeOverAfter is for how long a leader may show no sign of life, by default, until a
-// standby takes over. MinTakeOverAfter is the least that leaves room for such signs.
+// TakeOverAfter is the default time without a sign of life after which a standby takes over.
+// MinTakeOverAfter is the least that leaves room for such signs.
 const (
 	TakeOverAfter    = 30 * time.Second
 	MinTakeOverAfter = 3 * time.Second
@@ -78,9 +78,9 @@ type Limits struct {
 	answer        time.Duration // for a statement that waits for nothing
 }
 
-// NewLimits returns limits by which a standby takes over after that time without a sign
-// of life. It asks the server for something each probe at least, and gives the session up
-// when there is no answer for the time of the last parameter.
+// NewLimits returns limits by which a standby takes over after the time takeOverAfter without
+// a sign of life. It sends a statement in each interval of probe, and gives the session up
+// after the time of answer without an answer.
 func NewLimits(takeOverAfter, probe, answer time.Duration) Limits {
 	sign := takeOverAfter / 6
 	return Limits{

@@ -47,7 +47,7 @@ func (s sighting) interval() time.Duration {
 // A leader shows the first one as soon as its term has begun.
 func (s sighting) isStranger() bool { return s.Leader != 0 && s.Beat < 0 }
 
-// silence is the error of a leader that shows no sign of life; who holds its lock.
+// silence is the error of a leader that shows no sign of life, while who holds its lock.
 func (s sighting) silence(since time.Duration, who lockwait.Holder) error {
 	since = since.Round(time.Second)
 	switch {
