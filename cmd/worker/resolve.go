@@ -19,7 +19,6 @@ import (
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
-	"provwatch/internal/pubsub"
 	"provwatch/internal/reconcile"
 	"provwatch/internal/remedy"
 	"provwatch/internal/report"
@@ -70,7 +69,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			}
 			delivery := report.Delivered
 			if outcome.Written() {
-				delivery = handOver(ctx, pool, logger)
+				delivery = deliveryOf(ctx, pool, logger)
 			}
 			return f.printer().Resolution(outcome, string(f.take), delivery)
 		},
@@ -162,22 +161,17 @@ func (f *flags) startExisting(ctx context.Context, logger *slog.Logger, notRunni
 	return config, stop, nil
 }
 
-// handOver wakes the workers, which deliver the audit entries that a command has
-// staged: an operator's role cannot. It returns what becomes of the entries, as far as is
-// known in time: the command's own work is committed.
-func handOver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) report.Delivery {
+// deliveryOf returns what becomes of the audit entries that a command has staged: an
+// operator's role cannot deliver them, and their commit wakes the workers that run.
+func deliveryOf(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) report.Delivery {
 	limited, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
-	err := pubsub.Publish(limited, pool, pubsub.StagedEntries, "")
-	leads, leaderErr := leader.HasLeader(limited, pool)
-	if err = errors.Join(err, leaderErr); err != nil {
-		// A worker looks at the outbox anyway, at the latest with the next --resync.
-		logger.WarnContext(ctx, "could not wake a worker to deliver the audit entries", "error", err)
-	}
-	switch {
-	case leaderErr != nil:
+	leads, err := leader.HasLeader(limited, pool)
+	if err != nil {
+		logger.WarnContext(ctx, "could not find out whether a worker delivers the audit entries", "error", err)
 		return report.Undetermined
-	case leads:
+	}
+	if leads {
 		return report.Delivered
 	}
 	return report.Staged

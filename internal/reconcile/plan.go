@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/google/uuid"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
@@ -111,47 +108,62 @@ func (w write) refuseUnusedKeys(ctx context.Context, queries *store.Queries, ste
 // ones. Stored ones that would make the row of another provider a Bedrock row, or
 // change its hash, are removed if nothing unknown is lost.
 func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withKeys bool) error {
-	desired := step.Desired.Bedrock
 	stored, err := provider.ParseSettings(settings)
 	if err != nil {
 		return unreadable(step.Row.ID, err)
 	}
-	var pair []string // of the stored credentials
-	if stored != nil {
-		for _, member := range []struct {
-			name        string
-			stored, env secret.Text
-		}{
-			{"access_key", stored.AccessKey, accessKeys(desired)[0]},
-			{"access_key_secret", stored.AccessKeySecret, accessKeys(desired)[1]},
-		} {
-			if member.stored.IsZero() {
-				continue
-			}
-			pair = append(pair, member.name)
-			if withKeys && member.env.IsZero() && (desired != nil || len(step.Desired.Keys) == 0) {
-				return removesCredentials(step, "its stored "+member.name)
-			}
+	credentials, err := storedCredentials(step, stored, withKeys)
+	if err != nil {
+		return err
+	}
+	if step.Desired.Bedrock != nil {
+		return w.mergeSettings(step, stored, settings, typeDiffers, withKeys)
+	}
+	return w.removeSettings(step, stored, settings, credentials, withKeys)
+}
+
+// storedCredentials returns the names of the credentials in the stored settings. It fails
+// withKeys, where the environment has none to replace them.
+func storedCredentials(step seed.Step, stored *provider.Bedrock, withKeys bool) (names []string, err error) {
+	if stored == nil {
+		return nil, nil
+	}
+	desired := step.Desired.Bedrock
+	env := accessKeys(desired)
+	for i, name := range []string{"access_key", "access_key_secret"} {
+		if accessKeys(stored)[i].IsZero() {
+			continue
+		}
+		names = append(names, name)
+		if withKeys && env[i].IsZero() && (desired != nil || len(step.Desired.Keys) == 0) {
+			return nil, removesCredentials(step, "its stored "+name)
 		}
 	}
-	if desired != nil {
-		if stored == nil && !typeDiffers && desired.Region == "" && !(withKeys && hasCredentials(step.Desired)) {
-			return nil // a row of type bedrock needs none
-		}
-		merged, changed, err := desired.Merge(settings, withKeys)
-		if err != nil || !changed {
-			return err
-		}
-		w.settings, w.secretSettings = &merged, stored.HasCredentials() || withKeys && desired.HasCredentials()
-		if stored == nil {
-			w.fields = append(w.fields, drift.Field{Name: drift.SettingsField, Env: "bedrock", DB: "none"})
-		}
-		return nil
+	return names, nil
+}
+
+// mergeSettings plans the settings of a Bedrock provider.
+func (w *write) mergeSettings(step seed.Step, stored *provider.Bedrock, settings []byte, typeDiffers, withKeys bool) error {
+	desired := step.Desired.Bedrock
+	if stored == nil && !typeDiffers && desired.Region == "" && !(withKeys && hasCredentials(step.Desired)) {
+		return nil // a row of type bedrock needs none
 	}
-	// Settings that another type makes meaningless must not come to life with the
-	// type that is written.
+	merged, changed, err := desired.Merge(settings, withKeys)
+	if err != nil || !changed {
+		return err
+	}
+	w.settings, w.secretSettings = &merged, stored.HasCredentials() || withKeys && desired.HasCredentials()
+	if stored == nil {
+		w.fields = append(w.fields, drift.Field{Name: drift.SettingsField, Env: "bedrock", DB: "none"})
+	}
+	return nil
+}
+
+// removeSettings plans the settings of a provider that is not a Bedrock one. Settings that
+// another type makes meaningless must not take effect with the type that is written.
+func (w *write) removeSettings(step seed.Step, stored *provider.Bedrock, settings []byte, credentials []string, withKeys bool) error {
 	bedrock := provider.IsBedrock(step.Row.Type, stored != nil) || provider.IsBedrock(step.RowType, stored != nil)
-	if stored == nil || !bedrock && stored.Region == "" && !(withKeys && len(pair) > 0) {
+	if stored == nil || !bedrock && stored.Region == "" && !(withKeys && len(credentials) > 0) {
 		return nil
 	}
 	unknown, err := provider.UnknownMembers(settings)
@@ -162,9 +174,9 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 	case len(unknown) > 0:
 		return fmt.Errorf("its stored settings are those of a Bedrock provider, which the environment's is not, and hold what provwatch does not know and would remove: %s; "+
 			"give the provider its Bedrock variables, remove these settings in the gateway, or keep the row with --take db", memberList(unknown))
-	case !withKeys && len(pair) > 0:
+	case !withKeys && len(credentials) > 0:
 		return fmt.Errorf("its stored Bedrock credentials (%s) would be removed, since the environment's provider is not a Bedrock one; repeat with --with-keys",
-			strings.Join(pair, ", "))
+			strings.Join(credentials, ", "))
 	}
 	w.settings = &secret.Text{}
 	w.fields = append(w.fields, drift.Field{Name: drift.SettingsField, Env: "none", DB: "bedrock"})
@@ -217,36 +229,4 @@ func accessKeys(b *provider.Bedrock) [2]secret.Text {
 func hasCredentials(d provider.Desired) bool {
 	pair := accessKeys(d.Bedrock)
 	return len(d.Keys) > 0 || !pair[0].IsZero() || !pair[1].IsZero()
-}
-
-func removesCredentials(step seed.Step, what string) error {
-	return fmt.Errorf("%s would be removed, and the environment has none in their place; "+
-		"drop --with-keys to keep what is stored, set it in the environment (%s), or remove it in the gateway", what, step.CredentialsOrigin())
-}
-
-// maxListed bounds how many names of members an error holds, and maxMember how
-// long each is: any writer of the row can choose them.
-const (
-	maxListed = 20
-	maxMember = 60
-)
-
-func memberList(names []string) string {
-	var shown []string
-	for _, name := range names[:min(len(names), maxListed)] {
-		if runes := []rune(name); len(runes) > maxMember {
-			name = string(runes[:maxMember]) + "…"
-		}
-		shown = append(shown, strconv.QuoteToASCII(name))
-	}
-	if more := len(names) - len(shown); more > 0 {
-		shown = append(shown, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(shown, ", ")
-}
-
-// unreadable says that a row's settings cannot be merged into.
-func unreadable(id uuid.UUID, reason error) error {
-	return fmt.Errorf("its stored settings cannot be decoded, and what they hold would be lost: %w; repair them, or give them up with "+
-		"\"UPDATE ai_providers SET settings = NULL, settings_key_id = NULL WHERE id = '%s'\" and repeat with --with-keys", reason, id)
 }

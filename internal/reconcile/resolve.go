@@ -1,0 +1,100 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/postgres"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/seed"
+	"provwatch/internal/store"
+)
+
+// resolution ends the drift of one provider by taking a side.
+type resolution struct {
+	keys               *dbcrypt.Ring
+	desired            provider.Desired
+	compareCredentials bool
+	side               side
+	actor              string
+	options            []seed.Option
+}
+
+// side is the side that a resolution takes: the environment or the database.
+type side interface {
+	// take ends the drift of the step, in a transaction that holds the seed lock and the
+	// lock of the row.
+	take(ctx context.Context, tx pgx.Tx, step seed.Step, with encryption, actor string) (Outcome, error)
+}
+
+// encryption decrypts the stored secrets and encrypts those that are written.
+type encryption struct {
+	keys   *dbcrypt.Ring
+	sealer dbcrypt.Sealer
+}
+
+func (r resolution) run(ctx context.Context, pool *pgxpool.Pool) (outcome Outcome, err error) {
+	attempt := func(tx pgx.Tx) error {
+		outcome, err = r.resolve(ctx, tx)
+		return err
+	}
+	err = pgx.BeginFunc(ctx, pool, attempt)
+	if isRevoked(err) {
+		err = pgx.BeginFunc(ctx, pool, attempt)
+	}
+	if err != nil {
+		return Outcome{}, fmt.Errorf("resolve provider %q: %w", r.desired.Name, postgres.WithoutValues(err))
+	}
+	return outcome, nil
+}
+
+func (r resolution) resolve(ctx context.Context, tx pgx.Tx) (Outcome, error) {
+	queries := store.On(tx)
+	if err := queries.LockSeed(ctx, seed.Lock); err != nil {
+		return Outcome{}, fmt.Errorf("take the seed lock: %w", err)
+	}
+	// A gateway may be writing to the row, to rotate its credentials or to turn
+	// encryption on. It commits before the row is read.
+	if _, err := queries.LockProviders(ctx, r.desired.Name); err != nil {
+		return Outcome{}, fmt.Errorf("lock its row: %w", err)
+	}
+	sealer, err := seed.SealerFor(ctx, tx, r.keys)
+	if err != nil {
+		return Outcome{}, err
+	}
+	options := append(slices.Clip(r.options), seed.WithKeys(r.keys))
+	plan, err := seed.MakePlan(ctx, tx, []provider.Desired{r.desired}, r.compareCredentials, options...)
+	if err != nil {
+		return Outcome{}, err
+	}
+	step := plan.Steps[0]
+	if step.Action == seed.Unsupported {
+		return Outcome{}, fmt.Errorf("the database's enum ai_provider_type lacks the type %s", r.desired.Type)
+	}
+	outcome, err := r.side.take(ctx, tx, step, encryption{r.keys, sealer}, r.actor)
+	if err != nil || !outcome.Written() {
+		return outcome, err
+	}
+	// Running workers verify the provider, with our triggers or without, and deliver the
+	// audit entries, which the operator's role cannot.
+	if err := pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, outcome.ProviderID.String()); err != nil {
+		return outcome, err
+	}
+	return outcome, pubsub.Publish(ctx, tx, pubsub.StagedEntries, "")
+}
+
+// isRevoked reports whether a write failed because the key that it encrypted with was
+// revoked meanwhile. Another attempt finds the key that is active then.
+func isRevoked(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == pgerrcode.ForeignKeyViolation
+}
