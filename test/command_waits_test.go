@@ -112,7 +112,7 @@ func testCommandWaitsResolveUnderALock(t *testing.T) {
 	require.Equal(t, 0, r.code, r.stderr)
 	require.True(t, strings.HasSuffix(r.stdout, unknown), r.stdout)
 	require.Regexp(t, regexp.MustCompile(goesOn+` error="a statement \(ListWorkers\) `+heldByHolder), r.stderr)
-	require.Contains(t, r.stderr, "could not wake a worker to deliver the audit entries")
+	require.Contains(t, r.stderr, "could not find out whether a worker delivers the audit entries")
 	s.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	r = s.run(env, "resolve", "openai", "--take", "db", "-o", "json")
 	require.Equal(t, 0, r.code, r.stderr)

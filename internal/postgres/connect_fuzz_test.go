@@ -31,64 +31,73 @@ func FuzzParseURL(f *testing.F) {
 	}
 	f.Setenv("PGPASSFILE", "/nonexistent")
 	f.Setenv("PGSERVICEFILE", "/nonexistent")
-	const mark = "q7zleak"
 	f.Fuzz(func(t *testing.T, raw, password, host, database string, at uint8) {
-		// shown is what messages and the server get to see other than the password.
-		shown := func(text string) string {
-			config, err := postgres.ParseURL(text)
-			if err != nil {
-				var bad *postgres.ConnectionStringError
-				require.ErrorAs(t, err, &bad)
-				require.NotContains(t, strings.ToLower(err.Error()), mark, "%q", text)
-				return ""
-			}
-			require.Equal(t, int32(2), config.MaxConns)
-			c := config.ConnConfig
-			shown := strings.Join([]string{c.Host, c.User, c.Database, c.KerberosSpn, c.KerberosSrvName}, " ")
-			for _, fallback := range c.Fallbacks {
-				shown += " " + fallback.Host
-			}
-			for name, value := range c.RuntimeParams {
-				require.True(t, postgres.IsServerSetting(name) && postgres.IsSent(name), "%q is sent as a parameter", name)
-				shown += " " + value
-			}
-
-			theirs, err := pgxpool.ParseConfig(text)
-			require.NoError(t, err, "%q", text)
-			if _, given := theirs.ConnConfig.RuntimeParams["hostaddr"]; given {
-				return strings.ToLower(shown)
-			}
-			theirs.ConnConfig.RuntimeParams["application_name"] = c.RuntimeParams["application_name"]
-			maps.DeleteFunc(theirs.ConnConfig.RuntimeParams, func(name, value string) bool {
-				return !postgres.IsSent(name) || name == "client_encoding" && value == "auto"
-			})
-			require.Equal(t, theirs.ConnConfig.RuntimeParams, c.RuntimeParams)
-			require.Equal(t, []any{theirs.ConnConfig.Host, theirs.ConnConfig.Port, theirs.ConnConfig.User, theirs.ConnConfig.Password, theirs.ConnConfig.Database},
-				[]any{c.Host, c.Port, c.User, c.Password, c.Database}, "%q", text)
-			require.Len(t, c.Fallbacks, len(theirs.ConnConfig.Fallbacks))
-			for i, fallback := range c.Fallbacks {
-				require.Equal(t, []any{theirs.ConnConfig.Fallbacks[i].Host, theirs.ConnConfig.Fallbacks[i].Port}, []any{fallback.Host, fallback.Port})
-			}
-			return strings.ToLower(shown)
-		}
-		shown(raw)
+		shown(t, raw)
 		i := min(int(at), len(raw))
-		shown(raw[:i] + mark + raw[i:])
+		shown(t, raw[:i]+mark+raw[i:])
 		if strings.Contains(strings.ToLower(host+database), mark) {
 			t.Skip("that is shown")
 		}
-		var whole []string
-		for _, scheme := range []string{"postgres://", "postgresql://", "postgress://", "Postgres//", "mysql://", " postgres://", `"postgres://`} {
-			whole = append(whole, scheme+"user:"+password+mark+"@"+host+"/"+database, scheme+"user:"+mark+password+"@"+host+"/"+database)
-			if strings.Contains(password, ":") { // else it is a user
-				whole = append(whole, scheme+password+mark+"@"+host+"/"+database)
-			}
-		}
-		if !strings.Contains(password, "=") { // else it is another keyword
-			whole = append(whole, "host="+host+" password="+password+mark+" dbname="+database, "password="+mark+password+" host="+host)
-		}
-		for _, text := range whole {
-			require.NotContains(t, shown(text), mark, "%q", text)
+		for _, text := range withPassword(password, host, database) {
+			require.NotContains(t, shown(t, text), mark, "%q", text)
 		}
 	})
+}
+
+// mark is part of every secret of the target.
+const mark = "q7zleak"
+
+// shown returns everything of a connection string that messages and the server receive,
+// except the password. It checks that an accepted text means what pgx makes of it.
+func shown(t *testing.T, text string) string {
+	config, err := postgres.ParseURL(text)
+	if err != nil {
+		var bad *postgres.ConnectionStringError
+		require.ErrorAs(t, err, &bad)
+		require.NotContains(t, strings.ToLower(err.Error()), mark, "%q", text)
+		return ""
+	}
+	require.Equal(t, int32(2), config.MaxConns)
+	c := config.ConnConfig
+	shown := strings.Join([]string{c.Host, c.User, c.Database, c.KerberosSpn, c.KerberosSrvName}, " ")
+	for _, fallback := range c.Fallbacks {
+		shown += " " + fallback.Host
+	}
+	for name, value := range c.RuntimeParams {
+		require.True(t, postgres.IsServerSetting(name) && postgres.IsSent(name), "%q is sent as a parameter", name)
+		shown += " " + value
+	}
+
+	theirs, err := pgxpool.ParseConfig(text)
+	require.NoError(t, err, "%q", text)
+	if _, given := theirs.ConnConfig.RuntimeParams["hostaddr"]; given {
+		return strings.ToLower(shown)
+	}
+	theirs.ConnConfig.RuntimeParams["application_name"] = c.RuntimeParams["application_name"]
+	maps.DeleteFunc(theirs.ConnConfig.RuntimeParams, func(name, value string) bool {
+		return !postgres.IsSent(name) || name == "client_encoding" && value == "auto"
+	})
+	require.Equal(t, theirs.ConnConfig.RuntimeParams, c.RuntimeParams)
+	require.Equal(t, []any{theirs.ConnConfig.Host, theirs.ConnConfig.Port, theirs.ConnConfig.User, theirs.ConnConfig.Password, theirs.ConnConfig.Database},
+		[]any{c.Host, c.Port, c.User, c.Password, c.Database}, "%q", text)
+	require.Len(t, c.Fallbacks, len(theirs.ConnConfig.Fallbacks))
+	for i, fallback := range c.Fallbacks {
+		require.Equal(t, []any{theirs.ConnConfig.Fallbacks[i].Host, theirs.ConnConfig.Fallbacks[i].Port}, []any{fallback.Host, fallback.Port})
+	}
+	return strings.ToLower(shown)
+}
+
+// withPassword returns connection strings whose password holds the mark.
+func withPassword(password, host, database string) []string {
+	var whole []string
+	for _, scheme := range []string{"postgres://", "postgresql://", "postgress://", "Postgres//", "mysql://", " postgres://", `"postgres://`} {
+		whole = append(whole, scheme+"user:"+password+mark+"@"+host+"/"+database, scheme+"user:"+mark+password+"@"+host+"/"+database)
+		if strings.Contains(password, ":") { // else it is a user
+			whole = append(whole, scheme+password+mark+"@"+host+"/"+database)
+		}
+	}
+	if !strings.Contains(password, "=") { // else it is another keyword
+		whole = append(whole, "host="+host+" password="+password+mark+" dbname="+database, "password="+mark+password+" host="+host)
+	}
+	return whole
 }

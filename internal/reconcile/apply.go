@@ -32,8 +32,8 @@ import (
 //   - stored credentials without withKeys, or where the environment has none;
 //   - members of the settings that provwatch does not know.
 //
-// It also fails where API keys would stay with a provider that uses none, on a drift of
-// credentials alone without withKeys, and on a secret that cannot be encrypted as the
+// It also fails where API keys would stay with a provider that uses none, and on a drift of
+// credentials alone without withKeys. It fails on a secret that cannot be encrypted as the
 // gateway encrypts it. The audit entries name the actor.
 func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, withKeys, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
 	return resolution{

@@ -14,7 +14,8 @@ import (
 )
 
 // TestResolvingNotifies resolves in tables without triggers, as they are where the WAL is
-// the source: a gateway that listens on ai_providers_changed hears of what is written.
+// the source: a gateway that listens on ai_providers_changed receives the provider that is
+// written, and workers receive that there are audit entries to deliver.
 func TestResolvingNotifies(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
@@ -22,9 +23,9 @@ func TestResolvingNotifies(t *testing.T) {
 	conn, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	_, err = conn.Exec(t.Context(), `LISTEN ai_providers_changed`)
+	_, err = conn.Exec(t.Context(), `LISTEN ai_providers_changed; LISTEN provwatch_outbox`)
 	require.NoError(t, err)
-	// changed returns what was sent since it was last called.
+	// changed returns the notifications since the last call.
 	changed := func() (payloads []string) {
 		t.Helper()
 		// What was committed before the marker is delivered before it.
@@ -36,7 +37,7 @@ func TestResolvingNotifies(t *testing.T) {
 			if n.Payload == "marker" {
 				return payloads
 			}
-			payloads = append(payloads, n.Payload)
+			payloads = append(payloads, n.Channel+" "+n.Payload)
 		}
 	}
 	takeEnv := func(d provider.Desired) (reconcile.Outcome, error) {
@@ -48,14 +49,14 @@ func TestResolvingNotifies(t *testing.T) {
 
 	inserted, err := takeEnv(bedrock("us-east-1"))
 	require.NoError(t, err)
-	id := []string{inserted.ProviderID.String()}
-	require.Equal(t, id, changed(), "a row was inserted")
+	sent := []string{"ai_providers_changed " + inserted.ProviderID.String(), "provwatch_outbox "}
+	require.Equal(t, sent, changed(), "a row was inserted")
 	_, err = takeEnv(bedrock("eu-west-1"))
 	require.NoError(t, err)
-	require.Equal(t, id, changed(), "a row was updated")
+	require.Equal(t, sent, changed(), "a row was updated")
 	_, err = takeDB(bedrock("us-east-1"))
 	require.NoError(t, err)
-	require.Equal(t, id, changed(), "a drift was accepted")
+	require.Equal(t, sent, changed(), "a drift was accepted")
 
 	// What writes nothing sends nothing.
 	for _, take := range []func() (reconcile.Outcome, error){

@@ -36,7 +36,7 @@ type side interface {
 	take(ctx context.Context, tx pgx.Tx, step seed.Step, with encryption, actor string) (Outcome, error)
 }
 
-// encryption decrypts the stored secrets and encrypts those that are written.
+// encryption decrypts stored secrets and encrypts the new ones.
 type encryption struct {
 	keys   *dbcrypt.Ring
 	sealer dbcrypt.Sealer

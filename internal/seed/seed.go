@@ -62,7 +62,7 @@ func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, t
 	return plan, cmp.Or(context.Cause(ctx), err)
 }
 
-// canPass reports whether a seed failed for a reason that another attempt may not meet.
+// canPass reports whether another attempt of a seed that failed can succeed.
 func canPass(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && slices.Contains([]string{
