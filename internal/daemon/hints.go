@@ -10,7 +10,7 @@ import (
 	"provwatch/internal/verify"
 )
 
-// hints is the [listener.Handler] of the listening session: what it hears becomes requests
+// hints observes the listening session and handles its hints: what it hears becomes requests
 // for a verification. The listener's goroutine alone calls its methods.
 type hints struct {
 	database   *pgxpool.Config
@@ -22,7 +22,7 @@ type hints struct {
 	report     *report
 }
 
-// Listening implements [listener.Handler]. Everything is verified after LISTEN is in
+// Listening implements [listener.Observer]. Everything is verified after LISTEN is in
 // effect, so that no change falls between the two.
 func (h *hints) Listening(reconnected bool) {
 	h.metrics.ListenerConnected(reconnected)
@@ -40,17 +40,17 @@ func (h *hints) Notified(payload string) {
 	h.metrics.NotificationReceived(h.pending.Hint(payload))
 }
 
-// Gather implements [listener.Handler].
+// Gather implements [listener.Observer].
 func (h *hints) Gather(on bool) {
 	if h.pending.Gather(on) {
 		h.metrics.NotificationCoalesced()
 	}
 }
 
-// QueueUsage implements [listener.Handler].
+// QueueUsage implements [listener.Observer].
 func (h *hints) QueueUsage(usage float64) { h.queue.used(usage) }
 
-// Lost implements [listener.Handler].
+// Lost implements [listener.Observer].
 func (h *hints) Lost(err error) {
 	h.metrics.ListenerLost()
 	// First of all, since a worker that listens and does not lead stands by.

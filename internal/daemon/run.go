@@ -204,17 +204,18 @@ func (p *parts) run(parent context.Context, reload <-chan os.Signal) error {
 // newListener returns the listener of the run, with what its session is for.
 func (p *parts) newListener() *listener.Listener {
 	o := p.options
-	listen := listener.New(postgres.ListenConfig(o.Database), pubsub.ProvidersChanged, p.hints, o.Logger)
+	listen := listener.New(postgres.ListenConfig(o.Database), p.hints, o.Logger)
+	listen.Handle(pubsub.ProvidersChanged, p.hints)
 	// Triggers are silent in a seed, and a worker that only stands by alerts nothing of what
 	// its own seed has ended: the leader verifies it.
-	listen.Also(pubsub.Seeds)
-	listen.Wake(pubsub.StagedEntries, p.deliverer.Wake)
+	listen.Handle(pubsub.Seeds, p.hints)
+	listen.Handle(pubsub.StagedEntries, listener.HandlerFunc(func(string) { p.deliverer.Wake() }))
 	if len(o.Sinks.Sinks) > 0 {
 		// Sinks run while this session leads, so that none of what is published is missed,
 		// whichever worker or command publishes it.
-		listen.Wake(pubsub.DriftAlerts, func() { p.sinks.Wake(sink.Drift) })
-		listen.Wake(pubsub.AuditEntries, func() { p.sinks.Wake(sink.Audit) })
-		listen.Wake(pubsub.SinkRequests, p.sinks.Attend)
+		listen.Handle(pubsub.DriftAlerts, listener.HandlerFunc(func(string) { p.sinks.Wake(sink.Drift) }))
+		listen.Handle(pubsub.AuditEntries, listener.HandlerFunc(func(string) { p.sinks.Wake(sink.Audit) }))
+		listen.Handle(pubsub.SinkRequests, listener.HandlerFunc(func(string) { p.sinks.Attend() }))
 	}
 	listen.Attended(p.elector)
 	activity := postgres.ActivityOf(o.Database.ConnConfig)

@@ -39,7 +39,8 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	prompt := make(prompter, 1)
-	listen := listener.New(postgres.ListenConfig(config), pubsub.DriftAlerts, prompt, logger)
+	listen := listener.New(postgres.ListenConfig(config), prompt, logger)
+	listen.Handle(pubsub.DriftAlerts, prompt)
 	var group conc.WaitGroup
 	defer group.Wait()
 	defer cancel()

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// events records what a listener tells its handler.
+// events records what a listener reports.
 type events struct {
 	mu    sync.Mutex
 	list  []string
@@ -79,11 +79,23 @@ func run(t *testing.T, l *Listener) {
 	})
 }
 
+// session is what follows a session, and handles a channel.
+type session interface {
+	Observer
+	Handler
+}
+
+// handle makes the handler get the notifications of the one channel.
+func handle(l *Listener, handler Handler) *Listener {
+	l.Handle(pubsub.ProvidersChanged, handler)
+	return l
+}
+
 // newListener returns a listener that takes no connection for lost because the
 // machine is busy.
-func newListener(t *testing.T, url string, handler Handler) *Listener {
+func newListener(t *testing.T, url string, all session) *Listener {
 	t.Helper()
-	l := New(configOf(t, url), pubsub.ProvidersChanged, handler, quiet)
+	l := handle(New(configOf(t, url), all, quiet), all)
 	l.probeInterval, l.probeTimeout = waittest.Patience, waittest.Patience
 	return l
 }
@@ -213,7 +225,7 @@ func TestAConnectionThatStaysOpenButNoLongerAnswersIsFoundAndReplaced(t *testing
 	database := cluster.NewDatabase(t)
 	proxy := newSilentProxy(t, cluster.TCPAddr())
 	var seen events
-	l := New(configOf(t, cluster.TCPURL(t, database, proxy.Addr().String())), pubsub.ProvidersChanged, &seen, quiet)
+	l := handle(New(configOf(t, cluster.TCPURL(t, database, proxy.Addr().String())), &seen, quiet), &seen)
 	// A busy machine can take longer to answer than this, so that the connection can
 	// be replaced before the proxy is silent as well.
 	l.probeInterval, l.probeTimeout = 200*time.Millisecond, time.Second
@@ -237,7 +249,7 @@ func TestAListenerEndsWithItsContextWhileItCannotConnect(t *testing.T) {
 	t.Parallel()
 	var seen events
 	u := url.URL{Scheme: "postgres", Host: "127.0.0.1:1", Path: "/db", RawQuery: "sslmode=disable"}
-	l := New(configOf(t, u.String()), pubsub.ProvidersChanged, &seen, quiet)
+	l := handle(New(configOf(t, u.String()), &seen, quiet), &seen)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -268,7 +280,7 @@ func TestReconnectsBackOffUpToTheirLimit(t *testing.T) {
 		var seen moments
 		config := configOf(t, "postgres://127.0.0.1:1/db?sslmode=disable")
 		config.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
-		l := New(config, pubsub.ProvidersChanged, &seen, quiet)
+		l := handle(New(config, &seen, quiet), &seen)
 		l.RetryWithin(time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()

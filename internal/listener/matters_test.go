@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
-	"provwatch/internal/pubsub"
 	"provwatch/internal/waittest"
 )
 
@@ -54,7 +53,7 @@ func TestEachReasonOfALossIsLoggedOnce(t *testing.T) {
 	require.NoError(t, err)
 	var log lines
 	var seen events
-	l := New(config, pubsub.ProvidersChanged, &seen, slog.New(slog.NewTextHandler(&log, nil)))
+	l := handle(New(config, &seen, slog.New(slog.NewTextHandler(&log, nil))), &seen)
 	l.RetryWithin(100 * time.Millisecond)
 	run(t, l)
 	lost := func() int {
