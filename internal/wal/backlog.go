@@ -9,6 +9,9 @@ import (
 )
 
 const (
+	// statusInterval is how often the server gets what is confirmed, at least. It ends a
+	// stream that says nothing for wal_sender_timeout, 60 s by default.
+	statusInterval = time.Second
 	// buffered is how many events wait for being recorded.
 	buffered = 5000
 	// maxBacklog is from which size of the changes of these on the stream is not read

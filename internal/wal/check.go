@@ -113,14 +113,14 @@ func (c *checker) read(ctx context.Context, k *check) error {
 
 // see records which providers the stream has touched meanwhile. It reports whether the marker
 // of the verification under way was among them.
-func (c *checker) see(seen *outcome) (marked bool) {
+func (c *checker) see(touched map[string]bool, markers []string) (marked bool) {
 	if c.current == nil {
 		return false
 	}
-	for name := range seen.touched {
+	for name := range touched {
 		c.current.touched[name] = true
 	}
-	return slices.Contains(seen.markers, c.current.token)
+	return slices.Contains(markers, c.current.token)
 }
 
 // finish records what was read, whose marker has come, of the providers that the mirror

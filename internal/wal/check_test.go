@@ -45,13 +45,13 @@ func TestChecker(t *testing.T) {
 		require.Nil(t, c.waiting)
 		require.Len(t, c.current.observed, 1)
 	}
-	marker := func(c *checker) *outcome { return &outcome{markers: []string{"another", c.current.token}} }
+	marker := func(c *checker) []string { return []string{"another", c.current.token} }
 
 	t.Run("RecordsWhatTheMirrorAgreesWith", func(t *testing.T) {
 		c, pool, _ := newChecker(t)
 		begin(t, c)
-		require.False(t, c.see(&outcome{markers: []string{"another"}}))
-		require.True(t, c.see(marker(c)))
+		require.False(t, c.see(nil, []string{"another"}))
+		require.True(t, c.see(nil, marker(c)))
 		ended, err := c.finish(t.Context())
 		require.NoError(t, err)
 		require.False(t, ended.again)
@@ -63,9 +63,9 @@ func TestChecker(t *testing.T) {
 	t.Run("LeavesToTheStreamWhatItHasShownMeanwhile", func(t *testing.T) {
 		c, pool, id := newChecker(t)
 		begin(t, c)
-		require.False(t, c.see(&outcome{touched: map[string]bool{"gpt": true}}))
+		require.False(t, c.see(map[string]bool{"gpt": true}, nil))
 		c.mirror.apply(change{removed: id})
-		require.True(t, c.see(marker(c)))
+		require.True(t, c.see(nil, marker(c)))
 		ended, err := c.finish(t.Context())
 		require.NoError(t, err)
 		require.NotNil(t, ended)

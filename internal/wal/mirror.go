@@ -167,42 +167,6 @@ func (m *mirror) rowAfter(v *version, before *mirrorRow) (row *mirrorRow, known 
 	return row, m.hash(row, before) && known
 }
 
-// takeBaseURL gives the row the base URL of a version, or that of the row before.
-func (m *mirrorRow) takeBaseURL(v *version, before *mirrorRow) {
-	switch {
-	case v.baseURLUnchanged && before == nil:
-		m.baseURLKnown = false
-	case v.baseURLUnchanged:
-		m.BaseURL, m.baseURLKnown, m.baseURLShown = before.BaseURL, before.baseURLKnown, before.baseURLShown
-	case before != nil && before.baseURLKnown && before.BaseURL == v.baseURL:
-		// Most changes leave it as it was, and parsing it costs more than all else.
-		m.baseURLShown = before.baseURLShown
-	default:
-		m.baseURLShown = provider.DisplayURL(v.baseURL)
-	}
-}
-
-// takeSettings gives the row the settings of a version, or those of the row before. It
-// reports false when neither has them.
-func (m *mirrorRow) takeSettings(v *version, before *mirrorRow) (known bool) {
-	settings := v.settings
-	if settings.Err != nil {
-		m.unreadable = settings.Err.Error()
-	}
-	known = true
-	switch {
-	case !v.settingsUnchanged:
-	case before == nil, before.regionCut, before.lacksKey(), !before.column.HashNeedsSettings():
-		// Settings that were encrypted with another key no longer count as such.
-		known = false
-	default:
-		settings = provider.DecodedSettings{IsBedrock: before.bedrockSettings, BedrockRegion: before.BedrockRegion}
-		m.unreadable = before.unreadable
-	}
-	m.setSettings(settings)
-	return known
-}
-
 // hash gives a row its hashes. It reports false when neither the base URL nor the hashes
 // of the row before are known.
 func (m *mirror) hash(row, before *mirrorRow) (known bool) {

@@ -97,19 +97,38 @@ func (m *mirrorRow) complete(row *provider.Row, desired provider.Desired, h prov
 	}
 }
 
-// rowOf makes a mirror row of a row that was read from the table.
-func (m *mirror) rowOf(r provider.Row) *mirrorRow {
-	decoded := r.DecodedSettings()
-	row := &mirrorRow{
-		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
-		Canonical: provider.Canonical{BaseURL: r.BaseURL}, column: r.Type,
-		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseURL),
+// takeBaseURL gives the row the base URL of a version, or that of the row before.
+func (m *mirrorRow) takeBaseURL(v *version, before *mirrorRow) {
+	switch {
+	case v.baseURLUnchanged && before == nil:
+		m.baseURLKnown = false
+	case v.baseURLUnchanged:
+		m.BaseURL, m.baseURLKnown, m.baseURLShown = before.BaseURL, before.baseURLKnown, before.baseURLShown
+	case before != nil && before.baseURLKnown && before.BaseURL == v.baseURL:
+		// Most changes leave it as it was, and parsing it costs more than all else.
+		m.baseURLShown = before.baseURLShown
+	default:
+		m.baseURLShown = provider.DisplayURL(v.baseURL)
 	}
-	row.setSettings(decoded)
-	if decoded.Err != nil {
-		row.unreadable = decoded.Err.Error()
-	} else {
-		row.hashes = m.hasher.RowHashes(row.Canonical)
+}
+
+// takeSettings gives the row the settings of a version, or those of the row before. It
+// reports false when neither has them.
+func (m *mirrorRow) takeSettings(v *version, before *mirrorRow) (known bool) {
+	settings := v.settings
+	if settings.Err != nil {
+		m.unreadable = settings.Err.Error()
 	}
-	return row
+	known = true
+	switch {
+	case !v.settingsUnchanged:
+	case before == nil, before.regionCut, before.lacksKey(), !before.column.HashNeedsSettings():
+		// Settings that were encrypted with another key no longer count as such.
+		known = false
+	default:
+		settings = provider.DecodedSettings{IsBedrock: before.bedrockSettings, BedrockRegion: before.BedrockRegion}
+		m.unreadable = before.unreadable
+	}
+	m.setSettings(settings)
+	return known
 }

@@ -201,3 +201,20 @@ func (m *mirror) copyTable(ctx context.Context, queries *store.Queries, keys *db
 		after = rows[len(rows)-1].ID
 	}
 }
+
+// rowOf makes a mirror row of a row that was read from the table.
+func (m *mirror) rowOf(r provider.Row) *mirrorRow {
+	decoded := r.DecodedSettings()
+	row := &mirrorRow{
+		id: r.ID, name: r.Name, enabled: r.Enabled, deleted: r.Deleted, updatedAt: r.UpdatedAt.UTC(),
+		Canonical: provider.Canonical{BaseURL: r.BaseURL}, column: r.Type,
+		baseURLKnown: true, baseURLShown: provider.DisplayURL(r.BaseURL),
+	}
+	row.setSettings(decoded)
+	if decoded.Err != nil {
+		row.unreadable = decoded.Err.Error()
+	} else {
+		row.hashes = m.hasher.RowHashes(row.Canonical)
+	}
+	return row
+}

@@ -15,10 +15,7 @@ import (
 )
 
 const (
-	// statusInterval is how often the server gets what is confirmed, at least; it ends a
-	// stream that says nothing for wal_sender_timeout, 60 s by default.
-	statusInterval = time.Second
-	// quietStatusInterval is the same while nothing new is confirmed. The server is then
+	// quietStatusInterval is [statusInterval] while nothing new is confirmed. The server is then
 	// asked for an answer: a stream that says nothing can be one that stands still.
 	quietStatusInterval = 3 * time.Second
 	// maxAsked is how often in a row the server is asked in vain until the stream is given
