@@ -458,7 +458,7 @@ const planEachTime = `-- name: PlanEachTime :exec
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 `
 
-// Makes the server plan each statement of the transaction anew.
+// Makes the server plan each execution of a statement in the transaction.
 func (q *Queries) PlanEachTime(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, planEachTime)
 	return err

@@ -61,8 +61,8 @@ func (l *largeTransaction) take(ctx context.Context, part *transaction) error {
 	return nil
 }
 
-// idle keeps the transaction from being idle. The server would end one that is while the
-// stream passes over changes of other tables, and would send the same one for ever.
+// idle keeps our transaction from being idle while the stream passes over changes of other
+// tables. The server would end an idle transaction, and send the same changes for ever.
 func (l *largeTransaction) idle(ctx context.Context) error {
 	if err := l.queries.StayActive(ctx); err != nil {
 		return largeFailed(err)

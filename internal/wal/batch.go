@@ -52,8 +52,8 @@ func (b *batcher) gather(ctx context.Context, first event, hurry bool) []event {
 	return batch
 }
 
-// next returns the next event: one that is there, or one that comes before the record is
-// due. It reports false when there is none.
+// next returns the next event, from the backlog or the time until the record is due. It
+// reports false when there is none.
 func (b *batcher) next(ctx context.Context, due *<-chan time.Time) (event, bool) {
 	if *due != nil {
 		select {

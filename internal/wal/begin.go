@@ -137,8 +137,8 @@ func (a *attempt) replace(ctx context.Context, slot *slot, before found, m *mirr
 }
 
 // count makes a new slot count. One transaction sees the tables exactly as of the slot's
-// start, by the snapshot that creating it exports, and stores the mirror of them with the
-// position and the gap, if there is one.
+// start, by the snapshot that its creation has exported. The transaction stores the mirror
+// of them with the position, and the gap, if there is one.
 func (a *attempt) count(ctx context.Context, name string, created createdSlot, before found, m *mirror) error {
 	r := a.reader
 	var gap verify.Recorded

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestBegin has a slot that goes on from the position, one that is gone, and a gap that
-// the attempt before has found.
+// TestBegin has a slot that goes on from the position, a dropped slot, and a gap that the
+// attempt before has found.
 func TestBegin(t *testing.T) {
 	t.Parallel()
 	a, s, pool := newAttempt(t)

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// A request is tried again after minVisiblePause, and then less and less often up to
-	// maxVisiblePause, until queries see what the stream has shown before.
+	// A request that waits for queries is retried after minVisiblePause, and then less and
+	// less often, up to maxVisiblePause.
 	minVisiblePause = time.Millisecond
 	maxVisiblePause = time.Second
 	// maxDisagreements is how often in a row the tables may disagree with the mirror. What
@@ -73,7 +73,7 @@ func (c *checker) take(request verify.Request) {
 }
 
 // begin begins the verification that waits, unless queries do not see yet what it waits
-// for: then it returns after which time to try again.
+// for: then it returns the wait until the next attempt.
 func (c *checker) begin(ctx context.Context) (wait time.Duration, err error) {
 	w := c.waiting
 	if w.xids, err = c.unseen.invisible(ctx, w.xids); err != nil {
@@ -94,8 +94,8 @@ func (c *checker) begin(ctx context.Context) (wait time.Duration, err error) {
 	return 0, nil
 }
 
-// read goes on with a verification: it reads the next providers as they are now, and writes
-// a marker after that. Once the stream has passed the marker, the mirror holds everything
+// read goes on with a verification: it reads the current rows of the next providers, and
+// then writes a marker. Once the stream has passed the marker, the mirror holds everything
 // that the queries could see.
 func (c *checker) read(ctx context.Context, k *check) error {
 	names := k.names[:min(len(k.names), verify.MaxObserved)]
@@ -191,8 +191,8 @@ func (c *checker) agreed(k *check) (agreed []verify.Observed, err error) {
 	return agreed, nil
 }
 
-// disagree counts a disagreement. It ends one that stays by what was read, where nothing
-// but the decoding of settings differs.
+// disagree counts a disagreement. Where only the decoding of settings differs, the mirror
+// takes over what was read once the disagreement has lasted.
 func (c *checker) disagree(mirrored, seen drift.Observation) error {
 	name := seen.Provider
 	c.disagreed[name]++

@@ -7,7 +7,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// patience is how long attempts may fail before another source is to be used.
+// patience is how long attempts may fail before another source must be used.
 const patience = 20 * time.Second
 
 // failures paces the attempts of a reader. The reader's goroutine touches it between two
@@ -44,7 +44,7 @@ func (f *failures) lastFor(d time.Duration) bool {
 }
 
 // next returns the wait until the next attempt, and the level at which the failure is
-// logged: those that follow the first are no warnings.
+// logged. Only the first failure in a row is a warning.
 func (f *failures) next() (time.Duration, slog.Level) {
 	level := f.level
 	f.level = slog.LevelInfo

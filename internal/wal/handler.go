@@ -74,7 +74,7 @@ func (h *handler) handle(ctx context.Context) error {
 	}
 }
 
-// verify begins the verification that waits, or sets when to try again.
+// verify begins the verification that waits, or sets the time of the next attempt.
 func (h *handler) verify(ctx context.Context) error {
 	handling, ended := h.activity.Handle(ctx, "a verification")
 	defer ended()

@@ -37,8 +37,8 @@ type position struct {
 	storedAt time.Time
 }
 
-// isAt records that a position is stored. One that was confirmed before it was stored would
-// look like the doing of another program.
+// isAt records that a position is stored. A position that is confirmed before it is stored
+// would look like the doing of another program.
 func (p *position) isAt(stored pglogrepl.LSN) {
 	p.stored, p.storedAt = stored, time.Now()
 }

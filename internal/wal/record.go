@@ -21,8 +21,8 @@ type recorder struct {
 	position *position
 }
 
-// record records observations with the mirror as it is and the position that it is as of,
-// and announces them. With a row that is unread, it marks that gap as well.
+// record records observations with the mirror and its position, and announces them. With a
+// row that is unread, it marks that gap as well.
 func (r *recorder) record(ctx context.Context, observed []verify.Observed, source pubsub.Source, to pglogrepl.LSN, unread uuid.UUID) error {
 	var recorded verify.Recorded
 	err := r.position.transact(ctx, to, func(tx pgx.Tx) (err error) {

@@ -29,8 +29,8 @@ func recordings(t *testing.T) map[string][][]byte {
 	return list
 }
 
-// transactions decodes messages into the transactions that they complete, without those
-// that change nothing.
+// transactions decodes messages into the transactions that they complete. It leaves out
+// transactions that change nothing.
 func transactions(t *testing.T, messages [][]byte) (list []*transaction) {
 	t.Helper()
 	var d decoder

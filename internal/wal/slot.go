@@ -52,7 +52,7 @@ type createdSlot struct {
 	snapshot string // of the tables as of start, until the connection is used again
 }
 
-// findSlot returns what the server says of a slot, nil where there is none.
+// findSlot returns the server's row of a slot, nil where there is none.
 func findSlot(ctx context.Context, db store.DBTX, name string) (*store.InspectSlotRow, error) {
 	found, err := store.On(db).InspectSlot(ctx, name)
 	switch {
@@ -65,7 +65,7 @@ func findSlot(ctx context.Context, db store.DBTX, name string) (*store.InspectSl
 	}
 }
 
-// find returns what the server says of the slot, nil where there is none.
+// find returns the server's row of the slot, nil where there is none.
 func (s *slot) find(ctx context.Context) (*store.InspectSlotRow, error) {
 	return findSlot(ctx, s.pool, s.server.Slot)
 }
@@ -107,7 +107,7 @@ func (s *slot) create(ctx context.Context) (createdSlot, error) {
 	return createdSlot{start: start, snapshot: result.SnapshotName}, nil
 }
 
-// createReported reports the creation for as long as it lasts.
+// createReported reports the creation while it lasts.
 func (s *slot) createReported(ctx context.Context) (pglogrepl.CreateReplicationSlotResult, error) {
 	defer s.activity.Begin("the creation of replication slot "+s.server.Slot, s.conn.PID())()
 	return s.request(ctx)

@@ -38,7 +38,7 @@ WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 DELETE FROM provwatch.wal_position WHERE (SELECT term FROM provwatch.alert_counter) = @term::bigint;
 
 -- name: PlanEachTime :exec
--- Makes the server plan each statement of the transaction anew.
+-- Makes the server plan each execution of a statement in the transaction.
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: StayActive :exec
