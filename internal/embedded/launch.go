@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"provwatch/internal/retry"
 )
 
 // launch starts the server and waits until it accepts connections.
@@ -26,57 +28,11 @@ func (s *Server) launch(ctx context.Context, settings map[string]string) (err er
 			removeTempSocketDir(socketDir)
 		}
 	}()
-	f, err := os.OpenFile(s.logName(), os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
-	if err == nil {
-		err = errors.Join(f.Close(), s.account.own(s.logName()))
-	}
-	if err != nil {
+	if err := s.makeLog(); err != nil {
 		return fmt.Errorf("making the server's log: %w: check the permissions of the folder and the free space", err)
 	}
-
-	all := map[string]string{
-		"listen_addresses":        "127.0.0.1",
-		"unix_socket_directories": `"` + strings.ReplaceAll(socketDir, `"`, `""`) + `"`,
-		"unix_socket_permissions": "0700",
-		"wal_level":               "logical",
-		"max_wal_senders":         "10",
-		"max_replication_slots":   "10",
-		"shared_buffers":          "32MB",
-		// The log must not quote rows, which hold keys: terse leaves out the
-		// details of an error, among them the failing row.
-		"log_error_verbosity": "terse",
-		"log_checkpoints":     "off",
-	}
-	maps.Copy(all, settings)
-	for attempt := 1; ; attempt++ {
-		if settings["port"] == "" {
-			port, err := freePort()
-			if err != nil {
-				return fmt.Errorf("finding a free port on 127.0.0.1: %w", err)
-			}
-			all["port"] = strconv.Itoa(port)
-		}
-		logged := fileSize(s.logName())
-		out, err := output(ctx, s.startCommand(ctx, all))
-		if err == nil {
-			break
-		}
-		s.abandon()
-		if ctx.Err() != nil {
-			return fmt.Errorf("pg_ctl start: %w: the server was stopped again", context.Cause(ctx))
-		}
-		logText := readFrom(s.logName(), logged)
-		if !passing(logText) || attempt == launchAttempts {
-			if logText == "" {
-				logText = out // the server did not get as far as its log
-			}
-			return fmt.Errorf("pg_ctl start: %w; the last lines of %s:%s\ncorrect what they name and start again", err, s.logName(), quoteLines(logText))
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(launchPause):
-		}
+	if err := s.startRetried(ctx, launchSettings(socketDir, settings), settings["port"] == ""); err != nil {
+		return err
 	}
 
 	p, err := readPostmaster(s.pgdata)
@@ -91,8 +47,70 @@ func (s *Server) launch(ctx context.Context, settings map[string]string) (err er
 	return nil
 }
 
-// passing reports whether what a server logged before it gave up is a reason
-// that is gone in a moment: a port taken since it was found free; processes of
+// makeLog makes the server's log, which the server appends to, unless it exists.
+func (s *Server) makeLog() error {
+	f, err := os.OpenFile(s.logName(), os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), s.account.own(s.logName()))
+}
+
+// launchSettings returns the settings of the server, of which those given win.
+func launchSettings(socketDir string, given map[string]string) map[string]string {
+	all := map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"unix_socket_directories": `"` + strings.ReplaceAll(socketDir, `"`, `""`) + `"`,
+		"unix_socket_permissions": "0700",
+		"wal_level":               "logical",
+		"max_wal_senders":         "10",
+		"max_replication_slots":   "10",
+		"shared_buffers":          "32MB",
+		// The log must not quote rows, which hold keys: terse leaves out the
+		// details of an error, among them the failing row.
+		"log_error_verbosity": "terse",
+		"log_checkpoints":     "off",
+	}
+	maps.Copy(all, given)
+	return all
+}
+
+// startRetried starts the server, and retries where the reason of a failure is passing.
+// With freshPort, each attempt has another port.
+func (s *Server) startRetried(ctx context.Context, settings map[string]string, freshPort bool) error {
+	policy := retry.Every(launchPause)
+	policy.Tries = launchAttempts
+	for attempt := range policy.Attempts(ctx) {
+		if freshPort {
+			port, err := freePort()
+			if err != nil {
+				return fmt.Errorf("finding a free port on 127.0.0.1: %w", err)
+			}
+			settings["port"] = strconv.Itoa(port)
+		}
+		logged := fileSize(s.logName())
+		out, err := output(ctx, s.startCommand(ctx, settings))
+		if err == nil {
+			return nil
+		}
+		s.abandon()
+		if ctx.Err() != nil {
+			return fmt.Errorf("pg_ctl start: %w: the server was stopped again", context.Cause(ctx))
+		}
+		logText := readFrom(s.logName(), logged)
+		if _, again := attempt.Failed(); again && passing(logText) {
+			continue
+		}
+		if logText == "" {
+			logText = out // the server did not get as far as its log
+		}
+		return fmt.Errorf("pg_ctl start: %w; the last lines of %s:%s\ncorrect what they name and start again", err, s.logName(), quoteLines(logText))
+	}
+	return context.Cause(ctx)
+}
+
+// passing reports whether the reason that a server logged before it gave up
+// passes in a moment: a port taken since it was found free; processes of
 // a server that was killed which have not noticed yet; or its own process,
 // dead but not yet waited for, which PostgreSQL takes to be alive.
 func passing(logText string) bool {

@@ -105,6 +105,10 @@ func TestAttempts(t *testing.T) {
 			require.Equal(t, []time.Duration{0, 0, time.Hour}, run(t, p, 3, always))
 		})
 	})
+}
+
+func TestFailuresInARow(t *testing.T) {
+	t.Parallel()
 	t.Run("StartOverAfterASteadyAttempt", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n := 0

@@ -8,60 +8,91 @@ import (
 	"provwatch/internal/store"
 )
 
-// Columns that the worker reads or writes, by table.
-var (
-	providerColumns = []string{"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at"}
-	keyColumns      = []string{"id", "provider_id", "api_key", "api_key_key_id"}
-)
+// table is a provider table, and the columns that the worker uses.
+type table struct {
+	name    string
+	used    []string // read or written
+	given   []string // by an insert
+	columns []store.ListColumnsRow
+}
 
-// Columns that the worker gives a value to when it inserts.
-var (
-	providerInserts = []string{"id", "type", "name", "base_url", "settings"}
-	keyInserts      = []string{"id", "provider_id", "api_key"}
-)
+func providerTablesOf(details store.SchemaDetails) []table {
+	return []table{
+		{
+			name:    "ai_providers",
+			used:    []string{"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at"},
+			given:   []string{"id", "type", "name", "base_url", "settings"},
+			columns: details.ProviderColumns,
+		},
+		{
+			name:    "ai_provider_keys",
+			used:    []string{"id", "provider_id", "api_key", "api_key_key_id"},
+			given:   []string{"id", "provider_id", "api_key"},
+			columns: details.KeyColumns,
+		},
+	}
+}
 
-// checkColumns checks that provider tables made by another program have the
-// columns that the worker uses, and none that an insert would have to fill
-// without knowing it.
+// checkColumns checks that provider tables that another program made have the
+// columns that the worker uses, and no other column that an insert must give a value.
 func checkColumns(details store.SchemaDetails) error {
-	for _, table := range []struct {
-		name           string
-		columns        []store.ListColumnsRow
-		needed, filled []string
-	}{
-		{"ai_providers", details.ProviderColumns, providerColumns, providerInserts},
-		{"ai_provider_keys", details.KeyColumns, keyColumns, keyInserts},
-	} {
-		columns := table.columns
-		var missing, unknown, mistyped []string
-		for _, name := range table.needed {
-			if !slices.ContainsFunc(columns, func(c store.ListColumnsRow) bool { return c.Name == name }) {
-				missing = append(missing, name)
-			}
-		}
-		for _, c := range columns {
-			if strings.HasSuffix(c.Name, "id") && slices.Contains(table.filled, c.Name) && c.Type != "uuid" {
-				mistyped = append(mistyped, c.Name)
-			}
-			if c.Required && !slices.Contains(table.filled, c.Name) {
-				unknown = append(unknown, c.Name)
-			}
-		}
-		if len(missing) > 0 {
-			return &UnusableError{Reason: fmt.Sprintf("table %s lacks the columns %s; it is of a version of the gateway that this worker does not know",
-				table.name, strings.Join(missing, ", "))}
-		}
-		if len(mistyped) > 0 {
-			return &UnusableError{Reason: fmt.Sprintf("columns of table %s are not of type uuid: %s; it is not the gateway's table, or of a version that this worker does not know",
-				table.name, strings.Join(mistyped, ", "))}
-		}
-		if i := slices.IndexFunc(columns, func(c store.ListColumnsRow) bool { return c.Name == "type" }); i >= 0 && !columns[i].IsEnum {
-			return &UnusableError{Reason: fmt.Sprintf("the column type of table %s is not of an enum; it is not the gateway's table, or of a version that this worker does not know", table.name)}
-		}
-		if len(unknown) > 0 {
-			return &UnusableError{Reason: fmt.Sprintf("table %s has columns that need a value which this worker does not know: %s; give them a default",
-				table.name, strings.Join(unknown, ", "))}
+	for _, t := range providerTablesOf(details) {
+		if err := t.check(); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (t table) check() error {
+	var reason string
+	switch {
+	case len(t.missing()) > 0:
+		reason = fmt.Sprintf("table %s lacks the columns %s; it is of a version of the gateway that this worker does not know",
+			t.name, strings.Join(t.missing(), ", "))
+	case len(t.mistyped()) > 0:
+		reason = fmt.Sprintf("columns of table %s are not of type uuid: %s; it is not the gateway's table, or of a version that this worker does not know",
+			t.name, strings.Join(t.mistyped(), ", "))
+	case !t.hasEnum():
+		reason = fmt.Sprintf("the column type of table %s is not of an enum; it is not the gateway's table, or of a version that this worker does not know", t.name)
+	case len(t.unknown()) > 0:
+		reason = fmt.Sprintf("table %s has columns that need a value which this worker does not know: %s; give them a default",
+			t.name, strings.Join(t.unknown(), ", "))
+	default:
+		return nil
+	}
+	return &UnusableError{Reason: reason}
+}
+
+func (t table) missing() (names []string) {
+	for _, name := range t.used {
+		if !slices.ContainsFunc(t.columns, func(c store.ListColumnsRow) bool { return c.Name == name }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (t table) mistyped() (names []string) {
+	for _, c := range t.columns {
+		if strings.HasSuffix(c.Name, "id") && slices.Contains(t.given, c.Name) && c.Type != "uuid" {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// hasEnum reports whether the column type, if there is one, is of an enum.
+func (t table) hasEnum() bool {
+	return !slices.ContainsFunc(t.columns, func(c store.ListColumnsRow) bool { return c.Name == "type" && !c.IsEnum })
+}
+
+// unknown returns the columns that need a value and have none in an insert.
+func (t table) unknown() (names []string) {
+	for _, c := range t.columns {
+		if c.Required && !slices.Contains(t.given, c.Name) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"provwatch/internal/postgres"
 	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 	sqlfiles "provwatch/sql"
@@ -48,77 +49,112 @@ func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfi
 
 // migrate changes what the schema lacks.
 func (m *migration) migrate(ctx context.Context, needs Needs) error {
-	conn := m.conn
 	// Another worker may have migrated while this one waited for the lock.
-	tables, err := Locate(ctx, conn)
+	tables, err := Locate(ctx, m.conn)
 	if err != nil {
 		return err
 	}
-	status, err := look(ctx, conn)
+	status, err := look(ctx, m.conn)
 	if err != nil {
 		return err
 	}
 	if err := status.writable(); err != nil {
 		return err
 	}
-	if !status.Foreign && slices.Contains(status.Pending, providerTables) {
-		owners, err := store.On(conn).ListStrangersAtHome(ctx)
-		if err != nil {
-			return unusable("look at the owner of the provider tables' schema", err)
-		}
-		if len(owners) > 0 {
-			return &UnusableError{Reason: fmt.Sprintf("the provider tables would be made in the schema %q, whose owner %q is neither this role nor the owner of the database, "+
-				"and could replace them; set the search_path to another schema, or let this role own it", tables.Schema, owners[0])}
-		}
+	if err := m.refuseForeignHome(ctx, status, tables); err != nil {
+		return err
 	}
 	if !status.ownSchema {
-		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			queries := store.On(tx)
-			if err := queries.CreateSchema(ctx); err != nil {
-				return err
-			}
-			return queries.CloseSchema(ctx)
-		})
-		if err != nil {
-			return unusableByOthers("create the schema provwatch", err, "the role needs CREATE on the database", remedy.Run("migrate"))
+		if err := m.createSchema(ctx); err != nil {
+			return err
 		}
 	}
 	if len(status.Pending) > 0 {
-		provider, err := newProvider(m.db, status, tables)
-		if err != nil {
+		if err := m.applyPending(ctx, status, tables); err != nil {
 			return err
-		}
-		err = m.change(ctx, func() error {
-			_, err := provider.Up(ctx)
-			return err
-		})
-		if err != nil {
-			return unusableByOthers("migrate", err, "the role needs CREATE on a schema of its search_path and must own the schema provwatch", remedy.Run("migrate"))
 		}
 	}
 	if needs.Triggers && !status.Triggers {
-		statements := sqlfiles.Triggers
-		found, err := store.On(conn).CountTriggers(ctx)
-		if err != nil {
-			return unusable("look at the triggers", err)
-		}
-		if found.Owned {
-			statements += sqlfiles.TriggersAlways
-		}
-		if err := m.exec(ctx, tables.Qualify(statements)); err != nil {
-			return unusableByOthers("create the triggers on the provider tables", err,
-				"the role must own them, or have TRIGGER on them, and have EXECUTE on provwatch.notify_change", remedy.Run("migrate", "--source=notify"))
+		if err := m.createTriggers(ctx, tables); err != nil {
+			return err
 		}
 	}
 	if needs.Publication && !status.Publication {
-		publication := sqlfiles.Publication
-		if !status.columnLists {
-			publication = sqlfiles.Publication14
+		return m.createPublication(ctx, status, tables)
+	}
+	return nil
+}
+
+// refuseForeignHome fails where the provider tables would be made in a schema whose owner
+// could replace them.
+func (m *migration) refuseForeignHome(ctx context.Context, status Status, tables *postgres.Tables) error {
+	if status.Foreign || !slices.Contains(status.Pending, providerTables) {
+		return nil
+	}
+	owners, err := store.On(m.conn).ListStrangersAtHome(ctx)
+	if err != nil {
+		return unusable("look at the owner of the provider tables' schema", err)
+	}
+	if len(owners) > 0 {
+		return &UnusableError{Reason: fmt.Sprintf("the provider tables would be made in the schema %q, whose owner %q is neither this role nor the owner of the database, "+
+			"and could replace them; set the search_path to another schema, or let this role own it", tables.Schema, owners[0])}
+	}
+	return nil
+}
+
+func (m *migration) createSchema(ctx context.Context) error {
+	err := pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
+		queries := store.On(tx)
+		if err := queries.CreateSchema(ctx); err != nil {
+			return err
 		}
-		if err := m.exec(ctx, tables.Qualify(publication)); err != nil {
-			return unusableByOthers("create the publication of the provider tables"+ifUnlogged(err), err,
-				"the role must own them and have CREATE on the database", remedy.Run("migrate", "--source=wal"))
-		}
+		return queries.CloseSchema(ctx)
+	})
+	if err != nil {
+		return unusableByOthers("create the schema provwatch", err, "the role needs CREATE on the database", remedy.Run("migrate"))
+	}
+	return nil
+}
+
+func (m *migration) applyPending(ctx context.Context, status Status, tables *postgres.Tables) error {
+	provider, err := newProvider(m.db, status, tables)
+	if err != nil {
+		return err
+	}
+	err = m.change(ctx, func() error {
+		_, err := provider.Up(ctx)
+		return err
+	})
+	if err != nil {
+		return unusableByOthers("migrate", err, "the role needs CREATE on a schema of its search_path and must own the schema provwatch", remedy.Run("migrate"))
+	}
+	return nil
+}
+
+func (m *migration) createTriggers(ctx context.Context, tables *postgres.Tables) error {
+	statements := sqlfiles.Triggers
+	found, err := store.On(m.conn).CountTriggers(ctx)
+	if err != nil {
+		return unusable("look at the triggers", err)
+	}
+	if found.Owned {
+		statements += sqlfiles.TriggersAlways
+	}
+	if err := m.exec(ctx, tables.Qualify(statements)); err != nil {
+		return unusableByOthers("create the triggers on the provider tables", err,
+			"the role must own them, or have TRIGGER on them, and have EXECUTE on provwatch.notify_change", remedy.Run("migrate", "--source=notify"))
+	}
+	return nil
+}
+
+func (m *migration) createPublication(ctx context.Context, status Status, tables *postgres.Tables) error {
+	publication := sqlfiles.Publication
+	if !status.columnLists {
+		publication = sqlfiles.Publication14
+	}
+	if err := m.exec(ctx, tables.Qualify(publication)); err != nil {
+		return unusableByOthers("create the publication of the provider tables"+ifUnlogged(err), err,
+			"the role must own them and have CREATE on the database", remedy.Run("migrate", "--source=wal"))
 	}
 	return nil
 }
