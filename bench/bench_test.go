@@ -9,11 +9,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
+
+	"provwatch/internal/workertest"
 )
 
 var (
@@ -54,16 +55,12 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "provwatch-bench-")
-	if err != nil {
-		panic(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "worker")
-	if out, err := exec.Command("go", "build", "-o", binary, "provwatch/cmd/worker").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
+	var err error
+	if binary, err = workertest.Build(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	defer func() { _ = os.RemoveAll(filepath.Dir(binary)) }()
 	if server, err = startCluster(nil); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -7,12 +7,12 @@ package test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"provwatch/internal/pgtest"
 	"provwatch/internal/waittest"
+	"provwatch/internal/workertest"
 )
 
 // patience bounds every wait for an event, see [waittest.Patience].
@@ -22,21 +22,12 @@ const patience = waittest.Patience
 var workerBinary string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "provwatch-test-")
-	if err != nil {
-		panic(err)
-	}
-	// Other users, such as the one that PostgreSQL runs as, start it too.
-	if err := os.Chmod(dir, 0o755); err != nil {
-		panic(err)
-	}
-	workerBinary = filepath.Join(dir, "worker")
-	build := exec.Command("go", "build", "-race", "-ldflags=-X main.version=test -X main.commit=0123abc", "-o", workerBinary, "provwatch/cmd/worker")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
+	var err error
+	if workerBinary, err = workertest.Build("-race", "-ldflags=-X main.version=test -X main.commit=0123abc"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := pgtest.Run(m)
-	_ = os.RemoveAll(dir)
+	_ = os.RemoveAll(filepath.Dir(workerBinary))
 	os.Exit(code)
 }

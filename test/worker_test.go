@@ -3,20 +3,16 @@
 package test
 
 import (
-	"bufio"
-	"bytes"
-	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
 
 	"regexp"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/workertest"
 )
 
 // raceOptions end a worker at its first race, without a pause at its end, and let the
@@ -63,35 +59,18 @@ func (r result) squeezed() result {
 // run runs a worker command to its end.
 func (w *world) run(env environ, args ...string) result {
 	w.t.Helper()
-	command := w.command(env, args...)
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	require.NoError(w.t, command.Start())
-	timer := time.AfterFunc(patience, func() { _ = command.Process.Kill() })
-	err := command.Wait()
-	if !timer.Stop() {
-		w.t.Fatalf("worker %s did not end within %s\n%s%s", strings.Join(args, " "), patience, &stdout, &stderr)
-	}
-	r := result{command.ProcessState.ExitCode(), stdout.String(), stderr.String()}
-	w.emit(r.stdout)
-	w.emit(r.stderr)
-	require.NotContains(w.t, r.stderr, "DATA RACE")
-	var exit *exec.ExitError
-	if err != nil {
-		require.ErrorAs(w.t, err, &exit)
-	}
-	return r
+	code, stdout, stderr := workertest.Run(w.t, w.command(env, args...))
+	w.emit(stdout)
+	w.emit(stderr)
+	return result{code, stdout, stderr}
 }
 
 // worker is a running "worker run" or "worker watch".
 type worker struct {
 	w       *world
-	command *exec.Cmd
-	ended   chan struct{}
-
-	mu  sync.Mutex
-	log []string // lines of standard error
-	out []string // lines of standard output
+	process *workertest.Process
+	command *exec.Cmd       // of the process
+	ended   <-chan struct{} // of the process
 }
 
 // start starts a worker command that goes on until it is stopped, at the latest
@@ -104,106 +83,44 @@ func (w *world) start(env environ, args ...string) *worker {
 // startCommand is start of a command that is changed before.
 func (w *world) startCommand(change func(*exec.Cmd), env environ, args ...string) *worker {
 	w.t.Helper()
-	p := &worker{w: w, command: w.command(env, args...), ended: make(chan struct{})}
-	change(p.command)
-	stderr, err := p.command.StderrPipe()
-	require.NoError(w.t, err)
-	stdout, err := p.command.StdoutPipe()
-	require.NoError(w.t, err)
-	require.NoError(w.t, p.command.Start())
-	var readers sync.WaitGroup
-	readers.Go(func() { p.gather(stderr, &p.log) })
-	readers.Go(func() { p.gather(stdout, &p.out) })
-	go func() {
-		defer close(p.ended)
-		readers.Wait()
-		_ = p.command.Wait()
-	}()
-	w.t.Cleanup(func() {
-		_ = p.command.Process.Kill()
-		<-p.ended
-		log := strings.Join(p.lines(), "\n")
-		if strings.Contains(log, "DATA RACE") {
-			w.t.Error("the worker has a data race")
-		}
-		if w.t.Failed() {
-			w.t.Logf("log of worker %s:\n%s", strings.Join(args, " "), log)
-		}
-	})
-	return p
+	command := w.command(env, args...)
+	change(command)
+	process := workertest.Start(w.t, command)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.started = append(w.started, process)
+	return &worker{w, process, command, process.Ended}
 }
 
-func (p *worker) gather(from io.Reader, into *[]string) {
-	lines := bufio.NewScanner(from)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		p.w.emit(lines.Text())
-		p.mu.Lock()
-		*into = append(*into, lines.Text())
-		p.mu.Unlock()
-	}
-}
+func (p *worker) lines() []string { return p.process.Log() }
 
-func (p *worker) lines() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.log)
-}
-
-func (p *worker) output() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.out)
-}
+func (p *worker) output() []string { return p.process.Output() }
 
 // logged returns the number of log lines that contain all the texts.
-func (p *worker) logged(texts ...string) int {
-	n := 0
-	for _, line := range p.lines() {
-		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
-			n++
-		}
-	}
-	return n
-}
+func (p *worker) logged(texts ...string) int { return len(p.process.Logged(texts...)) }
 
 // waitFor waits for a log line that contains all the texts.
 func (p *worker) waitFor(texts ...string) {
 	p.w.t.Helper()
-	eventually(p.w.t, func() bool {
-		select {
-		case <-p.ended:
-			// All is logged that ever will be.
-			if p.logged(texts...) == 0 {
-				p.w.t.Fatalf("the worker ended with %s and never logged %q:\n%s", p.command.ProcessState, texts, strings.Join(p.lines(), "\n"))
-			}
-		default:
-		}
-		return p.logged(texts...) > 0
-	}, "the worker logs %q", texts)
+	p.process.WaitFor(texts...)
 }
 
 // ready waits until the worker has seeded, listens, and has verified once.
 func (p *worker) ready() *worker {
 	p.w.t.Helper()
-	p.waitFor("msg=ready")
+	p.process.WaitUntilReady()
 	return p
 }
 
 func (p *worker) signal(s syscall.Signal) {
 	p.w.t.Helper()
-	require.NoError(p.w.t, p.command.Process.Signal(s))
+	p.process.Signal(s)
 }
 
 // wait waits for the worker's end and returns its exit code, -1 after a kill.
 func (p *worker) wait() int {
 	p.w.t.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(patience):
-		p.w.t.Fatalf("the worker did not end within %s:\n%s", patience, strings.Join(p.lines(), "\n"))
-	}
-	return p.command.ProcessState.ExitCode()
+	return p.process.Wait()
 }
 
 // kill9 kills the worker, which gets no chance to do anything about it.

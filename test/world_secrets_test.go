@@ -67,6 +67,12 @@ func (w *world) searchForSecrets() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// All of them have ended.
+	for _, p := range w.started {
+		for _, line := range append(p.Log(), p.Output()...) {
+			fmt.Fprintln(&w.emitted, line)
+		}
+	}
 	for _, secret := range w.secrets {
 		if at := bytes.Index(w.emitted.Bytes(), []byte(secret)); at >= 0 {
 			from, to := max(0, at-80), min(w.emitted.Len(), at+len(secret)+20)

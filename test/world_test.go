@@ -19,6 +19,7 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/waittest"
+	"provwatch/internal/workertest"
 )
 
 // world is one test's database, the workers that it starts, and everything that
@@ -40,7 +41,8 @@ type world struct {
 	allLogged bool
 
 	mu      sync.Mutex
-	emitted bytes.Buffer // all output of all workers, and all payloads
+	started []*workertest.Process
+	emitted bytes.Buffer // output of all commands, and all payloads
 	secrets []string
 	notes   map[pubsub.Channel][]string
 }

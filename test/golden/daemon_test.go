@@ -29,7 +29,7 @@ import (
 // address returns the address that the worker serves HTTP on.
 func (p *worker) address() string {
 	p.t.Helper()
-	return regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.waitFor(`msg="serving HTTP"`))[1]
+	return regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.WaitFor(`msg="serving HTTP"`))[1]
 }
 
 // get fetches a page of the worker. Of a page that goes on it reads nothing.
@@ -308,7 +308,7 @@ func TestDaemon(t *testing.T) {
 		"--webhook-url=" + r.url + "/webhook", "--webhook-secret-file=" + w.file("secret", webhookSecret),
 		"--alertmanager-url=" + r.url + "/alertmanager", "--alertmanager-runbook-url=https://runbook.example/", "--nats-url=" + natsURL,
 	}
-	p := w.start(nil, args...).ready()
+	p := w.startReady(nil, args...)
 	env := twoProviders()
 	resolve := func(args ...string) {
 		t.Helper()
@@ -360,7 +360,7 @@ func TestDaemon(t *testing.T) {
 	compare(t, "metrics.txt", strings.Join(p.metrics(), "\n"))
 	compare(t, "endpoints.txt", w.text(p.endpoints("", "/", "/events", "/style.css", "/script.js", "/healthz", "/readyz", "/metrics", "/nothing", "/debug/pprof/")))
 
-	require.NoError(t, p.command.Process.Signal(syscall.SIGHUP))
+	p.Signal(syscall.SIGHUP)
 	w.waitForNote("provwatch_status", `"event":"reloaded"`)
 	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'provwatch%'`)
 	w.waitForNote("provwatch_status", `"event":"reconnected"`)
@@ -370,7 +370,7 @@ func TestDaemon(t *testing.T) {
 	w.exec(`DELETE FROM provwatch.drift_alerts WHERE seq <= 3`)
 	w.exec(`UPDATE provwatch.sink_cursors SET seq = 0 WHERE sink = 'webhook' AND stream = 'drift'`)
 	token := "token-of-the-status-page"
-	p = w.start(nil, append(args, "--debug", "--http-token-file="+w.file("token", token))...).ready()
+	p = w.startReady(nil, append(args, "--debug", "--http-token-file="+w.file("token", token))...)
 	w.waitForNote("provwatch_status", `"event":"sink_gap"`)
 	guarded := []string{"/", "/events", "/style.css", "/healthz", "/readyz", "/metrics", "/debug/pprof/"}
 	compare(t, "endpoints-token.txt", "# without the token\n"+w.text(p.endpoints("", guarded...))+"\n# with the token\n"+w.text(p.endpoints(token, guarded...)))
@@ -399,13 +399,13 @@ func (w *world) compareWatch(last int) {
 			end = fmt.Sprintf(`"seq":%d,`, last)
 		}
 		waittest.Until(w.t, func() bool {
-			out := watch.output()
+			out := watch.Output()
 			at := slices.IndexFunc(out, func(line string) bool { return strings.Contains(line, end) })
 			return at >= 0 && (form == "json" || at < len(out)-1)
 		}, "alert %d is printed", last)
 		code := watch.stop(syscall.SIGTERM)
 		// The log says when it connects, in lines that depend on when it does.
-		s.add(nil, args, result{code, strings.Join(watch.output(), "\n") + "\n", ""})
+		s.add(nil, args, result{code, strings.Join(watch.Output(), "\n") + "\n", ""})
 	}
 	compare(w.t, "commands/watch.txt", s.normalised())
 }
@@ -417,7 +417,7 @@ func TestDaemonOfTheWAL(t *testing.T) {
 	env := twoProviders()
 	require.Equal(t, 0, w.run(nil, "migrate").code)
 	w.listen()
-	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
+	p := w.startReady(env, "run", "--http-addr=127.0.0.1:0")
 	w.change(1, `UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`)
 	w.change(2, `UPDATE ai_providers SET base_url = 'https://api.openai.com/v1/' WHERE name = 'openai'`)
 	var slot []string
@@ -433,7 +433,7 @@ func TestDaemonOfTheWAL(t *testing.T) {
 	require.Equal(t, 0, p.stop(syscall.SIGTERM))
 
 	w.exec(`UPDATE provwatch.alert_counter SET last_seq = last_seq`)
-	p = w.start(env, "run").ready()
+	p = w.startReady(env, "run")
 	w.waitForNote("ai_provider_drift", `"kind":"rewound"`)
 	require.Equal(t, 0, p.stop(syscall.SIGTERM))
 	s = transcript{w: w}
@@ -446,7 +446,7 @@ func TestDaemonOfTheWAL(t *testing.T) {
 	s.run(nil, "sinks", "list", "-o", "json")
 	s.run(nil, "sinks", "retry", "webhook", "--all")
 	compare(t, "commands/sinks-none.txt", s.normalised())
-	p = w.start(env, "run").ready()
+	p = w.startReady(env, "run")
 	w.waitForNote("ai_provider_drift", `"kind":"gap"`)
 	require.Equal(t, 0, p.stop(syscall.SIGTERM))
 	w.comparePayloads("payloads-wal.txt")

@@ -50,9 +50,9 @@ func TestExitCodes(t *testing.T) {
 		signal syscall.Signal
 		name   string
 	}{{syscall.SIGTERM, "SIGTERM"}, {syscall.SIGINT, "SIGINT"}} {
-		add(w.start(env, "run").ready().stop(s.signal), "run", s.name)
+		add(w.startReady(env, "run").stop(s.signal), "run", s.name)
 		watch := w.start(env, "watch")
-		watch.waitFor("msg=listening")
+		watch.WaitFor("msg=listening")
 		add(watch.stop(s.signal), "watch", s.name)
 	}
 	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`)

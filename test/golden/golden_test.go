@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -32,6 +31,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/workertest"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
@@ -42,18 +42,13 @@ var workerBinary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	dir, err := os.MkdirTemp("", "provwatch-golden-")
-	if err != nil {
-		panic(err)
-	}
-	workerBinary = filepath.Join(dir, "worker")
-	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.version=golden -X main.commit=0123abc", "-o", workerBinary, "provwatch/cmd/worker")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
+	var err error
+	if workerBinary, err = workertest.Build("-ldflags=-X main.version=golden -X main.commit=0123abc"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := pgtest.Run(m)
-	_ = os.RemoveAll(dir)
+	_ = os.RemoveAll(filepath.Dir(workerBinary))
 	if code == 0 && isWholeRun() {
 		code = checkUnused()
 	}

@@ -3,12 +3,8 @@
 package golden
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -19,13 +15,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
 	"provwatch/internal/waittest"
+	"provwatch/internal/workertest"
 )
 
 // Secrets of the environments. No golden file may hold one.
@@ -162,116 +158,36 @@ type result struct {
 // run runs a worker command to its end.
 func (w *world) run(env environ, args ...string) result {
 	w.t.Helper()
-	command := w.command(env, args...)
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	require.NoError(w.t, command.Start())
-	timer := time.AfterFunc(waittest.Patience, func() { _ = command.Process.Kill() })
-	err := command.Wait()
-	require.True(w.t, timer.Stop(), "worker %s did not end within %s", strings.Join(args, " "), waittest.Patience)
-	var exit *exec.ExitError
-	require.True(w.t, err == nil || errors.As(err, &exit), "%v", err)
-	return result{command.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	code, stdout, stderr := workertest.Run(w.t, w.command(env, args...))
+	return result{code, stdout, stderr}
 }
 
 // worker is a command that goes on until it is stopped.
 type worker struct {
-	t       *testing.T
-	name    string
-	command *exec.Cmd
-	ended   chan struct{}
-
-	mu          sync.Mutex
-	stdout, log []string // lines
+	*workertest.Process
+	t *testing.T
 }
 
 // start starts a worker command that goes on until it is stopped, at the latest at the
 // end of the test.
 func (w *world) start(env environ, args ...string) *worker {
 	w.t.Helper()
-	p := &worker{t: w.t, name: strings.Join(args, " "), command: w.command(env, args...), ended: make(chan struct{})}
-	stdout, err := p.command.StdoutPipe()
-	require.NoError(w.t, err)
-	stderr, err := p.command.StderrPipe()
-	require.NoError(w.t, err)
-	require.NoError(w.t, p.command.Start())
-	var readers sync.WaitGroup
-	readers.Go(func() { p.gather(stdout, &p.stdout) })
-	readers.Go(func() { p.gather(stderr, &p.log) })
-	go func() {
-		defer close(p.ended)
-		readers.Wait()
-		_ = p.command.Wait()
-	}()
-	w.t.Cleanup(func() {
-		_ = p.command.Process.Kill()
-		<-p.ended
-		if w.t.Failed() {
-			w.t.Logf("log of worker %s:\n%s", p.name, strings.Join(p.log, "\n"))
-		}
-	})
-	return p
+	return &worker{workertest.Start(w.t, w.command(env, args...)), w.t}
 }
 
-func (p *worker) gather(from io.Reader, into *[]string) {
-	lines := bufio.NewScanner(from)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		p.mu.Lock()
-		*into = append(*into, lines.Text())
-		p.mu.Unlock()
-	}
-}
-
-// output returns the lines of standard output so far.
-func (p *worker) output() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.stdout)
-}
-
-// line returns the first line of the log that holds the text, empty for none.
-func (p *worker) line(text string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, line := range p.log {
-		if strings.Contains(line, text) {
-			return line
-		}
-	}
-	return ""
-}
-
-// waitFor waits for a line of the log that holds the text, and returns it.
-func (p *worker) waitFor(text string) (line string) {
-	p.t.Helper()
-	waittest.Until(p.t, func() bool {
-		ended := false
-		select {
-		case <-p.ended:
-			ended = true
-		default:
-		}
-		line = p.line(text)
-		require.True(p.t, line != "" || !ended, "worker %s ended with %s and never logged %q", p.name, p.command.ProcessState, text)
-		return line != ""
-	}, "worker %s logs %q", p.name, text)
-	return line
-}
-
-// ready waits until the worker has seeded, listens, and has verified once.
-func (p *worker) ready() *worker {
-	p.t.Helper()
-	p.waitFor("msg=ready")
+// startReady is start, and waits until the worker is ready.
+func (w *world) startReady(env environ, args ...string) *worker {
+	w.t.Helper()
+	p := w.start(env, args...)
+	p.WaitUntilReady()
 	return p
 }
 
 // stop stops the worker by a signal and returns its exit code.
 func (p *worker) stop(signal syscall.Signal) int {
 	p.t.Helper()
-	require.NoError(p.t, p.command.Process.Signal(signal))
-	waittest.Closed(p.t, p.ended, "worker %s ends", p.name)
-	return p.command.ProcessState.ExitCode()
+	p.Signal(signal)
+	return p.Wait()
 }
 
 // channels are all channels that are published on.

@@ -8,8 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -20,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/workertest"
 )
 
 var (
@@ -49,14 +48,12 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	workerBinary = filepath.Join(dir, "worker")
 	overlay, err := overlayClock(dir)
 	if err != nil {
 		panic(err)
 	}
-	build := exec.Command("go", "build", "-overlay="+overlay, "-race", "-buildvcs=false", "-ldflags=-X main.version=soak", "-o", workerBinary, "provwatch/cmd/worker")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the worker: %v\n%s", err, out)
+	if workerBinary, err = workertest.BuildInto(dir, "-overlay="+overlay, "-race", "-ldflags=-X main.version=soak"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := pgtest.Run(m)
