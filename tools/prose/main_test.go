@@ -27,6 +27,7 @@ func TestCheck(t *testing.T) {
 		"code in Markdown":            {"a.md", "Run `tell nobody`.\n\n```\nnobody\n```\n", nil},
 		"an address":                  {"a.md", "See [the page](nobody-tells.md).\n", nil},
 		"a cell of a table":           {"a.md", "| a | b |\n|---|---|\n| x | nobody |\n", []string{`3: "nobody": no client, no process`}},
+		"as they are done":            {"a.md", "It prints events as they are published.\n", nil},
 		"an idiom":                    {"a.md", "It waits, of course.\n", nil},
 		"an exemption in Markdown":    {"a.md", "<!-- prose:allow cites a message -->\nNobody tells.\n\nNobody.\n", []string{`4: "Nobody": no client, no process`}},
 		"an exemption without reason": {"a.md", "<!-- prose:allow -->\nNobody tells.\n", []string{"2: prose:allow needs a reason"}},
@@ -63,7 +64,7 @@ func TestCheck(t *testing.T) {
 func TestRulesMatch(t *testing.T) {
 	for _, text := range []string{
 		"told", "said", "minds", "noted", "a look", "elected", "course", "tried again", "anew", "for as long as", "made sure of",
-		"whoever", "is to be", "may not", "gone", "in the database only", "are none", "as it is", "so that it is so that", "but what",
+		"whoever", "is to be", "may not", "gone", "in the database only", "are none", "leaves it as it is.", "so that it is so that", "but what",
 		"what is left is", "those that", "one that", "in place of", "thus", "give or take",
 	} {
 		p := paragraph{lines: []line{{1, text}}}

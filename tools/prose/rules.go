@@ -36,7 +36,7 @@ var rules = []rule{
 	{word(`gone`), "soft-deleted, removed"},
 	{word(`in the database only`), "unmanaged"},
 	{word(`(is|are) none`), "is not one, has none"},
-	{word(`as (it|they) (is|are)`), "unchanged"},
+	{regexp.MustCompile(`(?i)\bas (it|they) (is|are)(?:[.,;:)]|$)`), "unchanged"},
 	{word(`so that\b.*\bso that`), "two sentences"},
 	{word(`but for|but what`), "except"},
 	{word(`what (is|was|are|were) \w+ (is|was|are|were)`), "the thing's name"},
@@ -88,7 +88,7 @@ func check(path string, paragraphs []paragraph) []finding {
 			}
 			plain := idioms.ReplaceAllString(s.text, "")
 			for _, r := range rules {
-				if m := r.pattern.FindString(plain); m != "" {
+				if m := strings.TrimRight(r.pattern.FindString(plain), ".,;:)"); m != "" {
 					found = append(found, finding{path, s.line, fmt.Sprintf("%q: %s", m, r.instead), s.text})
 				}
 			}
