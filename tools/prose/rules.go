@@ -22,7 +22,7 @@ var rules = []rule{
 	{word(`says?|said`), "log, report, return, show"},
 	{word(`minds?|minded`), "handle, check"},
 	{word(`noted|notes (when|that|what|which|who|how|in)`), "record"},
-	{word(`(a|the|each|one|another|this|that|every|its) look`), "verification, query"},
+	{word(`(a|the|each|one|another|every|its) look`), "verification, query"},
 	{word(`elected`), "lead, take over"},
 	{word(`courses?`), "run, term"},
 	{word(`try again|tried again|tries again|trying again`), "retry"},
