@@ -98,7 +98,7 @@ var unreadyStates = []unready{
 		},
 	},
 	{
-		state: "the schema provwatch is gone", reason: `stand by for the leader: .*schema "provwatch" does not exist`,
+		state: "the schema provwatch was dropped", reason: `stand by for the leader: .*schema "provwatch" does not exist`,
 		begin: func(s *stated) func() {
 			s.exec(`ALTER SCHEMA provwatch RENAME TO gone`)
 			return func() { s.exec(`ALTER SCHEMA gone RENAME TO provwatch`) }
