@@ -25,24 +25,19 @@ func verifyCommand(f *flags) *cobra.Command {
 			}
 			defer pool.Close()
 			use, mode := f.comparing(schema.Verifying), f.credentials
+			if f.requiresCredentials() {
+				mode = drift.AlertCredentials // a start would fail for them
+			}
 			if mode.Compares() {
 				use |= schema.Credentials
 			}
 			var plan seed.Plan
 			err = reading(ctx, pool, func(ctx context.Context) (err error) {
-				plan, err = seed.DryRun(ctx, pool, environment.Providers, mode.Compares(), f.seedOptions(keys)...)
+				plan, err = verify.Once(ctx, pool, environment.Providers, mode, logger, f.seedOptions(keys)...)
 				return schema.Explain(ctx, pool, use, err)
 			})
 			if err != nil {
 				return err
-			}
-			// Where a start would fail for them they are a drift.
-			if mode == drift.WarnCredentials && !f.requiresCredentials() {
-				for i := range plan.Steps {
-					o := &plan.Steps[i].Observation
-					verify.WarnCredentials(ctx, logger, *o)
-					*o = mode.Judged(*o)
-				}
 			}
 			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
 			if err := f.printer().Verification(plan); err != nil {

@@ -105,9 +105,16 @@ func (c *conditions) endInSync(e *environment, suspects []string) (comparable []
 	return comparable
 }
 
-// compared logs how credentials differ, or that they cannot be compared: each difference
-// once.
-func (c *conditions) compared(ctx context.Context, o drift.Observation) {
+// observed returns of an observation what the mode judges. With [drift.WarnCredentials] it
+// logs how credentials differ, or that they cannot be compared: each difference once.
+func (c *conditions) observed(ctx context.Context, o drift.Observation, mode drift.CredentialMode) drift.Observation {
+	if mode == drift.WarnCredentials {
+		c.warn(ctx, o)
+	}
+	return mode.Judged(o)
+}
+
+func (c *conditions) warn(ctx context.Context, o drift.Observation) {
 	difference := o.Credentials
 	if o.UnreadableCredentials != nil {
 		difference = o.UnreadableCredentials.Error()
@@ -116,8 +123,12 @@ func (c *conditions) compared(ctx context.Context, o drift.Observation) {
 	before := c.credentials[o.Provider]
 	c.credentials[o.Provider] = difference
 	c.mu.Unlock()
-	if before != difference {
-		WarnCredentials(ctx, c.logger, o)
+	switch {
+	case before == difference:
+	case o.UnreadableCredentials != nil:
+		c.logger.WarnContext(ctx, "credentials in the database cannot be compared with the environment", "provider", o.Provider, "error", o.UnreadableCredentials)
+	case o.Credentials != "":
+		c.logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
 	}
 }
 
@@ -141,14 +152,4 @@ func (c *conditions) measure(metrics Metrics) {
 	c.mu.Unlock()
 	metrics.DriftsObserved(byKind)
 	metrics.NotComparableObserved(notComparable)
-}
-
-// WarnCredentials logs how credentials differ, or that they cannot be compared.
-func WarnCredentials(ctx context.Context, logger *slog.Logger, o drift.Observation) {
-	switch {
-	case o.UnreadableCredentials != nil:
-		logger.WarnContext(ctx, "credentials in the database cannot be compared with the environment", "provider", o.Provider, "error", o.UnreadableCredentials)
-	case o.Credentials != "":
-		logger.WarnContext(ctx, "credentials in the database differ from the environment", "provider", o.Provider, "difference", o.Credentials)
-	}
 }

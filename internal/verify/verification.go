@@ -113,10 +113,7 @@ func (r *verification) read(ctx context.Context, names []string, ids []uuid.UUID
 	}
 	for i := range read.comparisons {
 		o := &read.comparisons[i].observation
-		if mode == drift.WarnCredentials {
-			r.v.conditions.compared(ctx, *o)
-		}
-		*o = mode.Judged(*o)
+		*o = r.v.conditions.observed(ctx, *o, mode)
 	}
 	return read, nil
 }
