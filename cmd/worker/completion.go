@@ -11,7 +11,7 @@ import (
 	"provwatch/internal/config"
 )
 
-// shells are those that there is a completion script for.
+// shells have a completion script.
 var shells = []string{"bash", "fish", "powershell", "zsh"}
 
 func completionCommand() *cobra.Command {

@@ -13,14 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// completions returns what a shell is told that can follow.
+// completions returns the words that a shell offers after the arguments.
 func completions(t *testing.T, args ...string) []string {
 	t.Helper()
 	lines, _ := completed(t, args...)
 	return lines
 }
 
-// completed returns what can follow, and whether names of files can as well.
+// completed returns these words, and whether the shell offers names of files as well.
 func completed(t *testing.T, args ...string) (_ []string, filenames bool) {
 	t.Helper()
 	root := newRootCommand()
@@ -30,11 +30,17 @@ func completed(t *testing.T, args ...string) (_ []string, filenames bool) {
 	root.SetArgs(append([]string{cobra.ShellCompNoDescRequestCmd}, args...))
 	require.NoError(t, root.Execute())
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	// The last is what the shell is to do.
+	// The last line is the directive for the shell.
 	return lines[:len(lines)-1], lines[len(lines)-1] == fmt.Sprintf(":%d", cobra.ShellCompDirectiveDefault)
 }
 
-func TestShellsCompleteNamesOfFilesWhereAFileIsNamed(t *testing.T) {
+func TestCompletion(t *testing.T) {
+	t.Run("NamesOfFiles", testCompletionNamesOfFiles)
+	t.Run("Words", testCompletionWords)
+	t.Run("Scripts", testCompletionScripts)
+}
+
+func testCompletionNamesOfFiles(t *testing.T) {
 	run, _, err := newRootCommand().Find([]string{"run"})
 	require.NoError(t, err)
 	require.NoError(t, run.ParseFlags(nil)) // which adds the flags of all commands
@@ -51,7 +57,7 @@ func TestShellsCompleteNamesOfFilesWhereAFileIsNamed(t *testing.T) {
 		"webhook-ca-file", "webhook-secret-file"}, named)
 }
 
-func TestShellsCompleteCommandsValuesAndNames(t *testing.T) {
+func testCompletionWords(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "providers.env")
 	require.NoError(t, os.WriteFile(file, []byte("CODER_AIBRIDGE_OPENAI_KEY=k\nCODER_AIBRIDGE_ANTHROPIC_KEY=k\n"), 0o600))
@@ -71,7 +77,7 @@ func TestShellsCompleteCommandsValuesAndNames(t *testing.T) {
 	require.Empty(t, completions(t, "run", "--resync", ""), "no names of files")
 }
 
-func TestEachShellGetsAScript(t *testing.T) {
+func testCompletionScripts(t *testing.T) {
 	require.Equal(t, shells, completions(t, "completion", ""))
 	for _, shell := range shells {
 		root := newRootCommand()

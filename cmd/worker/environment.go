@@ -72,9 +72,8 @@ func warnOfReaders(ctx context.Context, logger *slog.Logger, files ...string) {
 	}
 }
 
-// withReaders reads an environment, at the start and at each reload, and warns when
-// every user of the machine can read its file, empty for none, or the file of the keys
-// that encrypt secrets.
+// withReaders returns read with a warning for each file that every user of the machine can
+// read: the file of the environment, empty for none, and that of the keys that encrypt secrets.
 func withReaders(read func() (environment.Environment, error), file string) func() (environment.Environment, error) {
 	return func() (environment.Environment, error) {
 		env, err := read()

@@ -13,7 +13,8 @@ import (
 	"provwatch/internal/remedy"
 )
 
-func TestLogRendersRemediesForTheTargetOfTheLine(t *testing.T) {
+// TestLogRemedies has lines of no target, of a target, and of an unknown target.
+func TestLogRemedies(t *testing.T) {
 	t.Setenv("DATABASE_URL", "")
 	f := newFlags()
 	f.envFile = "my providers.env"

@@ -44,9 +44,8 @@ func run(args []string) int {
 		<-signals
 		first := time.Now()
 		cancel()
-		// At the second signal, whoever sent it does not want to wait. Signals that
-		// arrive together are one: timeout(1) and some supervisors signal both the
-		// process and its group.
+		// The second signal ends the process at once. Signals that arrive together are one:
+		// timeout(1) and some supervisors signal both the process and its group.
 		for range signals {
 			if time.Since(first) > sameSignal {
 				os.Exit(exitFailure)
@@ -61,7 +60,7 @@ func run(args []string) int {
 	switch {
 	case err == nil, errors.Is(err, errDrift): // which has been printed
 	case f.logFormat == jsonFormat:
-		// Whoever reads the log line by line reads this one too.
+		// A program that reads the log line by line reads this line too.
 		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error("failed", "error", f.textOf(err), "exit_code", exitCode(err))
 	default:
 		fmt.Fprintf(os.Stderr, "worker: %s\n", f.textOf(err))

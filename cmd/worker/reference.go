@@ -1,6 +1,6 @@
 //go:build docs
 
-// The command that writes documentation from the commands and flags as they are.
+// The command that writes documentation from the commands and settings.
 // It is built for "make generate" and "make dist" alone, so that the worker does
 // not carry what it needs.
 

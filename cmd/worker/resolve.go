@@ -101,8 +101,8 @@ func operator() string {
 	return fmt.Sprintf("operator:uid=%d", os.Getuid())
 }
 
-// openAsOperator opens the database for a command that changes providers. Its role need
-// not be one that can watch. The caller calls done at the end.
+// openAsOperator opens the database for a command that changes providers. Its role
+// need not have the privileges of a worker. The caller calls done at the end.
 //
 // A private PostgreSQL that does not run is started for the command and stopped by
 // done: a start that fails for a drift names these commands, and stops it.

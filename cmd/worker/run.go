@@ -104,8 +104,8 @@ func (f *flags) httpToken() (secret.Text, error) {
 	return token, nil
 }
 
-// deadlineAfter returns a function that tells until when stopping may take: for
-// timeout from the moment at which ctx ended, from now if it has not.
+// deadlineAfter returns a function that returns the deadline of a stop: timeout after ctx
+// ended, or from now if it has not.
 func deadlineAfter(ctx context.Context, timeout time.Duration) func() time.Time {
 	var ended atomic.Pointer[time.Time]
 	context.AfterFunc(ctx, func() {

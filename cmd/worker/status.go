@@ -26,7 +26,7 @@ func statusCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			// Without an environment, what was recorded tells what it names.
+			// Without an environment, the recorded one counts.
 			var known status.Environment
 			if len(environment.Providers) > 0 {
 				known = status.EnvironmentOf(environment.Providers)

@@ -103,8 +103,8 @@ func (f *flags) checkAlone() error {
 	return nil
 }
 
-// with returns the flags as they are for a target. What is wrong with them is found,
-// each at the line of its value.
+// with returns the flags of a target. It calls found for each mistake, with the line of the
+// value.
 func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 	own := *f
 	table := own.settings()
@@ -210,7 +210,7 @@ func (t *fileTarget) reading() []environment.Option {
 	return append(t.flags.reading(), environment.KeysFrom(os.Environ(), t.EncryptionKeysFile))
 }
 
-// options is what the daemon runs, read anew by each call.
+// options returns what the daemon runs. Each call reads the environment again.
 func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common daemon.Options) (daemon.Options, error) {
 	readEnvironment := withReaders(t.environment, t.EnvFile)
 	environment, err := readEnvironment()

@@ -11,9 +11,9 @@ import (
 	"provwatch/internal/daemon"
 )
 
-// TestATargetWhoseFileNamesTheDatabaseOfAnotherFails has files that are read when a
-// target is started, and a database that is known before.
-func TestATargetWhoseFileNamesTheDatabaseOfAnotherFails(t *testing.T) {
+// TestTargetsOfOneDatabase has files that are read when a target starts, and a database that
+// is known before.
+func TestTargetsOfOneDatabase(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		t.Helper()

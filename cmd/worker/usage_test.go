@@ -26,15 +26,14 @@ func printedBy(t *testing.T, args ...string) string {
 	return string(printed)
 }
 
-// TestNoSecretOnACommandLineIsPrinted puts secrets where they do not belong: in the
-// place of arguments, of names of flags, and of each value of each flag of each
-// command.
-func TestNoSecretOnACommandLineIsPrinted(t *testing.T) {
+// TestUsagePrintsNoSecret puts secrets where they do not belong: in the place of arguments, of
+// names of flags, and of each value of each flag of each command.
+func TestUsagePrintsNoSecret(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("DATABASE_URL", "postgres://127.0.0.1:1/d")
 	t.Setenv("PROVWATCH_CONNECT_TIMEOUT", "1ms")
 	const secret = "sk-proj-pasted-0123456789"
-	const word = "correct-horse-battery" // no digit tells that it is one
+	const word = "correct-horse-battery" // without a digit
 	misplaced := [][]string{
 		{secret}, {word}, {"CODER_AIBRIDGE_OPENAI_KEY=" + secret}, {secret, word},
 		{"--" + secret}, {"--" + word}, {"--" + secret + "=" + word}, {"--openai-key=" + secret}, {"--openai-key", secret},

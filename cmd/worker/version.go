@@ -20,7 +20,7 @@ func versionCommand(f *flags) *cobra.Command {
 	}
 }
 
-// version and commit are set by the build; see buildInfo for one that does not.
+// version and commit are set by the build; see buildInfo for a build without them.
 var version, commit string
 
 // buildInfo returns what this program was built from: what the build set, else

@@ -1,5 +1,5 @@
-// Package config reads the file of --config, which names the databases that one
-// worker is to watch.
+// Package config reads the file of --config, which names the databases that one worker
+// watches.
 package config
 
 import (
@@ -23,8 +23,7 @@ import (
 // room to spare.
 const maxSize = 10 << 20
 
-// Target is a database that is to be watched, and the environment that it is to
-// be as.
+// Target is a database to watch, and the environment to compare it with.
 type Target struct {
 	// Name is unique, and of lower-case letters and digits with single hyphens
 	// between.
@@ -32,7 +31,7 @@ type Target struct {
 	Line int // of the file, at which the target begins
 
 	// Either the path of an environment file or a prefix that the target's
-	// variables have in place of CODER_AIBRIDGE_.
+	// variables have instead of CODER_AIBRIDGE_.
 	EnvFile, EnvPrefix string
 
 	// EncryptionKeysFile is the path of a file of the keys that encrypt secrets; empty for
@@ -94,8 +93,8 @@ func (e *Error) Error() string {
 
 // Read reads the file. A target can have the flags given as fields. Paths in the file are
 // relative to its folder. The error is an
-// [*Error] that holds everything that is wrong; the targets are then those that
-// could be read, in part or whole, for whoever has more to check of them.
+// [*Error] that holds everything that is wrong. The targets then hold what could be read: the
+// caller can check the rest of them.
 func Read(path string, flags []string) ([]Target, error) {
 	text, err := regularfile.ReadGuarded(path, maxSize)
 	if err != nil {
@@ -205,7 +204,7 @@ func resolved(node *yaml.Node) *yaml.Node {
 	return node
 }
 
-// mapping returns the values of a mapping by key, nil if it is none.
+// mapping returns the values of a mapping by key, nil for another kind of node.
 func (p *parser) mapping(node *yaml.Node, target, what string, known []string) map[string]*yaml.Node {
 	if node.Kind != yaml.MappingNode {
 		p.find(node.Line, target, "%s must be a mapping with the fields %s", what, strings.Join(known, ", "))

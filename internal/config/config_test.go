@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// flags are those that a target can have in these tests.
+// flags are the flags that a target can have in these tests.
 var flags = []string{"source", "resync", "slot-max-lag", "cluster-name", "announce-seed", "on-boot-drift", "migrate", "compat", "credential-drift"}
 
 func write(t *testing.T, text string) string {
@@ -19,7 +19,14 @@ func write(t *testing.T, text string) string {
 	return path
 }
 
-func TestAFileOfTargetsIsReadWithPathsBesideIt(t *testing.T) {
+func TestRead(t *testing.T) {
+	t.Run("Targets", testReadTargets)
+	t.Run("Mistakes", testReadMistakes)
+	t.Run("NoFile", testReadNoFile)
+	t.Run("Example", testReadExample)
+}
+
+func testReadTargets(t *testing.T) {
 	path := write(t, `
 targets:
   - name: billing
@@ -51,7 +58,8 @@ targets:
 	}, targets)
 }
 
-func TestAllThatIsWrongIsReportedWithLineAndTargetAndWithoutValues(t *testing.T) {
+// testReadMistakes requires all mistakes, each with line and target, and no value of the file.
+func testReadMistakes(t *testing.T) {
 	const usable = "env_prefix: A_, database: host=db"
 	for name, c := range map[string]struct {
 		text string
@@ -110,12 +118,12 @@ func TestAllThatIsWrongIsReportedWithLineAndTargetAndWithoutValues(t *testing.T)
 	}
 }
 
-func TestAFileThatCannotBeReadIsNamed(t *testing.T) {
+func testReadNoFile(t *testing.T) {
 	_, err := Read("/does/not/exist.yaml", flags)
 	require.EqualError(t, err, "/does/not/exist.yaml: the file of --config cannot be read: no such file or directory")
 }
 
-func TestTheExampleIsUsableAndHasEachWayToNameAnEnvironmentAndADatabase(t *testing.T) {
+func testReadExample(t *testing.T) {
 	targets, err := Read("../../deploy/provwatch.example.yaml", flags)
 	require.NoError(t, err)
 	require.Len(t, targets, 3)

@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// Site is a process and its database. It renders commands so that a shell can run them as
-// they are printed. The zero value is a process without flags.
+// Site is a process and its database. It renders commands that a shell can run. The zero value is a process without flags.
 type Site struct {
 	Program string // how a shell calls this program; empty for "worker"
 	// Target is the target of --config, nil without one.

@@ -71,13 +71,33 @@ func actualFlags() []documentedFlag {
 	return list
 }
 
-func TestTheREADMEsTableOfFlagsIsTheFlags(t *testing.T) {
+func TestSettings(t *testing.T) {
+	t.Run("README", testSettingsREADME)
+	t.Run("WorkerAlone", testSettingsWorkerAlone)
+	t.Run("Variable", testSettingsVariable)
+	t.Run("UnknownVariable", testSettingsUnknownVariable)
+	t.Run("Defaults", testSettingsDefaults)
+}
+
+// testSettingsDefaults compares the defaults of the table with the values that they set: the
+// help prints the former.
+func testSettingsDefaults(t *testing.T) {
+	for _, s := range newFlags().settings() {
+		if s.initial != "" {
+			require.Equal(t, s.initial, s.value.String(), s.name)
+			require.Empty(t, s.value.problem(), s.name)
+		}
+		require.False(t, s.has(perTarget) && s.has(perCall), "%s: a field of a file is not of one call", s.name)
+	}
+}
+
+// testSettingsREADME compares the table of the README with the flags of the commands.
+func testSettingsREADME(t *testing.T) {
 	require.Equal(t, actualFlags(), readmeFlags(t))
 }
 
-// TestWorkerAloneTakesTheFlagsOfRun compares the flags, as "worker" alone does
-// what "worker run" does.
-func TestWorkerAloneTakesTheFlagsOfRun(t *testing.T) {
+// testSettingsWorkerAlone compares the flags of "worker" alone with those of "worker run".
+func testSettingsWorkerAlone(t *testing.T) {
 	root := newRootCommand()
 	run, _, err := root.Find([]string{"run"})
 	require.NoError(t, err)
@@ -93,7 +113,7 @@ func TestWorkerAloneTakesTheFlagsOfRun(t *testing.T) {
 	require.Equal(t, names(run), names(root))
 }
 
-func TestAVariableSetsAFlagThatIsNotGiven(t *testing.T) {
+func testSettingsVariable(t *testing.T) {
 	for name, c := range map[string]struct {
 		variable string
 		args     []string
@@ -125,7 +145,7 @@ func TestAVariableSetsAFlagThatIsNotGiven(t *testing.T) {
 	}
 }
 
-func TestAVariableThatIsNoFlagsIsNoticed(t *testing.T) {
+func testSettingsUnknownVariable(t *testing.T) {
 	unknown := unknownVariables([]string{
 		"PROVWATCH_LOGLEVEL=debug", "PROVWATCH_WEBHOOK_URLL=https://h/", "PROVWATCH_RESYNC=5m", "PROVWATCH_TAKEN=", "HOME=/",
 	})
