@@ -45,10 +45,8 @@ func migrateCommand(f *flags) *cobra.Command {
 				return err
 			}
 			if key != "" && !insertable {
-				migrate := remedy.Run("migrate")
 				return &schema.UnusableError{
-					Reason:   "the role may not register the key " + key + " in dbcrypt_keys; run " + migrate.Quoted() + " as the owner of the provider tables",
-					Commands: []remedy.Remedy{migrate},
+					Err: remedy.Problem("the role may not register the key "+key+" in dbcrypt_keys; run ", remedy.Run("migrate"), " as the owner of the provider tables"),
 				}
 			}
 			registered, err := store.On(pool).RegisterKey(ctx, keys)

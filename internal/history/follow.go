@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -115,7 +116,7 @@ func readError(err error) error {
 	case err == nil:
 		return nil
 	case schema.IsMissing(err):
-		return &schema.UnusableError{Reason: "provwatch's tables are not there yet; start \"worker run\", or run \"worker migrate\""}
+		return &schema.UnusableError{Err: remedy.Problem(`provwatch's tables are not there yet; start "worker run", or run `, remedy.Run("migrate"))}
 	default:
 		return fmt.Errorf("read provwatch.drift_alerts: %w", err)
 	}

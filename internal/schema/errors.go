@@ -14,27 +14,26 @@ import (
 
 // UnusableError says that the schema is not what the worker needs; exit code 4.
 type UnusableError struct {
-	Reason   string          // includes how to end it
-	Commands []remedy.Remedy // in the reason, [remedy.Remedy.Quoted]
-	Err      error           // may be nil
+	Reason string // empty where Err is all
+	Err    error  // nil where the reason is all
 }
 
 func (e *UnusableError) Error() string {
-	if e.Err != nil {
-		return fmt.Sprintf("the database's schema cannot be used: %s: %v", e.Reason, e.Err)
+	const what = "the database's schema cannot be used: "
+	switch {
+	case e.Err == nil:
+		return what + e.Reason
+	case e.Reason == "":
+		return what + e.Err.Error()
 	}
-	return "the database's schema cannot be used: " + e.Reason
+	return what + e.Reason + ": " + e.Err.Error()
 }
 
 func (e *UnusableError) Unwrap() error { return e.Err }
 
-// Remedies returns the commands in the text of the error.
-func (e *UnusableError) Remedies() []remedy.Remedy { return e.Commands }
-
 // toMigrate returns an error that a migration ends. The rest continues its text.
 func toMigrate(reason, rest string) *UnusableError {
-	migrate := remedy.Run("migrate")
-	return &UnusableError{Reason: reason + "; run " + migrate.Quoted() + rest, Commands: []remedy.Remedy{migrate}}
+	return &UnusableError{Err: remedy.Problem(reason+"; run ", remedy.Run("migrate"), rest)}
 }
 
 var errStandby = &UnusableError{Reason: "the server is a standby, which is read-only; connect to the primary"}
@@ -78,8 +77,6 @@ func unusableByOthers(doing string, err error, lacks string, by remedy.Remedy) e
 	if !IsDenied(err) || errors.Is(err, context.Canceled) {
 		return unusable(doing, err)
 	}
-	return &UnusableError{
-		Reason:   fmt.Sprintf("cannot %s (%s; or run %s as the owner)", doing, lacks, by.Quoted()),
-		Commands: []remedy.Remedy{by}, Err: err,
-	}
+	denied := remedy.Problem("cannot "+doing+" ("+lacks+"; or run ", by, " as the owner)")
+	return &UnusableError{Err: fmt.Errorf("%w: %w", denied, err)}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -97,7 +98,7 @@ func readError(err error) error {
 	case err == nil:
 		return nil
 	case schema.IsMissing(err):
-		return &schema.UnusableError{Reason: "provwatch's tables of sinks are not there yet; start \"worker run\", or run \"worker migrate\""}
+		return &schema.UnusableError{Err: remedy.Problem(`provwatch's tables of sinks are not there yet; start "worker run", or run `, remedy.Run("migrate"))}
 	default:
 		return fmt.Errorf("read provwatch's tables of sinks: %w", err)
 	}

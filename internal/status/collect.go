@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -45,7 +46,7 @@ func Collect(ctx context.Context, db DB, keys *dbcrypt.Ring, environment Environ
 	})
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == pgerrcode.UndefinedTable {
-		err = &schema.UnusableError{Reason: "it has no provider tables, or none of provwatch yet; run \"worker migrate\"", Err: err}
+		err = &schema.UnusableError{Err: fmt.Errorf("%w: %w", remedy.Problem("it has no provider tables, or none of provwatch yet; run ", remedy.Run("migrate")), err)}
 	}
 	if err != nil {
 		return Status{}, fmt.Errorf("collect the status: %w", schema.Explain(ctx, db, schema.Reporting, err))

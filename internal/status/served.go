@@ -7,6 +7,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 )
 
@@ -41,6 +42,6 @@ func LogNotices(ctx context.Context, logger *slog.Logger, notices []provider.Not
 	}
 	if more := len(notices) - maxNoticesLogged; more > 0 {
 		logger.WarnContext(ctx, "the gateway does not serve more providers as their rows suggest", "providers", more,
-			"remedy", "run \"worker status\"")
+			"remedy", remedy.Advice{`run "`, remedy.Run("status"), `"`})
 	}
 }
