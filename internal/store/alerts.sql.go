@@ -337,167 +337,6 @@ func (q *Queries) ReadHashKey(ctx context.Context) ([][]byte, error) {
 	return items, nil
 }
 
-const record = `-- name: Record :many
-WITH claimed AS (
-    UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality($2::bigint[]), 0), generation = generation + 1,
-        writer = pg_current_xact_id()
-    WHERE alert_counter.generation = $3 AND term = $4 AND alert_counter.epoch = $5
-        AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
-    RETURNING alert_counter.generation, alert_counter.epoch
-), withdrawn AS (
-    -- What was seen to hold no longer, unless it was accepted anew since.
-    DELETE FROM provwatch.accepted_drift a
-    USING (SELECT unnest($6::text[]) AS provider, unnest($7::text[]) AS kind,
-        unnest($8::text[]) AS env_hash, unnest($9::text[]) AS db_hash) AS stale
-    WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
-        AND EXISTS (SELECT FROM claimed)
-), recorded AS (
-    INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
-    SELECT provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid), kind, env_hash, db_hash, credentials
-    FROM (SELECT
-        unnest($10::text[]) AS provider, unnest($11::uuid[]) AS provider_id,
-        unnest($12::text[]) AS kind, unnest($13::text[]) AS env_hash,
-        unnest($14::text[]) AS db_hash, unnest($15::text[]) AS credentials
-    ) AS states
-    WHERE EXISTS (SELECT FROM claimed)
-    ON CONFLICT (provider) DO UPDATE
-    SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
-        db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now()
-), forgotten AS (
-    DELETE FROM provwatch.drift_state
-    WHERE provider = ANY($16::text[]) AND EXISTS (SELECT FROM claimed)
-), compared AS (
-    DELETE FROM provwatch.not_comparable
-    WHERE (provider = ANY($17::text[]) OR provider = ANY($16::text[])) AND EXISTS (SELECT FROM claimed)
-), not_compared AS (
-    INSERT INTO provwatch.not_comparable (provider, reason)
-    SELECT provider, reason
-    FROM (SELECT unnest($18::text[]) AS provider, unnest($19::text[]) AS reason) AS rows
-    WHERE EXISTS (SELECT FROM claimed)
-    ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
-), alerted AS (
-    INSERT INTO provwatch.drift_alerts
-        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch)
-    SELECT
-        seq, id, kind, provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid),
-        fields::jsonb, env_hash, db_hash, $20::text, detected_at,
-        -- An empty lsn means that the alert is not from the WAL.
-        nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch'), reason, claimed.epoch
-    FROM (SELECT
-        unnest($2::bigint[]) AS seq, unnest($21::uuid[]) AS id, unnest($22::text[]) AS kind,
-        unnest($23::text[]) AS provider, unnest($24::uuid[]) AS provider_id,
-        unnest($25::text[]) AS fields, unnest($26::text[]) AS env_hash, unnest($27::text[]) AS db_hash,
-        unnest($28::timestamptz[]) AS detected_at,
-        unnest($29::text[]) AS lsn, unnest($30::bigint[]) AS xid, unnest($31::timestamptz[]) AS committed_at,
-        unnest($32::text[]) AS reason
-    ) AS alerts
-    CROSS JOIN claimed
-)
-SELECT
-    claimed.generation,
-    (SELECT count(pg_notify('ai_provider_drift', payload)) FROM unnest($1::text[]) AS payload) AS notified
-FROM claimed
-`
-
-type RecordParams struct {
-	Payloads           []string
-	Seqs               []int64
-	Generation         int64
-	Term               int64
-	Epoch              uuid.UUID
-	WithdrawnProviders []string
-	WithdrawnKinds     []string
-	WithdrawnEnvHashes []string
-	WithdrawnDbHashes  []string
-	StateProviders     []string
-	StateProviderIds   []uuid.UUID
-	StateKinds         []string
-	StateEnvHashes     []string
-	StateDbHashes      []string
-	StateCredentials   []string
-	Forgotten          []string
-	Compared           []string
-	NotCompared        []string
-	Reasons            []string
-	Source             string
-	Ids                []uuid.UUID
-	Kinds              []string
-	Providers          []string
-	ProviderIds        []uuid.UUID
-	Fields             []string
-	EnvHashes          []string
-	DbHashes           []string
-	DetectedAts        []time.Time
-	Lsns               []string
-	Xids               []int64
-	CommittedAts       []time.Time
-	AlertReasons       []string
-}
-
-type RecordRow struct {
-	Generation int64
-	Notified   int64
-}
-
-// Writes states and alerts, withdraws accepted drifts, and notifies, all of it
-// or, when the generation, the term or the epoch is another by now, or the counter's row
-// was not written by a worker last, nothing: it then returns no row.
-// One statement, so that it is one round trip. Each statement that writes the counter's
-// row notes its transaction there, and must not be in a subtransaction, which has an id of
-// its own.
-func (q *Queries) Record(ctx context.Context, arg RecordParams) ([]RecordRow, error) {
-	rows, err := q.db.Query(ctx, record,
-		arg.Payloads,
-		arg.Seqs,
-		arg.Generation,
-		arg.Term,
-		arg.Epoch,
-		arg.WithdrawnProviders,
-		arg.WithdrawnKinds,
-		arg.WithdrawnEnvHashes,
-		arg.WithdrawnDbHashes,
-		arg.StateProviders,
-		arg.StateProviderIds,
-		arg.StateKinds,
-		arg.StateEnvHashes,
-		arg.StateDbHashes,
-		arg.StateCredentials,
-		arg.Forgotten,
-		arg.Compared,
-		arg.NotCompared,
-		arg.Reasons,
-		arg.Source,
-		arg.Ids,
-		arg.Kinds,
-		arg.Providers,
-		arg.ProviderIds,
-		arg.Fields,
-		arg.EnvHashes,
-		arg.DbHashes,
-		arg.DetectedAts,
-		arg.Lsns,
-		arg.Xids,
-		arg.CommittedAts,
-		arg.AlertReasons,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []RecordRow
-	for rows.Next() {
-		var i RecordRow
-		if err := rows.Scan(&i.Generation, &i.Notified); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const rewind = `-- name: Rewind :many
 WITH counted AS (
     UPDATE provwatch.alert_counter SET last_seq = $2, generation = alert_counter.generation + 1, epoch = $3, writer = pg_current_xact_id(),
@@ -677,6 +516,112 @@ func (q *Queries) listUnnamedStates(ctx context.Context, named []string) ([]list
 			&i.Generation,
 			&i.LastSeq,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const record = `-- name: record :many
+WITH claimed AS (
+    UPDATE provwatch.alert_counter SET last_seq = last_seq + jsonb_array_length($1::jsonb), generation = generation + 1,
+        writer = pg_current_xact_id()
+    WHERE alert_counter.generation = $2 AND term = $3 AND alert_counter.epoch = $4
+        AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
+    RETURNING alert_counter.generation, alert_counter.epoch
+), withdrawn AS (
+    -- What was seen to hold no longer, unless it was accepted anew since.
+    DELETE FROM provwatch.accepted_drift a
+    USING jsonb_to_recordset($5::jsonb) AS stale (provider text, kind text, env_hash text, db_hash text)
+    WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
+        AND EXISTS (SELECT FROM claimed)
+), recorded AS (
+    INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
+    SELECT provider, provider_id, kind, env_hash, db_hash, credentials
+    FROM jsonb_to_recordset($6::jsonb) AS states (provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text)
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider) DO UPDATE
+    SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
+        db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now()
+), forgotten AS (
+    DELETE FROM provwatch.drift_state
+    WHERE provider = ANY($7::text[]) AND EXISTS (SELECT FROM claimed)
+), compared AS (
+    DELETE FROM provwatch.not_comparable
+    WHERE (provider = ANY($8::text[]) OR provider = ANY($7::text[])) AND EXISTS (SELECT FROM claimed)
+), not_compared AS (
+    INSERT INTO provwatch.not_comparable (provider, reason)
+    SELECT provider, reason
+    FROM jsonb_to_recordset($9::jsonb) AS rows (provider text, reason text)
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
+), alerted AS (
+    -- Without an lsn an alert is not from the WAL.
+    INSERT INTO provwatch.drift_alerts
+        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch)
+    SELECT
+        seq, id, kind, provider, provider_id, fields, env_hash, db_hash, $10::text, detected_at,
+        lsn, xid, committed_at, reason, claimed.epoch
+    FROM jsonb_to_recordset($1::jsonb) AS alerts (
+        seq bigint, id uuid, kind text, provider text, provider_id uuid, fields jsonb, env_hash text, db_hash text,
+        detected_at timestamptz, lsn pg_lsn, xid bigint, committed_at timestamptz, reason text)
+    CROSS JOIN claimed
+)
+SELECT
+    claimed.generation,
+    (SELECT count(pg_notify('ai_provider_drift', payload)) FROM jsonb_to_recordset($1::jsonb) AS published (payload text)) AS notified
+FROM claimed
+`
+
+type recordParams struct {
+	Alerts        []byte
+	Generation    int64
+	Term          int64
+	Epoch         uuid.UUID
+	Withdrawn     []byte
+	States        []byte
+	Forgotten     []string
+	Compared      []string
+	NotComparable []byte
+	Source        string
+}
+
+type recordRow struct {
+	Generation int64
+	Notified   int64
+}
+
+// Writes states and alerts, withdraws accepted drifts, and notifies, all of it
+// or, when the generation, the term or the epoch is another by now, or the counter's row
+// was not written by a worker last, nothing: it then returns no row.
+// One statement, so that it is one round trip. Each statement that writes the counter's
+// row notes its transaction there, and must not be in a subtransaction, which has an id of
+// its own.
+func (q *Queries) record(ctx context.Context, arg recordParams) ([]recordRow, error) {
+	rows, err := q.db.Query(ctx, record,
+		arg.Alerts,
+		arg.Generation,
+		arg.Term,
+		arg.Epoch,
+		arg.Withdrawn,
+		arg.States,
+		arg.Forgotten,
+		arg.Compared,
+		arg.NotComparable,
+		arg.Source,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []recordRow
+	for rows.Next() {
+		var i recordRow
+		if err := rows.Scan(&i.Generation, &i.Notified); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -60,7 +60,7 @@ FROM provwatch.drift_alerts
 WHERE provider = '' AND (kind = 'gap' OR kind = 'rewound' AND certain)
 GROUP BY kind;
 
--- name: Record :many
+-- name: record :many
 -- Writes states and alerts, withdraws accepted drifts, and notifies, all of it
 -- or, when the generation, the term or the epoch is another by now, or the counter's row
 -- was not written by a worker last, nothing: it then returns no row.
@@ -68,7 +68,7 @@ GROUP BY kind;
 -- row notes its transaction there, and must not be in a subtransaction, which has an id of
 -- its own.
 WITH claimed AS (
-    UPDATE provwatch.alert_counter SET last_seq = last_seq + coalesce(cardinality(@seqs::bigint[]), 0), generation = generation + 1,
+    UPDATE provwatch.alert_counter SET last_seq = last_seq + jsonb_array_length(@alerts::jsonb), generation = generation + 1,
         writer = pg_current_xact_id()
     WHERE alert_counter.generation = @generation AND term = @term AND alert_counter.epoch = @epoch
         AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
@@ -76,18 +76,13 @@ WITH claimed AS (
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
     DELETE FROM provwatch.accepted_drift a
-    USING (SELECT unnest(@withdrawn_providers::text[]) AS provider, unnest(@withdrawn_kinds::text[]) AS kind,
-        unnest(@withdrawn_env_hashes::text[]) AS env_hash, unnest(@withdrawn_db_hashes::text[]) AS db_hash) AS stale
+    USING jsonb_to_recordset(@withdrawn::jsonb) AS stale (provider text, kind text, env_hash text, db_hash text)
     WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
         AND EXISTS (SELECT FROM claimed)
 ), recorded AS (
     INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
-    SELECT provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid), kind, env_hash, db_hash, credentials
-    FROM (SELECT
-        unnest(@state_providers::text[]) AS provider, unnest(@state_provider_ids::uuid[]) AS provider_id,
-        unnest(@state_kinds::text[]) AS kind, unnest(@state_env_hashes::text[]) AS env_hash,
-        unnest(@state_db_hashes::text[]) AS db_hash, unnest(@state_credentials::text[]) AS credentials
-    ) AS states
+    SELECT provider, provider_id, kind, env_hash, db_hash, credentials
+    FROM jsonb_to_recordset(@states::jsonb) AS states (provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text)
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE
     SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
@@ -101,30 +96,24 @@ WITH claimed AS (
 ), not_compared AS (
     INSERT INTO provwatch.not_comparable (provider, reason)
     SELECT provider, reason
-    FROM (SELECT unnest(@not_compared::text[]) AS provider, unnest(@reasons::text[]) AS reason) AS rows
+    FROM jsonb_to_recordset(@not_comparable::jsonb) AS rows (provider text, reason text)
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
 ), alerted AS (
+    -- Without an lsn an alert is not from the WAL.
     INSERT INTO provwatch.drift_alerts
         (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch)
     SELECT
-        seq, id, kind, provider, nullif(provider_id, '00000000-0000-0000-0000-000000000000'::uuid),
-        fields::jsonb, env_hash, db_hash, @source::text, detected_at,
-        -- An empty lsn means that the alert is not from the WAL.
-        nullif(lsn, '')::pg_lsn, nullif(xid, 0), nullif(committed_at, 'epoch'), reason, claimed.epoch
-    FROM (SELECT
-        unnest(@seqs::bigint[]) AS seq, unnest(@ids::uuid[]) AS id, unnest(@kinds::text[]) AS kind,
-        unnest(@providers::text[]) AS provider, unnest(@provider_ids::uuid[]) AS provider_id,
-        unnest(@fields::text[]) AS fields, unnest(@env_hashes::text[]) AS env_hash, unnest(@db_hashes::text[]) AS db_hash,
-        unnest(@detected_ats::timestamptz[]) AS detected_at,
-        unnest(@lsns::text[]) AS lsn, unnest(@xids::bigint[]) AS xid, unnest(@committed_ats::timestamptz[]) AS committed_at,
-        unnest(@alert_reasons::text[]) AS reason
-    ) AS alerts
+        seq, id, kind, provider, provider_id, fields, env_hash, db_hash, @source::text, detected_at,
+        lsn, xid, committed_at, reason, claimed.epoch
+    FROM jsonb_to_recordset(@alerts::jsonb) AS alerts (
+        seq bigint, id uuid, kind text, provider text, provider_id uuid, fields jsonb, env_hash text, db_hash text,
+        detected_at timestamptz, lsn pg_lsn, xid bigint, committed_at timestamptz, reason text)
     CROSS JOIN claimed
 )
 SELECT
     claimed.generation,
-    (SELECT count(pg_notify('ai_provider_drift', payload)) FROM unnest(@payloads::text[]) AS payload) AS notified
+    (SELECT count(pg_notify('ai_provider_drift', payload)) FROM jsonb_to_recordset(@alerts::jsonb) AS published (payload text)) AS notified
 FROM claimed;
 
 -- name: listUnnamedStates :many
