@@ -49,8 +49,8 @@ var (
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "LimitIdle", "ListHolders", "DescribeSession", "ListLeaderLockHolders", "MaxPrepared",
 	}
 	reading = []string{
-		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "PlanEachTime", "StayActive", "ClearMirror", "ListMirror", "ListMirrorByID", "ListBaseURLs",
-		"PutMirror", "DropFromMirror", "listProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "listStates",
+		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "PlanEachTime", "StayActive", "ClearMirror", "listMirror", "listMirrorByID", "ListBaseURLs",
+		"putMirror", "DropFromMirror", "listProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "listStates",
 	}
 	reporting = []string{
 		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "ListLatestDrifts",

@@ -61,7 +61,18 @@ func (g gateway) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResul
 	for _, query := range batch.QueuedQueries {
 		query.Arguments = g.args(query.SQL, query.Arguments)
 	}
-	return g.db.SendBatch(ctx, batch)
+	return g.db.(batcher).SendBatch(ctx, batch)
+}
+
+// batcher is a database that takes several statements in one round trip: a pool, a
+// connection or a transaction. [DBTX] is generated, and lacks the method.
+type batcher interface {
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+}
+
+// send runs the queued statements in one round trip.
+func (q *Queries) send(ctx context.Context, batch *pgx.Batch) error {
+	return q.db.(batcher).SendBatch(ctx, batch).Close()
 }
 
 // WriteProviders runs do, which writes to the provider tables, with the search path
@@ -80,5 +91,5 @@ func (q *Queries) WriteProviders(ctx context.Context, do func() error) error {
 	// Triggers that are deferred would run with the other path.
 	batch.Queue("SET CONSTRAINTS ALL IMMEDIATE")
 	batch.Queue(fixSearchPath)
-	return q.db.SendBatch(ctx, &batch).Close()
+	return q.send(ctx, &batch)
 }

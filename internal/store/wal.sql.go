@@ -275,137 +275,6 @@ func (q *Queries) ListInvisible(ctx context.Context, xids []int64) ([]int64, err
 	return items, nil
 }
 
-const listMirror = `-- name: ListMirror :many
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
-    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
-FROM provwatch.wal_mirror m
-WHERE m.name IN (
-    SELECT unnest($1::text[])
-    UNION ALL
-    SELECT known.name FROM provwatch.wal_mirror known WHERE known.id = ANY($2::uuid[])
-)
-`
-
-type ListMirrorParams struct {
-	Names []string
-	Ids   []uuid.UUID
-}
-
-type ListMirrorRow struct {
-	ID               uuid.UUID
-	Name             string
-	Type             string
-	BaseUrl          *string
-	BaseUrlShown     string
-	BedrockRegion    string
-	BedrockRegionCut bool
-	BedrockSettings  bool
-	NotComparable    string
-	DbHash           string
-	DbHashAnthropic  string
-	Enabled          bool
-	Deleted          bool
-	UpdatedAt        time.Time
-}
-
-// The rows of the mirror that have one of the ids or names, or share a name with
-// a row of one of the ids. It is run in transactions that can last, and locks nothing
-// of the gateway's.
-func (q *Queries) ListMirror(ctx context.Context, arg ListMirrorParams) ([]ListMirrorRow, error) {
-	rows, err := q.db.Query(ctx, listMirror, arg.Names, arg.Ids)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListMirrorRow
-	for rows.Next() {
-		var i ListMirrorRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.Type,
-			&i.BaseUrl,
-			&i.BaseUrlShown,
-			&i.BedrockRegion,
-			&i.BedrockRegionCut,
-			&i.BedrockSettings,
-			&i.NotComparable,
-			&i.DbHash,
-			&i.DbHashAnthropic,
-			&i.Enabled,
-			&i.Deleted,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listMirrorByID = `-- name: ListMirrorByID :many
-SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
-    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
-FROM provwatch.wal_mirror m
-WHERE m.id = ANY($1::uuid[])
-`
-
-type ListMirrorByIDRow struct {
-	ID               uuid.UUID
-	Name             string
-	Type             string
-	BaseUrl          *string
-	BaseUrlShown     string
-	BedrockRegion    string
-	BedrockRegionCut bool
-	BedrockSettings  bool
-	NotComparable    string
-	DbHash           string
-	DbHashAnthropic  string
-	Enabled          bool
-	Deleted          bool
-	UpdatedAt        time.Time
-}
-
-// The rows of the mirror that have one of the ids, as ListMirror has them.
-func (q *Queries) ListMirrorByID(ctx context.Context, ids []uuid.UUID) ([]ListMirrorByIDRow, error) {
-	rows, err := q.db.Query(ctx, listMirrorByID, ids)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListMirrorByIDRow
-	for rows.Next() {
-		var i ListMirrorByIDRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.Type,
-			&i.BaseUrl,
-			&i.BaseUrlShown,
-			&i.BedrockRegion,
-			&i.BedrockRegionCut,
-			&i.BedrockSettings,
-			&i.NotComparable,
-			&i.DbHash,
-			&i.DbHashAnthropic,
-			&i.Enabled,
-			&i.Deleted,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const lockWALPosition = `-- name: LockWALPosition :one
 SELECT slot, applied_lsn::text AS applied_lsn, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.wal_position FOR UPDATE
@@ -577,6 +446,137 @@ func (q *Queries) TerminateSlotHolder(ctx context.Context, slot string) error {
 	return err
 }
 
+const listMirror = `-- name: listMirror :many
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
+FROM provwatch.wal_mirror m
+WHERE m.name IN (
+    SELECT unnest($1::text[])
+    UNION ALL
+    SELECT known.name FROM provwatch.wal_mirror known WHERE known.id = ANY($2::uuid[])
+)
+`
+
+type listMirrorParams struct {
+	Names []string
+	Ids   []uuid.UUID
+}
+
+type listMirrorRow struct {
+	ID               uuid.UUID
+	Name             string
+	Type             string
+	BaseUrl          *string
+	BaseUrlShown     string
+	BedrockRegion    string
+	BedrockRegionCut bool
+	BedrockSettings  bool
+	NotComparable    string
+	DbHash           string
+	DbHashAnthropic  string
+	Enabled          bool
+	Deleted          bool
+	UpdatedAt        time.Time
+}
+
+// The rows of the mirror that have one of the ids or names, or share a name with
+// a row of one of the ids. It is run in transactions that can last, and locks nothing
+// of the gateway's.
+func (q *Queries) listMirror(ctx context.Context, arg listMirrorParams) ([]listMirrorRow, error) {
+	rows, err := q.db.Query(ctx, listMirror, arg.Names, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listMirrorRow
+	for rows.Next() {
+		var i listMirrorRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Type,
+			&i.BaseUrl,
+			&i.BaseUrlShown,
+			&i.BedrockRegion,
+			&i.BedrockRegionCut,
+			&i.BedrockSettings,
+			&i.NotComparable,
+			&i.DbHash,
+			&i.DbHashAnthropic,
+			&i.Enabled,
+			&i.Deleted,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listMirrorByID = `-- name: listMirrorByID :many
+SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
+    m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
+FROM provwatch.wal_mirror m
+WHERE m.id = ANY($1::uuid[])
+`
+
+type listMirrorByIDRow struct {
+	ID               uuid.UUID
+	Name             string
+	Type             string
+	BaseUrl          *string
+	BaseUrlShown     string
+	BedrockRegion    string
+	BedrockRegionCut bool
+	BedrockSettings  bool
+	NotComparable    string
+	DbHash           string
+	DbHashAnthropic  string
+	Enabled          bool
+	Deleted          bool
+	UpdatedAt        time.Time
+}
+
+// The rows of the mirror that have one of the ids, as ListMirror has them.
+func (q *Queries) listMirrorByID(ctx context.Context, ids []uuid.UUID) ([]listMirrorByIDRow, error) {
+	rows, err := q.db.Query(ctx, listMirrorByID, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listMirrorByIDRow
+	for rows.Next() {
+		var i listMirrorByIDRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Type,
+			&i.BaseUrl,
+			&i.BaseUrlShown,
+			&i.BedrockRegion,
+			&i.BedrockRegionCut,
+			&i.BedrockSettings,
+			&i.NotComparable,
+			&i.DbHash,
+			&i.DbHashAnthropic,
+			&i.Enabled,
+			&i.Deleted,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listProvidersAfter = `-- name: listProvidersAfter :many
 SELECT id, name, type, base_url, enabled, deleted, settings, settings_key_id,
     coalesce(CASE WHEN isfinite(updated_at) THEN updated_at END, 'epoch')::timestamptz AS updated_at
@@ -633,4 +633,24 @@ func (q *Queries) listProvidersAfter(ctx context.Context, arg listProvidersAfter
 		return nil, err
 	}
 	return items, nil
+}
+
+const putMirror = `-- name: putMirror :exec
+INSERT INTO provwatch.wal_mirror
+    (id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic, enabled, deleted, updated_at)
+SELECT id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic,
+    enabled, deleted, updated_at
+FROM jsonb_to_recordset($1::jsonb) AS rows (
+    id uuid, name text, type text, base_url text, base_url_shown text, bedrock_region text, bedrock_region_cut boolean, bedrock_settings boolean,
+    not_comparable text, db_hash text, db_hash_anthropic text, enabled boolean, deleted boolean, updated_at timestamptz)
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
+    bedrock_region = excluded.bedrock_region, bedrock_region_cut = excluded.bedrock_region_cut, bedrock_settings = excluded.bedrock_settings, not_comparable = excluded.not_comparable,
+    db_hash = excluded.db_hash, db_hash_anthropic = excluded.db_hash_anthropic,
+    enabled = excluded.enabled, deleted = excluded.deleted, updated_at = excluded.updated_at
+`
+
+func (q *Queries) putMirror(ctx context.Context, rows []byte) error {
+	_, err := q.db.Exec(ctx, putMirror, rows)
+	return err
 }

@@ -22,7 +22,7 @@ func (m *mirror) fetch(ctx context.Context, queries *store.Queries, ids []uuid.U
 	if len(ids)+len(names) == 0 {
 		return nil
 	}
-	stored, err := queries.ListMirror(ctx, store.ListMirrorParams{Ids: ids, Names: names})
+	stored, err := queries.ListMirror(ctx, ids, names)
 	if err != nil {
 		return err
 	}
@@ -75,13 +75,9 @@ func (m *mirror) fetchAll(ctx context.Context, queries *store.Queries, ids []uui
 // fetchByID brings into memory what is stored of the rows of the ids, which is enough
 // to apply changes of them.
 func (m *mirror) fetchByID(ctx context.Context, queries *store.Queries, ids []uuid.UUID) error {
-	found, err := queries.ListMirrorByID(ctx, ids)
+	stored, err := queries.ListMirrorByID(ctx, ids)
 	if err != nil {
 		return err
-	}
-	stored := make([]store.ListMirrorRow, len(found))
-	for i, s := range found {
-		stored[i] = store.ListMirrorRow(s)
 	}
 	m.take(stored)
 	m.byID = true
@@ -89,19 +85,19 @@ func (m *mirror) fetchByID(ctx context.Context, queries *store.Queries, ids []uu
 }
 
 // take puts stored rows into memory.
-func (m *mirror) take(stored []store.ListMirrorRow) {
+func (m *mirror) take(stored []store.MirrorRow) {
 	for _, s := range stored {
 		if m.ids[s.ID] {
 			continue // what is in memory is newer
 		}
 		row := &mirrorRow{
-			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt.UTC(), unreadable: s.NotComparable,
-			hashes: provider.RowHashes{Alone: s.DbHash, Anthropic: s.DbHashAnthropic},
-			column: provider.Type(s.Type), baseURLShown: s.BaseUrlShown, regionCut: s.BedrockRegionCut,
+			id: s.ID, name: s.Name, enabled: s.Enabled, deleted: s.Deleted, updatedAt: s.UpdatedAt, unreadable: s.NotComparable,
+			hashes: s.Hashes,
+			column: s.Type, baseURLShown: s.BaseURLShown, regionCut: s.BedrockRegionCut,
 		}
 		row.setSettings(provider.DecodedSettings{IsBedrock: s.BedrockSettings, BedrockRegion: s.BedrockRegion})
-		if s.BaseUrl != nil {
-			row.BaseURL, row.baseURLKnown = *s.BaseUrl, true
+		if s.BaseURL != nil {
+			row.BaseURL, row.baseURLKnown = *s.BaseURL, true
 		}
 		m.put(row)
 		delete(m.changed, row.id)
@@ -130,42 +126,30 @@ func (m *mirror) save(ctx context.Context, queries *store.Queries) error {
 		}
 	}
 	for chunk := range slices.Chunk(put, rowsAtOnce) {
-		if err := store.FirstError(queries.PutMirror(ctx, []store.PutMirrorParams{paramsOf(chunk)}).Exec); err != nil {
+		rows := make([]store.MirrorRow, len(chunk))
+		for i, row := range chunk {
+			rows[i] = row.stored()
+		}
+		if err := queries.PutMirror(ctx, rows); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// paramsOf returns the parameters that write rows to the stored mirror.
-func paramsOf(rows []*mirrorRow) store.PutMirrorParams {
-	var p store.PutMirrorParams
-	for _, row := range rows {
-		// A base URL with more than what may be shown is not stored again, nor is a
-		// region.
-		region := provider.DisplayText(row.BedrockRegion)
-		kept := row.baseURLKnown && row.BaseURL == row.baseURLShown
-		baseURL := ""
-		if kept {
-			baseURL = row.BaseURL
-		}
-		p.Ids = append(p.Ids, row.id)
-		p.Names = append(p.Names, row.name)
-		p.Types = append(p.Types, string(row.column))
-		p.BaseUrls = append(p.BaseUrls, baseURL)
-		p.Kept = append(p.Kept, kept)
-		p.BaseUrlsShown = append(p.BaseUrlsShown, row.baseURLShown)
-		p.BedrockRegions = append(p.BedrockRegions, region)
-		p.BedrockRegionsCut = append(p.BedrockRegionsCut, row.regionCut || region != row.BedrockRegion)
-		p.NotComparables = append(p.NotComparables, row.unreadable)
-		p.BedrockSettings = append(p.BedrockSettings, row.bedrockSettings)
-		p.DbHashes = append(p.DbHashes, row.hashes.Alone)
-		p.DbHashesAnthropic = append(p.DbHashesAnthropic, row.hashes.Anthropic)
-		p.Enableds = append(p.Enableds, row.enabled)
-		p.Deleteds = append(p.Deleteds, row.deleted)
-		p.UpdatedAts = append(p.UpdatedAts, row.updatedAt)
+// stored returns the row as it is stored. A base URL with more than what may be shown is
+// not stored again, nor is a region.
+func (m *mirrorRow) stored() store.MirrorRow {
+	region := provider.DisplayText(m.BedrockRegion)
+	row := store.MirrorRow{
+		ID: m.id, Name: m.name, Type: m.column, BaseURLShown: m.baseURLShown,
+		BedrockRegion: region, BedrockRegionCut: m.regionCut || region != m.BedrockRegion, BedrockSettings: m.bedrockSettings,
+		NotComparable: m.unreadable, Hashes: m.hashes, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
 	}
-	return p
+	if m.baseURLKnown && m.BaseURL == m.baseURLShown {
+		row.BaseURL = &m.BaseURL
+	}
+	return row
 }
 
 // saved is called when what [mirror.save] has written is committed.

@@ -48,7 +48,7 @@ SELECT;
 -- name: ClearMirror :exec
 DELETE FROM provwatch.wal_mirror;
 
--- name: ListMirror :many
+-- name: listMirror :many
 -- The rows of the mirror that have one of the ids or names, or share a name with
 -- a row of one of the ids. It is run in transactions that can last, and locks nothing
 -- of the gateway's.
@@ -61,7 +61,7 @@ WHERE m.name IN (
     SELECT known.name FROM provwatch.wal_mirror known WHERE known.id = ANY(@ids::uuid[])
 );
 
--- name: ListMirrorByID :many
+-- name: listMirrorByID :many
 -- The rows of the mirror that have one of the ids, as ListMirror has them.
 SELECT m.id, m.name, m.type, m.base_url, m.base_url_shown, m.bedrock_region, m.bedrock_region_cut, m.bedrock_settings, m.not_comparable,
     m.db_hash, m.db_hash_anthropic, m.enabled, m.deleted, m.updated_at
@@ -72,20 +72,14 @@ WHERE m.id = ANY(@ids::uuid[]);
 -- The base URLs of rows of which the mirror does not keep them.
 SELECT id, base_url FROM gateway.ai_providers WHERE id = ANY(@ids::uuid[]);
 
--- name: PutMirror :batchexec
--- An empty base URL that is not shown as empty is one that is not kept.
+-- name: putMirror :exec
 INSERT INTO provwatch.wal_mirror
     (id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic, enabled, deleted, updated_at)
-SELECT id, name, type, CASE WHEN kept THEN base_url END, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic,
+SELECT id, name, type, base_url, base_url_shown, bedrock_region, bedrock_region_cut, bedrock_settings, not_comparable, db_hash, db_hash_anthropic,
     enabled, deleted, updated_at
-FROM (SELECT
-    unnest(@ids::uuid[]) AS id, unnest(@names::text[]) AS name, unnest(@types::text[]) AS type,
-    unnest(@base_urls::text[]) AS base_url, unnest(@kept::boolean[]) AS kept, unnest(@base_urls_shown::text[]) AS base_url_shown,
-    unnest(@bedrock_regions::text[]) AS bedrock_region, unnest(@bedrock_regions_cut::boolean[]) AS bedrock_region_cut, unnest(@bedrock_settings::boolean[]) AS bedrock_settings,
-    unnest(@not_comparables::text[]) AS not_comparable,
-    unnest(@db_hashes::text[]) AS db_hash, unnest(@db_hashes_anthropic::text[]) AS db_hash_anthropic, unnest(@enableds::boolean[]) AS enabled, unnest(@deleteds::boolean[]) AS deleted,
-    unnest(@updated_ats::timestamptz[]) AS updated_at
-) AS rows
+FROM jsonb_to_recordset(@rows::jsonb) AS rows (
+    id uuid, name text, type text, base_url text, base_url_shown text, bedrock_region text, bedrock_region_cut boolean, bedrock_settings boolean,
+    not_comparable text, db_hash text, db_hash_anthropic text, enabled boolean, deleted boolean, updated_at timestamptz)
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, type = excluded.type, base_url = excluded.base_url, base_url_shown = excluded.base_url_shown,
     bedrock_region = excluded.bedrock_region, bedrock_region_cut = excluded.bedrock_region_cut, bedrock_settings = excluded.bedrock_settings, not_comparable = excluded.not_comparable,
