@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 	"provwatch/internal/sink"
 	"provwatch/internal/verify"
 )
@@ -79,7 +80,7 @@ type beginning struct {
 // untilDone retries do until it succeeds, and returns false when ctx ends. It logs message
 // with each failure.
 func (b *beginning) untilDone(ctx context.Context, message string, do func(context.Context) error) bool {
-	for {
+	for attempt := range retry.Every(leadPause).Attempts(ctx) {
 		err := do(ctx)
 		if ctx.Err() != nil {
 			return false
@@ -89,10 +90,7 @@ func (b *beginning) untilDone(ctx context.Context, message string, do func(conte
 			return true
 		}
 		b.verifications.ended(ctx, verify.Request{All: true}, err)
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(leadPause):
-		}
+		attempt.Failed()
 	}
+	return false
 }

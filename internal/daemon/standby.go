@@ -140,7 +140,7 @@ func (t *standbyTurns) verifyPending(ctx context.Context) *leader.Term {
 		return nil
 	}
 	s.verifications.ended(ctx, request, err)
-	s.logged.warnRetry(ctx, s.logger, "verification failed, trying again", err, standbyPause)
+	s.logged.warnRetry(ctx, s.logger, "verification failed, retrying", err, standbyPause)
 	if err != nil {
 		s.pending.Retry(request)
 	} else {

@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/remedy"
+	"provwatch/internal/retry"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -69,7 +70,7 @@ type follower struct {
 
 // catchUp shows the alerts up to the last one. It returns nil when ctx ends.
 func (f *follower) catchUp(ctx context.Context) error {
-	for {
+	for attempt := range retry.Every(retryAfter).Attempts(ctx) {
 		rows, err := f.at.next(ctx, f.queries, f.logger)
 		switch {
 		case err == nil:
@@ -79,12 +80,8 @@ func (f *follower) catchUp(ctx context.Context) error {
 		case !postgres.IsConnectionLoss(err) && !schema.IsMissing(err):
 			return readError(err)
 		default:
-			f.logger.WarnContext(ctx, "alerts not read, retrying", "error", err, "retry_in", retryAfter)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(retryAfter):
-			}
+			wait, _ := attempt.Failed()
+			f.logger.WarnContext(ctx, "alerts not read, retrying", "error", err, "retry_in", wait)
 			continue
 		}
 		if err := f.showAll(rows); err != nil {
@@ -94,6 +91,7 @@ func (f *follower) catchUp(ctx context.Context) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 func (f *follower) showAll(rows []store.ListAlertsSinceRow) error {

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 )
 
 const (
@@ -135,15 +135,12 @@ func (l *Listener) Attended(attendant Attendant) { l.attendant = attendant }
 // Run listens until ctx ends. It replaces a lost connection, with backoff and jitter, without
 // limit of tries.
 func (l *Listener) Run(ctx context.Context) {
-	retry := backoff.NewExponentialBackOff()
-	retry.InitialInterval = 50 * time.Millisecond
-	retry.MaxInterval = l.maxBackOff
 	listenedBefore := false
 	var failures matters
-	for {
+	for attempt := range (retry.Policy{First: 50 * time.Millisecond, Max: l.maxBackOff}).Attempts(ctx) {
 		l.progress()
 		err := l.listen(ctx, func() {
-			retry.Reset()
+			attempt.Reset()
 			failures = nil
 			l.logger.InfoContext(ctx, "listening", "channel", string(l.channels[0]), "reconnected", listenedBefore)
 			l.observer.Listening(listenedBefore)
@@ -153,15 +150,10 @@ func (l *Listener) Run(ctx context.Context) {
 			l.left(ctx.Err())
 			return
 		}
-		wait := retry.NextBackOff()
+		wait, _ := attempt.Failed()
 		l.observer.Lost(err)
 		l.left(err)
 		l.logger.Log(ctx, failures.level(err), "listening connection lost", "error", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 )
 
 const (
@@ -77,23 +78,13 @@ func newDelivery(r *Runner, s Sink, stream Stream) *delivery {
 func (d *delivery) run(ctx context.Context) {
 	first := d.runner.firstRetry
 	d.failures, d.repeatAgain = newFailures(first, d.runner.options.GiveUp), newBackOff(first)
-	retry := newBackOff(first)
-	for {
-		began := time.Now()
+	for attempt := range (retry.Policy{First: first, Max: maxRetry, Steady: maxRetry}).Attempts(ctx) {
 		err := d.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > maxRetry {
-			retry.Reset()
-		}
-		wait := retry.NextBackOff()
+		wait, _ := attempt.Failed()
 		d.logger.WarnContext(ctx, "delivery stopped, retrying", "error", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
 	}
 }
 

@@ -5,10 +5,10 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/time/rate"
 
 	"provwatch/internal/postgres"
+	"provwatch/internal/retry"
 )
 
 // Verifications are limited so that notifications, which any role can send,
@@ -25,23 +25,11 @@ const (
 func (v *Verifier) Run(ctx context.Context, queue *Queue, maxBackOff time.Duration, done func(Request, error)) {
 	activity := postgres.ActivityOf(v.pool.Config().ConnConfig)
 	limiter := rate.NewLimiter(maxPerSecond, burst)
-	retry := backoff.NewExponentialBackOff()
-	retry.InitialInterval = 100 * time.Millisecond
-	retry.MaxInterval = maxBackOff
-	level := slog.LevelWarn // of the first failure, and not of those that follow it
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-queue.Ready():
-		}
-		if limiter.Wait(ctx) != nil {
-			return
-		}
-		// What arrived while the limiter made it wait comes as well.
-		request, ok := queue.Get()
+	level := slog.LevelWarn // of the first failure in a row; the others are at a lower level
+	for attempt := range (retry.Policy{First: 100 * time.Millisecond, Max: maxBackOff}).Attempts(ctx) {
+		request, ok := next(ctx, queue, limiter)
 		if !ok {
-			continue
+			return
 		}
 		handling, ended := activity.Handle(ctx, "a verification")
 		err := v.Verify(handling, request)
@@ -53,18 +41,29 @@ func (v *Verifier) Run(ctx context.Context, queue *Queue, maxBackOff time.Durati
 		done(request, err)
 		if err == nil {
 			queue.Done()
-			retry.Reset()
 			level = slog.LevelWarn
 			continue
 		}
-		wait := retry.NextBackOff()
-		v.logger.Log(ctx, level, "verification failed, trying again", "error", err, "retry_in", wait)
+		wait, _ := attempt.Failed()
+		v.logger.Log(ctx, level, "verification failed, retrying", "error", err, "retry_in", wait)
 		level = slog.LevelInfo
 		queue.Retry(request)
+	}
+}
+
+// next waits for a request, and returns false when ctx ends. What is added while the limiter
+// waits is part of the request.
+func next(ctx context.Context, queue *Queue, limiter *rate.Limiter) (request Request, ok bool) {
+	for !ok {
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(wait):
+			return Request{}, false
+		case <-queue.Ready():
 		}
+		if limiter.Wait(ctx) != nil {
+			return Request{}, false
+		}
+		request, ok = queue.Get()
 	}
+	return request, true
 }
