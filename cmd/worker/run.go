@@ -55,7 +55,7 @@ func runCommand(f *flags) *cobra.Command {
 			}
 			if f.config != "" {
 				go service.Run(serving)
-				return f.runTargets(ctx, logger, common.Serving, common, reload)
+				return f.runTargets(ctx, common.Serving, common, reload)
 			}
 			readEnvironment := withReaders(f.readEnvironment, f.envFile)
 			environment, err := readEnvironment()

@@ -253,12 +253,12 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 }
 
 // runTargets is "worker run" with --config.
-func (f *flags) runTargets(ctx context.Context, logger *slog.Logger, serving daemon.Serving, common daemon.Options, reload <-chan os.Signal) error {
+func (f *flags) runTargets(ctx context.Context, serving daemon.Serving, common daemon.Options, reload <-chan os.Signal) error {
 	read, err := f.readTargets()
 	if err != nil {
 		return err
 	}
-	logger = f.loggerOf(read)
+	logger := f.loggerOf(read)
 	var targets []fleet.Target
 	for i := range read {
 		t := &read[i]
