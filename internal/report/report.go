@@ -143,7 +143,7 @@ func inserted(s seed.Step) []drift.Field {
 	return append(fields, drift.Field{Name: "api_keys", Env: strconv.Itoa(len(d.Keys))})
 }
 
-// Delivery says what becomes of the audit entries that a command has staged. It is the
+// Delivery is what becomes of the audit entries that a command has staged. It is the
 // value of "audit" in JSON, which is left out for [Delivered].
 type Delivery string
 
@@ -154,7 +154,7 @@ const (
 	Undetermined Delivery = "unknown" // it is not known whether one runs
 )
 
-// delivery prints what becomes of audit entries that a worker may not deliver now.
+// delivery prints what becomes of audit entries that are possibly not delivered now.
 func (p *Printer) delivery(d Delivery) (err error) {
 	switch d {
 	case Staged:

@@ -47,7 +47,7 @@ func (p *Printer) sinks(state sink.State) error {
 	return p.render(t)
 }
 
-// SinkRetries prints how many dead letters are to be sent once more.
+// SinkRetries prints of how many dead letters a retry was requested.
 func (p *Printer) SinkRetries(asked int64) error {
 	if p.json {
 		return p.encode(map[string]any{"asked": asked})

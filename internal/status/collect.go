@@ -73,7 +73,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	s.At = found.At.UTC()
 	s.Database.Name, s.Database.Server = found.Database, found.ServerVersion
 	if found.InRecovery {
-		s.Database.Replica = &Replica{ReplayedAt: noted(found.ReplayedAt)}
+		s.Database.Replica = &Replica{ReplayedAt: unlessEpoch(found.ReplayedAt)}
 	} else if err := c.watching(ctx, &s.Database, found.Slot); err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	if err := c.counts(ctx, s, accepted); err != nil {
 		return err
 	}
-	// Without the key what is compared is right, and only told from what was recorded.
+	// Without the key the comparison is right, and only its hashes differ from the recorded ones.
 	hasher := provider.NewRandomHasher()
 	if found.MayReadHashKey {
 		if hasher, err = c.queries.Hasher(ctx); err != nil {
@@ -106,8 +106,8 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 	return c.audit(ctx, s)
 }
 
-// noted returns a time that the queries have as the epoch where there is none.
-func noted(t time.Time) *time.Time {
+// unlessEpoch returns nil for the time that the queries have where there is none.
+func unlessEpoch(t time.Time) *time.Time {
 	if !t.After(time.Unix(0, 0)) {
 		return nil
 	}

@@ -76,7 +76,7 @@ func (p *Provider) now(known drift.Recorded, o drift.Observation) {
 	case j.Reason != "":
 		p.State, p.Kind = NotComparable, ""
 	case known.State == nil && known.NotComparable == "":
-		// What there is to say of it is for its first verification.
+		// Its first verification decides its state.
 		p.State = Unverified
 	case j.IsAccepted():
 		p.State = Accepted

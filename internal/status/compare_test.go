@@ -21,7 +21,7 @@ import (
 )
 
 // TestWhatChangedSinceTheLastVerificationIsShownAsItIs compares a page with rows
-// that nobody has verified since.
+// that no worker has verified since.
 func TestWhatChangedSinceTheLastVerificationIsShownAsItIs(t *testing.T) {
 	t.Parallel()
 	pool, environment := lived(t)
@@ -50,8 +50,8 @@ func TestWhatChangedSinceTheLastVerificationIsShownAsItIs(t *testing.T) {
 	require.Contains(t, summaries(s), "unverified new missing")
 }
 
-// TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes collects, as a role that may compare
-// and may not read the key of digests, base URLs with passwords.
+// TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes collects base URLs with passwords,
+// as a role that can compare and cannot read the key of digests.
 func TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
@@ -151,8 +151,8 @@ func TestARowThatCannotBeComparedIsAStateOfItsOwn(t *testing.T) {
 	require.Equal(t, []string{"in_sync one ", "in_sync two "}, summaries(s))
 	require.Zero(t, s.Counts[status.NotComparable])
 
-	// Nothing stays of one that the environment names no longer, or that was damaged
-	// before anything was recorded of it.
+	// Nothing stays of a provider that the environment no longer names, or of a row that was
+	// damaged before the first record of it.
 	_, err = pool.Exec(t.Context(), `TRUNCATE provwatch.drift_state`)
 	require.NoError(t, err)
 	v.Decrypt(noKeys)

@@ -56,8 +56,8 @@ func (c collector) outbox(ctx context.Context, d *Database) error {
 	return nil
 }
 
-// verified collects when everything was last verified. A role that may not know
-// is told so beside the rest, since the privilege for it came later.
+// verified collects when everything was last verified. A role without the
+// privilege for it, which came later than the others, gets the reason beside the rest.
 func (c collector) verified(ctx context.Context, d *Database, found store.InspectStatusRow) error {
 	if d.KeepsVerified = found.KeepsVerified; !d.KeepsVerified {
 		return nil

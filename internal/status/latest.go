@@ -51,7 +51,7 @@ func (c collector) audit(ctx context.Context, s *Status) error {
 		entry := AuditEntry{
 			Seq: row.Seq, OccurredAt: row.OccurredAt.UTC(), Actor: row.Actor, Action: audit.Action(row.Action), Provider: row.Provider,
 		}
-		// What another version has written of an action may not fit; the rest does.
+		// The details of another version need not fit; the rest does.
 		_ = json.Unmarshal(row.Details, &entry.Details)
 		s.Audit = append(s.Audit, entry)
 	}

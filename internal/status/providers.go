@@ -96,7 +96,7 @@ func recorded(row store.Listed) Provider {
 		p.Kind = row.Recorded.Accepted.Kind
 		p.AcceptedAt, p.AcceptedBy = utc(row.AcceptedAt), row.AcceptedBy
 	}
-	p.Since = noted(row.ObservedAt)
+	p.Since = unlessEpoch(row.ObservedAt)
 	return p
 }
 
@@ -130,7 +130,7 @@ func (d drifts) explain(p *Provider, row store.Listed) {
 	}
 }
 
-// inBrief sets what a role sees that may not read settings.
+// inBrief sets what a role sees that cannot read settings.
 func (c collector) inBrief(ctx context.Context, providers []Provider, names []string) error {
 	rows, err := c.queries.ListRowsInBrief(ctx, names)
 	if err != nil {

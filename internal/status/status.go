@@ -1,6 +1,6 @@
-// Package status tells how the providers are and how they are watched: from the
-// database and the environment, for "worker status" and for the status page. It
-// writes nothing.
+// Package status collects the state of the providers and of the workers from the database
+// and the environment, for "worker status" and for the status page. It has the
+// words for it (labels.go), and writes nothing.
 package status
 
 import (
@@ -18,7 +18,7 @@ import (
 // State is how a provider is.
 type State string
 
-// The states, what is worth a look first.
+// The states, the most urgent first.
 const (
 	Drifted State = "drifted" // missing, disabled or changed
 	// NotComparable is a live row that cannot be decoded or decrypted.
@@ -44,7 +44,7 @@ type Status struct {
 	Counts    map[State]int `json:"counts"`
 	Providers []Provider    `json:"providers"`
 	// Notices are about enabled rows that the gateway does not serve as they suggest.
-	// Nil where the role may not read what it takes to know.
+	// Nil where the role cannot read what they need.
 	Notices []provider.Notice `json:"notices,omitzero"`
 	// MoreProviders is set when there are more than Providers: after Next.
 	MoreProviders bool         `json:"more_providers"`
@@ -53,8 +53,8 @@ type Status struct {
 	MoreAlerts    bool         `json:"more_alerts"`
 	Audit         []AuditEntry `json:"audit"` // the latest first
 	MoreAudit     bool         `json:"more_audit"`
-	// Sinks are empty where there are none, and where SinksUnread says why they are
-	// not known.
+	// Sinks are empty where there are none, and where SinksUnread is why they are not
+	// known.
 	Sinks       []sink.Progress   `json:"sinks"`
 	DeadLetters []sink.DeadLetter `json:"dead_letters"` // at most MaxDeadLetters, the latest first
 	SinksUnread string            `json:"sinks_unread,omitempty"`
@@ -100,7 +100,7 @@ type Worker struct {
 	ReloadRefused   string     `json:"reload_refused,omitempty"`
 }
 
-// Database is what the database tells of who watches it.
+// Database is the state of the workers, as the database has it.
 type Database struct {
 	Name   string `json:"name"`
 	Server string `json:"server_version"`
@@ -115,7 +115,7 @@ type Database struct {
 	Slot *Slot `json:"slot,omitempty"`
 	// VerifiedAt is when the leader has last verified everything: then a
 	// verification ended that has compared every provider with the leader's
-	// environment, and has published all that was new. Nil when none is noted, for
+	// environment, and has published all that was new. Nil when none is recorded, for
 	// which VerifiedUnread can have a reason.
 	VerifiedAt     *time.Time `json:"verified_at,omitempty"`
 	VerifiedUnread string     `json:"verified_unread,omitempty"`
@@ -146,8 +146,8 @@ func (d Database) Leader() *Session {
 type Session struct {
 	PID  int    `json:"pid"`
 	Role string `json:"role"`
-	// Address and Since are empty by unix socket, and for those who may not see
-	// them of another role.
+	// Address and Since are empty by unix socket, and for a role that cannot see them of
+	// another role.
 	Address string     `json:"address,omitempty"`
 	Since   *time.Time `json:"since,omitempty"`
 	Leads   bool       `json:"leads"`
@@ -165,8 +165,8 @@ type Slot struct {
 type Provider struct {
 	Name  string `json:"name"`
 	State State  `json:"state"`
-	// Kind is how it drifts, or how it did when that was accepted; empty for one in
-	// sync and for one that the environment does not name.
+	// Kind is how it drifts, or how it did when that was accepted; empty for a provider in
+	// sync and for an unmanaged one.
 	Kind    drift.Kind    `json:"kind,omitempty"`
 	Type    provider.Type `json:"type,omitempty"`
 	BaseURL string        `json:"base_url,omitempty"` // as it may be shown
@@ -209,7 +209,7 @@ type Cursor struct {
 	Name  string
 }
 
-// Query says which part of what there is to show.
+// Query selects the part to show.
 type Query struct {
 	// States limits the providers, none for all. Search is a part of their names.
 	States []State
@@ -228,8 +228,8 @@ const MaxPage = 200
 type Environment struct {
 	// Desired returns the provider of a name. Nil: the environment is not known.
 	Desired func(name string) (provider.Desired, bool)
-	// Names are all names, so that they tell what is in the database alone. Nil:
-	// what was recorded tells, which is what the leader's environment names.
+	// Names are all names, which distinguish the unmanaged providers. Nil: the
+	// recorded names do, which are the names of the leader's environment.
 	Names []string
 }
 

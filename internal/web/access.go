@@ -17,7 +17,7 @@ import (
 // minToken is the least length of a token, in characters.
 const minToken = 16
 
-// Access says who may see the page, and whatever else is guarded by it.
+// Access decides which clients can see the page, and other handlers that it guards.
 type Access struct {
 	// Token is what a client must show, by "Authorization: Bearer" or as the
 	// password of HTTP Basic. Absent: only a loopback address serves the page.

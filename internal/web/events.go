@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Change says what has changed. Several can be combined.
+// Change is what has changed. Several can be combined.
 type Change uint
 
 // What can change.
@@ -39,8 +39,8 @@ func (c Change) String() string {
 const (
 	// eventPause is the least time between two events.
 	eventPause = time.Second
-	// heartbeat keeps what is between worker and client from closing the
-	// connection, and finds a client that has gone.
+	// heartbeat keeps proxies from closing the connection, and finds a client that has
+	// disconnected.
 	heartbeat = 15 * time.Second
 	// maxClients bounds the streams, each of which is a connection.
 	maxClients = 100
@@ -48,10 +48,11 @@ const (
 	clientRetry = 2 * time.Second
 )
 
-// seats are for all streams of a process, however many pages they are of.
-type seats struct{ taken atomic.Int32 }
+// streamLimit bounds the streams of all pages of a process together. Its methods can be called by
+// several goroutines.
+type streamLimit struct{ taken atomic.Int32 }
 
-func (s *seats) take() bool {
+func (s *streamLimit) take() bool {
 	if s.taken.Add(1) > maxClients {
 		s.free()
 		return false
@@ -59,12 +60,12 @@ func (s *seats) take() bool {
 	return true
 }
 
-func (s *seats) free() { s.taken.Add(-1) }
+func (s *streamLimit) free() { s.taken.Add(-1) }
 
 // events are the streams of server-sent events, each of which gets every change.
 // Changes in quick succession become one event.
 type events struct {
-	seats *seats
+	limit *streamLimit
 
 	mu      sync.Mutex
 	clients map[*client]bool
@@ -76,10 +77,10 @@ type events struct {
 
 type client struct {
 	changes chan Change // has room for one: a client that has not taken it is dropped
-	gone    chan struct{}
+	dropped chan struct{}
 }
 
-func newEvents(s *seats) *events { return &events{seats: s, clients: map[*client]bool{}} }
+func newEvents(s *streamLimit) *events { return &events{limit: s, clients: map[*client]bool{}} }
 
 func (e *events) publish(c Change) {
 	e.mu.Lock()
@@ -120,8 +121,8 @@ func (e *events) send() {
 func (e *events) drop(c *client) {
 	if e.clients[c] {
 		delete(e.clients, c)
-		e.seats.free()
-		close(c.gone)
+		e.limit.free()
+		close(c.dropped)
 	}
 }
 
@@ -136,10 +137,10 @@ func (e *events) join() (*client, error) {
 	switch {
 	case e.closed:
 		return nil, errClosed
-	case !e.seats.take():
+	case !e.limit.take():
 		return nil, errFull
 	}
-	c := &client{changes: make(chan Change, 1), gone: make(chan struct{})}
+	c := &client{changes: make(chan Change, 1), dropped: make(chan struct{})}
 	e.clients[c] = true
 	return c, nil
 }
@@ -150,7 +151,7 @@ func (e *events) leave(c *client) {
 	e.drop(c)
 }
 
-// close ends all streams, and those that are to come.
+// close ends all streams, and refuses later ones.
 func (e *events) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -175,7 +176,7 @@ func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer e.leave(c)
 	w.Header().Set("Content-Type", "text/event-stream")
-	// A proxy is not to gather what it gets.
+	// A proxy must not gather what it gets.
 	w.Header().Set("X-Accel-Buffering", "no")
 	if r.Method == http.MethodHead {
 		return
@@ -197,7 +198,7 @@ func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 			return
-		case <-c.gone:
+		case <-c.dropped:
 			return
 		case changed := <-c.changes:
 			if !write("event: change\ndata: %s\n\n", changed) {

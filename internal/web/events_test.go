@@ -41,7 +41,7 @@ func streamOf(t *testing.T, ctx context.Context, server *httptest.Server, path s
 
 func TestEventsReachWhoeverListensAndEndWithThePage(t *testing.T) {
 	page, server := serve(t, local, nil)
-	page.Changed(web.Alerts) // nobody listens
+	page.Changed(web.Alerts) // no client listens
 	code, lines := stream(t, t.Context(), server)
 	require.Equal(t, http.StatusOK, code)
 	require.Equal(t, "retry: 2000", <-lines)
@@ -131,7 +131,7 @@ func TestAnyNumberOfChangesIsOneEventASecond(t *testing.T) {
 		for len(client.written) > 0 {
 			<-client.written
 		}
-		// The last change is told of, and then there is a heartbeat every 15 seconds.
+		// The last change is sent, and then a heartbeat every 15 seconds.
 		time.Sleep(2 * time.Second)
 		for len(client.written) > 0 {
 			<-client.written

@@ -1,5 +1,5 @@
-// Package web serves the status page: how the providers are and how they are
-// watched, read-only, for people. It is one HTML document that the server renders
+// Package web serves the status page, read-only, for people: the state of the providers and
+// of the workers. It is one HTML document that the server renders
 // whole; a small script fetches it again at each event.
 package web
 
@@ -36,9 +36,8 @@ const (
 	// maxSearch bounds what is searched for, in bytes.
 	maxSearch = 200
 
-	// A leader tells of all that changes. A worker that stands by does not hear of
-	// what the leader records, so that its page looks by itself, while somebody
-	// has it open.
+	// A leader sends an event for every change. A worker that stands by does not hear of
+	// what the leader records, so an open page of it reloads by itself.
 	leaderRefresh, standbyRefresh = 60, 5 // seconds
 )
 
@@ -52,7 +51,7 @@ var Paths = []string{"/{$}", "/events", "/style.css", "/script.js"}
 type Options struct {
 	// Collect collects from the database. It is called by one request at a time.
 	Collect func(ctx context.Context, query status.Query) (status.Status, error)
-	// Worker tells what the worker knows of itself, without the database.
+	// Worker returns what the worker knows of itself, without the database.
 	Worker func() status.Worker
 	Access Access
 	Logger *slog.Logger
@@ -73,10 +72,10 @@ type Page struct {
 	turn    chan struct{}
 }
 
-// New returns a page, which is to be closed.
-func New(o Options) *Page { return newPage(o, "", &seats{}) }
+// New returns a page, which must be closed.
+func New(o Options) *Page { return newPage(o, "", &streamLimit{}) }
 
-func newPage(o Options, target string, s *seats) *Page {
+func newPage(o Options, target string, s *streamLimit) *Page {
 	p := &Page{Options: o, target: target, events: newEvents(s), turn: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
@@ -91,8 +90,7 @@ func newPage(o Options, target string, s *seats) *Page {
 // ServeHTTP implements [http.Handler].
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.handler.ServeHTTP(w, r) }
 
-// Changed tells whoever has the page open that something has changed. It never
-// blocks, and does nothing while nobody has.
+// Changed sends an event to the clients that have the page open. It never blocks.
 func (p *Page) Changed(c Change) { p.events.publish(c) }
 
 // Close ends all streams of events and all collections.
@@ -159,8 +157,8 @@ func answer(w http.ResponseWriter, code int, body *bytes.Buffer) {
 }
 
 // collect collects for a request. Requests for the same wait together for one
-// collection, but never for one that has begun before they came: what they were
-// told of may be newer.
+// collection, but never for a collection that began before them, since the event that
+// prompted them can be newer.
 func (p *Page) collect(ctx context.Context, query status.Query) (status.Status, error) {
 	key := fmt.Sprintf("%+v", query)
 	done := p.flights.DoChan(key, func() (any, error) {

@@ -285,7 +285,7 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 		require.Equal(t, http.StatusOK, <-answers)
 	}
 	require.EqualValues(t, 1, most.Load())
-	// Those that came while the first was under way may have come in several lots.
+	// Requests that came while the first was under way can have come in several lots.
 	require.GreaterOrEqual(t, collected.Load(), int32(2+3))
 	require.Less(t, collected.Load(), int32(54))
 }

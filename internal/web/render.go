@@ -50,7 +50,7 @@ func timeOf(t any) time.Time {
 }
 
 // shown returns a value, of any string type, without what could pass for
-// something else: control characters, and those that turn the direction of text.
+// something else: control characters, and characters that turn the direction of text.
 func shown(v any) string {
 	s := fmt.Sprint(v)
 	cut := len(s) > maxShown
@@ -401,7 +401,7 @@ func (v *view) sinks(s status.Status) {
 	}
 }
 
-// detailsOf returns the details of an audit entry that say something to people.
+// detailsOf returns the details of an audit entry that matter to people.
 func detailsOf(d audit.Details) []detail {
 	var list []detail
 	add := func(name, text string) {

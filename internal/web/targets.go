@@ -36,26 +36,26 @@ type Target struct {
 
 // TargetsOptions are what the overview of several databases shows, and to whom.
 type TargetsOptions struct {
-	// List returns all targets as they are. It asks no database.
+	// List returns the present state of all targets. It asks no database.
 	List   func() []Target
 	Access Access
 	Logger *slog.Logger
 }
 
 // Targets serves the pages of several databases: an overview, and below targets/NAME/
-// the page of each. Its methods may be called by several goroutines, but for Add.
+// the page of each. Its methods other than Add can be called by several goroutines.
 type Targets struct {
 	TargetsOptions
 	handler http.Handler
 	events  *events
-	seats   *seats
+	limit   *streamLimit
 	pages   map[string]*Page
 }
 
-// NewTargets returns the pages, without that of any target. They are to be closed.
+// NewTargets returns the pages, without that of any target. They must be closed.
 func NewTargets(o TargetsOptions) *Targets {
-	t := &Targets{TargetsOptions: o, seats: &seats{}, pages: map[string]*Page{}}
-	t.events = newEvents(t.seats)
+	t := &Targets{TargetsOptions: o, limit: &streamLimit{}, pages: map[string]*Page{}}
+	t.events = newEvents(t.limit)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", t.overview)
 	mux.Handle("GET /events", t.events)
@@ -72,7 +72,7 @@ func NewTargets(o TargetsOptions) *Targets {
 // options do not count.
 func (t *Targets) Add(name string, o Options) *Page {
 	o.Access, o.Logger = t.Access, t.Logger.With("target", name)
-	page := newPage(o, name, t.seats)
+	page := newPage(o, name, t.limit)
 	t.pages[name] = page
 	return page
 }
@@ -80,8 +80,7 @@ func (t *Targets) Add(name string, o Options) *Page {
 // ServeHTTP implements [http.Handler].
 func (t *Targets) ServeHTTP(w http.ResponseWriter, r *http.Request) { t.handler.ServeHTTP(w, r) }
 
-// Changed tells whoever has the overview open that something has changed. It never
-// blocks.
+// Changed sends an event to the clients that have the overview open. It never blocks.
 func (t *Targets) Changed(c Change) { t.events.publish(c) }
 
 // Close closes the overview and the page of every target.
@@ -179,7 +178,7 @@ func (t Target) drifting() int {
 	return n
 }
 
-// targetsQuery says which targets to show.
+// targetsQuery selects the targets to show.
 type targetsQuery struct {
 	State  string // the key of a state, empty for all
 	Search string // a part of the name
@@ -271,7 +270,7 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 	return v
 }
 
-// kindOrder is that of what is said of drifts.
+// kindOrder is the order in which drifts are counted.
 var kindOrder = []drift.Kind{drift.Missing, drift.Disabled, drift.Changed, drift.Deleted}
 
 func viewOf(t Target, state targetState) targetView {
