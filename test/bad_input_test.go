@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// decoy is a server that counts who connects and answers nobody.
+// decoy is a server that counts connections and never answers.
 type decoy struct {
 	url         string
 	connections atomic.Int64

@@ -100,7 +100,7 @@ func testBootDriftUndecodableSettingsAreNeverEqual(t *testing.T) {
 			w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 			p.stop()
 
-			// Once the environment does not name it, nobody looks at it.
+			// A provider that the environment does not name is not compared.
 			delete(env, "CODER_AIBRIDGE_ANTHROPIC_KEY")
 			require.Equal(t, 0, w.run(env, "seed").code)
 			require.Equal(t, 0, w.run(env, "verify").code)

@@ -21,7 +21,7 @@ func testExitCodesUnreachableDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()
-	// A listener whose backlog takes connections that nobody answers.
+	// A listener whose backlog takes connections and never answers.
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })

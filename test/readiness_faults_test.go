@@ -167,7 +167,7 @@ func (s *stated) moveAlertsToSmallDisk() {
 		s.t.Skipf("no file system can be mounted: %v: %s", err, out)
 	}
 	s.t.Cleanup(func() {
-		// What was stored is searched for secrets later.
+		// The tables are searched for secrets later.
 		if err := tryExec(context.Background(), s.url, `ALTER TABLE provwatch.drift_alerts SET TABLESPACE pg_default`); err != nil {
 			s.t.Errorf("move the alerts back: %v", err)
 		}

@@ -94,7 +94,7 @@ func testResolveTakeEnv(t *testing.T) {
 	resolve("openai was missing; the environment's fields and keys are written.\n", "openai", "--with-keys")
 	require.Equal(t, []string{openAIKey}, keysOf("openai"))
 
-	// With keys, what is stored is replaced, and only then.
+	// Only with keys the stored ones are replaced.
 	w.exec(`UPDATE ai_provider_keys k SET api_key = $1 FROM ai_providers p WHERE p.id = k.provider_id AND p.name = 'openai'`,
 		w.secret("sk-rotated-0123456789-abcdefghij"))
 	drift(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
@@ -195,7 +195,7 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 			w.expectAlerts(want...)
 			require.Equal(t, 2, w.run(env, "verify").code)
 
-			// Accepted anew; then the environment's side changes.
+			// Accepted again; then the environment's side changes.
 			require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "db", "-o", "json").code)
 			want = append(want, "resolved openai")
 			w.expectAlerts(want...)

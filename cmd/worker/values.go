@@ -139,7 +139,7 @@ func (d duration) Type() string   { return "duration" }
 
 func (d duration) problem() string {
 	switch {
-	case *d.value < d.least:
+	case d.least > 0 && *d.value < d.least:
 		return "must be at least " + d.least.String()
 	case *d.value <= 0:
 		return "must be positive, such as 30s"

@@ -21,7 +21,7 @@ func Build(flags ...string) (path string, err error) {
 
 // BuildInto is [Build] into a folder that there is.
 func BuildInto(dir string, flags ...string) (path string, err error) {
-	// Other users, such as the one that PostgreSQL runs as, start it too.
+	// Other users, such as the user of a PostgreSQL server, start it too.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}

@@ -66,8 +66,8 @@ func (c *checker) sortAlerts(t transaction, alerts []alert) (streamed map[string
 	return streamed, looked
 }
 
-// move follows a change of the position of the WAL source. It takes the alerts that the
-// moments up to a later position explain off those that were streamed.
+// move follows a change of the position of the WAL source. It removes from streamed
+// the alerts that the moments up to a later position explain.
 func (c *checker) move(t transaction, ch change, streamed map[string][]alert) {
 	if ch.action == "DELETE" {
 		c.resets = append(c.resets, reset{t.end, t.at, "the WAL source is retired", true})

@@ -80,7 +80,7 @@ func (e *effects) addKey(ch change) {
 	e.secrets[of] = append(e.secrets[of], sealed{ch.row.text("api_key"), ch.row.text("api_key_key_id")})
 }
 
-// addAlert adds a row of the alerts. Those that are about no provider count at once.
+// addAlert adds a row of the alerts. An alert about no provider counts at once.
 func (c *checker) addAlert(e *effects, t transaction, ch change) {
 	if ch.action != "INSERT" {
 		c.violate(ruleSeq, ch.row.text("provider"), t.end, "an alert was changed: %s", ch.action)

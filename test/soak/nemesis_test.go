@@ -63,8 +63,8 @@ func (w *world) count(kind string, done bool) {
 	}
 }
 
-// target returns the worker that a fault is for, nil when it is for the leader and there
-// is none.
+// target returns the worker that a fault is for, nil when it is for the leader and no
+// worker leads.
 func (w *world) target(ctx context.Context, f fault) *worker {
 	target := w.workers[f.worker]
 	if *keep != "" {

@@ -78,8 +78,7 @@ func (w *world) recorded() map[string]string {
 	return kinds
 }
 
-// notCompared reads which providers are listed as those that cannot be compared; nil
-// when it cannot.
+// notCompared reads which providers are listed as not comparable; nil when it cannot.
 func (w *world) notCompared() map[string]bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
