@@ -201,8 +201,7 @@ func headings(text string) (list []string) {
 	return list
 }
 
-// testDocsRunbookIsComplete checks that nothing that a worker tells
-// of is left out of docs/runbook.md.
+// testDocsRunbookIsComplete checks that docs/runbook.md has all that a worker reports.
 func testDocsRunbookIsComplete(t *testing.T) {
 	t.Parallel()
 	runbook := read(t, "../docs/runbook.md")
