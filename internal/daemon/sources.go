@@ -6,11 +6,11 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/leader"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 	"provwatch/internal/schema"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
@@ -58,13 +58,13 @@ func (s *sources) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 		if s.leadership.currentSource() != NotifySource {
 			s.verifications.ended(ctx, verify.Request{All: true}, err)
 		}
-		wait := back.NextBackOff()
+		wait := back.Next()
 		if s.mode == AutoSource {
 			s.notifications.run(ctx, term, pubsub.SourceResync, err.Error(), wait)
 			first = pubsub.SourceResync
 			continue
 		}
-		s.logger.ErrorContext(ctx, "the WAL cannot be read, trying again", "error", err, "retry_in", wait)
+		s.logger.ErrorContext(ctx, "the WAL cannot be read, retrying", "error", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -72,15 +72,13 @@ func (s *sources) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 	}
 }
 
-// returns is how long to wait before the WAL is tried again. Without another source the
+// returns is how long to wait before the next attempt to read the WAL. Without another source the
 // worker is not ready meanwhile.
-func (s *sources) returns() *backoff.ExponentialBackOff {
-	back := backoff.NewExponentialBackOff()
-	back.InitialInterval, back.MaxInterval = firstReturn, maxReturn
+func (s *sources) returns() *retry.Backoff {
 	if s.mode == WALSource {
-		back.InitialInterval, back.MaxInterval = min(firstReturn, s.maxBackOff), s.maxBackOff
+		return retry.Policy{First: min(firstReturn, s.maxBackOff), Max: s.maxBackOff}.Backoff()
 	}
-	return back
+	return retry.Policy{First: firstReturn, Max: maxReturn}.Backoff()
 }
 
 // sourceSwitch records and publishes which source alerts come from.

@@ -5,11 +5,11 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/pubsub"
 	"provwatch/internal/remedy"
+	"provwatch/internal/retry"
 	"provwatch/internal/schema"
 	"provwatch/internal/verify"
 )
@@ -42,8 +42,7 @@ type triggers struct {
 func (t *triggers) keep(ctx context.Context) {
 	// Creating triggers waits for writers, and makes others wait behind it: the wait after
 	// each failure is longer.
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = triggerInterval, maxReturn
+	wait := retry.Policy{First: triggerInterval, Max: maxReturn}.Backoff()
 	keeper := triggerKeeper{triggers: t, wait: wait}
 	for {
 		pause := keeper.ensure(ctx)
@@ -58,7 +57,7 @@ func (t *triggers) keep(ctx context.Context) {
 // triggerKeeper is what [triggers.keep] knows from one check to the next.
 type triggerKeeper struct {
 	triggers *triggers
-	wait     *backoff.ExponentialBackOff
+	wait     *retry.Backoff
 
 	checked bool      // at least once
 	failed  error     // of the last attempt to create triggers
@@ -73,7 +72,7 @@ func (k *triggerKeeper) ensure(ctx context.Context) (pause time.Duration) {
 	state, err := schema.FindTriggers(ctx, k.triggers.pool)
 	if err != nil {
 		k.triggers.warn(ctx, err)
-		return k.wait.NextBackOff()
+		return k.wait.Next()
 	}
 	blind, creates := state != schema.TriggersAlways, k.triggers.migrate == schema.Auto
 	tries := blind && creates && !time.Now().Before(k.tryAt)
@@ -96,13 +95,13 @@ func (k *triggerKeeper) ensure(ctx context.Context) (pause time.Duration) {
 		k.wait.Reset()
 		return triggerInterval
 	case !blind:
-		return k.wait.NextBackOff()
+		return k.wait.Next()
 	}
 	// No notification comes of what is changed, nor of a table that the role may not read.
 	k.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
 	pause = blindInterval
 	if tries || !creates {
-		pause = k.wait.NextBackOff()
+		pause = k.wait.Next()
 	}
 	if tries && !schema.IsDenied(err) { // writers wait for it
 		k.tryAt = time.Now().Add(pause)

@@ -8,10 +8,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/sourcegraph/conc/panics"
 
 	"provwatch/internal/daemon"
+	"provwatch/internal/retry"
 )
 
 // firstTargetRetry and maxTargetRetry bound the wait before a failed target is retried.
@@ -53,8 +53,7 @@ func (t *target) Describe() { t.fleet.describe() }
 
 // run runs the daemon again after each failure until ctx ends.
 func (t *target) run(ctx context.Context) {
-	back := backoff.NewExponentialBackOff()
-	back.InitialInterval, back.MaxInterval = firstTargetRetry, maxTargetRetry
+	back := retry.Policy{First: firstTargetRetry, Max: maxTargetRetry}.Backoff()
 	for {
 		began := time.Now()
 		err := t.try(ctx)
@@ -69,8 +68,8 @@ func (t *target) run(ctx context.Context) {
 		if time.Since(began) > maxTargetRetry {
 			back.Reset()
 		}
-		wait := back.NextBackOff()
-		t.logger.ErrorContext(ctx, "the target has failed, trying again", "error", err, "retry_in", wait)
+		wait := back.Next()
+		t.logger.ErrorContext(ctx, "the target has failed, retrying", "error", err, "retry_in", wait)
 		t.daemon.Failed(err)
 		t.fleet.describe()
 		select {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/time/rate"
 
@@ -60,7 +59,7 @@ type delivery struct {
 	confirmed time.Time // when the term was last confirmed
 
 	repeatAt    time.Time // when a sink that repeats does so next, zero for not
-	repeatAgain *backoff.ExponentialBackOff
+	repeatAgain *retry.Backoff
 }
 
 func newDelivery(r *Runner, s Sink, stream Stream) *delivery {
@@ -354,7 +353,7 @@ func (d *delivery) repeat(ctx context.Context) error {
 		d.repeatAgain.Reset()
 	case ctx.Err() == nil:
 		// The sink can have lost all that it knew, so it gets the alerts soon after it is back.
-		wait = min(wait, d.repeatAgain.NextBackOff())
+		wait = min(wait, d.repeatAgain.Next())
 		d.runner.metrics.SinkFailed(d.sink.Name(), string(d.stream))
 		d.logger.WarnContext(ctx, "alerts not repeated, retrying", "error", err, "retry_in", wait)
 	}

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	"provwatch/internal/retry"
 )
 
 const (
@@ -25,7 +25,7 @@ type failures struct {
 	giveUp time.Duration // how long an event is retried
 
 	providers map[string]*hold
-	pause     *backoff.ExponentialBackOff
+	pause     *retry.Backoff
 	paused    time.Time // until when nothing is sent
 	inARow    int       // failures since the pause or the last success
 }
@@ -35,17 +35,15 @@ type hold struct {
 	since    time.Time // the first failure
 	until    time.Time
 	attempts int
-	backoff  *backoff.ExponentialBackOff
+	backoff  *retry.Backoff
 }
 
 func newFailures(first, giveUp time.Duration) *failures {
 	return &failures{first: first, giveUp: giveUp, providers: map[string]*hold{}, pause: newBackOff(first)}
 }
 
-func newBackOff(first time.Duration) *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = first, maxRetry
-	return b
+func newBackOff(first time.Duration) *retry.Backoff {
+	return retry.Policy{First: first, Max: maxRetry}.Backoff()
 }
 
 // next returns the first event that may be sent now. Where there is none it returns the
@@ -104,7 +102,7 @@ func (f *failures) fail(provider string, failure error, now time.Time) (giveUp b
 	if _, refused := errors.AsType[*RefusedError](failure); refused || now.Sub(h.since) >= f.giveUp {
 		return true, 0, 0
 	}
-	wait = h.backoff.NextBackOff()
+	wait = h.backoff.Next()
 	if busy, ok := errors.AsType[*BusyError](failure); ok {
 		wait = max(wait, min(busy.After, maxBusy))
 		f.paused = now.Add(min(busy.After, maxBusy))
@@ -112,7 +110,7 @@ func (f *failures) fail(provider string, failure error, now time.Time) (giveUp b
 	h.until = now.Add(wait)
 	if f.inARow++; f.inARow > 1 {
 		f.inARow = 0
-		if until := now.Add(f.pause.NextBackOff()); until.After(f.paused) {
+		if until := now.Add(f.pause.Next()); until.After(f.paused) {
 			f.paused = until
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	"provwatch/internal/retry"
 )
 
 // patience is how long attempts may fail before another source must be used.
@@ -13,15 +13,16 @@ const patience = 20 * time.Second
 // failures paces the attempts of a reader. The reader's goroutine touches it between two
 // streams, and the handler's during one.
 type failures struct {
-	backOff *backoff.ExponentialBackOff
+	backOff *retry.Backoff
 	since   time.Time  // since when attempts fail for other reasons than connecting
 	level   slog.Level // of the log of the next failure
 }
 
 func newFailures(maxBackOff time.Duration) *failures {
-	f := &failures{backOff: backoff.NewExponentialBackOff(), level: slog.LevelWarn}
-	f.backOff.InitialInterval, f.backOff.MaxInterval = 50*time.Millisecond, maxBackOff
-	return f
+	return &failures{
+		backOff: retry.Policy{First: 50 * time.Millisecond, Max: maxBackOff}.Backoff(),
+		level:   slog.LevelWarn,
+	}
 }
 
 // progress records that something was handled or verified.
@@ -48,5 +49,5 @@ func (f *failures) lastFor(d time.Duration) bool {
 func (f *failures) next() (time.Duration, slog.Level) {
 	level := f.level
 	f.level = slog.LevelInfo
-	return f.backOff.NextBackOff(), level
+	return f.backOff.Next(), level
 }

@@ -18,7 +18,7 @@ import (
 // not read is no reason to refuse: a seed says which privilege it lacks. register says
 // that the seed would register a first key where it may.
 func (p Plan) Refusal(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, register bool) error {
-	sealer, err := foretoldSealer(ctx, db, keys, register)
+	sealer, err := dryRunSealer(ctx, db, keys, register)
 	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege:
@@ -39,8 +39,8 @@ func (p Plan) Refusal(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, re
 	return nil
 }
 
-// foretoldSealer is [SealerFor] for a database that need not have been migrated.
-func foretoldSealer(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, register bool) (dbcrypt.Sealer, error) {
+// dryRunSealer is [SealerFor] for a database that need not have been migrated.
+func dryRunSealer(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, register bool) (dbcrypt.Sealer, error) {
 	queries := store.On(db)
 	found, err := queries.InspectSchema(ctx)
 	if err != nil {
