@@ -72,7 +72,7 @@ func (s listMirrorRow) row() MirrorRow {
 	}
 }
 
-// PutMirror writes rows to the mirror, in place of those of the same ids.
+// PutMirror writes rows to the mirror. It replaces the rows of the same ids.
 func (q *Queries) PutMirror(ctx context.Context, rows []MirrorRow) error {
 	records := make([]mirrorRecord, len(rows))
 	for i, row := range rows {
