@@ -54,8 +54,8 @@ func (h *history) change() {
 	}
 }
 
-// judge judges the provider as it is, with its credentials or as the WAL shows it, and
-// records what is news.
+// judge judges the provider, with its credentials or as the WAL shows it, and records what
+// is news.
 func (h *history) judge(credentials bool) {
 	o := drift.Compare(hasher, h.desired, h.row, credentials)
 	before := h.recorded

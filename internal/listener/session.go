@@ -98,7 +98,7 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	limited, cancel := context.WithTimeout(ctx, l.probeTimeout)
 	defer cancel()
 	config := l.config.Copy()
-	// As they are received, so that none has to be kept.
+	// On receipt, so that the connection keeps none.
 	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) {
 		if handler := l.handlers[pubsub.Channel(n.Channel)]; handler != nil {
 			handler.Notified(n.Payload)

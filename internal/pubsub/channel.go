@@ -13,7 +13,7 @@ const (
 	// DriftAlerts carries a [DriftAlert] for each row of provwatch.drift_alerts.
 	DriftAlerts Channel = "ai_provider_drift"
 	// Seeds carries a [Seeded] for each provider that a seed inserted. Workers
-	// listen to it, too: as a hint that there is something to look at.
+	// listen to it, too: as a hint that something must be read.
 	Seeds Channel = "ai_provider_seeded"
 	// AuditEntries carries an [AuditEntry] for each row of provwatch.audit_log.
 	AuditEntries Channel = "ai_provider_audit"

@@ -30,9 +30,9 @@ func IsQueueFull(err error) bool {
 	return errors.As(err, &pg) && pg.Code == pgerrcode.ProgramLimitExceeded
 }
 
-// FreeQueue frees the part of the server's queue of notifications that every
-// session has read, and returns how full it was before, from 0 to 1: a full queue
-// stays full, also when nobody keeps it any longer, until somebody asks for that.
+// FreeQueue frees the part of the server's queue of notifications that every session has
+// read, and returns how full it was before, from 0 to 1. A full queue stays full until a
+// session asks how full it is, even once no session holds it up.
 func FreeQueue(ctx context.Context, db store.DBTX) (usage float64, err error) {
 	if usage, err = store.On(db).NotificationQueueUsage(ctx); err != nil {
 		return 0, fmt.Errorf("free the queue of notifications: %w", err)

@@ -108,7 +108,7 @@ func (v *Verifier) whyRewound(counter store.ReadCounterRow, server server) (reas
 	return reasons, certain
 }
 
-// rewind begins an epoch, and reports whether it has: not when somebody else has recorded
+// rewind begins an epoch, and reports whether it has: not when another worker has recorded
 // anything meanwhile.
 func (v *Verifier) rewind(ctx context.Context, counter store.ReadCounterRow, server server, reason string, certain bool, source pubsub.Source) (bool, error) {
 	at := position{counter.Generation, max(counter.LastSeq, counter.LastRow), uuid.Must(uuid.NewV7())}

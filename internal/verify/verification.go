@@ -120,7 +120,7 @@ func (r *verification) read(ctx context.Context, names []string, ids []uuid.UUID
 
 // scan reads the rows of all providers and returns the names of those to read: they are
 // not seen to be in sync as recorded. What is recorded of the others is known from the
-// last time, unless somebody has recorded something since.
+// last time, unless another worker has recorded something since.
 func (r *verification) scan(ctx context.Context) (suspects []string, err error) {
 	scan, err := r.v.reader.scan(ctx, r.v.pool, r.environment)
 	if err != nil {
@@ -148,7 +148,7 @@ func (r *verification) unlessReplaced() error {
 }
 
 // record records what is new in a reading, and returns of how many providers. When
-// somebody has recorded anything since, it reads these again.
+// another worker has recorded anything since, it reads these again.
 func (r *verification) record(ctx context.Context, read reading, source pubsub.Source) (news int, err error) {
 	for range maxRaces {
 		if err := r.unlessReplaced(); err != nil {

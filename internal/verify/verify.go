@@ -4,8 +4,9 @@
 //
 // It is level-triggered: a request of the [Queue] says what to verify, never what
 // happened. Reading is one statement. When it shows something new, one statement writes
-// the alerts, the new state and the notifications together, unless somebody has recorded
-// anything since the reading: then it writes nothing, and the verification reads again.
+// the alerts, the new state and the notifications together, unless another worker has
+// recorded anything since the reading: then it writes nothing, and the verification reads
+// again.
 //
 // A [Verifier] has parts with an owner each: the environment that a reload replaces, the
 // reader of rows, the baseline of what is recorded, the conditions of providers, and the
@@ -53,8 +54,8 @@ const (
 	// nor the time that a row of ours is locked grows with them.
 	chunk = 2000
 
-	// maxRaces bounds how often a verification reads again because somebody else has
-	// recorded something since.
+	// maxRaces bounds how often a verification reads again because another worker
+	// has recorded something since.
 	maxRaces = 10
 )
 
