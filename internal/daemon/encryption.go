@@ -21,7 +21,7 @@ const (
 	encryptionPause = 5 * time.Second
 )
 
-// encryption checks whether a configured key still is one that the gateway encrypts with.
+// encryption checks whether a configured key still is a key that the gateway encrypts with.
 // Several goroutines call its methods.
 type encryption struct {
 	pool       *pgxpool.Pool
@@ -35,8 +35,7 @@ type encryption struct {
 }
 
 // check checks the keys. The worker goes on without a usable one; /readyz and one line of
-// the log say what is wrong. A key that a reload has brought is registered as one of the
-// boot is.
+// the log report what is wrong. A key of a reload is registered like a key of the boot.
 func (e *encryption) check(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, encryptionTimeout)
 	defer cancel()

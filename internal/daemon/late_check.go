@@ -27,7 +27,7 @@ type lateCheck struct {
 	lastAt time.Time
 }
 
-// monitor is a [lockwait.Monitor]. Tests have one that returns what they choose.
+// monitor is a [lockwait.Monitor]. Tests have a monitor that returns what they choose.
 type monitor interface {
 	Check(ctx context.Context, now time.Time) *lockwait.LateError
 	Pause() time.Duration

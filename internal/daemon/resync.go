@@ -24,7 +24,7 @@ type resync struct {
 // run asks for a full verification at each interval, until ctx ends. The interval has ±10 %
 // jitter, so that workers that started together do not stay together. With each the
 // privileges are checked, those of a standby at another time, since it sends few statements
-// in each minute. While no key can encrypt, run looks for one that can.
+// in each minute. While no key can encrypt, run looks for a key that can.
 func (r *resync) run(ctx context.Context) {
 	interval := func() <-chan time.Time {
 		return time.After(time.Duration(float64(r.interval) * (0.9 + 0.2*rand.Float64())))

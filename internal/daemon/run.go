@@ -70,8 +70,8 @@ func (d *Daemon) run(ctx context.Context, o Options, health *health, liveness *l
 	return nil
 }
 
-// parts are the parts of a run, once its boot is done. Each belongs to a goroutine or says
-// which ones share it.
+// parts are the parts of a run, once its boot is done. Each belongs to a goroutine or
+// names the goroutines that share it.
 type parts struct {
 	daemon   *Daemon
 	options  Options
@@ -211,8 +211,8 @@ func (p *parts) newListener() *listener.Listener {
 	listen.Handle(pubsub.Seeds, p.hints)
 	listen.Handle(pubsub.StagedEntries, listener.HandlerFunc(func(string) { p.deliverer.Wake() }))
 	if len(o.Sinks.Sinks) > 0 {
-		// Sinks run while this session leads, so that none of what is published is missed,
-		// whichever worker or command publishes it.
+		// Sinks run while this session leads, so that no event is missed, whichever worker or
+		// command publishes it.
 		listen.Handle(pubsub.DriftAlerts, listener.HandlerFunc(func(string) { p.sinks.Wake(sink.Drift) }))
 		listen.Handle(pubsub.AuditEntries, listener.HandlerFunc(func(string) { p.sinks.Wake(sink.Audit) }))
 		listen.Handle(pubsub.SinkRequests, listener.HandlerFunc(func(string) { p.sinks.Attend() }))

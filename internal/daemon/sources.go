@@ -106,7 +106,7 @@ func (s *sourceSwitch) use(ctx context.Context, source SourceMode, reason string
 }
 
 // lacksForWAL returns which privileges the role lacks for the WAL and not for notifications:
-// a reason to fall back. A lost connection is none: with the slot, what was changed meanwhile
+// a reason to fall back. A lost connection is no reason: with the slot, what was changed meanwhile
 // would be given up for it. A session meets it again, and waits for it to pass.
 func lacksForWAL(ctx context.Context, pool *pgxpool.Pool) error {
 	var lacking *schema.UnusableError

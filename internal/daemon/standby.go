@@ -55,7 +55,7 @@ type standbyTurns struct {
 	unrecorded unrecorded
 
 	pause     <-chan time.Time // until the next verification can begin, nil for none
-	again     <-chan time.Time // until what is unrecorded is verified again, nil for nothing
+	again     <-chan time.Time // until the unrecorded drifts are verified again, nil for none
 	announced bool             // that this worker stands by was logged
 }
 
@@ -114,7 +114,7 @@ func (t *standbyTurns) verifyUnrecorded(ctx context.Context) *leader.Term {
 // leader.
 func (t *standbyTurns) verifyPending(ctx context.Context) *leader.Term {
 	s := t.standby
-	// A session tries to lead before it counts as listening: one that listens here, and
+	// A session tries to lead before it counts as listening: a session that listens here, and
 	// has no term, stands by.
 	listens := s.health.listens()
 	if term := t.begun(); term != nil {

@@ -21,7 +21,7 @@ import (
 
 const (
 	// recordPause is the least time between two records that everything was verified, so
-	// that a flood of verifications is none of writes.
+	// that a flood of verifications causes no flood of writes.
 	recordPause = time.Second
 	// recordTimeout is how long a verification waits for its record.
 	recordTimeout = 5 * time.Second
@@ -31,8 +31,8 @@ const (
 // Any goroutine sets them; that of the source takes them.
 type milestones struct {
 	booted      atomic.Bool // was published
-	reconnected atomic.Bool // is to be published
-	reloaded    atomic.Bool // is to be published
+	reconnected atomic.Bool // must be published
+	reloaded    atomic.Bool // must be published
 }
 
 // verifications does what follows from the end of a verification. The goroutine of the source

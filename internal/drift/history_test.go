@@ -103,7 +103,7 @@ func (h *history) requireSound(o drift.Observation, before drift.Recorded, j dri
 	}
 }
 
-// requireAlerted requires that the last alert says what is recorded.
+// requireAlerted requires that the last alert has what is recorded.
 func (h *history) requireAlerted(j drift.Judgement) {
 	if j.Alert != "" {
 		require.False(h, j.Alert == drift.Resolved && h.last == drift.Resolved, "a drift ends once")

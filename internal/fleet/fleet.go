@@ -43,8 +43,8 @@ const (
 
 // Run runs a daemon for each target until ctx ends, and then stops all of them at
 // once. A target that fails, in its boot or by a panic, is retried with backoff and harms no
-// other. Each value received from reload is one for every target, and ends the wait of those
-// that are to be retried.
+// other. Each value received from reload is one for every target, and ends the wait of the
+// targets that wait for a retry.
 //
 // The error is that of serving HTTP; no target makes one.
 func Run(ctx context.Context, targets []Target, s daemon.Serving, version string, logger *slog.Logger, reload <-chan os.Signal) error {

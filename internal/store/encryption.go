@@ -71,7 +71,7 @@ func (q *Queries) registeredKeys(ctx context.Context) ([]dbcrypt.Registered, err
 	return registered, nil
 }
 
-// Sealer is [dbcrypt.Ring.Sealer] for the database as it is.
+// Sealer is [dbcrypt.Ring.Sealer] for the present database.
 func (q *Queries) Sealer(ctx context.Context, keys *dbcrypt.Ring) (dbcrypt.Sealer, error) {
 	table, err := q.KeyTable(ctx)
 	if err != nil {
@@ -111,9 +111,9 @@ func (q *Queries) unregisteredKey(ctx context.Context, keys *dbcrypt.Ring) (row 
 	return row, table.Insertable, err
 }
 
-// RegisterKey registers the first configured key where [dbcrypt.Ring.Registration] says
-// so, and returns its digest. The digest is empty where there is nothing to register, or
-// the role may not.
+// RegisterKey registers the first configured key where [dbcrypt.Ring.Registration]
+// returns one, and returns its digest. The digest is empty where there is nothing to
+// register, or the role lacks the privilege.
 func (q *Queries) RegisterKey(ctx context.Context, keys *dbcrypt.Ring) (digest string, err error) {
 	for range maxRaces {
 		row, insertable, err := q.unregisteredKey(ctx, keys)

@@ -57,7 +57,7 @@ func (q *Queries) rowsOf(ctx context.Context, stored []listProvidersRow, keys *d
 	return rows, nil
 }
 
-// rowOf returns a stored row as it is, without its API keys.
+// rowOf returns a stored row unchanged, without its API keys.
 func rowOf(s listProvidersRow) provider.Row {
 	return provider.Row{
 		ID: s.ID, Name: s.Name, Type: s.Type, BaseURL: s.BaseUrl, Enabled: s.Enabled, Deleted: s.Deleted,
@@ -65,7 +65,7 @@ func rowOf(s listProvidersRow) provider.Row {
 	}
 }
 
-// keysOf returns the stored API keys of providers as they are, by the provider's id.
+// keysOf returns the stored API keys of providers unchanged, by the provider's id.
 func (q *Queries) keysOf(ctx context.Context, providers []uuid.UUID) (map[uuid.UUID][]provider.StoredKey, error) {
 	stored, err := q.listProviderKeys(ctx, providers)
 	if err != nil {

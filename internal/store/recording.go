@@ -23,7 +23,7 @@ type Recording struct {
 	States    []NamedState // one of a provider
 	Withdrawn []NamedAcceptance
 	Forgotten []string // providers of which nothing is recorded any more
-	// Reasons are why providers cannot be compared, by name, empty for those that can.
+	// Reasons are why providers cannot be compared, by name, empty for comparable ones.
 	Reasons map[string]string
 	Alerts  []Alert // in the order of their seqs, which go on from the last one
 }

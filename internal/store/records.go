@@ -24,7 +24,7 @@ func encode[T any](rows []T) ([]byte, error) {
 	return encoded.Bytes(), nil
 }
 
-// text is a value of a text column. Unlike a string it reaches the server as it is, which
+// text is a value of a text column. Unlike a string it reaches the server unchanged, which
 // refuses what is not valid in the encoding of the database: encoding/json would replace
 // that.
 type text string

@@ -26,8 +26,8 @@ type Sighting struct {
 	Recorded drift.Recorded
 }
 
-// LookAtProviders returns the providers named, and those that the ids belong to or were
-// recorded under. The keys decrypt the rows. The API keys are loaded where credentials is
+// LookAtProviders returns the providers named, and the providers of the ids, the ones recorded
+// under them included. The keys decrypt the rows. The API keys are loaded where credentials is
 // set.
 func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uuid.UUID, keys *dbcrypt.Ring, credentials bool) (Snapshot, error) {
 	found, err := q.lookAtProviders(ctx, lookAtProvidersParams{Names: notNil(names), Ids: notNil(ids), WithKeys: credentials})
@@ -118,7 +118,7 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unname
 }
 
 // ListAccepted returns the names of the providers that are recorded as in sync because
-// their drift was accepted, without those that cannot be compared.
+// their drift was accepted, without providers that cannot be compared.
 func (q *Queries) ListAccepted(ctx context.Context) ([]string, error) {
 	rows, err := q.listAcceptances(ctx)
 	names := []string{}

@@ -15,8 +15,8 @@ import (
 // under mu. A reload does not touch it: what is known of another environment is not used.
 type baseline struct {
 	mu sync.Mutex
-	// What is known is of this environment, nil where nothing is known, and of the hashes
-	// of this hasher.
+	// The baseline belongs to this environment, nil where nothing is known, and to the
+	// hashes of this hasher.
 	environment *environment
 	hasher      provider.Hasher
 	generation  int64
@@ -36,7 +36,7 @@ func (b *baseline) forget() {
 }
 
 // suspects returns the providers that a scan has not shown exactly as they are recorded.
-// It reports false where what is known is not of the scan.
+// It reports false where the baseline does not belong to the scan.
 func (b *baseline) suspects(s *scan, h provider.Hasher) (names []string, known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

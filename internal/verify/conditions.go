@@ -12,7 +12,7 @@ import (
 	"provwatch/internal/seed"
 )
 
-// conditions says which providers drift and which cannot be compared, as of the last
+// conditions are which providers drift and which cannot be compared, as of the last
 // judgement of each. It logs a condition when it begins and when it ends.
 //
 // Verifications, and what announces their records, read and write the maps from any

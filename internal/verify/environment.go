@@ -9,7 +9,7 @@ import (
 
 // environment is what verifications compare the database with: the desired providers as
 // they are compared, without credentials. It never changes. A reload replaces it as a
-// whole, and a verification keeps the one that it began with.
+// whole, and a verification keeps the environment that it began with.
 type environment struct {
 	names   []string           // sorted
 	desired []provider.Desired // in the order of the names

@@ -12,7 +12,7 @@ import (
 )
 
 // Once compares the desired providers with the database once, and records nothing. Its
-// observations are those that a running worker judges with the mode, and logs with
+// observations are the ones a running worker judges with the mode, and logs with
 // [drift.WarnCredentials].
 //
 // It reads as a seed does: its caller may read the provider tables and what was accepted,

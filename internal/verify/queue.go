@@ -14,7 +14,7 @@ import (
 // no burst makes the queue grow.
 const maxHints = 512
 
-// Request says what one verification covers.
+// Request is what one verification covers.
 type Request struct {
 	// All asks for everything that the environment names. Otherwise the verification
 	// covers the providers of ProviderIDs.
@@ -62,7 +62,7 @@ func NewQueue() *Queue {
 	}
 }
 
-// Add adds a request to those that wait.
+// Add adds a request to the queue.
 func (q *Queue) Add(r Request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

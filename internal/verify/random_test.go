@@ -117,7 +117,7 @@ func (w *randomWorld) requireNotComparable(o drift.Observation, before, now rand
 	require.True(w, now.Kind == "in_sync" || now.Kind == "changed" && now.Credentials != "" && now.Credentials == before.Credentials, about)
 }
 
-// requireRecorded requires that what is recorded is what a comparison finds.
+// requireRecorded requires the record to equal what a comparison finds.
 func (w *randomWorld) requireRecorded(o drift.Observation, accepted randomAcceptance, now randomState, about string) {
 	want := string(o.Kind)
 	if accepted.kind == want && (accepted.db == o.DBHash || o.Unreadable != nil) {
@@ -137,7 +137,7 @@ func (w *randomWorld) requireRecorded(o drift.Observation, accepted randomAccept
 // one draws one of some values.
 func one[V any](w *randomWorld, of ...V) V { return of[w.random.IntN(len(of))] }
 
-// encrypted encrypts a text with one of the keys, or leaves it as it is.
+// encrypted encrypts a text with one of the keys, or leaves it unchanged.
 func (w *randomWorld) encrypted(plain string) (stored, keyID any) {
 	switch w.random.IntN(4) {
 	case 0:
@@ -199,7 +199,7 @@ func (w *randomWorld) accept() bool {
 	return true
 }
 
-// compare compares the provider anew, with the keys of a worker.
+// compare compares the provider again, with the keys of a worker.
 func (w *randomWorld) compare(worker int) drift.Observation {
 	plan, err := seed.MakePlan(w.Context(), w.pool, []provider.Desired{w.desired}, true, seed.WithKeys(w.rings[worker]))
 	require.NoError(w, err)
@@ -230,7 +230,7 @@ func (w *randomWorld) acceptance() (accepted randomAcceptance) {
 	return accepted
 }
 
-// isListed reports whether the provider is recorded as one that cannot be compared.
+// isListed reports whether the provider is recorded as not comparable.
 func (w *randomWorld) isListed() bool {
 	return w.text(`SELECT count(*)::text FROM provwatch.not_comparable`) == "1"
 }

@@ -14,7 +14,7 @@ import (
 	"provwatch/internal/store"
 )
 
-// reader reads providers as they are compared: decoded, and with digests in place of
+// reader reads providers as they are compared: decoded, and with digests instead of
 // credentials, made with a key that only this process has. So it compares credentials
 // without keeping any.
 //
@@ -39,7 +39,7 @@ type reading struct {
 	lastSeq     int64              // of the latest alert
 }
 
-// read compares the providers named, and those that the ids belong to. It passes over
+// read compares the providers named, and the providers of the ids. It passes over
 // names that the environment does not have.
 func (r reader) read(ctx context.Context, db store.DBTX, e *environment, h provider.Hasher, names []string, ids []uuid.UUID, credentials bool) (reading, error) {
 	found, err := store.On(db).LookAtProviders(ctx, names, ids, r.keys, credentials)
@@ -79,7 +79,7 @@ func (r reader) desired(d provider.Desired) provider.Desired {
 	return compared
 }
 
-// digestOf decodes a row and puts digests in place of its credentials.
+// digestOf decodes a row and replaces its credentials by digests.
 func (r reader) digestOf(row *provider.Row) {
 	if !row.Type.HashNeedsSettings() {
 		row.Decoded = &provider.DecodedSettings{}

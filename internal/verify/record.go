@@ -73,8 +73,8 @@ func newStates(judgements []judgement) []store.NamedState {
 	return states
 }
 
-// newReasons returns the latest new reason of each provider, empty for one that can be
-// compared.
+// newReasons returns the latest new reason of each provider, empty where a comparison is
+// possible.
 func newReasons(judgements []judgement) map[string]string {
 	reasons := map[string]string{}
 	for _, j := range judgements {

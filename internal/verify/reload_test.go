@@ -94,7 +94,7 @@ func TestAReloadWaitsForNoVerification(t *testing.T) {
 }
 
 // TestAVerificationGoesOnWithTheEnvironmentOfAReload has a row that agrees with the
-// former environment, and not with the one that replaces it.
+// former environment, and not with its replacement.
 func TestAVerificationGoesOnWithTheEnvironmentOfAReload(t *testing.T) {
 	t.Parallel()
 	pool, v, metrics := seeded(t, drift.IgnoreCredentials, at("a", "https://1/"), openAI("dropped"))

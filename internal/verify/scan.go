@@ -41,7 +41,7 @@ func (s *scanned) add(desired provider.Desired, row *provider.Row) {
 }
 
 // suspects returns the providers, sorted, that are not seen exactly as they are recorded:
-// with one live row, which is the one that is recorded as in sync, and is.
+// with one live row, which is recorded as in sync, and is.
 func (s *scan) suspects(recorded []uuid.UUID) (names []string) {
 	for i, row := range s.rows {
 		if row.live != 1 || row.inSync == uuid.Nil || row.inSync != recorded[i] {
@@ -73,8 +73,8 @@ func (r reader) scan(ctx context.Context, db store.DBTX, e *environment) (*scan,
 	return s, err
 }
 
-// recordedInSync reads the generation of what is recorded, and for each provider of the
-// environment the id of the row that is recorded as in sync with it, [uuid.Nil] for none.
+// recordedInSync reads the generation of what is recorded. For each provider of the
+// environment it reads the id of the row that is recorded as in sync, [uuid.Nil] for none.
 func recordedInSync(ctx context.Context, db store.DBTX, e *environment, h provider.Hasher) (generation int64, inSync []uuid.UUID, err error) {
 	rows, err := store.On(db).ScanSettled(ctx)
 	if err != nil {

@@ -66,7 +66,7 @@ func (s *sequence) see(epoch uuid.UUID, seq int64) {
 	s.seen[epoch] = max(s.seen[epoch], seq)
 }
 
-// rewound makes the epoch the one that this worker, as the leader, has begun. Of all
+// rewound records the epoch that this worker, as the leader, has begun. Of all
 // others the database is known to lack something.
 func (s *sequence) rewound(epoch uuid.UUID, seq int64) {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ type verification struct {
 var (
 	// errRace says that other workers keep recording.
 	errRace = errors.New("record drift: another worker records all the while")
-	// errReplaced says that a reload has replaced the environment of a verification.
+	// errReplaced is returned when a reload has replaced the environment of a verification.
 	errReplaced = errors.New("the environment was replaced meanwhile")
 )
 
@@ -104,7 +104,7 @@ func (r *verification) readNamed(ctx context.Context, names []string) (reading, 
 	return r.read(ctx, names, nil, r.v.reader.credentials)
 }
 
-// read reads the providers named, and those that the ids belong to. The observations are
+// read reads the providers named, and the providers of the ids. The observations are
 // what the mode judges.
 func (r *verification) read(ctx context.Context, names []string, ids []uuid.UUID, mode drift.CredentialMode) (reading, error) {
 	read, err := r.v.reader.read(ctx, r.v.pool, r.environment, r.hasher, names, ids, mode.Compares())

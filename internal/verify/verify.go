@@ -2,7 +2,7 @@
 // turns what changed since the last verification into alerts (docs/specification.md,
 // section 6).
 //
-// It is level-triggered: a request of the [Queue] says what to verify, never what
+// It is level-triggered: a request of the [Queue] names what to verify, never what
 // happened. Reading is one statement. When it shows something new, one statement writes
 // the alerts, the new state and the notifications together, unless another worker has
 // recorded anything since the reading: then it writes nothing, and the verification reads
@@ -34,7 +34,7 @@ import (
 	"provwatch/internal/store"
 )
 
-// Scope says how much a verification covers.
+// Scope is how much a verification covers.
 type Scope string
 
 // The scopes of a verification.
@@ -73,8 +73,8 @@ type Metrics interface {
 	NotComparableObserved(reasons map[string]string)
 }
 
-// Verifier verifies. Its methods may be called by several goroutines, but for
-// [Verifier.TakeOver].
+// Verifier verifies. Its methods other than [Verifier.TakeOver] can be called by several
+// goroutines.
 type Verifier struct {
 	// Not changed after the first verification has begun.
 	pool         *pgxpool.Pool
@@ -83,7 +83,7 @@ type Verifier struct {
 	reader       reader
 	answerWithin time.Duration // bounds the verification of named providers
 
-	// environment is written by SetDesired. Whoever uses it loads it once.
+	// environment is written by SetDesired. Each user loads it once.
 	environment atomic.Pointer[environment]
 	// hasher makes hashes. Verifications and takeovers write it when they have read its
 	// key from the database; nil before.
@@ -205,7 +205,7 @@ func (v *Verifier) measure(ctx context.Context, all bool, verify func(context.Co
 	return err
 }
 
-// current does a verification, again for as long as a reload replaces its environment.
+// current does a verification, again while a reload replaces its environment.
 func (v *Verifier) current(ctx context.Context, do func(*verification) error) error {
 	for {
 		run, err := v.begin(ctx)
@@ -218,7 +218,7 @@ func (v *Verifier) current(ctx context.Context, do func(*verification) error) er
 	}
 }
 
-// begin begins a verification with the environment, the hashes and the term as they are.
+// begin begins a verification with the present environment, hashes and term.
 func (v *Verifier) begin(ctx context.Context) (*verification, error) {
 	hasher := v.hasher.Load()
 	if hasher == nil {

@@ -39,7 +39,7 @@ func (c *checker) explain(t transaction, positions []change, alerts []alert) {
 	}
 }
 
-// sortAlerts separates the alerts from the WAL, by provider, from those of a look at the
+// sortAlerts separates the alerts from the WAL, by provider, from the alerts of a scan of the
 // tables. It accounts for those of a provider that joins.
 func (c *checker) sortAlerts(t transaction, alerts []alert) (streamed map[string][]alert, looked []alert) {
 	streamed = map[string][]alert{}

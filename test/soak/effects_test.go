@@ -17,7 +17,7 @@ type effects struct {
 	unstaged []string // ids of entries that left the outbox
 
 	alerts    []alert
-	gaps      int // alerts that say so
+	gaps      int // alerts of a gap
 	positions []change
 	recorded  map[string]*state
 	began     map[string]time.Time // when the recorded state was observed
