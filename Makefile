@@ -12,6 +12,7 @@ BUILD   := CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags='-s -w -X m
 DOCS    := go run -buildvcs=false -tags docs -ldflags='-X main.version=$(VERSION)' ./cmd/worker docs
 TOOL    := go tool -modfile=tools/go.mod
 SQLC    := $(TOOL) sqlc
+SOURCES := cmd internal sql test bench tools
 
 # For make run: arguments of the worker, and the folder of the private PostgreSQL.
 ARGS     ?=
@@ -112,13 +113,16 @@ soak: go postgres cc ## run workers under faults and check their alerts against 
 	go test -race -tags soak -run '^TestSoak$$' -count 1 -timeout 1h -v ./test/soak -args -length $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOURCE),-source $(SOURCE)) $(if $(REPORT),-report $(abspath $(REPORT)))
 	PROVWATCH_TEST_SHIPPED_LIMITS=1 go test -race -tags e2e -run '^TestReadiness$$|^TestLeader$$/^FrozenIsReplaced$$' -count 1 -parallel 10 -timeout 1h -v ./test
 
-lint: go ## check formatting, vet, staticcheck, prose, generated code and documents, and go.mod
-	@unformatted=$$(gofmt -l cmd internal sql test bench tools); \
+lint: go ## check formatting, vet, staticcheck, complexity, length, prose, generated code and documents, and go.mod
+	@unformatted=$$(gofmt -l $(SOURCES)); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags e2e,soak,bench,docs ./...
 	cd tools && go vet ./...
 	$(TOOL) staticcheck -tags e2e,soak,bench,docs ./...
+	$(TOOL) gocognit -over 30 $(SOURCES)
+	@long=$$(git ls-files '*.go' | grep -v '\.sql\.go$$' | xargs awk 'FNR == 451 { print FILENAME }'); \
+	if [ -n "$$long" ]; then echo "longer than 450 lines, split by what they hold:"; echo "$$long"; exit 1; fi
 	cd tools && go test ./prose && go run ./prose ..
 	$(SQLC) diff -f sql/sqlc.yaml
 	@written=$$(mktemp) && $(DOCS) configuration $$written && \
