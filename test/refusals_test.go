@@ -65,7 +65,7 @@ var refusals = map[string]refusal{
 	"a file that cannot be used: environment, token, configuration": {func(t *testing.T) (*world, environ, []string) {
 		return newWorld(t), nil, []string{"run", "--env-file=" + t.TempDir()}
 	}, 3, "a directory"},
-	"encryption keys that are none": {func(t *testing.T) (*world, environ, []string) {
+	"invalid encryption keys": {func(t *testing.T) (*world, environ, []string) {
 		return newWorld(t), environ{keysVariable: "made-up"}, []string{"run"}
 	}, 3, keysVariable},
 	"a server that is not reached within `--connect-timeout`": {func(t *testing.T) (*world, environ, []string) {

@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 	"provwatch/internal/status"
 	"provwatch/internal/verify"
 	"provwatch/internal/web"
@@ -43,6 +44,7 @@ type statusPage struct {
 	database *pgxpool.Config // nil: not known yet
 	pool     *pgxpool.Pool   // its own, see [postgres.StatusConfig]; made for the first client
 	keys     *dbcrypt.Ring
+	site     remedy.Site                 // renders the remedies of errors
 	booting  map[string]provider.Desired // what the environment names, without credentials, until the boot is done
 	shown    *shown                      // nil until the boot is done, and after a run
 }
@@ -74,7 +76,7 @@ func (p *statusPage) boot(o Options) {
 		p.closing.Go(func() { postgres.Close(former, closePagesWithin) }) // it waits for its clients
 		p.pool = nil
 	}
-	p.database, p.keys, p.booting, p.shown = o.Database, o.Keys, named, nil
+	p.database, p.keys, p.site, p.booting, p.shown = o.Database, o.Keys, o.Site, named, nil
 	p.notices.clear()
 }
 
@@ -117,10 +119,13 @@ func (p *statusPage) collect(ctx context.Context, query status.Query) (status.St
 	}
 	defer conn.Release()
 	s, err := status.Collect(ctx, conn, keys, environment, query)
-	if err == nil {
-		s.Notices = p.notices.get(ctx, conn, keys)
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return s, p.site.Error(err)
 	}
-	return s, err
+	s.Notices = p.notices.get(ctx, conn, keys)
+	return s, nil
 }
 
 // open returns what to collect from.

@@ -5,7 +5,6 @@ package remedy
 
 import (
 	"log/slog"
-	"slices"
 	"strings"
 )
 
@@ -81,30 +80,41 @@ func (p *problem) Remedies() (list []Remedy) {
 }
 
 // Of returns the remedies in the text of an error and of all errors that it wraps.
-func Of(err error) (all []Remedy) {
+func Of(err error) []Remedy { return appendOf(nil, err) }
+
+func appendOf(all []Remedy, err error) []Remedy {
 	if carrier, ok := err.(interface{ Remedies() []Remedy }); ok {
-		all = carrier.Remedies()
+		all = append(all, carrier.Remedies()...)
 	}
 	switch wrapper := err.(type) {
 	case interface{ Unwrap() error }:
 		if inner := wrapper.Unwrap(); inner != nil {
-			all = append(slices.Clip(all), Of(inner)...)
+			all = appendOf(all, inner)
 		}
 	case interface{ Unwrap() []error }:
 		for _, inner := range wrapper.Unwrap() {
-			all = append(slices.Clip(all), Of(inner)...)
+			all = appendOf(all, inner)
 		}
 	}
 	return all
 }
 
 // Text returns the text of an error with its remedies rendered for the site.
+//
+// It replaces all of them in one pass: an error can name thousands of providers.
 func (s Site) Text(err error) string {
-	text := err.Error()
-	for _, r := range Of(err) {
-		text = strings.ReplaceAll(text, r.Quoted(), s.quoted(r))
+	if done, ok := err.(*rendered); ok {
+		return done.text
 	}
-	return text
+	var pairs []string
+	seen := map[string]bool{}
+	for _, r := range Of(err) {
+		if quoted := r.Quoted(); !seen[quoted] {
+			seen[quoted] = true
+			pairs = append(pairs, quoted, s.quoted(r))
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace(err.Error())
 }
 
 // Error returns err with the text of [Site.Text].

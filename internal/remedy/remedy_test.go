@@ -3,6 +3,7 @@ package remedy_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,4 +85,22 @@ func TestQuote(t *testing.T) {
 	} {
 		require.Equal(t, want, remedy.Quote(word))
 	}
+}
+
+// TestTextOfManyRemedies renders an error of as many providers as an environment can name,
+// which takes one pass, and a text that is rendered already.
+func TestTextOfManyRemedies(t *testing.T) {
+	const providers = 20_000
+	var list []error
+	for i := range providers {
+		list = append(list, remedy.Problem("run ", remedy.Run("resolve", fmt.Sprintf("provider-%d", i), "--take", "db"), " or ", remedy.Run("migrate")))
+	}
+	err := target.Error(errors.Join(list...))
+	lines := strings.Split(err.Error(), "\n")
+	require.Len(t, lines, providers)
+	for i, line := range lines {
+		require.Equal(t, fmt.Sprintf(`run "worker resolve provider-%d --take db --config /etc/provwatch.yaml --target billing --compat none" or "worker migrate --config /etc/provwatch.yaml --target billing"`, i), line)
+	}
+	require.Equal(t, err.Error(), target.Text(err))
+	require.Equal(t, "boot: "+err.Error(), target.Text(fmt.Errorf("boot: %w", err)))
 }

@@ -67,7 +67,7 @@ type timestamp time.Time
 
 // MarshalJSON implements [json.Marshaler]. Unlike that of [time.Time] it takes all years.
 func (t timestamp) MarshalJSON() ([]byte, error) {
-	at := time.UnixMicro(time.Time(t).UnixMicro()).UTC()
+	at := time.Time(t).UTC()
 	year, era := at.Year(), ""
 	if year <= 0 {
 		year, era = 1-year, " BC"

@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
@@ -28,11 +27,7 @@ const MaxObserved = chunk
 // Suspects returns the providers to observe for the request: those that are not seen to
 // be in sync as recorded.
 func (v *Verifier) Suspects(ctx context.Context, request Request) (names []string, err error) {
-	err = v.measure(ctx, request.All, func(ctx context.Context) error {
-		run, err := v.begin(ctx)
-		if err != nil {
-			return fmt.Errorf("verify providers: %w", err)
-		}
+	err = v.measure(ctx, request.All, func(ctx context.Context, run *verification) error {
 		hinted, found, err := run.suspects(ctx, request)
 		if err != nil {
 			return fmt.Errorf("verify providers: %w", err)
@@ -142,9 +137,7 @@ func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {
 // environment no longer names, the first time that it is called after the environment or
 // the leader changed, and counts the providers that drift.
 func (v *Verifier) CloseUnnamed(ctx context.Context, source pubsub.Source) error {
-	ctx, cancel := context.WithTimeout(postgres.Bounded(ctx, fullTimeout), fullTimeout)
-	defer cancel()
-	err := v.current(ctx, func(run *verification) error { return run.closeUnnamed(ctx, source) })
+	err := v.current(ctx, fullTimeout, func(ctx context.Context, run *verification) error { return run.closeUnnamed(ctx, source) })
 	if err != nil {
 		return err
 	}

@@ -21,22 +21,18 @@ type Transition struct {
 // leader has compared the provider with the same environment. Transitions of credentials
 // alone are left out, since the leader can have another mode for them.
 func (v *Verifier) Unrecorded(ctx context.Context, request Request) (found []Transition, err error) {
-	err = v.measure(ctx, request.All, func(ctx context.Context) error {
-		return v.current(ctx, func(run *verification) (err error) {
-			found, err = run.unrecorded(ctx, request)
-			return err
-		})
+	err = v.measure(ctx, request.All, func(ctx context.Context, run *verification) (err error) {
+		found, err = run.unrecorded(ctx, request)
+		return err
 	})
 	return found, err
 }
 
 // StillUnrecorded is [Verifier.Unrecorded] of the providers named.
 func (v *Verifier) StillUnrecorded(ctx context.Context, names []string) (found []Transition, err error) {
-	err = v.measure(ctx, len(names) > chunk, func(ctx context.Context) error {
-		return v.current(ctx, func(run *verification) (err error) {
-			found, err = run.unrecordedOf(ctx, names)
-			return err
-		})
+	err = v.measure(ctx, len(names) > chunk, func(ctx context.Context, run *verification) (err error) {
+		found, err = run.unrecordedOf(ctx, names)
+		return err
 	})
 	return found, err
 }

@@ -153,9 +153,7 @@ func (v *Verifier) AlertsSeen(epoch uuid.UUID, lastSeq int64) { v.sequence.see(e
 // Verify does one verification. Its alerts are durable and published when it returns nil;
 // after an error the same request may be verified again, and no alert is published twice.
 func (v *Verifier) Verify(ctx context.Context, request Request) error {
-	return v.measure(ctx, request.All, func(ctx context.Context) error {
-		return v.current(ctx, func(run *verification) error { return run.verify(ctx, request) })
-	})
+	return v.measure(ctx, request.All, func(ctx context.Context, run *verification) error { return run.verify(ctx, request) })
 }
 
 // TakeOver prepares for following another worker, whose environment may have named other
@@ -190,32 +188,36 @@ func (v *Verifier) Hasher(ctx context.Context) (provider.Hasher, error) {
 	return hasher, err
 }
 
-// measure bounds a verification in time and measures it.
-func (v *Verifier) measure(ctx context.Context, all bool, verify func(context.Context) error) error {
-	scope, timeout := Hinted, v.answerWithin
+// measure does a verification, bounded in time, and measures it.
+func (v *Verifier) measure(ctx context.Context, all bool, do func(context.Context, *verification) error) error {
+	scope, limit := Hinted, v.answerWithin
 	if all {
-		scope, timeout = Full, fullTimeout
+		scope, limit = Full, fullTimeout
 	}
-	// Each of its statements may take all of that time.
-	ctx, cancel := context.WithTimeout(postgres.Bounded(ctx, timeout), timeout)
-	defer cancel()
 	start := time.Now()
-	err := verify(ctx)
+	err := v.current(ctx, limit, do)
 	v.metrics.Verified(scope, time.Since(start), err)
 	return err
 }
 
-// current does a verification, again while a reload replaces its environment.
-func (v *Verifier) current(ctx context.Context, do func(*verification) error) error {
+// current does a verification, again while a reload replaces its environment. Each round
+// may take the limit, and each of its statements all of that time.
+func (v *Verifier) current(ctx context.Context, limit time.Duration, do func(context.Context, *verification) error) error {
 	for {
-		run, err := v.begin(ctx)
-		if err != nil {
-			return fmt.Errorf("verify providers: %w", err)
-		}
-		if err := do(run); !errors.Is(err, errReplaced) {
+		if err := v.round(ctx, limit, do); !errors.Is(err, errReplaced) {
 			return err
 		}
 	}
+}
+
+func (v *Verifier) round(ctx context.Context, limit time.Duration, do func(context.Context, *verification) error) error {
+	ctx, cancel := context.WithTimeout(postgres.Bounded(ctx, limit), limit)
+	defer cancel()
+	run, err := v.begin(ctx)
+	if err != nil {
+		return fmt.Errorf("verify providers: %w", err)
+	}
+	return do(ctx, run)
 }
 
 // begin begins a verification with the present environment, hashes and term.
