@@ -43,7 +43,7 @@ func requireNoPieceOfPassword(t *testing.T, text, message string) {
 	}
 }
 
-func TestSecretInput(t *testing.T) {
+func TestSensitiveInput(t *testing.T) {
 	t.Parallel()
 	t.Run("NoConnectionString", testSecretInputNoConnectionString)
 	t.Run("SinkURLs", testSecretInputSinkURLs)
