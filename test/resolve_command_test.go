@@ -178,7 +178,8 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 			require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
 			r = w.run(env, "verify")
 			require.Equal(t, 0, r.code)
-			require.Contains(t, r.stdout, "openai     "+kind+", accepted")
+			label := map[string]string{"changed": "changed", "disabled": "disabled", "deleted": "soft-deleted"}[kind]
+			require.Contains(t, r.stdout, "openai     "+label+", accepted")
 			p = w.start(env, "run").ready()
 			w.expectAlerts(want...)
 
