@@ -1,10 +1,12 @@
 package main
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -36,6 +38,7 @@ var (
 	endOfLine  = regexp.MustCompile(`([.:;?!]["')*]*)\s+`)
 	shellNotes = regexp.MustCompile(`^\s*#(?:!.*|\s?(.*))$`)
 	queryName  = regexp.MustCompile(`^name: \w+ :\w+$`) // which sqlc reads
+	shouted    = regexp.MustCompile(`^\s*[A-Z]{3,}\b`) // the beginning of a statement of SQL
 	sqlNotes   = regexp.MustCompile(`^\s*--\s?(.*)$`)
 )
 
@@ -84,7 +87,7 @@ func extract(name string, source []byte) ([]paragraph, error) {
 	case ".md":
 		return markdown(string(source)), nil
 	case ".go":
-		return goComments(name, source)
+		return goProse(name, source)
 	case ".sql":
 		return lineComments(string(source), sqlNotes), nil
 	case ".sh":
@@ -184,13 +187,77 @@ func markdown(source string) []paragraph {
 	return c.done
 }
 
-// goComments returns the paragraphs of comments, without directives and blocks of code.
-func goComments(name string, source []byte) ([]paragraph, error) {
+// goProse returns the paragraphs of comments, and, unless it is a test, of texts that the code has
+// for its users.
+func goProse(name string, source []byte) ([]paragraph, error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, name, source, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
 		return nil, err
 	}
+	all := goComments(files, file)
+	if !strings.HasSuffix(name, "_test.go") {
+		all = append(all, goTexts(files, file)...)
+	}
+	return all, nil
+}
+
+// goTexts returns the strings of at least three words: usage texts, messages, errors. Parts of a
+// concatenation are one text, in which X stands for the operands that are not literals.
+func goTexts(files *token.FileSet, file *ast.File) []paragraph {
+	var c collector
+	var visit func(ast.Node) bool
+	var join func(ast.Expr) string
+	join = func(e ast.Expr) string {
+		switch e := e.(type) {
+		case *ast.BasicLit:
+			if text, err := strconv.Unquote(e.Value); err == nil && e.Kind == token.STRING {
+				return text
+			}
+		case *ast.BinaryExpr:
+			if e.Op == token.ADD {
+				return join(e.X) + join(e.Y)
+			}
+		}
+		ast.Inspect(e, visit)
+		return "X"
+	}
+	visit = func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ImportSpec:
+			return false
+		case *ast.BinaryExpr:
+			if n.Op != token.ADD {
+				return true
+			}
+		case *ast.BasicLit:
+			if n.Kind != token.STRING {
+				return false
+			}
+		default:
+			return true
+		}
+		text := join(n.(ast.Expr))
+		if len(strings.Fields(text)) < 3 || shouted.MatchString(text) {
+			return false
+		}
+		begins := files.Position(n.Pos()).Line
+		for part := range strings.SplitSeq(code.ReplaceAllString(text, "X"), "\n") {
+			if strings.TrimSpace(part) == "" || strings.HasPrefix(part, "  ") {
+				c.end()
+				continue
+			}
+			c.add(begins, part)
+		}
+		c.end()
+		return false
+	}
+	ast.Inspect(file, visit)
+	return c.done
+}
+
+// goComments returns the paragraphs of comments, without directives and blocks of code.
+func goComments(files *token.FileSet, file *ast.File) []paragraph {
 	var c collector
 	for _, group := range file.Comments {
 		first := len(c.done)
@@ -226,7 +293,7 @@ func goComments(name string, source []byte) ([]paragraph, error) {
 			}
 		}
 	}
-	return c.done, nil
+	return c.done
 }
 
 // lineComments returns the paragraphs of lines that match pattern.
