@@ -73,7 +73,7 @@ func testAnnounceSeedUnheard(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()
-	const line = "a running gateway may not use the seeded providers yet"
+	const line = "a running gateway might not use the seeded providers yet"
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
 	require.Equal(t, 1, p.logged("level=INFO", line, "inserted=2", "restart it, or change a provider through its API"))
 	_, page := p.get("/")

@@ -87,7 +87,7 @@ func testBootDriftUndecodableSettingsAreNeverEqual(t *testing.T) {
 			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
 			r := w.run(env, "seed", "--dry-run")
 			require.Equal(t, 1, r.code)
-			require.Contains(t, r.stdout, "!  anthropic  cannot be compared  settings  none                        cannot be compared: "+settings.problem+"\n")
+			require.Contains(t, r.stdout, "!  anthropic  not comparable  settings  none                        cannot be compared: "+settings.problem+"\n")
 			r = w.run(env, "resolve", "anthropic", "--take", "db")
 			require.Equal(t, 1, r.code)
 			require.Contains(t, r.stderr, settings.problem)

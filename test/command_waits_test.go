@@ -101,7 +101,7 @@ func testCommandWaitsWatchReportsALockOnce(t *testing.T) {
 // of alerts, by which the leader is known, while a worker runs.
 func testCommandWaitsResolveUnderALock(t *testing.T) {
 	t.Parallel()
-	const unknown = "Audit entries are staged. It is not known whether a worker runs; one that runs delivers them, or else the next one.\n"
+	const unknown = "Audit entries are staged. It is not known whether a worker runs; a running worker delivers them, or else the next worker.\n"
 	s := &stated{world: newWorld(t)}
 	env := s.twoProviders()
 	p := s.start(env, "run").ready()
@@ -112,7 +112,7 @@ func testCommandWaitsResolveUnderALock(t *testing.T) {
 	require.Equal(t, 0, r.code, r.stderr)
 	require.True(t, strings.HasSuffix(r.stdout, unknown), r.stdout)
 	require.Regexp(t, regexp.MustCompile(goesOn+` error="a statement \(ListWorkers\) `+heldByHolder), r.stderr)
-	require.Contains(t, r.stderr, "could not find out whether a worker delivers the audit entries")
+	require.Contains(t, r.stderr, "could not determine whether a worker delivers the audit entries")
 	s.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	r = s.run(env, "resolve", "openai", "--take", "db", "-o", "json")
 	require.Equal(t, 0, r.code, r.stderr)

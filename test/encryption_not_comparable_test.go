@@ -48,7 +48,7 @@ var damages = map[string]struct {
 		before := n.aws()
 		n.exec(`UPDATE ai_providers SET settings = overlay(settings PLACING CASE WHEN substr(settings, 30, 1) = 'A' THEN 'B' ELSE 'A' END FROM 30) WHERE name = 'aws'`)
 		return func() { n.exec(`UPDATE ai_providers SET settings = $1 WHERE name = 'aws'`, before.Stored) }
-	}, "it is damaged"},
+	}, "the value is damaged"},
 	"NotJSON": {func(n *notComparable) func() {
 		before := n.aws()
 		n.admin.write(before, "garbage with "+n.secret("sk-inside-0123456789"), &n.key)
@@ -162,11 +162,11 @@ func (n *notComparable) isRefused(t *testing.T) {
 	}
 	r := n.run(env, "seed", "--dry-run")
 	require.Equal(t, 1, r.code, r.stdout)
-	require.Contains(t, r.squeezed().stdout, "! aws cannot be compared")
+	require.Contains(t, r.squeezed().stdout, "! aws not comparable")
 	r = n.run(env, "verify")
 	require.Equal(t, 1, r.code, "%s%s", r.stdout, r.stderr)
 	require.Contains(t, r.stdout, n.problem)
-	require.Regexp(t, `aws +cannot be compared`, r.stdout)
+	require.Regexp(t, `aws +not comparable`, r.stdout)
 	require.Regexp(t, `openai +in sync`, r.stdout)
 	r = n.run(env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), "verify")
 	require.Equal(t, 1, r.code, "beside a drift: %s%s", r.stdout, r.stderr)
@@ -196,7 +196,7 @@ func (n *notComparable) isShown(p *worker) {
 	require.Equal(n.t, 1, p.logged("level=WARN", "cannot be compared", "provider=aws"), strings.Join(p.lines(), "\n"))
 	require.Equal(n.t, 1.0, p.metric("provwatch_not_comparable_providers"))
 	r := n.run(nil, "status")
-	require.Regexp(n.t, `aws +cannot be compared`, r.stdout)
+	require.Regexp(n.t, `aws +not comparable`, r.stdout)
 	_, page := p.get("/")
 	require.Contains(n.t, page, "cannot be compared")
 	require.Zero(n.t, n.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE provider = 'aws'`))

@@ -37,7 +37,7 @@ func testStatusEncryptedRows(t *testing.T) {
 		return state[1]
 	}
 	require.Regexp(t, `aws +in sync`, status(key))
-	require.Regexp(t, `aws +cannot be compared`, status())
+	require.Regexp(t, `aws +not comparable`, status())
 	require.Equal(t, "in_sync", page())
 
 	// The page has the keys of a reload.
@@ -45,7 +45,7 @@ func testStatusEncryptedRows(t *testing.T) {
 	p.reload(file, env.withKeys(next, key))
 	a.rewrite(&next, "aws")
 	require.Regexp(t, `aws +in sync`, status(key, next))
-	require.Regexp(t, `aws +cannot be compared`, status(key))
+	require.Regexp(t, `aws +not comparable`, status(key))
 	require.Equal(t, "in_sync", page())
 	p.stop()
 }

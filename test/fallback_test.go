@@ -81,7 +81,7 @@ func testFallbackSlotHolderDoesNotEnd(t *testing.T) {
 	t.Run("wal", func(t *testing.T) {
 		t.Parallel()
 		s, thaw := arrange(t, "wal")
-		s.waitUntilUnready(`session \d+ \(role "provwatch", application "provwatch-wal".*\), which holds replication slot provwatch_\d+ and is to end, has not ended since `)
+		s.waitUntilUnready(`session \d+ \(role "provwatch", application "provwatch-wal".*\), which holds replication slot provwatch_\d+ and must end, has not ended since `)
 		s.waitUntilUnready(`the last verification failed: replication slot provwatch_\d+ is held by session \d+ \(role "provwatch", application "provwatch-wal".*\), which does not end`)
 		require.Equal(t, []string{"disabled openai"}, s.alerts())
 		thaw()

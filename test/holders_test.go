@@ -55,7 +55,7 @@ func testHoldersTriggersOfARunningWorker(t *testing.T) {
 	s.waitUntilReady()
 	end := s.hold(`DROP TRIGGER provwatch_provider_update ON ai_providers; COMMIT; BEGIN; LOCK TABLE ai_providers IN ROW EXCLUSIVE MODE`)
 	s.waitUntilUnready(`not ready: the migration \(triggers on the provider tables\) ` + heldUp)
-	s.p.waitFor("level=WARN", "not ready: alerts may not come", "triggers on the provider tables", `application \"holder\"`)
+	s.p.waitFor("level=WARN", "not ready: alerts might not be published", "triggers on the provider tables", `application \"holder\"`)
 	end()
 	s.p.waitFor("schema migrated", "triggers on the provider tables")
 	s.waitUntilReady()

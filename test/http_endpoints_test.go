@@ -312,7 +312,7 @@ func testHTTPJSONLogs(t *testing.T) {
 		"stopping":                  "level msg time",
 		"stopped":                   "level msg time",
 
-		"a running gateway may not use the seeded providers yet": "inserted level msg remedy time",
+		"a running gateway might not use the seeded providers yet": "inserted level msg remedy time",
 	} {
 		require.Equal(t, want, keys[message], message)
 	}

@@ -73,11 +73,11 @@ func testManagedServerDecidesWhoReplicates(t *testing.T) {
 
 	r := w.run(env.with("DATABASE_URL", target(config.Host, port)), "run")
 	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, `the role may not replicate; ALTER ROLE "test_member" REPLICATION;`)
+	require.Contains(t, r.stderr, `the role cannot replicate; ALTER ROLE "test_member" REPLICATION;`)
 	w.exec("CREATE ROLE rds_replication; GRANT rds_replication TO test_member")
 	r = w.run(env.with("DATABASE_URL", target(config.Host, port)), "run")
 	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, `the role may not replicate; GRANT rds_replication TO "test_member";`)
+	require.Contains(t, r.stderr, `the role cannot replicate; GRANT rds_replication TO "test_member";`)
 
 	proxy, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

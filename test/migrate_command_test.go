@@ -28,15 +28,15 @@ func testMigratePlansAppliesAndRepairs(t *testing.T) {
 			triggers = "no"
 		}
 		if applied == "none" {
-			made = "nobody yet, provwatch will"
+			made = "nothing yet, provwatch will create them"
 		}
 		switch {
 		case pending != "none":
-			todo = "  to be done by \"worker migrate\": migrations [" + strings.ReplaceAll(pending, ",", "") + "], triggers on the provider tables\n"
+			todo = "  pending for \"worker migrate\": migrations [" + strings.ReplaceAll(pending, ",", "") + "], triggers on the provider tables\n"
 		case missing:
-			todo = "  to be done by \"worker migrate\": triggers on the provider tables\n"
+			todo = "  pending for \"worker migrate\": triggers on the provider tables\n"
 		}
-		return fmt.Sprintf("Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %s\n  publication: no\n  provider tables made by: %s\n%s",
+		return fmt.Sprintf("Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %s\n  publication: no\n  provider tables created by: %s\n%s",
 			state, applied, pending, triggers, made, todo)
 	}
 	versions := w.migrationVersions()

@@ -88,14 +88,14 @@ func testWALOrderGapMarkedBeforeTheSlotIsTouched(t *testing.T) {
 	eventually(t, func() bool {
 		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND query LIKE 'CREATE_REPLICATION_SLOT%' AND wait_event_type = 'Lock'`) == 1
 	}, "the new slot waits")
-	require.Equal(t, []string{"the replication slot is gone"}, w.strings(`SELECT gap FROM provwatch.wal_position`))
+	require.Equal(t, []string{"the replication slot no longer exists"}, w.strings(`SELECT gap FROM provwatch.wal_position`))
 	p.kill9()
 	require.NoError(t, tx.Rollback(t.Context()))
 
 	w.start(env, "run", "--source=wal", "--on-boot-drift=alert").ready()
 	require.Equal(t, []string{""}, w.strings(`SELECT gap FROM provwatch.wal_position`))
 	w.expectAlerts("gap", "disabled openai")
-	require.Equal(t, []string{"the replication slot is gone"}, w.strings(`SELECT reason FROM provwatch.drift_alerts WHERE kind = 'gap'`))
+	require.Equal(t, []string{"the replication slot no longer exists"}, w.strings(`SELECT reason FROM provwatch.drift_alerts WHERE kind = 'gap'`))
 }
 
 // testWALOrderFrozenDuringTheMirror stops a leader whose statement waits, and lets

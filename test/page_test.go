@@ -407,6 +407,6 @@ targets:
 
 	// An open page does not keep the worker from stopping.
 	p.stop()
-	b.until(`document.getElementById("live").textContent === "Disconnected, trying again"`)
+	b.until(`document.getElementById("live").textContent === "Disconnected, retrying"`)
 	b.html()
 }

@@ -46,7 +46,7 @@ func testPrivilegesMissingOnesAreNamed(t *testing.T) {
 		if w.source == "wal" {
 			r := w.run(env, "run")
 			require.Equal(t, 4, r.code)
-			require.Contains(t, r.stderr, `--source=wal is not possible: the WAL cannot be read: the role may not replicate; ALTER ROLE "`+role+`" REPLICATION;`)
+			require.Contains(t, r.stderr, `--source=wal is not possible: the WAL cannot be read: the role cannot replicate; ALTER ROLE "`+role+`" REPLICATION;`)
 			w.exec(`ALTER ROLE ` + role + ` REPLICATION`)
 		}
 		told("run", "provwatch_"+w.source)

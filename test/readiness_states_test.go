@@ -133,7 +133,7 @@ var unreadyStates = []unready{
 		},
 	},
 	{
-		state: "the role may no longer replicate", sources: []string{"wal"}, reason: `the role may not replicate`,
+		state: "the role may no longer replicate", sources: []string{"wal"}, reason: `the role cannot replicate`,
 		prepare: func(s *stated) { s.logInAlone() },
 		begin: func(s *stated) func() {
 			s.exec(`ALTER ROLE ` + s.login["run"] + ` NOREPLICATION`)
@@ -157,7 +157,7 @@ var unreadyStates = []unready{
 		},
 	},
 	{
-		state: "a pooler comes before the server that takes no replication connection", sources: []string{"wal"}, reason: `no replication connection is taken at this address`,
+		state: "a pooler comes before the server that takes no replication connection", sources: []string{"wal"}, reason: `this address does not accept replication connections`,
 		prepare: (*stated).connectByLink,
 		begin: func(s *stated) func() {
 			s.link(s.pooler.socket())

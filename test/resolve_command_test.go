@@ -236,9 +236,9 @@ func testResolveRefusals(t *testing.T) {
 	}{
 		{"openai --take db", 1, `resolve provider "openai": it has no row that could be kept, and the next boot seeds it again; ` +
 			"remove its variables (CODER_AIBRIDGE_OPENAI_*) instead"},
-		{"nobody --take env", 3, `the environment names no provider of that name; run "worker verify" with the same environment to see those that it names`},
-		{"nobody --take db", 3, `the environment names no provider of that name; run "worker verify" with the same environment to see those that it names`},
-		{"opnai --take db", 3, `the environment names no provider of that name; did you mean openai? Or run "worker verify" with the same environment to see those that it names`},
+		{"nobody --take env", 3, `the environment names no provider of that name; run "worker verify" with the same environment to list its providers`},
+		{"nobody --take db", 3, `the environment names no provider of that name; run "worker verify" with the same environment to list its providers`},
+		{"opnai --take db", 3, `the environment names no provider of that name; did you mean openai? Or run "worker verify" with the same environment to list its providers`},
 		{"openai", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take both", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take db --with-keys", 3, "--with-keys goes with --take env"},

@@ -224,7 +224,7 @@ func testRotationDatabaseURLFile(t *testing.T) {
 		}
 	}
 	writeFile(t, path, " \n")
-	refused(path + " is empty, and should say which database to watch")
+	refused(path + " is empty; it must hold the connection string")
 	writeFile(t, path, `"`+url+`"`)
 	refused(path + " is in quotes")
 	require.NoError(t, os.Chmod(path, 0o666))

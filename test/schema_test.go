@@ -97,7 +97,7 @@ func testForeignTablesOnlyTriggersAreAdded(t *testing.T) {
 	r := w.run(env, "migrate", "--dry-run")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Contains(t, r.stdout, "migrations applied: none\n  migrations pending: 2")
-	require.Contains(t, r.stdout, "provider tables made by: another program")
+	require.Contains(t, r.stdout, "provider tables created by: another program")
 	require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
 	require.Equal(t, objects, w.schemaDump())
 
@@ -223,11 +223,11 @@ func testForeignTablesUnusableAreLeftAlone(t *testing.T) {
 				w.minimalTables(`'openai', 'anthropic'`, "")
 				w.exec(`DROP TABLE ai_provider_keys`)
 			},
-			"only one of the tables ai_providers and ai_provider_keys is there; check the search_path, or finish what made or dropped the other",
+			"only one of the tables ai_providers and ai_provider_keys is there; check the search_path, or finish the migration that created or dropped the other",
 		},
 		"the other table of two": {
 			func(w *world) { w.exec(`CREATE TABLE ai_provider_keys (id uuid)`) },
-			"only one of the tables ai_providers and ai_provider_keys is there; check the search_path, or finish what made or dropped the other",
+			"only one of the tables ai_providers and ai_provider_keys is there; check the search_path, or finish the migration that created or dropped the other",
 		},
 		"a view": {
 			func(w *world) {
@@ -287,7 +287,7 @@ func testForeignTablesAreNotMadeAnew(t *testing.T) {
 	before := w.dump()
 	r := w.run(w.twoProviders(), "run")
 	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: the tables ai_providers and ai_provider_keys are gone, " +
-		"or not on the search_path; restore them, or drop the schema provwatch to start anew\n"}, r)
+		"or not on the search_path; restore them, or drop the schema provwatch to start over\n"}, r)
 	require.Equal(t, before, w.dump())
 }
 

@@ -120,7 +120,7 @@ func testSeedDryRunFieldByField(t *testing.T) {
 		+  fresh     insert                  type            openai                     -
 		                                     base_url        https://fresh.example/v1   -
 		                                     api_keys        2                          -
-		=  kept      drift accepted          base_url        https://kept.example/v1    https://by-the-operator.example/v1
+		=  kept      accepted                base_url        https://kept.example/v1    https://by-the-operator.example/v1
 		~  moved     drift                   bedrock_region  eu-west-1                  us-east-1
 		-  retired   soft-deleted, stays so  deleted         false                      true
 		=  same      unchanged

@@ -49,7 +49,7 @@ func testSlotMovedIsAGap(t *testing.T) {
 			w.exec(take, slot)
 			p := w.start(env, "run").ready()
 			w.expectAlerts("gap")
-			p.waitFor("level=WARN", "changes may have passed unseen", "somebody else has advanced, read or created it")
+			p.waitFor("level=WARN", "changes may have passed unseen", "another client advanced, read or created it")
 			// From then on it is the worker's again.
 			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 			w.expectAlerts("gap", "disabled openai")
@@ -70,7 +70,7 @@ func testSlotMovedIsAGap(t *testing.T) {
 		w.exec(`SELECT pg_create_physical_replication_slot($1)`, slot)
 		p := w.start(env, "run").ready()
 		w.expectAlerts("gap")
-		p.waitFor("level=WARN", "changes may have passed unseen", "somebody else has created one of its name")
+		p.waitFor("level=WARN", "changes may have passed unseen", "another client created a")
 		p.stop()
 	})
 }

@@ -223,7 +223,7 @@ func testStatusOnAHotStandby(t *testing.T) {
 	var r result
 	eventually(t, func() bool { r = w.run(env, "status"); return strings.Contains(r.stdout, "soft-deleted") }, "the standby replays")
 	require.Equal(t, 0, r.code, r.stderr)
-	require.Regexp(t, `(?m)^Replica:   what it has replayed, up to a commit at 2\S+Z; only the primary knows who watches$`, r.stdout)
+	require.Regexp(t, `(?m)^Replica:   what it has replayed, up to a commit at 2\S+Z; only the primary knows which workers watch$`, r.stdout)
 	require.Contains(t, r.stdout, "Verified:  everything, last at "+verified.Format(time.RFC3339)+"\n")
 	for _, unknown := range []string{"Leader:", "Listeners:", "Slot:"} {
 		require.NotContains(t, r.stdout, unknown)

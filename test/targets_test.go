@@ -178,7 +178,7 @@ func testTargetsWrongFile(t *testing.T) {
 		{environ{"DATABASE_URL": w.url}, []string{"run", "--config=" + file}, "cannot be used together with DATABASE_URL"},
 		{env, []string{"run", "--config=" + file, "--env-file=x", "--data-dir=y"}, "together with --env-file (or PROVWATCH_ENV_FILE), --data-dir (or PROVWATCH_DATA_DIR)"},
 		{env, []string{"run", "--config=" + file, "--target=a"}, "worker run takes all targets"},
-		{env, []string{"verify", "--config=" + file}, "say by --target which one is meant"},
+		{env, []string{"verify", "--config=" + file}, "select one with --target"},
 		{env, []string{"verify", "--target=a"}, "--config (or PROVWATCH_CONFIG), which is not set"},
 	} {
 		r := w.run(c.env, c.args...)

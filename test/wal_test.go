@@ -294,8 +294,8 @@ func testSlotLostIsAGap(t *testing.T) {
 	}, "the slot is dropped before the worker takes it again")
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.expectAlerts("gap", "disabled openai", "gap", "resolved openai")
-	require.Equal(t, []string{"the replication slot is gone"}, w.strings(`SELECT DISTINCT reason FROM provwatch.drift_alerts WHERE kind = 'gap'`))
-	require.Equal(t, 1, p.logged("level=WARN", "changes may have passed unseen", `reason="the replication slot is gone"`, "seq=1"))
+	require.Equal(t, []string{"the replication slot no longer exists"}, w.strings(`SELECT DISTINCT reason FROM provwatch.drift_alerts WHERE kind = 'gap'`))
+	require.Equal(t, 1, p.logged("level=WARN", "changes may have passed unseen", `reason="the replication slot no longer exists"`, "seq=1"))
 	require.Equal(t, 1, p.logged("level=WARN", "changes may have passed unseen", "seq=3"))
 	p.stop()
 }

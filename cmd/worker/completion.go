@@ -19,12 +19,12 @@ func completionCommand() *cobra.Command {
 		Use:   "completion SHELL",
 		Short: "Print a script that completes commands, values and names in " + strings.Join(shells, ", "),
 		Long: "Print a script that completes commands, values and names in a shell.\n\n" +
-			"For the shell that runs:\n\n" +
+			"To load completions in the current session:\n\n" +
 			"  bash        source <(worker completion bash)   # needs the package bash-completion\n" +
 			"  fish        worker completion fish | source\n" +
 			"  powershell  worker completion powershell | Out-String | Invoke-Expression\n" +
 			"  zsh         source <(worker completion zsh)    # after compinit\n\n" +
-			"For each new one, put that line into its start-up file, or what is printed where it looks for completions:\n\n" +
+			"To load them in every session, add that line to the shell's start-up file, or store the script in:\n\n" +
 			"  bash        /etc/bash_completion.d/worker\n" +
 			"  fish        ~/.config/fish/completions/worker.fish\n" +
 			"  zsh         the file _worker in a folder of $fpath",

@@ -46,7 +46,7 @@ func migrateCommand(f *flags) *cobra.Command {
 			}
 			if key != "" && !insertable {
 				return &schema.UnusableError{
-					Err: remedy.Problem("the role may not register the key "+key+" in dbcrypt_keys; run ", remedy.Run("migrate"), " as the owner of the provider tables"),
+					Err: remedy.Problem("the role cannot register the key "+key+" in dbcrypt_keys; run ", remedy.Run("migrate"), " as the owner of the provider tables"),
 				}
 			}
 			registered, err := store.On(pool).RegisterKey(ctx, keys)

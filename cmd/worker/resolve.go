@@ -90,7 +90,7 @@ func (f *flags) named(environment environment.Environment, name string) (provide
 	if nearest := suggest.Misspelt(name, names); nearest != "" {
 		meant = fmt.Sprintf("did you mean %s? Or ", nearest)
 	}
-	return provider.Desired{}, &usageError{remedy.Problem("the environment names no provider of that name; "+meant+"run ", remedy.Run("verify"), " with the same environment to see those that it names")}
+	return provider.Desired{}, &usageError{remedy.Problem("the environment names no provider of that name; "+meant+"run ", remedy.Run("verify"), " with the same environment to list its providers")}
 }
 
 // operator is the actor of what a person does with this program.
@@ -145,7 +145,7 @@ func (f *flags) startExisting(ctx context.Context, logger *slog.Logger, notRunni
 	if !embedded.Exists(dir) {
 		return nil, nil, notRunning
 	}
-	logger.InfoContext(ctx, "the private PostgreSQL does not run: it is started for this command", "data_dir", dir)
+	logger.InfoContext(ctx, "starting the private PostgreSQL for this command", "data_dir", dir)
 	server, err := embedded.Start(ctx, embedded.Options{DataDir: dir, Logger: logger})
 	if err != nil {
 		return nil, nil, err
@@ -168,7 +168,7 @@ func deliveryOf(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) re
 	defer cancel()
 	leads, err := leader.HasLeader(limited, pool)
 	if err != nil {
-		logger.WarnContext(ctx, "could not find out whether a worker delivers the audit entries", "error", err)
+		logger.WarnContext(ctx, "could not determine whether a worker delivers the audit entries", "error", err)
 		return report.Undetermined
 	}
 	if leads {

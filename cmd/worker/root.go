@@ -20,12 +20,12 @@ func rootCommand(f *flags) *cobra.Command {
 		Short: "Seed AI providers from the environment into Postgres, and watch both for drift",
 		Long: "worker seeds AI providers from CODER_AIBRIDGE_* variables into Postgres, never overwriting what an\n" +
 			"operator changed, and then watches both sides and publishes an alert for each drift.\n\n" +
-			"Without a command it does what \"worker run\" does. The database is that of DATABASE_URL or\n" +
+			"The default command is \"worker run\". The database is that of DATABASE_URL or\n" +
 			"--database-url-file, else of libpq's PG* variables; without any, \"worker run\" starts a private PostgreSQL\n" +
-			"in --data-dir. \"worker resolve\" starts it where it does not run; the other commands use the one that runs\n" +
-			"there.\n\n" +
-			"A flag that is not about one call alone can be set by a variable as well: --log-level by\n" +
-			"PROVWATCH_LOG_LEVEL. A flag given wins.\n\n" +
+			"in --data-dir. \"worker resolve\" starts that server if it does not run; the other commands need a running\n" +
+			"one.\n\n" +
+			"Every flag except the per-command ones has an environment variable: --log-level has PROVWATCH_LOG_LEVEL.\n" +
+			"A flag overrides its variable.\n\n" +
 			"Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.",
 		SilenceUsage:  true,
 		SilenceErrors: true,

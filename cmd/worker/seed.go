@@ -138,7 +138,7 @@ func deliver(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) {
 func warnOfServed(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, logger *slog.Logger) {
 	notices, err := status.NoticeUnserved(ctx, pool, keys)
 	if err != nil {
-		logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
+		logger.WarnContext(ctx, "could not determine what the gateway serves", "error", err)
 	}
 	status.LogNotices(ctx, logger, notices)
 }

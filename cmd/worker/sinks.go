@@ -14,7 +14,7 @@ import (
 )
 
 func sinksCommand(f *flags) *cobra.Command {
-	command := &cobra.Command{Use: "sinks", Short: "See how far sinks are, and have them try again what they did not take"}
+	command := &cobra.Command{Use: "sinks", Short: "Show the progress of sinks, and retry dead letters"}
 	command.AddCommand(
 		&cobra.Command{
 			Use:   "list",
@@ -24,7 +24,7 @@ func sinksCommand(f *flags) *cobra.Command {
 		},
 		&cobra.Command{
 			Use:   "retry [SINK] --all|SEQ...",
-			Short: "Let the leader send dead letters of a sink once more",
+			Short: "Request that the leader retries dead letters of a sink",
 			Args:  cobra.ArbitraryArgs,
 			RunE:  func(c *cobra.Command, args []string) error { return f.retrySinks(c.Context(), args) },
 		},
@@ -87,7 +87,7 @@ func (f *flags) deadLetters(args []string) (name string, seqs []int64, err error
 		case err != nil && i == 0:
 			name = arg
 		case err != nil || seq < 1:
-			return "", nil, &usageError{remedy.Problem(fmt.Sprintf("argument %d is no seq; see ", i+1), remedy.Run("sinks list"))}
+			return "", nil, &usageError{remedy.Problem(fmt.Sprintf("argument %d is not a seq; see ", i+1), remedy.Run("sinks list"))}
 		default:
 			seqs = append(seqs, seq)
 		}

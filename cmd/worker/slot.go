@@ -10,7 +10,7 @@ func slotCommand(f *flags) *cobra.Command {
 	command := &cobra.Command{Use: "slot", Short: "Manage the replication slot of the WAL source"}
 	command.AddCommand(&cobra.Command{
 		Use:   "drop",
-		Short: "Drop the replication slot, for uninstalling; a worker that runs makes it anew",
+		Short: "Drop the replication slot before uninstalling; a running worker creates it again",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()

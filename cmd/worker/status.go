@@ -17,7 +17,7 @@ const (
 func statusCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Print how the providers are, who watches them, the latest alerts and audit entries, and how far sinks are",
+		Short: "Print the providers, the workers, the latest alerts and audit entries, and the progress of sinks",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()

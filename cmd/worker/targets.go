@@ -152,7 +152,7 @@ func (t *fileTarget) parseDatabase(logger *slog.Logger) (*pgxpool.Config, error)
 		source.Name, source.Text = t.DatabaseURLEnv, os.Getenv(t.DatabaseURLEnv)
 	}
 	if source.Text == "" {
-		return nil, &usageError{fmt.Errorf("%s is empty or not set, and should say which database to watch", source.Name)}
+		return nil, &usageError{fmt.Errorf("%s is empty or not set; it must hold the connection string", source.Name)}
 	}
 	return postgres.Parse(source)
 }
@@ -305,7 +305,7 @@ func (f *flags) selectTarget() error {
 // target.
 func (f *flags) needTarget() error {
 	if f.config != "" && f.target == nil {
-		return &usageError{fmt.Errorf("%s names several databases: say by --target which one is meant", flagOrVariable("config"))}
+		return &usageError{fmt.Errorf("%s names several databases: select one with --target", flagOrVariable("config"))}
 	}
 	return nil
 }

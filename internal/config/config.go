@@ -188,7 +188,7 @@ func (p *parser) file(node *yaml.Node) {
 		lines[target.Name] = target.Line
 		for _, o := range target.Overrides {
 			if other, taken := clusters[o.Value]; o.Flag == "cluster-name" && taken {
-				p.find(o.Line, target.Name, "its cluster_name is that of target %s: sinks could not tell their providers apart", other)
+				p.find(o.Line, target.Name, "its cluster_name is that of target %s: sinks could not distinguish their providers", other)
 			} else if o.Flag == "cluster-name" {
 				clusters[o.Value] = target.Name
 			}

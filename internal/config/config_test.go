@@ -84,7 +84,7 @@ func testReadMistakes(t *testing.T) {
 		"the same name twice": {"targets:\n- {name: a, " + usable + "}\n- {name: a, " + usable + "}",
 			[]string{":3: target a: the target at line 2 has the same name"}},
 		"the same name for sinks twice": {"targets:\n- {name: a, cluster_name: x, " + usable + "}\n- {name: b, cluster_name: x, " + usable + "}",
-			[]string{":3: target b: its cluster_name is that of target a: sinks could not tell their providers apart"}},
+			[]string{":3: target b: its cluster_name is that of target a: sinks could not distinguish their providers"}},
 		"all at once": {"targets:\n- name: a\n  s3cret: s3cret\n  env_file: x\n  env_prefix: s3cret\n- name: b\n  env_file: [s3cret]\n  source:\n", []string{
 			":2: target a: it needs exactly one of env_file, env_prefix, and has 2",
 			":2: target a: it needs exactly one of database_url_env, database_url_file, database, and has 0",

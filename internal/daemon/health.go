@@ -97,7 +97,7 @@ func (h *health) set(change func()) {
 	news, again := h.news()
 	h.mu.Unlock()
 	for _, err := range news {
-		h.logger.Warn("not ready: alerts may not come", "error", err)
+		h.logger.Warn("not ready: alerts might not be published", "error", err)
 	}
 	if again {
 		h.logger.Info("ready again")

@@ -58,7 +58,7 @@ func (l *leading) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 func (l *leading) takeOver(ctx context.Context, term *leader.Term, first pubsub.Source) {
 	// First of all: sinks begin where the alerts end, also after a restore.
 	takeOver := func(ctx context.Context) error { return l.verifier.TakeOver(ctx, term.Number, first) }
-	if !l.begin.untilDone(ctx, "not leading yet, trying again", takeOver) {
+	if !l.begin.untilDone(ctx, "not leading yet, retrying", takeOver) {
 		return
 	}
 	// A sink that is stuck ends as soon as it notices the end of its context.

@@ -42,7 +42,7 @@ type notifySource struct {
 // asked for.
 func (n *notifySource) run(ctx context.Context, term *leader.Term, first pubsub.Source, reason string, limit time.Duration) {
 	retire := func(ctx context.Context) error { return n.retireWAL(ctx, term, reason) }
-	if !n.begin.untilDone(ctx, "the WAL source is not retired, trying again", retire) {
+	if !n.begin.untilDone(ctx, "could not retire the WAL source, retrying", retire) {
 		return
 	}
 	if limit > 0 {

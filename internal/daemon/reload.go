@@ -84,7 +84,7 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 		return true
 	}
 	if postgres.IsConnectionLoss(err) {
-		r.options.Logger.WarnContext(ctx, "the environment cannot be reloaded while the database is away, trying again",
+		r.options.Logger.WarnContext(ctx, "could not reload the environment while the database is unreachable, retrying",
 			"error", err, "retry_in", reloadPause)
 		return false
 	}
@@ -140,7 +140,7 @@ func (r *reloader) warnOfUnserved(ctx context.Context) {
 	defer cancel()
 	notices, err := status.NoticeUnserved(limited, r.pool, r.options.Keys)
 	if err != nil && ctx.Err() == nil {
-		r.options.Logger.WarnContext(ctx, "cannot tell what the gateway serves", "error", err)
+		r.options.Logger.WarnContext(ctx, "could not determine what the gateway serves", "error", err)
 	}
 	status.LogNotices(ctx, r.options.Logger, notices)
 }

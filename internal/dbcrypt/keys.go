@@ -54,7 +54,7 @@ func ParseKeys(text string) (Keys, error) {
 			return Keys{}, fmt.Errorf("key %d of the list is not base64 (standard alphabet, padded)", i+1)
 		}
 		if len(decoded) != keySize {
-			return Keys{}, fmt.Errorf("key %d of the list has %d bytes in place of %d; \"openssl rand -base64 %d\" makes one", i+1, len(decoded), keySize, keySize)
+			return Keys{}, fmt.Errorf("key %d of the list has %d bytes instead of %d; \"openssl rand -base64 %d\" makes one", i+1, len(decoded), keySize, keySize)
 		}
 		made, err := newKey(decoded)
 		clear(decoded)

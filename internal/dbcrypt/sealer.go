@@ -94,7 +94,7 @@ func (r *Ring) Sealer(table Table) (Sealer, error) {
 			}
 			if !key.opens(row.Test) {
 				return Sealer{}, &UnusableError{
-					Reason: fmt.Sprintf("the configured key %s is not the one that dbcrypt_keys has under this digest: its column test does not decrypt", key.digest),
+					Reason: fmt.Sprintf("the configured key %s is not the key that dbcrypt_keys has under this digest: its column test does not decrypt", key.digest),
 					Remedy: "set " + KeysVariable + " to the gateway's keys",
 				}
 			}

@@ -36,7 +36,7 @@ func (e *DecryptError) Error() string {
 	case errors.Is(e.Err, ErrUnknownKey):
 		return encrypted + ofUnknownKey
 	default:
-		return encrypted + ", with which it does not decrypt: it is damaged, and must be written anew"
+		return encrypted + ", but does not decrypt with it: the value is damaged and must be written again"
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -35,13 +36,14 @@ func serverAccount(pgdata string) (*account, error) {
 			}, nil
 		}
 	}
-	for _, name := range []string{"postgres", "nobody"} {
+	names := []string{"postgres", "nobody"}
+	for _, name := range names {
 		if u, err := user.Lookup(name); err == nil {
 			return newAccount(u)
 		}
 	}
-	return nil, fmt.Errorf("PostgreSQL does not run as root, and there is neither a system user postgres nor nobody to run it as: " +
-		"run the worker as another user, or set DATABASE_URL")
+	return nil, fmt.Errorf("PostgreSQL does not run as root, and no system user is called %s: "+
+		"run the worker as another user, or set DATABASE_URL", strings.Join(names, " or "))
 }
 
 func newAccount(u *user.User) (*account, error) {
@@ -121,7 +123,7 @@ func (a *account) checkReach(ctx context.Context, dir string) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case i == len(path)-1:
-			return fmt.Errorf("running a program as the user %s, as whom PostgreSQL is to run: %w: run the worker as another user than root", a.name, err)
+			return fmt.Errorf("running a program as the user %s, as whom PostgreSQL must run: %w: run the worker as another user than root", a.name, err)
 		default:
 			return fmt.Errorf("the folder %s is closed to the user %s, as whom PostgreSQL runs since it refuses root: "+
 				"choose another --data-dir, or open the folder with: chmod o+x %s", path[i], a.name, path[i])

@@ -41,7 +41,7 @@ func (s *Server) adopt(ctx context.Context) (bool, error) {
 			return false, nil
 		case processForeign:
 			return false, fmt.Errorf("%s names process %d, which is alive but is not the PostgreSQL server of this folder (%s): "+
-				"make sure that no server is using the folder, then remove that file and start again", file, p.pid, name)
+				"ensure that no server is using the folder, then remove that file and start again", file, p.pid, name)
 		}
 		if !announced {
 			announced = true

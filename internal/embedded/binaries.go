@@ -161,7 +161,7 @@ func binVersion(ctx context.Context, dir string) (int, error) {
 	}
 	m := versionPattern.FindSubmatch(out)
 	if m == nil {
-		return 0, fmt.Errorf("asking %s for its version: it says %q", cmd.Path, out)
+		return 0, fmt.Errorf("asking %s for its version: unexpected answer %q", cmd.Path, out)
 	}
 	return strconv.Atoi(string(m[1]))
 }

@@ -125,7 +125,7 @@ func (s *Server) initialise(ctx context.Context, noSync bool) error {
 		return fmt.Errorf("initdb: %w%s\ncorrect what it names and start again", err, quoteLines(out))
 	}
 	if err := os.Rename(temp, s.pgdata); err != nil {
-		return fmt.Errorf("putting the new data directory in place: %w: a volume is to be mounted at the data dir, not at pgdata", err)
+		return fmt.Errorf("putting the new data directory in place: %w: mount a volume at the data dir, not at pgdata", err)
 	}
 	return nil
 }

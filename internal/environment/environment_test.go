@@ -82,7 +82,7 @@ const (
 	quotes    = "is in quotes, which are taken for a part of it; remove them"
 	reference = "holds a reference such as ${NAME}, which is taken literally: nothing is expanded; set the value that it stands for"
 	modelOnly = "is ignored: a model alone does not make the provider a Bedrock one; set "
-	skipped   = "the type is none that this version can seed (anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter, vercel); its provider is skipped"
+	skipped   = "the type is not a type that this version can seed (anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter, vercel); its provider is skipped"
 	anyType   = "anthropic, azure, bedrock, copilot, google, openai, openai-compat, openrouter or vercel"
 	unknown   = "is not a known field and is ignored; the nearest known one is "
 )

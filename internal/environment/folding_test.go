@@ -22,8 +22,8 @@ var foldingCases = []environmentCase{
 			{Name: "openai", Type: "openai", Keys: []string{"k", "l"}, Variables: "@PROVIDER_0_*, @PROVIDER_1_*"},
 		},
 		warnings: []string{
-			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it",
-			"@PROVIDER_3_TYPE: its provider equals the one that @PROVIDER_2_TYPE names and is folded into it; its models differ and are ignored",
+			"@PROVIDER_1_TYPE: its provider equals the provider of @PROVIDER_0_TYPE and is folded into it",
+			"@PROVIDER_3_TYPE: its provider equals the provider of @PROVIDER_2_TYPE and is folded into it; its models differ and are ignored",
 		},
 	},
 	{

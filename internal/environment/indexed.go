@@ -104,7 +104,7 @@ func (p *parser) claimName(e *entry, d provider.Desired, naming string, known bo
 			"with --compat=upstream-credentials they must agree: give it another name, or remove one of the two",
 			other.variables[0], strings.Join(differingCredentials(other.desired, d), " and "))
 	default:
-		message := fmt.Sprintf("its provider equals the one that %s names and is folded into it", other.variables[0])
+		message := fmt.Sprintf("its provider equals the provider of %s and is folded into it", other.variables[0])
 		if ignored := differing(other.desired, d); len(ignored) > 0 {
 			message += "; its " + strings.Join(ignored, " and ") + " differ and are ignored"
 		}

@@ -270,15 +270,15 @@ var indexedCases = []environmentCase{
 		name:      "two indexed providers of one name with equal hashes fold into the first",
 		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_NAME=a @PROVIDER_0_KEYS=k,l @PROVIDER_1_TYPE=openai @PROVIDER_1_NAME=a @PROVIDER_1_KEYS=l,k",
 		providers: []desired{{Name: "a", Type: "openai", Keys: []string{"k", "l"}, Variables: "@PROVIDER_0_*, @PROVIDER_1_*"}},
-		warnings:  []string{"@PROVIDER_1_NAME: its provider equals the one that @PROVIDER_0_NAME names and is folded into it"},
+		warnings:  []string{"@PROVIDER_1_NAME: its provider equals the provider of @PROVIDER_0_NAME and is folded into it"},
 	},
 	{
 		name:      "folding says that keys differ and are ignored",
 		env:       "@PROVIDER_0_TYPE=openai @PROVIDER_0_KEY=k @PROVIDER_1_TYPE=openai @PROVIDER_1_KEY=l @PROVIDER_2_TYPE=openai",
 		providers: []desired{{Name: "openai", Type: "openai", Keys: []string{"k"}, Variables: "@PROVIDER_0_*, @PROVIDER_1_*, @PROVIDER_2_*"}},
 		warnings: []string{
-			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its keys differ and are ignored",
-			"@PROVIDER_2_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its keys differ and are ignored",
+			"@PROVIDER_1_TYPE: its provider equals the provider of @PROVIDER_0_TYPE and is folded into it; its keys differ and are ignored",
+			"@PROVIDER_2_TYPE: its provider equals the provider of @PROVIDER_0_TYPE and is folded into it; its keys differ and are ignored",
 		},
 	},
 	{
@@ -287,7 +287,7 @@ var indexedCases = []environmentCase{
 			"@PROVIDER_1_BEDROCK_ACCESS_KEY=AK @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET=SK @PROVIDER_1_BEDROCK_MODEL=m",
 		providers: []desired{{Name: "anthropic", Type: "anthropic", Variables: "@PROVIDER_0_*, @PROVIDER_1_*", Bedrock: &bedrock{"r", sonnet, haiku, "", ""}}},
 		warnings: []string{
-			"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it; its AWS credentials and models differ and are ignored",
+			"@PROVIDER_1_TYPE: its provider equals the provider of @PROVIDER_0_TYPE and is folded into it; its AWS credentials and models differ and are ignored",
 		},
 	},
 	{

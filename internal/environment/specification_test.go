@@ -68,7 +68,7 @@ var sentenceCases = []environmentCase{
 	{
 		name: "equal hashes fold into one", env: "@PROVIDER_0_TYPE=openai @PROVIDER_1_TYPE=openai",
 		providers: []desired{{Name: "openai", Type: "openai", Variables: "@PROVIDER_0_*, @PROVIDER_1_*"}},
-		warnings:  []string{"@PROVIDER_1_TYPE: its provider equals the one that @PROVIDER_0_TYPE names and is folded into it"},
+		warnings:  []string{"@PROVIDER_1_TYPE: its provider equals the provider of @PROVIDER_0_TYPE and is folded into it"},
 	},
 	{
 		name: "an unknown field, with the nearest known one", env: "@PROVIDER_0_TYPE=openai @PROVIDER_0_BASEURL=x",

@@ -81,7 +81,7 @@ func (p *parser) rejectBedrock(e *entry) {
 // unknownType names the type that the value is most likely a misspelling of, and
 // never the value, which can be a key that is in the wrong place.
 func unknownType(value string) string {
-	message := "the type is none that this version can seed (" + strings.Join(typeNames(), ", ") + "); its provider is skipped"
+	message := "the type is not a type that this version can seed (" + strings.Join(typeNames(), ", ") + "); its provider is skipped"
 	for _, name := range typeNames() {
 		if strings.EqualFold(value, name) {
 			return message + "; write " + name + " in lower case"

@@ -192,7 +192,7 @@ func (p *parser) parseBaseURL(e *entry, field, otherwise string) string {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		p.errorf(v.name, "is not an absolute http or https URL with a host; write it as https://HOST/PATH")
 	} else if provider.MayHoldCredentials(v.value) {
-		p.warnf(v.name, "has userinfo, a query or a fragment, which can hold credentials: they are never shown, and a keyed digest is published in place of the hash; "+
+		p.warnf(v.name, "has userinfo, a query or a fragment, which can hold credentials: they are never shown, and a keyed digest is published instead of the hash; "+
 			"where the provider takes a key, set it as one")
 	}
 	return v.value

@@ -34,7 +34,7 @@ type Holder struct {
 func Of(ctx context.Context, db store.DBTX, pid uint32) (Holders, error) {
 	rows, err := store.On(db).ListHolders(ctx, int32(pid))
 	if err != nil {
-		return nil, fmt.Errorf("look for who holds up session %d: %w", pid, err)
+		return nil, fmt.Errorf("find the sessions that block session %d: %w", pid, err)
 	}
 	holders := make(Holders, len(rows))
 	for i, row := range rows {
@@ -48,7 +48,7 @@ func Of(ctx context.Context, db store.DBTX, pid uint32) (Holders, error) {
 func OfLeadersLock(ctx context.Context, db store.DBTX) (Holders, error) {
 	rows, err := store.On(db).ListLeaderLockHolders(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("look for who holds the leader's lock: %w", err)
+		return nil, fmt.Errorf("find the session that holds the leader's lock: %w", err)
 	}
 	holders := make(Holders, len(rows))
 	for i, row := range rows {
@@ -116,7 +116,7 @@ type Holders []Holder
 // String describes them, the first with its remedy.
 func (hs Holders) String() string {
 	if len(hs) == 0 {
-		return "nobody known"
+		return "an unknown session"
 	}
 	var list []string
 	for _, h := range hs[:min(len(hs), maxShown)] {
@@ -137,7 +137,7 @@ func Lookup(ctx context.Context, config *pgxpool.Config, pid uint32) (Holders, e
 	defer cancel()
 	conn, err := pgx.ConnectConfig(limited, postgres.StatusConfig(config).ConnConfig)
 	if err != nil {
-		return nil, fmt.Errorf("look for who holds up session %d: %w", pid, err)
+		return nil, fmt.Errorf("find the sessions that block session %d: %w", pid, err)
 	}
 	defer func() { _ = conn.Close(limited) }()
 	return Of(limited, conn, pid)

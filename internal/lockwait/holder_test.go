@@ -85,7 +85,7 @@ func TestHolders(t *testing.T) {
 	holders, err := lockwait.Lookup(t.Context(), config, first.PgConn().PID())
 	require.NoError(t, err)
 	require.Empty(t, holders)
-	require.Equal(t, "nobody known", holders.String())
+	require.Equal(t, "an unknown session", holders.String())
 }
 
 // TestPreparedHolders has a transaction that was prepared, which holds a lock.

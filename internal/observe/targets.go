@@ -16,11 +16,11 @@ func NewTargets(version string) *Targets {
 		registry: newRegistry(version),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "provwatch", Name: "target_up",
-			Help: "Whether the target's boot is done and it is watched (1), or not (0).",
+			Help: "Whether the worker has booted and watches the target (1) or not (0).",
 		}, []string{"target"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "provwatch", Name: "target_failures_total",
-			Help: "Times that a target's boot, or later its watch, has failed; each is tried again.",
+			Help: "Failures of a target's boot or watch; the worker retries each.",
 		}, []string{"target"}),
 	}
 	t.registry.MustRegister(t.up, t.failures)

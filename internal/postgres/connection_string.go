@@ -89,11 +89,11 @@ func parseURL(text string) (parsed, string) {
 		// libpq takes a "?" here for a part of the user or the password. In a URL without
 		// userinfo it begins the query.
 		if strings.ContainsAny(userinfo, "/?") || strings.Contains(after, "@") {
-			return nil, "is a URL whose parts cannot be told apart: " + percentEncode
+			return nil, "is a URL whose parts are ambiguous: " + percentEncode
 		}
 		user, password, _ := strings.Cut(userinfo, ":")
 		if strings.ContainsAny(user, "#[]") {
-			return nil, "is a URL whose parts cannot be told apart: " + percentEncode
+			return nil, "is a URL whose parts are ambiguous: " + percentEncode
 		}
 		if !settings.decode("user", user) || !settings.decode("password", password) {
 			return nil, "is a URL with a % that is not followed by two hexadecimal digits: " + percentEncode

@@ -88,7 +88,7 @@ func checkValue(name, value string) (reason string) {
 		values = []string{"tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"}
 	}
 	if chosen && !slices.Contains(values, value) {
-		return fmt.Sprintf("has a value of %s that is none of %s", name, strings.Join(choices[name], ", "))
+		return fmt.Sprintf("has a value of %s that is not one of %s", name, strings.Join(choices[name], ", "))
 	}
 	if _, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32); number && err != nil {
 		return strings.TrimSpace(fmt.Sprintf("has a value of %s that is not a whole number %s", name, unit))

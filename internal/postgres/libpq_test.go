@@ -60,7 +60,7 @@ func TestLibpqKeywords(t *testing.T) {
 		require.Equal(t, "provwatch", connect(t, place))
 		t.Setenv("PGSSLMODE", "bogus")
 		_, err := postgres.ParseURL(place)
-		require.EqualError(t, err, "PGSSLMODE has a value of sslmode that is none of disable, allow, prefer, require, verify-ca, verify-full")
+		require.EqualError(t, err, "PGSSLMODE has a value of sslmode that is not one of disable, allow, prefer, require, verify-ca, verify-full")
 		t.Setenv("PGSSLMODE", "")
 		t.Setenv("PGSSLCRL", "/a")
 		_, err = postgres.ParseURL(place)

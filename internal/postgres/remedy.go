@@ -60,7 +60,7 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 	case errors.As(err, &authority):
 		return "the server's certificate must be signed by a CA of the file sslrootcert (PGSSLROOTCERT)", true
 	case errors.As(err, &hostname):
-		return "connect by a host name that is in the server's certificate, or give it one that has this name", true
+		return "connect by a host name that is in the server's certificate, or issue a certificate with this name", true
 	case errors.As(err, &invalid):
 		return "renew the server's certificate, or that of its CA", true
 	// The last two have no types. With sslmode=prefer a server without TLS is then
@@ -74,7 +74,7 @@ func diagnose(err error, config *pgxpool.Config) (remedy string, final bool) {
 	case isReadAgain(pg):
 		return pg.Hint, false
 	case strings.Contains(pg.Message, "unsupported startup parameter"):
-		return "the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET) in place of that, or connect to the server itself", true
+		return "the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET) instead, or connect to the server itself", true
 	case isUnknownRole(pg):
 		return remedies.user, true
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:

@@ -48,7 +48,7 @@ func (s Source) read() (string, error) {
 	text := strings.TrimSpace(string(content))
 	clear(content)
 	if text == "" {
-		return "", fmt.Errorf("%s is empty, and should say which database to watch", s.Path)
+		return "", fmt.Errorf("%s is empty; it must hold the connection string", s.Path)
 	}
 	return text, nil
 }

@@ -44,7 +44,7 @@ func (databaseSide) take(ctx context.Context, tx pgx.Tx, step seed.Step, _ encry
 		return outcome, fmt.Errorf("%w; that cannot be accepted with --compat=upstream-credentials, since nothing is stored of credentials that it could be tied to; "+
 			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())
 	case observed.Unreadable != nil, observed.Kind == drift.NotComparable:
-		return outcome, fmt.Errorf("its row cannot be compared, hence not accepted: %w", cmp.Or(observed.Unreadable, observed.UnreadableCredentials))
+		return outcome, fmt.Errorf("its row cannot be compared and is not accepted: %w", cmp.Or(observed.Unreadable, observed.UnreadableCredentials))
 	case step.Accepted():
 		outcome.AlreadyAccepted = true
 		return outcome, nil

@@ -156,7 +156,7 @@ func (w write) updateRow(ctx context.Context, queries *store.Queries, sealer dbc
 	err := queries.WriteProviders(ctx, func() error {
 		updated, err := queries.UpdateProvider(ctx, step.Observation.ProviderID, columns)
 		if err == nil && updated != 1 {
-			err = errors.New("it is gone")
+			err = errors.New("the row no longer exists")
 		}
 		return err
 	})

@@ -102,7 +102,7 @@ func TestTakingTheEnvironmentNeedsAKeyForSecretsAlone(t *testing.T) {
 	_, err = reconcile.TakeEnv(t.Context(), pool, noKeys, openai("https://h/", "sk-stored"), false, true, "operator:test")
 	require.ErrorContains(t, err, "its credentials cannot be compared: encrypted with key "+key.Digest())
 	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, openai("https://h/", "sk-stored"), true, "operator:test")
-	require.ErrorContains(t, err, "its row cannot be compared, hence not accepted")
+	require.ErrorContains(t, err, "its row cannot be compared and is not accepted")
 	// What leaves secrets alone needs no key.
 	_, err = reconcile.TakeEnv(t.Context(), pool, noKeys, openai("https://other/", "sk-other"), false, false, "operator:test")
 	require.NoError(t, err)

@@ -60,7 +60,7 @@ func signOf(action seed.Action) sign {
 	case seed.StickyDeleted:
 		return sign{"-", status.SoftDeleted.Label() + ", stays so", red}
 	case seed.Accepted:
-		return sign{"=", "drift accepted", faint}
+		return sign{"=", status.Accepted.Label(), faint}
 	case seed.Unsupported:
 		return sign{"?", "type not in the database's enum, skipped", yellow}
 	default:
@@ -124,9 +124,10 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 	if done {
 		lead, insert = "Done", "inserted"
 	}
-	_, err := fmt.Fprintf(p.out, "%s: %d %s, %d drifted, %d not comparable, %d soft-deleted, %d unchanged, %d accepted, %d skipped.\n",
-		lead, plan.Count(seed.Insert), insert, plan.Count(seed.Drifted), plan.Count(seed.NotComparable), plan.Count(seed.StickyDeleted),
-		plan.Count(seed.Unchanged), plan.Count(seed.Accepted), plan.Count(seed.Unsupported))
+	_, err := fmt.Fprintf(p.out, "%s: %d %s, %d %s, %d %s, %d %s, %d unchanged, %d %s, %d skipped.\n",
+		lead, plan.Count(seed.Insert), insert, plan.Count(seed.Drifted), status.Drifted.Label(),
+		plan.Count(seed.NotComparable), status.NotComparable.Label(), plan.Count(seed.StickyDeleted), status.SoftDeleted.Label(),
+		plan.Count(seed.Unchanged), plan.Count(seed.Accepted), status.Accepted.Label(), plan.Count(seed.Unsupported))
 	return err
 }
 
@@ -160,7 +161,7 @@ func (p *Printer) delivery(d Delivery) (err error) {
 	case Staged:
 		_, err = fmt.Fprintln(p.out, "Audit entries are staged. No worker runs; the next one delivers them.")
 	case Undetermined:
-		_, err = fmt.Fprintln(p.out, "Audit entries are staged. It is not known whether a worker runs; one that runs delivers them, or else the next one.")
+		_, err = fmt.Fprintln(p.out, "Audit entries are staged. It is not known whether a worker runs; a running worker delivers them, or else the next worker.")
 	case Delivered:
 	}
 	return err
@@ -287,7 +288,7 @@ func (p *Printer) Schema(s schema.Status, lacks, done []string) error {
 	case s.Foreign:
 		made = "another program"
 	case len(s.Applied) == 0:
-		made = "nobody yet, provwatch will"
+		made = "nothing yet, provwatch will create them"
 	}
 	state := p.paint(green, "up to date")
 	switch {
@@ -299,10 +300,10 @@ func (p *Printer) Schema(s schema.Status, lacks, done []string) error {
 	if len(done) > 0 {
 		state += ", migrated now"
 	}
-	_, err := fmt.Fprintf(p.out, "Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %s\n  publication: %s\n  provider tables made by: %s\n",
+	_, err := fmt.Fprintf(p.out, "Schema %s.\n  migrations applied: %s\n  migrations pending: %s\n  triggers: %s\n  publication: %s\n  provider tables created by: %s\n",
 		state, list(s.Applied), list(s.Pending), yesNo(s.Triggers), yesNo(s.Publication), made)
 	if err == nil && len(lacks) > 0 {
-		_, err = fmt.Fprintf(p.out, "  to be done by \"worker migrate\": %s\n", strings.Join(lacks, ", "))
+		_, err = fmt.Fprintf(p.out, "  pending for \"worker migrate\": %s\n", strings.Join(lacks, ", "))
 	}
 	return err
 }

@@ -52,6 +52,6 @@ func (p *Printer) SinkRetries(asked int64) error {
 	if p.json {
 		return p.encode(map[string]any{"asked": asked})
 	}
-	_, err := fmt.Fprintf(p.out, "The worker that leads is to send %s again; \"worker sinks list\" shows those that it still has.\n", english.Plural(int(asked), "dead letter", ""))
+	_, err := fmt.Fprintf(p.out, "The leader will retry %s; \"worker sinks list\" shows the remaining ones.\n", english.Plural(int(asked), "dead letter", ""))
 	return err
 }

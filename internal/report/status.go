@@ -106,7 +106,7 @@ func (p *Printer) watching(d status.Database) error {
 		if d.Replica.ReplayedAt != nil {
 			upTo = ", up to a commit at " + d.Replica.ReplayedAt.Format(time.RFC3339)
 		}
-		add("Replica:", "what it has replayed%s; only the primary knows who watches", upTo)
+		add("Replica:", "what it has replayed%s; only the primary knows which workers watch", upTo)
 	}
 	switch leader := d.Leader(); {
 	case d.Replica != nil:

@@ -47,7 +47,7 @@ func (p *Printer) Verification(plan seed.Plan) error {
 	}
 	besides := ""
 	if n := len(NotComparable(plan)); n > 0 {
-		besides = fmt.Sprintf(", %d not comparable", n)
+		besides = fmt.Sprintf(", %d %s", n, status.NotComparable.Label())
 	}
 	_, err := fmt.Fprintf(p.out, "%d of %s %s%s.\n", drifts, english.Plural(all, "provider", ""), verb, besides)
 	return err

@@ -121,10 +121,10 @@ func look(ctx context.Context, db store.DBTX) (Status, error) {
 	switch {
 	case found.Providers != found.ProviderKeys:
 		return Status{}, &UnusableError{Reason: "only one of the tables ai_providers and ai_provider_keys is there; " +
-			"check the search_path, or finish what made or dropped the other"}
+			"check the search_path, or finish the migration that created or dropped the other"}
 	case !found.Providers && len(status.Applied) > 0:
-		return Status{}, &UnusableError{Reason: "the tables ai_providers and ai_provider_keys are gone, or not on the search_path; " +
-			"restore them, or drop the schema provwatch to start anew"}
+		return Status{}, &UnusableError{Reason: "the tables ai_providers and ai_provider_keys do not exist, or are not on the search_path; " +
+			"restore them, or drop the schema provwatch to start over"}
 	case found.Providers:
 		if err := checkColumns(details); err != nil {
 			return Status{}, err

@@ -77,7 +77,7 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
 // need not know of it.
 func LogUnheard(ctx context.Context, logger *slog.Logger, p Plan) {
 	if n := p.Count(Insert); n > 0 {
-		logger.InfoContext(ctx, "a running gateway may not use the seeded providers yet", "inserted", n,
+		logger.InfoContext(ctx, "a running gateway might not use the seeded providers yet", "inserted", n,
 			"remedy", "restart it, or change a provider through its API; one built before September 2026 hears --announce-seed")
 	}
 }

@@ -32,7 +32,7 @@ func (s State) Label() string {
 	case InSync:
 		return "in sync"
 	case NotComparable:
-		return "cannot be compared"
+		return "not comparable"
 	default:
 		return string(s)
 	}

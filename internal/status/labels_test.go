@@ -14,13 +14,13 @@ import (
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[status.State]string{
-		status.Drifted: "drifted", status.NotComparable: "cannot be compared", status.SoftDeleted: "soft-deleted", status.DBOnly: "unmanaged",
+		status.Drifted: "drifted", status.NotComparable: "not comparable", status.SoftDeleted: "soft-deleted", status.DBOnly: "unmanaged",
 		status.Unverified: "not verified yet", status.Accepted: "accepted", status.InSync: "in sync",
 	} {
 		require.Equal(t, want, state.Label())
 	}
 	for kind, want := range map[drift.Kind]string{
-		drift.Deleted: "soft-deleted", drift.InSync: "in sync", drift.NotComparable: "cannot be compared", drift.Missing: "missing", drift.Gap: "gap",
+		drift.Deleted: "soft-deleted", drift.InSync: "in sync", drift.NotComparable: "not comparable", drift.Missing: "missing", drift.Gap: "gap",
 	} {
 		require.Equal(t, want, status.KindLabel(kind))
 	}

@@ -128,7 +128,7 @@ func (q *Queries) RegisterKey(ctx context.Context, keys *dbcrypt.Ring) (digest s
 			return row.Active, nil
 		}
 	}
-	return "", errors.New("register a key in dbcrypt_keys: others register keys all the while")
+	return "", errors.New("register a key in dbcrypt_keys: other workers keep registering keys")
 }
 
 // maxFormer is how many pairs of a provider and a key a [dbcrypt.FormerKeysetError] names.

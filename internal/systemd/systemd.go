@@ -172,6 +172,6 @@ func (m *Member) Status(text string) {
 func (s *Service) send(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil && !s.failed {
 		s.failed = true
-		s.logger.Warn("the service manager cannot be told", "error", fmt.Errorf("send %s to NOTIFY_SOCKET: %w", state, err))
+		s.logger.Warn("could not notify the service manager", "error", fmt.Errorf("send %s to NOTIFY_SOCKET: %w", state, err))
 	}
 }

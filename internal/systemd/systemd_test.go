@@ -128,5 +128,5 @@ func TestWithoutAServiceManagerNothingIsSent(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
 	m.Stopping()
 	m.Status("x")
-	require.Equal(t, 1, strings.Count(log.String(), "cannot be told"), "once")
+	require.Equal(t, 1, strings.Count(log.String(), "could not notify the service manager"), "once")
 }

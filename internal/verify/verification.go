@@ -26,7 +26,7 @@ type verification struct {
 
 var (
 	// errRace says that other workers keep recording.
-	errRace = errors.New("record drift: another worker records all the while")
+	errRace = errors.New("record drift: another worker keeps recording")
 	// errReplaced is returned when a reload has replaced the environment of a verification.
 	errReplaced = errors.New("the environment was replaced meanwhile")
 )

@@ -82,7 +82,7 @@ type version struct {
 }
 
 // errSchema says that a table of the stream lacks what is needed of it.
-var errSchema = errors.New("the provider table in the WAL is not as it has to be")
+var errSchema = errors.New("the provider table in the WAL has an unexpected form")
 
 // markerPrefix distinguishes our own WAL messages from those of other programs.
 const markerPrefix = "provwatch"

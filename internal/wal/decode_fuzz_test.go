@@ -29,7 +29,7 @@ func FuzzDecodeStream(f *testing.F) {
 var decodingErrors = regexp.MustCompile(`^(a message of the replication stream cannot be parsed` +
 	`|the replication stream (has a change outside a transaction|begins a transaction inside another|commits another transaction than it began` +
 	`|(changes|truncates) a table that it did not describe)` +
-	`|the provider table in the WAL is not as it has to be: (it has no column [a-z_]+|an id is not a uuid|an? (name|type|base_url) is null` +
+	`|the provider table in the WAL has an unexpected form: (it has no column [a-z_]+|an id is not a uuid|an? (name|type|base_url) is null` +
 	`|(enabled|deleted) is not true or false))$`)
 
 // checkDecoding decodes messages, applies what they complete to a mirror, and

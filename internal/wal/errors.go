@@ -78,18 +78,18 @@ func asUnusable(err error) *UnusableError {
 	var schemaError *schema.UnusableError
 	switch {
 	case errors.As(err, &schemaError) && !postgres.IsConnectionLoss(err):
-		return &UnusableError{Reason: "the publication cannot be made sure of", Err: err}
+		return &UnusableError{Reason: "could not create the publication", Err: err}
 	case !errors.As(err, &pg), postgres.IsLoginRefused(err): // as in a rotation, of all connections
 		return nil
 	}
 	switch {
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
-		return &UnusableError{Reason: "the role may not open a replication connection; pg_hba.conf must let it", Err: err}
+		return &UnusableError{Reason: "the role cannot open a replication connection; allow it in pg_hba.conf", Err: err}
 	case pg.Code == pgerrcode.FeatureNotSupported && pg.Routine == "", pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "replication"):
 		// As of a pooler, which refuses the parameter of that name. The server's own
 		// errors name a routine: this code is that of a statement which was prepared
 		// before a table was made again as well, and passes with the next attempt.
-		return &UnusableError{Reason: "no replication connection is taken at this address; connect to the server itself and not to a pooler", Err: err}
+		return &UnusableError{Reason: "this address does not accept replication connections; connect to the server itself, not to a pooler", Err: err}
 	}
 	return nil
 }

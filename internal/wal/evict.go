@@ -41,8 +41,8 @@ func (e *HeldError) Error() string {
 		return fmt.Sprintf("replication slot %s is held by %s, which is another role's: %v; "+
 			"let all workers of a database be one role, or grant theirs pg_signal_backend", e.Slot, e.Holder, e.Err)
 	}
-	return fmt.Sprintf("replication slot %s is held by %s, which does not end though the server was told to end it; "+
-		"let its process go on if it is stopped, else restart the server", e.Slot, e.Holder)
+	return fmt.Sprintf("replication slot %s is held by %s, which did not end after pg_terminate_backend; "+
+		"resume its process if it is stopped, else restart the server", e.Slot, e.Holder)
 }
 
 func (e *HeldError) Unwrap() error { return e.Err }
@@ -99,7 +99,7 @@ func (e *eviction) report(ctx context.Context, held *HeldError) error {
 	}
 	held.Holder = found
 	if e.reported == nil {
-		e.reported = e.activity.Begin(fmt.Sprintf("%s, which holds replication slot %s and is to end,", found, e.slot), 0)
+		e.reported = e.activity.Begin(fmt.Sprintf("%s, which holds replication slot %s and must end,", found, e.slot), 0)
 	}
 	return nil
 }

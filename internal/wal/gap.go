@@ -8,7 +8,7 @@ import (
 	"provwatch/internal/store"
 )
 
-const slotGone = "the replication slot is gone"
+const slotGone = "the replication slot no longer exists"
 
 // whyGap returns why the slot does not go on from the stored position, empty when it does:
 // changes may have passed unseen. slot is nil where there is none, and system the server's
@@ -27,7 +27,7 @@ func whyGap(server Server, system int64, position store.ReadWALPositionRow, slot
 	case slot == nil:
 		return slotGone
 	case !slot.IsOurs:
-		return "the replication slot is not as the worker makes it: somebody else has created one of its name"
+		return "another client created a replication slot of this name"
 	}
 	if lost := whyLost(*slot); lost != "" {
 		return lost
@@ -35,10 +35,10 @@ func whyGap(server Server, system int64, position store.ReadWALPositionRow, slot
 	// What is confirmed was stored before.
 	confirmed, err := pglogrepl.ParseLSN(slot.ConfirmedFlushLsn)
 	if err != nil {
-		return "the replication slot has confirmed nothing: somebody else has created one of its name"
+		return "the replication slot has confirmed nothing: another client created a slot of this name"
 	}
 	if stored, err := pglogrepl.ParseLSN(position.AppliedLsn); err == nil && confirmed > stored {
-		return fmt.Sprintf("the replication slot is at %s and the worker was at %s: somebody else has advanced, read or created it, or the database was restored", confirmed, stored)
+		return fmt.Sprintf("the replication slot is at %s and the worker was at %s: another client advanced, read or created it, or the database was restored", confirmed, stored)
 	}
 	return ""
 }
@@ -52,7 +52,7 @@ func whyLost(slot store.InspectSlotRow) string {
 	case "", "wal_removed":
 		return "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"
 	case "idle_timeout":
-		return "the server has invalidated the replication slot, which nobody read for too long (idle_replication_slot_timeout)"
+		return "the server has invalidated the replication slot, which was not read for too long (idle_replication_slot_timeout)"
 	case "wal_level_insufficient":
 		return "the server has invalidated the replication slot, since its wal_level was not logical"
 	case "rows_removed", "conflicting":

@@ -23,7 +23,7 @@ func TestWhyGap(t *testing.T) {
 		"a server not noted":   {func(p *store.ReadWALPositionRow, _ *store.InspectSlotRow) { p.SystemIdentifier = 0 }, ""},
 		"the future":           {func(p *store.ReadWALPositionRow, _ *store.InspectSlotRow) { p.IsFuture = true }, "0/20 is ahead of the server's WAL"},
 		"a slot behind":        {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "0/1F" }, ""},
-		"a slot ahead":         {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "0/21" }, "at 0/21 and the worker was at 0/20: somebody else has advanced, read or created it, or the database was restored"},
+		"a slot ahead":         {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "0/21" }, "at 0/21 and the worker was at 0/20: another client advanced, read or created it, or the database was restored"},
 		"a physical slot":      {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.IsOurs = false }, "not as the worker makes it"},
 		"one that has nothing": {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "" }, "confirmed nothing"},
 		"lost before 16":       {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.WalStatus = "lost" }, "(max_slot_wal_keep_size)"},

@@ -117,7 +117,7 @@ func (m *monitor) check(ctx context.Context) error {
 		return fmt.Errorf("look at the publication: %w", err)
 	}
 	if !published {
-		const reason = "the provider tables are no longer published as they have to be: one was made again, or somebody changed the publication"
+		const reason = "the provider tables are no longer published as required: a table was created again, or the publication was changed"
 		// It is a gap too if the tables can be published by the next worker alone.
 		if err := markGap(ctx, m.pool, m.term, reason); err != nil {
 			return err

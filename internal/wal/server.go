@@ -94,5 +94,5 @@ func mayNotReplicate(found store.InspectReplicationRow) *UnusableError {
 	if found.IsRds {
 		remedy = "GRANT rds_replication TO " + role + ";"
 	}
-	return &UnusableError{RoleOnly: true, Reason: "the role may not replicate; " + remedy}
+	return &UnusableError{RoleOnly: true, Reason: "the role cannot replicate; " + remedy}
 }

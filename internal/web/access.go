@@ -44,7 +44,7 @@ func ReadToken(path string) (secret.Text, error) {
 		return secret.Text{}, errors.New("the token must be one line of printable ASCII without spaces")
 	}
 	if len(token) < minToken {
-		return secret.Text{}, fmt.Errorf("the token must have %d characters or more, such as those that \"openssl rand -hex 32\" prints", minToken)
+		return secret.Text{}, fmt.Errorf("the token must have %d characters or more, such as the output of \"openssl rand -hex 32\"", minToken)
 	}
 	return secret.New(token), nil
 }
@@ -54,7 +54,7 @@ const (
 		"Start the worker with --http-token-file FILE, or bind --http-addr to 127.0.0.1.\n"
 	refusedHost = "This page is served without a token under the names localhost, 127.0.0.1 and [::1] only.\n" +
 		"Use one of them, or start the worker with --http-token-file FILE.\n"
-	refusedSite  = "Another site's page may not load this.\n"
+	refusedSite  = "Pages of other sites cannot load this page.\n"
 	refusedToken = "This page needs the token of --http-token-file, as a bearer token or as the password of any user.\n"
 )
 

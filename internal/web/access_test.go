@@ -31,7 +31,7 @@ func TestWhoMaySeeThePage(t *testing.T) {
 		"on loopback by a name that leads here": {local, host("attacker.example:9464"), 403, "--http-token-file"},
 		"on loopback by a name like ours":       {local, host("localhost.attacker.example"), 403, "--http-token-file"},
 		"on loopback by another address":        {local, host("192.0.2.1:9464"), 403, "--http-token-file"},
-		"on loopback, part of another site":     {local, header("Sec-Fetch-Site", "cross-site"), 403, "Another site"},
+		"on loopback, part of another site":     {local, header("Sec-Fetch-Site", "cross-site"), 403, "Pages of other sites"},
 		"on loopback, linked from elsewhere": {local, func(r *http.Request) {
 			r.Header.Set("Sec-Fetch-Site", "cross-site")
 			r.Header.Set("Sec-Fetch-Mode", "navigate")

@@ -127,7 +127,7 @@ func (e *events) drop(c *client) {
 }
 
 var (
-	errFull   = errors.New("too many have the page open")
+	errFull   = errors.New("too many clients have the page open")
 	errClosed = errors.New("the worker is stopping")
 )
 

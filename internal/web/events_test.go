@@ -70,7 +70,7 @@ func TestStreamsAreLimitedAndThoseThatEndMakeRoom(t *testing.T) {
 	}
 	code, lines := stream(t, t.Context(), server)
 	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.Equal(t, "too many have the page open", <-lines)
+	require.Equal(t, "too many clients have the page open", <-lines)
 	cancel()
 	for _, lines := range all {
 		for range lines {

@@ -169,7 +169,7 @@ func (p *Page) collect(ctx context.Context, query status.Query) (status.Status, 
 			defer func() { <-p.turn }()
 		case <-limited.Done():
 			p.flights.Forget(key)
-			return nil, errors.New("too many want to see the page at once; reload it")
+			return nil, errors.New("too many requests for the page at once; reload it")
 		}
 		p.flights.Forget(key)
 		return p.Collect(limited, query)

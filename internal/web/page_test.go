@@ -121,9 +121,9 @@ func TestThePageListsWhatCannotBeCompared(t *testing.T) {
 	_, body := get(t, server, "/")
 	require.Contains(t, body, "Providers that cannot be compared.")
 	require.Contains(t, body, "aws: &lt;b&gt;the reason")
-	require.Contains(t, text(body), "1 ! cannot be compared")
+	require.Contains(t, text(body), "1 ! not comparable")
 	require.Contains(t, body, `href="./?state=not_comparable#providers"`)
-	require.Contains(t, text(body), "aws ! cannot be compared")
+	require.Contains(t, text(body), "aws ! not comparable")
 }
 
 func TestTheQueryIsTakenFromTheAddressAndTheLinksKeepIt(t *testing.T) {

@@ -265,7 +265,7 @@ func summary(s status.Status) string {
 		return "There are no providers."
 	}
 	drifting := s.Counts[status.Drifted] + s.Counts[status.SoftDeleted]
-	return fmt.Sprintf("Drifted or soft-deleted: %d of %s.", drifting, english.Plural(s.Total(), "provider", ""))
+	return fmt.Sprintf("Drifted or %s: %d of %s.", status.SoftDeleted.Label(), drifting, english.Plural(s.Total(), "provider", ""))
 }
 
 func leaderText(d status.Database, w status.Worker) string {

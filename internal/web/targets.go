@@ -255,7 +255,7 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 		})
 	}
 	v.Urgent = counts[notReady] + counts[drifting]
-	v.Summary = fmt.Sprintf("Targets not ready: %d of %d. Providers drifted or soft-deleted: %d.", counts[notReady], len(targets), drifts)
+	v.Summary = fmt.Sprintf("Targets not ready: %d of %d. Providers %s or %s: %d.", counts[notReady], len(targets), status.Drifted.Label(), status.SoftDeleted.Label(), drifts)
 	what := "Targets"
 	if q.State != "" {
 		what += " " + targetStates[slices.IndexFunc(v.Counts, func(c targetCount) bool { return c.Selected })].Label
@@ -306,7 +306,7 @@ func viewOf(t Target, state targetState) targetView {
 		v.Providers += ", the leader knows how they are"
 	}
 	if n := t.Worker.NotComparableTotal; n > 0 {
-		v.Providers += fmt.Sprintf(", %d not comparable", n)
+		v.Providers += fmt.Sprintf(", %d %s", n, status.NotComparable.Label())
 	}
 	return v
 }

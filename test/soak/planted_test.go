@@ -26,13 +26,13 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 			s.streamed(third, s.alert(disabled, third)...)
 			// In a gap it is enabled: one look after it says so.
 			s.commit(s.update(true)...)
-			s.commit(s.position("UPDATE", third, "the replication slot is gone"))
+			s.commit(s.position("UPDATE", third, "the replication slot no longer exists"))
 			s.commit(s.restart()...)
 			s.streamed(s.now, s.alert(resolved, 0)...)
 			// In another it is disabled; then a transaction changes nothing of it, and
 			// the next one enables it before anything has looked.
 			s.commit(s.update(false)...)
-			s.commit(s.position("UPDATE", s.now, "the replication slot is gone"))
+			s.commit(s.position("UPDATE", s.now, "the replication slot no longer exists"))
 			s.commit(s.restart()...)
 			s.streamed(s.commit(s.update(false)...))
 			s.streamed(s.commit(s.update(true)...))
@@ -116,7 +116,7 @@ func TestTheCheckerKnowsWhichGapComesOfItself(t *testing.T) {
 	s.commit(rows...)
 	require.True(t, s.c.hasCause(unread(id)))
 	require.False(t, s.c.hasCause(unread("11111111-0000-0000-0000-000000000002")))
-	require.False(t, s.c.hasCause(reset{reason: "the replication slot is gone"}))
+	require.False(t, s.c.hasCause(reset{reason: "the replication slot no longer exists"}))
 }
 
 func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
@@ -144,7 +144,7 @@ func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
 			s.streamed(second, s.alert(resolved, 0)...)
 		}, ruleDoubled},
 		"a gap that is not a row": {"wal", func(s *script, _, second position) {
-			s.commit(s.position("UPDATE", second, "the replication slot is gone"))
+			s.commit(s.position("UPDATE", second, "the replication slot no longer exists"))
 			s.commit(s.position("UPDATE", s.now, ""))
 		}, ruleGap},
 		"a certain rewind":     {"wal", func(s *script, _, second position) { s.commit(s.rewind(true)) }, ruleRewind},

@@ -82,7 +82,7 @@
       say("Live updates are off", "off"); // the page is fetched from time to time all the same
       refresh();
     } else {
-      say("Disconnected, trying again", "off");
+      say("Disconnected, retrying", "off");
     }
   });
   document.addEventListener("visibilitychange", () => {
