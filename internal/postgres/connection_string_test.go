@@ -60,7 +60,7 @@ func TestParseRefusesWhatIsNoConnectionStringAndNamesTheCause(t *testing.T) {
 		"password= host=h user=S3cretQz7vLk9x": "without a value", "host=h dbname=\x00S3cretQz7vLk9x": "NUL", "host=h port=S3cretQz7vLk9x": "port",
 		"host=h sslmode=S3cretQz7vLk9x": "a value of sslmode that is not one of disable, allow, prefer, require, verify-ca, verify-full", "postgres://h/d?sslmode=S3cretQz7vLk9x": "a value of sslmode",
 		"host=h connect_timeout=S3cretQz7vLk9x": "a value of connect_timeout that is not a whole number of seconds", "host=h target_session_attrs=S3cretQz7vLk9x": "a value of target_session_attrs",
-		"host=h keepalives_idle=S3cretQz7vLk9x": "a value of keepalives_idle", "host=h ssl_min_protocol_version=S3cretQz7vLk9x": "none of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3",
+		"host=h keepalives_idle=S3cretQz7vLk9x": "a value of keepalives_idle", "host=h ssl_min_protocol_version=S3cretQz7vLk9x": "not one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3",
 		"host=h hostaddr=S3cretQz7vLk9x": "a hostaddr that is not an IP address", "host=h,i hostaddr=127.0.0.1": "1 addresses in hostaddr for 2 hosts",
 		"host=h sslcrl=S3cretQz7vLk9x": "not checked for revocation", "host=h sslcrldir=/S3cretQz7vLk9x": "not checked for revocation", "host=h gssencmode=require": "by sslmode",
 		"host=h requirepeer=S3cretQz7vLk9x": "requirepeer, which cannot be honoured", "host=h scram_client_key=S3cretQz7vLk9x": "a password is needed", "host=h oauth_client_id=S3cretQz7vLk9x": "OAuth",

@@ -44,7 +44,7 @@ func TestAProviderThatCannotBeComparedIsNoDrift(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, New(&out, false, false).Verification(plan))
 	printed := strings.Join(strings.Fields(out.String()), " ")
-	require.Contains(t, printed, "aws cannot be compared settings bedrock cannot be compared: the reason")
+	require.Contains(t, printed, "aws not comparable settings bedrock cannot be compared: the reason")
 	require.Contains(t, printed, "1 of 4 providers drifts, 1 not comparable.")
 	out.Reset()
 	require.NoError(t, New(&out, true, false).Verification(plan))

@@ -43,8 +43,8 @@ func refuseStrangers(ctx context.Context, db store.DBTX) error {
 		for _, s := range strangers {
 			list = append(list, fmt.Sprintf("%q %s", s.Role, s.How))
 		}
-		return &UnusableError{Reason: "the schema provwatch is open to roles that are neither this one nor an owner of the database or of the provider tables (" +
-			strings.Join(list, ", ") + "), and what is in it can be planted; look at it, then drop it, or let the owner of the provider tables own it " +
+		return &UnusableError{Reason: "the schema provwatch is open to roles other than this one, the database's owner and the provider tables' owner (" +
+			strings.Join(list, ", ") + "), which can plant objects in it; look at it, then drop it, or let the owner of the provider tables own it " +
 			"and all that is in it, and revoke CREATE on it"}
 	}
 	return nil

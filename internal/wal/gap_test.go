@@ -24,7 +24,7 @@ func TestWhyGap(t *testing.T) {
 		"the future":           {func(p *store.ReadWALPositionRow, _ *store.InspectSlotRow) { p.IsFuture = true }, "0/20 is ahead of the server's WAL"},
 		"a slot behind":        {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "0/1F" }, ""},
 		"a slot ahead":         {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "0/21" }, "at 0/21 and the worker was at 0/20: another client advanced, read or created it, or the database was restored"},
-		"a physical slot":      {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.IsOurs = false }, "not as the worker makes it"},
+		"a physical slot":      {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.IsOurs = false }, "another client created a replication slot of this name"},
 		"one that has nothing": {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.ConfirmedFlushLsn = "" }, "confirmed nothing"},
 		"lost before 16":       {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.WalStatus = "lost" }, "(max_slot_wal_keep_size)"},
 		"removed":              {func(_ *store.ReadWALPositionRow, s *store.InspectSlotRow) { s.Invalidation = "wal_removed" }, "(max_slot_wal_keep_size)"},

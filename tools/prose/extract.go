@@ -38,7 +38,7 @@ var (
 	endOfLine  = regexp.MustCompile(`([.:;?!]["')*]*)\s+`)
 	shellNotes = regexp.MustCompile(`^\s*#(?:!.*|\s?(.*))$`)
 	queryName  = regexp.MustCompile(`^name: \w+ :\w+$`) // which sqlc reads
-	shouted    = regexp.MustCompile(`^\s*[A-Z]{3,}\b`) // the beginning of a statement of SQL
+	shouted    = regexp.MustCompile(`^\s*[A-Z]{3,}\b`)  // the beginning of a statement of SQL
 	sqlNotes   = regexp.MustCompile(`^\s*--\s?(.*)$`)
 )
 
@@ -243,7 +243,7 @@ func goTexts(files *token.FileSet, file *ast.File) []paragraph {
 		}
 		begins := files.Position(n.Pos()).Line
 		for part := range strings.SplitSeq(code.ReplaceAllString(text, "X"), "\n") {
-			if strings.TrimSpace(part) == "" || strings.HasPrefix(part, "  ") {
+			if strings.TrimSpace(part) == "" || strings.HasPrefix(part, "  ") || strings.HasPrefix(part, "\t") {
 				c.end()
 				continue
 			}
