@@ -2,7 +2,6 @@ package dbcrypt
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -202,12 +201,4 @@ func (s Sealer) SealSettings(plain secret.Text, credentials bool) (stored, keyID
 		return plain.Reveal(), "", nil
 	}
 	return s.Seal(plain)
-}
-
-// IsUnusable reports whether err is of keys that do not go with the database's, or
-// that are missing.
-func IsUnusable(err error) bool {
-	var unusable *UnusableError
-	var missing *NeedsKeyError
-	return errors.As(err, &unusable) || errors.As(err, &missing)
 }

@@ -75,7 +75,9 @@ type Server struct {
 	socketDir string
 	port      int
 	version   string
-	adopted   bool
+	// adopted reports whether the server was found running, left behind by a worker that
+	// did not stop it. Such a server keeps the settings that it was started with.
+	adopted bool
 
 	mu   sync.Mutex
 	lock *os.File // nil once stopped
@@ -160,11 +162,6 @@ func (s *Server) ConnString() string { return connString(s.socketDir, s.port, su
 
 // Version returns the server's version, such as "15.14".
 func (s *Server) Version() string { return s.version }
-
-// Adopted reports whether the server was found running, left behind by a
-// worker that did not stop it. Such a server keeps the settings that it was
-// started with.
-func (s *Server) Adopted() bool { return s.adopted }
 
 // Stop stops the server (a fast shutdown: clients are disconnected, a
 // checkpoint is written), waits for its end and gives up the lock of the data

@@ -167,7 +167,7 @@ func TestDataOutliveARestart(t *testing.T) {
 	// Characters that a shell and a connection string take for their own.
 	dir := filepath.Join(tempDir(t), `it's $HOME, "a\b"`)
 	s := start(t, testOptions(dir))
-	require.False(t, s.Adopted())
+	require.False(t, s.adopted)
 	require.Regexp(t, `^\d+\.\d+`, s.Version())
 	require.Equal(t, "1", query(t, s.ConnString(), "WITH x AS (SELECT 1) SELECT count(*)::text FROM x"))
 	conn, err := pgx.Connect(t.Context(), s.ConnString())
@@ -226,7 +226,7 @@ func TestAServerLeftBehindByAKilledWorkerIsAdopted(t *testing.T) {
 	o := testOptions(dir)
 	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	s := start(t, o)
-	require.True(t, s.Adopted())
+	require.True(t, s.adopted)
 	require.Equal(t, port, query(t, s.ConnString(), "SHOW port"))
 	require.Contains(t, log.String(), "adopting")
 	require.NoError(t, s.Stop(t.Context()))
@@ -260,7 +260,7 @@ func TestAServerThatWasKilledRecovers(t *testing.T) {
 	require.FileExists(t, filepath.Join(dir, "pgdata", "postmaster.pid"))
 
 	s = start(t, testOptions(dir))
-	require.False(t, s.Adopted())
+	require.False(t, s.adopted)
 	require.Equal(t, "provwatch", query(t, s.ConnString(), "SELECT current_database()::text"))
 }
 

@@ -5,7 +5,6 @@ import (
 
 	"provwatch/internal/environment"
 	"provwatch/internal/provider"
-	"provwatch/internal/secret"
 )
 
 const (
@@ -28,8 +27,8 @@ func plain(providers []provider.Desired) []desired {
 	var all []desired
 	for _, p := range providers {
 		d := desired{Name: p.Name, Type: string(p.Type), BaseURL: p.BaseURL, Variables: p.Variables}
-		if len(p.Keys) > 0 {
-			d.Keys = secret.RevealAll(p.Keys)
+		for _, key := range p.Keys {
+			d.Keys = append(d.Keys, key.Reveal())
 		}
 		if b := p.Bedrock; b != nil {
 			d.Bedrock = &bedrock{b.Region, b.Model, b.SmallFastModel, b.AccessKey.Reveal(), b.AccessKeySecret.Reveal()}

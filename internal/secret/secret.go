@@ -95,12 +95,3 @@ func (t *Text) Scan(column any) error {
 	}
 	return nil
 }
-
-// RevealAll returns the plain texts of all secrets, in their order.
-func RevealAll(texts []Text) []string {
-	plain := make([]string, len(texts))
-	for i, t := range texts {
-		plain[i] = t.Reveal()
-	}
-	return plain
-}
