@@ -28,9 +28,9 @@ type fileTarget struct {
 	config.Target
 	flags *flags
 	// database is nil for one whose URL is in a file, which is read when it is needed.
-	database *pgxpool.Config
-	places   *places  // of all targets
-	settings []string // of the command line, with their values, that the file does not have
+	database  *pgxpool.Config
+	databases *databaseRegistry // of all targets
+	settings  []string          // of the command line, with their values, that the file does not have
 }
 
 // readTargets reads the targets of --config. The error holds everything that can be
@@ -45,12 +45,12 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 		return nil, &usageError{err}
 	}
 	var targets []fileTarget
-	at := &places{of: map[string]string{}}
+	databases := &databaseRegistry{byTarget: map[string]string{}}
 	for _, t := range read {
 		found := func(line int, err error) {
 			failed.Findings = append(failed.Findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
 		}
-		one := fileTarget{Target: t, places: at, settings: f.ownSettings()}
+		one := fileTarget{Target: t, databases: databases, settings: f.ownSettings()}
 		one.flags = f.with(t, found)
 		switch database, err := one.openDatabase(); {
 		case t.DatabaseURLFile != "":
@@ -63,7 +63,7 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 			found(t.Line, err)
 		default:
 			one.database = database
-			if err := at.take(t.Name, database); err != nil {
+			if err := databases.register(t.Name, database); err != nil {
 				found(t.Line, err)
 			}
 		}
@@ -173,26 +173,26 @@ func serverOf(c *pgxpool.Config) string {
 	return net.JoinHostPort(c.ConnConfig.Host, strconv.Itoa(int(c.ConnConfig.Port)))
 }
 
-func placeOf(c *pgxpool.Config) string { return serverOf(c) + "/" + c.ConnConfig.Database }
+func addressOf(c *pgxpool.Config) string { return serverOf(c) + "/" + c.ConnConfig.Database }
 
-// places are the databases of the targets that are known so far. Where two have the
-// same one, only that which leads would be watched.
-type places struct {
-	mu sync.Mutex
-	of map[string]string // by target
+// databaseRegistry registers the database of each target as soon as it is known. Two targets
+// cannot have the same one: only the one that leads would be watched.
+type databaseRegistry struct {
+	mu       sync.Mutex        // of what follows
+	byTarget map[string]string // the address of each target's database
 }
 
-// take makes the database that of the target, unless it is that of another.
-func (p *places) take(target string, database *pgxpool.Config) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	place := placeOf(database)
-	for other, taken := range p.of {
-		if taken == place && other != target {
+// register registers the target's database. It fails where that is another target's.
+func (r *databaseRegistry) register(target string, database *pgxpool.Config) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	address := addressOf(database)
+	for other, registered := range r.byTarget {
+		if registered == address && other != target {
 			return fmt.Errorf("its database is that of target %s", other)
 		}
 	}
-	p.of[target] = place
+	r.byTarget[target] = address
 	return nil
 }
 
@@ -223,7 +223,7 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 		if database, err = t.openDatabase(); err != nil {
 			return daemon.Options{}, err
 		}
-		if err := t.places.take(t.Name, database); err != nil {
+		if err := t.databases.register(t.Name, database); err != nil {
 			return daemon.Options{}, err
 		}
 	}

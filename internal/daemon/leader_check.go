@@ -37,9 +37,9 @@ type leaderCheck struct {
 	health   *health
 	logger   *slog.Logger
 
-	unverified unverified   // of the listener's goroutine
-	pid        atomic.Int32 // the process of the session that leads; the listener's goroutine writes it
-	logged     logDedup
+	monitor verificationMonitor // of the listener's goroutine
+	pid     atomic.Int32        // the process of the session that leads; the listener's goroutine writes it
+	logged  logDedup
 }
 
 // NoLeader implements [leader.Observer].
@@ -57,7 +57,7 @@ func (c *leaderCheck) NoLeader(err error) {
 // LeaderSeen implements [leader.Observer].
 func (c *leaderCheck) LeaderSeen(seen leader.Seen) {
 	c.pid.Store(seen.PID)
-	c.health.setUnverified(c.unverified.see(seen, time.Now()))
+	c.health.setUnverified(c.monitor.see(seen, time.Now()))
 }
 
 // AlertsSeen implements [leader.Observer].
@@ -67,7 +67,7 @@ func (c *leaderCheck) AlertsSeen(epoch uuid.UUID, lastSeq int64) {
 
 // reportUnrecorded makes the worker not ready while the leader does not record what this
 // worker sees.
-func (c *leaderCheck) reportUnrecorded(ctx context.Context, u *unrecorded) {
+func (c *leaderCheck) reportUnrecorded(ctx context.Context, u *unrecordedTransitions) {
 	list, since := u.overdue()
 	if len(list) == 0 {
 		c.health.setUnrecorded(nil)
@@ -86,9 +86,9 @@ func (c *leaderCheck) end() {
 	c.health.setUnverified(nil)
 }
 
-// unverified is what a standby has seen of the leader's full verifications. Its time is by
-// the standby's own clock.
-type unverified struct {
+// verificationMonitor monitors, on a standby, the full verifications of the leader. Its time
+// is by the standby's own clock.
+type verificationMonitor struct {
 	limit time.Duration
 
 	seen        leader.Seen
@@ -103,24 +103,24 @@ func unverifiedAfter(resync time.Duration) time.Duration {
 
 // see adds what a turn has seen, and returns why the leader cannot be relied on, nil where
 // it can.
-func (u *unverified) see(seen leader.Seen, now time.Time) error {
-	if seen != u.seen || now.Sub(u.last) > maxSightingGap {
-		u.seen, u.since = seen, now
+func (m *verificationMonitor) see(seen leader.Seen, now time.Time) error {
+	if seen != m.seen || now.Sub(m.last) > maxSightingGap {
+		m.seen, m.since = seen, now
 	}
-	u.last = now
-	if seen.PID == 0 || now.Sub(u.since) < u.limit {
+	m.last = now
+	if seen.PID == 0 || now.Sub(m.since) < m.limit {
 		return nil
 	}
-	since := u.since
+	since := m.since
 	if !seen.VerifiedAt.IsZero() {
 		since = seen.VerifiedAt
 	}
 	return fmt.Errorf("the leader, session %d, has not verified everything since %s", seen.PID, since.UTC().Format(time.RFC3339))
 }
 
-// unrecorded are transitions that a standby sees in each verification and that the leader has
-// not recorded. Its zero value with a limit has seen none. It belongs to one goroutine.
-type unrecorded struct {
+// unrecordedTransitions are the transitions that a standby sees in each verification and that
+// the leader has not recorded. The zero value with a limit holds none. One goroutine uses it.
+type unrecordedTransitions struct {
 	limit time.Duration
 	since map[verify.Transition]time.Time // when each was first seen
 	last  time.Time                       // of the last verification
@@ -128,7 +128,7 @@ type unrecorded struct {
 
 // see adds what a verification has found. Of the providers named, sorted, what is not found is
 // recorded by now.
-func (u *unrecorded) see(found []verify.Transition, named []string, now time.Time) {
+func (u *unrecordedTransitions) see(found []verify.Transition, named []string, now time.Time) {
 	since := maps.Clone(u.since)
 	if since == nil {
 		since = map[verify.Transition]time.Time{}
@@ -148,7 +148,7 @@ func (u *unrecorded) see(found []verify.Transition, named []string, now time.Tim
 }
 
 // names returns the providers of the transitions, sorted.
-func (u *unrecorded) names() []string {
+func (u *unrecordedTransitions) names() []string {
 	var names []string
 	for t := range u.since {
 		names = append(names, t.Provider)
@@ -159,7 +159,7 @@ func (u *unrecorded) names() []string {
 
 // overdue returns the transitions that have stayed unrecorded for too long, the oldest
 // first, and since when the first of them was seen.
-func (u *unrecorded) overdue() (list []verify.Transition, since time.Time) {
+func (u *unrecordedTransitions) overdue() (list []verify.Transition, since time.Time) {
 	for t, first := range u.since {
 		if u.last.Sub(first) >= u.limit {
 			list = append(list, t)

@@ -42,10 +42,10 @@ func TestUnverified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			u := unverified{limit: time.Minute}
+			m := verificationMonitor{limit: time.Minute}
 			var err error
 			for _, turn := range c.turns {
-				err = u.see(turn.Seen, start.Add(turn.at))
+				err = m.see(turn.Seen, start.Add(turn.at))
 			}
 			if c.want == "" {
 				require.NoError(t, err)
@@ -62,12 +62,12 @@ func TestUnrecorded(t *testing.T) {
 	start := time.Now()
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 	a, b := verify.Transition{Provider: "a", Kind: drift.Disabled}, verify.Transition{Provider: "b", Kind: drift.Changed}
-	overdue := func(u *unrecorded) (list []verify.Transition) {
+	overdue := func(u *unrecordedTransitions) (list []verify.Transition) {
 		list, _ = u.overdue()
 		return list
 	}
 
-	u := unrecorded{limit: 45 * time.Second}
+	u := unrecordedTransitions{limit: 45 * time.Second}
 	require.Empty(t, u.names())
 	u.see([]verify.Transition{b, a}, nil, at(0))
 	require.Equal(t, []string{"a", "b"}, u.names())

@@ -27,7 +27,7 @@ type leading struct {
 	verifier      *verify.Verifier
 	sinks         *sink.Runner
 	sources       *sources
-	begin         *beginning
+	preparation   *preparation
 	health        *health
 	takeOverAfter time.Duration
 	answerTimeout time.Duration
@@ -58,7 +58,7 @@ func (l *leading) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 func (l *leading) takeOver(ctx context.Context, term *leader.Term, first pubsub.Source) {
 	// First of all: sinks begin where the alerts end, also after a restore.
 	takeOver := func(ctx context.Context) error { return l.verifier.TakeOver(ctx, term.Number, first) }
-	if !l.begin.untilDone(ctx, "not leading yet, retrying", takeOver) {
+	if !l.preparation.untilDone(ctx, "not leading yet, retrying", takeOver) {
 		return
 	}
 	// A sink that is stuck ends as soon as it notices the end of its context.
@@ -68,9 +68,9 @@ func (l *leading) takeOver(ctx context.Context, term *leader.Term, first pubsub.
 	l.sources.run(ctx, term, first)
 }
 
-// beginning retries what must be done before a leader, or its source, begins. Nothing is
+// preparation retries what must succeed before a leader, or its source, begins. Nothing is
 // verified meanwhile, so that the worker is not ready.
-type beginning struct {
+type preparation struct {
 	verifications *verifications
 	logger        *slog.Logger
 
@@ -79,17 +79,17 @@ type beginning struct {
 
 // untilDone retries do until it succeeds, and returns false when ctx ends. It logs message
 // with each failure.
-func (b *beginning) untilDone(ctx context.Context, message string, do func(context.Context) error) bool {
+func (p *preparation) untilDone(ctx context.Context, message string, do func(context.Context) error) bool {
 	for attempt := range retry.Every(leadPause).Attempts(ctx) {
 		err := do(ctx)
 		if ctx.Err() != nil {
 			return false
 		}
-		b.logged.warnRetry(ctx, b.logger, message, err, leadPause)
+		p.logged.warnRetry(ctx, p.logger, message, err, leadPause)
 		if err == nil {
 			return true
 		}
-		b.verifications.ended(ctx, verify.Request{All: true}, err)
+		p.verifications.ended(ctx, verify.Request{All: true}, err)
 		attempt.Failed()
 	}
 	return false

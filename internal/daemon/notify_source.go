@@ -28,7 +28,7 @@ type notifySource struct {
 	verifications *verifications
 	triggers      *triggers
 	current       *sourceSwitch
-	begin         *beginning
+	preparation   *preparation
 	liveness      *liveness
 	logger        *slog.Logger
 
@@ -42,7 +42,7 @@ type notifySource struct {
 // asked for.
 func (n *notifySource) run(ctx context.Context, term *leader.Term, first pubsub.Source, reason string, limit time.Duration) {
 	retire := func(ctx context.Context) error { return n.retireWAL(ctx, term, reason) }
-	if !n.begin.untilDone(ctx, "could not retire the WAL source, retrying", retire) {
+	if !n.preparation.untilDone(ctx, "could not retire the WAL source, retrying", retire) {
 		return
 	}
 	if limit > 0 {

@@ -60,7 +60,7 @@ func (d *Daemon) run(ctx context.Context, o Options, health *health, liveness *l
 
 	p := d.newParts(o, done, metrics, health, liveness)
 	p.reloader.fileVariables = fileVariables
-	d.page.run(&shown{worker: p.worker, verifier: p.verifier, leadership: p.leadership})
+	d.page.run(&displayedRun{worker: p.worker, verifier: p.verifier, leadership: p.leadership})
 	metrics.Watching(p.verifier.Providers())
 	d.booted()
 	if err := p.run(ctx, reload); err != nil {
@@ -115,17 +115,17 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 	triggers := &triggers{pool: pool, migrate: o.Migrate, pending: pending, logger: logger}
 	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher.publishIn)
 
-	check := &leaderCheck{pool: pool, verifier: verifier, health: health, logger: logger, unverified: unverified{limit: unverifiedAfter(o.Resync)}}
+	check := &leaderCheck{pool: pool, verifier: verifier, health: health, logger: logger, monitor: verificationMonitor{limit: unverifiedAfter(o.Resync)}}
 	elector := leader.NewElector(leader.NewLimits(o.TakeOverAfter, o.ProbeInterval, o.AnswerTimeout), logger, check)
 	current := &sourceSwitch{leadership: leadership, publisher: publisher, metrics: metrics, report: report, logger: logger}
-	begin := &beginning{verifications: verifications, logger: logger}
+	preparation := &preparation{verifications: verifications, logger: logger}
 	fromWAL := &walSource{
 		options: o, pool: pool, pending: pending, verifier: verifier, verifications: verifications, triggers: triggers, current: current, liveness: liveness, metrics: metrics,
 	}
 	fromWAL.published.Store(done.published)
 	fromNotifications := &notifySource{
 		maxBackOff: o.MaxBackOff, pool: pool, pending: pending, verifier: verifier, verifications: verifications,
-		triggers: triggers, current: current, begin: begin, liveness: liveness, logger: logger,
+		triggers: triggers, current: current, preparation: preparation, liveness: liveness, logger: logger,
 	}
 	yield := newYield(o.TakeOverAfter)
 	return &parts{
@@ -139,7 +139,7 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 				check: check, health: health, liveness: liveness, logger: logger,
 			},
 			leading: &leading{
-				pool: pool, verifier: verifier, sinks: sinks, begin: begin, health: health, takeOverAfter: o.TakeOverAfter, answerTimeout: o.AnswerTimeout, yield: yield,
+				pool: pool, verifier: verifier, sinks: sinks, preparation: preparation, health: health, takeOverAfter: o.TakeOverAfter, answerTimeout: o.AnswerTimeout, yield: yield,
 				sources: &sources{
 					mode: o.Source, maxBackOff: o.MaxBackOff, wal: fromWAL, notifications: fromNotifications, leadership: leadership, verifications: verifications, logger: logger,
 				},

@@ -40,7 +40,7 @@ type standby struct {
 func (s *standby) run(ctx context.Context) (*leader.Term, bool) {
 	defer s.liveness.take()()
 	defer s.check.end()
-	turns := standbyTurns{standby: s, unrecorded: unrecorded{limit: s.takeOverAfter * 3 / 2}}
+	turns := standbyTurns{standby: s, unrecorded: unrecordedTransitions{limit: s.takeOverAfter * 3 / 2}}
 	for ctx.Err() == nil {
 		if term := turns.next(ctx); term != nil {
 			return term, true
@@ -52,7 +52,7 @@ func (s *standby) run(ctx context.Context) (*leader.Term, bool) {
 // standbyTurns are the turns of a standby until one term begins.
 type standbyTurns struct {
 	standby    *standby
-	unrecorded unrecorded
+	unrecorded unrecordedTransitions
 
 	pause     <-chan time.Time // until the next verification can begin, nil for none
 	again     <-chan time.Time // until the unrecorded drifts are verified again, nil for none

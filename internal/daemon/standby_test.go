@@ -25,12 +25,12 @@ func TestAWorkerThatCannotTakeOverIsNotReady(t *testing.T) {
 	h.setVerified(true, nil)
 	require.NoError(t, h.ready())
 	logger := slog.New(slog.DiscardHandler)
-	b := &beginning{logger: logger, verifications: &verifications{
+	p := &preparation{logger: logger, verifications: &verifications{
 		health: h, liveness: &liveness{}, faults: &faults{privileges: &privileges{health: h}, queue: &notifyQueue{}},
 		report: &report{daemon: &Daemon{supervisor: describing(cancel)}}, // when the first try is over
 	}}
 	tries := 0
-	done := b.untilDone(ctx, "not leading yet", func(context.Context) error {
+	done := p.untilDone(ctx, "not leading yet", func(context.Context) error {
 		if tries++; tries > 1 {
 			cancel() // nobody was told of the first
 		}

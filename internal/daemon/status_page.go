@@ -40,17 +40,17 @@ type statusPage struct {
 	closing conc.WaitGroup                     // connections of former runs
 	notices noticesCache
 
-	mu       sync.Mutex      // of what follows
-	database *pgxpool.Config // nil: not known yet
-	pool     *pgxpool.Pool   // its own, see [postgres.StatusConfig]; made for the first client
-	keys     *dbcrypt.Ring
-	site     remedy.Site                 // renders the remedies of errors
-	booting  map[string]provider.Desired // what the environment names, without credentials, until the boot is done
-	shown    *shown                      // nil until the boot is done, and after a run
+	mu        sync.Mutex      // of what follows
+	database  *pgxpool.Config // nil: not known yet
+	pool      *pgxpool.Pool   // its own, see [postgres.StatusConfig]; made for the first client
+	keys      *dbcrypt.Ring
+	site      remedy.Site                 // renders the remedies of errors
+	booting   map[string]provider.Desired // what the environment names, without credentials, until the boot is done
+	displayed *displayedRun               // nil until the boot is done, and after a run
 }
 
-// shown is what a page shows of a run whose boot is done.
-type shown struct {
+// displayedRun is what a page shows of a run whose boot is done.
+type displayedRun struct {
 	worker     uuid.UUID
 	verifier   *verify.Verifier
 	leadership *leadership
@@ -76,15 +76,15 @@ func (p *statusPage) boot(o Options) {
 		p.closing.Go(func() { postgres.Close(former, closePagesWithin) }) // it waits for its clients
 		p.pool = nil
 	}
-	p.database, p.keys, p.site, p.booting, p.shown = o.Database, o.Keys, o.Site, named, nil
+	p.database, p.keys, p.site, p.booting, p.displayed = o.Database, o.Keys, o.Site, named, nil
 	p.notices.clear()
 }
 
 // run has the page show a run whose boot is done.
-func (p *statusPage) run(s *shown) {
+func (p *statusPage) run(r *displayedRun) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.booting, p.shown = nil, s
+	p.booting, p.displayed = nil, r
 }
 
 // end has the page show no run.
@@ -92,7 +92,7 @@ func (p *statusPage) end() {
 	p.drifts.Store(nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.shown = nil
+	p.displayed = nil
 }
 
 // close closes the connection of the page by the time given, if it has one. No client asks
@@ -144,8 +144,8 @@ func (p *statusPage) open() (*pgxpool.Pool, *dbcrypt.Ring, status.Environment, e
 		p.pool = pool
 	}
 	switch booting := p.booting; {
-	case p.shown != nil:
-		environment.Desired = p.shown.verifier.Named
+	case p.displayed != nil:
+		environment.Desired = p.displayed.verifier.Named
 	case booting != nil:
 		environment.Desired = func(name string) (provider.Desired, bool) {
 			desired, named := booting[name]
@@ -158,7 +158,7 @@ func (p *statusPage) open() (*pgxpool.Pool, *dbcrypt.Ring, status.Environment, e
 // addRun adds to what the page shows of the worker what the run knows.
 func (p *statusPage) addRun(w *status.Worker) {
 	p.mu.Lock()
-	s := p.shown
+	s := p.displayed
 	p.mu.Unlock()
 	if s == nil {
 		return

@@ -136,7 +136,7 @@ func (l *Listener) Attended(attendant Attendant) { l.attendant = attendant }
 // limit of tries.
 func (l *Listener) Run(ctx context.Context) {
 	listenedBefore := false
-	var failures matters
+	var failures failureTopics
 	for attempt := range (retry.Policy{First: 50 * time.Millisecond, Max: l.maxBackOff}).Attempts(ctx) {
 		l.progress()
 		err := l.listen(ctx, func() {
@@ -157,23 +157,23 @@ func (l *Listener) Run(ctx context.Context) {
 	}
 }
 
-// maxMatters bounds how many matters a listener remembers.
-const maxMatters = 20
+// maxTopics bounds how many topics of failures a listener remembers.
+const maxTopics = 20
 
-// matters are what the failures were about since the session last counted as listening.
-type matters []string
+// failureTopics are the topics of the failures since the session last counted as listening.
+type failureTopics []string
 
 // level returns the level of a failure: a warning is the first of all, and a line of the
-// log the first of each matter.
-func (m *matters) level(err error) slog.Level {
-	matter := postgres.Matter(err)
+// log the first of each topic.
+func (t *failureTopics) level(err error) slog.Level {
+	topic := postgres.Matter(err)
 	switch {
-	case slices.Contains(*m, matter), len(*m) >= maxMatters:
+	case slices.Contains(*t, topic), len(*t) >= maxTopics:
 		return slog.LevelDebug
-	case len(*m) == 0:
-		*m = append(*m, matter)
+	case len(*t) == 0:
+		*t = append(*t, topic)
 		return slog.LevelWarn
 	}
-	*m = append(*m, matter)
+	*t = append(*t, topic)
 	return slog.LevelInfo
 }

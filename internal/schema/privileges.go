@@ -147,8 +147,8 @@ var privileges = []privilege{
 	{"provwatch", "sink_dead_letters", "DELETE", nil, Sinks},
 }
 
-// lacking is what a role lacks of the privileges for a use.
-type lacking struct {
+// missingPrivileges are the privileges for a use that a role lacks.
+type missingPrivileges struct {
 	role       string
 	use        Use
 	statements []string // the grants, ready to be run
@@ -157,18 +157,18 @@ type lacking struct {
 	blind bool
 }
 
-func (l lacking) err() error {
-	if len(l.secured) > 0 {
-		role := pgx.Identifier{l.role}.Sanitize()
+func (m missingPrivileges) err() error {
+	if len(m.secured) > 0 {
+		role := pgx.Identifier{m.role}.Sanitize()
 		return &UnusableError{Reason: fmt.Sprintf("row level security applies to the role %q on %s, so that rows could be hidden from it; run ALTER ROLE %s BYPASSRLS; "+
 			"or ALTER TABLE … DISABLE ROW LEVEL SECURITY; or connect as their owner, to whom it applies only with FORCE ROW LEVEL SECURITY",
-			l.role, strings.Join(l.secured, " and "), role)}
+			m.role, strings.Join(m.secured, " and "), role)}
 	}
-	if len(l.statements) == 0 {
+	if len(m.statements) == 0 {
 		return nil
 	}
 	return &UnusableError{Reason: fmt.Sprintf("the role %q lacks privileges; let the tables' owner run the SQL that \"worker roles\" prints and make it a member of %s, or run\n%s",
-		l.role, strings.Join(l.use.groups(), " and "), strings.Join(l.statements, "\n"))}
+		m.role, strings.Join(m.use.groups(), " and "), strings.Join(m.statements, "\n"))}
 }
 
 // rowSecurity is in the place of a privilege where policies can hide rows of a table.
@@ -178,7 +178,7 @@ const rowSecurity = "row security"
 // that the role lacks for a use, or what to do about row level security that applies
 // to it. Tables that are not there are passed over.
 func CheckPrivileges(ctx context.Context, db store.DBTX, use Use) error {
-	found, err := findLacking(ctx, db, use)
+	found, err := findMissingPrivileges(ctx, db, use)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func IsDenied(err error) bool {
 	return errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege
 }
 
-func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
+func findMissingPrivileges(ctx context.Context, db store.DBTX, use Use) (missingPrivileges, error) {
 	var asked store.ListMissingPrivilegesParams
 	ask := func(p privilege, column string) {
 		asked.Schemas = append(asked.Schemas, p.schema)
@@ -224,13 +224,13 @@ func findLacking(ctx context.Context, db store.DBTX, use Use) (lacking, error) {
 		}
 	}
 	if len(asked.Schemas) == 0 {
-		return lacking{}, nil
+		return missingPrivileges{}, nil
 	}
 	missing, err := store.On(db).ListMissingPrivileges(ctx, asked)
 	if err != nil {
-		return lacking{}, fmt.Errorf("look at the role's privileges: %w", err)
+		return missingPrivileges{}, fmt.Errorf("look at the role's privileges: %w", err)
 	}
-	found := lacking{use: use}
+	found := missingPrivileges{use: use}
 	for _, row := range missing {
 		if row.Privilege == rowSecurity {
 			found.role = row.Role

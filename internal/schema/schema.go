@@ -59,7 +59,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 	if _, err := Locate(ctx, pool); err != nil {
 		return err
 	}
-	found, err := findLacking(ctx, pool, needs.Use)
+	found, err := findMissingPrivileges(ctx, pool, needs.Use)
 	if err != nil {
 		return unusable("use it", err)
 	}
@@ -78,7 +78,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 		if err := migrateAndLog(ctx, pool.Config().ConnConfig, needs, logger); err != nil {
 			return err
 		}
-		if found, err = findLacking(ctx, pool, needs.Use); err != nil {
+		if found, err = findMissingPrivileges(ctx, pool, needs.Use); err != nil {
 			return unusable("use it", err)
 		}
 		return found.err()

@@ -45,22 +45,22 @@ func Retry(ctx context.Context, pool *pgxpool.Pool, sink string, stream Stream, 
 	return asked, readError(err)
 }
 
-// letters are the dead letters of one sink and stream, as the delivery writes them.
-type letters struct {
+// deadLetters stores the dead letters of one sink and stream for its delivery.
+type deadLetters struct {
 	pool   *pgxpool.Pool
 	sink   string
 	stream Stream
 }
 
-// letter identifies a dead letter.
-type letter struct {
+// deadLetterKey identifies a dead letter.
+type deadLetterKey struct {
 	seq int64
 	id  uuid.UUID
 }
 
 // add stores an event as a dead letter, unless it is one already. It fails when another
 // worker has moved the cursor.
-func (l *letters) add(ctx context.Context, db store.DBTX, c *cursor, e Event, failure error, attempts int) error {
+func (l *deadLetters) add(ctx context.Context, db store.DBTX, c *cursor, e Event, failure error, attempts int) error {
 	kept, err := store.On(db).BuryEvent(ctx, store.BuryEventParams{
 		Sink: l.sink, Stream: string(l.stream), Seq: e.Seq, EventID: e.ID, Provider: e.Provider,
 		Reason: failure.Error(), Attempts: int32(attempts), FormerSeq: c.stored, FormerMovedAt: c.movedAt,
@@ -72,21 +72,21 @@ func (l *letters) add(ctx context.Context, db store.DBTX, c *cursor, e Event, fa
 }
 
 // requested returns the first dead letter whose retry was requested, nil for none.
-func (l *letters) requested(ctx context.Context) (*letter, error) {
+func (l *deadLetters) requested(ctx context.Context) (*deadLetterKey, error) {
 	rows, err := store.On(l.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: l.sink, Stream: string(l.stream)})
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
-	return &letter{rows[0].Seq, rows[0].EventID}, nil
+	return &deadLetterKey{rows[0].Seq, rows[0].EventID}, nil
 }
 
 // settle removes a dead letter that was delivered, and else stores why it was not.
-func (l *letters) settle(ctx context.Context, of *letter, failure error) error {
+func (l *deadLetters) settle(ctx context.Context, key *deadLetterKey, failure error) error {
 	if failure == nil {
-		return store.On(l.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: l.sink, Stream: string(l.stream), Seq: of.seq, EventID: of.id})
+		return store.On(l.pool).DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: l.sink, Stream: string(l.stream), Seq: key.seq, EventID: key.id})
 	}
 	return store.On(l.pool).EndSinkRetry(ctx, store.EndSinkRetryParams{
-		Sink: l.sink, Stream: string(l.stream), Seq: of.seq, EventID: of.id, Reason: failure.Error(),
+		Sink: l.sink, Stream: string(l.stream), Seq: key.seq, EventID: key.id, Reason: failure.Error(),
 	})
 }
 
@@ -94,7 +94,7 @@ func (l *letters) settle(ctx context.Context, of *letter, failure error) error {
 func (d *delivery) bury(ctx context.Context, i *item, failure error, attempts int) error {
 	err := d.runner.query(ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, d.runner.pool, func(tx pgx.Tx) error {
-			if err := d.letters.add(ctx, tx, &d.cursor, i.Event, failure, attempts); err != nil {
+			if err := d.deadLetters.add(ctx, tx, &d.cursor, i.Event, failure, attempts); err != nil {
 				return err
 			}
 			return d.runner.announce(ctx, tx, pubsub.EventDeadLetter, fmt.Sprintf("sink %s, %s %d: %v", d.sink.Name(), d.stream, i.Seq, failure))
@@ -111,25 +111,25 @@ func (d *delivery) bury(ctx context.Context, i *item, failure error, attempts in
 	return nil
 }
 
-// retryLetter sends the first dead letter again whose retry was requested. New events have
+// retryDeadLetter sends the first dead letter again whose retry was requested. New events have
 // their turn between two of them.
-func (d *delivery) retryLetter(ctx context.Context) error {
-	var letter *letter
+func (d *delivery) retryDeadLetter(ctx context.Context) error {
+	var key *deadLetterKey
 	err := d.runner.query(ctx, func(ctx context.Context) (err error) {
-		letter, err = d.letters.requested(ctx)
+		key, err = d.deadLetters.requested(ctx)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("look for dead letters to retry: %w", err)
 	}
-	d.retries = letter != nil
-	if letter == nil {
+	d.retries = key != nil
+	if key == nil {
 		return nil
 	}
 	if err := d.confirm(ctx); err != nil {
 		return err
 	}
-	failure, err := d.resend(ctx, letter)
+	failure, err := d.resend(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -138,12 +138,12 @@ func (d *delivery) retryLetter(ctx context.Context) error {
 	}
 	if failure == nil {
 		d.runner.metrics.SinkDelivered(d.sink.Name(), string(d.stream))
-		d.logger.InfoContext(ctx, "dead letter delivered", "seq", letter.seq)
+		d.logger.InfoContext(ctx, "dead letter delivered", "seq", key.seq)
 	} else {
 		d.runner.metrics.SinkFailed(d.sink.Name(), string(d.stream))
-		d.logger.WarnContext(ctx, "dead letter not delivered", "seq", letter.seq, "error", failure)
+		d.logger.WarnContext(ctx, "dead letter not delivered", "seq", key.seq, "error", failure)
 	}
-	err = d.runner.query(ctx, func(ctx context.Context) error { return d.letters.settle(ctx, letter, failure) })
+	err = d.runner.query(ctx, func(ctx context.Context) error { return d.deadLetters.settle(ctx, key, failure) })
 	if err != nil {
 		return fmt.Errorf("store the result of a dead letter: %w", err)
 	}
@@ -153,15 +153,15 @@ func (d *delivery) retryLetter(ctx context.Context) error {
 
 // resend sends a dead letter once and returns why the sink did not take it. err is an error
 // of the database.
-func (d *delivery) resend(ctx context.Context, l *letter) (failure, err error) {
+func (d *delivery) resend(ctx context.Context, key *deadLetterKey) (failure, err error) {
 	var event *Event
 	err = d.runner.query(ctx, func(ctx context.Context) (err error) {
-		event, err = d.reader.find(ctx, l.seq, l.id)
+		event, err = d.reader.find(ctx, key.seq, key.id)
 		if _, repeats := d.sink.(repeater); err != nil || event == nil || !repeats || !event.hasProvider() {
 			return err
 		}
 		// A sink that repeats gets the state of the provider, and not a former one.
-		firing, err := d.reader.firing(ctx, l.seq)
+		firing, err := d.reader.firing(ctx, key.seq)
 		for i := range firing { // the last one of the provider
 			if firing[i].Provider == event.Provider {
 				event = &firing[i]

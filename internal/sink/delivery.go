@@ -44,11 +44,11 @@ type delivery struct {
 	attention chan struct{} // there can be dead letters to retry
 	wakes     *rate.Limiter
 
-	reader   reader
-	cursor   cursor
-	letters  letters
-	failures *failures
-	pending  *pending
+	reader      reader
+	cursor      cursor
+	deadLetters deadLetters
+	failures    *failures
+	pending     *pending
 
 	last     int64     // seq of the stream's last event, as far as known
 	more     bool      // there can be more to read
@@ -66,10 +66,10 @@ func newDelivery(r *Runner, s Sink, stream Stream) *delivery {
 	return &delivery{
 		runner: r, sink: s, stream: stream, logger: r.logger.With("sink", s.Name(), "stream", string(stream)),
 		wake: make(chan struct{}, 1), attention: make(chan struct{}, 1),
-		wakes:   rate.NewLimiter(wakesPerSecond, wakesPerSecond),
-		reader:  reader{pool: r.pool, stream: stream, cluster: r.options.Cluster},
-		cursor:  cursor{sink: s.Name(), stream: stream},
-		letters: letters{pool: r.pool, sink: s.Name(), stream: stream},
+		wakes:       rate.NewLimiter(wakesPerSecond, wakesPerSecond),
+		reader:      reader{pool: r.pool, stream: stream, cluster: r.options.Cluster},
+		cursor:      cursor{sink: s.Name(), stream: stream},
+		deadLetters: deadLetters{pool: r.pool, sink: s.Name(), stream: stream},
 	}
 }
 
@@ -174,7 +174,7 @@ func (d *delivery) refresh(ctx context.Context) error {
 	default:
 	}
 	if d.retries {
-		if err := d.retryLetter(ctx); err != nil {
+		if err := d.retryDeadLetter(ctx); err != nil {
 			return err
 		}
 	}

@@ -24,14 +24,14 @@ type failures struct {
 	first  time.Duration // the first wait
 	giveUp time.Duration // how long an event is retried
 
-	providers map[string]*hold
+	providers map[string]*deferral
 	pause     *retry.Backoff
 	paused    time.Time // until when nothing is sent
 	inARow    int       // failures since the pause or the last success
 }
 
-// hold delays the events of a provider one of which has failed.
-type hold struct {
+// deferral delays the events of one provider after one of them has failed.
+type deferral struct {
 	since    time.Time // the first failure
 	until    time.Time
 	attempts int
@@ -39,7 +39,7 @@ type hold struct {
 }
 
 func newFailures(first, giveUp time.Duration) *failures {
-	return &failures{first: first, giveUp: giveUp, providers: map[string]*hold{}, pause: newBackOff(first)}
+	return &failures{first: first, giveUp: giveUp, providers: map[string]*deferral{}, pause: newBackOff(first)}
 }
 
 func newBackOff(first time.Duration) *retry.Backoff {
@@ -61,12 +61,12 @@ func (f *failures) next(p *pending, now time.Time) (*item, time.Duration) {
 		if i.done || passed[i.Provider] {
 			continue
 		}
-		h := f.providers[i.Provider]
-		if h == nil || !now.Before(h.until) {
+		d := f.providers[i.Provider]
+		if d == nil || !now.Before(d.until) {
 			return i, 0
 		}
 		passed[i.Provider] = true
-		if until := h.until.Sub(now); wait == 0 || until < wait {
+		if until := d.until.Sub(now); wait == 0 || until < wait {
 			wait = until
 		}
 	}
@@ -75,8 +75,8 @@ func (f *failures) next(p *pending, now time.Time) (*item, time.Duration) {
 
 // attempts returns how often the provider's first event has failed.
 func (f *failures) attempts(provider string) int {
-	if h := f.providers[provider]; h != nil {
-		return h.attempts
+	if d := f.providers[provider]; d != nil {
+		return d.attempts
 	}
 	return 0
 }
@@ -93,26 +93,26 @@ func (f *failures) end(provider string) { delete(f.providers, provider) }
 // fail records the failure of a provider's event. It reports whether to give the event up,
 // and else how long to wait before the next attempt and for how long there are attempts.
 func (f *failures) fail(provider string, failure error, now time.Time) (giveUp bool, wait, left time.Duration) {
-	h := f.providers[provider]
-	if h == nil {
-		h = &hold{since: now, backoff: newBackOff(f.first)}
-		f.providers[provider] = h
+	d := f.providers[provider]
+	if d == nil {
+		d = &deferral{since: now, backoff: newBackOff(f.first)}
+		f.providers[provider] = d
 	}
-	h.attempts++
-	if _, refused := errors.AsType[*RefusedError](failure); refused || now.Sub(h.since) >= f.giveUp {
+	d.attempts++
+	if _, refused := errors.AsType[*RefusedError](failure); refused || now.Sub(d.since) >= f.giveUp {
 		return true, 0, 0
 	}
-	wait = h.backoff.Next()
+	wait = d.backoff.Next()
 	if busy, ok := errors.AsType[*BusyError](failure); ok {
 		wait = max(wait, min(busy.After, maxBusy))
 		f.paused = now.Add(min(busy.After, maxBusy))
 	}
-	h.until = now.Add(wait)
+	d.until = now.Add(wait)
 	if f.inARow++; f.inARow > 1 {
 		f.inARow = 0
 		if until := now.Add(f.pause.Next()); until.After(f.paused) {
 			f.paused = until
 		}
 	}
-	return false, wait, f.giveUp - now.Sub(h.since)
+	return false, wait, f.giveUp - now.Sub(d.since)
 }

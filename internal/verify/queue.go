@@ -39,15 +39,15 @@ type Queue struct {
 
 	// mu guards everything below. Nothing waits while it is held.
 	mu       sync.Mutex
-	waiting  wanted
+	waiting  requestSet
 	underWay bool
 	// gathering: hints are kept in gathered, where Get does not see them yet.
 	gathering bool
-	gathered  wanted
+	gathered  requestSet
 }
 
-// wanted is a set of requests. It does not grow beyond [maxHints].
-type wanted struct {
+// requestSet is a set of requests. It does not grow beyond [maxHints].
+type requestSet struct {
 	all    bool
 	hints  map[uuid.UUID]struct{}
 	source pubsub.Source
@@ -57,8 +57,8 @@ type wanted struct {
 func NewQueue() *Queue {
 	return &Queue{
 		ready:    make(chan struct{}, 1),
-		waiting:  wanted{hints: map[uuid.UUID]struct{}{}},
-		gathered: wanted{hints: map[uuid.UUID]struct{}{}},
+		waiting:  requestSet{hints: map[uuid.UUID]struct{}{}},
+		gathered: requestSet{hints: map[uuid.UUID]struct{}{}},
 	}
 }
 
@@ -161,34 +161,34 @@ func (q *Queue) signal() {
 	}
 }
 
-func (w *wanted) isEmpty() bool { return !w.all && len(w.hints) == 0 }
+func (s *requestSet) isEmpty() bool { return !s.all && len(s.hints) == 0 }
 
 // add adds a request. The most far-reaching source stands for all.
-func (w *wanted) add(r Request) {
-	if w.isEmpty() || reach(r.Source) > reach(w.source) {
-		w.source = r.Source
+func (s *requestSet) add(r Request) {
+	if s.isEmpty() || reach(r.Source) > reach(s.source) {
+		s.source = r.Source
 	}
-	w.all = w.all || r.All
+	s.all = s.all || r.All
 	for _, id := range r.ProviderIDs {
-		w.hints[id] = struct{}{}
-		if len(w.hints) > maxHints {
-			w.all = true
-			clear(w.hints)
+		s.hints[id] = struct{}{}
+		if len(s.hints) > maxHints {
+			s.all = true
+			clear(s.hints)
 		}
 	}
 }
 
 // take removes and returns everything. It reports false where there is nothing.
-func (w *wanted) take() (r Request, ok bool) {
-	if w.isEmpty() {
+func (s *requestSet) take() (r Request, ok bool) {
+	if s.isEmpty() {
 		return Request{}, false
 	}
-	r = Request{All: w.all, Source: w.source}
-	if !w.all {
-		r.ProviderIDs = slices.Collect(maps.Keys(w.hints))
+	r = Request{All: s.all, Source: s.source}
+	if !s.all {
+		r.ProviderIDs = slices.Collect(maps.Keys(s.hints))
 	}
-	w.all = false
-	clear(w.hints)
+	s.all = false
+	clear(s.hints)
 	return r, true
 }
 

@@ -46,13 +46,13 @@ func (o *outcome) takeCurrent() []string {
 // each of them touches with the environment, and has that recorded. Only the handler's
 // goroutine touches it.
 type applier struct {
-	pool      *pgxpool.Pool
-	verifier  *verify.Verifier
-	mirror    *mirror
-	position  *position
-	recorder  *recorder
-	confirmer *confirmer
-	unseen    *unseen
+	pool       *pgxpool.Pool
+	verifier   *verify.Verifier
+	mirror     *mirror
+	position   *position
+	recorder   *recorder
+	confirmer  *confirmer
+	visibility *visibilityTracker
 }
 
 // apply applies a batch of whole transactions. It records what the mirror is after them,
@@ -120,7 +120,7 @@ func (a *applier) change(t *transaction, seen *outcome) {
 	// Of the credentials of a Bedrock provider the stream shows nothing.
 	seen.keysTouched = seen.keysTouched || t.keysTouched || len(t.changes) > 0
 	seen.markers = append(seen.markers, t.markers...)
-	a.unseen.add(t)
+	a.visibility.add(t)
 	for _, c := range t.changes {
 		names, unread := a.mirror.apply(c)
 		if c.truncate {
@@ -175,5 +175,5 @@ func (a *applier) tidy(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.unseen.trim(ctx)
+	return a.visibility.trim(ctx)
 }

@@ -84,19 +84,19 @@ func (a *attempt) connect(ctx context.Context) (*pgconn.PgConn, error) {
 }
 
 // newHandler wires the parts that handle what a stream hands on.
-func (r *Reader) newHandler(from *beginning, waiting *backlog, activity *postgres.Activity, failures *failures) *handler {
-	unseen := &unseen{pool: r.Pool}
+func (r *Reader) newHandler(from *streamState, waiting *backlog, activity *postgres.Activity, failures *failures) *handler {
+	visibility := &visibilityTracker{pool: r.Pool}
 	recorder := &recorder{verifier: r.Verifier, mirror: from.mirror, position: from.position}
 	return &handler{
 		backlog: waiting, pending: r.Pending, host: r.Host, metrics: r.Metrics, activity: activity, failures: failures,
 		batcher: batcher{events: waiting.events, limiter: rate.NewLimiter(recordsPerSecond, recordBurst)},
 		applier: &applier{
 			pool: r.Pool, verifier: r.Verifier, mirror: from.mirror, position: from.position,
-			recorder: recorder, confirmer: from.confirmer, unseen: unseen,
+			recorder: recorder, confirmer: from.confirmer, visibility: visibility,
 		},
 		checker: &checker{
 			pool: r.Pool, verifier: r.Verifier, mirror: from.mirror, position: from.position,
-			recorder: recorder, confirmer: from.confirmer, unseen: unseen, disagreed: map[string]int{},
+			recorder: recorder, confirmer: from.confirmer, visibility: visibility, disagreed: map[string]int{},
 		},
 	}
 }

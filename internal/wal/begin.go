@@ -16,16 +16,16 @@ import (
 	"provwatch/internal/verify"
 )
 
-// beginning is where a stream goes on.
-type beginning struct {
+// streamState is the state from which a stream goes on.
+type streamState struct {
 	mirror    *mirror
 	position  *position
 	confirmer *confirmer
 	marks     *marks
 }
 
-// found is what there was before a stream: the slot and the position that belongs to it.
-type found struct {
+// storedState is what former streams have left: the slot and the stored position of the WAL.
+type storedState struct {
 	slot     *store.InspectSlotRow // nil for none
 	known    bool                  // there is a position
 	position store.ReadWALPositionRow
@@ -34,7 +34,7 @@ type found struct {
 }
 
 // begin finds or creates the slot and the mirror that goes with it, and starts the stream.
-func (a *attempt) begin(ctx context.Context, slot *slot) (*beginning, error) {
+func (a *attempt) begin(ctx context.Context, slot *slot) (*streamState, error) {
 	r := a.reader
 	if err := r.Host.Publish(ctx); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (a *attempt) begin(ctx context.Context, slot *slot) (*beginning, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &beginning{mirror: newMirror(hasher), marks: &marks{}}
+	b := &streamState{mirror: newMirror(hasher), marks: &marks{}}
 	b.position = &position{pool: r.Pool, term: r.Term, slot: slot.server.Slot, system: before.system, maxLag: r.MaxLag}
 	b.confirmer = &confirmer{pool: r.Pool, failover: slot.server.Version >= versionFailover, marks: b.marks}
 	start, confirmed, err := a.start(ctx, slot, before, b.mirror)
@@ -64,7 +64,7 @@ func (a *attempt) begin(ctx context.Context, slot *slot) (*beginning, error) {
 }
 
 // find finds what there is, and whether the slot goes on from the position.
-func (a *attempt) find(ctx context.Context, slot *slot) (f found, err error) {
+func (a *attempt) find(ctx context.Context, slot *slot) (f storedState, err error) {
 	// Before anything that can wait: attempts that do not come to stream measure the slot
 	// all the same.
 	tooMuch := ""
@@ -96,7 +96,7 @@ func (a *attempt) find(ctx context.Context, slot *slot) (f found, err error) {
 
 // start returns where the stream starts, and what was confirmed before. Where the slot does
 // not go on from the position, it starts with a new slot.
-func (a *attempt) start(ctx context.Context, slot *slot, before found, m *mirror) (start, confirmed pglogrepl.LSN, err error) {
+func (a *attempt) start(ctx context.Context, slot *slot, before storedState, m *mirror) (start, confirmed pglogrepl.LSN, err error) {
 	if !before.known || before.gap != "" {
 		start, err := a.replace(ctx, slot, before, m)
 		return start, start, err
@@ -111,7 +111,7 @@ func (a *attempt) start(ctx context.Context, slot *slot, before found, m *mirror
 }
 
 // replace drops the slot, creates another, and returns where that one starts.
-func (a *attempt) replace(ctx context.Context, slot *slot, before found, m *mirror) (pglogrepl.LSN, error) {
+func (a *attempt) replace(ctx context.Context, slot *slot, before storedState, m *mirror) (pglogrepl.LSN, error) {
 	r := a.reader
 	// A kill from here on until the new slot counts must not leave the old position with it.
 	if err := markGap(ctx, r.Pool, r.Term, before.gap); err != nil {
@@ -139,7 +139,7 @@ func (a *attempt) replace(ctx context.Context, slot *slot, before found, m *mirr
 // count makes a new slot count. One transaction sees the tables exactly as of the slot's
 // start, by the snapshot that its creation has exported. The transaction stores the mirror
 // of them with the position, and the gap, if there is one.
-func (a *attempt) count(ctx context.Context, name string, created createdSlot, before found, m *mirror) error {
+func (a *attempt) count(ctx context.Context, name string, created createdSlot, before storedState, m *mirror) error {
 	r := a.reader
 	var gap verify.Recorded
 	err := postgres.BeginTx(ctx, r.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {

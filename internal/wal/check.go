@@ -30,13 +30,13 @@ const (
 // stream has passed the marker and the mirror agrees. Only the handler's goroutine touches
 // it.
 type checker struct {
-	pool      *pgxpool.Pool
-	verifier  *verify.Verifier
-	mirror    *mirror
-	position  *position
-	recorder  *recorder
-	confirmer *confirmer
-	unseen    *unseen
+	pool       *pgxpool.Pool
+	verifier   *verify.Verifier
+	mirror     *mirror
+	position   *position
+	recorder   *recorder
+	confirmer  *confirmer
+	visibility *visibilityTracker
 
 	waiting   *waiting // the request that waits for queries, nil for none
 	current   *check   // the verification under way, nil for none
@@ -69,14 +69,14 @@ func (c *checker) isFree() bool { return c.waiting == nil && c.current == nil }
 // take takes a request, which waits for all that the stream has shown so far. What it shows
 // later asks for the next one.
 func (c *checker) take(request verify.Request) {
-	c.waiting = &waiting{request, c.unseen.take(), minVisiblePause}
+	c.waiting = &waiting{request, c.visibility.take(), minVisiblePause}
 }
 
 // begin begins the verification that waits, unless queries do not see yet what it waits
 // for: then it returns the wait until the next attempt.
 func (c *checker) begin(ctx context.Context) (wait time.Duration, err error) {
 	w := c.waiting
-	if w.xids, err = c.unseen.invisible(ctx, w.xids); err != nil {
+	if w.xids, err = c.visibility.invisible(ctx, w.xids); err != nil {
 		return 0, err
 	}
 	if len(w.xids) > 0 {

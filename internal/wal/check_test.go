@@ -114,7 +114,7 @@ func TestChecker(t *testing.T) {
 		defer func() { _ = tx.Rollback(t.Context()) }()
 		var xid int64
 		require.NoError(t, tx.QueryRow(t.Context(), `SELECT pg_current_xact_id()::text::bigint`).Scan(&xid))
-		c.unseen.add(&transaction{xid: uint32(xid), keysTouched: true})
+		c.visibility.add(&transaction{xid: uint32(xid), keysTouched: true})
 		c.take(verify.Everything(pubsub.SourceResync))
 		before := minVisiblePause
 		for range 3 {

@@ -17,19 +17,19 @@ import (
 // transaction that recorded it: the server sends nothing that the standbys named in
 // synchronized_standby_slots do not have.
 
-// owed is a position that may be confirmed once the stream has passed recorded.
-type owed struct{ position, recorded pglogrepl.LSN }
+// deferredConfirmation is a position that may be confirmed once the stream has passed recorded.
+type deferredConfirmation struct{ position, recorded pglogrepl.LSN }
 
 // confirmations decides what the server may forget.
 type confirmations struct {
 	// waiting are the positions that may not be confirmed yet: the first of them and the
 	// last, so that records in a row keep none from being confirmed.
-	waiting []owed
+	waiting []deferredConfirmation
 }
 
 // record adds a position, recorded by transactions before the other one.
 func (c *confirmations) record(position, recorded pglogrepl.LSN) {
-	c.waiting = append(c.waiting[:min(len(c.waiting), 1)], owed{position, recorded})
+	c.waiting = append(c.waiting[:min(len(c.waiting), 1)], deferredConfirmation{position, recorded})
 }
 
 // passed returns up to where the server may forget once the stream has passed a position;
@@ -48,7 +48,7 @@ type confirmer struct {
 	pool          *pgxpool.Pool
 	failover      bool // the server has slots that standbys synchronise
 	confirmations confirmations
-	owed          pglogrepl.LSN // the last stored position that is confirmed, or will be
+	stored        pglogrepl.LSN // the last stored position, which is confirmed or will be
 	marks         *marks        // shared with the stream and the monitor
 }
 
@@ -62,11 +62,11 @@ func (c *confirmer) begin(ctx context.Context, before, stored pglogrepl.LSN) err
 // recorded lets the server forget what is before the stored position: at once, or, where
 // standbys synchronise slots, once the stream has passed the record.
 func (c *confirmer) recorded(ctx context.Context, stored pglogrepl.LSN) error {
-	if c.owed == stored {
+	if c.stored == stored {
 		return nil
 	}
 	if !c.failover {
-		c.owed = stored
+		c.stored = stored
 		c.marks.confirmed.store(stored)
 		return nil
 	}
@@ -78,7 +78,7 @@ func (c *confirmer) recorded(ctx context.Context, stored pglogrepl.LSN) error {
 	if err != nil {
 		return fmt.Errorf("ask how far the WAL goes: %w", err)
 	}
-	c.owed = stored
+	c.stored = stored
 	c.confirmations.record(stored, end)
 	return nil
 }

@@ -140,7 +140,7 @@ func (h *handler) apply(ctx context.Context, batch []event) error {
 // applyLarge passes on the parts of a transaction that begins with the part first.
 func (h *handler) applyLarge(ctx context.Context, first event) error {
 	if h.applier.position.has(first.transaction) {
-		_, err := h.eachPart(ctx, first, passOver{})
+		_, err := h.eachPart(ctx, first, discarder{})
 		return err
 	}
 	large, err := h.applier.beginLarge(ctx)
@@ -166,11 +166,11 @@ type taker interface {
 	idle(ctx context.Context) error
 }
 
-// passOver is the [taker] of a transaction that is recorded already.
-type passOver struct{}
+// discarder is the [taker] of a transaction that is recorded already.
+type discarder struct{}
 
-func (passOver) take(context.Context, *transaction) error { return nil }
-func (passOver) idle(context.Context) error               { return nil }
+func (discarder) take(context.Context, *transaction) error { return nil }
+func (discarder) idle(context.Context) error               { return nil }
 
 // eachPart passes on each part of a transaction that begins with first, and returns the
 // last of them. Between its parts the stream hands on nothing else.

@@ -67,7 +67,7 @@ func newTestHandler(pool *pgxpool.Pool, desired ...provider.Desired) (*handler, 
 	reader := &Reader{
 		Pool: pool, Verifier: newVerifier(pool, desired...), Pending: verify.NewQueue(), Metrics: unmeasured{}, Host: reports, Term: &leader.Term{},
 	}
-	b := &beginning{mirror: newMirror(hasher), marks: &marks{}}
+	b := &streamState{mirror: newMirror(hasher), marks: &marks{}}
 	b.position = &position{pool: pool, term: reader.Term, slot: "s", applied: 0x10}
 	b.position.isAt(0x10)
 	b.confirmer = &confirmer{pool: pool, marks: b.marks}

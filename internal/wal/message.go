@@ -32,7 +32,7 @@ func parse(data []byte) (pglogrepl.Message, error) {
 // wellFormed reports whether a message is from its first byte to its last as
 // PostgreSQL documents it ("Logical Replication Message Formats").
 func wellFormed(data []byte) bool {
-	m := unread{rest: data}
+	m := messageScanner{rest: data}
 	switch pglogrepl.MessageType(m.byte()) {
 	case pglogrepl.MessageTypeBegin:
 		m.skip(8 + 8 + 4) // position, time, xid
@@ -83,16 +83,16 @@ func wellFormed(data []byte) bool {
 	return !m.short && len(m.rest) == 0
 }
 
-// unread is what is left of a message. Once something that is read is not there,
-// it stays short, and there is nothing more to read.
-type unread struct {
+// messageScanner scans a message from its first byte on. Once a field is not there, the
+// scanner stays short, and nothing is left to scan.
+type messageScanner struct {
 	rest  []byte
 	short bool
 }
 
-func (m *unread) fail() { m.rest, m.short = nil, true }
+func (m *messageScanner) fail() { m.rest, m.short = nil, true }
 
-func (m *unread) take(n uint64) []byte {
+func (m *messageScanner) take(n uint64) []byte {
 	if uint64(len(m.rest)) < n {
 		m.fail()
 		return nil
@@ -102,23 +102,23 @@ func (m *unread) take(n uint64) []byte {
 	return taken
 }
 
-func (m *unread) skip(n uint64) { m.take(n) }
+func (m *messageScanner) skip(n uint64) { m.take(n) }
 
-func (m *unread) byte() byte {
+func (m *messageScanner) byte() byte {
 	if b := m.take(1); b != nil {
 		return b[0]
 	}
 	return 0
 }
 
-func (m *unread) uint16() uint16 {
+func (m *messageScanner) uint16() uint16 {
 	if b := m.take(2); b != nil {
 		return binary.BigEndian.Uint16(b)
 	}
 	return 0
 }
 
-func (m *unread) uint32() uint32 {
+func (m *messageScanner) uint32() uint32 {
 	if b := m.take(4); b != nil {
 		return binary.BigEndian.Uint32(b)
 	}
@@ -126,7 +126,7 @@ func (m *unread) uint32() uint32 {
 }
 
 // text skips a text that a NUL ends.
-func (m *unread) text() {
+func (m *messageScanner) text() {
 	end := bytes.IndexByte(m.rest, 0)
 	if end < 0 {
 		m.fail()
@@ -136,7 +136,7 @@ func (m *unread) text() {
 }
 
 // tuple skips the values of a row, and returns which of the kinds of tuple it is.
-func (m *unread) tuple(kinds string) byte {
+func (m *messageScanner) tuple(kinds string) byte {
 	kind := m.byte()
 	if strings.IndexByte(kinds, kind) < 0 {
 		m.fail()

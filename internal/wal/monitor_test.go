@@ -25,7 +25,7 @@ func TestMonitor(t *testing.T) {
 		a, s, pool := newAttempt(t)
 		_, _, err := schema.Migrate(t.Context(), pool.Config().ConnConfig, schema.Needs{Publication: true})
 		require.NoError(t, err)
-		_, err = a.replace(t.Context(), s, found{}, newMirror(hasher))
+		_, err = a.replace(t.Context(), s, storedState{}, newMirror(hasher))
 		require.NoError(t, err)
 		metrics := &measured{}
 		retention := &retention{logger: slog.New(slog.DiscardHandler), metrics: metrics}

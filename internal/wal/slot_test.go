@@ -57,7 +57,7 @@ func TestANewMirrorIsAsOfTheSlotsStart(t *testing.T) {
 	var failure error
 	group.Go(func() {
 		if created, failure = s.create(t.Context()); failure == nil {
-			failure = a.count(t.Context(), s.server.Slot, created, found{}, newMirror(hasher))
+			failure = a.count(t.Context(), s.server.Slot, created, storedState{}, newMirror(hasher))
 		}
 	})
 	waittest.Until(t, func() bool {
@@ -84,7 +84,7 @@ func TestANewMirrorIsAsOfTheSlotsStart(t *testing.T) {
 func TestASlotThatIsMadeAnewBeforeItStreamsIsAGap(t *testing.T) {
 	t.Parallel()
 	a, s, pool := newAttempt(t)
-	start, err := a.replace(t.Context(), s, found{}, newMirror(hasher))
+	start, err := a.replace(t.Context(), s, storedState{}, newMirror(hasher))
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES ($1, 'openai', 'openai', 'https://h/')`, uuid.New())
 	require.NoError(t, err)

@@ -13,44 +13,44 @@ import (
 // synchronous standby until the standby has answered. A query in between would miss the
 // change that prompted it, such as a new key, and nothing would prompt another one.
 
-// maxUnseen is how many transactions are kept without asking the server whether queries
+// maxTracked is how many transactions are kept without asking the server whether queries
 // see them. Of more, only the invisible ones stay: no more than there are sessions.
-const maxUnseen = 1000
+const maxTracked = 1000
 
-// unseen are the transactions of the stream that can still be invisible to queries. Only
-// the handler's goroutine touches them.
-type unseen struct {
+// visibilityTracker tracks the transactions of the stream that can still be invisible to
+// queries. Only the handler's goroutine touches it.
+type visibilityTracker struct {
 	pool *pgxpool.Pool
 	xids []int64
 }
 
 // add adds a transaction that has changed something.
-func (u *unseen) add(t *transaction) {
+func (v *visibilityTracker) add(t *transaction) {
 	if t.keysTouched || len(t.changes) > 0 {
-		u.xids = append(u.xids, int64(t.xid))
+		v.xids = append(v.xids, int64(t.xid))
 	}
 }
 
-// take returns all of them, and forgets them.
-func (u *unseen) take() (xids []int64) {
-	xids, u.xids = u.xids, nil
+// take returns all transactions, and forgets them.
+func (v *visibilityTracker) take() (xids []int64) {
+	xids, v.xids = v.xids, nil
 	return xids
 }
 
 // trim keeps the list of transactions small.
-func (u *unseen) trim(ctx context.Context) (err error) {
-	if len(u.xids) > maxUnseen {
-		u.xids, err = u.invisible(ctx, u.xids)
+func (v *visibilityTracker) trim(ctx context.Context) (err error) {
+	if len(v.xids) > maxTracked {
+		v.xids, err = v.invisible(ctx, v.xids)
 	}
 	return err
 }
 
 // invisible returns which of the transactions queries do not see yet.
-func (u *unseen) invisible(ctx context.Context, xids []int64) ([]int64, error) {
+func (v *visibilityTracker) invisible(ctx context.Context, xids []int64) ([]int64, error) {
 	if len(xids) == 0 {
 		return nil, nil
 	}
-	left, err := store.On(u.pool).ListInvisible(ctx, xids)
+	left, err := store.On(v.pool).ListInvisible(ctx, xids)
 	if err != nil {
 		return xids, fmt.Errorf("ask whether queries see the changes of the stream: %w", err)
 	}

@@ -16,14 +16,14 @@ type holding struct {
 	first, last time.Time // by the server's clock
 }
 
-// leaderWatch gathers what samples of pg_locks show.
-type leaderWatch struct {
+// leaderSamples are what samples of pg_locks show of the leader.
+type leaderSamples struct {
 	holdings   []holding
 	violations []violation
 }
 
 // sample adds the holders seen at one moment, by process id.
-func (l *leaderWatch) sample(at time.Time, holders map[int]string) {
+func (l *leaderSamples) sample(at time.Time, holders map[int]string) {
 	if len(holders) > 1 {
 		l.violations = append(l.violations, violation{Rule: ruleLeaders, Detail: fmt.Sprintf("%d sessions hold the lock: %v", len(holders), holders)})
 	}
@@ -39,7 +39,7 @@ func (l *leaderWatch) sample(at time.Time, holders map[int]string) {
 // interlopers finds alerts that a worker wrote in a transaction begun while
 // another one had been the leader for longer than [inFlight]. authors tells by
 // seq who logged an alert.
-func (l *leaderWatch) interlopers(alerts []alert, authors map[int64]string) []violation {
+func (l *leaderSamples) interlopers(alerts []alert, authors map[int64]string) []violation {
 	var found []violation
 	for _, a := range alerts {
 		author, known := authors[a.seq]

@@ -278,7 +278,7 @@ func TestTheCheckerFindsAPlantedSeedOrAuditEntry(t *testing.T) {
 func TestTheCheckerFindsTwoLeaders(t *testing.T) {
 	t.Parallel()
 	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }
-	var l leaderWatch
+	var l leaderSamples
 	for s := 0.0; s < 10; s++ {
 		l.sample(at(s), map[int]string{1: "w0"})
 	}

@@ -44,7 +44,7 @@ type world struct {
 
 	mu       sync.Mutex
 	checker  *checker
-	leaders  leaderWatch
+	leaders  leaderSamples
 	epochs   []epoch
 	emitted  bytes.Buffer // everything that workers logged and published
 	authors  map[int64]string
