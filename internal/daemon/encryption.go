@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -29,6 +30,7 @@ type encryption struct {
 	migrate    schema.Mode
 	privileges *privileges
 	health     *health
+	site       remedy.Site // renders the remedies that /readyz reports
 	logger     *slog.Logger
 
 	logged logDedup
@@ -48,7 +50,7 @@ func (e *encryption) check(ctx context.Context) {
 		e.privileges.react(ctx, err)
 		return // not known
 	}
-	e.health.setEncryption(err)
+	e.health.setEncryption(e.site.Error(err))
 	if !e.logged.isNewError("encryption", err) {
 		return
 	}

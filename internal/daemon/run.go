@@ -107,7 +107,7 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 	privileges := &privileges{pool: pool, mode: o.Source, sinks: o.sinkUse(), leadership: leadership, health: health, logger: logger}
 	queue := &notifyQueue{pool: pool, metrics: metrics, logger: logger}
 	faults := &faults{pool: pool, privileges: privileges, queue: queue}
-	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, privileges: privileges, health: health, logger: logger}
+	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, privileges: privileges, health: health, site: o.Site, logger: logger}
 	verifications := &verifications{
 		worker: worker, pool: pool, database: o.Database, verifier: verifier, deliverer: deliverer, leadership: leadership, milestones: milestones,
 		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: d.page, report: report, member: d.member, logger: logger,

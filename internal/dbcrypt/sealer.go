@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/secret"
 )
 
@@ -39,12 +40,17 @@ func (r Registered) active() bool { return r.Active != "" && r.Revoked == "" }
 // database: nothing can be encrypted, and so nothing may be written.
 type UnusableError struct {
 	Reason string
-	Remedy string
+	Remedy remedy.Advice
 }
 
-func (e *UnusableError) Error() string {
-	return "secrets cannot be encrypted: " + e.Reason + "; " + e.Remedy
+func (e *UnusableError) problem() error {
+	return remedy.Problem(append(remedy.Advice{"secrets cannot be encrypted: " + e.Reason + "; "}, e.Remedy...)...)
 }
+
+func (e *UnusableError) Error() string { return e.problem().Error() }
+
+// Remedies returns the commands in the text of the error.
+func (e *UnusableError) Remedies() []remedy.Remedy { return remedy.Of(e.problem()) }
 
 // NeedsKeyError says that a secret cannot be stored: the database's secrets are
 // encrypted, and no key is configured.
@@ -82,7 +88,7 @@ func (r *Ring) Sealer(table Table) (Sealer, error) {
 	if !table.Exists {
 		return Sealer{}, &UnusableError{
 			Reason: configured + " have no table dbcrypt_keys to be registered in",
-			Remedy: "start a version of the gateway that makes it, or remove the variable",
+			Remedy: remedy.Advice{"start a version of the gateway that makes it, or remove the variable"},
 		}
 	}
 	for i := range keys.list {
@@ -94,7 +100,7 @@ func (r *Ring) Sealer(table Table) (Sealer, error) {
 			if !key.opens(row.Test) {
 				return Sealer{}, &UnusableError{
 					Reason: fmt.Sprintf("the configured key %s is not the key that dbcrypt_keys has under this digest: its column test does not decrypt", key.digest),
-					Remedy: "set " + KeysVariable + " to the gateway's keys",
+					Remedy: remedy.Advice{"set " + KeysVariable + " to the gateway's keys"},
 				}
 			}
 			return Sealer{key: key}, nil
@@ -106,15 +112,16 @@ func (r *Ring) Sealer(table Table) (Sealer, error) {
 	}
 }
 
-func unusableRemedy(table Table) string {
+func unusableRemedy(table Table) remedy.Advice {
 	if table.Own {
-		return "register the first one with \"worker migrate\" as the owner of the provider tables, or, where it was revoked, put another one before it"
+		return remedy.Advice{"register the first one with ", remedy.Run("migrate"),
+			" as the owner of the provider tables, or, where it was revoked, put another one before it"}
 	}
-	remedy := "start the gateway with them, which registers a new key, or set the variable to the gateway's keys"
+	advice := remedy.Advice{"start the gateway with them, which registers a new key, or set the variable to the gateway's keys"}
 	if !slices.ContainsFunc(table.Rows, Registered.active) {
-		remedy += ", or remove it where the gateway no longer encrypts"
+		advice = append(advice, ", or remove it where the gateway no longer encrypts")
 	}
-	return remedy
+	return advice
 }
 
 // described lists the keys of the table, for a message.

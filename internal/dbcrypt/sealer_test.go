@@ -7,6 +7,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/remedy"
 	"provwatch/internal/secret"
 )
 
@@ -26,6 +27,7 @@ func TestSealer(t *testing.T) {
 		plain   bool
 		needs   string // the active digest of a [dbcrypt.NeedsKeyError]
 		problem []string
+		remedy  []remedy.Remedy // the commands in the problem
 	}{
 		"no key and no table":                  {plain: true},
 		"no key and an empty table":            {table: dbcrypt.Table{Exists: true}, plain: true},
@@ -42,7 +44,7 @@ func TestSealer(t *testing.T) {
 		"a test that is of another key":        {keys: both, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{{Number: 1, Active: first.Digest(), Test: other.Encrypt("coder")}}}, problem: []string{"its column test does not decrypt"}},
 		"a test of another word":               {keys: both, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{{Number: 1, Active: first.Digest(), Test: first.Encrypt("codex")}}}, problem: []string{"its column test does not decrypt"}},
 		"the vector's word, with the test":     {keys: []dbcrypttest.Key{second}, table: dbcrypt.Table{Exists: true, Rows: []dbcrypt.Registered{{Number: 1, Active: vectorDigest, Test: vectorTest}}}, encrypt: &second},
-		"none is active in a table of our own": {keys: both, table: dbcrypt.Table{Exists: true, Own: true}, problem: []string{"worker migrate"}},
+		"none is active in a table of our own": {keys: both, table: dbcrypt.Table{Exists: true, Own: true}, problem: []string{`register the first one with "worker migrate" as the owner`}, remedy: []remedy.Remedy{remedy.Run("migrate")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var keys dbcrypt.Keys
@@ -56,6 +58,7 @@ func TestSealer(t *testing.T) {
 				for _, part := range c.problem {
 					require.ErrorContains(t, err, part)
 				}
+				require.Equal(t, c.remedy, remedy.Of(err))
 				return
 			}
 			require.NoError(t, err)

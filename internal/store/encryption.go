@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/remedy"
 )
 
 // maxRaces bounds how often a registration is tried while others register keys.
@@ -32,12 +33,12 @@ func (q *Queries) KeyTable(ctx context.Context) (dbcrypt.Table, error) {
 	case found.Kind != "r":
 		return dbcrypt.Table{}, &dbcrypt.UnusableError{
 			Reason: "dbcrypt_keys is not an ordinary table",
-			Remedy: "look at what is in its place, and drop it if it is not the gateway's",
+			Remedy: remedy.Advice{"look at what is in its place, and drop it if it is not the gateway's"},
 		}
 	case !found.Trusted:
 		return dbcrypt.Table{}, &dbcrypt.UnusableError{
 			Reason: fmt.Sprintf("the table dbcrypt_keys belongs to the role %q, which owns neither the provider tables nor their schema", found.Owner),
-			Remedy: "let the owner of ai_providers own it, or drop it if it is not the gateway's",
+			Remedy: remedy.Advice{"let the owner of ai_providers own it, or drop it if it is not the gateway's"},
 		}
 	}
 	table := dbcrypt.Table{Exists: true, Own: found.Own, Insertable: found.Insertable}

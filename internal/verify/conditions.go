@@ -9,6 +9,7 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 	"provwatch/internal/seed"
 )
 
@@ -50,11 +51,12 @@ func (c *conditions) judged(ctx context.Context, j drift.Judgement, desired prov
 	case after == "":
 		c.logger.InfoContext(ctx, "provider can be compared again", "provider", name)
 	default:
-		remedy := "add the key that its API keys are encrypted with, or replace them with \"resolve " + name + " --take env --with-keys\""
+		advice := remedy.Advice{"add the key that its API keys are encrypted with, or replace them with \"",
+			remedy.Run("resolve", name, "--take", "env", "--with-keys"), `"`}
 		if desired.Name != "" && j.Observation.Unreadable != nil {
-			remedy = seed.Repair(desired, j.Observation.Unreadable)
+			advice = remedy.Advice{seed.Repair(desired, j.Observation.Unreadable)}
 		}
-		c.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", name, "error", after, "remedy", remedy)
+		c.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", name, "error", after, "remedy", advice)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/postgres"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 )
 
@@ -20,6 +21,8 @@ type UnusableError struct {
 	Unpublish bool
 	// RoleOnly is set when another role could read the WAL.
 	RoleOnly bool
+
+	remedies []remedy.Remedy // the commands in Reason
 }
 
 func (e *UnusableError) Error() string {
@@ -30,6 +33,9 @@ func (e *UnusableError) Error() string {
 }
 
 func (e *UnusableError) Unwrap() error { return e.Err }
+
+// Remedies returns the commands in the reason.
+func (e *UnusableError) Remedies() []remedy.Remedy { return e.remedies }
 
 // gapError ends an attempt whose slot is lost or must be given up: the next one
 // starts with a new slot.

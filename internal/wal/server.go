@@ -11,12 +11,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/postgres"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
 
 // attemptTimeout is how long opening a replication connection may take.
 const attemptTimeout = 10 * time.Second
+
+// publish is the remedy of provider tables that are not published.
+var publish = remedy.Run("migrate", "--source=wal")
 
 // Server is what matters of a server for reading its WAL.
 type Server struct {
@@ -61,7 +65,10 @@ func inspect(ctx context.Context, pool *pgxpool.Pool) (store.InspectReplicationR
 	case found.WalLevel != "logical":
 		return found, server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
 	case !found.MayPublish:
-		return found, server, &UnusableError{Reason: "the provider tables are not published, and the role does not own them; run \"worker migrate --source=wal\" as their owner"}
+		return found, server, &UnusableError{
+			Reason:   "the provider tables are not published, and the role does not own them; run " + publish.Quoted() + " as their owner",
+			remedies: []remedy.Remedy{publish},
+		}
 	}
 	return found, server, nil
 }
