@@ -294,7 +294,7 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 	e.signs.due = time.Now().Add(e.limits.beatInterval)
 	if shown.Term != e.term.Number {
 		// The lock of its own term is of no use to anybody, and goes with the session.
-		return 0, ErrLaterTerm
+		return 0, store.ErrLaterTerm
 	}
 	if e.intact && !shown.Intact {
 		return 0, ErrReplaced

@@ -8,9 +8,6 @@ import (
 	"provwatch/internal/store"
 )
 
-// ErrLaterTerm says that another worker leads by now.
-var ErrLaterTerm = errors.New("another worker leads in a later term")
-
 // ErrResigned says that the worker has given the term up.
 var ErrResigned = errors.New("this worker has resigned")
 
@@ -45,7 +42,7 @@ func (t *Term) Confirm(ctx context.Context, db store.DBTX) error {
 		return fmt.Errorf("confirm the leadership: %w", err)
 	}
 	if current != t.Number {
-		return ErrLaterTerm
+		return store.ErrLaterTerm
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
-	"provwatch/internal/provider"
 	"provwatch/internal/remedy"
 )
 
@@ -77,21 +76,7 @@ func (s Step) problem() string {
 }
 
 // repair says how a row becomes comparable.
-func (s Step) repair() string { return Repair(s.Desired, s.Observation.Unreadable) }
-
-// Repair says how a row of the provider becomes comparable whose settings cannot be
-// read for the reason.
-func Repair(d provider.Desired, reason error) string {
-	otherwise := "or remove its variables (" + d.Variables + ")"
-	switch {
-	case errors.Is(reason, dbcrypt.ErrFormerKeyset):
-		return otherwise // the reason has the remedy
-	case dbcrypt.SaysUnknownKey(reason.Error()):
-		return "add the key to the variable, " + otherwise
-	default:
-		return "repair its settings, " + otherwise
-	}
-}
+func (s Step) repair() string { return dbcrypt.Repair(s.Observation.Unreadable, s.Desired.Variables) }
 
 // resolveBy returns the remedy that resolves the step's drift.
 func (s Step) resolveBy(take string, more ...string) remedy.Remedy {

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"sync"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/remedy"
-	"provwatch/internal/seed"
 )
 
 // conditions are which providers drift and which cannot be compared, as of the last
@@ -54,7 +54,7 @@ func (c *conditions) judged(ctx context.Context, j drift.Judgement, desired prov
 		advice := remedy.Advice{"add the key that its API keys are encrypted with, or replace them with \"",
 			remedy.Run("resolve", name, "--take", "env", "--with-keys"), `"`}
 		if desired.Name != "" && j.Observation.Unreadable != nil {
-			advice = remedy.Advice{seed.Repair(desired, j.Observation.Unreadable)}
+			advice = remedy.Advice{dbcrypt.Repair(j.Observation.Unreadable, desired.Variables)}
 		}
 		c.logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", name, "error", after, "remedy", advice)
 	}

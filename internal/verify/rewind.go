@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/leader"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
@@ -46,7 +45,7 @@ func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error 
 			return fmt.Errorf("read provwatch.alert_counter: %w", err)
 		}
 		if counter.Term != term {
-			return leader.ErrLaterTerm
+			return store.ErrLaterTerm
 		}
 		reasons, certain := v.whyRewound(counter, server)
 		taken := false

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
-	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
@@ -161,7 +160,7 @@ func (a *attempt) count(ctx context.Context, name string, created createdSlot, b
 			return err
 		}
 		if started == 0 {
-			return leader.ErrLaterTerm
+			return store.ErrLaterTerm
 		}
 		if before.gap == "" {
 			return nil

@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/leader"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -57,7 +56,7 @@ func TestMonitor(t *testing.T) {
 		m, metrics, pool := newMonitor(t)
 		_, err := store.On(pool).BeginTerm(t.Context(), store.BeginTermParams{})
 		require.NoError(t, err)
-		require.ErrorIs(t, m.check(t.Context()), leader.ErrLaterTerm)
+		require.ErrorIs(t, m.check(t.Context()), store.ErrLaterTerm)
 		require.Empty(t, metrics.statuses)
 	})
 }

@@ -87,7 +87,7 @@ func (p *position) commit(ctx context.Context, tx pgx.Tx, to pglogrepl.LSN) erro
 		return err
 	}
 	if advanced == 0 {
-		return leader.ErrLaterTerm
+		return store.ErrLaterTerm
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return err
