@@ -78,10 +78,10 @@ func TestUnable(t *testing.T) {
 func TestYields(t *testing.T) {
 	t.Parallel()
 	yield := newYield(30 * time.Second)
-	first := yield.NextBackOff()
+	first := yield.Next()
 	require.InDelta(t, 2*time.Minute, first, float64(time.Minute))
 	for range 20 {
-		require.Less(t, yield.NextBackOff(), time.Hour)
+		require.Less(t, yield.Next(), time.Hour)
 	}
-	require.Greater(t, yield.NextBackOff(), 10*time.Minute)
+	require.Greater(t, yield.Next(), 10*time.Minute)
 }

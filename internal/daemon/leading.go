@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
@@ -31,7 +30,7 @@ type leading struct {
 	health        *health
 	takeOverAfter time.Duration
 	answerTimeout time.Duration
-	yield         *backoff.ExponentialBackOff // of the [participant]
+	yield         *retry.Backoff // of the [participant]
 }
 
 // run leads until the term ends, or ctx. It returns why this worker must resign, nil where

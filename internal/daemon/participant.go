@@ -5,11 +5,11 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 
 	"provwatch/internal/leader"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 )
 
 // participant stands by and leads by turns. Its goroutine is that of the source.
@@ -24,9 +24,10 @@ type participant struct {
 	report     *report
 	logger     *slog.Logger
 
-	// yield is for how long other standbys come first when this leader resigns. A leader
-	// that is well resets it; see [leading.checkAbility].
-	yield *backoff.ExponentialBackOff
+	// yield is for how long other standbys come first when this leader resigns. In a term
+	// [leading.checkAbility] resets it while the leader is well; between terms the
+	// participant's goroutine uses it.
+	yield *retry.Backoff
 }
 
 // run stands by until this worker leads, then leads until its term ends, until ctx ends.
@@ -81,7 +82,7 @@ func (p *participant) lead(ctx context.Context, term *leader.Term, first pubsub.
 // resign gives the term up, once what was done in it has ended: the sinks, and the stream
 // with its slot. It returns false when ctx has ended.
 func (p *participant) resign(ctx context.Context, term *leader.Term, unable error) bool {
-	yield := p.yield.NextBackOff()
+	yield := p.yield.Next()
 	p.logger.WarnContext(ctx, "resigning: this worker cannot alert, and another one waits to lead", "error", unable, "term", term.Number, "yield", yield.Round(time.Second))
 	p.elector.Resign(term, yield)
 	select {

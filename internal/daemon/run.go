@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +19,7 @@ import (
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 	"provwatch/internal/seed"
 	"provwatch/internal/sink"
 	"provwatch/internal/verify"
@@ -155,11 +155,8 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 }
 
 // newYield returns how long other standbys come first, after one resignation and the next.
-func newYield(takeOverAfter time.Duration) *backoff.ExponentialBackOff {
-	yield := backoff.NewExponentialBackOff()
-	yield.InitialInterval, yield.MaxInterval, yield.Multiplier = firstYields*takeOverAfter, maxYields*takeOverAfter, 2
-	yield.Reset()
-	return yield
+func newYield(takeOverAfter time.Duration) *retry.Backoff {
+	return retry.Policy{First: firstYields * takeOverAfter, Max: maxYields * takeOverAfter, Factor: 2}.Backoff()
 }
 
 // run runs the goroutines of a run until ctx ends and all of them have, and then returns

@@ -147,7 +147,7 @@ func (t *triggers) remove(ctx context.Context) {
 	if t.migrate != schema.Auto {
 		return
 	}
-	for {
+	for attempt := range retry.Every(triggerPause).Attempts(ctx) {
 		err := schema.RemoveTriggers(ctx, t.pool)
 		if err == nil || ctx.Err() != nil {
 			return
@@ -158,11 +158,7 @@ func (t *triggers) remove(ctx context.Context) {
 			}
 			return
 		}
-		t.logger.InfoContext(ctx, "triggers that the WAL source does not need are still there", "error", err, "retry_in", triggerPause)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(triggerPause):
-		}
+		wait, _ := attempt.Failed()
+		t.logger.InfoContext(ctx, "triggers that the WAL source does not need are still there", "error", err, "retry_in", wait)
 	}
 }

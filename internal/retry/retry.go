@@ -24,8 +24,10 @@ import (
 // Policy is how long to wait between attempts, and when to give up. The zero Policy
 // waits from half a second up to a minute and never gives up.
 type Policy struct {
-	// First and Max bound the wait, before jitter of ±50 %. It grows by half each time.
+	// First and Max bound the wait, before jitter of ±50 %.
 	First, Max time.Duration
+	// Factor is by how much each wait is longer than the one before, zero for 1.5.
+	Factor float64
 	// Constant makes every wait First, without jitter.
 	Constant bool
 
@@ -65,11 +67,12 @@ func (p Policy) Backoff() *Backoff {
 	b := &Backoff{constant: p.Constant, exponential: backoff.NewExponentialBackOff()}
 	b.exponential.InitialInterval = cmp.Or(p.First, b.exponential.InitialInterval)
 	b.exponential.MaxInterval = cmp.Or(p.Max, b.exponential.MaxInterval)
+	b.exponential.Multiplier = cmp.Or(p.Factor, b.exponential.Multiplier)
 	b.exponential.Reset()
 	return b
 }
 
-// Backoff is a series of waits. One goroutine uses it.
+// Backoff is a series of waits. One goroutine uses it at a time.
 type Backoff struct {
 	constant    bool
 	exponential *backoff.ExponentialBackOff

@@ -43,6 +43,18 @@ func TestAttempts(t *testing.T) {
 			}
 		})
 	})
+	t.Run("WaitLongerByTheFactor", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			began := run(t, retry.Policy{First: time.Second, Max: time.Hour, Factor: 4}, 6, always)
+			expected := time.Second
+			for i := 1; i < len(began); i++ {
+				wait := began[i] - began[i-1]
+				require.GreaterOrEqual(t, wait, expected/2)
+				require.LessOrEqual(t, wait, expected+expected/2)
+				expected *= 4
+			}
+		})
+	})
 	t.Run("StartOverAfterASuccess", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := run(t, retry.Policy{First: time.Second, Max: time.Hour}, 20, func(n int) bool { return n != 18 })
