@@ -1,3 +1,5 @@
+//go:build e2e
+
 package sink
 
 import (
@@ -18,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pubsub"
 )
 
 // recorder is a webhook's consumer that takes whatever is a CloudEvent, and keeps
@@ -232,4 +236,19 @@ func TestRowsPlantedInTheLogMoveNoCursor(t *testing.T) {
 	state, err := Inspect(t.Context(), f.pool)
 	require.NoError(t, err)
 	require.Zero(t, state.Sinks[0].Behind)
+}
+
+// announcementsOf returns those of an event.
+func (f *feed) announcementsOf(event pubsub.Event) []string {
+	return slices.DeleteFunc(f.announcements(), func(text string) bool { return !strings.HasPrefix(text, string(event)+":") })
+}
+
+// strings returns the result of a query of one text column.
+func (f *feed) strings(query string) []string {
+	f.t.Helper()
+	rows, err := f.pool.Query(f.t.Context(), query)
+	require.NoError(f.t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(f.t, err)
+	return list
 }

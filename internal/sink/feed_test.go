@@ -127,21 +127,6 @@ func (f *feed) announcements() []string {
 	return slices.Clone(f.announced)
 }
 
-// announcementsOf returns those of an event.
-func (f *feed) announcementsOf(event pubsub.Event) []string {
-	return slices.DeleteFunc(f.announcements(), func(text string) bool { return !strings.HasPrefix(text, string(event)+":") })
-}
-
-// strings returns the result of a query of one text column.
-func (f *feed) strings(query string) []string {
-	f.t.Helper()
-	rows, err := f.pool.Query(f.t.Context(), query)
-	require.NoError(f.t, err)
-	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(f.t, err)
-	return list
-}
-
 // lost adds up the events of the gaps that were announced.
 func (f *feed) lost() int {
 	f.t.Helper()
@@ -278,15 +263,4 @@ func parse(body []byte) (received, error) {
 	}
 	r.provider, r.kind = payload.Provider, payload.Kind+payload.Action
 	return r, nil
-}
-
-// runAgain runs a runner that was stopped.
-func (f *feed) runAgain(runner *Runner) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runner.Run(ctx, f)
-	}()
-	f.t.Cleanup(func() { cancel(); <-done })
 }

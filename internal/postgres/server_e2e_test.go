@@ -1,0 +1,89 @@
+//go:build e2e
+
+package postgres_test
+
+import (
+	"context"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/pgtest"
+	"provwatch/internal/postgres"
+	"provwatch/internal/waittest"
+)
+
+func TestAServerWithoutTLSIsJudgedByWhatItSaysWithout(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	conn, err := pgx.Connect(t.Context(), cluster.URL())
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "CREATE ROLE full_up LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0; CREATE ROLE no_login PASSWORD 'hunter2'")
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	configOf := func(user, password, database string) *pgxpool.Config {
+		u, err := url.Parse(cluster.TCPURL(t, cluster.URL(), cluster.TCPAddr()))
+		require.NoError(t, err)
+		if user != "" {
+			u.User = url.UserPassword(user, password)
+		}
+		u.Path, u.RawQuery = "/"+database, "sslmode=prefer"
+		config, err := postgres.ParseURL(u.String())
+		require.NoError(t, err)
+		return config
+	}
+	for _, test := range []struct{ user, password, database, message string }{
+		{"full_up", "wrong", "provwatch", "check the user and the password"},
+		{"no_login", "hunter2", "provwatch", "has LOGIN"},
+		{"", "", "no-such-database", "check the database's name"},
+	} {
+		_, err := postgres.Connect(waittest.Context(t), configOf(test.user, test.password, test.database), time.Hour, quiet)
+		var unreachable *postgres.UnreachableError
+		require.ErrorAs(t, err, &unreachable)
+		require.ErrorContains(t, err, test.message)
+		require.NotContains(t, err.Error(), "ssl=on")
+	}
+
+	// Waiting can mend too many connections.
+	limited, cancel := context.WithCancel(waittest.Context(t))
+	defer cancel()
+	tries := 0
+	_, err = postgres.Connect(limited, configOf("full_up", "hunter2", "provwatch"), time.Hour, quiet, func(err error) {
+		var unreachable *postgres.UnreachableError
+		require.ErrorAs(t, err, &unreachable)
+		require.Regexp(t, "failed to connect to `user=full_up database=provwatch`: \\S+ \\(\\S+\\): server error: FATAL: too many connections for role \"full_up\" \\(SQLSTATE 53300\\); let others", err.Error())
+		require.NotContains(t, err.Error(), "refused TLS", "the server has answered")
+		require.NotContains(t, err.Error(), "ssl=on")
+		if tries++; tries == 2 {
+			cancel()
+		}
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, 2, tries)
+}
+
+func TestAServerThatComesUpInTimeIsReached(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t)
+	config, err := postgres.ParseURL(cluster.URL())
+	require.NoError(t, err)
+	cluster.Stop(t, "fast")
+	connected, failed := make(chan error, 1), make(chan struct{}, 1000)
+	go func() {
+		pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, waittest.Patience, quiet, func(error) { failed <- struct{}{} })
+		if err == nil {
+			pool.Close()
+		}
+		connected <- err
+	}()
+	for range 2 {
+		waittest.Receive(t, failed, "a try fails")
+	}
+	require.Empty(t, connected)
+	cluster.StartAgain(t)
+	require.NoError(t, <-connected)
+}

@@ -1,0 +1,193 @@
+//go:build e2e
+
+package schema_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/schema"
+)
+
+// roles are the group roles of sql/roles.sql: what they are used for, and the
+// queries of sql/queries that this takes.
+var roles = map[string]struct {
+	use     schema.Use
+	queries []string
+}{
+	"provwatch_notify":   {schema.Notifications | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reporting)},
+	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
+	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, sealing, resolving, retrying)},
+	"provwatch_sinks":    {schema.Sinks, sinking},
+	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "ListAlertsSince"}, reporting)},
+}
+
+var (
+	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "ListMissingPrivileges"}
+	sealing = []string{"inspectKeyTable", "listKeys", "listOfFormerKeyset"}
+	seeding = []string{
+		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "listProviders", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",
+		"insertProviderKeys", "recordFirstObservations", "StageAuditEntries", "notify", "NotificationQueueUsage",
+	}
+	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
+	following  = []string{
+		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_states", "lookAtProviders",
+		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "record", "listUnnamedStates", "NoteVerified", "listServed",
+		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "LimitIdle", "ListHolders", "DescribeSession", "ListLeaderLockHolders", "MaxPrepared",
+	}
+	reading = []string{
+		"LockWALPosition", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "PlanEachTime", "StayActive", "ClearMirror", "listMirror", "listMirrorByID", "ListBaseURLs",
+		"putMirror", "DropFromMirror", "listProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "listStates",
+	}
+	reporting = []string{
+		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "ListLatestDrifts",
+		"ListAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
+	}
+	resolving = []string{
+		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",
+		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "notify", "ListWorkers",
+	}
+	sinking = []string{
+		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ReadAlertCounter", "ReadAuditCounter", "ListAlertsSince",
+		"ListAuditEntriesSince", "ListFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
+	}
+	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "notify"}
+	// migrating is left to the owner.
+	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome", "registerKey"}
+)
+
+func TestEachPrivilegeThatARoleLosesIsMissedByTheStatementThatGrantsIt(t *testing.T) {
+	t.Parallel()
+	conn := prepared(t, "gateway")
+	for role, r := range roles {
+		grants := granted(t, conn, role)
+		require.NotEmpty(t, grants)
+		for _, grant := range grants {
+			without(t, conn, role, grant, func(tx pgx.Tx) {
+				err := schema.CheckPrivileges(t.Context(), tx, r.use)
+				var unusable *schema.UnusableError
+				require.ErrorAs(t, err, &unusable, "%s: %s is not missed", role, grant)
+				require.Equal(t, []string{grant}, statements(err))
+				require.Contains(t, err.Error(), fmt.Sprintf("the role %q lacks privileges", role))
+				_, err = tx.Exec(t.Context(), "RESET ROLE; "+grant+" SET LOCAL ROLE "+role)
+				require.NoError(t, err)
+				require.NoError(t, schema.CheckPrivileges(t.Context(), tx, r.use))
+			})
+		}
+	}
+}
+
+// TestEachPrivilegeIsNeededByAQuery lets the server check the privileges of each
+// query that a role's uses make, which EXPLAIN does and goes no further.
+func TestEachPrivilegeIsNeededByAQuery(t *testing.T) {
+	t.Parallel()
+	conn := prepared(t, "gateway")
+	queries := readQueries(t)
+	used := slices.Clone(migrating)
+	for role, r := range roles {
+		used = append(used, r.queries...)
+		denied := func(tx pgx.Tx) []string {
+			var list []string
+			for _, name := range r.queries {
+				require.NotEmpty(t, queries[name], name)
+				err := pgx.BeginFunc(t.Context(), tx, func(tx pgx.Tx) error {
+					_, err := tx.Exec(t.Context(), "EXPLAIN "+queries[name])
+					return err
+				})
+				if schema.IsDenied(err) {
+					list = append(list, name)
+				} else {
+					require.NoError(t, err, name)
+				}
+			}
+			return list
+		}
+		for i, grant := range granted(t, conn, role) {
+			if i == 0 {
+				without(t, conn, role, "GRANT USAGE ON SCHEMA public TO provwatch_notify", func(tx pgx.Tx) {
+					require.Empty(t, denied(tx), "%s lacks a privilege", role)
+				})
+			}
+			without(t, conn, role, grant, func(tx pgx.Tx) {
+				if strings.Contains(grant, "ON SCHEMA gateway") {
+					// Names that are not found are not denied.
+					_, err := tx.Exec(t.Context(), "EXPLAIN SELECT id FROM gateway.ai_providers")
+					require.True(t, schema.IsDenied(err))
+					return
+				}
+				require.NotEmpty(t, denied(tx), "%s does not need: %s", role, grant)
+			})
+		}
+	}
+	slices.Sort(used)
+	require.Equal(t, slices.Sorted(maps.Keys(queries)), slices.Compact(used), "the queries of all roles are all queries")
+}
+
+// readQueries returns the queries of sql/queries by name, and those of which each
+// has a file, with a constant for each parameter: null, or for a switch true.
+func readQueries(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("../../sql/queries/*.sql")
+	require.NoError(t, err)
+	queries := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for section := range strings.SplitSeq(string(text), "-- name: ") {
+			name, query, found := strings.Cut(section, "\n")
+			if name, _, named := strings.Cut(name, " "); found && named {
+				queries[name] = withoutParameters(query)
+			}
+		}
+	}
+	require.NotEmpty(t, queries)
+	update, err := os.ReadFile("../../sql/statements/update_provider.sql")
+	require.NoError(t, err)
+	queries["update_provider"] = withoutParameters(string(update))
+	scans, err := filepath.Glob("../../sql/statements/scan_*.sql")
+	require.NoError(t, err)
+	for _, file := range append(scans, "../../sql/statements/locate_tables.sql") {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		queries[strings.TrimSuffix(filepath.Base(file), ".sql")] = strings.ReplaceAll(string(text), "$1", "NULL::text[]")
+	}
+	return queries
+}
+
+func withoutParameters(query string) string {
+	query = regexp.MustCompile(`@\w+::boolean THEN`).ReplaceAllString(query, "true THEN")
+	return regexp.MustCompile(`@\w+`).ReplaceAllString(query, "NULL")
+}
+
+// granted returns the statements that grant what a role has been granted, one
+// for each privilege on a schema, a table or a column.
+func granted(t *testing.T, conn *pgx.Conn, role string) []string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), `
+		SELECT format('GRANT %s ON SCHEMA %I TO "%s";', a.privilege_type, nspname, $1::text)
+		FROM pg_namespace, aclexplode(nspacl) a WHERE a.grantee = $1::text::regrole
+		UNION ALL
+		SELECT format('GRANT %s ON TABLE %I.%I TO "%s";', a.privilege_type, nspname, relname, $1::text)
+		FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace, aclexplode(relacl) a WHERE a.grantee = $1::text::regrole
+		UNION ALL
+		SELECT format('GRANT %s (%I) ON TABLE %I.%I TO "%s";', a.privilege_type, attname, nspname, relname, $1::text)
+		FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace, aclexplode(attacl) a
+		WHERE a.grantee = $1::text::regrole
+		UNION ALL
+		SELECT format('GRANT EXECUTE ON FUNCTION %I.%I TO "%s";', nspname, proname, $1::text)
+		FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace, aclexplode(proacl) a WHERE a.grantee = $1::text::regrole
+		ORDER BY 1`, role)
+	require.NoError(t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return list
+}
