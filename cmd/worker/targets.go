@@ -176,7 +176,7 @@ func serverOf(c *pgxpool.Config) string {
 func addressOf(c *pgxpool.Config) string { return serverOf(c) + "/" + c.ConnConfig.Database }
 
 // databaseRegistry registers the database of each target as soon as it is known. Two targets
-// cannot have the same one: only the one that leads would be watched.
+// cannot have the same database: only the leading target would be watched.
 type databaseRegistry struct {
 	mu       sync.Mutex        // of what follows
 	byTarget map[string]string // the address of each target's database
