@@ -41,9 +41,9 @@ func (m SourceMode) Needs(ctx context.Context, pool *pgxpool.Pool) (schema.Needs
 	}
 }
 
-// Prepares tells what is to be made for workers of the source by a role that is
-// not theirs, as [SourceMode.Needs] does for one that is: whether it may
-// replicate itself makes no difference, and theirs may not, either.
+// Prepares returns what a role must create for workers of the source that connect as
+// another role. [SourceMode.Needs] returns it for the workers' own role. The attribute
+// REPLICATION of neither role makes a difference here.
 func (m SourceMode) Prepares(ctx context.Context, pool *pgxpool.Pool) (schema.Needs, error) {
 	_, err := wal.Inspect(ctx, pool)
 	var unusable *wal.UnusableError

@@ -61,7 +61,7 @@ type standbyTurns struct {
 
 // next waits for something to do and does it. It returns the term when it begins.
 func (t *standbyTurns) next(ctx context.Context) *leader.Term {
-	// Leading comes first: what is pending is then for the leader to verify.
+	// Leading comes first: the leader then verifies the pending requests.
 	if term := t.begun(); term != nil {
 		return term
 	}
@@ -179,7 +179,7 @@ func (t *standbyTurns) untilTerm(ctx context.Context, find func(context.Context)
 func (s *standby) announce(ctx context.Context) {
 	logger := s.logger
 	workers, err := store.On(s.pool).ListWorkers(ctx, 1)
-	// The one that leads comes first.
+	// The leader comes first.
 	if err == nil && len(workers) > 0 && workers[0].Leads {
 		leader := workers[0]
 		logger = logger.With("leader_session", leader.Pid, "leader_role", leader.Role)

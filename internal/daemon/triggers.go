@@ -97,7 +97,7 @@ func (k *triggerKeeper) ensure(ctx context.Context) (pause time.Duration) {
 	case !blind:
 		return k.wait.Next()
 	}
-	// No notification comes of what is changed, nor of a table that the role may not read.
+	// Changes send no notification, and neither does a table that the role cannot read.
 	k.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
 	pause = blindInterval
 	if tries || !creates {

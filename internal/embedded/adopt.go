@@ -58,8 +58,8 @@ func (s *Server) adopt(ctx context.Context) (bool, error) {
 			return true, nil
 		}
 		if state == processUnknown {
-			// Nothing here can tell whose process this is; PostgreSQL refuses
-			// to start if the folder is in use.
+			// The owner of the process is unknown. PostgreSQL refuses to start if the
+			// folder is in use.
 			return false, nil
 		}
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); errors.Is(err, errOtherServer) || ok && pgErr.Code != cannotConnectNow {

@@ -193,7 +193,7 @@ func (s *Server) prepare(ctx context.Context) error {
 
 func (s *Server) logName() string { return filepath.Join(s.dir, "postgres.log") }
 
-// freePort asks the kernel for a port that nobody listens on.
+// freePort asks the kernel for a port that no process listens on.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -51,7 +51,7 @@ func (s *Server) removeSockets(dir string) {
 	removeTempSocketDir(dir)
 }
 
-// removeTempSocketDir removes dir if it is one that makeSocketDir made outside
+// removeTempSocketDir removes dir if makeSocketDir created it outside
 // of the data dir.
 func removeTempSocketDir(dir string) {
 	temp, err := filepath.Abs(os.TempDir())

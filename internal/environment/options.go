@@ -21,10 +21,10 @@ func RequireCredentials() Option { return func(o *options) { o.credentials = tru
 // warns when no variable that begins so names a provider.
 func Prefix(begins string) Option { return func(o *options) { o.prefixes = prefixes{begins} } }
 
-// KeysFrom makes the keys that encrypt secrets those of file, which holds what
-// [dbcrypt.KeysVariable] would, or without one those of the variables of the process,
-// given in the form of [os.Environ], where the environment file sets none. It is for an
-// environment that is read without the process's variables.
+// KeysFrom sets where the keys that encrypt secrets come from: file, which holds the value
+// of [dbcrypt.KeysVariable]. Without a file, they come from environ, in the form of
+// [os.Environ], unless the environment file sets them. It is for an environment that is
+// read without the process's variables.
 func KeysFrom(environ []string, file string) Option {
 	return func(o *options) { o.keysEnviron, o.keysFile = environ, file }
 }

@@ -108,7 +108,7 @@ func final(config *pgxpool.Config, err error) error {
 	return err
 }
 
-// Explain adds the remedy to the error of a running worker where waiting alone may not
+// Explain adds the remedy to the error of a running worker where waiting alone cannot
 // mend it: where the login is refused, the server is full, or a pooler keeps no session.
 func Explain(config *pgxpool.Config, err error) error {
 	if !IsLoginRefused(err) && !IsPooling(err) && !isFull(err) {

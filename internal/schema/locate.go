@@ -11,8 +11,9 @@ import (
 )
 
 // Locate looks up where the provider tables are, for all statements that follow. It
-// refuses provider tables in several schemas of the search path, what is no ordinary
-// table in their place, and a schema provwatch that other roles may have planted something in. The error is an
+// refuses provider tables in several schemas of the search path, and relations of their
+// names that are not ordinary tables. It refuses a schema provwatch in which other roles
+// could have planted objects. The error is an
 // [*UnusableError], or ctx's own.
 func Locate(ctx context.Context, db store.DBTX) (*postgres.Tables, error) {
 	tables, err := postgres.Locate(ctx, db)

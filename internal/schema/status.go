@@ -21,9 +21,9 @@ type Status struct {
 	// Applied and Pending are migration versions.
 	Applied []int64 `json:"applied"`
 	Pending []int64 `json:"pending"`
-	// Triggers reports whether all our triggers on the provider tables are there
-	// and fire in every session, or as far as a role that does not own the tables can
-	// make them. SomeTriggers reports whether any is there.
+	// Triggers reports whether all our triggers on the provider tables exist and fire in
+	// every session. A role that does not own the tables needs only those it can create.
+	// SomeTriggers reports whether any exists.
 	Triggers     bool `json:"triggers"`
 	SomeTriggers bool `json:"some_triggers"`
 	// Publication reports whether the publication has both provider tables.
@@ -33,7 +33,7 @@ type Status struct {
 	columnLists                  bool // the server knows them
 }
 
-// Lacks returns what is to be done, in words, for what the worker needs.
+// Lacks returns in words what must be done for what the worker needs.
 func (s Status) Lacks(needs Needs) []string {
 	var todo []string
 	if len(s.Pending) > 0 {

@@ -14,7 +14,7 @@ import (
 // ErrNoProviders says that the environment names no provider.
 var ErrNoProviders = errors.New("it names no provider")
 
-// DriftError reports every provider whose row is not the one that the
+// DriftError reports every provider whose row differs from what the
 // environment asks for.
 type DriftError struct {
 	Steps []Step // of action Drifted or NotComparable

@@ -25,7 +25,7 @@ func Announce() Option { return func(o *options) { o.announce = true } }
 // other than the environment's, whatever their order, as the public gateway has
 // it (--compat=upstream-credentials). No acceptance holds for such a drift, since
 // nothing is stored of credentials that it could be tied to. Credentials that
-// cannot be decrypted make the row one that cannot be compared.
+// cannot be decrypted make the row not comparable.
 func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
 
 func optionsOf(list []Option) options {

@@ -46,8 +46,8 @@ func newBackOff(first time.Duration) *retry.Backoff {
 	return retry.Policy{First: first, Max: maxRetry}.Backoff()
 }
 
-// next returns the first event that may be sent now. Where there is none it returns the
-// time until there can be one, zero for not before there are new events.
+// next returns the first event that may be sent now. Without such an event it returns
+// how long to wait for one, and zero to wait for new events.
 func (f *failures) next(p *pending, now time.Time) (*item, time.Duration) {
 	if now.Before(f.paused) {
 		if p.undone == 0 {

@@ -33,8 +33,8 @@ func (c collector) list(ctx context.Context, counts map[State]int, accepted []st
 	if after := slices.Index(States, c.query.After.State); after >= 0 {
 		page.AfterRank, page.AfterName = int32(after), c.query.After.Name
 	}
-	// With very many providers it is the ranks that are not looked at that make a
-	// page cheap: those of which there are none, and those after the page is full.
+	// With very many providers a page is cheap because it reads few ranks. It skips the
+	// empty ones, and those after the page is full.
 	room := int(page.Most)
 	for rank, state := range States {
 		if len(c.query.States) > 0 && !slices.Contains(c.query.States, state) || int32(rank) < page.AfterRank || counts[state] == 0 || room <= 0 {
