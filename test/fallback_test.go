@@ -28,10 +28,11 @@ func testFallbackStatesOfTheWAL(t *testing.T) {
 		}
 		t.Run(u.state, func(t *testing.T) {
 			t.Parallel()
+			// On a server of its own: a transaction of another test would hold up the creation
+			// of the slot, and the worker would not begin with the WAL.
+			u.server = true
 			if u.stays {
-				// On a server of its own: a transaction of another test would hold up the creation
-				// of the slot, and the worker would not begin with the WAL.
-				u.flags, u.server = []string{"--source=auto"}, true
+				u.flags = []string{"--source=auto"}
 				require.Zero(t, u.run(t, "wal").logged("alerts come from this source instead"))
 				return
 			}
@@ -82,7 +83,7 @@ func testFallbackSlotHolderDoesNotEnd(t *testing.T) {
 		t.Parallel()
 		s, thaw := arrange(t, "wal")
 		s.waitUntilUnready(`session \d+ \(role "provwatch", application "provwatch-wal".*\), which holds replication slot provwatch_\d+ and must end, has not ended since `)
-		s.waitUntilUnready(`the last verification failed: replication slot provwatch_\d+ is held by session \d+ \(role "provwatch", application "provwatch-wal".*\), which does not end`)
+		s.waitUntilUnready(`the last verification failed: replication slot provwatch_\d+ is held by session \d+ \(role "provwatch", application "provwatch-wal".*\), which did not end after pg_terminate_backend`)
 		require.Equal(t, []string{"disabled openai"}, s.alerts())
 		thaw()
 		s.expectAlerts("disabled openai", "gap", "resolved openai")

@@ -64,7 +64,7 @@ func testFaultsImmediateServerRestart(t *testing.T) {
 			// It is taken notice of now, and done when it can be.
 			w.rewrite(file, content+"CODER_AIBRIDGE_ANTHROPIC_KEY="+w.secret(anthropicKey)+"\n")
 			p.signal(syscall.SIGHUP)
-			p.waitFor("level=WARN", "cannot be reloaded while the database is away")
+			p.waitFor("level=WARN", "could not reload the environment while the database is unreachable")
 		}
 		cluster.StartAgain(t)
 		// Committed at once after the restart, perhaps before the worker is back.

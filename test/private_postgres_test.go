@@ -253,7 +253,7 @@ func testPrivatePostgresBootDrift(t *testing.T) {
 		require.Empty(t, serversOf(t, dir))
 		r := w.shell(t.TempDir(), command)
 		require.Equal(t, 0, r.code, "%s: %s", command, r.stderr)
-		require.Contains(t, r.stderr, "it is started for this command")
+		require.Contains(t, r.stderr, "starting the private PostgreSQL for this command")
 		require.Empty(t, serversOf(t, dir), "the server is stopped again")
 		return run().ready()
 	}

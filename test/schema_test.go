@@ -286,8 +286,8 @@ func testForeignTablesAreNotMadeAnew(t *testing.T) {
 	w.exec(`DROP TABLE ai_providers, ai_provider_keys`)
 	before := w.dump()
 	r := w.run(w.twoProviders(), "run")
-	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: the tables ai_providers and ai_provider_keys are gone, " +
-		"or not on the search_path; restore them, or drop the schema provwatch to start over\n"}, r)
+	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: the tables ai_providers and ai_provider_keys do not exist, " +
+		"or are not on the search_path; restore them, or drop the schema provwatch to start over\n"}, r)
 	require.Equal(t, before, w.dump())
 }
 

@@ -3,12 +3,13 @@
 package test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
 	"strings"
-
-	"fmt"
+	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -27,9 +28,30 @@ func (p *worker) httpAddress() string {
 // get fetches a page of the worker.
 func (p *worker) get(path string) (status int, body string) {
 	p.w.t.Helper()
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get("http://" + p.httpAddress() + path)
+	return p.getWithToken(path, "")
+}
+
+// headerLimit is how long the worker waits for the request of a client that has connected.
+const headerLimit = 5 * time.Second
+
+// getWithToken fetches a page of the worker that asks for a token.
+func (p *worker) getWithToken(path, token string) (code int, body string) {
+	p.w.t.Helper()
+	request, err := http.NewRequestWithContext(p.w.t.Context(), http.MethodGet, "http://"+p.httpAddress()+path, nil)
 	require.NoError(p.w.t, err)
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	began := time.Now()
+	response, err := client.Do(request)
+	for errors.Is(err, io.EOF) && time.Since(began) >= headerLimit && !p.hasEnded() {
+		// Between the connection and the request, this process stood still for too long.
+		p.w.t.Logf("asked for %s again after %s: %v", path, time.Since(began), err)
+		began = time.Now()
+		response, err = client.Do(request)
+	}
+	require.NoError(p.w.t, err, "after %s; the worker has ended: %t", time.Since(began), p.hasEnded())
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(response.Body)
 	require.NoError(p.w.t, err)
@@ -37,20 +59,14 @@ func (p *worker) get(path string) (status int, body string) {
 	return response.StatusCode, string(content)
 }
 
-// getWithToken fetches a page of the worker that asks for a token.
-func (p *worker) getWithToken(path, token string) (code int, body string) {
-	p.w.t.Helper()
-	request, err := http.NewRequestWithContext(p.w.t.Context(), http.MethodGet, "http://"+p.httpAddress()+path, nil)
-	require.NoError(p.w.t, err)
-	request.Header.Set("Authorization", "Bearer "+token)
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	require.NoError(p.w.t, err)
-	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(response.Body)
-	require.NoError(p.w.t, err)
-	p.w.emit(string(content))
-	return response.StatusCode, string(content)
+// hasEnded reports whether the process of the worker has ended.
+func (p *worker) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // metric returns the sum of all series of a metric.

@@ -71,6 +71,12 @@ func Start(t testing.TB, command *exec.Cmd) *Process {
 		_ = command.Wait()
 	}()
 	t.Cleanup(func() {
+		how := "killed at the end of the test"
+		select {
+		case <-ended:
+			how = "it had ended: " + command.ProcessState.String()
+		default:
+		}
 		_ = command.Process.Kill()
 		<-ended
 		log := strings.Join(p.Log(), "\n")
@@ -78,7 +84,7 @@ func Start(t testing.TB, command *exec.Cmd) *Process {
 			t.Error("the worker has a data race")
 		}
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", nameOf(command), log)
+			t.Logf("log of %s (%s):\n%s", nameOf(command), how, log)
 		}
 	})
 	return p
