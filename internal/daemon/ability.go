@@ -2,16 +2,13 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/jackc/pgerrcode"
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/leader"
-	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
-	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 )
 
 const (
@@ -53,41 +50,21 @@ func (a *ability) see(unable error, now time.Time) bool {
 // isWell reports whether the leader has been able for as long as the limit.
 func (a *ability) isWell() bool { return a.unableSince.IsZero() && !a.ableSince.IsZero() }
 
-// unable is why this worker cannot alert while another one may be able to, nil where it
-// can alert or another one cannot either.
-func (h *health) unable() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var late *lockwait.LateError
-	errors.As(h.waiting, &late)
-	switch {
-	case late != nil && len(late.Holders) > 0, isCommon(h.verified):
-		return nil // it holds up other workers as well
-	case h.verified != nil:
-		return h.verified
-	case h.privileges != nil:
-		return h.privileges
-	}
-	return h.waiting
+// abilityCheck checks in a term whether this worker can alert. The goroutine that [leading]
+// starts for it uses it.
+type abilityCheck struct {
+	pool          *pgxpool.Pool
+	health        *health
+	takeOverAfter time.Duration
+	answerTimeout time.Duration
+	yield         *retry.Backoff // of the [participant]
 }
 
-// isCommon reports whether the reason is one of the database, whichever worker leads.
-func isCommon(err error) bool {
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) {
-		return false
-	}
-	switch refused.Code {
-	case pgerrcode.DiskFull, pgerrcode.OutOfMemory, pgerrcode.ReadOnlySQLTransaction, pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable:
-		return true
-	}
-	return pubsub.IsQueueFull(refused)
-}
-
-// checkAbility returns why this worker must resign, once it has been unable to alert for
-// --takeover-after and another one waits to lead; nil when ctx ends before that.
-func (l *leading) checkAbility(ctx context.Context, term *leader.Term) error {
-	able := ability{limit: l.takeOverAfter}
+// run returns why this worker must resign, once it has been unable to alert for
+// --takeover-after and another one waits to lead; nil when ctx ends before that. While the
+// leader is well, it resets yield.
+func (c *abilityCheck) run(ctx context.Context, term *leader.Term) error {
+	able := ability{limit: c.takeOverAfter}
 	ticks := time.NewTicker(abilityPause)
 	defer ticks.Stop()
 	for {
@@ -96,18 +73,23 @@ func (l *leading) checkAbility(ctx context.Context, term *leader.Term) error {
 			return nil
 		case <-ticks.C:
 		}
-		unable := l.health.unable()
+		unable := c.health.unable()
 		if !able.see(unable, time.Now()) {
 			if able.isWell() {
-				l.yield.Reset()
+				c.yield.Reset()
 			}
 			continue
 		}
-		limited, cancel := context.WithTimeout(postgres.Aside(ctx), l.answerTimeout)
-		contended, err := term.IsContended(limited, l.pool)
+		limited, cancel := context.WithTimeout(postgres.Aside(ctx), c.answerTimeout)
+		contended, err := term.IsContended(limited, c.pool)
 		cancel()
 		if err == nil && contended {
 			return unable
 		}
 	}
+}
+
+// newYield returns how long other standbys come first, after one resignation and the next.
+func newYield(takeOverAfter time.Duration) *retry.Backoff {
+	return retry.Policy{First: firstYields * takeOverAfter, Max: maxYields * takeOverAfter, Factor: 2}.Backoff()
 }

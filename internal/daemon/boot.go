@@ -26,6 +26,8 @@ type booted struct {
 	// published is that the boot has ensured the publication, and the privileges that go
 	// with it.
 	published bool
+	// fileVariables is that of the environment.
+	fileVariables int
 }
 
 // connect returns the pool of the database, once that can be reached.
@@ -40,7 +42,7 @@ func (b *boot) connect(ctx context.Context) (*pgxpool.Pool, error) {
 // run prepares the schema and seeds. It retries while the database is away.
 func (b *boot) run(ctx context.Context, pool *pgxpool.Pool) (booted, error) {
 	o := b.options
-	done := booted{pool: pool}
+	done := booted{pool: pool, fileVariables: o.Environment.FileVariables}
 	options := []seed.Option{seed.WithKeys(o.Keys)}
 	if o.RequireCredentials {
 		options = append(options, seed.RequireCredentials())

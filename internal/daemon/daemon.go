@@ -8,7 +8,7 @@
 //
 // A [Daemon] is what outlives a run: metrics, status page, and the health of the latest run.
 // A run consists of parts, each a type in a file of its own with the goroutine that it
-// belongs to; run.go connects them. While a run lasts, its [participant] stands by and leads
+// belongs to; parts.go connects them. While a run lasts, its [participant] stands by and leads
 // by turns.
 package daemon
 
@@ -19,13 +19,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dustin/go-humanize/english"
+	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/drift"
+	"provwatch/internal/environment"
+	"provwatch/internal/lockwait"
 	"provwatch/internal/observe"
+	"provwatch/internal/postgres"
+	"provwatch/internal/seed"
 	"provwatch/internal/status"
 	"provwatch/internal/systemd"
-	"provwatch/internal/verify"
 	"provwatch/internal/web"
 )
 
@@ -46,14 +49,6 @@ type Daemon struct {
 	health   *health    // of the latest run
 	liveness *liveness  // of the latest run
 	failed   error      // why the latest run has ended, until the boot of the next is done
-}
-
-// Supervisor runs a daemon again after it has failed.
-type Supervisor interface {
-	// Booted is called when the boot is done, on the goroutine of [Daemon.Run].
-	Booted()
-	// Describe is called when what the daemon does has changed, by any goroutine.
-	Describe()
 }
 
 // New returns a daemon that joins the service. supervisor is nil where the process ends with
@@ -100,11 +95,57 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 func (d *Daemon) Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	o.Logger = d.logger
 	d.page.boot(o)
+	return o.Site.Error(d.run(ctx, o, d.next(), reload))
+}
+
+// next returns what shows the next run.
+func (d *Daemon) next() exposure {
 	d.mu.Lock()
-	health, liveness := d.health.next(), &liveness{}
-	d.health, d.liveness = health, liveness
-	d.mu.Unlock()
-	return o.Site.Error(d.run(ctx, o, health, liveness, reload))
+	defer d.mu.Unlock()
+	d.health, d.liveness = d.health.next(), &liveness{}
+	return exposure{
+		supervisor: d.supervisor, member: d.member, page: d.page, health: d.health, liveness: d.liveness,
+		metrics: &instruments{Metrics: d.metrics, page: d.page, health: d.health},
+	}
+}
+
+// run is [Daemon.Run] with what shows this run.
+func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-chan os.Signal) error {
+	shown.metrics.loaded(nil)
+	checking, stopChecking := context.WithCancel(ctx)
+	var check conc.WaitGroup
+	defer check.Wait()
+	defer stopChecking()
+	late := newLateCheck(o, shown.health, lockwait.NewMonitor(o.Database, o.patience()))
+	check.Go(func() { late.run(checking) })
+	boot := boot{options: &o, health: shown.health}
+	pool, err := boot.connect(ctx)
+	if err != nil {
+		return unlessStopped(ctx, err)
+	}
+	defer func() {
+		if !postgres.Close(pool, time.Until(o.StopBy())) {
+			o.Logger.WarnContext(ctx, "connections not closed: the server does not answer")
+		}
+	}()
+	done, err := boot.run(ctx, pool)
+	if err != nil {
+		return unlessStopped(ctx, err)
+	}
+	// From here on nothing needs the credentials of the environment as they are.
+	o.Environment = environment.Environment{}
+	shown.metrics.Seeded(done.plan)
+	seed.LogPlan(ctx, o.Logger, done.plan)
+
+	p := newParts(o, done, shown)
+	d.page.run(&displayedRun{worker: p.worker, verifier: p.verifier, leadership: p.leadership})
+	shown.metrics.Watching(p.verifier.Providers())
+	d.booted()
+	if err := p.run(ctx, reload); err != nil {
+		return err
+	}
+	p.stop(ctx)
+	return nil
 }
 
 // booted records that the boot is done.
@@ -195,31 +236,3 @@ func (d *Daemon) ShowOn(displays ...Display) { d.page.displays = displays }
 // ClosePage closes the connection of the status page by the time given. No client asks for
 // the page any more.
 func (d *Daemon) ClosePage(by time.Time) { d.page.close(by) }
-
-// report reports to the service manager what a run does, in words.
-type report struct {
-	daemon     *Daemon
-	health     *health
-	verifier   *verify.Verifier
-	leadership *leadership
-}
-
-// describe reports what the run does now.
-func (r *report) describe() {
-	if r.daemon.supervisor != nil {
-		r.daemon.supervisor.Describe()
-		return
-	}
-	r.daemon.member.Status(r.text())
-}
-
-func (r *report) text() string {
-	if err := r.health.ready(); err != nil {
-		return "not ready: " + err.Error()
-	}
-	watching := "watching " + english.Plural(r.verifier.Providers(), "provider", "")
-	if source := r.leadership.currentSource(); source != "" {
-		return watching + ", leading, source " + string(source)
-	}
-	return watching + ", standing by"
-}

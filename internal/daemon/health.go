@@ -9,8 +9,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
+	"provwatch/internal/pubsub"
 	"provwatch/internal/status"
 	"provwatch/internal/web"
 )
@@ -315,4 +319,35 @@ func (h *health) reasons() []reason {
 			reason{"unrecorded", h.unrecorded}, reason{"unverified", h.unverified}, reason{"privileges", h.privileges}, reason{"encryption", h.encryption})
 	}
 	return slices.DeleteFunc(all, func(r reason) bool { return r.err == nil })
+}
+
+// unable is why this worker cannot alert while another one may be able to, nil where it
+// can alert or another one cannot either.
+func (h *health) unable() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var late *lockwait.LateError
+	errors.As(h.waiting, &late)
+	switch {
+	case late != nil && len(late.Holders) > 0, isCommon(h.verified):
+		return nil // it holds up other workers as well
+	case h.verified != nil:
+		return h.verified
+	case h.privileges != nil:
+		return h.privileges
+	}
+	return h.waiting
+}
+
+// isCommon reports whether the reason is one of the database, whichever worker leads.
+func isCommon(err error) bool {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Code {
+	case pgerrcode.DiskFull, pgerrcode.OutOfMemory, pgerrcode.ReadOnlySQLTransaction, pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable:
+		return true
+	}
+	return pubsub.IsQueueFull(refused)
 }

@@ -2,10 +2,7 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
-	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/leader"
@@ -16,21 +13,14 @@ import (
 	"provwatch/internal/verify"
 )
 
-// leadPause is the wait before what begins a term is retried.
-const leadPause = time.Second
-
 // leading is what this worker does in a term: it takes over, delivers to the sinks and
 // publishes alerts from a source. It belongs to the goroutine of the [participant].
 type leading struct {
-	pool          *pgxpool.Pool
-	verifier      *verify.Verifier
-	sinks         *sink.Runner
-	sources       *sources
-	preparation   *preparation
-	health        *health
-	takeOverAfter time.Duration
-	answerTimeout time.Duration
-	yield         *retry.Backoff // of the [participant]
+	verifier    *verify.Verifier
+	sinks       *sink.Runner
+	sources     *sources
+	preparation *preparation
+	ability     *abilityCheck
 }
 
 // run leads until the term ends, or ctx. It returns why this worker must resign, nil where
@@ -43,21 +33,20 @@ func (l *leading) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 	var unable error // of the goroutine that checks until it has ended
 	var check conc.WaitGroup
 	check.Go(func() {
-		if unable = l.checkAbility(ctx, term); unable != nil {
+		if unable = l.ability.run(ctx, term); unable != nil {
 			cancel()
 		}
 	})
-	l.takeOver(ctx, term, first)
+	l.lead(ctx, term, first)
 	cancel()
 	check.Wait()
 	return unable
 }
 
-// takeOver takes over from another leader, and leads until ctx ends.
-func (l *leading) takeOver(ctx context.Context, term *leader.Term, first pubsub.Source) {
+// lead takes over, and leads until ctx ends.
+func (l *leading) lead(ctx context.Context, term *leader.Term, first pubsub.Source) {
 	// First of all: sinks begin where the alerts end, also after a restore.
-	takeOver := func(ctx context.Context) error { return l.verifier.TakeOver(ctx, term.Number, first) }
-	if !l.preparation.untilDone(ctx, "not leading yet, retrying", takeOver) {
+	if !l.takeOver(ctx, term, first) {
 		return
 	}
 	// A sink that is stuck ends as soon as it notices the end of its context.
@@ -67,29 +56,13 @@ func (l *leading) takeOver(ctx context.Context, term *leader.Term, first pubsub.
 	l.sources.run(ctx, term, first)
 }
 
-// preparation retries what must succeed before a leader, or its source, begins. Nothing is
-// verified meanwhile, so that the worker is not ready.
-type preparation struct {
-	verifications *verifications
-	logger        *slog.Logger
-
-	logged logDedup
-}
-
-// untilDone retries do until it succeeds, and returns false when ctx ends. It logs message
-// with each failure.
-func (p *preparation) untilDone(ctx context.Context, message string, do func(context.Context) error) bool {
+// takeOver takes over from another leader. It retries, and returns false when ctx ends.
+func (l *leading) takeOver(ctx context.Context, term *leader.Term, first pubsub.Source) bool {
 	for attempt := range retry.Every(leadPause).Attempts(ctx) {
-		err := do(ctx)
-		if ctx.Err() != nil {
-			return false
-		}
-		p.logged.warnRetry(ctx, p.logger, message, err, leadPause)
-		if err == nil {
+		err := l.verifier.TakeOver(ctx, term.Number, first)
+		if l.preparation.isDone(ctx, attempt, "not leading yet, retrying", err) {
 			return true
 		}
-		p.verifications.ended(ctx, verify.Request{All: true}, err)
-		attempt.Failed()
 	}
 	return false
 }

@@ -14,6 +14,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/remedy"
+	"provwatch/internal/retry"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
@@ -41,8 +42,7 @@ type notifySource struct {
 // disk filling. reason is why the WAL is not the source, empty where notifications are
 // asked for.
 func (n *notifySource) run(ctx context.Context, term *leader.Term, first pubsub.Source, reason string, limit time.Duration) {
-	retire := func(ctx context.Context) error { return n.retireWAL(ctx, term, reason) }
-	if !n.preparation.untilDone(ctx, "could not retire the WAL source, retrying", retire) {
+	if !n.replaceWAL(ctx, term, reason) {
 		return
 	}
 	if limit > 0 {
@@ -61,6 +61,17 @@ func (n *notifySource) run(ctx context.Context, term *leader.Term, first pubsub.
 	group.Go(func() { n.triggers.keep(postgres.Aside(keeping)) })
 	defer n.liveness.take()()
 	n.verifier.Run(ctx, n.pending, n.maxBackOff, func(r verify.Request, err error) { n.verifications.ended(ctx, r, err) })
+}
+
+// replaceWAL retires the WAL source. It retries, and returns false when ctx ends.
+func (n *notifySource) replaceWAL(ctx context.Context, term *leader.Term, reason string) bool {
+	for attempt := range retry.Every(leadPause).Attempts(ctx) {
+		err := n.retireWAL(ctx, term, reason)
+		if n.preparation.isDone(ctx, attempt, "could not retire the WAL source, retrying", err) {
+			return true
+		}
+	}
+	return false
 }
 
 // warnOfPrepared warns where a transaction that changes a provider cannot be prepared: the

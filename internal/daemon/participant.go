@@ -25,7 +25,7 @@ type participant struct {
 	logger     *slog.Logger
 
 	// yield is for how long other standbys come first when this leader resigns. In a term
-	// [leading.checkAbility] resets it while the leader is well; between terms the
+	// [abilityCheck.run] resets it while the leader is well; between terms the
 	// participant's goroutine uses it.
 	yield *retry.Backoff
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -13,71 +12,37 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/drift"
-	"provwatch/internal/environment"
 	"provwatch/internal/leader"
 	"provwatch/internal/listener"
-	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/retry"
-	"provwatch/internal/seed"
 	"provwatch/internal/sink"
+	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
 )
 
 // errEnded is why a run ends that was not asked to.
 var errEnded = errors.New("a part of the worker has ended by itself")
 
-// run is [Daemon.Run], with the health and the liveness of this run.
-func (d *Daemon) run(ctx context.Context, o Options, health *health, liveness *liveness, reload <-chan os.Signal) error {
-	metrics := &instruments{Metrics: d.metrics, page: d.page, health: health}
-	metrics.loaded(nil)
-	checking, stopChecking := context.WithCancel(ctx)
-	var check conc.WaitGroup
-	defer check.Wait()
-	defer stopChecking()
-	late := newLateCheck(o, health, lockwait.NewMonitor(o.Database, o.patience()))
-	check.Go(func() { late.run(checking) })
-	boot := boot{options: &o, health: health}
-	pool, err := boot.connect(ctx)
-	if err != nil {
-		return unlessStopped(ctx, err)
-	}
-	defer func() {
-		if !postgres.Close(pool, time.Until(o.StopBy())) {
-			o.Logger.WarnContext(ctx, "connections not closed: the server does not answer")
-		}
-	}()
-	done, err := boot.run(ctx, pool)
-	if err != nil {
-		return unlessStopped(ctx, err)
-	}
-	// From here on nothing needs the credentials of the environment as they are.
-	fileVariables := o.Environment.FileVariables
-	o.Environment = environment.Environment{}
-	metrics.Seeded(done.plan)
-	seed.LogPlan(ctx, o.Logger, done.plan)
-
-	p := d.newParts(o, done, metrics, health, liveness)
-	p.reloader.fileVariables = fileVariables
-	d.page.run(&displayedRun{worker: p.worker, verifier: p.verifier, leadership: p.leadership})
-	metrics.Watching(p.verifier.Providers())
-	d.booted()
-	if err := p.run(ctx, reload); err != nil {
-		return err
-	}
-	p.stop(ctx)
-	return nil
+// exposure is what shows a run from outside.
+type exposure struct {
+	supervisor Supervisor // nil where the process ends with the run
+	member     *systemd.Member
+	page       *statusPage
+	metrics    *instruments
+	health     *health
+	liveness   *liveness
 }
 
 // parts are the parts of a run, once its boot is done. Each belongs to a goroutine or
 // names the goroutines that share it.
 type parts struct {
-	daemon   *Daemon
-	options  Options
-	worker   uuid.UUID
-	pool     *pgxpool.Pool
-	liveness *liveness
+	options    Options
+	worker     uuid.UUID
+	pool       *pgxpool.Pool
+	supervisor Supervisor // nil where the process ends with the run
+	member     *systemd.Member
+	liveness   *liveness
 
 	verifier    *verify.Verifier
 	deliverer   *audit.Deliverer
@@ -92,8 +57,10 @@ type parts struct {
 	reloader    *reloader
 }
 
-func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *health, liveness *liveness) *parts {
+// newParts connects the parts of a run.
+func newParts(o Options, done booted, shown exposure) *parts {
 	pool, logger := done.pool, o.Logger
+	metrics, health, liveness := shown.metrics, shown.health, shown.liveness
 	worker, pending := uuid.New(), verify.NewQueue()
 	deliverer := audit.NewDeliverer(pool, logger, metrics)
 	verifier := verify.New(pool, done.plan.Supported(), o.CredentialDrift, logger, metrics)
@@ -102,7 +69,7 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 	verifier.AnswerWithin(o.AnswerTimeout)
 
 	leadership, milestones := &leadership{}, &milestones{}
-	report := &report{daemon: d, health: health, verifier: verifier, leadership: leadership}
+	report := &report{supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}
 	publisher := &publisher{pool: pool, worker: worker, version: o.Version, verifier: verifier, leadership: leadership, logger: logger}
 	privileges := &privileges{pool: pool, mode: o.Source, sinks: o.sinkUse(), leadership: leadership, health: health, logger: logger}
 	queue := &notifyQueue{pool: pool, metrics: metrics, logger: logger}
@@ -110,7 +77,7 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, privileges: privileges, health: health, site: o.Site, logger: logger}
 	verifications := &verifications{
 		worker: worker, pool: pool, database: o.Database, verifier: verifier, deliverer: deliverer, leadership: leadership, milestones: milestones,
-		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: d.page, report: report, member: d.member, logger: logger,
+		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: shown.page, report: report, member: shown.member, logger: logger,
 	}
 	triggers := &triggers{pool: pool, migrate: o.Migrate, pending: pending, logger: logger}
 	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher.publishIn)
@@ -129,7 +96,7 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 	}
 	yield := newYield(o.TakeOverAfter)
 	return &parts{
-		daemon: d, options: o, worker: worker, pool: pool, liveness: liveness,
+		options: o, worker: worker, pool: pool, supervisor: shown.supervisor, member: shown.member, liveness: liveness,
 		verifier: verifier, deliverer: deliverer, sinks: sinks, leadership: leadership, publisher: publisher, faults: faults, elector: elector,
 		hints: &hints{database: o.Database, pending: pending, milestones: milestones, queue: queue, health: health, metrics: metrics, report: report},
 		participant: &participant{
@@ -139,7 +106,8 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 				check: check, health: health, liveness: liveness, logger: logger,
 			},
 			leading: &leading{
-				pool: pool, verifier: verifier, sinks: sinks, preparation: preparation, health: health, takeOverAfter: o.TakeOverAfter, answerTimeout: o.AnswerTimeout, yield: yield,
+				verifier: verifier, sinks: sinks, preparation: preparation,
+				ability: &abilityCheck{pool: pool, health: health, takeOverAfter: o.TakeOverAfter, answerTimeout: o.AnswerTimeout, yield: yield},
 				sources: &sources{
 					mode: o.Source, maxBackOff: o.MaxBackOff, wal: fromWAL, notifications: fromNotifications, leadership: leadership, verifications: verifications, logger: logger,
 				},
@@ -149,14 +117,10 @@ func (d *Daemon) newParts(o Options, done booted, metrics *instruments, health *
 			interval: o.Resync, pending: pending, leadership: leadership, privileges: privileges, encryption: encryption, health: health, liveness: liveness,
 		},
 		reloader: &reloader{
-			options: o, pool: pool, pending: pending, verifier: verifier, privileges: privileges, milestones: milestones, metrics: metrics, member: d.member,
+			options: o, pool: pool, pending: pending, verifier: verifier, privileges: privileges, milestones: milestones, metrics: metrics, member: shown.member,
+			fileVariables: done.fileVariables,
 		},
 	}
-}
-
-// newYield returns how long other standbys come first, after one resignation and the next.
-func newYield(takeOverAfter time.Duration) *retry.Backoff {
-	return retry.Policy{First: firstYields * takeOverAfter, Max: maxYields * takeOverAfter, Factor: 2}.Backoff()
 }
 
 // run runs the goroutines of a run until ctx ends and all of them have, and then returns
@@ -164,7 +128,7 @@ func newYield(takeOverAfter time.Duration) *retry.Backoff {
 func (p *parts) run(parent context.Context, reload <-chan os.Signal) error {
 	ctx, end := context.WithCancelCause(postgres.Bounded(parent, statementLimits*p.options.AnswerTimeout))
 	defer end(nil)
-	supervised := p.daemon.supervisor != nil
+	supervised := p.supervisor != nil
 	if supervised {
 		p.faults.restart = end
 	}
@@ -230,7 +194,7 @@ func (p *parts) stop(ctx context.Context) {
 	defer cancel()
 	logger := p.options.Logger
 	logger.InfoContext(limited, "stopping")
-	p.daemon.member.Stopping()
+	p.member.Stopping()
 	p.publisher.publish(limited, pubsub.EventStopping, "")
 	if err := p.deliverer.Deliver(limited); err != nil {
 		logger.WarnContext(limited, "audit entries stay in the outbox until the next start", "error", err)

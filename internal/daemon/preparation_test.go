@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/retry"
 )
 
 // describing is a supervisor that is called when what the daemon does has changed.
@@ -27,16 +29,15 @@ func TestAWorkerThatCannotTakeOverIsNotReady(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	p := &preparation{logger: logger, verifications: &verifications{
 		health: h, liveness: &liveness{}, faults: &faults{privileges: &privileges{health: h}, queue: &notifyQueue{}},
-		report: &report{daemon: &Daemon{supervisor: describing(cancel)}}, // when the first try is over
+		report: &report{supervisor: describing(cancel)}, // when the first try is over
 	}}
 	tries := 0
-	done := p.untilDone(ctx, "not leading yet", func(context.Context) error {
+	for attempt := range retry.Every(leadPause).Attempts(ctx) {
 		if tries++; tries > 1 {
 			cancel() // nobody was told of the first
 		}
-		return errors.New("read-only")
-	})
-	require.False(t, done)
+		require.False(t, p.isDone(ctx, attempt, "not leading yet", errors.New("read-only")))
+	}
 	require.Equal(t, 1, tries)
 	require.ErrorContains(t, h.ready(), "read-only")
 }

@@ -54,3 +54,9 @@ func (m SourceMode) Prepares(ctx context.Context, pool *pgxpool.Pool) (schema.Ne
 	needs.Use = 0
 	return needs, err
 }
+
+// mustUnpublish reports whether the publication makes writing to the provider tables fail.
+func mustUnpublish(err error) bool {
+	var unusable *wal.UnusableError
+	return errors.As(err, &unusable) && unusable.Unpublish
+}

@@ -2,18 +2,13 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/leader"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/retry"
-	"provwatch/internal/schema"
 	"provwatch/internal/verify"
-	"provwatch/internal/wal"
 )
 
 const (
@@ -79,46 +74,4 @@ func (s *sources) returns() *retry.Backoff {
 		return retry.Policy{First: min(firstReturn, s.maxBackOff), Max: s.maxBackOff}.Backoff()
 	}
 	return retry.Policy{First: firstReturn, Max: maxReturn}.Backoff()
-}
-
-// sourceSwitch records and publishes which source alerts come from.
-type sourceSwitch struct {
-	leadership *leadership
-	publisher  *publisher
-	metrics    *instruments
-	report     *report
-	logger     *slog.Logger
-}
-
-// use switches to the source, for a reason where it is not the first choice.
-func (s *sourceSwitch) use(ctx context.Context, source SourceMode, reason string) {
-	if !s.leadership.setSource(source) {
-		return
-	}
-	s.metrics.SourceUsed(string(source))
-	s.report.describe()
-	if reason == "" {
-		s.logger.InfoContext(ctx, "alerts come from this source now", "source", string(source))
-	} else {
-		s.logger.WarnContext(ctx, "alerts come from this source instead", "source", string(source), "reason", reason)
-	}
-	s.publisher.publish(ctx, pubsub.EventSource, reason)
-}
-
-// lacksForWAL returns which privileges the role lacks for the WAL and not for notifications:
-// a reason to fall back. A lost connection is no reason: with the slot, what was changed meanwhile
-// would be given up for it. A session meets it again, and waits for it to pass.
-func lacksForWAL(ctx context.Context, pool *pgxpool.Pool) error {
-	var lacking *schema.UnusableError
-	err := schema.CheckPrivileges(ctx, pool, schema.WAL)
-	if !errors.As(err, &lacking) || schema.CheckPrivileges(ctx, pool, schema.Notifications) != nil {
-		return nil
-	}
-	return err
-}
-
-// mustUnpublish reports whether the publication makes writing to the provider tables fail.
-func mustUnpublish(err error) bool {
-	var unusable *wal.UnusableError
-	return errors.As(err, &unusable) && unusable.Unpublish
 }

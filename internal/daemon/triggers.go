@@ -19,6 +19,8 @@ const (
 	triggerPause = 30 * time.Second
 	// triggerInterval is the time between two checks of the triggers.
 	triggerInterval = 5 * time.Second
+	// maxTriggerWait bounds the wait before creating triggers is retried.
+	maxTriggerWait = 5 * time.Minute
 	// blindInterval is the most time between two full verifications while the triggers are
 	// missing and cannot be created.
 	blindInterval = 45 * time.Second
@@ -42,7 +44,7 @@ type triggers struct {
 func (t *triggers) keep(ctx context.Context) {
 	// Creating triggers waits for writers, and makes others wait behind it: the wait after
 	// each failure is longer.
-	wait := retry.Policy{First: triggerInterval, Max: maxReturn}.Backoff()
+	wait := retry.Policy{First: triggerInterval, Max: maxTriggerWait}.Backoff()
 	keeper := triggerKeeper{triggers: t, wait: wait}
 	for {
 		pause := keeper.ensure(ctx)

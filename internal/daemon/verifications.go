@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,14 +25,6 @@ const (
 	// recordTimeout is how long a verification waits for its record.
 	recordTimeout = 5 * time.Second
 )
-
-// milestones are events that are published once the next full verification has succeeded.
-// Any goroutine sets them; that of the source takes them.
-type milestones struct {
-	booted      atomic.Bool // was published
-	reconnected atomic.Bool // must be published
-	reloaded    atomic.Bool // must be published
-}
 
 // verifications does what follows from the end of a verification. The goroutine of the source
 // calls it, and those of the WAL source while it runs.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -96,4 +97,16 @@ func (h walHost) Streaming(ctx context.Context) {
 // Verified implements [wal.Host].
 func (h walHost) Verified(request verify.Request, err error) {
 	h.source.verifications.ended(h.ctx, request, h.source.options.Site.Error(err))
+}
+
+// lacksForWAL returns which privileges the role lacks for the WAL and not for notifications:
+// a reason to fall back. A lost connection is no reason: with the slot, what was changed meanwhile
+// would be given up for it. A session meets it again, and waits for it to pass.
+func lacksForWAL(ctx context.Context, pool *pgxpool.Pool) error {
+	var lacking *schema.UnusableError
+	err := schema.CheckPrivileges(ctx, pool, schema.WAL)
+	if !errors.As(err, &lacking) || schema.CheckPrivileges(ctx, pool, schema.Notifications) != nil {
+		return nil
+	}
+	return err
 }
