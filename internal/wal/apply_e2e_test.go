@@ -38,7 +38,9 @@ func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
 				if i == 0 {
 					batch = append(batch, e)
 				} else {
-					require.NoError(t, h.backlog.put(t.Context(), e, nil))
+					added, err := h.backlog.put(t.Context(), e)
+					require.NoError(t, err)
+					require.True(t, added)
 				}
 			}
 			_, err := h.applyAll(t.Context(), batch)

@@ -56,10 +56,11 @@ func newBacklog() *backlog {
 	return &backlog{events: make(chan event, buffered), room: make(chan struct{}, 1)}
 }
 
-// put adds an event. While it waits, it calls idle each [statusInterval]. It returns
-// idle's error, or that of ctx.
-func (b *backlog) put(ctx context.Context, e event, idle func() error) error {
+// put adds an event. It reports false when there was no room for it within
+// [statusInterval]. The error is that of ctx.
+func (b *backlog) put(ctx context.Context, e event) (added bool, err error) {
 	size := e.size()
+	var timeout <-chan time.Time
 	for {
 		events := b.events
 		if b.size.Load() >= maxBacklog {
@@ -69,20 +70,21 @@ func (b *backlog) put(ctx context.Context, e event, idle func() error) error {
 		select {
 		case events <- e:
 			b.size.Add(size)
-			return nil
+			return true, nil
 		default:
+		}
+		if timeout == nil {
+			timeout = time.After(statusInterval)
 		}
 		select {
 		case events <- e:
 			b.size.Add(size)
-			return nil
+			return true, nil
 		case <-b.room:
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(statusInterval):
-			if err := idle(); err != nil {
-				return err
-			}
+			return false, ctx.Err()
+		case <-timeout:
+			return false, nil
 		}
 	}
 }

@@ -1,10 +1,11 @@
 package wal
 
 import (
-	"errors"
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -17,12 +18,10 @@ func TestBacklogIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBacklog()
-		idled := 0
-		idle := func() error { idled++; return nil }
 		put := 0
 		go func() {
 			for range 4 {
-				if b.put(t.Context(), eventOf(maxBacklog/2), idle) == nil {
+				if added, err := b.put(t.Context(), eventOf(maxBacklog/2)); added && err == nil {
 					put++
 				}
 			}
@@ -43,7 +42,6 @@ func TestBacklogIsBounded(t *testing.T) {
 		require.Equal(t, 4, put)
 		b.done(<-b.events)
 		require.Zero(t, b.size.Load())
-		require.Zero(t, idled)
 	})
 }
 
@@ -51,16 +49,18 @@ func TestAFullBacklogKeepsTheReceiverResponsive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBacklog()
-		failed := errors.New("the connection is lost")
-		idled := 0
-		idle := func() error {
-			if idled++; idled == 3 {
-				return failed
-			}
-			return nil
-		}
-		require.NoError(t, b.put(t.Context(), eventOf(maxBacklog), idle))
-		require.ErrorIs(t, b.put(t.Context(), event{passed: 7}, idle), failed)
-		require.Equal(t, 3, idled)
+		added, err := b.put(t.Context(), eventOf(maxBacklog))
+		require.NoError(t, err)
+		require.True(t, added)
+		began := time.Now()
+		added, err = b.put(t.Context(), event{passed: 7})
+		require.NoError(t, err)
+		require.False(t, added)
+		require.Equal(t, statusInterval, time.Since(began))
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = b.put(ctx, event{passed: 7})
+		require.ErrorIs(t, err, context.Canceled)
 	})
 }

@@ -38,7 +38,8 @@ func TestALargeTransactionIsNotIdleForLong(t *testing.T) {
 		go func() {
 			for _, e := range []event{part(), last} {
 				time.Sleep(4*partPause + time.Second)
-				assert.NoError(t, h.backlog.put(t.Context(), e, nil))
+				_, err := h.backlog.put(t.Context(), e)
+				assert.NoError(t, err)
 			}
 		}()
 		to := &counted{}

@@ -158,7 +158,14 @@ func (s *stream) takeData(ctx context.Context, data []byte) error {
 
 // handOn puts an event into the backlog. While that is full, the server hears of the worker.
 func (s *stream) handOn(ctx context.Context, e event) error {
-	return s.backlog.put(ctx, e, func() error { return s.report(ctx, true) })
+	for {
+		if added, err := s.backlog.put(ctx, e); added || err != nil {
+			return err
+		}
+		if err := s.report(ctx, true); err != nil {
+			return err
+		}
+	}
 }
 
 // heard records that the server has sent a message.

@@ -183,7 +183,8 @@ func TestStream(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s, sender := newStream(t)
 			s.marks.confirmed.store(5)
-			require.NoError(t, s.backlog.put(t.Context(), eventOf(maxBacklog), nil))
+			_, err := s.backlog.put(t.Context(), eventOf(maxBacklog))
+			require.NoError(t, err)
 			start(t, t.Context(), s)
 			sender.sendKeepAlive(7, 0)
 			time.Sleep(statusInterval)
