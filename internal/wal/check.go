@@ -10,13 +10,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/drift"
+	"provwatch/internal/retry"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
 
 const (
 	// A request that waits for queries is retried after minVisiblePause, and then less and
-	// less often, up to maxVisiblePause.
+	// less often, up to maxVisiblePause, both before jitter.
 	minVisiblePause = time.Millisecond
 	maxVisiblePause = time.Second
 	// maxDisagreements is how often in a row the tables may disagree with the mirror. What
@@ -47,7 +48,7 @@ type checker struct {
 type waiting struct {
 	request verify.Request
 	xids    []int64 // of transactions that can still be invisible to queries
-	pause   time.Duration
+	pauses  *retry.Backoff
 }
 
 // check is a verification that waits for the stream to pass the moment at which it read
@@ -69,7 +70,8 @@ func (c *checker) isFree() bool { return c.waiting == nil && c.current == nil }
 // take takes a request, which waits for all that the stream has shown so far. What it shows
 // later asks for the next one.
 func (c *checker) take(request verify.Request) {
-	c.waiting = &waiting{request, c.visibility.take(), minVisiblePause}
+	pauses := retry.Policy{First: minVisiblePause, Max: maxVisiblePause, Factor: 2}.Backoff()
+	c.waiting = &waiting{request, c.visibility.take(), pauses}
 }
 
 // begin begins the verification that waits, unless queries do not see yet what it waits
@@ -80,8 +82,7 @@ func (c *checker) begin(ctx context.Context) (wait time.Duration, err error) {
 		return 0, err
 	}
 	if len(w.xids) > 0 {
-		wait, w.pause = w.pause, min(2*w.pause, maxVisiblePause)
-		return wait, nil
+		return w.pauses.Next(), nil
 	}
 	names, err := c.verifier.Suspects(ctx, w.request)
 	if err != nil {

@@ -2,7 +2,6 @@ package wal
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/jackc/pgerrcode"
@@ -15,27 +14,36 @@ import (
 
 // UnusableError says that the WAL cannot be read from this database as it is.
 type UnusableError struct {
-	Reason string // includes the remedy
-	Err    error  // may be nil
+	Reason string
+	Remedy remedy.Advice // empty where there is none beside those in Reason and Err
+	Err    error         // may be nil
 	// Unpublish is set when publishing the tables makes writing to them fail.
 	Unpublish bool
 	// RoleOnly is set when another role could read the WAL.
 	RoleOnly bool
-
-	remedies []remedy.Remedy // the commands in Reason
 }
 
 func (e *UnusableError) Error() string {
+	text := e.problem().Error()
 	if e.Err != nil {
-		return fmt.Sprintf("the WAL cannot be read: %s: %v", e.Reason, e.Err)
+		text += ": " + e.Err.Error()
 	}
-	return "the WAL cannot be read: " + e.Reason
+	return text
+}
+
+// problem is the error without Err.
+func (e *UnusableError) problem() error {
+	parts := remedy.Advice{"the WAL cannot be read: " + e.Reason}
+	if len(e.Remedy) > 0 {
+		parts = append(append(parts, "; "), e.Remedy...)
+	}
+	return remedy.Problem(parts...)
 }
 
 func (e *UnusableError) Unwrap() error { return e.Err }
 
-// Remedies returns the commands in the reason.
-func (e *UnusableError) Remedies() []remedy.Remedy { return e.remedies }
+// Remedies returns the commands in the remedy.
+func (e *UnusableError) Remedies() []remedy.Remedy { return remedy.Of(e.problem()) }
 
 // gapError ends an attempt whose slot is lost or must be given up: the next one
 // starts with a new slot.
@@ -53,7 +61,7 @@ func asFull(err error) *UnusableError {
 	// Messages are translated, but for the names of settings. The code is also that of a
 	// server, database or role without room for sessions of any kind.
 	if pg.Code == pgerrcode.ConfigurationLimitExceeded || pg.Code == pgerrcode.TooManyConnections && strings.Contains(pg.Message, "max_wal_senders") {
-		return &UnusableError{Reason: "all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders", Err: err}
+		return &UnusableError{Reason: "all replication slots or walsenders are in use", Remedy: remedy.Advice{"raise max_replication_slots and max_wal_senders"}, Err: err}
 	}
 	return nil
 }
@@ -90,12 +98,12 @@ func asUnusable(err error) *UnusableError {
 	}
 	switch {
 	case pg.Code == pgerrcode.InvalidAuthorizationSpecification:
-		return &UnusableError{Reason: "the role cannot open a replication connection; allow it in pg_hba.conf", Err: err}
+		return &UnusableError{Reason: "the role cannot open a replication connection", Remedy: remedy.Advice{"allow it in pg_hba.conf"}, Err: err}
 	case pg.Code == pgerrcode.FeatureNotSupported && pg.Routine == "", pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "replication"):
 		// As of a pooler, which refuses the parameter of that name. The server's own
 		// errors name a routine: this code is that of a statement which was prepared
 		// before a table was made again as well, and passes with the next attempt.
-		return &UnusableError{Reason: "this address does not accept replication connections; connect to the server itself, not to a pooler", Err: err}
+		return &UnusableError{Reason: "this address does not accept replication connections", Remedy: remedy.Advice{"connect to the server itself, not to a pooler"}, Err: err}
 	}
 	return nil
 }

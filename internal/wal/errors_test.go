@@ -6,7 +6,27 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/remedy"
 )
+
+func TestUnusableError(t *testing.T) {
+	t.Parallel()
+	full := &pgconn.PgError{Severity: "ERROR", Code: "53400", Message: "all replication slots are in use"}
+	migrate := remedy.Run("migrate", "--source=wal")
+	for want, err := range map[string]*UnusableError{
+		"the WAL cannot be read: it is a view": {Reason: "it is a view"},
+		"the WAL cannot be read: all replication slots or walsenders are in use; raise max_replication_slots and max_wal_senders: " + full.Error(): asFull(full),
+		`the WAL cannot be read: it is not published; run "worker migrate --source=wal" as the owner`: {
+			Reason: "it is not published", Remedy: remedy.Advice{"run ", migrate, " as the owner"},
+		},
+	} {
+		require.EqualError(t, err, want)
+	}
+	site := remedy.Site{Target: &remedy.Target{Name: "billing", File: "provwatch.yaml"}}
+	err := fmt.Errorf("start: %w", &UnusableError{Reason: "it is not published", Remedy: remedy.Advice{"run ", migrate}})
+	require.Equal(t, `start: the WAL cannot be read: it is not published; run "worker migrate --source=wal --config provwatch.yaml --target billing"`, site.Text(err))
+}
 
 // TestARefusedLoginIsNoReasonToLeaveTheWAL has the errors of a password that is being
 // rotated, which all connections get, and those of a replication connection alone.

@@ -1,36 +1,16 @@
 package wal
 
-import (
-	"log/slog"
-	"time"
+import "time"
 
-	"provwatch/internal/retry"
-)
-
-// patience is how long attempts may fail before another source must be used.
-const patience = 20 * time.Second
-
-// failures paces the attempts of a reader. The reader's goroutine touches it between two
-// streams, and the handler's during one.
+// failures are the failed attempts of a reader in a row. The reader's goroutine touches it
+// between two streams, and the handler's during one.
 type failures struct {
-	backOff *retry.Backoff
-	since   time.Time  // since when attempts fail for other reasons than connecting
-	level   slog.Level // of the log of the next failure
-}
-
-func newFailures(maxBackOff time.Duration) *failures {
-	return &failures{
-		backOff: retry.Policy{First: 50 * time.Millisecond, Max: maxBackOff}.Backoff(),
-		level:   slog.LevelWarn,
-	}
+	since  time.Time // since when attempts fail for other reasons than connecting
+	inARow bool      // the last attempt failed, and nothing was handled or verified since
 }
 
 // progress records that something was handled or verified.
-func (f *failures) progress() {
-	f.backOff.Reset()
-	f.level = slog.LevelWarn
-	f.since = time.Time{}
-}
+func (f *failures) progress() { *f = failures{} }
 
 // forgive forgets since when attempts fail.
 func (f *failures) forgive() { f.since = time.Time{} }
@@ -44,10 +24,8 @@ func (f *failures) lastFor(d time.Duration) bool {
 	return time.Since(f.since) > d
 }
 
-// next returns the wait until the next attempt, and the level at which the failure is
-// logged. Only the first failure in a row is a warning.
-func (f *failures) next() (time.Duration, slog.Level) {
-	level := f.level
-	f.level = slog.LevelInfo
-	return f.backOff.Next(), level
+// next records the end of a failed attempt, and reports whether it is the first in a row.
+func (f *failures) next() (first bool) {
+	first, f.inARow = !f.inARow, true
+	return first
 }

@@ -8,8 +8,6 @@ import (
 	"provwatch/internal/store"
 )
 
-const slotGone = "the replication slot no longer exists"
-
 // whyGap returns why the slot does not go on from the stored position, empty when it does:
 // changes may have passed unseen. slot is nil where there is none, and system the server's
 // identifier, 0 where it is not known.
@@ -41,23 +39,4 @@ func whyGap(server Server, system int64, position store.ReadWALPositionRow, slot
 		return fmt.Sprintf("the replication slot is at %s and the worker was at %s: another client advanced, read or created it, or the database was restored", confirmed, stored)
 	}
 	return ""
-}
-
-// whyLost returns why the server has invalidated the slot, empty where it has not.
-func whyLost(slot store.InspectSlotRow) string {
-	if slot.WalStatus != "lost" && slot.Invalidation == "" {
-		return ""
-	}
-	switch slot.Invalidation {
-	case "", "wal_removed":
-		return "the server has removed WAL that the replication slot needs (max_slot_wal_keep_size)"
-	case "idle_timeout":
-		return "the server has invalidated the replication slot, which was not read for too long (idle_replication_slot_timeout)"
-	case "wal_level_insufficient":
-		return "the server has invalidated the replication slot, since its wal_level was not logical"
-	case "rows_removed", "conflicting":
-		return fmt.Sprintf("the server has invalidated the replication slot, since it conflicted with recovery (%s)", slot.Invalidation)
-	default:
-		return fmt.Sprintf("the server has invalidated the replication slot (%s)", slot.Invalidation)
-	}
 }

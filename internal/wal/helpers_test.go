@@ -71,7 +71,7 @@ func newTestHandler(pool *pgxpool.Pool, desired ...provider.Desired) (*handler, 
 	b.position = &position{pool: pool, term: reader.Term, slot: "s", applied: 0x10}
 	b.position.isAt(0x10)
 	b.confirmer = &confirmer{pool: pool, marks: b.marks}
-	return reader.newHandler(b, newBacklog(), nil, newFailures(0)), reports
+	return reader.newHandler(b, newBacklog(), nil, &failures{}), reports
 }
 
 // requirePosition checks the stored position.

@@ -6,6 +6,12 @@ import (
 	"provwatch/internal/verify"
 )
 
+// SlotStatus is the state of the slot.
+type SlotStatus struct {
+	RetainedBytes int64
+	WALStatus     string // as in pg_replication_slots
+}
+
 // Metrics receives what a [Reader] measures. Its methods may be called by several
 // goroutines.
 type Metrics interface {

@@ -53,7 +53,9 @@ func (m *mirrorRow) texts() int {
 	return len(m.name) + len(m.BaseURL) + len(m.baseURLShown) + len(m.BedrockRegion)
 }
 
-// row returns the row in the form that is compared with the environment.
+// row returns the row in the form that is compared with the environment. It is no row that
+// the database holds, which package store would decode: it joins what the stream has shown
+// with what the mirror knows, and is completed for the provider that it is compared with.
 func (m *mirrorRow) row(desired provider.Desired, h provider.Hasher) *provider.Row {
 	row := &provider.Row{
 		ID: m.id, Name: m.name, Type: m.column, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,

@@ -20,12 +20,6 @@ const (
 	quietSlotInterval = time.Minute
 )
 
-// SlotStatus is the state of the slot.
-type SlotStatus struct {
-	RetainedBytes int64
-	WALStatus     string // as in pg_replication_slots
-}
-
 // retention measures what the slot retains. The reader's goroutine uses it until a stream
 // has begun, and the monitor's until that stream ends.
 type retention struct {

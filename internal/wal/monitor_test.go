@@ -21,14 +21,14 @@ func (m *measured) TransactionsHandled(int)   {}
 func TestMonitor(t *testing.T) {
 	t.Parallel()
 	newMonitor := func(t *testing.T) (*monitor, *measured, *pgxpool.Pool) {
-		a, s, pool := newAttempt(t)
+		o, s, pool := newTestOpener(t)
 		_, _, err := schema.Migrate(t.Context(), pool.Config().ConnConfig, schema.Needs{Publication: true})
 		require.NoError(t, err)
-		_, err = a.replace(t.Context(), s, storedState{}, newMirror(hasher))
+		_, err = o.replace(t.Context(), s, storedState{}, newMirror(hasher))
 		require.NoError(t, err)
 		metrics := &measured{}
 		retention := &retention{logger: slog.New(slog.DiscardHandler), metrics: metrics}
-		return &monitor{pool: pool, term: a.reader.Term, slot: s.server.Slot, retention: retention, marks: &marks{}}, metrics, pool
+		return &monitor{pool: pool, term: o.term, slot: s.server.Slot, retention: retention, marks: &marks{}}, metrics, pool
 	}
 	t.Run("MeasuresTheSlot", func(t *testing.T) {
 		m, metrics, _ := newMonitor(t)

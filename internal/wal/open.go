@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
@@ -32,25 +36,38 @@ type storedState struct {
 	gap      string // why the slot does not go on from the position, empty when it does
 }
 
-// begin finds or creates the slot and the mirror that goes with it, and starts the stream.
-func (a *attempt) begin(ctx context.Context, slot *slot) (*streamState, error) {
-	r := a.reader
-	if err := r.Host.Publish(ctx); err != nil {
+// opener opens one stream after another, each with what the former ones have left. The
+// reader's goroutine alone touches it.
+type opener struct {
+	pool      *pgxpool.Pool
+	term      *leader.Term
+	verifier  *verify.Verifier
+	keys      *dbcrypt.Ring // nil: encrypted settings cannot be decoded
+	host      Host
+	logger    *slog.Logger
+	retention *retention // shared with the monitor of each stream
+
+	gap string // why the next stream must start with a new slot, empty where it need not
+}
+
+// open finds or creates the slot and the mirror that goes with it, and starts the stream.
+func (o *opener) open(ctx context.Context, slot *slot) (*streamState, error) {
+	if err := o.host.Publish(ctx); err != nil {
 		return nil, err
 	}
 	// That of the verifier, whose hashes are compared with those of the mirror.
-	hasher, err := r.Verifier.Hasher(ctx)
+	hasher, err := o.verifier.Hasher(ctx)
 	if err != nil {
 		return nil, err
 	}
-	before, err := a.find(ctx, slot)
+	before, err := o.find(ctx, slot)
 	if err != nil {
 		return nil, err
 	}
 	b := &streamState{mirror: newMirror(hasher), marks: &marks{}}
-	b.position = &position{pool: r.Pool, term: r.Term, slot: slot.server.Slot, system: before.system, maxLag: r.MaxLag}
-	b.confirmer = &confirmer{pool: r.Pool, failover: slot.server.Version >= versionFailover, marks: b.marks}
-	start, confirmed, err := a.start(ctx, slot, before, b.mirror)
+	b.position = &position{pool: o.pool, term: o.term, slot: slot.server.Slot, system: before.system, maxLag: o.retention.maxLag}
+	b.confirmer = &confirmer{pool: o.pool, failover: slot.server.Version >= versionFailover, marks: b.marks}
+	start, confirmed, err := o.start(ctx, slot, before, b.mirror)
 	if err != nil {
 		return nil, err
 	}
@@ -63,14 +80,14 @@ func (a *attempt) begin(ctx context.Context, slot *slot) (*streamState, error) {
 }
 
 // find finds what there is, and whether the slot goes on from the position.
-func (a *attempt) find(ctx context.Context, slot *slot) (f storedState, err error) {
+func (o *opener) find(ctx context.Context, slot *slot) (f storedState, err error) {
 	// Before anything that can wait: attempts that do not come to stream measure the slot
 	// all the same.
 	tooMuch := ""
 	if measured, err := slot.find(ctx); err != nil {
 		return f, err
 	} else if measured != nil {
-		tooMuch = a.retention.measure(ctx, slot.server.Slot, *measured)
+		tooMuch = o.retention.measure(ctx, slot.server.Slot, *measured)
 	}
 	queries := store.On(slot.pool)
 	f.position, err = queries.ReadWALPosition(ctx)
@@ -86,7 +103,7 @@ func (a *attempt) find(ctx context.Context, slot *slot) (f storedState, err erro
 	}
 	// Where no position is known, it is the first time, or another source was the authority:
 	// nothing was promised of what the slot may hold.
-	f.gap = a.gap
+	f.gap = o.gap
 	if f.gap == "" && f.known {
 		f.gap = cmp.Or(whyGap(slot.server, f.system, f.position, f.slot), tooMuch)
 	}
@@ -95,9 +112,9 @@ func (a *attempt) find(ctx context.Context, slot *slot) (f storedState, err erro
 
 // start returns where the stream starts, and what was confirmed before. Where the slot does
 // not go on from the position, it starts with a new slot.
-func (a *attempt) start(ctx context.Context, slot *slot, before storedState, m *mirror) (start, confirmed pglogrepl.LSN, err error) {
+func (o *opener) start(ctx context.Context, slot *slot, before storedState, m *mirror) (start, confirmed pglogrepl.LSN, err error) {
 	if !before.known || before.gap != "" {
-		start, err := a.replace(ctx, slot, before, m)
+		start, err := o.replace(ctx, slot, before, m)
 		return start, start, err
 	}
 	if start, err = pglogrepl.ParseLSN(before.position.AppliedLsn); err != nil {
@@ -110,14 +127,13 @@ func (a *attempt) start(ctx context.Context, slot *slot, before storedState, m *
 }
 
 // replace drops the slot, creates another, and returns where that one starts.
-func (a *attempt) replace(ctx context.Context, slot *slot, before storedState, m *mirror) (pglogrepl.LSN, error) {
-	r := a.reader
+func (o *opener) replace(ctx context.Context, slot *slot, before storedState, m *mirror) (pglogrepl.LSN, error) {
 	// A kill from here on until the new slot counts must not leave the old position with it.
-	if err := markGap(ctx, r.Pool, r.Term, before.gap); err != nil {
+	if err := markGap(ctx, o.pool, o.term, before.gap); err != nil {
 		return 0, err
 	}
 	// Once more: the slot can be another leader's by now.
-	if err := r.Term.Confirm(ctx, r.Pool); err != nil {
+	if err := o.term.Confirm(ctx, o.pool); err != nil {
 		return 0, err
 	}
 	if err := slot.drop(ctx); err != nil {
@@ -127,21 +143,20 @@ func (a *attempt) replace(ctx context.Context, slot *slot, before storedState, m
 	if err != nil {
 		return 0, err
 	}
-	if err := a.count(ctx, slot.server.Slot, created, before, m); err != nil {
+	if err := o.count(ctx, slot.server.Slot, created, before, m); err != nil {
 		return 0, fmt.Errorf("mirror the providers as of the start of replication slot %s: %w", slot.server.Slot, err)
 	}
-	r.Logger.InfoContext(ctx, "replication slot created", "slot", slot.server.Slot, "at", created.start.String())
-	a.gap = ""
+	o.logger.InfoContext(ctx, "replication slot created", "slot", slot.server.Slot, "at", created.start.String())
+	o.gap = ""
 	return created.start, nil
 }
 
 // count makes a new slot count. One transaction sees the tables exactly as of the slot's
 // start, by the snapshot that its creation has exported. The transaction stores the mirror
 // of them with the position, and the gap, if there is one.
-func (a *attempt) count(ctx context.Context, name string, created createdSlot, before storedState, m *mirror) error {
-	r := a.reader
+func (o *opener) count(ctx context.Context, name string, created createdSlot, before storedState, m *mirror) error {
 	var gap verify.Recorded
-	err := postgres.BeginTx(ctx, r.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+	err := postgres.BeginTx(ctx, o.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		m.reset() // BeginTx can run it again
 		queries := store.On(tx)
 		if err := queries.ImportSnapshot(ctx, created.snapshot); err != nil {
@@ -150,11 +165,11 @@ func (a *attempt) count(ctx context.Context, name string, created createdSlot, b
 		if err := queries.LimitIdle(ctx); err != nil {
 			return err
 		}
-		if err := m.copyTable(ctx, queries, r.Keys); err != nil {
+		if err := m.copyTable(ctx, queries, o.keys); err != nil {
 			return err
 		}
 		started, err := queries.StartWALPosition(ctx, store.StartWALPositionParams{
-			Slot: name, AppliedLsn: created.start.String(), SystemIdentifier: before.system, Term: r.Term.Number,
+			Slot: name, AppliedLsn: created.start.String(), SystemIdentifier: before.system, Term: o.term.Number,
 		})
 		if err != nil {
 			return err
@@ -165,11 +180,11 @@ func (a *attempt) count(ctx context.Context, name string, created createdSlot, b
 		if before.gap == "" {
 			return nil
 		}
-		gap, err = r.Verifier.Gap(ctx, tx, before.gap, pubsub.SourceWAL)
+		gap, err = o.verifier.Gap(ctx, tx, before.gap, pubsub.SourceWAL)
 		return err
 	})
 	if err == nil && before.gap != "" {
-		r.Verifier.Announce(ctx, gap)
+		o.verifier.Announce(ctx, gap)
 	}
 	return err
 }

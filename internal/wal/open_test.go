@@ -8,45 +8,44 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestBegin has a slot that goes on from the position, a dropped slot, and a gap that the
-// attempt before has found.
-func TestBegin(t *testing.T) {
+// TestOpener has a slot that goes on from the position, a dropped slot, and a gap that the
+// stream before has found.
+func TestOpener(t *testing.T) {
 	t.Parallel()
-	a, s, pool := newAttempt(t)
-	a.retention = &retention{metrics: unmeasured{}}
+	o, s, pool := newTestOpener(t)
 	m := newMirror(hasher)
-	none, err := a.find(t.Context(), s)
+	none, err := o.find(t.Context(), s)
 	require.NoError(t, err)
 	require.False(t, none.known)
 	require.Nil(t, none.slot)
 	require.Empty(t, none.gap, "of the first slot nothing was promised")
-	start, confirmed, err := a.start(t.Context(), s, none, m)
+	start, confirmed, err := o.start(t.Context(), s, none, m)
 	require.NoError(t, err)
 	require.NotZero(t, start)
 	require.Equal(t, start, confirmed)
 
-	there, err := a.find(t.Context(), s)
+	there, err := o.find(t.Context(), s)
 	require.NoError(t, err)
 	require.Empty(t, there.gap)
-	again, confirmed, err := a.start(t.Context(), s, there, m)
+	again, confirmed, err := o.start(t.Context(), s, there, m)
 	require.NoError(t, err)
 	require.Equal(t, start, again)
 	require.LessOrEqual(t, confirmed, start)
 
-	a.gap = "the stream has shown one"
-	shown, err := a.find(t.Context(), s)
+	o.gap = "the stream has shown one"
+	shown, err := o.find(t.Context(), s)
 	require.NoError(t, err)
-	require.Equal(t, a.gap, shown.gap)
-	a.gap = ""
+	require.Equal(t, o.gap, shown.gap)
+	o.gap = ""
 
 	_, err = DropSlot(t.Context(), pool, s.server.Slot)
 	require.NoError(t, err)
-	gone, err := a.find(t.Context(), s)
+	gone, err := o.find(t.Context(), s)
 	require.NoError(t, err)
 	require.Equal(t, slotGone, gone.gap)
-	a.reader.Verifier = newVerifier(pool)
-	require.NoError(t, a.reader.Verifier.TakeOver(t.Context(), 0, pubsub.SourceBoot))
-	start, _, err = a.start(t.Context(), s, gone, m)
+	o.verifier = newVerifier(pool)
+	require.NoError(t, o.verifier.TakeOver(t.Context(), 0, pubsub.SourceBoot))
+	start, _, err = o.start(t.Context(), s, gone, m)
 	require.NoError(t, err)
 	require.Greater(t, start, again)
 	var reason string

@@ -19,9 +19,6 @@ import (
 // attemptTimeout is how long opening a replication connection may take.
 const attemptTimeout = 10 * time.Second
 
-// publish is the remedy of provider tables that are not published.
-var publish = remedy.Run("migrate", "--source=wal")
-
 // Server is what matters of a server for reading its WAL.
 type Server struct {
 	Version int
@@ -52,7 +49,7 @@ func inspect(ctx context.Context, pool *pgxpool.Pool) (store.InspectReplicationR
 	switch {
 	case found.InRecovery:
 		// Nor is a slot there this worker's to drop.
-		return found, Server{}, &UnusableError{Reason: "the server is a standby; connect to the primary"}
+		return found, Server{}, &UnusableError{Reason: "the server is a standby", Remedy: remedy.Advice{"connect to the primary"}}
 	case !found.Identified:
 		// Something else in the place of a table has no such identity either.
 		_, err := postgres.Locate(ctx, pool)
@@ -60,14 +57,17 @@ func inspect(ctx context.Context, pool *pgxpool.Pool) (store.InspectReplicationR
 		if errors.As(err, &kind) {
 			return found, server, &UnusableError{Unpublish: true, Reason: kind.Error()}
 		}
-		return found, server, &UnusableError{Unpublish: true, Reason: "the replica identity of the provider tables is not their primary key id, " +
-			"so that publishing them would make updates fail; ALTER TABLE … REPLICA IDENTITY DEFAULT"}
+		return found, server, &UnusableError{
+			Unpublish: true,
+			Reason:    "the replica identity of the provider tables is not their primary key id, so that publishing them would make updates fail",
+			Remedy:    remedy.Advice{"ALTER TABLE … REPLICA IDENTITY DEFAULT"},
+		}
 	case found.WalLevel != "logical":
-		return found, server, &UnusableError{Reason: fmt.Sprintf("the server has wal_level=%s; set wal_level=logical and restart it", found.WalLevel)}
+		return found, server, &UnusableError{Reason: "the server has wal_level=" + found.WalLevel, Remedy: remedy.Advice{"set wal_level=logical and restart it"}}
 	case !found.MayPublish:
 		return found, server, &UnusableError{
-			Reason:   "the provider tables are not published, and the role does not own them; run " + publish.Quoted() + " as their owner",
-			remedies: []remedy.Remedy{publish},
+			Reason: "the provider tables are not published, and the role does not own them",
+			Remedy: remedy.Advice{"run ", remedy.Run("migrate", "--source=wal"), " as their owner"},
 		}
 	}
 	return found, server, nil
@@ -97,9 +97,9 @@ func tryReplication(ctx context.Context, pool *pgxpool.Pool, found store.Inspect
 
 func mayNotReplicate(found store.InspectReplicationRow) *UnusableError {
 	role := pgx.Identifier{found.Role}.Sanitize()
-	remedy := "ALTER ROLE " + role + " REPLICATION;"
+	statement := "ALTER ROLE " + role + " REPLICATION;"
 	if found.IsRds {
-		remedy = "GRANT rds_replication TO " + role + ";"
+		statement = "GRANT rds_replication TO " + role + ";"
 	}
-	return &UnusableError{RoleOnly: true, Reason: "the role cannot replicate; " + remedy}
+	return &UnusableError{RoleOnly: true, Reason: "the role cannot replicate", Remedy: remedy.Advice{statement}}
 }

@@ -8,13 +8,13 @@ import (
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 )
 
@@ -50,19 +50,6 @@ type slot struct {
 type createdSlot struct {
 	start    pglogrepl.LSN
 	snapshot string // of the tables as of start, until the connection is used again
-}
-
-// findSlot returns the server's row of a slot, nil where there is none.
-func findSlot(ctx context.Context, db store.DBTX, name string) (*store.InspectSlotRow, error) {
-	found, err := store.On(db).InspectSlot(ctx, name)
-	switch {
-	case err == nil:
-		return &found, nil
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil, nil
-	default:
-		return nil, fmt.Errorf("look at replication slot %s: %w", name, err)
-	}
 }
 
 // find returns the server's row of the slot, nil where there is none.
@@ -156,8 +143,10 @@ func (s *slot) createBounded(ctx context.Context) (pglogrepl.CreateReplicationSl
 	case len(holders) > 0:
 		return result, &UnusableError{Reason: fmt.Sprintf("a replication slot was not created within %s: it waits for %s", createTimeout, holders)}
 	default:
-		return result, &UnusableError{Reason: fmt.Sprintf("a replication slot was not created within %s: a transaction that has been running for longer holds it up; "+
-			"end it (pg_stat_activity, xact_start, or pg_prepared_xacts)", createTimeout)}
+		return result, &UnusableError{
+			Reason: fmt.Sprintf("a replication slot was not created within %s: a transaction that has been running for longer holds it up", createTimeout),
+			Remedy: remedy.Advice{"end it (pg_stat_activity, xact_start, or pg_prepared_xacts)"},
+		}
 	}
 }
 

@@ -18,9 +18,9 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// newAttempt returns an attempt with a replication connection, and its slot, which is not
+// newTestOpener returns an opener, and a slot on a replication connection, which is not
 // there yet. The pool of both has one connection.
-func newAttempt(t *testing.T) (*attempt, *slot, *pgxpool.Pool) {
+func newTestOpener(t *testing.T) (*opener, *slot, *pgxpool.Pool) {
 	t.Helper()
 	pool, config := pgtest.NewPool(t)
 	_, server, err := inspect(t.Context(), pool)
@@ -38,15 +38,15 @@ func newAttempt(t *testing.T) (*attempt, *slot, *pgxpool.Pool) {
 		_, err := DropSlot(context.Background(), pool, server.Slot)
 		require.NoError(t, err)
 	})
-	reader := &Reader{Pool: narrow, Term: &leader.Term{}, Logger: slog.New(slog.DiscardHandler)}
-	return &attempt{reader: reader}, &slot{server: server, pool: narrow, conn: conn}, pool
+	reader := &Reader{Pool: narrow, Term: &leader.Term{}, Logger: slog.New(slog.DiscardHandler), Metrics: unmeasured{}}
+	return reader.newOpener(), &slot{server: server, pool: narrow, conn: conn}, pool
 }
 
 // TestANewMirrorIsAsOfTheSlotsStart changes a row after the slot was made and before the
 // mirror reads it: the stream shows that change.
 func TestANewMirrorIsAsOfTheSlotsStart(t *testing.T) {
 	t.Parallel()
-	a, s, pool := newAttempt(t)
+	o, s, pool := newTestOpener(t)
 	id := uuid.New()
 	_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES ($1, 'openai', 'openai', 'https://h/')`, id)
 	require.NoError(t, err)
@@ -57,7 +57,7 @@ func TestANewMirrorIsAsOfTheSlotsStart(t *testing.T) {
 	var failure error
 	group.Go(func() {
 		if created, failure = s.create(t.Context()); failure == nil {
-			failure = a.count(t.Context(), s.server.Slot, created, storedState{}, newMirror(hasher))
+			failure = o.count(t.Context(), s.server.Slot, created, storedState{}, newMirror(hasher))
 		}
 	})
 	waittest.Until(t, func() bool {
@@ -83,8 +83,8 @@ func TestANewMirrorIsAsOfTheSlotsStart(t *testing.T) {
 // after it was looked at: the stream lacks what was committed before.
 func TestASlotThatIsMadeAnewBeforeItStreamsIsAGap(t *testing.T) {
 	t.Parallel()
-	a, s, pool := newAttempt(t)
-	start, err := a.replace(t.Context(), s, storedState{}, newMirror(hasher))
+	o, s, pool := newTestOpener(t)
+	start, err := o.replace(t.Context(), s, storedState{}, newMirror(hasher))
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES ($1, 'openai', 'openai', 'https://h/')`, uuid.New())
 	require.NoError(t, err)

@@ -26,7 +26,7 @@ typedef Worker {
 	bool marked;   /* and the gap is marked in it */
 	bool announce; /* a gap must be announced */
 
-	/* What the transaction of attempt.count would see, as of the slot's start. */
+	/* What the transaction of opener.count would see, as of the slot's start. */
 	bool current;  /* its term is the current one */
 	bool position; /* the position has changed since */
 	bool counter;  /* and so has the counter */
