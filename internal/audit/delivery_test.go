@@ -45,7 +45,14 @@ func count(t *testing.T, pool *pgxpool.Pool, query string) (n int) {
 	return n
 }
 
-func TestConcurrentDeliverersDeliverEachEntryOnceAndInOrderPerProvider(t *testing.T) {
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	t.Run("OnceAndInOrder", testDeliveryOnceAndInOrder)
+	t.Run("RepeatedID", testDeliveryRepeatedID)
+	t.Run("RetriesUntilStopped", testDeliveryRetriesUntilStopped)
+}
+
+func testDeliveryOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	listening, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
@@ -91,7 +98,7 @@ func TestConcurrentDeliverersDeliverEachEntryOnceAndInOrderPerProvider(t *testin
 	require.Equal(t, "marker", n.Payload, "no entry is published twice")
 }
 
-func TestAnEntryWhoseIDIsInTheLogIsDropped(t *testing.T) {
+func testDeliveryRepeatedID(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	e := entry("p", 1)
@@ -133,7 +140,7 @@ func (r *recorder) get() (audit.Outbox, int) {
 	return r.outbox, r.delivered
 }
 
-func TestARunningDelivererTriesAgainUntilItSucceedsAndEndsWithItsContext(t *testing.T) {
+func testDeliveryRetriesUntilStopped(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := pool.Exec(t.Context(), `ALTER TABLE provwatch.audit_log ADD CONSTRAINT refuse CHECK (false) NOT VALID`)

@@ -13,7 +13,14 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-func TestARollbackLeavesNoEntry(t *testing.T) {
+func TestOutbox(t *testing.T) {
+	t.Parallel()
+	t.Run("RolledBack", testOutboxRolledBack)
+	t.Run("DeliveredAfterCommit", testOutboxDeliveredAfterCommit)
+	t.Run("LongTexts", testOutboxLongTexts)
+}
+
+func testOutboxRolledBack(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	refused := errors.New("rolled back")
@@ -25,7 +32,7 @@ func TestARollbackLeavesNoEntry(t *testing.T) {
 	require.Zero(t, count(t, pool, `SELECT (SELECT count(*) FROM provwatch.audit_outbox) + (SELECT count(*) FROM provwatch.audit_log)`))
 }
 
-func TestNothingIsDeliveredBeforeItsTransactionCommits(t *testing.T) {
+func testOutboxDeliveredAfterCommit(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	tx, err := pool.Begin(t.Context())
@@ -39,7 +46,7 @@ func TestNothingIsDeliveredBeforeItsTransactionCommits(t *testing.T) {
 	require.Equal(t, 1, count(t, pool, `SELECT count(*) FROM provwatch.audit_log`))
 }
 
-func TestStageCutsWhatTheOutboxRefuses(t *testing.T) {
+func testOutboxLongTexts(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	long := strings.Repeat("ü", 200_000)
