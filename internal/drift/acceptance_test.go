@@ -11,6 +11,11 @@ import (
 )
 
 func TestAcceptance(t *testing.T) {
+	t.Run("CoversAndHolds", testAcceptanceCoversAndHolds)
+	t.Run("SamePairOnly", testAcceptanceSamePairOnly)
+}
+
+func testAcceptanceCoversAndHolds(t *testing.T) {
 	accepted := &drift.Acceptance{Kind: drift.Changed, EnvHash: "e", DBHash: "d"}
 	deleted := &drift.Acceptance{Kind: drift.Deleted, EnvHash: "e", DBHash: "d"}
 	unreadable := errors.New("the reason")
@@ -36,8 +41,8 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
-// TestAnAcceptanceHoldsForTheSamePairAlone accepts the drift of one pair, and asks of another.
-func TestAnAcceptanceHoldsForTheSamePairAlone(t *testing.T) {
+// testAcceptanceSamePairOnly accepts the drift of one pair, and asks of another.
+func testAcceptanceSamePairOnly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		desired, row := drawDesired(t), drawRow(t)
 		before := drift.Compare(hasher, desired, row, false)

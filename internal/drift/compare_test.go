@@ -48,6 +48,13 @@ func bedrockAndRow() (provider.Desired, *provider.Row) {
 var errNotDecrypted = errors.New("the reason")
 
 func TestCompare(t *testing.T) {
+	t.Run("Kinds", testCompareKinds)
+	t.Run("BedrockTypes", testCompareBedrockTypes)
+	t.Run("MissingRow", testCompareMissingRow)
+	t.Run("LongValues", testCompareLongValues)
+}
+
+func testCompareKinds(t *testing.T) {
 	type field = drift.Field
 	for name, c := range map[string]struct {
 		change      func(*provider.Desired, *provider.Row)
@@ -337,9 +344,9 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestBedrockTypesAreEqual compares a Bedrock provider with a Bedrock row under
+// testCompareBedrockTypes compares a Bedrock provider with a Bedrock row under
 // each label that either side can have.
-func TestBedrockTypesAreEqual(t *testing.T) {
+func testCompareBedrockTypes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := provider.Desired{Name: "aws", BaseURL: text().Draw(t, "base URL"), Bedrock: bedrockOf(t, withoutNUL(text().Draw(t, "region")))}
 		settings := bedrockOf(t, withoutNUL(text().Draw(t, "stored region"))).Encode()
@@ -375,14 +382,14 @@ func TestBedrockTypesAreEqual(t *testing.T) {
 	})
 }
 
-func TestAProviderWithoutARowIsMissing(t *testing.T) {
+func testCompareMissingRow(t *testing.T) {
 	desired, _ := desiredAndRow()
 	o := drift.Compare(hasher, desired, nil, true)
 	require.Equal(t, drift.Observation{Provider: "a", Kind: drift.Missing, EnvHash: hasher.Hash(desired.Canonical())}, o)
 	require.False(t, o.HashDiffers())
 }
 
-func TestCompareCutsLongValues(t *testing.T) {
+func testCompareLongValues(t *testing.T) {
 	long := "https://proxy.example/" + strings.Repeat("a", 9<<20)
 	row := &provider.Row{Type: provider.OpenAI, BaseURL: long + "b", Enabled: true, Decoded: &provider.DecodedSettings{IsBedrock: true, BedrockRegion: long}}
 	for _, field := range drift.Compare(hasher, provider.Desired{Name: "openai", Type: provider.OpenAI, BaseURL: long + "a"}, row, false).Fields {

@@ -11,7 +11,14 @@ import (
 	"provwatch/internal/secret"
 )
 
-func TestCredentialsAreSummedUpInOneLine(t *testing.T) {
+func TestCredentialDrift(t *testing.T) {
+	t.Run("Summary", testCredentialDriftSummary)
+	t.Run("AnyOrder", testCredentialDriftAnyOrder)
+	t.Run("LeftOut", testCredentialDriftLeftOut)
+	t.Run("Digests", testCredentialDriftDigests)
+}
+
+func testCredentialDriftSummary(t *testing.T) {
 	desired, row := bedrockAndRow()
 	desired.Bedrock.AccessKey = secret.New("AK-2")
 	row.Keys = stored("key-1")
@@ -21,7 +28,7 @@ func TestCredentialsAreSummedUpInOneLine(t *testing.T) {
 	require.Empty(t, drift.Compare(hasher, desired, row, false).Credentials)
 }
 
-func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
+func testCredentialDriftAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		plain := rapid.SliceOfN(rapid.StringMatching(`[a-c]{1,2}`), 0, 6)
 		desired, row := desiredAndRow()
@@ -35,7 +42,7 @@ func TestCredentialDriftDoesNotDependOnOrder(t *testing.T) {
 	})
 }
 
-func TestWithoutCredentialsIsWhatAComparisonWithoutThemGives(t *testing.T) {
+func testCredentialDriftLeftOut(t *testing.T) {
 	changes := map[string]func(*provider.Desired, *provider.Row){
 		"nothing":       func(*provider.Desired, *provider.Row) {},
 		"keys":          func(_ *provider.Desired, r *provider.Row) { r.Keys = stored("key-3") },
@@ -60,9 +67,9 @@ func TestWithoutCredentialsIsWhatAComparisonWithoutThemGives(t *testing.T) {
 	}
 }
 
-// TestDigestsStandForCredentials compares with digests in place of credentials, as a
+// testCredentialDriftDigests compares with digests in place of credentials, as a
 // verifier does, which keeps no credential.
-func TestDigestsStandForCredentials(t *testing.T) {
+func testCredentialDriftDigests(t *testing.T) {
 	few := rapid.SampledFrom([]string{"", "a", "b", "ab"}) // so that equal ones occur
 	rapid.Check(t, func(t *rapid.T) {
 		by := secret.NewDigester()

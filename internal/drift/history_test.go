@@ -11,9 +11,14 @@ import (
 	"provwatch/internal/provider"
 )
 
-// TestJudgementsOverTime changes a provider at random, judges each observation, and
+func TestJudgements(t *testing.T) {
+	t.Run("OverTime", testJudgementsOverTime)
+	t.Run("SameOnEveryPath", testJudgementsSameOnEveryPath)
+}
+
+// testJudgementsOverTime changes a provider at random, judges each observation, and
 // records what is news.
-func TestJudgementsOverTime(t *testing.T) {
+func testJudgementsOverTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := history{T: t, last: drift.Resolved}
 		h.desired, h.row = drawPair(t)
@@ -119,9 +124,9 @@ func (h *history) requireAlerted(j drift.Judgement) {
 	}
 }
 
-// TestEveryPathJudgesAPairAlike asks for the answer of a boot, of a command, of the
+// testJudgementsSameOnEveryPath asks for the answer of a boot, of a command, of the
 // worker and of the WAL for one pair, with an acceptance or without.
-func TestEveryPathJudgesAPairAlike(t *testing.T) {
+func testJudgementsSameOnEveryPath(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		desired, row := drawPair(t)
 		o := drift.Compare(hasher, desired, row, false)

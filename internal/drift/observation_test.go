@@ -11,6 +11,11 @@ import (
 )
 
 func TestAtBoot(t *testing.T) {
+	t.Run("Kinds", testAtBootKinds)
+	t.Run("EnabledRow", testAtBootEnabledRow)
+}
+
+func testAtBootKinds(t *testing.T) {
 	unreadable := errors.New("the reason")
 	for name, c := range map[string]struct {
 		o         drift.Observation
@@ -37,8 +42,8 @@ func TestAtBoot(t *testing.T) {
 	}
 }
 
-// TestAtBootIsTheKindOfAnEnabledRow compares a row as it is with one that is enabled.
-func TestAtBootIsTheKindOfAnEnabledRow(t *testing.T) {
+// testAtBootEnabledRow compares a row as it is with one that is enabled.
+func testAtBootEnabledRow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		desired, row := drawPair(t)
 		mustAgree := rapid.Bool().Draw(t, "credentials must agree")
