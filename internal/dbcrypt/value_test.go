@@ -57,9 +57,9 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestARingWithoutKeys reads plain text, and says of what is encrypted that its key
+// TestEmptyRing reads plain text, and says of what is encrypted that its key
 // is not configured.
-func TestARingWithoutKeys(t *testing.T) {
+func TestEmptyRing(t *testing.T) {
 	var none *dbcrypt.Ring
 	require.True(t, none.Has(""))
 	require.False(t, none.Has(vectorDigest))
