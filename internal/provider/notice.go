@@ -51,18 +51,6 @@ func Notices(rows []ServedRow) []Notice {
 	return notices
 }
 
-// SettingsWithCredentials returns the row's settings as the gateway reads them. Settings
-// of types that need none do not matter.
-func (r Row) SettingsWithCredentials() DecodedSettings {
-	switch {
-	case !r.Type.HashNeedsSettings():
-		return DecodedSettings{}
-	case r.Decoded != nil:
-		return *r.Decoded
-	}
-	return *DecodedWithCredentials(DecodeSettings(r.Settings, r.SettingsKeyID))
-}
-
 // lacks returns a notice for each thing without which the gateway serves no requests
 // to the provider.
 func (r ServedRow) lacks(settings DecodedSettings) (notices []Notice) {

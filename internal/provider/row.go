@@ -10,61 +10,6 @@ import (
 	"provwatch/internal/secret"
 )
 
-// MaxKeys is how many keys, or access keys, a provider can have.
-const MaxKeys = 5
-
-// Desired is a provider as the environment asks for it.
-type Desired struct {
-	Name    string
-	Type    Type
-	BaseURL string
-	// Keys are the bearer keys, in the order of the environment. A Bedrock
-	// provider has none.
-	Keys []secret.Text
-	// Bedrock is nil unless the provider is a Bedrock one (docs/specification.md,
-	// section 1).
-	Bedrock *Bedrock
-	// Variables are patterns of all environment variables that make the provider,
-	// for messages: for example CODER_AIBRIDGE_PROVIDER_0_*.
-	Variables string
-	// CredentialsOrigin is the variable that holds the keys, or the access keys of
-	// a Bedrock provider; empty when there are none.
-	CredentialsOrigin string
-}
-
-// Canonical returns the fields that the database must agree with.
-func (d Desired) Canonical() Canonical {
-	c := Canonical{Type: d.Type, BaseURL: d.BaseURL}
-	if d.Bedrock != nil {
-		c.BedrockRegion = d.Bedrock.Region
-	}
-	return c
-}
-
-// UsesKeys is [UsesKeys] of the provider's row.
-func (d Desired) UsesKeys() bool { return UsesKeys(d.Type, d.Bedrock != nil) }
-
-// DisplayRegion returns the Bedrock region as it may be shown.
-func (d Desired) DisplayRegion() string { return DisplayText(d.Canonical().BedrockRegion) }
-
-// Settings returns the text for the settings column, absent for a provider
-// that is not a Bedrock one.
-func (d Desired) Settings() secret.Text {
-	if d.Bedrock == nil {
-		return secret.Text{}
-	}
-	return d.Bedrock.Encode()
-}
-
-// WithoutCredentials returns the provider without its keys and access keys.
-func (d Desired) WithoutCredentials() Desired {
-	d.Keys = nil
-	if b := d.Bedrock; b != nil {
-		d.Bedrock = &Bedrock{Region: b.Region, Model: b.Model, SmallFastModel: b.SmallFastModel}
-	}
-	return d
-}
-
 // Row is a provider as the database holds it.
 type Row struct {
 	ID      uuid.UUID
@@ -87,32 +32,6 @@ type Row struct {
 	// Keys are the stored bearer keys; they are loaded only where they are
 	// compared.
 	Keys []StoredKey
-}
-
-// DecodedSettings is what the canonical hash needs of the settings column.
-type DecodedSettings struct {
-	// IsBedrock reports whether the settings are of "_type" bedrock, also where Err
-	// says that the rest of them cannot be decoded.
-	IsBedrock     bool
-	BedrockRegion string
-	Err           error // why the settings cannot be decoded, else nil
-	// AccessKey and AccessKeySecret are set only where credentials are compared.
-	AccessKey, AccessKeySecret secret.Text
-	// HasModel and AssumesRole report whether Bedrock settings name a model, and an IAM
-	// role. They are set only where credentials are.
-	HasModel, AssumesRole bool
-}
-
-// DecodedWithCredentials returns the same with credentials, of what
-// [DecodeSettings] returned.
-func DecodedWithCredentials(bedrock *Bedrock, err error) *DecodedSettings {
-	if bedrock == nil {
-		return &DecodedSettings{IsBedrock: ofBedrock(err), Err: err}
-	}
-	return &DecodedSettings{
-		IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret,
-		HasModel: bedrock.Model != "", AssumesRole: bedrock.AssumesRole,
-	}
 }
 
 // ErrAPIKeyID is why an API key that nobody tried to decrypt cannot be compared.
@@ -184,4 +103,16 @@ func (r *Row) isBefore(other *Row) bool {
 		return r.UpdatedAt.After(other.UpdatedAt)
 	}
 	return bytes.Compare(r.ID[:], other.ID[:]) > 0
+}
+
+// SettingsWithCredentials returns the row's settings as the gateway reads them. Settings
+// of types that need none do not matter.
+func (r Row) SettingsWithCredentials() DecodedSettings {
+	switch {
+	case !r.Type.HashNeedsSettings():
+		return DecodedSettings{}
+	case r.Decoded != nil:
+		return *r.Decoded
+	}
+	return *DecodedWithCredentials(DecodeSettings(r.Settings, r.SettingsKeyID))
 }

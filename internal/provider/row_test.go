@@ -10,10 +10,6 @@ import (
 	"provwatch/internal/provider"
 )
 
-func TestTypesAreInAlphabeticalOrder(t *testing.T) {
-	require.Equal(t, []provider.Type{"anthropic", "azure", "bedrock", "copilot", "google", "openai", "openai-compat", "openrouter", "vercel"}, provider.Types())
-}
-
 func TestCurrentPicksTheRowThatStandsForTheProvider(t *testing.T) {
 	at := func(minute int) time.Time { return time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC) }
 	for name, c := range map[string]struct {

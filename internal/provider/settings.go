@@ -219,3 +219,29 @@ func ParseRegion(text []byte) *DecodedSettings {
 func ofBedrock(err error) bool {
 	return errors.Is(err, ErrSettingsVersion) || errors.Is(err, ErrSettingsBadShape)
 }
+
+// DecodedSettings is what the canonical hash needs of the settings column.
+type DecodedSettings struct {
+	// IsBedrock reports whether the settings are of "_type" bedrock, also where Err
+	// says that the rest of them cannot be decoded.
+	IsBedrock     bool
+	BedrockRegion string
+	Err           error // why the settings cannot be decoded, else nil
+	// AccessKey and AccessKeySecret are set only where credentials are compared.
+	AccessKey, AccessKeySecret secret.Text
+	// HasModel and AssumesRole report whether Bedrock settings name a model, and an IAM
+	// role. They are set only where credentials are.
+	HasModel, AssumesRole bool
+}
+
+// DecodedWithCredentials returns the same with credentials, of what
+// [DecodeSettings] returned.
+func DecodedWithCredentials(bedrock *Bedrock, err error) *DecodedSettings {
+	if bedrock == nil {
+		return &DecodedSettings{IsBedrock: ofBedrock(err), Err: err}
+	}
+	return &DecodedSettings{
+		IsBedrock: true, BedrockRegion: bedrock.Region, AccessKey: bedrock.AccessKey, AccessKeySecret: bedrock.AccessKeySecret,
+		HasModel: bedrock.Model != "", AssumesRole: bedrock.AssumesRole,
+	}
+}

@@ -3,6 +3,7 @@ package remedy
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 )
@@ -74,4 +75,43 @@ func Quote(word string) string {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// String renders a remedy for a process without flags.
+func (r Remedy) String() string { return Site{}.Render(r) }
+
+// LogValue renders a remedy as [Remedy.String] does, for handlers that know no site.
+func (r Remedy) LogValue() slog.Value { return slog.StringValue(r.String()) }
+
+// quoted returns a rendered remedy as texts hold it: a command in quotation marks.
+func (s Site) quoted(r Remedy) string {
+	text := s.Render(r)
+	if r.variables || s.inFile(r) {
+		return text
+	}
+	return `"` + text + `"`
+}
+
+// Quoted renders a remedy in quotation marks, for the text of an error whose Remedies
+// method returns it.
+func (r Remedy) Quoted() string { return Site{}.quoted(r) }
+
+// String renders the advice for a process without flags.
+func (a Advice) String() string { return Site{}.Advice(a) }
+
+// LogValue renders an advice as [Advice.String] does, for handlers that know no site.
+func (a Advice) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
+// Advice returns the text of an advice with its remedies rendered for the site.
+func (s Site) Advice(advice Advice) string {
+	var text strings.Builder
+	for _, part := range advice {
+		switch part := part.(type) {
+		case Remedy:
+			text.WriteString(s.Render(part))
+		case string:
+			text.WriteString(part)
+		}
+	}
+	return text.String()
 }

@@ -1,0 +1,13 @@
+package provider_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/provider"
+)
+
+func TestTypesAreInAlphabeticalOrder(t *testing.T) {
+	require.Equal(t, []provider.Type{"anthropic", "azure", "bedrock", "copilot", "google", "openai", "openai-compat", "openrouter", "vercel"}, provider.Types())
+}
