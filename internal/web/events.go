@@ -37,6 +37,8 @@ func (c Change) String() string {
 }
 
 const (
+	// writeTimeout bounds how long a client may take for what is written to it.
+	writeTimeout = 10 * time.Second
 	// eventPause is the least time between two events.
 	eventPause = time.Second
 	// heartbeat keeps proxies from closing the connection, and finds a client that has

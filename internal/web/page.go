@@ -31,18 +31,9 @@ const (
 	// collectTimeout bounds how long a request waits for the database, its turn
 	// included.
 	collectTimeout = 5 * time.Second
-	// writeTimeout bounds how long a client may take for what is written to it.
-	writeTimeout = 10 * time.Second
 	// maxSearch bounds what is searched for, in bytes.
 	maxSearch = 200
-
-	// A leader sends an event for every change. A worker that stands by does not hear of
-	// what the leader records, so an open page of it reloads by itself.
-	leaderRefresh, standbyRefresh = 60, 5 // seconds
 )
-
-// policy lets a page load its own style and script and nothing else.
-const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // Paths are those of the page, as patterns of [http.ServeMux].
 var Paths = []string{"/{$}", "/events", "/style.css", "/script.js"}
@@ -97,20 +88,6 @@ func (p *Page) Changed(c Change) { p.events.publish(c) }
 func (p *Page) Close() {
 	p.cancel()
 	p.events.close()
-}
-
-// secured sets the headers that every answer has, refusals included.
-func secured(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cache-Control", "no-store")
-		next.ServeHTTP(w, r)
-	})
 }
 
 func asset(contentType, name string) http.HandlerFunc {

@@ -69,8 +69,14 @@ func shown(v any) string {
 	return s
 }
 
-// maxNotices bounds the notices that are listed.
-const maxNotices = 50
+const (
+	// maxNotices bounds the notices that are listed.
+	maxNotices = 50
+
+	// A leader sends an event for every change. A worker that stands by does not hear of
+	// what the leader records, so an open page of it reloads by itself.
+	leaderRefresh, standbyRefresh = 60, 5 // seconds
+)
 
 // chip shows a state or a kind: never by its colour alone.
 type chip struct {
