@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -57,6 +56,7 @@ func Collect(ctx context.Context, db DB, keys *dbcrypt.Ring, environment Environ
 	return s, nil
 }
 
+// collector collects a status in one transaction. Each list has a reader of its own.
 type collector struct {
 	tx          pgx.Tx
 	queries     *store.Queries
@@ -71,23 +71,27 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 		return err
 	}
 	s.At = found.At.UTC()
-	s.Database.Name, s.Database.Server = found.Database, found.ServerVersion
-	if found.InRecovery {
-		s.Database.Replica = &Replica{ReplayedAt: unlessEpoch(found.ReplayedAt)}
-	} else if err := c.watching(ctx, &s.Database, found.Slot); err != nil {
+	if s.Database, err = (databaseReader{c.tx, c.queries}).read(ctx, found); err != nil {
 		return err
 	}
-	if err := c.outbox(ctx, &s.Database); err != nil {
+	if err := c.providers(ctx, s, found); err != nil {
 		return err
 	}
-	if err := c.verified(ctx, &s.Database, found); err != nil {
+	latest := latestReader{c.queries, c.query}
+	if err := latest.alerts(ctx, s); err != nil {
 		return err
 	}
+	return latest.audit(ctx, s)
+}
+
+// providers collects the counts and a page of providers.
+func (c collector) providers(ctx context.Context, s *Status, found store.InspectStatusRow) error {
 	accepted, err := c.queries.ListAccepted(ctx)
 	if err != nil {
 		return err
 	}
-	if err := c.counts(ctx, s, accepted); err != nil {
+	recorded := recordedReader{queries: c.queries, names: c.environment.Names, query: c.query, accepted: accepted}
+	if s.Counts, err = recorded.counts(ctx); err != nil {
 		return err
 	}
 	// Without the key the comparison is right, and only its hashes differ from the recorded ones.
@@ -97,27 +101,13 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 			return err
 		}
 	}
-	if err := c.providers(ctx, s, accepted, found.MayCompare, hashing{hasher, found.MayReadHashKey}); err != nil {
+	listed, err := recorded.page(ctx, s)
+	switch {
+	case err != nil || len(listed) == 0:
 		return err
+	case !found.MayCompare:
+		return recorded.inBrief(ctx, s.Providers)
 	}
-	if err := c.alerts(ctx, s); err != nil {
-		return err
-	}
-	return c.audit(ctx, s)
-}
-
-// unlessEpoch returns nil for the time that the queries have where there is none.
-func unlessEpoch(t time.Time) *time.Time {
-	if !t.After(time.Unix(0, 0)) {
-		return nil
-	}
-	return utc(&t)
-}
-
-func utc(t *time.Time) *time.Time {
-	if t == nil {
-		return nil
-	}
-	u := t.UTC()
-	return &u
+	now := comparer{queries: c.queries, keys: c.keys, desired: c.environment.Desired, hashing: hashing{hasher, found.MayReadHashKey}}
+	return now.compare(ctx, s.Providers, listed)
 }

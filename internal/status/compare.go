@@ -4,13 +4,23 @@ import (
 	"context"
 	"slices"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
 
-// compare replaces what was recorded by how things are now.
-func (c collector) compare(ctx context.Context, providers []Provider, listed []store.Listed, names []string, hasher hashing) error {
+// comparer compares providers with the environment as they are now.
+type comparer struct {
+	queries *store.Queries
+	keys    *dbcrypt.Ring
+	desired func(name string) (provider.Desired, bool) // [Environment.Desired]
+	hashing hashing
+}
+
+// compare replaces what was recorded, in the order of the providers, by how things are now.
+func (c comparer) compare(ctx context.Context, providers []Provider, listed []store.Listed) error {
+	names := namesOf(providers)
 	found, err := c.queries.ListProviders(ctx, names, c.keys, false)
 	if err != nil {
 		return err
@@ -24,16 +34,16 @@ func (c collector) compare(ctx context.Context, providers []Provider, listed []s
 				p.Enabled = &row.Enabled
 			}
 		}
-		if c.environment.Desired == nil {
+		if c.desired == nil {
 			continue
 		}
-		desired, named := c.environment.Desired(p.Name)
+		desired, named := c.desired(p.Name)
 		if !named {
 			continue
 		}
 		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
 		known := listed[i].Recorded
-		p.now(known, hasher.comparable(drift.Compare(hasher.Hasher, desired, row, false), known))
+		p.now(known, c.hashing.comparable(drift.Compare(c.hashing.Hasher, desired, row, false), known))
 	}
 	return nil
 }

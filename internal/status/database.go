@@ -15,8 +15,27 @@ import (
 // maxWorkers bounds the sessions that are listed.
 const maxWorkers = 50
 
-func (c collector) watching(ctx context.Context, d *Database, slotName string) error {
-	workers, err := c.queries.ListWorkers(ctx, maxWorkers)
+// databaseReader reads the state of the workers.
+type databaseReader struct {
+	tx      pgx.Tx
+	queries *store.Queries
+}
+
+func (r databaseReader) read(ctx context.Context, found store.InspectStatusRow) (Database, error) {
+	d := Database{Name: found.Database, Server: found.ServerVersion}
+	if found.InRecovery {
+		d.Replica = &Replica{ReplayedAt: unlessEpoch(found.ReplayedAt)}
+	} else if err := r.watching(ctx, &d, found.Slot); err != nil {
+		return d, err
+	}
+	if err := r.outbox(ctx, &d); err != nil {
+		return d, err
+	}
+	return d, r.verified(ctx, &d, found)
+}
+
+func (r databaseReader) watching(ctx context.Context, d *Database, slotName string) error {
+	workers, err := r.queries.ListWorkers(ctx, maxWorkers)
 	if err != nil {
 		return err
 	}
@@ -25,7 +44,7 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 		d.Workers = append(d.Workers, Session{PID: int(w.Pid), Role: w.Role, Address: w.Address, Since: utc(w.BackendStart), Leads: w.Leads})
 	}
 	if d.Leader() == nil {
-		strangers, err := lockwait.OfLeadersLock(ctx, c.tx)
+		strangers, err := lockwait.OfLeadersLock(ctx, r.tx)
 		if err != nil {
 			return err
 		}
@@ -33,7 +52,7 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 			d.LockHolder = s.String()
 		}
 	}
-	slot, err := c.queries.InspectSlot(ctx, slotName)
+	slot, err := r.queries.InspectSlot(ctx, slotName)
 	switch {
 	case err == nil:
 		d.Slot = &Slot{Name: slotName, Active: slot.Active != nil && *slot.Active, WALStatus: slot.WalStatus, RetainedBytes: slot.RetainedBytes}
@@ -43,8 +62,8 @@ func (c collector) watching(ctx context.Context, d *Database, slotName string) e
 	return nil
 }
 
-func (c collector) outbox(ctx context.Context, d *Database) error {
-	outbox, err := c.queries.OutboxDepth(ctx)
+func (r databaseReader) outbox(ctx context.Context, d *Database) error {
+	outbox, err := r.queries.OutboxDepth(ctx)
 	if err != nil {
 		return err
 	}
@@ -58,16 +77,16 @@ func (c collector) outbox(ctx context.Context, d *Database) error {
 
 // verified collects when everything was last verified. A role without the
 // privilege for it, which came later than the others, gets the reason beside the rest.
-func (c collector) verified(ctx context.Context, d *Database, found store.InspectStatusRow) error {
+func (r databaseReader) verified(ctx context.Context, d *Database, found store.InspectStatusRow) error {
 	if d.KeepsVerified = found.KeepsVerified; !d.KeepsVerified {
 		return nil
 	}
 	if found.MayReadVerified {
-		at, err := c.queries.ReadVerified(ctx)
+		at, err := r.queries.ReadVerified(ctx)
 		d.VerifiedAt = utc(at)
 		return err
 	}
-	err := schema.CheckPrivileges(ctx, c.tx, schema.Reporting)
+	err := schema.CheckPrivileges(ctx, r.tx, schema.Reporting)
 	var lacking *schema.UnusableError
 	if errors.As(err, &lacking) {
 		d.VerifiedUnread, err = lacking.Error(), nil

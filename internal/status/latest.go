@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,9 +16,15 @@ import (
 	"provwatch/internal/store"
 )
 
-func (c collector) alerts(ctx context.Context, s *Status) error {
-	most := limit(c.query.Alerts)
-	rows, err := c.queries.ListAlertsBefore(ctx, store.ListAlertsBeforeParams{Before: before(c.query.AlertsBefore), MaxAlerts: int32(most) + 1})
+// latestReader reads the latest alerts and audit entries, or those before the query's.
+type latestReader struct {
+	queries *store.Queries
+	query   Query
+}
+
+func (r latestReader) alerts(ctx context.Context, s *Status) error {
+	most := limit(r.query.Alerts)
+	rows, err := r.queries.ListAlertsBefore(ctx, store.ListAlertsBeforeParams{Before: before(r.query.AlertsBefore), MaxAlerts: int32(most) + 1})
 	if err != nil {
 		return err
 	}
@@ -37,9 +42,9 @@ func (c collector) alerts(ctx context.Context, s *Status) error {
 	return nil
 }
 
-func (c collector) audit(ctx context.Context, s *Status) error {
-	most := limit(c.query.Audit)
-	rows, err := c.queries.ListAuditEntriesBefore(ctx, store.ListAuditEntriesBeforeParams{Before: before(c.query.AuditBefore), MaxEntries: int32(most) + 1})
+func (r latestReader) audit(ctx context.Context, s *Status) error {
+	most := limit(r.query.Audit)
+	rows, err := r.queries.ListAuditEntriesBefore(ctx, store.ListAuditEntriesBeforeParams{Before: before(r.query.AuditBefore), MaxEntries: int32(most) + 1})
 	if err != nil {
 		return err
 	}
@@ -83,9 +88,9 @@ func (s *Status) collectSinks(ctx context.Context, tx pgx.Tx) (unread, err error
 	}
 }
 
-func before(seq int64) int64 {
-	if seq <= 0 {
-		return math.MaxInt64
-	}
-	return seq
+func fieldsOf(encoded []byte) []drift.Field {
+	fields := []drift.Field{}
+	// Anything else than what we have written there shows as no field.
+	_ = json.Unmarshal(encoded, &fields)
+	return fields
 }

@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 
 	"provwatch/internal/drift"
@@ -10,78 +9,83 @@ import (
 	"provwatch/internal/store"
 )
 
-func (c collector) counts(ctx context.Context, s *Status, accepted []string) error {
-	counts, err := c.queries.CountRecorded(ctx, c.environment.Names, accepted)
+// recordedReader reads what is recorded of the providers.
+type recordedReader struct {
+	queries  *store.Queries
+	names    []string // [Environment.Names]
+	query    Query
+	accepted []string // the providers whose drift was accepted
+}
+
+// counts counts the providers of each state.
+func (r recordedReader) counts(ctx context.Context) (map[State]int, error) {
+	counts, err := r.queries.CountRecorded(ctx, r.names, r.accepted)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.Counts = make(map[State]int, len(States))
+	byState := make(map[State]int, len(States))
 	for _, state := range States {
-		s.Counts[state] = 0
+		byState[state] = 0
 	}
 	for rank, providers := range counts {
-		s.Counts[States[rank]] += int(providers)
+		byState[States[rank]] += int(providers)
 	}
-	return nil
+	return byState, nil
 }
 
 // list lists the providers of a page, and one more if there are more.
-func (c collector) list(ctx context.Context, counts map[State]int, accepted []string) ([]store.Listed, error) {
+func (r recordedReader) list(ctx context.Context, counts map[State]int) ([]store.Listed, error) {
 	page := store.Page{
-		Ranks: []int32{}, Search: c.query.Search, Accepted: accepted, AfterRank: -1, Most: int32(limit(c.query.Providers)) + 1,
+		Ranks: []int32{}, Search: r.query.Search, Accepted: r.accepted, AfterRank: -1, Most: int32(limit(r.query.Providers)) + 1,
 	}
-	if after := slices.Index(States, c.query.After.State); after >= 0 {
-		page.AfterRank, page.AfterName = int32(after), c.query.After.Name
+	if after := slices.Index(States, r.query.After.State); after >= 0 {
+		page.AfterRank, page.AfterName = int32(after), r.query.After.Name
 	}
 	// With very many providers a page is cheap because it reads few ranks. It skips the
 	// empty ones, and those after the page is full.
 	room := int(page.Most)
 	for rank, state := range States {
-		if len(c.query.States) > 0 && !slices.Contains(c.query.States, state) || int32(rank) < page.AfterRank || counts[state] == 0 || room <= 0 {
+		if len(r.query.States) > 0 && !slices.Contains(r.query.States, state) || int32(rank) < page.AfterRank || counts[state] == 0 || room <= 0 {
 			continue
 		}
 		page.Ranks = append(page.Ranks, int32(rank))
 		// Not known is how many come after a name, or match a search.
-		if int32(rank) > page.AfterRank && c.query.Search == "" {
+		if int32(rank) > page.AfterRank && r.query.Search == "" {
 			room -= counts[state]
 		}
 	}
 	if len(page.Ranks) == 0 {
 		return nil, nil
 	}
-	return c.queries.ListRecorded(ctx, c.environment.Names, page)
+	return r.queries.ListRecorded(ctx, r.names, page)
 }
 
-func (c collector) providers(ctx context.Context, s *Status, accepted []string, mayCompare bool, hasher hashing) error {
-	listed, err := c.list(ctx, s.Counts, accepted)
+// page sets the providers of a page as they were recorded, and returns the rows of them.
+func (r recordedReader) page(ctx context.Context, s *Status) ([]store.Listed, error) {
+	listed, err := r.list(ctx, s.Counts)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if s.MoreProviders = len(listed) > limit(c.query.Providers); s.MoreProviders {
-		listed = listed[:limit(c.query.Providers)]
+	if s.MoreProviders = len(listed) > limit(r.query.Providers); s.MoreProviders {
+		listed = listed[:limit(r.query.Providers)]
 		last := listed[len(listed)-1]
 		s.Next = Cursor{State: States[last.Rank], Name: last.Name}
 	}
-	names := make([]string, len(listed))
 	s.Providers = make([]Provider, len(listed))
 	for i, row := range listed {
-		names[i] = row.Name
 		s.Providers[i] = recorded(row)
 	}
-	if len(names) == 0 {
-		return nil
+	if len(listed) == 0 {
+		return nil, nil
 	}
-	drifts, err := c.latestDrifts(ctx, names)
+	drifts, err := r.latestDrifts(ctx, namesOf(s.Providers))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, row := range listed {
 		drifts.explain(&s.Providers[i], row)
 	}
-	if !mayCompare {
-		return c.inBrief(ctx, s.Providers, names)
-	}
-	return c.compare(ctx, s.Providers, listed, names, hasher)
+	return listed, nil
 }
 
 // recorded returns a provider as it was recorded.
@@ -103,8 +107,8 @@ func recorded(row store.Listed) Provider {
 // drifts are the latest alerts of drifts, by provider.
 type drifts map[string]store.ListLatestDriftsRow
 
-func (c collector) latestDrifts(ctx context.Context, names []string) (drifts, error) {
-	rows, err := c.queries.ListLatestDrifts(ctx, names)
+func (r recordedReader) latestDrifts(ctx context.Context, names []string) (drifts, error) {
+	rows, err := r.queries.ListLatestDrifts(ctx, names)
 	if err != nil {
 		return nil, err
 	}
@@ -131,8 +135,8 @@ func (d drifts) explain(p *Provider, row store.Listed) {
 }
 
 // inBrief sets what a role sees that cannot read settings.
-func (c collector) inBrief(ctx context.Context, providers []Provider, names []string) error {
-	rows, err := c.queries.ListRowsInBrief(ctx, names)
+func (r recordedReader) inBrief(ctx context.Context, providers []Provider) error {
+	rows, err := r.queries.ListRowsInBrief(ctx, namesOf(providers))
 	if err != nil {
 		return err
 	}
@@ -149,12 +153,3 @@ func (c collector) inBrief(ctx context.Context, providers []Provider, names []st
 	}
 	return nil
 }
-
-func fieldsOf(encoded []byte) []drift.Field {
-	fields := []drift.Field{}
-	// Anything else than what we have written there shows as no field.
-	_ = json.Unmarshal(encoded, &fields)
-	return fields
-}
-
-func limit(n int) int { return min(max(n, 1), MaxPage) }

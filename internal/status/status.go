@@ -4,6 +4,7 @@
 package status
 
 import (
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -178,6 +179,15 @@ type Provider struct {
 	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
 }
 
+// namesOf returns the names of providers, in their order.
+func namesOf(providers []Provider) []string {
+	names := make([]string, len(providers))
+	for i, p := range providers {
+		names[i] = p.Name
+	}
+	return names
+}
+
 // Alert is one drift alert.
 type Alert struct {
 	Seq         int64         `json:"seq"`
@@ -223,6 +233,17 @@ type Query struct {
 
 // MaxPage is the most of anything that is collected at once.
 const MaxPage = 200
+
+// limit returns a limit of a query as it counts.
+func limit(n int) int { return min(max(n, 1), MaxPage) }
+
+// before returns the seq to go back from, for 0 one after all.
+func before(seq int64) int64 {
+	if seq <= 0 {
+		return math.MaxInt64
+	}
+	return seq
+}
 
 // Environment is what the environment asks for, where it is known.
 type Environment struct {

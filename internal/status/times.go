@@ -1,0 +1,19 @@
+package status
+
+import "time"
+
+// unlessEpoch returns nil for the time that the queries have where there is none.
+func unlessEpoch(t time.Time) *time.Time {
+	if !t.After(time.Unix(0, 0)) {
+		return nil
+	}
+	return utc(&t)
+}
+
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	return &u
+}
