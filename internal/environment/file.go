@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/hashicorp/go-envparse"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/regularfile"
 )
 
@@ -154,4 +155,11 @@ func (numbers lineNumbers) String() string {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text
+}
+
+// namesKeys reports whether a line of an environment file that cannot be parsed may be
+// meant to set the keys that encrypt secrets.
+func namesKeys(line []byte) bool {
+	head, _, _ := bytes.Cut(line, []byte("="))
+	return bytes.Contains(head, []byte(dbcrypt.KeysVariable))
 }

@@ -1,27 +1,11 @@
 package environment
 
 import (
-	"bytes"
 	"errors"
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/regularfile"
 )
-
-// ReadKeys returns the keys that encrypt secrets as [Read] does, and looks at
-// nothing else. The error is an [*Error].
-func ReadKeys(environ []string, envFile string, options ...Option) (dbcrypt.Keys, error) {
-	o := optionsOf(options)
-	file, err := readFile(envFile, o.prefixes)
-	if err != nil {
-		return dbcrypt.Keys{}, err
-	}
-	keys, _, failed := o.keysOf(variablesOf(environ), file.variables)
-	if failed != nil {
-		return dbcrypt.Keys{}, failed
-	}
-	return keys, nil
-}
 
 // setKeys sets the environment's keys, and adds what is wrong with them to err, which
 // is nil or an [*Error].
@@ -65,11 +49,4 @@ func (o options) keysOf(process, file map[string]string) (keys dbcrypt.Keys, pat
 		return dbcrypt.Keys{}, path, &Error{Findings: []Finding{{variable, err.Error()}}}
 	}
 	return keys, path, nil
-}
-
-// namesKeys reports whether a line of an environment file that cannot be parsed may be
-// meant to set the keys that encrypt secrets.
-func namesKeys(line []byte) bool {
-	head, _, _ := bytes.Cut(line, []byte("="))
-	return bytes.Contains(head, []byte(dbcrypt.KeysVariable))
 }

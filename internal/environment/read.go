@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/regularfile"
 )
 
@@ -85,15 +85,17 @@ func (c fileContent) providerVariables(prefixes prefixes) int {
 	return n
 }
 
-// variablesOf returns the variables by name. The first one of a name counts, as with
-// [os.Getenv].
-func variablesOf(environ []string) map[string]string {
-	variables := make(map[string]string, len(environ))
-	for _, pair := range environ {
-		name, value, _ := strings.Cut(pair, "=")
-		if _, repeated := variables[name]; !repeated {
-			variables[name] = value
-		}
+// ReadKeys returns the keys that encrypt secrets as [Read] does, and looks at
+// nothing else. The error is an [*Error].
+func ReadKeys(environ []string, envFile string, options ...Option) (dbcrypt.Keys, error) {
+	o := optionsOf(options)
+	file, err := readFile(envFile, o.prefixes)
+	if err != nil {
+		return dbcrypt.Keys{}, err
 	}
-	return variables
+	keys, _, failed := o.keysOf(variablesOf(environ), file.variables)
+	if failed != nil {
+		return dbcrypt.Keys{}, failed
+	}
+	return keys, nil
 }
