@@ -12,17 +12,26 @@ import (
 	"time"
 )
 
+const (
+	// cleanupTimeout is how long what failed, or was interrupted, may take to clean up.
+	cleanupTimeout = 30 * time.Second
+
+	// pg_ctl gives up after 60 seconds of its own accord, which a crash recovery
+	// may well need; the context is the only limit here.
+	noTimeout = "86400"
+)
+
 // command returns a command that runs a program of the installation in the
 // data dir, as the server's account, and interrupts it when the context is
 // done.
-func (s *Server) command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(s.binDir, program), args...)
+func (c *cluster) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(c.binDir, program), args...)
 	// Paths relative to the data dir spare pg_ctl, which goes through a shell,
 	// from whatever characters there are in its path.
-	cmd.Dir = s.dir
+	cmd.Dir = c.dir
 	cmd.Env = environment()
-	s.account.apply(cmd)
-	// A Ctrl-C in the terminal is the worker's to handle, not the program's.
+	c.account.apply(cmd)
+	// A Ctrl-C in the terminal is the worker's to handle, not the program'c.
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
@@ -45,12 +54,12 @@ func output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 // startCommand returns the command that starts the server. Interrupting pg_ctl
 // might leave behind a server that has not got as far as writing its
 // postmaster.pid, so it is the server that is interrupted, which ends pg_ctl.
-func (s *Server) startCommand(ctx context.Context, settings map[string]string) *exec.Cmd {
-	cmd := s.command(ctx, "pg_ctl", "start", "-D", "pgdata", "-l", "postgres.log", "-w", "-t", noTimeout, "-o", serverArgs(settings))
+func (c *cluster) startCommand(ctx context.Context, settings map[string]string) *exec.Cmd {
+	cmd := c.command(ctx, "pg_ctl", "start", "-D", "pgdata", "-l", "postgres.log", "-w", "-t", noTimeout, "-o", serverArgs(settings))
 	interrupt := cmd.Cancel
 	cmd.Cancel = func() error {
 		for deadline := time.Now().Add(cleanupTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-			if p, ok := s.running(); ok {
+			if p, ok := running(c.pgdata); ok {
 				return syscall.Kill(p.pid, syscall.SIGINT)
 			}
 			if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
@@ -63,8 +72,8 @@ func (s *Server) startCommand(ctx context.Context, settings map[string]string) *
 }
 
 // stopCommand returns the command that stops the server and waits for its end.
-func (s *Server) stopCommand(ctx context.Context) *exec.Cmd {
-	return s.command(ctx, "pg_ctl", "stop", "-D", "pgdata", "-m", "fast", "-w", "-t", noTimeout)
+func (c *cluster) stopCommand(ctx context.Context) *exec.Cmd {
+	return c.command(ctx, "pg_ctl", "stop", "-D", "pgdata", "-m", "fast", "-w", "-t", noTimeout)
 }
 
 // environment returns what the server gets of the worker's environment: not
@@ -88,4 +97,18 @@ func serverArgs(settings map[string]string) string {
 		args = append(args, "-c", `'`+strings.ReplaceAll(name+"="+settings[name], `'`, `'\''`)+`'`)
 	}
 	return strings.Join(args, " ")
+}
+
+// quoteLines returns the last lines of a program's output, each indented and
+// on a line of its own, to be appended to an error.
+func quoteLines(output string) string {
+	const last = 10
+	var b strings.Builder
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	for _, line := range lines[max(0, len(lines)-last):] {
+		if line = strings.TrimRight(line, " \r"); line != "" {
+			b.WriteString("\n\t" + line)
+		}
+	}
+	return b.String()
 }

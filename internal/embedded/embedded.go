@@ -20,28 +20,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
-	"time"
-)
-
-const (
-	superuser = "provwatch" // also the name of the database
-
-	// How long a server that is alive may take to answer before it is given up
-	// as hung, and how long a start that failed may take to clean up.
-	answerTimeout  = time.Minute
-	cleanupTimeout = 30 * time.Second
-
-	// pg_ctl gives up after 60 seconds of its own accord, which a crash recovery
-	// may well need; the context is the only limit here.
-	noTimeout = "86400"
-
-	// Starts that fail for a passing reason (see passing) are tried this often.
-	launchAttempts = 15
-	launchPause    = 300 * time.Millisecond
-
-	tempInitPrefix   = "pgdata.tmp-"
-	tempSocketPrefix = "provwatch-run-"
 )
 
 // Options says where the private server lives and how it is run.
@@ -66,12 +46,7 @@ type Options struct {
 // Server is a running private PostgreSQL server, owned by this process until
 // [Server.Stop].
 type Server struct {
-	dir     string // absolute
-	pgdata  string
-	binDir  string
-	account *account // nil: the server runs as the user of this process
-	log     *slog.Logger
-
+	cluster   *cluster
 	socketDir string
 	port      int
 	version   string
@@ -109,24 +84,25 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 	}()
 
-	s := &Server{dir: dir, pgdata: filepath.Join(dir, "pgdata"), log: o.Logger}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+	c := &cluster{dir: dir, pgdata: filepath.Join(dir, "pgdata"), log: o.Logger}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
 	}
-	major, err := dataVersion(s.pgdata)
+	major, err := dataVersion(c.pgdata)
 	if err != nil {
 		return nil, err
 	}
-	if s.binDir, err = chooseBinDir(ctx, o.BinDir, s.pgdata, major); err != nil {
+	if c.binDir, err = chooseBinDir(ctx, o.BinDir, c.pgdata, major); err != nil {
 		return nil, err
 	}
-	if s.account, err = serverAccount(s.pgdata); err != nil {
+	if c.account, err = serverAccount(c.pgdata); err != nil {
 		return nil, err
 	}
-	if err := s.makeDataDir(ctx); err != nil {
+	if err := c.makeDataDir(ctx); err != nil {
 		return nil, err
 	}
-	if s.lock, err = s.acquireLock(); err != nil {
+	s := &Server{cluster: c}
+	if s.lock, err = c.acquireLock(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -135,24 +111,49 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 	}()
 
-	if s.adopted, err = s.adopt(ctx); err != nil {
+	var found postmaster
+	if found, s.adopted, err = c.adopt(ctx); err != nil {
 		return nil, err
 	}
 	if !s.adopted {
-		if err := s.initialise(ctx, o.Settings["fsync"] == "off"); err != nil {
+		if err := c.initialise(ctx, o.Settings["fsync"] == "off"); err != nil {
 			return nil, err
 		}
-		if err := s.launch(ctx, o.Settings); err != nil {
+		if found, err = c.launch(ctx, o.Settings); err != nil {
 			return nil, err
 		}
 	}
+	s.socketDir, s.port = found.socketDir, found.port
 	if err := s.prepare(ctx); err != nil {
 		if !s.adopted {
-			s.abandon()
+			c.abandon()
 		}
 		return nil, err
 	}
 	return s, nil
+}
+
+// prepare creates the database if it is absent and asks the server for its
+// version.
+func (s *Server) prepare(ctx context.Context) error {
+	conn, err := connect(ctx, connString(s.socketDir, s.port, "postgres"))
+	if err != nil {
+		return fmt.Errorf("connecting to the server: %w: see %s", err, s.cluster.logName())
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var version string
+	var exists bool
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), EXISTS (SELECT FROM pg_database WHERE datname = $1)`, superuser).
+		Scan(&version, &exists)
+	if err == nil && !exists {
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+superuser)
+	}
+	if err != nil {
+		return fmt.Errorf("creating the database %s: %w: see %s", superuser, err, s.cluster.logName())
+	}
+	// Packagers append their own version: "15.14 (Debian 15.14-0+deb12u1)".
+	s.version, _, _ = strings.Cut(version, " ")
+	return nil
 }
 
 // ConnString returns the libpq keyword/value connection string of the database
@@ -180,12 +181,13 @@ func (s *Server) Stop(ctx context.Context) error {
 		s.lock = nil
 	}()
 
-	if _, ok := s.running(); !ok {
-		s.log.Warn("private PostgreSQL had already ended", "data_dir", s.dir)
+	c := s.cluster
+	if _, ok := running(c.pgdata); !ok {
+		c.log.Warn("private PostgreSQL had already ended", "data_dir", c.dir)
 	}
-	if out, err := s.stopIfRunning(ctx); err != nil {
+	if out, err := c.stopIfRunning(ctx); err != nil {
 		return fmt.Errorf("stopping the private PostgreSQL in %s: %w%s\nstop it with: %s stop -D %s",
-			s.dir, err, quoteLines(out), filepath.Join(s.binDir, "pg_ctl"), s.pgdata)
+			c.dir, err, quoteLines(out), filepath.Join(c.binDir, "pg_ctl"), c.pgdata)
 	}
 	removeTempSocketDir(s.socketDir)
 	return nil

@@ -92,10 +92,10 @@ func start(t *testing.T, o Options) *Server {
 	s, err := Start(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		p, running := s.running()
+		p, isRunning := running(s.cluster.pgdata)
 		require.NoError(t, s.Stop(context.Background()))
-		if running {
-			state, _ := inspect(p.pid, s.pgdata)
+		if isRunning {
+			state, _ := inspect(p.pid, s.cluster.pgdata)
 			require.Equal(t, processDead, state, "its process has ended")
 		}
 	})

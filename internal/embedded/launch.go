@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,43 +16,48 @@ import (
 	"provwatch/internal/retry"
 )
 
+const (
+	// Starts that fail for a passing reason (see passing) are tried this often.
+	launchAttempts = 15
+	launchPause    = 300 * time.Millisecond
+)
+
 // launch starts the server and waits until it accepts connections.
-func (s *Server) launch(ctx context.Context, settings map[string]string) (err error) {
-	socketDir, err := s.makeSocketDir()
+func (c *cluster) launch(ctx context.Context, settings map[string]string) (_ postmaster, err error) {
+	socketDir, err := c.makeSocketDir()
 	if err != nil {
-		return err
+		return postmaster{}, err
 	}
 	defer func() {
 		if err != nil {
 			removeTempSocketDir(socketDir)
 		}
 	}()
-	if err := s.makeLog(); err != nil {
-		return fmt.Errorf("making the server's log: %w: check the permissions of the folder and the free space", err)
+	if err := c.makeLog(); err != nil {
+		return postmaster{}, fmt.Errorf("making the server's log: %w: check the permissions of the folder and the free space", err)
 	}
-	if err := s.startRetried(ctx, launchSettings(socketDir, settings), settings["port"] == ""); err != nil {
-		return err
+	if err := c.startRetried(ctx, launchSettings(socketDir, settings), settings["port"] == ""); err != nil {
+		return postmaster{}, err
 	}
 
-	p, err := readPostmaster(s.pgdata)
+	p, err := readPostmaster(c.pgdata)
 	if err == nil && p.socketDir == "" {
 		err = errors.New("it has no unix socket: leave unix_socket_directories alone")
 	}
 	if err != nil {
-		s.abandon()
-		return fmt.Errorf("finding out where the server listens: %w", err)
+		c.abandon()
+		return postmaster{}, fmt.Errorf("finding out where the server listens: %w", err)
 	}
-	s.socketDir, s.port = p.socketDir, p.port
-	return nil
+	return p, nil
 }
 
 // makeLog makes the server's log, which the server appends to, unless it exists.
-func (s *Server) makeLog() error {
-	f, err := os.OpenFile(s.logName(), os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+func (c *cluster) makeLog() error {
+	f, err := os.OpenFile(c.logName(), os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), s.account.own(s.logName()))
+	return errors.Join(f.Close(), c.account.own(c.logName()))
 }
 
 // launchSettings returns the settings of the server, of which those given win.
@@ -77,7 +81,7 @@ func launchSettings(socketDir string, given map[string]string) map[string]string
 
 // startRetried starts the server, and retries where the reason of a failure is passing.
 // With freshPort, each attempt has another port.
-func (s *Server) startRetried(ctx context.Context, settings map[string]string, freshPort bool) error {
+func (c *cluster) startRetried(ctx context.Context, settings map[string]string, freshPort bool) error {
 	policy := retry.Every(launchPause)
 	policy.Tries = launchAttempts
 	for attempt := range policy.Attempts(ctx) {
@@ -88,23 +92,23 @@ func (s *Server) startRetried(ctx context.Context, settings map[string]string, f
 			}
 			settings["port"] = strconv.Itoa(port)
 		}
-		logged := fileSize(s.logName())
-		out, err := output(ctx, s.startCommand(ctx, settings))
+		logged := fileSize(c.logName())
+		out, err := output(ctx, c.startCommand(ctx, settings))
 		if err == nil {
 			return nil
 		}
-		s.abandon()
+		c.abandon()
 		if ctx.Err() != nil {
 			return fmt.Errorf("pg_ctl start: %w: the server was stopped again", context.Cause(ctx))
 		}
-		logText := readFrom(s.logName(), logged)
+		logText := readFrom(c.logName(), logged)
 		if _, again := attempt.Failed(); again && passing(logText) {
 			continue
 		}
 		if logText == "" {
 			logText = out // the server did not get as far as its log
 		}
-		return fmt.Errorf("pg_ctl start: %w; the last lines of %s:%s\ncorrect what they name and start again", err, s.logName(), quoteLines(logText))
+		return fmt.Errorf("pg_ctl start: %w; the last lines of %s:%s\ncorrect what they name and start again", err, c.logName(), quoteLines(logText))
 	}
 	return context.Cause(ctx)
 }
@@ -120,25 +124,25 @@ func passing(logText string) bool {
 }
 
 // abandon stops a server whose start did not come to a good end.
-func (s *Server) abandon() {
+func (c *cluster) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
-	if out, err := s.stopIfRunning(ctx); err != nil {
-		s.log.Error("private PostgreSQL could not be stopped after a failed start", "data_dir", s.dir, "err", err, "output", out)
+	if out, err := c.stopIfRunning(ctx); err != nil {
+		c.log.Error("private PostgreSQL could not be stopped after a failed start", "data_dir", c.dir, "err", err, "output", out)
 	}
 }
 
 // stopIfRunning stops the server, if there is one, and waits for its end. It
 // returns what pg_ctl printed.
-func (s *Server) stopIfRunning(ctx context.Context) (string, error) {
-	p, ok := s.running()
+func (c *cluster) stopIfRunning(ctx context.Context) (string, error) {
+	p, ok := running(c.pgdata)
 	if !ok {
 		return "", nil
 	}
-	out, err := output(ctx, s.stopCommand(ctx))
+	out, err := output(ctx, c.stopCommand(ctx))
 	if err != nil {
 		// pg_ctl finds fault with a server that ends by itself meanwhile.
-		if _, ok := s.running(); !ok {
+		if _, ok := running(c.pgdata); !ok {
 			err = nil
 		}
 	}
@@ -147,7 +151,7 @@ func (s *Server) stopIfRunning(ctx context.Context) (string, error) {
 	}
 	// pg_ctl waits for the end of postmaster.pid, which the process outlives a little.
 	for {
-		if state, _ := inspect(p.pid, s.pgdata); state != processOurs {
+		if state, _ := inspect(p.pid, c.pgdata); state != processOurs {
 			return out, nil
 		}
 		select {
@@ -157,41 +161,6 @@ func (s *Server) stopIfRunning(ctx context.Context) (string, error) {
 		}
 	}
 }
-
-// running returns the live server of the data dir.
-func (s *Server) running() (postmaster, bool) {
-	p, err := readPostmaster(s.pgdata)
-	if err != nil {
-		return postmaster{}, false
-	}
-	state, _ := inspect(p.pid, s.pgdata)
-	return p, state == processOurs || state == processUnknown
-}
-
-// prepare creates the database if it is absent and asks the server for its
-// version.
-func (s *Server) prepare(ctx context.Context) error {
-	conn, err := connect(ctx, connString(s.socketDir, s.port, "postgres"))
-	if err != nil {
-		return fmt.Errorf("connecting to the server: %w: see %s", err, s.logName())
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	var version string
-	var exists bool
-	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), EXISTS (SELECT FROM pg_database WHERE datname = $1)`, superuser).
-		Scan(&version, &exists)
-	if err == nil && !exists {
-		_, err = conn.Exec(ctx, "CREATE DATABASE "+superuser)
-	}
-	if err != nil {
-		return fmt.Errorf("creating the database %s: %w: see %s", superuser, err, s.logName())
-	}
-	// Packagers append their own version: "15.14 (Debian 15.14-0+deb12u1)".
-	s.version, _, _ = strings.Cut(version, " ")
-	return nil
-}
-
-func (s *Server) logName() string { return filepath.Join(s.dir, "postgres.log") }
 
 // freePort asks the kernel for a port that no process listens on.
 func freePort() (int, error) {
@@ -222,18 +191,4 @@ func readFrom(name string, offset int64) string {
 	const limit = 1 << 20
 	text, _ := io.ReadAll(io.NewSectionReader(f, offset, limit))
 	return string(text)
-}
-
-// quoteLines returns the last lines of a program's output, each indented and
-// on a line of its own, to be appended to an error.
-func quoteLines(output string) string {
-	const last = 10
-	var b strings.Builder
-	lines := strings.Split(strings.TrimSpace(output), "\n")
-	for _, line := range lines[max(0, len(lines)-last):] {
-		if line = strings.TrimRight(line, " \r"); line != "" {
-			b.WriteString("\n\t" + line)
-		}
-	}
-	return b.String()
 }

@@ -170,3 +170,13 @@ func sameFile(a, b string) bool {
 	bInfo, err := os.Stat(b)
 	return err == nil && os.SameFile(aInfo, bInfo)
 }
+
+// running returns the live server of a PostgreSQL data directory.
+func running(pgdata string) (postmaster, bool) {
+	p, err := readPostmaster(pgdata)
+	if err != nil {
+		return postmaster{}, false
+	}
+	state, _ := inspect(p.pid, pgdata)
+	return p, state == processOurs || state == processUnknown
+}

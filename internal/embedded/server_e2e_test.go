@@ -104,13 +104,13 @@ func TestAServerThatWasKilledRecovers(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	s := start(t, testOptions(dir))
-	p, err := readPostmaster(s.pgdata)
+	p, err := readPostmaster(s.cluster.pgdata)
 	require.NoError(t, err)
 	process, err := os.FindProcess(p.pid)
 	require.NoError(t, err)
 	require.NoError(t, process.Kill())
 	waittest.Until(t, func() bool {
-		_, ok := s.running()
+		_, ok := running(s.cluster.pgdata)
 		return !ok
 	}, "the server is gone")
 	require.NoError(t, s.Stop(t.Context()), "stopping a server that is gone is no error")

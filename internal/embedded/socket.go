@@ -10,14 +10,17 @@ import (
 	"syscall"
 )
 
+// tempSocketPrefix begins the name of a socket folder outside of the data dir.
+const tempSocketPrefix = "provwatch-run-"
+
 // makeSocketDir makes the folder of the unix socket and returns its path.
-func (s *Server) makeSocketDir() (dir string, err error) {
+func (c *cluster) makeSocketDir() (dir string, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("making the folder of the unix socket: %w: choose another --data-dir, or set TMPDIR to a folder that the server's user can reach", err)
 		}
 	}()
-	dir = filepath.Join(s.dir, "run")
+	dir = filepath.Join(c.dir, "run")
 	// The addresses of sockets are short, and clients take a comma to
 	// separate hosts.
 	if !fitsSocket(dir) || strings.Contains(dir, ",") {
@@ -34,18 +37,18 @@ func (s *Server) makeSocketDir() (dir string, err error) {
 	} else if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
-	return dir, s.account.own(dir)
+	return dir, c.account.own(dir)
 }
 
 func fitsSocket(dir string) bool {
 	var addr syscall.RawSockaddrUnix
-	return len(filepath.Join(dir, ".s.PGSQL.65535")) < len(addr.Path) // one byte for the NUL
+	return len(filepath.Join(dir, ".c.PGSQL.65535")) < len(addr.Path) // one byte for the NUL
 }
 
 // removeSockets removes what a server that was killed left in its socket
 // folder.
-func (s *Server) removeSockets(dir string) {
-	if dir == filepath.Join(s.dir, "run") {
+func (c *cluster) removeSockets(dir string) {
+	if dir == filepath.Join(c.dir, "run") {
 		os.RemoveAll(dir)
 	}
 	removeTempSocketDir(dir)
