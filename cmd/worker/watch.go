@@ -32,7 +32,7 @@ func watchCommand(f *flags) *cobra.Command {
 			if err := schema.Listenable(ctx, pool); err != nil {
 				return unlessStopped(ctx, err)
 			}
-			err = history.Follow(ctx, pool, config, since, logger, f.printer().Alert)
+			err = history.Follow(ctx, pool, config, since, logger, f.printer())
 			return unlessStopped(ctx, schema.Explain(ctx, pool, schema.Watching, err))
 		},
 	}

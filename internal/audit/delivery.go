@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
 
+	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/retry"
 	"provwatch/internal/store"
@@ -27,6 +28,13 @@ const (
 type Metrics interface {
 	OutboxObserved(Outbox)
 	EntriesDelivered(n int)
+}
+
+// Host is the worker that a [Deliverer] delivers for.
+type Host interface {
+	// Delivered gets the error of each delivery of [Deliverer.Run], nil where it has
+	// succeeded. It is called on the goroutine of Run.
+	Delivered(ctx context.Context, err error)
 }
 
 // Deliverer moves entries from the outbox to provwatch.audit_log, and publishes
@@ -59,17 +67,17 @@ func (d *Deliverer) Wake() {
 }
 
 // Run delivers at each Wake until ctx ends. It retries a delivery that fails with backoff,
-// without limit. Run calls done after each delivery, with its error.
-func (d *Deliverer) Run(ctx context.Context, done func(error)) {
+// without limit. No alert depends on its statements.
+func (d *Deliverer) Run(ctx context.Context, host Host) {
 	for attempt := range (retry.Policy{Wake: d.wake}).Attempts(ctx) {
 		if d.wakes.Wait(ctx) != nil {
 			return // ctx has ended
 		}
-		err := d.Deliver(ctx)
+		err := d.Deliver(postgres.Aside(ctx))
 		if ctx.Err() != nil {
 			return
 		}
-		done(err)
+		host.Delivered(ctx, err)
 		if err != nil {
 			wait, _ := attempt.Failed()
 			d.logger.WarnContext(ctx, "audit delivery failed, retrying", "error", err, "retry_in", wait)

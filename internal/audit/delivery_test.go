@@ -140,6 +140,11 @@ func (r *recorder) get() (audit.Outbox, int) {
 	return r.outbox, r.delivered
 }
 
+// host is an [audit.Host] that does nothing.
+type host struct{}
+
+func (host) Delivered(context.Context, error) {}
+
 func testDeliveryRetriesUntilStopped(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
@@ -151,7 +156,7 @@ func testDeliveryRetriesUntilStopped(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		deliverer.Run(ctx, func(error) {})
+		deliverer.Run(ctx, host{})
 	}()
 	stage(t, pool, entry("p", 1), entry("p", 2))
 	deliverer.Wake()

@@ -19,6 +19,9 @@ type faults struct {
 	restart context.CancelCauseFunc
 }
 
+// Delivered implements [audit.Host].
+func (f *faults) Delivered(ctx context.Context, err error) { f.react(ctx, err) }
+
 // react does what the worker can do about the error of a call, nil for a call that has
 // succeeded.
 func (f *faults) react(ctx context.Context, err error) {

@@ -18,6 +18,7 @@ type hints struct {
 	milestones *milestones
 	queue      *notifyQueue
 	health     *health
+	liveness   *liveness
 	metrics    *instruments
 	report     *report
 }
@@ -49,6 +50,9 @@ func (h *hints) Gather(on bool) {
 
 // QueueUsage implements [listener.Observer].
 func (h *hints) QueueUsage(usage float64) { h.queue.used(usage) }
+
+// CameRound implements [listener.Observer].
+func (h *hints) CameRound() { h.liveness.cameRound() }
 
 // Lost implements [listener.Observer].
 func (h *hints) Lost(err error) {

@@ -60,7 +60,7 @@ func (n *notifySource) run(ctx context.Context, term *leader.Term, first pubsub.
 	// Without triggers everything is verified now and then.
 	group.Go(func() { n.triggers.keep(postgres.Aside(keeping)) })
 	defer n.liveness.take()()
-	n.verifier.Run(ctx, n.pending, n.maxBackOff, func(r verify.Request, err error) { n.verifications.ended(ctx, r, err) })
+	n.verifier.Run(ctx, n.pending, n.maxBackOff, n.verifications)
 }
 
 // replaceWAL retires the WAL source. It retries, and returns false when ctx ends.

@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
@@ -80,7 +79,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: shown.page, report: report, member: shown.member, logger: logger,
 	}
 	triggers := &triggers{pool: pool, migrate: o.Migrate, pending: pending, logger: logger}
-	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher.publishIn)
+	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher)
 
 	check := &leaderCheck{pool: pool, verifier: verifier, health: health, logger: logger, monitor: verificationMonitor{limit: unverifiedAfter(o.Resync)}}
 	elector := leader.NewElector(leader.NewLimits(o.TakeOverAfter, o.ProbeInterval, o.AnswerTimeout), logger, check)
@@ -98,7 +97,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	return &parts{
 		options: o, worker: worker, pool: pool, supervisor: shown.supervisor, member: shown.member, liveness: liveness,
 		verifier: verifier, deliverer: deliverer, sinks: sinks, leadership: leadership, publisher: publisher, faults: faults, elector: elector,
-		hints: &hints{database: o.Database, pending: pending, milestones: milestones, queue: queue, health: health, metrics: metrics, report: report},
+		hints: &hints{database: o.Database, pending: pending, milestones: milestones, queue: queue, health: health, liveness: liveness, metrics: metrics, report: report},
 		participant: &participant{
 			worker: worker, elector: elector, leadership: leadership, publisher: publisher, metrics: metrics, report: report, logger: logger, yield: yield,
 			standby: &standby{
@@ -152,7 +151,7 @@ func (p *parts) run(parent context.Context, reload <-chan os.Signal) error {
 	defer stopListening()
 	start(&session, "listener", func() { listen.Run(listening) })
 	start(&group, "source", func() { p.participant.run(ctx) })
-	start(&group, "deliverer", func() { p.deliverer.Run(postgres.Aside(ctx), func(err error) { p.faults.react(ctx, err) }) })
+	start(&group, "deliverer", func() { p.deliverer.Run(ctx, p.faults) })
 	start(&group, "resync", func() { p.resync.run(ctx) })
 	start(&group, "reload", func() { p.reloader.run(ctx, reload) })
 	group.Wait()
@@ -179,9 +178,7 @@ func (p *parts) newListener() *listener.Listener {
 		listen.Handle(pubsub.SinkRequests, listener.HandlerFunc(func(string) { p.sinks.Attend() }))
 	}
 	listen.Attended(p.elector)
-	activity := postgres.ActivityOf(o.Database.ConnConfig)
-	listen.Check(func(ctx context.Context, conn *pgx.Conn) error { return activity.CheckServer(ctx, conn, p.pool) })
-	listen.Progress(p.liveness.cameRound)
+	listen.Guard(&serverGuard{activity: postgres.ActivityOf(o.Database.ConnConfig), pool: p.pool})
 	listen.RetryWithin(o.MaxBackOff)
 	listen.Probe(o.ProbeInterval, o.AnswerTimeout)
 	return listen

@@ -32,7 +32,7 @@ func (p *preparation) isDone(ctx context.Context, attempt *retry.Attempt, messag
 	if err == nil {
 		return true
 	}
-	p.verifications.ended(ctx, verify.Request{All: true}, err)
+	p.verifications.Verified(ctx, verify.Request{All: true}, err)
 	attempt.Failed()
 	return false
 }

@@ -42,8 +42,9 @@ func (p *publisher) publish(ctx context.Context, event pubsub.Event, reason stri
 	}
 }
 
-// publishIn publishes an event when the transaction db commits.
-func (p *publisher) publishIn(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error {
+// PublishIn implements [sink.Publisher]: it publishes an event when the transaction db
+// commits.
+func (p *publisher) PublishIn(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error {
 	return pubsub.Publish(ctx, db, pubsub.Statuses, p.status(event, reason).Payload())
 }
 

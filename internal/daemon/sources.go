@@ -51,7 +51,7 @@ func (s *sources) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 		// Where notifications are the source already, that was an attempt to return to the
 		// WAL: what they have verified stands.
 		if s.leadership.currentSource() != NotifySource {
-			s.verifications.ended(ctx, verify.Request{All: true}, err)
+			s.verifications.Verified(ctx, verify.Request{All: true}, err)
 		}
 		wait := back.Next()
 		if s.mode == AutoSource {

@@ -139,7 +139,7 @@ func (t *standbyTurns) verifyPending(ctx context.Context) *leader.Term {
 		s.pending.Retry(request)
 		return nil
 	}
-	s.verifications.ended(ctx, request, err)
+	s.verifications.Verified(ctx, request, err)
 	s.logged.warnRetry(ctx, s.logger, "verification failed, retrying", err, standbyPause)
 	if err != nil {
 		s.pending.Retry(request)

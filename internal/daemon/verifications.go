@@ -50,8 +50,8 @@ type verifications struct {
 	logged   logDedup
 }
 
-// ended does what follows from a verification that has ended, with its error.
-func (v *verifications) ended(ctx context.Context, request verify.Request, err error) {
+// Verified implements [verify.Host]: it does what follows from a verification that has ended, with its error.
+func (v *verifications) Verified(ctx context.Context, request verify.Request, err error) {
 	v.liveness.verified()
 	if err != nil && ctx.Err() != nil {
 		return // it was broken off, by a stop or with the term

@@ -18,23 +18,25 @@ import (
 	"provwatch/internal/store"
 )
 
-const (
-	// pageSize is how many alerts are read at a time.
-	pageSize = 500
-	// retryAfter is the wait before alerts are read again after a lost connection.
-	retryAfter = time.Second
-)
+// retryAfter is the wait before alerts are read again after a lost connection.
+const retryAfter = time.Second
 
 // New is the value of since for a reader that wants only alerts to come.
 const New = -1
 
-// Follow calls show for every alert with a seq above since, in order, until ctx
-// ends or show fails. Notifications only prompt Follow to read provwatch.drift_alerts, so
+// Printer prints alerts.
+type Printer interface {
+	// Alert prints an alert.
+	Alert(alert pubsub.DriftAlert) error
+}
+
+// Follow prints every alert with a seq above since, in order, until ctx ends or the printer
+// fails. Notifications only prompt Follow to read provwatch.drift_alerts, so
 // that alerts published while it was disconnected are not missed. When the sequence of
 // alerts is rewound, as by a restore, Follow logs so and continues after the last alert
 // that still exists. The error is a [*schema.UnusableError] when the tables do not exist at
 // the start.
-func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, since int64, logger *slog.Logger, show func(pubsub.DriftAlert) error) error {
+func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, since int64, logger *slog.Logger, to Printer) error {
 	at, err := begin(ctx, store.On(pool), since, logger)
 	if err != nil {
 		return readError(err)
@@ -47,7 +49,7 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 	defer group.Wait()
 	defer cancel()
 	group.Go(func() { listen.Run(ctx) })
-	f := follower{queries: store.On(pool), at: at, logger: logger, show: show}
+	f := follower{queries: store.On(pool), at: at, logger: logger, to: to}
 	for {
 		select {
 		case <-ctx.Done():
@@ -60,15 +62,15 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 	}
 }
 
-// follower shows alerts from a position on. It belongs to one goroutine.
+// follower prints alerts from a position on. It belongs to one goroutine.
 type follower struct {
 	queries *store.Queries
 	at      *position
 	logger  *slog.Logger
-	show    func(pubsub.DriftAlert) error
+	to      Printer
 }
 
-// catchUp shows the alerts up to the last one. It returns nil when ctx ends.
+// catchUp prints the alerts up to the last one. It returns nil when ctx ends.
 func (f *follower) catchUp(ctx context.Context) error {
 	for attempt := range retry.Every(retryAfter).Attempts(ctx) {
 		rows, err := f.at.next(ctx, f.queries, f.logger)
@@ -84,7 +86,7 @@ func (f *follower) catchUp(ctx context.Context) error {
 			f.logger.WarnContext(ctx, "alerts not read, retrying", "error", err, "retry_in", wait)
 			continue
 		}
-		if err := f.showAll(rows); err != nil {
+		if err := f.print(rows); err != nil {
 			return err
 		}
 		if len(rows) < pageSize {
@@ -94,13 +96,13 @@ func (f *follower) catchUp(ctx context.Context) error {
 	return nil
 }
 
-func (f *follower) showAll(rows []store.ListAlertsSinceRow) error {
+func (f *follower) print(rows []store.ListAlertsSinceRow) error {
 	for _, row := range rows {
 		alert, err := Alert(row)
 		if err != nil {
 			return err
 		}
-		if err := f.show(alert); err != nil {
+		if err := f.to.Alert(alert); err != nil {
 			return err
 		}
 		f.at.read(row)
@@ -135,3 +137,4 @@ func (p prompter) Notified(string)    { p.prompt() }
 func (p prompter) Gather(bool)        {}
 func (p prompter) QueueUsage(float64) {}
 func (p prompter) Lost(error)         {}
+func (p prompter) CameRound()         {}

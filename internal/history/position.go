@@ -10,8 +10,12 @@ import (
 	"provwatch/internal/store"
 )
 
-// maxKnown bounds how many alerts a position remembers.
-const maxKnown = 1000
+const (
+	// pageSize is how many alerts are read at a time.
+	pageSize = 500
+	// maxKnown bounds how many alerts a position remembers.
+	maxKnown = 1000
+)
 
 // position is how far a reader has read the sequence of alerts. It belongs to one goroutine.
 type position struct {

@@ -57,7 +57,7 @@ func TestEachReasonOfALossIsLoggedOnce(t *testing.T) {
 	var seen events
 	l := handle(New(config, &seen, slog.New(slog.NewTextHandler(&log, nil))), &seen)
 	l.RetryWithin(100 * time.Millisecond)
-	run(t, l)
+	start(t, l)
 	lost := func() int {
 		seen.mu.Lock()
 		defer seen.mu.Unlock()

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -30,6 +31,7 @@ type events struct {
 	mu    sync.Mutex
 	list  []string
 	usage atomic.Int64 // how often it was told how full the queue is
+	round atomic.Int64 // how often the listener came round
 }
 
 func (e *events) add(event string) {
@@ -49,6 +51,7 @@ func (e *events) Notified(payload string) { e.add("notified " + payload) }
 func (e *events) Gather(bool)             {}
 func (e *events) QueueUsage(float64)      { e.usage.Add(1) }
 func (e *events) Lost(error)              { e.add("lost") }
+func (e *events) CameRound()              { e.round.Add(1) }
 
 func (e *events) waitFor(t *testing.T, want ...string) {
 	t.Helper()
@@ -62,8 +65,8 @@ func (e *events) waitFor(t *testing.T, want ...string) {
 	require.Equal(t, want, e.list)
 }
 
-// run runs a listener until the end of the test.
-func run(t *testing.T, l *Listener) {
+// start runs a listener until the end of the test.
+func start(t *testing.T, l *Listener) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -77,8 +80,8 @@ func run(t *testing.T, l *Listener) {
 	})
 }
 
-// session is what follows a session, and handles a channel.
-type session interface {
+// all is what observes the sessions, and handles a channel.
+type all interface {
 	Observer
 	Handler
 }
@@ -91,10 +94,10 @@ func handle(l *Listener, handler Handler) *Listener {
 
 // newListener returns a listener that takes no connection for lost because the
 // machine is busy.
-func newListener(t *testing.T, url string, all session) *Listener {
+func newListener(t *testing.T, url string, all all) *Listener {
 	t.Helper()
 	l := handle(New(configOf(t, url), all, quiet), all)
-	l.probeInterval, l.probeTimeout = waittest.Patience, waittest.Patience
+	l.Probe(waittest.Patience, waittest.Patience)
 	return l
 }
 
@@ -119,7 +122,7 @@ func TestNotificationsArriveInOrderAndLostConnectionsAreMadeAnew(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewDatabase(t)
 	var seen events
-	run(t, newListener(t, url, &seen))
+	start(t, newListener(t, url, &seen))
 	seen.waitFor(t, "listening")
 	exec(t, url, "SELECT pg_notify('ai_providers_changed', x) FROM unnest(ARRAY['a','b']) x")
 	seen.waitFor(t, "listening", "notified a", "notified b")
@@ -138,7 +141,7 @@ func TestABurstIsHandedOnAsItsFirstAndAllTheOthersTogether(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewDatabase(t)
 	var seen gatherings
-	run(t, newListener(t, url, &seen))
+	start(t, newListener(t, url, &seen))
 	seen.waitFor(t, "listening")
 	exec(t, url, "SELECT pg_notify('ai_providers_changed', n::text) FROM generate_series(1, 10000) n")
 	want := []string{"listening", "notified 1", "gather true"}
@@ -153,11 +156,36 @@ func TestAQuietConnectionIsProbedAndKept(t *testing.T) {
 	url := pgtest.NewDatabase(t)
 	var seen events
 	l := newListener(t, url, &seen)
-	l.probeInterval = time.Millisecond
-	run(t, l)
+	l.Probe(time.Millisecond, waittest.Patience)
+	start(t, l)
 	waittest.Until(t, func() bool { return seen.usage.Load() >= 5 }, "five probes")
 	exec(t, url, "NOTIFY ai_providers_changed, 'a'")
 	seen.waitFor(t, "listening", "notified a")
+}
+
+// onceRefused is a [Guard] that refuses the first session.
+type onceRefused struct{ checked int }
+
+func (g *onceRefused) Check(context.Context, *pgx.Conn) error {
+	if g.checked++; g.checked == 1 {
+		return errors.New("it is on another server")
+	}
+	return nil
+}
+
+func TestASessionThatTheGuardRefusesIsReplaced(t *testing.T) {
+	t.Parallel()
+	url := pgtest.NewDatabase(t)
+	var seen events
+	l := newListener(t, url, &seen)
+	l.Guard(&onceRefused{})
+	start(t, l)
+	seen.waitFor(t, "lost", "listening")
+	before := seen.round.Load()
+	require.GreaterOrEqual(t, before, int64(4), "before each connection and on each")
+	exec(t, url, "NOTIFY ai_providers_changed, 'a'")
+	seen.waitFor(t, "lost", "listening", "notified a")
+	waittest.Until(t, func() bool { return seen.round.Load() > before }, "it comes round after a notification")
 }
 
 func TestAListenerEndsWithItsContextWhileItCannotConnect(t *testing.T) {

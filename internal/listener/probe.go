@@ -13,48 +13,59 @@ import (
 	"provwatch/internal/store"
 )
 
-// probe asks for a sign of life, and gathers the notifications that come before it.
-func (l *Listener) probe(ctx context.Context, conn *pgx.Conn) error {
-	return l.ask(ctx, conn, conn.Ping)
+// prober asks the server of a session for signs of life. Only the listener's goroutine uses
+// it.
+type prober struct {
+	conn     *pgx.Conn
+	observer Observer
+	timeout  time.Duration
+	answered time.Time // when the server last did
 }
 
-// keepAlive is a probe by a question whose asking is of use in itself: it frees
-// the queue of notifications of what all have read.
-func (l *Listener) keepAlive(ctx context.Context, conn *pgx.Conn) error {
-	return l.ask(ctx, conn, func(ctx context.Context) error {
-		// A pooler can have given the session to others, and with it what is listened to.
-		if err := postgres.CheckSession(ctx, conn.PgConn()); err != nil {
-			return err
-		}
-		usage, err := store.On(conn).NotificationQueueUsage(ctx)
-		if err == nil {
-			l.observer.QueueUsage(usage)
-		}
+// gather asks for a sign of life, and gathers the notifications that come before it.
+func (p *prober) gather(ctx context.Context) error {
+	p.answered = time.Now()
+	return p.ask(ctx, p.conn.Ping)
+}
+
+// keepAlive asks for a sign of life when the server has not answered for the interval. Its
+// question is of use in itself: it frees the queue of notifications of what all have read.
+func (p *prober) keepAlive(ctx context.Context, interval time.Duration) error {
+	if time.Since(p.answered) < interval {
+		return nil
+	}
+	if err := p.ask(ctx, p.measure); err != nil {
 		return err
-	})
+	}
+	p.answered = time.Now()
+	return nil
 }
 
-// keepAliveAfter does so when the interval has passed since the last time, which it
-// returns.
-func (l *Listener) keepAliveAfter(ctx context.Context, conn *pgx.Conn, last time.Time, interval time.Duration) (time.Time, error) {
-	if time.Since(last) < interval {
-		return last, nil
+// measure measures the queue of notifications.
+func (p *prober) measure(ctx context.Context) error {
+	// A pooler can have given the session to others, and with it what is listened to.
+	if err := postgres.CheckSession(ctx, p.conn.PgConn()); err != nil {
+		return err
 	}
-	if err := l.keepAlive(ctx, conn); err != nil {
-		return last, fmt.Errorf("no answer on the listening connection: %w", err)
-	}
-	return time.Now(), nil
-}
-
-func (l *Listener) ask(ctx context.Context, conn *pgx.Conn, question func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(postgres.Expect(ctx, l.probeTimeout/2), l.probeTimeout)
-	defer cancel()
-	l.observer.Gather(true)
-	defer l.observer.Gather(false)
-	err := question(limited)
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && !conn.IsClosed() {
-		return nil // the server answered, if only with a refusal
+	usage, err := store.On(p.conn).NotificationQueueUsage(ctx)
+	if err == nil {
+		p.observer.QueueUsage(usage)
 	}
 	return err
+}
+
+func (p *prober) ask(ctx context.Context, question func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(postgres.Expect(ctx, p.timeout/2), p.timeout)
+	defer cancel()
+	p.observer.Gather(true)
+	defer p.observer.Gather(false)
+	err := question(limited)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && !p.conn.IsClosed() {
+		return nil // the server answered, if only with a refusal
+	}
+	if err != nil {
+		return fmt.Errorf("no answer on the listening connection: %w", err)
+	}
+	return nil
 }

@@ -26,8 +26,8 @@ func TestAConnectionThatStaysOpenButNoLongerAnswersIsFoundAndReplaced(t *testing
 	l := handle(New(configOf(t, cluster.TCPURL(t, database, proxy.Addr().String())), &seen, quiet), &seen)
 	// A busy machine can take longer to answer than this, so that the connection can
 	// be replaced before the proxy is silent as well.
-	l.probeInterval, l.probeTimeout = 200*time.Millisecond, time.Second
-	run(t, l)
+	l.Probe(200*time.Millisecond, time.Second)
+	start(t, l)
 	last := func() string {
 		seen.mu.Lock()
 		defer seen.mu.Unlock()

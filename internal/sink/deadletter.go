@@ -97,7 +97,7 @@ func (d *delivery) bury(ctx context.Context, i *item, failure error, attempts in
 			if err := d.deadLetters.add(ctx, tx, &d.cursor, i.Event, failure, attempts); err != nil {
 				return err
 			}
-			return d.runner.announce(ctx, tx, pubsub.EventDeadLetter, fmt.Sprintf("sink %s, %s %d: %v", d.sink.Name(), d.stream, i.Seq, failure))
+			return d.runner.publisher.PublishIn(ctx, tx, pubsub.EventDeadLetter, fmt.Sprintf("sink %s, %s %d: %v", d.sink.Name(), d.stream, i.Seq, failure))
 		})
 	})
 	if err != nil {

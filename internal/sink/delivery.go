@@ -321,7 +321,7 @@ func (d *delivery) save(ctx context.Context) error {
 			if err := c.store(ctx, tx); err != nil {
 				return err
 			}
-			return d.runner.announce(ctx, tx, pubsub.EventSinkGap,
+			return d.runner.publisher.PublishIn(ctx, tx, pubsub.EventSinkGap,
 				fmt.Sprintf("sink %s: %d of %s up to seq %d were deleted before it had them", d.sink.Name(), c.lost.events, d.stream, c.lost.upTo))
 		})
 	})

@@ -102,13 +102,7 @@ func (f *feed) run(giveUp time.Duration, sinks ...Sink) (*Runner, func()) {
 	f.t.Helper()
 	options := Options{Sinks: sinks, Cluster: "fleet 7", FromStart: true, GiveUp: giveUp}
 	require.NoError(f.t, Register(f.t.Context(), f.pool, options))
-	runner := NewRunner(f.pool, options, quiet, &f.metrics,
-		func(_ context.Context, _ store.DBTX, event pubsub.Event, reason string) error {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.announced = append(f.announced, string(event)+": "+reason)
-			return nil
-		})
+	runner := NewRunner(f.pool, options, quiet, &f.metrics, f)
 	runner.firstRetry = time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -119,6 +113,14 @@ func (f *feed) run(giveUp time.Duration, sinks ...Sink) (*Runner, func()) {
 	stop := func() { cancel(); <-done }
 	f.t.Cleanup(stop)
 	return runner, stop
+}
+
+// PublishIn implements [Publisher].
+func (f *feed) PublishIn(_ context.Context, _ store.DBTX, event pubsub.Event, reason string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.announced = append(f.announced, string(event)+": "+reason)
+	return nil
 }
 
 func (f *feed) announcements() []string {

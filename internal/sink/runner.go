@@ -36,7 +36,7 @@ type Runner struct {
 	// connection lets the deliveries have one connection of the pool between them, so
 	// that verification never waits for more than one of their queries.
 	connection chan struct{}
-	announce   func(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error
+	publisher  Publisher
 
 	firstRetry, sendTimeout time.Duration
 }
@@ -47,14 +47,17 @@ type Term interface {
 	Confirm(ctx context.Context, db store.DBTX) error
 }
 
-// NewRunner returns a runner of sinks that [Register] knows. It calls announce, in the
-// transaction db, for each event that a sink does not get.
-func NewRunner(
-	pool *pgxpool.Pool, options Options, logger *slog.Logger, metrics Metrics,
-	announce func(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error,
-) *Runner {
+// Publisher publishes the events of this worker.
+type Publisher interface {
+	// PublishIn publishes an event when the transaction db commits.
+	PublishIn(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error
+}
+
+// NewRunner returns a runner of sinks that [Register] knows. It publishes each event that a
+// sink does not get.
+func NewRunner(pool *pgxpool.Pool, options Options, logger *slog.Logger, metrics Metrics, publisher Publisher) *Runner {
 	r := &Runner{
-		options: options, pool: pool, logger: logger, metrics: metrics, announce: announce,
+		options: options, pool: pool, logger: logger, metrics: metrics, publisher: publisher,
 		connection: make(chan struct{}, 1), firstRetry: firstRetry, sendTimeout: sendTimeout,
 	}
 	for _, s := range options.Sinks {

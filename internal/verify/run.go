@@ -19,10 +19,15 @@ const (
 	burst        = 20
 )
 
+// Host is the worker that a [Verifier] runs for.
+type Host interface {
+	// Verified gets the result of each verification of [Verifier.Run], on its goroutine.
+	Verified(ctx context.Context, request Request, err error)
+}
+
 // Run verifies what the queue holds until ctx ends. It retries a verification that fails
-// with backoff, without limit of tries; maxBackOff bounds the wait, before jitter. It
-// calls done after each, with its error.
-func (v *Verifier) Run(ctx context.Context, queue *Queue, maxBackOff time.Duration, done func(Request, error)) {
+// with backoff, without limit of tries; maxBackOff bounds the wait, before jitter.
+func (v *Verifier) Run(ctx context.Context, queue *Queue, maxBackOff time.Duration, host Host) {
 	activity := postgres.ActivityOf(v.pool.Config().ConnConfig)
 	limiter := rate.NewLimiter(maxPerSecond, burst)
 	level := slog.LevelWarn // of the first failure in a row; the others are at a lower level
@@ -38,7 +43,7 @@ func (v *Verifier) Run(ctx context.Context, queue *Queue, maxBackOff time.Durati
 			queue.Retry(request)
 			return
 		}
-		done(request, err)
+		host.Verified(ctx, request, err)
 		if err == nil {
 			queue.Done()
 			level = slog.LevelWarn

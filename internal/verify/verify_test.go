@@ -346,6 +346,11 @@ func TestADriftThatEndedWhileAnotherWorkerLedIsNoLongerCounted(t *testing.T) {
 	require.Empty(t, metrics.drifting)
 }
 
+// host is a [verify.Host] that does nothing.
+type host struct{}
+
+func (host) Verified(context.Context, verify.Request, error) {}
+
 func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 	t.Parallel()
 	pool, v, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"))
@@ -356,7 +361,7 @@ func TestARunningVerifierTriesAgainWhatFailed(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		v.Run(ctx, pending, time.Second, func(verify.Request, error) {})
+		v.Run(ctx, pending, time.Second, host{})
 	}()
 	pending.Hint(idOf(t, pool, "a").String())
 	failures := func() int {
