@@ -58,11 +58,11 @@ func resolveCommand(f *flags) *cobra.Command {
 			}
 			defer func() { failed = errors.Join(failed, done()) }()
 			var outcome reconcile.Outcome
-			compare := f.credentials == drift.AlertCredentials
+			mode := f.resolvedCredentials()
 			if f.take == environmentSide {
-				outcome, err = reconcile.TakeEnv(ctx, pool, keys, desired, f.withKeys, compare, operator(), f.seedOptions(keys)...)
+				outcome, err = reconcile.TakeEnv(ctx, pool, keys, desired, f.withKeys, mode, operator())
 			} else {
-				outcome, err = reconcile.TakeDB(ctx, pool, keys, desired, compare, operator(), f.seedOptions(keys)...)
+				outcome, err = reconcile.TakeDB(ctx, pool, keys, desired, mode, operator())
 			}
 			if err != nil {
 				return err
@@ -73,6 +73,19 @@ func resolveCommand(f *flags) *cobra.Command {
 			}
 			return f.printer().Resolution(outcome, string(f.take), delivery)
 		},
+	}
+}
+
+// resolvedCredentials is how a resolution compares credentials. A difference that is logged
+// alone is no drift, and leaves nothing to resolve.
+func (f *flags) resolvedCredentials() drift.CredentialMode {
+	switch {
+	case f.requiresCredentials():
+		return drift.RequireCredentials
+	case f.credentials == drift.WarnCredentials:
+		return drift.IgnoreCredentials
+	default:
+		return f.credentials
 	}
 }
 

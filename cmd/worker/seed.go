@@ -11,6 +11,7 @@ import (
 
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/schema"
@@ -35,7 +36,7 @@ func seedCommand(f *flags) *cobra.Command {
 				return f.foretellSeed(ctx, pool, environment.Providers, keys, logger)
 			}
 			defer warnOfWaits(ctx, pool, logger)()
-			var plan seed.Plan
+			var plan drift.Plan
 			err = postgres.Persist(ctx, config, f.connectTimeout, logger, func() (err error) {
 				plan, err = f.seed(ctx, pool, environment.Providers, keys, logger)
 				return err
@@ -53,18 +54,18 @@ func seedCommand(f *flags) *cobra.Command {
 }
 
 // seed prepares the schema for the source of a worker with these flags, and seeds.
-func (f *flags) seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, keys *dbcrypt.Ring, logger *slog.Logger) (seed.Plan, error) {
+func (f *flags) seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, keys *dbcrypt.Ring, logger *slog.Logger) (drift.Plan, error) {
 	needs, err := f.source.Needs(ctx, pool)
 	if err != nil {
-		return seed.Plan{}, err
+		return drift.Plan{}, err
 	}
 	needs.Use = f.comparing(schema.Seeding)
 	if err := schema.Ensure(ctx, pool, f.migrate, needs, logger); err != nil {
-		return seed.Plan{}, err
+		return drift.Plan{}, err
 	}
 	if f.migrate == schema.Auto {
 		if _, err := store.On(pool).RegisterKey(ctx, keys); err != nil {
-			return seed.Plan{}, err
+			return drift.Plan{}, err
 		}
 	}
 	return seed.Seed(ctx, pool, desired, false, logger, f.seedOptions(keys)...)
@@ -72,9 +73,9 @@ func (f *flags) seed(ctx context.Context, pool *pgxpool.Pool, desired []provider
 
 // foretellSeed prints the plan of a seed. It fails if the seed would fail.
 func (f *flags) foretellSeed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, keys *dbcrypt.Ring, logger *slog.Logger) error {
-	var plan seed.Plan
+	var plan drift.Plan
 	err := reading(ctx, pool, func(ctx context.Context) (err error) {
-		plan, err = seed.DryRun(ctx, pool, desired, false, f.seedOptions(keys)...)
+		plan, err = seed.DryRun(ctx, pool, desired, f.seedOptions(keys)...)
 		return schema.Explain(ctx, pool, f.comparing(schema.Verifying), err)
 	})
 	if err != nil {
@@ -84,7 +85,7 @@ func (f *flags) foretellSeed(ctx context.Context, pool *pgxpool.Pool, desired []
 	if err := f.printer().Plan(plan, false); err != nil {
 		return err
 	}
-	if err := plan.Refusal(ctx, pool, keys, f.migrate == schema.Auto); err != nil {
+	if err := seed.Refusal(ctx, pool, plan, keys, f.migrate == schema.Auto); err != nil {
 		return fmt.Errorf("a seed would fail: %w", err)
 	}
 	return planError(plan)
@@ -112,10 +113,10 @@ func (f *flags) comparing(use schema.Use) schema.Use {
 
 // planError turns a plan that holds a drift, which has been printed, into an
 // exit code.
-func planError(plan seed.Plan) error {
-	var drift *seed.DriftError
-	if err := plan.Err(); errors.As(err, &drift) {
-		if drift.Comparable() {
+func planError(plan drift.Plan) error {
+	var drifted *seed.DriftError
+	if err := seed.DriftOf(plan); errors.As(err, &drifted) {
+		if drifted.Comparable() {
 			return errDrift
 		}
 		return errNotComparable

@@ -26,14 +26,14 @@ func verifyCommand(f *flags) *cobra.Command {
 			defer pool.Close()
 			use, mode := f.comparing(schema.Verifying), f.credentials
 			if f.requiresCredentials() {
-				mode = drift.AlertCredentials // a start would fail for them
+				mode = drift.RequireCredentials // a start would fail for them
 			}
 			if mode.Compares() {
 				use |= schema.Credentials
 			}
-			var plan seed.Plan
+			var plan drift.Plan
 			err = reading(ctx, pool, func(ctx context.Context) (err error) {
-				plan, err = verify.Once(ctx, pool, environment.Providers, mode, logger, f.seedOptions(keys)...)
+				plan, err = verify.Once(ctx, pool, environment.Providers, keys, mode, logger)
 				return schema.Explain(ctx, pool, use, err)
 			})
 			if err != nil {

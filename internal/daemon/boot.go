@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
@@ -22,7 +23,7 @@ type boot struct {
 // booted is what a boot has come to. The caller closes the pool.
 type booted struct {
 	pool *pgxpool.Pool
-	plan seed.Plan
+	plan drift.Plan
 	// published is that the boot has ensured the publication, and the privileges that go
 	// with it.
 	published bool

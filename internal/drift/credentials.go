@@ -7,7 +7,7 @@ import (
 	"provwatch/internal/provider"
 )
 
-// CredentialMode says what to do about credentials that differ (--credential-drift).
+// CredentialMode is how credentials count that differ.
 type CredentialMode string
 
 // The modes of --credential-drift.
@@ -16,6 +16,13 @@ const (
 	WarnCredentials   CredentialMode = "warn"   // log it, once for each difference
 	AlertCredentials  CredentialMode = "alert"  // it is a drift of kind changed
 )
+
+// RequireCredentials is the mode of a boot at which the credentials of a live row must be
+// those of the environment, in any order (--compat=upstream-credentials). Credentials that
+// differ are a drift. No acceptance holds for such a drift, since nothing is stored of
+// credentials that it could be tied to. Credentials that cannot be decrypted make the row
+// not comparable.
+const RequireCredentials CredentialMode = "require"
 
 // Compares reports whether credentials are compared.
 func (m CredentialMode) Compares() bool { return m != IgnoreCredentials }

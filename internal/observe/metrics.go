@@ -12,7 +12,6 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/seed"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
 )
@@ -144,8 +143,8 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	for _, kind := range driftKinds {
 		m.drifts.WithLabelValues(string(kind))
 	}
-	for _, action := range []seed.Action{
-		seed.Insert, seed.Unchanged, seed.Accepted, seed.Drifted, seed.NotComparable, seed.StickyDeleted, seed.Unsupported,
+	for _, action := range []drift.Action{
+		drift.ActionInsert, drift.ActionUnchanged, drift.ActionAccepted, drift.ActionDrifted, drift.ActionNotComparable, drift.ActionStickyDeleted, drift.ActionUnsupported,
 	} {
 		m.seedProviders.WithLabelValues(string(action))
 	}
@@ -185,7 +184,7 @@ func (m *Metrics) Loaded(inUse bool) {
 }
 
 // Seeded counts the steps of a seed.
-func (m *Metrics) Seeded(plan seed.Plan) {
+func (m *Metrics) Seeded(plan drift.Plan) {
 	for _, step := range plan.Steps {
 		m.seedProviders.WithLabelValues(string(step.Action)).Inc()
 	}

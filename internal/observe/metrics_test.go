@@ -15,7 +15,6 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/seed"
 	"provwatch/internal/verify"
 )
 
@@ -57,7 +56,7 @@ func TestTheREADMEsMetricsTableIsComplete(t *testing.T) {
 
 func TestMetricsFollowPrometheusConventions(t *testing.T) {
 	m := NewMetrics("test")
-	m.Seeded(seed.Plan{Steps: []seed.Step{{Action: seed.Insert}}})
+	m.Seeded(drift.Plan{Steps: []drift.Step{{Action: drift.ActionInsert}}})
 	m.Verified(verify.Full, time.Millisecond, nil)
 	m.Verified(verify.Hinted, time.Millisecond, errors.New("x"))
 	m.AlertPublished(drift.Changed, pubsub.SourceNotify)
@@ -75,7 +74,7 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 	m := NewMetrics("test")
 	value := testutil.ToFloat64
 
-	m.Seeded(seed.Plan{Steps: []seed.Step{{Action: seed.Insert}, {Action: seed.Insert}, {Action: seed.Unchanged}}})
+	m.Seeded(drift.Plan{Steps: []drift.Step{{Action: drift.ActionInsert}, {Action: drift.ActionInsert}, {Action: drift.ActionUnchanged}}})
 	require.Equal(t, 2.0, value(m.seedProviders.WithLabelValues("insert")))
 	require.Equal(t, 0.0, value(m.seedProviders.WithLabelValues("drift")), "a series is there before its first event")
 

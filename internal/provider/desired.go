@@ -26,6 +26,15 @@ type Desired struct {
 	CredentialsOrigin string
 }
 
+// Names returns the names of providers, in their order.
+func Names(desired []Desired) []string {
+	names := make([]string, len(desired))
+	for i, d := range desired {
+		names[i] = d.Name
+	}
+	return names
+}
+
 // Canonical returns the fields that the database must agree with.
 func (d Desired) Canonical() Canonical {
 	c := Canonical{Type: d.Type, BaseURL: d.BaseURL}
@@ -40,6 +49,14 @@ func (d Desired) UsesKeys() bool { return UsesKeys(d.Type, d.Bedrock != nil) }
 
 // DisplayRegion returns the Bedrock region as it may be shown.
 func (d Desired) DisplayRegion() string { return DisplayText(d.Canonical().BedrockRegion) }
+
+// CredentialVariables names the variables to look at for credentials, for messages.
+func (d Desired) CredentialVariables() string {
+	if d.CredentialsOrigin != "" {
+		return d.CredentialsOrigin
+	}
+	return "none is set in the variables " + d.Variables
+}
 
 // Settings returns the text for the settings column, absent for a provider
 // that is not a Bedrock one.

@@ -13,7 +13,6 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/seed"
 	"provwatch/internal/store"
 )
 
@@ -21,18 +20,15 @@ import (
 // while both canonical hashes stay the same; the drift then neither fails a boot nor is
 // alerted. An audit entry names the actor, unless the same drift is accepted already.
 //
-// compareCredentials makes credentials that differ a drift. With
-// [seed.RequireCredentials] they cannot be accepted: a seed ignores such an acceptance.
-func TakeDB(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
-	return resolution{
-		keys: keys, desired: desired, compareCredentials: compareCredentials,
-		side: databaseSide{}, actor: actor, options: options,
-	}.run(ctx, pool)
+// A mode that compares credentials makes credentials that differ a drift. With
+// [drift.RequireCredentials] they cannot be accepted: a seed ignores such an acceptance.
+func TakeDB(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, mode drift.CredentialMode, actor string) (Outcome, error) {
+	return resolution{keys: keys, desired: desired, mode: mode, side: databaseSide{}, actor: actor}.run(ctx, pool)
 }
 
 type databaseSide struct{}
 
-func (databaseSide) take(ctx context.Context, tx pgx.Tx, step seed.Step, _ encryption, actor string) (Outcome, error) {
+func (databaseSide) take(ctx context.Context, tx pgx.Tx, step drift.Step, _ encryption, actor string) (Outcome, error) {
 	observed := step.Observation
 	outcome := Outcome{Provider: observed.Provider, ProviderID: observed.ProviderID, Kind: observed.Kind, Fields: observed.Fields}
 	switch {
@@ -45,7 +41,7 @@ func (databaseSide) take(ctx context.Context, tx pgx.Tx, step seed.Step, _ encry
 			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())
 	case observed.Unreadable != nil, observed.Kind == drift.NotComparable:
 		return outcome, fmt.Errorf("its row cannot be compared and is not accepted: %w", cmp.Or(observed.Unreadable, observed.UnreadableCredentials))
-	case step.Accepted():
+	case step.IsAccepted():
 		outcome.AlreadyAccepted = true
 		return outcome, nil
 	}

@@ -25,8 +25,8 @@ import (
 // stay unchanged, and so do the models.
 //
 // Credentials are written only withKeys, since they may have been rotated in the database.
-// Key rows that hold a key of the environment stay even then. compareCredentials makes
-// credentials that differ a drift, as [seed.RequireCredentials] does.
+// Key rows that hold a key of the environment stay even then. A mode that compares
+// credentials makes credentials that differ a drift.
 //
 // TakeEnv fails, with nothing written, rather than remove
 //   - stored credentials without withKeys, or where the environment has none;
@@ -35,16 +35,16 @@ import (
 // It also fails where API keys would stay with a provider that uses none, and on a drift of
 // credentials alone without withKeys. It fails on a secret that cannot be encrypted as the
 // gateway encrypts it. The audit entries name the actor.
-func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, withKeys, compareCredentials bool, actor string, options ...seed.Option) (Outcome, error) {
-	return resolution{
-		keys: keys, desired: desired, compareCredentials: withKeys || compareCredentials,
-		side: environmentSide{withKeys}, actor: actor, options: options,
-	}.run(ctx, pool)
+func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, withKeys bool, mode drift.CredentialMode, actor string) (Outcome, error) {
+	if withKeys && !mode.Compares() {
+		mode = drift.AlertCredentials
+	}
+	return resolution{keys: keys, desired: desired, mode: mode, side: environmentSide{withKeys}, actor: actor}.run(ctx, pool)
 }
 
 type environmentSide struct{ withKeys bool }
 
-func (s environmentSide) take(ctx context.Context, tx pgx.Tx, step seed.Step, with encryption, actor string) (Outcome, error) {
+func (s environmentSide) take(ctx context.Context, tx pgx.Tx, step drift.Step, with encryption, actor string) (Outcome, error) {
 	queries := store.On(tx)
 	observed := step.Observation
 	outcome := Outcome{
@@ -56,7 +56,7 @@ func (s environmentSide) take(ctx context.Context, tx pgx.Tx, step seed.Step, wi
 		if observed.Kind == drift.InSync {
 			return outcome, fmt.Errorf("%w; stored credentials may have been rotated, and are not overwritten unasked: "+
 				"repeat with --with-keys to replace them by the environment's, or set those of the database in the environment (%s)",
-				step.Observation.CredentialsProblem(), step.CredentialsOrigin())
+				step.Observation.CredentialsProblem(), step.Desired.CredentialVariables())
 		}
 		outcome.Fields, outcome.KeysDiffer = observed.Fields, true
 	}
@@ -90,7 +90,7 @@ func (s environmentSide) take(ctx context.Context, tx pgx.Tx, step seed.Step, wi
 }
 
 // plan returns what must be written to the row of the step.
-func (s environmentSide) plan(ctx context.Context, queries *store.Queries, step seed.Step, keys *dbcrypt.Ring) (write, error) {
+func (s environmentSide) plan(ctx context.Context, queries *store.Queries, step drift.Step, keys *dbcrypt.Ring) (write, error) {
 	var settings []byte
 	if concernsSettings(step) {
 		var err error
@@ -107,7 +107,7 @@ func (s environmentSide) plan(ctx context.Context, queries *store.Queries, step 
 }
 
 // apply writes, and stages the audit entries for what it writes.
-func (w write) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, step seed.Step, actor string) error {
+func (w write) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, step drift.Step, actor string) error {
 	queries := store.On(tx)
 	desired, observed := step.Desired, step.Observation
 	entry := audit.Entry{OccurredAt: time.Now(), Actor: actor, Provider: desired.Name, ProviderID: observed.ProviderID}
@@ -141,7 +141,7 @@ func (w write) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, step
 	return seed.InsertKeys(ctx, tx, sealer, observed.ProviderID, desired, actor)
 }
 
-func (w write) updateRow(ctx context.Context, queries *store.Queries, sealer dbcrypt.Sealer, step seed.Step) error {
+func (w write) updateRow(ctx context.Context, queries *store.Queries, sealer dbcrypt.Sealer, step drift.Step) error {
 	columns := w.columns
 	if w.settings != nil {
 		stored, keyID, err := sealer.SealSettings(*w.settings, w.secretSettings)

@@ -106,7 +106,7 @@ func (s *subject) exec(query string, args ...any) {
 }
 
 func (s *subject) takeEnv() (reconcile.Outcome, error) {
-	return reconcile.TakeEnv(context.Background(), s.pool, s.keys, s.desired, s.withKeys, false, "operator:test")
+	return reconcile.TakeEnv(context.Background(), s.pool, s.keys, s.desired, s.withKeys, drift.IgnoreCredentials, "operator:test")
 }
 
 // row returns the columns of the provider's row.

@@ -5,14 +5,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/uuid"
+	"provwatch/internal/drift"
 
-	"provwatch/internal/seed"
+	"github.com/google/uuid"
 )
 
-func removesCredentials(step seed.Step, what string) error {
+func removesCredentials(step drift.Step, what string) error {
 	return fmt.Errorf("%s would be removed, and the environment has none in their place; "+
-		"drop --with-keys to keep what is stored, set it in the environment (%s), or remove it in the gateway", what, step.CredentialsOrigin())
+		"drop --with-keys to keep what is stored, set it in the environment (%s), or remove it in the gateway", what, step.Desired.CredentialVariables())
 }
 
 // maxListed bounds how many names of members an error holds, and maxMember how

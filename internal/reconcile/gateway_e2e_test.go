@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/reconcile"
 )
@@ -27,7 +28,7 @@ func TestTheGatewayDecodesWhatIsResolved(t *testing.T) {
 				desired.Name, desired.Variables = "p", "X"
 				storeOnly(t, pool, row, way.deleted)
 				require.NoError(t, pgtest.DecodeGatewayRows(t.Context(), pool, notMade), what)
-				_, err := reconcile.TakeEnv(t.Context(), pool, nil, desired, way.withKeys, false, "operator:test")
+				_, err := reconcile.TakeEnv(t.Context(), pool, nil, desired, way.withKeys, drift.IgnoreCredentials, "operator:test")
 				if err != nil {
 					require.Regexp(t, `would remove|would be removed|would stay|would be lost`, err.Error(), what)
 					refused++

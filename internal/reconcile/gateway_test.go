@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/reconcile"
@@ -105,7 +106,7 @@ func TestKeysThatATypeDoesNotHave(t *testing.T) {
 		storeOnly(t, pool, storedProviders()["anthropic"], false)
 		d := desired[to]
 		d.Name, d.Variables = "p", "X"
-		_, err := reconcile.TakeEnv(t.Context(), pool, nil, d, withKeys, false, "operator:test")
+		_, err := reconcile.TakeEnv(t.Context(), pool, nil, d, withKeys, drift.IgnoreCredentials, "operator:test")
 		return err
 	}
 	count := func() string { return value(t, pool, `SELECT count(*)::text FROM public.ai_provider_keys`) }
@@ -130,7 +131,7 @@ func TestNoMoreThanFiveKeysAreStored(t *testing.T) {
 		storeOnly(t, pool, storedProvider{kind: "google", baseURL: "https://h/", keys: keys}, false)
 		d := desiredProviders()["google"]
 		d.Name, d.Variables = "p", "X"
-		_, err := reconcile.TakeEnv(t.Context(), pool, nil, d, true, false, "operator:test")
+		_, err := reconcile.TakeEnv(t.Context(), pool, nil, d, true, drift.IgnoreCredentials, "operator:test")
 		require.NoError(t, err)
 		require.Equal(t, "k1 k2 k3 k4 k5", value(t, pool, `SELECT string_agg(api_key, ' ' ORDER BY api_key) FROM public.ai_provider_keys`))
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/reconcile"
@@ -41,10 +42,10 @@ func TestResolvingNotifies(t *testing.T) {
 		}
 	}
 	takeEnv := func(d provider.Desired) (reconcile.Outcome, error) {
-		return reconcile.TakeEnv(t.Context(), pool, noKeys, d, true, false, "operator:test")
+		return reconcile.TakeEnv(t.Context(), pool, noKeys, d, true, drift.IgnoreCredentials, "operator:test")
 	}
 	takeDB := func(d provider.Desired) (reconcile.Outcome, error) {
-		return reconcile.TakeDB(t.Context(), pool, noKeys, d, false, "operator:test")
+		return reconcile.TakeDB(t.Context(), pool, noKeys, d, drift.IgnoreCredentials, "operator:test")
 	}
 
 	inserted, err := takeEnv(bedrock("us-east-1"))

@@ -9,7 +9,6 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
-	"provwatch/internal/seed"
 	"provwatch/internal/store"
 )
 
@@ -42,14 +41,14 @@ func (w write) ofCredentials() bool {
 
 // concernsSettings reports whether the row's settings matter to the step, by the type
 // the row has or the type it gets. Other settings stay unchanged and unread.
-func concernsSettings(step seed.Step) bool {
+func concernsSettings(step drift.Step) bool {
 	return step.Row.Type.HashNeedsSettings() || step.RowType.HashNeedsSettings()
 }
 
 // planWrite returns what must be written for the step. Its row must exist, and its
 // settings must be readable. settings is their plain text, empty unless
 // [concernsSettings].
-func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err error) {
+func planWrite(step drift.Step, settings []byte, withKeys bool) (w write, err error) {
 	desired, row := step.Desired, step.Row
 	if row.Deleted {
 		w.columns.Deleted = new(bool)
@@ -85,7 +84,7 @@ func planWrite(step seed.Step, settings []byte, withKeys bool) (w write, err err
 
 // refuseUnusedKeys fails where the row keeps API keys and becomes that of a provider
 // that uses none: the gateway stores no such row, and nobody would see the keys in it.
-func (w write) refuseUnusedKeys(ctx context.Context, queries *store.Queries, step seed.Step, withKeys bool) error {
+func (w write) refuseUnusedKeys(ctx context.Context, queries *store.Queries, step drift.Step, withKeys bool) error {
 	credentials := hasCredentials(step.Desired)
 	if !w.unusesKeys || withKeys && credentials {
 		return nil
@@ -107,7 +106,7 @@ func (w write) refuseUnusedKeys(ctx context.Context, queries *store.Queries, ste
 // planSettings plans the settings. A Bedrock provider's are merged into the stored
 // ones. Stored ones that would make the row of another provider a Bedrock row, or
 // change its hash, are removed if nothing unknown is lost.
-func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withKeys bool) error {
+func (w *write) planSettings(step drift.Step, settings []byte, typeDiffers, withKeys bool) error {
 	stored, err := provider.ParseSettings(settings)
 	if err != nil {
 		return unreadable(step.Row.ID, err)
@@ -124,7 +123,7 @@ func (w *write) planSettings(step seed.Step, settings []byte, typeDiffers, withK
 
 // storedCredentials returns the names of the credentials in the stored settings. It fails
 // withKeys, where the environment has none to replace them.
-func storedCredentials(step seed.Step, stored *provider.Bedrock, withKeys bool) (names []string, err error) {
+func storedCredentials(step drift.Step, stored *provider.Bedrock, withKeys bool) (names []string, err error) {
 	if stored == nil {
 		return nil, nil
 	}
@@ -143,7 +142,7 @@ func storedCredentials(step seed.Step, stored *provider.Bedrock, withKeys bool) 
 }
 
 // mergeSettings plans the settings of a Bedrock provider.
-func (w *write) mergeSettings(step seed.Step, stored *provider.Bedrock, settings []byte, typeDiffers, withKeys bool) error {
+func (w *write) mergeSettings(step drift.Step, stored *provider.Bedrock, settings []byte, typeDiffers, withKeys bool) error {
 	desired := step.Desired.Bedrock
 	if stored == nil && !typeDiffers && desired.Region == "" && !(withKeys && hasCredentials(step.Desired)) {
 		return nil // a row of type bedrock needs none
@@ -161,7 +160,7 @@ func (w *write) mergeSettings(step seed.Step, stored *provider.Bedrock, settings
 
 // removeSettings plans the settings of a provider that is not a Bedrock one. Settings that
 // another type makes meaningless must not take effect with the type that is written.
-func (w *write) removeSettings(step seed.Step, stored *provider.Bedrock, settings []byte, credentials []string, withKeys bool) error {
+func (w *write) removeSettings(step drift.Step, stored *provider.Bedrock, settings []byte, credentials []string, withKeys bool) error {
 	bedrock := provider.IsBedrock(step.Row.Type, stored != nil) || provider.IsBedrock(step.RowType, stored != nil)
 	if stored == nil || !bedrock && stored.Region == "" && !(withKeys && len(credentials) > 0) {
 		return nil
@@ -184,7 +183,7 @@ func (w *write) removeSettings(step seed.Step, stored *provider.Bedrock, setting
 }
 
 // planKeys plans the key rows: a row that holds a key of the environment stays.
-func (w *write) planKeys(step seed.Step) error {
+func (w *write) planKeys(step drift.Step) error {
 	missing := map[string]secret.Text{}
 	for _, key := range step.Desired.Keys {
 		missing[key.Reveal()] = key

@@ -72,7 +72,7 @@ func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	err := during(t, pool, `UPDATE public.ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
-		_, err := reconcile.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, false, "operator:test")
+		_, err := reconcile.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, drift.IgnoreCredentials, "operator:test")
 		return err
 	})
 	require.NoError(t, err)
@@ -84,7 +84,7 @@ func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) 
 	pool := seededWith(t, bedrock("us-east-1"))
 	var outcome reconcile.Outcome
 	err := during(t, pool, `DELETE FROM public.ai_providers`, func() (err error) {
-		outcome, err = reconcile.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, false, "operator:test")
+		outcome, err = reconcile.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, drift.IgnoreCredentials, "operator:test")
 		return err
 	})
 	require.NoError(t, err)

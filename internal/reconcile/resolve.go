@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -12,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -21,19 +21,18 @@ import (
 
 // resolution ends the drift of one provider by taking a side.
 type resolution struct {
-	keys               *dbcrypt.Ring
-	desired            provider.Desired
-	compareCredentials bool
-	side               side
-	actor              string
-	options            []seed.Option
+	keys    *dbcrypt.Ring
+	desired provider.Desired
+	mode    drift.CredentialMode
+	side    side
+	actor   string
 }
 
 // side is the side that a resolution takes: the environment or the database.
 type side interface {
 	// take ends the drift of the step, in a transaction that holds the seed lock and the
 	// lock of the row.
-	take(ctx context.Context, tx pgx.Tx, step seed.Step, with encryption, actor string) (Outcome, error)
+	take(ctx context.Context, tx pgx.Tx, step drift.Step, with encryption, actor string) (Outcome, error)
 }
 
 // encryption decrypts stored secrets and encrypts the new ones.
@@ -71,13 +70,12 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	options := append(slices.Clip(r.options), seed.WithKeys(r.keys))
-	plan, err := seed.MakePlan(ctx, tx, []provider.Desired{r.desired}, r.compareCredentials, options...)
+	stored, err := queries.LoadStored(ctx, []string{r.desired.Name}, r.keys, r.mode.Compares())
 	if err != nil {
 		return Outcome{}, err
 	}
-	step := plan.Steps[0]
-	if step.Action == seed.Unsupported {
+	step := drift.MakePlan([]provider.Desired{r.desired}, stored, r.mode).Steps[0]
+	if step.Action == drift.ActionUnsupported {
 		return Outcome{}, fmt.Errorf("the database's enum ai_provider_type lacks the type %s", r.desired.Type)
 	}
 	outcome, err := r.side.take(ctx, tx, step, encryption{r.keys, sealer}, r.actor)

@@ -19,7 +19,6 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/reconcile"
 	"provwatch/internal/schema"
-	"provwatch/internal/seed"
 	"provwatch/internal/status"
 )
 
@@ -49,28 +48,28 @@ var (
 	bold   = text.Colors{text.Bold}
 )
 
-func signOf(action seed.Action) sign {
+func signOf(action drift.Action) sign {
 	switch action {
-	case seed.Insert:
+	case drift.ActionInsert:
 		return sign{"+", "insert", green}
-	case seed.Drifted:
+	case drift.ActionDrifted:
 		return sign{"~", "drift", yellow}
-	case seed.NotComparable:
+	case drift.ActionNotComparable:
 		return sign{"!", status.NotComparable.Label(), red}
-	case seed.StickyDeleted:
+	case drift.ActionStickyDeleted:
 		return sign{"-", status.SoftDeleted.Label() + ", stays so", red}
-	case seed.Accepted:
+	case drift.ActionAccepted:
 		return sign{"=", status.Accepted.Label(), faint}
-	case seed.Unsupported:
+	case drift.ActionUnsupported:
 		return sign{"?", "type not in the database's enum, skipped", yellow}
 	default:
 		return sign{"=", "unchanged", faint}
 	}
 }
 
-// step is a [seed.Step] as JSON.
+// step is a [drift.Step] as JSON.
 type step struct {
-	Action   seed.Action   `json:"action"`
+	Action   drift.Action  `json:"action"`
 	Provider string        `json:"provider"`
 	Type     provider.Type `json:"type"`
 	BaseURL  string        `json:"base_url"`
@@ -83,7 +82,7 @@ type step struct {
 	Keyed    bool          `json:"hash_keyed,omitempty"`
 }
 
-func stepOf(s seed.Step) step {
+func stepOf(s drift.Step) step {
 	fields := s.Observation.Fields
 	if fields == nil {
 		fields = []drift.Field{}
@@ -97,7 +96,7 @@ func stepOf(s seed.Step) step {
 }
 
 // Plan prints what a seed would do, or with done set, what it did.
-func (p *Printer) Plan(plan seed.Plan, done bool) error {
+func (p *Printer) Plan(plan drift.Plan, done bool) error {
 	if p.json {
 		steps := make([]step, len(plan.Steps))
 		for i, s := range plan.Steps {
@@ -108,11 +107,11 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 	t := p.table("", "PROVIDER", "PLAN", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, s := range plan.Steps {
 		sign := signOf(s.Action)
-		if s.Action == seed.Unchanged && s.Observation.Kind == drift.Disabled {
+		if s.Action == drift.ActionUnchanged && s.Observation.Kind == drift.Disabled {
 			sign.means = "unchanged, but disabled"
 		}
 		fields := s.Observation.Fields
-		if s.Action == seed.Insert {
+		if s.Action == drift.ActionInsert {
 			fields = inserted(s)
 		}
 		p.rows(t, []string{p.paint(sign.colors, sign.mark), p.paint(sign.colors, s.Desired.Name), p.paint(sign.colors, sign.means)}, fields)
@@ -125,14 +124,14 @@ func (p *Printer) Plan(plan seed.Plan, done bool) error {
 		lead, insert = "Done", "inserted"
 	}
 	_, err := fmt.Fprintf(p.out, "%s: %d %s, %d %s, %d %s, %d %s, %d unchanged, %d %s, %d skipped.\n",
-		lead, plan.Count(seed.Insert), insert, plan.Count(seed.Drifted), status.Drifted.Label(),
-		plan.Count(seed.NotComparable), status.NotComparable.Label(), plan.Count(seed.StickyDeleted), status.SoftDeleted.Label(),
-		plan.Count(seed.Unchanged), plan.Count(seed.Accepted), status.Accepted.Label(), plan.Count(seed.Unsupported))
+		lead, plan.Count(drift.ActionInsert), insert, plan.Count(drift.ActionDrifted), status.Drifted.Label(),
+		plan.Count(drift.ActionNotComparable), status.NotComparable.Label(), plan.Count(drift.ActionStickyDeleted), status.SoftDeleted.Label(),
+		plan.Count(drift.ActionUnchanged), plan.Count(drift.ActionAccepted), status.Accepted.Label(), plan.Count(drift.ActionUnsupported))
 	return err
 }
 
 // inserted shows an insertion as differences from nothing.
-func inserted(s seed.Step) []drift.Field {
+func inserted(s drift.Step) []drift.Field {
 	d := s.Desired
 	fields := []drift.Field{
 		{Name: "type", Env: string(s.RowType)},

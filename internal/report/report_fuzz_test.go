@@ -15,7 +15,6 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/seed"
 	"provwatch/internal/sink"
 	"provwatch/internal/status"
 )
@@ -37,9 +36,9 @@ func FuzzAlert(f *testing.F) {
 		requirePrintable(t, out.String(), 3)
 
 		out.Reset()
-		step := seed.Step{Desired: provider.Desired{Name: "a", Type: provider.OpenAI}, Action: seed.Drifted}
+		step := drift.Step{Desired: provider.Desired{Name: "a", Type: provider.OpenAI}, Action: drift.ActionDrifted}
 		step.Observation = drift.Observation{Provider: "a", Kind: drift.Changed, Fields: a.Fields}
-		require.NoError(t, New(&out, false, false).Verification(seed.Plan{Steps: []seed.Step{step}}))
+		require.NoError(t, New(&out, false, false).Verification(drift.Plan{Steps: []drift.Step{step}}))
 		requirePrintable(t, out.String(), 4)
 
 		out.Reset()

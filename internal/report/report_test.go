@@ -9,7 +9,6 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/seed"
 	"provwatch/internal/status"
 )
 
@@ -33,11 +32,11 @@ func TestOfAProviderThatIsMissingTheDatabaseHasNoRow(t *testing.T) {
 
 func TestAProviderThatCannotBeComparedIsNoDrift(t *testing.T) {
 	field := drift.Field{Name: "settings", Env: "bedrock", DB: "cannot be compared: the reason"}
-	plan := seed.Plan{Steps: []seed.Step{
-		{Action: seed.NotComparable, Desired: provider.Desired{Name: "aws"}, Observation: drift.Observation{Kind: drift.NotComparable, Fields: []drift.Field{field}}},
-		{Action: seed.Drifted, Desired: provider.Desired{Name: "gpt"}, Observation: drift.Observation{Kind: drift.Changed}},
-		{Action: seed.Unchanged, Desired: provider.Desired{Name: "same"}, Observation: drift.Observation{Kind: drift.InSync}},
-		{Action: seed.Unsupported, Desired: provider.Desired{Name: "none"}, Observation: drift.Observation{Kind: drift.NotComparable}},
+	plan := drift.Plan{Steps: []drift.Step{
+		{Action: drift.ActionNotComparable, Desired: provider.Desired{Name: "aws"}, Observation: drift.Observation{Kind: drift.NotComparable, Fields: []drift.Field{field}}},
+		{Action: drift.ActionDrifted, Desired: provider.Desired{Name: "gpt"}, Observation: drift.Observation{Kind: drift.Changed}},
+		{Action: drift.ActionUnchanged, Desired: provider.Desired{Name: "same"}, Observation: drift.Observation{Kind: drift.InSync}},
+		{Action: drift.ActionUnsupported, Desired: provider.Desired{Name: "none"}, Observation: drift.Observation{Kind: drift.NotComparable}},
 	}}
 	require.Len(t, Drifts(plan), 1)
 	require.Len(t, NotComparable(plan), 1)

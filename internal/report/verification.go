@@ -7,12 +7,11 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"provwatch/internal/drift"
-	"provwatch/internal/seed"
 	"provwatch/internal/status"
 )
 
 // Verification prints how the database compares with the environment.
-func (p *Printer) Verification(plan seed.Plan) error {
+func (p *Printer) Verification(plan drift.Plan) error {
 	if p.json {
 		steps := make([]step, len(plan.Steps))
 		for i, s := range plan.Steps {
@@ -25,14 +24,14 @@ func (p *Printer) Verification(plan seed.Plan) error {
 		state, colors := status.KindLabel(s.Observation.Kind), yellow
 		fields := differences(s.Observation.Kind, s.Observation.Fields)
 		switch {
-		case s.Action == seed.Unsupported:
+		case s.Action == drift.ActionUnsupported:
 			fields = nil // the row was not read
 			state = "type not in the database's enum"
 		case s.Observation.Kind == drift.InSync:
 			colors = green
 		case s.Observation.Kind == drift.NotComparable:
 			colors = red
-		case s.Accepted():
+		case s.IsAccepted():
 			state, colors = status.AcceptedLabel(s.Observation.Kind), faint
 		}
 		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, fields)
@@ -54,12 +53,12 @@ func (p *Printer) Verification(plan seed.Plan) error {
 }
 
 // Drifts returns the steps of providers that drift.
-func Drifts(plan seed.Plan) []seed.Step { return stepsOf(plan, seed.Step.IsDrift) }
+func Drifts(plan drift.Plan) []drift.Step { return stepsOf(plan, drift.Step.IsDrift) }
 
 // NotComparable returns the steps of providers that cannot be compared.
-func NotComparable(plan seed.Plan) []seed.Step { return stepsOf(plan, seed.Step.IsNotComparable) }
+func NotComparable(plan drift.Plan) []drift.Step { return stepsOf(plan, drift.Step.IsNotComparable) }
 
 // stepsOf returns the steps that match.
-func stepsOf(plan seed.Plan, match func(seed.Step) bool) []seed.Step {
-	return slices.DeleteFunc(slices.Clone(plan.Steps), func(s seed.Step) bool { return !match(s) })
+func stepsOf(plan drift.Plan, match func(drift.Step) bool) []drift.Step {
+	return slices.DeleteFunc(slices.Clone(plan.Steps), func(s drift.Step) bool { return !match(s) })
 }

@@ -7,6 +7,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
@@ -21,7 +22,7 @@ func rotated(d provider.Desired) provider.Desired {
 	return d
 }
 
-func actions(plan seed.Plan) (list []seed.Action) {
+func actions(plan drift.Plan) (list []drift.Action) {
 	for _, step := range plan.Steps {
 		list = append(list, step.Action)
 	}
@@ -35,10 +36,10 @@ func TestWhereCredentialsMustAgreeARotatedOneFailsTheSeedAndWritesNothing(t *tes
 	gpt.CredentialsOrigin = "CODER_AIBRIDGE_PROVIDER_0_KEYS"
 	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), gpt}
 	strict := seed.RequireCredentials()
-	for _, action := range []seed.Action{seed.Insert, seed.Unchanged} {
+	for _, action := range []drift.Action{drift.ActionInsert, drift.ActionUnchanged} {
 		plan, err := seed.Seed(t.Context(), pool, desired, false, quiet, strict)
 		require.NoError(t, err)
-		require.Equal(t, []seed.Action{action, action}, actions(plan))
+		require.Equal(t, []drift.Action{action, action}, actions(plan))
 	}
 	before := contents(t, pool)
 	gpt.Keys = []secret.Text{gpt.Keys[1], gpt.Keys[0]}
@@ -57,24 +58,24 @@ AI provider "gpt" already exists in the database and differs from the current en
 		`with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (CODER_AIBRIDGE_PROVIDER_0_KEYS), `+
 		`or write the environment's to the database with "worker resolve gpt --take env --with-keys", or drop --compat=upstream-credentials
 or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`)
-	var drift *seed.DriftError
-	require.ErrorAs(t, err, &drift)
-	require.True(t, drift.Comparable())
+	var drifted *seed.DriftError
+	require.ErrorAs(t, err, &drifted)
+	require.True(t, drifted.Comparable())
 	require.Equal(t, before, contents(t, pool))
 	// The published hash is the same with and without.
-	require.Equal(t, gpt.Canonical().Hash(), drift.Steps[1].Observation.EnvHash)
-	require.Equal(t, gpt.Canonical().Hash(), drift.Steps[1].Observation.DBHash)
+	require.Equal(t, gpt.Canonical().Hash(), drifted.Steps[1].Observation.EnvHash)
+	require.Equal(t, gpt.Canonical().Hash(), drifted.Steps[1].Observation.DBHash)
 
 	// It is asked for, or it does not matter.
 	plan, err := seed.Seed(t.Context(), pool, other, false, quiet)
 	require.NoError(t, err)
-	require.Equal(t, []seed.Action{seed.Unchanged, seed.Unchanged, seed.Insert}, actions(plan))
+	require.Equal(t, []drift.Action{drift.ActionUnchanged, drift.ActionUnchanged, drift.ActionInsert}, actions(plan))
 	// A disabled row is compared all the same, and a deleted one stays deleted.
 	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = false, deleted = (name = 'aws')`)
 	require.NoError(t, err)
-	plan, err = seed.MakePlan(t.Context(), pool, other, false, strict)
+	plan, err = seed.DryRun(t.Context(), pool, other, strict)
 	require.NoError(t, err)
-	require.Equal(t, []seed.Action{seed.StickyDeleted, seed.Drifted, seed.Unchanged}, actions(plan))
+	require.Equal(t, []drift.Action{drift.ActionStickyDeleted, drift.ActionDrifted, drift.ActionUnchanged}, actions(plan))
 }
 
 func TestAnAcceptedDriftNeverCoversCredentialsThatMustAgree(t *testing.T) {
@@ -86,20 +87,20 @@ func TestAnAcceptedDriftNeverCoversCredentialsThatMustAgree(t *testing.T) {
 	_, err = pool.Exec(t.Context(), `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
 		VALUES ('gpt', 'changed', $1, $2, 'test')`, desired.Canonical().Hash(), openAI("gpt", "https://h/").Canonical().Hash())
 	require.NoError(t, err)
-	step := func(d provider.Desired, options ...seed.Option) seed.Step {
-		plan, err := seed.MakePlan(t.Context(), pool, []provider.Desired{d}, false, options...)
+	step := func(d provider.Desired, options ...seed.Option) drift.Step {
+		plan, err := seed.DryRun(t.Context(), pool, []provider.Desired{d}, options...)
 		require.NoError(t, err)
 		return plan.Steps[0]
 	}
 	agreeing := step(desired, seed.RequireCredentials())
-	require.Equal(t, seed.Accepted, agreeing.Action)
-	require.True(t, agreeing.Accepted())
+	require.Equal(t, drift.ActionAccepted, agreeing.Action)
+	require.True(t, agreeing.IsAccepted())
 	desired.Keys = []secret.Text{secret.New("rotated")}
-	require.Equal(t, seed.Accepted, step(desired).Action)
+	require.Equal(t, drift.ActionAccepted, step(desired).Action)
 	differing := step(desired, seed.RequireCredentials())
-	require.Equal(t, seed.Drifted, differing.Action)
+	require.Equal(t, drift.ActionDrifted, differing.Action)
 	require.ErrorContains(t, differing.CredentialsProblem(), "its credentials differ: ")
-	require.False(t, differing.Accepted())
+	require.False(t, differing.IsAccepted())
 }
 
 func TestEncryptedCredentialsThatMustAgreeAreComparedInPlainTextAndNeverGuessedAt(t *testing.T) {
@@ -111,29 +112,29 @@ func TestEncryptedCredentialsThatMustAgreeAreComparedInPlainTextAndNeverGuessedA
 	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/", "k", "l"), openAI("plain", "https://h/")}
 	_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
-	plan := func(d []provider.Desired, k *dbcrypt.Ring) seed.Plan {
-		plan, err := seed.MakePlan(t.Context(), pool, d, false, seed.RequireCredentials(), seed.WithKeys(k))
+	plan := func(d []provider.Desired, k *dbcrypt.Ring) drift.Plan {
+		plan, err := seed.DryRun(t.Context(), pool, d, seed.RequireCredentials(), seed.WithKeys(k))
 		require.NoError(t, err)
 		return plan
 	}
-	require.Equal(t, []seed.Action{seed.Unchanged, seed.Unchanged, seed.Unchanged}, actions(plan(desired, keys)))
+	require.Equal(t, []drift.Action{drift.ActionUnchanged, drift.ActionUnchanged, drift.ActionUnchanged}, actions(plan(desired, keys)))
 	changed := []provider.Desired{rotated(desired[0]), openAI("gpt", "https://h/", "k", "m")}
-	require.Equal(t, []seed.Action{seed.Drifted, seed.Drifted}, actions(plan(changed, keys)))
+	require.Equal(t, []drift.Action{drift.ActionDrifted, drift.ActionDrifted}, actions(plan(changed, keys)))
 
 	missing := plan(desired, others)
-	require.Equal(t, []seed.Action{seed.NotComparable, seed.NotComparable, seed.Unchanged}, actions(missing))
+	require.Equal(t, []drift.Action{drift.ActionNotComparable, drift.ActionNotComparable, drift.ActionUnchanged}, actions(missing))
 	require.ErrorContains(t, missing.Steps[1].CredentialsProblem(), "its credentials cannot be compared: ")
-	err = missing.Err()
-	var drift *seed.DriftError
-	require.ErrorAs(t, err, &drift)
-	require.False(t, drift.Comparable(), "exit code 1")
+	err = seed.DriftOf(missing)
+	var drifted *seed.DriftError
+	require.ErrorAs(t, err, &drifted)
+	require.False(t, drifted.Comparable(), "exit code 1")
 	require.ErrorContains(t, err, `AI provider "gpt" already exists in the database, and its credentials cannot be compared with the environment's: `+
 		`encrypted with key `+key.Digest()+`, which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS`)
 	// A drift beside it is not kept back.
-	require.ErrorContains(t, plan([]provider.Desired{openAI("gpt", "https://env/", "k", "l")}, others).Err(),
+	require.ErrorContains(t, seed.DriftOf(plan([]provider.Desired{openAI("gpt", "https://env/", "k", "l")}, others)),
 		`it differs in base_url (environment "https://env/", database "https://h/")`)
 	// Without the need to agree it is none of the seed's business.
-	lenient, err := seed.MakePlan(t.Context(), pool, desired[1:2], false, seed.WithKeys(others))
+	lenient, err := seed.DryRun(t.Context(), pool, desired[1:2], seed.WithKeys(others))
 	require.NoError(t, err)
-	require.Equal(t, seed.Unchanged, lenient.Steps[0].Action)
+	require.Equal(t, drift.ActionUnchanged, lenient.Steps[0].Action)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -24,10 +25,10 @@ func TestDriftFailsWithAllDriftsNamedAndWritesNothing(t *testing.T) {
 	plan, err := seed.Seed(t.Context(), pool, []provider.Desired{
 		openAI("a", "https://user:pw@other/"), bedrockIn("b", "eu-west-1"), openAI("c", "https://c/"), openAI("new", "https://new/", "key"),
 	}, false, quiet)
-	var drift *seed.DriftError
-	require.ErrorAs(t, err, &drift)
-	require.True(t, drift.Comparable())
-	require.Equal(t, 2, plan.Count(seed.Drifted))
+	var drifted *seed.DriftError
+	require.ErrorAs(t, err, &drifted)
+	require.True(t, drifted.Comparable())
+	require.Equal(t, 2, plan.Count(drift.ActionDrifted))
 	message := err.Error()
 	for _, want := range []string{
 		`AI provider "a" already exists in the database and differs from the current environment configuration`,
@@ -44,7 +45,7 @@ func TestDriftFailsWithAllDriftsNamedAndWritesNothing(t *testing.T) {
 
 	plan, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("a", "https://other/"), openAI("new", "https://new/", "key")}, true, quiet)
 	require.NoError(t, err, "drift is tolerated")
-	require.Equal(t, 1, plan.Count(seed.Insert))
+	require.Equal(t, 1, plan.Count(drift.ActionInsert))
 	require.Equal(t, []string{"https://a/", "https://new/"}, lines(t, pool, `SELECT base_url FROM public.ai_providers WHERE name IN ('a', 'new') ORDER BY 1`))
 }
 
@@ -68,10 +69,10 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 			before := contents(t, pool)
 			desired := []provider.Desired{anthropic("broken", "https://h/"), openAI("new", "https://h/"), openAI("without", "https://h/")}
 			_, err = seed.Seed(t.Context(), pool, desired, false, quiet)
-			var drift *seed.DriftError
-			require.ErrorAs(t, err, &drift)
-			require.False(t, drift.Comparable())
-			require.Len(t, drift.Steps, 1, "the hash of the type openai needs no settings")
+			var drifted *seed.DriftError
+			require.ErrorAs(t, err, &drifted)
+			require.False(t, drifted.Comparable())
+			require.Len(t, drifted.Steps, 1, "the hash of the type openai needs no settings")
 			require.Contains(t, err.Error(), `AI provider "broken" already exists in the database and cannot be compared`)
 			require.NotContains(t, err.Error(), "secret")
 			require.NotContains(t, err.Error(), "not-ours")
@@ -106,8 +107,8 @@ func TestSoftDeletedStaysDeletedAndALiveRowBeatsIt(t *testing.T) {
 	for range 2 {
 		plan, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("back", "https://h/"), openAI("gone", "https://h/", "key")}, false, quiet)
 		require.NoError(t, err)
-		require.Equal(t, seed.Unchanged, plan.Steps[0].Action)
-		require.Equal(t, seed.StickyDeleted, plan.Steps[1].Action)
+		require.Equal(t, drift.ActionUnchanged, plan.Steps[0].Action)
+		require.Equal(t, drift.ActionStickyDeleted, plan.Steps[1].Action)
 		require.Equal(t, rows, lines(t, pool, `SELECT to_jsonb(r)::text FROM public.ai_providers r ORDER BY id`))
 		require.Empty(t, lines(t, pool, `SELECT id::text FROM public.ai_provider_keys UNION ALL SELECT id::text FROM provwatch.audit_outbox`))
 	}
@@ -125,7 +126,7 @@ func TestAnAcceptedDriftHoldsOnlyWhileBothHashesStayAsTheyWere(t *testing.T) {
 
 	plan, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env/")}, false, quiet)
 	require.NoError(t, err)
-	require.Equal(t, seed.Accepted, plan.Steps[0].Action)
+	require.Equal(t, drift.ActionAccepted, plan.Steps[0].Action)
 
 	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env-2/")}, false, quiet)
 	require.Error(t, err, "the environment changed")

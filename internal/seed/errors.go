@@ -17,20 +17,36 @@ var ErrNoProviders = errors.New("it names no provider")
 // DriftError reports every provider whose row differs from what the
 // environment asks for.
 type DriftError struct {
-	Steps []Step // of action Drifted or NotComparable
+	// Steps are those of [drift.ActionDrifted] and [drift.ActionNotComparable].
+	Steps []drift.Step
+}
+
+// DriftOf returns a [*DriftError] when the plan holds a drift or a row that cannot
+// be compared, else nil.
+func DriftOf(plan drift.Plan) error {
+	var e DriftError
+	for _, s := range plan.Steps {
+		if s.Action == drift.ActionDrifted || s.Action == drift.ActionNotComparable {
+			e.Steps = append(e.Steps, s)
+		}
+	}
+	if len(e.Steps) == 0 {
+		return nil
+	}
+	return &e
 }
 
 // Comparable reports whether all steps are drifts, and none is a row that cannot be
 // compared.
 func (e *DriftError) Comparable() bool {
-	return !slices.ContainsFunc(e.Steps, func(s Step) bool { return s.Action == NotComparable })
+	return !slices.ContainsFunc(e.Steps, func(s drift.Step) bool { return s.Action == drift.ActionNotComparable })
 }
 
 // Error names each provider, what differs, and the ways out.
 func (e *DriftError) Error() string {
 	lines := make([]string, len(e.Steps))
 	for i, s := range e.Steps {
-		lines[i] = s.problem()
+		lines[i] = problem(s)
 	}
 	lines = append(lines, "or start all the same, seeding what is missing and alerting what differs: "+tolerate.Quoted())
 	return strings.Join(lines, "\n")
@@ -43,15 +59,15 @@ var tolerate = remedy.Run("run", "--on-boot-drift=alert")
 func (e *DriftError) Remedies() []remedy.Remedy {
 	list := []remedy.Remedy{tolerate}
 	for _, s := range e.Steps {
-		list = append(list, s.resolveBy("env", "--with-keys"), s.resolveBy("env"), s.resolveBy("db"))
+		list = append(list, resolveBy(s, "env", "--with-keys"), resolveBy(s, "env"), resolveBy(s, "db"))
 	}
 	return list
 }
 
-func (s Step) problem() string {
+func problem(s drift.Step) string {
 	name := s.Desired.Name
 	switch unread := s.Observation.UnreadableCredentials; {
-	case s.mustAgree && unread != nil:
+	case s.MustAgree && unread != nil:
 		besides := ""
 		if s.Observation.HashDiffers() {
 			besides = "; it differs in " + drift.List(s.Observation.Fields)
@@ -59,34 +75,28 @@ func (s Step) problem() string {
 		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
 			"otherwise replace the stored credentials by those of the environment (%s) with "+
 			"%s, or drop --compat=upstream-credentials",
-			name, unread, besides, s.CredentialsOrigin(), s.resolveBy("env", "--with-keys").Quoted())
+			name, unread, besides, s.Desired.CredentialVariables(), resolveBy(s, "env", "--with-keys").Quoted())
 	case s.CredentialsProblem() != nil:
 		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
 			"or write the environment's to the database with %s, or drop --compat=upstream-credentials",
-			name, drift.List(s.Observation.Fields), s.CredentialsOrigin(), s.resolveBy("env", "--with-keys").Quoted())
-	case s.Action == NotComparable:
+			name, drift.List(s.Observation.Fields), s.Desired.CredentialVariables(), resolveBy(s, "env", "--with-keys").Quoted())
+	case s.Action == drift.ActionNotComparable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared: %v; %s",
-			name, s.Observation.Unreadable, s.repair())
+			name, s.Observation.Unreadable, repair(s))
 	}
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 		"either make both agree (change the variables %s, or %s to write them to the database), "+
 		"or keep the database's values with %s",
-		name, drift.List(s.Observation.Fields), s.Desired.Variables, s.resolveBy("env").Quoted(), s.resolveBy("db").Quoted())
+		name, drift.List(s.Observation.Fields), s.Desired.Variables, resolveBy(s, "env").Quoted(), resolveBy(s, "db").Quoted())
 }
 
 // repair says how a row becomes comparable.
-func (s Step) repair() string { return dbcrypt.Repair(s.Observation.Unreadable, s.Desired.Variables) }
-
-// resolveBy returns the remedy that resolves the step's drift.
-func (s Step) resolveBy(take string, more ...string) remedy.Remedy {
-	return remedy.Run("resolve", append([]string{s.Desired.Name, "--take", take}, more...)...)
+func repair(s drift.Step) string {
+	return dbcrypt.Repair(s.Observation.Unreadable, s.Desired.Variables)
 }
 
-// CredentialsOrigin returns the variable to look at for credentials, for messages.
-func (s Step) CredentialsOrigin() string {
-	if s.Desired.CredentialsOrigin != "" {
-		return s.Desired.CredentialsOrigin
-	}
-	return "none is set in the variables " + s.Desired.Variables
+// resolveBy returns the remedy that resolves the step's drift.
+func resolveBy(s drift.Step, take string, more ...string) remedy.Remedy {
+	return remedy.Run("resolve", append([]string{s.Desired.Name, "--take", take}, more...)...)
 }

@@ -34,7 +34,7 @@ func TestASeedEncryptsWithTheActiveKeyAndFindsItsRowsUnchanged(t *testing.T) {
 	keys := dbcrypttest.NewRing(t, notActive, key)
 	dbcrypttest.Register(t, pool, key)
 	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/", "sk-first", "sk-second")}
-	for i, action := range []seed.Action{seed.Insert, seed.Unchanged} {
+	for i, action := range []drift.Action{drift.ActionInsert, drift.ActionUnchanged} {
 		plan, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 		require.NoError(t, err)
 		require.Equal(t, 2, plan.Count(action), "seed %d", i)
@@ -50,13 +50,13 @@ func TestASeedEncryptsWithTheActiveKeyAndFindsItsRowsUnchanged(t *testing.T) {
 	require.ElementsMatch(t, []string{desired[0].Settings().Reveal(), "sk-first", "sk-second"}, opened(t, pool, key))
 
 	// Encrypted settings are compared like others.
-	plan, err := seed.MakePlan(t.Context(), pool, []provider.Desired{bedrockIn("aws", "eu-west-1")}, false, seed.WithKeys(keys))
+	plan, err := seed.DryRun(t.Context(), pool, []provider.Desired{bedrockIn("aws", "eu-west-1")}, seed.WithKeys(keys))
 	require.NoError(t, err)
-	require.Equal(t, seed.Drifted, plan.Steps[0].Action)
+	require.Equal(t, drift.ActionDrifted, plan.Steps[0].Action)
 	require.Equal(t, []drift.Field{{Name: "bedrock_region", Env: "eu-west-1", DB: "us-east-1"}}, plan.Steps[0].Observation.Fields)
 	// So are credentials.
 	other := openAI("gpt", "https://h/", "sk-second", "sk-third")
-	plan, err = seed.MakePlan(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1"), other}, true, seed.WithKeys(keys))
+	plan, err = seed.DryRun(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1"), other}, seed.RequireCredentials(), seed.WithKeys(keys))
 	require.NoError(t, err)
 	require.Empty(t, plan.Steps[0].Observation.Fields)
 	require.Equal(t, "api_keys: env 2, of these 1 not in the database; db 2, of these 1 not in the environment", plan.Steps[1].Observation.Credentials)
@@ -73,16 +73,16 @@ func TestAKeyThatIsMissingIsAnErrorForItsProviderAloneWhileOthersAreSeeded(t *te
 
 	desired := []provider.Desired{bedrockIn("aws", "us-east-1"), bedrockIn("new", "us-east-1")}
 	_, err = seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
-	var drift *seed.DriftError
-	require.ErrorAs(t, err, &drift)
-	require.False(t, drift.Comparable())
-	require.Len(t, drift.Steps, 1)
-	require.ErrorIs(t, drift.Steps[0].Observation.Unreadable, dbcrypt.ErrUnknownKey)
+	var drifted *seed.DriftError
+	require.ErrorAs(t, err, &drifted)
+	require.False(t, drifted.Comparable())
+	require.Len(t, drifted.Steps, 1)
+	require.ErrorIs(t, drifted.Steps[0].Observation.Unreadable, dbcrypt.ErrUnknownKey)
 	require.ErrorContains(t, err, `AI provider "aws" already exists in the database and cannot be compared: encrypted with key `+first.Digest()+`, which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS`)
 
 	plan, err := seed.Seed(t.Context(), pool, desired, true, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
-	require.Equal(t, []seed.Action{seed.NotComparable, seed.Insert}, []seed.Action{plan.Steps[0].Action, plan.Steps[1].Action})
+	require.Equal(t, []drift.Action{drift.ActionNotComparable, drift.ActionInsert}, []drift.Action{plan.Steps[0].Action, plan.Steps[1].Action})
 	require.Equal(t, map[string]string{"aws": "encrypted with key " + first.Digest() + ", which is not in CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS"}, plan.NotComparable(false))
 	require.Equal(t, []string{"aws " + first.Digest(), "new " + second.Digest()}, lines(t, pool, `SELECT name || ' ' || settings_key_id FROM public.ai_providers ORDER BY name`))
 
@@ -91,7 +91,7 @@ func TestAKeyThatIsMissingIsAnErrorForItsProviderAloneWhileOthersAreSeeded(t *te
 	require.NoError(t, err)
 	plan, err = seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 	require.NoError(t, err)
-	require.Equal(t, 2, plan.Count(seed.Unchanged))
+	require.Equal(t, 2, plan.Count(drift.ActionUnchanged))
 }
 
 // TestRegister registers a key where provwatch made the tables, once.

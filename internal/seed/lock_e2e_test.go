@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -33,7 +34,7 @@ func TestSixteenSeedsAtOnceInsertEachRowAndEachAuditEntryOnce(t *testing.T) {
 		group.Go(func() {
 			<-start
 			plan, err := seed.Seed(t.Context(), pool, desired, false, quiet)
-			inserted[i], failed[i] = plan.Count(seed.Insert), err
+			inserted[i], failed[i] = plan.Count(drift.ActionInsert), err
 		})
 	}
 	close(start)

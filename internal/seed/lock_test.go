@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/seed"
@@ -38,7 +39,7 @@ func TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther(t *testing.T) {
 		return found, err
 	}
 	type result struct {
-		plan seed.Plan
+		plan drift.Plan
 		err  error
 	}
 	start := func(t *testing.T, pool *pgxpool.Pool) <-chan result {
@@ -64,7 +65,7 @@ func TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther(t *testing.T) {
 		require.NoError(t, tx.Commit(t.Context()))
 		seeded := waittest.Receive(t, ended, "the seed ends")
 		require.NoError(t, seeded.err)
-		require.Equal(t, 1, seeded.plan.Count(seed.Unchanged))
+		require.Equal(t, 1, seeded.plan.Count(drift.ActionUnchanged))
 	})
 	t.Run("TheSeedIsFirst", func(t *testing.T) {
 		t.Parallel()

@@ -27,17 +27,17 @@ func WarnOfNoProviders(ctx context.Context, logger *slog.Logger, named int) {
 }
 
 // logTolerated warns of a drift that a start has tolerated.
-func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
-	withKeys := remedy.Advice{s.resolveBy("env", "--with-keys")}
-	if s.Action == NotComparable {
-		advice := remedy.Advice{s.repair()}
+func logTolerated(ctx context.Context, logger *slog.Logger, s drift.Step) {
+	withKeys := remedy.Advice{resolveBy(s, "env", "--with-keys")}
+	if s.Action == drift.ActionNotComparable {
+		advice := remedy.Advice{repair(s)}
 		if s.Observation.Unreadable == nil {
 			advice = withKeys
 		}
 		logger.WarnContext(ctx, "provider cannot be compared with the environment", "provider", s.Desired.Name, "error", s.WhyNotComparable(), "remedy", advice)
 		return
 	}
-	advice := remedy.Advice{s.resolveBy("env"), ", or ", s.resolveBy("db")}
+	advice := remedy.Advice{resolveBy(s, "env"), ", or ", resolveBy(s, "db")}
 	if s.CredentialsProblem() != nil {
 		advice = withKeys
 	}
@@ -47,36 +47,36 @@ func logTolerated(ctx context.Context, logger *slog.Logger, s Step) {
 
 // LogPlan logs what a seed did, a line for each provider that it did anything
 // about and one for the whole.
-func LogPlan(ctx context.Context, logger *slog.Logger, p Plan) {
+func LogPlan(ctx context.Context, logger *slog.Logger, p drift.Plan) {
 	if len(p.Steps) == 0 {
 		WarnOfNoProviders(ctx, logger, 0)
 		return
 	}
 	for _, s := range p.Steps {
 		switch s.Action {
-		case Insert:
+		case drift.ActionInsert:
 			logger.InfoContext(ctx, "provider seeded", "provider", s.Desired.Name, "provider_id", s.Observation.ProviderID.String(),
 				"type", string(s.RowType), "keys", len(s.Desired.Keys))
-		case StickyDeleted:
+		case drift.ActionStickyDeleted:
 			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
-				"remedy", remedy.Advice{"remove its variables (" + s.Desired.Variables + `), or "`, s.resolveBy("env"), `"`})
-		case Drifted, NotComparable:
+				"remedy", remedy.Advice{"remove its variables (" + s.Desired.Variables + `), or "`, resolveBy(s, "env"), `"`})
+		case drift.ActionDrifted, drift.ActionNotComparable:
 			logTolerated(ctx, logger, s)
-		case Unsupported:
+		case drift.ActionUnsupported:
 			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
-		case Accepted:
+		case drift.ActionAccepted:
 			logger.InfoContext(ctx, "provider differs from the environment, which was accepted", "provider", s.Desired.Name)
 		}
 	}
-	logger.InfoContext(ctx, "seed done", "inserted", p.Count(Insert), "unchanged", p.Count(Unchanged), "accepted", p.Count(Accepted),
-		"drifted", p.Count(Drifted), "not_comparable", p.Count(NotComparable), "soft_deleted", p.Count(StickyDeleted), "unsupported", p.Count(Unsupported))
+	logger.InfoContext(ctx, "seed done", "inserted", p.Count(drift.ActionInsert), "unchanged", p.Count(drift.ActionUnchanged), "accepted", p.Count(drift.ActionAccepted),
+		"drifted", p.Count(drift.ActionDrifted), "not_comparable", p.Count(drift.ActionNotComparable), "soft_deleted", p.Count(drift.ActionStickyDeleted), "unsupported", p.Count(drift.ActionUnsupported))
 	LogUnheard(ctx, logger, p)
 }
 
 // LogUnheard logs, of a seed that inserted something, that a gateway which runs already
 // need not know of it.
-func LogUnheard(ctx context.Context, logger *slog.Logger, p Plan) {
-	if n := p.Count(Insert); n > 0 {
+func LogUnheard(ctx context.Context, logger *slog.Logger, p drift.Plan) {
+	if n := p.Count(drift.ActionInsert); n > 0 {
 		logger.InfoContext(ctx, "a running gateway might not use the seeded providers yet", "inserted", n,
 			"remedy", "restart it, or change a provider through its API; one built before September 2026 hears --announce-seed")
 	}

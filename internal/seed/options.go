@@ -1,14 +1,17 @@
 package seed
 
-import "provwatch/internal/dbcrypt"
+import (
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
+)
 
-// Option is how a seed or a plan differs from the usual.
+// Option is how a seed differs from the usual.
 type Option func(*options)
 
 type options struct {
 	keys *dbcrypt.Ring
-	// credentials must agree as well.
-	credentials bool
+	// credentials is [drift.RequireCredentials] where they must agree as well.
+	credentials drift.CredentialMode
 	// announce what is inserted to whoever listens for changed providers.
 	announce bool
 }
@@ -21,15 +24,14 @@ func WithKeys(keys *dbcrypt.Ring) Option { return func(o *options) { o.keys = ke
 // (docs/specification.md, section 4).
 func Announce() Option { return func(o *options) { o.announce = true } }
 
-// RequireCredentials makes it a drift that the credentials of a live row are
-// other than the environment's, whatever their order, as the public gateway has
-// it (--compat=upstream-credentials). No acceptance holds for such a drift, since
-// nothing is stored of credentials that it could be tied to. Credentials that
-// cannot be decrypted make the row not comparable.
-func RequireCredentials() Option { return func(o *options) { o.credentials = true } }
+// RequireCredentials makes credentials that differ a drift: see
+// [drift.RequireCredentials]. Without it a seed ignores them.
+func RequireCredentials() Option {
+	return func(o *options) { o.credentials = drift.RequireCredentials }
+}
 
 func optionsOf(list []Option) options {
-	var o options
+	o := options{credentials: drift.IgnoreCredentials}
 	for _, option := range list {
 		option(&o)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/seed"
@@ -15,14 +16,14 @@ import (
 
 // seedBeside seeds while a transaction of the gateway's, which has run the statement and
 // takes no lock of ours, is open, and commits that once the seed waits for it.
-func seedBeside(t *testing.T, pool *pgxpool.Pool, desired provider.Desired, keys []dbcrypttest.Key, statement string, args ...any) seed.Plan {
+func seedBeside(t *testing.T, pool *pgxpool.Pool, desired provider.Desired, keys []dbcrypttest.Key, statement string, args ...any) drift.Plan {
 	t.Helper()
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), statement, args...)
 	require.NoError(t, err)
 	type result struct {
-		plan seed.Plan
+		plan drift.Plan
 		err  error
 	}
 	ring := dbcrypttest.NewRing(t, keys...)
@@ -52,7 +53,7 @@ func TestASeedEncryptsWithTheNextKeyWhenItsKeyIsRevoked(t *testing.T) {
 	dbcrypttest.Register(t, pool, first, second)
 	plan := seedBeside(t, pool, openAI("gpt", "https://h/", "sk-1"), []dbcrypttest.Key{first, second}, `
 		UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now() WHERE active_key_digest = $1`, first.Digest())
-	require.Equal(t, 1, plan.Count(seed.Insert))
+	require.Equal(t, 1, plan.Count(drift.ActionInsert))
 	require.Equal(t, []string{second.Digest()}, lines(t, pool, `SELECT api_key_key_id FROM public.ai_provider_keys`))
 	require.Equal(t, []string{"sk-1"}, opened(t, pool, second))
 	require.Equal(t, []string{"provider.create", "provider_key.create"}, lines(t, pool, `SELECT action FROM provwatch.audit_outbox ORDER BY seq`), "staged once")
@@ -65,6 +66,6 @@ func TestASeedFindsTheRowOfAGatewayThatTakesNoLock(t *testing.T) {
 	pool, _ := pgtest.NewPool(t)
 	plan := seedBeside(t, pool, openAI("gpt", "https://h/", "sk-1"), nil, `
 		INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'gpt', 'https://h/')`)
-	require.Equal(t, 1, plan.Count(seed.Unchanged))
+	require.Equal(t, 1, plan.Count(drift.ActionUnchanged))
 	require.Empty(t, lines(t, pool, `SELECT id::text FROM public.ai_provider_keys UNION ALL SELECT action FROM provwatch.audit_outbox`))
 }

@@ -46,7 +46,7 @@ const maxTries = 5
 //
 // Seeding again is safe after any error, even when the commit's outcome is not
 // known: rows that made it are found unchanged.
-func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (plan Plan, err error) {
+func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (plan drift.Plan, err error) {
 	for attempt := range (retry.Policy{Tries: maxTries}).Attempts(ctx) {
 		plan, err = seedOnce(ctx, pool, desired, tolerateDrift, options...)
 		if pubsub.IsQueueFull(err) {
@@ -73,7 +73,7 @@ func canPass(err error) bool {
 	}, pg.Code)
 }
 
-func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan Plan, err error) {
+func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan drift.Plan, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if err := store.On(tx).BeginSeed(ctx, store.BeginSeedParams{LockID: Lock, GatewayLockID: GatewayLock}); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
@@ -83,16 +83,18 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 		if err != nil {
 			return err
 		}
-		if plan, err = MakePlan(ctx, tx, desired, false, options...); err != nil {
+		stored, err := store.On(tx).LoadStored(ctx, provider.Names(desired), o.keys, o.credentials.Compares())
+		if err != nil {
 			return err
 		}
-		if err := plan.Err(); err != nil && !tolerateDrift {
+		plan = drift.MakePlan(desired, stored, o.credentials)
+		if err := DriftOf(plan); err != nil && !tolerateDrift {
 			return err
 		}
 		return apply(ctx, tx, &plan, sealer, o.announce)
 	})
-	var drift *DriftError
-	if err != nil && !errors.As(err, &drift) {
+	var drifted *DriftError
+	if err != nil && !errors.As(err, &drifted) {
 		return plan, fmt.Errorf("seed providers: %w", postgres.WithoutValues(err))
 	}
 	return plan, err
@@ -110,7 +112,7 @@ func SealerFor(ctx context.Context, tx pgx.Tx, keys *dbcrypt.Ring) (dbcrypt.Seal
 }
 
 // apply writes what the plan asks for, in few statements whatever the number of providers.
-func apply(ctx context.Context, tx pgx.Tx, plan *Plan, sealer dbcrypt.Sealer, announce bool) error {
+func apply(ctx context.Context, tx pgx.Tx, plan *drift.Plan, sealer dbcrypt.Sealer, announce bool) error {
 	now := time.Now()
 	var rows newRows
 	var firstSeen []drift.Observation
@@ -119,7 +121,7 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, sealer dbcrypt.Sealer, an
 	for i := range plan.Steps {
 		step := &plan.Steps[i]
 		switch step.Action {
-		case Insert:
+		case drift.ActionInsert:
 			id, err := uuid.NewV7()
 			if err != nil {
 				return err
@@ -138,8 +140,8 @@ func apply(ctx context.Context, tx pgx.Tx, plan *Plan, sealer dbcrypt.Sealer, an
 				Keys:       len(step.Desired.Keys),
 				SeededAt:   now,
 			}.Payload())
-		case StickyDeleted:
-			if step.accepted {
+		case drift.ActionStickyDeleted:
+			if step.IsAccepted() {
 				continue
 			}
 			// Warned of by the seed, hence where the watch starts from.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
@@ -28,7 +29,7 @@ func TestMissingProvidersAreInsertedWithTheirKeysAndAuditEntries(t *testing.T) {
 	}
 	plan, err := seed.Seed(t.Context(), pool, desired, false, quiet)
 	require.NoError(t, err)
-	require.Equal(t, 2, plan.Count(seed.Insert))
+	require.Equal(t, 2, plan.Count(drift.ActionInsert))
 
 	require.Equal(t, []string{
 		"aws anthropic  enabled live",
@@ -70,7 +71,7 @@ func TestASecondSeedWritesNothingEvenWhenKeysAndModelsWereRotated(t *testing.T) 
 	other.Bedrock.Model, other.Bedrock.AccessKey = "another", secret.New("AKIA-rotated")
 	plan, err := seed.Seed(t.Context(), pool, []provider.Desired{other, openAI("gpt", "https://h/", "key-2", "key-3")}, false, quiet)
 	require.NoError(t, err)
-	require.Equal(t, 2, plan.Count(seed.Unchanged))
+	require.Equal(t, 2, plan.Count(drift.ActionUnchanged))
 	require.Equal(t, before, contents(t, pool))
 }
 
@@ -169,7 +170,7 @@ func TestADatabaseWhoseEnumLacksATypeGetsTheOtherProvidersOnly(t *testing.T) {
 	require.NoError(t, err)
 	plan, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/")}, false, quiet)
 	require.NoError(t, err)
-	require.Equal(t, seed.Unsupported, plan.Steps[0].Action)
+	require.Equal(t, drift.ActionUnsupported, plan.Steps[0].Action)
 	require.Equal(t, []string{"gpt"}, lines(t, pool, `SELECT name FROM public.ai_providers`))
 	require.Len(t, plan.Supported(), 1)
 }
@@ -186,14 +187,14 @@ func TestADryRunOfAnEmptyDatabaseSkipsTheTypesThatTheMigrationDoesNotMake(t *tes
 	require.NoError(t, err)
 	defer empty.Close()
 	migrated, _ := pgtest.NewPool(t)
-	foretold, err := seed.DryRun(t.Context(), empty, desired, false)
+	foretold, err := seed.DryRun(t.Context(), empty, desired)
 	require.NoError(t, err)
 	done, err := seed.Seed(t.Context(), migrated, desired, false, quiet)
 	require.NoError(t, err)
 	var inserted []string
 	for i, step := range done.Steps {
 		require.Equal(t, step.Action, foretold.Steps[i].Action, step.Desired.Name)
-		if step.Action == seed.Insert {
+		if step.Action == drift.ActionInsert {
 			inserted = append(inserted, step.Desired.Name)
 		}
 	}

@@ -62,7 +62,7 @@ func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 		INSERT INTO public.ai_providers (id, type, name, base_url, enabled)
 		VALUES (gen_random_uuid(), 'openai', 'unnamed', 'https://user:password@unnamed.example/', false)`)
 	require.NoError(t, err)
-	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, environment[0], false, "operator:test")
+	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, environment[0], drift.IgnoreCredentials, "operator:test")
 	require.NoError(t, err)
 	require.NoError(t, v.Verify(t.Context(), full))
 	require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))

@@ -17,44 +17,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"provwatch/internal/dbcrypt"
-	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	sqlfiles "provwatch/sql"
 )
-
-// Plan is what a plan of a seed is made from.
-type Plan struct {
-	Providers []provider.Row               // of the desired names, as [Queries.ListProviders] returns them
-	Accepted  map[string]*drift.Acceptance // by the provider's name
-	Types     []string
-	Hasher    provider.Hasher
-}
-
-// LoadPlan loads what the plan for the desired names is made from in one round trip, and
-// with credentials set the API keys in another.
-func (q *Queries) LoadPlan(ctx context.Context, names []string, keys *dbcrypt.Ring, credentials bool) (plan Plan, err error) {
-	var batch pgx.Batch
-	var providers []listProvidersRow
-	var accepted []listAcceptedDriftsRow
-	var hashKeys [][]byte
-	collect(&batch, &providers, pgx.RowToStructByPos[listProvidersRow], listProviders, names)
-	collect(&batch, &accepted, pgx.RowToStructByPos[listAcceptedDriftsRow], listAcceptedDrifts, names)
-	collect(&batch, &plan.Types, pgx.RowTo[string], listProviderTypes)
-	collect(&batch, &hashKeys, pgx.RowTo[[]byte], readHashKey)
-	if err := q.send(ctx, &batch); err != nil {
-		return Plan{}, err
-	}
-	if plan.Hasher, err = hasherOf(hashKeys); err != nil {
-		return Plan{}, err
-	}
-	plan.Accepted = make(map[string]*drift.Acceptance, len(accepted))
-	for _, a := range accepted {
-		plan.Accepted[a.Provider] = acceptanceOf(&a.Kind, &a.EnvHash, &a.DbHash)
-	}
-	plan.Providers, err = q.rowsOf(ctx, providers, keys, credentials)
-	return plan, err
-}
 
 // Hasher returns what makes the hashes that are stored and published. The error says
 // how a key that is gone is made anew.

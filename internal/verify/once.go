@@ -6,22 +6,24 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/seed"
+	"provwatch/internal/store"
 )
 
 // Once compares the desired providers with the database once, and records nothing. Its
 // observations are the ones a running worker judges with the mode, and logs with
-// [drift.WarnCredentials].
+// [drift.WarnCredentials]. The keys decrypt the rows.
 //
-// It reads as a seed does: its caller may read the provider tables and what was accepted,
-// and nothing else, and the database need not have been migrated.
-func Once(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, mode drift.CredentialMode, logger *slog.Logger, options ...seed.Option) (seed.Plan, error) {
-	plan, err := seed.DryRun(ctx, pool, desired, mode.Compares(), options...)
+// The role needs the privilege to read the provider tables and what was accepted, and no
+// other one. The database need not have been migrated.
+func Once(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, keys *dbcrypt.Ring, mode drift.CredentialMode, logger *slog.Logger) (drift.Plan, error) {
+	stored, err := store.InspectStored(ctx, pool, provider.Names(desired), keys, mode.Compares())
 	if err != nil {
-		return seed.Plan{}, err
+		return drift.Plan{}, err
 	}
+	plan := drift.MakePlan(desired, stored, mode)
 	conditions := newConditions(logger)
 	for i := range plan.Steps {
 		o := &plan.Steps[i].Observation

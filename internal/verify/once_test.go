@@ -29,7 +29,7 @@ func TestOnceAgreesWithARunningWorker(t *testing.T) {
 			exec(t, pool, `UPDATE public.ai_providers SET settings = 'no JSON' WHERE name = 'unreadable'`)
 
 			var log strings.Builder
-			plan, err := verify.Once(t.Context(), pool, desired, mode, slog.New(slog.NewTextHandler(&log, nil)))
+			plan, err := verify.Once(t.Context(), pool, desired, nil, mode, slog.New(slog.NewTextHandler(&log, nil)))
 			require.NoError(t, err)
 			require.NoError(t, v.Verify(t.Context(), resync))
 			drifting, notComparable := map[drift.Kind]int{}, map[string]string{}

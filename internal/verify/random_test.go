@@ -21,7 +21,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/secret"
-	"provwatch/internal/seed"
+	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
 
@@ -203,9 +203,9 @@ func (w *randomWorld) accept() bool {
 
 // compare compares the provider again, with the keys of a worker.
 func (w *randomWorld) compare(worker int) drift.Observation {
-	plan, err := seed.MakePlan(w.Context(), w.pool, []provider.Desired{w.desired}, true, seed.WithKeys(w.rings[worker]))
+	stored, err := store.On(w.pool).LoadStored(w.Context(), []string{w.desired.Name}, w.rings[worker], true)
 	require.NoError(w, err)
-	return plan.Steps[0].Observation
+	return drift.MakePlan([]provider.Desired{w.desired}, stored, drift.AlertCredentials).Steps[0].Observation
 }
 
 // randomState is what is recorded of the provider.

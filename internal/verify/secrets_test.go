@@ -198,7 +198,7 @@ func TestAnAcceptedDeletionHoldsWhileItsRowCannotBeRead(t *testing.T) {
 		t.Helper()
 		plan, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.WithKeys(keys))
 		require.NoError(t, err)
-		require.True(t, plan.Steps[0].Accepted())
+		require.True(t, plan.Steps[0].IsAccepted())
 	}
 	seeds()
 

@@ -7,17 +7,31 @@ import (
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
+
+// DryRun returns the plan of a [Seed], for a database that need not have been migrated, and
+// writes nothing.
+func DryRun(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, options ...Option) (drift.Plan, error) {
+	o := optionsOf(options)
+	stored, err := store.InspectStored(ctx, pool, provider.Names(desired), o.keys, o.credentials.Compares())
+	if err != nil {
+		return drift.Plan{}, err
+	}
+	return drift.MakePlan(desired, stored, o.credentials), nil
+}
 
 // Refusal returns the error with which a [Seed] of the plan would fail because the
 // secrets of the database cannot be written, nil where it would not. Like [DryRun] it is
 // for a database that need not have been migrated, and writes nothing. What the role may
 // not read is no reason to refuse: a seed says which privilege it lacks. register says
 // that the seed would register a first key where it may.
-func (p Plan) Refusal(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, register bool) error {
+func Refusal(ctx context.Context, db store.DBTX, plan drift.Plan, keys *dbcrypt.Ring, register bool) error {
 	sealer, err := dryRunSealer(ctx, db, keys, register)
 	var pg *pgconn.PgError
 	switch {
@@ -25,11 +39,11 @@ func (p Plan) Refusal(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, re
 		return nil
 	case err != nil:
 		return err
-	case p.Err() != nil: // with which a seed fails before it writes
+	case DriftOf(plan) != nil: // with which a seed fails before it writes
 		return nil
 	}
-	for _, s := range p.Steps {
-		if s.Action != Insert {
+	for _, s := range plan.Steps {
+		if s.Action != drift.ActionInsert {
 			continue
 		}
 		if err := store.CheckSealing(sealer, s.Desired); err != nil {

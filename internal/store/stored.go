@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+)
+
+// LoadStored returns what the database has of the providers named, in one round trip, and
+// with credentials set their API keys in another. The keys decrypt the rows. The role needs
+// no privilege on what workers record.
+func (q *Queries) LoadStored(ctx context.Context, names []string, keys *dbcrypt.Ring, credentials bool) (drift.Stored, error) {
+	stored, err := q.loadStored(ctx, names, keys, credentials)
+	if err != nil {
+		return drift.Stored{}, fmt.Errorf("load providers, accepted drifts and the types that the database knows: %w", err)
+	}
+	return stored, nil
+}
+
+func (q *Queries) loadStored(ctx context.Context, names []string, keys *dbcrypt.Ring, credentials bool) (stored drift.Stored, err error) {
+	var batch pgx.Batch
+	var providers []listProvidersRow
+	var accepted []listAcceptedDriftsRow
+	var hashKeys [][]byte
+	collect(&batch, &providers, pgx.RowToStructByPos[listProvidersRow], listProviders, names)
+	collect(&batch, &accepted, pgx.RowToStructByPos[listAcceptedDriftsRow], listAcceptedDrifts, names)
+	collect(&batch, &stored.Types, pgx.RowTo[string], listProviderTypes)
+	collect(&batch, &hashKeys, pgx.RowTo[[]byte], readHashKey)
+	if err := q.send(ctx, &batch); err != nil {
+		return drift.Stored{}, err
+	}
+	if stored.Hasher, err = hasherOf(hashKeys); err != nil {
+		return drift.Stored{}, err
+	}
+	stored.Accepted = make(map[string]*drift.Acceptance, len(accepted))
+	for _, a := range accepted {
+		stored.Accepted[a.Provider] = acceptanceOf(&a.Kind, &a.EnvHash, &a.DbHash)
+	}
+	stored.Rows, err = q.rowsOf(ctx, providers, keys, credentials)
+	return stored, err
+}
+
+// migratedTypes are the labels of the enum that our migration makes where there
+// is none.
+var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)}
+
+// InspectStored is [Queries.LoadStored] in a read-only transaction, for a database that need
+// not have been migrated: tables that are not there count as empty ones.
+func InspectStored(ctx context.Context, pool *pgxpool.Pool, names []string, keys *dbcrypt.Ring, credentials bool) (stored drift.Stored, err error) {
+	readOnly := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, pool, readOnly, func(tx pgx.Tx) error {
+		q := On(tx)
+		found, err := q.InspectSchema(ctx)
+		if err != nil {
+			return fmt.Errorf("look at the schema: %w", err)
+		}
+		if found.Providers && found.ProviderKeys && found.AcceptedDrifts && found.HashKey {
+			stored, err = q.LoadStored(ctx, names, keys, credentials)
+			return err
+		}
+		stored = drift.Stored{Types: migratedTypes, Hasher: provider.NewRandomHasher()}
+		if !found.Providers || !found.ProviderKeys {
+			return nil
+		}
+		if stored.Rows, err = q.ListProviders(ctx, names, keys, credentials); err != nil {
+			return fmt.Errorf("load providers: %w", err)
+		}
+		if stored.Types, err = q.ListProviderTypes(ctx); err != nil {
+			return fmt.Errorf("look up the types that the database knows: %w", err)
+		}
+		return nil
+	})
+	return stored, err
+}
