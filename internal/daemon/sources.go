@@ -38,40 +38,32 @@ func (s *sources) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 		s.notifications.run(ctx, term, first, "", 0)
 		return
 	}
-	back := s.returns()
-	for ctx.Err() == nil {
-		began := time.Now()
+	for attempt := range s.returns().Attempts(ctx) {
 		err := s.wal.run(ctx, term, first)
 		if err == nil {
 			return
 		}
-		if time.Since(began) > maxReturn {
-			back.Reset()
-		}
+		wait, _ := attempt.Failed()
 		// Where notifications are the source already, that was an attempt to return to the
 		// WAL: what they have verified stands.
 		if s.leadership.currentSource() != NotifySource {
 			s.verifications.Verified(ctx, verify.Request{All: true}, err)
 		}
-		wait := back.Next()
 		if s.mode == AutoSource {
 			s.notifications.run(ctx, term, pubsub.SourceResync, err.Error(), wait)
+			attempt.Waited()
 			first = pubsub.SourceResync
 			continue
 		}
 		s.logger.ErrorContext(ctx, "the WAL cannot be read, retrying", "error", err, "retry_in", wait)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
 	}
 }
 
-// returns is how long to wait before the next attempt to read the WAL. Without another source the
-// worker is not ready meanwhile.
-func (s *sources) returns() *retry.Backoff {
+// returns is how to retry reading the WAL. A WAL that was read for long fails for the first
+// time in a row. Without another source the worker is not ready meanwhile.
+func (s *sources) returns() retry.Policy {
 	if s.mode == WALSource {
-		return retry.Policy{First: min(firstReturn, s.maxBackOff), Max: s.maxBackOff}.Backoff()
+		return retry.Policy{First: min(firstReturn, s.maxBackOff), Max: s.maxBackOff, Steady: maxReturn}
 	}
-	return retry.Policy{First: firstReturn, Max: maxReturn}.Backoff()
+	return retry.Policy{First: firstReturn, Max: maxReturn, Steady: maxReturn}
 }

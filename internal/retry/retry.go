@@ -101,11 +101,12 @@ type Attempt struct {
 	failed bool
 	wait   time.Duration
 	again  bool // another attempt follows
+	waited bool // the caller has spent the wait
 }
 
 func (a *Attempt) begin() {
 	a.tries++
-	a.began, a.failed, a.wait, a.again = time.Now(), false, 0, true
+	a.began, a.failed, a.wait, a.again, a.waited = time.Now(), false, 0, true, false
 }
 
 // Failed records that the attempt has failed. It returns how long the loop waits before
@@ -123,6 +124,10 @@ func (a *Attempt) Failed() (wait time.Duration, again bool) {
 	return a.wait, a.again
 }
 
+// Waited records that the caller has spent the wait of the failed attempt itself: the next
+// attempt follows at once.
+func (a *Attempt) Waited() { a.waited = true }
+
 // Reset makes the next failure the first in a row.
 func (a *Attempt) Reset() { a.backoff.Reset() }
 
@@ -130,6 +135,9 @@ func (a *Attempt) Reset() { a.backoff.Reset() }
 func (a *Attempt) sleep(ctx context.Context) bool {
 	if !a.failed {
 		a.backoff.Reset()
+		return ctx.Err() == nil
+	}
+	if a.waited {
 		return ctx.Err() == nil
 	}
 	timer := time.NewTimer(a.wait)

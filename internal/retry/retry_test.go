@@ -119,6 +119,39 @@ func TestAttempts(t *testing.T) {
 	})
 }
 
+// TestWaited has a caller that does something else during each second wait.
+func TestWaited(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var began []time.Duration
+		start := time.Now()
+		for attempt := range retry.Every(time.Hour).Attempts(t.Context()) {
+			began = append(began, time.Since(start))
+			wait, _ := attempt.Failed()
+			switch len(began) {
+			case 2, 4:
+				time.Sleep(wait / 2)
+				attempt.Waited()
+			case 5:
+				require.Equal(t, []time.Duration{0, 60 * time.Minute, 90 * time.Minute, 150 * time.Minute, 180 * time.Minute}, began)
+				return
+			}
+		}
+	})
+	t.Run("EndsWithTheContext", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := 0
+		for attempt := range retry.Every(time.Hour).Attempts(ctx) {
+			n++
+			attempt.Failed()
+			attempt.Waited()
+			cancel()
+		}
+		require.Equal(t, 1, n)
+	})
+}
+
 func TestFailuresInARow(t *testing.T) {
 	t.Parallel()
 	t.Run("StartOverAfterASteadyAttempt", func(t *testing.T) {
