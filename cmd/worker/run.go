@@ -34,14 +34,11 @@ func runCommand(f *flags) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			stopBy := deadlineAfter(ctx, f.shutdownTimeout)
-			// A SIGHUP during the boot is kept for when the watch begins.
-			reload := make(chan os.Signal, 1)
-			signal.Notify(reload, syscall.SIGHUP)
-			defer signal.Stop(reload)
 			service := systemd.New(logger)
 			// Until the end of the shutdown, which the watchdog covers as well.
 			serving, served := context.WithCancel(context.WithoutCancel(ctx))
 			defer served()
+			reload := hangups(serving)
 			token, err := f.httpToken()
 			if err != nil {
 				return err
@@ -90,6 +87,28 @@ func runCommand(f *flags) *cobra.Command {
 			return errors.Join(err, stop(stopping))
 		},
 	}
+}
+
+// hangups returns a channel that gets a value after a SIGHUP, until ctx ends. It keeps one
+// during the boot for when the watch begins.
+func hangups(ctx context.Context) <-chan struct{} {
+	signals, requests := make(chan os.Signal, 1), make(chan struct{}, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+			}
+			select {
+			case requests <- struct{}{}:
+			default: // one is on its way
+			}
+		}
+	}()
+	return requests
 }
 
 // httpToken reads --http-token-file.

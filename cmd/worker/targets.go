@@ -210,8 +210,15 @@ func (t *fileTarget) reading() []environment.Option {
 	return append(t.flags.reading(), environment.KeysFrom(os.Environ(), t.EncryptionKeysFile))
 }
 
-// options returns what the daemon runs. Each call reads the environment again.
-func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common daemon.Options) (daemon.Options, error) {
+// targetOpener is the [fleet.Opener] of a target.
+type targetOpener struct {
+	target *fileTarget
+	common daemon.Options // of all targets, with the sinks of this one
+}
+
+// Open implements [fleet.Opener]. Each call reads the environment again.
+func (o *targetOpener) Open(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
+	t := o.target
 	readEnvironment := withReaders(t.environment, t.EnvFile)
 	environment, err := readEnvironment()
 	if err != nil {
@@ -227,11 +234,11 @@ func (t *fileTarget) options(ctx context.Context, logger *slog.Logger, common da
 			return daemon.Options{}, err
 		}
 	}
-	o, err := t.flags.daemonOptions(common)
-	o.Site = t.site()
-	o.Environment, o.ReadEnvironment, o.Database = environment, readEnvironment, database
-	o.Keys = dbcrypt.NewRing(environment.Keys)
-	return o, err
+	options, err := t.flags.daemonOptions(o.common)
+	options.Site = t.site()
+	options.Environment, options.ReadEnvironment, options.Database = environment, readEnvironment, database
+	options.Keys = dbcrypt.NewRing(environment.Keys)
+	return options, err
 }
 
 // daemonOptions adds to options what the flags say of a database's daemon.
@@ -253,7 +260,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 }
 
 // runTargets is "worker run" with --config.
-func (f *flags) runTargets(ctx context.Context, serving daemon.Serving, common daemon.Options, reload <-chan os.Signal) error {
+func (f *flags) runTargets(ctx context.Context, serving daemon.Serving, common daemon.Options, reload <-chan struct{}) error {
 	read, err := f.readTargets()
 	if err != nil {
 		return err
@@ -267,9 +274,7 @@ func (f *flags) runTargets(ctx context.Context, serving daemon.Serving, common d
 		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err
 		}
-		target := fleet.Target{Name: t.Name, Open: func(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
-			return t.options(ctx, logger, common)
-		}}
+		target := fleet.Target{Name: t.Name, Opener: &targetOpener{target: t, common: common}}
 		if t.database != nil {
 			target.Server = serverOf(t.database)
 		}

@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"provwatch/internal/daemon"
 )
 
 // TestTargetsOfOneDatabase has files that are read when a target starts, and a database that
@@ -35,7 +33,7 @@ targets:
 	targets, err := f.readTargets()
 	require.NoError(t, err)
 	open := func(i int) error {
-		_, err := targets[i].options(t.Context(), slog.New(slog.DiscardHandler), daemon.Options{})
+		_, err := (&targetOpener{target: &targets[i]}).Open(t.Context(), slog.New(slog.DiscardHandler))
 		return err
 	}
 	require.NoError(t, open(1))

@@ -15,7 +15,6 @@ package daemon
 import (
 	"context"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -70,7 +69,7 @@ func New(version string, metrics *observe.Metrics, service *systemd.Service, log
 //
 // The error is a [*seed.DriftError], [*postgres.UnreachableError], [*schema.UnusableError],
 // or another failure of the boot; once the boot is done Run never fails.
-func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
+func Run(ctx context.Context, o Options, reload <-chan struct{}) error {
 	metrics := observe.NewMetrics(o.Version)
 	d := New(o.Version, metrics, o.Serving.Systemd, o.Logger, nil)
 	server, err := o.Serving.Listen(ctx, metrics, d, o.Logger)
@@ -92,7 +91,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 
 // Run boots, runs until ctx ends, and stops. Its error is that of the boot, or why the run
 // has ended by itself, where a supervisor runs it again.
-func (d *Daemon) Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
+func (d *Daemon) Run(ctx context.Context, o Options, reload <-chan struct{}) error {
 	o.Logger = d.logger
 	d.page.boot(o)
 	return o.Site.Error(d.run(ctx, o, d.next(), reload))
@@ -110,7 +109,7 @@ func (d *Daemon) next() exposure {
 }
 
 // run is [Daemon.Run] with what shows this run.
-func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-chan os.Signal) error {
+func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-chan struct{}) error {
 	shown.metrics.loaded(nil)
 	checking, stopChecking := context.WithCancel(ctx)
 	var check conc.WaitGroup

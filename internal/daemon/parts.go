@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"os"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -124,7 +123,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 
 // run runs the goroutines of a run until ctx ends and all of them have, and then returns
 // nil. Its error is why the run has ended before.
-func (p *parts) run(parent context.Context, reload <-chan os.Signal) error {
+func (p *parts) run(parent context.Context, reload <-chan struct{}) error {
 	ctx, end := context.WithCancelCause(postgres.Bounded(parent, statementLimits*p.options.AnswerTimeout))
 	defer end(nil)
 	supervised := p.supervisor != nil

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -43,9 +42,9 @@ type reloader struct {
 	fileVariables int
 }
 
-// run reloads at each signal, until ctx ends. It retries while the database is away, since
-// no second signal comes for that.
-func (r *reloader) run(ctx context.Context, reload <-chan os.Signal) {
+// run reloads at each request, until ctx ends. It retries while the database is away, since
+// no second request comes for that.
+func (r *reloader) run(ctx context.Context, reload <-chan struct{}) {
 	// Here, so that the start does not wait for it.
 	r.warnOfUnserved(ctx)
 	var retry <-chan time.Time

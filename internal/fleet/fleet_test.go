@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,6 +40,20 @@ func (p panicking) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// panickingBoot is a target that panics when it is opened.
+type panickingBoot struct{}
+
+func (panickingBoot) Open(context.Context, *slog.Logger) (daemon.Options, error) {
+	panic("in the boot")
+}
+
+// fixedOptions is a target that runs with the same options each time.
+type fixedOptions struct{ options daemon.Options }
+
+func (f fixedOptions) Open(context.Context, *slog.Logger) (daemon.Options, error) {
+	return f.options, nil
+}
+
 // TestAPanicInATargetIsItsErrorAndItIsTriedAgain has one that panics in its boot,
 // and one that does so on a goroutine of its watch.
 func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
@@ -50,18 +63,16 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 	handler := panicking{slog.DiscardHandler, &atomic.Int32{}, make(chan string, 1000)}
 	stopBy := func() time.Time { return time.Now().Add(waittest.Patience) }
 	targets := []Target{
-		{Name: "boot", Open: func(context.Context, *slog.Logger) (daemon.Options, error) { panic("in the boot") }},
-		{Name: "watch", Open: func(context.Context, *slog.Logger) (daemon.Options, error) {
-			return daemon.Options{Database: database, Keys: keys, ConnectTimeout: waittest.Patience, Migrate: schema.Auto, Source: daemon.NotifySource,
-				CredentialDrift: drift.IgnoreCredentials, Resync: time.Hour, MaxBackOff: time.Second, ProbeInterval: time.Minute, AnswerTimeout: time.Minute, TakeOverAfter: time.Minute, StopBy: stopBy}, nil
-		}},
+		{Name: "boot", Opener: panickingBoot{}},
+		{Name: "watch", Opener: fixedOptions{daemon.Options{Database: database, Keys: keys, ConnectTimeout: waittest.Patience, Migrate: schema.Auto, Source: daemon.NotifySource,
+			CredentialDrift: drift.IgnoreCredentials, Resync: time.Hour, MaxBackOff: time.Second, ProbeInterval: time.Minute, AnswerTimeout: time.Minute, TakeOverAfter: time.Minute, StopBy: stopBy}}},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	f := newFleet(targets, nil, "test", slog.New(handler))
 	go func() {
 		defer close(ended)
-		f.run(ctx, make(chan os.Signal))
+		f.run(ctx, make(chan struct{}))
 	}()
 	counts := map[string]int{}
 	for counts["ready"] == 0 {
@@ -70,7 +81,7 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 	require.GreaterOrEqual(t, counts["a part of the worker has panicked"], 2)
 	require.EqualValues(t, 2, handler.ready.Load())
 	waittest.Until(t, func() bool {
-		_, err := f.Ready()
+		_, err := f.roster.Ready()
 		return err != nil && err.Error() == "target boot: a part of the worker has panicked; the log has its stack"
 	}, "readiness names the target that is not ready, and no other")
 	cancel()
@@ -79,14 +90,14 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 
 func TestATargetThatHangsInItsBootDoesNotKeepTheOthersOfItsServerWaiting(t *testing.T) {
 	t.Parallel()
-	f := &fleet{turns: map[string]chan struct{}{"x": make(chan struct{}, 1)}, turnTime: 20 * time.Millisecond}
-	done, err := f.turn(t.Context(), "x")
+	boots := &turns{byServer: map[string]chan struct{}{"x": make(chan struct{}, 1)}, limit: 20 * time.Millisecond}
+	done, err := boots.take(t.Context(), "x")
 	require.NoError(t, err)
-	second, err := f.turn(t.Context(), "x") // once the first one's time is over
+	second, err := boots.take(t.Context(), "x") // once the first one's time is over
 	require.NoError(t, err)
 	done()
 	second() // which gives back one turn, and no more than that
-	third, err := f.turn(t.Context(), "x")
+	third, err := boots.take(t.Context(), "x")
 	require.NoError(t, err)
 	third()
 }
@@ -94,6 +105,6 @@ func TestATargetThatHangsInItsBootDoesNotKeepTheOthersOfItsServerWaiting(t *test
 func TestReadinessNamesEachTargetThatIsNotReady(t *testing.T) {
 	f := newFleet([]Target{{Name: "a"}, {Name: "b"}}, nil, "test", slog.New(slog.DiscardHandler))
 	f.targets[1].daemon.Failed(errors.New("no database"))
-	_, err := f.Ready()
+	_, err := f.roster.Ready()
 	require.EqualError(t, err, "target a: booting\ntarget b: no database")
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/sourcegraph/conc/panics"
 
 	"provwatch/internal/daemon"
+	"provwatch/internal/observe"
 	"provwatch/internal/retry"
 )
 
@@ -25,19 +25,27 @@ type Target struct {
 	Name string // unique
 	// Server is equal for targets that share a server; they boot a few at a time.
 	Server string
-	// Open returns what to run, before each run: it reads what can have changed. The
-	// Serving and Logger of its options do not count.
-	Open func(ctx context.Context, logger *slog.Logger) (daemon.Options, error)
+	// Opener opens the target for each run.
+	Opener Opener
+}
+
+// Opener opens one target. The goroutine of the target calls it before each run.
+type Opener interface {
+	// Open reads what can have changed, and returns what to run. The Serving and Logger of
+	// the options do not count.
+	Open(ctx context.Context, logger *slog.Logger) (daemon.Options, error)
 }
 
 // target is a target while it runs, and between runs. It supervises its daemon, on a
 // goroutine of its own.
 type target struct {
-	spec   Target
-	fleet  *fleet
-	daemon *daemon.Daemon
-	logger *slog.Logger
-	reload chan os.Signal
+	spec    Target
+	daemon  *daemon.Daemon
+	roster  *roster
+	metrics *observe.Targets
+	turns   *turns
+	logger  *slog.Logger
+	reload  chan struct{}
 
 	endTurn func() // ends the turn to boot, of the target's goroutine
 }
@@ -45,39 +53,30 @@ type target struct {
 // Booted implements [daemon.Supervisor].
 func (t *target) Booted() {
 	t.endTurn()
-	t.fleet.metrics.Up(t.spec.Name)
+	t.metrics.Up(t.spec.Name)
 }
 
 // Describe implements [daemon.Supervisor].
-func (t *target) Describe() { t.fleet.describe() }
+func (t *target) Describe() { t.roster.describe() }
 
 // run runs the daemon again after each failure until ctx ends.
 func (t *target) run(ctx context.Context) {
-	back := retry.Policy{First: firstTargetRetry, Max: maxTargetRetry}.Backoff()
-	for {
-		began := time.Now()
+	// A target that ran for long fails for the first time in a row. A reload ends the wait.
+	policy := retry.Policy{First: firstTargetRetry, Max: maxTargetRetry, Steady: maxTargetRetry, Wake: t.reload}
+	for attempt := range policy.Attempts(ctx) {
 		err := t.try(ctx)
 		t.daemon.Ended()
-		t.fleet.metrics.Down(t.spec.Name, ctx.Err() == nil)
+		t.metrics.Down(t.spec.Name, ctx.Err() == nil)
 		if ctx.Err() != nil {
 			if err != nil && !errors.Is(err, ctx.Err()) {
 				t.logger.WarnContext(ctx, "the target has failed while it was stopped", "error", err)
 			}
 			return
 		}
-		if time.Since(began) > maxTargetRetry {
-			back.Reset()
-		}
-		wait := back.Next()
+		wait, _ := attempt.Failed()
 		t.logger.ErrorContext(ctx, "the target has failed, retrying", "error", err, "retry_in", wait)
 		t.daemon.Failed(err)
-		t.fleet.describe()
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.reload:
-		case <-time.After(wait):
-		}
+		t.roster.describe()
 	}
 }
 
@@ -101,13 +100,13 @@ func (t *target) try(ctx context.Context) (err error) {
 
 // boot waits for a turn, reads what to run and runs the daemon.
 func (t *target) boot(ctx context.Context) error {
-	done, err := t.fleet.turn(ctx, t.spec.Server)
+	done, err := t.turns.take(ctx, t.spec.Server)
 	if err != nil {
 		return err
 	}
 	defer done()
 	t.endTurn = done
-	o, err := t.spec.Open(ctx, t.logger)
+	o, err := t.spec.Opener.Open(ctx, t.logger)
 	if err != nil {
 		return err
 	}
