@@ -321,7 +321,7 @@ func testStandbyCostsLittle(t *testing.T) {
 			turn       = "name: StandBy "
 			probe      = "name: NotificationQueueUsage "
 			scan       = "The same of the rows of the names given."
-			privileges = "name: ListMissingPrivileges "
+			privileges = "name: listMissingPrivileges "
 			ping       = "-- ping"
 		)
 		all := func() []string {

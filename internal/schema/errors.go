@@ -80,3 +80,9 @@ func unusableByOthers(doing string, err error, lacks string, by remedy.Remedy) e
 	denied := remedy.Problem("cannot "+doing+" ("+lacks+"; or run ", by, " as the owner)")
 	return &UnusableError{Err: fmt.Errorf("%w: %w", denied, err)}
 }
+
+// IsDenied reports whether the server denied a privilege.
+func IsDenied(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege
+}

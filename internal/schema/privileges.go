@@ -7,9 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/store"
 )
@@ -171,9 +169,6 @@ func (m missingPrivileges) err() error {
 		m.role, strings.Join(m.use.groups(), " and "), strings.Join(m.statements, "\n"))}
 }
 
-// rowSecurity is in the place of a privilege where policies can hide rows of a table.
-const rowSecurity = "row security"
-
 // CheckPrivileges returns an [*UnusableError] that holds the GRANT statements
 // that the role lacks for a use, or what to do about row level security that applies
 // to it. Tables that are not there are passed over.
@@ -198,48 +193,30 @@ func Explain(ctx context.Context, db store.DBTX, use Use, err error) error {
 	return err
 }
 
-// IsDenied reports whether the server denied a privilege.
-func IsDenied(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == pgerrcode.InsufficientPrivilege
-}
-
 func findMissingPrivileges(ctx context.Context, db store.DBTX, use Use) (missingPrivileges, error) {
-	var asked store.ListMissingPrivilegesParams
-	ask := func(p privilege, column string) {
-		asked.Schemas = append(asked.Schemas, p.schema)
-		asked.Tables = append(asked.Tables, p.table)
-		asked.Columns = append(asked.Columns, column)
-		asked.Privileges = append(asked.Privileges, p.action)
-	}
+	var wanted []store.Privilege
 	for _, p := range privileges {
-		switch {
-		case p.uses&use == 0:
-		case len(p.columns) == 0:
-			ask(p, "")
-		default:
-			for _, column := range p.columns {
-				ask(p, column)
-			}
+		if p.uses&use != 0 {
+			wanted = append(wanted, p.each()...)
 		}
 	}
-	if len(asked.Schemas) == 0 {
+	if len(wanted) == 0 {
 		return missingPrivileges{}, nil
 	}
-	missing, err := store.On(db).ListMissingPrivileges(ctx, asked)
+	missing, err := store.On(db).ListMissingPrivileges(ctx, wanted)
 	if err != nil {
 		return missingPrivileges{}, fmt.Errorf("look at the role's privileges: %w", err)
 	}
 	found := missingPrivileges{use: use}
 	for _, row := range missing {
-		if row.Privilege == rowSecurity {
+		if row.Action == store.RowSecurity {
 			found.role = row.Role
-			found.secured = append(found.secured, row.TableName)
+			found.secured = append(found.secured, row.Table)
 		}
 	}
 	slices.Sort(found.secured)
 	for _, p := range privileges {
-		var of []store.ListMissingPrivilegesRow
+		var of []store.MissingPrivilege
 		for _, row := range missing {
 			if p.uses&use != 0 && p.covers(row) {
 				of = append(of, row)
@@ -258,18 +235,29 @@ func findMissingPrivileges(ctx context.Context, db store.DBTX, use Use) (missing
 	return found, nil
 }
 
+// each returns the privilege on the table, or on each of the columns.
+func (p privilege) each() (list []store.Privilege) {
+	if len(p.columns) == 0 {
+		return []store.Privilege{{Schema: p.schema, Table: p.table, Action: p.action}}
+	}
+	for _, column := range p.columns {
+		list = append(list, store.Privilege{Schema: p.schema, Table: p.table, Column: column, Action: p.action})
+	}
+	return list
+}
+
 // covers reports whether the privilege is the one that is missing, or has it as a
 // column: there can be several on a table, on other columns for other uses.
-func (p privilege) covers(row store.ListMissingPrivilegesRow) bool {
-	if row.OfProviders != (p.schema == "") || row.TableName != p.table || row.Privilege != p.action {
+func (p privilege) covers(row store.MissingPrivilege) bool {
+	if row.OfProviders != (p.schema == "") || row.Table != p.table || row.Action != p.action {
 		return false
 	}
-	return row.ColumnName == "" && len(p.columns) == 0 || slices.Contains(p.columns, row.ColumnName)
+	return row.Column == "" && len(p.columns) == 0 || slices.Contains(p.columns, row.Column)
 }
 
 // grant returns the statement that grants what is missing of a privilege.
-func (p privilege) grant(missing []store.ListMissingPrivilegesRow) string {
-	schema, role := missing[0].SchemaName, pgx.Identifier{missing[0].Role}.Sanitize()
+func (p privilege) grant(missing []store.MissingPrivilege) string {
+	schema, role := missing[0].Schema, pgx.Identifier{missing[0].Role}.Sanitize()
 	if p.table == "" {
 		return fmt.Sprintf("GRANT %s ON SCHEMA %s TO %s;", p.action, schema, role)
 	}
@@ -279,7 +267,7 @@ func (p privilege) grant(missing []store.ListMissingPrivilegesRow) string {
 	columns := ""
 	if len(p.columns) > 0 {
 		names := slices.DeleteFunc(slices.Clone(p.columns), func(column string) bool {
-			return !slices.ContainsFunc(missing, func(row store.ListMissingPrivilegesRow) bool { return row.ColumnName == column })
+			return !slices.ContainsFunc(missing, func(row store.MissingPrivilege) bool { return row.Column == column })
 		})
 		columns = " (" + strings.Join(names, ", ") + ")"
 	}

@@ -32,7 +32,7 @@ var roles = map[string]struct {
 }
 
 var (
-	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "ListMissingPrivileges"}
+	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "listMissingPrivileges"}
 	sealing = []string{"inspectKeyTable", "listKeys", "listOfFormerKeyset"}
 	seeding = []string{
 		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "listProviders", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",

@@ -9,11 +9,12 @@ import (
 	"context"
 )
 
-const listMissingPrivileges = `-- name: ListMissingPrivileges :many
+const listMissingPrivileges = `-- name: listMissingPrivileges :many
 WITH wanted AS (
     SELECT
-        unnest($1::text[]) AS schema_name, unnest($2::text[]) AS table_name,
-        unnest($3::text[]) AS column_name, unnest($4::text[]) AS privilege
+        (p ->> 'schema_name')::text AS schema_name, (p ->> 'table_name')::text AS table_name,
+        (p ->> 'column_name')::text AS column_name, (p ->> 'privilege')::text AS privilege
+    FROM jsonb_array_elements($1::jsonb) AS p
 )
 SELECT
     current_user::text AS role, quote_ident(n.nspname)::text AS schema_name, (wanted.schema_name = '')::boolean AS of_providers,
@@ -37,14 +38,7 @@ JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.tabl
 WHERE row_security_active(c.oid)
 `
 
-type ListMissingPrivilegesParams struct {
-	Schemas    []string
-	Tables     []string
-	Columns    []string
-	Privileges []string
-}
-
-type ListMissingPrivilegesRow struct {
+type listMissingPrivilegesRow struct {
 	Role        string
 	SchemaName  string
 	OfProviders bool
@@ -58,20 +52,16 @@ type ListMissingPrivilegesRow struct {
 // is empty too. The empty schema is that of the provider tables. What is not there is
 // passed over. A table whose rows policies can hide from the role is one with the
 // privilege "row security", by its qualified name: a standby has one statement for all.
-func (q *Queries) ListMissingPrivileges(ctx context.Context, arg ListMissingPrivilegesParams) ([]ListMissingPrivilegesRow, error) {
-	rows, err := q.db.Query(ctx, listMissingPrivileges,
-		arg.Schemas,
-		arg.Tables,
-		arg.Columns,
-		arg.Privileges,
-	)
+// sqlc does not know the columns of jsonb_to_recordset here.
+func (q *Queries) listMissingPrivileges(ctx context.Context, privileges []byte) ([]listMissingPrivilegesRow, error) {
+	rows, err := q.db.Query(ctx, listMissingPrivileges, privileges)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListMissingPrivilegesRow
+	var items []listMissingPrivilegesRow
 	for rows.Next() {
-		var i ListMissingPrivilegesRow
+		var i listMissingPrivilegesRow
 		if err := rows.Scan(
 			&i.Role,
 			&i.SchemaName,

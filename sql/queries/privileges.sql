@@ -1,13 +1,15 @@
--- name: ListMissingPrivileges :many
+-- name: listMissingPrivileges :many
 -- Which of the privileges the role lacks: on a column, on a table where the
 -- column is empty, on the function of that name for EXECUTE, on a schema where the table
 -- is empty too. The empty schema is that of the provider tables. What is not there is
 -- passed over. A table whose rows policies can hide from the role is one with the
 -- privilege "row security", by its qualified name: a standby has one statement for all.
+-- sqlc does not know the columns of jsonb_to_recordset here.
 WITH wanted AS (
     SELECT
-        unnest(@schemas::text[]) AS schema_name, unnest(@tables::text[]) AS table_name,
-        unnest(@columns::text[]) AS column_name, unnest(@privileges::text[]) AS privilege
+        (p ->> 'schema_name')::text AS schema_name, (p ->> 'table_name')::text AS table_name,
+        (p ->> 'column_name')::text AS column_name, (p ->> 'privilege')::text AS privilege
+    FROM jsonb_array_elements(@privileges::jsonb) AS p
 )
 SELECT
     current_user::text AS role, quote_ident(n.nspname)::text AS schema_name, (wanted.schema_name = '')::boolean AS of_providers,
