@@ -13,6 +13,10 @@ import (
 	sqlfiles "provwatch/sql"
 )
 
+// versionTable is where goose keeps the versions applied.
+const versionTable = "provwatch.schema_migrations"
+
+// newProvider returns what applies the migrations that a database lacks.
 func newProvider(db *sql.DB, status Status, tables *postgres.Tables) (*goose.Provider, error) {
 	versions, err := database.NewStore(database.DialectPostgres, versionTable)
 	if err != nil {

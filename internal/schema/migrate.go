@@ -1,14 +1,17 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/postgres"
 	"provwatch/internal/remedy"
+	"provwatch/internal/retry"
 	"provwatch/internal/store"
 	sqlfiles "provwatch/sql"
 )
@@ -45,6 +48,19 @@ func migrateUnderLock(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfi
 	}
 	after, err = inspect(ctx, conn)
 	return before, after, err
+}
+
+// migrateOnceUnlocked retries for a while when a transaction of the gateway locks a provider
+// table. All attempts are one wait for what the schema lacks.
+func (m *migration) migrateOnceUnlocked(ctx context.Context, lacks []string, needs Needs) (err error) {
+	defer m.activity.BeginRetried("the migration ("+strings.Join(lacks, ", ")+")", m.pid)()
+	for attempt := range (retry.Policy{Within: m.limits.total}).Attempts(ctx) {
+		if err = m.migrate(ctx, needs); !isLockTimeout(err) {
+			return err
+		}
+		attempt.Failed()
+	}
+	return cmp.Or(context.Cause(ctx), err)
 }
 
 // migrate changes what the schema lacks.

@@ -1,12 +1,10 @@
 package schema
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgerrcode"
@@ -17,8 +15,11 @@ import (
 
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
-	"provwatch/internal/retry"
 )
+
+// Lock is the id of the advisory lock that puts migrations in turn, held by the
+// session: the ASCII bytes "pwschema".
+const Lock int64 = 0x7077736368656d61
 
 // lockLimits are how long a migration waits for a lock on a busy provider table.
 type lockLimits struct {
@@ -66,19 +67,6 @@ func (m *migration) identify(ctx context.Context) error {
 }
 
 func (m *migration) close() { _ = m.db.Close() }
-
-// migrateOnceUnlocked retries for a while when a transaction of the gateway locks a provider
-// table. All attempts are one wait for what the schema lacks.
-func (m *migration) migrateOnceUnlocked(ctx context.Context, lacks []string, needs Needs) (err error) {
-	defer m.activity.BeginRetried("the migration ("+strings.Join(lacks, ", ")+")", m.pid)()
-	for attempt := range (retry.Policy{Within: m.limits.total}).Attempts(ctx) {
-		if err = m.migrate(ctx, needs); !isLockTimeout(err) {
-			return err
-		}
-		attempt.Failed()
-	}
-	return cmp.Or(context.Cause(ctx), err)
-}
 
 func isLockTimeout(err error) bool {
 	var refused *pgconn.PgError

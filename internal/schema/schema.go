@@ -14,10 +14,6 @@ import (
 	"provwatch/internal/remedy"
 )
 
-// Lock is the id of the advisory lock that puts migrations in turn, held by the
-// session: the ASCII bytes "pwschema".
-const Lock int64 = 0x7077736368656d61
-
 // Mode says what to do about a schema that is not up to date.
 type Mode string
 
@@ -27,29 +23,6 @@ const (
 	Check Mode = "check" // fail if it is not up to date
 	Off   Mode = "off"   // fail only if it cannot be used at all
 )
-
-const (
-	// versionTable is where goose keeps the versions applied.
-	versionTable = "provwatch.schema_migrations"
-	// providerTables is the version of the migration that makes the gateway's
-	// own tables. It is left out where another program has made them.
-	providerTables = 1
-	// columnLists is the server version that has column lists of publications.
-	columnLists = 150000
-	// triggers is how many triggers sql/statements/triggers.sql makes.
-	triggers = 8
-	// removalLockTimeout keeps the removal of triggers from making writers wait behind it.
-	removalLockTimeout = "100ms"
-)
-
-// Needs says what the worker needs beside the tables: it is notified by triggers,
-// or reads the WAL through a publication, and its role has the privileges for a
-// use, zero for none in particular.
-type Needs struct {
-	Triggers    bool
-	Publication bool
-	Use         Use
-}
 
 // Ensure does what mode says, and then makes sure of the role's privileges. The
 // schema is looked at through the pool; what is migrated is so by a connection of

@@ -14,6 +14,25 @@ import (
 	sqlfiles "provwatch/sql"
 )
 
+const (
+	// providerTables is the version of the migration that makes the gateway's
+	// own tables. It is left out where another program has made them.
+	providerTables = 1
+	// columnLists is the server version that has column lists of publications.
+	columnLists = 150000
+	// triggers is how many triggers sql/statements/triggers.sql makes.
+	triggers = 8
+)
+
+// Needs says what the worker needs beside the tables: it is notified by triggers,
+// or reads the WAL through a publication, and its role has the privileges for a
+// use, zero for none in particular.
+type Needs struct {
+	Triggers    bool
+	Publication bool
+	Use         Use
+}
+
 // Status says what the database has and lacks.
 type Status struct {
 	// Foreign reports whether another program made the provider tables.

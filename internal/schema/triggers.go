@@ -11,6 +11,9 @@ import (
 	sqlfiles "provwatch/sql"
 )
 
+// removalLockTimeout keeps the removal of triggers from making writers wait behind it.
+const removalLockTimeout = "100ms"
+
 // TriggerState says whether our triggers notify of the changes to the provider tables.
 type TriggerState int
 
