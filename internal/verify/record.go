@@ -2,10 +2,18 @@ package verify
 
 import (
 	"context"
+	"errors"
 
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
+
+// maxRaces bounds how often the worker reads again because another one has recorded something
+// since.
+const maxRaces = 10
+
+// errRace says that other workers keep recording.
+var errRace = errors.New("record drift: another worker keeps recording")
 
 // Recorded is what was written of a verification or of the WAL. It is announced once its
 // transaction has committed.

@@ -25,6 +25,28 @@ type server struct {
 	timeline int32
 }
 
+// TakeOver prepares for following another worker, whose environment may have named other
+// providers. What is recorded from now on is of the term, and refused when there is a
+// later one. Where the sequence of alerts was rewound since, it begins an epoch, with an
+// alert from the source. No verification is under way meanwhile.
+func (v *Verifier) TakeOver(ctx context.Context, term int64, source pubsub.Source) error {
+	// After a restore the generation can be equal to the known one, and the recorded states
+	// differ.
+	v.baseline.forget()
+	v.sequence.begin(term)
+	_, err := v.Hasher(ctx)
+	if err == nil {
+		err = v.findGaps(ctx)
+	}
+	if err == nil {
+		err = v.takeCounter(ctx, source)
+	}
+	if err != nil {
+		return fmt.Errorf("take over from another worker: %w", err)
+	}
+	return nil
+}
+
 // takeCounter makes the epoch that of the database, and begins another where the sequence
 // was rewound.
 func (v *Verifier) takeCounter(ctx context.Context, source pubsub.Source) error {

@@ -10,9 +10,18 @@ import (
 	"github.com/google/uuid"
 
 	"provwatch/internal/drift"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
+)
+
+const (
+	// fullTimeout is [hintedTimeout] of a verification of everything.
+	fullTimeout = 2 * time.Minute
+	// chunk is how many providers are read and recorded at a time, so that neither memory
+	// nor the time that a row of ours is locked grows with them.
+	chunk = 2000
 )
 
 // verification is one run over what a request covers, of one goroutine. It compares with
@@ -24,12 +33,59 @@ type verification struct {
 	term        int64
 }
 
-var (
-	// errRace says that other workers keep recording.
-	errRace = errors.New("record drift: another worker keeps recording")
-	// errReplaced is returned when a reload has replaced the environment of a verification.
-	errReplaced = errors.New("the environment was replaced meanwhile")
-)
+// errReplaced is returned when a reload has replaced the environment of a verification.
+var errReplaced = errors.New("the environment was replaced meanwhile")
+
+// Verify does one verification. Its alerts are durable and published when it returns nil;
+// after an error the same request may be verified again, and no alert is published twice.
+func (v *Verifier) Verify(ctx context.Context, request Request) error {
+	return v.measure(ctx, request.All, func(ctx context.Context, run *verification) error { return run.verify(ctx, request) })
+}
+
+// measure does a verification, bounded in time, and measures it.
+func (v *Verifier) measure(ctx context.Context, all bool, do func(context.Context, *verification) error) error {
+	scope, limit := Hinted, v.answerWithin
+	if all {
+		scope, limit = Full, fullTimeout
+	}
+	start := time.Now()
+	err := v.current(ctx, limit, do)
+	v.metrics.Verified(scope, time.Since(start), err)
+	return err
+}
+
+// current does a verification, again while a reload replaces its environment. Each round
+// may take the limit, and each of its statements all of that time.
+func (v *Verifier) current(ctx context.Context, limit time.Duration, do func(context.Context, *verification) error) error {
+	for {
+		if err := v.round(ctx, limit, do); !errors.Is(err, errReplaced) {
+			return err
+		}
+	}
+}
+
+func (v *Verifier) round(ctx context.Context, limit time.Duration, do func(context.Context, *verification) error) error {
+	ctx, cancel := context.WithTimeout(postgres.Bounded(ctx, limit), limit)
+	defer cancel()
+	run, err := v.begin(ctx)
+	if err != nil {
+		return fmt.Errorf("verify providers: %w", err)
+	}
+	return do(ctx, run)
+}
+
+// begin begins a verification with the present environment, hashes and term.
+func (v *Verifier) begin(ctx context.Context) (*verification, error) {
+	hasher := v.hasher.Load()
+	if hasher == nil {
+		read, err := v.Hasher(ctx)
+		if err != nil {
+			return nil, err
+		}
+		hasher = &read
+	}
+	return &verification{v: v, environment: v.environment.Load(), hasher: *hasher, term: v.sequence.currentTerm()}, nil
+}
 
 // verify reads what the request covers, and records what is news.
 func (r *verification) verify(ctx context.Context, request Request) error {
