@@ -90,3 +90,26 @@ func (c *cursor) checkOwned(ctx context.Context, db store.DBTX) error {
 	}
 	return nil
 }
+
+// Register makes the cursors of sinks that are new: at the end of the streams,
+// unless they are to begin at the start. It is called before the seed, so that
+// what the seed writes is delivered.
+func Register(ctx context.Context, db store.DBTX, o Options) error {
+	for _, s := range o.Sinks {
+		for _, stream := range s.Streams() {
+			if err := register(ctx, db, o, s, stream); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// register makes the cursor of one sink and stream, unless there is one.
+func register(ctx context.Context, db store.DBTX, o Options, s Sink, stream Stream) error {
+	err := store.On(db).RegisterSink(ctx, store.RegisterSinkParams{Sink: s.Name(), Stream: string(stream), FromStart: o.FromStart})
+	if err != nil {
+		return fmt.Errorf("register sink %s: %w", s.Name(), err)
+	}
+	return nil
+}

@@ -34,7 +34,7 @@ func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursor(t *testing.T) {
 	c.expect(Drift, "missing a", "missing b")
 
 	// What it still has under way moves no cursor, back or ahead, and makes no dead letter.
-	former := newDelivery(runner, newWebhook(t, c.server.URL), Drift)
+	former := newDelivery(runner.shared, newWebhook(t, c.server.URL), Drift)
 	require.NoError(t, former.start(t.Context()))
 	_, err := f.pool.Exec(t.Context(), `UPDATE provwatch.sink_cursors SET seq = 3, moved_at = clock_timestamp() WHERE stream = 'drift'`)
 	require.NoError(t, err)
@@ -42,7 +42,7 @@ func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursor(t *testing.T) {
 		former.cursor.seq = seq
 		require.ErrorIs(t, former.save(t.Context()), errCursorMoved)
 	}
-	require.ErrorIs(t, former.bury(t.Context(), &item{Event: Event{Seq: 3, Provider: "a"}}, context.Canceled, 1), errCursorMoved)
+	require.ErrorIs(t, former.deadLetters.bury(t.Context(), &former.cursor, Event{Seq: 3, Provider: "a"}, context.Canceled, 1), errCursorMoved)
 	require.EqualValues(t, 3, f.cursor("webhook", Drift))
 	require.Empty(t, f.letters())
 }
@@ -58,7 +58,7 @@ func TestACursorOfAFormerEpochIsNotMoved(t *testing.T) {
 	runner, stop := f.run(time.Hour, newWebhook(t, c.server.URL))
 	eventually(t, func() bool { return f.cursor("webhook", Drift) == 2 }, "the cursor is at the end")
 	stop()
-	former := newDelivery(runner, newWebhook(t, c.server.URL), Drift)
+	former := newDelivery(runner.shared, newWebhook(t, c.server.URL), Drift)
 	require.NoError(t, former.start(t.Context()))
 	former.cursor.seq = 4
 
@@ -73,7 +73,7 @@ func TestACursorOfAFormerEpochIsNotMoved(t *testing.T) {
 	require.EqualValues(t, 2, f.cursor("webhook", Drift))
 
 	require.ErrorIs(t, former.save(t.Context()), errCursorMoved)
-	require.ErrorIs(t, former.bury(t.Context(), &item{Event: Event{Seq: 3, Provider: "a"}}, context.Canceled, 1), errCursorMoved)
+	require.ErrorIs(t, former.deadLetters.bury(t.Context(), &former.cursor, Event{Seq: 3, Provider: "a"}, context.Canceled, 1), errCursorMoved)
 	require.EqualValues(t, 2, f.cursor("webhook", Drift))
 
 	// The cursor is read again, and what comes is sent.

@@ -35,7 +35,7 @@ var errRewound = errors.New("the alerts end before what the sink was sent, as af
 // Any goroutine can send to wake and attention. The other fields are set before run, or
 // belong to the goroutine of run.
 type delivery struct {
-	runner *Runner
+	shared *shared
 	sink   Sink
 	stream Stream
 	logger *slog.Logger
@@ -62,21 +62,22 @@ type delivery struct {
 	repeatAgain *retry.Backoff
 }
 
-func newDelivery(r *Runner, s Sink, stream Stream) *delivery {
+func newDelivery(shared *shared, s Sink, stream Stream) *delivery {
+	logger := shared.logger.With("sink", s.Name(), "stream", string(stream))
 	return &delivery{
-		runner: r, sink: s, stream: stream, logger: r.logger.With("sink", s.Name(), "stream", string(stream)),
+		shared: shared, sink: s, stream: stream, logger: logger,
 		wake: make(chan struct{}, 1), attention: make(chan struct{}, 1),
 		wakes:       rate.NewLimiter(wakesPerSecond, wakesPerSecond),
-		reader:      reader{pool: r.pool, stream: stream, cluster: r.options.Cluster},
+		reader:      reader{pool: shared.pool, stream: stream, cluster: shared.options.Cluster},
 		cursor:      cursor{sink: s.Name(), stream: stream},
-		deadLetters: deadLetters{pool: r.pool, sink: s.Name(), stream: stream},
+		deadLetters: deadLetters{shared: shared, logger: logger, sink: s.Name(), stream: stream},
 	}
 }
 
 // run delivers until ctx ends.
 func (d *delivery) run(ctx context.Context) {
-	first := d.runner.firstRetry
-	d.failures, d.repeatAgain = newFailures(first, d.runner.options.GiveUp), newBackOff(first)
+	first := d.shared.firstRetry
+	d.failures, d.repeatAgain = newFailures(first, d.shared.options.GiveUp), newBackOff(first)
 	for attempt := range (retry.Policy{First: first, Max: maxRetry, Steady: maxRetry}).Attempts(ctx) {
 		err := d.follow(ctx)
 		if ctx.Err() != nil {
@@ -130,12 +131,12 @@ func (d *delivery) follow(ctx context.Context) (err error) {
 func (d *delivery) start(ctx context.Context) error {
 	var firing []Event
 	r, repeats := d.sink.(repeater)
-	err := d.runner.query(ctx, func(ctx context.Context) error {
+	err := d.shared.query(ctx, func(ctx context.Context) error {
 		// An operator can have deleted the cursor, so that the sink begins again.
-		if err := register(ctx, d.runner.pool, d.runner.options, d.sink, d.stream); err != nil {
+		if err := register(ctx, d.shared.pool, d.shared.options, d.sink, d.stream); err != nil {
 			return err
 		}
-		if err := d.cursor.load(ctx, d.runner.pool); err != nil || !repeats {
+		if err := d.cursor.load(ctx, d.shared.pool); err != nil || !repeats {
 			return err
 		}
 		var err error
@@ -187,7 +188,7 @@ func (d *delivery) fill(ctx context.Context) error {
 	if !d.more || room == 0 {
 		return nil
 	}
-	return d.runner.query(ctx, func(ctx context.Context) error {
+	return d.shared.query(ctx, func(ctx context.Context) error {
 		// The end first: the rows up to it are there unless they were deleted.
 		last, err := d.reader.end(ctx)
 		if err != nil {
@@ -208,6 +209,13 @@ func (d *delivery) fill(ctx context.Context) error {
 		d.advance()
 		return nil
 	})
+}
+
+func prompt(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // await waits for new events, for the time wait unless it is zero, or until the sink
@@ -237,7 +245,7 @@ func (d *delivery) confirm(ctx context.Context) error {
 	if time.Since(d.confirmed) < saveInterval {
 		return nil
 	}
-	if err := d.runner.query(ctx, func(ctx context.Context) error { return d.term.Confirm(ctx, d.runner.pool) }); err != nil {
+	if err := d.shared.query(ctx, func(ctx context.Context) error { return d.term.Confirm(ctx, d.shared.pool) }); err != nil {
 		return err
 	}
 	d.confirmed = time.Now()
@@ -248,7 +256,7 @@ func (d *delivery) send(ctx context.Context, e Event) error {
 	if e.unusable != nil {
 		return &RefusedError{Reason: e.unusable.Error()}
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.runner.sendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.shared.sendTimeout)
 	defer cancel()
 	return d.sink.Send(ctx, e)
 }
@@ -265,7 +273,7 @@ func (d *delivery) deliver(ctx context.Context, i *item) error {
 	if err != nil {
 		return d.fail(ctx, i, err)
 	}
-	d.runner.metrics.SinkDelivered(d.sink.Name(), string(d.stream))
+	d.shared.metrics.SinkDelivered(d.sink.Name(), string(d.stream))
 	if n := d.failures.attempts(i.Provider); n > 0 {
 		d.logger.InfoContext(ctx, "event delivered after failures", "seq", i.Seq, "provider", i.Provider, "attempts", n+1)
 	}
@@ -287,12 +295,12 @@ func (d *delivery) finish(i *item) {
 // advance moves the cursor over the events that are done.
 func (d *delivery) advance() {
 	d.cursor.advance(d.pending.pass())
-	d.runner.metrics.SinkLag(d.sink.Name(), string(d.stream), d.last-d.cursor.seq)
+	d.shared.metrics.SinkLag(d.sink.Name(), string(d.stream), d.last-d.cursor.seq)
 }
 
 // fail retries an event later, or makes it a dead letter.
 func (d *delivery) fail(ctx context.Context, i *item, failure error) error {
-	d.runner.metrics.SinkFailed(d.sink.Name(), string(d.stream))
+	d.shared.metrics.SinkFailed(d.sink.Name(), string(d.stream))
 	giveUp, wait, left := d.failures.fail(i.Provider, failure, time.Now())
 	attempts := d.failures.attempts(i.Provider)
 	if !giveUp {
@@ -300,7 +308,7 @@ func (d *delivery) fail(ctx context.Context, i *item, failure error) error {
 			"seq", i.Seq, "provider", i.Provider, "error", failure, "attempts", attempts, "retry_in", wait, "give_up_in", left)
 		return nil
 	}
-	if err := d.bury(ctx, i, failure, attempts); err != nil {
+	if err := d.deadLetters.bury(ctx, &d.cursor, i.Event, failure, attempts); err != nil {
 		return err
 	}
 	d.finish(i)
@@ -313,15 +321,15 @@ func (d *delivery) save(ctx context.Context) error {
 	if c.seq == c.stored {
 		return nil
 	}
-	err := d.runner.query(ctx, func(ctx context.Context) error {
+	err := d.shared.query(ctx, func(ctx context.Context) error {
 		if c.lost.events == 0 {
-			return c.store(ctx, d.runner.pool)
+			return c.store(ctx, d.shared.pool)
 		}
-		return pgx.BeginFunc(ctx, d.runner.pool, func(tx pgx.Tx) error {
+		return pgx.BeginFunc(ctx, d.shared.pool, func(tx pgx.Tx) error {
 			if err := c.store(ctx, tx); err != nil {
 				return err
 			}
-			return d.runner.publisher.PublishIn(ctx, tx, pubsub.EventSinkGap,
+			return d.shared.publisher.PublishIn(ctx, tx, pubsub.EventSinkGap,
 				fmt.Sprintf("sink %s: %d of %s up to seq %d were deleted before it had them", d.sink.Name(), c.lost.events, d.stream, c.lost.upTo))
 		})
 	})
@@ -329,12 +337,12 @@ func (d *delivery) save(ctx context.Context) error {
 		return fmt.Errorf("move the cursor: %w", err)
 	}
 	if c.lost.events > 0 {
-		d.runner.metrics.SinkGap(d.sink.Name(), string(d.stream))
+		d.shared.metrics.SinkGap(d.sink.Name(), string(d.stream))
 		d.logger.ErrorContext(ctx, "events deleted before delivery", "lost", c.lost.events, "up_to", c.lost.upTo)
 	}
 	c.committed()
 	d.storedAt = time.Now()
-	d.runner.metrics.SinkStored(d.sink.Name(), string(d.stream))
+	d.shared.metrics.SinkStored(d.sink.Name(), string(d.stream))
 	return nil
 }
 
@@ -343,7 +351,7 @@ func (d *delivery) repeat(ctx context.Context) error {
 	if err := d.confirm(ctx); err != nil {
 		return err
 	}
-	sending, cancel := context.WithTimeout(ctx, d.runner.sendTimeout)
+	sending, cancel := context.WithTimeout(ctx, d.shared.sendTimeout)
 	defer cancel()
 	r := d.sink.(repeater)
 	more, err := r.Repeat(sending)
@@ -354,7 +362,7 @@ func (d *delivery) repeat(ctx context.Context) error {
 	case ctx.Err() == nil:
 		// The sink can have lost all that it knew, so it gets the alerts soon after it is back.
 		wait = min(wait, d.repeatAgain.Next())
-		d.runner.metrics.SinkFailed(d.sink.Name(), string(d.stream))
+		d.shared.metrics.SinkFailed(d.sink.Name(), string(d.stream))
 		d.logger.WarnContext(ctx, "alerts not repeated, retrying", "error", err, "retry_in", wait)
 	}
 	d.repeatAt = time.Time{}
@@ -362,4 +370,55 @@ func (d *delivery) repeat(ctx context.Context) error {
 		d.repeatAt = time.Now().Add(wait)
 	}
 	return nil
+}
+
+// retryDeadLetter sends the first dead letter again whose retry was requested. New events have
+// their turn between two of them.
+func (d *delivery) retryDeadLetter(ctx context.Context) error {
+	key, err := d.deadLetters.requested(ctx)
+	if err != nil {
+		return err
+	}
+	d.retries = key != nil
+	if key == nil {
+		return nil
+	}
+	if err := d.confirm(ctx); err != nil {
+		return err
+	}
+	failure, err := d.resend(ctx, key)
+	if err != nil {
+		return err
+	}
+	if failure != nil && ctx.Err() != nil {
+		return nil // its retry stays requested
+	}
+	return d.deadLetters.settle(ctx, key, failure)
+}
+
+// resend sends a dead letter once and returns why the sink did not take it. err is an error
+// of the database.
+func (d *delivery) resend(ctx context.Context, key *deadLetterKey) (failure, err error) {
+	var event *Event
+	err = d.shared.query(ctx, func(ctx context.Context) (err error) {
+		event, err = d.reader.find(ctx, key.seq, key.id)
+		if _, repeats := d.sink.(repeater); err != nil || event == nil || !repeats || !event.hasProvider() {
+			return err
+		}
+		// A sink that repeats gets the state of the provider, and not a former one.
+		firing, err := d.reader.firing(ctx, key.seq)
+		for i := range firing { // the last one of the provider
+			if firing[i].Provider == event.Provider {
+				event = &firing[i]
+			}
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case event == nil:
+		return errors.New("its row was deleted"), nil
+	}
+	return d.send(ctx, *event), nil
 }

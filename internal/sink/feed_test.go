@@ -103,7 +103,7 @@ func (f *feed) run(giveUp time.Duration, sinks ...Sink) (*Runner, func()) {
 	options := Options{Sinks: sinks, Cluster: "fleet 7", FromStart: true, GiveUp: giveUp}
 	require.NoError(f.t, Register(f.t.Context(), f.pool, options))
 	runner := NewRunner(f.pool, options, quiet, &f.metrics, f)
-	runner.firstRetry = time.Millisecond
+	runner.shared.firstRetry = time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -158,7 +158,7 @@ func TestGap(t *testing.T) {
 		// What the consumer has taken is acknowledged to the sink later.
 		eventually(t, func() bool { return f.cursor("webhook", Drift) == 2 }, "the cursor is at the end")
 		stop()
-		former := newDelivery(runner, webhook, Drift)
+		former := newDelivery(runner.shared, webhook, Drift)
 		former.cursor.stored, former.cursor.seq, former.cursor.lost = 1, 4, gap{2, 4}
 		require.ErrorContains(t, former.save(t.Context()), "the cursor was moved meanwhile")
 		require.Empty(t, f.announcements())

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
@@ -22,6 +24,19 @@ type State struct {
 	Sinks []Progress `json:"sinks"`
 	// DeadLetters are the first or latest ones where there are many.
 	DeadLetters []DeadLetter `json:"dead_letters"`
+}
+
+// DeadLetter is an event that a sink did not take.
+type DeadLetter struct {
+	Sink     string    `json:"sink"`
+	Stream   Stream    `json:"stream"`
+	Seq      int64     `json:"seq"`
+	EventID  uuid.UUID `json:"event_id"`
+	Provider string    `json:"provider"`
+	Reason   string    `json:"reason"`
+	Attempts int       `json:"attempts"`
+	At       time.Time `json:"at"`
+	Retry    bool      `json:"retry"` // whether a retry is requested
 }
 
 // Progress is how far a sink is with a stream.

@@ -22,16 +22,6 @@ type reader struct {
 	cluster string // in every event
 }
 
-// position is a position in a stream: that of an event, or after all events of a seq. A
-// seq alone does not identify an event, because other programs can insert rows into the
-// audit log that have the seq of an entry.
-type position struct {
-	seq int64
-	id  uuid.UUID
-}
-
-func after(seq int64) position { return position{seq, uuid.Max} }
-
 // end returns the seq of the stream's last event, whether or not its row still exists. All
 // events up to it are committed.
 func (r *reader) end(ctx context.Context) (last int64, err error) {

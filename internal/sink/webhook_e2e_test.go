@@ -78,7 +78,7 @@ func TestAWebhookThatFailsInAnyUsualWayIsTriedAgainUntilItTakesTheEvent(t *testi
 	}
 	runner, stop := f.run(time.Hour, newWebhook(t, c.server.URL))
 	stop()
-	runner.sendTimeout = 300 * time.Millisecond // of a consumer that hangs
+	runner.shared.sendTimeout = 300 * time.Millisecond // of a consumer that hangs
 	f.runAgain(runner)
 	for way := range ways {
 		// A consumer that answers too late on a busy machine gets the event once more.

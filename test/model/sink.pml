@@ -119,7 +119,7 @@ END	do
 		refusals++;
 		settle(me)
 	}
-	/* delivery.bury: BuryEvent, and the cursor goes on */
+	/* deadLetters.bury: BuryEvent, and the cursor goes on */
 	:: d_step { AT(DELIVER) && w[me].confirmed && w[me].cursor < w[me].last && refusals < REFUSALS ->
 		refusals++;
 		if

@@ -1,0 +1,41 @@
+package sink
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// queryTimeout bounds each access to the database, the wait for a connection included.
+const queryTimeout = 10 * time.Second
+
+// shared is what the deliveries of a [Runner] share. It is not changed after the first has
+// begun, and all of it is safe for concurrent use.
+type shared struct {
+	options   Options
+	pool      *pgxpool.Pool
+	logger    *slog.Logger
+	metrics   Metrics
+	publisher Publisher
+
+	// connection lets the deliveries have one connection of the pool between them, so
+	// that verification never waits for more than one of their queries.
+	connection chan struct{}
+
+	firstRetry, sendTimeout time.Duration
+}
+
+// query calls do with the connection that the deliveries share.
+func (s *shared) query(ctx context.Context, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case s.connection <- struct{}{}:
+	}
+	defer func() { <-s.connection }()
+	return do(ctx)
+}

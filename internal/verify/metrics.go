@@ -1,0 +1,31 @@
+package verify
+
+import (
+	"time"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/pubsub"
+)
+
+// Scope is how much a verification covers.
+type Scope string
+
+// The scopes of a verification.
+const (
+	Full   Scope = "full"
+	Hinted Scope = "hinted"
+)
+
+// Metrics receives what a [Verifier] measures.
+type Metrics interface {
+	Verified(scope Scope, took time.Duration, err error)
+	AlertPublished(kind drift.Kind, source pubsub.Source)
+	// GapObserved gets when there was the latest gap, or the latest rewind that is
+	// certain; zero for never.
+	GapObserved(kind drift.Kind, at time.Time)
+	// DriftsObserved gets the number of providers that drift, by kind.
+	DriftsObserved(byKind map[drift.Kind]int)
+	// NotComparableObserved gets the providers that cannot be compared, by name, each with
+	// the reason. The map is not changed later.
+	NotComparableObserved(reasons map[string]string)
+}
