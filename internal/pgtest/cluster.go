@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/embedded"
 )
@@ -36,7 +37,10 @@ type Cluster struct {
 	port      int
 	listens   string // the address that it listens at beside 127.0.0.1, empty for none
 	databases atomic.Int64
-	primary   *Cluster // of a hot standby, nil for another
+	// admin has sessions in the database "postgres" of the cluster of [NewDatabase], which
+	// creates and drops a database for each test. Nil of another cluster.
+	admin   *pgxpool.Pool
+	primary *Cluster // of a hot standby, nil for another
 	// settings are added to those of all clusters. binDir is the folder of the programs,
 	// empty for that of [BinDir].
 	settings map[string]string
@@ -121,8 +125,8 @@ func (c *Cluster) NewStandby(t testing.TB) *Cluster {
 		s.primary = c
 		// Of a server that is shut down, so that no more than its files is needed.
 		data := filepath.Join(s.dir, "data")
-		if out, err := exec.Command("cp", "-a", filepath.Join(c.dir, "data"), data).CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, out)
+		if err := copyStopped(filepath.Join(c.dir, "data"), data); err != nil {
+			return err
 		}
 		signal := exec.Command("cp", "-a", "PG_VERSION", "standby.signal") // whoever owns one owns the other
 		signal.Dir = filepath.Join(data, "pgdata")
@@ -130,9 +134,27 @@ func (c *Cluster) NewStandby(t testing.TB) *Cluster {
 	})
 }
 
+// In memory, the thousands of files of databases that tests create and drop cost a file
+// system much less. Below memoryNeeded, their folder is one of the temporary files.
+const (
+	memory       = "/dev/shm"
+	memoryNeeded = 8 << 30 // bytes
+	tmpfs        = 0x01021994
+)
+
+// scratch returns the folder to make data dirs in, empty for that of temporary files, which
+// TMPDIR names.
+func scratch() string {
+	var fs syscall.Statfs_t
+	if os.Getenv("TMPDIR") != "" || syscall.Statfs(memory, &fs) != nil || fs.Type != tmpfs || fs.Bavail*uint64(fs.Bsize) < memoryNeeded {
+		return ""
+	}
+	return memory
+}
+
 // start starts a server, in the data dir that prepare has filled unless it is nil.
 func start(prepare func(*Cluster) error) (_ *Cluster, err error) {
-	dir, err := os.MkdirTemp("", "provwatch-pgtest-")
+	dir, err := os.MkdirTemp(scratch(), "provwatch-pgtest-")
 	if err != nil {
 		return nil, fmt.Errorf("starting a test cluster: %w", err)
 	}
@@ -255,11 +277,18 @@ func (c *Cluster) nextName() string { return "test_" + strconv.FormatInt(c.datab
 func (c *Cluster) exec(statements ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	if c.admin != nil {
+		return c.admin.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return execOn(ctx, conn.Conn(), statements) })
+	}
 	conn, err := pgx.Connect(ctx, c.databaseURL("postgres"))
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }()
+	return execOn(ctx, conn, statements)
+}
+
+func execOn(ctx context.Context, conn *pgx.Conn, statements []string) error {
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%s: %w", sql, err)

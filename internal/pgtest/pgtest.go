@@ -7,11 +7,13 @@
 package pgtest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
 	"provwatch/internal/waittest"
@@ -69,6 +71,7 @@ func Run(m *testing.M) int {
 	code := m.Run()
 	shared.mu.Lock()
 	if shared.cluster != nil {
+		shared.cluster.admin.Close()
 		if err := shared.cluster.remove(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
@@ -118,7 +121,10 @@ func sharedCluster(t testing.TB) *Cluster {
 	t.Helper()
 	shared.mu.Lock()
 	if shared.cluster == nil && shared.err == nil {
-		shared.cluster, shared.err = start(nil)
+		shared.cluster, shared.err = start((*Cluster).copyInitialised)
+		if shared.err == nil {
+			shared.cluster.admin, shared.err = pgxpool.New(context.Background(), shared.cluster.databaseURL("postgres"))
+		}
 	}
 	c, err := shared.cluster, shared.err
 	shared.mu.Unlock()

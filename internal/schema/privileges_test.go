@@ -14,6 +14,7 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
 	"provwatch/internal/schema"
+	"provwatch/internal/waittest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -22,36 +23,77 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // which not everybody may use, with the roles of sql/roles.sql.
 func prepared(t *testing.T, providers string) *pgx.Conn {
 	t.Helper()
-	return preparedOn(t, pgtest.NewDatabase(t), providers, "")
+	template := "prepared_" + strings.ReplaceAll(strings.ToLower(providers), " ", "_")
+	return connected(t, pgtest.NewDatabaseFrom(t, template, func(url string) error { return prepare(url, providers, "") }), providers)
 }
 
 // preparedOn is prepared on a database, after a statement of its owner.
 func preparedOn(t *testing.T, url, providers, first string) *pgx.Conn {
 	t.Helper()
-	pool, err := postgres.ParseURL(url)
+	require.NoError(t, prepare(url, providers, first))
+	return connected(t, url, providers)
+}
+
+// connected is a session of the owner, who finds the provider tables.
+func connected(t *testing.T, url, providers string) *pgx.Conn {
+	t.Helper()
+	config, err := ownerOf(url, providers)
 	require.NoError(t, err)
-	config := pool.ConnConfig
-	config.RuntimeParams["search_path"] = `"$user", ` + pgx.Identifier{providers}.Sanitize()
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	_, err = conn.Exec(t.Context(), first+"; CREATE SCHEMA "+pgx.Identifier{providers}.Sanitize())
-	require.NoError(t, err)
-	_, _, err = schema.Migrate(t.Context(), config, schema.Needs{Triggers: true, Publication: true})
-	require.NoError(t, err)
-	script, err := os.ReadFile("../../sql/roles.sql")
-	require.NoError(t, err)
-	client, err := pgx.ParseConfig(config.ConnString())
-	require.NoError(t, err)
-	client.RuntimeParams["search_path"] = config.RuntimeParams["search_path"]
-	owner, err := pgx.ConnectConfig(t.Context(), client)
-	require.NoError(t, err)
-	for range 2 { // it can be run again
-		_, err = owner.Exec(t.Context(), string(script))
-		require.NoError(t, err)
-	}
-	require.NoError(t, owner.Close(t.Context()))
 	return conn
+}
+
+func ownerOf(url, providers string) (*pgx.ConnConfig, error) {
+	pool, err := postgres.ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	config := pool.ConnConfig
+	config.RuntimeParams["search_path"] = `"$user", ` + pgx.Identifier{providers}.Sanitize()
+	return config, nil
+}
+
+// prepare fills a database for [prepared].
+func prepare(url, providers, first string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), waittest.Patience)
+	defer cancel()
+	config, err := ownerOf(url, providers)
+	if err != nil {
+		return err
+	}
+	if err := execOn(ctx, config, first+"; CREATE SCHEMA "+pgx.Identifier{providers}.Sanitize()); err != nil {
+		return err
+	}
+	if _, _, err := schema.Migrate(ctx, config, schema.Needs{Triggers: true, Publication: true}); err != nil {
+		return err
+	}
+	script, err := os.ReadFile("../../sql/roles.sql")
+	if err != nil {
+		return err
+	}
+	client, err := pgx.ParseConfig(config.ConnString())
+	if err != nil {
+		return err
+	}
+	client.RuntimeParams["search_path"] = config.RuntimeParams["search_path"]
+	// It can be run again.
+	return execOn(ctx, client, string(script), string(script))
+}
+
+// execOn runs scripts in a session of their own.
+func execOn(ctx context.Context, config *pgx.ConnConfig, scripts ...string) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	for _, script := range scripts {
+		if _, err = conn.Exec(ctx, script); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // without runs a test as the role, with one privilege revoked from it.
