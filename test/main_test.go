@@ -18,16 +18,22 @@ import (
 // patience bounds every wait for an event, see [waittest.Patience].
 const patience = waittest.Patience
 
-// workerBinary is the worker, built with the race detector.
-var workerBinary string
+// workerBinary is the worker, built with the race detector. commandBinary is built without it,
+// for commands that do one thing and end: most of their time would go to the start of the
+// detector.
+var workerBinary, commandBinary string
 
-func TestMain(m *testing.M) {
-	var err error
-	if workerBinary, err = workertest.Build("-race", "-ldflags=-X main.version=test -X main.commit=0123abc"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	for binary, flags := range map[*string][]string{&workerBinary: {"-race"}, &commandBinary: nil} {
+		path, err := workertest.Build(append(flags, "-ldflags=-X main.version=test -X main.commit=0123abc")...)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(filepath.Dir(path)) }()
+		*binary = path
 	}
-	code := pgtest.Run(m)
-	_ = os.RemoveAll(filepath.Dir(workerBinary))
-	os.Exit(code)
+	return pgtest.Run(m)
 }

@@ -113,10 +113,10 @@ func testResolveTakeEnv(t *testing.T) {
 
 	// One that becomes a bearer provider would lose them.
 	drift(`UPDATE ai_providers SET settings = (SELECT settings FROM ai_providers WHERE name = 'aws') WHERE name = 'anthropic'`, "changed anthropic")
-	before := w.dump()
+	before := w.dumpBesideWorker()
 	require.Equal(t, result{1, "", `worker: resolve provider "anthropic": its stored Bedrock credentials (access_key, access_key_secret) would be removed, ` +
 		"since the environment's provider is not a Bedrock one; repeat with --with-keys\n"}, w.run(env, "resolve", "anthropic", "--take", "env"))
-	require.Equal(t, before, w.dump())
+	require.Equal(t, before, w.dumpBesideWorker())
 	resolve("anthropic was changed; the environment's fields and keys are written.\n", "anthropic", "--with-keys")
 	require.Equal(t, []string{"anthropic https://api.anthropic.com/ t f "}, row("anthropic"))
 	require.Equal(t, []string{anthropicKey}, keysOf("anthropic"))
@@ -124,9 +124,9 @@ func testResolveTakeEnv(t *testing.T) {
 	require.Equal(t, 0, w.run(env, "verify").code)
 
 	// In sync: nothing is written.
-	before = w.dump()
+	before = w.dumpBesideWorker()
 	require.Equal(t, result{0, "openai already agrees with the environment; nothing was written.\n", ""}, w.run(env, "resolve", "openai", "--take", "env"))
-	require.Equal(t, before, w.dump())
+	require.Equal(t, before, w.dumpBesideWorker())
 	w.expectAlerts(alerts...)
 
 	require.Equal(t, []string{operator(t)}, w.delivered(`SELECT DISTINCT actor FROM provwatch.audit_log`))

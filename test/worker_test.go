@@ -56,10 +56,14 @@ func (r result) squeezed() result {
 	return r
 }
 
-// run runs a worker command to its end.
+// run runs a worker command to its end. The daemon has the race detector.
 func (w *world) run(env environ, args ...string) result {
 	w.t.Helper()
-	code, stdout, stderr := workertest.Run(w.t, w.command(env, args...))
+	command := w.command(env, args...)
+	if len(args) > 0 && args[0] != "run" && !strings.HasPrefix(args[0], "-") {
+		command.Path, command.Args[0] = commandBinary, commandBinary
+	}
+	code, stdout, stderr := workertest.Run(w.t, command)
 	w.emit(stdout)
 	w.emit(stderr)
 	return result{code, stdout, stderr}
