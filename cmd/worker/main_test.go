@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPanicIsFailure has a panic of a goroutine. Go's own exit code of a panic is that of a drift.
-func TestPanicIsFailure(t *testing.T) {
+// TestPanic has a panic of a goroutine. Go's own exit code of a panic is that of a drift.
+func TestPanic(t *testing.T) {
 	var stderr bytes.Buffer
 	code := guarded(&stderr, func() int {
 		var group conc.WaitGroup

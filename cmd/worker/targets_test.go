@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTargetsOfOneDatabase has files that are read when a target starts, and a database that
+// TestSharedDatabase has files that are read when a target starts, and a database that
 // is known before.
-func TestTargetsOfOneDatabase(t *testing.T) {
+func TestSharedDatabase(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		t.Helper()

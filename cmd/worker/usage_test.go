@@ -26,9 +26,9 @@ func printedBy(t *testing.T, args ...string) string {
 	return string(printed)
 }
 
-// TestUsagePrintsNoSecret puts secrets where they do not belong: in the place of arguments, of
+// TestUsageSecrets puts secrets where they do not belong: in the place of arguments, of
 // names of flags, and of each value of each flag of each command.
-func TestUsagePrintsNoSecret(t *testing.T) {
+func TestUsageSecrets(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("DATABASE_URL", "postgres://127.0.0.1:1/d")
 	t.Setenv("PROVWATCH_CONNECT_TIMEOUT", "1ms")
