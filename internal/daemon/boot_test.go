@@ -50,10 +50,10 @@ func newLosing(t *testing.T, config *pgxpool.Config, n int) *losing {
 	return l
 }
 
-// TestALostConnectionIsNoReasonToFallBack loses each connection that the decision for a
+// TestLostConnection loses each connection that the decision for a
 // source takes: notifications would be used, and the slot given up, for what passes by
 // itself.
-func TestALostConnectionIsNoReasonToFallBack(t *testing.T) {
+func TestLostConnection(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	triggers := func() (n int) {

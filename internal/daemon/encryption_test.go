@@ -30,9 +30,16 @@ func encrypting(t *testing.T, pool *pgxpool.Pool, logger *slog.Logger, keys ...d
 	}
 }
 
-// TestAWorkerWhoseKeyIsNotActiveIsNotReady revokes the key of a worker, and registers
+func TestEncryption(t *testing.T) {
+	t.Parallel()
+	t.Run("InactiveKey", testEncryptionInactiveKey)
+	t.Run("ActivatedKey", testEncryptionActivatedKey)
+	t.Run("ReloadedKey", testEncryptionReloadedKey)
+}
+
+// testEncryptionInactiveKey revokes the key of a worker, and registers
 // the one that it is given instead.
-func TestAWorkerWhoseKeyIsNotActiveIsNotReady(t *testing.T) {
+func testEncryptionInactiveKey(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key, next := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -61,9 +68,9 @@ func TestAWorkerWhoseKeyIsNotActiveIsNotReady(t *testing.T) {
 	require.NoError(t, check(), "without a key there is nothing to encrypt with")
 }
 
-// TestAKeyThatBecomesActiveIsFoundWithoutAVerification has neither a notification nor a
+// testEncryptionActivatedKey has neither a notification nor a
 // resync follow the gateway's registration.
-func TestAKeyThatBecomesActiveIsFoundWithoutAVerification(t *testing.T) {
+func testEncryptionActivatedKey(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
@@ -83,9 +90,9 @@ func TestAKeyThatBecomesActiveIsFoundWithoutAVerification(t *testing.T) {
 	waittest.Receive(t, ended, "the resync ends")
 }
 
-// TestAKeyThatAReloadBringsIsRegistered has provwatch's own tables, for which no gateway
+// testEncryptionReloadedKey has provwatch's own tables, for which no gateway
 // registers it.
-func TestAKeyThatAReloadBringsIsRegistered(t *testing.T) {
+func testEncryptionReloadedKey(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()

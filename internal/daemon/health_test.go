@@ -16,9 +16,16 @@ import (
 	"provwatch/internal/web"
 )
 
-// TestABootThatCannotListenNamesTheReason has a connection for the listener that cannot
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	t.Run("BootReason", testHealthBootReason)
+	t.Run("NotComparable", testHealthNotComparable)
+	t.Run("ReasonsLoggedOnce", testHealthReasonsLoggedOnce)
+}
+
+// testHealthBootReason has a connection for the listener that cannot
 // be made, as where a pooler has no more room.
-func TestABootThatCannotListenNamesTheReason(t *testing.T) {
+func testHealthBootReason(t *testing.T) {
 	h := &health{}
 	require.EqualError(t, h.ready(), "booting")
 	h.setListening(errors.New("not listening: query_wait_timeout"))
@@ -34,7 +41,7 @@ type changeCount int
 
 func (c *changeCount) Changed(web.Change) { *c++ }
 
-func TestReadinessListsWhatCannotBeCompared(t *testing.T) {
+func testHealthNotComparable(t *testing.T) {
 	t.Parallel()
 	var changes changeCount
 	h := &health{display: &changes}
@@ -62,9 +69,9 @@ func TestReadinessListsWhatCannotBeCompared(t *testing.T) {
 	require.Empty(t, remarks)
 }
 
-// TestEachReasonIsLoggedOnceUntilTheWorkerIsReady has reasons that differ in numbers, and
+// testHealthReasonsLoggedOnce has reasons that differ in numbers, and
 // statements that wait for the same session one after the other.
-func TestEachReasonIsLoggedOnceUntilTheWorkerIsReady(t *testing.T) {
+func testHealthReasonsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	h := &health{logger: slog.New(slog.NewTextHandler(&log, nil))}

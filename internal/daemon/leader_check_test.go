@@ -91,8 +91,8 @@ func TestUnrecorded(t *testing.T) {
 	require.EqualError(t, err, `the leader, session 7 (role "app"), has not recorded since 2026-01-02T03:04:05Z what changed of "a" (disabled), "b" (changed), "a" (missing), 2 more`)
 }
 
-// TestNoLeaderIsLoggedOnceForEachState has a leader that is silent for longer and longer.
-func TestNoLeaderIsLoggedOnceForEachState(t *testing.T) {
+// TestNoLeader has a leader that is silent for longer and longer.
+func TestNoLeader(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	c := &leaderCheck{health: &health{}, logger: slog.New(slog.NewTextHandler(&log, nil))}

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAWorkerIsAliveUnlessItsOwnGoroutinesStopMakingProgress(t *testing.T) {
+func TestLiveness(t *testing.T) {
 	var now = time.Now()
 	later := func(d time.Duration) time.Time { return now.Add(d) }
 	running := func() bool { return false }

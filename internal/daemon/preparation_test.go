@@ -17,9 +17,9 @@ type describing func()
 func (d describing) Booted()   {}
 func (d describing) Describe() { d() }
 
-// TestAWorkerThatCannotTakeOverIsNotReady has one whose last verification, while it
+// TestFailedTakeover has one whose last verification, while it
 // stood by, has succeeded.
-func TestAWorkerThatCannotTakeOverIsNotReady(t *testing.T) {
+func TestFailedTakeover(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	h := &health{}

@@ -18,9 +18,15 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost ends them while
+func TestPublisher(t *testing.T) {
+	t.Parallel()
+	t.Run("LostConnections", testPublisherLostConnections)
+	t.Run("InterruptedByStop", testPublisherInterruptedByStop)
+}
+
+// testPublisherLostConnections ends them while
 // they are too new for the pool to look whether they still live.
-func TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost(t *testing.T) {
+func testPublisherLostConnections(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	listening, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
@@ -50,7 +56,7 @@ func TestAStatusIsPublishedThoughEveryConnectionOfThePoolWasJustLost(t *testing.
 	require.Contains(t, notification.Payload, `"event":"leading"`)
 }
 
-func TestAStatusThatAStopInterruptsIsNoFailure(t *testing.T) {
+func testPublisherInterruptedByStop(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	var log strings.Builder

@@ -11,9 +11,9 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestOnlyTheLeaderOfTheCurrentTermNotesThatEverythingWasVerified lets a worker note it
+// TestNoteVerified lets a worker note it
 // that takes itself for the leader.
-func TestOnlyTheLeaderOfTheCurrentTermNotesThatEverythingWasVerified(t *testing.T) {
+func TestNoteVerified(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	verifiedAt := func() (at *time.Time) {
