@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAttachFindsTheServerOnlyWhileItRuns(t *testing.T) {
+func TestAttach(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	_, err := Attach(dir)

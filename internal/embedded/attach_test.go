@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRootHasADataDirOfTheSystem(t *testing.T) {
+func TestDefaultDataDir(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", "/data/home")
 	dir, err := DefaultDataDir()
 	require.NoError(t, err)

@@ -113,7 +113,16 @@ func query(t *testing.T, connString, sql string) string {
 	return s
 }
 
-func TestTheServerHasTheSettingsThatCaptureNeedsAndThoseGiven(t *testing.T) {
+func TestStart(t *testing.T) {
+	t.Parallel()
+	t.Run("Settings", testStartSettings)
+	t.Run("SecondWorker", testStartSecondWorker)
+	t.Run("ForeignFolder", testStartForeignFolder)
+	t.Run("UnreachableFolder", testStartUnreachableFolder)
+	t.Run("MissingPrograms", testStartMissingPrograms)
+}
+
+func testStartSettings(t *testing.T) {
 	t.Parallel()
 	o := testOptions(initialised(t))
 	o.Settings["application_name"] = `it's $HOME`
@@ -129,7 +138,7 @@ func TestTheServerHasTheSettingsThatCaptureNeedsAndThoseGiven(t *testing.T) {
 		"SELECT reset_val FROM pg_settings WHERE name = 'application_name'"))
 }
 
-func TestASecondWorkerIsRefusedAndToldOfTheFirst(t *testing.T) {
+func testStartSecondWorker(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	s := start(t, testOptions(dir))
@@ -139,7 +148,7 @@ func TestASecondWorkerIsRefusedAndToldOfTheFirst(t *testing.T) {
 	require.Equal(t, "on", query(t, s.ConnString(), "SELECT 'on'"), "the first is not disturbed")
 }
 
-func TestAFolderThatIsNoDataDirectoryIsRefusedAndKept(t *testing.T) {
+func testStartForeignFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(tempDir(t), "data")
 	file := filepath.Join(dir, "pgdata", "letter.txt")
@@ -150,7 +159,7 @@ func TestAFolderThatIsNoDataDirectoryIsRefusedAndKept(t *testing.T) {
 	require.FileExists(t, file)
 }
 
-func TestAFolderThatTheServersUserCannotReachIsNamed(t *testing.T) {
+func testStartUnreachableFolder(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("only root runs the server as another user")
@@ -165,7 +174,7 @@ func TestAFolderThatTheServersUserCannotReachIsNamed(t *testing.T) {
 	}
 }
 
-func TestAFolderWithoutTheProgramsIsRefused(t *testing.T) {
+func testStartMissingPrograms(t *testing.T) {
 	t.Parallel()
 	o := testOptions(filepath.Join(tempDir(t), "data"))
 	o.BinDir = tempDir(t)

@@ -21,9 +21,9 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestAProcessThatEndsIsNotForeign looks at processes of a data directory all the while that
+// TestEndingProcess looks at processes of a data directory all the while that
 // they end.
-func TestAProcessThatEndsIsNotForeign(t *testing.T) {
+func TestEndingProcess(t *testing.T) {
 	t.Parallel()
 	sleep, err := exec.LookPath("sleep")
 	require.NoError(t, err)
@@ -45,7 +45,16 @@ func TestAProcessThatEndsIsNotForeign(t *testing.T) {
 	}
 }
 
-func TestDataOutliveARestart(t *testing.T) {
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	t.Run("KeepsData", testRestartKeepsData)
+	t.Run("AdoptsServer", testRestartAdoptsServer)
+	t.Run("RecoversFromKill", testRestartRecoversFromKill)
+	t.Run("ForeignPIDFile", testRestartForeignPIDFile)
+	t.Run("OtherMajorVersion", testRestartOtherMajorVersion)
+}
+
+func testRestartKeepsData(t *testing.T) {
 	t.Parallel()
 	// Characters that a shell and a connection string take for their own.
 	dir := filepath.Join(tempDir(t), `it's $HOME, "a\b"`)
@@ -65,7 +74,7 @@ func TestDataOutliveARestart(t *testing.T) {
 	require.Equal(t, "kept", query(t, s.ConnString(), "SELECT v FROM t"))
 }
 
-func TestTCPNeedsThePasswordAndTheSocketFolderIsPrivate(t *testing.T) {
+func TestServerAccess(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	s := start(t, testOptions(dir))
@@ -85,7 +94,7 @@ func TestTCPNeedsThePasswordAndTheSocketFolderIsPrivate(t *testing.T) {
 		"SELECT auth_method FROM pg_hba_file_rules WHERE address = '127.0.0.1' AND database = '{all}'"))
 }
 
-func TestAServerLeftBehindByAKilledWorkerIsAdopted(t *testing.T) {
+func testRestartAdoptsServer(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	port := killWorker(t, dir)
@@ -100,7 +109,7 @@ func TestAServerLeftBehindByAKilledWorkerIsAdopted(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, "pgdata", "postmaster.pid"))
 }
 
-func TestAServerThatWasKilledRecovers(t *testing.T) {
+func testRestartRecoversFromKill(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	s := start(t, testOptions(dir))
@@ -121,7 +130,7 @@ func TestAServerThatWasKilledRecovers(t *testing.T) {
 	require.Equal(t, "provwatch", query(t, s.ConnString(), "SELECT current_database()::text"))
 }
 
-func TestAPidFileThatNamesAnotherProgramIsAnErrorAndStays(t *testing.T) {
+func testRestartForeignPIDFile(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	s := start(t, testOptions(dir))
@@ -152,7 +161,7 @@ func TestAPidFileThatNamesAnotherProgramIsAnErrorAndStays(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotRunning)
 }
 
-func TestDataOfAnotherMajorVersionAreRefusedAndKept(t *testing.T) {
+func testRestartOtherMajorVersion(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	version := filepath.Join(dir, "pgdata", "PG_VERSION")
@@ -176,7 +185,15 @@ func TestDataOfAnotherMajorVersionAreRefusedAndKept(t *testing.T) {
 	require.Equal(t, "provwatch", query(t, s.ConnString(), "SELECT current_database()::text"))
 }
 
-func TestAnInterruptedInitdbDoesNotSpoilTheFolder(t *testing.T) {
+func TestStartFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("InterruptedInitdb", testStartFaultsInterruptedInitdb)
+	t.Run("Cancelled", testStartFaultsCancelled)
+	t.Run("ServerLog", testStartFaultsServerLog)
+	t.Run("DeepFolder", testStartFaultsDeepFolder)
+}
+
+func testStartFaultsInterruptedInitdb(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(tempDir(t), "data")
 	var err error
@@ -198,7 +215,7 @@ func TestAnInterruptedInitdbDoesNotSpoilTheFolder(t *testing.T) {
 	require.NoDirExists(t, leftover)
 }
 
-func TestAStartThatIsCancelledLeavesNoServer(t *testing.T) {
+func testStartFaultsCancelled(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	pidFile := filepath.Join(dir, "pgdata", "postmaster.pid")
@@ -213,7 +230,7 @@ func TestAStartThatIsCancelledLeavesNoServer(t *testing.T) {
 	}
 }
 
-func TestAFailedStartShowsTheServersLog(t *testing.T) {
+func testStartFaultsServerLog(t *testing.T) {
 	t.Parallel()
 	dir := initialised(t)
 	o := testOptions(dir)
@@ -223,7 +240,7 @@ func TestAFailedStartShowsTheServersLog(t *testing.T) {
 	require.ErrorContains(t, err, `invalid value for parameter "shared_buffers": "a lot"`)
 }
 
-func TestAFolderTooDeepForASocketGetsOneElsewhere(t *testing.T) {
+func testStartFaultsDeepFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(tempDir(t), strings.Repeat("long", 30), "data")
 	s := start(t, testOptions(dir))
