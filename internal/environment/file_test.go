@@ -19,7 +19,21 @@ func writeEnvFile(t *testing.T, text string) string {
 	return path
 }
 
-func TestReadEnvironmentWithoutAFileReadsTheProcessAlone(t *testing.T) {
+func TestReadEnvironment(t *testing.T) {
+	t.Run("NoFile", testReadEnvironmentNoFile)
+	t.Run("ProcessWins", testReadEnvironmentProcessWins)
+	t.Run("ErrorInFile", testReadEnvironmentErrorInFile)
+	t.Run("SharedFile", testReadEnvironmentSharedFile)
+	t.Run("RefusedLines", testReadEnvironmentRefusedLines)
+	t.Run("UTF16", testReadEnvironmentUTF16)
+	t.Run("FileWarningFirst", testReadEnvironmentFileWarningFirst)
+	t.Run("UnreadableFile", testReadEnvironmentUnreadableFile)
+	t.Run("ReadByEachCall", testReadEnvironmentReadByEachCall)
+	t.Run("WarningsBesideErrors", testReadEnvironmentWarningsBesideErrors)
+	t.Run("Prefix", testReadEnvironmentPrefix)
+}
+
+func testReadEnvironmentNoFile(t *testing.T) {
 	env, err := environment.Read([]string{
 		"CODER_AIBRIDGE_OPENAI_KEY=sk=1", "CODER_AIBRIDGE_OPENAI_KEY=sk-2", "=C:=x", "", "CODER_AIBRIDGE_ANTHROPIC_KEY",
 	}, "")
@@ -29,7 +43,7 @@ func TestReadEnvironmentWithoutAFileReadsTheProcessAlone(t *testing.T) {
 		Keys: []string{"sk=1"}, Variables: "CODER_AIBRIDGE_OPENAI_*"}}, plain(env.Providers))
 }
 
-func TestReadEnvironmentMergesTheFileWithTheProcess(t *testing.T) {
+func testReadEnvironmentProcessWins(t *testing.T) {
 	const (
 		p0 = "CODER_AIBRIDGE_PROVIDER_0_"
 		p1 = "CODER_AI_GATEWAY_PROVIDER_1_"
@@ -68,7 +82,7 @@ func TestReadEnvironmentMergesTheFileWithTheProcess(t *testing.T) {
 	}, texts(env.Warnings))
 }
 
-func TestAnErrorInTheFileNamesFileAndLineAndNothingOfTheText(t *testing.T) {
+func testReadEnvironmentErrorInFile(t *testing.T) {
 	const (
 		name  = "CODER_AIBRIDGE_OPENAI_KEY"
 		write = `; write NAME=value, with the value in single quotes if it holds ", # or \`
@@ -106,7 +120,7 @@ func TestAnErrorInTheFileNamesFileAndLineAndNothingOfTheText(t *testing.T) {
 	}
 }
 
-func TestASharedFile(t *testing.T) {
+func testReadEnvironmentSharedFile(t *testing.T) {
 	passed := func(lines string) string { return lines + " passed over: not NAME=value, and no provider variable" }
 	openAI := []desired{{Name: "openai", Type: "openai", BaseURL: "https://api.openai.com/v1/", Keys: []string{"sk"}, Variables: "CODER_AIBRIDGE_OPENAI_*"}}
 	const line = "CODER_AIBRIDGE_OPENAI_KEY=sk"
@@ -145,7 +159,7 @@ func TestASharedFile(t *testing.T) {
 	}
 }
 
-func TestEachLineOfAFileThatIsRefusedIsNamed(t *testing.T) {
+func testReadEnvironmentRefusedLines(t *testing.T) {
 	const write = `; write NAME=value, with the value in single quotes if it holds ", # or \`
 	path := writeEnvFile(t, "export CODER_AIBRIDGE_OPENAI_KEY\n§\nCODER_AIBRIDGE_ANTHROPIC_KEY='a\nCODER_AIBRIDGE_PROVIDER_0_TYPE=openai")
 	_, err := environment.Read(nil, path)
@@ -154,7 +168,7 @@ func TestEachLineOfAFileThatIsRefusedIsNamed(t *testing.T) {
 	require.Equal(t, []string{path + ": line 1: missing =" + write, path + ": line 3: unmatched '" + write}, texts(wrong.Findings))
 }
 
-func TestAFileOfUTF16IsRefused(t *testing.T) {
+func testReadEnvironmentUTF16(t *testing.T) {
 	for _, text := range []string{"\xff\xfeC\x00", "\xfe\xff\x00C"} {
 		path := writeEnvFile(t, text)
 		_, err := environment.Read(nil, path)
@@ -162,7 +176,7 @@ func TestAFileOfUTF16IsRefused(t *testing.T) {
 	}
 }
 
-func TestTheWarningOfAFileComesFirst(t *testing.T) {
+func testReadEnvironmentFileWarningFirst(t *testing.T) {
 	path := writeEnvFile(t, "§\nCODER_AIBRIDGE_OPENAI_KYE=x\nCODER_AIBRIDGE_PROVIDER_0_TYPE=cohere")
 	env, err := environment.Read(nil, path)
 	require.NoError(t, err)
@@ -170,7 +184,7 @@ func TestTheWarningOfAFileComesFirst(t *testing.T) {
 	require.Equal(t, path, env.Warnings[0].Variable)
 }
 
-func TestAFileThatCannotBeReadIsAnEnvironmentError(t *testing.T) {
+func testReadEnvironmentUnreadableFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "absent.env")
 	_, err := environment.Read(nil, path)
 	var wrong *environment.Error
@@ -178,7 +192,7 @@ func TestAFileThatCannotBeReadIsAnEnvironmentError(t *testing.T) {
 	require.Equal(t, []string{path + ": the environment file cannot be read: no such file or directory"}, texts(wrong.Findings))
 }
 
-func TestTheFileIsReadAnewByEachCall(t *testing.T) {
+func testReadEnvironmentReadByEachCall(t *testing.T) {
 	path := writeEnvFile(t, "CODER_AIBRIDGE_OPENAI_KEY=a")
 	before, err := environment.Read(nil, path)
 	require.NoError(t, err)
@@ -189,7 +203,7 @@ func TestTheFileIsReadAnewByEachCall(t *testing.T) {
 	require.Equal(t, "b", after.Providers[0].Keys[0].Reveal())
 }
 
-func TestWarningsOfTheFileAreKeptBesidesErrors(t *testing.T) {
+func testReadEnvironmentWarningsBesideErrors(t *testing.T) {
 	path := writeEnvFile(t, "CODER_AIBRIDGE_PROVIDER_0_NAME=a")
 	env, err := environment.Read([]string{"CODER_AIBRIDGE_PROVIDER_0_NAME=b"}, path)
 	require.Error(t, err)
@@ -197,7 +211,7 @@ func TestWarningsOfTheFileAreKeptBesidesErrors(t *testing.T) {
 	require.Len(t, env.Warnings, 1)
 }
 
-func TestAPrefixTakesThePlaceOfTheUsualOneInNamesAndFindings(t *testing.T) {
+func testReadEnvironmentPrefix(t *testing.T) {
 	environ := []string{
 		"BILLING_OPENAI_KEY=sk-billing", "BILLING_OPENAI_KEY=second", "SEARCH_OPENAI_KEY=sk-search", "CODER_AIBRIDGE_ANTHROPIC_KEY=sk-ant",
 		"BILLING_DATABASE_URL=postgres://u:p@h/d",

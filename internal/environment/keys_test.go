@@ -13,9 +13,9 @@ import (
 	"provwatch/internal/environment"
 )
 
-// TestTheKeysComeFromWhereTheEnvironmentIs reads keys from the process's variables, from
+// TestKeySources reads keys from the process's variables, from
 // the environment file, and from a file that either names.
-func TestTheKeysComeFromWhereTheEnvironmentIs(t *testing.T) {
+func TestKeySources(t *testing.T) {
 	const name, nameOfFile = dbcrypt.KeysVariable, dbcrypt.KeysFileVariable
 	process, file, own := dbcrypttest.NewKey(), dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	dir := t.TempDir()

@@ -11,6 +11,13 @@ import (
 )
 
 func TestParseEnvironment(t *testing.T) {
+	t.Run("Cases", testParseEnvironmentCases)
+	t.Run("VerbatimBaseURL", testParseEnvironmentVerbatimBaseURL)
+	t.Run("ErrorText", testParseEnvironmentErrorText)
+	t.Run("CredentialsOrigin", testParseEnvironmentCredentialsOrigin)
+}
+
+func testParseEnvironmentCases(t *testing.T) {
 	for group, cases := range map[string][]environmentCase{
 		"legacy": legacyCases, "legacy Bedrock": legacyBedrockCases, "indexed": indexedCases, "types": typeCases, "credentials": credentialCases,
 		"values": valueCases, "the specification": sentenceCases, "folding where credentials must agree": foldingCases,
@@ -45,7 +52,7 @@ func TestParseEnvironment(t *testing.T) {
 	}
 }
 
-func TestABaseURLIsStoredVerbatim(t *testing.T) {
+func testParseEnvironmentVerbatimBaseURL(t *testing.T) {
 	const baseURL = "HTTPS://u:p%40@H:443?api-version=1#f"
 	env, err := environment.Parse(map[string]string{"CODER_AIBRIDGE_OPENAI_KEY": "k", "CODER_AIBRIDGE_OPENAI_BASE_URL": baseURL})
 	require.NoError(t, err)
@@ -55,7 +62,7 @@ func TestABaseURLIsStoredVerbatim(t *testing.T) {
 	require.Equal(t, baseURL, env.Providers[0].BaseURL)
 }
 
-func TestAnEnvironmentErrorCountsAndListsItsFindings(t *testing.T) {
+func testParseEnvironmentErrorText(t *testing.T) {
 	_, err := environment.Parse(variables("@PROVIDER_0_NAME=a"))
 	require.EqualError(t, err, spell("1 error in the environment:\n"+
 		"  @PROVIDER_0_NAME: its provider has no type; set @PROVIDER_0_TYPE to "+anyType))
@@ -66,7 +73,7 @@ func TestAnEnvironmentErrorCountsAndListsItsFindings(t *testing.T) {
 		"  @PROVIDER_0_KEYS: element 1 repeats element 0"))
 }
 
-func TestADesiredProviderNamesTheVariableOfItsCredentials(t *testing.T) {
+func testParseEnvironmentCredentialsOrigin(t *testing.T) {
 	env, err := environment.Parse(variables("@OPENAI_KEY=k @PROVIDER_0_TYPE=google ~PROVIDER_0_KEYS=a,b @PROVIDER_1_TYPE=bedrock " +
 		"@PROVIDER_1_BEDROCK_ACCESS_KEY=A @PROVIDER_1_BEDROCK_ACCESS_KEY_SECRET=S @PROVIDER_2_TYPE=copilot"))
 	require.NoError(t, err)

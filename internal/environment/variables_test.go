@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEachFieldOfTheEnvironmentIsDescribedWithItsDefault(t *testing.T) {
+func TestVariables(t *testing.T) {
 	legacy, indexed := Variables()
 	require.Len(t, legacy, len(legacyFields))
 	require.Len(t, indexed, len(indexedFields))
