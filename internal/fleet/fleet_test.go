@@ -54,9 +54,15 @@ func (f fixedOptions) Open(context.Context, *slog.Logger) (daemon.Options, error
 	return f.options, nil
 }
 
-// TestAPanicInATargetIsItsErrorAndItIsTriedAgain has one that panics in its boot,
+func TestFleet(t *testing.T) {
+	t.Run("Panic", testFleetPanic)
+	t.Run("HangingBoot", testFleetHangingBoot)
+	t.Run("Readiness", testFleetReadiness)
+}
+
+// testFleetPanic has one that panics in its boot,
 // and one that does so on a goroutine of its watch.
-func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
+func testFleetPanic(t *testing.T) {
 	database, err := postgres.ParseURL(pgtest.NewDatabase(t))
 	require.NoError(t, err)
 	keys := dbcrypt.NewRing(dbcrypt.Keys{})
@@ -88,7 +94,7 @@ func TestAPanicInATargetIsItsErrorAndItIsTriedAgain(t *testing.T) {
 	<-ended
 }
 
-func TestATargetThatHangsInItsBootDoesNotKeepTheOthersOfItsServerWaiting(t *testing.T) {
+func testFleetHangingBoot(t *testing.T) {
 	t.Parallel()
 	boots := &turns{byServer: map[string]chan struct{}{"x": make(chan struct{}, 1)}, limit: 20 * time.Millisecond}
 	done, err := boots.take(t.Context(), "x")
@@ -102,7 +108,7 @@ func TestATargetThatHangsInItsBootDoesNotKeepTheOthersOfItsServerWaiting(t *test
 	third()
 }
 
-func TestReadinessNamesEachTargetThatIsNotReady(t *testing.T) {
+func testFleetReadiness(t *testing.T) {
 	f := newFleet([]Target{{Name: "a"}, {Name: "b"}}, nil, "test", slog.New(slog.DiscardHandler))
 	f.targets[1].daemon.Failed(errors.New("no database"))
 	_, err := f.roster.Ready()
