@@ -20,9 +20,15 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestAClientThatVanishesLeavesTheQueue closes the connection of a session that waits for
+func TestElectorFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("VanishedClient", testElectorFaultsVanishedClient)
+	t.Run("OneLeaderPerTerm", testElectorFaultsOneLeaderPerTerm)
+}
+
+// testElectorFaultsVanishedClient closes the connection of a session that waits for
 // the leader, in a turn of a minute. The server ends the session before the turn.
-func TestAClientThatVanishesLeavesTheQueue(t *testing.T) {
+func testElectorFaultsVanishedClient(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	if _, err := pool.Exec(t.Context(), `SET client_connection_check_interval = '1s'`); err != nil {
@@ -64,8 +70,8 @@ func TestAClientThatVanishesLeavesTheQueue(t *testing.T) {
 	require.Less(t, time.Since(began), turn)
 }
 
-// TestOneLeadsInEachTerm ends sessions at random, and lets others freeze.
-func TestOneLeadsInEachTerm(t *testing.T) {
+// testElectorFaultsOneLeaderPerTerm ends sessions at random, and lets others freeze.
+func testElectorFaultsOneLeaderPerTerm(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))

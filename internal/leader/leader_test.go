@@ -119,7 +119,15 @@ func (m *member) keepAttending() (stop func()) {
 	return func() { cancel(); group.Wait() }
 }
 
-func TestTheFirstSessionLeadsAtOnce(t *testing.T) {
+func TestElector(t *testing.T) {
+	t.Parallel()
+	t.Run("FirstSession", testElectorFirstSession)
+	t.Run("NextTerm", testElectorNextTerm)
+	t.Run("CancelledTurn", testElectorCancelledTurn)
+	t.Run("RefusedTerm", testElectorRefusedTerm)
+}
+
+func testElectorFirstSession(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	m := newMember(t, pool)
@@ -151,8 +159,8 @@ func TestTheFirstSessionLeadsAtOnce(t *testing.T) {
 	}, "nobody leads")
 }
 
-// TestTheNextTermBeginsWhenTheLeaderEnds has several that wait for it.
-func TestTheNextTermBeginsWhenTheLeaderEnds(t *testing.T) {
+// testElectorNextTerm has several that wait for it.
+func testElectorNextTerm(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first := newMember(t, pool)
@@ -194,8 +202,8 @@ func TestTheNextTermBeginsWhenTheLeaderEnds(t *testing.T) {
 	}, "the others release the lock of the former term")
 }
 
-// TestATurnEndsWithItsContext cancels a turn of ten minutes. The session can still be used: the server has answered.
-func TestATurnEndsWithItsContext(t *testing.T) {
+// testElectorCancelledTurn cancels a turn of ten minutes. The session can still be used: the server has answered.
+func testElectorCancelledTurn(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first := newMember(t, pool)
@@ -219,8 +227,8 @@ func TestATurnEndsWithItsContext(t *testing.T) {
 	require.NoError(t, m.conn.Ping(t.Context()))
 }
 
-// TestATermThatTheServerRefusesIsTriedAgain has a database that is read-only.
-func TestATermThatTheServerRefusesIsTriedAgain(t *testing.T) {
+// testElectorRefusedTerm has a database that is read-only.
+func testElectorRefusedTerm(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	m := newMember(t, pool)

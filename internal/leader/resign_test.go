@@ -23,8 +23,14 @@ func (m *member) resign(term *leader.Term, yield time.Duration) {
 	require.NoError(m.t, m.conn.Close(m.t.Context()))
 }
 
-// TestALeaderThatResignsIsReplacedAndComesLast has one that another session waits for.
-func TestALeaderThatResignsIsReplacedAndComesLast(t *testing.T) {
+func TestResign(t *testing.T) {
+	t.Parallel()
+	t.Run("ComesLast", testResignComesLast)
+	t.Run("NoSuccessor", testResignNoSuccessor)
+}
+
+// testResignComesLast has one that another session waits for.
+func testResignComesLast(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := newMember(t, pool), newMember(t, pool)
@@ -59,8 +65,8 @@ func TestALeaderThatResignsIsReplacedAndComesLast(t *testing.T) {
 	require.Empty(t, first.Terms())
 }
 
-// TestALeaderThatResignsLeadsAgainWhereNobodyTakesOver has no other worker.
-func TestALeaderThatResignsLeadsAgainWhereNobodyTakesOver(t *testing.T) {
+// testResignNoSuccessor has no other worker.
+func testResignNoSuccessor(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first := newMember(t, pool)

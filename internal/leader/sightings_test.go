@@ -47,7 +47,7 @@ func TestSightings(t *testing.T) {
 	}
 }
 
-func TestSignsOfLifeSayHowSoonTheNextOneComes(t *testing.T) {
+func TestBeatNumber(t *testing.T) {
 	t.Parallel()
 	for _, takeOverAfter := range []time.Duration{MinTakeOverAfter, 6 * time.Second, TakeOverAfter, time.Hour} {
 		interval := NewLimits(takeOverAfter, time.Hour, time.Hour).beatInterval

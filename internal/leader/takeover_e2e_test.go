@@ -16,9 +16,17 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestALeaderThatShowsNoSignOfLifeIsReplaced freezes a leader by attending no longer. Its
+func TestTakeoverFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("SilentLeader", testTakeoverFaultsSilentLeader)
+	t.Run("LongLimit", testTakeoverFaultsLongLimit)
+	t.Run("FrozenStandby", testTakeoverFaultsFrozenStandby)
+	t.Run("ReplacedTerm", testTakeoverFaultsReplacedTerm)
+}
+
+// testTakeoverFaultsSilentLeader freezes a leader by attending no longer. Its
 // session stays, and so does its lock.
-func TestALeaderThatShowsNoSignOfLifeIsReplaced(t *testing.T) {
+func testTakeoverFaultsSilentLeader(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := newMember(t, pool), newMember(t, pool)
@@ -39,9 +47,9 @@ func TestALeaderThatShowsNoSignOfLifeIsReplaced(t *testing.T) {
 	require.True(t, leads)
 }
 
-// TestALeaderWithALongLimitIsNotReplacedByAStandbyWithAShortOne has a leader whose signs
+// testTakeoverFaultsLongLimit has a leader whose signs
 // of life are further apart than the limit of the standby.
-func TestALeaderWithALongLimitIsNotReplacedByAStandbyWithAShortOne(t *testing.T) {
+func testTakeoverFaultsLongLimit(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := newMember(t, pool), newMember(t, pool)
@@ -53,9 +61,9 @@ func TestALeaderWithALongLimitIsNotReplacedByAStandbyWithAShortOne(t *testing.T)
 	}
 }
 
-// TestAStandbyThatIsFrozenInTheQueueIsReplaced has a session that gets the lock in the
+// testTakeoverFaultsFrozenStandby has a session that gets the lock in the
 // server, and whose client does nothing with it.
-func TestAStandbyThatIsFrozenInTheQueueIsReplaced(t *testing.T) {
+func testTakeoverFaultsFrozenStandby(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, frozen, third := newMember(t, pool), newMember(t, pool), newMember(t, pool)
@@ -77,9 +85,9 @@ func TestAStandbyThatIsFrozenInTheQueueIsReplaced(t *testing.T) {
 	require.Contains(t, third.noLeader[0], "is no worker that leads")
 }
 
-// TestALeaderWhoseTermWasReplacedGivesUp has somebody else write the row of the terms, as
+// testTakeoverFaultsReplacedTerm has somebody else write the row of the terms, as
 // a restore does, before and in a term.
-func TestALeaderWhoseTermWasReplacedGivesUp(t *testing.T) {
+func testTakeoverFaultsReplacedTerm(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	exec := func(query string) {

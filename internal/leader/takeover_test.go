@@ -12,8 +12,14 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestALeaderShowsSignsOfLife sees them as a standby does.
-func TestALeaderShowsSignsOfLife(t *testing.T) {
+func TestTakeover(t *testing.T) {
+	t.Parallel()
+	t.Run("SignsOfLife", testTakeoverSignsOfLife)
+	t.Run("VerifiedEverything", testTakeoverVerifiedEverything)
+}
+
+// testTakeoverSignsOfLife sees them as a standby does.
+func testTakeoverSignsOfLife(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := newMember(t, pool), newMember(t, pool)
@@ -35,9 +41,9 @@ func TestALeaderShowsSignsOfLife(t *testing.T) {
 	require.Equal(t, 1, shown, "the one before is taken back")
 }
 
-// TestAStandbySeesWhenTheLeaderHasVerifiedEverything has a database in which that was never
+// testTakeoverVerifiedEverything has a database in which that was never
 // noted, and then was.
-func TestAStandbySeesWhenTheLeaderHasVerifiedEverything(t *testing.T) {
+func testTakeoverVerifiedEverything(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := newMember(t, pool), newMember(t, pool)
