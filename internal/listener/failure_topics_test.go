@@ -42,8 +42,8 @@ func (l *lines) with(text string) (found []string) {
 	return found
 }
 
-// TestEachReasonOfALossIsLoggedOnce has a server without TLS that is full, and then absent.
-func TestEachReasonOfALossIsLoggedOnce(t *testing.T) {
+// testListenerFaultsReasonsLoggedOnce has a server without TLS that is full, and then absent.
+func testListenerFaultsReasonsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	exec(t, cluster.URL(), "CREATE ROLE full_up LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0")

@@ -118,7 +118,17 @@ func exec(t *testing.T, url, query string, args ...any) {
 	require.NoError(t, err)
 }
 
-func TestNotificationsArriveInOrderAndLostConnectionsAreMadeAnew(t *testing.T) {
+func TestListener(t *testing.T) {
+	t.Parallel()
+	t.Run("OrderAndReconnect", testListenerOrderAndReconnect)
+	t.Run("Burst", testListenerBurst)
+	t.Run("QuietConnection", testListenerQuietConnection)
+	t.Run("RefusedSession", testListenerRefusedSession)
+	t.Run("StopWhileConnecting", testListenerStopWhileConnecting)
+	t.Run("BackOff", testListenerBackOff)
+}
+
+func testListenerOrderAndReconnect(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewDatabase(t)
 	var seen events
@@ -137,7 +147,7 @@ type gatherings struct{ events }
 
 func (g *gatherings) Gather(on bool) { g.add(fmt.Sprintf("gather %t", on)) }
 
-func TestABurstIsHandedOnAsItsFirstAndAllTheOthersTogether(t *testing.T) {
+func testListenerBurst(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewDatabase(t)
 	var seen gatherings
@@ -151,7 +161,7 @@ func TestABurstIsHandedOnAsItsFirstAndAllTheOthersTogether(t *testing.T) {
 	seen.waitFor(t, append(want, "gather false")...)
 }
 
-func TestAQuietConnectionIsProbedAndKept(t *testing.T) {
+func testListenerQuietConnection(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewDatabase(t)
 	var seen events
@@ -173,7 +183,7 @@ func (g *onceRefused) Check(context.Context, *pgx.Conn) error {
 	return nil
 }
 
-func TestASessionThatTheGuardRefusesIsReplaced(t *testing.T) {
+func testListenerRefusedSession(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewDatabase(t)
 	var seen events
@@ -188,7 +198,7 @@ func TestASessionThatTheGuardRefusesIsReplaced(t *testing.T) {
 	waittest.Until(t, func() bool { return seen.round.Load() > before }, "it comes round after a notification")
 }
 
-func TestAListenerEndsWithItsContextWhileItCannotConnect(t *testing.T) {
+func testListenerStopWhileConnecting(t *testing.T) {
 	t.Parallel()
 	var seen events
 	u := url.URL{Scheme: "postgres", Host: "127.0.0.1:1", Path: "/db", RawQuery: "sslmode=disable"}
@@ -216,9 +226,9 @@ type moments struct {
 
 func (m *moments) Lost(error) { m.lost = append(m.lost, time.Now()) }
 
-// TestReconnectsBackOffUpToTheirLimit runs on a clock of its own, with a dialer in the
+// testListenerBackOff runs on a clock of its own, with a dialer in the
 // place of the network.
-func TestReconnectsBackOffUpToTheirLimit(t *testing.T) {
+func testListenerBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen moments
 		config := configOf(t, "postgres://127.0.0.1:1/db?sslmode=disable")

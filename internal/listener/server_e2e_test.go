@@ -17,7 +17,13 @@ import (
 	"provwatch/internal/waittest"
 )
 
-func TestAConnectionThatStaysOpenButNoLongerAnswersIsFoundAndReplaced(t *testing.T) {
+func TestListenerFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("SilentConnection", testListenerFaultsSilentConnection)
+	t.Run("ReasonsLoggedOnce", testListenerFaultsReasonsLoggedOnce)
+}
+
+func testListenerFaultsSilentConnection(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	database := cluster.NewDatabase(t)
