@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestConnectionsAreBounded opens a connection more than the limit, which closes the
+// TestConnectionLimit opens a connection more than the limit, which closes the
 // connection that was quiet for longest.
-func TestConnectionsAreBounded(t *testing.T) {
+func TestConnectionLimit(t *testing.T) {
 	t.Parallel()
 	c := newConnections(2)
 	var ours, theirs []net.Conn

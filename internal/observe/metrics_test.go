@@ -40,7 +40,13 @@ func registered(t *testing.T, m *Metrics) map[string]string {
 	return labels
 }
 
-func TestTheREADMEsMetricsTableIsComplete(t *testing.T) {
+func TestMetrics(t *testing.T) {
+	t.Run("README", testMetricsREADME)
+	t.Run("Conventions", testMetricsConventions)
+	t.Run("Counts", testMetricsCounts)
+}
+
+func testMetricsREADME(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	_, section, found := strings.Cut(string(readme), "\n## Metrics\n")
@@ -54,7 +60,7 @@ func TestTheREADMEsMetricsTableIsComplete(t *testing.T) {
 	require.Equal(t, registered(t, NewMetrics("test")), documented)
 }
 
-func TestMetricsFollowPrometheusConventions(t *testing.T) {
+func testMetricsConventions(t *testing.T) {
 	m := NewMetrics("test")
 	m.Seeded(drift.Plan{Steps: []drift.Step{{Action: drift.ActionInsert}}})
 	m.Verified(verify.Full, time.Millisecond, nil)
@@ -70,7 +76,7 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 	require.Empty(t, problems)
 }
 
-func TestMetricsCountWhatHappens(t *testing.T) {
+func testMetricsCounts(t *testing.T) {
 	m := NewMetrics("test")
 	value := testutil.ToFloat64
 

@@ -24,7 +24,14 @@ type fixedHealth struct {
 func (h *fixedHealth) Alive() error             { return h.alive }
 func (h *fixedHealth) Ready() ([]string, error) { return h.remarks, h.ready }
 
-func TestLivenessAndReadinessAreToldApart(t *testing.T) {
+func TestHTTPServer(t *testing.T) {
+	t.Parallel()
+	t.Run("Probes", testHTTPServerProbes)
+	t.Run("SlowReader", testHTTPServerSlowReader)
+	t.Run("LongRequest", testHTTPServerLongRequest)
+}
+
+func testHTTPServerProbes(t *testing.T) {
 	var health fixedHealth
 	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), &health, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
@@ -62,9 +69,9 @@ func TestLivenessAndReadinessAreToldApart(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-// TestAClientThatReadsNothingIsNotWaitedFor asks for an answer that does not fit into the
+// testHTTPServerSlowReader asks for an answer that does not fit into the
 // buffers of the connection.
-func TestAClientThatReadsNothingIsNotWaitedFor(t *testing.T) {
+func testHTTPServerSlowReader(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
 	server := httptest.NewServer(bounded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -84,9 +91,9 @@ func TestAClientThatReadsNothingIsNotWaitedFor(t *testing.T) {
 	require.ErrorContains(t, <-ended, "timeout")
 }
 
-// TestARequestMayLast has one without a body, whose answer takes longer than a client may
+// testHTTPServerLongRequest has one without a body, whose answer takes longer than a client may
 // take to send a request.
-func TestARequestMayLast(t *testing.T) {
+func testHTTPServerLongRequest(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(bounded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {

@@ -16,9 +16,9 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestSlowClientsCannotHideHealth has more clients than there may be connections, each of
+// TestSlowClients has more clients than there may be connections, each of
 // which sends its request a byte at a time.
-func TestSlowClientsCannotHideHealth(t *testing.T) {
+func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	server, err := Listen(t.Context(), "127.0.0.1:0", NewMetrics("test"), &fixedHealth{}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

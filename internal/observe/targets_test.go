@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestSeveralTargetsDifferByTheirLabelAndShareTheProcess(t *testing.T) {
+func TestTargetMetrics(t *testing.T) {
 	targets := NewTargets("test")
 	a, b := targets.Add("a"), targets.Add("b")
 	a.Leading(true)
