@@ -13,7 +13,15 @@ import (
 	"provwatch/internal/waittest"
 )
 
-func TestAClusterKeepsItsAddressesAndDataOverARestart(t *testing.T) {
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	t.Run("Restart", testClusterRestart)
+	t.Run("StreamingStandby", testClusterStreamingStandby)
+	t.Run("Freeze", testClusterFreeze)
+	t.Run("FullDisk", testClusterFullDisk)
+}
+
+func testClusterRestart(t *testing.T) {
 	t.Parallel()
 	c := NewCluster(t)
 	u := c.NewDatabase(t)
@@ -32,7 +40,7 @@ func TestAClusterKeepsItsAddressesAndDataOverARestart(t *testing.T) {
 	require.Equal(t, "provwatch", queryText(t, connect(t, c.URL()), "SELECT current_database()::text"))
 }
 
-func TestAStandbyStreamsAndTakesOver(t *testing.T) {
+func testClusterStreamingStandby(t *testing.T) {
 	t.Parallel()
 	first := NewCluster(t)
 	_, err := connect(t, first.URL()).Exec(t.Context(), "CREATE TABLE t AS SELECT 'backed up' AS v")
@@ -70,7 +78,7 @@ func TestAStandbyStreamsAndTakesOver(t *testing.T) {
 	streamed(second, "of the second")
 }
 
-func TestFrozenProcessesGoOnWhenTheyAreThawed(t *testing.T) {
+func testClusterFreeze(t *testing.T) {
 	t.Parallel()
 	c := NewCluster(t)
 	conn := connect(t, c.URL())
@@ -88,7 +96,7 @@ func TestFrozenProcessesGoOnWhenTheyAreThawed(t *testing.T) {
 	require.False(t, c.FreezeSession(1))
 }
 
-func TestAFullDiskRefusesWritesUntilItIsEmptied(t *testing.T) {
+func testClusterFullDisk(t *testing.T) {
 	t.Parallel()
 	c := NewClusterWith(t, Options{DiskSize: "256m"})
 	conn := connect(t, c.URL())

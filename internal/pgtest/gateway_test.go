@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheGatewaysTablesTakeItsRows holds a database against what the gateway relies on.
-func TestTheGatewaysTablesTakeItsRows(t *testing.T) {
+// TestGatewayTables holds a database against what the gateway relies on.
+func TestGatewayTables(t *testing.T) {
 	t.Parallel()
 	u := NewGatewayDatabase(t)
 	conn := connect(t, u)
@@ -33,9 +33,9 @@ func TestTheGatewaysTablesTakeItsRows(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestTheGatewaysDecoderIsStrict shows that each fault is found, and none where
+// TestGatewayDecoder shows that each fault is found, and none where
 // there is none.
-func TestTheGatewaysDecoderIsStrict(t *testing.T) {
+func TestGatewayDecoder(t *testing.T) {
 	t.Parallel()
 	u := NewGatewayDatabase(t)
 	conn := connect(t, u)

@@ -27,7 +27,13 @@ func queryText(t *testing.T, conn *pgx.Conn, sql string) (s string) {
 	return s
 }
 
-func TestEachDatabaseIsEmptyAndDroppedWithItsSlots(t *testing.T) {
+func TestNewDatabase(t *testing.T) {
+	t.Parallel()
+	t.Run("EmptyAndDropped", testNewDatabaseEmptyAndDropped)
+	t.Run("Psql", testNewDatabasePsql)
+}
+
+func testNewDatabaseEmptyAndDropped(t *testing.T) {
 	t.Parallel()
 	var name string
 	t.Run("Database", func(t *testing.T) {
@@ -43,7 +49,7 @@ func TestEachDatabaseIsEmptyAndDroppedWithItsSlots(t *testing.T) {
 	require.Equal(t, "0", queryText(t, conn, "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = '"+name+"'"))
 }
 
-func TestTheURLServesPsqlToo(t *testing.T) {
+func testNewDatabasePsql(t *testing.T) {
 	t.Parallel()
 	psql, err := exec.LookPath("psql")
 	if err != nil {
@@ -57,7 +63,7 @@ func TestTheURLServesPsqlToo(t *testing.T) {
 	require.Equal(t, parsed.Path, "/"+strings.TrimSpace(string(out)))
 }
 
-func TestTheServersAreThoseOfTheFolderThatIsSet(t *testing.T) {
+func TestPostgresFolder(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PROVWATCH_TEST_POSTGRES", dir)
 	c, err := start(nil)
