@@ -29,8 +29,16 @@ func oldest(activity *postgres.Activity) (postgres.Wait, bool) {
 	return activity.Oldest(time.Now().Add(time.Millisecond), 0)
 }
 
-// TestEveryStatementIsKnownWhileItLasts runs one of each kind.
-func TestEveryStatementIsKnownWhileItLasts(t *testing.T) {
+func TestActivity(t *testing.T) {
+	t.Parallel()
+	t.Run("EveryStatement", testActivityEveryStatement)
+	t.Run("BoundedStatement", testActivityBoundedStatement)
+	t.Run("ExpectedTime", testActivityExpectedTime)
+	t.Run("Progress", testActivityProgress)
+}
+
+// testActivityEveryStatement runs one of each kind.
+func testActivityEveryStatement(t *testing.T) {
 	t.Parallel()
 	pool, activity := watchedPool(t)
 	for what, run := range map[string]func(context.Context) error{
@@ -63,7 +71,7 @@ func TestEveryStatementIsKnownWhileItLasts(t *testing.T) {
 	}
 }
 
-func TestAStatementThatIsBoundedEnds(t *testing.T) {
+func testActivityBoundedStatement(t *testing.T) {
 	t.Parallel()
 	pool, activity := watchedPool(t)
 	ctx := postgres.Bounded(t.Context(), 100*time.Millisecond)
@@ -87,7 +95,7 @@ func TestAStatementThatIsBoundedEnds(t *testing.T) {
 	require.False(t, found)
 }
 
-func TestWhatIsExpectedOfAStatement(t *testing.T) {
+func testActivityExpectedTime(t *testing.T) {
 	t.Parallel()
 	pool, activity := watchedPool(t)
 	during := func(ctx context.Context, check func()) {
@@ -119,8 +127,8 @@ func TestWhatIsExpectedOfAStatement(t *testing.T) {
 	})
 }
 
-// TestAPartThatSendsStatementsMakesProgress has one that lasts for long.
-func TestAPartThatSendsStatementsMakesProgress(t *testing.T) {
+// testActivityProgress has one that lasts for long.
+func testActivityProgress(t *testing.T) {
 	t.Parallel()
 	pool, activity := watchedPool(t)
 	handling, end := activity.Handle(t.Context(), "the handling")

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func TestAnUnusableURLIsReportedWithoutAnyPartOfIt(t *testing.T) {
+func testParseURLTextWithheld(t *testing.T) {
 	for _, bad := range []string{
 		"postgres://user:hunter2@host:port/db", "postgres://user:hunter2%zz@host/db", "user=u password='hunter2 host=h",
 		"postgres://user:hunter2@host/db?sslmode=hunter2", "hunter2",
@@ -36,9 +36,14 @@ func TestAnUnusableURLIsReportedWithoutAnyPartOfIt(t *testing.T) {
 	}
 }
 
-// TestAnUnreachableServerIsTriedUntilTheTimeout runs on a clock of its own, with a
+func TestConnect(t *testing.T) {
+	t.Run("UnreachableServer", testConnectUnreachableServer)
+	t.Run("PermanentFailure", testConnectPermanentFailure)
+}
+
+// testConnectUnreachableServer runs on a clock of its own, with a
 // dialer in the place of the network.
-func TestAnUnreachableServerIsTriedUntilTheTimeout(t *testing.T) {
+func testConnectUnreachableServer(t *testing.T) {
 	const timeout = 30 * time.Second
 	for _, test := range []struct {
 		name    string
@@ -78,7 +83,7 @@ func TestAnUnreachableServerIsTriedUntilTheTimeout(t *testing.T) {
 	}
 }
 
-func TestWhatWaitingDoesNotMendEndsConnectingAtOnce(t *testing.T) {
+func testConnectPermanentFailure(t *testing.T) {
 	good := pgtest.NewDatabase(t)
 	u, err := url.Parse(good)
 	require.NoError(t, err)

@@ -25,7 +25,15 @@ func withoutVariables(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 }
 
-func TestParseRefusesWhatIsNoConnectionStringAndNamesTheCause(t *testing.T) {
+func TestParseURL(t *testing.T) {
+	t.Run("RefusedTexts", testParseURLRefusedTexts)
+	t.Run("SameAsPgx", testParseURLSameAsPgx)
+	t.Run("Variables", testParseURLVariables)
+	t.Run("IrregularFiles", testParseURLIrregularFiles)
+	t.Run("TextWithheld", testParseURLTextWithheld)
+}
+
+func testParseURLRefusedTexts(t *testing.T) {
 	withoutVariables(t)
 	t.Setenv("PGHOST", "elsewhere.invalid") // where a text that is not understood must not lead
 	const url = "postgres://app:S3cretQz7vLk9x@db.invalid:5432/gateway?sslmode=disable"
@@ -85,9 +93,9 @@ func TestParseRefusesWhatIsNoConnectionStringAndNamesTheCause(t *testing.T) {
 	}
 }
 
-// TestParseReadsAConnectionStringAsPgxDoes compares what is parsed with what pgx makes
+// testParseURLSameAsPgx compares what is parsed with what pgx makes
 // of the text itself.
-func TestParseReadsAConnectionStringAsPgxDoes(t *testing.T) {
+func testParseURLSameAsPgx(t *testing.T) {
 	withoutVariables(t)
 	for _, text := range []string{
 		"", "postgres://", "postgresql://h", "postgres://u@h/d", "postgres://u:p@h:1/d?sslmode=disable", "postgres://u:p%40%2F%3f%25@h/d%2fe",
@@ -117,7 +125,7 @@ func TestParseReadsAConnectionStringAsPgxDoes(t *testing.T) {
 	}
 }
 
-func TestParseChecksTheVariablesAndTheServiceFile(t *testing.T) {
+func testParseURLVariables(t *testing.T) {
 	withoutVariables(t)
 	const url = "postgres://app:S3cretQz7vLk9x@h/d"
 	for variable, cause := range map[string]string{
@@ -175,7 +183,7 @@ func TestParseChecksTheVariablesAndTheServiceFile(t *testing.T) {
 	require.Equal(t, "a", config.ConnConfig.RuntimeParams["search_path"])
 }
 
-func TestParseRefusesFilesThatBlockOrHaveNoEnd(t *testing.T) {
+func testParseURLIrregularFiles(t *testing.T) {
 	withoutVariables(t)
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
@@ -202,8 +210,8 @@ func TestParseRefusesFilesThatBlockOrHaveNoEnd(t *testing.T) {
 	require.ErrorContains(t, err, "a file for passfile that cannot be used: it is a pipe")
 }
 
-// TestEverySettingThatAClientMaySetIsKnown compares the list with the server's.
-func TestEverySettingThatAClientMaySetIsKnown(t *testing.T) {
+// TestClientSettings compares the list with the server's.
+func TestClientSettings(t *testing.T) {
 	t.Parallel()
 	config, err := postgres.ParseURL(pgtest.NewDatabase(t))
 	require.NoError(t, err)

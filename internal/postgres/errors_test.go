@@ -13,7 +13,7 @@ import (
 	"provwatch/internal/postgres"
 )
 
-func TestErrorsThatCanQuoteARowLoseTheirMessage(t *testing.T) {
+func TestWithoutValues(t *testing.T) {
 	const secret = "sk-secret"
 	for _, code := range []string{"23514", "22P02", "P0001", "44000", "XX000", "ZZ123", "", "2"} {
 		err := postgres.WithoutValues(fmt.Errorf("insert: %w", &pgconn.PgError{
@@ -31,7 +31,7 @@ func TestErrorsThatCanQuoteARowLoseTheirMessage(t *testing.T) {
 	require.Equal(t, io.EOF, postgres.WithoutValues(io.EOF))
 }
 
-func TestConnectionLossIsToldFromOtherErrors(t *testing.T) {
+func TestConnectionLoss(t *testing.T) {
 	for _, lost := range []error{
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, &net.OpError{Op: "read", Err: errors.New("connection reset")},
 		&pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "57P03"}, &pgconn.PgError{Code: "53300"}, &pgconn.PgError{Code: "08006"},

@@ -111,7 +111,7 @@ func TestHostaddr(t *testing.T) {
 	require.Equal(t, []place{{"127.0.0.9", 5432, "other.invalid"}}, places(t, verified))
 }
 
-func TestTLSVersionsAreBounded(t *testing.T) {
+func TestTLSVersions(t *testing.T) {
 	withoutVariables(t)
 	config, err := postgres.ParseURL("host=a,b sslmode=prefer ssl_min_protocol_version=tlsv1.3 ssl_max_protocol_version=TLSv1.3")
 	require.NoError(t, err)
@@ -131,8 +131,8 @@ func TestTLSVersionsAreBounded(t *testing.T) {
 	require.EqualValues(t, tls.VersionTLS13, config.ConnConfig.TLSConfig.MinVersion)
 }
 
-// TestKeepAlivesAreThoseOfTheKeywords asks the operating system.
-func TestKeepAlivesAreThoseOfTheKeywords(t *testing.T) {
+// TestKeepAlives asks the operating system.
+func TestKeepAlives(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the options of Linux")
 	}

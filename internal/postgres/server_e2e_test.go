@@ -17,7 +17,13 @@ import (
 	"provwatch/internal/waittest"
 )
 
-func TestAServerWithoutTLSIsJudgedByWhatItSaysWithout(t *testing.T) {
+func TestConnectFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("ServerWithoutTLS", testConnectFaultsServerWithoutTLS)
+	t.Run("LateServer", testConnectFaultsLateServer)
+}
+
+func testConnectFaultsServerWithoutTLS(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	conn, err := pgx.Connect(t.Context(), cluster.URL())
@@ -66,7 +72,7 @@ func TestAServerWithoutTLSIsJudgedByWhatItSaysWithout(t *testing.T) {
 	require.Equal(t, 2, tries)
 }
 
-func TestAServerThatComesUpInTimeIsReached(t *testing.T) {
+func testConnectFaultsLateServer(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	config, err := postgres.ParseURL(cluster.URL())

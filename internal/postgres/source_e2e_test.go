@@ -17,9 +17,14 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestAnUnusableSourceLeavesThePasswordInUse changes the file of a connection string
+func TestRereadFaults(t *testing.T) {
+	t.Run("UnusableSource", testRereadFaultsUnusableSource)
+	t.Run("StartWaits", testRereadFaultsStartWaits)
+}
+
+// testRereadFaultsUnusableSource changes the file of a connection string
 // into what it cannot be used as.
-func TestAnUnusableSourceLeavesThePasswordInUse(t *testing.T) {
+func testRereadFaultsUnusableSource(t *testing.T) {
 	r := newRotated(t)
 	r.rotate("S3cret")
 	path := r.write(filepath.Join(t.TempDir(), "url"), r.url("S3cret"))
@@ -72,7 +77,7 @@ func TestAnUnusableSourceLeavesThePasswordInUse(t *testing.T) {
 	}
 }
 
-func TestAStartWaitsForAPasswordThatIsReadAgain(t *testing.T) {
+func testRereadFaultsStartWaits(t *testing.T) {
 	r := newRotated(t)
 	r.rotate("right")
 	path := r.write(filepath.Join(t.TempDir(), "url"), r.url("wrong"))

@@ -77,7 +77,12 @@ func (r *rotated) connect(config *pgxpool.Config) error {
 	return nil
 }
 
-func TestThePasswordIsReadAgainForEachConnection(t *testing.T) {
+func TestReread(t *testing.T) {
+	t.Run("EachConnection", testRereadEachConnection)
+	t.Run("OtherUser", testRereadOtherUser)
+}
+
+func testRereadEachConnection(t *testing.T) {
 	r := newRotated(t)
 	dir := t.TempDir()
 	for name, c := range map[string]struct {
@@ -137,9 +142,9 @@ func TestThePasswordIsReadAgainForEachConnection(t *testing.T) {
 	}
 }
 
-// TestAnotherUserIsReadAgain has a role of its own for each password, as where they are
+// testRereadOtherUser has a role of its own for each password, as where they are
 // handed out for a while.
-func TestAnotherUserIsReadAgain(t *testing.T) {
+func testRereadOtherUser(t *testing.T) {
 	r := newRotated(t)
 	r.rotate("first")
 	path := r.write(filepath.Join(t.TempDir(), "url"), r.url("first"))

@@ -15,8 +15,15 @@ import (
 	"provwatch/internal/store"
 )
 
-// TestEverySessionBeginsWithAFixedSearchPath asks each kind of session that a worker opens.
-func TestEverySessionBeginsWithAFixedSearchPath(t *testing.T) {
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	t.Run("FixedSearchPath", testSessionsFixedSearchPath)
+	t.Run("RoleTimeouts", testSessionsRoleTimeouts)
+	t.Run("NotSetUp", testSessionsNotSetUp)
+}
+
+// testSessionsFixedSearchPath asks each kind of session that a worker opens.
+func testSessionsFixedSearchPath(t *testing.T) {
 	t.Parallel()
 	config, err := postgres.ParseURL(pgtest.NewDatabase(t) + "&search_path=elsewhere,public")
 	require.NoError(t, err)
@@ -39,9 +46,9 @@ func TestEverySessionBeginsWithAFixedSearchPath(t *testing.T) {
 	}
 }
 
-// TestNoTimeoutOfTheRoleEndsWhatASessionWaitsFor asks each kind of session that a worker
+// testSessionsRoleTimeouts asks each kind of session that a worker
 // opens, as a role whose timeouts are short.
-func TestNoTimeoutOfTheRoleEndsWhatASessionWaitsFor(t *testing.T) {
+func testSessionsRoleTimeouts(t *testing.T) {
 	t.Parallel()
 	url := pgtest.NewDatabase(t)
 	owner, err := pgx.Connect(t.Context(), url)
@@ -106,7 +113,15 @@ func execute(t *testing.T, pool *pgxpool.Pool, sql string) {
 	require.NoError(t, err)
 }
 
-func TestProviderTablesAreLocated(t *testing.T) {
+func TestProviderTables(t *testing.T) {
+	t.Parallel()
+	t.Run("Located", testProviderTablesLocated)
+	t.Run("Enum", testProviderTablesEnum)
+	t.Run("SeveralSchemas", testProviderTablesSeveralSchemas)
+	t.Run("CreatedLater", testProviderTablesCreatedLater)
+}
+
+func testProviderTablesLocated(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		path    string
@@ -147,7 +162,7 @@ func TestProviderTablesAreLocated(t *testing.T) {
 	}
 }
 
-func TestTheEnumIsTheTypeOfTheColumn(t *testing.T) {
+func testProviderTablesEnum(t *testing.T) {
 	t.Parallel()
 	pool := pool(t, "other", "other")
 	execute(t, pool, `CREATE TYPE public.kinds AS ENUM ('openai'); CREATE TABLE other.ai_providers (type public.kinds)`)
@@ -158,7 +173,7 @@ func TestTheEnumIsTheTypeOfTheColumn(t *testing.T) {
 	require.Equal(t, []string{"openai"}, types)
 }
 
-func TestProviderTablesInSeveralSchemasAreRefused(t *testing.T) {
+func testProviderTablesSeveralSchemas(t *testing.T) {
 	t.Parallel()
 	pool := pool(t, "other, public", "other")
 	execute(t, pool, `CREATE TABLE other.ai_providers (); CREATE TABLE public.ai_providers ()`)
@@ -167,7 +182,7 @@ func TestProviderTablesInSeveralSchemasAreRefused(t *testing.T) {
 		`name it alone, by search_path=… in DATABASE_URL or by ALTER ROLE … SET search_path`)
 }
 
-func TestTablesThatAreMadeLaterAreFoundByLookingAgain(t *testing.T) {
+func testProviderTablesCreatedLater(t *testing.T) {
 	t.Parallel()
 	pool := pool(t, "other, public", "other")
 	found, err := postgres.Locate(t.Context(), pool)
@@ -181,7 +196,7 @@ func TestTablesThatAreMadeLaterAreFoundByLookingAgain(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestASessionThatNobodySetUpIsRefused(t *testing.T) {
+func testSessionsNotSetUp(t *testing.T) {
 	t.Parallel()
 	conn, err := pgx.Connect(t.Context(), pgtest.NewDatabase(t))
 	require.NoError(t, err)
