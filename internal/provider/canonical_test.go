@@ -12,7 +12,15 @@ import (
 	"provwatch/internal/secret"
 )
 
-func TestHashesAreThoseOfTheSpecification(t *testing.T) {
+func TestCanonicalHash(t *testing.T) {
+	t.Run("Specification", testCanonicalHashSpecification)
+	t.Run("Equality", testCanonicalHashEquality)
+	t.Run("AnyField", testCanonicalHashAnyField)
+	t.Run("MovedText", testCanonicalHashMovedText)
+	t.Run("CredentialsAndModels", testCanonicalHashCredentialsAndModels)
+}
+
+func testCanonicalHashSpecification(t *testing.T) {
 	for _, vector := range []struct{ json, hash string }{
 		{`{"type":"openai","base_url":"https://api.openai.com/v1/","bedrock_region":""}`, "cabd847272bab8fade7606c5259fb29ed03a0da450c7dfb684b5c0fb84010a07"},
 		{`{"type":"anthropic","base_url":"","bedrock_region":"us-east-1"}`, "59c8fadf820004492d9dd9f85d704e452e251c143cd0fc7a66a111288f8f739b"},
@@ -48,7 +56,7 @@ func canonical() *rapid.Generator[provider.Canonical] {
 	})
 }
 
-func TestHashesAreEqualExactlyWhenTheCanonicalFieldsAre(t *testing.T) {
+func testCanonicalHashEquality(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := canonical().Draw(t, "a"), canonical().Draw(t, "b")
 		require.Equal(t, a == b, a.Hash() == b.Hash())
@@ -57,7 +65,7 @@ func TestHashesAreEqualExactlyWhenTheCanonicalFieldsAre(t *testing.T) {
 	})
 }
 
-func TestChangingAnyCanonicalFieldChangesTheHash(t *testing.T) {
+func testCanonicalHashAnyField(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before := canonical().Draw(t, "before")
 		after := before
@@ -73,7 +81,7 @@ func TestChangingAnyCanonicalFieldChangesTheHash(t *testing.T) {
 	})
 }
 
-func TestMovingTextBetweenFieldsChangesTheHash(t *testing.T) {
+func testCanonicalHashMovedText(t *testing.T) {
 	a := provider.Canonical{BaseURL: `x","bedrock_region":"y`}
 	b := provider.Canonical{BaseURL: "x", BedrockRegion: "y"}
 	require.NotEqual(t, a.Hash(), b.Hash())
@@ -89,7 +97,7 @@ func bedrockOf(t *rapid.T, region string) *provider.Bedrock {
 	}
 }
 
-func TestCredentialsAndModelsNeverChangeTheHash(t *testing.T) {
+func testCanonicalHashCredentialsAndModels(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := canonical().Draw(t, "canonical")
 		c.BedrockRegion = withoutNUL(c.BedrockRegion)

@@ -13,7 +13,13 @@ import (
 // hasher has a key as each database has one.
 var hasher = provider.NewRandomHasher()
 
-func TestTheHashOfABaseURLThatCanHoldCredentialsIsKeyed(t *testing.T) {
+func TestHasher(t *testing.T) {
+	t.Run("KeyedURLs", testHasherKeyedURLs)
+	t.Run("Equality", testHasherEquality)
+	t.Run("WithoutKey", testHasherWithoutKey)
+}
+
+func testHasherKeyedURLs(t *testing.T) {
 	same, other := hasher, provider.NewRandomHasher()
 	for baseURL, keyed := range map[string]bool{
 		"": false, "https://h/": false, "https://h:8443/v1/%40": false, "https://[::1]/": false,
@@ -35,7 +41,7 @@ func TestTheHashOfABaseURLThatCanHoldCredentialsIsKeyed(t *testing.T) {
 	}
 }
 
-func TestKeyedHashesAreEqualExactlyWhenTheCanonicalFieldsAre(t *testing.T) {
+func testHasherEquality(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) provider.Canonical {
 			return provider.Canonical{
@@ -50,7 +56,7 @@ func TestKeyedHashesAreEqualExactlyWhenTheCanonicalFieldsAre(t *testing.T) {
 	})
 }
 
-func TestAHasherWithoutAKeyIsNotUsed(t *testing.T) {
+func testHasherWithoutKey(t *testing.T) {
 	var none provider.Hasher
 	require.True(t, none.IsZero())
 	require.False(t, hasher.IsZero())

@@ -10,7 +10,12 @@ import (
 	"provwatch/internal/provider"
 )
 
-func TestCurrentPicksTheRowThatStandsForTheProvider(t *testing.T) {
+func TestCurrent(t *testing.T) {
+	t.Run("Examples", testCurrentExamples)
+	t.Run("LiveThenLatest", testCurrentLiveThenLatest)
+}
+
+func testCurrentExamples(t *testing.T) {
 	at := func(minute int) time.Time { return time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC) }
 	for name, c := range map[string]struct {
 		rows []provider.Row
@@ -43,7 +48,7 @@ func TestCurrentPicksTheRowThatStandsForTheProvider(t *testing.T) {
 	require.Nil(t, provider.Current(nil))
 }
 
-func TestCurrentPrefersLiveRowsAndThenLaterOnes(t *testing.T) {
+func testCurrentLiveThenLatest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rows := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) provider.Row {
 			return provider.Row{

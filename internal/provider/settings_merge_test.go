@@ -15,6 +15,13 @@ import (
 
 func TestMergeSettings(t *testing.T) {
 	t.Parallel()
+	t.Run("Members", testMergeSettingsMembers)
+	t.Run("Undecodable", testMergeSettingsUndecodable)
+	t.Run("AsGatewayReads", testMergeSettingsAsGatewayReads)
+}
+
+func testMergeSettingsMembers(t *testing.T) {
+	t.Parallel()
 	const gateway = `{"_type":"bedrock","_version":1,"access_key":"AKIAX","access_key_secret":"SS","external_id":"ext-1","model":"arn:profile-a",` +
 		`"protocol":"invoke-model","region":"us-east-1","role_arn":"arn:aws:iam::123456789012:role/B","small_fast_model":"arn:profile-b"}`
 	env := provider.Bedrock{Region: "eu-west-1", Model: "m", SmallFastModel: "s"}
@@ -62,7 +69,7 @@ func TestMergeSettings(t *testing.T) {
 	}
 }
 
-func TestSettingsThatCannotBeDecodedAreNotMergedInto(t *testing.T) {
+func testMergeSettingsUndecodable(t *testing.T) {
 	for _, stored := range []string{"q7zleak", `["q7zleak"]`, `{"_type":"upstream-headers","q7zleak":1}`, `{"_type":"bedrock","_version":2,"q7zleak":1}`, `{"a":1}`} {
 		_, changed, err := provider.Bedrock{Region: "r"}.Merge([]byte(stored), true)
 		require.Error(t, err)
@@ -71,16 +78,16 @@ func TestSettingsThatCannotBeDecodedAreNotMergedInto(t *testing.T) {
 	}
 }
 
-func TestUnknownMembersAreThoseThatTheGatewayWouldNotTakeForOnesOfOurs(t *testing.T) {
+func TestUnknownMembers(t *testing.T) {
 	names, err := provider.UnknownMembers([]byte(`{"_type":"bedrock","_VERSION":1,"Region":"r","model":"m","small_fast_model":"s","ACCESS_KEY":"a",
 		"access_key_secret":"b","role_arn":"r","region ":1,"role_arn":2,"":0}`))
 	require.NoError(t, err)
 	require.Equal(t, []string{"role_arn", "region ", ""}, names)
 }
 
-// TestMergingChangesWhatTheGatewayReadsAndNothingElse checks merged settings with
+// testMergeSettingsAsGatewayReads checks merged settings with
 // encoding/json, which the gateway reads them with.
-func TestMergingChangesWhatTheGatewayReadsAndNothingElse(t *testing.T) {
+func testMergeSettingsAsGatewayReads(t *testing.T) {
 	type member struct{ name, raw string }
 	read := func(t *rapid.T, text string) (known map[string]string, others []member) {
 		known = map[string]string{}

@@ -19,7 +19,18 @@ func plainBedrock(b provider.Bedrock) [5]string {
 // withoutNUL makes a text one that the database can hold.
 func withoutNUL(s string) string { return strings.ReplaceAll(s, "\x00", "") }
 
-func TestSettingsSurviveEncodingAndDecoding(t *testing.T) {
+func TestStoredSettings(t *testing.T) {
+	t.Run("RoundTrip", testStoredSettingsRoundTrip)
+	t.Run("Encoded", testStoredSettingsEncoded)
+	t.Run("NotBedrock", testStoredSettingsNotBedrock)
+	t.Run("Absent", testStoredSettingsAbsent)
+	t.Run("UnknownMembers", testStoredSettingsUnknownMembers)
+	t.Run("Undecodable", testStoredSettingsUndecodable)
+	t.Run("ErrorsWithoutInput", testStoredSettingsErrorsWithoutInput)
+	t.Run("RegionAlone", testStoredSettingsRegionAlone)
+}
+
+func testStoredSettingsRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := bedrockOf(t, withoutNUL(text().Draw(t, "region")))
 		decoded, err := provider.DecodeSettings(b.Encode(), "")
@@ -28,7 +39,7 @@ func TestSettingsSurviveEncodingAndDecoding(t *testing.T) {
 	})
 }
 
-func TestEncodedSettingsAreTheStoredForm(t *testing.T) {
+func testStoredSettingsEncoded(t *testing.T) {
 	b := provider.Bedrock{Region: "us-east-1", Model: "m", SmallFastModel: "s"}
 	require.Equal(t, `{"_type":"bedrock","_version":1,"region":"us-east-1","model":"m","small_fast_model":"s"}`, b.Encode().Reveal(),
 		"without credentials there is no trace of them")
@@ -38,12 +49,12 @@ func TestEncodedSettingsAreTheStoredForm(t *testing.T) {
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", b, b, b.Encode()), "SK")
 }
 
-func TestADesiredProviderThatIsNotABedrockOneHasNoSettings(t *testing.T) {
+func testStoredSettingsNotBedrock(t *testing.T) {
 	require.True(t, provider.Desired{Name: "a", Keys: []secret.Text{secret.New("k")}}.Settings().IsZero())
 	require.False(t, provider.Desired{Name: "a", Bedrock: &provider.Bedrock{}}.Settings().IsZero())
 }
 
-func TestAbsentSettingsAreThoseOfAProviderThatIsNotABedrockOne(t *testing.T) {
+func testStoredSettingsAbsent(t *testing.T) {
 	for _, settings := range []string{"", " ", "null", "\n null\t", "{}", " { } "} {
 		decoded, err := provider.DecodeSettings(secret.New(settings), "")
 		require.NoError(t, err, "%q", settings)
@@ -51,13 +62,13 @@ func TestAbsentSettingsAreThoseOfAProviderThatIsNotABedrockOne(t *testing.T) {
 	}
 }
 
-func TestUnknownMembersOfSettingsAreAllowed(t *testing.T) {
+func testStoredSettingsUnknownMembers(t *testing.T) {
 	decoded, err := provider.DecodeSettings(secret.New(` {"_version":1, "new":[1], "region":"r", "model":null, "_type":"bedrock"} `), "")
 	require.NoError(t, err)
 	require.Equal(t, [5]string{"r"}, plainBedrock(*decoded))
 }
 
-func TestSettingsThatCannotBeDecodedAreAnErrorWithoutTheirText(t *testing.T) {
+func testStoredSettingsUndecodable(t *testing.T) {
 	const leak = "q7zleak"
 	for name, c := range map[string]struct {
 		settings, keyID string
@@ -108,7 +119,7 @@ func TestSettingsThatCannotBeDecodedAreAnErrorWithoutTheirText(t *testing.T) {
 	}
 }
 
-func TestNoErrorOfDecodingHoldsAnythingOfTheInput(t *testing.T) {
+func testStoredSettingsErrorsWithoutInput(t *testing.T) {
 	const leak = "q7zleak"
 	fragments := []string{`{`, `}`, `[`, `]`, `"`, `:`, `,`, `"_type":"bedrock"`, `"_version":1`, `"region":`, `"access_key":`, `"` + leak + `"`, leak, "1", "null"}
 	rapid.Check(t, func(t *rapid.T) {
@@ -120,7 +131,7 @@ func TestNoErrorOfDecodingHoldsAnythingOfTheInput(t *testing.T) {
 	})
 }
 
-func TestDecodingKeepsNothingOfTheTextAndTheRegionAloneIsDecodedTheSameWay(t *testing.T) {
+func testStoredSettingsRegionAlone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := bedrockOf(t, withoutNUL(text().Draw(t, "region")))
 		plain := []byte(b.Encode().Reveal())

@@ -8,6 +8,6 @@ import (
 	"provwatch/internal/provider"
 )
 
-func TestTypesAreInAlphabeticalOrder(t *testing.T) {
+func TestTypeOrder(t *testing.T) {
 	require.Equal(t, []provider.Type{"anthropic", "azure", "bedrock", "copilot", "google", "openai", "openai-compat", "openrouter", "vercel"}, provider.Types())
 }

@@ -10,7 +10,12 @@ import (
 	"provwatch/internal/provider"
 )
 
-func TestDisplayURLShowsNoUserinfoQueryOrFragment(t *testing.T) {
+func TestShownURL(t *testing.T) {
+	t.Run("Examples", testShownURLExamples)
+	t.Run("AnyURL", testShownURLAnyURL)
+}
+
+func testShownURLExamples(t *testing.T) {
 	const withheld = "(not a URL, withheld)"
 	for raw, want := range map[string]string{
 		"":                                   "",
@@ -56,7 +61,7 @@ func TestDisplayURLShowsNoUserinfoQueryOrFragment(t *testing.T) {
 	}
 }
 
-func TestDisplayURLNeverShowsWhatIsAroundTheHostAndPath(t *testing.T) {
+func testShownURLAnyURL(t *testing.T) {
 	const leak = "q7zleak"
 	rapid.Check(t, func(t *rapid.T) {
 		part := rapid.StringMatching(`[a-zA-Z0-9+/=:?#%@ .-]{0,6}`)
