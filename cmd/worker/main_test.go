@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPanic has a panic of a goroutine. Go's own exit code of a panic is that of a drift.
+// TestPanic requires the exit code of a failure after a panic of a goroutine. Go's own exit code
+// of a panic is that of a drift.
 func TestPanic(t *testing.T) {
 	var stderr bytes.Buffer
 	code := guarded(&stderr, func() int {

@@ -50,9 +50,9 @@ func newLosing(t *testing.T, config *pgxpool.Config, n int) *losing {
 	return l
 }
 
-// TestLostConnection loses each connection that the decision for a
-// source takes: notifications would be used, and the slot given up, for what passes by
-// itself.
+// TestLostConnection loses each connection that the decision for a source takes, which is
+// no reason to fall back: notifications would be used, and the slot given up, for what
+// passes by itself.
 func TestLostConnection(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)

@@ -37,8 +37,8 @@ func TestEncryption(t *testing.T) {
 	t.Run("ReloadedKey", testEncryptionReloadedKey)
 }
 
-// testEncryptionInactiveKey revokes the key of a worker, and registers
-// the one that it is given instead.
+// testEncryptionInactiveKey revokes the key of a worker, which is not ready then, and registers
+// the key that replaces it.
 func testEncryptionInactiveKey(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
@@ -90,8 +90,8 @@ func testEncryptionActivatedKey(t *testing.T) {
 	waittest.Receive(t, ended, "the resync ends")
 }
 
-// testEncryptionReloadedKey has provwatch's own tables, for which no gateway
-// registers it.
+// testEncryptionReloadedKey requires that the key of a reload is registered in provwatch's own
+// tables, for which no gateway registers it.
 func testEncryptionReloadedKey(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

@@ -17,8 +17,8 @@ type describing func()
 func (d describing) Booted()   {}
 func (d describing) Describe() { d() }
 
-// TestFailedTakeover has one whose last verification, while it
-// stood by, has succeeded.
+// TestFailedTakeover has a worker that cannot take over. Its last verification, while it stood
+// by, has succeeded.
 func TestFailedTakeover(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

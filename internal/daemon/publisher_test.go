@@ -24,8 +24,8 @@ func TestPublisher(t *testing.T) {
 	t.Run("InterruptedByStop", testPublisherInterruptedByStop)
 }
 
-// testPublisherLostConnections ends them while
-// they are too new for the pool to look whether they still live.
+// testPublisherLostConnections ends every connection of the pool while they are too new for the
+// pool to look whether they still live.
 func testPublisherLostConnections(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)

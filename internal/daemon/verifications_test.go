@@ -11,8 +11,8 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestNoteVerified lets a worker note it
-// that takes itself for the leader.
+// TestNoteVerified requires that only the leader of the current term records that everything
+// was verified. A worker that takes itself for the leader records nothing.
 func TestNoteVerified(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

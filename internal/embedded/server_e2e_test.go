@@ -21,8 +21,8 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestEndingProcess looks at processes of a data directory all the while that
-// they end.
+// TestEndingProcess looks at processes of a data directory all the while that they end. None
+// is foreign.
 func TestEndingProcess(t *testing.T) {
 	t.Parallel()
 	sleep, err := exec.LookPath("sleep")

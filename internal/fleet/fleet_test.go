@@ -60,8 +60,8 @@ func TestFleet(t *testing.T) {
 	t.Run("Readiness", testFleetReadiness)
 }
 
-// testFleetPanic has one that panics in its boot,
-// and one that does so on a goroutine of its watch.
+// testFleetPanic has a target that panics in its boot, and a target that panics on a goroutine
+// of its watch. Each is retried.
 func testFleetPanic(t *testing.T) {
 	database, err := postgres.ParseURL(pgtest.NewDatabase(t))
 	require.NoError(t, err)

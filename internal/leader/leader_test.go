@@ -159,7 +159,7 @@ func testElectorFirstSession(t *testing.T) {
 	}, "nobody leads")
 }
 
-// testElectorNextTerm has several that wait for it.
+// testElectorNextTerm has several sessions that wait for the end of the leader.
 func testElectorNextTerm(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

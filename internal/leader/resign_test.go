@@ -29,7 +29,7 @@ func TestResign(t *testing.T) {
 	t.Run("NoSuccessor", testResignNoSuccessor)
 }
 
-// testResignComesLast has one that another session waits for.
+// testResignComesLast has a leader that resigns and another session that waits.
 func testResignComesLast(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
@@ -65,7 +65,7 @@ func testResignComesLast(t *testing.T) {
 	require.Empty(t, first.Terms())
 }
 
-// testResignNoSuccessor has no other worker.
+// testResignNoSuccessor has a leader that resigns and no other worker.
 func testResignNoSuccessor(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

@@ -18,7 +18,7 @@ func TestTakeover(t *testing.T) {
 	t.Run("VerifiedEverything", testTakeoverVerifiedEverything)
 }
 
-// testTakeoverSignsOfLife sees them as a standby does.
+// testTakeoverSignsOfLife sees the leader's signs of life as a standby does.
 func testTakeoverSignsOfLife(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
@@ -41,8 +41,8 @@ func testTakeoverSignsOfLife(t *testing.T) {
 	require.Equal(t, 1, shown, "the one before is taken back")
 }
 
-// testTakeoverVerifiedEverything has a database in which that was never
-// noted, and then was.
+// testTakeoverVerifiedEverything has a database in which no leader has recorded that it verified
+// everything, and then one has.
 func testTakeoverVerifiedEverything(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

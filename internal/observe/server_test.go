@@ -91,8 +91,8 @@ func testHTTPServerSlowReader(t *testing.T) {
 	require.ErrorContains(t, <-ended, "timeout")
 }
 
-// testHTTPServerLongRequest has one without a body, whose answer takes longer than a client may
-// take to send a request.
+// testHTTPServerLongRequest has a request without a body, whose answer takes longer than a client
+// may take to send a request.
 func testHTTPServerLongRequest(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(bounded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGatewayTables holds a database against what the gateway relies on.
+// TestGatewayTables compares a database with what the gateway relies on.
 func TestGatewayTables(t *testing.T) {
 	t.Parallel()
 	u := NewGatewayDatabase(t)
@@ -33,8 +33,7 @@ func TestGatewayTables(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestGatewayDecoder shows that each fault is found, and none where
-// there is none.
+// TestGatewayDecoder requires that each fault is found, and none where there is none.
 func TestGatewayDecoder(t *testing.T) {
 	t.Parallel()
 	u := NewGatewayDatabase(t)

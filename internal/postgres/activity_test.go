@@ -37,7 +37,7 @@ func TestActivity(t *testing.T) {
 	t.Run("Progress", testActivityProgress)
 }
 
-// testActivityEveryStatement runs one of each kind.
+// testActivityEveryStatement runs a statement of each kind.
 func testActivityEveryStatement(t *testing.T) {
 	t.Parallel()
 	pool, activity := watchedPool(t)
@@ -127,7 +127,7 @@ func testActivityExpectedTime(t *testing.T) {
 	})
 }
 
-// testActivityProgress has one that lasts for long.
+// testActivityProgress has a part that sends statements and lasts for long.
 func testActivityProgress(t *testing.T) {
 	t.Parallel()
 	pool, activity := watchedPool(t)

@@ -210,7 +210,7 @@ func testParseURLIrregularFiles(t *testing.T) {
 	require.ErrorContains(t, err, "a file for passfile that cannot be used: it is a pipe")
 }
 
-// TestClientSettings compares the list with the server's.
+// TestClientSettings compares the list of settings that a client may set with the server's.
 func TestClientSettings(t *testing.T) {
 	t.Parallel()
 	config, err := postgres.ParseURL(pgtest.NewDatabase(t))

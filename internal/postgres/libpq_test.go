@@ -131,7 +131,7 @@ func TestTLSVersions(t *testing.T) {
 	require.EqualValues(t, tls.VersionTLS13, config.ConnConfig.TLSConfig.MinVersion)
 }
 
-// TestKeepAlives asks the operating system.
+// TestKeepAlives asks the operating system for the keep-alives that the keywords set.
 func TestKeepAlives(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the options of Linux")
