@@ -22,6 +22,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
+	"provwatch/internal/store"
 )
 
 var (
@@ -141,7 +142,7 @@ func seedRowByRow(ctx context.Context, pool *pgxpool.Pool, desired []provider.De
 		insertEntry    = `INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, provider_id, details) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 	)
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", seed.Lock); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", store.SeedLock); err != nil {
 			return err
 		}
 		now := time.Now()

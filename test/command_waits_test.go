@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/schema"
-	"provwatch/internal/seed"
+	"provwatch/internal/store"
 )
 
 const (
@@ -134,9 +134,9 @@ func testCommandWaitsAdvisoryLockHolderIsReported(t *testing.T) {
 		args      []string
 		statement string
 	}{
-		"seed":                    {seed.Lock, `DELETE FROM ai_providers WHERE name = 'openai'`, []string{"seed"}, `the seed, which takes the lock of seeds and then the gateway's,`},
-		"seed behind the gateway": {seed.GatewayLock, `DELETE FROM ai_providers WHERE name = 'openai'`, []string{"seed"}, `the seed, which takes the lock of seeds and then the gateway's,`},
-		"resolve":                 {seed.Lock, `UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, []string{"resolve", "openai", "--take", "env"}, `the command, which takes the lock of seeds,`},
+		"seed":                    {store.SeedLock, `DELETE FROM ai_providers WHERE name = 'openai'`, []string{"seed"}, `the seed, which takes the lock of seeds and then the gateway's,`},
+		"seed behind the gateway": {store.GatewaySeedLock, `DELETE FROM ai_providers WHERE name = 'openai'`, []string{"seed"}, `the seed, which takes the lock of seeds and then the gateway's,`},
+		"resolve":                 {store.SeedLock, `UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, []string{"resolve", "openai", "--take", "env"}, `the command, which takes the lock of seeds,`},
 		"migrate":                 {schema.Lock, `DROP PUBLICATION provwatch`, []string{"migrate"}, `the migration, which takes the lock of migrations,`},
 	} {
 		t.Run(name, func(t *testing.T) {

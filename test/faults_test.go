@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
-	"provwatch/internal/seed"
+	"provwatch/internal/store"
 )
 
 func TestFaults(t *testing.T) {
@@ -93,7 +93,7 @@ func testFaultsServerRestartAtStart(t *testing.T) {
 	restart := func(again func()) {
 		t.Helper()
 		holder := w.connect()
-		_, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock($1)", seed.Lock)
+		_, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock($1)", store.SeedLock)
 		require.NoError(t, err)
 		eventually(t, func() bool {
 			var waits bool

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
+	"provwatch/internal/store"
 
-	"provwatch/internal/seed"
+	"github.com/stretchr/testify/require"
 )
 
 func TestHTTP(t *testing.T) {
@@ -35,7 +35,7 @@ func testHTTPReadinessFollowsTheListener(t *testing.T) {
 	w := newWorldOf(t, "notify")
 	w.migrate()
 	holder := w.connect()
-	_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, seed.Lock)
+	_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, store.SeedLock)
 	require.NoError(t, err)
 	p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0")
 	expect := func(path string, status int, body string) {

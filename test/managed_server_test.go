@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
-	"provwatch/internal/seed"
+	"provwatch/internal/store"
 )
 
 func TestManagedServer(t *testing.T) {
@@ -37,7 +37,7 @@ func testManagedServerTimeoutsOfTheRole(t *testing.T) {
 			w.exec("ALTER ROLE " + role + " IN DATABASE " + database + " SET transaction_timeout = '300ms'")
 		}
 		holder := w.connect()
-		_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, seed.Lock)
+		_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, store.SeedLock)
 		require.NoError(t, err)
 		p := w.start(w.twoProviders(), "run")
 		eventually(t, func() bool {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/schema"
-	"provwatch/internal/seed"
+	"provwatch/internal/store"
 )
 
 // unreadyStates are all of them, in the order of docs/readiness.md.
@@ -198,12 +198,12 @@ var unreadyStates = []unready{
 	},
 	{
 		state: "another session holds the lock of seeds", reason: `the seed, which takes the lock of seeds and then the gateway's, ` + heldUp, boot: true,
-		begin: func(s *stated) func() { return s.hold(fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, seed.Lock)) },
+		begin: func(s *stated) func() { return s.hold(fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, store.SeedLock)) },
 	},
 	{
 		state: "another session holds the gateway's lock", reason: `the seed, which takes the lock of seeds and then the gateway's, ` + heldUp, boot: true,
 		begin: func(s *stated) func() {
-			return s.hold(fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, seed.GatewayLock))
+			return s.hold(fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, store.GatewaySeedLock))
 		},
 	},
 	{

@@ -60,7 +60,7 @@ func (d Details) encode() ([]byte, error) {
 // Stage writes entries to the outbox. db must be the transaction that the
 // entries describe, and that transaction must hold the seed lock, which puts
 // the entries of one provider in the order of their commits. Texts that the outbox
-// does not take are cut.
+// does not take are cut. An entry without an id gets one.
 func Stage(ctx context.Context, db store.DBTX, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -70,6 +70,11 @@ func Stage(ctx context.Context, db store.DBTX, entries []Entry) error {
 		details, err := e.Details.encode()
 		if err != nil {
 			return fmt.Errorf("encode audit entry for provider %q: %w", e.Provider, err)
+		}
+		if e.ID == uuid.Nil {
+			if e.ID, err = uuid.NewV7(); err != nil {
+				return err
+			}
 		}
 		rows[i] = store.StageAuditEntriesParams{
 			ID: e.ID, OccurredAt: e.OccurredAt, Actor: cut(e.Actor, maxText), Action: cut(string(e.Action), maxText),

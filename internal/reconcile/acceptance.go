@@ -50,7 +50,7 @@ func (databaseSide) take(ctx context.Context, tx pgx.Tx, step drift.Step, _ encr
 	}, actor); err != nil {
 		return outcome, fmt.Errorf("accept the drift: %w", err)
 	}
-	return outcome, stage(ctx, tx, []audit.Entry{{
+	return outcome, audit.Stage(ctx, tx, []audit.Entry{{
 		OccurredAt: time.Now(), Actor: actor, Action: audit.DriftAccepted, Provider: observed.Provider, ProviderID: observed.ProviderID,
 		Details: audit.Details{
 			Kind: string(observed.Kind), EnvHash: observed.EnvHash, DBHash: observed.DBHash, Changes: acceptedValues(observed.Fields),

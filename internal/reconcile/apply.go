@@ -15,7 +15,6 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/seed"
 	"provwatch/internal/store"
 )
 
@@ -68,9 +67,13 @@ func (s environmentSide) take(ctx context.Context, tx pgx.Tx, step drift.Step, w
 		if !s.withKeys {
 			desired = desired.WithoutCredentials()
 		}
-		id, err := seed.InsertProvider(ctx, tx, with.sealer, desired, step.RowType, actor)
+		var rows store.NewRows
+		id, err := rows.AddProvider(desired, step.RowType)
+		if err != nil {
+			return outcome, err
+		}
 		outcome.ProviderID = id
-		return outcome, err
+		return outcome, insert(ctx, tx, with.sealer, rows, actor)
 	}
 	if observed.Kind == drift.InSync {
 		// Nothing differs that was compared; withKeys, credentials were.
@@ -134,11 +137,14 @@ func (w write) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, step
 		}
 		entries = append(entries, deleted)
 	}
-	if err := stage(ctx, tx, entries); err != nil {
+	if err := audit.Stage(ctx, tx, entries); err != nil {
 		return err
 	}
-	desired.Keys = w.added
-	return seed.InsertKeys(ctx, tx, sealer, observed.ProviderID, desired, actor)
+	var rows store.NewRows
+	if err := rows.AddKeys(observed.ProviderID, desired.Name, w.added); err != nil {
+		return err
+	}
+	return insert(ctx, tx, sealer, rows, actor)
 }
 
 func (w write) updateRow(ctx context.Context, queries *store.Queries, sealer dbcrypt.Sealer, step drift.Step) error {
@@ -192,13 +198,10 @@ func changes(fields []drift.Field) []audit.Change {
 	return list
 }
 
-func stage(ctx context.Context, tx pgx.Tx, entries []audit.Entry) error {
-	for i := range entries {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return err
-		}
-		entries[i].ID = id
+// insert inserts rows, and stages the audit entries for them.
+func insert(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, rows store.NewRows, actor string) error {
+	if err := store.On(tx).InsertProviders(ctx, sealer, rows); err != nil {
+		return err
 	}
-	return audit.Stage(ctx, tx, entries)
+	return audit.Stage(ctx, tx, audit.Inserted(rows, actor, time.Now()))
 }

@@ -15,7 +15,6 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/seed"
 	"provwatch/internal/store"
 )
 
@@ -58,7 +57,7 @@ func (r resolution) run(ctx context.Context, pool *pgxpool.Pool) (outcome Outcom
 
 func (r resolution) resolve(ctx context.Context, tx pgx.Tx) (Outcome, error) {
 	queries := store.On(tx)
-	if err := queries.LockSeed(ctx, seed.Lock); err != nil {
+	if err := queries.LockSeed(ctx, store.SeedLock); err != nil {
 		return Outcome{}, fmt.Errorf("take the seed lock: %w", err)
 	}
 	// A gateway may be writing to the row, to rotate its credentials or to turn
@@ -66,7 +65,7 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) (Outcome, error) {
 	if _, err := queries.LockProviders(ctx, r.desired.Name); err != nil {
 		return Outcome{}, fmt.Errorf("lock its row: %w", err)
 	}
-	sealer, err := seed.SealerFor(ctx, tx, r.keys)
+	sealer, err := queries.WriteSealer(ctx, r.keys)
 	if err != nil {
 		return Outcome{}, err
 	}

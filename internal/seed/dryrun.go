@@ -53,7 +53,7 @@ func Refusal(ctx context.Context, db store.DBTX, plan drift.Plan, keys *dbcrypt.
 	return nil
 }
 
-// dryRunSealer is [SealerFor] for a database that need not have been migrated.
+// dryRunSealer is [store.Queries.WriteSealer] for a database that need not have been migrated.
 func dryRunSealer(ctx context.Context, db store.DBTX, keys *dbcrypt.Ring, register bool) (dbcrypt.Sealer, error) {
 	queries := store.On(db)
 	found, err := queries.InspectSchema(ctx)

@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/seed"
+	"provwatch/internal/store"
 	"provwatch/internal/waittest"
 )
 
@@ -106,7 +107,7 @@ func TestASeedWaitsForTheAdvisoryLock(t *testing.T) {
 	pool, _ := pgtest.NewPool(t)
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock($1)`, seed.Lock)
+	_, err = tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock($1)`, store.SeedLock)
 	require.NoError(t, err)
 
 	limited, cancel := context.WithCancel(t.Context())

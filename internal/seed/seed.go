@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,20 +24,11 @@ import (
 	"provwatch/internal/store"
 )
 
-// Lock is the id of the advisory lock that puts seeds in turn (docs/specification.md,
-// section 4): the ASCII bytes "provseed". Whatever stages audit entries holds it.
-const Lock int64 = 0x70726f7673656564
-
-// GatewayLock is the id of the gateway's own advisory lock, under which one that still
-// seeds by itself reads and inserts providers: it waits for a seed of ours and finds
-// its rows.
-const GatewayLock int64 = 10
-
 // maxTries bounds the attempts of a seed that another writer's commit breaks off.
 const maxTries = 5
 
 // Seed inserts the desired providers that the database lacks, in one
-// transaction under the advisory locks [Lock] and [GatewayLock], and returns what it did.
+// transaction under the advisory locks [store.SeedLock] and [store.GatewaySeedLock], and returns what it did.
 //
 // When a live row differs from the environment, or cannot be compared, Seed
 // writes nothing and returns the plan with a [*DriftError]; with tolerateDrift
@@ -75,11 +65,11 @@ func canPass(err error) bool {
 
 func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan drift.Plan, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if err := store.On(tx).BeginSeed(ctx, store.BeginSeedParams{LockID: Lock, GatewayLockID: GatewayLock}); err != nil {
+		if err := store.On(tx).BeginSeed(ctx, store.BeginSeedParams{LockID: store.SeedLock, GatewayLockID: store.GatewaySeedLock}); err != nil {
 			return fmt.Errorf("take the seed lock: %w", err)
 		}
 		o := optionsOf(options)
-		sealer, err := SealerFor(ctx, tx, o.keys)
+		sealer, err := store.On(tx).WriteSealer(ctx, o.keys)
 		if err != nil {
 			return err
 		}
@@ -100,38 +90,21 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 	return plan, err
 }
 
-// SealerFor returns what encrypts the secrets that are written in the transaction tx.
-// It refuses a database with secrets that a former version has encrypted. The error can
-// be a [*dbcrypt.UnusableError] or a [*dbcrypt.FormerKeysetError].
-func SealerFor(ctx context.Context, tx pgx.Tx, keys *dbcrypt.Ring) (dbcrypt.Sealer, error) {
-	queries := store.On(tx)
-	if err := queries.RefuseFormerKeyset(ctx); err != nil {
-		return dbcrypt.Sealer{}, err
-	}
-	return queries.Sealer(ctx, keys)
-}
-
 // apply writes what the plan asks for, in few statements whatever the number of providers.
 func apply(ctx context.Context, tx pgx.Tx, plan *drift.Plan, sealer dbcrypt.Sealer, announce bool) error {
 	now := time.Now()
-	var rows newRows
+	var rows store.NewRows
 	var firstSeen []drift.Observation
-	var entries []audit.Entry
 	var seeded []string
 	for i := range plan.Steps {
 		step := &plan.Steps[i]
 		switch step.Action {
 		case drift.ActionInsert:
-			id, err := uuid.NewV7()
+			id, err := rows.AddProvider(step.Desired, step.RowType)
 			if err != nil {
 				return err
 			}
 			step.Observation.ProviderID = id
-			created, err := rows.add(id, step.Desired, step.RowType, audit.System, now)
-			if err != nil {
-				return err
-			}
-			entries = append(entries, created...)
 			seeded = append(seeded, pubsub.Seeded{
 				Provider:   step.Desired.Name,
 				ProviderID: id,
@@ -148,13 +121,14 @@ func apply(ctx context.Context, tx pgx.Tx, plan *drift.Plan, sealer dbcrypt.Seal
 			firstSeen = append(firstSeen, step.Observation)
 		}
 	}
-	if err := rows.insert(ctx, tx, sealer); err != nil {
+	queries := store.On(tx)
+	if err := queries.InsertProviders(ctx, sealer, rows); err != nil {
 		return err
 	}
-	if err := store.On(tx).RecordFirstObservations(ctx, firstSeen); err != nil {
+	if err := queries.RecordFirstObservations(ctx, firstSeen); err != nil {
 		return fmt.Errorf("record soft-deleted providers: %w", err)
 	}
-	if err := audit.Stage(ctx, tx, entries); err != nil {
+	if err := audit.Stage(ctx, tx, audit.Inserted(rows, audit.System, now)); err != nil {
 		return err
 	}
 	if announce && len(seeded) > 0 {
@@ -163,88 +137,4 @@ func apply(ctx context.Context, tx pgx.Tx, plan *drift.Plan, sealer dbcrypt.Seal
 		}
 	}
 	return pubsub.Publish(ctx, tx, pubsub.Seeds, seeded...)
-}
-
-// InsertProvider inserts one provider, as a row of the type given, with the keys
-// that d holds, and stages the audit entries. The transaction tx must hold the seed
-// lock.
-func InsertProvider(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, d provider.Desired, rowType provider.Type, actor string) (uuid.UUID, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return uuid.Nil, err
-	}
-	var rows newRows
-	entries, err := rows.add(id, d, rowType, actor, time.Now())
-	if err != nil {
-		return uuid.Nil, err
-	}
-	if err := rows.insert(ctx, tx, sealer); err != nil {
-		return uuid.Nil, err
-	}
-	return id, audit.Stage(ctx, tx, entries)
-}
-
-// InsertKeys inserts keys for a provider and stages an audit entry for each, in
-// the transaction tx, which must hold the seed lock.
-func InsertKeys(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, id uuid.UUID, d provider.Desired, actor string) error {
-	var rows newRows
-	entries, err := rows.addKeys(id, d, actor, time.Now())
-	if err != nil {
-		return err
-	}
-	if err := rows.insert(ctx, tx, sealer); err != nil {
-		return err
-	}
-	return audit.Stage(ctx, tx, entries)
-}
-
-// newRows collects the rows of providers and keys to be inserted.
-type newRows struct {
-	providers []store.NewProvider
-	keys      []store.NewKey
-}
-
-// add adds a provider and its keys, and returns the audit entries for them.
-func (r *newRows) add(id uuid.UUID, d provider.Desired, rowType provider.Type, actor string, now time.Time) ([]audit.Entry, error) {
-	r.providers = append(r.providers, store.NewProvider{ID: id, Type: rowType, Desired: d})
-	entryID, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	keys := len(d.Keys)
-	entries := []audit.Entry{{
-		ID: entryID, OccurredAt: now, Actor: actor, Action: audit.ProviderCreated, Provider: d.Name, ProviderID: id,
-		Details: audit.Details{
-			Type:    string(rowType),
-			BaseURL: provider.DisplayURL(d.BaseURL),
-			Region:  d.DisplayRegion(),
-			Keys:    &keys,
-		},
-	}}
-	keyEntries, err := r.addKeys(id, d, actor, now)
-	return append(entries, keyEntries...), err
-}
-
-func (r *newRows) addKeys(providerID uuid.UUID, d provider.Desired, actor string, now time.Time) ([]audit.Entry, error) {
-	var entries []audit.Entry
-	for _, key := range d.Keys {
-		keyID, err := uuid.NewV7()
-		if err != nil {
-			return nil, err
-		}
-		entryID, err := uuid.NewV7()
-		if err != nil {
-			return nil, err
-		}
-		r.keys = append(r.keys, store.NewKey{ID: keyID, ProviderID: providerID, Provider: d.Name, Key: key})
-		entries = append(entries, audit.Entry{
-			ID: entryID, OccurredAt: now, Actor: actor, Action: audit.KeyCreated, Provider: d.Name, ProviderID: providerID,
-			Details: audit.Details{KeyID: keyID.String(), Masked: key.Mask()},
-		})
-	}
-	return entries, nil
-}
-
-func (r *newRows) insert(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer) error {
-	return store.On(tx).InsertProviders(ctx, sealer, r.providers, r.keys)
 }

@@ -24,7 +24,6 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/seed"
 	"provwatch/internal/store"
 	"provwatch/internal/waittest"
 )
@@ -184,7 +183,7 @@ func (f *feed) audit(names ...string) {
 
 func (f *feed) stage(names ...string) error {
 	return pgx.BeginFunc(f.t.Context(), f.pool, func(tx pgx.Tx) error {
-		if err := store.On(tx).LockSeed(f.t.Context(), seed.Lock); err != nil {
+		if err := store.On(tx).LockSeed(f.t.Context(), store.SeedLock); err != nil {
 			return err
 		}
 		var entries []audit.Entry

@@ -81,6 +81,16 @@ func (q *Queries) Sealer(ctx context.Context, keys *dbcrypt.Ring) (dbcrypt.Seale
 	return keys.Sealer(table)
 }
 
+// WriteSealer is [Queries.Sealer] for secrets that are written in the transaction of the
+// queries. It refuses a database with secrets that a former version has encrypted. The error
+// can be a [*dbcrypt.UnusableError] or a [*dbcrypt.FormerKeysetError].
+func (q *Queries) WriteSealer(ctx context.Context, keys *dbcrypt.Ring) (dbcrypt.Sealer, error) {
+	if err := q.RefuseFormerKeyset(ctx); err != nil {
+		return dbcrypt.Sealer{}, err
+	}
+	return q.Sealer(ctx, keys)
+}
+
 // UnregisteredKey returns the digest of the key that [Queries.RegisterKey] would
 // register, empty for none, and whether the role may register it.
 func (q *Queries) UnregisteredKey(ctx context.Context, keys *dbcrypt.Ring) (digest string, insertable bool, err error) {

@@ -27,6 +27,36 @@ type NewKey struct {
 	Key            secret.Text
 }
 
+// NewRows are rows to be inserted into the provider tables: those of providers, and of API
+// keys of these or of other ones.
+type NewRows struct {
+	Providers []NewProvider
+	Keys      []NewKey
+}
+
+// AddProvider adds the row of a provider, of the type given, and the rows of its API keys.
+// It returns the id of the provider's row.
+func (r *NewRows) AddProvider(d provider.Desired, rowType provider.Type) (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	r.Providers = append(r.Providers, NewProvider{ID: id, Type: rowType, Desired: d})
+	return id, r.AddKeys(id, d.Name, d.Keys)
+}
+
+// AddKeys adds the rows of API keys of a provider, whose row has the id.
+func (r *NewRows) AddKeys(id uuid.UUID, name string, keys []secret.Text) error {
+	for _, key := range keys {
+		keyID, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		r.Keys = append(r.Keys, NewKey{ID: keyID, ProviderID: id, Provider: name, Key: key})
+	}
+	return nil
+}
+
 // providerRecord is a row of the query insertProviders.
 type providerRecord struct {
 	ID            uuid.UUID `json:"id"`
@@ -45,19 +75,19 @@ type keyRecord struct {
 	APIKeyKeyID *text     `json:"api_key_key_id"`
 }
 
-// InsertProviders inserts providers, and API keys, of these or of other ones. The sealer
-// encrypts what is a secret. The queries are those of a transaction.
-func (q *Queries) InsertProviders(ctx context.Context, sealer dbcrypt.Sealer, providers []NewProvider, keys []NewKey) error {
-	if len(providers)+len(keys) == 0 {
+// InsertProviders inserts rows. The sealer encrypts what is a secret. The queries are those
+// of a transaction.
+func (q *Queries) InsertProviders(ctx context.Context, sealer dbcrypt.Sealer, rows NewRows) error {
+	if len(rows.Providers)+len(rows.Keys) == 0 {
 		return nil
 	}
 	return q.WriteProviders(ctx, func() error {
-		for some := range slices.Chunk(providers, chunk) {
+		for some := range slices.Chunk(rows.Providers, chunk) {
 			if err := q.insertSomeProviders(ctx, sealer, some); err != nil {
 				return err
 			}
 		}
-		for some := range slices.Chunk(keys, chunk) {
+		for some := range slices.Chunk(rows.Keys, chunk) {
 			if err := q.insertSomeKeys(ctx, sealer, some); err != nil {
 				return err
 			}
