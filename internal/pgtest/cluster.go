@@ -116,40 +116,20 @@ func newCluster(t testing.TB, prepare func(*Cluster) error) *Cluster {
 	return c
 }
 
-// NewStandby starts a hot standby of the server, for this test alone. The server
-// is stopped and started again for it.
-func (c *Cluster) NewStandby(t testing.TB) *Cluster {
-	t.Helper()
-	c.Stop(t, "fast")
-	return newCluster(t, func(s *Cluster) error {
-		s.primary = c
-		// Of a server that is shut down, so that no more than its files is needed.
-		data := filepath.Join(s.dir, "data")
-		if err := copyStopped(filepath.Join(c.dir, "data"), data); err != nil {
-			return err
-		}
-		signal := exec.Command("cp", "-a", "PG_VERSION", "standby.signal") // whoever owns one owns the other
-		signal.Dir = filepath.Join(data, "pgdata")
-		return errors.Join(signal.Run(), c.startServer())
-	})
+// mountDisk makes a disk of a size for the server's folder, where that is permitted.
+func (c *Cluster) mountDisk(size string) {
+	if size == "" || exec.Command("mount", "-t", "tmpfs", "-o", "mode=0755,size="+size, "tmpfs", c.dir).Run() != nil {
+		return
+	}
+	c.diskSize = size
 }
 
-// In memory, the thousands of files of databases that tests create and drop cost a file
-// system much less. Below memoryNeeded, their folder is one of the temporary files.
-const (
-	memory       = "/dev/shm"
-	memoryNeeded = 8 << 30 // bytes
-	tmpfs        = 0x01021994
-)
-
-// scratch returns the folder to make data dirs in, empty for that of temporary files, which
-// TMPDIR names.
-func scratch() string {
-	var fs syscall.Statfs_t
-	if os.Getenv("TMPDIR") != "" || syscall.Statfs(memory, &fs) != nil || fs.Type != tmpfs || fs.Bavail*uint64(fs.Bsize) < memoryNeeded {
-		return ""
+// set sets a parameter of the server, from its next start on.
+func (c *Cluster) set(name, value string) {
+	if c.settings == nil {
+		c.settings = map[string]string{}
 	}
-	return memory
+	c.settings[name] = value
 }
 
 // start starts a server, in the data dir that prepare has filled unless it is nil.
@@ -248,6 +228,21 @@ func (c *Cluster) kill() error {
 			return fmt.Errorf("the server (pid %d) has not ended after %v", pid, timeout)
 		}
 	}
+}
+
+// postmaster returns the process id of the server.
+func (c *Cluster) postmaster() (int, error) {
+	name := filepath.Join(c.dir, "data", "pgdata", "postmaster.pid")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return pid, nil
 }
 
 // remove stops the server and removes its folder.

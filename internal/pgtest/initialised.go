@@ -90,11 +90,3 @@ func initialisedKey() (string, error) {
 	sum := sha256.Sum256(slices.Concat(source, []byte(binDir), version))
 	return fmt.Sprintf("%x", sum[:8]), nil
 }
-
-// copyStopped copies the folder of a stopped server, with owners and permissions.
-func copyStopped(from, to string) error {
-	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
-}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/url"
 	"os"
@@ -29,8 +28,23 @@ const (
 // StandbySlot is the replication slot of the primary that a standby streams from.
 const StandbySlot = "standby"
 
-// notCopied are the folders of a data directory whose content a standby makes itself.
-var notCopied = []string{"pg_wal", "pg_replslot", "pg_stat_tmp", "pg_notify", "pg_dynshmem", "pg_serial", "pg_snapshots", "pg_subtrans"}
+// NewStandby starts a hot standby of the server, for this test alone. The server
+// is stopped and started again for it.
+func (c *Cluster) NewStandby(t testing.TB) *Cluster {
+	t.Helper()
+	c.Stop(t, "fast")
+	return newCluster(t, func(s *Cluster) error {
+		s.primary = c
+		// Of a server that is shut down, so that no more than its files is needed.
+		data := filepath.Join(s.dir, "data")
+		if err := copyStopped(filepath.Join(c.dir, "data"), data); err != nil {
+			return err
+		}
+		signal := exec.Command("cp", "-a", "PG_VERSION", "standby.signal") // whoever owns one owns the other
+		signal.Dir = filepath.Join(data, "pgdata")
+		return errors.Join(signal.Run(), c.startServer())
+	})
+}
 
 // NewStreamingStandby starts a hot standby of the server while that runs, for this test
 // alone: of a base backup, streaming from the slot [StandbySlot]. Where the server has
@@ -79,14 +93,6 @@ func (c *Cluster) startStandby() (*Cluster, error) {
 	return standby, c.exec("ALTER SYSTEM SET synchronized_standby_slots = '"+StandbySlot+"'", "SELECT pg_reload_conf()")
 }
 
-// set sets a parameter of the server, from its next start on.
-func (c *Cluster) set(name, value string) {
-	if c.settings == nil {
-		c.settings = map[string]string{}
-	}
-	c.settings[name] = value
-}
-
 // backUp copies the files of the running server to a standby.
 func (c *Cluster) backUp(ctx context.Context, conn *pgx.Conn, version int, standby *Cluster) error {
 	begin, end := "SELECT pg_backup_start('standby', fast => true)", "SELECT labelfile FROM pg_backup_stop(wait_for_archive => false)"
@@ -111,71 +117,6 @@ func (c *Cluster) backUp(ctx context.Context, conn *pgx.Conn, version int, stand
 		return fmt.Errorf("ending the backup: %w", err)
 	}
 	return errors.Join(writeFile(pgdata, "backup_label", label), writeFile(pgdata, "standby.signal", ""))
-}
-
-// copyFolder copies a data directory. Files that are removed meanwhile are passed over, as
-// they may be.
-func copyFolder(from, to string) error {
-	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		if slices.Contains(notCopied, filepath.Dir(name)) {
-			if entry.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if strings.HasPrefix(name, "postmaster.") {
-			return nil
-		}
-		if err := copyFile(path, filepath.Join(to, name)); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	})
-}
-
-// copyFile copies a file, or makes a folder as the other is, with its owner.
-func copyFile(from, to string) error {
-	info, err := os.Stat(from)
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		err = os.Mkdir(to, info.Mode().Perm())
-	} else {
-		var content []byte
-		if content, err = os.ReadFile(from); err == nil {
-			err = os.WriteFile(to, content, info.Mode().Perm())
-		}
-	}
-	return errors.Join(err, ownAs(info, to))
-}
-
-func ownAs(info fs.FileInfo, name string) error {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	return os.Lchown(name, int(stat.Uid), int(stat.Gid))
-}
-
-// writeFile writes a file of a data directory, whose owner owns it.
-func writeFile(pgdata, name, content string) error {
-	info, err := os.Stat(pgdata)
-	if err != nil {
-		return err
-	}
-	name = filepath.Join(pgdata, name)
-	return errors.Join(os.WriteFile(name, []byte(content), 0o600), ownAs(info, name))
 }
 
 // Promote makes a standby a primary.
@@ -283,21 +224,6 @@ func (c *Cluster) runs(pid int) bool {
 	return err == nil && at == filepath.Join(c.dir, "data", "pgdata")
 }
 
-// postmaster returns the process id of the server.
-func (c *Cluster) postmaster() (int, error) {
-	name := filepath.Join(c.dir, "data", "pgdata", "postmaster.pid")
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return 0, err
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(line)
-	if err != nil {
-		return 0, fmt.Errorf("reading %s: %w", name, err)
-	}
-	return pid, nil
-}
-
 // Save copies the files of a stopped server. What it returns puts them back, into the
 // place of those that a stopped server has then.
 func (c *Cluster) Save(t testing.TB) (putBack func()) {
@@ -315,14 +241,6 @@ func (c *Cluster) Save(t testing.TB) (putBack func()) {
 		run("rm", "-rf", pgdata)
 		run("cp", "-a", saved, pgdata)
 	}
-}
-
-// mountDisk makes a disk of a size for the server's folder, where that is permitted.
-func (c *Cluster) mountDisk(size string) {
-	if size == "" || exec.Command("mount", "-t", "tmpfs", "-o", "mode=0755,size="+size, "tmpfs", c.dir).Run() != nil {
-		return
-	}
-	c.diskSize = size
 }
 
 // FillDisk leaves no room on the disk of the server, until what it returns is called. It
