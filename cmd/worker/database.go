@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -17,20 +18,13 @@ import (
 // configuredDatabase returns the database that --database-url-file, DATABASE_URL or
 // libpq's PG* variables name, nil when none does.
 func (f *flags) configuredDatabase() (*pgxpool.Config, error) {
-	if f.databaseFile != "" {
+	switch {
+	case f.databaseFile != "":
 		return openURLFile(f.databaseFile, f.logger())
+	case !f.namesDatabase():
+		return nil, nil
 	}
-	databaseURL := os.Getenv("DATABASE_URL")
-	if databaseURL == "" {
-		set := false
-		for _, variable := range []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"} {
-			set = set || os.Getenv(variable) != ""
-		}
-		if !set {
-			return nil, nil
-		}
-	}
-	return postgres.Parse(postgres.Source{Name: "DATABASE_URL", Text: databaseURL, Logger: f.logger()})
+	return postgres.Parse(postgres.Source{Name: "DATABASE_URL", Text: os.Getenv("DATABASE_URL"), Logger: f.logger()})
 }
 
 // openURLFile returns the database that a file names, of --database-url-file or of a
@@ -47,7 +41,7 @@ func openURLFile(path string, logger *slog.Logger) (*pgxpool.Config, error) {
 // --data-dir.
 func (f *flags) database() (*pgxpool.Config, error) {
 	if f.target != nil {
-		return f.target.openDatabase()
+		return f.targetDatabase()
 	}
 	if err := f.needTarget(); err != nil {
 		return nil, err
@@ -65,6 +59,31 @@ func (f *flags) database() (*pgxpool.Config, error) {
 		return nil, err
 	}
 	return postgres.ParseURL(attached)
+}
+
+// targetDatabase returns the configuration of the target's database.
+func (f *flags) targetDatabase() (*pgxpool.Config, error) {
+	database, err := f.parseTargetDatabase()
+	if err != nil {
+		return nil, err
+	}
+	postgres.Share(database)
+	return database, nil
+}
+
+func (f *flags) parseTargetDatabase() (*pgxpool.Config, error) {
+	t, logger := f.target, f.logger().With("target", f.target.Name)
+	if t.DatabaseURLFile != "" {
+		return openURLFile(t.DatabaseURLFile, logger)
+	}
+	source := postgres.Source{Name: "database", Text: t.Database, Logger: logger}
+	if t.DatabaseURLEnv != "" {
+		source.Name, source.Text = t.DatabaseURLEnv, os.Getenv(t.DatabaseURLEnv)
+	}
+	if source.Text == "" {
+		return nil, &usageError{fmt.Errorf("%s is empty or not set; it must hold the connection string", source.Name)}
+	}
+	return postgres.Parse(source)
 }
 
 func (f *flags) privateDataDir() (string, error) {

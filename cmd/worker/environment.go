@@ -11,9 +11,13 @@ import (
 	"provwatch/internal/remedy"
 )
 
+// readEnvironment reads the environment of the target, or that of the process.
 func (f *flags) readEnvironment() (environment.Environment, error) {
-	if f.target != nil {
-		return f.target.environment()
+	switch t := f.target; {
+	case t != nil && t.EnvFile != "":
+		return environment.Read(nil, t.EnvFile, f.reading()...)
+	case t != nil:
+		return environment.Read(os.Environ(), "", append(f.reading(), environment.Prefix(t.EnvPrefix))...)
 	}
 	if err := f.needTarget(); err != nil {
 		return environment.Environment{}, err
@@ -39,22 +43,26 @@ func logWarnings(ctx context.Context, logger *slog.Logger, environment environme
 
 // readKeys reads the keys that encrypt secrets, and nothing else of the environment.
 func (f *flags) readKeys() (*dbcrypt.Ring, error) {
-	environ, file, options := os.Environ(), f.envFile, f.reading()
+	environ, file := os.Environ(), f.envFile
 	if f.target != nil {
-		environ, file, options = nil, f.target.EnvFile, f.target.reading()
+		environ, file = nil, f.target.EnvFile
 	} else if err := f.needTarget(); err != nil {
 		return nil, err
 	}
-	keys, err := environment.ReadKeys(environ, file, options...)
+	keys, err := environment.ReadKeys(environ, file, f.reading()...)
 	return dbcrypt.NewRing(keys), err
 }
 
-// reading is how an environment is read.
-func (f *flags) reading() []environment.Option {
+// reading is how the environment is read: the keys that encrypt secrets are the process's
+// where a target has none of its own.
+func (f *flags) reading() (options []environment.Option) {
 	if f.requiresCredentials() {
-		return []environment.Option{environment.RequireCredentials()}
+		options = append(options, environment.RequireCredentials())
 	}
-	return nil
+	if f.target != nil {
+		options = append(options, environment.KeysFrom(os.Environ(), f.target.EncryptionKeysFile))
+	}
+	return options
 }
 
 const (

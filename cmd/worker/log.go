@@ -12,10 +12,10 @@ import (
 func (f *flags) logger() *slog.Logger { return f.loggerOf(nil) }
 
 // loggerOf returns a logger that renders the remedies in lines of a target for that target.
-func (f *flags) loggerOf(targets []fileTarget) *slog.Logger {
-	h := siteHandler{flags: f, targets: map[string]*fileTarget{}}
-	for i := range targets {
-		h.targets[targets[i].Name] = &targets[i]
+func (f *flags) loggerOf(targets []*flags) *slog.Logger {
+	h := siteHandler{flags: f, targets: map[string]*flags{}}
+	for _, t := range targets {
+		h.targets[t.target.Name] = t
 	}
 	var level slog.Level
 	// check has verified the value.
@@ -33,9 +33,8 @@ func (f *flags) loggerOf(targets []fileTarget) *slog.Logger {
 type siteHandler struct {
 	slog.Handler
 
-	flags   *flags
-	targets map[string]*fileTarget // by name
-	target  *fileTarget            // that the lines are of, nil for none
+	flags   *flags            // that the lines are of
+	targets map[string]*flags // by name
 }
 
 // Handle implements [slog.Handler].
@@ -52,7 +51,7 @@ func (h siteHandler) Handle(ctx context.Context, line slog.Record) error {
 func (h siteHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
 	for _, a := range attributes {
 		if target, known := h.targets[a.Value.String()]; known && a.Key == "target" {
-			h.target = target
+			h.flags = target
 		}
 	}
 	rendered := make([]slog.Attr, len(attributes))
@@ -69,22 +68,15 @@ func (h siteHandler) WithGroup(name string) slog.Handler {
 	return h
 }
 
-func (h siteHandler) site() remedy.Site {
-	if h.target != nil {
-		return h.target.site()
-	}
-	return h.flags.site()
-}
-
 func (h siteHandler) render(a slog.Attr) slog.Attr {
 	switch value := a.Value.Any().(type) {
 	case remedy.Remedy:
-		a.Value = slog.StringValue(h.site().Render(value))
+		a.Value = slog.StringValue(h.flags.site().Render(value))
 	case remedy.Advice:
-		a.Value = slog.StringValue(h.site().Advice(value))
+		a.Value = slog.StringValue(h.flags.site().Advice(value))
 	case error:
 		if len(remedy.Of(value)) > 0 {
-			a.Value = slog.StringValue(h.site().Text(value))
+			a.Value = slog.StringValue(h.flags.site().Text(value))
 		}
 	}
 	return a

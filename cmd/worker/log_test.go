@@ -20,7 +20,7 @@ func TestLogRemedies(t *testing.T) {
 	f.envFile = "my providers.env"
 	ofTarget := newFlags()
 	ofTarget.config = "t.yaml"
-	target := &fileTarget{Target: config.Target{Name: "billing"}, flags: ofTarget}
+	ofTarget.target = &config.Target{Name: "billing"}
 	var out bytes.Buffer
 	plain := slog.New(siteHandler{
 		Handler: slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -29,7 +29,7 @@ func TestLogRemedies(t *testing.T) {
 			}
 			return a
 		}}),
-		flags: f, targets: map[string]*fileTarget{"billing": target},
+		flags: f, targets: map[string]*flags{"billing": ofTarget},
 	})
 	lines := func(logger *slog.Logger) string {
 		out.Reset()

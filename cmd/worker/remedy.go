@@ -11,18 +11,13 @@ import (
 
 // site is how commands of messages are typed for the database of these flags.
 func (f *flags) site() remedy.Site {
+	site := remedy.Site{Program: program(), Tolerating: f.tolerating()}
 	if f.target != nil {
-		return f.target.site()
+		site.Target, site.Settings = &remedy.Target{Name: f.target.Name, File: f.config}, f.commandLine
+	} else {
+		site.Settings = f.ownSettings()
 	}
-	return remedy.Site{Program: program(), Settings: f.ownSettings(), Tolerating: f.tolerating()}
-}
-
-// site is how commands of messages are typed for the target.
-func (t *fileTarget) site() remedy.Site {
-	return remedy.Site{
-		Program: program(), Target: &remedy.Target{Name: t.Name, File: t.flags.config},
-		Settings: t.settings, Tolerating: t.flags.tolerating(),
-	}
+	return site
 }
 
 // textOf returns the text of an error with its remedies rendered for these flags.
@@ -41,10 +36,8 @@ func (f *flags) ownSettings() (words []string) {
 		if !s.has(repeated) || !s.isSet() {
 			continue
 		}
-		if s.name == "data-dir" {
-			if database, err := f.configuredDatabase(); database != nil || err != nil || f.config != "" {
-				continue
-			}
+		if s.name == "data-dir" && (f.namesDatabase() || f.config != "") {
+			continue
 		}
 		words = append(words, "--"+s.name, s.value.String())
 	}

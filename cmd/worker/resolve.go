@@ -26,8 +26,6 @@ import (
 	"provwatch/internal/suggest"
 )
 
-const mustTake = "must be env (write the environment's fields to the database) or db (accept the database's)"
-
 func resolveCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "resolve NAME --take env|db",

@@ -5,9 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"provwatch/internal/daemon"
 	"provwatch/internal/drift"
 	"provwatch/internal/leader"
@@ -102,46 +99,18 @@ func flagOrVariable(flag string) string {
 	return "--" + flag
 }
 
-// declare adds the flag of a setting to a flag set of the command.
-func (s setting) declare(f *flags, c *cobra.Command, set *pflag.FlagSet) {
-	flag := set.VarPF(s.value, s.name, s.letter, s.usage)
-	flag.DefValue = s.initial
-	if s.value.Type() == "bool" {
-		flag.NoOptDefVal = "true"
-		return
-	}
-	if complete := f.completes(s); complete != nil {
-		// It fails for a flag that does not exist or is registered twice.
-		if err := c.RegisterFlagCompletionFunc(s.name, complete); err != nil {
-			panic(err)
-		}
-	}
-}
-
-// declare adds the flags of the table to the commands that have them.
-func (f *flags) declare(root *cobra.Command) {
+// newFlags returns the defaults.
+func newFlags() *flags {
+	f := new(flags)
 	for _, s := range f.settings() {
-		if s.commands == nil {
-			s.declare(f, root, root.PersistentFlags())
+		if s.initial == "" {
 			continue
 		}
-		visit(root, func(c *cobra.Command) {
-			name := strings.TrimPrefix(c.CommandPath(), "worker ")
-			if c == root {
-				name = "run"
-			}
-			if slices.Contains(s.commands, name) {
-				s.declare(f, c, c.Flags())
-			}
-		})
+		if err := s.value.Set(s.initial); err != nil {
+			panic(fmt.Sprintf("the default of --%s: %v", s.name, err))
+		}
 	}
-}
-
-func visit(c *cobra.Command, do func(*cobra.Command)) {
-	do(c)
-	for _, sub := range c.Commands() {
-		visit(sub, do)
-	}
+	return f
 }
 
 // settings is the table of all settings, bound to f.

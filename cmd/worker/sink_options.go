@@ -3,50 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"provwatch/internal/sink"
 )
-
-// sinkFlags are the values of the flags about sinks.
-type sinkFlags struct {
-	cluster string
-	from    start
-	giveUp  time.Duration
-
-	webhookURL, webhookSecretFile, webhookCAFile string
-
-	alertmanagerURL, alertmanagerCAFile, alertmanagerRunbookURL string
-
-	natsURL, natsStream, natsSubject, natsCreds, natsCAFile string
-}
-
-// start is where a new sink begins (--sink-from).
-type start string
-
-const (
-	fromStart start = "start"
-	fromEnd   start = "end"
-)
-
-// conflicts returns which flags lack another one.
-func (f *sinkFlags) conflicts() (all []problem) {
-	for _, needed := range []struct{ flag, value, by, with string }{
-		{"webhook-secret-file", f.webhookSecretFile, "webhook-url", f.webhookURL},
-		{"webhook-url", f.webhookURL, "webhook-secret-file", f.webhookSecretFile},
-		{"webhook-url", f.webhookURL, "webhook-ca-file", f.webhookCAFile},
-		{"alertmanager-url", f.alertmanagerURL, "alertmanager-ca-file", f.alertmanagerCAFile},
-		{"alertmanager-url", f.alertmanagerURL, "alertmanager-runbook-url", f.alertmanagerRunbookURL},
-		{"nats-url", f.natsURL, "nats-stream", f.natsStream},
-		{"nats-url", f.natsURL, "nats-creds", f.natsCreds},
-		{"nats-url", f.natsURL, "nats-ca-file", f.natsCAFile},
-	} {
-		if needed.with != "" && needed.value == "" {
-			all = append(all, problem{flag: needed.flag, want: "is needed by --" + needed.by})
-		}
-	}
-	return all
-}
 
 // options returns the sinks that are configured. Nothing is connected to yet.
 func (f *sinkFlags) options() (sink.Options, error) {

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -17,20 +15,17 @@ import (
 	"provwatch/internal/config"
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
-	"provwatch/internal/environment"
 	"provwatch/internal/fleet"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
 )
 
-// fileTarget is a target of --config with the flags that hold for it.
+// fileTarget is a target of --config that can run.
 type fileTarget struct {
-	config.Target
-	flags *flags
+	flags *flags // of the target
 	// database is nil for one whose URL is in a file, which is read when it is needed.
 	database  *pgxpool.Config
 	databases *databaseRegistry // of all targets
-	settings  []string          // of the command line, with their values, that the file does not have
 }
 
 // readTargets reads the targets of --config. The error holds everything that can be
@@ -50,9 +45,10 @@ func (f *flags) readTargets() ([]fileTarget, error) {
 		found := func(line int, err error) {
 			failed.Findings = append(failed.Findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
 		}
-		one := fileTarget{Target: t, databases: databases, settings: f.ownSettings()}
-		one.flags = f.with(t, found)
-		switch database, err := one.openDatabase(); {
+		own, findings := f.with(t)
+		failed.Findings = append(failed.Findings, findings...)
+		one := fileTarget{flags: own, databases: databases}
+		switch database, err := own.targetDatabase(); {
 		case t.DatabaseURLFile != "":
 			// A file that is absent or empty may be filled by the time that the target starts.
 			if isUnusable(err) {
@@ -85,28 +81,13 @@ func overridable() (flags []string) {
 	return flags
 }
 
-// checkAlone refuses what each target has of its own.
-func (f *flags) checkAlone() error {
-	var set []string
-	for _, s := range f.settings() {
-		if s.has(perDatabase) && s.isSet() {
-			set = append(set, flagOrVariable(s.name))
-		}
+// with returns the flags of a target, and its mistakes, each with the line of its value.
+func (f *flags) with(t config.Target) (_ *flags, findings []config.Finding) {
+	found := func(line int, err error) {
+		findings = append(findings, config.Finding{Line: line, Target: t.Name, Message: err.Error()})
 	}
-	if os.Getenv("DATABASE_URL") != "" {
-		set = append(set, "DATABASE_URL")
-	}
-	if len(set) > 0 {
-		return &usageError{fmt.Errorf("%s names the databases and their environments: it cannot be used together with %s",
-			flagOrVariable("config"), strings.Join(set, ", "))}
-	}
-	return nil
-}
-
-// with returns the flags of a target. It calls found for each mistake, with the line of the
-// value.
-func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 	own := *f
+	own.target, own.commandLine = &t, f.ownSettings()
 	table := own.settings()
 	for _, o := range t.Overrides {
 		s, _ := named(table, o.Flag)
@@ -130,34 +111,10 @@ func (f *flags) with(t config.Target, found func(line int, err error)) *flags {
 			found(line, fmt.Errorf("%s %s", s.field(), p.want))
 		}
 	}
-	return &own
+	return &own, findings
 }
 
-// openDatabase returns the configuration of the target's database.
-func (t *fileTarget) openDatabase() (*pgxpool.Config, error) {
-	database, err := t.parseDatabase(t.flags.logger().With("target", t.Name))
-	if err != nil {
-		return nil, err
-	}
-	postgres.Share(database)
-	return database, nil
-}
-
-func (t *fileTarget) parseDatabase(logger *slog.Logger) (*pgxpool.Config, error) {
-	if t.DatabaseURLFile != "" {
-		return openURLFile(t.DatabaseURLFile, logger)
-	}
-	source := postgres.Source{Name: "database", Text: t.Database, Logger: logger}
-	if t.DatabaseURLEnv != "" {
-		source.Name, source.Text = t.DatabaseURLEnv, os.Getenv(t.DatabaseURLEnv)
-	}
-	if source.Text == "" {
-		return nil, &usageError{fmt.Errorf("%s is empty or not set; it must hold the connection string", source.Name)}
-	}
-	return postgres.Parse(source)
-}
-
-// isUnusable reports whether an error of [fileTarget.openDatabase] is of a file that
+// isUnusable reports whether an error of [flags.targetDatabase] is of a file that
 // holds, or is, something else than a file with a URL.
 func isUnusable(err error) bool {
 	var (
@@ -196,20 +153,6 @@ func (r *databaseRegistry) register(target string, database *pgxpool.Config) err
 	return nil
 }
 
-// environment reads the target's environment, and nothing of the others'.
-func (t *fileTarget) environment() (environment.Environment, error) {
-	if t.EnvFile != "" {
-		return environment.Read(nil, t.EnvFile, t.reading()...)
-	}
-	return environment.Read(os.Environ(), "", append(t.reading(), environment.Prefix(t.EnvPrefix))...)
-}
-
-// reading is how the target's environment is read: the keys that encrypt secrets are the
-// process's where the target has none of its own.
-func (t *fileTarget) reading() []environment.Option {
-	return append(t.flags.reading(), environment.KeysFrom(os.Environ(), t.EncryptionKeysFile))
-}
-
 // targetOpener is the [fleet.Opener] of a target.
 type targetOpener struct {
 	target *fileTarget
@@ -219,7 +162,7 @@ type targetOpener struct {
 // Open implements [fleet.Opener]. Each call reads the environment again.
 func (o *targetOpener) Open(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
 	t := o.target
-	readEnvironment := withReaders(t.environment, t.EnvFile)
+	readEnvironment := withReaders(t.flags.readEnvironment, t.flags.target.EnvFile)
 	environment, err := readEnvironment()
 	if err != nil {
 		return daemon.Options{}, err
@@ -227,15 +170,14 @@ func (o *targetOpener) Open(ctx context.Context, logger *slog.Logger) (daemon.Op
 	logWarnings(ctx, logger, environment)
 	database := t.database
 	if database == nil {
-		if database, err = t.openDatabase(); err != nil {
+		if database, err = t.flags.targetDatabase(); err != nil {
 			return daemon.Options{}, err
 		}
-		if err := t.databases.register(t.Name, database); err != nil {
+		if err := t.databases.register(t.flags.target.Name, database); err != nil {
 			return daemon.Options{}, err
 		}
 	}
 	options, err := t.flags.daemonOptions(o.common)
-	options.Site = t.site()
 	options.Environment, options.ReadEnvironment, options.Database = environment, readEnvironment, database
 	options.Keys = dbcrypt.NewRing(environment.Keys)
 	return options, err
@@ -265,16 +207,21 @@ func (f *flags) runTargets(ctx context.Context, serving daemon.Serving, common d
 	if err != nil {
 		return err
 	}
-	logger := f.loggerOf(read)
+	own := make([]*flags, len(read))
+	for i, t := range read {
+		own[i] = t.flags
+	}
+	logger := f.loggerOf(own)
 	var targets []fleet.Target
 	for i := range read {
 		t := &read[i]
-		warnOfReaders(ctx, logger.With("target", t.Name), t.DatabaseURLFile)
+		name := t.flags.target.Name
+		warnOfReaders(ctx, logger.With("target", name), t.flags.target.DatabaseURLFile)
 		common := common
 		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err
 		}
-		target := fleet.Target{Name: t.Name, Opener: &targetOpener{target: t, common: common}}
+		target := fleet.Target{Name: name, Opener: &targetOpener{target: t, common: common}}
 		if t.database != nil {
 			target.Server = serverOf(t.database)
 		}
@@ -296,21 +243,11 @@ func (f *flags) selectTarget() error {
 	if err != nil {
 		return err
 	}
-	for i := range targets {
-		if t := &targets[i]; t.Name == f.targetName {
+	for _, t := range targets {
+		if t.flags.target.Name == f.targetName {
 			*f = *t.flags
-			f.target = t
 			return nil
 		}
 	}
 	return &usageError{fmt.Errorf("%s has no target of the name that --target gives", f.config)}
-}
-
-// needTarget refuses what a command has of its own where --config names it for each
-// target.
-func (f *flags) needTarget() error {
-	if f.config != "" && f.target == nil {
-		return &usageError{fmt.Errorf("%s names several databases: select one with --target", flagOrVariable("config"))}
-	}
-	return nil
 }
