@@ -1,3 +1,5 @@
+// Package history reads the drift alerts of a database in order. "worker watch" follows
+// them.
 package history
 
 import (
@@ -73,7 +75,7 @@ type follower struct {
 // catchUp prints the alerts up to the last one. It returns nil when ctx ends.
 func (f *follower) catchUp(ctx context.Context) error {
 	for attempt := range retry.Every(retryAfter).Attempts(ctx) {
-		rows, err := f.at.next(ctx, f.queries, f.logger)
+		alerts, err := f.at.next(ctx, f.queries, f.logger)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
@@ -86,26 +88,25 @@ func (f *follower) catchUp(ctx context.Context) error {
 			f.logger.WarnContext(ctx, "alerts not read, retrying", "error", err, "retry_in", wait)
 			continue
 		}
-		if err := f.print(rows); err != nil {
+		if err := f.print(alerts); err != nil {
 			return err
 		}
-		if len(rows) < pageSize {
+		if len(alerts) < pageSize {
 			return nil
 		}
 	}
 	return nil
 }
 
-func (f *follower) print(rows []store.ListAlertsSinceRow) error {
-	for _, row := range rows {
-		alert, err := Alert(row)
-		if err != nil {
+func (f *follower) print(alerts []store.StoredAlert) error {
+	for _, alert := range alerts {
+		if alert.Err != nil {
+			return alert.Err
+		}
+		if err := f.to.Alert(pubsub.NewDriftAlert(alert)); err != nil {
 			return err
 		}
-		if err := f.to.Alert(alert); err != nil {
-			return err
-		}
-		f.at.read(row)
+		f.at.read(alert)
 	}
 	return nil
 }

@@ -52,18 +52,18 @@ func begin(ctx context.Context, queries *store.Queries, since int64, logger *slo
 }
 
 // next returns the next alerts, at most a page of them.
-func (p *position) next(ctx context.Context, queries *store.Queries, logger *slog.Logger) ([]store.ListAlertsSinceRow, error) {
+func (p *position) next(ctx context.Context, queries *store.Queries, logger *slog.Logger) ([]store.StoredAlert, error) {
 	if err := p.check(ctx, queries, logger); err != nil {
 		return nil, err
 	}
-	return queries.ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: p.seq, MaxAlerts: pageSize})
+	return queries.ListAlertsSince(ctx, p.seq, pageSize)
 }
 
 // read records that an alert was read.
-func (p *position) read(row store.ListAlertsSinceRow) {
-	p.seq, p.epoch = row.Seq, row.Epoch
-	p.known[row.Seq] = row.ID
-	delete(p.known, row.Seq-maxKnown)
+func (p *position) read(alert store.StoredAlert) {
+	p.seq, p.epoch = alert.Seq, alert.Epoch
+	p.known[alert.Seq] = alert.ID
+	delete(p.known, alert.Seq-maxKnown)
 }
 
 // check goes back to the last alert that this reader and the table share, when the sequence

@@ -10,6 +10,7 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/store"
 )
 
 // Version is the value of the field "v" of every payload. It changes when a
@@ -74,6 +75,22 @@ type DriftAlert struct {
 	Certain *bool  `json:"certain,omitempty"`
 	*Commit        // of an alert from the WAL, else nil
 	Truncation
+}
+
+// NewDriftAlert returns the payload of an alert that was recorded.
+func NewDriftAlert(stored store.StoredAlert) DriftAlert {
+	a := DriftAlert{
+		V: Version, ID: stored.ID, Seq: stored.Seq, Kind: stored.Kind, Provider: stored.Provider, Fields: stored.Fields,
+		EnvHash: stored.EnvHash, DBHash: stored.DBHash, HashKeyed: provider.IsKeyed(stored.EnvHash) || provider.IsKeyed(stored.DBHash),
+		Source: Source(stored.Source), DetectedAt: stored.DetectedAt, Epoch: stored.Epoch, Reason: stored.Reason, Certain: stored.Certain,
+	}
+	if stored.ProviderID != uuid.Nil {
+		a.ProviderID = &stored.ProviderID
+	}
+	if stored.LSN != "" {
+		a.Commit = &Commit{LSN: stored.LSN, XID: stored.XID, CommittedAt: stored.CommittedAt}
+	}
+	return a
 }
 
 // Whole returns the alert as JSON of any length.

@@ -28,7 +28,7 @@ var roles = map[string]struct {
 	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
 	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, sealing, resolving, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
-	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "ListAlertsSince"}, reporting)},
+	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "listAlertsSince"}, reporting)},
 }
 
 var (
@@ -57,8 +57,8 @@ var (
 		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "StageAuditEntries", "notify", "ListWorkers",
 	}
 	sinking = []string{
-		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ReadAlertCounter", "ReadAuditCounter", "ListAlertsSince",
-		"ListAuditEntriesSince", "ListFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
+		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ReadAlertCounter", "ReadAuditCounter", "listAlertsSince",
+		"ListAuditEntriesSince", "listFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
 	}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "notify"}
 	// migrating is left to the owner.

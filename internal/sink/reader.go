@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"provwatch/internal/history"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
@@ -42,14 +41,14 @@ func (r *reader) list(ctx context.Context, from position, last int64, limit int)
 	if r.stream == Audit {
 		return r.listAudit(ctx, from, last, limit)
 	}
-	rows, err := store.On(r.pool).ListAlertsSince(ctx, store.ListAlertsSinceParams{Seq: from.seq, MaxAlerts: int32(limit)})
+	alerts, err := store.On(r.pool).ListAlertsSince(ctx, from.seq, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read provwatch.drift_alerts: %w", err)
 	}
 	var events []Event
-	for _, row := range rows {
-		if row.Seq <= last {
-			events = append(events, r.alert(row))
+	for _, alert := range alerts {
+		if alert.Seq <= last {
+			events = append(events, r.event(alert))
 		}
 	}
 	return events, nil
@@ -90,21 +89,21 @@ func (r *reader) find(ctx context.Context, seq int64, id uuid.UUID) (*Event, err
 // alert above seq. Where the alert is above seq, the provider's last one up to seq precedes
 // it. Recent gaps are included.
 func (r *reader) firing(ctx context.Context, seq int64) ([]Event, error) {
-	rows, err := store.On(r.pool).ListFiring(ctx, store.ListFiringParams{Seq: seq, NotBefore: time.Now().Add(-gapFiresFor)})
+	alerts, err := store.On(r.pool).ListFiring(ctx, seq, time.Now().Add(-gapFiresFor))
 	if err != nil {
 		return nil, fmt.Errorf("read what drifts: %w", err)
 	}
-	events := make([]Event, len(rows))
-	for i, row := range rows {
-		events[i] = r.alert(store.ListAlertsSinceRow(row))
+	events := make([]Event, len(alerts))
+	for i, alert := range alerts {
+		events[i] = r.event(alert)
 	}
 	return events, nil
 }
 
-func (r *reader) alert(row store.ListAlertsSinceRow) Event {
-	alert, err := history.Alert(row)
+func (r *reader) event(stored store.StoredAlert) Event {
+	alert := pubsub.NewDriftAlert(stored)
 	return Event{
-		Stream: Drift, Seq: row.Seq, ID: row.ID, Provider: row.Provider, Time: row.DetectedAt.UTC(), Cluster: r.cluster,
-		Data: json.RawMessage(alert.Whole()), alert: &alert, unusable: err,
+		Stream: Drift, Seq: stored.Seq, ID: stored.ID, Provider: stored.Provider, Time: stored.DetectedAt, Cluster: r.cluster,
+		Data: json.RawMessage(alert.Whole()), alert: &alert, unusable: stored.Err,
 	}
 }

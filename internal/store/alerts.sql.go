@@ -92,76 +92,6 @@ func (q *Queries) LatestGaps(ctx context.Context) ([]LatestGapsRow, error) {
 	return items, nil
 }
 
-const listAlertsSince = `-- name: ListAlertsSince :many
-SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
-    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
-FROM provwatch.drift_alerts
-WHERE seq > $1
-ORDER BY seq
-LIMIT $2
-`
-
-type ListAlertsSinceParams struct {
-	Seq       int64
-	MaxAlerts int32
-}
-
-type ListAlertsSinceRow struct {
-	Seq         int64
-	ID          uuid.UUID
-	Kind        string
-	Provider    string
-	ProviderID  *uuid.UUID
-	Fields      []byte
-	EnvHash     string
-	DbHash      string
-	Source      string
-	DetectedAt  time.Time
-	Lsn         string
-	Xid         int64
-	CommittedAt *time.Time
-	Epoch       uuid.UUID
-	Reason      string
-	Certain     *bool
-}
-
-func (q *Queries) ListAlertsSince(ctx context.Context, arg ListAlertsSinceParams) ([]ListAlertsSinceRow, error) {
-	rows, err := q.db.Query(ctx, listAlertsSince, arg.Seq, arg.MaxAlerts)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListAlertsSinceRow
-	for rows.Next() {
-		var i ListAlertsSinceRow
-		if err := rows.Scan(
-			&i.Seq,
-			&i.ID,
-			&i.Kind,
-			&i.Provider,
-			&i.ProviderID,
-			&i.Fields,
-			&i.EnvHash,
-			&i.DbHash,
-			&i.Source,
-			&i.DetectedAt,
-			&i.Lsn,
-			&i.Xid,
-			&i.CommittedAt,
-			&i.Epoch,
-			&i.Reason,
-			&i.Certain,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const lockAlerts = `-- name: LockAlerts :one
 SELECT last_seq, generation, epoch, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.alert_counter FOR UPDATE
@@ -404,6 +334,76 @@ func (q *Queries) Rewind(ctx context.Context, arg RewindParams) ([]RewindRow, er
 	for rows.Next() {
 		var i RewindRow
 		if err := rows.Scan(&i.Generation, &i.Notified); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listAlertsSince = `-- name: listAlertsSince :many
+SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
+FROM provwatch.drift_alerts
+WHERE seq > $1
+ORDER BY seq
+LIMIT $2
+`
+
+type listAlertsSinceParams struct {
+	Seq       int64
+	MaxAlerts int32
+}
+
+type listAlertsSinceRow struct {
+	Seq         int64
+	ID          uuid.UUID
+	Kind        string
+	Provider    string
+	ProviderID  *uuid.UUID
+	Fields      []byte
+	EnvHash     string
+	DbHash      string
+	Source      string
+	DetectedAt  time.Time
+	Lsn         string
+	Xid         int64
+	CommittedAt *time.Time
+	Epoch       uuid.UUID
+	Reason      string
+	Certain     *bool
+}
+
+func (q *Queries) listAlertsSince(ctx context.Context, arg listAlertsSinceParams) ([]listAlertsSinceRow, error) {
+	rows, err := q.db.Query(ctx, listAlertsSince, arg.Seq, arg.MaxAlerts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listAlertsSinceRow
+	for rows.Next() {
+		var i listAlertsSinceRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.ID,
+			&i.Kind,
+			&i.Provider,
+			&i.ProviderID,
+			&i.Fields,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Source,
+			&i.DetectedAt,
+			&i.Lsn,
+			&i.Xid,
+			&i.CommittedAt,
+			&i.Epoch,
+			&i.Reason,
+			&i.Certain,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -12,3 +12,8 @@ var (
 )
 
 func Encode[T any](rows []T) ([]byte, error) { return encode(rows) }
+
+// AlertRow is a row of the query listAlertsSince.
+type AlertRow = listAlertsSinceRow
+
+func AlertOf(row AlertRow) StoredAlert { return row.alert() }

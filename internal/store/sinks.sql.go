@@ -213,96 +213,6 @@ func (q *Queries) ListDeadLetters(ctx context.Context, maxLetters int32) ([]Prov
 	return items, nil
 }
 
-const listFiring = `-- name: ListFiring :many
-WITH last AS (
-    SELECT alert.provider, alert.seq
-    FROM provwatch.drift_state s
-    JOIN provwatch.drift_alerts alert
-        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
-    WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > $1::bigint
-), sent AS (
-    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq <= $1) AS seq
-    FROM last
-    WHERE last.seq > $1
-)
-SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
-    alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
-    alert.epoch, alert.reason, alert.certain
-FROM (
-    SELECT seq FROM last UNION ALL SELECT seq FROM sent
-    UNION ALL
-    SELECT a.seq FROM provwatch.drift_alerts a
-    WHERE a.provider = '' AND a.seq <= $1 AND a.detected_at > $2::timestamptz AND (a.kind = 'gap' OR a.certain)
-) AS told
-JOIN provwatch.drift_alerts alert ON alert.seq = told.seq
-ORDER BY alert.seq
-`
-
-type ListFiringParams struct {
-	Seq       int64
-	NotBefore time.Time
-}
-
-type ListFiringRow struct {
-	Seq         int64
-	ID          uuid.UUID
-	Kind        string
-	Provider    string
-	ProviderID  *uuid.UUID
-	Fields      []byte
-	EnvHash     string
-	DbHash      string
-	Source      string
-	DetectedAt  time.Time
-	Lsn         string
-	Xid         int64
-	CommittedAt *time.Time
-	Epoch       uuid.UUID
-	Reason      string
-	Certain     *bool
-}
-
-// By seq, the last alert of each provider whose drift was alerted and is not over, or
-// is over by an alert above seq. Where that is above seq, also the provider's last one
-// up to seq, which is what a sink was sent. And those up to seq without a provider that
-// are not older than a time: gaps, and rewinds that are certain.
-func (q *Queries) ListFiring(ctx context.Context, arg ListFiringParams) ([]ListFiringRow, error) {
-	rows, err := q.db.Query(ctx, listFiring, arg.Seq, arg.NotBefore)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListFiringRow
-	for rows.Next() {
-		var i ListFiringRow
-		if err := rows.Scan(
-			&i.Seq,
-			&i.ID,
-			&i.Kind,
-			&i.Provider,
-			&i.ProviderID,
-			&i.Fields,
-			&i.EnvHash,
-			&i.DbHash,
-			&i.Source,
-			&i.DetectedAt,
-			&i.Lsn,
-			&i.Xid,
-			&i.CommittedAt,
-			&i.Epoch,
-			&i.Reason,
-			&i.Certain,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listLatestDeadLetters = `-- name: ListLatestDeadLetters :many
 SELECT sink, stream, seq, event_id, provider, reason, attempts, at, retry
 FROM provwatch.sink_dead_letters
@@ -560,4 +470,94 @@ func (q *Queries) RequestSinkRetries(ctx context.Context, arg RequestSinkRetries
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const listFiring = `-- name: listFiring :many
+WITH last AS (
+    SELECT alert.provider, alert.seq
+    FROM provwatch.drift_state s
+    JOIN provwatch.drift_alerts alert
+        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
+    WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > $1::bigint
+), sent AS (
+    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq <= $1) AS seq
+    FROM last
+    WHERE last.seq > $1
+)
+SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
+    alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
+    alert.epoch, alert.reason, alert.certain
+FROM (
+    SELECT seq FROM last UNION ALL SELECT seq FROM sent
+    UNION ALL
+    SELECT a.seq FROM provwatch.drift_alerts a
+    WHERE a.provider = '' AND a.seq <= $1 AND a.detected_at > $2::timestamptz AND (a.kind = 'gap' OR a.certain)
+) AS told
+JOIN provwatch.drift_alerts alert ON alert.seq = told.seq
+ORDER BY alert.seq
+`
+
+type listFiringParams struct {
+	Seq       int64
+	NotBefore time.Time
+}
+
+type listFiringRow struct {
+	Seq         int64
+	ID          uuid.UUID
+	Kind        string
+	Provider    string
+	ProviderID  *uuid.UUID
+	Fields      []byte
+	EnvHash     string
+	DbHash      string
+	Source      string
+	DetectedAt  time.Time
+	Lsn         string
+	Xid         int64
+	CommittedAt *time.Time
+	Epoch       uuid.UUID
+	Reason      string
+	Certain     *bool
+}
+
+// By seq, the last alert of each provider whose drift was alerted and is not over, or
+// is over by an alert above seq. Where that is above seq, also the provider's last one
+// up to seq, which is what a sink was sent. And those up to seq without a provider that
+// are not older than a time: gaps, and rewinds that are certain.
+func (q *Queries) listFiring(ctx context.Context, arg listFiringParams) ([]listFiringRow, error) {
+	rows, err := q.db.Query(ctx, listFiring, arg.Seq, arg.NotBefore)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listFiringRow
+	for rows.Next() {
+		var i listFiringRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.ID,
+			&i.Kind,
+			&i.Provider,
+			&i.ProviderID,
+			&i.Fields,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Source,
+			&i.DetectedAt,
+			&i.Lsn,
+			&i.Xid,
+			&i.CommittedAt,
+			&i.Epoch,
+			&i.Reason,
+			&i.Certain,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

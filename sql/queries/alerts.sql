@@ -145,7 +145,7 @@ SELECT c.epoch, c.last_seq, a.id
 FROM provwatch.alert_counter c
 LEFT JOIN provwatch.drift_alerts a ON a.seq = @seq::bigint;
 
--- name: ListAlertsSince :many
+-- name: listAlertsSince :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
     coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
 FROM provwatch.drift_alerts

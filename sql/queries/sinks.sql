@@ -40,7 +40,7 @@ WHERE (seq, id) > (@seq::bigint, @id::uuid) AND seq <= @last_seq::bigint
 ORDER BY seq, id
 LIMIT @max_entries;
 
--- name: ListFiring :many
+-- name: listFiring :many
 -- By seq, the last alert of each provider whose drift was alerted and is not over, or
 -- is over by an alert above seq. Where that is above seq, also the provider's last one
 -- up to seq, which is what a sink was sent. And those up to seq without a provider that
