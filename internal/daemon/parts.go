@@ -177,7 +177,7 @@ func (p *parts) newListener() *listener.Listener {
 		listen.Handle(pubsub.SinkRequests, listener.HandlerFunc(func(string) { p.sinks.Attend() }))
 	}
 	listen.Attended(p.elector)
-	listen.Guard(&serverGuard{activity: postgres.ActivityOf(o.Database.ConnConfig), pool: p.pool})
+	listen.Guard(&serverGuard{pool: p.pool})
 	listen.RetryWithin(o.MaxBackOff)
 	listen.Probe(o.ProbeInterval, o.AnswerTimeout)
 	return listen

@@ -11,12 +11,9 @@ import (
 
 // serverGuard keeps the listening session on the server of the other sessions. The
 // listener's goroutine alone calls its method.
-type serverGuard struct {
-	activity *postgres.Activity
-	pool     *pgxpool.Pool
-}
+type serverGuard struct{ pool *pgxpool.Pool }
 
 // Check implements [listener.Guard].
 func (g *serverGuard) Check(ctx context.Context, conn *pgx.Conn) error {
-	return g.activity.CheckServer(ctx, conn, g.pool)
+	return postgres.CheckServer(ctx, conn, g.pool)
 }

@@ -18,10 +18,6 @@ import (
 type Activity struct {
 	mu      sync.Mutex
 	running map[*operation]struct{}
-	server  server // of the latest session that is none of a listener
-	// moved says that the sessions before that one, unless they have ended, may be on
-	// another server.
-	moved bool
 }
 
 func newActivity() *Activity { return &Activity{running: map[*operation]struct{}{}} }

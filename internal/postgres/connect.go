@@ -2,10 +2,7 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
-	"net"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,37 +23,6 @@ const (
 	// closeTimeout is how long closing a pool that has not connected may take.
 	closeTimeout = 100 * time.Millisecond
 )
-
-// sessionSettings let the server end the session of a worker that froze inside a
-// transaction, and with it the locks that others wait for, but not one that
-// waits: the worker bounds its statements itself, and a listener is quiet for as
-// long as nothing happens.
-//
-// Where policies would hide rows from the role, a statement fails: a hidden row
-// must not count as missing.
-//
-// A commit that is reported must be durable, since alerts are confirmed by it.
-//
-// Whoever has waited for one of our locks must see what its holder has committed,
-// also where the database or the role has another level than the usual one.
-const sessionSettings = `SET default_transaction_isolation = 'read committed'; SET row_security = off; ` +
-
-	keepAliveSettings +
-	`SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; ` +
-	`SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL; ` + // of PostgreSQL 17
-	`SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
-
-// keepAliveSettings let the server end, within half a minute, the session of a client
-// that vanished without closing it, whether or not the server has something to send. On a
-// Unix socket they have no meaning.
-const keepAliveSettings = `SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '30s'; `
-
-// statusSettings bound what a look at the status costs the server.
-const statusSettings = `SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET jit = off; SET default_transaction_read_only = on`
-
-// keepAlive finds a peer that vanished without closing the connection within
-// about half a minute.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 // ParseURL parses a DATABASE_URL: a postgres:// URL or libpq's keywords. What
 // it leaves out comes from libpq's PG* variables; an empty url takes everything
@@ -84,7 +50,7 @@ func Parse(source Source) (*pgxpool.Config, error) {
 	config.MaxConnIdleTime = maxConnIdle
 	all := newSessions()
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		all.activity.setServer(serverOf(conn.PgConn()))
+		placementOf(conn.PgConn()).record()
 		// Without it ids go by way of their text, at several times the cost.
 		pgxuuid.Register(conn.TypeMap())
 		return nil
@@ -105,52 +71,6 @@ func Parse(source Source) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// readText returns what the text of a source says together with what the service file,
-// the password file and the PG* variables add.
-func readText(source, text string) (reading, error) {
-	settings, reason := parseConnectionString(text)
-	if reason != "" {
-		return reading{}, &ConnectionStringError{source, reason}
-	}
-	if err := settings.checkVariables(); err != nil {
-		return reading{}, err
-	}
-	merged, err := settings.withService(source)
-	if err != nil {
-		return reading{}, err
-	}
-	if err := merged.checkFiles(source); err != nil {
-		return reading{}, err
-	}
-	handed := settings.forPgx()
-	addresses, reason := merged.addresses()
-	if reason != "" {
-		return reading{}, &ConnectionStringError{source, reason}
-	}
-	if addresses != nil {
-		handed["host"] = merged["host"]
-	}
-	config, err := pgxpool.ParseConfig(handed.String())
-	if err != nil {
-		// Which quotes what it cannot use.
-		if text == "" {
-			return reading{}, &ConnectionStringError{"the PG* variables", "cannot be used: check PGPORT, PGSERVICE, PGREQUIREAUTH and the certificate files"}
-		}
-		return reading{}, &ConnectionStringError{source, "cannot be used: check its certificate files, require_auth, the pool's settings and the number of its ports, and the PG* variables for what it leaves out"}
-	}
-	params := config.ConnConfig.RuntimeParams
-	for name := range notOfPgx {
-		delete(params, name) // which pgx has read from the service file
-	}
-	setDefault(params, "application_name", cmp.Or(merged["fallback_application_name"], "provwatch"))
-	connectTo(&config.ConnConfig.Config, addresses, strings.Count(merged["host"], ",")+1)
-	if reason := merged.boundTLS(&config.ConnConfig.Config); reason != "" {
-		return reading{}, &ConnectionStringError{source, reason}
-	}
-	config.ConnConfig.DialFunc = merged.dial()
-	return reading{config: config, given: settings, merged: merged}, nil
-}
-
 // Share makes the pool keep no connection while nothing happens, for a worker that
 // watches many databases: a change then waits for a connection to be made. Errors of
 // connecting are then told as those of a target of --config.
@@ -162,12 +82,6 @@ func Share(config *pgxpool.Config) {
 
 // IsShared reports whether the pool is as [Share] makes it.
 func IsShared(config *pgxpool.Config) bool { return config.MinConns == 0 }
-
-func setDefault(params map[string]string, name, value string) {
-	if _, set := params[name]; !set {
-		params[name] = value
-	}
-}
 
 // Close closes a pool, and reports whether that succeeded within the time given. A
 // server that hangs can keep it from closing: the end of the process then does it.
@@ -189,12 +103,6 @@ func Close(pool *pgxpool.Pool, within time.Duration) (closed bool) {
 // pool.
 func ListenConfig(config *pgxpool.Config) *pgx.ConnConfig { return named(config, "-listener") }
 
-// walSenderSettings make the server end a replication session whose client answers
-// nothing: a leader that froze must not keep the slot for longer than it takes to replace
-// it. Such a session is in a transaction while a mirror is made by the snapshot of a new
-// slot.
-const walSenderSettings = `SET wal_sender_timeout = '20s'; SET idle_in_transaction_session_timeout = 0`
-
 // ReplicationConfig returns the configuration of the connection that reads the
 // WAL.
 func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig {
@@ -205,7 +113,7 @@ func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig {
 		if err := connect(ctx, conn); err != nil {
 			return err
 		}
-		ActivityOf(config.ConnConfig).setServer(serverOf(conn))
+		placementOf(conn).record()
 		return conn.Exec(ctx, walSenderSettings).Close()
 	}
 	// Values travel as text, and times in these forms are read.

@@ -136,3 +136,9 @@ func readService(content []byte, name string) (parsed, error) {
 	}
 	return settings, nil
 }
+
+func setDefault(params map[string]string, name, value string) {
+	if _, set := params[name]; !set {
+		params[name] = value
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -86,4 +87,25 @@ func WithoutValues(err error) error {
 		Severity: pg.Severity, Code: pg.Code, Message: message,
 		SchemaName: pg.SchemaName, TableName: pg.TableName, ColumnName: pg.ColumnName, ConstraintName: pg.ConstraintName,
 	}
+}
+
+// PoolingError says that the connection is one of a pooler, which has given the session
+// to others meanwhile.
+type PoolingError struct{}
+
+func (*PoolingError) Error() string {
+	return "there is a pooler before the server that keeps no session: it pools transactions or statements"
+}
+
+// IsPooling reports whether err says that a pooler before the server keeps no session.
+// A prepared statement that is not there, or is there already, is another's session;
+// and PgBouncer takes no transaction where it pools statements.
+func IsPooling(err error) bool {
+	var (
+		pooling *PoolingError
+		pg      *pgconn.PgError
+	)
+	return errors.As(err, &pooling) ||
+		errors.As(err, &pg) && (pg.Code == pgerrcode.InvalidSQLStatementName || pg.Code == pgerrcode.DuplicatePreparedStatement ||
+			pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "statement pooling mode"))
 }

@@ -1,7 +1,6 @@
 package postgres
 
-// What the keywords of libpq mean that pgx does not know, and which values those can
-// have that have a choice.
+// What the keywords of libpq mean that pgx does not know.
 
 import (
 	"context"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,84 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// notOfPgx are the keywords that are not handed to pgx, which would send them to the
-// server as settings. The keywords that nothing here reads have no meaning for the
-// worker. Its connections have no compression and no GSSAPI, and it opens the
-// replication connection by itself. All its sessions must be on one server, so hosts
-// are tried in the order given.
-var notOfPgx = set(`
-	hostaddr fallback_application_name keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout
-	ssl_min_protocol_version ssl_max_protocol_version sslcompression sslcrl sslcrldir sslkeylogfile requirepeer
-	gssencmode gsslib gssdelegation load_balance_hosts replication scram_client_key scram_server_key
-	oauth_issuer oauth_client_id oauth_client_secret oauth_scope`)
-
 var tlsVersions = map[string]uint16{"tlsv1": tls.VersionTLS10, "tlsv1.1": tls.VersionTLS11, "tlsv1.2": tls.VersionTLS12, "tlsv1.3": tls.VersionTLS13}
-
-// choices are the values of keywords that have a choice.
-var choices = map[string][]string{
-	"sslmode":                  {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
-	"sslnegotiation":           {"postgres", "direct"},
-	"sslcertmode":              {"disable", "allow", "require"},
-	"sslsni":                   {"0", "1"},
-	"sslcompression":           {"0", "1"},
-	"ssl_min_protocol_version": {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"},
-	"ssl_max_protocol_version": {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"},
-	"channel_binding":          {"disable", "prefer", "require"},
-	"target_session_attrs":     {"any", "read-write", "read-only", "primary", "standby", "prefer-standby"},
-	"load_balance_hosts":       {"disable", "random"},
-	"gssencmode":               {"disable", "prefer", "require"},
-	"gssdelegation":            {"0", "1"},
-	"keepalives":               {"0", "1"},
-	"min_protocol_version":     {"3.0", "3.2", "latest"},
-	"max_protocol_version":     {"3.0", "3.2", "latest"},
-	"default_query_exec_mode":  {"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"},
-}
-
-// numbers are the keywords whose value is a whole number, with its unit.
-var numbers = map[string]string{
-	"connect_timeout": "of seconds", "keepalives_idle": "of seconds", "keepalives_interval": "of seconds", "keepalives_count": "",
-	"tcp_user_timeout": "of milliseconds",
-}
-
-// unsupported says why a keyword cannot be honoured that promises more than the
-// worker keeps. Without a value it is passed over.
-var unsupported = map[string]string{
-	"sslcrl":              "certificates are not checked for revocation",
-	"sslcrldir":           "certificates are not checked for revocation",
-	"requirepeer":         "the server's operating system user is not checked",
-	"sslkeylogfile":       "the secrets of TLS are never written to a file",
-	"scram_client_key":    "a password is needed",
-	"scram_server_key":    "a password is needed",
-	"oauth_issuer":        "OAuth is not supported",
-	"oauth_client_id":     "OAuth is not supported",
-	"oauth_client_secret": "OAuth is not supported",
-	"oauth_scope":         "OAuth is not supported",
-}
-
-// checkValue returns what is wrong with the value of a keyword of libpq, empty
-// where nothing is. The value itself is not shown: a password can have ended up there.
-func checkValue(name, value string) (reason string) {
-	values, chosen := choices[name]
-	unit, number := numbers[name]
-	switch why := unsupported[name]; {
-	case value == "":
-		return ""
-	case why != "":
-		return fmt.Sprintf("has %s, which cannot be honoured (%s): remove it", name, why)
-	case name == "gssencmode" && value == "require":
-		return "has gssencmode=require, which cannot be honoured: remove it, and encrypt with TLS, by sslmode"
-	case strings.HasSuffix(name, "_protocol_version") && strings.HasPrefix(name, "ssl_"):
-		value = strings.ToLower(value) // as in libpq
-		values = []string{"tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"}
-	}
-	if chosen && !slices.Contains(values, value) {
-		return fmt.Sprintf("has a value of %s that is not one of %s", name, strings.Join(choices[name], ", "))
-	}
-	if _, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32); number && err != nil {
-		return strings.TrimSpace(fmt.Sprintf("has a value of %s that is not a whole number %s", name, unit))
-	}
-	return ""
-}
 
 // forPgx returns the settings without the keywords that pgx does not know, and
 // with values as it reads them.
@@ -241,9 +162,6 @@ func (s parsed) dial() pgconn.DialFunc {
 	}
 }
 
-// libpqVariables are the PG* variables of keywords that pgx does not read.
-var libpqVariables = map[string]string{
-	"hostaddr": "PGHOSTADDR", "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION", "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
-	"sslcompression": "PGSSLCOMPRESSION", "sslcrl": "PGSSLCRL", "sslcrldir": "PGSSLCRLDIR", "requirepeer": "PGREQUIREPEER",
-	"gssencmode": "PGGSSENCMODE", "gsslib": "PGGSSLIB", "gssdelegation": "PGGSSDELEGATION", "load_balance_hosts": "PGLOADBALANCEHOSTS",
-}
+// keepAlive finds a peer that vanished without closing the connection within
+// about half a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/semaphore"
@@ -49,33 +47,13 @@ const (
 		`pg_catalog.set_config('provwatch.search_path', '', false) WHERE ` + ours + `; UNLISTEN *; `
 )
 
-// PoolingError says that the connection is one of a pooler, which has given the session
-// to others meanwhile.
-type PoolingError struct{}
-
-func (*PoolingError) Error() string {
-	return "there is a pooler before the server that keeps no session: it pools transactions or statements"
-}
-
 // keepSession is the remedy of a [*PoolingError].
 const keepSession = "connect to the server itself, or have the pooler pool sessions for this database and role (pool_mode=session of PgBouncer)"
-
-// IsPooling reports whether err says that a pooler before the server keeps no session.
-// A prepared statement that is not there, or is there already, is another's session;
-// and PgBouncer takes no transaction where it pools statements.
-func IsPooling(err error) bool {
-	var (
-		pooling *PoolingError
-		pg      *pgconn.PgError
-	)
-	return errors.As(err, &pooling) ||
-		errors.As(err, &pg) && (pg.Code == pgerrcode.InvalidSQLStatementName || pg.Code == pgerrcode.DuplicatePreparedStatement ||
-			pg.Code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "statement pooling mode"))
-}
 
 // sessions is what the sessions of one configuration have in common.
 type sessions struct {
 	tables   location
+	servers  servers
 	activity *Activity
 	// config is that of a session without settings.
 	config *pgconn.Config
@@ -118,7 +96,7 @@ func (s *sessions) setUp(ctx context.Context, conn *pgconn.PgConn) error {
 		return errors.New("the server has not described the session that has begun")
 	}
 	own := last.Rows[0]
-	conn.CustomData()[serverKey] = newServer(string(own[1]), string(own[2]), string(own[3]))
+	conn.CustomData()[serverKey] = placement{newServer(string(own[1]), string(own[2]), string(own[3])), &s.servers}
 	if pooled || string(own[0]) == strconv.FormatUint(uint64(conn.PID()), 10) {
 		return nil
 	}

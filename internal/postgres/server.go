@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,8 +26,37 @@ type server struct {
 const describeServer = `(SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time()))::pg_catalog.text, ` +
 	`coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), ''), pg_catalog.current_setting('port')`
 
-// serverKey is where a connection's data has its server.
+// serverKey is where a connection's data has its placement.
 const serverKey = "provwatch.server"
+
+// placement is the server of a session, and what is known of those of the other sessions
+// of its configuration.
+type placement struct {
+	server server
+	others *servers
+}
+
+// placementOf returns the placement of a session, as it was when the session began. That
+// of a session that was not set up by [Parse] has no server, and counts for no other.
+func placementOf(conn *pgconn.PgConn) placement {
+	if p, ok := conn.CustomData()[serverKey].(placement); ok {
+		return p
+	}
+	return placement{others: &servers{}}
+}
+
+// record records the server of a new session other than the listening one.
+func (p placement) record() { p.others.set(p.server) }
+
+// servers is what is known of the servers of the sessions of one configuration. Its
+// methods may be called by several goroutines.
+type servers struct {
+	mu     sync.Mutex // guards what follows
+	latest server     // of the latest session that is none of a listener
+	// moved says that the sessions before that one, unless they have ended, may be on
+	// another server.
+	moved bool
+}
 
 func newServer(started, host, port string) server {
 	if host == "" {
@@ -62,21 +92,22 @@ func (e *SplitError) Error() string {
 // pool is reset whenever its sessions may be on another server: its next connections begin
 // with the first host too. Only where they still differ is it an error. While all sessions
 // are known to be on the same server nothing is asked.
-func (a *Activity) CheckServer(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool) error {
-	own := serverOf(conn.PgConn())
-	if own.started == "" || !a.mayBeElsewhere(own) {
+func CheckServer(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool) error {
+	placed := placementOf(conn.PgConn())
+	own := placed.server
+	if own.started == "" || !placed.others.mayBeElsewhere(own) {
 		return nil
 	}
 	pool.Reset()
 	var started, host, port string
 	if err := pool.QueryRow(ctx, "SELECT "+describeServer).Scan(&started, &host, &port); err != nil {
-		a.setMoved() // it is not known, and whoever needs the pool reports it
+		placed.others.setMoved() // it is not known, and whoever needs the pool reports it
 		return nil
 	}
 	if started == own.started {
 		return nil
 	}
-	a.setMoved()
+	placed.others.setMoved()
 	split := &SplitError{Listening: own.address, Others: newServer(started, host, port).address}
 	// Not every role may ask for it.
 	const system = `SELECT system_identifier FROM pg_catalog.pg_control_system()`
@@ -85,42 +116,29 @@ func (a *Activity) CheckServer(ctx context.Context, conn *pgx.Conn, pool *pgxpoo
 	return split
 }
 
-// serverOf returns the server of a session, as it was when the session began.
-func serverOf(conn *pgconn.PgConn) server {
-	own, _ := conn.CustomData()[serverKey].(server)
-	return own
+func (s *servers) set(latest server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.latest.started != "" && s.latest.started != latest.started {
+		s.moved = true
+	}
+	s.latest = latest
 }
 
-// setServer records the server of a new session other than the listening one.
-func (a *Activity) setServer(s server) {
-	if a == nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.server.started != "" && a.server.started != s.started {
-		a.moved = true
-	}
-	a.server = s
-}
-
-func (a *Activity) setMoved() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.moved = true
+func (s *servers) setMoved() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moved = true
 }
 
 // mayBeElsewhere reports whether a session other than the listening one may be on another
 // server than that, and forgets what was recorded of it.
-func (a *Activity) mayBeElsewhere(own server) bool {
-	if a == nil {
-		return false
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	elsewhere := a.moved || a.server.started != "" && a.server.started != own.started
+func (s *servers) mayBeElsewhere(own server) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	elsewhere := s.moved || s.latest.started != "" && s.latest.started != own.started
 	if elsewhere {
-		a.moved, a.server = false, own
+		s.moved, s.latest = false, own
 	}
 	return elsewhere
 }

@@ -7,13 +7,10 @@ import (
 	"maps"
 	"net"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/regularfile"
 )
@@ -71,9 +68,6 @@ func (s Source) passwordFile(given, merged parsed, password string) string {
 		return "the password file (PGPASSFILE)"
 	}
 }
-
-// login is by what a connection is authenticated.
-type login struct{ user, password string }
 
 // credentials are the user and the password of a configuration's connections. They
 // are read again for each, so that a new password needs no restart: from the file of
@@ -180,37 +174,3 @@ func (c *credentials) hint(failed *pgconn.PgError) {
 // isReadAgain reports whether the login was refused with a password that is read again,
 // so that waiting can mend it. The remedy is the error's hint.
 func isReadAgain(err *pgconn.PgError) bool { return strings.HasPrefix(err.Hint, checkReadAgain) }
-
-// reading is what a connection string says, with what it leaves out.
-type reading struct {
-	config *pgxpool.Config
-	given  parsed // what it says itself
-	merged parsed // with the service and the hosts of the PG* variables
-}
-
-func (r reading) login() login {
-	return login{r.config.ConnConfig.User, r.config.ConnConfig.Password}
-}
-
-// place tells the servers and the database.
-func (r reading) place() string {
-	c := r.config.ConnConfig
-	database := c.Database
-	if database == "" {
-		database = c.User // as the server has it
-	}
-	places := []string{database, net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))}
-	for _, f := range c.Fallbacks {
-		places = append(places, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))))
-	}
-	// Each host stands there once for each way to try it, of which sslmode decides.
-	return strings.Join(slices.Compact(places), " ")
-}
-
-// withoutLogin returns the settings other than the user and the password.
-func (r reading) withoutLogin() parsed {
-	settings := maps.Clone(r.merged)
-	delete(settings, "user")
-	delete(settings, "password")
-	return settings
-}
