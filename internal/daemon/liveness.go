@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -29,19 +30,15 @@ type liveness struct {
 	asked    time.Time // since when a verification is due and none has ended; zero for none
 }
 
-// guard runs a goroutine's work and records that it has ended, as after a panic, which its
-// group keeps until all others have ended.
-func (l *liveness) guard(name string, stopping func() bool, work func()) func() {
-	return func() {
-		defer func() {
-			if !stopping() {
-				l.mu.Lock()
-				defer l.mu.Unlock()
-				l.ended = name
-			}
-		}()
-		work()
+// recordEnd records that a goroutine has ended, unless ctx has. The goroutine defers it: it
+// records a panic too, which a group keeps until all others have ended.
+func (l *liveness) recordEnd(ctx context.Context, name string) {
+	if ctx.Err() != nil {
+		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = name
 }
 
 // cameRound records that the listener makes progress.

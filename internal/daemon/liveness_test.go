@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -11,7 +12,6 @@ import (
 func TestLiveness(t *testing.T) {
 	var now = time.Now()
 	later := func(d time.Duration) time.Time { return now.Add(d) }
-	running := func() bool { return false }
 
 	t.Run("booting takes any time", func(t *testing.T) {
 		var l liveness
@@ -39,13 +39,18 @@ func TestLiveness(t *testing.T) {
 	t.Run("a goroutine that panics is missed at once", func(t *testing.T) {
 		var l liveness
 		var group conc.WaitGroup
-		group.Go(l.guard("source", running, func() { panic("planted") }))
+		group.Go(func() {
+			defer l.recordEnd(t.Context(), "source")
+			panic("planted")
+		})
 		require.NotNil(t, group.WaitAndRecover())
 		require.ErrorContains(t, l.check(now), "the source has ended")
 	})
 	t.Run("goroutines that end because the worker stops are not", func(t *testing.T) {
 		var l liveness
-		l.guard("source", func() bool { return true }, func() {})()
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		l.recordEnd(stopped, "source")
 		require.NoError(t, l.check(now))
 	})
 }

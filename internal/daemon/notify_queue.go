@@ -7,15 +7,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 )
 
-const (
-	// queueRemedy finds who keeps the queue of notifications from being freed.
-	queueRemedy = "end the session that listens and stays in a transaction: " +
-		"SELECT pid, usename, application_name, xact_start FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start"
-	// fillingUsage is how full the queue is when the worker warns of it.
-	fillingUsage = 0.5
-)
+// fillingUsage is how full the queue is when the worker warns of it.
+const fillingUsage = 0.5
+
+// queueRemedy finds who keeps the queue of notifications from being freed.
+func queueRemedy() remedy.Advice {
+	return remedy.Advice{"end the session that listens and stays in a transaction: " +
+		"SELECT pid, usename, application_name, xact_start FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start"}
+}
 
 // notifyQueue reports how full the server's queue of notifications is, and frees it when it
 // is full. Several goroutines call its methods.
@@ -38,7 +40,7 @@ func (q *notifyQueue) used(usage float64) {
 	}
 	if q.logged.isNew("filling", text) && text != "" {
 		q.logger.Warn("the server's queue of notifications is filling: once it is full, transactions that notify fail",
-			"usage", usage, "remedy", queueRemedy)
+			"usage", usage, "remedy", queueRemedy())
 	}
 }
 
@@ -55,6 +57,6 @@ func (q *notifyQueue) react(ctx context.Context, err error) {
 	q.metrics.NotifyQueue(usage)
 	if q.logged.isNew("full", "full") {
 		q.logger.ErrorContext(ctx, "the server's queue of notifications is full: no alert can be published until it is not",
-			"error", err, "usage", usage, "remedy", queueRemedy)
+			"error", err, "usage", usage, "remedy", queueRemedy())
 	}
 }

@@ -80,7 +80,7 @@ func (n *notifySource) warnOfPrepared(ctx context.Context) {
 	prepared, err := store.On(n.pool).MaxPrepared(ctx)
 	if err == nil && prepared > 0 && n.logged.isNew("prepared", "warned") {
 		n.logger.WarnContext(ctx, "PREPARE TRANSACTION fails for transactions that change a provider while notifications are the source",
-			"max_prepared_transactions", prepared, "remedy", "--source=wal, where a writer prepares its transactions")
+			"max_prepared_transactions", prepared, "remedy", remedy.Advice{remedy.Set("--source=wal"), ", where a writer prepares its transactions"})
 	}
 }
 

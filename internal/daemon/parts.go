@@ -131,15 +131,14 @@ func (p *parts) run(parent context.Context, reload <-chan struct{}) error {
 		p.faults.restart = end
 	}
 	listen := p.newListener()
-	stopping := func() bool { return ctx.Err() != nil }
 	start := func(group *conc.WaitGroup, name string, work func()) {
-		guarded := p.liveness.guard(name, stopping, work)
 		group.Go(func() {
 			if supervised {
 				// The group keeps a panic until all others have ended.
 				defer end(errEnded)
 			}
-			guarded()
+			defer p.liveness.recordEnd(ctx, name)
+			work()
 		})
 	}
 	// The session that leads outlives what is done by it, so that the next leader finds

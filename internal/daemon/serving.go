@@ -8,6 +8,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/observe"
+	"provwatch/internal/remedy"
 	"provwatch/internal/secret"
 	"provwatch/internal/systemd"
 	"provwatch/internal/web"
@@ -54,7 +55,7 @@ func (s Serving) Listen(ctx context.Context, metrics observe.Exposed, health obs
 	loopback := web.IsLoopback(server.BoundTo())
 	if !loopback && s.HTTPToken.IsZero() {
 		logger.WarnContext(ctx, "the status page is not served on this address without a token", "address", server.Address(),
-			"remedy", "--http-token-file, or an address of loopback")
+			"remedy", remedy.Advice{remedy.Set("--http-token-file"), ", or an address of loopback"})
 	}
 	access := web.Access{Token: s.HTTPToken, Loopback: loopback}
 	if s.Debug {

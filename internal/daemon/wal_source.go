@@ -10,6 +10,7 @@ import (
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
@@ -68,7 +69,7 @@ func (w *walSource) unpublish(ctx context.Context) {
 	err := schema.DropPublication(ctx, w.options.Database.ConnConfig)
 	if err != nil && ctx.Err() == nil && w.logged.isNew("unpublish", err.Error()) {
 		w.options.Logger.ErrorContext(ctx, "the publication makes writing to the provider tables fail and cannot be dropped", "error", err,
-			"remedy", "DROP PUBLICATION provwatch, as its owner")
+			"remedy", remedy.Advice{"DROP PUBLICATION provwatch, as its owner"})
 	}
 }
 

@@ -3,16 +3,19 @@
 // called and which database it works on.
 package remedy
 
-// Remedy is a way out of a problem: a command of this program.
+// Remedy is a way out of a problem: a command of this program, or a setting.
 type Remedy struct {
-	Command string   // such as "migrate" or "sinks retry"
-	Args    []string // of the command
+	Command string   // such as "migrate" or "sinks retry"; empty for a setting
+	Args    []string // of the command, or the flags of the setting
 	// variables makes it the remedy of [NameProviders].
 	variables bool
 }
 
 // Run is the remedy of a command.
 func Run(command string, args ...string) Remedy { return Remedy{Command: command, Args: args} }
+
+// Set is the remedy of a setting, as a flag such as "--source=wal".
+func Set(flag string) Remedy { return Remedy{Args: []string{flag}} }
 
 // NameProviders is the remedy of an environment that names no provider.
 func NameProviders() Remedy { return Remedy{variables: true} }

@@ -35,6 +35,10 @@ func TestSite(t *testing.T) {
 			plain:     `bin/worker run --on-boot-drift=alert --credential-drift=alert --env-file 'it'\''s here'`,
 			ofATarget: "on_boot_drift: alert for the target billing in /etc/provwatch.yaml",
 		},
+		"setting": {
+			remedy: remedy.Set("--source=wal"), none: "--source=wal", plain: "--source=wal",
+			ofATarget: "source: wal for the target billing in /etc/provwatch.yaml",
+		},
 		"variables": {
 			remedy: remedy.NameProviders(), none: "set CODER_AIBRIDGE_* variables, or --env-file", plain: "set CODER_AIBRIDGE_* variables, or --env-file",
 			ofATarget: "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix",

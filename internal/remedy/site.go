@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -23,9 +24,11 @@ type Site struct {
 // Target is a target in the file of --config.
 type Target struct{ Name, File string }
 
-// inFile reports whether the remedy is a change of the file of --config: its targets have
-// no "run" of their own.
-func (s Site) inFile(r Remedy) bool { return s.Target != nil && r.Command == "run" }
+// inFile reports whether the remedy is a change of the file of --config, which has the
+// settings of its targets. They have no "run" of their own.
+func (s Site) inFile(r Remedy) bool {
+	return s.Target != nil && (r.Command == "run" || r.Command == "")
+}
 
 // Render returns a remedy as a text.
 func (s Site) Render(r Remedy) string {
@@ -35,7 +38,13 @@ func (s Site) Render(r Remedy) string {
 	case r.variables:
 		return "set CODER_AIBRIDGE_* variables, or --env-file"
 	case s.inFile(r):
-		return fmt.Sprintf("%s for the target %s in %s", fields(append(r.Args, s.Tolerating...)), s.Target.Name, s.Target.File)
+		flags := r.Args
+		if r.Command == "run" {
+			flags = append(slices.Clone(flags), s.Tolerating...)
+		}
+		return fmt.Sprintf("%s for the target %s in %s", fields(flags), s.Target.Name, s.Target.File)
+	case r.Command == "":
+		return strings.Join(r.Args, " ")
 	}
 	line := []string{Quote(cmp.Or(s.Program, "worker")), r.Command}
 	add := func(words []string) {
