@@ -80,18 +80,27 @@ func warnOfReaders(ctx context.Context, logger *slog.Logger, files ...string) {
 	}
 }
 
-// withReaders returns read with a warning for each file that every user of the machine can
-// read: the file of the environment, empty for none, and that of the keys that encrypt secrets.
-func withReaders(read func() (environment.Environment, error), file string) func() (environment.Environment, error) {
-	return func() (environment.Environment, error) {
-		env, err := read()
-		for _, file := range []string{file, env.KeysFile} {
-			if err == nil && file != "" && regularfile.ReadableByOthers(file) {
-				env.Warnings = append(env.Warnings, environment.Finding{
-					Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + remedy.Quote(file),
-				})
-			}
-		}
+// environmentReader is the [daemon.EnvironmentReader] of flags.
+type environmentReader struct{ flags *flags }
+
+// ReadEnvironment implements [daemon.EnvironmentReader]. It warns of each file that every
+// user of the machine can read: that of the environment, and that of the keys that encrypt
+// secrets.
+func (r environmentReader) ReadEnvironment() (environment.Environment, error) {
+	env, err := r.flags.readEnvironment()
+	if err != nil {
 		return env, err
 	}
+	file := r.flags.envFile
+	if r.flags.target != nil {
+		file = r.flags.target.EnvFile
+	}
+	for _, file := range []string{file, env.KeysFile} {
+		if file != "" && regularfile.ReadableByOthers(file) {
+			env.Warnings = append(env.Warnings, environment.Finding{
+				Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + remedy.Quote(file),
+			})
+		}
+	}
+	return env, nil
 }

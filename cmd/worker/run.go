@@ -54,8 +54,8 @@ func runCommand(f *flags) *cobra.Command {
 				go service.Run(serving)
 				return f.runTargets(ctx, common.Serving, common, reload)
 			}
-			readEnvironment := withReaders(f.readEnvironment, f.envFile)
-			environment, err := readEnvironment()
+			reader := environmentReader{f}
+			environment, err := reader.ReadEnvironment()
 			if err != nil {
 				return err
 			}
@@ -75,7 +75,7 @@ func runCommand(f *flags) *cobra.Command {
 				reserve := min(f.shutdownTimeout/2, 5*time.Second) // for stopping the private server
 				options.StopBy = func() time.Time { return stopBy().Add(-reserve) }
 			}
-			options.Environment, options.ReadEnvironment, options.Database = environment, readEnvironment, config
+			options.Environment, options.Reader, options.Database = environment, reader, config
 			options.Keys = dbcrypt.NewRing(environment.Keys)
 			go service.Run(serving)
 			err = daemon.Run(ctx, options, reload)

@@ -162,8 +162,8 @@ type targetOpener struct {
 // Open implements [fleet.Opener]. Each call reads the environment again.
 func (o *targetOpener) Open(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
 	t := o.target
-	readEnvironment := withReaders(t.flags.readEnvironment, t.flags.target.EnvFile)
-	environment, err := readEnvironment()
+	reader := environmentReader{t.flags}
+	environment, err := reader.ReadEnvironment()
 	if err != nil {
 		return daemon.Options{}, err
 	}
@@ -178,7 +178,7 @@ func (o *targetOpener) Open(ctx context.Context, logger *slog.Logger) (daemon.Op
 		}
 	}
 	options, err := t.flags.daemonOptions(o.common)
-	options.Environment, options.ReadEnvironment, options.Database = environment, readEnvironment, database
+	options.Environment, options.Reader, options.Database = environment, reader, database
 	options.Keys = dbcrypt.NewRing(environment.Keys)
 	return options, err
 }

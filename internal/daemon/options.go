@@ -16,10 +16,10 @@ import (
 
 // Options configure a daemon.
 type Options struct {
-	// Environment is the provider configuration at the start; ReadEnvironment
-	// reads it again at each reload.
-	Environment     environment.Environment
-	ReadEnvironment func() (environment.Environment, error)
+	// Environment is the provider configuration at the start; Reader reads it again at each
+	// reload.
+	Environment environment.Environment
+	Reader      EnvironmentReader
 	// Keys encrypts and decrypts secrets. They are those of the environment, and replaced
 	// at each reload.
 	Keys *dbcrypt.Ring
@@ -69,6 +69,11 @@ type Options struct {
 	StopBy  func() time.Time
 	Version string
 	Logger  *slog.Logger
+}
+
+// EnvironmentReader reads the provider configuration. One goroutine calls it at a time.
+type EnvironmentReader interface {
+	ReadEnvironment() (environment.Environment, error)
 }
 
 // statementLimits is how many times --answer-timeout a statement of a running worker

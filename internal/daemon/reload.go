@@ -68,7 +68,7 @@ func (r *reloader) run(ctx context.Context, reload <-chan struct{}) {
 // reload reads the environment, and with it the keys that encrypt secrets. One that cannot
 // be used is reported and changes nothing. It returns false when the caller must retry.
 func (r *reloader) reload(ctx context.Context) (done bool) {
-	read, err := r.options.ReadEnvironment()
+	read, err := r.options.Reader.ReadEnvironment()
 	if err != nil {
 		r.refuse(ctx, "the environment cannot be used, keeping the one in use", err)
 		return true
