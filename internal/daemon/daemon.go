@@ -204,7 +204,12 @@ func (d *Daemon) Starting() bool {
 	return failed == nil && health.starting()
 }
 
-// Worker returns what this worker knows of itself.
+// Collect implements [web.Source].
+func (d *Daemon) Collect(ctx context.Context, query status.Query) (status.Status, error) {
+	return d.page.collect(ctx, query)
+}
+
+// Worker implements [web.Source]: it returns what this worker knows of itself.
 func (d *Daemon) Worker() status.Worker {
 	health, failed := d.current()
 	w := health.worker()
@@ -226,7 +231,7 @@ func (d *Daemon) Drifts() map[drift.Kind]int {
 
 // Page returns what the status page of the daemon shows.
 func (d *Daemon) Page() web.Options {
-	return web.Options{Collect: d.page.collect, Worker: d.Worker, Logger: d.logger}
+	return web.Options{Source: d, Logger: d.logger}
 }
 
 // ShowOn has the displays show each change. The caller calls it before the first run.

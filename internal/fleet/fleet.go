@@ -87,7 +87,7 @@ func (f *fleet) run(ctx context.Context, reload <-chan struct{}) {
 
 // mount mounts the status pages on the server.
 func (f *fleet) mount(server *daemon.Server) {
-	pages := web.NewTargets(web.TargetsOptions{List: f.roster.list, Access: server.Access, Logger: f.logger})
+	pages := web.NewTargets(web.TargetsOptions{Roster: f.roster, Access: server.Access, Logger: f.logger})
 	for _, t := range f.targets {
 		t.daemon.ShowOn(pages.Add(t.spec.Name, t.daemon.Page()), pages)
 	}

@@ -39,8 +39,9 @@ func (r *roster) join(service *systemd.Service) {
 	r.status.Ready()
 }
 
-// list returns what this worker knows of all targets by itself.
-func (r *roster) list() []web.Target {
+// Targets implements [web.Roster]: it returns what this worker knows of all targets by
+// itself.
+func (r *roster) Targets() []web.Target {
 	list := make([]web.Target, 0, len(r.daemons))
 	for _, d := range r.daemons {
 		shown := web.Target{Name: d.name, Worker: d.daemon.Worker(), Starting: d.daemon.Starting()}

@@ -38,12 +38,17 @@ const (
 // Paths are those of the page, as patterns of [http.ServeMux].
 var Paths = []string{"/{$}", "/events", "/style.css", "/script.js"}
 
+// Source is what a page shows.
+type Source interface {
+	// Collect collects from the database. It is called by one request at a time.
+	Collect(ctx context.Context, query status.Query) (status.Status, error)
+	// Worker returns what the worker knows of itself, without the database.
+	Worker() status.Worker
+}
+
 // Options are what a page shows, and to whom.
 type Options struct {
-	// Collect collects from the database. It is called by one request at a time.
-	Collect func(ctx context.Context, query status.Query) (status.Status, error)
-	// Worker returns what the worker knows of itself, without the database.
-	Worker func() status.Worker
+	Source Source
 	Access Access
 	Logger *slog.Logger
 }
@@ -51,7 +56,8 @@ type Options struct {
 // Page serves the status page below the path that it is mounted at: its links are
 // relative. Its methods may be called by several goroutines.
 type Page struct {
-	Options
+	source  Source
+	logger  *slog.Logger
 	target  string          // of several, empty for the only database
 	ctx     context.Context // of whatever outlives a request
 	cancel  context.CancelFunc
@@ -67,7 +73,7 @@ type Page struct {
 func New(o Options) *Page { return newPage(o, "", &streamLimit{}) }
 
 func newPage(o Options, target string, s *streamLimit) *Page {
-	p := &Page{Options: o, target: target, events: newEvents(s), turn: make(chan struct{}, 1)}
+	p := &Page{source: o.Source, logger: o.Logger, target: target, events: newEvents(s), turn: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", p.page)
@@ -105,20 +111,20 @@ var documents = template.Must(template.New("").Funcs(functions).ParseFS(assets, 
 
 func (p *Page) page(w http.ResponseWriter, r *http.Request) {
 	query := queryOf(r)
-	v := view{Target: p.target, Worker: p.Worker(), At: time.Now()}
+	v := view{Target: p.target, Worker: p.source.Worker(), At: time.Now()}
 	s, err := p.collect(r.Context(), query)
 	if r.Context().Err() != nil {
 		return
 	}
 	code := http.StatusOK
 	if err != nil {
-		p.Logger.WarnContext(r.Context(), "the status page cannot be collected", "error", err)
+		p.logger.WarnContext(r.Context(), "the status page cannot be collected", "error", err)
 		v.Failure, code = err.Error(), http.StatusServiceUnavailable
 	}
 	v.fill(s, query)
 	var body bytes.Buffer
 	if err := documents.ExecuteTemplate(&body, "page.html", v); err != nil {
-		p.Logger.ErrorContext(r.Context(), "the status page cannot be rendered", "error", err)
+		p.logger.ErrorContext(r.Context(), "the status page cannot be rendered", "error", err)
 		http.Error(w, "the status page cannot be rendered", http.StatusInternalServerError)
 		return
 	}
@@ -149,7 +155,7 @@ func (p *Page) collect(ctx context.Context, query status.Query) (status.Status, 
 			return nil, errors.New("too many requests for the page at once; reload it")
 		}
 		p.flights.Forget(key)
-		return p.Collect(limited, query)
+		return p.source.Collect(limited, query)
 	})
 	select {
 	case <-ctx.Done():

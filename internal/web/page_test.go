@@ -32,16 +32,34 @@ const token = "0123456789abcdef-token"
 
 var local = web.Access{Loopback: true}
 
+// source is a worker, and what is collected from its database.
+type source struct {
+	collect func(context.Context, status.Query) (status.Status, error)
+	worker  status.Worker
+	asked   atomic.Int32 // how often Worker was called
+}
+
+func (s *source) Collect(ctx context.Context, query status.Query) (status.Status, error) {
+	return s.collect(ctx, query)
+}
+
+func (s *source) Worker() status.Worker {
+	s.asked.Add(1)
+	return s.worker
+}
+
 // serve serves a page of an empty database, as changed by options.
 func serve(t *testing.T, access web.Access, collect func(context.Context, status.Query) (status.Status, error)) (*web.Page, *httptest.Server) {
 	t.Helper()
 	if collect == nil {
 		collect = func(context.Context, status.Query) (status.Status, error) { return status.Status{At: time.Now()}, nil }
 	}
-	page := web.New(web.Options{
-		Collect: collect, Worker: func() status.Worker { return status.Worker{ID: "the worker", Started: time.Now()} },
-		Access: access, Logger: slog.New(slog.DiscardHandler),
-	})
+	return serveSource(t, access, &source{collect: collect, worker: status.Worker{ID: "the worker", Started: time.Now()}})
+}
+
+func serveSource(t *testing.T, access web.Access, shown *source) (*web.Page, *httptest.Server) {
+	t.Helper()
+	page := web.New(web.Options{Source: shown, Access: access, Logger: slog.New(slog.DiscardHandler)})
 	server := httptest.NewServer(page)
 	t.Cleanup(server.Close)
 	t.Cleanup(page.Close)
@@ -103,21 +121,16 @@ func TestWhatIsShownIsEscapedAndCut(t *testing.T) {
 }
 
 func TestThePageListsWhatCannotBeCompared(t *testing.T) {
-	page := web.New(web.Options{
-		Collect: func(context.Context, status.Query) (status.Status, error) {
+	shown := &source{
+		collect: func(context.Context, status.Query) (status.Status, error) {
 			return status.Status{
 				At: time.Now(), Counts: map[status.State]int{status.NotComparable: 1},
 				Providers: []status.Provider{{Name: "aws", State: status.NotComparable, Fields: []drift.Field{{Name: "row", DB: "the reason"}}}},
 			}, nil
 		},
-		Worker: func() status.Worker {
-			return status.Worker{Leads: true, NotComparable: []string{"aws: <b>the reason</b>"}}
-		},
-		Access: local, Logger: slog.New(slog.DiscardHandler),
-	})
-	server := httptest.NewServer(page)
-	t.Cleanup(server.Close)
-	t.Cleanup(page.Close)
+		worker: status.Worker{Leads: true, NotComparable: []string{"aws: <b>the reason</b>"}},
+	}
+	_, server := serveSource(t, local, shown)
 	_, body := get(t, server, "/")
 	require.Contains(t, body, "Providers that cannot be compared.")
 	require.Contains(t, body, "aws: &lt;b&gt;the reason")
@@ -245,20 +258,17 @@ func TestWithoutTheDatabaseThePageShowsTheWorker(t *testing.T) {
 // TestRequestsAreCollectedOneAtATimeAndTogether has many ask at once, while one
 // collection is under way that began before they came.
 func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
-	var collecting, most, collected, came atomic.Int32
+	var collecting, most, collected atomic.Int32
 	release, began := make(chan struct{}), make(chan struct{}, 100)
-	page, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
+	shown := &source{collect: func(context.Context, status.Query) (status.Status, error) {
 		most.Store(max(most.Load(), collecting.Add(1)))
 		defer collecting.Add(-1)
 		collected.Add(1)
 		began <- struct{}{}
 		<-release
 		return status.Status{At: time.Now()}, nil
-	})
-	page.Worker = func() status.Worker { // is asked just before the collection
-		came.Add(1)
-		return status.Worker{}
-	}
+	}}
+	_, server := serveSource(t, local, shown)
 	answers := make(chan int, 60)
 	ask := func(path string) {
 		go func() {
@@ -279,7 +289,8 @@ func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
 	for i := range 3 {
 		ask(fmt.Sprintf("/?q=%d", i))
 	}
-	waittest.Until(t, func() bool { return came.Load() == 54 }, "all have asked")
+	// The worker is asked just before the collection.
+	waittest.Until(t, func() bool { return shown.asked.Load() == 54 }, "all have asked")
 	close(release)
 	for range 54 {
 		require.Equal(t, http.StatusOK, <-answers)

@@ -34,10 +34,15 @@ type Target struct {
 	Drifts map[drift.Kind]int
 }
 
+// Roster is what the overview of several databases shows.
+type Roster interface {
+	// Targets returns the present state of all targets. It asks no database.
+	Targets() []Target
+}
+
 // TargetsOptions are what the overview of several databases shows, and to whom.
 type TargetsOptions struct {
-	// List returns the present state of all targets. It asks no database.
-	List   func() []Target
+	Roster Roster
 	Access Access
 	Logger *slog.Logger
 }
@@ -45,7 +50,7 @@ type TargetsOptions struct {
 // Targets serves the pages of several databases: an overview, and below targets/NAME/
 // the page of each. Its methods other than Add can be called by several goroutines.
 type Targets struct {
-	TargetsOptions
+	options TargetsOptions
 	handler http.Handler
 	events  *events
 	limit   *streamLimit
@@ -54,7 +59,7 @@ type Targets struct {
 
 // NewTargets returns the pages, without that of any target. They must be closed.
 func NewTargets(o TargetsOptions) *Targets {
-	t := &Targets{TargetsOptions: o, limit: &streamLimit{}, pages: map[string]*Page{}}
+	t := &Targets{options: o, limit: &streamLimit{}, pages: map[string]*Page{}}
 	t.events = newEvents(t.limit)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", t.overview)
@@ -71,7 +76,7 @@ func NewTargets(o TargetsOptions) *Targets {
 // Add adds the page of a target, before anything is served. Access and Logger of its
 // options do not count.
 func (t *Targets) Add(name string, o Options) *Page {
-	o.Access, o.Logger = t.Access, t.Logger.With("target", name)
+	o.Access, o.Logger = t.options.Access, t.options.Logger.With("target", name)
 	page := newPage(o, name, t.limit)
 	t.pages[name] = page
 	return page
@@ -116,7 +121,7 @@ func redirect(w http.ResponseWriter, to string) {
 }
 
 func (t *Targets) overview(w http.ResponseWriter, r *http.Request) {
-	v := overviewOf(t.List(), targetsQueryOf(r))
+	v := overviewOf(t.options.Roster.Targets(), targetsQueryOf(r))
 	var body bytes.Buffer
 	if err := documents.ExecuteTemplate(&body, "targets.html", v); err != nil {
 		t.cannotRender(r.Context(), w, err)
@@ -126,7 +131,7 @@ func (t *Targets) overview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (t *Targets) cannotRender(ctx context.Context, w http.ResponseWriter, err error) {
-	t.Logger.ErrorContext(ctx, "the overview of targets cannot be rendered", "error", err)
+	t.options.Logger.ErrorContext(ctx, "the overview of targets cannot be rendered", "error", err)
 	http.Error(w, "the overview of targets cannot be rendered", http.StatusInternalServerError)
 }
 

@@ -26,16 +26,21 @@ func leader(providers int) status.Worker {
 	return status.Worker{ID: "x", Leads: true, Source: "wal", Listening: true, Providers: providers, LastResync: &resynced}
 }
 
+// roster is the targets of an overview, whose states do not change.
+type roster []web.Target
+
+func (r roster) Targets() []web.Target { return r }
+
 // serveTargets serves the pages of targets, whose databases collect answers for, by
 // the name of the target.
 func serveTargets(t *testing.T, access web.Access, targets []web.Target, collect func(context.Context, string) (status.Status, error)) (*web.Targets, *httptest.Server) {
 	t.Helper()
-	pages := web.NewTargets(web.TargetsOptions{List: func() []web.Target { return targets }, Access: access, Logger: slog.New(slog.DiscardHandler)})
+	pages := web.NewTargets(web.TargetsOptions{Roster: roster(targets), Access: access, Logger: slog.New(slog.DiscardHandler)})
 	for _, target := range targets {
-		pages.Add(target.Name, web.Options{
-			Collect: func(ctx context.Context, _ status.Query) (status.Status, error) { return collect(ctx, target.Name) },
-			Worker:  func() status.Worker { return target.Worker },
-		})
+		pages.Add(target.Name, web.Options{Source: &source{
+			collect: func(ctx context.Context, _ status.Query) (status.Status, error) { return collect(ctx, target.Name) },
+			worker:  target.Worker,
+		}})
 	}
 	server := httptest.NewServer(pages)
 	server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
