@@ -10,10 +10,10 @@ import (
 	"provwatch/internal/provider"
 )
 
-// TestOnePairHasOneAnswer draws a pair and what was accepted of it. The plan of a seed
+// TestAgreement draws a pair and what was accepted of it. The plan of a seed
 // agrees with the first judgement of a worker, with the next judgement after that was
 // recorded, and with the judgement of the row alone.
-func TestOnePairHasOneAnswer(t *testing.T) {
+func TestAgreement(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		desired, row := drawPair(t)
 		mode := rapid.SampledFrom([]drift.CredentialMode{drift.IgnoreCredentials, drift.AlertCredentials}).Draw(t, "mode")

@@ -87,8 +87,8 @@ func TestMakePlan(t *testing.T) {
 
 func list[T any](all ...T) []T { return all }
 
-// TestARowOfABedrockProviderHasTheTypeOfTheEnum plans for a Bedrock provider.
-func TestARowOfABedrockProviderHasTheTypeOfTheEnum(t *testing.T) {
+// TestBedrockRowType requires that the row of a Bedrock provider has a type of the enum.
+func TestBedrockRowType(t *testing.T) {
 	desired, _ := bedrockAndRow()
 	for _, c := range []struct {
 		labels []string
