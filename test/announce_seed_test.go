@@ -30,7 +30,7 @@ func testAnnounceSeedOnRequest(t *testing.T) {
 		require.Equal(w.t, 0, r.code, r.stderr)
 	}
 	target := func(w *world, env environ, settings string) {
-		config := w.file("provwatch.yaml", "targets:\n  - {name: one, env_file: "+w.file("providers.env", env.file())+
+		config := w.file("provwatch.yaml", "targets:\n  - {name: one, env_file: "+w.file("providers.env", env.File())+
 			", database_url_file: "+w.file("database.url", w.withPassword("test_wal"))+settings+"}\n")
 		p := w.start(environ{"DATABASE_URL": ""}, "run", "--config="+config)
 		p.waitFor("msg=ready")
@@ -42,7 +42,7 @@ func testAnnounceSeedOnRequest(t *testing.T) {
 	}{
 		"Run":             {func(w *world, env environ) { run(w, env) }, false},
 		"RunAnnounced":    {func(w *world, env environ) { run(w, env, "--announce-seed") }, true},
-		"ByVariable":      {func(w *world, env environ) { run(w, env.with("PROVWATCH_ANNOUNCE_SEED", "true")) }, true},
+		"ByVariable":      {func(w *world, env environ) { run(w, env.With("PROVWATCH_ANNOUNCE_SEED", "true")) }, true},
 		"Seed":            {func(w *world, env environ) { seed(w, env) }, false},
 		"SeedAnnounced":   {func(w *world, env environ) { seed(w, env, "--announce-seed") }, true},
 		"Target":          {func(w *world, env environ) { target(w, env, "") }, false},

@@ -149,7 +149,7 @@ func testBadInputFailsBeforeConnecting(t *testing.T) {
 			w := &world{t: t, secrets: w.secrets}
 			env := good
 			for name, value := range test.env {
-				env = env.with(name, value)
+				env = env.With(name, value)
 			}
 			require.Equal(t, result{3, "", "worker: " + test.want + "\n"}, w.run(env, strings.Fields(test.args)...))
 			for _, secret := range w.secrets {

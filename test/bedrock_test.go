@@ -70,8 +70,8 @@ func testBedrockResolveTakeEnv(t *testing.T) {
 			VALUES (gen_random_uuid(), 'anthropic', 'anthropic', 'Claude', '', $1, '/claude.svg', '2026-01-01', '2026-01-01')`, settings)
 		w.recordUpdates()
 		env := environ{"CODER_AIBRIDGE_BEDROCK_REGION": "us-east-1"}
-		pair := env.with("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY", w.secret("AKIA-ENVIRONMENT-0123456789")).
-			with("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-environment-0123456789"))
+		pair := env.With("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY", w.secret("AKIA-ENVIRONMENT-0123456789")).
+			With("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-environment-0123456789"))
 		p := w.start(env, "run").ready()
 		drift := func(update string) {
 			t.Helper()
@@ -106,7 +106,7 @@ func testBedrockResolveTakeEnv(t *testing.T) {
 				require.Equal(t, 1, r.code, r.stdout)
 				require.Contains(t, r.stderr, "its stored access_key would be removed, and the environment has none in their place")
 				require.Empty(t, w.updated())
-				with = env.with("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY", "AKIAX").with("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY_SECRET", "SS")
+				with = env.With("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY", "AKIAX").With("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY_SECRET", "SS")
 			}
 			drift(`UPDATE ai_providers SET enabled = false`)
 			require.Equal(t, []string{"enabled"}, resolved(with, args...))
@@ -118,7 +118,7 @@ func testBedrockResolveTakeEnv(t *testing.T) {
 			require.Equal(t, []string{"deleted", "enabled", "updated_at"}, w.updated())
 			require.Equal(t, settings, stored())
 
-			require.Equal(t, []string{"bedrock_region"}, resolved(with.with("CODER_AIBRIDGE_BEDROCK_REGION", "eu-west-1"), args...))
+			require.Equal(t, []string{"bedrock_region"}, resolved(with.With("CODER_AIBRIDGE_BEDROCK_REGION", "eu-west-1"), args...))
 			require.Equal(t, []string{"settings", "updated_at"}, w.updated())
 			require.Equal(t, inRegion("eu-west-1"), stored(), "the region alone, all else byte for byte")
 			require.Equal(t, []string{"bedrock_region"}, resolved(with, args...))

@@ -33,8 +33,8 @@ func testBootDriftNamesEveryProviderAndWritesNothing(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1', type = 'anthropic' WHERE name = 'openai'`)
 	w.exec(`UPDATE ai_providers SET settings = '{"_type": "bedrock", "_version": 1, "region": "us-east-1"}' WHERE name = 'anthropic'`)
 	env := w.twoProviders().
-		with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_0_NAME", "extra").
-		with("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-extra-0123456789-abcdef"))
+		With("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").With("CODER_AIBRIDGE_PROVIDER_0_NAME", "extra").
+		With("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-extra-0123456789-abcdef"))
 	want := "worker: " + differs("anthropic", `type (environment "anthropic", database "anthropic (Bedrock)"), bedrock_region (environment "", database "us-east-1")`, "CODER_AIBRIDGE_ANTHROPIC_*") + "\n" +
 		differs("openai", `type (environment "openai", database "anthropic"), base_url (environment "https://api.openai.com/v1/", database "https://proxy.example/v1")`,
 			"CODER_AIBRIDGE_OPENAI_*") + "\n" +

@@ -18,12 +18,12 @@ func testCompatRotatedKeyFailsStart(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
 	env, first, second := w.oneProviderWithTwoKeys()
-	env = env.with("PROVWATCH_COMPAT", "upstream-credentials")
+	env = env.With("PROVWATCH_COMPAT", "upstream-credentials")
 	w.start(env, "run").ready().stop()
-	w.start(env.with("CODER_AIBRIDGE_PROVIDER_0_KEYS", second+","+first), "run").ready().stop()
+	w.start(env.With("CODER_AIBRIDGE_PROVIDER_0_KEYS", second+","+first), "run").ready().stop()
 
 	third := w.secret("sk-third-0123456789-abcdef")
-	env = env.with("CODER_AIBRIDGE_PROVIDER_0_KEYS", first+","+third)
+	env = env.With("CODER_AIBRIDGE_PROVIDER_0_KEYS", first+","+third)
 	want := `worker: AI provider "proxy" already exists in the database and differs from the current environment configuration: ` +
 		`api_keys (environment "2, of these 1 not in the database", database "2, of these 1 not in the environment"); ` +
 		`with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (CODER_AIBRIDGE_PROVIDER_0_KEYS), ` +

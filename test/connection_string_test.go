@@ -59,7 +59,7 @@ func testSecretInputNoConnectionString(t *testing.T) {
 	address := strings.TrimSuffix(d.url[strings.Index(d.url, "@")+1:], "/d")
 	host, port, _ := strings.Cut(address, ":")
 	provider := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(openAIKey)}
-	libpq := provider.with("PGHOST", host).with("PGPORT", port).with("PGUSER", "u").with("PGDATABASE", "d")
+	libpq := provider.With("PGHOST", host).With("PGPORT", port).With("PGUSER", "u").With("PGDATABASE", "d")
 	commands := [][]string{{"run"}, {"seed"}, {"status"}, {"verify"}, {"migrate"}}
 	dir := t.TempDir()
 	config := writeFile(t, filepath.Join(dir, "provwatch.yaml"), `
@@ -78,11 +78,11 @@ targets:
 		for _, env := range []environ{provider, libpq} {
 			command := commands[n%len(commands)] // each text by two, each command by several texts
 			n++
-			r := w.run(env.with("DATABASE_URL", text), command...)
+			r := w.run(env.With("DATABASE_URL", text), command...)
 			check(name, r)
 			require.Contains(t, r.stderr, "DATABASE_URL ", name)
 		}
-		check("database: "+name, w.run(libpq.with("DATABASE_URL", ""), "run", "--config="+writeFile(t, filepath.Join(dir, "inline.yaml"),
+		check("database: "+name, w.run(libpq.With("DATABASE_URL", ""), "run", "--config="+writeFile(t, filepath.Join(dir, "inline.yaml"),
 			"targets:\n- {name: a, env_prefix: CODER_AIBRIDGE_, database: '"+strings.ReplaceAll(strings.TrimSpace(text), "'", "''")+"'}\n")))
 
 		content := text
@@ -90,25 +90,25 @@ targets:
 			content = `"` + trimmed + `"` // spaces around the text of a file do not count
 		}
 		writeFile(t, filepath.Join(dir, "url"), content)
-		r := w.run(libpq.with("DATABASE_URL", ""), "verify", "--database-url-file="+filepath.Join(dir, "url"))
+		r := w.run(libpq.With("DATABASE_URL", ""), "verify", "--database-url-file="+filepath.Join(dir, "url"))
 		check("--database-url-file: "+name, r)
 		require.Contains(t, r.stderr, filepath.Join(dir, "url")+" ", name)
 		for _, args := range [][]string{{"run", "--config=" + config}, {"status", "--config=" + config, "--target=file"}} {
-			r := w.run(libpq.with("DATABASE_URL", "").with("A_URL", text), args...)
+			r := w.run(libpq.With("DATABASE_URL", "").With("A_URL", text), args...)
 			check("--config: "+name, r)
 			require.Contains(t, r.stderr, config+":3: target variable: A_URL ", name)
 			require.Contains(t, r.stderr, config+":4: target file: "+filepath.Join(dir, "url")+" ", name)
 		}
 	}
 	for _, variable := range []string{"PGHOST", "PGDATABASE", "PGUSER", "PGAPPNAME"} {
-		r := w.run(libpq.with("DATABASE_URL", "").with(variable, malformed(address)["in quotes"]), "verify")
+		r := w.run(libpq.With("DATABASE_URL", "").With(variable, malformed(address)["in quotes"]), "verify")
 		check(variable, r)
 		require.Contains(t, r.stderr, variable+" has ")
 	}
 	require.Zero(t, d.connections.Load(), "nothing connects")
 
 	// The decoy would have noticed.
-	r := w.run(libpq.with("DATABASE_URL", "sslmode=disable"), "verify", "--connect-timeout=2s")
+	r := w.run(libpq.With("DATABASE_URL", "sslmode=disable"), "verify", "--connect-timeout=2s")
 	require.Equal(t, 4, r.code, r.stderr)
 	require.Positive(t, d.connections.Load())
 }
@@ -132,7 +132,7 @@ func testSecretInputSinkURLs(t *testing.T) {
 			scheme + "://app:S3cret/Qz7vLk9x@h:4222", scheme + "://app:12/S3cretQz7vLk9x@h:4222", scheme + "://app:12?S3cretQz7vLk9x@h:4222", scheme + "://app:12#S3cretQz7vLk9x@h:4222",
 			scheme + "://app:S3cret%zzQz7vLk9x@h:4222", `"` + scheme + `://app:S3cretQz7vLk9x@h:4222"`, scheme + "//app:S3cretQz7vLk9x@h:4222",
 		} {
-			r := w.run(env.with(variable, url), append([]string{"run"}, flags...)...)
+			r := w.run(env.With(variable, url), append([]string{"run"}, flags...)...)
 			require.Equal(t, 3, r.code, "%s %s: %s", variable, url, r.stderr)
 			requireNoPieceOfPassword(t, r.stdout+r.stderr, url)
 		}
@@ -157,7 +157,7 @@ func testSecretInputConnectionStringAsFolder(t *testing.T) {
 			require.Contains(t, r.stderr, "--data-dir (or PROVWATCH_DATA_DIR) must be the path of a folder; a connection string goes into DATABASE_URL")
 			requireNoPieceOfPassword(t, r.stdout+r.stderr, text)
 		}
-		r := w.run(env.with("PROVWATCH_DATA_DIR", text), "run")
+		r := w.run(env.With("PROVWATCH_DATA_DIR", text), "run")
 		require.Equal(t, 3, r.code, r.stderr)
 		requireNoPieceOfPassword(t, r.stdout+r.stderr, text)
 	}
@@ -200,7 +200,7 @@ func testIrregularFilesAreRefused(t *testing.T) {
 		} {
 			with := env
 			if all := strings.Join(args, " "); strings.Contains(all, "--config") || strings.Contains(all, "--database-url-file") {
-				with = env.with("DATABASE_URL", "")
+				with = env.With("DATABASE_URL", "")
 			}
 			start := time.Now()
 			r := w.run(with, args...)
@@ -209,7 +209,7 @@ func testIrregularFilesAreRefused(t *testing.T) {
 			require.Less(t, time.Since(start), patience)
 		}
 		for _, variable := range []string{"PGPASSFILE", "PGSSLROOTCERT"} {
-			r := w.run(env.with("DATABASE_URL", "host=127.0.0.1 port=1").with(variable, file), "verify")
+			r := w.run(env.With("DATABASE_URL", "host=127.0.0.1 port=1").With(variable, file), "verify")
 			require.Equal(t, 3, r.code, "%s of %s: %s", variable, file, r.stderr)
 			require.Contains(t, r.stderr, want)
 		}

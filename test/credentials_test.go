@@ -37,7 +37,7 @@ func testCredentialsComparedOnlyOnRequest(t *testing.T) {
 	w := newWorld(t)
 	env, first, second := w.oneProviderWithTwoKeys()
 	require.Equal(t, 0, w.run(env, "seed").code)
-	other := env.with("CODER_AIBRIDGE_PROVIDER_0_KEYS", second+" , "+first)
+	other := env.With("CODER_AIBRIDGE_PROVIDER_0_KEYS", second+" , "+first)
 	require.Equal(t, 0, w.run(other, "verify", "--credential-drift=alert").code, "the order of keys does not matter")
 	w.addKey("sk-third-0123456789-abcdef")
 
@@ -59,8 +59,8 @@ func testCredentialsComparedOnlyOnRequest(t *testing.T) {
 	require.Equal(t, 1, strings.Count(r.stderr, "level=WARN"), r.stderr)
 	require.Contains(t, r.stderr, "provider=proxy")
 	require.Contains(t, r.stderr, "2, of these 0 not in the database; db 3, of these 1 not in the environment")
-	require.Equal(t, 0, w.run(env.with("PROVWATCH_CREDENTIAL_DRIFT", "ignore"), "verify").code)
-	require.Equal(t, 2, w.run(env.with("PROVWATCH_CREDENTIAL_DRIFT", "alert"), "verify").code)
+	require.Equal(t, 0, w.run(env.With("PROVWATCH_CREDENTIAL_DRIFT", "ignore"), "verify").code)
+	require.Equal(t, 2, w.run(env.With("PROVWATCH_CREDENTIAL_DRIFT", "alert"), "verify").code)
 }
 
 func testCredentialsAlertedInCounts(t *testing.T) {

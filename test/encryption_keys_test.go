@@ -31,8 +31,8 @@ func testEncryptionKeysNoLongerActive(t *testing.T) {
 		first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 		a := w.administrator(first, second)
 		a.register(first)
-		env := w.awsAndOpenAI().withKeys(first, second)
-		file := w.file("providers.env", env.file())
+		env := w.awsAndOpenAI().WithKeys(first, second)
+		file := w.file("providers.env", env.File())
 		p := w.start(nil, "run", "--http-addr=127.0.0.1:0", "--env-file="+file, "--resync=1h").ready()
 		a.rewrite(nil, "aws", "openai")
 		a.revoke(first)
@@ -57,22 +57,22 @@ func testEncryptionKeysOfTheEnvironment(t *testing.T) {
 	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	a := w.administrator(key, other)
 	a.register(key)
-	keyFile := w.file("keys", keyList(other, key)+"\n")
+	keyFile := w.file("keys", dbcrypttest.List(other, key)+"\n")
 	env := w.awsAndOpenAI()
-	providers := w.file("providers.env", env.file())
-	withKeys := w.file("with-keys.env", env.withKeys(key).file())
-	withKeyFile := w.file("with-key-file.env", env.with(keysFileVariable, keyFile).file())
+	providers := w.file("providers.env", env.File())
+	withKeys := w.file("with-keys.env", env.WithKeys(key).File())
+	withKeyFile := w.file("with-key-file.env", env.With(keysFileVariable, keyFile).File())
 	for name, c := range map[string]struct {
 		env     environ
 		envFile string
 	}{
-		"Variable":                        {env: env.withKeys(other, key)},
-		"File":                            {env: env.with(keysFileVariable, keyFile)},
+		"Variable":                        {env: env.WithKeys(other, key)},
+		"File":                            {env: env.With(keysFileVariable, keyFile)},
 		"EnvFile":                         {envFile: withKeys},
 		"EnvFileNamesAFile":               {envFile: withKeyFile},
-		"ProcessBesideAnEnvFile":          {env: environ{}.withKeys(key), envFile: providers},
-		"TheEnvFileComesFirst":            {env: environ{}.withKeys(other), envFile: withKeys},
-		"TheEnvFileComesFirstOfAFile":     {env: environ{}.withKeys(other), envFile: withKeyFile},
+		"ProcessBesideAnEnvFile":          {env: environ{}.WithKeys(key), envFile: providers},
+		"TheEnvFileComesFirst":            {env: environ{}.WithKeys(other), envFile: withKeys},
+		"TheEnvFileComesFirstOfAFile":     {env: environ{}.WithKeys(other), envFile: withKeyFile},
 		"TheEnvFileComesFirstBeforeAFile": {env: environ{keysFileVariable: "/nowhere"}, envFile: withKeys},
 	} {
 		args := []string{"seed"}
@@ -89,7 +89,7 @@ func testEncryptionKeysOfTheEnvironment(t *testing.T) {
 	// One of several databases has a file of its own.
 	config := w.file("provwatch.yaml", fmt.Sprintf("targets:\n  - {name: one, env_file: %s, database_url_file: %s, encryption_keys_file: %s}\n",
 		providers, w.file("database.url", w.url), keyFile))
-	r := w.run(environ{"DATABASE_URL": ""}.withKeys(other), "seed", "--config="+config, "--target=one")
+	r := w.run(environ{"DATABASE_URL": ""}.WithKeys(other), "seed", "--config="+config, "--target=one")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Equal(t, []string{key.Digest()}, a.digests())
 }
@@ -103,8 +103,8 @@ func testEncryptionKeysUnusable(t *testing.T) {
 	w.secret(key.Text())
 	short := w.secret(base64.StdEncoding.EncodeToString([]byte("made-up-key-of-31-bytes-0123456")))
 	noBase64 := w.secret("made-up-and-no-base64?")
-	keyFile := w.file("keys", keyList(key))
-	env := w.awsAndOpenAI().with("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+	keyFile := w.file("keys", dbcrypttest.List(key))
+	env := w.awsAndOpenAI().With("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
 	for name, c := range map[string]struct {
 		env               environ
 		inEnvFile         bool
@@ -125,7 +125,7 @@ func testEncryptionKeysUnusable(t *testing.T) {
 			}
 		}
 		if c.inEnvFile {
-			args = []string{"--env-file=" + w.file("providers.env", c.env.file())}
+			args = []string{"--env-file=" + w.file("providers.env", c.env.File())}
 			with = env
 		}
 		for _, command := range [][]string{{"run"}, {"seed"}, {"seed", "--dry-run"}, {"verify"}, {"resolve", "openai", "--take", "env"}} {
@@ -144,9 +144,9 @@ func testEncryptionKeysUnusableAtReload(t *testing.T) {
 		key := dbcrypttest.NewKey()
 		a := w.administrator(key)
 		a.register(key)
-		keyFile := w.file("keys", keyList(key))
-		env := w.awsAndOpenAI().with(keysFileVariable, keyFile)
-		file := w.file("providers.env", env.file())
+		keyFile := w.file("keys", dbcrypttest.List(key))
+		env := w.awsAndOpenAI().With(keysFileVariable, keyFile)
+		file := w.file("providers.env", env.File())
 		p := w.start(nil, "run", "--http-addr=127.0.0.1:0", "--env-file="+file).ready()
 		refused := func() int {
 			return p.logged("level=ERROR", "the environment cannot be used, keeping the one in use", keysFileVariable)
@@ -154,7 +154,7 @@ func testEncryptionKeysUnusableAtReload(t *testing.T) {
 		for i, spoil := range []func(){
 			func() { w.rewrite(keyFile, w.secret("made-up-and-no-base64?")) },
 			func() { require.NoError(t, os.Remove(keyFile)) },
-			func() { w.rewrite(keyFile, keyList(key)); w.rewrite(file, env.withKeys(key).file()) },
+			func() { w.rewrite(keyFile, dbcrypttest.List(key)); w.rewrite(file, env.WithKeys(key).File()) },
 		} {
 			spoil()
 			p.signal(syscall.SIGHUP)

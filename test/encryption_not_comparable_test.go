@@ -65,7 +65,7 @@ func newNotComparable(t *testing.T, source, kind string) *notComparable {
 	n.problem = strings.ReplaceAll(damages[kind].problem, "%s", n.unknown.Digest())
 	n.admin.register(n.unknown)
 	n.admin.register(n.key)
-	r := w.run(n.env.withKeys(n.key), "seed")
+	r := w.run(n.env.WithKeys(n.key), "seed")
 	require.Equal(t, 0, r.code, r.stderr)
 	return n
 }
@@ -73,7 +73,7 @@ func newNotComparable(t *testing.T, source, kind string) *notComparable {
 // startWith starts a worker whose environment file has the keys.
 func (n *notComparable) startWith(env environ, keys ...dbcrypttest.Key) (p *worker, file string) {
 	n.t.Helper()
-	file = n.file("providers.env", env.withKeys(keys...).file())
+	file = n.file("providers.env", env.WithKeys(keys...).File())
 	return n.start(nil, "run", "--on-boot-drift=alert", "--http-addr=127.0.0.1:0", "--env-file="+file).ready(), file
 }
 
@@ -115,8 +115,8 @@ func testNotComparableEachDamage(t *testing.T) {
 			n.isRefused(t)
 
 			// With alert it runs, and does with the others what it would.
-			extra := n.env.with("CODER_AIBRIDGE_PROVIDER_1_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_1_NAME", "extra").
-				with("CODER_AIBRIDGE_PROVIDER_1_BASE_URL", "https://extra.invalid/v1/").with("CODER_AIBRIDGE_PROVIDER_1_KEY", n.secret("sk-extra-0123456789-abcdef"))
+			extra := n.env.With("CODER_AIBRIDGE_PROVIDER_1_TYPE", "openai").With("CODER_AIBRIDGE_PROVIDER_1_NAME", "extra").
+				With("CODER_AIBRIDGE_PROVIDER_1_BASE_URL", "https://extra.invalid/v1/").With("CODER_AIBRIDGE_PROVIDER_1_KEY", n.secret("sk-extra-0123456789-abcdef"))
 			p, file := n.startWith(extra, n.key)
 			require.Equal(t, []string{"aws", "extra", "openai"}, n.strings(`SELECT name FROM ai_providers WHERE name NOT LIKE 'gw-%' ORDER BY name`))
 			n.isShown(p)
@@ -135,7 +135,7 @@ func testNotComparableEachDamage(t *testing.T) {
 			if undo != nil {
 				undo()
 			} else {
-				p.reload(file, extra.withKeys(n.key, n.unknown))
+				p.reload(file, extra.WithKeys(n.key, n.unknown))
 			}
 			eventually(t, func() bool { return n.states()["aws"] == "in_sync" }, "aws is in sync: %s", lazily(p.lines))
 			p.comparesAll()
@@ -152,7 +152,7 @@ func testNotComparableEachDamage(t *testing.T) {
 // isRefused checks the commands that need the comparison. Nothing is written.
 func (n *notComparable) isRefused(t *testing.T) {
 	t.Helper()
-	env := n.env.withKeys(n.key)
+	env := n.env.WithKeys(n.key)
 	before := n.dump()
 	for _, command := range []string{"run", "seed", "resolve aws --take env", "resolve aws --take env --with-keys", "resolve aws --take db"} {
 		r := n.run(env, strings.Fields(command)...)
@@ -168,11 +168,11 @@ func (n *notComparable) isRefused(t *testing.T) {
 	require.Contains(t, r.stdout, n.problem)
 	require.Regexp(t, `aws +not comparable`, r.stdout)
 	require.Regexp(t, `openai +in sync`, r.stdout)
-	r = n.run(env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), "verify")
+	r = n.run(env.With("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), "verify")
 	require.Equal(t, 1, r.code, "beside a drift: %s%s", r.stdout, r.stderr)
 	require.Regexp(t, `openai +changed`, r.stdout)
 	for _, args := range [][]string{{"run"}, {"seed"}, {"seed", "--dry-run"}} {
-		r = n.run(env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), args...)
+		r = n.run(env.With("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), args...)
 		require.Equal(t, 1, r.code, "%s, beside a drift: %s%s", args, r.stdout, r.stderr)
 	}
 	r = n.run(env, "verify", "-o", "json")
@@ -246,7 +246,7 @@ func testNotComparableKeepsRecordedDrift(t *testing.T) {
 			require.Equal(t, before, state())
 
 			// The same drift is no news once it can be compared again.
-			p.reload(file, n.env.withKeys(n.key, n.unknown))
+			p.reload(file, n.env.WithKeys(n.key, n.unknown))
 			eventually(t, func() bool { return n.states()["aws"] == "drifted" }, "aws drifts as before")
 			n.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 			alerts = append(alerts, "disabled openai")
@@ -295,7 +295,7 @@ func testNotComparableDisabled(t *testing.T) {
 			n.expectAlerts("disabled aws")
 			p.reload(file, n.env)
 			p.becomes(http.StatusOK, "aws", "cannot be compared: encrypted with key "+n.key.Digest())
-			p.reload(file, n.env.withKeys(n.key))
+			p.reload(file, n.env.WithKeys(n.key))
 			p.comparesAll()
 			n.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'aws'`)
 			n.expectAlerts("disabled aws", "resolved aws")
@@ -313,7 +313,7 @@ func testNotComparableEncryptedUnnoticed(t *testing.T) {
 		key := dbcrypttest.NewKey()
 		a := w.administrator(key)
 		env := w.awsAndOpenAI()
-		file := w.file("providers.env", env.file())
+		file := w.file("providers.env", env.File())
 		p := w.start(nil, "run", "--http-addr=127.0.0.1:0", "--env-file="+file).ready()
 		a.register(key)
 		a.rewrite(&key, "aws", "openai")
@@ -323,12 +323,12 @@ func testNotComparableEncryptedUnnoticed(t *testing.T) {
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai")
 
-		p.reload(file, env.withKeys(key))
+		p.reload(file, env.WithKeys(key))
 		p.comparesAll()
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai", "resolved openai")
 		p.stop()
-		r = w.run(env.withKeys(key), "verify")
+		r = w.run(env.WithKeys(key), "verify")
 		require.Equal(t, 0, r.code, "%s%s", r.stdout, r.stderr)
 	})
 }

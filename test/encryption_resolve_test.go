@@ -30,7 +30,7 @@ func testResolveEncryptedTakeEnv(t *testing.T) {
 	w.insertProvider("bedrock", "aws", "", `display_name = 'Claude', icon = '/claude.svg'`)
 	w.exec(`UPDATE ai_providers SET settings = $1`, awsSettings)
 	a.rewrite(&older, "aws")
-	env := w.awsAndOpenAI().withKeys(key, older)
+	env := w.awsAndOpenAI().WithKeys(key, older)
 	delete(env, "CODER_AIBRIDGE_OPENAI_KEY")
 	settings := func() storedSecret { t.Helper(); return a.stored("aws")[0] }
 	resolve := func(env environ, args ...string) {
@@ -52,12 +52,12 @@ func testResolveEncryptedTakeEnv(t *testing.T) {
 	}
 
 	// Another region alone: all else as it was, byte for byte, encrypted with the first key.
-	resolve(env.with("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION", "eu-west-1"))
+	resolve(env.With("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION", "eu-west-1"))
 	require.Equal(t, key.Digest(), settings().KeyID)
 	require.Equal(t, strings.Replace(awsSettings, "us-east-1", "eu-west-1", 1), a.plain(settings()))
 
 	// The pair as well, where it is asked for.
-	pair := env.with("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-other-0123456789-abcdef"))
+	pair := env.With("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-other-0123456789-abcdef"))
 	resolve(pair)
 	require.Equal(t, awsSettings, a.plain(settings()))
 	resolve(pair, "--with-keys")
@@ -69,7 +69,7 @@ func testResolveEncryptedTakeEnv(t *testing.T) {
 	delete(plain, "CODER_AIBRIDGE_OPENAI_KEY")
 	dump := w.dump()
 	for _, args := range [][]string{nil, {"--with-keys"}} {
-		r := w.run(plain.with("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION", "eu-west-1"), append([]string{"resolve", "aws", "--take", "env"}, args...)...)
+		r := w.run(plain.With("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION", "eu-west-1"), append([]string{"resolve", "aws", "--take", "env"}, args...)...)
 		require.Equal(t, 1, r.code, r.stdout)
 		require.Contains(t, r.stderr, keysVariable)
 	}
@@ -86,7 +86,7 @@ func testResolveEncryptedTakeEnvWithKeys(t *testing.T) {
 		a.register(k)
 	}
 	env, first, second := w.oneProviderWithTwoKeys()
-	r := w.run(env.withKeys(older), "seed")
+	r := w.run(env.WithKeys(older), "seed")
 	require.Equal(t, 0, r.code, r.stderr)
 	byPlain := func() map[string]storedSecret {
 		t.Helper()
@@ -100,7 +100,7 @@ func testResolveEncryptedTakeEnvWithKeys(t *testing.T) {
 	require.Len(t, before, 2)
 
 	third := w.secret("sk-third-0123456789-abcdef")
-	env = env.with("CODER_AIBRIDGE_PROVIDER_0_KEYS", third+","+first).withKeys(key, older)
+	env = env.With("CODER_AIBRIDGE_PROVIDER_0_KEYS", third+","+first).WithKeys(key, older)
 	r = w.run(env, "resolve", "proxy", "--take", "env", "--with-keys", "--credential-drift=alert")
 	require.Equal(t, 0, r.code, r.stderr)
 	after := byPlain()
@@ -133,7 +133,7 @@ func testResolveEncryptedCredentials(t *testing.T) {
 		a := w.administrator(key)
 		a.register(key)
 		env, first, _ := w.oneProviderWithTwoKeys()
-		env = env.withKeys(key)
+		env = env.WithKeys(key)
 		flags := []string{"--credential-drift=alert", "--compat=upstream-credentials"}
 		run := append([]string{"run"}, flags...)
 		w.start(env, run...).ready().stop()

@@ -59,7 +59,7 @@ func testSeedEncryptionEncrypts(t *testing.T) {
 			for _, key := range c.revoked {
 				a.revoke(key)
 			}
-			env := w.awsAndOpenAI().withKeys(c.configured...)
+			env := w.awsAndOpenAI().WithKeys(c.configured...)
 			r := w.run(env, "seed", "--dry-run")
 			require.Equal(t, 0, r.code, r.stderr)
 			w.start(env, "run").ready().stop()
@@ -97,7 +97,7 @@ func testSeedEncryptionReadsTheVector(t *testing.T) {
 	w.exec(`INSERT INTO dbcrypt_keys (number, active_key_digest, test) VALUES (1, '6d28cf8', $1)`, vectorTest)
 	w.insertProvider("openai", "openai", "https://api.openai.com/v1/")
 	w.exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id) SELECT gen_random_uuid(), id, $1, '6d28cf8' FROM ai_providers`, vectorStored)
-	env := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(vectorPlain)}.withKeys(key)
+	env := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(vectorPlain)}.WithKeys(key)
 	r := w.run(env, "verify", "--credential-drift=alert")
 	require.Equal(t, 0, r.code, "%s%s", r.stdout, r.stderr)
 	r = w.run(env, "seed", "--compat=upstream-credentials")
@@ -125,7 +125,7 @@ func testSeedEncryptionNoActiveKeyIsRefused(t *testing.T) {
 			t.Parallel()
 			w := newWorldOf(t, "")
 			c.prepare(w.administrator(key, other))
-			env := w.awsAndOpenAI().withKeys(key)
+			env := w.awsAndOpenAI().WithKeys(key)
 			before := w.dump()
 			for _, args := range [][]string{{"run"}, {"run", "--on-boot-drift=alert"}, {"seed"}, {"resolve", "openai", "--take", "env", "--with-keys"}} {
 				r := w.run(env, args...)
@@ -153,7 +153,7 @@ func testSeedEncryptionDryRunForetellsRefusal(t *testing.T) {
 	a := w.administrator(key)
 	dryRun := func(code int, reason string, keys ...dbcrypttest.Key) {
 		t.Helper()
-		r := w.run(w.awsAndOpenAI().withKeys(keys...), "seed", "--dry-run")
+		r := w.run(w.awsAndOpenAI().WithKeys(keys...), "seed", "--dry-run")
 		require.Equal(t, code, r.code, r.stderr)
 		require.Contains(t, r.stderr, reason)
 		require.Contains(t, r.stdout, "Plan: 2 to insert")
@@ -170,7 +170,7 @@ func testSeedEncryptionDryRunForetellsRefusal(t *testing.T) {
 	// Tables that the seed makes have a place for its key.
 	w = newEmptyWorld(t)
 	dryRun(0, "", key)
-	require.Equal(t, 0, w.run(w.awsAndOpenAI().withKeys(key), "seed").code)
+	require.Equal(t, 0, w.run(w.awsAndOpenAI().WithKeys(key), "seed").code)
 	w.exec(`DELETE FROM ai_providers; DELETE FROM dbcrypt_keys`)
 	dryRun(0, "", key)
 }
@@ -233,16 +233,16 @@ func testSeedEncryptionOwnTablesRegisterAKey(t *testing.T) {
 		return list
 	}
 	env := w.awsAndOpenAI()
-	w.start(env.withKeys(first), "run").ready().stop()
+	w.start(env.WithKeys(first), "run").ready().stop()
 	require.Equal(t, []string{"1 " + first.Digest() + " coder"}, registered())
 	require.Equal(t, []string{first.Digest()}, a.digests())
 	a.requireReadable()
-	require.Equal(t, 0, w.run(env.withKeys(second, first), "migrate").code)
+	require.Equal(t, 0, w.run(env.WithKeys(second, first), "migrate").code)
 	require.Equal(t, []string{"1 " + first.Digest() + " coder", "2 " + second.Digest() + " coder"}, registered())
-	require.Equal(t, 0, w.run(env.withKeys(second, first), "migrate").code)
+	require.Equal(t, 0, w.run(env.WithKeys(second, first), "migrate").code)
 	require.Len(t, registered(), 2)
 	w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
-	r := w.run(env.withKeys(second, first), "seed")
+	r := w.run(env.WithKeys(second, first), "seed")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.ElementsMatch(t, []string{first.Digest(), second.Digest()}, a.digests(), "what is there stays as it is")
 }
@@ -254,7 +254,7 @@ func testSeedEncryptionOwnTablesOfAnotherRole(t *testing.T) {
 	w.prepare()
 	key := dbcrypttest.NewKey()
 	a := w.administrator(key)
-	env := w.awsAndOpenAI().withKeys(key)
+	env := w.awsAndOpenAI().WithKeys(key)
 	r := w.run(env, "run")
 	require.Equal(t, 1, r.code, r.stderr)
 	require.Contains(t, r.stderr, `register the first one with "worker migrate" as the owner of the provider tables`)
@@ -276,12 +276,12 @@ func testSeedEncryptionNothingInTheWAL(t *testing.T) {
 			w := newWorldOf(t, "wal")
 			unique := strings.ReplaceAll(uuid.NewString(), "-", "")
 			env := w.awsAndOpenAI().
-				with("CODER_AIBRIDGE_OPENAI_KEY", w.secret("sk-"+unique)).
-				with("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-"+unique))
+				With("CODER_AIBRIDGE_OPENAI_KEY", w.secret("sk-"+unique)).
+				With("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-"+unique))
 			if encrypted {
 				key := dbcrypttest.NewKey()
 				w.administrator(key).register(key)
-				env = env.withKeys(key)
+				env = env.WithKeys(key)
 			}
 			w.exec(`CREATE PUBLICATION everything FOR TABLE ai_providers, ai_provider_keys`)
 			slot := "peek_" + unique

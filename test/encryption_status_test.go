@@ -20,12 +20,12 @@ func testStatusEncryptedRows(t *testing.T) {
 	a := w.administrator(key, next)
 	a.register(key)
 	env := w.awsAndOpenAI()
-	file := w.file("providers.env", env.withKeys(key).file())
+	file := w.file("providers.env", env.WithKeys(key).File())
 	p := w.start(nil, "run", "--http-addr=127.0.0.1:0", "--env-file="+file).ready()
 	status := func(keys ...dbcrypttest.Key) string {
 		t.Helper()
 		// As a role that may read settings: to another one what was recorded is shown.
-		r := w.run(env.withKeys(keys...).with("DATABASE_URL", w.url), "status")
+		r := w.run(env.WithKeys(keys...).With("DATABASE_URL", w.url), "status")
 		require.Equal(t, 0, r.code, r.stderr)
 		return r.stdout
 	}
@@ -42,7 +42,7 @@ func testStatusEncryptedRows(t *testing.T) {
 
 	// The page has the keys of a reload.
 	a.register(next)
-	p.reload(file, env.withKeys(next, key))
+	p.reload(file, env.WithKeys(next, key))
 	a.rewrite(&next, "aws")
 	require.Regexp(t, `aws +in sync`, status(key, next))
 	require.Regexp(t, `aws +not comparable`, status(key))

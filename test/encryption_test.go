@@ -44,33 +44,6 @@ func (w *world) awsAndOpenAI() environ {
 	}
 }
 
-// keyList returns the keys as the variable holds them.
-func keyList(keys ...dbcrypttest.Key) string {
-	texts := make([]string, len(keys))
-	for i, key := range keys {
-		texts[i] = key.Text()
-	}
-	return strings.Join(texts, ",")
-}
-
-// withKeys returns a copy of the environment with the keys, without the variable for
-// none.
-func (e environ) withKeys(keys ...dbcrypttest.Key) environ {
-	if len(keys) == 0 {
-		return maps.Clone(e)
-	}
-	return e.with(keysVariable, keyList(keys...))
-}
-
-// file returns the environment as the text of an environment file.
-func (e environ) file() string {
-	var lines []string
-	for _, name := range slices.Sorted(maps.Keys(e)) {
-		lines = append(lines, name+"="+e[name]+"\n")
-	}
-	return strings.Join(lines, "")
-}
-
 // administrator writes to the tables as the gateway and its administrator do, with
 // the independent writer of the gateway's format.
 type administrator struct {
@@ -244,7 +217,7 @@ func (p *worker) becomes(status int, texts ...string) {
 func (p *worker) reload(file string, env environ) {
 	p.w.t.Helper()
 	before := p.logged("environment reloaded")
-	p.w.rewrite(file, env.file())
+	p.w.rewrite(file, env.File())
 	p.signal(syscall.SIGHUP)
 	eventually(p.w.t, func() bool { return p.logged("environment reloaded") > before }, "the worker reads its environment again:\n%s", lazily(p.lines))
 }
@@ -262,7 +235,7 @@ func testSeedEncryptionIsNoChange(t *testing.T) {
 		// Two that the environment does not name.
 		w.insertProvider("copilot", "copilot", "https://copilot.invalid/", `icon = '/emojis/plane.png'`)
 		w.insertProvider("anthropic", "other", "", `settings = '{"_type":"bedrock","_version":1,"region":"eu-west-1"}'`)
-		file := w.file("providers.env", env.file())
+		file := w.file("providers.env", env.File())
 		flags := []string{"--env-file=" + file, "--credential-drift=alert"}
 		p := w.start(nil, append([]string{"run", "--http-addr=127.0.0.1:0"}, flags...)...).ready()
 		before := a.values()
@@ -294,7 +267,7 @@ func testSeedEncryptionIsNoChange(t *testing.T) {
 		}
 
 		a.register(first)
-		p.reload(file, env.withKeys(first))
+		p.reload(file, env.WithKeys(first))
 		silent("the gateway's key is registered")
 		a.rewrite(&first, "aws", "copilot")
 		inSync("half of the providers are encrypted")
@@ -303,13 +276,13 @@ func testSeedEncryptionIsNoChange(t *testing.T) {
 		inSync("all are encrypted")
 
 		a.register(second)
-		p.reload(file, env.withKeys(second, first))
+		p.reload(file, env.WithKeys(second, first))
 		a.rewrite(&second, "aws", "other")
 		inSync("half of the providers have the new key")
 		a.rewrite(&second, "copilot", "openai")
 		a.revoke(first)
 		inSync("the former key is revoked")
-		p.reload(file, env.withKeys(second))
+		p.reload(file, env.WithKeys(second))
 		require.Equal(t, []string{second.Digest()}, a.digests())
 		silent("the former key is forgotten")
 

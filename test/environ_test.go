@@ -2,32 +2,20 @@
 
 package test
 
-// environ is a worker's environment, beside what every process needs.
-type environ map[string]string
+import "provwatch/internal/workertest"
 
-// with returns a copy of the environment with one more variable.
-func (e environ) with(name, value string) environ {
-	more := environ{name: value}
-	for n, v := range e {
-		if n != name {
-			more[n] = v
-		}
-	}
-	return more
-}
+type environ = workertest.Environ
 
-// Environments that most tests use.
 const (
-	openAIKey    = "sk-openai-0123456789-abcdefghij-OPENAI"
-	anthropicKey = "sk-ant-0123456789-abcdefghij-ANTHROPIC"
+	openAIKey    = workertest.OpenAIKey
+	anthropicKey = workertest.AnthropicKey
 )
 
-// twoProviders names the providers openai and anthropic.
+// twoProviders names the providers openai and anthropic. Nothing may emit their keys.
 func (w *world) twoProviders() environ {
-	return environ{
-		"CODER_AIBRIDGE_OPENAI_KEY":    w.secret(openAIKey),
-		"CODER_AIBRIDGE_ANTHROPIC_KEY": w.secret(anthropicKey),
-	}
+	w.secret(openAIKey)
+	w.secret(anthropicKey)
+	return workertest.TwoProviders()
 }
 
 const (

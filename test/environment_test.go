@@ -34,7 +34,7 @@ func testEnvironmentFieldNames(t *testing.T) {
 		w.strings(`SELECT name || ' ' || (SELECT count(*) FROM ai_provider_keys WHERE provider_id = p.id) FROM ai_providers p ORDER BY name`))
 
 	// Two spellings of one field are an error, equal values included.
-	r = w.run(env.with("CODER_AIBRIDGE_PROVIDER_0_NAME", "test"), "run")
+	r = w.run(env.With("CODER_AIBRIDGE_PROVIDER_0_NAME", "test"), "run")
 	require.Equal(t, result{3, "", "worker: 1 error in the environment:\n" +
 		"  CODER_AIBRIDGE_PROVIDER_0_Name: spells the field of CODER_AIBRIDGE_PROVIDER_0_NAME in another way; remove one of them\n"}, r)
 }

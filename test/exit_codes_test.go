@@ -31,7 +31,7 @@ func testExitCodesUnreachableDatabase(t *testing.T) {
 	password := w.secret("pw-that-nobody-sees")
 	for name, address := range map[string]string{"silent": silent.Addr().String(), "refusing": closed.Addr().String()} {
 		for _, command := range []string{"run", "seed", "verify", "watch", "migrate"} {
-			r := w.run(env.with("DATABASE_URL", "postgres://u:"+password+"@"+address+"/d?sslmode=disable"), command, "--connect-timeout=300ms")
+			r := w.run(env.With("DATABASE_URL", "postgres://u:"+password+"@"+address+"/d?sslmode=disable"), command, "--connect-timeout=300ms")
 			require.Equal(t, 4, r.code, "%s: %s", name, r.stderr)
 			require.Contains(t, r.stderr, "worker: cannot connect to PostgreSQL at "+address+"/d: ")
 			if name == "silent" {
@@ -45,7 +45,7 @@ func testExitCodesUnreachableDatabase(t *testing.T) {
 	config, err := pgx.ParseConfig(w.url)
 	require.NoError(t, err)
 	for _, command := range []string{"run", "migrate"} {
-		r := w.run(env.with("DATABASE_URL", strings.Replace(w.url, "/"+config.Database+"?", "/no_such_database?", 1)), command, "--connect-timeout=1h")
+		r := w.run(env.With("DATABASE_URL", strings.Replace(w.url, "/"+config.Database+"?", "/no_such_database?", 1)), command, "--connect-timeout=1h")
 		require.Equal(t, 4, r.code)
 		require.NotContains(t, r.stderr, "retrying")
 		require.Contains(t, r.stderr, `database "no_such_database" does not exist (SQLSTATE 3D000)`)

@@ -53,7 +53,7 @@ func newServers(t *testing.T, source string) *servers {
 	s.synchronises = w.count(`SELECT current_setting('server_version_num')::int`) >= versionSlotSync
 	role := w.login["run"]
 	hosts := primary.TCPAddr() + "," + s.standby.TCPAddr()
-	s.env = w.twoProviders().with("DATABASE_URL", strings.Replace(w.withPassword(role), "@"+primary.TCPAddr(), "@"+hosts, 1)+"&target_session_attrs=read-write")
+	s.env = w.twoProviders().With("DATABASE_URL", strings.Replace(w.withPassword(role), "@"+primary.TCPAddr(), "@"+hosts, 1)+"&target_session_attrs=read-write")
 	require.Contains(t, s.env["DATABASE_URL"], hosts)
 	return s
 }
@@ -226,7 +226,7 @@ func testFailoverPoolReturnsToPrimary(t *testing.T) {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
 			s := newServers(t, source)
-			s.env = s.env.with("DATABASE_URL", strings.Replace(s.env["DATABASE_URL"], "&target_session_attrs=read-write", "", 1))
+			s.env = s.env.With("DATABASE_URL", strings.Replace(s.env["DATABASE_URL"], "&target_session_attrs=read-write", "", 1))
 			p := s.world.start(s.env, "run", "--http-addr=127.0.0.1:0", "--resync=1s").ready()
 			s.waitForStandby()
 			s.primary.Stop(t, "immediate")

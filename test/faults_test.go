@@ -139,7 +139,7 @@ func testFaultsCutOrSilentStreams(t *testing.T) {
 	target, err := url.Parse(cluster.TCPURL(t, w.url, proxy.Listen))
 	require.NoError(t, err)
 	target.User = url.UserPassword("test_wal", passwordOf("test_wal"))
-	env := w.twoProviders().with("DATABASE_URL", target.String())
+	env := w.twoProviders().With("DATABASE_URL", target.String())
 	p := w.start(env, "run").ready()
 	var want []string
 	change := func(enabled bool) {

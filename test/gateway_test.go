@@ -91,10 +91,10 @@ func testGatewayDecodesSeededRows(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "notify")
 	env := moreTypes(w).
-		with("CODER_AIBRIDGE_OPENAI_KEY", w.secret(openAIKey)).
-		with("CODER_AIBRIDGE_BEDROCK_REGION", "us-east-1").
-		with("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY", w.secret("AKIA0123456789ABCDEF")).
-		with("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-secret-0123456789-abcdefghij"))
+		With("CODER_AIBRIDGE_OPENAI_KEY", w.secret(openAIKey)).
+		With("CODER_AIBRIDGE_BEDROCK_REGION", "us-east-1").
+		With("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY", w.secret("AKIA0123456789ABCDEF")).
+		With("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY_SECRET", w.secret("aws-secret-0123456789-abcdefghij"))
 	for index, fields := range map[string]map[string]string{
 		"7": {"TYPE": "openai", "NAME": "vendors"}, // whose base URL the gateway knows
 		"8": {"TYPE": "anthropic", "NAME": "five-keys", "KEYS": w.secret("sk-five-0123456789-1") + "," + w.secret("sk-five-0123456789-2") +
@@ -145,7 +145,7 @@ func testGatewayUnservedProviders(t *testing.T) {
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
 	eventually(t, func() bool { return p.logged("level=WARN", line) == len(want) }, "%d warnings", len(want))
 	_, page := p.get("/")
-	owner := env.with("DATABASE_URL", w.url)
+	owner := env.With("DATABASE_URL", w.url)
 	status, seeded := w.run(owner, "status"), w.run(env, "seed")
 	require.Equal(t, []int{0, 0}, []int{status.code, seeded.code}, status.stderr+seeded.stderr)
 	require.Equal(t, len(want), strings.Count(seeded.stderr, line))

@@ -108,7 +108,7 @@ func testGatewayUpgradeChangedColumnTypes(t *testing.T) {
 func testGatewayUpgradeRebuiltTables(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
-		env := w.twoProviders().with("DATABASE_URL", w.url)
+		env := w.twoProviders().With("DATABASE_URL", w.url)
 		p := w.start(env, "run", "--resync=24h").ready()
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai")
@@ -207,7 +207,7 @@ func testGatewayUpgradeSessionsWithoutTriggers(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	// As the owner, who can make the triggers.
-	env := w.twoProviders().with("DATABASE_URL", w.url)
+	env := w.twoProviders().With("DATABASE_URL", w.url)
 	p := w.start(env, "run", "--resync=24h").ready()
 	// An alert of a hint: the leader's first verification is over.
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)

@@ -50,7 +50,7 @@ func testHoldersLeaderLockOfNoWorker(t *testing.T) {
 func testHoldersTriggersOfARunningWorker(t *testing.T) {
 	t.Parallel()
 	s := &stated{world: newWorldOf(t, "notify")}
-	s.env = s.twoProviders().with("DATABASE_URL", s.url) // as the owner
+	s.env = s.twoProviders().With("DATABASE_URL", s.url) // as the owner
 	s.p = s.start(s.env, "run", "--http-addr=127.0.0.1:0").ready()
 	s.waitUntilReady()
 	end := s.hold(`DROP TRIGGER provwatch_provider_update ON ai_providers; COMMIT; BEGIN; LOCK TABLE ai_providers IN ROW EXCLUSIVE MODE`)

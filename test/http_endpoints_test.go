@@ -265,7 +265,7 @@ func testHTTPJSONLogs(t *testing.T) {
 	w := newOwnerWorld(t)
 	env := w.twoProviders()
 	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\n")
-	p := w.start(env.with("CODER_AIBRIDGE_OPENAI_BASE_URLL", "https://h/"), "run", "--log-format=json", "--http-addr=127.0.0.1:0", "--env-file", file)
+	p := w.start(env.With("CODER_AIBRIDGE_OPENAI_BASE_URLL", "https://h/"), "run", "--log-format=json", "--http-addr=127.0.0.1:0", "--env-file", file)
 	p.waitFor(`"msg":"ready"`)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")

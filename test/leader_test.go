@@ -217,7 +217,7 @@ func testLeaderFrozenIsReplaced(t *testing.T) {
 	bothSources(t, func(t *testing.T, w *world) {
 		env, limits := w.twoProviders(), []string{"--takeover-after=6s"}
 		if shippedLimits {
-			env, limits = env.with("PROVWATCH_MAX_BACKOFF", ""), nil
+			env, limits = env.With("PROVWATCH_MAX_BACKOFF", ""), nil
 		}
 		first := w.start(env, append([]string{"run"}, limits...)...).ready()
 		w.logInAnotherWorker()
@@ -313,7 +313,7 @@ func testStandbyCostsLittle(t *testing.T) {
 	}, func(t *testing.T, w *world) {
 		env := w.twoProviders()
 		leader := w.start(env, "run").ready()
-		standby := w.start(env.with("PGAPPNAME", "stands-by"), "run", "--resync=10s").ready()
+		standby := w.start(env.With("PGAPPNAME", "stands-by"), "run", "--resync=10s").ready()
 		w.waitForQueue(1)
 		w.exec(`ALTER SYSTEM SET log_line_prefix = '%a '`)
 		w.exec(`SELECT pg_reload_conf()`)

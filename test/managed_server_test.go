@@ -71,11 +71,11 @@ func testManagedServerDecidesWhoReplicates(t *testing.T) {
 	}
 	port := strconv.Itoa(int(config.Port))
 
-	r := w.run(env.with("DATABASE_URL", target(config.Host, port)), "run")
+	r := w.run(env.With("DATABASE_URL", target(config.Host, port)), "run")
 	require.Equal(t, 4, r.code, r.stderr)
 	require.Contains(t, r.stderr, `the role cannot replicate; ALTER ROLE "test_member" REPLICATION;`)
 	w.exec("CREATE ROLE rds_replication; GRANT rds_replication TO test_member")
-	r = w.run(env.with("DATABASE_URL", target(config.Host, port)), "run")
+	r = w.run(env.With("DATABASE_URL", target(config.Host, port)), "run")
 	require.Equal(t, 4, r.code, r.stderr)
 	require.Contains(t, r.stderr, `the role cannot replicate; GRANT rds_replication TO "test_member";`)
 
@@ -94,7 +94,7 @@ func testManagedServerDecidesWhoReplicates(t *testing.T) {
 	proxyHost, proxyPort, err := net.SplitHostPort(proxy.Addr().String())
 	require.NoError(t, err)
 	for _, source := range []string{"wal", "auto"} {
-		p := w.start(env.with("DATABASE_URL", target(proxyHost, proxyPort)).with("PROVWATCH_SOURCE", source), "run").ready()
+		p := w.start(env.With("DATABASE_URL", target(proxyHost, proxyPort)).With("PROVWATCH_SOURCE", source), "run").ready()
 		p.waitFor("alerts come from this source now", "source=wal")
 		p.stop()
 	}

@@ -95,7 +95,7 @@ func testMigrateMissingCreatePrivilege(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	role, url := w.role("reader")
-	env := w.twoProviders().with("DATABASE_URL", url)
+	env := w.twoProviders().With("DATABASE_URL", url)
 	for _, args := range []string{"run", "seed", "migrate"} {
 		r := w.run(env, strings.Fields(args)...)
 		require.Equal(t, 4, r.code)

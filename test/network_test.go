@@ -89,7 +89,7 @@ func testLeaderCutOffIsReplaced(t *testing.T) {
 	target, err := url.Parse(w.withPassword("test_wal"))
 	require.NoError(t, err)
 	target.Host = fmt.Sprintf("%s:%s", l.here.Addr(), target.Port())
-	away := w.startCommand(l.inside, env.with("DATABASE_URL", target.String()), "run", "--takeover-after=6s").ready()
+	away := w.startCommand(l.inside, env.With("DATABASE_URL", target.String()), "run", "--takeover-after=6s").ready()
 	standby := w.start(env, "run", "--takeover-after=6s").ready()
 	left := fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE client_addr = '%s'`, l.there)
 	require.Positive(t, w.count(left))

@@ -65,7 +65,7 @@ func testOutputColourOnATerminalAlone(t *testing.T) {
 	env["TERM"] = "xterm"
 	require.Contains(t, onTerminal(env, "seed --dry-run"), "\x1b[32m+\x1b[0m")
 	require.Contains(t, onTerminal(env, "verify"), "\x1b[33mmissing\x1b[0m")
-	for _, plain := range []environ{env.with("NO_COLOR", "1"), env.with("TERM", "dumb")} {
+	for _, plain := range []environ{env.With("NO_COLOR", "1"), env.With("TERM", "dumb")} {
 		out := onTerminal(plain, "verify")
 		require.Contains(t, out, "missing")
 		require.NotContains(t, out, "\x1b")

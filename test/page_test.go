@@ -230,8 +230,8 @@ func testStatusPageInABrowser(t *testing.T) {
 	t.Parallel()
 	chromium(t) // before a worker starts for nothing
 	w := newWorldOn(t, pgtest.NamedDatabase(t, "gateway"), "")
-	env := w.twoProviders().with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_0_NAME", "synced").
-		with("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://gateway.example/v1/").with("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-synced-0123456789-abcdefghij-SYNCED"))
+	env := w.twoProviders().With("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").With("CODER_AIBRIDGE_PROVIDER_0_NAME", "synced").
+		With("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://gateway.example/v1/").With("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-synced-0123456789-abcdefghij-SYNCED"))
 	// A page that kept the worker from stopping would do so for this time.
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0", "--shutdown-timeout=1h").ready()
 	b := w.browse()

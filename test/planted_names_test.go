@@ -155,8 +155,8 @@ func (w *world) beUsed(path string) {
 	t.Helper()
 	ctx := t.Context()
 	databaseURL := withPath(t, w.url, path)
-	env := w.twoProviders().with("DATABASE_URL", databaseURL).with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "anthropic").
-		with("CODER_AIBRIDGE_PROVIDER_0_NAME", "aws").with("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION", "us-east-1")
+	env := w.twoProviders().With("DATABASE_URL", databaseURL).With("CODER_AIBRIDGE_PROVIDER_0_TYPE", "anthropic").
+		With("CODER_AIBRIDGE_PROVIDER_0_NAME", "aws").With("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION", "us-east-1")
 	ok := func(code int, args ...string) {
 		t.Helper()
 		r := w.run(env, args...)
@@ -180,7 +180,7 @@ func (w *world) beUsed(path string) {
 	}
 
 	hook := w.endpoint()
-	sinks := env.with("", "")
+	sinks := env.With("", "")
 	delete(sinks, "")
 	maps.Copy(sinks, w.webhook(hook))
 	sinks["DATABASE_URL"] = databaseURL

@@ -149,7 +149,7 @@ func testPoolerOfSessions(t *testing.T) {
 			if source == "auto" {
 				role, password = w.db.Config().User, w.ownerPassword()
 			}
-			env := w.twoProviders().with("DATABASE_URL", w.startPooler("session", role, password).url)
+			env := w.twoProviders().With("DATABASE_URL", w.startPooler("session", role, password).url)
 			first := w.start(env, "run", "--source="+source, "--http-addr=127.0.0.1:0").ready()
 			first.waitFor("msg=leading")
 			second := w.start(env, "run", "--source="+source).ready()
@@ -179,7 +179,7 @@ func testPoolerOfTransactions(t *testing.T) {
 			t.Parallel()
 			w := newWorldOf(t, "notify")
 			url := w.startPooler(mode, "test_notify", passwordOf("test_notify")).url
-			env := w.twoProviders().with("DATABASE_URL", url)
+			env := w.twoProviders().With("DATABASE_URL", url)
 			for _, args := range [][]string{
 				{"run"}, {"run", "--source=auto"}, {"seed"}, {"verify"}, {"status"}, {"watch"}, {"migrate"}, {"resolve", "openai", "--take=db"}, {"slot", "drop"},
 			} {
@@ -248,7 +248,7 @@ func testPoolerBeginsToPoolTransactions(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	pooler := w.startPooler("session", "test_notify", passwordOf("test_notify"))
-	p := w.start(w.twoProviders().with("DATABASE_URL", pooler.url), "run", "--http-addr=127.0.0.1:0", "--probe-interval=1s", "--resync=24h").ready()
+	p := w.start(w.twoProviders().With("DATABASE_URL", pooler.url), "run", "--http-addr=127.0.0.1:0", "--probe-interval=1s", "--resync=24h").ready()
 	pooler.use("transaction")
 	eventually(t, func() bool {
 		status, reason := p.get("/readyz")
@@ -270,7 +270,7 @@ func testPoolerRefusesASetting(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	url := w.startPooler("session", "test_notify", passwordOf("test_notify")).url
-	r := w.run(w.twoProviders().with("DATABASE_URL", url+"&search_path=public"), "run", "--connect-timeout=1h")
+	r := w.run(w.twoProviders().With("DATABASE_URL", url+"&search_path=public"), "run", "--connect-timeout=1h")
 	require.Equal(t, 4, r.code, r.stderr)
 	require.Contains(t, r.stderr, "unsupported startup parameter")
 	require.Contains(t, r.stderr, "; the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET)")

@@ -32,7 +32,7 @@ func testPrivilegesMissingOnesAreNamed(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		role, url := w.role("nobody")
-		env := w.twoProviders().with("DATABASE_URL", url)
+		env := w.twoProviders().With("DATABASE_URL", url)
 		told := func(command, group string) {
 			t.Helper()
 			r := w.run(env, strings.Fields(command)...)

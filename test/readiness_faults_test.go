@@ -123,7 +123,7 @@ func (s *stated) addServer() {
 	require.NoError(s.t, err)
 	s.relay = newRelay(s.t, first.Host)
 	first.Host = s.relay.address + "," + second.Host
-	s.env = s.env.with("DATABASE_URL", first.String())
+	s.env = s.env.With("DATABASE_URL", first.String())
 }
 
 // connectByLink has the worker connect by a socket that is a link: to that of the server, until
@@ -139,7 +139,7 @@ func (s *stated) connectByLink() {
 	query := u.Query()
 	query.Set("host", s.linked)
 	u.RawQuery = query.Encode()
-	s.env = s.env.with("DATABASE_URL", u.String())
+	s.env = s.env.With("DATABASE_URL", u.String())
 }
 
 // link makes the link lead to a socket.

@@ -49,7 +49,7 @@ var unreadyStates = []unready{
 		state: "a pooler before the server begins to pool transactions", sources: []string{"notify"}, reason: `there is a pooler before the server that keeps no session`,
 		prepare: func(s *stated) {
 			pooler := s.startPooler("session", "test_notify", passwordOf("test_notify"))
-			s.env = s.env.with("DATABASE_URL", pooler.url)
+			s.env = s.env.With("DATABASE_URL", pooler.url)
 			s.pooler = pooler
 		},
 		begin: func(s *stated) func() {
@@ -214,7 +214,7 @@ var unreadyStates = []unready{
 			} else {
 				s.exec(`DROP TRIGGER provwatch_provider_insert ON ai_providers`)
 			}
-			s.env = s.env.with("DATABASE_URL", s.url) // as the owner, who may migrate
+			s.env = s.env.With("DATABASE_URL", s.url) // as the owner, who may migrate
 			return s.hold(fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, schema.Lock))
 		},
 	},
@@ -222,7 +222,7 @@ var unreadyStates = []unready{
 		state: "a transaction holds up the creation of the triggers or the publication", boot: true, ends: true, gap: true, flags: defaultAnswerTimeout,
 		reason: `the migration \((triggers on|the publication of) the provider tables\) ` + heldUp,
 		begin: func(s *stated) func() {
-			s.env = s.env.with("DATABASE_URL", s.url) // as the owner, who may migrate
+			s.env = s.env.With("DATABASE_URL", s.url) // as the owner, who may migrate
 			if s.source == "wal" {
 				s.exec(`DROP PUBLICATION provwatch`)
 				return s.hold(`LOCK TABLE ai_providers IN SHARE UPDATE EXCLUSIVE MODE`)
@@ -236,7 +236,7 @@ var unreadyStates = []unready{
 		reason:  `the migration \(triggers on the provider tables\) has waited since \S+ for the prepared transaction "forgotten" \(role "provwatch", database "\w+", since `,
 		prepare: (*stated).allowPrepared,
 		begin: func(s *stated) func() {
-			s.env = s.env.with("DATABASE_URL", s.url)
+			s.env = s.env.With("DATABASE_URL", s.url)
 			s.exec(`DROP TRIGGER provwatch_provider_insert ON ai_providers`)
 			// A transaction that notifies cannot be prepared.
 			require.NoError(s.t, tryExec(s.t.Context(), s.url, `BEGIN; LOCK TABLE ai_providers IN ROW EXCLUSIVE MODE; PREPARE TRANSACTION 'forgotten'`))

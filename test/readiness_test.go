@@ -106,7 +106,7 @@ func (u unready) arrange(t *testing.T, source string) (s *stated, start func()) 
 	s.env = s.twoProviders()
 	args := []string{"run", "--http-addr=127.0.0.1:0", "--on-boot-drift=alert", "--resync=24h"}
 	if shippedLimits {
-		s.env = s.env.with("PROVWATCH_MAX_BACKOFF", "")
+		s.env = s.env.With("PROVWATCH_MAX_BACKOFF", "")
 	} else {
 		args = append(args, shortLimits...)
 	}

@@ -34,7 +34,7 @@ var refusals = map[string]refusal{
 	}, 1, "cannot be compared"},
 	"encryption keys of which the database has none as active": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)
-		return w, w.twoProviders().withKeys(dbcrypttest.NewKey()), []string{"run"}
+		return w, w.twoProviders().WithKeys(dbcrypttest.NewKey()), []string{"run"}
 	}, 1, "is active in dbcrypt_keys"},
 	"a secret to be stored, where the gateway encrypts and no key is configured": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)
@@ -85,7 +85,7 @@ var refusals = map[string]refusal{
 	"a pooler that keeps no session": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)
 		pooler := w.startPooler("transaction", "test_wal", passwordOf("test_wal"))
-		return w, w.twoProviders().with("DATABASE_URL", pooler.url), []string{"run"}
+		return w, w.twoProviders().With("DATABASE_URL", pooler.url), []string{"run"}
 	}, 4, "keeps no session"},
 	"a server that is read-only, such as a standby": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)
@@ -101,7 +101,7 @@ var refusals = map[string]refusal{
 		w.minimalTables(`'openai', 'anthropic'`, "")
 		w.exec(`CREATE SCHEMA second; SET search_path = second`)
 		w.minimalTables(`'openai', 'anthropic'`, "")
-		return w, w.twoProviders().with("DATABASE_URL", w.url+"&search_path=public,second"), []string{"run"}
+		return w, w.twoProviders().With("DATABASE_URL", w.url+"&search_path=public,second"), []string{"run"}
 	}, 4, "second"},
 	"a provider table that is a view or partitioned": {func(t *testing.T) (*world, environ, []string) {
 		w := newEmptyWorld(t)
@@ -117,7 +117,7 @@ var refusals = map[string]refusal{
 	"a role that lacks privileges": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)
 		_, roleURL := w.role("worker")
-		return w, w.twoProviders().with("DATABASE_URL", roleURL), []string{"run"}
+		return w, w.twoProviders().With("DATABASE_URL", roleURL), []string{"run"}
 	}, 4, "lacks privileges"},
 	"row-level security that could hide rows": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)

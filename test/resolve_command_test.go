@@ -201,7 +201,7 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 			want = append(want, "resolved openai")
 			w.expectAlerts(want...)
 			p.stop()
-			other := env.with("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://another.example/v1")
+			other := env.With("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://another.example/v1")
 			require.Equal(t, 2, w.run(other, "verify").code)
 			if kind != "deleted" {
 				require.Equal(t, 2, w.run(other, "seed").code)

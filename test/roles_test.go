@@ -188,7 +188,7 @@ func testRolesDocumentedPrivileges(t *testing.T) {
 	run(blocks[0][1])
 	run(strings.Replace(blocks[0][1], "admin@", "owner@", 1))
 
-	env := w.twoProviders().with("DATABASE_URL", as("worker"))
+	env := w.twoProviders().With("DATABASE_URL", as("worker"))
 	p := w.start(env, "run").ready()
 	p.waitFor("alerts come from this source instead", "source=notify")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -205,7 +205,7 @@ func testRolesDocumentedPrivileges(t *testing.T) {
 		stop()
 		start("logical")
 		w.db = w.connect()
-		env = env.with("DATABASE_URL", as("worker"))
+		env = env.With("DATABASE_URL", as("worker"))
 	}
 	p = w.start(env, "run").ready()
 	p.waitFor("alerts come from this source now", "source=wal")

@@ -186,7 +186,7 @@ func testRotationDuringAStart(t *testing.T) {
 	p.ready().stop()
 
 	// One that is not read again is refused at once.
-	r := w.run(w.twoProviders().with("DATABASE_URL", role.withPassword(1)), "run", "--connect-timeout=1h")
+	r := w.run(w.twoProviders().With("DATABASE_URL", role.withPassword(1)), "run", "--connect-timeout=1h")
 	require.Equal(t, 4, r.code, r.stderr)
 	require.Contains(t, r.stderr, "; check the user and the password of DATABASE_URL")
 	require.NotContains(t, r.stderr, "retrying")
@@ -198,7 +198,7 @@ func testRotationDatabaseURLFile(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "notify")
 	path, url := filepath.Join(t.TempDir(), "database.url"), w.withPassword(w.db.Config().User)
-	env := w.twoProviders().with("DATABASE_URL", "").with("PROVWATCH_DATABASE_URL_FILE", path)
+	env := w.twoProviders().With("DATABASE_URL", "").With("PROVWATCH_DATABASE_URL_FILE", path)
 	writeFile(t, path, " "+url+"\n")
 	for _, args := range [][]string{{"seed"}, {"verify"}, {"resolve", "openai", "--take=env"}, {"migrate"}, {"slot", "drop"}, {"status"}, {"sinks", "list"}} {
 		r := w.run(env, args...)
@@ -207,7 +207,7 @@ func testRotationDatabaseURLFile(t *testing.T) {
 	}
 	require.Equal(t, 2, w.count("SELECT count(*) FROM ai_providers"))
 
-	r := w.run(env.with("DATABASE_URL", url), "run")
+	r := w.run(env.With("DATABASE_URL", url), "run")
 	require.Equal(t, 3, r.code)
 	require.Contains(t, r.stderr, "--database-url-file (or PROVWATCH_DATABASE_URL_FILE) names the database, as DATABASE_URL does: unset one of them")
 	config := writeFile(t, filepath.Join(t.TempDir(), "provwatch.yaml"), "targets:\n  - {name: one, env_prefix: CODER_AIBRIDGE_, database: host=127.0.0.1}\n")

@@ -17,7 +17,7 @@ func TestRowSecurity(t *testing.T) {
 	bothSources(t, func(t *testing.T, w *world) {
 		role := "test_secured_" + w.source
 		w.createRole(role, "REPLICATION IN ROLE provwatch_"+w.source+", provwatch_operator, provwatch_reader")
-		env := w.twoProviders().with("DATABASE_URL", w.withPassword(role))
+		env := w.twoProviders().With("DATABASE_URL", w.withPassword(role))
 		p := w.start(env, "run", "--http-addr=127.0.0.1:0", "--resync=200ms", "--source="+w.source).ready()
 		for _, table := range []string{"ai_providers", "ai_provider_keys"} {
 			security := func(does string) { w.exec(`ALTER TABLE ` + table + ` ` + does + ` ROW LEVEL SECURITY`) }

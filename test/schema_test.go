@@ -90,9 +90,9 @@ func testForeignTablesOnlyTriggersAreAdded(t *testing.T) {
 	w.exec(`GRANT INSERT, UPDATE, SELECT ON ai_provider_writes TO ` + role)
 	w.exec(`DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO ` + role + `', current_database()); END $$`)
 	objects, rows := w.schemaDump(), w.theirRows()
-	env := w.twoProviders().with("DATABASE_URL", roleURL).
-		with("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").with("CODER_AIBRIDGE_PROVIDER_0_NAME", "retired").
-		with("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://retired.example/")
+	env := w.twoProviders().With("DATABASE_URL", roleURL).
+		With("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").With("CODER_AIBRIDGE_PROVIDER_0_NAME", "retired").
+		With("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://retired.example/")
 
 	r := w.run(env, "migrate", "--dry-run")
 	require.Equal(t, 0, r.code, r.stderr)

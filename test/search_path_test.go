@@ -39,7 +39,7 @@ func testSearchPathTablesInAnotherSchema(t *testing.T) {
 					databaseURL = withPath(t, databaseURL, `nowhere,`+quoted+`,public`)
 				}
 				w.exec(`SET search_path = ` + quoted) // the test's own
-				env := w.twoProviders().with("DATABASE_URL", databaseURL)
+				env := w.twoProviders().With("DATABASE_URL", databaseURL)
 				require.Equal(t, 0, w.run(env, "migrate").code)
 				require.Equal(t, []string{schema, schema}, w.strings(`SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 					WHERE c.relname IN ('ai_providers', 'ai_provider_keys')`))

@@ -105,8 +105,8 @@ func once(deliveries []delivery) (list []string) {
 func (w *world) webhook(e *endpoint) environ {
 	w.t.Helper()
 	return w.twoProviders().
-		with("PROVWATCH_WEBHOOK_URL", e.url+"/?token="+w.secret("token-of-the-webhook")).
-		with("PROVWATCH_WEBHOOK_SECRET_FILE", w.file("secret", w.secret("secret-of-the-webhook")))
+		With("PROVWATCH_WEBHOOK_URL", e.url+"/?token="+w.secret("token-of-the-webhook")).
+		With("PROVWATCH_WEBHOOK_SECRET_FILE", w.file("secret", w.secret("secret-of-the-webhook")))
 }
 
 func TestSinks(t *testing.T) {
@@ -350,7 +350,7 @@ func testSinksWrongConfiguration(t *testing.T) {
 		"--sink-from=beginning": "--sink-from (or PROVWATCH_SINK_FROM) must be one of start, end",
 		"--sink-give-up=0s":     "--sink-give-up (or PROVWATCH_SINK_GIVE_UP) must be positive",
 	} {
-		r := w.run(w.twoProviders().with("DATABASE_URL", "postgres://127.0.0.1:1/none"), append([]string{"run"}, strings.Fields(args)...)...)
+		r := w.run(w.twoProviders().With("DATABASE_URL", "postgres://127.0.0.1:1/none"), append([]string{"run"}, strings.Fields(args)...)...)
 		require.Equal(t, 3, r.code, "%s: %s", args, r.stderr)
 		require.Contains(t, r.stderr, problem)
 	}

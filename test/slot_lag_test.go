@@ -44,7 +44,7 @@ func testSlotMeasuredWhileSilent(t *testing.T) {
 		t.Parallel()
 		w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
 		// By a Unix socket: what nobody reads ends a TCP connection after half a minute.
-		env := w.twoProviders().with("DATABASE_URL", w.as(w.login["run"]))
+		env := w.twoProviders().With("DATABASE_URL", w.as(w.login["run"]))
 		p := w.start(env, "run", "--slot-max-lag=20MB", "--resync=24h", "--answer-timeout=10m").ready()
 		unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
 		for range 50 {

@@ -30,7 +30,7 @@ func testSourceWALWithoutOwnership(t *testing.T) {
 		GRANT SELECT, INSERT ON ai_providers, ai_provider_keys TO %[1]s; GRANT SELECT ON dbcrypt_keys TO %[1]s; GRANT USAGE ON SCHEMA provwatch TO %[1]s;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA provwatch TO %[1]s;
 		GRANT EXECUTE ON FUNCTION provwatch.stand_by TO %[1]s`, role.name))
-	env := w.twoProviders().with("DATABASE_URL", role.url)
+	env := w.twoProviders().With("DATABASE_URL", role.url)
 
 	r := w.run(env, "run", "--source=wal")
 	require.Equal(t, 4, r.code)
@@ -194,7 +194,7 @@ func testFallbackStaysReady(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	manager := newServiceManager(t)
-	env := w.twoProviders().with("NOTIFY_SOCKET", manager.socket)
+	env := w.twoProviders().With("NOTIFY_SOCKET", manager.socket)
 	p := w.start(env, "run", "--source=auto", "--resync=24h", "--log-level=debug").ready()
 	manager.settle()
 	before := manager.count("STATUS=not ready")

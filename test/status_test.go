@@ -45,7 +45,7 @@ func testStatusPageAsksForItsToken(t *testing.T) {
 	}
 	p.stop()
 
-	p = w.start(w.twoProviders().with("PROVWATCH_HTTP_TOKEN_FILE", w.file("token", token+"\n")), "run", "--http-addr=0.0.0.0:0", "--debug").ready()
+	p = w.start(w.twoProviders().With("PROVWATCH_HTTP_TOKEN_FILE", w.file("token", token+"\n")), "run", "--http-addr=0.0.0.0:0", "--debug").ready()
 	for path, want := range map[string]int{
 		"/": 401, "/events": 401, "/style.css": 401, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/nothing": 404,
 	} {
@@ -219,7 +219,7 @@ func testStatusOnAHotStandby(t *testing.T) {
 	w.db, w.login = w.connect(), nil
 	w.exec(`UPDATE ai_providers SET deleted = true WHERE name = 'anthropic'`)
 
-	env := w.twoProviders().with("DATABASE_URL", standby.URL())
+	env := w.twoProviders().With("DATABASE_URL", standby.URL())
 	var r result
 	eventually(t, func() bool { r = w.run(env, "status"); return strings.Contains(r.stdout, "soft-deleted") }, "the standby replays")
 	require.Equal(t, 0, r.code, r.stderr)

@@ -90,7 +90,7 @@ func testSystemdNotifications(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	manager := newServiceManager(t)
-	env := w.twoProviders().with("NOTIFY_SOCKET", manager.socket).with("WATCHDOG_USEC", "200000")
+	env := w.twoProviders().With("NOTIFY_SOCKET", manager.socket).With("WATCHDOG_USEC", "200000")
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
 	eventually(t, func() bool { return slices.Equal(manager.states(), []string{"READY=1"}) }, "ready is said once")
 	eventually(t, func() bool { return manager.count("STATUS=watching 2 providers, leading, source notify") > 0 }, "the status is said")
@@ -123,7 +123,7 @@ func testSystemdFrozenMissesTheWatchdog(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
 	manager := newServiceManager(t)
-	p := w.start(w.twoProviders().with("NOTIFY_SOCKET", manager.socket).with("WATCHDOG_USEC", "20000"), "run").ready()
+	p := w.start(w.twoProviders().With("NOTIFY_SOCKET", manager.socket).With("WATCHDOG_USEC", "20000"), "run").ready()
 	eventually(t, func() bool { return manager.count("WATCHDOG=1") > 5 }, "the watchdog is answered")
 	p.signal(syscall.SIGSTOP)
 	eventually(t, func() bool {

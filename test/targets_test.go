@@ -64,7 +64,7 @@ targets:
 	r := good.run(env, "resolve", "nobody", "--take=db", "--target=drifting")
 	require.Equal(t, 3, r.code)
 	require.Contains(t, r.stderr, `run "worker verify --config `+file+` --target drifting" with`)
-	r = good.run(env.with("MISSING_OPENAI_KEY", ""), "verify", "--target=missing")
+	r = good.run(env.With("MISSING_OPENAI_KEY", ""), "verify", "--target=missing")
 	require.Equal(t, 4, r.code)
 	require.Contains(t, r.stderr, "; check the database's name in the target's database_url_env, ")
 	require.NotContains(t, r.stderr, "DATABASE_URL")
@@ -74,7 +74,7 @@ targets:
 	require.Contains(t, r.stderr, "in the target's env_file, or variables that begin with its env_prefix")
 
 	manager := newServiceManager(t)
-	p := good.start(env.with("NOTIFY_SOCKET", manager.socket), "run", "--http-addr=127.0.0.1:0")
+	p := good.start(env.With("NOTIFY_SOCKET", manager.socket), "run", "--http-addr=127.0.0.1:0")
 	p.waitFor("msg=ready", "target=good")
 	p.waitFor("the target has failed", "target=missing", "does not exist")
 	p.waitFor("the target has failed", "target=drifting", "base_url", "worker resolve openai --take db --config "+file+" --target drifting")
@@ -99,7 +99,7 @@ targets:
 	good.expectAlerts("changed openai")
 
 	unmigrated := writeFile(t, filepath.Join(dir, "it's new.yaml"), "targets: [{name: new, env_file: good.env, database_url_env: NEW_URL, migrate: check}]")
-	r = good.run(env.with("NEW_URL", newOwnerWorld(t).url), "seed", "--config="+unmigrated, "--target=new")
+	r = good.run(env.With("NEW_URL", newOwnerWorld(t).url), "seed", "--config="+unmigrated, "--target=new")
 	require.Equal(t, 4, r.code)
 	require.Contains(t, r.stderr, `run "worker migrate --config '`+strings.Replace(unmigrated, "'", `'\''`, 1)+`' --target new", or`)
 
@@ -185,7 +185,7 @@ func testTargetsWrongFile(t *testing.T) {
 		require.Equal(t, 3, r.code, c.args)
 		require.Contains(t, r.stderr, c.want)
 	}
-	require.Equal(t, 0, w.run(env.with("PROVWATCH_CONFIG", file), "version").code)
+	require.Equal(t, 0, w.run(env.With("PROVWATCH_CONFIG", file), "version").code)
 }
 
 // testTargetsShareSinks has two targets whose providers
@@ -208,8 +208,8 @@ targets:
 		}
 	})
 	messages := startNATS(t)
-	p := well.start(well.webhook(e).with("DATABASE_URL", "").with("PROVWATCH_SOURCE", "notify").with("PROVWATCH_CONFIG", file).
-		with("HUNG_URL", hung.url).with("WELL_URL", well.url).with("PROVWATCH_NATS_URL", messages.url), "run")
+	p := well.start(well.webhook(e).With("DATABASE_URL", "").With("PROVWATCH_SOURCE", "notify").With("PROVWATCH_CONFIG", file).
+		With("HUNG_URL", hung.url).With("WELL_URL", well.url).With("PROVWATCH_NATS_URL", messages.url), "run")
 	p.waitFor("msg=ready", "target=hung")
 	p.waitFor("msg=ready", "target=well")
 	eventually(t, func() bool {

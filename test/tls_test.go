@@ -162,7 +162,7 @@ func testTLSVerifiedOnEveryConnection(t *testing.T) {
 	refused := func(name, url string, texts ...string) {
 		t.Helper()
 		for _, command := range []string{"run", "verify"} {
-			r := w.run(env.with("DATABASE_URL", url), command)
+			r := w.run(env.With("DATABASE_URL", url), command)
 			require.Equal(t, 4, r.code, "%s: %s", name, r.stderr)
 			require.Contains(t, r.stderr, "worker: cannot connect to PostgreSQL at ", name)
 			require.NotContains(t, r.stderr, "retrying", "%s: waiting does not mend it", name)
@@ -187,7 +187,7 @@ func testTLSVerifiedOnEveryConnection(t *testing.T) {
 	refused("a client certificate of another CA", target(certified, "localhost", "sslcert", ownCert, "sslkey", ownKey),
 		"connection requires a valid client certificate", "signed by a CA of the server's ssl_ca_file")
 	// What the server says can be lost with the connection, which is then made again.
-	r := w.run(env.with("DATABASE_URL", target(certified, "localhost", "sslcert", oldCert, "sslkey", oldKey)), "run")
+	r := w.run(env.With("DATABASE_URL", target(certified, "localhost", "sslcert", oldCert, "sslkey", oldKey)), "run")
 	require.Equal(t, 4, r.code, r.stderr)
 	require.Contains(t, r.stderr, "remote error: tls: expired certificate; the server refused the certificate of sslcert (PGSSLCERT): renew it")
 	require.Zero(t, w.count(`SELECT count(*) FROM ai_providers`))
@@ -200,7 +200,7 @@ func testTLSVerifiedOnEveryConnection(t *testing.T) {
 		{target(certified, "localhost", "sslcert", cert, "sslkey", key), "notify"},
 		{target(password, "localhost", "hostaddr", "127.0.0.1", "ssl_min_protocol_version", "TLSv1.3", "gssencmode", "disable", "keepalives_idle", "30"), "notify"},
 	} {
-		p := w.start(env.with("DATABASE_URL", works.url), "run", "--source", works.source).ready()
+		p := w.start(env.With("DATABASE_URL", works.url), "run", "--source", works.source).ready()
 		kind := []string{"disabled", "resolved"}[i%2]
 		if before == "wal" && works.source == "notify" {
 			want = append(want, "gap") // the slot is dropped
@@ -257,7 +257,7 @@ func testTLSNoPasswordToAnotherServer(t *testing.T) {
 			_, port, err := net.SplitHostPort(listener.Addr().String())
 			require.NoError(t, err)
 			u := "postgres://worker:" + w.secret("password-for-nobody-else") + "@localhost:" + port + "/d?sslmode=verify-full&sslrootcert=" + url.QueryEscape(ours.file)
-			r := w.run(w.twoProviders().with("DATABASE_URL", u), "run")
+			r := w.run(w.twoProviders().With("DATABASE_URL", u), "run")
 			require.NoError(t, listener.Close())
 			group.Wait()
 			require.Equal(t, 4, r.code, r.stderr)

@@ -306,7 +306,7 @@ func testFallbackReturnsToTheWAL(t *testing.T) {
 	env := w.twoProviders()
 	role := w.limitedRole()
 	pgtest.CreateGatewayTables(t, role.url)
-	p := w.start(env.with("DATABASE_URL", role.url), "run").ready()
+	p := w.start(env.With("DATABASE_URL", role.url), "run").ready()
 	p.waitFor("level=WARN", "alerts come from this source instead", "source=notify", "reason=")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")

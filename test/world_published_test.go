@@ -3,48 +3,29 @@
 package test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pubsub"
+	"provwatch/internal/workertest"
 )
 
 // listen gathers payloads until the test ends.
 func (w *world) listen() {
 	w.t.Helper()
-	conn, err := pgx.Connect(w.t.Context(), w.url)
-	require.NoError(w.t, err)
-	for _, channel := range []pubsub.Channel{pubsub.DriftAlerts, pubsub.Seeds, pubsub.AuditEntries, pubsub.Statuses, pubsub.ProvidersChanged} {
-		_, err := conn.Exec(w.t.Context(), "LISTEN "+string(channel))
-		require.NoError(w.t, err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			n, err := conn.WaitForNotification(ctx)
-			if err != nil {
-				return
-			}
-			w.mu.Lock()
-			w.notes[pubsub.Channel(n.Channel)] = append(w.notes[pubsub.Channel(n.Channel)], n.Payload)
-			if n.Channel != string(pubsub.ProvidersChanged) {
-				fmt.Fprintln(&w.emitted, n.Payload)
-			}
-			w.mu.Unlock()
+	channels := []string{string(pubsub.DriftAlerts), string(pubsub.Seeds), string(pubsub.AuditEntries), string(pubsub.Statuses), string(pubsub.ProvidersChanged)}
+	workertest.Listen(w.t, w.url, channels, func(n *pgconn.Notification) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.notes[pubsub.Channel(n.Channel)] = append(w.notes[pubsub.Channel(n.Channel)], n.Payload)
+		if n.Channel != string(pubsub.ProvidersChanged) {
+			fmt.Fprintln(&w.emitted, n.Payload)
 		}
-	}()
-	w.t.Cleanup(func() {
-		cancel()
-		<-done
-		_ = conn.Close(context.Background())
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/waittest"
+	"provwatch/internal/workertest"
 )
 
 // address returns the address that the worker serves HTTP on.
@@ -180,7 +181,7 @@ func TestDaemon(t *testing.T) {
 		"--alertmanager-url=" + r.url + "/alertmanager", "--alertmanager-runbook-url=https://runbook.example/", "--nats-url=" + natsURL,
 	}
 	p := w.startReady(nil, args...)
-	env := twoProviders()
+	env := workertest.TwoProviders()
 	resolve := func(args ...string) {
 		t.Helper()
 		result := w.run(env, append([]string{"resolve"}, args...)...)
@@ -277,7 +278,7 @@ func (w *world) compareWatch(last int) {
 func TestDaemonOfTheWAL(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "wal")
-	env := twoProviders()
+	env := workertest.TwoProviders()
 	require.Equal(t, 0, w.run(nil, "migrate").code)
 	w.listen()
 	p := w.startReady(env, "run", "--http-addr=127.0.0.1:0")

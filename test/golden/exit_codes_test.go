@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/workertest"
 )
 
 // TestExitCodes has a command for each reason of each exit code.
@@ -22,9 +24,9 @@ func TestExitCodes(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
-	env := twoProviders()
-	unreachable := env.with(environ{"DATABASE_URL": "postgres://u@" + closed.Addr().String() + "/d?sslmode=disable"})
-	absent := env.with(environ{"DATABASE_URL": strings.Replace(w.env["DATABASE_URL"], "/"+w.db.Config().Database+"?", "/no_such_database?", 1)})
+	env := workertest.TwoProviders()
+	unreachable := env.With("DATABASE_URL", "postgres://u@"+closed.Addr().String()+"/d?sslmode=disable")
+	absent := env.With("DATABASE_URL", strings.Replace(w.env["DATABASE_URL"], "/"+w.db.Config().Database+"?", "/no_such_database?", 1))
 
 	var list strings.Builder
 	add := func(code int, args, why string) { fmt.Fprintf(&list, "%d  worker %-58s %s\n", code, args, why) }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/workertest"
 )
 
 // helpOf returns the help of all commands, by their words, "" for the program's own.
@@ -133,7 +135,7 @@ func TestHelp(t *testing.T) {
 		fmt.Fprintf(&completions, "--%s\n%s", name, indented(w.text(w.run(nil, append(append([]string{"__complete"}, command...), "--"+name, "")...).stdout)))
 	}
 	compare(t, "flags.txt", list.String())
-	fmt.Fprintf(&completions, "the first argument of resolve\n%s", indented(w.run(twoProviders(), "__complete", "resolve", "").stdout))
+	fmt.Fprintf(&completions, "the first argument of resolve\n%s", indented(w.run(workertest.TwoProviders(), "__complete", "resolve", "").stdout))
 	fmt.Fprintf(&completions, "the first argument of completion\n%s", indented(w.run(nil, "__complete", "completion", "").stdout))
 	compare(t, "completion.txt", completions.String())
 }

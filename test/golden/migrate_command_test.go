@@ -2,7 +2,11 @@
 
 package golden
 
-import "testing"
+import (
+	"testing"
+
+	"provwatch/internal/workertest"
+)
 
 func testCommandsMigrate(t *testing.T) {
 	t.Parallel()
@@ -24,6 +28,6 @@ func testCommandsMigrate(t *testing.T) {
 	w.exec(`DROP TRIGGER provwatch_provider_update ON ai_providers`)
 	s.note("a trigger is gone")
 	s.run(nil, "migrate", "--dry-run")
-	s.run(twoProviders(), "seed", "--migrate=off")
+	s.run(workertest.TwoProviders(), "seed", "--migrate=off")
 	compare(t, "commands/migrate.txt", s.normalised())
 }

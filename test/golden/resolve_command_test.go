@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/workertest"
 )
 
 func testCommandsResolve(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "notify")
-	env := twoProviders()
+	env := workertest.TwoProviders()
 	s := transcript{w: w}
 	require.Equal(t, 0, w.run(env, "seed").code)
 	s.run(env, "resolve", "openai", "--take=env")

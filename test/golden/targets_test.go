@@ -51,7 +51,7 @@ targets:
 	s.run(config, "seed", "--target=b")
 	s.run(config, "resolve", "nobody", "--take=db", "--target=b")
 	s.note("DATABASE_URL is set as well")
-	s.run(config.with(environ{"DATABASE_URL": w.env["A_URL"]}), "verify", "--target=b")
+	s.run(config.With("DATABASE_URL", w.env["A_URL"]), "verify", "--target=b")
 	s.run(config, "__complete", "verify", "--target", "")
 	compare(t, "commands/targets.txt", s.normalised())
 

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
@@ -26,8 +27,8 @@ import (
 
 // Secrets of the environments. No golden file may hold one.
 const (
-	openAIKey     = "sk-openai-0123456789-abcdefghij-OPENAI"
-	anthropicKey  = "sk-ant-0123456789-abcdefghij-ANTHROPIC"
+	openAIKey     = workertest.OpenAIKey
+	anthropicKey  = workertest.AnthropicKey
 	rotatedKey    = "sk-rotated-0123456789-abcdefghij-ROTATED"
 	awsKey        = "AKIA0123456789GOLDEN"
 	awsSecret     = "aws-secret-0123456789-golden"
@@ -37,21 +38,7 @@ const (
 
 var secrets = []string{openAIKey, anthropicKey, rotatedKey, awsKey, awsSecret, urlPassword, webhookSecret}
 
-// environ is a worker's environment, beside what every process needs.
-type environ map[string]string
-
-// with returns a copy of the environment with more variables.
-func (e environ) with(more environ) environ {
-	all := environ{}
-	maps.Copy(all, e)
-	maps.Copy(all, more)
-	return all
-}
-
-// twoProviders names the providers openai and anthropic.
-func twoProviders() environ {
-	return environ{"CODER_AIBRIDGE_OPENAI_KEY": openAIKey, "CODER_AIBRIDGE_ANTHROPIC_KEY": anthropicKey}
-}
+type environ = workertest.Environ
 
 // world is a test's place: a folder, a database unless it is of [newPlace], and what
 // varies in the texts that come from there. It belongs to the test's goroutine, except
@@ -143,8 +130,10 @@ func (w *world) file(name, content string) string {
 func (w *world) command(env environ, args ...string) *exec.Cmd {
 	command := exec.Command(workerBinary, args...)
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "TZ=UTC"}
-	for name, value := range w.env.with(env) {
-		command.Env = append(command.Env, name+"="+value)
+	for _, variables := range []environ{w.env, env} { // of two with one name the last applies
+		for name, value := range variables {
+			command.Env = append(command.Env, name+"="+value)
+		}
 	}
 	return command
 }
@@ -199,30 +188,10 @@ var channels = []string{
 // listen gathers what is published until the test ends.
 func (w *world) listen() {
 	w.t.Helper()
-	conn, err := pgx.Connect(w.t.Context(), w.env["DATABASE_URL"])
-	require.NoError(w.t, err)
-	for _, channel := range channels {
-		_, err := conn.Exec(w.t.Context(), "LISTEN "+channel)
-		require.NoError(w.t, err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			n, err := conn.WaitForNotification(ctx)
-			if err != nil {
-				return
-			}
-			w.mu.Lock()
-			w.notes = append(w.notes, note{n.Channel, n.Payload})
-			w.mu.Unlock()
-		}
-	}()
-	w.t.Cleanup(func() {
-		cancel()
-		<-done
-		_ = conn.Close(context.Background())
+	workertest.Listen(w.t, w.env["DATABASE_URL"], channels, func(n *pgconn.Notification) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.notes = append(w.notes, note{n.Channel, n.Payload})
 	})
 }
 

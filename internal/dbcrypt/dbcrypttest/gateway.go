@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"strings"
 )
 
 // Key is a key of the gateway.
@@ -63,4 +64,13 @@ func (k Key) gcm() cipher.AEAD {
 		panic(err)
 	}
 	return gcm
+}
+
+// List returns the keys as the variable holds them.
+func List(keys ...Key) string {
+	texts := make([]string, len(keys))
+	for i, key := range keys {
+		texts[i] = key.Text()
+	}
+	return strings.Join(texts, ",")
 }
