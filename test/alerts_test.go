@@ -204,7 +204,7 @@ func testAlertsOnceAcrossRestarts(t *testing.T) {
 func testAlertsStartFromTheSeedsDrifts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	require.Equal(t, 0, w.run(nil, "migrate").code)
+	require.Equal(t, 0, w.run(nil, "migrate").Code)
 	w.exec(`INSERT INTO ai_providers (id, type, name, base_url, deleted) VALUES (gen_random_uuid(), 'openai', 'openai', 'https://api.openai.com/v1/', true)`)
 	p := w.start(w.twoProviders(), "run").ready()
 	p.waitFor("level=WARN", "soft-deleted", "provider=openai")
@@ -367,8 +367,8 @@ func testAlertsLongValues(t *testing.T) {
 		for _, format := range []string{"text", "json"} {
 			for _, args := range [][]string{{"verify"}, {"status"}, {"seed", "--dry-run"}} {
 				r := w.run(env, append(args, "-o", format)...)
-				require.NotContains(t, []int{1, 3, 4}, r.code, "%s: %s", strings.Join(args, " "), r.stderr)
-				shown(r.stdout, strings.Join(args, " ")+" "+format)
+				require.NotContains(t, []int{1, 3, 4}, r.Code, "%s: %s", strings.Join(args, " "), r.Stderr)
+				shown(r.Stdout, strings.Join(args, " ")+" "+format)
 			}
 			watch := w.start(nil, "watch", "--since=0", "-o", format)
 			eventually(t, func() bool { return strings.Count(strings.Join(watch.output(), "\n"), "bytes in all") >= 2 }, "both alerts are printed")
@@ -376,8 +376,8 @@ func testAlertsLongValues(t *testing.T) {
 			watch.stop()
 		}
 		r := w.run(env, "seed")
-		require.Equal(t, 2, r.code)
-		shown(r.stderr, "the error of a start")
+		require.Equal(t, 2, r.Code)
+		shown(r.Stderr, "the error of a start")
 		_, page := p.get("/")
 		require.Less(t, len(page), 200_000, "page") // which cuts values shorter
 		p.waitFor("msg=drift", "provider=anthropic")
@@ -388,8 +388,8 @@ func testAlertsLongValues(t *testing.T) {
 			shown(payload, "payload")
 		}
 		r = w.run(env, "resolve", "openai", "--take", "db", "-o", "json")
-		require.Equal(t, 0, r.code, r.stderr)
-		shown(r.stdout, "resolve")
+		require.Equal(t, 0, r.Code, r.Stderr)
+		shown(r.Stdout, "resolve")
 		eventually(t, func() bool {
 			return w.count(`SELECT count(*) FROM provwatch.audit_log WHERE action = 'drift.accept' AND length(details::text) < 10000`) == 1
 		}, "it is audited")

@@ -27,7 +27,7 @@ func testAnnounceSeedOnRequest(t *testing.T) {
 	}
 	seed := func(w *world, env environ, args ...string) {
 		r := w.run(env, append([]string{"seed"}, args...)...)
-		require.Equal(w.t, 0, r.code, r.stderr)
+		require.Equal(w.t, 0, r.Code, r.Stderr)
 	}
 	target := func(w *world, env environ, settings string) {
 		config := w.file("provwatch.yaml", "targets:\n  - {name: one, env_file: "+w.file("providers.env", env.File())+
@@ -84,7 +84,7 @@ func testAnnounceSeedUnheard(t *testing.T) {
 			w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
 		}
 		r := w.run(env, "seed")
-		require.Equal(t, 0, r.code, r.stderr)
-		require.Equal(t, inserted, strings.Contains(r.stderr, line+`" inserted=1`), r.stderr)
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Equal(t, inserted, strings.Contains(r.Stderr, line+`" inserted=1`), r.Stderr)
 	}
 }

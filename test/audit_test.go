@@ -24,7 +24,7 @@ func TestAudit(t *testing.T) {
 func testAuditKilledBeforeDelivery(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	require.Equal(t, 0, w.run(nil, "migrate").code)
+	require.Equal(t, 0, w.run(nil, "migrate").Code)
 	env := w.twoProviders()
 
 	unlock := w.lock("provwatch.audit_log", "EXCLUSIVE")
@@ -44,7 +44,7 @@ func testAuditKilledBeforeDelivery(t *testing.T) {
 func testAuditKilledDuringDelivery(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	require.Equal(t, 0, w.run(nil, "migrate").code)
+	require.Equal(t, 0, w.run(nil, "migrate").Code)
 	env := w.twoProviders()
 
 	// The delivery writes to the log and waits to number its entries.
@@ -71,18 +71,18 @@ func testAuditOperatorCommands(t *testing.T) {
 	bothSourcesOf(t, newBareWorld, func(t *testing.T, w *world) {
 		const staged = "Audit entries are staged. No worker runs; the next one delivers them.\n"
 		env := w.twoProviders()
-		require.Equal(t, 0, w.run(env, "seed").code)
+		require.Equal(t, 0, w.run(env, "seed").Code)
 		disable := func() { w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`) }
 
 		disable()
 		r := w.run(env, "resolve", "openai", "--take", "env")
-		require.Equal(t, 0, r.code, r.stderr)
-		require.True(t, strings.HasSuffix(r.stdout, staged), r.stdout)
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.True(t, strings.HasSuffix(r.Stdout, staged), r.Stdout)
 		disable()
 		r = w.run(env, "resolve", "openai", "--take", "db", "-o", "json")
-		require.Contains(t, r.stdout, `"audit": "staged"`)
+		require.Contains(t, r.Stdout, `"audit": "staged"`)
 		r = w.run(env, "resolve", "openai", "--take", "db")
-		require.NotContains(t, r.stdout, "staged", "nothing was written")
+		require.NotContains(t, r.Stdout, "staged", "nothing was written")
 		want := []string{"provider.update", "drift.accept"}
 		require.Equal(t, want, w.strings(`SELECT action FROM provwatch.audit_outbox ORDER BY seq`))
 		require.Equal(t, 4, w.count(`SELECT count(*) FROM provwatch.audit_log`), "those of the seed")
@@ -96,8 +96,8 @@ func testAuditOperatorCommands(t *testing.T) {
 		disable()
 		for _, side := range []string{"db", "env"} {
 			r = w.run(env, "resolve", "openai", "--take", side, "-o", "json")
-			require.Equal(t, 0, r.code, r.stderr)
-			require.NotContains(t, r.stdout, `"audit"`)
+			require.Equal(t, 0, r.Code, r.Stderr)
+			require.NotContains(t, r.Stdout, `"audit"`)
 		}
 		want = append(want, "provider.update")
 		require.Equal(t, want, entries(), "it was accepted before")
@@ -119,7 +119,7 @@ func TestSeed(t *testing.T) {
 func testSeedKilledBeforeCommitLeavesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "")
-	require.Equal(t, 0, w.run(nil, "migrate").code)
+	require.Equal(t, 0, w.run(nil, "migrate").Code)
 	env := w.twoProviders()
 	unlock := w.lock("provwatch.audit_outbox", "EXCLUSIVE")
 	p := w.start(env, "run")

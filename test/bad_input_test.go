@@ -151,7 +151,7 @@ func testBadInputFailsBeforeConnecting(t *testing.T) {
 			for name, value := range test.env {
 				env = env.With(name, value)
 			}
-			require.Equal(t, result{3, "", "worker: " + test.want + "\n"}, w.run(env, strings.Fields(test.args)...))
+			require.Equal(t, result{Code: 3, Stderr: "worker: " + test.want + "\n"}, w.run(env, strings.Fields(test.args)...))
 			for _, secret := range w.secrets {
 				require.NotContains(t, w.emitted.String(), secret)
 			}
@@ -161,9 +161,9 @@ func testBadInputFailsBeforeConnecting(t *testing.T) {
 
 	// The decoy would have noticed.
 	r := w.run(good, "run", "--connect-timeout=200ms")
-	require.Equal(t, 4, r.code)
+	require.Equal(t, 4, r.Code)
 	require.NotZero(t, d.connections.Load())
-	require.NotContains(t, r.stderr, "pw-of-the-decoy")
+	require.NotContains(t, r.Stderr, "pw-of-the-decoy")
 }
 
 func testBadInputUnreadableFileIsNamed(t *testing.T) {

@@ -82,13 +82,13 @@ func testBedrockResolveTakeEnv(t *testing.T) {
 		resolved := func(env environ, args ...string) (fields []string) {
 			t.Helper()
 			r := w.run(env, append([]string{"resolve", "anthropic", "--take", "env", "-o", "json"}, args...)...)
-			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, 0, r.Code, r.Stderr)
 			var printed struct {
 				Outcome struct {
 					Fields []struct{ Name string } `json:"fields"`
 				} `json:"outcome"`
 			}
-			require.NoError(t, json.Unmarshal([]byte(r.stdout), &printed))
+			require.NoError(t, json.Unmarshal([]byte(r.Stdout), &printed))
 			for _, f := range printed.Outcome.Fields {
 				fields = append(fields, f.Name)
 			}
@@ -103,8 +103,8 @@ func testBedrockResolveTakeEnv(t *testing.T) {
 			if args != nil {
 				// Where the environment has no credentials, those stored are not removed.
 				r := w.run(env, "resolve", "anthropic", "--take", "env", "--with-keys")
-				require.Equal(t, 1, r.code, r.stdout)
-				require.Contains(t, r.stderr, "its stored access_key would be removed, and the environment has none in their place")
+				require.Equal(t, 1, r.Code, r.Stdout)
+				require.Contains(t, r.Stderr, "its stored access_key would be removed, and the environment has none in their place")
 				require.Empty(t, w.updated())
 				with = env.With("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY", "AKIAX").With("CODER_AIBRIDGE_BEDROCK_ACCESS_KEY_SECRET", "SS")
 			}
@@ -141,9 +141,9 @@ func testBedrockResolveTakeEnv(t *testing.T) {
 		bearer := environ{"CODER_AIBRIDGE_ANTHROPIC_KEY": w.secret(anthropicKey)}
 		for _, args := range [][]string{nil, {"--with-keys"}} {
 			r := w.run(bearer, append([]string{"resolve", "anthropic", "--take", "env"}, args...)...)
-			require.Equal(t, 1, r.code, r.stdout)
-			require.Contains(t, r.stderr, `hold what provwatch does not know and would remove: "external_id", "protocol", "role_arn"; `)
-			require.NotContains(t, r.stderr, "ext-1")
+			require.Equal(t, 1, r.Code, r.Stdout)
+			require.Contains(t, r.Stderr, `hold what provwatch does not know and would remove: "external_id", "protocol", "role_arn"; `)
+			require.NotContains(t, r.Stderr, "ext-1")
 			require.Empty(t, w.updated())
 		}
 		p.stop()
@@ -175,7 +175,7 @@ func testBedrockTypesAreEqual(t *testing.T) {
 				w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 				alerts = append(alerts, "resolved openai")
 				w.expectAlerts(alerts...)
-				require.Equal(t, 0, w.run(env, "verify").code, what)
+				require.Equal(t, 0, w.run(env, "verify").Code, what)
 			}
 			for _, label := range []string{"bedrock", "anthropic", "bedrock"} {
 				w.exec(`UPDATE ai_providers SET type = $1::text::ai_provider_type WHERE name = 'anthropic'`, label)
@@ -184,14 +184,14 @@ func testBedrockTypesAreEqual(t *testing.T) {
 			p.stop()
 			for _, label := range []string{"anthropic", "bedrock"} {
 				w.exec(`UPDATE ai_providers SET type = $1::text::ai_provider_type WHERE name = 'anthropic'`, label)
-				require.Equal(t, 0, w.run(env, "seed").code, label)
+				require.Equal(t, 0, w.run(env, "seed").Code, label)
 				p = w.start(env, "run").ready()
 				silent(label)
 				p.stop()
 			}
 			before := w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`)
 			r := w.run(env, "resolve", "anthropic", "--take", "env")
-			require.Equal(t, "anthropic already agrees with the environment; nothing was written.\n", r.stdout, r.stderr)
+			require.Equal(t, "anthropic already agrees with the environment; nothing was written.\n", r.Stdout, r.Stderr)
 			require.Equal(t, before, w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`))
 
 			// Another region is a drift, which the type does not end.
@@ -201,18 +201,18 @@ func testBedrockTypesAreEqual(t *testing.T) {
 			w.expectAlerts(alerts...)
 			require.Equal(t, []string{`[{"db": "eu-west-1", "env": "us-east-1", "name": "bedrock_region"}]`},
 				w.strings(`SELECT fields::text FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1`))
-			require.Equal(t, 2, w.run(env, "verify").code)
-			require.Equal(t, 2, w.run(env, "seed").code)
+			require.Equal(t, 2, w.run(env, "verify").Code)
+			require.Equal(t, 2, w.run(env, "seed").Code)
 
 			// Accepted, it stays so.
-			require.Equal(t, 0, w.run(env, "resolve", "anthropic", "--take", "db").code)
+			require.Equal(t, 0, w.run(env, "resolve", "anthropic", "--take", "db").Code)
 			alerts = append(alerts, "resolved anthropic")
 			w.expectAlerts(alerts...)
 			for _, label := range []string{"anthropic", "bedrock"} {
 				w.exec(`UPDATE ai_providers SET type = $1::text::ai_provider_type WHERE name = 'anthropic'`, label)
 				silent(label)
 				require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.accepted_drift`))
-				require.Equal(t, 0, w.run(env, "seed").code)
+				require.Equal(t, 0, w.run(env, "seed").Code)
 			}
 			p.stop()
 			p = w.start(env, "run").ready()
@@ -229,16 +229,16 @@ func testBedrockTypesAreEqual(t *testing.T) {
 				"CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION": "us-east-1",
 			}
 			p := w.start(env, "run").ready()
-			require.Equal(t, 0, w.run(env, "verify").code)
+			require.Equal(t, 0, w.run(env, "verify").Code)
 			w.exec(`UPDATE ai_providers SET type = 'bedrock'`)
 			w.exec(`UPDATE ai_providers SET enabled = false`)
 			w.expectAlerts("disabled aws")
 			w.exec(`UPDATE ai_providers SET enabled = true, type = 'anthropic', settings = NULL`)
 			w.expectAlerts("disabled aws", "changed aws")
 			require.Equal(t, []string{"type", "bedrock_region"}, w.strings(`SELECT f ->> 'name' FROM provwatch.drift_alerts, jsonb_array_elements(fields) f WHERE seq = 2`))
-			require.Equal(t, 2, w.run(env, "verify").code)
+			require.Equal(t, 2, w.run(env, "verify").Code)
 			r := w.run(env, "resolve", "aws", "--take", "env")
-			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, 0, r.Code, r.Stderr)
 			w.expectAlerts("disabled aws", "changed aws", "resolved aws")
 			p.stop()
 		})
@@ -248,8 +248,8 @@ func testBedrockTypesAreEqual(t *testing.T) {
 		w := newWorld(t)
 		env := environ{"CODER_AIBRIDGE_BEDROCK_REGION": "us-east-1"}
 		r := w.run(env, "seed", "--dry-run")
-		require.Equal(t, 0, r.code, r.stderr)
-		require.Contains(t, r.squeezed().stdout, "+ anthropic insert type bedrock")
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Contains(t, r.Squeezed().Stdout, "+ anthropic insert type bedrock")
 		w.start(env, "run").ready().stop()
 		require.Equal(t, []string{"anthropic bedrock"}, w.strings(`SELECT name || ' ' || type FROM ai_providers WHERE name NOT LIKE 'gw-%'`))
 		require.Equal(t, []string{"bedrock"}, w.strings(`SELECT details ->> 'type' FROM provwatch.audit_log`))

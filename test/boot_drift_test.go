@@ -29,7 +29,7 @@ func TestBootDrift(t *testing.T) {
 func testBootDriftNamesEveryProviderAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	require.Equal(t, 0, w.run(w.twoProviders(), "seed").code)
+	require.Equal(t, 0, w.run(w.twoProviders(), "seed").Code)
 	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/v1', type = 'anthropic' WHERE name = 'openai'`)
 	w.exec(`UPDATE ai_providers SET settings = '{"_type": "bedrock", "_version": 1, "region": "us-east-1"}' WHERE name = 'anthropic'`)
 	env := w.twoProviders().
@@ -41,11 +41,11 @@ func testBootDriftNamesEveryProviderAndWritesNothing(t *testing.T) {
 		`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"` + "\n"
 
 	before := w.dump()
-	require.Equal(t, result{2, "", want}, w.run(env, "seed"))
+	require.Equal(t, result{Code: 2, Stderr: want}, w.run(env, "seed"))
 	r := w.run(env, "run")
-	require.Equal(t, 2, r.code)
-	require.Equal(t, want, r.stderr[strings.Index(r.stderr, "worker: "):])
-	require.Empty(t, r.stdout)
+	require.Equal(t, 2, r.Code)
+	require.Equal(t, want, r.Stderr[strings.Index(r.Stderr, "worker: "):])
+	require.Empty(t, r.Stdout)
 	require.Equal(t, before, w.dump())
 	require.Len(t, w.payloads(pubsub.Seeds), 2, "of the first seed")
 
@@ -84,13 +84,13 @@ func testBootDriftUndecodableSettingsAreNeverEqual(t *testing.T) {
 			want := fmt.Sprintf(`AI provider "anthropic" already exists in the database and cannot be compared: %s; `+
 				`%s, or remove its variables (CODER_AIBRIDGE_ANTHROPIC_*)`+"\n"+
 				`or start all the same, seeding what is missing and alerting what differs: "worker run --on-boot-drift=alert"`, settings.problem, settings.remedy)
-			require.Equal(t, result{1, "", "worker: " + want + "\n"}, w.run(env, "seed"))
+			require.Equal(t, result{Code: 1, Stderr: "worker: " + want + "\n"}, w.run(env, "seed"))
 			r := w.run(env, "seed", "--dry-run")
-			require.Equal(t, 1, r.code)
-			require.Contains(t, r.stdout, "!  anthropic  not comparable  settings  none                        cannot be compared: "+settings.problem+"\n")
+			require.Equal(t, 1, r.Code)
+			require.Contains(t, r.Stdout, "!  anthropic  not comparable  settings  none                        cannot be compared: "+settings.problem+"\n")
 			r = w.run(env, "resolve", "anthropic", "--take", "db")
-			require.Equal(t, 1, r.code)
-			require.Contains(t, r.stderr, settings.problem)
+			require.Equal(t, 1, r.Code)
+			require.Contains(t, r.Stderr, settings.problem)
 			require.Equal(t, before, w.dump())
 
 			p := w.start(env, "run", "--on-boot-drift=alert").ready()
@@ -102,8 +102,8 @@ func testBootDriftUndecodableSettingsAreNeverEqual(t *testing.T) {
 
 			// A provider that the environment does not name is not compared.
 			delete(env, "CODER_AIBRIDGE_ANTHROPIC_KEY")
-			require.Equal(t, 0, w.run(env, "seed").code)
-			require.Equal(t, 0, w.run(env, "verify").code)
+			require.Equal(t, 0, w.run(env, "seed").Code)
+			require.Equal(t, 0, w.run(env, "verify").Code)
 		})
 	}
 }

@@ -70,8 +70,8 @@ targets:
 
 	check := func(name string, r result) {
 		t.Helper()
-		require.Equal(t, 3, r.code, "%s: %s", name, r.stderr)
-		requireNoPieceOfPassword(t, r.stdout+r.stderr, name)
+		require.Equal(t, 3, r.Code, "%s: %s", name, r.Stderr)
+		requireNoPieceOfPassword(t, r.Stdout+r.Stderr, name)
 	}
 	n := 0
 	for name, text := range malformed(address) {
@@ -80,7 +80,7 @@ targets:
 			n++
 			r := w.run(env.With("DATABASE_URL", text), command...)
 			check(name, r)
-			require.Contains(t, r.stderr, "DATABASE_URL ", name)
+			require.Contains(t, r.Stderr, "DATABASE_URL ", name)
 		}
 		check("database: "+name, w.run(libpq.With("DATABASE_URL", ""), "run", "--config="+writeFile(t, filepath.Join(dir, "inline.yaml"),
 			"targets:\n- {name: a, env_prefix: CODER_AIBRIDGE_, database: '"+strings.ReplaceAll(strings.TrimSpace(text), "'", "''")+"'}\n")))
@@ -92,24 +92,24 @@ targets:
 		writeFile(t, filepath.Join(dir, "url"), content)
 		r := w.run(libpq.With("DATABASE_URL", ""), "verify", "--database-url-file="+filepath.Join(dir, "url"))
 		check("--database-url-file: "+name, r)
-		require.Contains(t, r.stderr, filepath.Join(dir, "url")+" ", name)
+		require.Contains(t, r.Stderr, filepath.Join(dir, "url")+" ", name)
 		for _, args := range [][]string{{"run", "--config=" + config}, {"status", "--config=" + config, "--target=file"}} {
 			r := w.run(libpq.With("DATABASE_URL", "").With("A_URL", text), args...)
 			check("--config: "+name, r)
-			require.Contains(t, r.stderr, config+":3: target variable: A_URL ", name)
-			require.Contains(t, r.stderr, config+":4: target file: "+filepath.Join(dir, "url")+" ", name)
+			require.Contains(t, r.Stderr, config+":3: target variable: A_URL ", name)
+			require.Contains(t, r.Stderr, config+":4: target file: "+filepath.Join(dir, "url")+" ", name)
 		}
 	}
 	for _, variable := range []string{"PGHOST", "PGDATABASE", "PGUSER", "PGAPPNAME"} {
 		r := w.run(libpq.With("DATABASE_URL", "").With(variable, malformed(address)["in quotes"]), "verify")
 		check(variable, r)
-		require.Contains(t, r.stderr, variable+" has ")
+		require.Contains(t, r.Stderr, variable+" has ")
 	}
 	require.Zero(t, d.connections.Load(), "nothing connects")
 
 	// The decoy would have noticed.
 	r := w.run(libpq.With("DATABASE_URL", "sslmode=disable"), "verify", "--connect-timeout=2s")
-	require.Equal(t, 4, r.code, r.stderr)
+	require.Equal(t, 4, r.Code, r.Stderr)
 	require.Positive(t, d.connections.Load())
 }
 
@@ -133,8 +133,8 @@ func testSecretInputSinkURLs(t *testing.T) {
 			scheme + "://app:S3cret%zzQz7vLk9x@h:4222", `"` + scheme + `://app:S3cretQz7vLk9x@h:4222"`, scheme + "//app:S3cretQz7vLk9x@h:4222",
 		} {
 			r := w.run(env.With(variable, url), append([]string{"run"}, flags...)...)
-			require.Equal(t, 3, r.code, "%s %s: %s", variable, url, r.stderr)
-			requireNoPieceOfPassword(t, r.stdout+r.stderr, url)
+			require.Equal(t, 3, r.Code, "%s %s: %s", variable, url, r.Stderr)
+			requireNoPieceOfPassword(t, r.Stdout+r.Stderr, url)
 		}
 	}
 	require.Zero(t, d.connections.Load())
@@ -153,13 +153,13 @@ func testSecretInputConnectionStringAsFolder(t *testing.T) {
 	} {
 		for _, command := range []string{"run", "status", "resolve openai --take=db"} {
 			r := w.run(env, append(strings.Fields(command), "--data-dir="+filepath.Join(dir, text))...)
-			require.Equal(t, 3, r.code, "%s: %s", command, r.stderr)
-			require.Contains(t, r.stderr, "--data-dir (or PROVWATCH_DATA_DIR) must be the path of a folder; a connection string goes into DATABASE_URL")
-			requireNoPieceOfPassword(t, r.stdout+r.stderr, text)
+			require.Equal(t, 3, r.Code, "%s: %s", command, r.Stderr)
+			require.Contains(t, r.Stderr, "--data-dir (or PROVWATCH_DATA_DIR) must be the path of a folder; a connection string goes into DATABASE_URL")
+			requireNoPieceOfPassword(t, r.Stdout+r.Stderr, text)
 		}
 		r := w.run(env.With("PROVWATCH_DATA_DIR", text), "run")
-		require.Equal(t, 3, r.code, r.stderr)
-		requireNoPieceOfPassword(t, r.stdout+r.stderr, text)
+		require.Equal(t, 3, r.Code, r.Stderr)
+		requireNoPieceOfPassword(t, r.Stdout+r.Stderr, text)
 	}
 	made, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -204,14 +204,14 @@ func testIrregularFilesAreRefused(t *testing.T) {
 			}
 			start := time.Now()
 			r := w.run(with, args...)
-			require.Equal(t, 3, r.code, "%s of %s: %s", name, file, r.stderr)
-			require.Contains(t, r.stderr, want, "%s of %s", name, file)
+			require.Equal(t, 3, r.Code, "%s of %s: %s", name, file, r.Stderr)
+			require.Contains(t, r.Stderr, want, "%s of %s", name, file)
 			require.Less(t, time.Since(start), patience)
 		}
 		for _, variable := range []string{"PGPASSFILE", "PGSSLROOTCERT"} {
 			r := w.run(env.With("DATABASE_URL", "host=127.0.0.1 port=1").With(variable, file), "verify")
-			require.Equal(t, 3, r.code, "%s of %s: %s", variable, file, r.stderr)
-			require.Contains(t, r.stderr, want)
+			require.Equal(t, 3, r.Code, "%s of %s: %s", variable, file, r.Stderr)
+			require.Contains(t, r.Stderr, want)
 		}
 	}
 	require.Zero(t, d.connections.Load())

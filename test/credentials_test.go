@@ -36,9 +36,9 @@ func testCredentialsComparedOnlyOnRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env, first, second := w.oneProviderWithTwoKeys()
-	require.Equal(t, 0, w.run(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").Code)
 	other := env.With("CODER_AIBRIDGE_PROVIDER_0_KEYS", second+" , "+first)
-	require.Equal(t, 0, w.run(other, "verify", "--credential-drift=alert").code, "the order of keys does not matter")
+	require.Equal(t, 0, w.run(other, "verify", "--credential-drift=alert").Code, "the order of keys does not matter")
 	w.addKey("sk-third-0123456789-abcdef")
 
 	inSync := block(`
@@ -46,21 +46,21 @@ func testCredentialsComparedOnlyOnRequest(t *testing.T) {
 		proxy     in sync
 		0 of 1 provider drifts.
 		`)
-	require.Equal(t, result{0, inSync, ""}, w.run(env, "verify"))
-	require.Equal(t, result{0, inSync, ""}, w.run(env, "verify", "--credential-drift=ignore"))
-	require.Equal(t, result{2, block(`
+	require.Equal(t, result{Code: 0, Stdout: inSync}, w.run(env, "verify"))
+	require.Equal(t, result{Code: 0, Stdout: inSync}, w.run(env, "verify", "--credential-drift=ignore"))
+	require.Equal(t, result{Code: 2, Stdout: block(`
 		PROVIDER  STATE    FIELD     ENVIRONMENT                      DATABASE
 		proxy     changed  api_keys  2, of these 0 not in the database  3, of these 1 not in the environment
 		1 of 1 provider drifts.
-		`), ""}.squeezed(), w.run(env, "verify", "--credential-drift=alert").squeezed())
+		`)}.Squeezed(), w.run(env, "verify", "--credential-drift=alert").Squeezed())
 	r := w.run(env, "verify", "--credential-drift=warn")
-	require.Equal(t, 0, r.code, "a warning is no drift")
-	require.Equal(t, inSync, r.stdout)
-	require.Equal(t, 1, strings.Count(r.stderr, "level=WARN"), r.stderr)
-	require.Contains(t, r.stderr, "provider=proxy")
-	require.Contains(t, r.stderr, "2, of these 0 not in the database; db 3, of these 1 not in the environment")
-	require.Equal(t, 0, w.run(env.With("PROVWATCH_CREDENTIAL_DRIFT", "ignore"), "verify").code)
-	require.Equal(t, 2, w.run(env.With("PROVWATCH_CREDENTIAL_DRIFT", "alert"), "verify").code)
+	require.Equal(t, 0, r.Code, "a warning is no drift")
+	require.Equal(t, inSync, r.Stdout)
+	require.Equal(t, 1, strings.Count(r.Stderr, "level=WARN"), r.Stderr)
+	require.Contains(t, r.Stderr, "provider=proxy")
+	require.Contains(t, r.Stderr, "2, of these 0 not in the database; db 3, of these 1 not in the environment")
+	require.Equal(t, 0, w.run(env.With("PROVWATCH_CREDENTIAL_DRIFT", "ignore"), "verify").Code)
+	require.Equal(t, 2, w.run(env.With("PROVWATCH_CREDENTIAL_DRIFT", "alert"), "verify").Code)
 }
 
 func testCredentialsAlertedInCounts(t *testing.T) {

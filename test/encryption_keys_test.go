@@ -80,8 +80,8 @@ func testEncryptionKeysOfTheEnvironment(t *testing.T) {
 			args = append(args, "--env-file="+c.envFile)
 		}
 		r := w.run(c.env, args...)
-		require.Equal(t, 0, r.code, "%s: %s", name, r.stderr)
-		require.NotContains(t, r.stderr, "level=WARN", name)
+		require.Equal(t, 0, r.Code, "%s: %s", name, r.Stderr)
+		require.NotContains(t, r.Stderr, "level=WARN", name)
 		require.Equal(t, []string{key.Digest()}, a.digests(), name)
 		w.exec(`DELETE FROM ai_providers`)
 	}
@@ -90,7 +90,7 @@ func testEncryptionKeysOfTheEnvironment(t *testing.T) {
 	config := w.file("provwatch.yaml", fmt.Sprintf("targets:\n  - {name: one, env_file: %s, database_url_file: %s, encryption_keys_file: %s}\n",
 		providers, w.file("database.url", w.url), keyFile))
 	r := w.run(environ{"DATABASE_URL": ""}.WithKeys(other), "seed", "--config="+config, "--target=one")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Equal(t, []string{key.Digest()}, a.digests())
 }
 
@@ -130,9 +130,9 @@ func testEncryptionKeysUnusable(t *testing.T) {
 		}
 		for _, command := range [][]string{{"run"}, {"seed"}, {"seed", "--dry-run"}, {"verify"}, {"resolve", "openai", "--take", "env"}} {
 			r := w.run(with, append(command, args...)...)
-			require.Equal(t, 3, r.code, "%s, %s: %s", name, command, r.stderr)
-			require.Contains(t, r.stderr, c.variable, "%s, %s", name, command)
-			require.Contains(t, r.stderr, c.problem, "%s, %s", name, command)
+			require.Equal(t, 3, r.Code, "%s, %s: %s", name, command, r.Stderr)
+			require.Contains(t, r.Stderr, c.variable, "%s, %s", name, command)
+			require.Contains(t, r.Stderr, c.problem, "%s, %s", name, command)
 		}
 	}
 }

@@ -66,7 +66,7 @@ func newNotComparable(t *testing.T, source, kind string) *notComparable {
 	n.admin.register(n.unknown)
 	n.admin.register(n.key)
 	r := w.run(n.env.WithKeys(n.key), "seed")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	return n
 }
 
@@ -81,11 +81,11 @@ func (n *notComparable) startWith(env environ, keys ...dbcrypttest.Key) (p *work
 func (n *notComparable) states() map[string]string {
 	n.t.Helper()
 	r := n.run(nil, "status", "-o", "json")
-	require.Equal(n.t, 0, r.code, r.stderr)
+	require.Equal(n.t, 0, r.Code, r.Stderr)
 	var status struct {
 		Providers []struct{ Name, State string }
 	}
-	require.NoError(n.t, json.Unmarshal([]byte(r.stdout), &status))
+	require.NoError(n.t, json.Unmarshal([]byte(r.Stdout), &status))
 	states := map[string]string{}
 	for _, p := range status.Providers {
 		states[p.Name] = p.State
@@ -156,32 +156,32 @@ func (n *notComparable) isRefused(t *testing.T) {
 	before := n.dump()
 	for _, command := range []string{"run", "seed", "resolve aws --take env", "resolve aws --take env --with-keys", "resolve aws --take db"} {
 		r := n.run(env, strings.Fields(command)...)
-		require.Equal(t, 1, r.code, "%s: %s", command, r.stderr)
-		require.Contains(t, r.stderr, `"aws"`, command)
-		require.Contains(t, r.stderr, n.problem, command)
+		require.Equal(t, 1, r.Code, "%s: %s", command, r.Stderr)
+		require.Contains(t, r.Stderr, `"aws"`, command)
+		require.Contains(t, r.Stderr, n.problem, command)
 	}
 	r := n.run(env, "seed", "--dry-run")
-	require.Equal(t, 1, r.code, r.stdout)
-	require.Contains(t, r.squeezed().stdout, "! aws not comparable")
+	require.Equal(t, 1, r.Code, r.Stdout)
+	require.Contains(t, r.Squeezed().Stdout, "! aws not comparable")
 	r = n.run(env, "verify")
-	require.Equal(t, 1, r.code, "%s%s", r.stdout, r.stderr)
-	require.Contains(t, r.stdout, n.problem)
-	require.Regexp(t, `aws +not comparable`, r.stdout)
-	require.Regexp(t, `openai +in sync`, r.stdout)
+	require.Equal(t, 1, r.Code, "%s%s", r.Stdout, r.Stderr)
+	require.Contains(t, r.Stdout, n.problem)
+	require.Regexp(t, `aws +not comparable`, r.Stdout)
+	require.Regexp(t, `openai +in sync`, r.Stdout)
 	r = n.run(env.With("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), "verify")
-	require.Equal(t, 1, r.code, "beside a drift: %s%s", r.stdout, r.stderr)
-	require.Regexp(t, `openai +changed`, r.stdout)
+	require.Equal(t, 1, r.Code, "beside a drift: %s%s", r.Stdout, r.Stderr)
+	require.Regexp(t, `openai +changed`, r.Stdout)
 	for _, args := range [][]string{{"run"}, {"seed"}, {"seed", "--dry-run"}} {
 		r = n.run(env.With("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://elsewhere.invalid/"), args...)
-		require.Equal(t, 1, r.code, "%s, beside a drift: %s%s", args, r.stdout, r.stderr)
+		require.Equal(t, 1, r.Code, "%s, beside a drift: %s%s", args, r.Stdout, r.Stderr)
 	}
 	r = n.run(env, "verify", "-o", "json")
-	require.Equal(t, 1, r.code, r.stderr)
+	require.Equal(t, 1, r.Code, r.Stderr)
 	var verification struct {
 		Drifts    int
 		Providers []struct{ Provider, State string }
 	}
-	require.NoError(t, json.Unmarshal([]byte(r.stdout), &verification))
+	require.NoError(t, json.Unmarshal([]byte(r.Stdout), &verification))
 	require.Zero(t, verification.Drifts)
 	require.Equal(t, "aws not_comparable", verification.Providers[0].Provider+" "+verification.Providers[0].State)
 	require.Equal(t, before, n.dump())
@@ -196,7 +196,7 @@ func (n *notComparable) isShown(p *worker) {
 	require.Equal(n.t, 1, p.logged("level=WARN", "cannot be compared", "provider=aws"), strings.Join(p.lines(), "\n"))
 	require.Equal(n.t, 1.0, p.metric("provwatch_not_comparable_providers"))
 	r := n.run(nil, "status")
-	require.Regexp(n.t, `aws +not comparable`, r.stdout)
+	require.Regexp(n.t, `aws +not comparable`, r.Stdout)
 	_, page := p.get("/")
 	require.Contains(n.t, page, "cannot be compared")
 	require.Zero(n.t, n.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE provider = 'aws'`))
@@ -319,7 +319,7 @@ func testNotComparableEncryptedUnnoticed(t *testing.T) {
 		a.rewrite(&key, "aws", "openai")
 		p.becomes(http.StatusOK, "aws", "cannot be compared: encrypted with key "+key.Digest()+", which is not in "+keysVariable)
 		r := w.run(env, "verify")
-		require.Equal(t, 1, r.code, "%s%s", r.stdout, r.stderr)
+		require.Equal(t, 1, r.Code, "%s%s", r.Stdout, r.Stderr)
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("disabled openai")
 
@@ -329,7 +329,7 @@ func testNotComparableEncryptedUnnoticed(t *testing.T) {
 		w.expectAlerts("disabled openai", "resolved openai")
 		p.stop()
 		r = w.run(env.WithKeys(key), "verify")
-		require.Equal(t, 0, r.code, "%s%s", r.stdout, r.stderr)
+		require.Equal(t, 0, r.Code, "%s%s", r.Stdout, r.Stderr)
 	})
 }
 
@@ -349,13 +349,13 @@ func testNotComparableFormerKeysetIsRefused(t *testing.T) {
 			w.minimalTables(`'openai', 'anthropic'`, "")
 			env := w.awsAndOpenAI()
 			r := w.run(env, "seed")
-			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, 0, r.Code, r.Stderr)
 			w.exec(set)
 			before := w.dump()
 			for _, args := range [][]string{{"run"}, {"run", "--on-boot-drift=alert"}, {"seed"}} {
 				r := w.run(env, args...)
-				require.Equal(t, 1, r.code, "%s: %s", args, r.stderr)
-				require.Contains(t, r.stderr, "encrypted with key 1234567 of the --keyset of a former version: decrypt the stored secrets with that version first", args)
+				require.Equal(t, 1, r.Code, "%s: %s", args, r.Stderr)
+				require.Contains(t, r.Stderr, "encrypted with key 1234567 of the --keyset of a former version: decrypt the stored secrets with that version first", args)
 			}
 			require.Equal(t, before, w.dump())
 		})

@@ -36,11 +36,11 @@ func testResolveEncryptedTakeEnv(t *testing.T) {
 	resolve := func(env environ, args ...string) {
 		t.Helper()
 		r := w.run(env, append([]string{"resolve", "aws", "--take", "env"}, args...)...)
-		require.Equal(t, 0, r.code, r.stderr)
+		require.Equal(t, 0, r.Code, r.Stderr)
 		a.requireReadable()
 	}
 	r := w.run(env, "seed", "--compat=upstream-credentials")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 
 	// The settings agree, and keep their ciphertext, with --with-keys or without.
 	before := settings()
@@ -70,8 +70,8 @@ func testResolveEncryptedTakeEnv(t *testing.T) {
 	dump := w.dump()
 	for _, args := range [][]string{nil, {"--with-keys"}} {
 		r := w.run(plain.With("CODER_AIBRIDGE_PROVIDER_0_BEDROCK_REGION", "eu-west-1"), append([]string{"resolve", "aws", "--take", "env"}, args...)...)
-		require.Equal(t, 1, r.code, r.stdout)
-		require.Contains(t, r.stderr, keysVariable)
+		require.Equal(t, 1, r.Code, r.Stdout)
+		require.Contains(t, r.Stderr, keysVariable)
 	}
 	require.Equal(t, dump, w.dump())
 }
@@ -87,7 +87,7 @@ func testResolveEncryptedTakeEnvWithKeys(t *testing.T) {
 	}
 	env, first, second := w.oneProviderWithTwoKeys()
 	r := w.run(env.WithKeys(older), "seed")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	byPlain := func() map[string]storedSecret {
 		t.Helper()
 		rows := map[string]storedSecret{}
@@ -102,7 +102,7 @@ func testResolveEncryptedTakeEnvWithKeys(t *testing.T) {
 	third := w.secret("sk-third-0123456789-abcdef")
 	env = env.With("CODER_AIBRIDGE_PROVIDER_0_KEYS", third+","+first).WithKeys(key, older)
 	r = w.run(env, "resolve", "proxy", "--take", "env", "--with-keys", "--credential-drift=alert")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	after := byPlain()
 	require.Len(t, after, 2)
 	require.Equal(t, before[first], after[first], "an equal key keeps its row")
@@ -113,15 +113,15 @@ func testResolveEncryptedTakeEnvWithKeys(t *testing.T) {
 	// A stored key that cannot be decrypted is replaced.
 	a.write(after[first], first, &unknown)
 	r = w.run(env, "verify", "--credential-drift=alert")
-	require.Equal(t, 1, r.code, r.stdout)
+	require.Equal(t, 1, r.Code, r.Stdout)
 	r = w.run(env, "resolve", "proxy", "--take", "env", "--with-keys", "--credential-drift=alert")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	now := byPlain()
 	require.Equal(t, after[third], now[third])
 	require.Equal(t, key.Digest(), now[first].KeyID)
 	require.NotEqual(t, after[first].ID, now[first].ID)
 	r = w.run(env, "verify", "--credential-drift=alert")
-	require.Equal(t, 0, r.code, r.stdout)
+	require.Equal(t, 0, r.Code, r.Stdout)
 }
 
 // testResolveEncryptedCredentials compares credentials of encrypted rows, in the watch and at
@@ -144,11 +144,11 @@ func testResolveEncryptedCredentials(t *testing.T) {
 		require.Equal(t, []string{`[{"db": "2, of these 1 not in the environment", "env": "2, of these 1 not in the database", "name": "api_keys"}]`},
 			w.strings(`SELECT fields::text FROM provwatch.drift_alerts`))
 		r := w.run(env, append([]string{"verify"}, flags...)...)
-		require.Equal(t, 2, r.code, r.stdout)
+		require.Equal(t, 2, r.Code, r.Stdout)
 		p.stop()
 		r = w.run(env, run...)
-		require.Equal(t, 2, r.code, r.stderr)
-		require.Contains(t, r.stderr, `AI provider "proxy" already exists in the database and differs`)
+		require.Equal(t, 2, r.Code, r.Stderr)
+		require.Contains(t, r.Stderr, `AI provider "proxy" already exists in the database and differs`)
 
 		p = w.start(env, "run", "--credential-drift=alert", "--compat=upstream-credentials", "--on-boot-drift=alert").ready()
 		a.replace("proxy", "sk-rotated-0123456789-abcdef", first)

@@ -61,7 +61,7 @@ func testSeedEncryptionEncrypts(t *testing.T) {
 			}
 			env := w.awsAndOpenAI().WithKeys(c.configured...)
 			r := w.run(env, "seed", "--dry-run")
-			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, 0, r.Code, r.Stderr)
 			w.start(env, "run").ready().stop()
 			require.Empty(t, w.alerts())
 			want := "plain"
@@ -81,7 +81,7 @@ func testSeedEncryptionEncrypts(t *testing.T) {
 			before := w.dump()
 			for _, args := range [][]string{{"seed"}, {"verify", "--credential-drift=alert"}, {"seed", "--compat=upstream-credentials"}} {
 				r := w.run(env, args...)
-				require.Equal(t, 0, r.code, "%s: %s%s", args, r.stdout, r.stderr)
+				require.Equal(t, 0, r.Code, "%s: %s%s", args, r.Stdout, r.Stderr)
 			}
 			require.Equal(t, before, w.dump())
 		})
@@ -99,9 +99,9 @@ func testSeedEncryptionReadsTheVector(t *testing.T) {
 	w.exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key, api_key_key_id) SELECT gen_random_uuid(), id, $1, '6d28cf8' FROM ai_providers`, vectorStored)
 	env := environ{"CODER_AIBRIDGE_OPENAI_KEY": w.secret(vectorPlain)}.WithKeys(key)
 	r := w.run(env, "verify", "--credential-drift=alert")
-	require.Equal(t, 0, r.code, "%s%s", r.stdout, r.stderr)
+	require.Equal(t, 0, r.Code, "%s%s", r.Stdout, r.Stderr)
 	r = w.run(env, "seed", "--compat=upstream-credentials")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Equal(t, []string{vectorStored}, w.strings(`SELECT api_key FROM ai_provider_keys`))
 }
 
@@ -129,17 +129,17 @@ func testSeedEncryptionNoActiveKeyIsRefused(t *testing.T) {
 			before := w.dump()
 			for _, args := range [][]string{{"run"}, {"run", "--on-boot-drift=alert"}, {"seed"}, {"resolve", "openai", "--take", "env", "--with-keys"}} {
 				r := w.run(env, args...)
-				require.Equal(t, 1, r.code, "%s: %s", args, r.stderr)
-				require.Contains(t, r.stderr, "secrets cannot be encrypted: ")
-				require.Contains(t, r.stderr, key.Digest())
-				require.Contains(t, r.stderr, c.reason)
-				require.Contains(t, r.stderr, "gateway", "the remedy")
+				require.Equal(t, 1, r.Code, "%s: %s", args, r.Stderr)
+				require.Contains(t, r.Stderr, "secrets cannot be encrypted: ")
+				require.Contains(t, r.Stderr, key.Digest())
+				require.Contains(t, r.Stderr, c.reason)
+				require.Contains(t, r.Stderr, "gateway", "the remedy")
 			}
 			r := w.run(env, "seed", "--dry-run")
-			require.Equal(t, 1, r.code, r.stderr)
-			require.Contains(t, r.stdout, "Plan: 2 to insert")
-			require.Contains(t, r.stderr, "a seed would fail: secrets cannot be encrypted: ")
-			require.Contains(t, r.stderr, c.reason)
+			require.Equal(t, 1, r.Code, r.Stderr)
+			require.Contains(t, r.Stdout, "Plan: 2 to insert")
+			require.Contains(t, r.Stderr, "a seed would fail: secrets cannot be encrypted: ")
+			require.Contains(t, r.Stderr, c.reason)
 			require.Equal(t, before, w.dump())
 		})
 	}
@@ -154,9 +154,9 @@ func testSeedEncryptionDryRunForetellsRefusal(t *testing.T) {
 	dryRun := func(code int, reason string, keys ...dbcrypttest.Key) {
 		t.Helper()
 		r := w.run(w.awsAndOpenAI().WithKeys(keys...), "seed", "--dry-run")
-		require.Equal(t, code, r.code, r.stderr)
-		require.Contains(t, r.stderr, reason)
-		require.Contains(t, r.stdout, "Plan: 2 to insert")
+		require.Equal(t, code, r.Code, r.Stderr)
+		require.Contains(t, r.Stderr, reason)
+		require.Contains(t, r.Stdout, "Plan: 2 to insert")
 	}
 	dryRun(0, "")
 	dryRun(1, "is active in dbcrypt_keys, which has no key", key)
@@ -170,7 +170,7 @@ func testSeedEncryptionDryRunForetellsRefusal(t *testing.T) {
 	// Tables that the seed makes have a place for its key.
 	w = newEmptyWorld(t)
 	dryRun(0, "", key)
-	require.Equal(t, 0, w.run(w.awsAndOpenAI().WithKeys(key), "seed").code)
+	require.Equal(t, 0, w.run(w.awsAndOpenAI().WithKeys(key), "seed").Code)
 	w.exec(`DELETE FROM ai_providers; DELETE FROM dbcrypt_keys`)
 	dryRun(0, "", key)
 }
@@ -185,15 +185,15 @@ func testSeedEncryptionNoKeyConfigured(t *testing.T) {
 	before := w.dump()
 	for _, args := range [][]string{{"run"}, {"seed"}} {
 		r := w.run(w.awsAndOpenAI(), args...)
-		require.Equal(t, 1, r.code, "%s: %s", args, r.stderr)
-		require.Regexp(t, `"(aws|openai)"`, r.stderr)
-		require.Contains(t, r.stderr, "it is a secret, and the gateway encrypts secrets (key "+key.Digest()+" is active in dbcrypt_keys): set "+keysVariable+" (or "+keysFileVariable+") to the gateway's keys")
+		require.Equal(t, 1, r.Code, "%s: %s", args, r.Stderr)
+		require.Regexp(t, `"(aws|openai)"`, r.Stderr)
+		require.Contains(t, r.Stderr, "it is a secret, and the gateway encrypts secrets (key "+key.Digest()+" is active in dbcrypt_keys): set "+keysVariable+" (or "+keysFileVariable+") to the gateway's keys")
 	}
 	r := w.run(w.awsAndOpenAI(), "seed", "--dry-run")
-	require.Equal(t, 1, r.code, r.stderr)
-	require.Contains(t, r.stdout, "Plan: 2 to insert")
-	require.Contains(t, r.stderr, "a seed would fail: ")
-	require.Contains(t, r.stderr, "it is a secret, and the gateway encrypts secrets (key "+key.Digest())
+	require.Equal(t, 1, r.Code, r.Stderr)
+	require.Contains(t, r.Stdout, "Plan: 2 to insert")
+	require.Contains(t, r.Stderr, "a seed would fail: ")
+	require.Contains(t, r.Stderr, "it is a secret, and the gateway encrypts secrets (key "+key.Digest())
 	require.Equal(t, before, w.dump())
 
 	// Without secrets there is nothing to encrypt.
@@ -202,7 +202,7 @@ func testSeedEncryptionNoKeyConfigured(t *testing.T) {
 		"CODER_AIBRIDGE_PROVIDER_1_TYPE": "openai", "CODER_AIBRIDGE_PROVIDER_1_NAME": "north", "CODER_AIBRIDGE_PROVIDER_1_BASE_URL": "https://north.invalid/v1/",
 	}
 	r = w.run(env, "seed", "--dry-run")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
 	require.Equal(t, []string{"aws", "north"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
 	require.Equal(t, []string{"plain"}, a.digests())
@@ -237,13 +237,13 @@ func testSeedEncryptionOwnTablesRegisterAKey(t *testing.T) {
 	require.Equal(t, []string{"1 " + first.Digest() + " coder"}, registered())
 	require.Equal(t, []string{first.Digest()}, a.digests())
 	a.requireReadable()
-	require.Equal(t, 0, w.run(env.WithKeys(second, first), "migrate").code)
+	require.Equal(t, 0, w.run(env.WithKeys(second, first), "migrate").Code)
 	require.Equal(t, []string{"1 " + first.Digest() + " coder", "2 " + second.Digest() + " coder"}, registered())
-	require.Equal(t, 0, w.run(env.WithKeys(second, first), "migrate").code)
+	require.Equal(t, 0, w.run(env.WithKeys(second, first), "migrate").Code)
 	require.Len(t, registered(), 2)
 	w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
 	r := w.run(env.WithKeys(second, first), "seed")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	require.ElementsMatch(t, []string{first.Digest(), second.Digest()}, a.digests(), "what is there stays as it is")
 }
 
@@ -256,13 +256,13 @@ func testSeedEncryptionOwnTablesOfAnotherRole(t *testing.T) {
 	a := w.administrator(key)
 	env := w.awsAndOpenAI().WithKeys(key)
 	r := w.run(env, "run")
-	require.Equal(t, 1, r.code, r.stderr)
-	require.Contains(t, r.stderr, `register the first one with "worker migrate" as the owner of the provider tables`)
+	require.Equal(t, 1, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, `register the first one with "worker migrate" as the owner of the provider tables`)
 	require.Zero(t, w.count(`SELECT count(*) FROM ai_providers`))
 	r = w.run(env, "migrate")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	r = w.run(env, "seed")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Equal(t, []string{key.Digest()}, a.digests())
 }
 
@@ -291,7 +291,7 @@ func testSeedEncryptionNothingInTheWAL(t *testing.T) {
 			w.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.invalid/' WHERE name = 'aws'`)
 			w.expectAlerts("changed aws")
 			r := w.run(env, "resolve", "aws", "--take", "env", "--with-keys")
-			require.Equal(t, 0, r.code, r.stderr)
+			require.Equal(t, 0, r.Code, r.Stderr)
 			w.expectAlerts("changed aws", "resolved aws")
 			p.stop()
 

@@ -26,8 +26,8 @@ func testStatusEncryptedRows(t *testing.T) {
 		t.Helper()
 		// As a role that may read settings: to another one what was recorded is shown.
 		r := w.run(env.WithKeys(keys...).With("DATABASE_URL", w.url), "status")
-		require.Equal(t, 0, r.code, r.stderr)
-		return r.stdout
+		require.Equal(t, 0, r.Code, r.Stderr)
+		return r.Stdout
 	}
 	page := func() string {
 		t.Helper()

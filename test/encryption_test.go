@@ -263,7 +263,7 @@ func testSeedEncryptionIsNoChange(t *testing.T) {
 			t.Helper()
 			silent(stage)
 			r := w.run(nil, append([]string{"verify"}, flags...)...)
-			require.Equal(t, 0, r.code, "%s: %s%s", stage, r.stdout, r.stderr)
+			require.Equal(t, 0, r.Code, "%s: %s%s", stage, r.Stdout, r.Stderr)
 		}
 
 		a.register(first)

@@ -28,14 +28,14 @@ func testEnvironmentFieldNames(t *testing.T) {
 		"CODER_AIBRIDGE_Anthropic_Key":   w.secret(anthropicKey),
 	}
 	r := w.run(env, "seed")
-	require.Equal(t, 0, r.code, r.stderr)
-	require.NotContains(t, r.stderr, "level=WARN")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.NotContains(t, r.Stderr, "level=WARN")
 	require.Equal(t, []string{"anthropic 1", "test 1"},
 		w.strings(`SELECT name || ' ' || (SELECT count(*) FROM ai_provider_keys WHERE provider_id = p.id) FROM ai_providers p ORDER BY name`))
 
 	// Two spellings of one field are an error, equal values included.
 	r = w.run(env.With("CODER_AIBRIDGE_PROVIDER_0_NAME", "test"), "run")
-	require.Equal(t, result{3, "", "worker: 1 error in the environment:\n" +
+	require.Equal(t, result{Code: 3, Stderr: "worker: 1 error in the environment:\n" +
 		"  CODER_AIBRIDGE_PROVIDER_0_Name: spells the field of CODER_AIBRIDGE_PROVIDER_0_NAME in another way; remove one of them\n"}, r)
 }
 
@@ -49,8 +49,8 @@ func testEnvironmentValues(t *testing.T) {
 		"CODER_AIBRIDGE_PROVIDER_0_KEYS":           w.secret("made-up-key-0002") + "\t," + w.secret("made-up-key-0003"),
 		"CODER_AIBRIDGE_PROVIDER_0_UNKNOWN_TO_ALL": "a\nb",
 	}, "run")
-	require.Equal(t, 3, r.code)
-	require.Contains(t, r.stderr, block(`
+	require.Equal(t, 3, r.Code)
+	require.Contains(t, r.Stderr, block(`
 		worker: 3 errors in the environment:
 		  CODER_AIBRIDGE_BEDROCK_REGION: ends with a line break; set it without one
 		  CODER_AIBRIDGE_OPENAI_KEY: ends with a line break; set it without one
@@ -67,16 +67,16 @@ func testEnvironmentValues(t *testing.T) {
 		"CODER_AIBRIDGE_ANTHROPIC_DUMP_DIR": `"${HOME}" `,
 	}
 	r = w.run(env, "seed")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	for _, warning := range []string{
 		`msg="is in quotes, which.*variable=CODER_AIBRIDGE_OPENAI_KEY`,
 		`msg="begins or ends with a space.*variable=CODER_AIBRIDGE_OPENAI_BASE_URL`,
 		`msg="holds a reference.*variable=CODER_AIBRIDGE_PROVIDER_0_KEY`,
 		`msg="holds a reference.*variable=CODER_AIBRIDGE_ANTHROPIC_KEY`,
 	} {
-		require.Regexp(t, warning, r.stderr)
+		require.Regexp(t, warning, r.Stderr)
 	}
-	require.Equal(t, 4, strings.Count(r.stderr, "level=WARN"), r.stderr)
+	require.Equal(t, 4, strings.Count(r.Stderr, "level=WARN"), r.Stderr)
 	require.Equal(t, []string{"https://north.invalid/v1/ "}, w.strings(`SELECT base_url FROM ai_providers WHERE name = 'openai'`))
 }
 
@@ -94,19 +94,19 @@ func testCompatEntriesOfOneName(t *testing.T) {
 	const problem = "CODER_AIBRIDGE_PROVIDER_1_NAME: its provider has the name that CODER_AIBRIDGE_PROVIDER_0_NAME gives to another one, and its keys differ; " +
 		"with --compat=upstream-credentials they must agree: give it another name, or remove one of the two"
 	for _, command := range []string{"run", "seed", "verify"} {
-		require.Equal(t, result{3, "", "worker: 1 error in the environment:\n  " + problem + "\n"},
+		require.Equal(t, result{Code: 3, Stderr: "worker: 1 error in the environment:\n  " + problem + "\n"},
 			w.run(nil, command, "--env-file="+file, "--compat=upstream-credentials"))
 	}
 	urlFile := w.file("database.url", w.url)
 	config := w.file("provwatch.yaml", "targets:\n  - {name: one, env_file: "+file+", compat: upstream-credentials, database_url_file: "+urlFile+"}\n")
 	r := w.run(environ{"DATABASE_URL": ""}, "verify", "--config="+config, "--target=one")
-	require.Equal(t, 3, r.code, r.stderr)
-	require.Contains(t, r.stderr, problem)
+	require.Equal(t, 3, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, problem)
 
 	// Without it the second key set is dropped, with a warning.
 	r = w.run(nil, "seed", "--env-file="+file, "--dry-run")
-	require.Equal(t, 0, r.code, r.stderr)
-	require.Contains(t, r.stderr, "its keys differ and are ignored")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, "its keys differ and are ignored")
 
 	// A reload is refused as a start is.
 	w.rewrite(file, text(first))
@@ -156,22 +156,22 @@ func testEnvironmentSettingsOfAnotherKind(t *testing.T) {
 			"CODER_AIBRIDGE_OPENAI_KEY":          w.secret(openAIKey),
 		}
 		r := w.run(env, "seed", "--dry-run")
-		require.Equal(t, 0, r.code, r.stderr)
-		require.Contains(t, r.stdout, "Plan: 0 to insert,")
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Contains(t, r.Stdout, "Plan: 0 to insert,")
 		p := w.start(env, "run").ready()
-		require.Equal(t, 0, w.run(env, "verify").code)
+		require.Equal(t, 0, w.run(env, "verify").Code)
 		r = w.run(env, "status")
-		require.Equal(t, 0, r.code, r.stderr)
-		require.Regexp(t, `north +in sync`, r.stdout)
-		require.Regexp(t, `openai +in sync`, r.stdout)
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Regexp(t, `north +in sync`, r.Stdout)
+		require.Regexp(t, `openai +in sync`, r.Stdout)
 
 		// Other settings are no change, also those that make a Bedrock row of another type.
 		w.exec(`UPDATE ai_providers SET settings = '{"_type":"bedrock","_version":1,"region":"us-east-1"}' WHERE name = 'openai'`)
 		w.exec(`UPDATE ai_providers SET base_url = 'https://south.invalid/' WHERE name = 'north'`)
 		w.expectAlerts("changed north")
 		r = w.run(env, "resolve", "north", "--take", "env", "--with-keys")
-		require.Equal(t, 0, r.code, r.stderr)
-		require.Contains(t, r.squeezed().stdout, "base_url https://north.invalid/v1/ https://south.invalid/")
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Contains(t, r.Squeezed().Stdout, "base_url https://north.invalid/v1/ https://south.invalid/")
 		w.expectAlerts("changed north", "resolved north")
 		require.Equal(t, []string{headers}, w.strings(`SELECT settings FROM ai_providers WHERE name = 'north'`))
 
@@ -181,6 +181,6 @@ func testEnvironmentSettingsOfAnotherKind(t *testing.T) {
 		w.exec(`UPDATE ai_providers SET type = 'openai' WHERE name = 'openai'`)
 		w.expectAlerts("changed north", "resolved north", "changed openai", "resolved openai")
 		p.stop()
-		require.Equal(t, 0, w.run(env, "seed").code)
+		require.Equal(t, 0, w.run(env, "seed").Code)
 	})
 }

@@ -32,12 +32,12 @@ func testExitCodesUnreachableDatabase(t *testing.T) {
 	for name, address := range map[string]string{"silent": silent.Addr().String(), "refusing": closed.Addr().String()} {
 		for _, command := range []string{"run", "seed", "verify", "watch", "migrate"} {
 			r := w.run(env.With("DATABASE_URL", "postgres://u:"+password+"@"+address+"/d?sslmode=disable"), command, "--connect-timeout=300ms")
-			require.Equal(t, 4, r.code, "%s: %s", name, r.stderr)
-			require.Contains(t, r.stderr, "worker: cannot connect to PostgreSQL at "+address+"/d: ")
+			require.Equal(t, 4, r.Code, "%s: %s", name, r.Stderr)
+			require.Contains(t, r.Stderr, "worker: cannot connect to PostgreSQL at "+address+"/d: ")
 			if name == "silent" {
-				require.Contains(t, r.stderr, "no answer within 300ms")
+				require.Contains(t, r.Stderr, "no answer within 300ms")
 			}
-			require.True(t, strings.HasSuffix(r.stderr, "; check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout\n"), r.stderr)
+			require.True(t, strings.HasSuffix(r.Stderr, "; check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout\n"), r.Stderr)
 		}
 	}
 
@@ -46,9 +46,9 @@ func testExitCodesUnreachableDatabase(t *testing.T) {
 	require.NoError(t, err)
 	for _, command := range []string{"run", "migrate"} {
 		r := w.run(env.With("DATABASE_URL", strings.Replace(w.url, "/"+config.Database+"?", "/no_such_database?", 1)), command, "--connect-timeout=1h")
-		require.Equal(t, 4, r.code)
-		require.NotContains(t, r.stderr, "retrying")
-		require.Contains(t, r.stderr, `database "no_such_database" does not exist (SQLSTATE 3D000)`)
+		require.Equal(t, 4, r.Code)
+		require.NotContains(t, r.Stderr, "retrying")
+		require.Contains(t, r.Stderr, `database "no_such_database" does not exist (SQLSTATE 3D000)`)
 	}
 }
 
@@ -59,10 +59,10 @@ func testExitCodesNothingToDo(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"seed", "seed --dry-run", "verify"} {
 		r := w.run(environ{"CODER_AIBRIDE_OPENAI_KEY": "sk-misspelt"}, strings.Fields(name)...)
-		require.Equal(t, 0, r.code, r.stderr)
-		require.Contains(t, r.stderr, "the environment names no provider")
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Contains(t, r.Stderr, "the environment names no provider")
 	}
 	r := w.run(nil, "sinks", "retry", "nosuch", "--all")
-	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, `there is no sink: no worker has sent this database's events to any`)
+	require.Equal(t, 1, r.Code)
+	require.Contains(t, r.Stderr, `there is no sink: no worker has sent this database's events to any`)
 }

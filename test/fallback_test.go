@@ -99,8 +99,8 @@ func testFallbackSlotHolderDoesNotEnd(t *testing.T) {
 		s.expectAlerts("disabled openai", "gap", "resolved openai", "disabled openai")
 		s.waitUntilReady()
 		dropped := s.run(nil, "slot", "drop")
-		require.Equal(t, 1, dropped.code)
-		require.Regexp(t, `replication slot provwatch_\d+ is held by session \d+ \(role "provwatch", application "provwatch-wal"`, dropped.stderr)
+		require.Equal(t, 1, dropped.Code)
+		require.Regexp(t, `replication slot provwatch_\d+ is held by session \d+ \(role "provwatch", application "provwatch-wal"`, dropped.Stderr)
 		// The WAL is tried again in vain, and nobody need know.
 		unready := s.p.logged("level=WARN", "not ready")
 		before := s.p.logged("the replication slot is not dropped", "is held by session")

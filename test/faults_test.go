@@ -113,8 +113,8 @@ func testFaultsServerRestartAtStart(t *testing.T) {
 	go func() { ended <- w.run(env, "seed", "--connect-timeout=2s") }()
 	restart(func() {})
 	r := <-ended
-	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, "cannot connect to PostgreSQL at")
+	require.Equal(t, 4, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, "cannot connect to PostgreSQL at")
 }
 
 // testFaultsCutOrSilentStreams puts a real TCP proxy between the

@@ -46,8 +46,8 @@ func testSlotGapWhileNobodyListens(t *testing.T) {
 	require.Contains(t, page, "the replication slot no longer exists")
 	require.Contains(t, page, "all providers")
 	text := w.run(nil, "status")
-	require.Equal(t, 0, text.code, text.stderr)
-	require.Regexp(t, `#1 .* gap +- +reason +- +the replication slot no longer exists`, text.stdout)
+	require.Equal(t, 0, text.Code, text.Stderr)
+	require.Regexp(t, `#1 .* gap +- +reason +- +the replication slot no longer exists`, text.Stdout)
 	watch := w.start(nil, "watch", "--since", "0", "-o", "json")
 	eventually(t, func() bool { return len(watch.output()) == 1 }, "it is printed")
 	var alert pubsub.DriftAlert

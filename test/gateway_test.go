@@ -58,7 +58,7 @@ func testGatewayRowsStayAsWritten(t *testing.T) {
 		}
 		p := w.start(env, "run").ready()
 		require.Equal(t, []string{"anthropic", "openai"}, w.strings(`SELECT name FROM ai_providers WHERE name NOT LIKE 'gw-%' ORDER BY name`))
-		require.Equal(t, 0, w.run(env, "verify").code)
+		require.Equal(t, 0, w.run(env, "verify").Code)
 		require.Equal(t, before, rows())
 
 		// What the gateway changes by itself, and what is none of the environment's, is no
@@ -71,7 +71,7 @@ func testGatewayRowsStayAsWritten(t *testing.T) {
 		w.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.invalid/' WHERE name = 'gw-azure'`)
 		w.expectAlerts("changed gw-azure")
 		r := w.run(env, "resolve", "gw-azure", "--take", "env")
-		require.Equal(t, 0, r.code, r.stderr)
+		require.Equal(t, 0, r.Code, r.Stderr)
 		w.expectAlerts("changed gw-azure", "resolved gw-azure")
 		withoutAzure := func(rows []string) []string {
 			return slices.DeleteFunc(slices.Clone(rows), func(row string) bool { return strings.Contains(row, `"gw-azure"`) })
@@ -80,7 +80,7 @@ func testGatewayRowsStayAsWritten(t *testing.T) {
 		require.Equal(t, []string{"https://resource.invalid/openai/v1 /icon/azure.svg"}, w.strings(`SELECT base_url || ' ' || icon FROM ai_providers WHERE name = 'gw-azure'`))
 		pgtest.RequireGatewayDecodes(t, w.db, func(name string) bool { return !ofTheGateway(name) })
 		p.stop()
-		require.Equal(t, 0, w.run(env, "seed").code)
+		require.Equal(t, 0, w.run(env, "seed").Code)
 		require.Equal(t, withoutAzure(before), withoutAzure(rows()))
 	})
 }
@@ -107,7 +107,7 @@ func testGatewayDecodesSeededRows(t *testing.T) {
 		}
 	}
 	r := w.run(env, "seed")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Equal(t, 13, w.count(`SELECT count(*) FROM ai_providers`))
 	pgtest.RequireGatewayDecodes(t, w.db, nil)
 
@@ -115,7 +115,7 @@ func testGatewayDecodesSeededRows(t *testing.T) {
 	w.exec(`DELETE FROM ai_providers WHERE name IN ('anthropic', 'five-keys')`)
 	for _, args := range [][]string{{"anthropic"}, {"five-keys", "--with-keys"}} {
 		r := w.run(env, append([]string{"resolve", "--take", "env"}, args...)...)
-		require.Equal(t, 0, r.code, r.stderr)
+		require.Equal(t, 0, r.Code, r.Stderr)
 	}
 	require.Equal(t, 13, w.count(`SELECT count(*) FROM ai_providers`))
 	pgtest.RequireGatewayDecodes(t, w.db, nil)
@@ -147,26 +147,26 @@ func testGatewayUnservedProviders(t *testing.T) {
 	_, page := p.get("/")
 	owner := env.With("DATABASE_URL", w.url)
 	status, seeded := w.run(owner, "status"), w.run(env, "seed")
-	require.Equal(t, []int{0, 0}, []int{status.code, seeded.code}, status.stderr+seeded.stderr)
-	require.Equal(t, len(want), strings.Count(seeded.stderr, line))
+	require.Equal(t, []int{0, 0}, []int{status.Code, seeded.Code}, status.Stderr+seeded.Stderr)
+	require.Equal(t, len(want), strings.Count(seeded.Stderr, line))
 	for _, n := range want {
 		require.Equal(t, 1, p.logged("level=WARN", line, "provider="+n.Provider, n.Problem))
 		require.Contains(t, page, "<bdi>"+n.Provider+"</bdi>: "+n.Problem)
-		require.Contains(t, seeded.stderr, n.Problem)
-		require.Regexp(t, n.Provider+` +`+n.Problem, status.squeezed().stdout)
+		require.Contains(t, seeded.Stderr, n.Problem)
+		require.Regexp(t, n.Provider+` +`+n.Problem, status.Squeezed().Stdout)
 	}
 	r := w.run(owner, "status", "-o", "json")
 	var printed struct{ Notices []notice }
-	require.NoError(t, json.Unmarshal([]byte(r.stdout), &printed))
+	require.NoError(t, json.Unmarshal([]byte(r.Stdout), &printed))
 	require.Equal(t, want, printed.Notices)
 
 	// Who may not read the rows is told nothing of them.
 	r = w.run(env, "status", "-o", "json")
-	require.Equal(t, 0, r.code, r.stderr)
-	require.NotContains(t, r.stdout, `"notices"`)
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.NotContains(t, r.Stdout, `"notices"`)
 
 	// It is no drift. A reload looks again.
-	require.Equal(t, 0, w.run(env, "verify").code)
+	require.Equal(t, 0, w.run(env, "verify").Code)
 	require.Empty(t, w.alerts())
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name IN ('twin', 'nowhere')`)
 	p.signal(syscall.SIGHUP)

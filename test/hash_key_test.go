@@ -55,15 +55,15 @@ func TestHashKey(t *testing.T) {
 		w.expectAlerts("changed openai", "resolved openai", "changed openai")
 		for _, args := range [][]string{{"verify"}, {"seed", "--dry-run"}} {
 			r := w.run(env, append(args, "-o", "json")...)
-			require.Equal(t, 2, r.code, r.stderr)
-			require.Contains(t, r.stdout, `"hash_keyed": true`)
-			require.Contains(t, r.stdout, alerts[0].DBHash)
+			require.Equal(t, 2, r.Code, r.Stderr)
+			require.Contains(t, r.Stdout, `"hash_keyed": true`)
+			require.Contains(t, r.Stdout, alerts[0].DBHash)
 		}
 		watch := w.start(nil, "watch", "--since=0", "-o", "json")
 		eventually(t, func() bool { return strings.Count(strings.Join(watch.output(), "\n"), `"hash_keyed":true`) == 3 }, "the alerts are printed")
 		watch.stop()
 
-		require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "db").code)
+		require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "db").Code)
 		w.expectAlerts("changed openai", "resolved openai", "changed openai", "resolved openai")
 		eventually(t, func() bool {
 			return w.count(`SELECT count(*) FROM provwatch.audit_log WHERE action = 'drift.accept' AND (details ->> 'hash_keyed')::boolean`) == 1
@@ -72,10 +72,10 @@ func TestHashKey(t *testing.T) {
 		p = start()
 		w.expectAlerts("changed openai", "resolved openai", "changed openai", "resolved openai")
 		r := w.run(env, "verify", "-o", "json")
-		require.Equal(t, 0, r.code, r.stdout)
+		require.Equal(t, 0, r.Code, r.Stdout)
 		r = w.run(env, "status", "-o", "json")
-		require.Equal(t, 0, r.code, r.stderr)
-		require.Contains(t, r.stdout, `"accepted"`)
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Contains(t, r.Stdout, `"accepted"`)
 		_, page := p.get("/")
 		w.emit(page)
 		p.stop()

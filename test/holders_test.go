@@ -83,7 +83,7 @@ func testHoldersLeaderLockOfPreparedTransaction(t *testing.T) {
 		s.p.waitFor("msg=leading")
 		s.waitUntilReady()
 		eventually(t, func() bool {
-			return regexp.MustCompile(`Leader: +session \d+ of role test_wal`).MatchString(s.run(s.env, "status").stdout)
+			return regexp.MustCompile(`Leader: +session \d+ of role test_wal`).MatchString(s.run(s.env, "status").Stdout)
 		}, "the worker is seen to lead")
 		s.p.stop()
 		s.exec(`ROLLBACK PREPARED 'forgotten'`)

@@ -248,15 +248,15 @@ func testHTTPTakenAddressFailsFirst(t *testing.T) {
 	t.Cleanup(func() { _ = busy.Close() })
 	address := busy.Addr().String()
 	r := w.run(w.twoProviders(), "run", "--http-addr="+address)
-	require.Equal(t, result{1, "", "worker: serve HTTP on --http-addr: listen tcp " + address + ": bind: address already in use\n"}, r)
+	require.Equal(t, result{Code: 1, Stderr: "worker: serve HTTP on --http-addr: listen tcp " + address + ": bind: address already in use\n"}, r)
 	r = w.run(w.twoProviders(), "run", "--http-addr=192.0.2.1:9464")
-	require.Equal(t, result{1, "", "worker: serve HTTP on --http-addr: listen tcp 192.0.2.1:9464: bind: cannot assign requested address\n"}, r)
+	require.Equal(t, result{Code: 1, Stderr: "worker: serve HTTP on --http-addr: listen tcp 192.0.2.1:9464: bind: cannot assign requested address\n"}, r)
 	w.unmigrated()
 	// Nor is a private PostgreSQL made.
 	private := filepath.Join(t.TempDir(), "data")
 	r = w.run(environ{"DATABASE_URL": "", "PROVWATCH_DATA_DIR": private}, "run", "--http-addr="+address)
-	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, "bind: address already in use")
+	require.Equal(t, 1, r.Code)
+	require.Contains(t, r.Stderr, "bind: address already in use")
 	require.NoDirExists(t, private)
 }
 
@@ -320,8 +320,8 @@ func testHTTPJSONLogs(t *testing.T) {
 	// An error that ends the worker is a line of the log as well.
 	w.exec(`UPDATE ai_providers SET base_url = 'https://h/' WHERE name = 'openai'`)
 	r := w.run(env, "run", "--log-format=json")
-	require.Equal(t, 2, r.code)
-	lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")
+	require.Equal(t, 2, r.Code)
+	lines := strings.Split(strings.TrimSuffix(r.Stderr, "\n"), "\n")
 	for _, line := range lines {
 		parse(line)
 	}

@@ -72,12 +72,12 @@ func testManagedServerDecidesWhoReplicates(t *testing.T) {
 	port := strconv.Itoa(int(config.Port))
 
 	r := w.run(env.With("DATABASE_URL", target(config.Host, port)), "run")
-	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, `the role cannot replicate; ALTER ROLE "test_member" REPLICATION;`)
+	require.Equal(t, 4, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, `the role cannot replicate; ALTER ROLE "test_member" REPLICATION;`)
 	w.exec("CREATE ROLE rds_replication; GRANT rds_replication TO test_member")
 	r = w.run(env.With("DATABASE_URL", target(config.Host, port)), "run")
-	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, `the role cannot replicate; GRANT rds_replication TO "test_member";`)
+	require.Equal(t, 4, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, `the role cannot replicate; GRANT rds_replication TO "test_member";`)
 
 	proxy, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -41,29 +41,29 @@ func testMigratePlansAppliesAndRepairs(t *testing.T) {
 	}
 	versions := w.migrationVersions()
 	list := strings.Join(versions, ", ")
-	require.Equal(t, result{0, schema("not there yet", "none", list, true), ""}, w.run(nil, "migrate", "--dry-run"))
+	require.Equal(t, result{Code: 0, Stdout: schema("not there yet", "none", list, true)}, w.run(nil, "migrate", "--dry-run"))
 	r := w.run(nil, "migrate", "--dry-run", "-o", "json")
 	require.JSONEq(t, `{"changed": false, "up_to_date": false, "done": [], "lacks": ["migrations [`+strings.Join(versions, " ")+`]", "triggers on the provider tables"],
-		"schema": {"foreign_provider_tables": false, "applied": [], "pending": [`+list+`], "triggers": false, "some_triggers": false, "publication": false}}`, r.stdout)
+		"schema": {"foreign_provider_tables": false, "applied": [], "pending": [`+list+`], "triggers": false, "some_triggers": false, "publication": false}}`, r.Stdout)
 	for _, command := range []string{"run", "seed"} {
 		r = w.run(env, command, "--migrate=check")
-		require.Equal(t, 4, r.code)
+		require.Equal(t, 4, r.Code)
 		require.Equal(t, "worker: the database's schema cannot be used: it is not up to date (migrations ["+strings.Join(versions, " ")+
-			"], triggers on the provider tables); run \"worker migrate\", or use --migrate=auto\n", r.stderr)
+			"], triggers on the provider tables); run \"worker migrate\", or use --migrate=auto\n", r.Stderr)
 		r = w.run(env, command, "--migrate=off")
-		require.Equal(t, 4, r.code)
+		require.Equal(t, 4, r.Code)
 		require.Equal(t, "worker: the database's schema cannot be used: migrations ["+strings.Join(versions, " ")+
-			"] are pending and --migrate=off leaves them so; run \"worker migrate\"\n", r.stderr)
+			"] are pending and --migrate=off leaves them so; run \"worker migrate\"\n", r.Stderr)
 	}
 	w.unmigrated()
 
-	require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.run(nil, "migrate"))
+	require.Equal(t, result{Code: 0, Stdout: schema("up to date, migrated now", list, "none", false)}, w.run(nil, "migrate"))
 	before := w.dump()
-	require.Equal(t, result{0, schema("up to date", list, "none", false), ""}, w.run(nil, "migrate"))
-	require.Equal(t, result{0, schema("up to date", list, "none", false), ""}, w.run(nil, "migrate", "--dry-run"))
+	require.Equal(t, result{Code: 0, Stdout: schema("up to date", list, "none", false)}, w.run(nil, "migrate"))
+	require.Equal(t, result{Code: 0, Stdout: schema("up to date", list, "none", false)}, w.run(nil, "migrate", "--dry-run"))
 	require.Equal(t, before, w.dump())
-	require.Equal(t, 0, w.run(env, "seed", "--migrate=check").code)
-	require.Equal(t, 0, w.run(env, "seed", "--migrate=off").code)
+	require.Equal(t, 0, w.run(env, "seed", "--migrate=check").Code)
+	require.Equal(t, 0, w.run(env, "seed", "--migrate=off").Code)
 
 	// A trigger that is dropped, is disabled, or no longer fires in every session is noticed
 	// and put back.
@@ -74,15 +74,15 @@ func testMigratePlansAppliesAndRepairs(t *testing.T) {
 		`ALTER TABLE ai_providers ENABLE TRIGGER ALL`,
 	} {
 		w.exec(damage)
-		require.Equal(t, result{0, schema("not up to date", list, "none", true), ""}, w.run(nil, "migrate", "--dry-run"))
+		require.Equal(t, result{Code: 0, Stdout: schema("not up to date", list, "none", true)}, w.run(nil, "migrate", "--dry-run"))
 		r = w.run(env, "seed", "--migrate=check")
-		require.Equal(t, 4, r.code)
-		require.Contains(t, r.stderr, "(triggers on the provider tables)")
+		require.Equal(t, 4, r.Code)
+		require.Contains(t, r.Stderr, "(triggers on the provider tables)")
 		r = w.run(env, "seed", "--migrate=off")
-		require.Equal(t, 0, r.code)
-		require.Contains(t, r.stderr, "level=WARN")
-		require.Contains(t, r.stderr, `remedy="run \"worker migrate\""`)
-		require.Equal(t, result{0, schema("up to date, migrated now", list, "none", false), ""}, w.run(nil, "migrate"))
+		require.Equal(t, 0, r.Code)
+		require.Contains(t, r.Stderr, "level=WARN")
+		require.Contains(t, r.Stderr, `remedy="run \"worker migrate\""`)
+		require.Equal(t, result{Code: 0, Stdout: schema("up to date, migrated now", list, "none", false)}, w.run(nil, "migrate"))
 		require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%' AND tgenabled = 'A'`))
 	}
 	p := w.start(env, "run", "--migrate=check").ready()
@@ -98,14 +98,14 @@ func testMigrateMissingCreatePrivilege(t *testing.T) {
 	env := w.twoProviders().With("DATABASE_URL", url)
 	for _, args := range []string{"run", "seed", "migrate"} {
 		r := w.run(env, strings.Fields(args)...)
-		require.Equal(t, 4, r.code)
+		require.Equal(t, 4, r.Code)
 		require.Equal(t, "worker: the database's schema cannot be used: cannot create the schema provwatch "+
 			"(the role needs CREATE on the database; or run \"worker migrate\" as the owner): "+
-			"ERROR: permission denied for database "+strings.TrimSuffix(role, "_reader")+" (SQLSTATE 42501)\n", r.stderr)
+			"ERROR: permission denied for database "+strings.TrimSuffix(role, "_reader")+" (SQLSTATE 42501)\n", r.Stderr)
 	}
 	w.unmigrated()
 	// To look is not to create.
-	require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
-	require.Equal(t, 0, w.run(env, "migrate", "--dry-run").code)
+	require.Equal(t, 0, w.run(env, "seed", "--dry-run").Code)
+	require.Equal(t, 0, w.run(env, "migrate", "--dry-run").Code)
 	w.unmigrated()
 }

@@ -20,20 +20,20 @@ func TestOutput(t *testing.T) {
 func testOutputVersionAndHelp(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
-	require.Equal(t, result{0, "provwatch worker test (commit 0123abc, " + runtime.Version() + ")\n", ""}, w.run(nil, "version"))
+	require.Equal(t, result{Code: 0, Stdout: "provwatch worker test (commit 0123abc, " + runtime.Version() + ")\n"}, w.run(nil, "version"))
 	r := w.run(nil, "version", "-o", "json")
-	require.JSONEq(t, `{"version": "test", "commit": "0123abc", "go": "`+runtime.Version()+`"}`, r.stdout)
-	require.Equal(t, result{0, "worker version test\n", ""}, w.run(nil, "--version"))
+	require.JSONEq(t, `{"version": "test", "commit": "0123abc", "go": "`+runtime.Version()+`"}`, r.Stdout)
+	require.Equal(t, result{Code: 0, Stdout: "worker version test\n"}, w.run(nil, "--version"))
 
 	r = w.run(nil, "--help")
-	require.Equal(t, 0, r.code)
-	require.Contains(t, r.stdout, "Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.")
+	require.Equal(t, 0, r.Code)
+	require.Contains(t, r.Stdout, "Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.")
 	for _, command := range []string{"run", "seed", "verify", "resolve", "watch", "migrate", "version"} {
-		require.Regexp(t, `(?m)^  `+command+` +[A-Z]`, r.stdout)
+		require.Regexp(t, `(?m)^  `+command+` +[A-Z]`, r.Stdout)
 		help := w.run(nil, command, "--help")
-		require.Equal(t, 0, help.code)
-		require.Contains(t, help.stdout, "worker "+command)
-		require.Contains(t, help.stdout, "--log-format")
+		require.Equal(t, 0, help.Code)
+		require.Contains(t, help.Stdout, "worker "+command)
+		require.Contains(t, help.Stdout, "--log-format")
 	}
 	w.unmigrated()
 }
@@ -48,7 +48,7 @@ func testOutputColourOnATerminalAlone(t *testing.T) {
 	env := w.twoProviders()
 	for _, args := range []string{"seed --dry-run", "verify", "migrate --dry-run", "version"} {
 		r := w.run(env, strings.Fields(args)...)
-		require.NotContains(t, r.stdout+r.stderr, "\x1b", "in a pipe: %s", args)
+		require.NotContains(t, r.Stdout+r.Stderr, "\x1b", "in a pipe: %s", args)
 	}
 	onTerminal := func(env environ, args string) string {
 		t.Helper()

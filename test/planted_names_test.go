@@ -160,7 +160,7 @@ func (w *world) beUsed(path string) {
 	ok := func(code int, args ...string) {
 		t.Helper()
 		r := w.run(env, args...)
-		require.Equal(t, code, r.code, "%s: %s%s", args, r.stdout, r.stderr)
+		require.Equal(t, code, r.Code, "%s: %s%s", args, r.Stdout, r.Stderr)
 	}
 	ok(0, "migrate", "--dry-run")
 	ok(0, "migrate", "--source="+w.source)

@@ -184,10 +184,10 @@ func testPoolerOfTransactions(t *testing.T) {
 				{"run"}, {"run", "--source=auto"}, {"seed"}, {"verify"}, {"status"}, {"watch"}, {"migrate"}, {"resolve", "openai", "--take=db"}, {"slot", "drop"},
 			} {
 				r := w.run(env, append(args, "--connect-timeout=1h")...)
-				require.Equal(t, 4, r.code, "%s: %s", args, r.stderr)
-				require.Contains(t, r.stderr, "there is a pooler before the server that keeps no session: it pools transactions or statements", "%s", args)
-				require.Contains(t, r.stderr, "; connect to the server itself, or have the pooler pool sessions", "%s", args)
-				require.NotContains(t, r.stderr, "retrying", "%s", args)
+				require.Equal(t, 4, r.Code, "%s: %s", args, r.Stderr)
+				require.Contains(t, r.Stderr, "there is a pooler before the server that keeps no session: it pools transactions or statements", "%s", args)
+				require.Contains(t, r.Stderr, "; connect to the server itself, or have the pooler pool sessions", "%s", args)
+				require.NotContains(t, r.Stderr, "retrying", "%s", args)
 			}
 			plain, err := pgconn.Connect(t.Context(), url)
 			require.NoError(t, err)
@@ -271,8 +271,8 @@ func testPoolerRefusesASetting(t *testing.T) {
 	w := newWorldOf(t, "notify")
 	url := w.startPooler("session", "test_notify", passwordOf("test_notify")).url
 	r := w.run(w.twoProviders().With("DATABASE_URL", url+"&search_path=public"), "run", "--connect-timeout=1h")
-	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, "unsupported startup parameter")
-	require.Contains(t, r.stderr, "; the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET)")
-	require.NotContains(t, r.stderr, "retrying")
+	require.Equal(t, 4, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, "unsupported startup parameter")
+	require.Contains(t, r.Stderr, "; the pooler refuses a setting of the connection string: set it for the role (ALTER ROLE … SET)")
+	require.NotContains(t, r.Stderr, "retrying")
 }

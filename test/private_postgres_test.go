@@ -102,7 +102,7 @@ func testPrivatePostgresStartedSharedAndStopped(t *testing.T) {
 
 	// With nothing running, the other commands say what to do.
 	for _, args := range []string{"seed", "seed --dry-run", "verify", "watch", "migrate", "resolve openai --take db"} {
-		require.Equal(t, result{4, "", fmt.Sprintf("worker: no private PostgreSQL server is running in %[1]s: "+
+		require.Equal(t, result{Code: 4, Stderr: fmt.Sprintf("worker: no private PostgreSQL server is running in %[1]s: "+
 			"start it with: worker run --data-dir %[1]s, or set DATABASE_URL\n", dir)}, w.run(env, strings.Fields(args)...))
 	}
 	require.NoDirExists(t, dir)
@@ -114,8 +114,8 @@ func testPrivatePostgresStartedSharedAndStopped(t *testing.T) {
 	eventually(t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_log`) == 4 }, "the seed is audited")
 
 	// Other processes attach to it.
-	require.Equal(t, 0, w.run(env, "verify").code)
-	require.Equal(t, 0, w.run(environ{"DATABASE_URL": ""}, "migrate", "--dry-run", "--data-dir", dir).code)
+	require.Equal(t, 0, w.run(env, "verify").Code)
+	require.Equal(t, 0, w.run(environ{"DATABASE_URL": ""}, "migrate", "--dry-run", "--data-dir", dir).Code)
 	watch := w.start(environ{"DATABASE_URL": ""}, "watch", "--since", "0", "--data-dir", dir)
 	watch.waitFor("msg=listening")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -123,13 +123,13 @@ func testPrivatePostgresStartedSharedAndStopped(t *testing.T) {
 	eventually(t, func() bool { return len(watch.output()) == 2 }, "the alert is printed")
 	require.Contains(t, watch.output()[0], "#1  disabled  openai  (wal)")
 	watch.stop()
-	require.Equal(t, 2, w.run(env, "verify").code)
+	require.Equal(t, 2, w.run(env, "verify").Code)
 
 	// A second worker is told why not, and does the first no harm.
 	r := w.run(env, "run")
-	require.Equal(t, 1, r.code)
+	require.Equal(t, 1, r.Code)
 	require.Equal(t, fmt.Sprintf("worker: DATABASE_URL is not set: starting the private PostgreSQL in %[1]s: "+
-		"another worker (pid %[2]d) is using %[1]s: set DATABASE_URL to share its database, or choose another --data-dir\n", dir, p.command.Process.Pid), r.stderr)
+		"another worker (pid %[2]d) is using %[1]s: set DATABASE_URL to share its database, or choose another --data-dir\n", dir, p.command.Process.Pid), r.Stderr)
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai", "resolved openai")
 
@@ -187,9 +187,9 @@ func testPrivatePostgresSurvivesAKill(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(version, []byte("9\n"), 0o600))
 	r := w.run(env, "run")
-	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, "the data in "+filepath.Join(dir, "pgdata")+" are of PostgreSQL 9, but the programs found are of PostgreSQL "+strings.TrimSpace(string(ours)))
-	require.Contains(t, r.stderr, "(nothing was changed)")
+	require.Equal(t, 1, r.Code)
+	require.Contains(t, r.Stderr, "the data in "+filepath.Join(dir, "pgdata")+" are of PostgreSQL 9, but the programs found are of PostgreSQL "+strings.TrimSpace(string(ours)))
+	require.Contains(t, r.Stderr, "(nothing was changed)")
 	require.NoError(t, os.WriteFile(version, ours, 0o600))
 	p = w.start(env, "run").ready()
 	w.attach(p)
@@ -213,7 +213,7 @@ func (w *world) shell(dir, command string) result {
 	if err != nil {
 		require.ErrorAs(w.t, err, &exit)
 	}
-	return result{shell.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return result{Code: shell.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
 }
 
 var printedCommand = regexp.MustCompile(`"(worker [^"]*)"`)
@@ -252,8 +252,8 @@ func testPrivatePostgresBootDrift(t *testing.T) {
 		t.Helper()
 		require.Empty(t, serversOf(t, dir))
 		r := w.shell(t.TempDir(), command)
-		require.Equal(t, 0, r.code, "%s: %s", command, r.stderr)
-		require.Contains(t, r.stderr, "starting the private PostgreSQL for this command")
+		require.Equal(t, 0, r.Code, "%s: %s", command, r.Stderr)
+		require.Contains(t, r.Stderr, "starting the private PostgreSQL for this command")
 		require.Empty(t, serversOf(t, dir), "the server is stopped again")
 		return run().ready()
 	}
@@ -299,7 +299,7 @@ func testPrivatePostgresBootDrift(t *testing.T) {
 		require.Equal(t, []string{"changed openai"}, w.alerts())
 		p.waitFor("level=WARN", "provider differs from the environment", strings.ReplaceAll(takeEnv, `\`, `\\`))
 		r := w.shell(t.TempDir(), takeEnv)
-		require.Equal(t, 0, r.code, "%s: %s", takeEnv, r.stderr)
+		require.Equal(t, 0, r.Code, "%s: %s", takeEnv, r.Stderr)
 		eventually(t, func() bool { return len(w.alerts()) == 2 }, "the drift is resolved")
 		require.Equal(t, []string{"changed openai", "resolved openai"}, w.alerts())
 		p.signal(syscall.SIGINT)

@@ -36,17 +36,17 @@ func testPrivilegesMissingOnesAreNamed(t *testing.T) {
 		told := func(command, group string) {
 			t.Helper()
 			r := w.run(env, strings.Fields(command)...)
-			require.Equal(t, 4, r.code, "%s: %s", command, r.stderr)
-			require.Contains(t, r.stderr, fmt.Sprintf("worker: the database's schema cannot be used: the role %q lacks privileges; "+
+			require.Equal(t, 4, r.Code, "%s: %s", command, r.Stderr)
+			require.Contains(t, r.Stderr, fmt.Sprintf("worker: the database's schema cannot be used: the role %q lacks privileges; "+
 				"let the tables' owner run the SQL that \"worker roles\" prints and make it a member of %s, or run\n", role, group))
-			grants := grantStatement.FindAllString(r.stderr, -1)
-			require.NotEmpty(t, grants, r.stderr)
+			grants := grantStatement.FindAllString(r.Stderr, -1)
+			require.NotEmpty(t, grants, r.Stderr)
 			w.exec(strings.Join(grants, " "))
 		}
 		if w.source == "wal" {
 			r := w.run(env, "run")
-			require.Equal(t, 4, r.code)
-			require.Contains(t, r.stderr, `--source=wal is not possible: the WAL cannot be read: the role cannot replicate; ALTER ROLE "`+role+`" REPLICATION;`)
+			require.Equal(t, 4, r.Code)
+			require.Contains(t, r.Stderr, `--source=wal is not possible: the WAL cannot be read: the role cannot replicate; ALTER ROLE "`+role+`" REPLICATION;`)
 			w.exec(`ALTER ROLE ` + role + ` REPLICATION`)
 		}
 		told("run", "provwatch_"+w.source)
@@ -57,7 +57,7 @@ func testPrivilegesMissingOnesAreNamed(t *testing.T) {
 		w.exec(`REVOKE SELECT ON provwatch.drift_alerts FROM ` + role)
 		told("watch --since 0", "provwatch_reader")
 		told("resolve openai --take env", "provwatch_operator")
-		require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "env", "--with-keys").code)
+		require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "env", "--with-keys").Code)
 		w.expectAlerts("disabled openai", "resolved openai")
 		p.stop()
 
@@ -68,7 +68,7 @@ func testPrivilegesMissingOnesAreNamed(t *testing.T) {
 				group = "provwatch_notify"
 			}
 			told(command, group)
-			require.Equal(t, 0, w.run(env, strings.Fields(command)...).code, command)
+			require.Equal(t, 0, w.run(env, strings.Fields(command)...).Code, command)
 		}
 		require.Equal(t, 0, w.count(`SELECT count(*) FROM pg_class WHERE relowner = $1::regrole`, role))
 	})
@@ -80,10 +80,10 @@ func testPrivilegesConnect(t *testing.T) {
 	database := w.strings(`SELECT current_database()::text`)[0]
 	w.exec(`REVOKE CONNECT ON DATABASE ` + database + ` FROM PUBLIC`)
 	r := w.run(w.twoProviders(), "run")
-	require.Equal(t, 4, r.code)
-	require.Contains(t, r.stderr, `permission denied for database "`+database+`"`)
-	require.Contains(t, r.stderr, `GRANT CONNECT ON DATABASE "`+database+`" TO "test_wal";`)
-	require.NotContains(t, r.stderr, "retrying")
+	require.Equal(t, 4, r.Code)
+	require.Contains(t, r.Stderr, `permission denied for database "`+database+`"`)
+	require.Contains(t, r.Stderr, `GRANT CONNECT ON DATABASE "`+database+`" TO "test_wal";`)
+	require.NotContains(t, r.Stderr, "retrying")
 }
 
 // testPrivilegesLostWhileRunning revokes privileges that
@@ -122,12 +122,12 @@ func testPrivilegesMigrate(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		env := w.twoProviders()
-		require.Equal(t, 0, w.run(env, "seed").code, "nothing is to be migrated")
+		require.Equal(t, 0, w.run(env, "seed").Code, "nothing is to be migrated")
 		before := w.dump()
 		w.exec(`UPDATE provwatch.schema_migrations SET version_id = -version_id WHERE version_id = (SELECT max(version_id) FROM provwatch.schema_migrations)`)
 		r := w.run(env, "run")
-		require.Equal(t, 4, r.code, r.stderr)
-		require.Contains(t, r.stderr, `run "worker migrate" as the owner`)
+		require.Equal(t, 4, r.Code, r.Stderr)
+		require.Contains(t, r.Stderr, `run "worker migrate" as the owner`)
 		w.exec(`UPDATE provwatch.schema_migrations SET version_id = -version_id WHERE version_id < 0`)
 		require.Equal(t, before, w.dump())
 
@@ -137,9 +137,9 @@ func testPrivilegesMigrate(t *testing.T) {
 			w.exec(`DROP PUBLICATION provwatch`)
 		}
 		r = w.run(env, "run")
-		require.Equal(t, 4, r.code, r.stderr)
-		require.Regexp(t, `run "worker migrate --source=`+w.source+`" as (the|their) owner`, r.stderr)
-		require.Equal(t, 0, w.run(nil, "migrate").code)
+		require.Equal(t, 4, r.Code, r.Stderr)
+		require.Regexp(t, `run "worker migrate --source=`+w.source+`" as (the|their) owner`, r.Stderr)
+		require.Equal(t, 0, w.run(nil, "migrate").Code)
 		w.start(env, "run").ready().stop()
 	})
 }
@@ -152,9 +152,9 @@ func testPrivilegesOwnerPreparesBothSources(t *testing.T) {
 	owner := w.limitedRole()
 	pgtest.CreateGatewayTables(t, owner.url)
 	r := w.run(environ{"DATABASE_URL": owner.url}, "migrate")
-	require.Equal(t, 0, r.code, r.stderr)
-	require.Contains(t, r.stdout, "triggers: yes\n  publication: yes\n")
-	require.Equal(t, 0, w.run(environ{"DATABASE_URL": owner.url}, "migrate", "--source=wal").code)
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.Contains(t, r.Stdout, "triggers: yes\n  publication: yes\n")
+	require.Equal(t, 0, w.run(environ{"DATABASE_URL": owner.url}, "migrate", "--source=wal").Code)
 
 	w.prepare()
 	// An owner that is no superuser grants the same.

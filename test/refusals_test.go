@@ -152,8 +152,8 @@ func TestRefusals(t *testing.T) {
 			t.Parallel()
 			w, env, args := r.prepare(t)
 			result := w.run(env, args...)
-			require.Equal(t, r.code, result.code, result.stderr)
-			require.Contains(t, result.stderr, r.says)
+			require.Equal(t, r.code, result.Code, result.Stderr)
+			require.Contains(t, result.Stderr, r.says)
 		})
 	}
 	require.Equal(t, documented, tried)

@@ -49,8 +49,8 @@ func testResolveTakeEnv(t *testing.T) {
 	resolve := func(output, provider string, args ...string) {
 		t.Helper()
 		r := w.run(env, append([]string{"resolve", provider, "--take", "env"}, args...)...)
-		require.Equal(t, 0, r.code, r.stderr)
-		require.Equal(t, output, strings.SplitAfter(r.stdout, "\n")[0])
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Equal(t, output, strings.SplitAfter(r.Stdout, "\n")[0])
 		alerts = append(alerts, "resolved "+provider)
 		w.expectAlerts(alerts...)
 	}
@@ -114,18 +114,18 @@ func testResolveTakeEnv(t *testing.T) {
 	// One that becomes a bearer provider would lose them.
 	drift(`UPDATE ai_providers SET settings = (SELECT settings FROM ai_providers WHERE name = 'aws') WHERE name = 'anthropic'`, "changed anthropic")
 	before := w.dumpBesideWorker()
-	require.Equal(t, result{1, "", `worker: resolve provider "anthropic": its stored Bedrock credentials (access_key, access_key_secret) would be removed, ` +
+	require.Equal(t, result{Code: 1, Stderr: `worker: resolve provider "anthropic": its stored Bedrock credentials (access_key, access_key_secret) would be removed, ` +
 		"since the environment's provider is not a Bedrock one; repeat with --with-keys\n"}, w.run(env, "resolve", "anthropic", "--take", "env"))
 	require.Equal(t, before, w.dumpBesideWorker())
 	resolve("anthropic was changed; the environment's fields and keys are written.\n", "anthropic", "--with-keys")
 	require.Equal(t, []string{"anthropic https://api.anthropic.com/ t f "}, row("anthropic"))
 	require.Equal(t, []string{anthropicKey}, keysOf("anthropic"))
 
-	require.Equal(t, 0, w.run(env, "verify").code)
+	require.Equal(t, 0, w.run(env, "verify").Code)
 
 	// In sync: nothing is written.
 	before = w.dumpBesideWorker()
-	require.Equal(t, result{0, "openai already agrees with the environment; nothing was written.\n", ""}, w.run(env, "resolve", "openai", "--take", "env"))
+	require.Equal(t, result{Code: 0, Stdout: "openai already agrees with the environment; nothing was written.\n"}, w.run(env, "resolve", "openai", "--take", "env"))
 	require.Equal(t, before, w.dumpBesideWorker())
 	w.expectAlerts(alerts...)
 
@@ -159,14 +159,14 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 			w.expectAlerts(kind + " openai")
 			providers := w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`)
 			r := w.run(env, "resolve", "openai", "--take", "db")
-			require.Equal(t, 0, r.code, r.stderr)
-			require.Equal(t, "openai was "+kind+", which is now accepted until either side changes.\n", strings.SplitAfter(r.stdout, "\n")[0])
+			require.Equal(t, 0, r.Code, r.Stderr)
+			require.Equal(t, "openai was "+kind+", which is now accepted until either side changes.\n", strings.SplitAfter(r.Stdout, "\n")[0])
 			want := []string{kind + " openai", "resolved openai"}
 			w.expectAlerts(want...)
 			accepted := w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`)
 			r = w.run(env, "resolve", "openai", "--take", "db")
-			require.Equal(t, 0, r.code, r.stderr)
-			require.Equal(t, "openai is "+kind+", which is already accepted until either side changes; nothing was written.\n", strings.SplitAfter(r.stdout, "\n")[0])
+			require.Equal(t, 0, r.Code, r.Stderr)
+			require.Equal(t, "openai is "+kind+", which is already accepted until either side changes; nothing was written.\n", strings.SplitAfter(r.Stdout, "\n")[0])
 			require.Equal(t, accepted, w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`))
 			require.Equal(t, providers, w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`), "the database's side stands")
 			require.Equal(t, []string{operator(t) + " drift.accept openai " + kind},
@@ -174,12 +174,12 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 
 			// The next boots neither fail nor alert.
 			p.stop()
-			require.Equal(t, 0, w.run(env, "seed").code)
-			require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
+			require.Equal(t, 0, w.run(env, "seed").Code)
+			require.Equal(t, 0, w.run(env, "seed", "--dry-run").Code)
 			r = w.run(env, "verify")
-			require.Equal(t, 0, r.code)
+			require.Equal(t, 0, r.Code)
 			label := map[string]string{"changed": "changed", "disabled": "disabled", "deleted": "soft-deleted"}[kind]
-			require.Contains(t, r.stdout, "openai     "+label+", accepted")
+			require.Contains(t, r.Stdout, "openai     "+label+", accepted")
 			p = w.start(env, "run").ready()
 			w.expectAlerts(want...)
 
@@ -194,18 +194,18 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 				want = append(want, kind+" openai")
 			}
 			w.expectAlerts(want...)
-			require.Equal(t, 2, w.run(env, "verify").code)
+			require.Equal(t, 2, w.run(env, "verify").Code)
 
 			// Accepted again; then the environment's side changes.
-			require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "db", "-o", "json").code)
+			require.Equal(t, 0, w.run(env, "resolve", "openai", "--take", "db", "-o", "json").Code)
 			want = append(want, "resolved openai")
 			w.expectAlerts(want...)
 			p.stop()
 			other := env.With("CODER_AIBRIDGE_OPENAI_BASE_URL", "https://another.example/v1")
-			require.Equal(t, 2, w.run(other, "verify").code)
+			require.Equal(t, 2, w.run(other, "verify").Code)
 			if kind != "deleted" {
-				require.Equal(t, 2, w.run(other, "seed").code)
-				require.Equal(t, 2, w.run(other, "run").code)
+				require.Equal(t, 2, w.run(other, "seed").Code)
+				require.Equal(t, 2, w.run(other, "run").Code)
 			}
 			p = w.start(other, "run", "--on-boot-drift=alert").ready()
 			want = append(want, kind+" openai")
@@ -226,7 +226,7 @@ func testResolveRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	env := w.twoProviders()
-	require.Equal(t, 0, w.run(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").Code)
 	w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
 	before := w.dump()
 	for _, test := range []struct {
@@ -246,7 +246,7 @@ func testResolveRefusals(t *testing.T) {
 		{"openai anthropic --take db", 3, `want one argument: worker resolve NAME --take env|db; see "worker resolve --help"`},
 	} {
 		r := w.run(env, append([]string{"resolve"}, strings.Fields(test.args)...)...)
-		require.Equal(t, result{test.code, "", "worker: " + test.want + "\n"}, r, test.args)
+		require.Equal(t, result{Code: test.code, Stderr: "worker: " + test.want + "\n"}, r, test.args)
 	}
 	require.Equal(t, before, w.dump())
 }

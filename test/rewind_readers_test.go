@@ -184,7 +184,7 @@ func testRewindReadersWatchGoesBack(t *testing.T) {
 	watch.waitFor("level=WARN", "there is no alert of that seq", "since=17", "last_seq=5")
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	eventually(t, func() bool { return len(watch.printed()) == 1 }, "it goes on")
-	require.Equal(t, 3, w.run(environ{"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}, "watch", "--since", "-1").code)
+	require.Equal(t, 3, w.run(environ{"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}, "watch", "--since", "-1").Code)
 	p.stop()
 	w.searchForSecrets()
 }

@@ -87,8 +87,8 @@ func testRewindRestoredBackup(t *testing.T) {
 				}
 			}
 			text := w.run(nil, "status")
-			require.Equal(t, 0, text.code, text.stderr)
-			require.Regexp(t, `#3 .* rewound +- +reason +- +`+reason, text.stdout)
+			require.Equal(t, 0, text.Code, text.Stderr)
+			require.Regexp(t, `#3 .* rewound +- +reason +- +`+reason, text.Stdout)
 			p.stop()
 			w.searchForSecrets()
 		})

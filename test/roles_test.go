@@ -37,11 +37,11 @@ func testRolesOfTheScript(t *testing.T) {
 		w := &world{t: t}
 		d := newDecoy(t, w)
 		r := w.run(environ{"DATABASE_URL": d.url}, "roles")
-		require.Equal(t, result{0, "\\set ON_ERROR_STOP on\n" + read(t, "../sql/roles.sql"), ""}, r)
+		require.Equal(t, result{Code: 0, Stdout: "\\set ON_ERROR_STOP on\n" + read(t, "../sql/roles.sql")}, r)
 		r = w.run(environ{"DATABASE_URL": d.url}, "roles", "-o", "json")
-		require.Equal(t, 0, r.code)
+		require.Equal(t, 0, r.Code)
 		var printed map[string]string
-		require.NoError(t, json.Unmarshal([]byte(r.stdout), &printed))
+		require.NoError(t, json.Unmarshal([]byte(r.Stdout), &printed))
 		require.Equal(t, map[string]string{"sql": read(t, "../sql/roles.sql")}, printed)
 		require.Zero(t, d.connections.Load())
 	})
@@ -58,8 +58,8 @@ func testRolesOfTheScript(t *testing.T) {
 			require.ErrorContains(t, err, state)
 			require.ErrorContains(t, err, `run "worker migrate" first`)
 			printed := w.run(nil, "roles")
-			require.Equal(t, 0, printed.code)
-			out, err := w.psql("-f", w.file("roles.sql", printed.stdout), w.url)
+			require.Equal(t, 0, printed.Code)
+			out, err := w.psql("-f", w.file("roles.sql", printed.Stdout), w.url)
 			var exit *exec.ExitError
 			require.ErrorAs(t, err, &exit)
 			require.Equal(t, 3, exit.ExitCode())

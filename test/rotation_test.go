@@ -177,8 +177,8 @@ func testRotationDuringAStart(t *testing.T) {
 	}
 	for _, command := range []string{"run", "verify"} {
 		r := w.run(env, append([]string{command, "--connect-timeout=1s"}, args...)...)
-		require.Equal(t, 4, r.code, r.stderr)
-		require.Contains(t, r.stderr, "; check the user and the password in "+path)
+		require.Equal(t, 4, r.Code, r.Stderr)
+		require.Contains(t, r.Stderr, "; check the user and the password in "+path)
 	}
 	p := w.start(env, append([]string{"run"}, args...)...)
 	p.waitFor("database not reachable yet, retrying", "password authentication failed")
@@ -187,9 +187,9 @@ func testRotationDuringAStart(t *testing.T) {
 
 	// One that is not read again is refused at once.
 	r := w.run(w.twoProviders().With("DATABASE_URL", role.withPassword(1)), "run", "--connect-timeout=1h")
-	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, "; check the user and the password of DATABASE_URL")
-	require.NotContains(t, r.stderr, "retrying")
+	require.Equal(t, 4, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, "; check the user and the password of DATABASE_URL")
+	require.NotContains(t, r.Stderr, "retrying")
 }
 
 // testRotationDatabaseURLFile gives every command the file of its connection string, and files
@@ -202,25 +202,25 @@ func testRotationDatabaseURLFile(t *testing.T) {
 	writeFile(t, path, " "+url+"\n")
 	for _, args := range [][]string{{"seed"}, {"verify"}, {"resolve", "openai", "--take=env"}, {"migrate"}, {"slot", "drop"}, {"status"}, {"sinks", "list"}} {
 		r := w.run(env, args...)
-		require.NotEqual(t, 3, r.code, "%s: %s", args, r.stderr)
-		require.NotEqual(t, 4, r.code, "%s: %s", args, r.stderr)
+		require.NotEqual(t, 3, r.Code, "%s: %s", args, r.Stderr)
+		require.NotEqual(t, 4, r.Code, "%s: %s", args, r.Stderr)
 	}
 	require.Equal(t, 2, w.count("SELECT count(*) FROM ai_providers"))
 
 	r := w.run(env.With("DATABASE_URL", url), "run")
-	require.Equal(t, 3, r.code)
-	require.Contains(t, r.stderr, "--database-url-file (or PROVWATCH_DATABASE_URL_FILE) names the database, as DATABASE_URL does: unset one of them")
+	require.Equal(t, 3, r.Code)
+	require.Contains(t, r.Stderr, "--database-url-file (or PROVWATCH_DATABASE_URL_FILE) names the database, as DATABASE_URL does: unset one of them")
 	config := writeFile(t, filepath.Join(t.TempDir(), "provwatch.yaml"), "targets:\n  - {name: one, env_prefix: CODER_AIBRIDGE_, database: host=127.0.0.1}\n")
 	r = w.run(env, "run", "--config="+config)
-	require.Equal(t, 3, r.code)
-	require.Contains(t, r.stderr, "it cannot be used together with --database-url-file")
+	require.Equal(t, 3, r.Code)
+	require.Contains(t, r.Stderr, "it cannot be used together with --database-url-file")
 
 	refused := func(want string) {
 		t.Helper()
 		for _, command := range []string{"run", "verify"} {
 			r := w.run(env, command)
-			require.Equal(t, 3, r.code, r.stderr)
-			require.Contains(t, r.stderr, want)
+			require.Equal(t, 3, r.Code, r.Stderr)
+			require.Contains(t, r.Stderr, want)
 		}
 	}
 	writeFile(t, path, " \n")

@@ -31,9 +31,9 @@ func TestRowSecurity(t *testing.T) {
 			p.waitFor("level=ERROR", `row level security applies to the role \"`+role+`\" on public.`+table)
 			for _, command := range []string{"run", "seed", "verify --credential-drift=alert", "resolve openai --take env"} {
 				r := w.run(env, strings.Fields(command)...)
-				require.Equal(t, 4, r.code, "%s: %s", command, r.stderr)
-				require.Contains(t, r.stderr, said, command)
-				require.Contains(t, r.stderr, remedy, command)
+				require.Equal(t, 4, r.Code, "%s: %s", command, r.Stderr)
+				require.Contains(t, r.Stderr, said, command)
+				require.Contains(t, r.Stderr, remedy, command)
 			}
 			security("DISABLE")
 			eventually(t, func() bool { status, _ := p.get("/readyz"); return status == http.StatusOK }, "the worker is ready without it")

@@ -118,7 +118,7 @@ func testMakeRunServesTheStatusPage(t *testing.T) {
 	require.NotNil(t, remedy)
 	require.Zero(t, p.logged("level=WARN", "chmod"), "the demo's own file is not warned of")
 	r := w.shell(folder, strings.ReplaceAll(remedy[1], `\\`, `\`))
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	eventually(t, func() bool { return len(w.alerts()) == 2 }, "the drift is resolved")
 	require.Equal(t, []string{"changed demo-openai", "resolved demo-openai"}, w.alerts())
 	p.signal(syscall.SIGINT)

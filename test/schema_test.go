@@ -95,10 +95,10 @@ func testForeignTablesOnlyTriggersAreAdded(t *testing.T) {
 		With("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://retired.example/")
 
 	r := w.run(env, "migrate", "--dry-run")
-	require.Equal(t, 0, r.code, r.stderr)
-	require.Contains(t, r.stdout, "migrations applied: none\n  migrations pending: 2")
-	require.Contains(t, r.stdout, "provider tables created by: another program")
-	require.Equal(t, 0, w.run(env, "seed", "--dry-run").code)
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.Contains(t, r.Stdout, "migrations applied: none\n  migrations pending: 2")
+	require.Contains(t, r.Stdout, "provider tables created by: another program")
+	require.Equal(t, 0, w.run(env, "seed", "--dry-run").Code)
 	require.Equal(t, objects, w.schemaDump())
 
 	p := w.start(env, "run").ready()
@@ -124,13 +124,13 @@ func testForeignTablesOnlyTriggersAreAdded(t *testing.T) {
 	their(`UPDATE ai_providers SET deleted = true WHERE name = 'retired'`)
 	w.expectAlerts("changed openai", "disabled anthropic", "resolved retired", "deleted retired")
 	r = w.run(env, "resolve", "openai", "--take", "env")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Equal(t, []string{"openai /emojis/x.png"}, w.strings(`SELECT concat_ws(' ', type, icon) FROM ai_providers WHERE name = 'openai'`))
 	r = w.run(env, "resolve", "anthropic", "--take", "db")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	w.expectAlerts("changed openai", "disabled anthropic", "resolved retired", "deleted retired", "resolved openai", "resolved anthropic")
 	p.stop()
-	require.Equal(t, 0, w.run(env, "seed", "--migrate=check").code)
+	require.Equal(t, 0, w.run(env, "seed", "--migrate=check").Code)
 
 	require.Equal(t, 0, w.count(`SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relowner <> $1::regrole`, owner))
 	kept := slices.DeleteFunc(w.schemaDump(), func(object string) bool {
@@ -153,7 +153,7 @@ func testForeignTablesOwnerRestoresATrigger(t *testing.T) {
 	objects := w.schemaDump()
 	w.exec(`DROP TRIGGER provwatch_key_delete ON ai_provider_keys`)
 	require.NotEqual(t, objects, w.schemaDump())
-	require.Equal(t, 4, w.run(w.twoProviders(), "run", "--migrate=check").code)
+	require.Equal(t, 4, w.run(w.twoProviders(), "run", "--migrate=check").Code)
 	w.migrate()
 	require.Equal(t, objects, w.schemaDump())
 }
@@ -175,8 +175,8 @@ func testTypesUnknownIsSkipped(t *testing.T) {
 	w.minimalTables(`'openai', 'copilot'`, "")
 	env := w.twoProviders()
 	r := w.run(env, "seed", "--dry-run")
-	require.Equal(t, 0, r.code)
-	require.Contains(t, r.stdout, "?  anthropic  type not in the database's enum, skipped\n")
+	require.Equal(t, 0, r.Code)
+	require.Contains(t, r.Stdout, "?  anthropic  type not in the database's enum, skipped\n")
 	p := w.start(env, "run").ready()
 	p.waitFor("level=WARN", "lacks the provider's type", "provider=anthropic", "type=anthropic")
 	p.waitFor("msg=ready", "providers=1")
@@ -187,11 +187,11 @@ func testTypesUnknownIsSkipped(t *testing.T) {
 	w.expectAlerts("changed openai", "resolved openai")
 	p.stop()
 	r = w.run(env, "verify")
-	require.Equal(t, 0, r.code)
-	require.Contains(t, r.stdout, "anthropic  type not in the database's enum\n")
+	require.Equal(t, 0, r.Code)
+	require.Contains(t, r.Stdout, "anthropic  type not in the database's enum\n")
 	r = w.run(env, "resolve", "anthropic", "--take", "env")
-	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, `resolve provider "anthropic": the database's enum ai_provider_type lacks the type anthropic`)
+	require.Equal(t, 1, r.Code)
+	require.Contains(t, r.Stderr, `resolve provider "anthropic": the database's enum ai_provider_type lacks the type anthropic`)
 }
 
 func testForeignTablesUnusableAreLeftAlone(t *testing.T) {
@@ -271,7 +271,7 @@ func testForeignTablesUnusableAreLeftAlone(t *testing.T) {
 					continue // it says something else
 				}
 				r := w.run(env, strings.Fields(args)...)
-				require.Equal(t, result{4, "", cannot + test.want + "\n"}, r, args)
+				require.Equal(t, result{Code: 4, Stderr: cannot + test.want + "\n"}, r, args)
 			}
 			require.Equal(t, objects, w.schemaDump())
 			require.Zero(t, w.count(`SELECT count(*) FROM pg_namespace WHERE nspname = 'provwatch'`))
@@ -286,7 +286,7 @@ func testForeignTablesAreNotMadeAnew(t *testing.T) {
 	w.exec(`DROP TABLE ai_providers, ai_provider_keys`)
 	before := w.dump()
 	r := w.run(w.twoProviders(), "run")
-	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: the tables ai_providers and ai_provider_keys do not exist, " +
+	require.Equal(t, result{Code: 4, Stderr: "worker: the database's schema cannot be used: the tables ai_providers and ai_provider_keys do not exist, " +
 		"or are not on the search_path; restore them, or drop the schema provwatch to start over\n"}, r)
 	require.Equal(t, before, w.dump())
 }
@@ -310,5 +310,5 @@ func testMigrateEightAtOnce(t *testing.T) {
 	versions := w.migrationVersions()
 	require.Equal(t, versions, w.strings(`SELECT version_id::text FROM provwatch.schema_migrations m WHERE version_id > 0 ORDER BY m.version_id`))
 	require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`))
-	require.Equal(t, 0, w.run(w.twoProviders(), "seed", "--migrate=check").code)
+	require.Equal(t, 0, w.run(w.twoProviders(), "seed", "--migrate=check").Code)
 }

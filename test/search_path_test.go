@@ -40,17 +40,17 @@ func testSearchPathTablesInAnotherSchema(t *testing.T) {
 				}
 				w.exec(`SET search_path = ` + quoted) // the test's own
 				env := w.twoProviders().With("DATABASE_URL", databaseURL)
-				require.Equal(t, 0, w.run(env, "migrate").code)
+				require.Equal(t, 0, w.run(env, "migrate").Code)
 				require.Equal(t, []string{schema, schema}, w.strings(`SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 					WHERE c.relname IN ('ai_providers', 'ai_provider_keys')`))
 				p := w.start(env, "run").ready()
 				w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 				w.expectAlerts("disabled openai")
-				require.Equal(t, 0, w.run(env, "resolve", "openai", "--take=env").code)
+				require.Equal(t, 0, w.run(env, "resolve", "openai", "--take=env").Code)
 				w.expectAlerts("disabled openai", "resolved openai")
-				require.Equal(t, 0, w.run(env, "verify").code)
+				require.Equal(t, 0, w.run(env, "verify").Code)
 				p.stop()
-				require.Equal(t, 0, w.run(env, "seed", "--migrate=check").code)
+				require.Equal(t, 0, w.run(env, "seed", "--migrate=check").Code)
 			})
 		}
 	}
@@ -63,16 +63,16 @@ func testSearchPathTwoSchemasAreRefused(t *testing.T) {
 	w := newEmptyWorld(t)
 	w.migrate()
 	env := w.twoProviders()
-	require.Equal(t, 0, w.run(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").Code)
 	w.exec(`CREATE SCHEMA mallory; CREATE TABLE mallory.ai_providers (LIKE public.ai_providers)`)
 	env["DATABASE_URL"] = withPath(t, w.url, "mallory, public")
 	for _, command := range []string{"run", "seed", "seed --dry-run", "verify", "status", "migrate", "migrate --dry-run", "resolve openai --take=env", "sinks list"} {
 		r := w.run(env, strings.Fields(command)...)
-		require.Equal(t, result{4, "", "worker: the database's schema cannot be used: the table ai_providers is in several schemas of the search_path " +
+		require.Equal(t, result{Code: 4, Stderr: "worker: the database's schema cannot be used: the table ai_providers is in several schemas of the search_path " +
 			`("mallory", "public"), of which only one can be the gateway's; name it alone, by search_path=… in DATABASE_URL or by ALTER ROLE … SET search_path` + "\n"}, r, command)
 	}
 	env["DATABASE_URL"] = withPath(t, w.url, "public")
-	require.Equal(t, 0, w.run(env, "verify").code)
+	require.Equal(t, 0, w.run(env, "verify").Code)
 }
 
 // testSearchPathPlantedFunctionGetsNoKey plants one function that does what the
@@ -81,7 +81,7 @@ func testSearchPathPlantedFunctionGetsNoKey(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	env := w.twoProviders()
-	require.Equal(t, 0, w.run(env, "migrate").code)
+	require.Equal(t, 0, w.run(env, "migrate").Code)
 	mallory, malloryURL := w.role("mallory")
 	w.exec(`GRANT CREATE ON SCHEMA public TO ` + mallory)
 	require.NoError(t, tryExec(t.Context(), malloryURL, `
@@ -91,7 +91,7 @@ func testSearchPathPlantedFunctionGetsNoKey(t *testing.T) {
 			INSERT INTO public.kept SELECT current_user, pg_catalog.array_to_string($1, ' ');
 			RETURN QUERY SELECT pg_catalog.unnest($1);
 		END $$`))
-	require.Equal(t, 0, w.run(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").Code)
 	require.Equal(t, []string{openAIKey}, w.strings(`SELECT api_key FROM ai_provider_keys k JOIN ai_providers p ON p.id = k.provider_id WHERE name = 'openai'`))
 	require.Empty(t, w.strings(`SELECT who || ' gave ' || what FROM public.kept`))
 }

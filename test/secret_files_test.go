@@ -55,9 +55,9 @@ func TestSecretFiles(t *testing.T) {
 			env = withKeys
 		}
 		r := w.run(env, args...)
-		require.Equal(t, 3, r.code, "%s: %s", path, r.stderr)
-		require.Contains(t, r.stderr, "others may write to it (mode 0666); run: chmod o-w "+path)
-		require.Empty(t, r.stdout)
+		require.Equal(t, 3, r.Code, "%s: %s", path, r.Stderr)
+		require.Contains(t, r.Stderr, "others may write to it (mode 0666); run: chmod o-w "+path)
+		require.Empty(t, r.Stdout)
 	}
 
 	const warning = "every user of this machine can read the file"

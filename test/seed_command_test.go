@@ -25,7 +25,7 @@ func testSeedPrintsAndRepeatsNothing(t *testing.T) {
 	w := newWorldWithoutRows(t, "")
 	env := w.twoProviders()
 	r := w.run(env, "seed")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Equal(t, block(`
 		   PROVIDER   PLAN    FIELD     ENVIRONMENT                 DATABASE
 		+  anthropic  insert  type      anthropic                   -
@@ -35,22 +35,22 @@ func testSeedPrintsAndRepeatsNothing(t *testing.T) {
 		                      base_url  https://api.openai.com/v1/  -
 		                      api_keys  1                           -
 		Done: 2 inserted, 0 drifted, 0 not comparable, 0 soft-deleted, 0 unchanged, 0 accepted, 0 skipped.
-		`), r.stdout)
+		`), r.Stdout)
 	w.expectAuditOfTwoProviders()
 	require.Equal(t, []string{anthropicKey, openAIKey}, w.strings(`SELECT api_key FROM ai_provider_keys ORDER BY api_key`))
 
 	before := w.dump()
 	r = w.run(env, "seed")
-	require.Equal(t, result{0, block(`
+	require.Equal(t, result{Code: 0, Stdout: block(`
 		   PROVIDER   PLAN       FIELD  ENVIRONMENT  DATABASE
 		=  anthropic  unchanged
 		=  openai     unchanged
 		Done: 0 inserted, 0 drifted, 0 not comparable, 0 soft-deleted, 2 unchanged, 0 accepted, 0 skipped.
-		`), ""}, r)
+		`)}, r)
 	r = w.run(env, "seed", "-o", "json")
-	require.Equal(t, 0, r.code)
-	require.Empty(t, r.stderr)
-	require.JSONEq(t, `{"applied": true, "steps": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`}`, r.stdout)
+	require.Equal(t, 0, r.Code)
+	require.Empty(t, r.Stderr)
+	require.JSONEq(t, `{"applied": true, "steps": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`}`, r.Stdout)
 	require.Equal(t, before, w.dump())
 }
 
@@ -58,7 +58,7 @@ func testSeedDryRunOnAnEmptyDatabase(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	env := w.twoProviders()
-	require.Equal(t, result{0, block(`
+	require.Equal(t, result{Code: 0, Stdout: block(`
 		   PROVIDER   PLAN    FIELD     ENVIRONMENT                 DATABASE
 		+  anthropic  insert  type      anthropic                   -
 		                      base_url  https://api.anthropic.com/  -
@@ -67,10 +67,10 @@ func testSeedDryRunOnAnEmptyDatabase(t *testing.T) {
 		                      base_url  https://api.openai.com/v1/  -
 		                      api_keys  1                           -
 		Plan: 2 to insert, 0 drifted, 0 not comparable, 0 soft-deleted, 0 unchanged, 0 accepted, 0 skipped.
-		`), ""}, w.run(env, "seed", "--dry-run"))
+		`)}, w.run(env, "seed", "--dry-run"))
 	r := w.run(env, "seed", "--dry-run", "-o", "json")
-	require.Equal(t, 0, r.code)
-	require.JSONEq(t, `{"applied": false, "steps": `+stepsJSON("insert", "missing", "", "")+`}`, r.stdout)
+	require.Equal(t, 0, r.Code)
+	require.JSONEq(t, `{"applied": false, "steps": `+stepsJSON("insert", "missing", "", "")+`}`, r.Stdout)
 	w.unmigrated()
 }
 
@@ -107,13 +107,13 @@ func testSeedDryRunFieldByField(t *testing.T) {
 	w.insertProvider("openai", "same", "https://same.example/v1")
 	w.insertProvider("openai", "kept", "https://by-the-operator.example/v1")
 	w.insertProvider("openai", "not-in-the-environment", "https://other.example/v1", "settings = 'garbage'")
-	require.Equal(t, 0, w.run(env, "resolve", "kept", "--take", "db").code)
+	require.Equal(t, 0, w.run(env, "resolve", "kept", "--take", "db").Code)
 
 	before := w.dump()
 	r := w.run(env, "seed", "--dry-run")
-	require.Regexp(t, `^time=\S+ level=WARN msg="has userinfo, a query or a fragment, [^"]*" variable=CODER_AIBRIDGE_PROVIDER_0_BASE_URL\n$`, r.stderr)
-	r.stderr = ""
-	require.Equal(t, result{2, block(`
+	require.Regexp(t, `^time=\S+ level=WARN msg="has userinfo, a query or a fragment, [^"]*" variable=CODER_AIBRIDGE_PROVIDER_0_BASE_URL\n$`, r.Stderr)
+	r.Stderr = ""
+	require.Equal(t, result{Code: 2, Stdout: block(`
 		   PROVIDER  PLAN                    FIELD           ENVIRONMENT                DATABASE
 		~  edited    drift                   type            openai                     anthropic
 		                                     base_url        https://edited.example/v1  https://elsewhere.example/v1
@@ -125,10 +125,10 @@ func testSeedDryRunFieldByField(t *testing.T) {
 		-  retired   soft-deleted, stays so  deleted         false                      true
 		=  same      unchanged
 		Plan: 1 to insert, 2 drifted, 0 not comparable, 1 soft-deleted, 1 unchanged, 1 accepted, 0 skipped.
-		`), ""}, r)
+		`)}, r)
 
 	r = w.run(env, "seed", "--dry-run", "-o", "json")
-	require.Equal(t, 2, r.code)
+	require.Equal(t, 2, r.Code)
 	var plan struct {
 		Applied bool
 		Steps   []struct {
@@ -138,7 +138,7 @@ func testSeedDryRunFieldByField(t *testing.T) {
 			Fields                  []struct{ Name, Env, DB string }
 		}
 	}
-	require.NoError(t, json.Unmarshal([]byte(r.stdout), &plan))
+	require.NoError(t, json.Unmarshal([]byte(r.Stdout), &plan))
 	require.False(t, plan.Applied)
 	var steps []string
 	for _, s := range plan.Steps {

@@ -224,8 +224,8 @@ func testSinksHangingDelaysNoOther(t *testing.T) {
 	}
 	eventually(t, func() bool {
 		r := w.run(nil, "sinks", "list", "-o", "json")
-		require.Equal(t, 0, r.code, r.stderr)
-		require.NoError(t, json.Unmarshal([]byte(r.stdout), &state))
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.NoError(t, json.Unmarshal([]byte(r.Stdout), &state))
 		return state.Sinks[0].Behind == 0
 	}, "what is acknowledged is noted")
 	require.Equal(t, "[{alertmanager drift 6 0} {webhook drift 0 6} {webhook audit 0 4}]", fmt.Sprint(state.Sinks))
@@ -283,7 +283,7 @@ func testSinksAlertmanager(t *testing.T) {
 	// So it is by the operator's word.
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
 	expect("firing disabled anthropic")
-	require.Equal(t, 0, w.run(w.twoProviders(), "resolve", "anthropic", "--take=env").code)
+	require.Equal(t, 0, w.run(w.twoProviders(), "resolve", "anthropic", "--take=env").Code)
 	expect("resolved disabled anthropic")
 	require.Empty(t, alertmanager.Firing())
 	p.stop()
@@ -309,21 +309,21 @@ func testSinksDeadLetters(t *testing.T) {
 	}, "a status says so")
 	require.EqualValues(t, 1, p.metric("provwatch_sink_dead_letters_total"))
 	r := w.run(nil, "sinks", "list")
-	require.Equal(t, 0, r.code, r.stderr)
-	require.Regexp(t, `(?m)^webhook +drift +1 +openai +1 +\S+Z  HTTP 410 Gone$`, r.stdout)
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.Regexp(t, `(?m)^webhook +drift +1 +openai +1 +\S+Z  HTTP 410 Gone$`, r.Stdout)
 
 	r = w.run(nil, "sinks", "retry", "webhook", "7")
-	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, "sink webhook has no such dead letter")
+	require.Equal(t, 1, r.Code)
+	require.Contains(t, r.Stderr, "sink webhook has no such dead letter")
 	r = w.run(nil, "sinks", "retry", "webhok", "--all")
-	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, `there is no sink of that name: there are webhook`+"\n")
+	require.Equal(t, 1, r.Code)
+	require.Contains(t, r.Stderr, `there is no sink of that name: there are webhook`+"\n")
 	for _, args := range []string{"", "webhook", "webhook x", "1", "webhook --all 1", "webhook 1 --stream=x"} {
-		require.Equal(t, 3, w.run(nil, append([]string{"sinks", "retry"}, strings.Fields(args)...)...).code, args)
+		require.Equal(t, 3, w.run(nil, append([]string{"sinks", "retry"}, strings.Fields(args)...)...).Code, args)
 	}
 	e.answer(nil)
 	r = w.run(nil, "sinks", "retry", "webhook", "1")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	eventually(t, func() bool { return w.count(`SELECT count(*) FROM provwatch.sink_dead_letters`) == 0 }, "the webhook takes it")
 	require.Equal(t, []string{"disabled openai"}, once(e.got("drift")))
 	require.Len(t, e.got("drift"), 2)
@@ -351,12 +351,12 @@ func testSinksWrongConfiguration(t *testing.T) {
 		"--sink-give-up=0s":     "--sink-give-up (or PROVWATCH_SINK_GIVE_UP) must be positive",
 	} {
 		r := w.run(w.twoProviders().With("DATABASE_URL", "postgres://127.0.0.1:1/none"), append([]string{"run"}, strings.Fields(args)...)...)
-		require.Equal(t, 3, r.code, "%s: %s", args, r.stderr)
-		require.Contains(t, r.stderr, problem)
+		require.Equal(t, 3, r.Code, "%s: %s", args, r.Stderr)
+		require.Contains(t, r.Stderr, problem)
 	}
 	// A role that reads no alerts is told so.
 	e := w.endpoint()
 	r := w.run(w.webhook(e), "run")
-	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, `GRANT SELECT ON TABLE provwatch.audit_log TO "test_wal";`)
+	require.Equal(t, 4, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, `GRANT SELECT ON TABLE provwatch.audit_log TO "test_wal";`)
 }

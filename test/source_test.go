@@ -24,7 +24,7 @@ func TestSource(t *testing.T) {
 func testSourceWALWithoutOwnership(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
-	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
+	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").Code)
 	role := w.limitedRole()
 	w.exec(fmt.Sprintf(`ALTER ROLE %[1]s REPLICATION;
 		GRANT SELECT, INSERT ON ai_providers, ai_provider_keys TO %[1]s; GRANT SELECT ON dbcrypt_keys TO %[1]s; GRANT USAGE ON SCHEMA provwatch TO %[1]s;
@@ -33,8 +33,8 @@ func testSourceWALWithoutOwnership(t *testing.T) {
 	env := w.twoProviders().With("DATABASE_URL", role.url)
 
 	r := w.run(env, "run", "--source=wal")
-	require.Equal(t, 4, r.code)
-	require.Contains(t, r.stderr, `the role does not own them; run "worker migrate --source=wal" as their owner`)
+	require.Equal(t, 4, r.Code)
+	require.Contains(t, r.Stderr, `the role does not own them; run "worker migrate --source=wal" as their owner`)
 
 	p := w.start(env, "run").ready()
 	p.waitFor("source=notify")
@@ -42,7 +42,7 @@ func testSourceWALWithoutOwnership(t *testing.T) {
 	w.expectAlerts("disabled openai")
 	p.stop()
 
-	require.Equal(t, 0, w.run(nil, "migrate", "--source=wal").code)
+	require.Equal(t, 0, w.run(nil, "migrate", "--source=wal").Code)
 	p = w.start(env, "run", "--source=wal").ready()
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai", "resolved openai")
@@ -56,12 +56,12 @@ func testSourceWALWithoutOwnership(t *testing.T) {
 func testSourceUnpublishableTables(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
-	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
+	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").Code)
 	w.exec(`ALTER TABLE ai_providers REPLICA IDENTITY FULL`)
 	env := w.twoProviders()
 	r := w.run(env, "run", "--source=wal")
-	require.Equal(t, 4, r.code)
-	require.Contains(t, r.stderr, "ALTER TABLE … REPLICA IDENTITY DEFAULT")
+	require.Equal(t, 4, r.Code)
+	require.Contains(t, r.Stderr, "ALTER TABLE … REPLICA IDENTITY DEFAULT")
 	p := w.start(env, "run").ready()
 	p.waitFor("source=notify")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
@@ -90,8 +90,8 @@ func testSourceUnloggedTables(t *testing.T) {
 	w.exec(`ALTER TABLE ai_providers SET UNLOGGED`)
 	env := w.twoProviders()
 	r := w.run(env, "run", "--source=wal")
-	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, "(the WAL has nothing of tables that are unlogged; ALTER TABLE … SET LOGGED, or use --source=notify)")
+	require.Equal(t, 4, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, "(the WAL has nothing of tables that are unlogged; ALTER TABLE … SET LOGGED, or use --source=notify)")
 	p := w.start(env, "run").ready()
 	p.waitFor("source=notify", "tables that are unlogged")
 	w.exec(`ALTER TABLE ai_providers SET LOGGED`)
@@ -108,7 +108,7 @@ func testSourceUnloggedTables(t *testing.T) {
 func testSourceRemovingTriggersBlocksNobody(t *testing.T) {
 	t.Parallel()
 	w := newOwnerWorld(t)
-	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
+	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").Code)
 	unlock := w.lock("ai_providers", "ACCESS SHARE")
 	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
 	p.waitFor("triggers that the WAL source does not need are still there")
@@ -177,7 +177,7 @@ func testSlotGapAnnouncedAfterAKill(t *testing.T) {
 func testFallbackUnreadWALIsAGap(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
-	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").code)
+	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").Code)
 	env := w.twoProviders()
 	w.start(env, "run").ready().kill9()
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)

@@ -31,10 +31,10 @@ func testStatusPageAsksForItsToken(t *testing.T) {
 	token := w.secret("token-0123456789-abcdefghij")
 	for _, bad := range []string{w.file("token", "short"), filepath.Join(t.TempDir(), "none")} {
 		r := w.run(w.twoProviders(), "run", "--http-addr=127.0.0.1:0", "--http-token-file="+bad)
-		require.Equal(t, 3, r.code)
-		require.Contains(t, r.stderr, "--http-token-file (or PROVWATCH_HTTP_TOKEN_FILE): ")
+		require.Equal(t, 3, r.Code)
+		require.Contains(t, r.Stderr, "--http-token-file (or PROVWATCH_HTTP_TOKEN_FILE): ")
 	}
-	require.Equal(t, 3, w.run(w.twoProviders(), "run", "--http-token-file="+w.file("token", token)).code, "without an address")
+	require.Equal(t, 3, w.run(w.twoProviders(), "run", "--http-token-file="+w.file("token", token)).Code, "without an address")
 
 	// The connection is by loopback, the address is not.
 	p := w.start(w.twoProviders(), "run", "--http-addr=0.0.0.0:0", "--debug").ready()
@@ -147,19 +147,19 @@ func testStatusByAReader(t *testing.T) {
 	w.expectAlerts("changed openai")
 	for name, env := range map[string]environ{"with the environment": w.twoProviders(), "without": {}} {
 		r := w.run(env, "status")
-		require.Equal(t, 0, r.code, "%s: %s", name, r.stderr)
+		require.Equal(t, 0, r.Code, "%s: %s", name, r.Stderr)
 		for _, line := range []string{
 			"3 providers: 1 drifted, 1 unmanaged, 1 in sync.\n",
 			"openai      changed    base_url  https://api.openai.com/v1/  https://proxy.example/v1/\n",
 			"experiment  unmanaged\n", "anthropic   in sync\n",
 			"Leader:    session ", " of role test_wal", "Listeners: 1\n", "Verified:  everything, last at 2", "being read, reserved, keeps ", "#1     ", "provider_key.create",
 		} {
-			require.Contains(t, r.stdout, line, name)
+			require.Contains(t, r.Stdout, line, name)
 		}
 		r = w.run(env, "status", "-o", "json")
-		require.Equal(t, 0, r.code, r.stderr)
+		require.Equal(t, 0, r.Code, r.Stderr)
 		var s status.Status
-		require.NoError(t, json.Unmarshal([]byte(r.stdout), &s))
+		require.NoError(t, json.Unmarshal([]byte(r.Stdout), &s))
 		require.Equal(t, 1, s.Counts[status.Drifted])
 		require.Nil(t, s.Worker)
 		require.True(t, s.Database.Slot.Active)
@@ -170,17 +170,17 @@ func testStatusByAReader(t *testing.T) {
 	p.stop()
 
 	r := w.run(environ{"DATABASE_URL": newEmptyWorld(t).url}, "status")
-	require.Equal(t, 4, r.code, r.stdout)
-	require.Contains(t, r.stderr, "worker migrate")
+	require.Equal(t, 4, r.Code, r.Stdout)
+	require.Contains(t, r.Stderr, "worker migrate")
 }
 
 // verifiedAt returns when everything was last verified, as "worker status" tells.
 func (w *world) verifiedAt() *time.Time {
 	w.t.Helper()
 	r := w.run(nil, "status", "-o", "json")
-	require.Equal(w.t, 0, r.code, r.stderr)
+	require.Equal(w.t, 0, r.Code, r.Stderr)
 	var s status.Status
-	require.NoError(w.t, json.Unmarshal([]byte(r.stdout), &s))
+	require.NoError(w.t, json.Unmarshal([]byte(r.Stdout), &s))
 	return s.Database.VerifiedAt
 }
 
@@ -191,7 +191,7 @@ func testStatusLastVerification(t *testing.T) {
 		_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock(1886874724, 0)`) // of the first term
 		require.NoError(t, err)
 		p := w.start(w.twoProviders(), "run", "--resync=1s").ready()
-		require.Contains(t, w.run(nil, "status").stdout, "Verified:  not recorded yet\n", "a worker that stands by notes nothing")
+		require.Contains(t, w.run(nil, "status").Stdout, "Verified:  not recorded yet\n", "a worker that stands by notes nothing")
 		require.NoError(t, other.Close(t.Context()))
 
 		var first *time.Time
@@ -221,31 +221,31 @@ func testStatusOnAHotStandby(t *testing.T) {
 
 	env := w.twoProviders().With("DATABASE_URL", standby.URL())
 	var r result
-	eventually(t, func() bool { r = w.run(env, "status"); return strings.Contains(r.stdout, "soft-deleted") }, "the standby replays")
-	require.Equal(t, 0, r.code, r.stderr)
-	require.Regexp(t, `(?m)^Replica:   what it has replayed, up to a commit at 2\S+Z; only the primary knows which workers watch$`, r.stdout)
-	require.Contains(t, r.stdout, "Verified:  everything, last at "+verified.Format(time.RFC3339)+"\n")
+	eventually(t, func() bool { r = w.run(env, "status"); return strings.Contains(r.Stdout, "soft-deleted") }, "the standby replays")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.Regexp(t, `(?m)^Replica:   what it has replayed, up to a commit at 2\S+Z; only the primary knows which workers watch$`, r.Stdout)
+	require.Contains(t, r.Stdout, "Verified:  everything, last at "+verified.Format(time.RFC3339)+"\n")
 	for _, unknown := range []string{"Leader:", "Listeners:", "Slot:"} {
-		require.NotContains(t, r.stdout, unknown)
+		require.NotContains(t, r.Stdout, unknown)
 	}
 	r = w.run(env, "status", "-o", "json")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	var s status.Status
-	require.NoError(t, json.Unmarshal([]byte(r.stdout), &s))
+	require.NoError(t, json.Unmarshal([]byte(r.Stdout), &s))
 	require.WithinDuration(t, time.Now(), *s.Database.Replica.ReplayedAt, 2*patience)
 	require.Equal(t, verified, s.Database.VerifiedAt)
-	require.NotContains(t, r.stdout, `"workers"`)
-	require.NotContains(t, r.stdout, `"slot"`)
+	require.NotContains(t, r.Stdout, `"workers"`)
+	require.NotContains(t, r.Stdout, `"slot"`)
 
 	const cannot = "worker: the database's schema cannot be used: "
 	const readOnly = cannot + "the server is a standby, which is read-only; connect to the primary\n"
 	const byWAL = cannot + "--source=wal is not possible: the WAL cannot be read: the server is a standby; connect to the primary\n"
 	for args, want := range map[string]result{
-		"run":                 {4, "", readOnly},
-		"run --migrate=check": {4, "", readOnly},
-		"run --source=wal":    {4, "", byWAL},
-		"watch":               {4, "", readOnly},
-		"slot drop":           {1, "", "worker: the WAL cannot be read: the server is a standby; connect to the primary\n"},
+		"run":                 {Code: 4, Stderr: readOnly},
+		"run --migrate=check": {Code: 4, Stderr: readOnly},
+		"run --source=wal":    {Code: 4, Stderr: byWAL},
+		"watch":               {Code: 4, Stderr: readOnly},
+		"slot drop":           {Code: 1, Stderr: "worker: the WAL cannot be read: the server is a standby; connect to the primary\n"},
 	} {
 		require.Equal(t, want, w.run(env, strings.Fields(args)...), args)
 	}

@@ -57,21 +57,21 @@ targets:
 		// Of no target.
 		"CODER_AIBRIDGE_ANTHROPIC_KEY": good.secret(anthropicKey),
 	}
-	require.Equal(t, 0, good.run(env, "seed", "--target=drifting").code)
+	require.Equal(t, 0, good.run(env, "seed", "--target=drifting").Code)
 	drifting.exec(`UPDATE ai_providers SET base_url = 'https://elsewhere.example/'`)
-	require.Equal(t, 2, good.run(env, "verify", "--target=drifting").code)
+	require.Equal(t, 2, good.run(env, "verify", "--target=drifting").Code)
 	// What is to be typed is for this target, and names nothing that --config forbids.
 	r := good.run(env, "resolve", "nobody", "--take=db", "--target=drifting")
-	require.Equal(t, 3, r.code)
-	require.Contains(t, r.stderr, `run "worker verify --config `+file+` --target drifting" with`)
+	require.Equal(t, 3, r.Code)
+	require.Contains(t, r.Stderr, `run "worker verify --config `+file+` --target drifting" with`)
 	r = good.run(env.With("MISSING_OPENAI_KEY", ""), "verify", "--target=missing")
-	require.Equal(t, 4, r.code)
-	require.Contains(t, r.stderr, "; check the database's name in the target's database_url_env, ")
-	require.NotContains(t, r.stderr, "DATABASE_URL")
+	require.Equal(t, 4, r.Code)
+	require.Contains(t, r.Stderr, "; check the database's name in the target's database_url_env, ")
+	require.NotContains(t, r.Stderr, "DATABASE_URL")
 	none := writeFile(t, filepath.Join(dir, "none.yaml"), "targets: [{name: none, env_prefix: NONE_, database_url_env: GOOD_URL}]")
 	r = good.run(env, "verify", "--config="+none, "--target=none")
-	require.Equal(t, 0, r.code)
-	require.Contains(t, r.stderr, "in the target's env_file, or variables that begin with its env_prefix")
+	require.Equal(t, 0, r.Code)
+	require.Contains(t, r.Stderr, "in the target's env_file, or variables that begin with its env_prefix")
 
 	manager := newServiceManager(t)
 	p := good.start(env.With("NOTIFY_SOCKET", manager.socket), "run", "--http-addr=127.0.0.1:0")
@@ -100,8 +100,8 @@ targets:
 
 	unmigrated := writeFile(t, filepath.Join(dir, "it's new.yaml"), "targets: [{name: new, env_file: good.env, database_url_env: NEW_URL, migrate: check}]")
 	r = good.run(env.With("NEW_URL", newOwnerWorld(t).url), "seed", "--config="+unmigrated, "--target=new")
-	require.Equal(t, 4, r.code)
-	require.Contains(t, r.stderr, `run "worker migrate --config '`+strings.Replace(unmigrated, "'", `'\''`, 1)+`' --target new", or`)
+	require.Equal(t, 4, r.Code)
+	require.Contains(t, r.Stderr, `run "worker migrate --config '`+strings.Replace(unmigrated, "'", `'\''`, 1)+`' --target new", or`)
 
 	create, drop := "CREATE DATABASE "+pgx.Identifier{created}.Sanitize(), "DROP DATABASE "+pgx.Identifier{created}.Sanitize()+" WITH (FORCE)"
 	good.exec(create)
@@ -158,7 +158,7 @@ func testTargetsWrongFile(t *testing.T) {
 	env := environ{"DATABASE_URL": "", "A_URL": "postgres://u:" + w.secret("s3cret-of-a-url") + "@host:port/d"}
 	for _, args := range [][]string{{"run", "--config=" + file}, {"verify", "--config=" + file, "--target=b"}} {
 		r := w.run(env, args...)
-		require.Equal(t, 3, r.code)
+		require.Equal(t, 3, r.Code)
 		for _, want := range []string{
 			file + ":5: target a: source must be one of auto, notify, wal", file + ":6: target a: resync must be a duration, such as 30s",
 			file + ":7: target a: compat must be one of none, upstream-credentials", file + ":8: target a: slot_max_lag must be an amount of bytes",
@@ -166,9 +166,9 @@ func testTargetsWrongFile(t *testing.T) {
 			file + ":11: target 4 of the list needs a name", file + ":11: D_URL is empty or not set", file + ":14: migrate must be one of auto, check, off",
 			file + ":19: target e: compat: upstream-credentials finds credentials",
 		} {
-			require.Contains(t, r.stderr, want)
+			require.Contains(t, r.Stderr, want)
 		}
-		require.Equal(t, 10, strings.Count(r.stderr, file+":"), r.stderr)
+		require.Equal(t, 10, strings.Count(r.Stderr, file+":"), r.Stderr)
 	}
 	for _, c := range []struct {
 		env  environ
@@ -182,10 +182,10 @@ func testTargetsWrongFile(t *testing.T) {
 		{env, []string{"verify", "--target=a"}, "--config (or PROVWATCH_CONFIG), which is not set"},
 	} {
 		r := w.run(c.env, c.args...)
-		require.Equal(t, 3, r.code, c.args)
-		require.Contains(t, r.stderr, c.want)
+		require.Equal(t, 3, r.Code, c.args)
+		require.Contains(t, r.Stderr, c.want)
 	}
-	require.Equal(t, 0, w.run(env.With("PROVWATCH_CONFIG", file), "version").code)
+	require.Equal(t, 0, w.run(env.With("PROVWATCH_CONFIG", file), "version").Code)
 }
 
 // testTargetsShareSinks has two targets whose providers

@@ -135,7 +135,7 @@ func testTLSVerifiedOnEveryConnection(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	w := newWorldOn(t, cluster.NewDatabase(t), "")
-	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").code)
+	require.Equal(t, 0, w.run(environ{"PROVWATCH_SOURCE": "notify"}, "migrate").Code)
 	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
 	oldCert, oldKey := ours.issueUntil("test_certified", time.Now().Add(-time.Minute))
 	cert, key := ours.issue("test_certified")
@@ -163,11 +163,11 @@ func testTLSVerifiedOnEveryConnection(t *testing.T) {
 		t.Helper()
 		for _, command := range []string{"run", "verify"} {
 			r := w.run(env.With("DATABASE_URL", url), command)
-			require.Equal(t, 4, r.code, "%s: %s", name, r.stderr)
-			require.Contains(t, r.stderr, "worker: cannot connect to PostgreSQL at ", name)
-			require.NotContains(t, r.stderr, "retrying", "%s: waiting does not mend it", name)
+			require.Equal(t, 4, r.Code, "%s: %s", name, r.Stderr)
+			require.Contains(t, r.Stderr, "worker: cannot connect to PostgreSQL at ", name)
+			require.NotContains(t, r.Stderr, "retrying", "%s: waiting does not mend it", name)
 			for _, text := range texts {
-				require.Contains(t, r.stderr, text, name)
+				require.Contains(t, r.Stderr, text, name)
 			}
 		}
 	}
@@ -188,8 +188,8 @@ func testTLSVerifiedOnEveryConnection(t *testing.T) {
 		"connection requires a valid client certificate", "signed by a CA of the server's ssl_ca_file")
 	// What the server says can be lost with the connection, which is then made again.
 	r := w.run(env.With("DATABASE_URL", target(certified, "localhost", "sslcert", oldCert, "sslkey", oldKey)), "run")
-	require.Equal(t, 4, r.code, r.stderr)
-	require.Contains(t, r.stderr, "remote error: tls: expired certificate; the server refused the certificate of sslcert (PGSSLCERT): renew it")
+	require.Equal(t, 4, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, "remote error: tls: expired certificate; the server refused the certificate of sslcert (PGSSLCERT): renew it")
 	require.Zero(t, w.count(`SELECT count(*) FROM ai_providers`))
 
 	var want []string
@@ -260,7 +260,7 @@ func testTLSNoPasswordToAnotherServer(t *testing.T) {
 			r := w.run(w.twoProviders().With("DATABASE_URL", u), "run")
 			require.NoError(t, listener.Close())
 			group.Wait()
-			require.Equal(t, 4, r.code, r.stderr)
+			require.Equal(t, 4, r.Code, r.Stderr)
 			require.Positive(t, connections)
 			require.Empty(t, sent.String())
 			require.NotContains(t, w.emitted.String(), "password-for-nobody-else")

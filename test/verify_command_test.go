@@ -13,38 +13,38 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
 	env := w.twoProviders()
-	require.Equal(t, result{2, block(`
+	require.Equal(t, result{Code: 2, Stdout: block(`
 		PROVIDER   STATE    FIELD  ENVIRONMENT  DATABASE
 		anthropic  missing                      no row
 		openai     missing                      no row
 		2 of 2 providers drift.
-		`), ""}, w.run(env, "verify"))
+		`)}, w.run(env, "verify"))
 	w.unmigrated()
 
-	require.Equal(t, 0, w.run(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").Code)
 	before := w.dump()
-	require.Equal(t, result{0, block(`
+	require.Equal(t, result{Code: 0, Stdout: block(`
 		PROVIDER   STATE    FIELD  ENVIRONMENT  DATABASE
 		anthropic  in sync
 		openai     in sync
 		0 of 2 providers drift.
-		`), ""}, w.run(env, "verify"))
+		`)}, w.run(env, "verify"))
 	r := w.run(env, "verify", "-o", "json")
-	require.Equal(t, 0, r.code)
-	require.JSONEq(t, `{"drifts": 0, "providers": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`}`, r.stdout)
+	require.Equal(t, 0, r.Code)
+	require.JSONEq(t, `{"drifts": 0, "providers": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`}`, r.Stdout)
 	require.Equal(t, before, w.dump())
 
 	w.exec(`UPDATE ai_providers SET base_url = E'https://proxy.example/\x1b[31m', enabled = false WHERE name = 'openai'`)
 	before = w.dump()
-	require.Equal(t, result{2, block(`
+	require.Equal(t, result{Code: 2, Stdout: block(`
 		PROVIDER   STATE     FIELD     ENVIRONMENT                 DATABASE
 		anthropic  in sync
 		openai     disabled  enabled   true                        false
 		                     base_url  https://api.openai.com/v1/  (not a URL, withheld)
 		1 of 2 providers drifts.
-		`), ""}, w.run(env, "verify"))
+		`)}, w.run(env, "verify"))
 	r = w.run(env, "verify", "-o", "json")
-	require.Equal(t, 2, r.code)
+	require.Equal(t, 2, r.Code)
 	var verification struct {
 		Drifts    int
 		Providers []struct {
@@ -54,7 +54,7 @@ func TestVerify(t *testing.T) {
 			DBHash          string `json:"db_hash"`
 		}
 	}
-	require.NoError(t, json.Unmarshal([]byte(r.stdout), &verification))
+	require.NoError(t, json.Unmarshal([]byte(r.Stdout), &verification))
 	require.Equal(t, 1, verification.Drifts)
 	require.Equal(t, "disabled", verification.Providers[1].State)
 	require.Equal(t, openAIHash, verification.Providers[1].EnvHash)

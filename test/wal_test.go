@@ -204,7 +204,7 @@ func testWALValuesThatItDoesNotCarry(t *testing.T) {
 		"CODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEY":        w.secret("AKIA-that-nobody-may-see-0123456789"),
 		"CODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEY_SECRET": secret,
 	}
-	require.Equal(t, 0, w.run(nil, "migrate").code)
+	require.Equal(t, 0, w.run(nil, "migrate").Code)
 	// Out of line, and so large that it does not come back in.
 	w.exec(`ALTER TABLE ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL, ALTER COLUMN base_url SET STORAGE EXTERNAL`)
 	p := w.start(env, "run").ready()
@@ -346,11 +346,11 @@ func testSlotDrop(t *testing.T) {
 	w.start(w.twoProviders(), "run").ready().stop()
 	name, _, _ := w.slot()
 	r := w.run(nil, "slot", "drop")
-	require.Equal(t, 0, r.code)
-	require.Equal(t, "Replication slot "+name+": dropped.\n", r.stdout)
+	require.Equal(t, 0, r.Code)
+	require.Equal(t, "Replication slot "+name+": dropped.\n", r.Stdout)
 	name, _, _ = w.slot()
 	require.Empty(t, name)
-	require.Contains(t, w.run(nil, "slot", "drop").stdout, "not there")
+	require.Contains(t, w.run(nil, "slot", "drop").Stdout, "not there")
 }
 
 func testSlotFailoverSlot(t *testing.T) {
@@ -366,7 +366,7 @@ func testSlotFailoverSlot(t *testing.T) {
 func testSlotDroppedByNotify(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "wal")
-	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").code)
+	require.Equal(t, 0, w.run(nil, "migrate", "--source=notify").Code)
 	env := w.twoProviders()
 	w.start(env, "run").ready().stop()
 	w.start(env, "run", "--source=notify").ready()

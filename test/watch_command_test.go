@@ -104,7 +104,7 @@ func testWatchTerminatedConnections(t *testing.T) {
 func testWatchBeforeAnyMigration(t *testing.T) {
 	t.Parallel()
 	w := newEmptyWorld(t)
-	require.Equal(t, result{4, "", "worker: the database's schema cannot be used: provwatch's tables are not there yet; " +
+	require.Equal(t, result{Code: 4, Stderr: "worker: the database's schema cannot be used: provwatch's tables are not there yet; " +
 		"start \"worker run\", or run \"worker migrate\"\n"}, w.run(nil, "watch"))
 	w.unmigrated()
 }

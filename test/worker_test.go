@@ -8,8 +8,6 @@ import (
 	"strings"
 	"syscall"
 
-	"regexp"
-
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/workertest"
@@ -44,17 +42,7 @@ func (w *world) command(env environ, args ...string) *exec.Cmd {
 	return command
 }
 
-// result is what a command that has ended left.
-type result struct {
-	code           int
-	stdout, stderr string
-}
-
-// squeezed returns the result with runs of spaces as one.
-func (r result) squeezed() result {
-	r.stdout = regexp.MustCompile(` {2,}`).ReplaceAllString(r.stdout, " ")
-	return r
-}
+type result = workertest.Result
 
 // run runs a worker command to its end. The daemon has the race detector.
 func (w *world) run(env environ, args ...string) result {
@@ -63,10 +51,10 @@ func (w *world) run(env environ, args ...string) result {
 	if len(args) > 0 && args[0] != "run" && !strings.HasPrefix(args[0], "-") {
 		command.Path, command.Args[0] = commandBinary, commandBinary
 	}
-	code, stdout, stderr := workertest.Run(w.t, command)
-	w.emit(stdout)
-	w.emit(stderr)
-	return result{code, stdout, stderr}
+	r := workertest.Run(w.t, command)
+	w.emit(r.Stdout)
+	w.emit(r.Stderr)
+	return r
 }
 
 // worker is a running "worker run" or "worker watch".

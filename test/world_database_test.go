@@ -100,7 +100,7 @@ func (w *world) insertProvider(kind, name, baseURL string, more ...string) {
 
 func (w *world) migrate() {
 	w.t.Helper()
-	require.Equal(w.t, 0, w.run(nil, "migrate").code)
+	require.Equal(w.t, 0, w.run(nil, "migrate").Code)
 }
 
 // migrationVersions returns the versions of the migrations in the tree.

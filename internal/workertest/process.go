@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,8 +19,20 @@ import (
 	"provwatch/internal/waittest"
 )
 
+// Result is what a command that has ended left.
+type Result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// Squeezed returns the result with runs of spaces on standard output as one.
+func (r Result) Squeezed() Result {
+	r.Stdout = regexp.MustCompile(` {2,}`).ReplaceAllString(r.Stdout, " ")
+	return r
+}
+
 // Run runs a command to its end.
-func Run(t testing.TB, command *exec.Cmd) (code int, stdout, stderr string) {
+func Run(t testing.TB, command *exec.Cmd) Result {
 	t.Helper()
 	var out, log bytes.Buffer
 	command.Stdout, command.Stderr = &out, &log
@@ -32,7 +45,7 @@ func Run(t testing.TB, command *exec.Cmd) (code int, stdout, stderr string) {
 	var exit *exec.ExitError
 	require.True(t, err == nil || errors.As(err, &exit), "%v", err)
 	require.NotContains(t, log.String(), dataRace)
-	return command.ProcessState.ExitCode(), out.String(), log.String()
+	return Result{command.ProcessState.ExitCode(), out.String(), log.String()}
 }
 
 // dataRace is in the log of a worker that was built with the race detector and has a race.

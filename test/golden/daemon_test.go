@@ -171,7 +171,7 @@ func TestDaemon(t *testing.T) {
 	r := newReceiver(t)
 	w.replace(r.url, "<receiver>")
 	natsURL, stream := startNATS(t)
-	require.Equal(t, 0, w.run(nil, "migrate").code)
+	require.Equal(t, 0, w.run(nil, "migrate").Code)
 	w.listen()
 	w.env["PROVWATCH_MAX_BACKOFF"] = "1s"
 	file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\nCODER_AIBRIDGE_ANTHROPIC_KEY="+anthropicKey+"\n")
@@ -185,7 +185,7 @@ func TestDaemon(t *testing.T) {
 	resolve := func(args ...string) {
 		t.Helper()
 		result := w.run(env, append([]string{"resolve"}, args...)...)
-		require.Equal(t, 0, result.code, result.stderr)
+		require.Equal(t, 0, result.Code, result.Stderr)
 	}
 
 	w.change(1, `UPDATE ai_providers SET base_url = 'https://user:`+urlPassword+`@proxy.example/v1?k=1' WHERE name = 'openai'`)
@@ -269,7 +269,7 @@ func (w *world) compareWatch(last int) {
 		}, "alert %d is printed", last)
 		code := watch.stop(syscall.SIGTERM)
 		// The log says when it connects, in lines that depend on when it does.
-		s.add(nil, args, result{code, strings.Join(watch.Output(), "\n") + "\n", ""})
+		s.add(nil, args, result{Code: code, Stdout: strings.Join(watch.Output(), "\n") + "\n"})
 	}
 	compare(w.t, "commands/watch.txt", s.normalised())
 }
@@ -279,7 +279,7 @@ func TestDaemonOfTheWAL(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "wal")
 	env := workertest.TwoProviders()
-	require.Equal(t, 0, w.run(nil, "migrate").code)
+	require.Equal(t, 0, w.run(nil, "migrate").Code)
 	w.listen()
 	p := w.startReady(env, "run", "--http-addr=127.0.0.1:0")
 	w.change(1, `UPDATE ai_providers SET base_url = 'https://proxy.example/v1' WHERE name = 'openai'`)

@@ -32,7 +32,7 @@ func TestExitCodes(t *testing.T) {
 	add := func(code int, args, why string) { fmt.Fprintf(&list, "%d  worker %-58s %s\n", code, args, why) }
 	run := func(w *world, env environ, args, why string) {
 		t.Helper()
-		add(w.run(env, strings.Fields(args)...).code, w.text(args), why)
+		add(w.run(env, strings.Fields(args)...).Code, w.text(args), why)
 	}
 	run(w, env, "--help", "help")
 	run(empty, env, "seed --dry-run", "a plan without a drift")

@@ -25,10 +25,10 @@ func helpOf(t *testing.T, w *world) map[string]string {
 	var visit func(words ...string)
 	visit = func(words ...string) {
 		r := w.run(nil, append(slices.Clone(words), "--help")...)
-		require.Equal(t, 0, r.code, "%q: %s", words, r.stderr)
-		require.Empty(t, r.stderr)
-		help[strings.Join(words, " ")] = w.text(r.stdout)
-		_, list, found := strings.Cut(r.stdout, "\nAvailable Commands:\n")
+		require.Equal(t, 0, r.Code, "%q: %s", words, r.Stderr)
+		require.Empty(t, r.Stderr)
+		help[strings.Join(words, " ")] = w.text(r.Stdout)
+		_, list, found := strings.Cut(r.Stdout, "\nAvailable Commands:\n")
 		if !found {
 			return
 		}
@@ -89,7 +89,7 @@ func variableOf(flag string) string {
 
 // takesVariable reports whether the worker knows the variable.
 func takesVariable(w *world, variable string) bool {
-	return !strings.Contains(w.run(environ{variable: "x"}, "version").stderr, "the variable belongs to no flag and has no effect\" variable="+variable+" ")
+	return !strings.Contains(w.run(environ{variable: "x"}, "version").Stderr, "the variable belongs to no flag and has no effect\" variable="+variable+" ")
 }
 
 func TestHelp(t *testing.T) {
@@ -103,7 +103,7 @@ func TestHelp(t *testing.T) {
 		}
 		compare(t, "help/"+name+".txt", text)
 	}
-	require.Equal(t, help["sinks retry"], w.text(w.run(nil, "help", "sinks", "retry").stdout))
+	require.Equal(t, help["sinks retry"], w.text(w.run(nil, "help", "sinks", "retry").Stdout))
 
 	flags := flagsOf(t, help)
 	require.False(t, takesVariable(w, "PROVWATCH_NO_SUCH_FLAG"), "a variable that no flag has is reported")
@@ -132,11 +132,11 @@ func TestHelp(t *testing.T) {
 			continue
 		}
 		command := strings.Fields(f.commands[len(f.commands)-1])[1:]
-		fmt.Fprintf(&completions, "--%s\n%s", name, indented(w.text(w.run(nil, append(append([]string{"__complete"}, command...), "--"+name, "")...).stdout)))
+		fmt.Fprintf(&completions, "--%s\n%s", name, indented(w.text(w.run(nil, append(append([]string{"__complete"}, command...), "--"+name, "")...).Stdout)))
 	}
 	compare(t, "flags.txt", list.String())
-	fmt.Fprintf(&completions, "the first argument of resolve\n%s", indented(w.run(workertest.TwoProviders(), "__complete", "resolve", "").stdout))
-	fmt.Fprintf(&completions, "the first argument of completion\n%s", indented(w.run(nil, "__complete", "completion", "").stdout))
+	fmt.Fprintf(&completions, "the first argument of resolve\n%s", indented(w.run(workertest.TwoProviders(), "__complete", "resolve", "").Stdout))
+	fmt.Fprintf(&completions, "the first argument of completion\n%s", indented(w.run(nil, "__complete", "completion", "").Stdout))
 	compare(t, "completion.txt", completions.String())
 }
 

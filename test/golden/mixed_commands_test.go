@@ -41,13 +41,13 @@ func (w *world) mix() {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'off'`)
 	w.exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, $1 FROM ai_providers WHERE name = 'same'`, rotatedKey)
 	r := w.run(mixed(), "resolve", "kept", "--take", "db")
-	require.Equal(w.t, 0, r.code, r.stderr)
+	require.Equal(w.t, 0, r.Code, r.Stderr)
 }
 
 func testCommandsMixed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "notify")
-	require.Equal(t, 0, w.run(nil, "migrate").code)
+	require.Equal(t, 0, w.run(nil, "migrate").Code)
 	w.mix()
 	var seed, verify, status transcript
 	seed.w, verify.w, status.w = w, w, w

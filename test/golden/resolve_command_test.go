@@ -15,7 +15,7 @@ func testCommandsResolve(t *testing.T) {
 	w := newWorld(t, "notify")
 	env := workertest.TwoProviders()
 	s := transcript{w: w}
-	require.Equal(t, 0, w.run(env, "seed").code)
+	require.Equal(t, 0, w.run(env, "seed").Code)
 	s.run(env, "resolve", "openai", "--take=env")
 	s.run(env, "resolve", "openai", "--take=env", "-o", "json")
 	const change = `UPDATE ai_providers SET base_url = 'https://proxy.example/v1', enabled = false WHERE name = 'openai'`

@@ -44,7 +44,7 @@ func TestSchema(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "wal")
 	r := w.run(nil, "migrate")
-	require.Equal(t, 0, r.code, r.stderr)
+	require.Equal(t, 0, r.Code, r.Stderr)
 	w.exec(`SET TimeZone = 'UTC'`) // in which constraints show their times
 	lines := w.lines(`SELECT line COLLATE "C" FROM (` + tables + `) AS t (line) ORDER BY 1`)
 	require.Greater(t, len(lines), 50)

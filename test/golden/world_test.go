@@ -138,17 +138,12 @@ func (w *world) command(env environ, args ...string) *exec.Cmd {
 	return command
 }
 
-// result is what a command that has ended left.
-type result struct {
-	code           int
-	stdout, stderr string
-}
+type result = workertest.Result
 
 // run runs a worker command to its end.
 func (w *world) run(env environ, args ...string) result {
 	w.t.Helper()
-	code, stdout, stderr := workertest.Run(w.t, w.command(env, args...))
-	return result{code, stdout, stderr}
+	return workertest.Run(w.t, w.command(env, args...))
 }
 
 // worker is a command that goes on until it is stopped.
@@ -236,9 +231,9 @@ func (s *transcript) add(env environ, args []string, r result) {
 		}
 	}
 	fmt.Fprintf(&s.text, "worker %s\n", strings.Join(args, " "))
-	s.part("standard output", r.stdout)
-	s.part("standard error", r.stderr)
-	fmt.Fprintf(&s.text, "[exit code %d]\n\n", r.code)
+	s.part("standard output", r.Stdout)
+	s.part("standard error", r.Stderr)
+	fmt.Fprintf(&s.text, "[exit code %d]\n\n", r.Code)
 }
 
 func (s *transcript) part(name, text string) {
