@@ -113,7 +113,7 @@ soak: go postgres cc ## run workers under faults and check their alerts against 
 	go test -race -tags soak -run '^TestSoak$$' -count 1 -timeout 1h -v ./test/soak -args -length $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOURCE),-source $(SOURCE)) $(if $(REPORT),-report $(abspath $(REPORT)))
 	PROVWATCH_TEST_SHIPPED_LIMITS=1 go test -race -tags e2e -run '^TestReadiness$$|^TestLeader$$/^FrozenIsReplaced$$' -count 1 -parallel 10 -timeout 1h -v ./test
 
-lint: go ## check formatting, vet, staticcheck, complexity, length, prose, generated code and documents, and go.mod
+lint: go ## check formatting, vet, staticcheck, complexity, length, the order of files, prose, generated code and documents, and go.mod
 	@unformatted=$$(gofmt -l $(SOURCES)); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
@@ -123,7 +123,7 @@ lint: go ## check formatting, vet, staticcheck, complexity, length, prose, gener
 	$(TOOL) gocognit -over 30 $(SOURCES)
 	@long=$$(git ls-files '*.go' | grep -v '\.sql\.go$$' | xargs awk 'FNR == 451 { print FILENAME }'); \
 	if [ -n "$$long" ]; then echo "longer than 450 lines, split by what they hold:"; echo "$$long"; exit 1; fi
-	cd tools && go test ./prose && go run ./prose ..
+	cd tools && go test ./prose ./filecycles && go run ./prose .. && go run ./filecycles .. ./...
 	$(SQLC) diff -f sql/sqlc.yaml
 	@written=$$(mktemp) && $(DOCS) configuration $$written && \
 	{ diff -u docs/configuration.md $$written || { echo "docs/configuration.md is not up to date, run make generate"; rm $$written; exit 1; }; } && rm $$written
