@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 )
 
@@ -37,8 +38,9 @@ func (databaseSide) take(ctx context.Context, tx pgx.Tx, step drift.Step, _ encr
 	case observed.Kind == drift.Missing:
 		return outcome, fmt.Errorf("it has no row that could be kept, and the next boot seeds it again; remove its variables (%s) instead", step.Desired.Variables)
 	case step.CredentialsProblem() != nil:
-		return outcome, fmt.Errorf("%w; that cannot be accepted with --compat=upstream-credentials, since nothing is stored of credentials that it could be tied to; "+
-			"use --take env --with-keys, or drop --compat=upstream-credentials", step.CredentialsProblem())
+		return outcome, remedy.Problem(step.CredentialsProblem(),
+			"; that cannot be accepted with --compat=upstream-credentials, since nothing is stored of credentials that it could be tied to; use ",
+			remedy.Repeat("--take", "env", "--with-keys"), ", or drop --compat=upstream-credentials")
 	case observed.Unreadable != nil, observed.Kind == drift.NotComparable:
 		return outcome, fmt.Errorf("its row cannot be compared and is not accepted: %w", cmp.Or(observed.Unreadable, observed.UnreadableCredentials))
 	case step.IsAccepted():

@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 )
 
@@ -53,9 +54,9 @@ func (s environmentSide) take(ctx context.Context, tx pgx.Tx, step drift.Step, w
 	if !s.withKeys && observed.CredentialsProblem() != nil {
 		observed = observed.WithoutCredentials()
 		if observed.Kind == drift.InSync {
-			return outcome, fmt.Errorf("%w; stored credentials may have been rotated, and are not overwritten unasked: "+
-				"repeat with --with-keys to replace them by the environment's, or set those of the database in the environment (%s)",
-				step.Observation.CredentialsProblem(), step.Desired.CredentialVariables())
+			return outcome, remedy.Problem(step.Observation.CredentialsProblem(),
+				"; stored credentials may have been rotated, and are not overwritten unasked: repeat with ", withKeysFlag,
+				" to replace them by the environment's, or set those of the database in the environment ("+step.Desired.CredentialVariables()+")")
 		}
 		outcome.Fields, outcome.KeysDiffer = observed.Fields, true
 	}

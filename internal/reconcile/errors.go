@@ -5,15 +5,19 @@ import (
 	"strconv"
 	"strings"
 
-	"provwatch/internal/drift"
-
 	"github.com/google/uuid"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/remedy"
 )
 
 func removesCredentials(step drift.Step, what string) error {
-	return fmt.Errorf("%s would be removed, and the environment has none in their place; "+
-		"drop --with-keys to keep what is stored, set it in the environment (%s), or remove it in the gateway", what, step.Desired.CredentialVariables())
+	return remedy.Problem(what, " would be removed, and the environment has none in their place; drop ", withKeysFlag,
+		" to keep what is stored, set it in the environment ("+step.Desired.CredentialVariables()+"), or remove it in the gateway")
 }
+
+// withKeysFlag is the flag that has a resolution write credentials.
+var withKeysFlag = remedy.Repeat("--with-keys")
 
 // maxListed bounds how many names of members an error holds, and maxMember how
 // long each is: any writer of the row can choose them.
@@ -38,6 +42,6 @@ func memberList(names []string) string {
 
 // unreadable says that a row's settings cannot be merged into.
 func unreadable(id uuid.UUID, reason error) error {
-	return fmt.Errorf("its stored settings cannot be decoded, and what they hold would be lost: %w; repair them, or give them up with "+
-		"\"UPDATE ai_providers SET settings = NULL, settings_key_id = NULL WHERE id = '%s'\" and repeat with --with-keys", reason, id)
+	return remedy.Problem("its stored settings cannot be decoded, and what they hold would be lost: ", reason, "; repair them, or give them up with "+
+		`"UPDATE ai_providers SET settings = NULL, settings_key_id = NULL WHERE id = '`+id.String()+`'" and repeat with `, withKeysFlag)
 }

@@ -2,12 +2,14 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/remedy"
 	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
@@ -96,11 +98,11 @@ func (w write) refuseUnusedKeys(ctx context.Context, queries *store.Queries, ste
 	if stored == 0 {
 		return nil
 	}
-	remedy := "remove them in the gateway, and repeat"
+	stay := fmt.Sprintf("its stored API keys (%d) would stay, and the environment's provider uses none; ", stored)
 	if credentials {
-		remedy = "repeat with --with-keys to replace them by its AWS credentials"
+		return remedy.Problem(stay, "repeat with ", withKeysFlag, " to replace them by its AWS credentials")
 	}
-	return fmt.Errorf("its stored API keys (%d) would stay, and the environment's provider uses none; %s", stored, remedy)
+	return errors.New(stay + "remove them in the gateway, and repeat")
 }
 
 // planSettings plans the settings. A Bedrock provider's are merged into the stored
@@ -171,11 +173,11 @@ func (w *write) removeSettings(step drift.Step, stored *provider.Bedrock, settin
 	}
 	switch {
 	case len(unknown) > 0:
-		return fmt.Errorf("its stored settings are those of a Bedrock provider, which the environment's is not, and hold what provwatch does not know and would remove: %s; "+
-			"give the provider its Bedrock variables, remove these settings in the gateway, or keep the row with --take db", memberList(unknown))
+		return remedy.Problem("its stored settings are those of a Bedrock provider, which the environment's is not, and hold what provwatch does not know and would remove: "+
+			memberList(unknown)+"; give the provider its Bedrock variables, remove these settings in the gateway, or keep the row with ", remedy.Repeat("--take", "db"))
 	case !withKeys && len(credentials) > 0:
-		return fmt.Errorf("its stored Bedrock credentials (%s) would be removed, since the environment's provider is not a Bedrock one; repeat with --with-keys",
-			strings.Join(credentials, ", "))
+		return remedy.Problem("its stored Bedrock credentials ("+strings.Join(credentials, ", ")+") would be removed, "+
+			"since the environment's provider is not a Bedrock one; repeat with ", withKeysFlag)
 	}
 	w.settings = &secret.Text{}
 	w.fields = append(w.fields, drift.Field{Name: drift.SettingsField, Env: "none", DB: "bedrock"})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -15,7 +16,14 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 	"provwatch/internal/store"
+)
+
+// A resolution that fails since its key was revoked is tried once more, after a short pause.
+const (
+	maxTries     = 2
+	revokedPause = 10 * time.Millisecond
 )
 
 // resolution ends the drift of one provider by taking a side.
@@ -41,13 +49,15 @@ type encryption struct {
 }
 
 func (r resolution) run(ctx context.Context, pool *pgxpool.Pool) (outcome Outcome, err error) {
-	attempt := func(tx pgx.Tx) error {
-		outcome, err = r.resolve(ctx, tx)
-		return err
-	}
-	err = pgx.BeginFunc(ctx, pool, attempt)
-	if isRevoked(err) {
-		err = pgx.BeginFunc(ctx, pool, attempt)
+	for attempt := range (retry.Policy{First: revokedPause, Tries: maxTries}).Attempts(ctx) {
+		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			outcome, err = r.resolve(ctx, tx)
+			return err
+		})
+		if !isRevoked(err) {
+			break
+		}
+		attempt.Failed()
 	}
 	if err != nil {
 		return Outcome{}, fmt.Errorf("resolve provider %q: %w", r.desired.Name, postgres.WithoutValues(err))

@@ -7,7 +7,8 @@ import (
 // problem is an error with remedies in its text.
 type problem struct{ parts Advice }
 
-// Problem returns an error whose text are the parts. Commands are in quotation marks.
+// Problem returns an error whose text are the parts: strings, remedies, and errors, which
+// it wraps. Commands are in quotation marks.
 func Problem(parts ...any) error { return &problem{parts} }
 
 func (p *problem) Error() string {
@@ -18,9 +19,21 @@ func (p *problem) Error() string {
 			text.WriteString(part.Quoted())
 		case string:
 			text.WriteString(part)
+		case error:
+			text.WriteString(part.Error())
 		}
 	}
 	return text.String()
+}
+
+// Unwrap returns the errors among the parts.
+func (p *problem) Unwrap() (wrapped []error) {
+	for _, part := range p.parts {
+		if err, ok := part.(error); ok {
+			wrapped = append(wrapped, err)
+		}
+	}
+	return wrapped
 }
 
 // Remedies returns the remedies in the text of the error.

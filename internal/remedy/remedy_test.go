@@ -39,6 +39,9 @@ func TestSite(t *testing.T) {
 			remedy: remedy.Set("--source=wal"), none: "--source=wal", plain: "--source=wal",
 			ofATarget: "source: wal for the target billing in /etc/provwatch.yaml",
 		},
+		"repeat": {
+			remedy: remedy.Repeat("--take", "env", "--with-keys"), none: "--take env --with-keys", plain: "--take env --with-keys", ofATarget: "--take env --with-keys",
+		},
 		"variables": {
 			remedy: remedy.NameProviders(), none: "set CODER_AIBRIDGE_* variables, or --env-file", plain: "set CODER_AIBRIDGE_* variables, or --env-file",
 			ofATarget: "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix",
@@ -75,6 +78,11 @@ it drifts; use on_boot_drift: alert for the target billing in /etc/provwatch.yam
 	require.NoError(t, target.Error(nil))
 	other := errors.New(`run "worker migrate"`)
 	require.Same(t, other, target.Error(other), "it has no remedy")
+
+	wrapping := remedy.Problem(migrate, "; repeat with ", remedy.Repeat("--force"))
+	require.ErrorIs(t, wrapping, migrate)
+	require.EqualError(t, wrapping, `it is old; run "worker migrate" as the owner; repeat with --force`)
+	require.Equal(t, []remedy.Remedy{remedy.Repeat("--force"), remedy.Run("migrate")}, remedy.Of(wrapping))
 }
 
 func TestAdvice(t *testing.T) {

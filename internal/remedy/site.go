@@ -27,7 +27,7 @@ type Target struct{ Name, File string }
 // inFile reports whether the remedy is a change of the file of --config, which has the
 // settings of its targets. They have no "run" of their own.
 func (s Site) inFile(r Remedy) bool {
-	return s.Target != nil && (r.Command == "run" || r.Command == "")
+	return s.Target != nil && (r.Command == "run" || r.Command == "" && !r.repeats)
 }
 
 // Render returns a remedy as a text.
@@ -95,7 +95,7 @@ func (r Remedy) LogValue() slog.Value { return slog.StringValue(r.String()) }
 // quoted returns a rendered remedy as texts hold it: a command in quotation marks.
 func (s Site) quoted(r Remedy) string {
 	text := s.Render(r)
-	if r.variables || s.inFile(r) {
+	if r.variables || r.Command == "" || s.inFile(r) {
 		return text
 	}
 	return `"` + text + `"`
