@@ -109,7 +109,7 @@ func (d *database) pool(prepare func(context.Context, *pgx.Conn) error) *pgxpool
 		}
 		return err
 	}
-	pool, err := postgres.Connect(context.Background(), config, patience, slog.New(slog.DiscardHandler))
+	pool, err := postgres.Connector{Config: config, Timeout: patience, Logger: slog.New(slog.DiscardHandler)}.Connect(context.Background())
 	if err != nil {
 		d.b.Fatal(err)
 	}

@@ -99,7 +99,7 @@ func (f *flags) open(ctx context.Context, logger *slog.Logger) (*pgxpool.Pool, *
 	if err != nil {
 		return nil, nil, err
 	}
-	pool, err := postgres.Connect(ctx, config, f.connectTimeout, logger)
+	pool, err := postgres.Connector{Config: config, Timeout: f.connectTimeout, Logger: logger}.Connect(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

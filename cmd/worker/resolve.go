@@ -126,7 +126,8 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *
 	if err != nil {
 		return nil, nil, err
 	}
-	if pool, err = postgres.Connect(ctx, config, f.connectTimeout, logger); err != nil {
+	connector := postgres.Connector{Config: config, Timeout: f.connectTimeout, Logger: logger}
+	if pool, err = connector.Connect(ctx); err != nil {
 		return nil, nil, errors.Join(err, stop())
 	}
 	unwatch := warnOfWaits(ctx, pool, logger)

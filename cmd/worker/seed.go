@@ -37,7 +37,8 @@ func seedCommand(f *flags) *cobra.Command {
 			}
 			defer warnOfWaits(ctx, pool, logger)()
 			var plan drift.Plan
-			err = postgres.Persist(ctx, config, f.connectTimeout, logger, func() (err error) {
+			connector := postgres.Connector{Config: config, Timeout: f.connectTimeout, Logger: logger}
+			err = connector.Persist(ctx, func() (err error) {
 				plan, err = f.seed(ctx, pool, environment.Providers, keys, logger)
 				return err
 			})

@@ -31,11 +31,16 @@ type booted struct {
 	fileVariables int
 }
 
+func (b *boot) connector() postgres.Connector {
+	o := b.options
+	return postgres.Connector{Config: o.Database, Timeout: o.ConnectTimeout, Logger: o.Logger, Waiting: b.health}
+}
+
 // connect returns the pool of the database, once that can be reached.
 func (b *boot) connect(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := postgres.Connect(ctx, b.options.Database, b.options.ConnectTimeout, b.options.Logger, b.health.setConnecting)
+	pool, err := b.connector().Connect(ctx)
 	if err == nil {
-		b.health.setConnecting(nil)
+		b.health.ConnectionFailed(nil)
 	}
 	return pool, err
 }
@@ -51,20 +56,20 @@ func (b *boot) run(ctx context.Context, pool *pgxpool.Pool) (booted, error) {
 	if o.AnnounceSeed {
 		options = append(options, seed.Announce())
 	}
-	err := postgres.Persist(ctx, o.Database, o.ConnectTimeout, o.Logger, func() (err error) {
+	err := b.connector().Persist(ctx, func() (err error) {
 		if done.published, err = b.prepare(ctx, pool); err != nil {
 			return err
 		}
 		if err := registerKey(ctx, pool, o.Keys, o.Migrate, o.Logger); err != nil {
 			return err
 		}
-		b.health.setConnecting(nil) // it can now wait for a lock, or take its time
+		b.health.ConnectionFailed(nil) // it can now wait for a lock, or take its time
 		if err := b.registerSinks(ctx, pool); err != nil {
 			return err
 		}
 		done.plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
 		return err
-	}, b.health.setConnecting)
+	})
 	return done, err
 }
 

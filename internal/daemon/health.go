@@ -179,8 +179,9 @@ func (h *health) setLoaded(err error) {
 	}
 }
 
-// setConnecting records why the boot cannot go on yet, nil when it goes on.
-func (h *health) setConnecting(err error) { h.set(func() { h.connecting = err }) }
+// ConnectionFailed implements [postgres.Waiting]: it records why the boot cannot go on yet,
+// nil when it goes on.
+func (h *health) ConnectionFailed(err error) { h.set(func() { h.connecting = err }) }
 
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 

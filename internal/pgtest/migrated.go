@@ -63,7 +63,7 @@ func newPool(t testing.TB, databaseURL string) (*pgxpool.Pool, *pgxpool.Config) 
 		t.Fatal(err)
 	}
 	config.MaxConns = 32
-	pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, time.Minute, slog.New(slog.DiscardHandler))
+	pool, err := postgres.Connector{Config: config, Timeout: time.Minute, Logger: slog.New(slog.DiscardHandler)}.Connect(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}

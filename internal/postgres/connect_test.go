@@ -67,10 +67,10 @@ func testConnectUnreachableServer(t *testing.T) {
 				require.NoError(t, err)
 				config.ConnConfig.DialFunc = test.dial
 				tries, start := 0, time.Now()
-				_, err = postgres.Connect(t.Context(), config, timeout, quiet, func(err error) {
+				_, err = postgres.Connector{Config: config, Timeout: timeout, Logger: quiet, Waiting: waiting(func(err error) {
 					tries++
 					require.ErrorContains(t, err, test.message)
-				})
+				})}.Connect(t.Context())
 				var unreachable *postgres.UnreachableError
 				require.ErrorAs(t, err, &unreachable)
 				require.ErrorContains(t, err, test.message)
@@ -83,6 +83,11 @@ func testConnectUnreachableServer(t *testing.T) {
 	}
 }
 
+// waiting gets why a connection has not been made yet.
+type waiting func(error)
+
+func (w waiting) ConnectionFailed(err error) { w(err) }
+
 func testConnectPermanentFailure(t *testing.T) {
 	good := pgtest.NewDatabase(t)
 	u, err := url.Parse(good)
@@ -90,7 +95,7 @@ func testConnectPermanentFailure(t *testing.T) {
 	u.Path = "/no-such-database"
 	config, err := postgres.ParseURL(u.String())
 	require.NoError(t, err)
-	_, err = postgres.Connect(waittest.Context(t), config, time.Hour, quiet)
+	_, err = postgres.Connector{Config: config, Timeout: time.Hour, Logger: quiet}.Connect(waittest.Context(t))
 	var unreachable *postgres.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.Contains(t, err.Error(), "no-such-database")

@@ -25,17 +25,33 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// Connect opens a pool. It retries with backoff until the server answers or timeout has
+// Waiting gets why a connection has not been made yet.
+type Waiting interface {
+	// ConnectionFailed gets the error of each attempt that is repeated, as it would be
+	// returned.
+	ConnectionFailed(err error)
+}
+
+// Connector connects to a database that may be away: it retries with backoff until
+// Timeout has passed.
+type Connector struct {
+	Config  *pgxpool.Config
+	Timeout time.Duration
+	Logger  *slog.Logger
+	Waiting Waiting // nil for none
+}
+
+// Connect opens a pool. It retries with backoff until the server answers or Timeout has
 // passed. An error that waiting does not mend, such as a wrong password that is not
-// read again, ends it at once. Errors are [*UnreachableError], or ctx's own. Connect calls
-// failed after each attempt that it repeats, with the error as Connect would return it.
-func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, failed ...func(error)) (*pgxpool.Pool, error) {
+// read again, ends it at once. Errors are [*UnreachableError], or ctx's own.
+func (c Connector) Connect(ctx context.Context) (*pgxpool.Pool, error) {
+	config := c.Config
 	address := addressOf(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, &UnreachableError{Address: address, Remedy: remediesFor(config).any, Err: err}
 	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	var last error
 	for attempt := range (retry.Policy{}).Attempts(limited) {
@@ -51,8 +67,8 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 			break
 		}
 		wait, _ := attempt.Failed()
-		logger.WarnContext(ctx, "database not reachable yet, retrying", "address", address, "error", Brief(err), "retry_in", wait)
-		report(failed, config, err)
+		c.Logger.WarnContext(ctx, "database not reachable yet, retrying", "address", address, "error", Brief(err), "retry_in", wait)
+		c.report(err)
 	}
 	// The pool makes its first connection with a context of its own, which a server
 	// that takes connections and says nothing keeps waiting.
@@ -61,24 +77,24 @@ func Connect(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 		return nil, ctx.Err()
 	}
 	if last == nil {
-		last = fmt.Errorf("no answer within %s", timeout)
+		last = fmt.Errorf("no answer within %s", c.Timeout)
 	}
 	return nil, unreachable(config, last)
 }
 
 // Persist calls do, and retries with backoff while do loses the
-// connection, until timeout has passed since the first loss: the server may be
+// connection, until Timeout has passed since the first loss: the server may be
 // restarting, or another one be taking its place. The error is then an
-// [*UnreachableError], and otherwise that of do, or ctx's own. Persist calls failed
-// after each loss, with the error as Persist would return it.
-func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration, logger *slog.Logger, do func() error, failed ...func(error)) error {
+// [*UnreachableError], and otherwise that of do, or ctx's own.
+func (c Connector) Persist(ctx context.Context, do func() error) error {
+	config := c.Config
 	err := do()
 	if !passes(err) {
 		return final(config, err)
 	}
-	logger.WarnContext(ctx, "connection lost, retrying", "address", addressOf(config), "error", Brief(err))
-	report(failed, config, err)
-	for attempt := range (retry.Policy{Within: timeout}).Attempts(ctx) {
+	c.Logger.WarnContext(ctx, "connection lost, retrying", "address", addressOf(config), "error", Brief(err))
+	c.report(err)
+	for attempt := range (retry.Policy{Within: c.Timeout}).Attempts(ctx) {
 		err = do()
 		if !passes(err) {
 			return final(config, err)
@@ -87,8 +103,8 @@ func Persist(ctx context.Context, config *pgxpool.Config, timeout time.Duration,
 			break
 		}
 		if wait, again := attempt.Failed(); again {
-			logger.WarnContext(ctx, "connection lost, retrying", "address", addressOf(config), "error", Brief(err), "retry_in", wait)
-			report(failed, config, err)
+			c.Logger.WarnContext(ctx, "connection lost, retrying", "address", addressOf(config), "error", Brief(err), "retry_in", wait)
+			c.report(err)
 		}
 	}
 	if ctx.Err() != nil {
@@ -118,10 +134,10 @@ func Explain(config *pgxpool.Config, err error) error {
 	return fmt.Errorf("%w; %s", Brief(err), remedy)
 }
 
-// report calls the functions with the error of an attempt.
-func report(failed []func(error), config *pgxpool.Config, err error) {
-	for _, f := range failed {
-		f(unreachable(config, err))
+// report reports the error of an attempt that is repeated.
+func (c Connector) report(err error) {
+	if c.Waiting != nil {
+		c.Waiting.ConnectionFailed(unreachable(c.Config, err))
 	}
 }
 

@@ -47,7 +47,7 @@ func testConnectFaultsServerWithoutTLS(t *testing.T) {
 		{"no_login", "hunter2", "provwatch", "has LOGIN"},
 		{"", "", "no-such-database", "check the database's name"},
 	} {
-		_, err := postgres.Connect(waittest.Context(t), configOf(test.user, test.password, test.database), time.Hour, quiet)
+		_, err := postgres.Connector{Config: configOf(test.user, test.password, test.database), Timeout: time.Hour, Logger: quiet}.Connect(waittest.Context(t))
 		var unreachable *postgres.UnreachableError
 		require.ErrorAs(t, err, &unreachable)
 		require.ErrorContains(t, err, test.message)
@@ -58,7 +58,7 @@ func testConnectFaultsServerWithoutTLS(t *testing.T) {
 	limited, cancel := context.WithCancel(waittest.Context(t))
 	defer cancel()
 	tries := 0
-	_, err = postgres.Connect(limited, configOf("full_up", "hunter2", "provwatch"), time.Hour, quiet, func(err error) {
+	_, err = postgres.Connector{Config: configOf("full_up", "hunter2", "provwatch"), Timeout: time.Hour, Logger: quiet, Waiting: waiting(func(err error) {
 		var unreachable *postgres.UnreachableError
 		require.ErrorAs(t, err, &unreachable)
 		require.Regexp(t, "failed to connect to `user=full_up database=provwatch`: \\S+ \\(\\S+\\): server error: FATAL: too many connections for role \"full_up\" \\(SQLSTATE 53300\\); let others", err.Error())
@@ -67,7 +67,7 @@ func testConnectFaultsServerWithoutTLS(t *testing.T) {
 		if tries++; tries == 2 {
 			cancel()
 		}
-	})
+	})}.Connect(limited)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, 2, tries)
 }
@@ -80,7 +80,7 @@ func testConnectFaultsLateServer(t *testing.T) {
 	cluster.Stop(t, "fast")
 	connected, failed := make(chan error, 1), make(chan struct{}, 1000)
 	go func() {
-		pool, err := postgres.Connect(context.WithoutCancel(t.Context()), config, waittest.Patience, quiet, func(error) { failed <- struct{}{} })
+		pool, err := postgres.Connector{Config: config, Timeout: waittest.Patience, Logger: quiet, Waiting: waiting(func(error) { failed <- struct{}{} })}.Connect(context.WithoutCancel(t.Context()))
 		if err == nil {
 			pool.Close()
 		}

@@ -84,17 +84,17 @@ func testRereadFaultsStartWaits(t *testing.T) {
 	config, err := postgres.Parse(postgres.Source{Path: path})
 	require.NoError(t, err)
 	tries := 0
-	pool, err := postgres.Connect(waittest.Context(t), config, time.Hour, quiet, func(err error) {
+	pool, err := postgres.Connector{Config: config, Timeout: time.Hour, Logger: quiet, Waiting: waiting(func(err error) {
 		require.ErrorContains(t, err, "; check the user and the password in "+path)
 		if tries++; tries == 2 {
 			r.write(path, r.url("right"))
 		}
-	})
+	})}.Connect(waittest.Context(t))
 	require.NoError(t, err)
 	pool.Close()
 
 	r.write(path, r.url("wrong"))
-	_, err = postgres.Connect(waittest.Context(t), config, time.Second, quiet)
+	_, err = postgres.Connector{Config: config, Timeout: time.Second, Logger: quiet}.Connect(waittest.Context(t))
 	var unreachable *postgres.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.ErrorContains(t, err, "; check the user and the password in "+path)
