@@ -64,7 +64,14 @@ func with[T any](message T, change func(*T)) T {
 	return message
 }
 
-func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
+func TestSchemas(t *testing.T) {
+	t.Parallel()
+	t.Run("Payloads", testSchemasPayloads)
+	t.Run("SeededTypes", testSchemasSeededTypes)
+	t.Run("AreStrict", testSchemasAreStrict)
+}
+
+func testSchemasPayloads(t *testing.T) {
 	t.Parallel()
 	seeded := pubsub.Seeded{
 		Provider: "openai", ProviderID: someID, Type: provider.OpenAI, BaseURL: "https://api.openai.com/v1/", Keys: 2, SeededAt: someTime,
@@ -140,7 +147,7 @@ func TestPayloadsAreValidByTheirSchemas(t *testing.T) {
 	}
 }
 
-func TestSchemasKnowEveryTypeThatCanBeSeeded(t *testing.T) {
+func testSchemasSeededTypes(t *testing.T) {
 	t.Parallel()
 	for _, kind := range provider.Types() {
 		seeded := pubsub.Seeded{Provider: "a", ProviderID: someID, Type: kind, SeededAt: someTime}.Payload()
@@ -154,9 +161,9 @@ func TestSchemasKnowEveryTypeThatCanBeSeeded(t *testing.T) {
 	}
 }
 
-// TestSchemasRefuseWhatIsNotAPayload makes sure that the schemas are strict:
-// every field is required, none may be added, and formats count.
-func TestSchemasRefuseWhatIsNotAPayload(t *testing.T) {
+// testSchemasAreStrict checks that the schemas are strict: every field is required, none
+// may be added, and formats count.
+func testSchemasAreStrict(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		schema  string
@@ -217,7 +224,13 @@ func text() *rapid.Generator[string] {
 	})
 }
 
-func TestNoPayloadIsTooLongAndEveryOneRoundTrips(t *testing.T) {
+func TestPayload(t *testing.T) {
+	t.Parallel()
+	t.Run("LengthAndRoundTrip", testPayloadLengthAndRoundTrip)
+	t.Run("TruncatedNamesItsRow", testPayloadTruncatedNamesItsRow)
+}
+
+func testPayloadLengthAndRoundTrip(t *testing.T) {
 	t.Parallel()
 	equal := func(t *rapid.T, want, got any) {
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -292,8 +305,8 @@ func TestNoPayloadIsTooLongAndEveryOneRoundTrips(t *testing.T) {
 	})
 }
 
-// TestATruncatedPayloadNamesItsRow pins the pointers that docs/schemas describes.
-func TestATruncatedPayloadNamesItsRow(t *testing.T) {
+// testPayloadTruncatedNamesItsRow pins the pointers that docs/schemas describes.
+func testPayloadTruncatedNamesItsRow(t *testing.T) {
 	t.Parallel()
 	rows := []string{
 		with(driftAlert(), func(a *pubsub.DriftAlert) { a.Fields[0].Env = long }).Payload(),

@@ -47,7 +47,15 @@ func receive(t *testing.T, conn *pgx.Conn, n int) []string {
 	return payloads
 }
 
-func TestARollbackPublishesNothing(t *testing.T) {
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	t.Run("Rollback", testPublishRollback)
+	t.Run("CommitInOrder", testPublishCommitInOrder)
+	t.Run("EmptyList", testPublishEmptyList)
+	t.Run("LongestPayload", testPublishLongestPayload)
+}
+
+func testPublishRollback(t *testing.T) {
 	t.Parallel()
 	publishing, listening := connections(t, pubsub.DriftAlerts)
 	broken := errors.New("broken off")
@@ -60,7 +68,9 @@ func TestARollbackPublishesNothing(t *testing.T) {
 	require.Equal(t, []string{"committed"}, receive(t, listening, 1), "notifications are in commit order")
 }
 
-func TestPayloadsOfOneTransactionArriveAtItsCommitInOrder(t *testing.T) {
+// testPublishCommitInOrder checks that the payloads of one transaction arrive at its
+// commit, in order.
+func testPublishCommitInOrder(t *testing.T) {
 	t.Parallel()
 	publishing, listening := connections(t, pubsub.AuditEntries)
 	other, err := pgx.ConnectConfig(t.Context(), publishing.Config())
@@ -82,7 +92,7 @@ func TestPayloadsOfOneTransactionArriveAtItsCommitInOrder(t *testing.T) {
 	require.Equal(t, payloads, receive(t, listening, len(payloads)))
 }
 
-func TestAnEmptyListPublishesNothing(t *testing.T) {
+func testPublishEmptyList(t *testing.T) {
 	t.Parallel()
 	publishing, listening := connections(t, pubsub.Seeds)
 	require.NoError(t, pubsub.Publish(t.Context(), publishing, pubsub.Seeds))
@@ -90,7 +100,7 @@ func TestAnEmptyListPublishesNothing(t *testing.T) {
 	require.Equal(t, []string{"", "one"}, receive(t, listening, 2))
 }
 
-func TestTheLongestPayloadIsOneThatPostgreSQLTakes(t *testing.T) {
+func testPublishLongestPayload(t *testing.T) {
 	t.Parallel()
 	publishing, listening := connections(t, pubsub.Statuses)
 	longest := strings.Repeat("x", pubsub.MaxPayload)
