@@ -13,9 +13,9 @@ import (
 	"provwatch/internal/reconcile"
 )
 
-// TestTheGatewayDecodesWhatIsResolved resolves each row with each environment, with
-// keys and without, live and soft-deleted, and a row that is missing.
-func TestTheGatewayDecodesWhatIsResolved(t *testing.T) {
+// TestGatewayDecoding resolves each row with each environment, with keys and without, live
+// and soft-deleted, and a row that is missing.
+func TestGatewayDecoding(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewGatewayPool(t)
 	stored := storedProviders()

@@ -95,9 +95,15 @@ func storeOnly(t *testing.T, pool *pgxpool.Pool, row storedProvider, deleted boo
 	}
 }
 
-// TestKeysThatATypeDoesNotHave is of rows with API keys that become a provider's
-// that has none.
-func TestKeysThatATypeDoesNotHave(t *testing.T) {
+func TestKeyRows(t *testing.T) {
+	t.Parallel()
+	t.Run("TypeWithoutKeys", testKeyRowsTypeWithoutKeys)
+	t.Run("AtMostFive", testKeyRowsAtMostFive)
+}
+
+// testKeyRowsTypeWithoutKeys has rows with API keys that become a provider's that has
+// none.
+func testKeyRowsTypeWithoutKeys(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewGatewayPool(t)
 	desired := desiredProviders()
@@ -124,7 +130,7 @@ func TestKeysThatATypeDoesNotHave(t *testing.T) {
 	require.Equal(t, "0", count())
 }
 
-func TestNoMoreThanFiveKeysAreStored(t *testing.T) {
+func testKeyRowsAtMostFive(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewGatewayPool(t)
 	for _, keys := range [][]string{{"k1", "k1"}, {"k1", "k2", "k1", "k2", "k3"}} {

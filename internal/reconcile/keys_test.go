@@ -33,7 +33,17 @@ func storedBedrock(t *testing.T, pool *pgxpool.Pool, key dbcrypttest.Key) *provi
 	return decoded
 }
 
-func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t *testing.T) {
+func TestTakeEnvEncrypted(t *testing.T) {
+	t.Parallel()
+	t.Run("KeepsAndEncrypts", testTakeEnvEncryptedKeepsAndEncrypts)
+	t.Run("KeyForSecretsAlone", testTakeEnvEncryptedKeyForSecretsAlone)
+	t.Run("TurnedOnMeanwhile", testTakeEnvEncryptedTurnedOnMeanwhile)
+	t.Run("KeyRevokedMeanwhile", testTakeEnvEncryptedKeyRevokedMeanwhile)
+}
+
+// testTakeEnvEncryptedKeepsAndEncrypts checks that taking the environment keeps encrypted
+// credentials and encrypts what it writes.
+func testTakeEnvEncryptedKeepsAndEncrypts(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key, another := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -74,9 +84,9 @@ func TestTakingTheEnvironmentKeepsEncryptedCredentialsAndEncryptsWhatItWrites(t 
 	require.Equal(t, "ap-east-1", storedBedrock(t, pool, another).Region)
 }
 
-// TestTakingTheEnvironmentNeedsAKeyForSecretsAlone has a database with an active key, of
-// which the worker has none.
-func TestTakingTheEnvironmentNeedsAKeyForSecretsAlone(t *testing.T) {
+// testTakeEnvEncryptedKeyForSecretsAlone has a database with an active key, of which the
+// worker has none. Only secrets need it.
+func testTakeEnvEncryptedKeyForSecretsAlone(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key, unregistered := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -145,8 +155,9 @@ func takingEnv(t *testing.T, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired pro
 	return func() error { return waittest.Receive(t, result, "the environment is taken") }
 }
 
-// TestTakingTheEnvironmentWaitsForTheGatewayThatTurnsEncryptionOn is at work on the row.
-func TestTakingTheEnvironmentWaitsForTheGatewayThatTurnsEncryptionOn(t *testing.T) {
+// testTakeEnvEncryptedTurnedOnMeanwhile has a gateway at work on the row that turns
+// encryption on. Taking the environment waits for it.
+func testTakeEnvEncryptedTurnedOnMeanwhile(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrock("us-east-1")}, false, slog.New(slog.DiscardHandler))
@@ -161,9 +172,9 @@ func TestTakingTheEnvironmentWaitsForTheGatewayThatTurnsEncryptionOn(t *testing.
 	require.Equal(t, "eu-west-1", storedBedrock(t, pool, key).Region)
 }
 
-// TestTakingTheEnvironmentEncryptsWithTheNextKeyWhenItsKeyIsRevoked revokes the key
-// after it was looked for.
-func TestTakingTheEnvironmentEncryptsWithTheNextKeyWhenItsKeyIsRevoked(t *testing.T) {
+// testTakeEnvEncryptedKeyRevokedMeanwhile revokes the key after it was looked for. The
+// next key encrypts.
+func testTakeEnvEncryptedKeyRevokedMeanwhile(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -179,7 +190,9 @@ func TestTakingTheEnvironmentEncryptsWithTheNextKeyWhenItsKeyIsRevoked(t *testin
 	require.Equal(t, []string{"provider.update"}, list(t, pool, `SELECT action FROM provwatch.audit_outbox WHERE actor = 'operator:test'`), "it is staged once")
 }
 
-func TestADriftOfCredentialsThatMustAgreeCannotBeAccepted(t *testing.T) {
+// TestAcceptCredentials checks that a drift of credentials that must agree cannot be
+// accepted.
+func TestAcceptCredentials(t *testing.T) {
 	t.Parallel()
 	key, another := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	keys, other := dbcrypttest.NewRing(t, key), dbcrypttest.NewRing(t, another)

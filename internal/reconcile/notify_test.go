@@ -14,10 +14,10 @@ import (
 	"provwatch/internal/schema"
 )
 
-// TestResolvingNotifies resolves in tables without triggers, as they are where the WAL is
-// the source: a gateway that listens on ai_providers_changed receives the provider that is
-// written, and workers receive that there are audit entries to deliver.
-func TestResolvingNotifies(t *testing.T) {
+// TestGatewayNotification resolves in tables without triggers, as they are where the WAL
+// is the source: a gateway that listens on ai_providers_changed receives the provider that
+// is written, and workers receive that there are audit entries to deliver.
+func TestGatewayNotification(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	require.NoError(t, schema.RemoveTriggers(t.Context(), pool))

@@ -68,7 +68,15 @@ func value(t *testing.T, pool *pgxpool.Pool, query string) (text string) {
 	return text
 }
 
-func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
+func TestConcurrentWrites(t *testing.T) {
+	t.Parallel()
+	t.Run("RotatedCredentials", testConcurrentWritesRotatedCredentials)
+	t.Run("DeletedRow", testConcurrentWritesDeletedRow)
+}
+
+// testConcurrentWritesRotatedCredentials checks that credentials that are rotated during
+// resolve are kept.
+func testConcurrentWritesRotatedCredentials(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	err := during(t, pool, `UPDATE public.ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
@@ -79,7 +87,9 @@ func TestCredentialsRotatedWhileResolvingAreKept(t *testing.T) {
 	require.Equal(t, "rotated eu-west-1", value(t, pool, `SELECT concat_ws(' ', settings::jsonb->>'access_key_secret', settings::jsonb->>'region') FROM public.ai_providers`))
 }
 
-func TestARowDeletedWhileResolvingIsInsertedAndNotSaidToBeUpdated(t *testing.T) {
+// testConcurrentWritesDeletedRow checks that a row that is deleted during resolve is
+// inserted, and not reported as updated.
+func testConcurrentWritesDeletedRow(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	var outcome reconcile.Outcome
