@@ -12,7 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestReadRefusesWhatIsNotARegularFile(t *testing.T) {
+func TestReadFile(t *testing.T) {
+	t.Run("NotRegular", testReadFileNotRegular)
+	t.Run("PipeByDescriptor", testReadFilePipeByDescriptor)
+	t.Run("TooLarge", testReadFileTooLarge)
+	t.Run("SymbolicLink", testReadFileSymbolicLink)
+}
+
+func testReadFileNotRegular(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	require.NoError(t, syscall.Mkfifo(at("fifo"), 0o600))
@@ -40,7 +47,7 @@ func TestReadRefusesWhatIsNotARegularFile(t *testing.T) {
 	require.EqualError(t, err, "open "+at("none")+": no such file or directory")
 }
 
-func TestReadOfAPipeByItsDescriptor(t *testing.T) {
+func testReadFilePipeByDescriptor(t *testing.T) {
 	// As of a shell's process substitution, and of /dev/stdin behind a pipe.
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -49,7 +56,7 @@ func TestReadOfAPipeByItsDescriptor(t *testing.T) {
 	require.ErrorContains(t, err, "it is a pipe, not a regular file")
 }
 
-func TestReadBoundsTheSize(t *testing.T) {
+func testReadFileTooLarge(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	write := func(size int) {
 		require.NoError(t, os.WriteFile(path, make([]byte, size), 0o600))
@@ -73,7 +80,7 @@ func TestReadBoundsTheSize(t *testing.T) {
 	require.EqualError(t, err, "read /proc/self/maps: it is larger than 1 B")
 }
 
-func TestReadFollowsSymbolicLinks(t *testing.T) {
+func testReadFileSymbolicLink(t *testing.T) {
 	// Kubernetes mounts a secret's file as a link to one of a folder, itself a link.
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "..2026"), 0o700))

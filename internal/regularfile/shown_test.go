@@ -39,7 +39,8 @@ func TestShown(t *testing.T) {
 	}
 }
 
-func TestErrorsShowNoSecretGivenAsAPath(t *testing.T) {
+// TestErrorPaths checks that errors show no secret that was given as a path.
+func TestErrorPaths(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, err := Read("sk-proj-0123456789", Limit)
 	require.EqualError(t, err, "open (path not shown): no such file or directory")

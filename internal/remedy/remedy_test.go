@@ -99,9 +99,9 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// TestTextOfManyRemedies renders an error of as many providers as an environment can name,
-// which takes one pass, and a text that is rendered already.
-func TestTextOfManyRemedies(t *testing.T) {
+// TestLongText renders an error of as many providers as an environment can name, which
+// takes one pass, and a text that is rendered already.
+func TestLongText(t *testing.T) {
 	const providers = 20_000
 	var list []error
 	for i := range providers {

@@ -12,7 +12,12 @@ import (
 	"provwatch/internal/status"
 )
 
-func TestOfAProviderThatIsMissingTheDatabaseHasNoRow(t *testing.T) {
+func TestReport(t *testing.T) {
+	t.Run("MissingProvider", testReportMissingProvider)
+	t.Run("NotComparable", testReportNotComparable)
+}
+
+func testReportMissingProvider(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, New(&out, false, false).Status(status.Status{
 		Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: drift.Missing}, {Name: "synced", State: status.InSync}},
@@ -30,7 +35,7 @@ func TestOfAProviderThatIsMissingTheDatabaseHasNoRow(t *testing.T) {
 	}
 }
 
-func TestAProviderThatCannotBeComparedIsNoDrift(t *testing.T) {
+func testReportNotComparable(t *testing.T) {
 	field := drift.Field{Name: "settings", Env: "bedrock", DB: "cannot be compared: the reason"}
 	plan := drift.Plan{Steps: []drift.Step{
 		{Action: drift.ActionNotComparable, Desired: provider.Desired{Name: "aws"}, Observation: drift.Observation{Kind: drift.NotComparable, Fields: []drift.Field{field}}},

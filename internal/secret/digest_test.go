@@ -9,14 +9,21 @@ import (
 	"provwatch/internal/secret"
 )
 
-func TestDigestsAreEqualExactlyWhenTheSecretsAre(t *testing.T) {
+func TestDigest(t *testing.T) {
+	t.Run("Equality", testDigestEquality)
+	t.Run("OneDigesterAndNoPrinting", testDigestOneDigesterAndNoPrinting)
+}
+
+func testDigestEquality(t *testing.T) {
 	d := secret.NewDigester()
 	require.True(t, d.Of(secret.New("a")).Equal(d.Of(secret.New("a"))))
 	require.False(t, d.Of(secret.New("a")).Equal(d.Of(secret.New("b"))))
 	require.True(t, d.Of(secret.Text{}).IsZero())
 }
 
-func TestADigestIsOfUseToItsDigesterAloneAndNeverPrinted(t *testing.T) {
+// testDigestOneDigesterAndNoPrinting checks that a digest is of use to its digester alone,
+// and never printed.
+func testDigestOneDigesterAndNoPrinting(t *testing.T) {
 	a, b := secret.NewDigester(), secret.NewDigester()
 	require.False(t, a.Of(secret.New("a")).Equal(b.Of(secret.New("a"))))
 	require.Equal(t, secret.Redacted, fmt.Sprint(a.Of(secret.New("a"))))

@@ -12,7 +12,12 @@ import (
 	"provwatch/internal/secret"
 )
 
-func TestEveryWayOfPrintingRedacts(t *testing.T) {
+func TestPrinting(t *testing.T) {
+	t.Run("Redacts", testPrintingRedacts)
+	t.Run("Mask", testPrintingMask)
+}
+
+func testPrintingRedacts(t *testing.T) {
 	const plain = "sk-very-secret-0123456789"
 	s := secret.New(plain)
 	wrapped := struct {
@@ -40,7 +45,7 @@ func TestEveryWayOfPrintingRedacts(t *testing.T) {
 	require.Equal(t, plain, s.Reveal())
 }
 
-func TestMaskShowsFourCharactersOfLongKeysOnly(t *testing.T) {
+func testPrintingMask(t *testing.T) {
 	for plain, want := range map[string]string{
 		"":                      "****",
 		"short":                 "****",
@@ -53,7 +58,7 @@ func TestMaskShowsFourCharactersOfLongKeysOnly(t *testing.T) {
 	}
 }
 
-func TestTheEmptySecretIsAbsent(t *testing.T) {
+func TestEmpty(t *testing.T) {
 	require.True(t, secret.New("").IsZero())
 	require.True(t, secret.New("").Equal(secret.Text{}))
 	require.False(t, secret.New("a").IsZero())
