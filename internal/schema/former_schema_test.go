@@ -11,9 +11,9 @@ import (
 	"provwatch/internal/schema"
 )
 
-// TestMigrationFromTheFormerSchema migrates a database whose schema has a function
-// that runs as its owner, and whose audit entries are numbered by the outbox.
-func TestMigrationFromTheFormerSchema(t *testing.T) {
+// TestFormerSchema migrates a database whose schema has a function that runs as its owner,
+// and whose audit entries are numbered by the outbox.
+func TestFormerSchema(t *testing.T) {
 	t.Parallel()
 	conn := prepared(t, "gateway")
 	former, err := os.ReadFile("testdata/before_migration_7.sql")

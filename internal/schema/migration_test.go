@@ -17,9 +17,10 @@ import (
 	"provwatch/internal/schema"
 )
 
-// TestAMigrationThatGivesUpNamesWhoHoldsTheLock has a transaction of a writer that stays
-// open, and triggers and a publication that are missing.
-func TestAMigrationThatGivesUpNamesWhoHoldsTheLock(t *testing.T) {
+// TestMigrationLock has a transaction of a writer that stays open, and triggers and a
+// publication that are missing. A migration that gives up names the session that holds the
+// lock.
+func TestMigrationLock(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
 		needs schema.Needs

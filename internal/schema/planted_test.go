@@ -15,9 +15,9 @@ import (
 	"provwatch/internal/schema"
 )
 
-// TestASchemaThatOthersMayHavePlantedIsRefused lets another role have a hand in the
-// schema provwatch, before it is made or afterwards.
-func TestASchemaThatOthersMayHavePlantedIsRefused(t *testing.T) {
+// TestPlantedSchema lets another role have a hand in the schema provwatch, before it is
+// made or afterwards.
+func TestPlantedSchema(t *testing.T) {
 	t.Parallel()
 	const migrate = "migrate"
 	for name, c := range map[string]struct {

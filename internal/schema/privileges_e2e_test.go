@@ -65,7 +65,15 @@ var (
 	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome", "registerKey"}
 )
 
-func TestEachPrivilegeThatARoleLosesIsMissedByTheStatementThatGrantsIt(t *testing.T) {
+func TestRolePrivileges(t *testing.T) {
+	t.Parallel()
+	t.Run("MissingIsNamed", testRolePrivilegesMissingIsNamed)
+	t.Run("NeededByAQuery", testRolePrivilegesNeededByAQuery)
+}
+
+// testRolePrivilegesMissingIsNamed checks that each privilege that a role loses is named
+// by the statement that grants it.
+func testRolePrivilegesMissingIsNamed(t *testing.T) {
 	t.Parallel()
 	conn := prepared(t, "gateway")
 	for role, r := range roles {
@@ -86,9 +94,9 @@ func TestEachPrivilegeThatARoleLosesIsMissedByTheStatementThatGrantsIt(t *testin
 	}
 }
 
-// TestEachPrivilegeIsNeededByAQuery lets the server check the privileges of each
-// query that a role's uses make, which EXPLAIN does and goes no further.
-func TestEachPrivilegeIsNeededByAQuery(t *testing.T) {
+// testRolePrivilegesNeededByAQuery lets the server check the privileges of each query that
+// a role's uses make, which EXPLAIN does and goes no further.
+func testRolePrivilegesNeededByAQuery(t *testing.T) {
 	t.Parallel()
 	conn := prepared(t, "gateway")
 	queries := readQueries(t)

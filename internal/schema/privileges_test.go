@@ -108,9 +108,16 @@ func without(t *testing.T, conn *pgx.Conn, role, grant string, test func(pgx.Tx)
 	test(tx)
 }
 
-// TestTheGroupThatARoleIsToJoinHasWhatItLacks joins what the error names, for each use
-// that a command makes of a role.
-func TestTheGroupThatARoleIsToJoinHasWhatItLacks(t *testing.T) {
+func TestMissingPrivileges(t *testing.T) {
+	t.Parallel()
+	t.Run("GroupToJoin", testMissingPrivilegesGroupToJoin)
+	t.Run("AllAtOnceAndQuoted", testMissingPrivilegesAllAtOnceAndQuoted)
+	t.Run("OnlyDeniedIsExplained", testMissingPrivilegesOnlyDeniedIsExplained)
+}
+
+// testMissingPrivilegesGroupToJoin joins what the error names, for each use that a command
+// makes of a role.
+func testMissingPrivilegesGroupToJoin(t *testing.T) {
 	t.Parallel()
 	conn := prepared(t, "gateway")
 	for use, want := range map[schema.Use]string{
@@ -141,7 +148,7 @@ func statements(err error) []string {
 	return regexp.MustCompile(`(?m)^GRANT .*;$`).FindAllString(err.Error(), -1)
 }
 
-func TestAllThatIsMissingIsToldAtOnceAndQuoted(t *testing.T) {
+func testMissingPrivilegesAllAtOnceAndQuoted(t *testing.T) {
 	t.Parallel()
 	conn := prepared(t, "The Gateway")
 	tx, err := conn.Begin(t.Context())
@@ -160,7 +167,7 @@ func TestAllThatIsMissingIsToldAtOnceAndQuoted(t *testing.T) {
 	require.Error(t, schema.CheckPrivileges(t.Context(), tx, schema.WAL), "of the WAL's there are more")
 }
 
-func TestOnlyADeniedPrivilegeIsExplained(t *testing.T) {
+func testMissingPrivilegesOnlyDeniedIsExplained(t *testing.T) {
 	t.Parallel()
 	conn := prepared(t, "gateway")
 	other := errors.New("another")
