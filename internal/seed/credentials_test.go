@@ -29,7 +29,16 @@ func actions(plan drift.Plan) (list []drift.Action) {
 	return list
 }
 
-func TestWhereCredentialsMustAgreeARotatedOneFailsTheSeedAndWritesNothing(t *testing.T) {
+func TestMatchCredentials(t *testing.T) {
+	t.Parallel()
+	t.Run("RotatedFails", testMatchCredentialsRotatedFails)
+	t.Run("AcceptanceDoesNotCover", testMatchCredentialsAcceptanceDoesNotCover)
+	t.Run("Encrypted", testMatchCredentialsEncrypted)
+}
+
+// testMatchCredentialsRotatedFails checks that a rotated credential fails the seed, which
+// writes nothing.
+func testMatchCredentialsRotatedFails(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	gpt := openAI("gpt", "https://h/", "sk-first-0123456789abcdef", "sk-second-0123456789abcdef")
@@ -78,7 +87,9 @@ or start all the same, seeding what is missing and alerting what differs: "worke
 	require.Equal(t, []drift.Action{drift.ActionStickyDeleted, drift.ActionDrifted, drift.ActionUnchanged}, actions(plan))
 }
 
-func TestAnAcceptedDriftNeverCoversCredentialsThatMustAgree(t *testing.T) {
+// testMatchCredentialsAcceptanceDoesNotCover checks that an accepted drift never covers
+// credentials that must agree.
+func testMatchCredentialsAcceptanceDoesNotCover(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://h/", "k")}, false, quiet)
@@ -103,7 +114,9 @@ func TestAnAcceptedDriftNeverCoversCredentialsThatMustAgree(t *testing.T) {
 	require.False(t, differing.IsAccepted())
 }
 
-func TestEncryptedCredentialsThatMustAgreeAreComparedInPlainTextAndNeverGuessedAt(t *testing.T) {
+// testMatchCredentialsEncrypted checks that encrypted credentials are compared in plain
+// text, and never taken for equal without.
+func testMatchCredentialsEncrypted(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()

@@ -14,7 +14,15 @@ import (
 	"provwatch/internal/seed"
 )
 
-func TestDriftFailsWithAllDriftsNamedAndWritesNothing(t *testing.T) {
+func TestSeedDrift(t *testing.T) {
+	t.Parallel()
+	t.Run("NamesAllAndWritesNothing", testSeedDriftNamesAllAndWritesNothing)
+	t.Run("UndecodableRow", testSeedDriftUndecodableRow)
+	t.Run("SoftDeleted", testSeedDriftSoftDeleted)
+	t.Run("Accepted", testSeedDriftAccepted)
+}
+
+func testSeedDriftNamesAllAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("a", "https://a/"), bedrockIn("b", "us-east-1"), openAI("c", "https://c/")}, false, quiet)
@@ -49,7 +57,9 @@ func TestDriftFailsWithAllDriftsNamedAndWritesNothing(t *testing.T) {
 	require.Equal(t, []string{"https://a/", "https://new/"}, lines(t, pool, `SELECT base_url FROM public.ai_providers WHERE name IN ('a', 'new') ORDER BY 1`))
 }
 
-func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing.T) {
+// testSeedDriftUndecodableRow checks that a row that cannot be decoded is an error for its
+// provider alone, and never equal.
+func testSeedDriftUndecodableRow(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string]string{
 		"not JSON":                "not json, and a secret",
@@ -94,7 +104,9 @@ func TestARowThatCannotBeDecodedIsAnErrorForThatProviderAndNeverEqual(t *testing
 	})
 }
 
-func TestSoftDeletedStaysDeletedAndALiveRowBeatsIt(t *testing.T) {
+// testSeedDriftSoftDeleted checks that a soft-deleted row stays unchanged, and that a live
+// row beats it.
+func testSeedDriftSoftDeleted(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, deleted) VALUES
@@ -114,7 +126,9 @@ func TestSoftDeletedStaysDeletedAndALiveRowBeatsIt(t *testing.T) {
 	}
 }
 
-func TestAnAcceptedDriftHoldsOnlyWhileBothHashesStayAsTheyWere(t *testing.T) {
+// testSeedDriftAccepted checks that an accepted drift holds only while both hashes stay as
+// they were.
+func testSeedDriftAccepted(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://h/")}, false, quiet)

@@ -13,9 +13,9 @@ import (
 	"provwatch/internal/seed"
 )
 
-// TestWhatASeedNeedsOfTheKeys seeds into databases in which no configured key is
-// active, and into one that encrypts without a key being configured.
-func TestWhatASeedNeedsOfTheKeys(t *testing.T) {
+// TestInactiveKeys seeds into databases in which no configured key is active, and into one
+// that encrypts without a key being configured.
+func TestInactiveKeys(t *testing.T) {
 	t.Parallel()
 	key, other := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	plainSettings := bedrockIn("aws", "us-east-1").WithoutCredentials()

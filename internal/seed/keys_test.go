@@ -27,7 +27,15 @@ func opened(t *testing.T, pool *pgxpool.Pool, key dbcrypttest.Key) (plain []stri
 	return plain
 }
 
-func TestASeedEncryptsWithTheActiveKeyAndFindsItsRowsUnchanged(t *testing.T) {
+func TestSeedKeys(t *testing.T) {
+	t.Parallel()
+	t.Run("ActiveKey", testSeedKeysActiveKey)
+	t.Run("MissingKey", testSeedKeysMissingKey)
+}
+
+// testSeedKeysActiveKey checks that a seed encrypts with the active key and finds its rows
+// unchanged.
+func testSeedKeysActiveKey(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	notActive, key := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -62,7 +70,9 @@ func TestASeedEncryptsWithTheActiveKeyAndFindsItsRowsUnchanged(t *testing.T) {
 	require.Equal(t, "api_keys: env 2, of these 1 not in the database; db 2, of these 1 not in the environment", plan.Steps[1].Observation.Credentials)
 }
 
-func TestAKeyThatIsMissingIsAnErrorForItsProviderAloneWhileOthersAreSeeded(t *testing.T) {
+// testSeedKeysMissingKey checks that a missing key is an error for its provider alone,
+// while the others are seeded.
+func testSeedKeysMissingKey(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()

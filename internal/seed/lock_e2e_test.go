@@ -17,7 +17,9 @@ import (
 	"provwatch/internal/seed"
 )
 
-func TestSixteenSeedsAtOnceInsertEachRowAndEachAuditEntryOnce(t *testing.T) {
+// TestConcurrentSeeds checks that sixteen concurrent seeds insert each row and each audit
+// entry once.
+func TestConcurrentSeeds(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	seeded := listen(t, config, pubsub.Seeds)

@@ -16,9 +16,15 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther has a session that takes the
-// gateway's lock, reads and inserts as a gateway does.
-func TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther(t *testing.T) {
+func TestSeedLock(t *testing.T) {
+	t.Parallel()
+	t.Run("Gateway", testSeedLockGateway)
+	t.Run("AdvisoryLock", testSeedLockAdvisoryLock)
+}
+
+// testSeedLockGateway has a session that takes the gateway's lock, reads and inserts as a
+// gateway does.
+func testSeedLockGateway(t *testing.T) {
 	t.Parallel()
 	desired := []provider.Desired{openAI("gpt", "https://h/")}
 	waits := func(t *testing.T, db interface {
@@ -102,7 +108,7 @@ func TestASeedAndAGatewayThatSeedsByItselfWaitForEachOther(t *testing.T) {
 	})
 }
 
-func TestASeedWaitsForTheAdvisoryLock(t *testing.T) {
+func testSeedLockAdvisoryLock(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	tx, err := pool.Begin(t.Context())

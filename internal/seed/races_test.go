@@ -44,9 +44,14 @@ func seedBeside(t *testing.T, pool *pgxpool.Pool, desired provider.Desired, keys
 	return seeded.plan
 }
 
-// TestASeedEncryptsWithTheNextKeyWhenItsKeyIsRevoked revokes the key after the seed has
-// looked for it.
-func TestASeedEncryptsWithTheNextKeyWhenItsKeyIsRevoked(t *testing.T) {
+func TestSeedRaces(t *testing.T) {
+	t.Parallel()
+	t.Run("KeyRevoked", testSeedRacesKeyRevoked)
+	t.Run("RowInserted", testSeedRacesRowInserted)
+}
+
+// testSeedRacesKeyRevoked revokes the key after the seed has looked for it.
+func testSeedRacesKeyRevoked(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()
@@ -59,9 +64,9 @@ func TestASeedEncryptsWithTheNextKeyWhenItsKeyIsRevoked(t *testing.T) {
 	require.Equal(t, []string{"provider.create", "provider_key.create"}, lines(t, pool, `SELECT action FROM provwatch.audit_outbox ORDER BY seq`), "staged once")
 }
 
-// TestASeedFindsTheRowOfAGatewayThatTakesNoLock has the gateway's API insert the provider
-// after the seed has looked for it.
-func TestASeedFindsTheRowOfAGatewayThatTakesNoLock(t *testing.T) {
+// testSeedRacesRowInserted has the gateway's API insert the provider after the seed has
+// looked for it.
+func testSeedRacesRowInserted(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	plan := seedBeside(t, pool, openAI("gpt", "https://h/", "sk-1"), nil, `

@@ -19,7 +19,17 @@ import (
 	"provwatch/internal/seed"
 )
 
-func TestMissingProvidersAreInsertedWithTheirKeysAndAuditEntries(t *testing.T) {
+func TestSeedRun(t *testing.T) {
+	t.Parallel()
+	t.Run("InsertsMissing", testSeedRunInsertsMissing)
+	t.Run("SecondWritesNothing", testSeedRunSecondWritesNothing)
+	t.Run("PublishesNothing", testSeedRunPublishesNothing)
+	t.Run("Announced", testSeedRunAnnounced)
+	t.Run("Rollback", testSeedRunRollback)
+	t.Run("Pipelined", testSeedRunPipelined)
+}
+
+func testSeedRunInsertsMissing(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	seeded := listen(t, config, pubsub.Seeds)
@@ -58,7 +68,9 @@ func TestMissingProvidersAreInsertedWithTheirKeysAndAuditEntries(t *testing.T) {
 	require.Equal(t, []string{"aws 0 ", "gpt 2 https://h/v1"}, names)
 }
 
-func TestASecondSeedWritesNothingEvenWhenKeysAndModelsWereRotated(t *testing.T) {
+// testSeedRunSecondWritesNothing checks that a second seed writes nothing, though keys and
+// models were rotated.
+func testSeedRunSecondWritesNothing(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{bedrockIn("aws", "us-east-1"), openAI("gpt", "https://h/", "key-1")}, false, quiet)
@@ -75,7 +87,9 @@ func TestASecondSeedWritesNothingEvenWhenKeysAndModelsWereRotated(t *testing.T) 
 	require.Equal(t, before, contents(t, pool))
 }
 
-func TestASeedPublishesNothingOnAIProvidersChanged(t *testing.T) {
+// testSeedRunPublishesNothing checks that a seed publishes nothing on
+// ai_providers_changed.
+func testSeedRunPublishesNothing(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	changed := listen(t, config, pubsub.ProvidersChanged)
@@ -88,7 +102,8 @@ func TestASeedPublishesNothingOnAIProvidersChanged(t *testing.T) {
 	require.Equal(t, lines(t, pool, `SELECT id::text FROM public.ai_providers`), changed())
 }
 
-func TestASeedThatInsertsIsAnnouncedWhereThatIsAskedFor(t *testing.T) {
+// testSeedRunAnnounced checks that a seed that inserts is announced on request.
+func testSeedRunAnnounced(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	changed := listen(t, config, pubsub.ProvidersChanged)
@@ -100,7 +115,7 @@ func TestASeedThatInsertsIsAnnouncedWhereThatIsAskedFor(t *testing.T) {
 	require.Equal(t, []string{""}, changed())
 }
 
-func TestARollbackLeavesNothing(t *testing.T) {
+func testSeedRunRollback(t *testing.T) {
 	t.Parallel()
 	pool, config := pgtest.NewPool(t)
 	seeded, changed := listen(t, config, pubsub.Seeds), listen(t, config, pubsub.ProvidersChanged)
@@ -120,7 +135,9 @@ func TestARollbackLeavesNothing(t *testing.T) {
 	require.Empty(t, changed())
 }
 
-func TestASeedOfManyProvidersIsPipelinedAndNotARoundTripARow(t *testing.T) {
+// testSeedRunPipelined checks that a seed of many providers takes no round trip for each
+// row.
+func testSeedRunPipelined(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	const providers = 12_000 // more than two chunks
@@ -160,7 +177,15 @@ func (batchCounter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQu
 
 func (batchCounter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
-func TestADatabaseWhoseEnumLacksATypeGetsTheOtherProvidersOnly(t *testing.T) {
+func TestSeedTypes(t *testing.T) {
+	t.Parallel()
+	t.Run("NotInTheEnum", testSeedTypesNotInTheEnum)
+	t.Run("DryRunOfEmptyDatabase", testSeedTypesDryRunOfEmptyDatabase)
+}
+
+// testSeedTypesNotInTheEnum checks that a database whose enum lacks a type gets the other
+// providers.
+func testSeedTypesNotInTheEnum(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := pool.Exec(t.Context(), `
@@ -175,7 +200,9 @@ func TestADatabaseWhoseEnumLacksATypeGetsTheOtherProvidersOnly(t *testing.T) {
 	require.Len(t, plan.Supported(), 1)
 }
 
-func TestADryRunOfAnEmptyDatabaseSkipsTheTypesThatTheMigrationDoesNotMake(t *testing.T) {
+// testSeedTypesDryRunOfEmptyDatabase checks that a dry run skips the types that the
+// migration does not make.
+func testSeedTypesDryRunOfEmptyDatabase(t *testing.T) {
 	t.Parallel()
 	var desired []provider.Desired
 	for _, kind := range provider.Types() {
@@ -201,9 +228,9 @@ func TestADryRunOfAnEmptyDatabaseSkipsTheTypesThatTheMigrationDoesNotMake(t *tes
 	require.Equal(t, []string{"anthropic", "openai"}, inserted)
 }
 
-// TestTriggersOfAnotherProgramResolveNamesByTheSearchPath puts triggers on the tables
-// whose functions name a table without its schema, one that is deferred included.
-func TestTriggersOfAnotherProgramResolveNamesByTheSearchPath(t *testing.T) {
+// TestForeignTriggers puts triggers on the tables whose functions name a table without its
+// schema, one that is deferred included.
+func TestForeignTriggers(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	_, err := pool.Exec(t.Context(), `
