@@ -17,7 +17,16 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-func TestAMemberOfAnAlertmanagerClusterThatFailsDelaysNoneOfTheOthers(t *testing.T) {
+func TestAlertmanagerFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("FailingMember", testAlertmanagerFaultsFailingMember)
+	t.Run("PostedAgain", testAlertmanagerFaultsPostedAgain)
+	t.Run("EndWhileStopped", testAlertmanagerFaultsEndWhileStopped)
+}
+
+// testAlertmanagerFaultsFailingMember checks that a member of a cluster that fails delays
+// none of the others.
+func testAlertmanagerFaultsFailingMember(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	s := newAlertmanagerServer(t)
@@ -40,7 +49,9 @@ func TestAMemberOfAnAlertmanagerClusterThatFailsDelaysNoneOfTheOthers(t *testing
 	none.Close()
 }
 
-func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
+// testAlertmanagerFaultsPostedAgain checks that a drift is posted again while it lasts,
+// after restarts as well.
+func testAlertmanagerFaultsPostedAgain(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	s := newAlertmanagerServer(t)
@@ -83,9 +94,9 @@ func TestAlertmanagerIsToldAgainOfWhatDriftsAfterRestartsAsWell(t *testing.T) {
 	}
 }
 
-// TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid restarts the worker between the end of
-// a drift that was posted and the post of that end.
-func TestWhatEndsWhileNoWorkerRunsEndsWithWhatItSaid(t *testing.T) {
+// testAlertmanagerFaultsEndWhileStopped restarts the worker between the end of a drift
+// that was posted and the post of that end.
+func testAlertmanagerFaultsEndWhileStopped(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	s := newAlertmanagerServer(t)

@@ -13,9 +13,9 @@ import (
 	"provwatch/internal/alertmanagertest"
 )
 
-// TestTheRealAlertmanagerFiresExactlyWhatDrifts compares the alerts that the
-// program itself lists with the drift, by a clock that is ahead as well.
-func TestTheRealAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
+// TestAlertmanagerServer compares the alerts that the program itself lists with the drift,
+// by a clock that is ahead as well.
+func TestAlertmanagerServer(t *testing.T) {
 	t.Parallel()
 	s := alertmanagertest.Start(t)
 	f := newFeed(t)

@@ -143,7 +143,14 @@ func newAlertmanager(t *testing.T, s *alertmanagerServer) *Alertmanager {
 	return a
 }
 
-func TestAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
+func TestAlertmanager(t *testing.T) {
+	t.Parallel()
+	t.Run("FiresWhatDrifts", testAlertmanagerFiresWhatDrifts)
+	t.Run("CurrentState", testAlertmanagerCurrentState)
+	t.Run("Gap", testAlertmanagerGap)
+}
+
+func testAlertmanagerFiresWhatDrifts(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	s := newAlertmanagerServer(t)
@@ -174,7 +181,9 @@ func TestAlertmanagerFiresExactlyWhatDrifts(t *testing.T) {
 	after("deleted b", "b deleted")
 }
 
-func TestAlertmanagerIsToldWhatIsTheCaseAndNotWhatWas(t *testing.T) {
+// testAlertmanagerCurrentState checks that Alertmanager gets what is the case, and not
+// what was.
+func testAlertmanagerCurrentState(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	s := newAlertmanagerServer(t)
@@ -210,8 +219,8 @@ func (s *alertmanagerServer) hasFired() []string {
 	return slices.Sorted(maps.Keys(s.fired))
 }
 
-// TestAlertmanagerFiresForAGap has gaps and rewinds among the alerts of providers.
-func TestAlertmanagerFiresForAGap(t *testing.T) {
+// testAlertmanagerGap has gaps and rewinds among the alerts of providers.
+func testAlertmanagerGap(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	s := newAlertmanagerServer(t)

@@ -84,10 +84,16 @@ func (f *feed) operator() *pgx.Conn {
 
 const stageRow = `INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, provider_id, details) `
 
-// TestAnOperatorCannotSilenceTheAudit runs statements of an operator's own. A statement
-// that could delay or hide the entries of others is refused, and a statement that is
-// accepted harms no other entry.
-func TestAnOperatorCannotSilenceTheAudit(t *testing.T) {
+func TestAuditAttacks(t *testing.T) {
+	t.Parallel()
+	t.Run("Operator", testAuditAttacksOperator)
+	t.Run("PlantedRows", testAuditAttacksPlantedRows)
+}
+
+// testAuditAttacksOperator runs statements of an operator's own. A statement that could
+// delay or hide the entries of others is refused, and a statement that is accepted harms
+// no other entry.
+func testAuditAttacksOperator(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	operator := f.operator()
@@ -205,9 +211,9 @@ func TestAnOperatorCannotSilenceTheAudit(t *testing.T) {
 	require.Empty(t, f.announcementsOf("sink_gap"))
 }
 
-// TestRowsPlantedInTheLogMoveNoCursor plants rows as a role that may insert into the
-// log. Every entry is delivered and sent all the same.
-func TestRowsPlantedInTheLogMoveNoCursor(t *testing.T) {
+// testAuditAttacksPlantedRows plants rows as a role that may insert into the log. Every
+// entry is delivered and sent all the same.
+func testAuditAttacksPlantedRows(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	webhook := newRecorder(t)

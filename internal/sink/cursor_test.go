@@ -13,7 +13,17 @@ import (
 	"provwatch/internal/store"
 )
 
-func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursor(t *testing.T) {
+func TestCursor(t *testing.T) {
+	t.Parallel()
+	t.Run("FormerLeader", testCursorFormerLeader)
+	t.Run("FormerEpoch", testCursorFormerEpoch)
+	t.Run("Deleted", testCursorDeleted)
+	t.Run("AheadOfAlerts", testCursorAheadOfAlerts)
+}
+
+// testCursorFormerLeader checks that a worker that no longer leads sends nothing and moves
+// no cursor.
+func testCursorFormerLeader(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	c := newConsumer(t, nil)
@@ -47,9 +57,9 @@ func TestAWorkerThatNoLongerLeadsSendsNothingAndMovesNoCursor(t *testing.T) {
 	require.Empty(t, f.letters())
 }
 
-// TestACursorOfAFormerEpochIsNotMoved has a rewind that leaves the cursor where it is: a
-// worker that counts in the former epoch would move it over what the sink was not sent.
-func TestACursorOfAFormerEpochIsNotMoved(t *testing.T) {
+// testCursorFormerEpoch has a rewind that leaves the cursor where it is: a worker that
+// counts in the former epoch would move it over what the sink was not sent.
+func testCursorFormerEpoch(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	c := newConsumer(t, nil)
@@ -85,7 +95,9 @@ func TestACursorOfAFormerEpochIsNotMoved(t *testing.T) {
 	require.EqualValues(t, 6, f.cursor("webhook", Drift))
 }
 
-func TestASinkWhoseCursorIsDeletedBeginsAnewAndKeepsItsDeadLetters(t *testing.T) {
+// testCursorDeleted checks that a sink whose cursor is deleted starts over and keeps its
+// dead letters.
+func testCursorDeleted(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	var refuses atomic.Bool
@@ -117,9 +129,9 @@ func TestASinkWhoseCursorIsDeletedBeginsAnewAndKeepsItsDeadLetters(t *testing.T)
 	eventually(t, func() bool { return len(f.letters()) == 3 }, "all of it is refused, and kept as dead letters")
 }
 
-// TestASinkThatIsAheadOfTheAlertsWaits has a cursor beyond the last alert, as a restore of
-// the other tables leaves it, until it is set back.
-func TestASinkThatIsAheadOfTheAlertsWaits(t *testing.T) {
+// testCursorAheadOfAlerts has a cursor beyond the last alert, as a restore of the other
+// tables leaves it, until it is set back.
+func testCursorAheadOfAlerts(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	c := newConsumer(t, nil)

@@ -9,7 +9,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAProviderWhoseEventFailsHoldsBackNoOther(t *testing.T) {
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	t.Run("FailingProvider", testDeliveryFailingProvider)
+	t.Run("DeadLetter", testDeliveryDeadLetter)
+	t.Run("HangingSink", testDeliveryHangingSink)
+}
+
+// testDeliveryFailingProvider checks that a provider whose event fails holds back no
+// other.
+func testDeliveryFailingProvider(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	var ill atomic.Bool
@@ -39,7 +48,9 @@ func TestAProviderWhoseEventFailsHoldsBackNoOther(t *testing.T) {
 	eventually(t, func() bool { return f.cursor("webhook", Drift) == 5 }, "the cursor is at the end")
 }
 
-func TestWhatIsNotTakenInTimeIsADeadLetterUntilItIsTakenAfterAll(t *testing.T) {
+// testDeliveryDeadLetter checks that an event that is not taken in time is a dead letter
+// until it is taken.
+func testDeliveryDeadLetter(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	var code atomic.Int64
@@ -92,7 +103,9 @@ func TestWhatIsNotTakenInTimeIsADeadLetterUntilItIsTakenAfterAll(t *testing.T) {
 	eventually(t, func() bool { return f.letters()[0].Reason == "its row was deleted" }, "it is said why")
 }
 
-func TestASinkThatHangsDelaysNoOtherAndHoldsNoConnection(t *testing.T) {
+// testDeliveryHangingSink checks that a sink that hangs delays no other and holds no
+// connection.
+func testDeliveryHangingSink(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	hanging := newConsumer(t, func(_ http.ResponseWriter, r *http.Request, _ received) bool { <-r.Context().Done(); return true })

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEventsDeletedBeforeASinkHadThemAreAnnounced(t *testing.T) {
+func TestGapAnnouncement(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	c := newConsumer(t, nil)

@@ -12,7 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestNATSGetsEveryEventOnceOverRestartsOfEitherSide(t *testing.T) {
+func TestNATSServer(t *testing.T) {
+	t.Parallel()
+	t.Run("Restarts", testNATSServerRestarts)
+	t.Run("Refusals", testNATSServerRefusals)
+	t.Run("RecreatedStream", testNATSServerRecreatedStream)
+}
+
+// testNATSServerRestarts checks that every event is sent once over restarts of either
+// side.
+func testNATSServerRestarts(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	n := startNATS(t)
@@ -47,7 +56,9 @@ func TestNATSGetsEveryEventOnceOverRestartsOfEitherSide(t *testing.T) {
 	require.Empty(t, f.letters())
 }
 
-func TestNATSRefusesWhatIsTooLargeAndAnotherStreamIsNotTheOneAskedFor(t *testing.T) {
+// testNATSServerRefusals has an event that is too large, and a stream that is not the
+// configured one.
+func testNATSServerRefusals(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	n := startNATS(t)
@@ -72,7 +83,9 @@ func TestNATSRefusesWhatIsTooLargeAndAnotherStreamIsNotTheOneAskedFor(t *testing
 	require.NotErrorAs(t, err, &refused)
 }
 
-func TestAStreamThatIsDeletedAndMadeAgainGetsWhatCameMeanwhile(t *testing.T) {
+// testNATSServerRecreatedStream checks that a stream that is deleted and created again
+// gets what came meanwhile.
+func testNATSServerRecreatedStream(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	n := startNATS(t)

@@ -130,7 +130,15 @@ func (n *natsServer) sink(stream string) *NATS {
 	return s
 }
 
-func TestManyClustersShareAStreamOverTLS(t *testing.T) {
+func TestNATS(t *testing.T) {
+	t.Parallel()
+	t.Run("SharedStreamOverTLS", testNATSSharedStreamOverTLS)
+	t.Run("SilentServer", testNATSSilentServer)
+	t.Run("UnusableOptions", testNATSUnusableOptions)
+	t.Run("LostConnection", testNATSLostConnection)
+}
+
+func testNATSSharedStreamOverTLS(t *testing.T) {
 	t.Parallel()
 	certified := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(certified.Close)
@@ -162,9 +170,8 @@ func TestManyClustersShareAStreamOverTLS(t *testing.T) {
 	require.ErrorContains(t, other.Send(t.Context(), Event{Stream: Drift, Provider: "a", Data: []byte("{}")}), "certificate")
 }
 
-// TestANATSServerThatSaysNothingIsNotWaitedForWhenStopping lets connections be
-// accepted by a server that never speaks.
-func TestANATSServerThatSaysNothingIsNotWaitedForWhenStopping(t *testing.T) {
+// testNATSSilentServer lets connections be accepted by a server that never speaks.
+func testNATSSilentServer(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -184,7 +191,7 @@ func TestANATSServerThatSaysNothingIsNotWaitedForWhenStopping(t *testing.T) {
 	require.NoError(t, (<-accepted).Close(), "which ends what is left of it")
 }
 
-func TestNATSOptionsThatCannotBeUsedAreRefused(t *testing.T) {
+func testNATSUnusableOptions(t *testing.T) {
 	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
@@ -268,7 +275,8 @@ func (c *lateConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func TestASendEndsAsSoonAsItsConnectionIsLost(t *testing.T) {
+// testNATSLostConnection checks that a send ends as soon as its connection is lost.
+func testNATSLostConnection(t *testing.T) {
 	t.Parallel()
 	n := startNATS(t)
 	stream := n.stream(jetstream.StreamConfig{Name: "FLEET", Subjects: []string{"ops.provwatch.>"}})

@@ -13,9 +13,9 @@ import (
 	"provwatch/internal/audit"
 )
 
-// TestNoEventAppearsBelowACursor reads the audit log by seq while many sessions write to
-// it: what the cursor has passed must be all events that there ever are.
-func TestNoEventAppearsBelowACursor(t *testing.T) {
+// TestReaderOrder reads the audit log by seq while many sessions write to it: what the
+// cursor has passed must be all events that there ever are.
+func TestReaderOrder(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	const writers, rounds = 6, 8

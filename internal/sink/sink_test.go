@@ -7,7 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestASinkThatIsNewBeginsAtTheEndUnlessToldToBeginAtTheStart(t *testing.T) {
+// TestRegisterSinks checks that a new sink begins at the end, or on request at the start.
+func TestRegisterSinks(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	f.alert("missing a")
@@ -23,7 +24,9 @@ func TestASinkThatIsNewBeginsAtTheEndUnlessToldToBeginAtTheStart(t *testing.T) {
 	require.EqualValues(t, 0, f.cursor("nats", Audit))
 }
 
-func TestATokenOfASubjectIsOneTokenAndTellsNamesApart(t *testing.T) {
+// TestSubjectToken checks that a name becomes one token of a subject, and another name
+// another token.
+func TestSubjectToken(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := rapid.String().Draw(t, "a"), rapid.String().Draw(t, "b")

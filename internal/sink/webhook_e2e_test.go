@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAWebhookThatFailsInAnyUsualWayIsTriedAgainUntilItTakesTheEvent lets the
-// first tries of a provider's events fail in the way of its name.
-func TestAWebhookThatFailsInAnyUsualWayIsTriedAgainUntilItTakesTheEvent(t *testing.T) {
+// TestWebhookRetries lets the first tries of a provider's events fail in the way of its
+// name.
+func TestWebhookRetries(t *testing.T) {
 	t.Parallel()
 	status := func(code int, header ...string) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, r *http.Request) {

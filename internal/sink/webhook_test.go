@@ -121,7 +121,17 @@ func newWebhook(t *testing.T, url string) *Webhook {
 	return w
 }
 
-func TestAWebhookGetsEveryEventWholeSignedAndInOrder(t *testing.T) {
+func TestWebhook(t *testing.T) {
+	t.Parallel()
+	t.Run("SignedAndInOrder", testWebhookSignedAndInOrder)
+	t.Run("RefusedEvent", testWebhookRefusedEvent)
+	t.Run("NotThereOrNotTrusted", testWebhookNotThereOrNotTrusted)
+	t.Run("RetryAfter", testWebhookRetryAfter)
+	t.Run("ErrorsHideTheURL", testWebhookErrorsHideTheURL)
+	t.Run("EachSecretSigns", testWebhookEachSecretSigns)
+}
+
+func testWebhookSignedAndInOrder(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	c := newConsumer(t, nil)
@@ -149,7 +159,9 @@ func TestAWebhookGetsEveryEventWholeSignedAndInOrder(t *testing.T) {
 	require.Zero(t, f.metrics.of("failed webhook drift"))
 }
 
-func TestAWebhookThatRefusesAnEventDoesNotGetItAgainAndGetsTheNext(t *testing.T) {
+// testWebhookRefusedEvent checks that a refused event is not sent again, and that the next
+// one is sent.
+func testWebhookRefusedEvent(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	codes := []int{400, 401, 403, 404, 409, 410, 413, 422}
@@ -182,7 +194,9 @@ func TestAWebhookThatRefusesAnEventDoesNotGetItAgainAndGetsTheNext(t *testing.T)
 	require.Equal(t, len(codes), f.metrics.of("dead webhook drift"))
 }
 
-func TestAWebhookThatIsNotThereYetOrNotTrustedGetsEverythingOnceItIs(t *testing.T) {
+// testWebhookNotThereOrNotTrusted checks that a webhook gets everything once it is there
+// and trusted.
+func testWebhookNotThereOrNotTrusted(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	c := newConsumer(t, nil)
@@ -218,7 +232,7 @@ func TestAWebhookThatIsNotThereYetOrNotTrustedGetsEverythingOnceItIs(t *testing.
 	secure.expect(Drift, "resolved a")
 }
 
-func TestRetryAfterIsObeyed(t *testing.T) {
+func testWebhookRetryAfter(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		status int
@@ -241,7 +255,7 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 	require.LessOrEqual(t, after, at.Sub(began))
 }
 
-func TestAnErrorOfASinkHoldsNoPartOfItsURL(t *testing.T) {
+func testWebhookErrorsHideTheURL(t *testing.T) {
 	t.Parallel()
 	const hidden = "s3cret-token"
 	w := newWebhook(t, "http://user:"+hidden+"@127.0.0.1:1/"+hidden+"?token="+hidden)
@@ -268,7 +282,7 @@ func TestAnErrorOfASinkHoldsNoPartOfItsURL(t *testing.T) {
 	}
 }
 
-func TestEachSecretOfTheFileSigns(t *testing.T) {
+func testWebhookEachSecretSigns(t *testing.T) {
 	t.Parallel()
 	const other = "another secret, the next one"
 	w, err := NewWebhook("http://127.0.0.1:1", secretFile(t, webhookSecret+"\n\n whsec_"+base64.StdEncoding.EncodeToString([]byte(other))+"\n"), "")
