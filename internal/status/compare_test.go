@@ -20,9 +20,17 @@ import (
 	"provwatch/internal/verify"
 )
 
-// TestWhatChangedSinceTheLastVerificationIsShownAsItIs compares a page with rows
-// that no worker has verified since.
-func TestWhatChangedSinceTheLastVerificationIsShownAsItIs(t *testing.T) {
+func TestComparison(t *testing.T) {
+	t.Parallel()
+	t.Run("ChangedSinceVerification", testComparisonChangedSinceVerification)
+	t.Run("AcceptedWithoutHashKey", testComparisonAcceptedWithoutHashKey)
+	t.Run("NotComparable", testComparisonNotComparable)
+	t.Run("CredentialCounts", testComparisonCredentialCounts)
+}
+
+// testComparisonChangedSinceVerification compares a page with rows that no worker has
+// verified since.
+func testComparisonChangedSinceVerification(t *testing.T) {
 	t.Parallel()
 	pool, environment := lived(t)
 	_, err := pool.Exec(t.Context(), `
@@ -50,9 +58,9 @@ func TestWhatChangedSinceTheLastVerificationIsShownAsItIs(t *testing.T) {
 	require.Contains(t, summaries(s), "unverified new missing")
 }
 
-// TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes collects base URLs with passwords,
-// as a role that can compare and cannot read the key of digests.
-func TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes(t *testing.T) {
+// testComparisonAcceptedWithoutHashKey collects base URLs with passwords, as a role that
+// can compare and cannot read the key of digests.
+func testComparisonAcceptedWithoutHashKey(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	environment := desired("accepted", "drifts", "synced")
@@ -103,9 +111,8 @@ func TestAnAcceptedDriftIsToldWithoutTheKeyOfItsHashes(t *testing.T) {
 	require.Contains(t, told(), "drifted accepted changed base_url=https://accepted.example/v1/|https://host.example/v1/")
 }
 
-// TestARowThatCannotBeComparedIsAStateOfItsOwn encrypts the settings of a row that was
-// in sync.
-func TestARowThatCannotBeComparedIsAStateOfItsOwn(t *testing.T) {
+// testComparisonNotComparable encrypts the settings of a row that was in sync.
+func testComparisonNotComparable(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
@@ -164,7 +171,7 @@ func TestARowThatCannotBeComparedIsAStateOfItsOwn(t *testing.T) {
 	require.Equal(t, []string{"database_only two ", "in_sync one "}, summaries(collected(status.Environment{}, every, noKeys)))
 }
 
-func TestADriftOfCredentialsIsShownInCounts(t *testing.T) {
+func testComparisonCredentialCounts(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	environment := desired("one")

@@ -14,9 +14,9 @@ import (
 	"provwatch/internal/status"
 )
 
-// TestWhenEverythingWasVerifiedIsToldWhereItIsNotedAndMayBeRead collects it as a
-// reader, and then without the privilege for it and without the column.
-func TestWhenEverythingWasVerifiedIsToldWhereItIsNotedAndMayBeRead(t *testing.T) {
+// TestLastVerified collects it as a reader, and then without the privilege for it and
+// without the column.
+func TestLastVerified(t *testing.T) {
 	t.Parallel()
 	pool, _ := lived(t)
 	script, err := os.ReadFile("../../sql/roles.sql")
@@ -57,8 +57,15 @@ func TestWhenEverythingWasVerifiedIsToldWhereItIsNotedAndMayBeRead(t *testing.T)
 	require.Empty(t, d.VerifiedUnread)
 }
 
-// TestTheLeaderIsTheSessionThatHoldsItsLock makes sessions as workers have them.
-func TestTheLeaderIsTheSessionThatHoldsItsLock(t *testing.T) {
+func TestLeaderSession(t *testing.T) {
+	t.Parallel()
+	t.Run("HoldsItsLock", testLeaderSessionHoldsItsLock)
+	t.Run("OfAnotherProgram", testLeaderSessionOfAnotherProgram)
+}
+
+// testLeaderSessionHoldsItsLock makes sessions as workers have them. The leader is the
+// session that holds its lock.
+func testLeaderSessionHoldsItsLock(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	config := pool.Config().ConnConfig
@@ -82,8 +89,8 @@ func TestTheLeaderIsTheSessionThatHoldsItsLock(t *testing.T) {
 	require.Empty(t, s.Database.LockHolder)
 }
 
-// TestASessionThatHoldsTheLeadersLockAndIsNoWorkerIsShown has another program hold it.
-func TestASessionThatHoldsTheLeadersLockAndIsNoWorkerIsShown(t *testing.T) {
+// testLeaderSessionOfAnotherProgram has another program hold it.
+func testLeaderSessionOfAnotherProgram(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	config := pool.Config().ConnConfig

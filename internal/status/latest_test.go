@@ -14,9 +14,9 @@ import (
 	"provwatch/internal/status"
 )
 
-// TestWhatKeepsSinksFromBeingReadKeepsNothingElse collects how far sinks are, and
-// then without the privilege for it, the time and the tables.
-func TestWhatKeepsSinksFromBeingReadKeepsNothingElse(t *testing.T) {
+// TestUnreadableSinks collects how far sinks are, and then without the privilege for it,
+// the time and the tables.
+func TestUnreadableSinks(t *testing.T) {
 	t.Parallel()
 	pool, _ := lived(t)
 	script, err := os.ReadFile("../../sql/roles.sql")

@@ -13,7 +13,14 @@ import (
 	"provwatch/internal/status"
 )
 
-func TestEachStateIsToldFromTheEnvironmentAndFromWhatWasRecorded(t *testing.T) {
+func TestProviders(t *testing.T) {
+	t.Parallel()
+	t.Run("EachState", testProvidersEachState)
+	t.Run("Pages", testProvidersPages)
+	t.Run("SeenByAReader", testProvidersSeenByAReader)
+}
+
+func testProvidersEachState(t *testing.T) {
 	t.Parallel()
 	pool, environment := lived(t)
 	for name, e := range map[string]status.Environment{
@@ -44,7 +51,9 @@ func TestEachStateIsToldFromTheEnvironmentAndFromWhatWasRecorded(t *testing.T) {
 	}
 }
 
-func TestPagesAreBoundedAndContinueWhereTheOneBeforeEnds(t *testing.T) {
+// testProvidersPages checks that pages are bounded, and that each continues where the one
+// before ends.
+func testProvidersPages(t *testing.T) {
 	t.Parallel()
 	pool, environment := lived(t)
 	e := status.EnvironmentOf(environment)
@@ -83,9 +92,8 @@ func TestPagesAreBoundedAndContinueWhereTheOneBeforeEnds(t *testing.T) {
 	require.Empty(t, s.Providers)
 }
 
-// TestAReaderSeesWhatWasRecordedAndNoSettings collects as the roles of
-// sql/roles.sql.
-func TestAReaderSeesWhatWasRecordedAndNoSettings(t *testing.T) {
+// testProvidersSeenByAReader collects as the roles of sql/roles.sql.
+func testProvidersSeenByAReader(t *testing.T) {
 	t.Parallel()
 	pool, environment := lived(t)
 	script, err := os.ReadFile("../../sql/roles.sql")

@@ -90,7 +90,7 @@ func TestNoticeUnserved(t *testing.T) {
 	require.Equal(t, []string{"incomplete", "without-key"}, names(notices))
 }
 
-func TestLogNoticesIsBounded(t *testing.T) {
+func TestLogNotices(t *testing.T) {
 	t.Parallel()
 	var notices []provider.Notice
 	for i := range 25 {
