@@ -46,9 +46,9 @@ type read struct {
 	Fields   json.RawMessage
 }
 
-// TestRecordsAreWhatParametersAre sends values as a record and as parameters: the server
-// must get the same, or refuse both.
-func TestRecordsAreWhatParametersAre(t *testing.T) {
+// TestRecords sends values as a record and as parameters: the server must get the same, or
+// refuse both.
+func TestRecords(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	ctx := t.Context()

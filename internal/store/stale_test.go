@@ -28,9 +28,15 @@ func change(t *testing.T, db *pgxpool.Conn, sql string) {
 	require.NoError(t, err)
 }
 
-// TestWhenAStatementIsStale shows which changes of a table make the server refuse a
+func TestStaleStatement(t *testing.T) {
+	t.Parallel()
+	t.Run("Changes", testStaleStatementChanges)
+	t.Run("IsRepeated", testStaleStatementIsRepeated)
+}
+
+// testStaleStatementChanges shows which changes of a table make the server refuse a
 // statement that was prepared before.
-func TestWhenAStatementIsStale(t *testing.T) {
+func testStaleStatementChanges(t *testing.T) {
 	t.Parallel()
 	const look = `SELECT id, name, type FROM public.ai_providers WHERE name = $1`
 	for what, c := range map[string]struct {
@@ -67,9 +73,9 @@ func TestWhenAStatementIsStale(t *testing.T) {
 	}
 }
 
-// TestAStaleStatementIsRepeated changes a column's type after two connections of a pool
+// testStaleStatementIsRepeated changes a column's type after two connections of a pool
 // have prepared the statements, which are run in each way then.
-func TestAStaleStatementIsRepeated(t *testing.T) {
+func testStaleStatementIsRepeated(t *testing.T) {
 	t.Parallel()
 	const look = `SELECT type FROM gateway.ai_providers WHERE name <> $1`
 	for way, run := range map[string]func(t *testing.T, pool *pgxpool.Pool) error{

@@ -41,7 +41,13 @@ func (l liveness) Alive() error { return l() }
 
 var alive = liveness(func() error { return nil })
 
-func TestAServiceIsReadyWhenAllItsMembersAre(t *testing.T) {
+func TestService(t *testing.T) {
+	t.Run("ReadyWithAllMembers", testServiceReadyWithAllMembers)
+	t.Run("Watchdog", testServiceWatchdog)
+	t.Run("NoServiceManager", testServiceNoServiceManager)
+}
+
+func testServiceReadyWithAllMembers(t *testing.T) {
 	next := manager(t)
 	s := New(slog.New(slog.DiscardHandler))
 	one, two := s.Join(alive), s.Join(alive)
@@ -69,7 +75,9 @@ func TestAServiceIsReadyWhenAllItsMembersAre(t *testing.T) {
 	require.Equal(t, "STATUS=fine; last", next(), "nothing follows stopping but words")
 }
 
-func TestTheWatchdogIsAnsweredOnlyWhileEveryMemberIsAlive(t *testing.T) {
+// testServiceWatchdog checks that the watchdog is answered only while every member is
+// alive.
+func testServiceWatchdog(t *testing.T) {
 	next := manager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	t.Setenv("WATCHDOG_PID", "")
@@ -113,7 +121,7 @@ func TestTheWatchdogIsAnsweredOnlyWhileEveryMemberIsAlive(t *testing.T) {
 	require.Contains(t, log.String(), "it stands still")
 }
 
-func TestWithoutAServiceManagerNothingIsSent(t *testing.T) {
+func testServiceNoServiceManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	var log strings.Builder
 	s := New(slog.New(slog.NewTextHandler(&log, nil)))

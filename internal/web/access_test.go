@@ -13,7 +13,14 @@ import (
 	"provwatch/internal/web"
 )
 
-func TestWhoMaySeeThePage(t *testing.T) {
+func TestAccess(t *testing.T) {
+	t.Run("Viewers", testAccessViewers)
+	t.Run("LoopbackAddress", testAccessLoopbackAddress)
+	t.Run("TokenFile", testAccessTokenFile)
+	t.Run("Headers", testAccessHeaders)
+}
+
+func testAccessViewers(t *testing.T) {
 	basic := func(user, password string) func(*http.Request) {
 		return func(r *http.Request) { r.SetBasicAuth(user, password) }
 	}
@@ -65,13 +72,17 @@ func TestWhoMaySeeThePage(t *testing.T) {
 	}
 }
 
-func TestAnAddressIsLoopbackOnlyIfNobodyElseCanConnect(t *testing.T) {
+// testAccessLoopbackAddress checks that an address is loopback only if no other host can
+// connect.
+func testAccessLoopbackAddress(t *testing.T) {
 	for address, want := range map[string]bool{"127.0.0.1": true, "127.1.2.3": true, "::1": true, "0.0.0.0": false, "::": false, "192.0.2.1": false} {
 		require.Equal(t, want, web.IsLoopback(&net.TCPAddr{IP: net.ParseIP(address)}), address)
 	}
 }
 
-func TestATokenIsReadFromAFileAndRefusedWithoutShowingIt(t *testing.T) {
+// testAccessTokenFile checks that a token is read from a file, and refused without being
+// shown.
+func testAccessTokenFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	_, err := web.ReadToken(path)
 	require.ErrorIs(t, err, os.ErrNotExist)
@@ -97,7 +108,7 @@ func TestATokenIsReadFromAFileAndRefusedWithoutShowingIt(t *testing.T) {
 	}
 }
 
-func TestEveryAnswerHasTheHeadersThatKeepItToItself(t *testing.T) {
+func testAccessHeaders(t *testing.T) {
 	_, server := serve(t, local, nil)
 	for _, path := range []string{"/", "/style.css", "/script.js", "/nothing"} {
 		for _, name := range []string{"localhost", "attacker.example"} {

@@ -39,7 +39,14 @@ func streamOf(t *testing.T, ctx context.Context, server *httptest.Server, path s
 	return response.StatusCode, lines
 }
 
-func TestEventsReachWhoeverListensAndEndWithThePage(t *testing.T) {
+func TestEvents(t *testing.T) {
+	t.Run("AllListeners", testEventsAllListeners)
+	t.Run("Limit", testEventsLimit)
+	t.Run("OneASecond", testEventsOneASecond)
+	t.Run("SlowClient", testEventsSlowClient)
+}
+
+func testEventsAllListeners(t *testing.T) {
 	page, server := serve(t, local, nil)
 	page.Changed(web.Alerts) // no client listens
 	code, lines := stream(t, t.Context(), server)
@@ -58,7 +65,8 @@ func TestEventsReachWhoeverListensAndEndWithThePage(t *testing.T) {
 	require.Equal(t, "the worker is stopping", <-lines)
 }
 
-func TestStreamsAreLimitedAndThoseThatEndMakeRoom(t *testing.T) {
+// testEventsLimit checks that streams are limited, and that a stream that ends makes room.
+func testEventsLimit(t *testing.T) {
 	_, server := serve(t, local, nil)
 	server.Client().Transport.(*http.Transport).MaxConnsPerHost = 0
 	ctx, cancel := context.WithCancel(t.Context())
@@ -103,8 +111,8 @@ func (r *recorder) Flush() {}
 
 func (r *recorder) SetWriteDeadline(time.Time) error { return nil }
 
-// TestAnyNumberOfChangesIsOneEventASecond runs on a clock of its own.
-func TestAnyNumberOfChangesIsOneEventASecond(t *testing.T) {
+// testEventsOneASecond runs on a clock of its own.
+func testEventsOneASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		page := web.New(web.Options{Access: local, Logger: slog.New(slog.DiscardHandler)})
 		client := &recorder{ResponseWriter: httptest.NewRecorder(), written: make(chan string, 1000)}
@@ -145,7 +153,8 @@ func TestAnyNumberOfChangesIsOneEventASecond(t *testing.T) {
 	})
 }
 
-func TestASlowClientIsDroppedAndKeepsNobodyWaiting(t *testing.T) {
+// testEventsSlowClient checks that a slow client is dropped and delays no other.
+func testEventsSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		page := web.New(web.Options{Access: local, Logger: slog.New(slog.DiscardHandler)})
 		slow := &recorder{ResponseWriter: httptest.NewRecorder(), written: make(chan string, 1000), stall: make(chan struct{})}

@@ -87,7 +87,18 @@ func header(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
-func TestWhatIsShownIsEscapedAndCut(t *testing.T) {
+func TestPage(t *testing.T) {
+	t.Run("EscapesAndCuts", testPageEscapesAndCuts)
+	t.Run("NotComparable", testPageNotComparable)
+	t.Run("Query", testPageQuery)
+	t.Run("Sinks", testPageSinks)
+	t.Run("Notices", testPageNotices)
+	t.Run("NoFields", testPageNoFields)
+	t.Run("NoDatabase", testPageNoDatabase)
+	t.Run("SharedCollection", testPageSharedCollection)
+}
+
+func testPageEscapesAndCuts(t *testing.T) {
 	evil := `<script>alert(1)</script>` + "\u202e" + "\x1b[31m"
 	long := strings.Repeat("ä", 10_000)
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
@@ -120,7 +131,7 @@ func TestWhatIsShownIsEscapedAndCut(t *testing.T) {
 	require.Contains(t, body, strings.Repeat("ä", 250)+"…")
 }
 
-func TestThePageListsWhatCannotBeCompared(t *testing.T) {
+func testPageNotComparable(t *testing.T) {
 	shown := &source{
 		collect: func(context.Context, status.Query) (status.Status, error) {
 			return status.Status{
@@ -139,7 +150,7 @@ func TestThePageListsWhatCannotBeCompared(t *testing.T) {
 	require.Contains(t, text(body), "aws ! not comparable")
 }
 
-func TestTheQueryIsTakenFromTheAddressAndTheLinksKeepIt(t *testing.T) {
+func testPageQuery(t *testing.T) {
 	var asked atomic.Pointer[status.Query]
 	_, server := serve(t, local, func(_ context.Context, q status.Query) (status.Status, error) {
 		asked.Store(&q)
@@ -167,9 +178,8 @@ func TestTheQueryIsTakenFromTheAddressAndTheLinksKeepIt(t *testing.T) {
 	require.Equal(t, status.Query{Search: strings.Repeat("a", 200), Providers: 100, Alerts: 100, Audit: 100}, *asked.Load())
 }
 
-// TestSinksAreShownWhereThereAreSome reads the section and its place in the
-// navigation.
-func TestSinksAreShownWhereThereAreSome(t *testing.T) {
+// testPageSinks reads the section and its place in the navigation.
+func testPageSinks(t *testing.T) {
 	at := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	answers := map[string]status.Status{
 		"none": {},
@@ -206,7 +216,7 @@ func TestSinksAreShownWhereThereAreSome(t *testing.T) {
 	require.Contains(t, body, `href="#sinks"`)
 }
 
-func TestNoticesAreShownWhereThereAreSome(t *testing.T) {
+func testPageNotices(t *testing.T) {
 	var notices []provider.Notice
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		return status.Status{Notices: notices}, nil
@@ -222,7 +232,8 @@ func TestNoticesAreShownWhereThereAreSome(t *testing.T) {
 	require.Contains(t, text(body), "and 10 more")
 }
 
-func TestWhatHasNoFieldsSaysWhatItMeans(t *testing.T) {
+// testPageNoFields checks that a drift without fields is explained.
+func testPageNoFields(t *testing.T) {
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		return status.Status{
 			Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: drift.Missing}, {Name: "synced", State: status.InSync}},
@@ -244,7 +255,7 @@ func text(page string) string {
 	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")), " ")
 }
 
-func TestWithoutTheDatabaseThePageShowsTheWorker(t *testing.T) {
+func testPageNoDatabase(t *testing.T) {
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		return status.Status{}, errors.New("the database is away")
 	})
@@ -255,9 +266,9 @@ func TestWithoutTheDatabaseThePageShowsTheWorker(t *testing.T) {
 	require.NotContains(t, body, `id="providers"`)
 }
 
-// TestRequestsAreCollectedOneAtATimeAndTogether has many ask at once, while one
-// collection is under way that began before they came.
-func TestRequestsAreCollectedOneAtATimeAndTogether(t *testing.T) {
+// testPageSharedCollection has many ask at once, while one collection is under way that
+// began before they came.
+func testPageSharedCollection(t *testing.T) {
 	var collecting, most, collected atomic.Int32
 	release, began := make(chan struct{}), make(chan struct{}, 100)
 	shown := &source{collect: func(context.Context, status.Query) (status.Status, error) {

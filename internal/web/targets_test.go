@@ -54,7 +54,15 @@ func names(_ context.Context, target string) (status.Status, error) {
 	return status.Status{At: resynced, Database: status.Database{Name: "database-of-" + target}}, nil
 }
 
-func TestTheOverviewShowsWhatIsWorthALookFirst(t *testing.T) {
+func TestTargetPages(t *testing.T) {
+	t.Run("Overview", testTargetPagesOverview)
+	t.Run("OfEachTarget", testTargetPagesOfEachTarget)
+	t.Run("NeedAccess", testTargetPagesNeedAccess)
+	t.Run("HangingDatabase", testTargetPagesHangingDatabase)
+	t.Run("Events", testTargetPagesEvents)
+}
+
+func testTargetPagesOverview(t *testing.T) {
 	down := leader(3)
 	down.Leads, down.Listening, down.NotReady = false, false, "cannot connect to host\x1b[31m: no such host\nremedy: more of it"
 	notComparable := leader(2)
@@ -110,7 +118,7 @@ func TestTheOverviewShowsWhatIsWorthALookFirst(t *testing.T) {
 	require.NotContains(t, body, "<script>")
 }
 
-func TestEachTargetHasAPageOfItsOwn(t *testing.T) {
+func testTargetPagesOfEachTarget(t *testing.T) {
 	odd := `a b/<i>?"é`
 	_, server := serveTargets(t, local, []web.Target{{Name: "billing", Worker: leader(1)}, {Name: odd, Worker: leader(1)}}, names)
 	response, body := get(t, server, "/targets/billing/")
@@ -144,7 +152,8 @@ func TestEachTargetHasAPageOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestNobodyLearnsOfTargetsWhoMayNotSeeThem(t *testing.T) {
+// testTargetPagesNeedAccess checks that targets are hidden from clients without access.
+func testTargetPagesNeedAccess(t *testing.T) {
 	_, server := serveTargets(t, web.Access{}, []web.Target{{Name: "billing"}}, names)
 	var refusals []string
 	for _, path := range []string{"/", "/events", "/targets/billing/", "/targets/billing/events", "/targets/billing", "/targets/other/", "/targets/"} {
@@ -156,8 +165,8 @@ func TestNobodyLearnsOfTargetsWhoMayNotSeeThem(t *testing.T) {
 	require.Len(t, slices.Compact(refusals), 1)
 }
 
-// TestADatabaseThatHangsDelaysOnlyItsOwnPage asks for others while it does.
-func TestADatabaseThatHangsDelaysOnlyItsOwnPage(t *testing.T) {
+// testTargetPagesHangingDatabase asks for others while it does.
+func testTargetPagesHangingDatabase(t *testing.T) {
 	hangs, release := make(chan struct{}), make(chan struct{})
 	_, server := serveTargets(t, local, []web.Target{{Name: "well", Worker: leader(1)}, {Name: "hangs", Worker: leader(1)}}, func(ctx context.Context, name string) (status.Status, error) {
 		if name == "hangs" {
@@ -185,9 +194,8 @@ func TestADatabaseThatHangsDelaysOnlyItsOwnPage(t *testing.T) {
 	require.Equal(t, http.StatusOK, <-answered)
 }
 
-// TestEventsOfATargetAreItsOwnAndStreamsAreLimitedTogether opens all streams that
-// there may be, of three pages.
-func TestEventsOfATargetAreItsOwnAndStreamsAreLimitedTogether(t *testing.T) {
+// testTargetPagesEvents opens all streams that there may be, of three pages.
+func testTargetPagesEvents(t *testing.T) {
 	pages, server := serveTargets(t, local, []web.Target{{Name: "a"}, {Name: "b"}}, names)
 	server.Client().Transport.(*http.Transport).MaxConnsPerHost = 0
 	paths := []string{"/events", "/targets/a/events", "/targets/b/events"}
