@@ -16,8 +16,8 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestAGapIsARowOfTheSequence records gaps between alerts, each in a transaction.
-func TestAGapIsARowOfTheSequence(t *testing.T) {
+// TestGapRow records gaps between alerts, each in a transaction.
+func TestGapRow(t *testing.T) {
 	t.Parallel()
 	pool, _, metrics := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	var log strings.Builder

@@ -12,9 +12,9 @@ import (
 	"provwatch/internal/verify"
 )
 
-// TestOnceAgreesWithARunningWorker has a row of each kind of drift, and credentials that
-// differ, in each mode.
-func TestOnceAgreesWithARunningWorker(t *testing.T) {
+// TestOnce has a row of each kind of drift, and credentials that differ, in each mode. A
+// single verification agrees with a running worker.
+func TestOnce(t *testing.T) {
 	t.Parallel()
 	desired := []provider.Desired{openAI("changed"), openAI("deleted"), openAI("disabled"), openAI("keys", "key-1"), openAI("missing"), openAI("same"), anthropic("unreadable")}
 	for _, mode := range []drift.CredentialMode{drift.IgnoreCredentials, drift.WarnCredentials, drift.AlertCredentials} {

@@ -21,7 +21,19 @@ func take(q *Queue) (Request, bool) {
 	return r, ok
 }
 
-func TestOneRequestIsUnderWayAtATime(t *testing.T) {
+func TestQueue(t *testing.T) {
+	t.Run("OneRequestAtATime", testQueueOneRequestAtATime)
+	t.Run("RepeatedHints", testQueueRepeatedHints)
+	t.Run("TakenTogether", testQueueTakenTogether)
+	t.Run("ForeignPayload", testQueueForeignPayload)
+	t.Run("TooManyHints", testQueueTooManyHints)
+	t.Run("WidestSource", testQueueWidestSource)
+	t.Run("FailedRequest", testQueueFailedRequest)
+	t.Run("AgainstAModel", testQueueAgainstAModel)
+	t.Run("ConcurrentNotifications", testQueueConcurrentNotifications)
+}
+
+func testQueueOneRequestAtATime(t *testing.T) {
 	q := NewQueue()
 	q.Add(Everything(pubsub.SourceBoot))
 	<-q.Ready()
@@ -49,7 +61,7 @@ func TestOneRequestIsUnderWayAtATime(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestHintsAreGatheredWithoutRepetition(t *testing.T) {
+func testQueueRepeatedHints(t *testing.T) {
 	q := NewQueue()
 	a, b := uuid.New(), uuid.New()
 	require.False(t, q.Hint(a.String()), "the first one waits for nothing")
@@ -64,7 +76,7 @@ func TestHintsAreGatheredWithoutRepetition(t *testing.T) {
 	require.False(t, ok, "taken is gone")
 }
 
-func TestWhatIsGatheredIsTakenTogether(t *testing.T) {
+func testQueueTakenTogether(t *testing.T) {
 	q := NewQueue()
 	a, b := uuid.New(), uuid.New()
 	q.Gather(true)
@@ -90,7 +102,9 @@ func TestWhatIsGatheredIsTakenTogether(t *testing.T) {
 	require.ElementsMatch(t, []uuid.UUID{a, b}, r.ProviderIDs)
 }
 
-func TestAPayloadThatIsNoProviderIDAsksForEverything(t *testing.T) {
+// testQueueForeignPayload checks that a payload that is no provider's ID asks for
+// everything.
+func testQueueForeignPayload(t *testing.T) {
 	id := uuid.New()
 	for _, payload := range []string{"", "x", "{}", "urn:uuid:" + id.String(), "{" + id.String() + "}", id.String() + " "} {
 		q := NewQueue()
@@ -102,7 +116,8 @@ func TestAPayloadThatIsNoProviderIDAsksForEverything(t *testing.T) {
 	}
 }
 
-func TestTooManyHintsBecomeOneRequestForEverything(t *testing.T) {
+// testQueueTooManyHints checks that too many hints become one request for everything.
+func testQueueTooManyHints(t *testing.T) {
 	q := NewQueue()
 	for range maxHints {
 		q.Hint(uuid.NewString())
@@ -114,7 +129,8 @@ func TestTooManyHintsBecomeOneRequestForEverything(t *testing.T) {
 	require.True(t, r.All)
 }
 
-func TestTheMostFarReachingSourceIsKept(t *testing.T) {
+// testQueueWidestSource checks that the most far-reaching source is kept.
+func testQueueWidestSource(t *testing.T) {
 	q := NewQueue()
 	q.Hint(uuid.NewString())
 	q.Add(Everything(pubsub.SourceReload))
@@ -133,7 +149,9 @@ func TestTheMostFarReachingSourceIsKept(t *testing.T) {
 	require.Equal(t, pubsub.SourceReload, r.Source, "put back over a resync")
 }
 
-func TestAFailedRequestIsPutBackWithWhatCameMeanwhile(t *testing.T) {
+// testQueueFailedRequest checks that a failed request is put back with what came
+// meanwhile.
+func testQueueFailedRequest(t *testing.T) {
 	q := NewQueue()
 	a, b := uuid.New(), uuid.New()
 	q.Hint(a.String())
@@ -154,9 +172,9 @@ func TestAFailedRequestIsPutBackWithWhatCameMeanwhile(t *testing.T) {
 	require.Equal(t, pubsub.SourceBoot, r.Source)
 }
 
-// TestNothingAskedForIsEverLost checks the queue against a model: a request covers what
-// was asked for since the one before, whatever the order of calls.
-func TestNothingAskedForIsEverLost(t *testing.T) {
+// testQueueAgainstAModel checks the queue against a model: a request covers what was asked
+// for since the one before, whatever the order of calls.
+func testQueueAgainstAModel(t *testing.T) {
 	ids := make([]uuid.UUID, 8)
 	for i := range ids {
 		ids[i] = uuid.New()
@@ -202,7 +220,7 @@ func TestNothingAskedForIsEverLost(t *testing.T) {
 	})
 }
 
-func TestConcurrentNotificationsAreAllSeen(t *testing.T) {
+func testQueueConcurrentNotifications(t *testing.T) {
 	q := NewQueue()
 	const senders, each = 8, 200
 	var group sync.WaitGroup

@@ -25,11 +25,11 @@ import (
 	"provwatch/internal/verify"
 )
 
-// TestWhateverIsEncryptedAlertsFollowWhatCanBeCompared changes a provider at random:
-// its row, what its secrets are encrypted with, the keys that workers have, who of them
-// leads, and what is accepted. What is recorded must be what a comparison finds as far as
-// there is one, and the alerts lead to what is recorded.
-func TestWhateverIsEncryptedAlertsFollowWhatCanBeCompared(t *testing.T) {
+// TestRandomEncryption changes a provider at random: its row, what its secrets are
+// encrypted with, the keys that workers have, who of them leads, and what is accepted.
+// What is recorded must be what a comparison finds as far as there is one, and the alerts
+// lead to what is recorded.
+func TestRandomEncryption(t *testing.T) {
 	t.Parallel()
 	for n := range uint64(2) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {

@@ -16,10 +16,10 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestAReloadWaitsForNoVerification has verifications that wait for a locked table while
-// a reload replaces the environment, and with it the row is changed. What is recorded
-// agrees with the environment after the reload.
-func TestAReloadWaitsForNoVerification(t *testing.T) {
+// TestReloadBesideVerification has verifications that wait for a locked table while a
+// reload replaces the environment, and with it the row is changed. What is recorded agrees
+// with the environment after the reload.
+func TestReloadBesideVerification(t *testing.T) {
 	t.Parallel()
 	none := func(_ []verify.Transition, err error) error { return err }
 	for name, do := range map[string]func(context.Context, *verify.Verifier, uuid.UUID) error{

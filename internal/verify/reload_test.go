@@ -46,9 +46,16 @@ func waiting(t *testing.T, pool *pgxpool.Pool) string {
 	return value(t, pool, `SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 }
 
-// TestAVerificationGoesOnWithTheEnvironmentOfAReload has a row that agrees with the
-// former environment, and not with its replacement.
-func TestAVerificationGoesOnWithTheEnvironmentOfAReload(t *testing.T) {
+func TestEnvironmentReload(t *testing.T) {
+	t.Parallel()
+	t.Run("DuringVerification", testEnvironmentReloadDuringVerification)
+	t.Run("FormerObservation", testEnvironmentReloadFormerObservation)
+	t.Run("AmongVerifications", testEnvironmentReloadAmongVerifications)
+}
+
+// testEnvironmentReloadDuringVerification has a row that agrees with the former
+// environment, and not with its replacement.
+func testEnvironmentReloadDuringVerification(t *testing.T) {
 	t.Parallel()
 	pool, v, metrics := seeded(t, drift.IgnoreCredentials, at("a", "https://1/"), openAI("dropped"))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'dropped'`)
@@ -67,9 +74,9 @@ func TestAVerificationGoesOnWithTheEnvironmentOfAReload(t *testing.T) {
 	require.Equal(t, map[drift.Kind]int{drift.Changed: 1}, metrics.drifting)
 }
 
-// TestAnObservationOfAFormerEnvironmentIsNotRecorded observes a provider as the WAL
-// source does, which records it in a transaction of its own.
-func TestAnObservationOfAFormerEnvironmentIsNotRecorded(t *testing.T) {
+// testEnvironmentReloadFormerObservation observes a provider as the WAL source does, which
+// records it in a transaction of its own.
+func testEnvironmentReloadFormerObservation(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, at("a", "https://1/"))
 	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://2/'`)
@@ -97,10 +104,10 @@ func TestAnObservationOfAFormerEnvironmentIsNotRecorded(t *testing.T) {
 	require.Equal(t, []string{"1 changed a resync"}, alerts(t, pool))
 }
 
-// TestReloadsAmongVerifications replaces the environment again and again while others
-// verify. After the last verification of each environment, what is recorded agrees with
-// it, and alerts begin and end a drift by turns.
-func TestReloadsAmongVerifications(t *testing.T) {
+// testEnvironmentReloadAmongVerifications replaces the environment again and again while
+// others verify. After the last verification of each environment, what is recorded agrees
+// with it, and alerts begin and end a drift by turns.
+func testEnvironmentReloadAmongVerifications(t *testing.T) {
 	t.Parallel()
 	pool, v, metrics := seeded(t, drift.IgnoreCredentials, at("a", "https://1/"), openAI("b"))
 	hint := verify.Request{ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}, Source: pubsub.SourceNotify}

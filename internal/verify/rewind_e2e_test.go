@@ -22,9 +22,16 @@ import (
 	"provwatch/internal/verify"
 )
 
-// TestNoWorkersWriteLooksLikeARewind writes the counter's row in each way, and has the
-// server write its table anew.
-func TestNoWorkersWriteLooksLikeARewind(t *testing.T) {
+func TestRewindDetection(t *testing.T) {
+	t.Parallel()
+	t.Run("WorkersWrites", testRewindDetectionWorkersWrites)
+	t.Run("BeginsAnEpoch", testRewindDetectionBeginsAnEpoch)
+	t.Run("RestoredDump", testRewindDetectionRestoredDump)
+}
+
+// testRewindDetectionWorkersWrites writes the counter's row in each way, and has the
+// server rewrite its table. None of it looks like a rewind.
+func testRewindDetectionWorkersWrites(t *testing.T) {
 	t.Parallel()
 	cluster := pgtest.NewCluster(t)
 	pool := cluster.NewPool(t)
@@ -71,9 +78,9 @@ func TestNoWorkersWriteLooksLikeARewind(t *testing.T) {
 	require.Equal(t, noted.Epoch, requireIntact(t, pool, "all").Epoch)
 }
 
-// TestARewindBeginsAnEpoch has the counter's row in each state in which a restore leaves
-// it, or a promotion.
-func TestARewindBeginsAnEpoch(t *testing.T) {
+// testRewindDetectionBeginsAnEpoch has the counter's row in each state in which a restore
+// leaves it, or a promotion.
+func testRewindDetectionBeginsAnEpoch(t *testing.T) {
 	t.Parallel()
 	const byAWorker = `, writer = pg_current_xact_id()`
 	for name, c := range map[string]struct {
@@ -129,9 +136,9 @@ func TestARewindBeginsAnEpoch(t *testing.T) {
 	}
 }
 
-// TestADumpThatIsRestoredIsARewind restores a dump beside the database, and another over
+// testRewindDetectionRestoredDump restores a dump beside the database, and another over
 // it.
-func TestADumpThatIsRestoredIsARewind(t *testing.T) {
+func testRewindDetectionRestoredDump(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	takeOver(t, pool, v)

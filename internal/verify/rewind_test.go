@@ -35,9 +35,18 @@ func requireIntact(t *testing.T, pool *pgxpool.Pool, after string) store.ReadCou
 	return counter
 }
 
-// TestWhatIsRecordedIsReadAgainAfterARestore restores what was recorded in the generation
-// before, so that the next term begins the generation that the worker knows.
-func TestWhatIsRecordedIsReadAgainAfterARestore(t *testing.T) {
+func TestEpoch(t *testing.T) {
+	t.Parallel()
+	t.Run("RereadAfterRestore", testEpochRereadAfterRestore)
+	t.Run("LateAnswer", testEpochLateAnswer)
+	t.Run("FollowedByAnother", testEpochFollowedByAnother)
+	t.Run("DamagedCounter", testEpochDamagedCounter)
+	t.Run("UnreadableSystemIdentifier", testEpochUnreadableSystemIdentifier)
+}
+
+// testEpochRereadAfterRestore restores what was recorded in the generation before, so that
+// the next term begins the generation that the worker knows.
+func testEpochRereadAfterRestore(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
 	takeOver(t, pool, v)
@@ -63,10 +72,10 @@ func TestWhatIsRecordedIsReadAgainAfterARestore(t *testing.T) {
 	require.Equal(t, []string{"1 disabled a resync", "2 rewound  boot", "3 resolved a resync"}, alerts(t, pool))
 }
 
-// TestALateAnswerIsNoRewind has an answer of the listening session that saw the epoch
-// before a rewind, and comes after it: to a worker that has just started, and to one that
-// knows the epoch.
-func TestALateAnswerIsNoRewind(t *testing.T) {
+// testEpochLateAnswer has an answer of the listening session that saw the epoch before a
+// rewind, and comes after it: to a worker that has just started, and to one that knows the
+// epoch.
+func testEpochLateAnswer(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	for i := range 2 {
@@ -80,10 +89,10 @@ func TestALateAnswerIsNoRewind(t *testing.T) {
 	}
 }
 
-// TestAnEpochThatWasFollowedByAnotherIsARewind puts back the counter's row of an epoch that
-// this worker has never seen, as a copy of the server's files does that is older than the
-// worker. Others that have seen the later epoch say no more of it once that is said.
-func TestAnEpochThatWasFollowedByAnotherIsARewind(t *testing.T) {
+// testEpochFollowedByAnother puts back the counter's row of an epoch that this worker has
+// never seen, as a copy of the server's files does that is older than the worker. Others
+// that have seen the later epoch say no more of it once that is said.
+func testEpochFollowedByAnother(t *testing.T) {
 	t.Parallel()
 	pool, first, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	takeOver(t, pool, first)
@@ -112,8 +121,9 @@ func TestAnEpochThatWasFollowedByAnotherIsARewind(t *testing.T) {
 	require.Equal(t, found, rewinds(t, pool), "it is said once")
 }
 
-// TestAnAlertIsRefusedWhileTheCounterIsNotIntact has a restore between two terms.
-func TestAnAlertIsRefusedWhileTheCounterIsNotIntact(t *testing.T) {
+// testEpochDamagedCounter has a restore between two terms. Alerts are refused while the
+// counter is not intact.
+func testEpochDamagedCounter(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	takeOver(t, pool, v)
@@ -129,8 +139,9 @@ func TestAnAlertIsRefusedWhileTheCounterIsNotIntact(t *testing.T) {
 	require.Equal(t, []string{"1 rewound  boot", "2 disabled a resync"}, alerts(t, pool))
 }
 
-// TestASystemIdentifierThatMayNotBeReadIsLeftOut has a role like that of a managed server.
-func TestASystemIdentifierThatMayNotBeReadIsLeftOut(t *testing.T) {
+// testEpochUnreadableSystemIdentifier has a role like that of a managed server. A system
+// identifier that it cannot read is left out.
+func testEpochUnreadableSystemIdentifier(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
 	// As on Aurora, which has no timeline either.

@@ -10,9 +10,9 @@ import (
 	"provwatch/internal/provider"
 )
 
-// TestARoundHasTheWholeLimit has a reload replace the environment of a verification whose
-// limit has run for a while.
-func TestARoundHasTheWholeLimit(t *testing.T) {
+// TestRoundLimit has a reload replace the environment of a verification whose limit has
+// run for a while.
+func TestRoundLimit(t *testing.T) {
 	t.Parallel()
 	v := &Verifier{}
 	v.hasher.Store(&provider.Hasher{})

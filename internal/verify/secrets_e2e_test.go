@@ -14,7 +14,9 @@ import (
 	"provwatch/internal/verify"
 )
 
-func TestAVerifierKeepsNoCredential(t *testing.T) {
+// TestKeptDigests checks that a verifier keeps no credential, but digests where
+// credentials are compared.
+func TestKeptDigests(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	d := bedrock("aws", "plain-secret")

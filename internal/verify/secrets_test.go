@@ -26,7 +26,18 @@ func bedrock(name, accessKeySecret string) provider.Desired {
 	}}
 }
 
-func TestEncryptedCredentialsAreComparedLikeOthers(t *testing.T) {
+func TestEncryptedRows(t *testing.T) {
+	t.Parallel()
+	t.Run("Credentials", testEncryptedRowsCredentials)
+	t.Run("NotComparable", testEncryptedRowsNotComparable)
+	t.Run("UnreadableCredentials", testEncryptedRowsUnreadableCredentials)
+	t.Run("DriftEndsWithoutKeys", testEncryptedRowsDriftEndsWithoutKeys)
+	t.Run("AcceptedDeletion", testEncryptedRowsAcceptedDeletion)
+	t.Run("CommitShowsNoCredentials", testEncryptedRowsCommitShowsNoCredentials)
+	t.Run("Reencryption", testEncryptedRowsReencryption)
+}
+
+func testEncryptedRowsCredentials(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
@@ -53,9 +64,8 @@ func TestEncryptedCredentialsAreComparedLikeOthers(t *testing.T) {
 	}
 }
 
-// TestARowThatCannotBeComparedKeepsWhatIsRecordedOfIt takes the keys away from a
-// verifier, and gives them back.
-func TestARowThatCannotBeComparedKeepsWhatIsRecordedOfIt(t *testing.T) {
+// testEncryptedRowsNotComparable takes the keys away from a verifier, and gives them back.
+func testEncryptedRowsNotComparable(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
@@ -107,9 +117,9 @@ func TestARowThatCannotBeComparedKeepsWhatIsRecordedOfIt(t *testing.T) {
 	require.Equal(t, []string{"6 disabled aws resync"}, alerts(t, pool)[5:])
 }
 
-// TestWhatIsRecordedOfCredentialsStandsWhileTheyCannotBeRead has a provider whose key
-// differs, and whose base URL changes while the key cannot be decrypted.
-func TestWhatIsRecordedOfCredentialsStandsWhileTheyCannotBeRead(t *testing.T) {
+// testEncryptedRowsUnreadableCredentials has a provider whose key differs, and whose base
+// URL changes while the key cannot be decrypted.
+func testEncryptedRowsUnreadableCredentials(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
@@ -133,9 +143,9 @@ func TestWhatIsRecordedOfCredentialsStandsWhileTheyCannotBeRead(t *testing.T) {
 	require.Equal(t, []string{"2 changed gpt resync"}, alerts(t, pool)[1:])
 }
 
-// TestADriftEndsWhileAPIKeysCannotBeRead has drifts of something else than API keys that
+// testEncryptedRowsDriftEndsWithoutKeys has drifts of something else than API keys that
 // are put right while these cannot be decrypted.
-func TestADriftEndsWhileAPIKeysCannotBeRead(t *testing.T) {
+func testEncryptedRowsDriftEndsWithoutKeys(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
@@ -175,9 +185,9 @@ func TestADriftEndsWhileAPIKeysCannotBeRead(t *testing.T) {
 	require.Equal(t, []string{"5 resolved rotated resync"}, alerts(t, pool)[4:])
 }
 
-// TestAnAcceptedDeletionHoldsWhileItsRowCannotBeRead encrypts the settings of a
-// soft-deleted row, which a verifier without the key cannot hash.
-func TestAnAcceptedDeletionHoldsWhileItsRowCannotBeRead(t *testing.T) {
+// testEncryptedRowsAcceptedDeletion encrypts the settings of a soft-deleted row, which a
+// verifier without the key cannot hash.
+func testEncryptedRowsAcceptedDeletion(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
@@ -221,9 +231,9 @@ func TestAnAcceptedDeletionHoldsWhileItsRowCannotBeRead(t *testing.T) {
 	require.Equal(t, []string{"3 deleted aws resync"}, alerts(t, pool)[2:])
 }
 
-// TestACommitDoesNotShowWhetherCredentialsCanBeCompared records what the WAL shows of a
-// provider whose key cannot be decrypted: a row in sync.
-func TestACommitDoesNotShowWhetherCredentialsCanBeCompared(t *testing.T) {
+// testEncryptedRowsCommitShowsNoCredentials records what the WAL shows of a provider whose
+// key cannot be decrypted: a row in sync.
+func testEncryptedRowsCommitShowsNoCredentials(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	key := dbcrypttest.NewKey()
@@ -265,9 +275,9 @@ func TestACommitDoesNotShowWhetherCredentialsCanBeCompared(t *testing.T) {
 	require.Len(t, alerts(t, pool), 2)
 }
 
-// TestReencryptionIsNoChange writes rows as the gateway does when encryption is turned
+// testEncryptedRowsReencryption writes rows as the gateway does when encryption is turned
 // on, rotated and turned off.
-func TestReencryptionIsNoChange(t *testing.T) {
+func testEncryptedRowsReencryption(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	first, second := dbcrypttest.NewKey(), dbcrypttest.NewKey()

@@ -10,8 +10,8 @@ import (
 	"provwatch/internal/verify"
 )
 
-// TestUnrecordedIsOfTheLeaderAlone has transitions that the leader has no part in.
-func TestUnrecordedIsOfTheLeaderAlone(t *testing.T) {
+// TestUnrecordedElsewhere has transitions that the leader has no part in.
+func TestUnrecordedElsewhere(t *testing.T) {
 	t.Parallel()
 	pool, _, _ := seeded(t, drift.IgnoreCredentials, openAI("a", "key-1"), openAI("b", "key-2"))
 	unrecorded := func(desired ...provider.Desired) []verify.Transition {
