@@ -15,10 +15,10 @@ import (
 	"provwatch/internal/store"
 )
 
-// TestAKillLeavesNoRowUnreadUnsaid has a row of which the stream does not hold all, in a
-// transaction of one part and in one of two, and a worker that is killed once it has
-// recorded it: the next one must know of the gap, since the position is behind the row.
-func TestAKillLeavesNoRowUnreadUnsaid(t *testing.T) {
+// TestKilledApplier has a row of which the stream does not hold all, in a transaction of
+// one part and in one of two, and a worker that is killed once it has recorded it: the
+// next one must know of the gap, since the position is behind the row.
+func TestKilledApplier(t *testing.T) {
 	t.Parallel()
 	for name, changes := range map[string][]change{
 		"one part":  {{put: &version{id: uuid.New(), kind: provider.OpenAI, nameUnchanged: true}}},

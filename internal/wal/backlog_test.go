@@ -14,7 +14,13 @@ func eventOf(size int) event {
 	return event{transaction: &transaction{changes: []change{{put: &version{baseURL: strings.Repeat("u", size)}}}}}
 }
 
-func TestBacklogIsBounded(t *testing.T) {
+func TestBacklog(t *testing.T) {
+	t.Parallel()
+	t.Run("IsBounded", testBacklogIsBounded)
+	t.Run("ReceiverStaysResponsive", testBacklogReceiverStaysResponsive)
+}
+
+func testBacklogIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBacklog()
@@ -45,7 +51,9 @@ func TestBacklogIsBounded(t *testing.T) {
 	})
 }
 
-func TestAFullBacklogKeepsTheReceiverResponsive(t *testing.T) {
+// testBacklogReceiverStaysResponsive checks that a full backlog keeps the receiver
+// responsive.
+func testBacklogReceiverStaysResponsive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBacklog()

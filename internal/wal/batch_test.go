@@ -7,9 +7,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// TestWhatNeedsNoRecordNeitherWaitsForOneNorIsChargedForIt would not end if what
-// follows an alert in the stream, its own transaction, waited for the limit.
-func TestWhatNeedsNoRecordNeitherWaitsForOneNorIsChargedForIt(t *testing.T) {
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	t.Run("NothingToRecord", testBatchNothingToRecord)
+	t.Run("IsBounded", testBatchIsBounded)
+}
+
+// testBatchNothingToRecord checks that what needs no record neither waits for one nor
+// counts against the limit. It would not end if what follows an alert in the stream, its
+// own transaction, waited for the limit.
+func testBatchNothingToRecord(t *testing.T) {
 	t.Parallel()
 	events := make(chan event, 2)
 	b := batcher{events: events, limiter: rate.NewLimiter(rate.Limit(1e-6), 1)}
@@ -23,7 +30,7 @@ func TestWhatNeedsNoRecordNeitherWaitsForOneNorIsChargedForIt(t *testing.T) {
 	require.InDelta(t, 0, b.limiter.Tokens(), 0.01)
 }
 
-func TestABatchIsBounded(t *testing.T) {
+func testBatchIsBounded(t *testing.T) {
 	t.Parallel()
 	part := event{transaction: &transaction{more: true, changes: []change{{truncate: true}}}}
 	small := event{transaction: &transaction{keysTouched: true}}

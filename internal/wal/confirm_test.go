@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAPositionIsConfirmedOnceTheStreamHasPassedItsRecord(t *testing.T) {
+// TestConfirm checks that a position is confirmed once the stream has passed its record.
+func TestConfirm(t *testing.T) {
 	t.Parallel()
 	var c confirmations
 	passed := func(position, want pglogrepl.LSN) {

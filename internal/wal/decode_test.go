@@ -102,7 +102,16 @@ func decodedWith(t *testing.T, keys *dbcrypt.Ring, prepare string, statements ..
 	return list
 }
 
-func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	t.Run("EachMessage", testDecodeEachMessage)
+	t.Run("UnreadableStream", testDecodeUnreadableStream)
+	t.Run("ForeignMessages", testDecodeForeignMessages)
+	t.Run("LongName", testDecodeLongName)
+	t.Run("LargeTransaction", testDecodeLargeTransaction)
+}
+
+func testDecodeEachMessage(t *testing.T) {
 	t.Parallel()
 	id, other := uuid.New(), uuid.New()
 	list := decoded(t, `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL;
@@ -153,7 +162,9 @@ func TestTheStreamIsDecodedIntoWhatTheHashNeeds(t *testing.T) {
 	require.Equal(t, []change{{truncate: true}}, list[7].changes)
 }
 
-func TestNothingOfAStreamThatCannotBeReadIsShown(t *testing.T) {
+// testDecodeUnreadableStream checks that nothing of a stream that cannot be read is shown.
+func testDecodeUnreadableStream(t *testing.T) {
+	t.Parallel()
 	for name, data := range map[string]string{
 		"an unknown message":               "?secret",
 		"a change outside a transaction":   "I\x00\x00\x00\x01N\x00\x01t\x00\x00\x00\x06secret",
@@ -181,7 +192,8 @@ func TestNothingOfAStreamThatCannotBeReadIsShown(t *testing.T) {
 	}
 }
 
-func TestOtherProgramsMessagesAreNoMarkers(t *testing.T) {
+// testDecodeForeignMessages checks that messages of other programs are no markers.
+func testDecodeForeignMessages(t *testing.T) {
 	t.Parallel()
 	list := decoded(t, `SELECT 1`,
 		`SELECT pg_logical_emit_message(true, 'another', 'x')`,
@@ -192,7 +204,8 @@ func TestOtherProgramsMessagesAreNoMarkers(t *testing.T) {
 	require.Equal(t, []string{"first"}, list[0].markers, "what others write does not pile up")
 }
 
-func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
+// testDecodeLongName checks that a long name that does not travel is known all the same.
+func testDecodeLongName(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
 	name := make([]byte, 2500) // which an index just holds, and compresses to nothing shorter
@@ -215,7 +228,7 @@ func TestALongNameThatDoesNotTravelIsKnownAllTheSame(t *testing.T) {
 	require.True(t, list[2].changes[0].put.nameUnchanged)
 }
 
-func TestALargeTransactionIsDecodedInParts(t *testing.T) {
+func testDecodeLargeTransaction(t *testing.T) {
 	t.Parallel()
 	const rows = 3 * maxPart / changeSize
 	insert := `INSERT INTO public.ai_providers (id, type, name, base_url)

@@ -28,9 +28,17 @@ func TestUnusableError(t *testing.T) {
 	require.Equal(t, `start: the WAL cannot be read: it is not published; run "worker migrate --source=wal --config provwatch.yaml --target billing"`, site.Text(err))
 }
 
-// TestARefusedLoginIsNoReasonToLeaveTheWAL has the errors of a password that is being
-// rotated, which all connections get, and those of a replication connection alone.
-func TestARefusedLoginIsNoReasonToLeaveTheWAL(t *testing.T) {
+func TestServerErrors(t *testing.T) {
+	t.Parallel()
+	t.Run("RefusedLogin", testServerErrorsRefusedLogin)
+	t.Run("FullServer", testServerErrorsFullServer)
+}
+
+// testServerErrorsRefusedLogin has the errors of a password that is being rotated, which
+// all connections get, and those of a replication connection alone. Only the latter are a
+// reason to leave the WAL.
+func testServerErrorsRefusedLogin(t *testing.T) {
+	t.Parallel()
 	for _, passes := range []*pgconn.PgError{{Code: "28P01"}, {Code: "28000", Routine: "InitializeSessionUserId"}, {Code: "28000", Routine: "auth_failed"}, {Code: "08P01", Message: "invalid message format"}, {Code: "53300"}, {Code: "53400"},
 		// The server's, of a statement that was prepared before a table was made again.
 		{Code: "0A000", Routine: "RevalidateCachedQuery", Message: "cached plan must not change result type"}} {
@@ -41,9 +49,9 @@ func TestARefusedLoginIsNoReasonToLeaveTheWAL(t *testing.T) {
 	}
 }
 
-// TestAFullServerIsWaitedFor tells what a server says that has no room: for sessions of any
-// kind, which another source would need as well, or for replication alone.
-func TestAFullServerIsWaitedFor(t *testing.T) {
+// testServerErrorsFullServer tells what a server says that has no room: for sessions of
+// any kind, which another source would need as well, or for replication alone.
+func testServerErrorsFullServer(t *testing.T) {
 	t.Parallel()
 	for _, any := range []*pgconn.PgError{{Code: "53300", Message: "sorry, too many clients already"}, {Code: "53300", Message: `too many connections for role "worker"`}, {Code: "28P01"}} {
 		require.Nil(t, asFull(fmt.Errorf("connect: %w", any)), "%v", any)

@@ -27,9 +27,9 @@ type counted struct {
 func (c *counted) take(context.Context, *transaction) error { c.parts++; return nil }
 func (c *counted) idle(context.Context) error               { c.idled++; return c.failed }
 
-// TestALargeTransactionIsNotIdleForLong has parts between which the receiver passes over
-// changes of other tables for a long time.
-func TestALargeTransactionIsNotIdleForLong(t *testing.T) {
+// TestIdleBetweenParts has parts between which the receiver passes over changes of other
+// tables for a long time.
+func TestIdleBetweenParts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := &handler{backlog: newBacklog()}

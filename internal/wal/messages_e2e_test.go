@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheServersMessagesAreReadByteForByte makes the server send every kind of
-// message that it has, and compares what was parsed, written again, with it.
-func TestTheServersMessagesAreReadByteForByte(t *testing.T) {
+// TestServerMessages makes the server send every kind of message that it has, and compares
+// what was parsed, written again, with it.
+func TestServerMessages(t *testing.T) {
 	t.Parallel()
 	const (
 		id     = "00000000-0000-4000-8000-000000000001"

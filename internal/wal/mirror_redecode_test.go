@@ -16,7 +16,15 @@ import (
 	"provwatch/internal/secret"
 )
 
-func TestEncryptedSettingsAreDecodedAsTheyPassBy(t *testing.T) {
+func TestRedecode(t *testing.T) {
+	t.Parallel()
+	t.Run("InTheStream", testRedecodeInTheStream)
+	t.Run("Reread", testRedecodeReread)
+	t.Run("TakenOver", testRedecodeTakenOver)
+	t.Run("UnknownBaseURL", testRedecodeUnknownBaseURL)
+}
+
+func testRedecodeInTheStream(t *testing.T) {
 	t.Parallel()
 	key, unknown := dbcrypttest.NewKey(), dbcrypttest.NewKey()
 	id := uuid.New()
@@ -40,9 +48,10 @@ func TestEncryptedSettingsAreDecodedAsTheyPassBy(t *testing.T) {
 	require.ErrorIs(t, settingsOf(3).Err, dbcrypt.ErrDamaged)
 }
 
-// TestAMirrorRereadsWhatItCouldNotDecrypt has settings that do not travel, of a row that
-// was encrypted with an unknown key before, and is not any more.
-func TestAMirrorRereadsWhatItCouldNotDecrypt(t *testing.T) {
+// testRedecodeReread has settings that do not travel, of a row that was encrypted with an
+// unknown key before, and is not any more.
+func testRedecodeReread(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		reason error
 		reread bool
@@ -70,7 +79,10 @@ func TestAMirrorRereadsWhatItCouldNotDecrypt(t *testing.T) {
 	}
 }
 
-func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
+// testRedecodeTakenOver checks that a mirror takes over what a verification has decoded,
+// and nothing else.
+func testRedecodeTakenOver(t *testing.T) {
+	t.Parallel()
 	desired := provider.Desired{Name: "aws", Type: provider.Anthropic, Bedrock: &provider.Bedrock{Region: "us-east-1"}}
 	unreadable := errors.New("encrypted with another key")
 	for name, c := range map[string]struct {
@@ -135,9 +147,10 @@ func TestAMirrorTakesOverWhatALookHasDecodedAndNothingElse(t *testing.T) {
 	}
 }
 
-// TestAMirrorTakesOverWhatALookHasDecodedOfARowWhoseBaseURLItDoesNotKnow has a base URL
-// with a password, which is not stored a second time.
-func TestAMirrorTakesOverWhatALookHasDecodedOfARowWhoseBaseURLItDoesNotKnow(t *testing.T) {
+// testRedecodeUnknownBaseURL has a base URL with a password, which is not stored a second
+// time.
+func testRedecodeUnknownBaseURL(t *testing.T) {
+	t.Parallel()
 	const baseURL = "https://svc:password@h/"
 	row := mirrorRow{
 		Canonical: provider.Canonical{Type: provider.Anthropic}, column: provider.Anthropic, id: uuid.New(), name: "aws", enabled: true,

@@ -16,7 +16,16 @@ import (
 	"provwatch/internal/store"
 )
 
-func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
+func TestStoredMirror(t *testing.T) {
+	t.Parallel()
+	t.Run("Restart", testStoredMirrorRestart)
+	t.Run("LongTexts", testStoredMirrorLongTexts)
+	t.Run("LatestRow", testStoredMirrorLatestRow)
+}
+
+// testStoredMirrorRestart checks that a stored mirror is the same after a restart, and
+// holds no secret.
+func testStoredMirrorRestart(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	queries := store.On(pool)
@@ -95,9 +104,10 @@ func TestAStoredMirrorIsTheSameAfterARestartAndHoldsNoSecret(t *testing.T) {
 	require.Equal(t, drift.Changed, drift.Compare(hasher, other, loaded.observed(other), false).Kind)
 }
 
-// TestTheMirrorForgetsLongTextsOnceTheyAreStored also checks that their length is
-// counted right.
-func TestTheMirrorForgetsLongTextsOnceTheyAreStored(t *testing.T) {
+// testStoredMirrorLongTexts checks that the mirror drops long texts once they are stored,
+// and counts their length right.
+func testStoredMirrorLongTexts(t *testing.T) {
+	t.Parallel()
 	m := newMirror(hasher)
 	long := fullRow{name: "long", baseURL: "https://h/" + strings.Repeat("p", maxTexts)}
 	id := historyIDs[0]
@@ -115,9 +125,9 @@ func TestTheMirrorForgetsLongTextsOnceTheyAreStored(t *testing.T) {
 	require.Zero(t, m.texts)
 }
 
-// TestWhichOfSeveralRowsIsTheLatestIsStoredWithoutReadingTheOthers changes nothing of a
-// soft-deleted row but its time, by which it comes to stand for the provider.
-func TestWhichOfSeveralRowsIsTheLatestIsStoredWithoutReadingTheOthers(t *testing.T) {
+// testStoredMirrorLatestRow changes nothing of a soft-deleted row but its time, by which
+// it comes to stand for the provider.
+func testStoredMirrorLatestRow(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	queries := store.On(pool)

@@ -154,9 +154,15 @@ func (r *randomTable) compare(t *rapid.T) {
 	}
 }
 
-// TestTheMirrorIsTheTableWhateverTheStreamLeavesOut makes random changes to a
-// table, shows the mirror of each what the stream would, and compares.
-func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
+func TestMirror(t *testing.T) {
+	t.Run("EqualsTheTable", testMirrorEqualsTheTable)
+	t.Run("TooLittleKnown", testMirrorTooLittleKnown)
+	t.Run("UnchangedUpdate", testMirrorUnchangedUpdate)
+}
+
+// testMirrorEqualsTheTable makes random changes to a table, shows the mirror of each what
+// the stream would, and compares.
+func testMirrorEqualsTheTable(t *testing.T) {
 	ids := make([]uuid.UUID, 4)
 	for i := range ids {
 		ids[i] = uuid.New()
@@ -169,7 +175,8 @@ func TestTheMirrorIsTheTableWhateverTheStreamLeavesOut(t *testing.T) {
 	})
 }
 
-func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {
+// testMirrorTooLittleKnown checks that a row of which too little is known is read again.
+func testMirrorTooLittleKnown(t *testing.T) {
 	id := uuid.New()
 	encrypted := fullRow{name: "a", kind: provider.Anthropic}.version(id)
 	encrypted.settings.Err = provider.ErrSettingsKeyID
@@ -190,7 +197,7 @@ func TestARowOfWhichTooLittleIsKnownIsSaidToBe(t *testing.T) {
 	}
 }
 
-func TestAnUpdateThatChangesNothingTouchesNothing(t *testing.T) {
+func testMirrorUnchangedUpdate(t *testing.T) {
 	m := newMirror(hasher)
 	id := uuid.New()
 	row := fullRow{name: "a", baseURL: "https://h/"}

@@ -12,9 +12,15 @@ import (
 	"provwatch/internal/store"
 )
 
-// TestThePositionIsStoredBeforeItIsConfirmed has a stream that shows how far the WAL
-// goes while nothing of it concerns the providers.
-func TestThePositionIsStoredBeforeItIsConfirmed(t *testing.T) {
+func TestPosition(t *testing.T) {
+	t.Parallel()
+	t.Run("StoredBeforeConfirmed", testPositionStoredBeforeConfirmed)
+	t.Run("FormerLeader", testPositionFormerLeader)
+}
+
+// testPositionStoredBeforeConfirmed has a stream that shows how far the WAL goes while
+// nothing of it concerns the providers.
+func testPositionStoredBeforeConfirmed(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	queries := store.On(pool)
@@ -60,9 +66,9 @@ func TestThePositionIsStoredBeforeItIsConfirmed(t *testing.T) {
 	require.True(t, position.IsFuture)
 }
 
-// TestAFormerLeaderMovesNoPosition has a position that moves a transaction after the next
-// term has begun, as after a freeze.
-func TestAFormerLeaderMovesNoPosition(t *testing.T) {
+// testPositionFormerLeader has a position that moves a transaction after the next term has
+// begun, as after a freeze.
+func testPositionFormerLeader(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	queries := store.On(pool)

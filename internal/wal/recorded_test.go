@@ -11,7 +11,7 @@ import (
 )
 
 // recordings are what the server sent for some statements of
-// [TestTheServersMessagesAreReadByteForByte], by name.
+// [TestServerMessages], by name.
 func recordings(t *testing.T) map[string][][]byte {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "fuzz", "FuzzDecodeStream", "postgres*"))

@@ -8,9 +8,9 @@ import (
 	"provwatch/internal/pgtest"
 )
 
-// TestWhatIsNoOrdinaryTableIsCalledThat replaces the provider table while a worker runs:
-// to give it another replica identity would not help.
-func TestWhatIsNoOrdinaryTableIsCalledThat(t *testing.T) {
+// TestNotOrdinaryTable replaces the provider table while a worker runs: to give it another
+// replica identity would not help.
+func TestNotOrdinaryTable(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewGatewayPool(t)
 	_, err := Inspect(t.Context(), pool)

@@ -42,9 +42,15 @@ func newTestOpener(t *testing.T) (*opener, *slot, *pgxpool.Pool) {
 	return reader.newOpener(), &slot{server: server, pool: narrow, conn: conn}, pool
 }
 
-// TestANewMirrorIsAsOfTheSlotsStart changes a row after the slot was made and before the
-// mirror reads it: the stream shows that change.
-func TestANewMirrorIsAsOfTheSlotsStart(t *testing.T) {
+func TestSlotStart(t *testing.T) {
+	t.Parallel()
+	t.Run("NewMirror", testSlotStartNewMirror)
+	t.Run("RecreatedSlot", testSlotStartRecreatedSlot)
+}
+
+// testSlotStartNewMirror changes a row after the slot was made and before the mirror reads
+// it: the stream shows that change.
+func testSlotStartNewMirror(t *testing.T) {
 	t.Parallel()
 	o, s, pool := newTestOpener(t)
 	id := uuid.New()
@@ -79,9 +85,9 @@ func TestANewMirrorIsAsOfTheSlotsStart(t *testing.T) {
 	require.Equal(t, created.start.String(), position.AppliedLsn)
 }
 
-// TestASlotThatIsMadeAnewBeforeItStreamsIsAGap has a former leader that makes the slot anew
-// after it was looked at: the stream lacks what was committed before.
-func TestASlotThatIsMadeAnewBeforeItStreamsIsAGap(t *testing.T) {
+// testSlotStartRecreatedSlot has a former leader that makes the slot anew after it was
+// looked at: the stream lacks what was committed before.
+func testSlotStartRecreatedSlot(t *testing.T) {
 	t.Parallel()
 	o, s, pool := newTestOpener(t)
 	start, err := o.replace(t.Context(), s, storedState{}, newMirror(hasher))
