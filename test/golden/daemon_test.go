@@ -274,8 +274,8 @@ func (w *world) compareWatch(last int) {
 	compare(w.t, "commands/watch.txt", s.normalised())
 }
 
-// TestDaemonOfTheWAL has what differs with the source wal.
-func TestDaemonOfTheWAL(t *testing.T) {
+// TestDaemonWAL has what differs with the source wal.
+func TestDaemonWAL(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "wal")
 	env := workertest.TwoProviders()

@@ -127,7 +127,7 @@ func overlayClock(dir string) (string, error) {
 }
 
 // The worker's log says the time by its own clock.
-func TestTheClockOfAWorkerCanBeMoved(t *testing.T) {
+func TestWorkerClock(t *testing.T) {
 	t.Parallel()
 	c := clock{file: filepath.Join(t.TempDir(), "moved")}
 	at := func() time.Time {

@@ -11,7 +11,18 @@ import (
 	"provwatch/internal/dbcrypt/dbcrypttest"
 )
 
-func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
+func TestCheckHistory(t *testing.T) {
+	t.Parallel()
+	t.Run("Right", testCheckHistoryRight)
+	t.Run("NotComparable", testCheckHistoryNotComparable)
+	t.Run("OrdinaryGap", testCheckHistoryOrdinaryGap)
+	t.Run("PlantedAlert", testCheckHistoryPlantedAlert)
+	t.Run("PlantedSeedOrAudit", testCheckHistoryPlantedSeedOrAudit)
+	t.Run("TwoLeaders", testCheckHistoryTwoLeaders)
+	t.Run("Notifications", testCheckHistoryNotifications)
+}
+
+func testCheckHistoryRight(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{"wal", "notify"} {
 		s := newScript(t, source)
@@ -57,7 +68,7 @@ func TestTheCheckerFindsNothingWrongWithAHistoryThatIsRight(t *testing.T) {
 	}
 }
 
-func TestTheCheckerKnowsWhatCannotBeCompared(t *testing.T) {
+func testCheckHistoryNotComparable(t *testing.T) {
 	t.Parallel()
 	const bedrock = `{"_type":"bedrock","_version":1,"region":"us-east-1"}`
 	with := func(key dbcrypttest.Key) sealed { return sealed{key.Encrypt(bedrock), key.Digest()} }
@@ -103,7 +114,7 @@ func TestTheCheckerKnowsWhatCannotBeCompared(t *testing.T) {
 	}
 }
 
-func TestTheCheckerKnowsWhichGapComesOfItself(t *testing.T) {
+func testCheckHistoryOrdinaryGap(t *testing.T) {
 	t.Parallel()
 	s := newScript(t, "wal")
 	const id = "11111111-0000-0000-0000-000000000001"
@@ -119,7 +130,7 @@ func TestTheCheckerKnowsWhichGapComesOfItself(t *testing.T) {
 	require.False(t, s.c.hasCause(reset{reason: "the replication slot no longer exists"}))
 }
 
-func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
+func testCheckHistoryPlantedAlert(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		source string
@@ -196,7 +207,7 @@ func TestTheCheckerFindsAPlantedAlert(t *testing.T) {
 	}
 }
 
-func TestTheCheckerFindsAPlantedSeedOrAuditEntry(t *testing.T) {
+func testCheckHistoryPlantedSeedOrAudit(t *testing.T) {
 	t.Parallel()
 	const id, other = "11111111-0000-0000-0000-000000000001", "11111111-0000-0000-0000-000000000002"
 	tests := map[string]struct {
@@ -275,7 +286,7 @@ func TestTheCheckerFindsAPlantedSeedOrAuditEntry(t *testing.T) {
 	}
 }
 
-func TestTheCheckerFindsTwoLeaders(t *testing.T) {
+func testCheckHistoryTwoLeaders(t *testing.T) {
 	t.Parallel()
 	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }
 	var l leaderSamples
@@ -295,7 +306,7 @@ func TestTheCheckerFindsTwoLeaders(t *testing.T) {
 	require.Equal(t, []string{ruleLeaders}, rulesOf(l.violations))
 }
 
-func TestTheCheckerFindsNotificationsThatAreMissingDoubledOrForged(t *testing.T) {
+func testCheckHistoryNotifications(t *testing.T) {
 	t.Parallel()
 	s := newScript(t, "wal")
 	first := s.commit(s.update(false)...)
@@ -338,7 +349,7 @@ func TestTheCheckerFindsNotificationsThatAreMissingDoubledOrForged(t *testing.T)
 	}
 }
 
-func TestTheModelAgreesWithTheSpecificationsHashes(t *testing.T) {
+func TestModelHashes(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "cabd847272bab8fade7606c5259fb29ed03a0da450c7dfb684b5c0fb84010a07", canonicalHash("openai", "https://api.openai.com/v1/", ""))
 	require.Equal(t, "59c8fadf820004492d9dd9f85d704e452e251c143cd0fc7a66a111288f8f739b", canonicalHash("anthropic", "", "us-east-1"))

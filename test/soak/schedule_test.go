@@ -123,7 +123,13 @@ func plan(seed uint64, source string, length time.Duration) schedule {
 	return s
 }
 
-func TestASeedGivesTheSameScheduleEachTime(t *testing.T) {
+func TestSchedule(t *testing.T) {
+	t.Parallel()
+	t.Run("SameSeed", testScheduleSameSeed)
+	t.Run("TenMinutes", testScheduleTenMinutes)
+}
+
+func testScheduleSameSeed(t *testing.T) {
 	t.Parallel()
 	first := plan(7, "wal", time.Minute)
 	require.Equal(t, first, plan(7, "wal", time.Minute))
@@ -131,7 +137,7 @@ func TestASeedGivesTheSameScheduleEachTime(t *testing.T) {
 	require.NotEqual(t, first, plan(7, "notify", time.Minute))
 }
 
-func TestAScheduleOfTenMinutesHasEveryFaultAndEveryKindOfWrite(t *testing.T) {
+func testScheduleTenMinutes(t *testing.T) {
 	t.Parallel()
 	s := plan(1, "wal", 10*time.Minute)
 	faults, ops := map[string]int{}, map[string]int{}
