@@ -81,10 +81,10 @@ check-deploy: go cc systemd ## check the files of deploy against the worker and 
 
 # Its build uses the modules and the build cache of this machine.
 check-image: go postgres ## build the image of deploy/Dockerfile with podman, on stand-ins for its bases, and run it
-	cd tools/deploy && go vet -tags image ./... && go test -tags image -count 1 -run '^TestTheImage' -v .
+	cd tools/deploy && go vet -tags image ./... && go test -tags image -count 1 -run '^TestImage$$' -v .
 
 check-unit: go ## boot a Debian with systemd in a container, as root, and run deploy/systemd in it; DEBIAN=folder
-	cd tools/deploy && go vet -tags nspawn ./... && DEBIAN='$(abspath $(DEBIAN))' go test -tags nspawn -count 1 -run '^TestTheUnitRuns' -v .
+	cd tools/deploy && go vet -tags nspawn ./... && DEBIAN='$(abspath $(DEBIAN))' go test -tags nspawn -count 1 -run '^TestBootedUnit$$' -v .
 
 test: go postgres cc chromium alertmanager pgbouncer ## run all tests with the race detector, and count what is skipped
 	@scripts/test.sh ./...

@@ -99,9 +99,9 @@ func copyTree(from, to string) error {
 	return os.WriteFile(to, content, 0o644)
 }
 
-// TestTheDockerfileIsOfOnePiece checks what can be checked without building it:
-// that its stages, paths, user, variables and command are those that exist.
-func TestTheDockerfileIsOfOnePiece(t *testing.T) {
+// TestDockerfile checks what can be checked without building it: that its stages, paths,
+// user, variables and command are those that exist.
+func TestDockerfile(t *testing.T) {
 	instructions, err := dockerfile()
 	require.NoError(t, err)
 	known := variables(t)

@@ -225,10 +225,9 @@ func status(t *testing.T, pid int, field string) string {
 	return ""
 }
 
-// TestTheImageIsBuiltAndRunsClosedIn builds deploy/Dockerfile and runs the image
-// as deploy/kubernetes does: with its user, memory limit and a root file system
-// that cannot be written.
-func TestTheImageIsBuiltAndRunsClosedIn(t *testing.T) {
+// TestImage builds deploy/Dockerfile and runs the image as deploy/kubernetes does: with
+// its user, memory limit and a root file system that cannot be written.
+func TestImage(t *testing.T) {
 	p := newPodman(t)
 	authority, cert, key := certificate(t)
 	arguments, runtime := standIns(t, p, authority)

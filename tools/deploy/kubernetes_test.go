@@ -105,7 +105,13 @@ func requireContained(t *testing.T, security *corev1.SecurityContext) {
 	require.Equal(t, []corev1.Capability{"ALL"}, security.Capabilities.Drop)
 }
 
-func TestTheKubernetesExampleRunsTheWorkerAsASidecarOfTheGateway(t *testing.T) {
+func TestKubernetes(t *testing.T) {
+	t.Run("Sidecar", testKubernetesSidecar)
+	t.Run("Standalone", testKubernetesStandalone)
+	t.Run("PodSecurityStandard", testKubernetesPodSecurityStandard)
+}
+
+func testKubernetesSidecar(t *testing.T) {
 	example := render(t, "example")
 	secrets := example.secrets
 	pod := example.deployments["gateway"].Spec.Template.Spec
@@ -156,7 +162,7 @@ func TestTheKubernetesExampleRunsTheWorkerAsASidecarOfTheGateway(t *testing.T) {
 	requireContained(t, sidecar.SecurityContext)
 }
 
-func TestTheStandaloneExampleWatchesManyDatabases(t *testing.T) {
+func testKubernetesStandalone(t *testing.T) {
 	standalone := render(t, "standalone")
 	pod := standalone.deployments["provwatch"].Spec.Template.Spec
 	require.Len(t, pod.Containers, 1)
@@ -238,9 +244,9 @@ func TestTheStandaloneExampleWatchesManyDatabases(t *testing.T) {
 	require.NoError(t, command.Wait(), "it stops with exit code 0")
 }
 
-// TestTheWorkersPodsMeetTheRestrictedPodSecurityStandard asks what the API server asks
-// in a namespace that enforces it. The gateway's own containers are not ours.
-func TestTheWorkersPodsMeetTheRestrictedPodSecurityStandard(t *testing.T) {
+// testKubernetesPodSecurityStandard asks what the API server asks in a namespace that
+// enforces it. The gateway's own containers are not ours.
+func testKubernetesPodSecurityStandard(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	require.NoError(t, err)
 	refused := func(pod *corev1.PodSpec) string {

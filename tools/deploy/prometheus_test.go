@@ -105,7 +105,8 @@ func problems(t *testing.T, metrics map[string][]string, expression string, show
 	return list
 }
 
-func TestMetricsAndLabelsThatDoNotExistAreNoticed(t *testing.T) {
+// TestUnknownMetrics checks that metrics and labels that do not exist are found.
+func TestUnknownMetrics(t *testing.T) {
 	metrics := registered(t)
 	for expression, want := range map[string][]string{
 		`provwatch_leader == 1`: nil,
@@ -130,7 +131,14 @@ func rules(t *testing.T) []rulefmt.Rule {
 	return groups.Groups[0].Rules
 }
 
-func TestTheRulesAreOfMetricsThatTheWorkerHasAndEachIsInTheRunbook(t *testing.T) {
+func TestRules(t *testing.T) {
+	t.Run("MetricsAndRunbook", testRulesMetricsAndRunbook)
+	t.Run("Fire", testRulesFire)
+}
+
+// testRulesMetricsAndRunbook checks that the rules name metrics that the worker has, and
+// that each is in the runbook.
+func testRulesMetricsAndRunbook(t *testing.T) {
 	metrics := registered(t)
 	runbook, err := os.ReadFile(filepath.Join(repository, "docs", "runbook.md"))
 	require.NoError(t, err)
@@ -147,9 +155,8 @@ func TestTheRulesAreOfMetricsThatTheWorkerHasAndEachIsInTheRunbook(t *testing.T)
 	}
 }
 
-// TestEachRuleFiresWhenItShouldAndNotOtherwise evaluates each expression after an
-// hour of samples, one a minute.
-func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
+// testRulesFire evaluates each expression after an hour of samples, one a minute.
+func testRulesFire(t *testing.T) {
 	// Two workers of a database: a leads, b stands by.
 	const healthy = `
 		provwatch_build_info{job="w", instance="a", version="1"} 1x60
@@ -267,9 +274,13 @@ func TestEachRuleFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 	}
 }
 
-// TestGrafanaKnowsEachFieldOfTheDashboard decodes it by the types that are made from
-// Grafana's own schemas.
-func TestGrafanaKnowsEachFieldOfTheDashboard(t *testing.T) {
+func TestDashboard(t *testing.T) {
+	t.Run("Fields", testDashboardFields)
+	t.Run("Metrics", testDashboardMetrics)
+}
+
+// testDashboardFields decodes it by the types that are made from Grafana's own schemas.
+func testDashboardFields(t *testing.T) {
 	runtime := cog.NewRuntime()
 	runtime.RegisterPanelcfgVariant(stat.VariantConfig())
 	runtime.RegisterPanelcfgVariant(statetimeline.VariantConfig())
@@ -303,7 +314,7 @@ func TestGrafanaKnowsEachFieldOfTheDashboard(t *testing.T) {
 	}
 }
 
-func TestTheDashboardIsOfMetricsThatTheWorkerHas(t *testing.T) {
+func testDashboardMetrics(t *testing.T) {
 	var dashboard struct {
 		Panels []struct {
 			ID          int

@@ -23,7 +23,12 @@ func makeTarget(t *testing.T, arguments ...string) {
 	require.NoError(t, err, "make %s\n%s", strings.Join(arguments, " "), out)
 }
 
-func TestTheSBOMListsTheModulesOfTheBinary(t *testing.T) {
+func TestReleaseFiles(t *testing.T) {
+	t.Run("SBOM", testReleaseFilesSBOM)
+	t.Run("ManPagesAndCompletions", testReleaseFilesManPagesAndCompletions)
+}
+
+func testReleaseFilesSBOM(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sbom.json")
 	makeTarget(t, "sbom-of", "BINARY="+worker, "OUTPUT="+file)
 	var bom struct {
@@ -47,7 +52,7 @@ func TestTheSBOMListsTheModulesOfTheBinary(t *testing.T) {
 	require.NotEmpty(t, listed["std"], "Go's own library")
 }
 
-func TestEachCommandHasAManPageAndEachShellItsCompletions(t *testing.T) {
+func testReleaseFilesManPagesAndCompletions(t *testing.T) {
 	dir := t.TempDir()
 	makeTarget(t, "release-files", "OUTPUT="+dir)
 	_, help := run(t, nil, "--help")
@@ -95,9 +100,14 @@ func TestEachCommandHasAManPageAndEachShellItsCompletions(t *testing.T) {
 	}
 }
 
-// TestGoreleaserKnowsEachFieldOfTheRelease validates .goreleaser.yaml by what
-// "goreleaser jsonschema" of version 2.16.0 prints.
-func TestGoreleaserKnowsEachFieldOfTheRelease(t *testing.T) {
+func TestGoreleaser(t *testing.T) {
+	t.Run("Fields", testGoreleaserFields)
+	t.Run("References", testGoreleaserReferences)
+}
+
+// testGoreleaserFields validates .goreleaser.yaml by what "goreleaser jsonschema" of
+// version 2.16.0 prints.
+func testGoreleaserFields(t *testing.T) {
 	schema, err := jsonschema.NewCompiler().Compile("testdata/goreleaser.schema.json")
 	require.NoError(t, err)
 	content, err := os.ReadFile(filepath.Join(repository, ".goreleaser.yaml"))
@@ -116,9 +126,9 @@ func TestGoreleaserKnowsEachFieldOfTheRelease(t *testing.T) {
 	}
 }
 
-// TestTheReleaseIsOfWhatExists checks of .goreleaser.yaml what goreleaser itself
-// would find out only when it releases.
-func TestTheReleaseIsOfWhatExists(t *testing.T) {
+// testGoreleaserReferences checks of .goreleaser.yaml what goreleaser itself would find
+// out only when it releases.
+func testGoreleaserReferences(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join(repository, ".goreleaser.yaml"))
 	require.NoError(t, err)
 	makefile, err := os.ReadFile(filepath.Join(repository, "Makefile"))

@@ -34,7 +34,13 @@ func settings(text string) (list []string) {
 	return list
 }
 
-func TestTheUnitStartsTheWorkerAndItsEnvironmentIsTheWorkers(t *testing.T) {
+func TestUnit(t *testing.T) {
+	t.Run("CommandAndEnvironment", testUnitCommandAndEnvironment)
+	t.Run("CrashIsRestarted", testUnitCrashIsRestarted)
+	t.Run("SystemdVerifies", testUnitSystemdVerifies)
+}
+
+func testUnitCommandAndEnvironment(t *testing.T) {
 	unit := map[string]string{}
 	for _, setting := range settings(readDeploy(t, "systemd/provwatch.service")) {
 		name, value, _ := strings.Cut(setting, "=")
@@ -82,9 +88,9 @@ func TestTheUnitStartsTheWorkerAndItsEnvironmentIsTheWorkers(t *testing.T) {
 	requireUsable(t, edited, strings.Fields(arguments)...)
 }
 
-// TestACrashUnderTheUnitIsNoExitCodeThatIsNotRestarted aborts a worker as the
-// watchdog does.
-func TestACrashUnderTheUnitIsNoExitCodeThatIsNotRestarted(t *testing.T) {
+// testUnitCrashIsRestarted aborts a worker as the watchdog does. The unit restarts a
+// worker that exits so.
+func testUnitCrashIsRestarted(t *testing.T) {
 	unit := readDeploy(t, "systemd/provwatch.service")
 	require.Contains(t, settings(unit), "RestartPreventExitStatus=2 3")
 	var environment []string
@@ -114,7 +120,7 @@ func TestACrashUnderTheUnitIsNoExitCodeThatIsNotRestarted(t *testing.T) {
 	require.True(t, state.Signaled() && state.Signal() == syscall.SIGABRT, "%v", state)
 }
 
-func TestSystemdTakesTheUnit(t *testing.T) {
+func testUnitSystemdVerifies(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed")

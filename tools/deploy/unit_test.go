@@ -111,9 +111,9 @@ func (m *machine) set(name, value string) {
 	m.do(fmt.Sprintf("sed -i '/^%[1]s=/d' /etc/provwatch/provwatch.env && echo '%[1]s=%[2]s' >>/etc/provwatch/provwatch.env", name, value))
 }
 
-// TestTheUnitRunsUnderSystemd installs the unit as docs/deployment.md says, and
-// takes it through a life beside a PostgreSQL.
-func TestTheUnitRunsUnderSystemd(t *testing.T) {
+// TestBootedUnit installs the unit as docs/deployment.md says, and takes it through a life
+// beside a PostgreSQL.
+func TestBootedUnit(t *testing.T) {
 	document, err := os.ReadFile(repository + "/docs/deployment.md")
 	require.NoError(t, err)
 	block := regexp.MustCompile("(?s)\n## systemd\n.*?```sh\n(.*?)\n```.*?```sh\n(.*?)\n(systemctl [^\n]*)\n```").FindStringSubmatch(string(document))

@@ -44,7 +44,8 @@ func run(t *testing.T, environment []string, args ...string) (int, string) {
 	return command.ProcessState.ExitCode(), string(out)
 }
 
-func TestTheBuiltWorkerIsStaticAndTellsItsVersion(t *testing.T) {
+// TestBuiltWorker checks that the worker is static and prints its version.
+func TestBuiltWorker(t *testing.T) {
 	binary, err := elf.Open(worker)
 	require.NoError(t, err)
 	defer func() { _ = binary.Close() }()
@@ -95,7 +96,8 @@ func requireUsable(t *testing.T, environment []string, args ...string) {
 	require.Equal(t, 4, code, "the database is not reached, and nothing is wrong before:\n%s", out)
 }
 
-func TestVariablesAndFlagsThatDoNotExistAreNoticed(t *testing.T) {
+// TestUnknownSettings checks that variables and flags that do not exist are found.
+func TestUnknownSettings(t *testing.T) {
 	require.False(t, variables(t)["PROVWATCH_HTTP_ADDRESS"])
 	code, _ := run(t, nil, "run", "--http-address=:1")
 	require.Equal(t, 3, code)
