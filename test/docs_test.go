@@ -4,10 +4,14 @@ package test
 
 import (
 	"encoding/json"
+	"go/parser"
+	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +31,7 @@ func TestDocs(t *testing.T) {
 	t.Run("NamedTestsExist", testDocsNamedTestsExist)
 	t.Run("FuzzTargets", testDocsFuzzTargets)
 	t.Run("ModelsMatchTheCode", testDocsModelsMatchTheCode)
+	t.Run("PackagesImportNoMore", testDocsPackagesImportNoMore)
 	t.Run("LinksResolve", testDocsLinksResolve)
 	t.Run("RunbookIsComplete", testDocsRunbookIsComplete)
 	t.Run("ReadinessStates", testDocsReadinessStates)
@@ -175,6 +180,47 @@ func testDocsModelsMatchTheCode(t *testing.T) {
 	for _, name := range regexp.MustCompile("`(Test[\\w/]+)`").FindAllStringSubmatch(document, -1) {
 		requireTest(t, tests, name[1], "docs/model.md")
 	}
+}
+
+// testDocsPackagesImportNoMore compares the table of packages with what they import.
+func testDocsPackagesImportNoMore(t *testing.T) {
+	t.Parallel()
+	documented := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `internal/([a-z]+)` \\|[^|]*\\| ?([^|]*?) ?\\|$").FindAllStringSubmatch(read(t, "../docs/architecture.md"), -1) {
+		documented[row[1]] = strings.ReplaceAll(row[2], "`", "")
+	}
+	require.Greater(t, len(documented), 30)
+	folders, err := filepath.Glob("../internal/*")
+	require.NoError(t, err)
+	for _, folder := range folders {
+		name := filepath.Base(folder)
+		imports, listed := documented[name]
+		if strings.HasSuffix(name, "test") && !listed {
+			continue
+		}
+		require.Equal(t, imports, strings.Join(importsOf(t, folder), " "), "internal/%s", name)
+	}
+}
+
+// importsOf returns the packages of internal that a package imports, tests aside.
+func importsOf(t *testing.T, folder string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	require.NoError(t, err)
+	imports := map[string]bool{}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, i := range file.Imports {
+			if name, ours := strings.CutPrefix(strings.Trim(i.Path.Value, `"`), "provwatch/internal/"); ours {
+				imports[name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(imports))
 }
 
 // testDocsLinksResolve checks links to files and headings of
