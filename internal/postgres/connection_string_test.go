@@ -102,7 +102,7 @@ func testParseURLSameAsPgx(t *testing.T) {
 		"postgres://u:p:q#[r]!$&'()*+,;=\"^|{}<>\\`é@h/d", "postgres://:p@h", "postgres://u:@h/", "postgres://[::1]:1,h2,10.0.0.1:3/d?target_session_attrs=primary",
 		"postgres://[fe80::1%25eth0]/d", "postgres:///d?host=/tmp&port=5433&user=u", "postgres://%2Ftmp/d", "postgres://h1,h2/d", "postgres://h_1.example./d",
 		"postgres://h/d?search_path=a,b&statement_timeout=5s&TimeZone=UTC&application_name=x%20y&options=-c%20lock_timeout%3D1s",
-		"postgres://h/d?ssl=true", "postgres://h/d?sslmode=disable&ssl=true", "postgres://h/d?pool_max_conns=3&default_query_exec_mode=exec&role=r",
+		"postgres://h/d?ssl=true", "postgres://h/d?sslmode=disable&ssl=true", "postgres://h/d?pool_max_conns=3&default_query_exec_mode=cache_describe&role=r",
 		"host=h", " host = h  port=1\n\tdbname='a b' user='o\\'b' password='p\\\\' ", "host=h password=a\\ b\\'c", "host=h password=p=q@/?#%", "host='' user='' dbname=d",
 		"host=/tmp,/var/run port=1,2", "host=h search_path='\"$user\", public' client_encoding=UTF8", "dbname=a@b host=h", "host=h password=\\ ",
 	} {

@@ -99,7 +99,9 @@ var choices = map[string][]string{
 	"keepalives":               {"0", "1"},
 	"min_protocol_version":     {"3.0", "3.2", "latest"},
 	"max_protocol_version":     {"3.0", "3.2", "latest"},
-	"default_query_exec_mode":  {"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"},
+	// In the others, exec and simple_protocol, parameters have no types, which jsonb needs. With
+	// simple_protocol the server also shows keys, in pg_stat_activity.
+	"default_query_exec_mode": {"cache_statement", "cache_describe", "describe_exec"},
 }
 
 // numbers are the keywords whose value is a whole number, with its unit.
