@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -38,7 +39,8 @@ func runCommand(f *flags) *cobra.Command {
 			// Until the end of the shutdown, which the watchdog covers as well.
 			serving, served := context.WithCancel(context.WithoutCancel(ctx))
 			defer served()
-			reload := hangups(serving)
+			reload, ignore := hangups()
+			defer ignore()
 			token, err := f.httpToken()
 			if err != nil {
 				return err
@@ -89,26 +91,25 @@ func runCommand(f *flags) *cobra.Command {
 	}
 }
 
-// hangups returns a channel that gets a value after a SIGHUP, until ctx ends. It keeps one
-// during the boot for when the watch begins.
-func hangups(ctx context.Context) <-chan struct{} {
+// hangups returns a channel that gets a value after a SIGHUP, until stop is called. It keeps
+// one during the boot for when the watch begins.
+func hangups() (_ <-chan struct{}, stop func()) {
 	signals, requests := make(chan os.Signal, 1), make(chan struct{}, 1)
 	signal.Notify(signals, syscall.SIGHUP)
-	go func() {
-		defer signal.Stop(signals)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-signals:
-			}
+	var forwarder sync.WaitGroup
+	forwarder.Go(func() {
+		for range signals {
 			select {
 			case requests <- struct{}{}:
 			default: // one is on its way
 			}
 		}
-	}()
-	return requests
+	})
+	return requests, func() {
+		signal.Stop(signals)
+		close(signals) // nothing is sent once Stop has returned
+		forwarder.Wait()
+	}
 }
 
 // httpToken reads --http-token-file.

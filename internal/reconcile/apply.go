@@ -201,8 +201,9 @@ func changes(fields []drift.Field) []audit.Change {
 
 // insert inserts rows, and stages the audit entries for them.
 func insert(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, rows store.NewRows, actor string) error {
+	now := time.Now() // not after the wait for another session
 	if err := store.On(tx).InsertProviders(ctx, sealer, rows); err != nil {
 		return err
 	}
-	return audit.Stage(ctx, tx, audit.Inserted(rows, actor, time.Now()))
+	return audit.Stage(ctx, tx, audit.Inserted(rows, actor, now))
 }

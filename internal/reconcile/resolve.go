@@ -59,6 +59,9 @@ func (r resolution) run(ctx context.Context, pool *pgxpool.Pool) (outcome Outcom
 		}
 		attempt.Failed()
 	}
+	if isRevoked(err) && ctx.Err() != nil {
+		err = ctx.Err() // in the pause before the other try
+	}
 	if err != nil {
 		return Outcome{}, fmt.Errorf("resolve provider %q: %w", r.desired.Name, postgres.WithoutValues(err))
 	}

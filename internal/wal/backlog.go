@@ -57,7 +57,7 @@ func newBacklog() *backlog {
 }
 
 // put adds an event. It reports false when there was no room for it within
-// [statusInterval]. The error is that of ctx.
+// [statusInterval] from its call. The error is that of ctx.
 func (b *backlog) put(ctx context.Context, e event) (added bool, err error) {
 	size := e.size()
 	var timeout <-chan time.Time
