@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/agnivade/levenshtein"
+	"provwatch/internal/suggest"
 )
 
 // ConnectionStringError says why the text that says which database to connect to
@@ -280,6 +280,14 @@ func isKnown(name string) bool {
 	return keywords[name] || notOfPgx[name] || serverSettings[strings.ToLower(name)]
 }
 
+// knownNames returns the keywords and settings that [isKnown] knows, in a fixed order.
+func knownNames() (names []string) {
+	for _, known := range []map[string]bool{keywords, notOfPgx, serverSettings} {
+		names = append(names, slices.Sorted(maps.Keys(known))...)
+	}
+	return names
+}
+
 func isSecret(name string) bool {
 	return slices.Contains([]string{"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}, name)
 }
@@ -290,26 +298,12 @@ var plainKeyword = regexp.MustCompile(`^[a-z_]{1,63}$`)
 // After a password it may be a piece of that.
 func unknown(name string, shown bool) string {
 	if shown && plainKeyword.MatchString(name) {
-		if meant := misspelt(name); meant != "" {
+		if meant := suggest.Misspelt(name, knownNames()); meant != "" {
 			return fmt.Sprintf("the unknown keyword %s: correct it to %s, or remove it", name, meant)
 		}
 		return fmt.Sprintf("the unknown keyword %s: correct or remove it", name)
 	}
 	return "an unknown keyword: check the spelling of each, and that a password with special characters is quoted or percent-encoded"
-}
-
-// misspelt returns the keyword or setting that the name is a misspelling of, empty
-// when no known one is so near.
-func misspelt(name string) string {
-	best, least := "", 3
-	for _, known := range []map[string]bool{keywords, notOfPgx, serverSettings} {
-		for _, k := range slices.Sorted(maps.Keys(known)) {
-			if distance := levenshtein.ComputeDistance(name, k); distance < least {
-				best, least = k, distance
-			}
-		}
-	}
-	return best
 }
 
 var (

@@ -79,7 +79,7 @@ func testParseURLRefusedTexts(t *testing.T) {
 		"host=/tmp/app:S3cretQz7vLk9x": "host",
 
 		"host=h conect_timeout=3 password=S3cretQz7vLk9x": "the unknown keyword conect_timeout: correct it to connect_timeout", "postgres://app:S3cretQz7vLk9x@h/d?serch_path=x": "the unknown keyword serch_path: correct it to search_path",
-		"host=h gssenc_mode=disable": "correct it to gssencmode", "host=h nothing_like_any_of_them=1": "the unknown keyword nothing_like_any_of_them: correct or remove it",
+		"host=h gssenc_mode=disable": "correct it to gssencmode", "host=h ssl_mode=disable": "correct it to sslmode", "host=h nothing_like_any_of_them=1": "the unknown keyword nothing_like_any_of_them: correct or remove it",
 	} {
 		_, err := postgres.Parse(postgres.Source{Name: "A_URL", Text: text})
 		var bad *postgres.ConnectionStringError
