@@ -57,6 +57,13 @@ func (d Details) encode() ([]byte, error) {
 	return details, err
 }
 
+// DecodeDetails returns the details of a stored entry. The details of another version need
+// not fit: what does not is left out.
+func DecodeDetails(stored []byte) (d Details) {
+	_ = json.Unmarshal(stored, &d)
+	return d
+}
+
 // Stage writes entries to the outbox. db must be the transaction that the
 // entries describe, and that transaction must hold the seed lock, which puts
 // the entries of one provider in the order of their commits. Texts that the outbox

@@ -74,3 +74,17 @@ func testOutboxLongTexts(t *testing.T) {
 	require.Equal(t, 1000, count(t, pool, `SELECT max(octet_length(actor)) FROM provwatch.audit_log`))
 	require.Equal(t, 999, count(t, pool, `SELECT max(octet_length(provider)) FROM provwatch.audit_log`))
 }
+
+// TestDecodeDetails decodes details, of which another version can have written others.
+func TestDecodeDetails(t *testing.T) {
+	t.Parallel()
+	for stored, want := range map[string]audit.Details{
+		`{"type": "openai", "keys": 2}`:          {Type: "openai", Keys: new(2)},
+		`{"type": "openai", "added_later": [1]}`: {Type: "openai"},
+		`{"kind": 2, "base_url": "https://a"}`:   {BaseURL: "https://a"},
+		`["openai"]`:                             {},
+		`null`:                                   {},
+	} {
+		require.Equal(t, want, audit.DecodeDetails([]byte(stored)), stored)
+	}
+}

@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 
 	"github.com/jackc/pgx/v5"
@@ -24,19 +23,18 @@ type latestReader struct {
 
 func (r latestReader) alerts(ctx context.Context, s *Status) error {
 	most := limit(r.query.Alerts)
-	rows, err := r.queries.ListAlertsBefore(ctx, store.ListAlertsBeforeParams{Before: before(r.query.AlertsBefore), MaxAlerts: int32(most) + 1})
+	alerts, err := r.queries.ListAlertsBefore(ctx, before(r.query.AlertsBefore), most+1)
 	if err != nil {
 		return err
 	}
-	if s.MoreAlerts = len(rows) > most; s.MoreAlerts {
-		rows = rows[:most]
+	if s.MoreAlerts = len(alerts) > most; s.MoreAlerts {
+		alerts = alerts[:most]
 	}
 	s.Alerts = []Alert{}
-	for _, row := range rows {
+	for _, a := range alerts {
 		s.Alerts = append(s.Alerts, Alert{
-			Seq: row.Seq, Kind: drift.Kind(row.Kind), Provider: row.Provider, Fields: fieldsOf(row.Fields),
-			Source: pubsub.Source(row.Source), DetectedAt: row.DetectedAt.UTC(), CommittedAt: utc(row.CommittedAt),
-			Epoch: row.Epoch, Reason: row.Reason, Certain: row.Certain,
+			Seq: a.Seq, Kind: a.Kind, Provider: a.Provider, Fields: fieldsOf(a), Source: pubsub.Source(a.Source),
+			DetectedAt: a.DetectedAt, CommittedAt: unlessZero(a.CommittedAt), Epoch: a.Epoch, Reason: a.Reason, Certain: a.Certain,
 		})
 	}
 	return nil
@@ -53,12 +51,10 @@ func (r latestReader) audit(ctx context.Context, s *Status) error {
 	}
 	s.Audit = []AuditEntry{}
 	for _, row := range rows {
-		entry := AuditEntry{
+		s.Audit = append(s.Audit, AuditEntry{
 			Seq: row.Seq, OccurredAt: row.OccurredAt.UTC(), Actor: row.Actor, Action: audit.Action(row.Action), Provider: row.Provider,
-		}
-		// The details of another version need not fit; the rest does.
-		_ = json.Unmarshal(row.Details, &entry.Details)
-		s.Audit = append(s.Audit, entry)
+			Details: audit.DecodeDetails(row.Details),
+		})
 	}
 	return nil
 }
@@ -88,9 +84,11 @@ func (s *Status) collectSinks(ctx context.Context, tx pgx.Tx) (unread, err error
 	}
 }
 
-func fieldsOf(encoded []byte) []drift.Field {
-	fields := []drift.Field{}
-	// Anything else than what we have written there shows as no field.
-	_ = json.Unmarshal(encoded, &fields)
-	return fields
+// fieldsOf returns the fields of an alert. Fields that cannot be decoded, which another
+// version wrote, are left out.
+func fieldsOf(alert store.StoredAlert) []drift.Field {
+	if alert.Fields == nil {
+		return []drift.Field{}
+	}
+	return alert.Fields
 }

@@ -105,16 +105,16 @@ func recorded(row store.Listed) Provider {
 }
 
 // drifts are the latest alerts of drifts, by provider.
-type drifts map[string]store.ListLatestDriftsRow
+type drifts map[string]store.StoredAlert
 
 func (r recordedReader) latestDrifts(ctx context.Context, names []string) (drifts, error) {
-	rows, err := r.queries.ListLatestDrifts(ctx, names)
+	alerts, err := r.queries.ListLatestDrifts(ctx, names)
 	if err != nil {
 		return nil, err
 	}
-	latest := make(drifts, len(rows))
-	for _, row := range rows {
-		latest[row.Provider] = row
+	latest := make(drifts, len(alerts))
+	for _, alert := range alerts {
+		latest[alert.Provider] = alert
 	}
 	return latest, nil
 }
@@ -125,8 +125,8 @@ func (d drifts) explain(p *Provider, row store.Listed) {
 	alert, found := d[row.Name]
 	switch {
 	case p.Kind == "":
-	case found && alert.Kind == string(p.Kind) && alert.EnvHash == row.Recorded.State.EnvHash && alert.DbHash == row.Recorded.State.DBHash:
-		p.Fields = fieldsOf(alert.Fields)
+	case found && alert.Kind == p.Kind && alert.EnvHash == row.Recorded.State.EnvHash && alert.DBHash == row.Recorded.State.DBHash:
+		p.Fields = fieldsOf(alert)
 	case p.Kind == drift.Deleted:
 		p.Fields = []drift.Field{drift.RowDeleted}
 	case p.Kind == drift.Disabled:

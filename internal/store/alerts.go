@@ -28,11 +28,7 @@ func (q *Queries) ListAlertsSince(ctx context.Context, seq int64, most int) ([]S
 	if err != nil {
 		return nil, err
 	}
-	alerts := make([]StoredAlert, len(rows))
-	for i, row := range rows {
-		alerts[i] = row.alert()
-	}
-	return alerts, nil
+	return alertsOf(rows), nil
 }
 
 // ListFiring returns the last alert of each provider that drifts, or whose drift ended by an
@@ -43,11 +39,34 @@ func (q *Queries) ListFiring(ctx context.Context, seq int64, notBefore time.Time
 	if err != nil {
 		return nil, err
 	}
+	return alertsOf(rows), nil
+}
+
+// ListAlertsBefore returns the latest alerts below a seq, the latest first, at most so many.
+func (q *Queries) ListAlertsBefore(ctx context.Context, seq int64, most int) ([]StoredAlert, error) {
+	rows, err := q.listAlertsBefore(ctx, listAlertsBeforeParams{Before: seq, MaxAlerts: int32(most)})
+	if err != nil {
+		return nil, err
+	}
+	return alertsOf(rows), nil
+}
+
+// ListLatestDrifts returns the latest alert of a drift of each provider named that has one.
+func (q *Queries) ListLatestDrifts(ctx context.Context, names []string) ([]StoredAlert, error) {
+	rows, err := q.listLatestDrifts(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	return alertsOf(rows), nil
+}
+
+// alertsOf returns the alerts of rows that have all of their columns.
+func alertsOf[Row listAlertsSinceRow | listFiringRow | listAlertsBeforeRow | listLatestDriftsRow](rows []Row) []StoredAlert {
 	alerts := make([]StoredAlert, len(rows))
 	for i, row := range rows {
 		alerts[i] = listAlertsSinceRow(row).alert()
 	}
-	return alerts, nil
+	return alerts
 }
 
 func (row listAlertsSinceRow) alert() StoredAlert {

@@ -71,64 +71,6 @@ func (q *Queries) InspectStatus(ctx context.Context) (InspectStatusRow, error) {
 	return i, err
 }
 
-const listAlertsBefore = `-- name: ListAlertsBefore :many
-SELECT seq, kind, provider, fields, source, detected_at, committed_at, epoch, reason, certain
-FROM provwatch.drift_alerts
-WHERE seq < $1
-ORDER BY seq DESC
-LIMIT $2
-`
-
-type ListAlertsBeforeParams struct {
-	Before    int64
-	MaxAlerts int32
-}
-
-type ListAlertsBeforeRow struct {
-	Seq         int64
-	Kind        string
-	Provider    string
-	Fields      []byte
-	Source      string
-	DetectedAt  time.Time
-	CommittedAt *time.Time
-	Epoch       uuid.UUID
-	Reason      string
-	Certain     *bool
-}
-
-// The latest alerts below a seq, the latest first.
-func (q *Queries) ListAlertsBefore(ctx context.Context, arg ListAlertsBeforeParams) ([]ListAlertsBeforeRow, error) {
-	rows, err := q.db.Query(ctx, listAlertsBefore, arg.Before, arg.MaxAlerts)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListAlertsBeforeRow
-	for rows.Next() {
-		var i ListAlertsBeforeRow
-		if err := rows.Scan(
-			&i.Seq,
-			&i.Kind,
-			&i.Provider,
-			&i.Fields,
-			&i.Source,
-			&i.DetectedAt,
-			&i.CommittedAt,
-			&i.Epoch,
-			&i.Reason,
-			&i.Certain,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listAuditEntriesBefore = `-- name: ListAuditEntriesBefore :many
 SELECT seq, occurred_at, actor, action, provider, details
 FROM provwatch.audit_log
@@ -168,53 +110,6 @@ func (q *Queries) ListAuditEntriesBefore(ctx context.Context, arg ListAuditEntri
 			&i.Action,
 			&i.Provider,
 			&i.Details,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listLatestDrifts = `-- name: ListLatestDrifts :many
-SELECT a.provider, a.kind, a.fields, a.env_hash, a.db_hash
-FROM unnest($1::text[]) AS named
-JOIN LATERAL (
-    SELECT provider, kind, fields, env_hash, db_hash
-    FROM provwatch.drift_alerts
-    WHERE provider = named AND kind <> 'resolved'
-    ORDER BY seq DESC
-    LIMIT 1
-) AS a ON true
-`
-
-type ListLatestDriftsRow struct {
-	Provider string
-	Kind     string
-	Fields   []byte
-	EnvHash  string
-	DbHash   string
-}
-
-// The latest alert of a drift of each provider named.
-func (q *Queries) ListLatestDrifts(ctx context.Context, names []string) ([]ListLatestDriftsRow, error) {
-	rows, err := q.db.Query(ctx, listLatestDrifts, names)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListLatestDriftsRow
-	for rows.Next() {
-		var i ListLatestDriftsRow
-		if err := rows.Scan(
-			&i.Provider,
-			&i.Kind,
-			&i.Fields,
-			&i.EnvHash,
-			&i.DbHash,
 		); err != nil {
 			return nil, err
 		}
@@ -529,6 +424,147 @@ func (q *Queries) listAcceptances(ctx context.Context) ([]listAcceptancesRow, er
 			&i.StateKind,
 			&i.StateEnvHash,
 			&i.StateDbHash,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listAlertsBefore = `-- name: listAlertsBefore :many
+SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
+FROM provwatch.drift_alerts
+WHERE seq < $1
+ORDER BY seq DESC
+LIMIT $2
+`
+
+type listAlertsBeforeParams struct {
+	Before    int64
+	MaxAlerts int32
+}
+
+type listAlertsBeforeRow struct {
+	Seq         int64
+	ID          uuid.UUID
+	Kind        string
+	Provider    string
+	ProviderID  *uuid.UUID
+	Fields      []byte
+	EnvHash     string
+	DbHash      string
+	Source      string
+	DetectedAt  time.Time
+	Lsn         string
+	Xid         int64
+	CommittedAt *time.Time
+	Epoch       uuid.UUID
+	Reason      string
+	Certain     *bool
+}
+
+// The latest alerts below a seq, the latest first.
+func (q *Queries) listAlertsBefore(ctx context.Context, arg listAlertsBeforeParams) ([]listAlertsBeforeRow, error) {
+	rows, err := q.db.Query(ctx, listAlertsBefore, arg.Before, arg.MaxAlerts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listAlertsBeforeRow
+	for rows.Next() {
+		var i listAlertsBeforeRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.ID,
+			&i.Kind,
+			&i.Provider,
+			&i.ProviderID,
+			&i.Fields,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Source,
+			&i.DetectedAt,
+			&i.Lsn,
+			&i.Xid,
+			&i.CommittedAt,
+			&i.Epoch,
+			&i.Reason,
+			&i.Certain,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listLatestDrifts = `-- name: listLatestDrifts :many
+SELECT a.seq, a.id, a.kind, a.provider, a.provider_id, a.fields, a.env_hash, a.db_hash, a.source, a.detected_at,
+    coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain
+FROM unnest($1::text[]) AS named
+JOIN LATERAL (
+    SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, epoch, reason, certain
+    FROM provwatch.drift_alerts
+    WHERE provider = named AND kind <> 'resolved'
+    ORDER BY seq DESC
+    LIMIT 1
+) AS a ON true
+`
+
+type listLatestDriftsRow struct {
+	Seq         int64
+	ID          uuid.UUID
+	Kind        string
+	Provider    string
+	ProviderID  *uuid.UUID
+	Fields      []byte
+	EnvHash     string
+	DbHash      string
+	Source      string
+	DetectedAt  time.Time
+	Lsn         string
+	Xid         int64
+	CommittedAt *time.Time
+	Epoch       uuid.UUID
+	Reason      string
+	Certain     *bool
+}
+
+// The latest alert of a drift of each provider named.
+func (q *Queries) listLatestDrifts(ctx context.Context, names []string) ([]listLatestDriftsRow, error) {
+	rows, err := q.db.Query(ctx, listLatestDrifts, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listLatestDriftsRow
+	for rows.Next() {
+		var i listLatestDriftsRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.ID,
+			&i.Kind,
+			&i.Provider,
+			&i.ProviderID,
+			&i.Fields,
+			&i.EnvHash,
+			&i.DbHash,
+			&i.Source,
+			&i.DetectedAt,
+			&i.Lsn,
+			&i.Xid,
+			&i.CommittedAt,
+			&i.Epoch,
+			&i.Reason,
+			&i.Certain,
 		); err != nil {
 			return nil, err
 		}

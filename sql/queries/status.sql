@@ -245,21 +245,23 @@ LIMIT @max_providers;
 -- What a role may see of live providers that may not compare them.
 SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT deleted AND name = ANY(@names::text[]);
 
--- name: ListLatestDrifts :many
+-- name: listLatestDrifts :many
 -- The latest alert of a drift of each provider named.
-SELECT a.provider, a.kind, a.fields, a.env_hash, a.db_hash
+SELECT a.seq, a.id, a.kind, a.provider, a.provider_id, a.fields, a.env_hash, a.db_hash, a.source, a.detected_at,
+    coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain
 FROM unnest(@names::text[]) AS named
 JOIN LATERAL (
-    SELECT provider, kind, fields, env_hash, db_hash
+    SELECT *
     FROM provwatch.drift_alerts
     WHERE provider = named AND kind <> 'resolved'
     ORDER BY seq DESC
     LIMIT 1
 ) AS a ON true;
 
--- name: ListAlertsBefore :many
+-- name: listAlertsBefore :many
 -- The latest alerts below a seq, the latest first.
-SELECT seq, kind, provider, fields, source, detected_at, committed_at, epoch, reason, certain
+SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
 FROM provwatch.drift_alerts
 WHERE seq < @before
 ORDER BY seq DESC
