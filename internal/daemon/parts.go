@@ -69,7 +69,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	leadership, milestones := &leadership{}, &milestones{}
 	report := &report{supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}
 	publisher := &publisher{pool: pool, worker: worker, version: o.Version, verifier: verifier, leadership: leadership, logger: logger}
-	privileges := &privileges{pool: pool, mode: o.Source, sinks: o.sinkUse(), leadership: leadership, health: health, logger: logger}
+	privileges := &privileges{pool: pool, mode: o.Source, sinks: o.sinkUse(), leadership: leadership, health: health, site: o.Site, logger: logger}
 	queue := &notifyQueue{pool: pool, metrics: metrics, logger: logger}
 	faults := &faults{pool: pool, privileges: privileges, queue: queue}
 	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, privileges: privileges, health: health, site: o.Site, logger: logger}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 )
 
@@ -18,6 +19,7 @@ type privileges struct {
 	sinks      schema.Use // what sinks use, 0 without any
 	leadership *leadership
 	health     *health
+	site       remedy.Site // renders the remedies that /readyz reports
 	logger     *slog.Logger
 
 	logged logDedup
@@ -39,7 +41,7 @@ func (p *privileges) check(ctx context.Context) {
 	if lacking != nil && !errors.As(lacking, &unusable) {
 		return // not known
 	}
-	p.health.setPrivileges(lacking)
+	p.health.setPrivileges(p.site.Error(lacking))
 	if !p.logged.isNewError("privileges", lacking) {
 		return
 	}

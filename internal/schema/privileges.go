@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 )
 
@@ -165,8 +166,8 @@ func (m missingPrivileges) err() error {
 	if len(m.statements) == 0 {
 		return nil
 	}
-	return &UnusableError{Reason: fmt.Sprintf("the role %q lacks privileges; let the tables' owner run the SQL that \"worker roles\" prints and make it a member of %s, or run\n%s",
-		m.role, strings.Join(m.use.groups(), " and "), strings.Join(m.statements, "\n"))}
+	return &UnusableError{Err: remedy.Problem(fmt.Sprintf("the role %q lacks privileges; let the tables' owner run the SQL that ", m.role), remedy.Run("roles"),
+		" prints and make it a member of "+strings.Join(m.use.groups(), " and ")+", or run\n"+strings.Join(m.statements, "\n"))}
 }
 
 // CheckPrivileges returns an [*UnusableError] that holds the GRANT statements

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 )
 
@@ -85,7 +86,8 @@ func testRolePrivilegesMissingIsNamed(t *testing.T) {
 				var unusable *schema.UnusableError
 				require.ErrorAs(t, err, &unusable, "%s: %s is not missed", role, grant)
 				require.Equal(t, []string{grant}, statements(err))
-				require.Contains(t, err.Error(), fmt.Sprintf("the role %q lacks privileges", role))
+				require.Contains(t, err.Error(), fmt.Sprintf("the role %q lacks privileges; let the tables' owner run the SQL that \"worker roles\" prints", role))
+				require.Equal(t, []remedy.Remedy{remedy.Run("roles")}, remedy.Of(err))
 				_, err = tx.Exec(t.Context(), "RESET ROLE; "+grant+" SET LOCAL ROLE "+role)
 				require.NoError(t, err)
 				require.NoError(t, schema.CheckPrivileges(t.Context(), tx, r.use))
