@@ -131,7 +131,7 @@ func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-ch
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}
-	// From here on nothing needs the credentials of the environment as they are.
+	// From here on nothing needs the credentials of the environment in plain text.
 	o.Environment = environment.Environment{}
 	shown.metrics.Seeded(done.plan)
 	seed.LogPlan(ctx, o.Logger, done.plan)

@@ -67,7 +67,7 @@ func testCredentialDriftLeftOut(t *testing.T) {
 	}
 }
 
-// testCredentialDriftDigests compares with digests in place of credentials, as a
+// testCredentialDriftDigests compares with digests instead of credentials, as a
 // verifier does, which keeps no credential.
 func testCredentialDriftDigests(t *testing.T) {
 	few := rapid.SampledFrom([]string{"", "a", "b", "ab"}) // so that equal ones occur

@@ -42,7 +42,7 @@ func testAtBootKinds(t *testing.T) {
 	}
 }
 
-// testAtBootEnabledRow compares a row as it is with one that is enabled.
+// testAtBootEnabledRow compares a row with its enabled copy.
 func testAtBootEnabledRow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		desired, row := drawPair(t)

@@ -89,7 +89,7 @@ func (s Step) accepted() *Acceptance {
 }
 
 // IsDrift reports whether the provider is not as the environment asks for, and that was
-// not accepted. One that cannot be compared is no drift.
+// not accepted. A provider that cannot be compared is no drift.
 func (s Step) IsDrift() bool { return s.Action != ActionUnsupported && s.judge().Kind != InSync }
 
 // IsNotComparable reports whether the provider cannot be compared. The reason can be its
@@ -98,8 +98,8 @@ func (s Step) IsNotComparable() bool {
 	return s.Action == ActionNotComparable || s.Action != ActionUnsupported && s.Observation.Kind == NotComparable
 }
 
-// IsAccepted reports whether the provider's drift is one that an operator
-// accepted and that still is as it was then.
+// IsAccepted reports whether an operator accepted the provider's drift, which
+// has not changed since.
 func (s Step) IsAccepted() bool { return s.judge().IsAccepted() }
 
 // action returns what a seed does about the provider. The labels are those of the

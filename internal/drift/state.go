@@ -13,8 +13,8 @@ type State struct {
 }
 
 // isSameDrift reports whether another state is the same drift, so that it needs no alert.
-// A provider that is there drifts anew when its values change. The values of one that is
-// missing or deleted do not matter.
+// A provider that exists drifts again when its values change. Where it is missing or
+// deleted, its values do not matter.
 func (s State) isSameDrift(other State) bool {
 	if s.Kind != other.Kind {
 		return false

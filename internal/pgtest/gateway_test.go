@@ -33,7 +33,7 @@ func TestGatewayTables(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestGatewayDecoder requires that each fault is found, and none where there is none.
+// TestGatewayDecoder requires that each fault is found, and that sound rows have no fault.
 func TestGatewayDecoder(t *testing.T) {
 	t.Parallel()
 	u := NewGatewayDatabase(t)

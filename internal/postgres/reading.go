@@ -71,7 +71,7 @@ func (r reading) login() login {
 	return login{r.config.ConnConfig.User, r.config.ConnConfig.Password}
 }
 
-// place tells the servers and the database.
+// place names the servers and the database.
 func (r reading) place() string {
 	c := r.config.ConnConfig
 	database := c.Database

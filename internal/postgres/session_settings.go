@@ -1,8 +1,8 @@
 package postgres
 
 // sessionSettings let the server end the session of a worker that froze inside a
-// transaction, and with it the locks that others wait for, but not one that
-// waits: the worker bounds its statements itself, and a listener is quiet for as
+// transaction, and with it the locks that others wait for. A session that waits
+// stays: the worker bounds its statements itself, and a listener is quiet for as
 // long as nothing happens.
 //
 // Where policies would hide rows from the role, a statement fails: a hidden row
@@ -10,7 +10,7 @@ package postgres
 //
 // A commit that is reported must be durable, since alerts are confirmed by it.
 //
-// Whoever has waited for one of our locks must see what its holder has committed,
+// A session that waited for one of our locks must see what its holder committed,
 // also where the database or the role has another level than the usual one.
 const sessionSettings = `SET default_transaction_isolation = 'read committed'; SET row_security = off; ` +
 

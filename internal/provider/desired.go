@@ -22,7 +22,7 @@ type Desired struct {
 	// for messages: for example CODER_AIBRIDGE_PROVIDER_0_*.
 	Variables string
 	// CredentialsOrigin is the variable that holds the keys, or the access keys of
-	// a Bedrock provider; empty when there are none.
+	// a Bedrock provider; empty without keys.
 	CredentialsOrigin string
 }
 

@@ -14,7 +14,7 @@ import (
 	"provwatch/internal/schema"
 )
 
-// TestGatewayNotification resolves in tables without triggers, as they are where the WAL
+// TestGatewayNotification resolves in tables without triggers, as where the WAL
 // is the source: a gateway that listens on ai_providers_changed receives the provider that
 // is written, and workers receive that there are audit entries to deliver.
 func TestGatewayNotification(t *testing.T) {

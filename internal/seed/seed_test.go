@@ -229,7 +229,7 @@ func testSeedTypesDryRunOfEmptyDatabase(t *testing.T) {
 }
 
 // TestForeignTriggers puts triggers on the tables whose functions name a table without its
-// schema, one that is deferred included.
+// schema, a deferred trigger included.
 func TestForeignTriggers(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)

@@ -10,7 +10,7 @@ import (
 	"provwatch/internal/store"
 )
 
-// comparer compares providers with the environment as they are now.
+// comparer compares the present rows of providers with the environment.
 type comparer struct {
 	queries *store.Queries
 	keys    *dbcrypt.Ring

@@ -2,7 +2,7 @@ package status
 
 import "time"
 
-// unlessEpoch returns nil for the time that the queries have where there is none.
+// unlessEpoch returns nil for the epoch, which queries return for a missing time.
 func unlessEpoch(t time.Time) *time.Time {
 	if !t.After(time.Unix(0, 0)) {
 		return nil

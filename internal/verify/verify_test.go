@@ -145,7 +145,7 @@ func testUndecodableNeitherDriftNorEqual(t *testing.T) {
 	require.Equal(t, []string{"1 disabled a resync"}, alerts(t, pool))
 	require.Empty(t, metrics.notComparable)
 
-	// One that is gone, or soft-deleted, is so whatever its settings.
+	// A provider that no longer exists, or is soft-deleted, is reported so whatever its settings.
 	exec(t, pool, `UPDATE public.ai_providers SET settings = 'not JSON', deleted = true`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"2 deleted a resync"}, alerts(t, pool)[1:])
@@ -204,7 +204,7 @@ func testAcceptedUntilEitherSideChanges(t *testing.T) {
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"1 changed a resync", "2 resolved a resync"}, alerts(t, pool))
 
-	// Another kind of drift is not the one that was accepted.
+	// Another kind of drift was not accepted.
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = true`)

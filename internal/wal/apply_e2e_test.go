@@ -16,8 +16,8 @@ import (
 )
 
 // TestKilledApplier has a row of which the stream does not hold all, in a transaction of
-// one part and in one of two, and a worker that is killed once it has recorded it: the
-// next one must know of the gap, since the position is behind the row.
+// one part and in one of two. The worker is killed once it has recorded the row. The next
+// worker must know of the gap, since the position is behind the row.
 func TestKilledApplier(t *testing.T) {
 	t.Parallel()
 	for name, changes := range map[string][]change{

@@ -49,7 +49,7 @@ func testServerErrorsRefusedLogin(t *testing.T) {
 	}
 }
 
-// testServerErrorsFullServer tells what a server says that has no room: for sessions of
+// testServerErrorsFullServer sorts the errors of a full server: it has no room for sessions of
 // any kind, which another source would need as well, or for replication alone.
 func testServerErrorsFullServer(t *testing.T) {
 	t.Parallel()

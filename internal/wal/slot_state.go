@@ -13,7 +13,7 @@ import (
 // slotGone is the reason of a gap where [findSlot] finds none.
 const slotGone = "the replication slot no longer exists"
 
-// findSlot returns the server's row of a slot, nil where there is none.
+// findSlot returns the server's row of a slot, nil without a slot.
 func findSlot(ctx context.Context, db store.DBTX, name string) (*store.InspectSlotRow, error) {
 	found, err := store.On(db).InspectSlot(ctx, name)
 	switch {

@@ -85,8 +85,8 @@ func testSlotStartNewMirror(t *testing.T) {
 	require.Equal(t, created.start.String(), position.AppliedLsn)
 }
 
-// testSlotStartRecreatedSlot has a former leader that makes the slot anew after it was
-// looked at: the stream lacks what was committed before.
+// testSlotStartRecreatedSlot has a former leader that creates the slot again after it was
+// inspected: the stream lacks what was committed before.
 func testSlotStartRecreatedSlot(t *testing.T) {
 	t.Parallel()
 	o, s, pool := newTestOpener(t)

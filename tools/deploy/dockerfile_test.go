@@ -100,7 +100,7 @@ func copyTree(from, to string) error {
 }
 
 // TestDockerfile checks what can be checked without building it: that its stages, paths,
-// user, variables and command are those that exist.
+// user, variables and command exist.
 func TestDockerfile(t *testing.T) {
 	instructions, err := dockerfile()
 	require.NoError(t, err)
