@@ -143,6 +143,7 @@ func promote(t *testing.T, source string) {
 func testRewindDumpUnderAWorker(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
+		w.needsDump()
 		w.login = nil // its tables are dropped and made again
 		p := w.start(w.twoProviders(), "run", "--http-addr=127.0.0.1:0").ready()
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
