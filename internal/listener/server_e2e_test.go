@@ -49,7 +49,7 @@ func testListenerFaultsSilentConnection(t *testing.T) {
 	waittest.Until(t, func() bool { return last() == "listening again" }, "it listens again")
 }
 
-// silentProxy forwards TCP until it is told to go silent: it then keeps its
+// silentProxy forwards TCP until it goes silent: it then keeps its
 // connections open, swallows what arrives, and answers nothing.
 type silentProxy struct {
 	net.Listener

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 
 	"provwatch/internal/embedded"
@@ -71,8 +72,22 @@ func initialisedDir(cache string) (string, error) {
 // make a data dir of, or "" where the source of that package is not there.
 func initialisedKey() (string, error) {
 	_, file, _, _ := runtime.Caller(0)
-	source, err := os.ReadFile(filepath.Join(filepath.Dir(file), "..", "embedded", "datadir.go"))
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(file), "..", "embedded", "*.go"))
 	if err != nil {
+		panic(err) // the pattern is well-formed
+	}
+	var source []byte
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		source = append(source, content...)
+	}
+	if len(source) == 0 {
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

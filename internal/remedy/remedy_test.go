@@ -39,6 +39,10 @@ func TestSite(t *testing.T) {
 			remedy: remedy.Set("--source=wal"), none: "--source=wal", plain: "--source=wal",
 			ofATarget: "source: wal for the target billing in /etc/provwatch.yaml",
 		},
+		"setting of any value": {
+			remedy: remedy.Set("--http-token-file"), none: "--http-token-file", plain: "--http-token-file",
+			ofATarget: "http_token_file for the target billing in /etc/provwatch.yaml",
+		},
 		"repeat": {
 			remedy: remedy.Repeat("--take", "env", "--with-keys"), none: "--take env --with-keys", plain: "--take env --with-keys", ofATarget: "--take env --with-keys",
 		},

@@ -69,8 +69,11 @@ func (s Site) Render(r Remedy) string {
 func fields(flags []string) string {
 	list := make([]string, len(flags))
 	for i, flag := range flags {
-		name, value, _ := strings.Cut(strings.TrimPrefix(flag, "--"), "=")
-		list[i] = strings.ReplaceAll(name, "-", "_") + ": " + value
+		name, value, found := strings.Cut(strings.TrimPrefix(flag, "--"), "=")
+		list[i] = strings.ReplaceAll(name, "-", "_")
+		if found {
+			list[i] += ": " + value
+		}
 	}
 	return strings.Join(list, " and ")
 }

@@ -46,8 +46,8 @@ func (q *Queries) loadStored(ctx context.Context, names []string, keys *dbcrypt.
 	return stored, err
 }
 
-// migratedTypes are the labels of the enum that our migration makes where there
-// is none.
+// migratedTypes are the labels of the enum that our migration makes in a database without
+// one.
 var migratedTypes = []string{string(provider.OpenAI), string(provider.Anthropic)}
 
 // InspectStored is [Queries.LoadStored] in a read-only transaction, for a database that need

@@ -14,7 +14,7 @@ import (
 	"provwatch/internal/remedy"
 )
 
-// attributeHandler keeps the attributes of log lines as they are given. One goroutine uses it.
+// attributeHandler keeps the attributes of log lines unchanged. One goroutine uses it.
 type attributeHandler struct {
 	slog.Handler
 

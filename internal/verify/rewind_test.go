@@ -72,9 +72,8 @@ func testEpochRereadAfterRestore(t *testing.T) {
 	require.Equal(t, []string{"1 disabled a resync", "2 rewound  boot", "3 resolved a resync"}, alerts(t, pool))
 }
 
-// testEpochLateAnswer has an answer of the listening session that saw the epoch before a
-// rewind, and comes after it: to a worker that has just started, and to one that knows the
-// epoch.
+// testEpochLateAnswer has the listening session see the epoch before a rewind, and answer
+// after it. One worker has just started, and the other knows the epoch.
 func testEpochLateAnswer(t *testing.T) {
 	t.Parallel()
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))

@@ -58,7 +58,7 @@ func TestServerMessages(t *testing.T) {
 		{"out_of_line", `ALTER TABLE public.ai_providers ALTER COLUMN settings SET STORAGE EXTERNAL`, []string{
 			fmt.Sprintf(insert, strings.Repeat("s", 2500)), `UPDATE public.ai_providers SET deleted = true`,
 		}},
-		// Whole old rows: of tables that were not published as they are now.
+		// Whole old rows, of tables that are published in another way.
 		{"identity_full", plain + `; ALTER TABLE public.ai_providers REPLICA IDENTITY FULL; DROP PUBLICATION provwatch;
 			CREATE PUBLICATION provwatch FOR TABLE public.ai_providers, public.ai_provider_keys`, []string{
 			`UPDATE public.ai_providers SET base_url = 'https://h/'`, `DELETE FROM public.ai_providers`,

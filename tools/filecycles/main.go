@@ -8,7 +8,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -101,8 +100,8 @@ func needsOf(p *packages.Package) needs {
 	return n
 }
 
-// cycles returns the sets of files of which each needs all others of its set, by way of others
-// of it too.
+// cycles returns the sets of files that need each other, directly or by way of others of their
+// set, in the order of their first files.
 func (n needs) cycles() [][]string {
 	reached := map[string]map[string]bool{}
 	for from := range n {
@@ -125,7 +124,6 @@ func (n needs) cycles() [][]string {
 		slices.Sort(cycle)
 		cycles = append(cycles, cycle)
 	}
-	slices.SortFunc(cycles, func(a, b []string) int { return cmp.Compare(a[0], b[0]) })
 	return cycles
 }
 
