@@ -81,6 +81,7 @@ targets:
 	status, body := p.get("/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Contains(t, body, "target missing: cannot connect")
+	require.Contains(t, body, "; check the database's name in the target's database_url_env, ")
 	require.Contains(t, body, "target drifting: ")
 	require.NotContains(t, body, "target good")
 	status, _ = p.get("/healthz")

@@ -33,7 +33,7 @@ func statusCommand(f *flags) *cobra.Command {
 			}
 			var s status.Status
 			err = reading(ctx, pool, func(ctx context.Context) (err error) {
-				s, err = status.Collect(ctx, pool, keys, known, status.Query{Providers: statusProviders, Alerts: statusHistory, Audit: statusHistory})
+				s, err = status.Collect(ctx, pool, keys, known, status.Query{Providers: statusProviders, Alerts: statusHistory, Audit: statusHistory, Site: f.site()})
 				if err != nil {
 					return err
 				}

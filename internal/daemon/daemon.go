@@ -25,6 +25,7 @@ import (
 	"provwatch/internal/lockwait"
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
+	"provwatch/internal/remedy"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
 	"provwatch/internal/systemd"
@@ -94,14 +95,14 @@ func Run(ctx context.Context, o Options, reload <-chan struct{}) error {
 func (d *Daemon) Run(ctx context.Context, o Options, reload <-chan struct{}) error {
 	o.Logger = d.logger
 	d.page.boot(o)
-	return o.Site.Error(d.run(ctx, o, d.next(), reload))
+	return o.Site.Error(d.run(ctx, o, d.next(o.Site), reload))
 }
 
 // next returns what shows the next run.
-func (d *Daemon) next() exposure {
+func (d *Daemon) next(site remedy.Site) exposure {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.health, d.liveness = d.health.next(), &liveness{}
+	d.health, d.liveness = d.health.next(site), &liveness{}
 	return exposure{
 		supervisor: d.supervisor, member: d.member, page: d.page, health: d.health, liveness: d.liveness,
 		metrics: &instruments{Metrics: d.metrics, page: d.page, health: d.health},
@@ -168,7 +169,7 @@ func (d *Daemon) Ended() {
 // Failed records why the run has ended, until the boot of the next is done.
 func (d *Daemon) Failed(err error) {
 	d.mu.Lock()
-	d.failed, d.liveness, d.health = err, &liveness{}, d.health.next()
+	d.failed, d.liveness, d.health = err, &liveness{}, d.health.next(d.health.site)
 	d.mu.Unlock()
 	d.page.Changed(web.Health | web.Leader)
 	d.member.Tried()

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/dbcrypt"
-	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -30,7 +29,6 @@ type encryption struct {
 	migrate    schema.Mode
 	privileges *privileges
 	health     *health
-	site       remedy.Site // renders the remedies that /readyz reports
 	logger     *slog.Logger
 
 	logged logDedup
@@ -50,7 +48,7 @@ func (e *encryption) check(ctx context.Context) {
 		e.privileges.react(ctx, err)
 		return // not known
 	}
-	e.health.setEncryption(e.site.Error(err))
+	e.health.setEncryption(err)
 	if !e.logged.isNewError("encryption", err) {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 	"provwatch/internal/status"
 	"provwatch/internal/web"
 )
@@ -24,9 +25,11 @@ import (
 // own field, and HTTP, the page and the service manager read all of them.
 type health struct {
 	// display shows the health, nil for none; logger logs why the worker is not ready, nil
-	// for nobody. Both are set once.
+	// for nobody. site renders the remedies of errors for all but the logger, which renders
+	// them itself. All three are set once.
 	display Display
 	logger  *slog.Logger
+	site    remedy.Site
 
 	mu        sync.Mutex // of what follows
 	listening error
@@ -79,10 +82,10 @@ func (r reason) topic() string {
 }
 
 // next returns the health of the next run, which keeps when everything was verified.
-func (h *health) next() *health {
+func (h *health) next(site remedy.Site) *health {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, display: h.display, logger: h.logger}
+	return &health{lastVerified: h.lastVerified, lastResync: h.lastResync, display: h.display, logger: h.logger, site: site}
 }
 
 // starting reports whether nothing has failed, and no verification has ended.
@@ -255,13 +258,13 @@ func (h *health) cannotEncrypt() bool {
 func (h *health) ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.err()
+	return h.site.Error(h.err())
 }
 
 // text is the error of ready, empty for none. h.mu is held.
 func (h *health) text() string {
 	if err := h.err(); err != nil {
-		return err.Error()
+		return h.site.Text(err)
 	}
 	return ""
 }
@@ -282,7 +285,7 @@ func (h *health) worker() status.Worker {
 		NotComparable: h.listed(), NotComparableTotal: len(h.notComparable),
 	}
 	if h.refused != nil {
-		w.ReloadRefused = h.refused.Error()
+		w.ReloadRefused = h.site.Text(h.refused)
 	}
 	return w
 }

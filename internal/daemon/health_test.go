@@ -8,11 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
+	"provwatch/internal/remedy"
 	"provwatch/internal/web"
 )
 
@@ -21,6 +23,24 @@ func TestHealth(t *testing.T) {
 	t.Run("BootReason", testHealthBootReason)
 	t.Run("NotComparable", testHealthNotComparable)
 	t.Run("ReasonsLoggedOnce", testHealthReasonsLoggedOnce)
+	t.Run("RemedyOfTarget", testHealthRemedyOfTarget)
+}
+
+// testHealthRemedyOfTarget has errors of the connection, whose remedies differ for a target
+// of --config, where a boot waits for it and where a running worker has lost it.
+func testHealthRemedyOfTarget(t *testing.T) {
+	t.Parallel()
+	h := &health{site: remedy.Site{Target: &remedy.Target{Name: "billing", File: "/etc/provwatch.yaml"}}}
+	h.ConnectionFailed(&postgres.UnreachableError{Address: "h:5432/d", Remedy: remedy.Advice{remedy.CheckConnection()}, Err: errors.New("refused")})
+	const text = "booting: cannot connect to PostgreSQL at h:5432/d: refused; check the target's database in the file of --config, that the server runs, and --connect-timeout"
+	require.EqualError(t, h.ready(), text)
+	require.Equal(t, text, h.worker().NotReady)
+
+	config, err := postgres.ParseURL("postgres://u@h/d")
+	require.NoError(t, err)
+	h.ConnectionFailed(nil)
+	h.setListening(postgres.Explain(config, &pgconn.PgError{Severity: "FATAL", Code: pgerrcode.InvalidPassword, Message: "no"}))
+	require.ErrorContains(t, h.ready(), "; check the user and the password of the target's database: those of its database_url_env or ")
 }
 
 // testHealthBootReason has a connection for the listener that cannot

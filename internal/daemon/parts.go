@@ -69,10 +69,10 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	leadership, milestones := &leadership{}, &milestones{}
 	report := &report{supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}
 	publisher := &publisher{pool: pool, worker: worker, version: o.Version, verifier: verifier, leadership: leadership, logger: logger}
-	privileges := &privileges{pool: pool, mode: o.Source, sinks: o.sinkUse(), leadership: leadership, health: health, site: o.Site, logger: logger}
+	privileges := &privileges{pool: pool, mode: o.Source, sinks: o.sinkUse(), leadership: leadership, health: health, logger: logger}
 	queue := &notifyQueue{pool: pool, metrics: metrics, logger: logger}
 	faults := &faults{pool: pool, privileges: privileges, queue: queue}
-	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, privileges: privileges, health: health, site: o.Site, logger: logger}
+	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, privileges: privileges, health: health, logger: logger}
 	verifications := &verifications{
 		worker: worker, pool: pool, database: o.Database, verifier: verifier, deliverer: deliverer, leadership: leadership, milestones: milestones,
 		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: shown.page, report: report, member: shown.member, logger: logger,

@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 )
 
@@ -19,7 +18,6 @@ type privileges struct {
 	sinks      schema.Use // what sinks use, 0 without any
 	leadership *leadership
 	health     *health
-	site       remedy.Site // renders the remedies that /readyz reports
 	logger     *slog.Logger
 
 	logged logDedup
@@ -41,7 +39,7 @@ func (p *privileges) check(ctx context.Context) {
 	if lacking != nil && !errors.As(lacking, &unusable) {
 		return // not known
 	}
-	p.health.setPrivileges(p.site.Error(lacking))
+	p.health.setPrivileges(lacking)
 	if !p.logged.isNewError("privileges", lacking) {
 		return
 	}

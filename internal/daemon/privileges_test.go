@@ -23,11 +23,10 @@ func TestMissingPrivileges(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	var log bytes.Buffer
-	h := &health{}
+	h := &health{site: remedy.Site{Target: &remedy.Target{Name: "billing", File: "/etc/provwatch.yaml"}}}
 	h.setListening(nil)
 	h.setVerified(true, nil)
-	site := remedy.Site{Target: &remedy.Target{Name: "billing", File: "/etc/provwatch.yaml"}}
-	p := &privileges{pool: pool, leadership: &leadership{}, health: h, site: site, logger: slog.New(slog.NewTextHandler(&log, nil))}
+	p := &privileges{pool: pool, leadership: &leadership{}, health: h, logger: slog.New(slog.NewTextHandler(&log, nil))}
 	p.check(t.Context())
 	require.ErrorContains(t, h.ready(), `the SQL that "worker roles --config /etc/provwatch.yaml --target billing" prints and make it a member of provwatch_notify`)
 	p.check(t.Context())

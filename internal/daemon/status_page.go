@@ -118,11 +118,12 @@ func (p *statusPage) collect(ctx context.Context, query status.Query) (status.St
 		return status.Status{}, err
 	}
 	defer conn.Release()
+	p.mu.Lock()
+	query.Site = p.site
+	p.mu.Unlock()
 	s, err := status.Collect(ctx, conn, keys, environment, query)
 	if err != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return s, p.site.Error(err)
+		return s, query.Site.Error(err)
 	}
 	s.Notices = p.notices.get(ctx, conn, keys)
 	return s, nil

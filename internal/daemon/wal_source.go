@@ -97,7 +97,7 @@ func (h walHost) Streaming(ctx context.Context) {
 
 // Verified implements [wal.Host].
 func (h walHost) Verified(request verify.Request, err error) {
-	h.source.verifications.Verified(h.ctx, request, h.source.options.Site.Error(err))
+	h.source.verifications.Verified(h.ctx, request, err)
 }
 
 // lacksForWAL returns which privileges the role lacks for the WAL and not for notifications:

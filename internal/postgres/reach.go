@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/retry"
 )
 
@@ -15,13 +16,20 @@ import (
 // 4 (docs/specification.md, section 8).
 type UnreachableError struct {
 	Address string // host and database, without credentials
-	Remedy  string
+	Remedy  remedy.Advice
 	Err     error
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("cannot connect to PostgreSQL at %s: %v; %s", e.Address, e.Err, e.Remedy)
+	return e.problem().Error()
 }
+
+func (e *UnreachableError) problem() error {
+	return withRemedy(fmt.Errorf("cannot connect to PostgreSQL at %s: %w", e.Address, e.Err), e.Remedy)
+}
+
+// Remedies returns the remedies in the text.
+func (e *UnreachableError) Remedies() []remedy.Remedy { return remedy.Of(e.problem()) }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
@@ -49,7 +57,7 @@ func (c Connector) Connect(ctx context.Context) (*pgxpool.Pool, error) {
 	address := addressOf(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, &UnreachableError{Address: address, Remedy: remediesFor(config).any, Err: err}
+		return nil, &UnreachableError{Address: address, Remedy: remedy.Advice{remedy.CheckConnection()}, Err: err}
 	}
 	limited, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -130,8 +138,13 @@ func Explain(config *pgxpool.Config, err error) error {
 	if !IsLoginRefused(err) && !IsPooling(err) && !isFull(err) {
 		return err
 	}
-	remedy, _ := diagnose(err, config)
-	return fmt.Errorf("%w; %s", Brief(err), remedy)
+	advice, _ := diagnose(err, config)
+	return withRemedy(Brief(err), advice)
+}
+
+// withRemedy adds a remedy to the text of an error.
+func withRemedy(err error, advice remedy.Advice) error {
+	return remedy.Problem(append([]any{err, "; "}, advice...)...)
 }
 
 // report reports the error of an attempt that is repeated.
@@ -142,11 +155,11 @@ func (c Connector) report(err error) {
 }
 
 func unreachable(config *pgxpool.Config, err error) *UnreachableError {
-	remedy, _ := diagnose(err, config)
+	advice, _ := diagnose(err, config)
 	if IsPooling(err) {
 		err = &PoolingError{} // which says all that there is to say
 	}
-	return &UnreachableError{Address: addressOf(config), Remedy: remedy, Err: Brief(err)}
+	return &UnreachableError{Address: addressOf(config), Remedy: advice, Err: Brief(err)}
 }
 
 func addressOf(config *pgxpool.Config) string {

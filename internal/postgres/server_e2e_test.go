@@ -14,6 +14,7 @@ import (
 
 	"provwatch/internal/pgtest"
 	"provwatch/internal/postgres"
+	"provwatch/internal/remedy"
 	"provwatch/internal/waittest"
 )
 
@@ -42,15 +43,19 @@ func testConnectFaultsServerWithoutTLS(t *testing.T) {
 		require.NoError(t, err)
 		return config
 	}
-	for _, test := range []struct{ user, password, database, message string }{
-		{"full_up", "wrong", "provwatch", "check the user and the password"},
-		{"no_login", "hunter2", "provwatch", "has LOGIN"},
-		{"", "", "no-such-database", "check the database's name"},
+	for _, test := range []struct {
+		user, password, database string
+		remedy                   remedy.Remedy
+	}{
+		{"full_up", "wrong", "provwatch", remedy.CheckPassword()},
+		{"no_login", "hunter2", "provwatch", remedy.CheckUser()},
+		{"", "", "no-such-database", remedy.CheckDatabase()},
 	} {
 		_, err := postgres.Connector{Config: configOf(test.user, test.password, test.database), Timeout: time.Hour, Logger: quiet}.Connect(waittest.Context(t))
 		var unreachable *postgres.UnreachableError
 		require.ErrorAs(t, err, &unreachable)
-		require.ErrorContains(t, err, test.message)
+		require.Equal(t, []remedy.Remedy{test.remedy}, remedy.Of(err))
+		require.ErrorContains(t, err, "; "+test.remedy.String())
 		require.NotContains(t, err.Error(), "ssl=on")
 	}
 

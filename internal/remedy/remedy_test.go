@@ -50,6 +50,30 @@ func TestSite(t *testing.T) {
 			remedy: remedy.NameProviders(), none: "set CODER_AIBRIDGE_* variables, or --env-file", plain: "set CODER_AIBRIDGE_* variables, or --env-file",
 			ofATarget: "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix",
 		},
+		"connection": {
+			remedy:    remedy.CheckConnection(),
+			none:      "check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout",
+			plain:     "check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout",
+			ofATarget: "check the target's database in the file of --config, that the server runs, and --connect-timeout",
+		},
+		"user": {
+			remedy:    remedy.CheckUser(),
+			none:      "check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN",
+			plain:     "check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN",
+			ofATarget: "check the user in the target's database_url_env, database_url_file or database (or PGUSER), and that its role is there and has LOGIN",
+		},
+		"password": {
+			remedy:    remedy.CheckPassword(),
+			none:      "check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)",
+			plain:     "check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)",
+			ofATarget: "check the user and the password of the target's database: those of its database_url_env or database_url_file, else PGUSER, PGPASSWORD and PGPASSFILE",
+		},
+		"database": {
+			remedy:    remedy.CheckDatabase(),
+			none:      "check the database's name in DATABASE_URL (or PGDATABASE)",
+			plain:     "check the database's name in DATABASE_URL (or PGDATABASE)",
+			ofATarget: "check the database's name in the target's database_url_env, database_url_file or database",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, c.none, c.remedy.String())

@@ -24,19 +24,50 @@ type Site struct {
 // Target is a target in the file of --config.
 type Target struct{ Name, File string }
 
+// isSetting reports whether the remedy is a flag of the worker.
+func (r Remedy) isSetting() bool { return r.Command == "" && r.kind == ofCommand }
+
+// sentence says where a process has what the remedy checks or sets: in its own variables
+// and flags, or in the file of --config, with which DATABASE_URL must not be set.
+type sentence struct{ ofProcess, ofTarget string }
+
+var sentences = map[kind]sentence{
+	ofProviders: {
+		"set CODER_AIBRIDGE_* variables, or --env-file",
+		"set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix",
+	},
+	ofConnection: {
+		"check DATABASE_URL (or --database-url-file, or PG*), that the server runs, and --connect-timeout",
+		"check the target's database in the file of --config, that the server runs, and --connect-timeout",
+	},
+	ofUser: {
+		"check the user in DATABASE_URL (or PGUSER), and that its role is there and has LOGIN",
+		"check the user in the target's database_url_env, database_url_file or database (or PGUSER), and that its role is there and has LOGIN",
+	},
+	ofPassword: {
+		"check the user and the password of DATABASE_URL (or PGUSER, PGPASSWORD and PGPASSFILE)",
+		"check the user and the password of the target's database: those of its database_url_env or database_url_file, else PGUSER, PGPASSWORD and PGPASSFILE",
+	},
+	ofDatabase: {
+		"check the database's name in DATABASE_URL (or PGDATABASE)",
+		"check the database's name in the target's database_url_env, database_url_file or database",
+	},
+}
+
 // inFile reports whether the remedy is a change of the file of --config, which has the
 // settings of its targets. They have no "run" of their own.
 func (s Site) inFile(r Remedy) bool {
-	return s.Target != nil && (r.Command == "run" || r.Command == "" && !r.repeats)
+	return s.Target != nil && (r.Command == "run" || r.isSetting())
 }
 
 // Render returns a remedy as a text.
 func (s Site) Render(r Remedy) string {
+	said, isSentence := sentences[r.kind]
 	switch {
-	case r.variables && s.Target != nil:
-		return "set CODER_AIBRIDGE_* variables in the target's env_file, or variables that begin with its env_prefix"
-	case r.variables:
-		return "set CODER_AIBRIDGE_* variables, or --env-file"
+	case isSentence && s.Target != nil:
+		return said.ofTarget
+	case isSentence:
+		return said.ofProcess
 	case s.inFile(r):
 		flags := r.Args
 		if r.Command == "run" {
@@ -98,7 +129,7 @@ func (r Remedy) LogValue() slog.Value { return slog.StringValue(r.String()) }
 // quoted returns a rendered remedy as texts hold it: a command in quotation marks.
 func (s Site) quoted(r Remedy) string {
 	text := s.Render(r)
-	if r.variables || r.Command == "" || s.inFile(r) {
+	if r.Command == "" || s.inFile(r) {
 		return text
 	}
 	return `"` + text + `"`

@@ -51,7 +51,7 @@ func Collect(ctx context.Context, db DB, keys *dbcrypt.Ring, environment Environ
 		return Status{}, fmt.Errorf("collect the status: %w", schema.Explain(ctx, db, schema.Reporting, err))
 	}
 	if unread != nil {
-		s.SinksUnread = schema.Explain(ctx, db, schema.Reporting, unread).Error()
+		s.SinksUnread = query.Site.Text(schema.Explain(ctx, db, schema.Reporting, unread))
 	}
 	return s, nil
 }
@@ -71,7 +71,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 		return err
 	}
 	s.At = found.At.UTC()
-	if s.Database, err = (databaseReader{c.tx, c.queries}).read(ctx, found); err != nil {
+	if s.Database, err = (databaseReader{c.tx, c.queries, c.query.Site}).read(ctx, found); err != nil {
 		return err
 	}
 	if err := c.providers(ctx, s, found); err != nil {

@@ -16,6 +16,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/reconcile"
+	"provwatch/internal/remedy"
 	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
@@ -29,6 +30,13 @@ var (
 	full  = verify.Request{All: true, Source: pubsub.SourceBoot}
 	every = status.Query{Providers: 100, Alerts: 100, Audit: 100}
 )
+
+// everyOfBilling is every, for the target billing of --config.
+func everyOfBilling() status.Query {
+	query := every
+	query.Site.Target = &remedy.Target{Name: "billing", File: "/etc/provwatch.yaml"}
+	return query
+}
 
 const key = "sk-status-0123456789-abcdefghij-STATUS"
 

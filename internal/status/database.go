@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/lockwait"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -19,6 +20,7 @@ const maxWorkers = 50
 type databaseReader struct {
 	tx      pgx.Tx
 	queries *store.Queries
+	site    remedy.Site
 }
 
 func (r databaseReader) read(ctx context.Context, found store.InspectStatusRow) (Database, error) {
@@ -89,7 +91,7 @@ func (r databaseReader) verified(ctx context.Context, d *Database, found store.I
 	err := schema.CheckPrivileges(ctx, r.tx, schema.Reporting)
 	var lacking *schema.UnusableError
 	if errors.As(err, &lacking) {
-		d.VerifiedUnread, err = lacking.Error(), nil
+		d.VerifiedUnread, err = r.site.Text(lacking), nil
 	}
 	return err
 }

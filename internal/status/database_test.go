@@ -32,7 +32,7 @@ func TestLastVerified(t *testing.T) {
 		t.Helper()
 		_, err := pool.Exec(t.Context(), change)
 		require.NoError(t, err)
-		s, err := status.Collect(t.Context(), reader, noKeys, status.Environment{}, every)
+		s, err := status.Collect(t.Context(), reader, noKeys, status.Environment{}, everyOfBilling())
 		require.NoError(t, err)
 		require.Equal(t, livedSummaries, summaries(s))
 		require.Nil(t, s.Database.Replica)
@@ -49,6 +49,7 @@ func TestLastVerified(t *testing.T) {
 	d = after(`REVOKE SELECT (verified_at) ON provwatch.alert_counter FROM provwatch_reader`)
 	require.Nil(t, d.VerifiedAt)
 	require.Contains(t, d.VerifiedUnread, `GRANT SELECT (verified_at) ON TABLE provwatch.alert_counter TO "provwatch_reader";`)
+	require.Contains(t, d.VerifiedUnread, `"worker roles --config /etc/provwatch.yaml --target billing"`)
 
 	// A database that an earlier version has migrated.
 	d = after(`ALTER TABLE provwatch.alert_counter DROP COLUMN verified_at`)

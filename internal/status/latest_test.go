@@ -32,7 +32,7 @@ func TestUnreadableSinks(t *testing.T) {
 	t.Cleanup(func() { _ = reader.Close(context.Background()) })
 	collected := func() status.Status {
 		t.Helper()
-		s, err := status.Collect(t.Context(), reader, noKeys, status.Environment{}, every)
+		s, err := status.Collect(t.Context(), reader, noKeys, status.Environment{}, everyOfBilling())
 		require.NoError(t, err)
 		require.Equal(t, livedSummaries, summaries(s))
 		require.Len(t, s.Alerts, 4)
@@ -82,6 +82,7 @@ func TestUnreadableSinks(t *testing.T) {
 		require.Contains(t, s.SinksUnread, `GRANT SELECT ON TABLE provwatch.`+table+` TO "provwatch_reader";`)
 	}
 	require.Empty(t, s.DeadLetters)
+	require.Contains(t, s.SinksUnread, `"worker roles --config /etc/provwatch.yaml --target billing"`)
 
 	// A database that an earlier version has migrated.
 	_, err = pool.Exec(t.Context(), `DROP TABLE provwatch.sink_cursors, provwatch.sink_dead_letters`)

@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/remedy"
 	"provwatch/internal/sink"
 )
 
@@ -229,6 +230,8 @@ type Query struct {
 	AlertsBefore, AuditBefore int64
 	// Limits, each at most [MaxPage].
 	Providers, Alerts, Audit int
+	// Site renders the remedies of what cannot be read.
+	Site remedy.Site
 }
 
 // MaxPage is the most of anything that is collected at once.

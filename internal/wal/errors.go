@@ -72,7 +72,7 @@ func asHeld(err error) *UnusableError {
 	if !errors.As(err, &held) {
 		return nil
 	}
-	return &UnusableError{Reason: held.Error()}
+	return &UnusableError{Reason: held.reason(), Remedy: held.remedy()}
 }
 
 // isShort reports whether the server has too little disk or memory for what was asked.

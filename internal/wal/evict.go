@@ -12,6 +12,7 @@ import (
 
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -37,12 +38,22 @@ type HeldError struct {
 }
 
 func (e *HeldError) Error() string {
+	return e.reason() + "; " + e.remedy().String()
+}
+
+func (e *HeldError) reason() string {
+	held := fmt.Sprintf("replication slot %s is held by %s, which ", e.Slot, e.Holder)
 	if e.Err != nil {
-		return fmt.Sprintf("replication slot %s is held by %s, which is another role's: %v; "+
-			"let all workers of a database be one role, or grant theirs pg_signal_backend", e.Slot, e.Holder, e.Err)
+		return fmt.Sprintf("%sis another role's: %v", held, e.Err)
 	}
-	return fmt.Sprintf("replication slot %s is held by %s, which did not end after pg_terminate_backend; "+
-		"resume its process if it is stopped, else restart the server", e.Slot, e.Holder)
+	return held + "did not end after pg_terminate_backend"
+}
+
+func (e *HeldError) remedy() remedy.Advice {
+	if e.Err != nil {
+		return remedy.Advice{"let all workers of a database be one role, or grant theirs pg_signal_backend"}
+	}
+	return remedy.Advice{"resume its process if it is stopped, else restart the server"}
 }
 
 func (e *HeldError) Unwrap() error { return e.Err }
