@@ -15,7 +15,29 @@ func TestEnvironment(t *testing.T) {
 	t.Run("FieldNames", testEnvironmentFieldNames)
 	t.Run("Values", testEnvironmentValues)
 	t.Run("SharedFile", testEnvironmentSharedFile)
+	t.Run("SecretFiles", testEnvironmentSecretFiles)
 	t.Run("SettingsOfAnotherKind", testEnvironmentSettingsOfAnotherKind)
+}
+
+func testEnvironmentSecretFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithoutRows(t, "notify")
+	openAI := w.file("openai", w.secret("made-up-key-0001")+"\n")
+	google := w.file("google", w.secret("made-up-key-0002")+"\r\n"+w.secret("made-up,key-0003")+"\n")
+	env := environ{
+		"CODER_AIBRIDGE_OPENAI_KEY_FILE":      openAI,
+		"CODER_AIBRIDGE_PROVIDER_0_TYPE":      "google",
+		"CODER_AIBRIDGE_PROVIDER_0_KEYS_FILE": google,
+	}
+	r := w.run(env, "seed")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.NotContains(t, r.Stderr, "level=WARN")
+	require.ElementsMatch(t, []string{"made-up-key-0001", "made-up-key-0002", "made-up,key-0003"}, w.strings(`SELECT api_key FROM ai_provider_keys`))
+
+	r = w.run(env.With("CODER_AIBRIDGE_OPENAI_KEY", w.secret("made-up-key-0004")).With("CODER_AIBRIDGE_PROVIDER_0_KEYS_FILE", google+".absent"), "run")
+	require.Equal(t, result{Code: 3, Stderr: "worker: 2 errors in the environment:\n" +
+		"  CODER_AIBRIDGE_OPENAI_KEY_FILE: cannot be combined with CODER_AIBRIDGE_OPENAI_KEY; remove one of them\n" +
+		"  CODER_AIBRIDGE_PROVIDER_0_KEYS_FILE: the file " + google + ".absent cannot be read: no such file or directory\n"}, r)
 }
 
 func testEnvironmentFieldNames(t *testing.T) {

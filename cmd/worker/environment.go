@@ -83,22 +83,17 @@ func warnOfReaders(ctx context.Context, logger *slog.Logger, files ...string) {
 // environmentReader is the [daemon.EnvironmentReader] of flags.
 type environmentReader struct{ flags *flags }
 
-// ReadEnvironment implements [daemon.EnvironmentReader]. It warns of each file that every
-// user of the machine can read: that of the environment, and that of the keys that encrypt
-// secrets.
+// ReadEnvironment implements [daemon.EnvironmentReader]. It warns of each file of the
+// environment that every user of the machine can read.
 func (r environmentReader) ReadEnvironment() (environment.Environment, error) {
 	env, err := r.flags.readEnvironment()
 	if err != nil {
 		return env, err
 	}
-	file := r.flags.envFile
-	if r.flags.target != nil {
-		file = r.flags.target.EnvFile
-	}
-	for _, file := range []string{file, env.KeysFile} {
-		if file != "" && regularfile.ReadableByOthers(file) {
+	for _, file := range env.Files {
+		if regularfile.ReadableByOthers(file.Path) {
 			env.Warnings = append(env.Warnings, environment.Finding{
-				Variable: file, Message: readByOthers + "; run: " + readByOthersRemedy + remedy.Quote(file),
+				Variable: file.Path, Message: readByOthers + "; run: " + readByOthersRemedy + remedy.Quote(file.Path),
 			})
 		}
 	}

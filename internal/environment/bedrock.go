@@ -101,7 +101,7 @@ func (p *parser) parseAccessKey(e *entry) (key, keySecret secret.Text, variable 
 	secrets := p.parseList(e, "BEDROCK_ACCESS_KEY_SECRET", "BEDROCK_ACCESS_KEY_SECRETS")
 
 	switch {
-	case keys.ambiguous || secrets.ambiguous:
+	case keys.ambiguous || secrets.ambiguous || keys.unread || secrets.unread:
 		// There is no telling which pairs are meant.
 	case keys.variable == "" && secrets.variable == "":
 	case secrets.variable == "":

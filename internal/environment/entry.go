@@ -9,8 +9,24 @@ import (
 // variable is a variable that is set.
 type variable struct {
 	name  string // as it was spelt
-	value string
+	value string // of a variable that names a file the path, until the file is read
 	field string // the end of the name, as it was spelt; set when the entry is arranged
+	// inFile: the variable names a file. unread: that file could not be read, which has
+	// been reported.
+	inFile, unread bool
+}
+
+// elements returns the elements of a plural field: separated by commas, in a file one a
+// line.
+func (v variable) elements() []string {
+	if !v.inFile {
+		return strings.Split(v.value, ",")
+	}
+	lines := strings.Split(v.value, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSuffix(line, "\r")
+	}
+	return lines
 }
 
 // entry is all variables of one index, or all legacy variables.
@@ -33,6 +49,8 @@ type duplicate struct {
 	// respelt: the field's name is spelt in another way, which is an error whatever
 	// the values are.
 	respelt bool
+	// combined: one of the two names a file, and the other does not.
+	combined bool
 }
 
 type unknownField struct{ variable, field string }
@@ -107,7 +125,7 @@ func (e *entry) add(name parsedName, v variable) {
 	// with leading zeros.
 	before, ok := e.fields[name.field]
 	if !ok {
-		v.field = name.spelt
+		v.field, v.inFile = name.spelt, name.inFile
 		e.fields[name.field] = v
 		return
 	}
@@ -115,6 +133,6 @@ func (e *entry) add(name parsedName, v variable) {
 		if e.duplicates == nil {
 			e.duplicates = make(map[string][]duplicate)
 		}
-		e.duplicates[name.field] = append(e.duplicates[name.field], duplicate{v.name, respelt})
+		e.duplicates[name.field] = append(e.duplicates[name.field], duplicate{v.name, respelt, before.inFile != name.inFile})
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/provider"
+	"provwatch/internal/regularfile"
 )
 
 // Environment is the provider configuration that the environment variables ask
@@ -21,10 +22,11 @@ type Environment struct {
 	// FileVariables is how many provider variables the environment file sets, whether
 	// or not the process sets them too; 0 without a file.
 	FileVariables int
-	// Keys encrypt and decrypt stored secrets. KeysFile is the file that they come from,
-	// empty where they are in a variable.
-	Keys     dbcrypt.Keys
-	KeysFile string
+	// Keys encrypt and decrypt stored secrets.
+	Keys dbcrypt.Keys
+	// Files are the files that were read, or could not be: the environment file, those of
+	// secrets that variables name, and that of the keys. They are there beside an error too.
+	Files []regularfile.Snapshot
 }
 
 // Finding is an error or a warning about one variable. It never holds the value of

@@ -23,9 +23,9 @@ type fileContent struct {
 	passedOver lineNumbers       // lines of another form, which name no provider variable
 }
 
-// readFile reads and parses the environment file, if there is one. The error is an
+// readEnvFile reads and parses the environment file, if there is one. The error is an
 // [*Error].
-func readFile(path string, prefixes prefixes) (fileContent, error) {
+func readEnvFile(path string, o options) (fileContent, error) {
 	if path == "" {
 		return fileContent{}, nil
 	}
@@ -36,7 +36,7 @@ func readFile(path string, prefixes prefixes) (fileContent, error) {
 		}
 		return &e
 	}
-	text, err := regularfile.ReadGuarded(path, regularfile.Limit)
+	text, err := o.files.read(path)
 	if err != nil {
 		return fileContent{}, refuse(fmt.Errorf("the environment file cannot be read: %w", regularfile.Cause(err))) // the path is named already
 	}
@@ -45,7 +45,7 @@ func readFile(path string, prefixes prefixes) (fileContent, error) {
 			return fileContent{}, refuse(errors.New("the environment file is UTF-16; save it as UTF-8"))
 		}
 	}
-	content, problems := parseFile(bytes.TrimPrefix(text, []byte("\ufeff")), prefixes)
+	content, problems := parseFile(bytes.TrimPrefix(text, []byte("\ufeff")), o.prefixes)
 	if len(problems) > 0 {
 		return fileContent{}, refuse(problems...)
 	}

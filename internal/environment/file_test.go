@@ -111,7 +111,8 @@ func testReadEnvironmentErrorInFile(t *testing.T) {
 		t.Run(problem, func(t *testing.T) {
 			path := writeEnvFile(t, "A=b\n"+c.line+"\nC=d\n")
 			env, err := environment.Read([]string{"CODER_AIBRIDGE_ANTHROPIC_KEY=k"}, path)
-			require.Empty(t, env)
+			require.Equal(t, environment.Environment{Files: env.Files}, env)
+			require.Len(t, env.Files, 1)
 			require.EqualError(t, err, "1 error in the environment:\n  "+path+": "+c.want)
 			var wrong *environment.Error
 			require.ErrorAs(t, err, &wrong)

@@ -50,6 +50,7 @@ func (p *parser) parseIndexed(e *entry) {
 	}
 	for _, field := range indexedFields {
 		p.reportDuplicates(e, field)
+		p.readFile(e, field)
 		if field != "TYPE" {
 			p.checkValue(e, field)
 		}

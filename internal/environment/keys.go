@@ -10,8 +10,8 @@ import (
 // setKeys sets the environment's keys, and adds what is wrong with them to err, which
 // is nil or an [*Error].
 func (e *Environment) setKeys(o options, process, file map[string]string, err error) error {
-	keys, path, failed := o.keysOf(process, file)
-	e.Keys, e.KeysFile = keys, path
+	keys, failed := o.keysOf(process, file)
+	e.Keys = keys
 	if failed == nil {
 		return err
 	}
@@ -26,9 +26,8 @@ func (e *Environment) setKeys(o options, process, file map[string]string, err er
 }
 
 // keysOf returns the keys of the variables of the environment file, if it sets any,
-// else of the process's, and the path of the file that holds them, empty where none
-// does.
-func (o options) keysOf(process, file map[string]string) (keys dbcrypt.Keys, path string, failed *Error) {
+// else of the process's.
+func (o options) keysOf(process, file map[string]string) (keys dbcrypt.Keys, failed *Error) {
 	variables := process
 	if o.keysEnviron != nil {
 		variables = variablesOf(o.keysEnviron)
@@ -39,14 +38,17 @@ func (o options) keysOf(process, file map[string]string) (keys dbcrypt.Keys, pat
 	variable := ""
 	var err error
 	if o.keysFile != "" {
-		variable, path = regularfile.Shown(o.keysFile), o.keysFile
+		variable = regularfile.Shown(o.keysFile)
+		o.files.record(o.keysFile)
 		keys, err = dbcrypt.ReadKeys(o.keysFile)
 	} else {
-		path = variables[dbcrypt.KeysFileVariable]
+		if path := variables[dbcrypt.KeysFileVariable]; path != "" {
+			o.files.record(path)
+		}
 		keys, variable, err = dbcrypt.FromVariables(variables)
 	}
 	if err != nil {
-		return dbcrypt.Keys{}, path, &Error{Findings: []Finding{{variable, err.Error()}}}
+		return dbcrypt.Keys{}, &Error{Findings: []Finding{{variable, err.Error()}}}
 	}
-	return keys, path, nil
+	return keys, nil
 }

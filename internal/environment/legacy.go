@@ -24,6 +24,7 @@ const (
 func (p *parser) parseLegacy(e *entry) {
 	for _, field := range legacyFields {
 		p.reportDuplicates(e, field)
+		p.readFile(e, field)
 		p.checkValue(e, field)
 	}
 	p.reportUnknown(e)

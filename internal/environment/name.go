@@ -17,6 +17,9 @@ const (
 // dumpDir is a field of the gateway's own.
 const dumpDir = "DUMP_DIR"
 
+// fileSuffix ends the name of a variable that names the file of a secret.
+const fileSuffix = "_FILE"
+
 // indexedGroup begins the names of indexed variables, after the prefix.
 const indexedGroup = "PROVIDER_"
 
@@ -35,15 +38,20 @@ var (
 		"BEDROCK_MODEL", "BEDROCK_SMALL_FAST_MODEL",
 	}
 
+	// secretFields can be given as a file, with fileSuffix after their names.
+	secretFields = []string{
+		"OPENAI_KEY", "ANTHROPIC_KEY", "KEY", "KEYS",
+		"BEDROCK_ACCESS_KEY", "BEDROCK_ACCESS_KEYS", "BEDROCK_ACCESS_KEY_SECRET", "BEDROCK_ACCESS_KEY_SECRETS",
+	}
+
 	// legacyGroups begin the fields of legacy variables. A misspelt field is
 	// noticed only within a group: anything else is the gateway's own.
 	legacyGroups = []string{"OPENAI_", "ANTHROPIC_", "BEDROCK_"}
 
 	// The fields that a misspelt one is compared with: DUMP_DIR can be misspelt
 	// too.
-	legacyNearby = append(slices.Clone(legacyFields),
-		"OPENAI_"+dumpDir, "ANTHROPIC_"+dumpDir, "BEDROCK_"+dumpDir)
-	indexedNearby = append(slices.Clone(indexedFields), dumpDir)
+	legacyNearby  = append(withFiles(legacyFields), "OPENAI_"+dumpDir, "ANTHROPIC_"+dumpDir, "BEDROCK_"+dumpDir)
+	indexedNearby = append(withFiles(indexedFields), dumpDir)
 )
 
 // Indices of names that are not those of an indexed provider. Findings about them
@@ -62,6 +70,28 @@ type parsedName struct {
 	field string // OPENAI_KEY, or KEY of an indexed provider, in upper case; not always known
 	spelt string // the field as it was spelt, of an indexed provider after PROVIDER_
 	fault string // why the name is an error, else empty
+	// inFile: the variable names the file that holds the value of the field. Its name has
+	// fileSuffix after the field.
+	inFile bool
+}
+
+// withFiles returns the fields, and for each secret field the name with fileSuffix.
+func withFiles(fields []string) []string {
+	all := slices.Clone(fields)
+	for _, field := range fields {
+		if slices.Contains(secretFields, field) {
+			all = append(all, field+fileSuffix)
+		}
+	}
+	return all
+}
+
+// cutFile takes fileSuffix off the field of a variable that names the file of a secret.
+func (n *parsedName) cutFile() {
+	field, ok := strings.CutSuffix(n.field, fileSuffix)
+	if ok && slices.Contains(secretFields, field) && slices.Contains(n.known(), field) {
+		n.field, n.inFile = field, true
+	}
 }
 
 func (n parsedName) known() []string {
@@ -106,11 +136,14 @@ func (ps prefixes) parse(name string) (parsed parsedName, ok bool) {
 	if strings.HasPrefix(field, indexedGroup) {
 		parsed, ok := parseIndexedName(name, spelt[len(indexedGroup):])
 		parsed.spelt = spelt[:len(indexedGroup)] + parsed.spelt
+		parsed.cutFile()
 		return parsed, ok
 	}
 	for _, group := range legacyGroups {
 		if rest, ok := strings.CutPrefix(field, group); ok {
-			return parsedName{index: legacyIndex, stem: stem, field: field, spelt: spelt}, rest != dumpDir
+			parsed := parsedName{index: legacyIndex, stem: stem, field: field, spelt: spelt}
+			parsed.cutFile()
+			return parsed, rest != dumpDir
 		}
 	}
 	return parsedName{}, false

@@ -10,6 +10,8 @@ type options struct {
 	// Where the keys of an environment come from: see [KeysFrom].
 	keysEnviron []string
 	keysFile    string
+	// files reads and records the files of the environment.
+	files *files
 }
 
 // RequireCredentials makes it an error that entries of one name have different
@@ -30,7 +32,7 @@ func KeysFrom(environ []string, file string) Option {
 }
 
 func optionsOf(list []Option) options {
-	o := options{prefixes: defaultPrefixes}
+	o := options{prefixes: defaultPrefixes, files: &files{}}
 	for _, option := range list {
 		option(&o)
 	}

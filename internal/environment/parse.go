@@ -8,7 +8,8 @@ import (
 )
 
 // Parse parses the variables, by name, into the desired providers.
-// It looks at nothing else and has no effects.
+// It reads the files of secrets that variables name, looks at nothing else and has no
+// effects.
 //
 // A variable set to the empty string counts as not set. Variables that are
 // neither provider variables nor look like misspelt ones are the gateway's own
@@ -24,7 +25,7 @@ func Parse(variables map[string]string, options ...Option) (Environment, error) 
 }
 
 func parse(variables map[string]string, o options) (Environment, error) {
-	p := parser{prefixes: o.prefixes, credentials: o.credentials, providers: make(map[string]namedProvider)}
+	p := parser{prefixes: o.prefixes, credentials: o.credentials, providers: make(map[string]namedProvider), files: o.files}
 	legacy, entries := p.group(variables)
 	p.parseLegacy(legacy)
 	p.checkGaps(entries)

@@ -15,6 +15,7 @@ type parser struct {
 	warnings  []Finding
 	providers map[string]namedProvider // the providers so far, by name
 	refused   map[string]bool          // variables whose value holds a control character
+	files     *files                   // reads the files that variables name
 	// credentials of entries that fold into one must agree.
 	credentials bool
 }
@@ -43,9 +44,12 @@ func (p *parser) add(n namedProvider) { p.providers[n.desired.Name] = n }
 // several ways. The other checks use the first variable in name order.
 func (p *parser) reportDuplicates(e *entry, field string) {
 	for _, d := range e.duplicates[field] {
-		if d.respelt {
+		switch {
+		case d.combined:
+			p.errorf(d.variable, "cannot be combined with %s; remove one of them", e.nameOf(field))
+		case d.respelt:
 			p.errorf(d.variable, "spells the field of %s in another way; remove one of them", e.nameOf(field))
-		} else {
+		default:
 			p.errorf(d.variable, "is set to another value than %s, which means the same; remove one of them", e.nameOf(field))
 		}
 	}

@@ -26,13 +26,13 @@ import (
 // The keys that encrypt secrets are those of the file if it sets one of their
 // variables, else the process's.
 //
-// A file that cannot be read, or that holds a provider variable in a line that cannot
-// be parsed, is an [*Error] too.
+// A file that cannot be read is an [*Error] too. So is an environment file that holds a
+// provider variable in a line that cannot be parsed.
 func Read(environ []string, envFile string, options ...Option) (Environment, error) {
 	o := optionsOf(options)
-	file, err := readFile(envFile, o.prefixes)
+	file, err := readEnvFile(envFile, o)
 	if err != nil {
-		return Environment{}, err
+		return Environment{Files: o.files.list}, err
 	}
 	process := variablesOf(environ)
 	variables := process
@@ -48,7 +48,9 @@ func Read(environ []string, envFile string, options ...Option) (Environment, err
 	}
 	env.Warnings = append(warnings, env.Warnings...)
 	o.prefixes.sort(env.Warnings)
-	return env, env.setKeys(o, process, file.variables, err)
+	err = env.setKeys(o, process, file.variables, err)
+	env.Files = o.files.list
+	return env, err
 }
 
 // merge adds to the variables of the file those of the process, which win. It warns of
@@ -89,11 +91,11 @@ func (c fileContent) providerVariables(prefixes prefixes) int {
 // nothing else. The error is an [*Error].
 func ReadKeys(environ []string, envFile string, options ...Option) (dbcrypt.Keys, error) {
 	o := optionsOf(options)
-	file, err := readFile(envFile, o.prefixes)
+	file, err := readEnvFile(envFile, o)
 	if err != nil {
 		return dbcrypt.Keys{}, err
 	}
-	keys, _, failed := o.keysOf(variablesOf(environ), file.variables)
+	keys, failed := o.keysOf(variablesOf(environ), file.variables)
 	if failed != nil {
 		return dbcrypt.Keys{}, failed
 	}

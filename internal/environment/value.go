@@ -22,12 +22,12 @@ var pluralFields = []string{"KEYS", "BEDROCK_ACCESS_KEYS", "BEDROCK_ACCESS_KEY_S
 // program's syntax is a warning, since it can be part of a value.
 func (p *parser) checkValue(e *entry, field string) {
 	v, ok := e.set(field)
-	if !ok {
+	if !ok || v.unread {
 		return
 	}
 	l := list{variable: v.name, elements: []string{v.value}}
 	if slices.Contains(pluralFields, field) {
-		l.plural, l.elements = true, strings.Split(v.value, ",")
+		l.plural, l.elements = true, v.elements()
 		if inQuotes(strings.TrimSpace(v.value)) && len(l.elements) > 1 {
 			p.warnf(v.name, "is in quotes, which are taken for a part of its elements; remove them")
 		}
@@ -87,6 +87,8 @@ type list struct {
 	variable  string // as it was spelt; empty when neither form is set
 	plural    bool
 	ambiguous bool // both forms are set, which has been reported
+	inFile    bool // the elements are the lines of a file
+	unread    bool // that file could not be read, which has been reported
 	elements  []string
 }
 
@@ -99,25 +101,35 @@ func (l list) at(i int) string {
 }
 
 // parseList returns the elements of a field. The singular form is kept
-// verbatim; the plural one is split at commas, and its elements are trimmed and
-// must not be empty.
+// verbatim; the plural one is split at commas, in a file at the ends of lines. Its elements
+// are trimmed and must not be empty.
 func (p *parser) parseList(e *entry, singular, plural string) list {
 	one, hasOne := e.set(singular)
 	many, hasMany := e.set(plural)
 	if !hasMany {
-		if !hasOne {
+		switch {
+		case !hasOne:
 			return list{}
+		case one.unread:
+			return list{variable: one.name, unread: true}
 		}
 		return list{variable: one.name, elements: []string{one.value}}
 	}
 
-	l := list{variable: many.name, plural: true, ambiguous: hasOne, elements: strings.Split(many.value, ",")}
+	l := list{variable: many.name, plural: true, ambiguous: hasOne, inFile: many.inFile, unread: many.unread}
+	if !l.unread {
+		l.elements = many.elements()
+	}
 	if l.ambiguous {
 		p.errorf(l.variable, "cannot be combined with %s; remove one of them", one.name)
 	}
 	for i, element := range l.elements {
 		l.elements[i] = strings.TrimSpace(element)
-		if l.elements[i] == "" {
+		switch {
+		case l.elements[i] != "":
+		case l.inFile:
+			p.errorf(l.variable, "element %d is empty; remove its line", i)
+		default:
 			p.errorf(l.variable, "element %d is empty; remove it, or the comma before or after it", i)
 		}
 	}

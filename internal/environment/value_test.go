@@ -24,7 +24,7 @@ var valueCases = []environmentCase{
 	{
 		name:     "what is not looked at may hold control characters: unknown fields, and those of an unknown type",
 		extra:    map[string]string{"@PROVIDER_0_TYPE": "cohere", "@PROVIDER_0_KEY": "k\n", "@PROVIDER_0_CERT": "a\nb", "@OPENAI_CERTIFICATE": "a\nb"},
-		warnings: []string{"@OPENAI_CERTIFICATE: " + unknown + "OPENAI_KEY", "@PROVIDER_0_TYPE: " + skipped},
+		warnings: []string{"@OPENAI_CERTIFICATE: " + unknown + "OPENAI_KEY_FILE", "@PROVIDER_0_TYPE: " + skipped},
 	},
 	{
 		name: "of a list the element with a control character is named, also around the element",
