@@ -10,7 +10,7 @@ type Remedy struct {
 	kind    kind
 }
 
-// kind is what a remedy changes, where its command and its arguments do not say it.
+// kind is what a remedy changes, where its command and its arguments do not show it.
 type kind int
 
 const (

@@ -27,7 +27,7 @@ type Target struct{ Name, File string }
 // isSetting reports whether the remedy is a flag of the worker.
 func (r Remedy) isSetting() bool { return r.Command == "" && r.kind == ofCommand }
 
-// sentence says where a process has what the remedy checks or sets: in its own variables
+// sentence names where a process has what the remedy checks or sets: in its own variables
 // and flags, or in the file of --config, with which DATABASE_URL must not be set.
 type sentence struct{ ofProcess, ofTarget string }
 
