@@ -7,6 +7,7 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/environment"
+	"provwatch/internal/filewatch"
 	"provwatch/internal/regularfile"
 	"provwatch/internal/remedy"
 )
@@ -81,12 +82,19 @@ func warnOfReaders(ctx context.Context, logger *slog.Logger, files ...string) {
 }
 
 // environmentReader is the [daemon.EnvironmentReader] of flags.
-type environmentReader struct{ flags *flags }
+type environmentReader struct {
+	flags *flags
+	// files are watched from each read on; nil with --env-reload=signal.
+	files *filewatch.Files
+}
 
 // ReadEnvironment implements [daemon.EnvironmentReader]. It warns of each file of the
 // environment that every user of the machine can read.
 func (r environmentReader) ReadEnvironment() (environment.Environment, error) {
 	env, err := r.flags.readEnvironment()
+	if r.files != nil {
+		r.files.Read(env.Files)
+	}
 	if err != nil {
 		return env, err
 	}

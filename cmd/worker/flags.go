@@ -35,6 +35,7 @@ type flags struct {
 	source     daemon.SourceMode
 	slotMaxLag size
 
+	envReload       reloadMode
 	onBootDrift     atBoot
 	announceSeed    bool
 	resync          time.Duration
@@ -60,11 +61,12 @@ type flags struct {
 
 // Settings with a few words that no other package knows.
 type (
-	format string // --output and --log-format
-	level  string // --log-level
-	compat string // --compat
-	atBoot string // --on-boot-drift
-	side   string // --take
+	format     string // --output and --log-format
+	level      string // --log-level
+	compat     string // --compat
+	reloadMode string // --env-reload
+	atBoot     string // --on-boot-drift
+	side       string // --take
 )
 
 const (
@@ -73,6 +75,9 @@ const (
 
 	noCompat            compat = "none"
 	upstreamCredentials compat = "upstream-credentials"
+
+	autoReload   reloadMode = "auto"
+	signalReload reloadMode = "signal"
 
 	failAtBoot  atBoot = "fail"
 	alertAtBoot atBoot = "alert"

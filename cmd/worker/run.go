@@ -41,6 +41,8 @@ func runCommand(f *flags) *cobra.Command {
 			defer served()
 			reload, ignore := hangups()
 			defer ignore()
+			watcher, stopWatching := startWatcher(ctx, logger)
+			defer stopWatching()
 			token, err := f.httpToken()
 			if err != nil {
 				return err
@@ -54,9 +56,9 @@ func runCommand(f *flags) *cobra.Command {
 			}
 			if f.config != "" {
 				go service.Run(serving)
-				return f.runTargets(ctx, common.Serving, common, reload)
+				return f.runTargets(ctx, common, watcher, reload)
 			}
-			reader := environmentReader{f}
+			reader := environmentReader{f, f.watched(watcher, logger, reload)}
 			environment, err := reader.ReadEnvironment()
 			if err != nil {
 				return err
@@ -93,7 +95,7 @@ func runCommand(f *flags) *cobra.Command {
 
 // hangups returns a channel that gets a value after a SIGHUP, until stop is called. It keeps
 // one during the boot for when the watch begins.
-func hangups() (_ <-chan struct{}, stop func()) {
+func hangups() (_ chan struct{}, stop func()) {
 	signals, requests := make(chan os.Signal, 1), make(chan struct{}, 1)
 	signal.Notify(signals, syscall.SIGHUP)
 	var forwarder sync.WaitGroup

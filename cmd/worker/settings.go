@@ -118,7 +118,7 @@ func (f *flags) settings() []setting {
 	run, seed := []string{"run"}, []string{"run", "seed"}
 	return []setting{
 		{name: "env-file", traits: perDatabase | repeated, value: (*text)(&f.envFile), completion: files,
-			usage: "also read CODER_AIBRIDGE_* variables from this file; SIGHUP rereads the file"},
+			usage: "also read CODER_AIBRIDGE_* variables from this file; a running worker rereads the file when it changes"},
 		{name: "database-url-file", traits: perDatabase | repeated, value: (*text)(&f.databaseFile), completion: files,
 			usage: "file of the connection string, instead of DATABASE_URL; each new connection rereads its user and password"},
 		{name: "data-dir", traits: perDatabase | repeated, value: folder{(*text)(&f.dataDir)}, completion: folders,
@@ -143,6 +143,8 @@ func (f *flags) settings() []setting {
 			usage: "how to handle keys that differ from the environment's: ignore, warn, alert"},
 		{name: "compat", traits: perTarget | repeated, value: oneOf(&f.compat, noCompat, upstreamCredentials), initial: string(noCompat), completion: words,
 			usage: "compatibility mode of the seed: none, upstream-credentials (credentials must also agree at the start)"},
+		{name: "env-reload", commands: run, traits: perTarget, value: oneOf(&f.envReload, autoReload, signalReload), initial: string(autoReload), completion: words,
+			usage: "when to reread the environment and the files that it names: auto (when a file changes, and at SIGHUP), signal (at SIGHUP)"},
 		{name: "on-boot-drift", commands: run, traits: perTarget, value: oneOf(&f.onBootDrift, failAtBoot, alertAtBoot), initial: string(failAtBoot), completion: words,
 			usage: "how to handle drift that the seed finds: fail (exit 2), alert (publish it and keep watching)"},
 		{name: "announce-seed", commands: seed, traits: perTarget, value: (*toggle)(&f.announceSeed), initial: "false",

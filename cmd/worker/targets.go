@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/config"
 	"provwatch/internal/daemon"
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/filewatch"
 	"provwatch/internal/fleet"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
@@ -156,13 +157,14 @@ func (r *databaseRegistry) register(target string, database *pgxpool.Config) err
 // targetOpener is the [fleet.Opener] of a target.
 type targetOpener struct {
 	target *fileTarget
-	common daemon.Options // of all targets, with the sinks of this one
+	files  *filewatch.Files // see [environmentReader]
+	common daemon.Options   // of all targets, with the sinks of this one
 }
 
 // Open implements [fleet.Opener]. Each call reads the environment again.
 func (o *targetOpener) Open(ctx context.Context, logger *slog.Logger) (daemon.Options, error) {
 	t := o.target
-	reader := environmentReader{t.flags}
+	reader := environmentReader{t.flags, o.files}
 	environment, err := reader.ReadEnvironment()
 	if err != nil {
 		return daemon.Options{}, err
@@ -201,8 +203,8 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	return o, err
 }
 
-// runTargets is "worker run" with --config.
-func (f *flags) runTargets(ctx context.Context, serving daemon.Serving, common daemon.Options, reload <-chan struct{}) error {
+// runTargets is "worker run" with --config. The watcher watches the files of all targets.
+func (f *flags) runTargets(ctx context.Context, common daemon.Options, watcher *filewatch.Watcher, reload <-chan struct{}) error {
 	read, err := f.readTargets()
 	if err != nil {
 		return err
@@ -221,13 +223,15 @@ func (f *flags) runTargets(ctx context.Context, serving daemon.Serving, common d
 		if common.Sinks, err = t.flags.sinks.options(); err != nil {
 			return err
 		}
-		target := fleet.Target{Name: name, Opener: &targetOpener{target: t, common: common}}
+		requests := make(chan struct{}, 1)
+		files := t.flags.watched(watcher, logger.With("target", name), requests)
+		target := fleet.Target{Name: name, Opener: &targetOpener{target: t, files: files, common: common}, Reload: requests}
 		if t.database != nil {
 			target.Server = serverOf(t.database)
 		}
 		targets = append(targets, target)
 	}
-	return fleet.Run(ctx, targets, serving, common.Version, logger, reload)
+	return fleet.Run(ctx, targets, common.Serving, common.Version, logger, reload)
 }
 
 // selectTarget makes the environment and the database of every command those of

@@ -65,8 +65,8 @@ func New(version string, metrics *observe.Metrics, service *systemd.Service, log
 
 // Run runs a daemon until ctx ends, as the only one of its process, and serves HTTP beside
 // it. It then stops in order: it takes no more work, delivers what is queued and closes its
-// connections, by the time that StopBy returns. Each value received from reload reads the
-// environment again and verifies everything.
+// connections, by the time that StopBy returns. For each value received from reload it reads
+// the environment again and verifies everything.
 //
 // The error is a [*seed.DriftError], [*postgres.UnreachableError], [*schema.UnusableError],
 // or another failure of the boot; once the boot is done Run never fails.
@@ -111,7 +111,7 @@ func (d *Daemon) next(site remedy.Site) exposure {
 
 // run is [Daemon.Run] with what shows this run.
 func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-chan struct{}) error {
-	shown.metrics.loaded(nil)
+	shown.metrics.loaded(o.Environment.Files)
 	checking, stopChecking := context.WithCancel(ctx)
 	var check conc.WaitGroup
 	defer check.Wait()

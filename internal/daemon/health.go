@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/regularfile"
 	"provwatch/internal/remedy"
 	"provwatch/internal/status"
 	"provwatch/internal/web"
@@ -57,9 +58,10 @@ type health struct {
 	// everything, last succeeded; zero for never.
 	listeningSince, lastVerified, lastResync time.Time
 
-	// When the environment in use was read, and why what was read last is not in
-	// use; readiness does not depend on it.
+	// When the environment in use was read and from which files, and why what was read last
+	// is not in use; readiness does not depend on it.
 	loadedAt time.Time
+	files    []regularfile.Snapshot
 	refused  error
 
 	// logged are the topics of the reasons that were logged since the worker was last ready.
@@ -172,14 +174,32 @@ func (h *health) setVerified(all bool, err error) {
 	})
 }
 
-// setLoaded records that the environment was read, with the error for which it is not
-// used.
-func (h *health) setLoaded(err error) {
+// setLoaded records that an environment is in use, which was read from the files.
+func (h *health) setLoaded(files []regularfile.Snapshot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.refused = err; err == nil {
-		h.loadedAt = time.Now()
+	h.loadedAt, h.files, h.refused = time.Now(), files, nil
+}
+
+// setRefused records why an environment that was read is not used.
+func (h *health) setRefused(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused = err
+}
+
+// notLoaded returns the files of the environment in use whose content is another by now, as
+// they may be shown. It reads a file only if the file was touched.
+func (h *health) notLoaded() (paths []string) {
+	h.mu.Lock()
+	files := h.files
+	h.mu.Unlock()
+	for _, file := range files {
+		if file.Touched() && file.Changed() {
+			paths = append(paths, regularfile.Shown(file.Path))
+		}
 	}
+	return paths
 }
 
 // ConnectionFailed implements [postgres.Waiting]: it records why the boot cannot go on yet,
@@ -222,8 +242,12 @@ const maxRemarks = 20
 // remarks returns the lines that /readyz adds for a worker that is ready.
 func (h *health) remarks() []string {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.listed()
+	list := h.listed()
+	h.mu.Unlock()
+	for _, path := range h.notLoaded() {
+		list = append(list, "environment: "+status.NotLoadedLabel(path))
+	}
+	return list
 }
 
 // listed returns the first of what cannot be compared, and how many more there are. h.mu
@@ -271,6 +295,7 @@ func (h *health) text() string {
 
 // worker returns what the status page shows of the health.
 func (h *health) worker() status.Worker {
+	notLoaded := h.notLoaded()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	at := func(t time.Time) *time.Time {
@@ -282,7 +307,7 @@ func (h *health) worker() status.Worker {
 	w := status.Worker{
 		NotReady: h.text(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
 		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync), EnvironmentRead: at(h.loadedAt),
-		NotComparable: h.listed(), NotComparableTotal: len(h.notComparable),
+		NotComparable: h.listed(), NotComparableTotal: len(h.notComparable), NotLoaded: notLoaded,
 	}
 	if h.refused != nil {
 		w.ReloadRefused = h.site.Text(h.refused)

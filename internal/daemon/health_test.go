@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
+	"provwatch/internal/regularfile"
 	"provwatch/internal/remedy"
 	"provwatch/internal/web"
 )
@@ -22,8 +25,42 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	t.Run("BootReason", testHealthBootReason)
 	t.Run("NotComparable", testHealthNotComparable)
+	t.Run("NotLoaded", testHealthNotLoaded)
 	t.Run("ReasonsLoggedOnce", testHealthReasonsLoggedOnce)
 	t.Run("RemedyOfTarget", testHealthRemedyOfTarget)
+}
+
+// testHealthNotLoaded has files of an environment that change while it is in use.
+func testHealthNotLoaded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(path, content string) { require.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
+	env, key := filepath.Join(dir, "providers.env"), filepath.Join(dir, "key")
+	write(env, "1")
+	write(key, "1")
+	load := func(h *health) {
+		var files []regularfile.Snapshot
+		for _, path := range []string{env, key} {
+			_, s, err := regularfile.Snap(path, regularfile.Limit)
+			require.NoError(t, err)
+			files = append(files, s)
+		}
+		h.setLoaded(files)
+	}
+	h := &health{}
+	load(h)
+	require.Empty(t, h.remarks())
+	require.Empty(t, h.worker().NotLoaded)
+	write(key, "two")
+	require.Equal(t, []string{"environment: " + key + " on disk is not what is loaded"}, h.remarks())
+	require.Equal(t, []string{key}, h.worker().NotLoaded)
+	// A refused reload leaves it so.
+	h.setRefused(errors.New("no"))
+	require.Equal(t, []string{key}, h.worker().NotLoaded)
+	load(h)
+	require.Empty(t, h.remarks())
+	require.NoError(t, os.Remove(env))
+	require.Equal(t, []string{env}, h.worker().NotLoaded)
 }
 
 // testHealthRemedyOfTarget has errors of the connection, whose remedies differ for a target

@@ -6,6 +6,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/observe"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/regularfile"
 	"provwatch/internal/verify"
 	"provwatch/internal/web"
 )
@@ -18,10 +19,17 @@ type instruments struct {
 	health *health
 }
 
-// loaded records that the environment was read, with the error for which it is not used.
-func (i *instruments) loaded(err error) {
-	i.Loaded(err == nil)
-	i.health.setLoaded(err)
+// loaded records that an environment is in use, which was read from the files.
+func (i *instruments) loaded(files []regularfile.Snapshot) {
+	i.Loaded(true)
+	i.health.setLoaded(files)
+	i.page.Changed(web.Health)
+}
+
+// refused records why an environment that was read is not used.
+func (i *instruments) refused(err error) {
+	i.Loaded(false)
+	i.health.setRefused(err)
 	i.page.Changed(web.Health)
 }
 

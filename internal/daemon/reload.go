@@ -42,7 +42,7 @@ type reloader struct {
 	fileVariables int
 }
 
-// run reloads at each request, until ctx ends. It retries while the database is away, since
+// run reloads at each request, of SIGHUP or of the watch of files, until ctx ends. It retries while the database is away, since
 // no second request comes for that.
 func (r *reloader) run(ctx context.Context, reload <-chan struct{}) {
 	// Here, so that the start does not wait for it.
@@ -122,7 +122,7 @@ func (r *reloader) use(ctx context.Context, read environment.Environment, suppor
 	r.options.Keys.Replace(read.Keys)
 	r.verifier.SetDesired(supported)
 	r.fileVariables = read.FileVariables
-	r.metrics.loaded(nil)
+	r.metrics.loaded(read.Files)
 	r.metrics.Watching(len(supported))
 	r.options.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 }
@@ -130,7 +130,7 @@ func (r *reloader) use(ctx context.Context, read environment.Environment, suppor
 // refuse reports a reload that changes nothing.
 func (r *reloader) refuse(ctx context.Context, message string, err error, more ...any) {
 	r.options.Logger.ErrorContext(ctx, message, append([]any{"error", err}, more...)...)
-	r.metrics.loaded(err)
+	r.metrics.refused(err)
 }
 
 // warnOfUnserved warns of providers that the gateway does not serve as their rows suggest.

@@ -28,8 +28,8 @@ const closePagesWithin = time.Second
 
 // Run runs a daemon for each target until ctx ends, and then stops all of them at
 // once. A target that fails, in its boot or by a panic, is retried with backoff and harms no
-// other. Each value received from reload is one for every target, and ends the wait of the
-// targets that wait for a retry.
+// other. Each value received from reload is one for every target. A reload ends the wait of a
+// target that waits for a retry.
 //
 // The error is that of serving HTTP; no target makes one.
 func Run(ctx context.Context, targets []Target, s daemon.Serving, version string, logger *slog.Logger, reload <-chan struct{}) error {
@@ -64,7 +64,7 @@ func newFleet(targets []Target, service *systemd.Service, version string, logger
 	for _, t := range targets {
 		one := &target{
 			spec: t, roster: f.roster, metrics: f.metrics, turns: turns,
-			logger: logger.With("target", t.Name), reload: make(chan struct{}, 1),
+			logger: logger.With("target", t.Name),
 		}
 		one.daemon = daemon.New(version, f.metrics.Add(t.Name), service, one.logger, one)
 		turns.add(t.Server)
@@ -110,7 +110,7 @@ func (f *fleet) reloadAll(ctx context.Context, reload <-chan struct{}) {
 		case <-reload:
 			for _, t := range f.targets {
 				select {
-				case t.reload <- struct{}{}:
+				case t.spec.Reload <- struct{}{}:
 				default: // one is on its way
 				}
 			}

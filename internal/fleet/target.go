@@ -27,6 +27,9 @@ type Target struct {
 	Server string
 	// Opener opens the target for each run.
 	Opener Opener
+	// Reload gets a value for each reload of this target, and has room for one. A reload of
+	// all targets is one of each.
+	Reload chan struct{}
 }
 
 // Opener opens one target. The goroutine of the target calls it before each run.
@@ -45,7 +48,6 @@ type target struct {
 	metrics *observe.Targets
 	turns   *turns
 	logger  *slog.Logger
-	reload  chan struct{}
 
 	endTurn func() // ends the turn to boot, of the target's goroutine
 }
@@ -62,7 +64,7 @@ func (t *target) Describe() { t.roster.describe() }
 // run runs the daemon again after each failure until ctx ends.
 func (t *target) run(ctx context.Context) {
 	// A target that ran for long fails for the first time in a row. A reload ends the wait.
-	policy := retry.Policy{First: firstTargetRetry, Max: maxTargetRetry, Steady: maxTargetRetry, Wake: t.reload}
+	policy := retry.Policy{First: firstTargetRetry, Max: maxTargetRetry, Steady: maxTargetRetry, Wake: t.spec.Reload}
 	for attempt := range policy.Attempts(ctx) {
 		err := t.try(ctx)
 		t.daemon.Ended()
@@ -110,5 +112,5 @@ func (t *target) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return t.daemon.Run(ctx, o, t.reload)
+	return t.daemon.Run(ctx, o, t.spec.Reload)
 }

@@ -53,6 +53,10 @@ func KindLabel(kind drift.Kind) string {
 	}
 }
 
+// NotLoadedLabel returns the words for a file of the environment whose content is another than
+// the one in use.
+func NotLoadedLabel(path string) string { return path + " on disk is not what is loaded" }
+
 // AcceptedLabel returns the words for an accepted drift.
 func AcceptedLabel(kind drift.Kind) string { return KindLabel(kind) + ", accepted" }
 

@@ -100,6 +100,9 @@ type Worker struct {
 	// what was read since is not in use, empty when it is.
 	EnvironmentRead *time.Time `json:"environment_read,omitempty"`
 	ReloadRefused   string     `json:"reload_refused,omitempty"`
+	// NotLoaded are the paths of the environment's files whose content on disk is another
+	// than the one in use.
+	NotLoaded []string `json:"not_loaded,omitempty"`
 }
 
 // Database is the state of the workers, as the database has it.

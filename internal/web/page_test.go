@@ -90,6 +90,7 @@ func header(name, value string) func(*http.Request) {
 func TestPage(t *testing.T) {
 	t.Run("EscapesAndCuts", testPageEscapesAndCuts)
 	t.Run("NotComparable", testPageNotComparable)
+	t.Run("NotLoaded", testPageNotLoaded)
 	t.Run("Query", testPageQuery)
 	t.Run("Sinks", testPageSinks)
 	t.Run("Notices", testPageNotices)
@@ -129,6 +130,17 @@ func testPageEscapesAndCuts(t *testing.T) {
 	require.NotContains(t, body, "javascript:alert(1)\"", "in a link")
 	require.NotContains(t, body, strings.Repeat("ä", 251))
 	require.Contains(t, body, strings.Repeat("ä", 250)+"…")
+}
+
+func testPageNotLoaded(t *testing.T) {
+	shown := &source{
+		collect: func(context.Context, status.Query) (status.Status, error) { return status.Status{At: time.Now()}, nil },
+		worker:  status.Worker{NotLoaded: []string{"/etc/<b>.env", "/run/key"}},
+	}
+	_, server := serveSource(t, local, shown)
+	_, body := get(t, server, "/")
+	require.Contains(t, body, "/etc/&lt;b&gt;.env on disk is not what is loaded")
+	require.Contains(t, text(body), "▲ /run/key on disk is not what is loaded")
 }
 
 func testPageNotComparable(t *testing.T) {

@@ -163,6 +163,9 @@ type view struct {
 func (view) RetryRequested() string { return status.RetryRequested }
 func (view) NotRecorded() string    { return status.NotRecorded }
 
+// NotLoaded returns the words for a file of the environment that is not what is loaded.
+func (view) NotLoaded(path string) string { return shown(status.NotLoadedLabel(path)) }
+
 type countView struct {
 	chip
 	N        int
