@@ -62,7 +62,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks'] LOOP
+    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks'] LOOP
         IF to_regrole(name) IS NULL THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', name);
@@ -75,13 +75,13 @@ END
 $$;
 
 -- PUBLIC has what the owner's default privileges give it.
-REVOKE ALL ON SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
 
 -- To find the tables.
-GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
 
 -- The provider tables: %1$I is their schema, found as sql/statements/locate_tables.sql does.
 DO $$
@@ -113,16 +113,20 @@ BEGIN
             USING HINT = 'Set the search_path to the one of the gateway.';
     END IF;
     FOREACH statement IN ARRAY ARRAY[
-        'REVOKE ALL ON %1$I.ai_providers, %1$I.ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks',
+        'REVOKE ALL ON %1$I.ai_providers, %1$I.ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks',
 
         -- To find the tables.
-        'GRANT USAGE ON SCHEMA %1$I TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader',
+        'GRANT USAGE ON SCHEMA %1$I TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader',
 
-        -- To compare the providers with the environment, and to seed the missing ones.
-        'GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at), INSERT (id, type, name, base_url, settings, settings_key_id)
-            ON %1$I.ai_providers TO provwatch_notify, provwatch_wal, provwatch_operator',
-        'GRANT SELECT (id, provider_id, api_key, api_key_key_id), INSERT (id, provider_id, api_key, api_key_key_id)
-            ON %1$I.ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator',
+        -- To compare the providers with the environment.
+        'GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at)
+            ON %1$I.ai_providers TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator',
+        'GRANT SELECT (id, provider_id, api_key, api_key_key_id)
+            ON %1$I.ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator',
+
+        -- To seed the missing ones.
+        'GRANT INSERT (id, type, name, base_url, settings, settings_key_id) ON %1$I.ai_providers TO provwatch_notify, provwatch_wal, provwatch_operator',
+        'GRANT INSERT (id, provider_id, api_key, api_key_key_id) ON %1$I.ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator',
 
         -- To resolve a drift by writing the environment's side to the tables.
         'GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON %1$I.ai_providers TO provwatch_operator',
@@ -140,48 +144,48 @@ BEGIN
         SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = homes[1] AND c.relname = 'dbcrypt_keys' AND c.relkind = 'r'
     ) THEN
-        EXECUTE format('REVOKE ALL ON %1$I.dbcrypt_keys FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks', homes[1]);
+        EXECUTE format('REVOKE ALL ON %1$I.dbcrypt_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks', homes[1]);
         EXECUTE format('GRANT SELECT ON %1$I.dbcrypt_keys TO provwatch_notify, provwatch_wal, provwatch_operator', homes[1]);
     END IF;
 END
 $$;
 
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
 
 -- To find the tables.
-GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_operator, provwatch_reader, provwatch_sinks;
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
 
 -- To tell whether the schema is up to date.
-GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_operator;
+GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
 
 -- To make the digests that stand for base URLs with credentials. Readers and sinks
 -- see digests, and who has the key can try passwords on them.
-GRANT SELECT (key) ON provwatch.hash_key TO provwatch_notify, provwatch_wal, provwatch_operator;
+GRANT SELECT (key) ON provwatch.hash_key TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
 
 -- To stage audit entries, and to read or delete none: seq is the table's own.
 GRANT INSERT (id, occurred_at, actor, action, provider, provider_id, details)
     ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal, provwatch_operator;
 -- To deliver them. The log itself is not changed, and read for the status page alone.
-GRANT SELECT, DELETE ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal;
-GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_wal;
-GRANT SELECT (last_seq), UPDATE (last_seq) ON provwatch.audit_counter TO provwatch_notify, provwatch_wal;
+GRANT SELECT, DELETE ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT (last_seq), UPDATE (last_seq) ON provwatch.audit_counter TO provwatch_notify, provwatch_wal, provwatch_observer;
 
 -- To lead, or to stand by for it.
-GRANT EXECUTE ON FUNCTION provwatch.stand_by(integer) TO provwatch_notify, provwatch_wal;
+GRANT EXECUTE ON FUNCTION provwatch.stand_by(integer) TO provwatch_notify, provwatch_wal, provwatch_observer;
 
 -- To publish alerts, each once. Those published are not changed, and read for the status page alone.
-GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
+GRANT INSERT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal, provwatch_observer;
 GRANT SELECT (last_seq, generation, term, epoch, writer, xmin, system_identifier, timeline, table_oid, former_epochs),
     UPDATE (last_seq, generation, term, verified_at, epoch, writer, system_identifier, timeline, table_oid, former_epochs)
-    ON provwatch.alert_counter TO provwatch_notify, provwatch_wal;
+    ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_observer;
 -- To set back cursors that are ahead of the alerts after a restore.
-GRANT UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_notify, provwatch_wal;
-GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable TO provwatch_notify, provwatch_wal;
+GRANT UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable TO provwatch_notify, provwatch_wal, provwatch_observer;
 -- A drift that was accepted is withdrawn when it no longer is what it was.
-GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal;
+GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal, provwatch_observer;
 
 -- To read the WAL; and by notifications, to forget how far it was read.
-GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal;
+GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal, provwatch_observer;
 GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
 
 -- To resolve a drift by accepting the database's side.
@@ -206,11 +210,11 @@ GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;
 GRANT SELECT (epoch) ON provwatch.alert_counter TO provwatch_reader;
 
 -- To report, with "worker status" and on the status page.
-GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal;
-GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_reader;
-GRANT SELECT (verified_at, term) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_reader;
+GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
+GRANT SELECT (verified_at, term) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_reader;
 GRANT SELECT ON provwatch.drift_state, provwatch.not_comparable, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
-GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_reader;
+GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
 
 COMMIT;

@@ -11,20 +11,23 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 )
 
 // attackers are roles that can log in: a member of each group role of sql/roles.sql,
 // and one of none.
 var attackers = []string{
-	"attacker", "attacker_of_notify", "attacker_of_wal", "attacker_of_operator", "attacker_of_reader", "attacker_of_sinks",
+	"attacker", "attacker_of_notify", "attacker_of_wal", "attacker_of_observer", "attacker_of_operator", "attacker_of_reader", "attacker_of_sinks",
 }
 
 func TestEscalation(t *testing.T) {
 	t.Parallel()
 	t.Run("Functions", testEscalationFunctions)
 	t.Run("ReaderToSuperuser", testEscalationReaderToSuperuser)
+	t.Run("ObserverWrites", testEscalationObserverWrites)
 }
 
 // testEscalationFunctions lets each attacker hang each function of the schema on a table
@@ -100,6 +103,69 @@ func testEscalationReaderToSuperuser(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "true", superuser(), "the exploit is one")
 }
+
+// testEscalationObserverWrites lets a member of provwatch_observer change the provider tables
+// and the keys in every way that the server knows, and what reports their changes.
+func testEscalationObserverWrites(t *testing.T) {
+	t.Parallel()
+	conn := prepared(t, "gateway")
+	_, err := conn.Exec(t.Context(), `
+		DO $$ BEGIN CREATE ROLE writing_observer LOGIN IN ROLE provwatch_observer; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+		INSERT INTO gateway.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'one', 'https://h/');
+		INSERT INTO gateway.ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'sk' FROM gateway.ai_providers;
+		INSERT INTO gateway.dbcrypt_keys (number, active_key_digest, test) VALUES (1, 'abcdef0', '')`)
+	require.NoError(t, err)
+	before := lines(t, conn, everything)
+	as := connectAs(t, conn, "writing_observer")
+	for _, statement := range []string{
+		`INSERT INTO gateway.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'two', 'https://h/')`,
+		`INSERT INTO gateway.ai_providers (id) SELECT id FROM gateway.ai_providers ON CONFLICT DO NOTHING`,
+		`UPDATE gateway.ai_providers SET enabled = false`,
+		`UPDATE gateway.ai_providers SET base_url = base_url`,
+		`DELETE FROM gateway.ai_providers`,
+		`TRUNCATE gateway.ai_providers CASCADE`,
+		`SELECT id FROM gateway.ai_providers FOR UPDATE`,
+		`COPY gateway.ai_providers FROM STDIN`,
+		`INSERT INTO gateway.ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'sk' FROM gateway.ai_providers`,
+		`UPDATE gateway.ai_provider_keys SET api_key = 'sk'`,
+		`DELETE FROM gateway.ai_provider_keys`,
+		`TRUNCATE gateway.ai_provider_keys`,
+		`SELECT number FROM gateway.dbcrypt_keys`,
+		`INSERT INTO gateway.dbcrypt_keys (number, active_key_digest, test) VALUES (2, 'fedcba0', '')`,
+		`UPDATE gateway.dbcrypt_keys SET test = 'x'`,
+		`DELETE FROM gateway.dbcrypt_keys`,
+		`CREATE TRIGGER mine AFTER INSERT ON gateway.ai_providers FOR EACH STATEMENT EXECUTE FUNCTION provwatch.notify_change('id')`,
+		`DROP TRIGGER provwatch_provider_insert ON gateway.ai_providers`,
+		`ALTER TABLE gateway.ai_providers DISABLE TRIGGER ALL`,
+		`ALTER TABLE gateway.ai_providers REPLICA IDENTITY FULL`,
+		`CREATE PUBLICATION mine FOR TABLE gateway.ai_providers`,
+		`ALTER PUBLICATION provwatch DROP TABLE gateway.ai_providers`,
+		`DROP PUBLICATION provwatch`,
+		`DO $$ BEGIN LOCK TABLE gateway.ai_providers IN SHARE MODE; END $$`,
+		`CREATE TABLE gateway.mine ()`,
+		`CREATE TABLE provwatch.mine ()`,
+		`INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, details) VALUES (gen_random_uuid(), now(), 'operator:me', 'provider.update', 'one', '{}')`,
+		`INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by) VALUES ('one', 'changed', '', '', 'me')`,
+		`UPDATE provwatch.drift_alerts SET provider = 'another'`,
+		`DELETE FROM provwatch.drift_alerts`,
+		`DELETE FROM provwatch.audit_log`,
+		`GRANT provwatch_operator TO writing_observer`,
+		`SET ROLE provwatch_operator`,
+	} {
+		_, err := as.Exec(t.Context(), statement)
+		var refused *pgconn.PgError
+		require.ErrorAs(t, err, &refused, statement)
+		require.Equal(t, pgerrcode.InsufficientPrivilege, refused.Code, "%s: %s", statement, refused.Message)
+	}
+	require.Equal(t, before, lines(t, conn, everything))
+}
+
+// everything is what an observer must not change.
+const everything = `
+	SELECT to_jsonb(p)::text FROM gateway.ai_providers p UNION ALL SELECT to_jsonb(k)::text FROM gateway.ai_provider_keys k
+	UNION ALL SELECT to_jsonb(d)::text FROM gateway.dbcrypt_keys d
+	UNION ALL SELECT tgrelid::regclass || ' ' || tgname || ' ' || tgenabled::text FROM pg_trigger WHERE tgname LIKE 'provwatch%'
+	UNION ALL SELECT pubname || ' ' || tablename FROM pg_publication_tables ORDER BY 1`
 
 func connectAs(t *testing.T, conn *pgx.Conn, role string) *pgx.Conn {
 	t.Helper()

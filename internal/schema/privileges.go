@@ -17,11 +17,13 @@ import (
 // can be combined.
 type Use uint
 
-// The uses of a role. Each but Credentials stands for a group role of
+// The uses of a role. Each but Credentials and ObservingWAL stands for a group role of
 // sql/roles.sql or a part of one.
 const (
 	Notifications Use = 1 << iota // worker run by notifications: provwatch_notify
 	WAL                           // worker run by the WAL, or by either: provwatch_wal
+	Observing                     // worker run --observe: provwatch_observer
+	ObservingWAL                  // the same by the WAL, on top of Observing
 	Seeding                       // worker seed
 	Verifying                     // worker verify, worker seed --dry-run
 	Credentials                   // comparing credentials, on top of Verifying
@@ -31,9 +33,11 @@ const (
 	SinkRetries                   // worker sinks: provwatch_operator
 	Reporting                     // worker status, the status page: provwatch_reader and the roles of workers
 
-	running    = Notifications | WAL
-	delivering = running | Seeding      // all that deliver audit entries
-	writing    = delivering | Resolving // all that stage audit entries
+	running    = Notifications | WAL | Observing
+	reading    = WAL | ObservingWAL                        // all that read the WAL
+	delivering = running | Seeding                         // all that deliver audit entries
+	comparing  = delivering | Resolving                    // all of these compare rows with the environment
+	writing    = Notifications | WAL | Seeding | Resolving // all that write to the provider tables and stage audit entries
 )
 
 // groups returns the group roles of sql/roles.sql that have what the use needs, and
@@ -43,6 +47,8 @@ func (u Use) groups() []string {
 	switch {
 	case u&WAL != 0:
 		groups = append(groups, "provwatch_wal")
+	case u&(Observing|ObservingWAL) != 0:
+		groups = append(groups, "provwatch_observer")
 	case u&(Notifications|Seeding) != 0:
 		groups = append(groups, "provwatch_notify")
 	case u&(Verifying|Credentials|Resolving|SinkRetries) != 0:
@@ -67,27 +73,27 @@ type privilege struct {
 
 // privileges is what sql/roles.sql grants; a test compares the two.
 var privileges = []privilege{
-	{"provwatch", "", "USAGE", nil, writing | Verifying | Credentials | Watching | Reporting | Sinks | SinkRetries},
-	{"", "", "USAGE", nil, writing | Verifying | Credentials | Reporting},
-	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, writing},
+	{"provwatch", "", "USAGE", nil, comparing | Verifying | Credentials | Watching | Reporting | Sinks | SinkRetries},
+	{"", "", "USAGE", nil, comparing | Verifying | Credentials | Reporting},
+	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, comparing},
 
 	{"", "ai_providers", "SELECT", []string{
 		"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
-	}, writing | Verifying},
+	}, comparing | Verifying},
 	{"", "ai_providers", "SELECT", []string{"id", "type", "name", "enabled", "deleted"}, Reporting},
 	{"", "ai_providers", "INSERT", []string{"id", "type", "name", "base_url", "settings", "settings_key_id"}, writing},
 	{"", "ai_providers", "UPDATE", []string{
 		"type", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
 	}, Resolving},
-	{"", "ai_provider_keys", "SELECT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, writing | Credentials},
+	{"", "ai_provider_keys", "SELECT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, comparing | Credentials},
 	{"", "ai_provider_keys", "INSERT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, writing},
 	{"", "ai_provider_keys", "DELETE", nil, Resolving},
 	// Where the gateway encrypts secrets.
 	{"", "dbcrypt_keys", "SELECT", nil, writing},
 
-	{"provwatch", "hash_key", "SELECT", []string{"key"}, writing | Verifying},
+	{"provwatch", "hash_key", "SELECT", []string{"key"}, comparing | Verifying},
 
-	{"provwatch", "accepted_drift", "SELECT", nil, writing | Verifying | Reporting},
+	{"provwatch", "accepted_drift", "SELECT", nil, comparing | Verifying | Reporting},
 	{"provwatch", "accepted_drift", "INSERT", nil, Resolving},
 	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},
 	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving},
@@ -128,13 +134,13 @@ var privileges = []privilege{
 	}, running},
 
 	{"provwatch", "wal_position", "DELETE", nil, running},
-	{"provwatch", "wal_position", "SELECT", nil, WAL},
-	{"provwatch", "wal_position", "INSERT", nil, WAL},
-	{"provwatch", "wal_position", "UPDATE", nil, WAL},
-	{"provwatch", "wal_mirror", "SELECT", nil, WAL},
-	{"provwatch", "wal_mirror", "INSERT", nil, WAL},
-	{"provwatch", "wal_mirror", "UPDATE", nil, WAL},
-	{"provwatch", "wal_mirror", "DELETE", nil, WAL},
+	{"provwatch", "wal_position", "SELECT", nil, reading},
+	{"provwatch", "wal_position", "INSERT", nil, reading},
+	{"provwatch", "wal_position", "UPDATE", nil, reading},
+	{"provwatch", "wal_mirror", "SELECT", nil, reading},
+	{"provwatch", "wal_mirror", "INSERT", nil, reading},
+	{"provwatch", "wal_mirror", "UPDATE", nil, reading},
+	{"provwatch", "wal_mirror", "DELETE", nil, reading},
 
 	{"provwatch", "sink_cursors", "SELECT", nil, running | Sinks | SinkRetries | Reporting},
 	{"provwatch", "sink_cursors", "INSERT", nil, Sinks},

@@ -27,6 +27,7 @@ var roles = map[string]struct {
 }{
 	"provwatch_notify":   {schema.Notifications | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reporting)},
 	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
+	"provwatch_observer": {schema.Observing | schema.ObservingWAL | schema.Reporting, slices.Concat(looking, observing, delivering, following, reading, reporting)},
 	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, sealing, resolving, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
 	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "listAlertsSince"}, reporting)},
@@ -38,6 +39,9 @@ var (
 	seeding = []string{
 		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "listProviders", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",
 		"insertProviderKeys", "recordFirstObservations", "StageAuditEntries", "notify", "NotificationQueueUsage",
+	}
+	observing = []string{
+		"BeginSeed", "listProviders", "listProviderKeys", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "recordFirstObservations", "notify", "NotificationQueueUsage",
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{

@@ -121,16 +121,18 @@ func testMissingPrivilegesGroupToJoin(t *testing.T) {
 	t.Parallel()
 	conn := prepared(t, "gateway")
 	for use, want := range map[schema.Use]string{
-		schema.WAL:                            "provwatch_wal",
-		schema.WAL | schema.Sinks:             "provwatch_wal and provwatch_sinks",
-		schema.Notifications | schema.Sinks:   "provwatch_notify and provwatch_sinks",
-		schema.Seeding | schema.Credentials:   "provwatch_notify",
-		schema.Verifying:                      "provwatch_operator",
-		schema.Verifying | schema.Credentials: "provwatch_operator",
-		schema.Resolving:                      "provwatch_operator",
-		schema.SinkRetries:                    "provwatch_operator",
-		schema.Watching:                       "provwatch_reader",
-		schema.Reporting:                      "provwatch_reader",
+		schema.WAL:                          "provwatch_wal",
+		schema.WAL | schema.Sinks:           "provwatch_wal and provwatch_sinks",
+		schema.Notifications | schema.Sinks: "provwatch_notify and provwatch_sinks",
+		schema.Observing:                    "provwatch_observer",
+		schema.Observing | schema.ObservingWAL | schema.Sinks: "provwatch_observer and provwatch_sinks",
+		schema.Seeding | schema.Credentials:                   "provwatch_notify",
+		schema.Verifying:                                      "provwatch_operator",
+		schema.Verifying | schema.Credentials:                 "provwatch_operator",
+		schema.Resolving:                                      "provwatch_operator",
+		schema.SinkRetries:                                    "provwatch_operator",
+		schema.Watching:                                       "provwatch_reader",
+		schema.Reporting:                                      "provwatch_reader",
 	} {
 		tx, err := conn.Begin(t.Context())
 		require.NoError(t, err)

@@ -59,7 +59,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 	switch {
 	case len(todo) == 0:
 	case mode == Check:
-		return toMigrate("it is not up to date ("+strings.Join(todo, ", ")+")", ", or use --migrate=auto")
+		return toMigrate("it is not up to date ("+strings.Join(todo, ", ")+")", needs.otherwise())
 	case len(status.Pending) > 0:
 		return toMigrate(fmt.Sprintf("migrations %v are pending and --migrate=off leaves them so", status.Pending), "")
 	case needs.Publication && !status.Publication:

@@ -33,6 +33,14 @@ type Needs struct {
 	Use         Use
 }
 
+// otherwise continues the proposal to migrate, for a worker with these needs.
+func (n Needs) otherwise() string {
+	if n.Use&Observing != 0 { // it never migrates
+		return " as the owner"
+	}
+	return ", or use --migrate=auto"
+}
+
 // Status says what the database has and lacks.
 type Status struct {
 	// Foreign reports whether another program made the provider tables.
