@@ -53,24 +53,38 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p drift.Plan) {
 		return
 	}
 	for _, s := range p.Steps {
-		switch s.Action {
-		case drift.ActionInsert:
-			logger.InfoContext(ctx, "provider seeded", "provider", s.Desired.Name, "provider_id", s.Observation.ProviderID.String(),
-				"type", string(s.RowType), "keys", len(s.Desired.Keys))
-		case drift.ActionStickyDeleted:
-			logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
-				"remedy", remedy.Advice{"remove its variables (" + s.Desired.Variables + `), or "`, resolveBy(s, "env"), `"`})
-		case drift.ActionDrifted, drift.ActionNotComparable:
-			logTolerated(ctx, logger, s)
-		case drift.ActionUnsupported:
-			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
-		case drift.ActionAccepted:
-			logger.InfoContext(ctx, "provider differs from the environment, which was accepted", "provider", s.Desired.Name)
+		if s.Action != drift.ActionInsert {
+			logStep(ctx, logger, s)
+			continue
 		}
+		logger.InfoContext(ctx, "provider seeded", "provider", s.Desired.Name, "provider_id", s.Observation.ProviderID.String(),
+			"type", string(s.RowType), "keys", len(s.Desired.Keys))
 	}
-	logger.InfoContext(ctx, "seed done", "inserted", p.Count(drift.ActionInsert), "unchanged", p.Count(drift.ActionUnchanged), "accepted", p.Count(drift.ActionAccepted),
-		"drifted", p.Count(drift.ActionDrifted), "not_comparable", p.Count(drift.ActionNotComparable), "soft_deleted", p.Count(drift.ActionStickyDeleted), "unsupported", p.Count(drift.ActionUnsupported))
+	logger.InfoContext(ctx, "seed done", append([]any{"inserted", p.Count(drift.ActionInsert)}, counts(p)...)...)
 	LogUnheard(ctx, logger, p)
+}
+
+// logStep logs a step that inserts nothing, nothing for an unchanged provider.
+func logStep(ctx context.Context, logger *slog.Logger, s drift.Step) {
+	switch s.Action {
+	case drift.ActionStickyDeleted:
+		logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
+			"remedy", remedy.Advice{"remove its variables (" + s.Desired.Variables + `), or "`, resolveBy(s, "env"), `"`})
+	case drift.ActionDrifted, drift.ActionNotComparable:
+		logTolerated(ctx, logger, s)
+	case drift.ActionUnsupported:
+		LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
+	case drift.ActionAccepted:
+		logger.InfoContext(ctx, "provider differs from the environment, which was accepted", "provider", s.Desired.Name)
+	}
+}
+
+// counts returns how many steps of a plan insert nothing, as attributes of a line.
+func counts(p drift.Plan) []any {
+	return []any{
+		"unchanged", p.Count(drift.ActionUnchanged), "accepted", p.Count(drift.ActionAccepted), "drifted", p.Count(drift.ActionDrifted),
+		"not_comparable", p.Count(drift.ActionNotComparable), "soft_deleted", p.Count(drift.ActionStickyDeleted), "unsupported", p.Count(drift.ActionUnsupported),
+	}
 }
 
 // LogUnheard logs, of a seed that inserted something, that a gateway which runs already

@@ -36,9 +36,16 @@ const maxTries = 5
 //
 // Seeding again is safe after any error, even when the commit's outcome is not
 // known: rows that made it are found unchanged.
-func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (plan drift.Plan, err error) {
+func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (drift.Plan, error) {
+	return persist(ctx, pool, logger, func() (drift.Plan, error) {
+		return seedOnce(ctx, pool, desired, tolerateDrift, options...)
+	})
+}
+
+// persist seeds again where the commit of another writer breaks a seed off.
+func persist(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger, once func() (drift.Plan, error)) (plan drift.Plan, err error) {
 	for attempt := range (retry.Policy{Tries: maxTries}).Attempts(ctx) {
-		plan, err = seedOnce(ctx, pool, desired, tolerateDrift, options...)
+		plan, err = once()
 		if pubsub.IsQueueFull(err) {
 			_, freeing := pubsub.FreeQueue(ctx, pool)
 			err = errors.Join(err, freeing)
@@ -65,8 +72,8 @@ func canPass(err error) bool {
 
 func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, options ...Option) (plan drift.Plan, err error) {
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if err := store.On(tx).BeginSeed(ctx, store.BeginSeedParams{LockID: store.SeedLock, GatewayLockID: store.GatewaySeedLock}); err != nil {
-			return fmt.Errorf("take the seed lock: %w", err)
+		if err := lock(ctx, tx); err != nil {
+			return err
 		}
 		o := optionsOf(options)
 		sealer, err := store.On(tx).WriteSealer(ctx, o.keys)
@@ -90,43 +97,62 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 	return plan, err
 }
 
+// lock takes the locks of a seed until the end of the transaction.
+func lock(ctx context.Context, tx pgx.Tx) error {
+	if err := store.On(tx).BeginSeed(ctx, store.BeginSeedParams{LockID: store.SeedLock, GatewayLockID: store.GatewaySeedLock}); err != nil {
+		return fmt.Errorf("take the seed lock: %w", err)
+	}
+	return nil
+}
+
+// firstSeen returns the soft-deleted providers of a plan: the watch starts from them, since
+// the start warns of them.
+func firstSeen(plan drift.Plan) (observations []drift.Observation) {
+	for _, s := range plan.Steps {
+		if s.Action == drift.ActionStickyDeleted && !s.IsAccepted() {
+			observations = append(observations, s.Observation)
+		}
+	}
+	return observations
+}
+
+// recordFirstSeen records the providers of [firstSeen].
+func recordFirstSeen(ctx context.Context, tx pgx.Tx, plan drift.Plan) error {
+	if err := store.On(tx).RecordFirstObservations(ctx, firstSeen(plan)); err != nil {
+		return fmt.Errorf("record soft-deleted providers: %w", err)
+	}
+	return nil
+}
+
 // apply writes what the plan asks for, in few statements whatever the number of providers.
 func apply(ctx context.Context, tx pgx.Tx, plan *drift.Plan, sealer dbcrypt.Sealer, announce bool) error {
 	now := time.Now()
 	var rows store.NewRows
-	var firstSeen []drift.Observation
 	var seeded []string
 	for i := range plan.Steps {
 		step := &plan.Steps[i]
-		switch step.Action {
-		case drift.ActionInsert:
-			id, err := rows.AddProvider(step.Desired, step.RowType)
-			if err != nil {
-				return err
-			}
-			step.Observation.ProviderID = id
-			seeded = append(seeded, pubsub.Seeded{
-				Provider:   step.Desired.Name,
-				ProviderID: id,
-				Type:       step.RowType,
-				BaseURL:    provider.DisplayURL(step.Desired.BaseURL),
-				Keys:       len(step.Desired.Keys),
-				SeededAt:   now,
-			}.Payload())
-		case drift.ActionStickyDeleted:
-			if step.IsAccepted() {
-				continue
-			}
-			// Warned of by the seed, hence where the watch starts from.
-			firstSeen = append(firstSeen, step.Observation)
+		if step.Action != drift.ActionInsert {
+			continue
 		}
+		id, err := rows.AddProvider(step.Desired, step.RowType)
+		if err != nil {
+			return err
+		}
+		step.Observation.ProviderID = id
+		seeded = append(seeded, pubsub.Seeded{
+			Provider:   step.Desired.Name,
+			ProviderID: id,
+			Type:       step.RowType,
+			BaseURL:    provider.DisplayURL(step.Desired.BaseURL),
+			Keys:       len(step.Desired.Keys),
+			SeededAt:   now,
+		}.Payload())
 	}
-	queries := store.On(tx)
-	if err := queries.InsertProviders(ctx, sealer, rows); err != nil {
+	if err := store.On(tx).InsertProviders(ctx, sealer, rows); err != nil {
 		return err
 	}
-	if err := queries.RecordFirstObservations(ctx, firstSeen); err != nil {
-		return fmt.Errorf("record soft-deleted providers: %w", err)
+	if err := recordFirstSeen(ctx, tx, *plan); err != nil {
+		return err
 	}
 	if err := audit.Stage(ctx, tx, audit.Inserted(rows, audit.System, now)); err != nil {
 		return err
