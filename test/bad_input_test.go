@@ -101,6 +101,13 @@ func testBadInputFailsBeforeConnecting(t *testing.T) {
 			"--compat=upstream-credentials finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, " +
 				"and that ignores them: use --on-boot-drift=fail, or set --credential-drift (or PROVWATCH_CREDENTIAL_DRIFT) to warn or alert"},
 		{"no such drift mode", nil, "run --on-boot-drift=ignore", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert`},
+		{"observe and migrate", environ{"PROVWATCH_MIGRATE": "auto"}, "run --observe", `--observe does not migrate: use --migrate=check or --migrate=off, and run "worker migrate" as the owner`},
+		{"observe and fail", nil, "run --observe --on-boot-drift=fail", "--observe always alerts the drifts of the start: use --on-boot-drift=alert, or leave it out"},
+		{"observe and announce", environ{"PROVWATCH_OBSERVE": "true"}, "run --announce-seed", "--observe seeds nothing that --announce-seed could announce: use one of them"},
+		{"observe without a database", environ{"DATABASE_URL": ""}, "run --observe", "--observe (or PROVWATCH_OBSERVE) is for a database that its owner has prepared: set DATABASE_URL or --database-url-file"},
+		{"observe and compat", environ{"PROVWATCH_COMPAT": "upstream-credentials"}, "run --observe",
+			"--compat=upstream-credentials finds credentials that differ at the start, which --observe leaves to the watch, " +
+				"and that ignores them: set --credential-drift (or PROVWATCH_CREDENTIAL_DRIFT) to warn or alert"},
 		{"debug without HTTP", nil, "run --debug", "--debug (or PROVWATCH_DEBUG) serves the profiler on --http-addr, which is not set"},
 		{"several", environ{"PROVWATCH_CONNECT_TIMEOUT": "soon"}, "run --source=notfy --resync=0", "PROVWATCH_CONNECT_TIMEOUT cannot be used for --connect-timeout: want a duration, such as 30s\n" +
 			"--source (or PROVWATCH_SOURCE) must be one of auto, notify, wal\n--resync (or PROVWATCH_RESYNC) must be positive, such as 30s"},

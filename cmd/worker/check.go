@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"provwatch/internal/drift"
+	"provwatch/internal/schema"
 )
 
 // problem is why the value of a flag cannot be used.
@@ -53,16 +54,20 @@ func (f *flags) problems() (all []problem) {
 
 // conflicts returns which values cannot be used together.
 func (f *flags) conflicts() (all []problem) {
-	if f.requiresCredentials() && f.onBootDrift == alertAtBoot && f.credentials == drift.IgnoreCredentials {
+	if f.requiresCredentials() && f.bootDrift() == alertAtBoot && f.credentials == drift.IgnoreCredentials {
+		leaves, inFile := [2]string{"--on-boot-drift=alert", "use --on-boot-drift=fail, or "}, [2]string{"on_boot_drift: alert", "use on_boot_drift: fail, or "}
+		if f.observe {
+			leaves, inFile = [2]string{"--observe", ""}, [2]string{"observe: true", ""}
+		}
 		all = append(all, problem{
-			flag: "compat", among: []string{"compat", "on-boot-drift", "credential-drift"},
-			want: fmt.Sprintf("=%s finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, "+
-				"and that ignores them: use --on-boot-drift=fail, or set %s to warn or alert",
-				upstreamCredentials, flagOrVariable("credential-drift")),
-			inFile: fmt.Sprintf("compat: %s finds credentials that differ at the start, which on_boot_drift: alert leaves to the watch, "+
-				"and that ignores them: use on_boot_drift: fail, or set credential_drift to warn or alert", upstreamCredentials),
+			flag: "compat", among: []string{"compat", "on-boot-drift", "observe", "credential-drift"},
+			want: fmt.Sprintf("=%s finds credentials that differ at the start, which %s leaves to the watch, "+
+				"and that ignores them: %sset %s to warn or alert", upstreamCredentials, leaves[0], leaves[1], flagOrVariable("credential-drift")),
+			inFile: fmt.Sprintf("compat: %s finds credentials that differ at the start, which %s leaves to the watch, "+
+				"and that ignores them: %sset credential_drift to warn or alert", upstreamCredentials, inFile[0], inFile[1]),
 		})
 	}
+	all = append(all, f.observeConflicts()...)
 	if f.databaseFile != "" && os.Getenv("DATABASE_URL") != "" {
 		all = append(all, problem{flag: "database-url-file", want: "names the database, as DATABASE_URL does: unset one of them"})
 	}
@@ -71,6 +76,38 @@ func (f *flags) conflicts() (all []problem) {
 	}
 	if f.debug && f.httpAddress == "" {
 		all = append(all, problem{flag: "debug", want: "serves the profiler on --http-addr, which is not set"})
+	}
+	return all
+}
+
+// observeConflicts returns what contradicts --observe.
+func (f *flags) observeConflicts() (all []problem) {
+	if !f.observe {
+		return nil
+	}
+	if f.migrate == schema.Auto {
+		all = append(all, problem{
+			flag: "observe", among: []string{"observe", "migrate"},
+			want:   " does not migrate: use --migrate=check or --migrate=off, and run \"worker migrate\" as the owner",
+			inFile: "observe: true does not migrate: use migrate: check or migrate: off, and run \"worker migrate\" as the owner",
+		})
+	}
+	if f.bootDrift() != alertAtBoot {
+		all = append(all, problem{
+			flag: "observe", among: []string{"observe", "on-boot-drift"},
+			want:   " always alerts the drifts of the start: use --on-boot-drift=alert, or leave it out",
+			inFile: "observe: true always alerts the drifts of the start: use on_boot_drift: alert, or leave it out",
+		})
+	}
+	if f.announceSeed {
+		all = append(all, problem{
+			flag: "observe", among: []string{"observe", "announce-seed"},
+			want:   " seeds nothing that --announce-seed could announce: use one of them",
+			inFile: "observe: true seeds nothing that announce_seed: true could announce: use one of them",
+		})
+	}
+	if f.config == "" && f.target == nil && !f.namesDatabase() {
+		all = append(all, problem{flag: "observe", want: "is for a database that its owner has prepared: set DATABASE_URL or --database-url-file"})
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 // declare adds the flag of a setting to a flag set of the command.
 func (s setting) declare(f *flags, c *cobra.Command, set *pflag.FlagSet) {
 	flag := set.VarPF(s.value, s.name, s.letter, s.usage)
-	flag.DefValue = s.initial
+	flag.DefValue = cmp.Or(s.initial, s.shown)
 	if s.value.Type() == "bool" {
 		flag.NoOptDefVal = "true"
 		return

@@ -25,7 +25,7 @@ type flags struct {
 	commandLine    []string       // flags that are not the target's, with their values, for the commands that messages propose
 	dataDir        string
 	connectTimeout time.Duration
-	migrate        schema.Mode
+	migrate        schema.Mode // empty for the default: see [flags.migrateMode]
 	credentials    drift.CredentialMode
 	compat         compat
 	output         format
@@ -36,7 +36,8 @@ type flags struct {
 	slotMaxLag size
 
 	envReload       reloadMode
-	onBootDrift     atBoot
+	observe         bool
+	onBootDrift     atBoot // empty for the default: see [flags.bootDrift]
 	announceSeed    bool
 	resync          time.Duration
 	maxBackOff      time.Duration
@@ -108,6 +109,28 @@ const (
 	fromStart start = "start"
 	fromEnd   start = "end"
 )
+
+// migrateMode returns --migrate, or the default where it is not given.
+func (f *flags) migrateMode() schema.Mode {
+	switch {
+	case f.migrate != "":
+		return f.migrate
+	case f.observe:
+		return schema.Check
+	}
+	return schema.Auto
+}
+
+// bootDrift returns --on-boot-drift, or the default where it is not given.
+func (f *flags) bootDrift() atBoot {
+	switch {
+	case f.onBootDrift != "":
+		return f.onBootDrift
+	case f.observe:
+		return alertAtBoot
+	}
+	return failAtBoot
+}
 
 // requiresCredentials reports whether a seed fails when credentials differ.
 func (f *flags) requiresCredentials() bool { return f.compat == upstreamCredentials }

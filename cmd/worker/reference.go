@@ -137,8 +137,8 @@ func flagRows() []flagRow {
 		if s.letter != "" {
 			row.Flag += ", `-" + s.letter + "`"
 		}
-		if s.initial != "" {
-			row.Default = "`" + s.initial + "`"
+		if shown := cmp.Or(s.initial, s.shown); shown != "" {
+			row.Default = "`" + shown + "`"
 		}
 		commands[s.name] = append(commands[s.name], s.commands...)
 		row.Commands = cmp.Or(strings.Join(slices.Sorted(slices.Values(commands[s.name])), ", "), "all")

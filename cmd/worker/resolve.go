@@ -137,7 +137,7 @@ func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *
 		return stop()
 	}
 	needs := schema.Needs{Use: schema.Resolving}
-	if err := schema.Ensure(ctx, pool, f.migrate, needs, logger); err != nil {
+	if err := schema.Ensure(ctx, pool, f.migrateMode(), needs, logger); err != nil {
 		return nil, nil, errors.Join(err, done())
 	}
 	return pool, done, nil

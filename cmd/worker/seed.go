@@ -61,10 +61,10 @@ func (f *flags) seed(ctx context.Context, pool *pgxpool.Pool, desired []provider
 		return drift.Plan{}, err
 	}
 	needs.Use = f.comparing(schema.Seeding)
-	if err := schema.Ensure(ctx, pool, f.migrate, needs, logger); err != nil {
+	if err := schema.Ensure(ctx, pool, f.migrateMode(), needs, logger); err != nil {
 		return drift.Plan{}, err
 	}
-	if f.migrate == schema.Auto {
+	if f.migrateMode() == schema.Auto {
 		if _, err := store.On(pool).RegisterKey(ctx, keys); err != nil {
 			return drift.Plan{}, err
 		}
@@ -86,7 +86,7 @@ func (f *flags) foretellSeed(ctx context.Context, pool *pgxpool.Pool, desired []
 	if err := f.printer().Plan(plan, false); err != nil {
 		return err
 	}
-	if err := seed.Refusal(ctx, pool, plan, keys, f.migrate == schema.Auto); err != nil {
+	if err := seed.Refusal(ctx, pool, plan, keys, f.migrateMode() == schema.Auto); err != nil {
 		return fmt.Errorf("a seed would fail: %w", err)
 	}
 	return planError(plan)

@@ -22,6 +22,9 @@ type setting struct {
 	traits   trait
 	value    value  // what the setting accepts, bound to the [flags] of the table
 	initial  string // the default; empty for no value
+	// shown is the default that the help prints of a setting whose default depends on another
+	// setting: it has no value until it is given.
+	shown string
 	// completion is what a shell offers for the value.
 	completion completion
 	usage      string
@@ -136,7 +139,7 @@ func (f *flags) settings() []setting {
 		{name: "log-level", value: oneOf(&f.logLevel, "debug", "info", "warn", "error"), initial: "info", completion: words,
 			usage: "lowest level to log: debug, info, warn, error"},
 
-		{name: "migrate", traits: perTarget | repeated, value: oneOf(&f.migrate, schema.Auto, schema.Check, schema.Off), initial: string(schema.Auto), completion: words,
+		{name: "migrate", traits: perTarget | repeated, value: oneOf(&f.migrate, schema.Auto, schema.Check, schema.Off), shown: string(schema.Auto), completion: words,
 			usage: "how to handle an outdated schema: auto (migrate), check (fail), off"},
 		{name: "credential-drift", traits: perTarget | repeated, completion: words, initial: string(drift.IgnoreCredentials),
 			value: oneOf(&f.credentials, drift.IgnoreCredentials, drift.WarnCredentials, drift.AlertCredentials),
@@ -145,8 +148,10 @@ func (f *flags) settings() []setting {
 			usage: "compatibility mode of the seed: none, upstream-credentials (credentials must also agree at the start)"},
 		{name: "env-reload", commands: run, traits: perTarget, value: oneOf(&f.envReload, autoReload, signalReload), initial: string(autoReload), completion: words,
 			usage: "when to reread the environment and the files that it names: auto (when a file changes, and at SIGHUP), signal (at SIGHUP)"},
-		{name: "on-boot-drift", commands: run, traits: perTarget, value: oneOf(&f.onBootDrift, failAtBoot, alertAtBoot), initial: string(failAtBoot), completion: words,
-			usage: "how to handle drift that the seed finds: fail (exit 2), alert (publish it and keep watching)"},
+		{name: "observe", commands: run, traits: perTarget, value: (*toggle)(&f.observe), initial: "false",
+			usage: "write nothing to the provider tables: seed nothing, migrate nothing (--migrate is check or off), and use the publication or the triggers that the owner made, else verify everything every 45 s"},
+		{name: "on-boot-drift", commands: run, traits: perTarget, value: oneOf(&f.onBootDrift, failAtBoot, alertAtBoot), shown: string(failAtBoot), completion: words,
+			usage: "how to handle drift that the seed finds: fail (exit 2), alert (publish it and keep watching); with --observe always alert"},
 		{name: "announce-seed", commands: seed, traits: perTarget, value: (*toggle)(&f.announceSeed), initial: "false",
 			usage: "after a seed that inserted rows, send an empty notification on ai_providers_changed, for a running gateway"},
 

@@ -189,8 +189,9 @@ func (o *targetOpener) Open(ctx context.Context, logger *slog.Logger) (daemon.Op
 func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	maxLag, err := f.slotMaxLag.bytes()
 	o.ConnectTimeout = f.connectTimeout
-	o.Migrate = f.migrate
-	o.TolerateBootDrift = f.onBootDrift == alertAtBoot
+	o.Migrate = f.migrateMode()
+	o.Observe = f.observe
+	o.TolerateBootDrift = f.bootDrift() == alertAtBoot
 	o.RequireCredentials = f.requiresCredentials()
 	o.AnnounceSeed = f.announceSeed
 	o.CredentialDrift = f.credentials

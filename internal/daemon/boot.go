@@ -14,7 +14,7 @@ import (
 )
 
 // boot brings a database from its address to a schema and rows that a run can begin with:
-// connect, migrate, seed.
+// connect, migrate, seed. A worker that observes finds what is there instead.
 type boot struct {
 	options *Options // the sinks get the name of their cluster
 	health  *health
@@ -67,7 +67,11 @@ func (b *boot) run(ctx context.Context, pool *pgxpool.Pool) (booted, error) {
 		if err := b.registerSinks(ctx, pool); err != nil {
 			return err
 		}
-		done.plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
+		if o.Observe {
+			done.plan, err = seed.Observe(ctx, pool, o.Environment.Providers, o.Logger, options...)
+		} else {
+			done.plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
+		}
 		return err
 	})
 	return done, err
@@ -80,9 +84,8 @@ func (b *boot) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool,
 	if _, err := schema.Locate(ctx, pool); err != nil {
 		return false, err
 	}
-	needs, err := o.Source.Needs(ctx, pool)
-	needs.Use |= o.sinkUse()
-	if mustUnpublish(err) {
+	needs, err := b.needs(ctx, pool)
+	if mustUnpublish(err) && !o.Observe {
 		err = errors.Join(err, schema.DropPublication(ctx, o.Database.ConnConfig))
 	}
 	if err != nil {
@@ -92,12 +95,28 @@ func (b *boot) prepare(ctx context.Context, pool *pgxpool.Pool) (published bool,
 	if err == nil || !needs.Publication || o.Source != AutoSource || ctx.Err() != nil || postgres.IsConnectionLoss(err) {
 		return err == nil && needs.Publication, err
 	}
-	notified := schema.Needs{Triggers: true, Use: schema.Notifications | o.sinkUse()}
-	if schema.Ensure(ctx, pool, o.Migrate, notified, o.Logger) != nil {
+	without := schema.Needs{Triggers: !o.Observe, Use: o.uses().of(NotifySource)}
+	if schema.Ensure(ctx, pool, o.Migrate, without, o.Logger) != nil {
 		return false, err
 	}
 	o.Logger.WarnContext(ctx, "the WAL cannot be the source yet", "error", err)
 	return false, nil
+}
+
+// needs returns what the source needs of the schema, and of the role.
+func (b *boot) needs(ctx context.Context, pool *pgxpool.Pool) (needs schema.Needs, err error) {
+	o := b.options
+	if o.Observe {
+		needs, err = o.Source.observed(ctx, pool)
+	} else {
+		needs, err = o.Source.Needs(ctx, pool)
+	}
+	source := NotifySource
+	if needs.Publication {
+		source = WALSource
+	}
+	needs.Use = o.uses().of(source)
+	return needs, err
 }
 
 // registerSinks ensures that what the seed is about to write reaches the sinks.

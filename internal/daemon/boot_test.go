@@ -85,7 +85,7 @@ func TestLostConnection(t *testing.T) {
 		lost := 0
 		for n := 1; n == 1 || lost == n-1; n++ {
 			losing := newLosing(t, config, n)
-			require.NoError(t, lacksForWAL(t.Context(), losing.Pool), n)
+			require.NoError(t, lacksForWAL(t.Context(), losing.Pool, uses{}), n)
 			if losing.handed >= n {
 				lost++
 			}

@@ -26,6 +26,7 @@ import (
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/remedy"
+	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
 	"provwatch/internal/systemd"
@@ -94,6 +95,9 @@ func Run(ctx context.Context, o Options, reload <-chan struct{}) error {
 // has ended by itself, where a supervisor runs it again.
 func (d *Daemon) Run(ctx context.Context, o Options, reload <-chan struct{}) error {
 	o.Logger = d.logger
+	if o.Observe && o.Migrate == schema.Auto {
+		o.Migrate = schema.Check
+	}
 	d.page.boot(o)
 	return o.Site.Error(d.run(ctx, o, d.next(o.Site), reload))
 }
@@ -112,6 +116,7 @@ func (d *Daemon) next(site remedy.Site) exposure {
 // run is [Daemon.Run] with what shows this run.
 func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-chan struct{}) error {
 	shown.metrics.loaded(o.Environment.Files)
+	shown.metrics.Observing(o.Observe)
 	checking, stopChecking := context.WithCancel(ctx)
 	var check conc.WaitGroup
 	defer check.Wait()
@@ -134,8 +139,12 @@ func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-ch
 	}
 	// From here on nothing needs the credentials of the environment in plain text.
 	o.Environment = environment.Environment{}
-	shown.metrics.Seeded(done.plan)
-	seed.LogPlan(ctx, o.Logger, done.plan)
+	if o.Observe {
+		seed.LogObserved(ctx, o.Logger, done.plan)
+	} else {
+		shown.metrics.Seeded(done.plan)
+		seed.LogPlan(ctx, o.Logger, done.plan)
+	}
 
 	p := newParts(o, done, shown)
 	d.page.run(&displayedRun{worker: p.worker, verifier: p.verifier, leadership: p.leadership})

@@ -23,6 +23,7 @@ import (
 // notifySource leads by notifications. It belongs to the goroutine of the [participant].
 type notifySource struct {
 	maxBackOff    time.Duration
+	observe       bool // it creates no triggers
 	pool          *pgxpool.Pool
 	pending       *verify.Queue
 	verifier      *verify.Verifier
@@ -50,17 +51,29 @@ func (n *notifySource) run(ctx context.Context, term *leader.Term, first pubsub.
 		defer cancel()
 		ctx = limited
 	}
-	n.current.use(ctx, NotifySource, reason)
-	n.warnOfPrepared(ctx)
+	keep := n.begin(ctx, reason)
 	n.pending.Add(verify.Everything(first))
 	var group conc.WaitGroup
 	defer group.Wait()
 	keeping, stop := context.WithCancel(ctx)
 	defer stop() // also where the verifier panics
 	// Without triggers everything is verified now and then.
-	group.Go(func() { n.triggers.keep(postgres.Aside(keeping)) })
+	group.Go(func() { keep(postgres.Aside(keeping)) })
 	defer n.liveness.take()()
 	n.verifier.Run(ctx, n.pending, n.maxBackOff, n.verifications)
+}
+
+// begin switches to the source, and returns what keeps the triggers, or only looks for them,
+// until its context ends.
+func (n *notifySource) begin(ctx context.Context, reason string) (keep func(context.Context)) {
+	if n.observe {
+		lookout := newTriggerLookout(n.triggers, n.current, reason)
+		lookout.look(ctx)
+		return lookout.run
+	}
+	n.current.use(ctx, NotifySource, reason)
+	n.warnOfPrepared(ctx)
+	return n.triggers.keep
 }
 
 // replaceWAL retires the WAL source. It retries, and returns false when ctx ends.

@@ -28,6 +28,10 @@ type Options struct {
 	ConnectTimeout time.Duration
 	Migrate        schema.Mode
 
+	// Observe makes the worker write nothing to the provider tables (--observe). It does not
+	// seed, registers no key, and neither creates nor drops triggers and the publication.
+	// [schema.Auto] counts as [schema.Check] then, and each drift of the boot is an alert.
+	Observe bool
 	// TolerateBootDrift makes a drift found by the seed an alert instead of an
 	// error (--on-boot-drift=alert).
 	TolerateBootDrift bool
@@ -82,11 +86,3 @@ const statementLimits = 3
 
 // patience is how long a statement can wait for another session.
 func (o Options) patience() time.Duration { return o.AnswerTimeout / 2 }
-
-// sinkUse is what the role is used for beside the source's use.
-func (o Options) sinkUse() schema.Use {
-	if len(o.Sinks.Sinks) == 0 {
-		return 0
-	}
-	return schema.Sinks
-}

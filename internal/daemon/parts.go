@@ -67,12 +67,12 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	verifier.AnswerWithin(o.AnswerTimeout)
 
 	leadership, milestones := &leadership{}, &milestones{}
-	report := &report{supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}
+	report := &report{observe: o.Observe, supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}
 	publisher := &publisher{pool: pool, worker: worker, version: o.Version, verifier: verifier, leadership: leadership, logger: logger}
-	privileges := &privileges{pool: pool, mode: o.Source, sinks: o.sinkUse(), leadership: leadership, health: health, logger: logger}
+	privileges := &privileges{pool: pool, mode: o.Source, uses: o.uses(), leadership: leadership, health: health, logger: logger}
 	queue := &notifyQueue{pool: pool, metrics: metrics, logger: logger}
 	faults := &faults{pool: pool, privileges: privileges, queue: queue}
-	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, privileges: privileges, health: health, logger: logger}
+	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, observe: o.Observe, privileges: privileges, health: health, logger: logger}
 	verifications := &verifications{
 		worker: worker, pool: pool, database: o.Database, verifier: verifier, deliverer: deliverer, leadership: leadership, milestones: milestones,
 		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: shown.page, report: report, member: shown.member, logger: logger,
@@ -89,7 +89,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	}
 	fromWAL.published.Store(done.published)
 	fromNotifications := &notifySource{
-		maxBackOff: o.MaxBackOff, pool: pool, pending: pending, verifier: verifier, verifications: verifications,
+		maxBackOff: o.MaxBackOff, observe: o.Observe, pool: pool, pending: pending, verifier: verifier, verifications: verifications,
 		triggers: triggers, current: current, preparation: preparation, liveness: liveness, logger: logger,
 	}
 	yield := newYield(o.TakeOverAfter)
@@ -162,7 +162,11 @@ func (p *parts) run(parent context.Context, reload <-chan struct{}) error {
 // newListener returns the listener of the run, with what its session is for.
 func (p *parts) newListener() *listener.Listener {
 	o := p.options
-	listen := listener.New(postgres.ListenConfig(o.Database), p.hints, o.Logger)
+	config := postgres.ListenConfig(o.Database)
+	if o.Observe {
+		config = postgres.ObserverConfig(o.Database)
+	}
+	listen := listener.New(config, p.hints, o.Logger)
 	listen.Handle(pubsub.ProvidersChanged, p.hints)
 	// Triggers are silent in a seed, and a worker that only stands by alerts nothing of what
 	// its own seed has ended: the leader verifies it.

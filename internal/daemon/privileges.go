@@ -15,7 +15,7 @@ import (
 type privileges struct {
 	pool       *pgxpool.Pool
 	mode       SourceMode
-	sinks      schema.Use // what sinks use, 0 without any
+	uses       uses
 	leadership *leadership
 	health     *health
 	logger     *slog.Logger
@@ -25,10 +25,10 @@ type privileges struct {
 
 // use is what the role is used for now.
 func (p *privileges) use() schema.Use {
-	if p.mode == WALSource || p.leadership.currentSource() == WALSource {
-		return schema.WAL | p.sinks
+	if p.mode == WALSource {
+		return p.uses.of(WALSource)
 	}
-	return schema.Notifications | p.sinks
+	return p.uses.of(p.leadership.currentSource())
 }
 
 // check checks the privileges. The worker goes on without the missing ones; /readyz and one

@@ -18,6 +18,7 @@ type Supervisor interface {
 // report reports what a run does: to the supervisor, or in words to the service manager. Its
 // methods may be called by several goroutines.
 type report struct {
+	observe    bool
 	supervisor Supervisor // nil without one
 	member     *systemd.Member
 	health     *health
@@ -39,6 +40,9 @@ func (r *report) text() string {
 		return "not ready: " + err.Error()
 	}
 	watching := "watching " + english.Plural(r.verifier.Providers(), "provider", "")
+	if r.observe {
+		watching += ", observing"
+	}
 	if source := r.leadership.currentSource(); source != "" {
 		return watching + ", leading, source " + string(source)
 	}

@@ -3,10 +3,13 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
+	"provwatch/internal/store"
 	"provwatch/internal/wal"
 )
 
@@ -19,6 +22,13 @@ const (
 	NotifySource SourceMode = "notify" // notifications
 	WALSource    SourceMode = "wal"    // the WAL
 )
+
+// ResyncSource is the source of a worker that observes while there is neither a publication
+// nor triggers: everything is verified each [blindInterval]. It is no mode of --source.
+const ResyncSource SourceMode = "resync"
+
+// replacesWAL reports whether --source=auto falls back to the source.
+func (m SourceMode) replacesWAL() bool { return m == NotifySource || m == ResyncSource }
 
 // Needs tells what the source needs of the schema: triggers to be notified, or a
 // publication to read the WAL. The error is a [*schema.UnusableError] when the
@@ -53,6 +63,35 @@ func (m SourceMode) Prepares(ctx context.Context, pool *pgxpool.Pool) (schema.Ne
 	needs, err := m.Needs(ctx, pool)
 	needs.Use = 0
 	return needs, err
+}
+
+// observed returns what the source of a worker that observes needs of the schema, which
+// the owner of the tables has made: the publication, or nothing. A role that owns the tables
+// may publish them, which --source=auto leaves to "worker migrate".
+func (m SourceMode) observed(ctx context.Context, pool *pgxpool.Pool) (schema.Needs, error) {
+	needs, err := m.Needs(ctx, pool)
+	needs.Triggers = false
+	if err == nil && needs.Publication && m == AutoSource {
+		needs.Publication, err = isPublished(ctx, pool)
+	}
+	return needs, err
+}
+
+// isPublished reports whether the provider tables are published as the WAL source needs it.
+func isPublished(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+	published, err := store.On(pool).IsPublished(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look at the publication: %w", err)
+	}
+	return published, nil
+}
+
+// errUnpublished returns the error of an observing worker that finds no publication.
+func errUnpublished() error {
+	return &wal.UnusableError{
+		Reason: "the provider tables are not published",
+		Remedy: remedy.Advice{"run ", remedy.Run("migrate", "--source=wal"), " as their owner"},
+	}
 }
 
 // mustUnpublish reports whether the publication makes writing to the provider tables fail.

@@ -16,8 +16,9 @@ type sourceSwitch struct {
 	logger     *slog.Logger
 }
 
-// use switches to the source, for a reason where it is not the first choice.
-func (s *sourceSwitch) use(ctx context.Context, source SourceMode, reason string) {
+// use switches to the source, for a reason where it is not the first choice. The reason is
+// logged with the attributes given.
+func (s *sourceSwitch) use(ctx context.Context, source SourceMode, reason string, attributes ...any) {
 	if !s.leadership.setSource(source) {
 		return
 	}
@@ -26,7 +27,7 @@ func (s *sourceSwitch) use(ctx context.Context, source SourceMode, reason string
 	if reason == "" {
 		s.logger.InfoContext(ctx, "alerts come from this source now", "source", string(source))
 	} else {
-		s.logger.WarnContext(ctx, "alerts come from this source instead", "source", string(source), "reason", reason)
+		s.logger.WarnContext(ctx, "alerts come from this source instead", append([]any{"source", string(source), "reason", reason}, attributes...)...)
 	}
 	s.publisher.publish(ctx, pubsub.EventSource, reason)
 }

@@ -44,9 +44,9 @@ func (s *sources) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 			return
 		}
 		wait, _ := attempt.Failed()
-		// Where notifications are the source already, that was an attempt to return to the
-		// WAL: what they have verified stands.
-		if s.leadership.currentSource() != NotifySource {
+		// Where another source is in use already, that was an attempt to return to the WAL:
+		// what it has verified stands.
+		if !s.leadership.currentSource().replacesWAL() {
 			s.verifications.Verified(ctx, verify.Request{All: true}, err)
 		}
 		if s.mode == AutoSource {

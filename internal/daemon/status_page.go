@@ -44,7 +44,8 @@ type statusPage struct {
 	database  *pgxpool.Config // nil: not known yet
 	pool      *pgxpool.Pool   // its own, see [postgres.StatusConfig]; made for the first client
 	keys      *dbcrypt.Ring
-	site      remedy.Site                 // renders the remedies of errors
+	site      remedy.Site // renders the remedies of errors
+	observe   bool
 	booting   map[string]provider.Desired // what the environment names, without credentials, until the boot is done
 	displayed *displayedRun               // nil until the boot is done, and after a run
 }
@@ -76,7 +77,7 @@ func (p *statusPage) boot(o Options) {
 		p.closing.Go(func() { postgres.Close(former, closePagesWithin) }) // it waits for its clients
 		p.pool = nil
 	}
-	p.database, p.keys, p.site, p.booting, p.displayed = o.Database, o.Keys, o.Site, named, nil
+	p.database, p.keys, p.site, p.observe, p.booting, p.displayed = o.Database, o.Keys, o.Site, o.Observe, named, nil
 	p.notices.clear()
 }
 
@@ -160,6 +161,7 @@ func (p *statusPage) open() (*pgxpool.Pool, *dbcrypt.Ring, status.Environment, e
 func (p *statusPage) addRun(w *status.Worker) {
 	p.mu.Lock()
 	s := p.displayed
+	w.Observes = p.observe
 	p.mu.Unlock()
 	if s == nil {
 		return

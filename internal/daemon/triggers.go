@@ -140,8 +140,11 @@ func (t *triggers) lacking(state schema.TriggerState) error {
 	case schema.TriggersPartial:
 		what = "they do not fire in sessions with session_replication_role = replica"
 	}
-	return remedy.Problem(what+"; run ", remedy.Run("migrate", "--source=notify"), " as the owner of the tables")
+	return remedy.Problem(what+"; run ", migrateTriggers, " as the owner of the tables")
 }
+
+// migrateTriggers creates the triggers.
+var migrateTriggers = remedy.Run("migrate", "--source=notify")
 
 // remove removes the triggers that notifications needed. It retries while a provider table
 // is in use, until ctx ends.

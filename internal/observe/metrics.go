@@ -41,6 +41,7 @@ type Metrics struct {
 	outboxOldest  atomic.Pointer[time.Time]
 	delivered     prometheus.Counter
 	leader        prometheus.Gauge
+	observing     prometheus.Gauge
 	source        *prometheus.GaugeVec
 	slotRetained  prometheus.Gauge
 	slotStatus    *prometheus.GaugeVec
@@ -116,6 +117,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		outboxDepth:   gauge("audit_outbox_entries", "Audit entries that wait for delivery, at the last check."),
 		delivered:     counter("audit_delivered_entries_total", "Audit entries delivered."),
 		leader:        gauge("leader", "Whether this worker leads and publishes alerts (1) or stands by (0)."),
+		observing:     gauge("observing", "Whether this worker observes (1): it writes nothing to the provider tables, and does not seed (--observe)."),
 		source:        gauges("source", "The source of alerts: 1 for the source in use, while leading.", "source"),
 		slotRetained:  gauge("slot_retained_bytes", "Bytes of WAL that the replication slot retains, at the last check."),
 		slotStatus:    gauges("slot_wal_status", "The replication slot's wal_status: 1 for the current status, at the last check.", "status"),
@@ -131,7 +133,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		m.providers, m.reloadOK, m.reloadOKTime,
 		m.seedProviders, m.drifts, m.notComparable, m.alerts, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
-		m.leader, m.source, m.slotRetained, m.slotStatus, m.transactions,
+		m.leader, m.observing, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "provwatch", Name: "audit_outbox_oldest_age_seconds",
@@ -289,8 +291,16 @@ func (m *Metrics) Leading(leads bool) {
 	m.noGaps()
 }
 
+// Observing records whether this worker observes.
+func (m *Metrics) Observing(observes bool) {
+	m.observing.Set(0)
+	if observes {
+		m.observing.Set(1)
+	}
+}
+
 // SourceUsed records the source that alerts come from, empty for none.
-func (m *Metrics) SourceUsed(source string) { setOne(m.source, source, "notify", "wal") }
+func (m *Metrics) SourceUsed(source string) { setOne(m.source, source, "notify", "wal", "resync") }
 
 // SlotObserved implements [wal.Metrics].
 func (m *Metrics) SlotObserved(s wal.SlotStatus) {

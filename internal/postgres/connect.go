@@ -103,6 +103,12 @@ func Close(pool *pgxpool.Pool, within time.Duration) (closed bool) {
 // pool.
 func ListenConfig(config *pgxpool.Config) *pgx.ConnConfig { return named(config, "-listener") }
 
+// ObserverConfig is [ListenConfig] of a worker that observes, which other workers and
+// "worker status" recognize by the name.
+func ObserverConfig(config *pgxpool.Config) *pgx.ConnConfig {
+	return named(config, "-observer-listener")
+}
+
 // ReplicationConfig returns the configuration of the connection that reads the
 // WAL.
 func ReplicationConfig(config *pgxpool.Config) *pgx.ConnConfig {

@@ -222,7 +222,7 @@ type Status struct {
 	Worker    uuid.UUID `json:"worker"`  // made anew at each start
 	Version   string    `json:"version"` // of the worker's binary
 	Providers int       `json:"providers"`
-	Source    string    `json:"source,omitempty"` // of alerts: notify or wal
+	Source    string    `json:"source,omitempty"` // of alerts: notify, wal or resync
 	Reason    string    `json:"reason,omitempty"` // of a change of source, or what a sink did not get
 	At        time.Time `json:"at"`
 }

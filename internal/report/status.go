@@ -118,7 +118,7 @@ func (p *Printer) watching(d status.Database) error {
 		add("Leader:", "%s", status.NoLeader)
 	}
 	if d.Replica == nil {
-		add("Listeners:", "%d", len(d.Workers))
+		add("Listeners:", "%s", listeners(d.Workers))
 	}
 	switch {
 	case d.Replica != nil:
@@ -141,6 +141,20 @@ func (p *Printer) watching(d status.Database) error {
 	}
 	add("Audit:", "%s", waiting)
 	return p.lines(lines...)
+}
+
+// listeners returns how many sessions listen, and how many of them observe.
+func listeners(sessions []status.Session) string {
+	observing := 0
+	for _, s := range sessions {
+		if s.Observes {
+			observing++
+		}
+	}
+	if observing == 0 {
+		return strconv.Itoa(len(sessions))
+	}
+	return fmt.Sprintf("%d, of them %d observing", len(sessions), observing)
 }
 
 func (p *Printer) statusAlerts(s status.Status) error {

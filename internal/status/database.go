@@ -43,7 +43,7 @@ func (r databaseReader) watching(ctx context.Context, d *Database, slotName stri
 	}
 	d.Workers = []Session{}
 	for _, w := range workers {
-		d.Workers = append(d.Workers, Session{PID: int(w.Pid), Role: w.Role, Address: w.Address, Since: utc(w.BackendStart), Leads: w.Leads})
+		d.Workers = append(d.Workers, Session{PID: int(w.Pid), Role: w.Role, Address: w.Address, Since: utc(w.BackendStart), Leads: w.Leads, Observes: w.Observes})
 	}
 	if d.Leader() == nil {
 		strangers, err := lockwait.OfLeadersLock(ctx, r.tx)

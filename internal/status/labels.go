@@ -16,6 +16,8 @@ const (
 	NotRecorded = "not recorded yet"
 	// RetryRequested marks a dead letter that the leader will send again.
 	RetryRequested = "retry requested"
+	// Observes stands for the mode of a worker that writes nothing to the provider tables.
+	Observes = "observes: writes nothing to the provider tables, and seeds nothing"
 	// NoLeader stands for the leader where no worker leads.
 	NoLeader = "none"
 )
@@ -81,6 +83,9 @@ func HolderLabel(holder string) string {
 // Label returns the words for the session, whose role is given as it can be shown.
 func (s Session) Label(role string) string {
 	text := fmt.Sprintf("session %d of role %s", s.PID, role)
+	if s.Observes {
+		text = "observing " + text
+	}
 	if s.Address != "" {
 		text += " from " + s.Address
 	}

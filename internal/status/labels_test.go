@@ -34,6 +34,7 @@ func TestLabels(t *testing.T) {
 		require.Equal(t, want, p.Label())
 	}
 	require.Equal(t, "session 7 of role r from 10.0.0.1", status.Session{PID: 7, Role: "hidden", Address: "10.0.0.1"}.Label("r"))
+	require.Equal(t, "observing session 7 of role r", status.Session{PID: 7, Observes: true}.Label("r"))
 	require.Equal(t, "none; session 7 holds the leader's lock and is no worker", status.HolderLabel("session 7"))
 	for want, p := range map[string]sink.Progress{"dead letters": {DeadLetters: 1, Behind: 1}, "behind": {Behind: 1}, "delivering": {}} {
 		require.Equal(t, want, status.SinkLabel(p))

@@ -81,9 +81,11 @@ type Worker struct {
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
 	Leads   bool      `json:"leads"`
+	// Observes is set for a worker that writes nothing to the provider tables (--observe).
+	Observes bool `json:"observes"`
 	// PID is the server's process of the listening session, while it leads.
 	PID    int    `json:"pid,omitempty"`
-	Source string `json:"source,omitempty"` // of alerts, while leading: wal, notify
+	Source string `json:"source,omitempty"` // of alerts, while leading: wal, notify, resync
 	// NotReady is why the worker does not do its job, empty when it does.
 	NotReady       string     `json:"not_ready,omitempty"`
 	Listening      bool       `json:"listening"`
@@ -156,6 +158,8 @@ type Session struct {
 	Address string     `json:"address,omitempty"`
 	Since   *time.Time `json:"since,omitempty"`
 	Leads   bool       `json:"leads"`
+	// Observes is set for a worker that writes nothing to the provider tables.
+	Observes bool `json:"observes"`
 }
 
 // Slot is the state of a replication slot, as pg_replication_slots has it.

@@ -51,6 +51,8 @@ type Reader struct {
 	// Fallback makes Run give up, with an [*UnusableError], when nothing but
 	// connecting has failed for [patience].
 	Fallback bool
+	// Otherwise is what the role is used for where the WAL is not the source.
+	Otherwise schema.Use
 	// Term is that of this worker's leadership.
 	Term *leader.Term
 }
@@ -103,7 +105,7 @@ func (r *Reader) whyGiveUp(ctx context.Context, err error, failures *failures) e
 	full := asFull(err)
 	switch {
 	case postgres.IsConnectionLoss(err) && full == nil, isShort(err), pubsub.IsQueueFull(err),
-		schema.IsDenied(err) && schema.CheckPrivileges(ctx, r.Pool, schema.Notifications) != nil:
+		schema.IsDenied(err) && schema.CheckPrivileges(ctx, r.Pool, r.Otherwise) != nil:
 		// Another source would do no better.
 		failures.forgive()
 	case failures.lastFor(patience) && r.Fallback:

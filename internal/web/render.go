@@ -159,9 +159,10 @@ type view struct {
 	Source, LeaderText                    string
 }
 
-// RetryRequested and NotRecorded are words of the template.
+// RetryRequested, NotRecorded and Observes are words of the template.
 func (view) RetryRequested() string { return status.RetryRequested }
 func (view) NotRecorded() string    { return status.NotRecorded }
+func (view) Observes() string       { return status.Observes }
 
 // NotLoaded returns the words for a file of the environment that is not what is loaded.
 func (view) NotLoaded(path string) string { return shown(status.NotLoadedLabel(path)) }

@@ -288,6 +288,9 @@ func viewOf(t Target, state targetState) targetView {
 	case w.Listening && state != standingBy:
 		v.Role = "stands by"
 	}
+	if t.Worker.Observes {
+		v.Role = strings.TrimPrefix(v.Role+", observes", ", ")
+	}
 	if state == notReady {
 		// What follows is for the target's page.
 		v.Reason, _, _ = strings.Cut(t.Worker.NotReady, "\n")

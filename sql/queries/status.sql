@@ -29,7 +29,8 @@ LEFT JOIN pg_catalog.pg_attribute kept
 SELECT verified_at FROM provwatch.alert_counter;
 
 -- name: ListWorkers :many
--- The listening sessions of this database's workers, and which of them leads: the one that
+-- The listening sessions of this database's workers, which of them observe by their
+-- applications' names, and which of them leads: the one that
 -- holds the lock of the current term, see provwatch.stand_by. Where another program holds
 -- that lock, it is the only one that shows signs of life.
 -- Where a session is another role's, only a member of pg_read_all_stats sees
@@ -42,14 +43,14 @@ WITH locks AS (
         AND (l.classid = 1886872180
             OR l.classid = 1886874724 AND l.objid::bigint = (SELECT term % 2147483648 FROM provwatch.alert_counter))
 ), workers AS (
-    SELECT a.pid, a.usename, a.client_addr, a.backend_start,
+    SELECT a.pid, a.usename, a.client_addr, a.backend_start, a.application_name LIKE '%-observer-listener' AS observes,
         EXISTS (SELECT FROM locks WHERE locks.pid = a.pid AND NOT locks.beats) AS locked,
         EXISTS (SELECT FROM locks WHERE locks.pid = a.pid AND locks.beats) AS beats
     FROM pg_catalog.pg_stat_activity a
     WHERE a.datname = current_database() AND a.application_name LIKE '%-listener'
 )
 SELECT
-    w.pid::int AS pid, coalesce(w.usename, '')::text AS role, coalesce(host(w.client_addr), '')::text AS address, w.backend_start,
+    w.pid::int AS pid, coalesce(w.usename, '')::text AS role, coalesce(host(w.client_addr), '')::text AS address, w.backend_start, w.observes::boolean AS observes,
     (w.locked OR w.beats
         AND NOT EXISTS (SELECT FROM workers o WHERE o.locked OR o.beats AND o.pid <> w.pid)
         AND EXISTS (SELECT FROM locks WHERE NOT locks.beats))::boolean AS leads
