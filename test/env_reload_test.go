@@ -97,7 +97,7 @@ func testEnvReloadSecretFile(t *testing.T) {
 	p := w.startWatching("--env-file="+file, "--credential-drift=alert")
 	// A volume is swapped as a whole: what has the same content is no change.
 	w.swapVolume(secrets, "..2", map[string]string{"openai": openAIKey + "\n", "unrelated": "2"})
-	eventually(t, func() bool { return p.logged("level=DEBUG", "the files of the environment have not changed") == 2 }, "the swap is noticed")
+	eventually(t, func() bool { return p.logged("level=DEBUG", "the files of the environment have not changed") >= 2 }, "the swap is noticed")
 	require.Zero(t, p.logged("environment reloaded"))
 	w.swapVolume(secrets, "..3", map[string]string{"openai": w.secret("made-up-key-0001") + "\n", "unrelated": "2"})
 	w.expectAlerts("changed openai")

@@ -31,6 +31,8 @@ func FuzzParseEnvironment(f *testing.F) {
 			f.Add(strings.Join(lines, "\n"))
 		}
 	}
+	f.Add("CODER_AIBRIDGE_OPENAI_KEY_FILE=/nowhere/openai\nCODER_AIBRIDGE_PROVIDER_0_TYPE=bedrock\nCODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEYS_FILE=/\n" +
+		"CODER_AIBRIDGE_PROVIDER_0_BEDROCK_ACCESS_KEY_SECRETS=a,b\nCODER_AI_GATEWAY_OPENAI_KEY=k")
 	f.Fuzz(func(t *testing.T, input string) {
 		variables := make(map[string]string)
 		marked := make(map[string]string)
