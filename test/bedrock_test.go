@@ -84,12 +84,12 @@ func testBedrockResolveTakeEnv(t *testing.T) {
 			r := w.run(env, append([]string{"resolve", "anthropic", "--take", "env", "-o", "json"}, args...)...)
 			require.Equal(t, 0, r.Code, r.Stderr)
 			var printed struct {
-				Outcome struct {
+				Outcomes []struct {
 					Fields []struct{ Name string } `json:"fields"`
-				} `json:"outcome"`
+				} `json:"outcomes"`
 			}
 			require.NoError(t, json.Unmarshal([]byte(r.Stdout), &printed))
-			for _, f := range printed.Outcome.Fields {
+			for _, f := range printed.Outcomes[0].Fields {
 				fields = append(fields, f.Name)
 			}
 			audited := w.strings(`SELECT c ->> 'field' FROM (

@@ -3,7 +3,11 @@
 package test
 
 import (
+	"cmp"
+	"os"
 	"os/user"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,17 +15,20 @@ import (
 )
 
 // operator is the actor that the worker names, run by this test's user.
-func operator(t *testing.T) string {
-	t.Helper()
-	u, err := user.Current()
-	require.NoError(t, err)
-	return "operator:" + u.Username
+func (w *world) operator() string {
+	w.t.Helper()
+	actor := "operator:role=" + cmp.Or(w.login["resolve"], w.db.Config().User)
+	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+		actor += ",user=" + u.Username
+	}
+	return actor + ",uid=" + strconv.Itoa(os.Getuid())
 }
 
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	t.Run("TakeEnv", testResolveTakeEnv)
 	t.Run("TakeDBHoldsUntilEitherSideChanges", testResolveTakeDBHoldsUntilEitherSideChanges)
+	t.Run("Several", testResolveSeveral)
 	t.Run("Refusals", testResolveRefusals)
 }
 
@@ -129,7 +136,7 @@ func testResolveTakeEnv(t *testing.T) {
 	require.Equal(t, before, w.dumpBesideWorker())
 	w.expectAlerts(alerts...)
 
-	require.Equal(t, []string{operator(t)}, w.delivered(`SELECT DISTINCT actor FROM provwatch.audit_log`))
+	require.Equal(t, []string{w.operator()}, w.delivered(`SELECT DISTINCT actor FROM provwatch.audit_log`))
 	require.Equal(t, []string{
 		"provider.update openai", "provider.update openai", "provider.update openai", // changed, disabled, deleted
 		"provider.create openai",                                        // missing
@@ -169,7 +176,7 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 			require.Equal(t, "openai is "+kind+", which is already accepted until either side changes; nothing was written.\n", strings.SplitAfter(r.Stdout, "\n")[0])
 			require.Equal(t, accepted, w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`))
 			require.Equal(t, providers, w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`), "the database's side stands")
-			require.Equal(t, []string{operator(t) + " drift.accept openai " + kind},
+			require.Equal(t, []string{w.operator() + " drift.accept openai " + kind},
 				w.delivered(`SELECT concat_ws(' ', actor, action, provider, details ->> 'kind') FROM provwatch.audit_log WHERE actor <> 'system'`))
 
 			// The next boots neither fail nor alert.
@@ -222,6 +229,71 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 	}
 }
 
+// testResolveSeveral resolves several drifts at once beside a worker, also those of a target
+// of --config, with a reason; and has dry runs print the same and write nothing.
+func testResolveSeveral(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	env := w.twoProviders()
+	config := w.file("provwatch.yaml", "targets:\n  - {name: one, env_file: "+w.file("providers.env", env.File())+
+		", database_url_file: "+w.file("database.url", w.as("test_operator"))+"}\n")
+	p := w.start(env, "run").ready()
+	w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/' WHERE name = 'openai'; DELETE FROM ai_providers WHERE name = 'anthropic'`)
+	want := []string{"missing anthropic", "changed openai"}
+	eventually(t, func() bool { return len(w.alerts()) == 2 }, "both are alerted")
+	require.ElementsMatch(t, want, w.alerts())
+	before := w.dumpBesideWorker()
+	for _, way := range []struct {
+		env  environ
+		args []string
+	}{{env, nil}, {environ{"DATABASE_URL": ""}, []string{"--config=" + config, "--target=one"}}} {
+		r := w.run(way.env, append([]string{"resolve", "--all", "--take=env", "--with-keys", "--dry-run"}, way.args...)...)
+		require.Equal(t, result{Code: 0, Stdout: block(`
+			anthropic is missing; the environment's fields and keys would be written.
+			FIELD     ENVIRONMENT                 DATABASE
+			type      anthropic                   -
+			base_url  https://api.anthropic.com/  -
+			api_keys  1                           -
+			openai is changed; the environment's fields would be written, its keys were stored already.
+			FIELD     ENVIRONMENT                 DATABASE
+			base_url  https://api.openai.com/v1/  https://proxy.example/
+			Dry run: nothing was written.
+			`)}, r)
+		r = w.run(way.env, append([]string{"resolve", "openai", "anthropic", "--take=db"}, way.args...)...)
+		require.Equal(t, result{Code: 1, Stderr: `worker: resolve 2 providers, all or none: provider "anthropic": it has no row that could be kept, ` +
+			"and the next boot seeds it again; remove its variables (CODER_AIBRIDGE_ANTHROPIC_*) instead\n"}, r)
+		r = w.run(way.env, append([]string{"resolve", "openai", "openai", "--take=db", "--dry-run", "-o", "json", "--reason=planned"}, way.args...)...)
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.JSONEq(t, `{"taken": "db", "dry_run": true, "reason": "planned", "outcomes": [{
+			"provider": "openai", "provider_id": "`+w.strings(`SELECT id::text FROM ai_providers WHERE name = 'openai'`)[0]+`", "kind": "changed",
+			"fields": [{"name": "base_url", "env": "https://api.openai.com/v1/", "db": "https://proxy.example/"}],
+			"keys_replaced": false, "keys_agree": false, "keys_differ": false, "already_accepted": false}]}`, r.Stdout)
+		require.Equal(t, before, w.dumpBesideWorker())
+	}
+
+	r := w.run(env, "resolve", "anthropic", "openai", "--take=env", "--reason", "rotated by mistake: see ticket 12")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	want = append(want, "resolved anthropic", "resolved openai")
+	eventually(t, func() bool { return len(w.alerts()) == len(want) }, "both have ended")
+	require.ElementsMatch(t, want, w.alerts())
+	require.Equal(t, []string{
+		w.operator() + " provider.create anthropic rotated by mistake: see ticket 12",
+		w.operator() + " provider.update openai rotated by mistake: see ticket 12",
+	}, w.delivered(`SELECT concat_ws(' ', actor, action, provider, details ->> 'reason') FROM provwatch.audit_log WHERE actor <> 'system' ORDER BY seq`))
+	require.Equal(t, result{Code: 0, Stdout: "No provider drifts; nothing was written.\n"}, w.run(env, "resolve", "--all", "--take=db"))
+
+	w.exec(`UPDATE ai_providers SET enabled = false`)
+	eventually(t, func() bool { return len(w.alerts()) == len(want)+2 }, "both are alerted")
+	r = w.run(env, "resolve", "--all", "--take=db", "--reason", "switched off until Monday")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	eventually(t, func() bool { return len(w.alerts()) == len(want)+4 }, "both are accepted")
+	r = w.run(env, "status")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.Regexp(t, `(?m)^openai +\S+Z +`+regexp.QuoteMeta(w.operator())+` +switched off until Monday$`, r.Stdout)
+	require.Equal(t, 2, w.count(`SELECT count(*) FROM provwatch.accepted_drift WHERE reason = 'switched off until Monday'`))
+	p.stop()
+}
+
 func testResolveRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -242,8 +314,13 @@ func testResolveRefusals(t *testing.T) {
 		{"openai", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take both", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take db --with-keys", 3, "--with-keys goes with --take env"},
-		{"", 3, `want one argument: worker resolve NAME --take env|db; see "worker resolve --help"`},
-		{"openai anthropic --take db", 3, `want one argument: worker resolve NAME --take env|db; see "worker resolve --help"`},
+		{"--take db", 3, `name the providers to resolve, or give --all for every provider that drifts; see "worker resolve --help"`},
+		{"openai --all --take db", 3, `name the providers to resolve, or give --all for every provider that drifts; see "worker resolve --help"`},
+		{"anthropic antropic sk-secret --take db", 3, `argument 2: the environment names no provider of that name; did you mean anthropic? ` +
+			"Or run \"worker verify\" with the same environment to list its providers\n" +
+			`argument 3: the environment names no provider of that name; run "worker verify" with the same environment to list its providers`},
+		{"openai --take db --reason \x1b[31m", 3, "--reason must be a text of at most 500 characters, without control characters"},
+		{"openai --take db --reason " + strings.Repeat("é", 501), 3, "--reason must be a text of at most 500 characters, without control characters"},
 	} {
 		r := w.run(env, append([]string{"resolve"}, strings.Fields(test.args)...)...)
 		require.Equal(t, result{Code: test.code, Stderr: "worker: " + test.want + "\n"}, r, test.args)

@@ -83,10 +83,10 @@ func (f *flags) completeTarget(c *cobra.Command, _ []string, _ string) (names []
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeProvider completes the name of a provider of the environment. It
-// connects to nothing.
+// completeProvider completes the name of a provider of the environment that was not given
+// yet. It connects to nothing.
 func (f *flags) completeProvider(c *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-	if len(args) > 0 || setFromEnvironment(c.Flags()) != nil || f.selectTarget() != nil {
+	if f.all || setFromEnvironment(c.Flags()) != nil || f.selectTarget() != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	environment, err := f.readEnvironment()
@@ -94,7 +94,9 @@ func (f *flags) completeProvider(c *cobra.Command, args []string, _ string) (nam
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	for _, p := range environment.Providers {
-		names = append(names, p.Name)
+		if !slices.Contains(args, p.Name) {
+			names = append(names, p.Name)
+		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -10,6 +10,7 @@ import (
 	"provwatch/internal/daemon"
 	"provwatch/internal/drift"
 	"provwatch/internal/embedded"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
 	"provwatch/internal/sink"
@@ -53,8 +54,9 @@ type flags struct {
 
 	// Of a single command.
 	dryRun   bool
-	take     side
+	take     reconcile.Side
 	withKeys bool
+	reason   reason
 	since    int64
 	all      bool
 	stream   sink.Stream
@@ -67,7 +69,6 @@ type (
 	compat     string // --compat
 	reloadMode string // --env-reload
 	atBoot     string // --on-boot-drift
-	side       string // --take
 )
 
 const (
@@ -82,9 +83,6 @@ const (
 
 	failAtBoot  atBoot = "fail"
 	alertAtBoot atBoot = "alert"
-
-	environmentSide side = "env"
-	databaseSide    side = "db"
 
 	mustTake = "must be env (write the environment's fields to the database) or db (accept the database's)"
 )

@@ -140,9 +140,25 @@ func flagRows() []flagRow {
 		if shown := cmp.Or(s.initial, s.shown); shown != "" {
 			row.Default = "`" + shown + "`"
 		}
+		if former := rows[s.name].Meaning; former != "" && former != row.Meaning {
+			row.Meaning = former + "; " + strings.Join(s.commands, ", ") + ": " + row.Meaning
+		} else if len(s.commands) > 0 && repeats(s.name) {
+			row.Meaning = strings.Join(s.commands, ", ") + ": " + row.Meaning
+		}
 		commands[s.name] = append(commands[s.name], s.commands...)
 		row.Commands = cmp.Or(strings.Join(slices.Sorted(slices.Values(commands[s.name])), ", "), "all")
 		rows[s.name] = row
 	}
 	return slices.SortedFunc(maps.Values(rows), func(a, b flagRow) int { return strings.Compare(a.Flag, b.Flag) })
+}
+
+// repeats reports whether several commands have a flag of the name with meanings of their own.
+func repeats(name string) bool {
+	n := 0
+	for _, s := range newFlags().settings() {
+		if s.name == name {
+			n++
+		}
+	}
+	return n > 1
 }

@@ -1,23 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"os/user"
-	"time"
+	"slices"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
-	"provwatch/internal/embedded"
 	"provwatch/internal/environment"
-	"provwatch/internal/leader"
-	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/reconcile"
 	"provwatch/internal/remedy"
@@ -28,50 +20,66 @@ import (
 
 func resolveCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "resolve NAME --take env|db",
-		Short: "End a provider's drift: write the environment's fields to the database, or accept the database's",
-		Args:  oneArgument,
+		Use:   "resolve NAME...|--all --take env|db",
+		Short: "End the drift of providers: write the environment's fields to the database, or accept the database's",
+		Long: "End the drift of providers: write the environment's fields to the database, or accept the database's.\n\n" +
+			"Several providers are resolved in one transaction: all of them or, with an error, none.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if f.all == (len(args) > 0) {
+				return errors.New("name the providers to resolve, or give --all for every provider that drifts")
+			}
+			return nil
+		},
 
 		ValidArgsFunction: f.completeProvider,
-		RunE: func(c *cobra.Command, args []string) (failed error) {
-			ctx, logger := c.Context(), f.logger()
-			if f.take == "" {
-				return &usageError{errors.New("--take " + mustTake)}
-			}
-			if f.withKeys && f.take == databaseSide {
-				return &usageError{errors.New("--with-keys goes with --take env")}
-			}
-			environment, err := f.environment(ctx, logger)
-			if err != nil {
-				return err
-			}
-			desired, err := f.named(environment, args[0])
-			if err != nil {
-				return err
-			}
-			keys := dbcrypt.NewRing(environment.Keys)
-			pool, done, err := f.openAsOperator(ctx, logger)
-			if err != nil {
-				return err
-			}
-			defer func() { failed = errors.Join(failed, done()) }()
-			var outcome reconcile.Outcome
-			mode := f.resolvedCredentials()
-			if f.take == environmentSide {
-				outcome, err = reconcile.TakeEnv(ctx, pool, keys, desired, f.withKeys, mode, operator())
-			} else {
-				outcome, err = reconcile.TakeDB(ctx, pool, keys, desired, mode, operator())
-			}
-			if err != nil {
-				return err
-			}
-			delivery := report.Delivered
-			if outcome.Written() {
-				delivery = deliveryOf(ctx, pool, logger)
-			}
-			return f.printer().Resolution(outcome, string(f.take), delivery)
-		},
+		RunE:              func(c *cobra.Command, args []string) error { return f.resolve(c, args) },
 	}
+}
+
+func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
+	ctx, logger := c.Context(), f.logger()
+	if f.take == "" {
+		return &usageError{errors.New("--take " + mustTake)}
+	}
+	if f.withKeys && f.take == reconcile.Database {
+		return &usageError{errors.New("--with-keys goes with --take env")}
+	}
+	environment, err := f.environment(ctx, logger)
+	if err != nil {
+		return err
+	}
+	desired, err := f.named(environment, names)
+	if err != nil {
+		return err
+	}
+	migrate := f.migrateMode()
+	if f.dryRun && migrate == schema.Auto {
+		migrate = schema.Check
+	}
+	pool, done, err := f.openAsOperator(ctx, migrate, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { failed = errors.Join(failed, done()) }()
+	request := reconcile.Request{
+		Side: f.take, WithKeys: f.withKeys, Credentials: f.resolvedCredentials(), Drifting: f.all, DryRun: f.dryRun,
+		Operator: operator(), Reason: string(f.reason),
+	}
+	outcomes, err := reconcile.Resolve(ctx, pool, dbcrypt.NewRing(environment.Keys), desired, request)
+	if err != nil {
+		return err
+	}
+	delivery := report.Delivered
+	if !f.dryRun && slices.ContainsFunc(outcomes, reconcile.Outcome.Written) {
+		delivery = deliveryOf(ctx, pool, logger)
+	}
+	if err := f.printer().Resolution(request, outcomes, delivery); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(outcomes, func(o reconcile.Outcome) bool { return o.NotComparable != "" }) {
+		return errNotComparable
+	}
+	return nil
 }
 
 // resolvedCredentials is how a resolution compares credentials. A difference that is logged
@@ -87,104 +95,42 @@ func (f *flags) resolvedCredentials() drift.CredentialMode {
 	}
 }
 
-func (f *flags) named(environment environment.Environment, name string) (provider.Desired, error) {
-	for _, d := range environment.Providers {
-		if d.Name == name {
-			return d, nil
+// named returns the providers of the environment that have the names, each once, or all
+// without names. The error has each argument that names none, without its text.
+func (f *flags) named(environment environment.Environment, names []string) ([]provider.Desired, error) {
+	if len(names) == 0 {
+		if len(environment.Providers) == 0 {
+			return nil, &usageError{errNoProviders}
+		}
+		return environment.Providers, nil
+	}
+	known := provider.Names(environment.Providers)
+	var desired []provider.Desired
+	var failed error
+	for i, name := range names {
+		at := slices.Index(known, name)
+		switch {
+		case at < 0:
+			which := ""
+			if len(names) > 1 {
+				which = fmt.Sprintf("argument %d: ", i+1)
+			}
+			failed = errors.Join(failed, unnamed(which, name, known))
+		case !slices.Contains(names[:i], name):
+			desired = append(desired, environment.Providers[at])
 		}
 	}
-	names := make([]string, len(environment.Providers))
-	for i, d := range environment.Providers {
-		names[i] = d.Name
+	if failed != nil {
+		return nil, &usageError{failed}
 	}
+	return desired, nil
+}
+
+// unnamed is the error of a name that no known provider has.
+func unnamed(which, name string, known []string) error {
 	meant := ""
-	if nearest := suggest.Misspelt(name, names); nearest != "" {
+	if nearest := suggest.Misspelt(name, known); nearest != "" {
 		meant = fmt.Sprintf("did you mean %s? Or ", nearest)
 	}
-	return provider.Desired{}, &usageError{remedy.Problem("the environment names no provider of that name; "+meant+"run ", remedy.Run("verify"), " with the same environment to list its providers")}
-}
-
-// operator is the actor of what a person does with this program.
-func operator() string {
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		return "operator:" + u.Username
-	}
-	return fmt.Sprintf("operator:uid=%d", os.Getuid())
-}
-
-// openAsOperator opens the database for a command that changes providers. Its role
-// need not have the privileges of a worker. The caller calls done at the end.
-//
-// A private PostgreSQL that does not run is started for the command and stopped by
-// done: a start that fails for a drift names these commands, and stops it.
-func (f *flags) openAsOperator(ctx context.Context, logger *slog.Logger) (pool *pgxpool.Pool, done func() error, err error) {
-	stop := func() error { return nil }
-	config, err := f.database()
-	if errors.Is(err, embedded.ErrNotRunning) {
-		config, stop, err = f.startExisting(ctx, logger, err)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	connector := postgres.Connector{Config: config, Timeout: f.connectTimeout, Logger: logger}
-	if pool, err = connector.Connect(ctx); err != nil {
-		return nil, nil, errors.Join(err, stop())
-	}
-	unwatch := warnOfWaits(ctx, pool, logger)
-	done = func() error {
-		unwatch()
-		pool.Close()
-		return stop()
-	}
-	needs := schema.Needs{Use: schema.Resolving}
-	if err := schema.Ensure(ctx, pool, f.migrateMode(), needs, logger); err != nil {
-		return nil, nil, errors.Join(err, done())
-	}
-	return pool, done, nil
-}
-
-// stopTimeout bounds how long a command takes to stop the private PostgreSQL that it
-// has started.
-const stopTimeout = 30 * time.Second
-
-// startExisting starts the private PostgreSQL of --data-dir where there is one, and
-// returns notRunning where the folder has none.
-func (f *flags) startExisting(ctx context.Context, logger *slog.Logger, notRunning error) (config *pgxpool.Config, stop func() error, err error) {
-	dir, err := f.privateDataDir()
-	if err != nil {
-		return nil, nil, err
-	}
-	if !embedded.Exists(dir) {
-		return nil, nil, notRunning
-	}
-	logger.InfoContext(ctx, "starting the private PostgreSQL for this command", "data_dir", dir)
-	server, err := embedded.Start(ctx, embedded.Options{DataDir: dir, Logger: logger})
-	if err != nil {
-		return nil, nil, err
-	}
-	stop = func() error {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		return server.Stop(limited)
-	}
-	if config, err = postgres.ParseURL(server.ConnString()); err != nil {
-		return nil, nil, errors.Join(err, stop())
-	}
-	return config, stop, nil
-}
-
-// deliveryOf returns what becomes of the audit entries that a command has staged: an
-// operator's role cannot deliver them, and their commit wakes the workers that run.
-func deliveryOf(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) report.Delivery {
-	limited, cancel := context.WithTimeout(ctx, handOverTimeout)
-	defer cancel()
-	leads, err := leader.HasLeader(limited, pool)
-	if err != nil {
-		logger.WarnContext(ctx, "could not determine whether a worker delivers the audit entries", "error", err)
-		return report.Undetermined
-	}
-	if leads {
-		return report.Delivered
-	}
-	return report.Staged
+	return remedy.Problem(which+"the environment names no provider of that name; "+meant+"run ", remedy.Run("verify"), " with the same environment to list its providers")
 }

@@ -8,6 +8,7 @@ import (
 	"provwatch/internal/daemon"
 	"provwatch/internal/drift"
 	"provwatch/internal/leader"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/schema"
 	"provwatch/internal/sink"
 )
@@ -211,13 +212,19 @@ func (f *flags) settings() []setting {
 			usage: "print the schema's state and the pending changes, and change nothing"},
 		{name: "dry-run", commands: []string{"seed"}, traits: perCall, value: (*toggle)(&f.dryRun), initial: "false",
 			usage: "print the plan and write nothing"},
+		{name: "dry-run", commands: []string{"resolve"}, traits: perCall, value: (*toggle)(&f.dryRun), initial: "false",
+			usage: "print field by field what would be written, and write nothing"},
 		{name: "take", commands: []string{"resolve"}, traits: perCall, completion: words,
-			value: enum[side]{value: &f.take, list: []side{environmentSide, databaseSide}, must: mustTake},
+			value: enum[reconcile.Side]{value: &f.take, list: []reconcile.Side{reconcile.Environment, reconcile.Database}, must: mustTake},
 			usage: "side to keep: env, db"},
 		{name: "with-keys", commands: []string{"resolve"}, traits: perCall, value: (*toggle)(&f.withKeys), initial: "false",
 			usage: "with --take env: also replace the stored keys and Bedrock credentials with the environment's"},
+		{name: "reason", commands: []string{"resolve"}, traits: perCall, value: &f.reason,
+			usage: "why, for the audit log and the accepted drift: at most 500 characters, no control characters"},
 		{name: "since", commands: []string{"watch"}, traits: perCall, value: (*whole)(&f.since),
 			usage: "first print the alerts after this seq; 0 prints all (default: only new alerts)"},
+		{name: "all", commands: []string{"resolve"}, traits: perCall, value: (*toggle)(&f.all), initial: "false",
+			usage: "resolve every provider that drifts"},
 		{name: "all", commands: []string{"sinks retry"}, traits: perCall, value: (*toggle)(&f.all), initial: "false",
 			usage: "retry all dead letters of the sink, or of all sinks if no sink is named"},
 		{name: "stream", commands: []string{"sinks retry"}, traits: perCall, value: oneOf(&f.stream, sink.Drift, sink.Audit),

@@ -119,11 +119,3 @@ func similarFlag(c *cobra.Command, name string) string {
 	c.Flags().VisitAll(func(flag *pflag.Flag) { known = append(known, flag.Name) })
 	return suggest.Misspelt(name, known)
 }
-
-// oneArgument is the check of a command that takes one, which its use names.
-func oneArgument(c *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("want one argument: %s %s", c.Parent().CommandPath(), c.Use)
-	}
-	return nil
-}

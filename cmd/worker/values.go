@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"net/url"
@@ -9,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
@@ -65,6 +68,24 @@ func (t *text) Set(s string) error { *t = text(s); return nil }
 func (t *text) String() string     { return string(*t) }
 func (t *text) Type() string       { return "string" }
 func (t *text) problem() string    { return "" }
+
+// reason is a setting that takes an operator's words, which other people read.
+type reason string
+
+// maxReason is what the column has room for, in characters.
+const maxReason = 500
+
+func (r *reason) Set(s string) error { *r = reason(s); return nil }
+func (r *reason) String() string     { return string(*r) }
+func (r *reason) Type() string       { return "string" }
+
+func (r *reason) problem() string {
+	s := string(*r)
+	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > maxReason || strings.TrimSpace(s) == "" || strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Sprintf("must be a text of at most %d characters, without control characters", maxReason)
+	}
+	return ""
+}
 
 // folder is a setting that takes the path of a folder.
 type folder struct{ *text }

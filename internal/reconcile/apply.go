@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
@@ -19,86 +17,61 @@ import (
 	"provwatch/internal/store"
 )
 
-// TakeEnv writes the environment's fields to the provider's row: it updates a changed row,
-// enables a disabled one, restores a soft-deleted one and inserts a missing one. It writes
-// what differs alone: columns and members of the settings that provwatch does not know
-// stay unchanged, and so do the models.
+// environmentSide writes the environment's fields to the provider's row.
 //
-// Credentials are written only withKeys, since they may have been rotated in the database.
-// Key rows that hold a key of the environment stay even then. A mode that compares
-// credentials makes credentials that differ a drift.
-//
-// TakeEnv fails, with nothing written, rather than remove
+// Its plan fails rather than remove
 //   - stored credentials without withKeys, or where the environment has none;
 //   - members of the settings that provwatch does not know.
 //
 // It also fails where API keys would stay with a provider that uses none, and on a drift of
 // credentials alone without withKeys. It fails on a secret that cannot be encrypted as the
-// gateway encrypts it. The audit entries name the actor.
-func TakeEnv(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, withKeys bool, mode drift.CredentialMode, actor string) (Outcome, error) {
-	if withKeys && !mode.Compares() {
-		mode = drift.AlertCredentials
-	}
-	return resolution{keys: keys, desired: desired, mode: mode, side: environmentSide{withKeys}, actor: actor}.run(ctx, pool)
-}
-
+// gateway encrypts it.
 type environmentSide struct{ withKeys bool }
 
-func (s environmentSide) take(ctx context.Context, tx pgx.Tx, step drift.Step, with encryption, actor string) (Outcome, error) {
-	queries := store.On(tx)
+func (s environmentSide) plan(ctx context.Context, queries *store.Queries, step drift.Step, with encryption) (change, error) {
 	observed := step.Observation
-	outcome := Outcome{
+	c := change{step: step, withdraws: true, outcome: Outcome{
 		Provider: step.Desired.Name, ProviderID: observed.ProviderID,
 		Kind: observed.Kind, Fields: observed.Fields, KeysReplaced: s.withKeys,
-	}
+	}}
 	if !s.withKeys && observed.CredentialsProblem() != nil {
 		observed = observed.WithoutCredentials()
 		if observed.Kind == drift.InSync {
-			return outcome, remedy.Problem(step.Observation.CredentialsProblem(),
+			return c, remedy.Problem(step.Observation.CredentialsProblem(),
 				"; stored credentials may have been rotated, and are not overwritten unasked: repeat with ", withKeysFlag,
 				" to replace them by the environment's, or set those of the database in the environment ("+step.Desired.CredentialVariables()+")")
 		}
-		outcome.Fields, outcome.KeysDiffer = observed.Fields, true
+		c.outcome.Fields, c.outcome.KeysDiffer = observed.Fields, true
 	}
-	if err := queries.WithdrawAcceptedDrift(ctx, step.Desired.Name); err != nil {
-		return outcome, err
-	}
-	if observed.Kind == drift.Missing {
-		desired := step.Desired
+	switch {
+	case observed.Kind == drift.Missing:
 		if !s.withKeys {
-			desired = desired.WithoutCredentials()
+			c.step.Desired = step.Desired.WithoutCredentials()
 		}
-		var rows store.NewRows
-		id, err := rows.AddProvider(desired, step.RowType)
-		if err != nil {
-			return outcome, err
-		}
-		outcome.ProviderID = id
-		return outcome, insert(ctx, tx, with.sealer, rows, actor)
-	}
-	if observed.Kind == drift.InSync {
+		c.inserts, c.outcome.Fields = true, c.step.InsertedFields()
+		return c, store.CheckSealing(with.sealer, c.step.Desired)
+	case observed.Kind == drift.InSync:
 		// Nothing differs that was compared; withKeys, credentials were.
-		outcome.KeysReplaced = false
-		return outcome, nil
+		c.outcome.KeysReplaced = false
+		return c, nil
+	case observed.Unreadable != nil:
+		return c, unreadable(observed.ProviderID, observed.Unreadable)
 	}
-	if observed.Unreadable != nil {
-		return outcome, unreadable(observed.ProviderID, observed.Unreadable)
-	}
-	w, err := s.plan(ctx, queries, step, with.keys)
+	w, err := s.planRow(ctx, queries, step, with)
 	if err != nil {
-		return outcome, err
+		return c, err
 	}
-	outcome.Fields = w.fields
-	outcome.KeysReplaced, outcome.KeysAgree = w.ofCredentials(), s.withKeys && !w.ofCredentials()
-	return outcome, w.apply(ctx, tx, with.sealer, step, actor)
+	c.writes, c.outcome.Fields = &w, w.fields
+	c.outcome.KeysReplaced, c.outcome.KeysAgree = w.ofCredentials(), s.withKeys && !w.ofCredentials()
+	return c, nil
 }
 
-// plan returns what must be written to the row of the step.
-func (s environmentSide) plan(ctx context.Context, queries *store.Queries, step drift.Step, keys *dbcrypt.Ring) (write, error) {
+// planRow returns what must be written to the row of the step.
+func (s environmentSide) planRow(ctx context.Context, queries *store.Queries, step drift.Step, with encryption) (write, error) {
 	var settings []byte
 	if concernsSettings(step) {
 		var err error
-		if settings, err = keys.Open(step.Row.Settings, step.Row.SettingsKeyID); err != nil {
+		if settings, err = with.keys.Open(step.Row.Settings, step.Row.SettingsKeyID); err != nil {
 			return write{}, unreadable(step.Observation.ProviderID, err)
 		}
 		defer clear(settings)
@@ -107,17 +80,36 @@ func (s environmentSide) plan(ctx context.Context, queries *store.Queries, step 
 	if err != nil {
 		return w, err
 	}
-	return w, w.refuseUnusedKeys(ctx, queries, step, s.withKeys)
+	if err := w.refuseUnusedKeys(ctx, queries, step, s.withKeys); err != nil {
+		return w, err
+	}
+	return w, w.seal(with.sealer, step)
+}
+
+// seal encrypts the settings to write, and fails where they or an API key cannot be
+// encrypted.
+func (w *write) seal(sealer dbcrypt.Sealer, step drift.Step) error {
+	if w.settings != nil {
+		stored, keyID, err := sealer.SealSettings(*w.settings, w.secretSettings)
+		if err != nil {
+			return fmt.Errorf("its settings cannot be stored: %w", err)
+		}
+		w.columns.Settings = &stored
+		if keyID != step.Row.SettingsKeyID {
+			w.columns.SettingsKeyID = &keyID
+		}
+	}
+	return store.CheckSealing(sealer, provider.Desired{Name: step.Desired.Name, Keys: w.added})
 }
 
 // apply writes, and stages the audit entries for what it writes.
-func (w write) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, step drift.Step, actor string) error {
+func (w write) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, step drift.Step, op operation) error {
 	queries := store.On(tx)
 	desired, observed := step.Desired, step.Observation
-	entry := audit.Entry{OccurredAt: time.Now(), Actor: actor, Provider: desired.Name, ProviderID: observed.ProviderID}
+	entry := audit.Entry{OccurredAt: op.at, Actor: op.actor, Provider: desired.Name, ProviderID: observed.ProviderID}
 	var entries []audit.Entry
 	if w.ofRow() {
-		if err := w.updateRow(ctx, queries, sealer, step); err != nil {
+		if err := w.updateRow(ctx, queries, observed.ProviderID); err != nil {
 			return err
 		}
 		ofRow := slices.DeleteFunc(slices.Clone(w.fields), func(f drift.Field) bool { return f.Name == drift.APIKeysField })
@@ -138,30 +130,19 @@ func (w write) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, step
 		}
 		entries = append(entries, deleted)
 	}
-	if err := audit.Stage(ctx, tx, entries); err != nil {
+	if err := op.stage(ctx, tx, entries); err != nil {
 		return err
 	}
 	var rows store.NewRows
 	if err := rows.AddKeys(observed.ProviderID, desired.Name, w.added); err != nil {
 		return err
 	}
-	return insert(ctx, tx, sealer, rows, actor)
+	return insert(ctx, tx, sealer, rows, op)
 }
 
-func (w write) updateRow(ctx context.Context, queries *store.Queries, sealer dbcrypt.Sealer, step drift.Step) error {
-	columns := w.columns
-	if w.settings != nil {
-		stored, keyID, err := sealer.SealSettings(*w.settings, w.secretSettings)
-		if err != nil {
-			return fmt.Errorf("its settings cannot be stored: %w", err)
-		}
-		columns.Settings = &stored
-		if keyID != step.Row.SettingsKeyID {
-			columns.SettingsKeyID = &keyID
-		}
-	}
+func (w write) updateRow(ctx context.Context, queries *store.Queries, id uuid.UUID) error {
 	err := queries.WriteProviders(ctx, func() error {
-		updated, err := queries.UpdateProvider(ctx, step.Observation.ProviderID, columns)
+		updated, err := queries.UpdateProvider(ctx, id, w.columns)
 		if err == nil && updated != 1 {
 			err = errors.New("the row no longer exists")
 		}
@@ -200,10 +181,9 @@ func changes(fields []drift.Field) []audit.Change {
 }
 
 // insert inserts rows, and stages the audit entries for them.
-func insert(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, rows store.NewRows, actor string) error {
-	now := time.Now() // not after the wait for another session
+func insert(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, rows store.NewRows, op operation) error {
 	if err := store.On(tx).InsertProviders(ctx, sealer, rows); err != nil {
 		return err
 	}
-	return audit.Stage(ctx, tx, audit.Inserted(rows, actor, now))
+	return op.stage(ctx, tx, audit.Inserted(rows, op.actor, op.at))
 }

@@ -105,8 +105,9 @@ func (s *subject) exec(query string, args ...any) {
 	require.NoError(s, err)
 }
 
-func (s *subject) takeEnv() (reconcile.Outcome, error) {
-	return reconcile.TakeEnv(context.Background(), s.pool, s.keys, s.desired, s.withKeys, drift.IgnoreCredentials, "operator:test")
+func (s *subject) resolve(dryRun bool) (reconcile.Outcome, error) {
+	return resolveOne(context.Background(), s.pool, s.keys, s.desired,
+		reconcile.Request{Side: reconcile.Environment, WithKeys: s.withKeys, Credentials: drift.IgnoreCredentials, DryRun: dryRun})
 }
 
 // row returns the columns of the provider's row.
@@ -153,7 +154,11 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, key *dbcrypttest.Key, keys
 	s.written()
 	all, before, keysBefore := s.everything(), s.row(), s.keyRows()
 
-	outcome, err := s.takeEnv()
+	foretold, refusal := s.resolve(true)
+	require.Equal(t, all, s.everything(), "a dry run writes nothing")
+	outcome, err := s.resolve(false)
+	require.Equal(t, refusal, err)
+	require.Equal(t, foretold, outcome)
 	if err != nil {
 		s.checkRefusal(err)
 		require.Equal(t, all, s.everything(), "all or nothing")
@@ -174,7 +179,7 @@ func resolveArbitrary(t *rapid.T, pool *pgxpool.Pool, key *dbcrypttest.Key, keys
 	now.Type, now.Settings = provider.Type(kind), secret.New(s.plainSettings())
 	require.True(t, drift.IsInSync(s.desired, &now), "%s", s.plainSettings())
 	all = s.everything()
-	again, err := s.takeEnv()
+	again, err := s.resolve(false)
 	require.NoError(t, err)
 	require.Equal(t, drift.InSync, again.Kind)
 	require.Equal(t, all, s.everything())

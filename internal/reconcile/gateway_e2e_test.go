@@ -10,7 +10,6 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
-	"provwatch/internal/reconcile"
 )
 
 // TestGatewayDecoding resolves each row with each environment, with keys and without, live
@@ -28,7 +27,7 @@ func TestGatewayDecoding(t *testing.T) {
 				desired.Name, desired.Variables = "p", "X"
 				storeOnly(t, pool, row, way.deleted)
 				require.NoError(t, pgtest.DecodeGatewayRows(t.Context(), pool, notMade), what)
-				_, err := reconcile.TakeEnv(t.Context(), pool, nil, desired, way.withKeys, drift.IgnoreCredentials, "operator:test")
+				_, err := takeEnv(t.Context(), pool, nil, desired, way.withKeys, drift.IgnoreCredentials)
 				if err != nil {
 					require.Regexp(t, `would remove|would be removed|would stay|would be lost`, err.Error(), what)
 					refused++

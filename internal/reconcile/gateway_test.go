@@ -12,7 +12,6 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
-	"provwatch/internal/reconcile"
 	"provwatch/internal/secret"
 )
 
@@ -112,7 +111,7 @@ func testKeyRowsTypeWithoutKeys(t *testing.T) {
 		storeOnly(t, pool, storedProviders()["anthropic"], false)
 		d := desired[to]
 		d.Name, d.Variables = "p", "X"
-		_, err := reconcile.TakeEnv(t.Context(), pool, nil, d, withKeys, drift.IgnoreCredentials, "operator:test")
+		_, err := takeEnv(t.Context(), pool, nil, d, withKeys, drift.IgnoreCredentials)
 		return err
 	}
 	count := func() string { return value(t, pool, `SELECT count(*)::text FROM public.ai_provider_keys`) }
@@ -137,7 +136,7 @@ func testKeyRowsAtMostFive(t *testing.T) {
 		storeOnly(t, pool, storedProvider{kind: "google", baseURL: "https://h/", keys: keys}, false)
 		d := desiredProviders()["google"]
 		d.Name, d.Variables = "p", "X"
-		_, err := reconcile.TakeEnv(t.Context(), pool, nil, d, true, drift.IgnoreCredentials, "operator:test")
+		_, err := takeEnv(t.Context(), pool, nil, d, true, drift.IgnoreCredentials)
 		require.NoError(t, err)
 		require.Equal(t, "k1 k2 k3 k4 k5", value(t, pool, `SELECT string_agg(api_key, ' ' ORDER BY api_key) FROM public.ai_provider_keys`))
 	}

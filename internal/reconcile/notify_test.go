@@ -41,28 +41,28 @@ func TestGatewayNotification(t *testing.T) {
 			payloads = append(payloads, n.Channel+" "+n.Payload)
 		}
 	}
-	takeEnv := func(d provider.Desired) (reconcile.Outcome, error) {
-		return reconcile.TakeEnv(t.Context(), pool, noKeys, d, true, drift.IgnoreCredentials, "operator:test")
+	writeEnv := func(d provider.Desired) (reconcile.Outcome, error) {
+		return takeEnv(t.Context(), pool, noKeys, d, true, drift.IgnoreCredentials)
 	}
-	takeDB := func(d provider.Desired) (reconcile.Outcome, error) {
-		return reconcile.TakeDB(t.Context(), pool, noKeys, d, drift.IgnoreCredentials, "operator:test")
+	acceptDB := func(d provider.Desired) (reconcile.Outcome, error) {
+		return takeDB(t.Context(), pool, noKeys, d, drift.IgnoreCredentials)
 	}
 
-	inserted, err := takeEnv(bedrock("us-east-1"))
+	inserted, err := writeEnv(bedrock("us-east-1"))
 	require.NoError(t, err)
 	sent := []string{"ai_providers_changed " + inserted.ProviderID.String(), "provwatch_outbox "}
 	require.Equal(t, sent, changed(), "a row was inserted")
-	_, err = takeEnv(bedrock("eu-west-1"))
+	_, err = writeEnv(bedrock("eu-west-1"))
 	require.NoError(t, err)
 	require.Equal(t, sent, changed(), "a row was updated")
-	_, err = takeDB(bedrock("us-east-1"))
+	_, err = acceptDB(bedrock("us-east-1"))
 	require.NoError(t, err)
 	require.Equal(t, sent, changed(), "a drift was accepted")
 
 	// What writes nothing sends nothing.
 	for _, take := range []func() (reconcile.Outcome, error){
-		func() (reconcile.Outcome, error) { return takeEnv(bedrock("eu-west-1")) },
-		func() (reconcile.Outcome, error) { return takeDB(bedrock("eu-west-1")) },
+		func() (reconcile.Outcome, error) { return writeEnv(bedrock("eu-west-1")) },
+		func() (reconcile.Outcome, error) { return acceptDB(bedrock("eu-west-1")) },
 	} {
 		outcome, err := take()
 		require.NoError(t, err)
@@ -75,7 +75,7 @@ func TestGatewayNotification(t *testing.T) {
 		CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON public.ai_providers DEFERRABLE INITIALLY DEFERRED
 			FOR EACH ROW EXECUTE FUNCTION public.refuse()`)
 	require.NoError(t, err)
-	_, err = takeEnv(bedrock("ap-east-1"))
+	_, err = writeEnv(bedrock("ap-east-1"))
 	require.Error(t, err)
 	require.Empty(t, changed())
 }

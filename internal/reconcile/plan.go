@@ -18,9 +18,8 @@ import (
 // what differs, and nothing that provwatch does not know
 // (docs/specification.md, section 3).
 type write struct {
-	// columns lacks the settings, which must be encrypted first.
-	columns  store.ProviderColumns
-	settings *secret.Text // in plain text, absent for none; nil: they stay
+	columns  store.ProviderColumns // with the settings once these are encrypted
+	settings *secret.Text          // in plain text, absent for none; nil: they stay
 	// secretSettings is set where the settings hold credentials.
 	secretSettings bool
 

@@ -1,5 +1,6 @@
-// Package reconcile ends a drift as an operator decides: by writing the
-// environment's fields to the database, or by accepting the database's.
+// Package reconcile ends drifts as an operator decides: by writing the environment's
+// fields to the database, or by accepting the database's. [Resolve] plans what to do about
+// each provider, which writes nothing, and then does all of it in one transaction.
 package reconcile
 
 import (
@@ -8,11 +9,45 @@ import (
 	"provwatch/internal/drift"
 )
 
-// Outcome is what a resolution did.
+// Side is the side that a resolution keeps.
+type Side string
+
+// The sides of a drift.
+const (
+	Environment Side = "env" // write its fields to the database
+	Database    Side = "db"  // accept its difference from the environment
+)
+
+// Request is what an operator asks for.
+//
+// With [Environment] a changed row is updated, a disabled one enabled, a soft-deleted one
+// restored, and a missing one inserted. Only what differs is written: columns and members
+// of the settings that provwatch does not know stay unchanged, and so do the models.
+// Credentials are written only WithKeys, since they may have been rotated in the database.
+// Key rows that hold a key of the environment stay even then.
+//
+// With [Database] the acceptance holds while both canonical hashes stay the same; the
+// drift then neither fails a boot nor is alerted.
+type Request struct {
+	Side     Side
+	WithKeys bool // with [Environment]
+	// Credentials is how credentials are compared. Where they are, those that differ are a
+	// drift. With [drift.RequireCredentials] such a drift cannot be accepted: a seed ignores
+	// the acceptance.
+	Credentials drift.CredentialMode
+	// Drifting leaves out the providers that do not drift, or whose drift is accepted.
+	Drifting bool
+	// DryRun only plans, in a transaction that cannot write.
+	DryRun   bool
+	Operator Operator
+	Reason   string // why the operator asks for it, empty for none
+}
+
+// Outcome is what a resolution did about one provider, or would do in a dry run.
 type Outcome struct {
 	Provider   string     `json:"provider"`
-	ProviderID uuid.UUID  `json:"provider_id"`
-	Kind       drift.Kind `json:"kind"` // of the drift that was found; with in_sync nothing was written
+	ProviderID uuid.UUID  `json:"provider_id"` // [uuid.Nil] for a row that a dry run would insert
+	Kind       drift.Kind `json:"kind"`        // of the drift that was found; with in_sync nothing was written
 	// Fields were written, where the environment's side was taken, or else differ
 	// and were accepted.
 	Fields []drift.Field `json:"fields"`
@@ -27,9 +62,13 @@ type Outcome struct {
 	// AlreadyAccepted reports that the drift was accepted before, as it is now:
 	// nothing was written.
 	AlreadyAccepted bool `json:"already_accepted"`
+	// NotComparable is why the provider cannot be compared, and was left out of
+	// [Request.Drifting]; empty for a provider that was resolved.
+	NotComparable string `json:"not_comparable,omitempty"`
 }
 
-// Written reports whether anything was written, and so an audit entry staged.
+// Written reports whether anything was written, and so an audit entry staged; in a dry run,
+// whether it would be.
 func (o Outcome) Written() bool {
-	return !o.AlreadyAccepted && (o.Kind != drift.InSync || o.KeysReplaced)
+	return o.NotComparable == "" && !o.AlreadyAccepted && (o.Kind != drift.InSync || o.KeysReplaced)
 }

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 
@@ -34,6 +35,25 @@ func seededWith(t *testing.T, d provider.Desired) *pgxpool.Pool {
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{d}, false, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return pool
+}
+
+// takeEnv resolves one provider by writing the environment's fields.
+func takeEnv(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, withKeys bool, mode drift.CredentialMode) (reconcile.Outcome, error) {
+	return resolveOne(ctx, pool, keys, desired, reconcile.Request{Side: reconcile.Environment, WithKeys: withKeys, Credentials: mode})
+}
+
+// takeDB resolves one provider by accepting the database's fields.
+func takeDB(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, mode drift.CredentialMode) (reconcile.Outcome, error) {
+	return resolveOne(ctx, pool, keys, desired, reconcile.Request{Side: reconcile.Database, Credentials: mode})
+}
+
+func resolveOne(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired provider.Desired, request reconcile.Request) (reconcile.Outcome, error) {
+	request.Operator = reconcile.Operator{User: "test", UID: -1}
+	outcomes, err := reconcile.Resolve(ctx, pool, keys, []provider.Desired{desired}, request)
+	if err != nil {
+		return reconcile.Outcome{}, err
+	}
+	return outcomes[0], nil
 }
 
 // noKeys are those of a worker for which none is configured.
@@ -80,7 +100,7 @@ func testConcurrentWritesRotatedCredentials(t *testing.T) {
 	t.Parallel()
 	pool := seededWith(t, bedrock("us-east-1"))
 	err := during(t, pool, `UPDATE public.ai_providers SET settings = replace(settings, '"environment"', '"rotated"')`, func() error {
-		_, err := reconcile.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, drift.IgnoreCredentials, "operator:test")
+		_, err := takeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, drift.IgnoreCredentials)
 		return err
 	})
 	require.NoError(t, err)
@@ -94,7 +114,7 @@ func testConcurrentWritesDeletedRow(t *testing.T) {
 	pool := seededWith(t, bedrock("us-east-1"))
 	var outcome reconcile.Outcome
 	err := during(t, pool, `DELETE FROM public.ai_providers`, func() (err error) {
-		outcome, err = reconcile.TakeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, drift.IgnoreCredentials, "operator:test")
+		outcome, err = takeEnv(t.Context(), pool, noKeys, bedrock("eu-west-1"), false, drift.IgnoreCredentials)
 		return err
 	})
 	require.NoError(t, err)

@@ -1,9 +1,12 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgerrcode"
@@ -20,91 +23,231 @@ import (
 	"provwatch/internal/store"
 )
 
-// A resolution that fails since its key was revoked is tried once more, after a short pause.
+// A resolution that another writer's commit breaks off is tried once more, after a short
+// pause.
 const (
-	maxTries     = 2
-	revokedPause = 10 * time.Millisecond
+	maxTries   = 2
+	firstPause = 10 * time.Millisecond
 )
 
-// resolution ends the drift of one provider by taking a side.
-type resolution struct {
-	keys    *dbcrypt.Ring
-	desired provider.Desired
-	mode    drift.CredentialMode
-	side    side
-	actor   string
-}
-
-// side is the side that a resolution takes: the environment or the database.
-type side interface {
-	// take ends the drift of the step, in a transaction that holds the seed lock and the
-	// lock of the row.
-	take(ctx context.Context, tx pgx.Tx, step drift.Step, with encryption, actor string) (Outcome, error)
-}
-
-// encryption decrypts stored secrets and encrypts the new ones.
-type encryption struct {
-	keys   *dbcrypt.Ring
-	sealer dbcrypt.Sealer
-}
-
-func (r resolution) run(ctx context.Context, pool *pgxpool.Pool) (outcome Outcome, err error) {
-	for attempt := range (retry.Policy{First: revokedPause, Tries: maxTries}).Attempts(ctx) {
-		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-			outcome, err = r.resolve(ctx, tx)
+// Resolve ends the drifts of the desired providers, in one transaction: of all or, with an
+// error, of none. Each has one outcome, in the order of their names. The keys decrypt the
+// stored secrets and encrypt the new ones.
+//
+// Audit entries name the operator and the role of the session. What is accepted or in sync
+// already leaves none.
+func Resolve(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired []provider.Desired, request Request) (outcomes []Outcome, err error) {
+	if request.WithKeys && !request.Credentials.Compares() {
+		request.Credentials = drift.AlertCredentials
+	}
+	r := resolution{keys: keys, desired: slices.Clone(desired), request: request, side: databaseSide{}}
+	slices.SortFunc(r.desired, func(a, b provider.Desired) int { return strings.Compare(a.Name, b.Name) })
+	if request.Side == Environment {
+		r.side = environmentSide{request.WithKeys}
+	}
+	do, options := r.resolve, pgx.TxOptions{}
+	if request.DryRun {
+		do, options = r.foretell, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	}
+	for attempt := range (retry.Policy{First: firstPause, Tries: maxTries}).Attempts(ctx) {
+		err = pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
+			outcomes, err = do(ctx, tx)
 			return err
 		})
-		if !isRevoked(err) {
+		if !canPass(err) {
 			break
 		}
 		attempt.Failed()
 	}
-	if isRevoked(err) && ctx.Err() != nil {
+	if canPass(err) && ctx.Err() != nil {
 		err = ctx.Err() // in the pause before the other try
 	}
 	if err != nil {
-		return Outcome{}, fmt.Errorf("resolve provider %q: %w", r.desired.Name, postgres.WithoutValues(err))
+		return nil, r.failed(postgres.WithoutValues(err))
 	}
-	return outcome, nil
+	return outcomes, nil
 }
 
-func (r resolution) resolve(ctx context.Context, tx pgx.Tx) (Outcome, error) {
+// resolution ends the drifts of providers by taking a side.
+type resolution struct {
+	keys    *dbcrypt.Ring
+	desired []provider.Desired // by name
+	request Request
+	side    side
+}
+
+// side is the side that a resolution takes: the environment or the database.
+type side interface {
+	// plan returns what ends the drift of the step. It writes nothing.
+	plan(ctx context.Context, queries *store.Queries, step drift.Step, with encryption) (change, error)
+}
+
+// resolve plans and writes.
+func (r resolution) resolve(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
 	queries := store.On(tx)
 	if err := queries.LockSeed(ctx, store.SeedLock); err != nil {
-		return Outcome{}, fmt.Errorf("take the seed lock: %w", err)
+		return nil, fmt.Errorf("take the seed lock: %w", err)
 	}
-	// A gateway may be writing to the row, to rotate its credentials or to turn
+	desired, left, err := r.drifting(ctx, queries)
+	if err != nil {
+		return nil, err
+	}
+	// A gateway may be writing to a row, to rotate its credentials or to turn
 	// encryption on. It commits before the row is read.
-	if _, err := queries.LockProviders(ctx, r.desired.Name); err != nil {
-		return Outcome{}, fmt.Errorf("lock its row: %w", err)
+	if _, err := queries.LockProviders(ctx, provider.Names(desired)); err != nil {
+		return nil, fmt.Errorf("lock the rows: %w", err)
 	}
-	sealer, err := queries.WriteSealer(ctx, r.keys)
+	changes, with, err := r.plan(ctx, queries, desired)
 	if err != nil {
-		return Outcome{}, err
+		return nil, err
 	}
-	stored, err := queries.LoadStored(ctx, []string{r.desired.Name}, r.keys, r.mode.Compares())
+	role, err := queries.SessionRole(ctx)
 	if err != nil {
-		return Outcome{}, err
+		return nil, fmt.Errorf("look up the role of the session: %w", err)
 	}
-	step := drift.MakePlan([]provider.Desired{r.desired}, stored, r.mode).Steps[0]
-	if step.Action == drift.ActionUnsupported {
-		return Outcome{}, fmt.Errorf("the database's enum ai_provider_type lacks the type %s", r.desired.Type)
+	op := operation{actor: r.request.Operator.actor(role), reason: r.request.Reason, at: time.Now()}
+	outcomes := left
+	var written []string // ids
+	for _, c := range changes {
+		outcome, err := c.apply(ctx, tx, with.sealer, op)
+		if err != nil {
+			return nil, of(c.step.Desired.Name, err, len(r.desired))
+		}
+		outcomes = append(outcomes, outcome)
+		if outcome.Written() {
+			written = append(written, outcome.ProviderID.String())
+		}
 	}
-	outcome, err := r.side.take(ctx, tx, step, encryption{r.keys, sealer}, r.actor)
-	if err != nil || !outcome.Written() {
-		return outcome, err
+	if len(written) == 0 {
+		return sorted(outcomes), nil
 	}
-	// Running workers verify the provider, with our triggers or without, and deliver the
+	// Running workers verify the providers, with our triggers or without, and deliver the
 	// audit entries, which the operator's role cannot.
-	if err := pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, outcome.ProviderID.String()); err != nil {
-		return outcome, err
+	if err := pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, written...); err != nil {
+		return nil, err
 	}
-	return outcome, pubsub.Publish(ctx, tx, pubsub.StagedEntries, "")
+	return sorted(outcomes), pubsub.Publish(ctx, tx, pubsub.StagedEntries, "")
 }
 
-// isRevoked reports whether a write failed because the key that it encrypted with was
-// revoked meanwhile. Another attempt finds the key that is active then.
-func isRevoked(err error) bool {
+// foretell only plans.
+func (r resolution) foretell(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
+	queries := store.On(tx)
+	desired, outcomes, err := r.drifting(ctx, queries)
+	if err != nil {
+		return nil, err
+	}
+	changes, _, err := r.plan(ctx, queries, desired)
+	for _, c := range changes {
+		outcomes = append(outcomes, c.outcome)
+	}
+	return sorted(outcomes), err
+}
+
+// drifting returns the providers to resolve, and the outcomes of those that
+// [Request.Drifting] leaves out because they cannot be compared.
+func (r resolution) drifting(ctx context.Context, queries *store.Queries) (desired []provider.Desired, left []Outcome, err error) {
+	if !r.request.Drifting {
+		return r.desired, nil, nil
+	}
+	plan, err := r.compare(ctx, queries, r.desired)
+	for _, step := range plan.Steps {
+		switch {
+		case step.IsNotComparable():
+			why := cmp.Or(step.WhyNotComparable(), step.Observation.WhyNotComparable())
+			left = append(left, Outcome{
+				Provider: step.Desired.Name, ProviderID: step.Observation.ProviderID, Kind: drift.NotComparable, NotComparable: why.Error(),
+			})
+		case step.IsDrift():
+			desired = append(desired, step.Desired)
+		}
+	}
+	return desired, left, err
+}
+
+func (r resolution) compare(ctx context.Context, queries *store.Queries, desired []provider.Desired) (drift.Plan, error) {
+	stored, err := queries.LoadStored(ctx, provider.Names(desired), r.keys, r.request.Credentials.Compares())
+	if err != nil {
+		return drift.Plan{}, err
+	}
+	return drift.MakePlan(desired, stored, r.request.Credentials), nil
+}
+
+// plan returns what to do about each provider. The error names each provider of which the
+// drift cannot be ended.
+func (r resolution) plan(ctx context.Context, queries *store.Queries, desired []provider.Desired) (changes []change, with encryption, err error) {
+	with.keys = r.keys
+	if with.sealer, err = queries.WriteSealer(ctx, r.keys); err != nil {
+		return nil, with, err
+	}
+	compared, err := r.compare(ctx, queries, desired)
+	if err != nil {
+		return nil, with, err
+	}
+	var refused []error
+	for _, step := range compared.Steps {
+		c, err := change{}, error(nil)
+		if step.Action == drift.ActionUnsupported {
+			err = fmt.Errorf("the database's enum ai_provider_type lacks the type %s", step.Desired.Type)
+		} else {
+			c, err = r.side.plan(ctx, queries, step, with)
+		}
+		if err != nil {
+			refused = append(refused, of(step.Desired.Name, err, len(r.desired)))
+		}
+		changes = append(changes, c)
+	}
+	return changes, with, errors.Join(refused...)
+}
+
+// apply makes the change.
+func (c change) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, op operation) (Outcome, error) {
+	if c.withdraws {
+		if err := store.On(tx).WithdrawAcceptedDrift(ctx, c.step.Desired.Name); err != nil {
+			return c.outcome, err
+		}
+	}
+	switch {
+	case c.accepts != nil:
+		return c.outcome, c.accept(ctx, tx, op)
+	case c.inserts:
+		var rows store.NewRows
+		id, err := rows.AddProvider(c.step.Desired, c.step.RowType)
+		if err != nil {
+			return c.outcome, err
+		}
+		c.outcome.ProviderID = id
+		return c.outcome, insert(ctx, tx, sealer, rows, op)
+	case c.writes != nil:
+		return c.outcome, c.writes.apply(ctx, tx, sealer, c.step, op)
+	default:
+		return c.outcome, nil
+	}
+}
+
+// failed returns an error of the resolution as a whole.
+func (r resolution) failed(err error) error {
+	if len(r.desired) == 1 {
+		return fmt.Errorf("resolve provider %q: %w", r.desired[0].Name, err)
+	}
+	return fmt.Errorf("resolve %d providers, all or none: %w", len(r.desired), err)
+}
+
+// of returns an error of one of the providers, named where there are several.
+func of(name string, err error, providers int) error {
+	if providers == 1 {
+		return err
+	}
+	return fmt.Errorf("provider %q: %w", name, err)
+}
+
+func sorted(outcomes []Outcome) []Outcome {
+	slices.SortFunc(outcomes, func(a, b Outcome) int { return strings.Compare(a.Provider, b.Provider) })
+	return outcomes
+}
+
+// canPass reports whether another attempt of a resolution that failed can succeed: the key
+// that it encrypts with was revoked meanwhile, or the server broke a deadlock.
+func canPass(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == pgerrcode.ForeignKeyViolation
+	return errors.As(err, &pg) && (pg.Code == pgerrcode.ForeignKeyViolation || pg.Code == pgerrcode.DeadlockDetected)
 }

@@ -17,7 +17,6 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/reconcile"
 	"provwatch/internal/schema"
 	"provwatch/internal/status"
 )
@@ -112,7 +111,7 @@ func (p *Printer) Plan(plan drift.Plan, done bool) error {
 		}
 		fields := s.Observation.Fields
 		if s.Action == drift.ActionInsert {
-			fields = inserted(s)
+			fields = s.InsertedFields()
 		}
 		p.rows(t, []string{p.paint(sign.colors, sign.mark), p.paint(sign.colors, s.Desired.Name), p.paint(sign.colors, sign.means)}, fields)
 	}
@@ -128,19 +127,6 @@ func (p *Printer) Plan(plan drift.Plan, done bool) error {
 		plan.Count(drift.ActionNotComparable), status.NotComparable.Label(), plan.Count(drift.ActionStickyDeleted), status.SoftDeleted.Label(),
 		plan.Count(drift.ActionUnchanged), plan.Count(drift.ActionAccepted), status.Accepted.Label(), plan.Count(drift.ActionUnsupported))
 	return err
-}
-
-// inserted shows an insertion as differences from nothing.
-func inserted(s drift.Step) []drift.Field {
-	d := s.Desired
-	fields := []drift.Field{
-		{Name: "type", Env: string(s.RowType)},
-		{Name: "base_url", Env: provider.DisplayURL(d.BaseURL)},
-	}
-	if region := d.DisplayRegion(); region != "" {
-		fields = append(fields, drift.Field{Name: "bedrock_region", Env: region})
-	}
-	return append(fields, drift.Field{Name: "api_keys", Env: strconv.Itoa(len(d.Keys))})
 }
 
 // Delivery is what becomes of the audit entries that a command has staged. It is the
@@ -164,52 +150,6 @@ func (p *Printer) delivery(d Delivery) (err error) {
 	case Delivered:
 	}
 	return err
-}
-
-// Resolution prints what was resolved. taken is the side that was taken, and
-// delivery what becomes of its audit entries.
-func (p *Printer) Resolution(o reconcile.Outcome, taken string, delivery Delivery) error {
-	if p.json {
-		if o.Fields == nil {
-			o.Fields = []drift.Field{}
-		}
-		resolution := map[string]any{"taken": taken, "outcome": o}
-		if delivery != Delivered {
-			resolution["audit"] = delivery
-		}
-		return p.encode(resolution)
-	}
-	var what string
-	switch {
-	case o.Kind == drift.InSync:
-		what = "already agrees with the environment; nothing was written"
-	case o.AlreadyAccepted:
-		what = fmt.Sprintf("is %s, which is already accepted until either side changes; nothing was written", o.Kind)
-	case taken == "db":
-		what = fmt.Sprintf("was %s, which is now accepted until either side changes", o.Kind)
-	case o.KeysReplaced:
-		what = fmt.Sprintf("was %s; the environment's fields and keys are written", o.Kind)
-	case o.KeysAgree:
-		what = fmt.Sprintf("was %s; the environment's fields are written, its keys were stored already", o.Kind)
-	case o.KeysDiffer:
-		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not, and still differ: "+
-			"repeat with --with-keys to replace those stored", o.Kind)
-	case o.Kind == drift.Missing:
-		what = "was missing; the environment's fields are written, and it has no keys: repeat with --with-keys to write those of the environment"
-	default:
-		what = fmt.Sprintf("was %s; the environment's fields are written, its keys are not", o.Kind)
-	}
-	if _, err := fmt.Fprintf(p.out, "%s %s.\n", p.paint(bold, o.Provider), what); err != nil {
-		return err
-	}
-	if len(o.Fields) > 0 {
-		t := p.table("FIELD", "ENVIRONMENT", "DATABASE")
-		p.rows(t, nil, o.Fields)
-		if err := p.render(t); err != nil {
-			return err
-		}
-	}
-	return p.delivery(delivery)
 }
 
 // Alert prints one alert, in a line or more.

@@ -37,6 +37,9 @@ func (p *Printer) Status(s status.Status) error {
 	if err := p.statusProviders(s); err != nil {
 		return err
 	}
+	if err := p.accepted(s.Providers); err != nil {
+		return err
+	}
 	if err := p.notices(s.Notices); err != nil {
 		return err
 	}
@@ -74,6 +77,23 @@ func (p *Printer) statusProviders(s status.Status) error {
 	}
 	if s.MoreProviders {
 		return p.lines(fmt.Sprintf("and %d more", s.Total()-len(s.Providers)))
+	}
+	return p.lines()
+}
+
+// accepted prints who accepted the drifts that hold, nothing where there are none.
+func (p *Printer) accepted(providers []status.Provider) error {
+	t := p.table("ACCEPTED", "AT", "BY", "REASON")
+	for _, row := range providers {
+		if row.AcceptedAt != nil {
+			t.AppendRow([]any{cell(row.Name), row.AcceptedAt.Format(time.RFC3339), cell(row.AcceptedBy), cell(row.AcceptedReason)})
+		}
+	}
+	if t.Length() == 0 {
+		return nil
+	}
+	if err := p.render(t); err != nil {
+		return err
 	}
 	return p.lines()
 }

@@ -70,11 +70,16 @@ func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 		INSERT INTO public.ai_providers (id, type, name, base_url, enabled)
 		VALUES (gen_random_uuid(), 'openai', 'unnamed', 'https://user:password@unnamed.example/', false)`)
 	require.NoError(t, err)
-	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, environment[0], drift.IgnoreCredentials, "operator:test")
+	_, err = reconcile.Resolve(t.Context(), pool, noKeys, environment[:1], accepting)
 	require.NoError(t, err)
 	require.NoError(t, v.Verify(t.Context(), full))
 	require.NoError(t, audit.NewDeliverer(pool, quiet, nil).Deliver(t.Context()))
 	return pool, environment
+}
+
+// accepting accepts the database's side.
+var accepting = reconcile.Request{
+	Side: reconcile.Database, Credentials: drift.IgnoreCredentials, Operator: reconcile.Operator{User: "test", UID: -1}, Reason: "planned",
 }
 
 // summary is a provider in one line.

@@ -100,4 +100,7 @@ func (p *Provider) now(known drift.Recorded, o drift.Observation) {
 	if p.Kind == drift.InSync {
 		p.Kind = ""
 	}
+	if p.State != Accepted {
+		p.AcceptedAt, p.AcceptedBy, p.AcceptedReason = nil, "", "" // of a drift that is over
+	}
 }

@@ -77,7 +77,7 @@ func testComparisonAcceptedWithoutHashKey(t *testing.T) {
 		REVOKE SELECT (key) ON provwatch.hash_key FROM provwatch_notify;
 		UPDATE public.ai_providers SET base_url = 'https://svc:other@host.example/v1/' WHERE name <> 'synced'`)
 	require.NoError(t, err)
-	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, environment[0], drift.IgnoreCredentials, "operator:test")
+	_, err = reconcile.Resolve(t.Context(), pool, noKeys, environment[:1], accepting)
 	require.NoError(t, err)
 	v := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
 	require.NoError(t, v.Verify(t.Context(), full))
@@ -102,7 +102,7 @@ func testComparisonAcceptedWithoutHashKey(t *testing.T) {
 	require.Contains(t, told(), "drifted accepted changed base_url=https://accepted.example/v1/|https://plain.example/")
 
 	// And the other way round.
-	_, err = reconcile.TakeDB(t.Context(), pool, noKeys, environment[0], drift.IgnoreCredentials, "operator:test")
+	_, err = reconcile.Resolve(t.Context(), pool, noKeys, environment[:1], accepting)
 	require.NoError(t, err)
 	require.NoError(t, v.Verify(t.Context(), full))
 	require.Contains(t, told(), "accepted accepted changed base_url=https://accepted.example/v1/|https://plain.example/")

@@ -98,7 +98,7 @@ func recorded(row store.Listed) Provider {
 		p.Fields = []drift.Field{{Name: "row", DB: drift.NotCompared + row.Recorded.NotComparable}}
 	case Accepted:
 		p.Kind = row.Recorded.Accepted.Kind
-		p.AcceptedAt, p.AcceptedBy = utc(row.AcceptedAt), row.AcceptedBy
+		p.AcceptedAt, p.AcceptedBy, p.AcceptedReason = utc(row.AcceptedAt), row.AcceptedBy, row.AcceptedReason
 	}
 	p.Since = unlessEpoch(row.ObservedAt)
 	return p

@@ -37,7 +37,9 @@ func testProvidersEachState(t *testing.T) {
 				status.NotComparable: 0,
 			}, s.Counts)
 			require.Equal(t, 7, s.Total())
-			require.Equal(t, "operator:test", s.Providers[5].AcceptedBy)
+			require.Regexp(t, `^operator:role=\S+,user=test$`, s.Providers[5].AcceptedBy)
+			require.Equal(t, "planned", s.Providers[5].AcceptedReason)
+			require.Equal(t, "planned", s.Audit[0].Details.Reason)
 			require.False(t, *s.Providers[4].Enabled)
 			require.Equal(t, "https://unnamed.example/", s.Providers[4].BaseURL)
 			require.Len(t, s.Alerts, 4)

@@ -185,6 +185,8 @@ type Provider struct {
 	Since      *time.Time `json:"since,omitempty"`
 	AcceptedBy string     `json:"accepted_by,omitempty"`
 	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
+	// AcceptedReason is the operator's reason, empty where none was given.
+	AcceptedReason string `json:"accepted_reason,omitempty"`
 }
 
 // namesOf returns the names of providers, in their order.

@@ -61,13 +61,13 @@ func (q *Queries) ListProviderTypes(ctx context.Context) ([]string, error) {
 }
 
 const lockProviders = `-- name: LockProviders :many
-SELECT id FROM gateway.ai_providers WHERE name = $1 FOR UPDATE
+SELECT id FROM gateway.ai_providers WHERE name = ANY($1::text[]) ORDER BY name, id FOR UPDATE
 `
 
-// Locks all rows of a name until the end of the transaction, so that what is
+// Locks all rows of the names until the end of the transaction, so that what is
 // read of them is what is written over.
-func (q *Queries) LockProviders(ctx context.Context, name string) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, lockProviders, name)
+func (q *Queries) LockProviders(ctx context.Context, names []string) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, lockProviders, names)
 	if err != nil {
 		return nil, err
 	}

@@ -72,6 +72,18 @@ func (q *Queries) RestoreSearchPath(ctx context.Context) error {
 	return err
 }
 
+const sessionRole = `-- name: SessionRole :one
+SELECT session_user::text AS role
+`
+
+// The role that the session logged in with, whatever role it has taken on since.
+func (q *Queries) SessionRole(ctx context.Context) (string, error) {
+	row := q.db.QueryRow(ctx, sessionRole)
+	var role string
+	err := row.Scan(&role)
+	return role, err
+}
+
 const withdrawAcceptedDrift = `-- name: WithdrawAcceptedDrift :exec
 DELETE FROM provwatch.accepted_drift WHERE provider = $1
 `
@@ -82,11 +94,11 @@ func (q *Queries) WithdrawAcceptedDrift(ctx context.Context, provider string) er
 }
 
 const acceptDrift = `-- name: acceptDrift :exec
-INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, reason)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (provider) DO UPDATE
 SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-    accepted_by = excluded.accepted_by, accepted_at = now()
+    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason
 `
 
 type acceptDriftParams struct {
@@ -95,6 +107,7 @@ type acceptDriftParams struct {
 	EnvHash    string
 	DbHash     string
 	AcceptedBy string
+	Reason     string
 }
 
 func (q *Queries) acceptDrift(ctx context.Context, arg acceptDriftParams) error {
@@ -104,6 +117,7 @@ func (q *Queries) acceptDrift(ctx context.Context, arg acceptDriftParams) error 
 		arg.EnvHash,
 		arg.DbHash,
 		arg.AcceptedBy,
+		arg.Reason,
 	)
 	return err
 }

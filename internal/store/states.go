@@ -134,9 +134,10 @@ func (q *Queries) ListAccepted(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// AcceptDrift records that an actor accepts a drift of a provider.
-func (q *Queries) AcceptDrift(ctx context.Context, name string, a drift.Acceptance, actor string) error {
-	return q.acceptDrift(ctx, acceptDriftParams{Provider: name, Kind: string(a.Kind), EnvHash: a.EnvHash, DbHash: a.DBHash, AcceptedBy: actor})
+// AcceptDrift records that an actor accepts a drift of a provider, for the reason given, empty
+// for none.
+func (q *Queries) AcceptDrift(ctx context.Context, name string, a drift.Acceptance, actor, reason string) error {
+	return q.acceptDrift(ctx, acceptDriftParams{Provider: name, Kind: string(a.Kind), EnvHash: a.EnvHash, DbHash: a.DBHash, AcceptedBy: actor, Reason: reason})
 }
 
 // Page is what a listing of providers asks for. Rank orders the providers: see the query
@@ -159,6 +160,8 @@ type Listed struct {
 	ObservedAt time.Time // the epoch where nothing was observed
 	AcceptedBy string
 	AcceptedAt *time.Time
+	// AcceptedReason is why it was accepted, empty where that is not recorded.
+	AcceptedReason string
 }
 
 // ListRecorded returns a page of the providers that are recorded or in the database. With
@@ -187,6 +190,7 @@ func listedOf(rows []listRecordedRow) []Listed {
 		l := Listed{
 			Name: row.Name, Rank: row.Rank, Recorded: drift.Recorded{NotComparable: row.Reason},
 			ObservedAt: row.ObservedAt, AcceptedBy: deref(row.AcceptedBy), AcceptedAt: row.AcceptedAt,
+			AcceptedReason: deref(row.AcceptedReason),
 		}
 		if row.Kind != "" {
 			l.Recorded.State = stateOf(&row.Kind, &row.EnvHash, &row.DbHash, &row.Credentials, nil)

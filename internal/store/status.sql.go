@@ -584,7 +584,7 @@ WITH listed AS (
     SELECT
         s.provider AS name,
         CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5 ELSE 6 END AS rank,
-        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, '' AS reason
+        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY($7::text[])
@@ -592,22 +592,22 @@ WITH listed AS (
     WHERE (s.kind <> 'in_sync' OR $1::int[] && '{5,6}'::int[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
-    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
     FROM provwatch.not_comparable n
     WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider)
     UNION ALL
-    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
+    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
-    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, ''
+    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
     FROM unnest($6::text[]) AS named (name)
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason,
     reason::text AS reason
 FROM listed
 WHERE rank = ANY($1::int[]) AND strpos(name, $2::text) > 0
@@ -627,17 +627,18 @@ type listNamedParams struct {
 }
 
 type listNamedRow struct {
-	Name         string
-	Rank         int32
-	Kind         string
-	EnvHash      string
-	DbHash       string
-	Credentials  string
-	ObservedAt   time.Time
-	AcceptedKind *string
-	AcceptedBy   *string
-	AcceptedAt   *time.Time
-	Reason       string
+	Name           string
+	Rank           int32
+	Kind           string
+	EnvHash        string
+	DbHash         string
+	Credentials    string
+	ObservedAt     time.Time
+	AcceptedKind   *string
+	AcceptedBy     *string
+	AcceptedAt     *time.Time
+	AcceptedReason *string
+	Reason         string
 }
 
 // ListRecorded where the names that the environment names are given: those that were
@@ -670,6 +671,7 @@ func (q *Queries) listNamed(ctx context.Context, arg listNamedParams) ([]listNam
 			&i.AcceptedKind,
 			&i.AcceptedBy,
 			&i.AcceptedAt,
+			&i.AcceptedReason,
 			&i.Reason,
 		); err != nil {
 			return nil, err
@@ -686,7 +688,7 @@ const listRecorded = `-- name: listRecorded :many
 WITH listed AS (
     (
         SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, '' AS reason
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, '' AS reason
         FROM provwatch.drift_state s
         WHERE 0 = ANY($2::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
             AND strpos(s.provider, $3::text) > 0 AND (0, s.provider) > ($4::int, $5::text)
@@ -696,7 +698,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
         FROM provwatch.not_comparable n
         WHERE 1 = ANY($2::int[]) AND strpos(n.provider, $3::text) > 0 AND (1, n.provider) > ($4::int, $5::text)
         ORDER BY n.provider
@@ -704,7 +706,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
         WHERE 2 = ANY($2::int[]) AND s.kind = 'deleted'
             AND strpos(s.provider, $3::text) > 0 AND (2, s.provider) > ($4::int, $5::text)
@@ -714,7 +716,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
+        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
         FROM gateway.ai_providers p
         WHERE 3 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
@@ -724,7 +726,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, ''
+        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, ''
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
         WHERE 5 = ANY($2::int[]) AND a.provider = ANY($6::text[])
@@ -734,7 +736,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
         WHERE 6 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
             AND s.provider > CASE $4::int WHEN 6 THEN $5::text ELSE '' END
@@ -746,7 +748,7 @@ WITH listed AS (
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason,
     reason::text AS reason
 FROM listed
 ORDER BY rank, name
@@ -763,17 +765,18 @@ type listRecordedParams struct {
 }
 
 type listRecordedRow struct {
-	Name         string
-	Rank         int32
-	Kind         string
-	EnvHash      string
-	DbHash       string
-	Credentials  string
-	ObservedAt   time.Time
-	AcceptedKind *string
-	AcceptedBy   *string
-	AcceptedAt   *time.Time
-	Reason       string
+	Name           string
+	Rank           int32
+	Kind           string
+	EnvHash        string
+	DbHash         string
+	Credentials    string
+	ObservedAt     time.Time
+	AcceptedKind   *string
+	AcceptedBy     *string
+	AcceptedAt     *time.Time
+	AcceptedReason *string
+	Reason         string
 }
 
 // A page of providers, what is worth a look first: those that drift (0), cannot be
@@ -810,6 +813,7 @@ func (q *Queries) listRecorded(ctx context.Context, arg listRecordedParams) ([]l
 			&i.AcceptedKind,
 			&i.AcceptedBy,
 			&i.AcceptedAt,
+			&i.AcceptedReason,
 			&i.Reason,
 		); err != nil {
 			return nil, err

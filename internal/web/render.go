@@ -427,6 +427,7 @@ func detailsOf(d audit.Details) []detail {
 	}
 	add("key", d.Masked)
 	add("drift", d.Kind)
+	add("reason", d.Reason)
 	for _, c := range d.Changes {
 		add(c.Field, fmt.Sprintf("%s → %s", orEmpty(c.Old), orEmpty(c.New)))
 	}

@@ -70,9 +70,9 @@ SELECT id, provider_id, api_key, api_key_key_id
 FROM pg_catalog.jsonb_to_recordset(@keys::jsonb) AS new (id uuid, provider_id uuid, api_key text, api_key_key_id text);
 
 -- name: LockProviders :many
--- Locks all rows of a name until the end of the transaction, so that what is
+-- Locks all rows of the names until the end of the transaction, so that what is
 -- read of them is what is written over.
-SELECT id FROM gateway.ai_providers WHERE name = @name FOR UPDATE;
+SELECT id FROM gateway.ai_providers WHERE name = ANY(@names::text[]) ORDER BY name, id FOR UPDATE;
 
 -- name: DeleteProviderKeys :exec
 DELETE FROM gateway.ai_provider_keys

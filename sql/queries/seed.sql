@@ -14,11 +14,15 @@ FROM provwatch.accepted_drift
 WHERE provider = ANY(@providers::text[]);
 
 -- name: acceptDrift :exec
-INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by)
-VALUES (@provider, @kind, @env_hash, @db_hash, @accepted_by)
+INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, reason)
+VALUES (@provider, @kind, @env_hash, @db_hash, @accepted_by, @reason)
 ON CONFLICT (provider) DO UPDATE
 SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-    accepted_by = excluded.accepted_by, accepted_at = now();
+    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason;
+
+-- name: SessionRole :one
+-- The role that the session logged in with, whatever role it has taken on since.
+SELECT session_user::text AS role;
 
 -- name: WithdrawAcceptedDrift :exec
 DELETE FROM provwatch.accepted_drift WHERE provider = @provider;

@@ -122,7 +122,7 @@ WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.
 WITH listed AS (
     (
         SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, '' AS reason
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, '' AS reason
         FROM provwatch.drift_state s
         WHERE 0 = ANY(@ranks::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
             AND strpos(s.provider, @search::text) > 0 AND (0, s.provider) > (@after_rank::int, @after_name::text)
@@ -132,7 +132,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
         FROM provwatch.not_comparable n
         WHERE 1 = ANY(@ranks::int[]) AND strpos(n.provider, @search::text) > 0 AND (1, n.provider) > (@after_rank::int, @after_name::text)
         ORDER BY n.provider
@@ -140,7 +140,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
         WHERE 2 = ANY(@ranks::int[]) AND s.kind = 'deleted'
             AND strpos(s.provider, @search::text) > 0 AND (2, s.provider) > (@after_rank::int, @after_name::text)
@@ -150,7 +150,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
+        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
         FROM gateway.ai_providers p
         WHERE 3 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
@@ -160,7 +160,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, ''
+        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, ''
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
         WHERE 5 = ANY(@ranks::int[]) AND a.provider = ANY(@accepted::text[])
@@ -170,7 +170,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, ''
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
         WHERE 6 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
             AND s.provider > CASE @after_rank::int WHEN 6 THEN @after_name::text ELSE '' END
@@ -182,7 +182,7 @@ WITH listed AS (
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason,
     reason::text AS reason
 FROM listed
 ORDER BY rank, name
@@ -211,7 +211,7 @@ WITH listed AS (
     SELECT
         s.provider AS name,
         CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5 ELSE 6 END AS rank,
-        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, '' AS reason
+        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY(@accepted::text[])
@@ -219,22 +219,22 @@ WITH listed AS (
     WHERE (s.kind <> 'in_sync' OR @ranks::int[] && '{5,6}'::int[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
-    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, n.reason
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
     FROM provwatch.not_comparable n
     WHERE EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = n.provider)
     UNION ALL
-    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, ''
+    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
-    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, ''
+    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
     FROM unnest(@named::text[]) AS named (name)
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason,
     reason::text AS reason
 FROM listed
 WHERE rank = ANY(@ranks::int[]) AND strpos(name, @search::text) > 0

@@ -124,6 +124,7 @@ type pattern struct {
 var patterns = []pattern{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), "<time>"},
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uuid>"},
+	{regexp.MustCompile(`operator:role=[^ ",]+(,user=[^ ",]+)?,uid=\d+`), "operator:<user>"},
 	{regexp.MustCompile(`hmac:[0-9a-f]{64}`), "hmac:<digest>"},
 	// Not 127.0.0.1:9464, the example of the help.
 	{regexp.MustCompile(`127\.0\.0\.1:\d{5}\b`), "127.0.0.1:<port>"},

@@ -1,0 +1,146 @@
+package reconcile_test
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/reconcile"
+	"provwatch/internal/seed"
+)
+
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	t.Run("AllOrNone", testResolveAllOrNone)
+	t.Run("EveryDrift", testResolveEveryDrift)
+	t.Run("Reason", testResolveReason)
+}
+
+// drifted returns a database in which the providers "changed", "disabled", "gone" and
+// "unread" are so, and "same" is in sync; and what the environment asks for.
+func drifted(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
+	t.Helper()
+	pool, _ := pgtest.NewPool(t)
+	var desired []provider.Desired
+	for _, name := range []string{"changed", "disabled", "gone", "same"} {
+		desired = append(desired, provider.Desired{Name: name, Type: provider.OpenAI, BaseURL: "https://" + name + ".invalid/", Variables: "X"})
+	}
+	unread := bedrock("us-east-1")
+	unread.Name = "unread"
+	desired = append(desired, unread)
+	_, err := seed.Seed(t.Context(), pool, desired, false, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `
+		UPDATE public.ai_providers SET base_url = 'https://other.invalid/' WHERE name = 'changed';
+		UPDATE public.ai_providers SET enabled = false WHERE name = 'disabled';
+		DELETE FROM public.ai_providers WHERE name = 'gone';
+		UPDATE public.ai_providers SET settings = 'no JSON' WHERE name = 'unread';
+		DELETE FROM provwatch.audit_outbox`)
+	require.NoError(t, err)
+	return pool, desired
+}
+
+// everything is all that a resolution can write.
+const everything = `SELECT to_jsonb(p)::text FROM public.ai_providers p
+	UNION ALL SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a
+	UNION ALL SELECT to_jsonb(o)::text FROM provwatch.audit_outbox o ORDER BY 1`
+
+var byTest = reconcile.Operator{User: "test", UID: -1}
+
+// testResolveAllOrNone checks that nothing is written where one of several drifts cannot be
+// ended, and that the error names each such provider.
+func testResolveAllOrNone(t *testing.T) {
+	t.Parallel()
+	pool, desired := drifted(t)
+	before := list(t, pool, everything)
+	for _, dryRun := range []bool{true, false} {
+		_, err := reconcile.Resolve(t.Context(), pool, noKeys, desired,
+			reconcile.Request{Side: reconcile.Database, Credentials: drift.IgnoreCredentials, Operator: byTest, DryRun: dryRun})
+		require.ErrorContains(t, err, "resolve 5 providers, all or none: ")
+		require.ErrorContains(t, err, `provider "gone": it has no row that could be kept`)
+		require.ErrorContains(t, err, `provider "unread": its row cannot be compared and is not accepted`)
+		require.NotContains(t, err.Error(), `provider "changed"`)
+		require.Equal(t, before, list(t, pool, everything))
+	}
+	// A write that fails takes those before it with it.
+	_, err := pool.Exec(t.Context(), `
+		CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+		CREATE TRIGGER refuse BEFORE UPDATE ON public.ai_providers FOR EACH ROW WHEN (OLD.name = 'disabled') EXECUTE FUNCTION public.refuse()`)
+	require.NoError(t, err)
+	_, err = reconcile.Resolve(t.Context(), pool, noKeys, desired[:3],
+		reconcile.Request{Side: reconcile.Environment, Credentials: drift.IgnoreCredentials, Operator: byTest})
+	require.Error(t, err)
+	require.Equal(t, before, list(t, pool, everything))
+}
+
+// testResolveEveryDrift checks that what does not drift is left out, that a provider that
+// cannot be compared is reported, and that a dry run has the same outcomes.
+func testResolveEveryDrift(t *testing.T) {
+	t.Parallel()
+	pool, desired := drifted(t)
+	request := reconcile.Request{Side: reconcile.Environment, Credentials: drift.IgnoreCredentials, Operator: byTest, Drifting: true, DryRun: true}
+	summaries := func() (lines []string) {
+		t.Helper()
+		outcomes, err := reconcile.Resolve(t.Context(), pool, noKeys, desired, request)
+		require.NoError(t, err)
+		for _, o := range outcomes {
+			line := o.Provider + " " + string(o.Kind)
+			for _, f := range o.Fields {
+				line += " " + f.Name + "=" + f.Env + "|" + f.DB
+			}
+			lines = append(lines, line)
+			require.Equal(t, o.Kind == drift.NotComparable, o.NotComparable != "")
+		}
+		return lines
+	}
+	before := list(t, pool, everything)
+	want := []string{
+		"changed changed base_url=https://changed.invalid/|https://other.invalid/",
+		"disabled disabled enabled=true|false",
+		"gone missing type=openai| base_url=https://gone.invalid/| api_keys=0|",
+		"unread not_comparable",
+	}
+	require.Equal(t, want, summaries())
+	require.Equal(t, before, list(t, pool, everything), "a dry run writes nothing")
+	request.DryRun = false
+	require.Equal(t, want, summaries())
+	require.Equal(t, []string{"unread not_comparable"}, summaries())
+	require.Equal(t, []string{"changed", "disabled", "gone"}, list(t, pool, `SELECT provider FROM provwatch.audit_outbox ORDER BY provider`))
+
+	// An accepted drift is none.
+	_, err := pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = false WHERE name = 'same'`)
+	require.NoError(t, err)
+	request.Side = reconcile.Database
+	require.Equal(t, []string{"same disabled enabled=true|false", "unread not_comparable"}, summaries())
+	request.Side = reconcile.Environment
+	require.Equal(t, []string{"unread not_comparable"}, summaries())
+	require.Equal(t, "f", value(t, pool, `SELECT enabled::text::char FROM public.ai_providers WHERE name = 'same'`))
+}
+
+// testResolveReason checks that the reason and the role of the session are recorded with
+// what is accepted and with each audit entry.
+func testResolveReason(t *testing.T) {
+	t.Parallel()
+	pool, desired := drifted(t)
+	role := value(t, pool, `SELECT session_user`)
+	for _, side := range []reconcile.Side{reconcile.Database, reconcile.Environment} {
+		_, err := reconcile.Resolve(t.Context(), pool, noKeys, desired[:2], reconcile.Request{
+			Side: side, Credentials: drift.IgnoreCredentials, Operator: reconcile.Operator{User: "alice", UID: 1000}, Reason: "change " + string(side),
+		})
+		require.NoError(t, err)
+		if side == reconcile.Database {
+			require.Equal(t, []string{"changed change db", "disabled change db"}, list(t, pool, `SELECT provider || ' ' || reason FROM provwatch.accepted_drift ORDER BY 1`))
+		}
+	}
+	actor := "operator:role=" + role + ",user=alice,uid=1000"
+	require.Equal(t, []string{
+		actor + " drift.accept changed change db", actor + " drift.accept disabled change db",
+		actor + " provider.update changed change env", actor + " provider.update disabled change env",
+	}, list(t, pool, `SELECT concat_ws(' ', actor, action, provider, details ->> 'reason') FROM provwatch.audit_outbox ORDER BY seq`))
+	require.Empty(t, list(t, pool, `SELECT provider FROM provwatch.accepted_drift`))
+}
