@@ -317,7 +317,7 @@ func testSinksDeadLetters(t *testing.T) {
 	require.Contains(t, r.Stderr, "sink webhook has no such dead letter")
 	r = w.run(nil, "sinks", "retry", "webhok", "--all")
 	require.Equal(t, 1, r.Code)
-	require.Contains(t, r.Stderr, `there is no sink of that name: there are webhook`+"\n")
+	require.Contains(t, r.Stderr, "there is no sink of that name: there are webhook; did you mean webhook?\n")
 	for _, args := range []string{"", "webhook", "webhook x", "1", "webhook --all 1", "webhook 1 --stream=x"} {
 		require.Equal(t, 3, w.run(nil, append([]string{"sinks", "retry"}, strings.Fields(args)...)...).Code, args)
 	}

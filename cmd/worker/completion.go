@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/config"
+	"provwatch/internal/sink"
 )
 
 // shells have a completion script.
@@ -79,6 +80,14 @@ func (f *flags) completeTarget(c *cobra.Command, _ []string, _ string) (names []
 				names = append(names, t.Name)
 			}
 		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeSink completes the name of a sink, which is the first argument.
+func completeSink(_ *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		names = sink.Names
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

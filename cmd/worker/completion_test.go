@@ -73,7 +73,10 @@ func testCompletionWords(t *testing.T) {
 	require.Equal(t, []string{"anthropic", "openai"}, completions(t, "resolve", "--config", targets, "--target", "a", ""))
 	t.Setenv("PROVWATCH_ENV_FILE", file)
 	require.Equal(t, []string{"anthropic", "openai"}, completions(t, "resolve", ""))
-	require.Empty(t, completions(t, "resolve", "openai", ""))
+	require.Equal(t, []string{"anthropic"}, completions(t, "resolve", "openai", ""), "each is named once")
+	require.Empty(t, completions(t, "resolve", "--all", ""))
+	require.Equal(t, []string{"alertmanager", "nats", "webhook"}, completions(t, "sinks", "retry", ""))
+	require.Empty(t, completions(t, "sinks", "retry", "nats", ""))
 	require.Empty(t, completions(t, "run", "--resync", ""), "no names of files")
 }
 

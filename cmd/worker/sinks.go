@@ -26,6 +26,8 @@ func sinksCommand(f *flags) *cobra.Command {
 			Use:   "retry [SINK] --all|SEQ...",
 			Short: "Request that the leader retries dead letters of a sink",
 			Args:  cobra.ArbitraryArgs,
+
+			ValidArgsFunction: completeSink,
 			RunE:  func(c *cobra.Command, args []string) error { return f.retrySinks(c.Context(), args) },
 		},
 	)

@@ -19,6 +19,7 @@ import (
 	"provwatch/internal/fleet"
 	"provwatch/internal/postgres"
 	"provwatch/internal/regularfile"
+	"provwatch/internal/suggest"
 )
 
 // fileTarget is a target of --config that can run.
@@ -248,11 +249,13 @@ func (f *flags) selectTarget() error {
 	if err != nil {
 		return err
 	}
+	var names []string
 	for _, t := range targets {
 		if t.flags.target.Name == f.targetName {
 			*f = *t.flags
 			return nil
 		}
+		names = append(names, t.flags.target.Name)
 	}
-	return &usageError{fmt.Errorf("%s has no target of the name that --target gives", f.config)}
+	return &usageError{fmt.Errorf("%s has no target of the name that --target gives%s", f.config, suggest.DidYouMean(f.targetName, names))}
 }

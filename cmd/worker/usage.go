@@ -97,7 +97,7 @@ func wrapArgs(c *cobra.Command) {
 // unknownCommand is the error of what is not a command of c.
 func unknownCommand(c *cobra.Command, args []string) error {
 	if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
-		return fmt.Errorf("unknown command; did you mean %q?", similar[0])
+		return fmt.Errorf("unknown command; did you mean %q?", suggest.Nearest(args[0], similar))
 	}
 	if !c.HasParent() {
 		return errors.New("unknown command" + variableHint(c, args)) // of which there are many

@@ -96,7 +96,7 @@ func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
 }
 
 // Name implements [Sink].
-func (*Alertmanager) Name() string { return "alertmanager" }
+func (*Alertmanager) Name() string { return alertmanagerName }
 
 // Streams implements [Sink]. An audit entry reports no condition that lasts.
 func (*Alertmanager) Streams() []Stream { return []Stream{Drift} }

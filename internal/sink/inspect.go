@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
+	"provwatch/internal/suggest"
 )
 
 // maxLetters is how many dead letters are listed.
@@ -63,7 +64,7 @@ func (s State) Knows(name string) error {
 	if len(names) == 0 {
 		return errors.New("there is no sink: no worker has sent this database's events to any")
 	}
-	return fmt.Errorf("there is no sink of that name: there are %s", strings.Join(names, ", "))
+	return fmt.Errorf("there is no sink of that name: there are %s%s", strings.Join(names, ", "), suggest.DidYouMean(name, names))
 }
 
 // Inspect reads how far sinks are, and the first of their dead letters: those of

@@ -117,7 +117,7 @@ func userOf(credentials string) nats.Option {
 }
 
 // Name implements [Sink].
-func (*NATS) Name() string { return "nats" }
+func (*NATS) Name() string { return natsName }
 
 // Streams implements [Sink].
 func (*NATS) Streams() []Stream { return []Stream{Drift, Audit} }

@@ -79,6 +79,16 @@ func (e Event) CloudEvent() ([]byte, error) {
 	return json.Marshal(c)
 }
 
+// The names of the sinks.
+const (
+	alertmanagerName = "alertmanager"
+	natsName         = "nats"
+	webhookName      = "webhook"
+)
+
+// Names are the names of all sinks, in their order.
+var Names = []string{alertmanagerName, natsName, webhookName}
+
 // Sink is where events are delivered to. Events of different streams are sent at
 // the same time.
 type Sink interface {

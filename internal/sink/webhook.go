@@ -82,7 +82,7 @@ func readSecrets(file string) ([]secret.Text, error) {
 }
 
 // Name implements [Sink].
-func (*Webhook) Name() string { return "webhook" }
+func (*Webhook) Name() string { return webhookName }
 
 // Streams implements [Sink].
 func (*Webhook) Streams() []Stream { return []Stream{Drift, Audit} }

@@ -33,6 +33,15 @@ func Misspelt(name string, known []string) string {
 	return nearest
 }
 
+// DidYouMean returns the end of an error about a name that is not known: a question with
+// the known name that it is a misspelling of, empty when there is none so near.
+func DidYouMean(name string, known []string) string {
+	if nearest := Misspelt(name, known); nearest != "" {
+		return "; did you mean " + nearest + "?"
+	}
+	return ""
+}
+
 func commonPrefix(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

@@ -53,3 +53,11 @@ func TestMisspelt(t *testing.T) {
 		})
 	}
 }
+
+func TestDidYouMean(t *testing.T) {
+	t.Parallel()
+	known := []string{"openai", "anthropic"}
+	require.Equal(t, "; did you mean openai?", suggest.DidYouMean("opnai", known))
+	require.Empty(t, suggest.DidYouMean("bedrock", known))
+	require.Empty(t, suggest.DidYouMean("x", nil))
+}
