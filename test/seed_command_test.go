@@ -14,9 +14,9 @@ import (
 func stepsJSON(action, state, anthropicDB, openAIDB string) string {
 	return fmt.Sprintf(`[
 		{"action": %[1]q, "provider": "anthropic", "type": "anthropic", "base_url": "https://api.anthropic.com/", "keys": 1,
-		 "state": %[2]q, "fields": [], "env_hash": %[3]q, "db_hash": %[4]q},
+		 "state": %[2]q, "accepted": false, "fields": [], "env_hash": %[3]q, "db_hash": %[4]q},
 		{"action": %[1]q, "provider": "openai", "type": "openai", "base_url": "https://api.openai.com/v1/", "keys": 1,
-		 "state": %[2]q, "fields": [], "env_hash": %[5]q, "db_hash": %[6]q}]`,
+		 "state": %[2]q, "accepted": false, "fields": [], "env_hash": %[5]q, "db_hash": %[6]q}]`,
 		action, state, anthropicHash, anthropicDB, openAIHash, openAIDB)
 }
 

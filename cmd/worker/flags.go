@@ -57,9 +57,11 @@ type flags struct {
 	take     reconcile.Side
 	withKeys bool
 	reason   reason
-	since    int64
-	all      bool
-	stream   sink.Stream
+
+	allowEmpty bool
+	since      int64
+	all        bool
+	stream     sink.Stream
 }
 
 // Settings with a few words that no other package knows.

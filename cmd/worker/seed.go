@@ -126,9 +126,9 @@ func planError(plan drift.Plan) error {
 	return nil
 }
 
-// errNoProviders says that there is nothing to compare, as where the prefix of the variables
-// is misspelt.
-var errNoProviders = remedy.Problem("the environment names no provider; ", remedy.NameProviders())
+// errNoProviders is the error of a command that has nothing to compare, as where the prefix of
+// the variables is misspelt.
+var errNoProviders = remedy.Problem("the environment names no provider: ", remedy.NameProviders())
 
 // errNotComparable says that a provider, which has been printed, cannot be compared.
 var errNotComparable = errors.New("a provider's row cannot be compared with the environment")

@@ -214,6 +214,8 @@ func (f *flags) settings() []setting {
 			usage: "print the plan and write nothing"},
 		{name: "dry-run", commands: []string{"resolve"}, traits: perCall, value: (*toggle)(&f.dryRun), initial: "false",
 			usage: "print field by field what would be written, and write nothing"},
+		{name: "allow-empty", commands: []string{"verify"}, traits: perCall, value: (*toggle)(&f.allowEmpty), initial: "false",
+			usage: "exit 0, not 3, when the environment names no provider"},
 		{name: "take", commands: []string{"resolve"}, traits: perCall, completion: words,
 			value: enum[reconcile.Side]{value: &f.take, list: []reconcile.Side{reconcile.Environment, reconcile.Database}, must: mustTake},
 			usage: "side to keep: env, db"},

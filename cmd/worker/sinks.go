@@ -28,7 +28,7 @@ func sinksCommand(f *flags) *cobra.Command {
 			Args:  cobra.ArbitraryArgs,
 
 			ValidArgsFunction: completeSink,
-			RunE:  func(c *cobra.Command, args []string) error { return f.retrySinks(c.Context(), args) },
+			RunE:              func(c *cobra.Command, args []string) error { return f.retrySinks(c.Context(), args) },
 		},
 	)
 	return command

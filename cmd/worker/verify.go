@@ -5,7 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
+	"provwatch/internal/remedy"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
@@ -19,11 +21,19 @@ func verifyCommand(f *flags) *cobra.Command {
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			environment, keys, pool, _, err := f.openWithEnvironment(ctx, logger)
+			environment, err := f.environment(ctx, logger)
+			if err != nil {
+				return err
+			}
+			if len(environment.Providers) == 0 && !f.allowEmpty {
+				return &usageError{remedy.Problem(errNoProviders, "; or accept that with ", remedy.Repeat("--allow-empty"))}
+			}
+			pool, _, err := f.open(ctx, logger)
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
+			keys := dbcrypt.NewRing(environment.Keys)
 			use, mode := f.comparing(schema.Verifying), f.credentials
 			if f.requiresCredentials() {
 				mode = drift.RequireCredentials // a start would fail for them

@@ -31,7 +31,7 @@ const (
 type Request struct {
 	Side     Side
 	WithKeys bool // with [Environment]
-	// Credentials is how credentials are compared. Where they are, those that differ are a
+	// Credentials is how credentials are compared. Where they are, differing credentials are a
 	// drift. With [drift.RequireCredentials] such a drift cannot be accepted: a seed ignores
 	// the acceptance.
 	Credentials drift.CredentialMode

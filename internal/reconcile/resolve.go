@@ -143,8 +143,8 @@ func (r resolution) foretell(ctx context.Context, tx pgx.Tx) ([]Outcome, error) 
 	return sorted(outcomes), err
 }
 
-// drifting returns the providers to resolve, and the outcomes of those that
-// [Request.Drifting] leaves out because they cannot be compared.
+// drifting returns the providers to resolve. [Request.Drifting] leaves out providers that
+// cannot be compared, each with an outcome.
 func (r resolution) drifting(ctx context.Context, queries *store.Queries) (desired []provider.Desired, left []Outcome, err error) {
 	if !r.request.Drifting {
 		return r.desired, nil, nil

@@ -21,13 +21,13 @@ func TestResolve(t *testing.T) {
 	t.Run("Reason", testResolveReason)
 }
 
-// drifted returns a database in which the providers "changed", "disabled", "gone" and
+// drifted returns a database in which the providers "changed", "disabled", "lost" and
 // "unread" are so, and "same" is in sync; and what the environment asks for.
 func drifted(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 	t.Helper()
 	pool, _ := pgtest.NewPool(t)
 	var desired []provider.Desired
-	for _, name := range []string{"changed", "disabled", "gone", "same"} {
+	for _, name := range []string{"changed", "disabled", "lost", "same"} {
 		desired = append(desired, provider.Desired{Name: name, Type: provider.OpenAI, BaseURL: "https://" + name + ".invalid/", Variables: "X"})
 	}
 	unread := bedrock("us-east-1")
@@ -38,7 +38,7 @@ func drifted(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 	_, err = pool.Exec(t.Context(), `
 		UPDATE public.ai_providers SET base_url = 'https://other.invalid/' WHERE name = 'changed';
 		UPDATE public.ai_providers SET enabled = false WHERE name = 'disabled';
-		DELETE FROM public.ai_providers WHERE name = 'gone';
+		DELETE FROM public.ai_providers WHERE name = 'lost';
 		UPDATE public.ai_providers SET settings = 'no JSON' WHERE name = 'unread';
 		DELETE FROM provwatch.audit_outbox`)
 	require.NoError(t, err)
@@ -62,7 +62,7 @@ func testResolveAllOrNone(t *testing.T) {
 		_, err := reconcile.Resolve(t.Context(), pool, noKeys, desired,
 			reconcile.Request{Side: reconcile.Database, Credentials: drift.IgnoreCredentials, Operator: byTest, DryRun: dryRun})
 		require.ErrorContains(t, err, "resolve 5 providers, all or none: ")
-		require.ErrorContains(t, err, `provider "gone": it has no row that could be kept`)
+		require.ErrorContains(t, err, `provider "lost": it has no row that could be kept`)
 		require.ErrorContains(t, err, `provider "unread": its row cannot be compared and is not accepted`)
 		require.NotContains(t, err.Error(), `provider "changed"`)
 		require.Equal(t, before, list(t, pool, everything))
@@ -102,7 +102,7 @@ func testResolveEveryDrift(t *testing.T) {
 	want := []string{
 		"changed changed base_url=https://changed.invalid/|https://other.invalid/",
 		"disabled disabled enabled=true|false",
-		"gone missing type=openai| base_url=https://gone.invalid/| api_keys=0|",
+		"lost missing type=openai| base_url=https://lost.invalid/| api_keys=0|",
 		"unread not_comparable",
 	}
 	require.Equal(t, want, summaries())
@@ -110,9 +110,9 @@ func testResolveEveryDrift(t *testing.T) {
 	request.DryRun = false
 	require.Equal(t, want, summaries())
 	require.Equal(t, []string{"unread not_comparable"}, summaries())
-	require.Equal(t, []string{"changed", "disabled", "gone"}, list(t, pool, `SELECT provider FROM provwatch.audit_outbox ORDER BY provider`))
+	require.Equal(t, []string{"changed", "disabled", "lost"}, list(t, pool, `SELECT provider FROM provwatch.audit_outbox ORDER BY provider`))
 
-	// An accepted drift is none.
+	// A drift that is accepted is left out.
 	_, err := pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = false WHERE name = 'same'`)
 	require.NoError(t, err)
 	request.Side = reconcile.Database

@@ -75,6 +75,8 @@ type step struct {
 	Region   string        `json:"bedrock_region,omitempty"`
 	Keys     int           `json:"keys"`
 	Kind     drift.Kind    `json:"state"`
+	// Accepted reports whether the provider drifts, and that is accepted.
+	Accepted bool          `json:"accepted"`
 	Fields   []drift.Field `json:"fields"`
 	EnvHash  string        `json:"env_hash"`
 	DBHash   string        `json:"db_hash"`
@@ -88,11 +90,14 @@ func stepOf(s drift.Step) step {
 	}
 	return step{
 		Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
-		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), Kind: s.Observation.Kind, Fields: fields,
+		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), Kind: s.Observation.Kind, Accepted: isAccepted(s), Fields: fields,
 		EnvHash: s.Observation.EnvHash, DBHash: s.Observation.DBHash,
 		Keyed: provider.IsKeyed(s.Observation.EnvHash) || provider.IsKeyed(s.Observation.DBHash),
 	}
 }
+
+// isAccepted reports whether the step's provider drifts, and that is accepted.
+func isAccepted(s drift.Step) bool { return s.Action != drift.ActionUnsupported && s.IsAccepted() }
 
 // Plan prints what a seed would do, or with done set, what it did.
 func (p *Printer) Plan(plan drift.Plan, done bool) error {
@@ -108,6 +113,9 @@ func (p *Printer) Plan(plan drift.Plan, done bool) error {
 		sign := signOf(s.Action)
 		if s.Action == drift.ActionUnchanged && s.Observation.Kind == drift.Disabled {
 			sign.means = "unchanged, but disabled"
+		}
+		if s.Action != drift.ActionAccepted && isAccepted(s) {
+			sign.means += ", " + status.Accepted.Label()
 		}
 		fields := s.Observation.Fields
 		if s.Action == drift.ActionInsert {

@@ -71,7 +71,7 @@ func outcomeText(request reconcile.Request, o reconcile.Outcome) string {
 	fields := fmt.Sprintf("%s %s; the environment's fields %s", verb.was, o.Kind, verb.areWritten)
 	switch {
 	case o.NotComparable != "":
-		return "cannot be compared and is left as it is: " + cell(o.NotComparable)
+		return "cannot be compared and is left out: " + cell(o.NotComparable)
 	case o.Kind == drift.InSync:
 		return "already agrees with the environment; nothing " + verb.written
 	case o.AlreadyAccepted:

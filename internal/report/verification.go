@@ -31,7 +31,7 @@ func (p *Printer) Verification(plan drift.Plan) error {
 			colors = green
 		case s.Observation.Kind == drift.NotComparable:
 			colors = red
-		case s.IsAccepted():
+		case isAccepted(s):
 			state, colors = status.AcceptedLabel(s.Observation.Kind), faint
 		}
 		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, fields)
