@@ -237,7 +237,7 @@ func testStatusPageInABrowser(t *testing.T) {
 	b := w.browse()
 	b.view(1200, 900, "light")
 	act(b, chromedp.Navigate("http://"+p.httpAddress()+"/"))
-	b.until(`document.getElementById("live").textContent === "Live"`)
+	b.until(`document.getElementById("live").textContent === "Live updates"`)
 
 	// News appears without the page being loaded again, and is told.
 	b.script(`window.loadedOnce = true`)
@@ -256,7 +256,7 @@ func testStatusPageInABrowser(t *testing.T) {
 	w.exec(`WITH new AS (INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'experiment', $1) RETURNING id)
 		INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, $2 FROM new`,
 		"https://"+w.secret("hidden-user")+"@lab.example/v1/", w.secret("sk-experiment-0123456789-abcdefghij"))
-	b.until(`document.getElementById("count-soft_deleted").innerText.startsWith("1") && document.getElementById("count-database_only").innerText.startsWith("1")`)
+	b.until(`document.getElementById("count-deleted").innerText.startsWith("1") && document.getElementById("count-unmanaged").innerText.startsWith("1")`)
 	require.Equal(t, "anth 4 q 120", eval[string](b, `[q.value, q.selectionStart, document.activeElement.id, scrollY].join(" ")`))
 
 	looks := func(prefix string) {
@@ -302,12 +302,12 @@ func testStatusPageInABrowser(t *testing.T) {
 	byKeyboard := func() {
 		b.view(1200, 900, "light")
 		act(b, chromedp.Navigate("http://"+p.httpAddress()+"/"))
-		b.until(`document.getElementById("live").textContent === "Live"`)
+		b.until(`document.getElementById("live").textContent === "Live updates"`)
 		require.Equal(t, "#main", b.press(kb.Tab), "the skip link comes first")
 		require.True(t, eval[bool](b, `document.activeElement.getBoundingClientRect().left >= 0`), "it shows with the focus")
 		order := []string{
 			"reload", "#overview", "#providers", "#alerts", "#audit", "#health",
-			"count-drifted", "count-not_comparable", "count-soft_deleted", "count-database_only", "count-unverified", "count-accepted", "count-in_sync", "q", "state", "show",
+			"count-drifted", "count-not_comparable", "count-deleted", "count-unmanaged", "count-unsupported", "count-unverified", "count-accepted", "count-in_sync", "q", "state", "show",
 		}
 		for _, want := range order {
 			require.Equal(t, want, b.press(kb.Tab))
@@ -342,7 +342,7 @@ targets:
 			"DATABASE_URL": "", "PROVWATCH_SOURCE": "notify", "GATEWAY_URL": w.url, "BILLING_URL": pgtest.NewDatabase(t), "SEARCH_URL": search,
 		}, "run", "--config="+file, "--http-addr=127.0.0.1:0")
 		act(b, chromedp.Navigate("http://"+many.httpAddress()+"/"))
-		b.until(`document.getElementById("live").textContent === "Live"`)
+		b.until(`document.getElementById("live").textContent === "Live updates"`)
 		b.until(`["1 not", "0 with drift", "1 standing", "2 without"].every((n, i) => document.querySelectorAll(".counts a")[[0, 1, 3, 4][i]].innerText.replace(/\W+/g, " ").startsWith(n))`)
 		b.script(`window.loadedOnce = true`)
 		require.NoError(t, tryExec(t.Context(), search, `UPDATE ai_providers SET base_url = 'https://proxy.example/v1/'`))
@@ -362,7 +362,7 @@ targets:
 		require.Equal(t, "target-research", b.press(kb.Tab))
 		require.Equal(t, "target-search", b.press(kb.Tab))
 		act(b, chromedp.KeyEvent(kb.Enter))
-		b.until(`location.pathname === "/targets/search/" && document.getElementById("live")?.textContent === "Live"`)
+		b.until(`location.pathname === "/targets/search/" && document.getElementById("live")?.textContent === "Live updates"`)
 		b.until(`document.querySelector("#providers tbody tr")?.innerText.includes("https://proxy.example/v1/")`)
 		b.shoot("target-desktop-light")
 		b.script(`document.getElementById("all-targets").click()`)
@@ -392,7 +392,7 @@ targets:
 		require.NotContains(t, html, "lab.example")
 		call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false})
 		act(b, chromedp.Navigate(base))
-		b.until(`document.getElementById("live").textContent === "Live"`)
+		b.until(`document.getElementById("live").textContent === "Live updates"`)
 	}
 
 	looks("")
@@ -400,7 +400,7 @@ targets:
 	byKeyboard()
 	withoutJavaScript()
 	ofManyTargets()
-	b.until(`document.getElementById("live").textContent === "Live"`)
+	b.until(`document.getElementById("live").textContent === "Live updates"`)
 	b.mu.Lock()
 	require.Empty(t, b.problems, "errors of the page")
 	b.mu.Unlock()

@@ -88,7 +88,7 @@ func testResolveTakeEnv(t *testing.T) {
 	resolve("openai was disabled; the environment's fields are written, its keys are not.\n", "openai")
 	require.Equal(t, openAIRow, row("openai"))
 	drift(`UPDATE ai_providers SET deleted = true WHERE name = 'openai'`, "deleted openai")
-	resolve("openai was deleted; the environment's fields are written, its keys are not.\n", "openai")
+	resolve("openai was soft-deleted; the environment's fields are written, its keys are not.\n", "openai")
 	require.Equal(t, openAIRow, row("openai"))
 	require.Equal(t, stored, keys())
 
@@ -167,13 +167,14 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 			providers := w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`)
 			r := w.run(env, "resolve", "openai", "--take", "db")
 			require.Equal(t, 0, r.Code, r.Stderr)
-			require.Equal(t, "openai was "+kind+", which is now accepted until either side changes.\n", strings.SplitAfter(r.Stdout, "\n")[0])
+			label := map[string]string{"changed": "changed", "disabled": "disabled", "deleted": "soft-deleted"}[kind]
+			require.Equal(t, "openai was "+label+", which is now accepted until either side changes.\n", strings.SplitAfter(r.Stdout, "\n")[0])
 			want := []string{kind + " openai", "resolved openai"}
 			w.expectAlerts(want...)
 			accepted := w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`)
 			r = w.run(env, "resolve", "openai", "--take", "db")
 			require.Equal(t, 0, r.Code, r.Stderr)
-			require.Equal(t, "openai is "+kind+", which is already accepted until either side changes; nothing was written.\n", strings.SplitAfter(r.Stdout, "\n")[0])
+			require.Equal(t, "openai is "+label+", which is already accepted until either side changes; nothing was written.\n", strings.SplitAfter(r.Stdout, "\n")[0])
 			require.Equal(t, accepted, w.strings(`SELECT to_jsonb(a)::text FROM provwatch.accepted_drift a`))
 			require.Equal(t, providers, w.strings(`SELECT to_jsonb(p)::text FROM ai_providers p ORDER BY id`), "the database's side stands")
 			require.Equal(t, []string{w.operator() + " drift.accept openai " + kind},
@@ -185,7 +186,6 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 			require.Equal(t, 0, w.run(env, "seed", "--dry-run").Code)
 			r = w.run(env, "verify")
 			require.Equal(t, 0, r.Code)
-			label := map[string]string{"changed": "changed", "disabled": "disabled", "deleted": "soft-deleted"}[kind]
 			require.Contains(t, r.Stdout, "openai     "+label+", accepted")
 			p = w.start(env, "run").ready()
 			w.expectAlerts(want...)
@@ -290,6 +290,9 @@ func testResolveSeveral(t *testing.T) {
 	r = w.run(env, "status")
 	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Regexp(t, `(?m)^openai +\S+Z +`+regexp.QuoteMeta(w.operator())+` +switched off until Monday$`, r.Stdout)
+	r = w.run(env, "verify", "-o", "json")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.Equal(t, 2, strings.Count(r.Stdout, `"accepted": true`), r.Stdout)
 	require.Equal(t, 2, w.count(`SELECT count(*) FROM provwatch.accepted_drift WHERE reason = 'switched off until Monday'`))
 	p.stop()
 }

@@ -34,7 +34,7 @@ func testSeedPrintsAndRepeatsNothing(t *testing.T) {
 		+  openai     insert  type      openai                      -
 		                      base_url  https://api.openai.com/v1/  -
 		                      api_keys  1                           -
-		Done: 2 inserted, 0 drifted, 0 not comparable, 0 soft-deleted, 0 unchanged, 0 accepted, 0 skipped.
+		Done: 2 inserted, 0 drifted, 0 not comparable, 0 soft-deleted, 0 unchanged, 0 accepted, 0 unsupported type.
 		`), r.Stdout)
 	w.expectAuditOfTwoProviders()
 	require.Equal(t, []string{anthropicKey, openAIKey}, w.strings(`SELECT api_key FROM ai_provider_keys ORDER BY api_key`))
@@ -45,7 +45,7 @@ func testSeedPrintsAndRepeatsNothing(t *testing.T) {
 		   PROVIDER   PLAN       FIELD  ENVIRONMENT  DATABASE
 		=  anthropic  unchanged
 		=  openai     unchanged
-		Done: 0 inserted, 0 drifted, 0 not comparable, 0 soft-deleted, 2 unchanged, 0 accepted, 0 skipped.
+		Done: 0 inserted, 0 drifted, 0 not comparable, 0 soft-deleted, 2 unchanged, 0 accepted, 0 unsupported type.
 		`)}, r)
 	r = w.run(env, "seed", "-o", "json")
 	require.Equal(t, 0, r.Code)
@@ -66,7 +66,7 @@ func testSeedDryRunOnAnEmptyDatabase(t *testing.T) {
 		+  openai     insert  type      openai                      -
 		                      base_url  https://api.openai.com/v1/  -
 		                      api_keys  1                           -
-		Plan: 2 to insert, 0 drifted, 0 not comparable, 0 soft-deleted, 0 unchanged, 0 accepted, 0 skipped.
+		Plan: 2 to insert, 0 drifted, 0 not comparable, 0 soft-deleted, 0 unchanged, 0 accepted, 0 unsupported type.
 		`)}, w.run(env, "seed", "--dry-run"))
 	r := w.run(env, "seed", "--dry-run", "-o", "json")
 	require.Equal(t, 0, r.Code)
@@ -115,16 +115,16 @@ func testSeedDryRunFieldByField(t *testing.T) {
 	r.Stderr = ""
 	require.Equal(t, result{Code: 2, Stdout: block(`
 		   PROVIDER  PLAN                    FIELD           ENVIRONMENT                DATABASE
-		~  edited    drift                   type            openai                     anthropic
+		~  edited    drifted                 type            openai                     anthropic
 		                                     base_url        https://edited.example/v1  https://elsewhere.example/v1
 		+  fresh     insert                  type            openai                     -
 		                                     base_url        https://fresh.example/v1   -
 		                                     api_keys        2                          -
 		=  kept      accepted                base_url        https://kept.example/v1    https://by-the-operator.example/v1
-		~  moved     drift                   bedrock_region  eu-west-1                  us-east-1
+		~  moved     drifted                 bedrock_region  eu-west-1                  us-east-1
 		-  retired   soft-deleted, stays so  deleted         false                      true
 		=  same      unchanged
-		Plan: 1 to insert, 2 drifted, 0 not comparable, 1 soft-deleted, 1 unchanged, 1 accepted, 0 skipped.
+		Plan: 1 to insert, 2 drifted, 0 not comparable, 1 soft-deleted, 1 unchanged, 1 accepted, 0 unsupported type.
 		`)}, r)
 
 	r = w.run(env, "seed", "--dry-run", "-o", "json")

@@ -78,7 +78,7 @@ func testTypesAddedToTheEnumLater(t *testing.T) {
 	for name, value := range moreTypes(w) {
 		env[name] = value
 	}
-	p := w.start(env, "run", "--resync=200ms", "--log-level=debug").ready()
+	p := w.start(env, "run", "--resync=200ms", "--log-level=debug", "--http-addr=127.0.0.1:0").ready()
 	for _, kind := range []string{"azure", "bedrock", "copilot", "google", "openai-compat", "openrouter", "vercel"} {
 		p.waitFor("level=WARN", "lacks the provider's type", "provider="+kind, "upgrade the gateway")
 	}
@@ -86,7 +86,13 @@ func testTypesAddedToTheEnumLater(t *testing.T) {
 	require.Equal(t, []string{"anthropic", "openai"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
 	r := w.run(env, "verify")
 	require.Equal(t, 0, r.Code, r.Stderr)
-	require.Contains(t, r.Stdout, "0 of 9 providers drift.\n")
+	require.Contains(t, r.Stdout, "0 of 9 providers drift, 7 unsupported type.\n")
+	s := w.run(env, "status", "-o", "json")
+	require.Equal(t, 0, s.Code, s.Stderr)
+	require.Contains(t, s.Stdout, `"unsupported": 7`)
+	require.Contains(t, s.Stdout, `"unverified": 0`)
+	_, page := p.get("/?state=unsupported")
+	require.Contains(t, page, "Providers unsupported type, 7 in all")
 
 	w.exec(`ALTER TYPE ai_provider_type ADD VALUE 'google'`)
 	r = w.run(env, "seed", "--dry-run")
@@ -99,6 +105,8 @@ func testTypesAddedToTheEnumLater(t *testing.T) {
 	p.signal(syscall.SIGHUP)
 	p.waitFor("environment reloaded", "providers=3")
 	w.expectAlerts("disabled openai", "missing google")
+	_, page = p.get("/?state=unsupported")
+	require.Contains(t, page, "Providers unsupported type, 6 in all", "a reload found one less")
 	p.stop()
 
 	p = w.start(env, "run").ready()

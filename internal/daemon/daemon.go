@@ -147,7 +147,7 @@ func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-ch
 	}
 
 	p := newParts(o, done, shown)
-	d.page.run(&displayedRun{worker: p.worker, verifier: p.verifier, leadership: p.leadership})
+	d.page.run(&displayedRun{worker: p.worker, verifier: p.verifier, leadership: p.leadership, unsupported: p.unsupported})
 	shown.metrics.Watching(p.verifier.Providers())
 	d.booted()
 	if err := p.run(ctx, reload); err != nil {

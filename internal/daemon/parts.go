@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -43,6 +44,7 @@ type parts struct {
 	liveness   *liveness
 
 	verifier    *verify.Verifier
+	unsupported *atomic.Pointer[[]string] // of the page
 	deliverer   *audit.Deliverer
 	sinks       *sink.Runner
 	leadership  *leadership
@@ -65,6 +67,9 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	verifier.Decrypt(o.Keys)
 	verifier.SetNotComparable(done.plan.NotComparable(o.CredentialDrift == drift.AlertCredentials))
 	verifier.AnswerWithin(o.AnswerTimeout)
+
+	unsupported, names := &atomic.Pointer[[]string]{}, done.plan.Unsupported()
+	unsupported.Store(&names)
 
 	leadership, milestones := &leadership{}, &milestones{}
 	report := &report{observe: o.Observe, supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}
@@ -94,7 +99,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	}
 	yield := newYield(o.TakeOverAfter)
 	return &parts{
-		options: o, worker: worker, pool: pool, supervisor: shown.supervisor, member: shown.member, liveness: liveness,
+		options: o, worker: worker, pool: pool, unsupported: unsupported, supervisor: shown.supervisor, member: shown.member, liveness: liveness,
 		verifier: verifier, deliverer: deliverer, sinks: sinks, leadership: leadership, publisher: publisher, faults: faults, elector: elector,
 		hints: &hints{database: o.Database, pending: pending, milestones: milestones, queue: queue, health: health, liveness: liveness, metrics: metrics, report: report},
 		participant: &participant{
@@ -116,7 +121,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 		},
 		reloader: &reloader{
 			options: o, pool: pool, pending: pending, verifier: verifier, privileges: privileges, milestones: milestones, metrics: metrics, member: shown.member,
-			fileVariables: done.fileVariables,
+			fileVariables: done.fileVariables, unsupported: unsupported,
 		},
 	}
 }

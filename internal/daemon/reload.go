@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -37,6 +38,8 @@ type reloader struct {
 	milestones *milestones
 	metrics    *instruments
 	member     *systemd.Member
+	// unsupported is [displayedRun.unsupported].
+	unsupported *atomic.Pointer[[]string]
 
 	// fileVariables is that of the environment in use.
 	fileVariables int
@@ -97,6 +100,8 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 	}
 	seed.LogUnsupported(ctx, r.options.Logger, unsupported)
 	seed.WarnOfNoProviders(ctx, r.options.Logger, len(read.Providers))
+	names := provider.Names(unsupported)
+	r.unsupported.Store(&names)
 	r.use(ctx, read, supported)
 	r.milestones.reloaded.Store(true)
 	r.pending.Add(verify.Everything(pubsub.SourceReload))

@@ -55,6 +55,9 @@ type displayedRun struct {
 	worker     uuid.UUID
 	verifier   *verify.Verifier
 	leadership *leadership
+	// unsupported are the names of the providers whose type the database's enum lacks. A
+	// reload replaces them.
+	unsupported *atomic.Pointer[[]string]
 }
 
 // Changed has the displays show what has changed.
@@ -147,7 +150,7 @@ func (p *statusPage) open() (*pgxpool.Pool, *dbcrypt.Ring, status.Environment, e
 	}
 	switch booting := p.booting; {
 	case p.displayed != nil:
-		environment.Desired = p.displayed.verifier.Named
+		environment.Desired, environment.Unsupported = p.displayed.verifier.Named, *p.displayed.unsupported.Load()
 	case booting != nil:
 		environment.Desired = func(name string) (provider.Desired, bool) {
 			desired, named := booting[name]

@@ -185,3 +185,13 @@ func (p Plan) Supported() []provider.Desired {
 	}
 	return supported
 }
+
+// Unsupported returns the names of the desired providers whose type the database's enum lacks.
+func (p Plan) Unsupported() (names []string) {
+	for _, s := range p.Steps {
+		if s.Action == ActionUnsupported {
+			names = append(names, s.Desired.Name)
+		}
+	}
+	return names
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,7 +53,7 @@ func signOf(action drift.Action) sign {
 	case drift.ActionInsert:
 		return sign{"+", "insert", green}
 	case drift.ActionDrifted:
-		return sign{"~", "drift", yellow}
+		return sign{"~", status.Drifted.Label(), yellow}
 	case drift.ActionNotComparable:
 		return sign{"!", status.NotComparable.Label(), red}
 	case drift.ActionStickyDeleted:
@@ -60,7 +61,7 @@ func signOf(action drift.Action) sign {
 	case drift.ActionAccepted:
 		return sign{"=", status.Accepted.Label(), faint}
 	case drift.ActionUnsupported:
-		return sign{"?", "type not in the database's enum, skipped", yellow}
+		return sign{"?", status.Unsupported.Label() + ", skipped", yellow}
 	default:
 		return sign{"=", "unchanged", faint}
 	}
@@ -74,7 +75,7 @@ type step struct {
 	BaseURL  string        `json:"base_url"`
 	Region   string        `json:"bedrock_region,omitempty"`
 	Keys     int           `json:"keys"`
-	Kind     drift.Kind    `json:"state"`
+	State    string        `json:"state"`
 	// Accepted reports whether the provider drifts, and that is accepted.
 	Accepted bool          `json:"accepted"`
 	Fields   []drift.Field `json:"fields"`
@@ -88,9 +89,13 @@ func stepOf(s drift.Step) step {
 	if fields == nil {
 		fields = []drift.Field{}
 	}
+	state := string(s.Observation.Kind)
+	if s.Action == drift.ActionUnsupported {
+		state = string(status.Unsupported) // no row of its name is its row
+	}
 	return step{
 		Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
-		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), Kind: s.Observation.Kind, Accepted: isAccepted(s), Fields: fields,
+		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), State: state, Accepted: isAccepted(s), Fields: fields,
 		EnvHash: s.Observation.EnvHash, DBHash: s.Observation.DBHash,
 		Keyed: provider.IsKeyed(s.Observation.EnvHash) || provider.IsKeyed(s.Observation.DBHash),
 	}
@@ -119,7 +124,7 @@ func (p *Printer) Plan(plan drift.Plan, done bool) error {
 		}
 		fields := s.Observation.Fields
 		if s.Action == drift.ActionInsert {
-			fields = s.InsertedFields()
+			fields = ofNoRow(s.InsertedFields())
 		}
 		p.rows(t, []string{p.paint(sign.colors, sign.mark), p.paint(sign.colors, s.Desired.Name), p.paint(sign.colors, sign.means)}, fields)
 	}
@@ -130,10 +135,10 @@ func (p *Printer) Plan(plan drift.Plan, done bool) error {
 	if done {
 		lead, insert = "Done", "inserted"
 	}
-	_, err := fmt.Fprintf(p.out, "%s: %d %s, %d %s, %d %s, %d %s, %d unchanged, %d %s, %d skipped.\n",
+	_, err := fmt.Fprintf(p.out, "%s: %d %s, %d %s, %d %s, %d %s, %d unchanged, %d %s, %d %s.\n",
 		lead, plan.Count(drift.ActionInsert), insert, plan.Count(drift.ActionDrifted), status.Drifted.Label(),
 		plan.Count(drift.ActionNotComparable), status.NotComparable.Label(), plan.Count(drift.ActionStickyDeleted), status.SoftDeleted.Label(),
-		plan.Count(drift.ActionUnchanged), plan.Count(drift.ActionAccepted), status.Accepted.Label(), plan.Count(drift.ActionUnsupported))
+		plan.Count(drift.ActionUnchanged), plan.Count(drift.ActionAccepted), status.Accepted.Label(), plan.Count(drift.ActionUnsupported), status.Unsupported.Label())
 	return err
 }
 
@@ -183,7 +188,7 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		return nil
 	}
 	for _, f := range a.Fields {
-		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", cell(f.Name), cell(f.Env), cell(f.DB)); err != nil {
+		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", cell(f.Name), value(f.Env), value(f.DB)); err != nil {
 			return err
 		}
 	}
@@ -317,6 +322,9 @@ func (p *Printer) table(header ...string) table.Writer {
 	return t
 }
 
+// nothing stands for what is not there, such as a column of a row that is not there.
+const nothing = "-"
+
 // noRow stands in for the fields of a provider that is missing.
 var noRow = drift.Field{DB: status.NoRow}
 
@@ -328,11 +336,20 @@ func differences(kind drift.Kind, fields []drift.Field) []drift.Field {
 	return fields
 }
 
+// ofNoRow returns the fields of a row that is inserted, without a database's side.
+func ofNoRow(fields []drift.Field) []drift.Field {
+	fields = slices.Clone(fields)
+	for i := range fields {
+		fields[i].DB = nothing
+	}
+	return fields
+}
+
 // reasons returns the fields to print of an alert that is about no provider.
 func reasons(reason string, certain *bool) []drift.Field {
-	fields := []drift.Field{{Name: "reason", DB: reason}}
+	fields := []drift.Field{{Name: "reason", Env: nothing, DB: reason}}
 	if certain != nil {
-		fields = append(fields, drift.Field{Name: "certain", DB: strconv.FormatBool(*certain)})
+		fields = append(fields, drift.Field{Name: "certain", Env: nothing, DB: strconv.FormatBool(*certain)})
 	}
 	return fields
 }
@@ -356,7 +373,7 @@ func (p *Printer) rows(t table.Writer, lead []string, fields []drift.Field) {
 		case f.Name == "":
 			row = append(row, "", "", "")
 		default:
-			row = append(row, cell(f.Name), cell(f.Env), cell(f.DB))
+			row = append(row, cell(f.Name), value(f.Env), value(f.DB))
 		}
 		t.AppendRow(row)
 	}
@@ -367,11 +384,19 @@ func (p *Printer) render(t table.Writer) error {
 	return err
 }
 
+// value shows one side of a field.
+func value(s string) string {
+	if s == "" {
+		return status.Empty
+	}
+	return cell(s)
+}
+
 // cell shows a value. Control characters, which a row can hold, do not reach
 // the terminal.
 func cell(s string) string {
 	if s == "" {
-		return "-"
+		return nothing
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) || r == unicode.ReplacementChar }) {
 		return strconv.Quote(s)

@@ -49,9 +49,10 @@ func testReportNotComparable(t *testing.T) {
 	require.NoError(t, New(&out, false, false).Verification(plan))
 	printed := strings.Join(strings.Fields(out.String()), " ")
 	require.Contains(t, printed, "aws not comparable settings bedrock cannot be compared: the reason")
-	require.Contains(t, printed, "1 of 4 providers drifts, 1 not comparable.")
+	require.Contains(t, printed, "1 of 4 providers drifts, 1 not comparable, 1 unsupported type.")
 	out.Reset()
 	require.NoError(t, New(&out, true, false).Verification(plan))
 	require.Contains(t, out.String(), `"state": "not_comparable"`)
 	require.Contains(t, out.String(), `"drifts": 1`)
+	require.Contains(t, out.String(), `"state": "unsupported"`)
 }

@@ -5,6 +5,7 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/reconcile"
+	"provwatch/internal/status"
 )
 
 // Resolution prints what was resolved, or what a dry run would resolve. delivery is what
@@ -20,8 +21,12 @@ func (p *Printer) Resolution(request reconcile.Request, outcomes []reconcile.Out
 		if len(o.Fields) == 0 {
 			continue
 		}
+		fields := o.Fields
+		if o.Kind == drift.Missing {
+			fields = ofNoRow(fields)
+		}
 		t := p.table("FIELD", "ENVIRONMENT", "DATABASE")
-		p.rows(t, nil, o.Fields)
+		p.rows(t, nil, fields)
 		if err := p.render(t); err != nil {
 			return err
 		}
@@ -67,19 +72,19 @@ var (
 
 // outcomeText returns what became of a provider, which is the subject of the sentence.
 func outcomeText(request reconcile.Request, o reconcile.Outcome) string {
-	verb := timesOf[request.DryRun]
-	fields := fmt.Sprintf("%s %s; the environment's fields %s", verb.was, o.Kind, verb.areWritten)
+	verb, kind := timesOf[request.DryRun], status.KindLabel(o.Kind)
+	fields := fmt.Sprintf("%s %s; the environment's fields %s", verb.was, kind, verb.areWritten)
 	switch {
 	case o.NotComparable != "":
 		return "cannot be compared and is left out: " + cell(o.NotComparable)
 	case o.Kind == drift.InSync:
 		return "already agrees with the environment; nothing " + verb.written
 	case o.AlreadyAccepted:
-		return fmt.Sprintf("is %s, which is already accepted until either side changes; nothing %s", o.Kind, verb.written)
+		return fmt.Sprintf("is %s, which is already accepted until either side changes; nothing %s", kind, verb.written)
 	case request.Side == reconcile.Database:
-		return fmt.Sprintf("%s %s, which %s until either side changes", verb.was, o.Kind, verb.isAccepted)
+		return fmt.Sprintf("%s %s, which %s until either side changes", verb.was, kind, verb.isAccepted)
 	case o.KeysReplaced:
-		return fmt.Sprintf("%s %s; the environment's fields and keys %s", verb.was, o.Kind, verb.areWritten)
+		return fmt.Sprintf("%s %s; the environment's fields and keys %s", verb.was, kind, verb.areWritten)
 	case o.KeysAgree:
 		return fields + ", its keys were stored already"
 	case o.KeysDiffer:

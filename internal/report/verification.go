@@ -26,7 +26,7 @@ func (p *Printer) Verification(plan drift.Plan) error {
 		switch {
 		case s.Action == drift.ActionUnsupported:
 			fields = nil // the row was not read
-			state = "type not in the database's enum"
+			state = status.Unsupported.Label()
 		case s.Observation.Kind == drift.InSync:
 			colors = green
 		case s.Observation.Kind == drift.NotComparable:
@@ -47,6 +47,9 @@ func (p *Printer) Verification(plan drift.Plan) error {
 	besides := ""
 	if n := len(NotComparable(plan)); n > 0 {
 		besides = fmt.Sprintf(", %d %s", n, status.NotComparable.Label())
+	}
+	if n := plan.Count(drift.ActionUnsupported); n > 0 {
+		besides += fmt.Sprintf(", %d %s", n, status.Unsupported.Label())
 	}
 	_, err := fmt.Fprintf(p.out, "%d of %s %s%s.\n", drifts, english.Plural(all, "provider", ""), verb, besides)
 	return err

@@ -83,7 +83,7 @@ func logStep(ctx context.Context, logger *slog.Logger, s drift.Step) {
 func counts(p drift.Plan) []any {
 	return []any{
 		"unchanged", p.Count(drift.ActionUnchanged), "accepted", p.Count(drift.ActionAccepted), "drifted", p.Count(drift.ActionDrifted),
-		"not_comparable", p.Count(drift.ActionNotComparable), "soft_deleted", p.Count(drift.ActionStickyDeleted), "unsupported", p.Count(drift.ActionUnsupported),
+		"not_comparable", p.Count(drift.ActionNotComparable), "deleted", p.Count(drift.ActionStickyDeleted), "unsupported", p.Count(drift.ActionUnsupported),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -90,7 +91,11 @@ func (c collector) providers(ctx context.Context, s *Status, found store.Inspect
 	if err != nil {
 		return err
 	}
-	recorded := recordedReader{queries: c.queries, names: c.environment.Names, query: c.query, accepted: accepted}
+	unsupported, err := c.unsupported(ctx)
+	if err != nil {
+		return err
+	}
+	recorded := recordedReader{queries: c.queries, names: c.environment.Names, query: c.query, accepted: accepted, unsupported: unsupported}
 	if s.Counts, err = recorded.counts(ctx); err != nil {
 		return err
 	}
@@ -110,4 +115,22 @@ func (c collector) providers(ctx context.Context, s *Status, found store.Inspect
 	}
 	now := comparer{queries: c.queries, keys: c.keys, desired: c.environment.Desired, hashing: hashing{hasher, found.MayReadHashKey}}
 	return now.compare(ctx, s.Providers, listed)
+}
+
+// unsupported returns the names of the providers whose type the enum lacks.
+func (c collector) unsupported(ctx context.Context) ([]string, error) {
+	unsupported := append([]string{}, c.environment.Unsupported...)
+	if c.environment.Names == nil {
+		return unsupported, nil
+	}
+	labels, err := c.queries.ListProviderTypes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range c.environment.Names {
+		if desired, _ := c.environment.Desired(name); !slices.Contains(labels, string(desired.Type)) {
+			unsupported = append(unsupported, name)
+		}
+	}
+	return unsupported, nil
 }

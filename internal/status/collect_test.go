@@ -102,8 +102,8 @@ var livedSummaries = []string{
 	"drifted changed changed base_url=https://changed.example/v1/|https://other.example/v1/",
 	"drifted disabled disabled enabled=true|false",
 	"drifted missing missing",
-	"soft_deleted deleted deleted deleted=false|true",
-	"database_only unnamed ",
+	"deleted deleted deleted deleted=false|true",
+	"unmanaged unnamed ",
 	"accepted accepted disabled enabled=true|false",
 	"in_sync synced ",
 }

@@ -28,9 +28,9 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 	rows := provider.CurrentByName(found)
 	for i := range providers {
 		p, row := &providers[i], rows[names[i]]
-		if row != nil {
+		if row != nil && p.State != Unsupported {
 			p.Type, p.BaseURL = row.Type, provider.DisplayURL(row.BaseURL)
-			if p.State == DBOnly {
+			if p.State == Unmanaged {
 				p.Enabled = &row.Enabled
 			}
 		}
@@ -42,6 +42,9 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 			continue
 		}
 		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
+		if p.State == Unsupported {
+			continue // no row of its name is its row
+		}
 		known := listed[i].Recorded
 		p.now(known, c.hashing.comparable(drift.Compare(c.hashing.Hasher, desired, row, false), known))
 	}

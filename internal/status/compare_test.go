@@ -48,13 +48,13 @@ func testComparisonChangedSinceVerification(t *testing.T) {
 		livedSummaries[3],
 		"unverified unnamed disabled enabled=true|false base_url=https://unnamed.example/v1/|https://unnamed.example/",
 		"in_sync accepted ",
-		"soft_deleted synced deleted deleted=false|true",
+		"deleted synced deleted deleted=false|true",
 	}, summaries(s))
 
 	s, err = status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), every)
 	require.NoError(t, err)
 	require.Equal(t, 2, s.Counts[status.Unverified])
-	require.Zero(t, s.Counts[status.DBOnly])
+	require.Zero(t, s.Counts[status.Unmanaged])
 	require.Contains(t, summaries(s), "unverified new missing")
 }
 
@@ -168,7 +168,7 @@ func testComparisonNotComparable(t *testing.T) {
 	require.Equal(t, []string{"not_comparable two  row=|" + reason, "in_sync one "}, summaries(collected(status.Environment{}, every, noKeys)))
 	v.SetDesired(environment[:1])
 	require.NoError(t, v.Verify(t.Context(), full))
-	require.Equal(t, []string{"database_only two ", "in_sync one "}, summaries(collected(status.Environment{}, every, noKeys)))
+	require.Equal(t, []string{"unmanaged two ", "in_sync one "}, summaries(collected(status.Environment{}, every, noKeys)))
 }
 
 func testComparisonCredentialCounts(t *testing.T) {

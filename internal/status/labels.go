@@ -18,6 +18,11 @@ const (
 	RetryRequested = "retry requested"
 	// Observes stands for the mode of a worker that writes nothing to the provider tables.
 	Observes = "observes: writes nothing to the provider tables, and seeds nothing"
+	// Empty stands for a value that is empty.
+	Empty = "(empty)"
+	// Ready and NotReady are whether a worker does its job.
+	Ready    = "ready"
+	NotReady = "not ready"
 	// NoLeader stands for the leader where no worker leads.
 	NoLeader = "none"
 )
@@ -27,8 +32,8 @@ func (s State) Label() string {
 	switch s {
 	case SoftDeleted:
 		return "soft-deleted"
-	case DBOnly:
-		return "unmanaged"
+	case Unsupported:
+		return "unsupported type"
 	case Unverified:
 		return "not verified yet"
 	case InSync:

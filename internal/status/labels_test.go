@@ -14,8 +14,8 @@ import (
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[status.State]string{
-		status.Drifted: "drifted", status.NotComparable: "not comparable", status.SoftDeleted: "soft-deleted", status.DBOnly: "unmanaged",
-		status.Unverified: "not verified yet", status.Accepted: "accepted", status.InSync: "in sync",
+		status.Drifted: "drifted", status.NotComparable: "not comparable", status.SoftDeleted: "soft-deleted", status.Unmanaged: "unmanaged",
+		status.Unsupported: "unsupported type", status.Unverified: "not verified yet", status.Accepted: "accepted", status.InSync: "in sync",
 	} {
 		require.Equal(t, want, state.Label())
 	}

@@ -15,11 +15,13 @@ type recordedReader struct {
 	names    []string // [Environment.Names]
 	query    Query
 	accepted []string // the providers whose drift was accepted
+	// unsupported are the providers whose type the enum lacks.
+	unsupported []string
 }
 
 // counts counts the providers of each state.
 func (r recordedReader) counts(ctx context.Context) (map[State]int, error) {
-	counts, err := r.queries.CountRecorded(ctx, r.names, r.accepted)
+	counts, err := r.queries.CountRecorded(ctx, r.names, r.accepted, r.unsupported)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +38,7 @@ func (r recordedReader) counts(ctx context.Context) (map[State]int, error) {
 // list lists the providers of a page, and one more if there are more.
 func (r recordedReader) list(ctx context.Context, counts map[State]int) ([]store.Listed, error) {
 	page := store.Page{
-		Ranks: []int32{}, Search: r.query.Search, Accepted: r.accepted, AfterRank: -1, Most: int32(limit(r.query.Providers)) + 1,
+		Ranks: []int32{}, Search: r.query.Search, Accepted: r.accepted, Unsupported: r.unsupported, AfterRank: -1, Most: int32(limit(r.query.Providers)) + 1,
 	}
 	if after := slices.Index(States, r.query.After.State); after >= 0 {
 		page.AfterRank, page.AfterName = int32(after), r.query.After.Name
@@ -147,7 +149,7 @@ func (r recordedReader) inBrief(ctx context.Context, providers []Provider) error
 			continue
 		}
 		p.Type = provider.Type(rows[at].Type)
-		if p.State == DBOnly {
+		if p.State == Unmanaged {
 			p.Enabled = &rows[at].Enabled
 		}
 	}

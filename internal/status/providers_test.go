@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/provider"
 	"provwatch/internal/schema"
 	"provwatch/internal/status"
 )
@@ -33,7 +34,7 @@ func testProvidersEachState(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, livedSummaries, summaries(s))
 			require.Equal(t, map[status.State]int{
-				status.Drifted: 3, status.SoftDeleted: 1, status.DBOnly: 1, status.Unverified: 0, status.Accepted: 1, status.InSync: 1,
+				status.Drifted: 3, status.SoftDeleted: 1, status.Unmanaged: 1, status.Unsupported: 0, status.Unverified: 0, status.Accepted: 1, status.InSync: 1,
 				status.NotComparable: 0,
 			}, s.Counts)
 			require.Equal(t, 7, s.Total())
@@ -127,4 +128,41 @@ func testProvidersSeenByAReader(t *testing.T) {
 	var unusable *schema.UnusableError
 	require.ErrorAs(t, err, &unusable)
 	require.ErrorContains(t, err, `GRANT SELECT ON TABLE provwatch.drift_alerts TO "provwatch_operator";`)
+}
+
+// TestUnsupportedTypes checks that a provider whose type the enum lacks has a state of its
+// own, for a command and for a worker. A row of its name is not unmanaged.
+func TestUnsupportedTypes(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'alien', 'https://alien.example/')`)
+	require.NoError(t, err)
+	for _, name := range []string{"alien", "stranger"} {
+		environment = append(environment, provider.Desired{Name: name, Type: provider.Azure, BaseURL: "https://" + name + ".invalid/"})
+	}
+	known := status.EnvironmentOf(environment[:len(environment)-2])
+	for name, e := range map[string]status.Environment{
+		"of the environment": status.EnvironmentOf(environment),
+		"of the worker":      {Desired: known.Desired, Unsupported: []string{"alien", "stranger"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := status.Collect(t.Context(), pool, noKeys, e, every)
+			require.NoError(t, err)
+			require.Equal(t, 2, s.Counts[status.Unsupported])
+			require.Equal(t, 1, s.Counts[status.Unmanaged])
+			require.Equal(t, len(s.Providers), s.Total())
+			require.Subset(t, summaries(s), []string{"unsupported alien ", "unsupported stranger "})
+			one := every
+			one.Providers, one.States = 1, []status.State{status.Unsupported}
+			s, err = status.Collect(t.Context(), pool, noKeys, e, one)
+			require.NoError(t, err)
+			require.Equal(t, []string{"unsupported alien "}, summaries(s))
+			require.True(t, s.MoreProviders)
+			one.After = s.Next
+			s, err = status.Collect(t.Context(), pool, noKeys, e, one)
+			require.NoError(t, err)
+			require.Equal(t, []string{"unsupported stranger "}, summaries(s))
+			require.False(t, s.MoreProviders)
+		})
+	}
 }

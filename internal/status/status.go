@@ -25,16 +25,17 @@ const (
 	Drifted State = "drifted" // missing, disabled or changed
 	// NotComparable is a live row that cannot be decoded or decrypted.
 	NotComparable State = "not_comparable"
-	SoftDeleted   State = "soft_deleted"  // and stays so: no seed resurrects it
-	DBOnly        State = "database_only" // a live row that the environment does not name
-	Unverified    State = "unverified"    // named by the environment, and not looked at yet
-	Accepted      State = "accepted"      // a drift that an operator accepted, and that is as it was then
+	SoftDeleted   State = "deleted"     // and stays so: no seed resurrects it
+	Unmanaged     State = "unmanaged"   // a live row that the environment does not name
+	Unsupported   State = "unsupported" // of a type that the database's enum lacks: neither seeded nor compared
+	Unverified    State = "unverified"  // named by the environment, and not looked at yet
+	Accepted      State = "accepted"    // a drift that an operator accepted, and that is as it was then
 	InSync        State = "in_sync"
 )
 
 // States are all states in their order, which is that of a listing. Their index
 // is their rank in sql/queries/status.sql.
-var States = []State{Drifted, NotComparable, SoftDeleted, DBOnly, Unverified, Accepted, InSync}
+var States = []State{Drifted, NotComparable, SoftDeleted, Unmanaged, Unsupported, Unverified, Accepted, InSync}
 
 // Status is how things are at one moment. Nothing in it is a secret: URLs are
 // without userinfo and query, keys are not in it.
@@ -264,6 +265,9 @@ type Environment struct {
 	// Names are all names, which distinguish the unmanaged providers. Nil: the
 	// recorded names do, which are the names of the leader's environment.
 	Names []string
+	// Unsupported are the names of the providers whose type the database's enum lacks, where
+	// Names is nil. [Collect] finds them among Names otherwise.
+	Unsupported []string
 }
 
 // EnvironmentOf returns the environment of the providers given.

@@ -146,6 +146,8 @@ type Page struct {
 	Ranks    []int32
 	Search   string
 	Accepted []string // see [Queries.ListAccepted]
+	// Unsupported are the names of the providers whose type the enum lacks.
+	Unsupported []string
 	// AfterRank and AfterName are those of the provider before the page.
 	AfterRank int32
 	AfterName string
@@ -170,12 +172,12 @@ type Listed struct {
 func (q *Queries) ListRecorded(ctx context.Context, named []string, page Page) ([]Listed, error) {
 	if named == nil {
 		rows, err := q.listRecorded(ctx, listRecordedParams{
-			Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most,
+			Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, Unsupported: page.Unsupported, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most,
 		})
 		return listedOf(rows), err
 	}
 	found, err := q.listNamed(ctx, listNamedParams{
-		Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most, Named: named,
+		Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, Unsupported: page.Unsupported, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most, Named: named,
 	})
 	rows := make([]listRecordedRow, len(found))
 	for i, row := range found {
@@ -203,16 +205,16 @@ func listedOf(rows []listRecordedRow) []Listed {
 
 // CountRecorded returns how many providers are of each rank. The parameters are those of
 // [Queries.ListRecorded].
-func (q *Queries) CountRecorded(ctx context.Context, named, accepted []string) (map[int32]int64, error) {
+func (q *Queries) CountRecorded(ctx context.Context, named, accepted, unsupported []string) (map[int32]int64, error) {
 	counts := map[int32]int64{}
 	if named == nil {
-		rows, err := q.countRecorded(ctx, accepted)
+		rows, err := q.countRecorded(ctx, countRecordedParams{Accepted: accepted, Unsupported: unsupported})
 		for _, row := range rows {
 			counts[row.Rank] += row.Providers
 		}
 		return counts, err
 	}
-	rows, err := q.countNamed(ctx, countNamedParams{Named: named, Accepted: accepted})
+	rows, err := q.countNamed(ctx, countNamedParams{Named: named, Accepted: accepted, Unsupported: unsupported})
 	for _, row := range rows {
 		counts[row.Rank] += row.Providers
 	}

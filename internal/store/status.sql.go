@@ -299,13 +299,14 @@ func (q *Queries) ReadVerified(ctx context.Context) (*time.Time, error) {
 
 const countNamed = `-- name: countNamed :many
 SELECT
-    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 5
-        WHEN s.provider IS NULL THEN 4 ELSE 6 END::int AS rank,
+    CASE WHEN unsupported.name IS NOT NULL THEN 4 WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0
+        WHEN accepted.name IS NOT NULL THEN 6 WHEN s.provider IS NULL THEN 5 ELSE 7 END::int AS rank,
     count(*) AS providers
 FROM unnest($1::text[]) AS named (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = named.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
 LEFT JOIN unnest($2::text[]) AS accepted (name) ON accepted.name = named.name
+LEFT JOIN unnest($3::text[]) AS unsupported (name) ON unsupported.name = named.name
 GROUP BY 1
 UNION ALL
 SELECT 3, count(*)
@@ -314,8 +315,9 @@ WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (nam
 `
 
 type countNamedParams struct {
-	Named    []string
-	Accepted []string
+	Named       []string
+	Accepted    []string
+	Unsupported []string
 }
 
 type countNamedRow struct {
@@ -325,7 +327,7 @@ type countNamedRow struct {
 
 // CountRecorded where the names that the environment names are given.
 func (q *Queries) countNamed(ctx context.Context, arg countNamedParams) ([]countNamedRow, error) {
-	rows, err := q.db.Query(ctx, countNamed, arg.Named, arg.Accepted)
+	rows, err := q.db.Query(ctx, countNamed, arg.Named, arg.Accepted, arg.Unsupported)
 	if err != nil {
 		return nil, err
 	}
@@ -345,22 +347,29 @@ func (q *Queries) countNamed(ctx context.Context, arg countNamedParams) ([]count
 }
 
 const countRecorded = `-- name: countRecorded :many
-SELECT CASE kind WHEN 'in_sync' THEN 6 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+SELECT CASE kind WHEN 'in_sync' THEN 7 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
 FROM provwatch.drift_state s
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
 GROUP BY 1
 UNION ALL
 SELECT 1, count(*) FROM provwatch.not_comparable
 UNION ALL
-SELECT 5, cardinality($1::text[])::bigint
+SELECT 6, cardinality($1::text[])::bigint
 UNION ALL
-SELECT 6, -cardinality($1::text[])::bigint
+SELECT 7, -cardinality($1::text[])::bigint
+UNION ALL
+SELECT 4, cardinality($2::text[])::bigint
 UNION ALL
 SELECT 3, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL($2::text[])
 `
+
+type countRecordedParams struct {
+	Accepted    []string
+	Unsupported []string
+}
 
 type countRecordedRow struct {
 	Rank      int32
@@ -369,9 +378,10 @@ type countRecordedRow struct {
 
 // How many providers are in each state, by the rank that ListRecorded gives it, as
 // it was recorded which providers the environment names. What is of one rank adds
-// up. Those whose drift was accepted are named by the caller, here and below.
-func (q *Queries) countRecorded(ctx context.Context, accepted []string) ([]countRecordedRow, error) {
-	rows, err := q.db.Query(ctx, countRecorded, accepted)
+// up. Those whose drift was accepted, and those whose type the enum lacks, are named by the
+// caller, here and below.
+func (q *Queries) countRecorded(ctx context.Context, arg countRecordedParams) ([]countRecordedRow, error) {
+	rows, err := q.db.Query(ctx, countRecorded, arg.Accepted, arg.Unsupported)
 	if err != nil {
 		return nil, err
 	}
@@ -583,26 +593,29 @@ const listNamed = `-- name: listNamed :many
 WITH listed AS (
     SELECT
         s.provider AS name,
-        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5 ELSE 6 END AS rank,
+        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 6 ELSE 7 END AS rank,
         s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY($7::text[])
     -- What the rank tells as well, before the joins.
-    WHERE (s.kind <> 'in_sync' OR $1::int[] && '{5,6}'::int[])
+    WHERE (s.kind <> 'in_sync' OR $1::int[] && '{6,7}'::int[]) AND s.provider <> ALL($8::text[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
     SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
     FROM provwatch.not_comparable n
-    WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider)
+    WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL($8::text[])
     UNION ALL
     SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+    FROM unnest($8::text[]) AS named (name)
+    UNION ALL
+    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
     FROM unnest($6::text[]) AS named (name)
-    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
+    WHERE named.name <> ALL($8::text[]) AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
@@ -624,6 +637,7 @@ type listNamedParams struct {
 	MaxProviders int32
 	Named        []string
 	Accepted     []string
+	Unsupported  []string
 }
 
 type listNamedRow struct {
@@ -641,8 +655,8 @@ type listNamedRow struct {
 	Reason         string
 }
 
-// ListRecorded where the names that the environment names are given: those that were
-// not verified yet (4) are in it as well.
+// ListRecorded where the names that the environment names are given. Providers that were
+// not verified yet (5) are in it as well.
 func (q *Queries) listNamed(ctx context.Context, arg listNamedParams) ([]listNamedRow, error) {
 	rows, err := q.db.Query(ctx, listNamed,
 		arg.Ranks,
@@ -652,6 +666,7 @@ func (q *Queries) listNamed(ctx context.Context, arg listNamedParams) ([]listNam
 		arg.MaxProviders,
 		arg.Named,
 		arg.Accepted,
+		arg.Unsupported,
 	)
 	if err != nil {
 		return nil, err
@@ -719,28 +734,36 @@ WITH listed AS (
         SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
         FROM gateway.ai_providers p
         WHERE 3 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL($6::text[])
             AND strpos(p.name, $3::text) > 0 AND (3, p.name) > ($4::int, $5::text)
         ORDER BY p.name
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, ''
+        SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+        FROM unnest($6::text[]) AS named (name)
+        WHERE 4 = ANY($2::int[]) AND strpos(named.name, $3::text) > 0 AND (4, named.name) > ($4::int, $5::text)
+        ORDER BY named.name
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, ''
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
-        WHERE 5 = ANY($2::int[]) AND a.provider = ANY($6::text[])
-            AND strpos(s.provider, $3::text) > 0 AND (5, s.provider) > ($4::int, $5::text)
+        WHERE 6 = ANY($2::int[]) AND a.provider = ANY($7::text[])
+            AND strpos(s.provider, $3::text) > 0 AND (6, s.provider) > ($4::int, $5::text)
         ORDER BY s.provider
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
-        WHERE 6 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
-            AND s.provider > CASE $4::int WHEN 6 THEN $5::text ELSE '' END
-            AND s.provider <> ALL($6::text[])
+        WHERE 7 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
+            AND s.provider > CASE $4::int WHEN 7 THEN $5::text ELSE '' END
+            AND s.provider <> ALL($7::text[])
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
@@ -761,6 +784,7 @@ type listRecordedParams struct {
 	Search       string
 	AfterRank    int32
 	AfterName    string
+	Unsupported  []string
 	Accepted     []string
 }
 
@@ -779,10 +803,9 @@ type listRecordedRow struct {
 	Reason         string
 }
 
-// A page of providers, what is worth a look first: those that drift (0), cannot be
-// compared (1), are soft-deleted (2), are in the database alone (3), whose drift was
-// accepted (5), that are in sync (6). What was recorded tells which providers the
-// environment names.
+// A page of providers, the most urgent first, by rank: drifting (0), not comparable (1),
+// soft-deleted (2), unmanaged (3), of a type that the enum lacks (4), accepted (6), in sync (7).
+// The recorded states show which providers the environment names.
 //
 // Each arm ends with the page, so that those in sync are read in the order of their
 // index, and no further; an arm whose rank is not asked for is not run.
@@ -793,6 +816,7 @@ func (q *Queries) listRecorded(ctx context.Context, arg listRecordedParams) ([]l
 		arg.Search,
 		arg.AfterRank,
 		arg.AfterName,
+		arg.Unsupported,
 		arg.Accepted,
 	)
 	if err != nil {

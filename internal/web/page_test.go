@@ -95,6 +95,7 @@ func TestPage(t *testing.T) {
 	t.Run("Sinks", testPageSinks)
 	t.Run("Notices", testPageNotices)
 	t.Run("NoFields", testPageNoFields)
+	t.Run("Health", testPageHealth)
 	t.Run("NoDatabase", testPageNoDatabase)
 	t.Run("SharedCollection", testPageSharedCollection)
 }
@@ -267,6 +268,20 @@ func text(page string) string {
 	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")), " ")
 }
 
+// testPageHealth checks that the header shows the worker's health.
+func testPageHealth(t *testing.T) {
+	for want, worker := range map[string]status.Worker{
+		`class="state in_sync"><span class="sign" aria-hidden="true">●</span> ready<`:     {},
+		`class="state drifted"><span class="sign" aria-hidden="true">▲</span> not ready<`: {NotReady: "not listening: the reason"},
+	} {
+		_, server := serveSource(t, local, &source{worker: worker, collect: func(context.Context, status.Query) (status.Status, error) {
+			return status.Status{At: time.Now()}, nil
+		}})
+		_, body := get(t, server, "/")
+		require.Contains(t, body, `<span id="worker-health" `+want)
+	}
+}
+
 func testPageNoDatabase(t *testing.T) {
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		return status.Status{}, errors.New("the database is away")
@@ -275,6 +290,7 @@ func testPageNoDatabase(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 	require.Contains(t, body, "the database is away")
 	require.Contains(t, body, "the worker")
+	require.Contains(t, body, `<span id="worker-health" class="state drifted"><span class="sign" aria-hidden="true">▲</span> database cannot be read</span>`)
 	require.NotContains(t, body, `id="providers"`)
 }
 

@@ -29,7 +29,7 @@ var functions = template.FuncMap{
 	"shown": shown,
 	"value": func(s string) string {
 		if s == "" {
-			return "(empty)"
+			return status.Empty
 		}
 		return shown(s)
 	},
@@ -87,8 +87,8 @@ type chip struct {
 
 func chipOfState(s status.State) chip {
 	signs := map[status.State]string{
-		status.Drifted: "▲", status.SoftDeleted: "✕", status.DBOnly: "◆", status.Unverified: "◌", status.Accepted: "✓", status.InSync: "●",
-		status.NotComparable: "!",
+		status.Drifted: "▲", status.SoftDeleted: "✕", status.Unmanaged: "◆", status.Unverified: "◌", status.Accepted: "✓", status.InSync: "●",
+		status.NotComparable: "!", status.Unsupported: "?",
 	}
 	return chip{s, signs[s], s.Label()}
 }
@@ -128,6 +128,18 @@ func chipOfSink(p sink.Progress) chip {
 	}
 }
 
+// chipOfHealth shows whether a worker does its job, and whether its page shows the database.
+func chipOfHealth(w status.Worker, failure string) chip {
+	switch {
+	case w.NotReady != "":
+		return chip{status.Drifted, "▲", status.NotReady}
+	case failure != "":
+		return chip{status.Drifted, "▲", "database cannot be read"}
+	default:
+		return chip{status.InSync, "●", status.Ready}
+	}
+}
+
 // view is what the template renders.
 type view struct {
 	Target   string // of several, empty for the only database
@@ -136,6 +148,7 @@ type view struct {
 	Worker   status.Worker
 	Database *status.Database
 	Self     string // the page, as it was asked for
+	Health   chip   // of this worker, or that its database cannot be read
 
 	Summary, LatestAlert string
 	Drifting             int
@@ -243,6 +256,7 @@ func address(values url.Values, fragment string) string {
 
 func (v *view) fill(s status.Status, q status.Query) {
 	v.Self = link(q, "", func(url.Values) {})
+	v.Health = chipOfHealth(v.Worker, v.Failure)
 	v.Refresh = standbyRefresh
 	if v.Worker.Leads {
 		v.Refresh = leaderRefresh
@@ -322,8 +336,10 @@ func (v *view) providers(s status.Status, q status.Query) {
 			about = append(about, "disabled")
 		}
 		switch {
-		case p.State == status.DBOnly:
+		case p.State == status.Unmanaged:
 			row.Note = "the environment does not name it"
+		case p.State == status.Unsupported:
+			row.Note = "it is neither seeded nor compared"
 		case p.Kind == drift.Missing:
 			row.Note = status.NoRow
 		}
@@ -426,7 +442,7 @@ func detailsOf(d audit.Details) []detail {
 		add("keys", strconv.Itoa(*d.Keys))
 	}
 	add("key", d.Masked)
-	add("drift", d.Kind)
+	add("drift", status.KindLabel(drift.Kind(d.Kind)))
 	add("reason", d.Reason)
 	for _, c := range d.Changes {
 		add(c.Field, fmt.Sprintf("%s → %s", orEmpty(c.Old), orEmpty(c.New)))
@@ -436,7 +452,7 @@ func detailsOf(d audit.Details) []detail {
 
 func orEmpty(s string) string {
 	if s == "" {
-		return "(empty)"
+		return status.Empty
 	}
 	return s
 }

@@ -142,6 +142,7 @@ const (
 	notReady targetState = iota
 	drifting
 	starting
+	unnamed    // its environment names no provider, so nothing is compared
 	standingBy // ready, and for the leader to know how its providers are
 	steady
 )
@@ -150,9 +151,10 @@ var targetStates = []struct {
 	Key string // in an address
 	chip
 }{
-	notReady:   {"not_ready", chip{status.SoftDeleted, "✕", "not ready"}},
+	notReady:   {"not_ready", chip{status.SoftDeleted, "✕", status.NotReady}},
 	drifting:   {"drifting", chip{status.Drifted, "▲", "with drift"}},
 	starting:   {"starting", chip{status.Unverified, "◌", "starting"}},
+	unnamed:    {"no_providers", chip{status.Unverified, "◌", "without providers"}},
 	standingBy: {"standing_by", chip{status.Accepted, "◇", "standing by"}},
 	steady:     {"no_drift", chip{status.InSync, "●", "without drift"}},
 }
@@ -169,6 +171,8 @@ func (t Target) state() targetState {
 		return starting // to lead
 	case t.Drifts == nil:
 		return standingBy
+	case t.Worker.Providers == 0:
+		return unnamed
 	default:
 		return steady
 	}
@@ -214,6 +218,7 @@ func (q targetsQuery) link(fragment string) string {
 type overview struct {
 	At      time.Time
 	Self    string // the page, as it was asked for
+	Health  chip   // of all targets
 	Summary string
 	Urgent  int // how many targets are not ready or drift
 	Search  string
@@ -259,6 +264,7 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 			chip: s.chip, Key: s.Key, N: counts[state], Selected: s.Key == q.State, Link: targetsQuery{State: s.Key}.link("#targets"),
 		})
 	}
+	v.Health = chipOfTargets(counts)
 	v.Urgent = counts[notReady] + counts[drifting]
 	v.Summary = fmt.Sprintf("Targets not ready: %d of %d. Providers %s or %s: %d.", counts[notReady], len(targets), status.Drifted.Label(), status.SoftDeleted.Label(), drifts)
 	what := "Targets"
@@ -273,6 +279,18 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 		v.Caption = "There are no " + strings.ToLower(what[:1]) + what[1:] + "."
 	}
 	return v
+}
+
+// chipOfTargets shows whether all targets are watched. The counts are by state.
+func chipOfTargets(counts []int) chip {
+	for _, state := range []targetState{notReady, starting} {
+		if n := counts[state]; n > 0 {
+			c := targetStates[state].chip
+			c.Label = fmt.Sprintf("%d %s", n, c.Label)
+			return c
+		}
+	}
+	return chip{status.InSync, "●", "all ready"}
 }
 
 // kindOrder is the order in which drifts are counted.

@@ -94,28 +94,30 @@ ORDER BY a.provider;
 -- name: countRecorded :many
 -- How many providers are in each state, by the rank that ListRecorded gives it, as
 -- it was recorded which providers the environment names. What is of one rank adds
--- up. Those whose drift was accepted are named by the caller, here and below.
-SELECT CASE kind WHEN 'in_sync' THEN 6 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+-- up. Those whose drift was accepted, and those whose type the enum lacks, are named by the
+-- caller, here and below.
+SELECT CASE kind WHEN 'in_sync' THEN 7 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
 FROM provwatch.drift_state s
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
 GROUP BY 1
 UNION ALL
 SELECT 1, count(*) FROM provwatch.not_comparable
 UNION ALL
-SELECT 5, cardinality(@accepted::text[])::bigint
+SELECT 6, cardinality(@accepted::text[])::bigint
 UNION ALL
-SELECT 6, -cardinality(@accepted::text[])::bigint
+SELECT 7, -cardinality(@accepted::text[])::bigint
+UNION ALL
+SELECT 4, cardinality(@unsupported::text[])::bigint
 UNION ALL
 SELECT 3, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name);
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL(@unsupported::text[]);
 
 -- name: listRecorded :many
--- A page of providers, what is worth a look first: those that drift (0), cannot be
--- compared (1), are soft-deleted (2), are in the database alone (3), whose drift was
--- accepted (5), that are in sync (6). What was recorded tells which providers the
--- environment names.
+-- A page of providers, the most urgent first, by rank: drifting (0), not comparable (1),
+-- soft-deleted (2), unmanaged (3), of a type that the enum lacks (4), accepted (6), in sync (7).
+-- The recorded states show which providers the environment names.
 --
 -- Each arm ends with the page, so that those in sync are read in the order of their
 -- index, and no further; an arm whose rank is not asked for is not run.
@@ -153,27 +155,35 @@ WITH listed AS (
         SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
         FROM gateway.ai_providers p
         WHERE 3 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL(@unsupported::text[])
             AND strpos(p.name, @search::text) > 0 AND (3, p.name) > (@after_rank::int, @after_name::text)
         ORDER BY p.name
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT s.provider, 5, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, ''
+        SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+        FROM unnest(@unsupported::text[]) AS named (name)
+        WHERE 4 = ANY(@ranks::int[]) AND strpos(named.name, @search::text) > 0 AND (4, named.name) > (@after_rank::int, @after_name::text)
+        ORDER BY named.name
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, ''
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
-        WHERE 5 = ANY(@ranks::int[]) AND a.provider = ANY(@accepted::text[])
-            AND strpos(s.provider, @search::text) > 0 AND (5, s.provider) > (@after_rank::int, @after_name::text)
+        WHERE 6 = ANY(@ranks::int[]) AND a.provider = ANY(@accepted::text[])
+            AND strpos(s.provider, @search::text) > 0 AND (6, s.provider) > (@after_rank::int, @after_name::text)
         ORDER BY s.provider
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
-        WHERE 6 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
-            AND s.provider > CASE @after_rank::int WHEN 6 THEN @after_name::text ELSE '' END
+        WHERE 7 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
+            AND s.provider > CASE @after_rank::int WHEN 7 THEN @after_name::text ELSE '' END
             AND s.provider <> ALL(@accepted::text[])
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
@@ -191,13 +201,14 @@ LIMIT @max_providers;
 -- name: countNamed :many
 -- CountRecorded where the names that the environment names are given.
 SELECT
-    CASE WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 5
-        WHEN s.provider IS NULL THEN 4 ELSE 6 END::int AS rank,
+    CASE WHEN unsupported.name IS NOT NULL THEN 4 WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0
+        WHEN accepted.name IS NOT NULL THEN 6 WHEN s.provider IS NULL THEN 5 ELSE 7 END::int AS rank,
     count(*) AS providers
 FROM unnest(@named::text[]) AS named (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = named.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
 LEFT JOIN unnest(@accepted::text[]) AS accepted (name) ON accepted.name = named.name
+LEFT JOIN unnest(@unsupported::text[]) AS unsupported (name) ON unsupported.name = named.name
 GROUP BY 1
 UNION ALL
 SELECT 3, count(*)
@@ -205,31 +216,34 @@ FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name);
 
 -- name: listNamed :many
--- ListRecorded where the names that the environment names are given: those that were
--- not verified yet (4) are in it as well.
+-- ListRecorded where the names that the environment names are given. Providers that were
+-- not verified yet (5) are in it as well.
 WITH listed AS (
     SELECT
         s.provider AS name,
-        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 5 ELSE 6 END AS rank,
+        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 6 ELSE 7 END AS rank,
         s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY(@accepted::text[])
     -- What the rank tells as well, before the joins.
-    WHERE (s.kind <> 'in_sync' OR @ranks::int[] && '{5,6}'::int[])
+    WHERE (s.kind <> 'in_sync' OR @ranks::int[] && '{6,7}'::int[]) AND s.provider <> ALL(@unsupported::text[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
     SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
     FROM provwatch.not_comparable n
-    WHERE EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = n.provider)
+    WHERE EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL(@unsupported::text[])
     UNION ALL
     SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+    FROM unnest(@unsupported::text[]) AS named (name)
+    UNION ALL
+    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
     FROM unnest(@named::text[]) AS named (name)
-    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
+    WHERE named.name <> ALL(@unsupported::text[]) AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT

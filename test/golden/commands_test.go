@@ -5,6 +5,8 @@ package golden
 import (
 	"strings"
 	"testing"
+
+	"provwatch/internal/workertest"
 )
 
 // TestCommands compares what each command prints.
@@ -48,7 +50,7 @@ func testCommandsMistakes(t *testing.T) {
 	s.run(environ{"PROVWATCH_MIGRATE": "maybe"}, "verify")
 	s.run(environ{"PROVWATCH_RESINC": "5m"}, "version")
 	s.note("DATABASE_URL is no URL of PostgreSQL")
-	s.run(environ{"DATABASE_URL": "mysql://h/d"}, "verify")
+	s.run(workertest.TwoProviders().With("DATABASE_URL", "mysql://h/d"), "verify")
 	s.note("variables of providers")
 	s.run(environ{
 		"CODER_AIBRIDGE_PROVIDER_0_TYPE": "openai", "CODER_AIBRIDGE_PROVIDER_0_NAME": "No_Name", "CODER_AIBRIDGE_PROVIDER_0_BASE_URL": "no url",

@@ -73,7 +73,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	run(w, environ{"PROVWATCH_RESYNC": "soon"}, "run", "a mistake in a variable")
 	run(w, environ{"CODER_AIBRIDGE_PROVIDER_0_TYPE": "openai", "CODER_AIBRIDGE_PROVIDER_0_NAME": "No_Name"}, "verify", "a mistake in the environment")
-	run(w, environ{"DATABASE_URL": "mysql://h/d"}, "verify", "a mistake in DATABASE_URL")
+	run(w, env.With("DATABASE_URL", "mysql://h/d"), "verify", "a mistake in DATABASE_URL")
 	run(w, environ{"DATABASE_URL": "mysql://h/d"}, "version", "DATABASE_URL is not used")
 	run(w, env, "run --http-addr="+taken.Addr().String(), "the address is taken")
 	for _, args := range []string{"run", "seed", "verify", "resolve openai --take=env", "watch", "status", "migrate", "slot drop", "sinks list"} {

@@ -13,6 +13,13 @@
     live.className = state;
   }
 
+  // unknown shows that the worker's health is not known.
+  function unknown() {
+    const health = document.getElementById("worker-health");
+    health.className = "state unverified";
+    health.textContent = "◌ not known";
+  }
+
   async function refresh() {
     if (document.hidden) { stale = true; return; }
     if (fetching) { again = true; return; }
@@ -66,6 +73,8 @@
       if (q && caret && document.activeElement === q) q.setSelectionRange(...caret);
       scrollTo(...scroll);
     }
+    const health = page.getElementById("worker-health");
+    if (health) document.getElementById("worker-health").replaceWith(document.importNode(health, true));
     Object.assign(main.dataset, next.dataset);
     document.title = page.title;
     const asOf = page.getElementById("as-of");
@@ -75,7 +84,7 @@
   }
 
   const events = new EventSource("events");
-  events.addEventListener("open", () => { say("Live", "on"); refresh(); });
+  events.addEventListener("open", () => { say("Live updates", "on"); refresh(); });
   events.addEventListener("change", refresh);
   events.addEventListener("error", () => {
     if (events.readyState === EventSource.CLOSED) {
@@ -83,6 +92,7 @@
       refresh();
     } else {
       say("Disconnected, retrying", "off");
+      unknown();
     }
   });
   document.addEventListener("visibilitychange", () => {
