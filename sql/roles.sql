@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'accepted_drift.reason'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'accepted_drift.expires_at'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'

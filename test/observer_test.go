@@ -85,7 +85,7 @@ func testObserverWithTriggers(t *testing.T) {
 	p.waitFor("level=WARN", "provider is missing in the database", "provider=anthropic", `remedy="worker seed, or worker resolve anthropic --take env"`)
 	p.waitFor("level=WARN", "provider differs from the environment", "provider=openai")
 	p.waitFor("level=WARN", "provider is soft-deleted in the database and stays so", "provider=gone")
-	p.waitFor("observing: nothing is seeded", "missing=1", "drifted=1", "soft_deleted=1")
+	p.waitFor("observing: nothing is seeded", "missing=1", "drifted=1", "deleted=1")
 	p.waitFor(`"alerts come from this source instead" source=notify`)
 	w.expectAlerts("missing anthropic", "changed openai")
 	require.Equal(t, []string{"boot", "boot"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))

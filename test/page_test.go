@@ -343,7 +343,7 @@ targets:
 		}, "run", "--config="+file, "--http-addr=127.0.0.1:0")
 		act(b, chromedp.Navigate("http://"+many.httpAddress()+"/"))
 		b.until(`document.getElementById("live").textContent === "Live updates"`)
-		b.until(`["1 not", "0 with drift", "1 standing", "2 without"].every((n, i) => document.querySelectorAll(".counts a")[[0, 1, 3, 4][i]].innerText.replace(/\W+/g, " ").startsWith(n))`)
+		b.until(`["1 not", "0 with drift", "1 standing", "2 without"].every((n, i) => document.querySelectorAll(".counts a")[[0, 1, 4, 5][i]].innerText.replace(/\W+/g, " ").startsWith(n))`)
 		b.script(`window.loadedOnce = true`)
 		require.NoError(t, tryExec(t.Context(), search, `UPDATE ai_providers SET base_url = 'https://proxy.example/v1/'`))
 		const rows = `[...document.querySelectorAll("#targets tbody th")].map((e) => e.innerText).join(" ")`
@@ -408,5 +408,6 @@ targets:
 	// An open page does not keep the worker from stopping.
 	p.stop()
 	b.until(`document.getElementById("live").textContent === "Disconnected, retrying"`)
+	b.until(`document.getElementById("worker-health").textContent === "◌ not known"`)
 	b.html()
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -29,6 +30,7 @@ func TestResolve(t *testing.T) {
 	t.Run("TakeEnv", testResolveTakeEnv)
 	t.Run("TakeDBHoldsUntilEitherSideChanges", testResolveTakeDBHoldsUntilEitherSideChanges)
 	t.Run("Several", testResolveSeveral)
+	t.Run("AcceptanceExpires", testResolveAcceptanceExpires)
 	t.Run("Refusals", testResolveRefusals)
 }
 
@@ -289,12 +291,52 @@ func testResolveSeveral(t *testing.T) {
 	eventually(t, func() bool { return len(w.alerts()) == len(want)+4 }, "both are accepted")
 	r = w.run(env, "status")
 	require.Equal(t, 0, r.Code, r.Stderr)
-	require.Regexp(t, `(?m)^openai +\S+Z +`+regexp.QuoteMeta(w.operator())+` +switched off until Monday$`, r.Stdout)
+	require.Regexp(t, `(?m)^openai +\S+Z +- +`+regexp.QuoteMeta(w.operator())+` +switched off until Monday$`, r.Stdout)
 	r = w.run(env, "verify", "-o", "json")
 	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Equal(t, 2, strings.Count(r.Stdout, `"accepted": true`), r.Stdout)
 	require.Equal(t, 2, w.count(`SELECT count(*) FROM provwatch.accepted_drift WHERE reason = 'switched off until Monday'`))
 	p.stop()
+}
+
+// testResolveAcceptanceExpires accepts a drift until a time, which passes beside a worker and
+// while none runs.
+func testResolveAcceptanceExpires(t *testing.T) {
+	t.Parallel()
+	bothSourcesOf(t, newWorldWithoutRows, func(t *testing.T, w *world) {
+		env := w.twoProviders()
+		p := w.start(env, "run", "--resync=200ms").ready()
+		w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/' WHERE name = 'openai'`)
+		w.expectAlerts("changed openai")
+		r := w.run(env, "resolve", "openai", "--take=db", "--expires=1s")
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Regexp(t, `^openai was changed, which is now accepted until 20\d\d-\S+Z, or until either side changes\.\n`, r.Stdout)
+		w.expectAlerts("changed openai", "resolved openai", "changed openai")
+		require.Zero(t, w.count(`SELECT count(*) FROM provwatch.accepted_drift`))
+		require.Equal(t, 2, w.run(env, "verify").Code)
+
+		at := time.Now().Add(36 * time.Hour).UTC().Truncate(time.Second)
+		r = w.run(env, "resolve", "openai", "--take=db", "--expires", at.In(time.FixedZone("", 2*60*60)).Format(time.RFC3339), "-o", "json")
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.Contains(t, r.Stdout, `"accepted_until": "`+at.Format(time.RFC3339)+`"`)
+		w.expectAlerts("changed openai", "resolved openai", "changed openai", "resolved openai")
+		r = w.run(env, "status", "-o", "json")
+		require.Contains(t, r.Stdout, `"accepted_until": "`+at.Format(time.RFC3339)+`"`)
+		require.Equal(t, 0, w.run(env, "verify").Code)
+		p.stop()
+
+		// It ends while no worker runs.
+		require.Equal(t, 0, w.run(env, "seed").Code)
+		w.exec(`UPDATE provwatch.accepted_drift SET expires_at = now()`)
+		require.Equal(t, 2, w.run(env, "verify").Code)
+		require.Equal(t, 2, w.run(env, "seed").Code)
+		r = w.run(env, "status")
+		require.Contains(t, r.Stdout, "2 providers: 1 drifted, 1 in sync.\n")
+		p = w.start(env, "run", "--on-boot-drift=alert").ready()
+		w.expectAlerts("changed openai", "resolved openai", "changed openai", "resolved openai", "changed openai")
+		require.Equal(t, []string{"boot"}, w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1`))
+		p.stop()
+	})
 }
 
 func testResolveRefusals(t *testing.T) {
@@ -322,6 +364,10 @@ func testResolveRefusals(t *testing.T) {
 		{"anthropic antropic sk-secret --take db", 3, `argument 2: the environment names no provider of that name; did you mean anthropic? ` +
 			"Or run \"worker verify\" with the same environment to list its providers\n" +
 			`argument 3: the environment names no provider of that name; run "worker verify" with the same environment to list its providers`},
+		{"openai --take env --expires 7d", 3, "--expires goes with --take db"},
+		{"openai --take db --expires 0d", 3, "--expires must be a positive duration, such as 7d, or a time with its zone, such as 2026-08-01T18:00:00Z"},
+		{"openai --take db --expires 2100-01-01", 3, "--expires must be a positive duration, such as 7d, or a time with its zone, such as 2026-08-01T18:00:00Z"},
+		{"openai --take db --expires 2020-01-01T00:00:00Z", 3, "--expires must be in the future"},
 		{"openai --take db --reason \x1b[31m", 3, "--reason must be a text of at most 500 characters, without control characters"},
 		{"openai --take db --reason " + strings.Repeat("é", 501), 3, "--reason must be a text of at most 500 characters, without control characters"},
 	} {

@@ -57,6 +57,7 @@ type flags struct {
 	take     reconcile.Side
 	withKeys bool
 	reason   reason
+	expires  end
 
 	allowEmpty bool
 	since      int64

@@ -44,6 +44,9 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 	if f.withKeys && f.take == reconcile.Database {
 		return &usageError{errors.New("--with-keys goes with --take env")}
 	}
+	if f.expires != "" && f.take == reconcile.Environment {
+		return &usageError{errors.New("--expires goes with --take db")}
+	}
 	environment, err := f.environment(ctx, logger)
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 	defer func() { failed = errors.Join(failed, done()) }()
 	request := reconcile.Request{
 		Side: f.take, WithKeys: f.withKeys, Credentials: f.resolvedCredentials(), Drifting: f.all, DryRun: f.dryRun,
-		Operator: operator(), Reason: string(f.reason),
+		Operator: operator(), Reason: string(f.reason), Expires: f.expires.of(),
 	}
 	outcomes, err := reconcile.Resolve(ctx, pool, dbcrypt.NewRing(environment.Keys), desired, request)
 	if err != nil {

@@ -221,6 +221,8 @@ func (f *flags) settings() []setting {
 			usage: "side to keep: env, db"},
 		{name: "with-keys", commands: []string{"resolve"}, traits: perCall, value: (*toggle)(&f.withKeys), initial: "false",
 			usage: "with --take env: also replace the stored keys and Bedrock credentials with the environment's"},
+		{name: "expires", commands: []string{"resolve"}, traits: perCall, value: &f.expires,
+			usage: "with --take db: when the acceptance ends, after a duration such as 7d or 2w, or at a time with its zone such as 2026-08-01T18:00:00Z (default never)"},
 		{name: "reason", commands: []string{"resolve"}, traits: perCall, value: &f.reason,
 			usage: "why, for the audit log and the accepted drift: at most 500 characters, no control characters"},
 		{name: "since", commands: []string{"watch"}, traits: perCall, value: (*whole)(&f.since),

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"provwatch/internal/postgres"
+	"provwatch/internal/reconcile"
 )
 
 // value is what a flag, its variable or a field of --config sets. Set fails only for a text
@@ -151,7 +152,7 @@ type duration struct {
 }
 
 func (d duration) Set(text string) (err error) {
-	*d.value, err = time.ParseDuration(text)
+	*d.value, err = parseDuration(text)
 	return err
 }
 
@@ -166,6 +167,70 @@ func (d duration) problem() string {
 		return "must be positive, such as 30s"
 	}
 	return ""
+}
+
+// errDuration is returned for a text that is no duration.
+var errDuration = errors.New("not a duration")
+
+// parseDuration is [time.ParseDuration] that also knows weeks and days, of 24 hours each:
+// 90d, 1w2d12h.
+func parseDuration(text string) (time.Duration, error) {
+	const day = 24 * time.Hour
+	var sum time.Duration
+	rest := text
+	for _, unit := range []struct {
+		letter string
+		length time.Duration
+	}{{"w", 7 * day}, {"d", day}} {
+		number, after, found := strings.Cut(rest, unit.letter)
+		if !found {
+			continue
+		}
+		n, err := strconv.ParseUint(number, 10, 32)
+		if err != nil || int64(n) > int64(math.MaxInt64-sum)/int64(unit.length) {
+			return 0, errDuration
+		}
+		sum, rest = sum+time.Duration(n)*unit.length, after
+	}
+	if rest == "" && rest != text {
+		return sum, nil
+	}
+	small, err := time.ParseDuration(rest)
+	if err != nil || sum > 0 && (small < 0 || small > math.MaxInt64-sum) {
+		return 0, errDuration
+	}
+	return sum + small, nil
+}
+
+// end is a setting that takes when something ends: after a duration, or at a time with its
+// zone. It keeps the text; empty is for no end.
+type end string
+
+func (e *end) Set(text string) error { *e = end(text); return nil }
+func (e *end) String() string        { return string(*e) }
+func (e *end) Type() string          { return "duration" }
+
+func (e *end) problem() string {
+	if after, err := parseDuration(string(*e)); err == nil && after > 0 {
+		return ""
+	}
+	at, err := time.Parse(time.RFC3339, string(*e))
+	switch {
+	case err != nil:
+		return "must be a positive duration, such as 7d, or a time with its zone, such as 2026-08-01T18:00:00Z"
+	case !at.After(time.Now()):
+		return "must be in the future"
+	}
+	return ""
+}
+
+// of returns the end of an acceptance. The setting has no problem.
+func (e *end) of() reconcile.End {
+	if after, err := parseDuration(string(*e)); err == nil {
+		return reconcile.End{After: after}
+	}
+	at, _ := time.Parse(time.RFC3339, string(*e))
+	return reconcile.End{At: at}
 }
 
 // toggle is a setting that is on or off.

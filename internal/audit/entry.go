@@ -51,6 +51,8 @@ type Details struct {
 	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
 	HashKeyed bool   `json:"hash_keyed,omitempty"`
 	Kind      string `json:"kind,omitempty"` // of the accepted drift
+	// Expires is when the acceptance of a drift ends, in RFC 3339 and UTC.
+	Expires string `json:"expires,omitempty"`
 	// Reason is why an operator did it, in the operator's words.
 	Reason string `json:"reason,omitempty"`
 }

@@ -24,7 +24,7 @@ const (
 
 // bounded returns the details with each text cut.
 func (d Details) bounded() Details {
-	for _, text := range []*string{&d.Type, &d.BaseURL, &d.Region, &d.KeyID, &d.Masked, &d.EnvHash, &d.DBHash, &d.Kind, &d.Reason} {
+	for _, text := range []*string{&d.Type, &d.BaseURL, &d.Region, &d.KeyID, &d.Masked, &d.EnvHash, &d.DBHash, &d.Kind, &d.Expires, &d.Reason} {
 		*text = cut(*text, maxValue)
 	}
 	d.Changes = slices.Clone(d.Changes)

@@ -3,6 +3,7 @@ package drift_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -19,6 +20,11 @@ func testAcceptanceCoversAndHolds(t *testing.T) {
 	accepted := &drift.Acceptance{Kind: drift.Changed, EnvHash: "e", DBHash: "d"}
 	deleted := &drift.Acceptance{Kind: drift.Deleted, EnvHash: "e", DBHash: "d"}
 	unreadable := errors.New("the reason")
+	end := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)
+	until := func(a drift.Acceptance, at time.Time) *drift.Acceptance {
+		a.Expires, a.At = end, at
+		return &a
+	}
 	for name, c := range map[string]struct {
 		a             *drift.Acceptance
 		o             drift.Observation
@@ -32,6 +38,9 @@ func testAcceptanceCoversAndHolds(t *testing.T) {
 		"deleted, cannot be decoded":       {deleted, drift.Observation{Kind: drift.Deleted, EnvHash: "e", Unreadable: unreadable}, true, true},
 		"deleted since, cannot be decoded": {accepted, drift.Observation{Kind: drift.Deleted, EnvHash: "e", Unreadable: unreadable}, true, false},
 		"deleted, another environment":     {deleted, drift.Observation{Kind: drift.Deleted, EnvHash: "e2", Unreadable: unreadable}, false, false},
+		"before its end":                   {until(*accepted, end.Add(-1)), drift.Observation{Kind: drift.Changed, EnvHash: "e", DBHash: "d"}, true, true},
+		"at its end":                       {until(*accepted, end), drift.Observation{Kind: drift.Changed, EnvHash: "e", DBHash: "d"}, false, false},
+		"after its end":                    {until(*deleted, end.Add(1)), drift.Observation{Kind: drift.Deleted, EnvHash: "e", Unreadable: unreadable}, false, false},
 		"nothing accepted":                 {nil, drift.Observation{Kind: drift.Changed}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package drift
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"provwatch/internal/provider"
 )
@@ -101,6 +102,15 @@ func (s Step) IsNotComparable() bool {
 // IsAccepted reports whether an operator accepted the provider's drift, which
 // has not changed since.
 func (s Step) IsAccepted() bool { return s.judge().IsAccepted() }
+
+// AcceptedUntil returns when the acceptance of the provider's drift ends, the zero time where
+// it has no end.
+func (s Step) AcceptedUntil() time.Time {
+	if s.acceptance == nil {
+		return time.Time{}
+	}
+	return s.acceptance.Expires
+}
 
 // action returns what a seed does about the provider. The labels are those of the
 // database's enum.

@@ -12,7 +12,14 @@ type Recorded struct {
 
 // IsAccepted reports whether the provider is recorded as in sync because its drift was
 // accepted.
-func (r Recorded) IsAccepted() bool {
+func (r Recorded) IsAccepted() bool { return !r.Accepted.IsExpired() && r.isOfAcceptance() }
+
+// IsExpired reports whether the provider is recorded as in sync because its drift was
+// accepted, and the acceptance has expired since.
+func (r Recorded) IsExpired() bool { return r.Accepted.IsExpired() && r.isOfAcceptance() }
+
+// isOfAcceptance reports whether the recorded state is that of the accepted drift.
+func (r Recorded) isOfAcceptance() bool {
 	s, a := r.State, r.Accepted
 	return s != nil && a != nil && s.Kind == InSync && s.EnvHash == a.EnvHash && s.DBHash == a.DBHash
 }

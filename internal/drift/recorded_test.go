@@ -3,6 +3,7 @@ package drift_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -173,4 +174,31 @@ func TestUnnamed(t *testing.T) {
 	require.Equal(t, drift.Observation{Provider: "a", ProviderID: rowID, DBHash: "db"}, j.Observation)
 	require.False(t, drift.Unnamed("a", drift.State{Kind: drift.InSync}).IsNews())
 	require.False(t, drift.Unnamed("a", drift.State{}).IsNews(), "nothing was recorded of it")
+}
+
+// TestExpiredAcceptance checks that a drift is news once its acceptance has expired, whichever
+// way the row was read, and that the acceptance is withdrawn.
+func TestExpiredAcceptance(t *testing.T) {
+	end := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)
+	o := drift.Observation{Provider: "a", ProviderID: rowID, Kind: drift.Disabled, EnvHash: "env", DBHash: "db"}
+	r := drift.Recorded{
+		State:    &drift.State{Kind: drift.InSync, ProviderID: rowID, EnvHash: "env", DBHash: "db"},
+		Accepted: &drift.Acceptance{Kind: drift.Disabled, EnvHash: "env", DBHash: "db", Expires: end, At: end.Add(-time.Second)},
+	}
+	require.False(t, r.Judge(o).IsNews())
+	require.True(t, r.IsAccepted())
+	require.False(t, r.IsExpired())
+	r.Accepted.At = end
+	require.False(t, r.IsAccepted())
+	require.True(t, r.IsExpired())
+	row, judged := r.JudgeRow(o, true)
+	require.True(t, judged)
+	for _, j := range []drift.Judgement{r.Judge(o), row} {
+		require.Equal(t, drift.Disabled, j.Alert)
+		require.Equal(t, drift.Disabled, j.Kind)
+		require.Equal(t, r.Accepted, j.Withdrawn)
+		require.False(t, r.After(j).Judge(o).IsNews(), "once")
+	}
+	o.Kind, o.DBHash = drift.InSync, "env"
+	require.Empty(t, r.Judge(o).Alert, "nothing drifts any more")
 }

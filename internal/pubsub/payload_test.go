@@ -130,7 +130,7 @@ func testSchemasPayloads(t *testing.T) {
 		})},
 		{"audit.json", false, with(entry, func(e *pubsub.AuditEntry) {
 			e.Action, e.ProviderID = string(audit.DriftAccepted), nil
-			e.Details = details(audit.Details{Kind: "disabled", EnvHash: someHash, Reason: "planned", Changes: []audit.Change{{Field: "enabled"}}})
+			e.Details = details(audit.Details{Kind: "disabled", EnvHash: someHash, Expires: "2026-08-01T00:00:00Z", Reason: "planned", Changes: []audit.Change{{Field: "enabled"}}})
 		})},
 		{"audit.json", true, with(entry, func(e *pubsub.AuditEntry) { e.Details = details(audit.Details{BaseURL: long}) })},
 		{"status.json", false, pubsub.Status{Event: pubsub.EventReady, Worker: someID, Version: "v1.0.0", Providers: 3, At: someTime}},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,9 +15,11 @@ import (
 )
 
 // databaseSide accepts the database's difference from the environment.
-type databaseSide struct{}
+type databaseSide struct {
+	expires time.Time // the end of the acceptance, the zero time for none
+}
 
-func (databaseSide) plan(_ context.Context, _ *store.Queries, step drift.Step, _ encryption) (change, error) {
+func (s databaseSide) plan(_ context.Context, _ *store.Queries, step drift.Step, _ encryption) (change, error) {
 	observed := step.Observation
 	c := change{step: step, outcome: Outcome{Provider: observed.Provider, ProviderID: observed.ProviderID, Kind: observed.Kind, Fields: observed.Fields}}
 	switch {
@@ -30,11 +33,11 @@ func (databaseSide) plan(_ context.Context, _ *store.Queries, step drift.Step, _
 			remedy.Repeat("--take", "env", "--with-keys"), ", or drop --compat=upstream-credentials")
 	case observed.Unreadable != nil, observed.Kind == drift.NotComparable:
 		return c, fmt.Errorf("its row cannot be compared and is not accepted: %w", cmp.Or(observed.Unreadable, observed.UnreadableCredentials))
-	case step.IsAccepted():
-		c.outcome.AlreadyAccepted = true
+	case step.IsAccepted() && step.AcceptedUntil().Equal(s.expires):
+		c.outcome.AlreadyAccepted, c.outcome.AcceptedUntil = true, s.expires
 		return c, nil
 	}
-	c.accepts = &drift.Acceptance{Kind: observed.Kind, EnvHash: observed.EnvHash, DBHash: observed.DBHash}
+	c.accepts, c.outcome.AcceptedUntil = &drift.Acceptance{Kind: observed.Kind, EnvHash: observed.EnvHash, DBHash: observed.DBHash, Expires: s.expires}, s.expires
 	return c, nil
 }
 
@@ -44,11 +47,14 @@ func (c change) accept(ctx context.Context, tx pgx.Tx, op operation) error {
 	if err := store.On(tx).AcceptDrift(ctx, observed.Provider, *c.accepts, op.actor, op.reason); err != nil {
 		return fmt.Errorf("accept the drift: %w", err)
 	}
+	details := audit.Details{
+		Kind: string(observed.Kind), EnvHash: observed.EnvHash, DBHash: observed.DBHash, Changes: acceptedValues(observed.Fields),
+	}
+	if end := c.accepts.Expires; !end.IsZero() {
+		details.Expires = end.Format(time.RFC3339Nano)
+	}
 	return op.stage(ctx, tx, []audit.Entry{{
-		OccurredAt: op.at, Actor: op.actor, Action: audit.DriftAccepted, Provider: observed.Provider, ProviderID: observed.ProviderID,
-		Details: audit.Details{
-			Kind: string(observed.Kind), EnvHash: observed.EnvHash, DBHash: observed.DBHash, Changes: acceptedValues(observed.Fields),
-		},
+		OccurredAt: op.at, Actor: op.actor, Action: audit.DriftAccepted, Provider: observed.Provider, ProviderID: observed.ProviderID, Details: details,
 	}})
 }
 

@@ -4,6 +4,8 @@
 package reconcile
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 
 	"provwatch/internal/drift"
@@ -41,6 +43,23 @@ type Request struct {
 	DryRun   bool
 	Operator Operator
 	Reason   string // why the operator asks for it, empty for none
+	Expires  End    // of an acceptance, with [Database]
+}
+
+// End is when an acceptance ends: at a time, or after a time by the database's clock. The zero
+// value is for none.
+type End struct {
+	At    time.Time
+	After time.Duration
+}
+
+// of returns the end as a time, the zero one for none. Less than a microsecond, which the
+// database does not keep, is cut off.
+func (e End) of(now time.Time) time.Time {
+	if e.After > 0 {
+		return now.Add(e.After).Truncate(time.Microsecond).UTC()
+	}
+	return e.At.Truncate(time.Microsecond).UTC()
 }
 
 // Outcome is what a resolution did about one provider, or would do in a dry run.
@@ -59,6 +78,8 @@ type Outcome struct {
 	KeysAgree bool `json:"keys_agree"`
 	// KeysDiffer reports that they were compared, differ, and were left as they are.
 	KeysDiffer bool `json:"keys_differ"`
+	// AcceptedUntil is when the acceptance ends, the zero time where it has no end.
+	AcceptedUntil time.Time `json:"accepted_until,omitzero"`
 	// AlreadyAccepted reports that the drift was accepted before, as it is now:
 	// nothing was written.
 	AlreadyAccepted bool `json:"already_accepted"`

@@ -40,11 +40,8 @@ func Resolve(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desire
 	if request.WithKeys && !request.Credentials.Compares() {
 		request.Credentials = drift.AlertCredentials
 	}
-	r := resolution{keys: keys, desired: slices.Clone(desired), request: request, side: databaseSide{}}
+	r := resolution{keys: keys, desired: slices.Clone(desired), request: request}
 	slices.SortFunc(r.desired, func(a, b provider.Desired) int { return strings.Compare(a.Name, b.Name) })
-	if request.Side == Environment {
-		r.side = environmentSide{request.WithKeys}
-	}
 	do, options := r.resolve, pgx.TxOptions{}
 	if request.DryRun {
 		do, options = r.foretell, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
@@ -73,7 +70,6 @@ type resolution struct {
 	keys    *dbcrypt.Ring
 	desired []provider.Desired // by name
 	request Request
-	side    side
 }
 
 // side is the side that a resolution takes: the environment or the database.
@@ -97,15 +93,15 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
 	if _, err := queries.LockProviders(ctx, provider.Names(desired)); err != nil {
 		return nil, fmt.Errorf("lock the rows: %w", err)
 	}
-	changes, with, err := r.plan(ctx, queries, desired)
-	if err != nil {
-		return nil, err
-	}
-	role, err := queries.SessionRole(ctx)
+	session, err := queries.ReadSession(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look up the role of the session: %w", err)
 	}
-	op := operation{actor: r.request.Operator.actor(role), reason: r.request.Reason, at: time.Now()}
+	changes, with, err := r.plan(ctx, queries, desired, session.At)
+	if err != nil {
+		return nil, err
+	}
+	op := operation{actor: r.request.Operator.actor(session.Role), reason: r.request.Reason, at: time.Now()}
 	outcomes := left
 	var written []string // ids
 	for _, c := range changes {
@@ -136,7 +132,11 @@ func (r resolution) foretell(ctx context.Context, tx pgx.Tx) ([]Outcome, error) 
 	if err != nil {
 		return nil, err
 	}
-	changes, _, err := r.plan(ctx, queries, desired)
+	session, err := queries.ReadSession(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look up the time: %w", err)
+	}
+	changes, _, err := r.plan(ctx, queries, desired, session.At)
 	for _, c := range changes {
 		outcomes = append(outcomes, c.outcome)
 	}
@@ -172,9 +172,25 @@ func (r resolution) compare(ctx context.Context, queries *store.Queries, desired
 	return drift.MakePlan(desired, stored, r.request.Credentials), nil
 }
 
-// plan returns what to do about each provider. The error names each provider of which the
-// drift cannot be ended.
-func (r resolution) plan(ctx context.Context, queries *store.Queries, desired []provider.Desired) (changes []change, with encryption, err error) {
+// taken returns the side that the resolution takes, at the database's time.
+func (r resolution) taken(now time.Time) (side, error) {
+	if r.request.Side == Environment {
+		return environmentSide{r.request.WithKeys}, nil
+	}
+	expires := r.request.Expires.of(now)
+	if !expires.IsZero() && !expires.After(now) {
+		return nil, fmt.Errorf("the acceptance would end at %s, and it is %s by the database's clock", expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return databaseSide{expires}, nil
+}
+
+// plan returns what to do about each provider, at the database's time. The error names each
+// provider of which the drift cannot be ended.
+func (r resolution) plan(ctx context.Context, queries *store.Queries, desired []provider.Desired, now time.Time) (changes []change, with encryption, err error) {
+	side, err := r.taken(now)
+	if err != nil {
+		return nil, with, err
+	}
 	with.keys = r.keys
 	if with.sealer, err = queries.WriteSealer(ctx, r.keys); err != nil {
 		return nil, with, err
@@ -189,7 +205,7 @@ func (r resolution) plan(ctx context.Context, queries *store.Queries, desired []
 		if step.Action == drift.ActionUnsupported {
 			err = fmt.Errorf("the database's enum ai_provider_type lacks the type %s", step.Desired.Type)
 		} else {
-			c, err = r.side.plan(ctx, queries, step, with)
+			c, err = side.plan(ctx, queries, step, with)
 		}
 		if err != nil {
 			refused = append(refused, of(step.Desired.Name, err, len(r.desired)))

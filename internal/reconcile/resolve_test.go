@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -19,6 +20,7 @@ func TestResolve(t *testing.T) {
 	t.Run("AllOrNone", testResolveAllOrNone)
 	t.Run("EveryDrift", testResolveEveryDrift)
 	t.Run("Reason", testResolveReason)
+	t.Run("End", testResolveEnd)
 }
 
 // drifted returns a database in which the providers "changed", "disabled", "lost" and
@@ -143,4 +145,41 @@ func testResolveReason(t *testing.T) {
 		actor + " provider.update changed change env", actor + " provider.update disabled change env",
 	}, list(t, pool, `SELECT concat_ws(' ', actor, action, provider, details ->> 'reason') FROM provwatch.audit_outbox ORDER BY seq`))
 	require.Empty(t, list(t, pool, `SELECT provider FROM provwatch.accepted_drift`))
+}
+
+// testResolveEnd gives acceptances an end, by the database's clock, and then another one.
+func testResolveEnd(t *testing.T) {
+	t.Parallel()
+	pool, desired := drifted(t)
+	at := time.Now().Add(48 * time.Hour).UTC().Truncate(time.Microsecond)
+	resolve := func(end reconcile.End, dryRun bool) (reconcile.Outcome, error) {
+		return resolveOne(t.Context(), pool, noKeys, desired[0], reconcile.Request{Side: reconcile.Database, Credentials: drift.IgnoreCredentials, Expires: end, DryRun: dryRun})
+	}
+	recorded := func() string {
+		return value(t, pool, `SELECT coalesce(to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '') FROM provwatch.accepted_drift`)
+	}
+	_, err := resolve(reconcile.End{At: time.Now().Add(-time.Hour)}, false)
+	require.ErrorContains(t, err, "the acceptance would end at ")
+	require.Empty(t, recorded())
+	for _, dryRun := range []bool{true, false} {
+		outcome, err := resolve(reconcile.End{At: at}, dryRun)
+		require.NoError(t, err)
+		require.Equal(t, at, outcome.AcceptedUntil)
+		require.False(t, outcome.AlreadyAccepted)
+	}
+	require.Equal(t, at.Format("2006-01-02T15:04:05.000000"), recorded())
+	outcome, err := resolve(reconcile.End{At: at}, false)
+	require.NoError(t, err)
+	require.True(t, outcome.AlreadyAccepted)
+	outcome, err = resolve(reconcile.End{After: 7 * 24 * time.Hour}, false)
+	require.NoError(t, err)
+	require.True(t, outcome.Written(), "it has another end")
+	require.Equal(t, outcome.AcceptedUntil.Format("2006-01-02T15:04:05.000000"), recorded())
+	require.Equal(t, "7 days", value(t, pool, `SELECT date_trunc('day', expires_at - accepted_at + interval '1 minute')::text FROM provwatch.accepted_drift`))
+	outcome, err = resolve(reconcile.End{}, false)
+	require.NoError(t, err)
+	require.True(t, outcome.Written(), "it has no end any more")
+	require.Empty(t, recorded())
+	require.Equal(t, []string{at.Format(time.RFC3339Nano), ""}, list(t, pool, `SELECT coalesce(details ->> 'expires', '') FROM provwatch.audit_outbox WHERE seq IN (
+		SELECT min(seq) FROM provwatch.audit_outbox UNION SELECT max(seq) FROM provwatch.audit_outbox) ORDER BY seq`))
 }

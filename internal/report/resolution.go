@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"time"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/reconcile"
@@ -80,9 +81,9 @@ func outcomeText(request reconcile.Request, o reconcile.Outcome) string {
 	case o.Kind == drift.InSync:
 		return "already agrees with the environment; nothing " + verb.written
 	case o.AlreadyAccepted:
-		return fmt.Sprintf("is %s, which is already accepted until either side changes; nothing %s", kind, verb.written)
+		return fmt.Sprintf("is %s, which is already accepted until %s; nothing %s", kind, acceptedUntil(o), verb.written)
 	case request.Side == reconcile.Database:
-		return fmt.Sprintf("%s %s, which %s until either side changes", verb.was, kind, verb.isAccepted)
+		return fmt.Sprintf("%s %s, which %s until %s", verb.was, kind, verb.isAccepted, acceptedUntil(o))
 	case o.KeysReplaced:
 		return fmt.Sprintf("%s %s; the environment's fields and keys %s", verb.was, kind, verb.areWritten)
 	case o.KeysAgree:
@@ -94,4 +95,12 @@ func outcomeText(request reconcile.Request, o reconcile.Outcome) string {
 	default:
 		return fields + ", its keys " + verb.areNot
 	}
+}
+
+// acceptedUntil returns when an acceptance ends.
+func acceptedUntil(o reconcile.Outcome) string {
+	if o.AcceptedUntil.IsZero() {
+		return "either side changes"
+	}
+	return o.AcceptedUntil.Format(time.RFC3339) + ", or until either side changes"
 }

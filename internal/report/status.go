@@ -83,10 +83,14 @@ func (p *Printer) statusProviders(s status.Status) error {
 
 // accepted prints who accepted the drifts that hold, nothing where there are none.
 func (p *Printer) accepted(providers []status.Provider) error {
-	t := p.table("ACCEPTED", "AT", "BY", "REASON")
+	t := p.table("ACCEPTED", "AT", "UNTIL", "BY", "REASON")
 	for _, row := range providers {
 		if row.AcceptedAt != nil {
-			t.AppendRow([]any{cell(row.Name), row.AcceptedAt.Format(time.RFC3339), cell(row.AcceptedBy), cell(row.AcceptedReason)})
+			until := nothing
+			if row.AcceptedUntil != nil {
+				until = row.AcceptedUntil.Format(time.RFC3339)
+			}
+			t.AppendRow([]any{cell(row.Name), row.AcceptedAt.Format(time.RFC3339), until, cell(row.AcceptedBy), cell(row.AcceptedReason)})
 		}
 	}
 	if t.Length() == 0 {

@@ -59,7 +59,7 @@ var (
 	}
 	resolving = []string{
 		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",
-		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "SessionRole", "StageAuditEntries", "notify", "ListWorkers",
+		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
 	}
 	sinking = []string{
 		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ReadAlertCounter", "ReadAuditCounter", "listAlertsSince",

@@ -142,6 +142,16 @@ func testSeedDriftAccepted(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, drift.ActionAccepted, plan.Steps[0].Action)
 
+	// An end holds the acceptance until then.
+	for until, lasts := range map[string]bool{"now() + interval '1 hour'": true, "now()": false, "NULL": true} {
+		_, err = pool.Exec(t.Context(), `UPDATE provwatch.accepted_drift SET expires_at = `+until)
+		require.NoError(t, err)
+		_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env/")}, false, quiet)
+		require.Equal(t, lasts, err == nil, "%s: %v", until, err)
+	}
+	_, err = pool.Exec(t.Context(), `UPDATE provwatch.accepted_drift SET expires_at = NULL`)
+	require.NoError(t, err)
+
 	_, err = seed.Seed(t.Context(), pool, []provider.Desired{openAI("gpt", "https://env-2/")}, false, quiet)
 	require.Error(t, err, "the environment changed")
 	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET base_url = 'https://db-2/'`)

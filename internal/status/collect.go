@@ -87,7 +87,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 
 // providers collects the counts and a page of providers.
 func (c collector) providers(ctx context.Context, s *Status, found store.InspectStatusRow) error {
-	accepted, err := c.queries.ListAccepted(ctx)
+	accepted, expired, err := c.queries.ListAccepted(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (c collector) providers(ctx context.Context, s *Status, found store.Inspect
 	if err != nil {
 		return err
 	}
-	recorded := recordedReader{queries: c.queries, names: c.environment.Names, query: c.query, accepted: accepted, unsupported: unsupported}
+	recorded := recordedReader{queries: c.queries, names: c.environment.Names, query: c.query, accepted: accepted, expired: expired, unsupported: unsupported}
 	if s.Counts, err = recorded.counts(ctx); err != nil {
 		return err
 	}

@@ -104,6 +104,6 @@ func (p *Provider) now(known drift.Recorded, o drift.Observation) {
 		p.Kind = ""
 	}
 	if p.State != Accepted {
-		p.AcceptedAt, p.AcceptedBy, p.AcceptedReason = nil, "", "" // of a drift that is over
+		p.AcceptedAt, p.AcceptedUntil, p.AcceptedBy, p.AcceptedReason = nil, nil, "", "" // of a drift that is over
 	}
 }

@@ -11,17 +11,17 @@ import (
 
 // recordedReader reads what is recorded of the providers.
 type recordedReader struct {
-	queries  *store.Queries
-	names    []string // [Environment.Names]
-	query    Query
-	accepted []string // the providers whose drift was accepted
+	queries           *store.Queries
+	names             []string // [Environment.Names]
+	query             Query
+	accepted, expired []string // see [store.Queries.ListAccepted]
 	// unsupported are the providers whose type the enum lacks.
 	unsupported []string
 }
 
 // counts counts the providers of each state.
 func (r recordedReader) counts(ctx context.Context) (map[State]int, error) {
-	counts, err := r.queries.CountRecorded(ctx, r.names, r.accepted, r.unsupported)
+	counts, err := r.queries.CountRecorded(ctx, r.names, store.Page{Accepted: r.accepted, Expired: r.expired, Unsupported: r.unsupported})
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (r recordedReader) counts(ctx context.Context) (map[State]int, error) {
 // list lists the providers of a page, and one more if there are more.
 func (r recordedReader) list(ctx context.Context, counts map[State]int) ([]store.Listed, error) {
 	page := store.Page{
-		Ranks: []int32{}, Search: r.query.Search, Accepted: r.accepted, Unsupported: r.unsupported, AfterRank: -1, Most: int32(limit(r.query.Providers)) + 1,
+		Ranks: []int32{}, Search: r.query.Search, Accepted: r.accepted, Expired: r.expired, Unsupported: r.unsupported, AfterRank: -1, Most: int32(limit(r.query.Providers)) + 1,
 	}
 	if after := slices.Index(States, r.query.After.State); after >= 0 {
 		page.AfterRank, page.AfterName = int32(after), r.query.After.Name
@@ -101,6 +101,7 @@ func recorded(row store.Listed) Provider {
 	case Accepted:
 		p.Kind = row.Recorded.Accepted.Kind
 		p.AcceptedAt, p.AcceptedBy, p.AcceptedReason = utc(row.AcceptedAt), row.AcceptedBy, row.AcceptedReason
+		p.AcceptedUntil = utc(row.AcceptedUntil)
 	}
 	p.Since = unlessEpoch(row.ObservedAt)
 	return p

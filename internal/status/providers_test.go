@@ -3,15 +3,22 @@ package status_test
 import (
 	"context"
 	"os"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/audit"
+	"provwatch/internal/drift"
+	"provwatch/internal/observe"
 	"provwatch/internal/provider"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/schema"
 	"provwatch/internal/status"
+	"provwatch/internal/verify"
 )
 
 func TestProviders(t *testing.T) {
@@ -163,6 +170,48 @@ func TestUnsupportedTypes(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, []string{"unsupported stranger "}, summaries(s))
 			require.False(t, s.MoreProviders)
+		})
+	}
+}
+
+// TestExpiredAcceptance checks that a drift whose acceptance has expired is shown as a drift
+// before a worker has verified it. Recorded states alone show it too.
+func TestExpiredAcceptance(t *testing.T) {
+	t.Parallel()
+	for kind, change := range map[string]string{"disabled": `enabled = false`, "deleted": `deleted = true`} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			pool, environment := lived(t)
+			_, err := pool.Exec(t.Context(), `UPDATE public.ai_providers SET `+change+` WHERE name = 'synced'`)
+			require.NoError(t, err)
+			v := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+			require.NoError(t, v.Verify(t.Context(), full))
+			request := accepting
+			request.Expires.After = time.Hour
+			_, err = reconcile.Resolve(t.Context(), pool, noKeys, environment[5:], request)
+			require.NoError(t, err)
+			require.NoError(t, v.Verify(t.Context(), full))
+			ways := map[string]status.Environment{"compared": status.EnvironmentOf(environment), "recorded": {}}
+			for name, e := range ways {
+				s, err := status.Collect(t.Context(), pool, noKeys, e, every)
+				require.NoError(t, err)
+				require.Equal(t, 2, s.Counts[status.Accepted], name)
+				require.WithinRange(t, *s.Providers[len(s.Providers)-1].AcceptedUntil, time.Now(), time.Now().Add(time.Hour), name)
+			}
+			_, err = pool.Exec(t.Context(), `UPDATE provwatch.accepted_drift SET expires_at = now() WHERE provider = 'synced'`)
+			require.NoError(t, err)
+			for name, e := range ways {
+				s, err := status.Collect(t.Context(), pool, noKeys, e, every)
+				require.NoError(t, err)
+				require.Equal(t, 1, s.Counts[status.Accepted], name)
+				require.Zero(t, s.Counts[status.InSync], name)
+				require.Equal(t, 5, s.Counts[status.Drifted]+s.Counts[status.SoftDeleted], name)
+				require.Equal(t, len(s.Providers), s.Total(), name)
+				state := map[string]string{"disabled": "drifted", "deleted": "deleted"}[kind]
+				require.Condition(t, func() bool {
+					return slices.ContainsFunc(summaries(s), func(line string) bool { return strings.HasPrefix(line, state+" synced "+kind) })
+				}, "%s: %v", name, summaries(s))
+			}
 		})
 	}
 }

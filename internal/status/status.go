@@ -186,6 +186,8 @@ type Provider struct {
 	Since      *time.Time `json:"since,omitempty"`
 	AcceptedBy string     `json:"accepted_by,omitempty"`
 	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
+	// AcceptedUntil is when the acceptance ends, nil where it has no end.
+	AcceptedUntil *time.Time `json:"accepted_until,omitempty"`
 	// AcceptedReason is the operator's reason, empty where none was given.
 	AcceptedReason string `json:"accepted_reason,omitempty"`
 }

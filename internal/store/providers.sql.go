@@ -215,7 +215,7 @@ SELECT
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
@@ -240,29 +240,31 @@ type lookAtProvidersParams struct {
 }
 
 type lookAtProvidersRow struct {
-	Name             string
-	ID               *uuid.UUID
-	Type             *provider.Type
-	BaseUrl          *string
-	Enabled          *bool
-	Deleted          *bool
-	Settings         secret.Text
-	SettingsKeyID    *string
-	UpdatedAt        time.Time
-	StateKind        *string
-	StateProviderID  *uuid.UUID
-	StateEnvHash     *string
-	StateDbHash      *string
-	StateCredentials *string
-	AcceptedKind     *string
-	AcceptedEnvHash  *string
-	AcceptedDbHash   *string
-	NotComparable    string
-	Generation       int64
-	LastSeq          int64
-	ApiKeyRowIds     []uuid.UUID
-	ApiKeys          []string
-	ApiKeyKeyIds     []string
+	Name              string
+	ID                *uuid.UUID
+	Type              *provider.Type
+	BaseUrl           *string
+	Enabled           *bool
+	Deleted           *bool
+	Settings          secret.Text
+	SettingsKeyID     *string
+	UpdatedAt         time.Time
+	StateKind         *string
+	StateProviderID   *uuid.UUID
+	StateEnvHash      *string
+	StateDbHash       *string
+	StateCredentials  *string
+	AcceptedKind      *string
+	AcceptedEnvHash   *string
+	AcceptedDbHash    *string
+	AcceptedExpiresAt *time.Time
+	At                time.Time
+	NotComparable     string
+	Generation        int64
+	LastSeq           int64
+	ApiKeyRowIds      []uuid.UUID
+	ApiKeys           []string
+	ApiKeyKeyIds      []string
 }
 
 // Everything that a comparison needs, for the providers named and for those
@@ -295,6 +297,8 @@ func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams
 			&i.AcceptedKind,
 			&i.AcceptedEnvHash,
 			&i.AcceptedDbHash,
+			&i.AcceptedExpiresAt,
+			&i.At,
 			&i.NotComparable,
 			&i.Generation,
 			&i.LastSeq,

@@ -69,6 +69,8 @@ type acceptanceRecord struct {
 	Kind     text `json:"kind"`
 	EnvHash  text `json:"env_hash"`
 	DBHash   text `json:"db_hash"`
+
+	ExpiresAt *timestamp `json:"expires_at"`
 }
 
 // reasonRecord is a provider that cannot be compared, of the query record.
@@ -109,6 +111,10 @@ func (q *Queries) Record(ctx context.Context, r Recording) (generation int64, er
 	withdrawn := make([]acceptanceRecord, len(r.Withdrawn))
 	for i, a := range r.Withdrawn {
 		withdrawn[i] = acceptanceRecord{Provider: text(a.Provider), Kind: text(a.Kind), EnvHash: text(a.EnvHash), DBHash: text(a.DBHash)}
+		if !a.Expires.IsZero() {
+			expires := timestamp(a.Expires)
+			withdrawn[i].ExpiresAt = &expires
+		}
 	}
 	var reasons []reasonRecord
 	for _, name := range slices.Sorted(maps.Keys(r.Reasons)) {

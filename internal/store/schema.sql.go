@@ -74,7 +74,8 @@ SELECT
     EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'gateway' AND c.relname = 'ai_provider_keys')::boolean AS provider_keys,
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
-    (to_regclass('provwatch.accepted_drift') IS NOT NULL)::boolean AS accepted_drifts,
+    EXISTS (SELECT FROM pg_catalog.pg_attribute
+        WHERE attrelid = to_regclass('provwatch.accepted_drift') AND attname = 'expires_at' AND NOT attisdropped)::boolean AS accepted_drifts,
     (to_regclass('provwatch.hash_key') IS NOT NULL)::boolean AS hash_key,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
     current_setting('transaction_read_only')::boolean AS read_only,

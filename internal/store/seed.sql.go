@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"time"
 )
 
 const beginSeed = `-- name: BeginSeed :exec
@@ -60,6 +61,24 @@ func (q *Queries) NotificationQueueUsage(ctx context.Context) (float64, error) {
 	return column_1, err
 }
 
+const readSession = `-- name: ReadSession :one
+SELECT session_user::text AS role, clock_timestamp()::timestamptz AS at
+`
+
+type ReadSessionRow struct {
+	Role string
+	At   time.Time
+}
+
+// The role that the session logged in with, whatever role it has taken on since, and the
+// database's time.
+func (q *Queries) ReadSession(ctx context.Context) (ReadSessionRow, error) {
+	row := q.db.QueryRow(ctx, readSession)
+	var i ReadSessionRow
+	err := row.Scan(&i.Role, &i.At)
+	return i, err
+}
+
 const restoreSearchPath = `-- name: RestoreSearchPath :exec
 SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(current_setting('provwatch.search_path'), ''), 'pg_temp'), true),
     set_config('row_security', 'on', true)
@@ -72,18 +91,6 @@ func (q *Queries) RestoreSearchPath(ctx context.Context) error {
 	return err
 }
 
-const sessionRole = `-- name: SessionRole :one
-SELECT session_user::text AS role
-`
-
-// The role that the session logged in with, whatever role it has taken on since.
-func (q *Queries) SessionRole(ctx context.Context) (string, error) {
-	row := q.db.QueryRow(ctx, sessionRole)
-	var role string
-	err := row.Scan(&role)
-	return role, err
-}
-
 const withdrawAcceptedDrift = `-- name: WithdrawAcceptedDrift :exec
 DELETE FROM provwatch.accepted_drift WHERE provider = $1
 `
@@ -94,11 +101,11 @@ func (q *Queries) WithdrawAcceptedDrift(ctx context.Context, provider string) er
 }
 
 const acceptDrift = `-- name: acceptDrift :exec
-INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, reason)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, reason, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (provider) DO UPDATE
 SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason
+    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason, expires_at = excluded.expires_at
 `
 
 type acceptDriftParams struct {
@@ -108,6 +115,7 @@ type acceptDriftParams struct {
 	DbHash     string
 	AcceptedBy string
 	Reason     string
+	ExpiresAt  *time.Time
 }
 
 func (q *Queries) acceptDrift(ctx context.Context, arg acceptDriftParams) error {
@@ -118,21 +126,24 @@ func (q *Queries) acceptDrift(ctx context.Context, arg acceptDriftParams) error 
 		arg.DbHash,
 		arg.AcceptedBy,
 		arg.Reason,
+		arg.ExpiresAt,
 	)
 	return err
 }
 
 const listAcceptedDrifts = `-- name: listAcceptedDrifts :many
-SELECT provider, kind, env_hash, db_hash
+SELECT provider, kind, env_hash, db_hash, expires_at, now()::timestamptz AS at
 FROM provwatch.accepted_drift
 WHERE provider = ANY($1::text[])
 `
 
 type listAcceptedDriftsRow struct {
-	Provider string
-	Kind     string
-	EnvHash  string
-	DbHash   string
+	Provider  string
+	Kind      string
+	EnvHash   string
+	DbHash    string
+	ExpiresAt *time.Time
+	At        time.Time
 }
 
 func (q *Queries) listAcceptedDrifts(ctx context.Context, providers []string) ([]listAcceptedDriftsRow, error) {
@@ -149,6 +160,8 @@ func (q *Queries) listAcceptedDrifts(ctx context.Context, providers []string) ([
 			&i.Kind,
 			&i.EnvHash,
 			&i.DbHash,
+			&i.ExpiresAt,
+			&i.At,
 		); err != nil {
 			return nil, err
 		}

@@ -42,7 +42,7 @@ func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uui
 		if seen == nil {
 			seen = &Sighting{Recorded: drift.Recorded{
 				State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
-				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
 				NotComparable: row.NotComparable,
 			}}
 			s.Providers[row.Name] = seen
@@ -80,7 +80,7 @@ func (q *Queries) ReadRecorded(ctx context.Context, names []string) (map[string]
 	for _, row := range rows {
 		recorded[row.Name] = drift.Recorded{
 			State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
-			Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash),
+			Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
 			NotComparable: row.NotComparable,
 		}
 	}
@@ -118,34 +118,38 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unname
 }
 
 // ListAccepted returns the names of the providers that are recorded as in sync because
-// their drift was accepted, without providers that cannot be compared.
-func (q *Queries) ListAccepted(ctx context.Context) ([]string, error) {
+// their drift was accepted, without providers that cannot be compared: those of which the
+// acceptance lasts, and those of which it has expired.
+func (q *Queries) ListAccepted(ctx context.Context) (accepted, expired []string, err error) {
 	rows, err := q.listAcceptances(ctx)
-	names := []string{}
+	accepted, expired = []string{}, []string{}
 	for _, row := range rows {
 		recorded := drift.Recorded{
 			State:    stateOf(&row.StateKind, &row.StateEnvHash, &row.StateDbHash, nil, nil),
-			Accepted: acceptanceOf(&row.Kind, &row.EnvHash, &row.DbHash),
+			Accepted: acceptanceOf(&row.Kind, &row.EnvHash, &row.DbHash, row.ExpiresAt, row.At),
 		}
-		if recorded.IsAccepted() {
-			names = append(names, row.Provider)
+		switch {
+		case recorded.IsAccepted():
+			accepted = append(accepted, row.Provider)
+		case recorded.IsExpired():
+			expired = append(expired, row.Provider)
 		}
 	}
-	return names, err
+	return accepted, expired, err
 }
 
 // AcceptDrift records that an actor accepts a drift of a provider, for the reason given, empty
 // for none.
 func (q *Queries) AcceptDrift(ctx context.Context, name string, a drift.Acceptance, actor, reason string) error {
-	return q.acceptDrift(ctx, acceptDriftParams{Provider: name, Kind: string(a.Kind), EnvHash: a.EnvHash, DbHash: a.DBHash, AcceptedBy: actor, Reason: reason})
+	return q.acceptDrift(ctx, acceptDriftParams{Provider: name, Kind: string(a.Kind), EnvHash: a.EnvHash, DbHash: a.DBHash, AcceptedBy: actor, Reason: reason, ExpiresAt: unlessZero(a.Expires)})
 }
 
 // Page is what a listing of providers asks for. Rank orders the providers: see the query
 // listRecorded.
 type Page struct {
-	Ranks    []int32
-	Search   string
-	Accepted []string // see [Queries.ListAccepted]
+	Ranks             []int32
+	Search            string
+	Accepted, Expired []string // see [Queries.ListAccepted]
 	// Unsupported are the names of the providers whose type the enum lacks.
 	Unsupported []string
 	// AfterRank and AfterName are those of the provider before the page.
@@ -164,6 +168,8 @@ type Listed struct {
 	AcceptedAt *time.Time
 	// AcceptedReason is why it was accepted, empty where that is not recorded.
 	AcceptedReason string
+	// AcceptedUntil is when the acceptance ends, nil where it has no end.
+	AcceptedUntil *time.Time
 }
 
 // ListRecorded returns a page of the providers that are recorded or in the database. With
@@ -172,12 +178,12 @@ type Listed struct {
 func (q *Queries) ListRecorded(ctx context.Context, named []string, page Page) ([]Listed, error) {
 	if named == nil {
 		rows, err := q.listRecorded(ctx, listRecordedParams{
-			Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, Unsupported: page.Unsupported, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most,
+			Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, Expired: page.Expired, Unsupported: page.Unsupported, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most,
 		})
 		return listedOf(rows), err
 	}
 	found, err := q.listNamed(ctx, listNamedParams{
-		Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, Unsupported: page.Unsupported, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most, Named: named,
+		Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, Expired: page.Expired, Unsupported: page.Unsupported, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most, Named: named,
 	})
 	rows := make([]listRecordedRow, len(found))
 	for i, row := range found {
@@ -192,29 +198,29 @@ func listedOf(rows []listRecordedRow) []Listed {
 		l := Listed{
 			Name: row.Name, Rank: row.Rank, Recorded: drift.Recorded{NotComparable: row.Reason},
 			ObservedAt: row.ObservedAt, AcceptedBy: deref(row.AcceptedBy), AcceptedAt: row.AcceptedAt,
-			AcceptedReason: deref(row.AcceptedReason),
+			AcceptedReason: deref(row.AcceptedReason), AcceptedUntil: row.AcceptedExpiresAt,
 		}
 		if row.Kind != "" {
 			l.Recorded.State = stateOf(&row.Kind, &row.EnvHash, &row.DbHash, &row.Credentials, nil)
 		}
-		l.Recorded.Accepted = acceptanceOf(row.AcceptedKind, &row.EnvHash, &row.DbHash)
+		l.Recorded.Accepted = acceptanceOf(row.AcceptedKind, &row.EnvHash, &row.DbHash, nil, time.Time{})
 		listed[i] = l
 	}
 	return listed
 }
 
 // CountRecorded returns how many providers are of each rank. The parameters are those of
-// [Queries.ListRecorded].
-func (q *Queries) CountRecorded(ctx context.Context, named, accepted, unsupported []string) (map[int32]int64, error) {
+// [Queries.ListRecorded], without the limits of the page.
+func (q *Queries) CountRecorded(ctx context.Context, named []string, page Page) (map[int32]int64, error) {
 	counts := map[int32]int64{}
 	if named == nil {
-		rows, err := q.countRecorded(ctx, countRecordedParams{Accepted: accepted, Unsupported: unsupported})
+		rows, err := q.countRecorded(ctx, countRecordedParams{Accepted: page.Accepted, Expired: page.Expired, Unsupported: page.Unsupported})
 		for _, row := range rows {
 			counts[row.Rank] += row.Providers
 		}
 		return counts, err
 	}
-	rows, err := q.countNamed(ctx, countNamedParams{Named: named, Accepted: accepted, Unsupported: unsupported})
+	rows, err := q.countNamed(ctx, countNamedParams{Named: named, Accepted: page.Accepted, Expired: page.Expired, Unsupported: page.Unsupported})
 	for _, row := range rows {
 		counts[row.Rank] += row.Providers
 	}
@@ -232,12 +238,20 @@ func stateOf(kind, envHash, dbHash, credentials *string, id *uuid.UUID) *drift.S
 	}
 }
 
-// acceptanceOf returns an accepted drift, nil where its columns are NULL.
-func acceptanceOf(kind, envHash, dbHash *string) *drift.Acceptance {
+// acceptanceOf returns an accepted drift as of a time, nil where its columns are NULL.
+func acceptanceOf(kind, envHash, dbHash *string, expires *time.Time, at time.Time) *drift.Acceptance {
 	if kind == nil {
 		return nil
 	}
-	return &drift.Acceptance{Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash)}
+	return &drift.Acceptance{Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash), Expires: deref(expires), At: at}
+}
+
+// unlessZero returns a time, nil for the zero one.
+func unlessZero(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // notNil returns the list, an empty one for nil, which would be NULL.

@@ -299,14 +299,15 @@ func (q *Queries) ReadVerified(ctx context.Context) (*time.Time, error) {
 
 const countNamed = `-- name: countNamed :many
 SELECT
-    CASE WHEN unsupported.name IS NOT NULL THEN 4 WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0
-        WHEN accepted.name IS NOT NULL THEN 6 WHEN s.provider IS NULL THEN 5 ELSE 7 END::int AS rank,
+    CASE WHEN unsupported.name IS NOT NULL THEN 4 WHEN n.provider IS NOT NULL THEN 1 WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2
+        WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 6 WHEN s.provider IS NULL THEN 5 ELSE 7 END::int AS rank,
     count(*) AS providers
 FROM unnest($1::text[]) AS named (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = named.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
 LEFT JOIN unnest($2::text[]) AS accepted (name) ON accepted.name = named.name
 LEFT JOIN unnest($3::text[]) AS unsupported (name) ON unsupported.name = named.name
+LEFT JOIN provwatch.accepted_drift expired ON expired.provider = named.name AND expired.provider = ANY($4::text[])
 GROUP BY 1
 UNION ALL
 SELECT 3, count(*)
@@ -318,6 +319,7 @@ type countNamedParams struct {
 	Named       []string
 	Accepted    []string
 	Unsupported []string
+	Expired     []string
 }
 
 type countNamedRow struct {
@@ -327,7 +329,12 @@ type countNamedRow struct {
 
 // CountRecorded where the names that the environment names are given.
 func (q *Queries) countNamed(ctx context.Context, arg countNamedParams) ([]countNamedRow, error) {
-	rows, err := q.db.Query(ctx, countNamed, arg.Named, arg.Accepted, arg.Unsupported)
+	rows, err := q.db.Query(ctx, countNamed,
+		arg.Named,
+		arg.Accepted,
+		arg.Unsupported,
+		arg.Expired,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -360,6 +367,10 @@ SELECT 7, -cardinality($1::text[])::bigint
 UNION ALL
 SELECT 4, cardinality($2::text[])::bigint
 UNION ALL
+SELECT CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, count(*) FROM provwatch.accepted_drift a WHERE a.provider = ANY($3::text[]) GROUP BY 1
+UNION ALL
+SELECT 7, -cardinality($3::text[])::bigint
+UNION ALL
 SELECT 3, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
@@ -369,6 +380,7 @@ WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.
 type countRecordedParams struct {
 	Accepted    []string
 	Unsupported []string
+	Expired     []string
 }
 
 type countRecordedRow struct {
@@ -379,9 +391,10 @@ type countRecordedRow struct {
 // How many providers are in each state, by the rank that ListRecorded gives it, as
 // it was recorded which providers the environment names. What is of one rank adds
 // up. Those whose drift was accepted, and those whose type the enum lacks, are named by the
-// caller, here and below.
+// caller, here and below. So are those whose acceptance has expired, which are recorded as in
+// sync until a worker verifies them.
 func (q *Queries) countRecorded(ctx context.Context, arg countRecordedParams) ([]countRecordedRow, error) {
-	rows, err := q.db.Query(ctx, countRecorded, arg.Accepted, arg.Unsupported)
+	rows, err := q.db.Query(ctx, countRecorded, arg.Accepted, arg.Unsupported, arg.Expired)
 	if err != nil {
 		return nil, err
 	}
@@ -401,7 +414,7 @@ func (q *Queries) countRecorded(ctx context.Context, arg countRecordedParams) ([
 }
 
 const listAcceptances = `-- name: listAcceptances :many
-SELECT a.provider, a.kind, a.env_hash, a.db_hash, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
+SELECT a.provider, a.kind, a.env_hash, a.db_hash, a.expires_at, now()::timestamptz AS at, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
 FROM provwatch.accepted_drift a
 JOIN provwatch.drift_state s ON s.provider = a.provider
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
@@ -413,6 +426,8 @@ type listAcceptancesRow struct {
 	Kind         string
 	EnvHash      string
 	DbHash       string
+	ExpiresAt    *time.Time
+	At           time.Time
 	StateKind    string
 	StateEnvHash string
 	StateDbHash  string
@@ -434,6 +449,8 @@ func (q *Queries) listAcceptances(ctx context.Context) ([]listAcceptancesRow, er
 			&i.Kind,
 			&i.EnvHash,
 			&i.DbHash,
+			&i.ExpiresAt,
+			&i.At,
 			&i.StateKind,
 			&i.StateEnvHash,
 			&i.StateDbHash,
@@ -593,34 +610,36 @@ const listNamed = `-- name: listNamed :many
 WITH listed AS (
     SELECT
         s.provider AS name,
-        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 6 ELSE 7 END AS rank,
-        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, '' AS reason
+        CASE WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2 WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0
+            WHEN a.provider IS NOT NULL THEN 6 ELSE 7 END AS rank,
+        coalesce(expired.kind, s.kind) AS kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, a.expires_at AS accepted_expires_at, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY($7::text[])
+    LEFT JOIN provwatch.accepted_drift expired ON expired.provider = s.provider AND expired.provider = ANY($8::text[])
     -- What the rank tells as well, before the joins.
-    WHERE (s.kind <> 'in_sync' OR $1::int[] && '{6,7}'::int[]) AND s.provider <> ALL($8::text[])
+    WHERE (s.kind <> 'in_sync' OR expired.provider IS NOT NULL OR $1::int[] && '{6,7}'::int[]) AND s.provider <> ALL($9::text[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
-    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason
     FROM provwatch.not_comparable n
-    WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL($8::text[])
+    WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL($9::text[])
     UNION ALL
-    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
-    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
-    FROM unnest($8::text[]) AS named (name)
+    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+    FROM unnest($9::text[]) AS named (name)
     UNION ALL
-    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
     FROM unnest($6::text[]) AS named (name)
-    WHERE named.name <> ALL($8::text[]) AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
+    WHERE named.name <> ALL($9::text[]) AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason, accepted_expires_at,
     reason::text AS reason
 FROM listed
 WHERE rank = ANY($1::int[]) AND strpos(name, $2::text) > 0
@@ -637,22 +656,24 @@ type listNamedParams struct {
 	MaxProviders int32
 	Named        []string
 	Accepted     []string
+	Expired      []string
 	Unsupported  []string
 }
 
 type listNamedRow struct {
-	Name           string
-	Rank           int32
-	Kind           string
-	EnvHash        string
-	DbHash         string
-	Credentials    string
-	ObservedAt     time.Time
-	AcceptedKind   *string
-	AcceptedBy     *string
-	AcceptedAt     *time.Time
-	AcceptedReason *string
-	Reason         string
+	Name              string
+	Rank              int32
+	Kind              string
+	EnvHash           string
+	DbHash            string
+	Credentials       string
+	ObservedAt        time.Time
+	AcceptedKind      *string
+	AcceptedBy        *string
+	AcceptedAt        *time.Time
+	AcceptedReason    *string
+	AcceptedExpiresAt *time.Time
+	Reason            string
 }
 
 // ListRecorded where the names that the environment names are given. Providers that were
@@ -666,6 +687,7 @@ func (q *Queries) listNamed(ctx context.Context, arg listNamedParams) ([]listNam
 		arg.MaxProviders,
 		arg.Named,
 		arg.Accepted,
+		arg.Expired,
 		arg.Unsupported,
 	)
 	if err != nil {
@@ -687,6 +709,7 @@ func (q *Queries) listNamed(ctx context.Context, arg listNamedParams) ([]listNam
 			&i.AcceptedBy,
 			&i.AcceptedAt,
 			&i.AcceptedReason,
+			&i.AcceptedExpiresAt,
 			&i.Reason,
 		); err != nil {
 			return nil, err
@@ -703,7 +726,7 @@ const listRecorded = `-- name: listRecorded :many
 WITH listed AS (
     (
         SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, '' AS reason
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, NULL::timestamptz AS accepted_expires_at, '' AS reason
         FROM provwatch.drift_state s
         WHERE 0 = ANY($2::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
             AND strpos(s.provider, $3::text) > 0 AND (0, s.provider) > ($4::int, $5::text)
@@ -713,7 +736,17 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
+        SELECT s.provider, CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, a.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
+        FROM provwatch.accepted_drift a
+        JOIN provwatch.drift_state s ON s.provider = a.provider
+        WHERE a.provider = ANY($6::text[]) AND CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END = ANY($2::int[])
+            AND strpos(s.provider, $3::text) > 0 AND (CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, s.provider) > ($4::int, $5::text)
+        ORDER BY 2, s.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason
         FROM provwatch.not_comparable n
         WHERE 1 = ANY($2::int[]) AND strpos(n.provider, $3::text) > 0 AND (1, n.provider) > ($4::int, $5::text)
         ORDER BY n.provider
@@ -721,7 +754,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
         WHERE 2 = ANY($2::int[]) AND s.kind = 'deleted'
             AND strpos(s.provider, $3::text) > 0 AND (2, s.provider) > ($4::int, $5::text)
@@ -731,39 +764,39 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
         FROM gateway.ai_providers p
         WHERE 3 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL($6::text[])
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL($7::text[])
             AND strpos(p.name, $3::text) > 0 AND (3, p.name) > ($4::int, $5::text)
         ORDER BY p.name
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
-        FROM unnest($6::text[]) AS named (name)
+        SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+        FROM unnest($7::text[]) AS named (name)
         WHERE 4 = ANY($2::int[]) AND strpos(named.name, $3::text) > 0 AND (4, named.name) > ($4::int, $5::text)
         ORDER BY named.name
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, ''
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, a.expires_at, ''
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
-        WHERE 6 = ANY($2::int[]) AND a.provider = ANY($7::text[])
+        WHERE 6 = ANY($2::int[]) AND a.provider = ANY($8::text[])
             AND strpos(s.provider, $3::text) > 0 AND (6, s.provider) > ($4::int, $5::text)
         ORDER BY s.provider
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
         WHERE 7 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
             AND s.provider > CASE $4::int WHEN 7 THEN $5::text ELSE '' END
-            AND s.provider <> ALL($7::text[])
+            AND s.provider <> ALL($8::text[]) AND s.provider <> ALL($6::text[])
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
@@ -771,7 +804,7 @@ WITH listed AS (
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason, accepted_expires_at,
     reason::text AS reason
 FROM listed
 ORDER BY rank, name
@@ -784,23 +817,25 @@ type listRecordedParams struct {
 	Search       string
 	AfterRank    int32
 	AfterName    string
+	Expired      []string
 	Unsupported  []string
 	Accepted     []string
 }
 
 type listRecordedRow struct {
-	Name           string
-	Rank           int32
-	Kind           string
-	EnvHash        string
-	DbHash         string
-	Credentials    string
-	ObservedAt     time.Time
-	AcceptedKind   *string
-	AcceptedBy     *string
-	AcceptedAt     *time.Time
-	AcceptedReason *string
-	Reason         string
+	Name              string
+	Rank              int32
+	Kind              string
+	EnvHash           string
+	DbHash            string
+	Credentials       string
+	ObservedAt        time.Time
+	AcceptedKind      *string
+	AcceptedBy        *string
+	AcceptedAt        *time.Time
+	AcceptedReason    *string
+	AcceptedExpiresAt *time.Time
+	Reason            string
 }
 
 // A page of providers, the most urgent first, by rank: drifting (0), not comparable (1),
@@ -816,6 +851,7 @@ func (q *Queries) listRecorded(ctx context.Context, arg listRecordedParams) ([]l
 		arg.Search,
 		arg.AfterRank,
 		arg.AfterName,
+		arg.Expired,
 		arg.Unsupported,
 		arg.Accepted,
 	)
@@ -838,6 +874,7 @@ func (q *Queries) listRecorded(ctx context.Context, arg listRecordedParams) ([]l
 			&i.AcceptedBy,
 			&i.AcceptedAt,
 			&i.AcceptedReason,
+			&i.AcceptedExpiresAt,
 			&i.Reason,
 		); err != nil {
 			return nil, err

@@ -40,7 +40,7 @@ func (q *Queries) loadStored(ctx context.Context, names []string, keys *dbcrypt.
 	}
 	stored.Accepted = make(map[string]*drift.Acceptance, len(accepted))
 	for _, a := range accepted {
-		stored.Accepted[a.Provider] = acceptanceOf(&a.Kind, &a.EnvHash, &a.DbHash)
+		stored.Accepted[a.Provider] = acceptanceOf(&a.Kind, &a.EnvHash, &a.DbHash, a.ExpiresAt, a.At)
 	}
 	stored.Rows, err = q.rowsOf(ctx, providers, keys, credentials)
 	return stored, err

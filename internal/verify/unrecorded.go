@@ -74,6 +74,9 @@ func (r reading) transitions() (found []Transition) {
 		if before.DBHash == o.DBHash && (before.Kind == j.Kind || isThere(before.Kind) && isThere(j.Kind)) {
 			continue // of credentials, or of what was accepted
 		}
+		if c.recorded.IsExpired() {
+			continue // which the leader alerts at its next verification
+		}
 		found = append(found, Transition{Provider: o.Provider, Kind: j.Alert, dbHash: o.DBHash})
 	}
 	return found

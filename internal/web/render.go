@@ -2,16 +2,12 @@ package web
 
 import (
 	"fmt"
-	"html/template"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
-	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
 	"provwatch/internal/audit"
@@ -21,54 +17,6 @@ import (
 	"provwatch/internal/status"
 )
 
-// maxShown bounds a value that is shown, in bytes: names have no bound of their
-// own.
-const maxShown = 500
-
-var functions = template.FuncMap{
-	"shown": shown,
-	"value": func(s string) string {
-		if s == "" {
-			return status.Empty
-		}
-		return shown(s)
-	},
-	"when":  func(t any) string { return timeOf(t).Format("2006-01-02 15:04:05") },
-	"stamp": func(t any) string { return timeOf(t).Format("2006-01-02T15:04:05.000Z") },
-	"bytes": func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
-}
-
-func timeOf(t any) time.Time {
-	switch t := t.(type) {
-	case time.Time:
-		return t.UTC()
-	case *time.Time:
-		return t.UTC()
-	default:
-		panic(fmt.Sprintf("web: %T is no time", t))
-	}
-}
-
-// shown returns a value, of any string type, without what could pass for
-// something else: control characters, and characters that turn the direction of text.
-func shown(v any) string {
-	s := fmt.Sprint(v)
-	cut := len(s) > maxShown
-	if cut {
-		s = s[:maxShown]
-		for !utf8.ValidString(s) && len(s) > maxShown-utf8.UTFMax {
-			s = s[:len(s)-1]
-		}
-	}
-	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) || r == unicode.ReplacementChar }) {
-		s = strconv.Quote(s)
-	}
-	if cut {
-		s += "…"
-	}
-	return s
-}
-
 const (
 	// maxNotices bounds the notices that are listed.
 	maxNotices = 50
@@ -77,68 +25,6 @@ const (
 	// what the leader records, so an open page of it reloads by itself.
 	leaderRefresh, standbyRefresh = 60, 5 // seconds
 )
-
-// chip shows a state or a kind: never by its colour alone.
-type chip struct {
-	State status.State // whose colours it has
-	Sign  string
-	Label string
-}
-
-func chipOfState(s status.State) chip {
-	signs := map[status.State]string{
-		status.Drifted: "▲", status.SoftDeleted: "✕", status.Unmanaged: "◆", status.Unverified: "◌", status.Accepted: "✓", status.InSync: "●",
-		status.NotComparable: "!", status.Unsupported: "?",
-	}
-	return chip{s, signs[s], s.Label()}
-}
-
-func chipOfKind(kind drift.Kind) chip {
-	state := status.Drifted
-	switch kind {
-	case drift.Resolved, drift.InSync:
-		state = status.InSync
-	case drift.Deleted:
-		state = status.SoftDeleted
-	case drift.Gap, drift.Rewound:
-		state = status.NotComparable
-	}
-	c := chipOfState(state)
-	c.Label = shown(status.KindLabel(kind))
-	return c
-}
-
-func chipOfProvider(p status.Provider) chip {
-	c := chipOfState(p.State)
-	if p.State == status.Drifted {
-		c = chipOfKind(p.Kind)
-	}
-	c.Label = shown(p.Label())
-	return c
-}
-
-func chipOfSink(p sink.Progress) chip {
-	switch {
-	case p.DeadLetters > 0:
-		return chip{status.SoftDeleted, "▲", status.SinkLabel(p)}
-	case p.Behind > 0:
-		return chip{status.Drifted, "▲", status.SinkLabel(p)}
-	default:
-		return chip{status.InSync, "●", status.SinkLabel(p)}
-	}
-}
-
-// chipOfHealth shows whether a worker does its job, and whether its page shows the database.
-func chipOfHealth(w status.Worker, failure string) chip {
-	switch {
-	case w.NotReady != "":
-		return chip{status.Drifted, "▲", status.NotReady}
-	case failure != "":
-		return chip{status.Drifted, "▲", "database cannot be read"}
-	default:
-		return chip{status.InSync, "●", status.Ready}
-	}
-}
 
 // view is what the template renders.
 type view struct {
@@ -443,6 +329,7 @@ func detailsOf(d audit.Details) []detail {
 	}
 	add("key", d.Masked)
 	add("drift", status.KindLabel(drift.Kind(d.Kind)))
+	add("until", d.Expires)
 	add("reason", d.Reason)
 	for _, c := range d.Changes {
 		add(c.Field, fmt.Sprintf("%s → %s", orEmpty(c.Old), orEmpty(c.New)))

@@ -76,8 +76,9 @@ WITH claimed AS (
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
     DELETE FROM provwatch.accepted_drift a
-    USING jsonb_to_recordset(@withdrawn::jsonb) AS stale (provider text, kind text, env_hash text, db_hash text)
+    USING jsonb_to_recordset(@withdrawn::jsonb) AS stale (provider text, kind text, env_hash text, db_hash text, expires_at timestamptz)
     WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
+        AND a.expires_at IS NOT DISTINCT FROM stale.expires_at
         AND EXISTS (SELECT FROM claimed)
 ), recorded AS (
     INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
@@ -159,7 +160,7 @@ SELECT
     named::text AS name,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable
 FROM unnest(@names::text[]) AS named
 LEFT JOIN provwatch.drift_state s ON s.provider = named

@@ -15,7 +15,7 @@ SELECT
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash,
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,

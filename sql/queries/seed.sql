@@ -9,20 +9,21 @@ SELECT pg_advisory_xact_lock(@lock_id::bigint);
 SELECT pg_advisory_xact_lock(@lock_id::bigint), pg_advisory_xact_lock(@gateway_lock_id::bigint), set_config('provwatch.seeding', 'on', true);
 
 -- name: listAcceptedDrifts :many
-SELECT provider, kind, env_hash, db_hash
+SELECT provider, kind, env_hash, db_hash, expires_at, now()::timestamptz AS at
 FROM provwatch.accepted_drift
 WHERE provider = ANY(@providers::text[]);
 
 -- name: acceptDrift :exec
-INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, reason)
-VALUES (@provider, @kind, @env_hash, @db_hash, @accepted_by, @reason)
+INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, reason, expires_at)
+VALUES (@provider, @kind, @env_hash, @db_hash, @accepted_by, @reason, @expires_at)
 ON CONFLICT (provider) DO UPDATE
 SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason;
+    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason, expires_at = excluded.expires_at;
 
--- name: SessionRole :one
--- The role that the session logged in with, whatever role it has taken on since.
-SELECT session_user::text AS role;
+-- name: ReadSession :one
+-- The role that the session logged in with, whatever role it has taken on since, and the
+-- database's time.
+SELECT session_user::text AS role, clock_timestamp()::timestamptz AS at;
 
 -- name: WithdrawAcceptedDrift :exec
 DELETE FROM provwatch.accepted_drift WHERE provider = @provider;

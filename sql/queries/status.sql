@@ -85,7 +85,7 @@ LIMIT 1;
 -- name: listAcceptances :many
 -- The accepted drifts, each beside what is recorded of its provider, without providers
 -- that cannot be compared.
-SELECT a.provider, a.kind, a.env_hash, a.db_hash, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
+SELECT a.provider, a.kind, a.env_hash, a.db_hash, a.expires_at, now()::timestamptz AS at, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
 FROM provwatch.accepted_drift a
 JOIN provwatch.drift_state s ON s.provider = a.provider
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
@@ -95,7 +95,8 @@ ORDER BY a.provider;
 -- How many providers are in each state, by the rank that ListRecorded gives it, as
 -- it was recorded which providers the environment names. What is of one rank adds
 -- up. Those whose drift was accepted, and those whose type the enum lacks, are named by the
--- caller, here and below.
+-- caller, here and below. So are those whose acceptance has expired, which are recorded as in
+-- sync until a worker verifies them.
 SELECT CASE kind WHEN 'in_sync' THEN 7 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
 FROM provwatch.drift_state s
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
@@ -108,6 +109,10 @@ UNION ALL
 SELECT 7, -cardinality(@accepted::text[])::bigint
 UNION ALL
 SELECT 4, cardinality(@unsupported::text[])::bigint
+UNION ALL
+SELECT CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, count(*) FROM provwatch.accepted_drift a WHERE a.provider = ANY(@expired::text[]) GROUP BY 1
+UNION ALL
+SELECT 7, -cardinality(@expired::text[])::bigint
 UNION ALL
 SELECT 3, count(*)
 FROM gateway.ai_providers p
@@ -124,7 +129,7 @@ WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.
 WITH listed AS (
     (
         SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, '' AS reason
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, NULL::timestamptz AS accepted_expires_at, '' AS reason
         FROM provwatch.drift_state s
         WHERE 0 = ANY(@ranks::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
             AND strpos(s.provider, @search::text) > 0 AND (0, s.provider) > (@after_rank::int, @after_name::text)
@@ -134,7 +139,17 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
+        SELECT s.provider, CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, a.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
+        FROM provwatch.accepted_drift a
+        JOIN provwatch.drift_state s ON s.provider = a.provider
+        WHERE a.provider = ANY(@expired::text[]) AND CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END = ANY(@ranks::int[])
+            AND strpos(s.provider, @search::text) > 0 AND (CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, s.provider) > (@after_rank::int, @after_name::text)
+        ORDER BY 2, s.provider
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason
         FROM provwatch.not_comparable n
         WHERE 1 = ANY(@ranks::int[]) AND strpos(n.provider, @search::text) > 0 AND (1, n.provider) > (@after_rank::int, @after_name::text)
         ORDER BY n.provider
@@ -142,7 +157,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
         WHERE 2 = ANY(@ranks::int[]) AND s.kind = 'deleted'
             AND strpos(s.provider, @search::text) > 0 AND (2, s.provider) > (@after_rank::int, @after_name::text)
@@ -152,7 +167,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
         FROM gateway.ai_providers p
         WHERE 3 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL(@unsupported::text[])
@@ -162,7 +177,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+        SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
         FROM unnest(@unsupported::text[]) AS named (name)
         WHERE 4 = ANY(@ranks::int[]) AND strpos(named.name, @search::text) > 0 AND (4, named.name) > (@after_rank::int, @after_name::text)
         ORDER BY named.name
@@ -170,7 +185,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, ''
+        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, a.expires_at, ''
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
         WHERE 6 = ANY(@ranks::int[]) AND a.provider = ANY(@accepted::text[])
@@ -180,11 +195,11 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
         FROM provwatch.drift_state s
         WHERE 7 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
             AND s.provider > CASE @after_rank::int WHEN 7 THEN @after_name::text ELSE '' END
-            AND s.provider <> ALL(@accepted::text[])
+            AND s.provider <> ALL(@accepted::text[]) AND s.provider <> ALL(@expired::text[])
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
         ORDER BY s.provider
         LIMIT @max_providers
@@ -192,7 +207,7 @@ WITH listed AS (
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason, accepted_expires_at,
     reason::text AS reason
 FROM listed
 ORDER BY rank, name
@@ -201,14 +216,15 @@ LIMIT @max_providers;
 -- name: countNamed :many
 -- CountRecorded where the names that the environment names are given.
 SELECT
-    CASE WHEN unsupported.name IS NOT NULL THEN 4 WHEN n.provider IS NOT NULL THEN 1 WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0
-        WHEN accepted.name IS NOT NULL THEN 6 WHEN s.provider IS NULL THEN 5 ELSE 7 END::int AS rank,
+    CASE WHEN unsupported.name IS NOT NULL THEN 4 WHEN n.provider IS NOT NULL THEN 1 WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2
+        WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 6 WHEN s.provider IS NULL THEN 5 ELSE 7 END::int AS rank,
     count(*) AS providers
 FROM unnest(@named::text[]) AS named (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = named.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
 LEFT JOIN unnest(@accepted::text[]) AS accepted (name) ON accepted.name = named.name
 LEFT JOIN unnest(@unsupported::text[]) AS unsupported (name) ON unsupported.name = named.name
+LEFT JOIN provwatch.accepted_drift expired ON expired.provider = named.name AND expired.provider = ANY(@expired::text[])
 GROUP BY 1
 UNION ALL
 SELECT 3, count(*)
@@ -221,34 +237,36 @@ WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named 
 WITH listed AS (
     SELECT
         s.provider AS name,
-        CASE WHEN s.kind = 'deleted' THEN 2 WHEN s.kind <> 'in_sync' THEN 0 WHEN a.provider IS NOT NULL THEN 6 ELSE 7 END AS rank,
-        s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, '' AS reason
+        CASE WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2 WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0
+            WHEN a.provider IS NOT NULL THEN 6 ELSE 7 END AS rank,
+        coalesce(expired.kind, s.kind) AS kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, a.expires_at AS accepted_expires_at, '' AS reason
     FROM provwatch.drift_state s
     JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY(@accepted::text[])
+    LEFT JOIN provwatch.accepted_drift expired ON expired.provider = s.provider AND expired.provider = ANY(@expired::text[])
     -- What the rank tells as well, before the joins.
-    WHERE (s.kind <> 'in_sync' OR @ranks::int[] && '{6,7}'::int[]) AND s.provider <> ALL(@unsupported::text[])
+    WHERE (s.kind <> 'in_sync' OR expired.provider IS NOT NULL OR @ranks::int[] && '{6,7}'::int[]) AND s.provider <> ALL(@unsupported::text[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
-    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, n.reason
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason
     FROM provwatch.not_comparable n
     WHERE EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL(@unsupported::text[])
     UNION ALL
-    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
-    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
     FROM unnest(@unsupported::text[]) AS named (name)
     UNION ALL
-    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, ''
+    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
     FROM unnest(@named::text[]) AS named (name)
     WHERE named.name <> ALL(@unsupported::text[]) AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
-    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason,
+    credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason, accepted_expires_at,
     reason::text AS reason
 FROM listed
 WHERE rank = ANY(@ranks::int[]) AND strpos(name, @search::text) > 0

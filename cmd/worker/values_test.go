@@ -1,0 +1,56 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/reconcile"
+)
+
+func TestParseDuration(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	for text, want := range map[string]time.Duration{
+		"30s": 30 * time.Second, "90d": 90 * day, "2w": 14 * day, "1w2d12h": 9*day + 12*time.Hour, "1d1h30m": day + 90*time.Minute, "0d": 0, "-1h": -time.Hour,
+	} {
+		got, err := parseDuration(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"", "7", "d", "1.5d", "-1d", "1d2w", "1d-1h", "1h1d", "99999999999d", "200000d", "1 d", "soon"} {
+		_, err := parseDuration(text)
+		require.Error(t, err, text)
+	}
+}
+
+func TestEnd(t *testing.T) {
+	t.Parallel()
+	at := time.Now().Add(time.Hour).Truncate(time.Second)
+	for text, want := range map[string]reconcile.End{"": {}, "7d": {After: 7 * 24 * time.Hour}, at.Format(time.RFC3339): {At: at}} {
+		e := end(text)
+		got := e.of()
+		require.Equal(t, want.After, got.After, text)
+		require.True(t, want.At.Equal(got.At), text)
+	}
+	for text, usable := range map[string]bool{
+		"7d": true, at.Format(time.RFC3339): true, at.UTC().Format(time.RFC3339Nano): true, at.In(time.FixedZone("", -3*60*60)).Format(time.RFC3339): true,
+		"0s": false, "-7d": false, "2100-01-01": false, "2100-01-01T00:00:00": false, "2020-01-01T00:00:00Z": false, "never": false,
+	} {
+		e := end(text)
+		require.Equal(t, usable, e.problem() == "", text)
+	}
+}
+
+func TestReason(t *testing.T) {
+	t.Parallel()
+	for text, usable := range map[string]bool{
+		"ticket 12: planned, until Monday": true, "größer": true, strings.Repeat("é", maxReason): true,
+		strings.Repeat("é", maxReason+1): false, "two\nlines": false, "\x1b[31m": false, "\u0085": false, "\xff": false, " ": false,
+	} {
+		r := reason(text)
+		require.Equal(t, usable, r.problem() == "", "%q", text)
+	}
+}
