@@ -31,9 +31,9 @@ func TestObserver(t *testing.T) {
 // the environment of two providers for it. The source is the default.
 func (w *world) observing() environ {
 	w.t.Helper()
-	role, attributes := "test_observer", ""
-	if w.source == "wal" {
-		role, attributes = "test_observer_wal", "REPLICATION "
+	role, attributes := "test_observer_wal", "REPLICATION "
+	if w.source == "notify" {
+		role, attributes = "test_observer", ""
 	}
 	w.createRole(role, attributes+"IN ROLE provwatch_observer")
 	w.login["run"] = role

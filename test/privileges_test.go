@@ -163,10 +163,11 @@ func testPrivilegesOwnerPreparesBothSources(t *testing.T) {
 	w.exec(`REVOKE ALL ON ALL TABLES IN SCHEMA public, provwatch FROM provwatch_wal`)
 	require.NoError(t, tryExec(t.Context(), owner.url, string(script)))
 	// As docs/privileges.md has it for roles that would take the locks.
-	_, security, found := strings.Cut(read(t, "../docs/privileges.md"), "```sql\n")
+	_, security, found := strings.Cut(read(t, "../docs/privileges.md"), "\n  ```sql\n")
 	require.True(t, found)
 	security, _, _ = strings.Cut(security, "```")
-	w.exec(security)
+	require.Contains(t, security, "REVOKE EXECUTE ON FUNCTION pg_advisory_lock(bigint)")
+	w.change(strings.ReplaceAll(security, "TO owner;", "TO "+owner.name+";"))
 
 	p := w.start(w.twoProviders(), "run").ready()
 	for i := range 2 {
@@ -181,5 +182,11 @@ func testPrivilegesOwnerPreparesBothSources(t *testing.T) {
 	}
 	require.Equal(t, 1, p.logged("triggers that the WAL source does not need"))
 	require.Equal(t, 8, w.count(`SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'provwatch%'`))
+	p.stop()
+
+	// The locks suffice for a worker that observes as well.
+	p = w.start(w.observing(), "run", "--observe").ready()
+	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
+	w.expectAlerts("disabled openai", "resolved openai", "disabled openai")
 	p.stop()
 }
