@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'accepted_drift.expires_at'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'drift_alerts.moved'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
@@ -183,6 +183,10 @@ GRANT UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_notify, prov
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable TO provwatch_notify, provwatch_wal, provwatch_observer;
 -- A drift that was accepted is withdrawn when it no longer is what it was.
 GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal, provwatch_observer;
+
+-- What both sides of a provider last agreed on.
+GRANT SELECT, INSERT, UPDATE ON provwatch.base_pairs TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
+GRANT SELECT ON provwatch.base_pairs TO provwatch_reader;
 
 -- To read the WAL; and by notifications, to forget how far it was read.
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal, provwatch_observer;

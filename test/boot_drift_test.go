@@ -15,7 +15,7 @@ import (
 // differs is the error about a drifted provider, word for word
 // (docs/specification.md, section 4).
 func differs(name, fields, variable string) string {
-	return fmt.Sprintf(`AI provider "%[1]s" already exists in the database and differs from the current environment configuration: %[2]s; `+
+	return fmt.Sprintf(`AI provider "%[1]s" already exists in the database and differs from the current environment configuration: %[2]s (moved: database); `+
 		`either make both agree (change the variables %[3]s, or "worker resolve %[1]s --take env" to write them to the database), `+
 		`or keep the database's values with "worker resolve %[1]s --take db"`, name, fields, variable)
 }

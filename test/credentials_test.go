@@ -42,15 +42,15 @@ func testCredentialsComparedOnlyOnRequest(t *testing.T) {
 	w.addKey("sk-third-0123456789-abcdef")
 
 	inSync := block(`
-		PROVIDER  STATE    FIELD  ENVIRONMENT  DATABASE
+		PROVIDER  STATE    CAUSE  FIELD  ENVIRONMENT  DATABASE
 		proxy     in sync
 		0 of 1 provider drifts.
 		`)
 	require.Equal(t, result{Code: 0, Stdout: inSync}, w.run(env, "verify"))
 	require.Equal(t, result{Code: 0, Stdout: inSync}, w.run(env, "verify", "--credential-drift=ignore"))
 	require.Equal(t, result{Code: 2, Stdout: block(`
-		PROVIDER  STATE    FIELD     ENVIRONMENT                      DATABASE
-		proxy     changed  api_keys  2, of these 0 not in the database  3, of these 1 not in the environment
+		PROVIDER  STATE    CAUSE             FIELD     ENVIRONMENT                      DATABASE
+		proxy     changed  moved: not known  api_keys  2, of these 0 not in the database  3, of these 1 not in the environment
 		1 of 1 provider drifts.
 		`)}.Squeezed(), w.run(env, "verify", "--credential-drift=alert").Squeezed())
 	r := w.run(env, "verify", "--credential-drift=warn")

@@ -121,7 +121,7 @@ func testPrivatePostgresStartedSharedAndStopped(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
 	eventually(t, func() bool { return len(watch.output()) == 2 }, "the alert is printed")
-	require.Contains(t, watch.output()[0], "#1  disabled  openai  (wal)")
+	require.Contains(t, watch.output()[0], "#1  disabled  openai  (wal; moved: database)")
 	watch.stop()
 	require.Equal(t, 2, w.run(env, "verify").Code)
 

@@ -14,9 +14,9 @@ func TestVerify(t *testing.T) {
 	w := newEmptyWorld(t)
 	env := w.twoProviders()
 	require.Equal(t, result{Code: 2, Stdout: block(`
-		PROVIDER   STATE    FIELD  ENVIRONMENT  DATABASE
-		anthropic  missing                      no row
-		openai     missing                      no row
+		PROVIDER   STATE    CAUSE               FIELD  ENVIRONMENT  DATABASE
+		anthropic  missing  moved: environment                      no row
+		openai     missing  moved: environment                      no row
 		2 of 2 providers drift.
 		`)}, w.run(env, "verify"))
 	w.unmigrated()
@@ -24,7 +24,7 @@ func TestVerify(t *testing.T) {
 	require.Equal(t, 0, w.run(env, "seed").Code)
 	before := w.dump()
 	require.Equal(t, result{Code: 0, Stdout: block(`
-		PROVIDER   STATE    FIELD  ENVIRONMENT  DATABASE
+		PROVIDER   STATE    CAUSE  FIELD  ENVIRONMENT  DATABASE
 		anthropic  in sync
 		openai     in sync
 		0 of 2 providers drift.
@@ -37,10 +37,10 @@ func TestVerify(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET base_url = E'https://proxy.example/\x1b[31m', enabled = false WHERE name = 'openai'`)
 	before = w.dump()
 	require.Equal(t, result{Code: 2, Stdout: block(`
-		PROVIDER   STATE     FIELD     ENVIRONMENT                 DATABASE
+		PROVIDER   STATE     CAUSE            FIELD     ENVIRONMENT                 DATABASE
 		anthropic  in sync
-		openai     disabled  enabled   true                        false
-		                     base_url  https://api.openai.com/v1/  (not a URL, withheld)
+		openai     disabled  moved: database  enabled   true                        false
+		                                      base_url  https://api.openai.com/v1/  (not a URL, withheld)
 		1 of 2 providers drifts.
 		`)}, w.run(env, "verify"))
 	r = w.run(env, "verify", "-o", "json")

@@ -49,16 +49,16 @@ func testWatchFollowsAndCatchesUp(t *testing.T) {
 	text := func(watch *worker) []string {
 		t.Helper()
 		printed := strings.Join(watch.output(), "\n")
-		require.Len(t, alertTime.FindAllString(printed, -1), strings.Count(printed, "#"))
+		require.Len(t, alertTime.FindAllString(printed, -1), strings.Count(printed, "Z  #"))
 		return strings.Split(alertTime.ReplaceAllString(printed, ""), "\n")
 	}
-	require.Equal(t, []string{"#3  resolved  anthropic  (notify)"}, text(fresh))
+	require.Equal(t, []string{"#3  resolved  anthropic  (notify; reverted, ends #2)"}, text(fresh))
 	require.Equal(t, []string{
-		"#1  changed  openai  (notify)",
+		"#1  changed  openai  (notify; moved: database)",
 		"    base_url  env https://api.openai.com/v1/  db https://proxy.example/v1",
-		"#2  disabled  anthropic  (notify)",
+		"#2  disabled  anthropic  (notify; moved: database)",
 		"    enabled  env true  db false",
-		"#3  resolved  anthropic  (notify)",
+		"#3  resolved  anthropic  (notify; reverted, ends #2)",
 	}, text(all))
 	// The JSON lines are the payloads that were published.
 	require.Len(t, last.output(), 2)

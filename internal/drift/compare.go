@@ -13,6 +13,8 @@ import (
 func Compare(h provider.Hasher, desired provider.Desired, row *provider.Row, credentials bool) Observation {
 	want := desired.Canonical()
 	o := Observation{Provider: desired.Name, Kind: InSync, EnvHash: h.Hash(want)}
+	env := sideOf(h, o.EnvHash, want)
+	o.pair = newBase(h, env, Side{})
 	if row == nil {
 		o.Kind = Missing
 		return o
@@ -36,6 +38,12 @@ func Compare(h provider.Hasher, desired provider.Desired, row *provider.Row, cre
 			o.DBHashes = h.RowHashes(stored)
 		}
 		o.DBHash = o.DBHashes.Against(desired)
+		switch {
+		case o.DBHash == o.EnvHash:
+			o.pair = agreement(h, desired)
+		case row.Hashes == nil:
+			o.pair = newBase(h, env, sideOf(h, o.DBHashes.Alone, stored))
+		}
 	}
 	if want.Type != have.Type {
 		o.Fields = append(o.Fields, typeField(desired.Type, row.Type, have.Type, stored.Type == provider.AmazonBedrock))

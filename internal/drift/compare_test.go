@@ -372,7 +372,7 @@ func testCompareBedrockTypes(t *testing.T) {
 				require.Equal(t, hasher.Hash(d.Canonical()), o.EnvHash, "it is the environment's own")
 				hashes[o.DBHash] = true
 				o.EnvHash, o.DBHash, o.DBType, o.DBHashes = "", map[bool]string{true: "equal"}[o.DBHash == o.EnvHash], "", provider.RowHashes{}
-				answers = append(answers, o)
+				answers = append(answers, o.WithoutPair())
 			}
 			require.Len(t, hashes, 1, "it does not depend on the row's label")
 		}
@@ -385,7 +385,7 @@ func testCompareBedrockTypes(t *testing.T) {
 func testCompareMissingRow(t *testing.T) {
 	desired, _ := desiredAndRow()
 	o := drift.Compare(hasher, desired, nil, true)
-	require.Equal(t, drift.Observation{Provider: "a", Kind: drift.Missing, EnvHash: hasher.Hash(desired.Canonical())}, o)
+	require.Equal(t, drift.Observation{Provider: "a", Kind: drift.Missing, EnvHash: hasher.Hash(desired.Canonical())}, o.WithoutPair())
 	require.False(t, o.HashDiffers())
 }
 

@@ -10,6 +10,13 @@ type Judgement struct {
 	Kind Kind
 	// Alert is the kind of the alert to publish, empty for none.
 	Alert Kind
+	// Moved is the side that has moved, of an alert of a drift. How is the way in which a
+	// drift ended, of [Resolved]. AlertSeq is the seq of the latest alert of the drift before, 0 for none.
+	Moved    Moved
+	How      How
+	AlertSeq int64
+	// NewBase must replace the recorded base, nil where that stands.
+	NewBase *Base
 	// NewState is set when [Judgement.State] must replace the recorded state.
 	NewState bool
 	// Reason is why the row, or its API keys, cannot be compared, empty where they can.
@@ -22,7 +29,7 @@ type Judgement struct {
 
 // IsNews reports whether there is anything to publish or to record.
 func (j Judgement) IsNews() bool {
-	return j.Alert != "" || j.NewState || j.NewReason || j.Withdrawn != nil
+	return j.Alert != "" || j.NewState || j.NewReason || j.NewBase != nil || j.Withdrawn != nil
 }
 
 // State returns the state to record.

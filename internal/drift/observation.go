@@ -29,6 +29,9 @@ type Observation struct {
 	DBType     provider.Type
 	DBSettings provider.DecodedSettings // without credentials
 	DBHashes   provider.RowHashes
+	// pair has both sides, and the key of digests whether it is used or not. The
+	// database's side is known where the row was read, and where both sides agree.
+	pair Base
 	// Credentials sums up how credentials differ, in counts alone; empty when
 	// they agree or were not compared.
 	Credentials string

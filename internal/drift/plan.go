@@ -40,6 +40,7 @@ const (
 type Stored struct {
 	Rows     []provider.Row         // all rows of their names
 	Accepted map[string]*Acceptance // by the provider's name
+	Bases    map[string]*Base       // by the provider's name
 	Types    []string               // the labels of the database's enum
 	Hasher   provider.Hasher
 }
@@ -57,6 +58,39 @@ type Step struct {
 	MustAgree bool
 
 	acceptance *Acceptance // of the provider, nil for none
+	base       *Base       // of the provider, nil for none
+	hasher     provider.Hasher
+}
+
+// Agreement returns the base of the provider once its row is as the environment asks for.
+func (s Step) Agreement(origin Origin) Base { return Agreement(s.hasher, s.Desired, origin) }
+
+// BaseSetAt returns when the base of the provider was recorded, empty for none.
+func (s Step) BaseSetAt() string {
+	if s.base == nil {
+		return ""
+	}
+	return s.base.SetAt
+}
+
+// NewBase returns the base that a seed records, nil where what is recorded stands: the seed
+// inserts the row, or both sides agree.
+func (s Step) NewBase() *Base {
+	switch s.Action {
+	case ActionInsert:
+		base := s.Agreement(ByAgreement)
+		base.SetAt = s.BaseSetAt()
+		return &base
+	case ActionUnchanged:
+		return Recorded{Base: s.base}.newBase(s.Observation)
+	default:
+		return nil
+	}
+}
+
+// Moved returns which side has moved since both last agreed, of a provider that drifts.
+func (s Step) Moved() Moved {
+	return Recorded{Base: s.base}.Moved(s.Observation)
 }
 
 // CredentialsProblem returns how credentials that are required to agree do not,
@@ -151,6 +185,8 @@ func MakePlan(desired []provider.Desired, stored Stored, mode CredentialMode) Pl
 			Desired: d, Row: row, RowType: d.Type, MustAgree: mode == RequireCredentials,
 			Observation: Compare(stored.Hasher, d, row, mode.Compares()),
 			acceptance:  stored.Accepted[d.Name],
+			base:        stored.Bases[d.Name],
+			hasher:      stored.Hasher,
 		}
 		if d.Bedrock != nil && slices.Contains(stored.Types, string(provider.AmazonBedrock)) {
 			step.RowType = provider.AmazonBedrock

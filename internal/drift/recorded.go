@@ -8,6 +8,9 @@ type Recorded struct {
 	Accepted *Acceptance // nil: no drift was accepted
 	// NotComparable is why the provider could not be compared, empty for no reason.
 	NotComparable string
+	Base          *Base // nil: both sides never agreed
+	// AlertSeq is the seq of the latest alert of the drift that lasts, 0 for none.
+	AlertSeq int64
 }
 
 // IsAccepted reports whether the provider is recorded as in sync because its drift was
@@ -45,7 +48,7 @@ func (r Recorded) Judge(o Observation) Judgement {
 	if o.UnreadableCredentials != nil && before.Credentials != "" && (o.Kind == Changed || o.Kind == Disabled) {
 		o.Credentials = before.Credentials
 	}
-	j := Judgement{Observation: o, Kind: o.Kind}
+	j := Judgement{Observation: o, Kind: o.Kind, AlertSeq: r.AlertSeq, NewBase: r.newBase(o)}
 	if reason := o.WhyNotComparable(); reason != nil {
 		j.Reason = reason.Error()
 	}
@@ -75,9 +78,9 @@ func (r Recorded) Judge(o Observation) Judgement {
 	j.NewState = now != before
 	switch {
 	case j.Kind == InSync && before.Kind != InSync:
-		j.Alert = Resolved
+		j.Alert, j.How = Resolved, r.how(o, j.IsAccepted())
 	case j.Kind != InSync && !before.isSameDrift(now):
-		j.Alert = j.Kind
+		j.Alert, j.Moved = j.Kind, r.Moved(o)
 	}
 	return j
 }
@@ -109,6 +112,9 @@ func (r Recorded) After(j Judgement) Recorded {
 	if j.Withdrawn != nil {
 		r.Accepted = nil
 	}
+	if j.NewBase != nil {
+		r.Base = j.NewBase
+	}
 	return r
 }
 
@@ -116,10 +122,10 @@ func (r Recorded) After(j Judgement) Recorded {
 // Nothing is left that the row could differ from, and so its drift is over. Nothing is to
 // be recorded: the state is forgotten. A state without a kind is that of a provider of
 // which nothing was recorded but that it could not be compared.
-func Unnamed(provider string, s State) Judgement {
-	j := Judgement{Kind: InSync, Observation: Observation{Provider: provider, ProviderID: s.ProviderID, DBHash: s.DBHash}}
+func Unnamed(provider string, s State, alertSeq int64) Judgement {
+	j := Judgement{Kind: InSync, AlertSeq: alertSeq, Observation: Observation{Provider: provider, ProviderID: s.ProviderID, DBHash: s.DBHash}}
 	if s.Kind != InSync && s.Kind != "" {
-		j.Alert = Resolved
+		j.Alert, j.How = Resolved, NoLongerNamed
 	}
 	return j
 }

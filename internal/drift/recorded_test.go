@@ -167,13 +167,13 @@ func TestIsSettled(t *testing.T) {
 }
 
 func TestUnnamed(t *testing.T) {
-	j := drift.Unnamed("a", drift.State{Kind: drift.Changed, ProviderID: rowID, EnvHash: "env", DBHash: "db"})
+	j := drift.Unnamed("a", drift.State{Kind: drift.Changed, ProviderID: rowID, EnvHash: "env", DBHash: "db"}, 7)
 	require.Equal(t, drift.Resolved, j.Alert)
 	require.Equal(t, drift.InSync, j.Kind)
 	require.False(t, j.NewState)
 	require.Equal(t, drift.Observation{Provider: "a", ProviderID: rowID, DBHash: "db"}, j.Observation)
-	require.False(t, drift.Unnamed("a", drift.State{Kind: drift.InSync}).IsNews())
-	require.False(t, drift.Unnamed("a", drift.State{}).IsNews(), "nothing was recorded of it")
+	require.False(t, drift.Unnamed("a", drift.State{Kind: drift.InSync}, 0).IsNews())
+	require.False(t, drift.Unnamed("a", drift.State{}, 0).IsNews(), "nothing was recorded of it")
 }
 
 // TestExpiredAcceptance checks that a drift is news once its acceptance has expired, whichever

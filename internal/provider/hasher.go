@@ -17,10 +17,16 @@ const keyedPrefix = "hmac:"
 // hash is made of: a canonical hash would let whoever sees it try passwords. The key
 // is in provwatch.hash_key. All methods of the zero value panic: a hash without a key
 // would give away what it is there to keep.
-type Hasher struct{ key string }
+type Hasher struct{ key, id string }
 
 // NewHasher returns the hasher of a key, as provwatch.hash_key holds it.
-func NewHasher(key []byte) Hasher { return Hasher{string(key)} }
+func NewHasher(key []byte) Hasher {
+	id := sha256.Sum256(append([]byte("provwatch hash key "), key...))
+	return Hasher{string(key), hex.EncodeToString(id[:8])}
+}
+
+// ID identifies the key. It does not help to guess it.
+func (h Hasher) ID() string { return h.id }
 
 // NewRandomHasher returns a hasher with a key of its own. Its keyed digests equal one
 // another and none that is stored or published: it is for whoever may not read the
@@ -42,9 +48,33 @@ func (h Hasher) Hash(c Canonical) string {
 	if !MayHoldCredentials(c.BaseURL) {
 		return c.Hash()
 	}
+	return h.digest(c.encode())
+}
+
+func (h Hasher) digest(text []byte) string {
 	mac := hmac.New(sha256.New, []byte(h.key))
-	_, _ = mac.Write(c.encode())
+	_, _ = mac.Write(text)
 	return keyedPrefix + hex.EncodeToString(mac.Sum(nil))
+}
+
+// maxKept bounds a value that is stored a second time, in bytes.
+const maxKept = 1024
+
+// Keep returns a value as it is stored to be compared with later ones: the value itself, or
+// a keyed digest of a value that is too long. Equal values are kept equal, and others differ.
+func (h Hasher) Keep(value string) string {
+	if len(value) > maxKept || IsKeyed(value) {
+		return h.digest([]byte(value))
+	}
+	return value
+}
+
+// KeepURL is [Hasher.Keep] of a base URL, with a keyed digest of a URL that can hold credentials.
+func (h Hasher) KeepURL(baseURL string) string {
+	if MayHoldCredentials(baseURL) {
+		return h.digest([]byte(baseURL))
+	}
+	return h.Keep(baseURL)
 }
 
 // RowHashes returns the hashes of a row's canonical fields, made by [CanonicalOfRow].

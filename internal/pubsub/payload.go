@@ -67,6 +67,12 @@ type DriftAlert struct {
 	HashKeyed  bool      `json:"hash_keyed,omitempty"`
 	Source     Source    `json:"source"`
 	DetectedAt time.Time `json:"detected_at"`
+	// Moved is of a drift, and empty where nothing is known of it. How and Resolves are of
+	// [drift.Resolved]: how the drift ended, and the seq of the alert that is ended, 0 where
+	// the drift was never alerted.
+	Moved    drift.Moved `json:"moved,omitempty"`
+	How      drift.How   `json:"how,omitempty"`
+	Resolves int64       `json:"resolves,omitempty"`
 	// Epoch is that of the sequence: with another one, an alert that was known can be
 	// gone, and its seq can be another's.
 	Epoch uuid.UUID `json:"epoch"`
@@ -83,6 +89,7 @@ func NewDriftAlert(stored store.StoredAlert) DriftAlert {
 		V: Version, ID: stored.ID, Seq: stored.Seq, Kind: stored.Kind, Provider: stored.Provider, Fields: stored.Fields,
 		EnvHash: stored.EnvHash, DBHash: stored.DBHash, HashKeyed: provider.IsKeyed(stored.EnvHash) || provider.IsKeyed(stored.DBHash),
 		Source: Source(stored.Source), DetectedAt: stored.DetectedAt, Epoch: stored.Epoch, Reason: stored.Reason, Certain: stored.Certain,
+		Moved: stored.Moved, How: stored.How, Resolves: stored.Resolves,
 	}
 	if stored.ProviderID != uuid.Nil {
 		a.ProviderID = &stored.ProviderID

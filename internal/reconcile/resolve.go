@@ -232,12 +232,17 @@ func (c change) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, op 
 			return c.outcome, err
 		}
 		c.outcome.ProviderID = id
-		return c.outcome, insert(ctx, tx, sealer, rows, op)
+		if err := insert(ctx, tx, sealer, rows, op); err != nil {
+			return c.outcome, err
+		}
 	case c.writes != nil:
-		return c.outcome, c.writes.apply(ctx, tx, sealer, c.step, op)
+		if err := c.writes.apply(ctx, tx, sealer, c.step, op); err != nil {
+			return c.outcome, err
+		}
 	default:
 		return c.outcome, nil
 	}
+	return c.outcome, setBase(ctx, tx, c.step, c.step.Agreement(drift.ByResolve))
 }
 
 // failed returns an error of the resolution as a whole.

@@ -82,6 +82,7 @@ type step struct {
 	EnvHash  string        `json:"env_hash"`
 	DBHash   string        `json:"db_hash"`
 	Keyed    bool          `json:"hash_keyed,omitempty"`
+	Moved    drift.Moved   `json:"moved,omitempty"` // of a drift
 }
 
 func stepOf(s drift.Step) step {
@@ -93,8 +94,12 @@ func stepOf(s drift.Step) step {
 	if s.Action == drift.ActionUnsupported {
 		state = string(status.Unsupported) // no row of its name is its row
 	}
+	var moved drift.Moved
+	if s.IsDrift() {
+		moved = s.Moved()
+	}
 	return step{
-		Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
+		Moved: moved, Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
 		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), State: state, Accepted: isAccepted(s), Fields: fields,
 		EnvHash: s.Observation.EnvHash, DBHash: s.Observation.DBHash,
 		Keyed: provider.IsKeyed(s.Observation.EnvHash) || provider.IsKeyed(s.Observation.DBHash),
@@ -174,8 +179,12 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 	if a.Kind == drift.Resolved {
 		colors = green
 	}
+	about := cell(string(a.Source))
+	if cause := causeOf(a.Moved, a.How, a.Resolves); cause != "" {
+		about += "; " + cause
+	}
 	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
-		p.paint(colors, cell(status.KindLabel(a.Kind))), p.paint(bold, cell(a.Provider)), cell(string(a.Source)))
+		p.paint(colors, cell(status.KindLabel(a.Kind))), p.paint(bold, cell(a.Provider)), about)
 	if err != nil {
 		return err
 	}
@@ -193,6 +202,19 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		}
 	}
 	return nil
+}
+
+// causeOf returns the words for what an alert comes from: which side has moved, or how a
+// drift ended.
+func causeOf(moved drift.Moved, how drift.How, resolves int64) string {
+	cause := moved.Label()
+	if cause == "" {
+		cause = how.Ending(resolves)
+	}
+	if cause == "" {
+		return ""
+	}
+	return cell(cause)
 }
 
 // SQL prints statements: as text for psql, which then stops at the first error.

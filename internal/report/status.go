@@ -185,7 +185,7 @@ func (p *Printer) statusAlerts(s status.Status) error {
 	if len(s.Alerts) == 0 {
 		return p.lines("No alerts.")
 	}
-	t := p.table("ALERT", "DETECTED", "KIND", "PROVIDER", "FIELD", "ENVIRONMENT", "DATABASE")
+	t := p.table("ALERT", "DETECTED", "KIND", "PROVIDER", "CAUSE", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, a := range s.Alerts {
 		colors := yellow
 		if a.Kind == drift.Resolved {
@@ -195,7 +195,7 @@ func (p *Printer) statusAlerts(s status.Status) error {
 		if !a.Kind.HasProvider() {
 			fields = reasons(a.Reason, a.Certain)
 		}
-		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(status.KindLabel(a.Kind))), cell(a.Provider)}, fields)
+		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(status.KindLabel(a.Kind))), cell(a.Provider), causeOf(a.Moved, a.How, a.Resolves)}, fields)
 	}
 	if err := p.render(t); err != nil {
 		return err

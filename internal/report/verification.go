@@ -19,9 +19,9 @@ func (p *Printer) Verification(plan drift.Plan) error {
 		}
 		return p.encode(map[string]any{"drifts": len(Drifts(plan)), "providers": steps})
 	}
-	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
+	t := p.table("PROVIDER", "STATE", "CAUSE", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, s := range plan.Steps {
-		state, colors := status.KindLabel(s.Observation.Kind), yellow
+		state, cause, colors := status.KindLabel(s.Observation.Kind), "", yellow
 		fields := differences(s.Observation.Kind, s.Observation.Fields)
 		switch {
 		case s.Action == drift.ActionUnsupported:
@@ -33,8 +33,10 @@ func (p *Printer) Verification(plan drift.Plan) error {
 			colors = red
 		case isAccepted(s):
 			state, colors = status.AcceptedLabel(s.Observation.Kind), faint
+		default:
+			cause = s.Moved().Label()
 		}
-		p.rows(t, []string{s.Desired.Name, p.paint(colors, state)}, fields)
+		p.rows(t, []string{s.Desired.Name, p.paint(colors, state), cause}, fields)
 	}
 	if err := p.render(t); err != nil {
 		return err

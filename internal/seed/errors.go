@@ -85,10 +85,10 @@ func problem(s drift.Step) string {
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared: %v; %s",
 			name, s.Observation.Unreadable, repair(s))
 	}
-	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
+	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s (%s); "+
 		"either make both agree (change the variables %s, or %s to write them to the database), "+
 		"or keep the database's values with %s",
-		name, drift.List(s.Observation.Fields), s.Desired.Variables, resolveBy(s, "env").Quoted(), resolveBy(s, "db").Quoted())
+		name, drift.List(s.Observation.Fields), s.Moved().Label(), s.Desired.Variables, resolveBy(s, "env").Quoted(), resolveBy(s, "db").Quoted())
 }
 
 // repair says how a row becomes comparable.

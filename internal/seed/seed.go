@@ -129,8 +129,12 @@ func apply(ctx context.Context, tx pgx.Tx, plan *drift.Plan, sealer dbcrypt.Seal
 	now := time.Now()
 	var rows store.NewRows
 	var seeded []string
+	var bases []store.NamedBase
 	for i := range plan.Steps {
 		step := &plan.Steps[i]
+		if base := step.NewBase(); base != nil {
+			bases = append(bases, store.NamedBase{Provider: step.Desired.Name, Base: *base})
+		}
 		if step.Action != drift.ActionInsert {
 			continue
 		}
@@ -152,6 +156,9 @@ func apply(ctx context.Context, tx pgx.Tx, plan *drift.Plan, sealer dbcrypt.Seal
 		return err
 	}
 	if err := recordFirstSeen(ctx, tx, *plan); err != nil {
+		return err
+	}
+	if err := store.On(tx).SetBases(ctx, bases); err != nil {
 		return err
 	}
 	if err := audit.Stage(ctx, tx, audit.Inserted(rows, audit.System, now)); err != nil {

@@ -155,7 +155,7 @@ func testSeedRunPipelined(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"12000 12000 24000"}, lines(t, pool, `SELECT concat_ws(' ', (SELECT count(*) FROM public.ai_providers),
 		(SELECT count(*) FROM public.ai_provider_keys), (SELECT count(*) FROM provwatch.audit_outbox))`))
-	require.Less(t, statements, 20, "round trips of a seed")
+	require.Less(t, statements, 24, "round trips of a seed, a few for each 5,000 providers")
 }
 
 // batchCounter counts round trips: queries and batches.

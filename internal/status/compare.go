@@ -25,6 +25,10 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 	if err != nil {
 		return err
 	}
+	bases, err := c.queries.ListBases(ctx, names)
+	if err != nil {
+		return err
+	}
 	rows := provider.CurrentByName(found)
 	for i := range providers {
 		p, row := &providers[i], rows[names[i]]
@@ -46,6 +50,7 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 			continue // no row of its name is its row
 		}
 		known := listed[i].Recorded
+		known.Base = bases[p.Name]
 		p.now(known, c.hashing.comparable(drift.Compare(c.hashing.Hasher, desired, row, false), known))
 	}
 	return nil
@@ -105,5 +110,8 @@ func (p *Provider) now(known drift.Recorded, o drift.Observation) {
 	}
 	if p.State != Accepted {
 		p.AcceptedAt, p.AcceptedUntil, p.AcceptedBy, p.AcceptedReason = nil, nil, "", "" // of a drift that is over
+	}
+	if p.Moved = ""; p.State == Drifted || p.State == SoftDeleted {
+		p.Moved = known.Moved(j.Observation)
 	}
 }

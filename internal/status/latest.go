@@ -35,6 +35,7 @@ func (r latestReader) alerts(ctx context.Context, s *Status) error {
 		s.Alerts = append(s.Alerts, Alert{
 			Seq: a.Seq, Kind: a.Kind, Provider: a.Provider, Fields: fieldsOf(a), Source: pubsub.Source(a.Source),
 			DetectedAt: a.DetectedAt, CommittedAt: unlessZero(a.CommittedAt), Epoch: a.Epoch, Reason: a.Reason, Certain: a.Certain,
+			Moved: a.Moved, How: a.How, Resolves: a.Resolves,
 		})
 	}
 	return nil

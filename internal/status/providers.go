@@ -130,6 +130,9 @@ func (d drifts) explain(p *Provider, row store.Listed) {
 	case p.Kind == "":
 	case found && alert.Kind == p.Kind && alert.EnvHash == row.Recorded.State.EnvHash && alert.DBHash == row.Recorded.State.DBHash:
 		p.Fields = fieldsOf(alert)
+		if p.State == Drifted || p.State == SoftDeleted {
+			p.Moved = alert.Moved
+		}
 	case p.Kind == drift.Deleted:
 		p.Fields = []drift.Field{drift.RowDeleted}
 	case p.Kind == drift.Disabled:

@@ -182,6 +182,8 @@ type Provider struct {
 	BaseURL string        `json:"base_url,omitempty"` // as it may be shown
 	Enabled *bool         `json:"enabled,omitempty"`  // of one in the database alone
 	Fields  []drift.Field `json:"fields,omitempty"`
+	// Moved is which side of a drift has moved, empty where nothing is known of it.
+	Moved drift.Moved `json:"moved,omitempty"`
 	// Since is when what is recorded of it last changed.
 	Since      *time.Time `json:"since,omitempty"`
 	AcceptedBy string     `json:"accepted_by,omitempty"`
@@ -211,6 +213,10 @@ type Alert struct {
 	DetectedAt  time.Time     `json:"detected_at"`
 	CommittedAt *time.Time    `json:"committed_at,omitempty"`
 	Epoch       uuid.UUID     `json:"epoch"`
+	// Moved, How and Resolves are as in the payload.
+	Moved    drift.Moved `json:"moved,omitempty"`
+	How      drift.How   `json:"how,omitempty"`
+	Resolves int64       `json:"resolves,omitempty"`
 	// Reason and Certain are as in the payload: of alerts that are about no provider.
 	Reason  string `json:"reason,omitempty"`
 	Certain *bool  `json:"certain,omitempty"`

@@ -74,6 +74,7 @@ func (row listAlertsSinceRow) alert() StoredAlert {
 		Alert: Alert{
 			Seq: row.Seq, ID: row.ID, Kind: drift.Kind(row.Kind), Provider: row.Provider, ProviderID: deref(row.ProviderID),
 			EnvHash: row.EnvHash, DBHash: row.DbHash, DetectedAt: row.DetectedAt.UTC(), Reason: row.Reason,
+			Moved: drift.Moved(row.Moved), How: drift.How(row.How), Resolves: row.Resolves,
 		},
 		Source: row.Source, Epoch: row.Epoch, Certain: row.Certain,
 	}

@@ -216,7 +216,8 @@ SELECT
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
-    coalesce(n.reason, '')::text AS not_comparable,
+    coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
+    to_jsonb(b)::jsonb AS base,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
@@ -231,6 +232,7 @@ LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name
+LEFT JOIN provwatch.base_pairs b ON b.provider = looked_at.name
 `
 
 type lookAtProvidersParams struct {
@@ -260,6 +262,8 @@ type lookAtProvidersRow struct {
 	AcceptedExpiresAt *time.Time
 	At                time.Time
 	NotComparable     string
+	AlertSeq          int64
+	Base              []byte
 	Generation        int64
 	LastSeq           int64
 	ApiKeyRowIds      []uuid.UUID
@@ -269,7 +273,7 @@ type lookAtProvidersRow struct {
 
 // Everything that a comparison needs, for the providers named and for those
 // that the hinted ids belong to or were last seen under: all rows of each name,
-// what was last observed, and an accepted drift.
+// what was last observed, an accepted drift, and what both sides last agreed on.
 func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams) ([]lookAtProvidersRow, error) {
 	rows, err := q.db.Query(ctx, lookAtProviders, arg.WithKeys, arg.Names, arg.Ids)
 	if err != nil {
@@ -300,6 +304,8 @@ func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams
 			&i.AcceptedExpiresAt,
 			&i.At,
 			&i.NotComparable,
+			&i.AlertSeq,
+			&i.Base,
 			&i.Generation,
 			&i.LastSeq,
 			&i.ApiKeyRowIds,

@@ -21,6 +21,7 @@ type Recording struct {
 	Source           string
 
 	States    []NamedState // one of a provider
+	Bases     []NamedBase  // one of a provider
 	Withdrawn []NamedAcceptance
 	Forgotten []string // providers of which nothing is recorded any more
 	// Reasons are why providers cannot be compared, by name, empty for comparable ones.
@@ -50,6 +51,9 @@ type Alert struct {
 	XID         int64
 	CommittedAt time.Time
 	Reason      string
+	Moved       drift.Moved // empty where nothing is known of it
+	How         drift.How   // of [drift.Resolved] alone
+	Resolves    int64       // the seq of the alert that is ended, 0 for none
 	Payload     string
 }
 
@@ -61,6 +65,7 @@ type stateRecord struct {
 	EnvHash     text       `json:"env_hash"`
 	DBHash      text       `json:"db_hash"`
 	Credentials text       `json:"credentials"`
+	AlertSeq    *int64     `json:"alert_seq"`
 }
 
 // acceptanceRecord is a withdrawn acceptance of the query record.
@@ -94,6 +99,9 @@ type alertRecord struct {
 	XID         *int64          `json:"xid"`
 	CommittedAt *timestamp      `json:"committed_at"`
 	Reason      text            `json:"reason"`
+	Moved       text            `json:"moved"`
+	How         text            `json:"how"`
+	Resolves    *int64          `json:"resolves"`
 	Payload     text            `json:"payload"`
 }
 
@@ -105,7 +113,7 @@ func (q *Queries) Record(ctx context.Context, r Recording) (generation int64, er
 	for i, s := range r.States {
 		states[i] = stateRecord{
 			Provider: text(s.Provider), ProviderID: nonzero(s.ProviderID), Kind: text(s.Kind),
-			EnvHash: text(s.EnvHash), DBHash: text(s.DBHash), Credentials: text(s.Credentials),
+			EnvHash: text(s.EnvHash), DBHash: text(s.DBHash), Credentials: text(s.Credentials), AlertSeq: nonzero(s.AlertSeq),
 		}
 	}
 	withdrawn := make([]acceptanceRecord, len(r.Withdrawn))
@@ -133,6 +141,9 @@ func (q *Queries) Record(ctx context.Context, r Recording) (generation int64, er
 	if params.States, err = encode(states); err != nil {
 		return 0, err
 	}
+	if params.Bases, err = encodeBases(r.Bases); err != nil {
+		return 0, err
+	}
 	if params.Withdrawn, err = encode(withdrawn); err != nil {
 		return 0, err
 	}
@@ -158,6 +169,7 @@ func (a Alert) record() (alertRecord, error) {
 		Seq: a.Seq, ID: a.ID, Kind: text(a.Kind), Provider: text(a.Provider), ProviderID: nonzero(a.ProviderID), Fields: fields,
 		EnvHash: text(a.EnvHash), DBHash: text(a.DBHash), DetectedAt: timestamp(a.DetectedAt),
 		LSN: nullable(a.LSN), XID: nonzero(a.XID), Reason: text(a.Reason), Payload: text(a.Payload),
+		Moved: text(a.Moved), How: text(a.How), Resolves: nonzero(a.Resolves),
 	}
 	if !a.CommittedAt.IsZero() {
 		at := timestamp(a.CommittedAt)

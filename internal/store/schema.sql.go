@@ -76,6 +76,7 @@ SELECT
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
     EXISTS (SELECT FROM pg_catalog.pg_attribute
         WHERE attrelid = to_regclass('provwatch.accepted_drift') AND attname = 'expires_at' AND NOT attisdropped)::boolean AS accepted_drifts,
+    (to_regclass('provwatch.base_pairs') IS NOT NULL)::boolean AS base_pairs,
     (to_regclass('provwatch.hash_key') IS NOT NULL)::boolean AS hash_key,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
     current_setting('transaction_read_only')::boolean AS read_only,
@@ -88,6 +89,7 @@ type InspectSchemaRow struct {
 	ProviderKeys   bool
 	Migrations     bool
 	AcceptedDrifts bool
+	BasePairs      bool
 	HashKey        bool
 	OwnSchema      bool
 	ReadOnly       bool
@@ -103,6 +105,7 @@ func (q *Queries) InspectSchema(ctx context.Context) (InspectSchemaRow, error) {
 		&i.ProviderKeys,
 		&i.Migrations,
 		&i.AcceptedDrifts,
+		&i.BasePairs,
 		&i.HashKey,
 		&i.OwnSchema,
 		&i.ReadOnly,

@@ -173,6 +173,36 @@ func (q *Queries) listAcceptedDrifts(ctx context.Context, providers []string) ([
 	return items, nil
 }
 
+const listBases = `-- name: listBases :many
+SELECT provider, to_jsonb(b)::jsonb AS base FROM provwatch.base_pairs b WHERE provider = ANY($1::text[])
+`
+
+type listBasesRow struct {
+	Provider string
+	Base     []byte
+}
+
+// What both sides of the providers named last agreed on.
+func (q *Queries) listBases(ctx context.Context, providers []string) ([]listBasesRow, error) {
+	rows, err := q.db.Query(ctx, listBases, providers)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []listBasesRow
+	for rows.Next() {
+		var i listBasesRow
+		if err := rows.Scan(&i.Provider, &i.Base); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const notify = `-- name: notify :exec
 SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload
 `
@@ -198,5 +228,25 @@ ON CONFLICT (provider) DO NOTHING
 // The starting state of providers never observed before: no alert comes of it.
 func (q *Queries) recordFirstObservations(ctx context.Context, observations []byte) error {
 	_, err := q.db.Exec(ctx, recordFirstObservations, observations)
+	return err
+}
+
+const setBases = `-- name: setBases :exec
+INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin)
+SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin
+FROM jsonb_to_recordset($1::jsonb) AS new (provider text, env_hash text, env_type text, env_base_url text, env_bedrock_region text,
+    db_hash text, db_type text, db_base_url text, db_bedrock_region text, hash_key text, origin text, set_at timestamptz)
+LEFT JOIN provwatch.base_pairs former ON former.provider = new.provider
+WHERE former.set_at IS NOT DISTINCT FROM new.set_at
+ON CONFLICT (provider) DO UPDATE
+SET env_hash = excluded.env_hash, env_type = excluded.env_type, env_base_url = excluded.env_base_url, env_bedrock_region = excluded.env_bedrock_region,
+    db_hash = excluded.db_hash, db_type = excluded.db_type, db_base_url = excluded.db_base_url, db_bedrock_region = excluded.db_bedrock_region,
+    hash_key = excluded.hash_key, origin = excluded.origin,
+    named = true, set_at = clock_timestamp()
+`
+
+// Records what both sides agree on, unless another transaction has replaced it since.
+func (q *Queries) setBases(ctx context.Context, bases []byte) error {
+	_, err := q.db.Exec(ctx, setBases, bases)
 	return err
 }

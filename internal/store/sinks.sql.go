@@ -486,7 +486,7 @@ WITH last AS (
 )
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
     alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
-    alert.epoch, alert.reason, alert.certain
+    alert.epoch, alert.reason, alert.certain, alert.moved, alert.how, coalesce(alert.resolves, 0)::bigint AS resolves
 FROM (
     SELECT seq FROM last UNION ALL SELECT seq FROM sent
     UNION ALL
@@ -519,6 +519,9 @@ type listFiringRow struct {
 	Epoch       uuid.UUID
 	Reason      string
 	Certain     *bool
+	Moved       string
+	How         string
+	Resolves    int64
 }
 
 // By seq, the last alert of each provider whose drift was alerted and is not over, or
@@ -551,6 +554,9 @@ func (q *Queries) listFiring(ctx context.Context, arg listFiringParams) ([]listF
 			&i.Epoch,
 			&i.Reason,
 			&i.Certain,
+			&i.Moved,
+			&i.How,
+			&i.Resolves,
 		); err != nil {
 			return nil, err
 		}

@@ -40,10 +40,14 @@ func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uui
 		s.IDs[deref(row.ID)], s.IDs[deref(row.StateProviderID)] = true, true
 		seen := s.Providers[row.Name]
 		if seen == nil {
+			base, err := baseOf(row.Base)
+			if err != nil {
+				return Snapshot{}, err
+			}
 			seen = &Sighting{Recorded: drift.Recorded{
 				State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
-				NotComparable: row.NotComparable,
+				NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq,
 			}}
 			s.Providers[row.Name] = seen
 		}
@@ -78,10 +82,14 @@ func (q *Queries) ReadRecorded(ctx context.Context, names []string) (map[string]
 	}
 	recorded := make(map[string]drift.Recorded, len(rows))
 	for _, row := range rows {
+		base, err := baseOf(row.Base)
+		if err != nil {
+			return nil, err
+		}
 		recorded[row.Name] = drift.Recorded{
 			State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 			Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
-			NotComparable: row.NotComparable,
+			NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq,
 		}
 	}
 	return recorded, nil
@@ -99,6 +107,7 @@ type Unnamed struct {
 type NamedState struct {
 	Provider string
 	drift.State
+	AlertSeq int64 // of the latest alert of the drift that lasts, 0 for none
 }
 
 // ListUnnamedStates returns what is recorded of other providers than those named.
@@ -110,9 +119,10 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unname
 	var unnamed Unnamed
 	for _, row := range rows {
 		unnamed.Generation, unnamed.LastSeq = row.Generation, row.LastSeq
-		unnamed.States = append(unnamed.States, NamedState{row.Provider, drift.State{
-			Kind: drift.Kind(row.Kind), ProviderID: deref(row.ProviderID), EnvHash: row.EnvHash, DBHash: row.DbHash,
-		}})
+		unnamed.States = append(unnamed.States, NamedState{
+			Provider: row.Provider, AlertSeq: row.AlertSeq,
+			State: drift.State{Kind: drift.Kind(row.Kind), ProviderID: deref(row.ProviderID), EnvHash: row.EnvHash, DBHash: row.DbHash},
+		})
 	}
 	return unnamed, nil
 }

@@ -467,7 +467,8 @@ func (q *Queries) listAcceptances(ctx context.Context) ([]listAcceptancesRow, er
 
 const listAlertsBefore = `-- name: listAlertsBefore :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
-    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how,
+    coalesce(resolves, 0)::bigint AS resolves
 FROM provwatch.drift_alerts
 WHERE seq < $1
 ORDER BY seq DESC
@@ -496,6 +497,9 @@ type listAlertsBeforeRow struct {
 	Epoch       uuid.UUID
 	Reason      string
 	Certain     *bool
+	Moved       string
+	How         string
+	Resolves    int64
 }
 
 // The latest alerts below a seq, the latest first.
@@ -525,6 +529,9 @@ func (q *Queries) listAlertsBefore(ctx context.Context, arg listAlertsBeforePara
 			&i.Epoch,
 			&i.Reason,
 			&i.Certain,
+			&i.Moved,
+			&i.How,
+			&i.Resolves,
 		); err != nil {
 			return nil, err
 		}
@@ -538,10 +545,11 @@ func (q *Queries) listAlertsBefore(ctx context.Context, arg listAlertsBeforePara
 
 const listLatestDrifts = `-- name: listLatestDrifts :many
 SELECT a.seq, a.id, a.kind, a.provider, a.provider_id, a.fields, a.env_hash, a.db_hash, a.source, a.detected_at,
-    coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain
+    coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain, a.moved, a.how,
+    coalesce(a.resolves, 0)::bigint AS resolves
 FROM unnest($1::text[]) AS named
 JOIN LATERAL (
-    SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, epoch, reason, certain
+    SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, epoch, reason, certain, moved, how, resolves
     FROM provwatch.drift_alerts
     WHERE provider = named AND kind <> 'resolved'
     ORDER BY seq DESC
@@ -566,6 +574,9 @@ type listLatestDriftsRow struct {
 	Epoch       uuid.UUID
 	Reason      string
 	Certain     *bool
+	Moved       string
+	How         string
+	Resolves    int64
 }
 
 // The latest alert of a drift of each provider named.
@@ -595,6 +606,9 @@ func (q *Queries) listLatestDrifts(ctx context.Context, names []string) ([]listL
 			&i.Epoch,
 			&i.Reason,
 			&i.Certain,
+			&i.Moved,
+			&i.How,
+			&i.Resolves,
 		); err != nil {
 			return nil, err
 		}

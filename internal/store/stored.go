@@ -27,9 +27,11 @@ func (q *Queries) loadStored(ctx context.Context, names []string, keys *dbcrypt.
 	var batch pgx.Batch
 	var providers []listProvidersRow
 	var accepted []listAcceptedDriftsRow
+	var bases []listBasesRow
 	var hashKeys [][]byte
 	collect(&batch, &providers, pgx.RowToStructByPos[listProvidersRow], listProviders, names)
 	collect(&batch, &accepted, pgx.RowToStructByPos[listAcceptedDriftsRow], listAcceptedDrifts, names)
+	collect(&batch, &bases, pgx.RowToStructByPos[listBasesRow], listBases, names)
 	collect(&batch, &stored.Types, pgx.RowTo[string], listProviderTypes)
 	collect(&batch, &hashKeys, pgx.RowTo[[]byte], readHashKey)
 	if err := q.send(ctx, &batch); err != nil {
@@ -41,6 +43,9 @@ func (q *Queries) loadStored(ctx context.Context, names []string, keys *dbcrypt.
 	stored.Accepted = make(map[string]*drift.Acceptance, len(accepted))
 	for _, a := range accepted {
 		stored.Accepted[a.Provider] = acceptanceOf(&a.Kind, &a.EnvHash, &a.DbHash, a.ExpiresAt, a.At)
+	}
+	if stored.Bases, err = basesOf(bases); err != nil {
+		return drift.Stored{}, err
 	}
 	stored.Rows, err = q.rowsOf(ctx, providers, keys, credentials)
 	return stored, err
@@ -60,7 +65,7 @@ func InspectStored(ctx context.Context, pool *pgxpool.Pool, names []string, keys
 		if err != nil {
 			return fmt.Errorf("look at the schema: %w", err)
 		}
-		if found.Providers && found.ProviderKeys && found.AcceptedDrifts && found.HashKey {
+		if found.Providers && found.ProviderKeys && found.AcceptedDrifts && found.BasePairs && found.HashKey {
 			stored, err = q.LoadStored(ctx, names, keys, credentials)
 			return err
 		}

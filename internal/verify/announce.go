@@ -29,8 +29,16 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 			level, message = slog.LevelInfo, "drift resolved"
 		}
 		v.logger.Log(ctx, level, message, "kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq,
-			"fields", drift.List(a.Fields), "source", string(a.Source))
+			"fields", drift.List(a.Fields), "source", string(a.Source), moving(a))
 	}
+}
+
+// moving returns which side has moved, of a drift, or how it ended.
+func moving(a pubsub.DriftAlert) slog.Attr {
+	if a.Kind == drift.Resolved {
+		return slog.String("how", string(a.How))
+	}
+	return slog.String("moved", string(a.Moved))
 }
 
 // announceOfNone logs and measures an alert that is about no provider.

@@ -24,12 +24,14 @@ func (j judgement) alert(seq int64, epoch uuid.UUID, source pubsub.Source) (pubs
 	o := j.Observation
 	alert := pubsub.DriftAlert{
 		ID: id, Seq: seq, Epoch: epoch, Kind: j.Alert, Provider: o.Provider, EnvHash: o.EnvHash, DBHash: o.DBHash,
-		Source: source, DetectedAt: time.Now(), Commit: j.commit,
+		Source: source, DetectedAt: time.Now(), Commit: j.commit, Moved: j.Moved, How: j.How,
 	}
 	if o.ProviderID != uuid.Nil {
 		alert.ProviderID = &o.ProviderID
 	}
-	if j.Alert != drift.Resolved {
+	if j.Alert == drift.Resolved {
+		alert.Resolves = j.AlertSeq
+	} else {
 		alert.Fields = o.Fields
 	}
 	return alert, nil

@@ -3,7 +3,10 @@ package verify
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
@@ -39,23 +42,28 @@ type record struct {
 func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 	recording := store.Recording{
 		Forgotten: what.forgotten, Generation: r.at.generation, Term: r.term, Epoch: r.at.epoch, Source: string(r.source),
-		States: newStates(what.judgements), Reasons: newReasons(what.judgements),
+		Bases: newBases(what.judgements), Reasons: newReasons(what.judgements),
 	}
-	for _, j := range what.judgements {
+	latest := latestAlerts{}
+	for i := range what.judgements {
+		j := &what.judgements[i]
 		if a := j.Withdrawn; a != nil {
 			recording.Withdrawn = append(recording.Withdrawn, store.NamedAcceptance{Provider: j.Observation.Provider, Acceptance: *a})
 		}
+		j.AlertSeq = latest.of(*j)
 		if j.Alert != "" {
 			alert, err := j.alert(r.at.next(len(what.alerts)), r.at.epoch, r.source)
 			if err != nil {
 				return Recorded{}, err
 			}
 			what.alerts = append(what.alerts, alert)
+			latest.alerted(alert)
 		}
 	}
 	for _, a := range what.alerts {
 		recording.Alerts = append(recording.Alerts, alertRow(a))
 	}
+	recording.States = newStates(what.judgements, latest)
 	var err error
 	if what.generation, err = store.On(r.db).Record(ctx, recording); err != nil || what.generation == 0 {
 		return Recorded{}, err
@@ -63,8 +71,27 @@ func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 	return what, nil
 }
 
+// latestAlerts are the seqs of the alerts of one record that are the latest of their
+// providers, 0 of a provider whose drift has ended.
+type latestAlerts map[string]int64
+
+// of returns the seq of the latest alert of the drift before a judgement.
+func (l latestAlerts) of(j judgement) int64 {
+	if seq, alerted := l[j.Observation.Provider]; alerted {
+		return seq
+	}
+	return j.AlertSeq
+}
+
+func (l latestAlerts) alerted(a pubsub.DriftAlert) {
+	l[a.Provider] = a.Seq
+	if a.Kind == drift.Resolved {
+		l[a.Provider] = 0
+	}
+}
+
 // newStates returns the latest new state of each provider, in the order of the first ones.
-func newStates(judgements []judgement) []store.NamedState {
+func newStates(judgements []judgement, latest latestAlerts) []store.NamedState {
 	var states []store.NamedState
 	at := map[string]int{}
 	for _, j := range judgements {
@@ -77,8 +104,26 @@ func newStates(judgements []judgement) []store.NamedState {
 			states = append(states, store.NamedState{Provider: name})
 		}
 		states[at[name]].State = j.State()
+		if states[at[name]].AlertSeq = latest.of(j); j.Kind == drift.InSync {
+			states[at[name]].AlertSeq = 0
+		}
 	}
 	return states
+}
+
+// newBases returns the latest new base of each provider, sorted by name.
+func newBases(judgements []judgement) []store.NamedBase {
+	latest := map[string]*drift.Base{}
+	for _, j := range judgements {
+		if j.NewBase != nil {
+			latest[j.Observation.Provider] = j.NewBase
+		}
+	}
+	bases := make([]store.NamedBase, 0, len(latest))
+	for _, name := range slices.Sorted(maps.Keys(latest)) {
+		bases = append(bases, store.NamedBase{Provider: name, Base: *latest[name]})
+	}
+	return bases
 }
 
 // newReasons returns the latest new reason of each provider, empty where a comparison is
@@ -98,6 +143,7 @@ func alertRow(a pubsub.DriftAlert) store.Alert {
 	row := store.Alert{
 		Seq: a.Seq, ID: a.ID, Kind: a.Kind, Provider: a.Provider, ProviderID: deref(a.ProviderID), Fields: a.Fields,
 		EnvHash: a.EnvHash, DBHash: a.DBHash, DetectedAt: a.DetectedAt, Reason: a.Reason, Payload: a.Payload(),
+		Moved: a.Moved, How: a.How, Resolves: a.Resolves,
 	}
 	if c := a.Commit; c != nil {
 		row.LSN, row.XID, row.CommittedAt = c.LSN, c.XID, c.CommittedAt

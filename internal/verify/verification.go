@@ -273,7 +273,7 @@ func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) e
 func judgeUnnamed(states []store.NamedState) (judged []judgement, forgotten []string) {
 	for _, state := range states {
 		forgotten = append(forgotten, state.Provider)
-		j := drift.Unnamed(state.Provider, state.State)
+		j := drift.Unnamed(state.Provider, state.State, state.AlertSeq)
 		if j.IsNews() {
 			judged = append(judged, judgement{Judgement: j})
 		}

@@ -263,7 +263,9 @@ func (v *view) history(s status.Status, q status.Query) {
 		case drift.Missing:
 			row.Note = status.NoRow
 		case drift.Resolved:
-			row.Note = "the drift has ended"
+			if row.Note = shown(a.How.Ending(a.Resolves)); row.Note == "" {
+				row.Note = "the drift has ended"
+			}
 		case drift.Gap, drift.Rewound:
 			row.Note = shown(a.Reason)
 			if a.Certain != nil && !*a.Certain {

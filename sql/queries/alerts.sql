@@ -81,16 +81,34 @@ WITH claimed AS (
         AND a.expires_at IS NOT DISTINCT FROM stale.expires_at
         AND EXISTS (SELECT FROM claimed)
 ), recorded AS (
-    INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials)
-    SELECT provider, provider_id, kind, env_hash, db_hash, credentials
-    FROM jsonb_to_recordset(@states::jsonb) AS states (provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text)
+    INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials, alert_seq)
+    SELECT provider, provider_id, kind, env_hash, db_hash, credentials, alert_seq
+    FROM jsonb_to_recordset(@states::jsonb) AS states
+        (provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text, alert_seq bigint)
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE
     SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
-        db_hash = excluded.db_hash, credentials = excluded.credentials, observed_at = now()
+        db_hash = excluded.db_hash, credentials = excluded.credentials, alert_seq = excluded.alert_seq, observed_at = now()
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
     WHERE provider = ANY(@forgotten::text[]) AND EXISTS (SELECT FROM claimed)
+), based AS (
+    -- What both sides agreed on, unless another transaction has replaced it since.
+    INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin)
+    SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin
+    FROM jsonb_to_recordset(@bases::jsonb) AS new (provider text, env_hash text, env_type text, env_base_url text, env_bedrock_region text,
+        db_hash text, db_type text, db_base_url text, db_bedrock_region text, hash_key text, origin text, set_at timestamptz)
+    LEFT JOIN provwatch.base_pairs former ON former.provider = new.provider
+    WHERE former.set_at IS NOT DISTINCT FROM new.set_at
+        AND EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider) DO UPDATE
+    SET env_hash = excluded.env_hash, env_type = excluded.env_type, env_base_url = excluded.env_base_url, env_bedrock_region = excluded.env_bedrock_region,
+        db_hash = excluded.db_hash, db_type = excluded.db_type, db_base_url = excluded.db_base_url, db_bedrock_region = excluded.db_bedrock_region,
+        hash_key = excluded.hash_key, origin = excluded.origin,
+        named = true, set_at = clock_timestamp()
+), unnamed AS (
+    UPDATE provwatch.base_pairs SET named = false
+    WHERE provider = ANY(@forgotten::text[]) AND named AND EXISTS (SELECT FROM claimed)
 ), compared AS (
     DELETE FROM provwatch.not_comparable
     WHERE (provider = ANY(@compared::text[]) OR provider = ANY(@forgotten::text[])) AND EXISTS (SELECT FROM claimed)
@@ -103,13 +121,15 @@ WITH claimed AS (
 ), alerted AS (
     -- Without an lsn an alert is not from the WAL.
     INSERT INTO provwatch.drift_alerts
-        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch)
+        (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch,
+        moved, how, resolves)
     SELECT
         seq, id, kind, provider, provider_id, fields, env_hash, db_hash, @source::text, detected_at,
-        lsn, xid, committed_at, reason, claimed.epoch
+        lsn, xid, committed_at, reason, claimed.epoch, moved, how, resolves
     FROM jsonb_to_recordset(@alerts::jsonb) AS alerts (
         seq bigint, id uuid, kind text, provider text, provider_id uuid, fields jsonb, env_hash text, db_hash text,
-        detected_at timestamptz, lsn pg_lsn, xid bigint, committed_at timestamptz, reason text)
+        detected_at timestamptz, lsn pg_lsn, xid bigint, committed_at timestamptz, reason text,
+        moved text, how text, resolves bigint)
     CROSS JOIN claimed
 )
 SELECT
@@ -120,13 +140,13 @@ FROM claimed;
 -- name: listUnnamedStates :many
 -- What was observed of providers that the environment no longer names. Of one that could
 -- not be compared there can be a reason and no state, which has no kind.
-SELECT provider, provider_id, kind, env_hash, db_hash,
+SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
 FROM (
-    SELECT provider, provider_id, kind, env_hash, db_hash FROM provwatch.drift_state
+    SELECT provider, provider_id, kind, env_hash, db_hash, coalesce(alert_seq, 0)::bigint AS alert_seq FROM provwatch.drift_state
     UNION ALL
-    SELECT provider, NULL, '', '', '' FROM provwatch.not_comparable n
+    SELECT provider, NULL, '', '', '', 0 FROM provwatch.not_comparable n
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
 ) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = provider)
@@ -148,7 +168,7 @@ LEFT JOIN provwatch.drift_alerts a ON a.seq = @seq::bigint;
 
 -- name: listAlertsSince :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
-    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how, coalesce(resolves, 0)::bigint AS resolves
 FROM provwatch.drift_alerts
 WHERE seq > @seq
 ORDER BY seq
@@ -157,15 +177,17 @@ LIMIT @max_alerts;
 -- name: listStates :many
 -- What was last recorded of the providers named, and what was accepted.
 SELECT
-    named::text AS name,
+    wanted.name::text AS name,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
-    coalesce(n.reason, '')::text AS not_comparable
-FROM unnest(@names::text[]) AS named
-LEFT JOIN provwatch.drift_state s ON s.provider = named
-LEFT JOIN provwatch.accepted_drift a ON a.provider = named
-LEFT JOIN provwatch.not_comparable n ON n.provider = named;
+    coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
+    to_jsonb(b)::jsonb AS base
+FROM unnest(@names::text[]) AS wanted (name)
+LEFT JOIN provwatch.drift_state s ON s.provider = wanted.name
+LEFT JOIN provwatch.accepted_drift a ON a.provider = wanted.name
+LEFT JOIN provwatch.not_comparable n ON n.provider = wanted.name
+LEFT JOIN provwatch.base_pairs b ON b.provider = wanted.name;
 
 -- name: ReadHashKey :many
 -- The key of the digests that stand in place of canonical hashes which could be

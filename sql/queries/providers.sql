@@ -1,7 +1,7 @@
 -- name: lookAtProviders :many
 -- Everything that a comparison needs, for the providers named and for those
 -- that the hinted ids belong to or were last seen under: all rows of each name,
--- what was last observed, and an accepted drift.
+-- what was last observed, an accepted drift, and what both sides last agreed on.
 WITH looked_at AS (
     SELECT unnest(@names::text[]) AS name
     UNION
@@ -16,7 +16,8 @@ SELECT
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
-    coalesce(n.reason, '')::text AS not_comparable,
+    coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
+    to_jsonb(b)::jsonb AS base,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
@@ -30,7 +31,8 @@ FROM looked_at
 LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
-LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name;
+LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name
+LEFT JOIN provwatch.base_pairs b ON b.provider = looked_at.name;
 
 -- name: listProviders :many
 -- All rows of the names given, soft-deleted and disabled ones too.

@@ -7,6 +7,7 @@ SELECT
     (to_regclass('provwatch.schema_migrations') IS NOT NULL)::boolean AS migrations,
     EXISTS (SELECT FROM pg_catalog.pg_attribute
         WHERE attrelid = to_regclass('provwatch.accepted_drift') AND attname = 'expires_at' AND NOT attisdropped)::boolean AS accepted_drifts,
+    (to_regclass('provwatch.base_pairs') IS NOT NULL)::boolean AS base_pairs,
     (to_regclass('provwatch.hash_key') IS NOT NULL)::boolean AS hash_key,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
     current_setting('transaction_read_only')::boolean AS read_only,

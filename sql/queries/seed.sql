@@ -13,6 +13,24 @@ SELECT provider, kind, env_hash, db_hash, expires_at, now()::timestamptz AS at
 FROM provwatch.accepted_drift
 WHERE provider = ANY(@providers::text[]);
 
+-- name: listBases :many
+-- What both sides of the providers named last agreed on.
+SELECT provider, to_jsonb(b)::jsonb AS base FROM provwatch.base_pairs b WHERE provider = ANY(@providers::text[]);
+
+-- name: setBases :exec
+-- Records what both sides agree on, unless another transaction has replaced it since.
+INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin)
+SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin
+FROM jsonb_to_recordset(@bases::jsonb) AS new (provider text, env_hash text, env_type text, env_base_url text, env_bedrock_region text,
+    db_hash text, db_type text, db_base_url text, db_bedrock_region text, hash_key text, origin text, set_at timestamptz)
+LEFT JOIN provwatch.base_pairs former ON former.provider = new.provider
+WHERE former.set_at IS NOT DISTINCT FROM new.set_at
+ON CONFLICT (provider) DO UPDATE
+SET env_hash = excluded.env_hash, env_type = excluded.env_type, env_base_url = excluded.env_base_url, env_bedrock_region = excluded.env_bedrock_region,
+    db_hash = excluded.db_hash, db_type = excluded.db_type, db_base_url = excluded.db_base_url, db_bedrock_region = excluded.db_bedrock_region,
+    hash_key = excluded.hash_key, origin = excluded.origin,
+    named = true, set_at = clock_timestamp();
+
 -- name: acceptDrift :exec
 INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, reason, expires_at)
 VALUES (@provider, @kind, @env_hash, @db_hash, @accepted_by, @reason, @expires_at)

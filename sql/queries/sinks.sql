@@ -58,7 +58,7 @@ WITH last AS (
 )
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
     alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
-    alert.epoch, alert.reason, alert.certain
+    alert.epoch, alert.reason, alert.certain, alert.moved, alert.how, coalesce(alert.resolves, 0)::bigint AS resolves
 FROM (
     SELECT seq FROM last UNION ALL SELECT seq FROM sent
     UNION ALL

@@ -281,7 +281,8 @@ SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT
 -- name: listLatestDrifts :many
 -- The latest alert of a drift of each provider named.
 SELECT a.seq, a.id, a.kind, a.provider, a.provider_id, a.fields, a.env_hash, a.db_hash, a.source, a.detected_at,
-    coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain
+    coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain, a.moved, a.how,
+    coalesce(a.resolves, 0)::bigint AS resolves
 FROM unnest(@names::text[]) AS named
 JOIN LATERAL (
     SELECT *
@@ -294,7 +295,8 @@ JOIN LATERAL (
 -- name: listAlertsBefore :many
 -- The latest alerts below a seq, the latest first.
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
-    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how,
+    coalesce(resolves, 0)::bigint AS resolves
 FROM provwatch.drift_alerts
 WHERE seq < @before
 ORDER BY seq DESC
