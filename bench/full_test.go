@@ -123,5 +123,5 @@ type noMetrics struct{}
 func (noMetrics) Verified(verify.Scope, time.Duration, error) {}
 func (noMetrics) AlertPublished(drift.Kind, pubsub.Source)    {}
 func (noMetrics) GapObserved(drift.Kind, time.Time)           {}
-func (noMetrics) DriftsObserved(byKind map[drift.Kind]int)    {}
+func (noMetrics) DriftsObserved(map[string]drift.Kind)        {}
 func (noMetrics) NotComparableObserved(map[string]string)     {}

@@ -40,7 +40,7 @@ func testCompatRotatedKeyFailsStart(t *testing.T) {
 	// Whatever --credential-drift says, since a start would fail.
 	r = w.run(env, "verify", "--credential-drift=warn")
 	require.Equal(t, 2, r.Code)
-	require.Contains(t, r.Squeezed().Stdout, "proxy changed api_keys 2, of these 1 not in the database 2, of these 1 not in the environment")
+	require.Contains(t, r.Squeezed().Stdout, "proxy changed moved: not known api_keys 2, of these 1 not in the database 2, of these 1 not in the environment")
 	require.Equal(t, 0, w.run(env, "verify", "--compat=none").Code)
 	r = w.run(env, "resolve", "proxy", "--take", "db")
 	require.Equal(t, 1, r.Code)

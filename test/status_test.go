@@ -150,7 +150,7 @@ func testStatusByAReader(t *testing.T) {
 		require.Equal(t, 0, r.Code, "%s: %s", name, r.Stderr)
 		for _, line := range []string{
 			"3 providers: 1 drifted, 1 unmanaged, 1 in sync.\n",
-			"openai      changed    base_url  https://api.openai.com/v1/  https://proxy.example/v1/\n",
+			"openai      changed    moved: database  base_url  https://api.openai.com/v1/  https://proxy.example/v1/\n",
 			"experiment  unmanaged\n", "anthropic   in sync\n",
 			"Leader:    session ", " of role test_wal", "Listeners: 1\n", "Verified:  everything, last at 2", "being read, reserved, keeps ", "#1     ", "provider_key.create",
 		} {

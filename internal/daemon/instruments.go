@@ -34,8 +34,9 @@ func (i *instruments) refused(err error) {
 }
 
 // DriftsObserved implements [verify.Metrics].
-func (i *instruments) DriftsObserved(byKind map[drift.Kind]int) {
-	i.Metrics.DriftsObserved(byKind)
+func (i *instruments) DriftsObserved(drifting map[string]drift.Kind) {
+	i.Metrics.DriftsObserved(drifting)
+	byKind := drift.Count(drifting)
 	i.page.drifts.Store(&byKind)
 }
 

@@ -32,5 +32,14 @@ const (
 	Rewound Kind = "rewound"
 )
 
+// Count returns how many providers drift, by kind.
+func Count(drifting map[string]Kind) map[Kind]int {
+	byKind := map[Kind]int{}
+	for _, kind := range drifting {
+		byKind[kind]++
+	}
+	return byKind
+}
+
 // HasProvider reports whether an alert of the kind is about a provider.
 func (k Kind) HasProvider() bool { return k != Gap && k != Rewound }

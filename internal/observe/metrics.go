@@ -16,8 +16,8 @@ import (
 	"provwatch/internal/wal"
 )
 
-// Metrics are the worker's metrics. They name no provider and hold no value of
-// one, so that their number is bounded.
+// Metrics are the worker's metrics. They hold no value of a provider, and name at most
+// [maxDriftSeries] of them, so that their number is bounded.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -26,6 +26,7 @@ type Metrics struct {
 	reloadOKTime  prometheus.Gauge
 	seedProviders *prometheus.CounterVec
 	drifts        *prometheus.GaugeVec
+	byProvider    *providerDrifts
 	notComparable prometheus.Gauge
 	alerts        *prometheus.CounterVec
 	lastGap       *prometheus.GaugeVec
@@ -98,6 +99,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		reloadOKTime:  gauge("last_reload_success_timestamp_seconds", "When the environment in use was read, as Unix time."),
 		seedProviders: counters("seed_providers_total", "Providers that seeds checked, by action.", "action"),
 		drifts:        gauges("drift_providers", "Providers that drift now, by kind.", "kind"),
+		byProvider:    newProviderDrifts(),
 		notComparable: gauge("not_comparable_providers", "Providers that cannot be compared now: their rows cannot be decoded or decrypted."),
 		alerts:        counters("drift_alerts_total", "Drift alerts published, by kind and by source of the verification.", "kind", "source"),
 		lastGap: gauges("last_gap_timestamp_seconds",
@@ -131,7 +133,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	}
 	in.MustRegister(
 		m.providers, m.reloadOK, m.reloadOKTime,
-		m.seedProviders, m.drifts, m.notComparable, m.alerts, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
+		m.seedProviders, m.drifts, m.byProvider, m.notComparable, m.alerts, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.observing, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag,
@@ -223,7 +225,9 @@ func (m *Metrics) noGaps() {
 }
 
 // DriftsObserved implements [verify.Metrics].
-func (m *Metrics) DriftsObserved(byKind map[drift.Kind]int) {
+func (m *Metrics) DriftsObserved(drifting map[string]drift.Kind) {
+	m.byProvider.set(drifting)
+	byKind := drift.Count(drifting)
 	for _, kind := range driftKinds {
 		m.drifts.WithLabelValues(string(kind)).Set(float64(byKind[kind]))
 	}
@@ -280,6 +284,7 @@ func (m *Metrics) ListenerLost() { m.listening.Set(0) }
 
 // Leading records whether this worker is the leader.
 func (m *Metrics) Leading(leads bool) {
+	m.byProvider.lead(leads)
 	if leads {
 		m.leader.Set(1)
 		return

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -44,6 +45,38 @@ func TestMetrics(t *testing.T) {
 	t.Run("README", testMetricsREADME)
 	t.Run("Conventions", testMetricsConventions)
 	t.Run("Counts", testMetricsCounts)
+	t.Run("ProviderDrifts", testMetricsProviderDrifts)
+}
+
+// testMetricsProviderDrifts has more providers drift than have a series of their own.
+func testMetricsProviderDrifts(t *testing.T) {
+	m := NewMetrics("test")
+	drifting := map[string]drift.Kind{}
+	for i := range maxDriftSeries + 3 {
+		drifting[fmt.Sprintf("p-%03d", i)] = drift.Changed
+	}
+	m.DriftsObserved(drifting)
+	require.Equal(t, 1, testutil.CollectAndCount(m.byProvider), "a standby has no series of a provider")
+	m.Leading(true)
+	require.Equal(t, maxDriftSeries+1, testutil.CollectAndCount(m.byProvider))
+	m.DriftsObserved(map[string]drift.Kind{"b": drift.Disabled, "a": drift.Missing})
+	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
+# HELP provwatch_provider_drift 1 for each provider that drifts now, by kind: at most 100, the first by name, and only while leading.
+# TYPE provwatch_provider_drift gauge
+provwatch_provider_drift{kind="disabled",provider="b"} 1
+provwatch_provider_drift{kind="missing",provider="a"} 1
+# HELP provwatch_provider_drift_omitted Providers that drift now and have no series of their own.
+# TYPE provwatch_provider_drift_omitted gauge
+provwatch_provider_drift_omitted 0
+`)))
+	m.DriftsObserved(drifting)
+	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
+# HELP provwatch_provider_drift_omitted Providers that drift now and have no series of their own.
+# TYPE provwatch_provider_drift_omitted gauge
+provwatch_provider_drift_omitted 3
+`), "provwatch_provider_drift_omitted"))
+	m.Leading(false)
+	require.Equal(t, 1, testutil.CollectAndCount(m.byProvider))
 }
 
 func testMetricsREADME(t *testing.T) {
@@ -66,7 +99,8 @@ func testMetricsConventions(t *testing.T) {
 	m.Verified(verify.Full, time.Millisecond, nil)
 	m.Verified(verify.Hinted, time.Millisecond, errors.New("x"))
 	m.AlertPublished(drift.Changed, pubsub.SourceNotify)
-	m.DriftsObserved(map[drift.Kind]int{drift.Changed: 1})
+	m.Leading(true)
+	m.DriftsObserved(map[string]drift.Kind{"a": drift.Changed})
 	m.OutboxObserved(audit.Outbox{Depth: 1, Oldest: time.Now()})
 	m.EntriesDelivered(1)
 	m.NotificationReceived(true)
@@ -84,8 +118,8 @@ func testMetricsCounts(t *testing.T) {
 	require.Equal(t, 2.0, value(m.seedProviders.WithLabelValues("insert")))
 	require.Equal(t, 0.0, value(m.seedProviders.WithLabelValues("drift")), "a series is there before its first event")
 
-	m.DriftsObserved(map[drift.Kind]int{drift.Missing: 3})
-	m.DriftsObserved(map[drift.Kind]int{drift.Changed: 1})
+	m.DriftsObserved(map[string]drift.Kind{"a": drift.Missing, "b": drift.Missing})
+	m.DriftsObserved(map[string]drift.Kind{"a": drift.Changed})
 	require.Equal(t, 0.0, value(m.drifts.WithLabelValues("missing")))
 	require.Equal(t, 1.0, value(m.drifts.WithLabelValues("changed")))
 

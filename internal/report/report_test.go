@@ -20,7 +20,7 @@ func TestReport(t *testing.T) {
 func testReportMissingProvider(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, New(&out, false, false).Status(status.Status{
-		Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: drift.Missing}, {Name: "synced", State: status.InSync}},
+		Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: drift.Missing, Moved: drift.DatabaseMoved}, {Name: "synced", State: status.InSync}},
 		Alerts:    []status.Alert{{Seq: 7, Kind: drift.Resolved, Provider: "gone", How: drift.Reverted, Resolves: 6}, {Seq: 6, Kind: drift.Missing, Provider: "gone", Moved: drift.DatabaseMoved}},
 	}))
 	var lines []string
@@ -28,7 +28,7 @@ func testReportMissingProvider(t *testing.T) {
 		lines = append(lines, strings.Join(strings.Fields(line), " "))
 	}
 	for _, want := range []string{
-		"gone missing no row", "synced in sync",
+		"gone missing moved: database no row", "synced in sync",
 		"#7 0001-01-01T00:00:00Z resolved gone reverted, ends #6", "#6 0001-01-01T00:00:00Z missing gone moved: database no row",
 	} {
 		require.Contains(t, lines, want)

@@ -59,7 +59,7 @@ func (p *Printer) statusProviders(s status.Status) error {
 	if len(s.Providers) == 0 {
 		return nil
 	}
-	t := p.table("PROVIDER", "STATE", "FIELD", "ENVIRONMENT", "DATABASE")
+	t := p.table("PROVIDER", "STATE", "CAUSE", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, row := range s.Providers {
 		colors := yellow
 		switch row.State {
@@ -70,7 +70,7 @@ func (p *Printer) statusProviders(s status.Status) error {
 		case status.NotComparable:
 			colors = red
 		}
-		p.rows(t, []string{cell(row.Name), p.paint(colors, cell(row.Label()))}, differences(row.Kind, row.Fields))
+		p.rows(t, []string{cell(row.Name), p.paint(colors, cell(row.Label())), causeOf(row.Moved, "", 0)}, differences(row.Kind, row.Fields))
 	}
 	if err := p.render(t); err != nil {
 		return err

@@ -98,9 +98,9 @@ var privileges = []privilege{
 	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},
 	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving},
 
-	{"provwatch", "base_pairs", "SELECT", nil, writing | running | Verifying | Reporting},
-	{"provwatch", "base_pairs", "INSERT", nil, writing | running},
-	{"provwatch", "base_pairs", "UPDATE", nil, writing | running},
+	{"provwatch", "base_pairs", "SELECT", nil, comparing | Verifying | Reporting},
+	{"provwatch", "base_pairs", "INSERT", nil, comparing},
+	{"provwatch", "base_pairs", "UPDATE", nil, comparing},
 
 	{"provwatch", "audit_outbox", "INSERT", []string{
 		"id", "occurred_at", "actor", "action", "provider", "provider_id", "details",

@@ -146,12 +146,8 @@ func (c *conditions) forgetUnnamed(e *environment) {
 // measure hands the conditions to the metrics.
 func (c *conditions) measure(metrics Metrics) {
 	c.mu.Lock()
-	notComparable := maps.Clone(c.notComparable)
-	byKind := map[drift.Kind]int{}
-	for _, kind := range c.drifting {
-		byKind[kind]++
-	}
+	notComparable, drifting := maps.Clone(c.notComparable), maps.Clone(c.drifting)
 	c.mu.Unlock()
-	metrics.DriftsObserved(byKind)
+	metrics.DriftsObserved(drifting)
 	metrics.NotComparableObserved(notComparable)
 }

@@ -71,10 +71,10 @@ func (c *counter) NotComparableObserved(reasons map[string]string) {
 	defer c.mu.Unlock()
 	c.notComparable = reasons
 }
-func (c *counter) DriftsObserved(byKind map[drift.Kind]int) {
+func (c *counter) DriftsObserved(drifting map[string]drift.Kind) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drifting = byKind
+	c.drifting = drift.Count(drifting)
 }
 
 func openAI(name string, keys ...string) provider.Desired {

@@ -23,8 +23,9 @@ type Metrics interface {
 	// GapObserved gets when there was the latest gap, or the latest rewind that is
 	// certain; zero for never.
 	GapObserved(kind drift.Kind, at time.Time)
-	// DriftsObserved gets the number of providers that drift, by kind.
-	DriftsObserved(byKind map[drift.Kind]int)
+	// DriftsObserved gets the providers that drift, by name, each with the kind. The map is not
+	// changed any more.
+	DriftsObserved(drifting map[string]drift.Kind)
 	// NotComparableObserved gets the providers that cannot be compared, by name, each with
 	// the reason. The map is not changed later.
 	NotComparableObserved(reasons map[string]string)

@@ -29,7 +29,7 @@ type unmeasured struct{}
 
 func (unmeasured) SlotObserved(SlotStatus)                     {}
 func (unmeasured) TransactionsHandled(int)                     {}
-func (unmeasured) DriftsObserved(map[drift.Kind]int)           {}
+func (unmeasured) DriftsObserved(map[string]drift.Kind)        {}
 func (unmeasured) Verified(verify.Scope, time.Duration, error) {}
 func (unmeasured) AlertPublished(drift.Kind, pubsub.Source)    {}
 func (unmeasured) GapObserved(drift.Kind, time.Time)           {}

@@ -176,6 +176,7 @@ func testRulesFire(t *testing.T) {
 		provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 1x29
 		provwatch_drift_providers{job="w", instance="a", kind="changed"} 0x60
 		provwatch_drift_providers{job="w", instance="b", kind="changed"} 3x60
+		provwatch_provider_drift_omitted{job="w", instance="a"} 0x60
 		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="gap"} 0x60
 		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="rewound"} 0x60
 		provwatch_not_comparable_providers{job="w", instance="a"} 0x60
@@ -202,13 +203,14 @@ func testRulesFire(t *testing.T) {
 	// The series that are otherwise, by the rule that is to fire then; a rule fires
 	// in no other case than its own, unless another names it.
 	cases := map[string]struct{ series, also string }{
-		"ProvwatchDrift":               {series: `provwatch_drift_providers{job="w", instance="a", kind="changed"} 0x50 2x9`},
+		"ProvwatchDrift":               {series: `provwatch_provider_drift{job="w", instance="a", provider="openai", kind="changed"} _x50 1x9`},
+		"ProvwatchManyDrifts":          {series: `provwatch_provider_drift_omitted{job="w", instance="a"} 0x50 2x9`},
 		"ProvwatchNotComparable":       {series: `provwatch_not_comparable_providers{job="w", instance="a"} 0x50 1x9`},
 		"ProvwatchGap":                 {series: `provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="gap"} 0x50 3000x9`},
 		"ProvwatchRewound":             {series: `provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="rewound"} 0x50 3000x9`},
 		"ProvwatchAbsent":              {series: `provwatch_build_info{job="w", instance="a", version="1"} _x60` + "\n" + `provwatch_build_info{job="w", instance="b", version="1"} _x60`},
 		"ProvwatchNoLeader":            {series: `provwatch_leader{job="w", instance="a"} 1x50 0x9`},
-		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchDrift ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk ProvwatchSinkBehind"},
+		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk ProvwatchSinkBehind"},
 		"ProvwatchTargetDown":          {series: `provwatch_target_up{job="w", instance="a"} 1x50 0x9`},
 		"ProvwatchWatchesNothing":      {series: `provwatch_providers{job="w", instance="a"} 2x50 0x9`},
 		"ProvwatchReloadRefused":       {series: `provwatch_last_reload_successful{job="w", instance="a"} 1x50 0x9`},
