@@ -1,10 +1,6 @@
 package drift
 
-import (
-	"fmt"
-
-	"provwatch/internal/provider"
-)
+import "provwatch/internal/provider"
 
 // Side is one side of a provider at a moment: its canonical fields, to be compared with
 // later ones. A base URL that can hold credentials is a keyed digest, as is a value that is
@@ -61,9 +57,6 @@ func (b Base) toRecord() Base {
 	return b
 }
 
-// Base returns the base of an operator who accepts what was observed.
-func (o Observation) Base() Base { return o.pair.toRecord() }
-
 // Agreement returns the base of a provider whose row is as the environment asks for.
 func Agreement(h provider.Hasher, desired provider.Desired, origin Origin) Base {
 	b := agreement(h, desired)
@@ -82,147 +75,3 @@ func agreement(h provider.Hasher, desired provider.Desired) Base {
 
 // samePair reports whether two bases have the same sides.
 func (b Base) samePair(other Base) bool { return b.Env == other.Env && b.DB == other.DB }
-
-// Moved is the side of a provider that has moved since both last agreed.
-type Moved string
-
-// What has moved. It is empty of an alert that is not about a difference.
-const (
-	EnvironmentMoved Moved = "environment"
-	DatabaseMoved    Moved = "database"
-	BothMoved        Moved = "both"
-	// UnknownMoved: there is no base, or neither side has moved. Of a difference of
-	// credentials alone nothing is known, since no base has them.
-	UnknownMoved Moved = "unknown"
-)
-
-// Label returns the words for it.
-func (m Moved) Label() string {
-	switch m {
-	case "":
-		return ""
-	case UnknownMoved:
-		return "moved: not known"
-	default:
-		return "moved: " + string(m)
-	}
-}
-
-// How is the way in which a drift ended.
-type How string
-
-// The ways in which a drift ends.
-const (
-	Reverted           How = "reverted"             // the row is as the environment asks for again
-	ResolvedByOperator How = "resolved_by_operator" // by "worker resolve --take env"
-	Accepted           How = "accepted"             // by "worker resolve --take db"
-	EnvironmentChanged How = "environment_changed"  // the environment now asks for what the row has
-	NoLongerNamed      How = "unnamed"              // the environment no longer names the provider
-)
-
-// Label returns the words for it.
-func (h How) Label() string {
-	switch h {
-	case ResolvedByOperator:
-		return "resolved by an operator"
-	case EnvironmentChanged:
-		return "the environment changed"
-	case NoLongerNamed:
-		return "no longer named by the environment"
-	default:
-		return string(h)
-	}
-}
-
-// Ending returns the words for how a drift ended, and for the alert that this ends: its seq,
-// 0 where there is none.
-func (h How) Ending(resolves int64) string {
-	switch label := h.Label(); {
-	case resolves == 0:
-		return label
-	case label == "":
-		return fmt.Sprintf("ends #%d", resolves)
-	default:
-		return fmt.Sprintf("%s, ends #%d", label, resolves)
-	}
-}
-
-// usable returns a base whose digests can be compared with the observation's, else nil:
-// digests of another key are of no use.
-func (b *Base) usable(o Observation) *Base {
-	if b == nil || b.HashKey != "" && b.HashKey != o.pair.HashKey {
-		return nil
-	}
-	return b
-}
-
-// Moved returns which side has moved since the base, of an observation that is a drift. The
-// base is nil for none.
-func (o Observation) Moved(base *Base) Moved {
-	base = base.usable(o)
-	if base == nil || !o.IsDrift() || o.DBHash == o.EnvHash {
-		return UnknownMoved
-	}
-	env, db := base.Env.Hash != o.pair.Env.Hash, base.DB.Hash != o.DBHashes.Alone
-	switch {
-	case env && db:
-		return BothMoved
-	case env:
-		return EnvironmentMoved
-	case db:
-		return DatabaseMoved
-	default:
-		return UnknownMoved
-	}
-}
-
-// agrees reports whether there is a row, not soft-deleted, with the canonical fields that
-// the environment asks for.
-func (o Observation) agrees() bool {
-	return o.Kind != Missing && o.Kind != Deleted && o.DBHash != "" && o.DBHash == o.EnvHash
-}
-
-// newBase returns the base to record with an observation, nil where what is recorded stands.
-func (r Recorded) newBase(o Observation) *Base {
-	if !o.agrees() || o.pair == (Base{}) { // an observation of no comparison has no pair
-		return nil
-	}
-	if r.Base != nil && r.Base.samePair(o.pair) && r.Base.Origin == ByAgreement && r.Base.Named {
-		return nil
-	}
-	base := o.Base()
-	if r.Base != nil {
-		base.SetAt = r.Base.SetAt
-	}
-	return &base
-}
-
-// Moved returns which side of a provider has moved since both last agreed. A row that is
-// missing, soft-deleted or disabled has moved itself, unless the environment has only begun
-// to name the provider.
-func (r Recorded) Moved(o Observation) Moved {
-	switch o.Kind {
-	case Missing, Deleted, Disabled:
-		if r.State == nil && (r.Base == nil || !r.Base.Named) {
-			return EnvironmentMoved
-		}
-		return DatabaseMoved
-	}
-	return o.Moved(r.Base)
-}
-
-// how returns how a drift ended that the judgement is the end of.
-func (r Recorded) how(o Observation, accepted bool) How {
-	before := r.before()
-	base := r.Base.usable(o)
-	switch {
-	case accepted:
-		return Accepted
-	case base != nil && base.Origin == ByResolve && base.samePair(o.pair):
-		return ResolvedByOperator
-	case before.Kind == Changed && before.EnvHash != o.EnvHash && (before.DBHash == o.DBHashes.Alone || before.DBHash == o.DBHashes.Anthropic):
-		return EnvironmentChanged
-	default:
-		return Reverted
-	}
-}

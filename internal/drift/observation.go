@@ -136,3 +136,41 @@ func (o Observation) SameBesideSettings(other Observation, baseURL bool) bool {
 	}
 	return maps.Equal(others(o.Fields), others(other.Fields))
 }
+
+// Base returns the base of an operator who accepts what was observed.
+func (o Observation) Base() Base { return o.pair.toRecord() }
+
+// usable returns a base whose digests can be compared with the observation's, else nil:
+// digests of another key are of no use.
+func (b *Base) usable(o Observation) *Base {
+	if b == nil || b.HashKey != "" && b.HashKey != o.pair.HashKey {
+		return nil
+	}
+	return b
+}
+
+// Moved returns which side has moved since the base, of an observation that is a drift. The
+// base is nil for none.
+func (o Observation) Moved(base *Base) Moved {
+	base = base.usable(o)
+	if base == nil || !o.IsDrift() || o.DBHash == o.EnvHash {
+		return UnknownMoved
+	}
+	env, db := base.Env.Hash != o.pair.Env.Hash, base.DB.Hash != o.DBHashes.Alone
+	switch {
+	case env && db:
+		return BothMoved
+	case env:
+		return EnvironmentMoved
+	case db:
+		return DatabaseMoved
+	default:
+		return UnknownMoved
+	}
+}
+
+// agrees reports whether there is a row, not soft-deleted, with the canonical fields that
+// the environment asks for.
+func (o Observation) agrees() bool {
+	return o.Kind != Missing && o.Kind != Deleted && o.DBHash != "" && o.DBHash == o.EnvHash
+}

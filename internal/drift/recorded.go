@@ -102,6 +102,51 @@ func (r Recorded) JudgeRow(o Observation, credentials bool) (Judgement, bool) {
 	return r.Judge(o), true
 }
 
+// newBase returns the base to record with an observation, nil where what is recorded stands.
+func (r Recorded) newBase(o Observation) *Base {
+	if !o.agrees() || o.pair == (Base{}) { // an observation of no comparison has no pair
+		return nil
+	}
+	if r.Base != nil && r.Base.samePair(o.pair) && r.Base.Origin == ByAgreement && r.Base.Named {
+		return nil
+	}
+	base := o.Base()
+	if r.Base != nil {
+		base.SetAt = r.Base.SetAt
+	}
+	return &base
+}
+
+// Moved returns which side of a provider has moved since both last agreed. A row that is
+// missing, soft-deleted or disabled has moved itself, unless the environment has only begun
+// to name the provider.
+func (r Recorded) Moved(o Observation) Moved {
+	switch o.Kind {
+	case Missing, Deleted, Disabled:
+		if r.State == nil && (r.Base == nil || !r.Base.Named) {
+			return EnvironmentMoved
+		}
+		return DatabaseMoved
+	}
+	return o.Moved(r.Base)
+}
+
+// how returns how a drift ended that the judgement is the end of.
+func (r Recorded) how(o Observation, accepted bool) How {
+	before := r.before()
+	base := r.Base.usable(o)
+	switch {
+	case accepted:
+		return Accepted
+	case base != nil && base.Origin == ByResolve && base.samePair(o.pair):
+		return ResolvedByOperator
+	case before.Kind == Changed && before.EnvHash != o.EnvHash && (before.DBHash == o.DBHashes.Alone || before.DBHash == o.DBHashes.Anthropic):
+		return EnvironmentChanged
+	default:
+		return Reverted
+	}
+}
+
 // After returns what is recorded once the judgement is.
 func (r Recorded) After(j Judgement) Recorded {
 	r.NotComparable = j.Reason

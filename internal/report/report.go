@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -17,7 +16,6 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
-	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
 	"provwatch/internal/status"
 )
@@ -168,53 +166,6 @@ func (p *Printer) delivery(d Delivery) (err error) {
 	case Delivered:
 	}
 	return err
-}
-
-// Alert prints one alert, in a line or more.
-func (p *Printer) Alert(a pubsub.DriftAlert) error {
-	if p.json {
-		return p.encodeLine(a)
-	}
-	colors := yellow
-	if a.Kind == drift.Resolved {
-		colors = green
-	}
-	about := cell(string(a.Source))
-	if cause := causeOf(a.Moved, a.How, a.Resolves); cause != "" {
-		about += "; " + cause
-	}
-	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
-		p.paint(colors, cell(status.KindLabel(a.Kind))), p.paint(bold, cell(a.Provider)), about)
-	if err != nil {
-		return err
-	}
-	if !a.Kind.HasProvider() {
-		for _, f := range reasons(a.Reason, a.Certain) {
-			if _, err := fmt.Fprintf(p.out, "    %s  %s\n", f.Name, cell(f.DB)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for _, f := range a.Fields {
-		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", cell(f.Name), value(f.Env), value(f.DB)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// causeOf returns the words for what an alert comes from: which side has moved, or how a
-// drift ended.
-func causeOf(moved drift.Moved, how drift.How, resolves int64) string {
-	cause := moved.Label()
-	if cause == "" {
-		cause = how.Ending(resolves)
-	}
-	if cause == "" {
-		return ""
-	}
-	return cell(cause)
 }
 
 // SQL prints statements: as text for psql, which then stops at the first error.

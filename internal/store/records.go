@@ -24,6 +24,14 @@ func encode[T any](rows []T) ([]byte, error) {
 	return encoded.Bytes(), nil
 }
 
+// notNil returns the list, an empty one for nil, which would be NULL.
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
 // text is a value of a text column. Unlike a string it reaches the server unchanged, which
 // refuses what is not valid in the encoding of the database: encoding/json would replace
 // that.

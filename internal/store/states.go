@@ -263,11 +263,3 @@ func unlessZero(t time.Time) *time.Time {
 	}
 	return &t
 }
-
-// notNil returns the list, an empty one for nil, which would be NULL.
-func notNil[T any](list []T) []T {
-	if list == nil {
-		return []T{}
-	}
-	return list
-}

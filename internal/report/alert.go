@@ -1,0 +1,57 @@
+package report
+
+import (
+	"fmt"
+	"time"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/status"
+)
+
+// Alert prints one alert, in a line or more.
+func (p *Printer) Alert(a pubsub.DriftAlert) error {
+	if p.json {
+		return p.encodeLine(a)
+	}
+	colors := yellow
+	if a.Kind == drift.Resolved {
+		colors = green
+	}
+	about := cell(string(a.Source))
+	if cause := causeOf(a.Moved, a.How, a.Resolves); cause != "" {
+		about += "; " + cause
+	}
+	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
+		p.paint(colors, cell(status.KindLabel(a.Kind))), p.paint(bold, cell(a.Provider)), about)
+	if err != nil {
+		return err
+	}
+	if !a.Kind.HasProvider() {
+		for _, f := range reasons(a.Reason, a.Certain) {
+			if _, err := fmt.Fprintf(p.out, "    %s  %s\n", f.Name, cell(f.DB)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, f := range a.Fields {
+		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", cell(f.Name), value(f.Env), value(f.DB)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// causeOf returns the words for what an alert comes from: which side has moved, or how a
+// drift ended.
+func causeOf(moved drift.Moved, how drift.How, resolves int64) string {
+	cause := moved.Label()
+	if cause == "" {
+		cause = how.Ending(resolves)
+	}
+	if cause == "" {
+		return ""
+	}
+	return cell(cause)
+}
