@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'drift_alerts.moved'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'accepted_drift.lapsed_at'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
@@ -165,7 +165,7 @@ GRANT SELECT (key) ON provwatch.hash_key TO provwatch_notify, provwatch_wal, pro
 -- To stage audit entries, and to read or delete none: seq is the table's own.
 GRANT INSERT (id, occurred_at, actor, action, provider, provider_id, details)
     ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal, provwatch_operator;
--- To deliver them. The log itself is not changed, and read for the status page alone.
+-- To deliver them. What is in the log is not changed, and read for the status page alone.
 GRANT SELECT, DELETE ON provwatch.audit_outbox TO provwatch_notify, provwatch_wal, provwatch_observer;
 GRANT SELECT (id), INSERT ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_observer;
 GRANT SELECT (last_seq), UPDATE (last_seq) ON provwatch.audit_counter TO provwatch_notify, provwatch_wal, provwatch_observer;
@@ -188,6 +188,13 @@ GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_
 GRANT SELECT, INSERT, UPDATE ON provwatch.base_pairs TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
 GRANT SELECT ON provwatch.base_pairs TO provwatch_reader;
 
+-- To prune alerts, audit entries and acceptances that are older than what is kept, with
+-- --keep or "worker prune". An operator must not be able to remove audit entries.
+GRANT SELECT (id, seq, delivered_at), DELETE ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT DELETE ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT UPDATE (lapsed_at) ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT, INSERT, UPDATE (seq, pruned_at) ON provwatch.pruned TO provwatch_notify, provwatch_wal, provwatch_observer;
+
 -- To read the WAL; and by notifications, to forget how far it was read.
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal, provwatch_observer;
 GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
@@ -201,6 +208,9 @@ GRANT UPDATE (retry) ON provwatch.sink_dead_letters TO provwatch_operator;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_operator;
 -- To report whether a worker leads, which delivers what is staged.
 GRANT SELECT (term) ON provwatch.alert_counter TO provwatch_operator;
+
+-- To know what was pruned, and is not lost.
+GRANT SELECT ON provwatch.pruned TO provwatch_sinks, provwatch_reader;
 
 -- For a worker that has sinks, in addition: to read what they are to get, and to keep how far they got.
 GRANT SELECT ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_sinks;

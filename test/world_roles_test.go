@@ -37,7 +37,7 @@ func (w *world) logInAsRoles() {
 	if w.source == "notify" {
 		worker = "test_notify"
 	}
-	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "resolve": "test_operator", "watch": "test_reader", "status": "test_reader"}
+	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "prune": worker, "resolve": "test_operator", "watch": "test_reader", "status": "test_reader"}
 }
 
 // passwordMark is in the password of each role of [world.createRole], with characters beside

@@ -51,6 +51,7 @@ type flags struct {
 	shutdownTimeout time.Duration
 
 	sinks sinkFlags
+	keep  age // or "forever"
 
 	// Of a single command.
 	dryRun   bool
@@ -63,6 +64,7 @@ type flags struct {
 	since      int64
 	all        bool
 	stream     sink.Stream
+	older      age
 }
 
 // Settings with a few words that no other package knows.

@@ -28,13 +28,13 @@ func operator() reconcile.Operator {
 	return o
 }
 
-// openAsOperator opens the database for a command that changes providers. Its role
-// need not have the privileges of a worker. migrate is how the schema is ensured. The caller
+// openAsOperator opens the database for a command that changes something in it. Its role
+// needs the privileges for the use. migrate is how the schema is ensured. The caller
 // calls done at the end.
 //
 // A private PostgreSQL that does not run is started for the command and stopped by
 // done: a start that fails for a drift names these commands, and stops it.
-func (f *flags) openAsOperator(ctx context.Context, migrate schema.Mode, logger *slog.Logger) (pool *pgxpool.Pool, done func() error, err error) {
+func (f *flags) openAsOperator(ctx context.Context, migrate schema.Mode, use schema.Use, logger *slog.Logger) (pool *pgxpool.Pool, done func() error, err error) {
 	stop := func() error { return nil }
 	config, err := f.database()
 	if errors.Is(err, embedded.ErrNotRunning) {
@@ -53,7 +53,7 @@ func (f *flags) openAsOperator(ctx context.Context, migrate schema.Mode, logger 
 		pool.Close()
 		return stop()
 	}
-	needs := schema.Needs{Use: schema.Resolving}
+	needs := schema.Needs{Use: use}
 	if err := schema.Ensure(ctx, pool, migrate, needs, logger); err != nil {
 		return nil, nil, errors.Join(err, done())
 	}

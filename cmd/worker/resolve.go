@@ -59,7 +59,7 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 	if f.dryRun && migrate == schema.Auto {
 		migrate = schema.Check
 	}
-	pool, done, err := f.openAsOperator(ctx, migrate, logger)
+	pool, done, err := f.openAsOperator(ctx, migrate, schema.Resolving, logger)
 	if err != nil {
 		return err
 	}

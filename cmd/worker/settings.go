@@ -179,6 +179,9 @@ func (f *flags) settings() []setting {
 		{name: "debug", commands: run, value: (*toggle)(&f.debug), initial: "false",
 			usage: "also serve the Go profiler on --http-addr, with the access rules of the status page"},
 
+		{name: "keep", commands: []string{"run", "prune"}, traits: perTarget, value: lifetime{&f.keep}, initial: forever,
+			usage: "how long to keep alerts, audit entries and acceptances that no longer hold, such as 90d; the leader prunes older ones, and none that a sink has not had"},
+
 		{name: "cluster-name", commands: run, traits: perTarget | perDatabase, value: (*text)(&f.sinks.cluster),
 			usage: "name of this database in the events for sinks (default: its name and the server's system identifier)"},
 		{name: "sink-from", commands: run, value: oneOf(&f.sinks.from, fromStart, fromEnd), initial: string(fromEnd),
@@ -216,6 +219,10 @@ func (f *flags) settings() []setting {
 			usage: "print field by field what would be written, and write nothing"},
 		{name: "allow-empty", commands: []string{"verify"}, traits: perCall, value: (*toggle)(&f.allowEmpty), initial: "false",
 			usage: "exit 0, not 3, when the environment names no provider"},
+		{name: "dry-run", commands: []string{"prune"}, traits: perCall, value: (*toggle)(&f.dryRun), initial: "false",
+			usage: "print what would be pruned, and prune nothing"},
+		{name: "older-than", commands: []string{"prune"}, traits: perCall, value: &f.older,
+			usage: "prune what is older than this, such as 90d (default: what is older than --keep)"},
 		{name: "take", commands: []string{"resolve"}, traits: perCall, completion: words,
 			value: enum[reconcile.Side]{value: &f.take, list: []reconcile.Side{reconcile.Environment, reconcile.Database}, must: mustTake},
 			usage: "side to keep: env, db"},

@@ -201,6 +201,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.TakeOverAfter = f.takeOverAfter
 	o.Source = f.source
 	o.SlotMaxLag = maxLag
+	o.Keep = f.keep.duration()
 	o.Site = f.site()
 	return o, err
 }

@@ -233,6 +233,43 @@ func (e *end) of() reconcile.End {
 	return reconcile.End{At: at}
 }
 
+// age is a setting that takes an age of rows. It keeps the text, which the help and the
+// messages print; empty is for none.
+type age string
+
+func (a *age) Set(text string) error { *a = age(text); return nil }
+func (a *age) String() string        { return string(*a) }
+func (a *age) Type() string          { return "duration" }
+
+func (a *age) problem() string {
+	if d, err := parseDuration(string(*a)); err != nil || d < time.Second {
+		return "must be a duration of at least 1s, such as 90d"
+	}
+	return ""
+}
+
+// duration is 0 for an age that is not set.
+func (a *age) duration() time.Duration {
+	d, _ := parseDuration(string(*a))
+	return d
+}
+
+// forever is the lifetime of rows that are never pruned.
+const forever = "forever"
+
+// lifetime is a setting that takes the age up to which rows are kept, or "forever".
+type lifetime struct{ *age }
+
+func (l lifetime) problem() string {
+	if l.String() == forever {
+		return ""
+	}
+	if l.age.problem() != "" {
+		return "must be forever, or a duration of at least 1s, such as 90d"
+	}
+	return ""
+}
+
 // toggle is a setting that is on or off.
 type toggle bool
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"provwatch/internal/reconcile"
 )
@@ -53,4 +54,27 @@ func TestReason(t *testing.T) {
 		r := reason(text)
 		require.Equal(t, usable, r.problem() == "", "%q", text)
 	}
+}
+
+// TestStandardDurations compares durations without days and weeks with the standard library.
+func TestStandardDurations(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.OneOf(rapid.StringMatching(`-?[0-9]{0,4}(\.[0-9]{1,2})?(ns|us|ms|s|m|h)?([0-9]{1,3}(s|m))?`), rapid.StringOf(rapid.RuneFrom([]rune("0123456789.-+hmsuµn ")))).Draw(t, "text")
+		want, wantErr := time.ParseDuration(text)
+		got, err := parseDuration(text)
+		require.Equal(t, wantErr == nil, err == nil, text)
+		if err == nil {
+			require.Equal(t, want, got)
+		}
+	})
+}
+
+func TestAges(t *testing.T) {
+	for text, usable := range map[string]bool{"90d": true, "1s": true, "999ms": false, "0": false, "-3h": false, "forever": false, "90": false} {
+		a := age(text)
+		require.Equal(t, usable, a.problem() == "", text)
+		require.Equal(t, usable || text == "forever", lifetime{&a}.problem() == "", text)
+	}
+	never := age(forever)
+	require.Zero(t, never.duration())
 }

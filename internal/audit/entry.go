@@ -19,7 +19,12 @@ const (
 	KeyCreated      Action = "provider_key.create"
 	KeyDeleted      Action = "provider_key.delete"
 	DriftAccepted   Action = "drift.accept"
+	HistoryPruned   Action = "history.prune"
 )
+
+// AllProviders is the provider of an entry that concerns all of them. No provider can have
+// the name.
+const AllProviders = "*"
 
 // System is the actor of what the worker does on its own.
 const System = "system"
@@ -55,6 +60,18 @@ type Details struct {
 	Expires string `json:"expires,omitempty"`
 	// Reason is why an operator did it, in the operator's words.
 	Reason string `json:"reason,omitempty"`
+	// Pruned is what was deleted.
+	Pruned *Pruned `json:"pruned,omitempty"`
+}
+
+// Pruned is what was deleted for its age.
+type Pruned struct {
+	OlderThanSeconds int64 `json:"older_than_seconds"`
+	Alerts           int64 `json:"alerts"`
+	AlertsUpTo       int64 `json:"alerts_up_to"` // seq of the last one, 0 for none
+	AuditEntries     int64 `json:"audit_entries"`
+	AuditUpTo        int64 `json:"audit_up_to"` // seq of the last one, 0 for none
+	Acceptances      int64 `json:"acceptances"`
 }
 
 // Change is one field that an action wrote.

@@ -22,6 +22,9 @@ type faults struct {
 // Delivered implements [audit.Host].
 func (f *faults) Delivered(ctx context.Context, err error) { f.react(ctx, err) }
 
+// RoundEnded implements [retention.Host].
+func (f *faults) RoundEnded(ctx context.Context, err error) { f.react(ctx, err) }
+
 // react does what the worker can do about the error of a call, nil for a call that has
 // succeeded.
 func (f *faults) react(ctx context.Context, err error) {

@@ -8,16 +8,18 @@ import (
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retention"
 	"provwatch/internal/retry"
 	"provwatch/internal/sink"
 	"provwatch/internal/verify"
 )
 
-// leading is what this worker does in a term: it takes over, delivers to the sinks and
+// leading is what this worker does in a term: it takes over, delivers to the sinks, prunes and
 // publishes alerts from a source. It belongs to the goroutine of the [participant].
 type leading struct {
 	verifier    *verify.Verifier
 	sinks       *sink.Runner
+	pruner      *retention.Runner
 	sources     *sources
 	preparation *preparation
 	ability     *abilityCheck
@@ -50,9 +52,10 @@ func (l *leading) lead(ctx context.Context, term *leader.Term, first pubsub.Sour
 		return
 	}
 	// A sink that is stuck ends as soon as it notices the end of its context.
-	var sinks conc.WaitGroup
-	defer sinks.Wait()
-	sinks.Go(func() { l.sinks.Run(postgres.Aside(ctx), term) })
+	var aside conc.WaitGroup
+	defer aside.Wait()
+	aside.Go(func() { l.sinks.Run(postgres.Aside(ctx), term) })
+	aside.Go(func() { l.pruner.Run(postgres.Aside(ctx), term) })
 	l.sources.run(ctx, term, first)
 }
 

@@ -61,6 +61,10 @@ type Options struct {
 	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
 	Sinks sink.Options
 
+	// Keep is for how long alerts, audit entries and acceptances that no longer hold are
+	// kept, 0 for ever (--keep).
+	Keep time.Duration
+
 	// AnnounceSeed notifies a running gateway of the rows that the seed inserts
 	// (--announce-seed).
 	AnnounceSeed bool

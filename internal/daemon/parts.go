@@ -15,6 +15,7 @@ import (
 	"provwatch/internal/listener"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retention"
 	"provwatch/internal/sink"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
@@ -84,6 +85,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	}
 	triggers := &triggers{pool: pool, migrate: o.Migrate, pending: pending, logger: logger}
 	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher)
+	pruner := retention.NewRunner(o.Database, o.Keep, logger, metrics, faults)
 
 	check := &leaderCheck{pool: pool, verifier: verifier, health: health, logger: logger, monitor: verificationMonitor{limit: unverifiedAfter(o.Resync)}}
 	elector := leader.NewElector(leader.NewLimits(o.TakeOverAfter, o.ProbeInterval, o.AnswerTimeout), logger, check)
@@ -109,7 +111,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 				check: check, health: health, liveness: liveness, logger: logger,
 			},
 			leading: &leading{
-				verifier: verifier, sinks: sinks, preparation: preparation,
+				verifier: verifier, sinks: sinks, pruner: pruner, preparation: preparation,
 				ability: &abilityCheck{pool: pool, health: health, takeOverAfter: o.TakeOverAfter, answerTimeout: o.AnswerTimeout, yield: yield},
 				sources: &sources{
 					mode: o.Source, maxBackOff: o.MaxBackOff, wal: fromWAL, notifications: fromNotifications, leadership: leadership, verifications: verifications, logger: logger,

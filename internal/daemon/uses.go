@@ -6,10 +6,13 @@ import "provwatch/internal/schema"
 type uses struct {
 	observe bool // it writes nothing to the provider tables
 	sinks   bool // it has sinks
+	prunes  bool // it prunes old rows
 }
 
 // uses returns what a run with the options uses its role for.
-func (o Options) uses() uses { return uses{observe: o.Observe, sinks: len(o.Sinks.Sinks) > 0} }
+func (o Options) uses() uses {
+	return uses{observe: o.Observe, sinks: len(o.Sinks.Sinks) > 0, prunes: o.Keep > 0}
+}
 
 // of returns what the role is used for where alerts come from the source: the WAL, or any
 // other.
@@ -27,6 +30,9 @@ func (u uses) of(source SourceMode) schema.Use {
 	}
 	if u.sinks {
 		use |= schema.Sinks
+	}
+	if u.prunes {
+		use |= schema.Pruning
 	}
 	return use
 }

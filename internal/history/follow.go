@@ -36,7 +36,7 @@ type Printer interface {
 // fails. Notifications only prompt Follow to read provwatch.drift_alerts, so
 // that alerts published while it was disconnected are not missed. When the sequence of
 // alerts is rewound, as by a restore, Follow logs so and continues after the last alert
-// that still exists. The error is a [*schema.UnusableError] when the tables do not exist at
+// that still exists. Where alerts above since were pruned, it logs so once. The error is a [*schema.UnusableError] when the tables do not exist at
 // the start.
 func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, since int64, logger *slog.Logger, to Printer) error {
 	at, err := begin(ctx, store.On(pool), since, logger)

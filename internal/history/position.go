@@ -24,6 +24,8 @@ type position struct {
 	// known are the latest alerts that were read, by seq. At the beginning it has the alert
 	// of the seq where the reader begins.
 	known map[int64]uuid.UUID
+	// pruned is the seq up to which alerts were pruned, as last logged.
+	pruned int64
 }
 
 // begin returns the position of a reader that has read all alerts up to since, or all
@@ -56,7 +58,29 @@ func (p *position) next(ctx context.Context, queries *store.Queries, logger *slo
 	if err := p.check(ctx, queries, logger); err != nil {
 		return nil, err
 	}
-	return queries.ListAlertsSince(ctx, p.seq, pageSize)
+	alerts, err := queries.ListAlertsSince(ctx, p.seq, pageSize)
+	if err != nil || !p.hasHole(alerts) {
+		return alerts, err
+	}
+	return alerts, p.checkPruned(ctx, queries, logger)
+}
+
+// hasHole reports whether alerts are missing before the last of the alerts that were read.
+// Nothing prunes the last alert of all.
+func (p *position) hasHole(alerts []store.StoredAlert) bool {
+	return len(alerts) > 0 && alerts[len(alerts)-1].Seq > p.seq+int64(len(alerts))
+}
+
+// checkPruned logs, once for each seq, that alerts after this position were pruned. It is
+// called after they were read, so that it knows of all that was pruned before.
+func (p *position) checkPruned(ctx context.Context, queries *store.Queries, logger *slog.Logger) error {
+	pruned, err := queries.ReadPruned(ctx, "drift")
+	if err != nil || pruned <= p.seq || pruned <= p.pruned {
+		return err
+	}
+	logger.InfoContext(ctx, "alerts were pruned, continuing with the alerts that are left", "since", p.seq, "pruned_up_to", pruned)
+	p.pruned = pruned
+	return nil
 }
 
 // read records that an alert was read.

@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retention"
 	"provwatch/internal/verify"
 	"provwatch/internal/wal"
 )
@@ -53,6 +54,8 @@ type Metrics struct {
 	sinkDeadLetters *prometheus.CounterVec
 	sinkGaps        *prometheus.CounterVec
 	sinkLag         *prometheus.GaugeVec
+
+	rowsPruned *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics in a registry of their own, together with those of
@@ -130,13 +133,15 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		sinkDeadLetters: counters("sink_dead_letters_total", "Events that became dead letters, since the sink refused them or retries ran out of time.", "sink", "stream"),
 		sinkGaps:        counters("sink_gaps_total", "Times that events were deleted before their delivery to a sink.", "sink", "stream"),
 		sinkLag:         gauges("sink_lag_events", "Events that a sink has not acknowledged yet, at the last check, while leading.", "sink", "stream"),
+
+		rowsPruned: counters("pruned_rows_total", "Rows deleted since they were older than --keep, by table.", "table"),
 	}
 	in.MustRegister(
 		m.providers, m.reloadOK, m.reloadOKTime,
 		m.seedProviders, m.drifts, m.byProvider, m.notComparable, m.alerts, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.observing, m.source, m.slotRetained, m.slotStatus, m.transactions,
-		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag,
+		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag, m.rowsPruned,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "provwatch", Name: "audit_outbox_oldest_age_seconds",
 			Help: "Age of the oldest audit entry that waits for delivery; 0 when no entry waits.",
@@ -164,6 +169,9 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		m.alerts.WithLabelValues(string(drift.Rewound), string(source))
 	}
 	m.noGaps()
+	for _, table := range retention.Tables {
+		m.rowsPruned.WithLabelValues(table)
+	}
 	m.SourceUsed("")
 	for _, scope := range []verify.Scope{verify.Full, verify.Hinted} {
 		m.verifyTime.WithLabelValues(string(scope))
@@ -315,6 +323,11 @@ func (m *Metrics) SlotObserved(s wal.SlotStatus) {
 
 // TransactionsHandled implements [wal.Metrics].
 func (m *Metrics) TransactionsHandled(n int) { m.transactions.Add(float64(n)) }
+
+// RowsPruned implements [retention.Metrics].
+func (m *Metrics) RowsPruned(table string, rows int64) {
+	m.rowsPruned.WithLabelValues(table).Add(float64(rows))
+}
 
 // SinkConfigured implements [sink.Metrics].
 func (m *Metrics) SinkConfigured(sink, stream string) {

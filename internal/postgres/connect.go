@@ -146,6 +146,15 @@ func StatusConfig(config *pgxpool.Config) *pgxpool.Config {
 	return copied
 }
 
+// PruningConfig returns the configuration of a pool that deletes old rows: one connection
+// beside the worker's own, so that a deletion never keeps a record waiting.
+func PruningConfig(config *pgxpool.Config) *pgxpool.Config {
+	copied := config.Copy()
+	copied.MaxConns, copied.MinConns = 1, 0
+	copied.ConnConfig.RuntimeParams["application_name"] += "-pruner"
+	return copied
+}
+
 func named(config *pgxpool.Config, suffix string) *pgx.ConnConfig {
 	copied := config.ConnConfig.Copy()
 	copied.RuntimeParams["application_name"] += suffix

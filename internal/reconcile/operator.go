@@ -11,9 +11,9 @@ type Operator struct {
 	UID  int    // negative where the system has none
 }
 
-// actor returns the actor of audit entries: the role that the session logged in with, and
+// Actor returns the actor of audit entries: the role that the session logged in with, and
 // the user, such as "operator:role=alice,user=root,uid=0".
-func (o Operator) actor(role string) string {
+func (o Operator) Actor(role string) string {
 	parts := []string{"role=" + word(role)}
 	if o.User != "" {
 		parts = append(parts, "user="+word(o.User))

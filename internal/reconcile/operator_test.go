@@ -20,6 +20,6 @@ func TestActor(t *testing.T) {
 		`operator:role="x,user=root",user="a b",uid=0`:  {Operator{"a b", 0}, "x,user=root"},
 		`operator:role="\u00e9\n",uid=1`:                {Operator{"", 1}, "é\n"},
 	} {
-		require.Equal(t, want, test.operator.actor(test.role))
+		require.Equal(t, want, test.operator.Actor(test.role))
 	}
 }

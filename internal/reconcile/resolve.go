@@ -101,7 +101,7 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	op := operation{actor: r.request.Operator.actor(session.Role), reason: r.request.Reason, at: time.Now()}
+	op := operation{actor: r.request.Operator.Actor(session.Role), reason: r.request.Reason, at: time.Now()}
 	outcomes := left
 	var written []string // ids
 	for _, c := range changes {

@@ -32,6 +32,8 @@ const (
 	Sinks                         // worker run with sinks, on top of its source's: provwatch_sinks
 	SinkRetries                   // worker sinks: provwatch_operator
 	Reporting                     // worker status, the status page: provwatch_reader and the roles of workers
+	Pruning                       // worker prune, and worker run with --keep, on top of its source's: the roles of workers
+	PruningAudit                  // worker prune, on top of Pruning: provwatch_notify and provwatch_wal
 
 	running    = Notifications | WAL | Observing
 	reading    = WAL | ObservingWAL                        // all that read the WAL
@@ -49,7 +51,7 @@ func (u Use) groups() []string {
 		groups = append(groups, "provwatch_wal")
 	case u&(Observing|ObservingWAL) != 0:
 		groups = append(groups, "provwatch_observer")
-	case u&(Notifications|Seeding) != 0:
+	case u&(Notifications|Seeding|Pruning|PruningAudit) != 0:
 		groups = append(groups, "provwatch_notify")
 	case u&(Verifying|Credentials|Resolving|SinkRetries) != 0:
 		groups = append(groups, "provwatch_operator")
@@ -73,9 +75,9 @@ type privilege struct {
 
 // privileges is what sql/roles.sql grants; a test compares the two.
 var privileges = []privilege{
-	{"provwatch", "", "USAGE", nil, comparing | Verifying | Credentials | Watching | Reporting | Sinks | SinkRetries},
-	{"", "", "USAGE", nil, comparing | Verifying | Credentials | Reporting},
-	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, comparing},
+	{"provwatch", "", "USAGE", nil, comparing | Verifying | Credentials | Watching | Reporting | Sinks | SinkRetries | Pruning},
+	{"", "", "USAGE", nil, comparing | Verifying | Credentials | Reporting | Pruning},
+	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, comparing | Pruning},
 
 	{"", "ai_providers", "SELECT", []string{
 		"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
@@ -93,10 +95,11 @@ var privileges = []privilege{
 
 	{"provwatch", "hash_key", "SELECT", []string{"key"}, comparing | Verifying},
 
-	{"provwatch", "accepted_drift", "SELECT", nil, comparing | Verifying | Reporting},
+	{"provwatch", "accepted_drift", "SELECT", nil, comparing | Verifying | Reporting | Pruning},
 	{"provwatch", "accepted_drift", "INSERT", nil, Resolving},
 	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},
-	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving},
+	{"provwatch", "accepted_drift", "UPDATE", []string{"lapsed_at"}, Pruning},
+	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving | Pruning},
 
 	{"provwatch", "base_pairs", "SELECT", nil, comparing | Verifying | Reporting},
 	{"provwatch", "base_pairs", "INSERT", nil, comparing},
@@ -104,17 +107,19 @@ var privileges = []privilege{
 
 	{"provwatch", "audit_outbox", "INSERT", []string{
 		"id", "occurred_at", "actor", "action", "provider", "provider_id", "details",
-	}, writing},
+	}, writing | PruningAudit},
 	{"provwatch", "audit_outbox", "SELECT", nil, delivering | Reporting},
 	{"provwatch", "audit_outbox", "DELETE", nil, delivering},
 	{"provwatch", "audit_log", "SELECT", []string{"id"}, delivering},
 	{"provwatch", "audit_log", "SELECT", []string{"seq", "occurred_at", "actor", "action", "provider", "details"}, Reporting},
 	{"provwatch", "audit_log", "INSERT", nil, delivering},
 	{"provwatch", "audit_log", "SELECT", nil, Sinks},
-	{"provwatch", "audit_counter", "SELECT", []string{"last_seq"}, delivering | Reporting | Sinks | SinkRetries},
+	{"provwatch", "audit_log", "SELECT", []string{"id", "seq", "delivered_at"}, Pruning},
+	{"provwatch", "audit_log", "DELETE", nil, Pruning},
+	{"provwatch", "audit_counter", "SELECT", []string{"last_seq"}, delivering | Reporting | Sinks | SinkRetries | Pruning},
 	{"provwatch", "audit_counter", "UPDATE", []string{"last_seq"}, delivering},
 
-	{"provwatch", "drift_state", "SELECT", nil, running | Seeding | Reporting},
+	{"provwatch", "drift_state", "SELECT", nil, running | Seeding | Reporting | Pruning},
 	{"provwatch", "drift_state", "SELECT", []string{"provider", "kind"}, Sinks},
 	{"provwatch", "drift_state", "INSERT", nil, running | Seeding},
 	{"provwatch", "drift_state", "UPDATE", nil, running},
@@ -124,7 +129,11 @@ var privileges = []privilege{
 	{"provwatch", "not_comparable", "UPDATE", nil, running},
 	{"provwatch", "not_comparable", "DELETE", nil, running},
 	{"provwatch", "drift_alerts", "INSERT", nil, running},
-	{"provwatch", "drift_alerts", "SELECT", nil, running | Watching | Reporting | Sinks},
+	{"provwatch", "drift_alerts", "SELECT", nil, running | Watching | Reporting | Sinks | Pruning},
+	{"provwatch", "drift_alerts", "DELETE", nil, Pruning},
+	{"provwatch", "pruned", "SELECT", nil, Watching | Sinks | Pruning},
+	{"provwatch", "pruned", "INSERT", nil, Pruning},
+	{"provwatch", "pruned", "UPDATE", []string{"seq", "pruned_at"}, Pruning},
 	{"provwatch", "stand_by", "EXECUTE", nil, running},
 	{"provwatch", "alert_counter", "SELECT", []string{
 		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "xmin", "system_identifier", "timeline", "table_oid", "former_epochs",
@@ -132,7 +141,7 @@ var privileges = []privilege{
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Watching | Reporting | Sinks | SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"epoch"}, Watching},
 	{"provwatch", "alert_counter", "SELECT", []string{"verified_at", "term"}, Reporting},
-	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving},
+	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving | PruningAudit},
 	{"provwatch", "alert_counter", "UPDATE", []string{
 		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "system_identifier", "timeline", "table_oid", "former_epochs",
 	}, running},
@@ -146,10 +155,10 @@ var privileges = []privilege{
 	{"provwatch", "wal_mirror", "UPDATE", nil, reading},
 	{"provwatch", "wal_mirror", "DELETE", nil, reading},
 
-	{"provwatch", "sink_cursors", "SELECT", nil, running | Sinks | SinkRetries | Reporting},
+	{"provwatch", "sink_cursors", "SELECT", nil, running | Sinks | SinkRetries | Reporting | Pruning},
 	{"provwatch", "sink_cursors", "INSERT", nil, Sinks},
 	{"provwatch", "sink_cursors", "UPDATE", []string{"seq", "moved_at"}, running | Sinks},
-	{"provwatch", "sink_dead_letters", "SELECT", nil, Sinks | SinkRetries | Reporting},
+	{"provwatch", "sink_dead_letters", "SELECT", nil, Sinks | SinkRetries | Reporting | Pruning},
 	{"provwatch", "sink_dead_letters", "INSERT", nil, Sinks},
 	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry", "attempts", "reason", "at"}, Sinks},
 	{"provwatch", "sink_dead_letters", "UPDATE", []string{"retry"}, SinkRetries},

@@ -25,12 +25,12 @@ var roles = map[string]struct {
 	use     schema.Use
 	queries []string
 }{
-	"provwatch_notify":   {schema.Notifications | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reporting)},
-	"provwatch_wal":      {schema.WAL | schema.Reporting, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
-	"provwatch_observer": {schema.Observing | schema.ObservingWAL | schema.Reporting, slices.Concat(looking, observing, delivering, following, reading, reporting)},
+	"provwatch_notify":   {schema.Notifications | schema.Reporting | schema.Pruning | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reporting, pruning)},
+	"provwatch_wal":      {schema.WAL | schema.Reporting | schema.Pruning | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting, pruning)},
+	"provwatch_observer": {schema.Observing | schema.ObservingWAL | schema.Reporting | schema.Pruning, slices.Concat(looking, observing, delivering, following, reading, reporting, pruning)},
 	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, sealing, resolving, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
-	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "listAlertsSince"}, reporting)},
+	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "listAlertsSince", "ReadPruned"}, reporting)},
 }
 
 var (
@@ -63,8 +63,9 @@ var (
 	}
 	sinking = []string{
 		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ReadAlertCounter", "ReadAuditCounter", "listAlertsSince",
-		"ListAuditEntriesSince", "listFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter",
+		"ListAuditEntriesSince", "listFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter", "ReadPruned",
 	}
+	pruning  = []string{"BeginPruning", "PruneAlerts", "PruneAuditEntries", "listKeptAcceptances", "markAcceptances", "pruneAcceptances", "ListPruningHolders"}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "notify"}
 	// migrating is left to the owner.
 	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome", "registerKey"}

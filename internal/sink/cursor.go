@@ -21,13 +21,20 @@ type cursor struct {
 	seq     int64     // all events up to it are acknowledged, dead letters, or deleted
 	stored  int64     // seq of the row
 	movedAt time.Time // of the row, by the server: the seq alone is the same before and after a restore
-	lost    gap       // events between stored and seq that were deleted before they were read
+	lost    gap       // events between stored and seq that were deleted or pruned before they were read
 }
 
-// gap is events that were deleted before they were read.
+// gap is events that were deleted before they were read, and events that were pruned: a sink
+// that begins at the start, or again, does not get those (docs/retention.md).
 type gap struct {
-	events int64
-	upTo   int64 // the seq of the last
+	events int64 // how many were deleted
+	upTo   int64 // the seq of the last of them
+	pruned int64 // the seq up to which events were pruned, 0 for none
+}
+
+// and returns both gaps, of which more comes later.
+func (g gap) and(more gap) gap {
+	return gap{g.events + more.events, max(g.upTo, more.upTo), max(g.pruned, more.pruned)}
 }
 
 // errCursorMoved is returned when another worker moved the row, or a rewind of the
@@ -48,12 +55,10 @@ func (c *cursor) read(ctx context.Context, db store.DBTX) (store.ReadSinkCursorR
 	return store.On(db).ReadSinkCursor(ctx, store.ReadSinkCursorParams{Sink: c.sink, Stream: string(c.stream)})
 }
 
-// advance moves the cursor to seq, if that is ahead, past events that were deleted.
+// advance moves the cursor to seq, if that is ahead, past events that were deleted or pruned.
 func (c *cursor) advance(seq int64, lost gap) {
 	c.seq = max(c.seq, seq)
-	if lost.events > 0 {
-		c.lost = gap{c.lost.events + lost.events, lost.upTo}
-	}
+	c.lost = c.lost.and(lost)
 }
 
 // store moves the row to seq.

@@ -201,8 +201,19 @@ func (d *delivery) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		more := len(events) == room
+		end := last
+		if more {
+			end = events[len(events)-1].Seq
+		}
+		if d.pending.hasHole(events, end) {
+			// After the rows: what was pruned before they were read is known by now.
+			if d.pending.pruned, err = d.reader.pruned(ctx); err != nil {
+				return err
+			}
+		}
 		d.pending.add(events)
-		d.last, d.more = max(last, d.cursor.seq), len(events) == room
+		d.last, d.more = max(last, d.cursor.seq), more
 		if !d.more {
 			d.pending.end(last)
 		}
@@ -315,7 +326,8 @@ func (d *delivery) fail(ctx context.Context, i *item, failure error) error {
 	return nil
 }
 
-// save stores the cursor, and announces the events that it passes and that were deleted.
+// save stores the cursor, and announces the events that it passes and that were deleted. Events
+// that were pruned are no gap: they are logged.
 func (d *delivery) save(ctx context.Context) error {
 	c := &d.cursor
 	if c.seq == c.stored {
@@ -339,6 +351,9 @@ func (d *delivery) save(ctx context.Context) error {
 	if c.lost.events > 0 {
 		d.shared.metrics.SinkGap(d.sink.Name(), string(d.stream))
 		d.logger.ErrorContext(ctx, "events deleted before delivery", "lost", c.lost.events, "up_to", c.lost.upTo)
+	}
+	if c.lost.pruned > 0 {
+		d.logger.InfoContext(ctx, "events pruned before delivery", "pruned_up_to", c.lost.pruned)
 	}
 	c.committed()
 	d.storedAt = time.Now()

@@ -73,6 +73,7 @@ type feed struct {
 	t       *testing.T
 	pool    *pgxpool.Pool
 	metrics tally
+	logger  *slog.Logger
 
 	mu        sync.Mutex
 	announced []string
@@ -92,7 +93,7 @@ func (f *feed) Confirm(context.Context, store.DBTX) error {
 func newFeed(t *testing.T) *feed {
 	t.Helper()
 	pool, _ := pgtest.NewPool(t)
-	return &feed{t: t, pool: pool}
+	return &feed{t: t, pool: pool, logger: quiet}
 }
 
 // run runs sinks until the test ends or the function that is returned is called.
@@ -101,7 +102,7 @@ func (f *feed) run(giveUp time.Duration, sinks ...Sink) (*Runner, func()) {
 	f.t.Helper()
 	options := Options{Sinks: sinks, Cluster: "fleet 7", FromStart: true, GiveUp: giveUp}
 	require.NoError(f.t, Register(f.t.Context(), f.pool, options))
-	runner := NewRunner(f.pool, options, quiet, &f.metrics, f)
+	runner := NewRunner(f.pool, options, f.logger, &f.metrics, f)
 	runner.shared.firstRetry = time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -159,7 +159,7 @@ func TestGap(t *testing.T) {
 		eventually(t, func() bool { return f.cursor("webhook", Drift) == 2 }, "the cursor is at the end")
 		stop()
 		former := newDelivery(runner.shared, webhook, Drift)
-		former.cursor.stored, former.cursor.seq, former.cursor.lost = 1, 4, gap{2, 4}
+		former.cursor.stored, former.cursor.seq, former.cursor.lost = 1, 4, gap{events: 2, upTo: 4}
 		require.ErrorContains(t, former.save(t.Context()), "the cursor was moved meanwhile")
 		require.Empty(t, f.announcements())
 		require.EqualValues(t, 2, f.cursor("webhook", Drift))

@@ -14,13 +14,14 @@ type pending struct {
 	undone   int      // how many of items are not done
 	read     position // up to which the stream was read
 	complete int64    // seq up to which there is nothing more to read
+	pruned   int64    // seq up to which rows were pruned, as far as known
 }
 
 // item is an event, or after it is done its seq.
 type item struct {
 	Event
 	done bool
-	lost int64 // how many events up to seq were deleted before they were read
+	lost gap // events up to seq that were deleted or pruned before they were read
 }
 
 func newPending(cursor int64) *pending {
@@ -36,8 +37,21 @@ func (p *pending) room() int {
 	return room
 }
 
-// add appends events that were read. Seqs that are not among them were deleted: a stream
-// has no gaps by itself.
+// hasHole reports whether events are missing among the events that were read. The stream has
+// no others up to last.
+func (p *pending) hasHole(events []Event, last int64) bool {
+	expected := p.read.seq + 1
+	for _, e := range events {
+		if e.Seq > expected {
+			return true
+		}
+		expected = e.Seq + 1
+	}
+	return last >= expected
+}
+
+// add appends events that were read. Seqs that are not among them were deleted or pruned: a
+// stream has no gaps by itself.
 func (p *pending) add(events []Event) {
 	for _, e := range events {
 		p.skip(e.Seq - 1)
@@ -54,12 +68,21 @@ func (p *pending) end(last int64) {
 	p.complete = p.read.seq
 }
 
-// skip takes the events up to seq that were not read for deleted.
+// skip takes the events up to seq that were not read for pruned, as far as rows were, and the
+// others for deleted.
 func (p *pending) skip(seq int64) {
-	if lost := seq - p.read.seq; lost > 0 {
-		p.items = append(p.items, &item{Event: Event{Seq: seq}, done: true, lost: lost})
-		p.read = after(seq)
+	if seq <= p.read.seq {
+		return
 	}
+	var lost gap
+	if p.pruned > p.read.seq {
+		lost.pruned = min(seq, p.pruned)
+	}
+	if deleted := seq - max(p.read.seq, p.pruned); deleted > 0 {
+		lost.events, lost.upTo = deleted, seq
+	}
+	p.items = append(p.items, &item{Event: Event{Seq: seq}, done: true, lost: lost})
+	p.read = after(seq)
 }
 
 // finish marks an event as done.
@@ -69,13 +92,11 @@ func (p *pending) finish(i *item) {
 }
 
 // pass removes what is done before the first event that is not, and returns the seq up to
-// which all is done, with what of it was deleted.
+// which all is done, with what of it was deleted or pruned.
 func (p *pending) pass() (seq int64, lost gap) {
 	n := 0
 	for n < len(p.items) && p.items[n].done {
-		if i := p.items[n]; i.lost > 0 {
-			lost = gap{lost.events + i.lost, i.Seq}
-		}
+		lost = lost.and(p.items[n].lost)
 		n++
 	}
 	p.items = p.items[n:]

@@ -35,6 +35,15 @@ func (r *reader) end(ctx context.Context) (last int64, err error) {
 	return last, nil
 }
 
+// pruned returns the seq of the stream's last event that was pruned, 0 for none.
+func (r *reader) pruned(ctx context.Context) (int64, error) {
+	seq, err := store.On(r.pool).ReadPruned(ctx, string(r.stream))
+	if err != nil {
+		return 0, fmt.Errorf("read provwatch.pruned: %w", err)
+	}
+	return seq, nil
+}
+
 // list returns at most limit events after a position and up to the seq last, in order. No
 // worker has written a row with a higher seq.
 func (r *reader) list(ctx context.Context, from position, last int64, limit int) ([]Event, error) {

@@ -93,11 +93,27 @@ func TestPending(t *testing.T) {
 	p.finish(p.items[0])
 	seq, lost = p.pass()
 	require.EqualValues(t, 13, seq, "up to the event that is not done")
-	require.Equal(t, gap{2, 13}, lost)
+	require.Equal(t, gap{events: 2, upTo: 13}, lost)
 
 	p.finish(p.items[0])
 	seq, lost = p.pass()
 	require.EqualValues(t, 16, seq)
-	require.Equal(t, gap{2, 16}, lost)
+	require.Equal(t, gap{events: 2, upTo: 16}, lost)
 	require.Zero(t, p.undone)
+}
+
+// TestPendingPruned has events missing of which some were pruned, and others deleted.
+func TestPendingPruned(t *testing.T) {
+	t.Parallel()
+	p := newPending(10)
+	require.False(t, p.hasHole(nil, 10))
+	require.True(t, p.hasHole(nil, 11))
+	require.False(t, p.hasHole([]Event{{Seq: 11}, {Seq: 11}, {Seq: 12}}, 12), "rows of others can have the seq of an entry")
+	require.True(t, p.hasHole([]Event{{Seq: 11}, {Seq: 13}}, 13))
+	p.pruned = 14
+	p.add([]Event{{Seq: 12, ID: uuid.New()}, {Seq: 17, ID: uuid.New()}})
+	p.finish(p.items[1])
+	seq, lost := p.pass()
+	require.EqualValues(t, 16, seq)
+	require.Equal(t, gap{events: 2, upTo: 16, pruned: 14}, lost)
 }

@@ -68,7 +68,7 @@ type stateRecord struct {
 	AlertSeq    *int64     `json:"alert_seq"`
 }
 
-// acceptanceRecord is a withdrawn acceptance of the query record.
+// acceptanceRecord is an acceptance of the queries record, pruneAcceptances and markAcceptances.
 type acceptanceRecord struct {
 	Provider text `json:"provider"`
 	Kind     text `json:"kind"`
@@ -76,6 +76,15 @@ type acceptanceRecord struct {
 	DBHash   text `json:"db_hash"`
 
 	ExpiresAt *timestamp `json:"expires_at"`
+}
+
+func (a NamedAcceptance) record() acceptanceRecord {
+	r := acceptanceRecord{Provider: text(a.Provider), Kind: text(a.Kind), EnvHash: text(a.EnvHash), DBHash: text(a.DBHash)}
+	if !a.Expires.IsZero() {
+		expires := timestamp(a.Expires)
+		r.ExpiresAt = &expires
+	}
+	return r
 }
 
 // reasonRecord is a provider that cannot be compared, of the query record.
@@ -118,11 +127,7 @@ func (q *Queries) Record(ctx context.Context, r Recording) (generation int64, er
 	}
 	withdrawn := make([]acceptanceRecord, len(r.Withdrawn))
 	for i, a := range r.Withdrawn {
-		withdrawn[i] = acceptanceRecord{Provider: text(a.Provider), Kind: text(a.Kind), EnvHash: text(a.EnvHash), DBHash: text(a.DBHash)}
-		if !a.Expires.IsZero() {
-			expires := timestamp(a.Expires)
-			withdrawn[i].ExpiresAt = &expires
-		}
+		withdrawn[i] = a.record()
 	}
 	var reasons []reasonRecord
 	for _, name := range slices.Sorted(maps.Keys(r.Reasons)) {

@@ -105,7 +105,7 @@ INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepte
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (provider) DO UPDATE
 SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason, expires_at = excluded.expires_at
+    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason, expires_at = excluded.expires_at, lapsed_at = NULL
 `
 
 type acceptDriftParams struct {

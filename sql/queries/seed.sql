@@ -36,7 +36,7 @@ INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepte
 VALUES (@provider, @kind, @env_hash, @db_hash, @accepted_by, @reason, @expires_at)
 ON CONFLICT (provider) DO UPDATE
 SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason, expires_at = excluded.expires_at;
+    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason, expires_at = excluded.expires_at, lapsed_at = NULL;
 
 -- name: ReadSession :one
 -- The role that the session logged in with, whatever role it has taken on since, and the

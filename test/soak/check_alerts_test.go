@@ -18,6 +18,7 @@ func (c *checker) count(a alert) {
 	}
 	c.ids[a.id] = true
 	c.alerts = append(c.alerts, a)
+	c.pruning.alerts = append(c.pruning.alerts, a)
 	if p := c.tracks[a.provider]; p != nil {
 		p.alerts = append(p.alerts, a)
 	}

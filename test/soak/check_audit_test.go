@@ -43,5 +43,6 @@ func (c *checker) deliver(ch change, end position) {
 		c.violate(ruleAuditGap, e.provider, end, "seq %d after %d", e.seq, last)
 	}
 	c.logged[e.id] = true
+	c.pruning.entries[e.id] = e.seq
 	c.delivered = append(c.delivered, e)
 }

@@ -40,6 +40,8 @@ type checker struct {
 	// real returns what a reading of the server's clock is without its jumps.
 	real func(time.Time) time.Time
 
+	pruning pruning
+
 	encrypted    bool            // dbcrypt_keys has a key
 	labels       map[string]bool // ids of the writers' transactions that were committed
 	seeded       []string        // ids of the rows that seeds inserted, in order
@@ -52,6 +54,7 @@ func newChecker(groups [][]wanted) *checker {
 		tracks: map[string]*track{}, rows: map[string]row{}, ids: map[string]bool{},
 		staged: map[string]entry{}, entries: map[string]entry{}, logged: map[string]bool{},
 		lastEntry: map[string]int64{}, real: func(t time.Time) time.Time { return t }, labels: map[string]bool{}, large: map[string]bool{},
+		pruning: newPruning(),
 	}
 	for _, group := range groups {
 		for _, w := range group {
@@ -93,6 +96,7 @@ func (c *checker) add(t transaction) {
 		c.violate(ruleGap, "", t.end, "%d more rows than gaps", e.gaps)
 	}
 	c.checkRecorded(t, e.recorded)
+	c.checkPruned(t, e.pruned)
 }
 
 // checkOutbox checks what the transaction did to the outbox: only a seed stages entries,

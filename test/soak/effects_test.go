@@ -1,6 +1,9 @@
 package soak
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // effects is what one transaction did to the tables, each in the order of its changes.
 type effects struct {
@@ -15,6 +18,7 @@ type effects struct {
 
 	staged   []entry
 	unstaged []string // ids of entries that left the outbox
+	pruned   pruned
 
 	alerts    []alert
 	gaps      int // alerts of a gap
@@ -58,13 +62,19 @@ func (c *checker) effectsOf(t transaction) effects {
 				e.unstaged = append(e.unstaged, c.stagedID(ch.key.text("seq")))
 			}
 		case "provwatch.audit_log":
-			c.deliver(ch, t.end)
+			if ch.action == "DELETE" {
+				e.pruned.entries = append(e.pruned.entries, ch.key.text("id"))
+			} else {
+				c.deliver(ch, t.end)
+			}
 		case "provwatch.drift_alerts":
 			c.addAlert(&e, t, ch)
 		case "provwatch.wal_position":
 			e.positions = append(e.positions, ch)
 		case "provwatch.drift_state":
 			c.addState(&e, ch)
+		case "provwatch.sink_cursors", "provwatch.sink_dead_letters", "provwatch.pruned":
+			c.pruning.replay(ch)
 		}
 	}
 	return e
@@ -82,6 +92,11 @@ func (e *effects) addKey(ch change) {
 
 // addAlert adds a row of the alerts. An alert about no provider counts at once.
 func (c *checker) addAlert(e *effects, t transaction, ch change) {
+	if ch.action == "DELETE" {
+		seq, _ := strconv.ParseInt(ch.key.text("seq"), 10, 64)
+		e.pruned.alerts = append(e.pruned.alerts, seq)
+		return
+	}
 	if ch.action != "INSERT" {
 		c.violate(ruleSeq, ch.row.text("provider"), t.end, "an alert was changed: %s", ch.action)
 		return

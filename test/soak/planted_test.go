@@ -20,6 +20,7 @@ func TestCheckHistory(t *testing.T) {
 	t.Run("PlantedSeedOrAudit", testCheckHistoryPlantedSeedOrAudit)
 	t.Run("TwoLeaders", testCheckHistoryTwoLeaders)
 	t.Run("Notifications", testCheckHistoryNotifications)
+	t.Run("Pruned", testCheckHistoryPruned)
 }
 
 func testCheckHistoryRight(t *testing.T) {

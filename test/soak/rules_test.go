@@ -35,6 +35,7 @@ const (
 	ruleSinkOrder   = "a sink got events of a provider out of order"
 	ruleSinkLetter  = "a dead letter that was not refused"
 	ruleSinkDoubled = "a stream of JetStream has an event twice"
+	rulePruned      = "a row was pruned that is needed, or without a word of it"
 	ruleHistory     = "the decoded history is not the one that was written"
 )
 

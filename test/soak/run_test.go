@@ -76,6 +76,7 @@ type report struct {
 	AuditEntries int            `json:"audit_entries"`
 	Deliveries   int            `json:"deliveries"`   // to all sinks, repeats included
 	DeadLetters  int            `json:"dead_letters"` // all of them refused
+	Pruned       int            `json:"pruned"`       // alerts and audit entries
 	Leaders      int            `json:"leaders"`      // times that the leader changed
 	Starts       int            `json:"worker_starts"`
 	Faults       map[string]int `json:"faults"`
@@ -122,14 +123,14 @@ func printReports(reports []report) {
 	summary.SetStyle(table.StyleLight)
 	faults := table.NewWriter()
 	faults.SetStyle(table.StyleLight)
-	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "sent", "dead letters", "faults", "gaps", "converged in", "violations"})
+	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "sent", "dead letters", "pruned", "faults", "gaps", "converged in", "violations"})
 	header := table.Row{"fault"}
 	for _, r := range reports {
 		n := 0
 		for _, count := range r.Faults {
 			n += count
 		}
-		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, r.Deliveries, r.DeadLetters, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
+		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, r.Deliveries, r.DeadLetters, r.Pruned, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
 		header = append(header, r.Source)
 	}
 	faults.AppendHeader(header)

@@ -84,7 +84,7 @@ func (p *worker) live() {
 	p.mu.Lock()
 	p.life++
 	name := fmt.Sprintf("w%d.%d", p.index, p.life)
-	args := []string{workerBinary, "run", "--http-addr=127.0.0.1:0", "--on-boot-drift=alert", "--env-file=" + p.w.envFile, "--source=" + p.w.source, "--log-level=debug"}
+	args := []string{workerBinary, "run", "--http-addr=127.0.0.1:0", "--on-boot-drift=alert", "--env-file=" + p.w.envFile, "--source=" + p.w.source, "--log-level=debug", "--keep=5s"}
 	args = append(args, p.w.sinks.args...)
 	if p.w.schedule.short {
 		args = append(args, "--takeover-after=3s", "--answer-timeout=2s")

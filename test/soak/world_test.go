@@ -165,6 +165,7 @@ func (w *world) finish(r *report) {
 	w.checkSinks(r)
 	w.searchForSecrets()
 	r.Commits, r.Refused, r.Unknown, r.Seeds, r.Transactions = w.commits, w.refused, w.unknown, c.seeds, c.transactions
+	r.Pruned = c.pruning.rows
 	r.Alerts, r.AuditEntries, r.Leaders, r.Starts = len(c.alerts), len(c.delivered), len(w.leaders.holdings), w.starts
 	r.Faults, r.Skipped, r.Gaps, r.SlotsKept, r.Violations = maps.Clone(w.faults), w.skipped, announced, w.kept, w.found
 }
