@@ -37,11 +37,11 @@ var (
 	looking = []string{"InspectSchema", "ListAppliedMigrations", "ListColumns", "CountTriggers", "IsPublished", "ListStrangers", "locate_tables", "listMissingPrivileges"}
 	sealing = []string{"inspectKeyTable", "listKeys", "listOfFormerKeyset"}
 	seeding = []string{
-		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "listProviders", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",
+		"BeginSeed", "RestoreSearchPath", "FixSearchPath", "listProviders", "listAcceptedDrifts", "listBases", "setBases", "ListProviderTypes", "ReadHashKey", "insertProviders",
 		"insertProviderKeys", "recordFirstObservations", "StageAuditEntries", "notify", "NotificationQueueUsage",
 	}
 	observing = []string{
-		"BeginSeed", "listProviders", "listProviderKeys", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "recordFirstObservations", "notify", "NotificationQueueUsage",
+		"BeginSeed", "listProviders", "listProviderKeys", "listAcceptedDrifts", "listBases", "ListProviderTypes", "ReadHashKey", "recordFirstObservations", "notify", "NotificationQueueUsage",
 	}
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
@@ -54,11 +54,11 @@ var (
 		"putMirror", "DropFromMirror", "listProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "listStates",
 	}
 	reporting = []string{
-		"InspectStatus", "MayListServed", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "listLatestDrifts",
+		"InspectStatus", "MayListServed", "listBases", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "listLatestDrifts",
 		"listAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
 	}
 	resolving = []string{
-		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "ListProviderTypes", "ReadHashKey", "insertProviders",
+		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "listBases", "setBases", "ListProviderTypes", "ReadHashKey", "insertProviders",
 		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
 	}
 	sinking = []string{
