@@ -36,7 +36,7 @@ func testCompatRotatedKeyFailsStart(t *testing.T) {
 	require.Equal(t, result{Code: 2, Stderr: want}, w.run(env, "seed"))
 	r = w.run(env, "seed", "--dry-run")
 	require.Equal(t, 2, r.Code)
-	require.Contains(t, r.Squeezed().Stdout, "~ proxy drift api_keys 2, of these 1 not in the database")
+	require.Contains(t, r.Squeezed().Stdout, "~ proxy drifted api_keys 2, of these 1 not in the database")
 	// Whatever --credential-drift says, since a start would fail.
 	r = w.run(env, "verify", "--credential-drift=warn")
 	require.Equal(t, 2, r.Code)

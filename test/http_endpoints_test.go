@@ -158,16 +158,20 @@ func testHTTPMetricsCountSeedsAndDrifts(t *testing.T) {
 	}
 	step(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai", map[string]float64{
 		`provwatch_drift_alerts_total{kind="disabled",source="notify"}`: 1, `provwatch_drift_providers{kind="disabled"}`: 1,
+		`provwatch_provider_drift{kind="disabled",provider="openai"}`: 1,
 	})
 	step(`UPDATE ai_providers SET enabled = true, base_url = 'https://h/' WHERE name = 'openai'`, "changed openai", map[string]float64{
 		`provwatch_drift_alerts_total{kind="changed",source="notify"}`: 1, `provwatch_drift_providers{kind="changed"}`: 1,
-		`provwatch_drift_providers{kind="disabled"}`: -1,
+		`provwatch_drift_providers{kind="disabled"}`:                 -1,
+		`provwatch_provider_drift{kind="changed",provider="openai"}`: 1, `provwatch_provider_drift{kind="disabled",provider="openai"}`: -1,
 	})
 	step(`UPDATE ai_providers SET base_url = 'https://api.openai.com/v1/' WHERE name = 'openai'`, "resolved openai", map[string]float64{
 		`provwatch_drift_alerts_total{kind="resolved",source="notify"}`: 1, `provwatch_drift_providers{kind="changed"}`: -1,
+		`provwatch_provider_drift{kind="changed",provider="openai"}`: -1,
 	})
 	step(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai", map[string]float64{
 		`provwatch_drift_alerts_total{kind="missing",source="notify"}`: 1, `provwatch_drift_providers{kind="missing"}`: 1,
+		`provwatch_provider_drift{kind="missing",provider="openai"}`: 1,
 	})
 
 	// A full verification, prompted by something that is no hint.
@@ -307,8 +311,8 @@ func testHTTPJSONLogs(t *testing.T) {
 		"listening":                 "channel level msg reconnected time",
 		"listening connection lost": "error level msg retry_in time",
 		"ready":                     "level msg providers time worker",
-		"drift":                     "fields kind level msg provider seq source time",
-		"drift resolved":            "fields kind level msg provider seq source time",
+		"drift":                     "fields kind level moved msg provider seq source time",
+		"drift resolved":            "fields how kind level msg provider seq source time",
 		"stopping":                  "level msg time",
 		"stopped":                   "level msg time",
 

@@ -12,12 +12,16 @@ import (
 
 // stepsJSON is the JSON of the providers anthropic and openai in a plan.
 func stepsJSON(action, state, anthropicDB, openAIDB string) string {
+	moved := ""
+	if state == "missing" { // the environment has only begun to name them
+		moved = `"moved": "environment", `
+	}
 	return fmt.Sprintf(`[
 		{"action": %[1]q, "provider": "anthropic", "type": "anthropic", "base_url": "https://api.anthropic.com/", "keys": 1,
-		 "state": %[2]q, "accepted": false, "fields": [], "env_hash": %[3]q, "db_hash": %[4]q},
+		 "state": %[2]q, %[7]s"accepted": false, "fields": [], "env_hash": %[3]q, "db_hash": %[4]q},
 		{"action": %[1]q, "provider": "openai", "type": "openai", "base_url": "https://api.openai.com/v1/", "keys": 1,
-		 "state": %[2]q, "accepted": false, "fields": [], "env_hash": %[5]q, "db_hash": %[6]q}]`,
-		action, state, anthropicHash, anthropicDB, openAIHash, openAIDB)
+		 "state": %[2]q, %[7]s"accepted": false, "fields": [], "env_hash": %[5]q, "db_hash": %[6]q}]`,
+		action, state, anthropicHash, anthropicDB, openAIHash, openAIDB, moved)
 }
 
 func testSeedPrintsAndRepeatsNothing(t *testing.T) {
