@@ -25,9 +25,9 @@ import (
 // booting. Its methods may be called by several goroutines: each part of the run sets its
 // own field, and HTTP, the page and the service manager read all of them.
 type health struct {
-	// display shows the health, nil for none; logger logs why the worker is not ready, nil
-	// for nobody. site renders the remedies of errors for all but the logger, which renders
-	// them itself. All three are set once.
+	// display shows the health, and logger logs why the worker is not ready; either can be
+	// nil. site renders the remedies of errors, except in the log, whose handler does it. All
+	// three are set once.
 	display Display
 	logger  *slog.Logger
 	site    remedy.Site

@@ -35,7 +35,7 @@ const (
 // when a difference was accepted (docs/specification.md, section 4).
 type Base struct {
 	Env, DB Side
-	// HashKey identifies the key of the keyed digests, empty where there is none.
+	// HashKey identifies the key of the keyed digests, empty without a digest.
 	HashKey string
 	Origin  Origin
 	// Named is whether the environment has named the provider ever since.

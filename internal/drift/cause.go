@@ -53,8 +53,8 @@ func (h How) Label() string {
 	}
 }
 
-// Ending returns the words for how a drift ended, and for the alert that this ends: its seq,
-// 0 where there is none.
+// Ending returns the words for how a drift ended and for the alert that this ends, by its
+// seq. 0 stands for a drift that was never alerted.
 func (h How) Ending(resolves int64) string {
 	switch label := h.Label(); {
 	case resolves == 0:

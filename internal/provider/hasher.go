@@ -60,7 +60,7 @@ func (h Hasher) digest(text []byte) string {
 // maxKept bounds a value that is stored a second time, in bytes.
 const maxKept = 1024
 
-// Keep returns a value as it is stored to be compared with later ones: the value itself, or
+// Keep returns what is stored of a value to compare later ones with it: the value itself, or
 // a keyed digest of a value that is too long. Equal values are kept equal, and others differ.
 func (h Hasher) Keep(value string) string {
 	if len(value) > maxKept || IsKeyed(value) {

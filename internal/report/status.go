@@ -81,7 +81,7 @@ func (p *Printer) statusProviders(s status.Status) error {
 	return p.lines()
 }
 
-// accepted prints who accepted the drifts that hold, nothing where there are none.
+// accepted prints who accepted drifts. It prints nothing when no acceptance holds.
 func (p *Printer) accepted(providers []status.Provider) error {
 	t := p.table("ACCEPTED", "AT", "UNTIL", "BY", "REASON")
 	for _, row := range providers {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"provwatch/internal/retry"
 )
 
 // commandPause is the wait of [Prune] between two transactions.
@@ -37,7 +39,7 @@ func Prune(ctx context.Context, pool *pgxpool.Pool, request Request) (report Rep
 	for more := true; more; {
 		var pruned Pruned
 		if pruned, more, err = r.step(ctx); err == nil && more {
-			err = wait(ctx, commandPause)
+			err = retry.Sleep(ctx, commandPause)
 		}
 		report.add(pruned)
 		if err != nil {

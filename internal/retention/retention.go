@@ -8,11 +8,6 @@
 // prune at a time, nor where one of them is killed.
 package retention
 
-import (
-	"context"
-	"time"
-)
-
 // pageSize is how many rows of each table a transaction reads, and deletes at most.
 const pageSize = 1000
 
@@ -34,16 +29,4 @@ func (p *Pruned) add(more Pruned) {
 	p.Acceptances += more.Acceptances
 	p.AlertsUpTo = max(p.AlertsUpTo, more.AlertsUpTo)
 	p.AuditUpTo = max(p.AuditUpTo, more.AuditUpTo)
-}
-
-// wait returns ctx's error when that ends first.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -99,7 +99,7 @@ func (r *Runner) Run(ctx context.Context, term Term) {
 			r.logger.WarnContext(ctx, "old rows not pruned, retrying", "error", err, "retry_in", again)
 			continue
 		}
-		if wait(ctx, r.interval) != nil {
+		if retry.Sleep(ctx, r.interval) != nil {
 			return
 		}
 	}
@@ -124,7 +124,7 @@ func (r *Runner) prune(ctx context.Context, term Term) (all Pruned, err error) {
 		all.add(pruned)
 		r.measure(pruned)
 		if more {
-			if err := wait(ctx, r.pause); err != nil {
+			if err := retry.Sleep(ctx, r.pause); err != nil {
 				return all, err
 			}
 		}

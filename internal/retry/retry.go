@@ -150,3 +150,15 @@ func (a *Attempt) sleep(ctx context.Context) bool {
 	}
 	return true
 }
+
+// Sleep waits for the time given, or returns the error of ctx when that ends first.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -34,7 +34,7 @@ func Misspelt(name string, known []string) string {
 }
 
 // DidYouMean returns the end of an error about a name that is not known: a question with
-// the known name that it is a misspelling of, empty when there is none so near.
+// the known name that it is a misspelling of. It is empty when no known name is so near.
 func DidYouMean(name string, known []string) string {
 	if nearest := Misspelt(name, known); nearest != "" {
 		return "; did you mean " + nearest + "?"

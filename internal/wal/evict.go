@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/lockwait"
 	"provwatch/internal/postgres"
 	"provwatch/internal/remedy"
+	"provwatch/internal/retry"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -99,7 +100,7 @@ func (e *eviction) step(ctx context.Context) error {
 	if time.Since(e.began) >= patience {
 		return held
 	}
-	return sleep(ctx, pause)
+	return retry.Sleep(ctx, pause)
 }
 
 // report finds out who the holder is, and reports that it is waited for.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/leader"
+	"provwatch/internal/retry"
 	"provwatch/internal/store"
 )
 
@@ -79,7 +80,7 @@ func (m *monitor) run(ctx context.Context) error {
 			}
 			again, measuredAt = max(again-1, 0), time.Now()
 		}
-		if err := sleep(ctx, slotInterval); err != nil {
+		if err := retry.Sleep(ctx, slotInterval); err != nil {
 			return err
 		}
 	}

@@ -18,10 +18,10 @@ CREATE TABLE provwatch.base_pairs (
     db_type            text NOT NULL,
     db_base_url        text NOT NULL,
     db_bedrock_region  text NOT NULL,
-    -- Identifies the key of the digests, empty where there is none.
+    -- Identifies the key of the digests, empty without a digest.
     hash_key           text NOT NULL DEFAULT '',
     -- What made both sides agree. Once that is recorded of a provider, it is 'agreement'.
-    origin             text NOT NULL CHECK (origin IN ('agreement', 'resolve', 'accept')),
+    origin             text NOT NULL CHECK (origin IN ('agreement', 'resolve')),
     -- Whether the environment has named the provider ever since.
     named              boolean NOT NULL DEFAULT true,
     set_at             timestamptz NOT NULL DEFAULT now()

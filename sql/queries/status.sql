@@ -29,10 +29,10 @@ LEFT JOIN pg_catalog.pg_attribute kept
 SELECT verified_at FROM provwatch.alert_counter;
 
 -- name: ListWorkers :many
--- The listening sessions of this database's workers, which of them observe by their
--- applications' names, and which of them leads: the one that
--- holds the lock of the current term, see provwatch.stand_by. Where another program holds
--- that lock, it is the only one that shows signs of life.
+-- The listening sessions of this database's workers. A session that observes has its own
+-- application name. The session that holds the lock of the current term leads, see
+-- provwatch.stand_by. Where another program holds that lock, the leader is the only session
+-- that shows signs of life.
 -- Where a session is another role's, only a member of pg_read_all_stats sees
 -- where it comes from and since when.
 WITH locks AS (
