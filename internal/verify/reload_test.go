@@ -51,6 +51,7 @@ func TestEnvironmentReload(t *testing.T) {
 	t.Run("DuringVerification", testEnvironmentReloadDuringVerification)
 	t.Run("FormerObservation", testEnvironmentReloadFormerObservation)
 	t.Run("AmongVerifications", testEnvironmentReloadAmongVerifications)
+	t.Run("OfCredentials", testEnvironmentReloadOfCredentials)
 }
 
 // testEnvironmentReloadDuringVerification has a row that agrees with the former
@@ -134,4 +135,24 @@ func testEnvironmentReloadAmongVerifications(t *testing.T) {
 		want := []string{"changed", "resolved"}[i%2]
 		require.True(t, strings.HasPrefix(alert, fmt.Sprintf("%d %s a ", i+1, want)), alert)
 	}
+}
+
+// testEnvironmentReloadOfCredentials has the environment read again and again, unchanged,
+// while what is stored is compared with its credentials. Nothing differs at any moment.
+func testEnvironmentReloadOfCredentials(t *testing.T) {
+	t.Parallel()
+	desired := make([]provider.Desired, 50)
+	for i := range desired {
+		desired[i] = openAI(fmt.Sprintf("p%02d", i), fmt.Sprintf("sk-%02d-0123456789abcdef", i))
+	}
+	pool, v, _ := seeded(t, drift.AlertCredentials, desired...)
+	for range 20 {
+		verified := make(chan error, 1)
+		go func() { verified <- v.Verify(t.Context(), resync) }()
+		for range 100 {
+			v.SetDesired(desired)
+		}
+		require.NoError(t, waittest.Receive(t, verified, "the verification ends"))
+	}
+	require.Empty(t, alerts(t, pool))
 }
