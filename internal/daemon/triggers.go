@@ -79,9 +79,11 @@ func (k *triggerKeeper) ensure(ctx context.Context) (pause time.Duration) {
 	blind, creates := state != schema.TriggersAlways, k.triggers.migrate == schema.Auto
 	tries := blind && creates && !time.Now().Before(k.tryAt)
 	switch {
-	case first, tries:
-		err = k.triggers.create(ctx, state)
-		if blind && err == nil {
+	case blind && first, tries:
+		// Only of triggers that were missing when they were looked for: tables that are made
+		// again after that get theirs with the next check, which then has everything verified.
+		err = k.triggers.create(ctx)
+		if err == nil {
 			// What was changed before has not been notified of.
 			k.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
 		}
@@ -119,9 +121,8 @@ func (t *triggers) warn(ctx context.Context, err error) {
 
 // create creates the triggers where they are missing and --migrate asks for it. It fails
 // unless they fire in every session then.
-func (t *triggers) create(ctx context.Context, before schema.TriggerState) error {
-	err := schema.Ensure(ctx, t.pool, t.migrate, schema.Needs{Triggers: true}, t.logger)
-	if err != nil || before == schema.TriggersAlways {
+func (t *triggers) create(ctx context.Context) error {
+	if err := schema.Ensure(ctx, t.pool, t.migrate, schema.Needs{Triggers: true}, t.logger); err != nil {
 		return err
 	}
 	state, err := schema.FindTriggers(ctx, t.pool)
