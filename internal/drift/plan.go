@@ -41,9 +41,16 @@ type Stored struct {
 	Rows     []provider.Row         // all rows of their names
 	Accepted map[string]*Acceptance // by the provider's name
 	Bases    map[string]*Base       // by the provider's name
-	Types    []string               // the labels of the database's enum
+	Types    Types
 	Hasher   provider.Hasher
 }
+
+// Types are the labels of the database's enum of provider types.
+type Types []string
+
+// Has reports whether the database knows the type. A provider of another is neither seeded
+// nor compared.
+func (t Types) Has(of provider.Type) bool { return slices.Contains(t, string(of)) }
 
 // Step is what a seed does, or would do, about one desired provider.
 type Step struct {
@@ -146,10 +153,9 @@ func (s Step) AcceptedUntil() time.Time {
 	return s.acceptance.Expires
 }
 
-// action returns what a seed does about the provider. The labels are those of the
-// database's enum.
-func (s Step) action(labels []string) Action {
-	if !slices.Contains(labels, string(s.Desired.Type)) {
+// action returns what a seed does about the provider.
+func (s Step) action(types Types) Action {
+	if !types.Has(s.Desired.Type) {
 		return ActionUnsupported
 	}
 	switch s.Observation.AtBoot(s.MustAgree) {
@@ -188,7 +194,7 @@ func MakePlan(desired []provider.Desired, stored Stored, mode CredentialMode) Pl
 			base:        stored.Bases[d.Name],
 			hasher:      stored.Hasher,
 		}
-		if d.Bedrock != nil && slices.Contains(stored.Types, string(provider.AmazonBedrock)) {
+		if d.Bedrock != nil && stored.Types.Has(provider.AmazonBedrock) {
 			step.RowType = provider.AmazonBedrock
 		}
 		step.Action = step.action(stored.Types)

@@ -3,8 +3,8 @@ package seed
 import (
 	"context"
 	"fmt"
-	"slices"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
@@ -12,12 +12,12 @@ import (
 // Supported divides the desired providers into those whose type the database
 // knows and the rest.
 func Supported(ctx context.Context, db store.DBTX, desired []provider.Desired) (supported, unsupported []provider.Desired, err error) {
-	labels, err := store.On(db).ListProviderTypes(ctx)
+	types, err := store.On(db).ListProviderTypes(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("look up the types that the database knows: %w", err)
 	}
 	for _, d := range desired {
-		if slices.Contains(labels, string(d.Type)) {
+		if drift.Types(types).Has(d.Type) {
 			supported = append(supported, d)
 		} else {
 			unsupported = append(unsupported, d)

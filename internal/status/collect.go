@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/remedy"
@@ -123,12 +123,12 @@ func (c collector) unsupported(ctx context.Context) ([]string, error) {
 	if c.environment.Names == nil {
 		return unsupported, nil
 	}
-	labels, err := c.queries.ListProviderTypes(ctx)
+	types, err := c.queries.ListProviderTypes(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range c.environment.Names {
-		if desired, _ := c.environment.Desired(name); !slices.Contains(labels, string(desired.Type)) {
+		if desired, _ := c.environment.Desired(name); !drift.Types(types).Has(desired.Type) {
 			unsupported = append(unsupported, name)
 		}
 	}

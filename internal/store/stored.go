@@ -32,7 +32,7 @@ func (q *Queries) loadStored(ctx context.Context, names []string, keys *dbcrypt.
 	collect(&batch, &providers, pgx.RowToStructByPos[listProvidersRow], listProviders, names)
 	collect(&batch, &accepted, pgx.RowToStructByPos[listAcceptedDriftsRow], listAcceptedDrifts, names)
 	collect(&batch, &bases, pgx.RowToStructByPos[listBasesRow], listBases, names)
-	collect(&batch, &stored.Types, pgx.RowTo[string], listProviderTypes)
+	collect(&batch, (*[]string)(&stored.Types), pgx.RowTo[string], listProviderTypes)
 	collect(&batch, &hashKeys, pgx.RowTo[[]byte], readHashKey)
 	if err := q.send(ctx, &batch); err != nil {
 		return drift.Stored{}, err
