@@ -62,7 +62,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks'] LOOP
+    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks', 'provwatch_pruner'] LOOP
         IF to_regrole(name) IS NULL THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', name);
@@ -75,13 +75,13 @@ END
 $$;
 
 -- PUBLIC has what the owner's default privileges give it.
-REVOKE ALL ON SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
 
 -- To find the tables.
-GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
 
 -- The provider tables: %1$I is their schema, found as sql/statements/locate_tables.sql does.
 DO $$
@@ -113,7 +113,7 @@ BEGIN
             USING HINT = 'Set the search_path to the one of the gateway.';
     END IF;
     FOREACH statement IN ARRAY ARRAY[
-        'REVOKE ALL ON %1$I.ai_providers, %1$I.ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks',
+        'REVOKE ALL ON %1$I.ai_providers, %1$I.ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner',
 
         -- To find the tables.
         'GRANT USAGE ON SCHEMA %1$I TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader',
@@ -144,16 +144,16 @@ BEGIN
         SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = homes[1] AND c.relname = 'dbcrypt_keys' AND c.relkind = 'r'
     ) THEN
-        EXECUTE format('REVOKE ALL ON %1$I.dbcrypt_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks', homes[1]);
+        EXECUTE format('REVOKE ALL ON %1$I.dbcrypt_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner', homes[1]);
         EXECUTE format('GRANT SELECT ON %1$I.dbcrypt_keys TO provwatch_notify, provwatch_wal, provwatch_operator', homes[1]);
     END IF;
 END
 $$;
 
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
 
 -- To find the tables.
-GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks;
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
 
 -- To tell whether the schema is up to date.
 GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
@@ -188,13 +188,6 @@ GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_
 GRANT SELECT, INSERT, UPDATE ON provwatch.base_pairs TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
 GRANT SELECT ON provwatch.base_pairs TO provwatch_reader;
 
--- To prune alerts, audit entries and acceptances that are older than what is kept, with
--- --keep or "worker prune". An operator must not be able to remove audit entries.
-GRANT SELECT (id, seq, delivered_at), DELETE ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_observer;
-GRANT DELETE ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal, provwatch_observer;
-GRANT UPDATE (lapsed_at) ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal, provwatch_observer;
-GRANT SELECT, INSERT, UPDATE (seq, pruned_at) ON provwatch.pruned TO provwatch_notify, provwatch_wal, provwatch_observer;
-
 -- To read the WAL; and by notifications, to forget how far it was read.
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal, provwatch_observer;
 GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
@@ -218,6 +211,17 @@ GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO p
 GRANT SELECT (provider, kind) ON provwatch.drift_state TO provwatch_sinks;
 GRANT SELECT, INSERT, UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_sinks;
 GRANT SELECT, INSERT, UPDATE (retry, attempts, reason, at), DELETE ON provwatch.sink_dead_letters TO provwatch_sinks;
+
+-- For a worker that prunes, with --keep, and for "worker prune", in addition: to delete alerts,
+-- audit entries and acceptances that are older than what is kept. No other role can delete
+-- alerts or audit entries, an operator's neither.
+GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_pruner;
+GRANT SELECT (id, seq, delivered_at), DELETE ON provwatch.audit_log TO provwatch_pruner;
+GRANT SELECT, DELETE ON provwatch.drift_alerts TO provwatch_pruner;
+GRANT SELECT, UPDATE (lapsed_at), DELETE ON provwatch.accepted_drift TO provwatch_pruner;
+GRANT SELECT ON provwatch.drift_state, provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_pruner;
+GRANT SELECT (last_seq) ON provwatch.audit_counter TO provwatch_pruner;
+GRANT SELECT, INSERT, UPDATE (seq, pruned_at) ON provwatch.pruned TO provwatch_pruner;
 
 -- To follow the alerts.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;

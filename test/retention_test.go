@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -30,6 +31,18 @@ func (w *world) grow(seq int) {
 	w.exec(`UPDATE provwatch.audit_log SET delivered_at = delivered_at - interval '100 days' WHERE delivered_at > now() - interval '90 days'`)
 }
 
+// mayPrune has "worker run" and "worker prune" connect as a role that may prune, and that has
+// sinks if the one of "worker run" has.
+func (w *world) mayPrune() {
+	w.t.Helper()
+	role, groups := "test_pruner_"+w.source, "provwatch_"+w.source+", provwatch_pruner"
+	if strings.HasPrefix(w.login["run"], "test_sinks_") {
+		role, groups = role+"_sinks", groups+", provwatch_sinks"
+	}
+	w.createRole(role, "REPLICATION IN ROLE "+groups)
+	w.login["run"], w.login["prune"] = role, role
+}
+
 // leftAlerts returns the seqs of the alerts that are left.
 func (w *world) leftAlerts() []string {
 	w.t.Helper()
@@ -48,6 +61,7 @@ func TestRetention(t *testing.T) {
 // testRetentionKeep starts a worker with --keep on a database whose history is old. It prunes,
 // numbers alerts without a gap, and a restart finds nothing rewound.
 func testRetentionKeep(t *testing.T, w *world) {
+	w.mayPrune()
 	env := w.twoProviders()
 	p := w.start(env, "run").ready()
 	for i := range 3 {
@@ -88,6 +102,7 @@ func testRetentionKeep(t *testing.T, w *world) {
 func testRetentionReaders(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
+	w.mayPrune()
 	p := w.start(w.twoProviders(), "run").ready()
 	w.flip("anthropic", false, 1)
 	for i := range 3 {
@@ -160,6 +175,7 @@ func (w *world) connectAs(role string) *pgx.Conn {
 func testRetentionSinkBehind(t *testing.T) {
 	t.Parallel()
 	w := newSinkWorld(t, "notify")
+	w.mayPrune()
 	e := w.endpoint()
 	env := w.webhook(e).With("PROVWATCH_KEEP", "90d")
 	p := w.start(env, "run").ready()
@@ -182,14 +198,14 @@ func testRetentionSinkBehind(t *testing.T) {
 	p.waitFor("old rows pruned", "alerts=2", "alerts_up_to=2")
 	p.waitFor("level=WARN", "old rows stay: a sink has not had them", "sink=webhook", "stream=drift", "after_seq=2")
 	require.Equal(t, []string{"3", "4", "5", "6", "7", "8"}, w.leftAlerts())
-	r := w.run(environ{"DATABASE_URL": w.withPassword("test_notify")}, "prune", "--older-than=90d", "-o", "json")
+	r := w.run(environ{"DATABASE_URL": w.withPassword(w.login["prune"])}, "prune", "--older-than=90d", "-o", "json")
 	require.Equal(t, 0, r.Code, r.Stderr)
 	require.JSONEq(t, `{"dry_run": false, "older_than_seconds": 7776000, "alerts": 0, "alerts_up_to": 0, "audit_entries": 0, "audit_up_to": 0, "acceptances": 0,
 		"held_by": [{"sink": "webhook", "stream": "drift", "seq": 2}]}`, r.Stdout)
 	e.answer(nil)
 	eventually(t, func() bool { return w.count(`SELECT seq FROM provwatch.sink_cursors WHERE stream = 'drift'`) == 8 }, "the sink has all")
 	require.Equal(t, want, once(e.got("drift")))
-	require.Equal(t, 0, w.run(environ{"DATABASE_URL": w.withPassword("test_notify")}, "prune", "--older-than=90d").Code)
+	require.Equal(t, 0, w.run(environ{"DATABASE_URL": w.withPassword(w.login["prune"])}, "prune", "--older-than=90d").Code)
 	require.Equal(t, []string{"8"}, w.leftAlerts())
 	require.Zero(t, p.logged("events deleted before delivery"))
 	p.stop()
@@ -203,6 +219,7 @@ func testRetentionSinkBehind(t *testing.T) {
 func testRetentionCommand(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, "notify")
+	w.mayPrune()
 	env := w.twoProviders()
 	p := w.start(env, "run").ready()
 	for i := range 2 {
@@ -254,12 +271,12 @@ func testRetentionCommandRefused(t *testing.T) {
 		require.Equal(t, 3, r.Code, r.Stderr)
 		require.Contains(t, r.Stderr, want)
 	}
-	// An operator cannot remove audit entries.
-	for _, role := range []string{"test_operator", "test_reader"} {
+	// Neither an operator nor a worker that is not to prune can remove audit entries.
+	for _, role := range []string{"test_operator", "test_reader", "test_notify"} {
 		for _, args := range [][]string{{"--older-than=90d"}, {"--older-than=90d", "--dry-run"}} {
 			r := w.run(environ{"DATABASE_URL": w.withPassword(role)}, append([]string{"prune"}, args...)...)
 			require.Equal(t, 4, r.Code, r.Stderr)
-			require.Contains(t, r.Stderr, "make it a member of provwatch_notify")
+			require.Contains(t, r.Stderr, "make it a member of provwatch_notify and provwatch_pruner")
 			require.Contains(t, r.Stderr, `GRANT DELETE ON TABLE provwatch.audit_log`)
 		}
 	}

@@ -147,6 +147,8 @@ func testEscalationObserverWrites(t *testing.T) {
 		`INSERT INTO provwatch.audit_outbox (id, occurred_at, actor, action, provider, details) VALUES (gen_random_uuid(), now(), 'operator:me', 'provider.update', 'one', '{}')`,
 		`INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by) VALUES ('one', 'changed', '', '', 'me')`,
 		`UPDATE provwatch.drift_alerts SET provider = 'another'`,
+		`DELETE FROM provwatch.drift_alerts`,
+		`DELETE FROM provwatch.audit_log`,
 		`GRANT provwatch_operator TO writing_observer`,
 		`SET ROLE provwatch_operator`,
 	} {

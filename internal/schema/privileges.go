@@ -32,7 +32,7 @@ const (
 	Sinks                         // worker run with sinks, on top of its source's: provwatch_sinks
 	SinkRetries                   // worker sinks: provwatch_operator
 	Reporting                     // worker status, the status page: provwatch_reader and the roles of workers
-	Pruning                       // worker prune, and worker run with --keep, on top of its source's: the roles of workers
+	Pruning                       // worker prune, and worker run with --keep, on top of its source's: provwatch_pruner
 	PruningAudit                  // worker prune, on top of Pruning: provwatch_notify and provwatch_wal
 
 	running    = Notifications | WAL | Observing
@@ -61,6 +61,9 @@ func (u Use) groups() []string {
 	if u&Sinks != 0 {
 		groups = append(groups, "provwatch_sinks")
 	}
+	if u&(Pruning|PruningAudit) != 0 {
+		groups = append(groups, "provwatch_pruner")
+	}
 	return groups
 }
 
@@ -76,7 +79,7 @@ type privilege struct {
 // privileges is what sql/roles.sql grants; a test compares the two.
 var privileges = []privilege{
 	{"provwatch", "", "USAGE", nil, comparing | Verifying | Credentials | Watching | Reporting | Sinks | SinkRetries | Pruning},
-	{"", "", "USAGE", nil, comparing | Verifying | Credentials | Reporting | Pruning},
+	{"", "", "USAGE", nil, comparing | Verifying | Credentials | Reporting},
 	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, comparing | Pruning},
 
 	{"", "ai_providers", "SELECT", []string{

@@ -25,11 +25,12 @@ var roles = map[string]struct {
 	use     schema.Use
 	queries []string
 }{
-	"provwatch_notify":   {schema.Notifications | schema.Reporting | schema.Pruning | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reporting, pruning)},
-	"provwatch_wal":      {schema.WAL | schema.Reporting | schema.Pruning | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting, pruning)},
-	"provwatch_observer": {schema.Observing | schema.ObservingWAL | schema.Reporting | schema.Pruning, slices.Concat(looking, observing, delivering, following, reading, reporting, pruning)},
+	"provwatch_notify":   {schema.Notifications | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reporting)},
+	"provwatch_wal":      {schema.WAL | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
+	"provwatch_observer": {schema.Observing | schema.ObservingWAL | schema.Reporting, slices.Concat(looking, observing, delivering, following, reading, reporting)},
 	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, sealing, resolving, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
+	"provwatch_pruner":   {schema.Pruning, slices.Concat([]string{"ListAppliedMigrations"}, pruning)},
 	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "listAlertsSince", "ReadPruned"}, reporting)},
 }
 

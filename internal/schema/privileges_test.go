@@ -121,10 +121,14 @@ func testMissingPrivilegesGroupToJoin(t *testing.T) {
 	t.Parallel()
 	conn := prepared(t, "gateway")
 	for use, want := range map[schema.Use]string{
-		schema.WAL:                          "provwatch_wal",
-		schema.WAL | schema.Sinks:           "provwatch_wal and provwatch_sinks",
-		schema.Notifications | schema.Sinks: "provwatch_notify and provwatch_sinks",
-		schema.Observing:                    "provwatch_observer",
+		schema.WAL:                                            "provwatch_wal",
+		schema.WAL | schema.Sinks:                             "provwatch_wal and provwatch_sinks",
+		schema.Notifications | schema.Sinks:                   "provwatch_notify and provwatch_sinks",
+		schema.WAL | schema.Sinks | schema.Pruning:            "provwatch_wal and provwatch_sinks and provwatch_pruner",
+		schema.Notifications | schema.Pruning:                 "provwatch_notify and provwatch_pruner",
+		schema.Observing | schema.Pruning:                     "provwatch_observer and provwatch_pruner",
+		schema.Pruning | schema.PruningAudit:                  "provwatch_notify and provwatch_pruner",
+		schema.Observing:                                      "provwatch_observer",
 		schema.Observing | schema.ObservingWAL | schema.Sinks: "provwatch_observer and provwatch_sinks",
 		schema.Seeding | schema.Credentials:                   "provwatch_notify",
 		schema.Verifying:                                      "provwatch_operator",
