@@ -138,7 +138,7 @@ func testEnvironmentReloadAmongVerifications(t *testing.T) {
 }
 
 // testEnvironmentReloadOfCredentials has the environment read again and again, unchanged,
-// while what is stored is compared with its credentials. Nothing differs at any moment.
+// while rows are compared with their credentials. Nothing differs at any moment.
 func testEnvironmentReloadOfCredentials(t *testing.T) {
 	t.Parallel()
 	desired := make([]provider.Desired, 50)
