@@ -147,16 +147,17 @@ func (w *world) waiting(table string) bool {
 		WHERE l.relation = to_regclass($1) AND a.datname = current_database() AND NOT l.granted AND a.application_name LIKE 'provwatch%'`, table) > 0
 }
 
-// endSessions ends the sessions that killed workers left, which would otherwise
+// endSessions ends the sessions of workers. Those of a killed worker would otherwise
 // finish the statement that they wait in once its lock is free. A machine that
 // loses power does not do that either.
 func (w *world) endSessions() {
 	w.t.Helper()
-	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE datname = current_database() AND application_name LIKE 'provwatch%'`)
+	sessions := w.strings(`SELECT pid || ' ' || backend_start FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'provwatch%'`)
+	w.exec(`SELECT pg_terminate_backend(split_part(session, ' ', 1)::int) FROM unnest($1::text[]) AS session`, sessions)
+	// These alone are waited for: a worker that runs soon has others.
 	eventually(w.t, func() bool {
-		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'provwatch%'`) == 0
-	}, "the killed worker's sessions end")
+		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE pid || ' ' || backend_start = ANY ($1)`, sessions) == 0
+	}, "the sessions end")
 }
 
 // disableUnnoticed disables a provider in a transaction that has our trigger disabled, and
