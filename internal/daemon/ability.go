@@ -61,10 +61,10 @@ type abilityCheck struct {
 }
 
 // run returns why this worker must resign, once it has been unable to alert for
-// --takeover-after and another one waits to lead; nil when ctx ends before that. While the
+// --takeover-after and another one waits to lead, at two checks in a row; nil when ctx ends before that. While the
 // leader is well, it resets yield.
 func (c *abilityCheck) run(ctx context.Context, term *leader.Term) error {
-	able := ability{limit: c.takeOverAfter}
+	able, confirmed := ability{limit: c.takeOverAfter}, false
 	ticks := time.NewTicker(abilityPause)
 	defer ticks.Stop()
 	for {
@@ -78,14 +78,20 @@ func (c *abilityCheck) run(ctx context.Context, term *leader.Term) error {
 			if able.isWell() {
 				c.yield.Reset()
 			}
+			confirmed = false
 			continue
 		}
 		limited, cancel := context.WithTimeout(postgres.Aside(ctx), c.answerTimeout)
 		contended, err := term.IsContended(limited, c.pool)
 		cancel()
-		if err == nil && contended {
+		if err != nil || !contended {
+			continue
+		}
+		// The health is a moment old: what it says can be over by now.
+		if confirmed {
 			return unable
 		}
+		confirmed = true
 	}
 }
 

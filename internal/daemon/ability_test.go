@@ -59,8 +59,9 @@ func TestUnable(t *testing.T) {
 		"ready":                    {func(*health) {}, nil},
 		"it cannot record":         {func(h *health) { h.setVerified(true, denied) }, denied},
 		"it lacks privileges":      {func(h *health) { h.setPrivileges(denied) }, denied},
-		"its stream is frozen":     {func(h *health) { h.setWaiting(late) }, late},
-		"another session holds it": {func(h *health) { h.setVerified(true, denied); h.setWaiting(held) }, nil},
+		"its stream is frozen":     {func(h *health) { h.setWaiting(late, false) }, late},
+		"its stream has gone on":   {func(h *health) { h.setWaiting(late, true) }, nil},
+		"another session holds it": {func(h *health) { h.setVerified(true, denied); h.setWaiting(held, false) }, nil},
 		"no worker can record":     {func(h *health) { h.setVerified(true, full) }, nil},
 		"it cannot encrypt":        {func(h *health) { h.setEncryption(denied) }, nil},
 	} {

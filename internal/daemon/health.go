@@ -45,6 +45,8 @@ type health struct {
 	unverified, unrecorded error
 	// waiting is what has not ended in time, and who holds it up.
 	waiting error
+	// waited is set once it has ended, while it stands as the reason for a little longer.
+	waited bool
 	// encryption says why secrets cannot be encrypted as the database wants it.
 	encryption error
 	// notComparable are providers that cannot be compared, each as a line, sorted;
@@ -208,7 +210,10 @@ func (h *health) ConnectionFailed(err error) { h.set(func() { h.connecting = err
 
 func (h *health) setPrivileges(err error) { h.set(func() { h.privileges = err }) }
 
-func (h *health) setWaiting(err error) { h.set(func() { h.waiting = err }) }
+// setWaiting records what has not ended in time, or with waited set what had not until now.
+func (h *health) setWaiting(err error, waited bool) {
+	h.set(func() { h.waiting, h.waited = err, waited })
+}
 
 func (h *health) setLeader(err error) { h.set(func() { h.leader = err }) }
 
@@ -364,6 +369,9 @@ func (h *health) unable() error {
 		return h.verified
 	case h.privileges != nil:
 		return h.privileges
+	}
+	if h.waited {
+		return nil
 	}
 	return h.waiting
 }

@@ -51,18 +51,19 @@ func (c *lateCheck) run(ctx context.Context) {
 	}
 }
 
-// reason returns what has not ended and makes the worker not ready, nil where all has ended.
-func (c *lateCheck) reason(ctx context.Context, now time.Time) error {
+// reason returns what has not ended and makes the worker not ready, nil where all has ended;
+// and whether it has ended by now.
+func (c *lateCheck) reason(ctx context.Context, now time.Time) (reason error, ended bool) {
 	if late := c.monitor.Check(ctx, now); late != nil {
 		c.last, c.lastAt = late, now
-		return late
+		return late, false
 	}
 	// What was broken off is retried, and waits again. That it has failed is known a moment
 	// later.
 	ago := now.Sub(c.lastAt)
 	if c.last != nil && (ago < c.settle || ago < c.linger && c.health.hasFailed()) {
-		return c.last
+		return c.last, true
 	}
 	c.last = nil
-	return nil
+	return nil, true
 }

@@ -22,7 +22,12 @@ func TestLateCheck(t *testing.T) {
 	t.Parallel()
 	monitor := &chosen{}
 	c := newLateCheck(Options{AnswerTimeout: 10 * time.Second, MaxBackOff: 20 * time.Second / 3}, &health{}, monitor)
-	reason := func(after time.Duration) error { return c.reason(t.Context(), time.Now().Add(after)) }
+	reason := func(after time.Duration) error {
+		t.Helper()
+		err, ended := c.reason(t.Context(), time.Now().Add(after))
+		require.Equal(t, monitor.late == nil, ended)
+		return err
+	}
 	require.NoError(t, reason(0))
 	monitor.late = &lockwait.LateError{What: "the handling of it"}
 	require.ErrorContains(t, reason(11*time.Second), "the handling of it has not ended since ")
