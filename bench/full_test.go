@@ -124,4 +124,5 @@ func (noMetrics) Verified(verify.Scope, time.Duration, error) {}
 func (noMetrics) AlertPublished(drift.Kind, pubsub.Source)    {}
 func (noMetrics) GapObserved(drift.Kind, time.Time)           {}
 func (noMetrics) DriftsObserved(map[string]drift.Kind)        {}
+func (noMetrics) SilencedObserved(map[string]bool)            {}
 func (noMetrics) NotComparableObserved(map[string]string)     {}

@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'accepted_drift.lapsed_at'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'drift_state.silenced_seq'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
@@ -184,6 +184,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_com
 -- A drift that was accepted is withdrawn when it no longer is what it was.
 GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal, provwatch_observer;
 
+-- To silence alerts that a silence matches.
+GRANT SELECT ON provwatch.silences TO provwatch_notify, provwatch_wal, provwatch_observer;
+
 -- What both sides of a provider last agreed on.
 GRANT SELECT, INSERT, UPDATE ON provwatch.base_pairs TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
 GRANT SELECT ON provwatch.base_pairs TO provwatch_reader;
@@ -194,6 +197,9 @@ GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
 
 -- To resolve a drift by accepting the database's side.
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_operator;
+
+-- To silence the alerts of providers, and to end a silence.
+GRANT SELECT, INSERT (provider, author, reason, begins_at, ends_at), UPDATE (ends_at, ended_by) ON provwatch.silences TO provwatch_operator;
 
 -- To see what sinks did not get, and to have it tried again.
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_operator;
@@ -219,6 +225,7 @@ GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatc
 GRANT SELECT (id, seq, delivered_at), DELETE ON provwatch.audit_log TO provwatch_pruner;
 GRANT SELECT, DELETE ON provwatch.drift_alerts TO provwatch_pruner;
 GRANT SELECT, UPDATE (lapsed_at), DELETE ON provwatch.accepted_drift TO provwatch_pruner;
+GRANT SELECT (id, ends_at), DELETE ON provwatch.silences TO provwatch_pruner;
 GRANT SELECT ON provwatch.drift_state, provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_pruner;
 GRANT SELECT (last_seq) ON provwatch.audit_counter TO provwatch_pruner;
 GRANT SELECT, INSERT, UPDATE (seq, pruned_at) ON provwatch.pruned TO provwatch_pruner;
@@ -232,7 +239,7 @@ GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal, provw
 GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
 GRANT SELECT (verified_at, term) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_reader;
-GRANT SELECT ON provwatch.drift_state, provwatch.not_comparable, provwatch.accepted_drift, provwatch.audit_outbox TO provwatch_reader;
+GRANT SELECT ON provwatch.drift_state, provwatch.not_comparable, provwatch.accepted_drift, provwatch.silences, provwatch.audit_outbox TO provwatch_reader;
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
 
 COMMIT;

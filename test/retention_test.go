@@ -76,7 +76,7 @@ func testRetentionKeep(t *testing.T, w *world) {
 	w.grow(7)
 
 	p = w.start(env, "run", "--keep=90d", "--on-boot-drift=alert", "--http-addr=127.0.0.1:0").ready()
-	p.waitFor("old rows pruned", "older_than=2160h0m0s", "alerts=6", "alerts_up_to=6", "audit_entries=3", "audit_up_to=3", "acceptances=0")
+	p.waitFor("old rows pruned", "older_than=2160h0m0s", "alerts=6", "alerts_up_to=6", "audit_entries=3", "audit_up_to=3", "acceptances=0", "silences=0")
 	require.Equal(t, []string{"7", "8", "9"}, w.leftAlerts(), "the drift of anthropic lasts")
 	require.Equal(t, []string{"audit 3", "drift 6"}, w.strings(`SELECT stream || ' ' || seq FROM provwatch.pruned ORDER BY stream`))
 	series := p.series()
@@ -200,7 +200,7 @@ func testRetentionSinkBehind(t *testing.T) {
 	require.Equal(t, []string{"3", "4", "5", "6", "7", "8"}, w.leftAlerts())
 	r := w.run(environ{"DATABASE_URL": w.withPassword(w.login["prune"])}, "prune", "--older-than=90d", "-o", "json")
 	require.Equal(t, 0, r.Code, r.Stderr)
-	require.JSONEq(t, `{"dry_run": false, "older_than_seconds": 7776000, "alerts": 0, "alerts_up_to": 0, "audit_entries": 0, "audit_up_to": 0, "acceptances": 0,
+	require.JSONEq(t, `{"dry_run": false, "older_than_seconds": 7776000, "alerts": 0, "alerts_up_to": 0, "audit_entries": 0, "audit_up_to": 0, "acceptances": 0, "silences": 0,
 		"held_by": [{"sink": "webhook", "stream": "drift", "seq": 2}]}`, r.Stdout)
 	e.answer(nil)
 	eventually(t, func() bool { return w.count(`SELECT seq FROM provwatch.sink_cursors WHERE stream = 'drift'`) == 8 }, "the sink has all")
@@ -229,13 +229,13 @@ func testRetentionCommand(t *testing.T) {
 	w.delivered(`SELECT ''`)
 	w.grow(4)
 	r := w.run(nil, "prune", "--older-than=12w6d", "--dry-run")
-	require.Equal(t, result{Code: 0, Stdout: "Would prune what is older than 90d: 3 alerts up to seq 3, 3 audit entries up to seq 3, 0 acceptances that no longer hold.\n"}, r)
+	require.Equal(t, result{Code: 0, Stdout: "Would prune what is older than 90d: 3 alerts up to seq 3, 3 audit entries up to seq 3, 0 acceptances that no longer hold, 0 silences that have ended.\n"}, r)
 	r = w.run(environ{"PROVWATCH_KEEP": "90d"}, "prune", "--dry-run", "-o", "json")
 	require.Equal(t, 0, r.Code, r.Stderr)
-	require.JSONEq(t, `{"dry_run": true, "older_than_seconds": 7776000, "alerts": 3, "alerts_up_to": 3, "audit_entries": 3, "audit_up_to": 3, "acceptances": 0, "held_by": []}`, r.Stdout)
+	require.JSONEq(t, `{"dry_run": true, "older_than_seconds": 7776000, "alerts": 3, "alerts_up_to": 3, "audit_entries": 3, "audit_up_to": 3, "acceptances": 0, "silences": 0, "held_by": []}`, r.Stdout)
 	require.Len(t, w.leftAlerts(), 4)
 	r = w.run(nil, "prune", "--older-than=90d")
-	require.Equal(t, result{Code: 0, Stdout: "Pruned what is older than 90d: 3 alerts up to seq 3, 3 audit entries up to seq 3, 0 acceptances that no longer hold.\n"}, r)
+	require.Equal(t, result{Code: 0, Stdout: "Pruned what is older than 90d: 3 alerts up to seq 3, 3 audit entries up to seq 3, 0 acceptances that no longer hold, 0 silences that have ended.\n"}, r)
 	require.Equal(t, []string{"4"}, w.leftAlerts())
 	logged := w.delivered(`SELECT concat_ws(' ', seq, action, provider, details->'pruned'->>'alerts_up_to') FROM provwatch.audit_log ORDER BY seq`)
 	require.Len(t, logged, 2)
@@ -251,7 +251,7 @@ func testRetentionCommand(t *testing.T) {
 	w.exec(`UPDATE provwatch.audit_log SET delivered_at = now() - interval '100 days' WHERE seq = 4`)
 	r = w.run(nil, "prune", "--older-than=90d", "-o", "json")
 	require.Equal(t, 0, r.Code, r.Stderr)
-	require.JSONEq(t, `{"dry_run": false, "older_than_seconds": 7776000, "alerts": 0, "alerts_up_to": 0, "audit_entries": 1, "audit_up_to": 4, "acceptances": 0,
+	require.JSONEq(t, `{"dry_run": false, "older_than_seconds": 7776000, "alerts": 0, "alerts_up_to": 0, "audit_entries": 1, "audit_up_to": 4, "acceptances": 0, "silences": 0,
 		"held_by": [], "audit": "staged"}`, r.Stdout)
 	require.Equal(t, []string{"history.prune"}, w.strings(`SELECT action FROM provwatch.audit_outbox`))
 }

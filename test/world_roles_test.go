@@ -37,7 +37,10 @@ func (w *world) logInAsRoles() {
 	if w.source == "notify" {
 		worker = "test_notify"
 	}
-	w.login = map[string]string{"run": worker, "seed": worker, "verify": worker, "prune": worker, "resolve": "test_operator", "watch": "test_reader", "status": "test_reader"}
+	w.login = map[string]string{
+		"run": worker, "seed": worker, "verify": worker, "prune": worker, "watch": "test_reader", "status": "test_reader",
+		"resolve": "test_operator", "silence": "test_operator", "silences": "test_operator", "unsilence": "test_operator",
+	}
 }
 
 // passwordMark is in the password of each role of [world.createRole], with characters beside

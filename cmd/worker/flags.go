@@ -59,6 +59,8 @@ type flags struct {
 	withKeys bool
 	reason   reason
 	expires  end
+	lasts    span // of a silence
+	until    moment
 
 	allowEmpty bool
 	since      int64

@@ -15,7 +15,7 @@ import (
 func pruneCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "prune",
-		Short: "Delete old alerts, audit entries and acceptances once, as worker run does with --keep",
+		Short: "Delete old alerts, audit entries, acceptances and silences once, as worker run does with --keep",
 		Args:  noArguments,
 		RunE:  func(c *cobra.Command, _ []string) error { return f.prune(c.Context()) },
 	}

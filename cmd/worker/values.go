@@ -233,6 +233,50 @@ func (e *end) of() reconcile.End {
 	return reconcile.End{At: at}
 }
 
+// span is a setting that takes how long something lasts. It keeps the text; empty is for none.
+type span string
+
+func (s *span) Set(text string) error { *s = span(text); return nil }
+func (s *span) String() string        { return string(*s) }
+func (s *span) Type() string          { return "duration" }
+
+func (s *span) problem() string {
+	if d, err := parseDuration(string(*s)); err != nil || d <= 0 {
+		return "must be a positive duration, such as 2h or 3d"
+	}
+	return ""
+}
+
+// duration is 0 for a span that is not set.
+func (s *span) duration() time.Duration {
+	d, _ := parseDuration(string(*s))
+	return d
+}
+
+// moment is a setting that takes a time with its zone. It keeps the text; empty is for none.
+type moment string
+
+func (m *moment) Set(text string) error { *m = moment(text); return nil }
+func (m *moment) String() string        { return string(*m) }
+func (m *moment) Type() string          { return "time" }
+
+func (m *moment) problem() string {
+	at, err := time.Parse(time.RFC3339, string(*m))
+	switch {
+	case err != nil:
+		return "must be a time with its zone, such as 2026-08-01T18:00:00Z"
+	case !at.After(time.Now()):
+		return "must be in the future"
+	}
+	return ""
+}
+
+// time is the zero time for a moment that is not set.
+func (m *moment) time() time.Time {
+	at, _ := time.Parse(time.RFC3339, string(*m))
+	return at
+}
+
 // age is a setting that takes an age of rows. It keeps the text, which the help and the
 // messages print; empty is for none.
 type age string

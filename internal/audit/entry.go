@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"provwatch/internal/provider"
 )
 
 // Action is what was done to a provider.
@@ -20,11 +22,12 @@ const (
 	KeyDeleted      Action = "provider_key.delete"
 	DriftAccepted   Action = "drift.accept"
 	HistoryPruned   Action = "history.prune"
+	SilenceCreated  Action = "silence.create"
+	SilenceEnded    Action = "silence.end"
 )
 
-// AllProviders is the provider of an entry that concerns all of them. No provider can have
-// the name.
-const AllProviders = "*"
+// AllProviders is the provider of an entry that concerns all of them.
+const AllProviders = provider.All
 
 // System is the actor of what the worker does on its own.
 const System = "system"
@@ -56,8 +59,10 @@ type Details struct {
 	// HashKeyed reports whether a hash is a keyed digest: see [provider.Hasher].
 	HashKeyed bool   `json:"hash_keyed,omitempty"`
 	Kind      string `json:"kind,omitempty"` // of the accepted drift
-	// Expires is when the acceptance of a drift ends, in RFC 3339 and UTC.
+	// Expires is when the acceptance of a drift ends, or a silence, in RFC 3339 and UTC.
 	Expires string `json:"expires,omitempty"`
+	// Silence is the id of the silence.
+	Silence int64 `json:"silence,omitempty"`
 	// Reason is why an operator did it, in the operator's words.
 	Reason string `json:"reason,omitempty"`
 	// Pruned is what was deleted.
@@ -72,6 +77,7 @@ type Pruned struct {
 	AuditEntries     int64 `json:"audit_entries"`
 	AuditUpTo        int64 `json:"audit_up_to"` // seq of the last one, 0 for none
 	Acceptances      int64 `json:"acceptances"`
+	Silences         int64 `json:"silences"`
 }
 
 // Change is one field that an action wrote.

@@ -40,6 +40,12 @@ func (i *instruments) DriftsObserved(drifting map[string]drift.Kind) {
 	i.page.drifts.Store(&byKind)
 }
 
+// SilencedObserved implements [verify.Metrics].
+func (i *instruments) SilencedObserved(silenced map[string]bool) {
+	i.Metrics.SilencedObserved(silenced)
+	i.page.Changed(web.Providers)
+}
+
 // NotComparableObserved implements [verify.Metrics].
 func (i *instruments) NotComparableObserved(reasons map[string]string) {
 	i.Metrics.NotComparableObserved(reasons)

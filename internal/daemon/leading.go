@@ -14,9 +14,11 @@ import (
 	"provwatch/internal/verify"
 )
 
-// leading is what this worker does in a term: it takes over, delivers to the sinks, prunes and
-// publishes alerts from a source. It belongs to the goroutine of the [participant].
+// leading is what this worker does in a term: it takes over, delivers to the sinks, prunes,
+// looks after silences and publishes alerts from a source. It belongs to the goroutine of the
+// [participant].
 type leading struct {
+	pending     *verify.Queue
 	verifier    *verify.Verifier
 	sinks       *sink.Runner
 	pruner      *retention.Runner
@@ -56,6 +58,7 @@ func (l *leading) lead(ctx context.Context, term *leader.Term, first pubsub.Sour
 	defer aside.Wait()
 	aside.Go(func() { l.sinks.Run(postgres.Aside(ctx), term) })
 	aside.Go(func() { l.pruner.Run(postgres.Aside(ctx), term) })
+	aside.Go(func() { l.verifier.FollowSilences(postgres.Aside(ctx), l.pending) })
 	l.sources.run(ctx, term, first)
 }
 

@@ -61,7 +61,7 @@ type Options struct {
 	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
 	Sinks sink.Options
 
-	// Keep is for how long alerts, audit entries and acceptances that no longer hold are
+	// Keep is for how long alerts, audit entries, acceptances that no longer hold and silences are
 	// kept, 0 for ever (--keep).
 	Keep time.Duration
 

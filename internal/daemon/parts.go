@@ -111,7 +111,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 				check: check, health: health, liveness: liveness, logger: logger,
 			},
 			leading: &leading{
-				verifier: verifier, sinks: sinks, pruner: pruner, preparation: preparation,
+				pending: pending, verifier: verifier, sinks: sinks, pruner: pruner, preparation: preparation,
 				ability: &abilityCheck{pool: pool, health: health, takeOverAfter: o.TakeOverAfter, answerTimeout: o.AnswerTimeout, yield: yield},
 				sources: &sources{
 					mode: o.Source, maxBackOff: o.MaxBackOff, wal: fromWAL, notifications: fromNotifications, leadership: leadership, verifications: verifications, logger: logger,
@@ -179,6 +179,7 @@ func (p *parts) newListener() *listener.Listener {
 	// its own seed has ended: the leader verifies it.
 	listen.Handle(pubsub.Seeds, p.hints)
 	listen.Handle(pubsub.StagedEntries, listener.HandlerFunc(func(string) { p.deliverer.Wake() }))
+	listen.Handle(pubsub.Silences, listener.HandlerFunc(func(string) { p.verifier.SilencesChanged() }))
 	if len(o.Sinks.Sinks) > 0 {
 		// Sinks run while this session leads, so that no event is missed, whichever worker or
 		// command publishes it.

@@ -12,9 +12,11 @@ type Judgement struct {
 	Alert Kind
 	// Moved is the side that has moved, of an alert of a drift. How is the way in which a
 	// drift ended, of [Resolved]. AlertSeq is the seq of the latest alert of the drift before, 0 for none.
+	// Silenced is set where no alert of that drift was for sinks.
 	Moved    Moved
 	How      How
 	AlertSeq int64
+	Silenced bool
 	// NewBase must replace the recorded base, nil where that stands.
 	NewBase *Base
 	// NewState is set when [Judgement.State] must replace the recorded state.

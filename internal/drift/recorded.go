@@ -9,8 +9,10 @@ type Recorded struct {
 	// NotComparable is why the provider could not be compared, empty for no reason.
 	NotComparable string
 	Base          *Base // nil: both sides never agreed
-	// AlertSeq is the seq of the latest alert of the drift that lasts, 0 for none.
+	// AlertSeq is the seq of the latest alert of the drift that lasts, 0 for none. Silenced is
+	// set where no alert of that drift was for sinks.
 	AlertSeq int64
+	Silenced bool
 }
 
 // IsAccepted reports whether the provider is recorded as in sync because its drift was
@@ -48,7 +50,7 @@ func (r Recorded) Judge(o Observation) Judgement {
 	if o.UnreadableCredentials != nil && before.Credentials != "" && (o.Kind == Changed || o.Kind == Disabled) {
 		o.Credentials = before.Credentials
 	}
-	j := Judgement{Observation: o, Kind: o.Kind, AlertSeq: r.AlertSeq, NewBase: r.newBase(o)}
+	j := Judgement{Observation: o, Kind: o.Kind, AlertSeq: r.AlertSeq, Silenced: r.Silenced, NewBase: r.newBase(o)}
 	if reason := o.WhyNotComparable(); reason != nil {
 		j.Reason = reason.Error()
 	}

@@ -14,6 +14,9 @@ import (
 // namePattern is the CHECK of the column ai_providers.name.
 var namePattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
+// IsName reports whether a provider can have the name (docs/specification.md, section 1).
+func IsName(name string) bool { return namePattern.MatchString(name) }
+
 // checkGaps reports the indices that are skipped, a run of them at a time: an
 // index can be as large as maxIndex. An entry counts whatever is wrong with it.
 func (p *parser) checkGaps(entries []*entry) {

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -16,19 +17,24 @@ const maxDriftSeries = 100
 // providerDrifts are the metrics of each provider that drifts. Only a leader has them, since
 // only its count is current. Verifications replace what Prometheus collects, under mu.
 type providerDrifts struct {
-	drift, omitted *prometheus.Desc
+	drift, omitted, silenced, silencedCount *prometheus.Desc
 
 	mu       sync.Mutex
 	leading  bool
 	drifting map[string]drift.Kind
+	silences map[string]bool // the providers that drift and are silenced
 }
 
 func newProviderDrifts() *providerDrifts {
 	return &providerDrifts{
 		drift: prometheus.NewDesc("provwatch_provider_drift",
-			"1 for each provider that drifts now, by kind: at most 100, the first by name, and only while leading.", []string{"provider", "kind"}, nil),
+			"1 for each provider that drifts now, by kind: at most 100, the first by name, silenced ones last, and only while leading.", []string{"provider", "kind"}, nil),
 		omitted: prometheus.NewDesc("provwatch_provider_drift_omitted",
-			"Providers that drift now and have no series of their own.", nil, nil),
+			"Providers that drift now, are not silenced, and have no series of their own.", nil, nil),
+		silenced: prometheus.NewDesc("provwatch_provider_silenced",
+			"1 for each provider of provwatch_provider_drift whose alerts are silenced now.", []string{"provider", "kind"}, nil),
+		silencedCount: prometheus.NewDesc("provwatch_silenced_providers",
+			"Providers that drift now and whose alerts are silenced, while leading.", nil, nil),
 	}
 }
 
@@ -46,24 +52,57 @@ func (p *providerDrifts) set(drifting map[string]drift.Kind) {
 	p.drifting = drifting
 }
 
+// silence replaces the providers that drift and are silenced. The map is not changed any more.
+func (p *providerDrifts) silence(silenced map[string]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silences = silenced
+}
+
+// collected returns the providers to collect: none where this worker does not lead.
+func (p *providerDrifts) collected() (drifting map[string]drift.Kind, silenced map[string]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.leading {
+		return nil, nil
+	}
+	return p.drifting, p.silences
+}
+
 // Describe implements [prometheus.Collector].
 func (p *providerDrifts) Describe(descriptions chan<- *prometheus.Desc) {
-	descriptions <- p.drift
-	descriptions <- p.omitted
+	for _, description := range []*prometheus.Desc{p.drift, p.omitted, p.silenced, p.silencedCount} {
+		descriptions <- description
+	}
 }
 
 // Collect implements [prometheus.Collector].
 func (p *providerDrifts) Collect(metrics chan<- prometheus.Metric) {
-	p.mu.Lock()
-	drifting := p.drifting
-	if !p.leading {
-		drifting = nil
+	drifting, silenced := p.collected()
+	count := 0 // of silenced ones
+	names := slices.SortedFunc(maps.Keys(drifting), func(a, b string) int {
+		switch {
+		case silenced[a] == silenced[b]:
+			return cmp.Compare(a, b)
+		case silenced[a]:
+			return 1
+		default:
+			return -1
+		}
+	})
+	for i, name := range names {
+		if silenced[name] {
+			count++
+		}
+		if i >= maxDriftSeries {
+			continue
+		}
+		kind := string(drifting[name])
+		metrics <- prometheus.MustNewConstMetric(p.drift, prometheus.GaugeValue, 1, name, kind)
+		if silenced[name] {
+			metrics <- prometheus.MustNewConstMetric(p.silenced, prometheus.GaugeValue, 1, name, kind)
+		}
 	}
-	p.mu.Unlock()
-	names := slices.Sorted(maps.Keys(drifting))
-	shown := names[:min(len(names), maxDriftSeries)]
-	for _, name := range shown {
-		metrics <- prometheus.MustNewConstMetric(p.drift, prometheus.GaugeValue, 1, name, string(drifting[name]))
-	}
-	metrics <- prometheus.MustNewConstMetric(p.omitted, prometheus.GaugeValue, float64(len(names)-len(shown)))
+	metrics <- prometheus.MustNewConstMetric(p.omitted, prometheus.GaugeValue, float64(max(len(names)-count-maxDriftSeries, 0)))
+	metrics <- prometheus.MustNewConstMetric(p.silencedCount, prometheus.GaugeValue, float64(count))
 }

@@ -162,6 +162,9 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 			m.alerts.WithLabelValues(string(kind), string(source))
 		}
 	}
+	for _, kind := range driftKinds {
+		m.alerts.WithLabelValues(string(kind), string(pubsub.SourceSilence))
+	}
 	for _, source := range []pubsub.Source{pubsub.SourceNotify, pubsub.SourceWAL} {
 		m.alerts.WithLabelValues(string(drift.Gap), string(source))
 	}
@@ -240,6 +243,9 @@ func (m *Metrics) DriftsObserved(drifting map[string]drift.Kind) {
 		m.drifts.WithLabelValues(string(kind)).Set(float64(byKind[kind]))
 	}
 }
+
+// SilencedObserved implements [verify.Metrics].
+func (m *Metrics) SilencedObserved(silenced map[string]bool) { m.byProvider.silence(silenced) }
 
 // NotComparableObserved implements [verify.Metrics].
 func (m *Metrics) NotComparableObserved(reasons map[string]string) {

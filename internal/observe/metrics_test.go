@@ -3,8 +3,10 @@ package observe
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,27 +58,55 @@ func testMetricsProviderDrifts(t *testing.T) {
 		drifting[fmt.Sprintf("p-%03d", i)] = drift.Changed
 	}
 	m.DriftsObserved(drifting)
-	require.Equal(t, 1, testutil.CollectAndCount(m.byProvider), "a standby has no series of a provider")
+	require.Equal(t, 2, testutil.CollectAndCount(m.byProvider), "a standby has no series of a provider")
 	m.Leading(true)
-	require.Equal(t, maxDriftSeries+1, testutil.CollectAndCount(m.byProvider))
+	require.Equal(t, maxDriftSeries+2, testutil.CollectAndCount(m.byProvider))
 	m.DriftsObserved(map[string]drift.Kind{"b": drift.Disabled, "a": drift.Missing})
 	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
-# HELP provwatch_provider_drift 1 for each provider that drifts now, by kind: at most 100, the first by name, and only while leading.
+# HELP provwatch_provider_drift 1 for each provider that drifts now, by kind: at most 100, the first by name, silenced ones last, and only while leading.
 # TYPE provwatch_provider_drift gauge
 provwatch_provider_drift{kind="disabled",provider="b"} 1
 provwatch_provider_drift{kind="missing",provider="a"} 1
-# HELP provwatch_provider_drift_omitted Providers that drift now and have no series of their own.
+# HELP provwatch_provider_drift_omitted Providers that drift now, are not silenced, and have no series of their own.
 # TYPE provwatch_provider_drift_omitted gauge
 provwatch_provider_drift_omitted 0
+# HELP provwatch_silenced_providers Providers that drift now and whose alerts are silenced, while leading.
+# TYPE provwatch_silenced_providers gauge
+provwatch_silenced_providers 0
 `)))
+	m.SilencedObserved(map[string]bool{"a": true})
+	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
+# HELP provwatch_provider_silenced 1 for each provider of provwatch_provider_drift whose alerts are silenced now.
+# TYPE provwatch_provider_silenced gauge
+provwatch_provider_silenced{kind="missing",provider="a"} 1
+# HELP provwatch_silenced_providers Providers that drift now and whose alerts are silenced, while leading.
+# TYPE provwatch_silenced_providers gauge
+provwatch_silenced_providers 1
+`), "provwatch_provider_silenced", "provwatch_silenced_providers"))
+	m.SilencedObserved(nil)
 	m.DriftsObserved(drifting)
 	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
-# HELP provwatch_provider_drift_omitted Providers that drift now and have no series of their own.
+# HELP provwatch_provider_drift_omitted Providers that drift now, are not silenced, and have no series of their own.
 # TYPE provwatch_provider_drift_omitted gauge
 provwatch_provider_drift_omitted 3
 `), "provwatch_provider_drift_omitted"))
+	// Silenced ones give their series to the others, and are not counted as left out.
+	silenced := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(drifting))[:4] {
+		silenced[name] = true
+	}
+	m.SilencedObserved(silenced)
+	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
+# HELP provwatch_provider_drift_omitted Providers that drift now, are not silenced, and have no series of their own.
+# TYPE provwatch_provider_drift_omitted gauge
+provwatch_provider_drift_omitted 0
+# HELP provwatch_silenced_providers Providers that drift now and whose alerts are silenced, while leading.
+# TYPE provwatch_silenced_providers gauge
+provwatch_silenced_providers 4
+`), "provwatch_provider_drift_omitted", "provwatch_silenced_providers"))
+	require.Equal(t, maxDriftSeries+1+2, testutil.CollectAndCount(m.byProvider), "one of the four has room")
 	m.Leading(false)
-	require.Equal(t, 1, testutil.CollectAndCount(m.byProvider))
+	require.Equal(t, 2, testutil.CollectAndCount(m.byProvider))
 }
 
 func testMetricsREADME(t *testing.T) {

@@ -7,6 +7,9 @@ import (
 // MaxKeys is how many keys, or access keys, a provider can have.
 const MaxKeys = 5
 
+// All stands for all providers where a name is expected. No provider can have the name.
+const All = "*"
+
 // Desired is a provider as the environment asks for it.
 type Desired struct {
 	Name    string

@@ -26,4 +26,7 @@ const (
 	// StagedEntries is listened to by all workers: there are audit entries in the
 	// outbox, staged by who does not deliver them.
 	StagedEntries Channel = "provwatch_outbox"
+	// Silences is listened to by all workers: a silence was made, or was ended before its
+	// time.
+	Silences Channel = "provwatch_silences"
 )

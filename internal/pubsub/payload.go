@@ -35,6 +35,9 @@ const (
 	SourceResync Source = "resync"
 	SourceReload Source = "reload"
 	SourceWAL    Source = "wal"
+	// SourceSilence is that of an alert which repeats another one after its silence, and of no
+	// verification.
+	SourceSilence Source = "silence"
 )
 
 // Commit is the transaction that an alert from the WAL comes from.
@@ -73,6 +76,11 @@ type DriftAlert struct {
 	Moved    drift.Moved `json:"moved,omitempty"`
 	How      drift.How   `json:"how,omitempty"`
 	Resolves int64       `json:"resolves,omitempty"`
+	// Silenced is set where a silence matched the alert as it was recorded: no sink gets it.
+	Silenced bool `json:"silenced,omitempty"`
+	// Repeats is the seq of the silenced alert that this one repeats: the drift has outlived its
+	// silence. 0 for none.
+	Repeats int64 `json:"repeats,omitempty"`
 	// Epoch is that of the sequence: with another one, an alert that was known can be
 	// gone, and its seq can be another's.
 	Epoch uuid.UUID `json:"epoch"`
@@ -89,7 +97,7 @@ func NewDriftAlert(stored store.StoredAlert) DriftAlert {
 		V: Version, ID: stored.ID, Seq: stored.Seq, Kind: stored.Kind, Provider: stored.Provider, Fields: stored.Fields,
 		EnvHash: stored.EnvHash, DBHash: stored.DBHash, HashKeyed: provider.IsKeyed(stored.EnvHash) || provider.IsKeyed(stored.DBHash),
 		Source: Source(stored.Source), DetectedAt: stored.DetectedAt, Epoch: stored.Epoch, Reason: stored.Reason, Certain: stored.Certain,
-		Moved: stored.Moved, How: stored.How, Resolves: stored.Resolves,
+		Moved: stored.Moved, How: stored.How, Resolves: stored.Resolves, Silenced: stored.Silenced, Repeats: stored.Repeats,
 	}
 	if stored.ProviderID != uuid.Nil {
 		a.ProviderID = &stored.ProviderID

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"provwatch/internal/drift"
@@ -19,7 +20,7 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		colors = green
 	}
 	about := cell(string(a.Source))
-	if cause := causeOf(a.Moved, a.How, a.Resolves); cause != "" {
+	if cause := alertCause(a.Moved, a.How, a.Resolves, a.Repeats, a.Silenced); cause != "" {
 		about += "; " + cause
 	}
 	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
@@ -41,6 +42,21 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		}
 	}
 	return nil
+}
+
+// alertCause is causeOf of an alert, with what silences have done about it.
+func alertCause(moved drift.Moved, how drift.How, resolves, repeats int64, silenced bool) string {
+	var parts []string
+	if cause := causeOf(moved, how, resolves); cause != "" {
+		parts = append(parts, cause)
+	}
+	if repeats != 0 {
+		parts = append(parts, status.RepeatsLabel(repeats))
+	}
+	if silenced {
+		parts = append(parts, status.SilencedAlert)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // causeOf returns the words for what an alert comes from: which side has moved, or how a

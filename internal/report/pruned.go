@@ -28,10 +28,11 @@ func (p *Printer) Pruned(r retention.Report, olderThan time.Duration, dryRun boo
 	if dryRun {
 		verb = "Would prune"
 	}
-	_, err := fmt.Fprintf(p.out, "%s what is older than %s: %s, %s, %s.\n", verb, span(olderThan),
+	_, err := fmt.Fprintf(p.out, "%s what is older than %s: %s, %s, %s, %s.\n", verb, span(olderThan),
 		upTo(english.Plural(int(r.Alerts), "alert", ""), r.AlertsUpTo),
 		upTo(english.Plural(int(r.AuditEntries), "audit entry", "audit entries"), r.AuditUpTo),
-		english.Plural(int(r.Acceptances), "acceptance that no longer holds", "acceptances that no longer hold"))
+		english.Plural(int(r.Acceptances), "acceptance that no longer holds", "acceptances that no longer hold"),
+		english.Plural(int(r.Silences), "silence that has ended", "silences that have ended"))
 	if err != nil {
 		return err
 	}

@@ -4,17 +4,54 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/silence"
 	"provwatch/internal/status"
 )
 
 func TestReport(t *testing.T) {
 	t.Run("MissingProvider", testReportMissingProvider)
 	t.Run("NotComparable", testReportNotComparable)
+	t.Run("Silences", testReportSilences)
+}
+
+func testReportSilences(t *testing.T) {
+	var out bytes.Buffer
+	at := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	list := []silence.Silence{
+		{ID: 3, Provider: silence.All, Author: "operator:x", Reason: "line\nbreak", Begins: at, Ends: at.Add(time.Hour), Active: true},
+		{ID: 4, Provider: "openai", Author: "operator:x", Begins: at, Ends: at, EndedBy: "operator:y"}, {ID: 5, Provider: "openai", Begins: at, Ends: at},
+	}
+	require.NoError(t, New(&out, false, false).Silences(list, true, true))
+	require.Equal(t, []string{
+		"SILENCE PROVIDER SINCE UNTIL BY REASON ENDED",
+		`3 all providers 2026-07-01T12:00:00Z 2026-07-01T13:00:00Z operator:x "line\nbreak" -`,
+		"4 openai 2026-07-01T12:00:00Z 2026-07-01T12:00:00Z operator:x - by operator:y",
+		"5 openai 2026-07-01T12:00:00Z 2026-07-01T12:00:00Z - - expired", "and more",
+	}, squeezed(out.String()))
+	out.Reset()
+	require.NoError(t, New(&out, false, false).Status(status.Status{
+		Silences: list[:1], MoreSilences: true,
+		Alerts: []status.Alert{{Seq: 2, Kind: drift.Missing, Provider: "a", Repeats: 1}, {Seq: 1, Kind: drift.Missing, Provider: "a", Moved: drift.DatabaseMoved, Silenced: true}},
+	}))
+	lines := squeezed(out.String())
+	require.Contains(t, lines, `3 all providers 2026-07-01T12:00:00Z 2026-07-01T13:00:00Z operator:x "line\nbreak"`)
+	require.Contains(t, lines, `and more; "worker silences" lists them`)
+	require.Contains(t, lines, "#2 0001-01-01T00:00:00Z missing a repeats #1 no row")
+	require.Contains(t, lines, "#1 0001-01-01T00:00:00Z missing a moved: database; silenced no row")
+}
+
+// squeezed returns the lines of a text, without more than one space in a row.
+func squeezed(text string) (lines []string) {
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	return lines
 }
 
 func testReportMissingProvider(t *testing.T) {
@@ -23,10 +60,7 @@ func testReportMissingProvider(t *testing.T) {
 		Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: drift.Missing, Moved: drift.DatabaseMoved}, {Name: "synced", State: status.InSync}},
 		Alerts:    []status.Alert{{Seq: 7, Kind: drift.Resolved, Provider: "gone", How: drift.Reverted, Resolves: 6}, {Seq: 6, Kind: drift.Missing, Provider: "gone", Moved: drift.DatabaseMoved}},
 	}))
-	var lines []string
-	for line := range strings.Lines(out.String()) {
-		lines = append(lines, strings.Join(strings.Fields(line), " "))
-	}
+	lines := squeezed(out.String())
 	for _, want := range []string{
 		"gone missing moved: database no row", "synced in sync",
 		"#7 0001-01-01T00:00:00Z resolved gone reverted, ends #6", "#6 0001-01-01T00:00:00Z missing gone moved: database no row",

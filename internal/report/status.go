@@ -40,6 +40,9 @@ func (p *Printer) Status(s status.Status) error {
 	if err := p.accepted(s.Providers); err != nil {
 		return err
 	}
+	if err := p.statusSilences(s); err != nil {
+		return err
+	}
 	if err := p.notices(s.Notices); err != nil {
 		return err
 	}
@@ -98,6 +101,20 @@ func (p *Printer) accepted(providers []status.Provider) error {
 	}
 	if err := p.render(t); err != nil {
 		return err
+	}
+	return p.lines()
+}
+
+// statusSilences prints nothing where no silence lasts.
+func (p *Printer) statusSilences(s status.Status) error {
+	if len(s.Silences) == 0 {
+		return nil
+	}
+	if err := p.silences(s.Silences, false); err != nil {
+		return err
+	}
+	if s.MoreSilences {
+		return p.lines("and more; \"worker silences\" lists them")
 	}
 	return p.lines()
 }
@@ -195,7 +212,7 @@ func (p *Printer) statusAlerts(s status.Status) error {
 		if !a.Kind.HasProvider() {
 			fields = reasons(a.Reason, a.Certain)
 		}
-		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(status.KindLabel(a.Kind))), cell(a.Provider), causeOf(a.Moved, a.How, a.Resolves)}, fields)
+		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(status.KindLabel(a.Kind))), cell(a.Provider), alertCause(a.Moved, a.How, a.Resolves, a.Repeats, a.Silenced)}, fields)
 	}
 	if err := p.render(t); err != nil {
 		return err

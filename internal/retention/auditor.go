@@ -23,7 +23,7 @@ func (a auditor) stage(ctx context.Context, tx pgx.Tx, pruned Pruned) error {
 		ID: uuid.Must(uuid.NewV7()), OccurredAt: time.Now(), Actor: a.actor, Action: audit.HistoryPruned, Provider: audit.AllProviders,
 		Details: audit.Details{Pruned: &audit.Pruned{
 			OlderThanSeconds: int64(a.olderThan.Seconds()), Alerts: pruned.Alerts, AlertsUpTo: pruned.AlertsUpTo,
-			AuditEntries: pruned.AuditEntries, AuditUpTo: pruned.AuditUpTo, Acceptances: pruned.Acceptances,
+			AuditEntries: pruned.AuditEntries, AuditUpTo: pruned.AuditUpTo, Acceptances: pruned.Acceptances, Silences: pruned.Silences,
 		}},
 	}})
 	if err != nil {

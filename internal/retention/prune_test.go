@@ -235,7 +235,7 @@ func testPruneAudited(t *testing.T) {
 	staged, details := h.staged()
 	require.Equal(t, []string{"operator:test history.prune *"}, staged)
 	require.Equal(t, map[string]any{"pruned": map[string]any{
-		"older_than_seconds": keep.Seconds(), "alerts": 4.0, "alerts_up_to": 4.0, "audit_entries": 0.0, "audit_up_to": 0.0, "acceptances": 0.0,
+		"older_than_seconds": keep.Seconds(), "alerts": 4.0, "alerts_up_to": 4.0, "audit_entries": 0.0, "audit_up_to": 0.0, "acceptances": 0.0, "silences": 0.0,
 	}}, details)
 	h.prune()
 	staged, _ = h.staged()
@@ -332,4 +332,37 @@ func TestPruneAcceptances(t *testing.T) {
 	}))
 	require.Equal(t, Pruned{Acceptances: 1}, h.prune().Pruned)
 	require.Equal(t, []string{"a", "b", "e lapsed"}, h.acceptances())
+}
+
+// TestPruneSilences has silences that last, ended lately and ended long ago, by the time or by an
+// operator, and prunes them a few at a time.
+func TestPruneSilences(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t)
+	h.alert(time.Hour, "changed a")
+	h.exec(`UPDATE provwatch.drift_alerts SET silenced = true`)
+	for name, ends := range map[string]time.Duration{"lasts": time.Hour, "lately": time.Hour - keep, "one": -old, "two": -old, "three": -old} {
+		h.exec(`INSERT INTO provwatch.silences (provider, author, reason, begins_at, ends_at)
+			VALUES ($1, 'operator:test', '', now() - interval '1 year', now() + make_interval(secs => $2))`, name, ends.Seconds())
+	}
+	left := func() []string {
+		t.Helper()
+		return h.list(`SELECT provider FROM provwatch.silences ORDER BY provider`)
+	}
+	would, err := Prune(t.Context(), h.pool, Request{OlderThan: keep, DryRun: true, Actor: "operator:test"})
+	require.NoError(t, err)
+	require.Equal(t, Pruned{Silences: 3}, would.Pruned)
+	require.Len(t, left(), 5)
+
+	r := round{pool: h.pool, keep: keep, pageSize: 2}
+	var all Pruned
+	for more := true; more; {
+		var pruned Pruned
+		pruned, more, err = r.step(t.Context())
+		require.NoError(t, err)
+		all.add(pruned)
+	}
+	require.Equal(t, Pruned{Silences: 3}, all)
+	require.Equal(t, []string{"lasts", "lately"}, left())
+	require.Equal(t, []string{"true"}, h.list(`SELECT silenced::text FROM provwatch.drift_alerts`))
 }

@@ -1,4 +1,4 @@
-// Package retention deletes alerts, audit entries and acceptances that are older than what
+// Package retention deletes alerts, audit entries, acceptances and silences that are older than what
 // is kept (docs/retention.md): the leading worker all the while ([Runner]), and "worker
 // prune" once ([Prune]).
 //
@@ -18,15 +18,17 @@ type Pruned struct {
 	AuditEntries int64 `json:"audit_entries"`
 	AuditUpTo    int64 `json:"audit_up_to"` // seq of the last one, 0 for none
 	Acceptances  int64 `json:"acceptances"`
+	Silences     int64 `json:"silences"`
 }
 
 // Rows returns the number of rows.
-func (p Pruned) Rows() int64 { return p.Alerts + p.AuditEntries + p.Acceptances }
+func (p Pruned) Rows() int64 { return p.Alerts + p.AuditEntries + p.Acceptances + p.Silences }
 
 func (p *Pruned) add(more Pruned) {
 	p.Alerts += more.Alerts
 	p.AuditEntries += more.AuditEntries
 	p.Acceptances += more.Acceptances
+	p.Silences += more.Silences
 	p.AlertsUpTo = max(p.AlertsUpTo, more.AlertsUpTo)
 	p.AuditUpTo = max(p.AuditUpTo, more.AuditUpTo)
 }

@@ -25,12 +25,14 @@ type round struct {
 
 // place is how far a round has got.
 type place struct {
-	alerts, audit                    int64  // the seq up to which the table was read
-	acceptances                      string // the provider up to which it was read
-	noAlerts, noAudit, noAcceptances bool   // nothing that is old is left
+	alerts, audit int64  // the seq up to which the table was read
+	acceptances   string // the provider up to which it was read
+	silences      int64  // the id up to which it was read
+
+	noAlerts, noAudit, noAcceptances, noSilences bool // nothing that is old is left
 }
 
-func (p place) isEnd() bool { return p.noAlerts && p.noAudit && p.noAcceptances }
+func (p place) isEnd() bool { return p.noAlerts && p.noAudit && p.noAcceptances && p.noSilences }
 
 // step prunes the next page of each table in one transaction, and reports whether there is
 // more. A step that fails has changed nothing, and the next one repeats it.
@@ -47,7 +49,7 @@ func (r *round) step(ctx context.Context) (pruned Pruned, more bool, err error) 
 		if err := queries.BeginPruning(ctx); err != nil {
 			return err
 		}
-		for _, prune := range []func(context.Context, *store.Queries, *place, *Pruned) error{r.alerts, r.auditEntries, r.acceptances} {
+		for _, prune := range []func(context.Context, *store.Queries, *place, *Pruned) error{r.alerts, r.auditEntries, r.acceptances, r.silences} {
 			if err := prune(ctx, queries, &at, &pruned); err != nil {
 				return err
 			}
@@ -130,5 +132,19 @@ func (r *round) acceptances(ctx context.Context, queries *store.Queries, at *pla
 	if pruned.Acceptances, err = queries.PruneAcceptances(ctx, over); err != nil {
 		return fmt.Errorf("delete rows of provwatch.accepted_drift: %w", err)
 	}
+	return nil
+}
+
+func (r *round) silences(ctx context.Context, queries *store.Queries, at *place, pruned *Pruned) error {
+	if at.noSilences {
+		return nil
+	}
+	row, err := queries.PruneSilences(ctx, store.PruneSilencesParams{
+		DryRun: r.dryRun, Now: time.Now(), KeepSeconds: r.keep.Seconds(), After: at.silences, MaxRows: int32(r.pageSize),
+	})
+	if err != nil {
+		return fmt.Errorf("delete old rows of provwatch.silences: %w", err)
+	}
+	at.silences, at.noSilences, pruned.Silences = row.ReadUpTo, row.IsEnd, row.Pruned
 	return nil
 }

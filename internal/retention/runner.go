@@ -31,10 +31,11 @@ const (
 	alertsTable      = "drift_alerts"
 	auditTable       = "audit_log"
 	acceptancesTable = "accepted_drift"
+	silencesTable    = "silences"
 )
 
 // Tables are the tables of [Metrics].
-var Tables = []string{alertsTable, auditTable, acceptancesTable}
+var Tables = []string{alertsTable, auditTable, acceptancesTable, silencesTable}
 
 // Term is a time in which this worker leads.
 type Term interface {
@@ -88,7 +89,7 @@ func (r *Runner) Run(ctx context.Context, term Term) {
 		pruned, err := r.prune(ctx, term)
 		if pruned.Rows() > 0 {
 			r.logger.InfoContext(ctx, "old rows pruned", "older_than", r.keep, "alerts", pruned.Alerts, "alerts_up_to", pruned.AlertsUpTo,
-				"audit_entries", pruned.AuditEntries, "audit_up_to", pruned.AuditUpTo, "acceptances", pruned.Acceptances)
+				"audit_entries", pruned.AuditEntries, "audit_up_to", pruned.AuditUpTo, "acceptances", pruned.Acceptances, "silences", pruned.Silences)
 		}
 		if ctx.Err() != nil {
 			return
@@ -136,6 +137,7 @@ func (r *Runner) measure(pruned Pruned) {
 	r.metrics.RowsPruned(alertsTable, pruned.Alerts)
 	r.metrics.RowsPruned(auditTable, pruned.AuditEntries)
 	r.metrics.RowsPruned(acceptancesTable, pruned.Acceptances)
+	r.metrics.RowsPruned(silencesTable, pruned.Silences)
 }
 
 // logHolders logs, once for each seq, the sinks that keep old rows.

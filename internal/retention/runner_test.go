@@ -118,7 +118,7 @@ func testRunnerPrunes(t *testing.T) {
 	require.NoError(t, w.round(t))
 	require.Equal(t, []string{"13 changed b"}, h.alerts())
 	stop()
-	require.Equal(t, map[string]int64{"drift_alerts": 12, "audit_log": 1, "accepted_drift": 1}, w.rows)
+	require.Equal(t, map[string]int64{"drift_alerts": 12, "audit_log": 1, "accepted_drift": 1, "silences": 0}, w.rows)
 	require.Contains(t, w.logged(), `msg="old rows pruned" older_than=2160h0m0s alerts=10 alerts_up_to=10 audit_entries=1 audit_up_to=1 acceptances=1`)
 	require.Equal(t, 2, strings.Count(w.logged(), "old rows pruned"), "a round that finds nothing is not logged")
 	staged, _ := h.staged()

@@ -28,6 +28,7 @@ const (
 	Verifying                     // worker verify, worker seed --dry-run
 	Credentials                   // comparing credentials, on top of Verifying
 	Resolving                     // worker resolve: provwatch_operator
+	Silencing                     // worker silence, silences, unsilence: provwatch_operator
 	Watching                      // worker watch: provwatch_reader
 	Sinks                         // worker run with sinks, on top of its source's: provwatch_sinks
 	SinkRetries                   // worker sinks: provwatch_operator
@@ -53,7 +54,7 @@ func (u Use) groups() []string {
 		groups = append(groups, "provwatch_observer")
 	case u&(Notifications|Seeding|Pruning|PruningAudit) != 0:
 		groups = append(groups, "provwatch_notify")
-	case u&(Verifying|Credentials|Resolving|SinkRetries) != 0:
+	case u&(Verifying|Credentials|Resolving|Silencing|SinkRetries) != 0:
 		groups = append(groups, "provwatch_operator")
 	case u&(Watching|Reporting) != 0:
 		groups = append(groups, "provwatch_reader")
@@ -78,9 +79,9 @@ type privilege struct {
 
 // privileges is what sql/roles.sql grants; a test compares the two.
 var privileges = []privilege{
-	{"provwatch", "", "USAGE", nil, comparing | Verifying | Credentials | Watching | Reporting | Sinks | SinkRetries | Pruning},
+	{"provwatch", "", "USAGE", nil, comparing | Verifying | Credentials | Silencing | Watching | Reporting | Sinks | SinkRetries | Pruning},
 	{"", "", "USAGE", nil, comparing | Verifying | Credentials | Reporting},
-	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, comparing | Pruning},
+	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, comparing | Silencing | Pruning},
 
 	{"", "ai_providers", "SELECT", []string{
 		"id", "type", "name", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
@@ -108,9 +109,15 @@ var privileges = []privilege{
 	{"provwatch", "base_pairs", "INSERT", nil, comparing},
 	{"provwatch", "base_pairs", "UPDATE", nil, comparing},
 
+	{"provwatch", "silences", "SELECT", nil, running | Silencing | Reporting},
+	{"provwatch", "silences", "INSERT", []string{"provider", "author", "reason", "begins_at", "ends_at"}, Silencing},
+	{"provwatch", "silences", "UPDATE", []string{"ends_at", "ended_by"}, Silencing},
+	{"provwatch", "silences", "SELECT", []string{"id", "ends_at"}, Pruning},
+	{"provwatch", "silences", "DELETE", nil, Pruning},
+
 	{"provwatch", "audit_outbox", "INSERT", []string{
 		"id", "occurred_at", "actor", "action", "provider", "provider_id", "details",
-	}, writing | PruningAudit},
+	}, writing | Silencing | PruningAudit},
 	{"provwatch", "audit_outbox", "SELECT", nil, delivering | Reporting},
 	{"provwatch", "audit_outbox", "DELETE", nil, delivering},
 	{"provwatch", "audit_log", "SELECT", []string{"id"}, delivering},
@@ -144,7 +151,7 @@ var privileges = []privilege{
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Watching | Reporting | Sinks | SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"epoch"}, Watching},
 	{"provwatch", "alert_counter", "SELECT", []string{"verified_at", "term"}, Reporting},
-	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving | PruningAudit},
+	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving | Silencing | PruningAudit},
 	{"provwatch", "alert_counter", "UPDATE", []string{
 		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "system_identifier", "timeline", "table_oid", "former_epochs",
 	}, running},

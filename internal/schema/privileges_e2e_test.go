@@ -28,7 +28,7 @@ var roles = map[string]struct {
 	"provwatch_notify":   {schema.Notifications | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reporting)},
 	"provwatch_wal":      {schema.WAL | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
 	"provwatch_observer": {schema.Observing | schema.ObservingWAL | schema.Reporting, slices.Concat(looking, observing, delivering, following, reading, reporting)},
-	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.SinkRetries, slices.Concat(looking, sealing, resolving, retrying)},
+	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.Silencing | schema.SinkRetries, slices.Concat(looking, sealing, resolving, silencing, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
 	"provwatch_pruner":   {schema.Pruning, slices.Concat([]string{"ListAppliedMigrations"}, pruning)},
 	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "listAlertsSince", "ReadPruned"}, reporting)},
@@ -47,7 +47,7 @@ var (
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_states", "lookAtProviders",
-		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "record", "listUnnamedStates", "NoteVerified", "listServed",
+		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "record", "ListActiveSilences", "CountSilencedDrifts", "listOutlived", "listUnnamedStates", "NoteVerified", "listServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "LimitIdle", "ListHolders", "DescribeSession", "ListLeaderLockHolders", "MaxPrepared",
 	}
 	reading = []string{
@@ -56,17 +56,18 @@ var (
 	}
 	reporting = []string{
 		"InspectStatus", "MayListServed", "listBases", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "listLatestDrifts",
-		"listAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters",
+		"listAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters", "ListSilences",
 	}
 	resolving = []string{
 		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "listBases", "setBases", "ListProviderTypes", "ReadHashKey", "insertProviders",
 		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
 	}
-	sinking = []string{
+	silencing = []string{"LockSeed", "ReadSession", "InsertSilences", "LockSilence", "EndSilence", "ListSilences", "StageAuditEntries", "notify", "ListWorkers"}
+	sinking   = []string{
 		"RegisterSink", "DescribeSystem", "ReadSinkCursor", "MoveSinkCursor", "ReadAlertCounter", "ReadAuditCounter", "listAlertsSince",
 		"ListAuditEntriesSince", "listFiring", "BuryEvent", "NextSinkRetry", "EndSinkRetry", "DropDeadLetter", "ReadPruned",
 	}
-	pruning  = []string{"BeginPruning", "PruneAlerts", "PruneAuditEntries", "listKeptAcceptances", "markAcceptances", "pruneAcceptances", "ListPruningHolders"}
+	pruning  = []string{"BeginPruning", "PruneAlerts", "PruneAuditEntries", "listKeptAcceptances", "markAcceptances", "pruneAcceptances", "PruneSilences", "ListPruningHolders"}
 	retrying = []string{"ListSinks", "ListDeadLetters", "RequestSinkRetries", "notify"}
 	// migrating is left to the owner.
 	migrating = []string{"LockMigration", "CreateSchema", "CloseSchema", "ListStrangersAtHome", "registerKey"}

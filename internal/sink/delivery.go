@@ -182,12 +182,23 @@ func (d *delivery) refresh(ctx context.Context) error {
 	return d.fill(ctx)
 }
 
-// fill reads events while there are more and there is room for them.
+// fill reads events while there are more and there is room for them, until there is another
+// one to send: the sink is not sent silenced ones.
 func (d *delivery) fill(ctx context.Context) error {
-	room := d.pending.room()
-	if !d.more || room == 0 {
-		return nil
+	for waiting := d.pending.undone; d.more && d.pending.undone == waiting; {
+		room := d.pending.room()
+		if room == 0 {
+			return nil
+		}
+		if err := d.read(ctx, room); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// read reads at most room more events.
+func (d *delivery) read(ctx context.Context, room int) error {
 	return d.shared.query(ctx, func(ctx context.Context) error {
 		// The end first: the rows up to it are there unless they were deleted.
 		last, err := d.reader.end(ctx)

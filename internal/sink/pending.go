@@ -51,14 +51,19 @@ func (p *pending) hasHole(events []Event, last int64) bool {
 }
 
 // add appends events that were read. Seqs that are not among them were deleted or pruned: a
-// stream has no gaps by itself.
+// stream has no gaps by itself. Silenced events are done: the sink does not get them.
 func (p *pending) add(events []Event) {
 	for _, e := range events {
 		p.skip(e.Seq - 1)
-		p.items = append(p.items, &item{Event: e})
+		next := &item{Event: e}
+		if e.isSilenced() {
+			*next = item{Event: Event{Seq: e.Seq}, done: true}
+		} else {
+			p.undone++
+		}
+		p.items = append(p.items, next)
 		p.read = position{e.Seq, e.ID}
 	}
-	p.undone += len(events)
 	p.complete = max(p.complete, p.read.seq-1) // there can be others of its seq
 }
 

@@ -55,6 +55,9 @@ func (e Event) kind() drift.Kind {
 	return e.alert.Kind
 }
 
+// isSilenced reports whether a silence keeps the event from sinks.
+func (e Event) isSilenced() bool { return e.alert != nil && e.alert.Silenced }
+
 // hasProvider is false of a gap or a rewind, which are about no provider.
 func (e Event) hasProvider() bool { return e.kind().HasProvider() }
 

@@ -79,6 +79,9 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 		return err
 	}
 	latest := latestReader{c.queries, c.query}
+	if err := latest.silences(ctx, c.tx, s); err != nil {
+		return err
+	}
 	if err := latest.alerts(ctx, s); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"provwatch/internal/drift"
+	"provwatch/internal/silence"
 	"provwatch/internal/sink"
 )
 
@@ -16,6 +17,8 @@ const (
 	NotRecorded = "not recorded yet"
 	// RetryRequested marks a dead letter that the leader will send again.
 	RetryRequested = "retry requested"
+	// SilencedAlert marks an alert that no sink gets, and a drift whose alerts no sink gets now.
+	SilencedAlert = "silenced"
 	// Observes stands for the mode of a worker that writes nothing to the provider tables.
 	Observes = "observes: writes nothing to the provider tables, and seeds nothing"
 	// Empty stands for a value that is empty.
@@ -69,6 +72,10 @@ func AcceptedLabel(kind drift.Kind) string { return KindLabel(kind) + ", accepte
 
 // Label returns the words for how the provider is.
 func (p Provider) Label() string {
+	if p.SilencedUntil != nil && (p.State == Drifted || p.State == SoftDeleted) {
+		p.SilencedUntil = nil
+		return p.Label() + ", " + SilencedAlert
+	}
 	switch {
 	case p.State == Drifted:
 		return KindLabel(p.Kind)
@@ -78,6 +85,17 @@ func (p Provider) Label() string {
 		return p.State.Label()
 	}
 }
+
+// SilencedLabel returns the words for what a silence is of, whose provider is given.
+func SilencedLabel(provider string) string {
+	if provider == silence.All {
+		return "all providers"
+	}
+	return provider
+}
+
+// RepeatsLabel returns the words for an alert that repeats a silenced one, by its seq.
+func RepeatsLabel(seq int64) string { return fmt.Sprintf("repeats #%d", seq) }
 
 // HolderLabel returns the words for the leader where a session that is no worker holds the
 // leader's lock.

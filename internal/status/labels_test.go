@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,12 +31,17 @@ func TestLabels(t *testing.T) {
 		"accepted":               {State: status.Accepted},
 		"soft-deleted":           {State: status.SoftDeleted, Kind: drift.Deleted},
 		"not verified yet":       {State: status.Unverified, Kind: drift.Missing},
+		"missing, silenced":      {State: status.Drifted, Kind: drift.Missing, SilencedUntil: &time.Time{}},
+		"soft-deleted, silenced": {State: status.SoftDeleted, Kind: drift.Deleted, SilencedUntil: &time.Time{}},
+		"in sync":                {State: status.InSync, SilencedUntil: &time.Time{}},
 	} {
 		require.Equal(t, want, p.Label())
 	}
 	require.Equal(t, "session 7 of role r from 10.0.0.1", status.Session{PID: 7, Role: "hidden", Address: "10.0.0.1"}.Label("r"))
 	require.Equal(t, "observing session 7 of role r", status.Session{PID: 7, Observes: true}.Label("r"))
 	require.Equal(t, "none; session 7 holds the leader's lock and is no worker", status.HolderLabel("session 7"))
+	require.Equal(t, "all providers", status.SilencedLabel("*"))
+	require.Equal(t, "openai", status.SilencedLabel("openai"))
 	for want, p := range map[string]sink.Progress{"dead letters": {DeadLetters: 1, Behind: 1}, "behind": {Behind: 1}, "delivering": {}} {
 		require.Equal(t, want, status.SinkLabel(p))
 	}

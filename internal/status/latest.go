@@ -11,6 +11,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/schema"
+	"provwatch/internal/silence"
 	"provwatch/internal/sink"
 	"provwatch/internal/store"
 )
@@ -35,9 +36,27 @@ func (r latestReader) alerts(ctx context.Context, s *Status) error {
 		s.Alerts = append(s.Alerts, Alert{
 			Seq: a.Seq, Kind: a.Kind, Provider: a.Provider, Fields: fieldsOf(a), Source: pubsub.Source(a.Source),
 			DetectedAt: a.DetectedAt, CommittedAt: unlessZero(a.CommittedAt), Epoch: a.Epoch, Reason: a.Reason, Certain: a.Certain,
-			Moved: a.Moved, How: a.How, Resolves: a.Resolves,
+			Moved: a.Moved, How: a.How, Resolves: a.Resolves, Silenced: a.Silenced, Repeats: a.Repeats,
 		})
 	}
+	return nil
+}
+
+// silences reads the silences that last, and sets until when the listed providers are silenced.
+func (r latestReader) silences(ctx context.Context, db store.DBTX, s *Status) error {
+	list, more, err := silence.List(ctx, db, false)
+	if err != nil {
+		return err
+	}
+	for i := range s.Providers {
+		p := &s.Providers[i]
+		for _, one := range list {
+			if one.Matches(p.Name) && (p.SilencedUntil == nil || p.SilencedUntil.Before(one.Ends)) {
+				p.SilencedUntil = &one.Ends
+			}
+		}
+	}
+	s.Silences, s.MoreSilences = list[:min(len(list), MaxPage)], more || len(list) > MaxPage
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/remedy"
+	"provwatch/internal/silence"
 	"provwatch/internal/sink"
 )
 
@@ -56,6 +57,9 @@ type Status struct {
 	MoreAlerts    bool         `json:"more_alerts"`
 	Audit         []AuditEntry `json:"audit"` // the latest first
 	MoreAudit     bool         `json:"more_audit"`
+	// Silences are the ones that last, the first to end first.
+	Silences     []silence.Silence `json:"silences"`
+	MoreSilences bool              `json:"more_silences"`
 	// Sinks are empty where there are none, and where SinksUnread is why they are not
 	// known.
 	Sinks       []sink.Progress   `json:"sinks"`
@@ -192,6 +196,8 @@ type Provider struct {
 	AcceptedUntil *time.Time `json:"accepted_until,omitempty"`
 	// AcceptedReason is the operator's reason, empty where none was given.
 	AcceptedReason string `json:"accepted_reason,omitempty"`
+	// SilencedUntil is when the last silence ends that matches it now, nil for none.
+	SilencedUntil *time.Time `json:"silenced_until,omitempty"`
 }
 
 // namesOf returns the names of providers, in their order.
@@ -217,6 +223,9 @@ type Alert struct {
 	Moved    drift.Moved `json:"moved,omitempty"`
 	How      drift.How   `json:"how,omitempty"`
 	Resolves int64       `json:"resolves,omitempty"`
+	// Silenced and Repeats are as in the payload.
+	Silenced bool  `json:"silenced,omitempty"`
+	Repeats  int64 `json:"repeats,omitempty"`
 	// Reason and Certain are as in the payload: of alerts that are about no provider.
 	Reason  string `json:"reason,omitempty"`
 	Certain *bool  `json:"certain,omitempty"`

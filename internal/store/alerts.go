@@ -11,12 +11,13 @@ import (
 	"provwatch/internal/drift"
 )
 
-// StoredAlert is an alert as it was recorded. It has no payload.
+// StoredAlert is an alert as it was recorded.
 type StoredAlert struct {
 	Alert
-	Source  string
-	Epoch   uuid.UUID
-	Certain *bool // of a rewind alone
+	Source   string
+	Epoch    uuid.UUID
+	Certain  *bool // of a rewind alone
+	Silenced bool  // no sink gets it
 	// Err is why the fields cannot be decoded, nil if they can.
 	Err error
 }
@@ -33,7 +34,7 @@ func (q *Queries) ListAlertsSince(ctx context.Context, seq int64, most int) ([]S
 
 // ListFiring returns the last alert of each provider that drifts, or whose drift ended by an
 // alert above seq. Where the alert is above seq, the provider's last one up to seq precedes
-// it. Gaps that are not older than notBefore are included.
+// it. Gaps that are not older than notBefore are included. Silenced alerts do not count.
 func (q *Queries) ListFiring(ctx context.Context, seq int64, notBefore time.Time) ([]StoredAlert, error) {
 	rows, err := q.listFiring(ctx, listFiringParams{Seq: seq, NotBefore: notBefore})
 	if err != nil {
@@ -74,9 +75,9 @@ func (row listAlertsSinceRow) alert() StoredAlert {
 		Alert: Alert{
 			Seq: row.Seq, ID: row.ID, Kind: drift.Kind(row.Kind), Provider: row.Provider, ProviderID: deref(row.ProviderID),
 			EnvHash: row.EnvHash, DBHash: row.DbHash, DetectedAt: row.DetectedAt.UTC(), Reason: row.Reason,
-			Moved: drift.Moved(row.Moved), How: drift.How(row.How), Resolves: row.Resolves,
+			Moved: drift.Moved(row.Moved), How: drift.How(row.How), Resolves: row.Resolves, Repeats: row.Repeats,
 		},
-		Source: row.Source, Epoch: row.Epoch, Certain: row.Certain,
+		Source: row.Source, Epoch: row.Epoch, Certain: row.Certain, Silenced: row.Silenced,
 	}
 	if row.Lsn != "" && row.CommittedAt != nil {
 		a.LSN, a.XID, a.CommittedAt = row.Lsn, row.Xid, row.CommittedAt.UTC()

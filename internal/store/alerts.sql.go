@@ -346,7 +346,8 @@ func (q *Queries) Rewind(ctx context.Context, arg RewindParams) ([]RewindRow, er
 
 const listAlertsSince = `-- name: listAlertsSince :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
-    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how, coalesce(resolves, 0)::bigint AS resolves
+    coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how, coalesce(resolves, 0)::bigint AS resolves,
+    silenced, coalesce(repeats, 0)::bigint AS repeats
 FROM provwatch.drift_alerts
 WHERE seq > $1
 ORDER BY seq
@@ -378,6 +379,8 @@ type listAlertsSinceRow struct {
 	Moved       string
 	How         string
 	Resolves    int64
+	Silenced    bool
+	Repeats     int64
 }
 
 func (q *Queries) listAlertsSince(ctx context.Context, arg listAlertsSinceParams) ([]listAlertsSinceRow, error) {
@@ -409,6 +412,8 @@ func (q *Queries) listAlertsSince(ctx context.Context, arg listAlertsSinceParams
 			&i.Moved,
 			&i.How,
 			&i.Resolves,
+			&i.Silenced,
+			&i.Repeats,
 		); err != nil {
 			return nil, err
 		}
@@ -427,6 +432,7 @@ SELECT
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
+    coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced,
     to_jsonb(b)::jsonb AS base
 FROM unnest($1::text[]) AS wanted (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = wanted.name
@@ -449,6 +455,7 @@ type listStatesRow struct {
 	At                time.Time
 	NotComparable     string
 	AlertSeq          int64
+	Silenced          bool
 	Base              []byte
 }
 
@@ -476,6 +483,7 @@ func (q *Queries) listStates(ctx context.Context, names []string) ([]listStatesR
 			&i.At,
 			&i.NotComparable,
 			&i.AlertSeq,
+			&i.Silenced,
 			&i.Base,
 		); err != nil {
 			return nil, err
@@ -489,13 +497,15 @@ func (q *Queries) listStates(ctx context.Context, names []string) ([]listStatesR
 }
 
 const listUnnamedStates = `-- name: listUnnamedStates :many
-SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq,
+SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq, silenced,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
 FROM (
-    SELECT provider, provider_id, kind, env_hash, db_hash, coalesce(alert_seq, 0)::bigint AS alert_seq FROM provwatch.drift_state
+    SELECT provider, provider_id, kind, env_hash, db_hash, coalesce(alert_seq, 0)::bigint AS alert_seq,
+        coalesce(silenced_seq = alert_seq, false)::boolean AS silenced
+    FROM provwatch.drift_state
     UNION ALL
-    SELECT provider, NULL, '', '', '', 0 FROM provwatch.not_comparable n
+    SELECT provider, NULL, '', '', '', 0, false FROM provwatch.not_comparable n
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
 ) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS named WHERE named = provider)
@@ -509,6 +519,7 @@ type listUnnamedStatesRow struct {
 	EnvHash    string
 	DbHash     string
 	AlertSeq   int64
+	Silenced   bool
 	Generation int64
 	LastSeq    int64
 }
@@ -531,6 +542,7 @@ func (q *Queries) listUnnamedStates(ctx context.Context, named []string) ([]list
 			&i.EnvHash,
 			&i.DbHash,
 			&i.AlertSeq,
+			&i.Silenced,
 			&i.Generation,
 			&i.LastSeq,
 		); err != nil {
@@ -551,6 +563,11 @@ WITH claimed AS (
     WHERE alert_counter.generation = $2 AND term = $3 AND alert_counter.epoch = $4
         AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
     RETURNING alert_counter.generation, alert_counter.epoch
+), silencing AS (
+    -- The providers whose alerts are silenced now, * for all.
+    SELECT s.provider
+    FROM provwatch.silences s
+    WHERE s.begins_at <= statement_timestamp() AND s.ends_at > statement_timestamp()
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
     DELETE FROM provwatch.accepted_drift a
@@ -559,14 +576,20 @@ WITH claimed AS (
         AND a.expires_at IS NOT DISTINCT FROM stale.expires_at
         AND EXISTS (SELECT FROM claimed)
 ), recorded AS (
-    INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials, alert_seq)
-    SELECT provider, provider_id, kind, env_hash, db_hash, credentials, alert_seq
+    -- Where silenced is null, the silences that last decide, here and below.
+    INSERT INTO provwatch.drift_state (provider, provider_id, kind, env_hash, db_hash, credentials, alert_seq, silenced_seq)
+    SELECT provider, provider_id, kind, env_hash, db_hash, credentials, alert_seq,
+        CASE WHEN coalesce(silenced, provider IN (SELECT silencing.provider FROM silencing) OR '*' IN (SELECT silencing.provider FROM silencing))
+            THEN alert_seq END
     FROM jsonb_to_recordset($6::jsonb) AS states
-        (provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text, alert_seq bigint)
+        (provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text, alert_seq bigint, silenced boolean)
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE
     SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
-        db_hash = excluded.db_hash, credentials = excluded.credentials, alert_seq = excluded.alert_seq, observed_at = now()
+        db_hash = excluded.db_hash, credentials = excluded.credentials, alert_seq = excluded.alert_seq, silenced_seq = excluded.silenced_seq,
+        -- A drift that is alerted again is as it was.
+        observed_at = CASE WHEN (drift_state.provider_id, drift_state.kind, drift_state.env_hash, drift_state.db_hash, drift_state.credentials)
+            IS DISTINCT FROM (excluded.provider_id, excluded.kind, excluded.env_hash, excluded.db_hash, excluded.credentials) THEN now() ELSE drift_state.observed_at END
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
     WHERE provider = ANY($7::text[]) AND EXISTS (SELECT FROM claimed)
@@ -600,19 +623,23 @@ WITH claimed AS (
     -- Without an lsn an alert is not from the WAL.
     INSERT INTO provwatch.drift_alerts
         (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch,
-        moved, how, resolves)
+        moved, how, resolves, repeats, silenced)
     SELECT
         seq, id, kind, provider, provider_id, fields, env_hash, db_hash, $11::text, detected_at,
-        lsn, xid, committed_at, reason, claimed.epoch, moved, how, resolves
+        lsn, xid, committed_at, reason, claimed.epoch, moved, how, resolves, repeats,
+        coalesce(silenced, provider IN (SELECT silencing.provider FROM silencing) OR '*' IN (SELECT silencing.provider FROM silencing))
     FROM jsonb_to_recordset($1::jsonb) AS alerts (
         seq bigint, id uuid, kind text, provider text, provider_id uuid, fields jsonb, env_hash text, db_hash text,
         detected_at timestamptz, lsn pg_lsn, xid bigint, committed_at timestamptz, reason text,
-        moved text, how text, resolves bigint)
+        moved text, how text, resolves bigint, repeats bigint, silenced boolean)
     CROSS JOIN claimed
+    RETURNING drift_alerts.seq, drift_alerts.silenced
 )
 SELECT
     claimed.generation,
-    (SELECT count(pg_notify('ai_provider_drift', payload)) FROM jsonb_to_recordset($1::jsonb) AS published (payload text)) AS notified
+    ARRAY(SELECT alerted.seq FROM alerted WHERE alerted.silenced)::bigint[] AS silenced,
+    (SELECT count(pg_notify('ai_provider_drift', CASE WHEN seq IN (SELECT alerted.seq FROM alerted WHERE alerted.silenced) THEN silenced_payload ELSE payload END))
+        FROM jsonb_to_recordset($1::jsonb) AS published (seq bigint, payload text, silenced_payload text)) AS notified
 FROM claimed
 `
 
@@ -632,12 +659,14 @@ type recordParams struct {
 
 type recordRow struct {
 	Generation int64
+	Silenced   []int64
 	Notified   int64
 }
 
 // Writes states and alerts, withdraws accepted drifts, and notifies, all of it
 // or, when the generation, the term or the epoch is another by now, or the counter's row
-// was not written by a worker last, nothing: it then returns no row.
+// was not written by a worker last, nothing: it then returns no row. It returns the seqs of
+// the alerts that are silenced.
 // One statement, so that it is one round trip. Each statement that writes the counter's
 // row notes its transaction there, and must not be in a subtransaction, which has an id of
 // its own.
@@ -662,7 +691,7 @@ func (q *Queries) record(ctx context.Context, arg recordParams) ([]recordRow, er
 	var items []recordRow
 	for rows.Next() {
 		var i recordRow
-		if err := rows.Scan(&i.Generation, &i.Notified); err != nil {
+		if err := rows.Scan(&i.Generation, &i.Silenced, &i.Notified); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

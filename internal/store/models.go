@@ -10,6 +10,16 @@ import (
 	"github.com/google/uuid"
 )
 
+type ProvwatchSilence struct {
+	ID       int64
+	Provider string
+	Author   string
+	Reason   string
+	BeginsAt time.Time
+	EndsAt   time.Time
+	EndedBy  string
+}
+
 type ProvwatchSinkDeadLetter struct {
 	Sink     string
 	Stream   string

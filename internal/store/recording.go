@@ -20,13 +20,39 @@ type Recording struct {
 	Epoch            uuid.UUID
 	Source           string
 
-	States    []NamedState // one of a provider
-	Bases     []NamedBase  // one of a provider
+	States    []NewState  // one of a provider
+	Bases     []NamedBase // one of a provider
 	Withdrawn []NamedAcceptance
 	Forgotten []string // providers of which nothing is recorded any more
 	// Reasons are why providers cannot be compared, by name, empty for comparable ones.
 	Reasons map[string]string
-	Alerts  []Alert // in the order of their seqs, which go on from the last one
+	Alerts  []NewAlert // in the order of their seqs, which go on from the last one
+}
+
+// NewState is a state to record.
+type NewState struct {
+	Provider string
+	drift.State
+	AlertSeq int64 // of the latest alert of the drift that lasts, 0 for none
+	// Silenced is set where no alert of the drift was for sinks. Where it is nil, the
+	// silences that match the provider decide.
+	Silenced *bool
+}
+
+// NewAlert is an alert to record, and the notification that goes with it.
+type NewAlert struct {
+	Alert
+	// Silenced is set where no sink gets the alert. Where it is nil, the silences that match
+	// its provider decide.
+	Silenced *bool
+	// Payload is the notification, and SilencedPayload the one where the alert is silenced.
+	Payload, SilencedPayload string
+}
+
+// Written is what was recorded in one statement.
+type Written struct {
+	Generation int64   // that it made, 0 where it was refused
+	Silenced   []int64 // the seqs of the alerts that no sink gets
 }
 
 // NamedAcceptance is an accepted drift of a provider.
@@ -35,7 +61,7 @@ type NamedAcceptance struct {
 	drift.Acceptance
 }
 
-// Alert is a row of drift_alerts, and the notification that goes with it.
+// Alert is a row of drift_alerts.
 type Alert struct {
 	Seq             int64
 	ID              uuid.UUID
@@ -54,7 +80,7 @@ type Alert struct {
 	Moved       drift.Moved // empty where nothing is known of it
 	How         drift.How   // of [drift.Resolved] alone
 	Resolves    int64       // the seq of the alert that is ended, 0 for none
-	Payload     string
+	Repeats     int64       // the seq of the alert that is repeated, 0 for none
 }
 
 // stateRecord is a state of the query record.
@@ -66,6 +92,7 @@ type stateRecord struct {
 	DBHash      text       `json:"db_hash"`
 	Credentials text       `json:"credentials"`
 	AlertSeq    *int64     `json:"alert_seq"`
+	Silenced    *bool      `json:"silenced"`
 }
 
 // acceptanceRecord is an acceptance of the queries record, pruneAcceptances and markAcceptances.
@@ -111,18 +138,33 @@ type alertRecord struct {
 	Moved       text            `json:"moved"`
 	How         text            `json:"how"`
 	Resolves    *int64          `json:"resolves"`
+	Repeats     *int64          `json:"repeats"`
+	Silenced    *bool           `json:"silenced"`
 	Payload     text            `json:"payload"`
+
+	SilencedPayload text `json:"silenced_payload"`
 }
 
-// Record records, and sends the notifications of the alerts. It returns the generation
-// that this makes, 0 when it was refused.
-func (q *Queries) Record(ctx context.Context, r Recording) (generation int64, err error) {
-	params := recordParams{Generation: r.Generation, Term: r.Term, Epoch: r.Epoch, Source: r.Source, Forgotten: r.Forgotten}
+// Record records, and sends the notifications of the alerts.
+func (q *Queries) Record(ctx context.Context, r Recording) (Written, error) {
+	params, err := r.params()
+	if err != nil {
+		return Written{}, err
+	}
+	done, err := q.record(ctx, params)
+	if err != nil || len(done) == 0 {
+		return Written{}, err
+	}
+	return Written{Generation: done[0].Generation, Silenced: done[0].Silenced}, nil
+}
+
+func (r Recording) params() (params recordParams, err error) {
+	params = recordParams{Generation: r.Generation, Term: r.Term, Epoch: r.Epoch, Source: r.Source, Forgotten: r.Forgotten}
 	states := make([]stateRecord, len(r.States))
 	for i, s := range r.States {
 		states[i] = stateRecord{
 			Provider: text(s.Provider), ProviderID: nonzero(s.ProviderID), Kind: text(s.Kind),
-			EnvHash: text(s.EnvHash), DBHash: text(s.DBHash), Credentials: text(s.Credentials), AlertSeq: nonzero(s.AlertSeq),
+			EnvHash: text(s.EnvHash), DBHash: text(s.DBHash), Credentials: text(s.Credentials), AlertSeq: nonzero(s.AlertSeq), Silenced: s.Silenced,
 		}
 	}
 	withdrawn := make([]acceptanceRecord, len(r.Withdrawn))
@@ -140,32 +182,26 @@ func (q *Queries) Record(ctx context.Context, r Recording) (generation int64, er
 	alerts := make([]alertRecord, len(r.Alerts))
 	for i, a := range r.Alerts {
 		if alerts[i], err = a.record(); err != nil {
-			return 0, err
+			return params, err
 		}
 	}
 	if params.States, err = encode(states); err != nil {
-		return 0, err
+		return params, err
 	}
 	if params.Bases, err = encodeBases(r.Bases); err != nil {
-		return 0, err
+		return params, err
 	}
 	if params.Withdrawn, err = encode(withdrawn); err != nil {
-		return 0, err
+		return params, err
 	}
 	if params.NotComparable, err = encode(reasons); err != nil {
-		return 0, err
+		return params, err
 	}
-	if params.Alerts, err = encode(alerts); err != nil {
-		return 0, err
-	}
-	done, err := q.record(ctx, params)
-	if err != nil || len(done) == 0 {
-		return 0, err
-	}
-	return done[0].Generation, nil
+	params.Alerts, err = encode(alerts)
+	return params, err
 }
 
-func (a Alert) record() (alertRecord, error) {
+func (a NewAlert) record() (alertRecord, error) {
 	fields, err := json.Marshal(notNil(a.Fields))
 	if err != nil {
 		return alertRecord{}, fmt.Errorf("encode the fields of provider %q: %w", a.Provider, err)
@@ -173,8 +209,8 @@ func (a Alert) record() (alertRecord, error) {
 	r := alertRecord{
 		Seq: a.Seq, ID: a.ID, Kind: text(a.Kind), Provider: text(a.Provider), ProviderID: nonzero(a.ProviderID), Fields: fields,
 		EnvHash: text(a.EnvHash), DBHash: text(a.DBHash), DetectedAt: timestamp(a.DetectedAt),
-		LSN: nullable(a.LSN), XID: nonzero(a.XID), Reason: text(a.Reason), Payload: text(a.Payload),
-		Moved: text(a.Moved), How: text(a.How), Resolves: nonzero(a.Resolves),
+		LSN: nullable(a.LSN), XID: nonzero(a.XID), Reason: text(a.Reason), Payload: text(a.Payload), SilencedPayload: text(a.SilencedPayload),
+		Moved: text(a.Moved), How: text(a.How), Resolves: nonzero(a.Resolves), Repeats: nonzero(a.Repeats), Silenced: a.Silenced,
 	}
 	if !a.CommittedAt.IsZero() {
 		at := timestamp(a.CommittedAt)

@@ -74,7 +74,7 @@ WITH bounds AS (
         (SELECT max(a.seq) FROM provwatch.drift_alerts a) AS last,
         least((SELECT max(a.seq) FROM provwatch.drift_alerts a), (SELECT min(c.seq) FROM provwatch.sink_cursors c WHERE c.stream = 'drift')) AS had
 ), page AS (
-    SELECT a.seq, a.provider, a.kind, a.certain, a.detected_at
+    SELECT a.seq, a.provider, a.kind, a.certain, a.silenced, a.detected_at
     FROM provwatch.drift_alerts a
     WHERE a.seq > $5::bigint AND a.seq < (SELECT last FROM bounds) AND a.seq <= (SELECT had FROM bounds)
     ORDER BY a.seq
@@ -97,6 +97,7 @@ WITH bounds AS (
         OR EXISTS (
             SELECT FROM provwatch.drift_alerts later
             WHERE later.provider = page.provider AND later.seq > page.seq AND later.seq <= (SELECT had FROM bounds)
+                AND (page.silenced OR NOT later.silenced)
                 -- About no provider, the last of each kind lasts.
                 AND (page.provider <> '' OR later.kind = page.kind AND later.certain IS NOT DISTINCT FROM page.certain)))
         AND NOT EXISTS (SELECT FROM letters WHERE letters.provider = page.provider AND letters.seq <= page.seq)
@@ -133,7 +134,8 @@ type PruneAlertsRow struct {
 // Deletes alerts of a page: those after a seq that are older than what is kept. It keeps
 // what a sink has not had, the last alert, the last one of each drift that lasts, and a
 // provider's alerts from its first dead letter on. Only an alert that all sinks have had
-// replaces another: a sink that begins again needs the alert that it was sent last.
+// replaces another, and a silenced one, which no sink gets, replaces silenced ones alone: a
+// sink that begins again needs the alert that it was sent last.
 //
 // The page ends at the first alert that is young by both clocks, the server's and the
 // program's. One from the future has a wrong time, and goes with its neighbours.
@@ -225,6 +227,51 @@ func (q *Queries) PruneAuditEntries(ctx context.Context, arg PruneAuditEntriesPa
 		&i.ReadUpTo,
 		&i.IsEnd,
 	)
+	return i, err
+}
+
+const pruneSilences = `-- name: PruneSilences :one
+WITH prunable AS (
+    SELECT s.id
+    FROM provwatch.silences s
+    WHERE s.id > $3::bigint AND s.ends_at < least(now(), $4::timestamptz) - make_interval(secs => $5::float8)
+    ORDER BY s.id
+    LIMIT $2::int
+), deleted AS (
+    DELETE FROM provwatch.silences WHERE id IN (SELECT prunable.id FROM prunable) AND NOT $1::boolean
+    RETURNING id
+)
+SELECT
+    (SELECT count(*) FROM prunable WHERE $1::boolean OR prunable.id IN (SELECT deleted.id FROM deleted))::bigint AS pruned,
+    coalesce((SELECT max(prunable.id) FROM prunable), 0)::bigint AS read_up_to,
+    ((SELECT count(*) FROM prunable) < $2::int)::boolean AS is_end
+`
+
+type PruneSilencesParams struct {
+	DryRun      bool
+	MaxRows     int32
+	After       int64
+	Now         time.Time
+	KeepSeconds float64
+}
+
+type PruneSilencesRow struct {
+	Pruned   int64
+	ReadUpTo int64
+	IsEnd    bool
+}
+
+// Deletes a page of silences: those after an id that ended before what is kept, by both clocks.
+func (q *Queries) PruneSilences(ctx context.Context, arg PruneSilencesParams) (PruneSilencesRow, error) {
+	row := q.db.QueryRow(ctx, pruneSilences,
+		arg.DryRun,
+		arg.MaxRows,
+		arg.After,
+		arg.Now,
+		arg.KeepSeconds,
+	)
+	var i PruneSilencesRow
+	err := row.Scan(&i.Pruned, &i.ReadUpTo, &i.IsEnd)
 	return i, err
 }
 

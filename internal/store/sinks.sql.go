@@ -477,16 +477,17 @@ WITH last AS (
     SELECT alert.provider, alert.seq
     FROM provwatch.drift_state s
     JOIN provwatch.drift_alerts alert
-        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
+        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider AND NOT a.silenced)
     WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > $1::bigint
 ), sent AS (
-    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq <= $1) AS seq
+    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq <= $1 AND NOT a.silenced) AS seq
     FROM last
     WHERE last.seq > $1
 )
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
     alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
-    alert.epoch, alert.reason, alert.certain, alert.moved, alert.how, coalesce(alert.resolves, 0)::bigint AS resolves
+    alert.epoch, alert.reason, alert.certain, alert.moved, alert.how, coalesce(alert.resolves, 0)::bigint AS resolves, alert.silenced,
+    coalesce(alert.repeats, 0)::bigint AS repeats
 FROM (
     SELECT seq FROM last UNION ALL SELECT seq FROM sent
     UNION ALL
@@ -522,12 +523,15 @@ type listFiringRow struct {
 	Moved       string
 	How         string
 	Resolves    int64
+	Silenced    bool
+	Repeats     int64
 }
 
 // By seq, the last alert of each provider whose drift was alerted and is not over, or
 // is over by an alert above seq. Where that is above seq, also the provider's last one
 // up to seq, which is what a sink was sent. And those up to seq without a provider that
-// are not older than a time: gaps, and rewinds that are certain.
+// are not older than a time: gaps, and rewinds that are certain. Silenced alerts, which no
+// sink gets, do not count.
 func (q *Queries) listFiring(ctx context.Context, arg listFiringParams) ([]listFiringRow, error) {
 	rows, err := q.db.Query(ctx, listFiring, arg.Seq, arg.NotBefore)
 	if err != nil {
@@ -557,6 +561,8 @@ func (q *Queries) listFiring(ctx context.Context, arg listFiringParams) ([]listF
 			&i.Moved,
 			&i.How,
 			&i.Resolves,
+			&i.Silenced,
+			&i.Repeats,
 		); err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,7 +48,7 @@ func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uui
 			seen = &Sighting{Recorded: drift.Recorded{
 				State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
-				NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq,
+				NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
 			}}
 			s.Providers[row.Name] = seen
 		}
@@ -89,7 +90,7 @@ func (q *Queries) ReadRecorded(ctx context.Context, names []string) (map[string]
 		recorded[row.Name] = drift.Recorded{
 			State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 			Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
-			NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq,
+			NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
 		}
 	}
 	return recorded, nil
@@ -108,6 +109,7 @@ type NamedState struct {
 	Provider string
 	drift.State
 	AlertSeq int64 // of the latest alert of the drift that lasts, 0 for none
+	Silenced bool  // no alert of the drift was for sinks
 }
 
 // ListUnnamedStates returns what is recorded of other providers than those named.
@@ -120,11 +122,46 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unname
 	for _, row := range rows {
 		unnamed.Generation, unnamed.LastSeq = row.Generation, row.LastSeq
 		unnamed.States = append(unnamed.States, NamedState{
-			Provider: row.Provider, AlertSeq: row.AlertSeq,
+			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
 			State: drift.State{Kind: drift.Kind(row.Kind), ProviderID: deref(row.ProviderID), EnvHash: row.EnvHash, DBHash: row.DbHash},
 		})
 	}
 	return unnamed, nil
+}
+
+// Outlived are drifts that have outlived the silences that matched them, at one moment.
+type Outlived struct {
+	Drifts              []OutlivedDrift // in the order of their latest alerts
+	Generation, LastSeq int64           // as in [Snapshot]
+}
+
+// OutlivedDrift is a drift that lasts, and whose latest alert is silenced.
+type OutlivedDrift struct {
+	NamedState
+	Fields []drift.Field // of the latest alert, nil where they cannot be decoded
+	Moved  drift.Moved   // of the latest alert
+}
+
+// ListOutlived returns the drifts that have outlived the silences that matched them, at most so
+// many.
+func (q *Queries) ListOutlived(ctx context.Context, most int) (Outlived, error) {
+	rows, err := q.listOutlived(ctx, int32(most))
+	if err != nil {
+		return Outlived{}, err
+	}
+	var outlived Outlived
+	for _, row := range rows {
+		outlived.Generation, outlived.LastSeq = row.Generation, row.LastSeq
+		d := OutlivedDrift{Moved: drift.Moved(row.Moved), NamedState: NamedState{
+			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
+			State: *stateOf(&row.Kind, &row.EnvHash, &row.DbHash, &row.Credentials, row.ProviderID),
+		}}
+		if json.Unmarshal(row.Fields, &d.Fields) != nil {
+			d.Fields = nil // another version wrote them
+		}
+		outlived.Drifts = append(outlived.Drifts, d)
+	}
+	return outlived, nil
 }
 
 // ListAccepted returns the names of the providers that are recorded as in sync because

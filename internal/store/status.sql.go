@@ -468,7 +468,7 @@ func (q *Queries) listAcceptances(ctx context.Context) ([]listAcceptancesRow, er
 const listAlertsBefore = `-- name: listAlertsBefore :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
     coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how,
-    coalesce(resolves, 0)::bigint AS resolves
+    coalesce(resolves, 0)::bigint AS resolves, silenced, coalesce(repeats, 0)::bigint AS repeats
 FROM provwatch.drift_alerts
 WHERE seq < $1
 ORDER BY seq DESC
@@ -500,6 +500,8 @@ type listAlertsBeforeRow struct {
 	Moved       string
 	How         string
 	Resolves    int64
+	Silenced    bool
+	Repeats     int64
 }
 
 // The latest alerts below a seq, the latest first.
@@ -532,6 +534,8 @@ func (q *Queries) listAlertsBefore(ctx context.Context, arg listAlertsBeforePara
 			&i.Moved,
 			&i.How,
 			&i.Resolves,
+			&i.Silenced,
+			&i.Repeats,
 		); err != nil {
 			return nil, err
 		}
@@ -546,10 +550,10 @@ func (q *Queries) listAlertsBefore(ctx context.Context, arg listAlertsBeforePara
 const listLatestDrifts = `-- name: listLatestDrifts :many
 SELECT a.seq, a.id, a.kind, a.provider, a.provider_id, a.fields, a.env_hash, a.db_hash, a.source, a.detected_at,
     coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain, a.moved, a.how,
-    coalesce(a.resolves, 0)::bigint AS resolves
+    coalesce(a.resolves, 0)::bigint AS resolves, a.silenced, coalesce(a.repeats, 0)::bigint AS repeats
 FROM unnest($1::text[]) AS named
 JOIN LATERAL (
-    SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, epoch, reason, certain, moved, how, resolves
+    SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, epoch, reason, certain, moved, how, resolves, silenced, repeats
     FROM provwatch.drift_alerts
     WHERE provider = named AND kind <> 'resolved'
     ORDER BY seq DESC
@@ -577,6 +581,8 @@ type listLatestDriftsRow struct {
 	Moved       string
 	How         string
 	Resolves    int64
+	Silenced    bool
+	Repeats     int64
 }
 
 // The latest alert of a drift of each provider named.
@@ -609,6 +615,8 @@ func (q *Queries) listLatestDrifts(ctx context.Context, names []string) ([]listL
 			&i.Moved,
 			&i.How,
 			&i.Resolves,
+			&i.Silenced,
+			&i.Repeats,
 		); err != nil {
 			return nil, err
 		}

@@ -15,9 +15,14 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		v.baseline.recorded(recorded)
 	}
 	for _, j := range recorded.judgements {
-		v.judged(ctx, recorded.environment, j.Judgement)
+		if j.repeats == 0 {
+			v.judged(ctx, recorded.environment, j.Judgement)
+		}
 	}
 	for _, a := range recorded.alerts {
+		if a.Silenced {
+			v.silences.alerted()
+		}
 		v.sequence.see(a.Epoch, a.Seq)
 		v.metrics.AlertPublished(a.Kind, a.Source)
 		if !a.Kind.HasProvider() {
@@ -25,11 +30,22 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 			continue
 		}
 		level, message := slog.LevelWarn, "drift"
+		if a.Silenced {
+			level = slog.LevelInfo
+		}
 		if a.Kind == drift.Resolved {
 			level, message = slog.LevelInfo, "drift resolved"
 		}
-		v.logger.Log(ctx, level, message, "kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq,
-			"fields", drift.List(a.Fields), "source", string(a.Source), moving(a))
+		attributes := []any{
+			"kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq, "fields", drift.List(a.Fields), "source", string(a.Source), moving(a),
+		}
+		if a.Silenced {
+			attributes = append(attributes, "silenced", true)
+		}
+		if a.Repeats != 0 {
+			attributes = append(attributes, "repeats", a.Repeats)
+		}
+		v.logger.Log(ctx, level, message, attributes...)
 	}
 }
 

@@ -21,11 +21,17 @@ import (
 type conditions struct {
 	logger *slog.Logger
 
+	// measuring puts those in turn that measure, so that the latest conditions are measured last.
+	measuring sync.Mutex
+
 	mu       sync.Mutex
 	drifting map[string]drift.Kind
 	// notComparable has the reason of each provider that cannot be compared, and
 	// credentials the difference of credentials that was last logged of each provider.
 	notComparable, credentials map[string]string
+	// silencing has the providers whose alerts are silenced, drifting or not, and
+	// [provider.All] where all are: as last read.
+	silencing map[string]bool
 }
 
 func newConditions(logger *slog.Logger) *conditions {
@@ -143,11 +149,29 @@ func (c *conditions) forgetUnnamed(e *environment) {
 	maps.DeleteFunc(c.credentials, func(name, _ string) bool { return !e.isNamed(name) })
 }
 
+// silence replaces the providers whose alerts are silenced. It reports whether they were
+// others.
+func (c *conditions) silence(silencing map[string]bool) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed = !maps.Equal(c.silencing, silencing)
+	c.silencing = silencing
+	return changed
+}
+
 // measure hands the conditions to the metrics.
 func (c *conditions) measure(metrics Metrics) {
+	c.measuring.Lock()
+	defer c.measuring.Unlock()
 	c.mu.Lock()
-	notComparable, drifting := maps.Clone(c.notComparable), maps.Clone(c.drifting)
+	notComparable, drifting, silenced := maps.Clone(c.notComparable), maps.Clone(c.drifting), map[string]bool{}
+	for name := range drifting {
+		if c.silencing[name] || c.silencing[provider.All] {
+			silenced[name] = true
+		}
+	}
 	c.mu.Unlock()
+	metrics.SilencedObserved(silenced)
 	metrics.DriftsObserved(drifting)
 	metrics.NotComparableObserved(notComparable)
 }

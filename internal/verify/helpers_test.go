@@ -40,6 +40,20 @@ type counter struct {
 	gaps     map[drift.Kind]bool
 
 	notComparable map[string]string
+	silenced      map[string]bool
+}
+
+func (c *counter) SilencedObserved(silenced map[string]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.silenced = silenced
+}
+
+// seenSilenced returns the providers that drift and were measured to be silenced.
+func (c *counter) seenSilenced() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.silenced)
 }
 
 func (c *counter) Verified(_ verify.Scope, _ time.Duration, err error) {

@@ -7,12 +7,16 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/store"
 )
 
 // judgement is the judgement on one observation.
 type judgement struct {
 	drift.Judgement
 	commit *pubsub.Commit // the transaction that it comes from, nil unless from the WAL
+	// repeats is the seq of the silenced alert that the judgement repeats: nothing was
+	// compared. 0 for none.
+	repeats int64
 }
 
 // alert returns the alert of a judgement that has one.
@@ -24,7 +28,7 @@ func (j judgement) alert(seq int64, epoch uuid.UUID, source pubsub.Source) (pubs
 	o := j.Observation
 	alert := pubsub.DriftAlert{
 		ID: id, Seq: seq, Epoch: epoch, Kind: j.Alert, Provider: o.Provider, EnvHash: o.EnvHash, DBHash: o.DBHash,
-		Source: source, DetectedAt: time.Now(), Commit: j.commit, Moved: j.Moved, How: j.How,
+		Source: source, DetectedAt: time.Now(), Commit: j.commit, Moved: j.Moved, How: j.How, Repeats: j.repeats,
 	}
 	if o.ProviderID != uuid.Nil {
 		alert.ProviderID = &o.ProviderID
@@ -35,6 +39,16 @@ func (j judgement) alert(seq int64, epoch uuid.UUID, source pubsub.Source) (pubs
 		alert.Fields = o.Fields
 	}
 	return alert, nil
+}
+
+// repeatOf returns the judgement that alerts a drift again, which is as it was.
+func repeatOf(d store.OutlivedDrift) judgement {
+	return judgement{repeats: d.AlertSeq, Judgement: drift.Judgement{
+		Observation: drift.Observation{
+			Provider: d.Provider, ProviderID: d.ProviderID, Kind: d.Kind, Fields: d.Fields, EnvHash: d.EnvHash, DBHash: d.DBHash, Credentials: d.Credentials,
+		},
+		Kind: d.Kind, Alert: d.Kind, Moved: d.Moved, AlertSeq: d.AlertSeq, Silenced: d.Silenced, NewState: true,
+	}}
 }
 
 func deref[T any](p *T) T {

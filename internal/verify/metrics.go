@@ -26,6 +26,9 @@ type Metrics interface {
 	// DriftsObserved gets the providers that drift, by name, each with the kind. The map is not
 	// changed any more.
 	DriftsObserved(drifting map[string]drift.Kind)
+	// SilencedObserved gets the providers that drift and whose alerts are silenced now. The map
+	// is not changed later.
+	SilencedObserved(silenced map[string]bool)
 	// NotComparableObserved gets the providers that cannot be compared, by name, each with
 	// the reason. The map is not changed later.
 	NotComparableObserved(reasons map[string]string)

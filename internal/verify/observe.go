@@ -133,11 +133,11 @@ func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {
 	v.conditions.measure(v.metrics)
 }
 
-// CloseUnnamed ends a full verification: it ends the drifts of providers that the
-// environment no longer names, the first time that it is called after the environment or
-// the leader changed, and counts the providers that drift.
-func (v *Verifier) CloseUnnamed(ctx context.Context, source pubsub.Source) error {
-	err := v.current(ctx, fullTimeout, func(ctx context.Context, run *verification) error { return run.closeUnnamed(ctx, source) })
+// End ends a full verification. It ends the drifts of providers that the environment no longer
+// names, the first time that it is called after the environment or the leader changed. It alerts
+// again the drifts that have outlived their silences, and counts the providers that drift.
+func (v *Verifier) End(ctx context.Context, source pubsub.Source) error {
+	err := v.current(ctx, fullTimeout, func(ctx context.Context, run *verification) error { return run.end(ctx, source) })
 	if err != nil {
 		return err
 	}

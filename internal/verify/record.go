@@ -44,55 +44,42 @@ func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 		Forgotten: what.forgotten, Generation: r.at.generation, Term: r.term, Epoch: r.at.epoch, Source: string(r.source),
 		Bases: newBases(what.judgements), Reasons: newReasons(what.judgements),
 	}
-	latest := latestAlerts{}
+	for _, a := range what.alerts { // about no provider
+		recording.Alerts = append(recording.Alerts, newAlert(a, new(bool)))
+	}
+	lasting := lastingDrifts{}
 	for i := range what.judgements {
 		j := &what.judgements[i]
 		if a := j.Withdrawn; a != nil {
 			recording.Withdrawn = append(recording.Withdrawn, store.NamedAcceptance{Provider: j.Observation.Provider, Acceptance: *a})
 		}
-		j.AlertSeq = latest.of(*j)
+		before := lasting.before(*j)
+		j.AlertSeq = before.seq
 		if j.Alert != "" {
 			alert, err := j.alert(r.at.next(len(what.alerts)), r.at.epoch, r.source)
 			if err != nil {
 				return Recorded{}, err
 			}
 			what.alerts = append(what.alerts, alert)
-			latest.alerted(alert)
+			recording.Alerts = append(recording.Alerts, newAlert(alert, before.silences(alert.Kind)))
+			lasting[alert.Provider] = before.after(alert)
 		}
 	}
-	for _, a := range what.alerts {
-		recording.Alerts = append(recording.Alerts, alertRow(a))
-	}
-	recording.States = newStates(what.judgements, latest)
-	var err error
-	if what.generation, err = store.On(r.db).Record(ctx, recording); err != nil || what.generation == 0 {
+	recording.States = newStates(what.judgements, lasting)
+	written, err := store.On(r.db).Record(ctx, recording)
+	if err != nil || written.Generation == 0 {
 		return Recorded{}, err
+	}
+	what.generation = written.Generation
+	for i := range what.alerts {
+		what.alerts[i].Silenced = slices.Contains(written.Silenced, what.alerts[i].Seq)
 	}
 	return what, nil
 }
 
-// latestAlerts are the seqs of the alerts of one record that are the latest of their
-// providers, 0 of a provider whose drift has ended.
-type latestAlerts map[string]int64
-
-// of returns the seq of the latest alert of the drift before a judgement.
-func (l latestAlerts) of(j judgement) int64 {
-	if seq, alerted := l[j.Observation.Provider]; alerted {
-		return seq
-	}
-	return j.AlertSeq
-}
-
-func (l latestAlerts) alerted(a pubsub.DriftAlert) {
-	l[a.Provider] = a.Seq
-	if a.Kind == drift.Resolved {
-		l[a.Provider] = 0
-	}
-}
-
 // newStates returns the latest new state of each provider, in the order of the first ones.
-func newStates(judgements []judgement, latest latestAlerts) []store.NamedState {
-	var states []store.NamedState
+func newStates(judgements []judgement, lasting lastingDrifts) []store.NewState {
+	var states []store.NewState
 	at := map[string]int{}
 	for _, j := range judgements {
 		if !j.NewState {
@@ -101,11 +88,13 @@ func newStates(judgements []judgement, latest latestAlerts) []store.NamedState {
 		name := j.Observation.Provider
 		if _, again := at[name]; !again {
 			at[name] = len(states)
-			states = append(states, store.NamedState{Provider: name})
+			states = append(states, store.NewState{Provider: name})
 		}
-		states[at[name]].State = j.State()
-		if states[at[name]].AlertSeq = latest.of(j); j.Kind == drift.InSync {
-			states[at[name]].AlertSeq = 0
+		state := &states[at[name]]
+		state.State, state.AlertSeq, state.Silenced = j.State(), 0, nil
+		if j.Kind != drift.InSync {
+			latest := lasting.before(j)
+			state.AlertSeq, state.Silenced = latest.seq, latest.silences(drift.Resolved)
 		}
 	}
 	return states
@@ -138,15 +127,18 @@ func newReasons(judgements []judgement) map[string]string {
 	return reasons
 }
 
-// alertRow returns an alert as it is stored, with its payload.
-func alertRow(a pubsub.DriftAlert) store.Alert {
-	row := store.Alert{
+// newAlert returns an alert to record, with its payloads. silenced is nil where the
+// silences that match the provider decide.
+func newAlert(a pubsub.DriftAlert, silenced *bool) store.NewAlert {
+	row := store.NewAlert{Silenced: silenced, Payload: a.Payload(), Alert: store.Alert{
 		Seq: a.Seq, ID: a.ID, Kind: a.Kind, Provider: a.Provider, ProviderID: deref(a.ProviderID), Fields: a.Fields,
-		EnvHash: a.EnvHash, DBHash: a.DBHash, DetectedAt: a.DetectedAt, Reason: a.Reason, Payload: a.Payload(),
-		Moved: a.Moved, How: a.How, Resolves: a.Resolves,
-	}
+		EnvHash: a.EnvHash, DBHash: a.DBHash, DetectedAt: a.DetectedAt, Reason: a.Reason,
+		Moved: a.Moved, How: a.How, Resolves: a.Resolves, Repeats: a.Repeats,
+	}}
 	if c := a.Commit; c != nil {
 		row.LSN, row.XID, row.CommittedAt = c.LSN, c.XID, c.CommittedAt
 	}
+	a.Silenced = true
+	row.SilencedPayload = a.Payload()
 	return row
 }

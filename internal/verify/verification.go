@@ -111,8 +111,8 @@ func (r *verification) verify(ctx context.Context, request Request) error {
 		news += recorded
 	}
 	if request.All {
-		if err := r.closeUnnamed(ctx, request.Source); err != nil {
-			return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
+		if err := r.end(ctx, request.Source); err != nil {
+			return err
 		}
 	}
 
@@ -237,6 +237,17 @@ func (r *verification) record(ctx context.Context, read reading, source pubsub.S
 	return 0, errRace
 }
 
+// end ends a verification of everything: what it could not see is recorded as well.
+func (r *verification) end(ctx context.Context, source pubsub.Source) error {
+	if err := r.closeUnnamed(ctx, source); err != nil {
+		return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
+	}
+	if err := r.repeatOutlived(ctx); err != nil {
+		return fmt.Errorf("alert the drifts that have outlived their silences: %w", err)
+	}
+	return nil
+}
+
 // closeUnnamed ends the drifts of providers that the environment no longer names, unless
 // that was done before: nothing is left that they could differ from.
 func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) error {
@@ -268,12 +279,43 @@ func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) e
 	return errRace
 }
 
+// repeatOutlived alerts the drifts that have outlived the silences that matched them: each once
+// more.
+func (r *verification) repeatOutlived(ctx context.Context) error {
+	defer r.v.silences.prompt()
+	for races := 0; races < maxRaces && !r.v.silences.isSettled(); {
+		outlived, err := store.On(r.v.pool).ListOutlived(ctx, chunk)
+		if err != nil || len(outlived.Drifts) == 0 {
+			return err
+		}
+		repeated := make([]judgement, len(outlived.Drifts))
+		for i, d := range outlived.Drifts {
+			repeated[i] = repeatOf(d)
+		}
+		at := position{generation: outlived.Generation, lastSeq: outlived.LastSeq}
+		recorded, err := r.write(ctx, at, repeated, nil, pubsub.SourceSilence)
+		switch {
+		case err != nil:
+			return err
+		case recorded:
+			races = 0
+		default:
+			races++
+		}
+		if races == maxRaces {
+			return errRace
+		}
+	}
+	return nil
+}
+
 // judgeUnnamed judges the recorded states of providers that the environment does not
 // name, all of which are then forgotten.
 func judgeUnnamed(states []store.NamedState) (judged []judgement, forgotten []string) {
 	for _, state := range states {
 		forgotten = append(forgotten, state.Provider)
 		j := drift.Unnamed(state.Provider, state.State, state.AlertSeq)
+		j.Silenced = state.Silenced
 		if j.IsNews() {
 			judged = append(judged, judgement{Judgement: j})
 		}

@@ -55,6 +55,7 @@ type Verifier struct {
 	baseline   baseline
 	conditions *conditions
 	sequence   sequence
+	silences   *silences
 }
 
 // New returns a verifier for the desired providers.
@@ -62,7 +63,7 @@ func New(pool *pgxpool.Pool, desired []provider.Desired, credentials drift.Crede
 	v := &Verifier{
 		pool: pool, logger: logger, metrics: metrics, answerWithin: hintedTimeout,
 		reader:     reader{credentials: credentials, digest: secret.NewDigester()},
-		conditions: newConditions(logger),
+		conditions: newConditions(logger), silences: newSilences(),
 	}
 	v.SetDesired(desired)
 	return v

@@ -150,8 +150,8 @@ func (c *checker) finish(ctx context.Context) (ended *check, err error) {
 		return nil, nil
 	}
 	if k.request.All {
-		if err := c.verifier.CloseUnnamed(ctx, k.request.Source); err != nil {
-			return nil, fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
+		if err := c.verifier.End(ctx, k.request.Source); err != nil {
+			return nil, fmt.Errorf("end a verification: %w", err)
 		}
 	}
 	c.current = nil

@@ -30,6 +30,7 @@ type unmeasured struct{}
 func (unmeasured) SlotObserved(SlotStatus)                     {}
 func (unmeasured) TransactionsHandled(int)                     {}
 func (unmeasured) DriftsObserved(map[string]drift.Kind)        {}
+func (unmeasured) SilencedObserved(map[string]bool)            {}
 func (unmeasured) Verified(verify.Scope, time.Duration, error) {}
 func (unmeasured) AlertPublished(drift.Kind, pubsub.Source)    {}
 func (unmeasured) GapObserved(drift.Kind, time.Time)           {}

@@ -20,6 +20,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/silence"
 	"provwatch/internal/sink"
 	"provwatch/internal/status"
 	"provwatch/internal/waittest"
@@ -93,6 +94,7 @@ func TestPage(t *testing.T) {
 	t.Run("NotLoaded", testPageNotLoaded)
 	t.Run("Query", testPageQuery)
 	t.Run("Sinks", testPageSinks)
+	t.Run("Silences", testPageSilences)
 	t.Run("Notices", testPageNotices)
 	t.Run("NoFields", testPageNoFields)
 	t.Run("Health", testPageHealth)
@@ -227,6 +229,36 @@ func testPageSinks(t *testing.T) {
 	_, body = get(t, server, "/?q=unread")
 	require.Contains(t, text(body), "Sinks How far sinks are cannot be read. GRANT SELECT ON TABLE provwatch.sink_cursors TO somebody; Health")
 	require.Contains(t, body, `href="#sinks"`)
+}
+
+func testPageSilences(t *testing.T) {
+	at := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	until := at.Add(2 * time.Hour)
+	shown := status.Status{
+		Providers: []status.Provider{{Name: "openai", State: status.Drifted, Kind: drift.Changed, SilencedUntil: &until}},
+		Alerts: []status.Alert{
+			{Seq: 8, Kind: drift.Changed, Provider: "openai", Repeats: 7, DetectedAt: at}, {Seq: 7, Kind: drift.Changed, Provider: "openai", Silenced: true, DetectedAt: at},
+		},
+	}
+	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) { return shown, nil })
+	_, body := get(t, server, "/")
+	require.NotContains(t, body, `id="silences"`)
+	require.NotContains(t, body, `href="#silences"`)
+	shown.Silences = []silence.Silence{
+		{ID: 3, Provider: silence.All, Author: "operator:role=ops", Reason: "<b>upgrade</b>", Begins: at, Ends: until}, {ID: 4, Provider: "openai", Begins: at, Ends: until},
+	}
+	shown.MoreSilences = true
+	_, body = get(t, server, "/")
+	require.NotContains(t, body, "<b>")
+	require.Contains(t, body, `href="#silences"`)
+	page := text(body)
+	for _, says := range []string{
+		"▲ changed, silenced silenced until 2026-07-01 14:00:00", "no differences repeats #7", "no differences silenced",
+		"Silences that last, the first to end first; worker silences lists more. worker unsilence ID ends one.",
+		"3 until 2026-07-01 14:00:00 all providers &lt;b&gt;upgrade&lt;/b&gt; by operator:role=ops since 2026-07-01 12:00:00", "4 until 2026-07-01 14:00:00 openai ",
+	} {
+		require.Contains(t, page, says)
+	}
 }
 
 func testPageNotices(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/silence"
 	"provwatch/internal/sink"
 	"provwatch/internal/status"
 )
@@ -49,6 +50,8 @@ type view struct {
 	ProvidersCaption string
 	Alerts           []alertView
 	Audit            []auditView
+	Silences         []silenceView
+	MoreSilences     bool
 	Sinks            []sinkView
 	SinksUnread      string // why nothing is known of sinks
 	DeadLetters      []sink.DeadLetter
@@ -62,6 +65,10 @@ type view struct {
 func (view) RetryRequested() string { return status.RetryRequested }
 func (view) NotRecorded() string    { return status.NotRecorded }
 func (view) Observes() string       { return status.Observes }
+
+// Silenced and Repeats are words of the template.
+func (view) Silenced() string         { return status.SilencedAlert }
+func (view) Repeats(seq int64) string { return status.RepeatsLabel(seq) }
 
 // NotLoaded returns the words for a file of the environment that is not what is loaded.
 func (view) NotLoaded(path string) string { return shown(status.NotLoadedLabel(path)) }
@@ -90,6 +97,11 @@ type alertView struct {
 type auditView struct {
 	status.AuditEntry
 	Details []detail
+}
+
+type silenceView struct {
+	silence.Silence
+	Of string // the provider's name, or the words for all
 }
 
 type sinkView struct {
@@ -167,6 +179,7 @@ func (v *view) fill(s status.Status, q status.Query) {
 	v.counts(s, q)
 	v.providers(s, q)
 	v.history(s, q)
+	v.silences(s)
 	v.sinks(s)
 }
 
@@ -302,6 +315,13 @@ func (v *view) history(s status.Status, q status.Query) {
 	}
 }
 
+func (v *view) silences(s status.Status) {
+	for _, one := range s.Silences {
+		v.Silences = append(v.Silences, silenceView{one, status.SilencedLabel(one.Provider)})
+	}
+	v.MoreSilences = s.MoreSilences
+}
+
 func (v *view) sinks(s status.Status) {
 	v.SinksUnread, v.DeadLetters = s.SinksUnread, s.DeadLetters
 	var letters int64
@@ -331,6 +351,9 @@ func detailsOf(d audit.Details) []detail {
 	}
 	add("key", d.Masked)
 	add("drift", status.KindLabel(drift.Kind(d.Kind)))
+	if d.Silence != 0 {
+		add("silence", strconv.FormatInt(d.Silence, 10))
+	}
 	add("until", d.Expires)
 	add("reason", d.Reason)
 	for _, c := range d.Changes {

@@ -17,6 +17,7 @@ SELECT
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
+    coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced,
     to_jsonb(b)::jsonb AS base,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,

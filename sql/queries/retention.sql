@@ -8,7 +8,8 @@ SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '
 -- Deletes alerts of a page: those after a seq that are older than what is kept. It keeps
 -- what a sink has not had, the last alert, the last one of each drift that lasts, and a
 -- provider's alerts from its first dead letter on. Only an alert that all sinks have had
--- replaces another: a sink that begins again needs the alert that it was sent last.
+-- replaces another, and a silenced one, which no sink gets, replaces silenced ones alone: a
+-- sink that begins again needs the alert that it was sent last.
 --
 -- The page ends at the first alert that is young by both clocks, the server's and the
 -- program's. One from the future has a wrong time, and goes with its neighbours.
@@ -17,7 +18,7 @@ WITH bounds AS (
         (SELECT max(a.seq) FROM provwatch.drift_alerts a) AS last,
         least((SELECT max(a.seq) FROM provwatch.drift_alerts a), (SELECT min(c.seq) FROM provwatch.sink_cursors c WHERE c.stream = 'drift')) AS had
 ), page AS (
-    SELECT a.seq, a.provider, a.kind, a.certain, a.detected_at
+    SELECT a.seq, a.provider, a.kind, a.certain, a.silenced, a.detected_at
     FROM provwatch.drift_alerts a
     WHERE a.seq > @after::bigint AND a.seq < (SELECT last FROM bounds) AND a.seq <= (SELECT had FROM bounds)
     ORDER BY a.seq
@@ -40,6 +41,7 @@ WITH bounds AS (
         OR EXISTS (
             SELECT FROM provwatch.drift_alerts later
             WHERE later.provider = page.provider AND later.seq > page.seq AND later.seq <= (SELECT had FROM bounds)
+                AND (page.silenced OR NOT later.silenced)
                 -- About no provider, the last of each kind lasts.
                 AND (page.provider <> '' OR later.kind = page.kind AND later.certain IS NOT DISTINCT FROM page.certain)))
         AND NOT EXISTS (SELECT FROM letters WHERE letters.provider = page.provider AND letters.seq <= page.seq)
@@ -123,6 +125,23 @@ DELETE FROM provwatch.accepted_drift a
 USING jsonb_to_recordset(@over::jsonb) AS over (provider text, kind text, env_hash text, db_hash text, expires_at timestamptz)
 WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (over.provider, over.kind, over.env_hash, over.db_hash)
     AND a.expires_at IS NOT DISTINCT FROM over.expires_at AND a.lapsed_at IS NOT NULL;
+
+-- name: PruneSilences :one
+-- Deletes a page of silences: those after an id that ended before what is kept, by both clocks.
+WITH prunable AS (
+    SELECT s.id
+    FROM provwatch.silences s
+    WHERE s.id > @after::bigint AND s.ends_at < least(now(), @now::timestamptz) - make_interval(secs => @keep_seconds::float8)
+    ORDER BY s.id
+    LIMIT @max_rows::int
+), deleted AS (
+    DELETE FROM provwatch.silences WHERE id IN (SELECT prunable.id FROM prunable) AND NOT @dry_run::boolean
+    RETURNING id
+)
+SELECT
+    (SELECT count(*) FROM prunable WHERE @dry_run::boolean OR prunable.id IN (SELECT deleted.id FROM deleted))::bigint AS pruned,
+    coalesce((SELECT max(prunable.id) FROM prunable), 0)::bigint AS read_up_to,
+    ((SELECT count(*) FROM prunable) < @max_rows::int)::boolean AS is_end;
 
 -- name: ListPruningHolders :many
 -- The sinks that keep old rows from being pruned: the first row that each has not had is

@@ -44,21 +44,23 @@ LIMIT @max_entries;
 -- By seq, the last alert of each provider whose drift was alerted and is not over, or
 -- is over by an alert above seq. Where that is above seq, also the provider's last one
 -- up to seq, which is what a sink was sent. And those up to seq without a provider that
--- are not older than a time: gaps, and rewinds that are certain.
+-- are not older than a time: gaps, and rewinds that are certain. Silenced alerts, which no
+-- sink gets, do not count.
 WITH last AS (
     SELECT alert.provider, alert.seq
     FROM provwatch.drift_state s
     JOIN provwatch.drift_alerts alert
-        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider)
+        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider AND NOT a.silenced)
     WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > @seq::bigint
 ), sent AS (
-    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq <= @seq) AS seq
+    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq <= @seq AND NOT a.silenced) AS seq
     FROM last
     WHERE last.seq > @seq
 )
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
     alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
-    alert.epoch, alert.reason, alert.certain, alert.moved, alert.how, coalesce(alert.resolves, 0)::bigint AS resolves
+    alert.epoch, alert.reason, alert.certain, alert.moved, alert.how, coalesce(alert.resolves, 0)::bigint AS resolves, alert.silenced,
+    coalesce(alert.repeats, 0)::bigint AS repeats
 FROM (
     SELECT seq FROM last UNION ALL SELECT seq FROM sent
     UNION ALL

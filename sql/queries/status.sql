@@ -282,7 +282,7 @@ SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT
 -- The latest alert of a drift of each provider named.
 SELECT a.seq, a.id, a.kind, a.provider, a.provider_id, a.fields, a.env_hash, a.db_hash, a.source, a.detected_at,
     coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain, a.moved, a.how,
-    coalesce(a.resolves, 0)::bigint AS resolves
+    coalesce(a.resolves, 0)::bigint AS resolves, a.silenced, coalesce(a.repeats, 0)::bigint AS repeats
 FROM unnest(@names::text[]) AS named
 JOIN LATERAL (
     SELECT *
@@ -296,7 +296,7 @@ JOIN LATERAL (
 -- The latest alerts below a seq, the latest first.
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
     coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how,
-    coalesce(resolves, 0)::bigint AS resolves
+    coalesce(resolves, 0)::bigint AS resolves, silenced, coalesce(repeats, 0)::bigint AS repeats
 FROM provwatch.drift_alerts
 WHERE seq < @before
 ORDER BY seq DESC

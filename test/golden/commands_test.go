@@ -18,6 +18,7 @@ func TestCommands(t *testing.T) {
 	t.Run("seed", testCommandsSeed)
 	t.Run("mixed", testCommandsMixed)
 	t.Run("resolve", testCommandsResolve)
+	t.Run("silence", testCommandsSilence)
 	t.Run("mistakes", testCommandsMistakes)
 }
 

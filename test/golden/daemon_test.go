@@ -101,7 +101,8 @@ func kindOf(t *testing.T, n note) string {
 	}
 	var p struct {
 		Kind, Action, Event string
-		Truncated           bool
+		Truncated, Silenced bool
+		Repeats             int64
 	}
 	require.NoError(t, json.Unmarshal([]byte(n.payload), &p))
 	kind := p.Kind + p.Action + p.Event
@@ -110,6 +111,12 @@ func kindOf(t *testing.T, n note) string {
 	}
 	if p.Truncated {
 		kind += ", truncated"
+	}
+	if p.Silenced {
+		kind += ", silenced"
+	}
+	if p.Repeats != 0 {
+		kind += ", repeated"
 	}
 	return kind
 }

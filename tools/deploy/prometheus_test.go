@@ -176,6 +176,8 @@ func testRulesFire(t *testing.T) {
 		provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 1x29
 		provwatch_drift_providers{job="w", instance="a", kind="changed"} 0x60
 		provwatch_drift_providers{job="w", instance="b", kind="changed"} 3x60
+		provwatch_provider_drift{job="w", instance="a", provider="anthropic", kind="missing"} 1x60
+		provwatch_provider_silenced{job="w", instance="a", provider="anthropic", kind="missing"} 1x60
 		provwatch_provider_drift_omitted{job="w", instance="a"} 0x60
 		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="gap"} 0x60
 		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="rewound"} 0x60
