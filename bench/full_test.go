@@ -125,4 +125,6 @@ func (noMetrics) AlertPublished(drift.Kind, pubsub.Source)    {}
 func (noMetrics) GapObserved(drift.Kind, time.Time)           {}
 func (noMetrics) DriftsObserved(map[string]drift.Kind)        {}
 func (noMetrics) SilencedObserved(map[string]bool)            {}
+func (noMetrics) PendingObserved(map[string]drift.Kind)       {}
+func (noMetrics) DriftPassed()                                {}
 func (noMetrics) NotComparableObserved(map[string]string)     {}

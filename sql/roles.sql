@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'drift_state.silenced_seq'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'pending_drifts'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
@@ -180,7 +180,7 @@ GRANT SELECT (last_seq, generation, term, epoch, writer, xmin, system_identifier
     ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_observer;
 -- To set back cursors that are ahead of the alerts after a restore.
 GRANT UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_notify, provwatch_wal, provwatch_observer;
-GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.drift_state, provwatch.not_comparable, provwatch.pending_drifts TO provwatch_notify, provwatch_wal, provwatch_observer;
 -- A drift that was accepted is withdrawn when it no longer is what it was.
 GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_wal, provwatch_observer;
 
@@ -239,7 +239,7 @@ GRANT SELECT ON provwatch.drift_alerts TO provwatch_notify, provwatch_wal, provw
 GRANT SELECT (seq, occurred_at, actor, action, provider, details) ON provwatch.audit_log TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
 GRANT SELECT (verified_at, term) ON provwatch.alert_counter TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_reader;
-GRANT SELECT ON provwatch.drift_state, provwatch.not_comparable, provwatch.accepted_drift, provwatch.silences, provwatch.audit_outbox TO provwatch_reader;
+GRANT SELECT ON provwatch.drift_state, provwatch.not_comparable, provwatch.accepted_drift, provwatch.silences, provwatch.pending_drifts, provwatch.audit_outbox TO provwatch_reader;
 GRANT SELECT ON provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_reader;
 
 COMMIT;

@@ -41,6 +41,7 @@ type flags struct {
 	onBootDrift     atBoot // empty for the default: see [flags.bootDrift]
 	announceSeed    bool
 	resync          time.Duration
+	alertAfter      time.Duration
 	maxBackOff      time.Duration
 	probeInterval   time.Duration
 	takeOverAfter   time.Duration

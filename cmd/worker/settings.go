@@ -158,6 +158,8 @@ func (f *flags) settings() []setting {
 
 		{name: "source", traits: perTarget, value: oneOf(&f.source, daemon.AutoSource, daemon.NotifySource, daemon.WALSource), initial: string(daemon.AutoSource), completion: words,
 			usage: "source of changes: auto (the WAL if it can be read, else notifications), notify, wal"},
+		{name: "alert-after", commands: run, traits: perTarget, value: duration{value: &f.alertAfter}, initial: "0s",
+			usage: "how long a drift must last until it is alerted, such as 30s; 0 alerts at once"},
 		{name: "resync", commands: run, traits: perTarget, value: duration{value: &f.resync}, initial: "5m0s",
 			usage: "how often to verify everything without a notification, ±10 % jitter"},
 		{name: "max-backoff", commands: run, value: duration{value: &f.maxBackOff}, initial: "15s",

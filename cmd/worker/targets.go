@@ -196,7 +196,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.RequireCredentials = f.requiresCredentials()
 	o.AnnounceSeed = f.announceSeed
 	o.CredentialDrift = f.credentials
-	o.Resync, o.MaxBackOff = f.resync, f.maxBackOff
+	o.Resync, o.AlertAfter, o.MaxBackOff = f.resync, f.alertAfter, f.maxBackOff
 	o.ProbeInterval, o.AnswerTimeout = f.probeInterval, f.answerTimeout
 	o.TakeOverAfter = f.takeOverAfter
 	o.Source = f.source

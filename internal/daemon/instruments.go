@@ -40,6 +40,12 @@ func (i *instruments) DriftsObserved(drifting map[string]drift.Kind) {
 	i.page.drifts.Store(&byKind)
 }
 
+// PendingObserved implements [verify.Metrics].
+func (i *instruments) PendingObserved(pending map[string]drift.Kind) {
+	i.Metrics.PendingObserved(pending)
+	i.page.Changed(web.Providers)
+}
+
 // SilencedObserved implements [verify.Metrics].
 func (i *instruments) SilencedObserved(silenced map[string]bool) {
 	i.Metrics.SilencedObserved(silenced)

@@ -61,6 +61,8 @@ type Options struct {
 	// Sinks are what alerts and audit entries are delivered to beside NOTIFY.
 	Sinks sink.Options
 
+	// AlertAfter is how long a drift must last until it is alerted (--alert-after).
+	AlertAfter time.Duration
 	// Keep is for how long alerts, audit entries, acceptances that no longer hold and silences are
 	// kept, 0 for ever (--keep).
 	Keep time.Duration

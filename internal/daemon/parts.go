@@ -68,6 +68,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	verifier.Decrypt(o.Keys)
 	verifier.SetNotComparable(done.plan.NotComparable(o.CredentialDrift == drift.AlertCredentials))
 	verifier.AnswerWithin(o.AnswerTimeout)
+	verifier.AlertAfter(o.AlertAfter)
 
 	unsupported, names := &atomic.Pointer[[]string]{}, done.plan.Unsupported()
 	unsupported.Store(&names)

@@ -5,8 +5,8 @@ type Judgement struct {
 	// Observation is the one that was judged. What is recorded fills in what it does not
 	// show: the id of a row that is gone, credentials that cannot be compared.
 	Observation Observation
-	// Kind is that of the observation, [InSync] where its drift was accepted, and what was
-	// recorded where the row cannot be compared.
+	// Kind is that of the observation, [InSync] where its drift was accepted or is pending, and
+	// what was recorded where the row cannot be compared.
 	Kind Kind
 	// Alert is the kind of the alert to publish, empty for none.
 	Alert Kind
@@ -17,6 +17,14 @@ type Judgement struct {
 	How      How
 	AlertSeq int64
 	Silenced bool
+	// Shown is what has shown the drift of an alert that was pending, with its state. It is empty
+	// where the observation has.
+	Shown Evidence
+	// Pending is a drift that is not alerted yet, nil for none. NewPending is set when it must
+	// replace the recorded one, and EndsPending when that must be removed: it is alerted, or has
+	// ended before.
+	Pending                 *Pending
+	NewPending, EndsPending bool
 	// NewBase must replace the recorded base, nil where that stands.
 	NewBase *Base
 	// NewState is set when [Judgement.State] must replace the recorded state.
@@ -31,7 +39,7 @@ type Judgement struct {
 
 // IsNews reports whether there is anything to publish or to record.
 func (j Judgement) IsNews() bool {
-	return j.Alert != "" || j.NewState || j.NewReason || j.NewBase != nil || j.Withdrawn != nil
+	return j.Alert != "" || j.NewState || j.NewReason || j.NewPending || j.EndsPending || j.NewBase != nil || j.Withdrawn != nil
 }
 
 // State returns the state to record.
@@ -42,7 +50,9 @@ func (j Judgement) State() State {
 
 // IsAccepted reports whether the provider drifts, and counts as in sync because an
 // acceptance holds.
-func (j Judgement) IsAccepted() bool { return j.Kind == InSync && j.Observation.IsDrift() }
+func (j Judgement) IsAccepted() bool {
+	return j.Kind == InSync && j.Pending == nil && j.Observation.IsDrift()
+}
 
 // IsSettled reports whether the row was judged in sync in every respect, so that a row
 // with the same canonical fields need not be judged again. An accepted drift is not

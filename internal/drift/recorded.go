@@ -1,6 +1,10 @@
 package drift
 
-import "github.com/google/uuid"
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
 
 // Recorded is everything that is recorded of one provider.
 type Recorded struct {
@@ -13,6 +17,13 @@ type Recorded struct {
 	// set where no alert of that drift was for sinks.
 	AlertSeq int64
 	Silenced bool
+	// Pending is a drift that is not alerted yet, nil for none.
+	Pending *Pending
+	// AlertAfter is how long a drift must last until it is alerted, 0 for no time. At is the time
+	// by which that is judged: the database's when all of this was read, or that of the commit
+	// which the observation is from.
+	AlertAfter time.Duration
+	At         time.Time
 }
 
 // IsAccepted reports whether the provider is recorded as in sync because its drift was
@@ -37,6 +48,14 @@ func (r Recorded) before() State {
 	return *r.State
 }
 
+// credentials returns the recorded difference of credentials, that of a pending drift included.
+func (r Recorded) credentials() string {
+	if before := r.before(); before.Kind != InSync || r.Pending == nil {
+		return before.Credentials
+	}
+	return r.Pending.Credentials
+}
+
 // Judge compares an observation with what is recorded, and returns what is news.
 //
 // What is recorded of a row that cannot be compared stands. What is recorded of
@@ -47,8 +66,8 @@ func (r Recorded) Judge(o Observation) Judgement {
 	if o.ProviderID == uuid.Nil {
 		o.ProviderID = before.ProviderID // of the row that was there
 	}
-	if o.UnreadableCredentials != nil && before.Credentials != "" && (o.Kind == Changed || o.Kind == Disabled) {
-		o.Credentials = before.Credentials
+	if known := r.credentials(); o.UnreadableCredentials != nil && known != "" && (o.Kind == Changed || o.Kind == Disabled) {
+		o.Credentials = known
 	}
 	j := Judgement{Observation: o, Kind: o.Kind, AlertSeq: r.AlertSeq, Silenced: r.Silenced, NewBase: r.newBase(o)}
 	if reason := o.WhyNotComparable(); reason != nil {
@@ -77,14 +96,52 @@ func (r Recorded) Judge(o Observation) Judgement {
 	j.Observation = o
 
 	now := j.State()
+	if j.Kind != InSync && before.Kind == InSync {
+		if p := r.pending(o, now); !p.hasLasted(r.At, r.AlertAfter) {
+			// What is recorded stands.
+			j.Kind, j.Pending, j.NewPending = InSync, &p, r.Pending == nil || !r.Pending.isSameDrift(now)
+			return j
+		}
+	}
+	j.EndsPending = r.Pending != nil
 	j.NewState = now != before
 	switch {
 	case j.Kind == InSync && before.Kind != InSync:
 		j.Alert, j.How = Resolved, r.how(o, j.IsAccepted())
 	case j.Kind != InSync && !before.isSameDrift(now):
 		j.Alert, j.Moved = j.Kind, r.Moved(o)
+		if r.Pending != nil && r.Pending.isSameDrift(now) {
+			j.Shown = r.Pending.Shown
+		}
 	}
 	return j
+}
+
+// pending returns a drift that an observation shows, as it is while it is pending.
+func (r Recorded) pending(o Observation, now State) Pending {
+	p := Pending{State: now, Fields: o.Fields, Moved: r.Moved(o), Since: r.At}
+	if r.Pending != nil {
+		p.Since = r.Pending.Since
+		if r.Pending.isSameDrift(now) {
+			p.Shown = r.Pending.Shown
+		}
+	}
+	return p
+}
+
+// Lasted judges the pending drift of a provider that has lasted for long enough by the time of the
+// judgement. How the provider is by then does not matter. It reports false where there is none.
+func (r Recorded) Lasted(provider string) (Judgement, bool) {
+	p := r.Pending
+	if p == nil || r.before().Kind != InSync || !p.hasLasted(r.At, r.AlertAfter) {
+		return Judgement{}, false
+	}
+	return Judgement{
+		Observation: Observation{
+			Provider: provider, ProviderID: p.ProviderID, Kind: p.Kind, Fields: p.Fields, EnvHash: p.EnvHash, DBHash: p.DBHash, Credentials: p.Credentials,
+		},
+		Kind: p.Kind, Alert: p.Kind, Moved: p.Moved, Shown: p.Shown, NewState: true, EndsPending: true, Reason: r.NotComparable,
+	}, true
 }
 
 // JudgeRow is [Recorded.Judge] of an observation that was made without credentials, as
@@ -95,7 +152,7 @@ func (r Recorded) JudgeRow(o Observation, credentials bool) (Judgement, bool) {
 	if credentials && o.Kind == InSync && r.NotComparable != "" {
 		return Judgement{}, false
 	}
-	if known := r.before().Credentials; known != "" && o.Kind != NotComparable && o.Kind != Missing {
+	if known := r.credentials(); known != "" && o.Kind != NotComparable && o.Kind != Missing {
 		o.Credentials = known
 		if o.Kind == InSync {
 			o.Kind = Changed
@@ -161,6 +218,12 @@ func (r Recorded) After(j Judgement) Recorded {
 	}
 	if j.NewBase != nil {
 		r.Base = j.NewBase
+	}
+	switch {
+	case j.NewPending:
+		r.Pending = j.Pending
+	case j.EndsPending:
+		r.Pending = nil
 	}
 	return r
 }

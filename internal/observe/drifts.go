@@ -22,13 +22,14 @@ type providerDrifts struct {
 	mu       sync.Mutex
 	leading  bool
 	drifting map[string]drift.Kind
-	silences map[string]bool // the providers that drift and are silenced
+	pending  map[string]drift.Kind // the providers whose drift is not alerted yet
+	silences map[string]bool       // the providers that drift and are silenced
 }
 
 func newProviderDrifts() *providerDrifts {
 	return &providerDrifts{
 		drift: prometheus.NewDesc("provwatch_provider_drift",
-			"1 for each provider that drifts now, by kind: at most 100, the first by name, silenced ones last, and only while leading.", []string{"provider", "kind"}, nil),
+			"1 for each provider that drifts now, by kind, and 0 while its drift is pending: at most 100, the first by name, silenced and pending ones last, and only while leading.", []string{"provider", "kind"}, nil),
 		omitted: prometheus.NewDesc("provwatch_provider_drift_omitted",
 			"Providers that drift now, are not silenced, and have no series of their own.", nil, nil),
 		silenced: prometheus.NewDesc("provwatch_provider_silenced",
@@ -52,6 +53,13 @@ func (p *providerDrifts) set(drifting map[string]drift.Kind) {
 	p.drifting = drifting
 }
 
+// pend replaces the providers whose drift is pending. The map is not changed any more.
+func (p *providerDrifts) pend(pending map[string]drift.Kind) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending = pending
+}
+
 // silence replaces the providers that drift and are silenced. The map is not changed any more.
 func (p *providerDrifts) silence(silenced map[string]bool) {
 	p.mu.Lock()
@@ -60,13 +68,13 @@ func (p *providerDrifts) silence(silenced map[string]bool) {
 }
 
 // collected returns the providers to collect: none where this worker does not lead.
-func (p *providerDrifts) collected() (drifting map[string]drift.Kind, silenced map[string]bool) {
+func (p *providerDrifts) collected() (drifting, pending map[string]drift.Kind, silenced map[string]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.leading {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return p.drifting, p.silences
+	return p.drifting, p.pending, p.silences
 }
 
 // Describe implements [prometheus.Collector].
@@ -78,7 +86,7 @@ func (p *providerDrifts) Describe(descriptions chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (p *providerDrifts) Collect(metrics chan<- prometheus.Metric) {
-	drifting, silenced := p.collected()
+	drifting, pending, silenced := p.collected()
 	count := 0 // of silenced ones
 	names := slices.SortedFunc(maps.Keys(drifting), func(a, b string) int {
 		switch {
@@ -101,6 +109,12 @@ func (p *providerDrifts) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(p.drift, prometheus.GaugeValue, 1, name, kind)
 		if silenced[name] {
 			metrics <- prometheus.MustNewConstMetric(p.silenced, prometheus.GaugeValue, 1, name, kind)
+		}
+	}
+	room := max(maxDriftSeries-len(names), 0)
+	for i, name := range slices.Sorted(maps.Keys(pending)) {
+		if i < room {
+			metrics <- prometheus.MustNewConstMetric(p.drift, prometheus.GaugeValue, 0, name, string(pending[name]))
 		}
 	}
 	metrics <- prometheus.MustNewConstMetric(p.omitted, prometheus.GaugeValue, float64(max(len(names)-count-maxDriftSeries, 0)))

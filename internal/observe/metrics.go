@@ -30,6 +30,7 @@ type Metrics struct {
 	byProvider    *providerDrifts
 	notComparable prometheus.Gauge
 	alerts        *prometheus.CounterVec
+	passed        prometheus.Counter
 	lastGap       *prometheus.GaugeVec
 	verifyTime    *prometheus.HistogramVec
 	verifyErrors  *prometheus.CounterVec
@@ -105,6 +106,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		byProvider:    newProviderDrifts(),
 		notComparable: gauge("not_comparable_providers", "Providers that cannot be compared now: their rows cannot be decoded or decrypted."),
 		alerts:        counters("drift_alerts_total", "Drift alerts published, by kind and by source of the verification.", "kind", "source"),
+		passed:        counter("unalerted_drifts_total", "Drifts that ended before they had lasted for --alert-after, and were not alerted."),
 		lastGap: gauges("last_gap_timestamp_seconds",
 			"When changes were last possibly missed (gap), or the sequence of alerts was last rewound (rewound), as Unix time; 0 for never, and while not leading.", "kind"),
 		verifyTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -138,7 +140,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	}
 	in.MustRegister(
 		m.providers, m.reloadOK, m.reloadOKTime,
-		m.seedProviders, m.drifts, m.byProvider, m.notComparable, m.alerts, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
+		m.seedProviders, m.drifts, m.byProvider, m.notComparable, m.alerts, m.passed, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.observing, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag, m.rowsPruned,
@@ -243,6 +245,12 @@ func (m *Metrics) DriftsObserved(drifting map[string]drift.Kind) {
 		m.drifts.WithLabelValues(string(kind)).Set(float64(byKind[kind]))
 	}
 }
+
+// PendingObserved implements [verify.Metrics].
+func (m *Metrics) PendingObserved(pending map[string]drift.Kind) { m.byProvider.pend(pending) }
+
+// DriftPassed implements [verify.Metrics].
+func (m *Metrics) DriftPassed() { m.passed.Inc() }
 
 // SilencedObserved implements [verify.Metrics].
 func (m *Metrics) SilencedObserved(silenced map[string]bool) { m.byProvider.silence(silenced) }

@@ -63,7 +63,7 @@ func testMetricsProviderDrifts(t *testing.T) {
 	require.Equal(t, maxDriftSeries+2, testutil.CollectAndCount(m.byProvider))
 	m.DriftsObserved(map[string]drift.Kind{"b": drift.Disabled, "a": drift.Missing})
 	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
-# HELP provwatch_provider_drift 1 for each provider that drifts now, by kind: at most 100, the first by name, silenced ones last, and only while leading.
+# HELP provwatch_provider_drift 1 for each provider that drifts now, by kind, and 0 while its drift is pending: at most 100, the first by name, silenced and pending ones last, and only while leading.
 # TYPE provwatch_provider_drift gauge
 provwatch_provider_drift{kind="disabled",provider="b"} 1
 provwatch_provider_drift{kind="missing",provider="a"} 1

@@ -93,13 +93,15 @@ func (p *Provider) now(known drift.Recorded, o drift.Observation) {
 	switch p.Kind = j.Observation.Kind; {
 	case j.Reason != "":
 		p.State, p.Kind = NotComparable, ""
-	case known.State == nil && known.NotComparable == "":
+	case known.State == nil && known.NotComparable == "" && known.Pending == nil:
 		// Its first verification decides its state.
 		p.State = Unverified
 	case j.IsAccepted():
 		p.State = Accepted
 	case j.Kind == drift.InSync:
 		p.State = InSync
+	case known.Pending != nil:
+		p.State = Pending
 	case j.Kind == drift.Deleted:
 		p.State = SoftDeleted
 	default:
@@ -111,7 +113,7 @@ func (p *Provider) now(known drift.Recorded, o drift.Observation) {
 	if p.State != Accepted {
 		p.AcceptedAt, p.AcceptedUntil, p.AcceptedBy, p.AcceptedReason = nil, nil, "", "" // of a drift that is over
 	}
-	if p.Moved = ""; p.State == Drifted || p.State == SoftDeleted {
+	if p.Moved = ""; p.State == Drifted || p.State == SoftDeleted || p.State == Pending {
 		p.Moved = known.Moved(j.Observation)
 	}
 }

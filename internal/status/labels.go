@@ -81,6 +81,8 @@ func (p Provider) Label() string {
 		return KindLabel(p.Kind)
 	case p.State == Accepted && p.Kind != "":
 		return AcceptedLabel(p.Kind)
+	case p.State == Pending && p.Kind != "":
+		return KindLabel(p.Kind) + ", " + Pending.Label()
 	default:
 		return p.State.Label()
 	}

@@ -15,7 +15,7 @@ import (
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[status.State]string{
-		status.Drifted: "drifted", status.NotComparable: "not comparable", status.SoftDeleted: "soft-deleted", status.Unmanaged: "unmanaged",
+		status.Drifted: "drifted", status.NotComparable: "not comparable", status.SoftDeleted: "soft-deleted", status.Unmanaged: "unmanaged", status.Pending: "pending",
 		status.Unsupported: "unsupported type", status.Unverified: "not verified yet", status.Accepted: "accepted", status.InSync: "in sync",
 	} {
 		require.Equal(t, want, state.Label())
@@ -28,6 +28,7 @@ func TestLabels(t *testing.T) {
 	for want, p := range map[string]status.Provider{
 		"changed":                {State: status.Drifted, Kind: drift.Changed},
 		"soft-deleted, accepted": {State: status.Accepted, Kind: drift.Deleted},
+		"soft-deleted, pending":  {State: status.Pending, Kind: drift.Deleted},
 		"accepted":               {State: status.Accepted},
 		"soft-deleted":           {State: status.SoftDeleted, Kind: drift.Deleted},
 		"not verified yet":       {State: status.Unverified, Kind: drift.Missing},

@@ -96,6 +96,9 @@ func recorded(row store.Listed) Provider {
 	switch p.State {
 	case Drifted, SoftDeleted:
 		p.Kind = row.Recorded.State.Kind
+	case Pending:
+		pending := row.Recorded.Pending
+		p.Kind, p.Fields, p.Moved = pending.Kind, pending.Fields, pending.Moved
 	case NotComparable:
 		p.Fields = []drift.Field{{Name: "row", DB: drift.NotCompared + row.Recorded.NotComparable}}
 	case Accepted:
@@ -127,7 +130,7 @@ func (r recordedReader) latestDrifts(ctx context.Context, names []string) (drift
 func (d drifts) explain(p *Provider, row store.Listed) {
 	alert, found := d[row.Name]
 	switch {
-	case p.Kind == "":
+	case p.Kind == "", p.State == Pending:
 	case found && alert.Kind == p.Kind && alert.EnvHash == row.Recorded.State.EnvHash && alert.DBHash == row.Recorded.State.DBHash:
 		p.Fields = fieldsOf(alert)
 		if p.State == Drifted || p.State == SoftDeleted {

@@ -42,7 +42,7 @@ func testProvidersEachState(t *testing.T) {
 			require.Equal(t, livedSummaries, summaries(s))
 			require.Equal(t, map[status.State]int{
 				status.Drifted: 3, status.SoftDeleted: 1, status.Unmanaged: 1, status.Unsupported: 0, status.Unverified: 0, status.Accepted: 1, status.InSync: 1,
-				status.NotComparable: 0,
+				status.NotComparable: 0, status.Pending: 0,
 			}, s.Counts)
 			require.Equal(t, 7, s.Total())
 			require.Regexp(t, `^operator:role=\S+,user=test$`, s.Providers[5].AcceptedBy)

@@ -27,6 +27,7 @@ const (
 	// NotComparable is a live row that cannot be decoded or decrypted.
 	NotComparable State = "not_comparable"
 	SoftDeleted   State = "deleted"     // and stays so: no seed resurrects it
+	Pending       State = "pending"     // a drift that is not alerted yet, see [drift.Pending]
 	Unmanaged     State = "unmanaged"   // a live row that the environment does not name
 	Unsupported   State = "unsupported" // of a type that the database's enum lacks: neither seeded nor compared
 	Unverified    State = "unverified"  // named by the environment, and not looked at yet
@@ -36,7 +37,7 @@ const (
 
 // States are all states in their order, which is that of a listing. Their index
 // is their rank in sql/queries/status.sql.
-var States = []State{Drifted, NotComparable, SoftDeleted, Unmanaged, Unsupported, Unverified, Accepted, InSync}
+var States = []State{Drifted, NotComparable, SoftDeleted, Pending, Unmanaged, Unsupported, Unverified, Accepted, InSync}
 
 // Status is how things are at one moment. Nothing in it is a secret: URLs are
 // without userinfo and query, keys are not in it.
@@ -188,7 +189,8 @@ type Provider struct {
 	Fields  []drift.Field `json:"fields,omitempty"`
 	// Moved is which side of a drift has moved, empty where nothing is known of it.
 	Moved drift.Moved `json:"moved,omitempty"`
-	// Since is when what is recorded of it last changed.
+	// Since is when what is recorded of it last changed, and when it began to drift of a
+	// pending one.
 	Since      *time.Time `json:"since,omitempty"`
 	AcceptedBy string     `json:"accepted_by,omitempty"`
 	AcceptedAt *time.Time `json:"accepted_at,omitempty"`

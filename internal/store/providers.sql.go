@@ -208,6 +208,8 @@ WITH looked_at AS (
     SELECT p.name FROM gateway.ai_providers p WHERE p.id = ANY($3::uuid[])
     UNION
     SELECT s.provider FROM provwatch.drift_state s WHERE s.provider_id = ANY($3::uuid[])
+    UNION
+    SELECT d.provider FROM provwatch.pending_drifts d WHERE d.provider_id = ANY($3::uuid[])
 )
 SELECT
     looked_at.name::text AS name,
@@ -218,7 +220,7 @@ SELECT
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
     coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced,
-    to_jsonb(b)::jsonb AS base,
+    to_jsonb(b)::jsonb AS base, to_jsonb(d)::jsonb AS pending,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
@@ -234,6 +236,7 @@ LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name
 LEFT JOIN provwatch.base_pairs b ON b.provider = looked_at.name
+LEFT JOIN provwatch.pending_drifts d ON d.provider = looked_at.name
 `
 
 type lookAtProvidersParams struct {
@@ -266,6 +269,7 @@ type lookAtProvidersRow struct {
 	AlertSeq          int64
 	Silenced          bool
 	Base              []byte
+	Pending           []byte
 	Generation        int64
 	LastSeq           int64
 	ApiKeyRowIds      []uuid.UUID
@@ -309,6 +313,7 @@ func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams
 			&i.AlertSeq,
 			&i.Silenced,
 			&i.Base,
+			&i.Pending,
 			&i.Generation,
 			&i.LastSeq,
 			&i.ApiKeyRowIds,

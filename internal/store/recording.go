@@ -18,12 +18,13 @@ import (
 type Recording struct {
 	Generation, Term int64
 	Epoch            uuid.UUID
-	Source           string
 
-	States    []NewState  // one of a provider
-	Bases     []NamedBase // one of a provider
-	Withdrawn []NamedAcceptance
-	Forgotten []string // providers of which nothing is recorded any more
+	States     []NewState  // one of a provider
+	Bases      []NamedBase // one of a provider
+	Withdrawn  []NamedAcceptance
+	Pending    []NamedPending // one of a provider
+	NotPending []string       // providers of which no drift is pending any more
+	Forgotten  []string       // providers of which nothing is recorded any more
 	// Reasons are why providers cannot be compared, by name, empty for comparable ones.
 	Reasons map[string]string
 	Alerts  []NewAlert // in the order of their seqs, which go on from the last one
@@ -42,6 +43,7 @@ type NewState struct {
 // NewAlert is an alert to record, and the notification that goes with it.
 type NewAlert struct {
 	Alert
+	Source string
 	// Silenced is set where no sink gets the alert. Where it is nil, the silences that match
 	// its provider decide.
 	Silenced *bool
@@ -130,6 +132,7 @@ type alertRecord struct {
 	Fields      json.RawMessage `json:"fields"`
 	EnvHash     text            `json:"env_hash"`
 	DBHash      text            `json:"db_hash"`
+	Source      text            `json:"source"`
 	DetectedAt  timestamp       `json:"detected_at"`
 	LSN         *text           `json:"lsn"`
 	XID         *int64          `json:"xid"`
@@ -159,7 +162,7 @@ func (q *Queries) Record(ctx context.Context, r Recording) (Written, error) {
 }
 
 func (r Recording) params() (params recordParams, err error) {
-	params = recordParams{Generation: r.Generation, Term: r.Term, Epoch: r.Epoch, Source: r.Source, Forgotten: r.Forgotten}
+	params = recordParams{Generation: r.Generation, Term: r.Term, Epoch: r.Epoch, NotPending: r.NotPending, Forgotten: r.Forgotten}
 	states := make([]stateRecord, len(r.States))
 	for i, s := range r.States {
 		states[i] = stateRecord{
@@ -177,6 +180,12 @@ func (r Recording) params() (params recordParams, err error) {
 			params.Compared = append(params.Compared, name)
 		} else {
 			reasons = append(reasons, reasonRecord{Provider: text(name), Reason: text(reason)})
+		}
+	}
+	pending := make([]pendingRecord, len(r.Pending))
+	for i, p := range r.Pending {
+		if pending[i], err = p.record(); err != nil {
+			return params, err
 		}
 	}
 	alerts := make([]alertRecord, len(r.Alerts))
@@ -197,6 +206,9 @@ func (r Recording) params() (params recordParams, err error) {
 	if params.NotComparable, err = encode(reasons); err != nil {
 		return params, err
 	}
+	if params.Pending, err = encode(pending); err != nil {
+		return params, err
+	}
 	params.Alerts, err = encode(alerts)
 	return params, err
 }
@@ -208,7 +220,7 @@ func (a NewAlert) record() (alertRecord, error) {
 	}
 	r := alertRecord{
 		Seq: a.Seq, ID: a.ID, Kind: text(a.Kind), Provider: text(a.Provider), ProviderID: nonzero(a.ProviderID), Fields: fields,
-		EnvHash: text(a.EnvHash), DBHash: text(a.DBHash), DetectedAt: timestamp(a.DetectedAt),
+		EnvHash: text(a.EnvHash), DBHash: text(a.DBHash), Source: text(a.Source), DetectedAt: timestamp(a.DetectedAt),
 		LSN: nullable(a.LSN), XID: nonzero(a.XID), Reason: text(a.Reason), Payload: text(a.Payload), SilencedPayload: text(a.SilencedPayload),
 		Moved: text(a.Moved), How: text(a.How), Resolves: nonzero(a.Resolves), Repeats: nonzero(a.Repeats), Silenced: a.Silenced,
 	}
@@ -217,13 +229,4 @@ func (a NewAlert) record() (alertRecord, error) {
 		r.CommittedAt = &at
 	}
 	return r, nil
-}
-
-// nonzero returns a value, nil for the zero one.
-func nonzero[T comparable](value T) *T {
-	var zero T
-	if value == zero {
-		return nil
-	}
-	return &value
 }

@@ -46,6 +46,15 @@ func nullable(s string) *text {
 	return &t
 }
 
+// nonzero returns a value, nil for the zero one.
+func nonzero[T comparable](value T) *T {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return &value
+}
+
 // errNUL is why a text cannot be stored. It does not show the text, which can be a secret.
 var errNUL = errors.New("a text has a NUL byte, which PostgreSQL cannot store")
 

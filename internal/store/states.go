@@ -45,10 +45,14 @@ func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uui
 			if err != nil {
 				return Snapshot{}, err
 			}
+			pending, err := pendingOf(row.Pending)
+			if err != nil {
+				return Snapshot{}, err
+			}
 			seen = &Sighting{Recorded: drift.Recorded{
 				State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
-				NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
+				NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: pending, At: row.At,
 			}}
 			s.Providers[row.Name] = seen
 		}
@@ -87,10 +91,14 @@ func (q *Queries) ReadRecorded(ctx context.Context, names []string) (map[string]
 		if err != nil {
 			return nil, err
 		}
+		pending, err := pendingOf(row.Pending)
+		if err != nil {
+			return nil, err
+		}
 		recorded[row.Name] = drift.Recorded{
 			State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 			Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
-			NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
+			NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: pending, At: row.At,
 		}
 	}
 	return recorded, nil
@@ -104,12 +112,13 @@ type Unnamed struct {
 }
 
 // NamedState is the recorded state of a provider. It has no kind where nothing is
-// recorded but that the provider could not be compared.
+// recorded but that the provider could not be compared, or that a drift is pending.
 type NamedState struct {
 	Provider string
 	drift.State
 	AlertSeq int64 // of the latest alert of the drift that lasts, 0 for none
 	Silenced bool  // no alert of the drift was for sinks
+	Pending  bool  // a drift is pending
 }
 
 // ListUnnamedStates returns what is recorded of other providers than those named.
@@ -122,7 +131,7 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unname
 	for _, row := range rows {
 		unnamed.Generation, unnamed.LastSeq = row.Generation, row.LastSeq
 		unnamed.States = append(unnamed.States, NamedState{
-			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
+			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: row.Pending,
 			State: drift.State{Kind: drift.Kind(row.Kind), ProviderID: deref(row.ProviderID), EnvHash: row.EnvHash, DBHash: row.DbHash},
 		})
 	}
@@ -227,23 +236,33 @@ func (q *Queries) ListRecorded(ctx context.Context, named []string, page Page) (
 		rows, err := q.listRecorded(ctx, listRecordedParams{
 			Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, Expired: page.Expired, Unsupported: page.Unsupported, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most,
 		})
-		return listedOf(rows), err
+		if err != nil {
+			return nil, err
+		}
+		return listedOf(rows)
 	}
 	found, err := q.listNamed(ctx, listNamedParams{
 		Ranks: page.Ranks, Search: page.Search, Accepted: page.Accepted, Expired: page.Expired, Unsupported: page.Unsupported, AfterRank: page.AfterRank, AfterName: page.AfterName, MaxProviders: page.Most, Named: named,
 	})
+	if err != nil {
+		return nil, err
+	}
 	rows := make([]listRecordedRow, len(found))
 	for i, row := range found {
 		rows[i] = listRecordedRow(row)
 	}
-	return listedOf(rows), err
+	return listedOf(rows)
 }
 
-func listedOf(rows []listRecordedRow) []Listed {
+func listedOf(rows []listRecordedRow) ([]Listed, error) {
 	listed := make([]Listed, len(rows))
 	for i, row := range rows {
+		pending, err := pendingOf(row.Pending)
+		if err != nil {
+			return nil, err
+		}
 		l := Listed{
-			Name: row.Name, Rank: row.Rank, Recorded: drift.Recorded{NotComparable: row.Reason},
+			Name: row.Name, Rank: row.Rank, Recorded: drift.Recorded{NotComparable: row.Reason, Pending: pending},
 			ObservedAt: row.ObservedAt, AcceptedBy: deref(row.AcceptedBy), AcceptedAt: row.AcceptedAt,
 			AcceptedReason: deref(row.AcceptedReason), AcceptedUntil: row.AcceptedExpiresAt,
 		}
@@ -253,7 +272,7 @@ func listedOf(rows []listRecordedRow) []Listed {
 		l.Recorded.Accepted = acceptanceOf(row.AcceptedKind, &row.EnvHash, &row.DbHash, nil, time.Time{})
 		listed[i] = l
 	}
-	return listed
+	return listed, nil
 }
 
 // CountRecorded returns how many providers are of each rank. The parameters are those of

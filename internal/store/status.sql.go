@@ -299,18 +299,20 @@ func (q *Queries) ReadVerified(ctx context.Context) (*time.Time, error) {
 
 const countNamed = `-- name: countNamed :many
 SELECT
-    CASE WHEN unsupported.name IS NOT NULL THEN 4 WHEN n.provider IS NOT NULL THEN 1 WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2
-        WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 6 WHEN s.provider IS NULL THEN 5 ELSE 7 END::int AS rank,
+    CASE WHEN unsupported.name IS NOT NULL THEN 5 WHEN n.provider IS NOT NULL THEN 1 WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2
+        WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0 WHEN d.provider IS NOT NULL THEN 3 WHEN accepted.name IS NOT NULL THEN 7
+        WHEN s.provider IS NULL THEN 6 ELSE 8 END::int AS rank,
     count(*) AS providers
 FROM unnest($1::text[]) AS named (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = named.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
+LEFT JOIN provwatch.pending_drifts d ON d.provider = named.name
 LEFT JOIN unnest($2::text[]) AS accepted (name) ON accepted.name = named.name
 LEFT JOIN unnest($3::text[]) AS unsupported (name) ON unsupported.name = named.name
 LEFT JOIN provwatch.accepted_drift expired ON expired.provider = named.name AND expired.provider = ANY($4::text[])
 GROUP BY 1
 UNION ALL
-SELECT 3, count(*)
+SELECT 4, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
 `
@@ -354,27 +356,38 @@ func (q *Queries) countNamed(ctx context.Context, arg countNamedParams) ([]count
 }
 
 const countRecorded = `-- name: countRecorded :many
-SELECT CASE kind WHEN 'in_sync' THEN 7 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+SELECT CASE kind WHEN 'in_sync' THEN 8 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
 FROM provwatch.drift_state s
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
 GROUP BY 1
 UNION ALL
+SELECT 3, count(*)
+FROM provwatch.pending_drifts d
+WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = d.provider AND s.kind <> 'in_sync')
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+UNION ALL
+SELECT 8, -count(*)
+FROM provwatch.pending_drifts d
+JOIN provwatch.drift_state s ON s.provider = d.provider AND s.kind = 'in_sync'
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+UNION ALL
 SELECT 1, count(*) FROM provwatch.not_comparable
 UNION ALL
-SELECT 6, cardinality($1::text[])::bigint
+SELECT 7, cardinality($1::text[])::bigint
 UNION ALL
-SELECT 7, -cardinality($1::text[])::bigint
+SELECT 8, -cardinality($1::text[])::bigint
 UNION ALL
-SELECT 4, cardinality($2::text[])::bigint
+SELECT 5, cardinality($2::text[])::bigint
 UNION ALL
 SELECT CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, count(*) FROM provwatch.accepted_drift a WHERE a.provider = ANY($3::text[]) GROUP BY 1
 UNION ALL
-SELECT 7, -cardinality($3::text[])::bigint
+SELECT 8, -cardinality($3::text[])::bigint
 UNION ALL
-SELECT 3, count(*)
+SELECT 4, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL($2::text[])
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+    AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL($2::text[])
 `
 
 type countRecordedParams struct {
@@ -418,6 +431,7 @@ SELECT a.provider, a.kind, a.env_hash, a.db_hash, a.expires_at, now()::timestamp
 FROM provwatch.accepted_drift a
 JOIN provwatch.drift_state s ON s.provider = a.provider
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
+    AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = a.provider)
 ORDER BY a.provider
 `
 
@@ -434,7 +448,7 @@ type listAcceptancesRow struct {
 }
 
 // The accepted drifts, each beside what is recorded of its provider, without providers
-// that cannot be compared.
+// that cannot be compared, or that have a pending drift.
 func (q *Queries) listAcceptances(ctx context.Context) ([]listAcceptancesRow, error) {
 	rows, err := q.db.Query(ctx, listAcceptances)
 	if err != nil {
@@ -633,36 +647,39 @@ WITH listed AS (
     SELECT
         s.provider AS name,
         CASE WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2 WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0
-            WHEN a.provider IS NOT NULL THEN 6 ELSE 7 END AS rank,
-        coalesce(expired.kind, s.kind) AS kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, a.expires_at AS accepted_expires_at, '' AS reason
+            WHEN d.provider IS NOT NULL THEN 3 WHEN a.provider IS NOT NULL THEN 7 ELSE 8 END AS rank,
+        coalesce(expired.kind, s.kind) AS kind, s.env_hash, s.db_hash, s.credentials, coalesce(d.since, s.observed_at) AS observed_at,
+        a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, a.expires_at AS accepted_expires_at, '' AS reason, to_jsonb(d)::jsonb AS pending
     FROM provwatch.drift_state s
     JOIN unnest($6::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY($7::text[])
     LEFT JOIN provwatch.accepted_drift expired ON expired.provider = s.provider AND expired.provider = ANY($8::text[])
+    LEFT JOIN provwatch.pending_drifts d ON d.provider = s.provider AND s.kind = 'in_sync'
     -- What the rank tells as well, before the joins.
-    WHERE (s.kind <> 'in_sync' OR expired.provider IS NOT NULL OR $1::int[] && '{6,7}'::int[]) AND s.provider <> ALL($9::text[])
+    WHERE (s.kind <> 'in_sync' OR expired.provider IS NOT NULL OR $1::int[] && '{3,7,8}'::int[]) AND s.provider <> ALL($9::text[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
-    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason, NULL
     FROM provwatch.not_comparable n
     WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL($9::text[])
     UNION ALL
-    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+    SELECT p.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
-    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
     FROM unnest($9::text[]) AS named (name)
     UNION ALL
-    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+    SELECT named.name, CASE WHEN d.provider IS NULL THEN 6 ELSE 3 END, '', '', '', '', d.since, NULL, NULL, NULL, NULL, NULL, '', to_jsonb(d)::jsonb
     FROM unnest($6::text[]) AS named (name)
+    LEFT JOIN provwatch.pending_drifts d ON d.provider = named.name
     WHERE named.name <> ALL($9::text[]) AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
     credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason, accepted_expires_at,
-    reason::text AS reason
+    reason::text AS reason, pending::jsonb AS pending
 FROM listed
 WHERE rank = ANY($1::int[]) AND strpos(name, $2::text) > 0
     AND (rank, name) > ($3::int, $4::text)
@@ -696,10 +713,11 @@ type listNamedRow struct {
 	AcceptedReason    *string
 	AcceptedExpiresAt *time.Time
 	Reason            string
+	Pending           []byte
 }
 
 // ListRecorded where the names that the environment names are given. Providers that were
-// not verified yet (5) are in it as well.
+// not verified yet (6) are in it as well.
 func (q *Queries) listNamed(ctx context.Context, arg listNamedParams) ([]listNamedRow, error) {
 	rows, err := q.db.Query(ctx, listNamed,
 		arg.Ranks,
@@ -733,6 +751,7 @@ func (q *Queries) listNamed(ctx context.Context, arg listNamedParams) ([]listNam
 			&i.AcceptedReason,
 			&i.AcceptedExpiresAt,
 			&i.Reason,
+			&i.Pending,
 		); err != nil {
 			return nil, err
 		}
@@ -748,7 +767,8 @@ const listRecorded = `-- name: listRecorded :many
 WITH listed AS (
     (
         SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, NULL::timestamptz AS accepted_expires_at, '' AS reason
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, NULL::timestamptz AS accepted_expires_at, '' AS reason,
+            NULL::jsonb AS pending
         FROM provwatch.drift_state s
         WHERE 0 = ANY($2::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
             AND strpos(s.provider, $3::text) > 0 AND (0, s.provider) > ($4::int, $5::text)
@@ -758,7 +778,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, a.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, a.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
         WHERE a.provider = ANY($6::text[]) AND CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END = ANY($2::int[])
@@ -768,7 +788,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason, NULL
         FROM provwatch.not_comparable n
         WHERE 1 = ANY($2::int[]) AND strpos(n.provider, $3::text) > 0 AND (1, n.provider) > ($4::int, $5::text)
         ORDER BY n.provider
@@ -776,7 +796,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM provwatch.drift_state s
         WHERE 2 = ANY($2::int[]) AND s.kind = 'deleted'
             AND strpos(s.provider, $3::text) > 0 AND (2, s.provider) > ($4::int, $5::text)
@@ -786,40 +806,54 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT d.provider, 3, coalesce(s.kind, ''), coalesce(s.env_hash, ''), coalesce(s.db_hash, ''), coalesce(s.credentials, ''), d.since,
+            NULL, NULL, NULL, NULL, NULL, '', to_jsonb(d)::jsonb
+        FROM provwatch.pending_drifts d
+        LEFT JOIN provwatch.drift_state s ON s.provider = d.provider
+        WHERE 3 = ANY($2::int[]) AND coalesce(s.kind, 'in_sync') = 'in_sync'
+            AND strpos(d.provider, $3::text) > 0 AND (3, d.provider) > ($4::int, $5::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+        ORDER BY d.provider
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT p.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM gateway.ai_providers p
-        WHERE 3 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL($7::text[])
-            AND strpos(p.name, $3::text) > 0 AND (3, p.name) > ($4::int, $5::text)
+        WHERE 4 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL($7::text[])
+            AND strpos(p.name, $3::text) > 0 AND (4, p.name) > ($4::int, $5::text)
         ORDER BY p.name
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM unnest($7::text[]) AS named (name)
-        WHERE 4 = ANY($2::int[]) AND strpos(named.name, $3::text) > 0 AND (4, named.name) > ($4::int, $5::text)
+        WHERE 5 = ANY($2::int[]) AND strpos(named.name, $3::text) > 0 AND (5, named.name) > ($4::int, $5::text)
         ORDER BY named.name
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, a.expires_at, ''
+        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, a.expires_at, '', NULL
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
-        WHERE 6 = ANY($2::int[]) AND a.provider = ANY($8::text[])
-            AND strpos(s.provider, $3::text) > 0 AND (6, s.provider) > ($4::int, $5::text)
+        WHERE 7 = ANY($2::int[]) AND a.provider = ANY($8::text[])
+            AND strpos(s.provider, $3::text) > 0 AND (7, s.provider) > ($4::int, $5::text)
         ORDER BY s.provider
         LIMIT $1
     )
     UNION ALL
     (
-        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 8, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM provwatch.drift_state s
-        WHERE 7 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
-            AND s.provider > CASE $4::int WHEN 7 THEN $5::text ELSE '' END
+        WHERE 8 = ANY($2::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, $3::text) > 0
+            AND s.provider > CASE $4::int WHEN 8 THEN $5::text ELSE '' END
             AND s.provider <> ALL($8::text[]) AND s.provider <> ALL($6::text[])
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
+            AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = s.provider)
         ORDER BY s.provider
         LIMIT $1
     )
@@ -827,7 +861,7 @@ WITH listed AS (
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
     credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason, accepted_expires_at,
-    reason::text AS reason
+    reason::text AS reason, pending::jsonb AS pending
 FROM listed
 ORDER BY rank, name
 LIMIT $1
@@ -858,11 +892,12 @@ type listRecordedRow struct {
 	AcceptedReason    *string
 	AcceptedExpiresAt *time.Time
 	Reason            string
+	Pending           []byte
 }
 
 // A page of providers, the most urgent first, by rank: drifting (0), not comparable (1),
-// soft-deleted (2), unmanaged (3), of a type that the enum lacks (4), accepted (6), in sync (7).
-// The recorded states show which providers the environment names.
+// soft-deleted (2), pending (3), unmanaged (4), of a type that the enum lacks (5), accepted (7),
+// in sync (8). The recorded states show which providers the environment names.
 //
 // Each arm ends with the page, so that those in sync are read in the order of their
 // index, and no further; an arm whose rank is not asked for is not run.
@@ -898,6 +933,7 @@ func (q *Queries) listRecorded(ctx context.Context, arg listRecordedParams) ([]l
 			&i.AcceptedReason,
 			&i.AcceptedExpiresAt,
 			&i.Reason,
+			&i.Pending,
 		); err != nil {
 			return nil, err
 		}

@@ -18,10 +18,22 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		if j.repeats == 0 {
 			v.judged(ctx, recorded.environment, j.Judgement)
 		}
+		if j.NewPending {
+			v.pending.add()
+			v.logger.InfoContext(ctx, "drift pending", "kind", string(j.Pending.Kind), "provider", j.Observation.Provider,
+				"fields", drift.List(j.Pending.Fields), "source", j.Pending.Shown.Source, "since", j.Pending.Since.UTC())
+		}
+		if j.EndsPending {
+			v.pending.prompt()
+		}
+		if j.EndsPending && j.Alert == "" {
+			v.metrics.DriftPassed()
+			v.logger.InfoContext(ctx, "pending drift has ended, not alerted", "provider", j.Observation.Provider)
+		}
 	}
 	for _, a := range recorded.alerts {
 		if a.Silenced {
-			v.silences.alerted()
+			v.silences.add()
 		}
 		v.sequence.see(a.Epoch, a.Seq)
 		v.metrics.AlertPublished(a.Kind, a.Source)

@@ -64,7 +64,7 @@ func (b *baseline) recorded(r Recorded) {
 	b.generation = r.generation
 	for _, j := range r.judgements {
 		i, named := b.environment.index[j.Observation.Provider]
-		if !named || !j.NewState && !j.NewReason && j.NewBase == nil {
+		if !named || !j.NewState && !j.NewReason && !j.NewPending && !j.EndsPending && j.NewBase == nil {
 			continue
 		}
 		b.inSync[i] = uuid.Nil

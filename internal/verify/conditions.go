@@ -13,7 +13,7 @@ import (
 	"provwatch/internal/remedy"
 )
 
-// conditions are which providers drift and which cannot be compared, as of the last
+// conditions are which providers drift, pending or not, and which cannot be compared, as of the last
 // judgement of each. It logs a condition when it begins and when it ends.
 //
 // Verifications, and what announces their records, read and write the maps from any
@@ -26,6 +26,7 @@ type conditions struct {
 
 	mu       sync.Mutex
 	drifting map[string]drift.Kind
+	pending  map[string]drift.Kind // drifts that are not alerted yet
 	// notComparable has the reason of each provider that cannot be compared, and
 	// credentials the difference of credentials that was last logged of each provider.
 	notComparable, credentials map[string]string
@@ -35,7 +36,7 @@ type conditions struct {
 }
 
 func newConditions(logger *slog.Logger) *conditions {
-	return &conditions{logger: logger, drifting: map[string]drift.Kind{}, notComparable: map[string]string{}, credentials: map[string]string{}}
+	return &conditions{logger: logger, drifting: map[string]drift.Kind{}, pending: map[string]drift.Kind{}, notComparable: map[string]string{}, credentials: map[string]string{}}
 }
 
 // setNotComparable replaces the providers that cannot be compared. It logs nothing.
@@ -83,6 +84,12 @@ func (c *conditions) swap(j drift.Judgement) (before, after string) {
 	} else {
 		c.drifting[name] = j.Kind
 	}
+	switch {
+	case j.Pending != nil:
+		c.pending[name] = j.Pending.Kind
+	case j.Reason == "": // else it stands
+		delete(c.pending, name)
+	}
 	return before, j.Reason
 }
 
@@ -103,6 +110,7 @@ func (c *conditions) endInSync(e *environment, suspects []string) (comparable []
 		return e.isNamed(name) && !isSuspect
 	}
 	maps.DeleteFunc(c.drifting, func(name string, _ drift.Kind) bool { return isInSync(name) })
+	maps.DeleteFunc(c.pending, func(name string, _ drift.Kind) bool { return isInSync(name) })
 	for name := range c.notComparable {
 		if isInSync(name) {
 			delete(c.notComparable, name)
@@ -145,6 +153,7 @@ func (c *conditions) forgetUnnamed(e *environment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.DeleteFunc(c.drifting, func(name string, _ drift.Kind) bool { return !e.isNamed(name) })
+	maps.DeleteFunc(c.pending, func(name string, _ drift.Kind) bool { return !e.isNamed(name) })
 	maps.DeleteFunc(c.notComparable, func(name, _ string) bool { return !e.isNamed(name) })
 	maps.DeleteFunc(c.credentials, func(name, _ string) bool { return !e.isNamed(name) })
 }
@@ -164,7 +173,7 @@ func (c *conditions) measure(metrics Metrics) {
 	c.measuring.Lock()
 	defer c.measuring.Unlock()
 	c.mu.Lock()
-	notComparable, drifting, silenced := maps.Clone(c.notComparable), maps.Clone(c.drifting), map[string]bool{}
+	notComparable, drifting, pending, silenced := maps.Clone(c.notComparable), maps.Clone(c.drifting), maps.Clone(c.pending), map[string]bool{}
 	for name := range drifting {
 		if c.silencing[name] || c.silencing[provider.All] {
 			silenced[name] = true
@@ -172,6 +181,7 @@ func (c *conditions) measure(metrics Metrics) {
 	}
 	c.mu.Unlock()
 	metrics.SilencedObserved(silenced)
+	metrics.PendingObserved(pending)
 	metrics.DriftsObserved(drifting)
 	metrics.NotComparableObserved(notComparable)
 }

@@ -41,6 +41,20 @@ type counter struct {
 
 	notComparable map[string]string
 	silenced      map[string]bool
+	pending       map[string]drift.Kind
+	passed        int
+}
+
+func (c *counter) PendingObserved(pending map[string]drift.Kind) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending = pending
+}
+
+func (c *counter) DriftPassed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.passed++
 }
 
 func (c *counter) SilencedObserved(silenced map[string]bool) {

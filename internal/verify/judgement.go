@@ -19,11 +19,30 @@ type judgement struct {
 	repeats int64
 }
 
-// alert returns the alert of a judgement that has one.
+// show records in a drift that becomes pending what has shown it: the source, and the commit that
+// the judgement is from.
+func (j *judgement) show(source pubsub.Source) {
+	if !j.NewPending || j.Pending.Shown.Source != "" {
+		return
+	}
+	j.Pending.Shown = drift.Evidence{Source: string(source)}
+	if c := j.commit; c != nil {
+		j.Pending.Shown.LSN, j.Pending.Shown.XID, j.Pending.Shown.CommittedAt = c.LSN, c.XID, c.CommittedAt
+	}
+}
+
+// alert returns the alert of a judgement that has one. A drift that was pending has the source and
+// the commit that have shown it.
 func (j judgement) alert(seq int64, epoch uuid.UUID, source pubsub.Source) (pubsub.DriftAlert, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return pubsub.DriftAlert{}, err
+	}
+	if s := j.Shown; s.Source != "" {
+		source, j.commit = pubsub.Source(s.Source), nil
+		if s.LSN != "" {
+			j.commit = &pubsub.Commit{LSN: s.LSN, XID: s.XID, CommittedAt: s.CommittedAt}
+		}
 	}
 	o := j.Observation
 	alert := pubsub.DriftAlert{

@@ -26,6 +26,11 @@ type Metrics interface {
 	// DriftsObserved gets the providers that drift, by name, each with the kind. The map is not
 	// changed any more.
 	DriftsObserved(drifting map[string]drift.Kind)
+	// PendingObserved gets the providers whose drift is pending, by name, each with the kind. The
+	// map is not changed later.
+	PendingObserved(pending map[string]drift.Kind)
+	// DriftPassed counts a drift that has ended before it was alerted.
+	DriftPassed()
 	// SilencedObserved gets the providers that drift and whose alerts are silenced now. The map
 	// is not changed later.
 	SilencedObserved(silenced map[string]bool)

@@ -65,8 +65,9 @@ func (v *Verifier) Observe(ctx context.Context, names []string) ([]Observed, err
 // committed, hand the result to [Verifier.Announce].
 //
 // An observation from a commit does not know of credentials: what was recorded of them
-// stands. One of [Verifier.Observe] is left out where a reload has replaced the
-// environment since. The request that follows the reload covers it.
+// stands. A pending drift that has lasted by the commit is alerted before it. An observation of
+// [Verifier.Observe] is left out where a reload has replaced the environment since. The request
+// that follows the reload covers it.
 func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, source pubsub.Source) (Recorded, error) {
 	environment := v.environment.Load()
 	observed = slices.DeleteFunc(slices.Clone(observed), func(o Observed) bool {
@@ -83,7 +84,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if err != nil {
 		return Recorded{}, err
 	}
-	what := Recorded{environment: environment, judgements: v.judge(observed, known)}
+	what := Recorded{environment: environment, judgements: v.judge(observed, known, source)}
 	if !slices.ContainsFunc(what.judgements, func(j judgement) bool { return j.IsNews() }) {
 		return what, nil
 	}
@@ -105,22 +106,32 @@ func providersOf(observed []Observed) []string {
 	return slices.Compact(names)
 }
 
-// judge judges observations in their order. It brings what is recorded up to date.
-func (v *Verifier) judge(observed []Observed, known map[string]drift.Recorded) []judgement {
+// judge judges observations in their order, from the source. It brings what is recorded up to date.
+func (v *Verifier) judge(observed []Observed, known map[string]drift.Recorded, source pubsub.Source) []judgement {
 	judgements := make([]judgement, 0, len(observed))
 	for _, o := range observed {
 		recorded := known[o.Provider]
-		j := judgement{commit: o.Commit}
+		readAt := recorded.At
+		recorded.AlertAfter = v.alertAfter
+		j, judged := judgement{commit: o.Commit}, true
 		if o.Commit == nil {
 			j.Judgement = recorded.Judge(o.Observation)
 		} else {
-			judged := false
-			if j.Judgement, judged = recorded.JudgeRow(o.Observation, v.reader.credentials == drift.AlertCredentials); !judged {
-				continue // the verification that follows compares the credentials
+			recorded.At = o.Commit.CommittedAt
+			if lasted, ok := recorded.Lasted(o.Provider); ok {
+				judgements = append(judgements, judgement{Judgement: lasted})
+				recorded = recorded.After(lasted)
 			}
+			// Where it is not judged, the verification that follows compares the credentials.
+			j.Judgement, judged = recorded.JudgeRow(o.Observation, v.reader.credentials == drift.AlertCredentials)
 		}
-		judgements = append(judgements, j)
-		known[o.Provider] = recorded.After(j.Judgement)
+		if judged {
+			j.show(source)
+			judgements = append(judgements, j)
+			recorded = recorded.After(j.Judgement)
+		}
+		recorded.At = readAt
+		known[o.Provider] = recorded
 	}
 	return judgements
 }

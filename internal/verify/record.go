@@ -41,7 +41,7 @@ type record struct {
 // has the alerts and the generation, which is 0 when nothing was written.
 func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 	recording := store.Recording{
-		Forgotten: what.forgotten, Generation: r.at.generation, Term: r.term, Epoch: r.at.epoch, Source: string(r.source),
+		Forgotten: what.forgotten, Generation: r.at.generation, Term: r.term, Epoch: r.at.epoch,
 		Bases: newBases(what.judgements), Reasons: newReasons(what.judgements),
 	}
 	for _, a := range what.alerts { // about no provider
@@ -66,6 +66,7 @@ func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 		}
 	}
 	recording.States = newStates(what.judgements, lasting)
+	recording.Pending, recording.NotPending = newPending(what.judgements)
 	written, err := store.On(r.db).Record(ctx, recording)
 	if err != nil || written.Generation == 0 {
 		return Recorded{}, err
@@ -100,6 +101,28 @@ func newStates(judgements []judgement, lasting lastingDrifts) []store.NewState {
 	return states
 }
 
+// newPending returns the latest new pending drift of each provider, and the providers of which
+// none is pending any more, sorted by name.
+func newPending(judgements []judgement) (pending []store.NamedPending, ended []string) {
+	latest := map[string]*drift.Pending{}
+	for _, j := range judgements {
+		switch {
+		case j.NewPending:
+			latest[j.Observation.Provider] = j.Pending
+		case j.EndsPending:
+			latest[j.Observation.Provider] = nil
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(latest)) {
+		if p := latest[name]; p != nil {
+			pending = append(pending, store.NamedPending{Provider: name, Pending: *p})
+		} else {
+			ended = append(ended, name)
+		}
+	}
+	return pending, ended
+}
+
 // newBases returns the latest new base of each provider, sorted by name.
 func newBases(judgements []judgement) []store.NamedBase {
 	latest := map[string]*drift.Base{}
@@ -130,7 +153,7 @@ func newReasons(judgements []judgement) map[string]string {
 // newAlert returns an alert to record, with its payloads. silenced is nil where the
 // silences that match the provider decide.
 func newAlert(a pubsub.DriftAlert, silenced *bool) store.NewAlert {
-	row := store.NewAlert{Silenced: silenced, Payload: a.Payload(), Alert: store.Alert{
+	row := store.NewAlert{Source: string(a.Source), Silenced: silenced, Payload: a.Payload(), Alert: store.Alert{
 		Seq: a.Seq, ID: a.ID, Kind: a.Kind, Provider: a.Provider, ProviderID: deref(a.ProviderID), Fields: a.Fields,
 		EnvHash: a.EnvHash, DBHash: a.DBHash, DetectedAt: a.DetectedAt, Reason: a.Reason,
 		Moved: a.Moved, How: a.How, Resolves: a.Resolves, Repeats: a.Repeats,

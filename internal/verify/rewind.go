@@ -33,7 +33,8 @@ func (v *Verifier) TakeOver(ctx context.Context, term int64, source pubsub.Sourc
 	// After a restore the generation can be equal to the known one, and the recorded states
 	// differ.
 	v.baseline.forget()
-	v.silences.forget()
+	v.silences.add()
+	v.pending.add()
 	v.sequence.begin(term)
 	_, err := v.Hasher(ctx)
 	if err == nil {

@@ -74,7 +74,7 @@ func (r reading) transitions() (found []Transition) {
 		if before.DBHash == o.DBHash && (before.Kind == j.Kind || isThere(before.Kind) && isThere(j.Kind)) {
 			continue // of credentials, or of what was accepted
 		}
-		if c.recorded.IsExpired() {
+		if c.recorded.IsExpired() || c.recorded.Pending != nil {
 			continue // which the leader alerts at its next verification
 		}
 		found = append(found, Transition{Provider: o.Provider, Kind: j.Alert, dbHash: o.DBHash})

@@ -213,12 +213,15 @@ func (r *verification) record(ctx context.Context, read reading, source pubsub.S
 		var judged []judgement
 		var names []string
 		for _, c := range read.comparisons {
+			c.recorded.AlertAfter = r.v.alertAfter
 			j := c.recorded.Judge(c.observation)
 			if !j.IsNews() {
 				r.v.judged(ctx, r.environment, j)
 				continue
 			}
-			judged, names = append(judged, judgement{Judgement: j}), append(names, j.Observation.Provider)
+			next := judgement{Judgement: j}
+			next.show(source)
+			judged, names = append(judged, next), append(names, j.Observation.Provider)
 		}
 		if len(judged) == 0 {
 			return 0, nil
@@ -283,7 +286,7 @@ func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) e
 // more.
 func (r *verification) repeatOutlived(ctx context.Context) error {
 	defer r.v.silences.prompt()
-	for races := 0; races < maxRaces && !r.v.silences.isSettled(); {
+	for races := 0; races < maxRaces && !r.v.silences.areSettled(); {
 		outlived, err := store.On(r.v.pool).ListOutlived(ctx, chunk)
 		if err != nil || len(outlived.Drifts) == 0 {
 			return err
@@ -315,7 +318,7 @@ func judgeUnnamed(states []store.NamedState) (judged []judgement, forgotten []st
 	for _, state := range states {
 		forgotten = append(forgotten, state.Provider)
 		j := drift.Unnamed(state.Provider, state.State, state.AlertSeq)
-		j.Silenced = state.Silenced
+		j.Silenced, j.EndsPending = state.Silenced, state.Pending
 		if j.IsNews() {
 			judged = append(judged, judgement{Judgement: j})
 		}

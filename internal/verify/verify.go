@@ -44,6 +44,7 @@ type Verifier struct {
 	metrics      Metrics
 	reader       reader
 	answerWithin time.Duration // bounds the verification of named providers
+	alertAfter   time.Duration // how long a drift must last until it is alerted
 
 	// environment is written by SetDesired. Each user loads it once.
 	environment atomic.Pointer[environment]
@@ -55,7 +56,8 @@ type Verifier struct {
 	baseline   baseline
 	conditions *conditions
 	sequence   sequence
-	silences   *silences
+	silences   *deadlines // of drifts whose latest alert is silenced
+	pending    *deadlines // of pending drifts
 }
 
 // New returns a verifier for the desired providers.
@@ -63,7 +65,7 @@ func New(pool *pgxpool.Pool, desired []provider.Desired, credentials drift.Crede
 	v := &Verifier{
 		pool: pool, logger: logger, metrics: metrics, answerWithin: hintedTimeout,
 		reader:     reader{credentials: credentials, digest: secret.NewDigester()},
-		conditions: newConditions(logger), silences: newSilences(),
+		conditions: newConditions(logger), silences: newDeadlines(), pending: newDeadlines(),
 	}
 	v.SetDesired(desired)
 	return v
@@ -72,6 +74,10 @@ func New(pool *pgxpool.Pool, desired []provider.Desired, credentials drift.Crede
 // AnswerWithin bounds a verification of named providers, 10 s by default; one of all may
 // take two minutes. It is called before the first verification.
 func (v *Verifier) AnswerWithin(limit time.Duration) { v.answerWithin = limit }
+
+// AlertAfter makes the verifier alert a drift once it has lasted for the time given, at once by
+// default. It is called before the first verification.
+func (v *Verifier) AlertAfter(least time.Duration) { v.alertAfter = least }
 
 // Decrypt makes the verifier decode encrypted rows with the keys. It is called before the
 // first verification.

@@ -31,6 +31,8 @@ func (unmeasured) SlotObserved(SlotStatus)                     {}
 func (unmeasured) TransactionsHandled(int)                     {}
 func (unmeasured) DriftsObserved(map[string]drift.Kind)        {}
 func (unmeasured) SilencedObserved(map[string]bool)            {}
+func (unmeasured) PendingObserved(map[string]drift.Kind)       {}
+func (unmeasured) DriftPassed()                                {}
 func (unmeasured) Verified(verify.Scope, time.Duration, error) {}
 func (unmeasured) AlertPublished(drift.Kind, pubsub.Source)    {}
 func (unmeasured) GapObserved(drift.Kind, time.Time)           {}

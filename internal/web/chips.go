@@ -16,7 +16,7 @@ type chip struct {
 func chipOfState(s status.State) chip {
 	signs := map[status.State]string{
 		status.Drifted: "▲", status.SoftDeleted: "✕", status.Unmanaged: "◆", status.Unverified: "◌", status.Accepted: "✓", status.InSync: "●",
-		status.NotComparable: "!", status.Unsupported: "?",
+		status.NotComparable: "!", status.Unsupported: "?", status.Pending: "◔",
 	}
 	return chip{s, signs[s], s.Label()}
 }

@@ -61,10 +61,10 @@ WHERE provider = '' AND (kind = 'gap' OR kind = 'rewound' AND certain)
 GROUP BY kind;
 
 -- name: record :many
--- Writes states and alerts, withdraws accepted drifts, and notifies, all of it
--- or, when the generation, the term or the epoch is another by now, or the counter's row
--- was not written by a worker last, nothing: it then returns no row. It returns the seqs of
--- the alerts that are silenced.
+-- Writes states, pending drifts and alerts, withdraws accepted drifts, and notifies: all of it,
+-- or nothing. It writes nothing when the generation, the term or the epoch is another by now, or
+-- when the counter's row was not written by a worker last: it then returns no row. It returns
+-- the seqs of the alerts that are silenced.
 -- One statement, so that it is one round trip. Each statement that writes the counter's
 -- row notes its transaction there, and must not be in a subtransaction, which has an id of
 -- its own.
@@ -130,18 +130,34 @@ WITH claimed AS (
     FROM jsonb_to_recordset(@not_comparable::jsonb) AS rows (provider text, reason text)
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
+), not_pending AS (
+    -- What is alerted, or has ended before.
+    DELETE FROM provwatch.pending_drifts
+    WHERE (provider = ANY(@not_pending::text[]) OR provider = ANY(@forgotten::text[])) AND EXISTS (SELECT FROM claimed)
+), pended AS (
+    INSERT INTO provwatch.pending_drifts
+        (provider, provider_id, kind, env_hash, db_hash, credentials, fields, moved, source, lsn, xid, committed_at, since)
+    SELECT provider, provider_id, kind, env_hash, db_hash, credentials, fields, moved, source, lsn, xid, committed_at, since
+    FROM jsonb_to_recordset(@pending::jsonb) AS pending (
+        provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text, fields jsonb, moved text,
+        source text, lsn pg_lsn, xid bigint, committed_at timestamptz, since timestamptz)
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider) DO UPDATE
+    SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
+        credentials = excluded.credentials, fields = excluded.fields, moved = excluded.moved, source = excluded.source,
+        lsn = excluded.lsn, xid = excluded.xid, committed_at = excluded.committed_at, since = excluded.since
 ), alerted AS (
     -- Without an lsn an alert is not from the WAL.
     INSERT INTO provwatch.drift_alerts
         (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch,
         moved, how, resolves, repeats, silenced)
     SELECT
-        seq, id, kind, provider, provider_id, fields, env_hash, db_hash, @source::text, detected_at,
+        seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
         lsn, xid, committed_at, reason, claimed.epoch, moved, how, resolves, repeats,
         coalesce(silenced, provider IN (SELECT silencing.provider FROM silencing) OR '*' IN (SELECT silencing.provider FROM silencing))
     FROM jsonb_to_recordset(@alerts::jsonb) AS alerts (
         seq bigint, id uuid, kind text, provider text, provider_id uuid, fields jsonb, env_hash text, db_hash text,
-        detected_at timestamptz, lsn pg_lsn, xid bigint, committed_at timestamptz, reason text,
+        source text, detected_at timestamptz, lsn pg_lsn, xid bigint, committed_at timestamptz, reason text,
         moved text, how text, resolves bigint, repeats bigint, silenced boolean)
     CROSS JOIN claimed
     RETURNING drift_alerts.seq, drift_alerts.silenced
@@ -154,9 +170,10 @@ SELECT
 FROM claimed;
 
 -- name: listUnnamedStates :many
--- What was observed of providers that the environment no longer names. Of one that could
--- not be compared there can be a reason and no state, which has no kind.
+-- What was observed of providers that the environment no longer names. There can be
+-- no state, which has no kind, of a provider that could not be compared or whose drift is pending.
 SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq, silenced,
+    EXISTS (SELECT FROM provwatch.pending_drifts p WHERE p.provider = observed.provider)::boolean AS pending,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
 FROM (
@@ -166,6 +183,10 @@ FROM (
     UNION ALL
     SELECT provider, NULL, '', '', '', 0, false FROM provwatch.not_comparable n
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = n.provider)
+    UNION ALL
+    SELECT provider, NULL, '', '', '', 0, false FROM provwatch.pending_drifts p
+    WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.provider)
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.provider)
 ) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = provider)
 ORDER BY provider;
@@ -202,14 +223,26 @@ SELECT
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
     coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced,
-    to_jsonb(b)::jsonb AS base
+    to_jsonb(b)::jsonb AS base, to_jsonb(p)::jsonb AS pending
 FROM unnest(@names::text[]) AS wanted (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = wanted.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = wanted.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = wanted.name
-LEFT JOIN provwatch.base_pairs b ON b.provider = wanted.name;
+LEFT JOIN provwatch.base_pairs b ON b.provider = wanted.name
+LEFT JOIN provwatch.pending_drifts p ON p.provider = wanted.name;
 
 -- name: ReadHashKey :many
 -- The key of the digests that stand in place of canonical hashes which could be
 -- guessed back: one row, if there is none nothing can be compared.
 SELECT key FROM provwatch.hash_key;
+
+-- name: FirstPending :one
+-- For how many seconds the oldest of the pending drifts has lasted by now, below zero without
+-- one; how many have lasted for least_seconds, and their rows, where they have one. Drifts of
+-- providers that cannot be compared do not count.
+SELECT
+    coalesce(extract(epoch FROM statement_timestamp() - min(since)), -1)::float8 AS seconds,
+    (count(*) FILTER (WHERE since <= statement_timestamp() - make_interval(secs => @least_seconds::float8)))::bigint AS due,
+    coalesce(array_agg(provider_id) FILTER (WHERE since <= statement_timestamp() - make_interval(secs => @least_seconds::float8) AND provider_id IS NOT NULL), '{}')::uuid[] AS ids
+FROM provwatch.pending_drifts d
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider);

@@ -8,6 +8,8 @@ WITH looked_at AS (
     SELECT p.name FROM gateway.ai_providers p WHERE p.id = ANY(@ids::uuid[])
     UNION
     SELECT s.provider FROM provwatch.drift_state s WHERE s.provider_id = ANY(@ids::uuid[])
+    UNION
+    SELECT d.provider FROM provwatch.pending_drifts d WHERE d.provider_id = ANY(@ids::uuid[])
 )
 SELECT
     looked_at.name::text AS name,
@@ -18,7 +20,7 @@ SELECT
     a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
     coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced,
-    to_jsonb(b)::jsonb AS base,
+    to_jsonb(b)::jsonb AS base, to_jsonb(d)::jsonb AS pending,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     -- In this statement, so that a row and its keys are of one moment.
@@ -33,7 +35,8 @@ LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name
-LEFT JOIN provwatch.base_pairs b ON b.provider = looked_at.name;
+LEFT JOIN provwatch.base_pairs b ON b.provider = looked_at.name
+LEFT JOIN provwatch.pending_drifts d ON d.provider = looked_at.name;
 
 -- name: listProviders :many
 -- All rows of the names given, soft-deleted and disabled ones too.

@@ -84,11 +84,12 @@ LIMIT 1;
 
 -- name: listAcceptances :many
 -- The accepted drifts, each beside what is recorded of its provider, without providers
--- that cannot be compared.
+-- that cannot be compared, or that have a pending drift.
 SELECT a.provider, a.kind, a.env_hash, a.db_hash, a.expires_at, now()::timestamptz AS at, s.kind AS state_kind, s.env_hash AS state_env_hash, s.db_hash AS state_db_hash
 FROM provwatch.accepted_drift a
 JOIN provwatch.drift_state s ON s.provider = a.provider
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = a.provider)
+    AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = a.provider)
 ORDER BY a.provider;
 
 -- name: countRecorded :many
@@ -97,39 +98,51 @@ ORDER BY a.provider;
 -- up. Those whose drift was accepted, and those whose type the enum lacks, are named by the
 -- caller, here and below. So are those whose acceptance has expired, which are recorded as in
 -- sync until a worker verifies them.
-SELECT CASE kind WHEN 'in_sync' THEN 7 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
+SELECT CASE kind WHEN 'in_sync' THEN 8 WHEN 'deleted' THEN 2 ELSE 0 END::int AS rank, count(*)::bigint AS providers
 FROM provwatch.drift_state s
 WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
 GROUP BY 1
 UNION ALL
+SELECT 3, count(*)
+FROM provwatch.pending_drifts d
+WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = d.provider AND s.kind <> 'in_sync')
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+UNION ALL
+SELECT 8, -count(*)
+FROM provwatch.pending_drifts d
+JOIN provwatch.drift_state s ON s.provider = d.provider AND s.kind = 'in_sync'
+WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+UNION ALL
 SELECT 1, count(*) FROM provwatch.not_comparable
 UNION ALL
-SELECT 6, cardinality(@accepted::text[])::bigint
+SELECT 7, cardinality(@accepted::text[])::bigint
 UNION ALL
-SELECT 7, -cardinality(@accepted::text[])::bigint
+SELECT 8, -cardinality(@accepted::text[])::bigint
 UNION ALL
-SELECT 4, cardinality(@unsupported::text[])::bigint
+SELECT 5, cardinality(@unsupported::text[])::bigint
 UNION ALL
 SELECT CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, count(*) FROM provwatch.accepted_drift a WHERE a.provider = ANY(@expired::text[]) GROUP BY 1
 UNION ALL
-SELECT 7, -cardinality(@expired::text[])::bigint
+SELECT 8, -cardinality(@expired::text[])::bigint
 UNION ALL
-SELECT 3, count(*)
+SELECT 4, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL(@unsupported::text[]);
+    AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+    AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL(@unsupported::text[]);
 
 -- name: listRecorded :many
 -- A page of providers, the most urgent first, by rank: drifting (0), not comparable (1),
--- soft-deleted (2), unmanaged (3), of a type that the enum lacks (4), accepted (6), in sync (7).
--- The recorded states show which providers the environment names.
+-- soft-deleted (2), pending (3), unmanaged (4), of a type that the enum lacks (5), accepted (7),
+-- in sync (8). The recorded states show which providers the environment names.
 --
 -- Each arm ends with the page, so that those in sync are read in the order of their
 -- index, and no further; an arm whose rank is not asked for is not run.
 WITH listed AS (
     (
         SELECT s.provider AS name, 0 AS rank, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at,
-            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, NULL::timestamptz AS accepted_expires_at, '' AS reason
+            NULL::text AS accepted_kind, NULL::text AS accepted_by, NULL::timestamptz AS accepted_at, NULL::text AS accepted_reason, NULL::timestamptz AS accepted_expires_at, '' AS reason,
+            NULL::jsonb AS pending
         FROM provwatch.drift_state s
         WHERE 0 = ANY(@ranks::int[]) AND s.kind NOT IN ('in_sync', 'deleted')
             AND strpos(s.provider, @search::text) > 0 AND (0, s.provider) > (@after_rank::int, @after_name::text)
@@ -139,7 +152,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, a.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, a.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
         WHERE a.provider = ANY(@expired::text[]) AND CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END = ANY(@ranks::int[])
@@ -149,7 +162,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason
+        SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason, NULL
         FROM provwatch.not_comparable n
         WHERE 1 = ANY(@ranks::int[]) AND strpos(n.provider, @search::text) > 0 AND (1, n.provider) > (@after_rank::int, @after_name::text)
         ORDER BY n.provider
@@ -157,7 +170,7 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 2, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM provwatch.drift_state s
         WHERE 2 = ANY(@ranks::int[]) AND s.kind = 'deleted'
             AND strpos(s.provider, @search::text) > 0 AND (2, s.provider) > (@after_rank::int, @after_name::text)
@@ -167,40 +180,54 @@ WITH listed AS (
     )
     UNION ALL
     (
-        SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT d.provider, 3, coalesce(s.kind, ''), coalesce(s.env_hash, ''), coalesce(s.db_hash, ''), coalesce(s.credentials, ''), d.since,
+            NULL, NULL, NULL, NULL, NULL, '', to_jsonb(d)::jsonb
+        FROM provwatch.pending_drifts d
+        LEFT JOIN provwatch.drift_state s ON s.provider = d.provider
+        WHERE 3 = ANY(@ranks::int[]) AND coalesce(s.kind, 'in_sync') = 'in_sync'
+            AND strpos(d.provider, @search::text) > 0 AND (3, d.provider) > (@after_rank::int, @after_name::text)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+        ORDER BY d.provider
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT p.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM gateway.ai_providers p
-        WHERE 3 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
-            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name) AND p.name <> ALL(@unsupported::text[])
-            AND strpos(p.name, @search::text) > 0 AND (3, p.name) > (@after_rank::int, @after_name::text)
+        WHERE 4 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL(@unsupported::text[])
+            AND strpos(p.name, @search::text) > 0 AND (4, p.name) > (@after_rank::int, @after_name::text)
         ORDER BY p.name
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM unnest(@unsupported::text[]) AS named (name)
-        WHERE 4 = ANY(@ranks::int[]) AND strpos(named.name, @search::text) > 0 AND (4, named.name) > (@after_rank::int, @after_name::text)
+        WHERE 5 = ANY(@ranks::int[]) AND strpos(named.name, @search::text) > 0 AND (5, named.name) > (@after_rank::int, @after_name::text)
         ORDER BY named.name
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT s.provider, 6, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, a.expires_at, ''
+        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind, a.accepted_by, a.accepted_at, a.reason, a.expires_at, '', NULL
         FROM provwatch.accepted_drift a
         JOIN provwatch.drift_state s ON s.provider = a.provider
-        WHERE 6 = ANY(@ranks::int[]) AND a.provider = ANY(@accepted::text[])
-            AND strpos(s.provider, @search::text) > 0 AND (6, s.provider) > (@after_rank::int, @after_name::text)
+        WHERE 7 = ANY(@ranks::int[]) AND a.provider = ANY(@accepted::text[])
+            AND strpos(s.provider, @search::text) > 0 AND (7, s.provider) > (@after_rank::int, @after_name::text)
         ORDER BY s.provider
         LIMIT @max_providers
     )
     UNION ALL
     (
-        SELECT s.provider, 7, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, ''
+        SELECT s.provider, 8, s.kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM provwatch.drift_state s
-        WHERE 7 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
-            AND s.provider > CASE @after_rank::int WHEN 7 THEN @after_name::text ELSE '' END
+        WHERE 8 = ANY(@ranks::int[]) AND s.kind = 'in_sync' AND strpos(s.provider, @search::text) > 0
+            AND s.provider > CASE @after_rank::int WHEN 8 THEN @after_name::text ELSE '' END
             AND s.provider <> ALL(@accepted::text[]) AND s.provider <> ALL(@expired::text[])
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
+            AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = s.provider)
         ORDER BY s.provider
         LIMIT @max_providers
     )
@@ -208,7 +235,7 @@ WITH listed AS (
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
     credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason, accepted_expires_at,
-    reason::text AS reason
+    reason::text AS reason, pending::jsonb AS pending
 FROM listed
 ORDER BY rank, name
 LIMIT @max_providers;
@@ -216,58 +243,63 @@ LIMIT @max_providers;
 -- name: countNamed :many
 -- CountRecorded where the names that the environment names are given.
 SELECT
-    CASE WHEN unsupported.name IS NOT NULL THEN 4 WHEN n.provider IS NOT NULL THEN 1 WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2
-        WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0 WHEN accepted.name IS NOT NULL THEN 6 WHEN s.provider IS NULL THEN 5 ELSE 7 END::int AS rank,
+    CASE WHEN unsupported.name IS NOT NULL THEN 5 WHEN n.provider IS NOT NULL THEN 1 WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2
+        WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0 WHEN d.provider IS NOT NULL THEN 3 WHEN accepted.name IS NOT NULL THEN 7
+        WHEN s.provider IS NULL THEN 6 ELSE 8 END::int AS rank,
     count(*) AS providers
 FROM unnest(@named::text[]) AS named (name)
 LEFT JOIN provwatch.drift_state s ON s.provider = named.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = named.name
+LEFT JOIN provwatch.pending_drifts d ON d.provider = named.name
 LEFT JOIN unnest(@accepted::text[]) AS accepted (name) ON accepted.name = named.name
 LEFT JOIN unnest(@unsupported::text[]) AS unsupported (name) ON unsupported.name = named.name
 LEFT JOIN provwatch.accepted_drift expired ON expired.provider = named.name AND expired.provider = ANY(@expired::text[])
 GROUP BY 1
 UNION ALL
-SELECT 3, count(*)
+SELECT 4, count(*)
 FROM gateway.ai_providers p
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name);
 
 -- name: listNamed :many
 -- ListRecorded where the names that the environment names are given. Providers that were
--- not verified yet (5) are in it as well.
+-- not verified yet (6) are in it as well.
 WITH listed AS (
     SELECT
         s.provider AS name,
         CASE WHEN coalesce(expired.kind, s.kind) = 'deleted' THEN 2 WHEN coalesce(expired.kind, s.kind) <> 'in_sync' THEN 0
-            WHEN a.provider IS NOT NULL THEN 6 ELSE 7 END AS rank,
-        coalesce(expired.kind, s.kind) AS kind, s.env_hash, s.db_hash, s.credentials, s.observed_at, a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, a.expires_at AS accepted_expires_at, '' AS reason
+            WHEN d.provider IS NOT NULL THEN 3 WHEN a.provider IS NOT NULL THEN 7 ELSE 8 END AS rank,
+        coalesce(expired.kind, s.kind) AS kind, s.env_hash, s.db_hash, s.credentials, coalesce(d.since, s.observed_at) AS observed_at,
+        a.kind AS accepted_kind, a.accepted_by, a.accepted_at, a.reason AS accepted_reason, a.expires_at AS accepted_expires_at, '' AS reason, to_jsonb(d)::jsonb AS pending
     FROM provwatch.drift_state s
     JOIN unnest(@named::text[]) AS named (name) ON named.name = s.provider
     LEFT JOIN provwatch.accepted_drift a ON a.provider = s.provider AND a.provider = ANY(@accepted::text[])
     LEFT JOIN provwatch.accepted_drift expired ON expired.provider = s.provider AND expired.provider = ANY(@expired::text[])
+    LEFT JOIN provwatch.pending_drifts d ON d.provider = s.provider AND s.kind = 'in_sync'
     -- What the rank tells as well, before the joins.
-    WHERE (s.kind <> 'in_sync' OR expired.provider IS NOT NULL OR @ranks::int[] && '{6,7}'::int[]) AND s.provider <> ALL(@unsupported::text[])
+    WHERE (s.kind <> 'in_sync' OR expired.provider IS NOT NULL OR @ranks::int[] && '{3,7,8}'::int[]) AND s.provider <> ALL(@unsupported::text[])
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = s.provider)
     UNION ALL
-    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason
+    SELECT n.provider, 1, '', '', '', '', n.observed_at, NULL, NULL, NULL, NULL, NULL, n.reason, NULL
     FROM provwatch.not_comparable n
     WHERE EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL(@unsupported::text[])
     UNION ALL
-    SELECT p.name, 3, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+    SELECT p.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
     FROM gateway.ai_providers p
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
-    SELECT named.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
     FROM unnest(@unsupported::text[]) AS named (name)
     UNION ALL
-    SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, ''
+    SELECT named.name, CASE WHEN d.provider IS NULL THEN 6 ELSE 3 END, '', '', '', '', d.since, NULL, NULL, NULL, NULL, NULL, '', to_jsonb(d)::jsonb
     FROM unnest(@named::text[]) AS named (name)
+    LEFT JOIN provwatch.pending_drifts d ON d.provider = named.name
     WHERE named.name <> ALL(@unsupported::text[]) AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = named.name)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = named.name)
 )
 SELECT
     name::text AS name, rank::int AS rank, kind::text AS kind, env_hash::text AS env_hash, db_hash::text AS db_hash,
     credentials::text AS credentials, coalesce(observed_at, 'epoch')::timestamptz AS observed_at, accepted_kind, accepted_by, accepted_at, accepted_reason, accepted_expires_at,
-    reason::text AS reason
+    reason::text AS reason, pending::jsonb AS pending
 FROM listed
 WHERE rank = ANY(@ranks::int[]) AND strpos(name, @search::text) > 0
     AND (rank, name) > (@after_rank::int, @after_name::text)

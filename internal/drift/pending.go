@@ -1,0 +1,32 @@
+package drift
+
+import "time"
+
+// Pending is a drift that is not alerted yet, since it has not lasted for long enough
+// (docs/specification.md, section 6).
+type Pending struct {
+	// State is the drift as it was last seen, with the fields that differ and the side that has
+	// moved.
+	State
+	Fields []Field
+	Moved  Moved
+	// Since is when the provider began to drift, by the database's clock. Other values do not
+	// change it.
+	Since time.Time
+	// Shown is what has shown the state.
+	Shown Evidence
+}
+
+// Evidence is what has shown a drift: the source of a verification, or a transaction of the WAL.
+type Evidence struct {
+	Source string
+	// LSN, XID and CommittedAt are those of the transaction, zero without one.
+	LSN         string
+	XID         int64
+	CommittedAt time.Time
+}
+
+// hasLasted reports whether the drift has lasted for the time given.
+func (p *Pending) hasLasted(now time.Time, least time.Duration) bool {
+	return least == 0 || now.Sub(p.Since) >= least
+}
