@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'pending_drifts'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'base_pairs.applied_lsn'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
@@ -62,7 +62,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks', 'provwatch_pruner'] LOOP
+    FOREACH name IN ARRAY ARRAY['provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks', 'provwatch_pruner', 'provwatch_applier'] LOOP
         IF to_regrole(name) IS NULL THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', name);
@@ -75,13 +75,13 @@ END
 $$;
 
 -- PUBLIC has what the owner's default privileges give it.
-REVOKE ALL ON SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
+REVOKE ALL ON SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA provwatch FROM PUBLIC, provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier;
 
 -- To find the tables.
-GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier;
 
 -- The provider tables: %1$I is their schema, found as sql/statements/locate_tables.sql does.
 DO $$
@@ -113,10 +113,10 @@ BEGIN
             USING HINT = 'Set the search_path to the one of the gateway.';
     END IF;
     FOREACH statement IN ARRAY ARRAY[
-        'REVOKE ALL ON %1$I.ai_providers, %1$I.ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner',
+        'REVOKE ALL ON %1$I.ai_providers, %1$I.ai_provider_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier',
 
         -- To find the tables.
-        'GRANT USAGE ON SCHEMA %1$I TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader',
+        'GRANT USAGE ON SCHEMA %1$I TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_applier',
 
         -- To compare the providers with the environment.
         'GRANT SELECT (id, type, name, enabled, deleted, base_url, settings, settings_key_id, updated_at)
@@ -127,6 +127,9 @@ BEGIN
         -- To seed the missing ones.
         'GRANT INSERT (id, type, name, base_url, settings, settings_key_id) ON %1$I.ai_providers TO provwatch_notify, provwatch_wal, provwatch_operator',
         'GRANT INSERT (id, provider_id, api_key, api_key_key_id) ON %1$I.ai_provider_keys TO provwatch_notify, provwatch_wal, provwatch_operator',
+
+        -- To write what the environment has changed, with --on-boot-drift=apply or --on-reload-drift=apply.
+        'GRANT SELECT (id, name), UPDATE (type, base_url, settings, settings_key_id, updated_at) ON %1$I.ai_providers TO provwatch_applier',
 
         -- To resolve a drift by writing the environment's side to the tables.
         'GRANT UPDATE (type, enabled, deleted, base_url, settings, settings_key_id, updated_at) ON %1$I.ai_providers TO provwatch_operator',
@@ -144,16 +147,16 @@ BEGIN
         SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = homes[1] AND c.relname = 'dbcrypt_keys' AND c.relkind = 'r'
     ) THEN
-        EXECUTE format('REVOKE ALL ON %1$I.dbcrypt_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner', homes[1]);
+        EXECUTE format('REVOKE ALL ON %1$I.dbcrypt_keys FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier', homes[1]);
         EXECUTE format('GRANT SELECT ON %1$I.dbcrypt_keys TO provwatch_notify, provwatch_wal, provwatch_operator', homes[1]);
     END IF;
 END
 $$;
 
-REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
+REVOKE ALL ON ALL TABLES IN SCHEMA provwatch FROM provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier;
 
 -- To find the tables.
-GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner;
+GRANT USAGE ON SCHEMA provwatch TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader, provwatch_sinks, provwatch_pruner, provwatch_applier;
 
 -- To tell whether the schema is up to date.
 GRANT SELECT (version_id, is_applied) ON provwatch.schema_migrations TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
@@ -229,6 +232,10 @@ GRANT SELECT (id, ends_at), DELETE ON provwatch.silences TO provwatch_pruner;
 GRANT SELECT ON provwatch.drift_state, provwatch.sink_cursors, provwatch.sink_dead_letters TO provwatch_pruner;
 GRANT SELECT (last_seq) ON provwatch.audit_counter TO provwatch_pruner;
 GRANT SELECT, INSERT, UPDATE (seq, pruned_at) ON provwatch.pruned TO provwatch_pruner;
+
+-- For a worker that writes what the environment has changed, in addition: to renew the
+-- acceptance of what differs still.
+GRANT SELECT (provider), UPDATE (env_hash, db_hash, lapsed_at) ON provwatch.accepted_drift TO provwatch_applier;
 
 -- To follow the alerts.
 GRANT SELECT ON provwatch.drift_alerts TO provwatch_reader;

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"strings"
 	"syscall"
 	"testing"
 
@@ -43,8 +44,10 @@ func TestCause(t *testing.T) {
 		expect("resolved", "resolved_by_operator ends 1")
 		reload("two")
 		expect("changed", "environment")
-		_, page := p.get("/")
-		require.Contains(t, page, "moved: environment")
+		eventually(t, func() bool {
+			_, page := p.get("/")
+			return strings.Contains(page, "moved: environment")
+		}, "the page shows it")
 		reload("one")
 		expect("resolved", "environment_changed ends 3")
 

@@ -306,7 +306,7 @@ func testHTTPJSONLogs(t *testing.T) {
 	for message, want := range map[string]string{
 		"schema migrated":           "done foreign_provider_tables level msg time",
 		"provider seeded":           "keys level msg provider provider_id time type",
-		"seed done":                 "accepted deleted drifted inserted level msg not_comparable time unchanged unsupported",
+		"seed done":                 "accepted applied deleted drifted inserted level msg not_comparable time unchanged unsupported",
 		"serving HTTP":              "address level msg time",
 		"listening":                 "channel level msg reconnected time",
 		"listening connection lost": "error level msg retry_in time",

@@ -59,7 +59,7 @@ var refusals = map[string]refusal{
 	"an unknown flag, or a value that a flag does not take": {func(t *testing.T) (*world, environ, []string) {
 		return newWorld(t), nil, []string{"run", "--on-boot-drift=perhaps"}
 	}, 3, "--on-boot-drift"},
-	"`--observe` with `--migrate=auto`, `--on-boot-drift=fail` or `--announce-seed`, or without a database": {func(t *testing.T) (*world, environ, []string) {
+	"`--observe` with `--migrate=auto`, `--on-boot-drift=fail` or `apply`, `--on-reload-drift=apply` or `--announce-seed`, or without a database": {func(t *testing.T) (*world, environ, []string) {
 		return newWorld(t), nil, []string{"run", "--observe", "--migrate=auto"}
 	}, 3, "--observe"},
 	"a `DATABASE_URL` that is no connection string": {func(t *testing.T) (*world, environ, []string) {

@@ -51,7 +51,7 @@ func testRolesOfTheScript(t *testing.T) {
 		for _, state := range []string{"no tables of provwatch", "tables of an older provwatch"} {
 			if strings.Contains(state, "older") {
 				w.migrate()
-				w.exec(`DROP TABLE provwatch.pending_drifts`)
+				w.exec(`ALTER TABLE provwatch.base_pairs DROP COLUMN applied_lsn`)
 			}
 			// With a client that goes on after an error, and with psql as documented.
 			err := tryExec(t.Context(), w.url, sqlfiles.Roles)

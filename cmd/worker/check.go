@@ -99,6 +99,13 @@ func (f *flags) observeConflicts() (all []problem) {
 			inFile: "observe: true always alerts the drifts of the start: use on_boot_drift: alert, or leave it out",
 		})
 	}
+	if f.onReloadDrift == applyAtReload {
+		all = append(all, problem{
+			flag: "observe", among: []string{"observe", "on-reload-drift"},
+			want:   " writes nothing that --on-reload-drift=apply could apply: use one of them",
+			inFile: "observe: true writes nothing that on_reload_drift: apply could apply: use one of them",
+		})
+	}
 	if f.announceSeed {
 		all = append(all, problem{
 			flag: "observe", among: []string{"observe", "announce-seed"},

@@ -39,6 +39,7 @@ type flags struct {
 	envReload       reloadMode
 	observe         bool
 	onBootDrift     atBoot // empty for the default: see [flags.bootDrift]
+	onReloadDrift   atReload
 	announceSeed    bool
 	resync          time.Duration
 	alertAfter      time.Duration
@@ -77,6 +78,7 @@ type (
 	compat     string // --compat
 	reloadMode string // --env-reload
 	atBoot     string // --on-boot-drift
+	atReload   string // --on-reload-drift
 )
 
 const (
@@ -91,6 +93,10 @@ const (
 
 	failAtBoot  atBoot = "fail"
 	alertAtBoot atBoot = "alert"
+	applyAtBoot atBoot = "apply"
+
+	alertAtReload atReload = "alert"
+	applyAtReload atReload = "apply"
 
 	mustTake = "must be env (write the environment's fields to the database) or db (accept the database's)"
 )

@@ -53,7 +53,7 @@ func rootCommand(f *flags) *cobra.Command {
 
 	// "worker" alone is "worker run", flags included.
 	root.RunE = run.RunE
-	root.AddCommand(run, seedCommand(f), verifyCommand(f), resolveCommand(f), silenceCommand(f), silencesCommand(f), unsilenceCommand(f), watchCommand(f), pruneCommand(f), statusCommand(f), migrateCommand(f), slotCommand(f), sinksCommand(f), rolesCommand(f), versionCommand(f), completionCommand())
+	root.AddCommand(run, seedCommand(f), verifyCommand(f), planCommand(f), applyCommand(f), resolveCommand(f), silenceCommand(f), silencesCommand(f), unsilenceCommand(f), watchCommand(f), pruneCommand(f), statusCommand(f), migrateCommand(f), slotCommand(f), sinksCommand(f), rolesCommand(f), versionCommand(f), completionCommand())
 	more(root)
 	f.declare(root)
 	visit(root, func(c *cobra.Command) {

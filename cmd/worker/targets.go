@@ -192,7 +192,8 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.ConnectTimeout = f.connectTimeout
 	o.Migrate = f.migrateMode()
 	o.Observe = f.observe
-	o.TolerateBootDrift = f.bootDrift() == alertAtBoot
+	o.TolerateBootDrift, o.ApplyBootDrift = f.bootDrift() == alertAtBoot, f.bootDrift() == applyAtBoot
+	o.ApplyReloadDrift = f.onReloadDrift == applyAtReload
 	o.RequireCredentials = f.requiresCredentials()
 	o.AnnounceSeed = f.announceSeed
 	o.CredentialDrift = f.credentials

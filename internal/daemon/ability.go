@@ -87,7 +87,7 @@ func (c *abilityCheck) run(ctx context.Context, term *leader.Term) error {
 		if err != nil || !contended {
 			continue
 		}
-		// The health is a moment old: what it says can be over by now.
+		// The health is a moment old: its reason can be over by now.
 		if confirmed {
 			return unable
 		}

@@ -56,6 +56,9 @@ func (b *boot) run(ctx context.Context, pool *pgxpool.Pool) (booted, error) {
 	if o.AnnounceSeed {
 		options = append(options, seed.Announce())
 	}
+	if o.ApplyBootDrift {
+		options = append(options, seed.Apply())
+	}
 	err := b.connector().Persist(ctx, func() (err error) {
 		if done.published, err = b.prepare(ctx, pool); err != nil {
 			return err

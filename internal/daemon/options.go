@@ -35,6 +35,10 @@ type Options struct {
 	// TolerateBootDrift makes a drift found by the seed an alert instead of an
 	// error (--on-boot-drift=alert).
 	TolerateBootDrift bool
+	// ApplyBootDrift makes a start write what the environment has changed, or fail
+	// (--on-boot-drift=apply). ApplyReloadDrift makes a reload write it, and alert the rest
+	// (--on-reload-drift=apply).
+	ApplyBootDrift, ApplyReloadDrift bool
 	// RequireCredentials makes other credentials than the environment's a drift for
 	// the seed, not for the watch (--compat=upstream-credentials).
 	RequireCredentials bool

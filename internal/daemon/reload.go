@@ -3,15 +3,18 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/environment"
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/remedy"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
@@ -102,11 +105,58 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 	seed.WarnOfNoProviders(ctx, r.options.Logger, len(read.Providers))
 	names := provider.Names(unsupported)
 	r.unsupported.Store(&names)
+	if r.options.ApplyReloadDrift {
+		if !r.apply(ctx, read, supported) {
+			return false
+		}
+	}
 	r.use(ctx, read, supported)
 	r.milestones.reloaded.Store(true)
 	r.pending.Add(verify.Everything(pubsub.SourceReload))
 	r.warnOfUnserved(ctx)
 	return true
+}
+
+// apply writes to the rows what the environment has changed. Meanwhile the worker compares
+// with it, and does not alert what the apply is about to end. The verification that follows alerts the
+// refused providers. It returns false when the caller must retry.
+func (r *reloader) apply(ctx context.Context, read environment.Environment, supported []provider.Desired) (done bool) {
+	credentials := drift.IgnoreCredentials
+	if r.options.RequireCredentials {
+		credentials = drift.RequireCredentials
+	}
+	r.options.Keys.Replace(read.Keys)
+	r.verifier.BeginApply(supported)
+	outcomes, err := reconcile.Apply(ctx, r.pool, r.options.Keys, supported, reconcile.ApplyRequest{Credentials: credentials})
+	switch {
+	case ctx.Err() != nil:
+		return true
+	case postgres.IsConnectionLoss(err):
+		r.options.Logger.WarnContext(ctx, "could not apply the environment while the database is unreachable, retrying", "error", err, "retry_in", reloadPause)
+		return false
+	case err != nil:
+		err = schema.Explain(ctx, r.pool, r.privileges.use(), err)
+		r.options.Logger.ErrorContext(ctx, "the environment could not be applied; what differs is alerted", "error", err, "remedy", remedy.Advice{remedy.Run("apply")})
+		return true
+	}
+	for _, o := range outcomes {
+		logApplied(ctx, r.options.Logger, o)
+	}
+	return true
+}
+
+// logApplied logs what an apply did about a provider, if anything.
+func logApplied(ctx context.Context, logger *slog.Logger, o reconcile.Applied) {
+	about := []any{"provider", o.Provider, "provider_id", o.ProviderID.String()}
+	switch o.Action {
+	case drift.ApplyUpdate:
+		logger.InfoContext(ctx, "provider updated from the environment", append(about, "fields", drift.List(o.WrittenFields()))...)
+	case drift.ApplyInsert:
+		logger.InfoContext(ctx, "provider seeded", about...)
+	case drift.ApplyRefused:
+		logger.WarnContext(ctx, "provider was not applied", append(about, "reason", o.Why,
+			"remedy", remedy.Advice{remedy.Run("resolve", o.Provider, "--take", "env"), ", or ", remedy.Run("resolve", o.Provider, "--take", "db")})...)
+	}
 }
 
 // asEmpty is the error of an environment that names nothing any more, nil for another. A

@@ -42,6 +42,8 @@ type Base struct {
 	Named bool
 	// SetAt is when the base was recorded, as the database shows it; empty before that.
 	SetAt string
+	// AppliedLSN is where the WAL was when an apply last wrote to the row, 0 for never.
+	AppliedLSN uint64
 }
 
 // newBase returns the base of two sides.

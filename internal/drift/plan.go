@@ -26,6 +26,9 @@ const (
 	// ActionDrifted: the live row has another canonical hash, or other credentials where
 	// they are required to agree.
 	ActionDrifted Action = "drift"
+	// ActionApplied: the live row differed where the environment had changed, and that was
+	// written to it (--on-boot-drift=apply).
+	ActionApplied Action = "applied"
 	// ActionNotComparable: the live row's settings cannot be decoded or decrypted, or its
 	// credentials are required to agree and cannot be decrypted. Whether the row differs is
 	// then not known.

@@ -47,7 +47,7 @@ func (c change) accept(ctx context.Context, tx pgx.Tx, op operation) error {
 	if err := store.On(tx).AcceptDrift(ctx, observed.Provider, *c.accepts, op.actor, op.reason); err != nil {
 		return fmt.Errorf("accept the drift: %w", err)
 	}
-	if err := setBase(ctx, tx, c.step, observed.Base()); err != nil {
+	if err := setBase(ctx, tx, c.step, observed.Base(), false); err != nil {
 		return err
 	}
 	details := audit.Details{

@@ -9,25 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
-	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
-	"provwatch/internal/retry"
 	"provwatch/internal/store"
-)
-
-// A resolution that another writer's commit breaks off is tried once more, after a short
-// pause.
-const (
-	maxTries   = 2
-	firstPause = 10 * time.Millisecond
 )
 
 // Resolve ends the drifts of the desired providers, in one transaction: of all or, with an
@@ -41,29 +30,22 @@ func Resolve(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desire
 		request.Credentials = drift.AlertCredentials
 	}
 	r := resolution{keys: keys, desired: slices.Clone(desired), request: request}
-	slices.SortFunc(r.desired, func(a, b provider.Desired) int { return strings.Compare(a.Name, b.Name) })
-	do, options := r.resolve, pgx.TxOptions{}
+	slices.SortFunc(r.desired, byName)
+	do := r.resolve
 	if request.DryRun {
-		do, options = r.foretell, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+		do = r.foretell
 	}
-	for attempt := range (retry.Policy{First: firstPause, Tries: maxTries}).Attempts(ctx) {
-		err = pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
-			outcomes, err = do(ctx, tx)
-			return err
-		})
-		if !canPass(err) {
-			break
-		}
-		attempt.Failed()
-	}
-	if canPass(err) && ctx.Err() != nil {
-		err = ctx.Err() // in the pause before the other try
-	}
+	err = transact(ctx, pool, request.DryRun, func(tx pgx.Tx) error {
+		outcomes, err = do(ctx, tx)
+		return err
+	})
 	if err != nil {
-		return nil, r.failed(postgres.WithoutValues(err))
+		return nil, r.failed(err)
 	}
 	return outcomes, nil
 }
+
+func byName(a, b provider.Desired) int { return strings.Compare(a.Name, b.Name) }
 
 // resolution ends the drifts of providers by taking a side.
 type resolution struct {
@@ -242,7 +224,7 @@ func (c change) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, op 
 	default:
 		return c.outcome, nil
 	}
-	return c.outcome, setBase(ctx, tx, c.step, c.step.Agreement(drift.ByResolve))
+	return c.outcome, setBase(ctx, tx, c.step, c.step.Agreement(drift.ByResolve), false)
 }
 
 // failed returns an error of the resolution as a whole.
@@ -264,11 +246,4 @@ func of(name string, err error, providers int) error {
 func sorted(outcomes []Outcome) []Outcome {
 	slices.SortFunc(outcomes, func(a, b Outcome) int { return strings.Compare(a.Provider, b.Provider) })
 	return outcomes
-}
-
-// canPass reports whether another attempt of a resolution that failed can succeed: the key
-// that it encrypts with was revoked meanwhile, or the server broke a deadlock.
-func canPass(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == pgerrcode.ForeignKeyViolation || pg.Code == pgerrcode.DeadlockDetected)
 }

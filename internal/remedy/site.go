@@ -90,7 +90,8 @@ func (s Site) Render(r Remedy) string {
 	if s.Target != nil {
 		add([]string{"--config", s.Target.File, "--target", s.Target.Name})
 	}
-	if r.Command == "run" || r.Command == "resolve" { // the commands that compare
+	switch r.Command {
+	case "run", "resolve", "apply": // the commands that compare
 		add(s.Settings)
 	}
 	return strings.Join(line, " ")

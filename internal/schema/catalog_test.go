@@ -74,11 +74,11 @@ UNION ALL
 SELECT format('role %s:%s', rolname, concat_ws(' ', '', CASE WHEN rolsuper THEN 'superuser' END, CASE WHEN rolcreaterole THEN 'createrole' END,
 	CASE WHEN rolcreatedb THEN 'createdb' END, CASE WHEN rolcanlogin THEN 'login' END, CASE WHEN rolreplication THEN 'replication' END,
 	CASE WHEN rolbypassrls THEN 'bypassrls' END))
-FROM pg_roles WHERE rolname IN ('provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks', 'provwatch_pruner')
+FROM pg_roles WHERE rolname IN ('provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks', 'provwatch_pruner', 'provwatch_applier')
 UNION ALL
 SELECT format('member %s of %s', member::regrole, roleid::regrole)
 FROM pg_auth_members
-WHERE member IN (SELECT oid FROM pg_roles WHERE rolname IN ('provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks', 'provwatch_pruner'))`
+WHERE member IN (SELECT oid FROM pg_roles WHERE rolname IN ('provwatch_notify', 'provwatch_wal', 'provwatch_observer', 'provwatch_operator', 'provwatch_reader', 'provwatch_sinks', 'provwatch_pruner', 'provwatch_applier'))`
 
 func readCatalog(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()

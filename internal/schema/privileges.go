@@ -20,27 +20,30 @@ type Use uint
 // The uses of a role. Each but Credentials and ObservingWAL stands for a group role of
 // sql/roles.sql or a part of one.
 const (
-	Notifications Use = 1 << iota // worker run by notifications: provwatch_notify
-	WAL                           // worker run by the WAL, or by either: provwatch_wal
-	Observing                     // worker run --observe: provwatch_observer
-	ObservingWAL                  // the same by the WAL, on top of Observing
-	Seeding                       // worker seed
-	Verifying                     // worker verify, worker seed --dry-run
-	Credentials                   // comparing credentials, on top of Verifying
-	Resolving                     // worker resolve: provwatch_operator
-	Silencing                     // worker silence, silences, unsilence: provwatch_operator
-	Watching                      // worker watch: provwatch_reader
-	Sinks                         // worker run with sinks, on top of its source's: provwatch_sinks
-	SinkRetries                   // worker sinks: provwatch_operator
-	Reporting                     // worker status, the status page: provwatch_reader and the roles of workers
-	Pruning                       // worker prune, and worker run with --keep, on top of its source's: provwatch_pruner
-	PruningAudit                  // worker prune, on top of Pruning: provwatch_notify and provwatch_wal
+	Notifications  Use = 1 << iota // worker run by notifications: provwatch_notify
+	WAL                            // worker run by the WAL, or by either: provwatch_wal
+	Observing                      // worker run --observe: provwatch_observer
+	ObservingWAL                   // the same by the WAL, on top of Observing
+	Seeding                        // worker seed
+	Verifying                      // worker verify, worker seed --dry-run
+	Credentials                    // comparing credentials, on top of Verifying
+	Resolving                      // worker resolve: provwatch_operator
+	Silencing                      // worker silence, silences, unsilence: provwatch_operator
+	Watching                       // worker watch: provwatch_reader
+	Sinks                          // worker run with sinks, on top of its source's: provwatch_sinks
+	SinkRetries                    // worker sinks: provwatch_operator
+	Reporting                      // worker status, the status page: provwatch_reader and the roles of workers
+	Pruning                        // worker prune, and worker run with --keep, on top of its source's: provwatch_pruner
+	Applying                       // worker run with apply, on top of its source's: provwatch_applier
+	ApplyingByHand                 // worker plan and apply: provwatch_operator
+	PruningAudit                   // worker prune, on top of Pruning: provwatch_notify and provwatch_wal
 
 	running    = Notifications | WAL | Observing
-	reading    = WAL | ObservingWAL                        // all that read the WAL
-	delivering = running | Seeding                         // all that deliver audit entries
-	comparing  = delivering | Resolving                    // all of these compare rows with the environment
-	writing    = Notifications | WAL | Seeding | Resolving // all that write to the provider tables and stage audit entries
+	reading    = WAL | ObservingWAL                       // all that read the WAL
+	delivering = running | Seeding                        // all that deliver audit entries
+	changing   = Resolving | ApplyingByHand               // all that operators write to the provider tables by
+	comparing  = delivering | changing                    // all of these compare rows with the environment
+	writing    = Notifications | WAL | Seeding | changing // all that write to the provider tables and stage audit entries
 )
 
 // groups returns the group roles of sql/roles.sql that have what the use needs, and
@@ -54,10 +57,13 @@ func (u Use) groups() []string {
 		groups = append(groups, "provwatch_observer")
 	case u&(Notifications|Seeding|Pruning|PruningAudit) != 0:
 		groups = append(groups, "provwatch_notify")
-	case u&(Verifying|Credentials|Resolving|Silencing|SinkRetries) != 0:
+	case u&(Verifying|Credentials|changing|Silencing|SinkRetries) != 0:
 		groups = append(groups, "provwatch_operator")
 	case u&(Watching|Reporting) != 0:
 		groups = append(groups, "provwatch_reader")
+	}
+	if u&Applying != 0 {
+		groups = append(groups, "provwatch_applier")
 	}
 	if u&Sinks != 0 {
 		groups = append(groups, "provwatch_sinks")
@@ -79,8 +85,8 @@ type privilege struct {
 
 // privileges is what sql/roles.sql grants; a test compares the two.
 var privileges = []privilege{
-	{"provwatch", "", "USAGE", nil, comparing | Verifying | Credentials | Silencing | Watching | Reporting | Sinks | SinkRetries | Pruning},
-	{"", "", "USAGE", nil, comparing | Verifying | Credentials | Reporting},
+	{"provwatch", "", "USAGE", nil, comparing | Verifying | Credentials | Silencing | Watching | Reporting | Sinks | SinkRetries | Pruning | Applying},
+	{"", "", "USAGE", nil, comparing | Verifying | Credentials | Reporting | Applying},
 	{"provwatch", "schema_migrations", "SELECT", []string{"version_id", "is_applied"}, comparing | Silencing | Pruning},
 
 	{"", "ai_providers", "SELECT", []string{
@@ -91,6 +97,8 @@ var privileges = []privilege{
 	{"", "ai_providers", "UPDATE", []string{
 		"type", "enabled", "deleted", "base_url", "settings", "settings_key_id", "updated_at",
 	}, Resolving},
+	{"", "ai_providers", "SELECT", []string{"id", "name"}, Applying},
+	{"", "ai_providers", "UPDATE", []string{"type", "base_url", "settings", "settings_key_id", "updated_at"}, Applying | ApplyingByHand},
 	{"", "ai_provider_keys", "SELECT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, comparing | Credentials},
 	{"", "ai_provider_keys", "INSERT", []string{"id", "provider_id", "api_key", "api_key_key_id"}, writing},
 	{"", "ai_provider_keys", "DELETE", nil, Resolving},
@@ -101,9 +109,11 @@ var privileges = []privilege{
 
 	{"provwatch", "accepted_drift", "SELECT", nil, comparing | Verifying | Reporting | Pruning},
 	{"provwatch", "accepted_drift", "INSERT", nil, Resolving},
-	{"provwatch", "accepted_drift", "UPDATE", nil, Resolving},
+	{"provwatch", "accepted_drift", "UPDATE", nil, changing},
+	{"provwatch", "accepted_drift", "SELECT", []string{"provider"}, Applying},
+	{"provwatch", "accepted_drift", "UPDATE", []string{"env_hash", "db_hash", "lapsed_at"}, Applying},
 	{"provwatch", "accepted_drift", "UPDATE", []string{"lapsed_at"}, Pruning},
-	{"provwatch", "accepted_drift", "DELETE", nil, running | Resolving | Pruning},
+	{"provwatch", "accepted_drift", "DELETE", nil, running | changing | Pruning},
 
 	{"provwatch", "base_pairs", "SELECT", nil, comparing | Verifying | Reporting},
 	{"provwatch", "base_pairs", "INSERT", nil, comparing},
@@ -155,7 +165,7 @@ var privileges = []privilege{
 	{"provwatch", "alert_counter", "SELECT", []string{"last_seq"}, Watching | Reporting | Sinks | SinkRetries},
 	{"provwatch", "alert_counter", "SELECT", []string{"epoch"}, Watching},
 	{"provwatch", "alert_counter", "SELECT", []string{"verified_at", "term"}, Reporting},
-	{"provwatch", "alert_counter", "SELECT", []string{"term"}, Resolving | Silencing | PruningAudit},
+	{"provwatch", "alert_counter", "SELECT", []string{"term"}, changing | Silencing | PruningAudit},
 	{"provwatch", "alert_counter", "UPDATE", []string{
 		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "system_identifier", "timeline", "table_oid", "former_epochs",
 	}, running},

@@ -28,9 +28,10 @@ var roles = map[string]struct {
 	"provwatch_notify":   {schema.Notifications | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reporting)},
 	"provwatch_wal":      {schema.WAL | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
 	"provwatch_observer": {schema.Observing | schema.ObservingWAL | schema.Reporting, slices.Concat(looking, observing, delivering, following, reading, reporting)},
-	"provwatch_operator": {schema.Resolving | schema.Credentials | schema.Silencing | schema.SinkRetries, slices.Concat(looking, sealing, resolving, silencing, retrying)},
+	"provwatch_operator": {schema.Resolving | schema.ApplyingByHand | schema.Credentials | schema.Silencing | schema.SinkRetries, slices.Concat(looking, sealing, resolving, silencing, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
 	"provwatch_pruner":   {schema.Pruning, slices.Concat([]string{"ListAppliedMigrations"}, pruning)},
+	"provwatch_applier":  {schema.Applying, []string{"LockProviders", "update_provider of an apply", "renewAcceptedDrift"}},
 	"provwatch_reader":   {schema.Watching | schema.Reporting, slices.Concat([]string{"FindAlerts", "LastOfEpoch", "ReadAlertsEnd", "listAlertsSince", "ReadPruned"}, reporting)},
 }
 
@@ -60,7 +61,7 @@ var (
 	}
 	resolving = []string{
 		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "listBases", "setBases", "ListProviderTypes", "ReadHashKey", "insertProviders",
-		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
+		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "renewAcceptedDrift", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
 	}
 	silencing = []string{"LockSeed", "ReadSession", "InsertSilences", "LockSilence", "EndSilence", "ListSilences", "StageAuditEntries", "notify", "ListWorkers"}
 	sinking   = []string{
@@ -170,6 +171,8 @@ func readQueries(t *testing.T) map[string]string {
 	update, err := os.ReadFile("../../sql/statements/update_provider.sql")
 	require.NoError(t, err)
 	queries["update_provider"] = withoutParameters(string(update))
+	// The lines of columns that keep their values are left out: see [store.Queries.UpdateProvider].
+	queries["update_provider of an apply"] = regexp.MustCompile(`(?m)^ *(enabled|deleted) = .*\n`).ReplaceAllString(queries["update_provider"], "")
 	scans, err := filepath.Glob("../../sql/statements/scan_*.sql")
 	require.NoError(t, err)
 	for _, file := range append(scans, "../../sql/statements/locate_tables.sql") {

@@ -134,6 +134,8 @@ func testMissingPrivilegesGroupToJoin(t *testing.T) {
 		schema.Verifying:                                      "provwatch_operator",
 		schema.Verifying | schema.Credentials:                 "provwatch_operator",
 		schema.Resolving:                                      "provwatch_operator",
+		schema.ApplyingByHand:                                 "provwatch_operator",
+		schema.WAL | schema.Applying:                          "provwatch_wal and provwatch_applier",
 		schema.SinkRetries:                                    "provwatch_operator",
 		schema.Watching:                                       "provwatch_reader",
 		schema.Reporting:                                      "provwatch_reader",

@@ -19,6 +19,10 @@ var ErrNoProviders = errors.New("it names no provider")
 type DriftError struct {
 	// Steps are those of [drift.ActionDrifted] and [drift.ActionNotComparable].
 	Steps []drift.Step
+
+	// refused are why an apply does not write what has changed, by name; nil where none was
+	// asked for.
+	refused map[string]error
 }
 
 // DriftOf returns a [*DriftError] when the plan holds a drift or a row that cannot
@@ -47,10 +51,24 @@ func (e *DriftError) Error() string {
 	lines := make([]string, len(e.Steps))
 	for i, s := range e.Steps {
 		lines[i] = problem(s)
+		switch why := e.refused[s.Desired.Name]; {
+		case why != nil:
+			lines[i] += "; it was not applied: " + why.Error()
+		case e.applies(s):
+			lines[i] += ", or write what the environment has changed with " + applyBy(s).Quoted()
+		}
 	}
 	lines = append(lines, "or start all the same, seeding what is missing and alerting what differs: "+tolerate.Quoted())
 	return strings.Join(lines, "\n")
 }
+
+// applies reports whether an apply would write to the step's row, and was not asked to.
+func (e *DriftError) applies(s drift.Step) bool {
+	return e.refused == nil && s.Action == drift.ActionDrifted && s.Apply().Verdict == drift.ApplyUpdate
+}
+
+// applyBy returns the remedy that applies the step's provider.
+func applyBy(s drift.Step) remedy.Remedy { return remedy.Run("apply", s.Desired.Name) }
 
 // tolerate is how a worker starts in spite of drifts.
 var tolerate = remedy.Run("run", "--on-boot-drift=alert")
@@ -60,6 +78,10 @@ func (e *DriftError) Remedies() []remedy.Remedy {
 	list := []remedy.Remedy{tolerate}
 	for _, s := range e.Steps {
 		list = append(list, resolveBy(s, "env", "--with-keys"), resolveBy(s, "env"), resolveBy(s, "db"))
+		if e.applies(s) {
+			list = append(list, applyBy(s))
+		}
+		list = append(list, remedy.Of(e.refused[s.Desired.Name])...)
 	}
 	return list
 }

@@ -70,6 +70,9 @@ func logStep(ctx context.Context, logger *slog.Logger, s drift.Step) {
 	case drift.ActionStickyDeleted:
 		logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
 			"remedy", remedy.Advice{"remove its variables (" + s.Desired.Variables + `), or "`, resolveBy(s, "env"), `"`})
+	case drift.ActionApplied:
+		logger.InfoContext(ctx, "provider updated from the environment", "provider", s.Desired.Name,
+			"provider_id", s.Observation.ProviderID.String(), "fields", drift.List(s.Observation.Fields))
 	case drift.ActionDrifted, drift.ActionNotComparable:
 		logTolerated(ctx, logger, s)
 	case drift.ActionUnsupported:
@@ -82,7 +85,7 @@ func logStep(ctx context.Context, logger *slog.Logger, s drift.Step) {
 // counts returns how many steps of a plan insert nothing, as attributes of a line.
 func counts(p drift.Plan) []any {
 	return []any{
-		"unchanged", p.Count(drift.ActionUnchanged), "accepted", p.Count(drift.ActionAccepted), "drifted", p.Count(drift.ActionDrifted),
+		"applied", p.Count(drift.ActionApplied), "unchanged", p.Count(drift.ActionUnchanged), "accepted", p.Count(drift.ActionAccepted), "drifted", p.Count(drift.ActionDrifted),
 		"not_comparable", p.Count(drift.ActionNotComparable), "deleted", p.Count(drift.ActionStickyDeleted), "unsupported", p.Count(drift.ActionUnsupported),
 	}
 }

@@ -14,6 +14,8 @@ type options struct {
 	credentials drift.CredentialMode
 	// announce what is inserted to whoever listens for changed providers.
 	announce bool
+	// apply what the environment has changed.
+	apply bool
 }
 
 // WithKeys encrypts and decrypts with the keys given. Without it no key is configured.
@@ -23,6 +25,10 @@ func WithKeys(keys *dbcrypt.Ring) Option { return func(o *options) { o.keys = ke
 // ai_providers_changed with its commit, for a gateway that runs already
 // (docs/specification.md, section 4).
 func Announce() Option { return func(o *options) { o.announce = true } }
+
+// Apply makes a seed write to the rows what the environment has changed since both sides last
+// agreed ([drift.Step.Apply]). Where one provider is refused, nothing is written.
+func Apply() Option { return func(o *options) { o.apply = true } }
 
 // RequireCredentials makes credentials that differ a drift: see
 // [drift.RequireCredentials]. Without it a seed ignores them.

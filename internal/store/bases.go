@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pglogrepl"
+
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 )
@@ -14,6 +16,8 @@ import (
 type NamedBase struct {
 	Provider string
 	drift.Base
+	// Applied is set for a base of an apply, in the transaction that writes the row.
+	Applied bool
 }
 
 // baseRecord is a row of base_pairs.
@@ -31,13 +35,15 @@ type baseRecord struct {
 	Origin           text  `json:"origin"`
 	Named            bool  `json:"named"`
 	SetAt            *text `json:"set_at"` // of the base before, where it is written
+	Applied          bool  `json:"applied"`
+	AppliedLSN       *text `json:"applied_lsn,omitempty"` // where it is read
 }
 
 func encodeBases(bases []NamedBase) ([]byte, error) {
 	records := make([]baseRecord, len(bases))
 	for i, b := range bases {
 		records[i] = baseRecord{
-			Provider: text(b.Provider), HashKey: text(b.HashKey), Origin: text(b.Origin), Named: b.Named, SetAt: nullable(b.SetAt),
+			Provider: text(b.Provider), HashKey: text(b.HashKey), Origin: text(b.Origin), Named: b.Named, SetAt: nullable(b.SetAt), Applied: b.Applied,
 			EnvHash: text(b.Env.Hash), EnvType: text(b.Env.Type), EnvBaseURL: text(b.Env.BaseURL), EnvBedrockRegion: text(b.Env.BedrockRegion),
 			DBHash: text(b.DB.Hash), DBType: text(b.DB.Type), DBBaseURL: text(b.DB.BaseURL), DBBedrockRegion: text(b.DB.BedrockRegion),
 		}
@@ -54,10 +60,17 @@ func baseOf(row []byte) (*drift.Base, error) {
 	if err := json.Unmarshal(row, &r); err != nil {
 		return nil, fmt.Errorf("decode a row of provwatch.base_pairs: %w", err)
 	}
+	var applied pglogrepl.LSN
+	if lsn := string(deref(r.AppliedLSN)); lsn != "" {
+		var err error
+		if applied, err = pglogrepl.ParseLSN(lsn); err != nil {
+			return nil, fmt.Errorf("decode a row of provwatch.base_pairs: %w", err)
+		}
+	}
 	return &drift.Base{
 		Env:     drift.Side{Hash: string(r.EnvHash), Type: provider.Type(r.EnvType), BaseURL: string(r.EnvBaseURL), BedrockRegion: string(r.EnvBedrockRegion)},
 		DB:      drift.Side{Hash: string(r.DBHash), Type: provider.Type(r.DBType), BaseURL: string(r.DBBaseURL), BedrockRegion: string(r.DBBedrockRegion)},
-		HashKey: string(r.HashKey), Origin: drift.Origin(r.Origin), Named: r.Named, SetAt: string(deref(r.SetAt)),
+		HashKey: string(r.HashKey), Origin: drift.Origin(r.Origin), Named: r.Named, SetAt: string(deref(r.SetAt)), AppliedLSN: uint64(applied),
 	}, nil
 }
 

@@ -231,18 +231,34 @@ func (q *Queries) recordFirstObservations(ctx context.Context, observations []by
 	return err
 }
 
+const renewAcceptedDrift = `-- name: renewAcceptedDrift :exec
+UPDATE provwatch.accepted_drift SET env_hash = $1, db_hash = $2, lapsed_at = NULL WHERE provider = $3
+`
+
+type renewAcceptedDriftParams struct {
+	EnvHash  string
+	DbHash   string
+	Provider string
+}
+
+func (q *Queries) renewAcceptedDrift(ctx context.Context, arg renewAcceptedDriftParams) error {
+	_, err := q.db.Exec(ctx, renewAcceptedDrift, arg.EnvHash, arg.DbHash, arg.Provider)
+	return err
+}
+
 const setBases = `-- name: setBases :exec
-INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin)
-SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin
+INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin, applied_lsn)
+SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin,
+    CASE WHEN new.applied THEN pg_current_wal_insert_lsn() END
 FROM jsonb_to_recordset($1::jsonb) AS new (provider text, env_hash text, env_type text, env_base_url text, env_bedrock_region text,
-    db_hash text, db_type text, db_base_url text, db_bedrock_region text, hash_key text, origin text, set_at timestamptz)
+    db_hash text, db_type text, db_base_url text, db_bedrock_region text, hash_key text, origin text, set_at timestamptz, applied boolean)
 LEFT JOIN provwatch.base_pairs former ON former.provider = new.provider
 WHERE former.set_at IS NOT DISTINCT FROM new.set_at
 ON CONFLICT (provider) DO UPDATE
 SET env_hash = excluded.env_hash, env_type = excluded.env_type, env_base_url = excluded.env_base_url, env_bedrock_region = excluded.env_bedrock_region,
     db_hash = excluded.db_hash, db_type = excluded.db_type, db_base_url = excluded.db_base_url, db_bedrock_region = excluded.db_bedrock_region,
     hash_key = excluded.hash_key, origin = excluded.origin,
-    named = true, set_at = clock_timestamp()
+    named = true, set_at = clock_timestamp(), applied_lsn = coalesce(excluded.applied_lsn, base_pairs.applied_lsn)
 `
 
 // Records what both sides agree on, unless another transaction has replaced it since.

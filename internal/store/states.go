@@ -200,6 +200,12 @@ func (q *Queries) AcceptDrift(ctx context.Context, name string, a drift.Acceptan
 	return q.acceptDrift(ctx, acceptDriftParams{Provider: name, Kind: string(a.Kind), EnvHash: a.EnvHash, DbHash: a.DBHash, AcceptedBy: actor, Reason: reason, ExpiresAt: unlessZero(a.Expires)})
 }
 
+// RenewAcceptedDrift makes the acceptance of a provider's drift, with its end and who
+// accepted it, one of another pair.
+func (q *Queries) RenewAcceptedDrift(ctx context.Context, name string, a drift.Acceptance) error {
+	return q.renewAcceptedDrift(ctx, renewAcceptedDriftParams{Provider: name, EnvHash: a.EnvHash, DbHash: a.DBHash})
+}
+
 // Page is what a listing of providers asks for. Rank orders the providers: see the query
 // listRecorded.
 type Page struct {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 )
 
@@ -14,6 +15,8 @@ type environment struct {
 	names   []string           // sorted
 	desired []provider.Desired // in the order of the names
 	index   map[string]int     // of a name in these
+	// applying is set while a reload writes to the rows what the environment has changed.
+	applying bool
 }
 
 func newEnvironment(desired []provider.Desired) *environment {
@@ -32,6 +35,13 @@ func (e *environment) find(name string) (provider.Desired, bool) {
 		return provider.Desired{}, false
 	}
 	return e.desired[i], true
+}
+
+// withholds reports whether a drift must not be recorded yet: the environment has moved, and
+// the reload that is writing that to the row ends the drift, or asks for a verification of
+// everything.
+func (e *environment) withholds(j drift.Judgement) bool {
+	return e.applying && j.Moved == drift.EnvironmentMoved && (j.Alert == drift.Changed || j.Alert == drift.Missing)
 }
 
 // isNamed reports whether the environment names the provider.

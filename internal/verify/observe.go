@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/drift"
@@ -84,7 +85,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if err != nil {
 		return Recorded{}, err
 	}
-	what := Recorded{environment: environment, judgements: v.judge(observed, known, source)}
+	what := Recorded{environment: environment, judgements: v.judge(environment, observed, known, source)}
 	if !slices.ContainsFunc(what.judgements, func(j judgement) bool { return j.IsNews() }) {
 		return what, nil
 	}
@@ -107,10 +108,13 @@ func providersOf(observed []Observed) []string {
 }
 
 // judge judges observations in their order, from the source. It brings what is recorded up to date.
-func (v *Verifier) judge(observed []Observed, known map[string]drift.Recorded, source pubsub.Source) []judgement {
+func (v *Verifier) judge(environment *environment, observed []Observed, known map[string]drift.Recorded, source pubsub.Source) []judgement {
 	judgements := make([]judgement, 0, len(observed))
 	for _, o := range observed {
 		recorded := known[o.Provider]
+		if isBeforeApply(o.Commit, recorded.Base) {
+			continue
+		}
 		readAt := recorded.At
 		recorded.AlertAfter = v.alertAfter
 		j, judged := judgement{commit: o.Commit}, true
@@ -125,6 +129,9 @@ func (v *Verifier) judge(observed []Observed, known map[string]drift.Recorded, s
 			// Where it is not judged, the verification that follows compares the credentials.
 			j.Judgement, judged = recorded.JudgeRow(o.Observation, v.reader.credentials == drift.AlertCredentials)
 		}
+		if judged && environment.withholds(j.Judgement) {
+			continue
+		}
 		if judged {
 			j.show(source)
 			judgements = append(judgements, j)
@@ -134,6 +141,16 @@ func (v *Verifier) judge(observed []Observed, known map[string]drift.Recorded, s
 		known[o.Provider] = recorded
 	}
 	return judgements
+}
+
+// isBeforeApply reports whether a commit came before an apply wrote to the row: what it shows
+// differs from the environment that was applied then, and the row was as agreed at the apply.
+func isBeforeApply(commit *pubsub.Commit, base *drift.Base) bool {
+	if commit == nil || base == nil || base.AppliedLSN == 0 {
+		return false
+	}
+	at, err := pglogrepl.ParseLSN(commit.LSN)
+	return err == nil && uint64(at) <= base.AppliedLSN
 }
 
 // Announce logs and counts what was recorded.

@@ -215,6 +215,9 @@ func (r *verification) record(ctx context.Context, read reading, source pubsub.S
 		for _, c := range read.comparisons {
 			c.recorded.AlertAfter = r.v.alertAfter
 			j := c.recorded.Judge(c.observation)
+			if r.environment.withholds(j) {
+				continue
+			}
 			if !j.IsNews() {
 				r.v.judged(ctx, r.environment, j)
 				continue

@@ -46,7 +46,7 @@ type Verifier struct {
 	answerWithin time.Duration // bounds the verification of named providers
 	alertAfter   time.Duration // how long a drift must last until it is alerted
 
-	// environment is written by SetDesired. Each user loads it once.
+	// environment is written by SetDesired and BeginApply. Each user loads it once.
 	environment atomic.Pointer[environment]
 	// hasher makes hashes. Verifications and takeovers write it when they have read its
 	// key from the database; nil before.
@@ -94,12 +94,24 @@ func (v *Verifier) SetNotComparable(reasons map[string]string) {
 // then adds a request for everything.
 //
 // An alert whose statement has begun stands: the provider drifted when it was detected.
-func (v *Verifier) SetDesired(desired []provider.Desired) {
+func (v *Verifier) SetDesired(desired []provider.Desired) { v.environment.Store(v.compared(desired)) }
+
+// BeginApply is [Verifier.SetDesired] before a reload writes to the rows what the environment
+// has changed. Until the caller replaces the environment again, a drift that this ends is not
+// recorded.
+func (v *Verifier) BeginApply(desired []provider.Desired) {
+	e := v.compared(desired)
+	e.applying = true
+	v.environment.Store(e)
+}
+
+// compared returns the environment of the desired providers.
+func (v *Verifier) compared(desired []provider.Desired) *environment {
 	compared := make([]provider.Desired, len(desired))
 	for i, d := range desired {
 		compared[i] = v.reader.desired(d)
 	}
-	v.environment.Store(newEnvironment(compared))
+	return newEnvironment(compared)
 }
 
 // Named returns the desired provider of a name.

@@ -46,6 +46,8 @@ WITH counted AS (
     UPDATE provwatch.sink_cursors SET seq = least(sink_cursors.seq, counted.last_seq - 1), moved_at = clock_timestamp()
     FROM counted
     WHERE sink_cursors.stream = 'drift'
+), forgotten AS (
+    UPDATE provwatch.base_pairs SET applied_lsn = NULL FROM counted WHERE base_pairs.applied_lsn IS NOT NULL
 )
 SELECT counted.generation, (pg_notify('ai_provider_drift', @payload::text) IS NULL)::boolean AS notified FROM counted;
 
