@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/retry"
 	"provwatch/internal/store"
 )
 
@@ -86,6 +88,15 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 		return Recorded{}, err
 	}
 	what := Recorded{environment: environment, judgements: v.judge(environment, observed, known, source)}
+	if xids := ending(what.judgements); len(xids) > 0 {
+		if err := awaitVisible(ctx, tx, xids); err != nil {
+			return Recorded{}, err
+		}
+		if known, err = store.On(tx).ReadRecorded(ctx, providersOf(observed)); err != nil {
+			return Recorded{}, err
+		}
+		what.judgements = v.judge(environment, observed, known, source)
+	}
 	if !slices.ContainsFunc(what.judgements, func(j judgement) bool { return j.IsNews() }) {
 		return what, nil
 	}
@@ -142,6 +153,39 @@ func (v *Verifier) judge(environment *environment, observed []Observed, known ma
 	}
 	return judgements
 }
+
+// ending returns the transactions that end a drift. How they do stands in rows that they
+// have written too, such as the base of a resolution, and the stream can have a commit a
+// moment before queries see it.
+func ending(judgements []judgement) (xids []int64) {
+	for _, j := range judgements {
+		if j.commit != nil && j.Alert == drift.Resolved {
+			xids = append(xids, j.commit.XID)
+		}
+	}
+	return xids
+}
+
+// visibleWithin bounds how long a record waits for that moment to pass. A commit that waits
+// for a synchronous standby takes longer, and how it ended the drift is then not known.
+const visibleWithin = 200 * time.Millisecond
+
+// awaitVisible waits until queries see the transactions.
+func awaitVisible(ctx context.Context, tx pgx.Tx, xids []int64) error {
+	for began := time.Now(); time.Since(began) < visibleWithin; {
+		invisible, err := store.On(tx).ListInvisible(ctx, xids)
+		if err != nil || len(invisible) == 0 {
+			return err
+		}
+		if err := retry.Sleep(ctx, visiblePause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visiblePause is the time between two looks of [awaitVisible].
+const visiblePause = 5 * time.Millisecond
 
 // isBeforeApply reports whether a commit came before an apply wrote to the row: what it shows
 // differs from the environment that was applied then, and the row was as agreed at the apply.
