@@ -64,7 +64,8 @@ func (n *notifySource) run(ctx context.Context, term *leader.Term, first pubsub.
 }
 
 // begin switches to the source, and returns what keeps the triggers, or only looks for them,
-// until its context ends.
+// until its context ends. Everything must be verified after that: of what is changed from
+// then on the triggers notify, or it is noticed that they have not.
 func (n *notifySource) begin(ctx context.Context, reason string) (keep func(context.Context)) {
 	if n.observe {
 		lookout := newTriggerLookout(n.triggers, n.current, reason)
@@ -73,7 +74,7 @@ func (n *notifySource) begin(ctx context.Context, reason string) (keep func(cont
 	}
 	n.current.use(ctx, NotifySource, reason)
 	n.warnOfPrepared(ctx)
-	return n.triggers.keep
+	return n.triggers.newKeeper(ctx).run
 }
 
 // replaceWAL retires the WAL source. It retries, and returns false when ctx ends.

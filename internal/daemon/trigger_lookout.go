@@ -10,13 +10,15 @@ import (
 	"provwatch/internal/verify"
 )
 
-// triggerLookout is what a worker that observes has instead of [triggers.keep]: it looks for
+// triggerLookout is what a worker that observes has instead of a [triggerKeeper]: it looks for
 // the triggers that the owner of the provider tables has made, and creates none. It belongs
 // to one call of [notifySource.run].
 type triggerLookout struct {
 	triggers *triggers
 	current  *sourceSwitch
 	reason   string // why the WAL is not the source, empty where it is not asked for
+	// version is as in [triggerKeeper].
+	version string
 	// verifyAt is when everything must be verified again while no trigger notifies.
 	verifyAt time.Time
 }
@@ -42,7 +44,7 @@ func (l *triggerLookout) run(ctx context.Context) {
 // look chooses the source: notifications where the triggers fire in every session, else the
 // resync each [blindInterval].
 func (l *triggerLookout) look(ctx context.Context) {
-	state, err := schema.FindTriggers(ctx, l.triggers.pool)
+	found, err := schema.FindTriggers(ctx, l.triggers.pool)
 	if ctx.Err() != nil {
 		return
 	}
@@ -51,16 +53,16 @@ func (l *triggerLookout) look(ctx context.Context) {
 	}
 	switch {
 	case err != nil: // the source stays
-	case state == schema.TriggersAlways:
-		wasBlind := l.current.leadership.currentSource() == ResyncSource
+	case found.State == schema.TriggersAlways:
 		l.current.use(ctx, NotifySource, l.reason)
-		if wasBlind {
-			// What was changed before has not been notified of.
+		if found.Version != l.version {
+			// What was changed before can have passed without a notification.
+			l.version = found.Version
 			l.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
 		}
 		return
 	default:
-		l.current.use(ctx, ResyncSource, l.why(state), "every", blindInterval,
+		l.current.use(ctx, ResyncSource, l.why(found.State), "every", blindInterval,
 			"remedy", remedy.Advice{"run ", migrateTriggers, " as the owner of the provider tables"})
 	}
 	if now := time.Now(); !now.Before(l.verifyAt) {

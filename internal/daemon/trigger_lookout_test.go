@@ -16,11 +16,11 @@ import (
 	"provwatch/internal/verify"
 )
 
-// TestTriggerLookout looks while triggers are missing, after the owner has made them, and
-// after some have ceased to fire in every session.
+// TestTriggerLookout looks while triggers are missing, after the owner has made them, after
+// tables and triggers were made again, and after some have ceased to fire in every session.
 func TestTriggerLookout(t *testing.T) {
 	t.Parallel()
-	pool, config := pgtest.NewPool(t)
+	pool, _ := pgtest.NewPool(t)
 	require.NoError(t, schema.RemoveTriggers(t.Context(), pool))
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
@@ -54,11 +54,14 @@ func TestTriggerLookout(t *testing.T) {
 	look(ResyncSource, true)
 	look(ResyncSource, false)
 
-	_, _, err := schema.Migrate(t.Context(), config.ConnConfig, schema.Needs{Triggers: true})
-	require.NoError(t, err)
+	makeTriggers(t, pool)
 	look(NotifySource, true)
 	look(NotifySource, false)
-	_, err = pool.Exec(t.Context(), `ALTER TABLE public.ai_providers DISABLE TRIGGER provwatch_provider_update`)
+	rebuildTables(t, pool)
+	makeTriggers(t, pool)
+	look(NotifySource, true)
+	look(NotifySource, false)
+	_, err := pool.Exec(t.Context(), `ALTER TABLE public.ai_providers DISABLE TRIGGER provwatch_provider_update`)
 	require.NoError(t, err)
 	look(ResyncSource, false)
 	require.Equal(t, 3, warned())

@@ -37,17 +37,41 @@ type triggers struct {
 	logged logDedup
 }
 
-// keep ensures the triggers until ctx ends. Tables that are dropped and created again, as by
-// an upgrade of the gateway, have none: they get them, and everything is verified. While
+// triggerKeeper ensures the triggers. Tables that are dropped and created again, as by an
+// upgrade of the gateway, have none: they get them, and everything is verified. While
 // triggers are missing, from the start or later, or do not fire in every session, everything
 // is verified at least each [blindInterval].
-func (t *triggers) keep(ctx context.Context) {
+//
+// It belongs to one call of [notifySource.run].
+type triggerKeeper struct {
+	triggers *triggers
+	wait     *retry.Backoff
+	// version is that of the triggers which have notified of all that was changed since
+	// everything was last asked for, empty where none are known to have.
+	version string
+
+	checked bool      // at least once
+	failed  error     // of the last attempt to create triggers
+	tryAt   time.Time // when the next attempt is due
+}
+
+// newKeeper returns a keeper that begins with the triggers as they are now. The caller then
+// has everything verified.
+func (t *triggers) newKeeper(ctx context.Context) *triggerKeeper {
 	// Creating triggers waits for writers, and makes others wait behind it: the wait after
 	// each failure is longer.
-	wait := retry.Policy{First: triggerInterval, Max: maxTriggerWait}.Backoff()
-	keeper := triggerKeeper{triggers: t, wait: wait}
+	k := &triggerKeeper{triggers: t, wait: retry.Policy{First: triggerInterval, Max: maxTriggerWait}.Backoff()}
+	// Where that fails, the first check that does not has everything verified once more.
+	if found, err := schema.FindTriggers(ctx, t.pool); err == nil {
+		k.version = found.Version
+	}
+	return k
+}
+
+// run keeps the triggers until ctx ends.
+func (k *triggerKeeper) run(ctx context.Context) {
 	for {
-		pause := keeper.ensure(ctx)
+		pause := k.ensure(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -56,50 +80,39 @@ func (t *triggers) keep(ctx context.Context) {
 	}
 }
 
-// triggerKeeper is what [triggers.keep] knows from one check to the next.
-type triggerKeeper struct {
-	triggers *triggers
-	wait     *retry.Backoff
-
-	checked bool      // at least once
-	failed  error     // of the last attempt to create triggers
-	tryAt   time.Time // when the next attempt is due
-}
-
 // ensure creates the triggers where they are missing, and returns the time until the next
 // check.
 func (k *triggerKeeper) ensure(ctx context.Context) (pause time.Duration) {
 	first := !k.checked
 	k.checked = true
-	state, err := schema.FindTriggers(ctx, k.triggers.pool)
+	found, err := schema.FindTriggers(ctx, k.triggers.pool)
 	if err != nil {
 		k.triggers.warn(ctx, err)
 		return k.wait.Next()
 	}
-	blind, creates := state != schema.TriggersAlways, k.triggers.migrate == schema.Auto
+	blind, creates := found.State != schema.TriggersAlways, k.triggers.migrate == schema.Auto
 	tries := blind && creates && !time.Now().Before(k.tryAt)
 	switch {
 	case blind && first, tries:
 		// Only of triggers that were missing when they were looked for: tables that are made
-		// again after that get theirs with the next check, which then has everything verified.
-		err = k.triggers.create(ctx)
-		if err == nil {
-			// What was changed before has not been notified of.
-			k.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
-		}
+		// again after that get theirs with the next check.
+		found, err = k.triggers.create(ctx)
 		k.failed = err
 	case blind && creates:
 		err = k.failed
 	case blind:
-		err = k.triggers.lacking(state)
+		err = k.triggers.lacking(found.State)
 	}
 	k.triggers.warn(ctx, err)
-	switch {
-	case err == nil:
+	if err == nil {
 		k.wait.Reset()
+		if found.Version != k.version {
+			// Also where they were never seen to be missing: what was changed before can have
+			// passed without a notification.
+			k.version = found.Version
+			k.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
+		}
 		return triggerInterval
-	case !blind:
-		return k.wait.Next()
 	}
 	// Changes send no notification, and neither does a table that the role cannot read.
 	k.triggers.pending.Add(verify.Everything(pubsub.SourceResync))
@@ -121,15 +134,15 @@ func (t *triggers) warn(ctx context.Context, err error) {
 
 // create creates the triggers where they are missing and --migrate asks for it. It fails
 // unless they fire in every session then.
-func (t *triggers) create(ctx context.Context) error {
+func (t *triggers) create(ctx context.Context) (schema.Triggers, error) {
 	if err := schema.Ensure(ctx, t.pool, t.migrate, schema.Needs{Triggers: true}, t.logger); err != nil {
-		return err
+		return schema.Triggers{}, err
 	}
-	state, err := schema.FindTriggers(ctx, t.pool)
+	found, err := schema.FindTriggers(ctx, t.pool)
 	if err != nil {
-		return err
+		return found, err
 	}
-	return t.lacking(state)
+	return found, t.lacking(found.State)
 }
 
 // lacking is the error of triggers that are missing or do not always fire, nil for others.

@@ -24,18 +24,29 @@ const (
 	TriggersAlways                      // all fire in every session
 )
 
-// FindTriggers returns the state of our triggers.
-func FindTriggers(ctx context.Context, pool *pgxpool.Pool) (TriggerState, error) {
-	count, err := store.On(pool).CountTriggers(ctx)
-	switch {
-	case err != nil:
-		return TriggersMissing, unusable("look at the triggers", err)
-	case count.Always >= triggers:
-		return TriggersAlways, nil
-	case count.Usable >= triggers:
-		return TriggersPartial, nil
+// Triggers are our triggers as they were found.
+type Triggers struct {
+	State TriggerState
+	// Version differs once any trigger was made, replaced, enabled or disabled, or a table was
+	// made again: what was changed meanwhile can have passed without a notification. It is not
+	// empty.
+	Version string
+}
+
+// FindTriggers returns our triggers.
+func FindTriggers(ctx context.Context, pool *pgxpool.Pool) (Triggers, error) {
+	found, err := store.On(pool).CountTriggers(ctx)
+	if err != nil {
+		return Triggers{}, unusable("look at the triggers", err)
 	}
-	return TriggersMissing, nil
+	t := Triggers{State: TriggersMissing, Version: found.Version}
+	switch {
+	case found.Always >= triggers:
+		t.State = TriggersAlways
+	case found.Usable >= triggers:
+		t.State = TriggersPartial
+	}
+	return t, nil
 }
 
 // RemoveTriggers removes our triggers from the provider tables, which the WAL

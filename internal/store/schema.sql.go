@@ -24,7 +24,8 @@ SELECT
     count(t.oid) AS found,
     count(t.oid) FILTER (WHERE t.tgenabled = 'A') AS always,
     count(t.oid) FILTER (WHERE t.tgenabled = 'A' OR t.tgenabled = 'O' AND NOT pg_has_role(c.relowner, 'USAGE')) AS usable,
-    coalesce(bool_and(pg_has_role(c.relowner, 'USAGE')), false)::boolean AS owned
+    coalesce(bool_and(pg_has_role(c.relowner, 'USAGE')), false)::boolean AS owned,
+    ('triggers ' || coalesce(string_agg(t.oid::text || '/' || t.xmin::text, ' ' ORDER BY t.oid), 'none'))::text AS version
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
@@ -35,10 +36,11 @@ WHERE cn.nspname = 'gateway' AND c.relname IN ('ai_providers', 'ai_provider_keys
 `
 
 type CountTriggersRow struct {
-	Found  int64
-	Always int64
-	Usable int64
-	Owned  bool
+	Found   int64
+	Always  int64
+	Usable  int64
+	Owned   bool
+	Version string
 }
 
 // How many of our triggers there are on the provider tables, how many of them fire in
@@ -46,6 +48,9 @@ type CountTriggersRow struct {
 // own the tables can; and whether the role owns them. ALTER TABLE … ENABLE TRIGGER, as
 // after pg_restore --disable-triggers, makes a trigger one that does not fire in sessions
 // with session_replication_role = replica.
+//
+// The version differs after each statement that makes, replaces, enables or disables one of
+// the triggers: it has the transactions that wrote them last.
 func (q *Queries) CountTriggers(ctx context.Context) (CountTriggersRow, error) {
 	row := q.db.QueryRow(ctx, countTriggers)
 	var i CountTriggersRow
@@ -54,6 +59,7 @@ func (q *Queries) CountTriggers(ctx context.Context) (CountTriggersRow, error) {
 		&i.Always,
 		&i.Usable,
 		&i.Owned,
+		&i.Version,
 	)
 	return i, err
 }

@@ -38,11 +38,15 @@ ORDER BY a.attnum;
 -- own the tables can; and whether the role owns them. ALTER TABLE … ENABLE TRIGGER, as
 -- after pg_restore --disable-triggers, makes a trigger one that does not fire in sessions
 -- with session_replication_role = replica.
+--
+-- The version differs after each statement that makes, replaces, enables or disables one of
+-- the triggers: it has the transactions that wrote them last.
 SELECT
     count(t.oid) AS found,
     count(t.oid) FILTER (WHERE t.tgenabled = 'A') AS always,
     count(t.oid) FILTER (WHERE t.tgenabled = 'A' OR t.tgenabled = 'O' AND NOT pg_has_role(c.relowner, 'USAGE')) AS usable,
-    coalesce(bool_and(pg_has_role(c.relowner, 'USAGE')), false)::boolean AS owned
+    coalesce(bool_and(pg_has_role(c.relowner, 'USAGE')), false)::boolean AS owned,
+    ('triggers ' || coalesce(string_agg(t.oid::text || '/' || t.xmin::text, ' ' ORDER BY t.oid), 'none'))::text AS version
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
