@@ -132,10 +132,10 @@ func (t *triggers) warn(ctx context.Context, err error) {
 	}
 }
 
-// create creates the triggers where they are missing and --migrate asks for it. It fails
-// unless they fire in every session then.
+// create creates the triggers where they are missing and --migrate asks for it, and nothing
+// else. It fails unless they fire in every session then.
 func (t *triggers) create(ctx context.Context) (schema.Triggers, error) {
-	if err := schema.Ensure(ctx, t.pool, t.migrate, schema.Needs{Triggers: true}, t.logger); err != nil {
+	if err := schema.Ensure(ctx, t.pool, t.migrate, schema.Needs{Triggers: true, Migrated: true}, t.logger); err != nil {
 		return schema.Triggers{}, err
 	}
 	found, err := schema.FindTriggers(ctx, t.pool)

@@ -62,6 +62,7 @@ func TestTriggers(t *testing.T) {
 	t.Run("MadeByOthers", testTriggersMadeByOthers)
 	t.Run("MadeByTheOwner", testTriggersMadeByTheOwner)
 	t.Run("NotSeenAtFirst", testTriggersNotSeenAtFirst)
+	t.Run("DuringARestore", testTriggersDuringARestore)
 }
 
 // newTestKeeper returns a keeper in a worker that has asked for its first verification of
@@ -163,4 +164,25 @@ func testTriggersNotSeenAtFirst(t *testing.T) {
 	keeper.ensure(t.Context())
 	_, asked := pending.Get()
 	require.True(t, asked)
+}
+
+// testTriggersDuringARestore checks the triggers when a restore has dropped everything, and has
+// made nothing again yet. A worker that migrated then would make the tables that the restore is
+// about to make.
+func testTriggersDuringARestore(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	keeper, verifies := newTestKeeper(t, pool, schema.Auto)
+	for _, statement := range []string{"SCHEMA provwatch CASCADE", "TABLE public.ai_provider_keys, public.ai_providers, public.dbcrypt_keys", "TYPE public.ai_provider_type"} {
+		_, err := pool.Exec(t.Context(), "DROP "+statement)
+		require.NoError(t, err)
+	}
+	keeper.ensure(t.Context())
+	require.True(t, verifies())
+	require.ErrorContains(t, keeper.failed, "the schema provwatch was dropped, or is being restored")
+	var made int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_catalog.pg_class WHERE relnamespace = 'public'::regnamespace`).Scan(&made))
+	require.Zero(t, made)
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'provwatch'`).Scan(&made))
+	require.Zero(t, made)
 }

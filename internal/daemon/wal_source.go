@@ -94,7 +94,7 @@ func (h walHost) Publish(ctx context.Context) error {
 		return nil
 	}
 	if !w.options.Observe {
-		return schema.Ensure(ctx, w.pool, w.options.Migrate, schema.Needs{Publication: true}, w.options.Logger)
+		return schema.Ensure(ctx, w.pool, w.options.Migrate, schema.Needs{Publication: true, Migrated: true}, w.options.Logger)
 	}
 	if published, err := isPublished(ctx, w.pool); err != nil || published {
 		return err

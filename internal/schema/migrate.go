@@ -77,6 +77,9 @@ func (m *migration) migrate(ctx context.Context, needs Needs) error {
 	if err := status.writable(); err != nil {
 		return err
 	}
+	if err := status.refuse(needs); err != nil {
+		return err
+	}
 	if err := m.refuseForeignHome(ctx, status, tables); err != nil {
 		return err
 	}

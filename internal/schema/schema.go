@@ -46,6 +46,9 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, mode Mode, needs Needs, log
 	if err := status.writable(); err != nil {
 		return err
 	}
+	if err := status.refuse(needs); err != nil {
+		return err
+	}
 	todo := status.Lacks(needs)
 	if mode == Auto && len(todo) > 0 {
 		if err := migrateAndLog(ctx, pool.Config().ConnConfig, needs, logger); err != nil {

@@ -31,6 +31,10 @@ type Needs struct {
 	Triggers    bool
 	Publication bool
 	Use         Use
+	// Migrated is set by a worker that runs: its boot has migrated. Migrations that are pending
+	// since then are no longer applied: the schema was dropped, or a restore is under way,
+	// which would find in its place what they make.
+	Migrated bool
 }
 
 // otherwise continues the proposal to migrate, for a worker with these needs.
@@ -87,6 +91,15 @@ func Listenable(ctx context.Context, pool *pgxpool.Pool) error {
 	default:
 		return nil
 	}
+}
+
+// refuse returns why the needs are not met and must not be, nil where they can be.
+func (s Status) refuse(needs Needs) error {
+	if !needs.Migrated || len(s.Pending) == 0 {
+		return nil
+	}
+	return &UnusableError{Reason: fmt.Sprintf("migrations %v are pending, and the worker has run with them: the schema provwatch was dropped, or is being restored; "+
+		"restore it, or restart the worker, whose boot migrates", s.Pending)}
 }
 
 // writable says why nothing can be written to the database, if that is so.
