@@ -129,6 +129,10 @@ func (n *notifySource) retireWAL(ctx context.Context, term *leader.Term, reason 
 	if server.Slot == "" {
 		return err
 	}
+	// Once more: the slot can be the next leader's by now.
+	if err := term.Confirm(ctx, n.pool); err != nil {
+		return err
+	}
 	if _, err := wal.DropSlot(ctx, n.pool, server.Slot); err != nil && ctx.Err() == nil {
 		n.logger.WarnContext(ctx, "the replication slot is not dropped", "error", err, "remedy", remedy.Run("slot drop"))
 	}
