@@ -276,13 +276,14 @@ func (q *Queries) ListInvisible(ctx context.Context, xids []int64) ([]int64, err
 }
 
 const lockWALPosition = `-- name: LockWALPosition :one
-SELECT slot, applied_lsn::text AS applied_lsn, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+SELECT slot, applied_lsn::text AS applied_lsn, gap, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.wal_position FOR UPDATE
 `
 
 type LockWALPositionRow struct {
 	Slot        string
 	AppliedLsn  string
+	Gap         string
 	IdleTimeout string
 }
 
@@ -291,7 +292,12 @@ type LockWALPositionRow struct {
 func (q *Queries) LockWALPosition(ctx context.Context) (LockWALPositionRow, error) {
 	row := q.db.QueryRow(ctx, lockWALPosition)
 	var i LockWALPositionRow
-	err := row.Scan(&i.Slot, &i.AppliedLsn, &i.IdleTimeout)
+	err := row.Scan(
+		&i.Slot,
+		&i.AppliedLsn,
+		&i.Gap,
+		&i.IdleTimeout,
+	)
 	return i, err
 }
 
@@ -366,6 +372,32 @@ func (q *Queries) ReadWALEnd(ctx context.Context) (string, error) {
 	var lsn string
 	err := row.Scan(&lsn)
 	return lsn, err
+}
+
+const readWALGap = `-- name: ReadWALGap :many
+SELECT gap FROM provwatch.wal_position
+`
+
+// Why the slot can no longer be relied upon, empty while it can: another worker, or a
+// migration, can have marked that. No row without a position.
+func (q *Queries) ReadWALGap(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, readWALGap)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var gap string
+		if err := rows.Scan(&gap); err != nil {
+			return nil, err
+		}
+		items = append(items, gap)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const readWALPosition = `-- name: ReadWALPosition :one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -119,7 +120,23 @@ func (m *monitor) check(ctx context.Context) error {
 		}
 		return &gapError{reason: reason}
 	}
+	if err := m.checkMarked(ctx); err != nil {
+		return err
+	}
 	if reason := m.retention.measure(ctx, m.slot, *slot); reason != "" {
+		return &gapError{reason: reason}
+	}
+	return nil
+}
+
+// checkMarked returns the gap that another session has marked since the stream began: a worker
+// that boots can find the tables unpublished, and publish them again, before this one does.
+func (m *monitor) checkMarked(ctx context.Context) error {
+	marked, err := store.On(m.pool).ReadWALGap(ctx)
+	if err != nil {
+		return fmt.Errorf("look for a gap in provwatch.wal_position: %w", err)
+	}
+	if reason := strings.Join(marked, ""); reason != "" {
 		return &gapError{reason: reason}
 	}
 	return nil

@@ -52,6 +52,16 @@ func TestMonitor(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, gap.reason, position.Gap)
 	})
+	t.Run("PublishedAgainByAnother", func(t *testing.T) {
+		m, _, pool := newMonitor(t)
+		require.NoError(t, m.check(t.Context()))
+		_, err := pool.Exec(t.Context(), `ALTER PUBLICATION provwatch DROP TABLE public.ai_provider_keys`)
+		require.NoError(t, err)
+		// Before the next check.
+		_, _, err = schema.Migrate(t.Context(), pool.Config().ConnConfig, schema.Needs{Publication: true})
+		require.NoError(t, err)
+		require.Equal(t, "the publication had to be created again", asGap(m.check(t.Context())).reason)
+	})
 	t.Run("ALaterTermEndsTheStream", func(t *testing.T) {
 		m, metrics, pool := newMonitor(t)
 		_, err := store.On(pool).BeginTerm(t.Context(), store.BeginTermParams{})

@@ -59,7 +59,8 @@ func (p *position) isDue() bool {
 
 // begin begins a transaction that ends with [position.commit]. The lock on the position,
 // which must be as this stream left it, keeps a former leader from writing over the
-// current one. The caller rolls the transaction back where it does not commit it.
+// current one. Where a gap was marked meanwhile, the error is a [gapError]. The caller rolls
+// the transaction back where it does not commit it.
 func (p *position) begin(ctx context.Context) (pgx.Tx, error) {
 	tx, err := p.pool.Begin(ctx)
 	if err != nil {
@@ -71,6 +72,8 @@ func (p *position) begin(ctx context.Context) (pgx.Tx, error) {
 		err = fmt.Errorf("lock provwatch.wal_position: %w", err)
 	case held.Slot != p.slot || held.AppliedLsn != p.stored.String():
 		err = errors.New("another worker has recorded from the replication slot meanwhile")
+	case held.Gap != "": // such as by a worker that had to publish the tables again
+		err = &gapError{reason: held.Gap}
 	default:
 		return tx, nil
 	}

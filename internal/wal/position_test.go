@@ -16,6 +16,7 @@ func TestPosition(t *testing.T) {
 	t.Parallel()
 	t.Run("StoredBeforeConfirmed", testPositionStoredBeforeConfirmed)
 	t.Run("FormerLeader", testPositionFormerLeader)
+	t.Run("MarkedMeanwhile", testPositionMarkedMeanwhile)
 }
 
 // testPositionStoredBeforeConfirmed has a stream that shows how far the WAL goes while
@@ -90,4 +91,21 @@ func testPositionFormerLeader(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"s", "0/10", ""}, []string{position.Slot, position.AppliedLsn, position.Gap})
 	require.NoError(t, of(begun[0].Term).store(t.Context()))
+}
+
+// testPositionMarkedMeanwhile has another session mark a gap while a stream records. Nothing
+// more is recorded from that stream.
+func testPositionMarkedMeanwhile(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	queries := store.On(pool)
+	startPosition(t, queries)
+	h, _ := newTestHandler(pool)
+	p := h.applier.position
+	p.applied = 0x20
+	require.NoError(t, p.store(t.Context()))
+	require.NoError(t, queries.MarkGap(t.Context(), store.MarkGapParams{Reason: "the publication had to be created again"}))
+	p.applied = 0x30
+	require.Equal(t, "the publication had to be created again", asGap(p.store(t.Context())).reason)
+	requirePosition(t, queries, 0x20)
 }

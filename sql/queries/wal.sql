@@ -5,7 +5,7 @@ SELECT set_config('idle_in_transaction_session_timeout', '15s', true);
 -- name: LockWALPosition :one
 -- Makes workers that apply transactions wait for each other. The server ends this
 -- transaction soon when its worker freezes in it.
-SELECT slot, applied_lsn::text AS applied_lsn, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+SELECT slot, applied_lsn::text AS applied_lsn, gap, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.wal_position FOR UPDATE;
 
 -- name: ReadWALPosition :one
@@ -14,6 +14,11 @@ FROM provwatch.wal_position FOR UPDATE;
 SELECT slot, applied_lsn::text AS applied_lsn, gap, coalesce(system_identifier, 0)::bigint AS system_identifier,
     (applied_lsn > pg_current_wal_lsn())::boolean AS is_future
 FROM provwatch.wal_position FOR UPDATE;
+
+-- name: ReadWALGap :many
+-- Why the slot can no longer be relied upon, empty while it can: another worker, or a
+-- migration, can have marked that. No row without a position.
+SELECT gap FROM provwatch.wal_position;
 
 -- name: StartWALPosition :execrows
 -- For the leader of the current term alone.
