@@ -40,10 +40,11 @@ type deadLetters struct {
 	stream Stream
 }
 
-// deadLetterKey identifies a dead letter.
+// deadLetterKey identifies a dead letter, as it was when its retry was found requested.
 type deadLetterKey struct {
-	seq int64
-	id  uuid.UUID
+	seq    int64
+	id     uuid.UUID
+	writer int64 // the transaction that had written its row last
 }
 
 // bury makes a dead letter of an event, unless it is one already, and announces it. It fails
@@ -84,7 +85,7 @@ func (l *deadLetters) requested(ctx context.Context) (key *deadLetterKey, err er
 	err = l.shared.query(ctx, func(ctx context.Context) error {
 		rows, err := store.On(l.shared.pool).NextSinkRetry(ctx, store.NextSinkRetryParams{Sink: l.sink, Stream: string(l.stream)})
 		if err == nil && len(rows) > 0 {
-			key = &deadLetterKey{rows[0].Seq, rows[0].EventID}
+			key = &deadLetterKey{rows[0].Seq, rows[0].EventID, rows[0].Writer}
 		}
 		return err
 	})
@@ -95,7 +96,7 @@ func (l *deadLetters) requested(ctx context.Context) (key *deadLetterKey, err er
 }
 
 // settle ends a retry: it removes a dead letter that was delivered, and else stores why it
-// was not.
+// was not. Another retry that was requested meanwhile stays requested.
 func (l *deadLetters) settle(ctx context.Context, key *deadLetterKey, failure error) error {
 	if failure == nil {
 		l.shared.metrics.SinkDelivered(l.sink, string(l.stream))
@@ -118,6 +119,6 @@ func (l *deadLetters) storeResult(ctx context.Context, key *deadLetterKey, failu
 		return queries.DropDeadLetter(ctx, store.DropDeadLetterParams{Sink: l.sink, Stream: string(l.stream), Seq: key.seq, EventID: key.id})
 	}
 	return queries.EndSinkRetry(ctx, store.EndSinkRetryParams{
-		Sink: l.sink, Stream: string(l.stream), Seq: key.seq, EventID: key.id, Reason: failure.Error(),
+		Sink: l.sink, Stream: string(l.stream), Seq: key.seq, EventID: key.id, Writer: key.writer, Reason: failure.Error(),
 	})
 }

@@ -13,6 +13,7 @@ func TestDelivery(t *testing.T) {
 	t.Parallel()
 	t.Run("FailingProvider", testDeliveryFailingProvider)
 	t.Run("DeadLetter", testDeliveryDeadLetter)
+	t.Run("RequestDuringARetry", testDeliveryRequestDuringARetry)
 	t.Run("HangingSink", testDeliveryHangingSink)
 }
 
@@ -101,6 +102,39 @@ func testDeliveryDeadLetter(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, retry("webhook", "", true))
 	eventually(t, func() bool { return f.letters()[0].Reason == "its row was deleted" }, "it is said why")
+}
+
+// testDeliveryRequestDuringARetry has an operator request a retry of a dead letter while one is
+// under way, which then fails. The dead letter is sent once more.
+func testDeliveryRequestDuringARetry(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	const failing = 3 // two until the event is a dead letter, and its first retry
+	var attempts atomic.Int64
+	c := newConsumer(t, func(w http.ResponseWriter, r *http.Request, _ received) bool {
+		attempt := attempts.Add(1)
+		if attempt == failing {
+			if _, err := Retry(r.Context(), f.pool, "", "", true, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if attempt <= failing {
+			w.WriteHeader(500)
+		}
+		return attempt <= failing
+	})
+	c.server.Start()
+	f.alert("missing a")
+	runner, _ := f.run(time.Nanosecond, newWebhook(t, c.server.URL))
+	eventually(t, func() bool { return len(f.letters()) == 1 }, "there is a dead letter")
+	require.EqualValues(t, failing-1, attempts.Load())
+	asked, err := Retry(t.Context(), f.pool, "", "", true, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, asked)
+	runner.Attend()
+	eventually(t, func() bool { return len(f.letters()) == 0 }, "the dead letter is taken")
+	c.expect(Drift, "missing a")
+	require.EqualValues(t, failing+1, attempts.Load())
 }
 
 // testDeliveryHangingSink checks that a sink that hangs delays no other and holds no

@@ -90,11 +90,12 @@ func (q *Queries) DropDeadLetter(ctx context.Context, arg DropDeadLetterParams) 
 }
 
 const endSinkRetry = `-- name: EndSinkRetry :exec
-UPDATE provwatch.sink_dead_letters SET retry = false, attempts = attempts + 1, reason = $1, at = now()
-WHERE sink = $2 AND stream = $3 AND seq = $4 AND event_id = $5
+UPDATE provwatch.sink_dead_letters SET retry = retry AND xmin::text::bigint <> $1::bigint, attempts = attempts + 1, reason = $2, at = now()
+WHERE sink = $3 AND stream = $4 AND seq = $5 AND event_id = $6
 `
 
 type EndSinkRetryParams struct {
+	Writer  int64
 	Reason  string
 	Sink    string
 	Stream  string
@@ -102,9 +103,11 @@ type EndSinkRetryParams struct {
 	EventID uuid.UUID
 }
 
-// The dead letter stays, with another reason.
+// The dead letter stays, with another reason. A retry that was requested while this one was
+// under way stays requested: the transaction that has written the row last is another one.
 func (q *Queries) EndSinkRetry(ctx context.Context, arg EndSinkRetryParams) error {
 	_, err := q.db.Exec(ctx, endSinkRetry,
+		arg.Writer,
 		arg.Reason,
 		arg.Sink,
 		arg.Stream,
@@ -342,7 +345,7 @@ func (q *Queries) MoveSinkCursor(ctx context.Context, arg MoveSinkCursorParams) 
 }
 
 const nextSinkRetry = `-- name: NextSinkRetry :many
-SELECT seq, event_id FROM provwatch.sink_dead_letters WHERE sink = $1 AND stream = $2 AND retry ORDER BY seq, event_id LIMIT 1
+SELECT seq, event_id, xmin::text::bigint AS writer FROM provwatch.sink_dead_letters WHERE sink = $1 AND stream = $2 AND retry ORDER BY seq, event_id LIMIT 1
 `
 
 type NextSinkRetryParams struct {
@@ -353,9 +356,11 @@ type NextSinkRetryParams struct {
 type NextSinkRetryRow struct {
 	Seq     int64
 	EventID uuid.UUID
+	Writer  int64
 }
 
-// The first dead letter that is to be tried again, if there is one.
+// The first dead letter whose retry is requested, if there is one, and the transaction that
+// has written its row last.
 func (q *Queries) NextSinkRetry(ctx context.Context, arg NextSinkRetryParams) ([]NextSinkRetryRow, error) {
 	rows, err := q.db.Query(ctx, nextSinkRetry, arg.Sink, arg.Stream)
 	if err != nil {
@@ -365,7 +370,7 @@ func (q *Queries) NextSinkRetry(ctx context.Context, arg NextSinkRetryParams) ([
 	var items []NextSinkRetryRow
 	for rows.Next() {
 		var i NextSinkRetryRow
-		if err := rows.Scan(&i.Seq, &i.EventID); err != nil {
+		if err := rows.Scan(&i.Seq, &i.EventID, &i.Writer); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -79,12 +79,14 @@ WHERE EXISTS (SELECT FROM provwatch.sink_cursors c WHERE c.sink = @sink AND c.st
 ON CONFLICT DO NOTHING;
 
 -- name: NextSinkRetry :many
--- The first dead letter that is to be tried again, if there is one.
-SELECT seq, event_id FROM provwatch.sink_dead_letters WHERE sink = @sink AND stream = @stream AND retry ORDER BY seq, event_id LIMIT 1;
+-- The first dead letter whose retry is requested, if there is one, and the transaction that
+-- has written its row last.
+SELECT seq, event_id, xmin::text::bigint AS writer FROM provwatch.sink_dead_letters WHERE sink = @sink AND stream = @stream AND retry ORDER BY seq, event_id LIMIT 1;
 
 -- name: EndSinkRetry :exec
--- The dead letter stays, with another reason.
-UPDATE provwatch.sink_dead_letters SET retry = false, attempts = attempts + 1, reason = @reason, at = now()
+-- The dead letter stays, with another reason. A retry that was requested while this one was
+-- under way stays requested: the transaction that has written the row last is another one.
+UPDATE provwatch.sink_dead_letters SET retry = retry AND xmin::text::bigint <> @writer::bigint, attempts = attempts + 1, reason = @reason, at = now()
 WHERE sink = @sink AND stream = @stream AND seq = @seq AND event_id = @event_id;
 
 -- name: DropDeadLetter :exec
