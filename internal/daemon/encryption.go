@@ -32,6 +32,7 @@ type encryption struct {
 	health     *health
 	logger     *slog.Logger
 
+	order  checkOrder
 	logged logDedup
 }
 
@@ -43,6 +44,7 @@ func (e *encryption) check(ctx context.Context) {
 	}
 	limited, cancel := context.WithTimeout(ctx, encryptionTimeout)
 	defer cancel()
+	check := e.order.begin()
 	_, err := store.On(e.pool).Sealer(limited, e.keys)
 	var unusable *dbcrypt.UnusableError
 	if errors.As(err, &unusable) && registerKey(limited, e.pool, e.keys, e.migrate, e.logger) == nil {
@@ -52,6 +54,11 @@ func (e *encryption) check(ctx context.Context) {
 		e.privileges.react(ctx, err)
 		return // not known
 	}
+	done, isLatest := e.order.use(check)
+	if !isLatest {
+		return
+	}
+	defer done()
 	e.health.setEncryption(err)
 	if !e.logged.isNewError("encryption", err) {
 		return

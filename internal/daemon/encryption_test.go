@@ -35,6 +35,7 @@ func TestEncryption(t *testing.T) {
 	t.Run("InactiveKey", testEncryptionInactiveKey)
 	t.Run("ActivatedKey", testEncryptionActivatedKey)
 	t.Run("ReloadedKey", testEncryptionReloadedKey)
+	t.Run("ChecksAtOnce", testEncryptionChecksAtOnce)
 }
 
 // testEncryptionInactiveKey revokes the key of a worker, which is not ready then, and registers
@@ -112,4 +113,29 @@ func testEncryptionReloadedKey(t *testing.T) {
 	_, err := pool.Exec(t.Context(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()`)
 	require.NoError(t, err)
 	require.ErrorContains(t, check(), key.Digest()+" (revoked)", "what was revoked stays so")
+}
+
+// testEncryptionChecksAtOnce has the gateway revoke the key just after a check has read it. A
+// check that begins then ends before the first one, whose result is no longer true.
+func testEncryptionChecksAtOnce(t *testing.T) {
+	t.Parallel()
+	pool, config := pgtest.NewPool(t)
+	key := dbcrypttest.NewKey()
+	dbcrypttest.Register(t, pool, key)
+	var e *encryption
+	var later error
+	traced := config.Copy()
+	traced.ConnConfig.Tracer = &afterQuery{text: "name: listKeys", do: func() {
+		_, err := pool.Exec(context.Background(), `UPDATE public.dbcrypt_keys SET active_key_digest = NULL, revoked_key_digest = active_key_digest, revoked_at = now()`)
+		require.NoError(t, err)
+		e.check(context.Background())
+		later = e.health.ready()
+	}}
+	looking, err := pgxpool.NewWithConfig(t.Context(), traced)
+	require.NoError(t, err)
+	defer looking.Close()
+	e = encrypting(t, looking, slog.New(slog.DiscardHandler), key)
+	e.check(t.Context())
+	require.ErrorContains(t, later, "secrets cannot be encrypted")
+	require.EqualError(t, e.health.ready(), later.Error())
 }

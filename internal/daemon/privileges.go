@@ -20,6 +20,7 @@ type privileges struct {
 	health     *health
 	logger     *slog.Logger
 
+	order  checkOrder
 	logged logDedup
 }
 
@@ -34,11 +35,17 @@ func (p *privileges) use() schema.Use {
 // check checks the privileges. The worker goes on without the missing ones; /readyz and one
 // line of the log name them.
 func (p *privileges) check(ctx context.Context) {
+	check := p.order.begin()
 	lacking := schema.CheckPrivileges(ctx, p.pool, p.use())
 	var unusable *schema.UnusableError
 	if lacking != nil && !errors.As(lacking, &unusable) {
 		return // not known
 	}
+	done, isLatest := p.order.use(check)
+	if !isLatest {
+		return
+	}
+	defer done()
 	p.health.setPrivileges(lacking)
 	if !p.logged.isNewError("privileges", lacking) {
 		return
