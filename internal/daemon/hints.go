@@ -13,14 +13,13 @@ import (
 // hints observes the listening session and handles its hints: what it hears becomes requests
 // for a verification. The listener's goroutine alone calls its methods.
 type hints struct {
-	database   *pgxpool.Config
-	pending    *verify.Queue
-	milestones *milestones
-	queue      *notifyQueue
-	health     *health
-	liveness   *liveness
-	metrics    *instruments
-	report     *report
+	database *pgxpool.Config
+	pending  *verify.Queue
+	queue    *notifyQueue
+	health   *health
+	liveness *liveness
+	metrics  *instruments
+	report   *report
 }
 
 // Listening implements [listener.Observer]. Everything is verified after LISTEN is in
@@ -29,8 +28,7 @@ func (h *hints) Listening(reconnected bool) {
 	h.metrics.ListenerConnected(reconnected)
 	h.health.setListening(nil)
 	if reconnected {
-		h.milestones.reconnected.Store(true)
-		h.pending.Add(verify.Everything(pubsub.SourceResync))
+		h.pending.Add(verify.Everything(pubsub.SourceResync).After(verify.Reconnected))
 	} else {
 		h.pending.Add(verify.Everything(pubsub.SourceBoot))
 	}

@@ -73,7 +73,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	unsupported, names := &atomic.Pointer[[]string]{}, done.plan.Unsupported()
 	unsupported.Store(&names)
 
-	leadership, milestones := &leadership{}, &milestones{}
+	leadership := &leadership{}
 	report := &report{observe: o.Observe, supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}
 	publisher := &publisher{pool: pool, worker: worker, version: o.Version, verifier: verifier, leadership: leadership, logger: logger}
 	privileges := &privileges{pool: pool, mode: o.Source, uses: o.uses(), leadership: leadership, health: health, logger: logger}
@@ -81,7 +81,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	faults := &faults{pool: pool, privileges: privileges, queue: queue}
 	encryption := &encryption{pool: pool, keys: o.Keys, migrate: o.Migrate, observe: o.Observe, privileges: privileges, health: health, logger: logger}
 	verifications := &verifications{
-		worker: worker, pool: pool, database: o.Database, verifier: verifier, deliverer: deliverer, leadership: leadership, milestones: milestones,
+		worker: worker, pool: pool, database: o.Database, verifier: verifier, deliverer: deliverer, leadership: leadership,
 		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: shown.page, report: report, member: shown.member, logger: logger,
 	}
 	triggers := &triggers{pool: pool, migrate: o.Migrate, pending: pending, logger: logger}
@@ -104,7 +104,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 	return &parts{
 		options: o, worker: worker, pool: pool, unsupported: unsupported, supervisor: shown.supervisor, member: shown.member, liveness: liveness,
 		verifier: verifier, deliverer: deliverer, sinks: sinks, leadership: leadership, publisher: publisher, faults: faults, elector: elector,
-		hints: &hints{database: o.Database, pending: pending, milestones: milestones, queue: queue, health: health, liveness: liveness, metrics: metrics, report: report},
+		hints: &hints{database: o.Database, pending: pending, queue: queue, health: health, liveness: liveness, metrics: metrics, report: report},
 		participant: &participant{
 			worker: worker, elector: elector, leadership: leadership, publisher: publisher, metrics: metrics, report: report, logger: logger, yield: yield,
 			standby: &standby{
@@ -123,7 +123,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 			interval: o.Resync, pending: pending, leadership: leadership, privileges: privileges, encryption: encryption, health: health, liveness: liveness,
 		},
 		reloader: &reloader{
-			options: o, pool: pool, pending: pending, verifier: verifier, privileges: privileges, milestones: milestones, metrics: metrics, member: shown.member,
+			options: o, pool: pool, pending: pending, verifier: verifier, privileges: privileges, metrics: metrics, member: shown.member,
 			fileVariables: done.fileVariables, unsupported: unsupported,
 		},
 	}

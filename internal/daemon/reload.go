@@ -38,7 +38,6 @@ type reloader struct {
 	pending    *verify.Queue
 	verifier   *verify.Verifier
 	privileges *privileges
-	milestones *milestones
 	metrics    *instruments
 	member     *systemd.Member
 	// unsupported is [displayedRun.unsupported].
@@ -111,8 +110,7 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 		}
 	}
 	r.use(ctx, read, supported)
-	r.milestones.reloaded.Store(true)
-	r.pending.Add(verify.Everything(pubsub.SourceReload))
+	r.pending.Add(verify.Everything(pubsub.SourceReload).After(verify.Reloaded))
 	r.warnOfUnserved(ctx)
 	return true
 }

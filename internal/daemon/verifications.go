@@ -35,7 +35,6 @@ type verifications struct {
 	verifier   *verify.Verifier
 	deliverer  *audit.Deliverer
 	leadership *leadership
-	milestones *milestones
 	faults     *faults
 	encryption *encryption
 	publisher  *publisher
@@ -46,7 +45,9 @@ type verifications struct {
 	member     *systemd.Member
 	logger     *slog.Logger
 
-	recorded time.Time // when it was last recorded that everything was verified; of the source's goroutine
+	// Of the goroutines that call Verified, one at a time.
+	booted   bool      // everything was verified once while the session listened
+	recorded time.Time // when it was last recorded that everything was verified
 	logged   logDedup
 }
 
@@ -65,7 +66,7 @@ func (v *verifications) Verified(ctx context.Context, request verify.Request, er
 	v.health.setVerified(request.All, nil)
 	// A standby leaves to the leader what no alert depends on, and what notifications ask
 	// for anyway.
-	idle := !v.leadership.leads() && v.milestones.booted.Load() && !v.milestones.reconnected.Load() && request.Source == pubsub.SourceResync
+	idle := !v.leadership.leads() && v.booted && !request.Events.Has(verify.Reconnected) && request.Source == pubsub.SourceResync
 	// A writer that changed a provider may have staged an audit entry as well. The
 	// verifier's limit on what a flood of notifications costs holds for this too.
 	if !idle {
@@ -77,14 +78,17 @@ func (v *verifications) Verified(ctx context.Context, request verify.Request, er
 	if request.All {
 		v.record(ctx)
 		v.page.Changed(web.Resync)
-		v.publish(ctx)
+		v.publish(ctx, request.Events)
 	}
 }
 
-// publish publishes the milestones that a full verification was awaited for.
-func (v *verifications) publish(ctx context.Context) {
+// publish publishes what a full verification was awaited for: that this worker is ready, the
+// first time, and the events before the verification. An event that came while it was under
+// way waits for the next one.
+func (v *verifications) publish(ctx context.Context, events verify.Events) {
 	// A resync can come before the listening connection does.
-	if v.health.listens() && !v.milestones.booted.Swap(true) {
+	if !v.booted && v.health.listens() {
+		v.booted = true
 		v.logger.InfoContext(ctx, "ready", "providers", v.verifier.Providers(), "worker", v.worker.String())
 		v.publisher.publish(ctx, pubsub.EventReady, "")
 		v.member.Ready()
@@ -94,10 +98,10 @@ func (v *verifications) publish(ctx context.Context) {
 			v.pool.Reset()
 		}
 	}
-	if v.milestones.reconnected.Swap(false) {
+	if events.Has(verify.Reconnected) {
 		v.publisher.publish(ctx, pubsub.EventReconnected, "")
 	}
-	if v.milestones.reloaded.Swap(false) {
+	if events.Has(verify.Reloaded) {
 		v.publisher.publish(ctx, pubsub.EventReloaded, "")
 	}
 }

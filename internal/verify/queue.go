@@ -22,10 +22,32 @@ type Request struct {
 	ProviderIDs []uuid.UUID
 	// Source is what prompted the request, the most far-reaching where several did.
 	Source pubsub.Source
+	// Events are what has happened before the request was made, of each request that it
+	// stands for.
+	Events Events
 }
+
+// Events are events after which everything must be verified, and of which others learn once
+// it was. Several can be combined.
+type Events uint8
+
+// The events.
+const (
+	Reconnected Events = 1 << iota // the listening connection was lost, and is back
+	Reloaded                       // the environment was read again
+)
+
+// Has reports whether all of the events given are among them.
+func (e Events) Has(others Events) bool { return e&others == others }
 
 // Everything returns a request for everything that the environment names.
 func Everything(source pubsub.Source) Request { return Request{All: true, Source: source} }
+
+// After adds events that came before the request.
+func (r Request) After(events Events) Request {
+	r.Events |= events
+	return r
+}
 
 // Queue holds what must be verified. Any number of notifications that arrive while one
 // verification runs make one more.
@@ -51,6 +73,7 @@ type requestSet struct {
 	all    bool
 	hints  map[uuid.UUID]struct{}
 	source pubsub.Source
+	events Events
 }
 
 // NewQueue returns an empty queue.
@@ -169,6 +192,7 @@ func (s *requestSet) add(r Request) {
 		s.source = r.Source
 	}
 	s.all = s.all || r.All
+	s.events |= r.Events
 	for _, id := range r.ProviderIDs {
 		s.hints[id] = struct{}{}
 		if len(s.hints) > maxHints {
@@ -183,11 +207,11 @@ func (s *requestSet) take() (r Request, ok bool) {
 	if s.isEmpty() {
 		return Request{}, false
 	}
-	r = Request{All: s.all, Source: s.source}
+	r = Request{All: s.all, Source: s.source, Events: s.events}
 	if !s.all {
 		r.ProviderIDs = slices.Collect(maps.Keys(s.hints))
 	}
-	s.all = false
+	s.all, s.events = false, 0
 	clear(s.hints)
 	return r, true
 }

@@ -29,6 +29,7 @@ func TestQueue(t *testing.T) {
 	t.Run("TooManyHints", testQueueTooManyHints)
 	t.Run("WidestSource", testQueueWidestSource)
 	t.Run("FailedRequest", testQueueFailedRequest)
+	t.Run("Events", testQueueEvents)
 	t.Run("AgainstAModel", testQueueAgainstAModel)
 	t.Run("ConcurrentNotifications", testQueueConcurrentNotifications)
 }
@@ -170,6 +171,24 @@ func testQueueFailedRequest(t *testing.T) {
 	r, _ = take(q)
 	require.True(t, r.All)
 	require.Equal(t, pubsub.SourceBoot, r.Source)
+}
+
+// testQueueEvents checks that a request has the events before it, also when it has failed, and
+// none that came while it was under way.
+func testQueueEvents(t *testing.T) {
+	q := NewQueue()
+	q.Add(Everything(pubsub.SourceResync).After(Reconnected))
+	failed, _ := q.Get()
+	require.Equal(t, Reconnected, failed.Events)
+	q.Add(Everything(pubsub.SourceReload).After(Reloaded))
+	require.False(t, failed.Events.Has(Reloaded))
+	q.Retry(failed)
+	q.Hint(uuid.NewString())
+	r, _ := take(q)
+	require.Equal(t, Reconnected|Reloaded, r.Events)
+	q.Add(Everything(pubsub.SourceResync))
+	r, _ = take(q)
+	require.Zero(t, r.Events, "once")
 }
 
 // testQueueAgainstAModel checks the queue against a model: a request covers what was asked

@@ -237,6 +237,7 @@ func (h *handler) finish(ctx context.Context) error {
 	h.failures.progress()
 	h.host.Verified(request, nil)
 	if ended.again {
+		request.Events = 0 // which were reported
 		h.pending.Retry(request)
 	} else {
 		h.pending.Done()
