@@ -172,8 +172,10 @@ func (r *reloader) asEmpty(read environment.Environment) error {
 
 // use has the worker compare with the environment from now on.
 func (r *reloader) use(ctx context.Context, read environment.Environment, supported []provider.Desired) {
-	r.options.Keys.Replace(read.Keys)
+	// First of all: a verification under way must not compare the former environment with what
+	// the new keys alone decode. A row that needs them cannot be compared until they are there.
 	r.verifier.SetDesired(supported)
+	r.options.Keys.Replace(read.Keys)
 	r.fileVariables = read.FileVariables
 	r.metrics.loaded(read.Files)
 	r.metrics.Watching(len(supported))
