@@ -50,6 +50,8 @@ type reloader struct {
 // run reloads at each request, of SIGHUP or of the watch of files, until ctx ends. It retries while the database is away, since
 // no second request comes for that.
 func (r *reloader) run(ctx context.Context, reload <-chan struct{}) {
+	// A reload that is retried when the run ends is over: the next run reads the environment.
+	defer r.member.Reloaded()
 	// Here, so that the start does not wait for it.
 	r.warnOfUnserved(ctx)
 	var retry <-chan time.Time

@@ -1,11 +1,17 @@
 package daemon
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 	"github.com/stretchr/testify/require"
 
@@ -13,9 +19,12 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/environment"
 	"provwatch/internal/observe"
+	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/secret"
+	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
+	"provwatch/internal/waittest"
 )
 
 // TestReloadedKeys requires that new keys are in use only once the environment is that they were
@@ -44,4 +53,69 @@ func TestReloadedKeys(t *testing.T) {
 	r.use(t.Context(), environment.Environment{Keys: dbcrypttest.NewRing(t, key).Keys()}, desired)
 	watch.Wait()
 	require.True(t, named)
+}
+
+// unchanged is an environment that is read.
+type unchanged struct{}
+
+func (unchanged) ReadEnvironment() (environment.Environment, error) {
+	return environment.Environment{Providers: []provider.Desired{{Name: "a", Type: provider.OpenAI, BaseURL: "https://h/"}}}, nil
+}
+
+// onLine calls a function when a line of the log has a text.
+type onLine struct {
+	text string
+	do   func()
+}
+
+func (o onLine) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(o.text)) {
+		o.do()
+	}
+	return len(line), nil
+}
+
+// alive is a daemon that is alive.
+type alive struct{}
+
+func (alive) Alive() error { return nil }
+
+// TestReloadAtTheEnd has a run end while a reload waits for the database. The service manager
+// does not wait for it any more.
+func TestReloadAtTheEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = socket.Close() })
+	t.Setenv("NOTIFY_SOCKET", path)
+	next := func() string {
+		t.Helper()
+		require.NoError(t, socket.SetReadDeadline(time.Now().Add(waittest.Patience)))
+		buffer := make([]byte, 4096)
+		n, err := socket.Read(buffer)
+		require.NoError(t, err)
+		return string(buffer[:n])
+	}
+	config, err := postgres.ParseURL("postgres://nobody@127.0.0.1:1/none")
+	require.NoError(t, err)
+	config.MinConns = 0
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	logger := slog.New(slog.NewTextHandler(onLine{"while the database is unreachable, retrying", cancel}, nil))
+	metrics := &instruments{Metrics: observe.NewMetrics("test"), page: &statusPage{}, health: &health{}}
+	member := systemd.New(logger).Join(alive{})
+	member.Ready()
+	require.Equal(t, "READY=1", next())
+	r := &reloader{
+		options: Options{Keys: dbcrypttest.NewRing(t), Reader: unchanged{}, Logger: logger},
+		pool:    pool, verifier: verify.New(pool, nil, drift.IgnoreCredentials, logger, metrics), metrics: metrics, member: member,
+	}
+	reload := make(chan struct{}, 1)
+	reload <- struct{}{}
+	r.run(ctx, reload)
+	require.Equal(t, "RELOADING=1", next())
+	require.Equal(t, "READY=1", next())
 }
