@@ -332,6 +332,23 @@ func TestPruneAcceptances(t *testing.T) {
 	}))
 	require.Equal(t, Pruned{Acceptances: 1}, h.prune().Pruned)
 	require.Equal(t, []string{"a", "b", "e lapsed"}, h.acceptances())
+
+	// The environment of e comes back after the acceptances are read, and the leader records that.
+	h.exec(`UPDATE provwatch.accepted_drift SET lapsed_at = now() - interval '100 days' WHERE lapsed_at IS NOT NULL`)
+	require.NoError(t, pgx.BeginFunc(t.Context(), h.pool, func(tx pgx.Tx) error {
+		kept, err := store.On(tx).ListKeptAcceptances(t.Context(), "", time.Now(), keep, 10)
+		require.NoError(t, err)
+		require.Len(t, kept, 3)
+		require.True(t, kept[2].IsOld)
+		h.exec(`INSERT INTO provwatch.drift_state (provider, kind, env_hash, db_hash) VALUES ('e', 'in_sync', 'e', 'd')`)
+		pruned, err := store.On(tx).PruneAcceptances(t.Context(), []store.NamedAcceptance{kept[2].NamedAcceptance})
+		require.Zero(t, pruned)
+		return err
+	}))
+	require.Zero(t, h.prune().Acceptances)
+	require.Equal(t, []string{"a", "b", "e"}, h.acceptances())
+	h.exec(`UPDATE provwatch.accepted_drift SET expires_at = now() - interval '1 day', lapsed_at = now() - interval '100 days' WHERE provider = 'e'`)
+	require.EqualValues(t, 1, h.prune().Acceptances, "one that has expired holds for nothing")
 }
 
 // TestPruneSilences has silences that last, ended lately and ended long ago, by the time or by an

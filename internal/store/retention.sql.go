@@ -379,9 +379,13 @@ DELETE FROM provwatch.accepted_drift a
 USING jsonb_to_recordset($1::jsonb) AS over (provider text, kind text, env_hash text, db_hash text, expires_at timestamptz)
 WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (over.provider, over.kind, over.env_hash, over.db_hash)
     AND a.expires_at IS NOT DISTINCT FROM over.expires_at AND a.lapsed_at IS NOT NULL
+    AND (a.expires_at <= now() OR NOT EXISTS (
+        SELECT FROM provwatch.drift_state s
+        WHERE s.provider = a.provider AND s.kind = 'in_sync' AND s.env_hash = a.env_hash AND s.db_hash = a.db_hash))
 `
 
-// Deletes acceptances that are over, unless they were accepted again since they were read.
+// Deletes acceptances that are over, unless they were accepted again since they were read, or
+// hold again by what was recorded since.
 func (q *Queries) pruneAcceptances(ctx context.Context, over []byte) (int64, error) {
 	result, err := q.db.Exec(ctx, pruneAcceptances, over)
 	if err != nil {
