@@ -125,8 +125,8 @@ func (r *reloader) apply(ctx context.Context, read environment.Environment, supp
 	if r.options.RequireCredentials {
 		credentials = drift.RequireCredentials
 	}
-	r.options.Keys.Replace(read.Keys)
 	r.verifier.BeginApply(supported)
+	r.options.Keys.Replace(read.Keys)
 	outcomes, err := reconcile.Apply(ctx, r.pool, r.options.Keys, supported, reconcile.ApplyRequest{Credentials: credentials})
 	switch {
 	case ctx.Err() != nil:
