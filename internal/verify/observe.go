@@ -154,9 +154,9 @@ func (v *Verifier) judge(environment *environment, observed []Observed, known ma
 	return judgements
 }
 
-// ending returns the transactions that end a drift. How they do stands in rows that they
-// have written too, such as the base of a resolution, and the stream can have a commit a
-// moment before queries see it.
+// ending returns the transactions that end a drift. How they end it stands in other rows that
+// they have written, such as the base of a resolution. The stream can have a commit a moment
+// before queries see these.
 func ending(judgements []judgement) (xids []int64) {
 	for _, j := range judgements {
 		if j.commit != nil && j.Alert == drift.Resolved {
