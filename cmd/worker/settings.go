@@ -160,7 +160,7 @@ func (f *flags) settings() []setting {
 
 		{name: "source", traits: perTarget, value: oneOf(&f.source, daemon.AutoSource, daemon.NotifySource, daemon.WALSource), initial: string(daemon.AutoSource), completion: words,
 			usage: "source of changes: auto (the WAL if it can be read, else notifications), notify, wal"},
-		{name: "alert-after", commands: run, traits: perTarget, value: duration{value: &f.alertAfter}, initial: "0s",
+		{name: "alert-after", commands: run, traits: perTarget, value: duration{value: &f.alertAfter, orZero: true}, initial: "0s",
 			usage: "how long a drift must last until it is alerted, such as 30s; 0 alerts at once"},
 		{name: "resync", commands: run, traits: perTarget, value: duration{value: &f.resync}, initial: "5m0s",
 			usage: "how often to verify everything without a notification, ±10 % jitter"},
@@ -172,7 +172,7 @@ func (f *flags) settings() []setting {
 			usage: "how long a probe, a connection attempt of the listener or a notified verification may take before the worker closes the connection; a statement that runs this long, or is blocked for half this long, makes the worker not ready"},
 		{name: "shutdown-timeout", commands: run, value: duration{value: &f.shutdownTimeout}, initial: "10s",
 			usage: "how long a shutdown may take after SIGTERM or SIGINT"},
-		{name: "takeover-after", commands: run, value: duration{&f.takeOverAfter, leader.MinTakeOverAfter}, initial: leader.TakeOverAfter.String(),
+		{name: "takeover-after", commands: run, value: duration{value: &f.takeOverAfter, least: leader.MinTakeOverAfter}, initial: leader.TakeOverAfter.String(),
 			usage: "how long a leader may show no sign of life before a standby takes over, at least 3s; the standby is not ready after half of that"},
 		{name: "http-addr", commands: run, value: address{(*text)(&f.httpAddress)},
 			usage: "serve the status page, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)"},

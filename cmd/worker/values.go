@@ -147,8 +147,9 @@ func (s *size) bytes() (int64, error) {
 // duration is a setting that takes a positive duration, and one of at least the limit where
 // there is a limit.
 type duration struct {
-	value *time.Duration
-	least time.Duration
+	value  *time.Duration
+	least  time.Duration
+	orZero bool // 0 is allowed as well
 }
 
 func (d duration) Set(text string) (err error) {
@@ -161,6 +162,8 @@ func (d duration) Type() string   { return "duration" }
 
 func (d duration) problem() string {
 	switch {
+	case d.orZero && *d.value == 0:
+		return ""
 	case d.least > 0 && *d.value < d.least:
 		return "must be at least " + d.least.String()
 	case *d.value <= 0:
