@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/porttest"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -25,11 +27,8 @@ func testExitCodesUnreachableDatabase(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, closed.Close())
 	password := w.secret("pw-that-nobody-sees")
-	for name, address := range map[string]string{"silent": silent.Addr().String(), "refusing": closed.Addr().String()} {
+	for name, address := range map[string]string{"silent": silent.Addr().String(), "refusing": porttest.Unused(t)} {
 		for _, command := range []string{"run", "seed", "verify", "watch", "migrate"} {
 			r := w.run(env.With("DATABASE_URL", "postgres://u:"+password+"@"+address+"/d?sslmode=disable"), command, "--connect-timeout=300ms")
 			require.Equal(t, 4, r.Code, "%s: %s", name, r.Stderr)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
+	"provwatch/internal/porttest"
 	"provwatch/internal/store"
 )
 
@@ -125,7 +126,7 @@ func testFaultsCutOrSilentStreams(t *testing.T) {
 	w := newWorldOn(t, cluster.NewDatabase(t), "")
 
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	proxy := toxiproxy.NewProxy(server, "postgres", "127.0.0.1:0", cluster.TCPAddr())
+	proxy := toxiproxy.NewProxy(server, "postgres", porttest.Unused(t), cluster.TCPAddr())
 	require.NoError(t, proxy.Start())
 	t.Cleanup(proxy.Stop)
 	toxic := func(name, attributes string) (remove func()) {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/dbcrypt/dbcrypttest"
+	"provwatch/internal/porttest"
 )
 
 // refusal is a start that is refused: by which command, and how it is told.
@@ -72,11 +73,7 @@ var refusals = map[string]refusal{
 		return newWorld(t), environ{keysVariable: "made-up"}, []string{"run"}
 	}, 3, keysVariable},
 	"a server that is not reached within `--connect-timeout`": {func(t *testing.T) (*world, environ, []string) {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		address := listener.Addr().String()
-		require.NoError(t, listener.Close())
-		return newWorld(t), environ{"DATABASE_URL": "postgres://app@" + address + "/gateway?sslmode=disable"}, []string{"run", "--connect-timeout=1s"}
+		return newWorld(t), environ{"DATABASE_URL": "postgres://app@" + porttest.Unused(t) + "/gateway?sslmode=disable"}, []string{"run", "--connect-timeout=1s"}
 	}, 4, "refused"},
 	"a password that the server refuses": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)

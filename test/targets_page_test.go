@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/porttest"
 )
 
 // testStatusPageOfManyTargets has one target that is watched, one whose database
@@ -23,18 +25,17 @@ func testStatusPageOfManyTargets(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })
-	down, err := net.Listen("tcp", "127.0.0.1:0")
+	_, down, err := net.SplitHostPort(porttest.Unused(t))
 	require.NoError(t, err)
-	require.NoError(t, down.Close())
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "good.env"), "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
 	file := writeFile(t, filepath.Join(dir, "provwatch.yaml"), fmt.Sprintf(`
 targets:
   - {name: good, env_file: good.env, database_url_env: GOOD_URL, resync: 1h}
   - {name: silent, env_prefix: SILENT_, database: "host=127.0.0.1 port=%d dbname=x sslmode=disable"}
-  - {name: down, env_prefix: SILENT_, database: "host=127.0.0.1 port=%d dbname=y sslmode=disable"}
+  - {name: down, env_prefix: SILENT_, database: "host=127.0.0.1 port=%s dbname=y sslmode=disable"}
   - {name: unread, env_prefix: UNREAD_, database_url_file: unread.url}
-`, silent.Addr().(*net.TCPAddr).Port, down.Addr().(*net.TCPAddr).Port))
+`, silent.Addr().(*net.TCPAddr).Port, down))
 	token := w.secret("token-0123456789-abcdefghij")
 	p := w.start(environ{"DATABASE_URL": "", "PROVWATCH_SOURCE": "notify", "GOOD_URL": w.url, "SILENT_OPENAI_KEY": w.secret("sk-silent-0123456789")},
 		"run", "--config="+file, "--connect-timeout=1h", "--http-addr=0.0.0.0:0", "--debug", "--http-token-file="+w.file("token", token))

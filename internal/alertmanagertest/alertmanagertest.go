@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"provwatch/internal/porttest"
 	"provwatch/internal/waittest"
 )
 
@@ -71,7 +72,7 @@ func program(t testing.TB) string {
 // Start starts an Alertmanager that is stopped at the end of the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, program: program(t), dir: t.TempDir(), listen: "127.0.0.1:0"}
+	s := &Server{t: t, program: program(t), dir: t.TempDir(), listen: porttest.Unused(t)}
 	s.receiver = httptest.NewServer(http.HandlerFunc(s.receive))
 	t.Cleanup(s.receiver.Close)
 	config := fmt.Sprintf(`

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -26,6 +25,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"provwatch/internal/embedded"
+	"provwatch/internal/porttest"
 )
 
 // Cluster is a PostgreSQL server for tests. Its methods other than NewDatabase
@@ -34,8 +34,8 @@ type Cluster struct {
 	dir       string           // of the data dir and nothing else
 	server    *embedded.Server // nil while stopped
 	socketDir string
-	port      int
-	listens   string // the address that it listens at beside 127.0.0.1, empty for none
+	port      *porttest.Port // also while it is stopped
+	listens   string         // the address that it listens at beside 127.0.0.1, empty for none
 	databases atomic.Int64
 	// admin has sessions in the database "postgres" of the cluster of [NewDatabase], which
 	// creates and drops a database for each test. Nil of another cluster.
@@ -152,6 +152,9 @@ func start(prepare func(*Cluster) error) (_ *Cluster, err error) {
 			err = errors.Join(err, c.remove())
 		}
 	}()
+	if c.port, err = porttest.Reserve(); err != nil {
+		return nil, fmt.Errorf("starting a test cluster: %w", err)
+	}
 
 	// The server's user, who is not root, has to get at the data dir.
 	if err := os.Chmod(dir, 0o755); err != nil {
@@ -169,22 +172,20 @@ func start(prepare func(*Cluster) error) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting a test cluster: %w", err)
 	}
-	c.socketDir, c.port = config.Host, int(config.Port)
+	c.socketDir = config.Host
 	return c, nil
 }
 
-// startServer starts the server, at the port it had before if it had one.
+// startServer starts the server.
 func (c *Cluster) startServer() (err error) {
 	s := maps.Clone(settings)
-	if c.port != 0 {
-		s["port"] = strconv.Itoa(c.port)
-	}
+	s["port"] = strconv.Itoa(c.port.Number)
 	if c.listens != "" {
 		s["listen_addresses"] = "127.0.0.1," + c.listens
 	}
 	if c.primary != nil {
 		// Of the database, which it is not asked for otherwise, slots are synchronised.
-		s["primary_conninfo"] = fmt.Sprintf("host='%s' port=%d user=provwatch dbname=postgres", c.primary.socketDir, c.primary.port)
+		s["primary_conninfo"] = fmt.Sprintf("host='%s' port=%d user=provwatch dbname=postgres", c.primary.socketDir, c.primary.port.Number)
 	}
 	maps.Copy(s, c.settings)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -247,7 +248,11 @@ func (c *Cluster) postmaster() (int, error) {
 
 // remove stops the server and removes its folder.
 func (c *Cluster) remove() error {
-	return errors.Join(c.stop("immediate"), c.bell.Close(), c.undertaker.Wait())
+	err := errors.Join(c.stop("immediate"), c.bell.Close(), c.undertaker.Wait())
+	if c.port != nil {
+		err = errors.Join(err, c.port.Close())
+	}
+	return err
 }
 
 // URL returns the URL of the cluster's database "provwatch", by unix socket as
@@ -261,7 +266,7 @@ func (c *Cluster) databaseURL(name string) string {
 		Scheme:   "postgres",
 		User:     url.User("provwatch"),
 		Path:     "/" + name,
-		RawQuery: url.Values{"host": {c.socketDir}, "port": {strconv.Itoa(c.port)}, "sslmode": {"disable"}}.Encode(),
+		RawQuery: url.Values{"host": {c.socketDir}, "port": {strconv.Itoa(c.port.Number)}, "sslmode": {"disable"}}.Encode(),
 	}
 	return u.String()
 }
@@ -335,7 +340,7 @@ func (c *Cluster) RestartWith(t testing.TB, name, value string) {
 // TCPAddr returns the host:port at which the server listens for TCP, for
 // proxies that cut connections.
 func (c *Cluster) TCPAddr() string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port))
+	return c.port.Address()
 }
 
 // Listen makes the server listen for TCP at another address of this machine as well, for

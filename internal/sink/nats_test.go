@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/porttest"
 	"provwatch/internal/waittest"
 )
 
@@ -33,14 +34,16 @@ type natsServer struct {
 
 func startNATS(t *testing.T, change ...func(*server.Options)) *natsServer {
 	t.Helper()
+	port, err := porttest.Reserve() // it stops, and starts at the same port
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = port.Close() })
 	n := &natsServer{t: t, options: &server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 64 << 10, MaxPending: 64 << 10,
+		Host: "127.0.0.1", Port: port.Number, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 64 << 10, MaxPending: 64 << 10,
 	}}
 	for _, c := range change {
 		c(n.options)
 	}
 	n.start()
-	n.options.Port = n.server.Addr().(*net.TCPAddr).Port
 	t.Cleanup(n.stop)
 	return n
 }

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/porttest"
 )
 
 const webhookSecret = "a secret of the webhook's"
@@ -200,8 +202,8 @@ func testWebhookNotThereOrNotTrusted(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
 	c := newConsumer(t, nil)
-	address := c.server.Listener.Addr().String()
 	require.NoError(t, c.server.Listener.Close())
+	address := porttest.Unused(t)
 	f.alert("missing a", "missing b")
 	_, stop := f.run(time.Hour, newWebhook(t, "http://"+address))
 	eventually(t, func() bool { return f.metrics.of("failed webhook drift") > 2 }, "connections are refused")

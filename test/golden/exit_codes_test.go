@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/porttest"
 	"provwatch/internal/workertest"
 )
 
@@ -21,11 +22,8 @@ func TestExitCodes(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = taken.Close() })
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, closed.Close())
 	env := workertest.TwoProviders()
-	unreachable := env.With("DATABASE_URL", "postgres://u@"+closed.Addr().String()+"/d?sslmode=disable")
+	unreachable := env.With("DATABASE_URL", "postgres://u@"+porttest.Unused(t)+"/d?sslmode=disable")
 	absent := env.With("DATABASE_URL", strings.Replace(w.env["DATABASE_URL"], "/"+w.db.Config().Database+"?", "/no_such_database?", 1))
 
 	var list strings.Builder
