@@ -8,11 +8,16 @@ package pgtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 )
@@ -154,15 +159,39 @@ func (c *Cluster) newDatabase(t testing.TB, name, template string) string {
 		if c.server == nil {
 			return
 		}
-		// A slot keeps its database from being dropped, and its walsender
-		// keeps the slot.
-		if err := c.exec(
-			"SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE database = '"+name+"' AND active",
-			"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '"+name+"'",
-			"DROP DATABASE IF EXISTS "+name+" WITH (FORCE)",
-		); err != nil {
+		if err := c.dropDatabase(name); err != nil {
 			t.Errorf("dropping a test database: %v", err)
 		}
 	})
 	return c.databaseURL(name)
 }
+
+const (
+	// dropPause is the time between two attempts to drop a database.
+	dropPause = 50 * time.Millisecond
+	// dropTimeout is how long attempts go on. What does not pass, such as a prepared
+	// transaction, is the test's fault.
+	dropTimeout = time.Minute
+)
+
+// dropDatabase drops a database and ends its sessions. What a test has ended can still be about
+// to connect, to take a slot or to drop it: the database is dropped once that is over.
+func (c *Cluster) dropDatabase(name string) (err error) {
+	for deadline := time.Now().Add(dropTimeout); ; time.Sleep(dropPause) {
+		// A slot keeps its database from being dropped, and its walsender
+		// keeps the slot.
+		err = c.exec(
+			"SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE database = '"+name+"' AND active",
+			"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '"+name+"'",
+			"DROP DATABASE IF EXISTS "+name+" WITH (FORCE)",
+		)
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || !slices.Contains(passing, refused.Code) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// passing are the errors of dropping a database that pass: somebody is connected or has a
+// slot, or another has dropped that meanwhile.
+var passing = []string{pgerrcode.ObjectInUse, pgerrcode.UndefinedObject}
