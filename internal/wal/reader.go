@@ -149,11 +149,7 @@ func (r *Reader) stream(ctx context.Context, source pubsub.Source, opener *opene
 	if err != nil {
 		return fmt.Errorf("open a replication connection: %w", err)
 	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = conn.Close(closing)
-	}()
+	defer hangUp(conn)
 	activity := postgres.ActivityOf(r.Config)
 	begun, err := opener.open(ctx, &slot{server: server, pool: r.Pool, conn: conn, activity: activity, fallback: r.Fallback})
 	if err != nil {
