@@ -33,7 +33,7 @@ func TestResign(t *testing.T) {
 func testResignComesLast(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
-	first, second := newMember(t, pool), newMember(t, pool)
+	first, second := newMember(t, pool), newPatientMember(t, pool)
 	term := first.leads()
 	contended := func() bool {
 		t.Helper()
