@@ -71,6 +71,9 @@ func (c *consumer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c.fail != nil && c.fail(w, r, event) {
 		return
 	}
+	if r.Context().Err() != nil {
+		return // the worker has given the request up
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.taken = append(c.taken, event)
