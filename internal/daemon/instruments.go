@@ -21,15 +21,15 @@ type instruments struct {
 
 // loaded records that an environment is in use, which was read from the files.
 func (i *instruments) loaded(files []regularfile.Snapshot) {
-	i.Loaded(true)
 	i.health.setLoaded(files)
+	i.Loaded(true)
 	i.page.Changed(web.Health)
 }
 
 // refused records why an environment that was read is not used.
 func (i *instruments) refused(err error) {
-	i.Loaded(false)
 	i.health.setRefused(err)
+	i.Loaded(false)
 	i.page.Changed(web.Health)
 }
 

@@ -184,10 +184,10 @@ func (r *reloader) use(ctx context.Context, read environment.Environment, suppor
 	r.options.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 }
 
-// refuse reports a reload that changes nothing.
+// refuse reports a reload that changes nothing. When it is logged, it shows everywhere else.
 func (r *reloader) refuse(ctx context.Context, message string, err error, more ...any) {
-	r.options.Logger.ErrorContext(ctx, message, append([]any{"error", err}, more...)...)
 	r.metrics.refused(err)
+	r.options.Logger.ErrorContext(ctx, message, append([]any{"error", err}, more...)...)
 }
 
 // warnOfUnserved warns of providers that the gateway does not serve as their rows suggest.
