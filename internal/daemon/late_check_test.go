@@ -22,9 +22,10 @@ func TestLateCheck(t *testing.T) {
 	t.Parallel()
 	monitor := &chosen{}
 	c := newLateCheck(Options{AnswerTimeout: 10 * time.Second, MaxBackOff: 20 * time.Second / 3}, &health{}, monitor)
+	start := time.Now()
 	reason := func(after time.Duration) error {
 		t.Helper()
-		err, ended := c.reason(t.Context(), time.Now().Add(after))
+		err, ended := c.reason(t.Context(), start.Add(after))
 		require.Equal(t, monitor.late == nil, ended)
 		return err
 	}
