@@ -127,11 +127,11 @@ func testSeedKilledBeforeCommitLeavesNothing(t *testing.T) {
 	p.kill9()
 	unlock()
 	require.Zero(t, w.count(`SELECT (SELECT count(*) FROM ai_providers) + (SELECT count(*) FROM provwatch.audit_outbox)`))
-	require.Empty(t, w.payloads(pubsub.Seeds))
+	require.Empty(t, w.published(pubsub.Seeds))
 
 	w.start(env, "run").ready()
 	w.expectAuditOfTwoProviders()
-	require.Len(t, w.payloads(pubsub.Seeds), 2)
+	require.Len(t, w.published(pubsub.Seeds), 2)
 }
 
 func testSeedOnceBySixteenWorkers(t *testing.T) {
@@ -150,8 +150,8 @@ func testSeedOnceBySixteenWorkers(t *testing.T) {
 	require.Equal(t, []string{"anthropic", "openai"}, w.strings(`SELECT name FROM ai_providers ORDER BY name`))
 	require.Equal(t, 2, w.count(`SELECT count(*) FROM ai_provider_keys`))
 	w.expectAuditOfTwoProviders()
-	require.Len(t, w.payloads(pubsub.Seeds), 2)
-	require.Empty(t, w.payloads(pubsub.ProvidersChanged), "a seed publishes nothing on the channel that it listens to")
+	require.Len(t, w.published(pubsub.Seeds), 2)
+	require.Empty(t, w.published(pubsub.ProvidersChanged), "a seed publishes nothing on the channel that it listens to")
 
 	// All of them watch; each transition is alerted once all the same.
 	w.exec(`UPDATE ai_providers SET enabled = false`)

@@ -167,7 +167,7 @@ func testBadInputFailsBeforeConnecting(t *testing.T) {
 	require.Zero(t, d.connections.Load(), "nothing connects")
 
 	// The decoy would have noticed.
-	r := w.run(good, "run", "--connect-timeout=200ms")
+	r := w.run(good, "run", "--connect-timeout=2s")
 	require.Equal(t, 4, r.Code)
 	require.NotZero(t, d.connections.Load())
 	require.NotContains(t, r.Stderr, "pw-of-the-decoy")

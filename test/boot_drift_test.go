@@ -47,7 +47,7 @@ func testBootDriftNamesEveryProviderAndWritesNothing(t *testing.T) {
 	require.Equal(t, want, r.Stderr[strings.Index(r.Stderr, "worker: "):])
 	require.Empty(t, r.Stdout)
 	require.Equal(t, before, w.dump())
-	require.Len(t, w.payloads(pubsub.Seeds), 2, "of the first seed")
+	require.Len(t, w.published(pubsub.Seeds), 2, "of the first seed")
 
 	// With --on-boot-drift=alert the same boot succeeds.
 	p := w.start(env, "run", "--on-boot-drift=alert").ready()

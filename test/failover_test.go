@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -105,6 +106,18 @@ func (s *servers) waitForStandby() {
 	}, "the standby has all")
 }
 
+// killPrimary kills the primary when the standby has all that the worker has seen of it, and leaves the
+// worker stopped. An alert that only the primary had would be lost.
+func (s *servers) killPrimary(p *worker) {
+	s.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	eventually(s.t, func() bool {
+		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'provwatch%' AND backend_type = 'client backend' AND state = 'active'`) == 0
+	}, "what the worker has sent is done")
+	s.waitForStandby()
+	s.primary.Kill(s.t)
+}
+
 // promote makes the standby the primary, which the world is on then.
 func (s *servers) promote() {
 	s.t.Helper()
@@ -181,11 +194,12 @@ func testFailoverPromotions(t *testing.T) {
 					want = append(want, "disabled anthropic")
 					s.waitForStandby()
 					if way == "Killed" {
-						s.primary.Kill(t)
+						s.killPrimary(p)
 					} else {
 						s.primary.Stop(t, "fast")
 					}
 					s.promote()
+					p.signal(syscall.SIGCONT)
 					if way == "Switched" {
 						s.primary.Follow(t, s.standby)
 					}

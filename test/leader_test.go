@@ -176,7 +176,7 @@ func testStandbyOutwaitsTheAnswerTimeout(t *testing.T) {
 	w := newWorldOf(t, "notify")
 	env := w.twoProviders()
 	leader := w.start(env, "run").ready()
-	standby := w.start(env, "run", "--answer-timeout=1s").ready()
+	standby := w.start(env, "run", "--answer-timeout=3s").ready()
 	eventually(t, func() bool {
 		return w.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%-listener'
 			AND query LIKE '%StandBy%' AND query_start > backend_start + interval '6 seconds'`) == 1

@@ -75,8 +75,7 @@ func testWALOrderGapMarkedBeforeTheSlotIsTouched(t *testing.T) {
 	env := w.twoProviders()
 	w.start(env, "run", "--source=wal").ready().kill9()
 	w.endSessions()
-	name, _, _ := w.slot()
-	w.exec(`SELECT pg_drop_replication_slot($1)`, name)
+	w.exec(`SELECT pg_drop_replication_slot($1)`, w.freeSlot())
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	conn := w.connect()
 	tx, err := conn.BeginTx(t.Context(), pgx.TxOptions{})
@@ -102,7 +101,8 @@ func testWALOrderGapMarkedBeforeTheSlotIsTouched(t *testing.T) {
 // the statement end: its transaction then keeps rows of the mirror, and others waiting.
 func testWALOrderFrozenDuringTheMirror(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, "wal")
+	// The transaction would hold up the slots of other tests.
+	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
 	unlock := w.lock("provwatch.wal_mirror", "SHARE")
 	p := w.start(w.twoProviders(), "run")
 	eventually(t, func() bool { return w.waiting("provwatch.wal_mirror") }, "the worker saves the mirror")

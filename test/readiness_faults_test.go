@@ -102,6 +102,7 @@ func (s *stated) restartWith(name, value string) {
 	s.t.Helper()
 	s.onServer(`ALTER DATABASE %s CONNECTION LIMIT 0`) // of others than superusers
 	s.endSessions()
+	s.awaitFreeSlots()
 	s.exec(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots`)
 	s.cluster.RestartWith(s.t, name, value)
 	s.db = s.connect()

@@ -65,6 +65,7 @@ var unreadyStates = []unready{
 			// The pool stays, also when it is reset, and the listener goes on to the other host.
 			s.relay.refuse("-listener")
 			s.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%-listener'`)
+			s.p.waitFor("listening connection lost") // it still leads until then
 			return func() { s.relay.refuse("") }
 		},
 	},
@@ -171,6 +172,7 @@ var unreadyStates = []unready{
 	{
 		state: "all replication slots are in use", sources: []string{"wal"}, gap: true, reason: `replication slots or walsenders are in use`, server: true, boot: true,
 		begin: func(s *stated) func() {
+			s.awaitFreeSlots()
 			s.exec(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots`)
 			s.exec(`SELECT pg_create_physical_replication_slot('other_' || n) FROM generate_series(1, current_setting('max_replication_slots')::int) n`)
 			return func() {
@@ -181,6 +183,7 @@ var unreadyStates = []unready{
 	{
 		state: "a transaction of another database holds up the creation of the slot", sources: []string{"wal"}, gap: true, reason: `creation of replication slot provwatch_\d+ has waited since \S+ for session \d+ \(role "provwatch", `, server: true, boot: true,
 		begin: func(s *stated) func() {
+			s.awaitFreeSlots()
 			s.exec(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots`)
 			return s.holdOn(strings.Replace(s.url, "/"+s.db.Config().Database+"?", "/postgres?", 1), `SELECT txid_current()`)
 		},
@@ -190,6 +193,7 @@ var unreadyStates = []unready{
 		reason:  `creation of replication slot provwatch_\d+ has waited since \S+ for the prepared transaction "forgotten" \(role "provwatch", database "postgres", since `,
 		prepare: (*stated).allowPrepared,
 		begin: func(s *stated) func() {
+			s.awaitFreeSlots()
 			s.exec(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots`)
 			elsewhere := strings.Replace(s.url, "/"+s.db.Config().Database+"?", "/postgres?", 1)
 			require.NoError(s.t, tryExec(s.t.Context(), elsewhere, `BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'forgotten'`))

@@ -111,6 +111,21 @@ while printed=$(%s); tour_status=$?; [ -z "$printed" ] && [ $tries -lt 24 ]; do 
 printf '%%s\n' "$printed"; (exit $tour_status)`, line)
 }
 
+// awaits are what commands of the tour wait for on a busy machine, where a person would wait for a
+// moment.
+var awaits = []struct{ command, waits string }{
+	// The notification comes with the row, and the session gets it when the statement ends.
+	{"PERFORM pg_sleep(3);", `WHILE NOT EXISTS (SELECT FROM provwatch.drift_alerts WHERE seq = 2) LOOP PERFORM pg_sleep(0.1); END LOOP; PERFORM pg_sleep(1);`},
+	{"worker resolve demo-bedrock --take db", "worker resolve demo-bedrock --take db\n" + untilThereAre("drift_alerts", 3)},
+	{"sleep 2", untilThereAre("drift_alerts", 4) + "\n" + untilThereAre("audit_log", 5)},
+}
+
+// untilThereAre waits until a table of provwatch has as many rows.
+func untilThereAre(table string, rows int) string {
+	return fmt.Sprintf(`tries=0
+until [ "$(psql -At -c 'SELECT count(*) FROM provwatch.%s')" -ge %d ] || [ $tries -ge 600 ]; do tries=$((tries + 1)); sleep 0.1; done`, table, rows)
+}
+
 // runTour runs the commands in one shell, in a folder that looks like the
 // repository after "make build", and returns what each printed.
 func runTour(t *testing.T, commands []tourCommand) []string {
@@ -128,14 +143,20 @@ func runTour(t *testing.T, commands []tourCommand) []string {
 
 	const mark = "\x1e"
 	var script strings.Builder
+	waits := 0
 	for _, c := range commands {
 		line := c.line
 		if strings.HasPrefix(line, "timeout ") {
 			line = untilItPrints(line)
 		}
+		for _, a := range awaits {
+			waits += strings.Count(line, a.command)
+			line = strings.Replace(line, a.command, a.waits, 1)
+		}
 		// Between two commands, $? stays as it is.
 		fmt.Fprintf(&script, "tour_status=$?; printf '%s'; (exit $tour_status)\n%s\n", mark, line)
 	}
+	require.Equal(t, len(awaits), waits, "the tour has each of these commands once")
 	binDir, err := embedded.FindBinDir(t.Context(), 0)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience) // of the whole tour

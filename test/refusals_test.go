@@ -80,7 +80,7 @@ var refusals = map[string]refusal{
 		wrong, err := url.Parse(w.withPassword("test_wal"))
 		require.NoError(t, err)
 		wrong.User = url.UserPassword("test_wal", "made-up")
-		return w, environ{"DATABASE_URL": wrong.String()}, []string{"run", "--connect-timeout=1s"}
+		return w, environ{"DATABASE_URL": wrong.String()}, []string{"run", "--connect-timeout=1h"}
 	}, 4, "password authentication failed"},
 	"a pooler that keeps no session": {func(t *testing.T) (*world, environ, []string) {
 		w := newWorld(t)

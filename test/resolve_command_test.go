@@ -308,7 +308,7 @@ func testResolveAcceptanceExpires(t *testing.T) {
 		p := w.start(env, "run", "--resync=200ms").ready()
 		w.exec(`UPDATE ai_providers SET base_url = 'https://proxy.example/' WHERE name = 'openai'`)
 		w.expectAlerts("changed openai")
-		r := w.run(env, "resolve", "openai", "--take=db", "--expires=1s")
+		r := w.run(env, "resolve", "openai", "--take=db", "--expires=5s")
 		require.Equal(t, 0, r.Code, r.Stderr)
 		require.Regexp(t, `^openai was changed, which is now accepted until 20\d\d-\S+Z, or until either side changes\.\n`, r.Stdout)
 		w.expectAlerts("changed openai", "resolved openai", "changed openai")

@@ -176,7 +176,7 @@ func testRotationDuringAStart(t *testing.T) {
 		env[variable] = value
 	}
 	for _, command := range []string{"run", "verify"} {
-		r := w.run(env, append([]string{command, "--connect-timeout=1s"}, args...)...)
+		r := w.run(env, append([]string{command, "--connect-timeout=3s"}, args...)...)
 		require.Equal(t, 4, r.Code, r.Stderr)
 		require.Contains(t, r.Stderr, "; check the user and the password in "+path)
 	}

@@ -126,6 +126,8 @@ func testForeignTablesOnlyTriggersAreAdded(t *testing.T) {
 	r = w.run(env, "resolve", "openai", "--take", "env")
 	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Equal(t, []string{"openai /emojis/x.png"}, w.strings(`SELECT concat_ws(' ', type, icon) FROM ai_providers WHERE name = 'openai'`))
+	// Before the next change: alerts of one verification are in the order of their names.
+	w.expectAlerts("changed openai", "disabled anthropic", "resolved retired", "deleted retired", "resolved openai")
 	r = w.run(env, "resolve", "anthropic", "--take", "db")
 	require.Equal(t, 0, r.Code, r.Stderr)
 	w.expectAlerts("changed openai", "disabled anthropic", "resolved retired", "deleted retired", "resolved openai", "resolved anthropic")

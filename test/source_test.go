@@ -46,7 +46,10 @@ func testSourceWALWithoutOwnership(t *testing.T) {
 	p = w.start(env, "run", "--source=wal").ready()
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai", "resolved openai")
-	require.Equal(t, []string{"notify", "wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq`))
+	sources := w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq`)
+	// Each time that the worker tries the WAL again it verifies everything, which can come first.
+	require.Contains(t, []string{"notify", "resync"}, sources[0])
+	require.Equal(t, "wal", sources[1])
 	p.stop()
 }
 
@@ -164,7 +167,7 @@ func testSlotGapAnnouncedAfterAKill(t *testing.T) {
 	w.start(env, "run").ready().kill9()
 	w.endSessions()
 	// As a worker leaves it that was killed with a new slot and the old position.
-	name, _, _ := w.slot()
+	name := w.freeSlot()
 	w.exec(`UPDATE provwatch.wal_position SET gap = 'the slot was lost'`)
 	w.exec(`SELECT pg_drop_replication_slot($1)`, name)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)

@@ -65,18 +65,21 @@ func (m *serviceManager) settle() {
 	conn, err := net.Dial("unixgram", m.socket)
 	require.NoError(m.t, err)
 	defer func() { _ = conn.Close() }()
-	want := m.count("SETTLE=1") + 1
-	_, err = conn.Write([]byte("SETTLE=1"))
+	want := m.count(settled) + 1
+	_, err = conn.Write([]byte(settled))
 	require.NoError(m.t, err)
-	eventually(m.t, func() bool { return m.count("SETTLE=1") == want }, "what was sent is counted")
+	eventually(m.t, func() bool { return m.count(settled) == want }, "what was sent is counted")
 }
+
+// settled is what [serviceManager.settle] sends.
+const settled = "SETTLE=1"
 
 // states returns what was said of the worker's state, in order.
 func (m *serviceManager) states() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(m.said), func(s string) bool {
-		return s == "WATCHDOG=1" || strings.HasPrefix(s, "STATUS=")
+		return s == "WATCHDOG=1" || s == settled || strings.HasPrefix(s, "STATUS=")
 	})
 }
 
@@ -116,6 +119,7 @@ func testSystemdNotifications(t *testing.T) {
 	p.waitFor("msg=listening", "reconnected=true")
 
 	p.stop()
+	manager.settle()
 	require.Equal(t, append(want, "STOPPING=1"), manager.states())
 }
 

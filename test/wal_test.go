@@ -29,11 +29,29 @@ func (w *world) slot() (name, status string, retained int64) {
 	return name, status, retained
 }
 
+// freeSlot returns the name of the database's slot, once no session streams from it: the session
+// of a worker that has ended can outlive it a little.
+func (w *world) freeSlot() string {
+	w.t.Helper()
+	w.awaitFreeSlots()
+	name, _, _ := w.slot()
+	require.NotEmpty(w.t, name)
+	return name
+}
+
+// awaitFreeSlots waits until no session streams from a slot of the database.
+func (w *world) awaitFreeSlots() {
+	w.t.Helper()
+	eventually(w.t, func() bool {
+		return w.count(`SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active`) == 0
+	}, "the slot is released")
+}
+
 // statuses returns the events published on provwatch_status.
 func (w *world) statuses() []pubsub.Status {
 	w.t.Helper()
 	var list []pubsub.Status
-	for _, payload := range w.payloads(pubsub.Statuses) {
+	for _, payload := range w.published(pubsub.Statuses) {
 		var s pubsub.Status
 		require.NoError(w.t, json.Unmarshal([]byte(payload), &s))
 		list = append(list, s)
@@ -280,8 +298,7 @@ func testSlotLostIsAGap(t *testing.T) {
 	// Dropped while the worker is down, with a change that nobody will see.
 	p.kill9()
 	w.endSessions()
-	name, _, _ := w.slot()
-	require.NotEmpty(t, name)
+	name := w.freeSlot()
 	w.exec(`SELECT pg_drop_replication_slot($1)`, name)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	p = w.start(env, "run").ready()

@@ -55,9 +55,11 @@ func (w *world) count(query string, args ...any) int {
 // dumps are equal only when nothing was written in between.
 func (w *world) dump() []string { return w.dumpWithout() }
 
-// dumpBesideWorker is dump without the tables that a running worker writes to at any time: how
-// far it has read, and when it has verified last.
+// dumpBesideWorker is dump once a running worker has delivered what is staged, without the tables
+// that it writes to at any time: how far it has read, and when it has verified last.
 func (w *world) dumpBesideWorker() []string {
+	w.t.Helper()
+	w.awaitDelivery()
 	return w.dumpWithout("provwatch.wal_position", "provwatch.alert_counter")
 }
 

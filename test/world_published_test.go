@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
@@ -18,22 +19,36 @@ import (
 // listen gathers payloads until the test ends.
 func (w *world) listen() {
 	w.t.Helper()
-	channels := []string{string(pubsub.DriftAlerts), string(pubsub.Seeds), string(pubsub.AuditEntries), string(pubsub.Statuses), string(pubsub.ProvidersChanged)}
+	channels := []string{string(pubsub.DriftAlerts), string(pubsub.Seeds), string(pubsub.AuditEntries), string(pubsub.Statuses), string(pubsub.ProvidersChanged), string(markers)}
 	workertest.Listen(w.t, w.url, channels, func(n *pgconn.Notification) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.notes[pubsub.Channel(n.Channel)] = append(w.notes[pubsub.Channel(n.Channel)], n.Payload)
-		if n.Channel != string(pubsub.ProvidersChanged) {
+		if n.Channel != string(pubsub.ProvidersChanged) && n.Channel != string(markers) {
 			fmt.Fprintln(&w.emitted, n.Payload)
 		}
 	})
 }
 
-// payloads returns what was published on the channel so far.
+// payloads returns what has arrived on the channel so far. What was committed can still be on its
+// way.
 func (w *world) payloads(channel pubsub.Channel) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.notes[channel])
+}
+
+// markers is a channel of the test's own.
+const markers pubsub.Channel = "test_markers"
+
+// published returns what was published on the channel by transactions that were committed before
+// the call, and perhaps more.
+func (w *world) published(channel pubsub.Channel) []string {
+	w.t.Helper()
+	marker := uuid.NewString()
+	w.exec(`SELECT pg_notify($1, $2)`, string(markers), marker)
+	eventually(w.t, func() bool { return slices.Contains(w.payloads(markers), marker) }, "what was committed before has arrived")
+	return w.payloads(channel)
 }
 
 // alerts returns all alerts in order, each as "kind provider", or "kind" when it is about
@@ -78,7 +93,7 @@ func (w *world) alertsBefore(next string) []string {
 // each was published once.
 func (w *world) expectAuditOfTwoProviders() {
 	w.t.Helper()
-	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
+	w.awaitDelivery()
 	for _, name := range []string{"anthropic", "openai"} {
 		require.Equal(w.t, []string{"provider.create", "provider_key.create"},
 			w.strings(`SELECT action FROM provwatch.audit_log WHERE provider = $1 ORDER BY seq`, name))
@@ -91,6 +106,12 @@ func (w *world) expectAuditOfTwoProviders() {
 // runs has delivered what is staged.
 func (w *world) delivered(query string) []string {
 	w.t.Helper()
-	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
+	w.awaitDelivery()
 	return w.strings(query)
+}
+
+// awaitDelivery waits until the worker that runs has delivered what is staged.
+func (w *world) awaitDelivery() {
+	w.t.Helper()
+	eventually(w.t, func() bool { return w.count(`SELECT count(*) FROM provwatch.audit_outbox`) == 0 }, "the outbox is empty")
 }
