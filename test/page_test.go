@@ -307,7 +307,7 @@ func testStatusPageInABrowser(t *testing.T) {
 		require.True(t, eval[bool](b, `document.activeElement.getBoundingClientRect().left >= 0`), "it shows with the focus")
 		order := []string{
 			"reload", "#overview", "#providers", "#alerts", "#audit", "#health",
-			"count-drifted", "count-not_comparable", "count-deleted", "count-unmanaged", "count-unsupported", "count-unverified", "count-accepted", "count-in_sync", "q", "state", "show",
+			"count-drifted", "count-not_comparable", "count-deleted", "count-pending", "count-unmanaged", "count-unsupported", "count-unverified", "count-accepted", "count-in_sync", "q", "state", "show",
 		}
 		for _, want := range order {
 			require.Equal(t, want, b.press(kb.Tab))

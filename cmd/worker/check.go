@@ -44,8 +44,10 @@ func (f *flags) check() error {
 // problems returns why the flags cannot be used, as far as that is known without reading a
 // file.
 func (f *flags) problems() (all []problem) {
+	reported := map[string]bool{} // a flag has a row for each of its meanings
 	for _, s := range f.settings() {
-		if want := s.value.problem(); want != "" && s.isSet() {
+		if want := s.value.problem(); want != "" && s.isSet() && !reported[s.name] {
+			reported[s.name] = true
 			all = append(all, problem{flag: s.name, want: want})
 		}
 	}
