@@ -100,7 +100,7 @@ func testBadInputFailsBeforeConnecting(t *testing.T) {
 		{"compat that nobody minds", environ{"PROVWATCH_COMPAT": "upstream-credentials"}, "run --on-boot-drift=alert",
 			"--compat=upstream-credentials finds credentials that differ at the start, which --on-boot-drift=alert leaves to the watch, " +
 				"and that ignores them: use --on-boot-drift=fail, or set --credential-drift (or PROVWATCH_CREDENTIAL_DRIFT) to warn or alert"},
-		{"no such drift mode", nil, "run --on-boot-drift=ignore", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert`},
+		{"no such drift mode", nil, "run --on-boot-drift=ignore", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert, apply`},
 		{"observe and migrate", environ{"PROVWATCH_MIGRATE": "auto"}, "run --observe", `--observe does not migrate: use --migrate=check or --migrate=off, and run "worker migrate" as the owner`},
 		{"observe and fail", nil, "run --observe --on-boot-drift=fail", "--observe always alerts the drifts of the start: use --on-boot-drift=alert, or leave it out"},
 		{"observe and announce", environ{"PROVWATCH_OBSERVE": "true"}, "run --announce-seed", "--observe seeds nothing that --announce-seed could announce: use one of them"},
@@ -118,7 +118,7 @@ func testBadInputFailsBeforeConnecting(t *testing.T) {
 		{"variable not a duration", environ{"PROVWATCH_RESYNC": pasted}, "run", "PROVWATCH_RESYNC cannot be used for --resync: want a duration, such as 30s"},
 		{"variable not a bool", environ{"PROVWATCH_DEBUG": pasted}, "run", "PROVWATCH_DEBUG cannot be used for --debug: want true or false"},
 		{"variable of no choice", environ{"PROVWATCH_MIGRATE": "maybe"}, "run", `--migrate (or PROVWATCH_MIGRATE) must be one of auto, check, off`},
-		{"variable of no choice, alone", environ{"PROVWATCH_ON_BOOT_DRIFT": "maybe"}, "", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert`},
+		{"variable of no choice, alone", environ{"PROVWATCH_ON_BOOT_DRIFT": "maybe"}, "", `--on-boot-drift (or PROVWATCH_ON_BOOT_DRIFT) must be one of fail, alert, apply`},
 		{"variable not positive", environ{"PROVWATCH_CONNECT_TIMEOUT": "-5s"}, "migrate", "--connect-timeout (or PROVWATCH_CONNECT_TIMEOUT) must be positive, such as 30s"},
 
 		{"database URL that does not parse", environ{"DATABASE_URL": "postgres://u:" + pasted + "@host:port/d"}, "run",
