@@ -101,8 +101,9 @@ WITH claimed AS (
     SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash,
         db_hash = excluded.db_hash, credentials = excluded.credentials, alert_seq = excluded.alert_seq, silenced_seq = excluded.silenced_seq,
         -- A drift that is alerted again is as it was.
-        observed_at = CASE WHEN (drift_state.provider_id, drift_state.kind, drift_state.env_hash, drift_state.db_hash, drift_state.credentials)
-            IS DISTINCT FROM (excluded.provider_id, excluded.kind, excluded.env_hash, excluded.db_hash, excluded.credentials) THEN now() ELSE drift_state.observed_at END
+        observed_at = CASE WHEN excluded.provider IN (
+            SELECT repeated.provider FROM jsonb_to_recordset(@alerts::jsonb) AS repeated (provider text, repeats bigint) WHERE repeated.repeats IS NOT NULL
+        ) THEN drift_state.observed_at ELSE now() END
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
     WHERE provider = ANY(@forgotten::text[]) AND EXISTS (SELECT FROM claimed)
