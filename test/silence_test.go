@@ -122,7 +122,9 @@ $`, r.Stdout)
 		}
 		return ids
 	}
-	eventually(t, func() bool { return w.count(`SELECT count(*) FROM provwatch.silences WHERE id = 4 AND ends_at > now()`) == 0 }, "the mistyped one ends")
+	eventually(t, func() bool {
+		return w.count(`SELECT count(*) FROM provwatch.silences WHERE id = 4 AND ends_at > now()`) == 0
+	}, "the mistyped one ends")
 	require.Equal(t, []int64{3, 1}, list())
 	require.Equal(t, w.operator(), printed.Silences[1].Author)
 	require.Equal(t, "a new proxy", printed.Silences[1].Reason)
