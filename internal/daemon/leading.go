@@ -56,6 +56,8 @@ func (l *leading) lead(ctx context.Context, term *leader.Term, first pubsub.Sour
 	// A sink that is stuck ends as soon as it notices the end of its context.
 	var aside conc.WaitGroup
 	defer aside.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // first, also where the source panics
 	aside.Go(func() { l.sinks.Run(postgres.Aside(ctx), term) })
 	aside.Go(func() { l.pruner.Run(postgres.Aside(ctx), term) })
 	aside.Go(func() { l.verifier.FollowSilences(postgres.Aside(ctx), l.pending) })
