@@ -55,8 +55,8 @@ type triggerKeeper struct {
 	tryAt   time.Time // when the next attempt is due
 }
 
-// newKeeper returns a keeper that begins with the triggers as they are now. The caller then
-// has everything verified.
+// newKeeper returns a keeper that begins with the present triggers. The caller then has
+// everything verified.
 func (t *triggers) newKeeper(ctx context.Context) *triggerKeeper {
 	// Creating triggers waits for writers, and makes others wait behind it: the wait after
 	// each failure is longer.

@@ -117,7 +117,7 @@ func (r Recorded) Judge(o Observation) Judgement {
 	return j
 }
 
-// pending returns a drift that an observation shows, as it is while it is pending.
+// pending returns the pending drift that is recorded of an observation.
 func (r Recorded) pending(o Observation, now State) Pending {
 	p := Pending{State: now, Fields: o.Fields, Moved: r.Moved(o), Since: r.At}
 	if r.Pending != nil {
@@ -130,7 +130,8 @@ func (r Recorded) pending(o Observation, now State) Pending {
 }
 
 // Lasted judges the pending drift of a provider that has lasted for long enough by the time of the
-// judgement. How the provider is by then does not matter. It reports false where there is none.
+// judgement. It does not depend on the latest row. It reports false where no
+// pending drift has lasted.
 func (r Recorded) Lasted(provider string) (Judgement, bool) {
 	p := r.Pending
 	if p == nil || r.before().Kind != InSync || !p.hasLasted(r.At, r.AlertAfter) {

@@ -152,11 +152,7 @@ func planOne(ctx context.Context, queries *store.Queries, step drift.Step, with 
 // and the settings only where one of these is in them.
 func planApplied(ctx context.Context, queries *store.Queries, p planned, with encryption) (w write, err error) {
 	step := p.step
-	for _, f := range p.Fields {
-		if f.Written {
-			w.fields = append(w.fields, f.Field)
-		}
-	}
+	w.fields = p.outcome().WrittenFields()
 	if p.Writes(drift.BaseURLField) {
 		w.columns.BaseURL = &step.Desired.BaseURL
 	}
@@ -167,13 +163,11 @@ func planApplied(ctx context.Context, queries *store.Queries, p planned, with en
 	if !ofType && !p.Writes(drift.RegionField) {
 		return w, nil
 	}
-	var settings []byte
-	if concernsSettings(step) {
-		if settings, err = with.keys.Open(step.Row.Settings, step.Row.SettingsKeyID); err != nil {
-			return w, unreadable(step.Observation.ProviderID, err)
-		}
-		defer clear(settings)
+	settings, err := with.openSettings(step)
+	if err != nil {
+		return w, err
 	}
+	defer clear(settings)
 	if err := w.planSettings(step, settings, ofType, false); err != nil {
 		return w, err
 	}

@@ -66,16 +66,26 @@ func (s environmentSide) plan(ctx context.Context, queries *store.Queries, step 
 	return c, nil
 }
 
+// openSettings returns the plain text of the row's settings, nil where they do not matter to
+// the step. The caller clears it.
+func (e encryption) openSettings(step drift.Step) ([]byte, error) {
+	if !concernsSettings(step) {
+		return nil, nil
+	}
+	settings, err := e.keys.Open(step.Row.Settings, step.Row.SettingsKeyID)
+	if err != nil {
+		return nil, unreadable(step.Observation.ProviderID, err)
+	}
+	return settings, nil
+}
+
 // planRow returns what must be written to the row of the step.
 func (s environmentSide) planRow(ctx context.Context, queries *store.Queries, step drift.Step, with encryption) (write, error) {
-	var settings []byte
-	if concernsSettings(step) {
-		var err error
-		if settings, err = with.keys.Open(step.Row.Settings, step.Row.SettingsKeyID); err != nil {
-			return write{}, unreadable(step.Observation.ProviderID, err)
-		}
-		defer clear(settings)
+	settings, err := with.openSettings(step)
+	if err != nil {
+		return write{}, err
 	}
+	defer clear(settings)
 	w, err := planWrite(step, settings, s.withKeys)
 	if err != nil {
 		return w, err

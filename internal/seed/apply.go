@@ -2,6 +2,7 @@ package seed
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,7 +29,7 @@ func applyAtBoot(ctx context.Context, tx pgx.Tx, plan *drift.Plan, o options, se
 	// The rows are read again once they are locked: a gateway writes without our lock.
 	queries := store.On(tx)
 	if _, err := queries.LockProviders(ctx, provider.Names(drifted)); err != nil {
-		return err
+		return fmt.Errorf("lock the rows: %w", err)
 	}
 	stored, err := queries.LoadStored(ctx, provider.Names(drifted), o.keys, o.credentials.Compares())
 	if err != nil {

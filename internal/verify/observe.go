@@ -140,10 +140,7 @@ func (v *Verifier) judge(environment *environment, observed []Observed, known ma
 			// Where it is not judged, the verification that follows compares the credentials.
 			j.Judgement, judged = recorded.JudgeRow(o.Observation, v.reader.credentials == drift.AlertCredentials)
 		}
-		if judged && environment.withholds(j.Judgement) {
-			continue
-		}
-		if judged {
+		if judged && !environment.withholds(j.Judgement) {
 			j.show(source)
 			judgements = append(judgements, j)
 			recorded = recorded.After(j.Judgement)
