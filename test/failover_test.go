@@ -5,9 +5,6 @@ package test
 import (
 	"fmt"
 	"net/http"
-	"os/exec"
-	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"provwatch/internal/embedded"
 	"provwatch/internal/pgtest"
 )
 
@@ -132,21 +128,6 @@ func (s *servers) enable(name string, enabled bool) {
 	s.exec(`UPDATE ai_providers SET enabled = $2 WHERE name = $1`, name, enabled)
 }
 
-// expectRows waits until the database has exactly these alerts, each as "kind provider",
-// numbered without a gap. Notifications of those before the failover are the other server's.
-func (w *world) expectRows(want ...string) {
-	w.t.Helper()
-	eventually(w.t, func() bool { return len(w.drifts()) >= len(want) }, "alerts %q, have %q", want, lazily(w.drifts))
-	require.Equal(w.t, want, w.drifts())
-	require.Zero(w.t, w.count(`SELECT max(seq) - count(*) FROM provwatch.drift_alerts`), "seq has no gaps")
-}
-
-// drifts is [world.alerts] without those that are about no provider.
-func (w *world) drifts() []string {
-	w.t.Helper()
-	return w.strings(`SELECT kind || ' ' || provider FROM provwatch.drift_alerts WHERE provider <> '' ORDER BY seq`)
-}
-
 // gaps returns how many gaps are announced.
 func (w *world) gaps() int {
 	w.t.Helper()
@@ -218,13 +199,14 @@ func testFailoverPromotions(t *testing.T) {
 					require.Equal(t, s.strings(`SELECT epoch::text FROM provwatch.drift_alerts WHERE kind = 'rewound'`), s.strings(`SELECT epoch::text FROM provwatch.alert_counter`))
 					switch {
 					case bySlot:
+						require.Equal(t, want, s.drifts(), "in the order of the commits")
 						require.Zero(t, s.gaps())
 						require.Zero(t, s.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE lsn IS NULL AND provider <> ''`), "each is of a transaction")
 					case source == "wal":
 						require.Equal(t, 1, s.gaps())
 					}
 					p.stop()
-					require.Equal(t, want, s.drifts())
+					s.requireRows(want...)
 				})
 			}
 		})
@@ -325,124 +307,4 @@ func testFailoverSlotNotAheadOfStandby(t *testing.T) {
 	s.expectRows("disabled openai", "resolved openai", "disabled anthropic")
 	require.Zero(t, s.gaps())
 	p.stop()
-}
-
-func TestRestore(t *testing.T) {
-	t.Parallel()
-	t.Run("ResumesFromRecords", testRestoreResumesFromRecords)
-	t.Run("DumpElsewhere", testRestoreDumpElsewhere)
-}
-
-// testRestoreResumesFromRecords takes a copy of a server's files before
-// its latest alerts, and puts it back while the worker runs.
-func testRestoreResumesFromRecords(t *testing.T) {
-	t.Parallel()
-	for _, source := range []string{"notify", "wal"} {
-		t.Run(source, func(t *testing.T) {
-			t.Parallel()
-			c := pgtest.NewCluster(t)
-			w := newWorldOn(t, c.URL(), source)
-			env := w.twoProviders()
-			change := func(name string, enabled bool) {
-				t.Helper()
-				w.db = w.connect()
-				w.exec(`UPDATE ai_providers SET enabled = $2 WHERE name = $1`, name, enabled)
-			}
-			w.start(env, "run").ready().kill9()
-			change("anthropic", false) // which no alert is of yet
-			c.Stop(t, "fast")
-			putBack := c.Save(t)
-			c.StartAgain(t)
-			p := w.start(env, "run", "--on-boot-drift=alert", "--http-addr=127.0.0.1:0").ready()
-			change("openai", false)
-			w.expectRows("disabled anthropic", "disabled openai")
-			change("anthropic", true)
-			w.expectRows("disabled anthropic", "disabled openai", "resolved anthropic")
-
-			c.Stop(t, "fast")
-			putBack()
-			c.StartAgain(t)
-			w.db = w.connect()
-			w.expectRows("disabled anthropic")
-			p.expectReady()
-			change("openai", false)
-			w.expectRows("disabled anthropic", "disabled openai")
-			p.stop()
-			require.Equal(t, []string{"disabled anthropic", "disabled openai"}, w.drifts())
-		})
-	}
-}
-
-// testRestoreDumpElsewhere restores a dump into a server of the
-// version of the tests; it is taken from the installed version where that is older.
-func testRestoreDumpElsewhere(t *testing.T) {
-	t.Parallel()
-	for _, source := range []string{"notify", "wal"} {
-		t.Run(source, func(t *testing.T) {
-			t.Parallel()
-			there := pgtest.NewCluster(t)
-			major, dumps := majorOf(t, there), dumpVersion(t)
-			var from pgtest.Options
-			if dumps < major {
-				var err error
-				from.BinDir, err = embedded.FindBinDir(t.Context(), dumps)
-				require.NoError(t, err)
-			}
-			here := pgtest.NewClusterWith(t, from)
-			t.Logf("from PostgreSQL %d to %d, by pg_dump %d", majorOf(t, here), major, dumps)
-			w := newWorldOn(t, here.URL(), source)
-			env := w.twoProviders()
-			p := w.start(env, "run").ready()
-			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
-			w.expectAlerts("disabled openai")
-			p.stop()
-			w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`) // which no alert is of yet
-
-			dump, err := exec.Command("pg_dump", "--no-privileges", "--no-owner", "--dbname", w.url).Output()
-			require.NoError(t, err)
-			restore := exec.Command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", there.URL())
-			restore.Stdin = strings.NewReader(string(dump))
-			out, err := restore.CombinedOutput()
-			require.NoError(t, err, string(out))
-
-			w.url = there.URL()
-			w.db = w.connect()
-			w.findServer()
-			w.exec("ALTER DATABASE provwatch SET log_statement = 'all'")
-			w.prepare()
-			p = w.start(env, "run", "--on-boot-drift=alert", "--http-addr=127.0.0.1:0").ready()
-			w.expectRows("disabled openai", "disabled anthropic")
-			p.expectReady()
-			w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
-			w.expectRows("disabled openai", "disabled anthropic", "resolved openai")
-			if source == "wal" {
-				require.Equal(t, 1, p.logged("replication slot created"))
-			}
-			p.stop()
-			require.Equal(t, []string{"disabled openai", "disabled anthropic", "resolved openai"}, w.drifts())
-		})
-	}
-}
-
-// majorOf returns the major version of a server.
-func majorOf(t *testing.T, c *pgtest.Cluster) int {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), c.URL())
-	require.NoError(t, err)
-	defer func() { _ = conn.Close(t.Context()) }()
-	var version int
-	require.NoError(t, conn.QueryRow(t.Context(), `SELECT current_setting('server_version_num')::int`).Scan(&version))
-	return version / 10000
-}
-
-// dumpVersion returns the major version of pg_dump, the latest that it dumps.
-func dumpVersion(t *testing.T) int {
-	t.Helper()
-	out, err := exec.Command("pg_dump", "--version").Output()
-	require.NoError(t, err)
-	m := regexp.MustCompile(`\(PostgreSQL\) (\d+)`).FindSubmatch(out)
-	require.NotNil(t, m, string(out))
-	version, err := strconv.Atoi(string(m[1]))
-	require.NoError(t, err)
-	return version
 }

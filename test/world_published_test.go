@@ -77,6 +77,33 @@ func (w *world) expectAlerts(want ...string) {
 	require.Equal(w.t, want, notified, "notified on %s", pubsub.DriftAlerts)
 }
 
+// expectRows waits until the database has exactly these alerts, each as "kind provider", in this order
+// for each provider, numbered without a gap. A change from before the connection was lost may be found by a
+// verification after another provider's next change was read from the WAL. Notifications of those
+// before the failover are the other server's.
+func (w *world) expectRows(want ...string) {
+	w.t.Helper()
+	eventually(w.t, func() bool { return len(w.drifts()) >= len(want) }, "alerts %q, have %q", want, lazily(w.drifts))
+	w.requireRows(want...)
+	require.Zero(w.t, w.count(`SELECT max(seq) - count(*) FROM provwatch.drift_alerts`), "seq has no gaps")
+}
+
+// requireRows is [world.expectRows] of what the database has now.
+func (w *world) requireRows(want ...string) {
+	w.t.Helper()
+	byProvider := func(alerts []string) []string {
+		provider := func(alert string) string { _, name, _ := strings.Cut(alert, " "); return name }
+		return slices.SortedStableFunc(slices.Values(alerts), func(a, b string) int { return strings.Compare(provider(a), provider(b)) })
+	}
+	require.Equal(w.t, byProvider(want), byProvider(w.drifts()))
+}
+
+// drifts is [world.alerts] without those that are about no provider.
+func (w *world) drifts() []string {
+	w.t.Helper()
+	return w.strings(`SELECT kind || ' ' || provider FROM provwatch.drift_alerts WHERE provider <> '' ORDER BY seq`)
+}
+
 // alertsBefore returns the alerts published so far, without next if it is
 // already the last of them.
 func (w *world) alertsBefore(next string) []string {
