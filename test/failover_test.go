@@ -254,14 +254,14 @@ func testFailoverUnsynchronisedSlotIsAGap(t *testing.T) {
 		_, err := fmt.Sscan(s.onStandby(`SELECT coalesce(max(pid), 0)::text FROM pg_stat_activity WHERE backend_type = 'slotsync worker'`), &synchroniser)
 		return err == nil && synchroniser != 0
 	}, "the standby synchronises")
-	require.True(t, s.standby.FreezeSession(synchroniser))
+	thaw := pgtest.FreezeWaiting(t, s.standby.URL(), synchroniser)
 	p := s.start()
 	s.enable("openai", false)
 	s.expectRows("disabled openai")
 	s.enable("anthropic", false)
 	s.waitForStandby()
 	s.primary.Kill(t)
-	s.standby.Thaw(synchroniser)
+	thaw()
 	s.promote()
 	s.enable("openai", true)
 	s.expectRows("disabled openai", "disabled anthropic", "resolved openai")
@@ -290,7 +290,7 @@ func testFailoverSlotNotAheadOfStandby(t *testing.T) {
 		return s.count(`SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND restart_lsn >= $2::text::pg_lsn`, pgtest.StandbySlot, end) == 1
 	}, "the standby has both transactions")
 	sender := s.count(`SELECT pid FROM pg_stat_replication WHERE application_name = 'walreceiver'`)
-	require.True(t, s.primary.FreezeSession(sender))
+	pgtest.FreezeWaiting(t, s.primary.URL(), sender)
 	unlock()
 	s.expectRows("disabled openai", "resolved openai")
 	eventually(t, func() bool {

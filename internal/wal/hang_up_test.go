@@ -1,12 +1,12 @@
 package wal
 
 import (
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/pgtest"
 	"provwatch/internal/schema"
 )
 
@@ -30,13 +30,8 @@ func TestHangUp(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, s.start(t.Context(), start))
 			walsender := int(s.conn.PID())
-			require.NoError(t, syscall.Kill(walsender, syscall.SIGSTOP))
-			thaw := time.AfterFunc(c.frozen, func() { _ = syscall.Kill(walsender, syscall.SIGCONT) })
-			defer func() {
-				if thaw.Stop() {
-					_ = syscall.Kill(walsender, syscall.SIGCONT)
-				}
-			}()
+			thaw := time.AfterFunc(c.frozen, pgtest.FreezeWaiting(t, pool.Config().ConnString(), walsender))
+			defer thaw.Stop()
 			hangUp(s.conn)
 			require.True(t, s.conn.IsClosed())
 			found, err := s.find(t.Context())
