@@ -98,7 +98,7 @@ func (w *world) requireRows(want ...string) {
 	require.Equal(w.t, byProvider(want), byProvider(w.drifts()))
 }
 
-// drifts is [world.alerts] without those that are about no provider.
+// drifts returns the alerts about providers, as [world.alerts] has them.
 func (w *world) drifts() []string {
 	w.t.Helper()
 	return w.strings(`SELECT kind || ' ' || provider FROM provwatch.drift_alerts WHERE provider <> '' ORDER BY seq`)
