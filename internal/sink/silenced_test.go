@@ -64,15 +64,11 @@ func testSilencedSkipped(t *testing.T) {
 func testSilencedAnHourBehind(t *testing.T) {
 	t.Parallel()
 	f := newFeed(t)
-	var away atomic.Bool
-	away.Store(true)
-	c := newConsumer(t, func(w http.ResponseWriter, _ *http.Request, _ received) bool {
-		if away.Load() {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		return away.Load()
+	away := newConsumer(t, func(w http.ResponseWriter, _ *http.Request, _ received) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
 	})
-	c.server.Start()
+	away.server.Start()
 	_, err := f.pool.Exec(t.Context(), `INSERT INTO provwatch.silences (provider, author, reason, begins_at, ends_at) VALUES
 		('a', '', '', now() - interval '2 hours', now() - interval '1 minute'), ('*', '', '', now() - interval '1 minute', now() + interval '1 hour')`)
 	require.NoError(t, err)
@@ -81,11 +77,14 @@ func testSilencedAnHourBehind(t *testing.T) {
 	f.alert("resolved b")
 	_, err = f.pool.Exec(t.Context(), `UPDATE provwatch.drift_alerts SET detected_at = now() - interval '1 hour'`)
 	require.NoError(t, err)
-	_, stop := f.run(time.Hour, newWebhook(t, c.server.URL))
+	_, stop := f.run(time.Hour, newWebhook(t, away.server.URL))
 	eventually(t, func() bool { return f.metrics.of("failed webhook drift") > 1 }, "the sink is away")
 	require.Zero(t, f.cursor("webhook", Drift))
 	stop()
-	away.Store(false)
+	// A request that the run gave up when it stopped can still be answered: by the consumer that
+	// refuses all, not by this one.
+	c := newConsumer(t, nil)
+	c.server.Start()
 	f.run(time.Hour, newWebhook(t, c.server.URL))
 	eventually(t, func() bool { return f.cursor("webhook", Drift) == 4 }, "the cursor is at the end")
 	require.Equal(t, []string{"missing b", "changed c", "resolved b"}, c.got(Drift))
