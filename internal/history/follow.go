@@ -4,10 +4,12 @@ package history
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sourcegraph/conc"
 
@@ -39,7 +41,7 @@ type Printer interface {
 // that still exists. Where alerts above since were pruned, it logs so once. The error is a [*schema.UnusableError] when the tables do not exist at
 // the start.
 func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, since int64, logger *slog.Logger, to Printer) error {
-	at, err := begin(ctx, store.On(pool), since, logger)
+	at, err := begin(ctx, pool, since, logger)
 	if err != nil {
 		return readError(err)
 	}
@@ -51,7 +53,7 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 	defer group.Wait()
 	defer cancel()
 	group.Go(func() { listen.Run(ctx) })
-	f := follower{queries: store.On(pool), at: at, logger: logger, to: to}
+	f := follower{pool: pool, at: at, logger: logger, to: to}
 	for {
 		select {
 		case <-ctx.Done():
@@ -66,22 +68,22 @@ func Follow(ctx context.Context, pool *pgxpool.Pool, config *pgxpool.Config, sin
 
 // follower prints alerts from a position on. It belongs to one goroutine.
 type follower struct {
-	queries *store.Queries
-	at      *position
-	logger  *slog.Logger
-	to      Printer
+	pool   *pgxpool.Pool
+	at     *position
+	logger *slog.Logger
+	to     Printer
 }
 
 // catchUp prints the alerts up to the last one. It returns nil when ctx ends.
 func (f *follower) catchUp(ctx context.Context) error {
 	for attempt := range retry.Every(retryAfter).Attempts(ctx) {
-		alerts, err := f.at.next(ctx, f.queries, f.logger)
+		alerts, err := f.at.next(ctx, f.pool, f.logger)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
 			return nil
-		// The tables are missing for a moment while a dump is restored.
-		case !postgres.IsConnectionLoss(err) && !schema.IsMissing(err):
+		// The tables are missing, or empty, for a moment while a dump is restored.
+		case !postgres.IsConnectionLoss(err) && !schema.IsMissing(err) && !errors.Is(err, pgx.ErrNoRows):
 			return readError(err)
 		default:
 			wait, _ := attempt.Failed()

@@ -6,9 +6,16 @@ import (
 	"log/slog"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/postgres"
 	"provwatch/internal/store"
 )
+
+// snapshot is how a position reads. Where the sequence ends, which alerts are there, and which
+// were pruned are as of one moment.
+var snapshot = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 
 const (
 	// pageSize is how many alerts are read at a time.
@@ -30,7 +37,15 @@ type position struct {
 
 // begin returns the position of a reader that has read all alerts up to since, or all
 // alerts where since is negative.
-func begin(ctx context.Context, queries *store.Queries, since int64, logger *slog.Logger) (*position, error) {
+func begin(ctx context.Context, pool *pgxpool.Pool, since int64, logger *slog.Logger) (p *position, err error) {
+	err = postgres.BeginTx(ctx, pool, snapshot, func(tx pgx.Tx) (err error) {
+		p, err = beginAt(ctx, store.On(tx), since, logger)
+		return err
+	})
+	return p, err
+}
+
+func beginAt(ctx context.Context, queries *store.Queries, since int64, logger *slog.Logger) (*position, error) {
 	end, err := queries.ReadAlertsEnd(ctx, since)
 	if err != nil {
 		return nil, err
@@ -54,7 +69,15 @@ func begin(ctx context.Context, queries *store.Queries, since int64, logger *slo
 }
 
 // next returns the next alerts, at most a page of them.
-func (p *position) next(ctx context.Context, queries *store.Queries, logger *slog.Logger) ([]store.StoredAlert, error) {
+func (p *position) next(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (alerts []store.StoredAlert, err error) {
+	err = postgres.BeginTx(ctx, pool, snapshot, func(tx pgx.Tx) (err error) {
+		alerts, err = p.list(ctx, store.On(tx), logger)
+		return err
+	})
+	return alerts, err
+}
+
+func (p *position) list(ctx context.Context, queries *store.Queries, logger *slog.Logger) ([]store.StoredAlert, error) {
 	if err := p.check(ctx, queries, logger); err != nil {
 		return nil, err
 	}
@@ -71,8 +94,7 @@ func (p *position) hasHole(alerts []store.StoredAlert) bool {
 	return len(alerts) > 0 && alerts[len(alerts)-1].Seq > p.seq+int64(len(alerts))
 }
 
-// checkPruned logs, once for each seq, that alerts after this position were pruned. It is
-// called after they were read, so that it knows of all that was pruned before.
+// checkPruned logs, once for each seq, that alerts after this position were pruned.
 func (p *position) checkPruned(ctx context.Context, queries *store.Queries, logger *slog.Logger) error {
 	pruned, err := queries.ReadPruned(ctx, "drift")
 	if err != nil || pruned <= p.seq || pruned <= p.pruned {
