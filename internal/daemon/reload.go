@@ -150,7 +150,7 @@ func logApplied(ctx context.Context, logger *slog.Logger, o reconcile.Applied) {
 	about := []any{"provider", o.Provider, "provider_id", o.ProviderID.String()}
 	switch o.Action {
 	case drift.ApplyUpdate:
-		logger.InfoContext(ctx, "provider updated from the environment", append(about, "fields", drift.List(o.WrittenFields()))...)
+		seed.LogUpdated(ctx, logger, o.Provider, o.ProviderID, o.WrittenFields())
 	case drift.ApplyInsert:
 		logger.InfoContext(ctx, "provider seeded", about...)
 	case drift.ApplyRefused:

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/google/uuid"
+
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/remedy"
@@ -71,8 +73,7 @@ func logStep(ctx context.Context, logger *slog.Logger, s drift.Step) {
 		logger.WarnContext(ctx, "provider is soft-deleted in the database and stays so", "provider", s.Desired.Name,
 			"remedy", remedy.Advice{"remove its variables (" + s.Desired.Variables + `), or "`, resolveBy(s, "env"), `"`})
 	case drift.ActionApplied:
-		logger.InfoContext(ctx, "provider updated from the environment", "provider", s.Desired.Name,
-			"provider_id", s.Observation.ProviderID.String(), "fields", drift.List(s.Observation.Fields))
+		LogUpdated(ctx, logger, s.Desired.Name, s.Observation.ProviderID, s.Observation.Fields)
 	case drift.ActionDrifted, drift.ActionNotComparable:
 		logTolerated(ctx, logger, s)
 	case drift.ActionUnsupported:
@@ -80,6 +81,11 @@ func logStep(ctx context.Context, logger *slog.Logger, s drift.Step) {
 	case drift.ActionAccepted:
 		logger.InfoContext(ctx, "provider differs from the environment, which was accepted", "provider", s.Desired.Name)
 	}
+}
+
+// LogUpdated logs that an apply has written fields of a provider's row, which differed as given.
+func LogUpdated(ctx context.Context, logger *slog.Logger, name string, id uuid.UUID, fields []drift.Field) {
+	logger.InfoContext(ctx, "provider updated from the environment", "provider", name, "provider_id", id.String(), "fields", drift.List(fields))
 }
 
 // counts returns how many steps of a plan insert nothing, as attributes of a line.
