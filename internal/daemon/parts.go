@@ -85,7 +85,7 @@ func newParts(o Options, done booted, shown exposure) *parts {
 		faults: faults, encryption: encryption, publisher: publisher, health: health, liveness: liveness, page: shown.page, report: report, member: shown.member, logger: logger,
 	}
 	triggers := &triggers{pool: pool, migrate: o.Migrate, pending: pending, logger: logger}
-	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher)
+	sinks := sink.NewRunner(pool, o.Sinks, logger, metrics, publisher, verifier)
 	pruner := retention.NewRunner(o.Database, o.Keep, logger, metrics, faults)
 
 	check := &leaderCheck{pool: pool, verifier: verifier, health: health, logger: logger, monitor: verificationMonitor{limit: unverifiedAfter(o.Resync)}}

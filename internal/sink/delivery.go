@@ -212,6 +212,7 @@ func (d *delivery) read(ctx context.Context, room int) error {
 		if err != nil {
 			return err
 		}
+		d.shared.seen(events)
 		more := len(events) == room
 		end := last
 		if more {
@@ -224,8 +225,7 @@ func (d *delivery) read(ctx context.Context, room int) error {
 			}
 		}
 		d.pending.add(events)
-		d.last, d.more = max(last, d.cursor.seq), more
-		if !d.more {
+		if d.last, d.more = max(last, d.cursor.seq), more; !more {
 			d.pending.end(last)
 		}
 		d.advance()

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/store"
 )
 
 func TestDelivery(t *testing.T) {
@@ -15,6 +17,30 @@ func TestDelivery(t *testing.T) {
 	t.Run("DeadLetter", testDeliveryDeadLetter)
 	t.Run("RequestDuringARetry", testDeliveryRequestDuringARetry)
 	t.Run("HangingSink", testDeliveryHangingSink)
+	t.Run("SeenBeforeSent", testDeliverySeenBeforeSent)
+}
+
+// testDeliverySeenBeforeSent checks that this process knows how far alerts have got before a sink does:
+// by that it finds a restore that sets the sequence back.
+func testDeliverySeenBeforeSent(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	epoch, err := store.On(f.pool).ReadEpoch(t.Context())
+	require.NoError(t, err)
+	c := newConsumer(t, func(_ http.ResponseWriter, _ *http.Request, e received) bool {
+		if e.stream == Drift && f.lastSeen(epoch) == 0 {
+			t.Error("an alert was sent before it was seen")
+		}
+		return false
+	})
+	c.server.Start()
+	f.alert("missing a")
+	runner, _ := f.run(time.Hour, newWebhook(t, c.server.URL))
+	c.expect(Drift, "missing a")
+	f.alert("resolved a", "missing a")
+	runner.Wake(Drift)
+	c.expect(Drift, "missing a", "resolved a", "missing a")
+	require.EqualValues(t, 3, f.lastSeen(epoch))
 }
 
 // testDeliveryFailingProvider checks that a provider whose event fails holds back no

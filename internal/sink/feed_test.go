@@ -78,6 +78,7 @@ type feed struct {
 	mu        sync.Mutex
 	announced []string
 	deposed   bool
+	seen      map[uuid.UUID]int64 // the last seq, by epoch
 }
 
 // Confirm implements [Term].
@@ -88,6 +89,23 @@ func (f *feed) Confirm(context.Context, store.DBTX) error {
 		return errors.New("another worker may be the leader by now")
 	}
 	return nil
+}
+
+// AlertsSeen implements [Observer].
+func (f *feed) AlertsSeen(epoch uuid.UUID, seq int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen == nil {
+		f.seen = map[uuid.UUID]int64{}
+	}
+	f.seen[epoch] = max(f.seen[epoch], seq)
+}
+
+// lastSeen returns the last seq that was seen of an epoch.
+func (f *feed) lastSeen(epoch uuid.UUID) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seen[epoch]
 }
 
 func newFeed(t *testing.T) *feed {
@@ -102,7 +120,7 @@ func (f *feed) run(giveUp time.Duration, sinks ...Sink) (*Runner, func()) {
 	f.t.Helper()
 	options := Options{Sinks: sinks, Cluster: "fleet 7", FromStart: true, GiveUp: giveUp}
 	require.NoError(f.t, Register(f.t.Context(), f.pool, options))
-	runner := NewRunner(f.pool, options, f.logger, &f.metrics, f)
+	runner := NewRunner(f.pool, options, f.logger, &f.metrics, f, f)
 	runner.shared.firstRetry = time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -3,6 +3,8 @@ package sink
 import (
 	"context"
 
+	"github.com/google/uuid"
+
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 )
@@ -23,6 +25,12 @@ type Metrics interface {
 type Publisher interface {
 	// PublishIn publishes an event when the transaction db commits.
 	PublishIn(ctx context.Context, db store.DBTX, event pubsub.Event, reason string) error
+}
+
+// Observer learns how far the sequence of alerts has got.
+type Observer interface {
+	// AlertsSeen gets the seq of an alert before a sink is sent it, and its epoch.
+	AlertsSeen(epoch uuid.UUID, seq int64)
 }
 
 // Term is a time in which this worker leads.

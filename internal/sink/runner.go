@@ -19,9 +19,9 @@ type Runner struct {
 
 // NewRunner returns a runner of sinks that [Register] knows. It publishes each event that a
 // sink does not get.
-func NewRunner(pool *pgxpool.Pool, options Options, logger *slog.Logger, metrics Metrics, publisher Publisher) *Runner {
+func NewRunner(pool *pgxpool.Pool, options Options, logger *slog.Logger, metrics Metrics, publisher Publisher, observer Observer) *Runner {
 	r := &Runner{shared: &shared{
-		options: options, pool: pool, logger: logger, metrics: metrics, publisher: publisher,
+		options: options, pool: pool, logger: logger, metrics: metrics, publisher: publisher, observer: observer,
 		connection: make(chan struct{}, 1), firstRetry: firstRetry, sendTimeout: sendTimeout,
 	}}
 	for _, s := range options.Sinks {

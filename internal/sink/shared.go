@@ -19,6 +19,7 @@ type shared struct {
 	logger    *slog.Logger
 	metrics   Metrics
 	publisher Publisher
+	observer  Observer
 
 	// connection lets the deliveries have one connection of the pool between them, so
 	// that verification never waits for more than one of their queries.
@@ -38,4 +39,14 @@ func (s *shared) query(ctx context.Context, do func(ctx context.Context) error) 
 	}
 	defer func() { <-s.connection }()
 	return do(ctx)
+}
+
+// seen reports how far alerts that are about to be sent have got: a restore can take them out of
+// the database again, and the cursor with them.
+func (s *shared) seen(events []Event) {
+	for _, e := range events {
+		if e.alert != nil {
+			s.observer.AlertsSeen(e.alert.Epoch, e.Seq)
+		}
+	}
 }
