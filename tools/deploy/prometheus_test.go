@@ -3,6 +3,7 @@ package deploy
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -178,6 +179,7 @@ func testRulesFire(t *testing.T) {
 		provwatch_drift_providers{job="w", instance="b", kind="changed"} 3x60
 		provwatch_provider_drift{job="w", instance="a", provider="anthropic", kind="missing"} 1x60
 		provwatch_provider_silenced{job="w", instance="a", provider="anthropic", kind="missing"} 1x60
+		provwatch_provider_drift{job="w", instance="a", provider="pending", kind="disabled"} 0x60
 		provwatch_provider_drift_omitted{job="w", instance="a"} 0x60
 		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="gap"} 0x60
 		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="rewound"} 0x60
@@ -281,6 +283,7 @@ func testRulesFire(t *testing.T) {
 func TestDashboard(t *testing.T) {
 	t.Run("Fields", testDashboardFields)
 	t.Run("Metrics", testDashboardMetrics)
+	t.Run("Drifts", testDashboardDrifts)
 }
 
 // testDashboardFields decodes it by the types that are made from Grafana's own schemas.
@@ -318,22 +321,67 @@ func testDashboardFields(t *testing.T) {
 	}
 }
 
-func testDashboardMetrics(t *testing.T) {
-	var dashboard struct {
-		Panels []struct {
-			ID          int
-			Title, Type string
-			Description string
-			Datasource  struct{ UID string }
-			GridPos     struct{ X, Y, W, H int }
-			FieldConfig map[string]any
-			Targets     []struct{ Expr, LegendFormat string }
+// panels are those of the dashboard, and its variables.
+type panels struct {
+	Panels []struct {
+		ID          int
+		Title, Type string
+		Description string
+		Datasource  struct{ UID string }
+		GridPos     struct{ X, Y, W, H int }
+		FieldConfig map[string]any
+		Targets     []struct{ Expr, LegendFormat string }
+	}
+	Templating struct {
+		List []struct{ Name, Definition string }
+	}
+}
+
+func readPanels(t *testing.T) (read panels) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal([]byte(readDeploy(t, "grafana/provwatch.json")), &read))
+	return read
+}
+
+// testDashboardDrifts evaluates the panel that names the providers: each is there once, as
+// alerted, silenced or pending.
+func testDashboardDrifts(t *testing.T) {
+	storage := promqltest.LoadedStorage(t, `load 1m
+		provwatch_provider_drift{job="w", instance="a", target="t", provider="openai", kind="changed"} 1x60
+		provwatch_provider_drift{job="w", instance="a", target="t", provider="anthropic", kind="missing"} 1x60
+		provwatch_provider_silenced{job="w", instance="a", target="t", provider="anthropic", kind="missing"} 1x60
+		provwatch_provider_drift{job="w", instance="a", target="t", provider="bedrock", kind="disabled"} 0x60
+		provwatch_provider_drift_omitted{job="w", instance="a", target="t"} 0x60
+		provwatch_silenced_providers{job="w", instance="a", target="t"} 1x60
+	`)
+	defer func() { _ = storage.Close() }()
+	engine := promqltest.NewTestEngine(t, false, 5*time.Minute, 10000)
+	var shown []string
+	for _, panel := range readPanels(t).Panels {
+		if panel.Title != "Drifting providers" {
+			continue
 		}
-		Templating struct {
-			List []struct{ Name, Definition string }
+		for _, target := range panel.Targets {
+			query, err := engine.NewInstantQuery(t.Context(), storage, nil, strings.NewReplacer("$job", ".*", "$target", ".*").Replace(target.Expr), time.Unix(3600, 0))
+			require.NoError(t, err)
+			vector, err := query.Exec(t.Context()).Vector()
+			require.NoError(t, err, target.Expr)
+			for _, sample := range vector {
+				legend := regexp.MustCompile(`\{\{(\w+)\}\}`).ReplaceAllStringFunc(target.LegendFormat, func(label string) string {
+					return sample.Metric.Get(strings.Trim(label, "{}"))
+				})
+				shown = append(shown, fmt.Sprintf("%s: %v", legend, sample.F))
+			}
+			query.Close()
 		}
 	}
-	require.NoError(t, json.Unmarshal([]byte(readDeploy(t, "grafana/provwatch.json")), &dashboard))
+	require.ElementsMatch(t, []string{
+		"t openai changed: 1", "t anthropic missing silenced: 1", "t bedrock disabled pending: 1", "without a series: 0", "all silenced: 1",
+	}, shown)
+}
+
+func testDashboardMetrics(t *testing.T) {
+	dashboard := readPanels(t)
 	variables := map[string]bool{"__rate_interval": true}
 	for _, v := range dashboard.Templating.List {
 		variables[v.Name] = true
