@@ -42,7 +42,7 @@ DEBIAN ?= $(HOME)/.cache/provwatch-debian
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint prune-prose generate fuzz model clean go postgres cc chromium alertmanager pgbouncer systemd spin
+.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint prune-prose generate fuzz model screenshots clean go postgres cc chromium alertmanager pgbouncer systemd spin
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -128,6 +128,11 @@ lint: go ## check formatting, vet, staticcheck, complexity, length, the order of
 	@written=$$(mktemp) && $(DOCS) configuration $$written && \
 	{ diff -u docs/configuration.md $$written || { echo "docs/configuration.md is not up to date, run make generate"; rm $$written; exit 1; }; } && rm $$written
 	go mod tidy -diff
+
+screenshots: go postgres chromium ## take the pictures of docs/screenshots again
+	@taken=$$(mktemp -d) && trap "rm -r $$taken" EXIT && \
+	PROVWATCH_SCREENSHOTS=$$taken go test -tags e2e -run '^TestStatusPage$$/^InABrowser$$' -count 1 ./test && \
+	for name in docs/screenshots/*.png; do cp "$$taken/$${name##*/}" docs/screenshots || exit; done
 
 prune-prose: go ## remove sentences that were rewritten from the list of those that the prose check knows
 	cd tools && go run ./prose -prune ..
