@@ -140,7 +140,7 @@ func testEnvReloadBadFile(t *testing.T) {
 	require.NoError(t, os.Chmod(key, 0o666))
 	p.waitFor("level=ERROR", "the environment cannot be used, keeping the one in use", "others may write to it")
 	require.NoError(t, os.Chmod(key, 0o600))
-	eventually(t, func() bool { return p.logged("environment reloaded") == 2 }, "the mended file is read")
+	eventually(t, func() bool { return p.logged("environment reloaded") >= 2 }, "the mended file is read")
 	require.NotContains(t, ready(), "environment:")
 	p.stop()
 }

@@ -148,7 +148,7 @@ func testEnvironmentSharedFile(t *testing.T) {
 		"CODER_AIBRIDGE_PROVIDER_0_NAME='north'\nCODER_AIBRIDGE_PROVIDER_0_KEYS=" + key
 	file := w.file("shared.env", shared)
 	p := w.start(nil, "run", "--env-file="+file).ready()
-	require.Equal(t, 1, p.logged("level=WARN"))
+	require.Equal(t, 1, p.logged("level=WARN", "variable="))
 	require.Equal(t, 1, p.logged(`msg="lines 1, 4 to 6 passed over: not NAME=value, and no provider variable" variable=`+file))
 	require.Equal(t, []string{"north"}, w.strings(`SELECT name FROM ai_providers`))
 

@@ -143,7 +143,7 @@ func testGatewayUnservedProviders(t *testing.T) {
 	env := w.twoProviders()
 	const line = "the gateway does not serve the provider as its row suggests"
 	p := w.start(env, "run", "--http-addr=127.0.0.1:0").ready()
-	eventually(t, func() bool { return p.logged("level=WARN", line) == len(want) }, "%d warnings", len(want))
+	eventually(t, func() bool { return p.logged("level=WARN", line) >= len(want) }, "%d warnings", len(want))
 	_, page := p.get("/")
 	owner := env.With("DATABASE_URL", w.url)
 	status, seeded := w.run(owner, "status"), w.run(env, "seed")
@@ -170,7 +170,7 @@ func testGatewayUnservedProviders(t *testing.T) {
 	require.Empty(t, w.alerts())
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name IN ('twin', 'nowhere')`)
 	p.signal(syscall.SIGHUP)
-	eventually(t, func() bool { return p.logged(line, "provider=keyless") == 2 }, "a reload warns again")
+	eventually(t, func() bool { return p.logged(line, "provider=keyless") >= 2 }, "a reload warns again")
 	p.stop()
 	require.Equal(t, len(want)+1, p.logged(line))
 	require.Empty(t, w.alerts())

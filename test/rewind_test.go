@@ -150,6 +150,7 @@ func testRewindDumpUnderAWorker(t *testing.T) {
 		w.expectAlerts("disabled openai")
 		dump := w.dumpFile()
 		w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
+		w.expectAlerts("disabled openai", "resolved openai") // verified together, they are in the order of their names
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
 		w.expectAlerts("disabled openai", "resolved openai", "disabled anthropic")
 		w.restore(dump)

@@ -82,11 +82,20 @@ func (r *rotatedRole) swapped(content string) string {
 	return path
 }
 
+// replaced is the path of a file that is written at once, by a rename: a worker that connects
+// meanwhile reads no half of it.
+func (r *rotatedRole) replaced(name, content string) string {
+	r.w.t.Helper()
+	path := filepath.Join(r.dir, name)
+	r.w.replaceFile(path, content)
+	return path
+}
+
 // passwordPlaces are the places that a worker reads its password from: write puts the
 // nth one there, and returns how the worker is given the place, and its path.
 var passwordPlaces = map[string]func(r *rotatedRole, n int) (env environ, args []string, path string){
 	"DatabaseURLFile": func(r *rotatedRole, n int) (environ, []string, string) {
-		path := writeFile(r.w.t, filepath.Join(r.dir, "url"), r.withPassword(n)+"\n")
+		path := r.replaced("url", r.withPassword(n)+"\n")
 		return environ{"DATABASE_URL": ""}, []string{"--database-url-file=" + path}, path
 	},
 	"MountedDatabaseURLFile": func(r *rotatedRole, n int) (environ, []string, string) {
@@ -99,11 +108,11 @@ var passwordPlaces = map[string]func(r *rotatedRole, n int) (env environ, args [
 		return environ{"DATABASE_URL": ""}, []string{"--config=" + file}, path
 	},
 	"PasswordFile": func(r *rotatedRole, n int) (environ, []string, string) {
-		path := writeFile(r.w.t, filepath.Join(r.dir, "passwords"), "127.0.0.1:*:*:"+r.name+":"+r.password(n)+"\n")
+		path := r.replaced("passwords", "127.0.0.1:*:*:"+r.name+":"+r.password(n)+"\n")
 		return environ{"DATABASE_URL": r.url(url.User(r.name)), "PGPASSFILE": path}, nil, "PGPASSFILE"
 	},
 	"ServiceFile": func(r *rotatedRole, n int) (environ, []string, string) {
-		path := writeFile(r.w.t, filepath.Join(r.dir, "services"), fmt.Sprintf(
+		path := r.replaced("services", fmt.Sprintf(
 			"[gateway]\nhost=127.0.0.1\nport=%d\ndbname=%s\nsslmode=disable\nuser=%s\npassword=%s\n", r.config.Port, r.config.Database, r.name, r.password(n)))
 		return environ{"DATABASE_URL": "", "PGSERVICE": "gateway", "PGSERVICEFILE": path}, nil, "PGSERVICEFILE"
 	},
@@ -176,7 +185,7 @@ func testRotationDuringAStart(t *testing.T) {
 		env[variable] = value
 	}
 	for _, command := range []string{"run", "verify"} {
-		r := w.run(env, append([]string{command, "--connect-timeout=3s"}, args...)...)
+		r := w.run(env, append([]string{command, "--connect-timeout=10s"}, args...)...)
 		require.Equal(t, 4, r.Code, r.Stderr)
 		require.Contains(t, r.Stderr, "; check the user and the password in "+path)
 	}

@@ -326,7 +326,7 @@ func testSinksDeadLetters(t *testing.T) {
 	require.Equal(t, 0, r.Code, r.Stderr)
 	eventually(t, func() bool { return w.count(`SELECT count(*) FROM provwatch.sink_dead_letters`) == 0 }, "the webhook takes it")
 	require.Equal(t, []string{"disabled openai"}, once(e.got("drift")))
-	require.Len(t, e.got("drift"), 2)
+	require.GreaterOrEqual(t, len(e.got("drift")), 2)
 	p.stop()
 }
 

@@ -91,11 +91,14 @@ func (w *world) expectRows(want ...string) {
 // requireRows is [world.expectRows] of what the database has now.
 func (w *world) requireRows(want ...string) {
 	w.t.Helper()
-	byProvider := func(alerts []string) []string {
-		provider := func(alert string) string { _, name, _ := strings.Cut(alert, " "); return name }
-		return slices.SortedStableFunc(slices.Values(alerts), func(a, b string) int { return strings.Compare(provider(a), provider(b)) })
-	}
 	require.Equal(w.t, byProvider(want), byProvider(w.drifts()))
+}
+
+// byProvider returns alerts, each "kind provider", in the order of the names, and those of a provider
+// in the order given: no other order is promised between providers of different transactions.
+func byProvider(alerts []string) []string {
+	provider := func(alert string) string { _, name, _ := strings.Cut(alert, " "); return name }
+	return slices.SortedStableFunc(slices.Values(alerts), func(a, b string) int { return strings.Compare(provider(a), provider(b)) })
 }
 
 // drifts returns the alerts about providers, as [world.alerts] has them.

@@ -94,7 +94,7 @@ func testRereadFaultsStartWaits(t *testing.T) {
 	pool.Close()
 
 	r.write(path, r.url("wrong"))
-	_, err = postgres.Connector{Config: config, Timeout: 3 * time.Second, Logger: quiet}.Connect(waittest.Context(t))
+	_, err = postgres.Connector{Config: config, Timeout: 10 * time.Second, Logger: quiet}.Connect(waittest.Context(t))
 	var unreachable *postgres.UnreachableError
 	require.ErrorAs(t, err, &unreachable)
 	require.ErrorContains(t, err, "; check the user and the password in "+path)

@@ -106,7 +106,7 @@ func testPrunedBeginsAgain(t *testing.T) {
 	runner.Wake(Drift)
 	c.expect(Drift, "missing lasts", "missing a", "resolved a", "missing b", "resolved b", "missing lasts", "missing b", "resolved b")
 	eventually(t, func() bool { return f.cursor("webhook", Drift) == 5 }, "the cursor is at the end")
-	eventually(t, func() bool { return log.count("pruned_up_to=3") == 1 }, "it is logged")
+	eventually(t, func() bool { return log.count("pruned_up_to=3") >= 1 }, "it is logged")
 	require.Empty(t, f.announcements())
 	require.Zero(t, f.metrics.of("gap webhook drift"))
 }
