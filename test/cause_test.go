@@ -42,6 +42,7 @@ func TestCause(t *testing.T) {
 		require.Regexp(t, `openai +changed +moved: database +base_url`, r.Stdout)
 		require.Equal(t, 0, w.run(nil, "resolve", "openai", "--take=env", "--env-file", file).Code)
 		expect("resolved", "resolved_by_operator ends 1")
+		p.waitFor(`msg="drift resolved"`, "how=resolved_by_operator", "resolves=1")
 		reload("two")
 		expect("changed", "environment")
 		eventually(t, func() bool {

@@ -275,6 +275,9 @@ func (a *Alertmanager) fire(e Event, now time.Time) alertmanagerAlert {
 	if len(fields) > 0 {
 		alert.Annotations["fields"] = strings.Join(fields, "\n")
 	}
+	if moved := e.alert.Moved; moved != "" {
+		alert.Annotations["moved"] = string(moved)
+	}
 	a.annotate(alert, e)
 	return alert
 }

@@ -168,6 +168,7 @@ func testAlertmanagerFiresWhatDrifts(t *testing.T) {
 	require.Equal(t, "https://runbooks.example/drift", annotations["runbook_url"])
 	require.Contains(t, annotations["fields"], `base_url: environment "https://a.example/", database "https://b.example/x`)
 	require.Equal(t, "1", annotations["seq"])
+	require.Equal(t, "database", annotations["moved"])
 	// It is written in whole milliseconds at the finest.
 	require.WithinRange(t, ends(alert), began.Add(firesFor-time.Second), time.Now().Add(firesFor+time.Second))
 	// Another kind of drift takes the place of the one before.

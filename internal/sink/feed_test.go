@@ -175,8 +175,8 @@ func (f *feed) alert(alerts ...string) {
 			WITH next AS (UPDATE provwatch.alert_counter SET last_seq = last_seq + 1 RETURNING last_seq, epoch), state AS (
 				INSERT INTO provwatch.drift_state (provider, kind, env_hash, db_hash) VALUES ($3, $5, '', '')
 				ON CONFLICT (provider) DO UPDATE SET kind = excluded.kind)
-			INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch)
-			SELECT last_seq, $1, $2, $3, $4::jsonb, '', '', 'notify', now(), epoch FROM next`,
+			INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, fields, env_hash, db_hash, source, detected_at, epoch, moved)
+			SELECT last_seq, $1, $2, $3, $4::jsonb, '', '', 'notify', now(), epoch, CASE $2 WHEN 'changed' THEN 'database' ELSE '' END FROM next`,
 			uuid.New(), kind, name, fields, map[bool]string{true: "in_sync", false: kind}[kind == string(drift.Resolved)])
 		require.NoError(f.t, err)
 	}

@@ -57,6 +57,9 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		if a.Repeats != 0 {
 			attributes = append(attributes, "repeats", a.Repeats)
 		}
+		if a.Resolves != 0 {
+			attributes = append(attributes, "resolves", a.Resolves)
+		}
 		v.logger.Log(ctx, level, message, attributes...)
 	}
 }
