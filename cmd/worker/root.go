@@ -22,8 +22,8 @@ func rootCommand(f *flags) *cobra.Command {
 			"operator changed, and then watches both sides and publishes an alert for each drift.\n\n" +
 			"The default command is \"worker run\". The database is that of DATABASE_URL or\n" +
 			"--database-url-file, else of libpq's PG* variables; without any, \"worker run\" starts a private PostgreSQL\n" +
-			"in --data-dir. \"worker resolve\" starts that server if it does not run; the other commands need a running\n" +
-			"one.\n\n" +
+			"in --data-dir. Commands by which an operator changes something, and \"worker plan\", start that server if it\n" +
+			"does not run; the other commands need a running one.\n\n" +
 			"Every flag except the per-command ones has an environment variable: --log-level has PROVWATCH_LOG_LEVEL.\n" +
 			"A flag overrides its variable.\n\n" +
 			"Exit codes: 0 ok, 1 failure, 2 drift found, 3 bad environment or flags, 4 database unreachable or schema unusable.",
