@@ -31,6 +31,7 @@ func TestTargets(t *testing.T) {
 	t.Run("FailingHarmsNoOther", testTargetsFailingHarmsNoOther)
 	t.Run("WrongFile", testTargetsWrongFile)
 	t.Run("ShareSinks", testTargetsShareSinks)
+	t.Run("Settings", testTargetsSettings)
 }
 
 // testTargetsFailingHarmsNoOther has one target that can be watched, one

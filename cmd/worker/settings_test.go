@@ -73,6 +73,7 @@ func actualFlags() []documentedFlag {
 
 func TestSettings(t *testing.T) {
 	t.Run("README", testSettingsREADME)
+	t.Run("Targets", testSettingsTargets)
 	t.Run("WorkerAlone", testSettingsWorkerAlone)
 	t.Run("Variable", testSettingsVariable)
 	t.Run("UnknownVariable", testSettingsUnknownVariable)
@@ -94,6 +95,35 @@ func testSettingsDefaults(t *testing.T) {
 // testSettingsREADME compares the table of the README with the flags of the commands.
 func testSettingsREADME(t *testing.T) {
 	require.Equal(t, actualFlags(), readmeFlags(t))
+}
+
+// testSettingsTargets compares the fields of a target that docs/targets.md lists with the
+// settings that a target can have, and its commands with those that have a target.
+func testSettingsTargets(t *testing.T) {
+	text, err := os.ReadFile("../../docs/targets.md")
+	require.NoError(t, err)
+	var listed []string
+	for _, row := range regexp.MustCompile(`(?m)^\| ((?:`+"`[a-z_]+`"+`(?:, )?)+) \|`).FindAllSubmatch(text, -1) {
+		for name := range strings.SplitSeq(string(row[1]), ", ") {
+			listed = append(listed, strings.Trim(name, "`"))
+		}
+	}
+	for _, s := range newFlags().settings() {
+		if s.has(perTarget) {
+			require.Contains(t, listed, strings.ReplaceAll(s.name, "-", "_"))
+		}
+	}
+
+	_, sentence, found := strings.Cut(string(text), "The other commands work on one of the targets:")
+	require.True(t, found)
+	sentence, _, _ = strings.Cut(sentence, "\n\n")
+	var without []string
+	for _, c := range newRootCommand().Commands() {
+		if !strings.Contains(sentence, "`"+c.Name()+"`") && !strings.Contains(sentence, "`worker "+c.Name()+" ") {
+			without = append(without, c.Name())
+		}
+	}
+	require.ElementsMatch(t, []string{"run", "roles", "version", "help", "completion"}, without, "which have no target")
 }
 
 // testSettingsWorkerAlone compares the flags of "worker" alone with those of "worker run".
