@@ -75,6 +75,13 @@ func testCompletionWords(t *testing.T) {
 	require.Equal(t, []string{"anthropic", "openai"}, completions(t, "resolve", ""))
 	require.Equal(t, []string{"anthropic"}, completions(t, "resolve", "openai", ""), "each is named once")
 	require.Empty(t, completions(t, "resolve", "--all", ""))
+	for _, command := range []string{"plan", "apply", "silence"} {
+		require.Equal(t, []string{"anthropic", "openai"}, completions(t, command, ""), command)
+		require.Equal(t, []string{"anthropic"}, completions(t, command, "openai", ""), command)
+	}
+	for _, command := range []string{"silences", "unsilence", "prune"} {
+		require.Empty(t, completions(t, command, ""), "%s: no names of files", command)
+	}
 	require.Equal(t, []string{"alertmanager", "nats", "webhook"}, completions(t, "sinks", "retry", ""))
 	require.Empty(t, completions(t, "sinks", "retry", "nats", ""))
 	require.Empty(t, completions(t, "run", "--resync", ""), "no names of files")

@@ -166,6 +166,8 @@ func (d duration) problem() string {
 		return ""
 	case d.least > 0 && *d.value < d.least:
 		return "must be at least " + d.least.String()
+	case d.orZero && *d.value < 0:
+		return "must be 0 or positive, such as 30s"
 	case *d.value <= 0:
 		return "must be positive, such as 30s"
 	}

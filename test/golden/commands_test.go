@@ -43,7 +43,10 @@ func testCommandsMistakes(t *testing.T) {
 		"run --source=x", "verify -o yaml", "run --log-format=xml", "run --log-level=loud", "seed --migrate=maybe", "verify --credential-drift=fail",
 		"seed --compat=upstream", "run --on-boot-drift=ignore", "run --debug", "run --http-token-file=x", "run --sink-from=middle", "run --sink-give-up=0s",
 		"run --webhook-url=https://h/", "run --nats-stream=S", "run --alertmanager-url=http://h --alertmanager-runbook-url=here",
-		"run --compat=upstream-credentials --on-boot-drift=alert", "run --database-url-file=x", "verify --target=a", "run --config=x",
+		"plan No_Name", "apply nobody", "apply --reason", "silence", "silence openai", "silence openai --all --for=2h --reason=x", "silence openai --for=2 --reason=x",
+		"silence openai --until=2026-01-01T00:00:00 --reason=x", "silences openai", "unsilence", "unsilence 0", "prune", "prune --keep=3", "prune openai --older-than=90d", "prune --older-than=3",
+		"run --on-reload-drift=ignore", "run --alert-after=soon", "run --alert-after=-1s", "run --keep=soon", "run --env-reload=never", "resolve --all openai --take=db",
+		"resolve openai --take=env --expires=7d", "resolve openai --take=db --expires=2020-01-01T00:00:00Z", "run --compat=upstream-credentials --on-boot-drift=alert", "run --database-url-file=x", "verify --target=a", "run --config=x",
 	} {
 		s.run(nil, strings.Fields(args)...)
 	}

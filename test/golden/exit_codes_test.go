@@ -46,6 +46,13 @@ func TestExitCodes(t *testing.T) {
 	run(w, env, "sinks list", "no sink")
 	run(w, env, "sinks retry webhook --all", "no sink of that name")
 	run(w, env, "resolve openai --take=env", "nothing to resolve")
+	for _, args := range []string{"plan", "apply", "silences", "prune --older-than=90d", "prune --older-than=90d --dry-run"} {
+		run(w, env, args, "nothing to do")
+	}
+	run(w, env, "silence openai --for=1h --reason=upgrade", "a silence")
+	run(w, env, "unsilence 1", "its end")
+	run(w, env, "unsilence 1", "it has ended")
+	run(w, env, "unsilence 7", "no such silence")
 	for _, s := range []struct {
 		signal syscall.Signal
 		name   string
@@ -60,6 +67,9 @@ func TestExitCodes(t *testing.T) {
 		run(w, env, args, "a drift")
 	}
 	run(w, env, "status", "a drift")
+	for _, args := range []string{"plan", "apply", "apply openai", "resolve openai --take=db --dry-run"} {
+		run(w, env, args, "a drift whose database side has moved")
+	}
 	w.exec(`UPDATE ai_providers SET settings = 'garbage' WHERE name = 'anthropic'`)
 	for _, args := range []string{"run", "seed", "seed --dry-run", "verify", "resolve anthropic --take=db"} {
 		run(w, env, args, "a row that cannot be compared, and a drift")
@@ -74,7 +84,7 @@ func TestExitCodes(t *testing.T) {
 	run(w, env.With("DATABASE_URL", "mysql://h/d"), "verify", "a mistake in DATABASE_URL")
 	run(w, environ{"DATABASE_URL": "mysql://h/d"}, "version", "DATABASE_URL is not used")
 	run(w, env, "run --http-addr="+taken.Addr().String(), "the address is taken")
-	for _, args := range []string{"run", "seed", "verify", "resolve openai --take=env", "watch", "status", "migrate", "slot drop", "sinks list"} {
+	for _, args := range []string{"run", "seed", "verify", "resolve openai --take=env", "plan", "apply", "silence --all --for=1h --reason=x", "silences", "unsilence 1", "prune --older-than=90d", "watch", "status", "migrate", "slot drop", "sinks list"} {
 		run(w, unreachable, args+" --connect-timeout=1ms", "no server there")
 	}
 	run(w, absent, "verify", "no such database")
