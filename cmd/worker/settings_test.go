@@ -98,7 +98,7 @@ func testSettingsREADME(t *testing.T) {
 }
 
 // testSettingsTargets compares the fields of a target that docs/targets.md lists with the
-// settings that a target can have, and its commands with those that have a target.
+// settings that a target can have, and its commands with the commands that have a target.
 func testSettingsTargets(t *testing.T) {
 	text, err := os.ReadFile("../../docs/targets.md")
 	require.NoError(t, err)
