@@ -117,11 +117,14 @@ func End(ctx context.Context, pool *pgxpool.Pool, id int64, actor string) (ended
 		ended = of(store.ProvwatchSilence{
 			ID: row.ID, Provider: row.Provider, Author: row.Author, Reason: row.Reason, BeginsAt: row.BeginsAt, EndsAt: row.EndsAt, EndedBy: row.EndedBy,
 		})
-		if done = row.At.Before(row.EndsAt); !done {
+		if done = row.EndedBy == "" && row.At.Before(row.EndsAt); !done {
 			return nil, nil
 		}
 		ended.Ends, ended.EndedBy = row.At.UTC(), actor
-		if err := queries.EndSilence(ctx, store.EndSilenceParams{ID: id, EndsAt: row.At, EndedBy: actor}); err != nil {
+		if ended.Ends.Before(ended.Begins) { // the clock was set back
+			ended.Ends = ended.Begins
+		}
+		if err := queries.EndSilence(ctx, store.EndSilenceParams{ID: id, EndsAt: ended.Ends, EndedBy: actor}); err != nil {
 			return nil, fmt.Errorf("write to provwatch.silences: %w", err)
 		}
 		return []audit.Entry{ended.entry(audit.SilenceEnded, actor)}, nil

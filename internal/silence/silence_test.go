@@ -92,6 +92,23 @@ func TestSilence(t *testing.T) {
 	require.Equal(t, map[string]any{"silence": 2.0, "reason": "a new region", "expires": ended.Ends.Format(time.RFC3339Nano)}, details[3])
 }
 
+// TestClockSetBack ends a silence when the database's clock was set back to before it.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	_, err := silence.Add(t.Context(), pool, silence.Request{Providers: []string{"a"}, For: time.Hour, Reason: "r", Actor: "operator:x"})
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `UPDATE provwatch.silences SET begins_at = begins_at + interval '1 day', ends_at = ends_at + interval '1 day'`)
+	require.NoError(t, err)
+	ended, done, err := silence.End(t.Context(), pool, 1, "operator:y")
+	require.NoError(t, err)
+	require.True(t, done)
+	require.Equal(t, ended.Begins, ended.Ends, "it matches nothing, at no time")
+	_, done, err = silence.End(t.Context(), pool, 1, "operator:z")
+	require.NoError(t, err)
+	require.False(t, done)
+}
+
 // TestRefused asks for what cannot be done, which changes nothing.
 func TestRefused(t *testing.T) {
 	t.Parallel()
