@@ -67,6 +67,13 @@ func TestPending(t *testing.T) {
 	require.Equal(t, drift.Changed, j.Alert)
 	require.Empty(t, j.Shown)
 
+	// Where the clock is set back, as by a failover, it counts from then on.
+	back := at(pending, -3600).Judge(changed)
+	require.True(t, back.NewPending)
+	require.Equal(t, start.Add(-time.Hour), back.Pending.Since)
+	require.Equal(t, pending.Pending.Shown, back.Pending.Shown)
+	require.Equal(t, drift.Changed, at(pending.After(back), -3570).Judge(changed).Alert)
+
 	// It ends before.
 	j = at(pending, 29).Judge(observe(drift.InSync, "env", ""))
 	require.Empty(t, j.Alert)

@@ -99,7 +99,8 @@ func (r Recorded) Judge(o Observation) Judgement {
 	if j.Kind != InSync && before.Kind == InSync {
 		if p := r.pending(o, now); !p.hasLasted(r.At, r.AlertAfter) {
 			// What is recorded stands.
-			j.Kind, j.Pending, j.NewPending = InSync, &p, r.Pending == nil || !r.Pending.isSameDrift(now)
+			j.Kind, j.Pending = InSync, &p
+			j.NewPending = r.Pending == nil || !r.Pending.isSameDrift(now) || !r.Pending.Since.Equal(p.Since)
 			return j
 		}
 	}
@@ -117,14 +118,18 @@ func (r Recorded) Judge(o Observation) Judgement {
 	return j
 }
 
-// pending returns the pending drift that is recorded of an observation.
+// pending returns the pending drift that is recorded of an observation. A drift that
+// would begin later, since the clock was set back, begins now.
 func (r Recorded) pending(o Observation, now State) Pending {
 	p := Pending{State: now, Fields: o.Fields, Moved: r.Moved(o), Since: r.At}
-	if r.Pending != nil {
+	if r.Pending == nil {
+		return p
+	}
+	if r.Pending.Since.Before(r.At) {
 		p.Since = r.Pending.Since
-		if r.Pending.isSameDrift(now) {
-			p.Shown = r.Pending.Shown
-		}
+	}
+	if r.Pending.isSameDrift(now) {
+		p.Shown = r.Pending.Shown
 	}
 	return p
 }

@@ -44,26 +44,38 @@ func (q *Queries) FindAlerts(ctx context.Context, seqs []int64) ([]FindAlertsRow
 
 const firstPending = `-- name: FirstPending :one
 SELECT
-    coalesce(extract(epoch FROM statement_timestamp() - min(since)), -1)::float8 AS seconds,
-    (count(*) FILTER (WHERE since <= statement_timestamp() - make_interval(secs => $1::float8)))::bigint AS due,
-    coalesce(array_agg(provider_id) FILTER (WHERE since <= statement_timestamp() - make_interval(secs => $1::float8) AND provider_id IS NOT NULL), '{}')::uuid[] AS ids
-FROM provwatch.pending_drifts d
-WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+    count(*)::bigint AS pending,
+    coalesce(extract(epoch FROM statement_timestamp() - min(since)), 0)::float8 AS seconds,
+    (count(*) FILTER (WHERE is_due))::bigint AS due,
+    coalesce(array_agg(provider_id) FILTER (WHERE is_due AND provider_id IS NOT NULL), '{}')::uuid[] AS ids
+FROM (
+    SELECT d.provider_id, d.since,
+        (d.since <= statement_timestamp() - make_interval(secs => $1::float8) OR d.since > statement_timestamp()) AS is_due
+    FROM provwatch.pending_drifts d
+    WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+) AS comparable
 `
 
 type FirstPendingRow struct {
+	Pending int64
 	Seconds float64
 	Due     int64
 	Ids     []uuid.UUID
 }
 
-// For how many seconds the oldest of the pending drifts has lasted by now, below zero without
-// one; how many have lasted for least_seconds, and their rows, where they have one. Drifts of
-// providers that cannot be compared do not count.
+// How many drifts are pending, and for how many seconds the oldest of them has lasted by now. How
+// many are due: they have lasted for least_seconds, or would begin in the future, where the clock
+// was set back. And the rows of these, where they have one. Drifts of providers that cannot be
+// compared do not count.
 func (q *Queries) FirstPending(ctx context.Context, leastSeconds float64) (FirstPendingRow, error) {
 	row := q.db.QueryRow(ctx, firstPending, leastSeconds)
 	var i FirstPendingRow
-	err := row.Scan(&i.Seconds, &i.Due, &i.Ids)
+	err := row.Scan(
+		&i.Pending,
+		&i.Seconds,
+		&i.Due,
+		&i.Ids,
+	)
 	return i, err
 }
 

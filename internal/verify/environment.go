@@ -37,11 +37,15 @@ func (e *environment) find(name string) (provider.Desired, bool) {
 	return e.desired[i], true
 }
 
-// withholds reports whether a drift must not be recorded yet: the environment has moved, and
-// the reload that is writing that to the row ends the drift, or asks for a verification of
-// everything.
+// withholds reports whether a drift must not be recorded yet, pending or not: the environment
+// has moved, and the reload that is writing that to the row ends the drift, or asks for a
+// verification of everything.
 func (e *environment) withholds(j drift.Judgement) bool {
-	return e.applying && j.Moved == drift.EnvironmentMoved && (j.Alert == drift.Changed || j.Alert == drift.Missing)
+	kind, moved := j.Alert, j.Moved
+	if j.NewPending {
+		kind, moved = j.Pending.Kind, j.Pending.Moved
+	}
+	return e.applying && moved == drift.EnvironmentMoved && (kind == drift.Changed || kind == drift.Missing)
 }
 
 // isNamed reports whether the environment names the provider.

@@ -121,7 +121,7 @@ func (v *Verifier) readPending(ctx context.Context, queue *Queue) (wait time.Dur
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("read provwatch.pending_drifts: %w", err)
-	case first.Seconds < 0:
+	case first.Pending == 0:
 		v.pending.settled.Store(added)
 		return 0, nil
 	case first.Due == 0:

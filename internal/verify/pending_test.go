@@ -57,6 +57,7 @@ func TestPending(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"Lasts": testPendingLasts, "EndsBefore": testPendingEndsBefore, "NextLeader": testPendingNextLeader, "Commits": testPendingCommits,
 		"NoLongerNamed": testPendingNoLongerNamed, "Silenced": testPendingSilenced, "Standby": testPendingStandby, "FirstObservation": testPendingFirstObservation,
+		"Applied": testPendingApplied, "ClockSetBack": testPendingClockSetBack,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -255,6 +256,41 @@ func testPendingFirstObservation(t *testing.T) {
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, []string{"1 changed b reload", "2 missing c reload"}, alerts(t, pool))
 	require.Equal(t, []string{"1 changed b unknown", "2 missing c environment"}, causes(t, pool))
+}
+
+// testPendingApplied has a reload apply what its environment has changed: meanwhile that is no
+// drift. What the apply has left is one.
+func testPendingApplied(t *testing.T) {
+	pool, v, metrics := holding(t, openAI("a"), openAI("b"))
+	newer := []provider.Desired{at("a", "https://2/"), at("b", "https://2/")}
+	v.BeginApply(newer)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Empty(t, pending(t, pool))
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://2/' WHERE name = 'a'`)
+	v.SetDesired(newer)
+	require.NoError(t, v.Verify(t.Context(), reload))
+	require.Equal(t, []string{"changed b reload"}, pending(t, pool))
+	passed, _ := metrics.seenPassed()
+	require.Zero(t, passed)
+}
+
+// testPendingClockSetBack sets the database's clock back while a drift is pending: it lasts from
+// then on, and not until the clock is where it was.
+func testPendingClockSetBack(t *testing.T) {
+	pool, v, _ := holding(t, openAI("a"))
+	mover{t, pool, v}.to("a", "https://2/")
+	laterBy(t, pool, -24*60)
+	queue := verify.NewQueue()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { v.Run(ctx, queue, time.Second, host{}) })
+	running.Go(func() { v.FollowPending(ctx, queue) })
+	defer running.Wait()
+	defer cancel()
+	waittest.Until(t, func() bool {
+		return value(t, pool, `SELECT (since <= now())::text FROM provwatch.pending_drifts`) == "true"
+	}, "it lasts from now on")
+	require.Empty(t, alerts(t, pool))
 }
 
 // TestFollowPending runs a verifier without a resync: what makes it alert is the time, also of a
