@@ -64,6 +64,13 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 	}
 }
 
+// Unannounced has the verifier look again for silenced alerts and pending drifts. It is called
+// when a record has failed: the server can have committed it all the same.
+func (v *Verifier) Unannounced() {
+	v.silences.add()
+	v.pending.add()
+}
+
 // moving returns which side has moved, of a drift, or how it ended.
 func moving(a pubsub.DriftAlert) slog.Attr {
 	if a.Kind == drift.Resolved {

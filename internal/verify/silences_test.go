@@ -23,6 +23,7 @@ func TestOutlived(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"Repeated": testOutlivedRepeated, "LastSilence": testOutlivedLastSilence, "SentBefore": testOutlivedSentBefore, "EndedMeanwhile": testOutlivedEndedMeanwhile,
 		"NextLeader": testOutlivedNextLeader, "OtherWorkerRecords": testOutlivedOtherWorkerRecords, "Many": testOutlivedMany, "WAL": testOutlivedWAL,
+		"LostAnswer": testOutlivedLostAnswer,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -346,8 +346,12 @@ func (r *verification) write(ctx context.Context, at position, judgements []judg
 	recorded, err := record{db: r.v.pool, at: at, term: r.term, source: source}.write(ctx, Recorded{
 		environment: r.environment, judgements: judgements, forgotten: forgotten,
 	})
-	if err != nil || recorded.generation == 0 {
+	if err != nil {
+		r.v.Unannounced()
 		return false, err
+	}
+	if recorded.generation == 0 {
+		return false, nil
 	}
 	r.v.announce(ctx, recorded)
 	return true, nil

@@ -80,6 +80,7 @@ func (l *largeTransaction) commit(ctx context.Context, last *transaction) (*outc
 		return nil, largeFailed(err)
 	}
 	if err := a.position.commit(ctx, l.tx, last.end); err != nil {
+		a.verifier.Unannounced()
 		return nil, largeFailed(err)
 	}
 	for _, r := range l.recorded {

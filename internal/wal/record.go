@@ -35,6 +35,7 @@ func (r *recorder) record(ctx context.Context, observed []verify.Observed, sourc
 		return r.mirror.save(ctx, store.On(tx))
 	})
 	if err != nil {
+		r.verifier.Unannounced()
 		return err
 	}
 	r.mirror.saved()
