@@ -45,6 +45,14 @@ type reloader struct {
 
 	// fileVariables is that of the environment in use.
 	fileVariables int
+	// applying is the environment that an apply has begun with, until it is in use; nil for none.
+	applying *applying
+}
+
+// applying is an environment that is compared with already, while it is applied.
+type applying struct {
+	read      environment.Environment
+	supported []provider.Desired
 }
 
 // run reloads at each request, of SIGHUP or of the watch of files, until ctx ends. It retries while the database is away, since
@@ -125,6 +133,7 @@ func (r *reloader) apply(ctx context.Context, read environment.Environment, supp
 	if r.options.RequireCredentials {
 		credentials = drift.RequireCredentials
 	}
+	r.applying = &applying{read, supported}
 	r.verifier.BeginApply(supported)
 	r.options.Keys.Replace(read.Keys)
 	outcomes, err := reconcile.Apply(ctx, r.pool, r.options.Keys, supported, reconcile.ApplyRequest{Credentials: credentials})
@@ -178,14 +187,22 @@ func (r *reloader) use(ctx context.Context, read environment.Environment, suppor
 	// the new keys alone decode. A row that needs them cannot be compared until they are there.
 	r.verifier.SetDesired(supported)
 	r.options.Keys.Replace(read.Keys)
+	r.applying = nil
 	r.fileVariables = read.FileVariables
 	r.metrics.loaded(read.Files)
 	r.metrics.Watching(len(supported))
 	r.options.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 }
 
-// refuse reports a reload that changes nothing. When it is logged, it shows everywhere else.
+// refuse reports a reload that changes nothing. When it is logged, it shows everywhere else. It can
+// be the retry of an apply, which is given up: what differs from its environment is then alerted.
 func (r *reloader) refuse(ctx context.Context, message string, err error, more ...any) {
+	if begun := r.applying; begun != nil {
+		r.options.Logger.WarnContext(ctx, "the environment that was read before is in use, and was not applied; what differs is alerted",
+			"remedy", remedy.Advice{remedy.Run("apply")})
+		r.use(ctx, begun.read, begun.supported)
+		r.pending.Add(verify.Everything(pubsub.SourceReload).After(verify.Reloaded))
+	}
 	r.metrics.refused(err)
 	r.options.Logger.ErrorContext(ctx, message, append([]any{"error", err}, more...)...)
 }
