@@ -12,6 +12,9 @@ type Acceptance struct {
 	// that is judged: the database's when the acceptance was read, so that workers and
 	// commands agree whatever their own clocks show.
 	Expires, At time.Time
+	// AcceptedAt is when the drift was accepted, by the database's clock; the zero time where
+	// that is not known.
+	AcceptedAt time.Time
 }
 
 // IsExpired reports whether the acceptance has ended. A nil acceptance has not.

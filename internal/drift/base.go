@@ -1,6 +1,10 @@
 package drift
 
-import "provwatch/internal/provider"
+import (
+	"time"
+
+	"provwatch/internal/provider"
+)
 
 // Side is one side of a provider at a moment: its canonical fields, to be compared with
 // later ones. A base URL that can hold credentials is a keyed digest, as is a value that is
@@ -73,6 +77,12 @@ func agreement(h provider.Hasher, desired provider.Desired) Base {
 		row.Type = provider.AmazonBedrock // as in all base pairs
 	}
 	return newBase(h, sideOf(h, h.Hash(want), want), sideOf(h, h.Hash(row), row))
+}
+
+// isSetAfter reports whether the base was recorded after a time.
+func (b Base) isSetAfter(at time.Time) bool {
+	set, err := time.Parse(time.RFC3339Nano, b.SetAt)
+	return err == nil && set.After(at)
 }
 
 // samePair reports whether two bases have the same sides.

@@ -154,6 +154,8 @@ func (r Recorded) Lasted(provider string) (Judgement, bool) {
 // of a row that the WAL shows: what is recorded of credentials stands. It reports false
 // where the row alone does not decide. With credentials set, they are compared elsewhere and can be why
 // the provider could not be compared: a row that agrees does not end that.
+//
+// What was accepted, or agreed on, after the commit stands: the commit does not show the row of then.
 func (r Recorded) JudgeRow(o Observation, credentials bool) (Judgement, bool) {
 	if credentials && o.Kind == InSync && r.NotComparable != "" {
 		return Judgement{}, false
@@ -164,7 +166,14 @@ func (r Recorded) JudgeRow(o Observation, credentials bool) (Judgement, bool) {
 			o.Kind = Changed
 		}
 	}
-	return r.Judge(o), true
+	j := r.Judge(o)
+	if a := j.Withdrawn; a != nil && !a.IsExpired() && a.AcceptedAt.After(r.At) {
+		j.Withdrawn = nil
+	}
+	if r.Base != nil && r.Base.isSetAfter(r.At) {
+		j.NewBase = nil
+	}
+	return j, true
 }
 
 // newBase returns the base to record with an observation, nil where what is recorded stands.

@@ -77,16 +77,14 @@ func Apply(ctx context.Context, pool *pgxpool.Pool, keys *dbcrypt.Ring, desired 
 
 func (r ApplyRequest) apply(ctx context.Context, tx pgx.Tx, keys *dbcrypt.Ring, desired []provider.Desired) ([]Applied, error) {
 	queries := store.On(tx)
+	load := queries.LoadStored
 	if !r.DryRun {
 		if err := queries.LockSeed(ctx, store.SeedLock); err != nil {
 			return nil, fmt.Errorf("take the seed lock: %w", err)
 		}
-		// Another writer of a row commits before the row is read.
-		if _, err := queries.LockProviders(ctx, provider.Names(desired)); err != nil {
-			return nil, fmt.Errorf("lock the rows: %w", err)
-		}
+		load = queries.LoadLocked // another writer of a row commits before the row is read
 	}
-	stored, err := queries.LoadStored(ctx, provider.Names(desired), keys, r.Credentials.Compares())
+	stored, err := load(ctx, provider.Names(desired), keys, r.Credentials.Compares())
 	if err != nil {
 		return nil, err
 	}

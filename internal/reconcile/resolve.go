@@ -70,16 +70,13 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A gateway may be writing to a row, to rotate its credentials or to turn
-	// encryption on. It commits before the row is read.
-	if _, err := queries.LockProviders(ctx, provider.Names(desired)); err != nil {
-		return nil, fmt.Errorf("lock the rows: %w", err)
-	}
 	session, err := queries.ReadSession(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look up the role of the session: %w", err)
 	}
-	changes, with, err := r.plan(ctx, queries, desired, session.At)
+	// A gateway may be writing to a row, to rotate its credentials or to turn
+	// encryption on. It commits before the row is read.
+	changes, with, err := r.plan(ctx, queries, queries.LoadLocked, desired, session.At)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +115,7 @@ func (r resolution) foretell(ctx context.Context, tx pgx.Tx) ([]Outcome, error) 
 	if err != nil {
 		return nil, fmt.Errorf("look up the time: %w", err)
 	}
-	changes, _, err := r.plan(ctx, queries, desired, session.At)
+	changes, _, err := r.plan(ctx, queries, queries.LoadStored, desired, session.At)
 	for _, c := range changes {
 		outcomes = append(outcomes, c.outcome)
 	}
@@ -131,7 +128,7 @@ func (r resolution) drifting(ctx context.Context, queries *store.Queries) (desir
 	if !r.request.Drifting {
 		return r.desired, nil, nil
 	}
-	plan, err := r.compare(ctx, queries, r.desired)
+	plan, err := r.compare(ctx, queries.LoadStored, r.desired)
 	for _, step := range plan.Steps {
 		switch {
 		case step.IsNotComparable():
@@ -146,8 +143,11 @@ func (r resolution) drifting(ctx context.Context, queries *store.Queries) (desir
 	return desired, left, err
 }
 
-func (r resolution) compare(ctx context.Context, queries *store.Queries, desired []provider.Desired) (drift.Plan, error) {
-	stored, err := queries.LoadStored(ctx, provider.Names(desired), r.keys, r.request.Credentials.Compares())
+// loading loads what the database has of providers.
+type loading func(ctx context.Context, names []string, keys *dbcrypt.Ring, credentials bool) (drift.Stored, error)
+
+func (r resolution) compare(ctx context.Context, load loading, desired []provider.Desired) (drift.Plan, error) {
+	stored, err := load(ctx, provider.Names(desired), r.keys, r.request.Credentials.Compares())
 	if err != nil {
 		return drift.Plan{}, err
 	}
@@ -166,19 +166,19 @@ func (r resolution) taken(now time.Time) (side, error) {
 	return databaseSide{expires}, nil
 }
 
-// plan returns what to do about each provider, at the database's time. The error names each
-// provider of which the drift cannot be ended.
-func (r resolution) plan(ctx context.Context, queries *store.Queries, desired []provider.Desired, now time.Time) (changes []change, with encryption, err error) {
+// plan loads the providers and returns what to do about each, at the database's time. The error
+// names each provider of which the drift cannot be ended.
+func (r resolution) plan(ctx context.Context, queries *store.Queries, load loading, desired []provider.Desired, now time.Time) (changes []change, with encryption, err error) {
 	side, err := r.taken(now)
+	if err != nil {
+		return nil, with, err
+	}
+	compared, err := r.compare(ctx, load, desired)
 	if err != nil {
 		return nil, with, err
 	}
 	with.keys = r.keys
 	if with.sealer, err = queries.WriteSealer(ctx, r.keys); err != nil {
-		return nil, with, err
-	}
-	compared, err := r.compare(ctx, queries, desired)
-	if err != nil {
 		return nil, with, err
 	}
 	var refused []error

@@ -175,7 +175,7 @@ func testResolveEnd(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, outcome.Written(), "it has another end")
 	require.Equal(t, outcome.AcceptedUntil.Format("2006-01-02T15:04:05.000000"), recorded())
-	require.Equal(t, "7 days", value(t, pool, `SELECT date_trunc('day', expires_at - accepted_at + interval '1 minute')::text FROM provwatch.accepted_drift`))
+	require.Equal(t, "7 days", value(t, pool, `SELECT date_trunc('day', justify_hours(expires_at - accepted_at + interval '1 minute'))::text FROM provwatch.accepted_drift`))
 	outcome, err = resolve(reconcile.End{}, false)
 	require.NoError(t, err)
 	require.True(t, outcome.Written(), "it has no end any more")

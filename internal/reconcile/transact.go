@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgerrcode"
@@ -39,9 +40,12 @@ func transact(ctx context.Context, pool *pgxpool.Pool, readOnly bool, do func(pg
 	return postgres.WithoutValues(err)
 }
 
-// canPass reports whether another attempt that failed can succeed: the key that it encrypts
-// with was revoked meanwhile, or the server broke a deadlock.
+// canPass reports whether another attempt that failed can succeed.
 func canPass(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == pgerrcode.ForeignKeyViolation || pg.Code == pgerrcode.DeadlockDetected)
+	return errors.As(err, &pg) && slices.Contains([]string{
+		pgerrcode.DeadlockDetected,
+		pgerrcode.UniqueViolation,     // the gateway has inserted a row of the name
+		pgerrcode.ForeignKeyViolation, // and revoked the key that this encrypts with
+	}, pg.Code)
 }

@@ -2,7 +2,6 @@ package seed
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,11 +26,7 @@ func applyAtBoot(ctx context.Context, tx pgx.Tx, plan *drift.Plan, o options, se
 		return write(ctx, tx, plan, sealer, o.announce)
 	}
 	// The rows are read again once they are locked: a gateway writes without our lock.
-	queries := store.On(tx)
-	if _, err := queries.LockProviders(ctx, provider.Names(drifted)); err != nil {
-		return fmt.Errorf("lock the rows: %w", err)
-	}
-	stored, err := queries.LoadStored(ctx, provider.Names(drifted), o.keys, o.credentials.Compares())
+	stored, err := store.On(tx).LoadLocked(ctx, provider.Names(drifted), o.keys, o.credentials.Compares())
 	if err != nil {
 		return err
 	}

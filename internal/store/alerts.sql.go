@@ -469,7 +469,8 @@ SELECT
     wanted.name::text AS name,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, a.accepted_at,
+    now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
     coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced,
     to_jsonb(b)::jsonb AS base, to_jsonb(p)::jsonb AS pending
@@ -492,6 +493,7 @@ type listStatesRow struct {
 	AcceptedEnvHash   *string
 	AcceptedDbHash    *string
 	AcceptedExpiresAt *time.Time
+	AcceptedAt        *time.Time
 	At                time.Time
 	NotComparable     string
 	AlertSeq          int64
@@ -521,6 +523,7 @@ func (q *Queries) listStates(ctx context.Context, names []string) ([]listStatesR
 			&i.AcceptedEnvHash,
 			&i.AcceptedDbHash,
 			&i.AcceptedExpiresAt,
+			&i.AcceptedAt,
 			&i.At,
 			&i.NotComparable,
 			&i.AlertSeq,
@@ -620,8 +623,8 @@ WITH claimed AS (
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
     DELETE FROM provwatch.accepted_drift a
-    USING jsonb_to_recordset($5::jsonb) AS stale (provider text, kind text, env_hash text, db_hash text, expires_at timestamptz)
-    WHERE (a.provider, a.kind, a.env_hash, a.db_hash) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash)
+    USING jsonb_to_recordset($5::jsonb) AS stale (provider text, kind text, env_hash text, db_hash text, expires_at timestamptz, accepted_at timestamptz)
+    WHERE (a.provider, a.kind, a.env_hash, a.db_hash, a.accepted_at) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash, stale.accepted_at)
         AND a.expires_at IS NOT DISTINCT FROM stale.expires_at
         AND EXISTS (SELECT FROM claimed)
 ), recorded AS (
@@ -644,9 +647,11 @@ WITH claimed AS (
     DELETE FROM provwatch.drift_state
     WHERE provider = ANY($7::text[]) AND EXISTS (SELECT FROM claimed)
 ), based AS (
-    -- What both sides agreed on, unless another transaction has replaced it since.
-    INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin)
-    SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin
+    -- What both sides agreed on, unless another transaction has replaced it since. That can commit
+    -- while this statement waits for its row.
+    INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin, set_at)
+    SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin,
+        coalesce(new.set_at, clock_timestamp())
     FROM jsonb_to_recordset($8::jsonb) AS new (provider text, env_hash text, env_type text, env_base_url text, env_bedrock_region text,
         db_hash text, db_type text, db_base_url text, db_bedrock_region text, hash_key text, origin text, set_at timestamptz)
     LEFT JOIN provwatch.base_pairs former ON former.provider = new.provider
@@ -657,6 +662,7 @@ WITH claimed AS (
         db_hash = excluded.db_hash, db_type = excluded.db_type, db_base_url = excluded.db_base_url, db_bedrock_region = excluded.db_bedrock_region,
         hash_key = excluded.hash_key, origin = excluded.origin,
         named = true, set_at = clock_timestamp()
+    WHERE base_pairs.set_at = excluded.set_at
 ), unnamed AS (
     UPDATE provwatch.base_pairs SET named = false
     WHERE provider = ANY($7::text[]) AND named AND EXISTS (SELECT FROM claimed)

@@ -98,12 +98,23 @@ func basesOf(rows []listBasesRow) (map[string]*drift.Base, error) {
 // SetBases records bases. A base that another transaction has replaced since it was
 // read stands.
 func (q *Queries) SetBases(ctx context.Context, bases []NamedBase) error {
+	return q.writeBases(ctx, bases, false)
+}
+
+// ReplaceBase records a base in the transaction that locks the provider's row, or inserts it.
+// Whatever else was recorded since the base was read is from before this agreement.
+func (q *Queries) ReplaceBase(ctx context.Context, base NamedBase) error {
+	base.SetAt = ""
+	return q.writeBases(ctx, []NamedBase{base}, true)
+}
+
+func (q *Queries) writeBases(ctx context.Context, bases []NamedBase, replaces bool) error {
 	for some := range slices.Chunk(bases, chunk) {
 		encoded, err := encodeBases(some)
 		if err != nil {
 			return err
 		}
-		if err := q.setBases(ctx, encoded); err != nil {
+		if err := q.setBases(ctx, setBasesParams{Replaces: replaces, Bases: encoded}); err != nil {
 			return fmt.Errorf("record what both sides agree on: %w", err)
 		}
 	}

@@ -43,10 +43,7 @@ func (p NamedPending) record() (pendingRecord, error) {
 		Credentials: text(p.Credentials), Fields: fields, Moved: text(p.Moved), Source: text(p.Shown.Source), Since: timestamp(p.Since),
 		LSN: nullable(p.Shown.LSN), XID: nonzero(p.Shown.XID),
 	}
-	if !p.Shown.CommittedAt.IsZero() {
-		at := timestamp(p.Shown.CommittedAt)
-		r.CommittedAt = &at
-	}
+	r.CommittedAt = timestampOf(p.Shown.CommittedAt)
 	return r, nil
 }
 

@@ -217,7 +217,8 @@ SELECT
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
     s.db_hash AS state_db_hash, s.credentials AS state_credentials,
-    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, now()::timestamptz AS at,
+    a.kind AS accepted_kind, a.env_hash AS accepted_env_hash, a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, a.accepted_at,
+    now()::timestamptz AS at,
     coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
     coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced,
     to_jsonb(b)::jsonb AS base, to_jsonb(d)::jsonb AS pending,
@@ -264,6 +265,7 @@ type lookAtProvidersRow struct {
 	AcceptedEnvHash   *string
 	AcceptedDbHash    *string
 	AcceptedExpiresAt *time.Time
+	AcceptedAt        *time.Time
 	At                time.Time
 	NotComparable     string
 	AlertSeq          int64
@@ -308,6 +310,7 @@ func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams
 			&i.AcceptedEnvHash,
 			&i.AcceptedDbHash,
 			&i.AcceptedExpiresAt,
+			&i.AcceptedAt,
 			&i.At,
 			&i.NotComparable,
 			&i.AlertSeq,

@@ -104,16 +104,15 @@ type acceptanceRecord struct {
 	EnvHash  text `json:"env_hash"`
 	DBHash   text `json:"db_hash"`
 
-	ExpiresAt *timestamp `json:"expires_at"`
+	ExpiresAt  *timestamp `json:"expires_at"`
+	AcceptedAt *timestamp `json:"accepted_at"` // of the query record alone
 }
 
 func (a NamedAcceptance) record() acceptanceRecord {
-	r := acceptanceRecord{Provider: text(a.Provider), Kind: text(a.Kind), EnvHash: text(a.EnvHash), DBHash: text(a.DBHash)}
-	if !a.Expires.IsZero() {
-		expires := timestamp(a.Expires)
-		r.ExpiresAt = &expires
+	return acceptanceRecord{
+		Provider: text(a.Provider), Kind: text(a.Kind), EnvHash: text(a.EnvHash), DBHash: text(a.DBHash),
+		ExpiresAt: timestampOf(a.Expires), AcceptedAt: timestampOf(a.AcceptedAt),
 	}
-	return r
 }
 
 // reasonRecord is a provider that cannot be compared, of the query record.
@@ -224,9 +223,6 @@ func (a NewAlert) record() (alertRecord, error) {
 		LSN: nullable(a.LSN), XID: nonzero(a.XID), Reason: text(a.Reason), Payload: text(a.Payload), SilencedPayload: text(a.SilencedPayload),
 		Moved: text(a.Moved), How: text(a.How), Resolves: nonzero(a.Resolves), Repeats: nonzero(a.Repeats), Silenced: a.Silenced,
 	}
-	if !a.CommittedAt.IsZero() {
-		at := timestamp(a.CommittedAt)
-		r.CommittedAt = &at
-	}
+	r.CommittedAt = timestampOf(a.CommittedAt)
 	return r, nil
 }

@@ -82,6 +82,15 @@ func (t text) MarshalJSON() ([]byte, error) {
 // cut off, as the driver does.
 type timestamp time.Time
 
+// timestampOf returns a timestamp, nil for the zero time.
+func timestampOf(t time.Time) *timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	at := timestamp(t)
+	return &at
+}
+
 // MarshalJSON implements [json.Marshaler]. Unlike that of [time.Time] it takes all years.
 func (t timestamp) MarshalJSON() ([]byte, error) {
 	at := time.Time(t).UTC()

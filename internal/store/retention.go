@@ -21,7 +21,7 @@ func (q *Queries) ListKeptAcceptances(ctx context.Context, after string, now tim
 	rows, err := q.listKeptAcceptances(ctx, listKeptAcceptancesParams{After: after, Now: now, KeepSeconds: keep.Seconds(), MaxRows: int32(most)})
 	kept := make([]KeptAcceptance, len(rows))
 	for i, row := range rows {
-		accepted := *acceptanceOf(&row.Kind, &row.EnvHash, &row.DbHash, row.ExpiresAt, row.At)
+		accepted := *acceptanceOf(&row.Kind, &row.EnvHash, &row.DbHash, row.ExpiresAt, nil, row.At)
 		kept[i] = KeptAcceptance{
 			NamedAcceptance: NamedAcceptance{Provider: row.Provider, Acceptance: accepted},
 			Recorded:        drift.Recorded{State: stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, nil, nil), Accepted: &accepted},

@@ -101,11 +101,11 @@ func (q *Queries) WithdrawAcceptedDrift(ctx context.Context, provider string) er
 }
 
 const acceptDrift = `-- name: acceptDrift :exec
-INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, reason, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, accepted_at, reason, expires_at)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7)
 ON CONFLICT (provider) DO UPDATE
 SET kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-    accepted_by = excluded.accepted_by, accepted_at = now(), reason = excluded.reason, expires_at = excluded.expires_at, lapsed_at = NULL
+    accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at, reason = excluded.reason, expires_at = excluded.expires_at, lapsed_at = NULL
 `
 
 type acceptDriftParams struct {
@@ -118,6 +118,8 @@ type acceptDriftParams struct {
 	ExpiresAt  *time.Time
 }
 
+// The time of an acceptance comes after that of each commit that changed the row before: the
+// caller has locked the row.
 func (q *Queries) acceptDrift(ctx context.Context, arg acceptDriftParams) error {
 	_, err := q.db.Exec(ctx, acceptDrift,
 		arg.Provider,
@@ -247,22 +249,29 @@ func (q *Queries) renewAcceptedDrift(ctx context.Context, arg renewAcceptedDrift
 }
 
 const setBases = `-- name: setBases :exec
-INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin, applied_lsn)
+INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin, set_at, applied_lsn)
 SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin,
-    CASE WHEN new.applied THEN pg_current_wal_insert_lsn() END
+    coalesce(new.set_at, clock_timestamp()), CASE WHEN new.applied THEN pg_current_wal_insert_lsn() END
 FROM jsonb_to_recordset($1::jsonb) AS new (provider text, env_hash text, env_type text, env_base_url text, env_bedrock_region text,
     db_hash text, db_type text, db_base_url text, db_bedrock_region text, hash_key text, origin text, set_at timestamptz, applied boolean)
 LEFT JOIN provwatch.base_pairs former ON former.provider = new.provider
-WHERE former.set_at IS NOT DISTINCT FROM new.set_at
+WHERE $2::boolean OR former.set_at IS NOT DISTINCT FROM new.set_at
 ON CONFLICT (provider) DO UPDATE
 SET env_hash = excluded.env_hash, env_type = excluded.env_type, env_base_url = excluded.env_base_url, env_bedrock_region = excluded.env_bedrock_region,
     db_hash = excluded.db_hash, db_type = excluded.db_type, db_base_url = excluded.db_base_url, db_bedrock_region = excluded.db_bedrock_region,
     hash_key = excluded.hash_key, origin = excluded.origin,
     named = true, set_at = clock_timestamp(), applied_lsn = coalesce(excluded.applied_lsn, base_pairs.applied_lsn)
+WHERE $2::boolean OR base_pairs.set_at = excluded.set_at
 `
 
-// Records what both sides agree on, unless another transaction has replaced it since.
-func (q *Queries) setBases(ctx context.Context, bases []byte) error {
-	_, err := q.db.Exec(ctx, setBases, bases)
+type setBasesParams struct {
+	Bases    []byte
+	Replaces bool
+}
+
+// Records what both sides agree on: with replaces in any case, and otherwise unless another
+// transaction has replaced it since. That can commit while this statement waits for its row.
+func (q *Queries) setBases(ctx context.Context, arg setBasesParams) error {
+	_, err := q.db.Exec(ctx, setBases, arg.Bases, arg.Replaces)
 	return err
 }

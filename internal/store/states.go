@@ -51,7 +51,7 @@ func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uui
 			}
 			seen = &Sighting{Recorded: drift.Recorded{
 				State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
-				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
+				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.AcceptedAt, row.At),
 				NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: pending, At: row.At,
 			}}
 			s.Providers[row.Name] = seen
@@ -97,7 +97,7 @@ func (q *Queries) ReadRecorded(ctx context.Context, names []string) (map[string]
 		}
 		recorded[row.Name] = drift.Recorded{
 			State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
-			Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.At),
+			Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.AcceptedAt, row.At),
 			NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: pending, At: row.At,
 		}
 	}
@@ -182,7 +182,7 @@ func (q *Queries) ListAccepted(ctx context.Context) (accepted, expired []string,
 	for _, row := range rows {
 		recorded := drift.Recorded{
 			State:    stateOf(&row.StateKind, &row.StateEnvHash, &row.StateDbHash, nil, nil),
-			Accepted: acceptanceOf(&row.Kind, &row.EnvHash, &row.DbHash, row.ExpiresAt, row.At),
+			Accepted: acceptanceOf(&row.Kind, &row.EnvHash, &row.DbHash, row.ExpiresAt, nil, row.At),
 		}
 		switch {
 		case recorded.IsAccepted():
@@ -275,7 +275,7 @@ func listedOf(rows []listRecordedRow) ([]Listed, error) {
 		if row.Kind != "" {
 			l.Recorded.State = stateOf(&row.Kind, &row.EnvHash, &row.DbHash, &row.Credentials, nil)
 		}
-		l.Recorded.Accepted = acceptanceOf(row.AcceptedKind, &row.EnvHash, &row.DbHash, nil, time.Time{})
+		l.Recorded.Accepted = acceptanceOf(row.AcceptedKind, &row.EnvHash, &row.DbHash, nil, nil, time.Time{})
 		listed[i] = l
 	}
 	return listed, nil
@@ -310,12 +310,15 @@ func stateOf(kind, envHash, dbHash, credentials *string, id *uuid.UUID) *drift.S
 	}
 }
 
-// acceptanceOf returns an accepted drift as of a time, nil where its columns are NULL.
-func acceptanceOf(kind, envHash, dbHash *string, expires *time.Time, at time.Time) *drift.Acceptance {
+// acceptanceOf returns an accepted drift as of a time, nil where its columns are NULL. When it was
+// accepted is nil where that was not read.
+func acceptanceOf(kind, envHash, dbHash *string, expires, accepted *time.Time, at time.Time) *drift.Acceptance {
 	if kind == nil {
 		return nil
 	}
-	return &drift.Acceptance{Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash), Expires: deref(expires), At: at}
+	return &drift.Acceptance{
+		Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash), Expires: deref(expires), AcceptedAt: deref(accepted), At: at,
+	}
 }
 
 // unlessZero returns a time, nil for the zero one.

@@ -1,15 +1,21 @@
 package verify_test
 
 import (
+	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/reconcile"
+	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
 
@@ -19,7 +25,94 @@ func TestAccepted(t *testing.T) {
 	t.Run("DisabledProvider", testAcceptedDisabledProvider)
 	t.Run("UntilEitherSideChanges", testAcceptedUntilEitherSideChanges)
 	t.Run("UntilItsEnd", testAcceptedUntilItsEnd)
+	t.Run("Again", testAcceptedAgain)
+	t.Run("EarlierCommits", testAcceptedEarlierCommits)
 }
+
+// testAcceptedAgain has an operator accept a drift again, which a verification has seen end and
+// which has begun again since.
+func testAcceptedAgain(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"))
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	accept := func() {
+		t.Helper()
+		recorded, err := store.On(pool).ReadRecorded(t.Context(), []string{"a"})
+		require.NoError(t, err)
+		state := recorded["a"].State
+		require.NoError(t, store.On(pool).AcceptDrift(t.Context(), "a", drift.Acceptance{Kind: drift.Disabled, EnvHash: state.EnvHash, DBHash: state.DBHash}, "test", ""))
+	}
+	accept()
+	require.NoError(t, v.Verify(t.Context(), resync))
+	want := []string{"1 disabled a resync", "2 resolved a resync"}
+	require.Equal(t, want, alerts(t, pool))
+
+	traced := pool.Config()
+	traced.ConnConfig.Tracer = &beforeQuery{text: "name: record ", do: func() {
+		exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
+		accept()
+	}}
+	recording, err := pgxpool.NewWithConfig(t.Context(), traced)
+	require.NoError(t, err)
+	t.Cleanup(recording.Close)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = true`)
+	require.NoError(t, verify.New(recording, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, quiet, &counter{}).Verify(t.Context(), resync))
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, want, alerts(t, pool))
+	require.Equal(t, "1", value(t, pool, `SELECT count(*)::text FROM provwatch.accepted_drift`))
+}
+
+// testAcceptedEarlierCommits has the WAL show, after an operator has accepted the last of several
+// changes, the commits that came before: as after a time without a worker.
+func testAcceptedEarlierCommits(t *testing.T) {
+	t.Parallel()
+	desired := at("a", "https://1/")
+	pool, v, _ := seeded(t, drift.IgnoreCredentials, desired)
+	hasher, err := v.Hasher(t.Context())
+	require.NoError(t, err)
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://3/'`)
+	before := time.Now().Add(-time.Minute)
+	_, err = reconcile.Resolve(t.Context(), pool, nil, []provider.Desired{desired}, reconcile.Request{Side: reconcile.Database, Credentials: drift.IgnoreCredentials})
+	require.NoError(t, err)
+	xid := int64(0)
+	commit := func(baseURL string, committed time.Time) {
+		t.Helper()
+		xid++
+		row := &provider.Row{ID: idOf(t, pool, "a"), Name: "a", Type: provider.OpenAI, BaseURL: baseURL, Enabled: true}
+		observed := []verify.Observed{{Observation: drift.Compare(hasher, desired, row, false), Commit: &pubsub.Commit{LSN: "0/1", XID: xid, CommittedAt: committed}}}
+		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+			_, err := v.Record(t.Context(), tx, observed, pubsub.SourceWAL)
+			return err
+		}))
+	}
+	for _, baseURL := range []string{"https://2/", "https://1/", "https://2/", "https://3/"} {
+		commit(baseURL, before)
+	}
+	require.NoError(t, v.Verify(t.Context(), resync))
+	want := []string{"1 changed a database", "2 resolved a reverted ends 1", "3 changed a database", "4 resolved a accepted ends 3"}
+	require.Equal(t, want, causes(t, pool))
+	require.Equal(t, "https://1/ https://3/", value(t, pool, `SELECT concat_ws(' ', env_base_url, db_base_url) FROM provwatch.base_pairs`))
+	commit("https://4/", time.Now().Add(time.Minute))
+	commit("https://3/", time.Now().Add(time.Minute))
+	require.Equal(t, append(want, "5 changed a database", "6 changed a unknown"), causes(t, pool), "it was withdrawn")
+}
+
+// beforeQuery does something before the first query that has a text.
+type beforeQuery struct {
+	text string
+	do   func()
+	done atomic.Bool
+}
+
+func (b *beforeQuery) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(data.SQL, b.text) && !b.done.Swap(true) {
+		b.do()
+	}
+	return ctx
+}
+
+func (*beforeQuery) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 // testAcceptedUntilItsEnd checks that an acceptance that has expired holds no more: for a
 // verification, for a change that the WAL shows and for a single comparison. A standby

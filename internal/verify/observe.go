@@ -22,6 +22,27 @@ type Observed struct {
 	Commit *pubsub.Commit
 
 	environment *environment // that it was compared with, nil where the caller compared it
+	// recorded is what was recorded when the row was read, empty where the caller read it.
+	recorded drift.Recorded
+}
+
+// stand leaves of a judgement on the observation what ends something that was recorded since the
+// row was read: an acceptance, and what both sides agreed on.
+func (o Observed) stand(j drift.Judgement) drift.Judgement {
+	if o.environment == nil {
+		return j
+	}
+	accepted, base := o.recorded.Accepted, o.recorded.Base
+	if j.Withdrawn != nil && (accepted == nil || !accepted.AcceptedAt.Equal(j.Withdrawn.AcceptedAt)) {
+		j.Withdrawn = nil
+	}
+	if j.NewBase != nil {
+		// It replaces the base that was read, and no other.
+		if j.NewBase.SetAt = ""; base != nil {
+			j.NewBase.SetAt = base.SetAt
+		}
+	}
+	return j
 }
 
 // MaxObserved is how many providers one [Verifier.Observe] reads at most.
@@ -58,7 +79,7 @@ func (v *Verifier) Observe(ctx context.Context, names []string) ([]Observed, err
 	}
 	observed := make([]Observed, len(read.comparisons))
 	for i, c := range read.comparisons {
-		observed[i] = Observed{Observation: c.observation, environment: run.environment}
+		observed[i] = Observed{Observation: c.observation, environment: run.environment, recorded: c.recorded}
 	}
 	return observed, nil
 }
@@ -130,7 +151,7 @@ func (v *Verifier) judge(environment *environment, observed []Observed, known ma
 		recorded.AlertAfter = v.alertAfter
 		j, judged := judgement{commit: o.Commit}, true
 		if o.Commit == nil {
-			j.Judgement = recorded.Judge(o.Observation)
+			j.Judgement = o.stand(recorded.Judge(o.Observation))
 		} else {
 			recorded.At = o.Commit.CommittedAt
 			if lasted, ok := recorded.Lasted(o.Provider); ok {

@@ -184,7 +184,7 @@ func (w *randomWorld) change() (did string) {
 func (w *randomWorld) commit() {
 	o := w.compare(w.leader).WithoutCredentials()
 	require.NoError(w, pgx.BeginFunc(w.Context(), w.pool, func(tx pgx.Tx) error {
-		_, err := w.verifiers[w.leader].Record(w.Context(), tx, []verify.Observed{{Observation: o, Commit: &pubsub.Commit{LSN: "0/10", XID: 7, CommittedAt: time.Unix(1, 0)}}}, pubsub.SourceWAL)
+		_, err := w.verifiers[w.leader].Record(w.Context(), tx, []verify.Observed{{Observation: o, Commit: &pubsub.Commit{LSN: "0/10", XID: 7, CommittedAt: time.Now()}}}, pubsub.SourceWAL)
 		return err
 	}))
 }
