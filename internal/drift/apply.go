@@ -89,9 +89,19 @@ func (s Step) Apply() Application {
 	case s.CredentialsProblem() != nil:
 		return Application{Moved: UnknownMoved}.Refuse(fmt.Errorf("%w; an apply writes no credentials", s.CredentialsProblem()))
 	case o.DBHash == o.EnvHash:
-		return Application{Verdict: ApplyNothing}
+		return s.applyNothing()
 	}
 	return s.applyUpdate()
+}
+
+// applyNothing judges a row that has the environment's canonical fields.
+func (s Step) applyNothing() Application {
+	a := Application{Verdict: ApplyNothing}
+	if base := s.base.usable(s.Observation); s.staysDisabled(base) {
+		a.renew(s, s.Observation.DBHash)
+		a.NewBase = s.Observation.Base()
+	}
+	return a
 }
 
 func (s Step) applyInsert() Application {
@@ -139,11 +149,8 @@ func (s Step) applyUpdate() Application {
 	}
 	row := s.rowAfter(a, stored)
 	a.NewBase = newBase(s.hasher, o.pair.Env, sideOf(s.hasher, s.hasher.Hash(row), row)).toRecord()
-	a.NewBase.SetAt = s.BaseSetAt()
-	if now := s.hasher.RowHashes(row).Against(s.Desired); now != o.EnvHash {
-		if renewed := s.renewed(now); *renewed != *s.acceptance {
-			a.Renewed = renewed
-		}
+	if now := s.hasher.RowHashes(row).Against(s.Desired); now != o.EnvHash || s.staysDisabled(base) {
+		a.renew(s, now)
 	}
 	return a
 }
@@ -155,11 +162,19 @@ func (s Step) coversBase(base *Base) bool {
 	return a != nil && !a.IsExpired() && a.EnvHash == base.Env.Hash && (a.DBHash == row.Alone || a.DBHash == row.Anthropic)
 }
 
-// renewed returns the acceptance for the pair once the row has another hash.
-func (s Step) renewed(dbHash string) *Acceptance {
-	a := *s.acceptance
-	a.EnvHash, a.DBHash = s.Observation.EnvHash, dbHash
-	return &a
+// staysDisabled reports whether it was accepted that the row is disabled, as it was at the base,
+// which is nil for none.
+func (s Step) staysDisabled(base *Base) bool {
+	return base != nil && s.coversBase(base) && s.acceptance.Kind == Disabled && s.Observation.Kind == Disabled
+}
+
+// renew renews the acceptance for the pair once the row has a hash, unless it is for that pair.
+func (a *Application) renew(s Step, dbHash string) {
+	renewed := *s.acceptance
+	renewed.EnvHash, renewed.DBHash = s.Observation.EnvHash, dbHash
+	if renewed != *s.acceptance {
+		a.Renewed = &renewed
+	}
 }
 
 // rowAfter returns the canonical fields of the row once the application's are written.

@@ -75,21 +75,15 @@ type Step struct {
 // Agreement returns the base of the provider once its row is as the environment asks for.
 func (s Step) Agreement(origin Origin) Base { return Agreement(s.hasher, s.Desired, origin) }
 
-// BaseSetAt returns when the base of the provider was recorded, empty for none.
-func (s Step) BaseSetAt() string {
-	if s.base == nil {
-		return ""
-	}
-	return s.base.SetAt
-}
-
 // NewBase returns the base that a seed records, nil where what is recorded stands: the seed
 // inserts the row, or both sides agree.
 func (s Step) NewBase() *Base {
 	switch s.Action {
 	case ActionInsert:
 		base := s.Agreement(ByAgreement)
-		base.SetAt = s.BaseSetAt()
+		if s.base != nil {
+			base.SetAt = s.base.SetAt
+		}
 		return &base
 	case ActionUnchanged:
 		return Recorded{Base: s.base}.newBase(s.Observation)

@@ -214,28 +214,30 @@ type Author struct {
 }
 
 // Write carries the plan out, and publishes the rows that it has written on
-// ai_providers_changed. Its transaction must have locked the rows before the plan was made.
+// ai_providers_changed. Its transaction must have locked the rows before the plan was made. Where
+// an operator applies, rows whose acceptance alone is renewed are published too: running workers
+// verify them.
 func (p ApplyPlan) Write(ctx context.Context, tx pgx.Tx, by Author) ([]Applied, error) {
 	op := operation{actor: by.Actor, reason: by.Reason, at: by.At}
-	origin := drift.ByResolve
-	if by.Actor == audit.System {
+	origin, byOperator := drift.ByResolve, by.Actor != audit.System
+	if !byOperator {
 		origin = drift.ByAgreement
 	}
 	outcomes := make([]Applied, len(p.planned))
-	var written []string // ids
+	var published []string // ids
 	for i, one := range p.planned {
 		outcome, err := one.apply(ctx, tx, p.with.sealer, op, origin)
 		if err != nil {
 			return nil, fmt.Errorf("provider %q: %w", one.step.Desired.Name, err)
 		}
-		if outcomes[i] = outcome; outcome.Written() {
-			written = append(written, outcome.ProviderID.String())
+		if outcomes[i] = outcome; outcome.Written() || outcome.AcceptanceRenewed && byOperator {
+			published = append(published, outcome.ProviderID.String())
 		}
 	}
-	if len(written) == 0 {
+	if len(published) == 0 {
 		return outcomes, nil
 	}
-	if err := pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, written...); err != nil {
+	if err := pubsub.Publish(ctx, tx, pubsub.ProvidersChanged, published...); err != nil {
 		return nil, err
 	}
 	return outcomes, pubsub.Publish(ctx, tx, pubsub.StagedEntries, "")
@@ -269,7 +271,8 @@ func (p planned) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, op
 			return outcome, fmt.Errorf("withdraw the acceptance: %w", err)
 		}
 	}
-	return outcome, setBase(ctx, tx, p.step, base, true)
+	// Only of a row that is written the WAL has former states that are no drift.
+	return outcome, setBase(ctx, tx, p.step, base, p.Verdict == drift.ApplyUpdate)
 }
 
 // insert inserts the row of a provider that the environment names for the first time, with

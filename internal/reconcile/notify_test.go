@@ -58,6 +58,18 @@ func TestGatewayNotification(t *testing.T) {
 	_, err = acceptDB(bedrock("us-east-1"))
 	require.NoError(t, err)
 	require.Equal(t, sent, changed(), "a drift was accepted")
+	elsewhere := bedrock("us-east-1")
+	elsewhere.BaseURL = "https://elsewhere/"
+	_, err = acceptDB(elsewhere)
+	require.NoError(t, err)
+	require.Equal(t, sent, changed())
+	applied, err := reconcile.Apply(t.Context(), pool, noKeys, []provider.Desired{bedrock("us-east-1")}, reconcile.ApplyRequest{
+		Credentials: drift.IgnoreCredentials, Operator: &reconcile.Operator{User: "test", UID: -1},
+	})
+	require.NoError(t, err)
+	require.True(t, applied[0].AcceptanceRenewed && !applied[0].Written())
+	require.Equal(t, sent, changed(), "an acceptance was renewed")
+	require.Equal(t, "never", value(t, pool, `SELECT coalesce(applied_lsn::text, 'never') FROM provwatch.base_pairs`), "no row was written")
 
 	// What writes nothing sends nothing.
 	for _, take := range []func() (reconcile.Outcome, error){
