@@ -50,10 +50,13 @@ func (c change) accept(ctx context.Context, tx pgx.Tx, op operation) error {
 	if err := setBase(ctx, tx, c.step, observed.Base(), false); err != nil {
 		return err
 	}
-	details := audit.Details{
-		Kind: string(observed.Kind), EnvHash: observed.EnvHash, DBHash: observed.DBHash, Changes: acceptedValues(observed.Fields),
-	}
-	if end := c.accepts.Expires; !end.IsZero() {
+	return op.stageAcceptance(ctx, tx, observed, *c.accepts, observed.Fields)
+}
+
+// stageAcceptance stages the audit entry for an acceptance of the fields that differ.
+func (op operation) stageAcceptance(ctx context.Context, tx pgx.Tx, observed drift.Observation, accepted drift.Acceptance, fields []drift.Field) error {
+	details := audit.Details{Kind: string(accepted.Kind), EnvHash: accepted.EnvHash, DBHash: accepted.DBHash, Changes: acceptedValues(fields)}
+	if end := accepted.Expires; !end.IsZero() {
 		details.Expires = end.Format(time.RFC3339Nano)
 	}
 	return op.stage(ctx, tx, []audit.Entry{{

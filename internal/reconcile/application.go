@@ -265,6 +265,9 @@ func (p planned) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, op
 		if err := queries.RenewAcceptedDrift(ctx, name, *p.Renewed); err != nil {
 			return outcome, fmt.Errorf("renew the acceptance: %w", err)
 		}
+		if err := op.stageAcceptance(ctx, tx, p.step.Observation, *p.Renewed, p.left()); err != nil {
+			return outcome, err
+		}
 	default:
 		base.Origin = origin
 		if err := queries.WithdrawAcceptedDrift(ctx, name); err != nil {
@@ -273,6 +276,11 @@ func (p planned) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, op
 	}
 	// Only of a row that is written the WAL has former states that are no drift.
 	return outcome, setBase(ctx, tx, p.step, base, p.Verdict == drift.ApplyUpdate)
+}
+
+// left returns the fields that differ and are not written.
+func (p planned) left() []drift.Field {
+	return slices.DeleteFunc(slices.Clone(p.step.Observation.Fields), func(f drift.Field) bool { return p.Writes(f.Name) })
 }
 
 // insert inserts the row of a provider that the environment names for the first time, with

@@ -69,6 +69,10 @@ func TestGatewayNotification(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, applied[0].AcceptanceRenewed && !applied[0].Written())
 	require.Equal(t, sent, changed(), "an acceptance was renewed")
+	require.Equal(t, "drift.accept changed bedrock_region", value(t, pool, `SELECT concat_ws(' ', action, details ->> 'kind', details -> 'changes' -> 0 ->> 'field')
+		FROM provwatch.audit_outbox ORDER BY seq DESC LIMIT 1`), "which is audited")
+	require.Equal(t, []string{"true"}, list(t, pool, `SELECT (details ->> 'env_hash' = env_hash AND details ->> 'db_hash' = db_hash)::text
+		FROM provwatch.accepted_drift, provwatch.audit_outbox WHERE audit_outbox.seq = (SELECT max(seq) FROM provwatch.audit_outbox)`))
 	require.Equal(t, "never", value(t, pool, `SELECT coalesce(applied_lsn::text, 'never') FROM provwatch.base_pairs`), "no row was written")
 
 	// What writes nothing sends nothing.
