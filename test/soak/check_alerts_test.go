@@ -19,6 +19,7 @@ func (c *checker) count(a alert) {
 	c.ids[a.id] = true
 	c.alerts = append(c.alerts, a)
 	c.pruning.alerts = append(c.pruning.alerts, a)
+	c.checkSilenced(a)
 	if p := c.tracks[a.provider]; p != nil {
 		p.alerts = append(p.alerts, a)
 	}
@@ -49,6 +50,7 @@ func (c *checker) sortAlerts(t transaction, alerts []alert) (streamed map[string
 		switch {
 		case p == nil || !p.named && !p.joining:
 			c.violate(rulePhantom, a.provider, t.end, "alert %d: the environment does not name the provider", a.seq)
+		case a.repeats != 0: // the state is as it was
 		case p.joining:
 			// Workers do not agree yet: a look finds it missing or there.
 			if a.kind != missing && a.kind != resolved {
@@ -147,6 +149,7 @@ func (c *checker) look(a alert) {
 		from = p.at(c.applied)
 		to = from
 	}
+	c.checkLasted(p, a)
 	// Of several states that look the same, that of the row and with the fields which
 	// the alert names.
 	for _, exact := range []bool{true, false} {

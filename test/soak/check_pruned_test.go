@@ -22,8 +22,9 @@ func newPruning() pruning {
 
 // pruned is what one transaction pruned.
 type pruned struct {
-	alerts  []int64  // seqs
-	entries []string // ids
+	alerts   []int64  // seqs
+	entries  []string // ids
+	silences []string // ids
 }
 
 // replay applies a change to what is known of the tables.
@@ -63,7 +64,10 @@ func (p *pruning) had(stream string, last int64) int64 {
 // up to which seq it deleted rows.
 func (c *checker) checkPruned(t transaction, gone pruned) {
 	p := &c.pruning
-	p.rows += len(gone.alerts) + len(gone.entries)
+	p.rows += len(gone.alerts) + len(gone.entries) + len(gone.silences)
+	for _, id := range gone.silences {
+		c.checkPrunedSilence(t, id)
+	}
 	if len(gone.alerts) > 0 {
 		c.checkPrunedAlerts(t, gone.alerts)
 	}
@@ -101,16 +105,16 @@ func (c *checker) checkPrunedAlerts(t transaction, seqs []int64) {
 		}
 	}
 	// What is left shows how each provider stands, now and as each sink was last sent it.
-	positions := []int64{c.lastSeq}
-	for key, seq := range p.cursors {
-		if key[1] == "drift" {
-			positions = append(positions, seq)
-		}
-	}
 	for provider := range providers {
-		for _, at := range positions {
-			if before, after := lastKind(c.alerts, provider, at), lastKind(left, provider, at); before != after {
+		check := func(at int64, sent bool) {
+			if before, after := lastKind(c.alerts, provider, at, sent), lastKind(left, provider, at, sent); before != after {
 				c.violate(rulePruned, provider, t.end, "up to alert %d it was %q, and without %v it is %q", at, before, seqs, after)
+			}
+		}
+		check(c.lastSeq, false)
+		for key, seq := range p.cursors {
+			if key[1] == "drift" {
+				check(seq, true)
 			}
 		}
 	}
@@ -118,10 +122,10 @@ func (c *checker) checkPrunedAlerts(t transaction, seqs []int64) {
 }
 
 // lastKind returns the kind of a provider's last alert up to a seq, empty where it has ended
-// what was before.
-func lastKind(alerts []alert, provider string, seq int64) (kind string) {
+// what was before. With sent only the alerts count that sinks got.
+func lastKind(alerts []alert, provider string, seq int64, sent bool) (kind string) {
 	for _, a := range alerts {
-		if a.provider == provider && a.seq <= seq {
+		if a.provider == provider && a.seq <= seq && !(sent && a.silenced) {
 			kind = a.kind
 		}
 	}

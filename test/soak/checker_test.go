@@ -40,7 +40,9 @@ type checker struct {
 	// real returns what a reading of the server's clock is without its jumps.
 	real func(time.Time) time.Time
 
-	pruning pruning
+	pruning    pruning
+	silences   silences
+	alertAfter time.Duration // of the workers, where alerts come from notifications
 
 	encrypted    bool            // dbcrypt_keys has a key
 	labels       map[string]bool // ids of the writers' transactions that were committed
@@ -54,7 +56,7 @@ func newChecker(groups [][]wanted) *checker {
 		tracks: map[string]*track{}, rows: map[string]row{}, ids: map[string]bool{},
 		staged: map[string]entry{}, entries: map[string]entry{}, logged: map[string]bool{},
 		lastEntry: map[string]int64{}, real: func(t time.Time) time.Time { return t }, labels: map[string]bool{}, large: map[string]bool{},
-		pruning: newPruning(),
+		pruning: newPruning(), silences: silences{all: map[string]*silencing{}, lasting: map[string][]alert{}},
 	}
 	for _, group := range groups {
 		for _, w := range group {
@@ -74,6 +76,7 @@ func (c *checker) violate(rule, provider string, at position, format string, arg
 // add takes the next transaction.
 func (c *checker) add(t transaction) {
 	c.transactions++
+	c.silences.pass(t.at, c.real(t.at))
 	e := c.effectsOf(t)
 	c.checkOutbox(t, &e)
 	for name := range e.touched {
@@ -82,7 +85,9 @@ func (c *checker) add(t transaction) {
 		}
 	}
 	for i := range e.alerts {
-		e.alerts[i].began = e.began[e.alerts[i].provider]
+		if e.alerts[i].repeats == 0 { // a repeat leaves the recorded state as it was
+			e.alerts[i].began = e.began[e.alerts[i].provider]
+		}
 		c.count(e.alerts[i])
 	}
 	resets := len(c.resets)
@@ -99,8 +104,8 @@ func (c *checker) add(t transaction) {
 	c.checkPruned(t, e.pruned)
 }
 
-// checkOutbox checks what the transaction did to the outbox: only a seed stages entries,
-// and an entry that leaves the outbox is in the log.
+// checkOutbox checks what the transaction did to the outbox: only a seed and the commands of an
+// operator stage entries, and an entry that leaves the outbox is in the log.
 func (c *checker) checkOutbox(t transaction, e *effects) {
 	for _, id := range e.unstaged {
 		if !c.logged[id] {
@@ -109,10 +114,14 @@ func (c *checker) checkOutbox(t transaction, e *effects) {
 		}
 		delete(c.staged, id)
 	}
-	if e.label == "" && e.isOfWorker() {
+	switch {
+	case e.label == "" && len(e.silenced) > 0:
+		e.label = "silence"
+		c.checkSilenceEntries(t, e)
+	case e.label == "" && e.isOfWorker():
 		e.label = "seed"
 		c.checkSeed(t, e)
-	} else if len(e.staged) > 0 {
+	case len(e.staged) > 0:
 		c.violate(ruleAudit, e.staged[0].provider, t.end, "a writer's transaction staged an audit entry")
 	}
 	for _, entry := range e.staged {
@@ -224,6 +233,7 @@ func (c *checker) finish() {
 			c.violate(ruleLost, name, end, "it ends as %s and was last alerted as %s: %s", p.now(), p.recorded, c.around(name, end))
 		}
 	}
+	c.checkOutlived()
 	for _, name := range c.unseeded() {
 		c.violate(ruleSeedPart, name, 0, "it is missing at the end, after a worker's start")
 	}

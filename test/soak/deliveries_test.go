@@ -33,10 +33,13 @@ type streamed struct {
 	seq                int64
 }
 
-// committed returns the events of each stream, in order.
+// committed returns the events of each stream that are for sinks, in order.
 func (c *checker) committed() map[string][]streamed {
 	events := map[string][]streamed{"drift": nil, "audit": nil}
 	for _, a := range c.alerts {
+		if a.silenced {
+			continue
+		}
 		events["drift"] = append(events["drift"], streamed{a.id, a.provider, a.kind, a.seq})
 	}
 	for _, e := range c.delivered {
@@ -47,8 +50,14 @@ func (c *checker) committed() map[string][]streamed {
 
 // checkDelivery holds what a sink was sent against what was committed: each event
 // arrived, or was refused and is a dead letter; none came before the one before it
-// of its provider was settled; and nothing else came.
+// of its provider was settled; and nothing else came, silenced alerts least of all.
 func (c *checker) checkDelivery(d delivery) (found []violation) {
+	for _, a := range d.arrivals {
+		if c.isSilenced(a) {
+			found = append(found, violation{Rule: ruleSinkSilent, Provider: a.provider, Detail: fmt.Sprintf("%s: alert %d, %s", d.sink, a.seq, a.what)})
+		}
+	}
+	d.arrivals = slices.DeleteFunc(slices.Clone(d.arrivals), c.isSilenced)
 	for stream, events := range c.committed() {
 		s := d.of(stream)
 		s.checkArrivals(events)
@@ -56,6 +65,11 @@ func (c *checker) checkDelivery(d delivery) (found []violation) {
 		found = append(found, s.found...)
 	}
 	return found
+}
+
+// isSilenced reports whether an arrival is of an alert that is silenced.
+func (c *checker) isSilenced(a arrival) bool {
+	return a.stream == "drift" && slices.ContainsFunc(c.alerts, func(b alert) bool { return b.id == a.id && b.silenced })
 }
 
 // sentStream is what a sink was sent of one stream, by the id of the event.
@@ -149,6 +163,11 @@ func TestCheckDeliveries(t *testing.T) {
 	}
 	open := func(a *arrival) { a.answered = 0 }
 	refuse := func(a *arrival) { a.refused = true }
+	silent := *c
+	silent.alerts = slices.Clone(c.alerts)
+	silent.alerts[0].silenced = true
+	require.Equal(t, []string{ruleSinkSilent}, rulesOf(silent.checkDelivery(delivery{arrivals: []arrival{came(1, 1), came(2, 3), came(3, 5), came(4, 7)}})))
+	require.Empty(t, silent.checkDelivery(delivery{arrivals: []arrival{came(2, 3), came(3, 5), came(4, 7)}}), "what comes after a silenced one waits for nothing")
 	for name, test := range map[string]struct {
 		delivery
 		want []string

@@ -16,6 +16,7 @@ type effects struct {
 	secrets  map[string][]sealed
 	written  bool // to the provider tables, other than by an INSERT
 
+	silenced []string // silences that were made or ended, in the form of their audit entries
 	staged   []entry
 	unstaged []string // ids of entries that left the outbox
 	pruned   pruned
@@ -44,6 +45,7 @@ func (c *checker) effectsOf(t transaction) effects {
 			e.label = ch.row.text("op") + " " + ch.row.text("providers")
 			c.labels[ch.row.text("id")] = true
 			c.mark(ch.row.text("op"), ch.row.text("providers"))
+			c.silences.mark(ch.row.text("op"), ch.row.text("providers"), c.real(t.at))
 		case "public.ai_providers":
 			if ch.action == "INSERT" {
 				e.inserted = append(e.inserted, row{name: ch.row.text("name"), id: ch.row.text("id")})
@@ -69,6 +71,8 @@ func (c *checker) effectsOf(t transaction) effects {
 			}
 		case "provwatch.drift_alerts":
 			c.addAlert(&e, t, ch)
+		case "provwatch.silences":
+			c.silence(&e, t, ch)
 		case "provwatch.wal_position":
 			e.positions = append(e.positions, ch)
 		case "provwatch.drift_state":
@@ -128,7 +132,7 @@ func (c *checker) addState(e *effects, ch change) {
 	}
 	name := ch.row.text("provider")
 	e.recorded[name] = &state{kind: ch.row.text("kind"), hash: ch.row.text("db_hash")}
-	if at, err := time.Parse("2006-01-02 15:04:05.999999-07", ch.row.text("observed_at")); err == nil {
+	if at, err := parseTime(ch.row.text("observed_at")); err == nil {
 		e.began[name] = c.real(at)
 	}
 }

@@ -24,6 +24,9 @@ type alert struct {
 	source, committedAt         string
 	of                          position // the transaction that it is about, 0 unless from the WAL
 	xid                         int64
+	silenced                    bool
+	repeats, resolves           int64     // seqs, 0 for none
+	detected                    time.Time // by the worker's clock, just before it was written
 	end                         position  // of the transaction that wrote it
 	began, committed            time.Time // that transaction; began is zero if not known
 }
@@ -55,8 +58,10 @@ type entry struct {
 	id, action, provider, providerID string
 	seq                              int64
 	details                          struct {
-		KeyID  string `json:"key_id"`
-		Masked string `json:"masked_key"`
+		KeyID   string `json:"key_id"`
+		Masked  string `json:"masked_key"`
+		Silence int64  `json:"silence"`
+		Expires string `json:"expires"`
 	}
 }
 
@@ -76,6 +81,12 @@ func parseAlert(t tuple) (alert, error) {
 	}
 	var err error
 	if a.seq, err = strconv.ParseInt(t.text("seq"), 10, 64); err != nil {
+		return a, err
+	}
+	a.silenced = t.text("silenced") == "true"
+	a.repeats, _ = strconv.ParseInt(t.text("repeats"), 10, 64) // null is 0
+	a.resolves, _ = strconv.ParseInt(t.text("resolves"), 10, 64)
+	if a.detected, err = parseTime(t.text("detected_at")); err != nil {
 		return a, err
 	}
 	var fields []struct{ Name string }
@@ -101,7 +112,12 @@ func parseEntry(t tuple) entry {
 	return e
 }
 
+// parseTime reads a time as test_decoding prints it.
+func parseTime(text string) (time.Time, error) {
+	return time.Parse("2006-01-02 15:04:05.999999-07", text)
+}
+
 func sameTime(text string, at time.Time) bool {
-	parsed, err := time.Parse("2006-01-02 15:04:05.999999-07", text)
+	parsed, err := parseTime(text)
 	return err == nil && parsed.Equal(at)
 }

@@ -36,6 +36,9 @@ type payload struct {
 	DBHash     string `json:"db_hash"`
 	Action     string `json:"action"`
 	LSN        string `json:"lsn"`
+	Silenced   bool   `json:"silenced"`
+	Repeats    int64  `json:"repeats"`
+	Resolves   int64  `json:"resolves"`
 	Truncated  bool   `json:"truncated"`
 }
 
@@ -86,7 +89,8 @@ func (e epoch) received(rows map[string]alert) (ids map[string][]string, wrong [
 		switch n.channel {
 		case driftChannel:
 			a, known := rows[p.ID]
-			if !known || a.seq != p.Seq || a.kind != p.Kind || a.provider != p.Provider || a.providerID != p.ProviderID || a.dbHash != p.DBHash {
+			if !known || a.seq != p.Seq || a.kind != p.Kind || a.provider != p.Provider || a.providerID != p.ProviderID || a.dbHash != p.DBHash ||
+				a.silenced != p.Silenced || a.repeats != p.Repeats || a.resolves != p.Resolves {
 				wrong = append(wrong, violation{Rule: ruleNotify, Provider: p.Provider, Detail: fmt.Sprintf("the payload of alert %d is not as the row: %s", p.Seq, n.payload)})
 			}
 			ids[n.channel] = append(ids[n.channel], p.ID)

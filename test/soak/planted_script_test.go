@@ -17,13 +17,15 @@ type script struct {
 	now     position
 	xid     int64
 	seq     int64
+	lasting int64 // seq of the latest alert of the drift that lasts, 0 for none
 	wanted  wanted
+	at      string // when transactions end, and alerts are detected
 }
 
 // newScript begins with alpha seeded and, for the WAL source, with its slot.
 func newScript(t *testing.T, source string) *script {
 	w := environment()[0][0]
-	s := &script{t: t, c: newChecker([][]wanted{{w}}), wanted: w, now: 0x1000}
+	s := &script{t: t, c: newChecker([][]wanted{{w}}), wanted: w, now: 0x1000, at: stamp}
 	s.commit(s.seed("11111111-0000-0000-0000-000000000001")...)
 	if source == "wal" {
 		s.commit(s.position("INSERT", s.now, ""))
@@ -38,7 +40,7 @@ func (s *script) commit(lines ...string) position {
 	s.t.Helper()
 	s.xid++
 	all := append([]string{fmt.Sprintf("BEGIN %d", s.xid)}, lines...)
-	all = append(all, fmt.Sprintf("COMMIT %d (at %s)", s.xid, stamp))
+	all = append(all, fmt.Sprintf("COMMIT %d (at %s)", s.xid, s.at))
 	for _, line := range all {
 		s.now += 0x10
 		tx, err := s.decoder.decode(s.now, line)
@@ -88,9 +90,15 @@ func (s *script) alert(kind string, of position) []string {
 		lsn = fmt.Sprintf("lsn[pg_lsn]:'%s' xid[bigint]:%d committed_at[timestamp with time zone]:'%s'", of, m[s.c.tracks["alpha"].at(of)].xid, stamp)
 		source = "wal"
 	}
-	hash := s.wanted.hash()
-	return []string{fmt.Sprintf("table provwatch.drift_alerts: INSERT: seq[bigint]:%d id[uuid]:'alert-%d' kind[text]:'%s' provider[text]:'alpha' provider_id[uuid]:'11111111-0000-0000-0000-000000000001' fields[jsonb]:'%s' env_hash[text]:'%s' db_hash[text]:'%s' source[text]:'%s' detected_at[timestamp with time zone]:'%s' %s",
-		s.seq, s.seq, kind, fields, hash, hash, source, stamp, lsn)}
+	hash, resolves := s.wanted.hash(), "null"
+	switch {
+	case kind != resolved:
+		s.lasting = s.seq
+	case s.lasting != 0:
+		resolves, s.lasting = fmt.Sprint(s.lasting), 0
+	}
+	return []string{fmt.Sprintf("table provwatch.drift_alerts: INSERT: seq[bigint]:%d id[uuid]:'alert-%d' kind[text]:'%s' provider[text]:'alpha' provider_id[uuid]:'11111111-0000-0000-0000-000000000001' fields[jsonb]:'%s' env_hash[text]:'%s' db_hash[text]:'%s' source[text]:'%s' detected_at[timestamp with time zone]:'%s' %s resolves[bigint]:%s",
+		s.seq, s.seq, kind, fields, hash, hash, source, s.at, lsn, resolves)}
 }
 
 // restart is the WAL source's transaction that begins anew after a gap, here and now.

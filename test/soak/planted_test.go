@@ -21,6 +21,8 @@ func TestCheckHistory(t *testing.T) {
 	t.Run("TwoLeaders", testCheckHistoryTwoLeaders)
 	t.Run("Notifications", testCheckHistoryNotifications)
 	t.Run("Pruned", testCheckHistoryPruned)
+	t.Run("Silences", testCheckHistorySilences)
+	t.Run("AlertAfter", testCheckHistoryAlertAfter)
 }
 
 func testCheckHistoryRight(t *testing.T) {
@@ -318,7 +320,8 @@ func testCheckHistoryNotifications(t *testing.T) {
 	s.commit(s.restart()...)
 	note := func(seq int) notice {
 		a := s.c.alerts[seq-1]
-		return notice{driftChannel, fmt.Sprintf(`{"id":%q,"seq":%d,"kind":%q,"provider":%q,"provider_id":%q,"db_hash":%q}`, a.id, a.seq, a.kind, a.provider, a.providerID, a.dbHash)}
+		return notice{driftChannel, fmt.Sprintf(`{"id":%q,"seq":%d,"kind":%q,"provider":%q,"provider_id":%q,"db_hash":%q,"resolves":%d}`,
+			a.id, a.seq, a.kind, a.provider, a.providerID, a.dbHash, a.resolves)}
 	}
 	forged := note(1)
 	forged.payload = strings.Replace(forged.payload, disabled, deleted, 1)

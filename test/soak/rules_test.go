@@ -35,6 +35,11 @@ const (
 	ruleSinkOrder   = "a sink got events of a provider out of order"
 	ruleSinkLetter  = "a dead letter that was not refused"
 	ruleSinkDoubled = "a stream of JetStream has an event twice"
+	ruleSilenced    = "an alert is silenced that no silence matches, or is not that one matches"
+	ruleRepeat      = "an alert repeats what is not the last one of a silenced drift, or not as it was"
+	ruleOutlived    = "a drift has outlived its silence and was not alerted again"
+	ruleSinkSilent  = "a sink got a silenced alert"
+	ruleEarly       = "a drift was alerted before it had lasted"
 	rulePruned      = "a row was pruned that is needed, or without a word of it"
 	ruleHistory     = "the decoded history is not the one that was written"
 )

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,7 +77,11 @@ type report struct {
 	AuditEntries int            `json:"audit_entries"`
 	Deliveries   int            `json:"deliveries"`   // to all sinks, repeats included
 	DeadLetters  int            `json:"dead_letters"` // all of them refused
-	Pruned       int            `json:"pruned"`       // alerts and audit entries
+	Pruned       int            `json:"pruned"`       // alerts, audit entries and silences
+	AlertAfter   string         `json:"alert_after"`  // how long a drift lasted before it was alerted
+	Unalerted    int            `json:"unalerted"`    // drifts that did not last for that
+	Silenced     int            `json:"silenced"`     // alerts
+	Repeated     int            `json:"repeated"`     // alerts of drifts that outlived their silences
 	Leaders      int            `json:"leaders"`      // times that the leader changed
 	Starts       int            `json:"worker_starts"`
 	Faults       map[string]int `json:"faults"`
@@ -123,19 +128,21 @@ func printReports(reports []report) {
 	summary.SetStyle(table.StyleLight)
 	faults := table.NewWriter()
 	faults.SetStyle(table.StyleLight)
-	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "sent", "dead letters", "pruned", "faults", "gaps", "converged in", "violations"})
+	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "sent", "dead letters", "pruned", "silenced", "repeated", "unalerted", "faults", "gaps", "converged in", "violations"})
 	header := table.Row{"fault"}
 	for _, r := range reports {
 		n := 0
-		for _, count := range r.Faults {
-			n += count
+		for kind, count := range r.Faults {
+			if !strings.HasPrefix(kind, "operator-") {
+				n += count
+			}
 		}
-		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, r.Deliveries, r.DeadLetters, r.Pruned, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
+		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, r.Deliveries, r.DeadLetters, r.Pruned, r.Silenced, r.Repeated, r.Unalerted, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
 		header = append(header, r.Source)
 	}
 	faults.AppendHeader(header)
 	// A flood that has filled the queue counts once more.
-	for _, k := range slices.Concat(faultWeights, weights{{"queue-full", 0}}, momentWeights) {
+	for _, k := range slices.Concat(faultWeights, weights{{"queue-full", 0}}, momentWeights, operatorWeights) {
 		line := table.Row{k.kind}
 		for _, r := range reports {
 			text := fmt.Sprint(r.Faults[k.kind])

@@ -32,8 +32,11 @@ type schedule struct {
 	ops     [][]op // by writer
 	faults  []fault
 	moments []fault         // of the sinks
+	asked   []fault         // what an operator asks for
 	resyncs []time.Duration // by worker, 0 for the default
 	short   bool            // the workers' limits are short, so that faults outlast them
+	// alertAfter is how long a drift must last until it is alerted, 0 for no time.
+	alertAfter time.Duration
 }
 
 // weights says how often each is done, relative to one another.
@@ -78,6 +81,8 @@ var momentWeights = weights{
 	{"nats-restart", 4}, {"nats-silence", 3}, {"nats-down", 3}, {"nats-slow", 2},
 }
 
+var operatorWeights = weights{{"operator-silence", 5}, {"operator-silence-all", 2}, {"operator-unsilence", 3}}
+
 // plan makes the schedule of a seed: the same for the same seed, source and
 // length.
 func plan(seed uint64, source string, length time.Duration) schedule {
@@ -120,6 +125,18 @@ func plan(seed uint64, source string, length time.Duration) schedule {
 		at += f.pause + f.length
 		s.moments = append(s.moments, f)
 	}
+	r = rand.New(rand.NewPCG(seed, stream+uint64(len(groups))+2))
+	// With the WAL a drift is of a commit, and the one of a drift that is held back need not be that of its alert.
+	if held := r.IntN(2) == 0; held && source == "notify" {
+		s.alertAfter = 1500 * time.Millisecond
+	}
+	for at := time.Duration(0); at < length; {
+		f := fault{kind: operatorWeights.pick(r), n: r.IntN(1000)}
+		f.pause = time.Duration(500+r.IntN(3000)) * time.Millisecond
+		f.length = time.Duration(1+r.IntN(6)) * time.Second
+		at += f.pause
+		s.asked = append(s.asked, f)
+	}
 	return s
 }
 
@@ -156,4 +173,9 @@ func testScheduleTenMinutes(t *testing.T) {
 		moments[f.kind]++
 	}
 	require.Len(t, moments, len(momentWeights))
+	asked := map[string]int{}
+	for _, f := range s.asked {
+		asked[f.kind]++
+	}
+	require.Len(t, asked, len(operatorWeights))
 }

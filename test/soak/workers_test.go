@@ -89,6 +89,9 @@ func (p *worker) live() {
 	if p.w.schedule.short {
 		args = append(args, "--takeover-after=3s", "--answer-timeout=2s")
 	}
+	if held := p.w.schedule.alertAfter; held != 0 {
+		args = append(args, "--alert-after="+held.String())
+	}
 	if resync := p.w.schedule.resyncs[p.index]; resync != 0 {
 		args = append(args, "--resync="+resync.String())
 	}

@@ -72,7 +72,7 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 	}
 	w.startServer()
 	w.checker = newChecker(w.groups)
-	w.checker.real = w.real
+	w.checker.real, w.checker.alertAfter = w.real, w.schedule.alertAfter
 	w.prepare()
 	w.writeEnvFile()
 	w.sinks = newSinks(w)
@@ -106,12 +106,13 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 		writers.Go(func() { w.write(writing, i, ops) })
 	}
 	writers.Go(func() { w.sinks.fail(writing, w.schedule.moments) })
+	writers.Go(func() { w.operator(writing, w.schedule.asked) })
 	w.nemesis(writing)
 	<-writing.Done()
 	stopWriting()
 	writers.Wait()
 
-	r := report{Seed: seed, Source: source, Length: length.String(), ShortLimits: w.schedule.short}
+	r := report{Seed: seed, Source: source, Length: length.String(), ShortLimits: w.schedule.short, AlertAfter: w.schedule.alertAfter.String()}
 	settled := w.settle("the last fault", func() bool { return true })
 	r.Convergence = settled
 	// A start seeds what was deleted, and the leader, another one, has to hear of it.
@@ -165,7 +166,8 @@ func (w *world) finish(r *report) {
 	w.checkSinks(r)
 	w.searchForSecrets()
 	r.Commits, r.Refused, r.Unknown, r.Seeds, r.Transactions = w.commits, w.refused, w.unknown, c.seeds, c.transactions
-	r.Pruned = c.pruning.rows
+	r.Pruned, r.Silenced, r.Repeated = c.pruning.rows, c.silences.silenced, c.silences.repeated
+	r.Unalerted = bytes.Count(w.emitted.Bytes(), []byte("pending drift has ended, not alerted"))
 	r.Alerts, r.AuditEntries, r.Leaders, r.Starts = len(c.alerts), len(c.delivered), len(w.leaders.holdings), w.starts
 	r.Faults, r.Skipped, r.Gaps, r.SlotsKept, r.Violations = maps.Clone(w.faults), w.skipped, announced, w.kept, w.found
 }
