@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'base_pairs.applied_lsn'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'workers'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
@@ -193,6 +193,12 @@ GRANT SELECT ON provwatch.silences TO provwatch_notify, provwatch_wal, provwatch
 -- What both sides of a provider last agreed on.
 GRANT SELECT, INSERT, UPDATE ON provwatch.base_pairs TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
 GRANT SELECT ON provwatch.base_pairs TO provwatch_reader;
+
+-- To know whether another worker has a newer environment, and to be known.
+GRANT SELECT ON provwatch.environments, provwatch.workers TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator, provwatch_reader;
+GRANT INSERT (digest), UPDATE (generation, recorded_at) ON provwatch.environments TO provwatch_notify, provwatch_wal, provwatch_operator;
+GRANT INSERT (worker, digest), UPDATE (digest, seen_at) ON provwatch.workers TO provwatch_notify, provwatch_wal, provwatch_operator;
+GRANT DELETE ON provwatch.workers TO provwatch_notify, provwatch_wal;
 
 -- To read the WAL; and by notifications, to forget how far it was read.
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal, provwatch_observer;

@@ -78,12 +78,12 @@ func testSeedEncryptionEncrypts(t *testing.T) {
 			require.Contains(t, plain["aws"], `"access_key_secret":"`+awsSecret+`"`)
 
 			// A second seed finds what the first has stored.
-			before := w.dump()
+			before := w.dumpBesideSeed()
 			for _, args := range [][]string{{"seed"}, {"verify", "--credential-drift=alert"}, {"seed", "--compat=upstream-credentials"}} {
 				r := w.run(env, args...)
 				require.Equal(t, 0, r.Code, "%s: %s%s", args, r.Stdout, r.Stderr)
 			}
-			require.Equal(t, before, w.dump())
+			require.Equal(t, before, w.dumpBesideSeed())
 		})
 	}
 }

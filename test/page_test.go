@@ -327,7 +327,8 @@ func testStatusPageInABrowser(t *testing.T) {
 	// A second worker stands by for one target, and leads for others.
 	ofManyTargets := func() {
 		dir := t.TempDir()
-		for _, name := range []string{"gateway", "billing", "search"} {
+		writeFile(t, filepath.Join(dir, "gateway.env"), env.File())
+		for _, name := range []string{"billing", "search"} {
 			writeFile(t, filepath.Join(dir, name+".env"), "CODER_AIBRIDGE_OPENAI_KEY="+w.secret("sk-"+name+"-0123456789-abcdefghij")+"\n")
 		}
 		file := writeFile(t, filepath.Join(dir, "provwatch.yaml"), `

@@ -77,7 +77,7 @@ var unreadyStates = []unready{
 		state: "another session keeps the alerts' counter", reason: waitsForSession,
 		begin: func(s *stated) func() { return s.hold(`SELECT FROM provwatch.alert_counter FOR UPDATE`) },
 	},
-	locked("alert_counter"), locked("drift_state"), locked("drift_alerts"), locked("accepted_drift"), locked("not_comparable"),
+	locked("alert_counter"), locked("drift_state"), locked("drift_alerts"), locked("accepted_drift"), locked("not_comparable"), locked("environments"),
 	staying(locked("wal_position", "wal")), staying(locked("wal_mirror", "wal")),
 	{
 		state: "another session locks the provider tables", reason: waitsForSession, flags: []string{"--credential-drift=alert"},

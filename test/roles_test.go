@@ -51,7 +51,7 @@ func testRolesOfTheScript(t *testing.T) {
 		for _, state := range []string{"no tables of provwatch", "tables of an older provwatch"} {
 			if strings.Contains(state, "older") {
 				w.migrate()
-				w.exec(`ALTER TABLE provwatch.base_pairs DROP COLUMN applied_lsn`)
+				w.exec(`DROP TABLE provwatch.workers`)
 			}
 			// With a client that goes on after an error, and with psql as documented.
 			err := tryExec(t.Context(), w.url, sqlfiles.Roles)
@@ -75,7 +75,7 @@ func testRolesOfTheScript(t *testing.T) {
 		require.NoError(t, err)
 		latest := regexp.MustCompile(`latest CONSTANT text := '(\w+)(?:\.(\w+))?';`).FindStringSubmatch(sqlfiles.Roles)
 		require.NotNil(t, latest)
-		makes := `CREATE TABLE provwatch\.` + latest[1] + ` \(`
+		makes := `CREATE (TABLE|FUNCTION) provwatch\.` + latest[1] + `\b`
 		if latest[2] != "" {
 			makes = `ALTER TABLE provwatch\.` + latest[1] + `\s+ADD COLUMN ` + latest[2] + `\b`
 		}

@@ -43,7 +43,7 @@ func testSeedPrintsAndRepeatsNothing(t *testing.T) {
 	w.expectAuditOfTwoProviders()
 	require.Equal(t, []string{anthropicKey, openAIKey}, w.strings(`SELECT api_key FROM ai_provider_keys ORDER BY api_key`))
 
-	before := w.dump()
+	before := w.dumpBesideSeed()
 	r = w.run(env, "seed")
 	require.Equal(t, result{Code: 0, Stdout: block(`
 		   PROVIDER   PLAN       FIELD  ENVIRONMENT  DATABASE
@@ -55,7 +55,7 @@ func testSeedPrintsAndRepeatsNothing(t *testing.T) {
 	require.Equal(t, 0, r.Code)
 	require.Empty(t, r.Stderr)
 	require.JSONEq(t, `{"applied": true, "steps": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`}`, r.Stdout)
-	require.Equal(t, before, w.dump())
+	require.Equal(t, before, w.dumpBesideSeed())
 }
 
 func testSeedDryRunOnAnEmptyDatabase(t *testing.T) {

@@ -45,7 +45,7 @@ func testSlotMeasuredWhileSilent(t *testing.T) {
 		w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "wal")
 		// By a Unix socket: what nobody reads ends a TCP connection after half a minute.
 		env := w.twoProviders().With("DATABASE_URL", w.as(w.login["run"]))
-		p := w.start(env, "run", "--slot-max-lag=20MB", "--resync=24h", "--answer-timeout=10m").ready()
+		p := w.start(env, "run", "--slot-max-lag=20MB", "--resync=24h", "--answer-timeout=10m", "--rollback-after=1h").ready()
 		unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
 		for range 50 {
 			w.exec(`UPDATE ai_providers SET base_url = 'https://' || repeat('x', 100000) || '.example/' WHERE name = 'openai'`)

@@ -36,6 +36,8 @@ func (w *world) command(env environ, args ...string) *exec.Cmd {
 	}
 	// What tests do to a database should not be waited for afterwards.
 	command.Env = append(command.Env, "PROVWATCH_MAX_BACKOFF=1s")
+	// Tests change the environment back and forth, without two minutes in between.
+	command.Env = append(command.Env, "PROVWATCH_ROLLBACK_AFTER=3s")
 	for name, value := range env {
 		command.Env = append(command.Env, name+"="+value)
 	}

@@ -55,12 +55,15 @@ func (w *world) count(query string, args ...any) int {
 // dumps are equal only when nothing was written in between.
 func (w *world) dump() []string { return w.dumpWithout() }
 
+// dumpBesideSeed is dump without the table in which a seed records that it is there.
+func (w *world) dumpBesideSeed() []string { return w.dumpWithout("provwatch.workers") }
+
 // dumpBesideWorker is dump once a running worker has delivered what is staged, without the tables
-// that it writes to at any time: how far it has read, and when it has verified last.
+// that it writes to at any time: how far it has read, when it has verified last, and that it is there.
 func (w *world) dumpBesideWorker() []string {
 	w.t.Helper()
 	w.awaitDelivery()
-	return w.dumpWithout("provwatch.wal_position", "provwatch.alert_counter")
+	return w.dumpWithout("provwatch.wal_position", "provwatch.alert_counter", "provwatch.workers")
 }
 
 func (w *world) dumpWithout(left ...string) []string {

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/reconcile"
 	"provwatch/internal/report"
+	"provwatch/internal/rollout"
 	"provwatch/internal/schema"
+	"provwatch/internal/seed"
 )
 
 func planCommand(f *flags) *cobra.Command {
@@ -60,9 +63,14 @@ func (f *flags) applyChanges(ctx context.Context, names []string, dryRun bool) (
 		return err
 	}
 	defer func() { failed = errors.Join(failed, done()) }()
+	supported, _, err := seed.Supported(ctx, pool, environment.Providers)
+	if err != nil {
+		return err
+	}
 	who := operator()
 	outcomes, err := reconcile.Apply(ctx, pool, dbcrypt.NewRing(environment.Keys), desired, reconcile.ApplyRequest{
 		Credentials: f.resolvedCredentials(), DryRun: dryRun, Operator: &who, Reason: string(f.reason),
+		Member: rollout.NewMember(uuid.New(), rollout.Window, rollout.Applies), Environment: supported,
 	})
 	if err != nil {
 		return err

@@ -46,6 +46,7 @@ type flags struct {
 	maxBackOff      time.Duration
 	probeInterval   time.Duration
 	takeOverAfter   time.Duration
+	rollbackAfter   time.Duration
 	answerTimeout   time.Duration
 	httpAddress     string
 	httpTokenFile   string

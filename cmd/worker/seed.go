@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
@@ -38,11 +40,15 @@ func seedCommand(f *flags) *cobra.Command {
 			}
 			defer warnOfWaits(ctx, pool, logger)()
 			var plan drift.Plan
+			var older *rollout.OlderError
 			connector := postgres.Connector{Config: config, Timeout: f.connectTimeout, Logger: logger}
 			err = connector.Persist(ctx, func() (err error) {
 				plan, err = f.seed(ctx, pool, environment.Providers, keys, logger)
 				return err
 			})
+			if errors.As(err, &older) {
+				return f.printer().Older(plan, older)
+			}
 			if err != nil {
 				return err
 			}
@@ -70,7 +76,8 @@ func (f *flags) seed(ctx context.Context, pool *pgxpool.Pool, desired []provider
 			return drift.Plan{}, err
 		}
 	}
-	return seed.Seed(ctx, pool, desired, false, logger, f.seedOptions(keys)...)
+	member := rollout.NewMember(uuid.New(), f.rollbackAfter, rollout.Seeds)
+	return seed.Seed(ctx, pool, desired, false, logger, append(f.seedOptions(keys), seed.As(member))...)
 }
 
 // foretellSeed prints the plan of a seed. It fails if the seed would fail.

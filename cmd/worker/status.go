@@ -33,7 +33,9 @@ func statusCommand(f *flags) *cobra.Command {
 			}
 			var s status.Status
 			err = reading(ctx, pool, func(ctx context.Context) (err error) {
-				s, err = status.Collect(ctx, pool, keys, known, status.Query{Providers: statusProviders, Alerts: statusHistory, Audit: statusHistory, Site: f.site()})
+				s, err = status.Collect(ctx, pool, keys, known, status.Query{
+					Providers: statusProviders, Alerts: statusHistory, Audit: statusHistory, RollbackAfter: f.rollbackAfter, Site: f.site(),
+				})
 				if err != nil {
 					return err
 				}

@@ -200,6 +200,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.Resync, o.AlertAfter, o.MaxBackOff = f.resync, f.alertAfter, f.maxBackOff
 	o.ProbeInterval, o.AnswerTimeout = f.probeInterval, f.answerTimeout
 	o.TakeOverAfter = f.takeOverAfter
+	o.RollbackAfter = f.rollbackAfter
 	o.Source = f.source
 	o.SlotMaxLag = maxLag
 	o.Keep = f.keep.duration()

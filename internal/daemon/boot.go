@@ -8,6 +8,7 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/postgres"
+	"provwatch/internal/rollout"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/sink"
@@ -17,6 +18,7 @@ import (
 // connect, migrate, seed. A worker that observes finds what is there instead.
 type boot struct {
 	options *Options // the sinks get the name of their cluster
+	member  *rollout.Member
 	health  *health
 }
 
@@ -29,6 +31,8 @@ type booted struct {
 	published bool
 	// fileVariables is that of the environment.
 	fileVariables int
+	// older is why nothing was seeded, nil where the environment is not older.
+	older *rollout.OlderError
 }
 
 func (b *boot) connector() postgres.Connector {
@@ -49,7 +53,7 @@ func (b *boot) connect(ctx context.Context) (*pgxpool.Pool, error) {
 func (b *boot) run(ctx context.Context, pool *pgxpool.Pool) (booted, error) {
 	o := b.options
 	done := booted{pool: pool, fileVariables: o.Environment.FileVariables}
-	options := []seed.Option{seed.WithKeys(o.Keys)}
+	options := []seed.Option{seed.WithKeys(o.Keys), seed.As(b.member)}
 	if o.RequireCredentials {
 		options = append(options, seed.RequireCredentials())
 	}
@@ -74,6 +78,9 @@ func (b *boot) run(ctx context.Context, pool *pgxpool.Pool) (booted, error) {
 			done.plan, err = seed.Observe(ctx, pool, o.Environment.Providers, o.Logger, options...)
 		} else {
 			done.plan, err = seed.Seed(ctx, pool, o.Environment.Providers, o.TolerateBootDrift, o.Logger, options...)
+		}
+		if done.older = nil; errors.As(err, &done.older) {
+			err = nil
 		}
 		return err
 	})

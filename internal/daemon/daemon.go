@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/sourcegraph/conc"
 
 	"provwatch/internal/drift"
@@ -26,6 +27,7 @@ import (
 	"provwatch/internal/observe"
 	"provwatch/internal/postgres"
 	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
@@ -123,7 +125,8 @@ func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-ch
 	defer stopChecking()
 	late := newLateCheck(o, shown.health, lockwait.NewMonitor(o.Database, o.patience()))
 	check.Go(func() { late.run(checking) })
-	boot := boot{options: &o, health: shown.health}
+	member := rollout.NewMember(uuid.New(), o.RollbackAfter, o.rolloutRole())
+	boot := boot{options: &o, member: member, health: shown.health}
 	pool, err := boot.connect(ctx)
 	if err != nil {
 		return unlessStopped(ctx, err)
@@ -139,14 +142,17 @@ func (d *Daemon) run(ctx context.Context, o Options, shown exposure, reload <-ch
 	}
 	// From here on nothing needs the credentials of the environment in plain text.
 	o.Environment = environment.Environment{}
-	if o.Observe {
+	switch {
+	case done.older != nil:
+		seed.LogOlder(ctx, o.Logger, done.plan, done.older)
+	case o.Observe:
 		seed.LogObserved(ctx, o.Logger, done.plan)
-	} else {
+	default:
 		shown.metrics.Seeded(done.plan)
 		seed.LogPlan(ctx, o.Logger, done.plan)
 	}
 
-	p := newParts(o, done, shown)
+	p := newParts(o, done, member, shown)
 	d.page.run(&displayedRun{worker: p.worker, verifier: p.verifier, leadership: p.leadership, unsupported: p.unsupported})
 	shown.metrics.Watching(p.verifier.Providers())
 	d.booted()
@@ -172,6 +178,7 @@ func (d *Daemon) booted() {
 func (d *Daemon) Ended() {
 	d.page.end()
 	d.metrics.Leading(false)
+	d.metrics.Older(false)
 	d.metrics.ListenerLost()
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/regularfile"
 	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 	"provwatch/internal/status"
 	"provwatch/internal/web"
 )
@@ -49,6 +51,9 @@ type health struct {
 	waited bool
 	// encryption says why secrets cannot be encrypted as the database wants it.
 	encryption error
+	// older is set while another worker has a newer environment; readiness does not depend on
+	// it.
+	older *rollout.OlderError
 	// notComparable are providers that cannot be compared, each as a line, sorted;
 	// readiness does not depend on them.
 	notComparable []string
@@ -217,6 +222,15 @@ func (h *health) setWaiting(err error, waited bool) {
 
 func (h *health) setLeader(err error) { h.set(func() { h.leader = err }) }
 
+// setOlder records that another worker has a newer environment, nil where none has.
+func (h *health) setOlder(older *rollout.OlderError) { h.set(func() { h.older = older }) }
+
+func (h *health) isOlder() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.older != nil
+}
+
 func (h *health) setUnverified(err error) { h.set(func() { h.unverified = err }) }
 
 func (h *health) setUnrecorded(err error) { h.set(func() { h.unrecorded = err }) }
@@ -248,6 +262,9 @@ const maxRemarks = 20
 func (h *health) remarks() []string {
 	h.mu.Lock()
 	list := h.listed()
+	if older := status.OlderOf(h.older); older != nil {
+		list = append(list, "environment: "+older.Label(strconv.Quote(older.Role)))
+	}
 	h.mu.Unlock()
 	for _, path := range h.notLoaded() {
 		list = append(list, "environment: "+status.NotLoadedLabel(path))
@@ -312,7 +329,7 @@ func (h *health) worker() status.Worker {
 	w := status.Worker{
 		NotReady: h.text(), Listening: h.listened && h.listening == nil, ListeningSince: at(h.listeningSince),
 		LastVerified: at(h.lastVerified), LastResync: at(h.lastResync), EnvironmentRead: at(h.loadedAt),
-		NotComparable: h.listed(), NotComparableTotal: len(h.notComparable), NotLoaded: notLoaded,
+		NotComparable: h.listed(), NotComparableTotal: len(h.notComparable), NotLoaded: notLoaded, Older: status.OlderOf(h.older),
 	}
 	if h.refused != nil {
 		w.ReloadRefused = h.site.Text(h.refused)
@@ -349,10 +366,19 @@ func (h *health) reasons() []reason {
 		all = append(all, waiting)
 	}
 	if !h.isBooting() {
-		all = append(all, reason{"verified", h.verified}, reason{"leader", h.leader},
+		all = append(all, reason{"verified", h.verified}, reason{"leader", h.noLeader()},
 			reason{"unrecorded", h.unrecorded}, reason{"unverified", h.unverified}, reason{"privileges", h.privileges}, reason{"encryption", h.encryption})
 	}
 	return slices.DeleteFunc(all, func(r reason) bool { return r.err == nil })
+}
+
+// noLeader is why no live leader is seen, with why this worker does not become it. h.mu is
+// held.
+func (h *health) noLeader() error {
+	if h.leader == nil || h.older == nil {
+		return h.leader
+	}
+	return fmt.Errorf("%w; %w; this worker may lead from %s on", h.leader, h.older, h.older.Until.Format(time.RFC3339))
 }
 
 // unable is why this worker cannot alert while another one may be able to, nil where it

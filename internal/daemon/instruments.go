@@ -94,6 +94,12 @@ func (i *instruments) Leading(leads bool) {
 	i.page.Changed(web.Leader)
 }
 
+// Older shadows that of the metrics.
+func (i *instruments) Older(older bool) {
+	i.Metrics.Older(older)
+	i.page.Changed(web.Leader)
+}
+
 // SourceUsed shadows that of the metrics.
 func (i *instruments) SourceUsed(source string) {
 	i.Metrics.SourceUsed(source)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sourcegraph/conc"
 
@@ -10,6 +11,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/retention"
 	"provwatch/internal/retry"
+	"provwatch/internal/rollout"
 	"provwatch/internal/sink"
 	"provwatch/internal/verify"
 )
@@ -20,6 +22,7 @@ import (
 type leading struct {
 	pending     *verify.Queue
 	verifier    *verify.Verifier
+	member      *rollout.Member
 	sinks       *sink.Runner
 	pruner      *retention.Runner
 	sources     *sources
@@ -27,24 +30,61 @@ type leading struct {
 	ability     *abilityCheck
 }
 
-// run leads until the term ends, or ctx. It returns why this worker must resign, nil where
-// it need not. first is the source of the verification that it begins with.
+// run leads until the term ends, or ctx. It returns why this worker must give the term up, nil
+// where it need not: a [*rollout.OlderError], or why it cannot alert. first is the source of the
+// verification that it begins with.
 func (l *leading) run(ctx context.Context, term *leader.Term, first pubsub.Source) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // also where a part of the leader panics
 	ended := context.AfterFunc(term.Context(), cancel)
 	defer ended()
-	var unable error // of the goroutine that checks until it has ended
+	var unable error              // of the goroutine that checks until it has ended
+	var older *rollout.OlderError // the same
 	var check conc.WaitGroup
 	check.Go(func() {
 		if unable = l.ability.run(ctx, term); unable != nil {
 			cancel()
 		}
 	})
+	check.Go(func() {
+		if older = l.becomesOlder(ctx); older != nil {
+			cancel()
+		}
+	})
 	l.lead(ctx, term, first)
+	early := ctx.Err() == nil
 	cancel()
 	check.Wait()
-	return unable
+	switch {
+	case older != nil:
+		return older
+	case unable != nil:
+		return unable
+	case early:
+		return errOvertaken
+	default:
+		return nil
+	}
+}
+
+// errOvertaken is why a leader gives the term up that ended what it did since another worker had
+// a newer environment, also where that worker has none any more.
+var errOvertaken = errors.New("another worker had a newer environment")
+
+// becomesOlder waits until another worker has a newer environment. It returns nil where ctx ends
+// before.
+func (l *leading) becomesOlder(ctx context.Context) *rollout.OlderError {
+	for {
+		changed := l.member.Changed()
+		if older := l.member.Older(); older != nil {
+			return older
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
 }
 
 // lead takes over, and leads until ctx ends.
@@ -65,10 +105,14 @@ func (l *leading) lead(ctx context.Context, term *leader.Term, first pubsub.Sour
 	l.sources.run(ctx, term, first)
 }
 
-// takeOver takes over from another leader. It retries, and returns false when ctx ends.
+// takeOver takes over from another leader. It retries, and returns false when ctx ends, or when
+// another worker has a newer environment.
 func (l *leading) takeOver(ctx context.Context, term *leader.Term, first pubsub.Source) bool {
 	for attempt := range retry.Every(leadPause).Attempts(ctx) {
 		err := l.verifier.TakeOver(ctx, term.Number, first)
+		if rollout.IsOlder(err) {
+			return false
+		}
 		if l.preparation.isDone(ctx, attempt, "not leading yet, retrying", err) {
 			return true
 		}

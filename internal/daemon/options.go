@@ -10,6 +10,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/environment"
 	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 	"provwatch/internal/schema"
 	"provwatch/internal/sink"
 )
@@ -57,6 +58,10 @@ type Options struct {
 	// stands by takes over (--takeover-after).
 	TakeOverAfter time.Duration
 
+	// RollbackAfter is for how long a worker with a newer environment must not have been seen
+	// until this worker leads again (--rollback-after).
+	RollbackAfter time.Duration
+
 	// Source is where changes come from (--source).
 	Source SourceMode
 	// SlotMaxLag is how many bytes of WAL the slot may retain (--slot-max-lag).
@@ -93,6 +98,14 @@ type EnvironmentReader interface {
 // statementLimits is how many times --answer-timeout a statement of a running worker
 // can take, unless it has a limit of its own.
 const statementLimits = 3
+
+// rolloutRole is what a run does with its environment.
+func (o Options) rolloutRole() rollout.Role {
+	if o.Observe {
+		return rollout.Observes
+	}
+	return rollout.Seeds
+}
 
 // patience is how long a statement can wait for another session.
 func (o Options) patience() time.Duration { return o.AnswerTimeout / 2 }

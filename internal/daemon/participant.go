@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"provwatch/internal/leader"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/retry"
+	"provwatch/internal/rollout"
 )
 
 // participant stands by and leads by turns. Its goroutine is that of the source.
@@ -65,11 +67,11 @@ func (p *participant) lead(ctx context.Context, term *leader.Term, first pubsub.
 	p.metrics.Leading(true)
 	p.logger.InfoContext(ctx, "leading", "worker", p.worker.String(), "term", term.Number)
 	p.publisher.publish(ctx, pubsub.EventLeading, "")
-	unable := p.leading.run(ctx, term, first)
+	why := p.leading.run(ctx, term, first)
 	if ctx.Err() != nil {
 		return false
 	}
-	if unable != nil && !p.resign(ctx, term, unable) {
+	if why != nil && !p.giveUp(ctx, term, why) {
 		return false
 	}
 	p.logger.WarnContext(ctx, "no longer leading", "reason", context.Cause(term.Context()))
@@ -79,12 +81,22 @@ func (p *participant) lead(ctx context.Context, term *leader.Term, first pubsub.
 	return true
 }
 
-// resign gives the term up, once what was done in it has ended: the sinks, and the stream
+// giveUp gives the term up, once what was done in it has ended: the sinks, and the stream
 // with its slot. It returns false when ctx has ended.
-func (p *participant) resign(ctx context.Context, term *leader.Term, unable error) bool {
-	yield := p.yield.Next()
-	p.logger.WarnContext(ctx, "resigning: this worker cannot alert, and another one waits to lead", "error", unable, "term", term.Number, "yield", yield.Round(time.Second))
-	p.elector.Resign(term, yield)
+func (p *participant) giveUp(ctx context.Context, term *leader.Term, why error) bool {
+	var older *rollout.OlderError
+	switch {
+	case errors.As(why, &older):
+		p.logger.InfoContext(ctx, "stepping down for a worker with a newer environment", append(older.Attributes(), "term", term.Number)...)
+		p.elector.StepDown(term)
+	case errors.Is(why, errOvertaken):
+		p.logger.InfoContext(ctx, "stepping down", "reason", why, "term", term.Number)
+		p.elector.StepDown(term)
+	default:
+		yield := p.yield.Next()
+		p.logger.WarnContext(ctx, "resigning: this worker cannot alert, and another one waits to lead", "error", why, "term", term.Number, "yield", yield.Round(time.Second))
+		p.elector.Resign(term, yield)
+	}
 	select {
 	case <-term.Context().Done():
 		return true

@@ -16,6 +16,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/retention"
+	"provwatch/internal/rollout"
 	"provwatch/internal/sink"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
@@ -54,19 +55,23 @@ type parts struct {
 	hints       *hints
 	elector     *leader.Elector
 	participant *participant
+	membership  *membership
 	resync      *resync
 	reloader    *reloader
 }
 
 // newParts connects the parts of a run.
-func newParts(o Options, done booted, shown exposure) *parts {
+func newParts(o Options, done booted, member *rollout.Member, shown exposure) *parts {
 	pool, logger := done.pool, o.Logger
 	metrics, health, liveness := shown.metrics, shown.health, shown.liveness
-	worker, pending := uuid.New(), verify.NewQueue()
+	worker, pending := member.ID(), verify.NewQueue()
 	deliverer := audit.NewDeliverer(pool, logger, metrics)
 	verifier := verify.New(pool, done.plan.Supported(), o.CredentialDrift, logger, metrics)
 	verifier.Decrypt(o.Keys)
-	verifier.SetNotComparable(done.plan.NotComparable(o.CredentialDrift == drift.AlertCredentials))
+	verifier.JoinAs(member)
+	if done.older == nil {
+		verifier.SetNotComparable(done.plan.NotComparable(o.CredentialDrift == drift.AlertCredentials))
+	}
 	verifier.AnswerWithin(o.AnswerTimeout)
 	verifier.AlertAfter(o.AlertAfter)
 
@@ -90,6 +95,10 @@ func newParts(o Options, done booted, shown exposure) *parts {
 
 	check := &leaderCheck{pool: pool, verifier: verifier, health: health, logger: logger, monitor: verificationMonitor{limit: unverifiedAfter(o.Resync)}}
 	elector := leader.NewElector(leader.NewLimits(o.TakeOverAfter, o.ProbeInterval, o.AnswerTimeout), logger, check)
+	membership := &membership{
+		member: member, pool: pool, verifier: verifier, health: health, metrics: metrics, report: report, logger: logger, forgets: forgetInterval, woken: make(chan struct{}, 1),
+	}
+	elector.Ask(membership)
 	current := &sourceSwitch{leadership: leadership, publisher: publisher, metrics: metrics, report: report, logger: logger}
 	preparation := &preparation{verifications: verifications, logger: logger}
 	fromWAL := &walSource{
@@ -112,18 +121,19 @@ func newParts(o Options, done booted, shown exposure) *parts {
 				check: check, health: health, liveness: liveness, logger: logger,
 			},
 			leading: &leading{
-				pending: pending, verifier: verifier, sinks: sinks, pruner: pruner, preparation: preparation,
+				pending: pending, verifier: verifier, member: member, sinks: sinks, pruner: pruner, preparation: preparation,
 				ability: &abilityCheck{pool: pool, health: health, takeOverAfter: o.TakeOverAfter, answerTimeout: o.AnswerTimeout, yield: yield},
 				sources: &sources{
 					mode: o.Source, maxBackOff: o.MaxBackOff, wal: fromWAL, notifications: fromNotifications, leadership: leadership, verifications: verifications, logger: logger,
 				},
 			},
 		},
+		membership: membership,
 		resync: &resync{
 			interval: o.Resync, pending: pending, leadership: leadership, privileges: privileges, encryption: encryption, health: health, liveness: liveness,
 		},
 		reloader: &reloader{
-			options: o, pool: pool, pending: pending, verifier: verifier, privileges: privileges, metrics: metrics, member: shown.member,
+			options: o, pool: pool, pending: pending, verifier: verifier, membership: membership, privileges: privileges, metrics: metrics, member: shown.member,
 			fileVariables: done.fileVariables, unsupported: unsupported,
 		},
 	}
@@ -158,6 +168,7 @@ func (p *parts) run(parent context.Context, reload <-chan struct{}) error {
 	start(&session, "listener", func() { listen.Run(listening) })
 	start(&group, "source", func() { p.participant.run(ctx) })
 	start(&group, "deliverer", func() { p.deliverer.Run(ctx, p.faults) })
+	start(&group, "membership", func() { p.membership.run(ctx) })
 	start(&group, "resync", func() { p.resync.run(ctx) })
 	start(&group, "reload", func() { p.reloader.run(ctx, reload) })
 	group.Wait()
@@ -179,6 +190,7 @@ func (p *parts) newListener() *listener.Listener {
 	// Triggers are silent in a seed, and a worker that only stands by alerts nothing of what
 	// its own seed has ended: the leader verifies it.
 	listen.Handle(pubsub.Seeds, p.hints)
+	listen.Handle(pubsub.Environments, listener.HandlerFunc(func(string) { p.membership.wake() }))
 	listen.Handle(pubsub.StagedEntries, listener.HandlerFunc(func(string) { p.deliverer.Wake() }))
 	listen.Handle(pubsub.Silences, listener.HandlerFunc(func(string) { p.verifier.SilencesChanged() }))
 	if len(o.Sinks.Sinks) > 0 {

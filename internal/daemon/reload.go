@@ -16,6 +16,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/reconcile"
 	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 	"provwatch/internal/schema"
 	"provwatch/internal/seed"
 	"provwatch/internal/status"
@@ -37,6 +38,7 @@ type reloader struct {
 	pool       *pgxpool.Pool
 	pending    *verify.Queue
 	verifier   *verify.Verifier
+	membership *membership
 	privileges *privileges
 	metrics    *instruments
 	member     *systemd.Member
@@ -136,13 +138,19 @@ func (r *reloader) apply(ctx context.Context, read environment.Environment, supp
 	r.applying = &applying{read, supported}
 	r.verifier.BeginApply(supported)
 	r.options.Keys.Replace(read.Keys)
-	outcomes, err := reconcile.Apply(ctx, r.pool, r.options.Keys, supported, reconcile.ApplyRequest{Credentials: credentials})
+	outcomes, err := reconcile.Apply(ctx, r.pool, r.options.Keys, supported, reconcile.ApplyRequest{
+		Credentials: credentials, Member: r.membership.member, Environment: supported,
+	})
+	var older *rollout.OlderError
 	switch {
 	case ctx.Err() != nil:
 		return true
 	case postgres.IsConnectionLoss(err):
 		r.options.Logger.WarnContext(ctx, "could not apply the environment while the database is unreachable, retrying", "error", err, "retry_in", reloadPause)
 		return false
+	case errors.As(err, &older):
+		r.options.Logger.WarnContext(ctx, "nothing is applied: the environment is older than that of another worker", older.Attributes()...)
+		return true
 	case err != nil:
 		err = schema.Explain(ctx, r.pool, r.privileges.use(), err)
 		r.options.Logger.ErrorContext(ctx, "the environment could not be applied; what differs is alerted", "error", err, "remedy", remedy.Advice{remedy.Run("apply")})
@@ -188,6 +196,7 @@ func (r *reloader) use(ctx context.Context, read environment.Environment, suppor
 	r.verifier.SetDesired(supported)
 	r.options.Keys.Replace(read.Keys)
 	r.applying = nil
+	r.membership.wake()
 	r.fileVariables = read.FileVariables
 	r.metrics.loaded(read.Files)
 	r.metrics.Watching(len(supported))

@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -16,6 +18,7 @@ import (
 	"provwatch/internal/observe"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
+	"provwatch/internal/rollout"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
 )
@@ -62,6 +65,7 @@ func TestApplyGivenUp(t *testing.T) {
 	r := &reloader{
 		options: Options{Keys: dbcrypttest.NewRing(t), Reader: &readOnce{named: named("https://new/")}, Logger: logger, ApplyReloadDrift: true},
 		pool:    applying, pending: verify.NewQueue(), verifier: verifier, metrics: metrics, unsupported: &atomic.Pointer[[]string]{},
+		membership: &membership{member: rollout.NewMember(uuid.New(), time.Minute, rollout.Seeds), woken: make(chan struct{}, 1)},
 	}
 	require.False(t, r.reload(t.Context()), "it is retried")
 	require.True(t, r.reload(t.Context()))

@@ -46,5 +46,8 @@ func (r *report) text() string {
 	if source := r.leadership.currentSource(); source != "" {
 		return watching + ", leading, source " + string(source)
 	}
+	if r.health.isOlder() {
+		return watching + ", standing by for a newer environment"
+	}
 	return watching + ", standing by"
 }

@@ -46,6 +46,7 @@ type statusPage struct {
 	keys      *dbcrypt.Ring
 	site      remedy.Site // renders the remedies of errors
 	observe   bool
+	rollback  time.Duration               // --rollback-after
 	booting   map[string]provider.Desired // what the environment names, without credentials, until the boot is done
 	displayed *displayedRun               // nil until the boot is done, and after a run
 }
@@ -80,7 +81,7 @@ func (p *statusPage) boot(o Options) {
 		p.closing.Go(func() { postgres.Close(former, closePagesWithin) }) // it waits for its clients
 		p.pool = nil
 	}
-	p.database, p.keys, p.site, p.observe, p.booting, p.displayed = o.Database, o.Keys, o.Site, o.Observe, named, nil
+	p.database, p.keys, p.site, p.observe, p.rollback, p.booting, p.displayed = o.Database, o.Keys, o.Site, o.Observe, o.RollbackAfter, named, nil
 	p.notices.clear()
 }
 
@@ -123,7 +124,7 @@ func (p *statusPage) collect(ctx context.Context, query status.Query) (status.St
 	}
 	defer conn.Release()
 	p.mu.Lock()
-	query.Site = p.site
+	query.Site, query.RollbackAfter = p.site, p.rollback
 	p.mu.Unlock()
 	s, err := status.Collect(ctx, conn, keys, environment, query)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/audit"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/rollout"
 	"provwatch/internal/store"
 	"provwatch/internal/systemd"
 	"provwatch/internal/verify"
@@ -54,7 +55,7 @@ type verifications struct {
 // Verified implements [verify.Host]: it does what follows from a verification that has ended, with its error.
 func (v *verifications) Verified(ctx context.Context, request verify.Request, err error) {
 	v.liveness.verified()
-	if err != nil && ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil || rollout.IsOlder(err) {
 		return // it was broken off, by a stop or with the term
 	}
 	v.faults.react(ctx, err)

@@ -30,16 +30,28 @@ const (
 type resignation struct {
 	term  *Term
 	yield time.Duration
+	// stepsDown is set where the session goes on.
+	stepsDown bool
+}
+
+// Candidate decides whether its worker may lead.
+type Candidate interface {
+	// MayLead is called by the listener's goroutine, at each turn of a standby.
+	MayLead() bool
+	// Refresh asks the database, by the session, what MayLead depends on. It is called before a
+	// term begins: a session that waits in the server gets no notification.
+	Refresh(ctx context.Context, conn *pgx.Conn) error
 }
 
 // Elector stands by and leads by a listening session, and hands out each [Term]. It belongs
 // to the goroutine of the listener, apart from [Elector.Terms] and [Elector.Resign], which
 // any goroutine can call.
 type Elector struct {
-	limits   Limits
-	logger   *slog.Logger
-	observer Observer
-	terms    chan *Term // of capacity 1; the listener's goroutine sends
+	limits    Limits
+	logger    *slog.Logger
+	observer  Observer
+	candidate Candidate  // nil where the worker always may lead
+	terms     chan *Term // of capacity 1; the listener's goroutine sends
 	// resigned is the latest resignation: [Elector.Resign] writes it, the listener's
 	// goroutine reads it.
 	resigned atomic.Pointer[resignation]
@@ -75,6 +87,26 @@ func NewElector(limits Limits, logger *slog.Logger, observer Observer) *Elector 
 	return &Elector{limits: limits, logger: logger, observer: observer, terms: make(chan *Term, 1)}
 }
 
+// Ask makes the elector ask a candidate, before it waits to lead and before it leads. It is called
+// before the first session.
+func (e *Elector) Ask(candidate Candidate) { e.candidate = candidate }
+
+func (e *Elector) mayLead() bool { return e.candidate == nil || e.candidate.MayLead() }
+
+// mayBegin reports whether the worker may lead as the database has it now. Where the server
+// refuses the question, what was known before counts.
+func (e *Elector) mayBegin(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	if e.candidate == nil {
+		return true, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	if err := e.candidate.Refresh(postgres.Expect(limited, e.limits.answer/2), conn); err != nil && !isRefusal(err, conn) {
+		return false, fmt.Errorf("ask whether this worker may lead: %w", err)
+	}
+	return e.candidate.MayLead(), nil
+}
+
 // Terms receives each term when it begins. A term that was not received is dropped when
 // the next begins.
 func (e *Elector) Terms() <-chan *Term { return e.terms }
@@ -105,7 +137,13 @@ func (e *Elector) Attend(ctx context.Context, conn *pgx.Conn) (next time.Duratio
 // Resign ends the term by ending its session, soon after. For the time of yield every
 // other standby comes first. The caller has ended what it did in the term.
 func (e *Elector) Resign(term *Term, yield time.Duration) {
-	e.resigned.Store(&resignation{term, yield})
+	e.resigned.Store(&resignation{term: term, yield: yield})
+}
+
+// StepDown ends the term with the next sign of life at the latest. The session stays, and stands
+// by from then on. The caller has ended what it did in the term.
+func (e *Elector) StepDown(term *Term) {
+	e.resigned.Store(&resignation{term: term, stepsDown: true})
 }
 
 // Left ends the term of the session, if it leads. The next session stands by.
@@ -118,9 +156,16 @@ func (e *Elector) Left(cause error) {
 }
 
 // standBy does one turn, and begins the next term if the leader has ended, or shows no
-// sign of life.
+// sign of life. Where the worker must not lead, it only looks.
 func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duration) (next time.Duration, err error) {
-	stood, err := e.wait(ctx, conn, turn)
+	queues := e.mayLead()
+	var stood store.StandByRow
+	if queues {
+		stood, err = e.wait(ctx, conn, turn)
+	} else {
+		stood, err = e.look(ctx, conn)
+		next = e.limits.turn
+	}
 	switch {
 	case isRefusal(err, conn):
 		e.observer.NoLeader(err)
@@ -130,6 +175,11 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 	}
 	e.observer.AlertsSeen(stood.Epoch, stood.LastSeq)
 	if stood.Ended {
+		if may, err := e.mayBegin(ctx, conn); err != nil {
+			return 0, err
+		} else if !may {
+			return 0, e.leave(ctx, conn, stood.Term)
+		}
 		return e.begin(ctx, conn, stood.Term, true)
 	}
 	e.sightings.see(sighting{Term: stood.Term, Leader: stood.Leader, Beat: stood.Beat}, time.Now(), 2*e.limits.turn+e.limits.answer)
@@ -144,12 +194,15 @@ func (e *Elector) standBy(ctx context.Context, conn *pgx.Conn, turn time.Duratio
 	}
 	if silent < limit {
 		e.observer.NoLeader(nil)
-		return 0, nil
+		return next, nil
 	}
 	e.lockHolder = e.describe(ctx, conn)
 	e.observer.NoLeader(e.sightings.seen.silence(silent, e.lockHolder))
-	if !e.sightings.isOverdue(max(e.limits.takeOverAfter, e.sightings.seen.interval()*signsMissed)) {
-		return 0, nil
+	if !queues || !e.sightings.isOverdue(max(e.limits.takeOverAfter, e.sightings.seen.interval()*signsMissed)) {
+		return next, nil
+	}
+	if may, err := e.mayBegin(ctx, conn); err != nil || !may {
+		return next, err
 	}
 	return e.begin(ctx, conn, e.sightings.seen.Term, false)
 }
@@ -208,6 +261,27 @@ func (e *Elector) wait(ctx context.Context, conn *pgx.Conn, turn time.Duration) 
 	return stood, ctx.Err()
 }
 
+// look is [Elector.wait] that neither waits for the lock nor takes it.
+func (e *Elector) look(ctx context.Context, conn *pgx.Conn) (store.StandByRow, error) {
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	seen, err := store.On(conn).SeeLeader(postgres.Expect(limited, e.limits.answer/2))
+	if err != nil {
+		return store.StandByRow{}, fmt.Errorf("look for the leader: %w", err)
+	}
+	return store.StandByRow{Term: seen.Term, Leader: seen.Leader, Beat: seen.Beat, Epoch: seen.Epoch, LastSeq: seen.LastSeq, VerifiedAt: seen.VerifiedAt}, nil
+}
+
+// leave leaves the lock of a term, which this session has got, to another worker.
+func (e *Elector) leave(ctx context.Context, conn *pgx.Conn, former int64) error {
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	if err := store.On(conn).ReleaseTerm(limited, former); err != nil {
+		return fmt.Errorf("leave the leadership to another worker: %w", err)
+	}
+	return nil
+}
+
 // begin begins the term after the former one, unless another session has. The term is
 // sent before its first sign of life. Where the server refuses it, as in a database that
 // is read-only, the caller retries after next.
@@ -224,9 +298,7 @@ func (e *Elector) begin(ctx context.Context, conn *pgx.Conn, former int64, waite
 	}
 	if len(begun) == 0 {
 		if waited {
-			if err := store.On(conn).ReleaseTerm(limited, former); err != nil {
-				return 0, fmt.Errorf("leave the leadership to another worker: %w", err)
-			}
+			return next, e.leave(ctx, conn, former)
 		}
 		return next, nil
 	}
@@ -273,6 +345,9 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 		close(e.term.listening) // since the session has attended before
 	}
 	if r := e.resigned.Load(); r != nil && r.term == e.term {
+		if r.stepsDown {
+			return 0, e.stepDown(ctx, conn)
+		}
 		now := time.Now()
 		e.restUntil, e.yieldUntil = now.Add(restTurns*e.limits.turn), now.Add(r.yield)
 		return 0, ErrResigned
@@ -302,4 +377,17 @@ func (e *Elector) lead(ctx context.Context, conn *pgx.Conn) (next time.Duration,
 	e.intact = shown.Intact
 	e.observer.AlertsSeen(shown.Epoch, shown.LastSeq)
 	return e.limits.beatInterval, nil
+}
+
+// stepDown ends the term, and takes back on the session what the leader had there.
+func (e *Elector) stepDown(ctx context.Context, conn *pgx.Conn) error {
+	limited, cancel := context.WithTimeout(ctx, e.limits.answer)
+	defer cancel()
+	err := store.On(conn).StepDown(postgres.Expect(limited, e.limits.answer/2), store.StepDownParams{Term: e.term.Number, Shown: e.signs.shown})
+	if err != nil {
+		return fmt.Errorf("step down: %w", err)
+	}
+	e.term.end(ErrSteppedDown)
+	e.term = nil
+	return nil
 }

@@ -4,7 +4,8 @@
 //	            session                    term begun
 //	absent ───────────────▶ standing by ────────────────▶ leading
 //	   ▲                     │       ▲                       │
-//	   │      session lost   │       │  a later term         │
+//	   │      session lost   │       │  a later term,        │
+//	   │                     │       │  or stepped down      │
 //	   ◀─────────────────────┘       └───────────────────────┤
 //	   │                       session lost, or resigned     │
 //	   ◀─────────────────────────────────────────────────────┘
@@ -26,6 +27,10 @@
 // A leader that cannot do its work can resign while another session waits. Its session
 // ends, and with it the lock. For a while it then stands by without waiting in the server:
 // any other standby comes before it, and it leads again only when there is no leader.
+//
+// A [Candidate] can keep its worker from leading: from waiting in the server, from taking the
+// lock that is free, and from taking over. The session then only looks at the leader. A leader
+// that may no longer lead steps down: it releases the lock, and its session goes on.
 package leader
 
 import (

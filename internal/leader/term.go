@@ -11,6 +11,9 @@ import (
 // ErrResigned says that the worker has given the term up.
 var ErrResigned = errors.New("this worker has resigned")
 
+// ErrSteppedDown is the end of a term that the worker has left to a newer one.
+var ErrSteppedDown = errors.New("this worker has stepped down")
+
 // ErrReplaced says that somebody else than a worker has written the row in which the terms
 // and the alerts are numbered, as in a restore. The next leader looks into it.
 var ErrReplaced = errors.New("the row of provwatch.alert_counter was replaced, as in a restore")

@@ -45,6 +45,7 @@ type Metrics struct {
 	delivered     prometheus.Counter
 	leader        prometheus.Gauge
 	observing     prometheus.Gauge
+	older         prometheus.Gauge
 	source        *prometheus.GaugeVec
 	slotRetained  prometheus.Gauge
 	slotStatus    *prometheus.GaugeVec
@@ -125,6 +126,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		delivered:     counter("audit_delivered_entries_total", "Audit entries delivered."),
 		leader:        gauge("leader", "Whether this worker leads and publishes alerts (1) or stands by (0)."),
 		observing:     gauge("observing", "Whether this worker observes (1): it writes nothing to the provider tables, and does not seed (--observe)."),
+		older:         gauge("environment_older", "Whether another worker has a newer environment (1): this worker seeds, alerts and applies nothing, and does not lead."),
 		source:        gauges("source", "The source of alerts: 1 for the source in use, while leading.", "source"),
 		slotRetained:  gauge("slot_retained_bytes", "Bytes of WAL that the replication slot retains, at the last check."),
 		slotStatus:    gauges("slot_wal_status", "The replication slot's wal_status: 1 for the current status, at the last check.", "status"),
@@ -142,7 +144,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		m.providers, m.reloadOK, m.reloadOKTime,
 		m.seedProviders, m.drifts, m.byProvider, m.notComparable, m.alerts, m.passed, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
-		m.leader, m.observing, m.source, m.slotRetained, m.slotStatus, m.transactions,
+		m.leader, m.observing, m.older, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag, m.rowsPruned,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "provwatch", Name: "audit_outbox_oldest_age_seconds",
@@ -316,6 +318,14 @@ func (m *Metrics) Leading(leads bool) {
 	// The leader's tell.
 	m.sinkLag.Reset()
 	m.noGaps()
+}
+
+// Older records whether another worker has a newer environment.
+func (m *Metrics) Older(older bool) {
+	m.older.Set(0)
+	if older {
+		m.older.Set(1)
+	}
 }
 
 // Observing records whether this worker observes.

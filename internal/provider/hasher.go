@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -85,6 +87,25 @@ func (h Hasher) RowHashes(c Canonical) RowHashes {
 		hashes.Anthropic = h.Hash(anthropic)
 	}
 	return hashes
+}
+
+// EnvironmentDigest returns the digest of an environment, HMAC-SHA-256 over the names and
+// canonical hashes of its providers in the order of their names (docs/specification.md,
+// section 4). No credential of them goes into it, apart from the ones in a base URL.
+func (h Hasher) EnvironmentDigest(providers []Desired) string {
+	if h.IsZero() {
+		panic("provider: a Hasher without a key was used")
+	}
+	pairs := make([][2]string, len(providers))
+	for i, d := range providers {
+		pairs[i] = [2]string{d.Name, d.Canonical().Hash()}
+	}
+	slices.SortFunc(pairs, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	text, err := json.Marshal(pairs)
+	if err != nil {
+		panic(err) // of strings alone
+	}
+	return h.digest(append([]byte("provwatch environment "), text...))
 }
 
 // IsKeyed reports whether a hash is a keyed digest.

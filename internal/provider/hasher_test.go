@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"provwatch/internal/provider"
+	"provwatch/internal/secret"
 )
 
 // hasher has a key as each database has one.
@@ -17,6 +18,31 @@ func TestHasher(t *testing.T) {
 	t.Run("KeyedURLs", testHasherKeyedURLs)
 	t.Run("Equality", testHasherEquality)
 	t.Run("WithoutKey", testHasherWithoutKey)
+	t.Run("EnvironmentDigest", testHasherEnvironmentDigest)
+}
+
+// testHasherEnvironmentDigest has environments that differ in what a digest is of, and in what
+// it is not.
+func testHasherEnvironmentDigest(t *testing.T) {
+	a := provider.Desired{Name: "a", Type: provider.OpenAI, BaseURL: "https://h/?key=1"}
+	b := provider.Desired{Name: "b", Type: provider.Anthropic, Bedrock: &provider.Bedrock{Region: "us-east-1"}}
+	digest := hasher.EnvironmentDigest([]provider.Desired{a, b})
+	require.Regexp(t, "^hmac:[0-9a-f]{64}$", digest)
+	withKeys := a
+	withKeys.Keys = []secret.Text{secret.New("key")}
+	otherModel := b
+	otherModel.Bedrock = &provider.Bedrock{Region: "us-east-1", Model: "m", AccessKey: secret.New("AKIA")}
+	require.Equal(t, digest, hasher.EnvironmentDigest([]provider.Desired{otherModel, withKeys}), "in any order, with any credentials and models")
+
+	renamed, moved, elsewhere := a, a, b
+	renamed.Name, moved.BaseURL = "c", "https://h/?key=2"
+	elsewhere.Bedrock = &provider.Bedrock{Region: "eu-west-1"}
+	seen := map[string]bool{digest: true, provider.NewRandomHasher().EnvironmentDigest([]provider.Desired{a, b}): true}
+	for _, other := range [][]provider.Desired{{renamed, b}, {moved, b}, {a, elsewhere}, {a}, {b}, nil} {
+		seen[hasher.EnvironmentDigest(other)] = true
+	}
+	require.Len(t, seen, 8)
+	require.Panics(t, func() { provider.Hasher{}.EnvironmentDigest(nil) })
 }
 
 func testHasherKeyedURLs(t *testing.T) {

@@ -29,4 +29,6 @@ const (
 	// Silences is listened to by all workers: a silence was made, or was ended before its
 	// time.
 	Silences Channel = "provwatch_silences"
+	// Environments is listened to by all workers: another environment is the newest.
+	Environments Channel = "provwatch_environments"
 )

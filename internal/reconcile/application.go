@@ -16,6 +16,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 	"provwatch/internal/store"
 )
 
@@ -25,6 +26,12 @@ type ApplyRequest struct {
 	Credentials drift.CredentialMode
 	// DryRun only plans, in a transaction that cannot write.
 	DryRun bool
+	// Member records Environment as the newest in the transaction of the apply, which fails
+	// with a [*rollout.OlderError] where another worker has a newer one. Environment is all
+	// that the database can hold of the environment. A dry run uses neither. Without Member
+	// other environments do not matter.
+	Member      *rollout.Member
+	Environment []provider.Desired
 	// Operator asks for it, nil for the worker itself.
 	Operator *Operator
 	Reason   string // why the operator asks for it, empty for none
@@ -91,6 +98,12 @@ func (r ApplyRequest) apply(ctx context.Context, tx pgx.Tx, keys *dbcrypt.Ring, 
 	plan, err := PlanApply(ctx, tx, drift.MakePlan(desired, stored, r.Credentials), keys)
 	if err != nil || r.DryRun {
 		return plan.Outcomes(), err
+	}
+	// What an operator asks for and comes to nothing makes no worker older.
+	if r.Member != nil && (r.Operator == nil || plan.acts()) {
+		if _, err := r.Member.Take(ctx, tx, stored.Hasher, r.Environment); err != nil {
+			return nil, err
+		}
 	}
 	actor := audit.System
 	if r.Operator != nil {
@@ -174,6 +187,11 @@ func planApplied(ctx context.Context, queries *store.Queries, p planned, with en
 		return w, err
 	}
 	return w, w.seal(with.sealer, step)
+}
+
+// acts reports whether the plan writes anything.
+func (p ApplyPlan) acts() bool {
+	return slices.ContainsFunc(p.planned, func(one planned) bool { return one.Acts() })
 }
 
 // Outcomes returns what the plan does about each provider.

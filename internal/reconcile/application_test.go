@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -14,6 +15,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/reconcile"
+	"provwatch/internal/rollout"
 	"provwatch/internal/secret"
 )
 
@@ -47,7 +49,9 @@ func (p *planned) canonical() map[string]any {
 }
 
 func (p *planned) apply(dryRun bool) reconcile.Applied {
-	outcomes, err := reconcile.Apply(context.Background(), p.pool, dbcrypt.NewRing(dbcrypt.Keys{}), []provider.Desired{p.env}, reconcile.ApplyRequest{DryRun: dryRun})
+	outcomes, err := reconcile.Apply(context.Background(), p.pool, dbcrypt.NewRing(dbcrypt.Keys{}), []provider.Desired{p.env}, reconcile.ApplyRequest{
+		DryRun: dryRun, Member: rollout.NewMember(uuid.New(), rollout.Window, rollout.Applies), Environment: []provider.Desired{p.env},
+	})
 	require.NoError(p, err)
 	require.Len(p, outcomes, 1)
 	return outcomes[0]

@@ -161,6 +161,9 @@ func (p *Printer) watching(d status.Database) error {
 	if d.Replica == nil {
 		add("Listeners:", "%s", listeners(d.Workers))
 	}
+	if older := d.OlderLabel(cell); older != "" {
+		add("Older:", "%s", older)
+	}
 	switch {
 	case d.Replica != nil:
 	case d.Slot == nil:

@@ -39,11 +39,12 @@ const (
 	PruningAudit                   // worker prune, on top of Pruning: provwatch_notify and provwatch_wal
 
 	running    = Notifications | WAL | Observing
-	reading    = WAL | ObservingWAL                       // all that read the WAL
-	delivering = running | Seeding                        // all that deliver audit entries
-	changing   = Resolving | ApplyingByHand               // all that operators write to the provider tables by
-	comparing  = delivering | changing                    // all of these compare rows with the environment
-	writing    = Notifications | WAL | Seeding | changing // all that write to the provider tables and stage audit entries
+	reading    = WAL | ObservingWAL                             // all that read the WAL
+	delivering = running | Seeding                              // all that deliver audit entries
+	changing   = Resolving | ApplyingByHand                     // all that operators write to the provider tables by
+	comparing  = delivering | changing                          // all of these compare rows with the environment
+	announcing = Notifications | WAL | Seeding | ApplyingByHand // all whose environment gets a generation
+	writing    = Notifications | WAL | Seeding | changing       // all that write to the provider tables and stage audit entries
 )
 
 // groups returns the group roles of sql/roles.sql that have what the use needs, and
@@ -169,6 +170,14 @@ var privileges = []privilege{
 	{"provwatch", "alert_counter", "UPDATE", []string{
 		"last_seq", "generation", "term", "verified_at", "epoch", "writer", "system_identifier", "timeline", "table_oid", "former_epochs",
 	}, running},
+
+	{"provwatch", "environments", "SELECT", nil, running | announcing | Reporting},
+	{"provwatch", "environments", "INSERT", []string{"digest"}, announcing},
+	{"provwatch", "environments", "UPDATE", []string{"generation", "recorded_at"}, announcing},
+	{"provwatch", "workers", "SELECT", nil, running | announcing | Reporting},
+	{"provwatch", "workers", "INSERT", []string{"worker", "digest"}, announcing},
+	{"provwatch", "workers", "UPDATE", []string{"digest", "seen_at"}, announcing},
+	{"provwatch", "workers", "DELETE", nil, Notifications | WAL},
 
 	{"provwatch", "wal_position", "DELETE", nil, running},
 	{"provwatch", "wal_position", "SELECT", nil, reading},

@@ -25,10 +25,10 @@ var roles = map[string]struct {
 	use     schema.Use
 	queries []string
 }{
-	"provwatch_notify":   {schema.Notifications | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reporting)},
-	"provwatch_wal":      {schema.WAL | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, delivering, following, reading, reporting)},
+	"provwatch_notify":   {schema.Notifications | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, announcing, delivering, following, reporting)},
+	"provwatch_wal":      {schema.WAL | schema.Reporting | schema.PruningAudit, slices.Concat(looking, sealing, seeding, announcing, delivering, following, reading, reporting)},
 	"provwatch_observer": {schema.Observing | schema.ObservingWAL | schema.Reporting, slices.Concat(looking, observing, delivering, following, reading, reporting)},
-	"provwatch_operator": {schema.Resolving | schema.ApplyingByHand | schema.Credentials | schema.Silencing | schema.SinkRetries, slices.Concat(looking, sealing, resolving, silencing, retrying)},
+	"provwatch_operator": {schema.Resolving | schema.ApplyingByHand | schema.Credentials | schema.Silencing | schema.SinkRetries, slices.Concat(looking, sealing, resolving, applying, silencing, retrying)},
 	"provwatch_sinks":    {schema.Sinks, sinking},
 	"provwatch_pruner":   {schema.Pruning, slices.Concat([]string{"ListAppliedMigrations"}, pruning)},
 	"provwatch_applier":  {schema.Applying, []string{"LockProviders", "update_provider of an apply", "renewAcceptedDrift"}},
@@ -45,9 +45,11 @@ var (
 	observing = []string{
 		"BeginSeed", "listProviders", "listProviderKeys", "listAcceptedDrifts", "listBases", "ListProviderTypes", "ReadHashKey", "recordFirstObservations", "notify", "NotificationQueueUsage",
 	}
+	announcing = []string{"attendEnvironments", "forgetWorkers"}
+	applying   = []string{"attendEnvironments"} // by hand
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
-		"StandBy", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_states", "lookAtProviders",
+		"seeEnvironments", "StandBy", "SeeLeader", "StepDown", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_states", "lookAtProviders",
 		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "record", "ListActiveSilences", "CountSilencedDrifts", "listOutlived", "FirstPending", "listUnnamedStates", "NoteVerified", "listServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "LimitIdle", "ListHolders", "DescribeSession", "ListLeaderLockHolders", "MaxPrepared",
 	}
@@ -56,7 +58,7 @@ var (
 		"putMirror", "DropFromMirror", "listProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "listStates",
 	}
 	reporting = []string{
-		"InspectStatus", "MayListServed", "listBases", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "listLatestDrifts",
+		"InspectStatus", "ListWorkerEnvironments", "MayListServed", "listBases", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "listLatestDrifts",
 		"listAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters", "ListSilences",
 	}
 	resolving = []string{

@@ -9,6 +9,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 )
 
 // LogUnsupported warns of providers whose type the database does not know.
@@ -64,6 +65,16 @@ func LogPlan(ctx context.Context, logger *slog.Logger, p drift.Plan) {
 	}
 	logger.InfoContext(ctx, "seed done", append([]any{"inserted", p.Count(drift.ActionInsert)}, counts(p)...)...)
 	LogUnheard(ctx, logger, p)
+}
+
+// LogOlder logs that a start has seeded nothing, since another worker has a newer environment.
+func LogOlder(ctx context.Context, logger *slog.Logger, p drift.Plan, older *rollout.OlderError) {
+	for _, s := range p.Steps {
+		if s.Action == drift.ActionUnsupported {
+			LogUnsupported(ctx, logger, []provider.Desired{s.Desired})
+		}
+	}
+	logger.WarnContext(ctx, "nothing is seeded: the environment is older than that of another worker", older.Attributes()...)
 }
 
 // logStep logs a step that inserts nothing, nothing for an unchanged provider.

@@ -19,6 +19,9 @@ import (
 // out: it writes nothing to the provider tables and stages no audit entry. What is missing or
 // differs is for the first verification to alert.
 //
+// Where the environment of [As] is older than that of another worker, it records nothing, and
+// returns the plan with a [*rollout.OlderError].
+//
 // Like a seed it records the soft-deleted providers, which are the starting state, and it
 // takes the locks of a seed: a seed that runs is part of what it finds.
 func Observe(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, logger *slog.Logger, options ...Option) (drift.Plan, error) {
@@ -37,6 +40,9 @@ func observeOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Des
 			return err
 		}
 		plan = drift.MakePlan(desired, stored, o.credentials)
+		if err := o.takeGeneration(ctx, tx, stored.Hasher, plan.Supported()); err != nil {
+			return err
+		}
 		return recordFirstSeen(ctx, tx, plan)
 	})
 	if err != nil {

@@ -1,8 +1,13 @@
 package seed
 
 import (
+	"context"
+
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/rollout"
+	"provwatch/internal/store"
 )
 
 // Option is how a seed differs from the usual.
@@ -15,7 +20,8 @@ type options struct {
 	// announce what is inserted to whoever listens for changed providers.
 	announce bool
 	// apply what the environment has changed.
-	apply bool
+	apply  bool
+	member *rollout.Member // nil where other environments do not matter
 }
 
 // WithKeys encrypts and decrypts with the keys given. Without it no key is configured.
@@ -34,6 +40,20 @@ func Apply() Option { return func(o *options) { o.apply = true } }
 // [drift.RequireCredentials]. Without it a seed ignores them.
 func RequireCredentials() Option {
 	return func(o *options) { o.credentials = drift.RequireCredentials }
+}
+
+// As records the environment of a seed as that of a worker, with the next generation. The seed
+// fails with a [*rollout.OlderError], and writes nothing, where the environment is older than
+// that of another worker. Without it other environments do not matter.
+func As(member *rollout.Member) Option { return func(o *options) { o.member = member } }
+
+// takeGeneration has the environment recorded in the transaction tx.
+func (o options) takeGeneration(ctx context.Context, tx store.DBTX, h provider.Hasher, supported []provider.Desired) error {
+	if o.member == nil {
+		return nil
+	}
+	_, err := o.member.Take(ctx, tx, h, supported)
+	return err
 }
 
 func optionsOf(list []Option) options {

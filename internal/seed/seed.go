@@ -31,6 +31,9 @@ const maxTries = 5
 // writes nothing and returns the plan with a [*DriftError]; with tolerateDrift
 // it seeds what is missing all the same and leaves the drift to its caller.
 //
+// Where the environment of [As] is older than that of another worker, Seed writes nothing and
+// returns the plan with a [*rollout.OlderError], whatever differs.
+//
 // Seeding again is safe after any error, even when the commit's outcome is not
 // known: rows that made it are found unchanged.
 func Seed(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, tolerateDrift bool, logger *slog.Logger, options ...Option) (drift.Plan, error) {
@@ -82,6 +85,9 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 			return err
 		}
 		plan = drift.MakePlan(desired, stored, o.credentials)
+		if err := o.takeGeneration(ctx, tx, stored.Hasher, plan.Supported()); err != nil {
+			return err
+		}
 		if o.apply {
 			return applyAtBoot(ctx, tx, &plan, o, sealer)
 		}

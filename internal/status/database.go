@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -8,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/lockwait"
-	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 )
@@ -20,7 +21,9 @@ const maxWorkers = 50
 type databaseReader struct {
 	tx      pgx.Tx
 	queries *store.Queries
-	site    remedy.Site
+	query   Query
+	// mayReadEnvironments is set where there is provwatch.environments, and the role may read it.
+	mayReadEnvironments bool
 }
 
 func (r databaseReader) read(ctx context.Context, found store.InspectStatusRow) (Database, error) {
@@ -54,12 +57,36 @@ func (r databaseReader) watching(ctx context.Context, d *Database, slotName stri
 			d.LockHolder = s.String()
 		}
 	}
+	if err := r.environments(ctx, d); err != nil {
+		return err
+	}
 	slot, err := r.queries.InspectSlot(ctx, slotName)
 	switch {
 	case err == nil:
 		d.Slot = &Slot{Name: slotName, Active: slot.Active != nil && *slot.Active, WALStatus: slot.WalStatus, RetainedBytes: slot.RetainedBytes}
 	case !errors.Is(err, pgx.ErrNoRows):
 		return err
+	}
+	return nil
+}
+
+// environments collects the workers that were lately seen. A database that an earlier version
+// has migrated, or a role without the privilege for it, has none to show.
+func (r databaseReader) environments(ctx context.Context, d *Database) error {
+	if !r.mayReadEnvironments {
+		return nil
+	}
+	rows, err := r.queries.ListWorkerEnvironments(ctx, store.ListWorkerEnvironmentsParams{WindowMs: cmp.Or(r.query.RollbackAfter, rollout.Window).Milliseconds(), MaxWorkers: maxWorkers})
+	if err != nil {
+		return err
+	}
+	d.Environments = []WorkerEnvironment{}
+	for _, row := range rows {
+		e := WorkerEnvironment{Worker: row.Worker.String(), Role: row.Role, Generation: row.Generation, SeenAt: row.SeenAt.UTC()}
+		if row.Generation > 0 {
+			e.Since, e.Older = utc(&row.RecordedAt), row.Generation < rows[0].Generation
+		}
+		d.Environments = append(d.Environments, e)
 	}
 	return nil
 }
@@ -91,7 +118,7 @@ func (r databaseReader) verified(ctx context.Context, d *Database, found store.I
 	err := schema.CheckPrivileges(ctx, r.tx, schema.Reporting)
 	var lacking *schema.UnusableError
 	if errors.As(err, &lacking) {
-		d.VerifiedUnread, err = r.site.Text(lacking), nil
+		d.VerifiedUnread, err = r.query.Site.Text(lacking), nil
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"time"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/silence"
@@ -66,6 +67,30 @@ func KindLabel(kind drift.Kind) string {
 // NotLoadedLabel returns the words for a file of the environment whose content is another than
 // the one in use.
 func NotLoadedLabel(path string) string { return path + " on disk is not what is loaded" }
+
+// Label returns the words for an older environment, with the role as it can be shown.
+func (o Older) Label(role string) string {
+	return fmt.Sprintf("older than that of worker %s of role %s, which is newer since %s and was last seen at %s: this worker seeds, alerts and applies nothing",
+		o.Worker, role, o.Since.Format(time.RFC3339), o.SeenAt.Format(time.RFC3339))
+}
+
+// OlderLabel returns the words for how many workers have an older environment, empty for none.
+// Roles are shown as the caller can show them.
+func (d Database) OlderLabel(shown func(role string) string) string {
+	n := d.OlderEnvironments()
+	if n == 0 {
+		return ""
+	}
+	newest, have := d.Environments[0], "workers have"
+	if n == 1 {
+		have = "worker has"
+	}
+	text := fmt.Sprintf("%d %s an older environment than worker %s of role %s", n, have, newest.Worker, shown(newest.Role))
+	if newest.Since != nil {
+		text += ", which is newer since " + newest.Since.Format(time.RFC3339)
+	}
+	return text
+}
 
 // AcceptedLabel returns the words for an accepted drift.
 func AcceptedLabel(kind drift.Kind) string { return KindLabel(kind) + ", accepted" }

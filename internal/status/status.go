@@ -14,6 +14,7 @@ import (
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/remedy"
+	"provwatch/internal/rollout"
 	"provwatch/internal/silence"
 	"provwatch/internal/sink"
 )
@@ -111,6 +112,27 @@ type Worker struct {
 	// NotLoaded are the paths of the environment's files whose content on disk is another
 	// than the one in use.
 	NotLoaded []string `json:"not_loaded,omitempty"`
+	// Older is set while the environment is older than that of another worker: this worker
+	// then seeds, alerts and applies nothing.
+	Older *Older `json:"older_environment,omitempty"`
+}
+
+// Older is what a worker with an older environment knows of a worker with a newer one.
+type Older struct {
+	Worker     string    `json:"newer_worker"`
+	Role       string    `json:"newer_role"`
+	Generation int64     `json:"newer_generation"`
+	Since      time.Time `json:"newer_since"`   // when the newer environment was recorded
+	SeenAt     time.Time `json:"newer_seen_at"` // when the worker was last seen
+	Until      time.Time `json:"until"`         // when the environment is no longer older, unless a newer one is seen again
+}
+
+// OlderOf returns what there is to see of an older environment, nil for another.
+func OlderOf(e *rollout.OlderError) *Older {
+	if e == nil {
+		return nil
+	}
+	return &Older{Worker: e.Worker.String(), Role: e.Role, Generation: e.Generation, Since: e.Since, SeenAt: e.SeenAt, Until: e.Until}
 }
 
 // Database is the state of the workers, as the database has it.
@@ -124,6 +146,9 @@ type Database struct {
 	// LockHolder is a session, or a prepared transaction, that holds the leader's lock while
 	// no worker leads, empty where none does: standbys wait for it until they take over.
 	LockHolder string `json:"leaders_lock_held_by,omitempty"`
+	// Environments are the workers that were lately seen, with the generation of their
+	// environment, the newest first. A worker that observes has none.
+	Environments []WorkerEnvironment `json:"environments,omitzero"`
 	// Slot is the replication slot of the WAL source, nil when there is none.
 	Slot *Slot `json:"slot,omitempty"`
 	// VerifiedAt is when the leader has last verified everything: then a
@@ -153,6 +178,30 @@ func (d Database) Leader() *Session {
 		}
 	}
 	return nil
+}
+
+// WorkerEnvironment is a worker and the generation of its environment.
+type WorkerEnvironment struct {
+	Worker string `json:"worker"`
+	Role   string `json:"role"`
+	// Generation is 0, and Since nil, where the environment is not recorded: no worker has
+	// seeded from it, applied it or led with it.
+	Generation int64      `json:"generation"`
+	Since      *time.Time `json:"since,omitempty"`
+	SeenAt     time.Time  `json:"seen_at"`
+	// Older is set where a worker of the list has a newer environment.
+	Older bool `json:"older"`
+}
+
+// OlderEnvironments returns how many workers have an older environment.
+func (d Database) OlderEnvironments() int {
+	n := 0
+	for _, e := range d.Environments {
+		if e.Older {
+			n++
+		}
+	}
+	return n
 }
 
 // Session is the listening session of a worker.
@@ -259,6 +308,9 @@ type Query struct {
 	AlertsBefore, AuditBefore int64
 	// Limits, each at most [MaxPage].
 	Providers, Alerts, Audit int
+	// RollbackAfter is for how long a worker counts as there after it was seen
+	// (--rollback-after), 0 for [rollout.Window].
+	RollbackAfter time.Duration
 	// Site renders the remedies of what cannot be read.
 	Site remedy.Site
 }

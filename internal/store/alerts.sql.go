@@ -545,7 +545,8 @@ const listUnnamedStates = `-- name: listUnnamedStates :many
 SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq, silenced,
     EXISTS (SELECT FROM provwatch.pending_drifts p WHERE p.provider = observed.provider)::boolean AS pending,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
-    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
+    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
+    coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0)::bigint AS newest_environment
 FROM (
     SELECT provider, provider_id, kind, env_hash, db_hash, coalesce(alert_seq, 0)::bigint AS alert_seq,
         coalesce(silenced_seq = alert_seq, false)::boolean AS silenced
@@ -563,16 +564,17 @@ ORDER BY provider
 `
 
 type listUnnamedStatesRow struct {
-	Provider   string
-	ProviderID *uuid.UUID
-	Kind       string
-	EnvHash    string
-	DbHash     string
-	AlertSeq   int64
-	Silenced   bool
-	Pending    bool
-	Generation int64
-	LastSeq    int64
+	Provider          string
+	ProviderID        *uuid.UUID
+	Kind              string
+	EnvHash           string
+	DbHash            string
+	AlertSeq          int64
+	Silenced          bool
+	Pending           bool
+	Generation        int64
+	LastSeq           int64
+	NewestEnvironment int64
 }
 
 // What was observed of providers that the environment no longer names. There can be
@@ -597,6 +599,7 @@ func (q *Queries) listUnnamedStates(ctx context.Context, named []string) ([]list
 			&i.Pending,
 			&i.Generation,
 			&i.LastSeq,
+			&i.NewestEnvironment,
 		); err != nil {
 			return nil, err
 		}
@@ -614,6 +617,7 @@ WITH claimed AS (
         writer = pg_current_xact_id()
     WHERE alert_counter.generation = $2 AND term = $3 AND alert_counter.epoch = $4
         AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
+        AND ($5::bigint < 0 OR $5::bigint = coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0))
     RETURNING alert_counter.generation, alert_counter.epoch
 ), silencing AS (
     -- The providers whose alerts are silenced now, * for all.
@@ -623,7 +627,7 @@ WITH claimed AS (
 ), withdrawn AS (
     -- What was seen to hold no longer, unless it was accepted anew since.
     DELETE FROM provwatch.accepted_drift a
-    USING jsonb_to_recordset($5::jsonb) AS stale (provider text, kind text, env_hash text, db_hash text, expires_at timestamptz, accepted_at timestamptz)
+    USING jsonb_to_recordset($6::jsonb) AS stale (provider text, kind text, env_hash text, db_hash text, expires_at timestamptz, accepted_at timestamptz)
     WHERE (a.provider, a.kind, a.env_hash, a.db_hash, a.accepted_at) = (stale.provider, stale.kind, stale.env_hash, stale.db_hash, stale.accepted_at)
         AND a.expires_at IS NOT DISTINCT FROM stale.expires_at
         AND EXISTS (SELECT FROM claimed)
@@ -633,7 +637,7 @@ WITH claimed AS (
     SELECT provider, provider_id, kind, env_hash, db_hash, credentials, alert_seq,
         CASE WHEN coalesce(silenced, provider IN (SELECT silencing.provider FROM silencing) OR '*' IN (SELECT silencing.provider FROM silencing))
             THEN alert_seq END
-    FROM jsonb_to_recordset($6::jsonb) AS states
+    FROM jsonb_to_recordset($7::jsonb) AS states
         (provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text, alert_seq bigint, silenced boolean)
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE
@@ -645,14 +649,14 @@ WITH claimed AS (
         ) THEN drift_state.observed_at ELSE now() END
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
-    WHERE provider = ANY($7::text[]) AND EXISTS (SELECT FROM claimed)
+    WHERE provider = ANY($8::text[]) AND EXISTS (SELECT FROM claimed)
 ), based AS (
     -- What both sides agreed on, unless another transaction has replaced it since. That can commit
     -- while this statement waits for its row.
     INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, hash_key, origin, set_at)
     SELECT new.provider, new.env_hash, new.env_type, new.env_base_url, new.env_bedrock_region, new.db_hash, new.db_type, new.db_base_url, new.db_bedrock_region, new.hash_key, new.origin,
         coalesce(new.set_at, clock_timestamp())
-    FROM jsonb_to_recordset($8::jsonb) AS new (provider text, env_hash text, env_type text, env_base_url text, env_bedrock_region text,
+    FROM jsonb_to_recordset($9::jsonb) AS new (provider text, env_hash text, env_type text, env_base_url text, env_bedrock_region text,
         db_hash text, db_type text, db_base_url text, db_bedrock_region text, hash_key text, origin text, set_at timestamptz)
     LEFT JOIN provwatch.base_pairs former ON former.provider = new.provider
     WHERE former.set_at IS NOT DISTINCT FROM new.set_at
@@ -665,25 +669,25 @@ WITH claimed AS (
     WHERE base_pairs.set_at = excluded.set_at
 ), unnamed AS (
     UPDATE provwatch.base_pairs SET named = false
-    WHERE provider = ANY($7::text[]) AND named AND EXISTS (SELECT FROM claimed)
+    WHERE provider = ANY($8::text[]) AND named AND EXISTS (SELECT FROM claimed)
 ), compared AS (
     DELETE FROM provwatch.not_comparable
-    WHERE (provider = ANY($9::text[]) OR provider = ANY($7::text[])) AND EXISTS (SELECT FROM claimed)
+    WHERE (provider = ANY($10::text[]) OR provider = ANY($8::text[])) AND EXISTS (SELECT FROM claimed)
 ), not_compared AS (
     INSERT INTO provwatch.not_comparable (provider, reason)
     SELECT provider, reason
-    FROM jsonb_to_recordset($10::jsonb) AS rows (provider text, reason text)
+    FROM jsonb_to_recordset($11::jsonb) AS rows (provider text, reason text)
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, observed_at = now()
 ), not_pending AS (
     -- What is alerted, or has ended before.
     DELETE FROM provwatch.pending_drifts
-    WHERE (provider = ANY($11::text[]) OR provider = ANY($7::text[])) AND EXISTS (SELECT FROM claimed)
+    WHERE (provider = ANY($12::text[]) OR provider = ANY($8::text[])) AND EXISTS (SELECT FROM claimed)
 ), pended AS (
     INSERT INTO provwatch.pending_drifts
         (provider, provider_id, kind, env_hash, db_hash, credentials, fields, moved, source, lsn, xid, committed_at, since)
     SELECT provider, provider_id, kind, env_hash, db_hash, credentials, fields, moved, source, lsn, xid, committed_at, since
-    FROM jsonb_to_recordset($12::jsonb) AS pending (
+    FROM jsonb_to_recordset($13::jsonb) AS pending (
         provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text, fields jsonb, moved text,
         source text, lsn pg_lsn, xid bigint, committed_at timestamptz, since timestamptz)
     WHERE EXISTS (SELECT FROM claimed)
@@ -716,18 +720,19 @@ FROM claimed
 `
 
 type recordParams struct {
-	Alerts        []byte
-	Generation    int64
-	Term          int64
-	Epoch         uuid.UUID
-	Withdrawn     []byte
-	States        []byte
-	Forgotten     []string
-	Bases         []byte
-	Compared      []string
-	NotComparable []byte
-	NotPending    []string
-	Pending       []byte
+	Alerts            []byte
+	Generation        int64
+	Term              int64
+	Epoch             uuid.UUID
+	NewestEnvironment int64
+	Withdrawn         []byte
+	States            []byte
+	Forgotten         []string
+	Bases             []byte
+	Compared          []string
+	NotComparable     []byte
+	NotPending        []string
+	Pending           []byte
 }
 
 type recordRow struct {
@@ -736,9 +741,10 @@ type recordRow struct {
 	Notified   int64
 }
 
-// Writes states, pending drifts and alerts, withdraws accepted drifts, and notifies: all of it,
-// or nothing. It writes nothing when the generation, the term or the epoch is another by now, or
-// when the counter's row was not written by a worker last: it then returns no row. It returns
+// Writes states, pending drifts and alerts, withdraws accepted drifts, and notifies: all of it
+// or nothing. It writes nothing, and returns no row, when the generation, the term, the epoch or
+// the newest generation of environments is another by now. The same holds when the counter's row
+// was not written by a worker last. A newest generation of environments below 0 is not compared. It returns
 // the seqs of the alerts that are silenced.
 // One statement, so that it is one round trip. Each statement that writes the counter's
 // row notes its transaction there, and must not be in a subtransaction, which has an id of
@@ -749,6 +755,7 @@ func (q *Queries) record(ctx context.Context, arg recordParams) ([]recordRow, er
 		arg.Generation,
 		arg.Term,
 		arg.Epoch,
+		arg.NewestEnvironment,
 		arg.Withdrawn,
 		arg.States,
 		arg.Forgotten,

@@ -149,6 +149,48 @@ func (q *Queries) ReleaseTerm(ctx context.Context, former int64) error {
 	return err
 }
 
+const seeLeader = `-- name: SeeLeader :one
+SELECT c.term, coalesce(held.pid, 0)::int AS leader, coalesce(held.beat, -1)::bigint AS beat, c.epoch, c.last_seq, c.verified_at
+FROM provwatch.alert_counter c
+LEFT JOIN LATERAL (
+    -- As in provwatch.stand_by: only a session whose role can lead has signs of life.
+    SELECT l.pid, b.objid::bigint AS beat
+    FROM pg_catalog.pg_locks l
+    LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid AND has_function_privilege(a.usesysid, 'provwatch.stand_by(integer)', 'EXECUTE')
+    LEFT JOIN pg_catalog.pg_locks b ON b.pid = a.pid AND b.locktype = 'advisory' AND b.granted
+        AND b.database = l.database AND b.objsubid = 2 AND b.classid = 1886872180
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1886874724
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND l.objid::bigint = c.term % 2147483648
+    ORDER BY b.objid
+    LIMIT 1
+) AS held ON true
+`
+
+type SeeLeaderRow struct {
+	Term       int64
+	Leader     int32
+	Beat       int64
+	Epoch      uuid.UUID
+	LastSeq    int64
+	VerifiedAt *time.Time
+}
+
+// What a turn of a standby sees, for a worker that does not wait for the lock, nor takes it.
+func (q *Queries) SeeLeader(ctx context.Context) (SeeLeaderRow, error) {
+	row := q.db.QueryRow(ctx, seeLeader)
+	var i SeeLeaderRow
+	err := row.Scan(
+		&i.Term,
+		&i.Leader,
+		&i.Beat,
+		&i.Epoch,
+		&i.LastSeq,
+		&i.VerifiedAt,
+	)
+	return i, err
+}
+
 const standBy = `-- name: StandBy :one
 SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0)::int AS leader, coalesce(s.beat, -1)::bigint AS beat,
     -- As of the turn's begin.
@@ -180,4 +222,21 @@ func (q *Queries) StandBy(ctx context.Context, patience int32) (StandByRow, erro
 		&i.VerifiedAt,
 	)
 	return i, err
+}
+
+const stepDown = `-- name: StepDown :exec
+SELECT pg_advisory_unlock(1886874724, mod($1::bigint, 2147483648)::int),
+    (CASE WHEN $2::int >= 0 THEN pg_advisory_unlock_shared(1886872180, $2::int) ELSE false END)::boolean AS released
+`
+
+type StepDownParams struct {
+	Term  int64
+	Shown int32
+}
+
+// Releases the lock of the session's term, and takes its sign of life back. A number below 0
+// is that of no sign.
+func (q *Queries) StepDown(ctx context.Context, arg StepDownParams) error {
+	_, err := q.db.Exec(ctx, stepDown, arg.Term, arg.Shown)
+	return err
 }

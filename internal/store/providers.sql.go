@@ -224,6 +224,7 @@ SELECT
     to_jsonb(b)::jsonb AS base, to_jsonb(d)::jsonb AS pending,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
+    coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0)::bigint AS newest_environment,
     -- In this statement, so that a row and its keys are of one moment.
     CASE WHEN $1::boolean THEN ARRAY(
         SELECT k.id FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::uuid[] AS api_key_row_ids,
@@ -274,6 +275,7 @@ type lookAtProvidersRow struct {
 	Pending           []byte
 	Generation        int64
 	LastSeq           int64
+	NewestEnvironment int64
 	ApiKeyRowIds      []uuid.UUID
 	ApiKeys           []string
 	ApiKeyKeyIds      []string
@@ -281,7 +283,9 @@ type lookAtProvidersRow struct {
 
 // Everything that a comparison needs, for the providers named and for those
 // that the hinted ids belong to or were last seen under: all rows of each name,
-// what was last observed, an accepted drift, and what both sides last agreed on.
+// what was last observed, an accepted drift, and what both sides last agreed on. The
+// newest generation of environments is of the same moment as the rows: a worker that applies
+// another environment to a row records that in the same transaction.
 func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams) ([]lookAtProvidersRow, error) {
 	rows, err := q.db.Query(ctx, lookAtProviders, arg.WithKeys, arg.Names, arg.Ids)
 	if err != nil {
@@ -319,6 +323,7 @@ func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams
 			&i.Pending,
 			&i.Generation,
 			&i.LastSeq,
+			&i.NewestEnvironment,
 			&i.ApiKeyRowIds,
 			&i.ApiKeys,
 			&i.ApiKeyKeyIds,

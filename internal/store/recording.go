@@ -13,11 +13,17 @@ import (
 	"provwatch/internal/drift"
 )
 
+// AnyEnvironment stands for the newest generation of environments where that does not matter,
+// or is not known.
+const AnyEnvironment = -1
+
 // Recording is what is recorded in one statement. It is refused when the generation, the
-// term or the epoch is another by then.
+// term, the epoch or the newest generation of environments is another by then.
 type Recording struct {
 	Generation, Term int64
-	Epoch            uuid.UUID
+	// NewestEnvironment is the newest generation of environments, or [AnyEnvironment].
+	NewestEnvironment int64
+	Epoch             uuid.UUID
 
 	States     []NewState  // one of a provider
 	Bases      []NamedBase // one of a provider
@@ -161,7 +167,7 @@ func (q *Queries) Record(ctx context.Context, r Recording) (Written, error) {
 }
 
 func (r Recording) params() (params recordParams, err error) {
-	params = recordParams{Generation: r.Generation, Term: r.Term, Epoch: r.Epoch, NotPending: r.NotPending, Forgotten: r.Forgotten}
+	params = recordParams{Generation: r.Generation, Term: r.Term, Epoch: r.Epoch, NewestEnvironment: r.NewestEnvironment, NotPending: r.NotPending, Forgotten: r.Forgotten}
 	states := make([]stateRecord, len(r.States))
 	for i, s := range r.States {
 		states[i] = stateRecord{

@@ -20,6 +20,7 @@ type ProviderScan struct {
 	rows       pgx.Rows
 	keys       *dbcrypt.Ring
 	generation int64
+	newest     int64
 	err        error
 
 	// Valid until the next row.
@@ -44,7 +45,7 @@ func (q *Queries) ScanProviders(ctx context.Context, names []string, keys *dbcry
 // Next goes on to the next row. It reports false at the end, and after an error.
 func (s *ProviderScan) Next() bool {
 	for s.err == nil && s.rows.Next() {
-		s.err = s.rows.Scan(&s.generation, &s.id, &s.name, &s.kind, &s.baseURL, &s.enabled, &s.deleted, &s.settings, &s.keyID)
+		s.err = s.rows.Scan(&s.generation, &s.newest, &s.id, &s.name, &s.kind, &s.baseURL, &s.enabled, &s.deleted, &s.settings, &s.keyID)
 		if s.err == nil && s.id.Valid {
 			return true
 		}
@@ -74,6 +75,10 @@ func (s *ProviderScan) End() (generation int64, err error) {
 	}
 	return s.generation, s.err
 }
+
+// Newest returns the newest generation of environments at the moment of the scan, 0 for none.
+// It is known at the end.
+func (s *ProviderScan) Newest() int64 { return s.newest }
 
 // Settled is a provider that is recorded as in sync in every respect: see
 // [drift.Judgement.IsSettled].

@@ -19,6 +19,7 @@ type Snapshot struct {
 	IDs        map[uuid.UUID]bool   // of the rows and of the recorded states
 	Generation int64                // of what is recorded
 	LastSeq    int64                // of the latest alert
+	Newest     int64                // generation of environments, [AnyEnvironment] where nothing was found
 }
 
 // Sighting is one provider: all rows of its name, and what is recorded of it.
@@ -35,9 +36,9 @@ func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uui
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s := Snapshot{Providers: make(map[string]*Sighting, len(found)), IDs: make(map[uuid.UUID]bool, len(found))}
+	s := Snapshot{Providers: make(map[string]*Sighting, len(found)), IDs: make(map[uuid.UUID]bool, len(found)), Newest: AnyEnvironment}
 	for _, row := range found {
-		s.Generation, s.LastSeq = row.Generation, row.LastSeq
+		s.Generation, s.LastSeq, s.Newest = row.Generation, row.LastSeq, row.NewestEnvironment
 		s.IDs[deref(row.ID)], s.IDs[deref(row.StateProviderID)] = true, true
 		seen := s.Providers[row.Name]
 		if seen == nil {
@@ -107,8 +108,8 @@ func (q *Queries) ReadRecorded(ctx context.Context, names []string) (map[string]
 // Unnamed is what is recorded of the providers that the environment does not name, at
 // one moment.
 type Unnamed struct {
-	States              []NamedState // by name
-	Generation, LastSeq int64        // as in [Snapshot]
+	States                      []NamedState // by name
+	Generation, LastSeq, Newest int64        // as in [Snapshot]
 }
 
 // NamedState is the recorded state of a provider. It has no kind where nothing is
@@ -129,7 +130,7 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unname
 	}
 	var unnamed Unnamed
 	for _, row := range rows {
-		unnamed.Generation, unnamed.LastSeq = row.Generation, row.LastSeq
+		unnamed.Generation, unnamed.LastSeq, unnamed.Newest = row.Generation, row.LastSeq, row.NewestEnvironment
 		unnamed.States = append(unnamed.States, NamedState{
 			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: row.Pending,
 			State: drift.State{Kind: drift.Kind(row.Kind), ProviderID: deref(row.ProviderID), EnvHash: row.EnvHash, DBHash: row.DbHash},

@@ -3,20 +3,25 @@ package verify
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 )
 
 // environment is what verifications compare the database with: the desired providers as
-// they are compared, without credentials. It never changes. A reload replaces it as a
-// whole, and a verification keeps the environment that it began with.
+// they are compared, without credentials. Only its generation changes. A reload replaces it as
+// a whole, and a verification keeps the environment that it began with.
 type environment struct {
 	names   []string           // sorted
 	desired []provider.Desired // in the order of the names
 	index   map[string]int     // of a name in these
 	// applying is set while a reload writes to the rows what the environment has changed.
 	applying bool
+
+	// newest is the newest generation of environments when this one took its own, nil before.
+	// Verifications, records and takeovers write and read it, from any goroutine.
+	newest atomic.Pointer[int64]
 }
 
 func newEnvironment(desired []provider.Desired) *environment {

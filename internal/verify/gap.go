@@ -27,7 +27,8 @@ func (v *Verifier) Gap(ctx context.Context, tx pgx.Tx, reason string, source pub
 	if err != nil {
 		return Recorded{}, fmt.Errorf("record a gap: %w", err)
 	}
-	recorded, err := record{db: tx, at: at, term: v.sequence.currentTerm(), source: source}.write(ctx, Recorded{
+	// A gap is one whichever environment is the newest.
+	recorded, err := record{db: tx, at: at, term: v.sequence.currentTerm(), newest: store.AnyEnvironment, source: source}.write(ctx, Recorded{
 		environment: v.environment.Load(), alerts: []pubsub.DriftAlert{alert},
 	})
 	if err == nil && recorded.generation == 0 {

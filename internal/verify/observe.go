@@ -52,6 +52,9 @@ const MaxObserved = chunk
 // be in sync as recorded.
 func (v *Verifier) Suspects(ctx context.Context, request Request) (names []string, err error) {
 	err = v.measure(ctx, request.All, func(ctx context.Context, run *verification) error {
+		if err := run.take(ctx); err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
 		hinted, found, err := run.suspects(ctx, request)
 		if err != nil {
 			return fmt.Errorf("verify providers: %w", err)
@@ -66,22 +69,22 @@ func (v *Verifier) Suspects(ctx context.Context, request Request) (names []strin
 }
 
 // Observe reads the providers named and records nothing.
-func (v *Verifier) Observe(ctx context.Context, names []string) ([]Observed, error) {
-	ctx, cancel := context.WithTimeout(ctx, v.answerWithin)
-	defer cancel()
-	run, err := v.begin(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("verify providers: %w", err)
-	}
-	read, err := run.readNamed(ctx, names)
-	if err != nil {
-		return nil, fmt.Errorf("verify providers: %w", err)
-	}
-	observed := make([]Observed, len(read.comparisons))
-	for i, c := range read.comparisons {
-		observed[i] = Observed{Observation: c.observation, environment: run.environment, recorded: c.recorded}
-	}
-	return observed, nil
+func (v *Verifier) Observe(ctx context.Context, names []string) (observed []Observed, err error) {
+	err = v.current(ctx, v.answerWithin, func(ctx context.Context, run *verification) error {
+		if err := run.take(ctx); err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		read, err := run.readNamed(ctx, names)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		observed = make([]Observed, len(read.comparisons))
+		for i, c := range read.comparisons {
+			observed[i] = Observed{Observation: c.observation, environment: run.environment, recorded: c.recorded}
+		}
+		return nil
+	})
+	return observed, err
 }
 
 // Record judges observations in their order, each against what the ones before it left,
@@ -99,6 +102,14 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	})
 	if len(observed) == 0 {
 		return Recorded{}, nil
+	}
+	hasher, err := v.knownHasher(ctx)
+	if err != nil {
+		return Recorded{}, err
+	}
+	newest, err := v.takeGeneration(ctx, tx, environment, hasher)
+	if err != nil {
+		return Recorded{}, err
 	}
 	locked, err := store.On(tx).LockAlerts(ctx)
 	if err != nil {
@@ -122,9 +133,9 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 		return what, nil
 	}
 	at := position{locked.Generation, locked.LastSeq, locked.Epoch}
-	recorded, err := record{db: tx, at: at, term: v.sequence.currentTerm(), source: source}.write(ctx, what)
+	recorded, err := record{db: tx, at: at, term: v.sequence.currentTerm(), newest: newest, source: source}.write(ctx, what)
 	if err == nil && recorded.generation == 0 {
-		err = errRace // another worker leads by now
+		err = v.whyRefused(ctx, tx, environment, hasher) // another worker leads by now, or has a newer environment
 	}
 	return recorded, err
 }
@@ -227,7 +238,12 @@ func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {
 // names, the first time that it is called after the environment or the leader changed. It alerts
 // again the drifts that have outlived their silences, and counts the providers that drift.
 func (v *Verifier) End(ctx context.Context, source pubsub.Source) error {
-	err := v.current(ctx, fullTimeout, func(ctx context.Context, run *verification) error { return run.end(ctx, source) })
+	err := v.current(ctx, fullTimeout, func(ctx context.Context, run *verification) error {
+		if err := run.take(ctx); err != nil {
+			return err
+		}
+		return run.end(ctx, source)
+	})
 	if err != nil {
 		return err
 	}

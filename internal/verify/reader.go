@@ -37,6 +37,7 @@ type reading struct {
 	ids         map[uuid.UUID]bool // that it came across
 	generation  int64              // of what is recorded
 	lastSeq     int64              // of the latest alert
+	newest      int64              // generation of environments
 }
 
 // read compares the providers named, and the providers of the ids. It passes over
@@ -46,7 +47,7 @@ func (r reader) read(ctx context.Context, db store.DBTX, e *environment, h provi
 	if err != nil {
 		return reading{}, err
 	}
-	read := reading{ids: found.IDs, generation: found.Generation, lastSeq: found.LastSeq}
+	read := reading{ids: found.IDs, generation: found.Generation, lastSeq: found.LastSeq, newest: found.Newest}
 	for name, seen := range found.Providers {
 		desired, named := e.find(name)
 		if !named {

@@ -34,6 +34,7 @@ type record struct {
 	db     store.DBTX
 	at     position
 	term   int64
+	newest int64 // generation of environments
 	source pubsub.Source
 }
 
@@ -41,7 +42,7 @@ type record struct {
 // has the alerts and the generation, which is 0 when nothing was written.
 func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 	recording := store.Recording{
-		Forgotten: what.forgotten, Generation: r.at.generation, Term: r.term, Epoch: r.at.epoch,
+		Forgotten: what.forgotten, Generation: r.at.generation, Term: r.term, Epoch: r.at.epoch, NewestEnvironment: r.newest,
 		Bases: newBases(what.judgements), Reasons: newReasons(what.judgements),
 	}
 	for _, a := range what.alerts { // about no provider

@@ -28,7 +28,8 @@ type server struct {
 // TakeOver prepares for following another worker, whose environment may have named other
 // providers. What is recorded from now on is of the term, and refused when there is a
 // later one. Where the sequence of alerts was rewound since, it begins an epoch, with an
-// alert from the source. No verification is under way meanwhile.
+// alert from the source. It fails with a [*rollout.OlderError] where the environment is older
+// than that of another worker. No verification is under way meanwhile.
 func (v *Verifier) TakeOver(ctx context.Context, term int64, source pubsub.Source) error {
 	// After a restore the generation can be equal to the known one, and the recorded states
 	// differ.
@@ -36,7 +37,12 @@ func (v *Verifier) TakeOver(ctx context.Context, term int64, source pubsub.Sourc
 	v.silences.add()
 	v.pending.add()
 	v.sequence.begin(term)
-	_, err := v.Hasher(ctx)
+	hasher, err := v.Hasher(ctx)
+	if err == nil {
+		environment := v.environment.Load()
+		environment.newest.Store(nil)
+		_, err = v.takeGeneration(ctx, v.pool, environment, hasher)
+	}
 	if err == nil {
 		err = v.findGaps(ctx)
 	}

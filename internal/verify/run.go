@@ -9,6 +9,7 @@ import (
 
 	"provwatch/internal/postgres"
 	"provwatch/internal/retry"
+	"provwatch/internal/rollout"
 )
 
 // Verifications are limited so that notifications, which any role can send,
@@ -25,8 +26,9 @@ type Host interface {
 	Verified(ctx context.Context, request Request, err error)
 }
 
-// Run verifies what the queue holds until ctx ends. It retries a verification that fails
-// with backoff, without limit of tries; maxBackOff bounds the wait, before jitter.
+// Run verifies what the queue holds until ctx ends, or another worker has a newer environment.
+// It retries a verification that fails with backoff, without limit of tries; maxBackOff bounds
+// the wait, before jitter.
 func (v *Verifier) Run(ctx context.Context, queue *Queue, maxBackOff time.Duration, host Host) {
 	activity := postgres.ActivityOf(v.pool.Config().ConnConfig)
 	limiter := rate.NewLimiter(maxPerSecond, burst)
@@ -39,7 +41,7 @@ func (v *Verifier) Run(ctx context.Context, queue *Queue, maxBackOff time.Durati
 		handling, ended := activity.Handle(ctx, "a verification")
 		err := v.Verify(handling, request)
 		ended()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || rollout.IsOlder(err) {
 			queue.Retry(request)
 			return
 		}

@@ -19,6 +19,7 @@ const scanAll = 20_000
 type scan struct {
 	environment *environment
 	generation  int64     // of what is recorded, at the same moment
+	newest      int64     // generation of environments, at the same moment
 	rows        []scanned // of each provider of the environment
 }
 
@@ -70,6 +71,7 @@ func (r reader) scan(ctx context.Context, db store.DBTX, e *environment) (*scan,
 		}
 	}
 	s.generation, err = rows.End()
+	s.newest = rows.Newest()
 	return s, err
 }
 

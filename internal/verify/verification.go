@@ -13,6 +13,7 @@ import (
 	"provwatch/internal/postgres"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/rollout"
 	"provwatch/internal/store"
 )
 
@@ -31,10 +32,17 @@ type verification struct {
 	environment *environment
 	hasher      provider.Hasher
 	term        int64
+	// newest is the newest generation of environments that it records with; it is
+	// [store.AnyEnvironment] where it records nothing.
+	newest int64
 }
 
 // errReplaced is returned when a reload has replaced the environment of a verification.
 var errReplaced = errors.New("the environment was replaced meanwhile")
+
+// errOvertaken is returned when another environment has become the newest since the
+// environment of a verification was given its generation.
+var errOvertaken = errors.New("another environment has become the newest meanwhile")
 
 // Verify does one verification. Its alerts are durable and published when it returns nil;
 // after an error the same request may be verified again, and no alert is published twice.
@@ -50,15 +58,22 @@ func (v *Verifier) measure(ctx context.Context, all bool, do func(context.Contex
 	}
 	start := time.Now()
 	err := v.current(ctx, limit, do)
-	v.metrics.Verified(scope, time.Since(start), err)
+	if !rollout.IsOlder(err) { // which is no failure
+		v.metrics.Verified(scope, time.Since(start), err)
+	}
 	return err
 }
 
-// current does a verification, again while a reload replaces its environment. Each round
-// may take the limit, and each of its statements all of that time.
+// current does a verification, again while a reload replaces its environment, or another
+// environment becomes the newest. Each round may take the limit, and each of its statements all
+// of that time.
 func (v *Verifier) current(ctx context.Context, limit time.Duration, do func(context.Context, *verification) error) error {
-	for {
-		if err := v.round(ctx, limit, do); !errors.Is(err, errReplaced) {
+	for overtaken := 0; ; {
+		switch err := v.round(ctx, limit, do); {
+		case errors.Is(err, errReplaced):
+		case errors.Is(err, errOvertaken) && overtaken < maxRaces:
+			overtaken++
+		default:
 			return err
 		}
 	}
@@ -76,20 +91,38 @@ func (v *Verifier) round(ctx context.Context, limit time.Duration, do func(conte
 
 // begin begins a verification with the present environment, hashes and term.
 func (v *Verifier) begin(ctx context.Context) (*verification, error) {
-	hasher := v.hasher.Load()
-	if hasher == nil {
-		read, err := v.Hasher(ctx)
-		if err != nil {
-			return nil, err
-		}
-		hasher = &read
+	hasher, err := v.knownHasher(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return &verification{v: v, environment: v.environment.Load(), hasher: *hasher, term: v.sequence.currentTerm()}, nil
+	return &verification{
+		v: v, environment: v.environment.Load(), hasher: hasher, term: v.sequence.currentTerm(), newest: store.AnyEnvironment,
+	}, nil
+}
+
+// take has a verification that records take a generation for its environment. It fails with a
+// [*rollout.OlderError] where the environment is older than that of another worker.
+func (r *verification) take(ctx context.Context) (err error) {
+	r.newest, err = r.v.takeGeneration(ctx, r.v.pool, r.environment, r.hasher)
+	return err
+}
+
+// unlessOvertaken returns [errOvertaken] where rows were read with another newest generation
+// than the verification has taken. The next round then takes one again.
+func (r *verification) unlessOvertaken(newest int64) error {
+	if r.newest == store.AnyEnvironment || newest == store.AnyEnvironment || newest == r.newest {
+		return nil
+	}
+	r.environment.newest.Store(nil)
+	return errOvertaken
 }
 
 // verify reads what the request covers, and records what is news.
 func (r *verification) verify(ctx context.Context, request Request) error {
 	start := time.Now()
+	if err := r.take(ctx); err != nil {
+		return fmt.Errorf("verify providers: %w", err)
+	}
 	hinted, names, err := r.suspects(ctx, request)
 	if err != nil {
 		return fmt.Errorf("verify providers: %w", err)
@@ -164,6 +197,9 @@ func (r *verification) readNamed(ctx context.Context, names []string) (reading, 
 // what the mode judges.
 func (r *verification) read(ctx context.Context, names []string, ids []uuid.UUID, mode drift.CredentialMode) (reading, error) {
 	read, err := r.v.reader.read(ctx, r.v.pool, r.environment, r.hasher, names, ids, mode.Compares())
+	if err == nil {
+		err = r.unlessOvertaken(read.newest)
+	}
 	if err != nil {
 		return reading{}, err
 	}
@@ -179,6 +215,9 @@ func (r *verification) read(ctx context.Context, names []string, ids []uuid.UUID
 // last time, unless another worker has recorded something since.
 func (r *verification) scan(ctx context.Context) (suspects []string, err error) {
 	scan, err := r.v.reader.scan(ctx, r.v.pool, r.environment)
+	if err == nil {
+		err = r.unlessOvertaken(scan.newest)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -270,6 +309,9 @@ func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) e
 		}
 		recorded := len(unnamed.States) == 0
 		if !recorded {
+			if err := r.unlessOvertaken(unnamed.Newest); err != nil {
+				return err
+			}
 			judged, forgotten := judgeUnnamed(unnamed.States)
 			at := position{generation: unnamed.Generation, lastSeq: unnamed.LastSeq}
 			if recorded, err = r.write(ctx, at, judged, forgotten, source); err != nil {
@@ -343,7 +385,7 @@ func (r *verification) write(ctx context.Context, at position, judgements []judg
 	if err := r.unlessReplaced(); err != nil {
 		return false, err
 	}
-	recorded, err := record{db: r.v.pool, at: at, term: r.term, source: source}.write(ctx, Recorded{
+	recorded, err := record{db: r.v.pool, at: at, term: r.term, newest: r.newest, source: source}.write(ctx, Recorded{
 		environment: r.environment, judgements: judgements, forgotten: forgotten,
 	})
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/rollout"
 	"provwatch/internal/secret"
 	"provwatch/internal/store"
 )
@@ -43,8 +44,9 @@ type Verifier struct {
 	logger       *slog.Logger
 	metrics      Metrics
 	reader       reader
-	answerWithin time.Duration // bounds the verification of named providers
-	alertAfter   time.Duration // how long a drift must last until it is alerted
+	answerWithin time.Duration   // bounds the verification of named providers
+	alertAfter   time.Duration   // how long a drift must last until it is alerted
+	member       *rollout.Member // nil where other environments do not matter
 
 	// environment is written by SetDesired and BeginApply. Each user loads it once.
 	environment atomic.Pointer[environment]
@@ -130,6 +132,14 @@ func (v *Verifier) ComparesCredentials() bool { return v.reader.credentials.Comp
 
 // AlertsSeen adds how far the sequence of alerts has got.
 func (v *Verifier) AlertsSeen(epoch uuid.UUID, lastSeq int64) { v.sequence.see(epoch, lastSeq) }
+
+// knownHasher returns what makes hashes, and reads its key where that was not read yet.
+func (v *Verifier) knownHasher(ctx context.Context) (provider.Hasher, error) {
+	if hasher := v.hasher.Load(); hasher != nil {
+		return *hasher, nil
+	}
+	return v.Hasher(ctx)
+}
 
 // Hasher reads the key of hashes anew and returns what makes them from now on. Of another
 // key nothing that is recorded of keyed hashes is known.

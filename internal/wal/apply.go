@@ -46,19 +46,23 @@ func (o *outcome) takeCurrent() []string {
 // each of them touches with the environment, and has that recorded. Only the handler's
 // goroutine touches it.
 type applier struct {
-	pool       *pgxpool.Pool
-	verifier   *verify.Verifier
-	mirror     *mirror
-	position   *position
-	recorder   *recorder
-	confirmer  *confirmer
-	visibility *visibilityTracker
+	pool         *pgxpool.Pool
+	verifier     *verify.Verifier
+	mirror       *mirror
+	position     *position
+	recorder     *recorder
+	confirmer    *confirmer
+	visibility   *visibilityTracker
+	environments environmentFollower
 }
 
 // apply applies a batch of whole transactions. It records what the mirror is after them,
 // the position, and the alerts of every transaction, in one transaction of ours.
 func (a *applier) apply(ctx context.Context, batch []event) (*outcome, error) {
 	if err := a.fetch(ctx, batch); err != nil {
+		return nil, err
+	}
+	if err := a.environments.follow(ctx, a.unhandled(batch)...); err != nil {
 		return nil, err
 	}
 	seen := newOutcome(a.position.applied)
@@ -83,6 +87,16 @@ func (a *applier) apply(ctx context.Context, batch []event) (*outcome, error) {
 		}
 	}
 	return seen, a.moveTo(ctx, seen.position)
+}
+
+// unhandled returns the transactions of a batch that are not recorded yet.
+func (a *applier) unhandled(batch []event) (transactions []*transaction) {
+	for _, e := range batch {
+		if e.transaction != nil && !a.position.has(e.transaction) {
+			transactions = append(transactions, e.transaction)
+		}
+	}
+	return transactions
 }
 
 // fetch brings what a batch changes of the mirror into memory.

@@ -73,6 +73,10 @@ func (l *largeTransaction) idle(ctx context.Context) error {
 // commit records what the whole has changed. last is its last part, which was taken.
 func (l *largeTransaction) commit(ctx context.Context, last *transaction) (*outcome, error) {
 	a := l.applier
+	whole := &transaction{xid: last.xid, markers: l.seen.markers}
+	if err := a.environments.follow(ctx, whole); err != nil {
+		return nil, largeFailed(err)
+	}
 	if err := l.recordTouched(ctx, last); err != nil {
 		return nil, largeFailed(err)
 	}

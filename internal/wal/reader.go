@@ -19,6 +19,7 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/remedy"
 	"provwatch/internal/retry"
+	"provwatch/internal/rollout"
 	"provwatch/internal/schema"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
@@ -57,9 +58,9 @@ type Reader struct {
 	Term *leader.Term
 }
 
-// Run reads the WAL until ctx ends, and streams again after every failure that
-// may pass. It returns an [*UnusableError] when the slot cannot be used as the
-// server is, and nil when ctx ends. first is the source of the verification
+// Run reads the WAL until ctx ends, or another worker has a newer environment, and streams again
+// after every failure that may pass. It returns an [*UnusableError] when the slot cannot be used
+// as the server is, and nil at the end. first is the source of the verification
 // that the first stream begins with.
 func (r *Reader) Run(ctx context.Context, first pubsub.Source) error {
 	failures, opener := &failures{}, r.newOpener()
@@ -68,7 +69,7 @@ func (r *Reader) Run(ctx context.Context, first pubsub.Source) error {
 		// A connection that fails is replaced. So is everything that the stream knows, from
 		// what is stored: there is one way to start.
 		err := r.stream(ctx, source, opener, failures)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || rollout.IsOlder(err) {
 			return nil
 		}
 		source = pubsub.SourceResync
@@ -196,6 +197,7 @@ func (r *Reader) newHandler(from *streamState, waiting *backlog, activity *postg
 		applier: &applier{
 			pool: r.Pool, verifier: r.Verifier, mirror: from.mirror, position: from.position,
 			recorder: recorder, confirmer: from.confirmer, visibility: visibility,
+			environments: environmentFollower{verifier: r.Verifier, visibility: visibility},
 		},
 		checker: &checker{
 			pool: r.Pool, verifier: r.Verifier, mirror: from.mirror, position: from.position,

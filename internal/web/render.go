@@ -58,7 +58,7 @@ type view struct {
 	LettersCaption   string
 
 	ProviderPages, AlertPages, AuditPages pages
-	Source, LeaderText                    string
+	Source, LeaderText, OlderText         string
 }
 
 // RetryRequested, NotRecorded and Observes are words of the template.
@@ -174,6 +174,7 @@ func (v *view) fill(s status.Status, q status.Query) {
 	v.Drifting = s.Counts[status.Drifted] + s.Counts[status.SoftDeleted]
 	v.Summary = summary(s)
 	v.LeaderText = leaderText(s.Database, v.Worker)
+	v.OlderText = s.Database.OlderLabel(func(role string) string { return shown(role) })
 	v.Notices = s.Notices[:min(len(s.Notices), maxNotices)]
 	v.MoreNotices = len(s.Notices) - len(v.Notices)
 	v.counts(s, q)

@@ -63,9 +63,10 @@ WHERE provider = '' AND (kind = 'gap' OR kind = 'rewound' AND certain)
 GROUP BY kind;
 
 -- name: record :many
--- Writes states, pending drifts and alerts, withdraws accepted drifts, and notifies: all of it,
--- or nothing. It writes nothing when the generation, the term or the epoch is another by now, or
--- when the counter's row was not written by a worker last: it then returns no row. It returns
+-- Writes states, pending drifts and alerts, withdraws accepted drifts, and notifies: all of it
+-- or nothing. It writes nothing, and returns no row, when the generation, the term, the epoch or
+-- the newest generation of environments is another by now. The same holds when the counter's row
+-- was not written by a worker last. A newest generation of environments below 0 is not compared. It returns
 -- the seqs of the alerts that are silenced.
 -- One statement, so that it is one round trip. Each statement that writes the counter's
 -- row notes its transaction there, and must not be in a subtransaction, which has an id of
@@ -75,6 +76,7 @@ WITH claimed AS (
         writer = pg_current_xact_id()
     WHERE alert_counter.generation = @generation AND term = @term AND alert_counter.epoch = @epoch
         AND (writer IS NULL OR xmin::text::bigint = mod(writer::text::bigint, 4294967296))
+        AND (@newest_environment::bigint < 0 OR @newest_environment::bigint = coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0))
     RETURNING alert_counter.generation, alert_counter.epoch
 ), silencing AS (
     -- The providers whose alerts are silenced now, * for all.
@@ -181,7 +183,8 @@ FROM claimed;
 SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq, silenced,
     EXISTS (SELECT FROM provwatch.pending_drifts p WHERE p.provider = observed.provider)::boolean AS pending,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
-    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
+    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
+    coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0)::bigint AS newest_environment
 FROM (
     SELECT provider, provider_id, kind, env_hash, db_hash, coalesce(alert_seq, 0)::bigint AS alert_seq,
         coalesce(silenced_seq = alert_seq, false)::boolean AS silenced

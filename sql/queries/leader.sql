@@ -5,6 +5,24 @@ SELECT s.term::bigint AS term, s.ended::boolean AS ended, coalesce(s.leader, 0):
     c.epoch, c.last_seq, c.verified_at
 FROM provwatch.stand_by(@patience::int) AS s CROSS JOIN provwatch.alert_counter AS c;
 
+-- name: SeeLeader :one
+-- What a turn of a standby sees, for a worker that does not wait for the lock, nor takes it.
+SELECT c.term, coalesce(held.pid, 0)::int AS leader, coalesce(held.beat, -1)::bigint AS beat, c.epoch, c.last_seq, c.verified_at
+FROM provwatch.alert_counter c
+LEFT JOIN LATERAL (
+    -- As in provwatch.stand_by: only a session whose role can lead has signs of life.
+    SELECT l.pid, b.objid::bigint AS beat
+    FROM pg_catalog.pg_locks l
+    LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid AND has_function_privilege(a.usesysid, 'provwatch.stand_by(integer)', 'EXECUTE')
+    LEFT JOIN pg_catalog.pg_locks b ON b.pid = a.pid AND b.locktype = 'advisory' AND b.granted
+        AND b.database = l.database AND b.objsubid = 2 AND b.classid = 1886872180
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1886874724
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND l.objid::bigint = c.term % 2147483648
+    ORDER BY b.objid
+    LIMIT 1
+) AS held ON true;
+
 -- name: BeginTerm :many
 -- Begins the term after the one given, unless another session has: it then returns no
 -- row. With waited, the session has the lock of the former term, which is released. What
@@ -27,6 +45,12 @@ FROM begun;
 -- name: ReleaseTerm :exec
 -- Releases the lock of a term that another session has followed.
 SELECT pg_advisory_unlock(1886874724, mod(@former::bigint, 2147483648)::int);
+
+-- name: StepDown :exec
+-- Releases the lock of the session's term, and takes its sign of life back. A number below 0
+-- is that of no sign.
+SELECT pg_advisory_unlock(1886874724, mod(@term::bigint, 2147483648)::int),
+    (CASE WHEN @shown::int >= 0 THEN pg_advisory_unlock_shared(1886872180, @shown::int) ELSE false END)::boolean AS released;
 
 -- name: Beat :one
 -- Replaces the leader's sign of life, and returns the current term, the end of the sequence

@@ -1,7 +1,9 @@
 -- name: lookAtProviders :many
 -- Everything that a comparison needs, for the providers named and for those
 -- that the hinted ids belong to or were last seen under: all rows of each name,
--- what was last observed, an accepted drift, and what both sides last agreed on.
+-- what was last observed, an accepted drift, and what both sides last agreed on. The
+-- newest generation of environments is of the same moment as the rows: a worker that applies
+-- another environment to a row records that in the same transaction.
 WITH looked_at AS (
     SELECT unnest(@names::text[]) AS name
     UNION
@@ -24,6 +26,7 @@ SELECT
     to_jsonb(b)::jsonb AS base, to_jsonb(d)::jsonb AS pending,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
+    coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0)::bigint AS newest_environment,
     -- In this statement, so that a row and its keys are of one moment.
     CASE WHEN @with_keys::boolean THEN ARRAY(
         SELECT k.id FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::uuid[] AS api_key_row_ids,

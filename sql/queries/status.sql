@@ -20,7 +20,10 @@ SELECT
     (kept.attnum IS NOT NULL)::boolean AS keeps_verified,
     coalesce(has_column_privilege(kept.attrelid, kept.attnum, 'SELECT'), false)::boolean AS may_read_verified,
     -- The key of digests, which a database that an earlier version has migrated lacks.
-    coalesce(has_column_privilege(to_regclass('provwatch.hash_key'), 'key', 'SELECT'), false)::boolean AS may_read_hash_key
+    coalesce(has_column_privilege(to_regclass('provwatch.hash_key'), 'key', 'SELECT'), false)::boolean AS may_read_hash_key,
+    -- The environments of workers, which such a database lacks as well.
+    coalesce(has_table_privilege(to_regclass('provwatch.environments'), 'SELECT') AND has_table_privilege(to_regclass('provwatch.workers'), 'SELECT'), false)::boolean
+        AS may_read_environments
 FROM (SELECT) AS one
 LEFT JOIN pg_catalog.pg_attribute kept
     ON kept.attrelid = to_regclass('provwatch.alert_counter') AND kept.attname = 'verified_at' AND NOT kept.attisdropped;

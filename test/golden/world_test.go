@@ -172,7 +172,7 @@ func (p *worker) stop(signal syscall.Signal) int {
 // channels are all channels that are published on.
 var channels = []string{
 	"ai_providers_changed", "ai_provider_drift", "ai_provider_seeded", "ai_provider_audit",
-	"provwatch_status", "provwatch_sinks", "provwatch_outbox", "provwatch_silences",
+	"provwatch_status", "provwatch_sinks", "provwatch_outbox", "provwatch_silences", "provwatch_environments",
 }
 
 // listen gathers what is published until the test ends.

@@ -172,6 +172,8 @@ func testRulesFire(t *testing.T) {
 		provwatch_last_reload_success_timestamp_seconds{job="w", instance="booting"} 0x60
 		provwatch_leader{job="w", instance="a"} 1x60
 		provwatch_leader{job="w", instance="b"} 0x60
+		provwatch_environment_older{job="w", instance="a"} 0x60
+		provwatch_environment_older{job="w", instance="b"} 0x60
 		provwatch_listener_connected{job="w", instance="a"} 1x60
 		provwatch_listener_connected{job="w", instance="b"} 1x60
 		provwatch_listener_reconnects_total{job="w", instance="a"} 0x30 1x29
@@ -214,6 +216,7 @@ func testRulesFire(t *testing.T) {
 		"ProvwatchRewound":             {series: `provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="rewound"} 0x50 3000x9`},
 		"ProvwatchAbsent":              {series: `provwatch_build_info{job="w", instance="a", version="1"} _x60` + "\n" + `provwatch_build_info{job="w", instance="b", version="1"} _x60`},
 		"ProvwatchNoLeader":            {series: `provwatch_leader{job="w", instance="a"} 1x50 0x9`},
+		"ProvwatchOlderEnvironment":    {series: `provwatch_environment_older{job="w", instance="b"} 0x50 1x9`},
 		"ProvwatchTwoLeaders":          {series: `provwatch_leader{job="w", instance="b"} 1x60`, also: "ProvwatchSlotRetainsWAL ProvwatchSlotAtRisk ProvwatchSinkBehind"},
 		"ProvwatchTargetDown":          {series: `provwatch_target_up{job="w", instance="a"} 1x50 0x9`},
 		"ProvwatchWatchesNothing":      {series: `provwatch_providers{job="w", instance="a"} 2x50 0x9`},
