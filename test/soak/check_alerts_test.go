@@ -48,6 +48,7 @@ func (c *checker) sortAlerts(t transaction, alerts []alert) (streamed map[string
 	for _, a := range alerts {
 		p := c.tracks[a.provider]
 		switch {
+		case p != nil && p.moving: // workers can have different environments
 		case p == nil || !p.named && !p.joining:
 			c.violate(rulePhantom, a.provider, t.end, "alert %d: the environment does not name the provider", a.seq)
 		case a.repeats != 0: // the state is as it was

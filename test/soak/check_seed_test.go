@@ -19,8 +19,8 @@ func (c *checker) present() map[string]int {
 
 // checkSeed checks a transaction that is not a writer's: it is a seed, inserts
 // whole providers that were missing, with their keys and nothing else, and stages
-// an audit entry for each.
-func (c *checker) checkSeed(t transaction, e *effects) {
+// an audit entry for each: staged are those of the transaction that are not of an apply.
+func (c *checker) checkSeed(t transaction, e *effects, staged []entry) {
 	if e.written {
 		c.violate(ruleSeedWrite, "", t.end, "an UPDATE, DELETE or TRUNCATE")
 	}
@@ -28,7 +28,7 @@ func (c *checker) checkSeed(t transaction, e *effects) {
 		c.seeds++
 	}
 	byProvider := map[string][]entry{}
-	for _, entry := range e.staged {
+	for _, entry := range staged {
 		byProvider[entry.providerID] = append(byProvider[entry.providerID], entry)
 	}
 	names := map[string]bool{}
@@ -37,13 +37,13 @@ func (c *checker) checkSeed(t transaction, e *effects) {
 		c.seeded = append(c.seeded, r.id)
 		p := c.tracks[r.name]
 		switch {
-		case p == nil || !p.named && !p.joining:
+		case p == nil || !p.named && !p.joining && !p.moving:
 			c.violate(ruleSeed, r.name, t.end, "the environment does not name it")
 			continue
 		case e.before[r.name] > 0:
 			c.violate(ruleSeed, r.name, t.end, "%d rows of the name were there", e.before[r.name])
 		}
-		if s := compare(p.wanted, []row{c.rows[r.id]}); s.kind != inSync {
+		if s := compare(p.wanted, []row{c.rows[r.id]}); s.kind != inSync && !p.moving {
 			c.violate(ruleSeedPart, r.name, t.end, "the row is %s: %v", s, s.fields)
 		}
 		if len(e.keys[r.id]) != len(p.keys) {
@@ -60,7 +60,7 @@ func (c *checker) checkSeed(t transaction, e *effects) {
 	for _, entries := range byProvider {
 		c.violate(ruleAudit, entries[0].provider, t.end, "%d entries of a provider that the transaction did not insert", len(entries))
 	}
-	if len(e.inserted) == 0 {
+	if len(e.inserted) == 0 || c.applies { // an apply inserts what is new alone
 		return
 	}
 	// What went missing shortly before can be missing from the seed's view.

@@ -44,6 +44,12 @@ type checker struct {
 	silences   silences
 	alertAfter time.Duration // of the workers, where alerts come from notifications
 
+	applies bool // the workers apply what a reload has changed
+	version int  // the latest that the environment had of the moving provider
+	updates int  // of rows, by applies
+	// environments has the digests that workers have recorded, in the order of their first time.
+	environments []string
+
 	encrypted    bool            // dbcrypt_keys has a key
 	labels       map[string]bool // ids of the writers' transactions that were committed
 	seeded       []string        // ids of the rows that seeds inserted, in order
@@ -60,13 +66,18 @@ func newChecker(groups [][]wanted) *checker {
 	}
 	for _, group := range groups {
 		for _, w := range group {
-			c.tracks[w.name] = &track{
-				wanted: w, named: !w.late, recorded: state{kind: inSync},
-				moments: []moment{{state: state{kind: missing}, by: "nothing"}},
-			}
+			c.follow(w)
 		}
 	}
 	return c
+}
+
+// follow follows a provider. Of the moving provider only the writes to its row are known.
+func (c *checker) follow(w wanted) {
+	c.tracks[w.name] = &track{
+		wanted: w, named: !w.late && !w.moving, recorded: state{kind: inSync},
+		moments: []moment{{state: state{kind: missing}, by: "nothing"}},
+	}
 }
 
 func (c *checker) violate(rule, provider string, at position, format string, args ...any) {
@@ -120,7 +131,7 @@ func (c *checker) checkOutbox(t transaction, e *effects) {
 		c.checkSilenceEntries(t, e)
 	case e.label == "" && e.isOfWorker():
 		e.label = "seed"
-		c.checkSeed(t, e)
+		c.checkSeed(t, e, c.checkApplied(t, e))
 	case len(e.staged) > 0:
 		c.violate(ruleAudit, e.staged[0].provider, t.end, "a writer's transaction staged an audit entry")
 	}
@@ -136,6 +147,7 @@ func (c *checker) checkRecorded(t transaction, recorded map[string]*state) {
 		switch {
 		case p == nil:
 			c.violate(ruleState, name, t.end, "a state was recorded of a provider that the environment does not name")
+		case p.moving:
 		case p.joining:
 			p.recorded = *s
 		case p.named && !sameDrift(p.recorded, *s):

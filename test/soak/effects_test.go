@@ -14,7 +14,8 @@ type effects struct {
 	inserted []row               // id and name
 	keys     map[string][]string // ids of inserted keys, by provider id
 	secrets  map[string][]sealed
-	written  bool // to the provider tables, other than by an INSERT
+	applied  []update // to rows, as an apply does
+	written  bool     // to the provider tables, other than by an INSERT or an apply
 
 	silenced []string // silences that were made or ended, in the form of their audit entries
 	staged   []entry
@@ -30,7 +31,7 @@ type effects struct {
 
 // isOfWorker reports whether the transaction did what a worker alone does.
 func (e *effects) isOfWorker() bool {
-	return len(e.inserted) > 0 || len(e.keys) > 0 || e.written || len(e.staged) > 0
+	return len(e.inserted) > 0 || len(e.keys) > 0 || len(e.applied) > 0 || e.written || len(e.staged) > 0
 }
 
 // effectsOf replays the changes of a transaction.
@@ -46,13 +47,18 @@ func (c *checker) effectsOf(t transaction) effects {
 			c.labels[ch.row.text("id")] = true
 			c.mark(ch.row.text("op"), ch.row.text("providers"))
 			c.silences.mark(ch.row.text("op"), ch.row.text("providers"), c.real(t.at))
+			c.markVersion(ch.row.text("op"), ch.row.text("providers"))
 		case "public.ai_providers":
-			if ch.action == "INSERT" {
+			old := c.rows[ch.row.text("id")]
+			c.apply(ch, t.end, e.touched)
+			switch now := c.rows[old.id]; {
+			case ch.action == "INSERT":
 				e.inserted = append(e.inserted, row{name: ch.row.text("name"), id: ch.row.text("id")})
-			} else {
+			case c.canBeApplied(old, now):
+				e.applied = append(e.applied, update{old, now})
+			default:
 				e.written = true
 			}
-			c.apply(ch, t.end, e.touched)
 		case "public.ai_provider_keys":
 			e.addKey(ch)
 		case "public.dbcrypt_keys":
@@ -73,6 +79,8 @@ func (c *checker) effectsOf(t transaction) effects {
 			c.addAlert(&e, t, ch)
 		case "provwatch.silences":
 			c.silence(&e, t, ch)
+		case "provwatch.environments":
+			c.recordEnvironment(t, ch)
 		case "provwatch.wal_position":
 			e.positions = append(e.positions, ch)
 		case "provwatch.drift_state":

@@ -20,6 +20,7 @@ type variables struct {
 	late    bool // it names the late providers
 	swapped bool // the second key comes before the first
 	lent    int  // the place of the lent key among the keys, from 1; 0 where it is not there
+	version int  // of the base URL of the moving provider
 }
 
 // keys returns the keys in the order of the file.
@@ -54,7 +55,9 @@ func (w *world) writeEnvFile() {
 	}
 	fmt.Fprintf(&b, "CODER_EXTERNAL_TOKEN_ENCRYPTION_KEYS='%s'\n", strings.Join(texts, ","))
 	n := 0
-	for _, group := range w.groups {
+	moving := movingProvider()
+	moving.baseURL = movingURL(v.version)
+	for _, group := range append(slices.Clone(w.groups), []wanted{moving}) {
 		for _, p := range group {
 			if p.late && !v.late {
 				continue

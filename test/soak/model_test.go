@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,6 +63,24 @@ type wanted struct {
 	keys                        []string
 	accessKey, accessKeySecret  string // of a Bedrock provider
 	late                        bool   // joins the environment during the run
+	moving                      bool   // the environment changes its base URL during the run
+}
+
+// movingProvider is the provider whose base URL the environment changes: first it has version 0.
+func movingProvider() wanted {
+	return wanted{name: "applied", kind: "openai", baseURL: movingURL(0), keys: []string{"sk-soak-applied-0123456789-secret-0000"}, moving: true}
+}
+
+const movingHost = "https://applied.example/v"
+
+// movingURL is a version of its base URL.
+func movingURL(version int) string { return movingHost + strconv.Itoa(version) }
+
+// versionOf returns the version of a base URL, and false for another one.
+func versionOf(baseURL string) (version int, ok bool) {
+	text, found := strings.CutPrefix(baseURL, movingHost)
+	version, err := strconv.Atoi(text)
+	return version, found && err == nil
 }
 
 // environment names the providers of every run. Writers share them out by
@@ -103,6 +122,14 @@ const hashKey = "made-up-key-of-the-soak-32-bytes"
 // canonicalHash is that of docs/specification.md, section 2, or of a base URL that can
 // hold credentials, as what is no URL can, the digest in its place.
 func canonicalHash(kind, baseURL, region string) string {
+	text := canonicalText(kind, baseURL, region)
+	if isURL := strings.HasPrefix(baseURL, "https://"); strings.ContainsAny(baseURL, "@?#") || baseURL != "" && !isURL {
+		return keyedDigest(text)
+	}
+	return plainHash(text)
+}
+
+func canonicalText(kind, baseURL, region string) []byte {
 	text, err := json.Marshal(struct {
 		Type    string `json:"type"`
 		BaseURL string `json:"base_url"`
@@ -111,13 +138,37 @@ func canonicalHash(kind, baseURL, region string) string {
 	if err != nil {
 		panic(err)
 	}
-	if isURL := strings.HasPrefix(baseURL, "https://"); strings.ContainsAny(baseURL, "@?#") || baseURL != "" && !isURL {
-		mac := hmac.New(sha256.New, []byte(hashKey))
-		mac.Write(text)
-		return "hmac:" + hex.EncodeToString(mac.Sum(nil))
-	}
+	return text
+}
+
+func plainHash(text []byte) string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
+}
+
+func keyedDigest(text []byte) string {
+	mac := hmac.New(sha256.New, []byte(hashKey))
+	mac.Write(text)
+	return "hmac:" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// environmentDigest is the digest of an environment (docs/specification.md, section 4): the one of
+// all runs, with a version of the moving provider, and with the late providers or without.
+func environmentDigest(version int, late bool) string {
+	moving := movingProvider()
+	moving.baseURL = movingURL(version)
+	var pairs [][2]string
+	for _, w := range append(slices.Concat(environment()...), moving) {
+		if !w.late || late {
+			pairs = append(pairs, [2]string{w.name, plainHash(canonicalText(w.kind, w.baseURL, w.region))})
+		}
+	}
+	slices.SortFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	text, err := json.Marshal(pairs)
+	if err != nil {
+		panic(err)
+	}
+	return keyedDigest(append([]byte("provwatch environment "), text...))
 }
 
 // row is a row of ai_providers.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -49,6 +50,45 @@ func (w *world) operator(ctx context.Context, asked []fault) {
 			panic(f.kind)
 		}
 	}
+}
+
+// moveSides gives the environment other base URLs of the moving provider, and the row others, and takes
+// those of the row back, until ctx ends.
+func (w *world) moveSides(ctx context.Context, moves []fault) {
+	next := 0
+	for _, f := range moves {
+		if !pause(ctx, f.pause) {
+			return
+		}
+		set := func(baseURL string) error {
+			return w.noteInPlace("move", movingProvider().name, "UPDATE ai_providers SET base_url = '"+baseURL+"', updated_at = clock_timestamp() WHERE name = 'applied' AND NOT deleted")
+		}
+		var err error
+		switch f.kind {
+		case "operator-moves-environment":
+			next++
+			if err = w.noteInPlace(opVersion, strconv.Itoa(next)); err == nil {
+				w.change(func(v *variables) { v.version = next })
+			}
+		case "operator-moves-row":
+			err = set(fmt.Sprintf("https://rogue.example/%d", f.n%3))
+		case "operator-moves-row-back":
+			w.variables.mu.Lock()
+			version := w.variables.version
+			w.variables.mu.Unlock()
+			err = set(movingURL(version))
+		default:
+			panic(f.kind)
+		}
+		w.count(f.kind, err == nil)
+	}
+}
+
+// noteInPlace is note while the database does not move to another server.
+func (w *world) noteInPlace(op, of string, statements ...string) error {
+	w.moving.RLock()
+	defer w.moving.RUnlock()
+	return w.note(op, of, statements...)
 }
 
 // commandTime bounds a command of the operator's.

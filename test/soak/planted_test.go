@@ -23,6 +23,7 @@ func TestCheckHistory(t *testing.T) {
 	t.Run("Pruned", testCheckHistoryPruned)
 	t.Run("Silences", testCheckHistorySilences)
 	t.Run("AlertAfter", testCheckHistoryAlertAfter)
+	t.Run("Applied", testCheckHistoryApplied)
 }
 
 func testCheckHistoryRight(t *testing.T) {

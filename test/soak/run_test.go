@@ -82,6 +82,8 @@ type report struct {
 	Unalerted    int            `json:"unalerted"`    // drifts that did not last for that
 	Silenced     int            `json:"silenced"`     // alerts
 	Repeated     int            `json:"repeated"`     // alerts of drifts that outlived their silences
+	Applies      bool           `json:"applies"`      // the workers apply what a reload has changed
+	Applied      int            `json:"applied"`      // rows
 	Leaders      int            `json:"leaders"`      // times that the leader changed
 	Starts       int            `json:"worker_starts"`
 	Faults       map[string]int `json:"faults"`
@@ -128,7 +130,7 @@ func printReports(reports []report) {
 	summary.SetStyle(table.StyleLight)
 	faults := table.NewWriter()
 	faults.SetStyle(table.StyleLight)
-	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "sent", "dead letters", "pruned", "silenced", "repeated", "unalerted", "faults", "gaps", "converged in", "violations"})
+	summary.AppendHeader(table.Row{"source", "seed", "commits", "refused", "unknown", "seeds", "starts", "leaders", "alerts", "audit", "sent", "dead letters", "pruned", "silenced", "repeated", "unalerted", "applied", "faults", "gaps", "converged in", "violations"})
 	header := table.Row{"fault"}
 	for _, r := range reports {
 		n := 0
@@ -137,12 +139,12 @@ func printReports(reports []report) {
 				n += count
 			}
 		}
-		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, r.Deliveries, r.DeadLetters, r.Pruned, r.Silenced, r.Repeated, r.Unalerted, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
+		summary.AppendRow(table.Row{r.Source, r.Seed, r.Commits, r.Refused, r.Unknown, r.Seeds, r.Starts, r.Leaders, r.Alerts, r.AuditEntries, r.Deliveries, r.DeadLetters, r.Pruned, r.Silenced, r.Repeated, r.Unalerted, r.Applied, n, r.Gaps, cmp.Or(r.Convergence, "not"), len(r.Violations)})
 		header = append(header, r.Source)
 	}
 	faults.AppendHeader(header)
 	// A flood that has filled the queue counts once more.
-	for _, k := range slices.Concat(faultWeights, weights{{"queue-full", 0}}, momentWeights, operatorWeights) {
+	for _, k := range slices.Concat(faultWeights, weights{{"queue-full", 0}}, momentWeights, operatorWeights, moveWeights) {
 		line := table.Row{k.kind}
 		for _, r := range reports {
 			text := fmt.Sprint(r.Faults[k.kind])

@@ -37,6 +37,8 @@ type schedule struct {
 	short   bool            // the workers' limits are short, so that faults outlast them
 	// alertAfter is how long a drift must last until it is alerted, 0 for no time.
 	alertAfter time.Duration
+	moves      []fault // of the two sides of the moving provider
+	applies    bool    // the workers apply what a reload has changed
 }
 
 // weights says how often each is done, relative to one another.
@@ -82,6 +84,8 @@ var momentWeights = weights{
 }
 
 var operatorWeights = weights{{"operator-silence", 5}, {"operator-silence-all", 2}, {"operator-unsilence", 3}}
+
+var moveWeights = weights{{"operator-moves-environment", 4}, {"operator-moves-row", 2}, {"operator-moves-row-back", 3}}
 
 // plan makes the schedule of a seed: the same for the same seed, source and
 // length.
@@ -137,6 +141,13 @@ func plan(seed uint64, source string, length time.Duration) schedule {
 		at += f.pause
 		s.asked = append(s.asked, f)
 	}
+	r = rand.New(rand.NewPCG(seed, stream+uint64(len(groups))+3))
+	s.applies = r.IntN(2) == 0
+	for at := time.Duration(0); at < length; {
+		f := fault{kind: moveWeights.pick(r), n: r.IntN(1000), pause: time.Duration(500+r.IntN(4000)) * time.Millisecond}
+		at += f.pause
+		s.moves = append(s.moves, f)
+	}
 	return s
 }
 
@@ -177,5 +188,8 @@ func testScheduleTenMinutes(t *testing.T) {
 	for _, f := range s.asked {
 		asked[f.kind]++
 	}
-	require.Len(t, asked, len(operatorWeights))
+	for _, f := range s.moves {
+		asked[f.kind]++
+	}
+	require.Len(t, asked, len(operatorWeights)+len(moveWeights))
 }

@@ -92,6 +92,9 @@ func (p *worker) live() {
 	if held := p.w.schedule.alertAfter; held != 0 {
 		args = append(args, "--alert-after="+held.String())
 	}
+	if p.w.schedule.applies {
+		args = append(args, "--on-reload-drift=apply")
+	}
 	if resync := p.w.schedule.resyncs[p.index]; resync != 0 {
 		args = append(args, "--resync="+resync.String())
 	}

@@ -72,7 +72,8 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 	}
 	w.startServer()
 	w.checker = newChecker(w.groups)
-	w.checker.real, w.checker.alertAfter = w.real, w.schedule.alertAfter
+	w.checker.real, w.checker.alertAfter, w.checker.applies = w.real, w.schedule.alertAfter, w.schedule.applies
+	w.checker.follow(movingProvider())
 	w.prepare()
 	w.writeEnvFile()
 	w.sinks = newSinks(w)
@@ -107,6 +108,7 @@ func run(t *testing.T, seed uint64, source string, length time.Duration) report 
 	}
 	writers.Go(func() { w.sinks.fail(writing, w.schedule.moments) })
 	writers.Go(func() { w.operator(writing, w.schedule.asked) })
+	writers.Go(func() { w.moveSides(writing, w.schedule.moves) })
 	w.nemesis(writing)
 	<-writing.Done()
 	stopWriting()
@@ -166,6 +168,7 @@ func (w *world) finish(r *report) {
 	w.checkSinks(r)
 	w.searchForSecrets()
 	r.Commits, r.Refused, r.Unknown, r.Seeds, r.Transactions = w.commits, w.refused, w.unknown, c.seeds, c.transactions
+	r.Applies, r.Applied = c.applies, c.updates
 	r.Pruned, r.Silenced, r.Repeated = c.pruning.rows, c.silences.silenced, c.silences.repeated
 	r.Unalerted = bytes.Count(w.emitted.Bytes(), []byte("pending drift has ended, not alerted"))
 	r.Alerts, r.AuditEntries, r.Leaders, r.Starts = len(c.alerts), len(c.delivered), len(w.leaders.holdings), w.starts
@@ -215,7 +218,7 @@ func (w *world) checkHistory() {
 const secretMark = "S3CR3T"
 
 func (w *world) searchForSecrets() {
-	secrets := []string{secretMark, firstKey.Text(), secondKey.Text(), lentKey.Text(), foreignKey.Text()}
+	secrets := []string{movingProvider().keys[0], secretMark, firstKey.Text(), secondKey.Text(), lentKey.Text(), foreignKey.Text()}
 	for _, group := range w.groups {
 		for _, p := range group {
 			secrets = append(secrets, p.keys...)
