@@ -264,7 +264,7 @@ func testSinksAlertmanager(t *testing.T) {
 		"summary":     "AI provider openai: changed, unlike the environment asks for",
 		"fields":      `base_url: environment "https://api.openai.com/v1/", database "https://elsewhere.example/"`,
 		"runbook_url": "https://wiki.example/provwatch",
-		"alert_id":    w.strings(`SELECT id::text FROM provwatch.drift_alerts`)[0], "seq": "1",
+		"alert_id":    w.strings(`SELECT id::text FROM provwatch.drift_alerts`)[0], "seq": "1", "moved": "database",
 	}, fired.Annotations)
 	require.Equal(t, 1, w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE detected_at = $1`, fired.StartsAt))
 

@@ -3,6 +3,9 @@ package pgtest
 import (
 	"context"
 	"errors"
+	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +30,7 @@ func FreezeWaiting(t testing.TB, url string, pid int) (thaw func()) {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatalf("freezing process %d: %v", pid, err)
 		}
+		waittest.Until(t, func() bool { return isStopped(pid) }, "process %d has taken the signal", pid)
 		waits, err := isWaiting(t.Context(), url, pid)
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("looking at process %d, which is frozen: %v", pid, err)
@@ -37,6 +41,13 @@ func FreezeWaiting(t testing.TB, url string, pid int) (thaw func()) {
 		return waits
 	}, "process %d waits when it is frozen", pid)
 	return thaw
+}
+
+// isStopped reports whether a process is stopped by a signal. It takes the signal when it is
+// scheduled next.
+func isStopped(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err == nil && strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " T")
 }
 
 // isWaiting reports whether a session waits for its client, or for work.

@@ -1,9 +1,6 @@
 package pgtest_test
 
 import (
-	"os"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,13 +33,9 @@ func TestFreezeWaiting(t *testing.T) {
 		require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce(wait_event_type = 'Lock', false) FROM pg_stat_activity WHERE pid = $1`, pid).Scan(&waits))
 		return waits
 	}, "the session waits for the lock")
-	isStopped := func() bool {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		return err == nil && strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " T")
-	}
 	released := make(chan error, 1)
 	go func() {
-		for !isStopped() && t.Context().Err() == nil {
+		for !pgtest.IsStopped(pid) && t.Context().Err() == nil {
 			continue // it is stopped while the server answers
 		}
 		_, err := holder.Exec(t.Context(), `SELECT pg_advisory_unlock(1)`)
@@ -51,9 +44,9 @@ func TestFreezeWaiting(t *testing.T) {
 	thaw := pgtest.FreezeWaiting(t, config.ConnString(), pid)
 	require.NoError(t, <-released)
 	require.NoError(t, <-ended, "it was not frozen while it waited for the lock")
-	require.True(t, isStopped())
+	require.True(t, pgtest.IsStopped(pid))
 	thaw()
 	_, err = waiter.Exec(t.Context(), `SELECT`)
 	require.NoError(t, err)
-	require.False(t, isStopped())
+	require.False(t, pgtest.IsStopped(pid))
 }
