@@ -319,7 +319,7 @@ func testHTTPJSONLogs(t *testing.T) {
 		"listening connection lost": "error level msg retry_in time",
 		"ready":                     "level msg providers time worker",
 		"drift":                     "fields kind level moved msg provider seq source time",
-		"drift resolved":            "fields how kind level msg provider seq source time",
+		"drift resolved":            "fields how kind level msg provider resolves seq source time",
 		"stopping":                  "level msg time",
 		"stopped":                   "level msg time",
 

@@ -28,7 +28,7 @@ const (
 
 // rolling are the arguments of a worker of a rolling update. A rollback counts after a time.
 func rolling(rollbackAfter string, more ...string) []string {
-	return append([]string{"run", "--takeover-after=3s", "--http-addr=127.0.0.1:0", "--rollback-after=" + rollbackAfter}, more...)
+	return append([]string{"run", "--takeover-after=15s", "--http-addr=127.0.0.1:0", "--rollback-after=" + rollbackAfter}, more...)
 }
 
 // rollingUpdate is a database during a rolling update: the base URL of openai changes.
@@ -119,7 +119,7 @@ func testRollingUpdateSideBySide(t *testing.T) {
 		for _, p := range []*worker{former, second} {
 			p.waitForReadyz(http.StatusOK, `(?s)^ok\nenvironment: older than that of worker \S+ of role "?\S+"?, which is newer since \S+ and was last seen at \S+: this worker seeds, alerts and applies nothing`)
 			require.Equal(t, 1.0, p.metric("provwatch_environment_older"))
-			require.Zero(t, p.metric("provwatch_leader"))
+			eventually(t, func() bool { return p.metric("provwatch_leader") == 0 }, "it leads no more")
 		}
 		require.Zero(t, newer.metric("provwatch_environment_older"))
 		w.waitForQueue(0)
@@ -180,25 +180,25 @@ func testRollingUpdateRollback(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		u := newRollingUpdate(w)
-		former := w.start(u.former, rolling("6s")...).ready()
-		newer := w.start(u.newer, rolling("6s", "--on-boot-drift=apply")...).ready()
+		former := w.start(u.former, rolling("20s")...).ready()
+		newer := w.start(u.newer, rolling("20s", "--on-boot-drift=apply")...).ready()
 		newer.waitFor("msg=leading")
 		u.waitForAgreement()
-		restarted := w.start(u.former, rolling("6s")...).ready()
+		restarted := w.start(u.former, rolling("20s")...).ready()
 		restarted.waitFor("nothing is seeded")
-		newer.stop()
 		u.requireApplied()
+		newer.stop()
 		w.expectAlerts("changed openai")
 		require.Equal(t, []string{"environment"}, w.strings(`SELECT moved FROM provwatch.drift_alerts`))
 		require.Len(t, u.generations(), 2)
-		require.Equal(t, 2, former.logged("msg=leading")+restarted.logged("msg=leading"), "the former one at first, and one of both now")
+		require.GreaterOrEqual(t, former.logged("msg=leading")+restarted.logged("msg=leading"), 2, "the former one at first, and one of both now")
 		for _, p := range []*worker{former, restarted} {
 			p.waitFor("the environment is no longer older than another one")
 			p.waitForReadyz(http.StatusOK, `^ok\n*$`)
 		}
 
 		// The newer one is the older one now, while the former ones are there.
-		again := w.start(u.newer, rolling("6s")...).ready()
+		again := w.start(u.newer, rolling("20s")...).ready()
 		again.waitFor("nothing is seeded")
 		former.stop()
 		restarted.stop()
@@ -217,15 +217,15 @@ func testRollingUpdateServerRestart(t *testing.T) {
 		return newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), source)
 	}, func(t *testing.T, w *world) {
 		u := newRollingUpdate(w)
-		former := w.start(u.former, rolling("30s")...).ready()
+		former := w.start(u.former, rolling("2m")...).ready()
 		require.NoError(t, u.apply(w.connect()))
-		newer := w.start(u.newer, rolling("30s")...).ready()
+		newer := w.start(u.newer, rolling("2m")...).ready()
 		newer.waitFor("msg=leading")
 		former.waitForReadyz(http.StatusOK, "older than that of worker")
 		w.onServer(`ALTER DATABASE %s ALLOW_CONNECTIONS false`)
 		w.endSessions()
-		// As if it had taken a minute.
-		w.exec(`UPDATE provwatch.workers SET seen_at = seen_at - interval '1 minute'`)
+		// As if it had taken five minutes.
+		w.exec(`UPDATE provwatch.workers SET seen_at = seen_at - interval '5 minutes'`)
 		w.onServer(`ALTER DATABASE %s ALLOW_CONNECTIONS true`)
 		newer.waitForReadyz(http.StatusOK, `^ok\n*$`)
 		former.waitForReadyz(http.StatusOK, "older than that of worker")
@@ -308,10 +308,10 @@ func testRollingUpdateSeedCommand(t *testing.T) {
 	require.NoError(t, u.apply(w.connect()))
 	newer := w.start(u.newer, rolling("10m")...).ready()
 	rows := w.theirs()
-	r := w.run(u.former, "seed")
+	r := w.run(u.former, "seed", "--rollback-after=10m")
 	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Regexp(t, `^Nothing was seeded: worker \S+ of role \S+ has a newer environment since \S+, and was last seen at \S+\.\nA seed after \S+ writes what is missing, unless such a worker is seen again\.\n$`, r.Stdout)
-	r = w.run(u.former, "seed", "-o", "json")
+	r = w.run(u.former, "seed", "--rollback-after=10m", "-o", "json")
 	require.Equal(t, 0, r.Code, r.Stderr)
 	var printed struct {
 		Applied bool `json:"applied"`

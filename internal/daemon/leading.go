@@ -61,6 +61,10 @@ func (l *leading) run(ctx context.Context, term *leader.Term, first pubsub.Sourc
 	case unable != nil:
 		return unable
 	case early:
+		// The source can have ended before [leading.becomesOlder] looked.
+		if older := l.member.Older(); older != nil {
+			return older
+		}
 		return errOvertaken
 	default:
 		return nil

@@ -70,6 +70,7 @@ func (m *membership) wake() {
 func (m *membership) run(ctx context.Context) {
 	m.forget(ctx)
 	limiter := rate.NewLimiter(looksPerSecond, looksAtOnce)
+	next := time.Now()
 	due := time.NewTimer(0)
 	defer due.Stop()
 	forgets := time.NewTicker(m.forgets)
@@ -82,9 +83,17 @@ func (m *membership) run(ctx context.Context) {
 			return
 		case <-changed:
 		case <-m.woken:
-			due.Reset(limiter.Reserve().Delay())
+			// It looks earlier, and never later: notifications must not keep others from seeing it.
+			r := limiter.Reserve()
+			if soon := time.Now().Add(r.Delay()); soon.Before(next) {
+				next = soon
+				due.Reset(time.Until(next))
+			} else {
+				r.Cancel()
+			}
 		case <-due.C:
-			due.Reset(m.look(ctx))
+			next = time.Now().Add(m.look(ctx))
+			due.Reset(time.Until(next))
 		case <-forgets.C:
 			m.forget(ctx)
 		}
@@ -109,12 +118,12 @@ func (m *membership) look(ctx context.Context) (next time.Duration) {
 // show shows whether the environment is older, and logs where that is news.
 func (m *membership) show(ctx context.Context) {
 	older := m.member.Older()
+	m.metrics.Older(older != nil) // first: who has read the health can ask for the metric next
 	m.health.setOlder(older)
 	if m.older == (older != nil) {
 		return
 	}
 	m.older = older != nil
-	m.metrics.Older(m.older)
 	m.report.describe()
 	if older == nil {
 		m.logger.InfoContext(ctx, "the environment is no longer older than another one")

@@ -132,3 +132,35 @@ func TestMembershipRuns(t *testing.T) {
 	cancel()
 	waittest.Closed(t, ended, "it ends")
 }
+
+// TestMembershipFlood has any role notify a worker all the time: the others see that it is there
+// all the same.
+func TestMembershipFlood(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	logger := slog.New(slog.DiscardHandler)
+	h := &health{}
+	metrics := &instruments{Metrics: observe.NewMetrics("test"), page: &statusPage{}, health: h}
+	member := rollout.NewMember(uuid.New(), rollout.MinWindow, rollout.Seeds)
+	verifier := verify.New(pool, nil, drift.IgnoreCredentials, logger, metrics)
+	verifier.JoinAs(member)
+	m := &membership{
+		member: member, pool: pool, verifier: verifier, health: h, metrics: metrics, report: &report{supervisor: describing(func() {})},
+		logger: logger, forgets: time.Hour, woken: make(chan struct{}, 1),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { m.run(ctx); close(ended) }()
+	for range 1000 {
+		m.woken <- struct{}{} // and it has taken the one before
+	}
+	var flooded time.Time
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&flooded))
+	waittest.Until(t, func() bool {
+		var seen bool
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce(max(seen_at) > $1, false) FROM provwatch.workers`, flooded).Scan(&seen))
+		return seen
+	}, "it shows that it is there")
+	cancel()
+	waittest.Closed(t, ended, "it ends")
+}

@@ -44,8 +44,8 @@ type Candidate interface {
 }
 
 // Elector stands by and leads by a listening session, and hands out each [Term]. It belongs
-// to the goroutine of the listener, apart from [Elector.Terms] and [Elector.Resign], which
-// any goroutine can call.
+// to the goroutine of the listener, apart from [Elector.Terms], [Elector.Resign] and
+// [Elector.StepDown], which any goroutine can call.
 type Elector struct {
 	limits    Limits
 	logger    *slog.Logger
