@@ -176,7 +176,7 @@ func (f *flags) settings() []setting {
 		{name: "takeover-after", commands: run, value: duration{value: &f.takeOverAfter, least: leader.MinTakeOverAfter}, initial: leader.TakeOverAfter.String(),
 			usage: "how long a leader may show no sign of life before a standby takes over, at least 3s; the standby is not ready after half of that"},
 		{name: "rollback-after", commands: []string{"run", "seed", "status"}, value: duration{value: &f.rollbackAfter, least: rollout.MinWindow}, initial: rollout.Window.String(),
-			usage: "how long no worker with a newer environment must have been seen before an older environment, as after a rollback, is seeded, watched and alerted again, at least 3s; the same for all workers of a database"},
+			usage: "how long no worker with a newer environment must have been seen before an older environment (after a rollback) may seed and alert again, at least 3s; the same for all workers of a database"},
 		{name: "http-addr", commands: run, value: address{(*text)(&f.httpAddress)},
 			usage: "serve the status page, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9464 (default off)"},
 		{name: "http-token-file", commands: run, value: (*text)(&f.httpTokenFile), completion: files,

@@ -221,7 +221,7 @@ func (c *checker) checkRepeat(lasting []alert, a alert) {
 	}
 }
 
-// outlived returns the last alerts of the drifts that last, as far as they are silenced, by provider.
+// outlived returns, by provider, the last alert of each drift that lasts, where it is silenced.
 func (s *silences) outlived() map[string]alert {
 	left := map[string]alert{}
 	for name, lasting := range s.lasting {
