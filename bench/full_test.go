@@ -127,4 +127,5 @@ func (noMetrics) DriftsObserved(map[string]drift.Kind)        {}
 func (noMetrics) SilencedObserved(map[string]bool)            {}
 func (noMetrics) PendingObserved(map[string]drift.Kind)       {}
 func (noMetrics) DriftPassed()                                {}
+func (noMetrics) UnmanagedObserved(int)                       {}
 func (noMetrics) NotComparableObserved(map[string]string)     {}

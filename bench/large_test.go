@@ -62,7 +62,7 @@ func BenchmarkLargeTransactions(b *testing.B) {
 func measureLargeTransactions(b *testing.B, r *result, source string, n int) {
 	d := emptyDatabase(b, fmt.Sprintf("large_%s_%d", source, n))
 	d.migrate(schema.Needs{Triggers: source == "notify", Publication: source == "wal"})
-	w := d.launch(nil, "--source="+source, "--env-file="+environmentFile(b, 10), "--resync=24h").ready()
+	w := d.launch(nil, "--unmanaged=ignore", "--source="+source, "--env-file="+environmentFile(b, 10), "--resync=24h").ready()
 	pid := w.command.Process.Pid
 	time.Sleep(time.Second)
 	r.add(source, n, "RSS MB", statusMB(b, pid, "VmRSS"))

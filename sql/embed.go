@@ -53,11 +53,14 @@ var DropPublication string
 //go:embed roles.sql
 var Roles string
 
-// ScanProviders, ScanNamedProviders and ScanStates are read row by row, which
+// ScanProviders, ScanNamedProviders, ScanEnabledProviders and ScanStates are read row by row, which
 // sqlc has no form for.
 //
 //go:embed statements/scan_providers.sql
 var ScanProviders string
+
+//go:embed statements/scan_enabled_providers.sql
+var ScanEnabledProviders string
 
 //go:embed statements/scan_named_providers.sql
 var ScanNamedProviders string

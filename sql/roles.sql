@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'workers'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'drift_alerts.unmanaged'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
@@ -190,6 +190,14 @@ GRANT SELECT, DELETE ON provwatch.accepted_drift TO provwatch_notify, provwatch_
 -- To silence alerts that a silence matches.
 GRANT SELECT ON provwatch.silences TO provwatch_notify, provwatch_wal, provwatch_observer;
 
+-- What is recorded of rows that the environment does not name. An acceptance is
+-- withdrawn when the row changes.
+GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.unmanaged_rows, provwatch.pending_rows TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT, INSERT ON provwatch.unmanaged_baseline TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT, DELETE ON provwatch.accepted_rows TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT ON provwatch.unmanaged_rows TO provwatch_operator, provwatch_reader;
+GRANT SELECT ON provwatch.accepted_rows, provwatch.pending_rows TO provwatch_reader;
+
 -- What both sides of a provider last agreed on.
 GRANT SELECT, INSERT, UPDATE ON provwatch.base_pairs TO provwatch_notify, provwatch_wal, provwatch_observer, provwatch_operator;
 GRANT SELECT ON provwatch.base_pairs TO provwatch_reader;
@@ -206,6 +214,7 @@ GRANT DELETE ON provwatch.wal_position TO provwatch_notify;
 
 -- To resolve a drift by accepting the database's side.
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.accepted_drift TO provwatch_operator;
+GRANT SELECT, INSERT, UPDATE ON provwatch.accepted_rows TO provwatch_operator;
 
 -- To silence the alerts of providers, and to end a silence.
 GRANT SELECT, INSERT (provider, author, reason, begins_at, ends_at), UPDATE (ends_at, ended_by) ON provwatch.silences TO provwatch_operator;
@@ -224,6 +233,7 @@ GRANT SELECT ON provwatch.pruned TO provwatch_sinks, provwatch_reader;
 GRANT SELECT ON provwatch.drift_alerts, provwatch.audit_log TO provwatch_sinks;
 GRANT SELECT (last_seq) ON provwatch.alert_counter, provwatch.audit_counter TO provwatch_sinks;
 GRANT SELECT (provider, kind) ON provwatch.drift_state TO provwatch_sinks;
+GRANT SELECT (provider_id, kind) ON provwatch.unmanaged_rows TO provwatch_sinks;
 GRANT SELECT, INSERT, UPDATE (seq, moved_at) ON provwatch.sink_cursors TO provwatch_sinks;
 GRANT SELECT, INSERT, UPDATE (retry, attempts, reason, at), DELETE ON provwatch.sink_dead_letters TO provwatch_sinks;
 

@@ -52,18 +52,19 @@ func testAlertsOfEachChangeInOrder(t *testing.T) {
 		step(`UPDATE ai_providers SET deleted = true WHERE name = 'openai'`, "deleted openai")
 		step(`UPDATE ai_providers SET deleted = false WHERE name = 'openai'`, "resolved openai")
 		step(`UPDATE ai_providers SET name = 'openai-old' WHERE name = 'openai'`, "missing openai")
+		require.Equal(t, []string{"openai-old"}, w.strings(`SELECT renamed_to FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1`))
 		step(`UPDATE ai_providers SET name = 'openai' WHERE name = 'openai-old'`, "resolved openai")
 		step(`DELETE FROM ai_providers WHERE name = 'openai'`, "missing openai")
 		step(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'openai', 'https://api.openai.com/v1/')`, "resolved openai")
 		// Several providers in one statement; a row that is replaced by another.
-		step(`UPDATE ai_providers SET enabled = false`, "disabled anthropic", "disabled openai")
-		step(`UPDATE ai_providers SET enabled = true`, "resolved anthropic", "resolved openai")
+		step(`UPDATE ai_providers SET enabled = false WHERE name IN ('anthropic', 'openai')`, "disabled anthropic", "disabled openai")
+		step(`UPDATE ai_providers SET enabled = true WHERE name IN ('anthropic', 'openai')`, "resolved anthropic", "resolved openai")
 		step(`TRUNCATE ai_providers CASCADE`, "missing anthropic", "missing openai")
 		step(fmt.Sprintf(`INSERT INTO ai_providers (id, type, name, base_url) VALUES ('%s', 'openai', 'openai', 'https://api.openai.com/v1/')`, id), "resolved openai")
 		// What is not canonical is no drift: the next drift has the next seq.
 		w.exec(`UPDATE ai_providers SET display_name = 'OpenAI', updated_at = now()`)
 		w.exec(`INSERT INTO ai_provider_keys (id, provider_id, api_key) SELECT gen_random_uuid(), id, 'rotated' FROM ai_providers`)
-		w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'not-in-the-environment', 'https://h/')`)
+		w.exec(`INSERT INTO ai_providers (id, type, name, base_url, enabled) VALUES (gen_random_uuid(), 'openai', 'not-in-the-environment', 'https://h/', false)`)
 		step(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`, "disabled openai")
 	})
 }
@@ -196,7 +197,7 @@ func testAlertsOnceAcrossRestarts(t *testing.T) {
 	p = w.start(env, "run").ready()
 	w.expectAlerts("disabled openai", "disabled anthropic")
 	require.Equal(t, []string{"wal", "wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts ORDER BY seq`))
-	w.exec(`UPDATE ai_providers SET enabled = true`)
+	w.exec(`UPDATE ai_providers SET enabled = true WHERE name IN ('anthropic', 'openai')`)
 	w.expectAlerts("disabled openai", "disabled anthropic", "resolved anthropic", "resolved openai")
 	p.stop()
 }

@@ -34,7 +34,7 @@ func TestCredentials(t *testing.T) {
 
 func testCredentialsComparedOnlyOnRequest(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWithoutRows(t, "wal")
 	env, first, second := w.oneProviderWithTwoKeys()
 	require.Equal(t, 0, w.run(env, "seed").Code)
 	other := env.With("CODER_AIBRIDGE_PROVIDER_0_KEYS", second+" , "+first)

@@ -133,8 +133,8 @@ func testGatewayUpgradeRebuiltTables(t *testing.T) {
 
 		// While no worker runs what is changed back is seen by nobody, which is said.
 		rebuild()
-		w.exec(`UPDATE ai_providers SET enabled = false`)
-		w.exec(`UPDATE ai_providers SET enabled = true`)
+		w.exec(`UPDATE ai_providers SET enabled = false WHERE name IN ('anthropic', 'openai')`)
+		w.exec(`UPDATE ai_providers SET enabled = true WHERE name IN ('anthropic', 'openai')`)
 		p = w.start(env, "run", "--resync=24h").ready()
 		eventually(t, func() bool {
 			return w.count(`SELECT count(*) FROM provwatch.drift_alerts WHERE kind = 'gap' AND reason LIKE '%the publication had to be created again%'`) == 1

@@ -59,7 +59,7 @@ func testLargeTransactionIsStreamed(t *testing.T) {
 	// Its long transactions would hold up the creation of other tests' slots.
 	w := newWorldOn(t, pgtest.NewCluster(t).NewDatabase(t), "")
 	w.withoutStatementLog()
-	p := w.start(w.twoProviders(), "run", "--source=wal", "--http-addr=127.0.0.1:0").ready()
+	p := w.start(w.twoProviders(), "run", "--unmanaged=ignore", "--source=wal", "--http-addr=127.0.0.1:0").ready()
 
 	// What it does to named providers is in its first, its last and other parts.
 	tx, err := w.db.Begin(t.Context())
@@ -107,7 +107,7 @@ func testLargeTransactionTruncate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.withoutStatementLog()
-	p := w.start(w.twoProviders(), "run", "--source=wal").ready()
+	p := w.start(w.twoProviders(), "run", "--unmanaged=ignore", "--source=wal").ready()
 	w.exec(`CREATE TABLE kept AS SELECT id, type, name, base_url FROM ai_providers WHERE name = 'openai'`)
 	w.exec(fmt.Sprintf(insertBulk, bulk/10) + `; TRUNCATE ai_providers, ai_provider_keys; ` + fmt.Sprintf(insertBulk, bulk/10) +
 		`; INSERT INTO ai_providers (id, type, name, base_url) SELECT id, type, name, base_url FROM kept`)
@@ -124,7 +124,7 @@ func testLargeTransactionKilledInside(t *testing.T) {
 	w := newWorldWithoutRows(t, "")
 	w.withoutStatementLog()
 	env := w.twoProviders()
-	p := w.start(env, "run", "--source=wal").ready()
+	p := w.start(env, "run", "--unmanaged=ignore", "--source=wal").ready()
 	unlock := w.lock("provwatch.alert_counter", "EXCLUSIVE")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'; ` + fmt.Sprintf(insertBulk, bulk/10))
 	eventually(t, func() bool { return w.waiting("provwatch.alert_counter") }, "the worker records the transaction")
@@ -134,7 +134,7 @@ func testLargeTransactionKilledInside(t *testing.T) {
 	require.Equal(t, 2, w.count(`SELECT count(*) FROM provwatch.wal_mirror`), "all or nothing")
 	unlock()
 
-	p = w.start(env, "run", "--source=wal", "--on-boot-drift=alert").ready()
+	p = w.start(env, "run", "--unmanaged=ignore", "--source=wal", "--on-boot-drift=alert").ready()
 	w.expectAlerts("disabled openai")
 	require.Equal(t, []string{"wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
 	w.expectMirrored(bulk/10 + 2)

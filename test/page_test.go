@@ -233,7 +233,7 @@ func testStatusPageInABrowser(t *testing.T) {
 	env := w.twoProviders().With("CODER_AIBRIDGE_PROVIDER_0_TYPE", "openai").With("CODER_AIBRIDGE_PROVIDER_0_NAME", "synced").
 		With("CODER_AIBRIDGE_PROVIDER_0_BASE_URL", "https://gateway.example/v1/").With("CODER_AIBRIDGE_PROVIDER_0_KEY", w.secret("sk-synced-0123456789-abcdefghij-SYNCED"))
 	// A page that kept the worker from stopping would do so for this time.
-	p := w.start(env, "run", "--http-addr=127.0.0.1:0", "--shutdown-timeout=1h").ready()
+	p := w.start(env, "run", "--http-addr=127.0.0.1:0", "--shutdown-timeout=1h", "--unmanaged=warn").ready()
 	b := w.browse()
 	b.view(1200, 900, "light")
 	act(b, chromedp.Navigate("http://"+p.httpAddress()+"/"))

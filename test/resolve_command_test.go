@@ -188,7 +188,7 @@ func testResolveTakeDBHoldsUntilEitherSideChanges(t *testing.T) {
 			require.Equal(t, 0, w.run(env, "seed", "--dry-run").Code)
 			r = w.run(env, "verify")
 			require.Equal(t, 0, r.Code)
-			require.Contains(t, r.Stdout, "openai     "+label+", accepted")
+			require.Regexp(t, `(?m)^openai +`+label+`, accepted `, r.Stdout)
 			p = w.start(env, "run").ready()
 			w.expectAlerts(want...)
 
@@ -345,6 +345,10 @@ func testResolveRefusals(t *testing.T) {
 	env := w.twoProviders()
 	require.Equal(t, 0, w.run(env, "seed").Code)
 	w.exec(`DELETE FROM ai_providers WHERE name = 'openai'`)
+	w.exec(`INSERT INTO ai_providers (id, type, name, base_url, enabled) VALUES (gen_random_uuid(), 'openai', 'experiment', 'https://h/', true),
+		(gen_random_uuid(), 'openai', 'disabled', 'https://h/', false)`)
+	const unknown = "the environment names no provider of that name, and there is no enabled row of it; "
+	const aboutRows = `accept an unmanaged row with "worker resolve NAME --take db", name it in the environment, or disable or delete it`
 	before := w.dump()
 	for _, test := range []struct {
 		args string
@@ -353,17 +357,20 @@ func testResolveRefusals(t *testing.T) {
 	}{
 		{"openai --take db", 1, `resolve provider "openai": it has no row that could be kept, and the next boot seeds it again; ` +
 			"remove its variables (CODER_AIBRIDGE_OPENAI_*) instead"},
-		{"nobody --take env", 3, `the environment names no provider of that name; run "worker verify" with the same environment to list its providers`},
-		{"nobody --take db", 3, `the environment names no provider of that name; run "worker verify" with the same environment to list its providers`},
-		{"opnai --take db", 3, `the environment names no provider of that name; did you mean openai? Or run "worker verify" with the same environment to list its providers`},
+		{"nobody --take env", 3, `the environment names no provider of that name; run "worker verify" with the same environment to list its providers; ` + aboutRows},
+		{"nobody --take db", 3, unknown + `run "worker verify" with the same environment to list its providers and the unmanaged ones`},
+		{"opnai --take db", 3, unknown + `did you mean openai? Or run "worker verify" with the same environment to list its providers and the unmanaged ones`},
+		{"experimnt --take db", 3, unknown + `did you mean experiment? Or run "worker verify" with the same environment to list its providers and the unmanaged ones`},
+		{"experiment --take env", 3, `the environment names no provider of that name; run "worker verify" with the same environment to list its providers; ` + aboutRows},
+		{"disabled --take db", 3, unknown + `run "worker verify" with the same environment to list its providers and the unmanaged ones`},
 		{"openai", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take both", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take db --with-keys", 3, "--with-keys goes with --take env"},
 		{"--take db", 3, `name the providers to resolve, or give --all for every provider that drifts; see "worker resolve --help"`},
 		{"openai --all --take db", 3, `name the providers to resolve, or give --all for every provider that drifts; see "worker resolve --help"`},
-		{"anthropic antropic sk-secret --take db", 3, `argument 2: the environment names no provider of that name; did you mean anthropic? ` +
-			"Or run \"worker verify\" with the same environment to list its providers\n" +
-			`argument 3: the environment names no provider of that name; run "worker verify" with the same environment to list its providers`},
+		{"anthropic antropic sk-secret --take db", 3, `argument 2: ` + unknown + `did you mean anthropic? ` +
+			"Or run \"worker verify\" with the same environment to list its providers and the unmanaged ones\n" +
+			`argument 3: ` + unknown + `run "worker verify" with the same environment to list its providers and the unmanaged ones`},
 		{"openai --take env --expires 7d", 3, "--expires goes with --take db"},
 		{"openai --take db --expires 0d", 3, "--expires must be a positive duration, such as 7d, or a time with its zone, such as 2026-08-01T18:00:00Z"},
 		{"openai --take db --expires 2100-01-01", 3, "--expires must be a positive duration, such as 7d, or a time with its zone, such as 2026-08-01T18:00:00Z"},

@@ -51,7 +51,7 @@ func testRolesOfTheScript(t *testing.T) {
 		for _, state := range []string{"no tables of provwatch", "tables of an older provwatch"} {
 			if strings.Contains(state, "older") {
 				w.migrate()
-				w.exec(`DROP TABLE provwatch.workers`)
+				w.exec(`ALTER TABLE provwatch.drift_alerts DROP COLUMN unmanaged`)
 			}
 			// With a client that goes on after an error, and with psql as documented.
 			err := tryExec(t.Context(), w.url, sqlfiles.Roles)

@@ -141,9 +141,9 @@ func TestStatus(t *testing.T) {
 func testStatusByAReader(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithoutRows(t, "wal")
+	w.insertProvider("openai", "experiment", "https://lab.example/")
 	p := w.start(w.twoProviders(), "run").ready()
 	w.exec(`UPDATE ai_providers SET base_url = $1 WHERE name = 'openai'`, "https://somebody:"+w.secret("hidden-password")+"@proxy.example/v1/")
-	w.exec(`INSERT INTO ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'experiment', 'https://lab.example/')`)
 	w.expectAlerts("changed openai")
 	w.awaitDelivery()
 	for name, env := range map[string]environ{"with the environment": w.twoProviders(), "without": {}} {

@@ -31,7 +31,7 @@ func TestVerify(t *testing.T) {
 		`)}, w.run(env, "verify"))
 	r := w.run(env, "verify", "-o", "json")
 	require.Equal(t, 0, r.Code)
-	require.JSONEq(t, `{"drifts": 0, "providers": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`}`, r.Stdout)
+	require.JSONEq(t, `{"drifts": 0, "providers": `+stepsJSON("unchanged", "in_sync", anthropicHash, openAIHash)+`, "unmanaged": []}`, r.Stdout)
 	require.Equal(t, before, w.dump())
 
 	w.exec(`UPDATE ai_providers SET base_url = E'https://proxy.example/\x1b[31m', enabled = false WHERE name = 'openai'`)

@@ -107,7 +107,7 @@ func testWALReversalWhileDown(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.exec(`UPDATE ai_providers SET enabled = true WHERE name = 'openai'`)
 	// In one transaction it is no transition at all.
-	w.exec(`BEGIN; UPDATE ai_providers SET enabled = false; UPDATE ai_providers SET enabled = true; COMMIT`)
+	w.exec(`BEGIN; UPDATE ai_providers SET enabled = false; UPDATE ai_providers SET enabled = true WHERE name IN ('anthropic', 'openai'); COMMIT`)
 	w.start(env, "run").ready()
 	w.expectAlerts("disabled openai", "resolved openai")
 	require.Equal(t, []string{"wal", "wal"}, w.strings(`SELECT source FROM provwatch.drift_alerts`))

@@ -50,7 +50,7 @@ func (f *flags) applyChanges(ctx context.Context, names []string, dryRun bool) (
 	if err != nil {
 		return err
 	}
-	desired, err := f.named(environment, names)
+	desired, _, err := f.named(environment, names)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type flags struct {
 	connectTimeout time.Duration
 	migrate        schema.Mode // empty for the default: see [flags.migrateMode]
 	credentials    drift.CredentialMode
+	unmanaged      drift.UnmanagedMode
 	compat         compat
 	output         format
 	logFormat      format

@@ -23,6 +23,7 @@ func resolveCommand(f *flags) *cobra.Command {
 		Use:   "resolve NAME...|--all --take env|db",
 		Short: "End the drift of providers: write the environment's fields to the database, or accept the database's",
 		Long: "End the drift of providers: write the environment's fields to the database, or accept the database's.\n\n" +
+			"With --take db a name can be that of an enabled row that the environment does not name.\n\n" +
 			"Several providers are resolved in one transaction: all of them or, with an error, none.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if f.all == (len(args) > 0) {
@@ -51,7 +52,7 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 	if err != nil {
 		return err
 	}
-	desired, err := f.named(environment, names)
+	desired, unmanaged, err := f.named(environment, names)
 	if err != nil {
 		return err
 	}
@@ -66,9 +67,13 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 	defer func() { failed = errors.Join(failed, done()) }()
 	request := reconcile.Request{
 		Side: f.take, WithKeys: f.withKeys, Credentials: f.resolvedCredentials(), Drifting: f.all, DryRun: f.dryRun,
-		Operator: operator(), Reason: string(f.reason), Expires: f.expires.of(),
+		Operator: operator(), Reason: string(f.reason), Expires: f.expires.of(), Unmanaged: unmanaged, Named: provider.Names(environment.Providers),
 	}
 	outcomes, err := reconcile.Resolve(ctx, pool, dbcrypt.NewRing(environment.Keys), desired, request)
+	var unknown *reconcile.UnknownError
+	if errors.As(err, &unknown) {
+		return unknownNames(names, unknown, request.Named)
+	}
 	if err != nil {
 		return err
 	}
@@ -99,41 +104,67 @@ func (f *flags) resolvedCredentials() drift.CredentialMode {
 }
 
 // named returns the providers of the environment that have the names, each once, or all
-// without names. The error has each argument that names none, without its text.
-func (f *flags) named(environment environment.Environment, names []string) ([]provider.Desired, error) {
+// without names. With --take db the other names can be those of unmanaged rows, which are
+// returned. Otherwise the error has each argument that names no provider, without its text.
+func (f *flags) named(environment environment.Environment, names []string) (desired []provider.Desired, unmanaged []string, err error) {
 	if len(names) == 0 {
 		if len(environment.Providers) == 0 {
-			return nil, &usageError{errNoProviders}
+			return nil, nil, &usageError{errNoProviders}
 		}
-		return environment.Providers, nil
+		return environment.Providers, nil, nil
 	}
 	known := provider.Names(environment.Providers)
-	var desired []provider.Desired
 	var failed error
 	for i, name := range names {
 		at := slices.Index(known, name)
 		switch {
-		case at < 0:
-			which := ""
-			if len(names) > 1 {
-				which = fmt.Sprintf("argument %d: ", i+1)
-			}
-			failed = errors.Join(failed, unnamed(which, name, known))
-		case !slices.Contains(names[:i], name):
+		case slices.Contains(names[:i], name) && (at >= 0 || f.take == reconcile.Database):
+		case at >= 0:
 			desired = append(desired, environment.Providers[at])
+		case f.take == reconcile.Database:
+			unmanaged = append(unmanaged, name)
+		default:
+			failed = errors.Join(failed, f.unnamed(which(names, i), name, known))
 		}
 	}
 	if failed != nil {
-		return nil, &usageError{failed}
+		return nil, nil, &usageError{failed}
 	}
-	return desired, nil
+	return desired, unmanaged, nil
 }
 
-// unnamed is the error of a name that no known provider has.
-func unnamed(which, name string, known []string) error {
-	meant := ""
-	if nearest := suggest.Misspelt(name, known); nearest != "" {
-		meant = fmt.Sprintf("did you mean %s? Or ", nearest)
+// which returns the words for one of several arguments.
+func which(names []string, i int) string {
+	if len(names) == 1 {
+		return ""
 	}
-	return remedy.Problem(which+"the environment names no provider of that name; "+meant+"run ", remedy.Run("verify"), " with the same environment to list its providers")
+	return fmt.Sprintf("argument %d: ", i+1)
+}
+
+// unnamed is the error of a name that no known provider has. It can be that of an unmanaged row,
+// to which the environment has nothing to write.
+func (f *flags) unnamed(which, name string, known []string) error {
+	text := []any{which + "the environment names no provider of that name; " + didYouMean(name, known) + "run ", remedy.Run("verify"), " with the same environment to list its providers"}
+	if f.take == reconcile.Environment {
+		text = append(text, "; accept an unmanaged row with ", remedy.Run("resolve", "NAME", "--take", "db"), ", name it in the environment, or disable or delete it")
+	}
+	return remedy.Problem(text...)
+}
+
+// unknownNames is the error of arguments that name neither a provider nor an unmanaged row.
+func unknownNames(names []string, unknown *reconcile.UnknownError, known []string) error {
+	var failed error
+	for _, name := range unknown.Names {
+		failed = errors.Join(failed, remedy.Problem(which(names, slices.Index(names, name))+unknown.Error()+"; "+didYouMean(name, append(known, unknown.Rows...))+"run ",
+			remedy.Run("verify"), " with the same environment to list its providers and the unmanaged ones"))
+	}
+	return &usageError{failed}
+}
+
+// didYouMean suggests the nearest known name, and ends before another suggestion.
+func didYouMean(name string, known []string) string {
+	if nearest := suggest.Misspelt(name, known); nearest != "" {
+		return fmt.Sprintf("did you mean %s? Or ", nearest)
+	}
+	return ""
 }

@@ -197,6 +197,7 @@ func (f *flags) daemonOptions(o daemon.Options) (daemon.Options, error) {
 	o.RequireCredentials = f.requiresCredentials()
 	o.AnnounceSeed = f.announceSeed
 	o.CredentialDrift = f.credentials
+	o.Unmanaged = f.unmanaged
 	o.Resync, o.AlertAfter, o.MaxBackOff = f.resync, f.alertAfter, f.maxBackOff
 	o.ProbeInterval, o.AnswerTimeout = f.probeInterval, f.answerTimeout
 	o.TakeOverAfter = f.takeOverAfter

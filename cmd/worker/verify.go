@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
+	"provwatch/internal/provider"
 	"provwatch/internal/remedy"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
@@ -42,24 +44,34 @@ func verifyCommand(f *flags) *cobra.Command {
 				use |= schema.Credentials
 			}
 			var plan drift.Plan
+			var unmanaged []drift.UnmanagedRow
 			err = reading(ctx, pool, func(ctx context.Context) (err error) {
 				plan, err = verify.Once(ctx, pool, environment.Providers, keys, mode, logger)
+				if err == nil && f.unmanaged.Looks() {
+					unmanaged, err = verify.Unmanaged(ctx, pool, provider.Names(environment.Providers), keys)
+				}
 				return schema.Explain(ctx, pool, use, err)
 			})
 			if err != nil {
 				return err
 			}
 			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
-			if err := f.printer().Verification(plan); err != nil {
+			if err := f.printer().Verification(plan, unmanaged); err != nil {
 				return err
 			}
 			switch {
 			case len(report.NotComparable(plan)) > 0:
 				return errNotComparable
-			case len(report.Drifts(plan)) > 0:
+			case len(report.Drifts(plan)) > 0, f.alertsUnmanaged(unmanaged):
 				return errDrift
 			}
 			return nil
 		},
 	}
+}
+
+// alertsUnmanaged reports whether one of the rows was alerted and is not accepted, where such
+// rows are alerted.
+func (f *flags) alertsUnmanaged(rows []drift.UnmanagedRow) bool {
+	return f.unmanaged == drift.AlertUnmanaged && slices.ContainsFunc(rows, drift.UnmanagedRow.IsDrift)
 }

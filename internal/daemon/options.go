@@ -44,7 +44,10 @@ type Options struct {
 	// the seed, not for the watch (--compat=upstream-credentials).
 	RequireCredentials bool
 	CredentialDrift    drift.CredentialMode
-	Resync             time.Duration
+	// Unmanaged is how enabled, live rows count that the environment does not name
+	// (--unmanaged). Empty is [drift.IgnoreUnmanaged].
+	Unmanaged drift.UnmanagedMode
+	Resync    time.Duration
 	// MaxBackOff bounds, before jitter, the wait until a lost connection or a failed
 	// verification is tried again (--max-backoff). A worker can stay not ready for
 	// that time after the cause has gone.

@@ -74,9 +74,11 @@ func newParts(o Options, done booted, member *rollout.Member, shown exposure) *p
 	}
 	verifier.AnswerWithin(o.AnswerTimeout)
 	verifier.AlertAfter(o.AlertAfter)
+	verifier.LookForUnmanaged(o.Unmanaged)
 
 	unsupported, names := &atomic.Pointer[[]string]{}, done.plan.Unsupported()
 	unsupported.Store(&names)
+	verifier.SetDesired(done.plan.Supported(), names...)
 
 	leadership := &leadership{}
 	report := &report{observe: o.Observe, supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}

@@ -53,8 +53,9 @@ type reloader struct {
 
 // applying is an environment that is compared with already, while it is applied.
 type applying struct {
-	read      environment.Environment
-	supported []provider.Desired
+	read        environment.Environment
+	supported   []provider.Desired
+	unsupported []string
 }
 
 // run reloads at each request, of SIGHUP or of the watch of files, until ctx ends. It retries while the database is away, since
@@ -117,11 +118,11 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 	names := provider.Names(unsupported)
 	r.unsupported.Store(&names)
 	if r.options.ApplyReloadDrift {
-		if !r.apply(ctx, read, supported) {
+		if !r.apply(ctx, read, supported, names) {
 			return false
 		}
 	}
-	r.use(ctx, read, supported)
+	r.use(ctx, read, supported, names)
 	r.pending.Add(verify.Everything(pubsub.SourceReload).After(verify.Reloaded))
 	r.warnOfUnserved(ctx)
 	return true
@@ -130,13 +131,13 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 // apply writes to the rows what the environment has changed. Meanwhile the worker compares
 // with it, and does not alert what the apply is about to end. The verification that follows alerts the
 // refused providers. It returns false when the caller must retry.
-func (r *reloader) apply(ctx context.Context, read environment.Environment, supported []provider.Desired) (done bool) {
+func (r *reloader) apply(ctx context.Context, read environment.Environment, supported []provider.Desired, unsupported []string) (done bool) {
 	credentials := drift.IgnoreCredentials
 	if r.options.RequireCredentials {
 		credentials = drift.RequireCredentials
 	}
-	r.applying = &applying{read, supported}
-	r.verifier.BeginApply(supported)
+	r.applying = &applying{read, supported, unsupported}
+	r.verifier.BeginApply(supported, unsupported...)
 	r.options.Keys.Replace(read.Keys)
 	outcomes, err := reconcile.Apply(ctx, r.pool, r.options.Keys, supported, reconcile.ApplyRequest{
 		Credentials: credentials, Member: r.membership.member, Environment: supported,
@@ -190,10 +191,10 @@ func (r *reloader) asEmpty(read environment.Environment) error {
 }
 
 // use has the worker compare with the environment from now on.
-func (r *reloader) use(ctx context.Context, read environment.Environment, supported []provider.Desired) {
+func (r *reloader) use(ctx context.Context, read environment.Environment, supported []provider.Desired, unsupported []string) {
 	// First of all: a verification under way must not compare the former environment with what
 	// the new keys alone decode. A row that needs them cannot be compared until they are there.
-	r.verifier.SetDesired(supported)
+	r.verifier.SetDesired(supported, unsupported...)
 	r.options.Keys.Replace(read.Keys)
 	r.applying = nil
 	r.membership.wake()
@@ -209,7 +210,7 @@ func (r *reloader) refuse(ctx context.Context, message string, err error, more .
 	if begun := r.applying; begun != nil {
 		r.options.Logger.WarnContext(ctx, "the environment that was read before is in use, and was not applied; what differs is alerted",
 			"remedy", remedy.Advice{remedy.Run("apply")})
-		r.use(ctx, begun.read, begun.supported)
+		r.use(ctx, begun.read, begun.supported, begun.unsupported)
 		r.pending.Add(verify.Everything(pubsub.SourceReload).After(verify.Reloaded))
 	}
 	r.metrics.refused(err)

@@ -50,7 +50,7 @@ func TestReloadedKeys(t *testing.T) {
 		}
 		_, named = verifier.Named("p00000")
 	})
-	r.use(t.Context(), environment.Environment{Keys: dbcrypttest.NewRing(t, key).Keys()}, desired)
+	r.use(t.Context(), environment.Environment{Keys: dbcrypttest.NewRing(t, key).Keys()}, desired, nil)
 	watch.Wait()
 	require.True(t, named)
 }

@@ -17,6 +17,12 @@ type Acceptance struct {
 	AcceptedAt time.Time
 }
 
+// isLaterThan reports whether the acceptance lasts and was made after a commit of that time, which
+// then does not show the row that was accepted. A nil acceptance is not.
+func (a *Acceptance) isLaterThan(commit time.Time) bool {
+	return a != nil && !a.IsExpired() && a.AcceptedAt.After(commit)
+}
+
 // IsExpired reports whether the acceptance has ended. A nil acceptance has not.
 func (a *Acceptance) IsExpired() bool {
 	return a != nil && !a.Expires.IsZero() && !a.At.Before(a.Expires)

@@ -19,6 +19,12 @@ const (
 	Deleted  Kind = "deleted"  // soft-deleted
 	Disabled Kind = "disabled" // live, but not enabled
 	Changed  Kind = "changed"  // live and enabled, with another canonical hash or other credentials
+	// Unmanaged is the kind of an enabled, live row that the environment does not name.
+	Unmanaged Kind = "unmanaged"
+	// Known is recorded of an unmanaged row that was there when a worker first looked for
+	// them, or that the environment named before. It is no drift, and an observation never
+	// has it.
+	Known Kind = "known"
 	// NotComparable is the kind of a live row that cannot be compared. It is no drift,
 	// and never taken for in sync.
 	NotComparable Kind = "not_comparable"

@@ -1,12 +1,15 @@
 package drift
 
+import "github.com/google/uuid"
+
 // Judgement says how a provider is now, and what of that is news.
 type Judgement struct {
 	// Observation is the one that was judged. What is recorded fills in what it does not
 	// show: the id of a row that is gone, credentials that cannot be compared.
 	Observation Observation
 	// Kind is that of the observation, [InSync] where its drift was accepted or is pending, and
-	// what was recorded where the row cannot be compared.
+	// what was recorded where the row cannot be compared. Of an observation of a row it is what
+	// [RecordedRow.Judge] returns.
 	Kind Kind
 	// Alert is the kind of the alert to publish, empty for none.
 	Alert Kind
@@ -35,6 +38,12 @@ type Judgement struct {
 	NewReason bool
 	// Withdrawn is an acceptance that no longer holds, nil for none.
 	Withdrawn *Acceptance
+	// Former is the row that stood for the provider as it was recorded, where another one
+	// does now; else [uuid.Nil].
+	Former uuid.UUID
+	// Before is the kind that is recorded of a row, of an observation of one; empty for
+	// nothing.
+	Before Kind
 }
 
 // IsNews reports whether there is anything to publish or to record.

@@ -12,9 +12,14 @@ import (
 )
 
 // Observation is the result of comparing one desired provider with the
-// database at one moment.
+// database at one moment, or of looking at a row by itself.
 type Observation struct {
-	Provider   string
+	Provider string
+	// OfRow is set of an observation of a row by itself, of the id ProviderID, by
+	// [ObserveRow]. Provider is then the row's name, and IsNamed whether the environment
+	// names a provider of that name.
+	OfRow, IsNamed bool
+
 	ProviderID uuid.UUID // uuid.Nil when there is no row
 	Kind       Kind
 	Fields     []Field
@@ -37,6 +42,9 @@ type Observation struct {
 	Credentials string
 	// Unreadable is why the row's settings cannot be decoded or decrypted, else nil.
 	Unreadable error
+	// RenamedTo is the name that the provider's row has now, of a provider that is
+	// [Missing]; empty where the row was removed, and where none is known.
+	RenamedTo string
 	// UnreadableCredentials is why credentials that the caller asked for cannot be
 	// compared, else nil. Credentials is then empty.
 	UnreadableCredentials error

@@ -2,14 +2,16 @@ package drift
 
 import "time"
 
-// Pending is a drift that is not alerted yet, since it has not lasted for long enough
-// (docs/specification.md, section 6).
+// Pending is a drift of a provider, or of an unmanaged row, that is not alerted yet, since it has
+// not lasted for long enough (docs/specification.md, section 6).
 type Pending struct {
 	// State is the drift as it was last seen, with the fields that differ and the side that has
 	// moved.
 	State
 	Fields []Field
 	Moved  Moved
+	// RenamedTo is that of the observation which the drift began with, or got other values.
+	RenamedTo string
 	// Since is when the provider began to drift, by the database's clock. Other values do not
 	// change it.
 	Since time.Time

@@ -106,6 +106,9 @@ func (r Recorded) Judge(o Observation) Judgement {
 	}
 	j.EndsPending = r.Pending != nil
 	j.NewState = now != before
+	if j.NewState && now.ProviderID != before.ProviderID {
+		j.Former = before.ProviderID
+	}
 	switch {
 	case j.Kind == InSync && before.Kind != InSync:
 		j.Alert, j.How = Resolved, r.how(o, j.IsAccepted())
@@ -121,7 +124,7 @@ func (r Recorded) Judge(o Observation) Judgement {
 // pending returns the pending drift that is recorded of an observation. A drift that
 // would begin later, since the clock was set back, begins now.
 func (r Recorded) pending(o Observation, now State) Pending {
-	p := Pending{State: now, Fields: o.Fields, Moved: r.Moved(o), Since: r.At}
+	p := Pending{State: now, Fields: o.Fields, Moved: r.Moved(o), RenamedTo: o.RenamedTo, Since: r.At}
 	if r.Pending == nil {
 		return p
 	}
@@ -145,6 +148,7 @@ func (r Recorded) Lasted(provider string) (Judgement, bool) {
 	return Judgement{
 		Observation: Observation{
 			Provider: provider, ProviderID: p.ProviderID, Kind: p.Kind, Fields: p.Fields, EnvHash: p.EnvHash, DBHash: p.DBHash, Credentials: p.Credentials,
+			RenamedTo: p.RenamedTo,
 		},
 		Kind: p.Kind, Alert: p.Kind, Moved: p.Moved, Shown: p.Shown, NewState: true, EndsPending: true, Reason: r.NotComparable,
 	}, true
@@ -167,7 +171,7 @@ func (r Recorded) JudgeRow(o Observation, credentials bool) (Judgement, bool) {
 		}
 	}
 	j := r.Judge(o)
-	if a := j.Withdrawn; a != nil && !a.IsExpired() && a.AcceptedAt.After(r.At) {
+	if j.Withdrawn.isLaterThan(r.At) {
 		j.Withdrawn = nil
 	}
 	if r.Base != nil && r.Base.isSetAfter(r.At) {

@@ -29,6 +29,7 @@ type Metrics struct {
 	drifts        *prometheus.GaugeVec
 	byProvider    *providerDrifts
 	notComparable prometheus.Gauge
+	unmanaged     prometheus.Gauge
 	alerts        *prometheus.CounterVec
 	passed        prometheus.Counter
 	lastGap       *prometheus.GaugeVec
@@ -106,6 +107,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 		drifts:        gauges("drift_providers", "Providers that drift now, by kind.", "kind"),
 		byProvider:    newProviderDrifts(),
 		notComparable: gauge("not_comparable_providers", "Providers that cannot be compared now: their rows cannot be decoded or decrypted."),
+		unmanaged:     gauge("unmanaged_providers", "Enabled, live rows that the environment does not name, alerted or not; 0 with --unmanaged=ignore, and while not leading."),
 		alerts:        counters("drift_alerts_total", "Drift alerts published, by kind and by source of the verification.", "kind", "source"),
 		passed:        counter("unalerted_drifts_total", "Drifts that ended before they had lasted for --alert-after, and were not alerted."),
 		lastGap: gauges("last_gap_timestamp_seconds",
@@ -142,7 +144,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	}
 	in.MustRegister(
 		m.providers, m.reloadOK, m.reloadOKTime,
-		m.seedProviders, m.drifts, m.byProvider, m.notComparable, m.alerts, m.passed, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
+		m.seedProviders, m.drifts, m.byProvider, m.notComparable, m.unmanaged, m.alerts, m.passed, m.lastGap, m.verifyTime, m.verifyErrors, m.lastVerified,
 		m.notifications, m.coalesced, m.reconnects, m.listening, m.notifyQueue, m.outboxDepth, m.delivered,
 		m.leader, m.observing, m.older, m.source, m.slotRetained, m.slotStatus, m.transactions,
 		m.sinkDelivered, m.sinkFailures, m.sinkDeadLetters, m.sinkGaps, m.sinkLag, m.rowsPruned,
@@ -187,7 +189,7 @@ func newMetrics(registry *prometheus.Registry, in prometheus.Registerer) *Metric
 	return m
 }
 
-var driftKinds = []drift.Kind{drift.Missing, drift.Deleted, drift.Disabled, drift.Changed}
+var driftKinds = []drift.Kind{drift.Missing, drift.Deleted, drift.Disabled, drift.Changed, drift.Unmanaged}
 
 // Watching records how many providers are watched.
 func (m *Metrics) Watching(providers int) { m.providers.Set(float64(providers)) }
@@ -262,6 +264,9 @@ func (m *Metrics) NotComparableObserved(reasons map[string]string) {
 	m.notComparable.Set(float64(len(reasons)))
 }
 
+// UnmanagedObserved implements [verify.Metrics].
+func (m *Metrics) UnmanagedObserved(rows int) { m.unmanaged.Set(float64(rows)) }
+
 // OutboxObserved implements [audit.Metrics].
 func (m *Metrics) OutboxObserved(outbox audit.Outbox) {
 	m.outboxDepth.Set(float64(outbox.Depth))
@@ -317,6 +322,7 @@ func (m *Metrics) Leading(leads bool) {
 	m.SourceUsed("")
 	// The leader's tell.
 	m.sinkLag.Reset()
+	m.unmanaged.Set(0)
 	m.noGaps()
 }
 

@@ -76,6 +76,12 @@ type DriftAlert struct {
 	Moved    drift.Moved `json:"moved,omitempty"`
 	How      drift.How   `json:"how,omitempty"`
 	Resolves int64       `json:"resolves,omitempty"`
+	// RenamedTo is the name that the provider's row has now, of [drift.Missing]; empty where
+	// the row was not renamed.
+	RenamedTo string `json:"renamed_to,omitempty"`
+	// Unmanaged is set of an alert about an unmanaged row: its subject is the row of
+	// ProviderID, and not the provider of the name. No payload has it.
+	Unmanaged bool `json:"-"`
 	// Silenced is set where a silence matched the alert as it was recorded: no sink gets it.
 	Silenced bool `json:"silenced,omitempty"`
 	// Repeats is the seq of the silenced alert that this one repeats: the drift has outlived its
@@ -97,7 +103,8 @@ func NewDriftAlert(stored store.StoredAlert) DriftAlert {
 		V: Version, ID: stored.ID, Seq: stored.Seq, Kind: stored.Kind, Provider: stored.Provider, Fields: stored.Fields,
 		EnvHash: stored.EnvHash, DBHash: stored.DBHash, HashKeyed: provider.IsKeyed(stored.EnvHash) || provider.IsKeyed(stored.DBHash),
 		Source: Source(stored.Source), DetectedAt: stored.DetectedAt, Epoch: stored.Epoch, Reason: stored.Reason, Certain: stored.Certain,
-		Moved: stored.Moved, How: stored.How, Resolves: stored.Resolves, Silenced: stored.Silenced, Repeats: stored.Repeats,
+		Moved: stored.Moved, How: stored.How, Resolves: stored.Resolves, RenamedTo: stored.RenamedTo, Unmanaged: stored.Unmanaged,
+		Silenced: stored.Silenced, Repeats: stored.Repeats,
 	}
 	if stored.ProviderID != uuid.Nil {
 		a.ProviderID = &stored.ProviderID
@@ -106,6 +113,14 @@ func NewDriftAlert(stored store.StoredAlert) DriftAlert {
 		a.Commit = &Commit{LSN: stored.LSN, XID: stored.XID, CommittedAt: stored.CommittedAt}
 	}
 	return a
+}
+
+// Subject returns what the alert is about.
+func (a DriftAlert) Subject() drift.Subject {
+	if a.Unmanaged && a.ProviderID != nil {
+		return drift.Subject{Row: *a.ProviderID}
+	}
+	return drift.Subject{Provider: a.Provider}
 }
 
 // Whole returns the alert as JSON of any length.
@@ -136,7 +151,7 @@ func (a DriftAlert) Payload() string {
 	}
 	a.Truncation = Truncation{Truncated: true, Row: fmt.Sprintf("provwatch.drift_alerts seq=%d", a.Seq)}
 	a.Fields = []drift.Field{}
-	a.Provider, a.Reason = cut(a.Provider), cut(a.Reason)
+	a.Provider, a.Reason, a.RenamedTo = cut(a.Provider), cut(a.Reason), cut(a.RenamedTo)
 	return encode(a)
 }
 

@@ -97,12 +97,18 @@ func testSchemasPayloads(t *testing.T) {
 		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) {
 			a.Kind, a.ProviderID, a.Fields, a.DBHash, a.Source = drift.Missing, nil, nil, "", pubsub.SourceBoot
 		})},
+		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Kind, a.Fields, a.RenamedTo = drift.Missing, nil, "other" })},
+		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Kind, a.Fields, a.RenamedTo = drift.Missing, nil, long })},
 		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) {
 			a.Kind, a.Fields, a.EnvHash, a.Source = drift.Resolved, nil, "", pubsub.SourceReload
 		})},
 		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) {
 			a.Kind, a.Source, a.DBHash = drift.Disabled, pubsub.SourceResync, ""
 			a.Fields = []drift.Field{{Name: "enabled", Env: "true", DB: "false"}, {Name: "settings", Env: "none", DB: "cannot be compared: x"}}
+		})},
+		{"drift.json", false, with(driftAlert(), func(a *pubsub.DriftAlert) {
+			a.Kind, a.EnvHash, a.Moved, a.Unmanaged = drift.Unmanaged, "", drift.DatabaseMoved, true
+			a.Fields = []drift.Field{{Name: "type", DB: "openai"}, {Name: "base_url", DB: "https://h/"}}
 		})},
 		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Fields[0].DB = long })},
 		{"drift.json", true, with(driftAlert(), func(a *pubsub.DriftAlert) { a.Provider = long })},
@@ -203,6 +209,7 @@ func testSchemasAreStrict(t *testing.T) {
 	for what, alert := range map[string]pubsub.DriftAlert{
 		"a drift of no provider":       with(driftAlert(), func(a *pubsub.DriftAlert) { a.Provider = "" }),
 		"a drift with a reason":        with(driftAlert(), func(a *pubsub.DriftAlert) { a.Reason = "x" }),
+		"a drift that is renamed":      with(driftAlert(), func(a *pubsub.DriftAlert) { a.RenamedTo = "x" }),
 		"a gap of a provider":          with(ofNone(drift.Gap, nil), func(a *pubsub.DriftAlert) { a.Provider = "openai" }),
 		"a gap with fields":            with(ofNone(drift.Gap, nil), func(a *pubsub.DriftAlert) { a.Fields = driftAlert().Fields }),
 		"a gap without a reason":       with(ofNone(drift.Gap, nil), func(a *pubsub.DriftAlert) { a.Reason = "" }),

@@ -45,3 +45,11 @@ func unreadable(id uuid.UUID, reason error) error {
 	return remedy.Problem("its stored settings cannot be decoded, and what they hold would be lost: ", reason, "; repair them, or give them up with "+
 		`"UPDATE ai_providers SET settings = NULL, settings_key_id = NULL WHERE id = '`+id.String()+`'" and repeat with `, withKeysFlag)
 }
+
+// of returns an error of one of the providers, named where there are several.
+func of(name string, err error, providers int) error {
+	if providers == 1 {
+		return err
+	}
+	return fmt.Errorf("provider %q: %w", name, err)
+}

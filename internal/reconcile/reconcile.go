@@ -29,7 +29,8 @@ const (
 // Key rows that hold a key of the environment stay even then.
 //
 // With [Database] the acceptance holds while both canonical hashes stay the same; the
-// drift then neither fails a boot nor is alerted.
+// drift then neither fails a boot nor is alerted. Rows that the environment does not name can
+// be accepted too, each while its canonical hash stays the same.
 type Request struct {
 	Side     Side
 	WithKeys bool // with [Environment]
@@ -37,8 +38,12 @@ type Request struct {
 	// drift. With [drift.RequireCredentials] such a drift cannot be accepted: a seed ignores
 	// the acceptance.
 	Credentials drift.CredentialMode
-	// Drifting leaves out the providers that do not drift, or whose drift is accepted.
+	// Drifting leaves out the providers that do not drift, or whose drift is accepted. With
+	// [Database] it adds the unmanaged rows that were alerted and are not accepted.
 	Drifting bool
+	// Unmanaged are the names of rows to accept that the environment does not name. Named are
+	// the names of all its providers.
+	Unmanaged, Named []string
 	// DryRun only plans, in a transaction that cannot write.
 	DryRun   bool
 	Operator Operator
@@ -62,7 +67,8 @@ func (e End) of(now time.Time) time.Time {
 	return e.At.Truncate(time.Microsecond).UTC()
 }
 
-// Outcome is what a resolution did about one provider, or would do in a dry run.
+// Outcome is what a resolution did about one provider or unmanaged row, or would do in a dry
+// run.
 type Outcome struct {
 	Provider   string     `json:"provider"`
 	ProviderID uuid.UUID  `json:"provider_id"` // [uuid.Nil] for a row that a dry run would insert

@@ -21,7 +21,8 @@ import (
 
 // Resolve ends the drifts of the desired providers, in one transaction: of all or, with an
 // error, of none. Each has one outcome, in the order of their names. The keys decrypt the
-// stored secrets and encrypt the new ones.
+// stored secrets and encrypt the new ones. The error is an [*UnknownError] where the request
+// names rows that are not there.
 //
 // Audit entries name the operator and the role of the session. What is accepted or in sync
 // already leaves none.
@@ -70,14 +71,25 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	rows, err := r.request.unmanaged(ctx, queries, r.keys)
+	if err != nil {
+		return nil, err
+	}
+	// A gateway may be writing to a row, to rotate its credentials or to turn
+	// encryption on. It commits before the row is read.
+	if _, err := queries.LockProviders(ctx, namesOf(desired, rows)); err != nil {
+		return nil, fmt.Errorf("lock the rows: %w", err)
+	}
+	if rows, err = r.request.unmanaged(ctx, queries, r.keys); err != nil {
+		return nil, err
+	}
 	session, err := queries.ReadSession(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look up the role of the session: %w", err)
 	}
-	// A gateway may be writing to a row, to rotate its credentials or to turn
-	// encryption on. It commits before the row is read.
 	changes, with, err := r.plan(ctx, queries, queries.LoadLocked, desired, session.At)
-	if err != nil {
+	accepted, refused := r.request.planRows(rows, session.At, r.subjects())
+	if err := errors.Join(err, refused); err != nil {
 		return nil, err
 	}
 	op := operation{actor: r.request.Operator.Actor(session.Role), reason: r.request.Reason, at: time.Now()}
@@ -86,9 +98,17 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
 	for _, c := range changes {
 		outcome, err := c.apply(ctx, tx, with.sealer, op)
 		if err != nil {
-			return nil, of(c.step.Desired.Name, err, len(r.desired))
+			return nil, of(c.step.Desired.Name, err, r.subjects())
 		}
 		outcomes = append(outcomes, outcome)
+	}
+	for _, a := range accepted {
+		if err := a.accept(ctx, tx, op); err != nil {
+			return nil, of(a.outcome.Provider, err, r.subjects())
+		}
+		outcomes = append(outcomes, a.outcome)
+	}
+	for _, outcome := range outcomes {
 		if outcome.Written() {
 			written = append(written, outcome.ProviderID.String())
 		}
@@ -115,11 +135,19 @@ func (r resolution) foretell(ctx context.Context, tx pgx.Tx) ([]Outcome, error) 
 	if err != nil {
 		return nil, fmt.Errorf("look up the time: %w", err)
 	}
+	rows, err := r.request.unmanaged(ctx, queries, r.keys)
+	if err != nil {
+		return nil, err
+	}
 	changes, _, err := r.plan(ctx, queries, queries.LoadStored, desired, session.At)
 	for _, c := range changes {
 		outcomes = append(outcomes, c.outcome)
 	}
-	return sorted(outcomes), err
+	accepted, refused := r.request.planRows(rows, session.At, r.subjects())
+	for _, a := range accepted {
+		outcomes = append(outcomes, a.outcome)
+	}
+	return sorted(outcomes), errors.Join(err, refused)
 }
 
 // drifting returns the providers to resolve. [Request.Drifting] leaves out providers that
@@ -190,7 +218,7 @@ func (r resolution) plan(ctx context.Context, queries *store.Queries, load loadi
 			c, err = side.plan(ctx, queries, step, with)
 		}
 		if err != nil {
-			refused = append(refused, of(step.Desired.Name, err, len(r.desired)))
+			refused = append(refused, of(step.Desired.Name, err, r.subjects()))
 		}
 		changes = append(changes, c)
 	}
@@ -227,20 +255,19 @@ func (c change) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, op 
 	return c.outcome, setBase(ctx, tx, c.step, c.step.Agreement(drift.ByResolve), false)
 }
 
+// subjects returns how many providers and rows the resolution was asked for.
+func (r resolution) subjects() int { return len(r.desired) + len(r.request.Unmanaged) }
+
 // failed returns an error of the resolution as a whole.
 func (r resolution) failed(err error) error {
-	if len(r.desired) == 1 {
+	switch {
+	case r.subjects() != 1:
+		return fmt.Errorf("resolve %d providers, all or none: %w", r.subjects(), err)
+	case len(r.desired) == 1:
 		return fmt.Errorf("resolve provider %q: %w", r.desired[0].Name, err)
+	default:
+		return fmt.Errorf("resolve unmanaged provider %q: %w", r.request.Unmanaged[0], err)
 	}
-	return fmt.Errorf("resolve %d providers, all or none: %w", len(r.desired), err)
-}
-
-// of returns an error of one of the providers, named where there are several.
-func of(name string, err error, providers int) error {
-	if providers == 1 {
-		return err
-	}
-	return fmt.Errorf("provider %q: %w", name, err)
 }
 
 func sorted(outcomes []Outcome) []Outcome {

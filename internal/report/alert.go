@@ -20,7 +20,7 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		colors = green
 	}
 	about := cell(string(a.Source))
-	if cause := alertCause(a.Moved, a.How, a.Resolves, a.Repeats, a.Silenced); cause != "" {
+	if cause := alertCause(a.Moved, a.How, a.Resolves, a.RenamedTo, a.Repeats, a.Silenced); cause != "" {
 		about += "; " + cause
 	}
 	_, err := fmt.Fprintf(p.out, "%s  #%d  %s  %s  (%s)\n", a.DetectedAt.UTC().Format(time.RFC3339), a.Seq,
@@ -36,7 +36,11 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		}
 		return nil
 	}
-	for _, f := range a.Fields {
+	fields := a.Fields
+	if a.Kind == drift.Unmanaged {
+		fields = ofNoProvider(fields)
+	}
+	for _, f := range fields {
 		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", cell(f.Name), value(f.Env), value(f.DB)); err != nil {
 			return err
 		}
@@ -45,9 +49,9 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 }
 
 // alertCause is causeOf of an alert, with what silences have done about it.
-func alertCause(moved drift.Moved, how drift.How, resolves, repeats int64, silenced bool) string {
+func alertCause(moved drift.Moved, how drift.How, resolves int64, renamedTo string, repeats int64, silenced bool) string {
 	var parts []string
-	if cause := causeOf(moved, how, resolves); cause != "" {
+	if cause := causeOf(moved, how, resolves, renamedTo); cause != "" {
 		parts = append(parts, cause)
 	}
 	if repeats != 0 {
@@ -59,12 +63,15 @@ func alertCause(moved drift.Moved, how drift.How, resolves, repeats int64, silen
 	return strings.Join(parts, "; ")
 }
 
-// causeOf returns the words for what an alert comes from: which side has moved, or how a
-// drift ended.
-func causeOf(moved drift.Moved, how drift.How, resolves int64) string {
+// causeOf returns the words for what an alert comes from: which side has moved, and the name
+// that the row has now, or how a drift ended.
+func causeOf(moved drift.Moved, how drift.How, resolves int64, renamedTo string) string {
 	cause := moved.Label()
 	if cause == "" {
 		cause = how.Ending(resolves)
+	}
+	if renamedTo != "" {
+		cause = strings.TrimPrefix(cause+", "+status.RenamedLabel(renamedTo), ", ")
 	}
 	if cause == "" {
 		return ""

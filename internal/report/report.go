@@ -303,10 +303,14 @@ var noRow = drift.Field{DB: status.NoRow}
 
 // differences returns the fields to print of a provider, or of its alert.
 func differences(kind drift.Kind, fields []drift.Field) []drift.Field {
-	if kind == drift.Missing && len(fields) == 0 {
+	switch {
+	case kind == drift.Missing && len(fields) == 0:
 		return []drift.Field{noRow}
+	case kind == drift.Unmanaged:
+		return ofNoProvider(fields)
+	default:
+		return fields
 	}
-	return fields
 }
 
 // ofNoRow returns the fields of a row that is inserted, without a database's side.
@@ -314,6 +318,16 @@ func ofNoRow(fields []drift.Field) []drift.Field {
 	fields = slices.Clone(fields)
 	for i := range fields {
 		fields[i].DB = nothing
+	}
+	return fields
+}
+
+// ofNoProvider returns the fields of a row that the environment does not name, without an
+// environment's side.
+func ofNoProvider(fields []drift.Field) []drift.Field {
+	fields = slices.Clone(fields)
+	for i := range fields {
+		fields[i].Env = nothing
 	}
 	return fields
 }

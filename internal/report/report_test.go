@@ -10,6 +10,7 @@ import (
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
 	"provwatch/internal/silence"
 	"provwatch/internal/status"
 )
@@ -18,6 +19,7 @@ func TestReport(t *testing.T) {
 	t.Run("MissingProvider", testReportMissingProvider)
 	t.Run("NotComparable", testReportNotComparable)
 	t.Run("Silences", testReportSilences)
+	t.Run("Unmanaged", testReportUnmanaged)
 }
 
 func testReportSilences(t *testing.T) {
@@ -69,6 +71,44 @@ func testReportMissingProvider(t *testing.T) {
 	}
 }
 
+func testReportUnmanaged(t *testing.T) {
+	row := func(name string, recorded drift.RecordedRow) drift.UnmanagedRow {
+		return drift.UnmanagedRow{Recorded: recorded, Observation: drift.Observation{
+			Provider: name, OfRow: true, Kind: drift.Unmanaged, DBHash: "db", Fields: []drift.Field{{Name: "type", DB: "openai"}, {Name: "base_url", DB: "https://h/"}},
+		}}
+	}
+	accepted := &drift.Acceptance{Kind: drift.Unmanaged, DBHash: "db"}
+	rows := []drift.UnmanagedRow{
+		row("accepted", drift.RecordedRow{State: &drift.State{Kind: drift.InSync}, Accepted: accepted}),
+		row("known", drift.RecordedRow{State: &drift.State{Kind: drift.Known}}),
+		row("rogue", drift.RecordedRow{State: &drift.State{Kind: drift.Unmanaged}}),
+	}
+	plan := drift.Plan{Steps: []drift.Step{{Action: drift.ActionUnchanged, Desired: provider.Desired{Name: "same"}, Observation: drift.Observation{Kind: drift.InSync}}}}
+	var out bytes.Buffer
+	require.NoError(t, New(&out, false, false).Verification(plan, rows))
+	printed := strings.Join(strings.Fields(out.String()), " ")
+	require.Contains(t, printed, "same in sync accepted unmanaged, accepted type - openai base_url - https://h/ "+
+		"known unmanaged type - openai base_url - https://h/ rogue unmanaged, alerted moved: database type - openai base_url - https://h/ "+
+		"0 of 1 provider drifts, 3 unmanaged (1 alerted).")
+	out.Reset()
+	require.NoError(t, New(&out, false, false).Verification(plan, rows[:2]))
+	require.Contains(t, out.String(), "0 of 1 provider drifts, 2 unmanaged.")
+	out.Reset()
+	require.NoError(t, New(&out, true, false).Verification(plan, rows))
+	require.Contains(t, out.String(), `"drifts": 1`)
+	require.Equal(t, 2, strings.Count(out.String(), `"alerted": true`))
+	require.Equal(t, 1, strings.Count(out.String(), `"state": "in_sync"`))
+	out.Reset()
+	require.NoError(t, New(&out, true, false).Verification(plan, nil))
+	require.Contains(t, out.String(), `"unmanaged": []`)
+	out.Reset()
+	require.NoError(t, New(&out, false, false).Alert(pubsub.DriftAlert{Seq: 7, Kind: drift.Unmanaged, Provider: "rogue", Moved: drift.DatabaseMoved, Fields: rows[0].Observation.Fields}))
+	require.Contains(t, strings.Join(strings.Fields(out.String()), " "), "#7 unmanaged rogue (-; moved: database) type env - db openai")
+	out.Reset()
+	require.NoError(t, New(&out, false, false).Alert(pubsub.DriftAlert{Seq: 8, Kind: drift.Missing, Provider: "gone", Moved: drift.DatabaseMoved, RenamedTo: "away"}))
+	require.Contains(t, out.String(), "missing  gone  (-; moved: database, renamed to away)")
+}
+
 func testReportNotComparable(t *testing.T) {
 	field := drift.Field{Name: "settings", Env: "bedrock", DB: "cannot be compared: the reason"}
 	plan := drift.Plan{Steps: []drift.Step{
@@ -80,12 +120,12 @@ func testReportNotComparable(t *testing.T) {
 	require.Len(t, Drifts(plan), 1)
 	require.Len(t, NotComparable(plan), 1)
 	var out bytes.Buffer
-	require.NoError(t, New(&out, false, false).Verification(plan))
+	require.NoError(t, New(&out, false, false).Verification(plan, nil))
 	printed := strings.Join(strings.Fields(out.String()), " ")
 	require.Contains(t, printed, "aws not comparable settings bedrock cannot be compared: the reason")
 	require.Contains(t, printed, "1 of 4 providers drifts, 1 not comparable, 1 unsupported type.")
 	out.Reset()
-	require.NoError(t, New(&out, true, false).Verification(plan))
+	require.NoError(t, New(&out, true, false).Verification(plan, nil))
 	require.Contains(t, out.String(), `"state": "not_comparable"`)
 	require.Contains(t, out.String(), `"drifts": 1`)
 	require.Contains(t, out.String(), `"state": "unsupported"`)

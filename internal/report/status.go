@@ -73,7 +73,7 @@ func (p *Printer) statusProviders(s status.Status) error {
 		case status.NotComparable:
 			colors = red
 		}
-		p.rows(t, []string{cell(row.Name), p.paint(colors, cell(row.Label())), causeOf(row.Moved, "", 0)}, differences(row.Kind, row.Fields))
+		p.rows(t, []string{cell(row.Name), p.paint(colors, cell(row.Label())), causeOf(row.Moved, "", 0, row.RenamedTo)}, differences(row.Kind, row.Fields))
 	}
 	if err := p.render(t); err != nil {
 		return err
@@ -215,7 +215,7 @@ func (p *Printer) statusAlerts(s status.Status) error {
 		if !a.Kind.HasProvider() {
 			fields = reasons(a.Reason, a.Certain)
 		}
-		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(status.KindLabel(a.Kind))), cell(a.Provider), alertCause(a.Moved, a.How, a.Resolves, a.Repeats, a.Silenced)}, fields)
+		p.rows(t, []string{"#" + strconv.FormatInt(a.Seq, 10), a.DetectedAt.Format(time.RFC3339), p.paint(colors, cell(status.KindLabel(a.Kind))), cell(a.Provider), alertCause(a.Moved, a.How, a.Resolves, a.RenamedTo, a.Repeats, a.Silenced)}, fields)
 	}
 	if err := p.render(t); err != nil {
 		return err

@@ -10,14 +10,19 @@ import (
 	"provwatch/internal/status"
 )
 
-// Verification prints how the database compares with the environment.
-func (p *Printer) Verification(plan drift.Plan) error {
+// Verification prints how the database compares with the environment, and which rows the
+// environment does not name.
+func (p *Printer) Verification(plan drift.Plan, unmanaged []drift.UnmanagedRow) error {
 	if p.json {
 		steps := make([]step, len(plan.Steps))
 		for i, s := range plan.Steps {
 			steps[i] = stepOf(s)
 		}
-		return p.encode(map[string]any{"drifts": len(Drifts(plan)), "providers": steps})
+		rows := make([]unmanagedRow, len(unmanaged))
+		for i, u := range unmanaged {
+			rows[i] = unmanagedRowOf(u)
+		}
+		return p.encode(map[string]any{"drifts": len(Drifts(plan)) + count(unmanaged, drift.UnmanagedRow.IsDrift), "providers": steps, "unmanaged": rows})
 	}
 	t := p.table("PROVIDER", "STATE", "CAUSE", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, s := range plan.Steps {
@@ -38,6 +43,9 @@ func (p *Printer) Verification(plan drift.Plan) error {
 		}
 		p.rows(t, []string{s.Desired.Name, p.paint(colors, state), cause}, fields)
 	}
+	for _, u := range unmanaged {
+		p.unmanagedRow(t, u)
+	}
 	if err := p.render(t); err != nil {
 		return err
 	}
@@ -52,6 +60,12 @@ func (p *Printer) Verification(plan drift.Plan) error {
 	}
 	if n := plan.Count(drift.ActionUnsupported); n > 0 {
 		besides += fmt.Sprintf(", %d %s", n, status.Unsupported.Label())
+	}
+	if n := len(unmanaged); n > 0 {
+		besides += fmt.Sprintf(", %d %s", n, status.Unmanaged.Label())
+		if alerted := count(unmanaged, drift.UnmanagedRow.IsDrift); alerted > 0 {
+			besides += fmt.Sprintf(" (%d alerted)", alerted)
+		}
 	}
 	_, err := fmt.Fprintf(p.out, "%d of %s %s%s.\n", drifts, english.Plural(all, "provider", ""), verb, besides)
 	return err

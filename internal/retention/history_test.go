@@ -59,6 +59,20 @@ func (h *history) alert(age time.Duration, alerts ...string) {
 	}
 }
 
+// rowAlert records alerts of an age about unmanaged rows, each "kind provider row": the row has
+// the id of that number.
+func (h *history) rowAlert(age time.Duration, alerts ...string) {
+	h.t.Helper()
+	for _, alert := range alerts {
+		words := strings.Fields(alert)
+		h.exec(`
+			WITH next AS (UPDATE provwatch.alert_counter SET last_seq = last_seq + 1 RETURNING last_seq, epoch)
+			INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, provider_id, unmanaged, fields, env_hash, db_hash, source, detected_at, epoch)
+			SELECT last_seq, $1, $2, $3, ('00000000-0000-0000-0000-00000000000' || $5::text)::uuid, true, '[]', '', '', 'notify', now() - make_interval(secs => $4), epoch FROM next`,
+			uuid.New(), words[0], words[1], age.Seconds(), words[2])
+	}
+}
+
 // entry delivers audit entries of an age.
 func (h *history) entry(age time.Duration, names ...string) {
 	h.t.Helper()

@@ -16,7 +16,7 @@ func TestPrune(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T){
 		"OldRows": testPruneOldRows, "SinkBehind": testPruneSinkBehind, "DeadLetters": testPruneDeadLetters,
-		"LastingDrift": testPruneLastingDrift, "ReplacedAboveACursor": testPruneReplacedAboveACursor, "LastRow": testPruneLastRow,
+		"LastingDrift": testPruneLastingDrift, "UnmanagedRows": testPruneUnmanagedRows, "ReplacedAboveACursor": testPruneReplacedAboveACursor, "LastRow": testPruneLastRow,
 		"AboutNoProvider": testPruneAboutNoProvider, "WrongClocks": testPruneWrongClocks, "PlantedEntries": testPrunePlantedEntries,
 		"DryRun": testPruneDryRun, "Pages": testPrunePages, "Audited": testPruneAudited, "SeveralAtATime": testPruneSeveralAtATime,
 	} {
@@ -93,6 +93,26 @@ func testPruneLastingDrift(t *testing.T) {
 	h.exec(`UPDATE provwatch.drift_alerts SET detected_at = now() - interval '100 days' WHERE seq = 7`)
 	h.prune()
 	require.Equal(t, []string{"5 deleted c", "7 changed e", "9 changed f"}, h.alerts())
+}
+
+// testPruneUnmanagedRows has drifts of unmanaged rows, and of providers, of one name: each goes
+// with its own.
+func testPruneUnmanagedRows(t *testing.T) {
+	h := newHistory(t)
+	h.rowAlert(old, "unmanaged a 1")
+	h.alert(old, "changed a")
+	h.rowAlert(old, "unmanaged a 2", "resolved a 2")
+	h.alert(old, "resolved a")
+	h.alert(time.Hour, "changed e")
+	require.Equal(t, Pruned{Alerts: 4, AlertsUpTo: 5}, h.prune().Pruned)
+	require.Equal(t, []string{"1 unmanaged a", "6 changed e"}, h.alerts())
+
+	// It goes when its drift ends, under whatever name.
+	h.rowAlert(old, "resolved b 1")
+	h.alert(time.Hour, "changed f")
+	h.exec(`UPDATE provwatch.drift_alerts SET detected_at = now() - interval '100 days' WHERE seq = 6`)
+	h.prune()
+	require.Equal(t, []string{"6 changed e", "8 changed f"}, h.alerts())
 }
 
 // testPruneReplacedAboveACursor has drifts that ended above the cursor of a sink: to end them

@@ -49,13 +49,15 @@ var (
 	applying   = []string{"attendEnvironments"} // by hand
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
-		"seeEnvironments", "StandBy", "SeeLeader", "StepDown", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_states", "lookAtProviders",
+		"seeEnvironments", "StandBy", "SeeLeader", "StepDown", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_enabled_providers", "scan_states", "lookAtProviders",
 		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "record", "ListActiveSilences", "CountSilencedDrifts", "listOutlived", "FirstPending", "listUnnamedStates", "NoteVerified", "listServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "LimitIdle", "ListHolders", "DescribeSession", "ListLeaderLockHolders", "MaxPrepared",
+		"startUnmanaged", "listRecordedKinds", "listDriftingRows",
 	}
 	reading = []string{
 		"LockWALPosition", "ReadWALGap", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "PlanEachTime", "StayActive", "ClearMirror", "listMirror", "listMirrorByID", "ListBaseURLs",
 		"putMirror", "DropFromMirror", "listProvidersAfter", "EmitMarker", "ReadWALEnd", "ListInvisible", "listStates",
+		"listRecordedRows", "hasUnmanagedBaseline", "listUnmanagedIDs", "listMirrorSuspects", "listLeftFromMirror",
 	}
 	reporting = []string{
 		"InspectStatus", "ListWorkerEnvironments", "MayListServed", "listBases", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "listLatestDrifts",
@@ -63,7 +65,7 @@ var (
 	}
 	resolving = []string{
 		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "listBases", "setBases", "ListProviderTypes", "ReadHashKey", "insertProviders",
-		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "renewAcceptedDrift", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
+		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "renewAcceptedDrift", "acceptRow", "listUnmanaged", "listEnabled", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
 	}
 	silencing = []string{"LockSeed", "ReadSession", "InsertSilences", "LockSilence", "EndSilence", "ListSilences", "StageAuditEntries", "notify", "ListWorkers"}
 	sinking   = []string{

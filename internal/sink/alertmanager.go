@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"provwatch/internal/drift"
 )
 
@@ -39,8 +41,8 @@ const (
 )
 
 // Alertmanager posts to a Prometheus Alertmanager what drifts, by its API v2: an alert
-// for each provider and kind of drift. An event posts all alerts of its provider, the
-// ended ones included, so that a repeated event does no harm. Alerts are repeated while
+// for each provider and kind of drift, and for each unmanaged row. An event posts all alerts of
+// its subject, the ended ones included, so that a repeated event does no harm. Alerts are repeated while
 // they fire, and after their end until they would have ended by themselves. A gap, or a
 // rewind that is certain, is an alert of its own.
 //
@@ -53,13 +55,13 @@ type Alertmanager struct {
 
 	// mu guards the alerts to repeat. The delivery's goroutine calls the methods that use
 	// them, one at a time, in each term.
-	mu        sync.Mutex
-	providers map[string]providerAlerts
-	gaps      map[drift.Kind]Event // the latest of each kind that is about no provider
+	mu       sync.Mutex
+	subjects map[drift.Subject]subjectAlerts
+	gaps     map[drift.Kind]Event // the latest of each kind that is about no provider
 }
 
-// providerAlerts are the alerts of one provider to repeat.
-type providerAlerts struct {
+// subjectAlerts are the alerts of one provider, or of one unmanaged row, to repeat.
+type subjectAlerts struct {
 	last  Event
 	ended []alertmanagerAlert // one for each kind of drift that last is not
 	until time.Time           // until when ended is repeated
@@ -78,7 +80,7 @@ type alertmanagerAlert struct {
 // is as for [NewWebhook]. Alerts have the runbook's URL as an
 // annotation if it is not empty. The error is a [*SettingError] that holds no part of the URL.
 func NewAlertmanager(to, caFile, runbookURL string) (*Alertmanager, error) {
-	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, providers: map[string]providerAlerts{}, gaps: map[drift.Kind]Event{}}
+	a := &Alertmanager{runbookURL: runbookURL, interval: repeatInterval, subjects: map[drift.Subject]subjectAlerts{}, gaps: map[drift.Kind]Event{}}
 	for member := range strings.SplitSeq(to, ",") {
 		member = strings.TrimSpace(member)
 		poster, err := newPoster(member, caFile)
@@ -126,16 +128,16 @@ func (a *Alertmanager) record(e Event) []alertmanagerAlert {
 	if !e.hasProvider() {
 		return a.recordGap(e, now)
 	}
-	before := a.providers[e.Provider]
+	before := a.subjects[e.subject()]
 	if before.last.Seq > e.Seq {
 		// A later event is known: a former state must not fire for a moment.
 		e = before.last
 	}
-	p := providerAlerts{last: e, ended: before.ended, until: now.Add(firesFor)}
+	p := subjectAlerts{last: e, ended: before.ended, until: now.Add(firesFor)}
 	if before.last.ID != e.ID || p.ended == nil {
 		p.ended = a.end(before.last, e, now)
 	}
-	a.providers[e.Provider] = p
+	a.subjects[e.subject()] = p
 	if e.kind() == drift.Resolved {
 		return p.ended
 	}
@@ -176,10 +178,14 @@ func (a *Alertmanager) gapAlerts(now time.Time) []alertmanagerAlert {
 	return alerts
 }
 
-// end returns the alerts that an event ends, where before is the provider's last event.
+// end returns the alerts that an event ends, where before is the last event of its subject.
 func (a *Alertmanager) end(before, e Event, now time.Time) []alertmanagerAlert {
 	var alerts []alertmanagerAlert
-	for _, kind := range []drift.Kind{drift.Missing, drift.Deleted, drift.Disabled, drift.Changed} {
+	kinds := []drift.Kind{drift.Missing, drift.Deleted, drift.Disabled, drift.Changed}
+	if e.subject().Row != uuid.Nil {
+		kinds = []drift.Kind{drift.Unmanaged}
+	}
+	for _, kind := range kinds {
 		if kind == e.kind() {
 			continue
 		}
@@ -214,19 +220,19 @@ func earlier(a, b time.Time) time.Time {
 func (a *Alertmanager) Restore(last []Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.providers, a.gaps = make(map[string]providerAlerts, len(last)), map[drift.Kind]Event{}
+	a.subjects, a.gaps = make(map[drift.Subject]subjectAlerts, len(last)), map[drift.Kind]Event{}
 	for _, e := range last {
 		if !e.hasProvider() {
 			a.recordGap(e, time.Now())
 			continue
 		}
-		p := providerAlerts{last: e}
-		before, sent := a.providers[e.Provider]
+		p := subjectAlerts{last: e}
+		before, sent := a.subjects[e.subject()]
 		if sent || e.kind() == drift.Resolved {
 			now := time.Now()
 			p.ended, p.until = a.end(before.last, e, now), now.Add(firesFor)
 		}
-		a.providers[e.Provider] = p
+		a.subjects[e.subject()] = p
 	}
 }
 
@@ -249,7 +255,7 @@ func (a *Alertmanager) repeated(now time.Time) []alertmanagerAlert {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	alerts := a.gapAlerts(now)
-	for name, p := range a.providers {
+	for subject, p := range a.subjects {
 		over := now.After(p.until)
 		if !over {
 			alerts = append(alerts, p.ended...)
@@ -258,7 +264,7 @@ func (a *Alertmanager) repeated(now time.Time) []alertmanagerAlert {
 		case p.last.kind() != drift.Resolved:
 			alerts = append(alerts, a.fire(p.last, now))
 		case over:
-			delete(a.providers, name)
+			delete(a.subjects, subject)
 		}
 	}
 	return alerts
@@ -268,6 +274,9 @@ func (a *Alertmanager) fire(e Event, now time.Time) alertmanagerAlert {
 	alert := a.alert(e, e.kind())
 	alert.StartsAt, alert.EndsAt = earlier(e.Time, now), now.Add(firesFor).UTC()
 	alert.Annotations["summary"] = fmt.Sprintf("AI provider %s: %s, unlike the environment asks for", e.Provider, e.kind())
+	if e.kind() == drift.Unmanaged {
+		alert.Annotations["summary"] = fmt.Sprintf("AI provider %s: unmanaged, the environment does not name it", e.Provider)
+	}
 	var fields []string
 	for _, f := range e.alert.Fields {
 		fields = append(fields, fmt.Sprintf("%s: environment %q, database %q", f.Name, shortened(f.Env), shortened(f.DB)))
@@ -277,6 +286,9 @@ func (a *Alertmanager) fire(e Event, now time.Time) alertmanagerAlert {
 	}
 	if moved := e.alert.Moved; moved != "" {
 		alert.Annotations["moved"] = string(moved)
+	}
+	if e.alert.RenamedTo != "" {
+		alert.Annotations["renamed_to"] = shortened(e.alert.RenamedTo)
 	}
 	a.annotate(alert, e)
 	return alert

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
@@ -148,6 +149,7 @@ func TestAlertmanager(t *testing.T) {
 	t.Run("FiresWhatDrifts", testAlertmanagerFiresWhatDrifts)
 	t.Run("CurrentState", testAlertmanagerCurrentState)
 	t.Run("Gap", testAlertmanagerGap)
+	t.Run("UnmanagedRows", testAlertmanagerUnmanagedRows)
 }
 
 func testAlertmanagerFiresWhatDrifts(t *testing.T) {
@@ -218,6 +220,40 @@ func (s *alertmanagerServer) hasFired() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.fired))
+}
+
+// testAlertmanagerUnmanagedRows has drifts of unmanaged rows, and of providers, of one name:
+// each ends its own. The next leader knows what fires.
+func testAlertmanagerUnmanagedRows(t *testing.T) {
+	t.Parallel()
+	f := newFeed(t)
+	s := newAlertmanagerServer(t)
+	runner, stop := f.run(time.Hour, newAlertmanager(t, s))
+	after := func(firing ...string) {
+		t.Helper()
+		runner.Wake(Drift)
+		s.expectFiring(firing...)
+	}
+	one, other := uuid.New(), uuid.New()
+	f.rowAlert(one, "unmanaged a")
+	after("a unmanaged")
+	require.Equal(t, "AI provider a: unmanaged, the environment does not name it", s.firing()[0]["annotations"].(map[string]any)["summary"])
+	f.alert("missing a")
+	after("a missing", "a unmanaged")
+	f.rowAlert(other, "unmanaged b")
+	f.alert("resolved a")
+	after("a unmanaged", "b unmanaged")
+	eventually(t, func() bool { return f.cursor("alertmanager", Drift) == 4 }, "all is delivered")
+
+	stop()
+	s.forget()
+	f.rowAlert(one, "resolved a")
+	runner, _ = f.run(time.Hour, newAlertmanager(t, s))
+	s.expectFiring("b unmanaged")
+	f.rowAlert(other, "resolved b")
+	after()
+	f.rowAlert(other, "unmanaged c")
+	after("c unmanaged")
 }
 
 // testAlertmanagerGap has gaps and rewinds among the alerts of providers.

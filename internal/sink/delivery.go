@@ -431,10 +431,10 @@ func (d *delivery) resend(ctx context.Context, key *deadLetterKey) (failure, err
 		if _, repeats := d.sink.(repeater); err != nil || event == nil || !repeats || !event.hasProvider() {
 			return err
 		}
-		// A sink that repeats gets the state of the provider, and not a former one.
+		// A sink that repeats gets the present state of the subject, and not a former one.
 		firing, err := d.reader.firing(ctx, key.seq)
-		for i := range firing { // the last one of the provider
-			if firing[i].Provider == event.Provider {
+		for i := range firing { // the last one of the subject
+			if firing[i].subject() == event.subject() {
 				event = &firing[i]
 			}
 		}

@@ -182,6 +182,26 @@ func (f *feed) alert(alerts ...string) {
 	}
 }
 
+// rowAlert records alerts about an unmanaged row, each "kind provider".
+func (f *feed) rowAlert(row uuid.UUID, alerts ...string) {
+	f.t.Helper()
+	for _, alert := range alerts {
+		kind, name, _ := strings.Cut(alert, " ")
+		query := `
+			WITH next AS (UPDATE provwatch.alert_counter SET last_seq = last_seq + 1 RETURNING last_seq, epoch), state AS (
+				INSERT INTO provwatch.unmanaged_rows (provider_id, provider, kind, alert_seq) SELECT $4, $3, 'unmanaged', last_seq FROM next)`
+		if kind == string(drift.Resolved) {
+			query = `
+			WITH next AS (UPDATE provwatch.alert_counter SET last_seq = last_seq + 1 RETURNING last_seq, epoch), state AS (
+				DELETE FROM provwatch.unmanaged_rows WHERE provider_id = $4)`
+		}
+		_, err := f.pool.Exec(f.t.Context(), query+`
+			INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, provider_id, unmanaged, fields, env_hash, db_hash, source, detected_at, epoch)
+			SELECT last_seq, $1, $2, $3, $4, true, '[]', '', '', 'notify', now(), epoch FROM next`, uuid.New(), kind, name, row)
+		require.NoError(f.t, err)
+	}
+}
+
 // gap records an alert that is about no provider, and was found some time ago.
 func (f *feed) gap(kind drift.Kind, certain *bool, ago time.Duration) {
 	f.t.Helper()

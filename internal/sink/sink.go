@@ -58,6 +58,14 @@ func (e Event) kind() drift.Kind {
 // isSilenced reports whether a silence keeps the event from sinks.
 func (e Event) isSilenced() bool { return e.alert != nil && e.alert.Silenced }
 
+// subject is what an alert is about: a provider, or an unmanaged row.
+func (e Event) subject() drift.Subject {
+	if e.alert != nil && e.alert.Unmanaged {
+		return e.alert.Subject()
+	}
+	return drift.Subject{Provider: e.Provider}
+}
+
 // hasProvider is false of a gap or a rewind, which are about no provider.
 func (e Event) hasProvider() bool { return e.kind().HasProvider() }
 

@@ -34,8 +34,11 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 		p, row := &providers[i], rows[names[i]]
 		if row != nil && p.State != Unsupported {
 			p.Type, p.BaseURL = row.Type, provider.DisplayURL(row.BaseURL)
-			if p.State == Unmanaged {
+			switch {
+			case p.State == Unmanaged:
 				p.Enabled = &row.Enabled
+			case p.Kind == drift.Unmanaged:
+				p.Fields = drift.ObserveRow(c.hashing.Hasher, row, false).Fields
 			}
 		}
 		if c.desired == nil {
@@ -50,6 +53,9 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 			continue // no row of its name is its row
 		}
 		known := listed[i].Recorded
+		if p.Kind == drift.Unmanaged {
+			known = drift.Recorded{} // it is of the row, before the environment named it
+		}
 		known.Base = bases[p.Name]
 		p.now(known, c.hashing.comparable(drift.Compare(c.hashing.Hasher, desired, row, false), known))
 	}
@@ -112,6 +118,9 @@ func (p *Provider) now(known drift.Recorded, o drift.Observation) {
 	}
 	if p.State != Accepted {
 		p.AcceptedAt, p.AcceptedUntil, p.AcceptedBy, p.AcceptedReason = nil, nil, "", "" // of a drift that is over
+	}
+	if p.Kind != drift.Missing {
+		p.RenamedTo = ""
 	}
 	if p.Moved = ""; p.State == Drifted || p.State == SoftDeleted || p.State == Pending {
 		p.Moved = known.Moved(j.Observation)

@@ -92,8 +92,20 @@ func (d Database) OlderLabel(shown func(role string) string) string {
 	return text
 }
 
+// RenamedLabel returns the words for the name that the row of a missing provider has now.
+func RenamedLabel(name string) string { return "renamed to " + name }
+
 // AcceptedLabel returns the words for an accepted drift.
 func AcceptedLabel(kind drift.Kind) string { return KindLabel(kind) + ", accepted" }
+
+// UnmanagedLabel returns the words for a row that the environment does not name: whether it was
+// alerted, or is known, which it is not.
+func UnmanagedLabel(alerted bool) string {
+	if alerted {
+		return KindLabel(drift.Unmanaged) + ", alerted"
+	}
+	return KindLabel(drift.Unmanaged)
+}
 
 // Label returns the words for how the provider is.
 func (p Provider) Label() string {
@@ -102,6 +114,8 @@ func (p Provider) Label() string {
 		return p.Label() + ", " + SilencedAlert
 	}
 	switch {
+	case p.Kind == drift.Unmanaged && p.State == Drifted:
+		return UnmanagedLabel(true)
 	case p.State == Drifted:
 		return KindLabel(p.Kind)
 	case p.State == Accepted && p.Kind != "":

@@ -36,7 +36,7 @@ func (r latestReader) alerts(ctx context.Context, s *Status) error {
 		s.Alerts = append(s.Alerts, Alert{
 			Seq: a.Seq, Kind: a.Kind, Provider: a.Provider, Fields: fieldsOf(a), Source: pubsub.Source(a.Source),
 			DetectedAt: a.DetectedAt, CommittedAt: unlessZero(a.CommittedAt), Epoch: a.Epoch, Reason: a.Reason, Certain: a.Certain,
-			Moved: a.Moved, How: a.How, Resolves: a.Resolves, Silenced: a.Silenced, Repeats: a.Repeats,
+			Moved: a.Moved, How: a.How, Resolves: a.Resolves, RenamedTo: a.RenamedTo, Silenced: a.Silenced, Repeats: a.Repeats,
 		})
 	}
 	return nil

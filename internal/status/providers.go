@@ -98,7 +98,7 @@ func recorded(row store.Listed) Provider {
 		p.Kind = row.Recorded.State.Kind
 	case Pending:
 		pending := row.Recorded.Pending
-		p.Kind, p.Fields, p.Moved = pending.Kind, pending.Fields, pending.Moved
+		p.Kind, p.Fields, p.Moved, p.RenamedTo = pending.Kind, pending.Fields, pending.Moved, pending.RenamedTo
 	case NotComparable:
 		p.Fields = []drift.Field{{Name: "row", DB: drift.NotCompared + row.Recorded.NotComparable}}
 	case Accepted:
@@ -128,13 +128,16 @@ func (r recordedReader) latestDrifts(ctx context.Context, names []string) (drift
 // explain sets the fields of a recorded drift: those of its alert, if that was of
 // the same values.
 func (d drifts) explain(p *Provider, row store.Listed) {
+	if p.Kind == drift.Unmanaged && p.State == Drifted {
+		p.Moved = drift.DatabaseMoved // the row can have another name than in its alert
+	}
 	alert, found := d[row.Name]
 	switch {
 	case p.Kind == "", p.State == Pending:
 	case found && alert.Kind == p.Kind && alert.EnvHash == row.Recorded.State.EnvHash && alert.DBHash == row.Recorded.State.DBHash:
 		p.Fields = fieldsOf(alert)
 		if p.State == Drifted || p.State == SoftDeleted {
-			p.Moved = alert.Moved
+			p.Moved, p.RenamedTo = alert.Moved, alert.RenamedTo
 		}
 	case p.Kind == drift.Deleted:
 		p.Fields = []drift.Field{drift.RowDeleted}

@@ -26,6 +26,8 @@ func TestProviders(t *testing.T) {
 	t.Run("EachState", testProvidersEachState)
 	t.Run("Pages", testProvidersPages)
 	t.Run("SeenByAReader", testProvidersSeenByAReader)
+	t.Run("UnmanagedRows", testProvidersUnmanagedRows)
+	t.Run("UnmanagedRowPending", testProvidersUnmanagedRowPending)
 }
 
 func testProvidersEachState(t *testing.T) {
@@ -135,6 +137,115 @@ func testProvidersSeenByAReader(t *testing.T) {
 	var unusable *schema.UnusableError
 	require.ErrorAs(t, err, &unusable)
 	require.ErrorContains(t, err, `GRANT SELECT ON TABLE provwatch.drift_alerts TO "provwatch_operator";`)
+}
+
+// testProvidersUnmanagedRows checks that an unmanaged row which was alerted drifts, and that one
+// which is known does not.
+func testProvidersUnmanagedRows(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	v := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	v.LookForUnmanaged(drift.AlertUnmanaged)
+	for _, name := range []string{"known", "rogue", "wanted"} {
+		_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', $1, 'https://user:password@h.example/')`, name)
+		require.NoError(t, err)
+		if name != "rogue" { // which is seen together with the next one
+			require.NoError(t, v.Verify(t.Context(), full))
+		}
+	}
+	request := accepting
+	request.Unmanaged, request.Named = []string{"wanted"}, provider.Names(environment)
+	_, err := reconcile.Resolve(t.Context(), pool, noKeys, nil, request)
+	require.NoError(t, err)
+	require.NoError(t, v.Verify(t.Context(), full))
+
+	row := " type=|openai base_url=|https://h.example/"
+	want := []string{
+		livedSummaries[0], livedSummaries[1], livedSummaries[2], "drifted rogue unmanaged" + row, livedSummaries[3],
+		"unmanaged known ", livedSummaries[4], livedSummaries[5], "accepted wanted unmanaged" + row, livedSummaries[6],
+	}
+	for name, e := range map[string]status.Environment{
+		"compared":                status.EnvironmentOf(environment),
+		"compared, names unknown": {Desired: status.EnvironmentOf(environment).Desired},
+		"recorded":                {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := status.Collect(t.Context(), pool, noKeys, e, every)
+			require.NoError(t, err)
+			require.Equal(t, want, summaries(s))
+			require.Equal(t, []int{4, 2, 2}, []int{s.Counts[status.Drifted], s.Counts[status.Unmanaged], s.Counts[status.Accepted]})
+			require.Equal(t, len(want), s.Total())
+			require.Equal(t, drift.DatabaseMoved, s.Providers[3].Moved)
+			require.Equal(t, "planned", s.Providers[8].AcceptedReason)
+			require.Empty(t, s.Providers[8].Moved)
+
+			one := every
+			one.Providers, one.States, one.Search = 1, []status.State{status.Drifted, status.Accepted}, "w"
+			s, err = status.Collect(t.Context(), pool, noKeys, e, one)
+			require.NoError(t, err)
+			require.Equal(t, []string{want[8]}, summaries(s))
+			require.False(t, s.MoreProviders)
+		})
+	}
+
+	// The environment begins to name them.
+	environment = append(environment, desired("rogue", "wanted")...)
+	for name, e := range map[string]status.Environment{
+		"names known":   status.EnvironmentOf(environment),
+		"names unknown": {Desired: status.EnvironmentOf(environment).Desired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := status.Collect(t.Context(), pool, noKeys, e, every)
+			require.NoError(t, err)
+			for _, name := range []string{"rogue", "wanted"} {
+				require.Contains(t, summaries(s), "unverified "+name+" changed base_url=https://"+name+".example/v1/|https://h.example/")
+			}
+		})
+	}
+}
+
+// testProvidersUnmanagedRowPending has an unmanaged row whose drift is not alerted yet, and then
+// silences it.
+func testProvidersUnmanagedRowPending(t *testing.T) {
+	t.Parallel()
+	pool, environment := lived(t)
+	v := verify.New(pool, environment, drift.IgnoreCredentials, quiet, observe.NewMetrics("test"))
+	v.LookForUnmanaged(drift.AlertUnmanaged)
+	require.NoError(t, v.Verify(t.Context(), full))
+	v.AlertAfter(time.Hour)
+	exec := func(query string) {
+		t.Helper()
+		_, err := pool.Exec(t.Context(), query)
+		require.NoError(t, err)
+	}
+	exec(`INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'rogue', 'https://user:password@h.example/')`)
+	require.NoError(t, v.Verify(t.Context(), full))
+	const row = " rogue unmanaged type=|openai base_url=|https://h.example/"
+	listed := func(at int, state status.State, label string) {
+		t.Helper()
+		want := slices.Insert(slices.Clone(livedSummaries[:]), at, string(state)+row)
+		for name, e := range map[string]status.Environment{
+			"compared":                status.EnvironmentOf(environment),
+			"compared, names unknown": {Desired: status.EnvironmentOf(environment).Desired},
+			"recorded":                {},
+		} {
+			s, err := status.Collect(t.Context(), pool, noKeys, e, every)
+			require.NoError(t, err)
+			require.Equal(t, want, summaries(s), name)
+			require.Equal(t, len(want), s.Total(), name)
+			require.Equal(t, label, s.Providers[at].Label(), name)
+			require.Equal(t, drift.DatabaseMoved, s.Providers[at].Moved, name)
+			require.NotNil(t, s.Providers[at].Since, name)
+		}
+	}
+	listed(4, status.Pending, "unmanaged, pending")
+	s, err := status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(append(slices.Clone(environment), desired("rogue")...)), every)
+	require.NoError(t, err)
+	require.Contains(t, summaries(s), "unverified rogue changed base_url=https://rogue.example/v1/|https://h.example/")
+	exec(`UPDATE provwatch.pending_rows SET since = since - interval '1 hour'`)
+	exec(`INSERT INTO provwatch.silences (provider, author, reason, begins_at, ends_at) VALUES ('rogue', '', '', now(), now() + interval '1 hour')`)
+	require.NoError(t, v.Verify(t.Context(), full))
+	listed(3, status.Drifted, "unmanaged, alerted, silenced")
 }
 
 // TestUnsupportedTypes checks that a provider whose type the enum lacks has a state of its

@@ -24,12 +24,12 @@ type State string
 
 // The states, the most urgent first.
 const (
-	Drifted State = "drifted" // missing, disabled or changed
+	Drifted State = "drifted" // missing, disabled or changed, or unmanaged and alerted
 	// NotComparable is a live row that cannot be decoded or decrypted.
 	NotComparable State = "not_comparable"
 	SoftDeleted   State = "deleted"     // and stays so: no seed resurrects it
 	Pending       State = "pending"     // a drift that is not alerted yet, see [drift.Pending]
-	Unmanaged     State = "unmanaged"   // a live row that the environment does not name
+	Unmanaged     State = "unmanaged"   // a live row that the environment does not name, and that was not alerted
 	Unsupported   State = "unsupported" // of a type that the database's enum lacks: neither seeded nor compared
 	Unverified    State = "unverified"  // named by the environment, and not looked at yet
 	Accepted      State = "accepted"    // a drift that an operator accepted, and that is as it was then
@@ -46,7 +46,8 @@ type Status struct {
 	At       time.Time `json:"at"` // by the database's clock
 	Worker   *Worker   `json:"worker,omitempty"`
 	Database Database  `json:"database"`
-	// Counts has each state. It is of all providers, whatever was searched for.
+	// Counts has each state. It is of all providers, whatever was searched for. Unmanaged rows
+	// that were alerted count as drifted.
 	Counts    map[State]int `json:"counts"`
 	Providers []Provider    `json:"providers"`
 	// Notices are about enabled rows that the gateway does not serve as they suggest.
@@ -230,7 +231,7 @@ type Provider struct {
 	Name  string `json:"name"`
 	State State  `json:"state"`
 	// Kind is how it drifts, or how it did when that was accepted; empty for a provider in
-	// sync and for an unmanaged one.
+	// sync and for an unmanaged row that was not alerted.
 	Kind    drift.Kind    `json:"kind,omitempty"`
 	Type    provider.Type `json:"type,omitempty"`
 	BaseURL string        `json:"base_url,omitempty"` // as it may be shown
@@ -238,6 +239,9 @@ type Provider struct {
 	Fields  []drift.Field `json:"fields,omitempty"`
 	// Moved is which side of a drift has moved, empty where nothing is known of it.
 	Moved drift.Moved `json:"moved,omitempty"`
+	// RenamedTo is the name that the row of a missing provider was given, empty where none
+	// is known.
+	RenamedTo string `json:"renamed_to,omitempty"`
 	// Since is when what is recorded of it last changed, and when it began to drift of a
 	// pending one.
 	Since      *time.Time `json:"since,omitempty"`
@@ -270,13 +274,14 @@ type Alert struct {
 	DetectedAt  time.Time     `json:"detected_at"`
 	CommittedAt *time.Time    `json:"committed_at,omitempty"`
 	Epoch       uuid.UUID     `json:"epoch"`
-	// Moved, How and Resolves are as in the payload.
+	// Moved, How, Resolves and RenamedTo are as in the payload.
 	Moved    drift.Moved `json:"moved,omitempty"`
 	How      drift.How   `json:"how,omitempty"`
 	Resolves int64       `json:"resolves,omitempty"`
-	// Silenced and Repeats are as in the payload.
-	Silenced bool  `json:"silenced,omitempty"`
-	Repeats  int64 `json:"repeats,omitempty"`
+	// RenamedTo, Silenced and Repeats are as in the payload.
+	RenamedTo string `json:"renamed_to,omitempty"`
+	Silenced  bool   `json:"silenced,omitempty"`
+	Repeats   int64  `json:"repeats,omitempty"`
 	// Reason and Certain are as in the payload: of alerts that are about no provider.
 	Reason  string `json:"reason,omitempty"`
 	Certain *bool  `json:"certain,omitempty"`

@@ -75,7 +75,8 @@ func (row listAlertsSinceRow) alert() StoredAlert {
 		Alert: Alert{
 			Seq: row.Seq, ID: row.ID, Kind: drift.Kind(row.Kind), Provider: row.Provider, ProviderID: deref(row.ProviderID),
 			EnvHash: row.EnvHash, DBHash: row.DbHash, DetectedAt: row.DetectedAt.UTC(), Reason: row.Reason,
-			Moved: drift.Moved(row.Moved), How: drift.How(row.How), Resolves: row.Resolves, Repeats: row.Repeats,
+			Moved: drift.Moved(row.Moved), How: drift.How(row.How), Resolves: row.Resolves, RenamedTo: row.RenamedTo,
+			Unmanaged: row.Unmanaged, Repeats: row.Repeats,
 		},
 		Source: row.Source, Epoch: row.Epoch, Certain: row.Certain, Silenced: row.Silenced,
 	}

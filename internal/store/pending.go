@@ -10,7 +10,7 @@ import (
 	"provwatch/internal/drift"
 )
 
-// NamedPending is a pending drift of a provider.
+// NamedPending is a pending drift of a provider, or of an unmanaged row of the name.
 type NamedPending struct {
 	Provider string
 	drift.Pending
@@ -26,6 +26,7 @@ type pendingRecord struct {
 	Credentials text            `json:"credentials"`
 	Fields      json.RawMessage `json:"fields"`
 	Moved       text            `json:"moved"`
+	RenamedTo   text            `json:"renamed_to"`
 	Source      text            `json:"source"`
 	LSN         *text           `json:"lsn"`
 	XID         *int64          `json:"xid"`
@@ -41,10 +42,30 @@ func (p NamedPending) record() (pendingRecord, error) {
 	r := pendingRecord{
 		Provider: text(p.Provider), ProviderID: nonzero(p.ProviderID), Kind: text(p.Kind), EnvHash: text(p.EnvHash), DBHash: text(p.DBHash),
 		Credentials: text(p.Credentials), Fields: fields, Moved: text(p.Moved), Source: text(p.Shown.Source), Since: timestamp(p.Since),
-		LSN: nullable(p.Shown.LSN), XID: nonzero(p.Shown.XID),
+		RenamedTo: text(p.RenamedTo), LSN: nullable(p.Shown.LSN), XID: nonzero(p.Shown.XID),
 	}
 	r.CommittedAt = timestampOf(p.Shown.CommittedAt)
 	return r, nil
+}
+
+// pendingRowOf returns the pending drift of an unmanaged row, with its name, that a row of
+// pending_rows holds as JSON, nil for none.
+func pendingRowOf(row []byte) (*NamedPending, error) {
+	if row == nil {
+		return nil, nil
+	}
+	var named struct {
+		Provider string `json:"provider"`
+	}
+	if err := json.Unmarshal(row, &named); err != nil {
+		return nil, fmt.Errorf("decode a row of provwatch.pending_rows: %w", err)
+	}
+	p, err := pendingOf(row)
+	if err != nil {
+		return nil, err
+	}
+	p.Kind, p.Moved = drift.Unmanaged, drift.DatabaseMoved
+	return &NamedPending{Provider: named.Provider, Pending: *p}, nil
 }
 
 // pendingOf returns the pending drift that a row of pending_drifts holds as JSON, nil for none.
@@ -60,6 +81,7 @@ func pendingOf(row []byte) (*drift.Pending, error) {
 		Credentials string        `json:"credentials"`
 		Fields      []drift.Field `json:"fields"`
 		Moved       drift.Moved   `json:"moved"`
+		RenamedTo   string        `json:"renamed_to"`
 		Source      string        `json:"source"`
 		LSN         *string       `json:"lsn"`
 		XID         *int64        `json:"xid"`
@@ -71,7 +93,7 @@ func pendingOf(row []byte) (*drift.Pending, error) {
 	}
 	return &drift.Pending{
 		State:  drift.State{Kind: r.Kind, ProviderID: deref(r.ProviderID), EnvHash: r.EnvHash, DBHash: r.DBHash, Credentials: r.Credentials},
-		Fields: r.Fields, Moved: r.Moved, Since: r.Since,
+		Fields: r.Fields, Moved: r.Moved, RenamedTo: r.RenamedTo, Since: r.Since,
 		Shown: drift.Evidence{Source: r.Source, LSN: deref(r.LSN), XID: deref(r.XID), CommittedAt: deref(r.CommittedAt)},
 	}, nil
 }

@@ -34,6 +34,20 @@ type Recording struct {
 	// Reasons are why providers cannot be compared, by name, empty for comparable ones.
 	Reasons map[string]string
 	Alerts  []NewAlert // in the order of their seqs, which go on from the last one
+
+	// Rows are the states of unmanaged rows, and ForgottenRows those of which nothing is
+	// recorded any more. An id is in one of the two at most.
+	Rows          []NewState
+	ForgottenRows []uuid.UUID
+	// PendingRows are the pending drifts of unmanaged rows, one of a row, and NotPendingRows the
+	// rows of which none is pending any more.
+	PendingRows    []NamedPending
+	NotPendingRows []uuid.UUID
+	// NamedBefore are rows that the environment has named, by id with the name of the
+	// provider: they become known, unless something is recorded of them. None is in Rows.
+	NamedBefore map[uuid.UUID]string
+	// WithdrawnRows are acceptances of unmanaged rows, by id.
+	WithdrawnRows map[uuid.UUID]drift.Acceptance
 }
 
 // NewState is a state to record.
@@ -89,6 +103,8 @@ type Alert struct {
 	How         drift.How   // of [drift.Resolved] alone
 	Resolves    int64       // the seq of the alert that is ended, 0 for none
 	Repeats     int64       // the seq of the alert that is repeated, 0 for none
+	RenamedTo   string      // the row's name now, of [drift.Missing], empty where it was not renamed
+	Unmanaged   bool        // it is about the row of ProviderID, which the environment does not name
 }
 
 // stateRecord is a state of the query record.
@@ -147,6 +163,8 @@ type alertRecord struct {
 	How         text            `json:"how"`
 	Resolves    *int64          `json:"resolves"`
 	Repeats     *int64          `json:"repeats"`
+	RenamedTo   text            `json:"renamed_to"`
+	Unmanaged   bool            `json:"unmanaged"`
 	Silenced    *bool           `json:"silenced"`
 	Payload     text            `json:"payload"`
 
@@ -214,7 +232,10 @@ func (r Recording) params() (params recordParams, err error) {
 	if params.Pending, err = encode(pending); err != nil {
 		return params, err
 	}
-	params.Alerts, err = encode(alerts)
+	if params.Alerts, err = encode(alerts); err != nil {
+		return params, err
+	}
+	err = r.encodeRows(&params)
 	return params, err
 }
 
@@ -228,7 +249,64 @@ func (a NewAlert) record() (alertRecord, error) {
 		EnvHash: text(a.EnvHash), DBHash: text(a.DBHash), Source: text(a.Source), DetectedAt: timestamp(a.DetectedAt),
 		LSN: nullable(a.LSN), XID: nonzero(a.XID), Reason: text(a.Reason), Payload: text(a.Payload), SilencedPayload: text(a.SilencedPayload),
 		Moved: text(a.Moved), How: text(a.How), Resolves: nonzero(a.Resolves), Repeats: nonzero(a.Repeats), Silenced: a.Silenced,
+		RenamedTo: text(a.RenamedTo), Unmanaged: a.Unmanaged,
 	}
 	r.CommittedAt = timestampOf(a.CommittedAt)
 	return r, nil
+}
+
+// rowRecord is an unmanaged row of the query record.
+type rowRecord struct {
+	ProviderID uuid.UUID `json:"provider_id"`
+	Provider   text      `json:"provider"`
+	Kind       text      `json:"kind"`
+	DBHash     text      `json:"db_hash"`
+	AlertSeq   *int64    `json:"alert_seq"`
+	Silenced   *bool     `json:"silenced"`
+}
+
+// rowAcceptanceRecord is an acceptance of an unmanaged row, of the query record.
+type rowAcceptanceRecord struct {
+	ProviderID uuid.UUID  `json:"provider_id"`
+	DBHash     text       `json:"db_hash"`
+	ExpiresAt  *timestamp `json:"expires_at"`
+	AcceptedAt *timestamp `json:"accepted_at"`
+}
+
+// encodeRows sets the parameters that are about unmanaged rows.
+func (r Recording) encodeRows(params *recordParams) (err error) {
+	rows := make([]rowRecord, len(r.Rows))
+	for i, s := range r.Rows {
+		rows[i] = rowRecord{
+			ProviderID: s.ProviderID, Provider: text(s.Provider), Kind: text(s.Kind), DBHash: text(s.DBHash), AlertSeq: nonzero(s.AlertSeq), Silenced: s.Silenced,
+		}
+	}
+	var named []rowRecord
+	for id, name := range r.NamedBefore {
+		named = append(named, rowRecord{ProviderID: id, Provider: text(name)})
+	}
+	var withdrawn []rowAcceptanceRecord
+	for id, a := range r.WithdrawnRows {
+		withdrawn = append(withdrawn, rowAcceptanceRecord{
+			ProviderID: id, DBHash: text(a.DBHash), ExpiresAt: timestampOf(a.Expires), AcceptedAt: timestampOf(a.AcceptedAt),
+		})
+	}
+	pending := make([]pendingRecord, len(r.PendingRows))
+	for i, p := range r.PendingRows {
+		if pending[i], err = p.record(); err != nil {
+			return err
+		}
+	}
+	params.ForgottenRows, params.NotPendingRows = r.ForgottenRows, r.NotPendingRows
+	if params.Rows, err = encode(rows); err != nil {
+		return err
+	}
+	if params.PendingRows, err = encode(pending); err != nil {
+		return err
+	}
+	if params.NamedBefore, err = encode(named); err != nil {
+		return err
+	}
+	params.WithdrawnRows, err = encode(withdrawn)
+	return err
 }

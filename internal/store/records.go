@@ -100,3 +100,11 @@ func (t timestamp) MarshalJSON() ([]byte, error) {
 	}
 	return fmt.Appendf(nil, `"%04d-%sZ%s"`, year, at.Format("01-02 15:04:05.999999"), era), nil
 }
+
+// unlessZero returns a time, nil for the zero one.
+func unlessZero(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

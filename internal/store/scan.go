@@ -29,10 +29,14 @@ type ProviderScan struct {
 	enabled, deleted                     pgtype.Bool
 }
 
-// ScanProviders begins to read the rows of the names given, with nil all rows.
-func (q *Queries) ScanProviders(ctx context.Context, names []string, keys *dbcrypt.Ring) (*ProviderScan, error) {
+// ScanProviders begins to read the rows of the names given, with nil all rows. With unmanaged
+// set, all enabled, live rows are among them.
+func (q *Queries) ScanProviders(ctx context.Context, names []string, unmanaged bool, keys *dbcrypt.Ring) (*ProviderScan, error) {
 	sql, args := sqlfiles.ScanProviders, []any{}
-	if names != nil {
+	switch {
+	case names != nil && unmanaged:
+		sql, args = sqlfiles.ScanEnabledProviders, []any{names}
+	case names != nil:
 		sql, args = sqlfiles.ScanNamedProviders, []any{names}
 	}
 	rows, err := q.db.Query(ctx, sql, args...)
@@ -51,6 +55,11 @@ func (s *ProviderScan) Next() bool {
 		}
 	}
 	return false
+}
+
+// Serves reports whether the row is enabled and live, and returns its id.
+func (s *ProviderScan) Serves() (uuid.UUID, bool) {
+	return s.id.Bytes, s.enabled.Bool && !s.deleted.Bool
 }
 
 // Name returns the name of the row. It is valid until the next one.

@@ -18,9 +18,13 @@ SELECT
     count(*) FILTER (WHERE NOT EXISTS (
         SELECT FROM provwatch.silences x
         WHERE x.provider IN (s.provider, '*') AND x.begins_at <= statement_timestamp() AND x.ends_at > statement_timestamp()))::bigint AS outlived
-FROM provwatch.drift_state s
+FROM (
+    SELECT state.provider, state.alert_seq FROM provwatch.drift_state state WHERE state.kind <> 'in_sync'
+    UNION ALL
+    SELECT u.provider, u.alert_seq FROM provwatch.unmanaged_rows u WHERE u.kind = 'unmanaged'
+) AS s
 JOIN provwatch.drift_alerts a ON a.seq = s.alert_seq
-WHERE s.kind <> 'in_sync' AND a.silenced
+WHERE a.silenced
 `
 
 type CountSilencedDriftsRow struct {
@@ -241,12 +245,18 @@ func (q *Queries) LockSilence(ctx context.Context, id int64) ([]LockSilenceRow, 
 
 const listOutlived = `-- name: listOutlived :many
 SELECT s.provider, s.provider_id, s.kind, s.env_hash, s.db_hash, s.credentials, a.seq AS alert_seq,
-    coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced, a.fields, a.moved,
+    coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced, a.fields, a.moved, a.renamed_to, a.unmanaged,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
-FROM provwatch.drift_state s
+FROM (
+    SELECT state.provider, state.provider_id, state.kind, state.env_hash, state.db_hash, state.credentials, state.alert_seq, state.silenced_seq
+    FROM provwatch.drift_state state
+    WHERE state.kind <> 'in_sync'
+    UNION ALL
+    SELECT u.provider, u.provider_id, u.kind, '', u.db_hash, '', u.alert_seq, u.silenced_seq FROM provwatch.unmanaged_rows u WHERE u.kind = 'unmanaged'
+) AS s
 JOIN provwatch.drift_alerts a ON a.seq = s.alert_seq
-WHERE s.kind <> 'in_sync' AND a.silenced AND NOT EXISTS (
+WHERE a.silenced AND NOT EXISTS (
     SELECT FROM provwatch.silences x
     WHERE x.provider IN (s.provider, '*') AND x.begins_at <= statement_timestamp() AND x.ends_at > statement_timestamp())
 ORDER BY a.seq
@@ -264,12 +274,15 @@ type listOutlivedRow struct {
 	Silenced    bool
 	Fields      []byte
 	Moved       string
+	RenamedTo   string
+	Unmanaged   bool
 	Generation  int64
 	LastSeq     int64
 }
 
 // The drifts that last, whose latest alert is silenced, and whose provider no silence matches
-// any more, in the order of these alerts.
+// any more, in the order of these alerts. An unmanaged row has the name that it had when it was
+// alerted.
 func (q *Queries) listOutlived(ctx context.Context, maxDrifts int32) ([]listOutlivedRow, error) {
 	rows, err := q.db.Query(ctx, listOutlived, maxDrifts)
 	if err != nil {
@@ -290,6 +303,8 @@ func (q *Queries) listOutlived(ctx context.Context, maxDrifts int32) ([]listOutl
 			&i.Silenced,
 			&i.Fields,
 			&i.Moved,
+			&i.RenamedTo,
+			&i.Unmanaged,
 			&i.Generation,
 			&i.LastSeq,
 		); err != nil {

@@ -15,17 +15,32 @@ import (
 
 // Snapshot is what the database has of some providers at one moment.
 type Snapshot struct {
-	Providers  map[string]*Sighting // by name
-	IDs        map[uuid.UUID]bool   // of the rows and of the recorded states
-	Generation int64                // of what is recorded
-	LastSeq    int64                // of the latest alert
-	Newest     int64                // generation of environments, [AnyEnvironment] where nothing was found
+	Providers map[string]*Sighting // by name
+	IDs       map[uuid.UUID]bool   // of the rows and of the recorded states
+	Rows      []RowSighting        // with removed rows that are recorded as unmanaged
+	// Started is that of [RecordedKinds].
+	Started    bool
+	Generation int64 // of what is recorded
+	LastSeq    int64 // of the latest alert
+	Newest     int64 // generation of environments, [AnyEnvironment] where nothing was found
 }
 
 // Sighting is one provider: all rows of its name, and what is recorded of it.
 type Sighting struct {
 	Rows     []provider.Row
 	Recorded drift.Recorded
+	// FormerName is the name that the row which was recorded last has now, empty where it is
+	// not live. FormerEnabled reports whether that row is enabled.
+	FormerName    string
+	FormerEnabled bool
+}
+
+// RenamedTo returns the name that the row which was recorded last was given, empty for none.
+func (s Sighting) RenamedTo(provider string) string {
+	if s.FormerName == provider {
+		return ""
+	}
+	return s.FormerName
 }
 
 // LookAtProviders returns the providers named, and the providers of the ids, the ones recorded
@@ -38,8 +53,16 @@ func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uui
 	}
 	s := Snapshot{Providers: make(map[string]*Sighting, len(found)), IDs: make(map[uuid.UUID]bool, len(found)), Newest: AnyEnvironment}
 	for _, row := range found {
-		s.Generation, s.LastSeq, s.Newest = row.Generation, row.LastSeq, row.NewestEnvironment
-		s.IDs[deref(row.ID)], s.IDs[deref(row.StateProviderID)] = true, true
+		s.Generation, s.LastSeq, s.Newest, s.Started = row.Generation, row.LastSeq, row.NewestEnvironment, row.Started
+		s.IDs[deref(row.ID)], s.IDs[deref(row.StateProviderID)], s.IDs[row.Gone] = true, true, true
+		if row.Gone != uuid.Nil {
+			gone, err := rowSighting(row, nil)
+			if err != nil {
+				return Snapshot{}, err
+			}
+			s.Rows = append(s.Rows, gone)
+			continue
+		}
 		seen := s.Providers[row.Name]
 		if seen == nil {
 			base, err := baseOf(row.Base)
@@ -54,13 +77,18 @@ func (q *Queries) LookAtProviders(ctx context.Context, names []string, ids []uui
 				State:         stateOf(row.StateKind, row.StateEnvHash, row.StateDbHash, row.StateCredentials, row.StateProviderID),
 				Accepted:      acceptanceOf(row.AcceptedKind, row.AcceptedEnvHash, row.AcceptedDbHash, row.AcceptedExpiresAt, row.AcceptedAt, row.At),
 				NotComparable: row.NotComparable, Base: base, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: pending, At: row.At,
-			}}
+			}, FormerName: row.FormerName, FormerEnabled: row.FormerEnabled}
 			s.Providers[row.Name] = seen
 		}
 		if row.ID != nil {
 			opened := rowSeen(row)
 			keys.OpenRow(&opened, credentials)
 			seen.Rows = append(seen.Rows, opened)
+			sighting, err := rowSighting(row, &opened)
+			if err != nil {
+				return Snapshot{}, err
+			}
+			s.Rows = append(s.Rows, sighting)
 		}
 	}
 	return s, nil
@@ -120,6 +148,9 @@ type NamedState struct {
 	AlertSeq int64 // of the latest alert of the drift that lasts, 0 for none
 	Silenced bool  // no alert of the drift was for sinks
 	Pending  bool  // a drift is pending
+	// RowName is the name that the row of the state has now, empty where it is not enabled
+	// and live, and where the state is one to record.
+	RowName string
 }
 
 // ListUnnamedStates returns what is recorded of other providers than those named.
@@ -132,7 +163,7 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unname
 	for _, row := range rows {
 		unnamed.Generation, unnamed.LastSeq, unnamed.Newest = row.Generation, row.LastSeq, row.NewestEnvironment
 		unnamed.States = append(unnamed.States, NamedState{
-			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: row.Pending,
+			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced, Pending: row.Pending, RowName: row.RowName,
 			State: drift.State{Kind: drift.Kind(row.Kind), ProviderID: deref(row.ProviderID), EnvHash: row.EnvHash, DBHash: row.DbHash},
 		})
 	}
@@ -148,8 +179,12 @@ type Outlived struct {
 // OutlivedDrift is a drift that lasts, and whose latest alert is silenced.
 type OutlivedDrift struct {
 	NamedState
-	Fields []drift.Field // of the latest alert, nil where they cannot be decoded
-	Moved  drift.Moved   // of the latest alert
+	// Fields, Moved, RenamedTo and Unmanaged are those of the latest alert. Fields is nil where
+	// they cannot be decoded.
+	Fields    []drift.Field
+	Moved     drift.Moved
+	RenamedTo string
+	Unmanaged bool
 }
 
 // ListOutlived returns the drifts that have outlived the silences that matched them, at most so
@@ -162,7 +197,7 @@ func (q *Queries) ListOutlived(ctx context.Context, most int) (Outlived, error) 
 	var outlived Outlived
 	for _, row := range rows {
 		outlived.Generation, outlived.LastSeq = row.Generation, row.LastSeq
-		d := OutlivedDrift{Moved: drift.Moved(row.Moved), NamedState: NamedState{
+		d := OutlivedDrift{Moved: drift.Moved(row.Moved), RenamedTo: row.RenamedTo, Unmanaged: row.Unmanaged, NamedState: NamedState{
 			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
 			State: *stateOf(&row.Kind, &row.EnvHash, &row.DbHash, &row.Credentials, row.ProviderID),
 		}}
@@ -320,12 +355,4 @@ func acceptanceOf(kind, envHash, dbHash *string, expires, accepted *time.Time, a
 	return &drift.Acceptance{
 		Kind: drift.Kind(*kind), EnvHash: deref(envHash), DBHash: deref(dbHash), Expires: deref(expires), AcceptedAt: deref(accepted), At: at,
 	}
-}
-
-// unlessZero returns a time, nil for the zero one.
-func unlessZero(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }

@@ -317,9 +317,13 @@ LEFT JOIN unnest($3::text[]) AS unsupported (name) ON unsupported.name = named.n
 LEFT JOIN provwatch.accepted_drift expired ON expired.provider = named.name AND expired.provider = ANY($4::text[])
 GROUP BY 1
 UNION ALL
-SELECT 4, count(*)
+SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END, count(*)
 FROM gateway.ai_providers p
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
+GROUP BY 1
 `
 
 type countNamedParams struct {
@@ -388,11 +392,15 @@ SELECT CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, count(*) FROM provwatch.acc
 UNION ALL
 SELECT 8, -cardinality($3::text[])::bigint
 UNION ALL
-SELECT 4, count(*)
+SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END, count(*)
 FROM gateway.ai_providers p
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
     AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
     AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL($2::text[])
+GROUP BY 1
 `
 
 type countRecordedParams struct {
@@ -487,7 +495,7 @@ func (q *Queries) listAcceptances(ctx context.Context) ([]listAcceptancesRow, er
 const listAlertsBefore = `-- name: listAlertsBefore :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
     coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how,
-    coalesce(resolves, 0)::bigint AS resolves, silenced, coalesce(repeats, 0)::bigint AS repeats
+    coalesce(resolves, 0)::bigint AS resolves, silenced, coalesce(repeats, 0)::bigint AS repeats, renamed_to, unmanaged
 FROM provwatch.drift_alerts
 WHERE seq < $1
 ORDER BY seq DESC
@@ -521,6 +529,8 @@ type listAlertsBeforeRow struct {
 	Resolves    int64
 	Silenced    bool
 	Repeats     int64
+	RenamedTo   string
+	Unmanaged   bool
 }
 
 // The latest alerts below a seq, the latest first.
@@ -555,6 +565,8 @@ func (q *Queries) listAlertsBefore(ctx context.Context, arg listAlertsBeforePara
 			&i.Resolves,
 			&i.Silenced,
 			&i.Repeats,
+			&i.RenamedTo,
+			&i.Unmanaged,
 		); err != nil {
 			return nil, err
 		}
@@ -569,10 +581,10 @@ func (q *Queries) listAlertsBefore(ctx context.Context, arg listAlertsBeforePara
 const listLatestDrifts = `-- name: listLatestDrifts :many
 SELECT a.seq, a.id, a.kind, a.provider, a.provider_id, a.fields, a.env_hash, a.db_hash, a.source, a.detected_at,
     coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain, a.moved, a.how,
-    coalesce(a.resolves, 0)::bigint AS resolves, a.silenced, coalesce(a.repeats, 0)::bigint AS repeats
+    coalesce(a.resolves, 0)::bigint AS resolves, a.silenced, coalesce(a.repeats, 0)::bigint AS repeats, a.renamed_to, a.unmanaged
 FROM unnest($1::text[]) AS named
 JOIN LATERAL (
-    SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, epoch, reason, certain, moved, how, resolves, silenced, repeats
+    SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, epoch, reason, certain, moved, how, resolves, silenced, repeats, renamed_to, unmanaged
     FROM provwatch.drift_alerts
     WHERE provider = named AND kind <> 'resolved'
     ORDER BY seq DESC
@@ -602,6 +614,8 @@ type listLatestDriftsRow struct {
 	Resolves    int64
 	Silenced    bool
 	Repeats     int64
+	RenamedTo   string
+	Unmanaged   bool
 }
 
 // The latest alert of a drift of each provider named.
@@ -636,6 +650,8 @@ func (q *Queries) listLatestDrifts(ctx context.Context, names []string) ([]listL
 			&i.Resolves,
 			&i.Silenced,
 			&i.Repeats,
+			&i.RenamedTo,
+			&i.Unmanaged,
 		); err != nil {
 			return nil, err
 		}
@@ -668,8 +684,14 @@ WITH listed AS (
     FROM provwatch.not_comparable n
     WHERE EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL($9::text[])
     UNION ALL
-    SELECT p.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
+    SELECT p.name, CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END,
+        CASE WHEN r.provider_id IS NULL AND u.kind IS NOT NULL THEN 'unmanaged' ELSE '' END, '', coalesce(u.db_hash, ''), '', coalesce(r.since, u.observed_at),
+        CASE WHEN r.provider_id IS NULL AND ar.provider_id IS NOT NULL THEN 'unmanaged' END, ar.accepted_by, ar.accepted_at, ar.reason, ar.expires_at, '',
+        to_jsonb(r)::jsonb || '{"kind": "unmanaged", "moved": "database"}'::jsonb
     FROM gateway.ai_providers p
+    LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
+    LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+    LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
@@ -828,8 +850,33 @@ WITH listed AS (
         WHERE 4 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL($7::text[])
+            AND NOT EXISTS (SELECT FROM provwatch.unmanaged_rows u WHERE u.provider_id = p.id AND u.kind <> 'known' AND p.enabled)
+            AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = p.id AND p.enabled)
             AND strpos(p.name, $3::text) > 0 AND (4, p.name) > ($4::int, $5::text)
         ORDER BY p.name
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT p.name, ranked.rank, CASE ranked.rank WHEN 3 THEN '' ELSE 'unmanaged' END, '', coalesce(u.db_hash, ''), '', coalesce(r.since, u.observed_at),
+            CASE ranked.rank WHEN 7 THEN 'unmanaged' END, ar.accepted_by, ar.accepted_at, ar.reason, ar.expires_at, '',
+            to_jsonb(r)::jsonb || '{"kind": "unmanaged", "moved": "database"}'::jsonb
+        FROM (
+            SELECT alerted.provider_id FROM provwatch.unmanaged_rows alerted WHERE alerted.kind <> 'known'
+            UNION
+            SELECT waiting.provider_id FROM provwatch.pending_rows waiting
+        ) AS known
+        JOIN gateway.ai_providers p ON p.id = known.provider_id AND p.enabled AND NOT p.deleted
+        LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known'
+        LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id
+        LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
+        CROSS JOIN LATERAL (SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END AS rank) AS ranked
+        WHERE $2::int[] && '{0,3,7}'::int[] AND ranked.rank = ANY($2::int[])
+            AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL($7::text[])
+            AND strpos(p.name, $3::text) > 0 AND (ranked.rank, p.name) > ($4::int, $5::text)
+        ORDER BY 2, p.name
         LIMIT $1
     )
     UNION ALL
@@ -902,7 +949,9 @@ type listRecordedRow struct {
 
 // A page of providers, the most urgent first, by rank: drifting (0), not comparable (1),
 // soft-deleted (2), pending (3), unmanaged (4), of a type that the enum lacks (5), accepted (7),
-// in sync (8). The recorded states show which providers the environment names.
+// in sync (8). The recorded states show which providers the environment names. An unmanaged row
+// that was alerted drifts, and one whose alert waits is pending. An alerted one can be accepted.
+// Any other one is unmanaged.
 //
 // Each arm ends with the page, so that those in sync are read in the order of their
 // index, and no further; an arm whose rank is not asked for is not run.

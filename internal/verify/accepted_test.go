@@ -151,7 +151,7 @@ func testAcceptedUntilItsEnd(t *testing.T) {
 	accept()
 	want = append(want, "4 resolved a resync")
 	exec(t, pool, `UPDATE provwatch.accepted_drift SET expires_at = now()`)
-	observed, err := v.Observe(t.Context(), []string{"a"})
+	observed, err := v.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 	require.NoError(t, err)
 	observed[0].Commit = &pubsub.Commit{LSN: "0/10", XID: 7, CommittedAt: time.Unix(1, 0)}
 	require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {

@@ -12,11 +12,11 @@ import (
 // transaction has committed.
 func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 	if recorded.generation != 0 {
-		v.baseline.recorded(recorded)
+		v.baseline.add(recorded)
 	}
 	for _, j := range recorded.judgements {
 		if j.repeats == 0 {
-			v.judged(ctx, recorded.environment, j.Judgement)
+			v.judged(ctx, recorded.environment, j)
 		}
 		if j.NewPending {
 			v.pending.add()
@@ -50,6 +50,9 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		}
 		attributes := []any{
 			"kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq, "fields", drift.List(a.Fields), "source", string(a.Source), moving(a),
+		}
+		if a.RenamedTo != "" {
+			attributes = append(attributes, "renamed_to", a.RenamedTo)
 		}
 		if a.Silenced {
 			attributes = append(attributes, "silenced", true)
@@ -98,7 +101,11 @@ func (v *Verifier) announceOfNone(ctx context.Context, a pubsub.DriftAlert) {
 }
 
 // judged takes over a judgement whose state is recorded.
-func (v *Verifier) judged(ctx context.Context, e *environment, j drift.Judgement) {
+func (v *Verifier) judged(ctx context.Context, e *environment, j judgement) {
+	if j.Observation.OfRow {
+		v.conditions.judgedRow(ctx, j.Judgement, v.reader.unmanaged, j.isChange)
+		return
+	}
 	desired, _ := e.find(j.Observation.Provider)
-	v.conditions.judged(ctx, j, desired)
+	v.conditions.judged(ctx, j.Judgement, desired)
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 )
 
@@ -19,10 +20,7 @@ type baseline struct {
 	// hashes of this hasher.
 	environment *environment
 	hasher      provider.Hasher
-	generation  int64
-	// inSync has for each provider of the environment the id of the row that is recorded
-	// as in sync with it, [uuid.Nil] for none.
-	inSync []uuid.UUID
+	last        lastRecorded
 	// closed is the environment for which the drifts of unnamed providers were ended,
 	// nil for none since the last takeover.
 	closed *environment
@@ -35,42 +33,61 @@ func (b *baseline) forget() {
 	b.environment, b.closed = nil, nil
 }
 
-// suspects returns the providers that a scan has not shown exactly as they are recorded.
-// It reports false where the baseline does not belong to the scan.
-func (b *baseline) suspects(s *scan, h provider.Hasher) (names []string, known bool) {
+// suspects returns what a scan has not shown exactly as it is recorded. It reports false
+// where the baseline does not belong to the scan.
+func (b *baseline) suspects(s *scan, h provider.Hasher) (found suspects, known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.environment != s.environment || b.hasher != h || b.generation != s.generation {
-		return nil, false
+	if b.environment != s.environment || b.hasher != h || b.last.generation != s.generation || (b.last.rows == nil) != (s.unmanaged == nil) {
+		return suspects{}, false
 	}
-	return s.suspects(b.inSync), true
+	return s.suspects(b.last), true
 }
 
 // replace replaces what is known.
-func (b *baseline) replace(e *environment, h provider.Hasher, generation int64, inSync []uuid.UUID) {
+func (b *baseline) replace(e *environment, h provider.Hasher, last lastRecorded) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.environment, b.hasher, b.generation, b.inSync = e, h, generation, inSync
+	b.environment, b.hasher, b.last = e, h, last
 }
 
-// recorded adds what was recorded in a generation, which follows the one before.
-func (b *baseline) recorded(r Recorded) {
+// add adds what was recorded in a generation, which follows the one before.
+func (b *baseline) add(r Recorded) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.environment != r.environment || r.generation != b.generation+1 {
+	if b.environment != r.environment || r.generation != b.last.generation+1 {
 		b.environment = nil // another worker has recorded as well, or the environment is another
 		return
 	}
-	b.generation = r.generation
+	b.last.generation = r.generation
 	for _, j := range r.judgements {
+		if j.Observation.OfRow {
+			b.addRow(j.Judgement)
+			continue
+		}
 		i, named := b.environment.index[j.Observation.Provider]
 		if !named || !j.NewState && !j.NewReason && !j.NewPending && !j.EndsPending && j.NewBase == nil {
 			continue
 		}
-		b.inSync[i] = uuid.Nil
+		b.last.inSync[i] = uuid.Nil
 		if j.IsSettled() {
-			b.inSync[i] = j.Observation.ProviderID
+			b.last.inSync[i] = j.Observation.ProviderID
 		}
+	}
+	for id := range r.namedBefore {
+		if _, is := b.last.rows[id]; !is && b.last.rows != nil {
+			b.last.rows[id] = drift.Known
+		}
+	}
+}
+
+func (b *baseline) addRow(j drift.Judgement) {
+	switch id := j.Observation.ProviderID; {
+	case b.last.rows == nil || !j.NewState && !j.NewPending && !j.EndsPending:
+	case j.Kind == "" && j.Pending == nil:
+		delete(b.last.rows, id)
+	default:
+		b.last.rows[id] = j.Kind
 	}
 }
 

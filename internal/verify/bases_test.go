@@ -63,7 +63,7 @@ func testBaseRacesObserved(t *testing.T) {
 	desired := at("a", "https://1/")
 	pool, v, _ := seeded(t, drift.IgnoreCredentials, desired)
 	exec(t, pool, `UPDATE provwatch.base_pairs SET origin = 'resolve'`)
-	observed, err := v.Observe(t.Context(), []string{"a"})
+	observed, err := v.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 	require.NoError(t, err)
 	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://2/'`)
 	_, err = reconcile.Resolve(t.Context(), pool, nil, []provider.Desired{desired}, reconcile.Request{Side: reconcile.Database, Credentials: drift.IgnoreCredentials})

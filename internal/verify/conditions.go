@@ -1,11 +1,14 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/google/uuid"
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
@@ -14,7 +17,8 @@ import (
 )
 
 // conditions are which providers drift, pending or not, and which cannot be compared, as of the last
-// judgement of each. It logs a condition when it begins and when it ends.
+// judgement of each, and which rows the environment does not name. It logs a condition when it
+// begins and when it ends.
 //
 // Verifications, and what announces their records, read and write the maps from any
 // goroutine, under mu. It is not held while anything is logged or measured.
@@ -33,10 +37,19 @@ type conditions struct {
 	// silencing has the providers whose alerts are silenced, drifting or not, and
 	// [provider.All] where all are: as last read.
 	silencing map[string]bool
+	// unmanaged has the name of each unmanaged row that drifts, pendingRows that of each whose
+	// drift is pending, and warned the ids of the rows that were warned of. rows counts the
+	// unmanaged rows: each verification of everything counts them, and changes since are added.
+	unmanaged, pendingRows map[uuid.UUID]string
+	warned                 map[uuid.UUID]struct{}
+	rows                   int
 }
 
 func newConditions(logger *slog.Logger) *conditions {
-	return &conditions{logger: logger, drifting: map[string]drift.Kind{}, pending: map[string]drift.Kind{}, notComparable: map[string]string{}, credentials: map[string]string{}}
+	return &conditions{
+		logger: logger, drifting: map[string]drift.Kind{}, pending: map[string]drift.Kind{}, notComparable: map[string]string{}, credentials: map[string]string{},
+		unmanaged: map[uuid.UUID]string{}, pendingRows: map[uuid.UUID]string{}, warned: map[uuid.UUID]struct{}{},
+	}
 }
 
 // setNotComparable replaces the providers that cannot be compared. It logs nothing.
@@ -158,6 +171,72 @@ func (c *conditions) forgetUnnamed(e *environment) {
 	maps.DeleteFunc(c.credentials, func(name, _ string) bool { return !e.isNamed(name) })
 }
 
+// judgedRow takes over a judgement of a row. With [drift.WarnUnmanaged] it logs each row that
+// is not known, once. isChange is set where the rows were counted before it.
+func (c *conditions) judgedRow(ctx context.Context, j drift.Judgement, mode drift.UnmanagedMode, isChange bool) {
+	o := j.Observation
+	isThere, warn := o.Kind == drift.Unmanaged, false
+	c.mu.Lock()
+	_, warned := c.warned[o.ProviderID]
+	_, pending := c.pendingRows[o.ProviderID]
+	was := j.Before != "" || warned || pending
+	switch {
+	case isChange && isThere && !was:
+		c.rows++
+	case isChange && !isThere && was:
+		c.rows = max(c.rows-1, 0)
+	}
+	if delete(c.unmanaged, o.ProviderID); j.Kind == drift.Unmanaged {
+		c.unmanaged[o.ProviderID] = o.Provider
+	}
+	if delete(c.pendingRows, o.ProviderID); j.Pending != nil {
+		c.pendingRows[o.ProviderID] = o.Provider
+	}
+	if delete(c.warned, o.ProviderID); isThere && j.Kind == "" && mode == drift.WarnUnmanaged {
+		c.warned[o.ProviderID], warn = struct{}{}, !warned
+	}
+	c.mu.Unlock()
+	if warn {
+		c.logger.WarnContext(ctx, "unmanaged provider", "provider", o.Provider, "provider_id", o.ProviderID.String(), "fields", drift.List(o.Fields))
+	}
+}
+
+// rowsScanned takes over how many rows the environment does not name, and that all of them
+// but the suspects are known.
+func (c *conditions) rowsScanned(rows int, suspects []uuid.UUID) {
+	isKnown := func(id uuid.UUID) bool {
+		_, is := slices.BinarySearchFunc(suspects, id, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+		return !is
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rows = rows
+	for _, names := range []map[uuid.UUID]string{c.unmanaged, c.pendingRows} {
+		maps.DeleteFunc(names, func(id uuid.UUID, _ string) bool { return isKnown(id) })
+	}
+	maps.DeleteFunc(c.warned, func(id uuid.UUID, _ struct{}) bool { return isKnown(id) })
+}
+
+// ignoreRows forgets all unmanaged rows.
+func (c *conditions) ignoreRows() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.unmanaged)
+	clear(c.pendingRows)
+	clear(c.warned)
+	c.rows = 0
+}
+
+// addRows adds the unmanaged rows, of which it has the names, to the kinds of providers. A provider
+// of the name of an alerted row stays: it can have got that name since.
+func addRows(providers map[string]drift.Kind, rows map[uuid.UUID]string) {
+	for _, name := range rows {
+		if _, is := providers[name]; !is {
+			providers[name] = drift.Unmanaged
+		}
+	}
+}
+
 // silence replaces the providers whose alerts are silenced. It reports whether they were
 // others.
 func (c *conditions) silence(silencing map[string]bool) (changed bool) {
@@ -174,6 +253,9 @@ func (c *conditions) measure(metrics Metrics) {
 	defer c.measuring.Unlock()
 	c.mu.Lock()
 	notComparable, drifting, pending, silenced := maps.Clone(c.notComparable), maps.Clone(c.drifting), maps.Clone(c.pending), map[string]bool{}
+	rows := c.rows
+	addRows(drifting, c.unmanaged)
+	addRows(pending, c.pendingRows)
 	for name := range drifting {
 		if c.silencing[name] || c.silencing[provider.All] {
 			silenced[name] = true
@@ -184,4 +266,5 @@ func (c *conditions) measure(metrics Metrics) {
 	metrics.PendingObserved(pending)
 	metrics.DriftsObserved(drifting)
 	metrics.NotComparableObserved(notComparable)
+	metrics.UnmanagedObserved(rows)
 }

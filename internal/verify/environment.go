@@ -16,6 +16,9 @@ type environment struct {
 	names   []string           // sorted
 	desired []provider.Desired // in the order of the names
 	index   map[string]int     // of a name in these
+	// unsupported are further names: those of providers whose type the database lacks. They
+	// are not compared, and a row of such a name is not unmanaged.
+	unsupported []string
 	// applying is set while a reload writes to the rows what the environment has changed.
 	applying bool
 
@@ -24,8 +27,8 @@ type environment struct {
 	newest atomic.Pointer[int64]
 }
 
-func newEnvironment(desired []provider.Desired) *environment {
-	e := &environment{desired: desired, names: make([]string, len(desired)), index: make(map[string]int, len(desired))}
+func newEnvironment(desired []provider.Desired, unsupported []string) *environment {
+	e := &environment{desired: desired, names: make([]string, len(desired)), index: make(map[string]int, len(desired)), unsupported: unsupported}
 	slices.SortFunc(e.desired, func(a, b provider.Desired) int { return strings.Compare(a.Name, b.Name) })
 	for i, d := range e.desired {
 		e.names[i], e.index[d.Name] = d.Name, i
@@ -53,8 +56,16 @@ func (e *environment) withholds(j drift.Judgement) bool {
 	return e.applying && moved == drift.EnvironmentMoved && (kind == drift.Changed || kind == drift.Missing)
 }
 
-// isNamed reports whether the environment names the provider.
+// isNamed reports whether the environment names the provider, of a type that the database has.
 func (e *environment) isNamed(name string) bool {
 	_, named := e.index[name]
 	return named
 }
+
+// mentions reports whether the environment names the provider, of whatever type.
+func (e *environment) mentions(name string) bool {
+	return e.isNamed(name) || slices.Contains(e.unsupported, name)
+}
+
+// allNames returns the names of the providers of all types.
+func (e *environment) allNames() []string { return slices.Concat(e.names, e.unsupported) }

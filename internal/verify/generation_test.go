@@ -86,6 +86,39 @@ func TestOlderEnvironment(t *testing.T) {
 	t.Run("Observer", testOlderEnvironmentObserver)
 	t.Run("UnknownHint", testOlderEnvironmentUnknownHint)
 	t.Run("Standby", testOlderEnvironmentStandby)
+	t.Run("UnmanagedRow", testOlderEnvironmentUnmanagedRow)
+}
+
+// testOlderEnvironmentUnmanagedRow has the former worker look for unmanaged rows: it alerts none,
+// and takes none for known ones.
+func testOlderEnvironmentUnmanagedRow(t *testing.T) {
+	t.Parallel()
+	pool, _ := rollingUpdate(t)
+	former := join(pool, rollout.Seeds, formerEnvironment)
+	former.LookForUnmanaged(drift.AlertUnmanaged)
+	applyNewer(t, pool)
+	id := insert(t, pool, "rogue")
+	for _, request := range []verify.Request{resync, hint(id)} {
+		require.True(t, rollout.IsOlder(former.Verify(t.Context(), request)))
+	}
+	epoch, err := store.On(pool).ReadEpoch(t.Context())
+	require.NoError(t, err)
+	var newest int64
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT max(generation) FROM provwatch.environments`).Scan(&newest))
+	start := func(generation int64) bool {
+		t.Helper()
+		made, err := store.On(pool).StartUnmanaged(t.Context(), []string{"a", "b"}, currentTerm(t, pool), generation, epoch)
+		require.NoError(t, err)
+		return made != 0
+	}
+	require.False(t, start(newest-1), "it has read the generation before")
+	require.Empty(t, kinds(t, pool))
+	require.Equal(t, "0", value(t, pool, `SELECT count(*)::text FROM provwatch.unmanaged_baseline`))
+	require.True(t, start(newest))
+	require.Equal(t, "rogue known", kinds(t, pool))
+	insert(t, pool, "another")
+	require.True(t, rollout.IsOlder(former.Verify(t.Context(), resync)))
+	require.Empty(t, alerts(t, pool))
 }
 
 // testOlderEnvironmentRecordsNothing has the former worker verify, in each way, what the newer
@@ -101,7 +134,7 @@ func testOlderEnvironmentRecordsNothing(t *testing.T) {
 	}
 	_, err := former.Suspects(t.Context(), resync)
 	require.True(t, rollout.IsOlder(err))
-	_, err = former.Observe(t.Context(), []string{"a"})
+	_, err = former.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 	require.True(t, rollout.IsOlder(err))
 	require.True(t, rollout.IsOlder(former.End(t.Context(), pubsub.SourceResync)))
 	require.Zero(t, former.metrics.failed, "that is no failure")
@@ -123,7 +156,7 @@ func testOlderEnvironmentReadBefore(t *testing.T) {
 	t.Parallel()
 	pool, former := rollingUpdate(t)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'b'`)
-	observed, err := former.Observe(t.Context(), []string{"b"})
+	observed, err := former.Observe(t.Context(), []drift.Subject{{Provider: "b"}})
 	require.NoError(t, err)
 	require.Len(t, observed, 1)
 	newer := applyNewer(t, pool)
@@ -249,7 +282,7 @@ func TestOvertakenWhileRecording(t *testing.T) {
 	t.Parallel()
 	pool, former := rollingUpdate(t)
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'b'`)
-	observed, err := former.Observe(t.Context(), []string{"b"})
+	observed, err := former.Observe(t.Context(), []drift.Subject{{Provider: "b"}})
 	require.NoError(t, err)
 	lock, err := pool.Begin(t.Context())
 	require.NoError(t, err)

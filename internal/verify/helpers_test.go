@@ -43,6 +43,7 @@ type counter struct {
 	silenced      map[string]bool
 	pending       map[string]drift.Kind
 	passed        int
+	unmanaged     int
 }
 
 func (c *counter) PendingObserved(pending map[string]drift.Kind) {
@@ -98,6 +99,11 @@ func (c *counter) NotComparableObserved(reasons map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.notComparable = reasons
+}
+func (c *counter) UnmanagedObserved(rows int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unmanaged = rows
 }
 func (c *counter) DriftsObserved(drifting map[string]drift.Kind) {
 	c.mu.Lock()

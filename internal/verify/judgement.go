@@ -17,6 +17,18 @@ type judgement struct {
 	// repeats is the seq of the silenced alert that the judgement repeats: nothing was
 	// compared. 0 for none.
 	repeats int64
+	// isChange is set of a change of one row, and not of a verification of everything, which
+	// counts rows itself.
+	isChange bool
+}
+
+// knownFormer returns a judgement that makes the row which stood for the provider a known one
+// only where it serves: it is unmanaged by now.
+func knownFormer(j drift.Judgement, serves bool) drift.Judgement {
+	if !serves {
+		j.Former = uuid.Nil
+	}
+	return j
 }
 
 // show records in a drift that becomes pending what has shown it: the source, and the commit that
@@ -47,14 +59,17 @@ func (j judgement) alert(seq int64, epoch uuid.UUID, source pubsub.Source) (pubs
 	o := j.Observation
 	alert := pubsub.DriftAlert{
 		ID: id, Seq: seq, Epoch: epoch, Kind: j.Alert, Provider: o.Provider, EnvHash: o.EnvHash, DBHash: o.DBHash,
-		Source: source, DetectedAt: time.Now(), Commit: j.commit, Moved: j.Moved, How: j.How, Repeats: j.repeats,
+		Source: source, DetectedAt: time.Now(), Commit: j.commit, Moved: j.Moved, How: j.How, Repeats: j.repeats, Unmanaged: o.OfRow,
 	}
 	if o.ProviderID != uuid.Nil {
 		alert.ProviderID = &o.ProviderID
 	}
-	if j.Alert == drift.Resolved {
+	switch j.Alert {
+	case drift.Resolved:
 		alert.Resolves = j.AlertSeq
-	} else {
+	case drift.Missing:
+		alert.RenamedTo = o.RenamedTo
+	default:
 		alert.Fields = o.Fields
 	}
 	return alert, nil
@@ -65,8 +80,9 @@ func repeatOf(d store.OutlivedDrift) judgement {
 	return judgement{repeats: d.AlertSeq, Judgement: drift.Judgement{
 		Observation: drift.Observation{
 			Provider: d.Provider, ProviderID: d.ProviderID, Kind: d.Kind, Fields: d.Fields, EnvHash: d.EnvHash, DBHash: d.DBHash, Credentials: d.Credentials,
+			RenamedTo: d.RenamedTo, OfRow: d.Unmanaged,
 		},
-		Kind: d.Kind, Alert: d.Kind, Moved: d.Moved, AlertSeq: d.AlertSeq, Silenced: d.Silenced, NewState: true,
+		Kind: d.Kind, Alert: d.Kind, Moved: d.Moved, AlertSeq: d.AlertSeq, Silenced: d.Silenced, NewState: true, Before: d.Kind,
 	}}
 }
 

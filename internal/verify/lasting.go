@@ -5,8 +5,8 @@ import (
 	"provwatch/internal/pubsub"
 )
 
-// lastingDrift is what is known of the drift of a provider at a moment of one record: its
-// latest alert, and whether sinks got one of its alerts.
+// lastingDrift is what is known of the drift of a provider, or of an unmanaged row, at a moment of
+// one record: its latest alert, and whether sinks got one of its alerts.
 type lastingDrift struct {
 	seq int64 // of the latest alert, 0 for none
 	// sent is set where an alert of the drift was for sinks. Of one in the same record,
@@ -14,12 +14,12 @@ type lastingDrift struct {
 	sent, recorded bool
 }
 
-// lastingDrifts are those of providers that the record alerts.
-type lastingDrifts map[string]lastingDrift
+// lastingDrifts are those of what the record alerts.
+type lastingDrifts map[drift.Subject]lastingDrift
 
 // before returns the drift before a judgement.
 func (l lastingDrifts) before(j judgement) lastingDrift {
-	if d, alerted := l[j.Observation.Provider]; alerted {
+	if d, alerted := l[j.Observation.Subject()]; alerted {
 		return d
 	}
 	return lastingDrift{seq: j.AlertSeq, sent: j.AlertSeq != 0 && !j.Silenced}

@@ -24,7 +24,7 @@ type Metrics interface {
 	// certain; zero for never.
 	GapObserved(kind drift.Kind, at time.Time)
 	// DriftsObserved gets the providers that drift, by name, each with the kind. The map is not
-	// changed any more.
+	// changed any more. Unmanaged rows that drift are among them.
 	DriftsObserved(drifting map[string]drift.Kind)
 	// PendingObserved gets the providers whose drift is pending, by name, each with the kind. The
 	// map is not changed later.
@@ -37,4 +37,7 @@ type Metrics interface {
 	// NotComparableObserved gets the providers that cannot be compared, by name, each with
 	// the reason. The map is not changed later.
 	NotComparableObserved(reasons map[string]string)
+	// UnmanagedObserved gets how many enabled, live rows the environment does not name, whether
+	// they drift or not. It is 0 where they are ignored.
+	UnmanagedObserved(rows int)
 }

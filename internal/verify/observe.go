@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/drift"
@@ -15,42 +14,12 @@ import (
 	"provwatch/internal/store"
 )
 
-// Observed is an observation that [Verifier.Record] judges.
-type Observed struct {
-	drift.Observation
-	// Commit is the transaction that made it so, nil if it is as things are now.
-	Commit *pubsub.Commit
-
-	environment *environment // that it was compared with, nil where the caller compared it
-	// recorded is what was recorded when the row was read, empty where the caller read it.
-	recorded drift.Recorded
-}
-
-// stand leaves of a judgement on the observation what ends something that was recorded since the
-// row was read: an acceptance, and what both sides agreed on.
-func (o Observed) stand(j drift.Judgement) drift.Judgement {
-	if o.environment == nil {
-		return j
-	}
-	accepted, base := o.recorded.Accepted, o.recorded.Base
-	if j.Withdrawn != nil && (accepted == nil || !accepted.AcceptedAt.Equal(j.Withdrawn.AcceptedAt)) {
-		j.Withdrawn = nil
-	}
-	if j.NewBase != nil {
-		// It replaces the base that was read, and no other.
-		if j.NewBase.SetAt = ""; base != nil {
-			j.NewBase.SetAt = base.SetAt
-		}
-	}
-	return j
-}
-
-// MaxObserved is how many providers one [Verifier.Observe] reads at most.
+// MaxObserved is how many providers and rows one [Verifier.Observe] reads at most.
 const MaxObserved = chunk
 
-// Suspects returns the providers to observe for the request: those that are not seen to
-// be in sync as recorded.
-func (v *Verifier) Suspects(ctx context.Context, request Request) (names []string, err error) {
+// Suspects returns what to observe for the request: the providers that are not seen to be in
+// sync as recorded, and the unmanaged rows that are not as recorded.
+func (v *Verifier) Suspects(ctx context.Context, request Request) (subjects []drift.Subject, err error) {
 	err = v.measure(ctx, request.All, func(ctx context.Context, run *verification) error {
 		if err := run.take(ctx); err != nil {
 			return fmt.Errorf("verify providers: %w", err)
@@ -59,28 +28,28 @@ func (v *Verifier) Suspects(ctx context.Context, request Request) (names []strin
 		if err != nil {
 			return fmt.Errorf("verify providers: %w", err)
 		}
-		names = found
-		for _, c := range hinted.comparisons {
-			names = append(names, c.observation.Provider)
-		}
+		subjects = append(hinted.subjects(), found.subjects()...)
 		return nil
 	})
-	return names, err
+	return subjects, err
 }
 
-// Observe reads the providers named and records nothing.
-func (v *Verifier) Observe(ctx context.Context, names []string) (observed []Observed, err error) {
+// Observe reads the subjects and records nothing.
+func (v *Verifier) Observe(ctx context.Context, subjects []drift.Subject) (observed []Observed, err error) {
 	err = v.current(ctx, v.answerWithin, func(ctx context.Context, run *verification) error {
 		if err := run.take(ctx); err != nil {
 			return fmt.Errorf("verify providers: %w", err)
 		}
-		read, err := run.readNamed(ctx, names)
+		read, err := run.readSuspects(ctx, suspectsOf(subjects))
 		if err != nil {
 			return fmt.Errorf("verify providers: %w", err)
 		}
-		observed = make([]Observed, len(read.comparisons))
-		for i, c := range read.comparisons {
-			observed[i] = Observed{Observation: c.observation, environment: run.environment, recorded: c.recorded}
+		observed = make([]Observed, 0, len(read.comparisons)+len(read.rows))
+		for _, c := range read.rows {
+			observed = append(observed, Observed{Observation: c.observation, environment: run.environment, acceptance: c.recorded.Accepted})
+		}
+		for _, c := range read.comparisons {
+			observed = append(observed, Observed{Observation: c.observation, environment: run.environment, formerServes: c.formerServes, recorded: c.recorded})
 		}
 		return nil
 	})
@@ -115,19 +84,22 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if err != nil {
 		return Recorded{}, err
 	}
-	known, err := store.On(tx).ReadRecorded(ctx, providersOf(observed))
-	if err != nil {
+	known := judge{
+		environment: environment, source: source, mode: v.reader.unmanaged, credentials: v.reader.credentials == drift.AlertCredentials,
+		alertAfter: v.alertAfter,
+	}
+	if err := known.read(ctx, tx, observed); err != nil {
 		return Recorded{}, err
 	}
-	what := Recorded{environment: environment, judgements: v.judge(environment, observed, known, source)}
+	what := Recorded{environment: environment, judgements: known.judgeAll(observed)}
 	if xids := ending(what.judgements); len(xids) > 0 {
 		if err := awaitVisible(ctx, tx, xids); err != nil {
 			return Recorded{}, err
 		}
-		if known, err = store.On(tx).ReadRecorded(ctx, providersOf(observed)); err != nil {
+		if err := known.read(ctx, tx, observed); err != nil {
 			return Recorded{}, err
 		}
-		what.judgements = v.judge(environment, observed, known, source)
+		what.judgements = known.judgeAll(observed)
 	}
 	if !slices.ContainsFunc(what.judgements, func(j judgement) bool { return j.IsNews() }) {
 		return what, nil
@@ -138,49 +110,6 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 		err = v.whyRefused(ctx, tx, environment, hasher) // another worker leads by now, or has a newer environment
 	}
 	return recorded, err
-}
-
-// providersOf returns the names of the providers that were observed, each once.
-func providersOf(observed []Observed) []string {
-	names := make([]string, len(observed))
-	for i, o := range observed {
-		names[i] = o.Provider
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// judge judges observations in their order, from the source. It brings what is recorded up to date.
-func (v *Verifier) judge(environment *environment, observed []Observed, known map[string]drift.Recorded, source pubsub.Source) []judgement {
-	judgements := make([]judgement, 0, len(observed))
-	for _, o := range observed {
-		recorded := known[o.Provider]
-		if isBeforeApply(o.Commit, recorded.Base) {
-			continue
-		}
-		readAt := recorded.At
-		recorded.AlertAfter = v.alertAfter
-		j, judged := judgement{commit: o.Commit}, true
-		if o.Commit == nil {
-			j.Judgement = o.stand(recorded.Judge(o.Observation))
-		} else {
-			recorded.At = o.Commit.CommittedAt
-			if lasted, ok := recorded.Lasted(o.Provider); ok {
-				judgements = append(judgements, judgement{Judgement: lasted})
-				recorded = recorded.After(lasted)
-			}
-			// Where it is not judged, the verification that follows compares the credentials.
-			j.Judgement, judged = recorded.JudgeRow(o.Observation, v.reader.credentials == drift.AlertCredentials)
-		}
-		if judged && !environment.withholds(j.Judgement) {
-			j.show(source)
-			judgements = append(judgements, j)
-			recorded = recorded.After(j.Judgement)
-		}
-		recorded.At = readAt
-		known[o.Provider] = recorded
-	}
-	return judgements
 }
 
 // ending returns the transactions that end a drift. How they end it stands in other rows that
@@ -215,16 +144,6 @@ func awaitVisible(ctx context.Context, tx pgx.Tx, xids []int64) error {
 
 // visiblePause is the time between two looks of [awaitVisible].
 const visiblePause = 5 * time.Millisecond
-
-// isBeforeApply reports whether a commit came before an apply wrote to the row: what it shows
-// differs from the environment that was applied then, and the row was as agreed at the apply.
-func isBeforeApply(commit *pubsub.Commit, base *drift.Base) bool {
-	if commit == nil || base == nil || base.AppliedLSN == 0 {
-		return false
-	}
-	at, err := pglogrepl.ParseLSN(commit.LSN)
-	return err == nil && uint64(at) <= base.AppliedLSN
-}
 
 // Announce logs and counts what was recorded.
 func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {

@@ -31,3 +31,13 @@ func Once(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desired, k
 	}
 	return plan, nil
 }
+
+// Unmanaged returns the enabled, live rows that have none of the names given, by name, each
+// beside what workers have recorded of it. It records nothing. The keys decrypt the rows.
+//
+// The role needs the privilege to read the provider table and what is recorded and accepted
+// of its rows. The database need not have been migrated: nothing is
+// recorded before a worker has watched it.
+func Unmanaged(ctx context.Context, pool *pgxpool.Pool, names []string, keys *dbcrypt.Ring) ([]drift.UnmanagedRow, error) {
+	return store.InspectUnmanaged(ctx, pool, names, keys)
+}

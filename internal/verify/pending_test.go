@@ -156,7 +156,7 @@ func testPendingCommits(t *testing.T) {
 	observe := func(baseURL string, minutes int) verify.Observed {
 		t.Helper()
 		exec(t, pool, `UPDATE public.ai_providers SET base_url = $1`, baseURL)
-		observed, err := v.Observe(t.Context(), []string{"a"})
+		observed, err := v.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 		require.NoError(t, err)
 		commits++
 		observed[0].Commit = &pubsub.Commit{LSN: fmt.Sprintf("0/%d", commits), XID: int64(commits), CommittedAt: begun.Add(time.Duration(minutes) * time.Minute)}
@@ -192,7 +192,7 @@ func testPendingCommits(t *testing.T) {
 	require.Equal(t, []string{"changed a wal"}, pending(t, pool))
 	require.Equal(t, want, commitsOf())
 	laterBy(t, pool, 10)
-	observed, err := v.Observe(t.Context(), []string{"a"})
+	observed, err := v.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 	require.NoError(t, err)
 	require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 		_, err := v.Record(t.Context(), tx, observed, pubsub.SourceResync)

@@ -21,6 +21,7 @@ import (
 // It has no state, and is not changed after the first verification has begun.
 type reader struct {
 	credentials drift.CredentialMode
+	unmanaged   drift.UnmanagedMode
 	keys        *dbcrypt.Ring // nil: what is encrypted cannot be decoded
 	digest      secret.Digester
 }
@@ -29,18 +30,34 @@ type reader struct {
 type comparison struct {
 	observation drift.Observation
 	recorded    drift.Recorded
+	// formerServes reports whether the row that was recorded is unmanaged by now: it has
+	// another name, and is enabled and live.
+	formerServes bool
 }
 
 // reading is what one statement has shown, in one moment.
 type reading struct {
 	comparisons []comparison       // in the order of their names
+	rows        []rowComparison    // of unmanaged rows, in the order of their names
 	ids         map[uuid.UUID]bool // that it came across
 	generation  int64              // of what is recorded
 	lastSeq     int64              // of the latest alert
 	newest      int64              // generation of environments
 }
 
-// read compares the providers named, and the providers of the ids. It passes over
+// subjects returns what the reading has shown something of.
+func (r reading) subjects() []drift.Subject {
+	var list []drift.Subject
+	for _, c := range r.rows {
+		list = append(list, c.observation.Subject())
+	}
+	for _, c := range r.comparisons {
+		list = append(list, c.observation.Subject())
+	}
+	return list
+}
+
+// read compares the providers named, and the providers and rows of the ids. It passes over
 // names that the environment does not have.
 func (r reader) read(ctx context.Context, db store.DBTX, e *environment, h provider.Hasher, names []string, ids []uuid.UUID, credentials bool) (reading, error) {
 	found, err := store.On(db).LookAtProviders(ctx, names, ids, r.keys, credentials)
@@ -59,9 +76,16 @@ func (r reader) read(ctx context.Context, db store.DBTX, e *environment, h provi
 			}
 		}
 		observed := drift.Compare(h, desired, provider.Current(seen.Rows), credentials)
-		read.comparisons = append(read.comparisons, comparison{observed, seen.Recorded})
+		if observed.Kind == drift.Missing {
+			observed.RenamedTo = seen.RenamedTo(name)
+		}
+		serves := seen.FormerEnabled && seen.FormerName != "" && !e.mentions(seen.FormerName)
+		read.comparisons = append(read.comparisons, comparison{observed, seen.Recorded, serves})
 	}
 	slices.SortFunc(read.comparisons, func(a, b comparison) int { return cmp.Compare(a.observation.Provider, b.observation.Provider) })
+	if r.unmanaged.Looks() && found.Started {
+		read.rows = compareRows(e, h, found.Rows)
+	}
 	return read, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
@@ -25,6 +27,9 @@ type Recorded struct {
 	generation  int64        // that it made, 0 if nothing was written
 	judgements  []judgement
 	forgotten   []string // providers of which nothing is recorded any more
+	// namedBefore are rows that the environment has named, and that stand for no provider
+	// any more, by id with the name of the provider.
+	namedBefore map[uuid.UUID]string
 	alerts      []pubsub.DriftAlert
 }
 
@@ -43,7 +48,7 @@ type record struct {
 func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 	recording := store.Recording{
 		Forgotten: what.forgotten, Generation: r.at.generation, Term: r.term, Epoch: r.at.epoch, NewestEnvironment: r.newest,
-		Bases: newBases(what.judgements), Reasons: newReasons(what.judgements),
+		Bases: newBases(what.judgements), Reasons: newReasons(what.judgements), WithdrawnRows: map[uuid.UUID]drift.Acceptance{},
 	}
 	for _, a := range what.alerts { // about no provider
 		recording.Alerts = append(recording.Alerts, newAlert(a, new(bool)))
@@ -51,7 +56,11 @@ func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 	lasting := lastingDrifts{}
 	for i := range what.judgements {
 		j := &what.judgements[i]
-		if a := j.Withdrawn; a != nil {
+		switch a := j.Withdrawn; {
+		case a == nil:
+		case j.Observation.OfRow:
+			recording.WithdrawnRows[j.Observation.ProviderID] = *a
+		default:
 			recording.Withdrawn = append(recording.Withdrawn, store.NamedAcceptance{Provider: j.Observation.Provider, Acceptance: *a})
 		}
 		before := lasting.before(*j)
@@ -63,11 +72,15 @@ func (r record) write(ctx context.Context, what Recorded) (Recorded, error) {
 			}
 			what.alerts = append(what.alerts, alert)
 			recording.Alerts = append(recording.Alerts, newAlert(alert, before.silences(alert.Kind)))
-			lasting[alert.Provider] = before.after(alert)
+			lasting[alert.Subject()] = before.after(alert)
 		}
 	}
 	recording.States = newStates(what.judgements, lasting)
 	recording.Pending, recording.NotPending = newPending(what.judgements)
+	recording.Rows, recording.ForgottenRows = newRows(what.judgements, lasting)
+	recording.PendingRows, recording.NotPendingRows = newPendingRows(what.judgements)
+	what.namedBefore = namedBefore(what.namedBefore, what.judgements, recording)
+	recording.NamedBefore = what.namedBefore
 	written, err := store.On(r.db).Record(ctx, recording)
 	if err != nil || written.Generation == 0 {
 		return Recorded{}, err
@@ -84,7 +97,7 @@ func newStates(judgements []judgement, lasting lastingDrifts) []store.NewState {
 	var states []store.NewState
 	at := map[string]int{}
 	for _, j := range judgements {
-		if !j.NewState {
+		if !j.NewState || j.Observation.OfRow {
 			continue
 		}
 		name := j.Observation.Provider
@@ -108,6 +121,7 @@ func newPending(judgements []judgement) (pending []store.NamedPending, ended []s
 	latest := map[string]*drift.Pending{}
 	for _, j := range judgements {
 		switch {
+		case j.Observation.OfRow:
 		case j.NewPending:
 			latest[j.Observation.Provider] = j.Pending
 		case j.EndsPending:
@@ -157,7 +171,7 @@ func newAlert(a pubsub.DriftAlert, silenced *bool) store.NewAlert {
 	row := store.NewAlert{Source: string(a.Source), Silenced: silenced, Payload: a.Payload(), Alert: store.Alert{
 		Seq: a.Seq, ID: a.ID, Kind: a.Kind, Provider: a.Provider, ProviderID: deref(a.ProviderID), Fields: a.Fields,
 		EnvHash: a.EnvHash, DBHash: a.DBHash, DetectedAt: a.DetectedAt, Reason: a.Reason,
-		Moved: a.Moved, How: a.How, Resolves: a.Resolves, Repeats: a.Repeats,
+		Moved: a.Moved, How: a.How, Resolves: a.Resolves, Repeats: a.Repeats, RenamedTo: a.RenamedTo, Unmanaged: a.Unmanaged,
 	}}
 	if c := a.Commit; c != nil {
 		row.LSN, row.XID, row.CommittedAt = c.LSN, c.XID, c.CommittedAt

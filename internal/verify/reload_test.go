@@ -83,7 +83,7 @@ func testEnvironmentReloadFormerObservation(t *testing.T) {
 	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://2/'`)
 	record := func(reloads bool) {
 		t.Helper()
-		observed, err := v.Observe(t.Context(), []string{"a"})
+		observed, err := v.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 		require.NoError(t, err)
 		require.Len(t, observed, 1)
 		if reloads {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -73,4 +74,48 @@ func next(ctx context.Context, queue *Queue, limiter *rate.Limiter) (request Req
 		request, ok = queue.Get()
 	}
 	return request, true
+}
+
+// Verify does one verification. Its alerts are durable and published when it returns nil;
+// after an error the same request may be verified again, and no alert is published twice.
+func (v *Verifier) Verify(ctx context.Context, request Request) error {
+	return v.measure(ctx, request.All, func(ctx context.Context, run *verification) error { return run.verify(ctx, request) })
+}
+
+// verify reads what the request covers, and records what is news.
+func (r *verification) verify(ctx context.Context, request Request) error {
+	start := time.Now()
+	if err := r.take(ctx); err != nil {
+		return fmt.Errorf("verify providers: %w", err)
+	}
+	hinted, found, err := r.suspects(ctx, request)
+	if err != nil {
+		return fmt.Errorf("verify providers: %w", err)
+	}
+	read := len(hinted.comparisons) + len(hinted.rows) + found.count()
+	news, err := r.record(ctx, hinted, request.Source, true)
+	if err != nil {
+		return fmt.Errorf("verify providers: %w", err)
+	}
+	for _, some := range found.chunks() {
+		seen, err := r.readSuspects(ctx, some)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		recorded, err := r.record(ctx, seen, request.Source, false)
+		if err != nil {
+			return fmt.Errorf("verify providers: %w", err)
+		}
+		news += recorded
+	}
+	if request.All {
+		if err := r.end(ctx, request.Source); err != nil {
+			return err
+		}
+	}
+
+	r.v.conditions.measure(r.v.metrics)
+	r.v.logger.DebugContext(ctx, "verified", "full", request.All, "source", string(request.Source),
+		"looked_at", read, "news", news, "took", time.Since(start))
+	return nil
 }

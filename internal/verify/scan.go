@@ -21,6 +21,9 @@ type scan struct {
 	generation  int64     // of what is recorded, at the same moment
 	newest      int64     // generation of environments, at the same moment
 	rows        []scanned // of each provider of the environment
+	// unmanaged are the ids of the enabled, live rows that the environment does not name, nil
+	// where they are ignored.
+	unmanaged map[uuid.UUID]struct{}
 }
 
 // scanned is what a scan has shown of one provider.
@@ -41,38 +44,80 @@ func (s *scanned) add(desired provider.Desired, row *provider.Row) {
 	}
 }
 
-// suspects returns the providers, sorted, that are not seen exactly as they are recorded:
-// with one live row, which is recorded as in sync, and is.
-func (s *scan) suspects(recorded []uuid.UUID) (names []string) {
-	for i, row := range s.rows {
-		if row.live != 1 || row.inSync == uuid.Nil || row.inSync != recorded[i] {
-			names = append(names, s.environment.names[i])
-		}
-	}
-	return slices.Clip(names)
+// lastRecorded is what is recorded, as a scan is compared with it.
+type lastRecorded struct {
+	generation int64
+	// inSync has for each provider of the environment the id of the row that is recorded
+	// as in sync with it, [uuid.Nil] for none.
+	inSync []uuid.UUID
+	// rows has the kinds of the unmanaged rows, nil where they are ignored. started is that
+	// of [store.RecordedKinds].
+	rows    map[uuid.UUID]drift.Kind
+	started bool
 }
 
-// scan reads the rows of all providers. It keeps no row: its memory grows with the number
-// of providers that the environment names.
-func (r reader) scan(ctx context.Context, db store.DBTX, e *environment) (*scan, error) {
+// suspects returns the providers that are not seen exactly as they are recorded: with one
+// live row, which is recorded as in sync, and is. It returns the unmanaged rows that are not
+// recorded as known, and those recorded that are no longer unmanaged.
+func (s *scan) suspects(last lastRecorded) (found suspects) {
+	for i, row := range s.rows {
+		if row.live != 1 || row.inSync == uuid.Nil || row.inSync != last.inSync[i] {
+			found.names = append(found.names, s.environment.names[i])
+		}
+	}
+	found.names = slices.Clip(found.names)
+	for id := range s.unmanaged {
+		if last.rows[id] != drift.Known {
+			found.rows = append(found.rows, id)
+		}
+	}
+	for id := range last.rows {
+		if _, is := s.unmanaged[id]; !is {
+			found.rows = append(found.rows, id)
+		}
+	}
+	sortIDs(found.rows)
+	return found
+}
+
+// scan reads the rows of all providers, and with rows set the enabled, live ones that the
+// environment does not name. It keeps no row: its memory grows with the number of providers
+// that the environment names, and with that of the unmanaged rows.
+func (r reader) scan(ctx context.Context, db store.DBTX, e *environment, rows bool) (*scan, error) {
 	names := e.names
 	if len(names) >= scanAll {
 		names = nil
 	}
-	rows, err := store.On(db).ScanProviders(ctx, names, r.keys)
+	found, err := store.On(db).ScanProviders(ctx, names, rows, r.keys)
 	if err != nil {
 		return nil, err
 	}
 	s := &scan{environment: e, rows: make([]scanned, len(e.names))}
-	for rows.Next() {
-		if i, named := e.index[string(rows.Name())]; named {
-			row := rows.Row()
+	if rows {
+		s.unmanaged = map[uuid.UUID]struct{}{}
+	}
+	for found.Next() {
+		if i, named := e.index[string(found.Name())]; named {
+			row := found.Row()
 			s.rows[i].add(e.desired[i], &row)
+		} else if id, serves := found.Serves(); rows && serves && !e.mentions(string(found.Name())) {
+			s.unmanaged[id] = struct{}{}
 		}
 	}
-	s.generation, err = rows.End()
-	s.newest = rows.Newest()
+	s.generation, err = found.End()
+	s.newest = found.Newest()
 	return s, err
+}
+
+// readRecorded reads what a scan is compared with. Where the two statements are of different
+// generations, the earlier one counts, so that the next scan reads again.
+func readRecorded(ctx context.Context, db store.DBTX, e *environment, h provider.Hasher, rows bool) (r lastRecorded, err error) {
+	if r.generation, r.inSync, err = recordedInSync(ctx, db, e, h); err != nil || !rows {
+		return r, err
+	}
+	kinds, err := store.On(db).ListRecordedKinds(ctx)
+	r.rows, r.started = kinds.Rows, kinds.Started
+	return r, err
 }
 
 // recordedInSync reads the generation of what is recorded. For each provider of the

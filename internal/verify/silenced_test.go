@@ -154,7 +154,7 @@ func testSilencedOneTransaction(t *testing.T) {
 	observe := func(baseURL string) verify.Observed {
 		t.Helper()
 		exec(t, pool, `UPDATE public.ai_providers SET base_url = $1`, baseURL)
-		observed, err := v.Observe(t.Context(), []string{"a"})
+		observed, err := v.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 		require.NoError(t, err)
 		observed[0].Commit = &pubsub.Commit{LSN: "0/10", XID: 7, CommittedAt: time.Unix(1, 0)}
 		return observed[0]

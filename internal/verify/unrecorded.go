@@ -19,7 +19,7 @@ type Transition struct {
 // Unrecorded verifies as [Verifier.Verify] does, and records nothing. It returns the
 // transitions that it would alert, where those are for the leader to alert as well: the
 // leader has compared the provider with the same environment. Transitions of credentials
-// alone are left out, since the leader can have another mode for them.
+// alone, and of unmanaged rows, are left out, since the leader can have another mode for them.
 func (v *Verifier) Unrecorded(ctx context.Context, request Request) (found []Transition, err error) {
 	err = v.measure(ctx, request.All, func(ctx context.Context, run *verification) (err error) {
 		found, err = run.unrecorded(ctx, request)
@@ -42,14 +42,15 @@ func (r *verification) unrecorded(ctx context.Context, request Request) ([]Trans
 	if usable {
 		return hinted.transitions(), r.unlessReplaced()
 	}
-	var names []string
+	var found suspects
 	if err == nil {
-		names, err = r.scan(ctx)
+		found, err = r.scan(ctx, false)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("verify providers: %w", err)
 	}
-	return r.unrecordedOf(ctx, names)
+	r.v.conditions.inSync(ctx, r.environment, found.names)
+	return r.unrecordedOf(ctx, found.names)
 }
 
 func (r *verification) unrecordedOf(ctx context.Context, names []string) (found []Transition, err error) {

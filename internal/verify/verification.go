@@ -17,13 +17,8 @@ import (
 	"provwatch/internal/store"
 )
 
-const (
-	// fullTimeout is [hintedTimeout] of a verification of everything.
-	fullTimeout = 2 * time.Minute
-	// chunk is how many providers are read and recorded at a time, so that neither memory
-	// nor the time that a row of ours is locked grows with them.
-	chunk = 2000
-)
+// fullTimeout is [hintedTimeout] of a verification of everything.
+const fullTimeout = 2 * time.Minute
 
 // verification is one run over what a request covers, of one goroutine. It compares with
 // the environment and the hashes that it began with, and records in the term.
@@ -43,12 +38,6 @@ var errReplaced = errors.New("the environment was replaced meanwhile")
 // errOvertaken is returned when another environment has become the newest since the
 // environment of a verification was given its generation.
 var errOvertaken = errors.New("another environment has become the newest meanwhile")
-
-// Verify does one verification. Its alerts are durable and published when it returns nil;
-// after an error the same request may be verified again, and no alert is published twice.
-func (v *Verifier) Verify(ctx context.Context, request Request) error {
-	return v.measure(ctx, request.All, func(ctx context.Context, run *verification) error { return run.verify(ctx, request) })
-}
 
 // measure does a verification, bounded in time, and measures it.
 func (v *Verifier) measure(ctx context.Context, all bool, do func(context.Context, *verification) error) error {
@@ -117,56 +106,25 @@ func (r *verification) unlessOvertaken(newest int64) error {
 	return errOvertaken
 }
 
-// verify reads what the request covers, and records what is news.
-func (r *verification) verify(ctx context.Context, request Request) error {
-	start := time.Now()
-	if err := r.take(ctx); err != nil {
-		return fmt.Errorf("verify providers: %w", err)
-	}
-	hinted, names, err := r.suspects(ctx, request)
-	if err != nil {
-		return fmt.Errorf("verify providers: %w", err)
-	}
-	read := len(hinted.comparisons) + len(names)
-	news, err := r.record(ctx, hinted, request.Source)
-	if err != nil {
-		return fmt.Errorf("verify providers: %w", err)
-	}
-	for some := range slices.Chunk(names, chunk) {
-		seen, err := r.readNamed(ctx, some)
-		if err != nil {
-			return fmt.Errorf("verify providers: %w", err)
-		}
-		recorded, err := r.record(ctx, seen, request.Source)
-		if err != nil {
-			return fmt.Errorf("verify providers: %w", err)
-		}
-		news += recorded
-	}
-	if request.All {
-		if err := r.end(ctx, request.Source); err != nil {
-			return err
-		}
-	}
-
-	r.v.conditions.measure(r.v.metrics)
-	r.v.logger.DebugContext(ctx, "verified", "full", request.All, "source", string(request.Source),
-		"looked_at", read, "news", news, "took", time.Since(start))
-	return nil
-}
-
-// suspects returns what reading the request's hints has shown, or the names of the
-// providers to read.
-func (r *verification) suspects(ctx context.Context, request Request) (hinted reading, names []string, err error) {
+// suspects returns what reading the request's hints has shown, or what to read.
+func (r *verification) suspects(ctx context.Context, request Request) (hinted reading, found suspects, err error) {
 	hinted, usable, err := r.readHinted(ctx, request)
-	switch {
-	case usable || err != nil:
-		return hinted, nil, err
-	case r.v.reader.credentials.Compares():
-		return reading{}, r.environment.names, nil // a scan reads no keys
+	if usable || err != nil {
+		return hinted, suspects{}, err
 	}
-	names, err = r.scan(ctx)
-	return reading{}, names, err
+	rows, credentials := r.v.reader.unmanaged.Looks(), r.v.reader.credentials.Compares()
+	if credentials && !rows {
+		return reading{}, suspects{names: r.environment.names}, nil // a scan reads no keys
+	}
+	if found, err = r.scan(ctx, rows); err != nil {
+		return reading{}, suspects{}, err
+	}
+	if credentials {
+		found.names = r.environment.names
+	} else {
+		r.v.conditions.inSync(ctx, r.environment, found.names)
+	}
+	return reading{}, found, nil
 }
 
 // readHinted reads the providers of the request's hints. It reports false when the request
@@ -187,13 +145,12 @@ func (r *verification) readHinted(ctx context.Context, request Request) (hinted 
 	return hinted, true, nil
 }
 
-// readNamed reads the providers named. It passes over names that the environment does not
-// have.
-func (r *verification) readNamed(ctx context.Context, names []string) (reading, error) {
-	return r.read(ctx, names, nil, r.v.reader.credentials)
+// readSuspects reads suspects. It passes over names that the environment does not have.
+func (r *verification) readSuspects(ctx context.Context, some suspects) (reading, error) {
+	return r.read(ctx, some.names, some.rows, r.v.reader.credentials)
 }
 
-// read reads the providers named, and the providers of the ids. The observations are
+// read reads the providers named, and the providers and rows of the ids. The observations are
 // what the mode judges.
 func (r *verification) read(ctx context.Context, names []string, ids []uuid.UUID, mode drift.CredentialMode) (reading, error) {
 	read, err := r.v.reader.read(ctx, r.v.pool, r.environment, r.hasher, names, ids, mode.Compares())
@@ -210,28 +167,56 @@ func (r *verification) read(ctx context.Context, names []string, ids []uuid.UUID
 	return read, nil
 }
 
-// scan reads the rows of all providers and returns the names of those to read: they are
-// not seen to be in sync as recorded. What is recorded of the others is known from the
-// last time, unless another worker has recorded something since.
-func (r *verification) scan(ctx context.Context) (suspects []string, err error) {
-	scan, err := r.v.reader.scan(ctx, r.v.pool, r.environment)
+// scan reads the rows of all providers, and with rows set the unmanaged ones, and returns what
+// to read: what is not seen to be as it is recorded. What is recorded of the rest is known
+// from the last time, unless another worker has recorded something since.
+//
+// With rows set, the first scan of a database takes the unmanaged rows for known ones.
+func (r *verification) scan(ctx context.Context, rows bool) (suspects, error) {
+	for range maxRaces {
+		scan, err := r.v.reader.scan(ctx, r.v.pool, r.environment, rows)
+		if err == nil {
+			err = r.unlessOvertaken(scan.newest)
+		}
+		if err != nil {
+			return suspects{}, err
+		}
+		found, known := r.v.baseline.suspects(scan, r.hasher)
+		if !known {
+			last, err := readRecorded(ctx, r.v.pool, r.environment, r.hasher, rows)
+			if err != nil {
+				return suspects{}, fmt.Errorf("read what is recorded: %w", err)
+			}
+			if rows && !last.started {
+				if err := r.startUnmanaged(ctx); err != nil {
+					return suspects{}, fmt.Errorf("record the unmanaged rows that are there: %w", err)
+				}
+				continue
+			}
+			found = scan.suspects(last)
+			r.v.baseline.replace(r.environment, r.hasher, last)
+		}
+		if rows {
+			r.v.conditions.rowsScanned(len(scan.unmanaged), found.rows)
+		}
+		return found, nil
+	}
+	return suspects{}, errRace
+}
+
+// startUnmanaged takes the unmanaged rows that are there for known ones, unless another worker
+// leads by now.
+func (r *verification) startUnmanaged(ctx context.Context) error {
+	epoch, err := r.epoch(ctx)
 	if err == nil {
-		err = r.unlessOvertaken(scan.newest)
+		err = r.unlessReplaced()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	suspects, known := r.v.baseline.suspects(scan, r.hasher)
-	if !known {
-		generation, inSync, err := recordedInSync(ctx, r.v.pool, r.environment, r.hasher)
-		if err != nil {
-			return nil, fmt.Errorf("read what is recorded: %w", err)
-		}
-		suspects = scan.suspects(inSync)
-		r.v.baseline.replace(r.environment, r.hasher, generation, inSync)
-	}
-	r.v.conditions.inSync(ctx, r.environment, suspects)
-	return suspects, nil
+	// Where it is refused, the next scan shows the environment that has overtaken this one.
+	_, err = store.On(r.v.pool).StartUnmanaged(ctx, r.environment.allNames(), r.term, r.newest, epoch)
+	return err
 }
 
 // unlessReplaced returns [errReplaced] where a reload has replaced the environment.
@@ -242,152 +227,86 @@ func (r *verification) unlessReplaced() error {
 	return nil
 }
 
-// record records what is new in a reading, and returns of how many providers. When
-// another worker has recorded anything since, it reads these again.
-func (r *verification) record(ctx context.Context, read reading, source pubsub.Source) (news int, err error) {
+// record records what is new in a reading, and returns of how many providers and rows. When
+// another worker has recorded anything since, it reads these again. isChange is that of
+// [judgement].
+func (r *verification) record(ctx context.Context, read reading, source pubsub.Source, isChange bool) (news int, err error) {
 	for range maxRaces {
 		if err := r.unlessReplaced(); err != nil {
 			return 0, err
 		}
-		var judged []judgement
-		var names []string
-		for _, c := range read.comparisons {
-			c.recorded.AlertAfter = r.v.alertAfter
-			j := c.recorded.Judge(c.observation)
-			if r.environment.withholds(j) {
-				continue
-			}
-			if !j.IsNews() {
-				r.v.judged(ctx, r.environment, j)
-				continue
-			}
-			next := judgement{Judgement: j}
-			next.show(source)
-			judged, names = append(judged, next), append(names, j.Observation.Provider)
-		}
+		judged := r.judge(ctx, read, source, isChange)
 		if len(judged) == 0 {
 			return 0, nil
 		}
-		recorded, err := r.write(ctx, position{generation: read.generation, lastSeq: read.lastSeq}, judged, nil, source)
+		recorded, err := r.write(ctx, position{generation: read.generation, lastSeq: read.lastSeq}, Recorded{judgements: judged}, source)
 		if err != nil {
 			return 0, fmt.Errorf("record drift: %w", err)
 		}
 		if recorded {
 			return len(judged), nil
 		}
-		if read, err = r.readNamed(ctx, names); err != nil {
+		var again []drift.Subject
+		for _, j := range judged {
+			again = append(again, j.Observation.Subject())
+		}
+		if read, err = r.readSuspects(ctx, suspectsOf(again)); err != nil {
 			return 0, err
 		}
 	}
 	return 0, errRace
 }
 
-// end ends a verification of everything: what it could not see is recorded as well.
-func (r *verification) end(ctx context.Context, source pubsub.Source) error {
-	if err := r.closeUnnamed(ctx, source); err != nil {
-		return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
-	}
-	if err := r.repeatOutlived(ctx); err != nil {
-		return fmt.Errorf("alert the drifts that have outlived their silences: %w", err)
-	}
-	return nil
-}
-
-// closeUnnamed ends the drifts of providers that the environment no longer names, unless
-// that was done before: nothing is left that they could differ from.
-func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) error {
-	if r.v.baseline.isClosed(r.environment) {
-		return nil
-	}
-	for range maxRaces {
-		unnamed, err := store.On(r.v.pool).ListUnnamedStates(ctx, r.environment.names)
-		if err != nil {
-			return err
-		}
-		if err := r.unlessReplaced(); err != nil {
-			return err
-		}
-		recorded := len(unnamed.States) == 0
-		if !recorded {
-			if err := r.unlessOvertaken(unnamed.Newest); err != nil {
-				return err
-			}
-			judged, forgotten := judgeUnnamed(unnamed.States)
-			at := position{generation: unnamed.Generation, lastSeq: unnamed.LastSeq}
-			if recorded, err = r.write(ctx, at, judged, forgotten, source); err != nil {
-				return err
-			}
-		}
-		if recorded {
-			r.v.baseline.close(r.environment)
-			r.v.conditions.forgetUnnamed(r.environment)
-			return nil
-		}
-	}
-	return errRace
-}
-
-// repeatOutlived alerts the drifts that have outlived the silences that matched them: each once
-// more.
-func (r *verification) repeatOutlived(ctx context.Context) error {
-	defer r.v.silences.prompt()
-	for races := 0; races < maxRaces && !r.v.silences.areSettled(); {
-		outlived, err := store.On(r.v.pool).ListOutlived(ctx, chunk)
-		if err != nil || len(outlived.Drifts) == 0 {
-			return err
-		}
-		repeated := make([]judgement, len(outlived.Drifts))
-		for i, d := range outlived.Drifts {
-			repeated[i] = repeatOf(d)
-		}
-		at := position{generation: outlived.Generation, lastSeq: outlived.LastSeq}
-		recorded, err := r.write(ctx, at, repeated, nil, pubsub.SourceSilence)
+// judge returns the judgements of a reading that are news. It takes over the others.
+func (r *verification) judge(ctx context.Context, read reading, source pubsub.Source, isChange bool) (news []judgement) {
+	add := func(j drift.Judgement) {
+		one := judgement{Judgement: j, isChange: isChange}
 		switch {
-		case err != nil:
-			return err
-		case recorded:
-			races = 0
+		case r.environment.withholds(j):
+		case j.IsNews():
+			one.show(source)
+			news = append(news, one)
 		default:
-			races++
-		}
-		if races == maxRaces {
-			return errRace
+			r.v.judged(ctx, r.environment, one)
 		}
 	}
-	return nil
-}
-
-// judgeUnnamed judges the recorded states of providers that the environment does not
-// name, all of which are then forgotten.
-func judgeUnnamed(states []store.NamedState) (judged []judgement, forgotten []string) {
-	for _, state := range states {
-		forgotten = append(forgotten, state.Provider)
-		j := drift.Unnamed(state.Provider, state.State, state.AlertSeq)
-		j.Silenced, j.EndsPending = state.Silenced, state.Pending
-		if j.IsNews() {
-			judged = append(judged, judgement{Judgement: j})
-		}
+	for _, c := range read.comparisons {
+		c.recorded.AlertAfter = r.v.alertAfter
+		add(knownFormer(c.recorded.Judge(c.observation), c.formerServes))
 	}
-	return judged, forgotten
+	for _, c := range read.rows {
+		c.recorded.AlertAfter = r.v.alertAfter
+		add(c.recorded.Judge(c.observation, r.v.reader.unmanaged))
+	}
+	return news
 }
 
-// write writes judgements and announces them. It reports false, and has written nothing,
-// when the generation of the position is over by now. The epoch is filled in.
-func (r *verification) write(ctx context.Context, at position, judgements []judgement, forgotten []string, source pubsub.Source) (bool, error) {
-	if at.epoch = r.v.sequence.currentEpoch(); at.epoch == uuid.Nil { // a verifier that has not taken over
-		epoch, err := store.On(r.v.pool).ReadEpoch(ctx)
-		if err != nil {
-			return false, fmt.Errorf("read provwatch.alert_counter: %w", err)
-		}
-		r.v.sequence.goOn(epoch)
-		at.epoch = epoch
+// epoch returns the epoch of the sequence of alerts.
+func (r *verification) epoch(ctx context.Context) (uuid.UUID, error) {
+	if epoch := r.v.sequence.currentEpoch(); epoch != uuid.Nil {
+		return epoch, nil
+	}
+	// A verifier that has not taken over.
+	epoch, err := store.On(r.v.pool).ReadEpoch(ctx)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("read provwatch.alert_counter: %w", err)
+	}
+	r.v.sequence.goOn(epoch)
+	return epoch, nil
+}
+
+// write writes what is new in judgements and announces them. It reports false, and has written
+// nothing, when the generation of the position is over by now. The epoch and the environment
+// are filled in.
+func (r *verification) write(ctx context.Context, at position, what Recorded, source pubsub.Source) (_ bool, err error) {
+	if at.epoch, err = r.epoch(ctx); err != nil {
+		return false, err
 	}
 	if err := r.unlessReplaced(); err != nil {
 		return false, err
 	}
-	recorded, err := record{db: r.v.pool, at: at, term: r.term, newest: r.newest, source: source}.write(ctx, Recorded{
-		environment: r.environment, judgements: judgements, forgotten: forgotten,
-	})
+	what.environment = r.environment
+	recorded, err := record{db: r.v.pool, at: at, term: r.term, newest: r.newest, source: source}.write(ctx, what)
 	if err != nil {
 		r.v.Unannounced()
 		return false, err

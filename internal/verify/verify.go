@@ -85,41 +85,54 @@ func (v *Verifier) AlertAfter(least time.Duration) { v.alertAfter = least }
 // first verification.
 func (v *Verifier) Decrypt(keys *dbcrypt.Ring) { v.reader.keys = keys }
 
+// LookForUnmanaged sets how rows count that the environment does not name. Without it they are
+// ignored. It is called before the first verification.
+func (v *Verifier) LookForUnmanaged(mode drift.UnmanagedMode) { v.reader.unmanaged = mode }
+
+// LooksForUnmanaged reports whether rows are looked for that the environment does not name.
+func (v *Verifier) LooksForUnmanaged() bool { return v.reader.unmanaged.Looks() }
+
 // SetNotComparable takes over which providers a seed could not compare, and has logged, by
 // name with the reason. It is called before the first verification.
 func (v *Verifier) SetNotComparable(reasons map[string]string) {
 	v.conditions.setNotComparable(reasons)
 }
 
-// SetDesired replaces the desired providers. It waits for no verification. One under way
+// SetDesired replaces the desired providers, and the names of those whose type the database
+// lacks, which are not compared. It waits for no verification. One under way
 // records nothing of the former ones from now on, and begins again with these. The caller
 // then adds a request for everything.
 //
 // An alert whose statement has begun stands: the provider drifted when it was detected.
-func (v *Verifier) SetDesired(desired []provider.Desired) { v.environment.Store(v.compared(desired)) }
+func (v *Verifier) SetDesired(desired []provider.Desired, unsupported ...string) {
+	v.environment.Store(v.compared(desired, unsupported))
+}
 
 // BeginApply is [Verifier.SetDesired] before a reload writes to the rows what the environment
 // has changed. Until the caller replaces the environment again, a drift that this ends is not
 // recorded.
-func (v *Verifier) BeginApply(desired []provider.Desired) {
-	e := v.compared(desired)
+func (v *Verifier) BeginApply(desired []provider.Desired, unsupported ...string) {
+	e := v.compared(desired, unsupported)
 	e.applying = true
 	v.environment.Store(e)
 }
 
 // compared returns the environment of the desired providers.
-func (v *Verifier) compared(desired []provider.Desired) *environment {
+func (v *Verifier) compared(desired []provider.Desired, unsupported []string) *environment {
 	compared := make([]provider.Desired, len(desired))
 	for i, d := range desired {
 		compared[i] = v.reader.desired(d)
 	}
-	return newEnvironment(compared)
+	return newEnvironment(compared, unsupported)
 }
 
 // Named returns the desired provider of a name.
 func (v *Verifier) Named(name string) (provider.Desired, bool) {
 	return v.environment.Load().find(name)
 }
+
+// Mentions reports whether the environment names a provider, which need not be compared.
+func (v *Verifier) Mentions(name string) bool { return v.environment.Load().mentions(name) }
 
 // Names returns the names of all desired providers.
 func (v *Verifier) Names() []string { return v.environment.Load().names }

@@ -247,7 +247,7 @@ func testTransitionsFormerLeader(t *testing.T) {
 	exec(t, pool, `UPDATE public.ai_providers SET enabled = false`)
 	require.Error(t, former.Verify(t.Context(), resync))
 	require.Error(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-		observed, err := former.Observe(t.Context(), []string{"a"})
+		observed, err := former.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 		require.NoError(t, err)
 		_, err = former.Record(t.Context(), tx, observed, pubsub.SourceWAL)
 		return err

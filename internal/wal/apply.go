@@ -3,44 +3,16 @@ package wal
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
 )
-
-// outcome is what transactions of the stream come to.
-type outcome struct {
-	position    pglogrepl.LSN // up to which the stream is handled
-	handled     int
-	keysTouched bool            // credentials may have changed
-	markers     []string        // the tokens of our own messages
-	touched     map[string]bool // the desired providers that the transactions have changed
-	// unread is a row of which not enough is known, uuid.Nil for none; unknown are the
-	// desired providers that have such a row.
-	unread  uuid.UUID
-	unknown map[string]bool
-
-	current map[string]bool // those of touched that the current transaction has changed
-}
-
-func newOutcome(position pglogrepl.LSN) *outcome {
-	return &outcome{position: position, touched: map[string]bool{}, unknown: map[string]bool{}, current: map[string]bool{}}
-}
-
-// takeCurrent returns the providers that the current transaction has touched, sorted, and
-// begins with the next one.
-func (o *outcome) takeCurrent() []string {
-	names := slices.Sorted(maps.Keys(o.current))
-	clear(o.current)
-	return names
-}
 
 // applier applies transactions of the stream to the mirror, compares the providers that
 // each of them touches with the environment, and has that recorded. Only the handler's
@@ -80,6 +52,8 @@ func (a *applier) apply(ctx context.Context, batch []event) (*outcome, error) {
 		seen.position = max(seen.position, t.end)
 		a.change(t, seen)
 		observed = append(observed, a.observeAfter(t, seen.takeCurrent(), seen)...)
+		clear(seen.renamed)
+		seen.truncated = false
 	}
 	if len(observed) > 0 || a.mirror.differs() || seen.unread != uuid.Nil {
 		if err := a.recorder.record(ctx, observed, pubsub.SourceWAL, seen.position, seen.unread); err != nil {
@@ -136,18 +110,29 @@ func (a *applier) change(t *transaction, seen *outcome) {
 	seen.markers = append(seen.markers, t.markers...)
 	a.visibility.add(t)
 	for _, c := range t.changes {
+		former := a.mirror.nameBefore(c)
 		names, unread := a.mirror.apply(c)
+		if _, named := a.verifier.Named(former); named && a.mirror.rows[c.put.id].name != former {
+			seen.renamed[former] = c.put.id
+		}
 		if c.truncate {
 			names = a.verifier.Names()
+			seen.truncated, seen.allTouched = true, true
+		}
+		if len(names) > 0 {
+			seen.touchChanged(c)
 		}
 		for _, name := range names {
 			if _, named := a.verifier.Named(name); !named {
 				continue
 			}
-			seen.current[name], seen.touched[name] = true, true
+			seen.touch(drift.Subject{Provider: name})
 			if unread != uuid.Nil {
-				seen.unknown[name] = true
+				seen.unknown[drift.Subject{Provider: name}] = true
 			}
+		}
+		if unread != uuid.Nil {
+			seen.unknown[drift.Subject{Row: unread}] = true
 		}
 		if seen.unread == uuid.Nil {
 			seen.unread = unread
@@ -155,13 +140,29 @@ func (a *applier) change(t *transaction, seen *outcome) {
 	}
 }
 
-// observeAfter compares providers that a transaction has touched with the environment,
-// as the mirror has them after it.
-func (a *applier) observeAfter(t *transaction, names []string, seen *outcome) (observed []verify.Observed) {
+// observeAfter compares what a transaction has touched with the environment, as the mirror
+// has it after it.
+func (a *applier) observeAfter(t *transaction, subjects []drift.Subject, seen *outcome) (observed []verify.Observed) {
 	commit := &pubsub.Commit{LSN: t.end.String(), XID: int64(t.xid), CommittedAt: t.committedAt}
-	for _, name := range names {
+	rows := a.verifier.LooksForUnmanaged()
+	if seen.truncated && !seen.large && rows {
+		observed = append(observed, verify.Observed{Commit: commit, AllGone: true})
+	}
+	for _, s := range subjects {
 		// What is not known whole is no observation: it is read again afterwards.
-		if o, named := observe(a.verifier, a.mirror, name); named && !seen.unknown[name] {
+		if seen.unknown[s] {
+			continue
+		}
+		if s.Row != uuid.Nil {
+			if rows {
+				observed = append(observed, verify.Observed{Observation: observeRow(a.verifier, a.mirror, s.Row), Commit: commit})
+			}
+			continue
+		}
+		if o, named := observe(a.verifier, a.mirror, s.Provider); named {
+			if o.Kind == drift.Missing {
+				o.RenamedTo = a.mirror.liveName(seen.renamed[s.Provider])
+			}
 			observed = append(observed, verify.Observed{Observation: o, Commit: commit})
 		}
 	}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
@@ -39,7 +41,9 @@ func (a *applier) beginLarge(ctx context.Context) (*largeTransaction, error) {
 		_ = tx.Rollback(ctx)
 		return nil, largeFailed(err)
 	}
-	return &largeTransaction{applier: a, tx: tx, queries: store.On(tx), seen: newOutcome(a.position.applied)}, nil
+	seen := newOutcome(a.position.applied)
+	seen.large, seen.allTouched = true, true
+	return &largeTransaction{applier: a, tx: tx, queries: store.On(tx), seen: seen}, nil
 }
 
 func largeFailed(err error) error {
@@ -77,6 +81,11 @@ func (l *largeTransaction) commit(ctx context.Context, last *transaction) (*outc
 	if err := a.environments.follow(ctx, whole); err != nil {
 		return nil, largeFailed(err)
 	}
+	// The rows first: until a provider is recorded with another row, the former one is known to
+	// have been its own.
+	if err := l.recordRows(ctx, last); err != nil {
+		return nil, largeFailed(err)
+	}
 	if err := l.recordTouched(ctx, last); err != nil {
 		return nil, largeFailed(err)
 	}
@@ -97,19 +106,65 @@ func (l *largeTransaction) commit(ctx context.Context, last *transaction) (*outc
 // rollback does nothing after the commit.
 func (l *largeTransaction) rollback(ctx context.Context) { _ = l.tx.Rollback(ctx) }
 
-// recordTouched records what the parts have changed, some providers at a time.
+// recordTouched records what the parts have changed of providers, some at a time.
 func (l *largeTransaction) recordTouched(ctx context.Context, last *transaction) error {
-	a := l.applier
-	for names := range slices.Chunk(l.seen.takeCurrent(), verify.MaxObserved) {
-		if err := a.mirror.fetch(ctx, l.queries, nil, slices.Clone(names)); err != nil {
-			return fmt.Errorf("read the mirror of the providers: %w", err)
+	for subjects := range slices.Chunk(l.seen.takeCurrent(), verify.MaxObserved) {
+		var names []string
+		var renamed []uuid.UUID
+		for _, s := range subjects {
+			names = append(names, s.Provider)
+			if id, is := l.seen.renamed[s.Provider]; is {
+				renamed = append(renamed, id)
+			}
 		}
-		recorded, err := a.verifier.Record(ctx, l.tx, a.observeAfter(last, names, l.seen), pubsub.SourceWAL)
-		if err != nil {
+		if err := l.record(ctx, last, subjects, renamed, names); err != nil {
 			return err
 		}
-		l.recorded = append(l.recorded, recorded)
-		a.mirror.reset()
+	}
+	return nil
+}
+
+// record records what the parts have done to some subjects, with the rows of the ids and of
+// the names.
+func (l *largeTransaction) record(ctx context.Context, last *transaction, subjects []drift.Subject, ids []uuid.UUID, names []string) error {
+	a := l.applier
+	if err := a.mirror.fetch(ctx, l.queries, ids, names); err != nil {
+		return fmt.Errorf("read the mirror of the providers: %w", err)
+	}
+	recorded, err := a.verifier.Record(ctx, l.tx, a.observeAfter(last, subjects, l.seen), pubsub.SourceWAL)
+	if err != nil {
+		return err
+	}
+	l.recorded = append(l.recorded, recorded)
+	a.mirror.reset()
+	return nil
+}
+
+// recordRows records which rows are unmanaged and which no longer are, some at a time. The
+// stored mirror has all that the parts have done, so that it shows them whether the parts have
+// touched them or not.
+func (l *largeTransaction) recordRows(ctx context.Context, last *transaction) error {
+	if !l.applier.verifier.LooksForUnmanaged() {
+		return nil
+	}
+	for _, list := range []func(context.Context, uuid.UUID, int) ([]uuid.UUID, error){l.queries.ListMirrorSuspects, l.queries.ListLeftFromMirror} {
+		for after := uuid.Nil; ; {
+			ids, err := list(ctx, after, verify.MaxObserved)
+			if err != nil {
+				return fmt.Errorf("look for unmanaged rows in the mirror: %w", err)
+			}
+			if len(ids) == 0 {
+				break
+			}
+			after = ids[len(ids)-1]
+			subjects := make([]drift.Subject, len(ids))
+			for i, id := range ids {
+				subjects[i].Row = id
+			}
+			if err := l.record(ctx, last, subjects, ids, nil); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,7 +42,7 @@ type checker struct {
 
 	waiting   *waiting // the request that waits for queries, nil for none
 	current   *check   // the verification under way, nil for none
-	disagreed map[string]int
+	disagreed map[drift.Subject]int
 }
 
 // waiting is a request that waits until queries see what the stream showed before.
@@ -55,13 +56,19 @@ type waiting struct {
 // the tables.
 type check struct {
 	request  verify.Request
-	names    []string // of the providers that are still to be read
-	again    bool     // some of them must be verified again
+	subjects []drift.Subject // that are still to be read
+	again    bool            // some of them must be verified again
 	observed []verify.Observed
 	token    string
-	// touched are the providers that the stream has shown a change of since: for these the
-	// stream knows better.
-	touched map[string]bool
+	// touched are the providers and rows that the stream has shown a change of since: for
+	// these the stream knows better. With allTouched it has possibly changed each row.
+	touched    map[drift.Subject]bool
+	allTouched bool
+}
+
+// isTouched reports whether the stream has shown a change of a subject since it was read.
+func (k *check) isTouched(s drift.Subject) bool {
+	return k.touched[s] || k.allTouched && s.Row != uuid.Nil
 }
 
 // isFree reports whether the checker can take a request.
@@ -84,25 +91,25 @@ func (c *checker) begin(ctx context.Context) (wait time.Duration, err error) {
 	if len(w.xids) > 0 {
 		return w.pauses.Next(), nil
 	}
-	names, err := c.verifier.Suspects(ctx, w.request)
+	subjects, err := c.verifier.Suspects(ctx, w.request)
 	if err != nil {
 		return 0, err
 	}
-	if err := c.read(ctx, &check{request: w.request, names: names}); err != nil {
+	if err := c.read(ctx, &check{request: w.request, subjects: subjects}); err != nil {
 		return 0, err
 	}
 	c.waiting = nil
 	return 0, nil
 }
 
-// read goes on with a verification: it reads the current rows of the next providers, and
+// read goes on with a verification: it reads the current rows of the next subjects, and
 // then writes a marker. Once the stream has passed the marker, the mirror holds everything
 // that the queries could see.
 func (c *checker) read(ctx context.Context, k *check) error {
-	names := k.names[:min(len(k.names), verify.MaxObserved)]
-	next := &check{request: k.request, names: k.names[len(names):], again: k.again, token: uuid.NewString(), touched: map[string]bool{}}
+	subjects := k.subjects[:min(len(k.subjects), verify.MaxObserved)]
+	next := &check{request: k.request, subjects: k.subjects[len(subjects):], again: k.again, token: uuid.NewString(), touched: map[drift.Subject]bool{}}
 	var err error
-	if next.observed, err = c.verifier.Observe(ctx, names); err != nil {
+	if next.observed, err = c.verifier.Observe(ctx, subjects); err != nil {
 		return err
 	}
 	if err := store.On(c.pool).EmitMarker(ctx, next.token); err != nil {
@@ -112,16 +119,15 @@ func (c *checker) read(ctx context.Context, k *check) error {
 	return nil
 }
 
-// see records which providers the stream has touched meanwhile. It reports whether the marker
-// of the verification under way was among them.
-func (c *checker) see(touched map[string]bool, markers []string) (marked bool) {
+// see records what the stream has touched meanwhile. It reports whether the marker of the
+// verification under way was in it.
+func (c *checker) see(seen *outcome) (marked bool) {
 	if c.current == nil {
 		return false
 	}
-	for name := range touched {
-		c.current.touched[name] = true
-	}
-	return slices.Contains(markers, c.current.token)
+	maps.Copy(c.current.touched, seen.touched)
+	c.current.allTouched = c.current.allTouched || seen.allTouched
+	return slices.Contains(seen.markers, c.current.token)
 }
 
 // finish records what was read, whose marker has come, of the providers that the mirror
@@ -129,11 +135,16 @@ func (c *checker) see(touched map[string]bool, markers []string) (marked bool) {
 // After an error the verification stays the one under way.
 func (c *checker) finish(ctx context.Context) (ended *check, err error) {
 	k := c.current
-	names := make([]string, len(k.observed))
-	for i, o := range k.observed {
-		names[i] = o.Provider
+	var names []string
+	var ids []uuid.UUID
+	for _, o := range k.observed {
+		if o.OfRow {
+			ids = append(ids, o.ProviderID)
+		} else {
+			names = append(names, o.Provider)
+		}
 	}
-	if err := c.mirror.fetchAll(ctx, store.On(c.pool), nil, names); err != nil {
+	if err := c.mirror.fetchAll(ctx, store.On(c.pool), ids, names); err != nil {
 		return nil, fmt.Errorf("read the mirror of the providers: %w", err)
 	}
 	agreed, err := c.agreed(k)
@@ -143,7 +154,7 @@ func (c *checker) finish(ctx context.Context) (ended *check, err error) {
 	if err := c.record(ctx, agreed, k); err != nil {
 		return nil, fmt.Errorf("record a verification: %w", err)
 	}
-	if len(k.names) > 0 {
+	if len(k.subjects) > 0 {
 		if err := c.read(ctx, k); err != nil {
 			return nil, fmt.Errorf("go on with a verification: %w", err)
 		}
@@ -172,15 +183,23 @@ func (c *checker) record(ctx context.Context, agreed []verify.Observed, k *check
 // again, or left to the stream. A disagreement that stays is a [gapError].
 func (c *checker) agreed(k *check) (agreed []verify.Observed, err error) {
 	for _, o := range k.observed {
+		if o.OfRow {
+			if ok, err := c.agreesOnRow(k, o.Observation); err != nil {
+				return nil, err
+			} else if ok {
+				agreed = append(agreed, o)
+			}
+			continue
+		}
 		mirrored, named := observe(c.verifier, c.mirror, o.Provider)
-		if k.touched[o.Provider] {
+		if k.isTouched(o.Subject()) {
 			// A reload of the keys can have come between the stream and the query.
 			k.again = k.again || c.verifier.ComparesCredentials() || (mirrored.Unreadable == nil) != (o.Unreadable == nil)
 			continue
 		}
 		seen := o.Observation.WithoutCredentials()
 		if !named || mirrored.SameState(seen) {
-			delete(c.disagreed, o.Provider)
+			delete(c.disagreed, o.Subject())
 			agreed = append(agreed, o)
 			continue
 		}
@@ -192,17 +211,34 @@ func (c *checker) agreed(k *check) (agreed []verify.Observed, err error) {
 	return agreed, nil
 }
 
+// agreesOnRow reports whether the mirror agrees with what was read of a row, which was not
+// touched since. The rest is verified again, or left to the stream.
+func (c *checker) agreesOnRow(k *check, seen drift.Observation) (bool, error) {
+	if k.isTouched(seen.Subject()) {
+		return false, nil
+	}
+	if observeRow(c.verifier, c.mirror, seen.ProviderID).Kind == seen.Kind {
+		delete(c.disagreed, seen.Subject())
+		return true, nil
+	}
+	k.again = true
+	if c.disagreed[seen.Subject()]++; c.disagreed[seen.Subject()] > maxDisagreements {
+		return false, &gapError{reason: fmt.Sprintf("the mirror of row %s disagrees with the provider table", seen.ProviderID)}
+	}
+	return false, nil
+}
+
 // disagree counts a disagreement. Where only the decoding of settings differs, the mirror
 // takes over what was read once the disagreement has lasted.
 func (c *checker) disagree(mirrored, seen drift.Observation) error {
-	name := seen.Provider
-	c.disagreed[name]++
+	subject := seen.Subject()
+	c.disagreed[subject]++
 	switch {
-	case c.disagreed[name] <= maxDisagreements:
+	case c.disagreed[subject] <= maxDisagreements:
 	case c.mirror.redecode(mirrored, seen):
-		delete(c.disagreed, name)
+		delete(c.disagreed, subject)
 	default:
-		return &gapError{reason: fmt.Sprintf("the mirror of provider %q disagrees with the provider table", name)}
+		return &gapError{reason: fmt.Sprintf("the mirror of provider %q disagrees with the provider table", seen.Provider)}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
@@ -45,13 +46,13 @@ func TestChecker(t *testing.T) {
 		require.Nil(t, c.waiting)
 		require.Len(t, c.current.observed, 1)
 	}
-	marker := func(c *checker) []string { return []string{"another", c.current.token} }
+	marker := func(c *checker) *outcome { return &outcome{markers: []string{"another", c.current.token}} }
 
 	t.Run("RecordsWhatTheMirrorAgreesWith", func(t *testing.T) {
 		c, pool, _ := newChecker(t)
 		begin(t, c)
-		require.False(t, c.see(nil, []string{"another"}))
-		require.True(t, c.see(nil, marker(c)))
+		require.False(t, c.see(&outcome{markers: []string{"another"}}))
+		require.True(t, c.see(marker(c)))
 		ended, err := c.finish(t.Context())
 		require.NoError(t, err)
 		require.False(t, ended.again)
@@ -63,9 +64,9 @@ func TestChecker(t *testing.T) {
 	t.Run("LeavesToTheStreamWhatItHasShownMeanwhile", func(t *testing.T) {
 		c, pool, id := newChecker(t)
 		begin(t, c)
-		require.False(t, c.see(map[string]bool{"gpt": true}, nil))
+		require.False(t, c.see(&outcome{touched: map[drift.Subject]bool{{Provider: "gpt"}: true}}))
 		c.mirror.apply(change{removed: id})
-		require.True(t, c.see(nil, marker(c)))
+		require.True(t, c.see(marker(c)))
 		ended, err := c.finish(t.Context())
 		require.NoError(t, err)
 		require.NotNil(t, ended)
@@ -100,7 +101,7 @@ func TestChecker(t *testing.T) {
 		begin(t, c)
 		_, err := c.finish(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, map[string]int{"gpt": 1}, c.disagreed)
+		require.Equal(t, map[drift.Subject]int{{Provider: "gpt"}: 1}, c.disagreed)
 		c.mirror.apply(change{put: disabled.version(id)})
 		begin(t, c)
 		_, err = c.finish(t.Context())

@@ -215,7 +215,7 @@ func (h *handler) applied(ctx context.Context, seen *outcome) error {
 	if seen.keysTouched && h.applier.verifier.ComparesCredentials() {
 		h.pending.Add(verify.Everything(pubsub.SourceWAL))
 	}
-	if h.checker.see(seen.touched, seen.markers) {
+	if h.checker.see(seen) {
 		return h.finish(ctx)
 	}
 	return nil

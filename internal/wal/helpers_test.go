@@ -33,6 +33,7 @@ func (unmeasured) DriftsObserved(map[string]drift.Kind)        {}
 func (unmeasured) SilencedObserved(map[string]bool)            {}
 func (unmeasured) PendingObserved(map[string]drift.Kind)       {}
 func (unmeasured) DriftPassed()                                {}
+func (unmeasured) UnmanagedObserved(int)                       {}
 func (unmeasured) Verified(verify.Scope, time.Duration, error) {}
 func (unmeasured) AlertPublished(drift.Kind, pubsub.Source)    {}
 func (unmeasured) GapObserved(drift.Kind, time.Time)           {}

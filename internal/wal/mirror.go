@@ -89,6 +89,26 @@ func (m *mirror) observed(desired provider.Desired) *provider.Row {
 	return provider.Current(rows)
 }
 
+// nameBefore returns the name of the row that a change writes over, empty where it writes
+// over none.
+func (m *mirror) nameBefore(c change) string {
+	if c.put == nil {
+		return ""
+	}
+	if row := m.rows[c.put.id]; row != nil {
+		return row.name
+	}
+	return ""
+}
+
+// liveName returns the name of a row, empty where it is soft-deleted or not there.
+func (m *mirror) liveName(id uuid.UUID) string {
+	if row := m.rows[id]; row != nil && !row.deleted {
+		return row.name
+	}
+	return ""
+}
+
 // apply applies one change, whose rows have been fetched. It returns the names of the
 // providers that it changes something of; a truncation changes all. unread is the id of
 // a row of which the stream and the mirror together do not know enough.

@@ -57,6 +57,25 @@ func (m *mirrorRow) texts() int {
 // the database holds, which package store would decode: it joins what the stream has shown
 // with what the mirror knows, and is completed for the provider that it is compared with.
 func (m *mirrorRow) row(desired provider.Desired, h provider.Hasher) *provider.Row {
+	row := m.incomplete()
+	if !m.baseURLKnown || m.regionCut {
+		m.complete(row, desired, h)
+	}
+	return row
+}
+
+// alone returns the row as it is shown by itself: of a base URL that is not known what may be
+// shown, with the hashes of the whole.
+func (m *mirrorRow) alone() *provider.Row {
+	row := m.incomplete()
+	if !m.baseURLKnown {
+		row.BaseURL = m.baseURLShown
+	}
+	return row
+}
+
+// incomplete returns the row with what the mirror knows of it.
+func (m *mirrorRow) incomplete() *provider.Row {
 	row := &provider.Row{
 		ID: m.id, Name: m.name, Type: m.column, BaseURL: m.BaseURL, Enabled: m.enabled, Deleted: m.deleted, UpdatedAt: m.updatedAt,
 		Decoded: &provider.DecodedSettings{IsBedrock: m.bedrockSettings, BedrockRegion: m.BedrockRegion},
@@ -66,9 +85,6 @@ func (m *mirrorRow) row(desired provider.Desired, h provider.Hasher) *provider.R
 	} else {
 		hashes := m.hashes
 		row.Hashes = &hashes
-	}
-	if !m.baseURLKnown || m.regionCut {
-		m.complete(row, desired, h)
 	}
 	return row
 }

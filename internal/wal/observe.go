@@ -1,6 +1,8 @@
 package wal
 
 import (
+	"github.com/google/uuid"
+
 	"provwatch/internal/drift"
 	"provwatch/internal/verify"
 )
@@ -15,4 +17,14 @@ func observe(environment *verify.Verifier, m *mirror, name string) (drift.Observ
 		return drift.Observation{}, false
 	}
 	return drift.Compare(m.hasher, desired, m.observed(desired), false), true
+}
+
+// observeRow returns what a row of the mirror is by itself: whether it is unmanaged. A
+// row that the mirror does not have was removed.
+func observeRow(environment *verify.Verifier, m *mirror, id uuid.UUID) drift.Observation {
+	row := m.rows[id]
+	if row == nil {
+		return drift.GoneRow(id)
+	}
+	return drift.ObserveRow(m.hasher, row.alone(), environment.Mentions(row.name))
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
 	"provwatch/internal/leader"
 	"provwatch/internal/postgres"
 	"provwatch/internal/pubsub"
@@ -201,7 +202,7 @@ func (r *Reader) newHandler(from *streamState, waiting *backlog, activity *postg
 		},
 		checker: &checker{
 			pool: r.Pool, verifier: r.Verifier, mirror: from.mirror, position: from.position,
-			recorder: recorder, confirmer: from.confirmer, visibility: visibility, disagreed: map[string]int{},
+			recorder: recorder, confirmer: from.confirmer, visibility: visibility, disagreed: map[drift.Subject]int{},
 		},
 	}
 }

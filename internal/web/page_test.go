@@ -281,13 +281,17 @@ func testPageNotices(t *testing.T) {
 func testPageNoFields(t *testing.T) {
 	_, server := serve(t, local, func(context.Context, status.Query) (status.Status, error) {
 		return status.Status{
-			Providers: []status.Provider{{Name: "gone", State: status.Drifted, Kind: drift.Missing}, {Name: "synced", State: status.InSync}},
-			Alerts:    []status.Alert{{Seq: 2, Provider: "gone", Kind: drift.Resolved}, {Seq: 1, Provider: "gone", Kind: drift.Missing}},
+			Providers: []status.Provider{
+				{Name: "gone", State: status.Drifted, Kind: drift.Missing}, {Name: "renamed", State: status.Drifted, Kind: drift.Missing, RenamedTo: "<b>"},
+				{Name: "rogue", State: status.Drifted, Kind: drift.Unmanaged}, {Name: "known", State: status.Unmanaged}, {Name: "synced", State: status.InSync},
+			},
+			Alerts: []status.Alert{{Seq: 2, Provider: "gone", Kind: drift.Resolved}, {Seq: 1, Provider: "gone", Kind: drift.Missing}},
 		}, nil
 	})
 	_, body := get(t, server, "/")
 	for _, says := range []string{
-		"gone ▲ missing no row synced ● in sync no differences",
+		"gone ▲ missing no row renamed ▲ missing no row, renamed to &lt;b&gt; rogue ▲ unmanaged, alerted the environment does not name it",
+		"known ◆ unmanaged the environment does not name it synced ● in sync no differences",
 		"gone ● resolved the drift has ended",
 		"gone ▲ missing no row Audit",
 	} {

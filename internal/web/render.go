@@ -236,12 +236,12 @@ func (v *view) providers(s status.Status, q status.Query) {
 			about = append(about, "disabled")
 		}
 		switch {
-		case p.State == status.Unmanaged:
+		case p.State == status.Unmanaged, p.Kind == drift.Unmanaged:
 			row.Note = "the environment does not name it"
 		case p.State == status.Unsupported:
 			row.Note = "it is neither seeded nor compared"
 		case p.Kind == drift.Missing:
-			row.Note = status.NoRow
+			row.Note = missingNote(p.RenamedTo)
 		}
 		row.About = strings.Join(about, ", ")
 		v.Providers = append(v.Providers, row)
@@ -275,7 +275,7 @@ func (v *view) history(s status.Status, q status.Query) {
 		row := alertView{Alert: a, chip: chipOfKind(a.Kind)}
 		switch a.Kind {
 		case drift.Missing:
-			row.Note = status.NoRow
+			row.Note = missingNote(a.RenamedTo)
 		case drift.Resolved:
 			if row.Note = shown(a.How.Ending(a.Resolves)); row.Note == "" {
 				row.Note = "the drift has ended"
@@ -334,6 +334,15 @@ func (v *view) sinks(s status.Status) {
 	if n := len(s.DeadLetters); int64(n) < letters {
 		v.LettersCaption += fmt.Sprintf(", %d of %d", n, letters)
 	}
+}
+
+// missingNote returns the words for a provider without a row, whose row can have another
+// name now.
+func missingNote(renamedTo string) string {
+	if renamedTo == "" {
+		return status.NoRow
+	}
+	return status.NoRow + ", " + status.RenamedLabel(shown(renamedTo))
 }
 
 // detailsOf returns the details of an audit entry that matter to people.

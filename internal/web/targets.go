@@ -323,13 +323,17 @@ func viewOf(t Target, state targetState) targetView {
 			parts = append(parts, fmt.Sprintf("%d %s", n, chipOfKind(kind).Label))
 		}
 	}
+	unmanaged := t.Drifts[drift.Unmanaged]
 	switch {
 	case len(parts) > 0:
 		v.Providers += ", of them " + strings.Join(parts, ", ")
-	case t.Drifts != nil:
+	case t.Drifts != nil && unmanaged == 0:
 		v.Providers += ", none drifting"
 	case !t.Worker.Leads && t.Worker.Listening:
 		v.Providers += ", the leader knows how they are"
+	}
+	if unmanaged > 0 {
+		v.Providers += fmt.Sprintf(", %d %s", unmanaged, chipOfKind(drift.Unmanaged).Label)
 	}
 	if n := t.Worker.NotComparableTotal; n > 0 {
 		v.Providers += fmt.Sprintf(", %d %s", n, status.NotComparable.Label())

@@ -74,7 +74,7 @@ func testTargetPagesOverview(t *testing.T) {
 		{Name: "standby", Worker: standby},
 		{Name: "a-synced", Worker: leader(1), Drifts: map[drift.Kind]int{drift.Changed: 0}},
 		{Name: "booting", Worker: status.Worker{NotReady: "booting"}, Starting: true},
-		{Name: "drifting", Worker: leader(9), Drifts: map[drift.Kind]int{drift.Deleted: 1, drift.Missing: 2, drift.Changed: 3}},
+		{Name: "drifting", Worker: leader(9), Drifts: map[drift.Kind]int{drift.Deleted: 1, drift.Missing: 2, drift.Changed: 3, drift.Unmanaged: 4}},
 		{Name: "down", Worker: down},
 		{Name: "empty", Worker: leader(0), Drifts: map[drift.Kind]int{}},
 	}
@@ -95,10 +95,10 @@ func testTargetPagesOverview(t *testing.T) {
 	require.Equal(t, []string{"down", "drifting", "booting", "empty", "standby", "a-synced", "b-synced"}, list)
 	says := text(body)
 	for _, want := range []string{
-		"Targets not ready: 1 of 7. Providers drifted or soft-deleted: 6.",
+		"Targets not ready: 1 of 7. Providers drifted or soft-deleted: 10.",
 		"1 ✕ not ready 1 ▲ with drift 1 ◌ starting 1 ◌ without providers 1 ◇ standing by 2 ● without drift",
 		`down ✕ not ready &#34;cannot connect to host\x1b[31m: no such host&#34; providers 3 last resync 2026-07-01 12:00:00`,
-		"drifting ▲ with drift leads, source wal providers 9, of them 2 missing, 3 changed, 1 soft-deleted last resync 2026-07-01 12:00:00",
+		"drifting ▲ with drift leads, source wal providers 9, of them 2 missing, 3 changed, 1 soft-deleted, 4 unmanaged last resync 2026-07-01 12:00:00",
 		"booting ◌ starting last resync none yet",
 		"standby ◇ standing by providers 7, the leader knows how they are last resync",
 		"b-synced ● without drift leads, source wal providers 2, none drifting, 1 not comparable last resync",

@@ -104,7 +104,8 @@ WITH claimed AS (
         db_hash = excluded.db_hash, credentials = excluded.credentials, alert_seq = excluded.alert_seq, silenced_seq = excluded.silenced_seq,
         -- A drift that is alerted again is as it was.
         observed_at = CASE WHEN excluded.provider IN (
-            SELECT repeated.provider FROM jsonb_to_recordset(@alerts::jsonb) AS repeated (provider text, repeats bigint) WHERE repeated.repeats IS NOT NULL
+            SELECT repeated.provider FROM jsonb_to_recordset(@alerts::jsonb) AS repeated (provider text, repeats bigint, unmanaged boolean)
+            WHERE repeated.repeats IS NOT NULL AND NOT repeated.unmanaged
         ) THEN drift_state.observed_at ELSE now() END
 ), forgotten AS (
     DELETE FROM provwatch.drift_state
@@ -129,6 +130,33 @@ WITH claimed AS (
 ), unnamed AS (
     UPDATE provwatch.base_pairs SET named = false
     WHERE provider = ANY(@forgotten::text[]) AND named AND EXISTS (SELECT FROM claimed)
+), rows_recorded AS (
+    INSERT INTO provwatch.unmanaged_rows (provider_id, provider, kind, db_hash, alert_seq, silenced_seq)
+    SELECT provider_id, provider, kind, db_hash, alert_seq,
+        CASE WHEN coalesce(silenced, provider IN (SELECT silencing.provider FROM silencing) OR '*' IN (SELECT silencing.provider FROM silencing))
+            THEN alert_seq END
+    FROM jsonb_to_recordset(@rows::jsonb) AS rows (provider_id uuid, provider text, kind text, db_hash text, alert_seq bigint, silenced boolean)
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider_id) DO UPDATE
+    SET provider = excluded.provider, kind = excluded.kind, db_hash = excluded.db_hash, alert_seq = excluded.alert_seq, silenced_seq = excluded.silenced_seq,
+        observed_at = CASE WHEN excluded.provider_id IN (
+            SELECT repeated.provider_id FROM jsonb_to_recordset(@alerts::jsonb) AS repeated (provider_id uuid, repeats bigint, unmanaged boolean)
+            WHERE repeated.repeats IS NOT NULL AND repeated.unmanaged
+        ) THEN unmanaged_rows.observed_at ELSE now() END
+), rows_named_before AS (
+    INSERT INTO provwatch.unmanaged_rows (provider_id, provider, kind)
+    SELECT provider_id, provider, 'known'
+    FROM jsonb_to_recordset(@named_before::jsonb) AS rows (provider_id uuid, provider text)
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider_id) DO NOTHING
+), rows_forgotten AS (
+    DELETE FROM provwatch.unmanaged_rows
+    WHERE provider_id = ANY(@forgotten_rows::uuid[]) AND EXISTS (SELECT FROM claimed)
+), rows_withdrawn AS (
+    DELETE FROM provwatch.accepted_rows a
+    USING jsonb_to_recordset(@withdrawn_rows::jsonb) AS stale (provider_id uuid, db_hash text, expires_at timestamptz, accepted_at timestamptz)
+    WHERE (a.provider_id, a.db_hash, a.accepted_at) = (stale.provider_id, stale.db_hash, stale.accepted_at) AND a.expires_at IS NOT DISTINCT FROM stale.expires_at
+        AND EXISTS (SELECT FROM claimed)
 ), compared AS (
     DELETE FROM provwatch.not_comparable
     WHERE (provider = ANY(@compared::text[]) OR provider = ANY(@forgotten::text[])) AND EXISTS (SELECT FROM claimed)
@@ -144,29 +172,42 @@ WITH claimed AS (
     WHERE (provider = ANY(@not_pending::text[]) OR provider = ANY(@forgotten::text[])) AND EXISTS (SELECT FROM claimed)
 ), pended AS (
     INSERT INTO provwatch.pending_drifts
-        (provider, provider_id, kind, env_hash, db_hash, credentials, fields, moved, source, lsn, xid, committed_at, since)
-    SELECT provider, provider_id, kind, env_hash, db_hash, credentials, fields, moved, source, lsn, xid, committed_at, since
+        (provider, provider_id, kind, env_hash, db_hash, credentials, fields, moved, renamed_to, source, lsn, xid, committed_at, since)
+    SELECT provider, provider_id, kind, env_hash, db_hash, credentials, fields, moved, renamed_to, source, lsn, xid, committed_at, since
     FROM jsonb_to_recordset(@pending::jsonb) AS pending (
         provider text, provider_id uuid, kind text, env_hash text, db_hash text, credentials text, fields jsonb, moved text,
-        source text, lsn pg_lsn, xid bigint, committed_at timestamptz, since timestamptz)
+        renamed_to text, source text, lsn pg_lsn, xid bigint, committed_at timestamptz, since timestamptz)
     WHERE EXISTS (SELECT FROM claimed)
     ON CONFLICT (provider) DO UPDATE
     SET provider_id = excluded.provider_id, kind = excluded.kind, env_hash = excluded.env_hash, db_hash = excluded.db_hash,
-        credentials = excluded.credentials, fields = excluded.fields, moved = excluded.moved, source = excluded.source,
+        credentials = excluded.credentials, fields = excluded.fields, moved = excluded.moved, renamed_to = excluded.renamed_to,
+        source = excluded.source, lsn = excluded.lsn, xid = excluded.xid, committed_at = excluded.committed_at, since = excluded.since
+), rows_not_pending AS (
+    DELETE FROM provwatch.pending_rows
+    WHERE provider_id = ANY(@not_pending_rows::uuid[]) AND EXISTS (SELECT FROM claimed)
+), rows_pended AS (
+    INSERT INTO provwatch.pending_rows (provider_id, provider, db_hash, fields, source, lsn, xid, committed_at, since)
+    SELECT provider_id, provider, db_hash, fields, source, lsn, xid, committed_at, since
+    FROM jsonb_to_recordset(@pending_rows::jsonb) AS pending (
+        provider_id uuid, provider text, db_hash text, fields jsonb, source text, lsn pg_lsn, xid bigint, committed_at timestamptz, since timestamptz)
+    WHERE EXISTS (SELECT FROM claimed)
+    ON CONFLICT (provider_id) DO UPDATE
+    SET provider = excluded.provider, db_hash = excluded.db_hash, fields = excluded.fields, source = excluded.source,
         lsn = excluded.lsn, xid = excluded.xid, committed_at = excluded.committed_at, since = excluded.since
 ), alerted AS (
     -- Without an lsn an alert is not from the WAL.
     INSERT INTO provwatch.drift_alerts
         (seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at, lsn, xid, committed_at, reason, epoch,
-        moved, how, resolves, repeats, silenced)
+        moved, how, resolves, repeats, silenced, renamed_to, unmanaged)
     SELECT
         seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
         lsn, xid, committed_at, reason, claimed.epoch, moved, how, resolves, repeats,
-        coalesce(silenced, provider IN (SELECT silencing.provider FROM silencing) OR '*' IN (SELECT silencing.provider FROM silencing))
+        coalesce(silenced, provider IN (SELECT silencing.provider FROM silencing) OR '*' IN (SELECT silencing.provider FROM silencing)),
+        renamed_to, unmanaged
     FROM jsonb_to_recordset(@alerts::jsonb) AS alerts (
         seq bigint, id uuid, kind text, provider text, provider_id uuid, fields jsonb, env_hash text, db_hash text,
         source text, detected_at timestamptz, lsn pg_lsn, xid bigint, committed_at timestamptz, reason text,
-        moved text, how text, resolves bigint, repeats bigint, silenced boolean)
+        moved text, how text, resolves bigint, repeats bigint, silenced boolean, renamed_to text, unmanaged boolean)
     CROSS JOIN claimed
     RETURNING drift_alerts.seq, drift_alerts.silenced
 )
@@ -182,6 +223,7 @@ FROM claimed;
 -- no state, which has no kind, of a provider that could not be compared or whose drift is pending.
 SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq, silenced,
     EXISTS (SELECT FROM provwatch.pending_drifts p WHERE p.provider = observed.provider)::boolean AS pending,
+    coalesce((SELECT p.name FROM gateway.ai_providers p WHERE p.id = observed.provider_id AND p.enabled AND NOT p.deleted), '')::text AS row_name,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0)::bigint AS newest_environment
@@ -217,7 +259,7 @@ LEFT JOIN provwatch.drift_alerts a ON a.seq = @seq::bigint;
 -- name: listAlertsSince :many
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
     coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how, coalesce(resolves, 0)::bigint AS resolves,
-    silenced, coalesce(repeats, 0)::bigint AS repeats
+    silenced, coalesce(repeats, 0)::bigint AS repeats, renamed_to, unmanaged
 FROM provwatch.drift_alerts
 WHERE seq > @seq
 ORDER BY seq
@@ -250,15 +292,20 @@ SELECT key FROM provwatch.hash_key;
 -- How many drifts are pending, and for how many seconds the oldest of them has lasted by now. How
 -- many are due: they have lasted for least_seconds, or would begin in the future, where the clock
 -- was set back. And the rows of these, where they have one. Drifts of providers that cannot be
--- compared do not count.
+-- compared do not count. Those of unmanaged rows do.
 SELECT
     count(*)::bigint AS pending,
     coalesce(extract(epoch FROM statement_timestamp() - min(since)), 0)::float8 AS seconds,
     (count(*) FILTER (WHERE is_due))::bigint AS due,
     coalesce(array_agg(provider_id) FILTER (WHERE is_due AND provider_id IS NOT NULL), '{}')::uuid[] AS ids
 FROM (
-    SELECT d.provider_id, d.since,
-        (d.since <= statement_timestamp() - make_interval(secs => @least_seconds::float8) OR d.since > statement_timestamp()) AS is_due
-    FROM provwatch.pending_drifts d
-    WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+    SELECT each.provider_id, each.since,
+        (each.since <= statement_timestamp() - make_interval(secs => @least_seconds::float8) OR each.since > statement_timestamp()) AS is_due
+    FROM (
+        SELECT d.provider_id, d.since
+        FROM provwatch.pending_drifts d
+        WHERE NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = d.provider)
+        UNION ALL
+        SELECT r.provider_id, r.since FROM provwatch.pending_rows r
+    ) AS each
 ) AS comparable;

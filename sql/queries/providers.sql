@@ -4,17 +4,26 @@
 -- what was last observed, an accepted drift, and what both sides last agreed on. The
 -- newest generation of environments is of the same moment as the rows: a worker that applies
 -- another environment to a row records that in the same transaction.
+--
+-- Of the row that was last observed also its name, where it is live, and whether it is enabled. Of
+-- each row what is recorded of it as an unmanaged one; also of removed rows of the hinted ids.
 WITH looked_at AS (
-    SELECT unnest(@names::text[]) AS name
+    SELECT unnest(@names::text[]) AS name, NULL::uuid AS gone
     UNION
-    SELECT p.name FROM gateway.ai_providers p WHERE p.id = ANY(@ids::uuid[])
+    SELECT p.name, NULL FROM gateway.ai_providers p WHERE p.id = ANY(@ids::uuid[])
     UNION
-    SELECT s.provider FROM provwatch.drift_state s WHERE s.provider_id = ANY(@ids::uuid[])
+    SELECT s.provider, NULL FROM provwatch.drift_state s WHERE s.provider_id = ANY(@ids::uuid[])
     UNION
-    SELECT d.provider FROM provwatch.pending_drifts d WHERE d.provider_id = ANY(@ids::uuid[])
+    SELECT d.provider, NULL FROM provwatch.pending_drifts d WHERE d.provider_id = ANY(@ids::uuid[])
+    UNION
+    SELECT coalesce(r.provider, u.provider), coalesce(r.provider_id, u.provider_id)
+    FROM provwatch.unmanaged_rows u
+    FULL JOIN provwatch.pending_rows r ON r.provider_id = u.provider_id
+    WHERE (u.provider_id = ANY(@ids::uuid[]) OR r.provider_id = ANY(@ids::uuid[]))
+        AND NOT EXISTS (SELECT FROM gateway.ai_providers p WHERE p.id = coalesce(r.provider_id, u.provider_id))
 )
 SELECT
-    looked_at.name::text AS name,
+    looked_at.name::text AS name, coalesce(looked_at.gone, '00000000-0000-0000-0000-000000000000')::uuid AS gone,
     p.id, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id,
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     s.kind AS state_kind, s.provider_id AS state_provider_id, s.env_hash AS state_env_hash,
@@ -24,6 +33,12 @@ SELECT
     coalesce(n.reason, '')::text AS not_comparable, coalesce(s.alert_seq, 0)::bigint AS alert_seq,
     coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced,
     to_jsonb(b)::jsonb AS base, to_jsonb(d)::jsonb AS pending,
+    coalesce(former.name, '')::text AS former_name, coalesce(former.enabled, false)::boolean AS former_enabled,
+    u.provider AS row_provider, u.kind AS row_kind, u.db_hash AS row_db_hash, coalesce(u.alert_seq, 0)::bigint AS row_alert_seq,
+    coalesce(u.silenced_seq = u.alert_seq, false)::boolean AS row_silenced, to_jsonb(r)::jsonb AS row_pending,
+    ar.db_hash AS row_accepted_db_hash, ar.expires_at AS row_accepted_expires_at, ar.accepted_at AS row_accepted_at,
+    (coalesce(b.named, false) OR EXISTS (SELECT FROM provwatch.drift_state own WHERE own.provider_id = p.id))::boolean AS named_before,
+    EXISTS (SELECT FROM provwatch.unmanaged_baseline)::boolean AS started,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
     coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0)::bigint AS newest_environment,
@@ -35,12 +50,16 @@ SELECT
     CASE WHEN @with_keys::boolean THEN ARRAY(
         SELECT coalesce(k.api_key_key_id, '') FROM gateway.ai_provider_keys k WHERE k.provider_id = p.id ORDER BY k.id) END::text[] AS api_key_key_ids
 FROM looked_at
-LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name
+LEFT JOIN gateway.ai_providers p ON p.name = looked_at.name AND looked_at.gone IS NULL
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = coalesce(looked_at.gone, p.id)
+LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = coalesce(looked_at.gone, p.id)
 LEFT JOIN provwatch.drift_state s ON s.provider = looked_at.name
 LEFT JOIN provwatch.accepted_drift a ON a.provider = looked_at.name
 LEFT JOIN provwatch.not_comparable n ON n.provider = looked_at.name
 LEFT JOIN provwatch.base_pairs b ON b.provider = looked_at.name
-LEFT JOIN provwatch.pending_drifts d ON d.provider = looked_at.name;
+LEFT JOIN provwatch.pending_drifts d ON d.provider = looked_at.name
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = coalesce(looked_at.gone, p.id)
+LEFT JOIN gateway.ai_providers former ON former.id = s.provider_id AND NOT former.deleted;
 
 -- name: listProviders :many
 -- All rows of the names given, soft-deleted and disabled ones too.

@@ -7,7 +7,8 @@ SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '
 -- name: PruneAlerts :one
 -- Deletes alerts of a page: those after a seq that are older than what is kept. It keeps
 -- what a sink has not had, the last alert, the last one of each drift that lasts, and a
--- provider's alerts from its first dead letter on. Only an alert that all sinks have had
+-- provider's alerts from its first dead letter on. The drift of an unmanaged row is the
+-- row's: another row can have its name by now. Only an alert that all sinks have had
 -- replaces another, and a silenced one, which no sink gets, replaces silenced ones alone: a
 -- sink that begins again needs the alert that it was sent last.
 --
@@ -18,7 +19,7 @@ WITH bounds AS (
         (SELECT max(a.seq) FROM provwatch.drift_alerts a) AS last,
         least((SELECT max(a.seq) FROM provwatch.drift_alerts a), (SELECT min(c.seq) FROM provwatch.sink_cursors c WHERE c.stream = 'drift')) AS had
 ), page AS (
-    SELECT a.seq, a.provider, a.kind, a.certain, a.silenced, a.detected_at
+    SELECT a.seq, a.provider, a.provider_id, a.unmanaged, a.kind, a.certain, a.silenced, a.detected_at
     FROM provwatch.drift_alerts a
     WHERE a.seq > @after::bigint AND a.seq < (SELECT last FROM bounds) AND a.seq <= (SELECT had FROM bounds)
     ORDER BY a.seq
@@ -37,13 +38,24 @@ WITH bounds AS (
     WHERE page.seq <= (SELECT old.seq FROM old)
         AND (page.kind = 'resolved'
             -- What it ends was deleted, or is deleted with it: the cursors can have moved since the page before.
-            AND NOT EXISTS (SELECT FROM provwatch.drift_alerts earlier WHERE earlier.provider = page.provider AND earlier.seq <= @after)
-        OR EXISTS (
-            SELECT FROM provwatch.drift_alerts later
-            WHERE later.provider = page.provider AND later.seq > page.seq AND later.seq <= (SELECT had FROM bounds)
-                AND (page.silenced OR NOT later.silenced)
-                -- About no provider, the last of each kind lasts.
-                AND (page.provider <> '' OR later.kind = page.kind AND later.certain IS NOT DISTINCT FROM page.certain)))
+            AND NOT CASE
+                WHEN page.unmanaged THEN EXISTS (
+                    SELECT FROM provwatch.drift_alerts earlier WHERE earlier.unmanaged AND earlier.provider_id = page.provider_id AND earlier.seq <= @after)
+                ELSE EXISTS (
+                    SELECT FROM provwatch.drift_alerts earlier WHERE earlier.provider = page.provider AND NOT earlier.unmanaged AND earlier.seq <= @after)
+            END
+        OR CASE
+            WHEN page.unmanaged THEN EXISTS (
+                SELECT FROM provwatch.drift_alerts later
+                WHERE later.unmanaged AND later.provider_id = page.provider_id AND later.seq > page.seq AND later.seq <= (SELECT had FROM bounds)
+                    AND (page.silenced OR NOT later.silenced))
+            ELSE EXISTS (
+                SELECT FROM provwatch.drift_alerts later
+                WHERE later.provider = page.provider AND NOT later.unmanaged AND later.seq > page.seq AND later.seq <= (SELECT had FROM bounds)
+                    AND (page.silenced OR NOT later.silenced)
+                    -- About no provider, the last of each kind lasts.
+                    AND (page.provider <> '' OR later.kind = page.kind AND later.certain IS NOT DISTINCT FROM page.certain))
+        END)
         AND NOT EXISTS (SELECT FROM letters WHERE letters.provider = page.provider AND letters.seq <= page.seq)
 ), deleted AS (
     DELETE FROM provwatch.drift_alerts WHERE seq IN (SELECT prunable.seq FROM prunable) AND NOT @dry_run::boolean

@@ -9,6 +9,7 @@ SELECT
         WHERE attrelid = to_regclass('provwatch.accepted_drift') AND attname = 'expires_at' AND NOT attisdropped)::boolean AS accepted_drifts,
     (to_regclass('provwatch.base_pairs') IS NOT NULL)::boolean AS base_pairs,
     (to_regclass('provwatch.hash_key') IS NOT NULL)::boolean AS hash_key,
+    (to_regclass('provwatch.unmanaged_rows') IS NOT NULL)::boolean AS unmanaged_rows,
     (to_regnamespace('provwatch') IS NOT NULL)::boolean AS own_schema,
     current_setting('transaction_read_only')::boolean AS read_only,
     pg_is_in_recovery() AS in_recovery,

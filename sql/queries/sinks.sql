@@ -43,26 +43,40 @@ LIMIT @max_entries;
 -- name: listFiring :many
 -- By seq, the last alert of each provider whose drift was alerted and is not over, or
 -- is over by an alert above seq. Where that is above seq, also the provider's last one
--- up to seq, which is what a sink was sent. And those up to seq without a provider that
--- are not older than a time: gaps, and rewinds that are certain. Silenced alerts, which no
--- sink gets, do not count.
+-- up to seq, which is what a sink was sent. The same of each unmanaged row, by its id. And
+-- those up to seq without a provider that are not older than a time: gaps, and rewinds that
+-- are certain. Silenced alerts, which no sink gets, do not count.
 WITH last AS (
     SELECT alert.provider, alert.seq
     FROM provwatch.drift_state s
     JOIN provwatch.drift_alerts alert
-        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider AND NOT a.silenced)
+        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = s.provider AND NOT a.unmanaged AND NOT a.silenced)
     WHERE s.kind <> 'in_sync' AND alert.kind <> 'resolved' OR alert.kind = 'resolved' AND alert.seq > @seq::bigint
+), last_of_row AS (
+    SELECT alert.provider_id, alert.seq
+    FROM (
+        SELECT u.provider_id FROM provwatch.unmanaged_rows u WHERE u.kind = 'unmanaged'
+        UNION
+        SELECT a.provider_id FROM provwatch.drift_alerts a WHERE a.unmanaged AND a.seq > @seq AND NOT a.silenced
+    ) AS drifting
+    JOIN provwatch.drift_alerts alert
+        ON alert.seq = (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.unmanaged AND a.provider_id = drifting.provider_id AND NOT a.silenced)
+    WHERE alert.kind <> 'resolved' OR alert.seq > @seq
 ), sent AS (
-    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND a.seq <= @seq AND NOT a.silenced) AS seq
+    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.provider = last.provider AND NOT a.unmanaged AND a.seq <= @seq AND NOT a.silenced) AS seq
     FROM last
     WHERE last.seq > @seq
+    UNION ALL
+    SELECT (SELECT max(a.seq) FROM provwatch.drift_alerts a WHERE a.unmanaged AND a.provider_id = last_of_row.provider_id AND a.seq <= @seq AND NOT a.silenced)
+    FROM last_of_row
+    WHERE last_of_row.seq > @seq
 )
 SELECT alert.seq, alert.id, alert.kind, alert.provider, alert.provider_id, alert.fields, alert.env_hash, alert.db_hash, alert.source,
     alert.detected_at, coalesce(alert.lsn::text, '')::text AS lsn, coalesce(alert.xid, 0)::bigint AS xid, alert.committed_at,
     alert.epoch, alert.reason, alert.certain, alert.moved, alert.how, coalesce(alert.resolves, 0)::bigint AS resolves, alert.silenced,
-    coalesce(alert.repeats, 0)::bigint AS repeats
+    coalesce(alert.repeats, 0)::bigint AS repeats, alert.renamed_to, alert.unmanaged
 FROM (
-    SELECT seq FROM last UNION ALL SELECT seq FROM sent
+    SELECT seq FROM last UNION ALL SELECT seq FROM last_of_row UNION ALL SELECT seq FROM sent
     UNION ALL
     SELECT a.seq FROM provwatch.drift_alerts a
     WHERE a.provider = '' AND a.seq <= @seq AND a.detected_at > @not_before::timestamptz AND (a.kind = 'gap' OR a.certain)

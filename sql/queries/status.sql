@@ -128,16 +128,22 @@ SELECT CASE a.kind WHEN 'deleted' THEN 2 ELSE 0 END, count(*) FROM provwatch.acc
 UNION ALL
 SELECT 8, -cardinality(@expired::text[])::bigint
 UNION ALL
-SELECT 4, count(*)
+SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END, count(*)
 FROM gateway.ai_providers p
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
 WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
     AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
-    AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL(@unsupported::text[]);
+    AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL(@unsupported::text[])
+GROUP BY 1;
 
 -- name: listRecorded :many
 -- A page of providers, the most urgent first, by rank: drifting (0), not comparable (1),
 -- soft-deleted (2), pending (3), unmanaged (4), of a type that the enum lacks (5), accepted (7),
--- in sync (8). The recorded states show which providers the environment names.
+-- in sync (8). The recorded states show which providers the environment names. An unmanaged row
+-- that was alerted drifts, and one whose alert waits is pending. An alerted one can be accepted.
+-- Any other one is unmanaged.
 --
 -- Each arm ends with the page, so that those in sync are read in the order of their
 -- index, and no further; an arm whose rank is not asked for is not run.
@@ -200,8 +206,33 @@ WITH listed AS (
         WHERE 4 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL(@unsupported::text[])
+            AND NOT EXISTS (SELECT FROM provwatch.unmanaged_rows u WHERE u.provider_id = p.id AND u.kind <> 'known' AND p.enabled)
+            AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = p.id AND p.enabled)
             AND strpos(p.name, @search::text) > 0 AND (4, p.name) > (@after_rank::int, @after_name::text)
         ORDER BY p.name
+        LIMIT @max_providers
+    )
+    UNION ALL
+    (
+        SELECT p.name, ranked.rank, CASE ranked.rank WHEN 3 THEN '' ELSE 'unmanaged' END, '', coalesce(u.db_hash, ''), '', coalesce(r.since, u.observed_at),
+            CASE ranked.rank WHEN 7 THEN 'unmanaged' END, ar.accepted_by, ar.accepted_at, ar.reason, ar.expires_at, '',
+            to_jsonb(r)::jsonb || '{"kind": "unmanaged", "moved": "database"}'::jsonb
+        FROM (
+            SELECT alerted.provider_id FROM provwatch.unmanaged_rows alerted WHERE alerted.kind <> 'known'
+            UNION
+            SELECT waiting.provider_id FROM provwatch.pending_rows waiting
+        ) AS known
+        JOIN gateway.ai_providers p ON p.id = known.provider_id AND p.enabled AND NOT p.deleted
+        LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known'
+        LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id
+        LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
+        CROSS JOIN LATERAL (SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END AS rank) AS ranked
+        WHERE @ranks::int[] && '{0,3,7}'::int[] AND ranked.rank = ANY(@ranks::int[])
+            AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
+            AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL(@unsupported::text[])
+            AND strpos(p.name, @search::text) > 0 AND (ranked.rank, p.name) > (@after_rank::int, @after_name::text)
+        ORDER BY 2, p.name
         LIMIT @max_providers
     )
     UNION ALL
@@ -259,9 +290,13 @@ LEFT JOIN unnest(@unsupported::text[]) AS unsupported (name) ON unsupported.name
 LEFT JOIN provwatch.accepted_drift expired ON expired.provider = named.name AND expired.provider = ANY(@expired::text[])
 GROUP BY 1
 UNION ALL
-SELECT 4, count(*)
+SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END, count(*)
 FROM gateway.ai_providers p
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name);
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
+WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
+GROUP BY 1;
 
 -- name: listNamed :many
 -- ListRecorded where the names that the environment names are given. Providers that were
@@ -286,8 +321,14 @@ WITH listed AS (
     FROM provwatch.not_comparable n
     WHERE EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = n.provider) AND n.provider <> ALL(@unsupported::text[])
     UNION ALL
-    SELECT p.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
+    SELECT p.name, CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END,
+        CASE WHEN r.provider_id IS NULL AND u.kind IS NOT NULL THEN 'unmanaged' ELSE '' END, '', coalesce(u.db_hash, ''), '', coalesce(r.since, u.observed_at),
+        CASE WHEN r.provider_id IS NULL AND ar.provider_id IS NOT NULL THEN 'unmanaged' END, ar.accepted_by, ar.accepted_at, ar.reason, ar.expires_at, '',
+        to_jsonb(r)::jsonb || '{"kind": "unmanaged", "moved": "database"}'::jsonb
     FROM gateway.ai_providers p
+    LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
+    LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+    LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
     WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
@@ -317,7 +358,7 @@ SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT
 -- The latest alert of a drift of each provider named.
 SELECT a.seq, a.id, a.kind, a.provider, a.provider_id, a.fields, a.env_hash, a.db_hash, a.source, a.detected_at,
     coalesce(a.lsn::text, '')::text AS lsn, coalesce(a.xid, 0)::bigint AS xid, a.committed_at, a.epoch, a.reason, a.certain, a.moved, a.how,
-    coalesce(a.resolves, 0)::bigint AS resolves, a.silenced, coalesce(a.repeats, 0)::bigint AS repeats
+    coalesce(a.resolves, 0)::bigint AS resolves, a.silenced, coalesce(a.repeats, 0)::bigint AS repeats, a.renamed_to, a.unmanaged
 FROM unnest(@names::text[]) AS named
 JOIN LATERAL (
     SELECT *
@@ -331,7 +372,7 @@ JOIN LATERAL (
 -- The latest alerts below a seq, the latest first.
 SELECT seq, id, kind, provider, provider_id, fields, env_hash, db_hash, source, detected_at,
     coalesce(lsn::text, '')::text AS lsn, coalesce(xid, 0)::bigint AS xid, committed_at, epoch, reason, certain, moved, how,
-    coalesce(resolves, 0)::bigint AS resolves, silenced, coalesce(repeats, 0)::bigint AS repeats
+    coalesce(resolves, 0)::bigint AS resolves, silenced, coalesce(repeats, 0)::bigint AS repeats, renamed_to, unmanaged
 FROM provwatch.drift_alerts
 WHERE seq < @before
 ORDER BY seq DESC

@@ -20,7 +20,7 @@ func (c *checker) count(a alert) {
 	c.alerts = append(c.alerts, a)
 	c.pruning.alerts = append(c.pruning.alerts, a)
 	c.checkSilenced(a)
-	if p := c.tracks[a.provider]; p != nil {
+	if p := c.tracks[a.provider]; p != nil && !a.unmanaged {
 		p.alerts = append(p.alerts, a)
 	}
 }
@@ -42,12 +42,14 @@ func (c *checker) explain(t transaction, positions []change, alerts []alert) {
 }
 
 // sortAlerts separates the alerts from the WAL, by provider, from the alerts of a scan of the
-// tables. It accounts for those of a provider that joins.
+// tables. It accounts for those of a provider that joins, and of rows.
 func (c *checker) sortAlerts(t transaction, alerts []alert) (streamed map[string][]alert, looked []alert) {
 	streamed = map[string][]alert{}
 	for _, a := range alerts {
 		p := c.tracks[a.provider]
 		switch {
+		case a.unmanaged:
+			c.checkRowAlert(a)
 		case p != nil && p.moving: // workers can have different environments
 		case p == nil || !p.named && !p.joining:
 			c.violate(rulePhantom, a.provider, t.end, "alert %d: the environment does not name the provider", a.seq)

@@ -89,7 +89,7 @@ func (c *checker) checkPruned(t transaction, gone pruned) {
 func (c *checker) checkPrunedAlerts(t transaction, seqs []int64) {
 	p := &c.pruning
 	had := p.had("drift", c.lastSeq)
-	providers := map[string]bool{}
+	subjects := map[string]bool{}
 	left := slices.DeleteFunc(slices.Clone(p.alerts), func(a alert) bool { return slices.Contains(seqs, a.seq) })
 	if len(p.alerts)-len(left) != len(seqs) {
 		c.violate(rulePruned, "", t.end, "of the alerts %v not all were there", seqs)
@@ -98,17 +98,17 @@ func (c *checker) checkPrunedAlerts(t transaction, seqs []int64) {
 		if !slices.Contains(seqs, a.seq) {
 			continue
 		}
-		providers[a.provider] = true
+		subjects[a.subject()] = true
 		if a.seq > had || a.seq == c.lastSeq || p.letters["drift"+a.id] > 0 || a.seq > p.upTo["drift"] {
 			c.violate(rulePruned, a.provider, t.end, "alert %d: the last is %d, sinks have had %d, %d have it as a dead letter, pruned up to %d",
 				a.seq, c.lastSeq, had, p.letters["drift"+a.id], p.upTo["drift"])
 		}
 	}
-	// What is left shows how each provider stands, now and as each sink was last sent it.
-	for provider := range providers {
+	// What is left shows how each provider and row stands, now and as each sink was last sent it.
+	for subject := range subjects {
 		check := func(at int64, sent bool) {
-			if before, after := lastKind(c.alerts, provider, at, sent), lastKind(left, provider, at, sent); before != after {
-				c.violate(rulePruned, provider, t.end, "up to alert %d it was %q, and without %v it is %q", at, before, seqs, after)
+			if before, after := lastKind(c.alerts, subject, at, sent), lastKind(left, subject, at, sent); before != after {
+				c.violate(rulePruned, subject, t.end, "up to alert %d it was %q, and without %v it is %q", at, before, seqs, after)
 			}
 		}
 		check(c.lastSeq, false)
@@ -121,11 +121,11 @@ func (c *checker) checkPrunedAlerts(t transaction, seqs []int64) {
 	p.alerts = left
 }
 
-// lastKind returns the kind of a provider's last alert up to a seq, empty where it has ended
+// lastKind returns the kind of a subject's last alert up to a seq, empty where it has ended
 // what was before. With sent only the alerts count that sinks got.
-func lastKind(alerts []alert, provider string, seq int64, sent bool) (kind string) {
+func lastKind(alerts []alert, subject string, seq int64, sent bool) (kind string) {
 	for _, a := range alerts {
-		if a.provider == provider && a.seq <= seq && !(sent && a.silenced) {
+		if a.subject() == subject && a.seq <= seq && !(sent && a.silenced) {
 			kind = a.kind
 		}
 	}

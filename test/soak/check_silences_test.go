@@ -11,7 +11,7 @@ import (
 // are by the server's clock and jump with it, unless their comment excludes the jumps.
 type silences struct {
 	all     map[string]*silencing // by id
-	lasting map[string][]alert    // the alerts of the drift that lasts, by provider
+	lasting map[string][]alert    // the alerts of the drift that lasts, by subject
 
 	offset       time.Duration // by which the clock has jumped, as of the last transaction
 	jumped       time.Time     // when it was first seen to have jumped last, without its jumps
@@ -159,7 +159,7 @@ func (c *checker) checkSilenced(a alert) {
 		}
 		return
 	}
-	lasting := c.silences.lasting[a.provider]
+	lasting := c.silences.lasting[a.subject()]
 	if a.silenced {
 		c.silences.silenced++
 	}
@@ -177,13 +177,13 @@ func (c *checker) checkSilenced(a alert) {
 		c.violate(ruleSilenced, a.provider, a.end, "alert %d, %s: silenced %t, and of the alerts of the drift that it ends went one to sinks: %t", a.seq, a.kind, a.silenced, sent)
 	}
 	if a.kind != resolved {
-		c.silences.lasting[a.provider] = append(lasting, a)
+		c.silences.lasting[a.subject()] = append(lasting, a)
 		return
 	}
 	if a.resolves != last {
 		c.violate(ruleContent, a.provider, a.end, "alert %d ends alert %d and not %d", a.seq, a.resolves, last)
 	}
-	delete(c.silences.lasting, a.provider)
+	delete(c.silences.lasting, a.subject())
 }
 
 // checkMatch compares whether an alert is silenced with the silences. It was decided between its
@@ -221,12 +221,12 @@ func (c *checker) checkRepeat(lasting []alert, a alert) {
 	}
 }
 
-// outlived returns, by provider, the last alert of each drift that lasts, where it is silenced.
+// outlived returns, by subject, the last alert of each drift that lasts, where it is silenced.
 func (s *silences) outlived() map[string]alert {
 	left := map[string]alert{}
-	for name, lasting := range s.lasting {
+	for subject, lasting := range s.lasting {
 		if last := lasting[len(lasting)-1]; last.silenced {
-			left[name] = last
+			left[subject] = last
 		}
 	}
 	return left
@@ -236,9 +236,9 @@ func (s *silences) outlived() map[string]alert {
 // matches any more.
 func (c *checker) checkOutlived() {
 	last := c.silences.last
-	for name, a := range c.silences.outlived() {
-		if _, possible := c.silences.match(name, last, last, c.real(last)); !possible {
-			c.violate(ruleOutlived, name, a.end, "alert %d, %s", a.seq, a.kind)
+	for _, a := range c.silences.outlived() {
+		if _, possible := c.silences.match(a.provider, last, last, c.real(last)); !possible {
+			c.violate(ruleOutlived, a.provider, a.end, "alert %d, %s", a.seq, a.kind)
 		}
 	}
 }

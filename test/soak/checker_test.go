@@ -15,7 +15,8 @@ const inLine = 1500
 // is against the rules. It knows the worker's tables and none of its code.
 type checker struct {
 	tracks     map[string]*track
-	rows       map[string]row // ai_providers, by id
+	rows       map[string]row          // ai_providers, by id
+	followed   map[string]*followedRow // by id
 	violations []violation
 
 	alerts  []alert
@@ -59,7 +60,7 @@ type checker struct {
 
 func newChecker(groups [][]wanted) *checker {
 	c := &checker{
-		tracks: map[string]*track{}, rows: map[string]row{}, ids: map[string]bool{},
+		tracks: map[string]*track{}, rows: map[string]row{}, followed: map[string]*followedRow{}, ids: map[string]bool{},
 		staged: map[string]entry{}, entries: map[string]entry{}, logged: map[string]bool{},
 		lastEntry: map[string]int64{}, real: func(t time.Time) time.Time { return t }, labels: map[string]bool{}, large: map[string]bool{},
 		pruning: newPruning(), silences: silences{all: map[string]*silencing{}, lasting: map[string][]alert{}},
@@ -89,6 +90,7 @@ func (c *checker) add(t transaction) {
 	c.transactions++
 	c.silences.pass(t.at, c.real(t.at))
 	e := c.effectsOf(t)
+	c.followRows()
 	c.checkOutbox(t, &e)
 	for name := range e.touched {
 		if p := c.tracks[name]; p != nil {
@@ -111,6 +113,7 @@ func (c *checker) add(t transaction) {
 	if e.gaps != 0 {
 		c.violate(ruleGap, "", t.end, "%d more rows than gaps", e.gaps)
 	}
+	c.stand(e.standing)
 	c.checkRecorded(t, e.recorded)
 	c.checkPruned(t, e.pruned)
 }
@@ -244,6 +247,9 @@ func (c *checker) finish() {
 			end := p.moments[len(p.moments)-1].end
 			c.violate(ruleLost, name, end, "it ends as %s and was last alerted as %s: %s", p.now(), p.recorded, c.around(name, end))
 		}
+	}
+	for _, difference := range c.unsettledRows() {
+		c.violate(ruleState, "", 0, "%s", difference)
 	}
 	c.checkOutlived()
 	for _, name := range c.unseeded() {

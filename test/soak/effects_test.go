@@ -26,6 +26,7 @@ type effects struct {
 	gaps      int // alerts of a gap
 	positions []change
 	recorded  map[string]*state
+	standing  []string             // ids of rows that were recorded as those of providers
 	began     map[string]time.Time // when the recorded state was observed
 }
 
@@ -85,6 +86,8 @@ func (c *checker) effectsOf(t transaction) effects {
 			e.positions = append(e.positions, ch)
 		case "provwatch.drift_state":
 			c.addState(&e, ch)
+		case "provwatch.unmanaged_rows":
+			c.replayRow(ch)
 		case "provwatch.sink_cursors", "provwatch.sink_dead_letters", "provwatch.pruned":
 			c.pruning.replay(ch)
 		}
@@ -137,6 +140,9 @@ func (c *checker) addState(e *effects, ch change) {
 	if ch.action == "DELETE" {
 		e.recorded[ch.key.text("provider")] = &state{kind: inSync}
 		return
+	}
+	if id := ch.row.text("provider_id"); id != "" {
+		e.standing = append(e.standing, id)
 	}
 	name := ch.row.text("provider")
 	e.recorded[name] = &state{kind: ch.row.text("kind"), hash: ch.row.text("db_hash")}

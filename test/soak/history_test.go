@@ -20,6 +20,7 @@ type alert struct {
 	seq                         int64
 	id, kind, provider          string
 	providerID, envHash, dbHash string
+	unmanaged                   bool // it is about the row of providerID
 	fields                      []string
 	source, committedAt         string
 	of                          position // the transaction that it is about, 0 unless from the WAL
@@ -29,6 +30,14 @@ type alert struct {
 	detected                    time.Time // by the worker's clock, just before it was written
 	end                         position  // of the transaction that wrote it
 	began, committed            time.Time // that transaction; began is zero if not known
+}
+
+// subject is what the alert is about: a provider, or an unmanaged row.
+func (a alert) subject() string {
+	if a.unmanaged {
+		return "row " + a.providerID
+	}
+	return a.provider
 }
 
 // track follows one provider.
@@ -78,6 +87,7 @@ func parseAlert(t tuple) (alert, error) {
 	a := alert{
 		id: t.text("id"), kind: t.text("kind"), provider: t.text("provider"), providerID: t.text("provider_id"),
 		envHash: t.text("env_hash"), dbHash: t.text("db_hash"), source: t.text("source"), committedAt: t.text("committed_at"),
+		unmanaged: t.text("unmanaged") == "true",
 	}
 	var err error
 	if a.seq, err = strconv.ParseInt(t.text("seq"), 10, 64); err != nil {

@@ -23,6 +23,8 @@ const (
 	disabled = "disabled"
 	changed  = "changed"
 	resolved = "resolved"
+	// unmanaged is a drift of a row that the environment does not name.
+	unmanaged = "unmanaged"
 
 	// notComparable is no drift: what was recorded stays.
 	notComparable = "not_comparable"

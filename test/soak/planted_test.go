@@ -21,6 +21,7 @@ func TestCheckHistory(t *testing.T) {
 	t.Run("TwoLeaders", testCheckHistoryTwoLeaders)
 	t.Run("Notifications", testCheckHistoryNotifications)
 	t.Run("Pruned", testCheckHistoryPruned)
+	t.Run("Unmanaged", testCheckHistoryUnmanaged)
 	t.Run("Silences", testCheckHistorySilences)
 	t.Run("AlertAfter", testCheckHistoryAlertAfter)
 	t.Run("Applied", testCheckHistoryApplied)

@@ -65,7 +65,7 @@ var opWeights = weights{
 	{"url", 14}, {"type", 6}, {"region", 8}, {"several", 6}, {"reverse", 6}, {"rollback", 6},
 	{"disable", 12}, {"enable", 12}, {"soft-delete", 8}, {"undelete", 8}, {"delete", 6}, {"insert", 8}, {"restore", 16},
 	{"rename", 6}, {"rename-back", 8}, {"rotate", 10}, {"touch", 6}, {"swap", 4}, {"new-id", 2}, {"large-url", 3},
-	{"secret-url", 3}, {"flicker", 4}, {"encrypt", 24}, {"damage", 5}, {"bedrock", 3}, {"large", 2}, {"truncate", 1},
+	{"secret-url", 3}, {"flicker", 4}, {"encrypt", 24}, {"damage", 5}, {"bedrock", 3}, {"large", 2}, {"truncate", 1}, {"rogue", 12},
 }
 
 var faultWeights = weights{

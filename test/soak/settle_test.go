@@ -140,8 +140,9 @@ func (c *checker) settled() (waiting []string) {
 			waiting = append(waiting, fmt.Sprintf("%s is %s and was last alerted as %s", name, p.now(), p.recorded))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.silences.outlived())) {
-		waiting = append(waiting, name+" drifts, and its last alert is silenced")
+	waiting = append(waiting, c.unsettledRows()...)
+	for _, subject := range slices.Sorted(maps.Keys(c.silences.outlived())) {
+		waiting = append(waiting, subject+" drifts, and its last alert is silenced")
 	}
 	if len(c.staged) > 0 {
 		waiting = append(waiting, fmt.Sprintf("%d audit entries in the outbox", len(c.staged)))

@@ -184,6 +184,16 @@ func (w *world) operate(ctx context.Context, tx pgx.Tx, o op, i int, byName map[
 	case "rename-back":
 		exec(`UPDATE ai_providers SET name = $1::text, updated_at = clock_timestamp() WHERE name = $1::text || '-away' AND NOT deleted
 			AND NOT EXISTS (SELECT FROM ai_providers`+live+`)`, p.name)
+	case "rogue":
+		// A row that the environment does not name.
+		exec([]string{
+			`INSERT INTO ai_providers (id, type, name, base_url) SELECT gen_random_uuid(), 'openai', $1::text || '-rogue', 'https://rogue.example/'
+				WHERE NOT EXISTS (SELECT FROM ai_providers WHERE name = $1::text || '-rogue')`,
+			`UPDATE ai_providers SET enabled = NOT enabled, updated_at = clock_timestamp() WHERE name = $1::text || '-rogue'`,
+			`UPDATE ai_providers SET base_url = base_url || '/', updated_at = clock_timestamp() WHERE name = $1::text || '-rogue'`,
+			`UPDATE ai_providers SET deleted = NOT deleted, updated_at = clock_timestamp() WHERE name = $1::text || '-rogue'`,
+			`DELETE FROM ai_providers WHERE name = $1::text || '-rogue'`,
+		}[o.n%5], p.name)
 	case "rotate":
 		exec("DELETE FROM ai_provider_keys WHERE provider_id IN (SELECT id FROM ai_providers"+live+") AND random() < 0.5", p.name)
 		exec("UPDATE ai_provider_keys SET api_key = $2, api_key_key_id = NULL, updated_at = now() WHERE provider_id IN (SELECT id FROM ai_providers"+live+")", p.name, fmt.Sprintf("sk-%s-rotated-%d", secretMark, o.n))

@@ -182,6 +182,8 @@ func testRulesFire(t *testing.T) {
 		provwatch_provider_drift{job="w", instance="a", provider="anthropic", kind="missing"} 1x60
 		provwatch_provider_silenced{job="w", instance="a", provider="anthropic", kind="missing"} 1x60
 		provwatch_provider_drift{job="w", instance="a", provider="pending", kind="disabled"} 0x60
+		provwatch_provider_drift{job="w", instance="a", provider="rogue", kind="unmanaged"} 1x60
+		provwatch_provider_silenced{job="w", instance="a", provider="rogue", kind="unmanaged"} 1x60
 		provwatch_provider_drift_omitted{job="w", instance="a"} 0x60
 		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="gap"} 0x60
 		provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="rewound"} 0x60
@@ -210,6 +212,7 @@ func testRulesFire(t *testing.T) {
 	// in no other case than its own, unless another names it.
 	cases := map[string]struct{ series, also string }{
 		"ProvwatchDrift":               {series: `provwatch_provider_drift{job="w", instance="a", provider="openai", kind="changed"} _x50 1x9`},
+		"ProvwatchUnmanaged":           {series: `provwatch_provider_drift{job="w", instance="a", provider="openai", kind="unmanaged"} _x50 1x9`},
 		"ProvwatchManyDrifts":          {series: `provwatch_provider_drift_omitted{job="w", instance="a"} 0x50 2x9`},
 		"ProvwatchNotComparable":       {series: `provwatch_not_comparable_providers{job="w", instance="a"} 0x50 1x9`},
 		"ProvwatchGap":                 {series: `provwatch_last_gap_timestamp_seconds{job="w", instance="a", kind="gap"} 0x50 3000x9`},

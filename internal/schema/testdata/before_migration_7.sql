@@ -6,11 +6,12 @@ DROP FUNCTION provwatch.stand_by;
 ALTER TABLE provwatch.alert_counter DROP COLUMN term, DROP COLUMN epoch, DROP COLUMN writer, DROP COLUMN system_identifier,
     DROP COLUMN timeline, DROP COLUMN table_oid, DROP COLUMN former_epochs;
 ALTER TABLE provwatch.drift_alerts DROP COLUMN epoch, DROP COLUMN reason, DROP COLUMN certain, DROP COLUMN moved, DROP COLUMN how, DROP COLUMN resolves,
-    DROP COLUMN silenced, DROP COLUMN repeats;
+    DROP COLUMN silenced, DROP COLUMN repeats, DROP COLUMN renamed_to, DROP COLUMN unmanaged;
 ALTER TABLE provwatch.drift_state DROP COLUMN alert_seq, DROP COLUMN silenced_seq;
 ALTER TABLE provwatch.accepted_drift DROP COLUMN reason, DROP COLUMN expires_at, DROP COLUMN lapsed_at;
 ALTER TABLE provwatch.wal_position DROP COLUMN system_identifier;
-DROP TABLE provwatch.hash_key, provwatch.not_comparable, provwatch.base_pairs, provwatch.pruned, provwatch.silences, provwatch.pending_drifts, provwatch.environments, provwatch.workers;
+DROP TABLE provwatch.hash_key, provwatch.not_comparable, provwatch.base_pairs, provwatch.pruned, provwatch.silences, provwatch.pending_drifts, provwatch.environments, provwatch.workers,
+    provwatch.unmanaged_rows, provwatch.unmanaged_baseline, provwatch.accepted_rows, provwatch.pending_rows;
 ALTER TABLE provwatch.wal_mirror RENAME COLUMN not_comparable TO undecodable;
 ALTER TABLE gateway.ai_providers DROP CONSTRAINT ai_providers_settings_key_id_fkey;
 ALTER TABLE gateway.ai_provider_keys DROP CONSTRAINT ai_provider_keys_api_key_key_id_fkey;

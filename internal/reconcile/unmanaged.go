@@ -1,0 +1,129 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"provwatch/internal/audit"
+	"provwatch/internal/dbcrypt"
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/store"
+)
+
+// UnknownError is returned for names that neither the environment nor an enabled, live row
+// has.
+type UnknownError struct {
+	Names []string
+	// Rows are the names of the unmanaged rows that there are.
+	Rows []string
+}
+
+// Error does not show the names, which can be anything that was given for one.
+func (e *UnknownError) Error() string {
+	return "the environment names no provider of that name, and there is no enabled row of it"
+}
+
+// acceptance is what a resolution does about an unmanaged row: it accepts the row, or nothing.
+type acceptance struct {
+	row     drift.UnmanagedRow
+	expires time.Time // the zero time for no end
+	outcome Outcome
+	writes  bool
+}
+
+// unmanaged returns the unmanaged rows that the request is about, by name.
+func (r Request) unmanaged(ctx context.Context, queries *store.Queries, keys *dbcrypt.Ring) ([]drift.UnmanagedRow, error) {
+	all := r.Drifting && r.Side == Database
+	if len(r.Unmanaged) == 0 && !all {
+		return nil, nil
+	}
+	hasher, err := queries.Hasher(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := queries.ListUnmanaged(ctx, hasher, r.Named, keys)
+	if err != nil {
+		return nil, fmt.Errorf("load unmanaged rows: %w", err)
+	}
+	if all {
+		return slices.DeleteFunc(rows, func(u drift.UnmanagedRow) bool { return !u.IsDrift() }), nil
+	}
+	unknown := &UnknownError{}
+	var found []drift.UnmanagedRow
+	for _, name := range r.Unmanaged {
+		at := slices.IndexFunc(rows, func(u drift.UnmanagedRow) bool { return u.Observation.Provider == name })
+		if at < 0 {
+			unknown.Names = append(unknown.Names, name)
+		} else {
+			found = append(found, rows[at])
+		}
+	}
+	if len(unknown.Names) > 0 {
+		for _, u := range rows {
+			unknown.Rows = append(unknown.Rows, u.Observation.Provider)
+		}
+		return nil, unknown
+	}
+	slices.SortFunc(found, func(a, b drift.UnmanagedRow) int {
+		return strings.Compare(a.Observation.Provider, b.Observation.Provider)
+	})
+	return found, nil
+}
+
+// planRows returns what to do about unmanaged rows, at the database's time. The error names
+// each row that cannot be accepted. Whether the acceptance can end when it does is checked with
+// the plan of the providers. subjects is how many providers and rows the request is about.
+func (r Request) planRows(rows []drift.UnmanagedRow, now time.Time, subjects int) (planned []acceptance, err error) {
+	expires := r.Expires.of(now)
+	var refused []error
+	for _, u := range rows {
+		o := u.Observation
+		a := acceptance{row: u, expires: expires, outcome: Outcome{
+			Provider: o.Provider, ProviderID: o.ProviderID, Kind: drift.Unmanaged, Fields: o.Fields, AcceptedUntil: expires,
+		}}
+		switch {
+		case o.Unreadable != nil:
+			refused = append(refused, of(o.Provider, fmt.Errorf("its row cannot be read and is not accepted: %w", o.Unreadable), subjects))
+		case u.IsAccepted() && u.AcceptedUntil().Equal(expires):
+			a.outcome.AlreadyAccepted = true
+		default:
+			a.writes = true
+		}
+		planned = append(planned, a)
+	}
+	return planned, errors.Join(refused...)
+}
+
+// accept records the acceptance, and stages the audit entry for it.
+func (a acceptance) accept(ctx context.Context, tx pgx.Tx, op operation) error {
+	if !a.writes {
+		return nil
+	}
+	o := a.row.Observation
+	if err := store.On(tx).AcceptRow(ctx, o, a.expires, op.actor, op.reason); err != nil {
+		return fmt.Errorf("accept the unmanaged row: %w", err)
+	}
+	details := audit.Details{Kind: string(o.Kind), DBHash: o.DBHash, Changes: acceptedValues(o.Fields)}
+	if !a.expires.IsZero() {
+		details.Expires = a.expires.Format(time.RFC3339Nano)
+	}
+	return op.stage(ctx, tx, []audit.Entry{{
+		OccurredAt: op.at, Actor: op.actor, Action: audit.DriftAccepted, Provider: o.Provider, ProviderID: o.ProviderID, Details: details,
+	}})
+}
+
+// namesOf returns the names of providers and of unmanaged rows.
+func namesOf(desired []provider.Desired, rows []drift.UnmanagedRow) []string {
+	names := provider.Names(desired)
+	for _, u := range rows {
+		names = append(names, u.Observation.Provider)
+	}
+	return names
+}

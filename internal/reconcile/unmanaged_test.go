@@ -1,0 +1,151 @@
+package reconcile_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/reconcile"
+)
+
+// everythingOfRows is [everything], with the acceptances of unmanaged rows.
+const everythingOfRows = `SELECT * FROM (` + everything + `) AS others UNION ALL SELECT to_jsonb(a)::text FROM provwatch.accepted_rows a ORDER BY 1`
+
+// TestAcceptUnmanaged accepts rows that the environment does not name, beside the drift of a
+// provider.
+func TestAcceptUnmanaged(t *testing.T) {
+	t.Parallel()
+	pool, desired := drifted(t)
+	named := provider.Names(desired)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'rogue', 'https://u:q7zleak@h/v1'), (gen_random_uuid(), 'openai', 'known', 'https://h/');
+		INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES (gen_random_uuid(), 'anthropic', 'locked', 'https://h/', 'no JSON');
+		INSERT INTO public.ai_providers (id, type, name, base_url, enabled) VALUES (gen_random_uuid(), 'openai', 'off', 'https://h/', false);
+		INSERT INTO public.ai_providers (id, type, name, base_url, deleted) VALUES (gen_random_uuid(), 'openai', 'deleted', 'https://h/', true);
+		INSERT INTO provwatch.unmanaged_rows (provider_id, provider, kind, alert_seq) SELECT id, name, 'unmanaged', 1 FROM public.ai_providers WHERE name = 'rogue'`)
+	require.NoError(t, err)
+	resolve := func(desired []provider.Desired, request reconcile.Request) ([]reconcile.Outcome, error) {
+		request.Side, request.Credentials, request.Operator, request.Named = reconcile.Database, drift.IgnoreCredentials, byTest, named
+		return reconcile.Resolve(t.Context(), pool, noKeys, desired, request)
+	}
+	before := list(t, pool, everythingOfRows)
+
+	for _, dryRun := range []bool{true, false} {
+		_, err = resolve(desired[:1], reconcile.Request{Unmanaged: []string{"rogue", "off", "deleted", "nobody", "\xff"}, DryRun: dryRun})
+		var unknown *reconcile.UnknownError
+		require.ErrorAs(t, err, &unknown)
+		require.Equal(t, []string{"off", "deleted", "nobody", "\xff"}, unknown.Names)
+		require.Equal(t, []string{"known", "locked", "rogue"}, unknown.Rows)
+		_, err = resolve(desired[:1], reconcile.Request{Unmanaged: []string{"rogue", "locked"}, DryRun: dryRun})
+		require.ErrorContains(t, err, `resolve 3 providers, all or none: provider "locked": its row cannot be read and is not accepted`)
+		require.Equal(t, before, list(t, pool, everythingOfRows))
+	}
+	_, err = resolve(nil, reconcile.Request{Unmanaged: []string{"locked"}})
+	require.ErrorContains(t, err, `resolve unmanaged provider "locked": its row cannot be read`)
+
+	hints, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer hints.Release()
+	_, err = hints.Exec(t.Context(), `LISTEN ai_providers_changed`)
+	require.NoError(t, err)
+
+	request := reconcile.Request{Unmanaged: []string{"rogue"}, Reason: "ticket 12", Expires: reconcile.End{After: time.Hour}}
+	planned := request
+	planned.DryRun = true
+	foretold, err := resolve(desired[:1], planned)
+	require.NoError(t, err)
+	require.Equal(t, before, list(t, pool, everythingOfRows))
+	outcomes, err := resolve(desired[:1], request)
+	require.NoError(t, err)
+	require.Len(t, outcomes, 2)
+	require.Equal(t, "changed", outcomes[0].Provider)
+	rogue := outcomes[1]
+	require.Equal(t, []any{"rogue", drift.Unmanaged, true}, []any{rogue.Provider, rogue.Kind, rogue.Written()})
+	require.Equal(t, []drift.Field{{Name: "type", DB: "openai"}, {Name: "base_url", DB: "https://h/v1"}}, rogue.Fields)
+	require.WithinDuration(t, time.Now().Add(time.Hour), rogue.AcceptedUntil, time.Minute)
+	require.Equal(t, rogue.Fields, foretold[1].Fields)
+
+	notified, err := hints.Conn().WaitForNotification(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, outcomes[0].ProviderID.String(), notified.Payload)
+	notified, err = hints.Conn().WaitForNotification(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, rogue.ProviderID.String(), notified.Payload)
+
+	var name, hash, by, reason string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT provider, db_hash, accepted_by, reason FROM provwatch.accepted_rows`).Scan(&name, &hash, &by, &reason))
+	require.Equal(t, []string{"rogue", "ticket 12"}, []string{name, reason})
+	require.Regexp(t, "^hmac:[0-9a-f]{64}$", hash)
+	require.Contains(t, by, "user=test")
+	require.Equal(t, []string{"drift.accept unmanaged ticket 12 " + hash}, list(t, pool,
+		`SELECT concat_ws(' ', action, details ->> 'kind', details ->> 'reason', details ->> 'db_hash') FROM provwatch.audit_outbox WHERE provider = 'rogue'`))
+
+	// It is accepted already, as long as it ends when it did.
+	request.Expires = reconcile.End{At: rogue.AcceptedUntil}
+	outcomes, err = resolve(nil, request)
+	require.NoError(t, err)
+	require.True(t, outcomes[0].AlreadyAccepted)
+	require.False(t, outcomes[0].Written())
+	outcomes, err = resolve(nil, reconcile.Request{Unmanaged: []string{"rogue"}})
+	require.NoError(t, err)
+	require.True(t, outcomes[0].Written())
+	require.Zero(t, outcomes[0].AcceptedUntil)
+
+	// A row that is not alerted can be accepted by its name.
+	outcomes, err = resolve(nil, reconcile.Request{Unmanaged: []string{"known"}})
+	require.NoError(t, err)
+	require.True(t, outcomes[0].Written())
+}
+
+// TestAcceptEveryUnmanaged accepts all drifts: with them the unmanaged rows that were alerted,
+// and no known one.
+func TestAcceptEveryUnmanaged(t *testing.T) {
+	t.Parallel()
+	pool, desired := drifted(t)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO public.ai_providers (id, type, name, base_url) SELECT gen_random_uuid(), 'openai', name, 'https://h/' FROM unnest('{alerted,known,new}'::text[]) AS name;
+		INSERT INTO provwatch.unmanaged_rows (provider_id, provider, kind)
+		SELECT id, name, CASE name WHEN 'alerted' THEN 'unmanaged' ELSE 'known' END FROM public.ai_providers WHERE name IN ('alerted', 'known')`)
+	require.NoError(t, err)
+	request := reconcile.Request{Credentials: drift.IgnoreCredentials, Operator: byTest, Drifting: true, Named: provider.Names(desired)}
+	for _, c := range []struct {
+		side reconcile.Side
+		want []string
+	}{
+		{reconcile.Environment, []string{"changed", "disabled", "lost", "unread"}},
+		{reconcile.Database, []string{"alerted", "unread"}},
+		{reconcile.Database, []string{"unread"}},
+	} {
+		request.Side = c.side
+		outcomes, err := reconcile.Resolve(t.Context(), pool, noKeys, desired, request)
+		require.NoError(t, err)
+		var names []string
+		for _, o := range outcomes {
+			names = append(names, o.Provider)
+		}
+		require.Equal(t, c.want, names)
+	}
+}
+
+// TestAcceptUnmanagedBeside has another program write to the row meanwhile: the row is
+// accepted as it is then.
+func TestAcceptUnmanagedBeside(t *testing.T) {
+	t.Parallel()
+	pool, desired := drifted(t)
+	_, err := pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'rogue', 'https://h/')`)
+	require.NoError(t, err)
+	accept := func() error {
+		_, err := reconcile.Resolve(t.Context(), pool, noKeys, nil, reconcile.Request{
+			Side: reconcile.Database, Credentials: drift.IgnoreCredentials, Operator: byTest, Unmanaged: []string{"rogue"}, Named: provider.Names(desired),
+		})
+		return err
+	}
+	require.NoError(t, during(t, pool, `UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'rogue'`, accept))
+	require.Equal(t, provider.Canonical{Type: provider.OpenAI, BaseURL: "https://other/"}.Hash(), value(t, pool, `SELECT db_hash FROM provwatch.accepted_rows`))
+	var unknown *reconcile.UnknownError
+	require.ErrorAs(t, during(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'rogue'`, accept), &unknown)
+	require.Equal(t, "1", value(t, pool, `SELECT count(*)::text FROM provwatch.audit_outbox WHERE provider = 'rogue'`))
+}

@@ -1,0 +1,92 @@
+package verify_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
+	"provwatch/internal/verify"
+)
+
+// renames returns of each alert the name that the row was given.
+func renames(t *testing.T, pool *pgxpool.Pool) []string {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `SELECT concat_ws(' ', seq, kind, provider, 'to ' || nullif(renamed_to, '')) FROM provwatch.drift_alerts ORDER BY seq`)
+	require.NoError(t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return list
+}
+
+// TestRenamed gives the row of a provider other names. The alert that it is missing names the
+// first of them, in a verification of everything and in a hinted one.
+func TestRenamed(t *testing.T) {
+	t.Parallel()
+	for name, hinted := range map[string]bool{"Full": false, "Hinted": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, v, _ := seeded(t, drift.IgnoreCredentials, openAI("a"), openAI("b"))
+			id := idOf(t, pool, "a")
+			verified := func(more ...uuid.UUID) {
+				t.Helper()
+				request := resync
+				if hinted {
+					request = verify.Request{ProviderIDs: append(more, id), Source: pubsub.SourceNotify}
+				}
+				require.NoError(t, v.Verify(t.Context(), request))
+			}
+			rename := func(to string) {
+				t.Helper()
+				exec(t, pool, `UPDATE public.ai_providers SET name = $1 WHERE id = $2`, to, id)
+				verified()
+			}
+			rename("away")
+			rename("further") // no other alert
+			rename("a")
+			want := []string{"1 missing a to away", "2 resolved a"}
+			require.Equal(t, want, renames(t, pool))
+
+			// Another row takes the name at once, so that nothing is missing.
+			exec(t, pool, `UPDATE public.ai_providers SET name = 'away' WHERE id = $1`, id)
+			exec(t, pool, `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'a', 'https://h/')`)
+			verified(idOf(t, pool, "a"))
+			require.Equal(t, want, renames(t, pool))
+
+			// A soft-deleted row stands for no provider of its name, nor does a removed row.
+			exec(t, pool, `UPDATE public.ai_providers SET name = 'a-gone', deleted = true WHERE name = 'a'`)
+			exec(t, pool, `DELETE FROM public.ai_providers WHERE name = 'b'`)
+			require.NoError(t, v.Verify(t.Context(), resync))
+			require.Equal(t, append(want, "3 missing a", "4 missing b"), renames(t, pool))
+		})
+	}
+	t.Run("Pending", testRenamedPending)
+}
+
+// testRenamedPending holds the alert that a provider is missing whose row was renamed. The commit
+// that ends the drift shows that it has lasted.
+func testRenamedPending(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := looking(t, []provider.Desired{openAI("a")})
+	v.AlertAfter(time.Hour)
+	exec(t, pool, `UPDATE public.ai_providers SET name = 'away' WHERE name = 'a'`)
+	for range 2 {
+		require.NoError(t, v.Verify(t.Context(), resync))
+	}
+	require.Equal(t, "away known", kinds(t, pool))
+	require.Equal(t, []string{"missing a resync"}, pending(t, pool))
+	require.Empty(t, alerts(t, pool))
+	laterBy(t, pool, 60)
+	insert(t, pool, "a")
+	recordCommits(t, pool, v, 1, openAI("a"), "https://h/")
+	require.Equal(t, []string{"1 missing a to away", "2 resolved a"}, renames(t, pool))
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Len(t, alerts(t, pool), 2)
+	require.Equal(t, "away known", kinds(t, pool))
+}

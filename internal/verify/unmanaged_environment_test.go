@@ -1,0 +1,184 @@
+package verify_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/drift"
+	"provwatch/internal/pgtest"
+	"provwatch/internal/provider"
+	"provwatch/internal/seed"
+	"provwatch/internal/verify"
+)
+
+// testUnmanagedEnvironment has the environment begin and cease to name rows.
+func testUnmanagedEnvironment(t *testing.T) {
+	t.Parallel()
+	pool, v, metrics := looking(t, []provider.Desired{openAI("a"), openAI("b"), openAI("off")})
+	names := func(names ...string) {
+		t.Helper()
+		var desired []provider.Desired
+		for _, name := range names {
+			desired = append(desired, openAI(name))
+		}
+		v.SetDesired(desired)
+		require.NoError(t, v.Verify(t.Context(), reload))
+	}
+	insert(t, pool, "rogue")
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'off'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	names("a", "b", "rogue")
+	require.Equal(t, "", kinds(t, pool))
+	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://other/' WHERE name = 'b'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	names("a")
+	require.Equal(t, "b known, rogue known", kinds(t, pool))
+	require.Equal(t, 2, metrics.unmanaged)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	names("a", "b", "rogue")
+	require.Equal(t, "", kinds(t, pool))
+	names("a")
+	// A row that was disabled when the environment dropped its provider is not known.
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'off'`)
+	require.NoError(t, v.Verify(t.Context(), hint(idOf(t, pool, "off"))))
+	require.Equal(t, []string{
+		"1 unmanaged rogue database", "2 disabled off database",
+		"3 resolved rogue environment_changed ends 1", "4 resolved off unnamed ends 2",
+		"5 changed b database", "6 resolved b unnamed ends 5",
+		"7 changed b database", "8 resolved b unnamed ends 7",
+		"9 unmanaged off database",
+	}, causes(t, pool))
+}
+
+// testUnmanagedModes changes the mode: it ends what was alerted, and a row that was there at the
+// first verification stays known.
+func testUnmanagedModes(t *testing.T) {
+	t.Parallel()
+	desired := []provider.Desired{openAI("a")}
+	pool, _, _ := looking(t, desired, "old")
+	insert(t, pool, "rogue")
+	run := func(mode drift.UnmanagedMode, wantUnmanaged int) {
+		t.Helper()
+		metrics := &counter{}
+		v := verify.New(pool, desired, drift.IgnoreCredentials, quiet, metrics)
+		v.LookForUnmanaged(mode)
+		require.NoError(t, v.Verify(t.Context(), boot))
+		require.NoError(t, v.Verify(t.Context(), hint(idOf(t, pool, "rogue"))))
+		require.NoError(t, v.Verify(t.Context(), resync))
+		require.Equal(t, wantUnmanaged, metrics.unmanaged)
+		if mode != drift.AlertUnmanaged {
+			require.Empty(t, metrics.drifting)
+		}
+	}
+	run(drift.AlertUnmanaged, 2)
+	run(drift.IgnoreUnmanaged, 0)
+	run("", 0)
+	run(drift.AlertUnmanaged, 2)
+	run(drift.WarnUnmanaged, 2)
+	run(drift.AlertUnmanaged, 2)
+	require.Equal(t, []string{
+		"1 unmanaged rogue database", "2 resolved rogue environment_changed ends 1",
+		"3 unmanaged rogue database", "4 resolved rogue environment_changed ends 3",
+		"5 unmanaged rogue database",
+	}, causes(t, pool))
+	require.Equal(t, "old known, rogue unmanaged", kinds(t, pool))
+
+	// The first verification that looks takes what is there.
+	other, _ := pgtest.NewPool(t)
+	insert(t, other, "rogue")
+	for _, mode := range []drift.UnmanagedMode{drift.IgnoreUnmanaged, drift.AlertUnmanaged} {
+		v := verify.New(other, nil, drift.IgnoreCredentials, quiet, &counter{})
+		v.LookForUnmanaged(mode)
+		require.NoError(t, v.Verify(t.Context(), hint(idOf(t, other, "rogue"))))
+		require.NoError(t, v.Verify(t.Context(), boot))
+	}
+	require.Equal(t, "rogue known", kinds(t, other))
+	require.Empty(t, alerts(t, other))
+}
+
+// testUnmanagedWarned has a verifier that only warns: of each row once.
+func testUnmanagedWarned(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	pool, _, metrics := looking(t, []provider.Desired{openAI("a")}, "old")
+	v := verify.New(pool, []provider.Desired{openAI("a")}, drift.IgnoreCredentials, slog.New(slog.NewTextHandler(&log, nil)), metrics)
+	v.LookForUnmanaged(drift.WarnUnmanaged)
+	id := insert(t, pool, "rogue")
+	for _, request := range []verify.Request{resync, hint(id), resync, hint(id)} {
+		require.NoError(t, v.Verify(t.Context(), request))
+		require.Equal(t, 2, metrics.unmanaged)
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "unmanaged provider"), log.String())
+	require.Contains(t, log.String(), "provider=rogue provider_id="+id.String())
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'rogue'`)
+	require.NoError(t, v.Verify(t.Context(), hint(id)))
+	require.Equal(t, 1, metrics.unmanaged)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'rogue'`)
+	require.NoError(t, v.Verify(t.Context(), hint(id)))
+	require.Equal(t, 2, strings.Count(log.String(), "unmanaged provider"), log.String())
+	require.Empty(t, alerts(t, pool))
+	require.Equal(t, "old known", kinds(t, pool))
+}
+
+// testUnmanagedUnsupported has an environment that names a provider of a type that the database
+// lacks: a row of its name is not unmanaged.
+func testUnmanagedUnsupported(t *testing.T) {
+	t.Parallel()
+	pool, v, metrics := looking(t, []provider.Desired{openAI("a")})
+	v.SetDesired([]provider.Desired{openAI("a")}, "copilot")
+	id := insert(t, pool, "copilot")
+	for _, request := range []verify.Request{hint(id), reload} {
+		require.NoError(t, v.Verify(t.Context(), request))
+	}
+	require.Empty(t, alerts(t, pool))
+	require.Empty(t, kinds(t, pool))
+	require.Zero(t, metrics.unmanaged)
+}
+
+// testUnmanagedAnotherWorkersProvider seeds a provider that this verifier's environment does
+// not name, as a worker with a newer environment does in a rolling update.
+func testUnmanagedAnotherWorkersProvider(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, v, _ := looking(t, []provider.Desired{openAI("a")})
+			_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("a"), openAI("new")}, false, quiet)
+			require.NoError(t, err)
+			require.NoError(t, v.Verify(t.Context(), way(idOf(t, pool, "new"))))
+			require.Empty(t, alerts(t, pool))
+			require.Equal(t, "new known", kinds(t, pool))
+		})
+	}
+}
+
+// testUnmanagedTakeover has workers with different environments lead by turns.
+func testUnmanagedTakeover(t *testing.T) {
+	t.Parallel()
+	pool, older, _ := looking(t, []provider.Desired{openAI("a")}, "rest")
+	newer := verify.New(pool, []provider.Desired{openAI("a"), openAI("b")}, drift.IgnoreCredentials, quiet, &counter{})
+	newer.LookForUnmanaged(drift.AlertUnmanaged)
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("a"), openAI("b")}, false, quiet)
+	require.NoError(t, err)
+	for range 2 {
+		for _, v := range []*verify.Verifier{newer, older} {
+			takeOver(t, pool, v)
+			require.NoError(t, v.Verify(t.Context(), boot))
+			require.NoError(t, v.Verify(t.Context(), resync))
+		}
+	}
+	require.Empty(t, alerts(t, pool))
+	require.Equal(t, "b known, rest known", kinds(t, pool))
+	// A worker that no longer leads records nothing, not even what was there first.
+	exec(t, pool, `DELETE FROM provwatch.unmanaged_rows`)
+	exec(t, pool, `DELETE FROM provwatch.unmanaged_baseline`)
+	require.Error(t, newer.Verify(t.Context(), resync))
+	require.Empty(t, kinds(t, pool))
+	takeOver(t, pool, older)
+	require.NoError(t, older.Verify(t.Context(), boot))
+	require.Equal(t, "b known, rest known", kinds(t, pool))
+}
