@@ -317,6 +317,9 @@ func (a *Alertmanager) alert(e Event, kind drift.Kind) alertmanagerAlert {
 	if e.Provider != "" {
 		labels["provider"] = e.Provider
 	}
+	if row := e.subject().Row; row != uuid.Nil {
+		labels["provider_id"] = row.String() // rows that drift can have had one name
+	}
 	return alertmanagerAlert{Labels: labels, Annotations: map[string]string{}}
 }
 

@@ -254,6 +254,16 @@ func testAlertmanagerUnmanagedRows(t *testing.T) {
 	after()
 	f.rowAlert(other, "unmanaged c")
 	after("c unmanaged")
+
+	// Another row of the name drifts beside it. The end of one does not end the other, whichever is sent
+	// last.
+	f.rowAlert(one, "unmanaged c")
+	after("c unmanaged", "c unmanaged")
+	labels := s.firing()[0]["labels"].(map[string]any)
+	require.Contains(t, []any{one.String(), other.String()}, labels["provider_id"])
+	f.rowAlert(other, "resolved c")
+	after("c unmanaged")
+	require.Equal(t, one.String(), s.firing()[0]["labels"].(map[string]any)["provider_id"])
 }
 
 // testAlertmanagerGap has gaps and rewinds among the alerts of providers.

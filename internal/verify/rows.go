@@ -23,7 +23,8 @@ type rowComparison struct {
 }
 
 // compareRows returns the observations of the rows that the environment does not name, and of
-// rows that are recorded as such, by name.
+// rows that are recorded as such, by name. Those that are not unmanaged any more come first: another row
+// can have the name of one.
 func compareRows(e *environment, h provider.Hasher, seen []store.RowSighting) (rows []rowComparison) {
 	for _, s := range seen {
 		if s.Row == nil {
@@ -38,9 +39,21 @@ func compareRows(e *environment, h provider.Hasher, seen []store.RowSighting) (r
 	}
 	slices.SortFunc(rows, func(a, b rowComparison) int {
 		one, other := a.observation, b.observation
-		return cmp.Or(cmp.Compare(one.Provider, other.Provider), bytes.Compare(one.ProviderID[:], other.ProviderID[:]))
+		return cmp.Or(compareEnds(one, other), cmp.Compare(one.Provider, other.Provider), bytes.Compare(one.ProviderID[:], other.ProviderID[:]))
 	})
 	return rows
+}
+
+// compareEnds orders the rows that are not unmanaged before those that are.
+func compareEnds(a, b drift.Observation) int {
+	switch one, other := a.Kind == drift.Unmanaged, b.Kind == drift.Unmanaged; {
+	case one == other:
+		return 0
+	case one:
+		return 1
+	default:
+		return -1
+	}
 }
 
 // suspects are what a verification reads: the providers named, and rows by their ids.

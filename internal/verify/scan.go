@@ -58,7 +58,7 @@ type lastRecorded struct {
 
 // suspects returns the providers that are not seen exactly as they are recorded: with one
 // live row, which is recorded as in sync, and is. It returns the unmanaged rows that are not
-// recorded as known, and those recorded that are no longer unmanaged.
+// recorded as known, after those recorded that are no longer unmanaged.
 func (s *scan) suspects(last lastRecorded) (found suspects) {
 	for i, row := range s.rows {
 		if row.live != 1 || row.inSync == uuid.Nil || row.inSync != last.inSync[i] {
@@ -66,17 +66,20 @@ func (s *scan) suspects(last lastRecorded) (found suspects) {
 		}
 	}
 	found.names = slices.Clip(found.names)
-	for id := range s.unmanaged {
-		if last.rows[id] != drift.Known {
-			found.rows = append(found.rows, id)
-		}
-	}
 	for id := range last.rows {
 		if _, is := s.unmanaged[id]; !is {
 			found.rows = append(found.rows, id)
 		}
 	}
 	sortIDs(found.rows)
+	var begun []uuid.UUID
+	for id := range s.unmanaged {
+		if last.rows[id] != drift.Known {
+			begun = append(begun, id)
+		}
+	}
+	sortIDs(begun)
+	found.rows = append(found.rows, begun...)
 	return found
 }
 

@@ -31,6 +31,29 @@ func TestUnmanaged(t *testing.T) {
 	t.Run("HintsAreOneQuery", testUnmanagedHintsAreOneQuery)
 	t.Run("Many", testUnmanagedMany)
 	t.Run("Accepted", testUnmanagedAccepted)
+	t.Run("Replaced", testUnmanagedReplaced)
+}
+
+// testUnmanagedReplaced has a row take the name of another one, which is soft-deleted: the drift of
+// one ends before the other's begins.
+func testUnmanagedReplaced(t *testing.T) {
+	t.Parallel()
+	least, greatest := uuid.UUID{15: 1}, uuid.Max
+	for _, ids := range [][2]uuid.UUID{{least, greatest}, {greatest, least}} {
+		for name, request := range map[string]verify.Request{"resync": resync, "hints": hint(ids[0], ids[1])} {
+			pool, v, _ := looking(t, []provider.Desired{openAI("a")})
+			add := func(id uuid.UUID) {
+				exec(t, pool, `INSERT INTO public.ai_providers (id, type, name, base_url) VALUES ($1, 'openai', 'rogue', 'https://h/')`, id)
+			}
+			add(ids[0])
+			require.NoError(t, v.Verify(t.Context(), resync))
+			exec(t, pool, `UPDATE public.ai_providers SET deleted = true WHERE name = 'rogue'`)
+			add(ids[1])
+			require.NoError(t, v.Verify(t.Context(), request))
+			require.Equal(t, "unmanaged "+ids[0].String()+", resolved "+ids[0].String()+", unmanaged "+ids[1].String(),
+				value(t, pool, `SELECT string_agg(kind || ' ' || provider_id, ', ' ORDER BY seq) FROM provwatch.drift_alerts`), name)
+		}
+	}
 }
 
 // looking returns a database in which the providers are seeded and rows of the names given are

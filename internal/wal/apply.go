@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
@@ -141,22 +142,19 @@ func (a *applier) change(t *transaction, seen *outcome) {
 }
 
 // observeAfter compares what a transaction has touched with the environment, as the mirror
-// has it after it.
+// has it after it. The rows come first.
 func (a *applier) observeAfter(t *transaction, subjects []drift.Subject, seen *outcome) (observed []verify.Observed) {
 	commit := &pubsub.Commit{LSN: t.end.String(), XID: int64(t.xid), CommittedAt: t.committedAt}
-	rows := a.verifier.LooksForUnmanaged()
-	if seen.truncated && !seen.large && rows {
-		observed = append(observed, verify.Observed{Commit: commit, AllGone: true})
+	// What is not known whole is no observation: it is read again afterwards.
+	subjects = slices.DeleteFunc(subjects, func(s drift.Subject) bool { return seen.unknown[s] })
+	if a.verifier.LooksForUnmanaged() {
+		if seen.truncated && !seen.large {
+			observed = append(observed, verify.Observed{Commit: commit, AllGone: true})
+		}
+		observed = append(observed, a.observeRows(commit, subjects)...)
 	}
 	for _, s := range subjects {
-		// What is not known whole is no observation: it is read again afterwards.
-		if seen.unknown[s] {
-			continue
-		}
 		if s.Row != uuid.Nil {
-			if rows {
-				observed = append(observed, verify.Observed{Observation: observeRow(a.verifier, a.mirror, s.Row), Commit: commit})
-			}
 			continue
 		}
 		if o, named := observe(a.verifier, a.mirror, s.Provider); named {
@@ -167,6 +165,24 @@ func (a *applier) observeAfter(t *transaction, subjects []drift.Subject, seen *o
 		}
 	}
 	return observed
+}
+
+// observeRows observes the rows among the subjects. Those that are not unmanaged come first: another
+// one can have the name of such a row.
+func (a *applier) observeRows(commit *pubsub.Commit, subjects []drift.Subject) []verify.Observed {
+	var ended, begun []verify.Observed
+	for _, s := range subjects {
+		if s.Row == uuid.Nil {
+			continue
+		}
+		o := verify.Observed{Observation: observeRow(a.verifier, a.mirror, s.Row), Commit: commit}
+		if o.Kind == drift.Unmanaged {
+			begun = append(begun, o)
+		} else {
+			ended = append(ended, o)
+		}
+	}
+	return append(ended, begun...)
 }
 
 // moveTo goes on after everything up to a position is handled, and recorded where it

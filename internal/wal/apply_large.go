@@ -140,14 +140,14 @@ func (l *largeTransaction) record(ctx context.Context, last *transaction, subjec
 	return nil
 }
 
-// recordRows records which rows are unmanaged and which no longer are, some at a time. The
+// recordRows records which rows are no longer unmanaged and then which are, some at a time. The
 // stored mirror has all that the parts have done, so that it shows them whether the parts have
 // touched them or not.
 func (l *largeTransaction) recordRows(ctx context.Context, last *transaction) error {
 	if !l.applier.verifier.LooksForUnmanaged() {
 		return nil
 	}
-	for _, list := range []func(context.Context, uuid.UUID, int) ([]uuid.UUID, error){l.queries.ListMirrorSuspects, l.queries.ListLeftFromMirror} {
+	for _, list := range []func(context.Context, uuid.UUID, int) ([]uuid.UUID, error){l.queries.ListLeftFromMirror, l.queries.ListMirrorSuspects} {
 		for after := uuid.Nil; ; {
 			ids, err := list(ctx, after, verify.MaxObserved)
 			if err != nil {

@@ -122,6 +122,27 @@ func TestUnmanagedRows(t *testing.T) {
 	t.Run("BeforeTheFirst", testUnmanagedRowsBeforeTheFirst)
 	t.Run("Checked", testUnmanagedRowsChecked)
 	t.Run("Pending", testUnmanagedRowsPending)
+	t.Run("Replaced", testUnmanagedRowsReplaced)
+}
+
+// testUnmanagedRowsReplaced has a row take the name of another one in the transaction that removes that: the
+// drift of one ends before the other's begins, whichever id is greater.
+func testUnmanagedRowsReplaced(t *testing.T) {
+	t.Parallel()
+	least, greatest := uuid.UUID{15: 1}, uuid.Max
+	for _, ids := range [][2]uuid.UUID{{least, greatest}, {greatest, least}} {
+		for name, apply := range map[string]func(*unmanagedWorld, ...change){
+			"batch": func(w *unmanagedWorld, changes ...change) { w.apply(w.transaction(changes...)) },
+			"parts": func(w *unmanagedWorld, changes ...change) { w.applyLarge(changes...) },
+		} {
+			w := newUnmanagedWorld(t)
+			row := fullRow{name: "x", baseURL: "https://h/", enabled: true}
+			w.apply(w.transaction(changeOf(row, ids[0])))
+			apply(w, change{removed: ids[0]}, changeOf(row, ids[1]))
+			require.Equal(t, []string{"unmanaged " + ids[0].String(), "resolved " + ids[0].String(), "unmanaged " + ids[1].String()},
+				w.list(`SELECT kind || ' ' || provider_id FROM provwatch.drift_alerts ORDER BY seq`), name)
+		}
+	}
 }
 
 // testUnmanagedRowsPending holds the alerts of rows for an hour: what lasted for that long between
