@@ -38,8 +38,8 @@ type Judgement struct {
 	NewReason bool
 	// Withdrawn is an acceptance that no longer holds, nil for none.
 	Withdrawn *Acceptance
-	// Former is the row that stood for the provider as it was recorded, where another one
-	// does now; else [uuid.Nil].
+	// Former is the row that stood for the provider as it was recorded, where another one, or
+	// none, does now; else [uuid.Nil].
 	Former uuid.UUID
 	// Before is the kind that is recorded of a row, of an observation of one; empty for
 	// nothing.

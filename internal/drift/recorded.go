@@ -106,7 +106,7 @@ func (r Recorded) Judge(o Observation) Judgement {
 	}
 	j.EndsPending = r.Pending != nil
 	j.NewState = now != before
-	if j.NewState && now.ProviderID != before.ProviderID {
+	if j.NewState && (now.ProviderID != before.ProviderID || j.Kind == Missing) {
 		j.Former = before.ProviderID
 	}
 	switch {

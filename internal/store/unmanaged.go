@@ -108,7 +108,8 @@ func (q *Queries) ListRecordedKinds(ctx context.Context) (RecordedKinds, error) 
 // RecordedRows is what is recorded of some rows.
 type RecordedRows struct {
 	Rows map[uuid.UUID]drift.RecordedRow // without [drift.RecordedRow.NamedBefore]
-	// Providers counts the providers that each row stands for, or did when it was recorded.
+	// Providers counts the providers that each row stands for, recorded or pending. A row stands
+	// for no provider that is missing.
 	Providers map[uuid.UUID]int64
 	// Named are those of the names that an environment names.
 	Named map[string]bool

@@ -114,10 +114,18 @@ func (k *judge) readRows(ctx context.Context, queries *store.Queries, ids []uuid
 	return err
 }
 
-// count adds to how many providers the recorded row of a provider stands for.
+// count adds to how many providers the rows stand for that are recorded of a provider, as
+// [store.RecordedRows] counts them.
 func (k *judge) count(r drift.Recorded, providers int64) {
-	if k.rows.Providers != nil && r.State != nil {
+	if k.rows.Providers == nil {
+		return
+	}
+	lost := r.Pending != nil && r.Pending.Kind == drift.Missing
+	if r.State != nil && r.State.Kind != drift.Missing && !lost {
 		k.rows.Providers[r.State.ProviderID] += providers
+	}
+	if r.Pending != nil && !lost {
+		k.rows.Providers[r.Pending.ProviderID] += providers
 	}
 }
 
@@ -160,7 +168,7 @@ func (k *judge) provider(o Observed) (judgements []judgement) {
 		j.Judgement, judged = recorded.JudgeRow(o.Observation, k.credentials)
 	}
 	if judged && !k.environment.withholds(j.Judgement) {
-		j.Judgement = knownFormer(j.Judgement, o.formerServes)
+		j.Judgement = knownFormer(j.Judgement, o.formerServes || !k.mode.Looks() && o.RenamedTo != "" && !k.environment.mentions(o.RenamedTo))
 		j.show(k.source)
 		judgements = append(judgements, j)
 		recorded = recorded.After(j.Judgement)

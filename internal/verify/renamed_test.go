@@ -67,6 +67,67 @@ func TestRenamed(t *testing.T) {
 		})
 	}
 	t.Run("Pending", testRenamedPending)
+	t.Run("EnabledAgain", testRenamedEnabledAgain)
+	t.Run("WhileIgnored", testRenamedWhileIgnored)
+}
+
+// testRenamedEnabledAgain disables and enables a row that was renamed away: it is known until then,
+// whether the provider's alert is pending or not.
+func testRenamedEnabledAgain(t *testing.T) {
+	t.Parallel()
+	for _, after := range []time.Duration{0, time.Hour} {
+		for name, way := range ways {
+			pool, v, _ := looking(t, []provider.Desired{openAI("a")})
+			v.AlertAfter(after)
+			id := idOf(t, pool, "a")
+			verified := func(query string) {
+				t.Helper()
+				exec(t, pool, query)
+				require.NoError(t, v.Verify(t.Context(), way(id)))
+			}
+			verified(`UPDATE public.ai_providers SET name = 'away'`)
+			verified(`SELECT`)
+			require.Equal(t, "away known", kinds(t, pool), name)
+			verified(`UPDATE public.ai_providers SET enabled = false`)
+			require.Empty(t, kinds(t, pool), name)
+			verified(`UPDATE public.ai_providers SET enabled = true`)
+			if after > 0 {
+				require.Equal(t, "away "+string(way(id).Source), pendingRows(t, pool), name)
+			} else {
+				require.Equal(t, "away unmanaged", kinds(t, pool), name)
+			}
+		}
+	}
+}
+
+// testRenamedWhileIgnored gives the row of a provider another name while unmanaged rows are ignored:
+// the environment named it before.
+func testRenamedWhileIgnored(t *testing.T) {
+	t.Parallel()
+	desired := []provider.Desired{openAI("a")}
+	for name, verified := range map[string]func(*pgxpool.Pool, *verify.Verifier){
+		"resync": func(_ *pgxpool.Pool, v *verify.Verifier) { require.NoError(t, v.Verify(t.Context(), resync)) },
+		"commit": func(pool *pgxpool.Pool, v *verify.Verifier) {
+			hasher, err := v.Hasher(t.Context())
+			require.NoError(t, err)
+			o := drift.Compare(hasher, desired[0], nil, false)
+			o.RenamedTo = "away"
+			require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+				_, err := v.Record(t.Context(), tx, []verify.Observed{{Observation: o, Commit: &pubsub.Commit{LSN: "0/1", XID: 1, CommittedAt: time.Now()}}}, pubsub.SourceWAL)
+				return err
+			}))
+		},
+	} {
+		pool, v, _ := looking(t, desired)
+		ignoring := verify.New(pool, desired, drift.IgnoreCredentials, quiet, &counter{})
+		ignoring.LookForUnmanaged(drift.IgnoreUnmanaged)
+		exec(t, pool, `UPDATE public.ai_providers SET name = 'away'`)
+		verified(pool, ignoring)
+		require.Equal(t, []string{"1 missing a to away"}, renames(t, pool), name)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		require.Equal(t, "a known", kinds(t, pool), name)
+		require.Len(t, alerts(t, pool), 1, name)
+	}
 }
 
 // testRenamedPending holds the alert that a provider is missing whose row was renamed. The commit

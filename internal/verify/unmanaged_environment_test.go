@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/drift"
@@ -52,6 +54,36 @@ func testUnmanagedEnvironment(t *testing.T) {
 		"7 changed b database", "8 resolved b unnamed ends 7",
 		"9 unmanaged off database",
 	}, causes(t, pool))
+}
+
+// testUnmanagedNeverRecorded has the environment cease to name providers of which no state was ever
+// recorded: one could not be compared, and the drift of another is pending. Their rows are known.
+func testUnmanagedNeverRecorded(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		pool, _ := pgtest.NewPool(t)
+		_, err := seed.Seed(t.Context(), pool, []provider.Desired{openAI("a")}, false, quiet)
+		require.NoError(t, err)
+		unreadable, late := insert(t, pool, "unreadable"), insert(t, pool, "late")
+		exec(t, pool, `UPDATE public.ai_providers SET type = 'anthropic', settings = '{' WHERE name = 'unreadable'`)
+		exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://2/' WHERE name = 'late'`)
+		desired := []provider.Desired{openAI("a"), openAI("late"), {Name: "unreadable", Type: provider.Anthropic, BaseURL: "https://h/"}}
+		v := verify.New(pool, desired, drift.IgnoreCredentials, quiet, &counter{})
+		v.LookForUnmanaged(drift.AlertUnmanaged)
+		v.AlertAfter(time.Hour)
+		require.NoError(t, v.Verify(t.Context(), boot))
+		require.Equal(t, "unreadable", value(t, pool, `SELECT string_agg(provider, ' ') FROM provwatch.not_comparable`))
+		require.Equal(t, []string{"changed late boot"}, pending(t, pool))
+		v.SetDesired([]provider.Desired{openAI("a")})
+		for _, id := range []uuid.UUID{unreadable, late} {
+			require.NoError(t, v.Verify(t.Context(), way(id)))
+		}
+		require.Equal(t, "late known, unreadable known", kinds(t, pool), name)
+		v.AlertAfter(0)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		require.Equal(t, "late known, unreadable known", kinds(t, pool), name)
+		require.Empty(t, alerts(t, pool), name)
+	}
 }
 
 // testUnmanagedModes changes the mode: it ends what was alerted, and a row that was there at the

@@ -32,6 +32,7 @@ func TestUnmanaged(t *testing.T) {
 	t.Run("Many", testUnmanagedMany)
 	t.Run("Accepted", testUnmanagedAccepted)
 	t.Run("Replaced", testUnmanagedReplaced)
+	t.Run("NeverRecorded", testUnmanagedNeverRecorded)
 }
 
 // testUnmanagedReplaced has a row take the name of another one, which is soft-deleted: the drift of

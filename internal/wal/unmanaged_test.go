@@ -123,6 +123,7 @@ func TestUnmanagedRows(t *testing.T) {
 	t.Run("Checked", testUnmanagedRowsChecked)
 	t.Run("Pending", testUnmanagedRowsPending)
 	t.Run("Replaced", testUnmanagedRowsReplaced)
+	t.Run("EnabledAgain", testUnmanagedRowsEnabledAgain)
 }
 
 // testUnmanagedRowsReplaced has a row take the name of another one in the transaction that removes that: the
@@ -250,6 +251,27 @@ func testUnmanagedRowsRenamed(t *testing.T) {
 			)
 			require.Equal(t, []string{"away known", "old known", "rogue known"}, w.list(`SELECT provider || ' ' || kind FROM provwatch.unmanaged_rows ORDER BY provider`))
 		})
+	}
+}
+
+// testUnmanagedRowsEnabledAgain gives the row of a provider another name, and then disables and
+// enables it: it is known until then.
+func testUnmanagedRowsEnabledAgain(t *testing.T) {
+	t.Parallel()
+	for name, together := range map[string]bool{"one by one": false, "together": true} {
+		w := newUnmanagedWorld(t)
+		named := func(enabled bool) change {
+			return w.put("a", func(r *fullRow) { r.name, r.enabled = "away", enabled })
+		}
+		list := []*transaction{w.transaction(named(true)), w.transaction(named(false)), w.transaction(named(true))}
+		if together {
+			w.apply(list...)
+		} else {
+			for _, tx := range list {
+				w.apply(tx)
+			}
+		}
+		require.Equal(t, []string{"missing a", "unmanaged away"}, w.list(`SELECT kind || ' ' || provider FROM provwatch.drift_alerts ORDER BY seq`), name)
 	}
 }
 

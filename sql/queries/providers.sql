@@ -37,7 +37,12 @@ SELECT
     u.provider AS row_provider, u.kind AS row_kind, u.db_hash AS row_db_hash, coalesce(u.alert_seq, 0)::bigint AS row_alert_seq,
     coalesce(u.silenced_seq = u.alert_seq, false)::boolean AS row_silenced, to_jsonb(r)::jsonb AS row_pending,
     ar.db_hash AS row_accepted_db_hash, ar.expires_at AS row_accepted_expires_at, ar.accepted_at AS row_accepted_at,
-    (coalesce(b.named, false) OR EXISTS (SELECT FROM provwatch.drift_state own WHERE own.provider_id = p.id))::boolean AS named_before,
+    -- A missing provider's row has lost its name. What is recorded of it by then shows that it is known.
+    (coalesce(b.named, false) OR n.provider IS NOT NULL OR EXISTS (
+        SELECT FROM provwatch.drift_state own
+        WHERE own.provider_id = p.id AND own.kind <> 'missing'
+            AND NOT EXISTS (SELECT FROM provwatch.pending_drifts lost WHERE lost.provider = own.provider AND lost.kind = 'missing')
+    ) OR EXISTS (SELECT FROM provwatch.pending_drifts own WHERE own.provider_id = p.id AND own.kind <> 'missing'))::boolean AS named_before,
     EXISTS (SELECT FROM provwatch.unmanaged_baseline)::boolean AS started,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
     (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,

@@ -37,14 +37,19 @@ LEFT JOIN (
 ) AS u ON true;
 
 -- name: listRecordedRows :many
--- What is recorded of the rows of the ids, for how many providers each stands or did, and
--- whether the environment of another worker names a provider of the name.
+-- What is recorded of the rows of the ids, for how many providers each stands by what is recorded, and
+-- whether an environment names a provider of the name, by that.
 SELECT
     wanted.id::uuid AS id, wanted.name::text AS name, u.provider, u.kind, u.db_hash, coalesce(u.alert_seq, 0)::bigint AS alert_seq,
     coalesce(u.silenced_seq = u.alert_seq, false)::boolean AS silenced, to_jsonb(r)::jsonb AS pending,
     a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at,
-    (SELECT count(*) FROM provwatch.drift_state s WHERE s.provider_id = wanted.id)::bigint AS providers,
-    EXISTS (SELECT FROM provwatch.base_pairs b WHERE b.provider = wanted.name AND b.named)::boolean AS is_named
+    (
+        (SELECT count(*) FROM provwatch.drift_state s WHERE s.provider_id = wanted.id AND s.kind <> 'missing'
+            AND NOT EXISTS (SELECT FROM provwatch.pending_drifts lost WHERE lost.provider = s.provider AND lost.kind = 'missing'))
+        + (SELECT count(*) FROM provwatch.pending_drifts d WHERE d.provider_id = wanted.id AND d.kind <> 'missing')
+    )::bigint AS providers,
+    (EXISTS (SELECT FROM provwatch.base_pairs b WHERE b.provider = wanted.name AND b.named)
+        OR EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = wanted.name))::boolean AS is_named
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@names::text[]) AS name) AS wanted
 LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = wanted.id
 LEFT JOIN provwatch.pending_rows r ON r.provider_id = wanted.id
