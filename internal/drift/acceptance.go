@@ -8,6 +8,8 @@ import "time"
 type Acceptance struct {
 	Kind            Kind
 	EnvHash, DBHash string
+	// PartHash is that of the observation of an unmanaged row.
+	PartHash string
 	// Expires is when the acceptance ends, the zero time for never. At is the time by which
 	// that is judged: the database's when the acceptance was read, so that workers and
 	// commands agree whatever their own clocks show.

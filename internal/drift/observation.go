@@ -29,6 +29,9 @@ type Observation struct {
 	// [provider.RowHashes.Against]. It is empty when there is no row, or when Unreadable
 	// is set.
 	DBHash string
+	// PartHash is the hash of the type and the base URL of an unmanaged row alone, empty where it
+	// is not known.
+	PartHash string
 	// DBType is the row's type as its column has it. DBSettings and DBHashes come from
 	// the row's settings and canonical fields.
 	DBType     provider.Type

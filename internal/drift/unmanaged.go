@@ -47,6 +47,9 @@ func ObserveRow(h provider.Hasher, row *provider.Row, named bool) Observation {
 	}
 	settings := row.DecodedSettings()
 	stored := provider.CanonicalOfRow(row.Type, row.BaseURL, settings)
+	if row.Hashes == nil {
+		o.PartHash = partHash(h, row)
+	}
 	switch {
 	case settings.Err != nil:
 		o.Unreadable = settings.Err
@@ -236,10 +239,27 @@ func (r RecordedRow) After(j Judgement) RecordedRow {
 	return r
 }
 
-// holdsRow reports whether the acceptance lasts and the row is as it was. A row whose settings
-// cannot be read counts as unchanged. A nil acceptance does not hold.
+// holdsRow reports whether the acceptance lasts and the row is as it was. Of a row whose settings
+// cannot be read, type and base URL are, as far as they are known. A nil acceptance does not hold.
 func (a *Acceptance) holdsRow(o Observation) bool {
-	return a != nil && !a.IsExpired() && (a.DBHash == o.DBHash || o.Unreadable != nil)
+	switch {
+	case a == nil || a.IsExpired():
+		return false
+	case o.Unreadable == nil:
+		return a.DBHash == o.DBHash
+	default:
+		return o.PartHash == "" || a.PartHash == o.PartHash
+	}
+}
+
+// partHash returns the hash of type and base URL of a row alone. The two Bedrock types are one: the
+// gateway rewrites a row from one to the other.
+func partHash(h provider.Hasher, row *provider.Row) string {
+	part := provider.Canonical{Type: row.Type, BaseURL: row.BaseURL}
+	if part.Type == provider.AmazonBedrock {
+		part.Type = provider.Anthropic
+	}
+	return h.Hash(part)
 }
 
 // UnmanagedRow is an enabled, live row that the environment does not name, beside what is

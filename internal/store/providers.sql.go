@@ -231,7 +231,7 @@ SELECT
     coalesce(former.name, '')::text AS former_name, coalesce(former.enabled, false)::boolean AS former_enabled,
     u.provider AS row_provider, u.kind AS row_kind, u.db_hash AS row_db_hash, coalesce(u.alert_seq, 0)::bigint AS row_alert_seq,
     coalesce(u.silenced_seq = u.alert_seq, false)::boolean AS row_silenced, to_jsonb(r)::jsonb AS row_pending,
-    ar.db_hash AS row_accepted_db_hash, ar.expires_at AS row_accepted_expires_at, ar.accepted_at AS row_accepted_at,
+    ar.db_hash AS row_accepted_db_hash, ar.part_hash AS row_accepted_part_hash, ar.expires_at AS row_accepted_expires_at, ar.accepted_at AS row_accepted_at,
     -- A missing provider's row has lost its name. What is recorded of it by then shows that it is known.
     (coalesce(b.named, false) OR n.provider IS NOT NULL OR EXISTS (
         SELECT FROM provwatch.drift_state own
@@ -304,6 +304,7 @@ type lookAtProvidersRow struct {
 	RowSilenced          bool
 	RowPending           []byte
 	RowAcceptedDbHash    *string
+	RowAcceptedPartHash  *string
 	RowAcceptedExpiresAt *time.Time
 	RowAcceptedAt        *time.Time
 	NamedBefore          bool
@@ -369,6 +370,7 @@ func (q *Queries) lookAtProviders(ctx context.Context, arg lookAtProvidersParams
 			&i.RowSilenced,
 			&i.RowPending,
 			&i.RowAcceptedDbHash,
+			&i.RowAcceptedPartHash,
 			&i.RowAcceptedExpiresAt,
 			&i.RowAcceptedAt,
 			&i.NamedBefore,

@@ -46,11 +46,11 @@ func (row recordedRow) recorded() (drift.RecordedRow, error) {
 
 // rowAcceptance returns the acceptance of an unmanaged row as of a time, nil where its hash is
 // NULL.
-func rowAcceptance(dbHash *string, expires, accepted *time.Time, at time.Time) *drift.Acceptance {
+func rowAcceptance(dbHash, partHash *string, expires, accepted *time.Time, at time.Time) *drift.Acceptance {
 	if dbHash == nil {
 		return nil
 	}
-	return &drift.Acceptance{Kind: drift.Unmanaged, DBHash: *dbHash, Expires: deref(expires), AcceptedAt: deref(accepted), At: at}
+	return &drift.Acceptance{Kind: drift.Unmanaged, DBHash: *dbHash, PartHash: deref(partHash), Expires: deref(expires), AcceptedAt: deref(accepted), At: at}
 }
 
 // rowSighting returns what lookAtProviders has shown of a row, which is nil where it was removed.
@@ -63,7 +63,7 @@ func rowSighting(found lookAtProvidersRow, row *provider.Row) (RowSighting, erro
 		id: id, name: found.RowProvider, kind: found.RowKind, dbHash: found.RowDbHash, alertSeq: found.RowAlertSeq,
 		silenced: found.RowSilenced, pending: found.RowPending,
 	}.recorded()
-	recorded.Accepted = rowAcceptance(found.RowAcceptedDbHash, found.RowAcceptedExpiresAt, found.RowAcceptedAt, found.At)
+	recorded.Accepted = rowAcceptance(found.RowAcceptedDbHash, found.RowAcceptedPartHash, found.RowAcceptedExpiresAt, found.RowAcceptedAt, found.At)
 	recorded.NamedBefore, recorded.At = found.NamedBefore, found.At
 	return RowSighting{ID: id, Row: row, Recorded: recorded}, err
 }
@@ -130,7 +130,7 @@ func (q *Queries) ReadRecordedRows(ctx context.Context, ids []uuid.UUID, names [
 		if err != nil {
 			return RecordedRows{}, err
 		}
-		r.Accepted, r.At = rowAcceptance(row.AcceptedDbHash, row.AcceptedExpiresAt, row.AcceptedAt, row.At), row.At
+		r.Accepted, r.At = rowAcceptance(row.AcceptedDbHash, row.AcceptedPartHash, row.AcceptedExpiresAt, row.AcceptedAt, row.At), row.At
 		recorded.Rows[row.ID], recorded.Providers[row.ID] = r, row.Providers
 		if row.IsNamed {
 			recorded.Named[row.Name] = true
@@ -191,7 +191,7 @@ func (q *Queries) ListUnmanaged(ctx context.Context, h provider.Hasher, named []
 		if rows[i].Recorded, err = recorded.recorded(); err != nil {
 			return nil, err
 		}
-		rows[i].Recorded.Accepted = rowAcceptance(s.AcceptedDbHash, s.AcceptedExpiresAt, s.AcceptedAt, s.At)
+		rows[i].Recorded.Accepted = rowAcceptance(s.AcceptedDbHash, s.AcceptedPartHash, s.AcceptedExpiresAt, s.AcceptedAt, s.At)
 	}
 	return rows, nil
 }
@@ -243,7 +243,7 @@ func InspectUnmanaged(ctx context.Context, pool *pgxpool.Pool, named []string, k
 // given, empty for none.
 func (q *Queries) AcceptRow(ctx context.Context, o drift.Observation, expires time.Time, actor, reason string) error {
 	return q.acceptRow(ctx, acceptRowParams{
-		ProviderID: o.ProviderID, Provider: o.Provider, DbHash: o.DBHash, AcceptedBy: actor, Reason: reason, ExpiresAt: unlessZero(expires),
+		ProviderID: o.ProviderID, Provider: o.Provider, DbHash: o.DBHash, PartHash: o.PartHash, AcceptedBy: actor, Reason: reason, ExpiresAt: unlessZero(expires),
 	})
 }
 

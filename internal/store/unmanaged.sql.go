@@ -15,10 +15,10 @@ import (
 )
 
 const acceptRow = `-- name: acceptRow :exec
-INSERT INTO provwatch.accepted_rows (provider_id, provider, db_hash, accepted_by, accepted_at, reason, expires_at)
-VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6)
+INSERT INTO provwatch.accepted_rows (provider_id, provider, db_hash, part_hash, accepted_by, accepted_at, reason, expires_at)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7)
 ON CONFLICT (provider_id) DO UPDATE
-SET provider = excluded.provider, db_hash = excluded.db_hash, accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at,
+SET provider = excluded.provider, db_hash = excluded.db_hash, part_hash = excluded.part_hash, accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at,
     reason = excluded.reason, expires_at = excluded.expires_at
 `
 
@@ -26,6 +26,7 @@ type acceptRowParams struct {
 	ProviderID uuid.UUID
 	Provider   string
 	DbHash     string
+	PartHash   string
 	AcceptedBy string
 	Reason     string
 	ExpiresAt  *time.Time
@@ -37,6 +38,7 @@ func (q *Queries) acceptRow(ctx context.Context, arg acceptRowParams) error {
 		arg.ProviderID,
 		arg.Provider,
 		arg.DbHash,
+		arg.PartHash,
 		arg.AcceptedBy,
 		arg.Reason,
 		arg.ExpiresAt,
@@ -289,7 +291,7 @@ const listRecordedRows = `-- name: listRecordedRows :many
 SELECT
     wanted.id::uuid AS id, wanted.name::text AS name, u.provider, u.kind, u.db_hash, coalesce(u.alert_seq, 0)::bigint AS alert_seq,
     coalesce(u.silenced_seq = u.alert_seq, false)::boolean AS silenced, to_jsonb(r)::jsonb AS pending,
-    a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at,
+    a.db_hash AS accepted_db_hash, a.part_hash AS accepted_part_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at,
     (
         (SELECT count(*) FROM provwatch.drift_state s WHERE s.provider_id = wanted.id AND s.kind <> 'missing'
             AND NOT EXISTS (SELECT FROM provwatch.pending_drifts lost WHERE lost.provider = s.provider AND lost.kind = 'missing'))
@@ -318,6 +320,7 @@ type listRecordedRowsRow struct {
 	Silenced          bool
 	Pending           []byte
 	AcceptedDbHash    *string
+	AcceptedPartHash  *string
 	AcceptedExpiresAt *time.Time
 	AcceptedAt        *time.Time
 	At                time.Time
@@ -346,6 +349,7 @@ func (q *Queries) listRecordedRows(ctx context.Context, arg listRecordedRowsPara
 			&i.Silenced,
 			&i.Pending,
 			&i.AcceptedDbHash,
+			&i.AcceptedPartHash,
 			&i.AcceptedExpiresAt,
 			&i.AcceptedAt,
 			&i.At,
@@ -367,7 +371,7 @@ SELECT
     p.id, p.name, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id,
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     u.provider AS recorded_provider, u.kind, u.db_hash, coalesce(u.alert_seq, 0)::bigint AS alert_seq,
-    a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at
+    a.db_hash AS accepted_db_hash, a.part_hash AS accepted_part_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at
 FROM gateway.ai_providers p
 LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows a ON a.provider_id = p.id
@@ -391,6 +395,7 @@ type listUnmanagedRow struct {
 	DbHash            *string
 	AlertSeq          int64
 	AcceptedDbHash    *string
+	AcceptedPartHash  *string
 	AcceptedExpiresAt *time.Time
 	AcceptedAt        *time.Time
 	At                time.Time
@@ -422,6 +427,7 @@ func (q *Queries) listUnmanaged(ctx context.Context, named []string) ([]listUnma
 			&i.DbHash,
 			&i.AlertSeq,
 			&i.AcceptedDbHash,
+			&i.AcceptedPartHash,
 			&i.AcceptedExpiresAt,
 			&i.AcceptedAt,
 			&i.At,

@@ -21,6 +21,7 @@ func TestUnmanagedAccepted(t *testing.T) {
 	t.Run("Again", testUnmanagedAcceptedAgain)
 	t.Run("Observed", testUnmanagedAcceptedObserved)
 	t.Run("EarlierCommits", testUnmanagedAcceptedEarlierCommits)
+	t.Run("Unreadable", testUnmanagedAcceptedUnreadable)
 }
 
 const countAcceptedRows = `SELECT count(*)::text FROM provwatch.accepted_rows`
@@ -123,4 +124,29 @@ func testUnmanagedAcceptedEarlierCommits(t *testing.T) {
 	commit("https://h/", true, time.Now().Add(time.Minute))
 	require.Equal(t, "0", value(t, pool, countAcceptedRows), "it was withdrawn")
 	require.Equal(t, "3 unmanaged rogue database", causes(t, pool)[2])
+}
+
+// testUnmanagedAcceptedUnreadable has the settings of an accepted row encrypted with a key that provwatch does not
+// have: the acceptance holds until another column shows that the row has changed.
+func testUnmanagedAcceptedUnreadable(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		pool, v, _ := looking(t, []provider.Desired{openAI("a")})
+		id := insert(t, pool, "rogue")
+		exec(t, pool, `UPDATE public.ai_providers SET type = 'anthropic' WHERE name = 'rogue'`)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		acceptRow(t, pool, "rogue")
+		verified := func(query string) {
+			t.Helper()
+			exec(t, pool, query)
+			require.NoError(t, v.Verify(t.Context(), way(id)))
+		}
+		verified(`UPDATE public.ai_providers SET settings = 'AAAA', settings_key_id = NULL WHERE name = 'rogue'`)
+		verified(`UPDATE public.ai_providers SET updated_at = now() WHERE name = 'rogue'`)
+		require.Equal(t, "rogue in_sync", kinds(t, pool), name)
+		verified(`UPDATE public.ai_providers SET base_url = 'https://evil/' WHERE name = 'rogue'`)
+		require.Equal(t, "rogue unmanaged", kinds(t, pool), name)
+		require.Equal(t, "0", value(t, pool, countAcceptedRows), name)
+		require.Equal(t, "unmanaged", value(t, pool, `SELECT kind FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1`), name)
+	}
 }

@@ -26,5 +26,9 @@ func observeRow(environment *verify.Verifier, m *mirror, id uuid.UUID) drift.Obs
 	if row == nil {
 		return drift.GoneRow(id)
 	}
-	return drift.ObserveRow(m.hasher, row.alone(), environment.Mentions(row.name))
+	o := drift.ObserveRow(m.hasher, row.alone(), environment.Mentions(row.name))
+	if !row.baseURLKnown {
+		o.PartHash = ""
+	}
+	return o
 }

@@ -34,6 +34,8 @@ CREATE TABLE provwatch.accepted_rows (
     provider_id uuid PRIMARY KEY,
     provider    text NOT NULL,
     db_hash     text NOT NULL,
+    -- The hash of type and base URL alone, for a row whose settings can no longer be read.
+    part_hash   text NOT NULL,
     accepted_by text NOT NULL,
     accepted_at timestamptz NOT NULL DEFAULT now(),
     reason      text NOT NULL DEFAULT '' CHECK (char_length(reason) <= 500),

@@ -42,7 +42,7 @@ LEFT JOIN (
 SELECT
     wanted.id::uuid AS id, wanted.name::text AS name, u.provider, u.kind, u.db_hash, coalesce(u.alert_seq, 0)::bigint AS alert_seq,
     coalesce(u.silenced_seq = u.alert_seq, false)::boolean AS silenced, to_jsonb(r)::jsonb AS pending,
-    a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at,
+    a.db_hash AS accepted_db_hash, a.part_hash AS accepted_part_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at,
     (
         (SELECT count(*) FROM provwatch.drift_state s WHERE s.provider_id = wanted.id AND s.kind <> 'missing'
             AND NOT EXISTS (SELECT FROM provwatch.pending_drifts lost WHERE lost.provider = s.provider AND lost.kind = 'missing'))
@@ -85,7 +85,7 @@ SELECT
     p.id, p.name, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id,
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     u.provider AS recorded_provider, u.kind, u.db_hash, coalesce(u.alert_seq, 0)::bigint AS alert_seq,
-    a.db_hash AS accepted_db_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at
+    a.db_hash AS accepted_db_hash, a.part_hash AS accepted_part_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at
 FROM gateway.ai_providers p
 LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows a ON a.provider_id = p.id
@@ -104,10 +104,10 @@ ORDER BY p.name;
 
 -- name: acceptRow :exec
 -- The time is that of acceptDrift.
-INSERT INTO provwatch.accepted_rows (provider_id, provider, db_hash, accepted_by, accepted_at, reason, expires_at)
-VALUES (@provider_id, @provider, @db_hash, @accepted_by, clock_timestamp(), @reason, @expires_at)
+INSERT INTO provwatch.accepted_rows (provider_id, provider, db_hash, part_hash, accepted_by, accepted_at, reason, expires_at)
+VALUES (@provider_id, @provider, @db_hash, @part_hash, @accepted_by, clock_timestamp(), @reason, @expires_at)
 ON CONFLICT (provider_id) DO UPDATE
-SET provider = excluded.provider, db_hash = excluded.db_hash, accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at,
+SET provider = excluded.provider, db_hash = excluded.db_hash, part_hash = excluded.part_hash, accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at,
     reason = excluded.reason, expires_at = excluded.expires_at;
 
 -- name: listMirrorSuspects :many
