@@ -381,5 +381,17 @@ func testResolveRefusals(t *testing.T) {
 		r := w.run(env, append([]string{"resolve"}, strings.Fields(test.args)...)...)
 		require.Equal(t, result{Code: test.code, Stderr: "worker: " + test.want + "\n"}, r, test.args)
 	}
+	// Another environment than that of the workers, or none: the rows are not unmanaged for that.
+	for _, c := range []struct {
+		env  environ
+		want string
+	}{
+		{env.With("CODER_AIBRIDGE_ANTHROPIC_KEY", ""), "the environment here names no provider of that name, and that of the workers does; give the command the environment of the workers"},
+		{nil, "the environment names no provider: "},
+	} {
+		r := w.run(c.env, "resolve", "anthropic", "--take=db")
+		require.Equal(t, 3, r.Code, r.Stderr)
+		require.Contains(t, r.Stderr, c.want)
+	}
 	require.Equal(t, before, w.dump())
 }

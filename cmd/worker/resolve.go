@@ -71,10 +71,13 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 	}
 	outcomes, err := reconcile.Resolve(ctx, pool, dbcrypt.NewRing(environment.Keys), desired, request)
 	var unknown *reconcile.UnknownError
-	if errors.As(err, &unknown) {
+	var managed *reconcile.ManagedError
+	switch {
+	case errors.As(err, &unknown):
 		return unknownNames(names, unknown, request.Named)
-	}
-	if err != nil {
+	case errors.As(err, &managed):
+		return managedNames(names, managed)
+	case err != nil:
 		return err
 	}
 	delivery := report.Delivered
@@ -107,10 +110,11 @@ func (f *flags) resolvedCredentials() drift.CredentialMode {
 // without names. With --take db the other names can be those of unmanaged rows, which are
 // returned. Otherwise the error has each argument that names no provider, without its text.
 func (f *flags) named(environment environment.Environment, names []string) (desired []provider.Desired, unmanaged []string, err error) {
+	if len(environment.Providers) == 0 {
+		// Each row would be unmanaged.
+		return nil, nil, &usageError{errNoProviders}
+	}
 	if len(names) == 0 {
-		if len(environment.Providers) == 0 {
-			return nil, nil, &usageError{errNoProviders}
-		}
 		return environment.Providers, nil, nil
 	}
 	known := provider.Names(environment.Providers)
@@ -157,6 +161,16 @@ func unknownNames(names []string, unknown *reconcile.UnknownError, known []strin
 	for _, name := range unknown.Names {
 		failed = errors.Join(failed, remedy.Problem(which(names, slices.Index(names, name))+unknown.Error()+"; "+didYouMean(name, append(known, unknown.Rows...))+"run ",
 			remedy.Run("verify"), " with the same environment to list its providers and the unmanaged ones"))
+	}
+	return &usageError{failed}
+}
+
+// managedNames is the error of arguments that the environment of the workers names, and the one here
+// does not.
+func managedNames(names []string, managed *reconcile.ManagedError) error {
+	var failed error
+	for _, name := range managed.Names {
+		failed = errors.Join(failed, remedy.Problem(which(names, slices.Index(names, name))+managed.Error()+"; give the command the environment of the workers"))
 	}
 	return &usageError{failed}
 }

@@ -269,6 +269,9 @@ type UnmanagedRow struct {
 	Recorded    RecordedRow
 }
 
+// IsManaged reports whether the environment of a worker names the row, by what is recorded.
+func (u UnmanagedRow) IsManaged() bool { return u.Recorded.State == nil && u.Recorded.NamedBefore }
+
 // IsAlerted reports whether a worker has alerted the row and its drift lasts, accepted or not.
 func (u UnmanagedRow) IsAlerted() bool {
 	before := u.Recorded.before()

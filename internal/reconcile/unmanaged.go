@@ -30,6 +30,15 @@ func (e *UnknownError) Error() string {
 	return "the environment names no provider of that name, and there is no enabled row of it"
 }
 
+// ManagedError is returned for names of rows that the environment of the workers names, and that of
+// the request does not.
+type ManagedError struct{ Names []string }
+
+// Error does not show the names, as that of an [UnknownError].
+func (*ManagedError) Error() string {
+	return "the environment here names no provider of that name, and that of the workers does"
+}
+
 // acceptance is what a resolution does about an unmanaged row: it accepts the row, or nothing.
 type acceptance struct {
 	row     drift.UnmanagedRow
@@ -55,13 +64,16 @@ func (r Request) unmanaged(ctx context.Context, queries *store.Queries, keys *db
 	if all {
 		return slices.DeleteFunc(rows, func(u drift.UnmanagedRow) bool { return !u.IsDrift() }), nil
 	}
-	unknown := &UnknownError{}
+	unknown, managed := &UnknownError{}, &ManagedError{}
 	var found []drift.UnmanagedRow
 	for _, name := range r.Unmanaged {
 		at := slices.IndexFunc(rows, func(u drift.UnmanagedRow) bool { return u.Observation.Provider == name })
-		if at < 0 {
+		switch {
+		case at < 0:
 			unknown.Names = append(unknown.Names, name)
-		} else {
+		case rows[at].IsManaged():
+			managed.Names = append(managed.Names, name)
+		default:
 			found = append(found, rows[at])
 		}
 	}
@@ -70,6 +82,9 @@ func (r Request) unmanaged(ctx context.Context, queries *store.Queries, keys *db
 			unknown.Rows = append(unknown.Rows, u.Observation.Provider)
 		}
 		return nil, unknown
+	}
+	if len(managed.Names) > 0 {
+		return nil, managed
 	}
 	slices.SortFunc(found, func(a, b drift.UnmanagedRow) int {
 		return strings.Compare(a.Observation.Provider, b.Observation.Provider)

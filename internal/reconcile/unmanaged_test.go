@@ -46,6 +46,18 @@ func TestAcceptUnmanaged(t *testing.T) {
 	_, err = resolve(nil, reconcile.Request{Unmanaged: []string{"locked"}})
 	require.ErrorContains(t, err, `resolve unmanaged provider "locked": its row cannot be read`)
 
+	// The environment of the workers names it, and that of the command does not.
+	_, err = pool.Exec(t.Context(), `INSERT INTO provwatch.base_pairs (provider, env_hash, env_type, env_base_url, env_bedrock_region, db_hash, db_type, db_base_url, db_bedrock_region, origin)
+		SELECT 'known', '', '', '', '', '', '', '', '', 'agreement'`)
+	require.NoError(t, err)
+	_, err = resolve(nil, reconcile.Request{Unmanaged: []string{"known", "rogue"}})
+	var managed *reconcile.ManagedError
+	require.ErrorAs(t, err, &managed)
+	require.Equal(t, []string{"known"}, managed.Names)
+	require.Empty(t, list(t, pool, `SELECT provider FROM provwatch.accepted_rows`))
+	_, err = pool.Exec(t.Context(), `UPDATE provwatch.base_pairs SET named = false WHERE provider = 'known'`)
+	require.NoError(t, err)
+
 	hints, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer hints.Release()

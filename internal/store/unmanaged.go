@@ -191,6 +191,7 @@ func (q *Queries) ListUnmanaged(ctx context.Context, h provider.Hasher, named []
 		if rows[i].Recorded, err = recorded.recorded(); err != nil {
 			return nil, err
 		}
+		rows[i].Recorded.NamedBefore = s.IsNamed
 		rows[i].Recorded.Accepted = rowAcceptance(s.AcceptedDbHash, s.AcceptedPartHash, s.AcceptedExpiresAt, s.AcceptedAt, s.At)
 	}
 	return rows, nil

@@ -371,7 +371,8 @@ SELECT
     p.id, p.name, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id,
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
     u.provider AS recorded_provider, u.kind, u.db_hash, coalesce(u.alert_seq, 0)::bigint AS alert_seq,
-    a.db_hash AS accepted_db_hash, a.part_hash AS accepted_part_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at
+    a.db_hash AS accepted_db_hash, a.part_hash AS accepted_part_hash, a.expires_at AS accepted_expires_at, a.accepted_at, now()::timestamptz AS at,
+    EXISTS (SELECT FROM provwatch.base_pairs b WHERE b.provider = p.name AND b.named)::boolean AS is_named
 FROM gateway.ai_providers p
 LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows a ON a.provider_id = p.id
@@ -399,10 +400,11 @@ type listUnmanagedRow struct {
 	AcceptedExpiresAt *time.Time
 	AcceptedAt        *time.Time
 	At                time.Time
+	IsNamed           bool
 }
 
 // The enabled, live rows that the environment does not name, each beside what is recorded of
-// it.
+// it, and whether the environment of a worker names a provider of its name.
 func (q *Queries) listUnmanaged(ctx context.Context, named []string) ([]listUnmanagedRow, error) {
 	rows, err := q.db.Query(ctx, listUnmanaged, named)
 	if err != nil {
@@ -431,6 +433,7 @@ func (q *Queries) listUnmanaged(ctx context.Context, named []string) ([]listUnma
 			&i.AcceptedExpiresAt,
 			&i.AcceptedAt,
 			&i.At,
+			&i.IsNamed,
 		); err != nil {
 			return nil, err
 		}
