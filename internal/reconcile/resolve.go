@@ -77,11 +77,13 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
 	}
 	// A gateway may be writing to a row, to rotate its credentials or to turn
 	// encryption on. It commits before the row is read.
-	if _, err := queries.LockProviders(ctx, namesOf(desired, rows)); err != nil {
-		return nil, fmt.Errorf("lock the rows: %w", err)
-	}
-	if rows, err = r.request.unmanaged(ctx, queries, r.keys); err != nil {
-		return nil, err
+	if len(rows) > 0 {
+		if _, err := queries.ShareProviders(ctx, idsOf(rows)); err != nil {
+			return nil, fmt.Errorf("lock the unmanaged rows: %w", err)
+		}
+		if rows, err = r.request.unmanaged(ctx, queries, r.keys); err != nil {
+			return nil, err
+		}
 	}
 	session, err := queries.ReadSession(ctx)
 	if err != nil {
@@ -102,10 +104,10 @@ func (r resolution) resolve(ctx context.Context, tx pgx.Tx) ([]Outcome, error) {
 		}
 		outcomes = append(outcomes, outcome)
 	}
+	if err := op.acceptRows(ctx, tx, accepted); err != nil {
+		return nil, err
+	}
 	for _, a := range accepted {
-		if err := a.accept(ctx, tx, op); err != nil {
-			return nil, of(a.outcome.Provider, err, r.subjects())
-		}
 		outcomes = append(outcomes, a.outcome)
 	}
 	for _, outcome := range outcomes {

@@ -7,13 +7,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/audit"
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
-	"provwatch/internal/provider"
 	"provwatch/internal/store"
 )
 
@@ -57,7 +58,12 @@ func (r Request) unmanaged(ctx context.Context, queries *store.Queries, keys *db
 	if err != nil {
 		return nil, err
 	}
-	rows, err := queries.ListUnmanaged(ctx, hasher, r.Named, keys)
+	var only []string
+	if !all {
+		// The database takes no other text.
+		only = slices.DeleteFunc(slices.Clone(r.Unmanaged), func(name string) bool { return !utf8.ValidString(name) || strings.ContainsRune(name, 0) })
+	}
+	rows, err := queries.ListUnmanaged(ctx, hasher, r.Named, only, keys)
 	if err != nil {
 		return nil, fmt.Errorf("load unmanaged rows: %w", err)
 	}
@@ -78,6 +84,9 @@ func (r Request) unmanaged(ctx context.Context, queries *store.Queries, keys *db
 		}
 	}
 	if len(unknown.Names) > 0 {
+		if rows, err = queries.ListUnmanaged(ctx, hasher, r.Named, nil, keys); err != nil {
+			return nil, fmt.Errorf("load unmanaged rows: %w", err)
+		}
 		for _, u := range rows {
 			unknown.Rows = append(unknown.Rows, u.Observation.Provider)
 		}
@@ -93,7 +102,7 @@ func (r Request) unmanaged(ctx context.Context, queries *store.Queries, keys *db
 }
 
 // planRows returns what to do about unmanaged rows, at the database's time. The error names
-// each row that cannot be accepted. Whether the acceptance can end when it does is checked with
+// each row that cannot be accepted. [Request.Drifting] leaves such rows out, each with an outcome. Whether the acceptance can end when it does is checked with
 // the plan of the providers. subjects is how many providers and rows the request is about.
 func (r Request) planRows(rows []drift.UnmanagedRow, now time.Time, subjects int) (planned []acceptance, err error) {
 	expires := r.Expires.of(now)
@@ -104,6 +113,8 @@ func (r Request) planRows(rows []drift.UnmanagedRow, now time.Time, subjects int
 			Provider: o.Provider, ProviderID: o.ProviderID, Kind: drift.Unmanaged, Fields: o.Fields, AcceptedUntil: expires,
 		}}
 		switch {
+		case o.Unreadable != nil && r.Drifting:
+			a.outcome = Outcome{Provider: o.Provider, ProviderID: o.ProviderID, Kind: drift.NotComparable, NotComparable: o.Unreadable.Error()}
 		case o.Unreadable != nil:
 			refused = append(refused, of(o.Provider, fmt.Errorf("its row cannot be read and is not accepted: %w", o.Unreadable), subjects))
 		case u.IsAccepted() && u.AcceptedUntil().Equal(expires):
@@ -116,29 +127,39 @@ func (r Request) planRows(rows []drift.UnmanagedRow, now time.Time, subjects int
 	return planned, errors.Join(refused...)
 }
 
-// accept records the acceptance, and stages the audit entry for it.
-func (a acceptance) accept(ctx context.Context, tx pgx.Tx, op operation) error {
-	if !a.writes {
+// acceptRows records the acceptances, and stages the audit entry for each.
+func (op operation) acceptRows(ctx context.Context, tx pgx.Tx, accepted []acceptance) error {
+	var observed []drift.Observation
+	var entries []audit.Entry
+	var expires time.Time // of each the same
+	for _, a := range accepted {
+		if !a.writes {
+			continue
+		}
+		o := a.row.Observation
+		details := audit.Details{Kind: string(o.Kind), DBHash: o.DBHash, Changes: acceptedValues(o.Fields)}
+		if expires = a.expires; !expires.IsZero() {
+			details.Expires = expires.Format(time.RFC3339Nano)
+		}
+		observed = append(observed, o)
+		entries = append(entries, audit.Entry{
+			OccurredAt: op.at, Actor: op.actor, Action: audit.DriftAccepted, Provider: o.Provider, ProviderID: o.ProviderID, Details: details,
+		})
+	}
+	if len(observed) == 0 {
 		return nil
 	}
-	o := a.row.Observation
-	if err := store.On(tx).AcceptRow(ctx, o, a.expires, op.actor, op.reason); err != nil {
-		return fmt.Errorf("accept the unmanaged row: %w", err)
+	if err := store.On(tx).AcceptRows(ctx, observed, expires, op.actor, op.reason); err != nil {
+		return fmt.Errorf("accept the unmanaged rows: %w", err)
 	}
-	details := audit.Details{Kind: string(o.Kind), DBHash: o.DBHash, Changes: acceptedValues(o.Fields)}
-	if !a.expires.IsZero() {
-		details.Expires = a.expires.Format(time.RFC3339Nano)
-	}
-	return op.stage(ctx, tx, []audit.Entry{{
-		OccurredAt: op.at, Actor: op.actor, Action: audit.DriftAccepted, Provider: o.Provider, ProviderID: o.ProviderID, Details: details,
-	}})
+	return op.stage(ctx, tx, entries)
 }
 
-// namesOf returns the names of providers and of unmanaged rows.
-func namesOf(desired []provider.Desired, rows []drift.UnmanagedRow) []string {
-	names := provider.Names(desired)
-	for _, u := range rows {
-		names = append(names, u.Observation.Provider)
+// idsOf returns the ids of unmanaged rows.
+func idsOf(rows []drift.UnmanagedRow) []uuid.UUID {
+	ids := make([]uuid.UUID, len(rows))
+	for i, u := range rows {
+		ids[i] = u.Observation.ProviderID
 	}
-	return names
+	return ids
 }

@@ -119,8 +119,9 @@ func TestAcceptEveryUnmanaged(t *testing.T) {
 	pool, desired := drifted(t)
 	_, err := pool.Exec(t.Context(), `
 		INSERT INTO public.ai_providers (id, type, name, base_url) SELECT gen_random_uuid(), 'openai', name, 'https://h/' FROM unnest('{alerted,known,new}'::text[]) AS name;
+		INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES (gen_random_uuid(), 'anthropic', 'locked', 'https://h/', 'no JSON');
 		INSERT INTO provwatch.unmanaged_rows (provider_id, provider, kind)
-		SELECT id, name, CASE name WHEN 'alerted' THEN 'unmanaged' ELSE 'known' END FROM public.ai_providers WHERE name IN ('alerted', 'known')`)
+		SELECT id, name, CASE name WHEN 'known' THEN 'known' ELSE 'unmanaged' END FROM public.ai_providers WHERE name IN ('alerted', 'known', 'locked')`)
 	require.NoError(t, err)
 	request := reconcile.Request{Credentials: drift.IgnoreCredentials, Operator: byTest, Drifting: true, Named: provider.Names(desired)}
 	for _, c := range []struct {
@@ -128,8 +129,8 @@ func TestAcceptEveryUnmanaged(t *testing.T) {
 		want []string
 	}{
 		{reconcile.Environment, []string{"changed", "disabled", "lost", "unread"}},
-		{reconcile.Database, []string{"alerted", "unread"}},
-		{reconcile.Database, []string{"unread"}},
+		{reconcile.Database, []string{"alerted", "locked", "unread"}},
+		{reconcile.Database, []string{"locked", "unread"}},
 	} {
 		request.Side = c.side
 		outcomes, err := reconcile.Resolve(t.Context(), pool, noKeys, desired, request)
@@ -137,6 +138,7 @@ func TestAcceptEveryUnmanaged(t *testing.T) {
 		var names []string
 		for _, o := range outcomes {
 			names = append(names, o.Provider)
+			require.Equal(t, o.Provider == "locked" || o.Provider == "unread", o.NotComparable != "", o.Provider)
 		}
 		require.Equal(t, c.want, names)
 	}
@@ -160,4 +162,20 @@ func TestAcceptUnmanagedBeside(t *testing.T) {
 	var unknown *reconcile.UnknownError
 	require.ErrorAs(t, during(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'rogue'`, accept), &unknown)
 	require.Equal(t, "1", value(t, pool, `SELECT count(*)::text FROM provwatch.audit_outbox WHERE provider = 'rogue'`))
+
+	// Meanwhile a gateway can insert a key of the row, and write to a former row of the name.
+	_, err = pool.Exec(t.Context(), `UPDATE public.ai_providers SET enabled = true WHERE name = 'rogue';
+		INSERT INTO public.ai_providers (id, type, name, base_url, deleted) VALUES (gen_random_uuid(), 'openai', 'rogue', 'https://h/', true)`)
+	require.NoError(t, err)
+	var key, former error
+	accepting := through(t, pool, &around{before: "name: acceptRow", doBefore: func() {
+		_, key = pool.Exec(t.Context(), `SELECT FROM public.ai_providers WHERE name = 'rogue' AND NOT deleted FOR KEY SHARE NOWAIT`)
+		_, former = pool.Exec(t.Context(), `SELECT FROM public.ai_providers WHERE name = 'rogue' AND deleted FOR UPDATE NOWAIT`)
+	}})
+	_, err = reconcile.Resolve(t.Context(), accepting, noKeys, nil, reconcile.Request{
+		Side: reconcile.Database, Credentials: drift.IgnoreCredentials, Operator: byTest, Unmanaged: []string{"rogue"}, Reason: "again", Expires: reconcile.End{After: time.Hour},
+	})
+	require.NoError(t, err)
+	require.NoError(t, key)
+	require.NoError(t, former)
 }

@@ -64,8 +64,8 @@ var (
 		"listAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters", "ListSilences",
 	}
 	resolving = []string{
-		"LockSeed", "LockProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "listBases", "setBases", "ListProviderTypes", "ReadHashKey", "insertProviders",
-		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "renewAcceptedDrift", "acceptRow", "listUnmanaged", "listEnabled", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
+		"LockSeed", "LockProviders", "ShareProviders", "listProviders", "listProviderKeys", "listAcceptedDrifts", "listBases", "setBases", "ListProviderTypes", "ReadHashKey", "insertProviders",
+		"insertProviderKeys", "update_provider", "DeleteProviderKeys", "RestoreSearchPath", "FixSearchPath", "acceptDrift", "renewAcceptedDrift", "acceptRows", "listUnmanaged", "listEnabled", "WithdrawAcceptedDrift", "ReadSession", "StageAuditEntries", "notify", "ListWorkers",
 	}
 	silencing = []string{"LockSeed", "ReadSession", "InsertSilences", "LockSilence", "EndSilence", "ListSilences", "StageAuditEntries", "notify", "ListWorkers"}
 	sinking   = []string{

@@ -86,6 +86,32 @@ func (q *Queries) LockProviders(ctx context.Context, names []string) ([]uuid.UUI
 	return items, nil
 }
 
+const shareProviders = `-- name: ShareProviders :many
+SELECT id FROM gateway.ai_providers WHERE id = ANY($1::uuid[]) ORDER BY id FOR SHARE
+`
+
+// Waits for the writers of the rows of the ids, and lets none write until the end of the transaction.
+// A gateway can go on inserting keys of such a row.
+func (q *Queries) ShareProviders(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, shareProviders, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const insertProviderKeys = `-- name: insertProviderKeys :exec
 INSERT INTO gateway.ai_provider_keys (id, provider_id, api_key, api_key_key_id)
 SELECT id, provider_id, api_key, api_key_key_id

@@ -175,9 +175,10 @@ func (q *Queries) ListDriftingRows(ctx context.Context) (drifting DriftingRows, 
 }
 
 // ListUnmanaged returns the enabled, live rows that have none of the names of the environment,
-// by name, each beside what is recorded of it. The keys decrypt them.
-func (q *Queries) ListUnmanaged(ctx context.Context, h provider.Hasher, named []string, keys *dbcrypt.Ring) ([]drift.UnmanagedRow, error) {
-	found, err := q.listUnmanaged(ctx, notNil(named))
+// by name, each beside what is recorded of it: with only, unless it is nil, the rows of these names. The keys
+// decrypt them.
+func (q *Queries) ListUnmanaged(ctx context.Context, h provider.Hasher, named, only []string, keys *dbcrypt.Ring) ([]drift.UnmanagedRow, error) {
+	found, err := q.listUnmanaged(ctx, listUnmanagedParams{Named: notNil(named), Limited: only != nil, Wanted: notNil(only)})
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +223,7 @@ func InspectUnmanaged(ctx context.Context, pool *pgxpool.Pool, named []string, k
 			if err != nil {
 				return err
 			}
-			if rows, err = q.ListUnmanaged(ctx, hasher, named, keys); err != nil {
+			if rows, err = q.ListUnmanaged(ctx, hasher, named, nil, keys); err != nil {
 				return fmt.Errorf("load unmanaged rows: %w", err)
 			}
 			return nil
@@ -240,12 +241,24 @@ func InspectUnmanaged(ctx context.Context, pool *pgxpool.Pool, named []string, k
 	return rows, err
 }
 
-// AcceptRow records that an actor accepts an unmanaged row as it was observed, for the reason
+// AcceptRows records that an actor accepts unmanaged rows as they were observed, for the reason
 // given, empty for none.
-func (q *Queries) AcceptRow(ctx context.Context, o drift.Observation, expires time.Time, actor, reason string) error {
-	return q.acceptRow(ctx, acceptRowParams{
-		ProviderID: o.ProviderID, Provider: o.Provider, DbHash: o.DBHash, PartHash: o.PartHash, AcceptedBy: actor, Reason: reason, ExpiresAt: unlessZero(expires),
-	})
+func (q *Queries) AcceptRows(ctx context.Context, observed []drift.Observation, expires time.Time, actor, reason string) error {
+	type acceptedRow struct {
+		ProviderID uuid.UUID `json:"provider_id"`
+		Provider   text      `json:"provider"`
+		DBHash     text      `json:"db_hash"`
+		PartHash   text      `json:"part_hash"`
+	}
+	rows := make([]acceptedRow, len(observed))
+	for i, o := range observed {
+		rows[i] = acceptedRow{o.ProviderID, text(o.Provider), text(o.DBHash), text(o.PartHash)}
+	}
+	encoded, err := encode(rows)
+	if err != nil {
+		return err
+	}
+	return q.acceptRows(ctx, acceptRowsParams{Rows: encoded, AcceptedBy: actor, Reason: reason, ExpiresAt: unlessZero(expires)})
 }
 
 // ListMirrorSuspects returns a page of the rows of the mirror that can be unmanaged and are

@@ -14,34 +14,29 @@ import (
 	"provwatch/internal/secret"
 )
 
-const acceptRow = `-- name: acceptRow :exec
+const acceptRows = `-- name: acceptRows :exec
 INSERT INTO provwatch.accepted_rows (provider_id, provider, db_hash, part_hash, accepted_by, accepted_at, reason, expires_at)
-VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7)
+SELECT new.provider_id, new.provider, new.db_hash, new.part_hash, $1, clock_timestamp(), $2, $3
+FROM jsonb_to_recordset($4::jsonb) AS new (provider_id uuid, provider text, db_hash text, part_hash text)
 ON CONFLICT (provider_id) DO UPDATE
 SET provider = excluded.provider, db_hash = excluded.db_hash, part_hash = excluded.part_hash, accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at,
     reason = excluded.reason, expires_at = excluded.expires_at
 `
 
-type acceptRowParams struct {
-	ProviderID uuid.UUID
-	Provider   string
-	DbHash     string
-	PartHash   string
+type acceptRowsParams struct {
 	AcceptedBy string
 	Reason     string
 	ExpiresAt  *time.Time
+	Rows       []byte
 }
 
 // The time is that of acceptDrift.
-func (q *Queries) acceptRow(ctx context.Context, arg acceptRowParams) error {
-	_, err := q.db.Exec(ctx, acceptRow,
-		arg.ProviderID,
-		arg.Provider,
-		arg.DbHash,
-		arg.PartHash,
+func (q *Queries) acceptRows(ctx context.Context, arg acceptRowsParams) error {
+	_, err := q.db.Exec(ctx, acceptRows,
 		arg.AcceptedBy,
 		arg.Reason,
 		arg.ExpiresAt,
+		arg.Rows,
 	)
 	return err
 }
@@ -378,8 +373,15 @@ LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows a ON a.provider_id = p.id
 WHERE p.enabled AND NOT p.deleted
     AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
+    AND (NOT $2::boolean OR p.name = ANY($3::text[]))
 ORDER BY p.name
 `
+
+type listUnmanagedParams struct {
+	Named   []string
+	Limited bool
+	Wanted  []string
+}
 
 type listUnmanagedRow struct {
 	ID                uuid.UUID
@@ -404,9 +406,10 @@ type listUnmanagedRow struct {
 }
 
 // The enabled, live rows that the environment does not name, each beside what is recorded of
-// it, and whether the environment of a worker names a provider of its name.
-func (q *Queries) listUnmanaged(ctx context.Context, named []string) ([]listUnmanagedRow, error) {
-	rows, err := q.db.Query(ctx, listUnmanaged, named)
+// it, and whether the environment of a worker names a provider of its name. With limited set, only the rows
+// of the names wanted.
+func (q *Queries) listUnmanaged(ctx context.Context, arg listUnmanagedParams) ([]listUnmanagedRow, error) {
+	rows, err := q.db.Query(ctx, listUnmanaged, arg.Named, arg.Limited, arg.Wanted)
 	if err != nil {
 		return nil, err
 	}

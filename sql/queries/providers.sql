@@ -108,6 +108,11 @@ FROM pg_catalog.jsonb_to_recordset(@keys::jsonb) AS new (id uuid, provider_id uu
 -- read of them is what is written over.
 SELECT id FROM gateway.ai_providers WHERE name = ANY(@names::text[]) ORDER BY name, id FOR UPDATE;
 
+-- name: ShareProviders :many
+-- Waits for the writers of the rows of the ids, and lets none write until the end of the transaction.
+-- A gateway can go on inserting keys of such a row.
+SELECT id FROM gateway.ai_providers WHERE id = ANY(@ids::uuid[]) ORDER BY id FOR SHARE;
+
 -- name: DeleteProviderKeys :exec
 DELETE FROM gateway.ai_provider_keys
 WHERE provider_id OPERATOR(pg_catalog.=) @provider_id::uuid AND id OPERATOR(pg_catalog.=) ANY (@ids::uuid[]);

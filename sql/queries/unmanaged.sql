@@ -80,7 +80,8 @@ ORDER BY coalesce(r.provider, u.provider), 1;
 
 -- name: listUnmanaged :many
 -- The enabled, live rows that the environment does not name, each beside what is recorded of
--- it, and whether the environment of a worker names a provider of its name.
+-- it, and whether the environment of a worker names a provider of its name. With limited set, only the rows
+-- of the names wanted.
 SELECT
     p.id, p.name, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id,
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
@@ -92,6 +93,7 @@ LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows a ON a.provider_id = p.id
 WHERE p.enabled AND NOT p.deleted
     AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
+    AND (NOT @limited::boolean OR p.name = ANY(@wanted::text[]))
 ORDER BY p.name;
 
 -- name: listEnabled :many
@@ -103,10 +105,11 @@ FROM gateway.ai_providers p
 WHERE p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
 ORDER BY p.name;
 
--- name: acceptRow :exec
+-- name: acceptRows :exec
 -- The time is that of acceptDrift.
 INSERT INTO provwatch.accepted_rows (provider_id, provider, db_hash, part_hash, accepted_by, accepted_at, reason, expires_at)
-VALUES (@provider_id, @provider, @db_hash, @part_hash, @accepted_by, clock_timestamp(), @reason, @expires_at)
+SELECT new.provider_id, new.provider, new.db_hash, new.part_hash, @accepted_by, clock_timestamp(), @reason, @expires_at
+FROM jsonb_to_recordset(@rows::jsonb) AS new (provider_id uuid, provider text, db_hash text, part_hash text)
 ON CONFLICT (provider_id) DO UPDATE
 SET provider = excluded.provider, db_hash = excluded.db_hash, part_hash = excluded.part_hash, accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at,
     reason = excluded.reason, expires_at = excluded.expires_at;
