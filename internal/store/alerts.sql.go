@@ -568,6 +568,11 @@ FROM (
     SELECT provider, NULL, '', '', '', 0, false FROM provwatch.pending_drifts p
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.provider)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.provider)
+    UNION ALL
+    SELECT provider, NULL, '', '', '', 0, false FROM provwatch.base_pairs b
+    WHERE b.named AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = b.provider)
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = b.provider)
+        AND NOT EXISTS (SELECT FROM provwatch.pending_drifts p WHERE p.provider = b.provider)
 ) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest($1::text[]) AS named WHERE named = provider)
 ORDER BY provider
@@ -589,7 +594,8 @@ type listUnnamedStatesRow struct {
 }
 
 // What was observed of providers that the environment no longer names. There can be
-// no state, which has no kind, of a provider that could not be compared or whose drift is pending.
+// no state, which has no kind, of a provider that could not be compared, whose drift is pending, or
+// that a seed, an apply or a resolution has written alone.
 func (q *Queries) listUnnamedStates(ctx context.Context, named []string) ([]listUnnamedStatesRow, error) {
 	rows, err := q.db.Query(ctx, listUnnamedStates, named)
 	if err != nil {

@@ -184,6 +184,15 @@ func testUnmanagedAnotherWorkersProvider(t *testing.T) {
 			require.NoError(t, v.Verify(t.Context(), way(idOf(t, pool, "new"))))
 			require.Empty(t, alerts(t, pool))
 			require.Equal(t, "new known", kinds(t, pool))
+
+			// That worker is gone, and another program makes another row of the name.
+			takeOver(t, pool, v)
+			require.NoError(t, v.Verify(t.Context(), boot))
+			require.Equal(t, "new known", kinds(t, pool))
+			exec(t, pool, `DELETE FROM public.ai_providers WHERE name = 'new'`)
+			require.NoError(t, v.Verify(t.Context(), resync))
+			require.NoError(t, v.Verify(t.Context(), way(insert(t, pool, "new"))))
+			require.Equal(t, "new unmanaged", kinds(t, pool))
 		})
 	}
 }

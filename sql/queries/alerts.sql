@@ -220,7 +220,8 @@ FROM claimed;
 
 -- name: listUnnamedStates :many
 -- What was observed of providers that the environment no longer names. There can be
--- no state, which has no kind, of a provider that could not be compared or whose drift is pending.
+-- no state, which has no kind, of a provider that could not be compared, whose drift is pending, or
+-- that a seed, an apply or a resolution has written alone.
 SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq, silenced,
     EXISTS (SELECT FROM provwatch.pending_drifts p WHERE p.provider = observed.provider)::boolean AS pending,
     coalesce((SELECT p.name FROM gateway.ai_providers p WHERE p.id = observed.provider_id AND p.enabled AND NOT p.deleted), '')::text AS row_name,
@@ -238,6 +239,11 @@ FROM (
     SELECT provider, NULL, '', '', '', 0, false FROM provwatch.pending_drifts p
     WHERE NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.provider)
         AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.provider)
+    UNION ALL
+    SELECT provider, NULL, '', '', '', 0, false FROM provwatch.base_pairs b
+    WHERE b.named AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = b.provider)
+        AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = b.provider)
+        AND NOT EXISTS (SELECT FROM provwatch.pending_drifts p WHERE p.provider = b.provider)
 ) AS observed
 WHERE NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named WHERE named = provider)
 ORDER BY provider;
