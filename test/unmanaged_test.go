@@ -209,6 +209,9 @@ func testUnmanagedProvidersNeverWatched(t *testing.T) {
 	r := w.run(env, "verify")
 	require.Equal(t, 0, r.Code)
 	require.Contains(t, r.Stdout, fmt.Sprintf("0 of 2 providers drift, %d unmanaged.\n", w.unmanaged("openai", "anthropic")))
+	// The environment names a row of a type that provwatch does not know.
+	named := env.With("CODER_AIBRIDGE_PROVIDER_0_TYPE", "mistral").With("CODER_AIBRIDGE_PROVIDER_0_NAME", "rogue")
+	require.Contains(t, w.run(named, "verify").Stdout, fmt.Sprintf("0 of 2 providers drift, %d unmanaged.\n", w.unmanaged("openai", "anthropic", "rogue")))
 	r = w.run(env, "verify", "-o", "json")
 	require.Equal(t, 0, r.Code)
 	require.Contains(t, r.Stdout, `"provider": "rogue"`)

@@ -67,7 +67,7 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 	defer func() { failed = errors.Join(failed, done()) }()
 	request := reconcile.Request{
 		Side: f.take, WithKeys: f.withKeys, Credentials: f.resolvedCredentials(), Drifting: f.all, DryRun: f.dryRun,
-		Operator: operator(), Reason: string(f.reason), Expires: f.expires.of(), Unmanaged: unmanaged, Named: provider.Names(environment.Providers),
+		Operator: operator(), Reason: string(f.reason), Expires: f.expires.of(), Unmanaged: unmanaged, Named: environment.Names(),
 	}
 	outcomes, err := reconcile.Resolve(ctx, pool, dbcrypt.NewRing(environment.Keys), desired, request)
 	var unknown *reconcile.UnknownError

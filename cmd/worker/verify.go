@@ -8,7 +8,6 @@ import (
 
 	"provwatch/internal/dbcrypt"
 	"provwatch/internal/drift"
-	"provwatch/internal/provider"
 	"provwatch/internal/remedy"
 	"provwatch/internal/report"
 	"provwatch/internal/schema"
@@ -48,7 +47,7 @@ func verifyCommand(f *flags) *cobra.Command {
 			err = reading(ctx, pool, func(ctx context.Context) (err error) {
 				plan, err = verify.Once(ctx, pool, environment.Providers, keys, mode, logger)
 				if err == nil && f.unmanaged.Looks() {
-					unmanaged, err = verify.Unmanaged(ctx, pool, provider.Names(environment.Providers), keys)
+					unmanaged, err = verify.Unmanaged(ctx, pool, environment.Names(), keys)
 				}
 				return schema.Explain(ctx, pool, use, err)
 			})

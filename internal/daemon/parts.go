@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -78,7 +79,7 @@ func newParts(o Options, done booted, member *rollout.Member, shown exposure) *p
 
 	unsupported, names := &atomic.Pointer[[]string]{}, done.plan.Unsupported()
 	unsupported.Store(&names)
-	verifier.SetDesired(done.plan.Supported(), names...)
+	verifier.SetDesired(done.plan.Supported(), slices.Concat(names, o.Environment.Skipped)...)
 
 	leadership := &leadership{}
 	report := &report{observe: o.Observe, supervisor: shown.supervisor, member: shown.member, health: health, verifier: verifier, leadership: leadership}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -117,6 +118,7 @@ func (r *reloader) reload(ctx context.Context) (done bool) {
 	seed.WarnOfNoProviders(ctx, r.options.Logger, len(read.Providers))
 	names := provider.Names(unsupported)
 	r.unsupported.Store(&names)
+	names = slices.Concat(names, read.Skipped)
 	if r.options.ApplyReloadDrift {
 		if !r.apply(ctx, read, supported, names) {
 			return false

@@ -3,6 +3,8 @@
 package environment
 
 import (
+	"slices"
+
 	"strconv"
 	"strings"
 	"unicode"
@@ -18,7 +20,9 @@ import (
 // for (docs/specification.md, section 1).
 type Environment struct {
 	Providers []provider.Desired // in name order, one a name
-	Warnings  []Finding          // the environment file first, legacy variables, then by index and variable
+	// Skipped are the names of entries of an unknown type, which a newer gateway can know.
+	Skipped  []string
+	Warnings []Finding // the environment file first, legacy variables, then by index and variable
 	// FileVariables is how many provider variables the environment file sets, whether
 	// or not the process sets them too; 0 without a file.
 	FileVariables int
@@ -28,6 +32,9 @@ type Environment struct {
 	// secrets that variables name, and that of the keys. They are there beside an error too.
 	Files []regularfile.Snapshot
 }
+
+// Names returns all names that the environment gives to providers, of whatever type.
+func (e Environment) Names() []string { return slices.Concat(provider.Names(e.Providers), e.Skipped) }
 
 // Finding is an error or a warning about one variable. It never holds the value of
 // a variable, secret or not: a key can be pasted anywhere.

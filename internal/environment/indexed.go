@@ -49,6 +49,13 @@ func (p *parser) parseIndexed(e *entry) {
 	known := ok && len(e.duplicates["TYPE"]) == 0 && !p.refused[kind.name]
 	if known && !slices.Contains(provider.Types(), provider.Type(kind.value)) {
 		p.warnf(kind.name, "%s", unknownType(kind.value))
+		name := kind.value
+		if given, ok := e.set("NAME"); ok {
+			name = given.value
+		}
+		if namePattern.MatchString(name) {
+			p.skipped = append(p.skipped, name)
+		}
 		return
 	}
 	for _, field := range indexedFields {

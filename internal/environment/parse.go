@@ -34,7 +34,7 @@ func parse(variables map[string]string, o options) (Environment, error) {
 	}
 
 	p.prefixes.sort(p.warnings)
-	env := Environment{Warnings: p.warnings}
+	env := Environment{Warnings: p.warnings, Skipped: p.skipped}
 	if len(p.errors) > 0 {
 		p.prefixes.sort(p.errors)
 		return env, &Error{Findings: p.errors}

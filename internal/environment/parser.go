@@ -14,6 +14,7 @@ type parser struct {
 	errors    []Finding
 	warnings  []Finding
 	providers map[string]namedProvider // the providers so far, by name
+	skipped   []string                 // as [Environment.Skipped]
 	refused   map[string]bool          // variables whose value holds a control character
 	files     *files                   // reads the files that variables name
 	// credentials of entries that fold into one must agree.
