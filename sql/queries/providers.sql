@@ -16,11 +16,12 @@ WITH looked_at AS (
     UNION
     SELECT d.provider, NULL FROM provwatch.pending_drifts d WHERE d.provider_id = ANY(@ids::uuid[])
     UNION
-    SELECT coalesce(r.provider, u.provider), coalesce(r.provider_id, u.provider_id)
-    FROM provwatch.unmanaged_rows u
-    FULL JOIN provwatch.pending_rows r ON r.provider_id = u.provider_id
-    WHERE (u.provider_id = ANY(@ids::uuid[]) OR r.provider_id = ANY(@ids::uuid[]))
-        AND NOT EXISTS (SELECT FROM gateway.ai_providers p WHERE p.id = coalesce(r.provider_id, u.provider_id))
+    SELECT r.provider, r.provider_id FROM provwatch.pending_rows r
+    WHERE r.provider_id = ANY(@ids::uuid[]) AND NOT EXISTS (SELECT FROM gateway.ai_providers p WHERE p.id = r.provider_id)
+    UNION
+    SELECT u.provider, u.provider_id FROM provwatch.unmanaged_rows u
+    WHERE u.provider_id = ANY(@ids::uuid[]) AND NOT EXISTS (SELECT FROM gateway.ai_providers p WHERE p.id = u.provider_id)
+        AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = u.provider_id)
 )
 SELECT
     looked_at.name::text AS name, coalesce(looked_at.gone, '00000000-0000-0000-0000-000000000000')::uuid AS gone,
