@@ -55,6 +55,9 @@ func (r *recipe) read() {
 	alerts, err := pgx.CollectRows(rows, pgx.RowToMap)
 	require.NoError(r.w.t, err)
 	for _, a := range alerts {
+		for _, column := range []string{"moved", "how", "resolves", "renamed_to", "silenced", "repeats"} {
+			require.Contains(r.w.t, a, column, "a payload has it")
+		}
 		epoch := uuid.UUID(a["epoch"].([16]byte))
 		r.seq, r.epoch = a["seq"].(int64), &epoch
 		r.got = append(r.got, strings.TrimSpace(a["kind"].(string)+" "+a["provider"].(string)))
