@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -55,22 +54,16 @@ func verifyCommand(f *flags) *cobra.Command {
 				return err
 			}
 			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
-			if err := f.printer().Verification(plan, unmanaged); err != nil {
+			if err := f.printer().Verification(plan, unmanaged, f.unmanaged); err != nil {
 				return err
 			}
 			switch {
 			case len(report.NotComparable(plan)) > 0:
 				return errNotComparable
-			case len(report.Drifts(plan)) > 0, f.alertsUnmanaged(unmanaged):
+			case len(report.Drifts(plan)) > 0, report.UnmanagedDrifts(unmanaged, f.unmanaged) > 0:
 				return errDrift
 			}
 			return nil
 		},
 	}
-}
-
-// alertsUnmanaged reports whether one of the rows was alerted and is not accepted, where such
-// rows are alerted.
-func (f *flags) alertsUnmanaged(rows []drift.UnmanagedRow) bool {
-	return f.unmanaged == drift.AlertUnmanaged && slices.ContainsFunc(rows, drift.UnmanagedRow.IsDrift)
 }

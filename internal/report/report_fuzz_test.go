@@ -38,7 +38,7 @@ func FuzzAlert(f *testing.F) {
 		out.Reset()
 		step := drift.Step{Desired: provider.Desired{Name: "a", Type: provider.OpenAI}, Action: drift.ActionDrifted}
 		step.Observation = drift.Observation{Provider: "a", Kind: drift.Changed, Fields: a.Fields}
-		require.NoError(t, New(&out, false, false).Verification(drift.Plan{Steps: []drift.Step{step}}, nil))
+		require.NoError(t, New(&out, false, false).Verification(drift.Plan{Steps: []drift.Step{step}}, nil, drift.AlertUnmanaged))
 		requirePrintable(t, out.String(), 4)
 
 		out.Reset()

@@ -48,10 +48,11 @@ func (p *Printer) unmanagedRow(t table.Writer, u drift.UnmanagedRow) {
 	p.rows(t, []string{cell(u.Observation.Provider), p.paint(colors, label), cause}, differences(drift.Unmanaged, u.Observation.Fields))
 }
 
-// count returns how many rows match.
-func count(rows []drift.UnmanagedRow, match func(drift.UnmanagedRow) bool) (n int) {
+// UnmanagedDrifts returns how many of the rows were alerted and are not accepted, none where such rows are
+// not alerted.
+func UnmanagedDrifts(rows []drift.UnmanagedRow, mode drift.UnmanagedMode) (n int) {
 	for _, u := range rows {
-		if match(u) {
+		if mode == drift.AlertUnmanaged && u.IsDrift() {
 			n++
 		}
 	}

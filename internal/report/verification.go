@@ -11,8 +11,9 @@ import (
 )
 
 // Verification prints how the database compares with the environment, and which rows the
-// environment does not name.
-func (p *Printer) Verification(plan drift.Plan, unmanaged []drift.UnmanagedRow) error {
+// environment does not name. In another mode than [drift.AlertUnmanaged] none of these counts as a drift.
+func (p *Printer) Verification(plan drift.Plan, unmanaged []drift.UnmanagedRow, mode drift.UnmanagedMode) error {
+	alerted := UnmanagedDrifts(unmanaged, mode)
 	if p.json {
 		steps := make([]step, len(plan.Steps))
 		for i, s := range plan.Steps {
@@ -22,7 +23,7 @@ func (p *Printer) Verification(plan drift.Plan, unmanaged []drift.UnmanagedRow) 
 		for i, u := range unmanaged {
 			rows[i] = unmanagedRowOf(u)
 		}
-		return p.encode(map[string]any{"drifts": len(Drifts(plan)) + count(unmanaged, drift.UnmanagedRow.IsDrift), "providers": steps, "unmanaged": rows})
+		return p.encode(map[string]any{"drifts": len(Drifts(plan)) + alerted, "providers": steps, "unmanaged": rows})
 	}
 	t := p.table("PROVIDER", "STATE", "CAUSE", "FIELD", "ENVIRONMENT", "DATABASE")
 	for _, s := range plan.Steps {
@@ -63,7 +64,7 @@ func (p *Printer) Verification(plan drift.Plan, unmanaged []drift.UnmanagedRow) 
 	}
 	if n := len(unmanaged); n > 0 {
 		besides += fmt.Sprintf(", %d %s", n, status.Unmanaged.Label())
-		if alerted := count(unmanaged, drift.UnmanagedRow.IsDrift); alerted > 0 {
+		if alerted > 0 {
 			besides += fmt.Sprintf(" (%d alerted)", alerted)
 		}
 	}
