@@ -17,14 +17,18 @@ const (
 
 // Label returns the words for it.
 func (m Moved) Label() string {
-	switch m {
-	case "":
+	if m == "" {
 		return ""
-	case UnknownMoved:
-		return "moved: not known"
-	default:
-		return "moved: " + string(m)
 	}
+	return "moved: " + m.Side()
+}
+
+// Side returns the word for the side, which need not be known.
+func (m Moved) Side() string {
+	if m == UnknownMoved {
+		return "not known"
+	}
+	return string(m)
 }
 
 // How is the way in which a drift ended.

@@ -64,7 +64,7 @@ func (p *Printer) appliedRows(t table.Writer, o reconcile.Applied) {
 		if o.Action == drift.ApplyInsert {
 			db = nothing
 		}
-		t.AppendRow(append(lead, cell(f.Name), value(f.Env), db, string(f.Moved), yesNo(f.Written)))
+		t.AppendRow(append(lead, cell(f.Name), value(f.Env), db, f.Moved.Side(), yesNo(f.Written)))
 		lead = table.Row{"", "", ""}
 	}
 }

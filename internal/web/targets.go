@@ -333,7 +333,7 @@ func viewOf(t Target, state targetState) targetView {
 		v.Providers += ", the leader knows how they are"
 	}
 	if unmanaged > 0 {
-		v.Providers += fmt.Sprintf(", %d %s", unmanaged, chipOfKind(drift.Unmanaged).Label)
+		v.Providers += fmt.Sprintf(", %d %s", unmanaged, status.UnmanagedLabel(true))
 	}
 	if n := t.Worker.NotComparableTotal; n > 0 {
 		v.Providers += fmt.Sprintf(", %d %s", n, status.NotComparable.Label())

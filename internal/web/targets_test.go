@@ -98,7 +98,7 @@ func testTargetPagesOverview(t *testing.T) {
 		"Targets not ready: 1 of 7. Providers drifted or soft-deleted: 10.",
 		"1 ✕ not ready 1 ▲ with drift 1 ◌ starting 1 ◌ without providers 1 ◇ standing by 2 ● without drift",
 		`down ✕ not ready &#34;cannot connect to host\x1b[31m: no such host&#34; providers 3 last resync 2026-07-01 12:00:00`,
-		"drifting ▲ with drift leads, source wal providers 9, of them 2 missing, 3 changed, 1 soft-deleted, 4 unmanaged last resync 2026-07-01 12:00:00",
+		"drifting ▲ with drift leads, source wal providers 9, of them 2 missing, 3 changed, 1 soft-deleted, 4 unmanaged, alerted last resync 2026-07-01 12:00:00",
 		"booting ◌ starting last resync none yet",
 		"standby ◇ standing by providers 7, the leader knows how they are last resync",
 		"b-synced ● without drift leads, source wal providers 2, none drifting, 1 not comparable last resync",
