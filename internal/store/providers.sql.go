@@ -243,6 +243,11 @@ WITH looked_at AS (
     SELECT u.provider, u.provider_id FROM provwatch.unmanaged_rows u
     WHERE u.provider_id = ANY($3::uuid[]) AND NOT EXISTS (SELECT FROM gateway.ai_providers p WHERE p.id = u.provider_id)
         AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = u.provider_id)
+    UNION
+    SELECT a.provider, a.provider_id FROM provwatch.accepted_rows a
+    WHERE a.provider_id = ANY($3::uuid[]) AND NOT EXISTS (SELECT FROM gateway.ai_providers p WHERE p.id = a.provider_id)
+        AND NOT EXISTS (SELECT FROM provwatch.unmanaged_rows u WHERE u.provider_id = a.provider_id)
+        AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = a.provider_id)
 )
 SELECT
     looked_at.name::text AS name, coalesce(looked_at.gone, '00000000-0000-0000-0000-000000000000')::uuid AS gone,

@@ -85,7 +85,7 @@ type RecordedKinds struct {
 	// Started is set once the first unmanaged rows were taken for known ones.
 	Started bool
 	// Rows has the kind that [drift.RecordedRow.State] has, by id: empty where only a drift is
-	// pending.
+	// pending, or only an acceptance is there.
 	Rows map[uuid.UUID]drift.Kind
 }
 
@@ -144,7 +144,7 @@ func (q *Queries) HasUnmanagedBaseline(ctx context.Context) (bool, error) {
 	return q.hasUnmanagedBaseline(ctx)
 }
 
-// ListUnmanagedIDs returns the ids of the unmanaged rows that are recorded.
+// ListUnmanagedIDs returns the ids of the unmanaged rows that are recorded or accepted.
 func (q *Queries) ListUnmanagedIDs(ctx context.Context) ([]uuid.UUID, error) {
 	return q.listUnmanagedIDs(ctx)
 }

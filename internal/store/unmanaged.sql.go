@@ -168,6 +168,8 @@ FROM (
     SELECT recorded.provider_id FROM provwatch.unmanaged_rows recorded
     UNION
     SELECT r.provider_id FROM provwatch.pending_rows r
+    UNION
+    SELECT a.provider_id FROM provwatch.accepted_rows a
 ) AS u
 WHERE u.provider_id > $1::uuid
     AND NOT EXISTS (SELECT FROM provwatch.wal_mirror m WHERE m.id = u.provider_id AND m.enabled AND NOT m.deleted)
@@ -180,7 +182,7 @@ type listLeftFromMirrorParams struct {
 	MaxRows int32
 }
 
-// A page of the unmanaged rows that are recorded, and that the mirror has not as enabled, live ones.
+// A page of the unmanaged rows that are recorded or accepted, and that the mirror has not as enabled, live ones.
 func (q *Queries) listLeftFromMirror(ctx context.Context, arg listLeftFromMirrorParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, listLeftFromMirror, arg.After, arg.MaxRows)
 	if err != nil {
@@ -244,6 +246,10 @@ LEFT JOIN (
     UNION ALL
     SELECT r.provider_id, '' FROM provwatch.pending_rows r
     WHERE NOT EXISTS (SELECT FROM provwatch.unmanaged_rows recorded WHERE recorded.provider_id = r.provider_id)
+    UNION ALL
+    SELECT a.provider_id, '' FROM provwatch.accepted_rows a
+    WHERE NOT EXISTS (SELECT FROM provwatch.unmanaged_rows recorded WHERE recorded.provider_id = a.provider_id)
+        AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = a.provider_id)
 ) AS u ON true
 `
 
@@ -255,8 +261,8 @@ type listRecordedKindsRow struct {
 }
 
 // The generation, whether the first unmanaged rows were taken for known ones, and every
-// unmanaged row that is recorded, without a kind where only its drift is pending. At least one
-// row, and in one moment.
+// unmanaged row that is recorded, without a kind where only its drift is pending or only an
+// acceptance is there. At least one row, and in one moment.
 func (q *Queries) listRecordedKinds(ctx context.Context) ([]listRecordedKindsRow, error) {
 	rows, err := q.db.Query(ctx, listRecordedKinds)
 	if err != nil {
@@ -452,10 +458,12 @@ const listUnmanagedIDs = `-- name: listUnmanagedIDs :many
 SELECT provider_id FROM provwatch.unmanaged_rows
 UNION
 SELECT provider_id FROM provwatch.pending_rows
+UNION
+SELECT provider_id FROM provwatch.accepted_rows
 ORDER BY provider_id
 `
 
-// The ids of the unmanaged rows that are recorded.
+// The ids of the unmanaged rows that are recorded or accepted.
 func (q *Queries) listUnmanagedIDs(ctx context.Context) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, listUnmanagedIDs)
 	if err != nil {

@@ -83,7 +83,7 @@ func (b *baseline) add(r Recorded) {
 
 func (b *baseline) addRow(j drift.Judgement) {
 	switch id := j.Observation.ProviderID; {
-	case b.last.rows == nil || !j.NewState && !j.NewPending && !j.EndsPending:
+	case b.last.rows == nil || !j.NewState && !j.NewPending && !j.EndsPending && j.Withdrawn == nil:
 	case j.Kind == "" && j.Pending == nil:
 		delete(b.last.rows, id)
 	default:

@@ -224,7 +224,7 @@ func (k *judge) allGone(observed []Observed) (judgements []judgement) {
 		seen[o.ProviderID] = seen[o.ProviderID] || o.OfRow
 	}
 	for id, recorded := range k.rows.Rows {
-		if (recorded.State != nil || recorded.Pending != nil) && !seen[id] {
+		if (recorded.State != nil || recorded.Pending != nil || recorded.Accepted != nil) && !seen[id] {
 			judgements = append(judgements, k.row(Observed{Observation: drift.GoneRow(id), Commit: commit})...)
 		}
 	}

@@ -32,7 +32,7 @@ func compareRows(e *environment, h provider.Hasher, seen []store.RowSighting) (r
 			continue
 		}
 		named := e.mentions(s.Row.Name)
-		if named && s.Recorded.State == nil && s.Recorded.Pending == nil {
+		if named && s.Recorded.State == nil && s.Recorded.Pending == nil && s.Recorded.Accepted == nil {
 			continue
 		}
 		rows = append(rows, rowComparison{drift.ObserveRow(h, s.Row, named), s.Recorded})

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,7 @@ func TestUnmanagedAccepted(t *testing.T) {
 	t.Run("Observed", testUnmanagedAcceptedObserved)
 	t.Run("EarlierCommits", testUnmanagedAcceptedEarlierCommits)
 	t.Run("Unreadable", testUnmanagedAcceptedUnreadable)
+	t.Run("NotRecorded", testUnmanagedAcceptedNotRecorded)
 }
 
 const countAcceptedRows = `SELECT count(*)::text FROM provwatch.accepted_rows`
@@ -148,5 +150,32 @@ func testUnmanagedAcceptedUnreadable(t *testing.T) {
 		require.Equal(t, "rogue unmanaged", kinds(t, pool), name)
 		require.Equal(t, "0", value(t, pool, countAcceptedRows), name)
 		require.Equal(t, "unmanaged", value(t, pool, `SELECT kind FROM provwatch.drift_alerts ORDER BY seq DESC LIMIT 1`), name)
+	}
+}
+
+// testUnmanagedAcceptedNotRecorded has accepted rows of which nothing is recorded, since they are not alerted.
+// One is disabled, one removed and one named by the environment: none is accepted any more.
+func testUnmanagedAcceptedNotRecorded(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		desired := []provider.Desired{openAI("a")}
+		pool, _, _ := looking(t, desired)
+		v := verify.New(pool, desired, drift.IgnoreCredentials, quiet, &counter{})
+		v.LookForUnmanaged(drift.WarnUnmanaged)
+		ids := []uuid.UUID{insert(t, pool, "off"), insert(t, pool, "removed"), insert(t, pool, "named"), insert(t, pool, "stays")}
+		for _, name := range []string{"off", "removed", "named", "stays"} {
+			acceptRow(t, pool, name)
+		}
+		require.NoError(t, v.Verify(t.Context(), resync))
+		require.Equal(t, "4", value(t, pool, countAcceptedRows), name)
+		exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'off'`)
+		exec(t, pool, `DELETE FROM public.ai_providers WHERE name = 'removed'`)
+		v.SetDesired([]provider.Desired{openAI("a"), openAI("named")})
+		for _, id := range ids {
+			require.NoError(t, v.Verify(t.Context(), way(id)))
+		}
+		require.Equal(t, "stays", value(t, pool, `SELECT string_agg(provider, ' ') FROM provwatch.accepted_rows`), name)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		require.Empty(t, alerts(t, pool), name)
 	}
 }

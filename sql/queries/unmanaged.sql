@@ -24,8 +24,8 @@ SELECT claimed.generation FROM claimed;
 
 -- name: listRecordedKinds :many
 -- The generation, whether the first unmanaged rows were taken for known ones, and every
--- unmanaged row that is recorded, without a kind where only its drift is pending. At least one
--- row, and in one moment.
+-- unmanaged row that is recorded, without a kind where only its drift is pending or only an
+-- acceptance is there. At least one row, and in one moment.
 SELECT c.generation, EXISTS (SELECT FROM provwatch.unmanaged_baseline)::boolean AS started,
     coalesce(u.provider_id, '00000000-0000-0000-0000-000000000000')::uuid AS provider_id, coalesce(u.kind, '')::text AS kind
 FROM provwatch.alert_counter c
@@ -34,6 +34,10 @@ LEFT JOIN (
     UNION ALL
     SELECT r.provider_id, '' FROM provwatch.pending_rows r
     WHERE NOT EXISTS (SELECT FROM provwatch.unmanaged_rows recorded WHERE recorded.provider_id = r.provider_id)
+    UNION ALL
+    SELECT a.provider_id, '' FROM provwatch.accepted_rows a
+    WHERE NOT EXISTS (SELECT FROM provwatch.unmanaged_rows recorded WHERE recorded.provider_id = a.provider_id)
+        AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = a.provider_id)
 ) AS u ON true;
 
 -- name: listRecordedRows :many
@@ -60,10 +64,12 @@ LEFT JOIN provwatch.accepted_rows a ON a.provider_id = wanted.id;
 SELECT EXISTS (SELECT FROM provwatch.unmanaged_baseline)::boolean AS started;
 
 -- name: listUnmanagedIDs :many
--- The ids of the unmanaged rows that are recorded.
+-- The ids of the unmanaged rows that are recorded or accepted.
 SELECT provider_id FROM provwatch.unmanaged_rows
 UNION
 SELECT provider_id FROM provwatch.pending_rows
+UNION
+SELECT provider_id FROM provwatch.accepted_rows
 ORDER BY provider_id;
 
 -- name: listDriftingRows :many
@@ -123,12 +129,14 @@ ORDER BY m.id
 LIMIT @max_rows;
 
 -- name: listLeftFromMirror :many
--- A page of the unmanaged rows that are recorded, and that the mirror has not as enabled, live ones.
+-- A page of the unmanaged rows that are recorded or accepted, and that the mirror has not as enabled, live ones.
 SELECT u.provider_id::uuid AS id
 FROM (
     SELECT recorded.provider_id FROM provwatch.unmanaged_rows recorded
     UNION
     SELECT r.provider_id FROM provwatch.pending_rows r
+    UNION
+    SELECT a.provider_id FROM provwatch.accepted_rows a
 ) AS u
 WHERE u.provider_id > @after::uuid
     AND NOT EXISTS (SELECT FROM provwatch.wal_mirror m WHERE m.id = u.provider_id AND m.enabled AND NOT m.deleted)
