@@ -110,9 +110,8 @@ func (f *flags) resolvedCredentials() drift.CredentialMode {
 // without names. With --take db the other names can be those of unmanaged rows, which are
 // returned. Otherwise the error has each argument that names no provider, without its text.
 func (f *flags) named(environment environment.Environment, names []string) (desired []provider.Desired, unmanaged []string, err error) {
-	if len(environment.Providers) == 0 {
-		// Each row would be unmanaged.
-		return nil, nil, &usageError{errNoProviders}
+	if len(environment.Providers) == 0 && (len(names) == 0 || f.take == reconcile.Database) {
+		return nil, nil, &usageError{errNoProviders} // each row would be unmanaged
 	}
 	if len(names) == 0 {
 		return environment.Providers, nil, nil

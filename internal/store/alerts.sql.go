@@ -594,8 +594,8 @@ type listUnnamedStatesRow struct {
 }
 
 // What was observed of providers that the environment no longer names. There can be
-// no state, which has no kind, of a provider that could not be compared, whose drift is pending, or
-// that a seed, an apply or a resolution has written alone.
+// no state, which has no kind: of a provider that could not be compared or whose drift is pending.
+// A seed, an apply or a resolution records none either.
 func (q *Queries) listUnnamedStates(ctx context.Context, named []string) ([]listUnnamedStatesRow, error) {
 	rows, err := q.db.Query(ctx, listUnnamedStates, named)
 	if err != nil {

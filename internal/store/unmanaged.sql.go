@@ -261,8 +261,8 @@ type listRecordedKindsRow struct {
 }
 
 // The generation, whether the first unmanaged rows were taken for known ones, and every
-// unmanaged row that is recorded, without a kind where only its drift is pending or only an
-// acceptance is there. At least one row, and in one moment.
+// unmanaged row that is recorded. A row of which only a pending drift or an acceptance is there has
+// no kind. At least one row, and in one moment.
 func (q *Queries) listRecordedKinds(ctx context.Context) ([]listRecordedKindsRow, error) {
 	rows, err := q.db.Query(ctx, listRecordedKinds)
 	if err != nil {
@@ -329,8 +329,8 @@ type listRecordedRowsRow struct {
 	IsNamed           bool
 }
 
-// What is recorded of the rows of the ids, for how many providers each stands by what is recorded, and
-// whether an environment names a provider of the name, by that.
+// What is recorded of the rows of the ids. By that also for how many providers each stands, and
+// whether an environment names a provider of the name.
 func (q *Queries) listRecordedRows(ctx context.Context, arg listRecordedRowsParams) ([]listRecordedRowsRow, error) {
 	rows, err := q.db.Query(ctx, listRecordedRows, arg.Ids, arg.Names)
 	if err != nil {

@@ -23,8 +23,8 @@ type rowComparison struct {
 }
 
 // compareRows returns the observations of the rows that the environment does not name, and of
-// rows that are recorded as such, by name. Those that are not unmanaged any more come first: another row
-// can have the name of one.
+// rows that are recorded as such, by name. A row that is no longer unmanaged comes first: another one
+// can have its name.
 func compareRows(e *environment, h provider.Hasher, seen []store.RowSighting) (rows []rowComparison) {
 	for _, s := range seen {
 		if s.Row == nil {
@@ -44,7 +44,7 @@ func compareRows(e *environment, h provider.Hasher, seen []store.RowSighting) (r
 	return rows
 }
 
-// compareEnds orders the rows that are not unmanaged before those that are.
+// compareEnds orders rows: an unmanaged one comes last.
 func compareEnds(a, b drift.Observation) int {
 	switch one, other := a.Kind == drift.Unmanaged, b.Kind == drift.Unmanaged; {
 	case one == other:

@@ -185,7 +185,7 @@ func testUnmanagedAnotherWorkersProvider(t *testing.T) {
 			require.Empty(t, alerts(t, pool))
 			require.Equal(t, "new known", kinds(t, pool))
 
-			// That worker is gone, and another program makes another row of the name.
+			// That worker has ended, and another program makes another row of the name.
 			takeOver(t, pool, v)
 			require.NoError(t, v.Verify(t.Context(), boot))
 			require.Equal(t, "new known", kinds(t, pool))

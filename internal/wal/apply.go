@@ -167,8 +167,8 @@ func (a *applier) observeAfter(t *transaction, subjects []drift.Subject, seen *o
 	return observed
 }
 
-// observeRows observes the rows among the subjects. Those that are not unmanaged come first: another
-// one can have the name of such a row.
+// observeRows observes the rows among the subjects. A row that is not unmanaged comes first: another
+// one can have its name.
 func (a *applier) observeRows(commit *pubsub.Commit, subjects []drift.Subject) []verify.Observed {
 	var ended, begun []verify.Observed
 	for _, s := range subjects {

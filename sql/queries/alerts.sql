@@ -220,8 +220,8 @@ FROM claimed;
 
 -- name: listUnnamedStates :many
 -- What was observed of providers that the environment no longer names. There can be
--- no state, which has no kind, of a provider that could not be compared, whose drift is pending, or
--- that a seed, an apply or a resolution has written alone.
+-- no state, which has no kind: of a provider that could not be compared or whose drift is pending.
+-- A seed, an apply or a resolution records none either.
 SELECT provider, provider_id, kind, env_hash, db_hash, alert_seq, silenced,
     EXISTS (SELECT FROM provwatch.pending_drifts p WHERE p.provider = observed.provider)::boolean AS pending,
     coalesce((SELECT p.name FROM gateway.ai_providers p WHERE p.id = observed.provider_id AND p.enabled AND NOT p.deleted), '')::text AS row_name,

@@ -24,8 +24,8 @@ SELECT claimed.generation FROM claimed;
 
 -- name: listRecordedKinds :many
 -- The generation, whether the first unmanaged rows were taken for known ones, and every
--- unmanaged row that is recorded, without a kind where only its drift is pending or only an
--- acceptance is there. At least one row, and in one moment.
+-- unmanaged row that is recorded. A row of which only a pending drift or an acceptance is there has
+-- no kind. At least one row, and in one moment.
 SELECT c.generation, EXISTS (SELECT FROM provwatch.unmanaged_baseline)::boolean AS started,
     coalesce(u.provider_id, '00000000-0000-0000-0000-000000000000')::uuid AS provider_id, coalesce(u.kind, '')::text AS kind
 FROM provwatch.alert_counter c
@@ -41,8 +41,8 @@ LEFT JOIN (
 ) AS u ON true;
 
 -- name: listRecordedRows :many
--- What is recorded of the rows of the ids, for how many providers each stands by what is recorded, and
--- whether an environment names a provider of the name, by that.
+-- What is recorded of the rows of the ids. By that also for how many providers each stands, and
+-- whether an environment names a provider of the name.
 SELECT
     wanted.id::uuid AS id, wanted.name::text AS name, u.provider, u.kind, u.db_hash, coalesce(u.alert_seq, 0)::bigint AS alert_seq,
     coalesce(u.silenced_seq = u.alert_seq, false)::boolean AS silenced, to_jsonb(r)::jsonb AS pending,
