@@ -187,6 +187,10 @@ func (m *Member) see(question uint64, s store.Standing, now time.Time) *OlderErr
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if question < m.known {
+		if s.Newer != nil && s.Newer.IsThere {
+			// The questions can have reached the database in another order than they were asked in.
+			return &OlderError{NewerWorker: *s.Newer, Until: s.At.Add(m.window).UTC()}
+		}
 		return m.older
 	}
 	m.known = question

@@ -114,6 +114,7 @@ func TestMember(t *testing.T) {
 	t.Run("Observer", testMemberObserver)
 	t.Run("Operator", testMemberOperator)
 	t.Run("LateAnswer", testMemberLateAnswer)
+	t.Run("LateQuestion", testMemberLateQuestion)
 	t.Run("Notified", testMemberNotified)
 }
 
@@ -315,13 +316,41 @@ func testMemberLateAnswer(t *testing.T) {
 	require.NotNil(t, first.Older())
 }
 
-// slow is a database whose answer to a query is held back.
+// testMemberLateQuestion has a question reach the database after a later one was answered, and
+// after another worker has taken a newer generation in between.
+func testMemberLateQuestion(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	first, next := f.member(rollout.Seeds), f.member(rollout.Seeds)
+	require.True(t, f.take(first, before))
+	asked := &slow{DBTX: f.pool, late: true, begun: make(chan struct{}), goOn: make(chan struct{})}
+	done := make(chan error, 1)
+	go func() {
+		_, err := first.Take(t.Context(), asked, f.hasher, before)
+		done <- err
+	}()
+	<-asked.begun
+	require.True(t, f.see(first, before))
+	require.True(t, f.take(next, after))
+	close(asked.goOn)
+	err := <-done
+	require.True(t, rollout.IsOlder(err), "the newest generation is not its own: %v", err)
+	require.False(t, f.see(first, before))
+}
+
+// slow is a database whose answer to a query is held back, or which gets it late.
 type slow struct {
 	store.DBTX
+	late        bool
 	begun, goOn chan struct{}
 }
 
 func (s *slow) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if s.late {
+		close(s.begun)
+		<-s.goOn
+		return s.DBTX.Query(ctx, sql, args...)
+	}
 	rows, err := s.DBTX.Query(ctx, sql, args...)
 	close(s.begun)
 	<-s.goOn
