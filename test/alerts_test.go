@@ -225,6 +225,8 @@ func testReloadReadsTheFileAndVerifies(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		file := w.file("providers.env", "CODER_AIBRIDGE_OPENAI_KEY="+w.secret(openAIKey)+"\n")
+		// Known from the first verification on, and named by the environment only later.
+		w.insertProvider("anthropic", "anthropic", "https://api.anthropic.com/")
 		p := w.start(nil, "run", "--env-file", file, "--http-addr=127.0.0.1:0").ready()
 
 		w.rewrite(file, "CODER_AIBRIDGE_OPENAI_KEY="+openAIKey+"\nCODER_AIBRIDGE_OPENAI_BASE_URL=https://proxy.example/v1\n")
@@ -256,7 +258,6 @@ func testReloadReadsTheFileAndVerifies(t *testing.T) {
 		// A provider that the environment no longer names has nothing to differ from.
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 		w.expectAlerts("changed openai", "resolved openai", "disabled openai")
-		w.insertProvider("anthropic", "anthropic", "https://api.anthropic.com/")
 		w.rewrite(file, "CODER_AIBRIDGE_ANTHROPIC_KEY="+w.secret(anthropicKey)+"\n")
 		p.signal(syscall.SIGHUP)
 		w.expectAlerts("changed openai", "resolved openai", "disabled openai", "resolved openai")
