@@ -31,7 +31,7 @@ SEED   ?=
 SOURCE ?=
 REPORT ?=
 # For make stress and make test-runs, see the scripts; their defaults are there.
-export BUDGET FAST SLOW BUSY TESTS RUNS LOG
+export BUDGET FAST SLOW BUSY TESTS RUNS RACE LOG
 # For make bench: which benchmarks run, and their flags.
 BENCH      ?= .
 BENCHFLAGS ?=
@@ -42,7 +42,7 @@ DEBIAN ?= $(HOME)/.cache/provwatch-debian
 # For make dist: the time that man pages are of.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test stress test-runs soak test-matrix bench bench-plots lint prune-prose generate fuzz model screenshots clean go postgres cc chromium alertmanager pgbouncer systemd spin
+.PHONY: dist release-files sbom sbom-of check-deploy check-image check-unit help run build test race stress test-runs soak test-matrix bench bench-plots lint prune-prose generate fuzz model screenshots clean go postgres cc chromium alertmanager pgbouncer systemd spin
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -77,7 +77,7 @@ sbom-of: go
 
 check-deploy: go cc systemd ## check the files of deploy against the worker and the metrics that it has
 	cd tools/deploy && go vet ./...
-	@MODULE=tools/deploy scripts/test.sh -count 1 ./...
+	@MODULE=tools/deploy scripts/test.sh -race -count 1 ./...
 
 # Its build uses the modules and the build cache of this machine.
 check-image: go postgres ## build the image of deploy/Dockerfile with podman, on stand-ins for its bases, and run it
@@ -86,13 +86,16 @@ check-image: go postgres ## build the image of deploy/Dockerfile with podman, on
 check-unit: go ## boot a Debian with systemd in a container, as root, and run deploy/systemd in it; DEBIAN=folder
 	cd tools/deploy && go vet -tags nspawn ./... && DEBIAN='$(abspath $(DEBIAN))' go test -tags nspawn -count 1 -run '^TestBootedUnit$$' -v .
 
-test: go postgres cc chromium alertmanager pgbouncer ## run all tests with the race detector, and count what is skipped
+test: go postgres cc chromium alertmanager pgbouncer ## run all tests, and count what is skipped
 	@scripts/test.sh ./...
+
+race: go postgres cc chromium alertmanager pgbouncer ## run all tests with the race detector, which takes three times as long
+	@scripts/test.sh -race ./...
 
 stress: go postgres cc chromium alertmanager pgbouncer ## run the tests most sensitive to load beside busy processes; BUDGET=3600 (seconds), FAST=200, SLOW=30 (runs), BUSY=4, TESTS=NATS, LOG=file
 	@scripts/stress-tests.sh
 
-test-runs: go postgres cc chromium alertmanager pgbouncer ## run all tests several times; RUNS=6, BUSY=4, LOG=file
+test-runs: go postgres cc chromium alertmanager pgbouncer ## run all tests several times; RUNS=6, BUSY=4, RACE=1, LOG=file
 	@scripts/test-runs.sh
 
 test-matrix: go cc pgbouncer ## run the tests of the whole worker on PostgreSQL 14 to 18; VERSIONS="14 18", RUN=WAL

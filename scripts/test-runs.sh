@@ -2,9 +2,10 @@
 # Runs all tests several times, without the cache of results, and prints a line for
 # each run. Fails if one has failed.
 #
-#   RUNS=6 BUSY=4 LOG=FILE scripts/test-runs.sh
+#   RUNS=6 BUSY=4 RACE=1 LOG=FILE scripts/test-runs.sh
 #
-# BUSY is the number of busy processes beside the tests, 0 if it is not set.
+# BUSY is the number of busy processes beside the tests, 0 if it is not set. With RACE the
+# tests run with the race detector.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/busy.sh
@@ -18,7 +19,7 @@ failed=0
 for ((run = 1; run <= ${RUNS:-6}; run++)); do
 	began=$SECONDS
 	result=ok
-	if ! output=$(scripts/test.sh -count 1 -timeout 40m ./... 2>&1); then
+	if ! output=$(scripts/test.sh ${RACE:+-race} -count 1 -timeout 40m ./... 2>&1); then
 		result=FAILED
 		failed=$((failed + 1))
 		echo "$output" >>"$log"

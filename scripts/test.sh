@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs tests with the race detector, those of the whole worker included. Prints what "go test" prints of packages and of
-# failed tests, then the skipped tests with their reasons, and last how many these are.
+# Runs tests, those of the whole worker included. Prints what "go test" prints of packages
+# and of failed tests, then the skipped tests with their reasons, and last how many these are.
 #
 #   MODULE=FOLDER EXPECTED_SKIPS=FILE scripts/test.sh [FLAGS OF go test]
 #
@@ -17,7 +17,7 @@ status=0
 export GORACE=${GORACE:-atexit_sleep_ms=0 no_huge_pages_for_shadow=0}
 gotestsum=$(go tool -n -modfile=tools/go.mod gotestsum)
 (cd "${MODULE:-.}" && "$gotestsum" --format standard-quiet --no-color \
-	--jsonfile "$events" -- -race -tags e2e -parallel 4 -timeout 40m "$@") || status=$?
+	--jsonfile "$events" -- -tags e2e -parallel 4 -timeout 40m "$@") || status=$?
 
 # An input that a fuzz target refuses is no test that is skipped.
 skipped=$(sed -nE 's/^\{"Time":"[^"]*","Action":"skip","Package":"([^"]*)","Test":"([^"]*)".*/\1 \2/p' "$events" | grep -v ' Fuzz' | sort -u || true)
