@@ -247,7 +247,8 @@ const listOutlived = `-- name: listOutlived :many
 SELECT s.provider, s.provider_id, s.kind, s.env_hash, s.db_hash, s.credentials, a.seq AS alert_seq,
     coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced, a.fields, a.moved, a.renamed_to, a.unmanaged,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
-    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
+    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
+    coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0)::bigint AS newest_environment
 FROM (
     SELECT state.provider, state.provider_id, state.kind, state.env_hash, state.db_hash, state.credentials, state.alert_seq, state.silenced_seq
     FROM provwatch.drift_state state
@@ -264,20 +265,21 @@ LIMIT $1
 `
 
 type listOutlivedRow struct {
-	Provider    string
-	ProviderID  *uuid.UUID
-	Kind        string
-	EnvHash     string
-	DbHash      string
-	Credentials string
-	AlertSeq    int64
-	Silenced    bool
-	Fields      []byte
-	Moved       string
-	RenamedTo   string
-	Unmanaged   bool
-	Generation  int64
-	LastSeq     int64
+	Provider          string
+	ProviderID        *uuid.UUID
+	Kind              string
+	EnvHash           string
+	DbHash            string
+	Credentials       string
+	AlertSeq          int64
+	Silenced          bool
+	Fields            []byte
+	Moved             string
+	RenamedTo         string
+	Unmanaged         bool
+	Generation        int64
+	LastSeq           int64
+	NewestEnvironment int64
 }
 
 // The drifts that last, whose latest alert is silenced, and whose provider no silence matches
@@ -307,6 +309,7 @@ func (q *Queries) listOutlived(ctx context.Context, maxDrifts int32) ([]listOutl
 			&i.Unmanaged,
 			&i.Generation,
 			&i.LastSeq,
+			&i.NewestEnvironment,
 		); err != nil {
 			return nil, err
 		}

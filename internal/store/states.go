@@ -172,8 +172,8 @@ func (q *Queries) ListUnnamedStates(ctx context.Context, named []string) (Unname
 
 // Outlived are drifts that have outlived the silences that matched them, at one moment.
 type Outlived struct {
-	Drifts              []OutlivedDrift // in the order of their latest alerts
-	Generation, LastSeq int64           // as in [Snapshot]
+	Drifts                      []OutlivedDrift // in the order of their latest alerts
+	Generation, LastSeq, Newest int64           // as in [Snapshot]
 }
 
 // OutlivedDrift is a drift that lasts, and whose latest alert is silenced.
@@ -196,7 +196,7 @@ func (q *Queries) ListOutlived(ctx context.Context, most int) (Outlived, error) 
 	}
 	var outlived Outlived
 	for _, row := range rows {
-		outlived.Generation, outlived.LastSeq = row.Generation, row.LastSeq
+		outlived.Generation, outlived.LastSeq, outlived.Newest = row.Generation, row.LastSeq, row.NewestEnvironment
 		d := OutlivedDrift{Moved: drift.Moved(row.Moved), RenamedTo: row.RenamedTo, Unmanaged: row.Unmanaged, NamedState: NamedState{
 			Provider: row.Provider, AlertSeq: row.AlertSeq, Silenced: row.Silenced,
 			State: *stateOf(&row.Kind, &row.EnvHash, &row.DbHash, &row.Credentials, row.ProviderID),

@@ -74,6 +74,9 @@ func (r *verification) repeatOutlived(ctx context.Context) error {
 		if err != nil || len(outlived.Drifts) == 0 {
 			return err
 		}
+		if err := r.unlessOvertaken(outlived.Newest); err != nil {
+			return err
+		}
 		repeated := make([]judgement, len(outlived.Drifts))
 		for i, d := range outlived.Drifts {
 			repeated[i] = repeatOf(d)

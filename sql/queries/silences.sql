@@ -55,7 +55,8 @@ WHERE a.silenced;
 SELECT s.provider, s.provider_id, s.kind, s.env_hash, s.db_hash, s.credentials, a.seq AS alert_seq,
     coalesce(s.silenced_seq = s.alert_seq, false)::boolean AS silenced, a.fields, a.moved, a.renamed_to, a.unmanaged,
     (SELECT generation FROM provwatch.alert_counter) AS generation,
-    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq
+    (SELECT last_seq FROM provwatch.alert_counter) AS last_seq,
+    coalesce((SELECT e.generation FROM provwatch.environments e ORDER BY e.generation DESC LIMIT 1), 0)::bigint AS newest_environment
 FROM (
     SELECT state.provider, state.provider_id, state.kind, state.env_hash, state.db_hash, state.credentials, state.alert_seq, state.silenced_seq
     FROM provwatch.drift_state state
