@@ -19,6 +19,10 @@ type environment struct {
 	// unsupported are further names: those of providers whose type the database lacks. They
 	// are not compared, and a row of such a name is not unmanaged.
 	unsupported []string
+	// dropped are the names that former environments had in the term, and this one lacks: see
+	// [Verifier.dropped].
+	dropped map[string]bool
+	term    int64
 	// applying is set while a reload writes to the rows what the environment has changed.
 	applying bool
 
@@ -65,6 +69,17 @@ func (e *environment) isNamed(name string) bool {
 // mentions reports whether the environment names the provider, of whatever type.
 func (e *environment) mentions(name string) bool {
 	return e.isNamed(name) || slices.Contains(e.unsupported, name)
+}
+
+// lacks returns the names that the environment lacks.
+func (e *environment) lacks(names []string) map[string]bool {
+	lacking := map[string]bool{}
+	for _, name := range names {
+		if !e.mentions(name) {
+			lacking[name] = true
+		}
+	}
+	return lacking
 }
 
 // allNames returns the names of the providers of all types.

@@ -61,6 +61,7 @@ func (o Observed) stand(j drift.Judgement) drift.Judgement {
 // goroutine uses it.
 type judge struct {
 	environment *environment
+	dropped     map[string]bool // [Verifier.dropped]
 	source      pubsub.Source
 	mode        drift.UnmanagedMode
 	credentials bool          // they are compared elsewhere
@@ -184,7 +185,7 @@ func (k *judge) provider(o Observed) (judgements []judgement) {
 func (k *judge) row(o Observed) (judgements []judgement) {
 	recorded := k.rows.Rows[o.ProviderID]
 	readAt := recorded.At
-	recorded.AlertAfter, recorded.NamedBefore = k.alertAfter, k.rows.Providers[o.ProviderID] > 0 || k.rows.Named[o.Provider]
+	recorded.AlertAfter, recorded.NamedBefore = k.alertAfter, k.rows.Providers[o.ProviderID] > 0 || k.rows.Named[o.Provider] || k.dropped[o.Provider]
 	j := judgement{commit: o.Commit, isChange: o.Commit != nil}
 	if o.Commit == nil {
 		j.Judgement = o.stand(recorded.Judge(o.Observation, k.mode))

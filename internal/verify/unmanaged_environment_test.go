@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
+	"provwatch/internal/pubsub"
 	"provwatch/internal/seed"
 	"provwatch/internal/verify"
 )
@@ -171,6 +174,52 @@ func testUnmanagedUnsupported(t *testing.T) {
 	require.Zero(t, metrics.unmanaged)
 }
 
+// testUnmanagedDropped has reloads drop providers of which nothing is recorded: two that the database
+// cannot have, and a third that no verification has seen. Their rows are known.
+func testUnmanagedDropped(t *testing.T) {
+	t.Parallel()
+	for name, verified := range rowWays {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			desired := []provider.Desired{openAI("a")}
+			pool, v, _ := looking(t, desired)
+			takeOver(t, pool, v)
+			v.SetDesired(desired, "copilot", "mistral")
+			require.NoError(t, v.Verify(t.Context(), reload))
+			ids := map[string]uuid.UUID{}
+			for _, name := range []string{"copilot", "mistral", "brief"} {
+				ids[name] = insert(t, pool, name)
+			}
+			v.SetDesired([]provider.Desired{openAI("a"), openAI("brief")}, "mistral")
+			v.SetDesired(desired)
+			for _, name := range []string{"copilot", "mistral", "brief"} {
+				verified(t, pool, v, ids[name])
+			}
+			require.Equal(t, "brief known, copilot known, mistral known", kinds(t, pool))
+			require.NoError(t, v.Verify(t.Context(), reload))
+			require.NoError(t, v.Verify(t.Context(), resync))
+			require.Empty(t, alerts(t, pool))
+
+			// Another row of such a name was never named.
+			exec(t, pool, `DELETE FROM public.ai_providers WHERE name = 'copilot'`)
+			require.NoError(t, v.Verify(t.Context(), resync))
+			verified(t, pool, v, insert(t, pool, "copilot"))
+			require.Equal(t, "brief known, copilot unmanaged, mistral known", kinds(t, pool))
+		})
+	}
+	t.Run("Standby", func(t *testing.T) {
+		t.Parallel()
+		desired := []provider.Desired{openAI("a")}
+		pool, v, _ := looking(t, desired)
+		v.SetDesired(desired, "copilot")
+		v.SetDesired(desired)
+		insert(t, pool, "copilot")
+		takeOver(t, pool, v)
+		require.NoError(t, v.Verify(t.Context(), boot))
+		require.Equal(t, "copilot unmanaged", kinds(t, pool), "the former leader had the names in its time")
+	})
+}
+
 // testUnmanagedAnotherWorkersProvider seeds a provider that this verifier's environment does
 // not name, as a worker with a newer environment does in a rolling update.
 func testUnmanagedAnotherWorkersProvider(t *testing.T) {
@@ -222,4 +271,27 @@ func testUnmanagedTakeover(t *testing.T) {
 	takeOver(t, pool, older)
 	require.NoError(t, older.Verify(t.Context(), boot))
 	require.Equal(t, "b known, rest known", kinds(t, pool))
+}
+
+// rowWays are how the change of a row is recorded: by a verification, or by a commit of the WAL.
+var rowWays = map[string]func(t *testing.T, pool *pgxpool.Pool, v *verify.Verifier, id uuid.UUID){
+	"resync": func(t *testing.T, _ *pgxpool.Pool, v *verify.Verifier, _ uuid.UUID) {
+		require.NoError(t, v.Verify(t.Context(), resync))
+	},
+	"hint": func(t *testing.T, _ *pgxpool.Pool, v *verify.Verifier, id uuid.UUID) {
+		require.NoError(t, v.Verify(t.Context(), hint(id)))
+	},
+	"commit": func(t *testing.T, pool *pgxpool.Pool, v *verify.Verifier, id uuid.UUID) {
+		hasher, err := v.Hasher(t.Context())
+		require.NoError(t, err)
+		row := &provider.Row{ID: id, Type: provider.OpenAI, BaseURL: "https://h/"}
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT name, enabled FROM public.ai_providers WHERE id = $1`, id).Scan(&row.Name, &row.Enabled))
+		o := verify.Observed{Observation: drift.ObserveRow(hasher, row, v.Mentions(row.Name)), Commit: &pubsub.Commit{LSN: "0/1", XID: 1, CommittedAt: time.Now()}}
+		var recorded verify.Recorded
+		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
+			recorded, err = v.Record(t.Context(), tx, []verify.Observed{o}, pubsub.SourceWAL)
+			return err
+		}))
+		v.Announce(t.Context(), recorded)
+	},
 }

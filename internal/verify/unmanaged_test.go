@@ -26,6 +26,7 @@ func TestUnmanaged(t *testing.T) {
 	t.Run("Modes", testUnmanagedModes)
 	t.Run("Warned", testUnmanagedWarned)
 	t.Run("Unsupported", testUnmanagedUnsupported)
+	t.Run("Dropped", testUnmanagedDropped)
 	t.Run("AnotherWorkersProvider", testUnmanagedAnotherWorkersProvider)
 	t.Run("Takeover", testUnmanagedTakeover)
 	t.Run("HintsAreOneQuery", testUnmanagedHintsAreOneQuery)

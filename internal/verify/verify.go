@@ -17,6 +17,8 @@ package verify
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -105,7 +107,7 @@ func (v *Verifier) SetNotComparable(reasons map[string]string) {
 //
 // An alert whose statement has begun stands: the provider drifted when it was detected.
 func (v *Verifier) SetDesired(desired []provider.Desired, unsupported ...string) {
-	v.environment.Store(v.compared(desired, unsupported))
+	v.replace(v.compared(desired, unsupported))
 }
 
 // BeginApply is [Verifier.SetDesired] before a reload writes to the rows what the environment
@@ -114,7 +116,27 @@ func (v *Verifier) SetDesired(desired []provider.Desired, unsupported ...string)
 func (v *Verifier) BeginApply(desired []provider.Desired, unsupported ...string) {
 	e := v.compared(desired, unsupported)
 	e.applying = true
+	v.replace(e)
+}
+
+// replace replaces the environment.
+func (v *Verifier) replace(e *environment) {
+	if former := v.environment.Load(); former != nil {
+		e.dropped = e.lacks(slices.AppendSeq(former.allNames(), maps.Keys(v.dropped(former))))
+		e.term = v.sequence.currentTerm()
+	}
 	v.environment.Store(e)
+}
+
+// dropped returns the names that reloads have dropped, until the drifts of unnamed providers were
+// ended for the environment: the rows of these names were named before. Nothing need be recorded
+// of such a provider, as of one whose type the database lacks. A worker that stood by at the reload
+// does not count them: the leader had the names in its time.
+func (v *Verifier) dropped(e *environment) map[string]bool {
+	if len(e.dropped) == 0 || e.term != v.sequence.currentTerm() || v.baseline.isClosed(e) {
+		return nil
+	}
+	return e.dropped
 }
 
 // compared returns the environment of the desired providers.
