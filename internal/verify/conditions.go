@@ -34,6 +34,9 @@ type conditions struct {
 	// notComparable has the reason of each provider that cannot be compared, and
 	// credentials the difference of credentials that was last logged of each provider.
 	notComparable, credentials map[string]string
+	// standing has the rows of providers that cannot be compared, with the providers' names. Of a
+	// provider that never could be, nothing that is recorded shows its row.
+	standing map[uuid.UUID]string
 	// silencing has the providers whose alerts are silenced, drifting or not, and
 	// [provider.All] where all are: as last read.
 	silencing map[string]bool
@@ -48,7 +51,7 @@ type conditions struct {
 func newConditions(logger *slog.Logger) *conditions {
 	return &conditions{
 		logger: logger, drifting: map[string]drift.Kind{}, pending: map[string]drift.Kind{}, notComparable: map[string]string{}, credentials: map[string]string{},
-		unmanaged: map[uuid.UUID]string{}, pendingRows: map[uuid.UUID]string{}, warned: map[uuid.UUID]struct{}{},
+		standing: map[uuid.UUID]string{}, unmanaged: map[uuid.UUID]string{}, pendingRows: map[uuid.UUID]string{}, warned: map[uuid.UUID]struct{}{},
 	}
 }
 
@@ -91,6 +94,7 @@ func (c *conditions) swap(j drift.Judgement) (before, after string) {
 		delete(c.notComparable, name)
 	} else {
 		c.notComparable[name] = j.Reason
+		c.standing[j.Observation.ProviderID] = name
 	}
 	if j.Kind == drift.InSync {
 		delete(c.drifting, name)
@@ -171,12 +175,31 @@ func (c *conditions) forgetUnnamed(e *environment) {
 	maps.DeleteFunc(c.credentials, func(name, _ string) bool { return !e.isNamed(name) })
 }
 
+// rowsOfIncomparable returns the rows that stand, or stood last, for providers which cannot be
+// compared.
+func (c *conditions) rowsOfIncomparable() map[uuid.UUID]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.standing)
+}
+
+// allVerified takes over that everything was verified: the former rows of providers that can be
+// compared by now are recorded.
+func (c *conditions) allVerified() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.standing, func(_ uuid.UUID, name string) bool { return c.notComparable[name] == "" })
+}
+
 // judgedRow takes over a judgement of a row. With [drift.WarnUnmanaged] it logs each row that
 // is not known, once. isChange is set where the rows were counted before it.
 func (c *conditions) judgedRow(ctx context.Context, j drift.Judgement, mode drift.UnmanagedMode, isChange bool) {
 	o := j.Observation
 	isThere, warn := o.Kind == drift.Unmanaged, false
 	c.mu.Lock()
+	if !isThere && !o.IsNamed {
+		delete(c.standing, o.ProviderID)
+	}
 	_, warned := c.warned[o.ProviderID]
 	_, pending := c.pendingRows[o.ProviderID]
 	was := j.Before != "" || warned || pending

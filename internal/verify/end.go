@@ -19,6 +19,7 @@ func (r *verification) end(ctx context.Context, source pubsub.Source) error {
 	if err := r.repeatOutlived(ctx); err != nil {
 		return fmt.Errorf("alert the drifts that have outlived their silences: %w", err)
 	}
+	r.v.conditions.allVerified()
 	return nil
 }
 

@@ -61,7 +61,7 @@ func (o Observed) stand(j drift.Judgement) drift.Judgement {
 // goroutine uses it.
 type judge struct {
 	environment *environment
-	dropped     map[string]bool // [Verifier.dropped]
+	formerly    formerlyNamed
 	source      pubsub.Source
 	mode        drift.UnmanagedMode
 	credentials bool          // they are compared elsewhere
@@ -71,12 +71,15 @@ type judge struct {
 	// rows has what is recorded of rows. Its maps are nil where unmanaged ones are ignored, or
 	// where none were taken for known ones yet.
 	rows store.RecordedRows
+	// ended are the rows that an observation has shown to be disabled or removed.
+	ended map[uuid.UUID]bool
 }
 
 // read reads in a transaction what is recorded of the subjects of observations.
 func (k *judge) read(ctx context.Context, tx pgx.Tx, observed []Observed) (err error) {
 	var names, rowNames []string
 	var ids []uuid.UUID
+	k.ended = map[uuid.UUID]bool{}
 	allGone := false
 	for _, o := range observed {
 		switch {
@@ -185,7 +188,7 @@ func (k *judge) provider(o Observed) (judgements []judgement) {
 func (k *judge) row(o Observed) (judgements []judgement) {
 	recorded := k.rows.Rows[o.ProviderID]
 	readAt := recorded.At
-	recorded.AlertAfter, recorded.NamedBefore = k.alertAfter, k.rows.Providers[o.ProviderID] > 0 || k.rows.Named[o.Provider] || k.dropped[o.Provider]
+	recorded.AlertAfter, recorded.NamedBefore = k.alertAfter, k.rows.Providers[o.ProviderID] > 0 || k.rows.Named[o.Provider] || !k.ended[o.ProviderID] && k.formerly.has(o.Observation)
 	j := judgement{commit: o.Commit, isChange: o.Commit != nil}
 	if o.Commit == nil {
 		j.Judgement = o.stand(recorded.Judge(o.Observation, k.mode))
@@ -198,6 +201,9 @@ func (k *judge) row(o Observed) (judgements []judgement) {
 		j.Judgement = recorded.JudgeCommit(o.Observation, k.mode)
 	}
 	j.show(k.source)
+	if o.Kind != drift.Unmanaged && !o.IsNamed {
+		k.ended[o.ProviderID] = true
+	}
 	recorded = recorded.After(j.Judgement)
 	recorded.At = readAt
 	k.rows.Rows[o.ProviderID] = recorded

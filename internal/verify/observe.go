@@ -86,7 +86,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	}
 	known := judge{
 		environment: environment, source: source, mode: v.reader.unmanaged, credentials: v.reader.credentials == drift.AlertCredentials,
-		alertAfter: v.alertAfter, dropped: v.dropped(environment),
+		alertAfter: v.alertAfter, formerly: v.formerlyNamed(environment),
 	}
 	if err := known.read(ctx, tx, observed); err != nil {
 		return Recorded{}, err

@@ -68,6 +68,7 @@ func TestRenamed(t *testing.T) {
 	}
 	t.Run("Pending", testRenamedPending)
 	t.Run("EnabledAgain", testRenamedEnabledAgain)
+	t.Run("NeverComparable", testRenamedNeverComparable)
 	t.Run("WhileIgnored", testRenamedWhileIgnored)
 }
 
@@ -98,6 +99,50 @@ func testRenamedEnabledAgain(t *testing.T) {
 			}
 		}
 	}
+}
+
+// testRenamedNeverComparable gives another name to the row of a provider that could never be compared,
+// so that nothing is recorded of the row. It is known until it is disabled.
+func testRenamedNeverComparable(t *testing.T) {
+	t.Parallel()
+	for name, verified := range rowWays {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, v, _ := looking(t, []provider.Desired{openAI("a")})
+			id := insert(t, pool, "unreadable")
+			exec(t, pool, `UPDATE public.ai_providers SET type = 'anthropic', settings = '{' WHERE name = 'unreadable'`)
+			v.SetDesired([]provider.Desired{openAI("a"), {Name: "unreadable", Type: provider.Anthropic, BaseURL: "https://h/"}})
+			require.NoError(t, v.Verify(t.Context(), reload))
+			require.NoError(t, v.Verify(t.Context(), resync))
+			require.Equal(t, "1", value(t, pool, `SELECT count(*)::text FROM provwatch.not_comparable`))
+			step := func(query string) {
+				t.Helper()
+				exec(t, pool, query)
+				verified(t, pool, v, id)
+			}
+			step(`UPDATE public.ai_providers SET name = 'away' WHERE name = 'unreadable'`)
+			require.Equal(t, "away known", kinds(t, pool))
+			require.NoError(t, v.Verify(t.Context(), resync))
+			require.Equal(t, "away known", kinds(t, pool))
+			step(`UPDATE public.ai_providers SET enabled = false WHERE name = 'away'`)
+			require.Empty(t, kinds(t, pool))
+			step(`UPDATE public.ai_providers SET enabled = true WHERE name = 'away'`)
+			require.Equal(t, "away unmanaged", kinds(t, pool))
+		})
+	}
+	t.Run("DisabledMeanwhile", func(t *testing.T) {
+		t.Parallel()
+		pool, v, _ := looking(t, []provider.Desired{openAI("a")})
+		id := insert(t, pool, "unreadable")
+		exec(t, pool, `UPDATE public.ai_providers SET type = 'anthropic', settings = '{' WHERE name = 'unreadable'`)
+		v.SetDesired([]provider.Desired{openAI("a"), {Name: "unreadable", Type: provider.Anthropic, BaseURL: "https://h/"}})
+		require.NoError(t, v.Verify(t.Context(), reload))
+		exec(t, pool, `UPDATE public.ai_providers SET name = 'away', enabled = false WHERE name = 'unreadable'`)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'away'`)
+		require.NoError(t, v.Verify(t.Context(), hint(id)))
+		require.Equal(t, "away unmanaged", kinds(t, pool))
+	})
 }
 
 // testRenamedWhileIgnored gives the row of a provider another name while unmanaged rows are ignored:

@@ -274,10 +274,10 @@ func (r *verification) judge(ctx context.Context, read reading, source pubsub.So
 		c.recorded.AlertAfter = r.v.alertAfter
 		add(knownFormer(c.recorded.Judge(c.observation), c.formerServes))
 	}
-	dropped := r.v.dropped(r.environment)
+	formerly := r.v.formerlyNamed(r.environment)
 	for _, c := range read.rows {
 		c.recorded.AlertAfter = r.v.alertAfter
-		c.recorded.NamedBefore = c.recorded.NamedBefore || dropped[c.observation.Provider]
+		c.recorded.NamedBefore = c.recorded.NamedBefore || formerly.has(c.observation)
 		add(c.recorded.Judge(c.observation, r.v.reader.unmanaged))
 	}
 	return news
