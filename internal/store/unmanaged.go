@@ -261,8 +261,8 @@ func (q *Queries) AcceptRows(ctx context.Context, observed []drift.Observation, 
 	return q.acceptRows(ctx, acceptRowsParams{Rows: encoded, AcceptedBy: actor, Reason: reason, ExpiresAt: unlessZero(expires)})
 }
 
-// ListMirrorSuspects returns a page of the rows of the mirror that can be unmanaged and are
-// not recorded as known, by id after the one given.
+// ListMirrorSuspects returns a page of the rows of the mirror that the transaction has written. They
+// are enabled and not recorded as known, by id after the one given.
 func (q *Queries) ListMirrorSuspects(ctx context.Context, after uuid.UUID, most int) ([]uuid.UUID, error) {
 	return q.listMirrorSuspects(ctx, listMirrorSuspectsParams{After: after, MaxRows: int32(most)})
 }

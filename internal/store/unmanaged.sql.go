@@ -207,6 +207,11 @@ const listMirrorSuspects = `-- name: listMirrorSuspects :many
 SELECT m.id FROM provwatch.wal_mirror m
 LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = m.id
 WHERE m.id > $1::uuid AND m.enabled AND NOT m.deleted AND u.kind IS DISTINCT FROM 'known'
+    AND m.xmin::text::bigint = mod(pg_current_xact_id()::text::bigint, 4294967296)
+    AND (u.provider_id IS NOT NULL
+        OR EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = m.id)
+        OR EXISTS (SELECT FROM provwatch.accepted_rows a WHERE a.provider_id = m.id)
+        OR NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = m.name))
 ORDER BY m.id
 LIMIT $2
 `
@@ -216,7 +221,9 @@ type listMirrorSuspectsParams struct {
 	MaxRows int32
 }
 
-// A page of the rows of the mirror that are enabled and live, and not recorded as known.
+// A page of the rows of the mirror that the transaction has written, that are enabled and live, and
+// not recorded as known. Rows that have the name of a provider, by what is recorded, are left out unless
+// something is recorded of them. The writes must not have been in a subtransaction, which has an id of its own.
 func (q *Queries) listMirrorSuspects(ctx context.Context, arg listMirrorSuspectsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, listMirrorSuspects, arg.After, arg.MaxRows)
 	if err != nil {

@@ -141,8 +141,8 @@ func (l *largeTransaction) record(ctx context.Context, last *transaction, subjec
 }
 
 // recordRows records which rows are no longer unmanaged and then which are, some at a time. The
-// stored mirror has all that the parts have done, so that it shows them whether the parts have
-// touched them or not.
+// stored mirror has all that the parts have done. Of the unmanaged rows it reads only what the
+// parts have written.
 func (l *largeTransaction) recordRows(ctx context.Context, last *transaction) error {
 	if !l.applier.verifier.LooksForUnmanaged() {
 		return nil

@@ -119,6 +119,7 @@ func TestUnmanagedRows(t *testing.T) {
 	t.Run("Renamed", testUnmanagedRowsRenamed)
 	t.Run("Truncated", testUnmanagedRowsTruncated)
 	t.Run("InParts", testUnmanagedRowsInParts)
+	t.Run("Untouched", testUnmanagedRowsUntouched)
 	t.Run("BeforeTheFirst", testUnmanagedRowsBeforeTheFirst)
 	t.Run("Checked", testUnmanagedRowsChecked)
 	t.Run("Pending", testUnmanagedRowsPending)
@@ -304,6 +305,37 @@ func testUnmanagedRowsInParts(t *testing.T) {
 	require.Equal(t, []string{"away known", "lasts unmanaged", "new unmanaged"}, w.list(`SELECT provider || ' ' || kind FROM provwatch.unmanaged_rows ORDER BY provider`))
 	w.applyLarge(change{truncate: true}, w.put("new", nil))
 	require.Equal(t, []string{"new unmanaged"}, w.list(`SELECT provider || ' ' || kind FROM provwatch.unmanaged_rows ORDER BY provider`))
+}
+
+// testUnmanagedRowsUntouched has a transaction in parts beside rows that it does not touch: it judges
+// none of them, and no row of a provider as one by itself.
+func testUnmanagedRowsUntouched(t *testing.T) {
+	t.Parallel()
+	w := newUnmanagedWorld(t)
+	w.apply(w.transaction(w.put("a", nil)), w.transaction(w.put("expired", nil)), w.transaction(w.put("lasts", nil)))
+	// The acceptance of a row has ended since.
+	_, err := w.pool.Exec(t.Context(), `UPDATE provwatch.unmanaged_rows SET kind = 'in_sync' WHERE provider = 'expired'`)
+	require.NoError(t, err)
+	large, err := w.h.applier.beginLarge(t.Context())
+	require.NoError(t, err)
+	defer large.rollback(t.Context())
+	var last *transaction
+	for _, c := range []change{w.put("new", nil), w.put("a", func(r *fullRow) { r.baseURL = "https://other/" })} {
+		last = w.transaction(c)
+		require.NoError(t, large.take(t.Context(), last))
+	}
+	judged, err := large.queries.ListMirrorSuspects(t.Context(), uuid.Nil, verify.MaxObserved)
+	require.NoError(t, err)
+	require.Equal(t, []uuid.UUID{w.ids["new"]}, judged)
+	_, err = large.commit(t.Context(), last)
+	require.NoError(t, err)
+	want := []string{"unmanaged expired database", "unmanaged lasts database", "unmanaged new database", "changed a database"}
+	w.requireAlerts(want...)
+
+	// A row that drifts gets the name of a provider, which ends its drift.
+	w.applyLarge(change{removed: w.ids["a"]}, w.put("lasts", func(r *fullRow) { r.name = "a" }))
+	w.requireAlerts(append(want, "resolved lasts environment_changed ends 2", "resolved a reverted ends 4")...)
+	require.Equal(t, []string{"expired in_sync", "new unmanaged"}, w.list(`SELECT provider || ' ' || kind FROM provwatch.unmanaged_rows WHERE kind <> 'known' ORDER BY provider`))
 }
 
 // testUnmanagedRowsBeforeTheFirst applies changes before the first verification: no row is

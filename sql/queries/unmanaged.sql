@@ -121,10 +121,17 @@ SET provider = excluded.provider, db_hash = excluded.db_hash, part_hash = exclud
     reason = excluded.reason, expires_at = excluded.expires_at;
 
 -- name: listMirrorSuspects :many
--- A page of the rows of the mirror that are enabled and live, and not recorded as known.
+-- A page of the rows of the mirror that the transaction has written, that are enabled and live, and
+-- not recorded as known. Rows that have the name of a provider, by what is recorded, are left out unless
+-- something is recorded of them. The writes must not have been in a subtransaction, which has an id of its own.
 SELECT m.id FROM provwatch.wal_mirror m
 LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = m.id
 WHERE m.id > @after::uuid AND m.enabled AND NOT m.deleted AND u.kind IS DISTINCT FROM 'known'
+    AND m.xmin::text::bigint = mod(pg_current_xact_id()::text::bigint, 4294967296)
+    AND (u.provider_id IS NOT NULL
+        OR EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = m.id)
+        OR EXISTS (SELECT FROM provwatch.accepted_rows a WHERE a.provider_id = m.id)
+        OR NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = m.name))
 ORDER BY m.id
 LIMIT @max_rows;
 
