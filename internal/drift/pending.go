@@ -32,3 +32,10 @@ type Evidence struct {
 func (p *Pending) hasLasted(now time.Time, least time.Duration) bool {
 	return least == 0 || now.Sub(p.Since) >= least
 }
+
+// isAccepted reports whether an operator accepted the drift before it had lasted for the time given,
+// which ended it. A nil drift was not accepted, nor is any by a nil acceptance.
+func (p *Pending) isAccepted(a *Acceptance, least time.Duration) bool {
+	return p != nil && a != nil && a.Kind == p.Kind && a.EnvHash == p.EnvHash && a.DBHash == p.DBHash &&
+		!a.AcceptedAt.Before(p.Since) && a.AcceptedAt.Before(p.Since.Add(least))
+}

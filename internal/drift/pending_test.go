@@ -151,3 +151,76 @@ func TestLasted(t *testing.T) {
 	_, lasted = drift.Recorded{}.Lasted("a")
 	require.False(t, lasted)
 }
+
+// TestAcceptedPending has a pending drift accepted before it has lasted, while no worker runs: the
+// drift ended then, whatever a worker sees later.
+func TestAcceptedPending(t *testing.T) {
+	t.Parallel()
+	began := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	at := func(seconds int) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
+	held := drift.State{Kind: drift.Changed, ProviderID: rowID, EnvHash: "env", DBHash: "db"}
+	provider := func(accepted, now int) drift.Recorded {
+		return drift.Recorded{
+			State: &drift.State{Kind: drift.InSync, ProviderID: rowID, EnvHash: "env", DBHash: "env"}, AlertAfter: 30 * time.Second, At: at(now),
+			Pending:  &drift.Pending{State: held, Since: began},
+			Accepted: &drift.Acceptance{Kind: drift.Changed, EnvHash: "env", DBHash: "db", AcceptedAt: at(accepted), At: at(now)},
+		}
+	}
+	row := func(accepted, now int) drift.RecordedRow {
+		held := drift.State{Kind: drift.Unmanaged, ProviderID: rowID, DBHash: "db"}
+		return drift.RecordedRow{
+			Provider: "rogue", AlertAfter: 30 * time.Second, At: at(now), Pending: &drift.Pending{State: held, Since: began},
+			Accepted: &drift.Acceptance{Kind: drift.Unmanaged, DBHash: "db", AcceptedAt: at(accepted), At: at(now)},
+		}
+	}
+	same := drift.Observation{Provider: "a", ProviderID: rowID, Kind: drift.Changed, EnvHash: "env", DBHash: "db"}
+	other := same
+	other.DBHash = "other"
+	rowSame := drift.Observation{Provider: "rogue", ProviderID: rowID, OfRow: true, Kind: drift.Unmanaged, DBHash: "db"}
+	rowOther := rowSame
+	rowOther.DBHash = "other"
+	for name, c := range map[string]struct {
+		lasted                func(accepted, now int) bool
+		judgeSame, judgeOther func(accepted, now int) drift.Judgement
+		alert                 drift.Kind
+	}{
+		"provider": {
+			func(accepted, now int) bool { _, lasted := provider(accepted, now).Lasted("a"); return lasted },
+			func(accepted, now int) drift.Judgement { return provider(accepted, now).Judge(same) },
+			func(accepted, now int) drift.Judgement { return provider(accepted, now).Judge(other) },
+			drift.Changed,
+		},
+		"row": {
+			func(accepted, now int) bool {
+				_, lasted := row(accepted, now).Lasted(rowID, drift.AlertUnmanaged)
+				return lasted
+			},
+			func(accepted, now int) drift.Judgement {
+				return row(accepted, now).JudgeCommit(rowSame, drift.AlertUnmanaged)
+			},
+			func(accepted, now int) drift.Judgement {
+				return row(accepted, now).JudgeCommit(rowOther, drift.AlertUnmanaged)
+			},
+			drift.Unmanaged,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.False(t, c.lasted(20, 40))
+			require.True(t, c.lasted(30, 40), "it had lasted by then")
+			require.True(t, c.lasted(-10, 40), "another drift was accepted")
+			j := c.judgeSame(20, 40)
+			require.True(t, j.EndsPending)
+			require.Empty(t, j.Alert)
+			require.True(t, j.IsAccepted())
+
+			// Other values are another drift.
+			j = c.judgeOther(20, 40)
+			require.Empty(t, j.Alert)
+			require.True(t, j.NewPending)
+			require.Equal(t, at(40), j.Pending.Since)
+			require.NotNil(t, j.Withdrawn)
+			require.Equal(t, c.alert, c.judgeOther(30, 40).Alert)
+			require.Equal(t, c.alert, c.judgeOther(-10, 40).Alert)
+		})
+	}
+}

@@ -125,7 +125,7 @@ func (r Recorded) Judge(o Observation) Judgement {
 // would begin later, since the clock was set back, begins now.
 func (r Recorded) pending(o Observation, now State) Pending {
 	p := Pending{State: now, Fields: o.Fields, Moved: r.Moved(o), RenamedTo: o.RenamedTo, Since: r.At}
-	if r.Pending == nil {
+	if r.Pending == nil || r.Pending.isAccepted(r.Accepted, r.AlertAfter) {
 		return p
 	}
 	if r.Pending.Since.Before(r.At) {
@@ -139,10 +139,10 @@ func (r Recorded) pending(o Observation, now State) Pending {
 
 // Lasted judges the pending drift of a provider that has lasted for long enough by the time of the
 // judgement. It does not depend on the latest row. It reports false where no
-// pending drift has lasted.
+// pending drift has lasted, or an operator accepted it before.
 func (r Recorded) Lasted(provider string) (Judgement, bool) {
 	p := r.Pending
-	if p == nil || r.before().Kind != InSync || !p.hasLasted(r.At, r.AlertAfter) {
+	if p == nil || r.before().Kind != InSync || !p.hasLasted(r.At, r.AlertAfter) || p.isAccepted(r.Accepted, r.AlertAfter) {
 		return Judgement{}, false
 	}
 	return Judgement{

@@ -181,7 +181,7 @@ func (r RecordedRow) JudgeCommit(o Observation, mode UnmanagedMode) Judgement {
 // clock was set back, it begins as that of a provider does.
 func (r RecordedRow) pending(j Judgement) Pending {
 	p := Pending{State: j.State(), Fields: j.Observation.Fields, Moved: DatabaseMoved, Since: r.At}
-	if r.Pending == nil {
+	if r.Pending == nil || r.Pending.isAccepted(r.Accepted, r.AlertAfter) {
 		return p
 	}
 	if r.Pending.Since.Before(r.At) {
@@ -197,7 +197,7 @@ func (r RecordedRow) pending(j Judgement) Pending {
 // provider.
 func (r RecordedRow) Lasted(id uuid.UUID, mode UnmanagedMode) (Judgement, bool) {
 	p := r.Pending
-	if p == nil || mode != AlertUnmanaged || !p.hasLasted(r.At, r.AlertAfter) {
+	if p == nil || mode != AlertUnmanaged || !p.hasLasted(r.At, r.AlertAfter) || p.isAccepted(r.Accepted, r.AlertAfter) {
 		return Judgement{}, false
 	}
 	return Judgement{
