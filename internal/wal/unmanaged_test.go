@@ -118,6 +118,7 @@ func TestUnmanagedRows(t *testing.T) {
 	t.Run("Batches", testUnmanagedRowsBatches)
 	t.Run("Renamed", testUnmanagedRowsRenamed)
 	t.Run("Truncated", testUnmanagedRowsTruncated)
+	t.Run("Restored", testUnmanagedRowsRestored)
 	t.Run("InParts", testUnmanagedRowsInParts)
 	t.Run("Untouched", testUnmanagedRowsUntouched)
 	t.Run("BeforeTheFirst", testUnmanagedRowsBeforeTheFirst)
@@ -284,6 +285,27 @@ func testUnmanagedRowsTruncated(t *testing.T) {
 		w.transaction(change{truncate: true}, w.put("a", nil), w.put("stays", nil), w.put("new", nil)))
 	w.requireAlerts("unmanaged rogue database", "unmanaged stays database", "resolved rogue reverted ends 1", "unmanaged new database")
 	require.Equal(t, []string{"new unmanaged", "stays unmanaged"}, w.list(`SELECT provider || ' ' || kind FROM provwatch.unmanaged_rows ORDER BY provider`))
+}
+
+// testUnmanagedRowsRestored empties the table and fills it again, as a restore of its rows does. In one
+// transaction known rows stay known; in two they are new ones.
+func testUnmanagedRowsRestored(t *testing.T) {
+	t.Parallel()
+	for name, apply := range map[string]func(*unmanagedWorld, ...change){
+		"batch": func(w *unmanagedWorld, changes ...change) { w.apply(w.transaction(changes...)) },
+		"parts": func(w *unmanagedWorld, changes ...change) { w.applyLarge(changes...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newUnmanagedWorld(t)
+			apply(w, change{truncate: true}, w.put("a", nil), w.put("old", nil))
+			require.Empty(t, w.list(`SELECT kind FROM provwatch.drift_alerts`))
+			require.Equal(t, []string{"old known"}, w.list(`SELECT provider || ' ' || kind FROM provwatch.unmanaged_rows`))
+			apply(w, change{truncate: true})
+			apply(w, w.put("a", nil), w.put("old", nil))
+			w.requireAlerts("missing a database", "unmanaged old database", "resolved a reverted ends 1")
+		})
+	}
 }
 
 // testUnmanagedRowsInParts has what a transaction in parts does to rows.
