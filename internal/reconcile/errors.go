@@ -19,13 +19,14 @@ func removesCredentials(step drift.Step, what string) error {
 // withKeysFlag is the flag that has a resolution write credentials.
 var withKeysFlag = remedy.Repeat("--with-keys")
 
-// maxListed bounds how many names of members an error holds, and maxMember how
+// maxListed bounds how many names of members or rows an error holds, and maxMember how
 // long each is: any writer of the row can choose them.
 const (
 	maxListed = 20
 	maxMember = 60
 )
 
+// memberList returns names in quotes.
 func memberList(names []string) string {
 	var shown []string
 	for _, name := range names[:min(len(names), maxListed)] {

@@ -257,12 +257,20 @@ func (c change) apply(ctx context.Context, tx pgx.Tx, sealer dbcrypt.Sealer, op 
 	return c.outcome, setBase(ctx, tx, c.step, c.step.Agreement(drift.ByResolve), false)
 }
 
-// subjects returns how many providers and rows the resolution was asked for.
-func (r resolution) subjects() int { return len(r.desired) + len(r.request.Unmanaged) }
+// subjects returns how many providers and rows the resolution was asked for, 0 where that is not known:
+// all rows that drift are accepted with the providers.
+func (r resolution) subjects() int {
+	if r.request.isOfAllRows() {
+		return 0
+	}
+	return len(r.desired) + len(r.request.Unmanaged)
+}
 
 // failed returns an error of the resolution as a whole.
 func (r resolution) failed(err error) error {
 	switch {
+	case r.request.isOfAllRows():
+		return fmt.Errorf("resolve all drifts, all or none: %w", err)
 	case r.subjects() != 1:
 		return fmt.Errorf("resolve %d providers, all or none: %w", r.subjects(), err)
 	case len(r.desired) == 1:

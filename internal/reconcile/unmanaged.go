@@ -48,9 +48,12 @@ type acceptance struct {
 	writes  bool
 }
 
+// isOfAllRows reports whether the request is about all unmanaged rows that drift.
+func (r Request) isOfAllRows() bool { return r.Drifting && r.Side == Database }
+
 // unmanaged returns the unmanaged rows that the request is about, by name.
 func (r Request) unmanaged(ctx context.Context, queries *store.Queries, keys *dbcrypt.Ring) ([]drift.UnmanagedRow, error) {
-	all := r.Drifting && r.Side == Database
+	all := r.isOfAllRows()
 	if len(r.Unmanaged) == 0 && !all {
 		return nil, nil
 	}
@@ -150,9 +153,18 @@ func (op operation) acceptRows(ctx context.Context, tx pgx.Tx, accepted []accept
 		return nil
 	}
 	if err := store.On(tx).AcceptRows(ctx, observed, expires, op.actor, op.reason); err != nil {
-		return fmt.Errorf("accept the unmanaged rows: %w", err)
+		return fmt.Errorf("accept the unmanaged rows %s: %w", memberList(providersOf(observed)), err)
 	}
 	return op.stage(ctx, tx, entries)
+}
+
+// providersOf returns the names of observations.
+func providersOf(observed []drift.Observation) []string {
+	names := make([]string, len(observed))
+	for i, o := range observed {
+		names[i] = o.Provider
+	}
+	return names
 }
 
 // idsOf returns the ids of unmanaged rows.

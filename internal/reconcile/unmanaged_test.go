@@ -144,6 +144,35 @@ func TestAcceptEveryUnmanaged(t *testing.T) {
 	}
 }
 
+// TestAcceptEveryUnmanagedFails has rows of which the acceptances cannot be recorded, where the environment
+// names one provider: the error names the rows, and not the provider.
+func TestAcceptEveryUnmanagedFails(t *testing.T) {
+	t.Parallel()
+	pool, desired := drifted(t)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO public.ai_providers (id, type, name, base_url) VALUES (gen_random_uuid(), 'openai', 'rogue', 'https://h/'), (gen_random_uuid(), 'openai', 'other', 'https://h/');
+		INSERT INTO provwatch.unmanaged_rows (provider_id, provider, kind) SELECT id, name, 'unmanaged' FROM public.ai_providers WHERE name IN ('rogue', 'other');
+		CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused' USING ERRCODE = 'insufficient_privilege'; END $$;
+		CREATE TRIGGER refuse BEFORE INSERT ON provwatch.accepted_rows FOR EACH ROW EXECUTE FUNCTION public.refuse()`)
+	require.NoError(t, err)
+	request := reconcile.Request{Side: reconcile.Database, Credentials: drift.IgnoreCredentials, Operator: byTest, Drifting: true, Named: provider.Names(desired)}
+	_, err = reconcile.Resolve(t.Context(), pool, noKeys, desired[:1], request)
+	require.ErrorContains(t, err, `resolve all drifts, all or none: accept the unmanaged rows "other", "rogue": ERROR: refused`)
+	require.Empty(t, list(t, pool, `SELECT provider FROM provwatch.accepted_drift`))
+
+	one := request
+	one.Drifting, one.Unmanaged = false, []string{"rogue"}
+	_, err = reconcile.Resolve(t.Context(), pool, noKeys, nil, one)
+	require.ErrorContains(t, err, `resolve unmanaged provider "rogue": accept the unmanaged rows "rogue": ERROR: refused`)
+
+	_, err = pool.Exec(t.Context(), `DROP TRIGGER refuse ON provwatch.accepted_rows;
+		CREATE TRIGGER refuse BEFORE INSERT ON provwatch.accepted_drift FOR EACH ROW EXECUTE FUNCTION public.refuse()`)
+	require.NoError(t, err)
+	_, err = reconcile.Resolve(t.Context(), pool, noKeys, desired[:1], request)
+	require.ErrorContains(t, err, `resolve all drifts, all or none: provider "changed": `)
+	require.Empty(t, list(t, pool, `SELECT provider FROM provwatch.accepted_rows`))
+}
+
 // TestAcceptUnmanagedBeside has another program write to the row meanwhile: the row is
 // accepted as it is then.
 func TestAcceptUnmanagedBeside(t *testing.T) {
