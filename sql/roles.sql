@@ -35,7 +35,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- this.
 DO $$
 DECLARE
-    latest CONSTANT text := 'drift_alerts.unmanaged'; -- a table, a function or a column of the last of sql/migrations
+    latest CONSTANT text := 'not_loaded'; -- a table, a function or a column of the last of sql/migrations
     made text[] := ARRAY(
         SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'provwatch' AND c.relkind = 'r'
@@ -207,6 +207,10 @@ GRANT SELECT ON provwatch.environments, provwatch.workers TO provwatch_notify, p
 GRANT INSERT (digest), UPDATE (generation, recorded_at) ON provwatch.environments TO provwatch_notify, provwatch_wal, provwatch_operator;
 GRANT INSERT (worker, digest), UPDATE (digest, seen_at) ON provwatch.workers TO provwatch_notify, provwatch_wal, provwatch_operator;
 GRANT DELETE ON provwatch.workers TO provwatch_notify, provwatch_wal;
+
+-- To record which files of the environment are not loaded as they are on disk.
+GRANT SELECT, INSERT (worker, paths), UPDATE (paths, seen_at), DELETE ON provwatch.not_loaded TO provwatch_notify, provwatch_wal, provwatch_observer;
+GRANT SELECT ON provwatch.not_loaded TO provwatch_reader;
 
 -- To read the WAL; and by notifications, to forget how far it was read.
 GRANT SELECT, INSERT, UPDATE, DELETE ON provwatch.wal_position, provwatch.wal_mirror TO provwatch_wal, provwatch_observer;

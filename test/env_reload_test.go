@@ -3,14 +3,18 @@
 package test
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"provwatch/internal/status"
 )
 
 // TestEnvReload changes the files of running workers, which get no signal.
@@ -19,6 +23,7 @@ func TestEnvReload(t *testing.T) {
 	t.Run("EnvFile", testEnvReloadEnvFile)
 	t.Run("SecretFile", testEnvReloadSecretFile)
 	t.Run("BadFileAndItsMending", testEnvReloadBadFile)
+	t.Run("Observer", testEnvReloadObserver)
 	t.Run("Targets", testEnvReloadTargets)
 }
 
@@ -114,8 +119,8 @@ func testEnvReloadBadFile(t *testing.T) {
 	p := w.startWatching("--env-file="+file, "--http-addr=127.0.0.1:0")
 	remark := "environment: " + file + " on disk is not what is loaded"
 	ready := func() string {
-		status, body := p.get("/readyz")
-		require.Equal(t, http.StatusOK, status, "the environment before is watched")
+		code, body := p.get("/readyz")
+		require.Equal(t, http.StatusOK, code, "the environment before is watched")
 		return body
 	}
 	require.NotContains(t, ready(), "environment:")
@@ -128,6 +133,12 @@ func testEnvReloadBadFile(t *testing.T) {
 	_, page := p.get("/")
 	require.Contains(t, page, file+" on disk is not what is loaded")
 	require.Regexp(t, `the last reload was refused</span>: [^<]*CODER_AIBRIDGE_ANTHROPIC_KEY_FILE`, page)
+	eventually(t, func() bool { return len(w.notLoaded()) > 0 }, "status shows it")
+	require.Equal(t, []string{file}, w.notLoaded()[0].Files)
+	require.Equal(t, w.strings(`SELECT worker::text FROM provwatch.workers`), []string{w.notLoaded()[0].Worker})
+	r := w.run(w.twoProviders(), "status")
+	require.Equal(t, 0, r.Code, r.Stderr)
+	require.Regexp(t, `(?m)^Files:     `+regexp.QuoteMeta(file)+` on disk is not what worker \S+ of role \S+ has loaded, since \S+$`, r.Stdout)
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
 
@@ -135,6 +146,7 @@ func testEnvReloadBadFile(t *testing.T) {
 	p.waitFor("environment reloaded", "providers=2")
 	require.NotContains(t, ready(), "environment:")
 	require.Equal(t, 1.0, p.metric("provwatch_last_reload_successful"))
+	eventually(t, func() bool { return len(w.notLoaded()) == 0 }, "status no longer shows it")
 
 	// A mode that is refused, and the same content again.
 	require.NoError(t, os.Chmod(key, 0o666))
@@ -143,6 +155,42 @@ func testEnvReloadBadFile(t *testing.T) {
 	eventually(t, func() bool { return p.logged("environment reloaded") >= 2 }, "the mended file is read")
 	require.NotContains(t, ready(), "environment:")
 	p.stop()
+}
+
+// notLoaded returns the workers that "worker status" shows with files that are not loaded.
+func (w *world) notLoaded() []status.NotLoaded {
+	w.t.Helper()
+	r := w.run(w.twoProviders(), "status", "-o", "json")
+	require.Equal(w.t, 0, r.Code, r.Stderr)
+	var s status.Status
+	require.NoError(w.t, json.Unmarshal([]byte(r.Stdout), &s))
+	return s.Database.NotLoaded
+}
+
+// testEnvReloadObserver has an observing worker that reloads at a signal alone, and is stopped
+// while a file is not loaded.
+func testEnvReloadObserver(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, "notify")
+	openAI := "CODER_AIBRIDGE_OPENAI_KEY=" + w.secret(openAIKey) + "\n"
+	file := w.file("providers.env", openAI)
+	require.Equal(t, 0, w.run(nil, "seed", "--env-file="+file).Code)
+	w.observing()
+	p := w.start(environ{"PROVWATCH_SOURCE": "auto"}, "run", "--observe", "--env-file="+file, "--env-reload=signal").ready()
+	w.rewrite(file, openAI+"CODER_AIBRIDGE_OPENAI_BASE_URL=https://proxy.example/v1\n")
+	eventually(t, func() bool { return len(w.notLoaded()) == 1 }, "it looks without a reload")
+	found := w.notLoaded()[0]
+	require.Equal(t, []string{file}, found.Files)
+	require.Equal(t, w.login["run"], found.Role)
+	require.NotContains(t, w.strings(`SELECT worker::text FROM provwatch.workers`), found.Worker)
+	p.signal(syscall.SIGHUP)
+	p.waitFor("environment reloaded")
+	eventually(t, func() bool { return len(w.notLoaded()) == 0 }, "it is loaded")
+
+	w.rewrite(file, openAI)
+	eventually(t, func() bool { return len(w.notLoaded()) == 1 }, "it looks again")
+	p.stop()
+	require.Empty(t, w.notLoaded(), "a worker that has ended has none")
 }
 
 // testEnvReloadTargets has a target with env_reload: signal beside one without, and one whose

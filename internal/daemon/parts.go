@@ -57,6 +57,7 @@ type parts struct {
 	elector     *leader.Elector
 	participant *participant
 	membership  *membership
+	files       *files
 	resync      *resync
 	reloader    *reloader
 }
@@ -102,6 +103,7 @@ func newParts(o Options, done booted, member *rollout.Member, shown exposure) *p
 		member: member, pool: pool, verifier: verifier, health: health, metrics: metrics, report: report, logger: logger, forgets: forgetInterval, woken: make(chan struct{}, 1),
 	}
 	elector.Ask(membership)
+	files := newFiles(member, pool, health, logger)
 	current := &sourceSwitch{leadership: leadership, publisher: publisher, metrics: metrics, report: report, logger: logger}
 	preparation := &preparation{verifications: verifications, logger: logger}
 	fromWAL := &walSource{
@@ -132,11 +134,12 @@ func newParts(o Options, done booted, member *rollout.Member, shown exposure) *p
 			},
 		},
 		membership: membership,
+		files:      files,
 		resync: &resync{
 			interval: o.Resync, pending: pending, leadership: leadership, privileges: privileges, encryption: encryption, health: health, liveness: liveness,
 		},
 		reloader: &reloader{
-			options: o, pool: pool, pending: pending, verifier: verifier, membership: membership, privileges: privileges, metrics: metrics, member: shown.member,
+			options: o, pool: pool, pending: pending, verifier: verifier, membership: membership, files: files, privileges: privileges, metrics: metrics, member: shown.member,
 			fileVariables: done.fileVariables, unsupported: unsupported,
 		},
 	}
@@ -172,6 +175,7 @@ func (p *parts) run(parent context.Context, reload <-chan struct{}) error {
 	start(&group, "source", func() { p.participant.run(ctx) })
 	start(&group, "deliverer", func() { p.deliverer.Run(ctx, p.faults) })
 	start(&group, "membership", func() { p.membership.run(ctx) })
+	start(&group, "files", func() { p.files.run(ctx) })
 	start(&group, "resync", func() { p.resync.run(ctx) })
 	start(&group, "reload", func() { p.reloader.run(ctx, reload) })
 	group.Wait()

@@ -40,6 +40,7 @@ type reloader struct {
 	pending    *verify.Queue
 	verifier   *verify.Verifier
 	membership *membership
+	files      *files
 	privileges *privileges
 	metrics    *instruments
 	member     *systemd.Member
@@ -202,6 +203,7 @@ func (r *reloader) use(ctx context.Context, read environment.Environment, suppor
 	r.membership.wake()
 	r.fileVariables = read.FileVariables
 	r.metrics.loaded(read.Files)
+	r.files.wake()
 	r.metrics.Watching(len(supported))
 	r.options.Logger.InfoContext(ctx, "environment reloaded", "providers", len(supported))
 }
@@ -216,6 +218,7 @@ func (r *reloader) refuse(ctx context.Context, message string, err error, more .
 		r.pending.Add(verify.Everything(pubsub.SourceReload).After(verify.Reloaded))
 	}
 	r.metrics.refused(err)
+	r.files.wake()
 	r.options.Logger.ErrorContext(ctx, message, append([]any{"error", err}, more...)...)
 }
 

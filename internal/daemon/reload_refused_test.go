@@ -46,9 +46,10 @@ func TestRefusedReload(t *testing.T) {
 	log := slog.New(logging(func(line slog.Record) { seen = append(seen, line.Message, h.worker().ReloadRefused) }))
 	page := &statusPage{displays: []Display{showing(func(web.Change) { seen = append(seen, "shown", h.worker().ReloadRefused) })}}
 	r := &reloader{
-		options: Options{Reader: unreadable{}, Logger: log},
+		options: Options{Reader: unreadable{}, Logger: log}, files: newFiles(nil, nil, h, log),
 		metrics: &instruments{Metrics: observe.NewMetrics("test"), page: page, health: h},
 	}
 	require.True(t, r.reload(t.Context()), "it is not retried")
 	require.Equal(t, []string{"shown", "no such file", "the environment cannot be used, keeping the one in use", "no such file"}, seen)
+	require.Len(t, r.files.woken, 1, "the files on disk are looked at")
 }

@@ -164,6 +164,9 @@ func (p *Printer) watching(d status.Database) error {
 	if older := d.OlderLabel(cell); older != "" {
 		add("Older:", "%s", older)
 	}
+	for _, n := range d.NotLoaded {
+		add("Files:", "%s", n.Label(cell))
+	}
 	switch {
 	case d.Replica != nil:
 	case d.Slot == nil:

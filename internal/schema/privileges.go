@@ -193,6 +193,10 @@ var privileges = []privilege{
 	{"provwatch", "workers", "INSERT", []string{"worker", "digest"}, announcing},
 	{"provwatch", "workers", "UPDATE", []string{"digest", "seen_at"}, announcing},
 	{"provwatch", "workers", "DELETE", nil, Notifications | WAL},
+	{"provwatch", "not_loaded", "SELECT", nil, running | Reporting},
+	{"provwatch", "not_loaded", "INSERT", []string{"worker", "paths"}, running},
+	{"provwatch", "not_loaded", "UPDATE", []string{"paths", "seen_at"}, running},
+	{"provwatch", "not_loaded", "DELETE", nil, running},
 
 	{"provwatch", "wal_position", "DELETE", nil, running},
 	{"provwatch", "wal_position", "SELECT", nil, reading},

@@ -52,7 +52,7 @@ var (
 		"seeEnvironments", "StandBy", "SeeLeader", "StepDown", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_enabled_providers", "scan_states", "lookAtProviders",
 		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "record", "ListActiveSilences", "CountSilencedDrifts", "listOutlived", "FirstPending", "listUnnamedStates", "NoteVerified", "listServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "LimitIdle", "ListHolders", "DescribeSession", "ListLeaderLockHolders", "MaxPrepared",
-		"startUnmanaged", "listRecordedKinds", "listDriftingRows",
+		"startUnmanaged", "listRecordedKinds", "listDriftingRows", "recordNotLoaded", "clearNotLoaded", "forgetNotLoaded",
 	}
 	reading = []string{
 		"LockWALPosition", "ReadWALGap", "ReadWALPosition", "StartWALPosition", "MarkGap", "AdvanceWALPosition", "PlanEachTime", "StayActive", "ClearMirror", "listMirror", "listMirrorByID", "ListBaseURLs",
@@ -60,7 +60,7 @@ var (
 		"listRecordedRows", "hasUnmanagedBaseline", "listUnmanagedIDs", "listMirrorSuspects", "listLeftFromMirror",
 	}
 	reporting = []string{
-		"InspectStatus", "ListWorkerEnvironments", "MayListServed", "listBases", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "listLatestDrifts",
+		"InspectStatus", "ListWorkerEnvironments", "ListNotLoaded", "MayListServed", "listBases", "ReadVerified", "ListWorkers", "ListLeaderLockHolders", "InspectSlot", "OutboxDepth", "listAcceptances", "countRecorded", "listRecorded", "countNamed", "listNamed", "ListRowsInBrief", "listLatestDrifts",
 		"listAlertsBefore", "ListAuditEntriesBefore", "ListSinks", "ListLatestDeadLetters", "ListSilences",
 	}
 	resolving = []string{

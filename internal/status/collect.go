@@ -72,7 +72,7 @@ func (c collector) collect(ctx context.Context, s *Status) error {
 		return err
 	}
 	s.At = found.At.UTC()
-	if s.Database, err = (databaseReader{c.tx, c.queries, c.query, found.MayReadEnvironments}).read(ctx, found); err != nil {
+	if s.Database, err = (databaseReader{c.tx, c.queries, c.query, found.MayReadEnvironments, found.MayReadNotLoaded}).read(ctx, found); err != nil {
 		return err
 	}
 	if err := c.providers(ctx, s, found); err != nil {

@@ -24,6 +24,8 @@ type databaseReader struct {
 	query   Query
 	// mayReadEnvironments is set where there is provwatch.environments, and the role may read it.
 	mayReadEnvironments bool
+	// mayReadNotLoaded is the same of provwatch.not_loaded.
+	mayReadNotLoaded bool
 }
 
 func (r databaseReader) read(ctx context.Context, found store.InspectStatusRow) (Database, error) {
@@ -60,6 +62,9 @@ func (r databaseReader) watching(ctx context.Context, d *Database, slotName stri
 	if err := r.environments(ctx, d); err != nil {
 		return err
 	}
+	if err := r.notLoaded(ctx, d); err != nil {
+		return err
+	}
 	slot, err := r.queries.InspectSlot(ctx, slotName)
 	switch {
 	case err == nil:
@@ -76,7 +81,7 @@ func (r databaseReader) environments(ctx context.Context, d *Database) error {
 	if !r.mayReadEnvironments {
 		return nil
 	}
-	rows, err := r.queries.ListWorkerEnvironments(ctx, store.ListWorkerEnvironmentsParams{WindowMs: cmp.Or(r.query.RollbackAfter, rollout.Window).Milliseconds(), MaxWorkers: maxWorkers})
+	rows, err := r.queries.ListWorkerEnvironments(ctx, store.ListWorkerEnvironmentsParams{WindowMs: r.window().Milliseconds(), MaxWorkers: maxWorkers})
 	if err != nil {
 		return err
 	}
@@ -90,6 +95,25 @@ func (r databaseReader) environments(ctx context.Context, d *Database) error {
 	}
 	return nil
 }
+
+// notLoaded collects the workers that were lately seen, and have not loaded a file of their
+// environment as it is on disk. As with environments, there can be none to show.
+func (r databaseReader) notLoaded(ctx context.Context, d *Database) error {
+	if !r.mayReadNotLoaded {
+		return nil
+	}
+	rows, err := r.queries.ListNotLoaded(ctx, store.ListNotLoadedParams{WindowMs: r.window().Milliseconds(), MaxWorkers: maxWorkers})
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		d.NotLoaded = append(d.NotLoaded, NotLoaded{Worker: row.Worker.String(), Role: row.Role, Files: row.Paths, Since: row.Since.UTC(), SeenAt: row.SeenAt.UTC()})
+	}
+	return nil
+}
+
+// window is for how long a worker counts as there after it was seen.
+func (r databaseReader) window() time.Duration { return cmp.Or(r.query.RollbackAfter, rollout.Window) }
 
 func (r databaseReader) outbox(ctx context.Context, d *Database) error {
 	outbox, err := r.queries.OutboxDepth(ctx)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/pgtest"
@@ -36,15 +37,7 @@ func TestWorkerEnvironments(t *testing.T) {
 	unrecorded := rollout.NewMember(uuid.New(), rollout.Window, rollout.Seeds)
 	require.NoError(t, unrecorded.See(t.Context(), pool, hasher, desired("c")))
 
-	script, err := os.ReadFile("../../sql/roles.sql")
-	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), string(script))
-	require.NoError(t, err)
-	config := pool.Config().ConnConfig
-	config.RuntimeParams["role"] = "provwatch_reader"
-	reader, err := pgx.ConnectConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = reader.Close(context.Background()) })
+	reader := asReader(t, pool)
 	collect := func() status.Database {
 		t.Helper()
 		s, err := status.Collect(t.Context(), reader, noKeys, status.Environment{}, every)
@@ -79,4 +72,19 @@ func TestWorkerEnvironments(t *testing.T) {
 	d = collect()
 	require.Nil(t, d.Environments)
 	require.Empty(t, d.OlderLabel(nil))
+}
+
+// asReader returns a session of the role provwatch_reader.
+func asReader(t *testing.T, pool *pgxpool.Pool) *pgx.Conn {
+	t.Helper()
+	script, err := os.ReadFile("../../sql/roles.sql")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), string(script))
+	require.NoError(t, err)
+	config := pool.Config().ConnConfig
+	config.RuntimeParams["role"] = "provwatch_reader"
+	reader, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = reader.Close(context.Background()) })
+	return reader
 }

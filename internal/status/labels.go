@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"provwatch/internal/drift"
 	"provwatch/internal/silence"
 	"provwatch/internal/sink"
@@ -67,6 +69,17 @@ func KindLabel(kind drift.Kind) string {
 // NotLoadedLabel returns the words for a file of the environment whose content is another than
 // the one in use.
 func NotLoadedLabel(path string) string { return path + " on disk is not what is loaded" }
+
+// Label returns the words for the files that a worker has not loaded. Its role and the paths are
+// shown as the caller can show them.
+func (n NotLoaded) Label(shown func(string) string) string {
+	files := make([]string, len(n.Files))
+	for i, path := range n.Files {
+		files[i] = shown(path)
+	}
+	return fmt.Sprintf("%s on disk %s not what worker %s of role %s has loaded, since %s",
+		english.OxfordWordSeries(files, "and"), english.PluralWord(len(files), "is", "are"), n.Worker, shown(n.Role), n.Since.Format(time.RFC3339))
+}
 
 // Label returns the words for an older environment, with the role as it can be shown.
 func (o Older) Label(role string) string {

@@ -150,6 +150,9 @@ type Database struct {
 	// Environments are the workers that were lately seen, with the generation of their
 	// environment, the newest first. A worker that observes has none.
 	Environments []WorkerEnvironment `json:"environments,omitzero"`
+	// NotLoaded are the workers that were lately seen, and have not loaded a file of their
+	// environment as it is on disk. A worker that observes is among them.
+	NotLoaded []NotLoaded `json:"not_loaded,omitempty"`
 	// Slot is the replication slot of the WAL source, nil when there is none.
 	Slot *Slot `json:"slot,omitempty"`
 	// VerifiedAt is when the leader has last verified everything: then a
@@ -192,6 +195,15 @@ type WorkerEnvironment struct {
 	SeenAt     time.Time  `json:"seen_at"`
 	// Older is set where a worker of the list has a newer environment.
 	Older bool `json:"older"`
+}
+
+// NotLoaded is a worker whose environment on disk is not what it has loaded.
+type NotLoaded struct {
+	Worker string    `json:"worker"`
+	Role   string    `json:"role"`
+	Files  []string  `json:"files"` // the paths, as they may be shown
+	Since  time.Time `json:"since"` // when the worker first recorded such a file
+	SeenAt time.Time `json:"seen_at"`
 }
 
 // OlderEnvironments returns how many workers have an older environment.

@@ -10,6 +10,14 @@ import (
 	"github.com/google/uuid"
 )
 
+type ProvwatchNotLoaded struct {
+	Worker uuid.UUID
+	Paths  []string
+	Role   string
+	Since  time.Time
+	SeenAt time.Time
+}
+
 type ProvwatchSilence struct {
 	ID       int64
 	Provider string

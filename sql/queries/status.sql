@@ -23,7 +23,8 @@ SELECT
     coalesce(has_column_privilege(to_regclass('provwatch.hash_key'), 'key', 'SELECT'), false)::boolean AS may_read_hash_key,
     -- The environments of workers, which such a database lacks as well.
     coalesce(has_table_privilege(to_regclass('provwatch.environments'), 'SELECT') AND has_table_privilege(to_regclass('provwatch.workers'), 'SELECT'), false)::boolean
-        AS may_read_environments
+        AS may_read_environments,
+    coalesce(has_table_privilege(to_regclass('provwatch.not_loaded'), 'SELECT'), false)::boolean AS may_read_not_loaded
 FROM (SELECT) AS one
 LEFT JOIN pg_catalog.pg_attribute kept
     ON kept.attrelid = to_regclass('provwatch.alert_counter') AND kept.attname = 'verified_at' AND NOT kept.attisdropped;

@@ -10,7 +10,7 @@ ALTER TABLE provwatch.drift_alerts DROP COLUMN epoch, DROP COLUMN reason, DROP C
 ALTER TABLE provwatch.drift_state DROP COLUMN alert_seq, DROP COLUMN silenced_seq;
 ALTER TABLE provwatch.accepted_drift DROP COLUMN reason, DROP COLUMN expires_at, DROP COLUMN lapsed_at;
 ALTER TABLE provwatch.wal_position DROP COLUMN system_identifier;
-DROP TABLE provwatch.hash_key, provwatch.not_comparable, provwatch.base_pairs, provwatch.pruned, provwatch.silences, provwatch.pending_drifts, provwatch.environments, provwatch.workers,
+DROP TABLE provwatch.hash_key, provwatch.not_comparable, provwatch.base_pairs, provwatch.pruned, provwatch.silences, provwatch.pending_drifts, provwatch.environments, provwatch.workers, provwatch.not_loaded,
     provwatch.unmanaged_rows, provwatch.unmanaged_baseline, provwatch.accepted_rows, provwatch.pending_rows;
 ALTER TABLE provwatch.wal_mirror RENAME COLUMN not_comparable TO undecodable;
 ALTER TABLE gateway.ai_providers DROP CONSTRAINT ai_providers_settings_key_id_fkey;
