@@ -45,6 +45,21 @@ func (v *Verifier) takeGeneration(ctx context.Context, db store.DBTX, e *environ
 	return newest, nil
 }
 
+// TakeGeneration takes a generation for the present environment, unless it has taken one. A
+// transaction that calls [Verifier.Record] then does not keep this worker from showing that it is
+// there. The error is a [*rollout.OlderError] where the environment is older than another one.
+func (v *Verifier) TakeGeneration(ctx context.Context) error {
+	if v.member == nil {
+		return nil
+	}
+	hasher, err := v.knownHasher(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = v.takeGeneration(ctx, v.pool, v.environment.Load(), hasher)
+	return err
+}
+
 // whyRefused returns why a record of the environment was refused in the transaction tx: a
 // [*rollout.OlderError], or that another worker has recorded.
 func (v *Verifier) whyRefused(ctx context.Context, tx store.DBTX, e *environment, h provider.Hasher) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"provwatch/internal/drift"
+	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/retry"
 	"provwatch/internal/store"
@@ -65,6 +66,40 @@ func (v *Verifier) Observe(ctx context.Context, subjects []drift.Subject) (obser
 // [Verifier.Observe] is left out where a reload has replaced the environment since. The request
 // that follows the reload covers it.
 func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, source pubsub.Source) (Recorded, error) {
+	return v.recordIn(ctx, tx, observed, source, v.takeGeneration, v.whyRefused)
+}
+
+// RecordMore is [Verifier.Record] in a transaction in which that was called before. It takes no
+// generation: an apply takes one before it writes bases, and this transaction may hold bases. It
+// fails where a reload has replaced the environment since. The caller then begins another
+// transaction.
+func (v *Verifier) RecordMore(ctx context.Context, tx pgx.Tx, observed []Observed, source pubsub.Source) (Recorded, error) {
+	return v.recordIn(ctx, tx, observed, source, v.takenGeneration, v.overtaken)
+}
+
+// takenGeneration is [Verifier.takeGeneration] of an environment that has taken one. It fails with
+// [errReplaced] for another.
+func (v *Verifier) takenGeneration(_ context.Context, _ store.DBTX, e *environment, _ provider.Hasher) (newest int64, err error) {
+	if v.member == nil {
+		return store.AnyEnvironment, nil
+	}
+	taken := e.newest.Load()
+	if taken == nil {
+		return 0, errReplaced
+	}
+	return *taken, nil
+}
+
+// overtaken is [Verifier.whyRefused] that does not look for the reason: the next transaction does.
+func (v *Verifier) overtaken(_ context.Context, _ store.DBTX, e *environment, _ provider.Hasher) error {
+	e.newest.Store(nil)
+	return errRace
+}
+
+func (v *Verifier) recordIn(ctx context.Context, tx pgx.Tx, observed []Observed, source pubsub.Source,
+	generationOf func(context.Context, store.DBTX, *environment, provider.Hasher) (int64, error),
+	whyRefused func(context.Context, store.DBTX, *environment, provider.Hasher) error,
+) (Recorded, error) {
 	environment := v.environment.Load()
 	observed = slices.DeleteFunc(slices.Clone(observed), func(o Observed) bool {
 		return o.environment != nil && o.environment != environment
@@ -76,7 +111,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	if err != nil {
 		return Recorded{}, err
 	}
-	newest, err := v.takeGeneration(ctx, tx, environment, hasher)
+	newest, err := generationOf(ctx, tx, environment, hasher)
 	if err != nil {
 		return Recorded{}, err
 	}
@@ -107,7 +142,7 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 	at := position{locked.Generation, locked.LastSeq, locked.Epoch}
 	recorded, err := record{db: tx, at: at, term: v.sequence.currentTerm(), newest: newest, source: source}.write(ctx, what)
 	if err == nil && recorded.generation == 0 {
-		err = v.whyRefused(ctx, tx, environment, hasher) // another worker leads by now, or has a newer environment
+		err = whyRefused(ctx, tx, environment, hasher) // another worker leads by now, or has a newer environment
 	}
 	return recorded, err
 }

@@ -81,6 +81,9 @@ func (l *largeTransaction) commit(ctx context.Context, last *transaction) (*outc
 	if err := a.environments.follow(ctx, whole); err != nil {
 		return nil, largeFailed(err)
 	}
+	if err := a.verifier.TakeGeneration(ctx); err != nil {
+		return nil, largeFailed(err)
+	}
 	// The rows first: until a provider is recorded with another row, the former one is known to
 	// have been its own.
 	if err := l.recordRows(ctx, last); err != nil {
@@ -131,7 +134,11 @@ func (l *largeTransaction) record(ctx context.Context, last *transaction, subjec
 	if err := a.mirror.fetch(ctx, l.queries, ids, names); err != nil {
 		return fmt.Errorf("read the mirror of the providers: %w", err)
 	}
-	recorded, err := a.verifier.Record(ctx, l.tx, a.observeAfter(last, subjects, l.seen), pubsub.SourceWAL)
+	record := a.verifier.Record
+	if len(l.recorded) > 0 {
+		record = a.verifier.RecordMore
+	}
+	recorded, err := record(ctx, l.tx, a.observeAfter(last, subjects, l.seen), pubsub.SourceWAL)
 	if err != nil {
 		return err
 	}
