@@ -15,29 +15,29 @@ import (
 )
 
 // applyAtBoot seeds what is missing, and writes to the rows that drift what the environment
-// has changed: all of it, or with a [*DriftError] nothing. A row that cannot be compared
+// has changed, and renews acceptances: all of it, or with a [*DriftError] nothing. A row that cannot be compared
 // stays unchanged, as with a start that alerts.
 func applyAtBoot(ctx context.Context, tx pgx.Tx, plan *drift.Plan, o options, sealer dbcrypt.Sealer) error {
-	var drifted []provider.Desired
-	for _, s := range ofAction(*plan, drift.ActionDrifted).Steps {
-		drifted = append(drifted, s.Desired)
+	var concerned []provider.Desired
+	for _, s := range toApply(*plan).Steps {
+		concerned = append(concerned, s.Desired)
 	}
-	if len(drifted) == 0 {
+	if len(concerned) == 0 {
 		return write(ctx, tx, plan, sealer, o.announce)
 	}
 	// The rows are read again once they are locked: a gateway writes without our lock.
-	stored, err := store.On(tx).LoadLocked(ctx, provider.Names(drifted), o.keys, o.credentials.Compares())
+	stored, err := store.On(tx).LoadLocked(ctx, provider.Names(concerned), o.keys, o.credentials.Compares())
 	if err != nil {
 		return err
 	}
-	replace(plan, drift.MakePlan(drifted, stored, o.credentials))
-	drifting := ofAction(*plan, drift.ActionDrifted)
-	changes, err := reconcile.PlanApply(ctx, tx, drifting, o.keys)
+	replace(plan, drift.MakePlan(concerned, stored, o.credentials))
+	applying := toApply(*plan)
+	changes, err := reconcile.PlanApply(ctx, tx, applying, o.keys)
 	if err != nil {
 		return err
 	}
 	if refused := changes.Refused(); len(refused) > 0 {
-		return &DriftError{Steps: refusedOf(drifting, refused), refused: refused}
+		return &DriftError{Steps: refusedOf(applying, refused), refused: refused}
 	}
 	if err := write(ctx, tx, plan, sealer, o.announce); err != nil {
 		return err
@@ -50,14 +50,15 @@ func applyAtBoot(ctx context.Context, tx pgx.Tx, plan *drift.Plan, o options, se
 	return nil
 }
 
-// ofAction returns the steps of an action.
-func ofAction(plan drift.Plan, action drift.Action) (of drift.Plan) {
+// toApply returns the steps of the providers that drift, and of disabled rows that agree and whose
+// acceptance must be renewed.
+func toApply(plan drift.Plan) (some drift.Plan) {
 	for _, s := range plan.Steps {
-		if s.Action == action {
-			of.Steps = append(of.Steps, s)
+		if s.Action == drift.ActionDrifted || s.Action == drift.ActionUnchanged && s.Apply().Renewed != nil {
+			some.Steps = append(some.Steps, s)
 		}
 	}
-	return of
+	return some
 }
 
 // refusedOf returns the steps of the providers that were refused.
@@ -94,7 +95,7 @@ func record(plan *drift.Plan, applied []reconcile.Applied) {
 		switch a := written[s.Desired.Name]; {
 		case a.Action == drift.ApplyUpdate:
 			s.Action, s.Observation.Fields = drift.ActionApplied, a.WrittenFields()
-		case a.AcceptanceRenewed:
+		case a.AcceptanceRenewed && s.Action == drift.ActionDrifted:
 			s.Action = drift.ActionAccepted
 		}
 	}
