@@ -17,17 +17,31 @@ import (
 // applyAtBoot seeds what is missing, and writes to the rows that drift what the environment
 // has changed, and renews acceptances: all of it, or with a [*DriftError] nothing. A row that cannot be compared
 // stays unchanged, as with a start that alerts.
-func applyAtBoot(ctx context.Context, tx pgx.Tx, plan *drift.Plan, o options, sealer dbcrypt.Sealer) error {
+//
+// The generation of the environment is taken once the rows are locked. A worker that takes one
+// while this transaction waits for a row has written before it, and has the older environment.
+func applyAtBoot(ctx context.Context, tx pgx.Tx, plan *drift.Plan, o options, sealer dbcrypt.Sealer, h provider.Hasher) error {
+	supported := plan.Supported()
 	var concerned []provider.Desired
 	for _, s := range toApply(*plan).Steps {
 		concerned = append(concerned, s.Desired)
 	}
 	if len(concerned) == 0 {
+		if err := o.takeGeneration(ctx, tx, h, supported); err != nil {
+			return err
+		}
 		return write(ctx, tx, plan, sealer, o.announce)
+	}
+	// An older environment applies nothing, and waits for no row.
+	if err := o.refuseOlder(ctx, tx, h, supported); err != nil {
+		return err
 	}
 	// The rows are read again once they are locked: a gateway writes without our lock.
 	stored, err := store.On(tx).LoadLocked(ctx, provider.Names(concerned), o.keys, o.credentials.Compares())
 	if err != nil {
+		return err
+	}
+	if err := o.takeGeneration(ctx, tx, h, supported); err != nil {
 		return err
 	}
 	replace(plan, drift.MakePlan(concerned, stored, o.credentials))

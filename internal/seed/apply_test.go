@@ -1,8 +1,11 @@
 package seed_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"provwatch/internal/dbcrypt/dbcrypttest"
@@ -10,7 +13,10 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/reconcile"
+	"provwatch/internal/rollout"
 	"provwatch/internal/seed"
+	"provwatch/internal/store"
+	"provwatch/internal/waittest"
 )
 
 // TestApplyRenewsAcceptance has an operator accept a disabled row that differs, and then an
@@ -45,5 +51,62 @@ func TestApplyRenewsAcceptance(t *testing.T) {
 	before := contents(t, pool)
 	_, err = seed.Seed(t.Context(), pool, now, false, quiet, seed.Apply())
 	require.NoError(t, err)
+	require.Equal(t, before, contents(t, pool))
+}
+
+// TestApplyTakesGenerationLast has a gateway hold the row that a start writes, and another worker
+// record its environment meanwhile. The start writes last, and its environment is the newest.
+func TestApplyTakesGenerationLast(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	former, now, others := []provider.Desired{openAI("a", "https://former/")}, []provider.Desired{openAI("a", "https://now/")}, []provider.Desired{openAI("a", "https://others/")}
+	_, err := seed.Seed(t.Context(), pool, former, false, quiet, seedsAs())
+	require.NoError(t, err)
+	gateway, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = gateway.Rollback(context.Background()) }()
+	_, err = gateway.Exec(t.Context(), `SELECT FROM public.ai_providers FOR UPDATE`)
+	require.NoError(t, err)
+
+	starting, other := rollout.NewMember(uuid.New(), time.Minute, rollout.Seeds), rollout.NewMember(uuid.New(), time.Minute, rollout.Seeds)
+	seeded := make(chan error, 1)
+	go func() {
+		_, err := seed.Seed(context.WithoutCancel(t.Context()), pool, now, false, quiet, seed.Apply(), seed.As(starting))
+		seeded <- err
+	}()
+	waittest.Until(t, func() bool {
+		return len(lines(t, pool, `SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%LockProviders%'`)) == 1
+	}, "the start waits for the row")
+	hasher, err := store.On(pool).Hasher(t.Context())
+	require.NoError(t, err)
+	_, err = other.Take(t.Context(), pool, hasher, others)
+	require.NoError(t, err)
+	require.NoError(t, gateway.Rollback(t.Context()))
+	require.NoError(t, waittest.Receive(t, seeded, "the start has seeded"))
+	require.Equal(t, []string{"https://now/"}, lines(t, pool, `SELECT base_url FROM public.ai_providers`))
+	require.NoError(t, starting.See(t.Context(), pool, hasher, now))
+	require.NoError(t, other.See(t.Context(), pool, hasher, others))
+	require.Nil(t, starting.Older())
+	require.NotNil(t, other.Older())
+}
+
+// TestOlderEnvironmentAppliesNothing has the former environment of a rolling update applied, while
+// a gateway holds the row that differs: the start does not wait for it.
+func TestOlderEnvironmentAppliesNothing(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	former, newer := []provider.Desired{openAI("a", "https://former/")}, []provider.Desired{openAI("a", "https://newer/")}
+	for _, desired := range [][]provider.Desired{former, newer} {
+		_, err := seed.Seed(t.Context(), pool, desired, false, quiet, seed.Apply(), seedsAs())
+		require.NoError(t, err)
+	}
+	gateway, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = gateway.Rollback(context.Background()) }()
+	_, err = gateway.Exec(t.Context(), `SELECT FROM public.ai_providers FOR UPDATE`)
+	require.NoError(t, err)
+	before := contents(t, pool)
+	_, err = seed.Seed(waittest.Context(t), pool, former, false, quiet, seed.Apply(), seedsAs())
+	require.True(t, rollout.IsOlder(err), "%v", err)
 	require.Equal(t, before, contents(t, pool))
 }

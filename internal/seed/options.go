@@ -56,6 +56,21 @@ func (o options) takeGeneration(ctx context.Context, tx store.DBTX, h provider.H
 	return err
 }
 
+// refuseOlder fails with a [*rollout.OlderError] where the environment is older than that of
+// another worker, and gives it no generation.
+func (o options) refuseOlder(ctx context.Context, tx store.DBTX, h provider.Hasher, supported []provider.Desired) error {
+	if o.member == nil {
+		return nil
+	}
+	if err := o.member.See(ctx, tx, h, supported); err != nil {
+		return err
+	}
+	if older := o.member.Older(); older != nil {
+		return older
+	}
+	return nil
+}
+
 func optionsOf(list []Option) options {
 	o := options{credentials: drift.IgnoreCredentials}
 	for _, option := range list {

@@ -85,11 +85,11 @@ func seedOnce(ctx context.Context, pool *pgxpool.Pool, desired []provider.Desire
 			return err
 		}
 		plan = drift.MakePlan(desired, stored, o.credentials)
+		if o.apply {
+			return applyAtBoot(ctx, tx, &plan, o, sealer, stored.Hasher)
+		}
 		if err := o.takeGeneration(ctx, tx, stored.Hasher, plan.Supported()); err != nil {
 			return err
-		}
-		if o.apply {
-			return applyAtBoot(ctx, tx, &plan, o, sealer)
 		}
 		if err := DriftOf(plan); err != nil && !tolerateDrift {
 			return err
