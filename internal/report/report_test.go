@@ -89,10 +89,10 @@ func testReportUnmanaged(t *testing.T) {
 	printed := strings.Join(strings.Fields(out.String()), " ")
 	require.Contains(t, printed, "same in sync accepted unmanaged, accepted type - openai base_url - https://h/ "+
 		"known unmanaged type - openai base_url - https://h/ rogue unmanaged, alerted moved: database type - openai base_url - https://h/ "+
-		"0 of 1 provider drifts, 3 unmanaged (1 alerted).")
+		"1 of 4 providers drifts, 3 unmanaged (1 alerted).")
 	out.Reset()
 	require.NoError(t, New(&out, false, false).Verification(plan, rows[:2], drift.AlertUnmanaged))
-	require.Contains(t, out.String(), "0 of 1 provider drifts, 2 unmanaged.")
+	require.Contains(t, out.String(), "0 of 3 providers drift, 2 unmanaged.")
 	out.Reset()
 	require.NoError(t, New(&out, true, false).Verification(plan, rows, drift.AlertUnmanaged))
 	require.Contains(t, out.String(), `"drifts": 1`)
@@ -103,7 +103,7 @@ func testReportUnmanaged(t *testing.T) {
 	require.Contains(t, out.String(), `"drifts": 0`, "such rows are not alerted")
 	out.Reset()
 	require.NoError(t, New(&out, false, false).Verification(plan, rows, drift.WarnUnmanaged))
-	require.Contains(t, out.String(), "0 of 1 provider drifts, 3 unmanaged.")
+	require.Contains(t, out.String(), "0 of 4 providers drift, 3 unmanaged.")
 	out.Reset()
 	require.NoError(t, New(&out, true, false).Verification(plan, nil, drift.AlertUnmanaged))
 	require.Contains(t, out.String(), `"unmanaged": []`)

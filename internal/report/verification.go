@@ -11,7 +11,8 @@ import (
 )
 
 // Verification prints how the database compares with the environment, and which rows the
-// environment does not name. In another mode than [drift.AlertUnmanaged] none of these counts as a drift.
+// environment does not name. These rows count as providers, and the alerted ones as drifts, except
+// in another mode than [drift.AlertUnmanaged].
 func (p *Printer) Verification(plan drift.Plan, unmanaged []drift.UnmanagedRow, mode drift.UnmanagedMode) error {
 	alerted := UnmanagedDrifts(unmanaged, mode)
 	if p.json {
@@ -50,7 +51,7 @@ func (p *Printer) Verification(plan drift.Plan, unmanaged []drift.UnmanagedRow, 
 	if err := p.render(t); err != nil {
 		return err
 	}
-	drifts, all := len(Drifts(plan)), len(plan.Steps)
+	drifts, all := len(Drifts(plan))+alerted, len(plan.Steps)+len(unmanaged)
 	verb := "drift"
 	if drifts == 1 || all == 1 {
 		verb = "drifts"
