@@ -13,8 +13,8 @@ import (
 // stepsJSON is the JSON of the providers anthropic and openai in a plan.
 func stepsJSON(action, state, anthropicDB, openAIDB string) string {
 	moved := ""
-	if state == "missing" { // the environment has only begun to name them
-		moved = `"moved": "environment", `
+	if state == "drifted" { // the environment has only begun to name them
+		moved = `"kind": "missing", "moved": "environment", `
 	}
 	return fmt.Sprintf(`[
 		{"action": %[1]q, "provider": "anthropic", "type": "anthropic", "base_url": "https://api.anthropic.com/", "keys": 1,
@@ -74,7 +74,7 @@ func testSeedDryRunOnAnEmptyDatabase(t *testing.T) {
 		`)}, w.run(env, "seed", "--dry-run"))
 	r := w.run(env, "seed", "--dry-run", "-o", "json")
 	require.Equal(t, 0, r.Code)
-	require.JSONEq(t, `{"applied": false, "steps": `+stepsJSON("insert", "missing", "", "")+`}`, r.Stdout)
+	require.JSONEq(t, `{"applied": false, "steps": `+stepsJSON("insert", "drifted", "", "")+`}`, r.Stdout)
 	w.unmigrated()
 }
 
@@ -136,25 +136,25 @@ func testSeedDryRunFieldByField(t *testing.T) {
 	var plan struct {
 		Applied bool
 		Steps   []struct {
-			Action, Provider, State string
-			BedrockRegion           string `json:"bedrock_region"`
-			Keys                    int
-			Fields                  []struct{ Name, Env, DB string }
+			Action, Provider, State, Kind string
+			BedrockRegion                 string `json:"bedrock_region"`
+			Keys                          int
+			Fields                        []struct{ Name, Env, DB string }
 		}
 	}
 	require.NoError(t, json.Unmarshal([]byte(r.Stdout), &plan))
 	require.False(t, plan.Applied)
 	var steps []string
 	for _, s := range plan.Steps {
-		steps = append(steps, fmt.Sprint(s.Action, s.Provider, s.State, s.BedrockRegion, s.Keys, s.Fields))
+		steps = append(steps, fmt.Sprintln(s.Action, s.Provider, s.State+"/"+s.Kind, s.BedrockRegion, s.Keys, s.Fields))
 	}
 	require.Equal(t, []string{
-		"drifteditedchanged0 [{type openai anthropic} {base_url https://edited.example/v1 https://elsewhere.example/v1}]",
-		"insertfreshmissing2 []",
-		"acceptedkeptchanged0 [{base_url https://kept.example/v1 https://by-the-operator.example/v1}]",
-		"driftmovedchangedeu-west-10 [{bedrock_region eu-west-1 us-east-1}]",
-		"deletedretireddeleted0 [{deleted false true}]",
-		"unchangedsamein_sync0 []",
+		"drift edited drifted/changed  0 [{type openai anthropic} {base_url https://edited.example/v1 https://elsewhere.example/v1}]\n",
+		"insert fresh drifted/missing  2 []\n",
+		"accepted kept accepted/changed  0 [{base_url https://kept.example/v1 https://by-the-operator.example/v1}]\n",
+		"drift moved drifted/changed eu-west-1 0 [{bedrock_region eu-west-1 us-east-1}]\n",
+		"deleted retired deleted/deleted  0 [{deleted false true}]\n",
+		"unchanged same in_sync/  0 []\n",
 	}, steps)
 	require.Equal(t, before, w.dump())
 }

@@ -48,15 +48,15 @@ func TestVerify(t *testing.T) {
 	var verification struct {
 		Drifts    int
 		Providers []struct {
-			Provider, State string
-			Fields          []struct{ Name, Env, DB string }
-			EnvHash         string `json:"env_hash"`
-			DBHash          string `json:"db_hash"`
+			Provider, State, Kind string
+			Fields                []struct{ Name, Env, DB string }
+			EnvHash               string `json:"env_hash"`
+			DBHash                string `json:"db_hash"`
 		}
 	}
 	require.NoError(t, json.Unmarshal([]byte(r.Stdout), &verification))
 	require.Equal(t, 1, verification.Drifts)
-	require.Equal(t, "disabled", verification.Providers[1].State)
+	require.Equal(t, []string{"drifted", "disabled"}, []string{verification.Providers[1].State, verification.Providers[1].Kind})
 	require.Equal(t, openAIHash, verification.Providers[1].EnvHash)
 	require.NotEqual(t, openAIHash, verification.Providers[1].DBHash)
 	require.Regexp(t, "^hmac:[0-9a-f]{64}$", verification.Providers[1].DBHash, "what is no URL can hold a password")

@@ -73,7 +73,9 @@ type step struct {
 	BaseURL  string        `json:"base_url"`
 	Region   string        `json:"bedrock_region,omitempty"`
 	Keys     int           `json:"keys"`
-	State    string        `json:"state"`
+	// State and Kind are those of a [status.Provider] that was compared now.
+	State status.State `json:"state"`
+	Kind  drift.Kind   `json:"kind,omitempty"`
 	// Accepted reports whether the provider drifts, and that is accepted.
 	Accepted bool          `json:"accepted"`
 	Fields   []drift.Field `json:"fields"`
@@ -88,19 +90,36 @@ func stepOf(s drift.Step) step {
 	if fields == nil {
 		fields = []drift.Field{}
 	}
-	state := string(s.Observation.Kind)
-	if s.Action == drift.ActionUnsupported {
-		state = string(status.Unsupported) // no row of its name is its row
-	}
+	state, kind := stateOf(s)
 	var moved drift.Moved
 	if s.IsDrift() {
 		moved = s.Moved()
 	}
 	return step{
 		Moved: moved, Action: s.Action, Provider: s.Desired.Name, Type: s.Desired.Type, BaseURL: provider.DisplayURL(s.Desired.BaseURL),
-		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), State: state, Accepted: isAccepted(s), Fields: fields,
+		Region: s.Desired.DisplayRegion(), Keys: len(s.Desired.Keys), State: state, Kind: kind, Accepted: isAccepted(s), Fields: fields,
 		EnvHash: s.Observation.EnvHash, DBHash: s.Observation.DBHash,
 		Keyed: provider.IsKeyed(s.Observation.EnvHash) || provider.IsKeyed(s.Observation.DBHash),
+	}
+}
+
+// stateOf returns the state of the step's provider, and the kind of its drift, accepted or not.
+// The kind is empty without a drift.
+func stateOf(s drift.Step) (status.State, drift.Kind) {
+	kind := s.Observation.Kind
+	switch {
+	case s.Action == drift.ActionUnsupported:
+		return status.Unsupported, "" // no row of its name is its row
+	case kind == drift.NotComparable:
+		return status.NotComparable, ""
+	case kind == drift.InSync:
+		return status.InSync, ""
+	case isAccepted(s):
+		return status.Accepted, kind
+	case kind == drift.Deleted:
+		return status.SoftDeleted, kind
+	default:
+		return status.Drifted, kind
 	}
 }
 

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ func TestReport(t *testing.T) {
 	t.Run("NotComparable", testReportNotComparable)
 	t.Run("Silences", testReportSilences)
 	t.Run("Unmanaged", testReportUnmanaged)
+	t.Run("States", testReportStates)
 }
 
 func testReportSilences(t *testing.T) {
@@ -113,6 +115,29 @@ func testReportUnmanaged(t *testing.T) {
 	out.Reset()
 	require.NoError(t, New(&out, false, false).Alert(pubsub.DriftAlert{Seq: 8, Kind: drift.Missing, Provider: "gone", Moved: drift.DatabaseMoved, RenamedTo: "away"}))
 	require.Contains(t, out.String(), "missing  gone  (-; moved: database, renamed to away)")
+}
+
+// testReportStates has each kind of drift in the JSON of a verification, with the state that the JSON of a status has.
+func testReportStates(t *testing.T) {
+	step := func(name string, action drift.Action, kind drift.Kind) drift.Step {
+		return drift.Step{Action: action, Desired: provider.Desired{Name: name}, Observation: drift.Observation{Kind: kind}}
+	}
+	plan := drift.Plan{Steps: []drift.Step{
+		step("changed", drift.ActionDrifted, drift.Changed), step("deleted", drift.ActionStickyDeleted, drift.Deleted),
+		step("disabled", drift.ActionUnchanged, drift.Disabled), step("missing", drift.ActionInsert, drift.Missing),
+		step("not_comparable", drift.ActionNotComparable, drift.NotComparable), step("same", drift.ActionUnchanged, drift.InSync),
+		step("unsupported", drift.ActionUnsupported, drift.NotComparable),
+	}}
+	var out bytes.Buffer
+	require.NoError(t, New(&out, true, false).Verification(plan, nil, drift.AlertUnmanaged))
+	var printed struct {
+		Providers []struct{ Provider, State, Kind string }
+	}
+	require.NoError(t, json.Unmarshal(out.Bytes(), &printed))
+	require.Equal(t, []struct{ Provider, State, Kind string }{
+		{"changed", "drifted", "changed"}, {"deleted", "deleted", "deleted"}, {"disabled", "drifted", "disabled"}, {"missing", "drifted", "missing"},
+		{"not_comparable", "not_comparable", ""}, {"same", "in_sync", ""}, {"unsupported", "unsupported", ""},
+	}, printed.Providers)
 }
 
 func testReportNotComparable(t *testing.T) {
