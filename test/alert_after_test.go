@@ -57,6 +57,7 @@ func testAlertAfterLasts(t *testing.T, w *world) {
 	const series = `provwatch_provider_drift{kind="disabled",provider="anthropic"}`
 	eventually(t, func() bool { _, measured := p.series()[series]; return measured }, "it is measured")
 	require.Zero(t, p.series()[series])
+	require.EqualValues(t, 1, p.metric("provwatch_pending_providers"))
 	require.Equal(t, 2, w.run(env, "verify").Code)
 	r := w.run(env, "status")
 	require.Equal(t, 0, r.Code, r.Stderr)

@@ -111,6 +111,7 @@ func testHTTPMetricsCountSeedsAndDrifts(t *testing.T) {
 		`provwatch_drift_providers{kind="disabled"}`:                    0,
 		`provwatch_drift_providers{kind="changed"}`:                     0,
 		`provwatch_drift_providers{kind="unmanaged"}`:                   0,
+		`provwatch_pending_providers`:                                   0,
 		`provwatch_unmanaged_providers`:                                 float64(w.unmanaged("openai", "anthropic")),
 		`provwatch_drift_alerts_total{kind="disabled",source="notify"}`: 0,
 		`provwatch_drift_alerts_total{kind="resolved",source="boot"}`:   0,

@@ -17,7 +17,7 @@ const maxDriftSeries = 100
 // providerDrifts are the metrics of each provider that drifts. Only a leader has them, since
 // only its count is current. Verifications replace what Prometheus collects, under mu.
 type providerDrifts struct {
-	drift, omitted, silenced, silencedCount *prometheus.Desc
+	drift, omitted, silenced, silencedCount, pendingCount *prometheus.Desc
 
 	mu       sync.Mutex
 	leading  bool
@@ -36,6 +36,8 @@ func newProviderDrifts() *providerDrifts {
 			"1 for each provider of provwatch_provider_drift whose alerts are silenced now.", []string{"provider", "kind"}, nil),
 		silencedCount: prometheus.NewDesc("provwatch_silenced_providers",
 			"Providers that drift now and whose alerts are silenced, while leading.", nil, nil),
+		pendingCount: prometheus.NewDesc("provwatch_pending_providers",
+			"Providers whose drift is pending, so not alerted yet, while leading.", nil, nil),
 	}
 }
 
@@ -79,7 +81,7 @@ func (p *providerDrifts) collected() (drifting, pending map[string]drift.Kind, s
 
 // Describe implements [prometheus.Collector].
 func (p *providerDrifts) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, description := range []*prometheus.Desc{p.drift, p.omitted, p.silenced, p.silencedCount} {
+	for _, description := range []*prometheus.Desc{p.drift, p.omitted, p.silenced, p.silencedCount, p.pendingCount} {
 		descriptions <- description
 	}
 }
@@ -119,4 +121,5 @@ func (p *providerDrifts) Collect(metrics chan<- prometheus.Metric) {
 	}
 	metrics <- prometheus.MustNewConstMetric(p.omitted, prometheus.GaugeValue, float64(max(len(names)-count-maxDriftSeries, 0)))
 	metrics <- prometheus.MustNewConstMetric(p.silencedCount, prometheus.GaugeValue, float64(count))
+	metrics <- prometheus.MustNewConstMetric(p.pendingCount, prometheus.GaugeValue, float64(len(pending)))
 }

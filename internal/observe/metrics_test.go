@@ -58,11 +58,14 @@ func testMetricsProviderDrifts(t *testing.T) {
 		drifting[fmt.Sprintf("p-%03d", i)] = drift.Changed
 	}
 	m.DriftsObserved(drifting)
-	require.Equal(t, 2, testutil.CollectAndCount(m.byProvider), "a standby has no series of a provider")
+	require.Equal(t, 3, testutil.CollectAndCount(m.byProvider), "a standby has no series of a provider")
 	m.Leading(true)
-	require.Equal(t, maxDriftSeries+2, testutil.CollectAndCount(m.byProvider))
+	require.Equal(t, maxDriftSeries+3, testutil.CollectAndCount(m.byProvider))
 	m.DriftsObserved(map[string]drift.Kind{"b": drift.Disabled, "a": drift.Missing})
 	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
+# HELP provwatch_pending_providers Providers whose drift is pending, so not alerted yet, while leading.
+# TYPE provwatch_pending_providers gauge
+provwatch_pending_providers 0
 # HELP provwatch_provider_drift 1 for each provider that drifts now, by kind, and 0 while its drift is pending: at most 100, the first by name, silenced and pending ones last, and only while leading.
 # TYPE provwatch_provider_drift gauge
 provwatch_provider_drift{kind="disabled",provider="b"} 1
@@ -85,6 +88,15 @@ provwatch_silenced_providers 1
 `), "provwatch_provider_silenced", "provwatch_silenced_providers"))
 	m.SilencedObserved(nil)
 	m.DriftsObserved(drifting)
+	// There is no room for a series of a pending one, which is counted all the same.
+	m.PendingObserved(map[string]drift.Kind{"z-1": drift.Disabled, "z-2": drift.Unmanaged})
+	require.Equal(t, maxDriftSeries+3, testutil.CollectAndCount(m.byProvider))
+	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
+# HELP provwatch_pending_providers Providers whose drift is pending, so not alerted yet, while leading.
+# TYPE provwatch_pending_providers gauge
+provwatch_pending_providers 2
+`), "provwatch_pending_providers"))
+	m.PendingObserved(nil)
 	require.NoError(t, testutil.CollectAndCompare(m.byProvider, strings.NewReader(`
 # HELP provwatch_provider_drift_omitted Providers that drift now, are not silenced, and have no series of their own.
 # TYPE provwatch_provider_drift_omitted gauge
@@ -104,9 +116,9 @@ provwatch_provider_drift_omitted 0
 # TYPE provwatch_silenced_providers gauge
 provwatch_silenced_providers 4
 `), "provwatch_provider_drift_omitted", "provwatch_silenced_providers"))
-	require.Equal(t, maxDriftSeries+1+2, testutil.CollectAndCount(m.byProvider), "one of the four has room")
+	require.Equal(t, maxDriftSeries+1+3, testutil.CollectAndCount(m.byProvider), "one of the four has room")
 	m.Leading(false)
-	require.Equal(t, 2, testutil.CollectAndCount(m.byProvider))
+	require.Equal(t, 3, testutil.CollectAndCount(m.byProvider))
 }
 
 func testMetricsREADME(t *testing.T) {

@@ -359,6 +359,7 @@ func testDashboardDrifts(t *testing.T) {
 		provwatch_provider_drift{job="w", instance="a", target="t", provider="bedrock", kind="disabled"} 0x60
 		provwatch_provider_drift_omitted{job="w", instance="a", target="t"} 0x60
 		provwatch_silenced_providers{job="w", instance="a", target="t"} 1x60
+		provwatch_pending_providers{job="w", instance="a", target="t"} 7x60
 	`)
 	defer func() { _ = storage.Close() }()
 	engine := promqltest.NewTestEngine(t, false, 5*time.Minute, 10000)
@@ -382,7 +383,7 @@ func testDashboardDrifts(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, []string{
-		"t openai changed: 1", "t anthropic missing silenced: 1", "t bedrock disabled pending: 1", "without a series: 0", "all silenced: 1",
+		"t openai changed: 1", "t anthropic missing silenced: 1", "t bedrock disabled pending: 1", "without a series: 0", "all silenced: 1", "all pending: 7",
 	}, shown)
 }
 
