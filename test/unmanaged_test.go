@@ -67,6 +67,7 @@ func testUnmanagedProvidersLife(t *testing.T) {
 		w.insertProvider("openai", "rogue", "https://user:"+w.secret("Winter2026!")+"@rogue.example/")
 		expect("unmanaged")
 		require.Equal(t, []string{w.source}, w.strings(`SELECT source FROM provwatch.drift_alerts`))
+		p.waitFor("msg=drift", "kind=unmanaged", `fields="type (environment -, database \"openai\"), base_url (environment -, `)
 		eventually(t, func() bool {
 			return p.series()[`provwatch_provider_drift{kind="unmanaged",provider="rogue"}`] == 1 && p.metric("provwatch_unmanaged_providers") == float64(old+1)
 		}, "it is measured")

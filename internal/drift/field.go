@@ -2,6 +2,8 @@ package drift
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"provwatch/internal/provider"
@@ -56,11 +58,36 @@ func (f Field) ofSettings() bool {
 	return f.Name == SettingsField || f.Name == RegionField || f.Name == TypeField
 }
 
-// List formats differences in one line.
-func List(fields []Field) string {
+// Absent stands for the value of a side that is not there, where people read it.
+const Absent = "-"
+
+// Displayed returns the fields of a drift of the kind as people read them. Of an unmanaged row
+// there is no environment's side.
+func Displayed(kind Kind, fields []Field) []Field {
+	if kind != Unmanaged {
+		return fields
+	}
+	fields = slices.Clone(fields)
+	for i := range fields {
+		fields[i].Env = Absent
+	}
+	return fields
+}
+
+// Quoted returns both sides of a field of a drift of the kind in quotation marks, or [Absent].
+func (f Field) Quoted(kind Kind) (env, db string) {
+	if kind == Unmanaged {
+		return Absent, strconv.Quote(f.DB)
+	}
+	return strconv.Quote(f.Env), strconv.Quote(f.DB)
+}
+
+// List formats the fields of a drift of the kind in one line.
+func List(kind Kind, fields []Field) string {
 	parts := make([]string, len(fields))
 	for i, f := range fields {
-		parts[i] = fmt.Sprintf("%s (environment %q, database %q)", f.Name, f.Env, f.DB)
+		env, db := f.Quoted(kind)
+		parts[i] = fmt.Sprintf("%s (environment %s, database %s)", f.Name, env, db)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -94,7 +94,7 @@ func (o Observation) CredentialsProblem() error {
 	case o.UnreadableCredentials != nil:
 		return fmt.Errorf("its credentials cannot be compared: %w", o.UnreadableCredentials)
 	case o.Credentials != "":
-		return fmt.Errorf("its credentials differ: %s", List(o.Fields))
+		return fmt.Errorf("its credentials differ: %s", List(o.Kind, o.Fields))
 	default:
 		return nil
 	}

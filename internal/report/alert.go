@@ -36,11 +36,7 @@ func (p *Printer) Alert(a pubsub.DriftAlert) error {
 		}
 		return nil
 	}
-	fields := a.Fields
-	if a.Kind == drift.Unmanaged {
-		fields = ofNoProvider(fields)
-	}
-	for _, f := range fields {
+	for _, f := range drift.Displayed(a.Kind, a.Fields) {
 		if _, err := fmt.Fprintf(p.out, "    %s  env %s  db %s\n", cell(f.Name), value(f.Env), value(f.DB)); err != nil {
 			return err
 		}

@@ -315,21 +315,17 @@ func (p *Printer) table(header ...string) table.Writer {
 }
 
 // nothing stands for what is not there, such as a column of a row that is not there.
-const nothing = "-"
+const nothing = drift.Absent
 
 // noRow stands in for the fields of a provider that is missing.
 var noRow = drift.Field{DB: status.NoRow}
 
 // differences returns the fields to print of a provider, or of its alert.
 func differences(kind drift.Kind, fields []drift.Field) []drift.Field {
-	switch {
-	case kind == drift.Missing && len(fields) == 0:
+	if kind == drift.Missing && len(fields) == 0 {
 		return []drift.Field{noRow}
-	case kind == drift.Unmanaged:
-		return ofNoProvider(fields)
-	default:
-		return fields
 	}
+	return drift.Displayed(kind, fields)
 }
 
 // ofNoRow returns the fields of a row that is inserted, without a database's side.
@@ -337,16 +333,6 @@ func ofNoRow(fields []drift.Field) []drift.Field {
 	fields = slices.Clone(fields)
 	for i := range fields {
 		fields[i].DB = nothing
-	}
-	return fields
-}
-
-// ofNoProvider returns the fields of a row that the environment does not name, without an
-// environment's side.
-func ofNoProvider(fields []drift.Field) []drift.Field {
-	fields = slices.Clone(fields)
-	for i := range fields {
-		fields[i].Env = nothing
 	}
 	return fields
 }

@@ -12,6 +12,7 @@ import (
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/silence"
 	"provwatch/internal/status"
 )
@@ -22,6 +23,7 @@ func TestReport(t *testing.T) {
 	t.Run("Silences", testReportSilences)
 	t.Run("Unmanaged", testReportUnmanaged)
 	t.Run("States", testReportStates)
+	t.Run("Resolution", testReportResolution)
 }
 
 func testReportSilences(t *testing.T) {
@@ -138,6 +140,20 @@ func testReportStates(t *testing.T) {
 		{"changed", "drifted", "changed"}, {"deleted", "deleted", "deleted"}, {"disabled", "drifted", "disabled"}, {"missing", "drifted", "missing"},
 		{"not_comparable", "not_comparable", ""}, {"same", "in_sync", ""}, {"unsupported", "unsupported", ""},
 	}, printed.Providers)
+}
+
+// testReportResolution prints that a row is accepted that the environment does not name.
+func testReportResolution(t *testing.T) {
+	var out bytes.Buffer
+	request := reconcile.Request{Side: reconcile.Database}
+	outcomes := []reconcile.Outcome{{Provider: "rogue", Kind: drift.Unmanaged, Fields: []drift.Field{{Name: "type", DB: "openai"}, {Name: "base_url"}}}}
+	require.NoError(t, New(&out, false, false).Resolution(request, outcomes, Delivered))
+	lines := squeezed(out.String())
+	require.Contains(t, lines, "type - openai")
+	require.Contains(t, lines, "base_url - (empty)")
+	out.Reset()
+	require.NoError(t, New(&out, true, false).Resolution(request, outcomes, Delivered))
+	require.Contains(t, out.String(), `"env": ""`, "that is for people alone")
 }
 
 func testReportNotComparable(t *testing.T) {

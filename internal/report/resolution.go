@@ -22,7 +22,7 @@ func (p *Printer) Resolution(request reconcile.Request, outcomes []reconcile.Out
 		if len(o.Fields) == 0 {
 			continue
 		}
-		fields := o.Fields
+		fields := drift.Displayed(o.Kind, o.Fields)
 		if o.Kind == drift.Missing {
 			fields = ofNoRow(fields)
 		}

@@ -92,7 +92,7 @@ func problem(s drift.Step) string {
 	case s.MustAgree && unread != nil:
 		besides := ""
 		if s.Observation.HashDiffers() {
-			besides = "; it differs in " + drift.List(s.Observation.Fields)
+			besides = "; it differs in " + drift.List(s.Observation.Kind, s.Observation.Fields)
 		}
 		return fmt.Sprintf("AI provider %q already exists in the database, and its credentials cannot be compared with the environment's: %v%s; "+
 			"otherwise replace the stored credentials by those of the environment (%s) with "+
@@ -102,7 +102,7 @@ func problem(s drift.Step) string {
 		return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s; "+
 			"with --compat=upstream-credentials credentials must agree as well: either set those of the database in the environment (%s), "+
 			"or write the environment's to the database with %s, or drop --compat=upstream-credentials",
-			name, drift.List(s.Observation.Fields), s.Desired.CredentialVariables(), resolveBy(s, "env", "--with-keys").Quoted())
+			name, drift.List(s.Observation.Kind, s.Observation.Fields), s.Desired.CredentialVariables(), resolveBy(s, "env", "--with-keys").Quoted())
 	case s.Action == drift.ActionNotComparable:
 		return fmt.Sprintf("AI provider %q already exists in the database and cannot be compared: %v; %s",
 			name, s.Observation.Unreadable, repair(s))
@@ -110,7 +110,7 @@ func problem(s drift.Step) string {
 	return fmt.Sprintf("AI provider %q already exists in the database and differs from the current environment configuration: %s (%s); "+
 		"either make both agree (change the variables %s, or %s to write them to the database), "+
 		"or keep the database's values with %s",
-		name, drift.List(s.Observation.Fields), s.Moved().Label(), s.Desired.Variables, resolveBy(s, "env").Quoted(), resolveBy(s, "db").Quoted())
+		name, drift.List(s.Observation.Kind, s.Observation.Fields), s.Moved().Label(), s.Desired.Variables, resolveBy(s, "env").Quoted(), resolveBy(s, "db").Quoted())
 }
 
 // repair says how a row becomes comparable.

@@ -45,7 +45,7 @@ func logTolerated(ctx context.Context, logger *slog.Logger, s drift.Step) {
 		advice = withKeys
 	}
 	logger.WarnContext(ctx, "provider differs from the environment", "provider", s.Desired.Name,
-		"fields", drift.List(s.Observation.Fields), "remedy", advice)
+		"fields", drift.List(s.Observation.Kind, s.Observation.Fields), "remedy", advice)
 }
 
 // LogPlan logs what a seed did, a line for each provider that it did anything
@@ -96,7 +96,7 @@ func logStep(ctx context.Context, logger *slog.Logger, s drift.Step) {
 
 // LogUpdated logs that an apply has written fields of a provider's row, which differed as given.
 func LogUpdated(ctx context.Context, logger *slog.Logger, name string, id uuid.UUID, fields []drift.Field) {
-	logger.InfoContext(ctx, "provider updated from the environment", "provider", name, "provider_id", id.String(), "fields", drift.List(fields))
+	logger.InfoContext(ctx, "provider updated from the environment", "provider", name, "provider_id", id.String(), "fields", drift.List(drift.Changed, fields))
 }
 
 // counts returns how many steps of a plan insert nothing, as attributes of a line.

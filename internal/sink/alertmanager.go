@@ -279,7 +279,8 @@ func (a *Alertmanager) fire(e Event, now time.Time) alertmanagerAlert {
 	}
 	var fields []string
 	for _, f := range e.alert.Fields {
-		fields = append(fields, fmt.Sprintf("%s: environment %q, database %q", f.Name, shortened(f.Env), shortened(f.DB)))
+		env, db := drift.Field{Env: shortened(f.Env), DB: shortened(f.DB)}.Quoted(e.kind())
+		fields = append(fields, fmt.Sprintf("%s: environment %s, database %s", f.Name, env, db))
 	}
 	if len(fields) > 0 {
 		alert.Annotations["fields"] = strings.Join(fields, "\n")

@@ -197,7 +197,7 @@ func (f *feed) rowAlert(row uuid.UUID, alerts ...string) {
 		}
 		_, err := f.pool.Exec(f.t.Context(), query+`
 			INSERT INTO provwatch.drift_alerts (seq, id, kind, provider, provider_id, unmanaged, fields, env_hash, db_hash, source, detected_at, epoch)
-			SELECT last_seq, $1, $2, $3, $4, true, '[]', '', '', 'notify', now(), epoch FROM next`, uuid.New(), kind, name, row)
+			SELECT last_seq, $1, $2, $3, $4, true, CASE $2 WHEN 'unmanaged' THEN '[{"name": "base_url", "env": "", "db": "https://h/"}]'::jsonb ELSE '[]' END, '', '', 'notify', now(), epoch FROM next`, uuid.New(), kind, name, row)
 		require.NoError(f.t, err)
 	}
 }

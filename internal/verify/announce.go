@@ -21,7 +21,7 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 		if j.NewPending {
 			v.pending.add()
 			v.logger.InfoContext(ctx, "drift pending", "kind", string(j.Pending.Kind), "provider", j.Observation.Provider,
-				"fields", drift.List(j.Pending.Fields), "source", j.Pending.Shown.Source, "since", j.Pending.Since.UTC())
+				"fields", drift.List(j.Pending.Kind, j.Pending.Fields), "source", j.Pending.Shown.Source, "since", j.Pending.Since.UTC())
 		}
 		if j.EndsPending {
 			v.pending.prompt()
@@ -49,7 +49,7 @@ func (v *Verifier) announce(ctx context.Context, recorded Recorded) {
 			level, message = slog.LevelInfo, "drift resolved"
 		}
 		attributes := []any{
-			"kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq, "fields", drift.List(a.Fields), "source", string(a.Source), moving(a),
+			"kind", string(a.Kind), "provider", a.Provider, "seq", a.Seq, "fields", drift.List(a.Kind, a.Fields), "source", string(a.Source), moving(a),
 		}
 		if a.RenamedTo != "" {
 			attributes = append(attributes, "renamed_to", a.RenamedTo)

@@ -220,7 +220,7 @@ func (c *conditions) judgedRow(ctx context.Context, j drift.Judgement, mode drif
 	}
 	c.mu.Unlock()
 	if warn {
-		c.logger.WarnContext(ctx, "unmanaged provider", "provider", o.Provider, "provider_id", o.ProviderID.String(), "fields", drift.List(o.Fields))
+		c.logger.WarnContext(ctx, "unmanaged provider", "provider", o.Provider, "provider_id", o.ProviderID.String(), "fields", drift.List(drift.Unmanaged, o.Fields))
 	}
 }
 

@@ -285,13 +285,19 @@ func testPageNoFields(t *testing.T) {
 				{Name: "gone", State: status.Drifted, Kind: drift.Missing}, {Name: "renamed", State: status.Drifted, Kind: drift.Missing, RenamedTo: "<b>"},
 				{Name: "rogue", State: status.Drifted, Kind: drift.Unmanaged}, {Name: "known", State: status.Unmanaged}, {Name: "synced", State: status.InSync},
 			},
-			Alerts: []status.Alert{{Seq: 2, Provider: "gone", Kind: drift.Resolved}, {Seq: 1, Provider: "gone", Kind: drift.Missing}},
+			Alerts: []status.Alert{
+				{Seq: 3, Provider: "rogue", Kind: drift.Unmanaged, Fields: []drift.Field{{Name: "type", DB: "openai"}}},
+				{Seq: 2, Provider: "gone", Kind: drift.Resolved}, {Seq: 1, Provider: "gone", Kind: drift.Missing},
+			},
+			Audit: []status.AuditEntry{{Seq: 1, Provider: "rogue", Details: audit.Details{Kind: string(drift.Unmanaged), Changes: []audit.Change{{Field: "type", New: "openai"}}}}},
 		}, nil
 	})
 	_, body := get(t, server, "/")
 	for _, says := range []string{
 		"gone ▲ missing no row renamed ▲ missing no row, renamed to &lt;b&gt; rogue ▲ unmanaged, alerted the environment does not name it",
 		"known ◆ unmanaged the environment does not name it synced ● in sync no differences",
+		"rogue ▲ unmanaged type environment - database openai",
+		"drift unmanaged type - → openai",
 		"gone ● resolved the drift has ended",
 		"gone ▲ missing no row Audit",
 	} {

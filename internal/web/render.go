@@ -273,6 +273,7 @@ func (v *view) providers(s status.Status, q status.Query) {
 func (v *view) history(s status.Status, q status.Query) {
 	for _, a := range s.Alerts {
 		row := alertView{Alert: a, chip: chipOfKind(a.Kind)}
+		row.Fields = drift.Displayed(a.Kind, a.Fields)
 		switch a.Kind {
 		case drift.Missing:
 			row.Note = missingNote(a.RenamedTo)
@@ -367,7 +368,11 @@ func detailsOf(d audit.Details) []detail {
 	add("until", d.Expires)
 	add("reason", d.Reason)
 	for _, c := range d.Changes {
-		add(c.Field, fmt.Sprintf("%s → %s", orEmpty(c.Old), orEmpty(c.New)))
+		before := orEmpty(c.Old)
+		if drift.Kind(d.Kind) == drift.Unmanaged {
+			before = drift.Absent
+		}
+		add(c.Field, fmt.Sprintf("%s → %s", before, orEmpty(c.New)))
 	}
 	return list
 }
