@@ -40,6 +40,7 @@ func TestTypes(t *testing.T) {
 	t.Parallel()
 	t.Run("UnknownIsSkipped", testTypesUnknownIsSkipped)
 	t.Run("OfTheEnum", testTypesOfTheEnum)
+	t.Run("NothingCompared", testTypesNothingCompared)
 	t.Run("AddedToTheEnumLater", testTypesAddedToTheEnumLater)
 }
 
@@ -69,6 +70,26 @@ func testTypesOfTheEnum(t *testing.T) {
 		require.Equal(t, 0, w.run(env, "resolve", "azure", "--take", "env").Code)
 		require.Equal(t, 0, w.run(env, "verify").Code)
 	})
+}
+
+// testTypesNothingCompared verifies only providers whose types the enum lacks.
+func testTypesNothingCompared(t *testing.T) {
+	t.Parallel()
+	w := newBareWorld(t, "notify")
+	env := moreTypes(w)
+	r := w.run(env, "verify")
+	require.Equal(t, 3, r.Code, r.Stderr)
+	require.Contains(t, r.Stdout, "0 of 7 providers drift, 7 unsupported type.\n")
+	require.Contains(t, r.Stderr, "lacks the type of each provider; upgrade the gateway, whose migrations add the types that it can serve; or accept that with --allow-empty")
+	require.Equal(t, 0, w.run(env, "verify", "--allow-empty").Code)
+	// A row that the environment does not name was alerted: that is a drift all the same.
+	p := w.start(env, "run").ready()
+	w.insertProvider("openai", "rogue", "https://rogue.example/")
+	w.expectAlerts("unmanaged rogue")
+	p.stop()
+	r = w.run(env, "verify")
+	require.Equal(t, 2, r.Code, r.Stderr)
+	require.NotContains(t, r.Stderr, "nothing was compared")
 }
 
 func testTypesAddedToTheEnumLater(t *testing.T) {

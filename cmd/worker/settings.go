@@ -228,7 +228,7 @@ func (f *flags) settings() []setting {
 		{name: "dry-run", commands: []string{"resolve"}, traits: perCall, value: (*toggle)(&f.dryRun), initial: "false",
 			usage: "print field by field what would be written, and write nothing"},
 		{name: "allow-empty", commands: []string{"verify"}, traits: perCall, value: (*toggle)(&f.allowEmpty), initial: "false",
-			usage: "exit 0, not 3, when the environment names no provider"},
+			usage: "exit 0, not 3, when there is nothing to compare: no provider, or none of a type that the database has"},
 		{name: "dry-run", commands: []string{"prune"}, traits: perCall, value: (*toggle)(&f.dryRun), initial: "false",
 			usage: "print what would be pruned, and prune nothing"},
 		{name: "older-than", commands: []string{"prune"}, traits: perCall, value: &f.older,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -62,8 +63,20 @@ func verifyCommand(f *flags) *cobra.Command {
 				return errNotComparable
 			case len(report.Drifts(plan)) > 0, report.UnmanagedDrifts(unmanaged, f.unmanaged) > 0:
 				return errDrift
+			case comparedNothing(plan) && !f.allowEmpty:
+				return &usageError{remedy.Problem(errNothingCompared, "; or accept that with ", remedy.Repeat("--allow-empty"))}
 			}
 			return nil
 		},
 	}
 }
+
+// comparedNothing reports whether there are providers, and the database knows the type of none.
+func comparedNothing(plan drift.Plan) bool {
+	return len(plan.Steps) > 0 && plan.Count(drift.ActionUnsupported) == len(plan.Steps)
+}
+
+// errNothingCompared is the error of a verification that has printed only providers of types
+// that the database does not know.
+var errNothingCompared = errors.New("nothing was compared: the database's enum ai_provider_type lacks the type of each provider; " +
+	"upgrade the gateway, whose migrations add the types that it can serve")
