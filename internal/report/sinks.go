@@ -26,7 +26,11 @@ func (p *Printer) Sinks(state sink.State) error {
 func (p *Printer) sinks(state sink.State) error {
 	t := p.table("SINK", "STREAM", "SEQ", "BEHIND", "DEAD LETTERS", "MOVED")
 	for _, s := range state.Sinks {
-		t.AppendRow(table.Row{cell(s.Sink), string(s.Stream), s.Seq, s.Behind, s.DeadLetters, s.MovedAt.Format(time.RFC3339)})
+		moved := nothing
+		if !s.MovedAt.IsZero() {
+			moved = s.MovedAt.Format(time.RFC3339)
+		}
+		t.AppendRow(table.Row{cell(s.Sink), string(s.Stream), s.Seq, s.Behind, s.DeadLetters, moved})
 	}
 	if err := p.render(t); err != nil || len(state.DeadLetters) == 0 {
 		return err

@@ -42,12 +42,13 @@ type DeadLetter struct {
 
 // Progress is how far a sink is with a stream.
 type Progress struct {
-	Sink        string    `json:"sink"`
-	Stream      Stream    `json:"stream"`
-	Seq         int64     `json:"seq"`    // all events up to it are acknowledged, or dead letters
-	Behind      int64     `json:"behind"` // how many events come after it
-	DeadLetters int64     `json:"dead_letters"`
-	MovedAt     time.Time `json:"moved_at"` // when seq was last changed
+	Sink        string `json:"sink"`
+	Stream      Stream `json:"stream"`
+	Seq         int64  `json:"seq"`    // all events up to it are acknowledged, or dead letters
+	Behind      int64  `json:"behind"` // how many events come after it
+	DeadLetters int64  `json:"dead_letters"`
+	// MovedAt is when seq was last changed, zero for never: the sink was sent nothing.
+	MovedAt time.Time `json:"moved_at,omitzero"`
 }
 
 // Knows returns an error that names the sinks there are when none has the name.
@@ -95,9 +96,11 @@ func inspect(ctx context.Context, db store.DBTX, letters []store.ProvwatchSinkDe
 	}
 	state := State{Sinks: []Progress{}, DeadLetters: []DeadLetter{}}
 	for _, s := range sinks {
-		state.Sinks = append(state.Sinks, Progress{
-			Sink: s.Sink, Stream: Stream(s.Stream), Seq: s.Seq, Behind: s.Behind, DeadLetters: s.DeadLetters, MovedAt: s.MovedAt.UTC(),
-		})
+		progress := Progress{Sink: s.Sink, Stream: Stream(s.Stream), Seq: s.Seq, Behind: s.Behind, DeadLetters: s.DeadLetters}
+		if s.MovedAt.Unix() != 0 { // the epoch stands for never
+			progress.MovedAt = s.MovedAt.UTC()
+		}
+		state.Sinks = append(state.Sinks, progress)
 	}
 	for _, l := range letters {
 		state.DeadLetters = append(state.DeadLetters, DeadLetter{

@@ -29,6 +29,8 @@ const (
 	// Ready and NotReady are whether a worker does its job.
 	Ready    = "ready"
 	NotReady = "not ready"
+	// WithoutProviders is the state of a worker whose environment names no provider.
+	WithoutProviders = "without providers"
 	// NoLeader stands for the leader where no worker leads.
 	NoLeader = "none"
 )
@@ -184,6 +186,8 @@ func SinkLabel(p sink.Progress) string {
 		return "dead letters"
 	case p.Behind > 0:
 		return "behind"
+	case p.MovedAt.IsZero():
+		return "nothing sent yet"
 	default:
 		return "delivering"
 	}

@@ -46,7 +46,7 @@ func TestLabels(t *testing.T) {
 	require.Equal(t, "none; session 7 holds the leader's lock and is no worker", status.HolderLabel("session 7"))
 	require.Equal(t, "all providers", status.SilencedLabel("*"))
 	require.Equal(t, "openai", status.SilencedLabel("openai"))
-	for want, p := range map[string]sink.Progress{"dead letters": {DeadLetters: 1, Behind: 1}, "behind": {Behind: 1}, "delivering": {}} {
+	for want, p := range map[string]sink.Progress{"dead letters": {DeadLetters: 1, Behind: 1}, "behind": {Behind: 1}, "delivering": {MovedAt: time.Now()}, "nothing sent yet": {Seq: 7}} {
 		require.Equal(t, want, status.SinkLabel(p))
 	}
 }

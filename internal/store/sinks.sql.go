@@ -427,8 +427,8 @@ func (q *Queries) ReadSinkCursor(ctx context.Context, arg ReadSinkCursorParams) 
 }
 
 const registerSink = `-- name: RegisterSink :exec
-INSERT INTO provwatch.sink_cursors (sink, stream, seq)
-SELECT $1::text, $2::text, CASE
+INSERT INTO provwatch.sink_cursors (sink, stream, moved_at, seq)
+SELECT $1::text, $2::text, 'epoch', CASE
     WHEN $2::text = 'drift' THEN least(
         (SELECT last_seq FROM provwatch.alert_counter),
         CASE WHEN $3::boolean THEN (SELECT min(seq) - 1 FROM provwatch.drift_alerts WHERE seq > 0) END)
@@ -446,7 +446,8 @@ type RegisterSinkParams struct {
 }
 
 // Makes the cursor of a new sink, at the end of its stream or before the first event
-// that is left. An existing cursor stays unchanged.
+// that is left. An existing cursor stays unchanged. A cursor that has never moved has the
+// epoch as its time.
 func (q *Queries) RegisterSink(ctx context.Context, arg RegisterSinkParams) error {
 	_, err := q.db.Exec(ctx, registerSink, arg.Sink, arg.Stream, arg.FromStart)
 	return err

@@ -51,18 +51,23 @@ func chipOfSink(p sink.Progress) chip {
 		return chip{status.SoftDeleted, "▲", status.SinkLabel(p)}
 	case p.Behind > 0:
 		return chip{status.Drifted, "▲", status.SinkLabel(p)}
+	case p.MovedAt.IsZero():
+		return chip{status.Accepted, "◌", status.SinkLabel(p)}
 	default:
 		return chip{status.InSync, "●", status.SinkLabel(p)}
 	}
 }
 
-// chipOfHealth shows whether a worker does its job, and whether its page shows the database.
+// chipOfHealth shows whether a worker does its job, and whether its page shows the database. It
+// is not green where nothing is compared.
 func chipOfHealth(w status.Worker, failure string) chip {
 	switch {
 	case w.NotReady != "":
 		return chip{status.Drifted, "▲", status.NotReady}
 	case failure != "":
 		return chip{status.Drifted, "▲", "database cannot be read"}
+	case w.Providers == 0:
+		return chip{status.Accepted, "◌", status.Ready + ", " + status.WithoutProviders}
 	default:
 		return chip{status.InSync, "●", status.Ready}
 	}

@@ -200,6 +200,7 @@ func testPageSinks(t *testing.T) {
 		"none": {},
 		"some": {
 			Sinks: []sink.Progress{
+				{Sink: "alertmanager", Stream: sink.Drift, Seq: 6},
 				{Sink: "nats", Stream: sink.Drift, Seq: 7, MovedAt: at},
 				{Sink: "webhook", Stream: sink.Drift, Seq: 4, Behind: 3, MovedAt: at},
 				{Sink: "webhook", Stream: sink.Audit, Seq: 9, Behind: 2, DeadLetters: 21, MovedAt: at},
@@ -217,6 +218,7 @@ func testPageSinks(t *testing.T) {
 	section := text(body)
 	for _, says := range []string{
 		"Audit Sinks Health",
+		"alertmanager stream drift ◌ nothing sent yet events behind 0 dead letters 0 last moved not yet, at #6",
 		"nats stream drift ● delivering events behind 0 dead letters 0 last moved 2026-07-01 12:00:00 , to #7",
 		"webhook stream drift ▲ behind events behind 3 dead letters 0 ",
 		"webhook stream audit ▲ dead letters events behind 2 dead letters 21 ",
@@ -225,6 +227,7 @@ func testPageSinks(t *testing.T) {
 	} {
 		require.Contains(t, section, says)
 	}
+	require.Contains(t, body, `<span class="state accepted"><span class="sign" aria-hidden="true">◌</span> nothing sent yet</span>`)
 	require.Equal(t, 2, strings.Count(body[strings.Index(body, `id="sinks"`):], "<caption>"))
 	_, body = get(t, server, "/?q=unread")
 	require.Contains(t, text(body), "Sinks How far sinks are cannot be read. GRANT SELECT ON TABLE provwatch.sink_cursors TO somebody; Health")
@@ -313,14 +316,16 @@ func text(page string) string {
 // testPageHealth checks that the header shows the worker's health.
 func testPageHealth(t *testing.T) {
 	for want, worker := range map[string]status.Worker{
-		`class="state in_sync"><span class="sign" aria-hidden="true">●</span> ready<`:     {},
-		`class="state drifted"><span class="sign" aria-hidden="true">▲</span> not ready<`: {NotReady: "not listening: the reason"},
+		`class="state in_sync"><span class="sign" aria-hidden="true">●</span> ready<`:                     {Providers: 1},
+		`class="state accepted"><span class="sign" aria-hidden="true">◌</span> ready, without providers<`: {},
+		`class="state drifted"><span class="sign" aria-hidden="true">▲</span> not ready<`:                 {NotReady: "not listening: the reason"},
 	} {
 		_, server := serveSource(t, local, &source{worker: worker, collect: func(context.Context, status.Query) (status.Status, error) {
 			return status.Status{At: time.Now()}, nil
 		}})
 		_, body := get(t, server, "/")
 		require.Contains(t, body, `<span id="worker-health" `+want)
+		require.Contains(t, body, `<dt>State</dt><dd><span `+want, "the facts of the worker say the same")
 	}
 }
 

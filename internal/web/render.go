@@ -36,6 +36,8 @@ type view struct {
 	Database *status.Database
 	Self     string // the page, as it was asked for
 	Health   chip   // of this worker, or that its database cannot be read
+	// OwnHealth is of this worker, whether or not its database can be read.
+	OwnHealth chip
 
 	Summary, LatestAlert string
 	Drifting             int
@@ -154,7 +156,7 @@ func address(values url.Values, fragment string) string {
 
 func (v *view) fill(s status.Status, q status.Query) {
 	v.Self = link(q, "", func(url.Values) {})
-	v.Health = chipOfHealth(v.Worker, v.Failure)
+	v.Health, v.OwnHealth = chipOfHealth(v.Worker, v.Failure), chipOfHealth(v.Worker, "")
 	v.Refresh = standbyRefresh
 	if v.Worker.Leads {
 		v.Refresh = leaderRefresh

@@ -154,7 +154,7 @@ var targetStates = []struct {
 	notReady:   {"not_ready", chip{status.SoftDeleted, "✕", status.NotReady}},
 	drifting:   {"drifting", chip{status.Drifted, "▲", "with drift"}},
 	starting:   {"starting", chip{status.Unverified, "◌", "starting"}},
-	unnamed:    {"no_providers", chip{status.Unverified, "◌", "without providers"}},
+	unnamed:    {"no_providers", chip{status.Unverified, "◌", status.WithoutProviders}},
 	standingBy: {"standing_by", chip{status.Accepted, "◇", "standing by"}},
 	steady:     {"no_drift", chip{status.InSync, "●", "without drift"}},
 }
@@ -281,7 +281,8 @@ func overviewOf(targets []Target, q targetsQuery) overview {
 	return v
 }
 
-// chipOfTargets shows whether all targets are watched. The counts are by state.
+// chipOfTargets shows whether all targets are watched. It is not green where no provider of any
+// target is compared. The counts are by state.
 func chipOfTargets(counts []int) chip {
 	for _, state := range []targetState{notReady, starting} {
 		if n := counts[state]; n > 0 {
@@ -289,6 +290,9 @@ func chipOfTargets(counts []int) chip {
 			c.Label = fmt.Sprintf("%d %s", n, c.Label)
 			return c
 		}
+	}
+	if counts[drifting]+counts[standingBy]+counts[steady] == 0 {
+		return chip{status.Accepted, "◌", "all ready, " + status.WithoutProviders}
 	}
 	return chip{status.InSync, "●", "all ready"}
 }

@@ -56,6 +56,7 @@ func names(_ context.Context, target string) (status.Status, error) {
 
 func TestTargetPages(t *testing.T) {
 	t.Run("Overview", testTargetPagesOverview)
+	t.Run("WithoutProviders", testTargetPagesWithoutProviders)
 	t.Run("OfEachTarget", testTargetPagesOfEachTarget)
 	t.Run("NeedAccess", testTargetPagesNeedAccess)
 	t.Run("HangingDatabase", testTargetPagesHangingDatabase)
@@ -118,6 +119,18 @@ func testTargetPagesOverview(t *testing.T) {
 	list, body = listed("/?q=%22%3E%3Cscript%3E&state=other")
 	require.Empty(t, list)
 	require.NotContains(t, body, "<script>")
+}
+
+// testTargetPagesWithoutProviders has targets of which no provider is compared, and then another one.
+func testTargetPagesWithoutProviders(t *testing.T) {
+	targets := []web.Target{{Name: "a", Worker: leader(0), Drifts: map[drift.Kind]int{}}, {Name: "b", Worker: leader(0), Drifts: map[drift.Kind]int{}}}
+	_, server := serveTargets(t, local, targets, names)
+	_, body := get(t, server, "/")
+	require.Contains(t, body, `<span id="worker-health" class="state accepted"><span class="sign" aria-hidden="true">◌</span> all ready, without providers</span>`)
+	targets = append(targets, web.Target{Name: "c", Worker: leader(1), Drifts: map[drift.Kind]int{}})
+	_, server = serveTargets(t, local, targets, names)
+	_, body = get(t, server, "/")
+	require.Contains(t, body, `<span id="worker-health" class="state in_sync"><span class="sign" aria-hidden="true">●</span> all ready</span>`)
 }
 
 func testTargetPagesOfEachTarget(t *testing.T) {

@@ -1,8 +1,9 @@
 -- name: RegisterSink :exec
 -- Makes the cursor of a new sink, at the end of its stream or before the first event
--- that is left. An existing cursor stays unchanged.
-INSERT INTO provwatch.sink_cursors (sink, stream, seq)
-SELECT @sink::text, @stream::text, CASE
+-- that is left. An existing cursor stays unchanged. A cursor that has never moved has the
+-- epoch as its time.
+INSERT INTO provwatch.sink_cursors (sink, stream, moved_at, seq)
+SELECT @sink::text, @stream::text, 'epoch', CASE
     WHEN @stream::text = 'drift' THEN least(
         (SELECT last_seq FROM provwatch.alert_counter),
         CASE WHEN @from_start::boolean THEN (SELECT min(seq) - 1 FROM provwatch.drift_alerts WHERE seq > 0) END)
