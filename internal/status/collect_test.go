@@ -53,7 +53,8 @@ func desired(names ...string) []provider.Desired {
 // noKeys are those of a worker for which none is configured.
 var noKeys = dbcrypt.NewRing(dbcrypt.Keys{})
 
-// lived is a database with a provider in each state but unverified.
+// lived is a database with a provider in each state but unverified, and with a disabled row that the environment
+// does not name, which is in no state.
 func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 	t.Helper()
 	pool, _ := pgtest.NewPool(t)
@@ -68,7 +69,7 @@ func lived(t *testing.T) (*pgxpool.Pool, []provider.Desired) {
 		UPDATE public.ai_providers SET deleted = true WHERE name = 'deleted';
 		DELETE FROM public.ai_providers WHERE name = 'missing';
 		INSERT INTO public.ai_providers (id, type, name, base_url, enabled)
-		VALUES (gen_random_uuid(), 'openai', 'unnamed', 'https://user:password@unnamed.example/', false)`)
+		VALUES (gen_random_uuid(), 'openai', 'unnamed', 'https://user:password@unnamed.example/', true), (gen_random_uuid(), 'openai', 'unnamed-off', 'https://h/', false)`)
 	require.NoError(t, err)
 	_, err = reconcile.Resolve(t.Context(), pool, noKeys, environment[:1], accepting)
 	require.NoError(t, err)

@@ -34,10 +34,7 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 		p, row := &providers[i], rows[names[i]]
 		if row != nil && p.State != Unsupported {
 			p.Type, p.BaseURL = row.Type, provider.DisplayURL(row.BaseURL)
-			switch {
-			case p.State == Unmanaged:
-				p.Enabled = &row.Enabled
-			case p.Kind == drift.Unmanaged:
+			if p.Kind == drift.Unmanaged {
 				p.Fields = drift.ObserveRow(c.hashing.Hasher, row, false).Fields
 			}
 		}
@@ -48,7 +45,7 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 		if !named {
 			continue
 		}
-		p.Type, p.BaseURL, p.Enabled = desired.Type, provider.DisplayURL(desired.BaseURL), nil
+		p.Type, p.BaseURL = desired.Type, provider.DisplayURL(desired.BaseURL)
 		if p.State == Unsupported {
 			continue // no row of its name is its row
 		}

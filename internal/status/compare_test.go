@@ -46,7 +46,7 @@ func testComparisonChangedSinceVerification(t *testing.T) {
 		"in_sync disabled ",
 		livedSummaries[2],
 		livedSummaries[3],
-		"unverified unnamed disabled enabled=true|false base_url=https://unnamed.example/v1/|https://unnamed.example/",
+		"unverified unnamed changed base_url=https://unnamed.example/v1/|https://unnamed.example/",
 		"in_sync accepted ",
 		"deleted synced deleted deleted=false|true",
 	}, summaries(s))

@@ -154,13 +154,8 @@ func (r recordedReader) inBrief(ctx context.Context, providers []Provider) error
 	}
 	for i := range providers {
 		p := &providers[i]
-		at := slices.IndexFunc(rows, func(row store.ListRowsInBriefRow) bool { return row.Name == p.Name })
-		if at < 0 {
-			continue
-		}
-		p.Type = provider.Type(rows[at].Type)
-		if p.State == Unmanaged {
-			p.Enabled = &rows[at].Enabled
+		if at := slices.IndexFunc(rows, func(row store.ListRowsInBriefRow) bool { return row.Name == p.Name }); at >= 0 {
+			p.Type = provider.Type(rows[at].Type)
 		}
 	}
 	return nil

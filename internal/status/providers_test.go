@@ -50,7 +50,6 @@ func testProvidersEachState(t *testing.T) {
 			require.Regexp(t, `^operator:role=\S+,user=test$`, s.Providers[5].AcceptedBy)
 			require.Equal(t, "planned", s.Providers[5].AcceptedReason)
 			require.Equal(t, "planned", s.Audit[0].Details.Reason)
-			require.False(t, *s.Providers[4].Enabled)
 			require.Equal(t, "https://unnamed.example/", s.Providers[4].BaseURL)
 			require.Len(t, s.Alerts, 4)
 			require.EqualValues(t, 4, s.Alerts[0].Seq)
@@ -124,7 +123,6 @@ func testProvidersSeenByAReader(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, livedSummaries, summaries(s))
 	require.Empty(t, s.Providers[4].BaseURL)
-	require.False(t, *s.Providers[4].Enabled)
 
 	for _, role := range []string{"provwatch_notify", "provwatch_wal"} {
 		s, err := status.Collect(t.Context(), as(role), noKeys, status.EnvironmentOf(environment), every)

@@ -29,7 +29,7 @@ const (
 	NotComparable State = "not_comparable"
 	SoftDeleted   State = "deleted"     // and stays so: no seed resurrects it
 	Pending       State = "pending"     // a drift that is not alerted yet, see [drift.Pending]
-	Unmanaged     State = "unmanaged"   // a live row that the environment does not name, and that was not alerted
+	Unmanaged     State = "unmanaged"   // an enabled, live row that the environment does not name, and that was not alerted
 	Unsupported   State = "unsupported" // of a type that the database's enum lacks: neither seeded nor compared
 	Unverified    State = "unverified"  // named by the environment, and not looked at yet
 	Accepted      State = "accepted"    // a drift that an operator accepted, and that is as it was then
@@ -247,7 +247,6 @@ type Provider struct {
 	Kind    drift.Kind    `json:"kind,omitempty"`
 	Type    provider.Type `json:"type,omitempty"`
 	BaseURL string        `json:"base_url,omitempty"` // as it may be shown
-	Enabled *bool         `json:"enabled,omitempty"`  // of one in the database alone
 	Fields  []drift.Field `json:"fields,omitempty"`
 	// Moved is which side of a drift has moved, empty where nothing is known of it.
 	Moved drift.Moved `json:"moved,omitempty"`

@@ -191,14 +191,13 @@ func (q *Queries) ListLeaderLockHolders(ctx context.Context) ([]ListLeaderLockHo
 }
 
 const listRowsInBrief = `-- name: ListRowsInBrief :many
-SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT deleted AND name = ANY($1::text[])
+SELECT id, name, type::text AS type FROM gateway.ai_providers WHERE NOT deleted AND name = ANY($1::text[])
 `
 
 type ListRowsInBriefRow struct {
-	ID      uuid.UUID
-	Name    string
-	Type    string
-	Enabled bool
+	ID   uuid.UUID
+	Name string
+	Type string
 }
 
 // What a role may see of live providers that may not compare them.
@@ -211,12 +210,7 @@ func (q *Queries) ListRowsInBrief(ctx context.Context, names []string) ([]ListRo
 	var items []ListRowsInBriefRow
 	for rows.Next() {
 		var i ListRowsInBriefRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.Type,
-			&i.Enabled,
-		); err != nil {
+		if err := rows.Scan(&i.ID, &i.Name, &i.Type); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -322,10 +316,10 @@ GROUP BY 1
 UNION ALL
 SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END, count(*)
 FROM gateway.ai_providers p
-LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
-LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known'
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
+WHERE p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS named (name) WHERE named.name = p.name)
 GROUP BY 1
 `
 
@@ -397,10 +391,10 @@ SELECT 8, -cardinality($3::text[])::bigint
 UNION ALL
 SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END, count(*)
 FROM gateway.ai_providers p
-LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
-LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known'
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+WHERE p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
     AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
     AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL($2::text[])
 GROUP BY 1
@@ -692,10 +686,10 @@ WITH listed AS (
         CASE WHEN r.provider_id IS NULL AND ar.provider_id IS NOT NULL THEN 'unmanaged' END, ar.accepted_by, ar.accepted_at, ar.reason, ar.expires_at, '',
         to_jsonb(r)::jsonb || '{"kind": "unmanaged", "moved": "database"}'::jsonb
     FROM gateway.ai_providers p
-    LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
-    LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+    LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known'
+    LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id
     LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
-    WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
+    WHERE p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest($6::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
     FROM unnest($9::text[]) AS named (name)
@@ -850,11 +844,11 @@ WITH listed AS (
     (
         SELECT p.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM gateway.ai_providers p
-        WHERE 4 = ANY($2::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+        WHERE 4 = ANY($2::int[]) AND p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL($7::text[])
-            AND NOT EXISTS (SELECT FROM provwatch.unmanaged_rows u WHERE u.provider_id = p.id AND u.kind <> 'known' AND p.enabled)
-            AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = p.id AND p.enabled)
+            AND NOT EXISTS (SELECT FROM provwatch.unmanaged_rows u WHERE u.provider_id = p.id AND u.kind <> 'known')
+            AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = p.id)
             AND strpos(p.name, $3::text) > 0 AND (4, p.name) > ($4::int, $5::text)
         ORDER BY p.name
         LIMIT $1

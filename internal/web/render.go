@@ -234,9 +234,6 @@ func (v *view) providers(s status.Status, q status.Query) {
 				about = append(about, part)
 			}
 		}
-		if p.Enabled != nil && !*p.Enabled {
-			about = append(about, "disabled")
-		}
 		switch {
 		case p.State == status.Unmanaged, p.Kind == drift.Unmanaged:
 			row.Note = "the environment does not name it"

@@ -131,10 +131,10 @@ SELECT 8, -cardinality(@expired::text[])::bigint
 UNION ALL
 SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END, count(*)
 FROM gateway.ai_providers p
-LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
-LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known'
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+WHERE p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
     AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
     AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL(@unsupported::text[])
 GROUP BY 1;
@@ -204,11 +204,11 @@ WITH listed AS (
     (
         SELECT p.name, 4, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
         FROM gateway.ai_providers p
-        WHERE 4 = ANY(@ranks::int[]) AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
+        WHERE 4 = ANY(@ranks::int[]) AND p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM provwatch.drift_state s WHERE s.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.not_comparable n WHERE n.provider = p.name)
             AND NOT EXISTS (SELECT FROM provwatch.pending_drifts d WHERE d.provider = p.name) AND p.name <> ALL(@unsupported::text[])
-            AND NOT EXISTS (SELECT FROM provwatch.unmanaged_rows u WHERE u.provider_id = p.id AND u.kind <> 'known' AND p.enabled)
-            AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = p.id AND p.enabled)
+            AND NOT EXISTS (SELECT FROM provwatch.unmanaged_rows u WHERE u.provider_id = p.id AND u.kind <> 'known')
+            AND NOT EXISTS (SELECT FROM provwatch.pending_rows r WHERE r.provider_id = p.id)
             AND strpos(p.name, @search::text) > 0 AND (4, p.name) > (@after_rank::int, @after_name::text)
         ORDER BY p.name
         LIMIT @max_providers
@@ -293,10 +293,10 @@ GROUP BY 1
 UNION ALL
 SELECT CASE WHEN r.provider_id IS NOT NULL THEN 3 WHEN u.kind IS NULL THEN 4 WHEN ar.provider_id IS NULL THEN 0 ELSE 7 END, count(*)
 FROM gateway.ai_providers p
-LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
-LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known'
+LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id
 LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
-WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
+WHERE p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
 GROUP BY 1;
 
 -- name: listNamed :many
@@ -327,10 +327,10 @@ WITH listed AS (
         CASE WHEN r.provider_id IS NULL AND ar.provider_id IS NOT NULL THEN 'unmanaged' END, ar.accepted_by, ar.accepted_at, ar.reason, ar.expires_at, '',
         to_jsonb(r)::jsonb || '{"kind": "unmanaged", "moved": "database"}'::jsonb
     FROM gateway.ai_providers p
-    LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known' AND p.enabled
-    LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id AND p.enabled
+    LEFT JOIN provwatch.unmanaged_rows u ON u.provider_id = p.id AND u.kind <> 'known'
+    LEFT JOIN provwatch.pending_rows r ON r.provider_id = p.id
     LEFT JOIN provwatch.accepted_rows ar ON ar.provider_id = u.provider_id AND u.kind = 'in_sync' AND (ar.expires_at IS NULL OR ar.expires_at > now())
-    WHERE NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
+    WHERE p.enabled AND NOT p.deleted AND NOT EXISTS (SELECT FROM unnest(@named::text[]) AS named (name) WHERE named.name = p.name)
     UNION ALL
     SELECT named.name, 5, '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL, '', NULL
     FROM unnest(@unsupported::text[]) AS named (name)
@@ -353,7 +353,7 @@ LIMIT @max_providers;
 
 -- name: ListRowsInBrief :many
 -- What a role may see of live providers that may not compare them.
-SELECT id, name, type::text AS type, enabled FROM gateway.ai_providers WHERE NOT deleted AND name = ANY(@names::text[]);
+SELECT id, name, type::text AS type FROM gateway.ai_providers WHERE NOT deleted AND name = ANY(@names::text[]);
 
 -- name: listLatestDrifts :many
 -- The latest alert of a drift of each provider named.
