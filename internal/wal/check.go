@@ -61,9 +61,11 @@ type check struct {
 	observed []verify.Observed
 	token    string
 	// touched are the providers and rows that the stream has shown a change of since: for
-	// these the stream knows better. With allTouched it has possibly changed each row.
+	// these the stream knows better. With allTouched it has possibly changed each row. With large
+	// it has judged only those that it has changed, and keeps no list of these.
 	touched    map[drift.Subject]bool
 	allTouched bool
+	large      bool
 }
 
 // isTouched reports whether the stream has shown a change of a subject since it was read.
@@ -127,6 +129,7 @@ func (c *checker) see(seen *outcome) (marked bool) {
 	}
 	maps.Copy(c.current.touched, seen.touched)
 	c.current.allTouched = c.current.allTouched || seen.allTouched
+	c.current.large = c.current.large || seen.large
 	return slices.Contains(seen.markers, c.current.token)
 }
 
@@ -215,6 +218,7 @@ func (c *checker) agreed(k *check) (agreed []verify.Observed, err error) {
 // touched since. The rest is verified again, or left to the stream.
 func (c *checker) agreesOnRow(k *check, seen drift.Observation) (bool, error) {
 	if k.isTouched(seen.Subject()) {
+		k.again = k.again || k.large && !k.touched[seen.Subject()]
 		return false, nil
 	}
 	if observeRow(c.verifier, c.mirror, seen.ProviderID).Kind == seen.Kind {

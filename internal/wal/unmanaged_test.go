@@ -93,7 +93,7 @@ func (w *unmanagedWorld) apply(list ...*transaction) {
 }
 
 // applyLarge applies the changes as a transaction in parts of one change each.
-func (w *unmanagedWorld) applyLarge(changes ...change) {
+func (w *unmanagedWorld) applyLarge(changes ...change) *outcome {
 	w.t.Helper()
 	large, err := w.h.applier.beginLarge(w.t.Context())
 	require.NoError(w.t, err)
@@ -103,8 +103,9 @@ func (w *unmanagedWorld) applyLarge(changes ...change) {
 		last = w.transaction(c)
 		require.NoError(w.t, large.take(w.t.Context(), last))
 	}
-	_, err = large.commit(w.t.Context(), last)
+	seen, err := large.commit(w.t.Context(), last)
 	require.NoError(w.t, err)
+	return seen
 }
 
 func (w *unmanagedWorld) requireAlerts(want ...string) {
