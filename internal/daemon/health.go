@@ -196,14 +196,18 @@ func (h *health) setRefused(err error) {
 }
 
 // notLoaded returns the files of the environment in use whose content is another by now, as
-// they may be shown. It reads a file only if the file was touched.
+// they may be shown, each once. It reads a file only if the file was touched.
 func (h *health) notLoaded() (paths []string) {
 	h.mu.Lock()
 	files := h.files
 	h.mu.Unlock()
 	for _, file := range files {
-		if file.Touched() && file.Changed() {
-			paths = append(paths, regularfile.Shown(file.Path))
+		if !file.Touched() || !file.Changed() {
+			continue
+		}
+		// Several variables can name one file.
+		if path := regularfile.Shown(file.Path); !slices.Contains(paths, path) {
+			paths = append(paths, path)
 		}
 	}
 	return paths

@@ -30,7 +30,8 @@ func TestHealth(t *testing.T) {
 	t.Run("RemedyOfTarget", testHealthRemedyOfTarget)
 }
 
-// testHealthNotLoaded has files of an environment that change while it is in use.
+// testHealthNotLoaded has files of an environment that change while it is in use. Two variables
+// name one of them.
 func testHealthNotLoaded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -40,7 +41,7 @@ func testHealthNotLoaded(t *testing.T) {
 	write(key, "1")
 	load := func(h *health) {
 		var files []regularfile.Snapshot
-		for _, path := range []string{env, key} {
+		for _, path := range []string{env, key, key} {
 			_, s, err := regularfile.Snap(path, regularfile.Limit)
 			require.NoError(t, err)
 			files = append(files, s)
