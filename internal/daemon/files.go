@@ -16,18 +16,22 @@ import (
 const (
 	// filesRetry bounds the wait before the files are recorded again after that has failed.
 	filesRetry = 5 * time.Second
-	// filesTimeout bounds the record of the files, and that at the end of a run.
-	filesTimeout, lastFilesTimeout = 5 * time.Second, time.Second
+	// filesTimeout bounds the record of the files, but for that at the end of a run.
+	filesTimeout = 5 * time.Second
 )
 
 // files records which files of the environment are not loaded as they are on disk, for "worker
-// status". It has a goroutine of its own, apart from [files.wake], which any goroutine can call:
-// a file system that does not answer must not keep others from seeing the worker.
+// status". A file system that does not answer must neither keep others from seeing the worker nor
+// keep a run from its end. So the record has a goroutine of its own, which never reads a file. Any
+// goroutine can call [files.wake].
 type files struct {
 	member *rollout.Member
 	pool   *pgxpool.Pool
-	health *health
 	logger *slog.Logger
+	// notLoaded reads the files, and returns those that are not loaded. It can block for ever.
+	notLoaded func() []string
+	// stopBy returns, once a run has ended, until when its end may take.
+	stopBy func() time.Time
 	// forgets is the time between two looks for what former workers have left.
 	forgets time.Duration
 
@@ -36,8 +40,10 @@ type files struct {
 	logged   logDedup
 }
 
-func newFiles(member *rollout.Member, pool *pgxpool.Pool, health *health, logger *slog.Logger) *files {
-	return &files{member: member, pool: pool, health: health, logger: logger, forgets: forgetInterval, woken: make(chan struct{}, 1)}
+func newFiles(member *rollout.Member, pool *pgxpool.Pool, health *health, logger *slog.Logger, stopBy func() time.Time) *files {
+	return &files{
+		member: member, pool: pool, logger: logger, notLoaded: health.notLoaded, stopBy: stopBy, forgets: forgetInterval, woken: make(chan struct{}, 1),
+	}
 }
 
 // wake has the files looked at soon: a reload has ended.
@@ -48,32 +54,40 @@ func (f *files) wake() {
 	}
 }
 
-// run looks several times in the window of the member, and when it is woken, until ctx ends.
+// run looks several times in the window of the member, and when it is woken, until ctx ends. It
+// does not wait for a file that is being read then.
 func (f *files) run(ctx context.Context) {
 	due := time.NewTimer(0)
 	defer due.Stop()
 	forgets := time.NewTicker(f.forgets)
 	defer forgets.Stop()
+	read := make(chan []string, 1)
+	woken := f.woken // nil while the files are being read, for one reader at a time
 	f.forget(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			f.end(ctx)
 			return
-		case <-f.woken:
-		case <-due.C:
 		case <-forgets.C:
 			f.forget(ctx)
 			continue
+		case paths := <-read:
+			woken = f.woken
+			due.Reset(f.show(ctx, paths))
+			continue
+		case <-woken:
+		case <-due.C:
 		}
-		due.Reset(f.look(ctx))
+		woken = nil
+		due.Stop()
+		go func() { read <- f.notLoaded() }()
 	}
 }
 
-// look records the files, and returns the time until the next look. It refreshes the record as
+// show records the files, and returns the time until the next look. It refreshes the record as
 // often as the worker shows its presence.
-func (f *files) look(ctx context.Context) (next time.Duration) {
-	paths := f.health.notLoaded()
+func (f *files) show(ctx context.Context, paths []string) (next time.Duration) {
 	for i, path := range paths {
 		paths[i] = strings.ToValidUTF8(path, "\uFFFD") // the name of a file can be any bytes
 	}
@@ -81,7 +95,9 @@ func (f *files) look(ctx context.Context) (next time.Duration) {
 		return f.member.NextRefresh()
 	}
 	f.recorded = f.recorded || len(paths) > 0 // also where the answer is lost
-	err := f.record(ctx, paths, filesTimeout)
+	limited, cancel := context.WithTimeout(postgres.Aside(ctx), filesTimeout)
+	defer cancel()
+	err := f.record(limited, paths)
 	if err == nil {
 		f.recorded = len(paths) > 0
 		f.logged.isNewError("record", nil)
@@ -95,15 +111,16 @@ func (f *files) look(ctx context.Context) (next time.Duration) {
 
 // end takes back what is recorded of a worker that ends.
 func (f *files) end(ctx context.Context) {
-	if f.recorded {
-		_ = f.record(context.WithoutCancel(ctx), nil, lastFilesTimeout) // where it fails, the row ends to be shown with the window
+	if !f.recorded {
+		return
 	}
+	stopping, cancel := context.WithDeadline(context.WithoutCancel(postgres.Aside(ctx)), f.stopBy())
+	defer cancel()
+	_ = f.record(stopping, nil) // where it fails, the row ends to be shown with the window
 }
 
-func (f *files) record(ctx context.Context, paths []string, limit time.Duration) error {
-	limited, cancel := context.WithTimeout(postgres.Aside(ctx), limit)
-	defer cancel()
-	return store.On(f.pool).RecordNotLoaded(limited, f.member.ID(), paths)
+func (f *files) record(ctx context.Context, paths []string) error {
+	return store.On(f.pool).RecordNotLoaded(ctx, f.member.ID(), paths)
 }
 
 // forget deletes what former workers have left.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,14 +19,59 @@ import (
 	"provwatch/internal/waittest"
 )
 
-// TestFiles has a file that is not what is loaded, and is loaded, until the worker ends.
 func TestFiles(t *testing.T) {
+	t.Parallel()
+	t.Run("Recorded", testFilesRecorded)
+	t.Run("Hang", testFilesHang)
+}
+
+// endsInTime is a deadline that no test waits for.
+func endsInTime() time.Time { return time.Now().Add(waittest.Patience) }
+
+// testFilesHang has a file system that ceases to answer. Former workers are forgotten then too,
+// and the run ends.
+func testFilesHang(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	f := newFiles(rollout.NewMember(uuid.New(), time.Hour, rollout.Observes), pool, &health{}, slog.New(slog.DiscardHandler), endsInTime)
+	f.forgets = 20 * time.Millisecond
+	count := func(where string) (n int) {
+		t.Helper()
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM provwatch.not_loaded WHERE `+where).Scan(&n))
+		return n
+	}
+	reads, answer := make(chan struct{}, 3), make(chan []string)
+	f.notLoaded = func() []string {
+		reads <- struct{}{}
+		return <-answer
+	}
+	t.Cleanup(func() { close(answer) })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { f.run(ctx); close(ended) }()
+	waittest.Receive(t, reads, "it looks")
+	f.wake()
+	answer <- []string{"/etc/a.env"}
+	waittest.Receive(t, reads, "it looks again, woken while it looked")
+	require.Equal(t, 1, count(`paths = '{/etc/a.env}'`))
+	f.wake()
+	_, err := pool.Exec(t.Context(), `INSERT INTO provwatch.not_loaded (worker, paths, seen_at) VALUES (gen_random_uuid(), '{/gone}', now() - interval '25 hours')`)
+	require.NoError(t, err)
+	waittest.Until(t, func() bool { return count(`paths = '{/gone}'`) == 0 }, "it forgets, though the file system does not answer")
+	require.Empty(t, reads, "one reader at a time")
+	cancel()
+	waittest.Closed(t, ended, "it ends, though the file system does not answer")
+	require.Zero(t, count("true"))
+}
+
+// testFilesRecorded has a file that is not what is loaded, and is loaded, until the worker ends.
+func testFilesRecorded(t *testing.T) {
 	t.Parallel()
 	pool, _ := pgtest.NewPool(t)
 	path := filepath.Join(t.TempDir(), "\xffkey")
 	h := &health{}
 	var log bytes.Buffer
-	f := newFiles(rollout.NewMember(uuid.New(), time.Hour, rollout.Observes), pool, h, slog.New(slog.NewTextHandler(&log, nil)))
+	f := newFiles(rollout.NewMember(uuid.New(), time.Hour, rollout.Observes), pool, h, slog.New(slog.NewTextHandler(&log, nil)), endsInTime)
 	f.forgets = 20 * time.Millisecond
 	write := func(content string) { require.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
 	load := func() {
@@ -51,7 +97,7 @@ func TestFiles(t *testing.T) {
 	write("two")
 	exec(`ALTER TABLE provwatch.not_loaded RENAME TO gone`)
 	for range 2 {
-		require.LessOrEqual(t, f.look(t.Context()), filesRetry)
+		require.LessOrEqual(t, f.show(t.Context(), f.notLoaded()), filesRetry)
 	}
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("could not record which files are not loaded")))
 	exec(`ALTER TABLE provwatch.gone RENAME TO not_loaded`)
@@ -64,7 +110,7 @@ func TestFiles(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { f.run(ctx); close(ended) }()
 	are := func(paths []string) func() bool {
-		return func() bool { return len(recorded()) == len(paths) && (len(paths) == 0 || recorded()[0] == paths[0]) }
+		return func() bool { return slices.Equal(recorded(), paths) }
 	}
 	waittest.Until(t, are(own), "it is recorded, and the former worker's is forgotten")
 	leave("25 hours")

@@ -103,7 +103,7 @@ func newParts(o Options, done booted, member *rollout.Member, shown exposure) *p
 		member: member, pool: pool, verifier: verifier, health: health, metrics: metrics, report: report, logger: logger, forgets: forgetInterval, woken: make(chan struct{}, 1),
 	}
 	elector.Ask(membership)
-	files := newFiles(member, pool, health, logger)
+	files := newFiles(member, pool, health, logger, o.StopBy)
 	current := &sourceSwitch{leadership: leadership, publisher: publisher, metrics: metrics, report: report, logger: logger}
 	preparation := &preparation{verifications: verifications, logger: logger}
 	fromWAL := &walSource{

@@ -65,7 +65,7 @@ func TestApplyGivenUp(t *testing.T) {
 	r := &reloader{
 		options: Options{Keys: dbcrypttest.NewRing(t), Reader: &readOnce{named: named("https://new/")}, Logger: logger, ApplyReloadDrift: true},
 		pool:    applying, pending: verify.NewQueue(), verifier: verifier, metrics: metrics, unsupported: &atomic.Pointer[[]string]{},
-		files:      newFiles(nil, nil, h, logger),
+		files:      newFiles(nil, nil, h, logger, nil),
 		membership: &membership{member: rollout.NewMember(uuid.New(), time.Minute, rollout.Seeds), woken: make(chan struct{}, 1)},
 	}
 	require.False(t, r.reload(t.Context()), "it is retried")

@@ -46,7 +46,7 @@ func TestRefusedReload(t *testing.T) {
 	log := slog.New(logging(func(line slog.Record) { seen = append(seen, line.Message, h.worker().ReloadRefused) }))
 	page := &statusPage{displays: []Display{showing(func(web.Change) { seen = append(seen, "shown", h.worker().ReloadRefused) })}}
 	r := &reloader{
-		options: Options{Reader: unreadable{}, Logger: log}, files: newFiles(nil, nil, h, log),
+		options: Options{Reader: unreadable{}, Logger: log}, files: newFiles(nil, nil, h, log, nil),
 		metrics: &instruments{Metrics: observe.NewMetrics("test"), page: page, health: h},
 	}
 	require.True(t, r.reload(t.Context()), "it is not retried")

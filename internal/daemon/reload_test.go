@@ -41,7 +41,7 @@ func TestReloadedKeys(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	metrics := &instruments{Metrics: observe.NewMetrics("test"), page: &statusPage{}, health: &health{}}
 	verifier := verify.New(nil, nil, drift.AlertCredentials, logger, metrics)
-	r := &reloader{options: Options{Keys: dbcrypttest.NewRing(t, former), Logger: logger}, verifier: verifier, membership: &membership{woken: make(chan struct{}, 1)}, files: newFiles(nil, nil, nil, logger), metrics: metrics}
+	r := &reloader{options: Options{Keys: dbcrypttest.NewRing(t, former), Logger: logger}, verifier: verifier, membership: &membership{woken: make(chan struct{}, 1)}, files: newFiles(nil, nil, nil, logger, nil), metrics: metrics}
 	var named bool
 	var watch conc.WaitGroup
 	watch.Go(func() {
