@@ -3,6 +3,7 @@
 package test
 
 import (
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -20,6 +21,7 @@ func TestRestore(t *testing.T) {
 	t.Parallel()
 	t.Run("ResumesFromRecords", testRestoreResumesFromRecords)
 	t.Run("DumpElsewhere", testRestoreDumpElsewhere)
+	t.Run("OneTransaction", testRestoreOneTransaction)
 }
 
 // testRestoreResumesFromRecords takes a copy of a server's files before
@@ -70,15 +72,9 @@ func testRestoreDumpElsewhere(t *testing.T) {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
 			there := pgtest.NewCluster(t)
-			major, dumps := majorOf(t, there), dumpVersion(t)
-			var from pgtest.Options
-			if dumps < major {
-				var err error
-				from.BinDir, err = embedded.FindBinDir(t.Context(), dumps)
-				require.NoError(t, err)
-			}
-			here := pgtest.NewClusterWith(t, from)
-			t.Logf("from PostgreSQL %d to %d, by pg_dump %d", majorOf(t, here), major, dumps)
+			major := majorOf(t, there)
+			here := pgtest.NewClusterWith(t, dumped(t, major))
+			t.Logf("from PostgreSQL %d to %d, by pg_dump %d", majorOf(t, here), major, dumpVersion(t))
 			w := newWorldOn(t, here.URL(), source)
 			env := w.twoProviders()
 			p := w.start(env, "run").ready()
@@ -111,6 +107,59 @@ func testRestoreDumpElsewhere(t *testing.T) {
 			w.requireRows("disabled openai", "disabled anthropic", "resolved openai")
 		})
 	}
+}
+
+// testRestoreOneTransaction restores the rows of a dump as docs/runbook.md has it, while a worker
+// runs. The rows that the environment does not name keep their ids, and stay known.
+func testRestoreOneTransaction(t *testing.T) {
+	t.Parallel()
+	runbook, err := os.ReadFile("../docs/runbook.md")
+	require.NoError(t, err)
+	found := regexp.MustCompile("(?s)```sh\n(pg_restore [^`]*)\n```").FindSubmatch(runbook)
+	require.Len(t, found, 2)
+	for _, source := range []string{"notify", "wal"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			c := pgtest.NewCluster(t)
+			if o := dumped(t, majorOf(t, c)); o.BinDir != "" {
+				c = pgtest.NewClusterWith(t, o)
+			}
+			w := newWorldOn(t, c.URL(), source)
+			w.crowd()
+			p := w.start(w.twoProviders(), "run", "--resync=1h").ready()
+			rows := w.count(`SELECT count(*) FROM ai_providers`)
+			keys := w.count(`SELECT count(*) FROM ai_provider_keys`)
+			require.Positive(t, keys)
+			dir := t.TempDir()
+			run := func(name string, args ...string) {
+				t.Helper()
+				command := exec.Command(name, args...)
+				command.Dir, command.Env = dir, append(os.Environ(), "DATABASE_URL="+w.url)
+				out, err := command.CombinedOutput()
+				require.NoError(t, err, string(out))
+			}
+			run("pg_dump", "--format=custom", "--file=backup.dump", "--dbname", w.url)
+			run("sh", "-c", string(found[1]))
+			w.insertProvider("openai", "rogue", "https://rogue.example/")
+			w.expectAlerts("unmanaged rogue")
+			p.stop()
+			w.requireRows("unmanaged rogue")
+			require.Equal(t, rows+1, w.count(`SELECT count(*) FROM ai_providers`))
+			require.Equal(t, keys, w.count(`SELECT count(*) FROM ai_provider_keys`))
+		})
+	}
+}
+
+// dumped returns the options of a server that the installed pg_dump can dump, where it is older than
+// the version of the tests.
+func dumped(t *testing.T, tested int) (o pgtest.Options) {
+	t.Helper()
+	if dumps := dumpVersion(t); dumps < tested {
+		var err error
+		o.BinDir, err = embedded.FindBinDir(t.Context(), dumps)
+		require.NoError(t, err)
+	}
+	return o
 }
 
 // majorOf returns the major version of a server.
