@@ -133,9 +133,9 @@ func testEnvReloadBadFile(t *testing.T) {
 	_, page := p.get("/")
 	require.Contains(t, page, file+" on disk is not what is loaded")
 	require.Regexp(t, `the last reload was refused</span>: [^<]*CODER_AIBRIDGE_ANTHROPIC_KEY_FILE`, page)
-	eventually(t, func() bool { return len(w.notLoaded()) > 0 }, "status shows it")
-	require.Equal(t, []string{file}, w.notLoaded()[0].Files)
-	require.Equal(t, w.strings(`SELECT worker::text FROM provwatch.workers`), []string{w.notLoaded()[0].Worker})
+	found := w.waitForNotLoaded()
+	require.Equal(t, []string{file}, found.Files)
+	require.Equal(t, w.strings(`SELECT worker::text FROM provwatch.workers`), []string{found.Worker})
 	r := w.run(w.twoProviders(), "status")
 	require.Equal(t, 0, r.Code, r.Stderr)
 	require.Regexp(t, `(?m)^Files:     `+regexp.QuoteMeta(file)+` on disk is not what worker \S+ of role \S+ has loaded, since \S+$`, r.Stdout)
@@ -155,6 +155,17 @@ func testEnvReloadBadFile(t *testing.T) {
 	eventually(t, func() bool { return p.logged("environment reloaded") >= 2 }, "the mended file is read")
 	require.NotContains(t, ready(), "environment:")
 	p.stop()
+}
+
+// waitForNotLoaded waits until "worker status" shows one worker with files that are not loaded.
+func (w *world) waitForNotLoaded() status.NotLoaded {
+	w.t.Helper()
+	var found []status.NotLoaded
+	eventually(w.t, func() bool {
+		found = w.notLoaded()
+		return len(found) == 1
+	}, "status shows it")
+	return found[0]
 }
 
 // notLoaded returns the workers that "worker status" shows with files that are not loaded.
@@ -178,8 +189,7 @@ func testEnvReloadObserver(t *testing.T) {
 	w.observing()
 	p := w.start(environ{"PROVWATCH_SOURCE": "auto"}, "run", "--observe", "--env-file="+file, "--env-reload=signal").ready()
 	w.rewrite(file, openAI+"CODER_AIBRIDGE_OPENAI_BASE_URL=https://proxy.example/v1\n")
-	eventually(t, func() bool { return len(w.notLoaded()) == 1 }, "it looks without a reload")
-	found := w.notLoaded()[0]
+	found := w.waitForNotLoaded() // it looks without a reload
 	require.Equal(t, []string{file}, found.Files)
 	require.Equal(t, w.login["run"], found.Role)
 	require.NotContains(t, w.strings(`SELECT worker::text FROM provwatch.workers`), found.Worker)
@@ -188,7 +198,7 @@ func testEnvReloadObserver(t *testing.T) {
 	eventually(t, func() bool { return len(w.notLoaded()) == 0 }, "it is loaded")
 
 	w.rewrite(file, openAI)
-	eventually(t, func() bool { return len(w.notLoaded()) == 1 }, "it looks again")
+	w.waitForNotLoaded()
 	p.stop()
 	require.Empty(t, w.notLoaded(), "a worker that has ended has none")
 }

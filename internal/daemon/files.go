@@ -10,13 +10,17 @@ import (
 
 	"provwatch/internal/postgres"
 	"provwatch/internal/rollout"
+	"provwatch/internal/status"
 	"provwatch/internal/store"
 )
 
 const (
 	// filesRetry bounds the wait before the files are recorded again after that has failed.
 	filesRetry = 5 * time.Second
-	// filesTimeout bounds the record of the files, but for that at the end of a run.
+	// filesInterval is the longest time between two looks, so that one of them can fail without
+	// an end of what "worker status" shows.
+	filesInterval = status.FilesWindow / 4
+	// filesTimeout bounds the record of the files during a run.
 	filesTimeout = 5 * time.Second
 )
 
@@ -28,7 +32,7 @@ type files struct {
 	member *rollout.Member
 	pool   *pgxpool.Pool
 	logger *slog.Logger
-	// notLoaded reads the files, and returns those that are not loaded. It can block for ever.
+	// notLoaded reads the files, and returns the paths that are not loaded. It can block for ever.
 	notLoaded func() []string
 	// stopBy returns, once a run has ended, until when its end may take.
 	stopBy func() time.Time
@@ -54,8 +58,8 @@ func (f *files) wake() {
 	}
 }
 
-// run looks several times in the window of the member, and when it is woken, until ctx ends. It
-// does not wait for a file that is being read then.
+// run looks at each interval, and when it is woken, until ctx ends. It does not wait for a file
+// that is being read then.
 func (f *files) run(ctx context.Context) {
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -85,14 +89,17 @@ func (f *files) run(ctx context.Context) {
 	}
 }
 
-// show records the files, and returns the time until the next look. It refreshes the record as
-// often as the worker shows its presence.
+// interval returns the time between two looks: that between two signs of the worker's presence,
+// where it is shorter than [filesInterval].
+func (f *files) interval() time.Duration { return min(filesInterval, f.member.NextRefresh()) }
+
+// show records the files, and returns the time until the next look, which refreshes the record.
 func (f *files) show(ctx context.Context, paths []string) (next time.Duration) {
 	for i, path := range paths {
 		paths[i] = strings.ToValidUTF8(path, "\uFFFD") // the name of a file can be any bytes
 	}
 	if len(paths) == 0 && !f.recorded {
-		return f.member.NextRefresh()
+		return f.interval()
 	}
 	f.recorded = f.recorded || len(paths) > 0 // also where the answer is lost
 	limited, cancel := context.WithTimeout(postgres.Aside(ctx), filesTimeout)
@@ -101,12 +108,12 @@ func (f *files) show(ctx context.Context, paths []string) (next time.Duration) {
 	if err == nil {
 		f.recorded = len(paths) > 0
 		f.logged.isNewError("record", nil)
-		return f.member.NextRefresh()
+		return f.interval()
 	}
 	if ctx.Err() == nil && f.logged.isNewError("record", err) {
 		f.logger.InfoContext(ctx, "could not record which files are not loaded, retrying", "error", err)
 	}
-	return min(filesRetry, f.member.NextRefresh())
+	return min(filesRetry, f.interval())
 }
 
 // end takes back what is recorded of a worker that ends.

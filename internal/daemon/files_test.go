@@ -101,6 +101,8 @@ func testFilesRecorded(t *testing.T) {
 	}
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("could not record which files are not loaded")))
 	exec(`ALTER TABLE provwatch.gone RENAME TO not_loaded`)
+	require.Equal(t, filesInterval, f.show(t.Context(), f.notLoaded()), "though the window of --rollback-after is far longer")
+	require.Equal(t, 30*time.Second, filesInterval)
 
 	leave := func(ages ...string) {
 		exec(`INSERT INTO provwatch.not_loaded (worker, paths, seen_at) SELECT gen_random_uuid(), '{}', now() - age::interval FROM unnest($1::text[]) AS age`, ages)

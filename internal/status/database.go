@@ -96,13 +96,17 @@ func (r databaseReader) environments(ctx context.Context, d *Database) error {
 	return nil
 }
 
+// FilesWindow is for how long files that a worker has not loaded are shown after it last recorded
+// them. A worker with any --rollback-after records them several times within it.
+const FilesWindow = 2 * time.Minute
+
 // notLoaded collects the workers that were lately seen, and have not loaded a file of their
 // environment as it is on disk. As with environments, there can be none to show.
 func (r databaseReader) notLoaded(ctx context.Context, d *Database) error {
 	if !r.mayReadNotLoaded {
 		return nil
 	}
-	rows, err := r.queries.ListNotLoaded(ctx, store.ListNotLoadedParams{WindowMs: r.window().Milliseconds(), MaxWorkers: maxWorkers})
+	rows, err := r.queries.ListNotLoaded(ctx, store.ListNotLoadedParams{WindowMs: FilesWindow.Milliseconds(), MaxWorkers: maxWorkers})
 	if err != nil {
 		return err
 	}
