@@ -17,7 +17,7 @@ func (r *verification) end(ctx context.Context, source pubsub.Source) error {
 		return fmt.Errorf("close the drifts of providers that the environment no longer names: %w", err)
 	}
 	if err := r.repeatOutlived(ctx); err != nil {
-		return fmt.Errorf("alert the drifts that have outlived their silences: %w", err)
+		return err
 	}
 	r.v.conditions.allVerified()
 	return nil
@@ -59,6 +59,7 @@ func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) e
 		}
 		if recorded {
 			r.v.baseline.close(r.environment)
+			r.environment.ended.Store(true)
 			r.v.conditions.forgetUnnamed(r.environment)
 			return nil
 		}
@@ -69,6 +70,13 @@ func (r *verification) closeUnnamed(ctx context.Context, source pubsub.Source) e
 // repeatOutlived alerts the drifts that have outlived the silences that matched them: each once
 // more.
 func (r *verification) repeatOutlived(ctx context.Context) error {
+	if err := r.repeatEach(ctx); err != nil {
+		return fmt.Errorf("alert the drifts that have outlived their silences: %w", err)
+	}
+	return nil
+}
+
+func (r *verification) repeatEach(ctx context.Context) error {
 	defer r.v.silences.prompt()
 	for races := 0; races < maxRaces && !r.v.silences.areSettled(); {
 		outlived, err := store.On(r.v.pool).ListOutlived(ctx, chunk)

@@ -19,10 +19,12 @@ type environment struct {
 	// unsupported are further names: those of providers whose type the database lacks. They
 	// are not compared, and a row of such a name is not unmanaged.
 	unsupported []string
-	// dropped are the names that former environments had in the term, and this one lacks: see
-	// [Verifier.dropped].
+	// dropped are the names that former environments of this process had, and this one lacks: see
+	// [Verifier.dropped]. term is that in which it replaced the last of them.
 	dropped map[string]bool
 	term    int64
+	// ended is set once the drifts of providers that it does not name were ended, in whatever term.
+	ended atomic.Bool
 	// applying is set while a reload writes to the rows what the environment has changed.
 	applying bool
 

@@ -56,7 +56,7 @@ func (j *joined) requireOlder(t *testing.T, pool *pgxpool.Pool) {
 	for way, do := range []func() error{
 		func() error { return j.Verify(t.Context(), resync) },
 		func() error { return j.Verify(t.Context(), hint(b)) },
-		func() error { return j.End(t.Context(), pubsub.SourceResync) },
+		func() error { return j.End(t.Context(), pubsub.SourceResync, verify.Begun{}) },
 		func() error {
 			return pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 				_, err := j.Record(t.Context(), tx, []verify.Observed{commit}, pubsub.SourceWAL)
@@ -86,7 +86,7 @@ func testOlderEnvironmentHeldSilence(t *testing.T) {
 	newer := applyNewer(t, pool)
 	endSilences(t, pool)
 	// What the WAL's source does, before it knows of the newer environment.
-	require.True(t, rollout.IsOlder(former.End(t.Context(), pubsub.SourceResync)))
+	require.True(t, rollout.IsOlder(former.End(t.Context(), pubsub.SourceResync, verify.Begun{})))
 	former.requireOlder(t, pool)
 	require.Equal(t, []string{"1 disabled b silenced"}, silenced(t, pool))
 

@@ -132,11 +132,11 @@ func testOlderEnvironmentRecordsNothing(t *testing.T) {
 	for _, request := range []verify.Request{resync, reload, {Source: pubsub.SourceNotify, ProviderIDs: []uuid.UUID{idOf(t, pool, "a")}}} {
 		require.True(t, rollout.IsOlder(former.Verify(t.Context(), request)))
 	}
-	_, err := former.Suspects(t.Context(), resync)
+	_, _, err := former.Suspects(t.Context(), resync)
 	require.True(t, rollout.IsOlder(err))
 	_, err = former.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
 	require.True(t, rollout.IsOlder(err))
-	require.True(t, rollout.IsOlder(former.End(t.Context(), pubsub.SourceResync)))
+	require.True(t, rollout.IsOlder(former.End(t.Context(), pubsub.SourceResync, verify.Begun{})))
 	require.Zero(t, former.metrics.failed, "that is no failure")
 	require.Equal(t, before, records(t, pool))
 	require.Equal(t, newer.ID(), former.Older().Worker)

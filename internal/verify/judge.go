@@ -188,7 +188,7 @@ func (k *judge) provider(o Observed) (judgements []judgement) {
 func (k *judge) row(o Observed) (judgements []judgement) {
 	recorded := k.rows.Rows[o.ProviderID]
 	readAt := recorded.At
-	recorded.AlertAfter, recorded.NamedBefore = k.alertAfter, k.rows.Providers[o.ProviderID] > 0 || k.rows.Named[o.Provider] || !k.ended[o.ProviderID] && k.formerly.has(o.Observation)
+	recorded.AlertAfter, recorded.NamedBefore = k.alertAfter, k.rows.Providers[o.ProviderID] > 0 || k.rows.Named[o.Provider] || !k.ended[o.ProviderID] && k.formerly.has(o.Observation, recorded)
 	j := judgement{commit: o.Commit, isChange: o.Commit != nil}
 	if o.Commit == nil {
 		j.Judgement = o.stand(recorded.Judge(o.Observation, k.mode))

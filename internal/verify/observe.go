@@ -18,9 +18,13 @@ import (
 // MaxObserved is how many providers and rows one [Verifier.Observe] reads at most.
 const MaxObserved = chunk
 
+// Begun is the environment that [Verifier.Suspects] has begun a verification with, none where it is
+// the zero value.
+type Begun struct{ environment *environment }
+
 // Suspects returns what to observe for the request: the providers that are not seen to be in
 // sync as recorded, and the unmanaged rows that are not as recorded.
-func (v *Verifier) Suspects(ctx context.Context, request Request) (subjects []drift.Subject, err error) {
+func (v *Verifier) Suspects(ctx context.Context, request Request) (subjects []drift.Subject, begun Begun, err error) {
 	err = v.measure(ctx, request.All, func(ctx context.Context, run *verification) error {
 		if err := run.take(ctx); err != nil {
 			return fmt.Errorf("verify providers: %w", err)
@@ -29,10 +33,10 @@ func (v *Verifier) Suspects(ctx context.Context, request Request) (subjects []dr
 		if err != nil {
 			return fmt.Errorf("verify providers: %w", err)
 		}
-		subjects = append(hinted.subjects(), found.subjects()...)
+		subjects, begun = append(hinted.subjects(), found.subjects()...), Begun{run.environment}
 		return nil
 	})
-	return subjects, err
+	return subjects, begun, err
 }
 
 // Observe reads the subjects and records nothing.
@@ -191,10 +195,17 @@ func (v *Verifier) Announce(ctx context.Context, recorded Recorded) {
 // End ends a full verification. It ends the drifts of providers that the environment no longer
 // names, the first time that it is called after the environment or the leader changed. It alerts
 // again the drifts that have outlived their silences, and counts the providers that drift.
-func (v *Verifier) End(ctx context.Context, source pubsub.Source) error {
+//
+// Where a reload has replaced the environment that the verification has begun with, or begun is the
+// zero value, not everything was verified for the present one: the drifts of providers that it does
+// not name stay. The request that follows the reload covers them.
+func (v *Verifier) End(ctx context.Context, source pubsub.Source, begun Begun) error {
 	err := v.current(ctx, fullTimeout, func(ctx context.Context, run *verification) error {
 		if err := run.take(ctx); err != nil {
 			return err
+		}
+		if run.environment != begun.environment {
+			return run.repeatOutlived(ctx)
 		}
 		return run.end(ctx, source)
 	})

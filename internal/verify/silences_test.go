@@ -197,7 +197,7 @@ func testOutlivedWAL(t *testing.T) {
 	silence(t, pool, "a")
 	mover{t, pool, v}.to("a", "https://2/")
 	endSilences(t, pool)
-	require.NoError(t, v.End(t.Context(), pubsub.SourceResync))
+	require.NoError(t, v.End(t.Context(), pubsub.SourceResync, verify.Begun{}))
 	require.Equal(t, []string{"1 changed a silenced", "2 changed a repeats 1"}, silenced(t, pool))
 }
 

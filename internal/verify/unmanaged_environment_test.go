@@ -216,7 +216,37 @@ func testUnmanagedDropped(t *testing.T) {
 		insert(t, pool, "copilot")
 		takeOver(t, pool, v)
 		require.NoError(t, v.Verify(t.Context(), boot))
-		require.Equal(t, "copilot unmanaged", kinds(t, pool), "the former leader had the names in its time")
+		require.Equal(t, "copilot known", kinds(t, pool), "the former leader may have ended before it verified")
+
+		// What was ended in a former term stays ended: another row of the name was never named.
+		exec(t, pool, `DELETE FROM public.ai_providers WHERE name = 'copilot'`)
+		require.NoError(t, v.Verify(t.Context(), resync))
+		insert(t, pool, "copilot")
+		takeOver(t, pool, v)
+		require.NoError(t, v.Verify(t.Context(), boot))
+		require.Equal(t, "copilot unmanaged", kinds(t, pool))
+	})
+	t.Run("StandbyOfPending", func(t *testing.T) {
+		t.Parallel()
+		desired := []provider.Desired{openAI("a")}
+		pool, leader, _ := looking(t, desired)
+		standby := verify.New(pool, desired, drift.IgnoreCredentials, quiet, &counter{})
+		standby.LookForUnmanaged(drift.AlertUnmanaged)
+		for _, v := range []*verify.Verifier{leader, standby} {
+			v.AlertAfter(time.Hour)
+			v.SetDesired(desired, "copilot")
+			v.SetDesired(desired)
+		}
+		takeOver(t, pool, leader)
+		require.NoError(t, leader.Verify(t.Context(), reload))
+		insert(t, pool, "copilot")
+		require.NoError(t, leader.Verify(t.Context(), resync))
+		const pendingRows = `SELECT string_agg(provider, ' ') FROM provwatch.pending_rows`
+		require.Equal(t, "copilot", value(t, pool, pendingRows))
+		takeOver(t, pool, standby)
+		require.NoError(t, standby.Verify(t.Context(), boot))
+		require.Equal(t, "copilot", value(t, pool, pendingRows), "the former leader has seen it begin to drift")
+		require.Empty(t, kinds(t, pool))
 	})
 }
 

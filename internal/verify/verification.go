@@ -277,7 +277,7 @@ func (r *verification) judge(ctx context.Context, read reading, source pubsub.So
 	formerly := r.v.formerlyNamed(r.environment)
 	for _, c := range read.rows {
 		c.recorded.AlertAfter = r.v.alertAfter
-		c.recorded.NamedBefore = c.recorded.NamedBefore || formerly.has(c.observation)
+		c.recorded.NamedBefore = c.recorded.NamedBefore || formerly.has(c.observation, c.recorded)
 		add(c.recorded.Judge(c.observation, r.v.reader.unmanaged))
 	}
 	return news

@@ -130,10 +130,10 @@ func (v *Verifier) replace(e *environment) {
 
 // dropped returns the names that reloads have dropped, until the drifts of unnamed providers were
 // ended for the environment: the rows of these names were named before. Nothing need be recorded
-// of such a provider, as of one whose type the database lacks. A worker that stood by at the reload
-// does not count them: the leader had the names in its time.
+// of such a provider, as of one whose type the database lacks. A term that ends before keeps them,
+// and so does a worker that stood by at the reload: the leader may have ended before it verified.
 func (v *Verifier) dropped(e *environment) map[string]bool {
-	if len(e.dropped) == 0 || e.term != v.sequence.currentTerm() || v.baseline.isClosed(e) {
+	if e.ended.Load() {
 		return nil
 	}
 	return e.dropped

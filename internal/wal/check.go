@@ -56,13 +56,14 @@ type waiting struct {
 // the tables.
 type check struct {
 	request  verify.Request
+	begun    verify.Begun
 	subjects []drift.Subject // that are still to be read
 	again    bool            // some of them must be verified again
 	observed []verify.Observed
 	token    string
 	// touched are the providers and rows that the stream has shown a change of since: for
 	// these the stream knows better. With allTouched it has possibly changed each row. With large
-	// it has judged only those that it has changed, and keeps no list of these.
+	// it has judged only the rows that it has changed, and keeps no list of these.
 	touched    map[drift.Subject]bool
 	allTouched bool
 	large      bool
@@ -93,11 +94,11 @@ func (c *checker) begin(ctx context.Context) (wait time.Duration, err error) {
 	if len(w.xids) > 0 {
 		return w.pauses.Next(), nil
 	}
-	subjects, err := c.verifier.Suspects(ctx, w.request)
+	subjects, begun, err := c.verifier.Suspects(ctx, w.request)
 	if err != nil {
 		return 0, err
 	}
-	if err := c.read(ctx, &check{request: w.request, subjects: subjects}); err != nil {
+	if err := c.read(ctx, &check{request: w.request, begun: begun, subjects: subjects}); err != nil {
 		return 0, err
 	}
 	c.waiting = nil
@@ -109,7 +110,9 @@ func (c *checker) begin(ctx context.Context) (wait time.Duration, err error) {
 // that the queries could see.
 func (c *checker) read(ctx context.Context, k *check) error {
 	subjects := k.subjects[:min(len(k.subjects), verify.MaxObserved)]
-	next := &check{request: k.request, subjects: k.subjects[len(subjects):], again: k.again, token: uuid.NewString(), touched: map[drift.Subject]bool{}}
+	next := &check{
+		request: k.request, begun: k.begun, subjects: k.subjects[len(subjects):], again: k.again, token: uuid.NewString(), touched: map[drift.Subject]bool{},
+	}
 	var err error
 	if next.observed, err = c.verifier.Observe(ctx, subjects); err != nil {
 		return err
@@ -164,7 +167,11 @@ func (c *checker) finish(ctx context.Context) (ended *check, err error) {
 		return nil, nil
 	}
 	if k.request.All {
-		if err := c.verifier.End(ctx, k.request.Source); err != nil {
+		begun := k.begun
+		if k.again {
+			begun = verify.Begun{} // not everything was verified yet
+		}
+		if err := c.verifier.End(ctx, k.request.Source, begun); err != nil {
 			return nil, fmt.Errorf("end a verification: %w", err)
 		}
 	}

@@ -3,8 +3,10 @@ package wal
 import (
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
@@ -54,4 +56,50 @@ func TestUnmanagedRowsBesideParts(t *testing.T) {
 		c.see(seen)
 	}).again)
 	w.requireAlerts("unmanaged new database", "unmanaged rogue database", "unmanaged other database", "resolved rogue reverted ends 2")
+}
+
+// TestUnmanagedRowsReloaded drops a name while a verification of everything waits for its marker. This
+// ends nothing for the environment after the reload, nor does the next one, which must be done again. The
+// row is known by the verification that covers it.
+func TestUnmanagedRowsReloaded(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string]string{"unsupported": "", "not comparable": "{"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newUnmanagedWorld(t)
+			c, v := w.h.checker, w.h.applier.verifier
+			a := provider.Desired{Name: "a", Type: provider.OpenAI, BaseURL: "https://h/"}
+			if settings == "" {
+				v.SetDesired([]provider.Desired{a}, "dropped")
+			} else {
+				v.SetDesired([]provider.Desired{a, {Name: "dropped", Type: provider.Anthropic, BaseURL: "https://h/"}})
+			}
+			w.ids["dropped"] = uuid.New()
+			_, err := w.pool.Exec(t.Context(), `INSERT INTO public.ai_providers (id, type, name, base_url, settings) VALUES ($1, 'anthropic', 'dropped', 'https://h/', nullif($2, ''))`,
+				w.ids["dropped"], settings)
+			require.NoError(t, err)
+			require.NoError(t, c.mirror.copyTable(t.Context(), store.On(w.pool), nil))
+			c.mirror.saved()
+			check := func(source pubsub.Source, meanwhile func()) (again bool) {
+				t.Helper()
+				c.take(verify.Everything(source))
+				_, err := c.begin(t.Context())
+				require.NoError(t, err)
+				meanwhile()
+				ended, err := c.finish(t.Context())
+				require.NoError(t, err)
+				return ended.again
+			}
+			nothing := func() {}
+			require.False(t, check(pubsub.SourceReload, nothing))
+			require.False(t, check(pubsub.SourceResync, func() { v.SetDesired([]provider.Desired{a}) }))
+			require.True(t, check(pubsub.SourceReload, func() {
+				c.see(w.applyLarge(w.put("new", func(r *fullRow) { r.enabled = false })))
+			}), "the row is verified again")
+			require.False(t, check(pubsub.SourceReload, nothing))
+			require.False(t, check(pubsub.SourceResync, nothing))
+			require.Empty(t, w.list(`SELECT kind FROM provwatch.drift_alerts`))
+			require.Equal(t, []string{"dropped known", "old known"}, w.list(`SELECT provider || ' ' || kind FROM provwatch.unmanaged_rows ORDER BY provider`))
+		})
+	}
 }
