@@ -117,7 +117,11 @@ func (c collector) providers(ctx context.Context, s *Status, found store.Inspect
 		return recorded.inBrief(ctx, s.Providers)
 	}
 	now := comparer{queries: c.queries, keys: c.keys, desired: c.environment.Desired, hashing: hashing{hasher, found.MayReadHashKey}}
-	return now.compare(ctx, s.Providers, listed)
+	if err := now.compare(ctx, s.Providers, listed); err != nil {
+		return err
+	}
+	s.recount(listed)
+	return nil
 }
 
 // unsupported returns the names of the providers whose type the enum lacks.

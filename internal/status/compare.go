@@ -59,6 +59,15 @@ func (c comparer) compare(ctx context.Context, providers []Provider, listed []st
 	return nil
 }
 
+// recount counts the listed providers in the states that they have now, instead of the recorded
+// ones.
+func (s *Status) recount(listed []store.Listed) {
+	for i, row := range listed {
+		s.Counts[States[row.Rank]]--
+		s.Counts[s.Providers[i].State]++
+	}
+}
+
 // hashing makes hashes, with the database's own key or another one.
 type hashing struct {
 	provider.Hasher

@@ -50,12 +50,38 @@ func testComparisonChangedSinceVerification(t *testing.T) {
 		"in_sync accepted ",
 		"deleted synced deleted deleted=false|true",
 	}, summaries(s))
+	requireCountsOfListed(t, s)
 
 	s, err = status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), every)
 	require.NoError(t, err)
 	require.Equal(t, 2, s.Counts[status.Unverified])
 	require.Zero(t, s.Counts[status.Unmanaged])
 	require.Contains(t, summaries(s), "unverified new missing")
+	requireCountsOfListed(t, s)
+
+	// A provider that is not on the page is counted as it was recorded.
+	query := every
+	query.Search = "disabled"
+	s, err = status.Collect(t.Context(), pool, noKeys, status.EnvironmentOf(environment), query)
+	require.NoError(t, err)
+	require.Equal(t, []string{"in_sync disabled "}, summaries(s))
+	require.Equal(t, 2, s.Counts[status.InSync], "that one, and one that was recorded so")
+	require.Equal(t, 1, s.Counts[status.SoftDeleted])
+}
+
+// requireCountsOfListed requires that a status counts its providers, all of which it lists, in
+// the states that it lists them with.
+func requireCountsOfListed(t *testing.T, s status.Status) {
+	t.Helper()
+	require.False(t, s.MoreProviders)
+	counts := map[status.State]int{}
+	for _, state := range status.States {
+		counts[state] = 0
+	}
+	for _, p := range s.Providers {
+		counts[p.State]++
+	}
+	require.Equal(t, counts, s.Counts)
 }
 
 // testComparisonAcceptedWithoutHashKey collects base URLs with passwords, as a role that

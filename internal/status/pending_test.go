@@ -72,7 +72,8 @@ func TestPending(t *testing.T) {
 	require.NoError(t, err)
 	s := collect("compared")
 	require.Equal(t, "in_sync synced ", summary(s.Providers[6]))
-	require.Equal(t, 3, s.Counts[status.Pending])
+	require.Equal(t, 2, s.Counts[status.Pending])
+	require.Equal(t, 1, s.Counts[status.InSync])
 
 	require.NoError(t, v.Verify(t.Context(), full))
 	for name := range ways {

@@ -47,7 +47,8 @@ type Status struct {
 	Worker   *Worker   `json:"worker,omitempty"`
 	Database Database  `json:"database"`
 	// Counts has each state. It is of all providers, whatever was searched for. Unmanaged rows
-	// that were alerted count as drifted.
+	// that were alerted count as drifted. Of Providers it has the states that they are listed
+	// with, and of others the recorded ones.
 	Counts    map[State]int `json:"counts"`
 	Providers []Provider    `json:"providers"`
 	// Notices are about enabled rows that the gateway does not serve as they suggest.
