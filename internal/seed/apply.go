@@ -19,7 +19,8 @@ import (
 // stays unchanged, as with a start that alerts.
 //
 // The generation of the environment is taken once the rows are locked. A worker that takes one
-// while this transaction waits for a row has written before it, and has the older environment.
+// while this transaction waits for a row has written before it, and has the older environment. Of
+// an environment that was recorded before, it has the newer one, and nothing is applied.
 func applyAtBoot(ctx context.Context, tx pgx.Tx, plan *drift.Plan, o options, sealer dbcrypt.Sealer, h provider.Hasher) error {
 	supported := plan.Supported()
 	var concerned []provider.Desired

@@ -55,13 +55,32 @@ func TestApplyRenewsAcceptance(t *testing.T) {
 }
 
 // TestApplyTakesGenerationLast has a gateway hold the row that a start writes, and another worker
-// record its environment meanwhile. The start writes last, and its environment is the newest.
+// record its environment meanwhile. The start writes last, and its environment is the newest,
+// unless that was recorded before.
 func TestApplyTakesGenerationLast(t *testing.T) {
 	t.Parallel()
+	t.Run("New", func(t *testing.T) {
+		t.Parallel()
+		testApplyTakesGenerationLast(t, false)
+	})
+	t.Run("RecordedBefore", func(t *testing.T) {
+		t.Parallel()
+		testApplyTakesGenerationLast(t, true)
+	})
+}
+
+func testApplyTakesGenerationLast(t *testing.T, recorded bool) {
 	pool, _ := pgtest.NewPool(t)
 	former, now, others := []provider.Desired{openAI("a", "https://former/")}, []provider.Desired{openAI("a", "https://now/")}, []provider.Desired{openAI("a", "https://others/")}
 	_, err := seed.Seed(t.Context(), pool, former, false, quiet, seedsAs())
 	require.NoError(t, err)
+	hasher, err := store.On(pool).Hasher(t.Context())
+	require.NoError(t, err)
+	if recorded {
+		_, err := rollout.NewMember(uuid.New(), time.Minute, rollout.Seeds).Take(t.Context(), pool, hasher, now)
+		require.NoError(t, err)
+	}
+	before := contents(t, pool)
 	gateway, err := pool.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { _ = gateway.Rollback(context.Background()) }()
@@ -77,12 +96,16 @@ func TestApplyTakesGenerationLast(t *testing.T) {
 	waittest.Until(t, func() bool {
 		return len(lines(t, pool, `SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%LockProviders%'`)) == 1
 	}, "the start waits for the row")
-	hasher, err := store.On(pool).Hasher(t.Context())
-	require.NoError(t, err)
 	_, err = other.Take(t.Context(), pool, hasher, others)
 	require.NoError(t, err)
 	require.NoError(t, gateway.Rollback(t.Context()))
-	require.NoError(t, waittest.Receive(t, seeded, "the start has seeded"))
+	err = waittest.Receive(t, seeded, "the start has ended")
+	if recorded {
+		require.True(t, rollout.IsOlder(err), "%v", err)
+		require.Equal(t, before, contents(t, pool))
+		return
+	}
+	require.NoError(t, err)
 	require.Equal(t, []string{"https://now/"}, lines(t, pool, `SELECT base_url FROM public.ai_providers`))
 	require.NoError(t, starting.See(t.Context(), pool, hasher, now))
 	require.NoError(t, other.See(t.Context(), pool, hasher, others))
