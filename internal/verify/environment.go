@@ -28,8 +28,9 @@ type environment struct {
 	// applying is set while a reload writes to the rows what the environment has changed.
 	applying bool
 
-	// newest is the newest generation of environments when this one took its own, nil before.
-	// Verifications, records and takeovers write and read it, from any goroutine.
+	// newest is the newest generation of environments when this one took its own, nil before. A
+	// reload keeps it where the environments agree. Verifications, records, takeovers and reloads
+	// write and read it, from any goroutine.
 	newest atomic.Pointer[int64]
 }
 
@@ -40,6 +41,14 @@ func newEnvironment(desired []provider.Desired, unsupported []string) *environme
 		e.names[i], e.index[d.Name] = d.Name, i
 	}
 	return e
+}
+
+// agreesWith reports whether both environments have one generation: they name the same providers
+// with the same values, as after a reload of other keys.
+func (e *environment) agreesWith(other *environment) bool {
+	return slices.EqualFunc(e.desired, other.desired, func(a, b provider.Desired) bool {
+		return a.Name == b.Name && a.Canonical() == b.Canonical()
+	})
 }
 
 // find returns the provider of a name.

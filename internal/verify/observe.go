@@ -75,8 +75,8 @@ func (v *Verifier) Record(ctx context.Context, tx pgx.Tx, observed []Observed, s
 
 // RecordMore is [Verifier.Record] in a transaction in which that was called before. It takes no
 // generation: an apply takes one before it writes bases, and this transaction may hold bases. It
-// fails where a reload has replaced the environment since. The caller then begins another
-// transaction.
+// fails where a reload has since replaced the environment by another, which has taken none. The caller
+// then begins another transaction.
 func (v *Verifier) RecordMore(ctx context.Context, tx pgx.Tx, observed []Observed, source pubsub.Source) (Recorded, error) {
 	return v.recordIn(ctx, tx, observed, source, v.takenGeneration, v.overtaken)
 }

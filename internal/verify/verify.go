@@ -124,6 +124,9 @@ func (v *Verifier) replace(e *environment) {
 	if former := v.environment.Load(); former != nil {
 		e.dropped = e.lacks(slices.AppendSeq(former.allNames(), maps.Keys(v.dropped(former))))
 		e.term = v.sequence.currentTerm()
+		if !e.applying && e.agreesWith(former) {
+			e.newest.Store(former.newest.Load())
+		}
 	}
 	v.environment.Store(e)
 }

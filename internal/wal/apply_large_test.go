@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,12 +17,13 @@ import (
 	"provwatch/internal/pubsub"
 	"provwatch/internal/reconcile"
 	"provwatch/internal/rollout"
+	"provwatch/internal/secret"
 	"provwatch/internal/seed"
 	"provwatch/internal/store"
 	"provwatch/internal/waittest"
 )
 
-// TestLargeTransactionBesideApply has a reload apply its environment between two records of a
+// TestLargeTransactionBesideApply has a reload apply its environment between records of a
 // large transaction. The apply waits for the base that the first one has written, and holds the
 // row of the worker.
 func TestLargeTransactionBesideApply(t *testing.T) {
@@ -59,6 +61,11 @@ func TestLargeTransactionBesideApply(t *testing.T) {
 	}
 	require.NoError(t, a.verifier.TakeGeneration(t.Context()))
 	require.NoError(t, record("a"))
+	// A reload of other keys alone does not break the transaction off.
+	rotated := slices.Clone(former)
+	rotated[0].Keys = []secret.Text{secret.New("sk-rotated-0123456789")}
+	a.verifier.SetDesired(rotated)
+	require.NoError(t, record("b"))
 
 	a.verifier.BeginApply(newer)
 	applied := make(chan error, 1)
