@@ -33,6 +33,20 @@ func (p *Pending) hasLasted(now time.Time, least time.Duration) bool {
 	return least == 0 || now.Sub(p.Since) >= least
 }
 
+// lasting returns the drift as it lasts beside an acceptance, nil where it does not: an operator ended
+// it. Where that acceptance has expired, the drift began again then.
+func (p *Pending) lasting(a *Acceptance, least time.Duration) *Pending {
+	switch {
+	case !p.isAccepted(a, least):
+		return p
+	case !a.IsExpired():
+		return nil
+	}
+	again := *p
+	again.Since = a.Expires
+	return &again
+}
+
 // isAccepted reports whether an operator accepted the drift before it had lasted for the time given,
 // which ended it. A nil drift was not accepted, nor is any by a nil acceptance.
 func (p *Pending) isAccepted(a *Acceptance, least time.Duration) bool {

@@ -224,3 +224,62 @@ func TestAcceptedPending(t *testing.T) {
 		})
 	}
 }
+
+// TestAcceptedPendingExpired has the acceptance of a pending drift expire while no worker runs: the drift
+// began again then.
+func TestAcceptedPendingExpired(t *testing.T) {
+	t.Parallel()
+	began := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	at := func(minutes int) time.Time { return began.Add(time.Duration(minutes) * time.Minute) }
+	// It was accepted after 5 minutes, for 5 more; readAt is when that was read.
+	accepted := func(kind drift.Kind, env string, readAt int) *drift.Acceptance {
+		return &drift.Acceptance{Kind: kind, EnvHash: env, DBHash: "db", AcceptedAt: at(5), Expires: at(10), At: at(readAt)}
+	}
+	provider := func(now, readAt int) drift.Recorded {
+		return drift.Recorded{
+			State: &drift.State{Kind: drift.InSync, ProviderID: rowID, EnvHash: "env", DBHash: "env"}, AlertAfter: 30 * time.Minute, At: at(now),
+			Pending:  &drift.Pending{State: drift.State{Kind: drift.Changed, ProviderID: rowID, EnvHash: "env", DBHash: "db"}, Since: began},
+			Accepted: accepted(drift.Changed, "env", readAt),
+		}
+	}
+	row := func(now, readAt int) drift.RecordedRow {
+		return drift.RecordedRow{
+			Provider: "rogue", AlertAfter: 30 * time.Minute, At: at(now),
+			Pending:  &drift.Pending{State: drift.State{Kind: drift.Unmanaged, ProviderID: rowID, DBHash: "db"}, Since: began},
+			Accepted: accepted(drift.Unmanaged, "", readAt),
+		}
+	}
+	same := drift.Observation{Provider: "a", ProviderID: rowID, Kind: drift.Changed, EnvHash: "env", DBHash: "db"}
+	rowSame := drift.Observation{Provider: "rogue", ProviderID: rowID, OfRow: true, Kind: drift.Unmanaged, DBHash: "db"}
+	for name, c := range map[string]struct {
+		lasted func(now, readAt int) bool
+		judge  func(now, readAt int) drift.Judgement
+		alert  drift.Kind
+	}{
+		"provider": {
+			func(now, readAt int) bool { _, lasted := provider(now, readAt).Lasted("a"); return lasted },
+			func(now, readAt int) drift.Judgement { return provider(now, readAt).Judge(same) },
+			drift.Changed,
+		},
+		"row": {
+			func(now, readAt int) bool {
+				_, lasted := row(now, readAt).Lasted(rowID, drift.AlertUnmanaged)
+				return lasted
+			},
+			func(now, readAt int) drift.Judgement { return row(now, readAt).Judge(rowSame, drift.AlertUnmanaged) },
+			drift.Unmanaged,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.False(t, c.lasted(39, 60))
+			require.True(t, c.lasted(40, 60), "it has lasted since the acceptance expired")
+			require.False(t, c.lasted(9, 9), "it is accepted")
+			require.False(t, c.lasted(60, 9), "it was accepted when that was read")
+			j := c.judge(20, 20)
+			require.True(t, j.NewPending)
+			require.Equal(t, at(10), j.Pending.Since)
+			require.NotNil(t, j.Withdrawn)
+			require.Equal(t, c.alert, c.judge(60, 60).Alert, "a start does not begin its time again")
+		})
+	}
+}

@@ -125,14 +125,15 @@ func (r Recorded) Judge(o Observation) Judgement {
 // would begin later, since the clock was set back, begins now.
 func (r Recorded) pending(o Observation, now State) Pending {
 	p := Pending{State: now, Fields: o.Fields, Moved: r.Moved(o), RenamedTo: o.RenamedTo, Since: r.At}
-	if r.Pending == nil || r.Pending.isAccepted(r.Accepted, r.AlertAfter) {
+	before := r.Pending.lasting(r.Accepted, r.AlertAfter)
+	if before == nil {
 		return p
 	}
-	if r.Pending.Since.Before(r.At) {
-		p.Since = r.Pending.Since
+	if before.Since.Before(r.At) {
+		p.Since = before.Since
 	}
-	if r.Pending.isSameDrift(now) {
-		p.Shown = r.Pending.Shown
+	if before.isSameDrift(now) {
+		p.Shown = before.Shown
 	}
 	return p
 }
@@ -141,8 +142,8 @@ func (r Recorded) pending(o Observation, now State) Pending {
 // judgement. It does not depend on the latest row. It reports false where no
 // pending drift has lasted, or an operator accepted it before.
 func (r Recorded) Lasted(provider string) (Judgement, bool) {
-	p := r.Pending
-	if p == nil || r.before().Kind != InSync || !p.hasLasted(r.At, r.AlertAfter) || p.isAccepted(r.Accepted, r.AlertAfter) {
+	p := r.Pending.lasting(r.Accepted, r.AlertAfter)
+	if p == nil || r.before().Kind != InSync || !p.hasLasted(r.At, r.AlertAfter) {
 		return Judgement{}, false
 	}
 	return Judgement{

@@ -181,14 +181,15 @@ func (r RecordedRow) JudgeCommit(o Observation, mode UnmanagedMode) Judgement {
 // clock was set back, it begins as that of a provider does.
 func (r RecordedRow) pending(j Judgement) Pending {
 	p := Pending{State: j.State(), Fields: j.Observation.Fields, Moved: DatabaseMoved, Since: r.At}
-	if r.Pending == nil || r.Pending.isAccepted(r.Accepted, r.AlertAfter) {
+	before := r.Pending.lasting(r.Accepted, r.AlertAfter)
+	if before == nil {
 		return p
 	}
-	if r.Pending.Since.Before(r.At) {
-		p.Since = r.Pending.Since
+	if before.Since.Before(r.At) {
+		p.Since = before.Since
 	}
-	if r.Pending.isSameDrift(p.State) {
-		p.Shown = r.Pending.Shown
+	if before.isSameDrift(p.State) {
+		p.Shown = before.Shown
 	}
 	return p
 }
@@ -196,8 +197,8 @@ func (r RecordedRow) pending(j Judgement) Pending {
 // Lasted judges the pending drift of the row of an id as [Recorded.Lasted] does that of a
 // provider.
 func (r RecordedRow) Lasted(id uuid.UUID, mode UnmanagedMode) (Judgement, bool) {
-	p := r.Pending
-	if p == nil || mode != AlertUnmanaged || !p.hasLasted(r.At, r.AlertAfter) || p.isAccepted(r.Accepted, r.AlertAfter) {
+	p := r.Pending.lasting(r.Accepted, r.AlertAfter)
+	if p == nil || mode != AlertUnmanaged || !p.hasLasted(r.At, r.AlertAfter) {
 		return Judgement{}, false
 	}
 	return Judgement{
