@@ -89,7 +89,7 @@ $`, r.Stdout)
 	require.Contains(t, r.Stdout, `"audit": "staged"`)
 	r = w.run(env, "silence", "openia", "--for", "1s", "--reason", "a typing mistake")
 	require.Equal(t, 0, r.Code, r.Stderr)
-	require.Contains(t, r.Stderr, "the environment names no provider of that name")
+	require.Contains(t, r.Stderr, "the environment names no provider of that name, which is silenced all the same")
 	require.Contains(t, r.Stderr, "nearest=openai")
 
 	p := w.start(env, "run").ready()

@@ -69,13 +69,13 @@ func (f *flags) silence(ctx context.Context, names []string) (failed error) {
 	if err != nil {
 		return &usageError{err}
 	}
-	f.warnOfMisspelt(ctx, names, logger)
 	return f.silencing(ctx, logger, func(pool *pgxpool.Pool, actor string) error {
 		request.Actor = actor
 		added, err := silence.Add(ctx, pool, request)
 		if err != nil {
 			return err
 		}
+		f.warnOfMisspelt(ctx, names, logger)
 		return f.printer().Silenced(added, deliveryOf(ctx, pool, logger))
 	})
 }
@@ -105,7 +105,7 @@ func (f *flags) silenceRequest(names []string) (request silence.Request, err err
 }
 
 // warnOfMisspelt logs names that are similar to those of the environment, as far as it can be
-// read: a silence can name a provider that the environment does not name.
+// read. They are silenced too: a silence can name a provider that the environment does not name.
 func (f *flags) warnOfMisspelt(ctx context.Context, names []string, logger *slog.Logger) {
 	read, err := f.readEnvironment()
 	if err != nil {
@@ -114,7 +114,7 @@ func (f *flags) warnOfMisspelt(ctx context.Context, names []string, logger *slog
 	known := provider.Names(read.Providers)
 	for i, name := range names {
 		if nearest := suggest.Misspelt(name, known); nearest != "" && !slices.Contains(known, name) {
-			logger.WarnContext(ctx, "the environment names no provider of that name", "argument", i+1, "nearest", nearest)
+			logger.WarnContext(ctx, "the environment names no provider of that name, which is silenced all the same", "argument", i+1, "nearest", nearest)
 		}
 	}
 }
