@@ -15,13 +15,13 @@ func TestRollingUpdateHeld(t *testing.T) {
 	t.Parallel()
 	bothSources(t, func(t *testing.T, w *world) {
 		u := newRollingUpdate(w)
-		former := w.start(u.former, rolling("20s")...).ready()
+		former := w.start(u.former, rolling("10m")...).ready()
 		former.waitFor("msg=leading")
 		id := w.silenceAlerts("1h", "anthropic")[0]
 		w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'anthropic'`)
 		w.expectAlerts("disabled anthropic")
 
-		newer := w.start(u.newer, rolling("20s", "--on-boot-drift=apply", "--alert-after=10m")...).ready()
+		newer := w.start(u.newer, rolling("10m", "--on-boot-drift=apply", "--alert-after=10m")...).ready()
 		newer.waitFor("msg=leading")
 		former.waitForReadyz(http.StatusOK, "older than that of worker")
 		u.waitForAgreement()
@@ -37,7 +37,11 @@ func TestRollingUpdateHeld(t *testing.T) {
 		since := w.strings(began)
 		restarted := w.start(u.former, rolling("20s", "--alert-after=10m")...).ready()
 		former.stop()
-		w.exec(`NOTIFY ai_providers_changed`)
+		for range 2 { // the first one can have begun before the former worker ended
+			ended := newer.metric("provwatch_verification_duration_seconds_count")
+			w.exec(`NOTIFY ai_providers_changed`)
+			eventually(t, func() bool { return newer.metric("provwatch_verification_duration_seconds_count") > ended }, "the newer worker verifies")
+		}
 		require.Equal(t, since, w.strings(began))
 
 		// After the rollback it goes on with the time of the drift.

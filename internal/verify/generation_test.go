@@ -35,7 +35,7 @@ type joined struct {
 }
 
 func join(pool *pgxpool.Pool, role rollout.Role, desired []provider.Desired) *joined {
-	j := &joined{Member: rollout.NewMember(uuid.New(), time.Minute, role)}
+	j := &joined{Member: rollout.NewMember(uuid.New(), time.Hour, role)}
 	j.Verifier = verify.New(pool, desired, drift.IgnoreCredentials, quiet, &j.metrics)
 	j.JoinAs(j.Member)
 	return j
