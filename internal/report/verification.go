@@ -11,8 +11,8 @@ import (
 )
 
 // Verification prints how the database compares with the environment, and which rows the
-// environment does not name. These rows count as providers, and the alerted ones as drifts, except
-// in another mode than [drift.AlertUnmanaged].
+// environment does not name. These rows count as providers. The alerted ones count as drifts in
+// the mode [drift.AlertUnmanaged] alone.
 func (p *Printer) Verification(plan drift.Plan, unmanaged []drift.UnmanagedRow, mode drift.UnmanagedMode) error {
 	alerted := UnmanagedDrifts(unmanaged, mode)
 	if p.json {

@@ -47,7 +47,7 @@ type Progress struct {
 	Seq         int64  `json:"seq"`    // all events up to it are acknowledged, or dead letters
 	Behind      int64  `json:"behind"` // how many events come after it
 	DeadLetters int64  `json:"dead_letters"`
-	// MovedAt is when seq was last changed, zero for never: the sink was sent nothing.
+	// MovedAt is when seq was last changed, zero where there was no event for the sink yet.
 	MovedAt time.Time `json:"moved_at,omitzero"`
 }
 

@@ -29,7 +29,8 @@ const (
 	// Ready and NotReady are whether a worker does its job.
 	Ready    = "ready"
 	NotReady = "not ready"
-	// WithoutProviders is the state of a worker whose environment names no provider.
+	// WithoutProviders is the state of a worker whose environment names no provider of a type
+	// that the database knows.
 	WithoutProviders = "without providers"
 	// NoLeader stands for the leader where no worker leads.
 	NoLeader = "none"

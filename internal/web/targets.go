@@ -142,7 +142,7 @@ const (
 	notReady targetState = iota
 	drifting
 	starting
-	unnamed    // its environment names no provider, so nothing is compared
+	unnamed    // its environment names no provider of a type that the database knows
 	standingBy // ready, and for the leader to know how its providers are
 	steady
 )
@@ -169,10 +169,10 @@ func (t Target) state() targetState {
 		return drifting
 	case t.Drifts == nil && t.Worker.Leads:
 		return starting // to lead
-	case t.Drifts == nil:
-		return standingBy
 	case t.Worker.Providers == 0:
 		return unnamed
+	case t.Drifts == nil:
+		return standingBy
 	default:
 		return steady
 	}

@@ -123,7 +123,9 @@ func testTargetPagesOverview(t *testing.T) {
 
 // testTargetPagesWithoutProviders has targets of which no provider is compared, and then another one.
 func testTargetPagesWithoutProviders(t *testing.T) {
-	targets := []web.Target{{Name: "a", Worker: leader(0), Drifts: map[drift.Kind]int{}}, {Name: "b", Worker: leader(0), Drifts: map[drift.Kind]int{}}}
+	standby := leader(0)
+	standby.Leads = false
+	targets := []web.Target{{Name: "a", Worker: leader(0), Drifts: map[drift.Kind]int{}}, {Name: "b", Worker: standby}}
 	_, server := serveTargets(t, local, targets, names)
 	_, body := get(t, server, "/")
 	require.Contains(t, body, `<span id="worker-health" class="state accepted"><span class="sign" aria-hidden="true">◌</span> all ready, without providers</span>`)
