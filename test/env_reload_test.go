@@ -138,7 +138,14 @@ func testEnvReloadBadFile(t *testing.T) {
 	require.Equal(t, w.strings(`SELECT worker::text FROM provwatch.workers`), []string{found.Worker})
 	r := w.run(w.twoProviders(), "status")
 	require.Equal(t, 0, r.Code, r.Stderr)
-	require.Regexp(t, `(?m)^Files:     `+regexp.QuoteMeta(file)+` on disk is not what worker \S+ of role \S+ has loaded, since \S+$`, r.Stdout)
+	files := `(?m)^Files:     ` + regexp.QuoteMeta(file) + ` on disk is not what worker \S+ of role \S+ has loaded, since \S+$`
+	require.Regexp(t, files, r.Stdout)
+	// Where the file that cannot be used is the command's own as well.
+	r = w.run(nil, "status", "--rollback-after=10m", "--env-file="+file)
+	require.Equal(t, 3, r.Code)
+	require.Contains(t, r.Stderr, "CODER_AIBRIDGE_ANTHROPIC_KEY_FILE: the file "+key+" cannot be read")
+	require.Regexp(t, files, r.Stdout)
+	require.Contains(t, r.Stdout, "openai")
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
 

@@ -367,7 +367,7 @@ func testResolveRefusals(t *testing.T) {
 		{"openai --take both", 3, "--take must be env (write the environment's fields to the database) or db (accept the database's)"},
 		{"openai --take db --with-keys", 3, "--with-keys goes with --take env"},
 		{"--take db", 3, `name the providers to resolve, or give --all for every provider that drifts; see "worker resolve --help"`},
-		{"openai --all --take db", 3, `name the providers to resolve, or give --all for every provider that drifts; see "worker resolve --help"`},
+		{"openai --all --take db", 3, `give names or --all, not both; see "worker resolve --help"`},
 		{"anthropic antropic sk-secret --take db", 3, `argument 2: ` + unknown + `did you mean anthropic? ` +
 			"Or run \"worker verify\" with the same environment to list its providers and the unmanaged ones\n" +
 			`argument 3: ` + unknown + `run "worker verify" with the same environment to list its providers and the unmanaged ones`},

@@ -160,9 +160,9 @@ func testSilenceMistakes(t *testing.T) {
 	before := w.dump()
 	for want, args := range map[string][]string{
 		"name the providers to silence, or give --all":                   {"silence", "--for=1h", "--reason=r"},
-		"name the providers to silence, or give --all for":               {"silence", "openai", "--all", "--for=1h", "--reason=r"},
+		"give names or --all, not both":                                  {"silence", "openai", "--all", "--for=1h", "--reason=r"},
 		"give the end of the silence: --for a duration":                  {"silence", "openai", "--reason=r"},
-		"give the end of the silence: --for a duration such as 2h, or":   {"silence", "openai", "--for=1h", "--until=2100-01-01T00:00:00Z", "--reason=r"},
+		"give one end of the silence: --for or --until, not both":        {"silence", "openai", "--for=1h", "--until=2100-01-01T00:00:00Z", "--reason=r"},
 		"--for must be a positive duration, such as 2h or 3d":            {"silence", "openai", "--for=-1h", "--reason=r"},
 		"--for must be a positive duration":                              {"silence", "openai", "--for=2", "--reason=r"},
 		"--until must be a time with its zone":                           {"silence", "openai", "--until=2100-01-01", "--reason=r"},

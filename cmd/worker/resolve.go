@@ -26,10 +26,7 @@ func resolveCommand(f *flags) *cobra.Command {
 			"With --take db a name can be that of an enabled row that the environment does not name.\n\n" +
 			"Several providers are resolved in one transaction: all of them or, with an error, none.",
 		Args: func(_ *cobra.Command, args []string) error {
-			if f.all == (len(args) > 0) {
-				return errors.New("name the providers to resolve, or give --all for every provider that drifts")
-			}
-			return nil
+			return f.namesOrAll(args, "name the providers to resolve, or give --all for every provider that drifts")
 		},
 
 		ValidArgsFunction: f.completeProvider,
@@ -134,6 +131,19 @@ func (f *flags) named(environment environment.Environment, names []string) (desi
 		return nil, nil, &usageError{failed}
 	}
 	return desired, unmanaged, nil
+}
+
+// namesOrAll returns an error unless either names or --all are given. Where there is neither, its
+// text is what is needed.
+func (f *flags) namesOrAll(names []string, needed string) error {
+	switch {
+	case f.all && len(names) > 0:
+		return errors.New("give names or --all, not both")
+	case !f.all && len(names) == 0:
+		return errors.New(needed)
+	default:
+		return nil
+	}
 }
 
 // which returns the words for one of several arguments.

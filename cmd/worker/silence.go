@@ -29,10 +29,7 @@ func silenceCommand(f *flags) *cobra.Command {
 			"The alerts are recorded and published meanwhile, marked as silenced. A silence can precede a drift, and can\n" +
 			"name a provider that the environment does not name. A drift that outlives its silence is alerted again.",
 		Args: func(_ *cobra.Command, args []string) error {
-			if f.all == (len(args) > 0) {
-				return errors.New("name the providers to silence, or give --all for all of them")
-			}
-			return nil
+			return f.namesOrAll(args, "name the providers to silence, or give --all for all of them")
 		},
 
 		ValidArgsFunction: f.completeProvider,
@@ -55,7 +52,7 @@ func unsilenceCommand(f *flags) *cobra.Command {
 		Short: "End a silence before its time",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return remedy.Problem("name the silence by its ID; see ", remedy.Run("silences"))
+				return remedy.Problem("name the silence by its ID, as ", remedy.Run("silences"), " lists it")
 			}
 			return nil
 		},
@@ -83,7 +80,9 @@ func (f *flags) silence(ctx context.Context, names []string) (failed error) {
 // silenceRequest returns what the flags and the names ask for, or why that cannot be used.
 func (f *flags) silenceRequest(names []string) (request silence.Request, err error) {
 	switch {
-	case (f.lasts == "") == (f.until == ""):
+	case f.lasts != "" && f.until != "":
+		err = errors.New("give one end of the silence: --for or --until, not both")
+	case f.lasts == "" && f.until == "":
 		err = errors.New("give the end of the silence: --for a duration such as 2h, or --until a time")
 	case f.reason == "":
 		err = errors.New("--reason is needed: why the alerts are silenced")

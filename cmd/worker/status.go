@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -21,9 +23,16 @@ func statusCommand(f *flags) *cobra.Command {
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
-			environment, keys, pool, _, err := f.openWithEnvironment(ctx, logger)
+			// An environment that cannot be used is the error, and what the database has is shown
+			// all the same: among it which files the workers have not loaded.
+			environment, unusable := f.environment(ctx, logger)
+			keys, err := f.readKeys()
 			if err != nil {
-				return err
+				return cmp.Or(unusable, err)
+			}
+			pool, _, err := f.open(ctx, logger)
+			if err != nil {
+				return errors.Join(unusable, err)
 			}
 			defer pool.Close()
 			// Without an environment, the recorded one counts.
@@ -43,9 +52,9 @@ func statusCommand(f *flags) *cobra.Command {
 				return err
 			})
 			if err != nil {
-				return err
+				return errors.Join(unusable, err)
 			}
-			return f.printer().Status(s)
+			return errors.Join(f.printer().Status(s), unusable)
 		},
 	}
 }

@@ -22,7 +22,11 @@ func usage(c *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &usageError{fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())}
+	link := "; see"
+	if strings.HasSuffix(err.Error(), "?") {
+		link = " See"
+	}
+	return &usageError{fmt.Errorf("%w%s \"%s --help\"", err, link, c.CommandPath())}
 }
 
 // flagError is the error of flags that cannot be parsed.

@@ -106,6 +106,7 @@ func (l *leading) lead(ctx context.Context, term *leader.Term, first pubsub.Sour
 	aside.Go(func() { l.pruner.Run(postgres.Aside(ctx), term) })
 	aside.Go(func() { l.verifier.FollowSilences(postgres.Aside(ctx), l.pending) })
 	aside.Go(func() { l.verifier.FollowPending(postgres.Aside(ctx), l.pending) })
+	aside.Go(func() { l.verifier.FollowAcceptances(postgres.Aside(ctx), l.pending) })
 	l.sources.run(ctx, term, first)
 }
 

@@ -198,7 +198,10 @@ func (p *parts) newListener() *listener.Listener {
 	// its own seed has ended: the leader verifies it.
 	listen.Handle(pubsub.Seeds, p.hints)
 	listen.Handle(pubsub.Environments, listener.HandlerFunc(func(string) { p.membership.wake() }))
-	listen.Handle(pubsub.StagedEntries, listener.HandlerFunc(func(string) { p.deliverer.Wake() }))
+	listen.Handle(pubsub.StagedEntries, listener.HandlerFunc(func(string) {
+		p.deliverer.Wake()
+		p.verifier.AcceptancesChanged() // each has an audit entry
+	}))
 	listen.Handle(pubsub.Silences, listener.HandlerFunc(func(string) { p.verifier.SilencesChanged() }))
 	if len(o.Sinks.Sinks) > 0 {
 		// Sinks run while this session leads, so that no event is missed, whichever worker or

@@ -50,7 +50,7 @@ var (
 	delivering = []string{"LockDelivery", "ListStagedAuditEntries", "DeliverAuditEntries", "OutboxDepth"}
 	following  = []string{
 		"seeEnvironments", "StandBy", "SeeLeader", "StepDown", "BeginTerm", "ReleaseTerm", "Beat", "CurrentTerm", "IsContended", "scan_providers", "scan_named_providers", "scan_enabled_providers", "scan_states", "lookAtProviders",
-		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "record", "ListActiveSilences", "CountSilencedDrifts", "listOutlived", "FirstPending", "listUnnamedStates", "NoteVerified", "listServed",
+		"LockAlerts", "ReadEpoch", "ReadCounter", "NoteCounter", "Rewind", "LatestGaps", "MayReadSystem", "ReadSystem", "ReadTimeline", "record", "ListActiveSilences", "CountSilencedDrifts", "listOutlived", "FirstPending", "AcceptanceEnds", "listUnnamedStates", "NoteVerified", "listServed",
 		"InspectReplication", "InspectSlot", "TerminateSlotHolder", "DropSlot", "ForgetWALPosition", "LimitIdle", "ListHolders", "DescribeSession", "ListLeaderLockHolders", "MaxPrepared",
 		"startUnmanaged", "listRecordedKinds", "listDriftingRows", "recordNotLoaded", "clearNotLoaded", "forgetNotLoaded",
 	}

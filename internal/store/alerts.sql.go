@@ -12,6 +12,33 @@ import (
 	"github.com/google/uuid"
 )
 
+const acceptanceEnds = `-- name: AcceptanceEnds :one
+SELECT
+    count(*) FILTER (WHERE expires_at <= statement_timestamp())::bigint AS ended,
+    coalesce(extract(epoch FROM min(expires_at) FILTER (WHERE expires_at > statement_timestamp()) - statement_timestamp()), 0)::float8 AS seconds,
+    statement_timestamp()::timestamptz AS at
+FROM (
+    SELECT a.expires_at FROM provwatch.accepted_drift a WHERE a.expires_at > $1
+    UNION ALL
+    SELECT r.expires_at FROM provwatch.accepted_rows r WHERE r.expires_at > $1
+) AS accepted
+`
+
+type AcceptanceEndsRow struct {
+	Ended   int64
+	Seconds float64
+	At      time.Time
+}
+
+// How many acceptances have ended since a time, and the time of this reading. For how many seconds
+// the first of the others lasts that have an end, 0 where none has one.
+func (q *Queries) AcceptanceEnds(ctx context.Context, since *time.Time) (AcceptanceEndsRow, error) {
+	row := q.db.QueryRow(ctx, acceptanceEnds, since)
+	var i AcceptanceEndsRow
+	err := row.Scan(&i.Ended, &i.Seconds, &i.At)
+	return i, err
+}
+
 const findAlerts = `-- name: FindAlerts :many
 SELECT seq, id FROM provwatch.drift_alerts WHERE seq = ANY($1::bigint[])
 `

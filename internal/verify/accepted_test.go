@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"provwatch/internal/reconcile"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
+	"provwatch/internal/waittest"
 )
 
 func TestAccepted(t *testing.T) {
@@ -25,6 +27,7 @@ func TestAccepted(t *testing.T) {
 	t.Run("DisabledProvider", testAcceptedDisabledProvider)
 	t.Run("UntilEitherSideChanges", testAcceptedUntilEitherSideChanges)
 	t.Run("UntilItsEnd", testAcceptedUntilItsEnd)
+	t.Run("AlertedAtItsEnd", testAcceptedAlertedAtItsEnd)
 	t.Run("Again", testAcceptedAgain)
 	t.Run("EarlierCommits", testAcceptedEarlierCommits)
 }
@@ -165,6 +168,40 @@ func testAcceptedUntilItsEnd(t *testing.T) {
 	exec(t, pool, `UPDATE provwatch.accepted_drift SET expires_at = now() + interval '1 day'`)
 	require.NoError(t, v.Verify(t.Context(), resync))
 	require.Equal(t, "1", value(t, pool, `SELECT count(*)::text FROM provwatch.accepted_drift`))
+}
+
+// testAcceptedAlertedAtItsEnd runs a verifier without a resync: what makes it alert is the end of
+// an acceptance, whether a former leader has left it or it is made meanwhile.
+func testAcceptedAlertedAtItsEnd(t *testing.T) {
+	t.Parallel()
+	pool, v, _ := acceptedRow(t)
+	want := alerts(t, pool)
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false WHERE name = 'a'`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	exec(t, pool, `INSERT INTO provwatch.accepted_drift (provider, kind, env_hash, db_hash, accepted_by, expires_at)
+		SELECT provider, 'disabled', env_hash, db_hash, 'test', now() + interval '1 hour' FROM provwatch.drift_state`)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	want = append(want, "3 disabled a resync", "4 resolved a resync")
+	require.Equal(t, want, alerts(t, pool))
+	exec(t, pool, `UPDATE provwatch.accepted_drift SET expires_at = now()`)
+
+	queue := verify.NewQueue()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { v.Run(ctx, queue, time.Second, host{}) })
+	running.Go(func() { v.FollowAcceptances(ctx, queue) })
+	defer running.Wait()
+	defer cancel()
+	expect := func(next string) {
+		t.Helper()
+		want = append(want, next)
+		waittest.Until(t, func() bool { return len(alerts(t, pool)) == len(want) }, "%s", next)
+		require.Equal(t, want, alerts(t, pool))
+	}
+	expect("5 disabled a resync")
+	exec(t, pool, `UPDATE provwatch.accepted_rows SET expires_at = now() + interval '1 second'`)
+	v.AcceptancesChanged()
+	expect("6 unmanaged rogue resync")
 }
 
 // testAcceptedOtherEnvironment checks that an acceptance for another environment is left

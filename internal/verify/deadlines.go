@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// deadlines is what a leader knows of recorded things that it must deal with at a time: drifts
-// whose latest alert is silenced, which are alerted again when they have outlived their silences,
-// or pending drifts, which are alerted when they have lasted.
+// deadlines is what a leader knows of recorded things that it must deal with at a time. Such are
+// drifts whose latest alert is silenced, until they have outlived their silences. Such are pending
+// drifts, until they have lasted, and acceptances, until they end.
 //
 // [Verifier.TakeOver] and whatever announces records write it, on any goroutine.
 type deadlines struct {

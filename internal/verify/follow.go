@@ -43,6 +43,30 @@ func (v *Verifier) FollowPending(ctx context.Context, queue *Queue) {
 	})
 }
 
+// AcceptancesChanged reports that a drift may have been accepted.
+func (v *Verifier) AcceptancesChanged() { v.accepted.prompt() }
+
+// FollowAcceptances has everything verified when an acceptance ends, which alerts what still
+// drifts, until ctx ends with the term.
+func (v *Verifier) FollowAcceptances(ctx context.Context, queue *Queue) {
+	// At first what a former leader has left counts as well.
+	var since time.Time
+	v.follow(ctx, v.accepted, "could not read when acceptances end, retrying", func(ctx context.Context) (time.Duration, error) {
+		ends, err := store.On(v.pool).AcceptanceEnds(ctx, &since)
+		if err != nil {
+			return 0, fmt.Errorf("read provwatch.accepted_drift and provwatch.accepted_rows: %w", err)
+		}
+		since = ends.At
+		if ends.Ended > 0 {
+			queue.Add(Everything(pubsub.SourceResync))
+		}
+		if ends.Seconds == 0 {
+			return 0, nil
+		}
+		return max(seconds(ends.Seconds), leastWait), nil
+	})
+}
+
 // follow reads deadlines whenever they can have changed, and when the first of them comes, until
 // ctx ends. read returns how long to wait for that, 0 for no deadline.
 func (v *Verifier) follow(ctx context.Context, d *deadlines, failed string, read func(context.Context) (time.Duration, error)) {

@@ -62,6 +62,7 @@ type Verifier struct {
 	sequence   sequence
 	silences   *deadlines // of drifts whose latest alert is silenced
 	pending    *deadlines // of pending drifts
+	accepted   *deadlines // of acceptances that have an end
 }
 
 // New returns a verifier for the desired providers.
@@ -69,7 +70,7 @@ func New(pool *pgxpool.Pool, desired []provider.Desired, credentials drift.Crede
 	v := &Verifier{
 		pool: pool, logger: logger, metrics: metrics, answerWithin: hintedTimeout,
 		reader:     reader{credentials: credentials, digest: secret.NewDigester()},
-		conditions: newConditions(logger), silences: newDeadlines(), pending: newDeadlines(),
+		conditions: newConditions(logger), silences: newDeadlines(), pending: newDeadlines(), accepted: newDeadlines(),
 	}
 	v.SetDesired(desired)
 	return v

@@ -315,3 +315,16 @@ FROM (
         SELECT r.provider_id, r.since FROM provwatch.pending_rows r
     ) AS each
 ) AS comparable;
+
+-- name: AcceptanceEnds :one
+-- How many acceptances have ended since a time, and the time of this reading. For how many seconds
+-- the first of the others lasts that have an end, 0 where none has one.
+SELECT
+    count(*) FILTER (WHERE expires_at <= statement_timestamp())::bigint AS ended,
+    coalesce(extract(epoch FROM min(expires_at) FILTER (WHERE expires_at > statement_timestamp()) - statement_timestamp()), 0)::float8 AS seconds,
+    statement_timestamp()::timestamptz AS at
+FROM (
+    SELECT a.expires_at FROM provwatch.accepted_drift a WHERE a.expires_at > @since
+    UNION ALL
+    SELECT r.expires_at FROM provwatch.accepted_rows r WHERE r.expires_at > @since
+) AS accepted;
