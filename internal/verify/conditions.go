@@ -36,7 +36,9 @@ type conditions struct {
 	notComparable, credentials map[string]string
 	// standing has the rows of providers that cannot be compared, with the providers' names. Of a
 	// provider that never could be, nothing that is recorded shows its row.
+	// latest has the row of each of these names that stood last.
 	standing map[uuid.UUID]string
+	latest   map[string]uuid.UUID
 	// silencing has the providers whose alerts are silenced, drifting or not, and
 	// [provider.All] where all are: as last read.
 	silencing map[string]bool
@@ -51,7 +53,7 @@ type conditions struct {
 func newConditions(logger *slog.Logger) *conditions {
 	return &conditions{
 		logger: logger, drifting: map[string]drift.Kind{}, pending: map[string]drift.Kind{}, notComparable: map[string]string{}, credentials: map[string]string{},
-		standing: map[uuid.UUID]string{}, unmanaged: map[uuid.UUID]string{}, pendingRows: map[uuid.UUID]string{}, warned: map[uuid.UUID]struct{}{},
+		standing: map[uuid.UUID]string{}, latest: map[string]uuid.UUID{}, unmanaged: map[uuid.UUID]string{}, pendingRows: map[uuid.UUID]string{}, warned: map[uuid.UUID]struct{}{},
 	}
 }
 
@@ -94,7 +96,7 @@ func (c *conditions) swap(j drift.Judgement) (before, after string) {
 		delete(c.notComparable, name)
 	} else {
 		c.notComparable[name] = j.Reason
-		c.standing[j.Observation.ProviderID] = name
+		c.standing[j.Observation.ProviderID], c.latest[name] = name, j.Observation.ProviderID
 	}
 	if j.Kind == drift.InSync {
 		delete(c.drifting, name)
@@ -183,12 +185,22 @@ func (c *conditions) rowsOfIncomparable() map[uuid.UUID]string {
 	return maps.Clone(c.standing)
 }
 
-// allVerified takes over that everything was verified: the former rows of providers that can be
-// compared by now are recorded.
+// allVerified takes over that everything was verified: the former rows of providers are recorded. Only
+// the row that stands for a provider which cannot be compared is not.
 func (c *conditions) allVerified() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.standing, func(_ uuid.UUID, name string) bool { return c.notComparable[name] == "" })
+	maps.DeleteFunc(c.standing, func(id uuid.UUID, name string) bool { return c.notComparable[name] == "" || c.latest[name] != id })
+	maps.DeleteFunc(c.latest, func(name string, _ uuid.UUID) bool { return c.notComparable[name] == "" })
+}
+
+// takenOver forgets which rows stood for providers that cannot be compared: while another worker led,
+// they can have been disabled.
+func (c *conditions) takenOver() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.standing)
+	clear(c.latest)
 }
 
 // judgedRow takes over a judgement of a row. With [drift.WarnUnmanaged] it logs each row that

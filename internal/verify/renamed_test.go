@@ -130,6 +130,32 @@ func testRenamedNeverComparable(t *testing.T) {
 			require.Equal(t, "away unmanaged", kinds(t, pool))
 		})
 	}
+	// Of a row that was disabled before the worker saw its other name, enabling it is a transition.
+	for name, elsewhere := range map[string]func(pool *pgxpool.Pool, v *verify.Verifier){
+		"another leader": func(pool *pgxpool.Pool, v *verify.Verifier) {
+			exec(t, pool, `UPDATE public.ai_providers SET name = 'away', enabled = false WHERE name = 'unreadable'`)
+			exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'away'`)
+			takeOver(t, pool, v)
+		},
+		"another row": func(pool *pgxpool.Pool, v *verify.Verifier) {
+			exec(t, pool, `UPDATE public.ai_providers SET name = 'away', enabled = false WHERE name = 'unreadable'`)
+			insert(t, pool, "unreadable")
+			exec(t, pool, `UPDATE public.ai_providers SET type = 'anthropic', settings = '{' WHERE name = 'unreadable'`)
+			require.NoError(t, v.Verify(t.Context(), resync))
+			exec(t, pool, `UPDATE public.ai_providers SET enabled = true WHERE name = 'away'`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool, v, _ := looking(t, []provider.Desired{openAI("a")})
+			insert(t, pool, "unreadable")
+			exec(t, pool, `UPDATE public.ai_providers SET type = 'anthropic', settings = '{' WHERE name = 'unreadable'`)
+			v.SetDesired([]provider.Desired{openAI("a"), {Name: "unreadable", Type: provider.Anthropic, BaseURL: "https://h/"}})
+			require.NoError(t, v.Verify(t.Context(), reload))
+			elsewhere(pool, v)
+			require.NoError(t, v.Verify(t.Context(), resync))
+			require.Equal(t, "away unmanaged", kinds(t, pool))
+		})
+	}
 	t.Run("DisabledMeanwhile", func(t *testing.T) {
 		t.Parallel()
 		pool, v, _ := looking(t, []provider.Desired{openAI("a")})

@@ -34,6 +34,7 @@ func (v *Verifier) TakeOver(ctx context.Context, term int64, source pubsub.Sourc
 	// After a restore the generation can be equal to the known one, and the recorded states
 	// differ.
 	v.baseline.forget()
+	v.conditions.takenOver()
 	v.silences.add()
 	v.pending.add()
 	v.sequence.begin(term)
