@@ -14,6 +14,8 @@ func TestMigrate(t *testing.T) {
 	t.Parallel()
 	t.Run("PlansAppliesAndRepairs", testMigratePlansAppliesAndRepairs)
 	t.Run("MissingCreatePrivilege", testMigrateMissingCreatePrivilege)
+	t.Run("OperatorMakesNoSchema", testMigrateOperatorMakesNoSchema)
+	t.Run("OutdatedDryRun", testMigrateOutdatedDryRun)
 	t.Run("EightAtOnce", testMigrateEightAtOnce)
 }
 
@@ -89,6 +91,41 @@ func testMigratePlansAppliesAndRepairs(t *testing.T) {
 	w.exec(`UPDATE ai_providers SET enabled = false WHERE name = 'openai'`)
 	w.expectAlerts("disabled openai")
 	p.stop()
+}
+
+// testMigrateOperatorMakesNoSchema runs the commands of operators on a wrong database, as the
+// superuser.
+func testMigrateOperatorMakesNoSchema(t *testing.T) {
+	t.Parallel()
+	w := newEmptyWorld(t)
+	for _, args := range []string{
+		"unsilence 3", "silence openai --for 1h --reason maintenance", "plan", "apply", "resolve openai --take env", "resolve openai --take env --dry-run",
+		"prune --older-than 90d", "prune --older-than 90d --dry-run", "apply --migrate=check", "apply --migrate=off",
+	} {
+		r := w.run(w.twoProviders(), strings.Fields(args)...)
+		require.Equal(t, 4, r.Code, args)
+		require.Equal(t, "worker: the database's schema cannot be used: the database has no schema provwatch, which this command does not make; "+
+			"check that it is the right database, and start a worker on it or run \"worker migrate\"\n", r.Stderr, args)
+	}
+	w.unmigrated()
+}
+
+// testMigrateOutdatedDryRun has dry runs, which migrate nothing, meet a schema that is not up to
+// date.
+func testMigrateOutdatedDryRun(t *testing.T) {
+	t.Parallel()
+	w := newBareWorld(t, "notify")
+	latest := w.migrationVersions()
+	w.exec(`DELETE FROM provwatch.schema_migrations WHERE version_id = (SELECT max(version_id) FROM provwatch.schema_migrations)`)
+	outdated := "worker: the database's schema cannot be used: it is not up to date (migrations [" + latest[len(latest)-1] + "]); run \"worker migrate\""
+	for args, otherwise := range map[string]string{
+		"plan": "", "resolve openai --take env --dry-run": "", "prune --older-than 90d --dry-run": "", "plan --migrate=check": "",
+		"apply --migrate=check": ", or use --migrate=auto",
+	} {
+		r := w.run(w.twoProviders(), strings.Fields(args)...)
+		require.Equal(t, 4, r.Code, args)
+		require.Equal(t, outdated+otherwise+"\n", r.Stderr, args)
+	}
 }
 
 func testMigrateMissingCreatePrivilege(t *testing.T) {

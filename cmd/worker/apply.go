@@ -54,11 +54,7 @@ func (f *flags) applyChanges(ctx context.Context, names []string, dryRun bool) (
 	if err != nil {
 		return err
 	}
-	migrate := f.migrateMode()
-	if dryRun && migrate == schema.Auto {
-		migrate = schema.Check
-	}
-	pool, done, err := f.openAsOperator(ctx, migrate, schema.ApplyingByHand, logger)
+	pool, done, err := f.openAsOperator(ctx, dryRun, schema.ApplyingByHand, logger)
 	if err != nil {
 		return err
 	}

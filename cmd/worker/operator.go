@@ -29,12 +29,12 @@ func operator() reconcile.Operator {
 }
 
 // openAsOperator opens the database for a command that changes something in it. Its role
-// needs the privileges for the use. migrate is how the schema is ensured. The caller
-// calls done at the end.
+// needs the privileges for the use. The schema must be there, and is brought up to date as
+// --migrate allows, though not by a dry run. The caller calls done at the end.
 //
 // A private PostgreSQL that does not run is started for the command and stopped by
 // done: a start that fails for a drift names these commands, and stops it.
-func (f *flags) openAsOperator(ctx context.Context, migrate schema.Mode, use schema.Use, logger *slog.Logger) (pool *pgxpool.Pool, done func() error, err error) {
+func (f *flags) openAsOperator(ctx context.Context, dryRun bool, use schema.Use, logger *slog.Logger) (pool *pgxpool.Pool, done func() error, err error) {
 	stop := func() error { return nil }
 	config, err := f.database()
 	if errors.Is(err, embedded.ErrNotRunning) {
@@ -53,8 +53,12 @@ func (f *flags) openAsOperator(ctx context.Context, migrate schema.Mode, use sch
 		pool.Close()
 		return stop()
 	}
-	needs := schema.Needs{Use: use}
-	if err := schema.Ensure(ctx, pool, migrate, needs, logger); err != nil {
+	mode := f.migrateMode()
+	if dryRun && mode == schema.Auto {
+		mode = schema.Check
+	}
+	needs := schema.Needs{Use: use, Existing: true, DryRun: dryRun}
+	if err := schema.Ensure(ctx, pool, mode, needs, logger); err != nil {
 		return nil, nil, errors.Join(err, done())
 	}
 	return pool, done, nil

@@ -30,11 +30,7 @@ func (f *flags) prune(ctx context.Context) (failed error) {
 	if olderThan == 0 {
 		return &usageError{errors.New("--older-than is needed: the age of what is pruned, such as 90d")}
 	}
-	mode := f.migrateMode()
-	if f.dryRun {
-		mode = schema.Check // which changes nothing
-	}
-	pool, done, err := f.openAsOperator(ctx, mode, schema.Pruning|schema.PruningAudit, logger)
+	pool, done, err := f.openAsOperator(ctx, f.dryRun, schema.Pruning|schema.PruningAudit, logger)
 	if err != nil {
 		return err
 	}

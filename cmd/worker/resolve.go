@@ -53,11 +53,7 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 	if err != nil {
 		return err
 	}
-	migrate := f.migrateMode()
-	if f.dryRun && migrate == schema.Auto {
-		migrate = schema.Check
-	}
-	pool, done, err := f.openAsOperator(ctx, migrate, schema.Resolving, logger)
+	pool, done, err := f.openAsOperator(ctx, f.dryRun, schema.Resolving, logger)
 	if err != nil {
 		return err
 	}

@@ -158,7 +158,7 @@ func (f *flags) unsilence(ctx context.Context, arg string) error {
 // silencing does something about silences as the operator, whom it names as in audit
 // entries.
 func (f *flags) silencing(ctx context.Context, logger *slog.Logger, do func(pool *pgxpool.Pool, actor string) error) (failed error) {
-	pool, done, err := f.openAsOperator(ctx, f.migrateMode(), schema.Silencing, logger)
+	pool, done, err := f.openAsOperator(ctx, false, schema.Silencing, logger)
 	if err != nil {
 		return err
 	}

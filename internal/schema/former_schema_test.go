@@ -35,7 +35,7 @@ func TestFormerSchema(t *testing.T) {
 		VALUES (gen_random_uuid(), now(), 'a', 'b', 'staged', jsonb_build_object('a', repeat('x', 300000)))`)
 	require.NoError(t, err)
 
-	_, after, err := schema.Migrate(t.Context(), conn.Config(), schema.Needs{Triggers: true, Publication: true})
+	_, after, err := schema.Migrate(t.Context(), conn.Config(), schema.Needs{Triggers: true, Publication: true, Existing: true})
 	require.NoError(t, err)
 	require.Empty(t, after.Pending)
 	require.Equal(t, []string{"ai_provider_keys_api_key_key_id_fkey", "ai_providers_settings_key_id_fkey"},

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pressly/goose/v3"
 
+	"provwatch/internal/remedy"
 	"provwatch/internal/store"
 	sqlfiles "provwatch/sql"
 )
@@ -35,11 +36,19 @@ type Needs struct {
 	// since then are no longer applied: the schema was dropped, or a restore is under way,
 	// which would find in its place what they make.
 	Migrated bool
+	// Existing is set by a command of an operator: a schema that is there is brought up to date,
+	// and none is made. The database of a command can be the wrong one.
+	Existing bool
+	// DryRun is set by a command that migrates nothing, whatever --migrate is.
+	DryRun bool
 }
 
 // otherwise continues the proposal to migrate, for a worker with these needs.
 func (n Needs) otherwise() string {
-	if n.Use&Observing != 0 { // it never migrates
+	switch {
+	case n.DryRun:
+		return ""
+	case n.Use&Observing != 0: // it never migrates
 		return " as the owner"
 	}
 	return ", or use --migrate=auto"
@@ -95,6 +104,10 @@ func Listenable(ctx context.Context, pool *pgxpool.Pool) error {
 
 // refuse returns why the needs are not met and must not be, nil where they can be.
 func (s Status) refuse(needs Needs) error {
+	if needs.Existing && !s.ownSchema {
+		return &UnusableError{Err: remedy.Problem("the database has no schema provwatch, which this command does not make; check that it is the right database, "+
+			"and start a worker on it or run ", remedy.Run("migrate"))}
+	}
 	if !needs.Migrated || len(s.Pending) == 0 {
 		return nil
 	}
