@@ -381,9 +381,24 @@ func testRollingUpdateApplyCommand(t *testing.T) {
 		former.waitForReadyz(http.StatusOK, "older than that of worker")
 		u.requireApplied()
 
+		// Commands with the former environment warn of the newer worker, also in a shell of no worker.
+		warned := func(r result) {
+			t.Helper()
+			require.Regexp(t, `level=WARN msg="the environment is older than that of another worker: a difference can be what the newer one has changed" newer_worker=\S+ newer_role=`, r.Stderr)
+		}
+		generations := u.generations()
+		for args, code := range map[string]int{"verify": 2, "plan": 2, "resolve openai --take env --dry-run": 0} {
+			r = w.run(u.former, strings.Fields(args)...)
+			require.Equal(t, code, r.Code, r.Stderr)
+			warned(r)
+			require.NotContains(t, w.run(u.newer, strings.Fields(args)...).Stderr, "older", args)
+		}
+		require.Equal(t, generations, u.generations(), "they record nothing")
+
 		// An apply is never held back.
 		r = w.run(u.former, "apply")
 		require.Equal(t, 0, r.Code, r.Stderr)
+		warned(r)
 		former.waitFor("msg=leading")
 		newer.waitForReadyz(http.StatusOK, "older than that of worker")
 		require.Equal(t, []string{formerURL}, w.strings(`SELECT base_url FROM ai_providers WHERE name = 'openai'`))

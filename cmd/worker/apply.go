@@ -22,7 +22,7 @@ func planCommand(f *flags) *cobra.Command {
 		Use:   "plan [NAME...]",
 		Short: "Print what \"worker apply\" would write, field by field, and which side has moved",
 		Long: "Print what \"worker apply\" would write, field by field, and which side has moved since both last agreed.\n\n" +
-			"It writes nothing. Exit code 0 means that nothing would be written or refused, 2 that something would.",
+			"It writes nothing. It warns where a worker has a newer environment. Exit code 0 means that nothing would be written or refused, 2 that something would.",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: f.completeProvider,
 		RunE:              func(c *cobra.Command, args []string) error { return f.applyChanges(c.Context(), args, true) },
@@ -35,7 +35,8 @@ func applyCommand(f *flags) *cobra.Command {
 		Short: "Write what the environment has changed to the database, where the database has not changed itself",
 		Long: "Write what the environment has changed since both sides last agreed to the database, where the database has not changed itself.\n\n" +
 			"Without names it applies every provider. It writes type, base URL and Bedrock region, and inserts a provider that the environment names " +
-			"for the first time; never credentials or models. It prints the providers that it refuses, which are for \"worker resolve\", and ends with exit code 2.",
+			"for the first time; never credentials or models. It prints the providers that it refuses, which are for \"worker resolve\", and ends with exit code 2. " +
+			"It warns where a worker has a newer environment, whose values it would write over.",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: f.completeProvider,
 		RunE:              func(c *cobra.Command, args []string) error { return f.applyChanges(c.Context(), args, false) },
@@ -63,6 +64,7 @@ func (f *flags) applyChanges(ctx context.Context, names []string, dryRun bool) (
 	if err != nil {
 		return err
 	}
+	warnOfOlder(ctx, pool, environment.Providers, logger)
 	who := operator()
 	outcomes, err := reconcile.Apply(ctx, pool, dbcrypt.NewRing(environment.Keys), desired, reconcile.ApplyRequest{
 		Credentials: f.resolvedCredentials(), DryRun: dryRun, Operator: &who, Reason: string(f.reason),

@@ -24,7 +24,8 @@ func resolveCommand(f *flags) *cobra.Command {
 		Short: "End the drift of providers: write the environment's fields to the database, or accept the database's",
 		Long: "End the drift of providers: write the environment's fields to the database, or accept the database's.\n\n" +
 			"With --take db a name can be that of an enabled row that the environment does not name.\n\n" +
-			"Several providers are resolved in one transaction: all of them or, with an error, none.",
+			"Several providers are resolved in one transaction: all of them or, with an error, none. " +
+			"It warns where a worker has a newer environment.",
 		Args: func(_ *cobra.Command, args []string) error {
 			return f.namesOrAll(args, "name the providers to resolve, or give --all for every provider that drifts")
 		},
@@ -62,6 +63,7 @@ func (f *flags) resolve(c *cobra.Command, names []string) (failed error) {
 		Side: f.take, WithKeys: f.withKeys, Credentials: f.resolvedCredentials(), Drifting: f.all, DryRun: f.dryRun,
 		Operator: operator(), Reason: string(f.reason), Expires: f.expires.of(), Unmanaged: unmanaged, Named: environment.Names(),
 	}
+	warnOfOlder(ctx, pool, environment.Providers, logger)
 	outcomes, err := reconcile.Resolve(ctx, pool, dbcrypt.NewRing(environment.Keys), desired, request)
 	var unknown *reconcile.UnknownError
 	var managed *reconcile.ManagedError

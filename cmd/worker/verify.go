@@ -19,7 +19,9 @@ func verifyCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify",
 		Short: "Compare the database with the environment once; exit 2 when they differ",
-		Args:  noArguments,
+		Long: "Compare the database with the environment once; exit 2 when they differ.\n\n" +
+			"It writes nothing. It warns where a worker has a newer environment.",
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, logger := c.Context(), f.logger()
 			environment, err := f.environment(ctx, logger)
@@ -54,6 +56,7 @@ func verifyCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			warnOfOlder(ctx, pool, environment.Providers, logger)
 			seed.WarnOfNoProviders(ctx, logger, len(plan.Steps))
 			if err := f.printer().Verification(plan, unmanaged, f.unmanaged); err != nil {
 				return err

@@ -19,6 +19,8 @@ const (
 	waitPatience = 3 * time.Second
 	// handOverTimeout bounds what a command asks once its own work is committed.
 	handOverTimeout = 5 * time.Second
+	// olderTimeout bounds the query for a worker with a newer environment.
+	olderTimeout = 5 * time.Second
 )
 
 // warnOfWaits logs each long wait of a command that goes on waiting, until the caller
