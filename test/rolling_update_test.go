@@ -376,6 +376,11 @@ func testRollingUpdateApplyCommand(t *testing.T) {
 		r = w.run(u.newer, "apply", "openai")
 		require.Equal(t, 0, r.Code, r.Stderr)
 		former.waitForReadyz(http.StatusServiceUnavailable, "no worker has led for .*; this environment is older than")
+		// It leads no more, and delivers what operators stage.
+		r = w.run(nil, "silence", "anthropic", "--for=1h", "--reason=maintenance")
+		require.Equal(t, 0, r.Code, r.Stderr)
+		require.NotContains(t, r.Stdout, "staged")
+		require.Equal(t, []string{"silence.create"}, w.delivered(`SELECT action FROM provwatch.audit_log WHERE action LIKE 'silence.%'`))
 		newer := w.start(u.newer, rolling("10m", "--on-boot-drift=apply")...).ready()
 		newer.waitFor("msg=leading")
 		former.waitForReadyz(http.StatusOK, "older than that of worker")

@@ -99,12 +99,12 @@ func (f *flags) startExisting(ctx context.Context, logger *slog.Logger, notRunni
 func deliveryOf(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) report.Delivery {
 	limited, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
-	leads, err := leader.HasLeader(limited, pool)
+	runs, err := leader.HasWorker(limited, pool)
 	if err != nil {
 		logger.WarnContext(ctx, "could not determine whether a worker delivers the audit entries", "error", err)
 		return report.Undetermined
 	}
-	if leads {
+	if runs {
 		return report.Delivered
 	}
 	return report.Staged

@@ -95,13 +95,12 @@ func NewLimits(takeOverAfter, probe, answer time.Duration) Limits {
 	}
 }
 
-// HasLeader reports whether a worker leads, as far as any role can see: whether a
-// listening session of a worker holds the lock of the current term, or is the only one that
-// shows signs of life while another program holds it.
-func HasLeader(ctx context.Context, db store.DBTX) (bool, error) {
+// HasWorker reports whether a worker listens, leading or not, as far as any role can see. Each
+// that does delivers audit entries.
+func HasWorker(ctx context.Context, db store.DBTX) (bool, error) {
 	sessions, err := store.On(db).ListWorkers(ctx, 1)
 	if err != nil {
-		return false, fmt.Errorf("look for a worker that leads: %w", err)
+		return false, fmt.Errorf("look for a worker that listens: %w", err)
 	}
-	return len(sessions) > 0 && sessions[0].Leads, nil
+	return len(sessions) > 0, nil
 }

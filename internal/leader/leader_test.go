@@ -153,19 +153,19 @@ func testElectorFirstSession(t *testing.T) {
 	<-term.Listening()
 	require.NoError(t, term.Confirm(t.Context(), pool))
 	require.NoError(t, term.Context().Err())
-	leads, err := leader.HasLeader(t.Context(), pool)
+	listens, err := leader.HasWorker(t.Context(), pool)
 	require.NoError(t, err)
-	require.True(t, leads)
+	require.True(t, listens)
 
 	cause := errors.New("the connection is lost")
 	m.Left(cause)
 	require.Equal(t, cause, context.Cause(term.Context()))
 	require.NoError(t, m.conn.Close(t.Context()))
 	waittest.Until(t, func() bool {
-		leads, err = leader.HasLeader(t.Context(), pool)
+		listens, err = leader.HasWorker(t.Context(), pool)
 		require.NoError(t, err)
-		return !leads
-	}, "nobody leads")
+		return !listens
+	}, "nobody listens")
 }
 
 // testElectorNextTerm has several sessions that wait for the end of the leader.

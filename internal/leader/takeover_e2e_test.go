@@ -42,9 +42,10 @@ func testTakeoverFaultsSilentLeader(t *testing.T) {
 	first.Left(err)
 	require.ErrorContains(t, context.Cause(former.Context()), "later term")
 	require.NoError(t, term.Confirm(t.Context(), pool))
-	leads, err := leader.HasLeader(t.Context(), pool)
+	sessions, err := store.On(pool).ListWorkers(t.Context(), 1)
 	require.NoError(t, err)
-	require.True(t, leads)
+	require.Len(t, sessions, 1)
+	require.True(t, sessions[0].Leads)
 }
 
 // testTakeoverFaultsLongLimit has a leader whose signs
