@@ -162,10 +162,10 @@ func testRollingUpdateSideBySide(t *testing.T) {
 		// "worker status" and the page show who is older.
 		r := w.run(nil, "status", "--rollback-after=10m")
 		require.Equal(t, 0, r.Code, r.Stderr)
-		require.Regexp(t, `Older: +\d+ workers have an older environment than worker \S+ of role \S+, which is newer since `, r.Stdout)
+		require.Regexp(t, `Older: +2 workers have an older environment than worker \S+ of role \S+, which is newer since `, r.Stdout)
 		_, page := former.get("/")
 		require.Contains(t, page, "older than that of worker")
-		require.Regexp(t, `\d+ workers have an older environment than worker`, page)
+		require.Regexp(t, `\b2 workers have an older environment than worker`, page)
 
 		for _, p := range []*worker{former, second, last} {
 			p.stop()

@@ -58,10 +58,14 @@ func TestWorkerEnvironments(t *testing.T) {
 	require.Nil(t, third.Since)
 	require.False(t, third.Older)
 	require.NotContains(t, []string{first.Worker, second.Worker, third.Worker}, gone.ID().String())
+	require.Zero(t, d.OlderEnvironments(), "no worker listens")
+	d.Workers = []status.Session{{Leads: true}, {}, {Observes: true}}
 	require.Equal(t, 1, d.OlderEnvironments())
 	label := "1 worker has an older environment than worker " + first.Worker + " of role R, which is newer since " + first.Since.Format(time.RFC3339)
 	require.Equal(t, label, d.OlderLabel(func(string) string { return "R" }))
 	d.Environments[2].Older = true
+	require.Equal(t, 1, d.OlderEnvironments(), "one of them has ended")
+	d.Workers = append(d.Workers, status.Session{})
 	require.Contains(t, d.OlderLabel(func(string) string { return "R" }), "2 workers have an older environment than")
 
 	_, err = pool.Exec(t.Context(), `REVOKE SELECT ON provwatch.workers FROM provwatch_reader`)

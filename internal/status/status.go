@@ -207,15 +207,22 @@ type NotLoaded struct {
 	SeenAt time.Time `json:"seen_at"`
 }
 
-// OlderEnvironments returns how many workers have an older environment.
+// OlderEnvironments returns how many workers have an older environment. Environments also lists
+// commands that are done and workers that have ended, so that those which listen and do not lead
+// are the most that it returns.
 func (d Database) OlderEnvironments() int {
-	n := 0
+	older, standbys := 0, 0
 	for _, e := range d.Environments {
 		if e.Older {
-			n++
+			older++
 		}
 	}
-	return n
+	for _, w := range d.Workers {
+		if !w.Leads && !w.Observes {
+			standbys++
+		}
+	}
+	return min(older, standbys)
 }
 
 // Session is the listening session of a worker.
