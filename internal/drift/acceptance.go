@@ -25,6 +25,13 @@ func (a *Acceptance) isLaterThan(commit time.Time) bool {
 	return a != nil && !a.IsExpired() && a.AcceptedAt.After(commit)
 }
 
+// IsSame reports whether another acceptance is this one, and of the same pair: an apply that renews
+// one for another pair keeps the time. No acceptance is the same as nil.
+func (a *Acceptance) IsSame(other *Acceptance) bool {
+	return other != nil && a.AcceptedAt.Equal(other.AcceptedAt) &&
+		a.Kind == other.Kind && a.EnvHash == other.EnvHash && a.DBHash == other.DBHash
+}
+
 // IsExpired reports whether the acceptance has ended. A nil acceptance has not.
 func (a *Acceptance) IsExpired() bool {
 	return a != nil && !a.Expires.IsZero() && !a.At.Before(a.Expires)

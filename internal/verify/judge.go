@@ -45,7 +45,7 @@ func (o Observed) stand(j drift.Judgement) drift.Judgement {
 	if o.OfRow {
 		accepted = o.acceptance
 	}
-	if j.Withdrawn != nil && (accepted == nil || !accepted.AcceptedAt.Equal(j.Withdrawn.AcceptedAt)) {
+	if j.Withdrawn != nil && !j.Withdrawn.IsSame(accepted) {
 		j.Withdrawn = nil
 	}
 	if j.NewBase != nil {

@@ -131,7 +131,7 @@ func (v *Verifier) recordIn(ctx context.Context, tx pgx.Tx, observed []Observed,
 		return Recorded{}, err
 	}
 	what := Recorded{environment: environment, judgements: known.judgeAll(observed)}
-	if xids := ending(what.judgements); len(xids) > 0 {
+	if xids := deciding(what.judgements); len(xids) > 0 {
 		if err := awaitVisible(ctx, tx, xids); err != nil {
 			return Recorded{}, err
 		}
@@ -151,12 +151,14 @@ func (v *Verifier) recordIn(ctx context.Context, tx pgx.Tx, observed []Observed,
 	return recorded, err
 }
 
-// ending returns the transactions that end a drift. How they end it stands in other rows that
-// they have written, such as the base of a resolution. The stream can have a commit a moment
-// before queries see these.
-func ending(judgements []judgement) (xids []int64) {
+// deciding returns the transactions of which something is recorded, each once. What they mean can
+// stand in other rows that they have written: the base of a resolution that ends a drift, or the
+// acceptance that an apply renews. The stream can have a commit a moment before queries see these.
+func deciding(judgements []judgement) (xids []int64) {
+	seen := map[int64]bool{}
 	for _, j := range judgements {
-		if j.commit != nil && j.Alert == drift.Resolved {
+		if j.commit != nil && j.IsNews() && !seen[j.commit.XID] {
+			seen[j.commit.XID] = true
 			xids = append(xids, j.commit.XID)
 		}
 	}
@@ -164,8 +166,8 @@ func ending(judgements []judgement) (xids []int64) {
 }
 
 // visibleWithin bounds how long a record waits for that moment to pass. A commit that waits
-// for a synchronous standby takes longer, and how it ended the drift is then not known.
-const visibleWithin = 200 * time.Millisecond
+// for a synchronous standby can take longer: it is then judged without what else it wrote.
+const visibleWithin = time.Second
 
 // awaitVisible waits until queries see the transactions.
 func awaitVisible(ctx context.Context, tx pgx.Tx, xids []int64) error {

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"provwatch/internal/pgtest"
 	"provwatch/internal/provider"
 	"provwatch/internal/pubsub"
+	"provwatch/internal/reconcile"
 	"provwatch/internal/seed"
 	"provwatch/internal/store"
 	"provwatch/internal/verify"
@@ -27,6 +29,17 @@ type committing struct {
 }
 
 type tracedQuery struct{}
+
+// newCommitting returns what commits a transaction, and the pool whose queries it traces.
+func newCommitting(t *testing.T, config *pgxpool.Config) (*committing, *pgxpool.Pool) {
+	t.Helper()
+	commit, traced := &committing{}, config.Copy()
+	traced.ConnConfig.Tracer = commit
+	recording, err := pgxpool.NewWithConfig(t.Context(), traced)
+	require.NoError(t, err)
+	t.Cleanup(recording.Close)
+	return commit, recording
+}
 
 func (c *committing) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	return context.WithValue(ctx, tracedQuery{}, data.SQL)
@@ -59,6 +72,8 @@ func recordCommits(t *testing.T, pool *pgxpool.Pool, v *verify.Verifier, xid int
 func TestRecord(t *testing.T) {
 	t.Parallel()
 	t.Run("InvisibleCommit", testRecordInvisibleCommit)
+	t.Run("InvisibleAcceptance", testRecordInvisibleAcceptance)
+	t.Run("RenewedAcceptance", testRecordRenewedAcceptance)
 	t.Run("SinceWhen", testRecordSinceWhen)
 }
 
@@ -70,12 +85,7 @@ func testRecordInvisibleCommit(t *testing.T) {
 	desired := at("a", "https://1/")
 	_, err := seed.Seed(t.Context(), pool, []provider.Desired{desired}, false, quiet)
 	require.NoError(t, err)
-	commit := &committing{}
-	traced := config.Copy()
-	traced.ConnConfig.Tracer = commit
-	recording, err := pgxpool.NewWithConfig(t.Context(), traced)
-	require.NoError(t, err)
-	t.Cleanup(recording.Close)
+	commit, recording := newCommitting(t, config)
 	v := verify.New(recording, []provider.Desired{desired}, drift.IgnoreCredentials, quiet, &counter{})
 	require.NoError(t, v.Verify(t.Context(), boot))
 	exec(t, pool, `UPDATE public.ai_providers SET base_url = 'https://2/'`)
@@ -95,6 +105,119 @@ func testRecordInvisibleCommit(t *testing.T) {
 	require.NoError(t, store.On(commit.tx).SetBases(t.Context(), []store.NamedBase{{Provider: "a", Base: base}}))
 	recordCommits(t, recording, v, xid, desired, "https://1/")
 	require.Equal(t, []string{"1 changed a database", "2 resolved a resolved_by_operator ends 1"}, causes(t, pool))
+}
+
+// renewing is a disabled row of which another difference was accepted, under an environment that
+// has changed since, and the transaction of an apply that has not committed.
+type renewing struct {
+	pool    *pgxpool.Pool
+	v       *verify.Verifier
+	desired provider.Desired // that is applied
+	applied *provider.Row
+	tx      pgx.Tx
+	xid     int64
+}
+
+// newRenewing applies an environment in a transaction that stays open. The verifier records with
+// the pool recording, and has alerted the changed environment where alerted is set.
+func newRenewing(t *testing.T, pool, recording *pgxpool.Pool, alerted bool) renewing {
+	t.Helper()
+	former, desired := at("a", "https://1/"), at("a", "https://3/")
+	_, err := seed.Seed(t.Context(), pool, []provider.Desired{former}, false, quiet)
+	require.NoError(t, err)
+	r := renewing{pool: pool, desired: desired, v: verify.New(recording, []provider.Desired{former}, drift.IgnoreCredentials, quiet, &counter{})}
+	require.NoError(t, r.v.Verify(t.Context(), boot))
+	exec(t, pool, `UPDATE public.ai_providers SET enabled = false, base_url = 'https://2/'`)
+	require.NoError(t, r.v.Verify(t.Context(), resync))
+	_, err = reconcile.Resolve(t.Context(), pool, nil, []provider.Desired{former}, reconcile.Request{Side: reconcile.Database, Credentials: drift.IgnoreCredentials})
+	require.NoError(t, err)
+	require.NoError(t, r.v.Verify(t.Context(), resync))
+	r.v.SetDesired([]provider.Desired{desired})
+	if alerted {
+		require.NoError(t, r.v.Verify(t.Context(), reload))
+	}
+	r.applied = &provider.Row{ID: idOf(t, pool, "a"), Name: "a", Type: desired.Type, BaseURL: desired.BaseURL}
+
+	r.tx, err = pool.Begin(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = r.tx.Rollback(context.Background()) })
+	queries := store.On(r.tx)
+	stored, err := queries.LoadLocked(t.Context(), []string{"a"}, nil, false)
+	require.NoError(t, err)
+	plan, err := reconcile.PlanApply(t.Context(), r.tx, drift.MakePlan([]provider.Desired{desired}, stored, drift.IgnoreCredentials), nil)
+	require.NoError(t, err)
+	outcomes, err := plan.Write(t.Context(), r.tx, reconcile.Author{Actor: "test", At: time.Now()})
+	require.NoError(t, err)
+	require.True(t, outcomes[0].Written())
+	require.True(t, outcomes[0].AcceptanceRenewed)
+	require.NoError(t, r.tx.QueryRow(t.Context(), `SELECT pg_current_xact_id()::text::bigint`).Scan(&r.xid))
+	return r
+}
+
+// requireAccepted checks that the renewed acceptance holds.
+func (r renewing) requireAccepted(t *testing.T) {
+	t.Helper()
+	hasher, err := r.v.Hasher(t.Context())
+	require.NoError(t, err)
+	recorded, err := store.On(r.pool).ReadRecorded(t.Context(), []string{"a"})
+	require.NoError(t, err)
+	require.True(t, recorded["a"].Accepted.Holds(drift.Compare(hasher, r.desired, r.applied, false)))
+}
+
+// testRecordInvisibleAcceptance has the stream show the commit of an apply before queries see the
+// acceptance that it renews: the drift is accepted, and there is no alert.
+func testRecordInvisibleAcceptance(t *testing.T) {
+	t.Parallel()
+	want := []string{"1 disabled a database", "2 resolved a accepted ends 1"}
+	for name, c := range map[string]struct {
+		alerted    bool
+		alertAfter time.Duration
+		want       []string
+	}{
+		"Alerted": {true, 0, append(slices.Clone(want), "3 disabled a database", "4 resolved a accepted ends 3")},
+		"InSync":  {false, 0, want},
+		"Pending": {false, time.Hour, want},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, config := pgtest.NewPool(t)
+			commit, recording := newCommitting(t, config)
+			r := newRenewing(t, pool, recording, c.alerted)
+			r.v.AlertAfter(c.alertAfter)
+			commit.tx = r.tx
+			hasher, err := r.v.Hasher(t.Context())
+			require.NoError(t, err)
+			observed := []verify.Observed{{
+				Observation: drift.Compare(hasher, r.desired, r.applied, false),
+				Commit:      &pubsub.Commit{LSN: "FFFFFFFF/0", XID: r.xid, CommittedAt: time.Now()},
+			}}
+			require.NoError(t, pgx.BeginFunc(t.Context(), recording, func(tx pgx.Tx) error {
+				_, err := r.v.Record(t.Context(), tx, observed, pubsub.SourceWAL)
+				return err
+			}))
+			require.Equal(t, c.want, causes(t, pool))
+			require.Empty(t, pending(t, pool))
+			r.requireAccepted(t)
+		})
+	}
+}
+
+// testRecordRenewedAcceptance records what was read before an apply that renews the acceptance.
+func testRecordRenewedAcceptance(t *testing.T) {
+	t.Parallel()
+	pool, _ := pgtest.NewPool(t)
+	r := newRenewing(t, pool, pool, true)
+	observed, err := r.v.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
+	require.NoError(t, err)
+	require.NoError(t, r.tx.Commit(t.Context()))
+	require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		_, err := r.v.Record(t.Context(), tx, observed, pubsub.SourceNotify)
+		return err
+	}))
+	r.requireAccepted(t)
+	require.NoError(t, r.v.Verify(t.Context(), resync))
+	want := []string{"1 disabled a database", "2 resolved a accepted ends 1", "3 disabled a database", "4 resolved a accepted ends 3"}
+	require.Equal(t, want, causes(t, pool))
 }
 
 // testRecordSinceWhen records a drift that ended and began again with the same values.
