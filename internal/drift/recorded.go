@@ -24,6 +24,9 @@ type Recorded struct {
 	// which the observation is from.
 	AlertAfter time.Duration
 	At         time.Time
+	// EnvironmentSince is when the environment was read, of an observation from a commit; else the zero
+	// time. A drift that the environment alone has moved did not begin before.
+	EnvironmentSince time.Time
 }
 
 // IsAccepted reports whether the provider is recorded as in sync because its drift was
@@ -122,14 +125,18 @@ func (r Recorded) Judge(o Observation) Judgement {
 }
 
 // pending returns the pending drift that is recorded of an observation. A drift that
-// would begin later, since the clock was set back, begins now.
+// would begin later, since the clock was set back, begins now. An older commit does not show when a
+// drift began that the environment has moved since.
 func (r Recorded) pending(o Observation, now State) Pending {
 	p := Pending{State: now, Fields: o.Fields, Moved: r.Moved(o), RenamedTo: o.RenamedTo, Since: r.At}
+	if p.Moved == EnvironmentMoved && p.Since.Before(r.EnvironmentSince) {
+		p.Since = r.EnvironmentSince
+	}
 	before := r.Pending.lasting(r.Accepted, r.AlertAfter)
 	if before == nil {
 		return p
 	}
-	if before.Since.Before(r.At) {
+	if before.Since.Before(p.Since) {
 		p.Since = before.Since
 	}
 	if before.isSameDrift(now) {

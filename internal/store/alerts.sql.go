@@ -162,7 +162,7 @@ func (q *Queries) LatestGaps(ctx context.Context) ([]LatestGapsRow, error) {
 }
 
 const lockAlerts = `-- name: LockAlerts :one
-SELECT last_seq, generation, epoch, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+SELECT last_seq, generation, epoch, clock_timestamp()::timestamptz AS at, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.alert_counter FOR UPDATE
 `
 
@@ -170,6 +170,7 @@ type LockAlertsRow struct {
 	LastSeq     int64
 	Generation  int64
 	Epoch       uuid.UUID
+	At          time.Time
 	IdleTimeout string
 }
 
@@ -182,6 +183,7 @@ func (q *Queries) LockAlerts(ctx context.Context) (LockAlertsRow, error) {
 		&i.LastSeq,
 		&i.Generation,
 		&i.Epoch,
+		&i.At,
 		&i.IdleTimeout,
 	)
 	return i, err

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"provwatch/internal/drift"
 	"provwatch/internal/provider"
@@ -32,10 +33,15 @@ type environment struct {
 	// reload keeps it where the environments agree. Verifications, records, takeovers and reloads
 	// write and read it, from any goroutine.
 	newest atomic.Pointer[int64]
+
+	// read is when the environment was read, by the clock of the process, and readAt by that of the
+	// database, nil until [environment.since] was called.
+	read   time.Time
+	readAt atomic.Pointer[time.Time]
 }
 
 func newEnvironment(desired []provider.Desired, unsupported []string) *environment {
-	e := &environment{desired: desired, names: make([]string, len(desired)), index: make(map[string]int, len(desired)), unsupported: unsupported}
+	e := &environment{read: time.Now(), desired: desired, names: make([]string, len(desired)), index: make(map[string]int, len(desired)), unsupported: unsupported}
 	slices.SortFunc(e.desired, func(a, b provider.Desired) int { return strings.Compare(a.Name, b.Name) })
 	for i, d := range e.desired {
 		e.names[i], e.index[d.Name] = d.Name, i
@@ -49,6 +55,16 @@ func (e *environment) agreesWith(other *environment) bool {
 	return slices.EqualFunc(e.desired, other.desired, func(a, b provider.Desired) bool {
 		return a.Name == b.Name && a.Canonical() == b.Canonical()
 	})
+}
+
+// since returns when the environment was read, by the database's clock, which did not show the time
+// at before now.
+func (e *environment) since(at, now time.Time) time.Time {
+	readAt := at.Add(e.read.Sub(now)).Truncate(time.Microsecond)
+	if !e.readAt.CompareAndSwap(nil, &readAt) {
+		readAt = *e.readAt.Load()
+	}
+	return readAt
 }
 
 // find returns the provider of a name.

@@ -66,6 +66,7 @@ type judge struct {
 	mode        drift.UnmanagedMode
 	credentials bool          // they are compared elsewhere
 	alertAfter  time.Duration // that of the verifier
+	since       time.Time     // that of the environment
 
 	providers map[string]drift.Recorded
 	// rows has what is recorded of rows. Its maps are nil where unmanaged ones are ignored, or
@@ -163,7 +164,7 @@ func (k *judge) provider(o Observed) (judgements []judgement) {
 	if o.Commit == nil {
 		j.Judgement = o.stand(recorded.Judge(o.Observation))
 	} else {
-		recorded.At = o.Commit.CommittedAt
+		recorded.At, recorded.EnvironmentSince = o.Commit.CommittedAt, k.since
 		if lasted, ok := recorded.Lasted(o.Provider); ok {
 			judgements = append(judgements, judgement{Judgement: lasted})
 			recorded = recorded.After(lasted)
@@ -177,7 +178,7 @@ func (k *judge) provider(o Observed) (judgements []judgement) {
 		judgements = append(judgements, j)
 		recorded = recorded.After(j.Judgement)
 	}
-	recorded.At = known.At
+	recorded.At, recorded.EnvironmentSince = known.At, time.Time{}
 	k.count(known, -1)
 	k.count(recorded, 1)
 	k.providers[o.Provider] = recorded

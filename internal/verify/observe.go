@@ -119,13 +119,14 @@ func (v *Verifier) recordIn(ctx context.Context, tx pgx.Tx, observed []Observed,
 	if err != nil {
 		return Recorded{}, err
 	}
+	now := time.Now()
 	locked, err := store.On(tx).LockAlerts(ctx)
 	if err != nil {
 		return Recorded{}, err
 	}
 	known := judge{
 		environment: environment, source: source, mode: v.reader.unmanaged, credentials: v.reader.credentials == drift.AlertCredentials,
-		alertAfter: v.alertAfter, formerly: v.formerlyNamed(environment),
+		alertAfter: v.alertAfter, formerly: v.formerlyNamed(environment), since: environment.since(locked.At, now),
 	}
 	if err := known.read(ctx, tx, observed); err != nil {
 		return Recorded{}, err

@@ -57,7 +57,7 @@ func TestPending(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"Lasts": testPendingLasts, "EndsBefore": testPendingEndsBefore, "NextLeader": testPendingNextLeader, "Commits": testPendingCommits,
 		"NoLongerNamed": testPendingNoLongerNamed, "Silenced": testPendingSilenced, "Standby": testPendingStandby, "FirstObservation": testPendingFirstObservation,
-		"Applied": testPendingApplied, "ClockSetBack": testPendingClockSetBack,
+		"Applied": testPendingApplied, "ClockSetBack": testPendingClockSetBack, "CommitsBeforeReload": testPendingCommitsBeforeReload,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -199,6 +199,36 @@ func testPendingCommits(t *testing.T) {
 		return err
 	}))
 	require.Equal(t, append(want, "3 changed wal 6 130"), commitsOf())
+}
+
+// testPendingCommitsBeforeReload has the WAL show, after a reload, older commits of a row that the
+// environment has only moved away from by the reload: the drift did not begin with them.
+func testPendingCommitsBeforeReload(t *testing.T) {
+	pool, v, _ := holding(t, openAI("a"))
+	var before time.Time
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&before))
+	v.SetDesired([]provider.Desired{at("a", "https://2/")})
+	observed, err := v.Observe(t.Context(), []drift.Subject{{Provider: "a"}})
+	require.NoError(t, err)
+	record := func(xid int64) (since time.Time) {
+		t.Helper()
+		observed[0].Commit = &pubsub.Commit{LSN: "0/1", XID: xid, CommittedAt: before.Add(-3 * time.Hour)}
+		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+			_, err := v.Record(t.Context(), tx, observed, pubsub.SourceWAL)
+			return err
+		}))
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT since FROM provwatch.pending_drifts WHERE moved = 'environment'`).Scan(&since))
+		return since
+	}
+	since := record(1)
+	require.False(t, since.Before(before), "%s is before %s", since, before)
+	require.Equal(t, since, record(2))
+	require.NoError(t, v.Verify(t.Context(), reload))
+	require.Equal(t, since, record(3))
+	require.Empty(t, alerts(t, pool))
+	laterBy(t, pool, 60)
+	require.NoError(t, v.Verify(t.Context(), resync))
+	require.Equal(t, []string{"1 changed a wal"}, alerts(t, pool))
 }
 
 // testPendingNoLongerNamed has an environment that no longer names providers whose drift is

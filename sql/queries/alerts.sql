@@ -7,7 +7,7 @@ WHERE term = @term;
 -- name: LockAlerts :one
 -- Reads the last seq and puts all writers of alerts in turn until the end of
 -- the transaction, which the server ends when a worker freezes in it.
-SELECT last_seq, generation, epoch, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
+SELECT last_seq, generation, epoch, clock_timestamp()::timestamptz AS at, set_config('idle_in_transaction_session_timeout', '15s', true)::text AS idle_timeout
 FROM provwatch.alert_counter FOR UPDATE;
 
 -- name: ReadCounter :one
