@@ -240,8 +240,9 @@ func (r RecordedRow) After(j Judgement) RecordedRow {
 	return r
 }
 
-// holdsRow reports whether the acceptance lasts and the row is as it was. Of a row whose settings
-// cannot be read, type and base URL are, as far as they are known. A nil acceptance does not hold.
+// holdsRow reports whether the acceptance lasts and the row has the values that were accepted. Where
+// its settings cannot be read, only type and base URL count, and nothing where these are not known.
+// A nil acceptance does not hold.
 func (a *Acceptance) holdsRow(o Observation) bool {
 	switch {
 	case a == nil || a.IsExpired():

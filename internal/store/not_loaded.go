@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// RecordNotLoaded records which files of its environment a worker has not loaded as they are on
-// disk, as their paths may be shown. Without paths, it records that there are none.
+// RecordNotLoaded records the files of its environment whose content on disk a worker has not
+// loaded, by their paths as these may be shown. Without paths, it deletes the record.
 func (q *Queries) RecordNotLoaded(ctx context.Context, worker uuid.UUID, paths []string) error {
 	var err error
 	if len(paths) == 0 {

@@ -419,8 +419,8 @@ type listUnmanagedRow struct {
 }
 
 // The enabled, live rows that the environment does not name, each beside what is recorded of
-// it, and whether the environment of a worker names a provider of its name. With limited set, only the rows
-// of the names wanted.
+// it. Besides, whether the environment of a worker names a provider of its name. With limited set,
+// only the rows of the names wanted.
 func (q *Queries) listUnmanaged(ctx context.Context, arg listUnmanagedParams) ([]listUnmanagedRow, error) {
 	rows, err := q.db.Query(ctx, listUnmanaged, arg.Named, arg.Limited, arg.Wanted)
 	if err != nil {

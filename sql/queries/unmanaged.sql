@@ -86,8 +86,8 @@ ORDER BY coalesce(r.provider, u.provider), 1;
 
 -- name: listUnmanaged :many
 -- The enabled, live rows that the environment does not name, each beside what is recorded of
--- it, and whether the environment of a worker names a provider of its name. With limited set, only the rows
--- of the names wanted.
+-- it. Besides, whether the environment of a worker names a provider of its name. With limited set,
+-- only the rows of the names wanted.
 SELECT
     p.id, p.name, p.type, p.base_url, p.enabled, p.deleted, p.settings, p.settings_key_id,
     coalesce(CASE WHEN isfinite(p.updated_at) THEN p.updated_at END, 'epoch')::timestamptz AS updated_at,
